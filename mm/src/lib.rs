@@ -1,2 +1,6 @@
-//! Placeholder.
+//! hotmem: memory hotplug for bare-metal kernels.
 #![no_std]
+
+pub mod addr;
+pub mod geometry;
+pub mod paging;

@@ -1,0 +1,379 @@
+//! Addresses, frame numbers and orders as types of their own.
+//!
+//! No bare integer crosses a module boundary: a [`PhysAddr`] cannot be dereferenced, a [`VirtAddr`]
+//! cannot be handed to firmware, and a [`Pfn`] knows nothing of bytes until it is told the page size.
+//! Arithmetic that firmware or an operator can drive out of range is checked and says so.
+
+use core::fmt;
+
+macro_rules! address {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(transparent)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// Wraps a raw address.
+            pub const fn new(raw: u64) -> Self {
+                Self(raw)
+            }
+
+            /// The raw address.
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+
+            /// The address `bytes` further on, or `None` past the end of the address space.
+            pub const fn checked_add(self, bytes: u64) -> Option<Self> {
+                match self.0.checked_add(bytes) {
+                    Some(raw) => Some(Self(raw)),
+                    None => None,
+                }
+            }
+
+            /// The address `bytes` further on, wrapping at the end of the address space.
+            ///
+            /// For arithmetic inside a range that was checked when it was built.
+            #[must_use]
+            pub const fn add(self, bytes: u64) -> Self {
+                Self(self.0.wrapping_add(bytes))
+            }
+
+            /// How many bytes `self` lies above `base` (wrapping).
+            pub const fn offset_from(self, base: Self) -> u64 {
+                self.0.wrapping_sub(base.0)
+            }
+
+            /// Whether the address is a multiple of `align`, a power of two.
+            pub const fn is_aligned(self, align: u64) -> bool {
+                self.0 & (align - 1) == 0
+            }
+
+            /// The address rounded down to a multiple of `align`, a power of two.
+            #[must_use]
+            pub const fn align_down(self, align: u64) -> Self {
+                Self(self.0 & !(align - 1))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:#x}", self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:#x})"), self.0)
+            }
+        }
+    };
+}
+
+address! {
+    /// A physical address, in bytes.
+    PhysAddr
+}
+address! {
+    /// A virtual address, in bytes. Canonicality is the page-table format's business.
+    VirtAddr
+}
+
+macro_rules! byte_range {
+    ($(#[$doc:meta])* $name:ident of $addr:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            start: $addr,
+            len: u64,
+        }
+
+        impl $name {
+            /// `len` bytes from `start`, or `None` if they run past the end of the address space.
+            ///
+            /// A range may end exactly at 2^64.
+            pub const fn new(start: $addr, len: u64) -> Option<Self> {
+                match start.get().checked_add(len) {
+                    Some(_) => Some(Self { start, len }),
+                    None if start.get().wrapping_add(len) == 0 => Some(Self { start, len }),
+                    None => None,
+                }
+            }
+
+            /// First byte.
+            pub const fn start(self) -> $addr {
+                self.start
+            }
+
+            /// One past the last byte (wraps to 0 for a range that ends at 2^64).
+            pub const fn end(self) -> $addr {
+                self.start.add(self.len)
+            }
+
+            /// Bytes.
+            pub const fn len(self) -> u64 {
+                self.len
+            }
+
+            /// Whether the range holds no byte.
+            pub const fn is_empty(self) -> bool {
+                self.len == 0
+            }
+
+            /// Whether `address` lies in the range.
+            pub const fn contains(self, address: $addr) -> bool {
+                address.offset_from(self.start) < self.len
+            }
+
+            /// Whether every byte of `other` lies in the range.
+            pub const fn covers(self, other: Self) -> bool {
+                let offset = other.start.offset_from(self.start);
+                other.len <= self.len && offset <= self.len - other.len
+            }
+
+            /// Whether the ranges share a byte.
+            pub const fn overlaps(self, other: Self) -> bool {
+                self.len != 0
+                    && other.len != 0
+                    && (self.contains(other.start) || other.contains(self.start))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.len.checked_sub(1) {
+                    Some(last) => write!(f, "[{}-{}]", self.start, self.start.add(last)),
+                    None => write!(f, "[{}, empty]", self.start),
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+byte_range! {
+    /// A range of physical memory, in bytes.
+    PhysRange of PhysAddr
+}
+byte_range! {
+    /// A range of virtual addresses, in bytes.
+    VirtRange of VirtAddr
+}
+
+/// A page frame number: a physical address in units of the base page.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Pfn(u64);
+
+impl Pfn {
+    /// Wraps a raw frame number.
+    pub const fn new(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The raw frame number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The frame `pages` further on.
+    #[must_use]
+    pub const fn add(self, pages: u64) -> Self {
+        Self(self.0.wrapping_add(pages))
+    }
+
+    /// How many pages `self` lies above `base`.
+    pub const fn offset_from(self, base: Self) -> u64 {
+        self.0.wrapping_sub(base.0)
+    }
+
+    /// Whether the frame number is a multiple of the pages of `order`.
+    pub const fn is_aligned(self, order: Order) -> bool {
+        self.0 & (order.pages() - 1) == 0
+    }
+
+    /// The frame number rounded down to a multiple of the pages of `order`.
+    #[must_use]
+    pub const fn align_down(self, order: Order) -> Self {
+        Self(self.0 & !(order.pages() - 1))
+    }
+}
+
+impl fmt::Display for Pfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pfn {:#x}", self.0)
+    }
+}
+
+impl fmt::Debug for Pfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pfn({:#x})", self.0)
+    }
+}
+
+/// A run of page frames, `start..end`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PfnRange {
+    /// First frame.
+    pub start: Pfn,
+    /// One past the last frame.
+    pub end: Pfn,
+}
+
+impl PfnRange {
+    /// `pages` frames from `start`.
+    pub const fn new(start: Pfn, pages: u64) -> Self {
+        Self {
+            start,
+            end: start.add(pages),
+        }
+    }
+
+    /// Pages in the run.
+    pub const fn pages(self) -> u64 {
+        self.end.offset_from(self.start)
+    }
+
+    /// Whether `pfn` lies in the run.
+    pub const fn contains(self, pfn: Pfn) -> bool {
+        pfn.offset_from(self.start) < self.pages()
+    }
+
+    /// Whether every frame of `other` lies in the run.
+    pub const fn covers(self, other: Self) -> bool {
+        self.start.0 <= other.start.0 && other.end.0 <= self.end.0
+    }
+
+    /// The frames both runs share, if any.
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        let start = self.start.max(other.start);
+        let end = self.end.min(other.end);
+        (start < end).then_some(Self { start, end })
+    }
+
+    /// The frames of the run, ascending.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = Pfn> + ExactSizeIterator {
+        (0..self.pages() as usize).map(move |i| self.start.add(i as u64))
+    }
+}
+
+impl fmt::Display for PfnRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pfns {:#x}..{:#x}", self.start.0, self.end.0)
+    }
+}
+
+impl fmt::Debug for PfnRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The size of a naturally aligned run of pages: `1 << order` pages.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Order(u8);
+
+impl Order {
+    /// One page.
+    pub const ZERO: Self = Self(0);
+    /// How many orders a zone keeps lists for: a 2 GiB block of 4 KiB pages has order 19.
+    pub const COUNT: usize = 20;
+    /// The largest order.
+    pub const MAX: Self = Self(Self::COUNT as u8 - 1);
+
+    /// The order `raw`, or `None` above [`Order::MAX`].
+    pub const fn new(raw: u8) -> Option<Self> {
+        if (raw as usize) < Self::COUNT {
+            Some(Self(raw))
+        } else {
+            None
+        }
+    }
+
+    /// The largest order whose pages fit into `pages` (1 at least), capped at [`Order::MAX`].
+    pub const fn fitting(pages: u64) -> Self {
+        let log = 63 - (pages | 1).leading_zeros() as u8;
+        if log < Self::MAX.0 {
+            Self(log)
+        } else {
+            Self::MAX
+        }
+    }
+
+    /// The raw order.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Pages of the order.
+    pub const fn pages(self) -> u64 {
+        1 << self.0
+    }
+
+    /// The next smaller order, or `None` for one page.
+    pub const fn half(self) -> Option<Self> {
+        match self.0.checked_sub(1) {
+            Some(raw) => Some(Self(raw)),
+            None => None,
+        }
+    }
+
+    /// The next larger order, or `None` at [`Order::MAX`].
+    pub const fn double(self) -> Option<Self> {
+        Self::new(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "order {}", self.0)
+    }
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Order({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_may_end_at_the_top_of_the_address_space_but_not_pass_it() {
+        let top = PhysAddr::new(u64::MAX - 0xfff);
+        assert_eq!(PhysRange::new(top, 0x1000).map(|r| r.end().get()), Some(0));
+        assert_eq!(PhysRange::new(top, 0x1001), None);
+        assert!(
+            PhysRange::new(top, 0x1000)
+                .unwrap()
+                .contains(PhysAddr::new(u64::MAX))
+        );
+    }
+
+    #[test]
+    fn ranges_that_only_touch_do_not_overlap() {
+        let range = |start, len| PhysRange::new(PhysAddr::new(start), len).unwrap();
+        assert!(!range(0, 0x1000).overlaps(range(0x1000, 0x1000)));
+        assert!(range(0, 0x1001).overlaps(range(0x1000, 0x1000)));
+        assert!(!range(0x800, 0).overlaps(range(0, 0x1000)));
+        assert!(range(0, 0x2000).covers(range(0x1000, 0x1000)));
+        assert!(!range(0x1000, 0x1000).covers(range(0, 0x2000)));
+    }
+
+    #[test]
+    fn the_fitting_order_is_the_floor_of_the_logarithm() {
+        assert_eq!(Order::fitting(1), Order(0));
+        assert_eq!(Order::fitting(3), Order(1));
+        assert_eq!(Order::fitting(32768), Order(15));
+        assert_eq!(Order::fitting(u64::MAX), Order::MAX);
+    }
+}

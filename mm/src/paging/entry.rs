@@ -1,0 +1,84 @@
+//! One page-table entry, free of any architecture, and the format that translates it to bits.
+
+use crate::addr::PhysAddr;
+
+bitflags::bitflags! {
+    /// What a translation allows. Every translation is readable.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub struct Attr: u8 {
+        /// Stores are allowed.
+        const WRITE = 1 << 0;
+        /// Instruction fetches are allowed.
+        const EXECUTE = 1 << 1;
+        /// Unprivileged code may use it (for a stage-2 format: always).
+        const USER = 1 << 2;
+        /// Device registers: uncached, strongly ordered.
+        const DEVICE = 1 << 3;
+    }
+}
+
+/// What one slot of a table holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing: an access through it faults.
+    Absent,
+    /// The physical address of the next level's table.
+    Table(PhysAddr),
+    /// A translation of the slot's whole span.
+    Leaf(PhysAddr, Attr),
+}
+
+/// One level of a page-table tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Log2 of the bytes of address space one entry spans.
+    pub shift: u32,
+    /// Log2 of the entries of one table: tables of one format may differ in size.
+    pub bits: u32,
+    /// Whether an entry may be a leaf.
+    pub leaf: bool,
+}
+
+impl Level {
+    /// Bytes of address space one entry spans.
+    pub const fn span(self) -> u64 {
+        1 << self.shift
+    }
+
+    /// Entries of one table.
+    pub const fn entries(self) -> usize {
+        1 << self.bits
+    }
+
+    /// Bytes of one table, with 8-byte entries.
+    pub const fn table_bytes(self) -> u64 {
+        8 << self.bits
+    }
+
+    /// Which entry of its table `address` selects.
+    pub const fn index(self, address: u64) -> usize {
+        (address >> self.shift) as usize & (self.entries() - 1)
+    }
+}
+
+/// A page-table format: the pure bits of one architecture's (and regime's) tables.
+///
+/// Laws, tested for every format: `decode(encode(e, l), l) == e` for each entry the level allows;
+/// `decode(0, l) == Absent` (a zeroed table is empty); an encoded entry fits the byte order the
+/// hardware reads, i.e. `encode` answers the value as the CPU stores it.
+pub trait PteFormat {
+    /// The levels, root first. The last one's entries span a base page.
+    const LEVELS: &'static [Level];
+
+    /// The word to store at `level` for `entry`.
+    ///
+    /// `level` counts from the root (0). A leaf at a level that has none, or an address with bits
+    /// below the span or above the format's limit, is the caller's fault: the walker never asks.
+    fn encode(entry: Entry, level: usize) -> u64;
+
+    /// What the stored word at `level` means.
+    fn decode(word: u64, level: usize) -> Entry;
+
+    /// One past the highest physical address an entry can name.
+    const PHYS_LIMIT: u64;
+}
