@@ -1,9 +1,13 @@
 //! Page, section and memory-block sizes of a machine.
 
-use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
+use core::fmt;
 
 /// Bytes of one page descriptor.
 pub const DESCRIPTOR_BYTES: u64 = 64;
+
+/// Parts of a section: one bit each in the section's bitmaps.
+pub const PARTS_PER_SECTION: u64 = 64;
 
 /// The sizes that a kernel is compiled for.
 pub trait Geometry {
@@ -18,8 +22,14 @@ pub trait Geometry {
     const SECTION_BYTES: u64 = 1 << Self::SECTION_SHIFT;
     /// Pages of a section.
     const SECTION_PAGES: u64 = 1 << (Self::SECTION_SHIFT - Self::PAGE_SHIFT);
-    /// The order of a section.
-    const SECTION_ORDER: u32 = Self::SECTION_SHIFT - Self::PAGE_SHIFT;
+    /// Pages of a part: descriptors are initialised part by part.
+    const PART_PAGES: u64 = Self::SECTION_PAGES / PARTS_PER_SECTION;
+    /// The order of a part.
+    const PART_ORDER: Order = Order::fitting(Self::PART_PAGES);
+    /// Bytes of one section's descriptors.
+    const SECTION_MEMMAP_BYTES: u64 = Self::SECTION_PAGES * DESCRIPTOR_BYTES;
+    /// Pages of one section's descriptors.
+    const SECTION_MEMMAP_PAGES: u64 = Self::SECTION_MEMMAP_BYTES / Self::PAGE_BYTES;
 
     /// The frame that holds `address`.
     fn pfn(address: PhysAddr) -> Pfn {
@@ -34,5 +44,117 @@ pub trait Geometry {
     /// The frames of a page-aligned byte range.
     fn pfns(range: PhysRange) -> PfnRange {
         PfnRange::new(Self::pfn(range.start()), range.len() >> Self::PAGE_SHIFT)
+    }
+}
+
+/// The size of a memory block, chosen at boot: the unit of online, offline and removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockSize {
+    shift: u32,
+}
+
+/// Why a geometry cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeometryError {
+    /// A block must be a power of two of whole sections.
+    NotWholeSections {
+        /// The block's bytes.
+        block: u64,
+        /// A section's bytes.
+        section: u64,
+    },
+    /// A block has more pages than the largest extent.
+    TooLarge {
+        /// The block's bytes.
+        block: u64,
+        /// The largest block's bytes.
+        largest: u64,
+    },
+    /// A section is too small: a part must hold two pages, and its memmap must be whole pages with a
+    /// descriptor to spare for its record.
+    SectionTooSmall {
+        /// A section's bytes.
+        section: u64,
+    },
+}
+
+impl fmt::Display for GeometryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotWholeSections { block, section } => write!(
+                f,
+                "a memory block of {block:#x} bytes is not a power of two of sections of {section:#x} bytes"
+            ),
+            Self::TooLarge { block, largest } => write!(
+                f,
+                "a memory block of {block:#x} bytes is larger than {largest:#x} bytes"
+            ),
+            Self::SectionTooSmall { section } => write!(
+                f,
+                "a section of {section:#x} bytes is too small to describe itself in whole pages"
+            ),
+        }
+    }
+}
+
+impl BlockSize {
+    /// The size of one section, which every geometry allows.
+    pub const fn one_section<G: Geometry>() -> Self {
+        Self {
+            shift: G::SECTION_SHIFT,
+        }
+    }
+
+    /// A block of `bytes`, if `G` can work with it.
+    ///
+    /// # Errors
+    ///
+    /// [`GeometryError`], with the sizes that do not fit together.
+    pub const fn new<G: Geometry>(bytes: u64) -> Result<Self, GeometryError> {
+        let section = G::SECTION_BYTES;
+        let largest = Order::MAX.pages() << G::PAGE_SHIFT;
+        if !bytes.is_power_of_two() || bytes < section {
+            return Err(GeometryError::NotWholeSections {
+                block: bytes,
+                section,
+            });
+        }
+        if bytes > largest {
+            return Err(GeometryError::TooLarge {
+                block: bytes,
+                largest,
+            });
+        }
+        if G::PART_PAGES < 2 || G::SECTION_MEMMAP_PAGES < 2 {
+            return Err(GeometryError::SectionTooSmall { section });
+        }
+        Ok(Self {
+            shift: bytes.trailing_zeros(),
+        })
+    }
+
+    /// Bytes of a block.
+    pub const fn bytes(self) -> u64 {
+        1 << self.shift
+    }
+
+    /// Sections of a block.
+    pub const fn sections<G: Geometry>(self) -> u64 {
+        1 << (self.shift - G::SECTION_SHIFT)
+    }
+
+    /// Pages of a block.
+    pub const fn pages<G: Geometry>(self) -> u64 {
+        1 << (self.shift - G::PAGE_SHIFT)
+    }
+
+    /// The order of a block: the largest extent.
+    pub const fn order<G: Geometry>(self) -> Order {
+        Order::fitting(self.pages::<G>())
+    }
+
+    /// Log2 of the block's bytes.
+    pub const fn shift(self) -> u32 {
+        self.shift
     }
 }

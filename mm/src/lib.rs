@@ -3,4 +3,6 @@
 
 pub mod addr;
 pub mod geometry;
+pub mod machine;
+pub mod page;
 pub mod paging;

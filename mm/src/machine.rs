@@ -1,0 +1,64 @@
+//! The seam to the machine: what the memory manager may ask of the kernel it runs in.
+//!
+//! Clocks, interrupts and firmware are not in it. A kernel implements [`Geometry`] (sizes),
+//! [`PhysMem`] (how to reach a frame and a descriptor), and a [`Mapper`] (page tables: its own, or
+//! [`crate::paging::Tables`] over a [`crate::paging::PteFormat`]); [`Machine`] ties them together.
+
+// UNSAFETY: declares the unsafe trait by which the machine vouches for its pointers.
+#![expect(unsafe_code)]
+
+use crate::addr::{Pfn, PhysAddr, VirtAddr};
+use crate::geometry::Geometry;
+use crate::page::Page;
+
+use core::ptr::NonNull;
+
+/// How the memory manager reaches physical memory.
+///
+/// # Safety
+///
+/// For every frame of mapped RAM, [`pointer`](Self::pointer) answers a pointer that is valid for
+/// reads and writes up to the end of the frame and aliases no Rust object outside the memory
+/// manager's own. For every pfn of a section whose memmap is mapped,
+/// [`descriptor`](Self::descriptor) answers a pointer to that pfn's 64 bytes in it, aligned to 64.
+pub unsafe trait PhysMem {
+    /// Where the byte at `at` can be read and written.
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8>;
+
+    /// Where the descriptor of `pfn` is: plain arithmetic in the virtual memmap.
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page>;
+}
+
+/// A machine the memory manager can run on.
+pub trait Machine: Geometry + PhysMem {
+    /// The kernel's page tables.
+    type Mapper;
+
+    /// Where physical address 0 is in the linear map.
+    const LINEAR_BASE: VirtAddr;
+    /// Where the descriptor of pfn 0 is.
+    const VMEMMAP_BASE: VirtAddr;
+    /// One past the highest physical address that both windows have room for.
+    const PHYS_LIMIT: PhysAddr;
+
+    /// The page tables that hold the linear map and the virtual memmap.
+    fn mapper(&self) -> &Self::Mapper;
+
+    /// Whether hot-added memory can hold its own memmap.
+    ///
+    /// A machine whose added memory is inaccessible until it is online says no; the add then takes
+    /// the memmap from system memory.
+    fn allows_self_hosting(&self) -> bool {
+        true
+    }
+
+    /// Asked before each allocation a verb makes. A test machine answers no to see the undo.
+    fn allows_allocation(&self) -> bool {
+        true
+    }
+
+    /// A number for the CPU this runs on, so that readers on different CPUs count apart.
+    fn cpu(&self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,256 @@
+//! The page descriptor: 64 bytes for every page frame, and what its state word means.
+//!
+//! ```text
+//!   word 0      the state: one atomic word, one encoder ([`PageState::encode`])
+//!   words 1..8  whoever the state names: list links of a free extent's head, the owner of a used
+//!               page, or the record of a section (in the descriptor of one of its memmap pages)
+//! ```
+//!
+//! An *extent* is a naturally aligned run of `1 << order` pages with one state. Only its first
+//! descriptor, the head, says so; the others are [`PageState::Tail`], or hold garbage while their
+//! part of the section is not initialised yet (see [`crate::section`]).
+
+use crate::addr::{Order, Pfn};
+use crate::geometry::DESCRIPTOR_BYTES;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Payload words of a descriptor.
+pub const PAYLOAD_WORDS: usize = 7;
+
+/// The descriptor of one page frame.
+///
+/// Every field is an atomic word, for which every bit pattern is a value: a descriptor in memory that
+/// nobody has written yet may be referred to, just not believed.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Page {
+    word: AtomicU64,
+    payload: [AtomicU64; PAYLOAD_WORDS],
+}
+
+const _: () = assert!(size_of::<Page>() as u64 == DESCRIPTOR_BYTES);
+
+/// Who holds a used extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Owner {
+    /// Taken before the allocator existed: the kernel image, its boot tables, its heap.
+    Boot = 0,
+    /// A page-table page or a section node.
+    Table = 1,
+    /// Page descriptors that were placed in system memory.
+    Memmap = 2,
+    /// The kernel's own data.
+    Kernel = 3,
+    /// Whoever asked the allocator for memory that may be moved.
+    Movable = 4,
+}
+
+impl Owner {
+    const ALL: [Self; 5] = [
+        Self::Boot,
+        Self::Table,
+        Self::Memmap,
+        Self::Kernel,
+        Self::Movable,
+    ];
+
+    const fn decode(raw: u64) -> Self {
+        Self::ALL[if raw < 5 { raw as usize } else { 0 }]
+    }
+
+    /// The owner's name, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Table => "table",
+            Self::Memmap => "memmap",
+            Self::Kernel => "kernel",
+            Self::Movable => "movable",
+        }
+    }
+}
+
+/// What a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// Not the first page of its extent.
+    Tail,
+    /// No memory: a hole in a block of boot memory.
+    Hole,
+    /// Head of a free extent.
+    Free {
+        /// Size of the extent.
+        order: Order,
+    },
+    /// Head of an extent somebody holds.
+    Used {
+        /// Size of the extent.
+        order: Order,
+        /// Who holds it.
+        owner: Owner,
+    },
+    /// First page of a self-hosted memmap: it counts what hangs on it.
+    MemmapHead {
+        /// Sections whose descriptors lie in the memmap and that are still there.
+        sections: u32,
+        /// Pages of the memmap, this one included.
+        pages: u64,
+    },
+    /// Any other page of a self-hosted memmap.
+    MemmapTail {
+        /// The memmap's first page.
+        head: Pfn,
+    },
+}
+
+// Layout of the state word: kind in bits 0..4, the rest by kind.
+const KIND_BITS: u32 = 4;
+const ORDER_BITS: u32 = 8;
+const SECTIONS_BITS: u32 = 24;
+
+const TAIL: u64 = 1;
+const HOLE: u64 = 2;
+const FREE: u64 = 3;
+const USED: u64 = 4;
+const MEMMAP_HEAD: u64 = 5;
+const MEMMAP_TAIL: u64 = 6;
+
+const fn field(word: u64, shift: u32, bits: u32) -> u64 {
+    (word >> shift) & ((1 << bits) - 1)
+}
+
+impl PageState {
+    /// The state word: the only place that knows its bits, with [`PageState::decode`].
+    pub const fn encode(self) -> u64 {
+        match self {
+            Self::Tail => TAIL,
+            Self::Hole => HOLE,
+            Self::Free { order } => FREE | (order.get() as u64) << KIND_BITS,
+            Self::Used { order, owner } => {
+                USED | (order.get() as u64) << KIND_BITS
+                    | (owner as u64) << (KIND_BITS + ORDER_BITS)
+            }
+            Self::MemmapHead { sections, pages } => {
+                MEMMAP_HEAD | (sections as u64) << KIND_BITS | pages << (KIND_BITS + SECTIONS_BITS)
+            }
+            Self::MemmapTail { head } => MEMMAP_TAIL | head.get() << KIND_BITS,
+        }
+    }
+
+    /// What a state word means, or `None` for a word that [`PageState::encode`] never makes.
+    pub const fn decode(word: u64) -> Option<Self> {
+        let order = Order::new(field(word, KIND_BITS, ORDER_BITS) as u8);
+        let owner = Owner::decode(field(word, KIND_BITS + ORDER_BITS, 8));
+
+        let state = match (field(word, 0, KIND_BITS), order) {
+            (TAIL, _) => Self::Tail,
+            (HOLE, _) => Self::Hole,
+            (FREE, Some(order)) => Self::Free { order },
+            (USED, Some(order)) => Self::Used { order, owner },
+            (MEMMAP_HEAD, _) => Self::MemmapHead {
+                sections: field(word, KIND_BITS, SECTIONS_BITS) as u32,
+                pages: word >> (KIND_BITS + SECTIONS_BITS),
+            },
+            (MEMMAP_TAIL, _) => Self::MemmapTail {
+                head: Pfn::new(word >> KIND_BITS),
+            },
+            _ => return None,
+        };
+        if state.encode() == word {
+            Some(state)
+        } else {
+            None
+        }
+    }
+}
+
+impl Page {
+    /// The state, or `None` for a word no encoder made: a descriptor nobody initialised.
+    pub fn state(&self) -> Option<PageState> {
+        // Acquire: partner of the Release in `set_state`; who sees a state sees its payload.
+        PageState::decode(self.word.load(Ordering::Acquire))
+    }
+
+    /// Whether the state word is exactly that of `state`.
+    pub(crate) fn is(&self, state: PageState) -> bool {
+        self.word.load(Ordering::Acquire) == state.encode()
+    }
+
+    /// Publishes a new state, after its payload.
+    pub(crate) fn set_state(&self, state: PageState) {
+        self.word.store(state.encode(), Ordering::Release);
+    }
+
+    /// Makes the descriptor a tail with an empty payload, whatever it held.
+    pub(crate) fn initialise(&self) {
+        for word in &self.payload {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.set_state(PageState::Tail);
+    }
+
+    /// The payload words, whose meaning the state gives.
+    pub(crate) fn payload(&self) -> &[AtomicU64; PAYLOAD_WORDS] {
+        &self.payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states() -> impl Iterator<Item = PageState> {
+        let orders = (0..Order::COUNT as u8).filter_map(Order::new);
+        let sized = orders.flat_map(|order| {
+            let used = Owner::ALL.map(|owner| PageState::Used { order, owner });
+            used.into_iter().chain([PageState::Free { order }])
+        });
+        sized.chain([
+            PageState::Tail,
+            PageState::Hole,
+            PageState::MemmapHead {
+                sections: 64,
+                pages: 32768,
+            },
+            PageState::MemmapHead {
+                sections: (1 << SECTIONS_BITS) - 1,
+                pages: (1 << 36) - 1,
+            },
+            PageState::MemmapTail {
+                head: Pfn::new(0x10_0000),
+            },
+            PageState::MemmapTail {
+                head: Pfn::new((1 << 52) - 1),
+            },
+        ])
+    }
+
+    #[test]
+    fn every_state_survives_its_encoding() {
+        for state in states() {
+            assert_eq!(PageState::decode(state.encode()), Some(state));
+        }
+    }
+
+    #[test]
+    fn no_two_states_share_a_word() {
+        let mut words: [u64; 256] = [0; 256];
+        for (count, state) in states().enumerate() {
+            assert!(!words[..count].contains(&state.encode()));
+            words[count] = state.encode();
+        }
+    }
+
+    #[test]
+    fn zeroed_and_all_ones_memory_is_no_state() {
+        assert_eq!(PageState::decode(0), None);
+        assert_eq!(PageState::decode(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_word_with_a_stray_bit_is_no_state() {
+        let word = PageState::Free { order: Order::ZERO }.encode();
+        assert_eq!(PageState::decode(word | 1 << 63), None);
+    }
+}
