@@ -1,2 +1,58 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: set-up, builds, the tour in QEMU, the tests and the repository's own rules.
+//!
+//! One file or folder for each command; what several of them share stands beside them:
+//!
+//! ```text
+//!   build  qemu  test  lint  ci       the commands
+//!   setup                             toolchain and programs, fetched where that is possible
+//!   machine                           one QEMU: command line, QMP, console, steps
+//!   suite                             the scenarios that run in QEMU
+//! ```
+#![forbid(unsafe_code)]
+
+mod arch;
+mod build;
+mod progress;
+mod root;
+mod scratch;
+mod setup;
+mod size;
+mod tool;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Set-up, builds, the tour in QEMU and the tests of hotmem.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build the kernel image and print its path
+    Build(build::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one command in the workspace it was started from.
+fn run(task: &Task) -> Result<ExitCode> {
+    let root = root::workspace_root()?;
+    match task {
+        Task::Build(args) => build::main(&root, args).map(|()| ExitCode::SUCCESS),
+    }
+}

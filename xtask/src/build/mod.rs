@@ -1,0 +1,124 @@
+//! `cargo xtask build`: the kernel image, with its symbols inside.
+
+mod symbols;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::arch::Arch;
+use crate::setup::{self, Toolchain};
+use crate::{root, tool};
+
+/// Name of the kernel's package and program.
+const KERNEL: &str = "hotmem-kernel";
+
+/// Builds the kernel image and prints its path.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Architecture to build for
+    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+    arch: Arch,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When there is no toolchain or the build fails.
+pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
+    let image = image(root, args.arch)?;
+    println!("{}", image.display());
+    Ok(())
+}
+
+/// Builds the kernel for `arch`; answers with the path of the finished image.
+///
+/// # Errors
+/// When there is no toolchain or the build fails.
+pub(crate) fn image(root: &Path, arch: Arch) -> Result<PathBuf> {
+    let toolchain = setup::toolchain(arch)?;
+    let program = compile(root, arch, &toolchain)?;
+
+    let mut bytes =
+        std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let filled = symbols::fill(&mut bytes)
+        .with_context(|| format!("cannot fill in symbols of {}", program.display()))?;
+    if let Some(note) = filled.note() {
+        eprintln!("{note}");
+    }
+
+    let dir = bare_dir(root).join("image").join(arch.name());
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let image = dir.join(KERNEL);
+    // An unchanged image keeps its file, so that a debugger that has it open stays right.
+    if !std::fs::read(&image).is_ok_and(|old| old == bytes) {
+        tool::write_atomically(&image, &bytes)?;
+    }
+    Ok(image)
+}
+
+/// Bare builds have a target directory of their own: their environment differs, and would rebuild the host's.
+pub(crate) fn bare_dir(root: &Path) -> PathBuf {
+    root::target_dir(root).join("bare")
+}
+
+/// Runs cargo; answers with the program it linked.
+fn compile(root: &Path, arch: Arch, toolchain: &Toolchain) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo(arch, "build");
+    cargo
+        .current_dir(root)
+        .args([
+            "--release",
+            "--package",
+            KERNEL,
+            "--message-format=json-render-diagnostics",
+        ])
+        .arg("--target-dir")
+        .arg(bare_dir(root))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+
+    let line = tool::shown(&cargo);
+    let output = cargo
+        .output()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    if !output.status.success() {
+        bail!(
+            "the kernel does not build: `{line}` failed ({})",
+            output.status
+        );
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    linked_program(&messages).with_context(|| format!("`{line}` linked no program {KERNEL}"))
+}
+
+/// The kernel's path among cargo's messages, one JSON object a line.
+fn linked_program(messages: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| {
+            message["reason"] == "compiler-artifact" && message["target"]["name"] == KERNEL
+        })
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_found_among_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"log"},"executable":null}
+not json
+{"reason":"compiler-artifact","target":{"name":"hotmem-kernel"},"executable":"/t/hotmem-kernel"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(
+            linked_program(messages),
+            Some(PathBuf::from("/t/hotmem-kernel"))
+        );
+        assert_eq!(linked_program("{\"reason\":\"build-finished\"}"), None);
+    }
+}

@@ -1,0 +1,348 @@
+//! A Rust toolchain for the bare target.
+//!
+//! The active toolchain where it has the target's standard library, or can fetch it; else Debian's own
+//! compiler, which builds `core` and `alloc` from the sources that Debian packages beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, anyhow, bail};
+
+use super::apt;
+use crate::arch::Arch;
+use crate::progress::Progress;
+use crate::tool;
+
+/// Debian's compiler, cargo, their sources, and a linker (that compiler ships no rust-lld).
+const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
+/// Debian's clippy, needed for the linter alone.
+const DEBIAN_CLIPPY: &str = "rust-web-clippy";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+/// The oldest Rust minor version (1.x) that compiles this project.
+const OLDEST: u32 = 95;
+
+/// A cargo and compiler that can build for an architecture's bare target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    /// The active toolchain has the target's standard library.
+    Active {
+        /// Name of the linker, where the toolchain has none of its own.
+        linker: Option<&'static str>,
+    },
+    /// Debian's packages, building `core` and `alloc` from source.
+    Debian,
+}
+
+impl Toolchain {
+    /// `cargo SUBCOMMAND --target ...` for the bare target of `arch`, ready for more arguments.
+    pub(crate) fn cargo(&self, arch: Arch, subcommand: &str) -> Command {
+        let mut command = Command::new(match self {
+            Self::Active { .. } => PathBuf::from(active_cargo()),
+            Self::Debian => PathBuf::from(DEBIAN_CARGO),
+        });
+        command.args([subcommand, "--target", arch.target()]);
+        // Flags in the environment are meant for the host; ours stand in .cargo/config.toml.
+        command.env("HOTMEM_BARE", "1").env_remove("RUSTFLAGS");
+
+        let linker_variable = format!(
+            "CARGO_TARGET_{}_LINKER",
+            arch.target().to_uppercase().replace('-', "_")
+        );
+        match self {
+            Self::Active { linker: None } => {}
+            Self::Active {
+                linker: Some(linker),
+            } => {
+                command.env(linker_variable, linker);
+            }
+            Self::Debian => {
+                // RUSTC_BOOTSTRAP lets a stable cargo build the standard library; our own code uses no feature gates.
+                command
+                    .args([
+                        "-Zbuild-std=core,alloc,compiler_builtins",
+                        "-Zbuild-std-features=compiler-builtins-mem",
+                    ])
+                    .env("RUSTC_BOOTSTRAP", "1")
+                    .env("RUSTC", DEBIAN_RUSTC)
+                    .env("RUSTDOC", "/usr/bin/rustdoc")
+                    .env(linker_variable, "ld.lld")
+                    .env_remove("RUSTUP_TOOLCHAIN");
+            }
+        }
+        command
+    }
+}
+
+/// The cargo that runs this xtask, so that nested builds use the same toolchain.
+fn active_cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// What this machine has and allows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Facts {
+    /// The active toolchain has std for the target.
+    target_std: bool,
+    /// rustup is there and may download.
+    may_download: bool,
+    /// Debian's compiler, its sources and a linker are installed.
+    debian_complete: bool,
+    /// Debian packages can be installed.
+    may_install: bool,
+}
+
+/// One way to a toolchain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    UseActive,
+    RustupAdd,
+    UseDebian,
+    InstallDebian,
+}
+
+/// The ways to try, in order; later ones count when earlier ones fail.
+fn ways(facts: Facts) -> Vec<Way> {
+    if facts.target_std {
+        return vec![Way::UseActive];
+    }
+    let mut ways = Vec::new();
+    if facts.may_download {
+        ways.push(Way::RustupAdd);
+    }
+    if facts.debian_complete {
+        ways.push(Way::UseDebian);
+    } else if facts.may_install {
+        ways.push(Way::InstallDebian);
+    }
+    ways
+}
+
+/// A toolchain that builds for the bare target of `arch`, set up if need be.
+///
+/// # Errors
+/// When there is none and none can be fetched; the error says what failed and what to type.
+pub(crate) fn toolchain(arch: Arch) -> Result<Toolchain> {
+    let mut failures = Vec::new();
+    for way in ways(facts(arch)) {
+        match take(way, arch) {
+            Ok(toolchain) => return Ok(toolchain),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    failures.push(by_hand(arch));
+    bail!("{}", failures.join("\n"))
+}
+
+/// Makes sure the clippy that belongs to `toolchain` is there.
+///
+/// # Errors
+/// When it is missing and cannot be installed here.
+pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
+    if *toolchain != Toolchain::Debian || Path::new("/usr/bin/cargo-clippy").exists() {
+        return Ok(());
+    }
+    if apt::usable() {
+        return apt::install(&[DEBIAN_CLIPPY]);
+    }
+    bail!(
+        "clippy for Debian's compiler is missing. Please install it with:\n  {}",
+        apt::by_hand(&[DEBIAN_CLIPPY])
+    )
+}
+
+/// Goes one way.
+fn take(way: Way, arch: Arch) -> Result<Toolchain> {
+    match way {
+        Way::UseActive => {}
+        Way::RustupAdd => rustup_add(arch)?,
+        Way::UseDebian => return Ok(Toolchain::Debian),
+        Way::InstallDebian => {
+            apt::install(&DEBIAN_PACKAGES)?;
+            return if debian_complete() {
+                Ok(Toolchain::Debian)
+            } else {
+                Err(anyhow!(
+                    "the packages {} are installed, but their compiler is older than 1.{OLDEST} or lacks its sources",
+                    DEBIAN_PACKAGES.join(" ")
+                ))
+            };
+        }
+    }
+    let linker = (!has_rust_lld()).then_some("ld.lld");
+    Ok(Toolchain::Active { linker })
+}
+
+/// Has rustup fetch the target's standard library.
+fn rustup_add(arch: Arch) -> Result<()> {
+    let progress = Progress::start(format!(
+        "Fetching the standard library for {}",
+        arch.target()
+    ));
+    tool::run(
+        Command::new("rustup").args(["target", "add", arch.target()]),
+        &progress,
+    )?;
+    if !has_target_std(arch) {
+        bail!(
+            "rustup added {}, but the active compiler does not see it",
+            arch.target()
+        );
+    }
+    progress.done();
+    Ok(())
+}
+
+/// Looks at this machine.
+fn facts(arch: Arch) -> Facts {
+    let target_std = has_target_std(arch);
+    if target_std {
+        return Facts {
+            target_std,
+            ..Facts::default()
+        };
+    }
+    let forbidden = std::env::var_os("RUSTUP_AUTO_INSTALL").is_some_and(|value| value == "0");
+    Facts {
+        target_std,
+        may_download: !forbidden && tool::find("rustup").is_some(),
+        debian_complete: debian_complete(),
+        may_install: apt::usable(),
+    }
+}
+
+/// The directory the active compiler keeps its libraries in.
+fn sysroot() -> Option<PathBuf> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    tool::answer(rustc, &["--print", "sysroot"]).map(PathBuf::from)
+}
+
+fn has_target_std(arch: Arch) -> bool {
+    sysroot().is_some_and(|root| {
+        root.join("lib/rustlib")
+            .join(arch.target())
+            .join("lib")
+            .is_dir()
+    })
+}
+
+fn has_rust_lld() -> bool {
+    let Some(libraries) = sysroot().map(|root| root.join("lib/rustlib")) else {
+        return false;
+    };
+    let Ok(targets) = std::fs::read_dir(libraries) else {
+        return false;
+    };
+    targets
+        .flatten()
+        .any(|target| target.path().join("bin/rust-lld").is_file())
+}
+
+fn debian_complete() -> bool {
+    let Some(root) = tool::answer(DEBIAN_RUSTC, &["--print", "sysroot"]) else {
+        return false;
+    };
+    let sources = Path::new(&root).join("lib/rustlib/src/rust/library/core/Cargo.toml");
+    let new_enough = |version: String| minor_version(&version).is_some_and(|minor| minor >= OLDEST);
+    sources.is_file()
+        && apt::is_debian()
+        && tool::find("ld.lld").is_some()
+        && tool::answer(DEBIAN_RUSTC, &["--version"]).is_some_and(new_enough)
+        && tool::answer(DEBIAN_CARGO, &["--version"]).is_some_and(new_enough)
+}
+
+/// The `96` of `rustc 1.96.0 (...)`.
+fn minor_version(line: &str) -> Option<u32> {
+    let version = line.split_whitespace().nth(1)?;
+    let mut parts = version.split('.');
+    let major = parts.next()?;
+    (major == "1").then(|| parts.next()?.parse().ok())?
+}
+
+/// What a user types to get a toolchain.
+fn by_hand(arch: Arch) -> String {
+    format!(
+        "No Rust toolchain here can build for {target}. Please run one of:\n  \
+         with rustup:              rustup target add {target}\n  \
+         on Debian, without it:    {debian}",
+        target = arch.target(),
+        debian = apt::by_hand(&DEBIAN_PACKAGES),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_toolchain_that_has_the_target_is_used_as_it_is() {
+        let facts = Facts {
+            target_std: true,
+            may_download: true,
+            debian_complete: true,
+            may_install: true,
+        };
+        assert_eq!(ways(facts), [Way::UseActive]);
+    }
+
+    #[test]
+    fn rustup_comes_before_debian_and_debian_is_the_way_when_it_fails() {
+        let facts = Facts {
+            may_download: true,
+            may_install: true,
+            ..Facts::default()
+        };
+        assert_eq!(ways(facts), [Way::RustupAdd, Way::InstallDebian]);
+    }
+
+    #[test]
+    fn rustup_is_left_alone_when_it_may_not_download() {
+        let facts = Facts {
+            debian_complete: true,
+            may_install: true,
+            ..Facts::default()
+        };
+        assert_eq!(ways(facts), [Way::UseDebian]);
+        assert_eq!(
+            ways(Facts {
+                may_install: true,
+                ..Facts::default()
+            }),
+            [Way::InstallDebian]
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_possible_the_commands_are_printed() {
+        assert!(ways(Facts::default()).is_empty());
+        let text = by_hand(Arch::X86_64);
+        assert!(text.contains("rustup target add x86_64-unknown-none"));
+        assert!(text.contains("rustc-web cargo-web rust-web-src lld"));
+    }
+
+    #[test]
+    fn compiler_versions_are_read() {
+        assert_eq!(
+            minor_version("rustc 1.96.0 (ac68faa20 2026-05-25)"),
+            Some(96)
+        );
+        assert_eq!(minor_version("cargo 1.95.0"), Some(95));
+        assert_eq!(minor_version("rustc 2.0.0"), None);
+        assert_eq!(minor_version(""), None);
+    }
+
+    #[test]
+    fn building_from_source_leaves_rustup_out_of_it() {
+        let command = Toolchain::Debian.cargo(Arch::X86_64, "build");
+        assert_eq!(command.get_program(), DEBIAN_CARGO);
+        let set = |name: &str| {
+            command
+                .get_envs()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.is_some())
+        };
+        assert_eq!(set("RUSTUP_TOOLCHAIN"), Some(false));
+        assert_eq!(set("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER"), Some(true));
+        assert_eq!(set("HOTMEM_BARE"), Some(true));
+    }
+}

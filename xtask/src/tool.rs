@@ -1,0 +1,214 @@
+//! Running other programs: quietly with the tail of their output on failure, or for one answer.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
+
+/// Lines of a failed tool's output that are worth showing.
+const TAIL: usize = 25;
+
+/// The file `name` resolves to on the search path.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
+
+/// The command line as a user would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| quoted(&word.to_string_lossy()))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// `word` in single quotes where a shell would take it apart.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./,:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// The trimmed standard output of a command that answers one question; `None` if it fails or is absent.
+pub(crate) fn answer<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[S]) -> Option<String> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+/// Runs `command` with its output hidden behind `progress`.
+///
+/// # Errors
+/// When it cannot start or fails: the error holds its command line, a plain reason where its output
+/// shows a well-known one, and the tail of that output.
+pub(crate) fn run(command: &mut Command, progress: &Progress) -> Result<()> {
+    let line = shown(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{line}`"))?;
+
+    // Both pipes are drained by threads of their own: one full pipe must not stop the tool.
+    let (sender, lines) = mpsc::channel();
+    if let Some(pipe) = child.stdout.take() {
+        forward(pipe, sender.clone());
+    }
+    if let Some(pipe) = child.stderr.take() {
+        forward(pipe, sender.clone());
+    }
+    drop(sender);
+
+    let mut tail = VecDeque::new();
+    for text in lines {
+        progress.detail(&text);
+        if tail.len() == TAIL {
+            tail.pop_front();
+        }
+        tail.push_back(text);
+    }
+
+    let status = child.wait()?;
+    if status.success() {
+        return Ok(());
+    }
+    let tail = tail.make_contiguous().join("\n    ");
+    let why = reason(&tail).map_or(String::new(), |why| format!(": {why}"));
+    bail!("`{line}` failed ({status}){why}\n    {tail}")
+}
+
+/// Sends every line of `pipe` to `lines`, until the end.
+fn forward(pipe: impl std::io::Read + Send + 'static, lines: mpsc::Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// A plain reason for a failure, where the tool's output shows a well-known one.
+fn reason(output: &str) -> Option<&'static str> {
+    let known = [
+        ("No space left on device", "the disk is full"),
+        ("don't have enough free space", "the disk is full"),
+        ("Could not get lock", "another package manager is running"),
+        (
+            "Temporary failure resolving",
+            "no network (names do not resolve)",
+        ),
+        ("Could not resolve", "no network (names do not resolve)"),
+        ("dns error", "no network (names do not resolve)"),
+        ("Network is unreachable", "no network"),
+        (
+            "Unable to locate package",
+            "this system does not offer that package",
+        ),
+        ("Permission denied", "permission denied"),
+    ];
+    known
+        .iter()
+        .find(|(needle, _)| output.contains(needle))
+        .map(|&(_, why)| why)
+}
+
+/// Writes `bytes` to `path` so that a reader sees the old file or the whole new one.
+///
+/// # Errors
+/// Any input/output error, naming the file.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let partial = path.with_file_name(name);
+
+    let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path));
+    if written.is_err() {
+        // Best effort: the error below is the one that counts.
+        let _ = std::fs::remove_file(&partial);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_tool_shows_its_command_line_and_its_last_words() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "echo first; echo 'write: No space left on device' >&2; exit 3",
+        ]);
+        let error = run(&mut command, &Progress::start("failing on purpose")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("the disk is full"), "{text}");
+        assert!(
+            text.contains("first") && text.contains("exit status: 3"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_missing_tool_is_named() {
+        let error = run(
+            &mut Command::new("no-such-tool"),
+            &Progress::start("missing"),
+        )
+        .unwrap_err();
+        assert!(error.to_string().contains("no-such-tool"));
+    }
+
+    #[test]
+    fn a_long_output_neither_blocks_nor_fills_the_error() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 1",
+        ]);
+        let text = run(&mut command, &Progress::start("long"))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("line 19999") && !text.contains("line 100\n"));
+    }
+
+    #[test]
+    fn words_that_a_shell_would_split_are_quoted() {
+        let mut command = Command::new("qemu");
+        command.args(["-append", "placement=device icount", "-m", "1G,slots=2"]);
+        assert_eq!(
+            shown(&command),
+            "qemu -append 'placement=device icount' -m 1G,slots=2"
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_no_leftover_stays() {
+        let dir = crate::scratch::Scratch::new().unwrap();
+        let path = dir.path().join("r.json");
+        write_atomically(&path, b"one").unwrap();
+        write_atomically(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(write_atomically(Path::new("/no/such/dir/r.json"), b"x").is_err());
+    }
+}
