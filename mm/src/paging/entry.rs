@@ -61,14 +61,35 @@ impl Level {
     }
 }
 
+/// How a leaf is told from everything else without decoding it: `word & mask == value`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeafTest {
+    /// The bits that decide.
+    pub mask: u64,
+    /// What they are in a leaf.
+    pub value: u64,
+}
+
+impl LeafTest {
+    /// Zero if `word` is a leaf. Answers for many words may be or-ed before they are looked at.
+    pub const fn miss(self, word: u64) -> u64 {
+        (word ^ self.value) & self.mask
+    }
+}
+
 /// A page-table format: the pure bits of one architecture's (and regime's) tables.
 ///
-/// Laws, tested for every format: `decode(encode(e, l), l) == e` for each entry the level allows;
-/// `decode(0, l) == Absent` (a zeroed table is empty); an encoded entry fits the byte order the
-/// hardware reads, i.e. `encode` answers the value as the CPU stores it.
+/// Laws, tested for every format by `hotmem::testing::check_format`: `decode(encode(e, l), l) == e`
+/// for each entry the level allows; a word is zero exactly if it encodes `Absent` (a zeroed table is
+/// empty, and a slot that is not zero is taken); `leaf_test(l)` agrees with `decode` on every word;
+/// an encoded entry fits the byte order the hardware reads, i.e. `encode` answers the value as the
+/// CPU stores it.
 pub trait PteFormat {
     /// The levels, root first. The last one's entries span a base page.
     const LEVELS: &'static [Level];
+
+    /// One past the highest physical address an entry can name.
+    const PHYS_LIMIT: u64;
 
     /// The word to store at `level` for `entry`.
     ///
@@ -79,6 +100,14 @@ pub trait PteFormat {
     /// What the stored word at `level` means.
     fn decode(word: u64, level: usize) -> Entry;
 
-    /// One past the highest physical address an entry can name.
-    const PHYS_LIMIT: u64;
+    /// How to recognise a stored leaf at `level`; never called for a level without leaves.
+    fn leaf_test(level: usize) -> LeafTest;
+
+    /// The virtual address that the MMU translates by the table indices in the low bits of `low`
+    /// (the bits above the root's are zero).
+    ///
+    /// A sign-extending MMU repeats the top bit; by default the upper bits are zero.
+    fn canonical(low: u64) -> u64 {
+        low
+    }
 }

@@ -8,7 +8,25 @@
 //!                                               Mapper   <- what the verbs use; a kernel with page
 //!                                                           tables of its own implements this alone
 //! ```
+//!
+//! Three rules hold throughout:
+//!
+//! - mapping only ever fills empty slots, so an entry never changes from one live value to another
+//!   (break-before-make, Arm ARM D8.16.1, is respected by construction) and a live leaf is never split;
+//! - below the root no table is empty: one that loses its last entry is detached;
+//! - memory is free only after clear, then flush, in that order ([`Gather`]).
 
 mod entry;
+mod gather;
+mod map;
+mod mapper;
+mod seam;
+mod tables;
+mod unmap;
+mod visit;
 
-pub use entry::{Attr, Entry, Level, PteFormat};
+pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
+pub use gather::Gather;
+pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
+pub use seam::{OutOfFrames, TableFrames, Tlb};
+pub use tables::Tables;

@@ -1,0 +1,109 @@
+//! Clear, flush, only then free: what an unmapping owes before its memory may be used again.
+//!
+//! ```text
+//!   unmap ---> cleared ranges ----+                       +--> frames.give_back(table)
+//!          +-> detached tables ---+--> flush (all CPUs) --+
+//!                                                         +--> the caller frees the data frames
+//! ```
+
+use super::{TableFrames, Tlb};
+use crate::addr::{PhysAddr, VirtRange};
+
+/// Detached tables a gather holds before it flushes on its own.
+const TABLES: usize = 32;
+/// Separate cleared ranges a gather holds before it flushes on its own.
+const RANGES: usize = 4;
+
+/// What was cleared and detached, but not yet flushed and freed.
+///
+/// Holding one means: CPUs may still translate through old entries, so neither the memory that was
+/// unmapped nor a table that was detached may be reused. [`flush`](Self::flush) ends that. The
+/// detached tables are remembered here, in a fixed array, and not by links inside the frames: a
+/// table walk under way would read such a link as an entry.
+#[must_use = "what was unmapped may not be freed before the flush"]
+#[derive(Debug)]
+pub struct Gather<'a, T: Tlb, S: TableFrames> {
+    tlb: &'a T,
+    frames: &'a S,
+    cleared: [VirtRange; RANGES],
+    ranges: usize,
+    detached: [(PhysAddr, u64); TABLES],
+    tables: usize,
+}
+
+impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
+    /// An empty gather, whose tables will go back to `frames`.
+    pub fn new(tlb: &'a T, frames: &'a S) -> Self {
+        Self {
+            tlb,
+            frames,
+            cleared: [VirtRange::default(); RANGES],
+            ranges: 0,
+            detached: [(PhysAddr::default(), 0); TABLES],
+            tables: 0,
+        }
+    }
+
+    /// Notes that entries were cleared which translated addresses of `range`.
+    ///
+    /// For implementers of [`Mapper`](super::Mapper): called after the entries are cleared.
+    pub fn cleared(&mut self, range: VirtRange) {
+        if let Some(last) = self.cleared[..self.ranges].last_mut()
+            && let Some(both) = joined(*last, range)
+        {
+            *last = both;
+            return;
+        }
+        if self.ranges == RANGES {
+            self.settle();
+        }
+        self.cleared[self.ranges] = range;
+        self.ranges += 1;
+    }
+
+    /// Notes that the table of `bytes` at `frame` has no parent any more; it spans a byte of `near`,
+    /// which is enough for [`Tlb::flush`] to drop cached pointers to it.
+    ///
+    /// For implementers of [`Mapper`](super::Mapper): called after the parent's entry is cleared.
+    pub fn detached(&mut self, frame: PhysAddr, bytes: u64, near: VirtRange) {
+        self.cleared(near);
+        self.detached[self.tables] = (frame, bytes);
+        self.tables += 1;
+        if self.tables == TABLES {
+            self.settle();
+        }
+    }
+
+    /// Flushes every CPU over what was cleared, and only then gives the detached tables back.
+    ///
+    /// After it, the memory that was unmapped is unreachable through these tables.
+    pub fn flush(mut self) {
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for range in &self.cleared[..self.ranges] {
+            self.tlb.flush(*range);
+        }
+        for &(frame, bytes) in &self.detached[..self.tables] {
+            self.tlb.retire(frame, bytes);
+            self.frames.give_back(frame, bytes);
+        }
+        self.ranges = 0;
+        self.tables = 0;
+    }
+}
+
+/// The range that two overlapping or adjacent ranges make together.
+fn joined(a: VirtRange, b: VirtRange) -> Option<VirtRange> {
+    let (low, high) = if a.start() <= b.start() {
+        (a, b)
+    } else {
+        (b, a)
+    };
+    let gap = high.start().offset_from(low.start());
+    if gap > low.len() {
+        return None;
+    }
+    VirtRange::new(low.start(), low.len().max(gap + high.len()))
+}

@@ -1,0 +1,148 @@
+//! Mapping: fill empty slots run by run; on failure undo exactly that, from a cursor.
+//!
+//! A run is what one table takes without a change of leaf size. A larger leaf can only start where
+//! a table of the smaller ones ends, so a run ends at its table's end, at the range's, or at a slot
+//! that is taken (which the next run then reports).
+
+use super::tables::Tables;
+use super::{Entry, Gather, MapError, Mapping, PteFormat, TableFrames, Tlb};
+use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::machine::PhysMem;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
+    pub(super) fn map_range<S: TableFrames>(
+        &self,
+        mapping: &Mapping,
+        frames: &S,
+    ) -> Result<(), MapError> {
+        if mapping.len == 0 {
+            return Ok(());
+        }
+        Self::check(mapping)?;
+
+        // The cursor: everything below it is mapped, and nothing above it.
+        let mut done = 0;
+        while done < mapping.len {
+            match self.map_run(&rest(mapping, done), frames) {
+                Ok(bytes) => done += bytes,
+                Err(error) => {
+                    self.undo(mapping.virt, done, frames);
+                    return Err(error);
+                }
+            }
+        }
+        self.caches().publish();
+        Ok(())
+    }
+
+    /// Refuses what the format cannot say.
+    fn check(mapping: &Mapping) -> Result<(), MapError> {
+        let Mapping {
+            virt, phys, len, ..
+        } = *mapping;
+        let page = F::LEVELS[F::LEVELS.len() - 1].span();
+        if (virt.get() | phys.get() | len) & (page - 1) != 0 {
+            return Err(MapError::Misaligned { virt, phys, len });
+        }
+        let low_enough = phys
+            .checked_add(len)
+            .is_some_and(|end| end.get() <= F::PHYS_LIMIT);
+        match VirtRange::new(virt, len) {
+            Some(range) if low_enough && Self::reaches(range) => Ok(()),
+            _ => Err(MapError::BeyondFormat { virt, phys, len }),
+        }
+    }
+
+    /// Maps the first run of `mapping` and answers its bytes, at least one leaf's.
+    fn map_run<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<u64, MapError> {
+        let level = Self::leaf_level(mapping);
+        let table = self.table_for(mapping.virt, level, frames)?;
+        let first = F::LEVELS[level].index(mapping.virt.get());
+        let slots = &self.slots(table, level)[first..];
+
+        let span = F::LEVELS[level].span();
+        let wanted = (mapping.len >> F::LEVELS[level].shift).min(slots.len() as u64);
+        match fill::<F>(&slots[..wanted as usize], level, mapping) {
+            0 => Err(MapError::AlreadyMapped { at: mapping.virt }),
+            leaves => Ok(leaves as u64 * span),
+        }
+    }
+
+    /// The level of the largest leaf that fits at the start of `mapping`.
+    fn leaf_level(mapping: &Mapping) -> usize {
+        let bits = mapping.virt.get() | mapping.phys.get();
+        let room = mapping.len.min(mapping.max_leaf);
+        F::LEVELS
+            .iter()
+            .position(|level| level.leaf && level.span() <= room && bits & (level.span() - 1) == 0)
+            // A base page always fits, whatever `max_leaf` says: `check` saw to it.
+            .unwrap_or(F::LEVELS.len() - 1)
+    }
+
+    /// The table of `level` that covers `at`, with the missing ones above it and itself created.
+    fn table_for<S: TableFrames>(
+        &self,
+        at: VirtAddr,
+        level: usize,
+        frames: &S,
+    ) -> Result<PhysAddr, MapError> {
+        let mut table = self.root();
+        for above in 0..level {
+            let slot = &self.slots(table, above)[F::LEVELS[above].index(at.get())];
+            table = match F::decode(slot.load(Ordering::Acquire), above) {
+                Entry::Table(next) => next,
+                Entry::Leaf(..) => return Err(MapError::AlreadyMapped { at }),
+                Entry::Absent => {
+                    let bytes = F::LEVELS[above + 1].table_bytes();
+                    let frame = frames.take(bytes)?;
+                    self.zero(frame, bytes);
+                    // Release: whoever sees the link sees an empty table behind it.
+                    slot.store(F::encode(Entry::Table(frame), above), Ordering::Release);
+                    frame
+                }
+            };
+        }
+        Ok(table)
+    }
+
+    /// Takes back the first `done` bytes and the tables made for a run that then failed.
+    #[cold]
+    fn undo<S: TableFrames>(&self, start: VirtAddr, done: u64, frames: &S) {
+        let mut gather = Gather::new(self.caches(), frames);
+        self.prune(start.add(done), &mut gather);
+        if let Some(range) = VirtRange::new(start, done) {
+            self.clear(range, &mut gather);
+        }
+        gather.flush();
+    }
+}
+
+/// What is left of `mapping` after its first `done` bytes.
+fn rest(mapping: &Mapping, done: u64) -> Mapping {
+    Mapping {
+        virt: mapping.virt.add(done),
+        phys: mapping.phys.add(done),
+        len: mapping.len - done,
+        ..*mapping
+    }
+}
+
+/// Writes consecutive leaves into empty slots, up to the first taken one; answers how many.
+#[inline]
+fn fill<F: PteFormat>(slots: &[AtomicU64], level: usize, mapping: &Mapping) -> usize {
+    let span = F::LEVELS[level].span();
+    let mut phys = mapping.phys;
+    for (filled, slot) in slots.iter().enumerate() {
+        if slot.load(Ordering::Relaxed) != 0 {
+            return filled;
+        }
+        slot.store(
+            F::encode(Entry::Leaf(phys, mapping.attr), level),
+            Ordering::Release,
+        );
+        phys = phys.add(span);
+    }
+    slots.len()
+}

@@ -1,0 +1,200 @@
+//! What the verbs ask of page tables, and the values that pass over that edge.
+
+use super::{Attr, Gather, OutOfFrames, TableFrames, Tlb};
+use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+
+use core::fmt;
+
+/// A set of page tables, as the verbs see it.
+///
+/// [`Tables`](super::Tables) implements it for any [`PteFormat`](super::PteFormat); a kernel with
+/// page tables of its own implements it directly.
+///
+/// Calls that change the tables are serialised by the caller, and so are look-ups against the
+/// giving back of tables (the hotplug lock does both).
+pub trait Mapper {
+    /// The translation caches over these tables.
+    type Tlb: Tlb;
+
+    /// The translation caches over these tables.
+    fn tlb(&self) -> &Self::Tlb;
+
+    /// Maps a range that has no translation yet, with the largest leaves that fit.
+    ///
+    /// On success the translations are published: the CPU may use them at once.
+    ///
+    /// # Errors
+    ///
+    /// Any [`MapError`]; the tree, and the frames in use for tables, are then as before.
+    fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError>;
+
+    /// Clears every translation in `range` and detaches the tables that become empty.
+    ///
+    /// Addresses without a translation are passed over. The memory behind `range` is only free
+    /// once [`Gather::flush`] has run.
+    ///
+    /// # Errors
+    ///
+    /// [`UnmapError`], with nothing changed.
+    fn unmap<S: TableFrames>(
+        &self,
+        range: VirtRange,
+        gather: &mut Gather<'_, Self::Tlb, S>,
+    ) -> Result<(), UnmapError>;
+
+    /// The leaf that translates `at`, if any.
+    fn translate(&self, at: VirtAddr) -> Option<Translation>;
+
+    /// Shows every leaf that translates a byte of `range`, in the order of the tables.
+    ///
+    /// `each` must not change the tables.
+    fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation));
+
+    /// Shows every table of the tree, the root first, a table before the ones below it.
+    ///
+    /// `each` must not change the tables.
+    fn visit_tables(&self, each: &mut dyn FnMut(TableAt));
+}
+
+/// A wish: `len` bytes at `virt` shall translate to `phys`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First virtual address.
+    pub virt: VirtAddr,
+    /// First physical address.
+    pub phys: PhysAddr,
+    /// Bytes.
+    pub len: u64,
+    /// What accesses are allowed.
+    pub attr: Attr,
+    /// Bytes of the largest leaf to use; base pages are always allowed.
+    ///
+    /// A range that is to be unmapped in pieces must not be mapped with leaves larger than a piece:
+    /// no live leaf is ever split.
+    pub max_leaf: u64,
+}
+
+/// A leaf as found in the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Translation {
+    /// First virtual address of the leaf.
+    pub virt: VirtAddr,
+    /// First physical address of the leaf.
+    pub phys: PhysAddr,
+    /// Bytes of the leaf.
+    pub len: u64,
+    /// What accesses it allows.
+    pub attr: Attr,
+}
+
+impl Translation {
+    /// Where `at`, an address in the leaf, goes.
+    pub fn target(&self, at: VirtAddr) -> PhysAddr {
+        self.phys.add(at.offset_from(self.virt))
+    }
+}
+
+/// A table as found in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableAt {
+    /// Its level, counted from the root (0).
+    pub level: usize,
+    /// Where it lies.
+    pub frame: PhysAddr,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The first virtual address it translates.
+    pub virt: VirtAddr,
+    /// Bytes of address space it translates (for a root that serves both ends of a sign-extended
+    /// space: of both together).
+    pub span: u64,
+}
+
+/// Why a range was not mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// The addresses or the length are no multiple of the base page.
+    Misaligned {
+        /// First virtual address asked for.
+        virt: VirtAddr,
+        /// First physical address asked for.
+        phys: PhysAddr,
+        /// Bytes asked for.
+        len: u64,
+    },
+    /// Something is mapped in the range already.
+    AlreadyMapped {
+        /// The first address that is taken.
+        at: VirtAddr,
+    },
+    /// The format has no entry for some address of the range.
+    BeyondFormat {
+        /// First virtual address asked for.
+        virt: VirtAddr,
+        /// First physical address asked for.
+        phys: PhysAddr,
+        /// Bytes asked for.
+        len: u64,
+    },
+    /// A table was needed and there was no frame for it.
+    OutOfFrames(OutOfFrames),
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misaligned { virt, phys, len } => {
+                write!(f, "{len:#x} bytes at {virt} to {phys} are not whole pages")
+            }
+            Self::AlreadyMapped { at } => write!(f, "{at} is mapped already"),
+            Self::BeyondFormat { virt, phys, len } => write!(
+                f,
+                "the page tables cannot express {len:#x} bytes at {virt} to {phys}"
+            ),
+            Self::OutOfFrames(out) => out.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for MapError {}
+
+impl From<OutOfFrames> for MapError {
+    fn from(out: OutOfFrames) -> Self {
+        Self::OutOfFrames(out)
+    }
+}
+
+/// Why a range was not unmapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnmapError {
+    /// An end of the range lies inside a leaf, and live leaves are never split.
+    CutsLeaf {
+        /// The first virtual address of that leaf.
+        at: VirtAddr,
+        /// Its bytes.
+        len: u64,
+    },
+    /// The format cannot name some address of the range.
+    BeyondFormat {
+        /// The range asked for.
+        range: VirtRange,
+    },
+}
+
+impl fmt::Display for UnmapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutsLeaf { at, len } => {
+                write!(
+                    f,
+                    "the range ends inside the leaf of {len:#x} bytes at {at}"
+                )
+            }
+            Self::BeyondFormat { range } => {
+                write!(f, "the page tables cannot express {range}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for UnmapError {}

@@ -1,0 +1,107 @@
+//! What the walker asks of the world: pointers to tables, a TLB, and frames for new tables.
+
+// UNSAFETY: declares the unsafe trait by which the machine vouches for its TLB.
+#![expect(unsafe_code)]
+
+use crate::addr::{Pfn, PhysAddr, VirtRange};
+use crate::machine::PhysMem;
+use crate::page::Page;
+
+use core::fmt;
+use core::ptr::NonNull;
+
+/// The translation caches of every CPU that uses one set of page tables.
+///
+/// # Safety
+///
+/// Memory is given back to allocators, and taken out of the machine, on the strength of
+/// [`flush`](Self::flush): when it returns, no CPU may translate through an entry that was cleared
+/// before it was called, for any address of the range.
+pub unsafe trait Tlb {
+    /// Orders the entries stored so far before any table walk that follows, on all CPUs.
+    ///
+    /// Called after entries went from absent to present; nothing cached needs to be dropped then.
+    fn publish(&self);
+
+    /// Drops, on all CPUs, what is cached for `range`: the leaf entries of its addresses, and the
+    /// cached pointers to every table that spans a byte of it (paging-structure caches; Intel SDM
+    /// vol. 3A 4.10.3, Arm ARM D8.16 "TLB maintenance").
+    ///
+    /// Stores that cleared entries are ordered before the drop.
+    fn flush(&self, range: VirtRange);
+
+    /// Told of each detached table after the flush, just before its frame goes back.
+    ///
+    /// Hardware has nothing to do. A checking machine looks whether anything still walks through it.
+    fn retire(&self, frame: PhysAddr, bytes: u64) {
+        let _ = (frame, bytes);
+    }
+}
+
+/// Where the frames of page tables come from, and where they go back to.
+pub trait TableFrames {
+    /// Takes `bytes` of RAM, aligned to `bytes` (a power of two, possibly less than a page).
+    ///
+    /// What it holds does not matter: the walker zeroes it.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] when there is none.
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames>;
+
+    /// Gives back what [`take`](Self::take) answered for the same number of bytes.
+    ///
+    /// Only called for a table that nothing can be walking any more.
+    fn give_back(&self, frame: PhysAddr, bytes: u64);
+}
+
+/// There is no frame left for a page table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfFrames {
+    /// Bytes of the table that was wanted.
+    pub bytes: u64,
+}
+
+impl fmt::Display for OutOfFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no frame left for a page table of {} bytes", self.bytes)
+    }
+}
+
+impl core::error::Error for OutOfFrames {}
+
+// SAFETY: every promise is the referent's own.
+unsafe impl<P: PhysMem + ?Sized> PhysMem for &P {
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        (**self).pointer(at)
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        (**self).descriptor(pfn)
+    }
+}
+
+// SAFETY: every promise is the referent's own.
+unsafe impl<T: Tlb + ?Sized> Tlb for &T {
+    fn publish(&self) {
+        (**self).publish();
+    }
+
+    fn flush(&self, range: VirtRange) {
+        (**self).flush(range);
+    }
+
+    fn retire(&self, frame: PhysAddr, bytes: u64) {
+        (**self).retire(frame, bytes);
+    }
+}
+
+impl<S: TableFrames + ?Sized> TableFrames for &S {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        (**self).take(bytes)
+    }
+
+    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+        (**self).give_back(frame, bytes);
+    }
+}

@@ -1,0 +1,196 @@
+//! The tree of tables: how its entries are reached, and the walk towards one address.
+
+// UNSAFETY: turns the machine's pointers to table frames into slices of atomic entries.
+#![expect(unsafe_code)]
+
+use super::{Entry, Gather, MapError, Mapper, Mapping, PteFormat, TableAt, TableFrames, Tlb};
+use super::{Translation, UnmapError};
+use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::machine::PhysMem;
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The most levels a format may have.
+pub(super) const MAX_LEVELS: usize = 6;
+
+/// A live tree of page tables in format `F`.
+///
+/// Holding one means: the root and everything below it are tables of `F`, reachable through `P`, and
+/// nobody else changes them.
+pub struct Tables<F: PteFormat, P: PhysMem, T: Tlb> {
+    root: PhysAddr,
+    mem: P,
+    tlb: T,
+    format: PhantomData<fn() -> F>,
+}
+
+/// The entry at which a walk towards an address stopped: a leaf, or nothing.
+pub(super) struct Stop {
+    /// Its level.
+    pub(super) level: usize,
+    /// The tables on the way, from the root to the one that holds the entry, at index `level`.
+    pub(super) path: [PhysAddr; MAX_LEVELS],
+    /// What it holds.
+    pub(super) entry: Entry,
+}
+
+impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
+    /// Bytes (and alignment) of the root table.
+    pub const ROOT_BYTES: u64 = F::LEVELS[0].table_bytes();
+
+    /// The levels fit together: each spans what one entry of the level above does.
+    const FITS: () = {
+        let levels = F::LEVELS;
+        assert!(!levels.is_empty() && levels.len() <= MAX_LEVELS);
+        assert!(levels[levels.len() - 1].leaf);
+        assert!(levels[0].shift + levels[0].bits < 64);
+        let mut i = 1;
+        while i < levels.len() {
+            assert!(levels[i - 1].shift == levels[i].shift + levels[i].bits);
+            i += 1;
+        }
+    };
+
+    /// Takes over the tree at `root`.
+    ///
+    /// # Safety
+    ///
+    /// - `root` names [`ROOT_BYTES`](Self::ROOT_BYTES) of RAM that hold zeroes or a tree of format
+    ///   `F` without empty tables below the root, and that only this value (and the hardware)
+    ///   touches from now on. `mem`'s pointers to its tables are good for all bytes of a table.
+    /// - The frames given to `map` are unused RAM that `mem` reaches, as long as they are.
+    /// - No call that changes the tree runs at the same time as any other call on it.
+    /// - Who unmaps a range no longer uses it, and who maps one aliases no Rust object by it.
+    pub const unsafe fn new(root: PhysAddr, mem: P, tlb: T) -> Self {
+        let () = Self::FITS;
+        Self {
+            root,
+            mem,
+            tlb,
+            format: PhantomData,
+        }
+    }
+
+    /// The table the walk starts at.
+    pub const fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// The machine's memory, as the walker reaches it.
+    pub const fn mem(&self) -> &P {
+        &self.mem
+    }
+
+    /// The translation caches over the tree.
+    pub(super) const fn caches(&self) -> &T {
+        &self.tlb
+    }
+
+    /// The entries of the table at `frame`, a table of `level` in this tree.
+    pub(super) fn slots(&self, frame: PhysAddr, level: usize) -> &[AtomicU64] {
+        let first = self.mem.pointer(frame).cast::<AtomicU64>();
+        // SAFETY: `new`'s caller vouched that each table of the tree is RAM of its size that
+        // `pointer` reaches as a whole; a table's address is a multiple of its size, so of 8; all
+        // its accesses here are atomic, and the slice is not kept over a call that frees tables.
+        unsafe { core::slice::from_raw_parts(first.as_ptr(), F::LEVELS[level].entries()) }
+    }
+
+    /// Fills a frame with empty entries before it becomes part of the tree.
+    pub(super) fn zero(&self, frame: PhysAddr, bytes: u64) {
+        let first = self.mem.pointer(frame);
+        // SAFETY: the frame was just taken from the source of table frames: unused RAM of `bytes`
+        // bytes, by `new`'s contract; no walk can reach it yet.
+        unsafe { first.write_bytes(0, bytes as usize) }
+    }
+
+    /// Walks from the root towards `at` until an entry is not a table.
+    #[inline]
+    pub(super) fn walk(&self, at: VirtAddr) -> Stop {
+        let mut path = [self.root; MAX_LEVELS];
+        let mut level = 0;
+        loop {
+            let slots = self.slots(path[level], level);
+            let index = F::LEVELS[level].index(at.get());
+            // Pairs with the release store that linked a table: what is below is initialised.
+            let entry = F::decode(slots[index].load(Ordering::Acquire), level);
+            match entry {
+                Entry::Table(next) if level + 1 < F::LEVELS.len() => {
+                    level += 1;
+                    path[level] = next;
+                }
+                _ => return Stop { level, path, entry },
+            }
+        }
+    }
+
+    /// Whether the MMU can translate every address of a range that is not empty.
+    pub(super) fn reaches(range: VirtRange) -> bool {
+        let span = F::LEVELS[0].shift + F::LEVELS[0].bits;
+        let last = range.end().get().wrapping_sub(1);
+        let known = |at: u64| F::canonical(at & ((1 << span) - 1)) == at;
+        known(range.start().get()) && known(last) && range.start().get() >> span == last >> span
+    }
+
+    /// The leaf that translates `at`, if any.
+    pub(super) fn leaf_at(&self, at: VirtAddr) -> Option<Translation> {
+        let stop = self.walk(at);
+        let Entry::Leaf(phys, attr) = stop.entry else {
+            return None;
+        };
+        let len = F::LEVELS[stop.level].span();
+        let virt = at.align_down(len);
+        Some(Translation {
+            virt,
+            phys,
+            len,
+            attr,
+        })
+    }
+}
+
+impl<F: PteFormat, P: PhysMem, T: Tlb> Mapper for Tables<F, P, T> {
+    type Tlb = T;
+
+    fn tlb(&self) -> &T {
+        self.caches()
+    }
+
+    fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
+        self.map_range(mapping, frames)
+    }
+
+    fn unmap<S: TableFrames>(
+        &self,
+        range: VirtRange,
+        gather: &mut Gather<'_, T, S>,
+    ) -> Result<(), UnmapError> {
+        self.unmap_range(range, gather)
+    }
+
+    fn translate(&self, at: VirtAddr) -> Option<Translation> {
+        let byte = VirtRange::new(at, 1)?;
+        if Self::reaches(byte) {
+            self.leaf_at(at)
+        } else {
+            None
+        }
+    }
+
+    fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
+        self.visit_leaves(range, each);
+    }
+
+    fn visit_tables(&self, each: &mut dyn FnMut(TableAt)) {
+        self.visit_all_tables(each);
+    }
+}
+
+impl<F: PteFormat, P: PhysMem, T: Tlb> fmt::Debug for Tables<F, P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+//! Reading a whole tree: every leaf, every table.
+
+use super::tables::Tables;
+use super::{Entry, PteFormat, TableAt, Tlb, Translation};
+use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::machine::PhysMem;
+
+use core::sync::atomic::Ordering;
+
+/// What a visit comes by.
+enum Node {
+    Table(TableAt),
+    Leaf(Translation),
+}
+
+impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
+    pub(super) fn visit_leaves(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
+        let wanted = |virt, len| VirtRange::new(virt, len).is_some_and(|span| span.overlaps(range));
+        self.visit_from_root(&mut |node| match node {
+            // The root of a sign-extended format spans two ranges apart: never skipped.
+            Node::Table(table) => table.level == 0 || wanted(table.virt, table.span),
+            Node::Leaf(leaf) => {
+                if wanted(leaf.virt, leaf.len) {
+                    each(leaf);
+                }
+                false
+            }
+        });
+    }
+
+    pub(super) fn visit_all_tables(&self, each: &mut dyn FnMut(TableAt)) {
+        self.visit_from_root(&mut |node| match node {
+            Node::Table(table) => {
+                each(table);
+                true
+            }
+            Node::Leaf(_) => false,
+        });
+    }
+
+    fn visit_from_root(&self, each: &mut dyn FnMut(Node) -> bool) {
+        self.visit_below(self.root(), 0, 0, each);
+    }
+
+    /// Visits the table of `level` at `frame`, whose first entry translates `base` (indices only),
+    /// and, where `each` says yes, what is below. The depth is that of the format.
+    fn visit_below(
+        &self,
+        frame: PhysAddr,
+        level: usize,
+        base: u64,
+        each: &mut dyn FnMut(Node) -> bool,
+    ) {
+        let here = F::LEVELS[level];
+        let table = TableAt {
+            level,
+            frame,
+            bytes: here.table_bytes(),
+            virt: VirtAddr::new(F::canonical(base)),
+            span: here.span() << here.bits,
+        };
+        if !each(Node::Table(table)) {
+            return;
+        }
+        for (index, slot) in self.slots(frame, level).iter().enumerate() {
+            let low = base + index as u64 * here.span();
+            // Pairs with the release store that linked a table: what is below is initialised.
+            match F::decode(slot.load(Ordering::Acquire), level) {
+                Entry::Absent => {}
+                Entry::Table(next) if level + 1 < F::LEVELS.len() => {
+                    self.visit_below(next, level + 1, low, each);
+                }
+                Entry::Table(_) => {}
+                Entry::Leaf(phys, attr) => {
+                    let leaf = Translation {
+                        virt: VirtAddr::new(F::canonical(low)),
+                        phys,
+                        len: here.span(),
+                        attr,
+                    };
+                    each(Node::Leaf(leaf));
+                }
+            }
+        }
+    }
+}
