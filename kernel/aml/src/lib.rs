@@ -1,1 +1,58 @@
-//! Placeholder.
+//! A bounded evaluator for AML, the byte code of ACPI's DSDT and SSDTs.
+//!
+//! ```text
+//!  tables --Aml::load--> namespace + pools (kernel heap, fallible)         once, at boot
+//!                             |
+//!  event --> Aml::evaluate(host, node, args) --> Value                     any time after
+//!                 |  ^                             (borrowed from the arena)
+//!                 v  |
+//!            trait Host: registers, Notify (only queued), time
+//! ```
+//!
+//! Made for memory hotplug: a DIMM is added when memory is short, so evaluation must not need
+//! any. What holds, whatever the tables say:
+//!
+//! - **No heap after load.** Everything methods create (locals, buffers, strings, packages,
+//!   names) lies in pools that loading took and that every evaluation starts anew.
+//! - **No panic.** Every access is checked, every sum that could overflow is too.
+//! - **No hang, no deep stack.** Steps, nesting, calls and sleeping are bounded by [`Limits`].
+//! - **Errors are over when they are reported.** Mutexes are released, names of methods gone;
+//!   the next evaluation starts clean. Stores to the tables' own objects that happened before
+//!   the error stay, as ACPI has it.
+//!
+//! Integers have 32 bits if the DSDT's revision is below 2 (ACPI 6.5, 5.2.11.1). `Load`,
+//! `LoadTable` and `Unload` are not there: tables are loaded once. There is one evaluator and
+//! nothing runs beside it, so an `Acquire` never waits; the global lock is not shared with the
+//! firmware.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod aml;
+mod code;
+mod error;
+mod exec;
+mod host;
+mod ids;
+mod init;
+mod limits;
+mod name;
+mod namespace;
+mod object;
+mod opcode;
+mod pool;
+pub mod resource;
+mod value;
+
+pub use aml::{Aml, Devices, GpeMethod, NodeKind, NodePath};
+pub use error::{AmlError, ErrorKind, Place, Pool};
+pub use host::{Host, HostError, PciAddress, Space, Width};
+pub use ids::HardwareId;
+pub use init::InitReport;
+pub use limits::{Limits, Usage};
+pub use name::NameSeg;
+pub use namespace::NodeId;
+pub use value::{Arg, Package, Value};

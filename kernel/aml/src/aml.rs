@@ -1,0 +1,314 @@
+//! The evaluator as the kernel sees it.
+
+use core::fmt;
+
+use crate::error::AmlError;
+use crate::exec::{Exec, Machine};
+use crate::host::Host;
+use crate::ids;
+use crate::init::{self, InitReport};
+use crate::limits::{Limits, Usage};
+use crate::name::NameSeg;
+use crate::namespace::NodeId;
+use crate::object::Obj;
+use crate::value::{Arg, Value};
+
+/// The namespace of a machine's tables and all that is needed to evaluate it.
+#[derive(Debug)]
+pub struct Aml {
+    pub(crate) machine: Machine,
+}
+
+/// What a name stands for, as far as a caller needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A device.
+    Device,
+    /// A processor object.
+    Processor,
+    /// A method, and how many arguments it takes.
+    Method(u8),
+    /// Data: an integer, string, buffer, package or a field.
+    Data,
+    /// Anything else: a scope, a mutex, a region and so on.
+    Other,
+}
+
+/// A handler of a general-purpose event: `\_GPE._Exx` or `\_GPE._Lxx`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpeMethod {
+    /// The method.
+    pub node: NodeId,
+    /// The event's number, `xx` read as hexadecimal.
+    pub number: u8,
+    /// Edge-triggered (`_Exx`): clear the status before the method runs; else after it.
+    pub edge: bool,
+}
+
+impl Aml {
+    /// Loads tables, the DSDT first and then the SSDTs in the order of the XSDT, and runs what
+    /// code they hold outside methods.
+    ///
+    /// A table is the whole of it, header included; what follows the length in its header is
+    /// ignored. Its checksum is not looked at: check it before.
+    ///
+    /// # Errors
+    /// The first fault of a table, with its place; [`ErrorKind::OutOfHeap`] or
+    /// [`ErrorKind::Full`] if there is no room.
+    ///
+    /// [`ErrorKind::OutOfHeap`]: crate::ErrorKind::OutOfHeap
+    /// [`ErrorKind::Full`]: crate::ErrorKind::Full
+    pub fn load(host: &mut dyn Host, tables: &[&[u8]], limits: Limits) -> Result<Self, AmlError> {
+        let mut machine = Machine::new(limits, tables)?;
+        for table in tables {
+            let body = machine.code.add(table)?;
+            Exec::new(&mut machine, host).load(body)?;
+        }
+        machine.seal()?;
+        Ok(Self { machine })
+    }
+
+    /// Prepares the devices for use: `_REG` for PCI configuration space, then `_INI` of every
+    /// device whose `_STA` allows it, parents first (ACPI 6.5, 6.5.1 and 6.5.4).
+    ///
+    /// A method that fails does not stop the others: the report counts them.
+    pub fn init(&mut self, host: &mut dyn Host) -> InitReport {
+        init::run(self, host)
+    }
+
+    /// Evaluates a node: calls a method, reads a field, or gives the value of a name.
+    ///
+    /// # Errors
+    /// The fault with its place. The evaluator is as usable afterwards as before.
+    pub fn evaluate(
+        &mut self,
+        host: &mut dyn Host,
+        node: NodeId,
+        args: &[Arg<'_>],
+    ) -> Result<Value<'_>, AmlError> {
+        let obj = Exec::new(&mut self.machine, host).run(node, args)?;
+        Ok(self.machine.value(obj))
+    }
+
+    /// Evaluates a node that has to give an integer.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`], and [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
+    pub fn integer(
+        &mut self,
+        host: &mut dyn Host,
+        node: NodeId,
+        args: &[Arg<'_>],
+    ) -> Result<u64, AmlError> {
+        let value = self.evaluate(host, node, args)?.integer();
+        value.ok_or_else(|| crate::ErrorKind::WrongType("an integer").into())
+    }
+
+    /// Evaluates the child `name` of a node, if there is one. `Ok(None)` if not.
+    ///
+    /// # Errors
+    /// As [`Self::integer`].
+    pub fn child_integer(
+        &mut self,
+        host: &mut dyn Host,
+        node: NodeId,
+        name: &str,
+    ) -> Result<Option<u64>, AmlError> {
+        match self.child(node, name) {
+            Some(child) => self.integer(host, child, &[]).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A device's `_STA`; 0x0F if it has none (ACPI 6.5, 6.3.7).
+    ///
+    /// # Errors
+    /// As [`Self::integer`].
+    pub fn status(&mut self, host: &mut dyn Host, device: NodeId) -> Result<u64, AmlError> {
+        Ok(self.child_integer(host, device, "_STA")?.unwrap_or(0x0F))
+    }
+
+    /// Whether a device's `_HID` or one of its `_CID`s is `id`, such as `PNP0C80`.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`]: both may be methods.
+    pub fn has_id(
+        &mut self,
+        host: &mut dyn Host,
+        device: NodeId,
+        id: &str,
+    ) -> Result<bool, AmlError> {
+        ids::matches(self, host, device, id)
+    }
+
+    /// A device's `_HID`. `Ok(None)` if it has none, or one that is no identifier.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn hid(
+        &mut self,
+        host: &mut dyn Host,
+        device: NodeId,
+    ) -> Result<Option<ids::HardwareId>, AmlError> {
+        ids::hid(self, host, device)
+    }
+
+    /// The node at an absolute path such as `\_SB.PCI0` (the backslash may be missing). Names
+    /// shorter than four characters are padded. Aliases are followed.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<NodeId> {
+        self.machine.find(NodeId::ROOT, path)
+    }
+
+    /// The child of that name. An alias gives what it stands for.
+    #[must_use]
+    pub fn child(&self, node: NodeId, name: &str) -> Option<NodeId> {
+        let child = self.machine.names.child(node, NameSeg::from_text(name)?)?;
+        Some(self.machine.names.follow(child))
+    }
+
+    /// The parent; `None` for the root.
+    #[must_use]
+    pub fn parent(&self, node: NodeId) -> Option<NodeId> {
+        self.machine.names.parent(node)
+    }
+
+    /// The first child, then its siblings, in the order of the tables.
+    pub fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let first = self.machine.names.first_child(node);
+        core::iter::successors(first, |&child| self.machine.names.next_sibling(child))
+    }
+
+    /// What a node stands for.
+    #[must_use]
+    pub fn kind(&self, node: NodeId) -> NodeKind {
+        let names = &self.machine.names;
+        match names.obj(names.follow(node)) {
+            Some(Obj::Device) => NodeKind::Device,
+            Some(Obj::Processor) => NodeKind::Processor,
+            Some(Obj::Method(method)) => NodeKind::Method(method.args),
+            Some(
+                Obj::Int(_)
+                | Obj::Str(_)
+                | Obj::Buf(_)
+                | Obj::Pkg(_)
+                | Obj::Field(_)
+                | Obj::BufferField(_),
+            ) => NodeKind::Data,
+            _ => NodeKind::Other,
+        }
+    }
+
+    /// All devices, parents before children, in the order of the tables.
+    #[must_use]
+    pub fn devices(&self) -> Devices<'_> {
+        Devices {
+            aml: self,
+            last: None,
+        }
+    }
+
+    /// The device after `last` in the order of [`Self::devices`], the first one for `None`:
+    /// for loops that evaluate as they go.
+    #[must_use]
+    pub fn next_device(&self, last: Option<NodeId>) -> Option<NodeId> {
+        let mut at = last.unwrap_or(NodeId::ROOT);
+        loop {
+            at = self.machine.names.next_in_walk(at, true)?;
+            if self.machine.names.obj(at) == Some(Obj::Device) {
+                return Some(at);
+            }
+        }
+    }
+
+    /// The event methods `_Exx` and `_Lxx` in `scope`: `\_GPE`, or a block device (ACPI0006).
+    pub fn gpe_methods(&self, scope: NodeId) -> impl Iterator<Item = GpeMethod> + '_ {
+        self.children(scope).filter_map(|node| {
+            let [b'_', letter @ (b'E' | b'L'), high, low] = self.name(node)?.bytes() else {
+                return None;
+            };
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            let number = (digit(high)? * 16 + digit(low)?) as u8;
+            matches!(self.kind(node), NodeKind::Method(_)).then_some(GpeMethod {
+                node,
+                number,
+                edge: letter == b'E',
+            })
+        })
+    }
+
+    /// A node's own name; `None` for the root.
+    #[must_use]
+    pub fn name(&self, node: NodeId) -> Option<NameSeg> {
+        self.machine
+            .names
+            .name(node)
+            .filter(|_| node != NodeId::ROOT)
+    }
+
+    /// A node's path, to be shown.
+    #[must_use]
+    pub const fn path(&self, node: NodeId) -> NodePath<'_> {
+        NodePath { aml: self, node }
+    }
+
+    /// Whether integers have 64 bits; 32 if not.
+    #[must_use]
+    pub const fn is_wide(&self) -> bool {
+        self.machine.wide
+    }
+
+    /// How much of the pools is used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.machine.usage()
+    }
+}
+
+/// The iterator of [`Aml::devices`].
+#[derive(Debug, Clone)]
+pub struct Devices<'a> {
+    aml: &'a Aml,
+    last: Option<NodeId>,
+}
+
+impl Iterator for Devices<'_> {
+    type Item = NodeId;
+
+    fn next(&mut self) -> Option<NodeId> {
+        let next = self.aml.next_device(self.last)?;
+        self.last = Some(next);
+        Some(next)
+    }
+}
+
+/// Shows a node's absolute path.
+#[derive(Debug, Clone, Copy)]
+pub struct NodePath<'a> {
+    aml: &'a Aml,
+    node: NodeId,
+}
+
+/// Longest path shown in full, in segments.
+const PATH_LEVELS: usize = 16;
+
+impl fmt::Display for NodePath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut segments = [NameSeg::ROOT; PATH_LEVELS];
+        let mut count = 0;
+        let mut at = self.node;
+        while let (Some(name), Some(parent)) = (self.aml.name(at), self.aml.parent(at)) {
+            let Some(slot) = segments.get_mut(count) else {
+                break;
+            };
+            *slot = name;
+            count += 1;
+            at = parent;
+        }
+        f.write_str(if at == NodeId::ROOT { "\\" } else { "..." })?;
+        for (n, name) in segments.iter().take(count).rev().enumerate() {
+            write!(f, "{}{name}", if n == 0 { "" } else { "." })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! What outlives an evaluation: tables, namespace and pools.
+
+use alloc::vec::Vec;
+
+use crate::code::Code;
+use crate::error::{AmlError, ErrorKind, Pool as Kind};
+use crate::limits::{Limits, Usage};
+use crate::name::NameSeg;
+use crate::namespace::{Namespace, NodeId};
+use crate::object::{Field, Obj, Region, Sync};
+use crate::pool::Pool;
+use crate::value::{Package, Value};
+
+/// The state of the evaluator between evaluations.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) limits: Limits,
+    pub(crate) code: Code,
+    pub(crate) names: Namespace,
+    pub(crate) bytes: Pool<u8>,
+    pub(crate) cells: Pool<Obj>,
+    pub(crate) fields: Table<Field>,
+    pub(crate) regions: Table<Region>,
+    pub(crate) syncs: Table<Sync>,
+    /// Integers have 64 bits.
+    pub(crate) wide: bool,
+    pub(crate) peak_steps: u32,
+    pub(crate) peak_depth: u16,
+}
+
+/// A list that tables fill while loading and methods may add to, up to a limit, while they run.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    items: Vec<T>,
+    limit: usize,
+    kind: Kind,
+}
+
+impl<T: Copy> Table<T> {
+    const fn new(limit: u32, kind: Kind) -> Self {
+        Self {
+            items: Vec::new(),
+            limit: limit as usize,
+            kind,
+        }
+    }
+
+    /// Ends loading: takes the heap for `more` items, and never more.
+    fn seal(&mut self, more: usize) -> Result<(), ErrorKind> {
+        self.items
+            .try_reserve_exact(more)
+            .map_err(|_| ErrorKind::OutOfHeap)?;
+        self.limit = self.items.len() + more;
+        Ok(())
+    }
+
+    /// Adds an item and gives its index.
+    pub(crate) fn push(&mut self, item: T) -> Result<u32, ErrorKind> {
+        let full = ErrorKind::Full(self.kind);
+        let index = u32::try_from(self.items.len()).map_err(|_| full)?;
+        if self.items.len() >= self.limit {
+            return Err(full);
+        }
+        self.items
+            .try_reserve(1)
+            .map_err(|_| ErrorKind::OutOfHeap)?;
+        self.items.push(item);
+        Ok(index)
+    }
+
+    /// An item.
+    pub(crate) fn get(&self, index: u32) -> Result<T, ErrorKind> {
+        self.items
+            .get(index as usize)
+            .copied()
+            .ok_or(ErrorKind::OutOfBounds)
+    }
+
+    /// Changes an item.
+    pub(crate) fn set(&mut self, index: u32, item: T) -> Result<(), ErrorKind> {
+        *self
+            .items
+            .get_mut(index as usize)
+            .ok_or(ErrorKind::OutOfBounds)? = item;
+        Ok(())
+    }
+
+    /// All items.
+    pub(crate) fn iter_mut(&mut self) -> core::slice::IterMut<'_, T> {
+        self.items.iter_mut()
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Drops the items from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.items.truncate(len);
+    }
+}
+
+impl Machine {
+    /// An empty namespace but for the names every machine has (ACPI 6.5, 5.3.1 and 5.7).
+    pub(crate) fn new(limits: Limits, tables: &[&[u8]]) -> Result<Self, AmlError> {
+        let mut machine = Self {
+            limits,
+            code: Code::new(limits.code),
+            names: Namespace::new(limits.nodes)?,
+            bytes: Pool::new(Kind::Bytes, limits.data),
+            cells: Pool::new(Kind::Cells, limits.data),
+            fields: Table::new(limits.nodes, Kind::Fields),
+            regions: Table::new(limits.nodes, Kind::Regions),
+            syncs: Table::new(limits.nodes, Kind::Mutexes),
+            // Byte 8 of the DSDT's header is its revision (ACPI 6.5, table 5.22).
+            wide: tables
+                .first()
+                .and_then(|dsdt| dsdt.get(8))
+                .is_some_and(|&rev| rev >= 2),
+            peak_steps: 0,
+            peak_depth: 0,
+        };
+        machine.predefine()?;
+        Ok(machine)
+    }
+
+    /// Adds the predefined names.
+    fn predefine(&mut self) -> Result<(), ErrorKind> {
+        let os = b"Microsoft Windows NT";
+        let span = self.bytes.lasting(os.len(), 0)?;
+        self.bytes.get_mut(span)?.copy_from_slice(os);
+        let lock = Obj::Mutex(self.syncs.push(Sync::default())?);
+        for (name, obj) in [
+            ("_GPE", Obj::Scope),
+            ("_PR", Obj::Scope),
+            ("_SB", Obj::Device),
+            ("_SI", Obj::Scope),
+            ("_TZ", Obj::Scope),
+            ("_REV", Obj::Int(2)),
+            ("_OS", Obj::Str(span)),
+            ("_OSI", Obj::Osi),
+            ("_GL", lock),
+        ] {
+            let name = NameSeg::from_text(name).ok_or(ErrorKind::BadName)?;
+            self.names.add(NodeId::ROOT, name, obj, false)?;
+        }
+        Ok(())
+    }
+
+    /// Ends loading: from here on nothing takes heap.
+    pub(crate) fn seal(&mut self) -> Result<(), ErrorKind> {
+        let limits = self.limits;
+        self.names.seal(limits.names)?;
+        self.bytes.seal(limits.growth, limits.bytes, 0)?;
+        self.cells.seal(limits.growth, limits.cells, Obj::Nothing)?;
+        self.fields.seal(limits.names as usize)?;
+        self.regions.seal(limits.names as usize)?;
+        self.syncs.seal(limits.names as usize)
+    }
+
+    /// An object as the outside sees it.
+    pub(crate) fn value(&self, obj: Obj) -> Value<'_> {
+        match obj {
+            Obj::Int(value) => Value::Integer(value),
+            Obj::Str(span) => {
+                let text = self
+                    .bytes
+                    .get(span)
+                    .ok()
+                    .and_then(|bytes| core::str::from_utf8(bytes).ok());
+                text.map_or(Value::Nothing, Value::String)
+            }
+            Obj::Buf(span) => self.bytes.get(span).map_or(Value::Nothing, Value::Buffer),
+            Obj::Pkg(span) => self.cells.get(span).map_or(Value::Nothing, |cells| {
+                Value::Package(Package {
+                    machine: self,
+                    cells,
+                })
+            }),
+            Obj::Ref(crate::object::Ref::Node(node)) => Value::Node(node),
+            _ => Value::Nothing,
+        }
+    }
+
+    /// Looks up a dotted path given as text.
+    pub(crate) fn find(&self, from: NodeId, path: &str) -> Option<NodeId> {
+        let mut at = from;
+        for name in path
+            .trim_start_matches('\\')
+            .split('.')
+            .filter(|name| !name.is_empty())
+        {
+            at = self
+                .names
+                .follow(self.names.child(at, NameSeg::from_text(name)?)?);
+        }
+        Some(at)
+    }
+
+    /// How much of the pools is used.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            code: self.code.tables().last().map_or(0, |table| table.end),
+            nodes: self.names.fixed() as u32,
+            data: self.bytes.defined(),
+            peak_bytes: self.bytes.peak(),
+            peak_cells: self.cells.peak(),
+            peak_names: self.names.peak_names(),
+            peak_steps: self.peak_steps,
+            peak_depth: self.peak_depth,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The bounds that keep hostile tables harmless.
+
+/// Bounds on what loading may take from the heap and on what one evaluation may take at all.
+///
+/// The pools for evaluation are taken while loading; nothing after [`Aml::load`](crate::Aml::load)
+/// touches the heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all tables together.
+    pub code: u32,
+    /// Named objects that tables may define.
+    pub nodes: u32,
+    /// Bytes of buffers and strings, and package elements, that tables may define.
+    pub data: u32,
+    /// Bytes of buffers and strings that methods may create in one evaluation.
+    pub bytes: u32,
+    /// Package elements that methods may create in one evaluation.
+    pub cells: u32,
+    /// Names that methods may create in one evaluation.
+    pub names: u32,
+    /// Bytes and package elements by which objects of the tables may outgrow their first
+    /// values over the whole uptime. An object that grows takes twice what it needs, so this
+    /// pool bounds the final sizes, not the number of stores.
+    pub growth: u32,
+    /// How deep terms, packages and calls may nest. One level takes less than 2 KiB of stack.
+    pub depth: u16,
+    /// Methods that may call one another.
+    pub calls: u16,
+    /// Terms and loop rounds in one evaluation.
+    pub steps: u32,
+    /// Milliseconds that one evaluation may sleep and stall.
+    pub sleep_ms: u32,
+}
+
+impl Limits {
+    /// Enough for a machine with 256 memory slots, each a device with six methods, and 256
+    /// processors beside them. After loading QEMU's own table for 256 slots (40 KB, 2,300 names)
+    /// the heap holds about 400 KiB.
+    pub const DEFAULT: Self = Self {
+        code: 4 << 20,
+        nodes: 32 << 10,
+        data: 1 << 20,
+        bytes: 64 << 10,
+        cells: 2 << 10,
+        names: 256,
+        growth: 4 << 10,
+        depth: 64,
+        calls: 16,
+        steps: 2_000_000,
+        sleep_ms: 2_000,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// How much of the pools is used: what the tables define, and the most that any evaluation
+/// needed so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of tables.
+    pub code: u32,
+    /// Named objects of the tables.
+    pub nodes: u32,
+    /// Bytes of buffers and strings of the tables.
+    pub data: u32,
+    /// Most bytes of buffers and strings in one evaluation.
+    pub peak_bytes: u32,
+    /// Most package elements in one evaluation.
+    pub peak_cells: u32,
+    /// Most names of methods in one evaluation.
+    pub peak_names: u32,
+    /// Most steps in one evaluation.
+    pub peak_steps: u32,
+    /// Deepest nesting in one evaluation.
+    pub peak_depth: u16,
+}

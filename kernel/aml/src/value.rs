@@ -1,0 +1,84 @@
+//! Values at the edge of the evaluator: arguments going in, results coming out.
+
+use crate::exec::Machine;
+use crate::namespace::NodeId;
+use crate::object::Obj;
+
+/// An argument of a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arg<'a> {
+    /// An integer; cut to 32 bits where the tables say so.
+    Integer(u64),
+    /// A buffer; the method gets a copy.
+    Buffer(&'a [u8]),
+    /// A string of ASCII characters; the method gets a copy.
+    String(&'a str),
+}
+
+/// What an evaluation gave. Borrowed from the evaluator's arena, so it has to be looked at (or
+/// copied) before the next evaluation.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    /// Nothing: the method did not return a value.
+    Nothing,
+    /// An integer.
+    Integer(u64),
+    /// A string.
+    String(&'a str),
+    /// A buffer.
+    Buffer(&'a [u8]),
+    /// A list of values.
+    Package(Package<'a>),
+    /// A named object that is no data, such as a device.
+    Node(NodeId),
+}
+
+impl Value<'_> {
+    /// The integer, if it is one.
+    #[must_use]
+    pub const fn integer(&self) -> Option<u64> {
+        match self {
+            Self::Integer(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The bytes, if it is a buffer.
+    #[must_use]
+    pub const fn buffer(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Buffer(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+/// The elements of a package.
+#[derive(Debug, Clone, Copy)]
+pub struct Package<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) cells: &'a [Obj],
+}
+
+impl<'a> Package<'a> {
+    /// The number of elements.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// An element; `None` past the end, [`Value::Nothing`] for one that was never set. A name of
+    /// a data object gives its value.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Value<'a>> {
+        self.cells.get(index).map(|&obj| self.machine.value(obj))
+    }
+}
