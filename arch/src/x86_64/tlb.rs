@@ -1,0 +1,56 @@
+//! Dropping stale translations on x86_64.
+
+// UNSAFETY: vouches for what the invalidation instructions do.
+#![expect(unsafe_code)]
+
+use ::x86_64::VirtAddr as CpuAddr;
+use ::x86_64::instructions::tlb;
+use core::sync::atomic::{Ordering, compiler_fence};
+use hotmem::addr::VirtRange;
+use hotmem::paging::Tlb;
+
+/// Bytes one INVLPG is used for.
+const PAGE: u64 = 4096;
+/// More pages than this are cheaper to drop by reloading CR3.
+const FEW: u64 = 32;
+
+/// The translation caches of the one CPU that uses a set of page tables.
+#[derive(Debug)]
+pub struct LocalTlb(());
+
+impl LocalTlb {
+    /// Vouches that no other CPU is involved.
+    ///
+    /// # Safety
+    ///
+    /// Only the CPU that calls this value's methods ever loads the tables it is used for into CR3,
+    /// and CR4.PCIDE is clear.
+    pub const unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+// SAFETY: by `new`'s contract one CPU's caches are all there are. Without PCIDs and global entries,
+// a CR3 reload drops all of them; INVLPG drops the leaf entries of its address, of whatever size,
+// and all paging-structure caches (SDM vol. 3A 4.10.4.1).
+unsafe impl Tlb for LocalTlb {
+    fn publish(&self) {
+        // Absent entries are never cached (SDM vol. 3A 4.10.2.3), and a CPU's own walks see its
+        // earlier stores: only the compiler has to keep the order.
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn flush(&self, range: VirtRange) {
+        compiler_fence(Ordering::SeqCst);
+        let first = range.start().align_down(PAGE);
+        let pages = range.end().offset_from(first).div_ceil(PAGE);
+        if pages > FEW {
+            tlb::flush_all();
+        } else {
+            for page in 0..pages {
+                tlb::flush(CpuAddr::new_truncate(first.add(page * PAGE).get()));
+            }
+        }
+        compiler_fence(Ordering::SeqCst);
+    }
+}
