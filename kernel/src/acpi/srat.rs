@@ -1,0 +1,110 @@
+//! The SRAT: which memory is near which node, and where memory may be plugged (ACPI 6.5, 5.2.16).
+//!
+//! A hot-pluggable entry says where memory *may* appear, not where it is; QEMU writes one entry for
+//! the whole window, with the last node's number. The node of a plugged device is its `_PXM`.
+
+use hotmem::addr::{PhysAddr, PhysRange};
+
+use super::error::{Signature, TableError};
+use super::physical::Physical;
+use super::root::Tables;
+use super::table::{Record, Table};
+
+const SRAT: Signature = Signature(*b"SRAT");
+/// Where the records start.
+const RECORDS: usize = 48;
+/// The kind of a memory affinity record.
+const MEMORY: u8 = 1;
+
+const ENABLED: u64 = 1 << 0;
+const HOT_PLUGGABLE: u64 = 1 << 1;
+
+/// A checked SRAT.
+#[derive(Clone, Copy, Debug)]
+pub struct Srat<'a>(Table<'a>);
+
+/// A range of memory and its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// The memory. Never empty.
+    pub range: PhysRange,
+    /// Its proximity domain.
+    pub domain: u32,
+    /// Whether memory may be plugged into the range while the machine runs.
+    pub hot_pluggable: bool,
+}
+
+impl<'a> Srat<'a> {
+    /// Reads the SRAT; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError`] if it is broken, or an enabled range passes the end of the address space.
+    pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
+        tables.find(SRAT, RECORDS)?.map(Self::check).transpose()
+    }
+
+    fn check(table: Table<'a>) -> Result<Self, TableError> {
+        table.check_records(RECORDS, |kind| if kind == MEMORY { 40 } else { 2 })?;
+        let srat = Self(table);
+        for record in table
+            .records(RECORDS)
+            .filter(|record| record.kind == MEMORY)
+        {
+            let (base, len) = (
+                record.field(8, 8).unwrap_or(0),
+                record.field(16, 8).unwrap_or(0),
+            );
+            let enabled = record.field(28, 4).unwrap_or(0) & ENABLED != 0;
+            if enabled && PhysRange::new(PhysAddr::new(base), len).is_none() {
+                return Err(table.bad(record.offset + 16, len));
+            }
+        }
+        Ok(srat)
+    }
+
+    /// The enabled, non-empty ranges, in the firmware's order.
+    pub fn memory(&self) -> impl Iterator<Item = Affinity> + use<'a> {
+        // Revision 1 has one byte for the domain; the other three are reserved.
+        let domain_bytes = if self.0.revision() < 2 { 1 } else { 4 };
+        self.0
+            .records(RECORDS)
+            .filter(|record| record.kind == MEMORY)
+            .filter_map(move |record| affinity(&record, domain_bytes))
+    }
+
+    /// The proximity domain of the memory at `address`.
+    pub fn domain_of(&self, address: PhysAddr) -> Option<u32> {
+        self.memory()
+            .find(|entry| entry.range.contains(address))
+            .map(|entry| entry.domain)
+    }
+
+    /// The smallest range that holds every hot-pluggable one; `None` if there is none.
+    pub fn window(&self) -> Option<PhysRange> {
+        let plugs = || {
+            self.memory()
+                .filter(|entry| entry.hot_pluggable)
+                .map(|entry| entry.range)
+        };
+        let start = plugs().map(|range| range.start()).min()?;
+        let last = plugs()
+            .map(|range| range.start().add(range.len() - 1))
+            .max()?;
+        PhysRange::new(start, last.offset_from(start).checked_add(1)?)
+    }
+}
+
+/// Decodes a memory affinity record; `None` if it is disabled or empty, as some of QEMU's are.
+fn affinity(record: &Record<'_>, domain_bytes: usize) -> Option<Affinity> {
+    let flags = record.field(28, 4)?;
+    let range = PhysRange::new(PhysAddr::new(record.field(8, 8)?), record.field(16, 8)?)?;
+    if flags & ENABLED == 0 || range.is_empty() {
+        return None;
+    }
+    Some(Affinity {
+        range,
+        domain: record.field(2, domain_bytes)? as u32,
+        hot_pluggable: flags & HOT_PLUGGABLE != 0,
+    })
+}
