@@ -90,6 +90,9 @@ macro_rules! byte_range {
         }
 
         impl $name {
+            /// The range without a byte, at 0.
+            pub const EMPTY: Self = Self { start: $addr::new(0), len: 0 };
+
             /// `len` bytes from `start`, or `None` if they run past the end of the address space.
             ///
             /// A range may end exactly at 2^64.

@@ -1,8 +1,123 @@
-//! hotmem: memory hotplug for bare-metal kernels.
+//! Memory hotplug for bare-metal kernels.
+//!
+//! The manager keeps a sparse section map, a virtual memmap of 64-byte page descriptors, and a buddy
+//! allocator with zones for each node. Memory is hot-added, brought online, taken offline and removed
+//! by four verbs; the descriptors of added memory are placed *in the added memory itself*, for the
+//! whole range or for each block, as the caller chooses, so that adding memory needs no memory.
+//!
+//! ```text
+//!            add              online             offline            remove
+//!   absent -------> offline ---------> online ----------> offline ---------> absent
+//!           mapped,           in a zone's         all pages          unmapped, flushed,
+//!           described         free lists          free again         then given back
+//! ```
+//!
+//! A kernel gives it a [`Machine`]: sizes, pointers, page tables. It has no heap and no static of its
+//! own, knows no architecture and no firmware.
+//!
+//! # Locks, in the order they are taken
+//!
+//! 1. the hotplug lock: one verb at a time, the others answer `Busy`;
+//! 2. a zone's lock: never two; held for no more steps than there are orders, whatever the sizes;
+//! 3. the lock of the table reserve: a few loads and stores.
+//!
+//! Lookups take none: a [`readers::ReadGuard`] keeps what they found mapped. No function here may be
+//! called from an interrupt handler, or with a read guard held where it says it removes memory.
 #![no_std]
 
 pub mod addr;
+mod altmap;
+pub mod block;
+pub mod boot;
+mod buddy;
+mod extent;
+mod frames;
 pub mod geometry;
+pub mod hotplug;
 pub mod machine;
+mod node;
 pub mod page;
 pub mod paging;
+pub mod placement;
+pub mod readers;
+pub mod section;
+pub mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod vmemmap;
+mod zone;
+
+pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+pub use block::{Block, BlockId, BlockState, Group};
+pub use boot::{BootError, BootMemory, EarlyFrames};
+pub use buddy::{FreeError, OutOfMemory};
+pub use geometry::{BlockSize, Geometry, GeometryError};
+pub use hotplug::{AddError, Added, OfflineError, OnlineError, RemoveError, Removed};
+pub use machine::{Machine, PhysMem};
+pub use node::{MAX_NODES, NodeId};
+pub use page::{Owner, Page, PageState};
+pub use placement::{MhpFlags, Placement};
+pub use stats::{PageInfo, Stats};
+pub use zone::{PageCounts, ZoneKind};
+
+use crate::frames::Frames;
+use crate::node::Nodes;
+use crate::readers::Readers;
+use crate::section::{Section, SectionMap, descriptor, section_of};
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Mutex;
+
+/// The memory manager of one machine. Thread-safe; a kernel keeps it in a static.
+#[derive(Debug)]
+pub struct Mm<M: Machine> {
+    machine: M,
+    /// Bytes of a memory block; written once, by [`Mm::boot`].
+    block_bytes: AtomicU64,
+    sections: SectionMap,
+    nodes: Nodes,
+    frames: Frames,
+    readers: Readers,
+    /// Serialises the verbs. Held means: the section map and the page tables change under you.
+    hotplug: Mutex<()>,
+}
+
+impl<M: Machine> Mm<M> {
+    /// A manager that knows of no memory yet: see [`Mm::boot`].
+    pub const fn new(machine: M) -> Self {
+        Self {
+            machine,
+            block_bytes: AtomicU64::new(M::SECTION_BYTES),
+            sections: SectionMap::new(),
+            nodes: Nodes::new(),
+            frames: Frames::new(),
+            readers: Readers::new(),
+            hotplug: Mutex::new(()),
+        }
+    }
+
+    /// The machine it runs on.
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The size of a memory block.
+    pub fn block_size(&self) -> BlockSize {
+        let bytes = self.block_bytes.load(Ordering::Relaxed);
+        BlockSize::new::<M>(bytes).unwrap_or(BlockSize::one_section::<M>())
+    }
+
+    /// The section `number`, if it is there.
+    pub(crate) fn section(&self, number: u64) -> Option<Section<'_, M>> {
+        Section::get(&self.sections, &self.machine, number)
+    }
+
+    /// The section that holds `pfn`, if it is there.
+    pub(crate) fn section_at(&self, pfn: Pfn) -> Option<Section<'_, M>> {
+        self.section(section_of::<M>(pfn))
+    }
+
+    /// The descriptor of `pfn`, of a section that is there.
+    pub(crate) fn page(&self, pfn: Pfn) -> &Page {
+        descriptor(&self.machine, pfn)
+    }
+}

@@ -10,6 +10,7 @@
 use crate::addr::{Pfn, PhysAddr, VirtAddr};
 use crate::geometry::Geometry;
 use crate::page::Page;
+use crate::paging::Mapper;
 
 use core::ptr::NonNull;
 
@@ -32,7 +33,7 @@ pub unsafe trait PhysMem {
 /// A machine the memory manager can run on.
 pub trait Machine: Geometry + PhysMem {
     /// The kernel's page tables.
-    type Mapper;
+    type Mapper: Mapper;
 
     /// Where physical address 0 is in the linear map.
     const LINEAR_BASE: VirtAddr;

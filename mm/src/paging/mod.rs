@@ -22,6 +22,8 @@ mod map;
 mod mapper;
 mod seam;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod unmap;
 mod visit;
 

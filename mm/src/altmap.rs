@@ -1,0 +1,67 @@
+//! The altmap: the frames at the head of a hot-added range, or of each of its blocks, that back the
+//! memmap of that range or block.
+//!
+//! ```text
+//!   PerRange  [M M M M|. . . . . . .|. . . . . . .|. . . . . . .]   one group: blocks 0..4
+//!   PerBlock  [M|. . .|M|. . . . . .|M|. . . . . .|M|. . . . . .]   a group for each block
+//! ```
+//!
+//! The group's first page is its head; its descriptor counts the sections and pages of the group. The
+//! descriptors of the pages after it hold the records of the group's sections, in order.
+
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange};
+use crate::machine::Machine;
+use crate::placement::Placement;
+
+/// Where one group's memmap goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Altmap {
+    /// The frames that are described.
+    pub(crate) described: PfnRange,
+    /// The frames at their head that back the descriptors.
+    pub(crate) memmap: PfnRange,
+}
+
+impl Altmap {
+    /// The altmap that describes `described`, whole sections.
+    pub(crate) fn new<M: Machine>(described: PfnRange) -> Self {
+        let sections = described.pages() / M::SECTION_PAGES;
+        let memmap = PfnRange::new(described.start, sections * M::SECTION_MEMMAP_PAGES);
+        Self { described, memmap }
+    }
+
+    /// The group that `memmap` backs.
+    pub(crate) fn of_memmap<M: Machine>(memmap: PfnRange) -> Self {
+        let sections = memmap.pages() / M::SECTION_MEMMAP_PAGES;
+        let described = PfnRange::new(memmap.start, sections * M::SECTION_PAGES);
+        Self { described, memmap }
+    }
+
+    /// Sections of the group.
+    pub(crate) fn sections<M: Machine>(self) -> u64 {
+        self.described.pages() / M::SECTION_PAGES
+    }
+
+    /// The frame whose descriptor holds the record of `section`, of the group.
+    pub(crate) fn record<M: Machine>(self, section: u64) -> Pfn {
+        let first = self.described.start.get() / M::SECTION_PAGES;
+        self.memmap.start.add(1 + section - first)
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// The groups of a range, whole blocks, that is added with a self-hosted `placement`.
+    pub(crate) fn altmaps(
+        &self,
+        range: PfnRange,
+        placement: Placement,
+    ) -> impl DoubleEndedIterator<Item = Altmap> + use<M> {
+        let pages = match placement {
+            Placement::PerRange => range.pages(),
+            _ => self.block_size().pages::<M>(),
+        };
+        let count = range.pages() / pages;
+        (0..count).map(move |i| Altmap::new::<M>(PfnRange::new(range.start.add(i * pages), pages)))
+    }
+}

@@ -1,0 +1,380 @@
+//! Boot memory: described by the same section map and descriptors as what is added later.
+//!
+//! ```text
+//!   early allocator:  [####....##......................]   taken so far, free
+//!   1. the reserve    [####RR..##......................]   frames for the hot-pluggable window
+//!   2. nodes, memmap  [####RRMM##MM....................]   a memmap for each section with RAM
+//!   3. hand-over      [uuuuuuuuuuuu fffffffffffffffffff]   used extents, free extents
+//! ```
+//!
+//! A block that is only partly RAM keeps a mask of the parts that are; like every block with boot
+//! memory it can never be removed, so the memmaps, tables and nodes that lie there are safe.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::block::{BlockState, BlockWord};
+use crate::geometry::{BlockSize, GeometryError, PARTS_PER_SECTION};
+use crate::machine::Machine;
+use crate::node::NodeId;
+use crate::page::{Owner, PageState};
+use crate::paging::{MapError, Mapper, OutOfFrames, TableFrames};
+use crate::placement::Placement;
+use crate::section::{
+    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Part, Section, SectionState, SectionWord, section_of,
+};
+use crate::zone::{PageCounts, Zone, ZoneKind};
+use core::cell::RefCell;
+use core::fmt;
+
+/// The share of boot RAM that the table reserve may take at the most: 1/64.
+pub const RESERVE_SHARE: u64 = 64;
+
+/// The allocator that the kernel boots with.
+pub trait EarlyFrames {
+    /// Takes `bytes` of RAM aligned to `align` (a power of two), contents unspecified.
+    fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr>;
+
+    /// Calls `each` with the ranges that are still free, ascending.
+    fn free_ranges(&self, each: &mut dyn FnMut(PhysRange));
+}
+
+/// What the kernel knows of its memory when it boots.
+#[derive(Clone, Copy, Debug)]
+pub struct BootMemory<'b> {
+    /// RAM and the node it is on: ascending, apart from each other, all in the linear map already.
+    pub ram: &'b [(PhysRange, NodeId)],
+    /// The size of a memory block.
+    pub block_size: BlockSize,
+    /// Where memory may be hot-added, as firmware says; tables for it are taken now.
+    pub window: &'b [PhysRange],
+}
+
+/// Why the boot memory could not be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootError {
+    /// The block size does not fit the geometry.
+    Geometry(GeometryError),
+    /// The RAM ranges are not ascending and apart.
+    Unsorted(PhysRange),
+    /// RAM lies past the end of the section map or of the linear map.
+    BeyondLimit(PhysRange),
+    /// The early allocator has no memory for nodes or descriptors.
+    OutOfMemory,
+    /// The memmap could not be mapped.
+    Map(MapError),
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Geometry(error) => error.fmt(f),
+            Self::Unsorted(range) => write!(f, "RAM range {range} is not above the one before it"),
+            Self::BeyondLimit(range) => write!(f, "RAM range {range} is past what can be mapped"),
+            Self::OutOfMemory => f.write_str("too little boot memory for its own descriptors"),
+            Self::Map(error) => write!(f, "mapping the boot memmap: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for BootError {}
+
+impl From<MapError> for BootError {
+    fn from(error: MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+/// The early allocator as a source of table frames.
+struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
+
+impl TableFrames for EarlyTables<'_> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        self.0
+            .borrow_mut()
+            .take(bytes, bytes)
+            .ok_or(OutOfFrames { bytes })
+    }
+
+    /// Boot does not go on after a failure, so nothing is kept for later.
+    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+}
+
+impl<M: Machine> Mm<M> {
+    /// Takes over the memory that the machine was started with, once, before anything else.
+    ///
+    /// What `early` still has free goes to the normal zones of its nodes; what it gave away stays
+    /// with [`Owner::Boot`].
+    ///
+    /// # Errors
+    ///
+    /// [`BootError`]. The manager cannot be used then.
+    pub fn boot(
+        &self,
+        memory: &BootMemory<'_>,
+        early: &mut dyn EarlyFrames,
+    ) -> Result<(), BootError> {
+        let _lock = self.hotplug.lock();
+        BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
+        self.block_bytes.store(
+            memory.block_size.bytes(),
+            core::sync::atomic::Ordering::Relaxed,
+        );
+        check_ram::<M>(memory.ram)?;
+
+        self.take_reserve(memory, early);
+        for &(range, node) in memory.ram {
+            self.describe_ram(range, node, early)?;
+        }
+        self.hand_over(memory.ram, early);
+        Ok(())
+    }
+
+    /// Sets aside what adding the whole window can need, as far as the share of boot RAM goes.
+    fn take_reserve(&self, memory: &BootMemory<'_>, early: &mut dyn EarlyFrames) {
+        let ram: u64 = memory.ram.iter().map(|(range, _)| range.len()).sum();
+        let window = memory.window.iter();
+        let wanted: u64 = window.map(|&range| self.frames_for(range)).sum();
+        let frames = wanted.min(ram / RESERVE_SHARE / M::PAGE_BYTES);
+        let bytes = frames * M::PAGE_BYTES;
+        if frames == 0 {
+            return;
+        }
+        let range = early
+            .take(bytes, M::PAGE_BYTES)
+            .and_then(|at| PhysRange::new(at, bytes));
+        if let Some(range) = range {
+            self.frames.set_reserve(range, M::PAGE_BYTES);
+        }
+        if frames < wanted {
+            log::info!("table reserve holds {frames} of the {wanted} frames the window could need");
+        }
+    }
+
+    /// Frames that tables and section nodes for `range` can take at the most.
+    fn frames_for(&self, range: PhysRange) -> u64 {
+        let section = M::SECTION_BYTES;
+        let limit = M::PHYS_LIMIT.min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
+        let end = range
+            .start()
+            .get()
+            .saturating_add(range.len())
+            .min(limit.get());
+        let start = range.start().align_down(section);
+        let Some(len) = end
+            .checked_sub(start.get())
+            .map(|len| len.next_multiple_of(section))
+        else {
+            return 0;
+        };
+        let Some(range) = PhysRange::new(start, len) else {
+            return 0;
+        };
+        let pfns = M::pfns(range);
+        let mapper = self.machine.mapper();
+        let block = self.block_size().bytes();
+        let memmap = self.memmap_mapping(pfns, pfns.start).max_leaf;
+        let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
+            - section_of::<M>(pfns.start) / NODE_SECTIONS;
+        mapper.tables_for(Self::linear_virt(range), block)
+            + mapper.tables_for(Self::memmap_virt(pfns), memmap)
+            + nodes
+    }
+
+    /// Describes the sections that hold a byte of `range`, those that are not described yet.
+    fn describe_ram(
+        &self,
+        range: PhysRange,
+        node: NodeId,
+        early: &mut dyn EarlyFrames,
+    ) -> Result<(), BootError> {
+        let last = range.end().get() - 1;
+        for number in range.start().get() / M::SECTION_BYTES..=last / M::SECTION_BYTES {
+            if self.section(number).is_none() {
+                self.describe_section(number, node, early)?;
+            }
+            let Some(section) = self.section(number) else {
+                continue;
+            };
+            let present = section.record().present();
+            for part in Part::all() {
+                let pfns = section.part_pfns(part);
+                if overlap::<M>(pfns, range).is_some() {
+                    present.insert(part);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn describe_section(
+        &self,
+        number: u64,
+        node: NodeId,
+        early: &mut dyn EarlyFrames,
+    ) -> Result<(), BootError> {
+        let bytes = M::SECTION_MEMMAP_BYTES;
+        if !self.sections.has_node(number) {
+            let frame = early.take(NODE_BYTES.max(M::PAGE_BYTES), M::PAGE_BYTES);
+            let frame = frame.ok_or(BootError::OutOfMemory)?;
+            self.sections.insert_node(&self.machine, number, frame);
+        }
+        let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
+        let described = PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES);
+        let mapping = self.memmap_mapping(described, M::pfn(backing));
+        self.machine
+            .mapper()
+            .map(&mapping, &EarlyTables(RefCell::new(early)))?;
+
+        let zone = BlockState::Online(ZoneKind::Normal);
+        let word = SectionWord::new(SectionState::Online, true, M::pfn(backing));
+        let block = BlockWord {
+            state: zone,
+            node,
+            placement: Placement::Boot,
+        };
+        Section::with_word(&self.machine, number, word)
+            .record()
+            .reset(0, 0, block);
+        self.sections.set_word(&self.machine, number, word);
+        Ok(())
+    }
+
+    /// Cuts all boot memory into extents: free what `early` has left, used the rest.
+    fn hand_over(&self, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
+        for number in self.sections.iter(&self.machine) {
+            if let Some(section) = self.section(number) {
+                self.mark_holes(section, ram);
+            }
+        }
+        for &(range, _) in ram {
+            let whole = M::pfns(inner::<M>(range));
+            let mut used = whole.start;
+            early.free_ranges(&mut |free| {
+                let free = M::pfns(inner::<M>(free));
+                if let Some(free) = free.intersection(whole) {
+                    self.insert_used(PfnRange {
+                        start: used,
+                        end: free.start,
+                    });
+                    self.give(free);
+                    used = free.end;
+                }
+            });
+            self.insert_used(PfnRange {
+                start: used,
+                end: whole.end,
+            });
+        }
+    }
+
+    /// Initialises the parts of a section that are not RAM from end to end, and marks their holes.
+    fn mark_holes(&self, section: Section<'_, M>, ram: &[(PhysRange, NodeId)]) {
+        for part in Part::all().filter(|&part| section.record().present().has(part)) {
+            let pfns = section.part_pfns(part);
+            let is_ram = |pfn| {
+                let page = PfnRange::new(pfn, 1);
+                ram.iter()
+                    .any(|&(range, _)| M::pfns(inner::<M>(range)).covers(page))
+            };
+            if ram
+                .iter()
+                .any(|&(range, _)| M::pfns(inner::<M>(range)).covers(pfns))
+            {
+                continue;
+            }
+            self.initialise_part(section, part);
+            for pfn in pfns.iter().filter(|&pfn| !is_ram(pfn)) {
+                section.page(pfn).set_state(PageState::Hole);
+            }
+        }
+    }
+
+    /// Records `pfns`, boot memory that was taken before, as used.
+    fn insert_used(&self, pfns: PfnRange) {
+        for (pfn, order) in self.cut(pfns) {
+            let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
+                continue;
+            };
+            let state = PageState::Used {
+                order,
+                owner: Owner::Boot,
+            };
+            self.set_head(section, pfn, order, state);
+            self.count_managed(&mut zone, section, order, 0);
+        }
+    }
+
+    /// Gives `pfns`, boot memory that is free, to the allocator.
+    fn give(&self, pfns: PfnRange) {
+        for (pfn, order) in self.cut(pfns) {
+            let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
+                continue;
+            };
+            self.insert_free(&mut zone, pfn, order);
+            self.count_managed(&mut zone, section, order, order.pages());
+        }
+    }
+
+    /// The section and zone of an extent, whose descriptors can take its head.
+    fn boot_extent(
+        &self,
+        pfn: Pfn,
+        order: Order,
+    ) -> Option<(Section<'_, M>, spin::MutexGuard<'_, Zone>)> {
+        let section = self.section_at(pfn)?;
+        if order < M::PART_ORDER {
+            self.initialise_part(section, Section::<M>::part(pfn));
+        }
+        let record = self.block_record(section.number())?;
+        let node = BlockWord::decode(record.block().get()).node;
+        self.nodes.set_populated(node, ZoneKind::Normal, true);
+        Some((section, self.nodes.lock(node, ZoneKind::Normal)))
+    }
+
+    fn count_managed(&self, zone: &mut Zone, section: Section<'_, M>, order: Order, free: u64) {
+        let pages = order.pages();
+        let counts = PageCounts {
+            present: pages,
+            managed: pages,
+            memmap: 0,
+            free,
+        };
+        zone.counts = zone.counts.plus(counts);
+        if let Some(record) = self.block_record(section.number()) {
+            record.managed().set(record.managed().get() + pages);
+            record.free().set(record.free().get() + free);
+        }
+    }
+}
+
+/// Refuses RAM that is out of order or past what can be mapped.
+fn check_ram<M: Machine>(ram: &[(PhysRange, NodeId)]) -> Result<(), BootError> {
+    let mut above = 0;
+    for &(range, _) in ram {
+        if range.is_empty() || range.start().get() < above {
+            return Err(BootError::Unsorted(range));
+        }
+        let limit = M::PHYS_LIMIT
+            .get()
+            .min(MAX_SECTIONS.saturating_mul(M::SECTION_BYTES));
+        above = range.start().get().saturating_add(range.len());
+        if above > limit {
+            return Err(BootError::BeyondLimit(range));
+        }
+    }
+    Ok(())
+}
+
+/// The whole pages inside `range`.
+fn inner<M: Machine>(range: PhysRange) -> PhysRange {
+    let start = range.start().get().next_multiple_of(M::PAGE_BYTES);
+    let end = range.start().get().saturating_add(range.len()) & !(M::PAGE_BYTES - 1);
+    PhysRange::new(PhysAddr::new(start), end.saturating_sub(start)).unwrap_or_default()
+}
+
+/// The frames of `pfns` that are whole pages of `range`.
+fn overlap<M: Machine>(pfns: PfnRange, range: PhysRange) -> Option<PfnRange> {
+    pfns.intersection(M::pfns(inner::<M>(range)))
+}
+
+const _: () = assert!(PARTS_PER_SECTION == u64::BITS as u64);

@@ -1,0 +1,293 @@
+//! The buddy allocator: free extents by order, split on demand and merged up to the block's order.
+//!
+//! A zone's lists are doubly linked through the payload of the extents' heads. No extent ever spans
+//! two blocks, so a block whose pages are all free is a handful of maximal extents.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::block::{BlockState, BlockWord};
+use crate::machine::Machine;
+use crate::node::NodeId;
+use crate::page::{Owner, PageState};
+use crate::section::{Section, SectionState};
+use crate::zone::{Zone, ZoneKind};
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+/// Payload words of a free extent's head: the list links, as pfn + 1, 0 for none.
+const NEXT: usize = 0;
+const PREVIOUS: usize = 1;
+/// Payload word of a used extent's head: its owner's.
+const PRIVATE: usize = 2;
+
+/// There is no free extent of the order in any zone the owner may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// The order that was wanted.
+    pub order: Order,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no free extent of {} ({} pages)",
+            self.order,
+            self.order.pages()
+        )
+    }
+}
+
+impl core::error::Error for OutOfMemory {}
+
+/// Why a page was not freed, or its owner's word not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeError {
+    /// The page is in no online block.
+    NotOnline(Pfn),
+    /// No extent that the allocator handed out begins at the page.
+    NotAllocated(Pfn),
+    /// The extent is somebody else's: boot memory, tables or descriptors.
+    NotYours(Pfn, Owner),
+}
+
+impl fmt::Display for FreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOnline(pfn) => write!(f, "{pfn} is in no online block"),
+            Self::NotAllocated(pfn) => write!(f, "no allocated extent begins at {pfn}"),
+            Self::NotYours(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
+        }
+    }
+}
+
+impl core::error::Error for FreeError {}
+
+impl<M: Machine> Mm<M> {
+    /// Allocates `1 << order` pages for `owner`, naturally aligned, contents unspecified.
+    ///
+    /// Only [`Owner::Movable`] gets memory of the movable zones, which it fills first; whoever cannot
+    /// be moved gets memory of the normal zones alone.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] with the order.
+    pub fn alloc(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
+        let kinds: &[ZoneKind] = match owner {
+            Owner::Movable => &[ZoneKind::Movable, ZoneKind::Normal],
+            _ => &[ZoneKind::Normal],
+        };
+        let zones = kinds
+            .iter()
+            .flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
+        zones
+            .filter_map(|(node, kind)| self.alloc_in(node, kind, order, owner))
+            .next()
+            .ok_or(OutOfMemory { order })
+    }
+
+    /// Allocates movable memory of the movable zones only; `None` when they have no such extent.
+    pub fn alloc_movable_zone(&self, order: Order) -> Option<Pfn> {
+        let nodes = self.nodes.populated(ZoneKind::Movable);
+        nodes
+            .filter_map(|node| self.alloc_in(node, ZoneKind::Movable, order, Owner::Movable))
+            .next()
+    }
+
+    fn alloc_in(&self, node: NodeId, kind: ZoneKind, order: Order, owner: Owner) -> Option<Pfn> {
+        let mut zone = self.nodes.lock(node, kind);
+        let mut size = zone.smallest_from(order)?;
+        let pfn = zone.first(size)?;
+        let section = self.section_at(pfn)?;
+        self.unlink(&mut zone, pfn, size);
+
+        while size > order {
+            let half = size.half()?;
+            if size == M::PART_ORDER {
+                self.clear_head(section, pfn, size);
+                self.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.insert_free(&mut zone, pfn.add(half.pages()), half);
+            size = half;
+        }
+
+        let page = section.page(pfn);
+        page.payload()[PRIVATE].store(0, Ordering::Relaxed);
+        self.set_head(section, pfn, order, PageState::Used { order, owner });
+        self.count_free(&mut zone, section, order.pages().wrapping_neg());
+        Some(pfn)
+    }
+
+    /// Frees an extent that [`alloc`](Self::alloc) handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no such extent begins at `pfn`; nothing is changed then.
+    pub fn free(&self, pfn: Pfn) -> Result<(), FreeError> {
+        self.free_of(pfn, |owner| matches!(owner, Owner::Kernel | Owner::Movable))
+            .map(drop)
+    }
+
+    /// Frees an extent whose owner `mine` accepts. Answers its order.
+    pub(crate) fn free_of(
+        &self,
+        pfn: Pfn,
+        mine: impl Fn(Owner) -> bool,
+    ) -> Result<Order, FreeError> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        let (section, order, (node, kind)) = self.allocated(pfn, &mine)?;
+        let mut zone = self.nodes.lock(node, kind);
+        // Looked at again now that nobody can change it: a second free of the page loses here.
+        self.allocated(pfn, mine)?;
+        self.count_free(&mut zone, section, order.pages());
+        self.merge(&mut zone, section, pfn, order);
+        Ok(order)
+    }
+
+    /// The owner's word of an allocated extent: whatever it last stored there, 0 at first.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no extent that the caller could own begins at `pfn`.
+    pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        let (section, ..) = self.allocated(pfn, |owner| owner != Owner::Memmap)?;
+        Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
+    }
+
+    /// Stores the owner's word of an allocated extent.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no extent that the caller could own begins at `pfn`.
+    pub fn set_private(&self, pfn: Pfn, value: u64) -> Result<(), FreeError> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        let (section, ..) = self.allocated(pfn, |owner| owner != Owner::Memmap)?;
+        section.page(pfn).payload()[PRIVATE].store(value, Ordering::Release);
+        Ok(())
+    }
+
+    /// The allocated extent that begins at `pfn`, and the zone its block is online in.
+    #[expect(
+        clippy::type_complexity,
+        reason = "three values, named where they are used"
+    )]
+    fn allocated(
+        &self,
+        pfn: Pfn,
+        mine: impl Fn(Owner) -> bool,
+    ) -> Result<(Section<'_, M>, Order, (NodeId, ZoneKind)), FreeError> {
+        let online = |section: &Section<'_, M>| section.word().state() == SectionState::Online;
+        let section = self
+            .section_at(pfn)
+            .filter(online)
+            .ok_or(FreeError::NotOnline(pfn))?;
+        let record = self
+            .block_record(section.number())
+            .ok_or(FreeError::NotOnline(pfn))?;
+        let block = BlockWord::decode(record.block().get());
+        let BlockState::Online(kind) = block.state else {
+            return Err(FreeError::NotOnline(pfn));
+        };
+        match self.head_state(section, pfn) {
+            Some(PageState::Used { order, owner }) if mine(owner) => {
+                Ok((section, order, (block.node, kind)))
+            }
+            Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
+            _ => Err(FreeError::NotAllocated(pfn)),
+        }
+    }
+
+    /// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
+    fn count_free(&self, zone: &mut Zone, section: Section<'_, M>, pages: u64) {
+        zone.counts.free = zone.counts.free.wrapping_add(pages);
+        if let Some(record) = self.block_record(section.number()) {
+            record.free().set(record.free().get().wrapping_add(pages));
+        }
+    }
+
+    /// Makes an extent free, merged with its free buddies as far as the block goes.
+    fn merge(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
+        let largest = self.block_size().order::<M>();
+        let (mut section, mut pfn, mut order) = (section, pfn, order);
+        while order < largest {
+            let buddy = Pfn::new(pfn.get() ^ order.pages());
+            let Some(double) = order.double() else { break };
+            let Some(buddy_section) = self.section_at(buddy) else {
+                break;
+            };
+            if !self.is_free_head(buddy_section, buddy, order) {
+                break;
+            }
+            self.unlink(zone, buddy, order);
+            // Both stop being heads of this order; the lower becomes the head of the next below.
+            self.clear_head(buddy_section, buddy, order);
+            self.clear_head(section, pfn, order);
+            if buddy < pfn {
+                (section, pfn) = (buddy_section, buddy);
+            }
+            order = double;
+        }
+        self.insert_free_in(zone, section, pfn, order);
+    }
+
+    /// Puts a free extent on its list.
+    pub(crate) fn insert_free(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
+        if let Some(section) = self.section_at(pfn) {
+            self.insert_free_in(zone, section, pfn, order);
+        }
+    }
+
+    fn insert_free_in(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
+        let page = section.page(pfn);
+        let next = zone.first(order);
+        page.payload()[NEXT].store(next.map_or(0, |next| next.get() + 1), Ordering::Relaxed);
+        page.payload()[PREVIOUS].store(0, Ordering::Relaxed);
+        if let Some(next) = next {
+            self.page(next).payload()[PREVIOUS].store(pfn.get() + 1, Ordering::Relaxed);
+        }
+        zone.set_first(order, Some(pfn));
+        zone.count_extent(order);
+        self.set_head(section, pfn, order, PageState::Free { order });
+    }
+
+    /// Takes a free extent off its list. Its state stays: the caller changes it.
+    pub(crate) fn unlink(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
+        let link = |word: u64| word.checked_sub(1).map(Pfn::new);
+        let payload = self.page(pfn).payload();
+        let next = payload[NEXT].load(Ordering::Relaxed);
+        let previous = payload[PREVIOUS].load(Ordering::Relaxed);
+        if let Some(next) = link(next) {
+            self.page(next).payload()[PREVIOUS].store(previous, Ordering::Relaxed);
+        }
+        match link(previous) {
+            Some(previous) => self.page(previous).payload()[NEXT].store(next, Ordering::Relaxed),
+            None => zone.set_first(order, link(next)),
+        }
+        zone.uncount_extent(order);
+    }
+
+    /// Gives `pfns`, of a block that comes online in `zone`, to the allocator as free extents.
+    pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
+        for (pfn, order) in self.cut(pfns) {
+            let Some(section) = self.section_at(pfn) else {
+                continue;
+            };
+            if order < M::PART_ORDER {
+                self.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.insert_free_in(zone, section, pfn, order);
+        }
+    }
+
+    /// The free extents of a list, first to last. Called with the zone locked.
+    pub(crate) fn list(&self, zone: &Zone, order: Order) -> impl Iterator<Item = Pfn> {
+        let mut next = zone.first(order);
+        core::iter::from_fn(move || {
+            let pfn = next?;
+            let link = self.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+            next = link.checked_sub(1).map(Pfn::new);
+            Some(pfn)
+        })
+    }
+}

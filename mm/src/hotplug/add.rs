@@ -1,0 +1,355 @@
+//! Add: make a range of new memory present, its memmap where the caller wants it.
+//!
+//! ```text
+//!   nodes -> linear map -> memmap -> heads and records -> sections Present (blocks Offline)
+//! ```
+//!
+//! Each phase but the last two can fail, and keeps a cursor of how far it got; undo runs the phases
+//! backwards from their cursors and needs no memory.
+
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr};
+use crate::altmap::Altmap;
+use crate::block::{BlockId, BlockState, BlockWord};
+use crate::machine::Machine;
+use crate::node::NodeId;
+use crate::page::PageState;
+use crate::paging::{Attr, MapError, Mapper, Mapping};
+use crate::placement::{MhpFlags, Placement};
+use crate::section::{
+    MAX_SECTIONS, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor, section_of,
+};
+use core::fmt;
+
+/// Why a range was not added. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddError {
+    /// Another verb is running.
+    Busy,
+    /// The range is not whole, aligned memory blocks.
+    NotWholeBlocks {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of a memory block.
+        block: u64,
+    },
+    /// The range goes past what the machine can address, map or keep in its section map.
+    BeyondLimit {
+        /// The range.
+        range: PhysRange,
+        /// One past the highest address that works.
+        limit: PhysAddr,
+    },
+    /// Some of the range is there already.
+    Overlaps {
+        /// The range.
+        range: PhysRange,
+        /// The first block of it that is there.
+        block: BlockId,
+    },
+    /// Mapping the range or its memmap failed: no memory for tables, or for a boot memmap.
+    Map(MapError),
+    /// No memory for a node of the section map.
+    OutOfMemory {
+        /// The range.
+        range: PhysRange,
+    },
+}
+
+impl fmt::Display for AddError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NotWholeBlocks { range, block } => write!(
+                f,
+                "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",
+                range.len()
+            ),
+            Self::BeyondLimit { range, limit } => {
+                write!(
+                    f,
+                    "{range} goes past {limit}, the end of what can be mapped"
+                )
+            }
+            Self::Overlaps { range, block } => {
+                write!(f, "{range} overlaps {block}, which is there already")
+            }
+            Self::Map(error) => error.fmt(f),
+            Self::OutOfMemory { range } => {
+                write!(f, "out of memory for the section map of {range}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for AddError {}
+
+impl From<MapError> for AddError {
+    fn from(error: MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+/// A range that was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The range.
+    pub range: PhysRange,
+    /// Where its memmap is.
+    pub placement: Placement,
+    /// Bytes of memory outside the range that this took: tables and nodes past the boot reserve, and
+    /// the memmap of a boot placement.
+    pub system_bytes: u64,
+}
+
+/// An add under way: what it adds, and a cursor for each phase.
+struct Add<'m, M: Machine> {
+    mm: &'m Mm<M>,
+    range: PhysRange,
+    pfns: PfnRange,
+    node: NodeId,
+    placement: Placement,
+    /// Nodes of the section map that were looked at.
+    nodes: u64,
+    /// Whether the linear range is mapped.
+    linear: bool,
+    /// Frames whose memmap is mapped.
+    populated: PfnRange,
+}
+
+impl<M: Machine> Mm<M> {
+    /// Adds `range`, which is RAM that nobody uses, on `node`; its blocks are then offline.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`]; everything is then as it was.
+    pub fn add(
+        &self,
+        range: PhysRange,
+        node: NodeId,
+        placement: Placement,
+    ) -> Result<Added, AddError> {
+        let _lock = self.hotplug.try_lock().ok_or(AddError::Busy)?;
+        let pfns = self.check_add(range)?;
+        let placement = self.placement_for(range, placement);
+        let before = self.frames.system_pages();
+        let populated = PfnRange::new(pfns.start, 0);
+        let mut add = Add {
+            mm: self,
+            range,
+            pfns,
+            node,
+            placement,
+            nodes: 0,
+            linear: false,
+            populated,
+        };
+        if let Err(error) = add.prepare() {
+            add.undo();
+            return Err(error);
+        }
+        add.publish();
+        let pages = self.frames.system_pages() - before;
+        Ok(Added {
+            range,
+            placement,
+            system_bytes: pages * M::PAGE_BYTES,
+        })
+    }
+
+    /// [`add`](Self::add) for callers that speak the flags of the patch series.
+    ///
+    /// The flags are a hint: if they make no sense, one warning is logged and the memmap comes from
+    /// system memory.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`]; everything is then as it was.
+    pub fn add_memory(
+        &self,
+        node: NodeId,
+        range: PhysRange,
+        flags: MhpFlags,
+    ) -> Result<Added, AddError> {
+        let placement = Placement::from_flags(flags).unwrap_or_else(|| {
+            log::warn!(
+                "{range}: memmap flags {:#x} make no sense, ignored",
+                flags.bits()
+            );
+            Placement::Boot
+        });
+        self.add(range, node, placement)
+    }
+
+    fn check_add(&self, range: PhysRange) -> Result<PfnRange, AddError> {
+        let block = self.block_size().bytes();
+        if range.is_empty() || !range.start().is_aligned(block) || range.len() % block != 0 {
+            return Err(AddError::NotWholeBlocks { range, block });
+        }
+        let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
+        let limit = M::PHYS_LIMIT.min(PhysAddr::new(sections));
+        if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
+            return Err(AddError::BeyondLimit { range, limit });
+        }
+        let pfns = M::pfns(range);
+        for number in sections_of::<M>(pfns) {
+            if self.sections.word(&self.machine, number) != SectionWord::ABSENT {
+                let block = BlockId::new(number / self.block_sections());
+                return Err(AddError::Overlaps { range, block });
+            }
+        }
+        Ok(pfns)
+    }
+
+    /// The placement asked for, or system memory, with a warning, where the machine cannot.
+    fn placement_for(&self, range: PhysRange, placement: Placement) -> Placement {
+        if placement.self_hosted() && !self.machine.allows_self_hosting() {
+            log::warn!("{range}: this machine cannot keep the memmap in the range it describes");
+            return Placement::Boot;
+        }
+        placement
+    }
+
+    /// Frees the node of `section` if nothing is in it.
+    pub(super) fn release_node(&self, section: u64) {
+        if let Some(frame) = self.sections.take_empty_node(&self.machine, section) {
+            self.return_frame(frame);
+        }
+    }
+}
+
+/// The numbers of the sections of `pfns`, whole sections.
+pub(super) fn sections_of<M: Machine>(pfns: PfnRange) -> core::ops::Range<u64> {
+    section_of::<M>(pfns.start)..section_of::<M>(pfns.end)
+}
+
+/// The first section of each node that holds a section of `pfns`.
+pub(super) fn nodes_of<M: Machine>(
+    pfns: PfnRange,
+) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
+    let sections = sections_of::<M>(pfns);
+    let first = sections.start / NODE_SECTIONS;
+    let count = sections.end.div_ceil(NODE_SECTIONS) - first;
+    (0..count as usize).map(move |i| (first + i as u64) * NODE_SECTIONS)
+}
+
+impl<M: Machine> Add<'_, M> {
+    /// The phases that can fail.
+    fn prepare(&mut self) -> Result<(), AddError> {
+        self.insert_nodes()?;
+        self.map_linear()?;
+        match self.placement {
+            Placement::Boot => self.populate_from_system(),
+            Placement::PerRange | Placement::PerBlock => self.populate_altmaps(),
+        }
+    }
+
+    fn insert_nodes(&mut self) -> Result<(), AddError> {
+        let mm = self.mm;
+        for section in nodes_of::<M>(self.pfns) {
+            if !mm.sections.has_node(section) {
+                let frame = mm
+                    .take_frame()
+                    .ok_or(AddError::OutOfMemory { range: self.range })?;
+                mm.sections.insert_node(&mm.machine, section, frame);
+            }
+            self.nodes += 1;
+        }
+        Ok(())
+    }
+
+    fn map_linear(&mut self) -> Result<(), AddError> {
+        let virt: VirtAddr = Mm::<M>::linear_virt(self.range).start();
+        let mapping = Mapping {
+            virt,
+            phys: self.range.start(),
+            len: self.range.len(),
+            attr: Attr::WRITE,
+            max_leaf: self.mm.block_size().bytes(),
+        };
+        self.mm.machine.mapper().map(&mapping, self.mm)?;
+        self.linear = true;
+        Ok(())
+    }
+
+    fn populate_altmaps(&mut self) -> Result<(), AddError> {
+        for altmap in self.mm.altmaps(self.pfns, self.placement) {
+            self.mm.populate_altmap(altmap)?;
+            self.populated.end = altmap.described.end;
+        }
+        Ok(())
+    }
+
+    fn populate_from_system(&mut self) -> Result<(), AddError> {
+        while self.populated.end < self.pfns.end {
+            let section = PfnRange::new(self.populated.end, M::SECTION_PAGES);
+            self.mm.populate_from_system(section)?;
+            self.populated.end = section.end;
+        }
+        Ok(())
+    }
+
+    /// Writes the heads and records, then makes the sections visible. Cannot fail.
+    fn publish(&self) {
+        match self.placement {
+            Placement::Boot => sections_of::<M>(self.pfns).for_each(|number| {
+                let first = PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES);
+                let virt = Mm::<M>::memmap_virt(first).start();
+                if let Some(leaf) = self.mm.machine.mapper().translate(virt) {
+                    self.describe(number, M::pfn(leaf.target(virt)), None);
+                }
+            }),
+            placement => self.mm.altmaps(self.pfns, placement).for_each(|altmap| {
+                let sections = altmap.sections::<M>();
+                let head = altmap.memmap.start;
+                let page = descriptor(&self.mm.machine, head);
+                page.initialise();
+                page.set_state(PageState::MemmapHead {
+                    sections: sections as u32,
+                    pages: altmap.memmap.pages(),
+                });
+                for number in sections_of::<M>(altmap.described) {
+                    let record = altmap.record::<M>(number);
+                    descriptor(&self.mm.machine, record).set_state(PageState::MemmapTail { head });
+                    self.describe(number, record, Some(altmap));
+                }
+            }),
+        }
+    }
+
+    /// Writes the record of a section and publishes its word.
+    fn describe(&self, number: u64, record: Pfn, altmap: Option<Altmap>) {
+        let mm = self.mm;
+        let word = SectionWord::new(SectionState::Present, false, record);
+        let block = BlockWord {
+            state: BlockState::Offline,
+            node: self.node,
+            placement: self.placement,
+        };
+        let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
+        Section::with_word(&mm.machine, number, word)
+            .record()
+            .reset(u64::MAX, group, block);
+        mm.sections.set_word(&mm.machine, number, word);
+    }
+
+    /// Runs the phases backwards from their cursors.
+    fn undo(self) {
+        let mm = self.mm;
+        match self.placement {
+            Placement::Boot => mm.depopulate_to_system(self.populated),
+            Placement::PerRange | Placement::PerBlock => {
+                let mut gather = mm.gather();
+                mm.unmap(Mm::<M>::memmap_virt(self.populated), &mut gather);
+                gather.flush();
+            }
+        }
+        if self.linear {
+            let mut gather = mm.gather();
+            mm.unmap(Mm::<M>::linear_virt(self.range), &mut gather);
+            gather.flush();
+        }
+        let touched = nodes_of::<M>(self.pfns).take(self.nodes as usize);
+        touched.rev().for_each(|section| mm.release_node(section));
+    }
+}

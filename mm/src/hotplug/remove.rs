@@ -1,0 +1,218 @@
+//! Remove: make a range of offline blocks absent.
+//!
+//! ```text
+//!   check -> sections Leaving, drain readers -> unmap the memmap, each group backwards when its last
+//!   section goes, the head's own page last -> unmap the linear range -> flush -> sections Absent
+//! ```
+//!
+//! Nothing fails after the check and the drain, for nothing is allocated.
+
+use super::add::{nodes_of, sections_of};
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange, PhysRange};
+use crate::altmap::Altmap;
+use crate::block::{Block, BlockId, BlockState, Group};
+use crate::machine::Machine;
+use crate::page::PageState;
+use crate::placement::Placement;
+use crate::section::{Section, SectionState, SectionWord};
+use crate::vmemmap::MachineGather;
+use core::fmt;
+
+/// Why a range was not removed. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoveError {
+    /// Another verb is running.
+    Busy,
+    /// The range is not whole, aligned memory blocks.
+    NotWholeBlocks {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of a memory block.
+        block: u64,
+    },
+    /// A block of the range is not there.
+    NoSuchBlock(BlockId),
+    /// A block of the range holds memory that the machine was started with.
+    BootMemory(BlockId),
+    /// A block of the range is online.
+    NotOffline(BlockId),
+    /// The memmap of a block also describes memory outside the range: it was added in one piece and
+    /// can only be removed so.
+    SplitsGroup {
+        /// The first such block.
+        block: BlockId,
+        /// What has to be removed together.
+        whole: PfnRange,
+    },
+    /// Some blocks of the range hold their memmap and others do not: they were added apart and must
+    /// be removed apart.
+    MixedPlacement(BlockId),
+    /// A reader did not leave: it holds a page of the range for good.
+    ReadersStay,
+}
+
+impl fmt::Display for RemoveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NotWholeBlocks { range, block } => write!(
+                f,
+                "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",
+                range.len()
+            ),
+            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::BootMemory(id) => {
+                write!(
+                    f,
+                    "{id} is memory the machine was started with, it cannot be removed"
+                )
+            }
+            Self::NotOffline(id) => write!(f, "{id} is online"),
+            Self::SplitsGroup { block, whole } => write!(
+                f,
+                "{block} was added with {whole} under one memmap, they can only be removed together"
+            ),
+            Self::MixedPlacement(id) => {
+                write!(
+                    f,
+                    "{id} keeps its memmap elsewhere than the blocks before it"
+                )
+            }
+            Self::ReadersStay => f.write_str("a reader of the range does not leave"),
+        }
+    }
+}
+
+impl core::error::Error for RemoveError {}
+
+/// A range that was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The range.
+    pub range: PhysRange,
+    /// Bytes of memory outside the range that this gave back.
+    pub system_bytes: u64,
+}
+
+impl<M: Machine> Mm<M> {
+    /// Removes a range whose blocks are all offline, whole placement groups at a time.
+    ///
+    /// When this returns, nothing translates to the range any more, on any CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`]; everything is then as it was.
+    pub fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
+        let _lock = self.hotplug.try_lock().ok_or(RemoveError::Busy)?;
+        let (pfns, placement) = self.check_remove(range)?;
+        let before = self.frames.system_pages();
+
+        self.set_words(pfns, SectionState::Leaving);
+        if !self.readers.drain() {
+            self.set_words(pfns, SectionState::Present);
+            return Err(RemoveError::ReadersStay);
+        }
+
+        let mut gather = self.gather();
+        match placement {
+            Placement::Boot => self.depopulate_to_system(pfns),
+            Placement::PerRange | Placement::PerBlock => self.drop_groups(pfns, &mut gather),
+        }
+        self.unmap(Self::linear_virt(range), &mut gather);
+        gather.flush();
+
+        sections_of::<M>(pfns).for_each(|number| {
+            self.sections
+                .set_word(&self.machine, number, SectionWord::ABSENT);
+        });
+        nodes_of::<M>(pfns)
+            .rev()
+            .for_each(|section| self.release_node(section));
+        let pages = before - self.frames.system_pages();
+        Ok(Removed {
+            range,
+            system_bytes: pages * M::PAGE_BYTES,
+        })
+    }
+
+    fn check_remove(&self, range: PhysRange) -> Result<(PfnRange, Placement), RemoveError> {
+        let size = self.block_size().bytes();
+        if range.is_empty() || !range.start().is_aligned(size) || range.len() % size != 0 {
+            return Err(RemoveError::NotWholeBlocks { range, block: size });
+        }
+        let pfns = M::pfns(range);
+        let mut placement = None;
+        for id in self.blocks_in(range) {
+            let block = self.block(id).ok_or(RemoveError::NoSuchBlock(id))?;
+            self.check_block(&block, pfns)?;
+            if placement
+                .replace(block.placement)
+                .is_some_and(|before| before.self_hosted() != block.placement.self_hosted())
+            {
+                return Err(RemoveError::MixedPlacement(id));
+            }
+        }
+        Ok((pfns, placement.unwrap_or_default()))
+    }
+
+    /// Whether a block can go when `pfns` go.
+    fn check_block(&self, block: &Block, pfns: PfnRange) -> Result<(), RemoveError> {
+        if block.boot {
+            return Err(RemoveError::BootMemory(block.id));
+        }
+        if block.state != BlockState::Offline {
+            return Err(RemoveError::NotOffline(block.id));
+        }
+        if let Some(group) = block.group.and_then(|head| self.group(head)) {
+            let whole = Altmap::of_memmap::<M>(group.pfns).described;
+            if !pfns.covers(whole) {
+                return Err(RemoveError::SplitsGroup {
+                    block: block.id,
+                    whole,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn set_words(&self, pfns: PfnRange, state: SectionState) {
+        for number in sections_of::<M>(pfns) {
+            let word = self.sections.word(&self.machine, number).with_state(state);
+            self.sections.set_word(&self.machine, number, word);
+        }
+    }
+
+    /// Counts the sections of `pfns` out of their groups, ascending; a group whose last section goes
+    /// is unmapped then.
+    fn drop_groups(&self, pfns: PfnRange, gather: &mut MachineGather<'_, M>) {
+        for number in sections_of::<M>(pfns) {
+            let word = self.sections.word(&self.machine, number);
+            let record = Section::with_word(&self.machine, number, word).record();
+            let head = self.page(Pfn::new(record.group().get()));
+            let Some(PageState::MemmapHead { sections, pages }) = head.state() else {
+                continue;
+            };
+            if sections > 1 {
+                head.set_state(PageState::MemmapHead {
+                    sections: sections - 1,
+                    pages,
+                });
+                continue;
+            }
+            // The mark is cleared while the head can still be reached through its own mapping.
+            head.set_state(PageState::Tail);
+            let pfns = PfnRange::new(Pfn::new(record.group().get()), pages);
+            self.unmap_group(Group { pfns, sections: 0 }, gather);
+        }
+    }
+
+    /// Unmaps a group's memmap, the last section's first: the head's own page goes last.
+    fn unmap_group(&self, group: Group, gather: &mut MachineGather<'_, M>) {
+        let described = Altmap::of_memmap::<M>(group.pfns).described;
+        for number in sections_of::<M>(described).rev() {
+            let section = PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES);
+            self.unmap(Self::memmap_virt(section), gather);
+        }
+    }
+}

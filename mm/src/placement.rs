@@ -1,0 +1,89 @@
+//! Where the memmap of added memory goes, chosen by the caller for each add.
+
+use core::fmt;
+
+bitflags::bitflags! {
+    /// The flags of the 2019 patch series "Allocate memmap from hotadded memory", for callers that
+    /// speak its language. They are a hint: see [`Placement::from_flags`].
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct MhpFlags: u32 {
+        /// One memmap for the whole range, at its start.
+        const MEMMAP_DEVICE = 1 << 0;
+        /// One memmap for each memory block, at the block's start.
+        const MEMMAP_MEMBLOCK = 1 << 1;
+    }
+}
+
+/// Where the memmap of an added range is placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Placement {
+    /// In never-removable system memory.
+    Boot = 0,
+    /// At the start of the range, for all of it: it is removed as it was added, whole.
+    #[default]
+    PerRange = 1,
+    /// At the start of each block: any block can be removed alone.
+    PerBlock = 2,
+}
+
+impl Placement {
+    /// Every placement.
+    pub const ALL: [Self; 3] = [Self::Boot, Self::PerRange, Self::PerBlock];
+
+    /// The placement that `flags` ask for; `None` if they make no sense (both, or unknown bits).
+    pub fn from_flags(flags: MhpFlags) -> Option<Self> {
+        match flags {
+            MhpFlags::MEMMAP_DEVICE => Some(Self::PerRange),
+            MhpFlags::MEMMAP_MEMBLOCK => Some(Self::PerBlock),
+            flags if flags.is_empty() => Some(Self::Boot),
+            _ => None,
+        }
+    }
+
+    /// Whether the memmap lies in the memory it describes.
+    pub const fn self_hosted(self) -> bool {
+        !matches!(self, Self::Boot)
+    }
+
+    pub(crate) const fn decode(raw: u64) -> Self {
+        match raw {
+            1 => Self::PerRange,
+            2 => Self::PerBlock,
+            _ => Self::Boot,
+        }
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Boot => "boot",
+            Self::PerRange => "device",
+            Self::PerBlock => "block",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_name_a_placement_unless_they_contradict_each_other() {
+        assert_eq!(
+            Placement::from_flags(MhpFlags::empty()),
+            Some(Placement::Boot)
+        );
+        assert_eq!(
+            Placement::from_flags(MhpFlags::MEMMAP_DEVICE),
+            Some(Placement::PerRange)
+        );
+        assert_eq!(
+            Placement::from_flags(MhpFlags::MEMMAP_MEMBLOCK),
+            Some(Placement::PerBlock)
+        );
+        assert_eq!(Placement::from_flags(MhpFlags::all()), None);
+        assert_eq!(Placement::from_flags(MhpFlags::from_bits_retain(4)), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Read guards: lookups take no lock, and removal waits for those that are under way.
+//!
+//! Each reader counts itself in one of two sets of per-CPU counters, the one the current epoch names.
+//! Draining flips the epoch and waits until the old set is empty: readers that come later count in the
+//! other set, so they cannot hold it up.
+
+use core::hint;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+const SHARDS: usize = 16;
+
+/// How often `drain` looks before it gives up: far beyond any reader that makes progress.
+const PATIENCE: usize = 1 << 26;
+
+/// One CPU's counters, a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Shard([AtomicUsize; 2]);
+
+/// The readers under way.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    epoch: AtomicUsize,
+    shards: [Shard; SHARDS],
+}
+
+/// A lookup under way: what it found stays mapped until this is dropped.
+#[derive(Debug)]
+#[must_use = "the lookup is protected only while the guard lives"]
+pub struct ReadGuard<'m> {
+    count: &'m AtomicUsize,
+}
+
+impl Drop for ReadGuard<'_> {
+    fn drop(&mut self) {
+        // Release: partner of the Acquire side of the load in `drain`; what was read is done with.
+        self.count.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Readers {
+    pub(crate) const fn new() -> Self {
+        Self {
+            epoch: AtomicUsize::new(0),
+            shards: [const { Shard([AtomicUsize::new(0), AtomicUsize::new(0)]) }; SHARDS],
+        }
+    }
+
+    /// Counts a reader on `cpu`.
+    pub(crate) fn enter(&self, cpu: usize) -> ReadGuard<'_> {
+        let shard = &self.shards[cpu % SHARDS].0;
+        loop {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            let count = &shard[epoch & 1];
+            count.fetch_add(1, Ordering::SeqCst);
+            let guard = ReadGuard { count };
+            // SeqCst on both sides: either this load sees the flip, and the reader counts again, or
+            // the flip came later, and `drain` sees the count.
+            if self.epoch.load(Ordering::SeqCst) == epoch {
+                return guard;
+            }
+        }
+    }
+
+    /// Waits until every reader that entered before the call has left. Answers false if one stays
+    /// for so long that it must be stuck; nothing may be freed then.
+    ///
+    /// Called with the hotplug lock held, so that one drain runs at a time.
+    pub(crate) fn drain(&self) -> bool {
+        let old = self.epoch.fetch_add(1, Ordering::SeqCst) & 1;
+        let mut patience = PATIENCE;
+        while self
+            .shards
+            .iter()
+            .any(|shard| shard.0[old].load(Ordering::SeqCst) != 0)
+        {
+            hint::spin_loop();
+            patience -= 1;
+            if patience == 0 {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draining_without_readers_returns_at_once() {
+        assert!(Readers::new().drain());
+    }
+
+    #[test]
+    fn a_reader_that_entered_after_a_drain_does_not_block_it_but_the_next() {
+        let readers = Readers::new();
+        assert!(readers.drain());
+        let guard = readers.enter(3);
+        assert_eq!(guard.count.load(Ordering::Relaxed), 1);
+        drop(guard);
+        assert!(readers.drain());
+    }
+}

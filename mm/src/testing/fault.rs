@@ -1,0 +1,53 @@
+//! Making the n-th allocation fail.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Which allocation fails, counted from 1 since the plan was armed.
+///
+/// A test runs a verb with n = 1, 2, 3 ... and compares before with after, until a run meets no fault
+/// ([`fired`](Self::fired) says no): then each allocation of the verb has failed once.
+#[derive(Debug, Default)]
+pub struct FaultPlan {
+    seen: AtomicU64,
+    fails_at: AtomicU64,
+    fired: AtomicBool,
+}
+
+impl FaultPlan {
+    /// Nothing fails.
+    pub fn never() -> Self {
+        Self::default()
+    }
+
+    /// The `n`-th allocation from now on fails, once; 0 for none.
+    pub fn arm(&self, n: u64) {
+        self.seen.store(0, Ordering::SeqCst);
+        self.fired.store(false, Ordering::SeqCst);
+        self.fails_at.store(n, Ordering::SeqCst);
+    }
+
+    /// Nothing fails from now on.
+    pub fn disarm(&self) {
+        self.fails_at.store(0, Ordering::SeqCst);
+    }
+
+    /// Counts one allocation; whether it may succeed.
+    pub fn allows(&self) -> bool {
+        let nth = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
+        let fails = nth == self.fails_at.load(Ordering::SeqCst);
+        if fails {
+            self.fired.store(true, Ordering::SeqCst);
+        }
+        !fails
+    }
+
+    /// Whether the planned failure has happened.
+    pub fn fired(&self) -> bool {
+        self.fired.load(Ordering::SeqCst)
+    }
+
+    /// Allocations counted since the plan was armed.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::SeqCst)
+    }
+}

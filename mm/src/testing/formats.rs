@@ -1,0 +1,101 @@
+//! Page-table formats that keep the walker honest.
+
+use crate::addr::PhysAddr;
+use crate::paging::{Attr, Entry, LeafTest, Level, PteFormat};
+
+const PRESENT: u64 = 1 << 0;
+const LEAF: u64 = 1 << 1;
+const ATTR_SHIFT: u32 = 2;
+const ATTR: u64 = 0xf << ATTR_SHIFT;
+
+/// Tables of 128 bytes and leaves of 4 KiB, 64 KiB and 1 MiB: every path is short, every table full
+/// soon. 4 GiB of address space.
+#[derive(Clone, Copy, Debug)]
+pub struct TinyPte;
+
+/// As uneven as formats get: levels of 13, 9, 9 and 5 bits (tables of 64 KiB, 4 KiB, 4 KiB and 256
+/// bytes), big-endian entries, the two top address bits set. The shape of ppc64 radix with 64 KiB
+/// pages.
+#[derive(Clone, Copy, Debug)]
+pub struct OddPte;
+
+/// One word for both formats: the address above bit 7, flags below.
+fn word(entry: Entry) -> u64 {
+    match entry {
+        Entry::Absent => 0,
+        Entry::Table(at) => at.get() | PRESENT,
+        Entry::Leaf(at, attr) => at.get() | PRESENT | LEAF | u64::from(attr.bits()) << ATTR_SHIFT,
+    }
+}
+
+/// The inverse of [`word`] for an entry of `level`.
+fn entry(word: u64, level: Level) -> Entry {
+    if word & PRESENT == 0 {
+        Entry::Absent
+    } else if word & LEAF != 0 && level.leaf {
+        let attr = Attr::from_bits_truncate(((word & ATTR) >> ATTR_SHIFT) as u8);
+        Entry::Leaf(PhysAddr::new(word & !(level.span() - 1)), attr)
+    } else {
+        Entry::Table(PhysAddr::new(word & !0x7f))
+    }
+}
+
+const BOTH: LeafTest = LeafTest {
+    mask: PRESENT | LEAF,
+    value: PRESENT | LEAF,
+};
+
+impl PteFormat for TinyPte {
+    const LEVELS: &'static [Level] = &[
+        level(24, 8, false),
+        level(20, 4, true),
+        level(16, 4, true),
+        level(12, 4, true),
+    ];
+    const PHYS_LIMIT: u64 = 1 << 48;
+
+    fn encode(entry: Entry, _level: usize) -> u64 {
+        word(entry)
+    }
+
+    fn decode(word: u64, level: usize) -> Entry {
+        entry(word, Self::LEVELS[level])
+    }
+
+    fn leaf_test(_level: usize) -> LeafTest {
+        BOTH
+    }
+}
+
+impl PteFormat for OddPte {
+    const LEVELS: &'static [Level] = &[
+        level(39, 13, false),
+        level(30, 9, true),
+        level(21, 9, true),
+        level(16, 5, true),
+    ];
+    const PHYS_LIMIT: u64 = 1 << 56;
+
+    fn encode(entry: Entry, _level: usize) -> u64 {
+        word(entry).to_be()
+    }
+
+    fn decode(word: u64, level: usize) -> Entry {
+        entry(u64::from_be(word), Self::LEVELS[level])
+    }
+
+    fn leaf_test(_level: usize) -> LeafTest {
+        LeafTest {
+            mask: BOTH.mask.to_be(),
+            value: BOTH.value.to_be(),
+        }
+    }
+
+    fn canonical(low: u64) -> u64 {
+        low | 0b11 << 62
+    }
+}
+
+const fn level(shift: u32, bits: u32, leaf: bool) -> Level {
+    Level { shift, bits, leaf }
+}

@@ -1,0 +1,106 @@
+//! Frames for page tables out of a range of fake RAM, with every misuse caught.
+
+use super::std::collections::BTreeMap;
+use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use super::std::vec::Vec;
+use super::{FaultPlan, SoftMmu};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::paging::{OutOfFrames, PteFormat, TableFrames};
+
+use core::fmt;
+
+/// What a frame that was given back holds: no format takes it for an empty slot.
+const POISON: u8 = 0xa5;
+
+/// A source of table frames over a range of a machine's RAM.
+pub struct FakeTables<F: PteFormat> {
+    mmu: Arc<SoftMmu<F>>,
+    plan: Arc<FaultPlan>,
+    range: PhysRange,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// First byte never handed out, from the range's start.
+    next: u64,
+    /// Frames given back, by size; the latest is taken first, so that early reuse is seen.
+    free: BTreeMap<u64, Vec<PhysAddr>>,
+    /// Frames in use, with their sizes.
+    used: BTreeMap<PhysAddr, u64>,
+}
+
+impl<F: PteFormat> FakeTables<F> {
+    /// Hands out frames of `range`, except where `plan` lets an allocation fail.
+    pub fn new(mmu: &Arc<SoftMmu<F>>, range: PhysRange, plan: &Arc<FaultPlan>) -> Self {
+        Self {
+            mmu: Arc::clone(mmu),
+            plan: Arc::clone(plan),
+            range,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Frames in use, with their bytes, sorted.
+    pub fn used(&self) -> Vec<(PhysAddr, u64)> {
+        let state = self.lock();
+        state.used.iter().map(|(at, bytes)| (*at, *bytes)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poison(&self, frame: PhysAddr, bytes: u64) {
+        for offset in (0..bytes).step_by(8) {
+            self.mmu.fill_word(frame.add(offset), POISON);
+        }
+    }
+}
+
+impl<F: PteFormat> TableFrames for FakeTables<F> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        let out = OutOfFrames { bytes };
+        if !self.plan.allows() {
+            return Err(out);
+        }
+        let mut state = self.lock();
+        let again = state.free.entry(bytes).or_default().pop();
+        let frame = match again {
+            Some(frame) => frame,
+            None => {
+                let start = self.range.start().get() + state.next;
+                let frame = start.next_multiple_of(bytes);
+                let next = frame + bytes - self.range.start().get();
+                if next > self.range.len() {
+                    return Err(out);
+                }
+                state.next = next;
+                PhysAddr::new(frame)
+            }
+        };
+        self.poison(frame, bytes);
+        state.used.insert(frame, bytes);
+        Ok(frame)
+    }
+
+    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+        let mut state = self.lock();
+        assert_eq!(
+            state.used.remove(&frame),
+            Some(bytes),
+            "{frame} given back, but not in use as a table of {bytes} bytes"
+        );
+        self.poison(frame, bytes);
+        state.free.entry(bytes).or_default().push(frame);
+    }
+}
+
+impl<F: PteFormat> fmt::Debug for FakeTables<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeTables")
+            .field("range", &self.range)
+            .field("used", &self.used().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,389 @@
+//! A software MMU: walks the tables as hardware does, and keeps what it saw until told to drop it.
+
+// UNSAFETY: vouches for the pointers and the TLB of the fake machine, and reads its tables.
+#![expect(unsafe_code)]
+
+use super::FakeRam;
+use super::std::collections::BTreeMap;
+use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use super::std::vec::Vec;
+use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::geometry::DESCRIPTOR_BYTES;
+use crate::machine::PhysMem;
+use crate::page::Page;
+use crate::paging::{Attr, Entry, Level, PteFormat, Tables, Tlb};
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// RAM behind an MMU for tables of format `F`, whose caches never forget on their own.
+///
+/// Like a real MMU it caches leaves (page by page) and, apart from them, pointers to tables, and
+/// translates by what it cached. Unlike a real one it compares what it uses with the tables, and
+/// panics when they disagree.
+pub struct SoftMmu<F: PteFormat> {
+    ram: FakeRam,
+    root: PhysAddr,
+    vmemmap: VirtAddr,
+    caches: Mutex<Caches>,
+    flushes: AtomicU64,
+    skips_flushes: AtomicBool,
+    claimed: AtomicBool,
+    format: PhantomData<fn() -> F>,
+}
+
+#[derive(Default)]
+struct Caches {
+    /// Address of a page -> the page it goes to.
+    pages: BTreeMap<u64, (PhysAddr, Attr)>,
+    /// Level and first address -> the table that translates from there.
+    tables: BTreeMap<(usize, u64), PhysAddr>,
+    /// Where physical address 0 is mapped, if the walker's own accesses go through the MMU.
+    linear: Option<VirtAddr>,
+}
+
+/// What the hardware's walk came by.
+struct Walk {
+    /// The tables below the root: level, first address, frame.
+    tables: Vec<(usize, u64, PhysAddr)>,
+    /// First virtual address, bytes, target and attributes of the leaf.
+    leaf: Option<(u64, u64, PhysAddr, Attr)>,
+}
+
+impl Walk {
+    /// The page of `bytes` that `at` lies in.
+    fn page(&self, at: u64, bytes: u64) -> Option<(PhysAddr, Attr)> {
+        let (virt, _, phys, attr) = self.leaf?;
+        Some((phys.add((at & !(bytes - 1)) - virt), attr))
+    }
+}
+
+impl<F: PteFormat> SoftMmu<F> {
+    const PAGE: u64 = F::LEVELS[F::LEVELS.len() - 1].span();
+
+    /// A machine whose root table is at `root`, and whose descriptor of pfn 0 is at `vmemmap`.
+    pub fn new(ram: FakeRam, root: PhysAddr, vmemmap: VirtAddr) -> Arc<Self> {
+        Arc::new(Self {
+            ram,
+            root,
+            vmemmap,
+            caches: Mutex::default(),
+            flushes: AtomicU64::new(0),
+            skips_flushes: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
+            format: PhantomData,
+        })
+    }
+
+    /// The tables the MMU walks. There is one owner of them, so this answers once.
+    ///
+    /// # Panics
+    ///
+    /// When called again.
+    pub fn tables(self: &Arc<Self>) -> Tables<F, Arc<Self>, Arc<Self>> {
+        assert!(
+            !self.claimed.swap(true, Ordering::SeqCst),
+            "the tables have an owner"
+        );
+        // SAFETY: `claimed` makes this the only owner; the root lies in plugged RAM or the first
+        // access panics; the RAM's pointers are good for 64 KiB-aligned chunks, the largest table.
+        // Nothing on the host is mapped or unmapped by these tables.
+        unsafe { Tables::new(self.root, Arc::clone(self), Arc::clone(self)) }
+    }
+
+    /// The RAM.
+    pub fn ram(&self) -> &FakeRam {
+        &self.ram
+    }
+
+    /// Lets every [`PhysMem::pointer`] go through the linear map at `base`, as in a real kernel:
+    /// from now on, using RAM that is not mapped there panics.
+    pub fn use_linear_map(&self, base: VirtAddr) {
+        self.lock().linear = Some(base);
+    }
+
+    /// Makes every flush do nothing, to see whether its absence is noticed.
+    pub fn skip_flushes(&self, skip: bool) {
+        self.skips_flushes.store(skip, Ordering::SeqCst);
+    }
+
+    /// Flushes so far, skipped ones included.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::SeqCst)
+    }
+
+    /// Where an access to `at` goes; what it used is cached.
+    ///
+    /// # Panics
+    ///
+    /// On a page fault, and if the caches disagree with the tables.
+    pub fn translate_through(&self, at: VirtAddr) -> PhysAddr {
+        self.access(at).0
+    }
+
+    /// Loads the 8 bytes at `at`.
+    ///
+    /// # Panics
+    ///
+    /// As [`translate_through`](Self::translate_through).
+    pub fn load(&self, at: VirtAddr) -> u64 {
+        self.word(self.access(at).0).load(Ordering::SeqCst)
+    }
+
+    /// Stores the 8 bytes at `at`.
+    ///
+    /// # Panics
+    ///
+    /// As [`translate_through`](Self::translate_through), and where stores are not allowed.
+    pub fn store(&self, at: VirtAddr, value: u64) {
+        let (target, attr) = self.access(at);
+        assert!(attr.contains(Attr::WRITE), "store to read-only {at}");
+        self.word(target).store(value, Ordering::SeqCst);
+    }
+
+    /// Fills the 8 bytes of RAM at `at` with `byte`, past the MMU.
+    pub(super) fn fill_word(&self, at: PhysAddr, byte: u8) {
+        self.word(at)
+            .store(u64::from_ne_bytes([byte; 8]), Ordering::SeqCst);
+    }
+
+    /// Caches every translation and every table pointer there is, as a CPU that speculates may.
+    ///
+    /// Of each leaf the first page, the last and one in between are cached. After this, a missing
+    /// flush does not go unnoticed for want of an access.
+    pub fn speculate(&self) {
+        let mut caches = self.lock();
+        self.speculate_below(&mut caches, self.root, 0, 0);
+    }
+
+    /// Checks that whatever is cached is what the tables say.
+    ///
+    /// # Panics
+    ///
+    /// If a stale entry is left.
+    pub fn assert_coherent(&self) {
+        let caches = self.lock();
+        for (&at, &page) in &caches.pages {
+            let truth = self.walk(at).page(at, Self::PAGE);
+            assert_eq!(truth, Some(page), "stale TLB entry for {at:#x}");
+        }
+        for (&(level, base), &frame) in &caches.tables {
+            let truth = self.walk(base).tables;
+            assert!(
+                truth.contains(&(level, base, frame)),
+                "stale pointer to the table at {frame} for {base:#x}"
+            );
+        }
+    }
+
+    /// Takes RAM out of the machine.
+    ///
+    /// # Panics
+    ///
+    /// If it is not whole plugged ranges, or something still translates to it or walks through it.
+    pub fn unplug(&self, range: PhysRange) {
+        let caches = self.lock();
+        for (at, (target, _)) in &caches.pages {
+            assert!(
+                !range.contains(*target),
+                "{range} unplugged, but {at:#x} still goes there by a TLB entry"
+            );
+        }
+        for frame in caches.tables.values() {
+            assert!(
+                !range.contains(*frame),
+                "{range} unplugged with the table {frame}"
+            );
+        }
+        self.ram.unplug(range);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Caches> {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn word(&self, at: PhysAddr) -> &AtomicU64 {
+        assert!(at.is_aligned(8), "unaligned access to {at}");
+        let word = self.ram.pointer(at).cast::<AtomicU64>();
+        // SAFETY: plugged RAM, aligned, and every access to what tests and tables share is atomic.
+        unsafe { word.as_ref() }
+    }
+
+    /// Reads the entry of the table at `frame` that translates `at`.
+    fn entry(&self, frame: PhysAddr, level: usize, at: u64) -> Entry {
+        let index = F::LEVELS[level].index(at) as u64;
+        F::decode(
+            self.word(frame.add(8 * index)).load(Ordering::SeqCst),
+            level,
+        )
+    }
+
+    /// The hardware's walk.
+    fn walk(&self, at: u64) -> Walk {
+        let mut walk = Walk {
+            tables: Vec::new(),
+            leaf: None,
+        };
+        let mut frame = self.root;
+        for (level, here) in F::LEVELS.iter().enumerate() {
+            match self.entry(frame, level, at) {
+                Entry::Absent => break,
+                Entry::Table(next) => {
+                    walk.tables.push((level + 1, first(here, at), next));
+                    frame = next;
+                }
+                Entry::Leaf(phys, attr) => {
+                    walk.leaf = Some((first(here, at), here.span(), phys, attr));
+                    break;
+                }
+            }
+        }
+        walk
+    }
+
+    fn access(&self, at: VirtAddr) -> (PhysAddr, Attr) {
+        let mut caches = self.lock();
+        self.access_locked(&mut caches, at)
+    }
+
+    fn access_locked(&self, caches: &mut Caches, at: VirtAddr) -> (PhysAddr, Attr) {
+        let walk = self.walk(at.get());
+        let truth = walk.page(at.get(), Self::PAGE);
+        let key = at.get() & !(Self::PAGE - 1);
+        if let Some(&cached) = caches.pages.get(&key) {
+            assert_eq!(Some(cached), truth, "stale TLB entry used at {at}");
+        }
+        for level in 1..F::LEVELS.len() {
+            let base = first(&F::LEVELS[level - 1], at.get());
+            if let Some(&frame) = caches.tables.get(&(level, base)) {
+                assert!(
+                    walk.tables.contains(&(level, base, frame)),
+                    "stale pointer to the table {frame} used at {at}"
+                );
+            }
+        }
+
+        for &(level, base, frame) in &walk.tables {
+            caches.tables.insert((level, base), frame);
+        }
+        let Some((page, attr)) = truth else {
+            panic!("page fault at {at}");
+        };
+        caches.pages.insert(key, (page, attr));
+        (page.add(at.get() - key), attr)
+    }
+
+    fn speculate_below(&self, caches: &mut Caches, frame: PhysAddr, level: usize, base: u64) {
+        let here = F::LEVELS[level];
+        for index in 0..here.entries() as u64 {
+            let low = base + index * here.span();
+            let virt = F::canonical(low);
+            match self.entry(frame, level, low) {
+                Entry::Absent => {}
+                Entry::Table(next) => {
+                    caches.tables.insert((level + 1, virt), next);
+                    self.speculate_below(caches, next, level + 1, low);
+                }
+                Entry::Leaf(phys, attr) => {
+                    let last = here.span() - Self::PAGE;
+                    for offset in [0, last / 2 & !(Self::PAGE - 1), last] {
+                        caches.pages.insert(virt + offset, (phys.add(offset), attr));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first address that the entry of `level` for `at` translates.
+fn first(level: &Level, at: u64) -> u64 {
+    at & !(level.span() - 1)
+}
+
+// SAFETY: pointers come from the RAM's own allocations, good up to the next multiple of 64 KiB, and
+// nothing but the fake machine's users refers to them. Descriptors are reached by the MMU's own walk
+// of the vmemmap, 64-byte aligned because the vmemmap's base and its pages are.
+unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        let mut caches = self.lock();
+        if let Some(base) = caches.linear {
+            let (target, _) = self.access_locked(&mut caches, base.add(at.get()));
+            assert_eq!(target, at, "the linear map leads astray");
+        }
+        drop(caches);
+        self.ram.pointer(at)
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        let at = self.vmemmap.add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES));
+        let target = self.access(at).0;
+        assert!(
+            target.is_aligned(DESCRIPTOR_BYTES),
+            "a descriptor at {target}"
+        );
+        self.ram.pointer(target).cast()
+    }
+}
+
+// SAFETY: one set of caches for the whole machine; `flush` removes every page of the range and every
+// pointer to a table that spans a byte of it, unless a test asked for a broken machine.
+unsafe impl<F: PteFormat> Tlb for SoftMmu<F> {
+    fn publish(&self) {}
+
+    fn flush(&self, range: VirtRange) {
+        self.flushes.fetch_add(1, Ordering::SeqCst);
+        if self.skips_flushes.load(Ordering::SeqCst) {
+            return;
+        }
+        let touched =
+            |at, len| VirtRange::new(VirtAddr::new(at), len).is_some_and(|r| r.overlaps(range));
+        let mut caches = self.lock();
+        caches.pages.retain(|&at, _| !touched(at, Self::PAGE));
+        caches
+            .tables
+            .retain(|&(level, base), _| !touched(base, F::LEVELS[level - 1].span()));
+    }
+
+    fn retire(&self, frame: PhysAddr, _bytes: u64) {
+        let caches = self.lock();
+        let walked = caches.tables.values().any(|table| *table == frame);
+        assert!(!walked, "table {frame} freed before flush");
+    }
+}
+
+// SAFETY: every promise is the referent's own.
+unsafe impl<P: PhysMem + ?Sized> PhysMem for Arc<P> {
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        (**self).pointer(at)
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        (**self).descriptor(pfn)
+    }
+}
+
+// SAFETY: every promise is the referent's own.
+unsafe impl<T: Tlb + ?Sized> Tlb for Arc<T> {
+    fn publish(&self) {
+        (**self).publish();
+    }
+
+    fn flush(&self, range: VirtRange) {
+        (**self).flush(range);
+    }
+
+    fn retire(&self, frame: PhysAddr, bytes: u64) {
+        (**self).retire(frame, bytes);
+    }
+}
+
+impl<F: PteFormat> fmt::Debug for SoftMmu<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SoftMmu")
+            .field("ram", &self.ram)
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! The virtual memmap: the descriptor of pfn `n` is at `VMEMMAP_BASE + 64 n`, wherever its frame is.
+//!
+//! Only virtual contiguity is needed, so the frames behind it may come from the memory it describes
+//! or, page by page if need be, from anywhere else. A leaf never spans the memmap of two blocks.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange, PhysRange, VirtRange};
+use crate::altmap::Altmap;
+use crate::geometry::DESCRIPTOR_BYTES;
+use crate::machine::Machine;
+use crate::page::Owner;
+use crate::paging::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrames};
+
+/// Leaves that are unmapped together before their frames go back.
+const BATCH: usize = 32;
+
+/// A gather over the machine's own TLB.
+pub(crate) type MachineGather<'a, M> = Gather<'a, <<M as Machine>::Mapper as Mapper>::Tlb, Mm<M>>;
+
+impl<M: Machine> Mm<M> {
+    /// Where the descriptors of `pfns` are.
+    pub fn memmap_virt(pfns: PfnRange) -> VirtRange {
+        let start = M::VMEMMAP_BASE.add(pfns.start.get() * DESCRIPTOR_BYTES);
+        VirtRange::new(start, pfns.pages() * DESCRIPTOR_BYTES).unwrap_or_default()
+    }
+
+    /// Where `range` is in the linear map.
+    pub fn linear_virt(range: PhysRange) -> VirtRange {
+        VirtRange::new(M::LINEAR_BASE.add(range.start().get()), range.len()).unwrap_or_default()
+    }
+
+    pub(crate) fn gather(&self) -> MachineGather<'_, M> {
+        Gather::new(self.machine.mapper().tlb(), self)
+    }
+
+    /// How `backing` is mapped as the memmap of `described`.
+    pub(crate) fn memmap_mapping(&self, described: PfnRange, backing: Pfn) -> Mapping {
+        let virt = Self::memmap_virt(described);
+        Mapping {
+            virt: virt.start(),
+            phys: M::address(backing),
+            len: virt.len(),
+            attr: Attr::WRITE,
+            max_leaf: self.block_size().pages::<M>() * DESCRIPTOR_BYTES,
+        }
+    }
+
+    /// Maps a group's memmap onto the altmap's frames.
+    pub(crate) fn populate_altmap(&self, altmap: Altmap) -> Result<(), MapError> {
+        let mapping = self.memmap_mapping(altmap.described, altmap.memmap.start);
+        self.machine.mapper().map(&mapping, self)
+    }
+
+    /// Maps the memmap of one section onto pages of the allocator's: one extent if there is one, so
+    /// that large leaves fit, else page by page.
+    pub(crate) fn populate_from_system(&self, section: PfnRange) -> Result<(), MapError> {
+        let whole = Order::fitting(M::SECTION_MEMMAP_PAGES);
+        if self.back_with(section, whole).is_ok() {
+            return Ok(());
+        }
+
+        let described_by_page = M::PAGE_BYTES / DESCRIPTOR_BYTES;
+        let mut done = PfnRange::new(section.start, 0);
+        while done.end < section.end {
+            let next = PfnRange::new(done.end, described_by_page);
+            if let Err(error) = self.back_with(next, Order::ZERO) {
+                self.depopulate_to_system(done);
+                return Err(error);
+            }
+            done.end = next.end;
+        }
+        Ok(())
+    }
+
+    fn back_with(&self, described: PfnRange, order: Order) -> Result<(), MapError> {
+        let out = OutOfFrames {
+            bytes: order.pages() * M::PAGE_BYTES,
+        };
+        if !self.machine.allows_allocation() {
+            return Err(out.into());
+        }
+        let backing = self.alloc(order, Owner::Memmap).map_err(|_| out)?;
+        self.frames.count_system(order.pages());
+        let mapping = self.memmap_mapping(described, backing);
+        self.machine
+            .mapper()
+            .map(&mapping, self)
+            .inspect_err(|_| self.free_memmap(backing))
+    }
+
+    /// Unmaps the memmap of `described`, backwards, and frees the allocator's pages behind it.
+    pub(crate) fn depopulate_to_system(&self, described: PfnRange) {
+        let virt = Self::memmap_virt(described);
+        let mut end = virt.end();
+        while end > virt.start() {
+            let mut frames = [Pfn::default(); BATCH];
+            let mut count = 0;
+            let mut start = end;
+            while start > virt.start() && count < BATCH {
+                let last = start.add(1_u64.wrapping_neg());
+                let Some(leaf) = self.machine.mapper().translate(last) else {
+                    return;
+                };
+                frames[count] = M::pfn(leaf.phys);
+                start = leaf.virt;
+                count += 1;
+            }
+            let leaves = VirtRange::new(start, end.offset_from(start)).unwrap_or_default();
+            let mut gather = self.gather();
+            self.unmap(leaves, &mut gather);
+            gather.flush();
+            frames[..count]
+                .iter()
+                .for_each(|&frame| self.free_memmap(frame));
+            end = start;
+        }
+    }
+
+    /// Frees the memmap extent that begins at `pfn`. A page inside one goes with its head, which lies
+    /// below it and is unmapped after it.
+    fn free_memmap(&self, pfn: Pfn) {
+        if let Ok(order) = self.free_of(pfn, |owner| owner == Owner::Memmap) {
+            self.frames.uncount_system(order.pages());
+        }
+    }
+
+    /// Unmaps a range that was mapped in one piece or in whole leaves.
+    pub(crate) fn unmap<S: TableFrames>(
+        &self,
+        range: VirtRange,
+        gather: &mut Gather<'_, <M::Mapper as Mapper>::Tlb, S>,
+    ) {
+        if let Err(error) = self.machine.mapper().unmap(range, gather) {
+            // No leaf spans two blocks, so this is a mapper that broke its word: nothing was unmapped.
+            log::error!("cannot unmap {range}: {error}");
+        }
+    }
+}
