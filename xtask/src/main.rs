@@ -12,7 +12,9 @@
 
 mod arch;
 mod build;
+mod machine;
 mod progress;
+mod qemu;
 mod root;
 mod scratch;
 mod setup;
@@ -36,6 +38,8 @@ struct Cli {
 enum Task {
     /// Build the kernel image and print its path
     Build(build::Args),
+    /// Boot it in QEMU and tour memory hotplug: plug, use, unplug
+    Qemu(qemu::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +58,6 @@ fn run(task: &Task) -> Result<ExitCode> {
     let root = root::workspace_root()?;
     match task {
         Task::Build(args) => build::main(&root, args).map(|()| ExitCode::SUCCESS),
+        Task::Qemu(args) => qemu::main(&root, args),
     }
 }

@@ -1,0 +1,314 @@
+//! What machine to run: the choices, and the QEMU command line they make.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::region;
+use crate::arch::Arch;
+use crate::size::{DimmSpec, GIB, KIB, MIB, Size};
+
+/// A window larger than this needs more physical address bits than QEMU's `-cpu max` has by itself (40).
+const NEEDS_MORE_BITS: u64 = 900 * GIB;
+
+/// The mainboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Board {
+    /// i440FX and PIIX of 1996
+    Pc,
+    /// Q35 and ICH9 of 2009
+    Q35,
+}
+
+impl Board {
+    /// QEMU's name for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Pc => "pc",
+            Self::Q35 => "q35",
+        }
+    }
+}
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Accel {
+    /// QEMU's own translator
+    Tcg,
+    /// The host's processor, by Linux KVM
+    Kvm,
+}
+
+impl Accel {
+    /// QEMU's name for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+/// A machine to be started.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) arch: Arch,
+    pub(crate) board: Board,
+    pub(crate) accel: Accel,
+    /// Memory at boot.
+    pub(crate) memory: Size,
+    /// DIMM slots.
+    pub(crate) slots: u32,
+    /// Bytes of address space for DIMMs.
+    pub(crate) window: u64,
+    /// DIMMs that are there at power-on.
+    pub(crate) cold: Vec<DimmSpec>,
+    /// NUMA nodes; 0 for a machine that does not speak of nodes.
+    pub(crate) nodes: u32,
+    /// Make guest time count guest instructions.
+    pub(crate) icount: bool,
+    /// Words of the kernel command line.
+    pub(crate) words: Vec<String>,
+    /// Port of a debugger to wait for.
+    pub(crate) gdb: Option<u16>,
+    /// How long the whole run may take; `None` for as long as the user likes.
+    pub(crate) timeout: Option<Duration>,
+    /// How long any single answer may take.
+    pub(crate) patience: Duration,
+}
+
+impl Default for Config {
+    /// A q35 with 512 MiB and room for one DIMM of 1 GiB.
+    fn default() -> Self {
+        Self {
+            arch: Arch::X86_64,
+            board: Board::Q35,
+            accel: Accel::Tcg,
+            memory: Size::new(512 * MIB),
+            slots: 1,
+            window: 2 * GIB,
+            cold: Vec::new(),
+            nodes: 0,
+            icount: false,
+            words: Vec::new(),
+            gdb: None,
+            timeout: Some(Duration::from_secs(120)),
+            patience: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Config {
+    /// Makes room for exactly these DIMMs.
+    pub(crate) fn room_for(mut self, dimms: &[DimmSpec]) -> Self {
+        self.slots = u32::try_from(dimms.len().max(1)).unwrap_or(u32::MAX);
+        self.window = region::window(dimms.iter().map(|dimm| dimm.size.bytes()));
+        let highest = dimms.iter().filter_map(|dimm| dimm.node).max();
+        self.nodes = highest.map_or(0, |node| node + 1);
+        self
+    }
+
+    /// Adds a word to the kernel command line.
+    pub(crate) fn word(mut self, word: impl fmt::Display) -> Self {
+        self.words.push(word.to_string());
+        self
+    }
+
+    /// QEMU's arguments to run `image` with its QMP at the socket `qmp`.
+    pub(crate) fn arguments(&self, image: &Path, qmp: &Path) -> Vec<OsString> {
+        let mut line = Line::default();
+        self.processor(&mut line);
+        self.memory(&mut line);
+
+        line.add("-display", "none")
+            .flag("-nodefaults")
+            .flag("-no-reboot");
+        line.add("-serial", "stdio");
+        // Writing N to this port ends QEMU with exit code 2 N + 1.
+        line.add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
+        line.add("-qmp", joined("unix:", qmp, ",server,nowait"));
+        if let Some(port) = self.gdb {
+            line.add("-gdb", format!("tcp:127.0.0.1:{port}")).flag("-S");
+        }
+        line.add("-kernel", image);
+        if !self.words.is_empty() {
+            line.add("-append", self.words.join(" "));
+        }
+        line.0
+    }
+
+    fn processor(&self, line: &mut Line) {
+        line.add("-machine", self.board.name());
+        line.add("-accel", self.accel.name());
+
+        let mut cpu = match self.accel {
+            Accel::Tcg => String::from("max"),
+            Accel::Kvm => String::from("host"),
+        };
+        if self.accel == Accel::Tcg && self.window > NEEDS_MORE_BITS {
+            cpu.push_str(",phys-bits=46");
+        }
+        if self.icount {
+            // TCG counts `rep stosb` once for each byte; five-level paging would change the counts.
+            cpu.push_str(",la57=off,erms=off");
+            line.add("-icount", "shift=0,sleep=off");
+        }
+        line.add("-cpu", cpu);
+    }
+
+    fn memory(&self, line: &mut Line) {
+        let memory = self.memory.bytes();
+        let page_aligned = (memory + self.window).next_multiple_of(4 * KIB);
+        line.add(
+            "-m",
+            format!(
+                "size={},slots={},maxmem={page_aligned}B",
+                self.memory.option(),
+                self.slots
+            ),
+        );
+
+        if self.nodes > 0 {
+            line.add(
+                "-object",
+                format!("memory-backend-ram,id=ram,size={memory}B"),
+            );
+            line.add("-numa", "node,nodeid=0,memdev=ram,cpus=0");
+            for node in 1..self.nodes {
+                line.add("-numa", format!("node,nodeid={node}"));
+            }
+        }
+        for (index, dimm) in self.cold.iter().enumerate() {
+            let size = dimm.size.bytes();
+            line.add(
+                "-object",
+                format!("memory-backend-ram,id=coldmem{index},size={size}B,reserve=off"),
+            );
+            let node = dimm
+                .node
+                .map_or(String::new(), |node| format!(",node={node}"));
+            line.add(
+                "-device",
+                format!("pc-dimm,id=cold{index},memdev=coldmem{index}{node}"),
+            );
+        }
+    }
+}
+
+/// A command line in the making.
+#[derive(Default)]
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn add(&mut self, option: &str, value: impl Into<OsString>) -> &mut Self {
+        self.0.push(option.into());
+        self.0.push(value.into());
+        self
+    }
+
+    fn flag(&mut self, option: &str) -> &mut Self {
+        self.0.push(option.into());
+        self
+    }
+}
+
+/// `path` between two pieces of text, though it may be no text itself. QEMU wants commas doubled.
+fn joined(before: &str, path: &Path, after: &str) -> OsString {
+    let mut value = OsString::from(before);
+    match path.to_str() {
+        Some(text) => value.push(text.replace(',', ",,")),
+        None => value.push(path),
+    }
+    value.push(after);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(config: &Config) -> String {
+        let arguments = config.arguments(Path::new("/k.elf"), Path::new("/tmp/q"));
+        let words: Vec<_> = arguments
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn the_default_machine_is_a_q35_with_room_for_one_dimm() {
+        let line = line(&Config::default());
+        assert!(
+            line.contains(
+                "-machine q35 -accel tcg -cpu max -m size=512M,slots=1,maxmem=2684354560B"
+            ),
+            "{line}"
+        );
+        assert!(
+            line.contains("-qmp unix:/tmp/q,server,nowait -kernel /k.elf"),
+            "{line}"
+        );
+        assert!(!line.contains("-append") && !line.contains("-gdb") && !line.contains("-icount"));
+    }
+
+    #[test]
+    fn counting_instructions_needs_a_processor_without_erms() {
+        let line = line(&Config {
+            icount: true,
+            ..Config::default()
+        });
+        assert!(
+            line.contains("-icount shift=0,sleep=off -cpu max,la57=off,erms=off"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn nodes_come_from_the_dimms_that_name_them() {
+        let dimms = ["1G@2".parse().unwrap(), "1G".parse().unwrap()];
+        let config = Config::default().room_for(&dimms);
+        assert_eq!((config.slots, config.nodes, config.window), (2, 3, 4 * GIB));
+        let line = line(&config);
+        assert!(
+            line.contains(
+                "-numa node,nodeid=0,memdev=ram,cpus=0 -numa node,nodeid=1 -numa node,nodeid=2"
+            ),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn cold_dimms_are_there_at_power_on_and_reserve_nothing() {
+        let config = Config {
+            cold: vec!["128M@1".parse().unwrap()],
+            ..Config::default()
+        };
+        let line = line(&config);
+        assert!(line.contains("id=coldmem0,size=134217728B,reserve=off -device pc-dimm,id=cold0,memdev=coldmem0,node=1"), "{line}");
+    }
+
+    #[test]
+    fn a_window_of_a_tebibyte_gets_more_address_bits() {
+        let config = Config::default().room_for(&["1T".parse().unwrap()]);
+        assert!(line(&config).contains("-cpu max,phys-bits=46"));
+    }
+
+    #[test]
+    fn words_reach_the_kernel_in_their_order_and_a_debugger_stops_it() {
+        let config = Config {
+            gdb: Some(1234),
+            ..Config::default()
+        }
+        .word("placement=block")
+        .word("icount");
+        assert!(
+            line(&config).ends_with(
+                "-gdb tcp:127.0.0.1:1234 -S -kernel /k.elf -append placement=block icount"
+            )
+        );
+    }
+}

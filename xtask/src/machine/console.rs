@@ -1,0 +1,311 @@
+//! The kernel's serial console, as lines.
+//!
+//! A thread of its own drains the serial line from the first byte on: a full one would stop the guest
+//! inside its UART while QEMU holds its big lock, and QMP would never answer again.
+
+use std::io::{Read, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// What the kernel's monitor prints, without a newline, when it waits for a command.
+pub(crate) const PROMPT: &str = "hotmem> ";
+/// How a line begins that says the kernel has given up.
+const PANIC: &str = "hotmem: panic:";
+
+/// What has come in so far.
+#[derive(Default)]
+struct Received {
+    /// Complete lines, prompts taken off.
+    lines: Vec<String>,
+    /// The line that is still coming in.
+    partial: Vec<u8>,
+    closed: bool,
+}
+
+/// Both directions of a serial line.
+pub(crate) struct Console {
+    received: Arc<(Mutex<Received>, Condvar)>,
+    input: Mutex<Box<dyn Write + Send>>,
+}
+
+/// The answer to one monitor command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// All lines before the closing one.
+    pub(crate) lines: Vec<String>,
+    /// `None` for `ok`, else what follows `error: `.
+    pub(crate) error: Option<String>,
+}
+
+impl Console {
+    /// Starts to drain `output`; every byte also goes to `mirror`.
+    pub(crate) fn new(
+        output: impl Read + Send + 'static,
+        input: impl Write + Send + 'static,
+        mirror: Option<Box<dyn Write + Send>>,
+    ) -> Self {
+        let received = Arc::new((Mutex::new(Received::default()), Condvar::new()));
+        let theirs = Arc::clone(&received);
+        thread::spawn(move || drain(output, mirror, &theirs));
+        Self {
+            received,
+            input: Mutex::new(Box::new(input)),
+        }
+    }
+
+    /// How many lines have come in.
+    pub(crate) fn position(&self) -> usize {
+        self.lock().lines.len()
+    }
+
+    /// All lines from `position` on.
+    pub(crate) fn lines_from(&self, position: usize) -> Vec<String> {
+        self.lock()
+            .lines
+            .get(position..)
+            .unwrap_or_default()
+            .to_vec()
+    }
+
+    /// The last `count` lines, the unfinished one included.
+    pub(crate) fn tail(&self, count: usize) -> Vec<String> {
+        let received = self.lock();
+        let mut lines = received.lines.clone();
+        if !received.partial.is_empty() {
+            lines.push(String::from_utf8_lossy(&received.partial).into_owned());
+        }
+        lines.split_off(lines.len().saturating_sub(count))
+    }
+
+    /// Waits until `wanted` likes a line at or after `*position`, and moves `*position` behind it.
+    ///
+    /// # Errors
+    /// When `deadline` passes, the line closes or the kernel panics first.
+    pub(crate) fn wait_for<T>(
+        &self,
+        position: &mut usize,
+        deadline: Instant,
+        what: &str,
+        mut wanted: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T> {
+        let mut received = self.lock();
+        loop {
+            while let Some(line) = received.lines.get(*position) {
+                *position += 1;
+                if let Some(found) = wanted(line) {
+                    return Ok(found);
+                }
+                if line.starts_with(PANIC) {
+                    bail!("{line} (while waiting for {what})");
+                }
+            }
+            if received.closed {
+                bail!("the guest is gone; it never sent {what}");
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                bail!("timed out waiting for {what}");
+            }
+            received = self
+                .received
+                .1
+                .wait_timeout(received, deadline - now)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard);
+        }
+    }
+
+    /// Types `text` and a newline.
+    ///
+    /// # Errors
+    /// When the guest is gone.
+    pub(crate) fn type_line(&self, text: &str) -> Result<()> {
+        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        input
+            .write_all(format!("{text}\n").as_bytes())
+            .and_then(|()| input.flush())
+            .with_context(|| format!("cannot type `{text}` at the monitor"))
+    }
+
+    /// Types a command and waits for the answer's closing line.
+    ///
+    /// # Errors
+    /// When no answer comes before `deadline`.
+    pub(crate) fn command(&self, text: &str, deadline: Instant) -> Result<Reply> {
+        let start = self.position();
+        self.type_line(text)?;
+        let mut position = start;
+        let what = format!("the answer to `{text}`");
+        let error = self.wait_for(&mut position, deadline, &what, closing)?;
+
+        let mut lines = self.lines_from(start);
+        lines.truncate(position - start - 1);
+        // A monitor that echoes shows the command itself as the first line.
+        if lines.first().is_some_and(|line| line == text) {
+            lines.remove(0);
+        }
+        Ok(Reply { lines, error })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Received> {
+        self.received
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the line that ends an answer: `ok` is `Some(None)`, `error: why` is `Some(Some(why))`.
+fn closing(line: &str) -> Option<Option<String>> {
+    if line == "ok" {
+        return Some(None);
+    }
+    line.strip_prefix("error: ").map(|why| Some(why.to_owned()))
+}
+
+/// Takes everything that comes in, until the other side closes.
+fn drain(
+    mut output: impl Read,
+    mut mirror: Option<Box<dyn Write + Send>>,
+    received: &(Mutex<Received>, Condvar),
+) {
+    let mut chunk = [0; 4096];
+    loop {
+        let count = output.read(&mut chunk).unwrap_or(0);
+        let bytes = chunk.get(..count).unwrap_or_default();
+        if let Some(mirror) = &mut mirror {
+            // A reader that went away must not stop the guest.
+            let _ = mirror.write_all(bytes).and_then(|()| mirror.flush());
+        }
+
+        let mut state = received.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed = count == 0;
+        for &byte in bytes {
+            state.push(byte);
+        }
+        received.1.notify_all();
+        if count == 0 {
+            return;
+        }
+    }
+}
+
+impl Received {
+    fn push(&mut self, byte: u8) {
+        match byte {
+            b'\r' => {}
+            b'\n' => {
+                let line = String::from_utf8_lossy(&self.partial);
+                let line = without_prompts(&line).to_owned();
+                self.lines.push(line);
+                self.partial.clear();
+            }
+            _ => self.partial.push(byte),
+        }
+    }
+}
+
+/// `line` without the prompts it begins with.
+fn without_prompts(line: &str) -> &str {
+    let mut rest = line;
+    while let Some(shorter) = rest.strip_prefix(PROMPT) {
+        rest = shorter;
+    }
+    // A prompt that an event interrupted stands alone on its line.
+    if rest == PROMPT.trim_end() { "" } else { rest }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::pipe;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A console whose guest says `script`, then hangs up.
+    fn saying(script: &str) -> Console {
+        let (output, mut guest) = pipe().unwrap();
+        guest.write_all(script.as_bytes()).unwrap();
+        drop(guest);
+        Console::new(output, std::io::sink(), None)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn an_answer_ends_at_ok_and_leaves_out_prompt_and_echo() {
+        let console =
+            saying("hotmem> blocks\r\nblock 0 online\r\nblock 1 online\r\nok\r\nhotmem> ");
+        let reply = console.command("blocks", soon()).unwrap();
+        assert_eq!(reply.lines, ["block 0 online", "block 1 online"]);
+        assert_eq!(reply.error, None);
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_reason() {
+        let reply = saying("hotmem> error: no such block 99\n")
+            .command("online 99", soon())
+            .unwrap();
+        assert_eq!(
+            reply,
+            Reply {
+                lines: vec![],
+                error: Some("no such block 99".into())
+            }
+        );
+    }
+
+    #[test]
+    fn a_guest_that_goes_away_or_panics_is_an_error_at_once() {
+        let gone = saying("half a li")
+            .command("stats", soon())
+            .unwrap_err()
+            .to_string();
+        assert!(gone.contains("gone") && gone.contains("`stats`"), "{gone}");
+        let panicked = saying("hotmem: panic: law 2\n")
+            .command("stats", soon())
+            .unwrap_err()
+            .to_string();
+        assert!(panicked.contains("law 2"), "{panicked}");
+    }
+
+    #[test]
+    fn waiting_ends_at_the_deadline() {
+        let (output, _guest) = pipe().unwrap();
+        let console = Console::new(output, std::io::sink(), None);
+        let deadline = Instant::now() + Duration::from_millis(30);
+        let error = console
+            .wait_for(&mut 0, deadline, "`hotmem: ready`", |_| Some(()))
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("timed out waiting for `hotmem: ready`")
+        );
+    }
+
+    #[test]
+    fn event_lines_are_seen_whole_though_a_prompt_stood_before_them() {
+        let console = saying("hotmem> \nhotmem: step 1\nhotmem> hotmem> hotmem: step 2\n");
+        let mut position = 0;
+        for wanted in ["hotmem: step 1", "hotmem: step 2"] {
+            console
+                .wait_for(&mut position, soon(), wanted, |line| {
+                    (line == wanted).then_some(())
+                })
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_no_harm() {
+        let (output, mut guest) = pipe().unwrap();
+        guest.write_all(b"\xff\xfe garbage\nok\n").unwrap();
+        let console = Console::new(output, std::io::sink(), None);
+        assert_eq!(console.command("x", soon()).unwrap().error, None);
+    }
+}

@@ -1,0 +1,260 @@
+//! Plugging and unplugging DIMMs by QMP, and what the firmware tells about each.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::Machine;
+use super::region::Region;
+use crate::scratch::Scratch;
+use crate::size::{DimmSpec, MIB};
+
+/// `_OST` source event of an insertion (ACPI 6.5, table 6.21: notification value 1, device check).
+const INSERTION: u64 = 1;
+/// `_OST` source event of an ejection request (notification value 3).
+const EJECTION: u64 = 3;
+/// `_OST` status "ejection in progress" (ACPI 6.5, table 6.22), which a final status follows.
+const IN_PROGRESS: u64 = 0x84;
+
+/// A DIMM in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dimm {
+    /// QEMU's name for the device.
+    pub(crate) id: String,
+    /// QEMU's name for the memory behind it.
+    backend: String,
+    /// Physical address.
+    pub(crate) start: u64,
+    /// Size in bytes.
+    pub(crate) size: u64,
+    /// NUMA node, as the machine tells it.
+    pub(crate) node: u64,
+    slot: u64,
+}
+
+impl Machine {
+    /// Plugs a DIMM, filled with `fill` if given; the guest is told, but not waited for.
+    ///
+    /// # Errors
+    /// When there is no room for it or QEMU refuses it.
+    pub(crate) fn plug(&mut self, spec: DimmSpec, fill: Option<u8>) -> Result<Dimm> {
+        let start = self.region()?.place(spec.size.bytes())?;
+        let plugged = self.plug_at(spec, fill, start);
+        if plugged.is_err() {
+            self.region()?.release(start);
+        }
+        plugged
+    }
+
+    fn plug_at(&mut self, spec: DimmSpec, fill: Option<u8>, start: u64) -> Result<Dimm> {
+        let number = self.dimms_made;
+        self.dimms_made += 1;
+        let (id, backend) = (format!("dimm{number}"), format!("mem{number}"));
+
+        let file = fill
+            .map(|byte| self.filled_file(&backend, spec.size.bytes(), byte))
+            .transpose()?;
+        self.qmp(
+            "object-add",
+            backend_arguments(&backend, spec.size.bytes(), file.as_deref()),
+        )?;
+        let mut device = json!({"driver": "pc-dimm", "id": id, "memdev": backend, "addr": start});
+        if let Some(node) = spec.node {
+            device["node"] = json!(node);
+        }
+        if let Err(refusal) = self.qmp("device_add", device) {
+            self.qmp("object-del", json!({"id": backend}))?;
+            return Err(refusal);
+        }
+        let dimms = self.dimms()?;
+        dimms
+            .into_iter()
+            .find(|dimm| dimm.id == id)
+            .with_context(|| format!("QEMU lost {id}"))
+    }
+
+    /// Asks the guest to let go of a DIMM.
+    ///
+    /// # Errors
+    /// When QEMU refuses to ask.
+    pub(crate) fn unplug(&mut self, dimm: &Dimm) -> Result<()> {
+        self.qmp("device_del", json!({"id": dimm.id})).map(|_| ())
+    }
+
+    /// Waits until a DIMM is gone, and frees the memory behind it.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub(crate) fn wait_deleted(&mut self, dimm: &Dimm) -> Result<()> {
+        let what = format!("DEVICE_DELETED of {}", dimm.id);
+        let deleted = |event: &Value| {
+            (event["event"] == "DEVICE_DELETED" && event["data"]["device"] == dimm.id.as_str())
+                .then_some(())
+        };
+        let waited = self.qmp.wait_event(self.soon(), &what, deleted);
+        waited.map_err(|error| self.explained(error))?;
+        self.qmp("object-del", json!({"id": dimm.backend}))?;
+        self.region()?.release(dimm.start);
+        Ok(())
+    }
+
+    /// The status the guest gave the firmware for a DIMM's insertion.
+    ///
+    /// # Errors
+    /// When it gives none.
+    pub(crate) fn insertion_status(&mut self, dimm: &Dimm) -> Result<u64> {
+        self.final_status(dimm, INSERTION, "insertion")
+    }
+
+    /// The final status the guest gave the firmware for a request to eject a DIMM.
+    ///
+    /// # Errors
+    /// When it gives none.
+    pub(crate) fn ejection_status(&mut self, dimm: &Dimm) -> Result<u64> {
+        self.final_status(dimm, EJECTION, "ejection")
+    }
+
+    fn final_status(&mut self, dimm: &Dimm, source: u64, what: &str) -> Result<u64> {
+        let slot = dimm.slot.to_string();
+        // The device is no longer named once it is gone, so the slot is what tells DIMMs apart.
+        let status = |event: &Value| {
+            let info = &event["data"]["info"];
+            let ours = event["event"] == "ACPI_DEVICE_OST"
+                && info["source"] == source
+                && info["slot"] == slot.as_str();
+            info["status"]
+                .as_u64()
+                .filter(|&status| ours && status != IN_PROGRESS)
+        };
+        let what = format!("ACPI_DEVICE_OST ({what} of {})", dimm.id);
+        let waited = self.qmp.wait_event(self.soon(), &what, status);
+        waited.map_err(|error| self.explained(error))
+    }
+
+    /// All DIMMs, as QEMU tells.
+    ///
+    /// # Errors
+    /// When QEMU does not answer as it should.
+    pub(crate) fn dimms(&mut self) -> Result<Vec<Dimm>> {
+        let answer = self.qmp("query-memory-devices", json!({}))?;
+        let devices = answer
+            .as_array()
+            .context("query-memory-devices answered no list")?;
+        devices
+            .iter()
+            .map(|device| read_dimm(&device["data"]))
+            .collect()
+    }
+
+    /// The window for DIMMs, asked for once.
+    fn region(&mut self) -> Result<&mut Region> {
+        if self.region.is_none() {
+            let tree = self.qmp(
+                "human-monitor-command",
+                json!({"command-line": "info mtree"}),
+            )?;
+            let mut region = Region::from_mtree(tree.as_str().unwrap_or_default())?;
+            for dimm in self.dimms()? {
+                region.take(dimm.start, dimm.size);
+            }
+            self.region = Some(region);
+        }
+        self.region.as_mut().context("no window for DIMMs")
+    }
+
+    /// A file of `size` bytes, each `byte`, that goes away with the machine.
+    fn filled_file(&mut self, name: &str, size: u64, byte: u8) -> Result<PathBuf> {
+        // Memory where there is some for files, so that the disk does not set the pace.
+        let shared = Path::new("/dev/shm");
+        if shared.is_dir() && self.shared.is_none() {
+            self.shared = Some(Scratch::under(shared)?);
+        }
+        let dir = self.shared.as_ref().unwrap_or(&self.scratch).path();
+        let path = dir.join(name);
+        write_filled(&path, size, byte)
+            .with_context(|| format!("cannot fill {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// Arguments of `object-add` for memory that takes no room until it is touched.
+fn backend_arguments(id: &str, size: u64, file: Option<&Path>) -> Value {
+    let mut arguments =
+        json!({"qom-type": "memory-backend-ram", "id": id, "size": size, "reserve": false});
+    if let Some(path) = file {
+        arguments["qom-type"] = json!("memory-backend-file");
+        arguments["mem-path"] = json!(path.to_string_lossy());
+        arguments["share"] = json!(true);
+    }
+    arguments
+}
+
+fn write_filled(path: &Path, size: u64, byte: u8) -> Result<()> {
+    let chunk = vec![byte; usize::try_from(size.min(MIB))?];
+    let mut file = File::create(path)?;
+    let mut left = size;
+    while left > 0 {
+        let count = usize::try_from(left.min(MIB))?;
+        file.write_all(chunk.get(..count).unwrap_or_default())?;
+        left -= left.min(MIB);
+    }
+    Ok(())
+}
+
+/// Reads one element of `query-memory-devices`.
+fn read_dimm(data: &Value) -> Result<Dimm> {
+    let number = |name: &str| data[name].as_u64();
+    let text = |name: &str| data[name].as_str();
+    let read = || {
+        Some(Dimm {
+            id: text("id")?.to_owned(),
+            backend: text("memdev")?.trim_start_matches("/objects/").to_owned(),
+            start: number("addr")?,
+            size: number("size")?,
+            node: number("node")?,
+            slot: number("slot")?,
+        })
+    };
+    match read() {
+        Some(dimm) => Ok(dimm),
+        None => bail!("cannot read the memory device {data}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_device_is_read_as_qemu_tells_it() {
+        let data = json!({"memdev": "/objects/mem0", "hotplugged": true, "addr": 4294967296_u64, "hotpluggable": true, "size": 104857600, "slot": 0, "node": 1, "id": "dimm0"});
+        let dimm = read_dimm(&data).unwrap();
+        assert_eq!(
+            (dimm.backend.as_str(), dimm.start, dimm.size, dimm.node),
+            ("mem0", 1 << 32, 100 << 20, 1)
+        );
+        assert!(read_dimm(&json!({"id": "x"})).is_err());
+    }
+
+    #[test]
+    fn memory_is_not_reserved_and_may_come_from_a_file() {
+        assert_eq!(backend_arguments("m", 1, None)["reserve"], false);
+        let file = backend_arguments("m", 1, Some(Path::new("/f")));
+        assert_eq!(
+            (file["qom-type"].as_str(), file["mem-path"].as_str()),
+            (Some("memory-backend-file"), Some("/f"))
+        );
+    }
+
+    #[test]
+    fn a_filled_file_holds_the_byte_to_its_odd_end() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.path().join("fill");
+        write_filled(&path, MIB + 3, 0xff).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() == (1 << 20) + 3 && bytes.iter().all(|&byte| byte == 0xff));
+    }
+}

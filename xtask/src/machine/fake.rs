@@ -1,0 +1,251 @@
+//! A guest made of two threads that speaks both protocols, so that everything around a real one is tested
+//! without one: the tour, the steps, the verdicts, and above all how failures are told.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, PipeWriter, Write, pipe};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{Config, Console, Exit, Machine, Process, Qmp};
+use crate::scratch::Scratch;
+
+const MIB: u64 = 1 << 20;
+const BLOCK: u64 = 128 * MIB;
+
+/// How a fake kernel behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// It does everything right.
+    Good,
+    /// It exits with another code than it was told.
+    ExitsWrong,
+    /// It is killed instead of exiting.
+    Killed,
+    /// It claims a success that the firmware was not told.
+    LiesToUs,
+    /// Its add takes a page elsewhere that its remove does not give back.
+    Keeps4K,
+    /// Its snapshot differs at the end.
+    Leaks,
+    /// It panics when it shall use memory.
+    Panics,
+    /// It goes away without a word when it shall use memory.
+    Vanishes,
+}
+
+/// The end of a fake machine.
+struct FakeProcess(mpsc::Receiver<Exit>);
+
+impl Process for FakeProcess {
+    fn wait(&mut self, deadline: Instant) -> Result<Exit> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        Ok(self.0.recv_timeout(patience)?)
+    }
+
+    fn complaints(&self) -> String {
+        String::new()
+    }
+}
+
+/// A fake guest; both of its threads own one.
+pub(crate) struct Fake {
+    habit: Habit,
+    serial: PipeWriter,
+    offline_policy: bool,
+    /// Shared by both threads: a refused DIMM changes it.
+    verdict: Arc<Mutex<String>>,
+}
+
+impl Fake {
+    /// Starts a machine that only seems to be one.
+    pub(crate) fn start(habit: Habit, config: &Config) -> Result<Machine> {
+        let (output, serial) = pipe()?;
+        let (typed, input) = pipe()?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let (ended, end) = mpsc::channel();
+        let offline_policy = config.words.iter().any(|word| word == "policy=offline");
+
+        let verdict = Arc::new(Mutex::new(String::from("pass")));
+        let theirs_too = Arc::clone(&verdict);
+        let mut console = Self {
+            habit,
+            serial: serial.try_clone()?,
+            offline_policy,
+            verdict,
+        };
+        let mut firmware = Self {
+            habit,
+            serial,
+            offline_policy,
+            verdict: theirs_too,
+        };
+        console.say("booting\nhotmem: ready\nhotmem> ");
+        // The console thread has to close the firmware's side too, or nobody would see the guest go.
+        let hang_up = theirs.try_clone()?;
+        thread::spawn(move || {
+            let exit = console.monitor(BufReader::new(typed));
+            let _ = hang_up.shutdown(std::net::Shutdown::Both);
+            let _ = ended.send(exit);
+        });
+        thread::spawn(move || firmware.serve(theirs));
+
+        let console = Console::new(output, input, None);
+        let qmp = Qmp::new(
+            ours.try_clone()?,
+            ours,
+            Instant::now() + Duration::from_secs(5),
+        )?;
+        let process = Box::new(FakeProcess(end));
+        Ok(Machine::assemble(
+            console,
+            qmp,
+            process,
+            Scratch::new()?,
+            config,
+        ))
+    }
+
+    fn say(&mut self, text: &str) {
+        let _ = self.serial.write_all(text.as_bytes());
+    }
+
+    fn step(&mut self, step: &Value) {
+        self.say(&format!("\nhotmem: step {step}\nhotmem> "));
+    }
+
+    /// Answers typed commands until one ends the guest.
+    fn monitor(&mut self, typed: impl BufRead) -> Exit {
+        for line in typed.lines().map_while(Result::ok) {
+            let answer = match line.as_str() {
+                "stats --json" => "{\"reserved_for_hotplug\": 135168}\nok".into(),
+                "blocks --json" => "[]\nok".into(),
+                "snapshot check" if self.habit == Habit::Leaks => {
+                    "error: section 32 differs".into()
+                }
+                "snapshot save" | "snapshot check" | "verify" => "ok".into(),
+                "verdict" => format!("hotmem: verdict {}\nok", self.verdict.lock().unwrap()),
+                "use" | "use all" => match self.habit {
+                    Habit::Panics => "hotmem: panic: out of luck\n  0: main".into(),
+                    Habit::Vanishes => return Exit::Code(0),
+                    _ => format!(
+                        "hotmem: step {}\nok",
+                        json!({"verb": "use", "touched_bytes": 4096})
+                    ),
+                },
+                "exit 0" => break,
+                other => match other.strip_prefix("online ") {
+                    Some(number) => {
+                        format!("hotmem: step {}\nok", online(number.parse().unwrap(), 1))
+                    }
+                    None => format!("error: unknown command `{other}`"),
+                },
+            };
+            self.say(&format!("{answer}\nhotmem> "));
+        }
+        match self.habit {
+            Habit::ExitsWrong => Exit::Code(33 + 2 * 7),
+            Habit::Killed => Exit::Signal(9),
+            _ => Exit::Code(33),
+        }
+    }
+
+    /// Plays QEMU, its firmware and the kernel's answers to hotplug events.
+    fn serve(&mut self, mut stream: UnixStream) {
+        let Ok(input) = stream.try_clone() else {
+            return;
+        };
+        let mut dimms: HashMap<String, Value> = HashMap::new();
+        let mut sizes: HashMap<String, Value> = HashMap::new();
+        let _ = writeln!(stream, "{}", json!({"QMP": {}}));
+
+        for line in BufReader::new(input).lines().map_while(Result::ok) {
+            let Ok(command) = serde_json::from_str::<Value>(&line) else {
+                return;
+            };
+            let arguments = &command["arguments"];
+            let text = |name: &str| arguments[name].as_str().unwrap_or_default().to_owned();
+            let mut events = Vec::new();
+            let mut answer = json!({});
+            match command["execute"].as_str().unwrap_or_default() {
+                "human-monitor-command" => {
+                    answer =
+                        json!("0000000100000000-00000010ffffffff (prio 0, i/o): device-memory\n");
+                }
+                "object-add" => drop(sizes.insert(text("id"), arguments["size"].clone())),
+                "query-memory-devices" => {
+                    answer = dimms
+                        .values()
+                        .map(|data| json!({"type": "dimm", "data": data}))
+                        .collect();
+                }
+                "device_add" => {
+                    let data = json!({
+                        "id": text("id"), "memdev": text("memdev"), "addr": arguments["addr"],
+                        "size": sizes[&text("memdev")], "node": 0, "slot": dimms.len(),
+                    });
+                    events = self.insert(&data);
+                    dimms.insert(text("id"), data);
+                }
+                "device_del" => events = self.eject(&dimms.remove(&text("id")).unwrap_or_default()),
+                _ => {}
+            }
+            let _ = writeln!(stream, "{}", json!({"return": answer, "id": command["id"]}));
+            for event in events {
+                let _ = writeln!(stream, "{event}");
+            }
+        }
+    }
+
+    /// The kernel takes a DIMM, or refuses one that is no whole number of blocks.
+    fn insert(&mut self, dimm: &Value) -> Vec<Value> {
+        let (start, size) = (
+            dimm["addr"].as_u64().unwrap(),
+            dimm["size"].as_u64().unwrap(),
+        );
+        let odd = !size.is_multiple_of(BLOCK);
+        let told = u64::from(odd || self.habit == Habit::LiesToUs);
+        let system_bytes = if self.habit == Habit::Keeps4K {
+            4096
+        } else {
+            0
+        };
+        let error = odd.then(|| format!("size {size:#x} is no whole number of blocks"));
+        if let Some(why) = &error {
+            *self.verdict.lock().unwrap() = format!("refused: {why}");
+        }
+        self.step(&json!({
+            "verb": "add", "start": start, "size": size, "node": 0, "placement": "boot", "groups": [],
+            "system_bytes": system_bytes, "ost": u64::from(odd), "error": error,
+        }));
+        if !odd && !self.offline_policy {
+            self.step(&online(start / BLOCK, size / BLOCK));
+        }
+        vec![ost(dimm, 1, told)]
+    }
+
+    fn eject(&mut self, dimm: &Value) -> Vec<Value> {
+        self.step(&json!({"verb": "offline", "instructions": null, "error": null}));
+        self.step(&json!({"verb": "remove", "system_bytes": 0, "instructions": null, "ost": 0, "error": null}));
+        let deleted =
+            json!({"event": "DEVICE_DELETED", "data": {"device": dimm["id"], "path": "/"}});
+        vec![ost(dimm, 3, 0x84), deleted, ost(dimm, 3, 0)]
+    }
+}
+
+fn online(first: u64, count: u64) -> Value {
+    let blocks = first..first + count;
+    let blocks: Vec<_> = blocks
+        .map(|block| json!({"block": block, "state": "online", "managed_bytes": BLOCK}))
+        .collect();
+    json!({"verb": "online", "blocks": blocks, "instructions": null, "error": null})
+}
+
+fn ost(dimm: &Value, source: u64, status: u64) -> Value {
+    let slot = dimm["slot"].to_string();
+    json!({"event": "ACPI_DEVICE_OST", "data": {"info": {"source": source, "status": status, "slot": slot}}})
+}

@@ -1,0 +1,376 @@
+//! One running machine: QEMU, its QMP, and the kernel's console.
+//!
+//! ```text
+//!           QMP (Unix socket)                  serial line (pipes)
+//!   xtask  <------------------>  QEMU  guest  <-------------------->  xtask
+//!          plug, unplug, events               monitor, steps, verdict
+//! ```
+//! A machine is killed when its handle goes. Nothing waits without a deadline.
+
+mod config;
+mod console;
+mod dimm;
+#[cfg(test)]
+pub(crate) mod fake;
+mod process;
+mod qmp;
+mod region;
+mod step;
+mod verdict;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use serde_json::Value;
+
+pub(crate) use config::{Accel, Board, Config};
+pub(crate) use console::Reply;
+pub(crate) use dimm::Dimm;
+pub(crate) use process::Exit;
+pub(crate) use step::{Add, Offline, Online, Placement, Remove, Step, Use};
+pub(crate) use verdict::Verdict;
+
+use crate::scratch::Scratch;
+use crate::tool;
+use console::Console;
+use process::{Emulator, Process};
+use qmp::Qmp;
+use region::Region;
+
+/// The line that says hotplug events are armed.
+const READY: &str = "hotmem: ready";
+/// A deadline for those who have none.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A machine that runs.
+pub(crate) struct Machine {
+    console: Console,
+    qmp: Qmp,
+    process: Box<dyn Process>,
+    region: Option<Region>,
+    deadline: Instant,
+    patience: Duration,
+    /// Console lines already searched for steps.
+    steps_seen: usize,
+    dimms_made: usize,
+    scratch: Scratch,
+    /// Backing files of filled DIMMs.
+    shared: Option<Scratch>,
+}
+
+impl Machine {
+    /// Starts a machine that runs `image`; its console also goes to `mirror`.
+    ///
+    /// # Errors
+    /// When QEMU does not start; the error holds what it complained about.
+    pub(crate) fn start(
+        image: &Path,
+        config: &Config,
+        mirror: Option<Box<dyn Write + Send>>,
+    ) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let socket = scratch.path().join("qmp");
+        let mut command = Command::new(config.arch.qemu());
+        command.args(config.arguments(image, &socket));
+
+        let (emulator, (output, input)) = Emulator::start(&mut command)?;
+        // The serial line is drained before QMP connects; see the console's module.
+        let console = Console::new(output, input, mirror);
+        let connected = Qmp::connect(&socket, Instant::now() + Duration::from_secs(20));
+        let qmp = connected.map_err(|error| {
+            let complaints = emulator.complaints();
+            error.context(format!(
+                "`{}` does not start\n{complaints}",
+                tool::shown(&command)
+            ))
+        })?;
+        Ok(Self::assemble(
+            console,
+            qmp,
+            Box::new(emulator),
+            scratch,
+            config,
+        ))
+    }
+
+    fn assemble(
+        console: Console,
+        qmp: Qmp,
+        process: Box<dyn Process>,
+        scratch: Scratch,
+        config: &Config,
+    ) -> Self {
+        Self {
+            console,
+            qmp,
+            process,
+            region: None,
+            deadline: Instant::now() + config.timeout.unwrap_or(FOREVER),
+            patience: config.patience,
+            steps_seen: 0,
+            dimms_made: 0,
+            scratch,
+            shared: None,
+        }
+    }
+
+    /// Starts a machine and waits until its hotplug events are armed.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub(crate) fn boot(image: &Path, config: &Config) -> Result<Self> {
+        let mut machine = Self::start(image, config, None)?;
+        machine.wait_ready()?;
+        Ok(machine)
+    }
+
+    /// Waits for `hotmem: ready`.
+    ///
+    /// # Errors
+    /// When the kernel does not get there.
+    pub(crate) fn wait_ready(&mut self) -> Result<()> {
+        self.wait_line(READY).map(|_| ())
+    }
+
+    /// Waits for a console line that holds `text`, from the first line on.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub(crate) fn wait_line(&mut self, text: &str) -> Result<String> {
+        let wanted = |line: &str| line.contains(text).then(|| line.to_owned());
+        let waited = self
+            .console
+            .wait_for(&mut 0, self.soon(), &format!("`{text}`"), wanted);
+        waited.map_err(|error| self.explained(error))
+    }
+
+    /// When to give up waiting that begins now.
+    fn soon(&self) -> Instant {
+        self.deadline.min(Instant::now() + self.patience)
+    }
+
+    /// Types a command at the monitor; answers with its reply, be it `ok` or an error.
+    ///
+    /// # Errors
+    /// When no reply comes.
+    pub(crate) fn command(&mut self, text: &str) -> Result<Reply> {
+        let reply = self.console.command(text, self.soon());
+        reply.map_err(|error| self.explained(error))
+    }
+
+    /// Types a command that has to succeed; answers with its lines.
+    ///
+    /// # Errors
+    /// When the reply is an error, or none comes.
+    pub(crate) fn run(&mut self, text: &str) -> Result<Vec<String>> {
+        let reply = self.command(text)?;
+        match reply.error {
+            None => Ok(reply.lines),
+            Some(why) => bail!("`{text}` failed: {why}{}", indented(&reply.lines)),
+        }
+    }
+
+    /// Types a command that has to fail; answers with the reason.
+    ///
+    /// # Errors
+    /// When the reply is `ok`, or none comes.
+    pub(crate) fn refused(&mut self, text: &str) -> Result<String> {
+        let reply = self.command(text)?;
+        reply
+            .error
+            .with_context(|| format!("`{text}` was not refused{}", indented(&reply.lines)))
+    }
+
+    /// Types a command that answers with one line of JSON.
+    ///
+    /// # Errors
+    /// When it fails or holds no such line.
+    pub(crate) fn json(&mut self, text: &str) -> Result<Value> {
+        let lines = self.run(text)?;
+        let found = lines
+            .iter()
+            .filter(|line| line.starts_with(['{', '[']))
+            .find_map(|line| serde_json::from_str(line).ok());
+        found.with_context(|| format!("`{text}` answered no JSON{}", indented(&lines)))
+    }
+
+    /// Types a line without waiting for an answer.
+    ///
+    /// # Errors
+    /// When the guest is gone.
+    pub(crate) fn type_line(&mut self, text: &str) -> Result<()> {
+        self.console.type_line(text)
+    }
+
+    /// The next step the kernel performs, in the order it reports them.
+    ///
+    /// # Errors
+    /// When none comes, or it cannot be read.
+    pub(crate) fn next_step(&mut self) -> Result<Step> {
+        let deadline = self.soon();
+        let step = self.console.wait_for(
+            &mut self.steps_seen,
+            deadline,
+            "a `hotmem: step` line",
+            Step::parse,
+        );
+        step.and_then(|step| step)
+            .map_err(|error| self.explained(error))
+    }
+
+    /// The next step, which has to be an add.
+    ///
+    /// # Errors
+    /// When it is another, or none comes.
+    pub(crate) fn next_add(&mut self) -> Result<Add> {
+        match self.next_step()? {
+            Step::Add(step) => Ok(step),
+            other => Err(unexpected("add", &other)),
+        }
+    }
+
+    /// The next step, which has to be an online.
+    ///
+    /// # Errors
+    /// When it is another, or none comes.
+    pub(crate) fn next_online(&mut self) -> Result<Online> {
+        match self.next_step()? {
+            Step::Online(step) => Ok(step),
+            other => Err(unexpected("online", &other)),
+        }
+    }
+
+    /// The next step, which has to be a use.
+    ///
+    /// # Errors
+    /// When it is another, or none comes.
+    pub(crate) fn next_use(&mut self) -> Result<Use> {
+        match self.next_step()? {
+            Step::Use(step) => Ok(step),
+            other => Err(unexpected("use", &other)),
+        }
+    }
+
+    /// The next step, which has to be an offline.
+    ///
+    /// # Errors
+    /// When it is another, or none comes.
+    pub(crate) fn next_offline(&mut self) -> Result<Offline> {
+        match self.next_step()? {
+            Step::Offline(step) => Ok(step),
+            other => Err(unexpected("offline", &other)),
+        }
+    }
+
+    /// The next step, which has to be a remove.
+    ///
+    /// # Errors
+    /// When it is another, or none comes.
+    pub(crate) fn next_remove(&mut self) -> Result<Remove> {
+        match self.next_step()? {
+            Step::Remove(step) => Ok(step),
+            other => Err(unexpected("remove", &other)),
+        }
+    }
+
+    /// Steps that came in and were not asked for.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub(crate) fn unread_steps(&mut self) -> Result<Vec<Step>> {
+        let lines = self.console.lines_from(self.steps_seen);
+        self.steps_seen += lines.len();
+        lines.iter().filter_map(|line| Step::parse(line)).collect()
+    }
+
+    /// The console's last `count` lines.
+    pub(crate) fn tail(&self, count: usize) -> Vec<String> {
+        self.console.tail(count)
+    }
+
+    /// How many console lines there are.
+    pub(crate) fn position(&self) -> usize {
+        self.console.position()
+    }
+
+    /// All console lines from `position` on.
+    pub(crate) fn lines_from(&self, position: usize) -> Vec<String> {
+        self.console.lines_from(position)
+    }
+
+    /// The kernel's own verdict on everything so far.
+    ///
+    /// # Errors
+    /// When it gives none.
+    pub(crate) fn verdict(&mut self) -> Result<Verdict> {
+        let lines = self.run("verdict")?;
+        let verdict = lines.iter().find_map(|line| Verdict::parse(line));
+        verdict.with_context(|| format!("`verdict` gave none{}", indented(&lines)))
+    }
+
+    /// Has the guest exit with `code`; answers with how it really ended.
+    ///
+    /// # Errors
+    /// When it goes on running.
+    pub(crate) fn exit(&mut self, code: u32) -> Result<Exit> {
+        self.type_line(&format!("exit {code}"))?;
+        self.wait_exit()
+    }
+
+    /// Waits for the guest's end.
+    ///
+    /// # Errors
+    /// When it goes on running.
+    pub(crate) fn wait_exit(&mut self) -> Result<Exit> {
+        let deadline = self.soon();
+        self.process.wait(deadline)
+    }
+
+    /// How the guest ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<Exit> {
+        self.process.wait(Instant::now()).ok()
+    }
+
+    /// Executes a QMP command.
+    ///
+    /// # Errors
+    /// When QEMU refuses it or does not answer.
+    pub(crate) fn qmp(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let deadline = self.soon();
+        self.qmp.execute(command, arguments, deadline)
+    }
+
+    /// `error`, with the end of a machine that caused it.
+    fn explained(&mut self, error: Error) -> Error {
+        // A moment for QEMU to end after its pipes have closed.
+        let end = self
+            .process
+            .wait(Instant::now() + Duration::from_millis(200));
+        let Ok(end) = end else { return error };
+        let complaints = self.process.complaints();
+        let complaints = complaints.trim();
+        let more = if complaints.is_empty() {
+            String::new()
+        } else {
+            format!("; QEMU says: {complaints}")
+        };
+        anyhow!("{error:#} ({}{more})", end.describe())
+    }
+}
+
+/// The complaint about a step out of order.
+fn unexpected(wanted: &str, step: &Step) -> Error {
+    let verb = step.verb();
+    match step.error() {
+        Some(why) => anyhow!("expected an {wanted}, but the kernel reports: {verb} failed: {why}"),
+        None => anyhow!("expected an {wanted}, but the kernel reports: {verb}"),
+    }
+}
+
+/// Lines of an answer below a message.
+fn indented(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n    {line}")).collect()
+}

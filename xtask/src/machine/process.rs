@@ -1,0 +1,187 @@
+//! The QEMU process: started with pipes, killed when its owner goes, judged by its exit code.
+
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::tool;
+
+/// How a guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// QEMU ended with this code.
+    Code(i32),
+    /// Something killed QEMU.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The number N of the monitor's `exit N`: the kernel writes 0x10 + N, and QEMU makes 2 x + 1 of it.
+    pub(crate) fn monitor_code(self) -> Option<i32> {
+        match self {
+            Self::Code(code) if code >= 33 && code % 2 == 1 && code <= 233 => Some((code - 33) / 2),
+            _ => None,
+        }
+    }
+
+    /// What it means, for people.
+    pub(crate) fn describe(self) -> String {
+        match (self, self.monitor_code()) {
+            (_, Some(code)) => format!("the guest exited with {code}"),
+            (Self::Code(255), _) => "the kernel panicked".into(),
+            (Self::Code(code), _) => format!("QEMU ended by itself with code {code}"),
+            (Self::Signal(signal), _) => format!("QEMU was killed by signal {signal}"),
+        }
+    }
+}
+
+/// Something that runs a guest.
+pub(crate) trait Process: Send {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it still runs at `deadline`.
+    fn wait(&mut self, deadline: Instant) -> Result<Exit>;
+
+    /// What it wrote to its standard error.
+    fn complaints(&self) -> String;
+}
+
+/// A running QEMU.
+pub(crate) struct Emulator {
+    child: Child,
+    complaints: Arc<Mutex<String>>,
+}
+
+/// The guest's serial line: what it says, what it hears.
+pub(crate) type Serial = (Box<dyn Read + Send>, Box<dyn Write + Send>);
+
+impl Emulator {
+    /// Starts `command`, with pipes to its standard input and output.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(command: &mut Command) -> Result<(Self, Serial)> {
+        let line = tool::shown(command);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{line}`"))?;
+
+        let pipes = (child.stdout.take(), child.stdin.take(), child.stderr.take());
+        let (Some(output), Some(input), Some(mut errors)) = pipes else {
+            bail!("`{line}` has no pipes");
+        };
+        let complaints = Arc::new(Mutex::new(String::new()));
+        let theirs = Arc::clone(&complaints);
+        thread::spawn(move || {
+            let mut chunk = [0; 1024];
+            while let Ok(count @ 1..) = errors.read(&mut chunk) {
+                let text =
+                    String::from_utf8_lossy(chunk.get(..count).unwrap_or_default()).into_owned();
+                theirs
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push_str(&text);
+            }
+        });
+        Ok((
+            Self { child, complaints },
+            (Box::new(output), Box::new(input)),
+        ))
+    }
+}
+
+impl Process for Emulator {
+    fn wait(&mut self, deadline: Instant) -> Result<Exit> {
+        loop {
+            if let Some(status) = self.child.try_wait().context("cannot wait for QEMU")? {
+                let signal = status.signal().unwrap_or_default();
+                return Ok(status.code().map_or(Exit::Signal(signal), Exit::Code));
+            }
+            if Instant::now() >= deadline {
+                bail!("QEMU still runs");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn complaints(&self) -> String {
+        self.complaints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // It may have ended already; either way it must not be left running or unreaped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Emulator {
+        Emulator::start(Command::new("sh").args(["-c", script]))
+            .unwrap()
+            .0
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn exit_codes_of_the_monitor_are_told_from_all_others() {
+        assert_eq!(Exit::Code(33).monitor_code(), Some(0));
+        assert_eq!(Exit::Code(35).monitor_code(), Some(1));
+        assert_eq!(Exit::Code(233).monitor_code(), Some(100));
+        for other in [
+            Exit::Code(0),
+            Exit::Code(1),
+            Exit::Code(34),
+            Exit::Code(255),
+            Exit::Signal(9),
+        ] {
+            assert_eq!(other.monitor_code(), None, "{other:?}");
+        }
+        assert!(Exit::Code(255).describe().contains("panicked"));
+    }
+
+    #[test]
+    fn the_end_is_seen_with_its_code_or_its_signal() {
+        assert_eq!(shell("exit 33").wait(soon()).unwrap(), Exit::Code(33));
+        assert_eq!(shell("kill -9 $$").wait(soon()).unwrap(), Exit::Signal(9));
+    }
+
+    #[test]
+    fn complaints_are_kept() {
+        let mut process = shell("echo no such machine >&2; exit 1");
+        process.wait(soon()).unwrap();
+        while Instant::now() < soon() && process.complaints().is_empty() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(process.complaints(), "no such machine\n");
+    }
+
+    #[test]
+    fn a_process_that_goes_on_is_reported_and_then_killed() {
+        let mut process = shell("exec sleep 1000");
+        assert!(process.wait(Instant::now()).is_err());
+        let id = process.child.id();
+        drop(process);
+        assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+    }
+}

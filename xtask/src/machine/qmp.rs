@@ -1,0 +1,275 @@
+//! A small client for QMP, QEMU's machine protocol: JSON objects, one a line, over a Unix socket.
+//!
+//! Source: QEMU's docs/interop/qmp-spec. The server greets, wants `qmp_capabilities`, answers each
+//! command with `return` or `error`, and sends events whenever it likes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
+
+/// Events that came in and were not asked for yet.
+type Events = Arc<(Mutex<Inbox>, Condvar)>;
+
+#[derive(Default)]
+struct Inbox {
+    events: Vec<Value>,
+    closed: bool,
+}
+
+/// A connection to one QEMU.
+pub(crate) struct Qmp {
+    input: Box<dyn Write + Send>,
+    replies: mpsc::Receiver<Value>,
+    events: Events,
+    next_id: u64,
+}
+
+impl Qmp {
+    /// Connects to the socket that a QEMU makes at `path`, waiting for it until `deadline`.
+    ///
+    /// # Errors
+    /// When there is no such socket in time, or what answers there is no QMP server.
+    pub(crate) fn connect(path: &Path, deadline: Instant) -> Result<Self> {
+        let stream = loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => break stream,
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(error).context("QEMU opened no QMP socket");
+                }
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let input = stream.try_clone().context("cannot use the QMP socket")?;
+        Self::new(stream, input, deadline)
+    }
+
+    /// Greets the server behind `output` and `input`.
+    ///
+    /// # Errors
+    /// When it does not answer as a QMP server before `deadline`.
+    pub(crate) fn new(
+        output: impl Read + Send + 'static,
+        input: impl Write + Send + 'static,
+        deadline: Instant,
+    ) -> Result<Self> {
+        let events = Events::default();
+        let (sender, replies) = mpsc::channel();
+        let theirs = Arc::clone(&events);
+        thread::spawn(move || sort(BufReader::new(output), &sender, &theirs));
+
+        let mut qmp = Self {
+            input: Box::new(input),
+            replies,
+            events,
+            next_id: 1,
+        };
+        let greeting = qmp.next_reply(deadline).context("QMP: no greeting")?;
+        if greeting.get("QMP").is_none() {
+            bail!("QMP: not a greeting: {greeting}");
+        }
+        qmp.execute("qmp_capabilities", json!({}), deadline)?;
+        Ok(qmp)
+    }
+
+    /// Executes a command; answers with what it returns.
+    ///
+    /// # Errors
+    /// When QEMU refuses it (in QEMU's words) or does not answer before `deadline`.
+    pub(crate) fn execute(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        deadline: Instant,
+    ) -> Result<Value> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let line = json!({"execute": command, "arguments": arguments, "id": id});
+        writeln!(self.input, "{line}")
+            .and_then(|()| self.input.flush())
+            .with_context(|| format!("QMP: cannot send {command}"))?;
+
+        loop {
+            let mut reply = self
+                .next_reply(deadline)
+                .with_context(|| format!("QMP: no answer to {command}"))?;
+            // An answer to a command that was given up on may still come in.
+            if reply.get("id").is_some_and(|theirs| *theirs != json!(id)) {
+                continue;
+            }
+            if let Some(error) = reply.get("error") {
+                let why = error["desc"]
+                    .as_str()
+                    .map_or_else(|| error.to_string(), str::to_owned);
+                return Err(anyhow!("QEMU refuses {command}: {why}"));
+            }
+            return Ok(reply["return"].take());
+        }
+    }
+
+    /// Waits for the first event, in order of arrival, that `wanted` likes, and takes it out of the inbox.
+    ///
+    /// # Errors
+    /// When none comes before `deadline`; the error lists what did.
+    pub(crate) fn wait_event<T>(
+        &self,
+        deadline: Instant,
+        what: &str,
+        mut wanted: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T> {
+        let mut inbox = self.events.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let found = inbox
+                .events
+                .iter()
+                .enumerate()
+                .find_map(|(at, event)| Some((at, wanted(event)?)));
+            if let Some((at, value)) = found {
+                inbox.events.remove(at);
+                return Ok(value);
+            }
+            let now = Instant::now();
+            if inbox.closed || now >= deadline {
+                let names: Vec<_> = inbox
+                    .events
+                    .iter()
+                    .map(|event| event["event"].to_string())
+                    .collect();
+                let end = if inbox.closed {
+                    "QEMU is gone"
+                } else {
+                    "timed out"
+                };
+                bail!(
+                    "{end} waiting for the event {what}; seen: [{}]",
+                    names.join(", ")
+                );
+            }
+            inbox = self
+                .events
+                .1
+                .wait_timeout(inbox, deadline - now)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard);
+        }
+    }
+
+    fn next_reply(&self, deadline: Instant) -> Result<Value> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        self.replies
+            .recv_timeout(patience)
+            .map_err(|error| match error {
+                mpsc::RecvTimeoutError::Timeout => anyhow!("timed out"),
+                mpsc::RecvTimeoutError::Disconnected => anyhow!("QEMU is gone"),
+            })
+    }
+}
+
+/// Reads lines until the end: events go to the inbox, everything else is an answer.
+fn sort(mut output: impl BufRead, replies: &mpsc::Sender<Value>, events: &Events) {
+    let mut line = Vec::new();
+    while matches!(output.read_until(b'\n', &mut line), Ok(count) if count > 0) {
+        if let Ok(message) = serde_json::from_slice::<Value>(&line) {
+            if message.get("event").is_some() {
+                let mut inbox = events.0.lock().unwrap_or_else(PoisonError::into_inner);
+                inbox.events.push(message);
+                events.1.notify_all();
+            } else if replies.send(message).is_err() {
+                break;
+            }
+        }
+        line.clear();
+    }
+    let mut inbox = events.0.lock().unwrap_or_else(PoisonError::into_inner);
+    inbox.closed = true;
+    events.1.notify_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GREETING: &str =
+        "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n{\"return\": {}, \"id\": 1}\r\n";
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    /// A client and the server's end of its socket.
+    fn connected(script: &str) -> (Qmp, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(GREETING.as_bytes()).unwrap();
+        theirs.write_all(script.as_bytes()).unwrap();
+        let input = ours.try_clone().unwrap();
+        (Qmp::new(ours, input, soon()).unwrap(), theirs)
+    }
+
+    #[test]
+    fn a_command_is_one_line_and_gets_the_answer_with_its_number() {
+        let (mut qmp, theirs) =
+            connected("{\"return\": 1, \"id\": 77}\r\n{\"return\": 2, \"id\": 2}\r\n");
+        assert_eq!(qmp.execute("query-x", json!({"a": 1}), soon()).unwrap(), 2);
+        let mut lines = BufReader::new(theirs).lines();
+        assert!(lines.next().unwrap().unwrap().contains("qmp_capabilities"));
+        let sent: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(
+            sent,
+            json!({"execute": "query-x", "arguments": {"a": 1}, "id": 2})
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_qemus_words() {
+        let (mut qmp, _theirs) = connected(
+            "{\"id\": 2, \"error\": {\"class\": \"GenericError\", \"desc\": \"no slot\"}}\n",
+        );
+        let error = qmp
+            .execute("device_add", json!({}), soon())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "QEMU refuses device_add: no slot");
+    }
+
+    #[test]
+    fn events_between_answers_are_kept_until_asked_for() {
+        let (mut qmp, _theirs) = connected(
+            "{\"event\": \"A\", \"data\": 1}\n{\"event\": \"B\"}\n{\"return\": {}, \"id\": 2}\n{\"event\": \"A\", \"data\": 2}\n",
+        );
+        qmp.execute("x", json!({}), soon()).unwrap();
+        let data = |event: &Value| (event["event"] == "A").then(|| event["data"].as_u64().unwrap());
+        assert_eq!(qmp.wait_event(soon(), "A", data).unwrap(), 1);
+        assert_eq!(qmp.wait_event(soon(), "A", data).unwrap(), 2);
+        let error = qmp
+            .wait_event(Instant::now(), "A", data)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("waiting for the event A; seen: [\"B\"]"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_server_that_goes_away_ends_all_waiting() {
+        let (mut qmp, theirs) = connected("");
+        drop(theirs);
+        assert!(qmp.execute("x", json!({}), soon()).is_err());
+        assert!(qmp.wait_event(soon(), "A", |_| Some(())).is_err());
+    }
+
+    #[test]
+    fn something_that_is_no_qmp_server_is_refused() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{\"hello\": 1}\n").unwrap();
+        let input = ours.try_clone().unwrap();
+        assert!(
+            Qmp::new(ours, input, soon())
+                .is_err_and(|error| error.to_string().contains("not a greeting"))
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! Where DIMMs go: addresses inside the machine's window for hot-plugged memory.
+//!
+//! QEMU by itself puts a DIMM right behind the one before, so an odd-sized first one leaves the second
+//! unaligned. Here every DIMM starts at a multiple of 2 GiB, the largest memory block there is.
+
+use anyhow::{Context, Result, bail};
+
+use crate::size::{GIB, human};
+
+/// Every DIMM starts at a multiple of this many bytes.
+const ALIGNMENT: u64 = 2 * GIB;
+
+/// Bytes of window that DIMMs of these `sizes` need when each starts aligned.
+pub(crate) fn window(sizes: impl IntoIterator<Item = u64>) -> u64 {
+    sizes
+        .into_iter()
+        .map(|size| size.next_multiple_of(ALIGNMENT))
+        .sum()
+}
+
+/// The window of a running machine, and what is in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Region {
+    start: u64,
+    /// First byte behind the window.
+    end: u64,
+    /// Taken ranges: first byte, first byte behind.
+    taken: Vec<(u64, u64)>,
+}
+
+impl Region {
+    /// Finds the window in the answer to `info mtree`: a line
+    /// `0000000100000000-000000017fffffff (prio 0, i/o): device-memory`.
+    ///
+    /// # Errors
+    /// When the machine has no such window.
+    pub(crate) fn from_mtree(mtree: &str) -> Result<Self> {
+        let line = mtree
+            .lines()
+            .find(|line| line.trim_end().ends_with(": device-memory"))
+            .context("the machine has no window for hot-plugged memory")?;
+        let range = line.split_whitespace().next().unwrap_or_default();
+        let bounds = range.split_once('-').and_then(|(first, last)| {
+            let start = u64::from_str_radix(first, 16).ok()?;
+            let end = u64::from_str_radix(last, 16).ok()?.checked_add(1)?;
+            Some((start, end))
+        });
+        let (start, end) = bounds.with_context(|| format!("cannot read the window in `{line}`"))?;
+        Ok(Self {
+            start,
+            end,
+            taken: Vec::new(),
+        })
+    }
+
+    /// Takes the first aligned free range of `size` bytes; answers with its address.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub(crate) fn place(&mut self, size: u64) -> Result<u64> {
+        let mut start = self.start.next_multiple_of(ALIGNMENT);
+        while let Some(end) = start.checked_add(size).filter(|&end| end <= self.end) {
+            if self
+                .taken
+                .iter()
+                .all(|&(from, to)| end <= from || to <= start)
+            {
+                self.taken.push((start, end));
+                return Ok(start);
+            }
+            start += ALIGNMENT;
+        }
+        bail!(
+            "no room for another DIMM of {} between {:#x} and {:#x}",
+            human(size),
+            self.start,
+            self.end
+        )
+    }
+
+    /// Marks a range that something else put there.
+    pub(crate) fn take(&mut self, start: u64, size: u64) {
+        self.taken.push((start, start.saturating_add(size)));
+    }
+
+    /// Gives back the range at `start`.
+    pub(crate) fn release(&mut self, start: u64) {
+        self.taken.retain(|&(from, _)| from != start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::size::MIB;
+
+    const MTREE: &str = "address-space: memory\n  0000000000000000-ffffffffffffffff (prio 0, i/o): system\n    0000000100000000-00000002ffffffff (prio 0, i/o): device-memory\n";
+
+    #[test]
+    fn the_window_is_read_from_the_memory_tree() {
+        let region = Region::from_mtree(MTREE).unwrap();
+        assert_eq!((region.start, region.end), (4 * GIB, 12 * GIB));
+        assert!(Region::from_mtree("nothing here").is_err());
+        assert!(Region::from_mtree("zz-yy (prio 0, i/o): device-memory").is_err());
+    }
+
+    #[test]
+    fn an_odd_dimm_leaves_the_next_one_aligned() {
+        let mut region = Region::from_mtree(MTREE).unwrap();
+        assert_eq!(region.place(100 * MIB).unwrap(), 4 * GIB);
+        assert_eq!(region.place(GIB).unwrap(), 6 * GIB);
+        assert_eq!(region.place(3 * GIB).unwrap(), 8 * GIB);
+        assert!(region.place(GIB).is_err());
+    }
+
+    #[test]
+    fn a_window_that_starts_between_is_used_from_its_first_aligned_address() {
+        let mut region = Region {
+            start: 5 * GIB,
+            end: 8 * GIB,
+            taken: vec![],
+        };
+        assert_eq!(region.place(2 * GIB).unwrap(), 6 * GIB);
+    }
+
+    #[test]
+    fn what_was_given_back_is_used_again_and_what_others_took_is_not() {
+        let mut region = Region::from_mtree(MTREE).unwrap();
+        region.take(4 * GIB, MIB);
+        assert_eq!(region.place(GIB).unwrap(), 6 * GIB);
+        region.release(6 * GIB);
+        assert_eq!(region.place(GIB).unwrap(), 6 * GIB);
+    }
+
+    #[test]
+    fn a_dimm_larger_than_the_window_is_refused_with_its_size() {
+        let mut region = Region::from_mtree(MTREE).unwrap();
+        let error = region.place(9 * GIB).unwrap_err().to_string();
+        assert!(error.contains("9 GiB"), "{error}");
+        assert!(region.place(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn the_window_asked_for_holds_all_dimms_aligned() {
+        assert_eq!(window([100 * MIB, GIB, 3 * GIB]), 8 * GIB);
+    }
+}

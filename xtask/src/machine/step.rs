@@ -1,0 +1,229 @@
+//! What the kernel says about each verb it performed: one line `hotmem: step {json}`.
+//!
+//! The same objects, checked here field by field, are the steps of the JSON report. Addresses and sizes
+//! are bytes. Instruction counts are null unless the guest counts instructions.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// How such a line begins.
+const PREFIX: &str = "hotmem: step ";
+
+/// One verb performed.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "verb", rename_all = "lowercase")]
+pub(crate) enum Step {
+    Add(Add),
+    Online(Online),
+    Use(Use),
+    Offline(Offline),
+    Remove(Remove),
+}
+
+/// Where the page descriptors of a hot-added range live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Placement {
+    /// At the start of the range itself.
+    Device,
+    /// At the start of each memory block.
+    Block,
+    /// In memory that was there at boot.
+    Boot,
+}
+
+impl Placement {
+    /// The word for it on the kernel's command line and at its monitor.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Block => "block",
+            Self::Boot => "boot",
+        }
+    }
+}
+
+/// The pages at the head of a range (or block) that hold its page descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Group {
+    /// Physical address of the first memmap page.
+    pub(crate) memmap_start: u64,
+    /// Number of memmap pages.
+    pub(crate) memmap_pages: u64,
+    /// Number of sections they describe.
+    pub(crate) sections: u64,
+}
+
+/// A range made known to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Add {
+    pub(crate) start: u64,
+    pub(crate) size: u64,
+    pub(crate) node: u64,
+    pub(crate) placement: Placement,
+    /// Empty when the memmap lies in boot memory.
+    pub(crate) groups: Vec<Group>,
+    /// Bytes taken from memory outside the range.
+    pub(crate) system_bytes: i64,
+    pub(crate) instructions: Option<u64>,
+    /// From the interrupt to the answer to the firmware.
+    pub(crate) event_instructions: Option<u64>,
+    /// The answer to the firmware; null when no firmware asked.
+    pub(crate) ost: Option<u64>,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// One memory block after it went online.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct OnlineBlock {
+    /// The block's number.
+    pub(crate) block: u64,
+    pub(crate) state: String,
+    /// Bytes given to the page allocator.
+    pub(crate) managed_bytes: u64,
+}
+
+/// Memory blocks handed to the page allocator.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Online {
+    pub(crate) blocks: Vec<OnlineBlock>,
+    pub(crate) instructions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// All hot-added memory allocated and freed twice, then written and read back.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Use {
+    pub(crate) touched_bytes: u64,
+    pub(crate) first_pass_instructions: Option<u64>,
+    pub(crate) second_pass_instructions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// Memory blocks taken back from the page allocator.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Offline {
+    pub(crate) instructions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// Further facts, handed on as they are.
+    #[serde(flatten)]
+    pub(crate) more: Map<String, Value>,
+}
+
+/// A range forgotten by the kernel.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Remove {
+    /// Bytes given back (negative) to memory outside the range.
+    pub(crate) system_bytes: i64,
+    pub(crate) instructions: Option<u64>,
+    pub(crate) ost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// Further facts, handed on as they are.
+    #[serde(flatten)]
+    pub(crate) more: Map<String, Value>,
+}
+
+impl Step {
+    /// The step in a console line; `None` for any other line.
+    ///
+    /// # Errors
+    /// When the line claims to be a step but its JSON lacks a field or has one of the wrong type.
+    pub(crate) fn parse(line: &str) -> Option<Result<Self>> {
+        let json = line.strip_prefix(PREFIX)?;
+        Some(serde_json::from_str(json).with_context(|| format!("bad step line `{line}`")))
+    }
+
+    /// The verb's name.
+    pub(crate) const fn verb(&self) -> &'static str {
+        match self {
+            Self::Add(_) => "add",
+            Self::Online(_) => "online",
+            Self::Use(_) => "use",
+            Self::Offline(_) => "offline",
+            Self::Remove(_) => "remove",
+        }
+    }
+
+    /// Why the verb failed, if it did.
+    pub(crate) fn error(&self) -> Option<&str> {
+        match self {
+            Self::Add(step) => step.error.as_deref(),
+            Self::Online(step) => step.error.as_deref(),
+            Self::Use(step) => step.error.as_deref(),
+            Self::Offline(step) => step.error.as_deref(),
+            Self::Remove(step) => step.error.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADD: &str = r#"hotmem: step {"verb":"add","start":4294967296,"size":1073741824,"node":0,"placement":"device","groups":[{"memmap_start":4294967296,"memmap_pages":4096,"sections":8}],"system_bytes":0,"instructions":null,"event_instructions":null,"ost":0,"error":null}"#;
+
+    #[test]
+    fn an_add_is_read_whole() {
+        let Step::Add(add) = Step::parse(ADD).unwrap().unwrap() else {
+            panic!("not an add");
+        };
+        assert_eq!((add.start, add.size, add.ost), (1 << 32, 1 << 30, Some(0)));
+        assert_eq!(add.groups[0].memmap_pages, 4096);
+    }
+
+    #[test]
+    fn other_lines_are_no_steps() {
+        assert!(Step::parse("hotmem: ready").is_none());
+        assert!(Step::parse("stepping out").is_none());
+    }
+
+    #[test]
+    fn a_step_that_lacks_a_field_or_has_a_wrong_type_is_an_error() {
+        for broken in [
+            ADD.replace("\"system_bytes\":0,", ""),
+            ADD.replace("\"start\":4294967296", "\"start\":\"0x100000000\""),
+            ADD.replace("\"device\"", "\"elsewhere\""),
+            ADD.replace("\"add\"", "\"addition\""),
+            ADD.replace('}', ""),
+        ] {
+            assert!(Step::parse(&broken).unwrap().is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn the_report_has_no_error_field_unless_there_is_one() {
+        let step = Step::parse(ADD).unwrap().unwrap();
+        let json = serde_json::to_string(&step).unwrap();
+        assert!(
+            json.starts_with(r#"{"verb":"add","start":4294967296"#) && !json.contains("error"),
+            "{json}"
+        );
+        let refused = Step::parse(&ADD.replace("\"error\":null", "\"error\":\"odd\""))
+            .unwrap()
+            .unwrap();
+        assert_eq!(refused.error(), Some("odd"));
+        assert!(
+            serde_json::to_string(&refused)
+                .unwrap()
+                .contains(r#""error":"odd""#)
+        );
+    }
+
+    #[test]
+    fn further_facts_of_a_remove_are_handed_on() {
+        let line = r#"hotmem: step {"verb":"remove","start":4294967296,"system_bytes":-4096,"instructions":7,"ost":0,"error":null}"#;
+        let step = Step::parse(line).unwrap().unwrap();
+        let json = serde_json::to_value(&step).unwrap();
+        assert_eq!(
+            (json["start"].as_u64(), json["system_bytes"].as_i64()),
+            (Some(1 << 32), Some(-4096))
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! `cargo xtask qemu`: the tour. A machine boots, gets memory, uses it, gives it back; each step is
+//! explained and measured, and the verdict is the kernel's own.
+
+mod interactive;
+mod options;
+mod page;
+mod picture;
+mod report;
+mod summary;
+mod tour;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+pub(crate) use options::Args;
+
+use crate::machine::{Config, Machine, Verdict};
+use crate::setup::{self, Program};
+use crate::{build, tool};
+use page::Page;
+use report::Report;
+use tour::Tour;
+
+/// Lines of the console shown when a run fails.
+const TAIL: usize = 30;
+
+/// Runs the command: exit code 0 for a pass, 2 for a refusal, 1 for everything else.
+///
+/// # Errors
+/// When the machine cannot be set up or the report cannot be written.
+pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
+    setup::ensure(&[Program::qemu(args.arch)])?;
+    let image = build::image(root, args.arch)?;
+    let mut config = args.config();
+    if args.gdb {
+        config.gdb = Some(free_port()?);
+        config.timeout = None;
+        announce_debugger(&image, &config);
+    }
+    if args.interactive {
+        return interactive::run(&image, &config, args);
+    }
+
+    let page = Page::stdout();
+    let mut report = Report::new(&config);
+    let verdict = tour_of(&image, &config, args, &page, &mut report);
+
+    summary::print(&page, &report.steps);
+    report.verdict = verdict.word();
+    if let Some(path) = &args.json {
+        let json = serde_json::to_vec(&report).context("cannot write the report as JSON")?;
+        tool::write_atomically(path, &json)?;
+    }
+    page.verdict(&verdict);
+    Ok(match verdict {
+        Verdict::Pass => ExitCode::SUCCESS,
+        Verdict::Refused(_) => ExitCode::from(2),
+        Verdict::Fail(_) => ExitCode::FAILURE,
+    })
+}
+
+/// Goes on the tour; whatever goes wrong on it is a `fail` with the end of the console.
+fn tour_of(
+    image: &Path,
+    config: &Config,
+    args: &Args,
+    page: &Page,
+    report: &mut Report,
+) -> Verdict {
+    page.title(config);
+    let mut machine = match Machine::start(image, config, None) {
+        Ok(machine) => machine,
+        Err(error) => return Verdict::Fail(format!("{error:#}")),
+    };
+    match Tour::new(&mut machine, config, args, page, report).run() {
+        Ok(Verdict::Fail(why)) => failed(page, &machine, why),
+        Ok(verdict) => verdict,
+        Err(error) => failed(page, &machine, format!("{error:#}")),
+    }
+}
+
+fn failed(page: &Page, machine: &Machine, why: String) -> Verdict {
+    page.console_tail(&machine.tail(TAIL));
+    Verdict::Fail(why)
+}
+
+/// A port of this host that nobody listens on.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port for the debugger")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Tells how to attach.
+fn announce_debugger(image: &Path, config: &Config) {
+    let port = config.gdb.unwrap_or_default();
+    println!("The machine waits for a debugger. In another terminal:\n");
+    println!(
+        "  gdb {} -ex 'target remote 127.0.0.1:{port}' -ex continue\n",
+        image.display()
+    );
+}

@@ -1,0 +1,233 @@
+//! The tour's options, and the machine they describe.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::arch::Arch;
+use crate::machine::{Accel, Board, Config, Placement};
+use crate::size::{DimmSpec, GIB, Size};
+
+/// Boots the kernel in QEMU, plugs memory, uses it, unplugs it, and explains each step.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Architecture to run
+    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+    pub(crate) arch: Arch,
+
+    /// Memory at boot
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    pub(crate) memory: Size,
+
+    /// A DIMM to plug, on a NUMA node if one is named; may be given several times
+    #[arg(long = "dimm", value_name = "SIZE[@NODE]", default_value = "1G")]
+    pub(crate) dimms: Vec<DimmSpec>,
+
+    /// Where the page descriptors of plugged memory go: the start of the range, of each block, or boot memory
+    #[arg(long, value_enum, default_value_t = Placement::Device)]
+    pub(crate) placement: Placement,
+
+    /// Size of a memory block, the unit of online, offline and removal
+    #[arg(long, value_enum, default_value = "128M")]
+    pub(crate) block_size: BlockSize,
+
+    /// Mainboard
+    #[arg(long, value_enum, default_value_t = Board::Q35)]
+    pub(crate) machine: Board,
+
+    /// What executes the guest
+    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
+    pub(crate) accel: Accel,
+
+    /// Count guest instructions exactly (slower)
+    #[arg(long, conflicts_with = "interactive")]
+    pub(crate) icount: bool,
+
+    /// More words for the kernel's command line
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) cmdline: Option<String>,
+
+    /// Seconds the whole run may take [default: 120 and more for large DIMMs]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+
+    /// Wait for a debugger, and print the line to attach one with symbols
+    #[arg(long)]
+    pub(crate) gdb: bool,
+
+    /// The kernel's monitor in this terminal; `plug SIZE[@NODE]` and `unplug N` are done by QMP
+    #[arg(long)]
+    pub(crate) interactive: bool,
+
+    /// Write a report to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "interactive")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// How much of the memory to write and read back: `all` of it, also beyond 4 GiB
+    #[arg(long, value_enum)]
+    pub(crate) touch: Option<Touch>,
+
+    /// Fill each DIMM's memory with this byte before it is plugged
+    #[arg(long, value_name = "BYTE", value_parser = byte)]
+    pub(crate) fill: Option<u8>,
+}
+
+/// Size of a memory block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BlockSize {
+    #[value(name = "128M")]
+    Mib128,
+    #[value(name = "1G")]
+    Gib1,
+    #[value(name = "2G")]
+    Gib2,
+}
+
+impl BlockSize {
+    /// Bytes in a block.
+    pub(crate) const fn bytes(self) -> u64 {
+        match self {
+            Self::Mib128 => 128 << 20,
+            Self::Gib1 => GIB,
+            Self::Gib2 => 2 * GIB,
+        }
+    }
+}
+
+/// How much memory to touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Touch {
+    /// Every page
+    All,
+}
+
+impl Args {
+    /// The machine these options describe.
+    pub(crate) fn config(&self) -> Config {
+        let timeout = self
+            .timeout
+            .map_or_else(|| self.default_timeout(), Duration::from_secs);
+        let config = Config {
+            arch: self.arch,
+            board: self.machine,
+            accel: self.accel,
+            memory: self.memory,
+            icount: self.icount,
+            timeout: (!self.interactive).then_some(timeout),
+            patience: timeout,
+            ..Config::default()
+        };
+        let mut config = config
+            .room_for(&self.dimms)
+            .word(format_args!("placement={}", self.placement.word()))
+            .word(format_args!(
+                "block={}",
+                Size::new(self.block_size.bytes()).option()
+            ));
+        if self.icount {
+            config = config.word("icount");
+        }
+        if self.interactive {
+            // Room to play.
+            config.slots = 16;
+            config.window += 64 * GIB;
+        }
+        self.words().fold(config, Config::word)
+    }
+
+    /// The words of `--cmdline`.
+    fn words(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.cmdline
+            .iter()
+            .flat_map(|words| words.split_whitespace())
+    }
+
+    /// Does the kernel leave plugged memory offline until told otherwise?
+    pub(crate) fn stays_offline(&self) -> bool {
+        self.words()
+            .filter_map(|word| word.strip_prefix("policy="))
+            .next_back()
+            == Some("offline")
+    }
+
+    /// Two minutes, and half a minute for each GiB that is allocated and touched; twice that when counting.
+    fn default_timeout(&self) -> Duration {
+        let bytes: u64 = self.dimms.iter().map(|dimm| dimm.size.bytes()).sum();
+        let seconds = 120 + bytes / GIB * 30;
+        Duration::from_secs(if self.icount { 2 * seconds } else { seconds })
+    }
+}
+
+/// Reads a byte in decimal or, behind 0x, in hexadecimal.
+fn byte(text: &str) -> Result<u8, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u8::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| format!("`{text}` is not a byte such as 255 or 0xff"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(words: &[&str]) -> Args {
+        Line::try_parse_from([&["qemu"], words].concat())
+            .unwrap()
+            .args
+    }
+
+    #[test]
+    fn without_options_it_is_one_gibibyte_on_the_device() {
+        let args = read(&[]);
+        assert_eq!(args.config().words, ["placement=device", "block=128M"]);
+        assert_eq!((args.dimms.len(), args.dimms[0].size.bytes()), (1, GIB));
+        assert_eq!(args.config().timeout, Some(Duration::from_secs(150)));
+    }
+
+    #[test]
+    fn dimms_given_replace_the_default_one() {
+        let args = read(&["--dimm", "128M", "--dimm", "2G@1"]);
+        assert_eq!(args.config().slots, 2);
+        assert_eq!(args.config().nodes, 2);
+    }
+
+    #[test]
+    fn words_of_the_user_come_last() {
+        let args = read(&[
+            "--block-size",
+            "1G",
+            "--icount",
+            "--cmdline",
+            "policy=offline log=debug",
+        ]);
+        assert_eq!(
+            args.config().words,
+            [
+                "placement=device",
+                "block=1G",
+                "icount",
+                "policy=offline",
+                "log=debug"
+            ]
+        );
+        assert!(args.stays_offline());
+        assert!(!read(&["--cmdline", "policy=offline policy=online"]).stays_offline());
+    }
+
+    #[test]
+    fn a_fill_byte_is_read_in_both_bases() {
+        assert_eq!(read(&["--fill", "0xFF"]).fill, Some(255));
+        assert_eq!(read(&["--fill", "7"]).fill, Some(7));
+        assert!(byte("256").is_err() && byte("0x").is_err());
+    }
+}

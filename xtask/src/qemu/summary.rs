@@ -1,0 +1,161 @@
+//! The closing table: what each step did, what it cost, what the firmware was told.
+
+use super::page::Page;
+use crate::machine::Step;
+use crate::size::{grouped, human, signed};
+
+/// Prints one row for each step.
+pub(crate) fn print(page: &Page, steps: &[Step]) {
+    if steps.is_empty() {
+        return;
+    }
+    println!();
+    for line in table(steps) {
+        page.line(&line);
+    }
+}
+
+/// The table's lines, columns aligned.
+fn table(steps: &[Step]) -> Vec<String> {
+    let header = [
+        "step",
+        "what",
+        "memory elsewhere",
+        "guest instructions",
+        "_OST",
+    ]
+    .map(String::from);
+    let rows: Vec<[String; 5]> = std::iter::once(header)
+        .chain(steps.iter().map(row))
+        .collect();
+    let widths: [usize; 5] = std::array::from_fn(|column| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    });
+    rows.iter().map(|row| aligned(row, &widths)).collect()
+}
+
+/// Text to the left, figures to the right.
+fn aligned([step, what, memory, instructions, ost]: &[String; 5], widths: &[usize; 5]) -> String {
+    let [w0, w1, w2, w3, w4] = *widths;
+    format!("{step:<w0$}  {what:<w1$}  {memory:>w2$}  {instructions:>w3$}  {ost:>w4$}")
+}
+
+fn row(step: &Step) -> [String; 5] {
+    let what = match step.error() {
+        Some(why) => format!("refused: {}", shortened(why)),
+        None => what(step),
+    };
+    let (memory, instructions, ost) = match step {
+        Step::Add(step) => (
+            signed(step.system_bytes),
+            count(step.instructions),
+            number(step.ost),
+        ),
+        Step::Online(step) => (String::new(), count(step.instructions), String::new()),
+        Step::Use(step) => {
+            let both = step
+                .first_pass_instructions
+                .zip(step.second_pass_instructions);
+            let passes = both.map_or("-".into(), |(first, second)| {
+                format!("{} + {}", grouped(first), grouped(second))
+            });
+            (String::new(), passes, String::new())
+        }
+        Step::Offline(step) => (String::new(), count(step.instructions), String::new()),
+        Step::Remove(step) => (
+            signed(step.system_bytes),
+            count(step.instructions),
+            number(step.ost),
+        ),
+    };
+    [step.verb().into(), what, memory, instructions, ost]
+}
+
+fn what(step: &Step) -> String {
+    match step {
+        Step::Add(add) => {
+            let pages: u64 = add.groups.iter().map(|group| group.memmap_pages).sum();
+            let sections: u64 = add.groups.iter().map(|group| group.sections).sum();
+            let place = match add.groups.len() {
+                0 => "memmap in boot memory".into(),
+                1 => format!("1 memmap: {sections} sections, {} pages", grouped(pages)),
+                count => format!(
+                    "{count} memmaps: {sections} sections, {} pages",
+                    grouped(pages)
+                ),
+            };
+            format!("{} at {:#x}, {place}", human(add.size), add.start)
+        }
+        Step::Online(online) => {
+            let managed = online.blocks.iter().map(|block| block.managed_bytes).sum();
+            format!("{} blocks, {} usable", online.blocks.len(), human(managed))
+        }
+        Step::Use(used) => format!("{} written and read back", human(used.touched_bytes)),
+        Step::Offline(_) => "all blocks given back".into(),
+        Step::Remove(_) => "gone".into(),
+    }
+}
+
+fn count(instructions: Option<u64>) -> String {
+    instructions.map_or("-".into(), grouped)
+}
+
+fn number(ost: Option<u64>) -> String {
+    ost.map_or("-".into(), |ost| ost.to_string())
+}
+
+/// The first characters of a long reason; the whole of it stands above and in the verdict.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 48;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(json: &str) -> Step {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn figures_stand_below_each_other() {
+        let steps = [
+            step(
+                r#"{"verb":"add","start":4294967296,"size":1073741824,"node":0,"placement":"device","groups":[{"memmap_start":4294967296,"memmap_pages":4096,"sections":8}],"system_bytes":4096,"instructions":31500,"ost":0}"#,
+            ),
+            step(
+                r#"{"verb":"use","touched_bytes":1073741824,"first_pass_instructions":2000,"second_pass_instructions":1000}"#,
+            ),
+            step(r#"{"verb":"remove","system_bytes":-4096,"instructions":null,"ost":0}"#),
+        ];
+        let lines = table(&steps);
+        assert_eq!(
+            lines[1],
+            "add     1 GiB at 0x100000000, 1 memmap: 8 sections, 4,096 pages            +4 KiB              31,500     0"
+        );
+        assert_eq!(
+            lines[3],
+            "remove  gone                                                               -4 KiB                   -     0"
+        );
+        assert!(lines[2].contains("2,000 + 1,000"));
+        assert!(lines.iter().all(|line| line.len() == lines[0].len()));
+    }
+
+    #[test]
+    fn a_refusal_shows_its_reason_shortened() {
+        let long = "x".repeat(100);
+        let refused = step(&format!(
+            r#"{{"verb":"online","blocks":[],"error":"{long}"}}"#
+        ));
+        let line = &table(&[refused])[1];
+        assert!(line.contains("refused: xxx") && line.contains("...") && line.len() < 120);
+    }
+}

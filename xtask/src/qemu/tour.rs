@@ -1,0 +1,452 @@
+//! The tour itself: boot, plug, use, unplug, check; each chapter explains what happened.
+//!
+//! A tour never decides by itself that all is well. It checks what it can see from outside (QEMU's
+//! events against the kernel's own words) and leaves the verdict to the kernel.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::options::{Args, Touch};
+use super::page::Page;
+use super::picture;
+use super::report::Report;
+use crate::machine::{Add, Config, Dimm, Machine, Online, Placement, Step, Verdict};
+use crate::size::{both, human, signed};
+
+/// A DIMM that the kernel took.
+struct Plugged {
+    dimm: Dimm,
+    add: Add,
+}
+
+/// A tour in progress.
+pub(crate) struct Tour<'a> {
+    machine: &'a mut Machine,
+    config: &'a Config,
+    args: &'a Args,
+    page: &'a Page,
+    report: &'a mut Report,
+    chapters: usize,
+}
+
+impl<'a> Tour<'a> {
+    /// A tour of `machine`, told on `page` and recorded in `report`.
+    pub(crate) fn new(
+        machine: &'a mut Machine,
+        config: &'a Config,
+        args: &'a Args,
+        page: &'a Page,
+        report: &'a mut Report,
+    ) -> Self {
+        Self {
+            machine,
+            config,
+            args,
+            page,
+            report,
+            chapters: 0,
+        }
+    }
+
+    /// Goes on it.
+    ///
+    /// # Errors
+    /// When something does not happen, or contradicts what the kernel says.
+    pub(crate) fn run(mut self) -> Result<Verdict> {
+        self.boot()?;
+        let mut plugged = Vec::new();
+        for index in 0..self.args.dimms.len() {
+            plugged.extend(self.plug(index)?);
+        }
+        if !plugged.is_empty() {
+            self.use_memory()?;
+        }
+        for one in &plugged {
+            self.unplug(one)?;
+        }
+        self.check()
+    }
+
+    fn chapter(&mut self, title: &str) {
+        self.chapters += 1;
+        self.page.chapter(self.chapters, title);
+    }
+
+    /// Waits for the next step and records it.
+    fn step(&mut self) -> Result<Step> {
+        let step = self.machine.next_step()?;
+        self.report.steps.push(step.clone());
+        Ok(step)
+    }
+
+    fn boot(&mut self) -> Result<()> {
+        self.chapter("Boot");
+        self.machine.wait_ready()?;
+        let stats = self.machine.json("stats --json")?;
+        let reserved = find_number(&stats, "reserved_for_hotplug");
+        self.report.reserved_for_hotplug = reserved;
+        self.machine.run("snapshot save")?;
+
+        self.page.text(
+            "The kernel is up and waits for hotplug events. What it knows about memory is saved as a snapshot, \
+             to compare with at the end.",
+        );
+        self.page
+            .fact("memory at boot", &both(self.config.memory.bytes()));
+        let reserved = reserved.context("`stats --json` does not tell `reserved_for_hotplug`")?;
+        self.page.fact("set aside for page tables", &both(reserved));
+        Ok(())
+    }
+
+    /// Plugs the DIMM number `index`; `None` if the kernel refuses it.
+    fn plug(&mut self, index: usize) -> Result<Option<Plugged>> {
+        let spec = *self.args.dimms.get(index).context("no such DIMM")?;
+        let dimm = self.machine.plug(spec, self.args.fill)?;
+        self.chapter(&format!(
+            "Plug {}: {} at {:#x}, node {}",
+            dimm.id,
+            human(dimm.size),
+            dimm.start,
+            dimm.node
+        ));
+
+        let Step::Add(add) = self.step()? else {
+            bail!("the kernel did not report the add first");
+        };
+        ensure!(
+            (add.start, add.size) == (dimm.start, dimm.size),
+            "the kernel added {:#x}+{:#x}, but {} is {:#x}+{:#x}",
+            add.start,
+            add.size,
+            dimm.id,
+            dimm.start,
+            dimm.size,
+        );
+        self.compare_status("insertion", add.ost, &dimm)?;
+        if let Some(why) = &add.error {
+            ensure!(
+                add.ost != Some(0),
+                "the kernel refused {} but told the firmware of success",
+                dimm.id
+            );
+            self.page.quote(why);
+            self.page.text(
+                "The kernel refused this DIMM and told the firmware so. Nothing has changed.",
+            );
+            return Ok(None);
+        }
+        ensure!(
+            add.ost == Some(0),
+            "the kernel added {} but told the firmware {:?}",
+            dimm.id,
+            add.ost
+        );
+
+        let online = self.online(&add)?;
+        self.explain_plug(&add, &online)?;
+        Ok(Some(Plugged { dimm, add }))
+    }
+
+    /// The online steps of a range: one by policy, or one for each block we have to put online.
+    fn online(&mut self, add: &Add) -> Result<Vec<Online>> {
+        let mut steps = Vec::new();
+        if self.args.stays_offline() {
+            let block = self.args.block_size.bytes();
+            for number in add.start / block..(add.start + add.size) / block {
+                self.machine.run(&format!("online {number}"))?;
+                steps.push(self.online_step()?);
+            }
+        } else {
+            steps.push(self.online_step()?);
+        }
+        Ok(steps)
+    }
+
+    fn online_step(&mut self) -> Result<Online> {
+        match self.step()? {
+            Step::Online(Online {
+                error: Some(why), ..
+            }) => bail!("going online failed: {why}"),
+            Step::Online(step) => Ok(step),
+            other => bail!("the kernel reported {} instead of online", other.verb()),
+        }
+    }
+
+    fn explain_plug(&mut self, add: &Add, online: &[Online]) -> Result<()> {
+        let states = block_states(&self.machine.json("blocks --json")?);
+        self.page.text(
+            "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables, mapped it, \
+             made room for its page descriptors (the memmap: 64 bytes for each page) and put it online.",
+        );
+        self.page.line("");
+        let blocks = online.iter().map(|step| step.blocks.len()).sum::<usize>();
+        self.page.line(&format!(
+            "{:#x}..{:#x}  {}, {blocks} blocks",
+            add.start,
+            add.start + add.size,
+            both(add.size)
+        ));
+        for row in picture::draw(add, online, &states, self.config.arch.page_size()) {
+            self.page.line(&format!("  {row}"));
+        }
+        let legend = match add.placement {
+            Placement::Boot => "  . usable      (the memmap lies in boot memory)",
+            _ => "  M memmap      . usable",
+        };
+        self.page.line(legend);
+        self.page.line("");
+
+        let managed = online
+            .iter()
+            .flat_map(|step| &step.blocks)
+            .map(|block| block.managed_bytes)
+            .sum();
+        self.page.fact("usable now", &both(managed));
+        self.page
+            .fact("taken from memory elsewhere", &signed(add.system_bytes));
+        Ok(())
+    }
+
+    fn use_memory(&mut self) -> Result<()> {
+        self.chapter("Use it");
+        let all = self.args.touch == Some(Touch::All);
+        self.machine.run(if all { "use all" } else { "use" })?;
+        let Step::Use(used) = self.step()? else {
+            bail!("the kernel did not report the use");
+        };
+        if let Some(why) = used.error {
+            bail!("using the memory failed: {why}");
+        }
+        self.page.text(
+            "Every page was allocated one by one and freed again, twice; then pages were written and read back \
+             through the linear map.",
+        );
+        self.page
+            .fact("written and read back", &both(used.touched_bytes));
+        Ok(())
+    }
+
+    fn unplug(&mut self, Plugged { dimm, add }: &Plugged) -> Result<()> {
+        self.chapter(&format!("Unplug {}", dimm.id));
+        self.machine.unplug(dimm)?;
+        let Step::Offline(offline) = self.step()? else {
+            bail!("the kernel did not report the offline first");
+        };
+        if let Some(why) = offline.error {
+            bail!("going offline failed: {why}");
+        }
+        let Step::Remove(remove) = self.step()? else {
+            bail!("the kernel did not report the remove");
+        };
+        if let Some(why) = remove.error {
+            bail!("the remove failed: {why}");
+        }
+        self.machine.wait_deleted(dimm)?;
+        self.compare_status("ejection", remove.ost, dimm)?;
+        ensure!(
+            remove.ost == Some(0),
+            "the kernel removed {} but told the firmware {:?}",
+            dimm.id,
+            remove.ost
+        );
+        ensure!(
+            add.system_bytes + remove.system_bytes == 0,
+            "the add took {} bytes elsewhere, the remove gave back {}",
+            add.system_bytes,
+            -remove.system_bytes,
+        );
+
+        self.page.text(
+            "QEMU asked for the DIMM back. The kernel took every block out of use, removed the memmap and all \
+             translations of the range, and let the firmware eject it.",
+        );
+        self.page
+            .checked("the DIMM is gone, and what the add took elsewhere was given back");
+        Ok(())
+    }
+
+    /// Compares the status a step claims with what the firmware got.
+    fn compare_status(&mut self, what: &str, claimed: Option<u64>, dimm: &Dimm) -> Result<()> {
+        let told = match what {
+            "insertion" => self.machine.insertion_status(dimm)?,
+            _ => self.machine.ejection_status(dimm)?,
+        };
+        ensure!(
+            claimed == Some(told),
+            "{}: the kernel says it answered the firmware with {claimed:?}, but QEMU got {told:#x}",
+            dimm.id,
+        );
+        let meaning = if told == 0 { "success" } else { "failure" };
+        self.page.checked(&format!(
+            "the firmware was told of {meaning} (_OST {told:#x})"
+        ));
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<Verdict> {
+        self.chapter("Check");
+        self.machine.run("snapshot check")?;
+        self.page.checked("memory looks exactly as it did before");
+        self.machine.run("verify")?;
+        self.page.checked("every law holds");
+
+        let verdict = self.machine.verdict()?;
+        let exit = self.machine.exit(0)?;
+        ensure!(
+            exit.monitor_code() == Some(0),
+            "the kernel's verdict is {verdict}, but {}",
+            exit.describe()
+        );
+        self.page.checked("the guest exited as it was told");
+        let refusals = self.report.steps.iter().any(|step| step.error().is_some());
+        ensure!(
+            !(verdict == Verdict::Pass && refusals),
+            "the kernel's verdict is pass, but it refused a step",
+        );
+        Ok(verdict)
+    }
+}
+
+/// The number under `key`, anywhere in `value`.
+fn find_number(value: &Value, key: &str) -> Option<u64> {
+    match value {
+        Value::Object(map) => map
+            .get(key)
+            .and_then(Value::as_u64)
+            .or_else(|| map.values().find_map(|inner| find_number(inner, key))),
+        Value::Array(list) => list.iter().find_map(|inner| find_number(inner, key)),
+        _ => None,
+    }
+}
+
+/// Block number and state, from every object that has both.
+fn block_states(value: &Value) -> BTreeMap<u64, String> {
+    let mut states = BTreeMap::new();
+    let inner: Vec<&Value> = match value {
+        Value::Object(map) => map.values().collect(),
+        Value::Array(list) => list.iter().collect(),
+        _ => Vec::new(),
+    };
+    if let (Some(block), Some(state)) = (value["block"].as_u64(), value["state"].as_str()) {
+        states.insert(block, state.to_owned());
+    }
+    for value in inner {
+        states.append(&mut block_states(value));
+    }
+    states
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+    use crate::machine::fake::{Fake, Habit};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// The outcome of a tour with `options` of a kernel with `habit`, and its report.
+    fn tour(options: &[&str], habit: Habit) -> (Result<Verdict>, Report) {
+        let args = Line::try_parse_from([&["qemu"], options].concat())
+            .unwrap()
+            .args;
+        let config = args.config();
+        let mut report = Report::new(&config);
+        let mut machine = Fake::start(habit, &config).unwrap();
+        let verdict = Tour::new(&mut machine, &config, &args, &Page::plain(), &mut report).run();
+        (verdict, report)
+    }
+
+    fn failure(habit: Habit) -> String {
+        format!("{:#}", tour(&[], habit).0.unwrap_err())
+    }
+
+    #[test]
+    fn a_kernel_that_does_everything_right_passes() {
+        let (verdict, report) = tour(&["--dimm", "1G", "--dimm", "2G@1"], Habit::Good);
+        assert_eq!(verdict.unwrap(), Verdict::Pass);
+        let verbs: Vec<_> = report.steps.iter().map(Step::verb).collect();
+        assert_eq!(
+            verbs,
+            [
+                "add", "online", "add", "online", "use", "offline", "remove", "offline", "remove"
+            ]
+        );
+        assert_eq!(report.reserved_for_hotplug, Some(135168));
+    }
+
+    #[test]
+    fn blocks_that_stay_offline_are_put_online_one_by_one() {
+        let (verdict, report) = tour(&["--cmdline", "policy=offline"], Habit::Good);
+        assert_eq!(verdict.unwrap(), Verdict::Pass);
+        assert_eq!(
+            report
+                .steps
+                .iter()
+                .filter(|step| step.verb() == "online")
+                .count(),
+            8
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_the_kernels_verdict_and_ends_without_use() {
+        let (verdict, report) = tour(&["--dimm", "100M"], Habit::Good);
+        assert!(matches!(verdict.unwrap(), Verdict::Refused(why) if why.contains("0x6400000")));
+        assert_eq!(report.steps.len(), 1);
+    }
+
+    #[test]
+    fn a_wrong_exit_code_is_no_pass_though_the_verdict_was() {
+        assert!(failure(Habit::ExitsWrong).contains("the guest exited with 7"));
+        assert!(failure(Habit::Killed).contains("killed by signal 9"));
+    }
+
+    #[test]
+    fn a_status_that_the_firmware_never_got_is_found_out() {
+        assert!(failure(Habit::LiesToUs).contains("QEMU got 0x1"));
+    }
+
+    #[test]
+    fn memory_that_was_not_given_back_is_found_out() {
+        assert!(
+            failure(Habit::Keeps4K).contains("took 4096 bytes elsewhere, the remove gave back 0")
+        );
+    }
+
+    #[test]
+    fn a_failed_check_of_the_snapshot_fails_the_tour() {
+        assert!(failure(Habit::Leaks).contains("snapshot check` failed: section 32 differs"));
+    }
+
+    #[test]
+    fn a_guest_that_dies_in_the_middle_fails_the_tour() {
+        assert!(failure(Habit::Panics).contains("hotmem: panic: out of luck"));
+        assert!(failure(Habit::Vanishes).contains("gone"));
+    }
+
+    #[test]
+    fn numbers_and_states_are_found_wherever_they_are() {
+        let value =
+            json!({"a": [{"block": 3, "state": "online"}, {"x": {"reserved_for_hotplug": 7}}]});
+        assert_eq!(find_number(&value, "reserved_for_hotplug"), Some(7));
+        assert_eq!(
+            block_states(&value).get(&3).map(String::as_str),
+            Some("online")
+        );
+        assert_eq!(
+            find_number(
+                &json!({"reserved_for_hotplug": null}),
+                "reserved_for_hotplug"
+            ),
+            None
+        );
+    }
+}
