@@ -268,7 +268,8 @@ fn pick_range<F: PteFormat>(model: &BTreeMap<u64, Translation>, random: &mut Ran
         return VirtRange::default();
     };
     let first = random.below(leaves.len() as u64) as usize;
-    let last = most.min(first + random.below(1 << random.below(11)) as usize);
+    let bits = random.below(11);
+    let last = most.min(first + random.below(1 << bits) as usize);
     let start = leaves[first].virt;
     let end = leaves[last].virt.add(leaves[last].len);
     let skew = if random.one_in(4) { page::<F>() } else { 0 };
