@@ -42,7 +42,7 @@ pub mod placement;
 pub mod readers;
 pub mod section;
 pub mod stats;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod vmemmap;
 mod zone;
