@@ -232,10 +232,7 @@ pub struct PfnRange {
 impl PfnRange {
     /// `pages` frames from `start`.
     pub const fn new(start: Pfn, pages: u64) -> Self {
-        Self {
-            start,
-            end: start.add(pages),
-        }
+        Self { start, end: start.add(pages) }
     }
 
     /// Pages in the run.
@@ -293,21 +290,13 @@ impl Order {
 
     /// The order `raw`, or `None` above [`Order::MAX`].
     pub const fn new(raw: u8) -> Option<Self> {
-        if (raw as usize) < Self::COUNT {
-            Some(Self(raw))
-        } else {
-            None
-        }
+        if (raw as usize) < Self::COUNT { Some(Self(raw)) } else { None }
     }
 
     /// The largest order whose pages fit into `pages` (1 at least), capped at [`Order::MAX`].
     pub const fn fitting(pages: u64) -> Self {
         let log = 63 - (pages | 1).leading_zeros() as u8;
-        if log < Self::MAX.0 {
-            Self(log)
-        } else {
-            Self::MAX
-        }
+        if log < Self::MAX.0 { Self(log) } else { Self::MAX }
     }
 
     /// The raw order.
@@ -355,11 +344,7 @@ mod tests {
         let top = PhysAddr::new(u64::MAX - 0xfff);
         assert_eq!(PhysRange::new(top, 0x1000).map(|r| r.end().get()), Some(0));
         assert_eq!(PhysRange::new(top, 0x1001), None);
-        assert!(
-            PhysRange::new(top, 0x1000)
-                .unwrap()
-                .contains(PhysAddr::new(u64::MAX))
-        );
+        assert!(PhysRange::new(top, 0x1000).unwrap().contains(PhysAddr::new(u64::MAX)));
     }
 
     #[test]

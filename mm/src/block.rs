@@ -78,11 +78,7 @@ impl BlockWord {
             _ => BlockState::Offline,
         };
         let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0x7f).unwrap_or_default();
-        Self {
-            state,
-            node,
-            placement: Placement::decode(word >> PLACEMENT_SHIFT),
-        }
+        Self { state, node, placement: Placement::decode(word >> PLACEMENT_SHIFT) }
     }
 }
 
@@ -138,6 +134,13 @@ impl<M: Machine> Mm<M> {
         (first..end).map(BlockId)
     }
 
+    /// The frames of `range` if it is whole, aligned memory blocks, one at least.
+    pub(crate) fn whole_blocks(&self, range: PhysRange) -> Option<PfnRange> {
+        let bytes = self.block_size().bytes();
+        let whole = range.start().is_aligned(bytes) && range.len().is_multiple_of(bytes);
+        (whole && !range.is_empty()).then(|| M::pfns(range))
+    }
+
     /// The bytes of a block; `None` for a number past the end of the address space.
     pub fn block_range(&self, id: BlockId) -> Option<PhysRange> {
         let bytes = self.block_size().bytes();
@@ -160,9 +163,7 @@ impl<M: Machine> Mm<M> {
     pub(crate) fn block_record(&self, section: u64) -> Option<Record<'_>> {
         let count = self.block_sections();
         let first = section & !(count - 1);
-        (first..first + count)
-            .find_map(|number| self.section(number))
-            .map(Section::record)
+        (first..first + count).find_map(|number| self.section(number)).map(Section::record)
     }
 
     /// What is known of a block, or `None` if it is not there.
@@ -172,10 +173,7 @@ impl<M: Machine> Mm<M> {
         let record = section.record();
         let word = BlockWord::decode(record.block().get());
         let pfns = self.block_pfns(id);
-        let group = word
-            .placement
-            .self_hosted()
-            .then(|| Pfn::new(record.group().get()));
+        let group = word.placement.self_hosted().then(|| Pfn::new(record.group().get()));
 
         let mut counts = PageCounts::default();
         if let BlockState::Online(_) = word.state {
@@ -201,29 +199,21 @@ impl<M: Machine> Mm<M> {
     pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         let count = self.block_sections();
         let mut last = None;
-        let ids = self
-            .sections
-            .iter(&self.machine)
-            .map(move |section| BlockId(section / count));
-        ids.filter(move |&id| last.replace(id) != Some(id))
-            .filter_map(|id| self.block(id))
+        let ids = self.sections.iter(&self.machine).map(move |section| BlockId(section / count));
+        ids.filter(move |&id| last.replace(id) != Some(id)).filter_map(|id| self.block(id))
     }
 
     /// The memmap that `section` is described in, as its head tells; `None` for a boot memmap.
     pub(crate) fn group_of(&self, section: Section<'_, M>) -> Option<Group> {
         let record = self.block_record(section.number())?;
-        if !BlockWord::decode(record.block().get())
-            .placement
-            .self_hosted()
-        {
+        if !BlockWord::decode(record.block().get()).placement.self_hosted() {
             return None;
         }
         let head = Pfn::new(section.record().group().get());
         match self.page(head).state() {
-            Some(PageState::MemmapHead { sections, pages }) => Some(Group {
-                pfns: PfnRange::new(head, pages),
-                sections: u64::from(sections),
-            }),
+            Some(PageState::MemmapHead { sections, pages }) => {
+                Some(Group { pfns: PfnRange::new(head, pages), sections: u64::from(sections) })
+            }
             _ => None,
         }
     }
@@ -238,8 +228,7 @@ impl<M: Machine> Mm<M> {
     pub fn group(&self, head: Pfn) -> Option<Group> {
         let _guard = self.readers.enter(self.machine.cpu());
         let section = self.section_at(head)?;
-        self.group_of(section)
-            .filter(|group| group.pfns.start == head)
+        self.group_of(section).filter(|group| group.pfns.start == head)
     }
 }
 
@@ -257,11 +246,7 @@ mod tests {
         for state in states {
             for placement in Placement::ALL {
                 for node in [0, 1, 127].map(|raw| NodeId::new(raw).unwrap()) {
-                    let word = BlockWord {
-                        state,
-                        node,
-                        placement,
-                    };
+                    let word = BlockWord { state, node, placement };
                     assert_eq!(BlockWord::decode(word.encode()), word);
                 }
             }

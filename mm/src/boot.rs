@@ -89,10 +89,7 @@ struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
 
 impl TableFrames for EarlyTables<'_> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        self.0
-            .borrow_mut()
-            .take(bytes, bytes)
-            .ok_or(OutOfFrames { bytes })
+        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
     }
 
     /// Boot does not go on after a failure, so nothing is kept for later.
@@ -115,10 +112,7 @@ impl<M: Machine> Mm<M> {
     ) -> Result<(), BootError> {
         let _lock = self.hotplug.lock();
         BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
-        self.block_bytes.store(
-            memory.block_size.bytes(),
-            core::sync::atomic::Ordering::Relaxed,
-        );
+        self.block_bytes.store(memory.block_size.bytes(), core::sync::atomic::Ordering::Relaxed);
         check_ram::<M>(memory.ram)?;
 
         self.take_reserve(memory, early);
@@ -139,9 +133,7 @@ impl<M: Machine> Mm<M> {
         if frames == 0 {
             return;
         }
-        let range = early
-            .take(bytes, M::PAGE_BYTES)
-            .and_then(|at| PhysRange::new(at, bytes));
+        let range = early.take(bytes, M::PAGE_BYTES).and_then(|at| PhysRange::new(at, bytes));
         if let Some(range) = range {
             self.frames.set_reserve(range, M::PAGE_BYTES);
         }
@@ -154,15 +146,9 @@ impl<M: Machine> Mm<M> {
     fn frames_for(&self, range: PhysRange) -> u64 {
         let section = M::SECTION_BYTES;
         let limit = M::PHYS_LIMIT.min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
-        let end = range
-            .start()
-            .get()
-            .saturating_add(range.len())
-            .min(limit.get());
+        let end = range.start().get().saturating_add(range.len()).min(limit.get());
         let start = range.start().align_down(section);
-        let Some(len) = end
-            .checked_sub(start.get())
-            .map(|len| len.next_multiple_of(section))
+        let Some(len) = end.checked_sub(start.get()).map(|len| len.next_multiple_of(section))
         else {
             return 0;
         };
@@ -221,20 +207,12 @@ impl<M: Machine> Mm<M> {
         let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
         let described = PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES);
         let mapping = self.memmap_mapping(described, M::pfn(backing));
-        self.machine
-            .mapper()
-            .map(&mapping, &EarlyTables(RefCell::new(early)))?;
+        self.machine.mapper().map(&mapping, &EarlyTables(RefCell::new(early)))?;
 
         let zone = BlockState::Online(ZoneKind::Normal);
         let word = SectionWord::new(SectionState::Online, true, M::pfn(backing));
-        let block = BlockWord {
-            state: zone,
-            node,
-            placement: Placement::Boot,
-        };
-        Section::with_word(&self.machine, number, word)
-            .record()
-            .reset(0, 0, block);
+        let block = BlockWord { state: zone, node, placement: Placement::Boot };
+        Section::with_word(&self.machine, number, word).record().reset(0, 0, block);
         self.sections.set_word(&self.machine, number, word);
         Ok(())
     }
@@ -252,18 +230,12 @@ impl<M: Machine> Mm<M> {
             early.free_ranges(&mut |free| {
                 let free = M::pfns(inner::<M>(free));
                 if let Some(free) = free.intersection(whole) {
-                    self.insert_used(PfnRange {
-                        start: used,
-                        end: free.start,
-                    });
+                    self.insert_used(PfnRange { start: used, end: free.start });
                     self.give(free);
                     used = free.end;
                 }
             });
-            self.insert_used(PfnRange {
-                start: used,
-                end: whole.end,
-            });
+            self.insert_used(PfnRange { start: used, end: whole.end });
         }
     }
 
@@ -273,13 +245,9 @@ impl<M: Machine> Mm<M> {
             let pfns = section.part_pfns(part);
             let is_ram = |pfn| {
                 let page = PfnRange::new(pfn, 1);
-                ram.iter()
-                    .any(|&(range, _)| M::pfns(inner::<M>(range)).covers(page))
+                ram.iter().any(|&(range, _)| M::pfns(inner::<M>(range)).covers(page))
             };
-            if ram
-                .iter()
-                .any(|&(range, _)| M::pfns(inner::<M>(range)).covers(pfns))
-            {
+            if ram.iter().any(|&(range, _)| M::pfns(inner::<M>(range)).covers(pfns)) {
                 continue;
             }
             self.initialise_part(section, part);
@@ -295,10 +263,7 @@ impl<M: Machine> Mm<M> {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
-            let state = PageState::Used {
-                order,
-                owner: Owner::Boot,
-            };
+            let state = PageState::Used { order, owner: Owner::Boot };
             self.set_head(section, pfn, order, state);
             self.count_managed(&mut zone, section, order, 0);
         }
@@ -333,12 +298,7 @@ impl<M: Machine> Mm<M> {
 
     fn count_managed(&self, zone: &mut Zone, section: Section<'_, M>, order: Order, free: u64) {
         let pages = order.pages();
-        let counts = PageCounts {
-            present: pages,
-            managed: pages,
-            memmap: 0,
-            free,
-        };
+        let counts = PageCounts { present: pages, managed: pages, memmap: 0, free };
         zone.counts = zone.counts.plus(counts);
         if let Some(record) = self.block_record(section.number()) {
             record.managed().set(record.managed().get() + pages);
@@ -354,9 +314,7 @@ fn check_ram<M: Machine>(ram: &[(PhysRange, NodeId)]) -> Result<(), BootError> {
         if range.is_empty() || range.start().get() < above {
             return Err(BootError::Unsorted(range));
         }
-        let limit = M::PHYS_LIMIT
-            .get()
-            .min(MAX_SECTIONS.saturating_mul(M::SECTION_BYTES));
+        let limit = M::PHYS_LIMIT.get().min(MAX_SECTIONS.saturating_mul(M::SECTION_BYTES));
         above = range.start().get().saturating_add(range.len());
         if above > limit {
             return Err(BootError::BeyondLimit(range));

@@ -29,12 +29,7 @@ pub struct OutOfMemory {
 
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no free extent of {} ({} pages)",
-            self.order,
-            self.order.pages()
-        )
+        write!(f, "no free extent of {} ({} pages)", self.order, self.order.pages())
     }
 }
 
@@ -77,9 +72,8 @@ impl<M: Machine> Mm<M> {
             Owner::Movable => &[ZoneKind::Movable, ZoneKind::Normal],
             _ => &[ZoneKind::Normal],
         };
-        let zones = kinds
-            .iter()
-            .flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
+        let zones =
+            kinds.iter().flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
         zones
             .filter_map(|(node, kind)| self.alloc_in(node, kind, order, owner))
             .next()
@@ -124,8 +118,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`FreeError`] if no such extent begins at `pfn`; nothing is changed then.
     pub fn free(&self, pfn: Pfn) -> Result<(), FreeError> {
-        self.free_of(pfn, |owner| matches!(owner, Owner::Kernel | Owner::Movable))
-            .map(drop)
+        self.free_of(pfn, |owner| matches!(owner, Owner::Kernel | Owner::Movable)).map(drop)
     }
 
     /// Frees an extent whose owner `mine` accepts. Answers its order.
@@ -168,23 +161,15 @@ impl<M: Machine> Mm<M> {
     }
 
     /// The allocated extent that begins at `pfn`, and the zone its block is online in.
-    #[expect(
-        clippy::type_complexity,
-        reason = "three values, named where they are used"
-    )]
+    #[expect(clippy::type_complexity, reason = "three values, named where they are used")]
     fn allocated(
         &self,
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<(Section<'_, M>, Order, (NodeId, ZoneKind)), FreeError> {
         let online = |section: &Section<'_, M>| section.word().state() == SectionState::Online;
-        let section = self
-            .section_at(pfn)
-            .filter(online)
-            .ok_or(FreeError::NotOnline(pfn))?;
-        let record = self
-            .block_record(section.number())
-            .ok_or(FreeError::NotOnline(pfn))?;
+        let section = self.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))?;
+        let record = self.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
         let block = BlockWord::decode(record.block().get());
         let BlockState::Online(kind) = block.state else {
             return Err(FreeError::NotOnline(pfn));

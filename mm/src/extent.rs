@@ -51,13 +51,8 @@ impl<M: Machine> Mm<M> {
             return;
         }
         let pfns = section.part_pfns(part);
-        let memmap = self
-            .memmap_in(section, pfns)
-            .unwrap_or(PfnRange::new(pfns.start, 0));
-        let rest = PfnRange {
-            start: memmap.end,
-            end: pfns.end,
-        };
+        let memmap = self.memmap_in(section, pfns).unwrap_or(PfnRange::new(pfns.start, 0));
+        let rest = PfnRange { start: memmap.end, end: pfns.end };
         for pfn in rest.iter() {
             section.page(pfn).initialise();
         }
@@ -75,9 +70,7 @@ impl<M: Machine> Mm<M> {
 
     /// The state that `pfn`'s descriptor gives as the head of an extent (or as a hole).
     pub(crate) fn head_state(&self, section: Section<'_, M>, pfn: Pfn) -> Option<PageState> {
-        self.believed(section, pfn)?
-            .state()
-            .filter(|&state| state != PageState::Tail)
+        self.believed(section, pfn)?.state().filter(|&state| state != PageState::Tail)
     }
 
     /// Whether a free extent of exactly `order` begins at `pfn`.
@@ -150,16 +143,11 @@ impl<M: Machine> Mm<M> {
         if !section.record().present().has(Section::<M>::part(pfn)) {
             return Err(pfn.align_down(M::PART_ORDER).add(M::PART_PAGES));
         }
-        if let Some(memmap) = self.memmap_in(
-            section,
-            PfnRange {
-                start: pfn,
-                end: next_section,
-            },
-        ) {
-            if memmap.contains(pfn) {
-                return Err(memmap.end);
-            }
+        let rest = PfnRange { start: pfn, end: next_section };
+        if let Some(memmap) = self.memmap_in(section, rest)
+            && memmap.contains(pfn)
+        {
+            return Err(memmap.end);
         }
         let state = self.head_state(section, pfn).unwrap_or(PageState::Tail);
         Ok((state.extent_pages(), state))

@@ -56,12 +56,7 @@ impl Frames {
     pub(crate) const fn new() -> Self {
         let unused = PhysRange::EMPTY.start();
         Self {
-            reserve: Mutex::new(Reserve {
-                range: PhysRange::EMPTY,
-                unused,
-                returned: 0,
-                free: 0,
-            }),
+            reserve: Mutex::new(Reserve { range: PhysRange::EMPTY, unused, returned: 0, free: 0 }),
             system_pages: AtomicU64::new(0),
         }
     }
@@ -69,12 +64,7 @@ impl Frames {
     /// Makes `range`, which nobody else uses, the reserve.
     pub(crate) fn set_reserve(&self, range: PhysRange, page_bytes: u64) {
         let free = range.len() / page_bytes;
-        *self.reserve.lock() = Reserve {
-            range,
-            unused: range.start(),
-            returned: 0,
-            free,
-        };
+        *self.reserve.lock() = Reserve { range, unused: range.start(), returned: 0, free };
     }
 
     /// The reserve: its range, and how many of its pages are free.

@@ -85,10 +85,9 @@ impl fmt::Display for GeometryError {
                 f,
                 "a memory block of {block:#x} bytes is not a power of two of sections of {section:#x} bytes"
             ),
-            Self::TooLarge { block, largest } => write!(
-                f,
-                "a memory block of {block:#x} bytes is larger than {largest:#x} bytes"
-            ),
+            Self::TooLarge { block, largest } => {
+                write!(f, "a memory block of {block:#x} bytes is larger than {largest:#x} bytes")
+            }
             Self::SectionTooSmall { section } => write!(
                 f,
                 "a section of {section:#x} bytes is too small to describe itself in whole pages"
@@ -100,9 +99,7 @@ impl fmt::Display for GeometryError {
 impl BlockSize {
     /// The size of one section, which every geometry allows.
     pub const fn one_section<G: Geometry>() -> Self {
-        Self {
-            shift: G::SECTION_SHIFT,
-        }
+        Self { shift: G::SECTION_SHIFT }
     }
 
     /// A block of `bytes`, if `G` can work with it.
@@ -114,23 +111,15 @@ impl BlockSize {
         let section = G::SECTION_BYTES;
         let largest = Order::MAX.pages() << G::PAGE_SHIFT;
         if !bytes.is_power_of_two() || bytes < section {
-            return Err(GeometryError::NotWholeSections {
-                block: bytes,
-                section,
-            });
+            return Err(GeometryError::NotWholeSections { block: bytes, section });
         }
         if bytes > largest {
-            return Err(GeometryError::TooLarge {
-                block: bytes,
-                largest,
-            });
+            return Err(GeometryError::TooLarge { block: bytes, largest });
         }
         if G::PART_PAGES < 2 || G::SECTION_MEMMAP_PAGES < 2 {
             return Err(GeometryError::SectionTooSmall { section });
         }
-        Ok(Self {
-            shift: bytes.trailing_zeros(),
-        })
+        Ok(Self { shift: bytes.trailing_zeros() })
     }
 
     /// Bytes of a block.

@@ -41,9 +41,11 @@ pub mod paging;
 pub mod placement;
 pub mod readers;
 pub mod section;
+pub mod snapshot;
 pub mod stats;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod verify;
 mod vmemmap;
 mod zone;
 
@@ -57,7 +59,9 @@ pub use machine::{Machine, PhysMem};
 pub use node::{MAX_NODES, NodeId};
 pub use page::{Owner, Page, PageState};
 pub use placement::{MhpFlags, Placement};
-pub use stats::{PageInfo, Stats};
+pub use snapshot::Fact;
+pub use stats::{PageInfo, Stats, ZoneInfo};
+pub use verify::Violation;
 pub use zone::{PageCounts, ZoneKind};
 
 use crate::frames::Frames;

@@ -7,7 +7,7 @@
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its pointers.
 #![expect(unsafe_code)]
 
-use crate::addr::{Pfn, PhysAddr, VirtAddr};
+use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
 use crate::geometry::Geometry;
 use crate::page::Page;
 use crate::paging::Mapper;
@@ -51,6 +51,11 @@ pub trait Machine: Geometry + PhysMem {
     /// the memmap from system memory.
     fn allows_self_hosting(&self) -> bool {
         true
+    }
+
+    /// Memory that nothing may be able to write: the kernel's text and read-only data.
+    fn protected(&self) -> &[PhysRange] {
+        &[]
     }
 
     /// Asked before each allocation a verb makes. A test machine answers no to see the undo.

@@ -15,11 +15,7 @@ pub struct NodeId(u8);
 impl NodeId {
     /// Node `raw`, or `None` from [`MAX_NODES`] on.
     pub const fn new(raw: u32) -> Option<Self> {
-        if (raw as usize) < MAX_NODES {
-            Some(Self(raw as u8))
-        } else {
-            None
-        }
+        if (raw as usize) < MAX_NODES { Some(Self(raw as u8)) } else { None }
     }
 
     /// The raw number.
@@ -96,11 +92,7 @@ mod tests {
         }
         nodes.set_populated(NodeId(3), ZoneKind::Normal, true);
         nodes.set_populated(NodeId(64), ZoneKind::Movable, false);
-        assert!(
-            nodes
-                .populated(ZoneKind::Movable)
-                .eq([NodeId(0), NodeId(127)])
-        );
+        assert!(nodes.populated(ZoneKind::Movable).eq([NodeId(0), NodeId(127)]));
         assert!(nodes.populated(ZoneKind::Normal).eq([NodeId(3)]));
     }
 

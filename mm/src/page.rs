@@ -47,13 +47,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    const ALL: [Self; 5] = [
-        Self::Boot,
-        Self::Table,
-        Self::Memmap,
-        Self::Kernel,
-        Self::Movable,
-    ];
+    const ALL: [Self; 5] = [Self::Boot, Self::Table, Self::Memmap, Self::Kernel, Self::Movable];
 
     const fn decode(raw: u64) -> Self {
         Self::ALL[if raw < 5 { raw as usize } else { 0 }]
@@ -152,16 +146,10 @@ impl PageState {
                 sections: field(word, KIND_BITS, SECTIONS_BITS) as u32,
                 pages: word >> (KIND_BITS + SECTIONS_BITS),
             },
-            (MEMMAP_TAIL, _) => Self::MemmapTail {
-                head: Pfn::new(word >> KIND_BITS),
-            },
+            (MEMMAP_TAIL, _) => Self::MemmapTail { head: Pfn::new(word >> KIND_BITS) },
             _ => return None,
         };
-        if state.encode() == word {
-            Some(state)
-        } else {
-            None
-        }
+        if state.encode() == word { Some(state) } else { None }
     }
 }
 
@@ -209,20 +197,10 @@ mod tests {
         sized.chain([
             PageState::Tail,
             PageState::Hole,
-            PageState::MemmapHead {
-                sections: 64,
-                pages: 32768,
-            },
-            PageState::MemmapHead {
-                sections: (1 << SECTIONS_BITS) - 1,
-                pages: (1 << 36) - 1,
-            },
-            PageState::MemmapTail {
-                head: Pfn::new(0x10_0000),
-            },
-            PageState::MemmapTail {
-                head: Pfn::new((1 << 52) - 1),
-            },
+            PageState::MemmapHead { sections: 64, pages: 32768 },
+            PageState::MemmapHead { sections: (1 << SECTIONS_BITS) - 1, pages: (1 << 36) - 1 },
+            PageState::MemmapTail { head: Pfn::new(0x10_0000) },
+            PageState::MemmapTail { head: Pfn::new((1 << 52) - 1) },
         ])
     }
 

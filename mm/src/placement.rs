@@ -71,18 +71,9 @@ mod tests {
 
     #[test]
     fn flags_name_a_placement_unless_they_contradict_each_other() {
-        assert_eq!(
-            Placement::from_flags(MhpFlags::empty()),
-            Some(Placement::Boot)
-        );
-        assert_eq!(
-            Placement::from_flags(MhpFlags::MEMMAP_DEVICE),
-            Some(Placement::PerRange)
-        );
-        assert_eq!(
-            Placement::from_flags(MhpFlags::MEMMAP_MEMBLOCK),
-            Some(Placement::PerBlock)
-        );
+        assert_eq!(Placement::from_flags(MhpFlags::empty()), Some(Placement::Boot));
+        assert_eq!(Placement::from_flags(MhpFlags::MEMMAP_DEVICE), Some(Placement::PerRange));
+        assert_eq!(Placement::from_flags(MhpFlags::MEMMAP_MEMBLOCK), Some(Placement::PerBlock));
         assert_eq!(Placement::from_flags(MhpFlags::all()), None);
         assert_eq!(Placement::from_flags(MhpFlags::from_bits_retain(4)), None);
     }

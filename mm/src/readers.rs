@@ -69,11 +69,7 @@ impl Readers {
     pub(crate) fn drain(&self) -> bool {
         let old = self.epoch.fetch_add(1, Ordering::SeqCst) & 1;
         let mut patience = PATIENCE;
-        while self
-            .shards
-            .iter()
-            .any(|shard| shard.0[old].load(Ordering::SeqCst) != 0)
-        {
+        while self.shards.iter().any(|shard| shard.0[old].load(Ordering::SeqCst) != 0) {
             hint::spin_loop();
             patience -= 1;
             if patience == 0 {

@@ -105,9 +105,7 @@ pub(crate) struct SectionMap {
 
 impl SectionMap {
     pub(crate) const fn new() -> Self {
-        Self {
-            roots: [const { AtomicU64::new(0) }; ROOTS],
-        }
+        Self { roots: [const { AtomicU64::new(0) }; ROOTS] }
     }
 
     /// The node with the words of `section`, if there is one.
@@ -127,11 +125,10 @@ impl SectionMap {
 
     /// The word of `section`: absent if there is no node, or past the map's end.
     pub(crate) fn word(&self, memory: &impl PhysMem, section: u64) -> SectionWord {
-        self.node(memory, section)
-            .map_or(SectionWord::ABSENT, |node| {
-                // Acquire: partner of the Release in `set_word`; the record was written before.
-                SectionWord(node[(section % NODE_SECTIONS) as usize].load(Ordering::Acquire))
-            })
+        self.node(memory, section).map_or(SectionWord::ABSENT, |node| {
+            // Acquire: partner of the Release in `set_word`; the record was written before.
+            SectionWord(node[(section % NODE_SECTIONS) as usize].load(Ordering::Acquire))
+        })
     }
 
     /// Publishes the word of `section`, whose node is there.
@@ -210,20 +207,12 @@ impl<'m, M: Machine> Section<'m, M> {
     pub(crate) fn get(map: &SectionMap, machine: &'m M, number: u64) -> Option<Self> {
         let word = map.word(machine, number);
         let there = matches!(word.state(), SectionState::Present | SectionState::Online);
-        there.then_some(Self {
-            machine,
-            word,
-            number,
-        })
+        there.then_some(Self { machine, word, number })
     }
 
     /// The section `number` with a word that is not (or no longer) to be found in the map.
     pub(crate) fn with_word(machine: &'m M, number: u64, word: SectionWord) -> Self {
-        Self {
-            machine,
-            word,
-            number,
-        }
+        Self { machine, word, number }
     }
 
     pub(crate) fn number(self) -> u64 {
@@ -320,12 +309,8 @@ impl Parts<'_> {
         self.0.set(self.0.get() & !part.bit());
     }
 
-    pub(crate) fn set_all(self, bits: u64) {
-        self.0.set(bits);
-    }
-
-    pub(crate) fn bits(self) -> u64 {
-        self.0.get()
+    pub(crate) fn clear(self) {
+        self.0.set(0);
     }
 }
 
@@ -388,16 +373,9 @@ mod tests {
         let record = Pfn::new((1 << 52) - 1);
         for boot in [false, true] {
             let word = SectionWord::new(SectionState::Present, boot, record);
-            for state in [
-                SectionState::Present,
-                SectionState::Online,
-                SectionState::Leaving,
-            ] {
+            for state in [SectionState::Present, SectionState::Online, SectionState::Leaving] {
                 let word = word.with_state(state);
-                assert_eq!(
-                    (word.state(), word.boot(), word.record()),
-                    (state, boot, record)
-                );
+                assert_eq!((word.state(), word.boot(), word.record()), (state, boot, record));
             }
         }
     }

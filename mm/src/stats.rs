@@ -61,40 +61,24 @@ impl<M: Machine> Mm<M> {
         let zones = self.zones().map(|zone| zone.counts);
         let pages = zones.fold(PageCounts::default(), PageCounts::plus);
         let (reserve, reserve_free) = self.frames.reserve();
-        let blocks = self
-            .blocks()
-            .fold((0, 0), |(online, offline), block| match block.state {
-                BlockState::Online(_) => (online + 1, offline),
-                BlockState::Offline => (online, offline + 1),
-            });
+        let blocks = self.blocks().fold((0, 0), |(online, offline), block| match block.state {
+            BlockState::Online(_) => (online + 1, offline),
+            BlockState::Offline => (online, offline + 1),
+        });
         let system_pages = self.frames.system_pages();
-        Stats {
-            pages,
-            system_pages,
-            reserve,
-            reserve_free,
-            blocks,
-        }
+        Stats { pages, system_pages, reserve, reserve_free, blocks }
     }
 
     /// Every zone that has memory, by node.
     pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
         let kinds = ZoneKind::ALL.into_iter();
-        kinds.flat_map(move |kind| {
-            self.nodes
-                .populated(kind)
-                .map(move |node| self.zone(node, kind))
-        })
+        kinds
+            .flat_map(move |kind| self.nodes.populated(kind).map(move |node| self.zone(node, kind)))
     }
 
     fn zone(&self, node: NodeId, kind: ZoneKind) -> ZoneInfo {
         let zone = self.nodes.lock(node, kind);
-        ZoneInfo {
-            node,
-            kind,
-            counts: zone.counts,
-            extents: zone.all_extents(),
-        }
+        ZoneInfo { node, kind, counts: zone.counts, extents: zone.all_extents() }
     }
 
     /// What `pfn` is, if its section is there.
@@ -117,16 +101,10 @@ impl<M: Machine> Mm<M> {
     /// What `pfn` is, and the first page of the extent or memmap it belongs to.
     fn state_of(&self, pfn: Pfn) -> Option<(PageState, Pfn)> {
         let section = self.section_at(pfn)?;
-        if let Some(group) = self
-            .group_of(section)
-            .filter(|group| group.pfns.contains(pfn))
-        {
+        if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
             let head = group.pfns.start;
-            let state = if pfn == head {
-                self.page(head).state()?
-            } else {
-                PageState::MemmapTail { head }
-            };
+            let state =
+                if pfn == head { self.page(head).state()? } else { PageState::MemmapTail { head } };
             return Some((state, head));
         }
         if section.word().state() != SectionState::Online {

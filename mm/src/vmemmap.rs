@@ -73,19 +73,14 @@ impl<M: Machine> Mm<M> {
     }
 
     fn back_with(&self, described: PfnRange, order: Order) -> Result<(), MapError> {
-        let out = OutOfFrames {
-            bytes: order.pages() * M::PAGE_BYTES,
-        };
+        let out = OutOfFrames { bytes: order.pages() * M::PAGE_BYTES };
         if !self.machine.allows_allocation() {
             return Err(out.into());
         }
         let backing = self.alloc(order, Owner::Memmap).map_err(|_| out)?;
         self.frames.count_system(order.pages());
         let mapping = self.memmap_mapping(described, backing);
-        self.machine
-            .mapper()
-            .map(&mapping, self)
-            .inspect_err(|_| self.free_memmap(backing))
+        self.machine.mapper().map(&mapping, self).inspect_err(|_| self.free_memmap(backing))
     }
 
     /// Unmaps the memmap of `described`, backwards, and frees the allocator's pages behind it.
@@ -109,9 +104,7 @@ impl<M: Machine> Mm<M> {
             let mut gather = self.gather();
             self.unmap(leaves, &mut gather);
             gather.flush();
-            frames[..count]
-                .iter()
-                .for_each(|&frame| self.free_memmap(frame));
+            frames[..count].iter().for_each(|&frame| self.free_memmap(frame));
             end = start;
         }
     }

@@ -78,18 +78,8 @@ pub(crate) struct Zone {
 
 impl Zone {
     pub(crate) const fn new() -> Self {
-        let counts = PageCounts {
-            present: 0,
-            managed: 0,
-            memmap: 0,
-            free: 0,
-        };
-        Self {
-            heads: [None; Order::COUNT],
-            extents: [0; Order::COUNT],
-            nonempty: 0,
-            counts,
-        }
+        let counts = PageCounts { present: 0, managed: 0, memmap: 0, free: 0 };
+        Self { heads: [None; Order::COUNT], extents: [0; Order::COUNT], nonempty: 0, counts }
     }
 
     /// The first free extent of `order`.

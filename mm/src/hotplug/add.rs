@@ -66,10 +66,7 @@ impl fmt::Display for AddError {
                 range.len()
             ),
             Self::BeyondLimit { range, limit } => {
-                write!(
-                    f,
-                    "{range} goes past {limit}, the end of what can be mapped"
-                )
+                write!(f, "{range} goes past {limit}, the end of what can be mapped")
             }
             Self::Overlaps { range, block } => {
                 write!(f, "{range} overlaps {block}, which is there already")
@@ -134,27 +131,15 @@ impl<M: Machine> Mm<M> {
         let placement = self.placement_for(range, placement);
         let before = self.frames.system_pages();
         let populated = PfnRange::new(pfns.start, 0);
-        let mut add = Add {
-            mm: self,
-            range,
-            pfns,
-            node,
-            placement,
-            nodes: 0,
-            linear: false,
-            populated,
-        };
+        let mut add =
+            Add { mm: self, range, pfns, node, placement, nodes: 0, linear: false, populated };
         if let Err(error) = add.prepare() {
             add.undo();
             return Err(error);
         }
         add.publish();
         let pages = self.frames.system_pages() - before;
-        Ok(Added {
-            range,
-            placement,
-            system_bytes: pages * M::PAGE_BYTES,
-        })
+        Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
     }
 
     /// [`add`](Self::add) for callers that speak the flags of the patch series.
@@ -172,10 +157,7 @@ impl<M: Machine> Mm<M> {
         flags: MhpFlags,
     ) -> Result<Added, AddError> {
         let placement = Placement::from_flags(flags).unwrap_or_else(|| {
-            log::warn!(
-                "{range}: memmap flags {:#x} make no sense, ignored",
-                flags.bits()
-            );
+            log::warn!("{range}: memmap flags {:#x} make no sense, ignored", flags.bits());
             Placement::Boot
         });
         self.add(range, node, placement)
@@ -183,15 +165,12 @@ impl<M: Machine> Mm<M> {
 
     fn check_add(&self, range: PhysRange) -> Result<PfnRange, AddError> {
         let block = self.block_size().bytes();
-        if range.is_empty() || !range.start().is_aligned(block) || range.len() % block != 0 {
-            return Err(AddError::NotWholeBlocks { range, block });
-        }
+        let pfns = self.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
         let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
         let limit = M::PHYS_LIMIT.min(PhysAddr::new(sections));
         if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
             return Err(AddError::BeyondLimit { range, limit });
         }
-        let pfns = M::pfns(range);
         for number in sections_of::<M>(pfns) {
             if self.sections.word(&self.machine, number) != SectionWord::ABSENT {
                 let block = BlockId::new(number / self.block_sections());
@@ -248,9 +227,7 @@ impl<M: Machine> Add<'_, M> {
         let mm = self.mm;
         for section in nodes_of::<M>(self.pfns) {
             if !mm.sections.has_node(section) {
-                let frame = mm
-                    .take_frame()
-                    .ok_or(AddError::OutOfMemory { range: self.range })?;
+                let frame = mm.take_frame().ok_or(AddError::OutOfMemory { range: self.range })?;
                 mm.sections.insert_node(&mm.machine, section, frame);
             }
             self.nodes += 1;
@@ -321,15 +298,10 @@ impl<M: Machine> Add<'_, M> {
     fn describe(&self, number: u64, record: Pfn, altmap: Option<Altmap>) {
         let mm = self.mm;
         let word = SectionWord::new(SectionState::Present, false, record);
-        let block = BlockWord {
-            state: BlockState::Offline,
-            node: self.node,
-            placement: self.placement,
-        };
+        let block =
+            BlockWord { state: BlockState::Offline, node: self.node, placement: self.placement };
         let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
-        Section::with_word(&mm.machine, number, word)
-            .record()
-            .reset(u64::MAX, group, block);
+        Section::with_word(&mm.machine, number, word).record().reset(u64::MAX, group, block);
         mm.sections.set_word(&mm.machine, number, word);
     }
 

@@ -38,25 +38,14 @@ impl fmt::Display for OfflineError {
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::AlreadyOffline(id) => write!(f, "{id} is offline already"),
             Self::BootMemory(id) => {
-                write!(
-                    f,
-                    "{id} is memory the machine was started with, it stays online"
-                )
+                write!(f, "{id} is memory the machine was started with, it stays online")
             }
-            Self::InUse {
-                block,
-                pages,
-                first: Some((pfn, owner)),
-            } => write!(
+            Self::InUse { block, pages, first: Some((pfn, owner)) } => write!(
                 f,
                 "{block}: {pages} pages are in use, the first is {pfn}, held by {}",
                 owner.name()
             ),
-            Self::InUse {
-                block,
-                pages,
-                first: None,
-            } => {
+            Self::InUse { block, pages, first: None } => {
                 write!(f, "{block}: {pages} pages were in use")
             }
         }
@@ -73,10 +62,7 @@ impl<M: Machine> Mm<M> {
     /// [`OfflineError`]; the block is then as it was.
     pub fn offline(&self, id: BlockId) -> Result<Block, OfflineError> {
         let _lock = self.hotplug.try_lock().ok_or(OfflineError::Busy)?;
-        let section = self
-            .sections_of_block(id)
-            .next()
-            .ok_or(OfflineError::NoSuchBlock(id))?;
+        let section = self.sections_of_block(id).next().ok_or(OfflineError::NoSuchBlock(id))?;
         if section.word().boot() {
             return Err(OfflineError::BootMemory(id));
         }
@@ -106,28 +92,16 @@ impl<M: Machine> Mm<M> {
         }
         let memmap = block.counts.memmap;
         let present = managed + memmap;
-        zone.counts = zone.counts.minus(PageCounts {
-            present,
-            managed,
-            memmap,
-            free: managed,
-        });
-        self.nodes
-            .set_populated(block.node, kind, zone.counts.present != 0);
+        zone.counts = zone.counts.minus(PageCounts { present, managed, memmap, free: managed });
+        self.nodes.set_populated(block.node, kind, zone.counts.present != 0);
         for section in self.sections_of_block(id) {
-            section.record().initialised().set_all(0);
-            section.record().heads().set_all(0);
+            section.record().initialised().clear();
+            section.record().heads().clear();
         }
         record.managed().set(0);
         record.free().set(0);
         let word = BlockWord::decode(record.block().get());
-        record.block().set(
-            BlockWord {
-                state: BlockState::Offline,
-                ..word
-            }
-            .encode(),
-        );
+        record.block().set(BlockWord { state: BlockState::Offline, ..word }.encode());
         self.set_block_state(id, SectionState::Present);
         drop(zone);
 
@@ -136,10 +110,9 @@ impl<M: Machine> Mm<M> {
 
     /// The first page of a block that is in use, and who holds it.
     fn first_used(&self, block: Block) -> Option<(Pfn, Owner)> {
-        self.extents(block.pfns)
-            .find_map(|(pfn, _, state)| match state {
-                PageState::Used { owner, .. } => Some((pfn, owner)),
-                _ => None,
-            })
+        self.extents(block.pfns).find_map(|(pfn, _, state)| match state {
+            PageState::Used { owner, .. } => Some((pfn, owner)),
+            _ => None,
+        })
     }
 }

@@ -43,10 +43,7 @@ impl<M: Machine> Mm<M> {
     /// [`OnlineError`].
     pub fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
         let _lock = self.hotplug.try_lock().ok_or(OnlineError::Busy)?;
-        let section = self
-            .sections_of_block(id)
-            .next()
-            .ok_or(OnlineError::NoSuchBlock(id))?;
+        let section = self.sections_of_block(id).next().ok_or(OnlineError::NoSuchBlock(id))?;
         let record = section.record();
         let word = BlockWord::decode(record.block().get());
         if word.state != BlockState::Offline {
@@ -54,13 +51,8 @@ impl<M: Machine> Mm<M> {
         }
 
         let pfns = self.block_pfns(id);
-        let memmap = self
-            .memmap_in(section, pfns)
-            .unwrap_or(PfnRange::new(pfns.start, 0));
-        let usable = PfnRange {
-            start: memmap.end,
-            end: pfns.end,
-        };
+        let memmap = self.memmap_in(section, pfns).unwrap_or(PfnRange::new(pfns.start, 0));
+        let usable = PfnRange { start: memmap.end, end: pfns.end };
         let counts = PageCounts {
             present: pfns.pages(),
             managed: usable.pages(),
@@ -72,13 +64,7 @@ impl<M: Machine> Mm<M> {
         self.insert_range(&mut zone, usable);
         record.managed().set(counts.managed);
         record.free().set(counts.free);
-        record.block().set(
-            BlockWord {
-                state: BlockState::Online(kind),
-                ..word
-            }
-            .encode(),
-        );
+        record.block().set(BlockWord { state: BlockState::Online(kind), ..word }.encode());
         self.set_block_state(id, SectionState::Online);
         zone.counts = zone.counts.plus(counts);
         self.nodes.set_populated(word.node, kind, true);
@@ -91,8 +77,7 @@ impl<M: Machine> Mm<M> {
     pub(super) fn set_block_state(&self, id: BlockId, state: SectionState) {
         for section in self.sections_of_block(id) {
             let word = section.word().with_state(state);
-            self.sections
-                .set_word(&self.machine, section.number(), word);
+            self.sections.set_word(&self.machine, section.number(), word);
         }
     }
 }

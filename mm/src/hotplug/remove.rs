@@ -63,10 +63,7 @@ impl fmt::Display for RemoveError {
             ),
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::BootMemory(id) => {
-                write!(
-                    f,
-                    "{id} is memory the machine was started with, it cannot be removed"
-                )
+                write!(f, "{id} is memory the machine was started with, it cannot be removed")
             }
             Self::NotOffline(id) => write!(f, "{id} is online"),
             Self::SplitsGroup { block, whole } => write!(
@@ -74,10 +71,7 @@ impl fmt::Display for RemoveError {
                 "{block} was added with {whole} under one memmap, they can only be removed together"
             ),
             Self::MixedPlacement(id) => {
-                write!(
-                    f,
-                    "{id} keeps its memmap elsewhere than the blocks before it"
-                )
+                write!(f, "{id} keeps its memmap elsewhere than the blocks before it")
             }
             Self::ReadersStay => f.write_str("a reader of the range does not leave"),
         }
@@ -123,25 +117,17 @@ impl<M: Machine> Mm<M> {
         gather.flush();
 
         sections_of::<M>(pfns).for_each(|number| {
-            self.sections
-                .set_word(&self.machine, number, SectionWord::ABSENT);
+            self.sections.set_word(&self.machine, number, SectionWord::ABSENT);
         });
-        nodes_of::<M>(pfns)
-            .rev()
-            .for_each(|section| self.release_node(section));
+        nodes_of::<M>(pfns).rev().for_each(|section| self.release_node(section));
         let pages = before - self.frames.system_pages();
-        Ok(Removed {
-            range,
-            system_bytes: pages * M::PAGE_BYTES,
-        })
+        Ok(Removed { range, system_bytes: pages * M::PAGE_BYTES })
     }
 
     fn check_remove(&self, range: PhysRange) -> Result<(PfnRange, Placement), RemoveError> {
         let size = self.block_size().bytes();
-        if range.is_empty() || !range.start().is_aligned(size) || range.len() % size != 0 {
-            return Err(RemoveError::NotWholeBlocks { range, block: size });
-        }
-        let pfns = M::pfns(range);
+        let pfns =
+            self.whole_blocks(range).ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
         let mut placement = None;
         for id in self.blocks_in(range) {
             let block = self.block(id).ok_or(RemoveError::NoSuchBlock(id))?;
@@ -167,10 +153,7 @@ impl<M: Machine> Mm<M> {
         if let Some(group) = block.group.and_then(|head| self.group(head)) {
             let whole = Altmap::of_memmap::<M>(group.pfns).described;
             if !pfns.covers(whole) {
-                return Err(RemoveError::SplitsGroup {
-                    block: block.id,
-                    whole,
-                });
+                return Err(RemoveError::SplitsGroup { block: block.id, whole });
             }
         }
         Ok(())
@@ -194,10 +177,7 @@ impl<M: Machine> Mm<M> {
                 continue;
             };
             if sections > 1 {
-                head.set_state(PageState::MemmapHead {
-                    sections: sections - 1,
-                    pages,
-                });
+                head.set_state(PageState::MemmapHead { sections: sections - 1, pages });
                 continue;
             }
             // The mark is cleared while the head can still be reached through its own mapping.

@@ -96,11 +96,7 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
 
 /// The range that two overlapping or adjacent ranges make together.
 fn joined(a: VirtRange, b: VirtRange) -> Option<VirtRange> {
-    let (low, high) = if a.start() <= b.start() {
-        (a, b)
-    } else {
-        (b, a)
-    };
+    let (low, high) = if a.start() <= b.start() { (a, b) } else { (b, a) };
     let gap = high.start().offset_from(low.start());
     if gap > low.len() {
         return None;

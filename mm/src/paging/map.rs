@@ -39,16 +39,12 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
 
     /// Refuses what the format cannot say.
     fn check(mapping: &Mapping) -> Result<(), MapError> {
-        let Mapping {
-            virt, phys, len, ..
-        } = *mapping;
+        let Mapping { virt, phys, len, .. } = *mapping;
         let page = F::LEVELS[F::LEVELS.len() - 1].span();
         if (virt.get() | phys.get() | len) & (page - 1) != 0 {
             return Err(MapError::Misaligned { virt, phys, len });
         }
-        let low_enough = phys
-            .checked_add(len)
-            .is_some_and(|end| end.get() <= F::PHYS_LIMIT);
+        let low_enough = phys.checked_add(len).is_some_and(|end| end.get() <= F::PHYS_LIMIT);
         match VirtRange::new(virt, len) {
             Some(range) if low_enough && Self::reaches(range) => Ok(()),
             _ => Err(MapError::BeyondFormat { virt, phys, len }),
@@ -138,10 +134,7 @@ fn fill<F: PteFormat>(slots: &[AtomicU64], level: usize, mapping: &Mapping) -> u
         if slot.load(Ordering::Relaxed) != 0 {
             return filled;
         }
-        slot.store(
-            F::encode(Entry::Leaf(phys, mapping.attr), level),
-            Ordering::Release,
-        );
+        slot.store(F::encode(Entry::Leaf(phys, mapping.attr), level), Ordering::Release);
         phys = phys.add(span);
     }
     slots.len()

@@ -151,10 +151,9 @@ impl fmt::Display for MapError {
                 write!(f, "{len:#x} bytes at {virt} to {phys} are not whole pages")
             }
             Self::AlreadyMapped { at } => write!(f, "{at} is mapped already"),
-            Self::BeyondFormat { virt, phys, len } => write!(
-                f,
-                "the page tables cannot express {len:#x} bytes at {virt} to {phys}"
-            ),
+            Self::BeyondFormat { virt, phys, len } => {
+                write!(f, "the page tables cannot express {len:#x} bytes at {virt} to {phys}")
+            }
             Self::OutOfFrames(out) => out.fmt(f),
         }
     }
@@ -189,10 +188,7 @@ impl fmt::Display for UnmapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CutsLeaf { at, len } => {
-                write!(
-                    f,
-                    "the range ends inside the leaf of {len:#x} bytes at {at}"
-                )
+                write!(f, "the range ends inside the leaf of {len:#x} bytes at {at}")
             }
             Self::BeyondFormat { range } => {
                 write!(f, "the page tables cannot express {range}")

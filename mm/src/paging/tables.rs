@@ -65,12 +65,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     /// - Who unmaps a range no longer uses it, and who maps one aliases no Rust object by it.
     pub const unsafe fn new(root: PhysAddr, mem: P, tlb: T) -> Self {
         let () = Self::FITS;
-        Self {
-            root,
-            mem,
-            tlb,
-            format: PhantomData,
-        }
+        Self { root, mem, tlb, format: PhantomData }
     }
 
     /// The table the walk starts at.
@@ -141,12 +136,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         };
         let len = F::LEVELS[stop.level].span();
         let virt = at.align_down(len);
-        Some(Translation {
-            virt,
-            phys,
-            len,
-            attr,
-        })
+        Some(Translation { virt, phys, len, attr })
     }
 }
 
@@ -163,12 +153,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Mapper for Tables<F, P, T> {
             return 0;
         };
         let last = range.start().add(len).get();
-        let above_leaves = F::LEVELS
-            .iter()
-            .filter(|level| !level.leaf || level.span() > max_leaf);
-        above_leaves
-            .map(|level| (last >> level.shift) - (first >> level.shift) + 1)
-            .sum()
+        let above_leaves = F::LEVELS.iter().filter(|level| !level.leaf || level.span() > max_leaf);
+        above_leaves.map(|level| (last >> level.shift) - (first >> level.shift) + 1).sum()
     }
 
     fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
@@ -185,11 +171,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Mapper for Tables<F, P, T> {
 
     fn translate(&self, at: VirtAddr) -> Option<Translation> {
         let byte = VirtRange::new(at, 1)?;
-        if Self::reaches(byte) {
-            self.leaf_at(at)
-        } else {
-            None
-        }
+        if Self::reaches(byte) { self.leaf_at(at) } else { None }
     }
 
     fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
@@ -203,8 +185,6 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Mapper for Tables<F, P, T> {
 
 impl<F: PteFormat, P: PhysMem, T: Tlb> fmt::Debug for Tables<F, P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tables")
-            .field("root", &self.root)
-            .finish_non_exhaustive()
+        f.debug_struct("Tables").field("root", &self.root).finish_non_exhaustive()
     }
 }

@@ -122,14 +122,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
 #[inline]
 fn leaf_run(slots: &[AtomicU64], miss: impl Fn(u64) -> u64) -> usize {
     let (batches, _) = slots.as_chunks::<BATCH>();
-    let whole = batches
-        .iter()
-        .take_while(|batch| gathered(batch, &miss) == 0)
-        .count()
-        * BATCH;
-    let rest = slots[whole..]
-        .iter()
-        .take_while(|slot| miss(slot.load(Ordering::Relaxed)) == 0);
+    let whole = batches.iter().take_while(|batch| gathered(batch, &miss) == 0).count() * BATCH;
+    let rest = slots[whole..].iter().take_while(|slot| miss(slot.load(Ordering::Relaxed)) == 0);
     whole + rest.count()
 }
 
@@ -150,7 +144,5 @@ fn is_empty_but(slots: &[AtomicU64], but: Range<usize>) -> bool {
 /// The bits that `judge` finds in any slot of the batch.
 #[inline]
 fn gathered(batch: &[AtomicU64; BATCH], judge: &impl Fn(u64) -> u64) -> u64 {
-    batch
-        .iter()
-        .fold(0, |bits, slot| bits | judge(slot.load(Ordering::Relaxed)))
+    batch.iter().fold(0, |bits, slot| bits | judge(slot.load(Ordering::Relaxed)))
 }

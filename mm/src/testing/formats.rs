@@ -40,18 +40,11 @@ fn entry(word: u64, level: Level) -> Entry {
     }
 }
 
-const BOTH: LeafTest = LeafTest {
-    mask: PRESENT | LEAF,
-    value: PRESENT | LEAF,
-};
+const BOTH: LeafTest = LeafTest { mask: PRESENT | LEAF, value: PRESENT | LEAF };
 
 impl PteFormat for TinyPte {
-    const LEVELS: &'static [Level] = &[
-        level(24, 8, false),
-        level(20, 4, true),
-        level(16, 4, true),
-        level(12, 4, true),
-    ];
+    const LEVELS: &'static [Level] =
+        &[level(24, 8, false), level(20, 4, true), level(16, 4, true), level(12, 4, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
 
     fn encode(entry: Entry, _level: usize) -> u64 {
@@ -68,12 +61,8 @@ impl PteFormat for TinyPte {
 }
 
 impl PteFormat for OddPte {
-    const LEVELS: &'static [Level] = &[
-        level(39, 13, false),
-        level(30, 9, true),
-        level(21, 9, true),
-        level(16, 5, true),
-    ];
+    const LEVELS: &'static [Level] =
+        &[level(39, 13, false), level(30, 9, true), level(21, 9, true), level(16, 5, true)];
     const PHYS_LIMIT: u64 = 1 << 56;
 
     fn encode(entry: Entry, _level: usize) -> u64 {
@@ -85,10 +74,7 @@ impl PteFormat for OddPte {
     }
 
     fn leaf_test(_level: usize) -> LeafTest {
-        LeafTest {
-            mask: BOTH.mask.to_be(),
-            value: BOTH.value.to_be(),
-        }
+        LeafTest { mask: BOTH.mask.to_be(), value: BOTH.value.to_be() }
     }
 
     fn canonical(low: u64) -> u64 {

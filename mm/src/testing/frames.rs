@@ -33,12 +33,7 @@ struct State {
 impl<F: PteFormat> FakeTables<F> {
     /// Hands out frames of `range`, except where `plan` lets an allocation fail.
     pub fn new(mmu: &Arc<SoftMmu<F>>, range: PhysRange, plan: &Arc<FaultPlan>) -> Self {
-        Self {
-            mmu: Arc::clone(mmu),
-            plan: Arc::clone(plan),
-            range,
-            state: Mutex::default(),
-        }
+        Self { mmu: Arc::clone(mmu), plan: Arc::clone(plan), range, state: Mutex::default() }
     }
 
     /// Frames in use, with their bytes, sorted.

@@ -33,9 +33,7 @@ pub fn check_format<F: PteFormat>(seed: u64) {
 fn entries<F: PteFormat>(level: usize, random: &mut Random) -> impl Iterator<Item = Entry> {
     let here = F::LEVELS[level];
     let mut address = |align: u64| PhysAddr::new(random.below(F::PHYS_LIMIT)).align_down(align);
-    let table = F::LEVELS
-        .get(level + 1)
-        .map(|below| Entry::Table(address(below.table_bytes())));
+    let table = F::LEVELS.get(level + 1).map(|below| Entry::Table(address(below.table_bytes())));
     let phys = address(here.span());
     let attr = Attr::from_bits_truncate(random.bits() as u8);
     let leaf = here.leaf.then_some(Entry::Leaf(phys, attr));

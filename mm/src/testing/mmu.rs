@@ -83,10 +83,7 @@ impl<F: PteFormat> SoftMmu<F> {
     ///
     /// When called again.
     pub fn tables(self: &Arc<Self>) -> Tables<F, Arc<Self>, Arc<Self>> {
-        assert!(
-            !self.claimed.swap(true, Ordering::SeqCst),
-            "the tables have an owner"
-        );
+        assert!(!self.claimed.swap(true, Ordering::SeqCst), "the tables have an owner");
         // SAFETY: `claimed` makes this the only owner; the root lies in plugged RAM or the first
         // access panics; the RAM's pointers are good for 64 KiB-aligned chunks, the largest table.
         // Nothing on the host is mapped or unmapped by these tables.
@@ -145,8 +142,7 @@ impl<F: PteFormat> SoftMmu<F> {
 
     /// Fills the 8 bytes of RAM at `at` with `byte`, past the MMU.
     pub(super) fn fill_word(&self, at: PhysAddr, byte: u8) {
-        self.word(at)
-            .store(u64::from_ne_bytes([byte; 8]), Ordering::SeqCst);
+        self.word(at).store(u64::from_ne_bytes([byte; 8]), Ordering::SeqCst);
     }
 
     /// Caches every translation and every table pointer there is, as a CPU that speculates may.
@@ -192,10 +188,7 @@ impl<F: PteFormat> SoftMmu<F> {
             );
         }
         for frame in caches.tables.values() {
-            assert!(
-                !range.contains(*frame),
-                "{range} unplugged with the table {frame}"
-            );
+            assert!(!range.contains(*frame), "{range} unplugged with the table {frame}");
         }
         self.ram.unplug(range);
     }
@@ -214,18 +207,12 @@ impl<F: PteFormat> SoftMmu<F> {
     /// Reads the entry of the table at `frame` that translates `at`.
     fn entry(&self, frame: PhysAddr, level: usize, at: u64) -> Entry {
         let index = F::LEVELS[level].index(at) as u64;
-        F::decode(
-            self.word(frame.add(8 * index)).load(Ordering::SeqCst),
-            level,
-        )
+        F::decode(self.word(frame.add(8 * index)).load(Ordering::SeqCst), level)
     }
 
     /// The hardware's walk.
     fn walk(&self, at: u64) -> Walk {
-        let mut walk = Walk {
-            tables: Vec::new(),
-            leaf: None,
-        };
+        let mut walk = Walk { tables: Vec::new(), leaf: None };
         let mut frame = self.root;
         for (level, here) in F::LEVELS.iter().enumerate() {
             match self.entry(frame, level, at) {
@@ -319,10 +306,7 @@ unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
         let at = self.vmemmap.add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES));
         let target = self.access(at).0;
-        assert!(
-            target.is_aligned(DESCRIPTOR_BYTES),
-            "a descriptor at {target}"
-        );
+        assert!(target.is_aligned(DESCRIPTOR_BYTES), "a descriptor at {target}");
         self.ram.pointer(target).cast()
     }
 }
@@ -341,9 +325,7 @@ unsafe impl<F: PteFormat> Tlb for SoftMmu<F> {
             |at, len| VirtRange::new(VirtAddr::new(at), len).is_some_and(|r| r.overlaps(range));
         let mut caches = self.lock();
         caches.pages.retain(|&at, _| !touched(at, Self::PAGE));
-        caches
-            .tables
-            .retain(|&(level, base), _| !touched(base, F::LEVELS[level - 1].span()));
+        caches.tables.retain(|&(level, base), _| !touched(base, F::LEVELS[level - 1].span()));
     }
 
     fn retire(&self, frame: PhysAddr, _bytes: u64) {

@@ -106,9 +106,7 @@ impl FakeRam {
 impl fmt::Debug for FakeRam {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dimms = self.read();
-        f.debug_list()
-            .entries(dimms.iter().map(|dimm| dimm.range))
-            .finish()
+        f.debug_list().entries(dimms.iter().map(|dimm| dimm.range)).finish()
     }
 }
 
@@ -117,11 +115,7 @@ impl Dimm {
         let first = range.start().get() / CHUNK as u64;
         let end = (range.start().get() + range.len()).div_ceil(CHUNK as u64);
         let chunks = (first..end).map(|_| AtomicPtr::new(null_mut())).collect();
-        Self {
-            range,
-            fill,
-            chunks,
-        }
+        Self { range, fill, chunks }
     }
 
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
@@ -147,12 +141,8 @@ impl Dimm {
         // SAFETY: the allocation has CHUNK bytes, and nobody else knows it yet.
         unsafe { fresh.write_bytes(self.fill, CHUNK) };
         // Release pairs with the acquire load of whoever finds the chunk: it is filled.
-        let placed = slot.compare_exchange(
-            null_mut(),
-            fresh.as_ptr(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        let placed =
+            slot.compare_exchange(null_mut(), fresh.as_ptr(), Ordering::AcqRel, Ordering::Acquire);
         let Err(other) = placed else { return fresh };
         // SAFETY: allocated above with this layout, and never published.
         unsafe { dealloc(fresh.as_ptr(), LAYOUT) };

@@ -100,11 +100,7 @@ impl<F: PteFormat> Rig<F> {
             let bits = self.random.below(10);
             let len = granule * (1 + self.random.below(1 << bits));
             // Half of them congruent modulo the largest leaf, so that leaf sizes mix.
-            let modulus = if self.random.one_in(2) {
-                spans[0]
-            } else {
-                granule
-            };
+            let modulus = if self.random.one_in(2) { spans[0] } else { granule };
             let phys = self.random.below(F::PHYS_LIMIT / 2) & !(modulus - 1) | low & (modulus - 1);
             let mapping = Mapping {
                 virt: VirtAddr::new(F::canonical(low)),
@@ -202,12 +198,7 @@ impl<F: PteFormat> Rig<F> {
                     && phys.is_aligned(*len)
             };
             let len = leaf_spans::<F>().find(fits).unwrap_or(page::<F>());
-            let leaf = Translation {
-                virt,
-                phys,
-                len,
-                attr: mapping.attr,
-            };
+            let leaf = Translation { virt, phys, len, attr: mapping.attr };
             self.model.insert(virt.get(), leaf);
             done += len;
         }
@@ -221,8 +212,7 @@ impl<F: PteFormat> Rig<F> {
     fn check(&mut self) {
         self.mmu.assert_coherent();
         let mut found = Vec::new();
-        self.tables
-            .visit(everything(), &mut |leaf| found.push(leaf));
+        self.tables.visit(everything(), &mut |leaf| found.push(leaf));
         found.sort();
         assert!(found.iter().eq(self.model.values()), "the leaves differ");
         self.check_tables();
@@ -242,20 +232,14 @@ impl<F: PteFormat> Rig<F> {
     fn check_tables(&self) {
         let mut tables = Vec::new();
         self.tables.visit_tables(&mut |table| tables.push(table));
-        assert_eq!(
-            tables.first().map(|root| (root.level, root.frame)),
-            Some((0, ROOT))
-        );
+        assert_eq!(tables.first().map(|root| (root.level, root.frame)), Some((0, ROOT)));
         tables.remove(0);
         let idle = |table: &&TableAt| {
             let span = VirtRange::new(table.virt, table.span).unwrap_or_default();
             self.overlapping(span).next().is_none()
         };
         assert_eq!(tables.iter().find(idle), None, "an empty table");
-        let mut frames: Vec<_> = tables
-            .iter()
-            .map(|table| (table.frame, table.bytes))
-            .collect();
+        let mut frames: Vec<_> = tables.iter().map(|table| (table.frame, table.bytes)).collect();
         frames.sort();
         assert_eq!(frames, self.frames.used());
     }

@@ -1,0 +1,237 @@
+//! A whole fake machine: RAM, MMU and page tables behind the seam of the memory manager.
+
+// UNSAFETY: passes on the promises of the software MMU.
+#![expect(unsafe_code)]
+
+use super::std::sync::Arc;
+use super::std::vec::Vec;
+use super::{FakeRam, FaultPlan, SoftMmu, TinyPte};
+use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
+use crate::boot::EarlyFrames;
+use crate::geometry::Geometry;
+use crate::machine::{Machine, PhysMem};
+use crate::page::Page;
+use crate::paging::{Attr, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables};
+
+use core::cell::RefCell;
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// What RAM holds when it is plugged: garbage, as a real DIMM does.
+const GARBAGE: u8 = 0xff;
+
+/// What kind of machine to fake.
+pub trait Shape: 'static {
+    /// Its page-table format; the last level's entries span its base page.
+    type Format: PteFormat;
+    /// Log2 of a section's bytes.
+    const SECTION_SHIFT: u32;
+    /// Where physical address 0 is in the linear map.
+    const LINEAR_BASE: VirtAddr;
+    /// Where the descriptor of pfn 0 is.
+    const VMEMMAP_BASE: VirtAddr;
+    /// One past the highest physical address.
+    const PHYS_LIMIT: PhysAddr;
+}
+
+/// For storms: 4 KiB pages, 1 MiB sections of 256 pages, 2 GiB of physical address space.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiny;
+
+impl Shape for Tiny {
+    type Format = TinyPte;
+    const SECTION_SHIFT: u32 = 20;
+    const LINEAR_BASE: VirtAddr = VirtAddr::new(0);
+    const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0x8000_0000);
+    const PHYS_LIMIT: PhysAddr = PhysAddr::new(0x8000_0000);
+}
+
+type Mmu<S> = Arc<SoftMmu<<S as Shape>::Format>>;
+
+/// A machine of shape `S`, with its RAM mapped linearly and nothing else.
+pub struct FakeMachine<S: Shape> {
+    mmu: Mmu<S>,
+    tables: Tables<S::Format, Mmu<S>, Mmu<S>>,
+    plan: FaultPlan,
+    self_hosting: AtomicBool,
+}
+
+impl<S: Shape> FakeMachine<S> {
+    /// A machine with RAM in `ram` (ascending), mapped with leaves up to `max_leaf` bytes, and the
+    /// early allocator over what the tables left of it.
+    ///
+    /// # Panics
+    ///
+    /// If the RAM is too small for its tables.
+    pub fn start(ram: &[PhysRange], max_leaf: u64) -> (Self, FakeEarly) {
+        let plugged = FakeRam::new();
+        for &range in ram {
+            plugged.plug(range, Some(GARBAGE));
+        }
+        let mut early = FakeEarly::new(ram);
+        let bytes = S::Format::LEVELS[0].table_bytes();
+        let Some(root) = early.take(bytes, bytes) else {
+            panic!("no RAM for the root table");
+        };
+        let mmu = SoftMmu::new(plugged, root, S::VMEMMAP_BASE);
+        mmu.clear(root, bytes);
+        let machine = Self {
+            tables: mmu.tables(),
+            mmu,
+            plan: FaultPlan::never(),
+            self_hosting: AtomicBool::new(true),
+        };
+        machine.map_ram(ram, max_leaf, &mut early);
+        (machine, early)
+    }
+
+    /// The MMU, to load, store, speculate and check through.
+    pub fn mmu(&self) -> &SoftMmu<S::Format> {
+        &self.mmu
+    }
+
+    /// Which allocations fail.
+    pub fn plan(&self) -> &FaultPlan {
+        &self.plan
+    }
+
+    /// Plugs a DIMM full of garbage.
+    ///
+    /// # Panics
+    ///
+    /// If some of it is plugged already.
+    pub fn plug(&self, range: PhysRange) {
+        self.mmu.ram().plug(range, Some(GARBAGE));
+    }
+
+    /// Pulls out a DIMM.
+    ///
+    /// # Panics
+    ///
+    /// As [`SoftMmu::unplug`].
+    pub fn unplug(&self, range: PhysRange) {
+        self.mmu.unplug(range);
+    }
+
+    /// Whether added memory can hold its own memmap (it can, unless told otherwise).
+    pub fn allow_self_hosting(&self, allow: bool) {
+        self.self_hosting.store(allow, Ordering::SeqCst);
+    }
+
+    fn map_ram(&self, ram: &[PhysRange], max_leaf: u64, early: &mut FakeEarly) {
+        let frames = EarlyTables(RefCell::new(early));
+        for range in ram {
+            let mapping = Mapping {
+                virt: S::LINEAR_BASE.add(range.start().get()),
+                phys: range.start(),
+                len: range.len(),
+                attr: Attr::WRITE,
+                max_leaf,
+            };
+            if let Err(error) = self.tables.map(&mapping, &frames) {
+                panic!("linear map of {range}: {error}");
+            }
+        }
+        self.mmu.use_linear_map(S::LINEAR_BASE);
+    }
+}
+
+impl<S: Shape> Geometry for FakeMachine<S> {
+    const PAGE_SHIFT: u32 = last(S::Format::LEVELS).shift;
+    const SECTION_SHIFT: u32 = S::SECTION_SHIFT;
+}
+
+const fn last(levels: &[Level]) -> Level {
+    levels[levels.len() - 1]
+}
+
+// SAFETY: every promise is the software MMU's own.
+unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        self.mmu.pointer(at)
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        self.mmu.descriptor(pfn)
+    }
+}
+
+impl<S: Shape> Machine for FakeMachine<S> {
+    type Mapper = Tables<S::Format, Mmu<S>, Mmu<S>>;
+
+    const LINEAR_BASE: VirtAddr = S::LINEAR_BASE;
+    const VMEMMAP_BASE: VirtAddr = S::VMEMMAP_BASE;
+    const PHYS_LIMIT: PhysAddr = S::PHYS_LIMIT;
+
+    fn mapper(&self) -> &Self::Mapper {
+        &self.tables
+    }
+
+    fn allows_self_hosting(&self) -> bool {
+        self.self_hosting.load(Ordering::SeqCst)
+    }
+
+    fn allows_allocation(&self) -> bool {
+        self.plan.allows()
+    }
+}
+
+impl<S: Shape> fmt::Debug for FakeMachine<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeMachine")
+            .field("mmu", &self.mmu)
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The allocator a fake machine boots with: takes from the bottom of the first range with room.
+#[derive(Debug)]
+pub struct FakeEarly {
+    /// What is free of each range of RAM.
+    free: Vec<PhysRange>,
+}
+
+impl FakeEarly {
+    fn new(ram: &[PhysRange]) -> Self {
+        Self { free: ram.to_vec() }
+    }
+}
+
+impl EarlyFrames for FakeEarly {
+    fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
+        for range in &mut self.free {
+            let at = range.start().get().next_multiple_of(align);
+            let skipped = at - range.start().get();
+            if skipped + bytes <= range.len() {
+                let at = PhysAddr::new(at);
+                *range = PhysRange::new(at.add(bytes), range.len() - skipped - bytes)?;
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    fn free_ranges(&self, each: &mut dyn FnMut(PhysRange)) {
+        for &range in self.free.iter().filter(|range| !range.is_empty()) {
+            each(range);
+        }
+    }
+}
+
+/// The early allocator as the source of the linear map's tables.
+struct EarlyTables<'e>(RefCell<&'e mut FakeEarly>);
+
+impl TableFrames for EarlyTables<'_> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        // Whole pages, so that the memory manager only ever sees whole free ones.
+        let whole = bytes.next_multiple_of(64 << 10);
+        let taken = self.0.borrow_mut().take(whole.min(bytes.max(4096)), bytes.max(4096));
+        taken.ok_or(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, frame: PhysAddr, _bytes: u64) {
+        panic!("the linear map of boot RAM gave {frame} back");
+    }
+}

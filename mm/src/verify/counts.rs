@@ -1,0 +1,155 @@
+//! Law 4, and the allocator's share of laws 1 and 2: what is counted is what is there.
+
+use super::{Violation, expect, hold};
+use crate::Mm;
+use crate::addr::{Order, Pfn};
+use crate::block::{Block, BlockState};
+use crate::machine::Machine;
+use crate::page::PageState;
+use crate::section::{Part, Section};
+use crate::zone::{PageCounts, ZoneKind};
+
+/// What the blocks of a zone add up to.
+#[derive(Default)]
+struct Found {
+    counts: PageCounts,
+    extents: [u64; Order::COUNT],
+}
+
+impl<M: Machine> Mm<M> {
+    pub(super) fn verify_counts(&self) -> Result<(), Violation> {
+        for zone in self.zones() {
+            let mut found = Found::default();
+            let online = BlockState::Online(zone.kind);
+            for block in self.blocks().filter(|b| (b.node, b.state) == (zone.node, online)) {
+                self.verify_block(&block, &mut found)?;
+            }
+            let at = u64::from(zone.node.get());
+            let (expected, counted) = (found.counts, zone.counts);
+            expect(4, "present pages of a zone", at, expected.present, counted.present)?;
+            expect(4, "managed pages of a zone", at, expected.managed, counted.managed)?;
+            expect(4, "memmap pages of a zone", at, expected.memmap, counted.memmap)?;
+            expect(4, "free pages of a zone", at, expected.free, counted.free)?;
+            let sum = counted.managed + counted.memmap;
+            expect(4, "managed and memmap pages of a zone", at, counted.present, sum)?;
+            for order in (0..Order::COUNT as u8).filter_map(Order::new) {
+                let expected = found.extents[order.get() as usize];
+                let counted = zone.extents[order.get() as usize];
+                expect(4, "free extents of an order in a zone", at, expected, counted)?;
+                self.verify_list(zone.node, zone.kind, order)?;
+            }
+        }
+        self.blocks().try_for_each(|block| self.verify_zone_is_listed(&block))
+    }
+
+    /// Each extent on a list is free, of the list's order, and in the list's zone.
+    fn verify_list(
+        &self,
+        node: crate::NodeId,
+        kind: ZoneKind,
+        order: Order,
+    ) -> Result<(), Violation> {
+        let zone = self.nodes.lock(node, kind);
+        let mut length = 0;
+        for pfn in self.list(&zone, order) {
+            let section = self.section_at(pfn);
+            let free = section.is_some_and(|section| self.is_free_head(section, pfn, order));
+            hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
+            let block = self.block_at(M::address(pfn));
+            let home = self.block(block).map(|block| (block.node, block.state));
+            let here = home == Some((node, BlockState::Online(kind)));
+            hold(4, "a listed extent is in its zone", pfn.get(), here)?;
+            length += 1;
+            let all = zone.all_extents()[order.get() as usize];
+            hold(4, "a list is as long as it is counted", pfn.get(), length <= all)?;
+        }
+        let counted = zone.all_extents()[order.get() as usize];
+        expect(4, "length of a free list", order.get().into(), counted, length)
+    }
+
+    /// The block's extents cover it without a gap, and add up to its counts.
+    fn verify_block(&self, block: &Block, found: &mut Found) -> Result<(), Violation> {
+        let mut next = block.pfns.start;
+        let (mut managed, mut free) = (0, 0);
+        for (pfn, pages, state) in self.extents(block.pfns) {
+            self.verify_gap(block, next, pfn)?;
+            hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
+            match state {
+                PageState::Free { order } => {
+                    (managed, free) = (managed + pages, free + pages);
+                    found.extents[order.get() as usize] += 1;
+                    self.verify_merged(pfn, order)?;
+                }
+                PageState::Used { .. } => managed += pages,
+                PageState::Hole => {}
+                _ => hold(1, "a page of an online block is in an extent", pfn.get(), false)?,
+            }
+            next = pfn.add(pages);
+        }
+        self.verify_gap(block, next, block.pfns.end)?;
+        self.verify_bitmaps(block)?;
+        expect(4, "managed pages of a block", block.id.get(), managed, block.counts.managed)?;
+        expect(4, "free pages of a block", block.id.get(), free, block.counts.free)?;
+        found.counts = found.counts.plus(block.counts);
+        Ok(())
+    }
+
+    /// What lies between two extents is memmap or absent.
+    fn verify_gap(&self, block: &Block, start: Pfn, end: Pfn) -> Result<(), Violation> {
+        let mut pfn = start;
+        while pfn < end {
+            let section = self.section_at(pfn);
+            let part = Section::<M>::part(pfn);
+            let absent = section.is_none_or(|section| !section.record().present().has(part));
+            let memmap = block.group.and_then(|head| self.group(head));
+            let memmap = memmap.is_some_and(|group| group.pfns.contains(pfn));
+            hold(2, "a page outside all extents is memmap or absent", pfn.get(), absent || memmap)?;
+            hold(4, "only boot memory has absent parts", pfn.get(), memmap || block.boot)?;
+            pfn = pfn.align_down(M::PART_ORDER).add(M::PART_PAGES);
+        }
+        Ok(())
+    }
+
+    /// A free extent's buddy is not free too.
+    fn verify_merged(&self, pfn: Pfn, order: Order) -> Result<(), Violation> {
+        if order >= self.block_size().order::<M>() {
+            return Ok(());
+        }
+        let buddy = Pfn::new(pfn.get() ^ order.pages());
+        let section = self.section_at(buddy);
+        let both = section.is_some_and(|section| self.is_free_head(section, buddy, order));
+        hold(4, "free buddies are merged", pfn.get(), !both)
+    }
+
+    /// A bit in `heads` stands for an extent of a part or more, and in an initialised part every
+    /// descriptor holds a state.
+    fn verify_bitmaps(&self, block: &Block) -> Result<(), Violation> {
+        for section in self.sections_of_block(block.id) {
+            let record = section.record();
+            for part in Part::all() {
+                let pfns = section.part_pfns(part);
+                if record.heads().has(part) {
+                    let state = self.page(pfns.start).state();
+                    let pages = state.map_or(0, PageState::extent_pages);
+                    hold(1, "a part's head bit", pfns.start.get(), pages >= M::PART_PAGES)?;
+                }
+                if record.initialised().has(part) {
+                    let memmap = self.memmap_in(section, pfns);
+                    let mut states = pfns
+                        .iter()
+                        .filter(|&pfn| memmap.is_none_or(|memmap| !memmap.contains(pfn)));
+                    let all = states.all(|pfn| self.page(pfn).state().is_some());
+                    hold(1, "an initialised part holds states", pfns.start.get(), all)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An online block's zone is one that [`Mm::zones`] shows.
+    fn verify_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
+        let BlockState::Online(kind) = block.state else { return Ok(()) };
+        let listed = self.zones().any(|zone| (zone.node, zone.kind) == (block.node, kind));
+        hold(4, "the zone of an online block has memory", block.id.get(), listed)
+    }
+}

@@ -1,0 +1,98 @@
+//! Laws 1 to 3: descriptors, memmaps and their heads.
+
+use super::{Violation, expect, hold};
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange};
+use crate::altmap::Altmap;
+use crate::block::BlockWord;
+use crate::machine::Machine;
+use crate::page::{Owner, PageState};
+use crate::paging::Mapper;
+use crate::placement::Placement;
+use crate::section::{Section, SectionState};
+
+impl<M: Machine> Mm<M> {
+    pub(super) fn verify_memmap(&self) -> Result<(), Violation> {
+        for number in self.sections.iter(&self.machine) {
+            let state = self.sections.word(&self.machine, number).state();
+            hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
+            let Some(section) = self.section(number) else { continue };
+            self.verify_mapped(section)?;
+            match self.group_of(section) {
+                Some(_) => self.verify_group(section)?,
+                None => self.verify_boot_memmap(section)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.
+    fn verify_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let virt = Self::memmap_virt(section.pfns());
+        let mut mapped = 0;
+        self.machine.mapper().visit(virt, &mut |leaf| {
+            let end = leaf.virt.offset_from(virt.start()).wrapping_add(leaf.len);
+            mapped = if end.wrapping_sub(leaf.len) <= mapped { end } else { mapped };
+        });
+        let covered = mapped.min(virt.len());
+        expect(1, "mapped memmap of a section", section.number(), virt.len(), covered)
+    }
+
+    fn verify_group(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let number = section.number();
+        let head = Pfn::new(section.record().group().get());
+        let Some(PageState::MemmapHead { sections, pages }) = self.page(head).state() else {
+            return Err(Violation {
+                law: 3,
+                what: "a section's group has no head",
+                at: number,
+                expected: head.get(),
+                found: 0,
+            });
+        };
+        let altmap = Altmap::of_memmap::<M>(PfnRange::new(head, pages));
+        let range = altmap.described;
+        hold(
+            2,
+            "a self-hosted memmap lies in what it describes",
+            number,
+            range.covers(altmap.memmap),
+        )?;
+        hold(3, "a group describes the section", number, range.covers(section.pfns()))?;
+        expect(3, "sections of a group", head.get(), altmap.sections::<M>(), sections.into())?;
+        let record = altmap.record::<M>(number);
+        expect(3, "the record's place", number, record.get(), section.word().record().get())?;
+        let tail = PageState::MemmapTail { head };
+        hold(3, "a tail answers with its head", number, self.page(record).is(tail))?;
+        self.verify_backing(section, altmap)
+    }
+
+    /// The section's part of the memmap is backed by the altmap's frames, in order.
+    fn verify_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
+        let base = Self::memmap_virt(altmap.described).start();
+        let mut result = Ok(());
+        self.machine.mapper().visit(Self::memmap_virt(section.pfns()), &mut |leaf| {
+            let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
+            let found = leaf.phys.get();
+            result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
+        });
+        result
+    }
+
+    /// A memmap in system memory: its pages are held by whoever holds descriptors.
+    fn verify_boot_memmap(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let record = self.block_record(section.number());
+        let placement = record.map(|record| BlockWord::decode(record.block().get()).placement);
+        let number = section.number();
+        hold(3, "a self-hosted block has a head", number, placement == Some(Placement::Boot))?;
+
+        let owner = if section.word().boot() { Owner::Boot } else { Owner::Memmap };
+        let mut result = Ok(());
+        self.machine.mapper().visit(Self::memmap_virt(section.pfns()), &mut |leaf| {
+            let held = matches!(self.extent_of(M::pfn(leaf.phys)),
+                Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
+            result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
+        });
+        result
+    }
+}

@@ -1,0 +1,93 @@
+//! Laws 5 and 6: what the page tables translate.
+
+use super::{Violation, hold};
+use crate::Mm;
+use crate::addr::{PhysAddr, PhysRange, VirtRange};
+use crate::geometry::DESCRIPTOR_BYTES;
+use crate::machine::Machine;
+use crate::paging::{Attr, Mapper, Translation};
+use crate::section::SectionState;
+
+impl<M: Machine> Mm<M> {
+    pub(super) fn verify_tables(&self) -> Result<(), Violation> {
+        let mut result = Ok(());
+        self.visit_all_leaves(&mut |leaf| {
+            if result.is_ok() {
+                result = self.verify_leaf(&leaf);
+            }
+        });
+        result?;
+
+        self.machine.mapper().visit_tables(&mut |table| {
+            if result.is_ok() {
+                result = self.verify_table(table.frame, table.bytes);
+            }
+        });
+        result?;
+        self.sections.nodes().try_for_each(|node| {
+            hold(5, "a section node lies in boot memory", node.get(), self.is_boot_memory(node))
+        })
+    }
+
+    fn verify_leaf(&self, leaf: &Translation) -> Result<(), Violation> {
+        let at = leaf.virt.get();
+        let both = leaf.attr.contains(Attr::WRITE | Attr::EXECUTE);
+        hold(6, "a leaf is not writable and executable", at, !both)?;
+
+        let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
+        let alias = self.machine.protected().iter().any(|range| range.overlaps(target));
+        let writable = leaf.attr.contains(Attr::WRITE);
+        hold(6, "protected memory has no writable mapping", at, !(alias && writable))?;
+
+        if let Some(offset) = offset_in(leaf, M::LINEAR_BASE.get(), M::PHYS_LIMIT.get()) {
+            hold(6, "the linear map is linear", at, offset == leaf.phys.get())?;
+            return self.verify_span(6, "a linear leaf's memory is there", target);
+        }
+        let descriptors = M::PHYS_LIMIT.get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
+        if let Some(offset) = offset_in(leaf, M::VMEMMAP_BASE.get(), descriptors) {
+            let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
+            let described = PhysRange::new(PhysAddr::new(pages(offset)), pages(leaf.len));
+            let described = described.unwrap_or_default();
+            return self.verify_span(6, "a memmap leaf describes what is there", described);
+        }
+        let hot = !leaf.attr.contains(Attr::DEVICE) && self.is_hot(leaf.phys);
+        hold(6, "added memory is mapped in the linear map only", at, !hot)
+    }
+
+    /// `range` is inside one block (law 5), and of a section that is there.
+    fn verify_span(&self, law: u8, what: &'static str, range: PhysRange) -> Result<(), Violation> {
+        let block = self.block_size().bytes();
+        let first = range.start().align_down(block);
+        let last = range.end().add(1_u64.wrapping_neg()).align_down(block);
+        hold(5, "a leaf spans one memory block", range.start().get(), first == last)?;
+        let there = self.section_at(M::pfn(range.start())).is_some();
+        hold(law, what, range.start().get(), there)
+    }
+
+    /// A table lies in boot memory, and only the linear map can write it.
+    fn verify_table(&self, frame: PhysAddr, bytes: u64) -> Result<(), Violation> {
+        hold(5, "a table lies in boot memory", frame.get(), self.is_boot_memory(frame))?;
+        let table = PhysRange::new(frame, bytes).unwrap_or_default();
+        let mut writable = 0_u64;
+        self.visit_all_leaves(&mut |leaf| {
+            let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
+            writable += u64::from(leaf.attr.contains(Attr::WRITE) && target.overlaps(table));
+        });
+        super::expect(6, "writable mappings of a table", frame.get(), 1, writable)
+    }
+
+    fn is_boot_memory(&self, address: PhysAddr) -> bool {
+        self.section_at(M::pfn(address)).is_some_and(|section| section.word().boot())
+    }
+
+    fn is_hot(&self, address: PhysAddr) -> bool {
+        let word = self.sections.word(&self.machine, address.get() >> M::SECTION_SHIFT);
+        word.state() != SectionState::Absent && !word.boot()
+    }
+}
+
+/// How far into the window of `len` bytes at `base` a leaf lies, if it does.
+fn offset_in(leaf: &Translation, base: u64, len: u64) -> Option<u64> {
+    let window = VirtRange::new(crate::VirtAddr::new(base), len)?;
+    window.contains(leaf.virt).then(|| leaf.virt.offset_from(window.start()))
+}
