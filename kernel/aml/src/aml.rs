@@ -202,10 +202,7 @@ impl Aml {
     /// All devices, parents before children, in the order of the tables.
     #[must_use]
     pub fn devices(&self) -> Devices<'_> {
-        Devices {
-            aml: self,
-            last: None,
-        }
+        Devices { aml: self, last: None }
     }
 
     /// The device after `last` in the order of [`Self::devices`], the first one for `None`:
@@ -240,10 +237,7 @@ impl Aml {
     /// A node's own name; `None` for the root.
     #[must_use]
     pub fn name(&self, node: NodeId) -> Option<NameSeg> {
-        self.machine
-            .names
-            .name(node)
-            .filter(|_| node != NodeId::ROOT)
+        self.machine.names.name(node).filter(|_| node != NodeId::ROOT)
     }
 
     /// A node's path, to be shown.

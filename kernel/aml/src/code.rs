@@ -54,20 +54,13 @@ impl Path {
 impl Code {
     /// No tables yet, and at most `limit` bytes of them.
     pub(crate) const fn new(limit: u32) -> Self {
-        Self {
-            bytes: Vec::new(),
-            tables: Vec::new(),
-            limit: limit as usize,
-        }
+        Self { bytes: Vec::new(), tables: Vec::new(), limit: limit as usize }
     }
 
     /// Copies a table. Its length must fit its header; its checksum is the caller's business.
     pub(crate) fn add(&mut self, table: &[u8]) -> Result<Cursor, ErrorKind> {
         let length = table.get(4..8).ok_or(ErrorKind::BadTable)?;
-        let length = length
-            .iter()
-            .rev()
-            .fold(0, |sum, &byte| sum << 8 | usize::from(byte));
+        let length = length.iter().rev().fold(0, |sum, &byte| sum << 8 | usize::from(byte));
         let table = table.get(..length).ok_or(ErrorKind::BadTable)?;
         let start = self.bytes.len();
         let end = start + length;
@@ -77,20 +70,13 @@ impl Code {
         if end > self.limit || self.tables.len() >= usize::from(u8::MAX) {
             return Err(ErrorKind::Full(Pool::Code));
         }
-        self.bytes
-            .try_reserve(length)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
-        self.tables
-            .try_reserve(1)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
+        self.bytes.try_reserve(length).map_err(|_| ErrorKind::OutOfHeap)?;
+        self.tables.try_reserve(1).map_err(|_| ErrorKind::OutOfHeap)?;
         self.bytes.extend_from_slice(table);
         // Both fit: the limit is 32 bits wide.
         let (start, end) = (start as u32, end as u32);
         self.tables.push(Loaded { start, end });
-        Ok(Cursor {
-            at: start + HEADER as u32,
-            end,
-        })
+        Ok(Cursor { at: start + HEADER as u32, end })
     }
 
     /// Where the tables lie.
@@ -101,9 +87,7 @@ impl Code {
     /// Bytes `at..at + len`.
     pub(crate) fn slice(&self, at: u32, len: u32) -> Result<&[u8], ErrorKind> {
         let end = at.checked_add(len).ok_or(ErrorKind::Truncated)?;
-        self.bytes
-            .get(at as usize..end as usize)
-            .ok_or(ErrorKind::Truncated)
+        self.bytes.get(at as usize..end as usize).ok_or(ErrorKind::Truncated)
     }
 
     /// Names the byte at `at` for a message.
@@ -114,11 +98,7 @@ impl Code {
             .enumerate()
             .find(|(_, table)| at >= table.start && at < table.end)?;
         let signature = self.slice(table.start, 4).ok()?.try_into().ok()?;
-        Some(Place {
-            signature,
-            table: index as u8,
-            offset: at - table.start,
-        })
+        Some(Place { signature, table: index as u8, offset: at - table.start })
     }
 
     /// The next byte, without taking it.
@@ -126,10 +106,7 @@ impl Code {
         if cur.at >= cur.end {
             return Err(ErrorKind::Truncated);
         }
-        self.bytes
-            .get(cur.at as usize)
-            .copied()
-            .ok_or(ErrorKind::Truncated)
+        self.bytes.get(cur.at as usize).copied().ok_or(ErrorKind::Truncated)
     }
 
     /// Takes a byte.
@@ -216,12 +193,7 @@ impl Code {
         for _ in 0..count {
             self.segment(cur)?;
         }
-        Ok(Path {
-            absolute,
-            up,
-            at,
-            count,
-        })
+        Ok(Path { absolute, up, at, count })
     }
 
     /// Takes four characters of a name.
@@ -232,10 +204,7 @@ impl Code {
 
     /// Segment `n` of a path that was read already.
     pub(crate) fn segment_of(&self, path: &Path, n: u32) -> Result<NameSeg, ErrorKind> {
-        let at = path
-            .at
-            .checked_add(n.saturating_mul(4))
-            .ok_or(ErrorKind::BadName)?;
+        let at = path.at.checked_add(n.saturating_mul(4)).ok_or(ErrorKind::BadName)?;
         self.segment(&mut Cursor { at, end: u32::MAX })
     }
 }
@@ -247,11 +216,14 @@ pub(crate) const fn starts_name(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+    use std::vec::Vec;
+
     use super::{Code, Cursor, HEADER};
     use crate::error::ErrorKind;
 
     fn code(body: &[u8]) -> (Code, Cursor) {
-        let mut table = b"SSDT".to_vec();
+        let mut table = Vec::from(*b"SSDT");
         table.extend(((HEADER + body.len()) as u32).to_le_bytes());
         table.resize(HEADER, 0);
         table.extend(body);

@@ -170,10 +170,7 @@ fn fmt_opcode(code: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let name = crate::opcode::name(code).unwrap_or("no ACPI opcode");
     match code.to_be_bytes() {
         [0, byte] => write!(f, "opcode {byte:#04x} ({name}) is not supported"),
-        [prefix, byte] => write!(
-            f,
-            "opcode {prefix:#04x} {byte:#04x} ({name}) is not supported"
-        ),
+        [prefix, byte] => write!(f, "opcode {prefix:#04x} {byte:#04x} ({name}) is not supported"),
     }
 }
 

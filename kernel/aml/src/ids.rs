@@ -30,35 +30,19 @@ impl HardwareId {
             value => b'A' + value - 10,
         };
         let mut bytes = [0; Self::LONGEST];
-        let text = [
-            letter(26),
-            letter(21),
-            letter(16),
-            digit(12),
-            digit(8),
-            digit(4),
-            digit(0),
-        ];
+        let text = [letter(26), letter(21), letter(16), digit(12), digit(8), digit(4), digit(0)];
         for (to, from) in bytes.iter_mut().zip(text) {
             *to = from;
         }
-        Self {
-            bytes,
-            len: text.len() as u8,
-        }
+        Self { bytes, len: text.len() as u8 }
     }
 
     /// Takes an identifier written as a string, or `None` if it is too long to be one.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         let mut bytes = [0; Self::LONGEST];
-        bytes
-            .get_mut(..text.len())?
-            .copy_from_slice(text.as_bytes());
-        Some(Self {
-            bytes,
-            len: text.len() as u8,
-        })
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { bytes, len: text.len() as u8 })
     }
 
     /// The identifier as text.
@@ -114,9 +98,9 @@ pub(crate) fn matches(
             continue;
         };
         let found = match aml.evaluate(host, node, &[])? {
-            Value::Package(list) => (0..list.len())
-                .filter_map(|n| list.get(n))
-                .any(|value| is(value, id)),
+            Value::Package(list) => {
+                (0..list.len()).filter_map(|n| list.get(n)).any(|value| is(value, id))
+            }
             value => is(value, id),
         };
         if found {
@@ -133,6 +117,8 @@ fn is(value: Value<'_>, id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+
     use super::HardwareId;
 
     #[test]
@@ -149,6 +135,4 @@ mod tests {
             Some("ACPI0013".into())
         );
     }
-
-    use std::string::ToString;
 }

@@ -34,10 +34,7 @@ const CONNECT: u64 = 1;
 
 /// Runs the methods in the order that ACPI gives.
 pub(crate) fn run(aml: &mut Aml, host: &mut dyn Host) -> InitReport {
-    let mut report = InitReport {
-        devices: aml.devices().count() as u32,
-        ..InitReport::default()
-    };
+    let mut report = InitReport { devices: aml.devices().count() as u32, ..InitReport::default() };
     let mut last = None;
     while let Some(device) = aml.next_device(last) {
         last = Some(device);

@@ -55,9 +55,7 @@ const fn is_follower(byte: u8) -> bool {
 impl fmt::Display for NameSeg {
     /// All four characters, padding included.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|&byte| write!(f, "{}", char::from(byte)))
+        self.0.iter().try_for_each(|&byte| write!(f, "{}", char::from(byte)))
     }
 }
 

@@ -55,17 +55,10 @@ impl Namespace {
     /// A tree of nothing but the root, for at most `limit` nodes.
     pub(crate) fn new(limit: u32) -> Result<Self, ErrorKind> {
         let mut buckets = Vec::new();
-        buckets
-            .try_reserve_exact(BUCKETS)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
+        buckets.try_reserve_exact(BUCKETS).map_err(|_| ErrorKind::OutOfHeap)?;
         buckets.resize(BUCKETS, NONE);
-        let mut tree = Self {
-            nodes: Vec::new(),
-            buckets,
-            limit: limit as usize,
-            fixed: None,
-            peak: 0,
-        };
+        let mut tree =
+            Self { nodes: Vec::new(), buckets, limit: limit as usize, fixed: None, peak: 0 };
         tree.push(Node {
             name: NameSeg::ROOT,
             parent: NONE,
@@ -80,9 +73,7 @@ impl Namespace {
 
     /// Ends loading: takes the heap for `names` more nodes, and never more.
     pub(crate) fn seal(&mut self, names: u32) -> Result<(), ErrorKind> {
-        self.nodes
-            .try_reserve_exact(names as usize)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
+        self.nodes.try_reserve_exact(names as usize).map_err(|_| ErrorKind::OutOfHeap)?;
         self.fixed = Some(self.nodes.len());
         self.limit = self.nodes.len() + names as usize;
         Ok(())
@@ -104,15 +95,8 @@ impl Namespace {
         let first = self.node(parent).ok_or(ErrorKind::NotFound(name))?.first;
         // A name of a method goes in front, so that taking it out needs no search.
         let next = if temporary { first } else { NONE };
-        let index = self.push(Node {
-            name,
-            parent: parent.0,
-            first: NONE,
-            last: NONE,
-            next,
-            chain,
-            obj,
-        })?;
+        let index =
+            self.push(Node { name, parent: parent.0, first: NONE, last: NONE, next, chain, obj })?;
         if let Some(head) = self.buckets.get_mut(bucket) {
             *head = index;
         }
@@ -142,9 +126,7 @@ impl Namespace {
             return Err(ErrorKind::Full(Pool::Nodes));
         }
         let index = u32::try_from(self.nodes.len()).map_err(|_| ErrorKind::Full(Pool::Nodes))?;
-        self.nodes
-            .try_reserve(1)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
+        self.nodes.try_reserve(1).map_err(|_| ErrorKind::OutOfHeap)?;
         self.nodes.push(node);
         self.peak = self.peak.max(self.nodes.len());
         Ok(index)
@@ -165,6 +147,11 @@ impl Namespace {
             }
             self.with(NodeId(node.parent), |parent| parent.first = node.next);
         }
+    }
+
+    /// Whether loading has ended.
+    pub(crate) const fn is_sealed(&self) -> bool {
+        self.fixed.is_some()
     }
 
     /// Nodes of the tables.
@@ -293,42 +280,25 @@ mod tests {
     #[test]
     fn names_of_methods_disappear_without_a_trace() {
         let mut tree = Namespace::new(100).expect("room");
-        let device = tree
-            .add(NodeId::ROOT, seg("DEV"), Obj::Device, false)
-            .expect("added");
-        tree.add(device, seg("A"), Obj::Int(1), false)
-            .expect("added");
+        let device = tree.add(NodeId::ROOT, seg("DEV"), Obj::Device, false).expect("added");
+        tree.add(device, seg("A"), Obj::Int(1), false).expect("added");
         tree.seal(2).expect("sealed");
         let mark = tree.mark();
-        tree.add(device, seg("B"), Obj::Int(2), true)
-            .expect("added");
-        tree.add(device, seg("C"), Obj::Int(3), true)
-            .expect("added");
-        assert!(
-            tree.add(device, seg("D"), Obj::Int(4), true).is_err(),
-            "over the limit"
-        );
+        tree.add(device, seg("B"), Obj::Int(2), true).expect("added");
+        tree.add(device, seg("C"), Obj::Int(3), true).expect("added");
+        assert!(tree.add(device, seg("D"), Obj::Int(4), true).is_err(), "over the limit");
         tree.truncate(mark);
         assert_eq!(tree.child(device, seg("B")), None);
-        assert_eq!(
-            tree.first_child(device).and_then(|node| tree.name(node)),
-            Some(seg("A"))
-        );
+        assert_eq!(tree.first_child(device).and_then(|node| tree.name(node)), Some(seg("A")));
         assert_eq!(tree.peak_names(), 2);
     }
 
     #[test]
     fn a_search_goes_up_to_the_root() {
         let mut tree = Namespace::new(100).expect("room");
-        let outer = tree
-            .add(NodeId::ROOT, seg("OUT"), Obj::Device, false)
-            .expect("added");
-        let inner = tree
-            .add(outer, seg("IN"), Obj::Device, false)
-            .expect("added");
-        let name = tree
-            .add(NodeId::ROOT, seg("X"), Obj::Int(1), false)
-            .expect("added");
+        let outer = tree.add(NodeId::ROOT, seg("OUT"), Obj::Device, false).expect("added");
+        let inner = tree.add(outer, seg("IN"), Obj::Device, false).expect("added");
+        let name = tree.add(NodeId::ROOT, seg("X"), Obj::Int(1), false).expect("added");
         assert_eq!(tree.search(inner, seg("X")), Some(name));
         assert_eq!(tree.search(inner, seg("Y")), None);
     }

@@ -32,24 +32,14 @@ impl<T: Copy> Pool<T> {
     /// An empty pool for loading at most `limit` items.
     pub(crate) const fn new(kind: Kind, limit: u32) -> Self {
         let limit = limit as usize;
-        Self {
-            items: Vec::new(),
-            kind,
-            limit,
-            growth: None,
-            base: 0,
-            top: 0,
-            peak: 0,
-        }
+        Self { items: Vec::new(), kind, limit, growth: None, base: 0, top: 0, peak: 0 }
     }
 
     /// Ends loading: takes the heap for `growth` and `temporary` items, and never more.
     pub(crate) fn seal(&mut self, growth: u32, temporary: u32, fill: T) -> Result<(), ErrorKind> {
         let (growth, temporary) = (growth as usize, temporary as usize);
         let extra = growth.checked_add(temporary).ok_or(ErrorKind::OutOfHeap)?;
-        self.items
-            .try_reserve_exact(extra)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
+        self.items.try_reserve_exact(extra).map_err(|_| ErrorKind::OutOfHeap)?;
         let loaded = self.items.len();
         self.items.resize(loaded + extra, fill);
         self.growth = Some(loaded);
@@ -88,10 +78,7 @@ impl<T: Copy> Pool<T> {
         fill: T,
     ) -> Result<Span, ErrorKind> {
         let full = ErrorKind::Full(self.kind);
-        let last = start
-            .checked_add(count)
-            .filter(|&last| last <= end)
-            .ok_or(full)?;
+        let last = start.checked_add(count).filter(|&last| last <= end).ok_or(full)?;
         self.items.get_mut(start..last).ok_or(full)?.fill(fill);
         span(start, count).ok_or(full)
     }
@@ -100,13 +87,8 @@ impl<T: Copy> Pool<T> {
     fn loaded(&mut self, count: usize, fill: T) -> Result<Span, ErrorKind> {
         let start = self.items.len();
         let full = ErrorKind::Full(self.kind);
-        let end = start
-            .checked_add(count)
-            .filter(|&end| end <= self.limit)
-            .ok_or(full)?;
-        self.items
-            .try_reserve(count)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
+        let end = start.checked_add(count).filter(|&end| end <= self.limit).ok_or(full)?;
+        self.items.try_reserve(count).map_err(|_| ErrorKind::OutOfHeap)?;
         self.items.resize(end, fill);
         span(start, count).ok_or(full)
     }
@@ -134,35 +116,25 @@ impl<T: Copy> Pool<T> {
     /// The items of a span.
     pub(crate) fn get(&self, span: Span) -> Result<&[T], ErrorKind> {
         let start = span.start as usize;
-        let end = start
-            .checked_add(span.len as usize)
-            .ok_or(ErrorKind::OutOfBounds)?;
+        let end = start.checked_add(span.len as usize).ok_or(ErrorKind::OutOfBounds)?;
         self.items.get(start..end).ok_or(ErrorKind::OutOfBounds)
     }
 
     /// The items of a span, to be changed.
     pub(crate) fn get_mut(&mut self, span: Span) -> Result<&mut [T], ErrorKind> {
         let start = span.start as usize;
-        let end = start
-            .checked_add(span.len as usize)
-            .ok_or(ErrorKind::OutOfBounds)?;
+        let end = start.checked_add(span.len as usize).ok_or(ErrorKind::OutOfBounds)?;
         self.items.get_mut(start..end).ok_or(ErrorKind::OutOfBounds)
     }
 
     /// One item.
     pub(crate) fn item(&self, at: u32) -> Result<T, ErrorKind> {
-        self.items
-            .get(at as usize)
-            .copied()
-            .ok_or(ErrorKind::OutOfBounds)
+        self.items.get(at as usize).copied().ok_or(ErrorKind::OutOfBounds)
     }
 
     /// Changes one item.
     pub(crate) fn set(&mut self, at: u32, value: T) -> Result<(), ErrorKind> {
-        *self
-            .items
-            .get_mut(at as usize)
-            .ok_or(ErrorKind::OutOfBounds)? = value;
+        *self.items.get_mut(at as usize).ok_or(ErrorKind::OutOfBounds)? = value;
         Ok(())
     }
 
@@ -180,6 +152,20 @@ impl<T: Copy> Pool<T> {
         Ok(())
     }
 
+    /// Moves the items of a temporary span down to `mark` and gives back all behind them. What
+    /// lies below `mark`, or lasts, stays where it is.
+    pub(crate) fn compact(&mut self, from: Span, mark: usize) -> Result<Span, ErrorKind> {
+        if !self.is_temporary(from.start) || (from.start as usize) < mark {
+            self.reset(mark);
+            return Ok(from);
+        }
+        let bad = ErrorKind::OutOfBounds;
+        let to = Span { start: u32::try_from(mark).map_err(|_| bad)?, len: from.len };
+        self.copy(from, to)?;
+        self.reset(mark + to.len as usize);
+        Ok(to)
+    }
+
     /// Items that the tables define.
     pub(crate) fn defined(&self) -> u32 {
         self.growth.unwrap_or(self.items.len()) as u32
@@ -193,10 +179,7 @@ impl<T: Copy> Pool<T> {
 
 /// A span whose figures fit 32 bits, as all pools' do.
 fn span(start: usize, len: usize) -> Option<Span> {
-    Some(Span {
-        start: u32::try_from(start).ok()?,
-        len: u32::try_from(len).ok()?,
-    })
+    Some(Span { start: u32::try_from(start).ok()?, len: u32::try_from(len).ok()? })
 }
 
 #[cfg(test)]

@@ -84,12 +84,7 @@ impl core::error::Error for ResourceError {}
 /// Reads the resources of a `_CRS` buffer in order. After an error nothing follows.
 #[must_use]
 pub const fn resources(bytes: &[u8]) -> Resources<'_> {
-    Resources {
-        bytes,
-        at: 0,
-        more: None,
-        done: false,
-    }
+    Resources { bytes, at: 0, more: None, done: false }
 }
 
 /// The iterator of [`resources`].
@@ -106,18 +101,9 @@ pub struct Resources<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Pending {
     /// A legacy descriptor: one bit per line left.
-    Mask {
-        lines: u16,
-        edge: bool,
-        active_low: bool,
-    },
+    Mask { lines: u16, edge: bool, active_low: bool },
     /// An extended descriptor: offset of the next number, and how many are left.
-    List {
-        at: usize,
-        left: u8,
-        edge: bool,
-        active_low: bool,
-    },
+    List { at: usize, left: u8, edge: bool, active_low: bool },
 }
 
 impl Iterator for Resources<'_> {
@@ -144,48 +130,28 @@ impl Iterator for Resources<'_> {
 }
 
 impl Resources<'_> {
+    /// Bytes read so far; behind the end tag once the iterator is through.
+    #[must_use]
+    pub const fn offset(&self) -> usize {
+        self.at
+    }
+
     /// The next interrupt of the descriptor read last.
     fn pending(&mut self) -> Option<Result<Interrupt, ResourceError>> {
         match self.more.take()? {
             Pending::Mask { lines: 0, .. } | Pending::List { left: 0, .. } => None,
-            Pending::Mask {
-                lines,
-                edge,
-                active_low,
-            } => {
+            Pending::Mask { lines, edge, active_low } => {
                 let gsi = lines.trailing_zeros();
-                self.more = Some(Pending::Mask {
-                    lines: lines & (lines - 1),
-                    edge,
-                    active_low,
-                });
-                Some(Ok(Interrupt {
-                    gsi,
-                    edge,
-                    active_low,
-                }))
+                self.more = Some(Pending::Mask { lines: lines & (lines - 1), edge, active_low });
+                Some(Ok(Interrupt { gsi, edge, active_low }))
             }
-            Pending::List {
-                at,
-                left,
-                edge,
-                active_low,
-            } => {
+            Pending::List { at, left, edge, active_low } => {
                 let Some(gsi) = self.number(at, 4) else {
                     self.done = true;
                     return Some(Err(ResourceError::Truncated(at)));
                 };
-                self.more = Some(Pending::List {
-                    at: at + 4,
-                    left: left - 1,
-                    edge,
-                    active_low,
-                });
-                Some(Ok(Interrupt {
-                    gsi: gsi as u32,
-                    edge,
-                    active_low,
-                }))
+                self.more = Some(Pending::List { at: at + 4, left: left - 1, edge, active_low });
+                Some(Ok(Interrupt { gsi: gsi as u32, edge, active_low }))
             }
         }
     }
@@ -198,16 +164,9 @@ impl Resources<'_> {
         let (kind, body, length) = if tag & 0x80 == 0 {
             (tag & 0x78, start + 1, usize::from(tag & 7))
         } else {
-            (
-                tag,
-                start + 3,
-                self.number(start + 1, 2).ok_or(cut)? as usize,
-            )
+            (tag, start + 3, self.number(start + 1, 2).ok_or(cut)? as usize)
         };
-        let end = body
-            .checked_add(length)
-            .filter(|&end| end <= self.bytes.len())
-            .ok_or(cut)?;
+        let end = body.checked_add(length).filter(|&end| end <= self.bytes.len()).ok_or(cut)?;
         self.at = end;
         match kind {
             END_TAG => {
@@ -224,18 +183,10 @@ impl Resources<'_> {
         match kind {
             IRQ => {
                 // The third byte is optional; without it: edge, active high (6.4.2.1).
-                let flags = if end - body > 2 {
-                    self.number(body + 2, 1)?
-                } else {
-                    1
-                };
+                let flags = if end - body > 2 { self.number(body + 2, 1)? } else { 1 };
                 let lines = self.checked(body, 2, end)? as u16;
                 let (edge, active_low) = (flags & 1 != 0, flags & 8 != 0);
-                self.more = Some(Pending::Mask {
-                    lines,
-                    edge,
-                    active_low,
-                });
+                self.more = Some(Pending::Mask { lines, edge, active_low });
                 Some(None)
             }
             EXTENDED_INTERRUPT => {
@@ -243,12 +194,7 @@ impl Resources<'_> {
                 let left = self.checked(body + 1, 1, end)? as u8;
                 self.checked(body + 2, usize::from(left) * 4, end)?;
                 let (edge, active_low) = (flags & 2 != 0, flags & 4 != 0);
-                self.more = Some(Pending::List {
-                    at: body + 2,
-                    left,
-                    edge,
-                    active_low,
-                });
+                self.more = Some(Pending::List { at: body + 2, left, edge, active_low });
                 Some(None)
             }
             IO_PORT => range(self.ports(body, end)?),
@@ -289,24 +235,14 @@ impl Resources<'_> {
         let max = self.checked(body + 3, 2, end)?;
         let length = self.checked(body + 6, 1, end)?;
         // The maximum is that of the base; the range goes on from there.
-        Some(Range::new(
-            RangeKind::Io,
-            min,
-            max.saturating_add(length.saturating_sub(1)),
-            length,
-        ))
+        Some(Range::new(RangeKind::Io, min, max.saturating_add(length.saturating_sub(1)), length))
     }
 
     /// A fixed I/O descriptor: base, length (6.4.2.6).
     fn fixed_ports(&self, body: usize, end: usize) -> Option<Range> {
         let min = self.checked(body, 2, end)?;
         let length = self.checked(body + 2, 1, end)?;
-        Some(Range::new(
-            RangeKind::Io,
-            min,
-            min + length.saturating_sub(1),
-            length,
-        ))
+        Some(Range::new(RangeKind::Io, min, min + length.saturating_sub(1), length))
     }
 
     /// A 32-bit memory descriptor: flags, minimum, maximum, alignment, length (6.4.3.3).
@@ -322,12 +258,7 @@ impl Resources<'_> {
     fn fixed_memory32(&self, body: usize, end: usize) -> Option<Range> {
         let min = self.checked(body + 1, 4, end)?;
         let length = self.checked(body + 5, 4, end)?;
-        Some(Range::new(
-            RangeKind::Memory,
-            min,
-            min + length.saturating_sub(1),
-            length,
-        ))
+        Some(Range::new(RangeKind::Memory, min, min + length.saturating_sub(1), length))
     }
 
     /// `size` bytes at `at`, little-endian, if they lie before `end`. Longer runs are only
@@ -342,25 +273,14 @@ impl Resources<'_> {
     /// `size` (at most 8) bytes at `at`, little-endian.
     fn number(&self, at: usize, size: usize) -> Option<u64> {
         let bytes = self.bytes.get(at..at.checked_add(size)?)?;
-        Some(
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
-        )
+        Some(bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
     }
 }
 
 impl Range {
     /// A range that nothing translates.
     const fn new(kind: RangeKind, min: u64, max: u64, length: u64) -> Self {
-        Self {
-            kind,
-            min,
-            max,
-            length,
-            translation: 0,
-        }
+        Self { kind, min, max, length, translation: 0 }
     }
 }
 

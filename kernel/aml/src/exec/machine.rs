@@ -2,14 +2,17 @@
 
 use alloc::vec::Vec;
 
-use crate::code::Code;
+use crate::code::{Code, Cursor, Path};
 use crate::error::{AmlError, ErrorKind, Pool as Kind};
 use crate::limits::{Limits, Usage};
 use crate::name::NameSeg;
 use crate::namespace::{Namespace, NodeId};
-use crate::object::{Field, Obj, Region, Sync};
+use crate::object::{Field, LazyName, Obj, Ref, Region, Sync};
 use crate::pool::Pool;
 use crate::value::{Package, Value};
+
+use super::Res;
+use super::call::{ARGS, Frame, LOCALS, Marks};
 
 /// The state of the evaluator between evaluations.
 #[derive(Debug)]
@@ -22,6 +25,10 @@ pub(crate) struct Machine {
     pub(crate) fields: Table<Field>,
     pub(crate) regions: Table<Region>,
     pub(crate) syncs: Table<Sync>,
+    /// The methods that are running, the innermost last. Never grows: `limits.calls`.
+    pub(crate) frames: Vec<Frame>,
+    /// Serial number of the next call.
+    serial: u32,
     /// Integers have 64 bits.
     pub(crate) wide: bool,
     pub(crate) peak_steps: u32,
@@ -33,23 +40,20 @@ pub(crate) struct Machine {
 pub(crate) struct Table<T> {
     items: Vec<T>,
     limit: usize,
+    /// Items of the tables, once loaded.
+    fixed: Option<usize>,
     kind: Kind,
 }
 
 impl<T: Copy> Table<T> {
     const fn new(limit: u32, kind: Kind) -> Self {
-        Self {
-            items: Vec::new(),
-            limit: limit as usize,
-            kind,
-        }
+        Self { items: Vec::new(), limit: limit as usize, fixed: None, kind }
     }
 
     /// Ends loading: takes the heap for `more` items, and never more.
     fn seal(&mut self, more: usize) -> Result<(), ErrorKind> {
-        self.items
-            .try_reserve_exact(more)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
+        self.items.try_reserve_exact(more).map_err(|_| ErrorKind::OutOfHeap)?;
+        self.fixed = Some(self.items.len());
         self.limit = self.items.len() + more;
         Ok(())
     }
@@ -61,50 +65,53 @@ impl<T: Copy> Table<T> {
         if self.items.len() >= self.limit {
             return Err(full);
         }
-        self.items
-            .try_reserve(1)
-            .map_err(|_| ErrorKind::OutOfHeap)?;
+        self.items.try_reserve(1).map_err(|_| ErrorKind::OutOfHeap)?;
         self.items.push(item);
         Ok(index)
     }
 
     /// An item.
     pub(crate) fn get(&self, index: u32) -> Result<T, ErrorKind> {
-        self.items
-            .get(index as usize)
-            .copied()
-            .ok_or(ErrorKind::OutOfBounds)
+        self.items.get(index as usize).copied().ok_or(ErrorKind::OutOfBounds)
     }
 
     /// Changes an item.
     pub(crate) fn set(&mut self, index: u32, item: T) -> Result<(), ErrorKind> {
-        *self
-            .items
-            .get_mut(index as usize)
-            .ok_or(ErrorKind::OutOfBounds)? = item;
+        *self.items.get_mut(index as usize).ok_or(ErrorKind::OutOfBounds)? = item;
         Ok(())
     }
 
     /// All items.
-    pub(crate) fn iter_mut(&mut self) -> core::slice::IterMut<'_, T> {
+    fn iter_mut(&mut self) -> core::slice::IterMut<'_, T> {
         self.items.iter_mut()
     }
 
-    pub(crate) const fn len(&self) -> usize {
+    /// The number of items.
+    const fn len(&self) -> usize {
         self.items.len()
     }
 
     /// Drops the items from `len` on.
-    pub(crate) fn truncate(&mut self, len: usize) {
+    fn truncate(&mut self, len: usize) {
         self.items.truncate(len);
+    }
+
+    /// Drops what methods added.
+    fn clean(&mut self) {
+        self.truncate(self.fixed.unwrap_or(usize::MAX));
     }
 }
 
 impl Machine {
     /// An empty namespace but for the names every machine has (ACPI 6.5, 5.3.1 and 5.7).
     pub(crate) fn new(limits: Limits, tables: &[&[u8]]) -> Result<Self, AmlError> {
+        let mut frames = Vec::new();
+        let calls = usize::from(limits.calls);
+        frames.try_reserve_exact(calls).map_err(|_| ErrorKind::OutOfHeap)?;
         let mut machine = Self {
             limits,
+            frames,
+            serial: 0,
             code: Code::new(limits.code),
             names: Namespace::new(limits.nodes)?,
             bytes: Pool::new(Kind::Bytes, limits.data),
@@ -113,10 +120,7 @@ impl Machine {
             regions: Table::new(limits.nodes, Kind::Regions),
             syncs: Table::new(limits.nodes, Kind::Mutexes),
             // Byte 8 of the DSDT's header is its revision (ACPI 6.5, table 5.22).
-            wide: tables
-                .first()
-                .and_then(|dsdt| dsdt.get(8))
-                .is_some_and(|&rev| rev >= 2),
+            wide: tables.first().and_then(|dsdt| dsdt.get(8)).is_some_and(|&rev| rev >= 2),
             peak_steps: 0,
             peak_depth: 0,
         };
@@ -158,41 +162,109 @@ impl Machine {
         self.syncs.seal(limits.names as usize)
     }
 
+    /// Ends whatever was running: no frames, no names of methods, no mutex held.
+    pub(crate) fn clean(&mut self) {
+        self.frames.clear();
+        if self.names.is_sealed() {
+            self.names.truncate(0);
+        }
+        self.fields.clean();
+        self.regions.clean();
+        self.syncs.clean();
+        // A mutex is held by an evaluation; an event lives on, but nobody else could signal it.
+        self.syncs.iter_mut().for_each(|sync| sync.count = 0);
+    }
+
+    /// How full the pools are.
+    pub(crate) fn marks(&self) -> Marks {
+        Marks {
+            nodes: self.names.mark(),
+            bytes: self.bytes.mark(),
+            cells: self.cells.mark(),
+            fields: self.fields.len(),
+            regions: self.regions.len(),
+            syncs: self.syncs.len(),
+        }
+    }
+
+    /// Begins a call. The caller made sure that the stack of frames has room.
+    pub(crate) fn push_frame(&mut self, args: [Obj; ARGS], marks: Marks) {
+        let mut slots = [Obj::Nothing; LOCALS + ARGS];
+        for (slot, arg) in slots.iter_mut().skip(LOCALS).zip(args) {
+            *slot = arg;
+        }
+        self.serial = self.serial.wrapping_add(1);
+        self.frames.push(Frame { serial: self.serial, slots, marks });
+    }
+
+    /// Takes out the names that a method created.
+    pub(crate) fn drop_names(&mut self, marks: &Marks) {
+        self.names.truncate(marks.nodes);
+        self.fields.truncate(marks.fields);
+        self.regions.truncate(marks.regions);
+        self.syncs.truncate(marks.syncs);
+    }
+
+    /// The node a path leads to, seen from `scope`; aliases are followed.
+    pub(crate) fn lookup(&self, scope: NodeId, path: &Path) -> Res<Option<NodeId>> {
+        let found = if path.is_searched() {
+            self.names.search(scope, self.code.segment_of(path, 0)?)
+        } else {
+            self.descend(scope, path)?
+        };
+        Ok(found.map(|node| self.names.follow(node)))
+    }
+
+    /// As [`Self::lookup`], but without searching upwards.
+    pub(crate) fn descend(&self, scope: NodeId, path: &Path) -> Res<Option<NodeId>> {
+        let mut at = if path.absolute { NodeId::ROOT } else { scope };
+        for _ in 0..path.up {
+            at = self.names.parent(at).ok_or(ErrorKind::BadName)?;
+        }
+        for n in 0..path.count {
+            match self.names.child(at, self.code.segment_of(path, n)?) {
+                Some(child) => at = self.names.follow(child),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
     /// An object as the outside sees it.
     pub(crate) fn value(&self, obj: Obj) -> Value<'_> {
         match obj {
             Obj::Int(value) => Value::Integer(value),
             Obj::Str(span) => {
-                let text = self
-                    .bytes
-                    .get(span)
-                    .ok()
-                    .and_then(|bytes| core::str::from_utf8(bytes).ok());
+                let text =
+                    self.bytes.get(span).ok().and_then(|bytes| core::str::from_utf8(bytes).ok());
                 text.map_or(Value::Nothing, Value::String)
             }
             Obj::Buf(span) => self.bytes.get(span).map_or(Value::Nothing, Value::Buffer),
-            Obj::Pkg(span) => self.cells.get(span).map_or(Value::Nothing, |cells| {
-                Value::Package(Package {
-                    machine: self,
-                    cells,
-                })
-            }),
-            Obj::Ref(crate::object::Ref::Node(node)) => Value::Node(node),
+            Obj::Pkg(span) => self
+                .cells
+                .get(span)
+                .map_or(Value::Nothing, |cells| Value::Package(Package { machine: self, cells })),
+            Obj::Ref(Ref::Node(node)) => Value::Node(node),
+            Obj::Name(name) => self.named(name),
             _ => Value::Nothing,
         }
+    }
+
+    /// What a name in a package stands for: data is given itself, anything else as its node.
+    fn named(&self, name: LazyName) -> Value<'_> {
+        let path = self.code.path(&mut Cursor { at: name.at, end: u32::MAX });
+        let node = path.and_then(|path| self.lookup(name.scope, &path)).ok().flatten();
+        node.map_or(Value::Nothing, |node| match self.names.obj(node) {
+            Some(obj @ (Obj::Int(_) | Obj::Str(_) | Obj::Buf(_) | Obj::Pkg(_))) => self.value(obj),
+            _ => Value::Node(node),
+        })
     }
 
     /// Looks up a dotted path given as text.
     pub(crate) fn find(&self, from: NodeId, path: &str) -> Option<NodeId> {
         let mut at = from;
-        for name in path
-            .trim_start_matches('\\')
-            .split('.')
-            .filter(|name| !name.is_empty())
-        {
-            at = self
-                .names
-                .follow(self.names.child(at, NameSeg::from_text(name)?)?);
+        for name in path.trim_start_matches('\\').split('.').filter(|name| !name.is_empty()) {
+            at = self.names.follow(self.names.child(at, NameSeg::from_text(name)?)?);
         }
         Some(at)
     }

@@ -1,0 +1,168 @@
+//! Names, methods and their frames.
+
+use crate::code::{Cursor, Path};
+use crate::error::ErrorKind;
+use crate::namespace::NodeId;
+use crate::object::{Method, Obj, Ref, Span};
+
+use super::{Exec, Flow, Res};
+
+/// Arguments of a method.
+pub(crate) const ARGS: usize = 7;
+
+/// Locals of a method; the arguments' slots follow.
+pub(crate) const LOCALS: usize = 8;
+
+/// A method that is running.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame {
+    /// Tells this call from every other one, so that a reference to a slot cannot outlive it.
+    pub(crate) serial: u32,
+    /// Locals, then arguments.
+    pub(crate) slots: [Obj; LOCALS + ARGS],
+    pub(crate) marks: Marks,
+}
+
+/// How full the pools were when a method began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    pub(crate) nodes: usize,
+    pub(crate) bytes: usize,
+    pub(crate) cells: usize,
+    pub(crate) fields: usize,
+    pub(crate) regions: usize,
+    pub(crate) syncs: usize,
+}
+
+impl Exec<'_> {
+    /// A name where a value is due: calls it, or gives what it holds.
+    pub(super) fn name_term(&mut self, cur: &mut Cursor) -> Res<Obj> {
+        let node = self.name(cur)?;
+        match self.m.names.obj(node) {
+            Some(Obj::Method(method)) => {
+                let mut args = [Obj::Nothing; ARGS];
+                for slot in args.iter_mut().take(usize::from(method.args)) {
+                    *slot = self.term(cur)?;
+                }
+                self.call(node, method, args)
+            }
+            Some(Obj::Osi) => {
+                let wanted = self.term(cur)?;
+                self.osi(wanted)
+            }
+            _ => self.load_node(node),
+        }
+    }
+
+    /// Takes a name that has to exist; aliases are followed.
+    pub(super) fn name(&mut self, cur: &mut Cursor) -> Res<NodeId> {
+        let path = self.m.code.path(cur)?;
+        self.charge(path.count)?;
+        match self.m.lookup(self.scope, &path)? {
+            Some(node) => Ok(node),
+            None => Err(self.missing(&path)),
+        }
+    }
+
+    /// The error for a path that leads nowhere.
+    fn missing(&self, path: &Path) -> ErrorKind {
+        match self.m.code.segment_of(path, path.count.saturating_sub(1)) {
+            Ok(name) if path.count > 0 => ErrorKind::NotFound(name),
+            _ => ErrorKind::BadName,
+        }
+    }
+
+    /// What a name in a package stands for; other objects are themselves.
+    pub(super) fn resolved(&mut self, obj: Obj) -> Res<Obj> {
+        let Obj::Name(lazy) = obj else { return Ok(obj) };
+        let path = self.m.code.path(&mut Cursor { at: lazy.at, end: u32::MAX })?;
+        let node = self.m.lookup(lazy.scope, &path)?.ok_or_else(|| self.missing(&path))?;
+        self.m.names.obj(node).map_or(Err(ErrorKind::OutOfBounds), |obj| match obj {
+            Obj::Int(_) | Obj::Str(_) | Obj::Buf(_) | Obj::Pkg(_) => Ok(obj),
+            _ => Ok(Obj::Ref(Ref::Node(node))),
+        })
+    }
+
+    /// The value of a node.
+    pub(super) fn load_node(&mut self, node: NodeId) -> Res<Obj> {
+        match self.m.names.obj(node).ok_or(ErrorKind::OutOfBounds)? {
+            Obj::Field(field) => self.read_field(field),
+            Obj::BufferField(field) => self.read_buffer_field(field),
+            Obj::Method(method) if method.args == 0 => {
+                self.call(node, method, [Obj::Nothing; ARGS])
+            }
+            Obj::Method(method) => Err(ErrorKind::Arguments(method.args)),
+            Obj::Osi => Err(ErrorKind::Arguments(1)),
+            obj @ (Obj::Nothing
+            | Obj::Int(_)
+            | Obj::Str(_)
+            | Obj::Buf(_)
+            | Obj::Pkg(_)
+            | Obj::Ref(_)) => Ok(obj),
+            obj @ Obj::Name(_) => self.resolved(obj),
+            _ => Ok(Obj::Ref(Ref::Node(node))),
+        }
+    }
+
+    /// Runs a method in a frame of its own, and gives back all it took but its result.
+    pub(super) fn call(&mut self, node: NodeId, method: Method, args: [Obj; ARGS]) -> Res<Obj> {
+        if self.m.frames.len() >= usize::from(self.m.limits.calls) {
+            return Err(ErrorKind::TooDeep);
+        }
+        let marks = self.m.marks();
+        self.m.push_frame(args, marks);
+        let scope = core::mem::replace(&mut self.scope, node);
+
+        let result = match self.block(Cursor { at: method.start, end: method.end })? {
+            Flow::Return(obj) => obj,
+            Flow::Next => Obj::Nothing,
+            Flow::Break | Flow::Continue => return Err(ErrorKind::StrayFlow),
+        };
+
+        self.scope = scope;
+        self.m.frames.pop();
+        self.m.drop_names(&marks);
+        self.give_back(result, &marks)
+    }
+
+    /// Resets the arena to where the method began, with its result moved down to there.
+    fn give_back(&mut self, result: Obj, marks: &Marks) -> Res<Obj> {
+        let keep = match result {
+            Obj::Nothing | Obj::Int(_) => Some(result),
+            Obj::Ref(Ref::Node(node)) if !self.m.names.is_temporary(node) => Some(result),
+            Obj::Ref(Ref::Node(_) | Ref::Slot { .. }) => {
+                return Err(ErrorKind::BadValue("reference to what ended with its method"));
+            }
+            Obj::Str(span) | Obj::Buf(span) if !self.escaped => {
+                let moved = self.m.bytes.compact(span, marks.bytes)?;
+                self.m.cells.reset(marks.cells);
+                return Ok(same_kind(result, moved));
+            }
+            _ => None,
+        };
+        if keep.is_some() && !self.escaped {
+            self.m.bytes.reset(marks.bytes);
+            self.m.cells.reset(marks.cells);
+        }
+        // A package, or a reference into one, keeps all its callee's memory alive.
+        Ok(keep.unwrap_or(result))
+    }
+
+    /// Answers `_OSI`.
+    pub(super) fn osi(&mut self, wanted: Obj) -> Res<Obj> {
+        let Obj::Str(span) = wanted else {
+            return Err(ErrorKind::WrongType("a string"));
+        };
+        let bytes = self.m.bytes.get(span)?;
+        let known = core::str::from_utf8(bytes).is_ok_and(|text| self.host.osi(text));
+        Ok(Obj::Int(if known { self.cut(u64::MAX) } else { 0 }))
+    }
+}
+
+/// An object like `obj` whose bytes are elsewhere.
+const fn same_kind(obj: Obj, span: Span) -> Obj {
+    match obj {
+        Obj::Str(_) => Obj::Str(span),
+        _ => Obj::Buf(span),
+    }
+}
