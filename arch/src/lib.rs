@@ -1,7 +1,11 @@
 //! What differs from one instruction set to another.
 //!
 //! The pure bit code of every architecture compiles on every host, so that its tests run anywhere;
-//! only what executes instructions is limited to its own.
+//! only what executes instructions is limited to its own. The kernel asks [`current`] for whatever
+//! it runs on.
 #![no_std]
 
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64/current.rs"]
+pub mod current;
 pub mod x86_64;

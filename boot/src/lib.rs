@@ -1,1 +1,17 @@
-//! Placeholder.
+//! From the first instruction to one [`BootInfo`]: entry assembly, linker scripts, firmware hand-off.
+//!
+//! ```text
+//!   firmware --(entry point, start info)--> entry assembly --> parse, copy --> kernel's main(BootInfo)
+//! ```
+//!
+//! What firmware hands over lies in memory that the kernel will reuse, and may be nonsense: it is
+//! copied and checked here, before anything else runs, and nobody reads the original again. The
+//! parsers are plain host code; only the entry itself needs `cfg(bare)`.
+#![no_std]
+
+pub mod info;
+pub mod ranges;
+pub mod x86_64;
+
+pub use info::{BootInfo, CommandLine, Firmware, HandoffError};
+pub use ranges::{RangeList, RangesFull};

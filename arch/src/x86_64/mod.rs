@@ -1,5 +1,22 @@
 //! x86_64: page-table format, TLB, CPU and trap code.
 
+pub mod apic;
+pub mod gate;
 pub mod pte;
+
+#[cfg(target_arch = "x86_64")]
+mod clock;
+#[cfg(target_arch = "x86_64")]
+pub mod cpu;
+#[cfg(target_arch = "x86_64")]
+pub mod port;
+#[cfg(target_arch = "x86_64")]
+pub mod probe;
+#[cfg(target_arch = "x86_64")]
+pub mod serial;
+#[cfg(target_arch = "x86_64")]
+pub mod tables;
 #[cfg(target_arch = "x86_64")]
 pub mod tlb;
+#[cfg(target_arch = "x86_64")]
+pub mod trap;

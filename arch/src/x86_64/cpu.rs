@@ -1,0 +1,174 @@
+//! The CPU: interrupts, counters, features, stacks, and leaving the machine.
+
+// UNSAFETY: privileged instructions.
+#![expect(unsafe_code)]
+
+use super::{clock, port};
+use ::x86_64::instructions::interrupts;
+use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr2, Cr3, Cr3Flags, Cr4, Cr4Flags};
+use ::x86_64::registers::model_specific::{Efer, EferFlags};
+use ::x86_64::structures::paging::PhysFrame;
+use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
+use core::arch::{asm, naked_asm};
+use hotmem::addr::{PhysAddr, VirtAddr};
+
+/// QEMU's isa-debug-exit device: a value written ends the process with `value << 1 | 1`.
+const DEBUG_EXIT: u16 = 0xf4;
+/// The exit value of code 0.
+const EXIT_BASE: u32 = 0x10;
+/// The exit value of a panic.
+const EXIT_PANIC: u32 = 0x7f;
+
+/// How the kernel leaves the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With a code the operator chose, 0 to 100.
+    Code(u8),
+    /// After a panic.
+    Panic,
+}
+
+/// Ends the virtual machine; halts for good where there is no device that could.
+pub fn exit(exit: Exit) -> ! {
+    let value = match exit {
+        Exit::Code(code) => EXIT_BASE + u32::from(code),
+        Exit::Panic => EXIT_PANIC,
+    };
+    // SAFETY: with isa-debug-exit there the machine ends; on any other PC nothing decodes the port.
+    unsafe { port::write_u32(DEBUG_EXIT, value) };
+    halt_forever()
+}
+
+/// Stops this CPU.
+pub fn halt_forever() -> ! {
+    loop {
+        interrupts::disable();
+        ::x86_64::instructions::hlt();
+    }
+}
+
+/// Lets interrupts in.
+pub fn enable_interrupts() {
+    interrupts::enable();
+}
+
+/// Keeps interrupts out.
+pub fn disable_interrupts() {
+    interrupts::disable();
+}
+
+/// Runs `f` with interrupts off, and leaves them as they were.
+pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
+    interrupts::without_interrupts(f)
+}
+
+/// Sleeps until an interrupt. Interrupts must be off: they are let in only together with the halt,
+/// so that one that arrives after the last look at its flag is not slept through.
+pub fn enable_interrupts_and_wait() {
+    interrupts::enable_and_hlt();
+}
+
+/// The time stamp counter: under `-icount shift=0` the number of instructions executed.
+pub fn timestamp() -> u64 {
+    // SAFETY: every 64-bit CPU has a time stamp counter, and CR4.TSD binds user code only.
+    unsafe { _rdtsc() }
+}
+
+/// Ticks of [`timestamp`] in a second: as the CPU tells, else measured, else a guess of 1 GHz.
+pub fn timestamp_hertz() -> u64 {
+    let told = Features::detect().timestamp_hertz;
+    told.or_else(clock::measure_timestamp_hertz).unwrap_or(1_000_000_000)
+}
+
+/// The address of the last page fault.
+pub fn fault_address() -> VirtAddr {
+    VirtAddr::new(Cr2::read_raw())
+}
+
+/// The root of the page tables in use.
+pub fn page_table_root() -> PhysAddr {
+    PhysAddr::new(Cr3::read_raw().0.start_address().as_u64())
+}
+
+/// What this CPU can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Pages can be made non-executable.
+    pub no_execute: bool,
+    /// Page tables can have 1 GiB leaves.
+    pub gigabyte_pages: bool,
+    /// One past the highest physical address.
+    pub phys_limit: PhysAddr,
+    /// Ticks of the time stamp counter in a second, where the CPU tells.
+    pub timestamp_hertz: Option<u64>,
+}
+
+impl Features {
+    /// Asks the CPU (Intel SDM vol. 2A CPUID; AMD APM vol. 3 appendix E).
+    pub fn detect() -> Self {
+        let basic = __cpuid(0).eax;
+        let extended = __cpuid(0x8000_0000).eax;
+        let flags = if extended >= 0x8000_0001 { __cpuid(0x8000_0001).edx } else { 0 };
+        let bits = if extended >= 0x8000_0008 { __cpuid(0x8000_0008).eax & 0xff } else { 36 };
+        Self {
+            no_execute: flags & 1 << 20 != 0,
+            gigabyte_pages: flags & 1 << 26 != 0,
+            phys_limit: PhysAddr::new(1 << bits.clamp(32, 52)),
+            timestamp_hertz: if basic >= 0x15 { crystal_hertz() } else { None },
+        }
+    }
+}
+
+/// Leaf 15h: the counter's frequency as a ratio to the crystal's.
+fn crystal_hertz() -> Option<u64> {
+    let leaf = __cpuid_count(0x15, 0);
+    let (denominator, numerator, crystal) = (leaf.eax, leaf.ebx, leaf.ecx);
+    let hertz = u64::from(crystal).checked_mul(u64::from(numerator))?;
+    hertz.checked_div(u64::from(denominator)).filter(|&hertz| hertz != 0)
+}
+
+/// Turns on what the kernel's own page tables rely on: non-executable pages, and write protection
+/// that binds the kernel too.
+///
+/// The CPU must have [`Features::no_execute`].
+pub fn enable_protection() {
+    // SAFETY: NXE gives bit 63 of an entry its meaning; the early tables never set it.
+    unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
+    // SAFETY: the early tables map everything writable, so write protection refuses nothing yet.
+    unsafe { Cr0::update(|cr0| cr0.insert(Cr0Flags::WRITE_PROTECT)) };
+    // SAFETY: no early entry is global, and without PCIDs a CR3 reload drops everything.
+    unsafe { Cr4::update(|cr4| cr4.remove(Cr4Flags::PAGE_GLOBAL | Cr4Flags::PCID)) };
+}
+
+/// Makes the tree at `root` the page tables in use, dropping every cached translation.
+///
+/// # Safety
+///
+/// `root` is a four-level tree that translates everything in use now, the code, the stack and what
+/// they refer to, as the tables before did.
+pub unsafe fn load_page_tables(root: PhysAddr) {
+    let address = ::x86_64::PhysAddr::new_truncate(root.get());
+    let frame = PhysFrame::containing_address(address);
+    // SAFETY: the caller vouches for the tables.
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+}
+
+/// Continues in `main` with an empty stack that ends at `top`.
+///
+/// # Safety
+///
+/// `top` is a multiple of 16 and the end of mapped, writable memory that nobody else uses, enough for
+/// what `main` does.
+#[unsafe(naked)]
+pub unsafe extern "C" fn continue_on_stack(top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+    naked_asm!("mov rsp, rdi", "xor ebp, ebp", "call rsi", "ud2")
+}
+
+/// The frame pointer of whoever this is inlined into.
+#[inline(always)]
+pub fn frame_pointer() -> u64 {
+    let pointer;
+    // SAFETY: copies a register.
+    unsafe { asm!("mov {}, rbp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}

@@ -1,0 +1,36 @@
+//! The I/O port space.
+
+// UNSAFETY: port instructions reach devices behind the compiler's back.
+#![expect(unsafe_code)]
+
+use ::x86_64::instructions::port::Port;
+
+macro_rules! access {
+    ($read:ident, $write:ident, $word:ty) => {
+        /// Reads a port.
+        ///
+        /// # Safety
+        ///
+        /// The read may have side effects: they must not break what other code relies on.
+        pub unsafe fn $read(port: u16) -> $word {
+            let mut port = Port::<$word>::new(port);
+            // SAFETY: the caller vouches for the side effects.
+            unsafe { port.read() }
+        }
+
+        /// Writes a port.
+        ///
+        /// # Safety
+        ///
+        /// What the device does with it, to memory included, must not break what other code relies on.
+        pub unsafe fn $write(port: u16, value: $word) {
+            let mut port = Port::<$word>::new(port);
+            // SAFETY: the caller vouches for the side effects.
+            unsafe { port.write(value) }
+        }
+    };
+}
+
+access!(read_u8, write_u8, u8);
+access!(read_u16, write_u16, u16);
+access!(read_u32, write_u32, u32);

@@ -1,0 +1,74 @@
+//! Memory accesses that may fault: the answer is then an error, not a dead kernel.
+//!
+//! Each probe is a function whose *first* instruction is the access, so the trap code knows a
+//! faulting probe by its address alone and resumes it at a second function, which answers "fault".
+//! The stack is then as it was at the call.
+
+// UNSAFETY: deliberate accesses to arbitrary addresses, in assembly.
+#![expect(unsafe_code)]
+
+use super::trap::{GENERAL_PROTECTION, PAGE_FAULT, TrapFrame};
+use core::arch::naked_asm;
+use hotmem::addr::VirtAddr;
+
+/// The access was not allowed, or there is no translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+/// Loads from `rdi` into `*rsi`, and answers 1.
+#[unsafe(naked)]
+unsafe extern "C" fn load(_address: u64, _value: *mut u64) -> u64 {
+    naked_asm!("mov rax, [rdi]", "mov [rsi], rax", "mov eax, 1", "ret")
+}
+
+/// Stores `rsi` to `rdi`, and answers 1.
+#[unsafe(naked)]
+unsafe extern "C" fn store(_address: u64, _value: u64) -> u64 {
+    naked_asm!("mov [rdi], rsi", "mov eax, 1", "ret")
+}
+
+/// Where a faulting probe continues: it answers 0.
+#[unsafe(naked)]
+unsafe extern "C" fn faulted() -> u64 {
+    naked_asm!("xor eax, eax", "ret")
+}
+
+/// Resumes a probe that faulted; answers whether it was one.
+pub(super) fn resume(frame: &mut TrapFrame) -> bool {
+    let probes = [load as *const () as u64, store as *const () as u64];
+    let ours =
+        matches!(frame.vector(), PAGE_FAULT | GENERAL_PROTECTION) && probes.contains(&frame.rip);
+    if ours {
+        frame.rip = faulted as *const () as u64;
+    }
+    ours
+}
+
+/// The eight bytes at `address`.
+///
+/// # Errors
+///
+/// [`Fault`] if they cannot be read.
+pub fn probe_read(address: VirtAddr) -> Result<u64, Fault> {
+    let mut value = 0;
+    // SAFETY: a load changes nothing; if it faults, `resume` turns that into the answer 0. Device
+    // registers are mapped in a window of their own, which no caller probes.
+    let done = unsafe { load(address.get(), &raw mut value) };
+    if done == 1 { Ok(value) } else { Err(Fault) }
+}
+
+/// Tries to write the eight bytes at `address`.
+///
+/// # Safety
+///
+/// If the address is writable, `value` may be there: it is what the memory holds already, or nobody
+/// else uses it.
+///
+/// # Errors
+///
+/// [`Fault`] if they cannot be written.
+pub unsafe fn probe_write(address: VirtAddr, value: u64) -> Result<(), Fault> {
+    // SAFETY: the caller vouches for the store; if it faults, `resume` turns that into the answer 0.
+    let done = unsafe { store(address.get(), value) };
+    if done == 1 { Ok(()) } else { Err(Fault) }
+}

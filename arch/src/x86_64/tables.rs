@@ -1,0 +1,94 @@
+//! The CPU's own tables: segments, interrupt stacks, interrupt gates.
+
+// UNSAFETY: loads the tables the CPU trusts.
+#![expect(unsafe_code)]
+
+use super::gate::Gate;
+use super::trap::{self, DOUBLE_FAULT, NMI, PAGE_FAULT, SPURIOUS};
+use ::x86_64::VirtAddr as CpuAddr;
+use ::x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
+use ::x86_64::instructions::tables::{lidt, load_tss};
+use ::x86_64::structures::DescriptorTablePointer;
+use ::x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
+use ::x86_64::structures::tss::TaskStateSegment;
+use hotmem::addr::VirtAddr;
+
+const GATES: usize = 256;
+
+/// Traps that run on a stack of their own, because the current one may be what is broken.
+const OWN_STACK: [u8; 3] = [DOUBLE_FAULT, PAGE_FAULT, NMI];
+
+/// The tops of the stacks for [`OWN_STACK`]: double fault, page fault, NMI.
+#[derive(Clone, Copy, Debug)]
+pub struct TrapStacks(pub [VirtAddr; 3]);
+
+/// GDT, TSS and IDT of one CPU. Too large for a stack: keep it in a static or on the heap.
+#[derive(Debug)]
+pub struct CpuTables {
+    gdt: GlobalDescriptorTable,
+    tss: TaskStateSegment,
+    idt: [Gate; GATES],
+}
+
+impl Default for CpuTables {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CpuTables {
+    /// Empty tables.
+    pub const fn new() -> Self {
+        Self {
+            gdt: GlobalDescriptorTable::new(),
+            tss: TaskStateSegment::new(),
+            idt: [Gate::ABSENT; GATES],
+        }
+    }
+
+    /// Fills in the tables and loads them, for good. From here on traps reach
+    /// [`trap::set_handler`]'s handler.
+    ///
+    /// With `stacks` absent every trap runs on the stack it interrupts.
+    ///
+    /// # Safety
+    ///
+    /// The stacks are mapped, writable and nobody else's, for as long as the kernel runs.
+    pub unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
+        let tops = stacks.map_or([VirtAddr::new(0); 3], |stacks| stacks.0);
+        let [first, second, third] = tops.map(|top| CpuAddr::new_truncate(top.get()));
+        let none = CpuAddr::zero();
+        self.tss.interrupt_stack_table = [first, second, third, none, none, none, none];
+        let code = self.gdt.append(Descriptor::kernel_code_segment());
+        let data = self.gdt.append(Descriptor::kernel_data_segment());
+        let tss = self.gdt.append(Descriptor::tss_segment(&self.tss));
+
+        for (vector, entry) in trap::entries().chain([(SPURIOUS.into(), trap::spurious_entry())]) {
+            let own = OWN_STACK.iter().position(|&own| usize::from(own) == vector);
+            let stack = own.filter(|_| stacks.is_some()).map_or(0, |index| index as u8 + 1);
+            if let Some(gate) = self.idt.get_mut(vector) {
+                *gate = Gate::interrupt(entry, code.0, stack);
+            }
+        }
+
+        self.gdt.load();
+        // SAFETY: `code` is the 64-bit code segment of the table just loaded.
+        unsafe { CS::set_reg(code) };
+        // SAFETY: `data` is a writable data segment of the table just loaded; in 64-bit mode base and
+        // limit are ignored.
+        unsafe { SS::set_reg(data) };
+        // SAFETY: as above.
+        unsafe { DS::set_reg(data) };
+        // SAFETY: as above.
+        unsafe { ES::set_reg(data) };
+        // SAFETY: the descriptor refers to our own TSS, which lives as long as the table.
+        unsafe { load_tss(tss) };
+        let pointer = DescriptorTablePointer {
+            limit: (size_of_val(&self.idt) - 1) as u16,
+            base: CpuAddr::from_ptr(&raw const self.idt),
+        };
+        // SAFETY: every present gate leads to entry code of its vector, in the code segment loaded
+        // above, on a stack the caller vouches for; the table lives for ever.
+        unsafe { lidt(&pointer) };
+    }
+}

@@ -1,0 +1,235 @@
+//! Traps: what the CPU pushes, how it gets to Rust, and who handles it.
+//!
+//! ```text
+//!   vector n: stub pushes [0 as error code] and n --> common saves all registers --> dispatch(frame)
+//!      --> a faulting probe is resumed at its answer; anything else goes to the kernel's handler
+//! ```
+
+// UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
+#![expect(unsafe_code)]
+
+use super::{cpu, probe};
+use core::arch::naked_asm;
+use core::fmt;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// Vectors below this are exceptions of the CPU.
+pub const EXCEPTIONS: usize = 32;
+/// Vectors with an entry: exceptions, then interrupts of devices.
+pub const VECTORS: usize = 48;
+/// First vector for devices.
+pub const FIRST_DEVICE: u8 = 32;
+/// The vector a local APIC raises when an interrupt went away before it was taken.
+pub const SPURIOUS: u8 = 0xff;
+
+/// Non-maskable interrupt.
+pub const NMI: u8 = 2;
+/// Double fault.
+pub const DOUBLE_FAULT: u8 = 8;
+/// General protection fault.
+pub const GENERAL_PROTECTION: u8 = 13;
+/// Page fault.
+pub const PAGE_FAULT: u8 = 14;
+
+/// The registers of what was interrupted, as the entry code saved them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the fields are the registers they are named after")]
+pub struct TrapFrame {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rbp: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rbx: u64,
+    pub rax: u64,
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+impl TrapFrame {
+    /// The vector.
+    pub fn vector(&self) -> u8 {
+        self.vector as u8
+    }
+
+    /// Whether the CPU raised it because of the instruction at `rip`, rather than a device.
+    pub fn is_exception(&self) -> bool {
+        (self.vector as usize) < EXCEPTIONS
+    }
+
+    /// Where the interrupted code was.
+    pub fn instruction(&self) -> u64 {
+        self.rip
+    }
+
+    /// The interrupted code's frame pointer.
+    pub fn frame_pointer(&self) -> u64 {
+        self.rbp
+    }
+
+    /// The name of the exception (Intel SDM vol. 3A, table 7-1).
+    pub fn name(&self) -> &'static str {
+        match self.vector {
+            0 => "divide error",
+            1 => "debug exception",
+            2 => "non-maskable interrupt",
+            3 => "breakpoint",
+            4 => "overflow",
+            5 => "bound range exceeded",
+            6 => "invalid opcode",
+            7 => "device not available",
+            8 => "double fault",
+            10 => "invalid TSS",
+            11 => "segment not present",
+            12 => "stack-segment fault",
+            13 => "general protection fault",
+            14 => "page fault",
+            16 => "floating-point error",
+            17 => "alignment check",
+            18 => "machine check",
+            19 => "SIMD floating-point exception",
+            20 => "virtualization exception",
+            21 => "control protection exception",
+            29 => "VMM communication exception",
+            30 => "security exception",
+            _ => "unknown exception",
+        }
+    }
+}
+
+impl fmt::Display for TrapFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} (vector {}, error {:#x}) at {:#x}",
+            self.name(),
+            self.vector,
+            self.error,
+            self.rip
+        )?;
+        if self.vector() == PAGE_FAULT {
+            write!(f, " accessing {}", cpu::fault_address())?;
+        }
+        writeln!(f)?;
+        writeln!(
+            f,
+            "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            self.rax, self.rbx, self.rcx, self.rdx
+        )?;
+        writeln!(
+            f,
+            "  rsi {:016x} rdi {:016x} rbp {:016x} rsp {:016x}",
+            self.rsi, self.rdi, self.rbp, self.rsp
+        )?;
+        writeln!(
+            f,
+            "  r8  {:016x} r9  {:016x} r10 {:016x} r11 {:016x}",
+            self.r8, self.r9, self.r10, self.r11
+        )?;
+        writeln!(
+            f,
+            "  r12 {:016x} r13 {:016x} r14 {:016x} r15 {:016x}",
+            self.r12, self.r13, self.r14, self.r15
+        )?;
+        write!(f, "  cs {:04x} ss {:04x} rflags {:08x}", self.cs, self.ss, self.rflags)
+    }
+}
+
+/// What the kernel does about a trap. Returning resumes what was interrupted.
+pub type Handler = fn(&mut TrapFrame);
+
+/// The handler as a pointer: null until one is installed.
+static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Makes `handler` answer every trap from now on.
+pub fn set_handler(handler: Handler) {
+    // Release: partner of the Acquire in `dispatch`.
+    HANDLER.store(handler as *mut (), Ordering::Release);
+}
+
+/// Called by the entry code with interrupts off.
+extern "C" fn dispatch(frame: &mut TrapFrame) {
+    if probe::resume(frame) {
+        return;
+    }
+    let handler = HANDLER.load(Ordering::Acquire);
+    if handler.is_null() {
+        cpu::halt_forever();
+    }
+    // SAFETY: the only store into HANDLER is `set_handler`'s, of a function of this very type.
+    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
+    handler(frame);
+}
+
+/// Saves what the CPU did not, calls [`dispatch`], restores, returns from the trap.
+///
+/// The CPU aligned the stack to 16 before it pushed 5 words; with error code, vector and 15 registers
+/// that is 22 words, so `rsp` is a multiple of 16 again at the call.
+#[unsafe(naked)]
+extern "C" fn common() {
+    naked_asm!(
+        "push rax", "push rbx", "push rcx", "push rdx", "push rsi", "push rdi", "push rbp",
+        "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+        "cld",
+        "mov rdi, rsp",
+        "call {dispatch}",
+        "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+        "pop rbp", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rbx", "pop rax",
+        "add rsp, 16",
+        "iretq",
+        dispatch = sym dispatch,
+    )
+}
+
+/// The entry of vector `N`, for which the CPU pushes no error code.
+#[unsafe(naked)]
+extern "C" fn plain<const N: usize>() {
+    naked_asm!("push 0", "push {vector}", "jmp {common}", vector = const N, common = sym common)
+}
+
+/// The entry of vector `N`, for which the CPU pushes an error code.
+#[unsafe(naked)]
+extern "C" fn with_error<const N: usize>() {
+    naked_asm!("push {vector}", "jmp {common}", vector = const N, common = sym common)
+}
+
+/// A spurious interrupt: nothing happened, and no end of interrupt is due (SDM vol. 3A 12.9).
+#[unsafe(naked)]
+extern "C" fn spurious() {
+    naked_asm!("iretq")
+}
+
+/// Address of the entry code of [`SPURIOUS`].
+pub(super) fn spurious_entry() -> u64 {
+    spurious as *const () as u64
+}
+
+macro_rules! entries {
+    ($($kind:ident $($vector:literal)*;)*) => {
+        /// The entry code of every vector below [`VECTORS`].
+        pub(super) fn entries() -> impl Iterator<Item = (usize, u64)> {
+            [$($(($vector, $kind::<$vector> as *const () as u64)),*),*].into_iter()
+        }
+    };
+}
+
+// Which exceptions push an error code: Intel SDM vol. 3A, table 7-1, and AMD APM vol. 2, table 8-1.
+entries! {
+    plain 0 1 2 3 4 5 6 7 9 15 16 18 19 20 22 23 24 25 26 27 28 31;
+    with_error 8 10 11 12 13 14 17 21 29 30;
+    plain 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47;
+}

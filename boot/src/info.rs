@@ -1,0 +1,139 @@
+//! What the kernel is told about the machine it was started on.
+
+use crate::ranges::{RangeList, RangesFull};
+use core::fmt;
+use hotmem::addr::PhysAddr;
+
+/// Bytes of command line that are kept.
+pub const COMMAND_LINE_BYTES: usize = 2048;
+
+/// How firmware describes the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// ACPI tables, found from the root pointer (RSDP) at this address.
+    Acpi(PhysAddr),
+}
+
+/// The kernel command line, copied.
+#[derive(Clone, Copy)]
+pub struct CommandLine {
+    bytes: [u8; COMMAND_LINE_BYTES],
+    len: usize,
+    truncated: bool,
+}
+
+/// The machine as firmware handed it over, copied out of the memory that will be reused.
+///
+/// `ram` and `reserved` share no byte, and both consist of whole 4 KiB pages: RAM that shares a page
+/// with something reserved is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct BootInfo {
+    /// RAM the kernel may use, its own image included.
+    pub ram: RangeList,
+    /// What firmware keeps for itself: tables, device windows, holes.
+    pub reserved: RangeList,
+    /// Where firmware's tables are.
+    pub firmware: Firmware,
+    /// The command line.
+    pub command_line: CommandLine,
+}
+
+/// Why a hand-off cannot be used. Each names the value that is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandoffError {
+    /// A structure lies, in part, where early code cannot read.
+    Unreachable {
+        /// Its address.
+        address: u64,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// The start info does not begin with the magic number 0x336ec578.
+    BadMagic {
+        /// What it begins with.
+        found: u32,
+    },
+    /// A version of the start info without a memory map.
+    OldVersion {
+        /// The version.
+        version: u32,
+    },
+    /// More memory map entries than any firmware has.
+    TooManyEntries {
+        /// How many it claims.
+        entries: u32,
+    },
+    /// More separate ranges than there is room for.
+    TooManyRanges,
+    /// No usable RAM at all.
+    NoRam,
+    /// No ACPI root pointer.
+    NoRsdp,
+}
+
+impl fmt::Display for HandoffError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Unreachable { address, bytes } => {
+                write!(f, "{bytes} bytes at {address:#x} cannot be read this early")
+            }
+            Self::BadMagic { found } => {
+                write!(f, "start info has magic {found:#x}, not 0x336ec578")
+            }
+            Self::OldVersion { version } => {
+                write!(f, "start info version {version} has no memory map")
+            }
+            Self::TooManyEntries { entries } => write!(f, "a memory map of {entries} entries"),
+            Self::TooManyRanges => fmt::Display::fmt(&RangesFull, f),
+            Self::NoRam => f.write_str("the memory map has no usable RAM"),
+            Self::NoRsdp => f.write_str("no ACPI root pointer was handed over"),
+        }
+    }
+}
+
+impl From<RangesFull> for HandoffError {
+    fn from(_: RangesFull) -> Self {
+        Self::TooManyRanges
+    }
+}
+
+impl Default for CommandLine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CommandLine {
+    /// An empty command line.
+    pub const fn new() -> Self {
+        Self { bytes: [0; COMMAND_LINE_BYTES], len: 0, truncated: false }
+    }
+
+    /// Copies `source` up to its first NUL; what does not fit is cut off, and remembered as cut.
+    pub fn copy(source: &[u8]) -> Self {
+        let text = source.split(|&byte| byte == 0).next().unwrap_or(&[]);
+        let mut line = Self::new();
+        line.len = text.len().min(COMMAND_LINE_BYTES);
+        line.truncated = text.len() > COMMAND_LINE_BYTES;
+        for (to, from) in line.bytes.iter_mut().zip(text) {
+            *to = *from;
+        }
+        line
+    }
+
+    /// The bytes, which need not be UTF-8.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+
+    /// Whether some of it did not fit.
+    pub fn truncated(&self) -> bool {
+        self.truncated
+    }
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+    }
+}

@@ -1,0 +1,228 @@
+//! A bounded set of physical ranges: sorted, disjoint, neighbours merged.
+//!
+//! Firmware's memory map and the early frame allocator are both sets of bytes. Keeping them in one
+//! normal form makes an unsorted, overlapping or repeated map harmless: inserting twice is inserting
+//! once, and removing what is not there does nothing.
+
+use core::fmt;
+use hotmem::addr::{PhysAddr, PhysRange};
+
+/// Ranges a list has room for.
+pub const CAPACITY: usize = 128;
+
+/// A set of physical addresses, kept as at most [`CAPACITY`] ranges in ascending order.
+///
+/// Holding one means: no two ranges overlap or touch, none is empty, each starts above the last.
+#[derive(Clone, Copy)]
+pub struct RangeList {
+    ranges: [PhysRange; CAPACITY],
+    len: usize,
+}
+
+/// The set would need more than [`CAPACITY`] ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangesFull;
+
+impl fmt::Display for RangesFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "more than {CAPACITY} separate ranges of physical memory")
+    }
+}
+
+impl Default for RangeList {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RangeList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
+/// Start and end of a range that is known not to pass 2^64.
+fn bounds(range: PhysRange) -> (u64, u64) {
+    let start = range.start().get();
+    (start, start.saturating_add(range.len()))
+}
+
+fn range(start: u64, end: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(start), end.saturating_sub(start)).unwrap_or_default()
+}
+
+impl RangeList {
+    /// The empty set.
+    pub const fn new() -> Self {
+        let empty = match PhysRange::new(PhysAddr::new(0), 0) {
+            Some(empty) => empty,
+            None => unreachable!(),
+        };
+        Self { ranges: [empty; CAPACITY], len: 0 }
+    }
+
+    /// The ranges, ascending.
+    pub fn as_slice(&self) -> &[PhysRange] {
+        self.ranges.get(..self.len).unwrap_or(&[])
+    }
+
+    /// The ranges, ascending.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = PhysRange> + '_ {
+        self.as_slice().iter().copied()
+    }
+
+    /// Bytes in the set.
+    pub fn bytes(&self) -> u64 {
+        self.iter().map(PhysRange::len).sum()
+    }
+
+    /// Whether every byte of `range` is in the set.
+    pub fn covers(&self, range: PhysRange) -> bool {
+        range.is_empty() || self.iter().any(|have| have.covers(range))
+    }
+
+    /// Whether any byte of `range` is in the set.
+    pub fn overlaps(&self, range: PhysRange) -> bool {
+        self.iter().any(|have| have.overlaps(range))
+    }
+
+    /// Adds every byte of `new`.
+    ///
+    /// # Errors
+    ///
+    /// [`RangesFull`] if the set has no room; it is then unchanged.
+    pub fn insert(&mut self, new: PhysRange) -> Result<(), RangesFull> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let (mut start, mut end) = bounds(new);
+        let first = self.iter().take_while(|have| bounds(*have).1 < start).count();
+        let mut last = first;
+        while let Some((low, high)) = self.as_slice().get(last).copied().map(bounds) {
+            if low > end {
+                break;
+            }
+            start = start.min(low);
+            end = end.max(high);
+            last += 1;
+        }
+        self.splice(first, last, &[range(start, end)])
+    }
+
+    /// Takes every byte of `gone` out of the set.
+    ///
+    /// # Errors
+    ///
+    /// [`RangesFull`] if a range would be split in two and there is no room; the set is then unchanged.
+    pub fn remove(&mut self, gone: PhysRange) -> Result<(), RangesFull> {
+        let (start, end) = bounds(gone);
+        let first = self.iter().take_while(|have| bounds(*have).1 <= start).count();
+        let touched = self.iter().skip(first).take_while(|have| bounds(*have).0 < end).count();
+        let last = first + touched;
+        if gone.is_empty() || touched == 0 {
+            return Ok(());
+        }
+
+        let low = self.as_slice().get(first).map_or(start, |have| bounds(*have).0);
+        let high = self.as_slice().get(last - 1).map_or(end, |have| bounds(*have).1);
+        let left = (low < start).then(|| range(low, start));
+        let right = (end < high).then(|| range(end, high));
+        match (left, right) {
+            (Some(left), Some(right)) => self.splice(first, last, &[left, right]),
+            (Some(one), None) | (None, Some(one)) => self.splice(first, last, &[one]),
+            (None, None) => self.splice(first, last, &[]),
+        }
+    }
+
+    /// Replaces the ranges `first..last` by `new`.
+    fn splice(&mut self, first: usize, last: usize, new: &[PhysRange]) -> Result<(), RangesFull> {
+        let tail = self.len - last;
+        let len = first + new.len() + tail;
+        if len > CAPACITY {
+            return Err(RangesFull);
+        }
+        self.ranges.copy_within(last..last + tail, first + new.len());
+        for (slot, range) in self.ranges.iter_mut().skip(first).zip(new) {
+            *slot = *range;
+        }
+        self.len = len;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(ranges: &[(u64, u64)]) -> RangeList {
+        let mut list = RangeList::new();
+        for &(start, end) in ranges {
+            list.insert(range(start, end)).unwrap();
+        }
+        list
+    }
+
+    fn pairs(list: &RangeList) -> impl Iterator<Item = (u64, u64)> + '_ {
+        list.iter().map(bounds)
+    }
+
+    #[test]
+    fn unsorted_overlapping_and_touching_ranges_become_one() {
+        let list = list(&[(8, 10), (1, 3), (3, 5), (4, 8), (20, 21)]);
+        assert!(pairs(&list).eq([(1, 10), (20, 21)]));
+    }
+
+    #[test]
+    fn removing_from_the_middle_leaves_both_ends() {
+        let mut list = list(&[(0, 10), (20, 30)]);
+        list.remove(range(5, 25)).unwrap();
+        assert!(pairs(&list).eq([(0, 5), (25, 30)]));
+        list.remove(range(1, 2)).unwrap();
+        assert!(pairs(&list).eq([(0, 1), (2, 5), (25, 30)]));
+        list.remove(range(0, u64::MAX)).unwrap();
+        assert!(list.as_slice().is_empty());
+    }
+
+    #[test]
+    fn a_full_list_refuses_and_stays_as_it_was() {
+        let mut list = RangeList::new();
+        for i in 0..CAPACITY as u64 {
+            list.insert(range(i * 4, i * 4 + 3)).unwrap();
+        }
+        let before = list.bytes();
+        assert_eq!(list.insert(range(1 << 40, 1 << 41)), Err(RangesFull));
+        assert_eq!(list.remove(range(1, 2)), Err(RangesFull));
+        assert_eq!(list.bytes(), before);
+        list.insert(range(3, 4)).unwrap();
+        assert_eq!(list.as_slice().len(), CAPACITY - 1);
+    }
+
+    #[test]
+    fn a_storm_of_inserts_and_removes_agrees_with_a_bitmap() {
+        let mut seed = 7u64;
+        let mut next = |limit: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) % limit
+        };
+        let mut list = RangeList::new();
+        let mut model = [false; 200];
+        for _ in 0..20_000 {
+            let start = next(200);
+            let end = start + next(200 - start + 1);
+            let insert = next(2) == 0;
+            let done = if insert {
+                list.insert(range(start, end))
+            } else {
+                list.remove(range(start, end))
+            };
+            done.unwrap();
+            model[start as usize..end as usize].fill(insert);
+            for (address, &there) in model.iter().enumerate() {
+                assert_eq!(list.overlaps(range(address as u64, address as u64 + 1)), there);
+            }
+            let ordered =
+                list.as_slice().windows(2).all(|pair| bounds(pair[0]).1 < bounds(pair[1]).0);
+            assert!(ordered, "{list:?}");
+        }
+    }
+}

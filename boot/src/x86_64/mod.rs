@@ -1,0 +1,7 @@
+//! x86_64: the PVH hand-off (pure), and the entry from 32-bit protected mode (bare metal only).
+
+#[cfg(all(bare, target_arch = "x86_64"))]
+mod entry;
+#[cfg(all(bare, target_arch = "x86_64"))]
+pub mod image;
+pub mod pvh;
