@@ -1,8 +1,31 @@
-//! The parts of the kernel that run on the host as well.
-#![no_std]
+//! The micro-hypervisor kernel: it owns every static, every lock and every device.
+//!
+//! ```text
+//!   start --> heap, traps, page tables --> firmware tables --> mm, its boot memory --> main loop
+//!                                                                 serial bytes ---> monitor
+//!                                                                 firmware events -> hotplug
+//! ```
+//!
+//! What decides something is plain code with tests on the host; modules under `cfg(bare)` connect it
+//! to the machine.
+#![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
-#[cfg(test)]
-extern crate std;
 
 pub mod acpi;
+pub mod symbols;
+
+#[cfg(bare)]
+pub mod backtrace;
+#[cfg(bare)]
+pub mod console;
+#[cfg(bare)]
+mod heap;
+#[cfg(bare)]
+mod logger;
+#[cfg(bare)]
+mod panic;
+#[cfg(bare)]
+pub mod start;
+#[cfg(bare)]
+mod traps;

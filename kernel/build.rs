@@ -1,0 +1,22 @@
+//! Bare-metal builds: `HOTMEM_BARE=1` becomes `cfg(bare)`, and the image gets its linker script.
+
+use std::env;
+use std::path::Path;
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=HOTMEM_BARE");
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var_os("HOTMEM_BARE").is_none() {
+        return;
+    }
+    println!("cargo::rustc-cfg=bare");
+
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let here = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let script = Path::new(&here).join("../boot/src").join(arch).join("image.ld");
+    println!("cargo::rerun-if-changed={}", script.display());
+    println!("cargo::rustc-link-arg-bins=-T{}", script.display());
+    // Segments start on pages of their own, and those are 4 KiB.
+    println!("cargo::rustc-link-arg-bins=-zmax-page-size=4096");
+    println!("cargo::rustc-link-arg-bins=--build-id=none");
+}

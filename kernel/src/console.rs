@@ -1,0 +1,106 @@
+//! The console: one serial port, whole lines out, bytes in.
+//!
+//! Output may come at any time, the monitor's prompt only when the kernel is idle. A line that finds
+//! a prompt on the screen starts a new line first and takes the prompt down; the main loop puts it
+//! back when it is idle again.
+
+// UNSAFETY: takes possession of the serial port.
+#![expect(unsafe_code)]
+
+use core::fmt::{self, Write};
+use hotmem_arch::current::cpu;
+use hotmem_arch::current::serial::{COM1, Uart};
+use spin::Mutex;
+
+static CONSOLE: Mutex<Console> = Mutex::new(Console { port: None, prompt: false });
+
+struct Console {
+    port: Option<Uart>,
+    /// Whether the cursor stands behind a prompt.
+    prompt: bool,
+}
+
+/// Writes formatted text and a newline to the console.
+#[macro_export]
+macro_rules! say {
+    ($($part:tt)*) => { $crate::console::line(::core::format_args!($($part)*)) };
+}
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if let Some(port) = &mut self.port {
+            text.bytes().for_each(|byte| port.send(byte));
+        }
+        Ok(())
+    }
+}
+
+fn with<R>(f: impl FnOnce(&mut Console) -> R) -> R {
+    // Interrupt handlers never print, but a trap that kills the kernel does.
+    cpu::without_interrupts(|| f(&mut CONSOLE.lock()))
+}
+
+/// Sets up the port. To be called once, before anything is printed.
+pub fn init() {
+    // SAFETY: COM1 of a PC is a 16550 or nothing, and this is the only value that drives it until a
+    // panic, which never returns.
+    let port = unsafe { Uart::new(COM1) };
+    with(|console| console.port = Some(port));
+}
+
+/// Writes a line, below the prompt if one stands.
+pub fn line(text: fmt::Arguments<'_>) {
+    with(|console| {
+        if core::mem::take(&mut console.prompt) {
+            let _ = console.write_str("\n");
+        }
+        let _ = console.write_fmt(text);
+        let _ = console.write_str("\n");
+    });
+}
+
+/// Writes text as it is: the echo of what was typed.
+pub fn echo(text: &str) {
+    with(|console| {
+        let _ = console.write_str(text);
+    });
+}
+
+/// Puts up the prompt and what was typed behind it, unless it stands already.
+pub fn prompt(prompt: &str, typed: &str) {
+    with(|console| {
+        if !core::mem::replace(&mut console.prompt, true) {
+            let _ = console.write_str(prompt);
+            let _ = console.write_str(typed);
+        }
+    });
+}
+
+/// The operator ended the line behind the prompt.
+pub fn end_of_input() {
+    with(|console| {
+        console.prompt = false;
+        let _ = console.write_str("\n");
+    });
+}
+
+/// The next byte received, if there is one.
+pub fn receive() -> Option<u8> {
+    with(|console| console.port.as_mut().and_then(Uart::receive))
+}
+
+/// Lets the port interrupt when a byte arrives.
+pub fn interrupt_on_receive() {
+    with(|console| {
+        if let Some(port) = &mut console.port {
+            port.interrupt_on_receive();
+        }
+    });
+}
+
+/// A console for a dying kernel: it may have died holding the lock.
+pub fn last_words() -> impl Write {
+    // SAFETY: the port is COM1; whoever drove it so far never runs again.
+    let port = unsafe { Uart::new(COM1) };
+    Console { port: Some(port), prompt: false }
+}

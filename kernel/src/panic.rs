@@ -1,0 +1,28 @@
+//! The end: a message, a backtrace, and out.
+
+use crate::{backtrace, console};
+use core::fmt::{self, Write};
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hotmem_arch::current::cpu::{self, Exit};
+
+/// Set by the first death: a second one while reporting it just leaves.
+static DYING: AtomicBool = AtomicBool::new(false);
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    die(format_args!("{info}"), None, cpu::frame_pointer())
+}
+
+/// Reports `reason` with a backtrace and leaves the machine with the panic exit.
+///
+/// `first` is the instruction that failed, where it is not the caller's.
+pub(crate) fn die(reason: fmt::Arguments<'_>, first: Option<u64>, frame_pointer: u64) -> ! {
+    cpu::disable_interrupts();
+    if !DYING.swap(true, Ordering::Relaxed) {
+        let mut out = console::last_words();
+        let _ = writeln!(out, "\nhotmem: panic: {reason}");
+        let _ = backtrace::write(&mut out, first, frame_pointer);
+    }
+    cpu::exit(Exit::Panic)
+}
