@@ -69,7 +69,7 @@ impl<S: Shape> FakeMachine<S> {
         for &range in ram {
             plugged.plug(range, Some(GARBAGE));
         }
-        let mut early = FakeEarly::new(ram);
+        let mut early = FakeEarly { free: ram.to_vec(), page: Self::PAGE_BYTES };
         let bytes = S::Format::LEVELS[0].table_bytes();
         let Some(root) = early.take(bytes, bytes) else {
             panic!("no RAM for the root table");
@@ -191,16 +191,13 @@ impl<S: Shape> fmt::Debug for FakeMachine<S> {
 pub struct FakeEarly {
     /// What is free of each range of RAM.
     free: Vec<PhysRange>,
-}
-
-impl FakeEarly {
-    fn new(ram: &[PhysRange]) -> Self {
-        Self { free: ram.to_vec() }
-    }
+    /// Only whole pages are taken.
+    page: u64,
 }
 
 impl EarlyFrames for FakeEarly {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
+        let (bytes, align) = (bytes.next_multiple_of(self.page), align.max(self.page));
         for range in &mut self.free {
             let at = range.start().get().next_multiple_of(align);
             let skipped = at - range.start().get();
@@ -225,9 +222,7 @@ struct EarlyTables<'e>(RefCell<&'e mut FakeEarly>);
 
 impl TableFrames for EarlyTables<'_> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        // Whole pages, so that the memory manager only ever sees whole free ones.
-        let whole = bytes.next_multiple_of(64 << 10);
-        let taken = self.0.borrow_mut().take(whole.min(bytes.max(4096)), bytes.max(4096));
+        let taken = self.0.borrow_mut().take(bytes, bytes);
         taken.ok_or(OutOfFrames { bytes })
     }
 

@@ -145,6 +145,13 @@ impl<F: PteFormat> SoftMmu<F> {
         self.word(at).store(u64::from_ne_bytes([byte; 8]), Ordering::SeqCst);
     }
 
+    /// Makes `bytes` of RAM at `at` zero, past the MMU.
+    pub(super) fn clear(&self, at: PhysAddr, bytes: u64) {
+        for offset in (0..bytes).step_by(8) {
+            self.fill_word(at.add(offset), 0);
+        }
+    }
+
     /// Caches every translation and every table pointer there is, as a CPU that speculates may.
     ///
     /// Of each leaf the first page, the last and one in between are cached. After this, a missing
@@ -275,7 +282,7 @@ impl<F: PteFormat> SoftMmu<F> {
                 }
                 Entry::Leaf(phys, attr) => {
                     let last = here.span() - Self::PAGE;
-                    for offset in [0, last / 2 & !(Self::PAGE - 1), last] {
+                    for offset in [0, (last / 2) & !(Self::PAGE - 1), last] {
                         caches.pages.insert(virt + offset, (phys.add(offset), attr));
                     }
                 }

@@ -17,6 +17,7 @@ mod fault;
 mod formats;
 mod frames;
 mod laws;
+mod machine;
 mod mmu;
 mod ram;
 mod random;
@@ -26,7 +27,11 @@ pub use fault::FaultPlan;
 pub use formats::{OddPte, TinyPte};
 pub use frames::FakeTables;
 pub use laws::check_format;
+pub use machine::{FakeEarly, FakeMachine, Shape, Tiny};
 pub use mmu::SoftMmu;
 pub use ram::FakeRam;
 pub use random::Random;
 pub use storm::{fail_each_allocation, storm};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! The detectors detect.
+
+use super::std;
+use super::std::sync::Arc;
+use super::{FakeMachine, FakeRam, FakeTables, FaultPlan, SoftMmu, Tiny, TinyPte};
+use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::boot::EarlyFrames;
+use crate::machine::{Machine, PhysMem};
+use crate::paging::{Attr, Gather, Mapper, Mapping, Tables};
+
+const PAGE: u64 = 4096;
+const ROOT: PhysAddr = PhysAddr::new(0);
+/// Where the tests map something.
+const VIRT: VirtAddr = VirtAddr::new(0x4000_0000);
+const TARGET: PhysAddr = PhysAddr::new(0x20_0000);
+
+type Mmu = Arc<SoftMmu<TinyPte>>;
+
+fn phys(start: u64, len: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(start), len).unwrap()
+}
+
+/// 4 MiB of RAM, tables from its second MiB, and one page mapped at [`VIRT`].
+fn machine() -> (Mmu, Tables<TinyPte, Mmu, Mmu>, FakeTables<TinyPte>) {
+    let ram = FakeRam::new();
+    ram.plug(phys(0, 0x20_0000), None);
+    ram.plug(phys(0x20_0000, 0x20_0000), Some(0xee));
+    let mmu = SoftMmu::new(ram, ROOT, VirtAddr::new(0));
+    let frames = FakeTables::new(&mmu, phys(0x10_0000, 0x10_0000), &Arc::new(FaultPlan::never()));
+    let tables = mmu.tables();
+    tables.map(&page(Attr::WRITE), &frames).unwrap();
+    (mmu, tables, frames)
+}
+
+fn page(attr: Attr) -> Mapping {
+    Mapping { virt: VIRT, phys: TARGET, len: PAGE, attr, max_leaf: PAGE }
+}
+
+fn range() -> VirtRange {
+    VirtRange::new(VIRT, PAGE).unwrap()
+}
+
+/// Unmaps the page without a flush that works.
+fn unmap_without_flush(tables: &Tables<TinyPte, Mmu, Mmu>, frames: &FakeTables<TinyPte>) {
+    let mut gather = Gather::new(tables.tlb(), frames);
+    tables.unmap(range(), &mut gather).unwrap();
+    drop(gather);
+}
+
+#[test]
+fn memory_is_reached_through_the_tables() {
+    let (mmu, ..) = machine();
+    assert_eq!(mmu.load(VIRT.add(8)), 0xeeee_eeee_eeee_eeee);
+    mmu.store(VIRT.add(8), 7);
+    assert_eq!(mmu.load(VIRT.add(8)), 7);
+    assert_eq!(mmu.translate_through(VIRT.add(8)), TARGET.add(8));
+}
+
+#[test]
+#[should_panic(expected = "page fault at 0x40001000")]
+fn an_access_without_a_translation_faults() {
+    machine().0.load(VIRT.add(PAGE));
+}
+
+#[test]
+#[should_panic(expected = "store to read-only")]
+fn a_store_needs_the_attribute() {
+    let (mmu, tables, frames) = machine();
+    let mut gather = Gather::new(tables.tlb(), &frames);
+    tables.unmap(range(), &mut gather).unwrap();
+    gather.flush();
+    tables.map(&page(Attr::empty()), &frames).unwrap();
+    mmu.store(VIRT, 1);
+}
+
+#[test]
+#[should_panic(expected = "bus error")]
+fn memory_that_is_not_there_is_a_bus_error() {
+    machine().0.ram().pointer(PhysAddr::new(0x40_0000));
+}
+
+#[test]
+#[should_panic(expected = "stale TLB entry used")]
+fn a_stale_entry_is_caught_when_it_is_used() {
+    let (mmu, tables, frames) = machine();
+    mmu.load(VIRT);
+    unmap_without_flush(&tables, &frames);
+    mmu.load(VIRT);
+}
+
+#[test]
+#[should_panic(expected = "stale TLB entry for")]
+fn a_stale_entry_is_caught_by_looking_for_it() {
+    let (mmu, tables, frames) = machine();
+    mmu.load(VIRT);
+    unmap_without_flush(&tables, &frames);
+    mmu.assert_coherent();
+}
+
+#[test]
+#[should_panic(expected = "freed before flush")]
+fn a_table_that_a_cpu_may_walk_is_not_freed() {
+    let (mmu, tables, frames) = machine();
+    mmu.speculate();
+    mmu.skip_flushes(true);
+    let mut gather = Gather::new(tables.tlb(), &frames);
+    tables.unmap(range(), &mut gather).unwrap();
+    gather.flush();
+}
+
+#[test]
+#[should_panic(expected = "still goes there by a TLB entry")]
+fn memory_that_a_cpu_may_reach_is_not_unplugged() {
+    let (mmu, tables, frames) = machine();
+    mmu.speculate();
+    unmap_without_flush(&tables, &frames);
+    mmu.unplug(phys(0x20_0000, 0x20_0000));
+}
+
+#[test]
+#[should_panic(expected = "stale pointer to the table")]
+fn a_page_fault_leaves_a_pointer_to_the_table_behind() {
+    let (mmu, tables, frames) = machine();
+    let neighbour = VIRT.add(PAGE);
+    let faults = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| mmu.load(neighbour)));
+    assert!(faults.is_err());
+    unmap_without_flush(&tables, &frames);
+    mmu.assert_coherent();
+}
+
+#[test]
+fn the_nth_allocation_fails_once() {
+    let plan = FaultPlan::never();
+    assert!((0..9).all(|_| plan.allows()) && !plan.fired());
+    plan.arm(3);
+    let answers: std::vec::Vec<bool> = (0..5).map(|_| plan.allows()).collect();
+    assert_eq!(answers, [true, true, false, true, true]);
+    assert!(plan.fired() && plan.seen() == 5);
+    plan.arm(9);
+    assert!(!plan.fired());
+}
+
+#[test]
+fn a_fake_machine_starts_with_its_memory_mapped_and_full_of_garbage() {
+    let ram = [phys(0, 0x40_0000), phys(0x80_0000, 0x20_0000)];
+    let (machine, early) = FakeMachine::<Tiny>::start(&ram, 1 << 20);
+    let last = machine.mmu().load(VirtAddr::new(0x9f_fff8));
+    assert_eq!(last, u64::MAX);
+    assert_eq!(machine.pointer(PhysAddr::new(0x80_0000)).align_offset(4096), 0);
+
+    let mut free = 0;
+    early.free_ranges(&mut |range| free += range.len());
+    let mut tables = 0;
+    machine.mapper().visit_tables(&mut |_| tables += 1);
+    assert_eq!(free + tables * PAGE, 0x60_0000);
+}
+
+#[test]
+#[should_panic(expected = "page fault at 0x80000000")]
+fn a_descriptor_without_a_memmap_faults() {
+    let (machine, _) = FakeMachine::<Tiny>::start(&[phys(0, 0x40_0000)], 1 << 20);
+    machine.descriptor(Pfn::new(0));
+}
+
+#[test]
+#[should_panic(expected = "page fault at 0x800000")]
+fn memory_that_is_not_in_the_linear_map_cannot_be_reached() {
+    let (machine, _) = FakeMachine::<Tiny>::start(&[phys(0, 0x40_0000)], 1 << 20);
+    machine.plug(phys(0x80_0000, 0x10_0000));
+    machine.pointer(PhysAddr::new(0x80_0000));
+}
