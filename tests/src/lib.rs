@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Helpers of the suites: firmware tables and second opinions on them.
+
+pub mod acpi;

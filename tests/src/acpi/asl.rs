@@ -1,0 +1,25 @@
+//! Compiling our own tables.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Outcome, Scratch, run};
+
+/// Compiles `tests/data/NAME.asl` with `iasl` and gives the table, header included.
+///
+/// # Errors
+/// `iasl` is missing or finds a fault in the source.
+pub fn compile(name: &str) -> Outcome<Vec<u8>> {
+    let scratch = Scratch::new()?;
+    let source = source(name);
+    let prefix = scratch.path().join(name);
+    // -oa: no optimisation, so that what is tested is what was written.
+    run(Command::new("iasl").arg("-oa").arg("-p").arg(&prefix).arg(&source), "acpica-tools")?;
+    let aml = prefix.with_extension("aml");
+    std::fs::read(&aml).map_err(|error| format!("cannot read {}: {error}", aml.display()))
+}
+
+/// Where the source of a table lies.
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name).with_extension("asl")
+}

@@ -1,0 +1,79 @@
+//! QEMU's qtest protocol: reads and writes of guest memory, one line each way.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use super::{Outcome, missing};
+
+/// A QEMU that answers on its standard input and output. Killed when dropped.
+#[derive(Debug)]
+pub(super) struct Qtest {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Qtest {
+    /// Starts QEMU.
+    pub(super) fn start(program: &str, package: &str, args: &[String]) -> Outcome<Self> {
+        let mut child = Command::new(program)
+            .args(["-qtest", "stdio", "-qtest-log", "none"])
+            .args(["-display", "none", "-nodefaults", "-no-reboot"])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| missing(program, package, &error))?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(input), Some(output)) => {
+                Ok(Self { child, input, output: BufReader::new(output) })
+            }
+            _ => Err(format!("{program} has no standard input and output")),
+        }
+    }
+
+    /// Sends a command and gives what follows `OK`.
+    fn ask(&mut self, command: &str) -> Outcome<String> {
+        writeln!(self.input, "{command}").map_err(|error| format!("qtest is gone: {error}"))?;
+        loop {
+            let mut line = String::new();
+            let count = self.output.read_line(&mut line);
+            if count.map_err(|error| format!("qtest is gone: {error}"))? == 0 {
+                return Err(format!("QEMU ended instead of answering {command:?}"));
+            }
+            // Interrupts are reported between answers.
+            if let Some(answer) = line.strip_prefix("OK") {
+                return Ok(answer.trim().to_owned());
+            }
+            if line.starts_with("FAIL") {
+                return Err(format!("qtest refused {command:?}: {}", line.trim()));
+            }
+        }
+    }
+
+    /// Reads guest memory.
+    pub(super) fn read(&mut self, address: u64, length: usize) -> Outcome<Vec<u8>> {
+        let answer = self.ask(&format!("read {address:#x} {length:#x}"))?;
+        let digits = answer.trim_start_matches("0x").as_bytes();
+        let bytes: Option<Vec<u8>> = digits
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
+            .collect();
+        bytes.filter(|bytes| bytes.len() == length).ok_or_else(|| "qtest sent no bytes".into())
+    }
+
+    /// Writes guest memory.
+    pub(super) fn write(&mut self, address: u64, bytes: &[u8]) -> Outcome<()> {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.ask(&format!("write {address:#x} {:#x} 0x{digits}", bytes.len())).map(drop)
+    }
+}
+
+impl Drop for Qtest {
+    fn drop(&mut self) {
+        // It may have ended already; either way nothing of it is left behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
