@@ -38,12 +38,8 @@ const LAST: usize = 3;
 pub struct X86Pte4;
 
 impl PteFormat for X86Pte4 {
-    const LEVELS: &'static [Level] = &[
-        level(39, false),
-        level(30, true),
-        level(21, true),
-        level(12, true),
-    ];
+    const LEVELS: &'static [Level] =
+        &[level(39, false), level(30, true), level(21, true), level(12, true)];
 
     const PHYS_LIMIT: u64 = 1 << 52;
 
@@ -75,10 +71,7 @@ impl PteFormat for X86Pte4 {
     #[inline]
     fn leaf_test(level: usize) -> LeafTest {
         let bits = PRESENT | if level < LAST { PAGE_SIZE } else { 0 };
-        LeafTest {
-            mask: bits,
-            value: bits,
-        }
+        LeafTest { mask: bits, value: bits }
     }
 
     /// Repeats bit 47 upwards.
@@ -88,11 +81,7 @@ impl PteFormat for X86Pte4 {
 }
 
 const fn level(shift: u32, leaf: bool) -> Level {
-    Level {
-        shift,
-        bits: 9,
-        leaf,
-    }
+    Level { shift, bits: 9, leaf }
 }
 
 /// The bits of a leaf that say what it allows.
@@ -124,3 +113,6 @@ fn attr(word: u64) -> Attr {
     attr.set(Attr::EXECUTE, word & NO_EXECUTE == 0);
     attr
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,6 +140,11 @@ impl<F: PteFormat> SoftMmu<F> {
         self.word(target).store(value, Ordering::SeqCst);
     }
 
+    /// The 8 bytes of RAM at `at`, past the MMU, as the CPU loads them.
+    pub fn peek(&self, at: PhysAddr) -> u64 {
+        self.word(at).load(Ordering::SeqCst)
+    }
+
     /// Fills the 8 bytes of RAM at `at` with `byte`, past the MMU.
     pub(super) fn fill_word(&self, at: PhysAddr, byte: u8) {
         self.word(at).store(u64::from_ne_bytes([byte; 8]), Ordering::SeqCst);
