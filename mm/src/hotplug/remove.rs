@@ -11,7 +11,7 @@ use super::add::{nodes_of, sections_of};
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysRange};
 use crate::altmap::Altmap;
-use crate::block::{Block, BlockId, BlockState, Group};
+use crate::block::{Block, BlockId, BlockState};
 use crate::machine::Machine;
 use crate::page::PageState;
 use crate::placement::Placement;
@@ -182,17 +182,19 @@ impl<M: Machine> Mm<M> {
             }
             // The mark is cleared while the head can still be reached through its own mapping.
             head.set_state(PageState::Tail);
-            let pfns = PfnRange::new(Pfn::new(record.group().get()), pages);
-            self.unmap_group(Group { pfns, sections: 0 }, gather);
+            self.unmap_group(PfnRange::new(Pfn::new(record.group().get()), pages), gather);
         }
     }
 
-    /// Unmaps a group's memmap, the last section's first: the head's own page goes last.
-    fn unmap_group(&self, group: Group, gather: &mut MachineGather<'_, M>) {
-        let described = Altmap::of_memmap::<M>(group.pfns).described;
-        for number in sections_of::<M>(described).rev() {
-            let section = PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES);
-            self.unmap(Self::memmap_virt(section), gather);
+    /// Unmaps a group's memmap, the last block's first: the head's own page goes last.
+    ///
+    /// By blocks, because a leaf may span the memmap of one.
+    fn unmap_group(&self, memmap: PfnRange, gather: &mut MachineGather<'_, M>) {
+        let described = Altmap::of_memmap::<M>(memmap).described;
+        let pages = self.block_size().pages::<M>();
+        for block in (0..described.pages() / pages).rev() {
+            let block = PfnRange::new(described.start.add(block * pages), pages);
+            self.unmap(Self::memmap_virt(block), gather);
         }
     }
 }

@@ -1,6 +1,67 @@
 //! The walker on formats of our own; the storms also run on the real ones, in `hotmem-arch`.
 
-use crate::testing::{OddPte, TinyPte, check_format, fail_each_allocation, storm};
+use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, Tables, UnmapError};
+use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::testing::{FakeRam, FakeTables, FaultPlan, OddPte, SoftMmu, TinyPte};
+use crate::testing::{check_format, fail_each_allocation, storm};
+use std::sync::Arc;
+
+extern crate std;
+
+const PAGE: u64 = 4096;
+const LARGE: u64 = 64 << 10;
+const HUGE: u64 = 1 << 20;
+const VIRT: u64 = 0x4000_0000;
+
+type Mmu = Arc<SoftMmu<TinyPte>>;
+
+struct Machine {
+    mmu: Mmu,
+    plan: Arc<FaultPlan>,
+    tables: Tables<TinyPte, Mmu, Mmu>,
+    frames: FakeTables<TinyPte>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let ram = FakeRam::new();
+        ram.plug(PhysRange::new(PhysAddr::new(0), 2 * HUGE).unwrap(), None);
+        let mmu = SoftMmu::new(ram, PhysAddr::new(0), VirtAddr::new(0));
+        let plan = Arc::new(FaultPlan::never());
+        let range = PhysRange::new(PhysAddr::new(HUGE), HUGE).unwrap();
+        let frames = FakeTables::new(&mmu, range, &plan);
+        Self { tables: mmu.tables(), mmu, plan, frames }
+    }
+
+    fn map(&self, virt: u64, phys: u64, len: u64, max_leaf: u64) -> Result<(), MapError> {
+        let (virt, phys) = (VirtAddr::new(virt), PhysAddr::new(phys));
+        let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf };
+        self.tables.map(&mapping, &self.frames)
+    }
+
+    fn gather(&self) -> Gather<'_, Mmu, FakeTables<TinyPte>> {
+        Gather::new(self.tables.tlb(), &self.frames)
+    }
+
+    fn unmap(&self, virt: u64, len: u64) -> Result<(), UnmapError> {
+        let mut gather = self.gather();
+        let result = self.tables.unmap(range(virt, len), &mut gather);
+        gather.flush();
+        self.mmu.assert_coherent();
+        result
+    }
+
+    fn leaves(&self) -> std::vec::Vec<(u64, u64)> {
+        let mut leaves = std::vec::Vec::new();
+        let all = range(0, u64::MAX);
+        self.tables.visit(all, &mut |leaf| leaves.push((leaf.virt.get(), leaf.len)));
+        leaves
+    }
+}
+
+fn range(start: u64, len: u64) -> VirtRange {
+    VirtRange::new(VirtAddr::new(start), len).unwrap()
+}
 
 #[test]
 fn the_test_formats_keep_the_laws() {
@@ -28,4 +89,188 @@ fn a_mapping_that_runs_out_of_frames_leaves_no_trace() {
         fail_each_allocation::<TinyPte>(seed, 60);
         fail_each_allocation::<OddPte>(seed, 60);
     }
+}
+
+#[test]
+fn the_largest_leaf_that_fits_is_used_up_to_the_limit() {
+    let machine = Machine::new();
+    machine.map(VIRT - LARGE, HUGE - LARGE, LARGE + HUGE + PAGE, HUGE).unwrap();
+    assert_eq!(machine.leaves(), [(VIRT - LARGE, LARGE), (VIRT, HUGE), (VIRT + HUGE, PAGE)]);
+    machine.unmap(VIRT - LARGE, LARGE + HUGE + PAGE).unwrap();
+
+    machine.map(VIRT, 0, HUGE, LARGE).unwrap();
+    assert_eq!(machine.leaves().len(), 16);
+    machine.unmap(VIRT, HUGE).unwrap();
+
+    machine.map(VIRT, 0, LARGE, 0).unwrap();
+    assert_eq!(machine.leaves().len(), 16, "base pages are always allowed");
+}
+
+#[test]
+fn what_is_not_whole_pages_is_refused() {
+    let machine = Machine::new();
+    for (virt, phys, len) in [(VIRT + 8, 0, PAGE), (VIRT, 8, PAGE), (VIRT, 0, PAGE + 8)] {
+        let error =
+            MapError::Misaligned { virt: VirtAddr::new(virt), phys: PhysAddr::new(phys), len };
+        assert_eq!(machine.map(virt, phys, len, HUGE), Err(error));
+    }
+    assert_eq!(machine.map(VIRT, 0, 0, HUGE), Ok(()));
+    assert_eq!(machine.leaves(), []);
+}
+
+#[test]
+fn what_the_format_cannot_name_is_refused() {
+    let machine = Machine::new();
+    let top = 1 << 32;
+    for (virt, phys, len) in [
+        (top, 0, PAGE),
+        (top - PAGE, 0, 2 * PAGE),
+        (VIRT, 1 << 48, PAGE),
+        (VIRT, (1 << 48) - PAGE, 2 * PAGE),
+        (VIRT, 0u64.wrapping_sub(PAGE), PAGE),
+        (0u64.wrapping_sub(PAGE), 0, 2 * PAGE),
+    ] {
+        let error = machine.map(virt, phys, len, HUGE).unwrap_err();
+        assert!(matches!(error, MapError::BeyondFormat { .. }), "{error}");
+    }
+    let error = machine.unmap(top - PAGE, 2 * PAGE).unwrap_err();
+    assert_eq!(error, UnmapError::BeyondFormat { range: range(top - PAGE, 2 * PAGE) });
+    assert_eq!(machine.tables.translate(VirtAddr::new(top)), None);
+
+    machine.map(top - PAGE, (1 << 48) - PAGE, PAGE, HUGE).unwrap();
+    machine.unmap(top - PAGE, PAGE).unwrap();
+}
+
+#[test]
+fn mapping_over_something_changes_nothing() {
+    let machine = Machine::new();
+    machine.map(VIRT + HUGE, 0, HUGE, HUGE).unwrap();
+    let (leaves, frames) = (machine.leaves(), machine.frames.used());
+
+    // From below: leaves and tables come and go. Inside the leaf: nothing is even begun.
+    let taken = |at| Err(MapError::AlreadyMapped { at: VirtAddr::new(at) });
+    assert_eq!(machine.map(VIRT + PAGE, PAGE, 2 * HUGE, HUGE), taken(VIRT + HUGE));
+    assert_eq!(machine.map(VIRT + HUGE + PAGE, 0, PAGE, PAGE), taken(VIRT + HUGE + PAGE));
+    // A table is in the way of a large leaf.
+    machine.map(VIRT + 3 * PAGE, 0, PAGE, PAGE).unwrap();
+    assert_eq!(machine.map(VIRT, 0, HUGE, HUGE), taken(VIRT));
+    machine.unmap(VIRT + 3 * PAGE, PAGE).unwrap();
+
+    assert_eq!(machine.leaves(), leaves);
+    assert_eq!(machine.frames.used(), frames);
+}
+
+#[test]
+fn running_out_of_frames_says_what_was_wanted() {
+    let machine = Machine::new();
+    machine.plan.arm(2);
+    let out = OutOfFrames { bytes: 128 };
+    assert_eq!(machine.map(VIRT, 0, PAGE, PAGE), Err(MapError::OutOfFrames(out)));
+    assert_eq!(machine.frames.used(), []);
+}
+
+#[test]
+fn a_live_leaf_is_never_split() {
+    let machine = Machine::new();
+    machine.map(VIRT, 0, 2 * HUGE, HUGE).unwrap();
+    let leaves = machine.leaves();
+    let cut = |at| Err(UnmapError::CutsLeaf { at: VirtAddr::new(at), len: HUGE });
+    assert_eq!(machine.unmap(VIRT - PAGE, HUGE + 2 * PAGE), cut(VIRT + HUGE));
+    assert_eq!(machine.unmap(VIRT + PAGE, 2 * HUGE - PAGE), cut(VIRT));
+    assert_eq!(machine.unmap(VIRT + PAGE, PAGE), cut(VIRT));
+    assert_eq!(machine.leaves(), leaves);
+}
+
+#[test]
+fn unmapping_passes_over_holes() {
+    let machine = Machine::new();
+    machine.map(VIRT, 0, PAGE, PAGE).unwrap();
+    machine.map(VIRT + 5 * HUGE, 0, 3 * HUGE, HUGE).unwrap();
+    machine.map(VIRT + 64 * HUGE, 0, 17 * LARGE, LARGE).unwrap();
+    machine.unmap(0, 1 << 32).unwrap();
+    assert_eq!(machine.leaves(), []);
+    assert_eq!(machine.frames.used(), []);
+    machine.unmap(VIRT, HUGE).unwrap();
+}
+
+#[test]
+fn nothing_is_given_back_before_the_flush() {
+    let machine = Machine::new();
+    machine.map(VIRT, 0, HUGE, PAGE).unwrap();
+    let frames = machine.frames.used();
+    let mut gather = machine.gather();
+    machine.tables.unmap(range(VIRT, HUGE), &mut gather).unwrap();
+    assert_eq!(machine.leaves(), []);
+    assert_eq!((machine.mmu.flushes(), machine.frames.used()), (0, frames));
+    gather.flush();
+    assert_eq!((machine.mmu.flushes(), machine.frames.used().len()), (1, 0));
+}
+
+#[test]
+fn a_gather_that_is_full_flushes_before_it_frees() {
+    let machine = Machine::new();
+    // 3 MiB of small pages: 48 last-level tables.
+    machine.map(VIRT, 0, 3 * HUGE, PAGE).unwrap();
+    let all = machine.frames.used().len();
+    machine.mmu.speculate();
+    let mut gather = machine.gather();
+    machine.tables.unmap(range(VIRT, 3 * HUGE), &mut gather).unwrap();
+    assert_eq!((machine.mmu.flushes(), all - machine.frames.used().len()), (1, 32));
+    gather.flush();
+    assert_eq!((machine.mmu.flushes(), machine.frames.used().len()), (2, 0));
+    machine.mmu.assert_coherent();
+}
+
+#[test]
+fn neighbouring_ranges_are_flushed_together_and_distant_ones_apart() {
+    let machine = Machine::new();
+    for page in [3, 2, 1, 0, 8, 10, 12, 14] {
+        machine.map(VIRT + page * PAGE, 0, PAGE, PAGE).unwrap();
+    }
+    machine.mmu.speculate();
+    let mut gather = machine.gather();
+    for page in [3, 2, 1, 0] {
+        machine.tables.unmap(range(VIRT + page * PAGE, PAGE), &mut gather).unwrap();
+    }
+    for page in [8, 10, 12] {
+        machine.tables.unmap(range(VIRT + page * PAGE, PAGE), &mut gather).unwrap();
+    }
+    assert_eq!(machine.mmu.flushes(), 0);
+    machine.tables.unmap(range(VIRT + 14 * PAGE, PAGE), &mut gather).unwrap();
+    assert_eq!(machine.mmu.flushes(), 4, "the fifth range had no room");
+    gather.flush();
+    assert_eq!(machine.mmu.flushes(), 5);
+    machine.mmu.assert_coherent();
+}
+
+#[test]
+fn a_gather_without_anything_in_it_flushes_nothing() {
+    let machine = Machine::new();
+    machine.unmap(VIRT, HUGE).unwrap();
+    assert_eq!(machine.mmu.flushes(), 0);
+}
+
+#[test]
+fn tables_are_seen_root_first_with_their_spans() {
+    let machine = Machine::new();
+    machine.map(VIRT + LARGE, 0, PAGE, PAGE).unwrap();
+    let mut seen = std::vec::Vec::new();
+    machine.tables.visit_tables(&mut |t| seen.push((t.level, t.bytes, t.virt.get(), t.span)));
+    let spans = [
+        (0, 2048, 0, 1 << 32),
+        (1, 128, VIRT, 16 * HUGE),
+        (2, 128, VIRT, HUGE),
+        (3, 128, VIRT + LARGE, LARGE),
+    ];
+    assert_eq!(seen, spans);
+}
+
+#[test]
+fn a_visit_shows_every_leaf_that_the_range_touches() {
+    let machine = Machine::new();
+    machine.map(VIRT, 0, 3 * HUGE, HUGE).unwrap();
+    let mut seen = std::vec::Vec::new();
+    let middle = range(VIRT + HUGE - PAGE, 2 * PAGE);
+    machine.tables.visit(middle, &mut |leaf| seen.push(leaf.virt.get()));
+    assert_eq!(seen, [VIRT, VIRT + HUGE]);
 }

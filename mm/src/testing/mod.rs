@@ -13,6 +13,7 @@
 
 extern crate std;
 
+mod bench;
 mod fault;
 mod formats;
 mod frames;
@@ -23,6 +24,7 @@ mod ram;
 mod random;
 mod storm;
 
+pub use bench::{Bench, Setup, range};
 pub use fault::FaultPlan;
 pub use formats::{OddPte, TinyPte};
 pub use frames::FakeTables;

@@ -29,10 +29,12 @@ impl<M: Machine> Mm<M> {
     /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.
     fn verify_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
         let virt = Self::memmap_virt(section.pfns());
+        // Leaves come in order; a gap stops the count.
         let mut mapped = 0;
         self.machine.mapper().visit(virt, &mut |leaf| {
-            let end = leaf.virt.offset_from(virt.start()).wrapping_add(leaf.len);
-            mapped = if end.wrapping_sub(leaf.len) <= mapped { end } else { mapped };
+            let first = leaf.virt.max(virt.start()).offset_from(virt.start());
+            let end = leaf.virt.add(leaf.len).offset_from(virt.start());
+            mapped = if first == mapped { end } else { mapped };
         });
         let covered = mapped.min(virt.len());
         expect(1, "mapped memmap of a section", section.number(), virt.len(), covered)

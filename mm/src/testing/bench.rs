@@ -1,0 +1,160 @@
+//! A booted memory manager on a fake machine, with DIMMs to plug and everything checked.
+
+use super::std::vec::Vec;
+use super::{FakeEarly, FakeMachine, Shape};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::block::BlockId;
+use crate::boot::BootMemory;
+use crate::geometry::BlockSize;
+use crate::node::NodeId;
+use crate::placement::Placement;
+use crate::snapshot::Fact;
+use crate::zone::ZoneKind;
+use crate::{Added, Mm, Removed};
+
+/// What a bench boots with. Sizes and addresses are bytes.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// RAM: start, bytes, node.
+    pub ram: Vec<(u64, u64, u32)>,
+    /// Bytes of a memory block.
+    pub block: u64,
+    /// Where memory can be plugged: start and bytes.
+    pub window: (u64, u64),
+}
+
+/// A memory manager on its fake machine.
+#[derive(Debug)]
+pub struct Bench<S: Shape> {
+    /// The manager under test.
+    pub mm: Mm<FakeMachine<S>>,
+}
+
+/// `len` bytes from `start`.
+///
+/// # Panics
+///
+/// If they run past the end of the address space.
+pub fn range(start: u64, len: u64) -> PhysRange {
+    match PhysRange::new(PhysAddr::new(start), len) {
+        Some(range) => range,
+        None => panic!("{len:#x} bytes at {start:#x} wrap around"),
+    }
+}
+
+impl<S: Shape> Bench<S> {
+    /// Boots.
+    ///
+    /// # Panics
+    ///
+    /// If the set-up cannot boot.
+    pub fn new(setup: &Setup) -> Self {
+        let ranges: Vec<_> = setup.ram.iter().map(|&(at, len, _)| range(at, len)).collect();
+        let (machine, mut early) = FakeMachine::start(&ranges, setup.block);
+        let bench = Self { mm: Mm::new(machine) };
+        bench.boot(setup, &mut early);
+        bench.check();
+        bench
+    }
+
+    fn boot(&self, setup: &Setup, early: &mut FakeEarly) {
+        let block_size = BlockSize::new::<FakeMachine<S>>(setup.block);
+        let block_size = block_size.unwrap_or_else(|error| panic!("{error}"));
+        let node = |raw| NodeId::new(raw).unwrap_or_default();
+        let ram: Vec<_> =
+            setup.ram.iter().map(|&(at, len, raw)| (range(at, len), node(raw))).collect();
+        let window = [range(setup.window.0, setup.window.1)];
+        let memory = BootMemory { ram: &ram, block_size, window: &window };
+        self.mm.boot(&memory, early).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Plugs a DIMM full of garbage.
+    pub fn plug(&self, dimm: PhysRange) {
+        self.mm.machine().plug(dimm);
+    }
+
+    /// Pulls a DIMM.
+    ///
+    /// # Panics
+    ///
+    /// If anything still translates to it.
+    pub fn unplug(&self, dimm: PhysRange) {
+        self.mm.machine().unplug(dimm);
+    }
+
+    /// Checks the laws, and that no cache holds anything stale.
+    ///
+    /// # Panics
+    ///
+    /// If either does not hold.
+    #[track_caller]
+    pub fn check(&self) {
+        self.mm.machine().mmu().assert_coherent();
+        self.mm.verify().unwrap_or_else(|violation| panic!("{violation}"));
+        self.mm.machine().mmu().speculate();
+    }
+
+    /// Everything law 7 speaks of.
+    pub fn snapshot(&self) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        self.mm.snapshot(&mut |fact| facts.push(fact));
+        facts
+    }
+
+    /// Adds a plugged DIMM on node 0.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    #[track_caller]
+    pub fn add(&self, dimm: PhysRange, placement: Placement) -> Added {
+        let added = self.mm.add(dimm, NodeId::default(), placement);
+        self.check();
+        added.unwrap_or_else(|error| panic!("add {dimm}: {error}"))
+    }
+
+    /// Brings every block of a range online, movable.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    #[track_caller]
+    pub fn online(&self, range: PhysRange) {
+        for id in self.mm.blocks_in(range) {
+            let online = self.mm.online(id, ZoneKind::Movable);
+            online.unwrap_or_else(|error| panic!("online {id}: {error}"));
+        }
+        self.check();
+    }
+
+    /// Takes every block of a range offline.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    #[track_caller]
+    pub fn offline(&self, range: PhysRange) {
+        for id in self.mm.blocks_in(range) {
+            let offline = self.mm.offline(id);
+            offline.unwrap_or_else(|error| panic!("offline {id}: {error}"));
+        }
+        self.check();
+    }
+
+    /// Removes a range whose blocks are offline.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    #[track_caller]
+    pub fn remove(&self, range: PhysRange) -> Removed {
+        let removed = self.mm.remove(range);
+        self.check();
+        removed.unwrap_or_else(|error| panic!("remove {range}: {error}"))
+    }
+
+    /// The blocks of a range, ascending.
+    pub fn blocks(&self, range: PhysRange) -> Vec<BlockId> {
+        self.mm.blocks_in(range).collect()
+    }
+}
