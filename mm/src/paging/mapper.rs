@@ -128,7 +128,7 @@ pub enum MapError {
     },
     /// Something is mapped in the range already.
     AlreadyMapped {
-        /// The first address that is taken.
+        /// Where the first leaf that found its slot taken should have started.
         at: VirtAddr,
     },
     /// The format has no entry for some address of the range.
