@@ -12,6 +12,8 @@
 
 mod arch;
 mod build;
+mod ci;
+mod lint;
 mod machine;
 mod progress;
 mod qemu;
@@ -19,6 +21,8 @@ mod root;
 mod scratch;
 mod setup;
 mod size;
+mod suite;
+mod test;
 mod tool;
 
 use std::process::ExitCode;
@@ -40,6 +44,12 @@ enum Task {
     Build(build::Args),
     /// Boot it in QEMU and tour memory hotplug: plug, use, unplug
     Qemu(qemu::Args),
+    /// Run the tests on the host and in QEMU
+    Test(test::Args),
+    /// Check format, lints, documentation and the repository's own rules
+    Lint,
+    /// Everything a change has to pass: lint and test
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -59,5 +69,8 @@ fn run(task: &Task) -> Result<ExitCode> {
     match task {
         Task::Build(args) => build::main(&root, args).map(|()| ExitCode::SUCCESS),
         Task::Qemu(args) => qemu::main(&root, args),
+        Task::Test(args) => test::main(&root, args),
+        Task::Lint => lint::main(&root),
+        Task::Ci => ci::main(&root),
     }
 }

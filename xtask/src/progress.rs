@@ -20,11 +20,7 @@ impl Progress {
         if bar.is_none() {
             eprintln!("{what} ...");
         }
-        Self {
-            bar,
-            what,
-            started: Instant::now(),
-        }
+        Self { bar, what, started: Instant::now() }
     }
 
     /// Shows `detail` behind the activity; plain output keeps quiet.
@@ -45,21 +41,10 @@ impl Progress {
     /// Ends the activity and says how long it took.
     pub(crate) fn done(self) {
         let seconds = self.started.elapsed().as_secs_f32();
-        self.end(&format!("{} done in {seconds:.1} s", self.what));
-    }
-
-    /// Ends the activity without a closing line.
-    pub(crate) fn clear(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-    }
-
-    fn end(&self, line: &str) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-        eprintln!("{line}");
+        eprintln!("{} done in {seconds:.1} s", self.what);
     }
 }
 

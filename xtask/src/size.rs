@@ -54,9 +54,8 @@ impl FromStr for Size {
             "T" | "TB" | "TIB" => TIB,
             other => bail!("unknown unit `{other}` in size `{text}`: use K, M, G or T"),
         };
-        let count: u64 = digits
-            .parse()
-            .with_context(|| format!("`{text}` is not a size such as 128M or 1G"))?;
+        let count: u64 =
+            digits.parse().with_context(|| format!("`{text}` is not a size such as 128M or 1G"))?;
         match count.checked_mul(unit) {
             Some(0) => bail!("a size of 0 bytes makes no sense"),
             Some(bytes) => Ok(Self(bytes)),
@@ -88,9 +87,8 @@ impl FromStr for DimmSpec {
         let (size, node) = match text.split_once('@') {
             None => (text, None),
             Some((size, node)) => {
-                let node: u32 = node
-                    .parse()
-                    .with_context(|| format!("`{node}` is not a NUMA node number"))?;
+                let node: u32 =
+                    node.parse().with_context(|| format!("`{node}` is not a NUMA node number"))?;
                 // QEMU's MAX_NODES is 128.
                 if node >= 128 {
                     bail!("NUMA node {node} is out of range: nodes are 0 to 127");

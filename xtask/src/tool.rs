@@ -18,18 +18,13 @@ const TAIL: usize = 25;
 /// The file `name` resolves to on the search path.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// The command line as a user would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| quoted(&word.to_string_lossy()))
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 /// `word` in single quotes where a shell would take it apart.
@@ -112,23 +107,14 @@ fn reason(output: &str) -> Option<&'static str> {
         ("No space left on device", "the disk is full"),
         ("don't have enough free space", "the disk is full"),
         ("Could not get lock", "another package manager is running"),
-        (
-            "Temporary failure resolving",
-            "no network (names do not resolve)",
-        ),
+        ("Temporary failure resolving", "no network (names do not resolve)"),
         ("Could not resolve", "no network (names do not resolve)"),
         ("dns error", "no network (names do not resolve)"),
         ("Network is unreachable", "no network"),
-        (
-            "Unable to locate package",
-            "this system does not offer that package",
-        ),
+        ("Unable to locate package", "this system does not offer that package"),
         ("Permission denied", "permission denied"),
     ];
-    known
-        .iter()
-        .find(|(needle, _)| output.contains(needle))
-        .map(|&(_, why)| why)
+    known.iter().find(|(needle, _)| output.contains(needle)).map(|&(_, why)| why)
 }
 
 /// Writes `bytes` to `path` so that a reader sees the old file or the whole new one.
@@ -155,39 +141,26 @@ mod tests {
     #[test]
     fn a_failing_tool_shows_its_command_line_and_its_last_words() {
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "echo first; echo 'write: No space left on device' >&2; exit 3",
-        ]);
+        command.args(["-c", "echo first; echo 'write: No space left on device' >&2; exit 3"]);
         let error = run(&mut command, &Progress::start("failing on purpose")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("the disk is full"), "{text}");
-        assert!(
-            text.contains("first") && text.contains("exit status: 3"),
-            "{text}"
-        );
+        assert!(text.contains("first") && text.contains("exit status: 3"), "{text}");
     }
 
     #[test]
     fn a_missing_tool_is_named() {
-        let error = run(
-            &mut Command::new("no-such-tool"),
-            &Progress::start("missing"),
-        )
-        .unwrap_err();
+        let error =
+            run(&mut Command::new("no-such-tool"), &Progress::start("missing")).unwrap_err();
         assert!(error.to_string().contains("no-such-tool"));
     }
 
     #[test]
     fn a_long_output_neither_blocks_nor_fills_the_error() {
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 1",
-        ]);
-        let text = run(&mut command, &Progress::start("long"))
-            .unwrap_err()
-            .to_string();
+        command
+            .args(["-c", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 1"]);
+        let text = run(&mut command, &Progress::start("long")).unwrap_err().to_string();
         assert!(text.contains("line 19999") && !text.contains("line 100\n"));
     }
 
@@ -195,10 +168,7 @@ mod tests {
     fn words_that_a_shell_would_split_are_quoted() {
         let mut command = Command::new("qemu");
         command.args(["-append", "placement=device icount", "-m", "1G,slots=2"]);
-        assert_eq!(
-            shown(&command),
-            "qemu -append 'placement=device icount' -m 1G,slots=2"
-        );
+        assert_eq!(shown(&command), "qemu -append 'placement=device icount' -m 1G,slots=2");
     }
 
     #[test]

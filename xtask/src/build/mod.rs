@@ -69,26 +69,16 @@ fn compile(root: &Path, arch: Arch, toolchain: &Toolchain) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo(arch, "build");
     cargo
         .current_dir(root)
-        .args([
-            "--release",
-            "--package",
-            KERNEL,
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["--release", "--package", KERNEL, "--message-format=json-render-diagnostics"])
         .arg("--target-dir")
         .arg(bare_dir(root))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
 
     let line = tool::shown(&cargo);
-    let output = cargo
-        .output()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let output = cargo.output().with_context(|| format!("cannot start `{line}`"))?;
     if !output.status.success() {
-        bail!(
-            "the kernel does not build: `{line}` failed ({})",
-            output.status
-        );
+        bail!("the kernel does not build: `{line}` failed ({})", output.status);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     linked_program(&messages).with_context(|| format!("`{line}` linked no program {KERNEL}"))
@@ -115,10 +105,7 @@ mod tests {
 not json
 {"reason":"compiler-artifact","target":{"name":"hotmem-kernel"},"executable":"/t/hotmem-kernel"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(
-            linked_program(messages),
-            Some(PathBuf::from("/t/hotmem-kernel"))
-        );
+        assert_eq!(linked_program(messages), Some(PathBuf::from("/t/hotmem-kernel")));
         assert_eq!(linked_program("{\"reason\":\"build-finished\"}"), None);
     }
 }

@@ -38,11 +38,7 @@ pub(crate) struct Filled {
 impl Filled {
     /// A line for the user if something had to give way.
     pub(crate) fn note(self) -> Option<String> {
-        let Self {
-            functions,
-            dropped,
-            name_limit,
-        } = self;
+        let Self { functions, dropped, name_limit } = self;
         if functions == 0 {
             return Some(
                 "note: the image has no function symbols: its backtraces show addresses only"
@@ -68,28 +64,18 @@ impl Filled {
 pub(crate) fn fill(image: &mut [u8]) -> Result<Filled> {
     let (functions, offset, size) = {
         let elf = ElfFile64::<Endianness>::parse(&*image).context("not an ELF64 file")?;
-        let section = elf
-            .section_by_name(SECTION)
-            .with_context(|| format!("no section {SECTION}"))?;
-        let (offset, size) = section
-            .file_range()
-            .with_context(|| format!("{SECTION} has no bytes in the file"))?;
-        (
-            functions(&elf),
-            usize::try_from(offset)?,
-            usize::try_from(size)?,
-        )
+        let section =
+            elf.section_by_name(SECTION).with_context(|| format!("no section {SECTION}"))?;
+        let (offset, size) =
+            section.file_range().with_context(|| format!("{SECTION} has no bytes in the file"))?;
+        (functions(&elf), usize::try_from(offset)?, usize::try_from(size)?)
     };
-    let room = offset
-        .checked_add(size)
-        .and_then(|end| image.get_mut(offset..end));
+    let room = offset.checked_add(size).and_then(|end| image.get_mut(offset..end));
     let room = room.with_context(|| format!("{SECTION} lies outside the file"))?;
 
     let (table, filled) = encode(functions, size)?;
     room.fill(0);
-    let target = room
-        .get_mut(..table.len())
-        .context("the table is larger than its section")?;
+    let target = room.get_mut(..table.len()).context("the table is larger than its section")?;
     target.copy_from_slice(&table);
     Ok(filled)
 }
@@ -105,11 +91,7 @@ fn functions<Elf: FileHeader<Endian = Endianness>>(
             let name = symbol.name().ok().filter(|name| !name.is_empty())?;
             // `{:#}` leaves out the hash.
             let name = format!("{:#}", rustc_demangle::demangle(name));
-            Some(Function {
-                address: symbol.address(),
-                size: symbol.size(),
-                name,
-            })
+            Some(Function { address: symbol.address(), size: symbol.size(), name })
         })
         .collect();
     functions.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
@@ -123,9 +105,7 @@ fn encode(mut functions: Vec<Function>, room: usize) -> Result<(Vec<u8>, Filled)
         bail!("{SECTION} has only {room} bytes");
     }
     let total = functions.len();
-    let fitting = NAME_LIMITS
-        .into_iter()
-        .find(|&limit| table_size(&functions, limit) <= room);
+    let fitting = NAME_LIMITS.into_iter().find(|&limit| table_size(&functions, limit) <= room);
     let name_limit = fitting.unwrap_or(40);
     if fitting.is_none() {
         functions.sort_by_key(|function| std::cmp::Reverse(function.size));
@@ -135,19 +115,13 @@ fn encode(mut functions: Vec<Function>, room: usize) -> Result<(Vec<u8>, Filled)
         functions.sort_by_key(|function| function.address);
     }
 
-    let filled = Filled {
-        functions: functions.len(),
-        dropped: total - functions.len(),
-        name_limit,
-    };
+    let filled =
+        Filled { functions: functions.len(), dropped: total - functions.len(), name_limit };
     Ok((bytes_of(&functions, name_limit)?, filled))
 }
 
 fn table_size(functions: &[Function], limit: usize) -> usize {
-    let names: usize = functions
-        .iter()
-        .map(|function| cut(&function.name, limit).len())
-        .sum();
+    let names: usize = functions.iter().map(|function| cut(&function.name, limit).len()).sum();
     HEADER + functions.len() * ENTRY + names
 }
 
@@ -180,11 +154,7 @@ mod tests {
     use super::*;
 
     fn function(address: u64, size: u64, name: &str) -> Function {
-        Function {
-            address,
-            size,
-            name: name.into(),
-        }
+        Function { address, size, name: name.into() }
     }
 
     /// Reads a table back, as the kernel does.
@@ -196,27 +166,19 @@ mod tests {
                 let at = HEADER + index * ENTRY;
                 let address = u64::from_le_bytes(table[at..at + 8].try_into().unwrap());
                 let (offset, len) = (word(at + 8), word(at + 12));
-                (
-                    address,
-                    String::from_utf8(table[offset..offset + len].to_vec()).unwrap(),
-                )
+                (address, String::from_utf8(table[offset..offset + len].to_vec()).unwrap())
             })
             .collect()
     }
 
     #[test]
     fn what_is_written_is_read_back() {
-        let functions = vec![
-            function(0x1000, 16, "hotmem::add"),
-            function(0x2000, 8, "hotmem::remove"),
-        ];
+        let functions =
+            vec![function(0x1000, 16, "hotmem::add"), function(0x2000, 8, "hotmem::remove")];
         let (table, filled) = encode(functions, 4096).unwrap();
         assert_eq!(
             decode(&table),
-            [
-                (0x1000, "hotmem::add".into()),
-                (0x2000, "hotmem::remove".into())
-            ]
+            [(0x1000, "hotmem::add".into()), (0x2000, "hotmem::remove".into())]
         );
         assert_eq!(filled.note(), None);
     }
@@ -227,29 +189,17 @@ mod tests {
         let (table, filled) =
             encode(vec![function(1, 1, &long), function(2, 1, "short")], 400).unwrap();
         let names = decode(&table);
-        assert_eq!(
-            (names.len(), names[0].1.len(), names[1].1.as_str()),
-            (2, 240, "short")
-        );
+        assert_eq!((names.len(), names[0].1.len(), names[1].1.as_str()), (2, 240, "short"));
         assert!(filled.note().unwrap().contains("cut at 240"));
     }
 
     #[test]
     fn the_smallest_functions_go_when_nothing_else_helps_and_the_order_stays() {
         let name = "n".repeat(40);
-        let functions = vec![
-            function(1, 100, &name),
-            function(2, 1, &name),
-            function(3, 50, &name),
-        ];
+        let functions =
+            vec![function(1, 100, &name), function(2, 1, &name), function(3, 50, &name)];
         let (table, filled) = encode(functions, HEADER + 2 * (ENTRY + 40)).unwrap();
-        assert_eq!(
-            decode(&table)
-                .iter()
-                .map(|(address, _)| *address)
-                .collect::<Vec<_>>(),
-            [1, 3]
-        );
+        assert_eq!(decode(&table).iter().map(|(address, _)| *address).collect::<Vec<_>>(), [1, 3]);
         assert!(filled.note().unwrap().contains("1 smallest of 3"));
     }
 
@@ -266,16 +216,9 @@ mod tests {
         let elf = ElfFile64::<Endianness>::parse(&*bytes).unwrap();
         let functions = functions(&elf);
         assert!(
-            functions
-                .iter()
-                .any(|function| function.name.starts_with("xtask::build::symbols"))
+            functions.iter().any(|function| function.name.starts_with("xtask::build::symbols"))
         );
         assert!(functions.is_sorted_by(|a, b| a.address < b.address));
-        assert!(
-            fill(&mut bytes.clone())
-                .unwrap_err()
-                .to_string()
-                .contains(SECTION)
-        );
+        assert!(fill(&mut bytes.clone()).unwrap_err().to_string().contains(SECTION));
     }
 }

@@ -123,9 +123,7 @@ impl Config {
         self.processor(&mut line);
         self.memory(&mut line);
 
-        line.add("-display", "none")
-            .flag("-nodefaults")
-            .flag("-no-reboot");
+        line.add("-display", "none").flag("-nodefaults").flag("-no-reboot");
         line.add("-serial", "stdio");
         // Writing N to this port ends QEMU with exit code 2 N + 1.
         line.add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
@@ -164,18 +162,11 @@ impl Config {
         let page_aligned = (memory + self.window).next_multiple_of(4 * KIB);
         line.add(
             "-m",
-            format!(
-                "size={},slots={},maxmem={page_aligned}B",
-                self.memory.option(),
-                self.slots
-            ),
+            format!("size={},slots={},maxmem={page_aligned}B", self.memory.option(), self.slots),
         );
 
         if self.nodes > 0 {
-            line.add(
-                "-object",
-                format!("memory-backend-ram,id=ram,size={memory}B"),
-            );
+            line.add("-object", format!("memory-backend-ram,id=ram,size={memory}B"));
             line.add("-numa", "node,nodeid=0,memdev=ram,cpus=0");
             for node in 1..self.nodes {
                 line.add("-numa", format!("node,nodeid={node}"));
@@ -187,13 +178,8 @@ impl Config {
                 "-object",
                 format!("memory-backend-ram,id=coldmem{index},size={size}B,reserve=off"),
             );
-            let node = dimm
-                .node
-                .map_or(String::new(), |node| format!(",node={node}"));
-            line.add(
-                "-device",
-                format!("pc-dimm,id=cold{index},memdev=coldmem{index}{node}"),
-            );
+            let node = dimm.node.map_or(String::new(), |node| format!(",node={node}"));
+            line.add("-device", format!("pc-dimm,id=cold{index},memdev=coldmem{index}{node}"));
         }
     }
 }
@@ -232,10 +218,8 @@ mod tests {
 
     fn line(config: &Config) -> String {
         let arguments = config.arguments(Path::new("/k.elf"), Path::new("/tmp/q"));
-        let words: Vec<_> = arguments
-            .iter()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
+        let words: Vec<_> =
+            arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         words.join(" ")
     }
 
@@ -248,23 +232,14 @@ mod tests {
             ),
             "{line}"
         );
-        assert!(
-            line.contains("-qmp unix:/tmp/q,server,nowait -kernel /k.elf"),
-            "{line}"
-        );
+        assert!(line.contains("-qmp unix:/tmp/q,server,nowait -kernel /k.elf"), "{line}");
         assert!(!line.contains("-append") && !line.contains("-gdb") && !line.contains("-icount"));
     }
 
     #[test]
     fn counting_instructions_needs_a_processor_without_erms() {
-        let line = line(&Config {
-            icount: true,
-            ..Config::default()
-        });
-        assert!(
-            line.contains("-icount shift=0,sleep=off -cpu max,la57=off,erms=off"),
-            "{line}"
-        );
+        let line = line(&Config { icount: true, ..Config::default() });
+        assert!(line.contains("-icount shift=0,sleep=off -cpu max,la57=off,erms=off"), "{line}");
     }
 
     #[test]
@@ -283,10 +258,7 @@ mod tests {
 
     #[test]
     fn cold_dimms_are_there_at_power_on_and_reserve_nothing() {
-        let config = Config {
-            cold: vec!["128M@1".parse().unwrap()],
-            ..Config::default()
-        };
+        let config = Config { cold: vec!["128M@1".parse().unwrap()], ..Config::default() };
         let line = line(&config);
         assert!(line.contains("id=coldmem0,size=134217728B,reserve=off -device pc-dimm,id=cold0,memdev=coldmem0,node=1"), "{line}");
     }
@@ -299,12 +271,8 @@ mod tests {
 
     #[test]
     fn words_reach_the_kernel_in_their_order_and_a_debugger_stops_it() {
-        let config = Config {
-            gdb: Some(1234),
-            ..Config::default()
-        }
-        .word("placement=block")
-        .word("icount");
+        let config =
+            Config { gdb: Some(1234), ..Config::default() }.word("placement=block").word("icount");
         assert!(
             line(&config).ends_with(
                 "-gdb tcp:127.0.0.1:1234 -S -kernel /k.elf -append placement=block icount"

@@ -50,10 +50,7 @@ impl Console {
         let received = Arc::new((Mutex::new(Received::default()), Condvar::new()));
         let theirs = Arc::clone(&received);
         thread::spawn(move || drain(output, mirror, &theirs));
-        Self {
-            received,
-            input: Mutex::new(Box::new(input)),
-        }
+        Self { received, input: Mutex::new(Box::new(input)) }
     }
 
     /// How many lines have come in.
@@ -63,11 +60,7 @@ impl Console {
 
     /// All lines from `position` on.
     pub(crate) fn lines_from(&self, position: usize) -> Vec<String> {
-        self.lock()
-            .lines
-            .get(position..)
-            .unwrap_or_default()
-            .to_vec()
+        self.lock().lines.get(position..).unwrap_or_default().to_vec()
     }
 
     /// The last `count` lines, the unfinished one included.
@@ -150,10 +143,7 @@ impl Console {
     }
 
     fn lock(&self) -> MutexGuard<'_, Received> {
-        self.received
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.received.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -247,29 +237,17 @@ mod tests {
 
     #[test]
     fn an_error_is_told_with_its_reason() {
-        let reply = saying("hotmem> error: no such block 99\n")
-            .command("online 99", soon())
-            .unwrap();
-        assert_eq!(
-            reply,
-            Reply {
-                lines: vec![],
-                error: Some("no such block 99".into())
-            }
-        );
+        let reply =
+            saying("hotmem> error: no such block 99\n").command("online 99", soon()).unwrap();
+        assert_eq!(reply, Reply { lines: vec![], error: Some("no such block 99".into()) });
     }
 
     #[test]
     fn a_guest_that_goes_away_or_panics_is_an_error_at_once() {
-        let gone = saying("half a li")
-            .command("stats", soon())
-            .unwrap_err()
-            .to_string();
+        let gone = saying("half a li").command("stats", soon()).unwrap_err().to_string();
         assert!(gone.contains("gone") && gone.contains("`stats`"), "{gone}");
-        let panicked = saying("hotmem: panic: law 2\n")
-            .command("stats", soon())
-            .unwrap_err()
-            .to_string();
+        let panicked =
+            saying("hotmem: panic: law 2\n").command("stats", soon()).unwrap_err().to_string();
         assert!(panicked.contains("law 2"), "{panicked}");
     }
 
@@ -278,14 +256,9 @@ mod tests {
         let (output, _guest) = pipe().unwrap();
         let console = Console::new(output, std::io::sink(), None);
         let deadline = Instant::now() + Duration::from_millis(30);
-        let error = console
-            .wait_for(&mut 0, deadline, "`hotmem: ready`", |_| Some(()))
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("timed out waiting for `hotmem: ready`")
-        );
+        let error =
+            console.wait_for(&mut 0, deadline, "`hotmem: ready`", |_| Some(())).unwrap_err();
+        assert!(error.to_string().contains("timed out waiting for `hotmem: ready`"));
     }
 
     #[test]
@@ -294,9 +267,7 @@ mod tests {
         let mut position = 0;
         for wanted in ["hotmem: step 1", "hotmem: step 2"] {
             console
-                .wait_for(&mut position, soon(), wanted, |line| {
-                    (line == wanted).then_some(())
-                })
+                .wait_for(&mut position, soon(), wanted, |line| (line == wanted).then_some(()))
                 .unwrap();
         }
     }

@@ -54,13 +54,9 @@ impl Machine {
         self.dimms_made += 1;
         let (id, backend) = (format!("dimm{number}"), format!("mem{number}"));
 
-        let file = fill
-            .map(|byte| self.filled_file(&backend, spec.size.bytes(), byte))
-            .transpose()?;
-        self.qmp(
-            "object-add",
-            backend_arguments(&backend, spec.size.bytes(), file.as_deref()),
-        )?;
+        let file =
+            fill.map(|byte| self.filled_file(&backend, spec.size.bytes(), byte)).transpose()?;
+        self.qmp("object-add", backend_arguments(&backend, spec.size.bytes(), file.as_deref()))?;
         let mut device = json!({"driver": "pc-dimm", "id": id, "memdev": backend, "addr": start});
         if let Some(node) = spec.node {
             device["node"] = json!(node);
@@ -70,10 +66,7 @@ impl Machine {
             return Err(refusal);
         }
         let dimms = self.dimms()?;
-        dimms
-            .into_iter()
-            .find(|dimm| dimm.id == id)
-            .with_context(|| format!("QEMU lost {id}"))
+        dimms.into_iter().find(|dimm| dimm.id == id).with_context(|| format!("QEMU lost {id}"))
     }
 
     /// Asks the guest to let go of a DIMM.
@@ -125,9 +118,7 @@ impl Machine {
             let ours = event["event"] == "ACPI_DEVICE_OST"
                 && info["source"] == source
                 && info["slot"] == slot.as_str();
-            info["status"]
-                .as_u64()
-                .filter(|&status| ours && status != IN_PROGRESS)
+            info["status"].as_u64().filter(|&status| ours && status != IN_PROGRESS)
         };
         let what = format!("ACPI_DEVICE_OST ({what} of {})", dimm.id);
         let waited = self.qmp.wait_event(self.soon(), &what, status);
@@ -140,22 +131,14 @@ impl Machine {
     /// When QEMU does not answer as it should.
     pub(crate) fn dimms(&mut self) -> Result<Vec<Dimm>> {
         let answer = self.qmp("query-memory-devices", json!({}))?;
-        let devices = answer
-            .as_array()
-            .context("query-memory-devices answered no list")?;
-        devices
-            .iter()
-            .map(|device| read_dimm(&device["data"]))
-            .collect()
+        let devices = answer.as_array().context("query-memory-devices answered no list")?;
+        devices.iter().map(|device| read_dimm(&device["data"])).collect()
     }
 
     /// The window for DIMMs, asked for once.
     fn region(&mut self) -> Result<&mut Region> {
         if self.region.is_none() {
-            let tree = self.qmp(
-                "human-monitor-command",
-                json!({"command-line": "info mtree"}),
-            )?;
+            let tree = self.qmp("human-monitor-command", json!({"command-line": "info mtree"}))?;
             let mut region = Region::from_mtree(tree.as_str().unwrap_or_default())?;
             for dimm in self.dimms()? {
                 region.take(dimm.start, dimm.size);

@@ -72,18 +72,8 @@ impl Fake {
 
         let verdict = Arc::new(Mutex::new(String::from("pass")));
         let theirs_too = Arc::clone(&verdict);
-        let mut console = Self {
-            habit,
-            serial: serial.try_clone()?,
-            offline_policy,
-            verdict,
-        };
-        let mut firmware = Self {
-            habit,
-            serial,
-            offline_policy,
-            verdict: theirs_too,
-        };
+        let mut console = Self { habit, serial: serial.try_clone()?, offline_policy, verdict };
+        let mut firmware = Self { habit, serial, offline_policy, verdict: theirs_too };
         console.say("booting\nhotmem: ready\nhotmem> ");
         // The console thread has to close the firmware's side too, or nobody would see the guest go.
         let hang_up = theirs.try_clone()?;
@@ -95,19 +85,9 @@ impl Fake {
         thread::spawn(move || firmware.serve(theirs));
 
         let console = Console::new(output, input, None);
-        let qmp = Qmp::new(
-            ours.try_clone()?,
-            ours,
-            Instant::now() + Duration::from_secs(5),
-        )?;
+        let qmp = Qmp::new(ours.try_clone()?, ours, Instant::now() + Duration::from_secs(5))?;
         let process = Box::new(FakeProcess(end));
-        Ok(Machine::assemble(
-            console,
-            qmp,
-            process,
-            Scratch::new()?,
-            config,
-        ))
+        Ok(Machine::assemble(console, qmp, process, Scratch::new()?, config))
     }
 
     fn say(&mut self, text: &str) {
@@ -178,10 +158,8 @@ impl Fake {
                 }
                 "object-add" => drop(sizes.insert(text("id"), arguments["size"].clone())),
                 "query-memory-devices" => {
-                    answer = dimms
-                        .values()
-                        .map(|data| json!({"type": "dimm", "data": data}))
-                        .collect();
+                    answer =
+                        dimms.values().map(|data| json!({"type": "dimm", "data": data})).collect();
                 }
                 "device_add" => {
                     let data = json!({
@@ -203,17 +181,10 @@ impl Fake {
 
     /// The kernel takes a DIMM, or refuses one that is no whole number of blocks.
     fn insert(&mut self, dimm: &Value) -> Vec<Value> {
-        let (start, size) = (
-            dimm["addr"].as_u64().unwrap(),
-            dimm["size"].as_u64().unwrap(),
-        );
+        let (start, size) = (dimm["addr"].as_u64().unwrap(), dimm["size"].as_u64().unwrap());
         let odd = !size.is_multiple_of(BLOCK);
         let told = u64::from(odd || self.habit == Habit::LiesToUs);
-        let system_bytes = if self.habit == Habit::Keeps4K {
-            4096
-        } else {
-            0
-        };
+        let system_bytes = if self.habit == Habit::Keeps4K { 4096 } else { 0 };
         let error = odd.then(|| format!("size {size:#x} is no whole number of blocks"));
         if let Some(why) = &error {
             *self.verdict.lock().unwrap() = format!("refused: {why}");

@@ -82,18 +82,9 @@ impl Machine {
         let connected = Qmp::connect(&socket, Instant::now() + Duration::from_secs(20));
         let qmp = connected.map_err(|error| {
             let complaints = emulator.complaints();
-            error.context(format!(
-                "`{}` does not start\n{complaints}",
-                tool::shown(&command)
-            ))
+            error.context(format!("`{}` does not start\n{complaints}", tool::shown(&command)))
         })?;
-        Ok(Self::assemble(
-            console,
-            qmp,
-            Box::new(emulator),
-            scratch,
-            config,
-        ))
+        Ok(Self::assemble(console, qmp, Box::new(emulator), scratch, config))
     }
 
     fn assemble(
@@ -117,16 +108,6 @@ impl Machine {
         }
     }
 
-    /// Starts a machine and waits until its hotplug events are armed.
-    ///
-    /// # Errors
-    /// When it does not get there.
-    pub(crate) fn boot(image: &Path, config: &Config) -> Result<Self> {
-        let mut machine = Self::start(image, config, None)?;
-        machine.wait_ready()?;
-        Ok(machine)
-    }
-
     /// Waits for `hotmem: ready`.
     ///
     /// # Errors
@@ -141,9 +122,7 @@ impl Machine {
     /// When none comes.
     pub(crate) fn wait_line(&mut self, text: &str) -> Result<String> {
         let wanted = |line: &str| line.contains(text).then(|| line.to_owned());
-        let waited = self
-            .console
-            .wait_for(&mut 0, self.soon(), &format!("`{text}`"), wanted);
+        let waited = self.console.wait_for(&mut 0, self.soon(), &format!("`{text}`"), wanted);
         waited.map_err(|error| self.explained(error))
     }
 
@@ -179,9 +158,7 @@ impl Machine {
     /// When the reply is `ok`, or none comes.
     pub(crate) fn refused(&mut self, text: &str) -> Result<String> {
         let reply = self.command(text)?;
-        reply
-            .error
-            .with_context(|| format!("`{text}` was not refused{}", indented(&reply.lines)))
+        reply.error.with_context(|| format!("`{text}` was not refused{}", indented(&reply.lines)))
     }
 
     /// Types a command that answers with one line of JSON.
@@ -217,8 +194,7 @@ impl Machine {
             "a `hotmem: step` line",
             Step::parse,
         );
-        step.and_then(|step| step)
-            .map_err(|error| self.explained(error))
+        step.and_then(|step| step).map_err(|error| self.explained(error))
     }
 
     /// The next step, which has to be an add.
@@ -346,9 +322,7 @@ impl Machine {
     /// `error`, with the end of a machine that caused it.
     fn explained(&mut self, error: Error) -> Error {
         // A moment for QEMU to end after its pipes have closed.
-        let end = self
-            .process
-            .wait(Instant::now() + Duration::from_millis(200));
+        let end = self.process.wait(Instant::now() + Duration::from_millis(200));
         let Ok(end) = end else { return error };
         let complaints = self.process.complaints();
         let complaints = complaints.trim();

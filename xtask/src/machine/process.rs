@@ -86,16 +86,10 @@ impl Emulator {
             while let Ok(count @ 1..) = errors.read(&mut chunk) {
                 let text =
                     String::from_utf8_lossy(chunk.get(..count).unwrap_or_default()).into_owned();
-                theirs
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push_str(&text);
+                theirs.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             }
         });
-        Ok((
-            Self { child, complaints },
-            (Box::new(output), Box::new(input)),
-        ))
+        Ok((Self { child, complaints }, (Box::new(output), Box::new(input))))
     }
 }
 
@@ -114,10 +108,7 @@ impl Process for Emulator {
     }
 
     fn complaints(&self) -> String {
-        self.complaints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -134,9 +125,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Emulator {
-        Emulator::start(Command::new("sh").args(["-c", script]))
-            .unwrap()
-            .0
+        Emulator::start(Command::new("sh").args(["-c", script])).unwrap().0
     }
 
     fn soon() -> Instant {
@@ -148,13 +137,9 @@ mod tests {
         assert_eq!(Exit::Code(33).monitor_code(), Some(0));
         assert_eq!(Exit::Code(35).monitor_code(), Some(1));
         assert_eq!(Exit::Code(233).monitor_code(), Some(100));
-        for other in [
-            Exit::Code(0),
-            Exit::Code(1),
-            Exit::Code(34),
-            Exit::Code(255),
-            Exit::Signal(9),
-        ] {
+        for other in
+            [Exit::Code(0), Exit::Code(1), Exit::Code(34), Exit::Code(255), Exit::Signal(9)]
+        {
             assert_eq!(other.monitor_code(), None, "{other:?}");
         }
         assert!(Exit::Code(255).describe().contains("panicked"));

@@ -63,12 +63,7 @@ impl Qmp {
         let theirs = Arc::clone(&events);
         thread::spawn(move || sort(BufReader::new(output), &sender, &theirs));
 
-        let mut qmp = Self {
-            input: Box::new(input),
-            replies,
-            events,
-            next_id: 1,
-        };
+        let mut qmp = Self { input: Box::new(input), replies, events, next_id: 1 };
         let greeting = qmp.next_reply(deadline).context("QMP: no greeting")?;
         if greeting.get("QMP").is_none() {
             bail!("QMP: not a greeting: {greeting}");
@@ -103,9 +98,7 @@ impl Qmp {
                 continue;
             }
             if let Some(error) = reply.get("error") {
-                let why = error["desc"]
-                    .as_str()
-                    .map_or_else(|| error.to_string(), str::to_owned);
+                let why = error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned);
                 return Err(anyhow!("QEMU refuses {command}: {why}"));
             }
             return Ok(reply["return"].take());
@@ -124,31 +117,18 @@ impl Qmp {
     ) -> Result<T> {
         let mut inbox = self.events.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let found = inbox
-                .events
-                .iter()
-                .enumerate()
-                .find_map(|(at, event)| Some((at, wanted(event)?)));
+            let found =
+                inbox.events.iter().enumerate().find_map(|(at, event)| Some((at, wanted(event)?)));
             if let Some((at, value)) = found {
                 inbox.events.remove(at);
                 return Ok(value);
             }
             let now = Instant::now();
             if inbox.closed || now >= deadline {
-                let names: Vec<_> = inbox
-                    .events
-                    .iter()
-                    .map(|event| event["event"].to_string())
-                    .collect();
-                let end = if inbox.closed {
-                    "QEMU is gone"
-                } else {
-                    "timed out"
-                };
-                bail!(
-                    "{end} waiting for the event {what}; seen: [{}]",
-                    names.join(", ")
-                );
+                let names: Vec<_> =
+                    inbox.events.iter().map(|event| event["event"].to_string()).collect();
+                let end = if inbox.closed { "QEMU is gone" } else { "timed out" };
+                bail!("{end} waiting for the event {what}; seen: [{}]", names.join(", "));
             }
             inbox = self
                 .events
@@ -160,12 +140,10 @@ impl Qmp {
 
     fn next_reply(&self, deadline: Instant) -> Result<Value> {
         let patience = deadline.saturating_duration_since(Instant::now());
-        self.replies
-            .recv_timeout(patience)
-            .map_err(|error| match error {
-                mpsc::RecvTimeoutError::Timeout => anyhow!("timed out"),
-                mpsc::RecvTimeoutError::Disconnected => anyhow!("QEMU is gone"),
-            })
+        self.replies.recv_timeout(patience).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => anyhow!("timed out"),
+            mpsc::RecvTimeoutError::Disconnected => anyhow!("QEMU is gone"),
+        })
     }
 }
 
@@ -217,10 +195,7 @@ mod tests {
         let mut lines = BufReader::new(theirs).lines();
         assert!(lines.next().unwrap().unwrap().contains("qmp_capabilities"));
         let sent: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        assert_eq!(
-            sent,
-            json!({"execute": "query-x", "arguments": {"a": 1}, "id": 2})
-        );
+        assert_eq!(sent, json!({"execute": "query-x", "arguments": {"a": 1}, "id": 2}));
     }
 
     #[test]
@@ -228,10 +203,7 @@ mod tests {
         let (mut qmp, _theirs) = connected(
             "{\"id\": 2, \"error\": {\"class\": \"GenericError\", \"desc\": \"no slot\"}}\n",
         );
-        let error = qmp
-            .execute("device_add", json!({}), soon())
-            .unwrap_err()
-            .to_string();
+        let error = qmp.execute("device_add", json!({}), soon()).unwrap_err().to_string();
         assert_eq!(error, "QEMU refuses device_add: no slot");
     }
 
@@ -244,14 +216,8 @@ mod tests {
         let data = |event: &Value| (event["event"] == "A").then(|| event["data"].as_u64().unwrap());
         assert_eq!(qmp.wait_event(soon(), "A", data).unwrap(), 1);
         assert_eq!(qmp.wait_event(soon(), "A", data).unwrap(), 2);
-        let error = qmp
-            .wait_event(Instant::now(), "A", data)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("waiting for the event A; seen: [\"B\"]"),
-            "{error}"
-        );
+        let error = qmp.wait_event(Instant::now(), "A", data).unwrap_err().to_string();
+        assert!(error.contains("waiting for the event A; seen: [\"B\"]"), "{error}");
     }
 
     #[test]

@@ -12,10 +12,7 @@ const ALIGNMENT: u64 = 2 * GIB;
 
 /// Bytes of window that DIMMs of these `sizes` need when each starts aligned.
 pub(crate) fn window(sizes: impl IntoIterator<Item = u64>) -> u64 {
-    sizes
-        .into_iter()
-        .map(|size| size.next_multiple_of(ALIGNMENT))
-        .sum()
+    sizes.into_iter().map(|size| size.next_multiple_of(ALIGNMENT)).sum()
 }
 
 /// The window of a running machine, and what is in it.
@@ -46,11 +43,7 @@ impl Region {
             Some((start, end))
         });
         let (start, end) = bounds.with_context(|| format!("cannot read the window in `{line}`"))?;
-        Ok(Self {
-            start,
-            end,
-            taken: Vec::new(),
-        })
+        Ok(Self { start, end, taken: Vec::new() })
     }
 
     /// Takes the first aligned free range of `size` bytes; answers with its address.
@@ -60,11 +53,7 @@ impl Region {
     pub(crate) fn place(&mut self, size: u64) -> Result<u64> {
         let mut start = self.start.next_multiple_of(ALIGNMENT);
         while let Some(end) = start.checked_add(size).filter(|&end| end <= self.end) {
-            if self
-                .taken
-                .iter()
-                .all(|&(from, to)| end <= from || to <= start)
-            {
+            if self.taken.iter().all(|&(from, to)| end <= from || to <= start) {
                 self.taken.push((start, end));
                 return Ok(start);
             }
@@ -115,11 +104,7 @@ mod tests {
 
     #[test]
     fn a_window_that_starts_between_is_used_from_its_first_aligned_address() {
-        let mut region = Region {
-            start: 5 * GIB,
-            end: 8 * GIB,
-            taken: vec![],
-        };
+        let mut region = Region { start: 5 * GIB, end: 8 * GIB, taken: vec![] };
         assert_eq!(region.place(2 * GIB).unwrap(), 6 * GIB);
     }
 

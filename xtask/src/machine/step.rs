@@ -58,9 +58,10 @@ pub(crate) struct Group {
 /// A range made known to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Add {
-    pub(crate) start: u64,
-    pub(crate) size: u64,
-    pub(crate) node: u64,
+    /// Null, like size and node, when the firmware could not say.
+    pub(crate) start: Option<u64>,
+    pub(crate) size: Option<u64>,
+    pub(crate) node: Option<u64>,
     pub(crate) placement: Placement,
     /// Empty when the memmap lies in boot memory.
     pub(crate) groups: Vec<Group>,
@@ -74,6 +75,23 @@ pub(crate) struct Add {
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+}
+
+impl Add {
+    /// First byte of the range, 0 if unknown.
+    pub(crate) fn start(&self) -> u64 {
+        self.start.unwrap_or_default()
+    }
+
+    /// Bytes in the range, 0 if unknown.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.unwrap_or_default()
+    }
+
+    /// First byte behind the range.
+    pub(crate) fn end(&self) -> u64 {
+        self.start().saturating_add(self.size())
+    }
 }
 
 /// One memory block after it went online.
@@ -174,7 +192,7 @@ mod tests {
         let Step::Add(add) = Step::parse(ADD).unwrap().unwrap() else {
             panic!("not an add");
         };
-        assert_eq!((add.start, add.size, add.ost), (1 << 32, 1 << 30, Some(0)));
+        assert_eq!((add.start(), add.size(), add.ost), (1 << 32, 1 << 30, Some(0)));
         assert_eq!(add.groups[0].memmap_pages, 4096);
     }
 
@@ -205,15 +223,10 @@ mod tests {
             json.starts_with(r#"{"verb":"add","start":4294967296"#) && !json.contains("error"),
             "{json}"
         );
-        let refused = Step::parse(&ADD.replace("\"error\":null", "\"error\":\"odd\""))
-            .unwrap()
-            .unwrap();
+        let refused =
+            Step::parse(&ADD.replace("\"error\":null", "\"error\":\"odd\"")).unwrap().unwrap();
         assert_eq!(refused.error(), Some("odd"));
-        assert!(
-            serde_json::to_string(&refused)
-                .unwrap()
-                .contains(r#""error":"odd""#)
-        );
+        assert!(serde_json::to_string(&refused).unwrap().contains(r#""error":"odd""#));
     }
 
     #[test]

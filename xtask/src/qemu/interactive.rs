@@ -89,12 +89,8 @@ fn obey(
         Typed::Wrong(help) => Some(help),
         Typed::Plug(spec) => Some(match machine.plug(spec, args.fill) {
             Ok(dimm) => {
-                let told = format!(
-                    "DIMM {}: {} at {:#x}",
-                    dimms.len(),
-                    human(dimm.size),
-                    dimm.start
-                );
+                let told =
+                    format!("DIMM {}: {} at {:#x}", dimms.len(), human(dimm.size), dimm.start);
                 dimms.push(dimm);
                 told
             }
@@ -136,10 +132,7 @@ mod tests {
     fn plug_and_unplug_are_ours_and_everything_else_is_the_guests() {
         assert_eq!(meaning("plug 1G@1"), Typed::Plug("1G@1".parse().unwrap()));
         assert_eq!(meaning(" unplug 2 "), Typed::Unplug(2));
-        assert_eq!(
-            meaning("blocks --json"),
-            Typed::Guest("blocks --json".into())
-        );
+        assert_eq!(meaning("blocks --json"), Typed::Guest("blocks --json".into()));
         assert_eq!(meaning(""), Typed::Guest(String::new()));
     }
 

@@ -105,9 +105,7 @@ pub(crate) enum Touch {
 impl Args {
     /// The machine these options describe.
     pub(crate) fn config(&self) -> Config {
-        let timeout = self
-            .timeout
-            .map_or_else(|| self.default_timeout(), Duration::from_secs);
+        let timeout = self.timeout.map_or_else(|| self.default_timeout(), Duration::from_secs);
         let config = Config {
             arch: self.arch,
             board: self.machine,
@@ -121,10 +119,7 @@ impl Args {
         let mut config = config
             .room_for(&self.dimms)
             .word(format_args!("placement={}", self.placement.word()))
-            .word(format_args!(
-                "block={}",
-                Size::new(self.block_size.bytes()).option()
-            ));
+            .word(format_args!("block={}", Size::new(self.block_size.bytes()).option()));
         if self.icount {
             config = config.word("icount");
         }
@@ -138,17 +133,12 @@ impl Args {
 
     /// The words of `--cmdline`.
     fn words(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.cmdline
-            .iter()
-            .flat_map(|words| words.split_whitespace())
+        self.cmdline.iter().flat_map(|words| words.split_whitespace())
     }
 
     /// Does the kernel leave plugged memory offline until told otherwise?
     pub(crate) fn stays_offline(&self) -> bool {
-        self.words()
-            .filter_map(|word| word.strip_prefix("policy="))
-            .next_back()
-            == Some("offline")
+        self.words().filter_map(|word| word.strip_prefix("policy=")).next_back() == Some("offline")
     }
 
     /// Two minutes, and half a minute for each GiB that is allocated and touched; twice that when counting.
@@ -181,9 +171,7 @@ mod tests {
     }
 
     fn read(words: &[&str]) -> Args {
-        Line::try_parse_from([&["qemu"], words].concat())
-            .unwrap()
-            .args
+        Line::try_parse_from([&["qemu"], words].concat()).unwrap().args
     }
 
     #[test]
@@ -203,22 +191,11 @@ mod tests {
 
     #[test]
     fn words_of_the_user_come_last() {
-        let args = read(&[
-            "--block-size",
-            "1G",
-            "--icount",
-            "--cmdline",
-            "policy=offline log=debug",
-        ]);
+        let args =
+            read(&["--block-size", "1G", "--icount", "--cmdline", "policy=offline log=debug"]);
         assert_eq!(
             args.config().words,
-            [
-                "placement=device",
-                "block=1G",
-                "icount",
-                "policy=offline",
-                "log=debug"
-            ]
+            ["placement=device", "block=1G", "icount", "policy=offline", "log=debug"]
         );
         assert!(args.stays_offline());
         assert!(!read(&["--cmdline", "policy=offline policy=online"]).stays_offline());

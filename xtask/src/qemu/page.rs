@@ -16,9 +16,7 @@ impl Page {
     /// Standard output, coloured if a person looks at it and wants colours (https://no-color.org).
     pub(crate) fn stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self {
-            colours: wanted && stdout().is_terminal(),
-        }
+        Self { colours: wanted && stdout().is_terminal() }
     }
 
     /// Output without colours.
@@ -28,11 +26,7 @@ impl Page {
     }
 
     fn painted(&self, code: &str, text: &str) -> String {
-        if self.colours {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// What this tour is about.
@@ -60,14 +54,7 @@ impl Page {
 
     /// A line set as it is.
     pub(crate) fn line(&self, line: &str) {
-        println!(
-            "{}",
-            if line.is_empty() {
-                String::new()
-            } else {
-                format!("   {line}")
-            }
-        );
+        println!("{}", if line.is_empty() { String::new() } else { format!("   {line}") });
     }
 
     /// A named fact.
@@ -131,10 +118,7 @@ mod tests {
     #[test]
     fn text_is_wrapped_at_spaces() {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(
-            wrapped("incomprehensible word", 5),
-            ["incomprehensible", "word"]
-        );
+        assert_eq!(wrapped("incomprehensible word", 5), ["incomprehensible", "word"]);
     }
 
     #[test]

@@ -65,12 +65,12 @@ fn blocks(
 ) -> Vec<Block> {
     let mut told: Vec<_> = online.iter().flat_map(|step| &step.blocks).collect();
     told.sort_by_key(|block| block.block);
-    let size = add.size / u64::try_from(told.len().max(1)).unwrap_or(1);
+    let size = add.size() / u64::try_from(told.len().max(1)).unwrap_or(1);
 
     (0..)
         .zip(told)
         .map(|(index, block)| {
-            let start = add.start + index * size;
+            let start = add.start() + index * size;
             let (memmap_offset, memmap) = memmap_in(add, start, size, page_size);
             let state = states.get(&block.block).unwrap_or(&block.state).clone();
             Block {
@@ -104,14 +104,8 @@ fn memmap_in(add: &Add, start: u64, size: u64, page_size: u64) -> (u64, u64) {
 /// Neighbours that look alike, together.
 fn runs(blocks: &[Block]) -> Vec<&[Block]> {
     let alike = |a: &Block, b: &Block| {
-        let look = |block: &Block| {
-            (
-                block.state.clone(),
-                block.memmap,
-                block.memmap_offset,
-                block.managed,
-            )
-        };
+        let look =
+            |block: &Block| (block.state.clone(), block.memmap, block.memmap_offset, block.managed);
         look(a) == look(b) && b.number == a.number + 1
     };
     blocks.chunk_by(alike).collect()
@@ -131,15 +125,7 @@ fn bar(block: &Block) -> String {
     let filled = (block.memmap * BAR).div_ceil(block.size.max(1)).min(BAR);
     let before = (block.memmap_offset * BAR / block.size.max(1)).min(BAR - filled);
     let rest = if block.managed > 0 { '.' } else { ' ' };
-    (0..BAR)
-        .map(|at| {
-            if (before..before + filled).contains(&at) {
-                'M'
-            } else {
-                rest
-            }
-        })
-        .collect()
+    (0..BAR).map(|at| if (before..before + filled).contains(&at) { 'M' } else { rest }).collect()
 }
 
 fn contents(block: &Block) -> String {
@@ -229,9 +215,6 @@ mod tests {
         let (add, online) = range(2, &[]);
         let states = BTreeMap::from([(33, String::from("offline"))]);
         let rows = draw(&add, &[online], &states, 4096);
-        assert!(
-            rows.len() == 2 && rows[1].contains("|  offline  "),
-            "{rows:?}"
-        );
+        assert!(rows.len() == 2 && rows[1].contains("|  offline  "), "{rows:?}");
     }
 }

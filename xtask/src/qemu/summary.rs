@@ -17,23 +17,12 @@ pub(crate) fn print(page: &Page, steps: &[Step]) {
 
 /// The table's lines, columns aligned.
 fn table(steps: &[Step]) -> Vec<String> {
-    let header = [
-        "step",
-        "what",
-        "memory elsewhere",
-        "guest instructions",
-        "_OST",
-    ]
-    .map(String::from);
-    let rows: Vec<[String; 5]> = std::iter::once(header)
-        .chain(steps.iter().map(row))
-        .collect();
+    let header =
+        ["step", "what", "memory elsewhere", "guest instructions", "_OST"].map(String::from);
+    let rows: Vec<[String; 5]> = std::iter::once(header).chain(steps.iter().map(row)).collect();
     let widths: [usize; 5] = std::array::from_fn(|column| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
     });
     rows.iter().map(|row| aligned(row, &widths)).collect()
 }
@@ -50,27 +39,19 @@ fn row(step: &Step) -> [String; 5] {
         None => what(step),
     };
     let (memory, instructions, ost) = match step {
-        Step::Add(step) => (
-            signed(step.system_bytes),
-            count(step.instructions),
-            number(step.ost),
-        ),
+        Step::Add(step) => (signed(step.system_bytes), count(step.instructions), number(step.ost)),
         Step::Online(step) => (String::new(), count(step.instructions), String::new()),
         Step::Use(step) => {
-            let both = step
-                .first_pass_instructions
-                .zip(step.second_pass_instructions);
+            let both = step.first_pass_instructions.zip(step.second_pass_instructions);
             let passes = both.map_or("-".into(), |(first, second)| {
                 format!("{} + {}", grouped(first), grouped(second))
             });
             (String::new(), passes, String::new())
         }
         Step::Offline(step) => (String::new(), count(step.instructions), String::new()),
-        Step::Remove(step) => (
-            signed(step.system_bytes),
-            count(step.instructions),
-            number(step.ost),
-        ),
+        Step::Remove(step) => {
+            (signed(step.system_bytes), count(step.instructions), number(step.ost))
+        }
     };
     [step.verb().into(), what, memory, instructions, ost]
 }
@@ -83,12 +64,9 @@ fn what(step: &Step) -> String {
             let place = match add.groups.len() {
                 0 => "memmap in boot memory".into(),
                 1 => format!("1 memmap: {sections} sections, {} pages", grouped(pages)),
-                count => format!(
-                    "{count} memmaps: {sections} sections, {} pages",
-                    grouped(pages)
-                ),
+                count => format!("{count} memmaps: {sections} sections, {} pages", grouped(pages)),
             };
-            format!("{} at {:#x}, {place}", human(add.size), add.start)
+            format!("{} at {:#x}, {place}", human(add.size()), add.start())
         }
         Step::Online(online) => {
             let managed = online.blocks.iter().map(|block| block.managed_bytes).sum();
@@ -152,9 +130,7 @@ mod tests {
     #[test]
     fn a_refusal_shows_its_reason_shortened() {
         let long = "x".repeat(100);
-        let refused = step(&format!(
-            r#"{{"verb":"online","blocks":[],"error":"{long}"}}"#
-        ));
+        let refused = step(&format!(r#"{{"verb":"online","blocks":[],"error":"{long}"}}"#));
         let line = &table(&[refused])[1];
         assert!(line.contains("refused: xxx") && line.contains("...") && line.len() < 120);
     }

@@ -40,14 +40,7 @@ impl<'a> Tour<'a> {
         page: &'a Page,
         report: &'a mut Report,
     ) -> Self {
-        Self {
-            machine,
-            config,
-            args,
-            page,
-            report,
-            chapters: 0,
-        }
+        Self { machine, config, args, page, report, chapters: 0 }
     }
 
     /// Goes on it.
@@ -93,8 +86,7 @@ impl<'a> Tour<'a> {
             "The kernel is up and waits for hotplug events. What it knows about memory is saved as a snapshot, \
              to compare with at the end.",
         );
-        self.page
-            .fact("memory at boot", &both(self.config.memory.bytes()));
+        self.page.fact("memory at boot", &both(self.config.memory.bytes()));
         let reserved = reserved.context("`stats --json` does not tell `reserved_for_hotplug`")?;
         self.page.fact("set aside for page tables", &both(reserved));
         Ok(())
@@ -116,10 +108,10 @@ impl<'a> Tour<'a> {
             bail!("the kernel did not report the add first");
         };
         ensure!(
-            (add.start, add.size) == (dimm.start, dimm.size),
+            (add.start(), add.size()) == (dimm.start, dimm.size),
             "the kernel added {:#x}+{:#x}, but {} is {:#x}+{:#x}",
-            add.start,
-            add.size,
+            add.start(),
+            add.size(),
             dimm.id,
             dimm.start,
             dimm.size,
@@ -154,7 +146,7 @@ impl<'a> Tour<'a> {
         let mut steps = Vec::new();
         if self.args.stays_offline() {
             let block = self.args.block_size.bytes();
-            for number in add.start / block..(add.start + add.size) / block {
+            for number in add.start() / block..add.end() / block {
                 self.machine.run(&format!("online {number}"))?;
                 steps.push(self.online_step()?);
             }
@@ -166,9 +158,7 @@ impl<'a> Tour<'a> {
 
     fn online_step(&mut self) -> Result<Online> {
         match self.step()? {
-            Step::Online(Online {
-                error: Some(why), ..
-            }) => bail!("going online failed: {why}"),
+            Step::Online(Online { error: Some(why), .. }) => bail!("going online failed: {why}"),
             Step::Online(step) => Ok(step),
             other => bail!("the kernel reported {} instead of online", other.verb()),
         }
@@ -184,9 +174,9 @@ impl<'a> Tour<'a> {
         let blocks = online.iter().map(|step| step.blocks.len()).sum::<usize>();
         self.page.line(&format!(
             "{:#x}..{:#x}  {}, {blocks} blocks",
-            add.start,
-            add.start + add.size,
-            both(add.size)
+            add.start(),
+            add.end(),
+            both(add.size())
         ));
         for row in picture::draw(add, online, &states, self.config.arch.page_size()) {
             self.page.line(&format!("  {row}"));
@@ -198,14 +188,10 @@ impl<'a> Tour<'a> {
         self.page.line(legend);
         self.page.line("");
 
-        let managed = online
-            .iter()
-            .flat_map(|step| &step.blocks)
-            .map(|block| block.managed_bytes)
-            .sum();
+        let managed =
+            online.iter().flat_map(|step| &step.blocks).map(|block| block.managed_bytes).sum();
         self.page.fact("usable now", &both(managed));
-        self.page
-            .fact("taken from memory elsewhere", &signed(add.system_bytes));
+        self.page.fact("taken from memory elsewhere", &signed(add.system_bytes));
         Ok(())
     }
 
@@ -223,8 +209,7 @@ impl<'a> Tour<'a> {
             "Every page was allocated one by one and freed again, twice; then pages were written and read back \
              through the linear map.",
         );
-        self.page
-            .fact("written and read back", &both(used.touched_bytes));
+        self.page.fact("written and read back", &both(used.touched_bytes));
         Ok(())
     }
 
@@ -262,8 +247,7 @@ impl<'a> Tour<'a> {
             "QEMU asked for the DIMM back. The kernel took every block out of use, removed the memmap and all \
              translations of the range, and let the firmware eject it.",
         );
-        self.page
-            .checked("the DIMM is gone, and what the add took elsewhere was given back");
+        self.page.checked("the DIMM is gone, and what the add took elsewhere was given back");
         Ok(())
     }
 
@@ -279,9 +263,7 @@ impl<'a> Tour<'a> {
             dimm.id,
         );
         let meaning = if told == 0 { "success" } else { "failure" };
-        self.page.checked(&format!(
-            "the firmware was told of {meaning} (_OST {told:#x})"
-        ));
+        self.page.checked(&format!("the firmware was told of {meaning} (_OST {told:#x})"));
         Ok(())
     }
 
@@ -354,9 +336,7 @@ mod tests {
 
     /// The outcome of a tour with `options` of a kernel with `habit`, and its report.
     fn tour(options: &[&str], habit: Habit) -> (Result<Verdict>, Report) {
-        let args = Line::try_parse_from([&["qemu"], options].concat())
-            .unwrap()
-            .args;
+        let args = Line::try_parse_from([&["qemu"], options].concat()).unwrap().args;
         let config = args.config();
         let mut report = Report::new(&config);
         let mut machine = Fake::start(habit, &config).unwrap();
@@ -375,9 +355,7 @@ mod tests {
         let verbs: Vec<_> = report.steps.iter().map(Step::verb).collect();
         assert_eq!(
             verbs,
-            [
-                "add", "online", "add", "online", "use", "offline", "remove", "offline", "remove"
-            ]
+            ["add", "online", "add", "online", "use", "offline", "remove", "offline", "remove"]
         );
         assert_eq!(report.reserved_for_hotplug, Some(135168));
     }
@@ -386,14 +364,7 @@ mod tests {
     fn blocks_that_stay_offline_are_put_online_one_by_one() {
         let (verdict, report) = tour(&["--cmdline", "policy=offline"], Habit::Good);
         assert_eq!(verdict.unwrap(), Verdict::Pass);
-        assert_eq!(
-            report
-                .steps
-                .iter()
-                .filter(|step| step.verb() == "online")
-                .count(),
-            8
-        );
+        assert_eq!(report.steps.iter().filter(|step| step.verb() == "online").count(), 8);
     }
 
     #[test]
@@ -437,15 +408,9 @@ mod tests {
         let value =
             json!({"a": [{"block": 3, "state": "online"}, {"x": {"reserved_for_hotplug": 7}}]});
         assert_eq!(find_number(&value, "reserved_for_hotplug"), Some(7));
+        assert_eq!(block_states(&value).get(&3).map(String::as_str), Some("online"));
         assert_eq!(
-            block_states(&value).get(&3).map(String::as_str),
-            Some("online")
-        );
-        assert_eq!(
-            find_number(
-                &json!({"reserved_for_hotplug": null}),
-                "reserved_for_hotplug"
-            ),
+            find_number(&json!({"reserved_for_hotplug": null}), "reserved_for_hotplug"),
             None
         );
     }

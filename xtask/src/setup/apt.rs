@@ -31,9 +31,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     tool::run(apt_get().arg("update"), &progress)
         .with_context(|| format!("cannot install {names}"))?;
     let mut install = apt_get();
-    install
-        .args(["install", "-y", "--no-install-recommends"])
-        .args(packages);
+    install.args(["install", "-y", "--no-install-recommends"]).args(packages);
     tool::run(&mut install, &progress).with_context(|| format!("cannot install {names}"))?;
 
     progress.done();
@@ -43,9 +41,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
 /// apt-get that asks nothing and waits a little for its lock.
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-q", "-o", LOCK_TIMEOUT]);
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", LOCK_TIMEOUT]);
     command
 }
 

@@ -38,10 +38,7 @@ impl Program {
     };
 
     /// ACPICA's ASL compiler, which builds the tests' own tables.
-    pub(crate) const IASL: Self = Self {
-        name: "iasl",
-        ..Self::ACPIEXEC
-    };
+    pub(crate) const IASL: Self = Self { name: "iasl", ..Self::ACPIEXEC };
 
     fn present(self) -> bool {
         tool::find(self.name).is_some()
@@ -54,11 +51,7 @@ impl Program {
 /// When one is missing and cannot be installed here; the error says what to type.
 pub(crate) fn ensure(programs: &[Program]) -> Result<()> {
     let missing = |programs: &[Program]| -> Vec<Program> {
-        programs
-            .iter()
-            .copied()
-            .filter(|program| !program.present())
-            .collect()
+        programs.iter().copied().filter(|program| !program.present()).collect()
     };
 
     let wanted = missing(programs);
@@ -102,41 +95,22 @@ fn packages(programs: &[Program], pick: fn(&Program) -> &'static str) -> Vec<&'s
 mod tests {
     use super::*;
 
-    const ABSENT: Program = Program {
-        name: "no-such-program",
-        debian: "no-such-package",
-        ..Program::ACPIEXEC
-    };
+    const ABSENT: Program =
+        Program { name: "no-such-program", debian: "no-such-package", ..Program::ACPIEXEC };
 
     #[test]
     fn what_is_there_needs_nothing() {
-        let sh = Program {
-            name: "sh",
-            ..Program::ACPIEXEC
-        };
+        let sh = Program { name: "sh", ..Program::ACPIEXEC };
         ensure(&[sh]).unwrap();
         assert!(!ABSENT.present());
     }
 
     #[test]
     fn the_advice_names_each_package_once_on_each_system() {
-        let text = by_hand(&[
-            Program::ACPIEXEC,
-            Program::IASL,
-            Program::qemu(Arch::X86_64),
-        ]);
-        assert!(
-            text.contains("acpiexec, iasl, qemu-system-x86_64 not found"),
-            "{text}"
-        );
-        assert!(
-            text.contains("--no-install-recommends acpica-tools qemu-system-x86\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("dnf install acpica-tools qemu-system-x86-core"),
-            "{text}"
-        );
+        let text = by_hand(&[Program::ACPIEXEC, Program::IASL, Program::qemu(Arch::X86_64)]);
+        assert!(text.contains("acpiexec, iasl, qemu-system-x86_64 not found"), "{text}");
+        assert!(text.contains("--no-install-recommends acpica-tools qemu-system-x86\n"), "{text}");
+        assert!(text.contains("dnf install acpica-tools qemu-system-x86-core"), "{text}");
         assert!(text.contains("brew install acpica qemu"), "{text}");
     }
 }

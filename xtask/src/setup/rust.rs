@@ -45,15 +45,11 @@ impl Toolchain {
         // Flags in the environment are meant for the host; ours stand in .cargo/config.toml.
         command.env("HOTMEM_BARE", "1").env_remove("RUSTFLAGS");
 
-        let linker_variable = format!(
-            "CARGO_TARGET_{}_LINKER",
-            arch.target().to_uppercase().replace('-', "_")
-        );
+        let linker_variable =
+            format!("CARGO_TARGET_{}_LINKER", arch.target().to_uppercase().replace('-', "_"));
         match self {
             Self::Active { linker: None } => {}
-            Self::Active {
-                linker: Some(linker),
-            } => {
+            Self::Active { linker: Some(linker) } => {
                 command.env(linker_variable, linker);
             }
             Self::Debian => {
@@ -175,19 +171,10 @@ fn take(way: Way, arch: Arch) -> Result<Toolchain> {
 
 /// Has rustup fetch the target's standard library.
 fn rustup_add(arch: Arch) -> Result<()> {
-    let progress = Progress::start(format!(
-        "Fetching the standard library for {}",
-        arch.target()
-    ));
-    tool::run(
-        Command::new("rustup").args(["target", "add", arch.target()]),
-        &progress,
-    )?;
+    let progress = Progress::start(format!("Fetching the standard library for {}", arch.target()));
+    tool::run(Command::new("rustup").args(["target", "add", arch.target()]), &progress)?;
     if !has_target_std(arch) {
-        bail!(
-            "rustup added {}, but the active compiler does not see it",
-            arch.target()
-        );
+        bail!("rustup added {}, but the active compiler does not see it", arch.target());
     }
     progress.done();
     Ok(())
@@ -197,10 +184,7 @@ fn rustup_add(arch: Arch) -> Result<()> {
 fn facts(arch: Arch) -> Facts {
     let target_std = has_target_std(arch);
     if target_std {
-        return Facts {
-            target_std,
-            ..Facts::default()
-        };
+        return Facts { target_std, ..Facts::default() };
     }
     let forbidden = std::env::var_os("RUSTUP_AUTO_INSTALL").is_some_and(|value| value == "0");
     Facts {
@@ -218,12 +202,7 @@ fn sysroot() -> Option<PathBuf> {
 }
 
 fn has_target_std(arch: Arch) -> bool {
-    sysroot().is_some_and(|root| {
-        root.join("lib/rustlib")
-            .join(arch.target())
-            .join("lib")
-            .is_dir()
-    })
+    sysroot().is_some_and(|root| root.join("lib/rustlib").join(arch.target()).join("lib").is_dir())
 }
 
 fn has_rust_lld() -> bool {
@@ -233,9 +212,7 @@ fn has_rust_lld() -> bool {
     let Ok(targets) = std::fs::read_dir(libraries) else {
         return false;
     };
-    targets
-        .flatten()
-        .any(|target| target.path().join("bin/rust-lld").is_file())
+    targets.flatten().any(|target| target.path().join("bin/rust-lld").is_file())
 }
 
 fn debian_complete() -> bool {
@@ -287,29 +264,15 @@ mod tests {
 
     #[test]
     fn rustup_comes_before_debian_and_debian_is_the_way_when_it_fails() {
-        let facts = Facts {
-            may_download: true,
-            may_install: true,
-            ..Facts::default()
-        };
+        let facts = Facts { may_download: true, may_install: true, ..Facts::default() };
         assert_eq!(ways(facts), [Way::RustupAdd, Way::InstallDebian]);
     }
 
     #[test]
     fn rustup_is_left_alone_when_it_may_not_download() {
-        let facts = Facts {
-            debian_complete: true,
-            may_install: true,
-            ..Facts::default()
-        };
+        let facts = Facts { debian_complete: true, may_install: true, ..Facts::default() };
         assert_eq!(ways(facts), [Way::UseDebian]);
-        assert_eq!(
-            ways(Facts {
-                may_install: true,
-                ..Facts::default()
-            }),
-            [Way::InstallDebian]
-        );
+        assert_eq!(ways(Facts { may_install: true, ..Facts::default() }), [Way::InstallDebian]);
     }
 
     #[test]
@@ -322,10 +285,7 @@ mod tests {
 
     #[test]
     fn compiler_versions_are_read() {
-        assert_eq!(
-            minor_version("rustc 1.96.0 (ac68faa20 2026-05-25)"),
-            Some(96)
-        );
+        assert_eq!(minor_version("rustc 1.96.0 (ac68faa20 2026-05-25)"), Some(96));
         assert_eq!(minor_version("cargo 1.95.0"), Some(95));
         assert_eq!(minor_version("rustc 2.0.0"), None);
         assert_eq!(minor_version(""), None);
@@ -336,10 +296,7 @@ mod tests {
         let command = Toolchain::Debian.cargo(Arch::X86_64, "build");
         assert_eq!(command.get_program(), DEBIAN_CARGO);
         let set = |name: &str| {
-            command
-                .get_envs()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value.is_some())
+            command.get_envs().find(|(key, _)| *key == name).map(|(_, value)| value.is_some())
         };
         assert_eq!(set("RUSTUP_TOOLCHAIN"), Some(false));
         assert_eq!(set("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER"), Some(true));

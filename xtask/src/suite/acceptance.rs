@@ -1,0 +1,203 @@
+//! The acceptance tests that reviewers of the 2019 series asked for, by their numbers, in QEMU: the
+//! caller-driven ones by the monitor's own `add` and `remove`, on plugged memory that nobody owns.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::lab::{
+    Lab, add, finish, finish_refused, leave, plug, refused, remove, room, room_unowned, switch,
+    unchanged, unowned, unplug,
+};
+use super::order::shuffled;
+use super::{Scenario, scenarios};
+use crate::machine::{Machine, Placement, Step};
+use crate::size::{GIB, MIB};
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    at01_the_first_block_of_a_device_range_cannot_be_removed_alone,
+    at02_the_last_or_a_middle_block_of_a_device_range_cannot_be_removed_alone,
+    at03_blocks_with_their_own_memmap_are_removed_in_any_order,
+    at04_a_block_that_is_all_memmap_goes_offline_without_a_migration,
+    at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning,
+    at12_going_offline_and_online_again_keeps_the_memmap,
+    at16_every_memmap_lies_in_the_memory_it_describes,
+    at17_two_device_ranges_are_removed_interleaved,
+];
+
+/// Bytes of a memory block.
+const BLOCK: u64 = 128 * MIB;
+
+/// Adds 1 GiB per device, tries to remove each of `pieces` (in blocks), and then removes it whole.
+fn pieces_refused(lab: &Lab, pieces: &[(u64, u64)]) -> Result<()> {
+    lab.with(&room_unowned(&["1G"])?, |machine| {
+        let start = unowned(machine, "1G")?;
+        add(machine, start, GIB, "device")?;
+        machine.run("snapshot save")?;
+        for &(first, count) in pieces {
+            refused(machine, &format!("remove {:#x} {:#x}", start + first * BLOCK, count * BLOCK))?;
+            unchanged(machine)?;
+        }
+        remove(machine, start, GIB)?;
+        machine.run("verify")?;
+        leave(machine)
+    })
+}
+
+fn at01_the_first_block_of_a_device_range_cannot_be_removed_alone(lab: &Lab) -> Result<()> {
+    pieces_refused(lab, &[(0, 1), (0, 4)])
+}
+
+fn at02_the_last_or_a_middle_block_of_a_device_range_cannot_be_removed_alone(
+    lab: &Lab,
+) -> Result<()> {
+    pieces_refused(lab, &[(7, 1), (3, 1), (1, 7), (2, 4)])
+}
+
+fn at03_blocks_with_their_own_memmap_are_removed_in_any_order(lab: &Lab) -> Result<()> {
+    let ascending: Vec<u64> = (0..8).collect();
+    let descending = ascending.iter().rev().copied().collect();
+    let mut orders = vec![ascending, descending];
+    orders.extend((1..=6).map(|seed| shuffled(8, seed)));
+
+    lab.with(&room_unowned(&["1G"])?, |machine| {
+        let start = unowned(machine, "1G")?;
+        for order in &orders {
+            let added = add(machine, start, GIB, "block")?;
+            let mut given_back = 0;
+            for &block in order {
+                given_back += remove(machine, start + block * BLOCK, BLOCK)?.system_bytes;
+                machine.run("verify")?;
+            }
+            ensure!(
+                added.system_bytes + given_back == 0,
+                "order {order:?}: {} and {given_back} bytes",
+                added.system_bytes
+            );
+            machine.run("snapshot check").with_context(|| format!("order {order:?}"))?;
+        }
+        finish_refused(machine)
+    })
+}
+
+fn at04_a_block_that_is_all_memmap_goes_offline_without_a_migration(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["8G"])?, |machine| {
+        let taken = plug(machine, "8G")?;
+        let first = taken.dimm.start / BLOCK;
+        let block =
+            taken.online.blocks.iter().find(|block| block.block == first).context("no block 0")?;
+        ensure!(block.managed_bytes == 0 && block.state.starts_with("online"), "{block:?}");
+
+        let step = switch(machine, "offline", first)?;
+        if let Step::Offline(offline) = &step {
+            let migrated = offline.more.get("migrated").and_then(serde_json::Value::as_u64);
+            ensure!(migrated.unwrap_or(0) == 0, "{migrated:?} pages were migrated");
+        }
+        machine.run("verify")?;
+        switch(machine, "online", first)?;
+        unplug(machine, &taken.dimm)?;
+        finish(machine)
+    })
+}
+
+fn at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning(
+    lab: &Lab,
+) -> Result<()> {
+    lab.with(&room_unowned(&["256M"])?, |machine| {
+        let start = unowned(machine, "256M")?;
+        let before = machine.position();
+        // Both flags at once: no placement is both.
+        let added = add(machine, start, 2 * BLOCK, "device block")?;
+        ensure!(added.placement == Placement::Boot && added.groups.is_empty(), "{added:?}");
+        let lines = machine.lines_from(before);
+        let warnings = lines.iter().filter(|line| line.to_lowercase().contains("warn")).count();
+        ensure!(warnings == 1, "{warnings} warnings");
+        remove(machine, start, 2 * BLOCK)?;
+        finish_refused(machine)
+    })
+}
+
+fn at12_going_offline_and_online_again_keeps_the_memmap(lab: &Lab) -> Result<()> {
+    for placement in ["device", "block"] {
+        let config = room(&["256M"])?.word(format_args!("placement={placement}"));
+        lab.with(&config, |machine| {
+            let taken = plug(machine, "256M")?;
+            let first = taken.dimm.start / BLOCK;
+            machine.run("snapshot save")?;
+            let before = memmap_pages(machine, taken.dimm.start / 4096)?;
+            for _ in 0..5 {
+                for block in [first, first + 1] {
+                    switch(machine, "offline", block)?;
+                }
+                machine.run("verify")?;
+                for block in [first + 1, first] {
+                    switch(machine, "online", block)?;
+                }
+                unchanged(machine)?;
+            }
+            let after = memmap_pages(machine, taken.dimm.start / 4096)?;
+            ensure!(before == after, "before: {before:?}\nafter: {after:?}");
+            unplug(machine, &taken.dimm)?;
+            machine.run("verify")?;
+            leave(machine)
+        })?;
+    }
+    Ok(())
+}
+
+/// The descriptors of the first memmap page (the head), its neighbour and the last one of 2 MiB.
+fn memmap_pages(machine: &mut Machine, pfn: u64) -> Result<Vec<serde_json::Value>> {
+    let pages = [pfn, pfn + 1, pfn + 511];
+    pages.iter().map(|pfn| machine.json(&format!("page {pfn:#x} --json"))).collect()
+}
+
+fn at16_every_memmap_lies_in_the_memory_it_describes(lab: &Lab) -> Result<()> {
+    for placement in ["device", "block"] {
+        let config = room(&["512M@1", "256M@0"])?.word(format_args!("placement={placement}"));
+        lab.with(&config, |machine| {
+            // `plug` checks each group against its range, and the node against the firmware's.
+            let dimms = [plug(machine, "512M@1")?, plug(machine, "256M@0")?];
+            for taken in &dimms {
+                ensure!(!taken.add.groups.is_empty(), "the memmap lies elsewhere");
+                ensure!(
+                    taken.add.system_bytes == 0,
+                    "{} bytes came from elsewhere",
+                    taken.add.system_bytes
+                );
+            }
+            for taken in &dimms {
+                unplug(machine, &taken.dimm)?;
+            }
+            finish(machine)
+        })?;
+    }
+    Ok(())
+}
+
+fn at17_two_device_ranges_are_removed_interleaved(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["256M", "256M"])?, |machine| {
+        let dimms = [plug(machine, "256M")?, plug(machine, "256M")?];
+        // One block of each in turn goes offline; then both ranges are asked back in one event.
+        for index in 0..2 {
+            for taken in &dimms {
+                switch(machine, "offline", taken.dimm.start / BLOCK + index)?;
+                machine.run("verify")?;
+            }
+        }
+        machine.qmp("stop", json!({}))?;
+        for taken in &dimms {
+            machine.unplug(&taken.dimm)?;
+        }
+        machine.qmp("cont", json!({}))?;
+
+        let mut removed = 0;
+        while removed < 2 {
+            let step = machine.next_step()?;
+            ensure!(step.error().is_none(), "{} failed: {:?}", step.verb(), step.error());
+            removed += usize::from(matches!(step, Step::Remove(_)));
+        }
+        for taken in &dimms {
+            machine.wait_deleted(&taken.dimm)?;
+        }
+        finish(machine)
+    })
+}

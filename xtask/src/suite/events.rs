@@ -1,0 +1,236 @@
+//! Firmware events: many at once, mixed, early, again; each DIMM is handled once and answered once.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use super::lab::{Lab, check_add, finish, leave, plug, room, unplug, unplug_taken};
+use super::{Scenario, scenarios};
+use crate::machine::{Add, Dimm, Machine, Remove, Step, Verdict};
+use crate::size::MIB;
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    an_unplug_right_after_going_online_succeeds,
+    eight_dimms_in_one_event_are_all_taken_and_all_given_back,
+    inserts_and_ejects_in_one_event_are_told_apart,
+    a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged,
+    a_dimm_plugged_before_the_kernel_runs_is_added_once,
+    a_dimm_plugged_while_the_kernel_boots_is_added_once,
+    dimms_in_256_slots_all_work,
+    memory_can_stay_offline_by_policy_and_leaves_without_an_offline,
+];
+
+/// Lets events pile up while `body` runs, then delivers them together.
+fn together(machine: &mut Machine, body: impl FnOnce(&mut Machine) -> Result<()>) -> Result<()> {
+    machine.qmp("stop", json!({}))?;
+    body(machine)?;
+    machine.qmp("cont", json!({}))?;
+    Ok(())
+}
+
+/// The next steps, by verb; none may have failed.
+#[derive(Default)]
+struct Seen {
+    adds: Vec<Add>,
+    onlines: usize,
+    offlines: usize,
+    removes: Vec<Remove>,
+}
+
+fn watch(machine: &mut Machine, count: usize) -> Result<Seen> {
+    let mut seen = Seen::default();
+    for _ in 0..count {
+        let step = machine.next_step()?;
+        if let Some(why) = step.error() {
+            bail!("{} failed: {why}", step.verb());
+        }
+        match step {
+            Step::Add(add) => seen.adds.push(add),
+            Step::Online(_) => seen.onlines += 1,
+            Step::Offline(_) => seen.offlines += 1,
+            Step::Remove(remove) => seen.removes.push(remove),
+            Step::Use(_) => bail!("nobody asked for a use"),
+        }
+    }
+    Ok(seen)
+}
+
+/// Checks that exactly these DIMMs were taken, with success told to the firmware for each.
+fn all_taken(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
+    let starts: BTreeSet<u64> = seen.adds.iter().map(Add::start).collect();
+    let wanted: BTreeSet<u64> = dimms.iter().map(|dimm| dimm.start).collect();
+    ensure!(
+        starts == wanted && seen.adds.len() == dimms.len(),
+        "added {starts:x?} instead of {wanted:x?}"
+    );
+    ensure!(seen.onlines == dimms.len(), "{} went online of {}", seen.onlines, dimms.len());
+    for dimm in dimms {
+        let told = machine.insertion_status(dimm)?;
+        ensure!(told == 0, "the firmware was told {told:#x} for {}", dimm.id);
+    }
+    Ok(())
+}
+
+/// Checks that exactly these DIMMs went.
+fn all_gone(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
+    ensure!(
+        seen.offlines == dimms.len() && seen.removes.len() == dimms.len(),
+        "{} offline, {} removed",
+        seen.offlines,
+        seen.removes.len()
+    );
+    for dimm in dimms {
+        machine.wait_deleted(dimm)?;
+        let told = machine.ejection_status(dimm)?;
+        ensure!(told == 0, "the firmware was told {told:#x} for {}", dimm.id);
+    }
+    Ok(())
+}
+
+fn plug_many(machine: &mut Machine, count: usize) -> Result<Vec<Dimm>> {
+    (0..count).map(|_| machine.plug("128M".parse()?, None)).collect()
+}
+
+fn an_unplug_right_after_going_online_succeeds(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["1G"])?, |machine| {
+        let dimm = machine.plug("1G".parse()?, None)?;
+        check_add(&machine.next_add()?, &dimm)?;
+        ensure!(machine.next_online()?.error.is_none(), "online failed");
+        unplug(machine, &dimm)?;
+        finish(machine)
+    })
+}
+
+fn eight_dimms_in_one_event_are_all_taken_and_all_given_back(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"; 8])?, |machine| {
+        let mut dimms = Vec::new();
+        together(machine, |machine| {
+            dimms = plug_many(machine, 8)?;
+            Ok(())
+        })?;
+        let seen = watch(machine, 16)?;
+        all_taken(machine, &dimms, &seen)?;
+
+        together(machine, |machine| dimms.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
+        let seen = watch(machine, 16)?;
+        all_gone(machine, &dimms, &seen)?;
+        finish(machine)
+    })
+}
+
+fn inserts_and_ejects_in_one_event_are_told_apart(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"; 6])?, |machine| {
+        let first =
+            [plug(machine, "128M")?.dimm, plug(machine, "128M")?.dimm, plug(machine, "128M")?.dimm];
+        let [stays, goes, goes_too] = &first;
+        let mut new = Vec::new();
+        together(machine, |machine| {
+            machine.unplug(goes)?;
+            new = plug_many(machine, 2)?;
+            machine.unplug(goes_too)
+        })?;
+        let seen = watch(machine, 8)?;
+        all_taken(machine, &new, &seen)?;
+        all_gone(machine, &[goes.clone(), goes_too.clone()], &seen)?;
+        machine.run("verify")?;
+
+        for dimm in new.iter().chain([stays]) {
+            unplug(machine, dimm)?;
+        }
+        finish(machine)
+    })
+}
+
+fn a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged(lab: &Lab) -> Result<()> {
+    let mut config = room(&["256M", "256M"])?;
+    config.cold = vec!["256M".parse()?];
+    lab.started(&config, |machine| {
+        machine.wait_ready()?;
+        let [cold] = machine.dimms()?.try_into().ok().context("not one DIMM at power-on")?;
+        check_add(&machine.next_add()?, &cold)?;
+        ensure!(machine.next_online()?.error.is_none(), "online failed");
+        machine.run("snapshot save")?;
+
+        // The next event must not bring the first DIMM again.
+        let taken = plug(machine, "256M")?;
+        unplug_taken(machine, &taken)?;
+        machine.run("snapshot check")?;
+        unplug(machine, &cold)?;
+        end_well(machine)
+    })
+}
+
+/// Ends a scenario that has no snapshot of the beginning.
+fn end_well(machine: &mut Machine) -> Result<()> {
+    machine.run("verify")?;
+    let verdict = machine.verdict()?;
+    ensure!(verdict == Verdict::Pass, "the verdict is {verdict}");
+    leave(machine)
+}
+
+/// A DIMM plugged at `moment` before hotplug events are armed is added once, and not again with the next one.
+fn plugged_early(lab: &Lab, moment: impl FnOnce(&mut Machine) -> Result<()>) -> Result<()> {
+    lab.started(&room(&["256M", "128M"])?, |machine| {
+        moment(machine)?;
+        let early = machine.plug("256M".parse()?, None)?;
+        machine.wait_ready()?;
+        check_add(&machine.next_add()?, &early)?;
+        ensure!(machine.next_online()?.error.is_none(), "online failed");
+
+        let taken = plug(machine, "128M")?;
+        unplug_taken(machine, &taken)?;
+        unplug(machine, &early)?;
+        end_well(machine)
+    })
+}
+
+fn a_dimm_plugged_before_the_kernel_runs_is_added_once(lab: &Lab) -> Result<()> {
+    plugged_early(lab, |_| Ok(()))
+}
+
+fn a_dimm_plugged_while_the_kernel_boots_is_added_once(lab: &Lab) -> Result<()> {
+    plugged_early(lab, |machine| machine.wait_line("").map(|_| ()))
+}
+
+fn dimms_in_256_slots_all_work(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"; 256])?, |machine| {
+        let dimms = plug_many(machine, 256)?;
+        let seen = watch(machine, 512)?;
+        all_taken(machine, &dimms, &seen)?;
+        machine.run("verify")?;
+
+        dimms.iter().try_for_each(|dimm| machine.unplug(dimm))?;
+        let seen = watch(machine, 512)?;
+        all_gone(machine, &dimms, &seen)?;
+        finish(machine)
+    })
+}
+
+fn memory_can_stay_offline_by_policy_and_leaves_without_an_offline(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["256M"])?.word("policy=offline"), |machine| {
+        let dimm = machine.plug("256M".parse()?, None)?;
+        let add = machine.next_add()?;
+        check_add(&add, &dimm)?;
+        ensure!(machine.insertion_status(&dimm)? == 0, "the firmware was told of a failure");
+
+        let first = dimm.start / (128 * MIB);
+        super::lab::switch(machine, "online", first)?;
+        machine.run("verify")?;
+
+        machine.unplug(&dimm)?;
+        let mut step = machine.next_step()?;
+        if let Step::Offline(offline) = &step {
+            ensure!(offline.error.is_none(), "offline failed: {:?}", offline.error);
+            step = machine.next_step()?;
+        }
+        ensure!(
+            matches!(&step, Step::Remove(remove) if remove.error.is_none()),
+            "{} {:?}",
+            step.verb(),
+            step.error()
+        );
+        machine.wait_deleted(&dimm)?;
+        finish(machine)
+    })
+}

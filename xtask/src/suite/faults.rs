@@ -1,0 +1,115 @@
+//! Adding memory when there is none left: it needs none, and where it would, it fails without a trace.
+
+use anyhow::{Result, ensure};
+
+use super::lab::{
+    Lab, add, exhaust, free, leave, plug, refused, remove, room, room_unowned, unchanged, unowned,
+    unplug_taken,
+};
+use super::{Scenario, scenarios};
+use crate::machine::{Config, Machine};
+use crate::size::{GIB, MIB, Size};
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    a_gibibyte_is_added_with_no_free_page_left,
+    at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace,
+    a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace,
+];
+
+/// A machine of 64 MiB, so that little memory has to be taken away.
+fn small(mut config: Config) -> Config {
+    config.memory = Size::new(64 * MIB);
+    config
+}
+
+fn a_gibibyte_is_added_with_no_free_page_left(lab: &Lab) -> Result<()> {
+    for placement in ["device", "block"] {
+        let config = small(room(&["1G"])?).word(format_args!("placement={placement}"));
+        lab.with(&config, |machine| {
+            let pages = exhaust(machine)?;
+            machine.run("snapshot save")?;
+            let taken = plug(machine, "1G")?;
+            ensure!(
+                taken.add.system_bytes == 0,
+                "the add took {} bytes elsewhere",
+                taken.add.system_bytes
+            );
+            unplug_taken(machine, &taken)?;
+            unchanged(machine)?;
+            pages.into_iter().try_for_each(|pfn| free(machine, pfn))?;
+            machine.run("verify")?;
+            leave(machine)
+        })?;
+    }
+    Ok(())
+}
+
+fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
+    // A window this large has no tables in reserve, so that the add has to find pages for its own.
+    let mut config = small(room_unowned(&["16G"])?);
+    config.window = 700 * GIB;
+    lab.with(&config, |machine| {
+        let start = unowned(machine, "16G")?;
+        fails_until_it_fits(machine, start, 16 * GIB, "device")
+    })
+}
+
+fn a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
+    lab.with(&small(room_unowned(&["128M"])?), |machine| {
+        let start = unowned(machine, "128M")?;
+        fails_until_it_fits(machine, start, 128 * MIB, "boot")
+    })
+}
+
+/// Takes all memory, then gives back page by page until an add succeeds: each add before has to fail
+/// at another point, and to leave everything as it was.
+fn fails_until_it_fits(
+    machine: &mut Machine,
+    start: u64,
+    size: u64,
+    placement: &str,
+) -> Result<()> {
+    let mut pages = exhaust_to_pages(machine)?;
+    let mut failures = 0;
+    loop {
+        machine.run("snapshot save")?;
+        let command = format!("add {start:#x} {size:#x} {placement}");
+        if machine.command(&command)?.error.is_none() {
+            machine.next_step()?;
+            break;
+        }
+        let steps = machine.unread_steps()?;
+        ensure!(
+            steps.iter().all(|step| step.error().is_some()),
+            "a failed add reports a good step"
+        );
+        unchanged(machine)?;
+        failures += 1;
+
+        let pfn = pages.pop();
+        ensure!(pfn.is_some(), "the add fails with all memory free");
+        free(machine, pfn.unwrap_or_default())?;
+    }
+    ensure!(failures > 0, "the add succeeded with no free page: it had nothing to run out of");
+
+    remove(machine, start, size)?;
+    unchanged(machine)?;
+    refused(machine, &format!("remove {start:#x} {size:#x}"))?;
+    add(machine, start, size, placement)?;
+    remove(machine, start, size)?;
+    pages.into_iter().try_for_each(|pfn| free(machine, pfn))?;
+    machine.run("verify")?;
+    leave(machine)
+}
+
+/// Takes all memory; the last thousand pages one by one, so that they can be given back one by one.
+fn exhaust_to_pages(machine: &mut Machine) -> Result<Vec<u64>> {
+    const SINGLE: u32 = 1024;
+    let mut single = Vec::new();
+    for _ in 0..SINGLE {
+        single.extend(super::lab::alloc(machine, 0)?);
+    }
+    let mut pages = exhaust(machine)?;
+    pages.append(&mut single);
+    Ok(pages)
+}

@@ -1,0 +1,116 @@
+//! The scenarios that run in QEMU: each boots the real image, drives it by QMP and its monitor, and
+//! ends by proving that nothing is left behind.
+//!
+//! A scenario is a name (a sentence about behaviour) and a function. What the kernel cannot do yet
+//! fails; nothing is skipped.
+
+mod acceptance;
+mod events;
+mod faults;
+mod figures;
+mod lab;
+mod layout;
+mod monitor;
+mod order;
+mod refusals;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::arch::Arch;
+use crate::build;
+use crate::progress::Progress;
+use crate::setup::{self, Program};
+use crate::test::Counts;
+use lab::Lab;
+
+/// One thing that has to be so.
+pub(crate) struct Scenario {
+    /// A sentence, in snake case.
+    name: &'static str,
+    run: fn(&Lab) -> Result<()>,
+}
+
+/// Lists functions as scenarios under their own names.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        &[$($crate::suite::Scenario { name: stringify!($name), run: $name }),*]
+    };
+}
+use scenarios;
+
+/// All scenarios, by topic.
+const TOPICS: [(&str, &[Scenario]); 7] = [
+    ("layout", layout::SCENARIOS),
+    ("refusals", refusals::SCENARIOS),
+    ("events", events::SCENARIOS),
+    ("monitor", monitor::SCENARIOS),
+    ("acceptance", acceptance::SCENARIOS),
+    ("faults", faults::SCENARIOS),
+    ("figures", figures::SCENARIOS),
+];
+
+/// Runs all scenarios whose `topic::name` holds `filter`.
+///
+/// # Errors
+/// When QEMU or a toolchain is missing. An image that does not build fails every scenario.
+pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
+    let chosen: Vec<_> = TOPICS
+        .iter()
+        .flat_map(|(topic, scenarios)| {
+            scenarios.iter().map(move |one| (format!("{topic}::{}", one.name), one))
+        })
+        .filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter)))
+        .collect();
+    if chosen.is_empty() {
+        return Ok(Counts::default());
+    }
+    setup::ensure(&[Program::qemu(Arch::X86_64)])?;
+    let image = match build::image(root, Arch::X86_64) {
+        Ok(image) => image,
+        Err(error) => {
+            eprintln!("{error:#}");
+            let failed = u64::try_from(chosen.len())?;
+            return Ok(Counts { passed: 0, failed });
+        }
+    };
+
+    let lab = Lab::new(image);
+    let progress = Progress::start(format!("{} scenarios in QEMU", chosen.len()));
+    let mut counts = Counts::default();
+    for (name, scenario) in &chosen {
+        progress.detail(&format!("{} passed, {} failed, {name}", counts.passed, counts.failed));
+        let started = Instant::now();
+        let result = (scenario.run)(&lab);
+        let seconds = started.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => {
+                counts.passed += 1;
+                progress.line(&format!("test {name} ... ok ({seconds:.1} s)"));
+            }
+            Err(error) => {
+                counts.failed += 1;
+                progress.line(&format!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n"));
+            }
+        }
+    }
+    progress.done();
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_name_of_its_own() {
+        let mut names: Vec<_> =
+            TOPICS.iter().flat_map(|(_, all)| all.iter().map(|one| one.name)).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

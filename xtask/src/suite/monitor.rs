@@ -1,0 +1,242 @@
+//! The monitor: what it answers, and that nothing typed at it does harm.
+
+use anyhow::{Result, ensure};
+
+use super::lab::{
+    Lab, alloc, finish, free, leave, objects_with, plug, refused, room, switch, unchanged,
+    unplug_taken,
+};
+use super::{Scenario, scenarios};
+use crate::machine::{Exit, Machine};
+use crate::size::MIB;
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    garbage_is_answered_with_errors_and_changes_nothing,
+    arguments_out_of_range_are_refused,
+    help_names_every_command,
+    answers_in_json_are_json_and_agree_with_each_other,
+    pages_are_allocated_and_freed_and_a_double_free_is_refused,
+    a_block_goes_offline_and_online_by_hand,
+    memory_that_the_firmware_owns_is_not_removed_by_hand,
+    memory_that_is_not_there_cannot_be_added,
+    a_translation_can_be_walked,
+    the_guest_exits_with_the_code_it_is_told,
+    a_snapshot_tells_that_something_changed,
+];
+
+/// Types something that is no command; it has to be answered with an error.
+fn garbage(machine: &mut Machine, text: &str) -> Result<()> {
+    let reply = machine.command(text)?;
+    ensure!(reply.error.is_some(), "`{}` was taken for a command", text.escape_debug());
+    Ok(())
+}
+
+fn garbage_is_answered_with_errors_and_changes_nothing(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"])?, |machine| {
+        let taken = plug(machine, "128M")?;
+        machine.run("snapshot save")?;
+        let long = "x".repeat(5000);
+        let words = "online ".repeat(300);
+        for text in [
+            "nonsense",
+            "?",
+            "\\",
+            "%s%n%x",
+            "online",
+            "online x",
+            "online -1",
+            "add",
+            "add 1",
+            "add 0 0",
+            "remove",
+            "remove 0 0",
+            "page",
+            "page x",
+            "walk",
+            "walk zz",
+            "alloc",
+            "alloc -1",
+            "free",
+            "free x",
+            "log",
+            "log loud",
+            "snapshot",
+            "snapshot take",
+            "use nonsense",
+            "blocks --xml",
+            "exit now",
+            "\u{e9}\u{1f980}",
+            "ok",
+            "error: x",
+            "\t\u{1}\u{2}\u{7f}x",
+            long.as_str(),
+            words.as_str(),
+        ] {
+            garbage(machine, text)?;
+        }
+        unchanged(machine)?;
+        unplug_taken(machine, &taken)?;
+        machine.run("verify")?;
+        leave(machine)
+    })
+}
+
+fn arguments_out_of_range_are_refused(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"])?, |machine| {
+        for command in [
+            "online 99999999999999999999",
+            "online 18446744073709551615",
+            "offline 4294967296",
+            "alloc 64",
+            "alloc 4294967296",
+            "free 0xffffffffffffffff",
+            "free 0",
+            "page 0xffffffffffffffff",
+            "walk 0x10000000000000000",
+            "add 0xfffffffff8000000 0x8000000",
+            "add 0xfffffffff8000000 0x10000000 device",
+            "add 0x100000000 0x8000001",
+            "add 0x100000001 0x8000000",
+            "remove 0xfffffffff8000000 0x10000000",
+            "remove 0x100000000 0",
+        ] {
+            refused(machine, command)?;
+        }
+        finish(machine)
+    })
+}
+
+fn help_names_every_command(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"])?, |machine| {
+        let help = machine.run("help")?.join("\n");
+        for command in [
+            "help", "blocks", "stats", "zones", "page", "walk", "verify", "alloc", "free", "add",
+            "remove", "online", "offline", "log", "exit", "snapshot", "use", "verdict",
+        ] {
+            ensure!(help.contains(command), "help does not name `{command}`");
+        }
+        finish(machine)
+    })
+}
+
+fn answers_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["256M"])?, |machine| {
+        let taken = plug(machine, "256M")?;
+        for command in ["blocks --json", "stats --json", "zones --json"] {
+            machine.json(command)?;
+        }
+        let blocks = machine.json("blocks --json")?;
+        for online in &taken.online.blocks {
+            let listed: Vec<_> = objects_with(&blocks, "block")
+                .into_iter()
+                .filter(|one| one["block"] == online.block)
+                .collect();
+            ensure!(listed.len() == 1, "block {} is listed {} times", online.block, listed.len());
+            ensure!(
+                listed[0]["state"] == online.state.as_str(),
+                "block {} is {}",
+                online.block,
+                listed[0]
+            );
+        }
+        let page = machine.json(&format!("page {:#x} --json", taken.dimm.start / 4096))?;
+        ensure!(page.is_object(), "a page is {page}");
+        unplug_taken(machine, &taken)?;
+        finish(machine)
+    })
+}
+
+fn pages_are_allocated_and_freed_and_a_double_free_is_refused(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"])?, |machine| {
+        for order in [0, 1, 5, 9] {
+            let pfn = alloc(machine, order)?;
+            ensure!(
+                pfn.is_some_and(|pfn| pfn.is_multiple_of(1 << order)),
+                "order {order}: page frame {pfn:?}"
+            );
+            let pfn = pfn.unwrap_or_default();
+            machine.run("verify")?;
+            ensure!(
+                machine.command("snapshot check")?.error.is_some(),
+                "the snapshot does not see an allocated page"
+            );
+            free(machine, pfn)?;
+            refused(machine, &format!("free {pfn:#x}"))?;
+        }
+        finish(machine)
+    })
+}
+
+fn a_block_goes_offline_and_online_by_hand(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["256M"])?, |machine| {
+        let taken = plug(machine, "256M")?;
+        machine.run("snapshot save")?;
+        let last = taken.dimm.start / (128 * MIB) + 1;
+        switch(machine, "offline", last)?;
+        machine.run("verify")?;
+        refused(machine, &format!("offline {last}"))?;
+        switch(machine, "online", last)?;
+        refused(machine, &format!("online {last}"))?;
+        unchanged(machine)?;
+        unplug_taken(machine, &taken)?;
+        machine.run("verify")?;
+        leave(machine)
+    })
+}
+
+fn memory_that_the_firmware_owns_is_not_removed_by_hand(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["256M"])?, |machine| {
+        let taken = plug(machine, "256M")?;
+        let (start, size) = (taken.dimm.start, taken.dimm.size);
+        let blocks: Vec<u64> = taken.online.blocks.iter().map(|block| block.block).collect();
+        refused(machine, &format!("remove {start:#x} {size:#x}"))?;
+        for &block in &blocks {
+            switch(machine, "offline", block)?;
+        }
+        refused(machine, &format!("remove {start:#x} {size:#x}"))?;
+        refused(machine, &format!("add {start:#x} {size:#x}"))?;
+        for &block in &blocks {
+            switch(machine, "online", block)?;
+        }
+        unplug_taken(machine, &taken)?;
+        finish(machine)
+    })
+}
+
+fn memory_that_is_not_there_cannot_be_added(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["256M"])?, |machine| {
+        refused(machine, "add 0x100000000 0x8000000")?;
+        refused(machine, "add 0x8000000 0x8000000")?;
+        refused(machine, "add 0xfee00000 0x8000000")?;
+        finish(machine)
+    })
+}
+
+fn a_translation_can_be_walked(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"])?, |machine| {
+        let lines = machine.run("walk 0x100000")?;
+        ensure!(!lines.is_empty(), "a walk says nothing");
+        finish(machine)
+    })
+}
+
+fn the_guest_exits_with_the_code_it_is_told(lab: &Lab) -> Result<()> {
+    for (command, code) in [("exit", 33), ("exit 0", 33), ("exit 7", 47), ("exit 100", 233)] {
+        lab.with(&room(&["128M"])?, |machine| {
+            machine.type_line(command)?;
+            let exit = machine.wait_exit()?;
+            ensure!(exit == Exit::Code(code), "`{command}`: {exit:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn a_snapshot_tells_that_something_changed(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"])?, |machine| {
+        let taken = plug(machine, "128M")?;
+        refused(machine, "snapshot check")?;
+        unplug_taken(machine, &taken)?;
+        finish(machine)
+    })
+}
