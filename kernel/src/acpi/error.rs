@@ -83,35 +83,17 @@ impl fmt::Display for TableError {
                 write!(f, "found '{found}' instead of '{wanted}' at {at}")
             }
             Self::Length { table, at, length } => {
-                write!(
-                    f,
-                    "{table} at {at} claims an impossible length of {length} bytes"
-                )
+                write!(f, "{table} at {at} claims an impossible length of {length} bytes")
             }
             Self::Checksum { table, at, sum } => {
-                write!(
-                    f,
-                    "{table} at {at} has a bad checksum: bytes add up to {sum:#x}"
-                )
+                write!(f, "{table} at {at} has a bad checksum: bytes add up to {sum:#x}")
             }
-            Self::Record {
-                table,
-                offset,
-                kind,
-                length,
-            } => write!(
+            Self::Record { table, offset, kind, length } => write!(
                 f,
                 "{table}: record of kind {kind} at offset {offset:#x} claims an impossible length of {length} bytes"
             ),
-            Self::Value {
-                table,
-                offset,
-                value,
-            } => {
-                write!(
-                    f,
-                    "{table}: impossible value {value:#x} at offset {offset:#x}"
-                )
+            Self::Value { table, offset, value } => {
+                write!(f, "{table}: impossible value {value:#x} at offset {offset:#x}")
             }
             Self::Missing(table) => write!(f, "there is no {table}"),
             Self::TooMany(table) => write!(f, "there are too many tables named {table}"),

@@ -70,42 +70,12 @@ struct Fields {
     unit: u8,
 }
 
-const PM1A_EVENT: Fields = Fields {
-    port: 56,
-    len: 88,
-    generic: 148,
-    unit: 4,
-};
-const PM1B_EVENT: Fields = Fields {
-    port: 60,
-    len: 88,
-    generic: 160,
-    unit: 4,
-};
-const PM1A_CONTROL: Fields = Fields {
-    port: 64,
-    len: 89,
-    generic: 172,
-    unit: 2,
-};
-const PM1B_CONTROL: Fields = Fields {
-    port: 68,
-    len: 89,
-    generic: 184,
-    unit: 2,
-};
-const GPE0: Fields = Fields {
-    port: 80,
-    len: 92,
-    generic: 220,
-    unit: 2,
-};
-const GPE1: Fields = Fields {
-    port: 84,
-    len: 93,
-    generic: 232,
-    unit: 2,
-};
+const PM1A_EVENT: Fields = Fields { port: 56, len: 88, generic: 148, unit: 4 };
+const PM1B_EVENT: Fields = Fields { port: 60, len: 88, generic: 160, unit: 4 };
+const PM1A_CONTROL: Fields = Fields { port: 64, len: 89, generic: 172, unit: 2 };
+const PM1B_CONTROL: Fields = Fields { port: 68, len: 89, generic: 184, unit: 2 };
+const GPE0: Fields = Fields { port: 80, len: 92, generic: 220, unit: 2 };
+const GPE1: Fields = Fields { port: 84, len: 93, generic: 232, unit: 2 };
 
 impl Fadt {
     /// Reads the FADT.
@@ -130,11 +100,7 @@ impl Fadt {
             gpe: [None; 2],
             gpe1_base: 0,
         };
-        if hardware_reduced {
-            Ok(fadt)
-        } else {
-            fadt.with_fixed_hardware(&table)
-        }
+        if hardware_reduced { Ok(fadt) } else { fadt.with_fixed_hardware(&table) }
     }
 
     fn with_fixed_hardware(self, table: &Table<'_>) -> Result<Self, TableError> {
@@ -199,17 +165,9 @@ fn block(table: &Table<'_>, fields: &Fields) -> Result<Option<Block>, TableError
         return Err(table.bad(fields.len, len.into()));
     }
     let last = address.checked_add(u64::from(len) - 1);
-    let limit = if space == Space::SystemIo {
-        0xFFFF
-    } else {
-        u64::MAX
-    };
+    let limit = if space == Space::SystemIo { 0xFFFF } else { u64::MAX };
     match last {
-        Some(last) if last <= limit => Ok(Some(Block {
-            space,
-            address,
-            len,
-        })),
+        Some(last) if last <= limit => Ok(Some(Block { space, address, len })),
         _ => Err(table.bad(at, address)),
     }
 }

@@ -61,10 +61,7 @@ impl<'a> Madt<'a> {
             OVERRIDE => 10,
             _ => 2,
         })?;
-        for record in table
-            .records(RECORDS)
-            .filter(|record| record.kind == OVERRIDE)
-        {
+        for record in table.records(RECORDS).filter(|record| record.kind == OVERRIDE) {
             let flags = record.field(8, 2).unwrap_or(0);
             // Two bits each; 0b10 is reserved (ACPI 6.5, table 5.26).
             if flags & 0b11 == 0b10 || flags >> 2 & 0b11 == 0b10 {
@@ -86,40 +83,34 @@ impl<'a> Madt<'a> {
 
     /// The I/O APICs.
     pub fn io_apics(&self) -> impl Iterator<Item = IoApic> + use<'a> {
-        self.0
-            .records(RECORDS)
-            .filter(|record| record.kind == IO_APIC)
-            .filter_map(|record| {
-                Some(IoApic {
-                    id: record.field(2, 1)? as u8,
-                    address: PhysAddr::new(record.field(4, 4)?),
-                    gsi_base: record.field(8, 4)? as u32,
-                })
+        self.0.records(RECORDS).filter(|record| record.kind == IO_APIC).filter_map(|record| {
+            Some(IoApic {
+                id: record.field(2, 1)? as u8,
+                address: PhysAddr::new(record.field(4, 4)?),
+                gsi_base: record.field(8, 4)? as u32,
             })
+        })
     }
 
     /// The ISA interrupts that are wired in another way than ISA's own.
     pub fn overrides(&self) -> impl Iterator<Item = Override> + use<'a> {
-        self.0
-            .records(RECORDS)
-            .filter(|record| record.kind == OVERRIDE)
-            .filter_map(|record| {
-                let flags = record.field(8, 2)?;
-                Some(Override {
-                    source: record.field(3, 1)? as u8,
-                    gsi: record.field(4, 4)? as u32,
-                    polarity: match flags & 0b11 {
-                        0b01 => Some(Polarity::ActiveHigh),
-                        0b11 => Some(Polarity::ActiveLow),
-                        _ => None,
-                    },
-                    trigger: match flags >> 2 & 0b11 {
-                        0b01 => Some(Trigger::Edge),
-                        0b11 => Some(Trigger::Level),
-                        _ => None,
-                    },
-                })
+        self.0.records(RECORDS).filter(|record| record.kind == OVERRIDE).filter_map(|record| {
+            let flags = record.field(8, 2)?;
+            Some(Override {
+                source: record.field(3, 1)? as u8,
+                gsi: record.field(4, 4)? as u32,
+                polarity: match flags & 0b11 {
+                    0b01 => Some(Polarity::ActiveHigh),
+                    0b11 => Some(Polarity::ActiveLow),
+                    _ => None,
+                },
+                trigger: match flags >> 2 & 0b11 {
+                    0b01 => Some(Trigger::Edge),
+                    0b11 => Some(Trigger::Level),
+                    _ => None,
+                },
             })
+        })
     }
 
     /// Where ISA interrupt `irq` arrives: edge-triggered and active high unless overridden.
@@ -134,20 +125,13 @@ impl<'a> Madt<'a> {
     }
 
     fn line(&self, irq: u16, trigger: Trigger, polarity: Polarity) -> Line {
-        match self
-            .overrides()
-            .find(|other| u16::from(other.source) == irq)
-        {
+        match self.overrides().find(|other| u16::from(other.source) == irq) {
             Some(other) => Line {
                 gsi: other.gsi,
                 trigger: other.trigger.unwrap_or(trigger),
                 polarity: other.polarity.unwrap_or(polarity),
             },
-            None => Line {
-                gsi: irq.into(),
-                trigger,
-                polarity,
-            },
+            None => Line { gsi: irq.into(), trigger, polarity },
         }
     }
 }

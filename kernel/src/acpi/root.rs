@@ -44,20 +44,12 @@ impl<'a, P: Physical> Tables<'a, P> {
         let first = table::slice(memory, rsdp, RSDP_FIRST)?;
         if !first.starts_with(b"RSD PTR ") {
             let found = table::signature(memory, rsdp)?;
-            return Err(TableError::Signature {
-                at: rsdp,
-                wanted: RSDP,
-                found,
-            });
+            return Err(TableError::Signature { at: rsdp, wanted: RSDP, found });
         }
         table::check_sum(RSDP, rsdp, first)?;
 
         let revision = first.get(15).copied().unwrap_or(0);
-        let xsdt = if revision >= 2 {
-            extended_root(memory, rsdp)?
-        } else {
-            0
-        };
+        let xsdt = if revision >= 2 { extended_root(memory, rsdp)? } else { 0 };
         let (at, signature, pointer) = match (xsdt, table::le(first, 16, 4)) {
             (0, Some(rsdt)) => (rsdt, RSDT, 4),
             (xsdt, _) => (xsdt, XSDT, 8),
@@ -67,17 +59,9 @@ impl<'a, P: Physical> Tables<'a, P> {
         let length = root.bytes().len();
         if !(length - HEADER).is_multiple_of(pointer) {
             let (at, length) = (root.address(), length as u32);
-            return Err(TableError::Length {
-                table: signature,
-                at,
-                length,
-            });
+            return Err(TableError::Length { table: signature, at, length });
         }
-        Ok(Self {
-            memory,
-            root,
-            pointer,
-        })
+        Ok(Self { memory, root, pointer })
     }
 
     /// Where the tables listed in the root are. Null pointers, which real firmware has, are left
@@ -96,10 +80,7 @@ impl<'a, P: Physical> Tables<'a, P> {
     ///
     /// [`TableError`] if there is one, but broken. Tables of other names are not looked at.
     pub fn find(&self, wanted: Signature, least: usize) -> Result<Option<Table<'a>>, TableError> {
-        self.named(wanted)
-            .next()
-            .map(|at| Table::read(self.memory, at, wanted, least))
-            .transpose()
+        self.named(wanted).next().map(|at| Table::read(self.memory, at, wanted, least)).transpose()
     }
 
     /// Hands the DSDT and then every SSDT to `each`.
@@ -121,8 +102,7 @@ impl<'a, P: Physical> Tables<'a, P> {
 
     /// Where tables named `wanted` are. A pointer into unreadable memory names nothing.
     fn named(&self, wanted: Signature) -> impl Iterator<Item = PhysAddr> + '_ {
-        self.addresses()
-            .filter(move |&at| table::signature(self.memory, at) == Ok(wanted))
+        self.addresses().filter(move |&at| table::signature(self.memory, at) == Ok(wanted))
     }
 }
 
@@ -132,11 +112,7 @@ fn extended_root(memory: &impl Physical, rsdp: PhysAddr) -> Result<u64, TableErr
     let length = table::le(whole, 20, 4).ok_or(TableError::Address(rsdp))?;
     if !(RSDP_WHOLE..=RSDP_LONGEST).contains(&length) {
         let length = length as u32;
-        return Err(TableError::Length {
-            table: RSDP,
-            at: rsdp,
-            length,
-        });
+        return Err(TableError::Length { table: RSDP, at: rsdp, length });
     }
     table::check_sum(RSDP, rsdp, table::slice(memory, rsdp, length)?)?;
     table::le(whole, 24, 8).ok_or(TableError::Address(rsdp))

@@ -47,14 +47,8 @@ impl<'a> Srat<'a> {
     fn check(table: Table<'a>) -> Result<Self, TableError> {
         table.check_records(RECORDS, |kind| if kind == MEMORY { 40 } else { 2 })?;
         let srat = Self(table);
-        for record in table
-            .records(RECORDS)
-            .filter(|record| record.kind == MEMORY)
-        {
-            let (base, len) = (
-                record.field(8, 8).unwrap_or(0),
-                record.field(16, 8).unwrap_or(0),
-            );
+        for record in table.records(RECORDS).filter(|record| record.kind == MEMORY) {
+            let (base, len) = (record.field(8, 8).unwrap_or(0), record.field(16, 8).unwrap_or(0));
             let enabled = record.field(28, 4).unwrap_or(0) & ENABLED != 0;
             if enabled && PhysRange::new(PhysAddr::new(base), len).is_none() {
                 return Err(table.bad(record.offset + 16, len));
@@ -75,22 +69,14 @@ impl<'a> Srat<'a> {
 
     /// The proximity domain of the memory at `address`.
     pub fn domain_of(&self, address: PhysAddr) -> Option<u32> {
-        self.memory()
-            .find(|entry| entry.range.contains(address))
-            .map(|entry| entry.domain)
+        self.memory().find(|entry| entry.range.contains(address)).map(|entry| entry.domain)
     }
 
     /// The smallest range that holds every hot-pluggable one; `None` if there is none.
     pub fn window(&self) -> Option<PhysRange> {
-        let plugs = || {
-            self.memory()
-                .filter(|entry| entry.hot_pluggable)
-                .map(|entry| entry.range)
-        };
+        let plugs = || self.memory().filter(|entry| entry.hot_pluggable).map(|entry| entry.range);
         let start = plugs().map(|range| range.start()).min()?;
-        let last = plugs()
-            .map(|range| range.start().add(range.len() - 1))
-            .max()?;
+        let last = plugs().map(|range| range.start().add(range.len() - 1)).max()?;
         PhysRange::new(start, last.offset_from(start).checked_add(1)?)
     }
 }

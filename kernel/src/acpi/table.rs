@@ -47,20 +47,12 @@ impl<'a> Table<'a> {
         let header = slice(memory, at, HEADER as u64)?;
         let length = le(header, 4, 4).ok_or(TableError::Address(at))? as u32;
         if (length as usize) < least.max(HEADER) || length > LONGEST {
-            return Err(TableError::Length {
-                table: wanted,
-                at,
-                length,
-            });
+            return Err(TableError::Length { table: wanted, at, length });
         }
 
         let bytes = slice(memory, at, u64::from(length))?;
         check_sum(wanted, at, bytes)?;
-        Ok(Self {
-            signature: wanted,
-            at,
-            bytes,
-        })
+        Ok(Self { signature: wanted, at, bytes })
     }
 
     /// The table's name.
@@ -90,11 +82,7 @@ impl<'a> Table<'a> {
 
     /// Complains about the value of a field.
     pub(super) const fn bad(&self, offset: usize, value: u64) -> TableError {
-        TableError::Value {
-            table: self.signature,
-            offset: offset as u32,
-            value,
-        }
+        TableError::Value { table: self.signature, offset: offset as u32, value }
     }
 
     /// Walks the records behind the fixed fields of a MADT or SRAT, once, to see that each is whole.
@@ -115,12 +103,7 @@ impl<'a> Table<'a> {
             let wanted = least(kind).max(2);
             if usize::from(length) < wanted || at + usize::from(length) > self.bytes.len() {
                 let (table, offset) = (self.signature, at as u32);
-                return Err(TableError::Record {
-                    table,
-                    offset,
-                    kind,
-                    length,
-                });
+                return Err(TableError::Record { table, offset, kind, length });
             }
             at += usize::from(length);
         }
@@ -134,11 +117,7 @@ impl<'a> Table<'a> {
         core::iter::from_fn(move || {
             let kind = *bytes.get(at)?;
             let length = usize::from(*bytes.get(at + 1)?);
-            let record = Record {
-                offset: at,
-                kind,
-                bytes: bytes.get(at..at + length.max(2))?,
-            };
+            let record = Record { offset: at, kind, bytes: bytes.get(at..at + length.max(2))? };
             at += length.max(2);
             Some(record)
         })
@@ -165,10 +144,7 @@ impl Record<'_> {
 /// Reads the name of the table at `at`.
 pub(super) fn signature(memory: &impl Physical, at: PhysAddr) -> Result<Signature, TableError> {
     let bytes = slice(memory, at, 4)?;
-    bytes
-        .try_into()
-        .map(Signature)
-        .map_err(|_| TableError::Address(at))
+    bytes.try_into().map(Signature).map_err(|_| TableError::Address(at))
 }
 
 /// `len` bytes at `at`.
@@ -176,11 +152,7 @@ pub(super) fn slice(memory: &impl Physical, at: PhysAddr, len: u64) -> Result<&[
     let range = PhysRange::new(at, len).ok_or(TableError::Address(at))?;
     let bytes = memory.bytes(range).ok_or(TableError::Unreadable(range))?;
     // An implementation that answers another length would break every offset below.
-    if bytes.len() as u64 == len {
-        Ok(bytes)
-    } else {
-        Err(TableError::Unreadable(range))
-    }
+    if bytes.len() as u64 == len { Ok(bytes) } else { Err(TableError::Unreadable(range)) }
 }
 
 /// Refuses bytes that do not add up to 0 modulo 256.
@@ -194,10 +166,5 @@ pub(super) fn check_sum(table: Signature, at: PhysAddr, bytes: &[u8]) -> Result<
 /// The little-endian number of `size` (at most 8) bytes at `offset`.
 pub(super) fn le(bytes: &[u8], offset: usize, size: usize) -> Option<u64> {
     let field = bytes.get(offset..offset.checked_add(size)?)?;
-    Some(
-        field
-            .iter()
-            .rev()
-            .fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
-    )
+    Some(field.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
 }

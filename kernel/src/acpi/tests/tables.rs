@@ -65,10 +65,7 @@ fn survey(memory: &Memory) -> Result<usize, TableError> {
 
 /// The piece of memory that holds the table `name`.
 fn piece<'a>(memory: &'a mut Memory, name: &[u8]) -> &'a mut Vec<u8> {
-    let found = memory
-        .pieces
-        .iter_mut()
-        .find(|(_, bytes)| bytes.starts_with(name));
+    let found = memory.pieces.iter_mut().find(|(_, bytes)| bytes.starts_with(name));
     &mut found.unwrap().1
 }
 
@@ -105,46 +102,15 @@ fn the_madt_tells_controllers_and_how_interrupts_are_wired() {
     let madt = Madt::find(&tables).unwrap().unwrap();
 
     assert_eq!(madt.local_apic(), PhysAddr::new(0xFEE0_0000));
-    let bases: Vec<_> = madt
-        .io_apics()
-        .map(|apic| (apic.id, apic.gsi_base))
-        .collect();
+    let bases: Vec<_> = madt.io_apics().map(|apic| (apic.id, apic.gsi_base)).collect();
     assert_eq!(bases, [(0, 0), (1, 24)]);
     let (trigger, polarity) = (Trigger::Level, Polarity::ActiveHigh);
-    assert_eq!(
-        madt.sci_line(9),
-        Line {
-            gsi: 9,
-            trigger,
-            polarity
-        }
-    );
+    assert_eq!(madt.sci_line(9), Line { gsi: 9, trigger, polarity });
     let (trigger, polarity) = (Trigger::Edge, Polarity::ActiveHigh);
-    assert_eq!(
-        madt.isa_line(0),
-        Line {
-            gsi: 2,
-            trigger,
-            polarity
-        }
-    );
-    assert_eq!(
-        madt.isa_line(4),
-        Line {
-            gsi: 4,
-            trigger,
-            polarity
-        }
-    );
+    assert_eq!(madt.isa_line(0), Line { gsi: 2, trigger, polarity });
+    assert_eq!(madt.isa_line(4), Line { gsi: 4, trigger, polarity });
     let (trigger, polarity) = (Trigger::Level, Polarity::ActiveLow);
-    assert_eq!(
-        madt.sci_line(10),
-        Line {
-            gsi: 10,
-            trigger,
-            polarity
-        }
-    );
+    assert_eq!(madt.sci_line(10), Line { gsi: 10, trigger, polarity });
 }
 
 #[test]
@@ -196,21 +162,12 @@ fn a_range_that_passes_the_end_of_memory_is_an_error_only_if_enabled() {
 fn a_fadt_of_the_first_revision_has_ports_only() {
     let memory = firmware::memory(0, &[firmware::fadt(116)]);
     let fadt = Fadt::find(&Tables::new(&memory, RSDP).unwrap()).unwrap();
-    let block = |address, len| {
-        Some(Block {
-            space: Space::SystemIo,
-            address,
-            len,
-        })
-    };
+    let block = |address, len| Some(Block { space: Space::SystemIo, address, len });
     assert_eq!(fadt.sci, Some(9));
     assert_eq!(fadt.pm1_event, [block(0x600, 4), None]);
     assert_eq!(fadt.pm1_control, [block(0x604, 2), None]);
     assert_eq!(fadt.gpe, [block(0x620, 16), None]);
-    assert_eq!(
-        fadt.enable.map(|enable| (enable.port, enable.value)),
-        Some((0xB2, 2))
-    );
+    assert_eq!(fadt.enable.map(|enable| (enable.port, enable.value)), Some((0xB2, 2)));
 }
 
 #[test]
@@ -223,14 +180,7 @@ fn a_generic_address_replaces_the_port_unless_it_is_null() {
     let memory = firmware::memory(2, &[bytes]);
     let fadt = Fadt::find(&Tables::new(&memory, RSDP).unwrap()).unwrap();
     let (space, address) = (Space::SystemMemory, 0xFED0_0000);
-    assert_eq!(
-        fadt.gpe[0],
-        Some(Block {
-            space,
-            address,
-            len: 16
-        })
-    );
+    assert_eq!(fadt.gpe[0], Some(Block { space, address, len: 16 }));
     assert_eq!(fadt.pm1_control[0].map(|block| block.address), Some(0x604));
     assert_eq!(fadt.dsdt, PhysAddr::new(0x1_2345_0000));
 }
@@ -257,22 +207,10 @@ fn impossible_registers_are_named() {
         Fadt::find(&tables).unwrap_err().to_string()
     };
     // A port past 64 KiB, an odd block, an address space without registers, events past 255.
-    assert_eq!(
-        fadt(&[(80, 4, 0xFFF8)]),
-        "FACP: impossible value 0xfff8 at offset 0x50"
-    );
-    assert_eq!(
-        fadt(&[(92, 1, 15)]),
-        "FACP: impossible value 0xf at offset 0x5c"
-    );
-    assert_eq!(
-        fadt(&[(48, 4, 0x1_0000)]),
-        "FACP: impossible value 0x10000 at offset 0x30"
-    );
-    assert_eq!(
-        fadt(&[(220, 1, 2), (224, 8, 0x800)]),
-        "FACP: impossible value 0x2 at offset 0xdc"
-    );
+    assert_eq!(fadt(&[(80, 4, 0xFFF8)]), "FACP: impossible value 0xfff8 at offset 0x50");
+    assert_eq!(fadt(&[(92, 1, 15)]), "FACP: impossible value 0xf at offset 0x5c");
+    assert_eq!(fadt(&[(48, 4, 0x1_0000)]), "FACP: impossible value 0x10000 at offset 0x30");
+    assert_eq!(fadt(&[(220, 1, 2), (224, 8, 0x800)]), "FACP: impossible value 0x2 at offset 0xdc");
     assert_eq!(
         fadt(&[(84, 4, 0x700), (93, 1, 4), (94, 1, 0xF8)]),
         "FACP: impossible value 0xf8 at offset 0x5e"
@@ -297,20 +235,10 @@ fn a_broken_rsdp_is_refused() {
         fix(rsdp, 32);
         let error = Tables::new(&memory, RSDP).unwrap_err();
         let table = Signature(*b"RSD ");
-        assert_eq!(
-            error,
-            TableError::Length {
-                table,
-                at: RSDP,
-                length: length as u32
-            }
-        );
+        assert_eq!(error, TableError::Length { table, at: RSDP, length: length as u32 });
     }
     let nowhere = PhysAddr::new(u64::MAX - 4);
-    assert_eq!(
-        Tables::new(&machine(0), nowhere).unwrap_err(),
-        TableError::Address(nowhere)
-    );
+    assert_eq!(Tables::new(&machine(0), nowhere).unwrap_err(), TableError::Address(nowhere));
 }
 
 #[test]
@@ -320,25 +248,15 @@ fn a_table_that_is_not_what_it_says_is_refused() {
 
     let mut memory = machine(0);
     piece(&mut memory, b"APIC")[20] ^= 0x10;
-    let sum = TableError::Checksum {
-        table,
-        at,
-        sum: 0x10,
-    };
+    let sum = TableError::Checksum { table, at, sum: 0x10 };
     assert_eq!(survey(&memory), Err(sum));
-    assert_eq!(
-        sum.to_string(),
-        "APIC at 0x1ffe0000 has a bad checksum: bytes add up to 0x10"
-    );
+    assert_eq!(sum.to_string(), "APIC at 0x1ffe0000 has a bad checksum: bytes add up to 0x10");
 
     for length in [0, 35, 43, 0xFFFF_FFFF] {
         let mut memory = machine(0);
         put(piece(&mut memory, b"APIC"), 4, 4, length);
         let length = length as u32;
-        assert_eq!(
-            survey(&memory),
-            Err(TableError::Length { table, at, length })
-        );
+        assert_eq!(survey(&memory), Err(TableError::Length { table, at, length }));
     }
 
     let mut memory = machine(0);
@@ -356,12 +274,7 @@ fn a_record_that_does_not_fit_is_refused() {
         let memory = firmware::memory(0, &[firmware::madt(&[&record, &[0; 7]])]);
         let tables = Tables::new(&memory, RSDP).unwrap();
         let (table, kind) = (Signature(*b"APIC"), record[0]);
-        let error = TableError::Record {
-            table,
-            offset: 44,
-            kind,
-            length,
-        };
+        let error = TableError::Record { table, offset: 44, kind, length };
         assert_eq!(Madt::find(&tables).unwrap_err(), error);
     }
     // A record cut off between its kind and its length.
@@ -375,10 +288,7 @@ fn reserved_trigger_and_polarity_encodings_are_refused() {
         let record = firmware::source_override(9, 9, flags);
         let memory = firmware::memory(0, &[firmware::madt(&[&record])]);
         let tables = Tables::new(&memory, RSDP).unwrap();
-        assert!(matches!(
-            Madt::find(&tables),
-            Err(TableError::Value { offset: 52, .. })
-        ));
+        assert!(matches!(Madt::find(&tables), Err(TableError::Value { offset: 52, .. })));
     }
 }
 
@@ -390,10 +300,7 @@ fn a_root_with_half_a_pointer_is_refused_and_null_pointers_are_skipped() {
     let length = xsdt.len() as u64;
     put(xsdt, 4, 4, length);
     fix(xsdt, 9);
-    assert!(matches!(
-        Tables::new(&memory, RSDP),
-        Err(TableError::Length { .. })
-    ));
+    assert!(matches!(Tables::new(&memory, RSDP), Err(TableError::Length { .. })));
 
     let mut memory = machine(2);
     change(&mut memory, b"XSDT", 36, 8, 0);

@@ -1,0 +1,182 @@
+//! The driver: takes one event at a time and sees it through.
+
+use core::fmt;
+
+use hotmem::{AddError, Added, NodeId, PhysRange, Placement, RemoveError, Removed, ZoneKind};
+
+use super::event::{DeviceId, Event, HotplugSource, Outcome, Request};
+use super::owners::{OutOfHeap, Owners, Plugged};
+use super::report::Verdict;
+use super::step::{AddStep, Failure, Step, StepLine};
+use super::touched::Touched;
+use super::verbs::{Clock, Verbs};
+
+/// What happens to memory that is plugged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Where its memmap goes.
+    pub placement: Placement,
+    /// The zone it is brought online in; `None` leaves it offline. The default keeps it removable.
+    pub online: Option<ZoneKind>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { placement: Placement::default(), online: Some(ZoneKind::Movable) }
+    }
+}
+
+/// Hotplug of memory: events from `S`, memory of `V`, instructions counted by `C`.
+#[derive(Debug)]
+pub struct Hotplug<S, V, C> {
+    pub(super) source: S,
+    pub(super) verbs: V,
+    pub(super) clock: C,
+    pub(super) policy: Policy,
+    pub(super) owners: Owners,
+    pub(super) touched: Touched,
+    pub(super) verdict: Verdict,
+    /// Instructions that the request under way spent on writing to the console.
+    written: u64,
+}
+
+/// A verb that was run, and what it took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done<T, E> {
+    pub(super) result: Result<T, E>,
+    pub(super) instructions: Option<u64>,
+}
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) device: DeviceId,
+    /// The clock when its interrupt came.
+    pub(super) since: Option<u64>,
+}
+
+/// The end of a request, for the steps that report it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    /// The status code the firmware was told.
+    pub(super) ost: Option<u32>,
+    /// Instructions from the interrupt to the answer, writing to the console left out.
+    pub(super) instructions: Option<u64>,
+}
+
+impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+    /// A driver that has seen no event yet.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfHeap`]: this is the one time that the driver asks for memory.
+    pub fn new(source: S, verbs: V, clock: C, policy: Policy) -> Result<Self, OutOfHeap> {
+        Ok(Self {
+            source,
+            verbs,
+            clock,
+            policy,
+            owners: Owners::new()?,
+            touched: Touched::new()?,
+            verdict: Verdict::Pass,
+            written: 0,
+        })
+    }
+
+    /// Whether [`run_one`](Self::run_one) has something to do. Safe to ask with interrupts off.
+    pub fn has_work(&self) -> bool {
+        self.source.has_work()
+    }
+
+    /// Sees one event through, if there is one. Writes a line for each verb to `out`.
+    pub fn run_one(&mut self, out: &mut dyn fmt::Write) -> bool {
+        let Some(Event { device, request, since }) = self.source.next_event() else {
+            return false;
+        };
+        self.written = 0;
+        let context = Context { device, since };
+        match request {
+            Request::Insert { ranges, node } => self.insert(context, &ranges, node, out),
+            Request::Unreadable(error) => self.unreadable(context, &error, out),
+            Request::Eject => self.eject(context, out),
+        }
+        true
+    }
+
+    /// The event source.
+    pub const fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The sum of all requests so far.
+    pub const fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Everything that is plugged, and what became of it.
+    pub fn plugged(&self) -> &[Plugged] {
+        self.owners.all()
+    }
+
+    /// Answers a device that was announced, but whose description makes no sense.
+    fn unreadable(&mut self, context: Context, error: &S::Error, out: &mut dyn fmt::Write) {
+        let answered = self.answer(context, Outcome::InsertFailed);
+        log::warn!("{}: {error}", self.source.label(context.device));
+        self.verdict.refused(error);
+        let step = AddStep {
+            range: None,
+            node: None,
+            placement: self.policy.placement,
+            system_bytes: 0,
+            instructions: None,
+            event_instructions: answered.instructions,
+            ost: answered.ost,
+            error: Some(Failure(error)),
+        };
+        self.write(out, &Step::Add(step));
+    }
+
+    /// Writes the line of a verb. What that takes is not counted as part of the request.
+    pub(super) fn write(&mut self, out: &mut dyn fmt::Write, step: &Step<'_>) {
+        let before = self.clock.instructions();
+        // A console that fails has nobody to tell.
+        let _ = writeln!(out, "{}", StepLine { step, view: &self.verbs });
+        self.written = self.written.saturating_add(self.since(before).unwrap_or(0));
+    }
+
+    /// Tells the firmware how a request ended.
+    pub(super) fn answer(&mut self, context: Context, outcome: Outcome) -> Answered {
+        let ost = match self.source.answer(context.device, outcome) {
+            Ok(ost) => ost,
+            Err(error) => {
+                let label = self.source.label(context.device);
+                log::error!("{label}: cannot tell the firmware {outcome:?}: {error}");
+                None
+            }
+        };
+        let now = self.clock.instructions();
+        let whole = now.zip(context.since).map(|(now, since)| now.wrapping_sub(since));
+        let instructions = whole.map(|whole| whole.saturating_sub(self.written));
+        Answered { ost, instructions }
+    }
+
+    /// Adds a range, and counts what that took.
+    pub(super) fn add(&mut self, range: PhysRange, node: NodeId) -> Done<Added, AddError> {
+        let placement = self.policy.placement;
+        let before = self.clock.instructions();
+        let result = self.verbs.add(range, node, placement);
+        Done { result, instructions: self.since(before) }
+    }
+
+    /// Removes a range, and counts what that took.
+    pub(super) fn remove(&mut self, range: PhysRange) -> Done<Removed, RemoveError> {
+        let before = self.clock.instructions();
+        let result = self.verbs.remove(range);
+        Done { result, instructions: self.since(before) }
+    }
+
+    /// Instructions since `before`.
+    pub(super) fn since(&self, before: Option<u64>) -> Option<u64> {
+        before.zip(self.clock.instructions()).map(|(before, now)| now.wrapping_sub(before))
+    }
+}

@@ -1,0 +1,230 @@
+//! The firmware wants a device back.
+//!
+//! ```text
+//! answer "in progress" --> offline every block --> remove --> firmware ejects --> answer
+//!                               |                    |              |
+//!                               +--- as it was <-----+              +-- added again, offline
+//! ```
+
+use core::fmt;
+
+use hotmem::{NodeId, OfflineError, PhysRange, RemoveError, Removed};
+
+use super::blocks::{Part, parts};
+use super::driver::{Answered, Context, Done, Hotplug};
+use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
+use super::insert::{blocks_step, remove_step, signed};
+use super::owners::Claim;
+use super::step::{AddStep, Failure, RemoveStep, Step};
+use super::verbs::{Clock, Verbs};
+
+/// Why a device is not given up.
+#[derive(Clone, Copy, Debug)]
+enum EjectError {
+    /// A block does not go offline.
+    Offline(OfflineError),
+    /// The memory manager keeps a range.
+    Remove(RemoveError),
+    /// The operator has added memory of the device.
+    Operator(hotmem::BlockId),
+}
+
+impl fmt::Display for EjectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offline(error) => error.fmt(f),
+            Self::Remove(error) => error.fmt(f),
+            Self::Operator(id) => write!(f, "{id} was added by the operator"),
+        }
+    }
+}
+
+impl EjectError {
+    /// What the firmware is told.
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Offline(OfflineError::Busy)
+            | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay) => Refusal::Busy,
+            _ => Refusal::InUse,
+        }
+    }
+}
+
+/// The removes of one eject, range by range.
+type Removes = [Option<Done<Removed, RemoveError>>; MAX_RANGES];
+
+impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+    /// Gives a device's memory up and lets the firmware have it; or leaves everything as it was.
+    pub(super) fn eject(&mut self, context: Context, out: &mut dyn fmt::Write) {
+        let ranges = self.owners.added(context.device);
+        let mut removes = Removes::default();
+        self.answer(context, Outcome::Ejecting);
+        let given_up = match self.squatter(context.device) {
+            Some(id) => Err(EjectError::Operator(id)),
+            None => self.give_up(context.device, &ranges, &mut removes, out),
+        };
+        match given_up {
+            Ok(()) => self.let_go(context, &ranges, &removes, out),
+            Err(error) => self.refuse(context, error, out),
+        }
+    }
+
+    /// A block that the operator has added out of a device that was refused.
+    fn squatter(&self, device: DeviceId) -> Option<hotmem::BlockId> {
+        let refused = self.owners.of(device).filter(|entry| entry.claim == Claim::Refused);
+        refused
+            .flat_map(|entry| self.verbs.block_numbers(entry.range))
+            .filter_map(|raw| self.verbs.block(hotmem::BlockId::new(raw)))
+            .find(|block| !block.boot)
+            .map(|block| block.id)
+    }
+
+    /// Offline, then removed; or as it was.
+    fn give_up(
+        &mut self,
+        device: DeviceId,
+        ranges: &Ranges,
+        removes: &mut Removes,
+        out: &mut dyn fmt::Write,
+    ) -> Result<(), EjectError> {
+        self.touched.clear();
+        for (part, &range) in parts(ranges).zip(ranges.as_slice()) {
+            let done = self.take_offline(part);
+            self.write(out, &Step::Offline(blocks_step(range, &done)));
+            if let Err(error) = done.result {
+                self.restore(ranges, part.index, out);
+                return Err(EjectError::Offline(error));
+            }
+        }
+        for (n, (&range, slot)) in ranges.as_slice().iter().zip(removes).enumerate() {
+            let done = self.remove(range);
+            if let Err(error) = done.result {
+                self.add_back(device, ranges.as_slice().iter().take(n), out);
+                self.restore(ranges, MAX_RANGES, out);
+                return Err(EjectError::Remove(error));
+            }
+            *slot = Some(done);
+        }
+        Ok(())
+    }
+
+    /// Brings the blocks of the parts up to `last` back online.
+    fn restore(&mut self, ranges: &Ranges, last: usize, out: &mut dyn fmt::Write) {
+        for (part, &range) in parts(ranges).zip(ranges.as_slice()) {
+            let Part { index, .. } = part;
+            if index > last {
+                return;
+            }
+            let done = self.back_online(part);
+            if let Err(error) = done.result {
+                log::error!("{range}: cannot be brought back online: {error}");
+                self.verdict.failed(error);
+            }
+            self.write(out, &Step::Online(blocks_step(range, &done)));
+        }
+    }
+
+    /// Adds removed ranges again; their blocks are then offline.
+    fn add_back<'a>(
+        &mut self,
+        device: DeviceId,
+        ranges: impl Iterator<Item = &'a PhysRange>,
+        out: &mut dyn fmt::Write,
+    ) {
+        let node = self.owners.of(device).next().map_or(NodeId::default(), |entry| entry.node);
+        for &range in ranges {
+            let done = self.add(range, node);
+            if let Err(error) = done.result {
+                log::error!("{range}: cannot be added back: {error}");
+                self.verdict.failed(error);
+            }
+            let added = done.result.ok();
+            let step = AddStep {
+                range: Some(range),
+                node: Some(node),
+                placement: added.map_or(self.policy.placement, |added| added.placement),
+                system_bytes: added.map_or(0, |added| signed(added.system_bytes)),
+                instructions: done.instructions,
+                event_instructions: None,
+                ost: None,
+                error: done.result.as_ref().err().map(|error| Failure(error)),
+            };
+            self.write(out, &Step::Add(step));
+        }
+    }
+
+    /// Has the firmware take the device away, and answers.
+    fn let_go(
+        &mut self,
+        context: Context,
+        ranges: &Ranges,
+        removes: &Removes,
+        out: &mut dyn fmt::Write,
+    ) {
+        let device = context.device;
+        let ejected = self.source.eject(device);
+        let answered = match &ejected {
+            Ok(()) => {
+                self.owners.forget(device);
+                self.answer(context, Outcome::Ejected)
+            }
+            Err(_) => self.answer(context, Outcome::EjectFailed),
+        };
+
+        match &ejected {
+            Ok(()) => log::info!("{}: gave {ranges:?} up", self.source.label(device)),
+            Err(error) => {
+                log::error!("{}: the firmware keeps it: {error}", self.source.label(device));
+                self.verdict.failed(error);
+            }
+        }
+        let error = ejected.as_ref().err().map(|error| Failure(error));
+        self.write_removes(ranges, removes, error, answered, out);
+        if ejected.is_err() {
+            self.add_back(device, ranges.as_slice().iter(), out);
+        }
+    }
+
+    /// Answers that the device stays, with why.
+    fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn fmt::Write) {
+        let answered = self.answer(context, Outcome::EjectRefused(error.refusal()));
+        log::warn!("{}: stays: {error}", self.source.label(context.device));
+
+        // The line a harness looks for: no verb removed anything, and this is why.
+        let mut stays = Ranges::default();
+        for entry in self.owners.of(context.device) {
+            // They came out of one `Ranges`, so they fit into one.
+            let _ = stays.push(entry.range);
+        }
+        let failure = Some(Failure(&error));
+        self.write_removes(&stays, &Removes::default(), failure, answered, out);
+    }
+
+    /// Writes a line for each range that was removed, or was to be.
+    fn write_removes(
+        &mut self,
+        ranges: &Ranges,
+        removes: &Removes,
+        error: Option<Failure<'_>>,
+        answered: Answered,
+        out: &mut dyn fmt::Write,
+    ) {
+        for (&range, done) in ranges.as_slice().iter().zip(removes) {
+            let nothing = RemoveStep {
+                range,
+                system_bytes: 0,
+                instructions: None,
+                event_instructions: None,
+                ost: None,
+                error: None,
+            };
+            let step = RemoveStep {
+                event_instructions: answered.instructions,
+                ost: answered.ost,
+                error,
+                ..done.as_ref().map_or(nothing, |done| remove_step(range, done))
+            };
+            self.write(out, &Step::Remove(step));
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A device was plugged, or announced once more.
+//!
+//! ```text
+//! add every range --> remember whose it is --> online --> answer --> lines for the console
+//!       |                                         |
+//!       +-- remove what was added                 +-- all of it offline again, but added
+//! ```
+
+use core::fmt;
+
+use hotmem::{AddError, Added, NodeId, OfflineError, OnlineError, PhysRange, RemoveError, Removed};
+
+use super::blocks::parts;
+use super::driver::{Answered, Context, Done, Hotplug};
+use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
+use super::owners::Claim;
+use super::step::{AddStep, BlocksStep, Failure, RemoveStep, Step};
+use super::touched::MAX_BLOCKS;
+use super::verbs::{Clock, Verbs};
+
+/// Why a device was not taken.
+#[derive(Clone, Copy, Debug)]
+enum InsertError {
+    /// The memory manager refused a range.
+    Add(AddError),
+    /// The range stayed offline.
+    Online(OnlineError),
+    /// The table of owners is full.
+    TableFull,
+    /// The device has more blocks than can be kept track of.
+    TooManyBlocks(u64),
+    /// The device is in use with other memory than it has now.
+    Changed { was: Ranges, is: Ranges },
+}
+
+impl fmt::Display for InsertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add(error) => error.fmt(f),
+            Self::Online(error) => error.fmt(f),
+            Self::TableFull => f.write_str("no room in the table of plugged memory"),
+            Self::TooManyBlocks(count) => {
+                write!(f, "{count} memory blocks in one device, more than {MAX_BLOCKS}")
+            }
+            Self::Changed { was, is } => {
+                write!(f, "the device now has {is:?}, but {was:?} of it is in use")
+            }
+        }
+    }
+}
+
+/// The verbs of one insert, range by range; `None` where a verb was not run.
+#[derive(Default)]
+struct Trail {
+    adds: [Option<Done<Added, AddError>>; MAX_RANGES],
+    removes: [Option<Done<Removed, RemoveError>>; MAX_RANGES],
+    onlines: [Option<Done<(), OnlineError>>; MAX_RANGES],
+    offlines: [Option<Done<(), OfflineError>>; MAX_RANGES],
+}
+
+impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+    /// Takes a device's memory into use, and answers.
+    pub(super) fn insert(
+        &mut self,
+        context: Context,
+        ranges: &Ranges,
+        node: NodeId,
+        out: &mut dyn fmt::Write,
+    ) {
+        let known = self.owners.added(context.device);
+        if known == *ranges {
+            // Firmware may announce a device again, as QEMU does after a boot scan.
+            self.answer(context, Outcome::Inserted);
+            return;
+        }
+
+        let mut trail = Trail::default();
+        let result = match known.as_slice() {
+            [] => self.take(context, ranges, node, &mut trail),
+            _ => Err(InsertError::Changed { was: known, is: *ranges }),
+        };
+        let outcome = if result.is_ok() { Outcome::Inserted } else { Outcome::InsertFailed };
+        let answered = self.answer(context, outcome);
+        self.tell_inserted(context, ranges, &result);
+        self.write_insert(ranges, node, &trail, result.err().as_ref(), answered, out);
+    }
+
+    /// Adds all ranges or none, and brings them online.
+    fn take(
+        &mut self,
+        context: Context,
+        ranges: &Ranges,
+        node: NodeId,
+        trail: &mut Trail,
+    ) -> Result<(), InsertError> {
+        if !self.owners.has_room(context.device, ranges) {
+            return Err(InsertError::TableFull);
+        }
+        let result = match self.count_blocks(ranges) {
+            count if count > MAX_BLOCKS => Err(InsertError::TooManyBlocks(count)),
+            _ => self.add_all(ranges, node, trail).map_err(InsertError::Add),
+        };
+        let claim = if result.is_ok() { Claim::Added } else { Claim::Refused };
+        self.owners.set(context.device, ranges, node, claim);
+        result?;
+        self.online_all(ranges, trail).map_err(InsertError::Online)
+    }
+
+    /// Adds every range; after a failure, none.
+    fn add_all(
+        &mut self,
+        ranges: &Ranges,
+        node: NodeId,
+        trail: &mut Trail,
+    ) -> Result<(), AddError> {
+        for (&range, slot) in ranges.as_slice().iter().zip(&mut trail.adds) {
+            let done = self.add(range, node);
+            *slot = Some(done);
+            let Err(error) = done.result else { continue };
+
+            let added =
+                trail.adds.iter().map(|add| matches!(add, Some(Done { result: Ok(_), .. })));
+            let undo = ranges.as_slice().iter().zip(added).zip(&mut trail.removes);
+            for ((&range, _), slot) in undo.filter(|((_, added), _)| *added) {
+                *slot = Some(self.remove(range));
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Brings every range online, if the policy wants it; after a failure, none.
+    fn online_all(&mut self, ranges: &Ranges, trail: &mut Trail) -> Result<(), OnlineError> {
+        let Some(zone) = self.policy.online else {
+            return Ok(());
+        };
+        self.touched.clear();
+        for (part, slot) in parts(ranges).zip(&mut trail.onlines) {
+            let done = self.bring_online(part, zone);
+            *slot = Some(done);
+            let Err(error) = done.result else { continue };
+
+            for (part, slot) in parts(ranges).zip(&mut trail.offlines).take(part.index + 1) {
+                *slot = Some(self.back_offline(part));
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Says in words how it went.
+    fn tell_inserted(
+        &mut self,
+        context: Context,
+        ranges: &Ranges,
+        result: &Result<(), InsertError>,
+    ) {
+        let label = self.source.label(context.device);
+        match result {
+            Ok(()) => log::info!("{label}: took {ranges:?}"),
+            Err(error @ InsertError::Online(_)) => {
+                log::error!("{label}: {ranges:?} stays offline: {error}");
+                self.verdict.failed(error);
+            }
+            Err(error) => {
+                log::warn!("{label}: refused: {error}");
+                self.verdict.refused(error);
+            }
+        }
+    }
+
+    /// Writes the line of each verb: adds, and their undo; onlines, and theirs.
+    fn write_insert(
+        &mut self,
+        ranges: &Ranges,
+        node: NodeId,
+        trail: &Trail,
+        error: Option<&InsertError>,
+        answered: Answered,
+        out: &mut dyn fmt::Write,
+    ) {
+        let Trail { adds, removes, onlines, offlines } = trail;
+        for (n, (&range, add)) in ranges.as_slice().iter().zip(adds).enumerate() {
+            // A device that was refused before the first verb still has one line that says so.
+            if add.is_some() || n == 0 {
+                let error = error.map(|error| Failure(error));
+                let step = self.add_step(range, node, add.as_ref(), error, answered);
+                self.write(out, &Step::Add(step));
+            }
+        }
+        for (&range, done) in ranges.as_slice().iter().zip(removes) {
+            if let Some(done) = done {
+                self.write(out, &Step::Remove(remove_step(range, done)));
+            }
+        }
+        for (&range, done) in ranges.as_slice().iter().zip(onlines) {
+            if let Some(done) = done {
+                self.write(out, &Step::Online(blocks_step(range, done)));
+            }
+        }
+        for (&range, done) in ranges.as_slice().iter().zip(offlines) {
+            if let Some(done) = done {
+                self.write(out, &Step::Offline(blocks_step(range, done)));
+            }
+        }
+    }
+
+    /// The line of one add. An add that worked is no failure, even if the device was refused for
+    /// another of its ranges.
+    fn add_step<'a>(
+        &self,
+        range: PhysRange,
+        node: NodeId,
+        add: Option<&Done<Added, AddError>>,
+        error: Option<Failure<'a>>,
+        answered: Answered,
+    ) -> AddStep<'a> {
+        let added = add.and_then(|add| add.result.ok());
+        AddStep {
+            range: Some(range),
+            node: Some(node),
+            placement: added.map_or(self.policy.placement, |added| added.placement),
+            system_bytes: added.map_or(0, |added| signed(added.system_bytes)),
+            instructions: add.and_then(|add| add.instructions),
+            event_instructions: answered.instructions,
+            ost: answered.ost,
+            error: error.filter(|_| added.is_none()),
+        }
+    }
+}
+
+/// The line of a remove that no answer belongs to.
+pub(super) fn remove_step(range: PhysRange, done: &Done<Removed, RemoveError>) -> RemoveStep<'_> {
+    RemoveStep {
+        range,
+        system_bytes: done.result.map_or(0, |removed| -signed(removed.system_bytes)),
+        instructions: done.instructions,
+        event_instructions: None,
+        ost: None,
+        error: done.result.as_ref().err().map(|error| Failure(error)),
+    }
+}
+
+/// The line of blocks that changed.
+pub(super) fn blocks_step<E: fmt::Display>(range: PhysRange, done: &Done<(), E>) -> BlocksStep<'_> {
+    BlocksStep {
+        range,
+        instructions: done.instructions,
+        error: done.result.as_ref().err().map(|error| Failure(error)),
+    }
+}
+
+/// A number of bytes that can also be given back.
+pub(super) fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

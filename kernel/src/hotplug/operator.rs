@@ -1,0 +1,153 @@
+//! The operator's verbs: the same memory manager, but never over memory the firmware owns.
+
+use core::fmt;
+
+use hotmem::{
+    AddError, BlockId, OfflineError, OnlineError, PhysRange, Placement, RemoveError, ZoneKind,
+};
+
+use super::driver::{Done, Hotplug};
+use super::event::HotplugSource;
+use super::insert::{remove_step, signed};
+use super::owners::Plugged;
+use super::step::{AddStep, BlocksStep, Failure, Step};
+use super::verbs::{Clock, Verbs};
+
+/// Why the operator's command was not done. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperatorError {
+    /// The firmware has some of the range in use: it alone may take it away.
+    Firmwares(Plugged),
+    /// No plugged and unused memory is there.
+    NotPlugged(PhysRange),
+    /// The memory manager refused.
+    Add(AddError),
+    /// The memory manager refused.
+    Remove(RemoveError),
+    /// The memory manager refused.
+    Online(OnlineError),
+    /// The memory manager refused.
+    Offline(OfflineError),
+}
+
+impl fmt::Display for OperatorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Firmwares(entry) => write!(
+                f,
+                "{} belongs to memory device {}, which the firmware gives and takes",
+                entry.range, entry.device.0
+            ),
+            Self::NotPlugged(range) => write!(f, "{range} is not in plugged and unused memory"),
+            Self::Add(error) => error.fmt(f),
+            Self::Remove(error) => error.fmt(f),
+            Self::Online(error) => error.fmt(f),
+            Self::Offline(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for OperatorError {}
+
+impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+    /// Adds `range`, which lies in memory that is plugged but was refused. Writes its line to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError`]; nothing was changed.
+    pub fn operator_add(
+        &mut self,
+        range: PhysRange,
+        placement: Placement,
+        out: &mut dyn fmt::Write,
+    ) -> Result<(), OperatorError> {
+        if let Some(entry) = self.owners.owner_of(range) {
+            return Err(OperatorError::Firmwares(entry));
+        }
+        let entry = self.owners.unclaimed(range).ok_or(OperatorError::NotPlugged(range))?;
+
+        let before = self.clock.instructions();
+        let result = self.verbs.add(range, entry.node, placement);
+        let instructions = self.since(before);
+        let step = AddStep {
+            range: Some(range),
+            node: Some(entry.node),
+            placement: result.map_or(placement, |added| added.placement),
+            system_bytes: result.map_or(0, |added| signed(added.system_bytes)),
+            instructions,
+            event_instructions: None,
+            ost: None,
+            error: result.as_ref().err().map(|error| Failure(error)),
+        };
+        self.write(out, &Step::Add(step));
+        result.map(drop).map_err(OperatorError::Add)
+    }
+
+    /// Removes `range`, which the operator added and took offline. Writes its line to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError`]; nothing was changed.
+    pub fn operator_remove(
+        &mut self,
+        range: PhysRange,
+        out: &mut dyn fmt::Write,
+    ) -> Result<(), OperatorError> {
+        if let Some(entry) = self.owners.owner_of(range) {
+            return Err(OperatorError::Firmwares(entry));
+        }
+        let done = self.remove(range);
+        self.write(out, &Step::Remove(remove_step(range, &done)));
+        done.result.map(drop).map_err(OperatorError::Remove)
+    }
+
+    /// Brings a block online, whoever owns it. Writes its line to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError`]; nothing was changed.
+    pub fn operator_online(
+        &mut self,
+        id: BlockId,
+        zone: ZoneKind,
+        out: &mut dyn fmt::Write,
+    ) -> Result<(), OperatorError> {
+        let before = self.clock.instructions();
+        let result = self.verbs.online(id, zone).map(drop);
+        let done = Done { result, instructions: self.since(before) };
+        if let Some(step) = self.block_step(id, &done) {
+            self.write(out, &Step::Online(step));
+        }
+        done.result.map_err(OperatorError::Online)
+    }
+
+    /// Takes a block offline, whoever owns it. Writes its line to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError`]; nothing was changed.
+    pub fn operator_offline(
+        &mut self,
+        id: BlockId,
+        out: &mut dyn fmt::Write,
+    ) -> Result<(), OperatorError> {
+        let before = self.clock.instructions();
+        let result = self.verbs.offline(id).map(drop);
+        let done = Done { result, instructions: self.since(before) };
+        if let Some(step) = self.block_step(id, &done) {
+            self.write(out, &Step::Offline(step));
+        }
+        done.result.map_err(OperatorError::Offline)
+    }
+
+    /// The line of one block; `None` for a number past the end of memory.
+    fn block_step<'a, E: fmt::Display>(
+        &self,
+        id: BlockId,
+        done: &'a Done<(), E>,
+    ) -> Option<BlocksStep<'a>> {
+        let error = done.result.as_ref().err().map(|error| Failure(error));
+        let range = self.verbs.block_range(id)?;
+        Some(BlocksStep { range, instructions: done.instructions, error })
+    }
+}

@@ -1,0 +1,152 @@
+//! Which memory belongs to a device of the firmware.
+//!
+//! ```text
+//!            add works                    eject
+//! announced ----------> Added ---------------------------> forgotten
+//!      \                  ^  refused again stays Refused      ^
+//!       \   add refused   |                                   |
+//!        +------------> Refused ------------------------------+
+//! ```
+//!
+//! Memory that is `Added` is the firmware's to take back and not the operator's. Memory that is
+//! `Refused` is plugged, but nobody's: the operator may add parts of it, and then the firmware cannot
+//! have it until the operator has removed them.
+
+use alloc::vec::Vec;
+
+use hotmem::{NodeId, PhysRange};
+
+use super::event::{DeviceId, Ranges};
+
+/// Ranges that the table has room for: 256 slots, and some with several ranges.
+pub(super) const CAPACITY: usize = 512;
+
+/// What became of a plugged range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The memory manager has it, for the firmware's device.
+    Added,
+    /// The memory manager would not have it.
+    Refused,
+}
+
+/// A plugged range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plugged {
+    /// The device it belongs to.
+    pub device: DeviceId,
+    /// The memory.
+    pub range: PhysRange,
+    /// The node it is on.
+    pub node: NodeId,
+    /// What became of it.
+    pub claim: Claim,
+}
+
+/// No heap is left for the driver's tables. Only while it is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfHeap;
+
+/// The table. All its memory is taken when it is made.
+#[derive(Debug)]
+pub(super) struct Owners(Vec<Plugged>);
+
+impl Owners {
+    pub(super) fn new() -> Result<Self, OutOfHeap> {
+        let mut table = Vec::new();
+        table.try_reserve_exact(CAPACITY).map_err(|_| OutOfHeap)?;
+        Ok(Self(table))
+    }
+
+    /// Every plugged range.
+    pub(super) fn all(&self) -> &[Plugged] {
+        &self.0
+    }
+
+    /// The ranges of a device.
+    pub(super) fn of(&self, device: DeviceId) -> impl Iterator<Item = Plugged> + '_ {
+        self.0.iter().copied().filter(move |entry| entry.device == device)
+    }
+
+    /// The ranges of a device that are added.
+    pub(super) fn added(&self, device: DeviceId) -> Ranges {
+        let mut ranges = Ranges::default();
+        for entry in self.of(device).filter(|entry| entry.claim == Claim::Added) {
+            // What is in the table came out of one `Ranges`, so it fits into one.
+            let _ = ranges.push(entry.range);
+        }
+        ranges
+    }
+
+    /// Whether the table has room for `ranges` of a device, whose own entries may be replaced.
+    pub(super) fn has_room(&self, device: DeviceId, ranges: &Ranges) -> bool {
+        let others = self.0.len() - self.of(device).count();
+        others + ranges.as_slice().len() <= CAPACITY
+    }
+
+    /// Replaces what is known of a device. Call [`has_room`](Self::has_room) before.
+    pub(super) fn set(&mut self, device: DeviceId, ranges: &Ranges, node: NodeId, claim: Claim) {
+        self.forget(device);
+        for &range in ranges.as_slice() {
+            if self.0.len() < CAPACITY {
+                self.0.push(Plugged { device, range, node, claim });
+            }
+        }
+    }
+
+    /// Forgets a device.
+    pub(super) fn forget(&mut self, device: DeviceId) {
+        self.0.retain(|entry| entry.device != device);
+    }
+
+    /// The device that has memory of `range` added.
+    pub(super) fn owner_of(&self, range: PhysRange) -> Option<Plugged> {
+        let added = self.0.iter().filter(|entry| entry.claim == Claim::Added);
+        added.copied().find(|entry| entry.range.overlaps(range))
+    }
+
+    /// The refused range that `range` lies in.
+    pub(super) fn unclaimed(&self, range: PhysRange) -> Option<Plugged> {
+        let refused = self.0.iter().filter(|entry| entry.claim == Claim::Refused);
+        refused.copied().find(|entry| entry.range.covers(range))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotmem::PhysAddr;
+
+    fn ranges(start: u64) -> Ranges {
+        let mut ranges = Ranges::default();
+        ranges.push(PhysRange::new(PhysAddr::new(start), 0x1000).unwrap()).unwrap();
+        ranges
+    }
+
+    #[test]
+    fn a_full_table_has_room_for_what_is_already_in_it() {
+        let mut owners = Owners::new().unwrap();
+        for n in 0..CAPACITY as u16 {
+            let piece = ranges(u64::from(n) << 20);
+            assert!(owners.has_room(DeviceId(n), &piece));
+            owners.set(DeviceId(n), &piece, NodeId::default(), Claim::Added);
+        }
+        assert!(!owners.has_room(DeviceId(CAPACITY as u16), &ranges(1 << 40)));
+        assert!(owners.has_room(DeviceId(3), &ranges(3 << 20)));
+        owners.forget(DeviceId(3));
+        assert!(owners.has_room(DeviceId(CAPACITY as u16), &ranges(1 << 40)));
+        assert_eq!(owners.all().len(), CAPACITY - 1);
+    }
+
+    #[test]
+    fn a_range_is_somebodys_only_while_it_is_added() {
+        let mut owners = Owners::new().unwrap();
+        let (piece, range) = (ranges(0x10_0000), ranges(0x10_0000).as_slice()[0]);
+        owners.set(DeviceId(1), &piece, NodeId::default(), Claim::Refused);
+        assert_eq!(owners.owner_of(range), None);
+        assert_eq!(owners.unclaimed(range).map(|entry| entry.device), Some(DeviceId(1)));
+        owners.set(DeviceId(1), &piece, NodeId::default(), Claim::Added);
+        assert_eq!(owners.owner_of(range).map(|entry| entry.device), Some(DeviceId(1)));
+        assert_eq!(owners.unclaimed(range), None);
+    }
+}

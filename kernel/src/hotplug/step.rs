@@ -1,0 +1,229 @@
+//! The machine-readable line that every verb leaves: `hotmem: step {...}`.
+//!
+//! Sizes and addresses are numbers in bytes. `groups`, `blocks` and their figures are read back from
+//! the memory manager when the line is written, through [`View`]; nothing is computed from the
+//! request.
+
+use core::fmt;
+
+use hotmem::{BlockId, NodeId, PhysRange, Placement};
+
+use super::json::{JsonString, List, OrNull};
+use super::verbs::View;
+
+/// Why a verb failed.
+#[derive(Clone, Copy)]
+pub struct Failure<'a>(pub &'a dyn fmt::Display);
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An add.
+#[derive(Clone, Copy, Debug)]
+pub struct AddStep<'a> {
+    /// The memory; `None` if the firmware could not say.
+    pub range: Option<PhysRange>,
+    /// Its node; `None` if the firmware could not say.
+    pub node: Option<NodeId>,
+    /// Where its memmap was asked to be.
+    pub placement: Placement,
+    /// Bytes taken from memory outside the range.
+    pub system_bytes: i64,
+    /// Instructions of the verb alone.
+    pub instructions: Option<u64>,
+    /// Instructions from the interrupt to the answer.
+    pub event_instructions: Option<u64>,
+    /// The status code the firmware was told.
+    pub ost: Option<u32>,
+    /// Why it failed; `None` if it did not.
+    pub error: Option<Failure<'a>>,
+}
+
+/// Some blocks going online or offline.
+#[derive(Clone, Copy, Debug)]
+pub struct BlocksStep<'a> {
+    /// The blocks' memory.
+    pub range: PhysRange,
+    /// Instructions of the verb alone, over all blocks.
+    pub instructions: Option<u64>,
+    /// Why it failed; `None` if it did not.
+    pub error: Option<Failure<'a>>,
+}
+
+/// A use of all memory that was added and is online.
+#[derive(Clone, Copy, Debug)]
+pub struct UseStep<'a> {
+    /// Bytes that were written and read back.
+    pub touched_bytes: u64,
+    /// Instructions of the first pass: every page allocated, then freed.
+    pub first_pass_instructions: Option<u64>,
+    /// Instructions of the same again.
+    pub second_pass_instructions: Option<u64>,
+    /// Why it failed; `None` if it did not.
+    pub error: Option<Failure<'a>>,
+}
+
+/// A remove.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoveStep<'a> {
+    /// The memory.
+    pub range: PhysRange,
+    /// Bytes taken from memory outside the range: negative, if any were given back.
+    pub system_bytes: i64,
+    /// Instructions of the verb alone.
+    pub instructions: Option<u64>,
+    /// Instructions from the interrupt to the answer.
+    pub event_instructions: Option<u64>,
+    /// The status code the firmware was told.
+    pub ost: Option<u32>,
+    /// Why it failed; `None` if it did not.
+    pub error: Option<Failure<'a>>,
+}
+
+/// What a verb did.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// Memory was added.
+    Add(AddStep<'a>),
+    /// Blocks were brought online.
+    Online(BlocksStep<'a>),
+    /// Memory was used.
+    Use(UseStep<'a>),
+    /// Blocks were taken offline.
+    Offline(BlocksStep<'a>),
+    /// Memory was removed.
+    Remove(RemoveStep<'a>),
+}
+
+/// The line of a step: `hotmem: step {...}`, without a line end.
+#[derive(Clone, Copy)]
+pub struct StepLine<'a> {
+    /// What a verb did.
+    pub step: &'a Step<'a>,
+    /// Where what came of it is read back.
+    pub view: &'a dyn View,
+}
+
+impl fmt::Debug for StepLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for StepLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hotmem: step ")?;
+        let view = self.view;
+        let error = match self.step {
+            Step::Add(step) => add(step, view, f).map(|()| step.error)?,
+            Step::Online(step) => blocks("online", step, view, f).map(|()| step.error)?,
+            Step::Use(step) => passes(step, f).map(|()| step.error)?,
+            Step::Offline(step) => blocks("offline", step, view, f).map(|()| step.error)?,
+            Step::Remove(step) => remove(step, f).map(|()| step.error)?,
+        };
+        write!(f, ",\"error\":{}}}", OrNull(error.map(JsonString)))
+    }
+}
+
+fn add(step: &AddStep<'_>, view: &dyn View, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "{{\"verb\":\"add\",\"start\":{},\"size\":{},\"node\":{},\"placement\":\"{}\",\"groups\":",
+        OrNull(step.range.map(|range| range.start().get())),
+        OrNull(step.range.map(PhysRange::len)),
+        OrNull(step.node.map(NodeId::get)),
+        step.placement,
+    )?;
+
+    groups(step.range.filter(|_| step.error.is_none()), view, f)?;
+    write!(f, ",\"system_bytes\":{}", step.system_bytes)?;
+    figures(step.instructions, step.event_instructions, step.ost, f)
+}
+
+/// The memmaps that lie in `range`: those its blocks name, each once.
+fn groups(range: Option<PhysRange>, view: &dyn View, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut list = List::open(f);
+    let mut last = None;
+    let blocks = range.map_or(0..0, |range| view.block_numbers(range));
+    let heads = blocks.filter_map(|raw| view.block(BlockId::new(raw))?.group);
+    for head in heads.filter(|&head| last.replace(head) != Some(head)) {
+        if let Some(group) = view.group(head) {
+            list.element(format_args!(
+                "{{\"memmap_start\":{},\"memmap_pages\":{},\"sections\":{}}}",
+                group.pfns.start.get().saturating_mul(view.page_bytes()),
+                group.pfns.pages(),
+                group.sections,
+            ));
+        }
+    }
+    list.close()
+}
+
+fn blocks(
+    verb: &str,
+    step: &BlocksStep<'_>,
+    view: &dyn View,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let (start, size) = (step.range.start().get(), step.range.len());
+    write!(f, "{{\"verb\":\"{verb}\",\"start\":{start},\"size\":{size},\"blocks\":")?;
+
+    let mut list = List::open(f);
+    let present = view.block_numbers(step.range).filter_map(|raw| view.block(BlockId::new(raw)));
+    for block in present {
+        list.element(format_args!(
+            "{{\"block\":{},\"state\":\"{}\",\"managed_bytes\":{}}}",
+            block.id.get(),
+            block.state,
+            block.counts.managed.saturating_mul(view.page_bytes()),
+        ));
+    }
+    list.close()?;
+
+    write!(f, ",\"instructions\":{}", OrNull(step.instructions))
+}
+
+fn passes(step: &UseStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "{{\"verb\":\"use\",\"touched_bytes\":{},\"first_pass_instructions\":{},\"second_pass_instructions\":{}",
+        step.touched_bytes,
+        OrNull(step.first_pass_instructions),
+        OrNull(step.second_pass_instructions),
+    )
+}
+
+fn remove(step: &RemoveStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (start, size) = (step.range.start().get(), step.range.len());
+    write!(
+        f,
+        "{{\"verb\":\"remove\",\"start\":{start},\"size\":{size},\"system_bytes\":{}",
+        step.system_bytes
+    )?;
+    figures(step.instructions, step.event_instructions, step.ost, f)
+}
+
+/// What add and remove end with.
+fn figures(
+    instructions: Option<u64>,
+    event: Option<u64>,
+    ost: Option<u32>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    write!(
+        f,
+        ",\"instructions\":{},\"event_instructions\":{},\"ost\":{}",
+        OrNull(instructions),
+        OrNull(event),
+        OrNull(ost),
+    )
+}

@@ -1,0 +1,78 @@
+//! Which blocks of a device the request under way has changed, and in which zone they belong.
+//!
+//! A request that fails half-way puts back exactly what it changed: a block that was offline before
+//! stays offline, one that was online goes back to its own zone. Two bits for each block, taken when
+//! the driver is set up, so that undoing needs no memory.
+
+use alloc::vec::Vec;
+
+use hotmem::ZoneKind;
+
+use super::owners::OutOfHeap;
+
+/// Blocks that one device can have: 8 TiB in blocks of 128 MiB.
+pub const MAX_BLOCKS: u64 = 65_536;
+
+const BITS: u64 = 2;
+const PER_WORD: u64 = 64 / BITS;
+
+/// The note for one device at a time.
+#[derive(Debug)]
+pub(super) struct Touched(Vec<u64>);
+
+impl Touched {
+    pub(super) fn new() -> Result<Self, OutOfHeap> {
+        let words = (MAX_BLOCKS / PER_WORD) as usize;
+        let mut bits = Vec::new();
+        bits.try_reserve_exact(words).map_err(|_| OutOfHeap)?;
+        bits.resize(words, 0);
+        Ok(Self(bits))
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.0.fill(0);
+    }
+
+    /// Notes that block `index` of the device was changed, and belongs in `zone`.
+    pub(super) fn set(&mut self, index: u64, zone: ZoneKind) {
+        let bits = match zone {
+            ZoneKind::Normal => 1,
+            ZoneKind::Movable => 2,
+        };
+        if let Some(word) = self.0.get_mut((index / PER_WORD) as usize) {
+            *word |= bits << (index % PER_WORD * BITS);
+        }
+    }
+
+    /// Where block `index` belongs, if it was changed.
+    pub(super) fn get(&self, index: u64) -> Option<ZoneKind> {
+        let word = self.0.get((index / PER_WORD) as usize)?;
+        match word >> (index % PER_WORD * BITS) & 3 {
+            1 => Some(ZoneKind::Normal),
+            2 => Some(ZoneKind::Movable),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_block_keeps_its_own_zone() {
+        let mut touched = Touched::new().unwrap();
+        touched.set(31, ZoneKind::Movable);
+        touched.set(32, ZoneKind::Normal);
+        touched.set(MAX_BLOCKS - 1, ZoneKind::Movable);
+        touched.set(MAX_BLOCKS, ZoneKind::Movable);
+        assert_eq!(touched.get(30), None);
+        assert_eq!(touched.get(31), Some(ZoneKind::Movable));
+        assert_eq!(touched.get(32), Some(ZoneKind::Normal));
+        assert_eq!(touched.get(MAX_BLOCKS - 1), Some(ZoneKind::Movable));
+        assert_eq!(touched.get(MAX_BLOCKS), None);
+        touched.clear();
+        assert_eq!(touched.get(31), None);
+    }
+}
