@@ -5,7 +5,7 @@ use core::fmt;
 use crate::namespace::NodeId;
 
 /// An address space of operation regions (ACPI 6.5, 19.6.100).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Space {
     /// Physical memory; addresses are physical, and not necessarily RAM.
     SystemMemory,
@@ -18,7 +18,7 @@ pub enum Space {
 }
 
 /// Names one PCI function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PciAddress {
     /// The PCI segment group, from `_SEG`.
     pub segment: u16,

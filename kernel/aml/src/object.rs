@@ -70,10 +70,11 @@ pub(crate) struct LazyName {
 /// Bits of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BufferField {
-    /// First byte of the buffer in the pool.
-    pub(crate) base: u32,
-    pub(crate) bit: u32,
+    /// The first bit, counted from the start of the pool.
+    pub(crate) first: u32,
     pub(crate) bits: u32,
+    /// Reads as a buffer however short it is: what `CreateField` makes.
+    pub(crate) raw: bool,
 }
 
 /// The body of a method.
@@ -146,3 +147,6 @@ pub(crate) struct Sync {
     /// The level held before the first acquire.
     pub(crate) before: u8,
 }
+
+// Objects are copied everywhere; two words are what that is cheap for.
+const _: () = assert!(size_of::<Obj>() == 16);

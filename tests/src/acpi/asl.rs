@@ -10,11 +10,24 @@ use super::{Outcome, Scratch, run};
 /// # Errors
 /// `iasl` is missing or finds a fault in the source.
 pub fn compile(name: &str) -> Outcome<Vec<u8>> {
+    compile_with(name, &[])
+}
+
+/// As [`compile`], with names that the source tests by `#ifdef`.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(name: &str, defines: &[&str]) -> Outcome<Vec<u8>> {
     let scratch = Scratch::new()?;
     let source = source(name);
     let prefix = scratch.path().join(name);
-    // -oa: no optimisation, so that what is tested is what was written.
-    run(Command::new("iasl").arg("-oa").arg("-p").arg(&prefix).arg(&source), "acpica-tools")?;
+    let mut command = Command::new("iasl");
+    // Neither names shortened nor constants folded: what is tested is what was written.
+    command.args(["-oa", "-of", "-p"]).arg(&prefix);
+    for define in defines {
+        command.arg("-D").arg(define);
+    }
+    run(command.arg(&source), "acpica-tools")?;
     let aml = prefix.with_extension("aml");
     std::fs::read(&aml).map_err(|error| format!("cannot read {}: {error}", aml.display()))
 }

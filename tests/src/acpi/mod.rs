@@ -6,13 +6,15 @@
 mod acpiexec;
 mod asl;
 mod controller;
+mod memory;
 mod qemu;
 mod qtest;
 mod scratch;
 
-pub use acpiexec::{AcpiExec, Answer};
-pub use asl::compile;
+pub use acpiexec::{AcpiExec, Answer, Session};
+pub use asl::{compile, compile_with};
 pub use controller::{Access, Controller, Notice, Ost, Slot};
+pub use memory::{FlatMemory, ask};
 pub use qemu::{Machine, tables};
 pub use scratch::Scratch;
 

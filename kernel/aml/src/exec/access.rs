@@ -55,7 +55,7 @@ impl Exec<'_> {
     /// Reads a field: an integer if it fits one, else a buffer (ACPI 6.5, 19.6.47).
     pub(super) fn read_field(&mut self, index: u32) -> Res<Obj> {
         let field = self.m.fields.get(index)?;
-        let mut data = self.room_for(field.bits)?;
+        let mut data = self.room_for(field.bits, false)?;
         self.each_unit(&field, |exec, unit| {
             let value = exec.read_unit(&field, unit.at)?;
             exec.put_bits(&mut data, unit.bit, unit.bits, value >> unit.shift)
@@ -182,7 +182,7 @@ impl Exec<'_> {
 
     /// Reads bits of a buffer.
     pub(super) fn read_buffer_field(&mut self, field: BufferField) -> Res<Obj> {
-        let mut data = self.room_for(field.bits)?;
+        let mut data = self.room_for(field.bits, field.raw)?;
         for done in (0..field.bits).step_by(8) {
             let bits = (field.bits - done).min(8);
             let value = self.buffer_bits(field, done, bits)?;
@@ -196,8 +196,8 @@ impl Exec<'_> {
 
     /// Up to eight bits of a buffer field.
     fn buffer_bits(&self, field: BufferField, done: u32, bits: u32) -> Res<u64> {
-        let bit = field.bit.checked_add(done).ok_or(ErrorKind::OutOfBounds)?;
-        let at = field.base.checked_add(bit / 8).ok_or(ErrorKind::OutOfBounds)?;
+        let bit = field.first.checked_add(done).ok_or(ErrorKind::OutOfBounds)?;
+        let at = bit / 8;
         let mut value = u64::from(self.m.bytes.item(at)?);
         if bit % 8 + bits > 8 {
             value |= u64::from(self.m.bytes.item(at + 1)?) << 8;
@@ -211,8 +211,8 @@ impl Exec<'_> {
         self.charge(field.bits / 64)?;
         let mut done = 0;
         while done < field.bits {
-            let bit = field.bit.checked_add(done).ok_or(ErrorKind::OutOfBounds)?;
-            let at = field.base.checked_add(bit / 8).ok_or(ErrorKind::OutOfBounds)?;
+            let bit = field.first.checked_add(done).ok_or(ErrorKind::OutOfBounds)?;
+            let at = bit / 8;
             let shift = bit % 8;
             let bits = (8 - shift).min(field.bits - done);
             let mask = ones(bits) << shift;
@@ -225,8 +225,8 @@ impl Exec<'_> {
     }
 
     /// Where the bits of a field that is read go.
-    fn room_for(&mut self, bits: u32) -> Res<Data> {
-        if bits <= self.int_bytes() * 8 {
+    fn room_for(&mut self, bits: u32, raw: bool) -> Res<Data> {
+        if !raw && bits <= self.int_bytes() * 8 {
             return Ok(Data::Small(0));
         }
         let len = bits.div_ceil(8);

@@ -8,7 +8,7 @@ use super::{Exec, Res};
 /// How a number is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// Hexadecimal without prefix: what conversions that nobody asked for use.
+    /// Hexadecimal: what conversions that nobody asked for use.
     Implicit,
     /// `ToHexString`.
     Hex,
@@ -105,8 +105,7 @@ impl Exec<'_> {
             let mut digits = [0; LONGEST];
             let digits = match style {
                 Style::Decimal => write_number(&mut digits, byte, 10, 1),
-                Style::Hex => prefixed(&mut digits, byte),
-                Style::Implicit => write_number(&mut digits, byte, 16, 2),
+                _ => prefixed(&mut digits, byte),
             };
             // Temporary spans follow one another, so the pieces make one string.
             let lead = if text.is_some() { self.put(&[separator])?.len } else { 0 };
@@ -146,7 +145,7 @@ fn write_number(room: &mut [u8; LONGEST], mut value: u64, radix: u64, width: usi
     room.get(LONGEST - count..).unwrap_or_default()
 }
 
-/// Writes a byte as `ToHexString` does for buffers: `0x` and two digits.
+/// Writes a byte of a buffer in hexadecimal: `0x` and two digits.
 fn prefixed(room: &mut [u8; LONGEST], byte: u64) -> &[u8] {
     write_number(room, byte, 16, 2);
     if let Some(prefix) = room.get_mut(LONGEST - 4..LONGEST - 2) {

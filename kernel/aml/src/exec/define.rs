@@ -191,7 +191,8 @@ impl Exec<'_> {
             return Err(ErrorKind::OutOfBounds);
         }
         let narrow = |value| u32::try_from(value).map_err(|_| ErrorKind::OutOfBounds);
-        let field = BufferField { base: span.start, bit: narrow(bit)?, bits: narrow(bits)? };
+        let first = narrow(u64::from(span.start) * 8 + bit)?;
+        let field = BufferField { first, bits: narrow(bits)?, raw: code == op::CREATE_FIELD };
         self.add(place, Obj::BufferField(field)).map(drop)
     }
 }
