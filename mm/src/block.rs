@@ -169,11 +169,16 @@ impl<M: Machine> Mm<M> {
     /// What is known of a block, or `None` if it is not there.
     pub fn block(&self, id: BlockId) -> Option<Block> {
         let _guard = self.readers.enter(self.machine.cpu());
+        self.describe_block(id)
+    }
+
+    /// As [`Mm::block`], for who holds the hotplug lock.
+    pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
         let section = self.sections_of_block(id).next()?;
         let record = section.record();
         let word = BlockWord::decode(record.block().get());
         let pfns = self.block_pfns(id);
-        let group = word.placement.self_hosted().then(|| Pfn::new(record.group().get()));
+        let group = word.placement.self_hosted().then(|| section.group_head());
 
         let mut counts = PageCounts::default();
         if let BlockState::Online(_) = word.state {
@@ -209,11 +214,18 @@ impl<M: Machine> Mm<M> {
         if !BlockWord::decode(record.block().get()).placement.self_hosted() {
             return None;
         }
-        let head = Pfn::new(section.record().group().get());
+        let head = section.group_head();
+        let sections = match self.page(head).state() {
+            Some(PageState::MemmapHead { sections, .. }) => u64::from(sections),
+            _ => return None,
+        };
+        self.memmap_at(head).map(|pfns| Group { pfns, sections })
+    }
+
+    /// The pages of the memmap whose head is `head`, in a section that is there.
+    pub(crate) fn memmap_at(&self, head: Pfn) -> Option<PfnRange> {
         match self.page(head).state() {
-            Some(PageState::MemmapHead { sections, pages }) => {
-                Some(Group { pfns: PfnRange::new(head, pages), sections: u64::from(sections) })
-            }
+            Some(PageState::MemmapHead { pages, .. }) => Some(PfnRange::new(head, pages)),
             _ => None,
         }
     }

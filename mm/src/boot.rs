@@ -25,6 +25,7 @@ use crate::section::{
 use crate::zone::{PageCounts, Zone, ZoneKind};
 use core::cell::RefCell;
 use core::fmt;
+use core::sync::atomic::Ordering;
 
 /// The share of boot RAM that the table reserve may take at the most: 1/64.
 pub const RESERVE_SHARE: u64 = 64;
@@ -112,7 +113,7 @@ impl<M: Machine> Mm<M> {
     ) -> Result<(), BootError> {
         let _lock = self.hotplug.lock();
         BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
-        self.block_bytes.store(memory.block_size.bytes(), core::sync::atomic::Ordering::Relaxed);
+        self.block_shift.store(memory.block_size.shift(), Ordering::Relaxed);
         check_ram::<M>(memory.ram)?;
 
         self.take_reserve(memory, early);

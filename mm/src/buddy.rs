@@ -9,10 +9,10 @@ use crate::block::{BlockState, BlockWord};
 use crate::machine::Machine;
 use crate::node::NodeId;
 use crate::page::{Owner, PageState};
-use crate::section::{Section, SectionState};
+use crate::section::{Record, Section, SectionState};
 use crate::zone::{Zone, ZoneKind};
 use core::fmt;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Payload words of a free extent's head: the list links, as pfn + 1, 0 for none.
 const NEXT: usize = 0;
@@ -58,6 +58,20 @@ impl fmt::Display for FreeError {
 
 impl core::error::Error for FreeError {}
 
+/// Where a page belongs: its section, its block's record and word, and the zone that is online in.
+struct Home<'m, M> {
+    section: Section<'m, M>,
+    block: Record<'m>,
+    word: BlockWord,
+    kind: ZoneKind,
+}
+
+/// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
+fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
+    zone.counts.free = zone.counts.free.wrapping_add(pages);
+    block.free().set(block.free().get().wrapping_add(pages));
+}
+
 impl<M: Machine> Mm<M> {
     /// Allocates `1 << order` pages for `owner`, naturally aligned, contents unspecified.
     ///
@@ -93,6 +107,7 @@ impl<M: Machine> Mm<M> {
         let mut size = zone.smallest_from(order)?;
         let pfn = zone.first(size)?;
         let section = self.section_at(pfn)?;
+        let block = self.block_record(section.number())?;
         self.unlink(&mut zone, pfn, size);
 
         while size > order {
@@ -108,7 +123,7 @@ impl<M: Machine> Mm<M> {
         let page = section.page(pfn);
         page.payload()[PRIVATE].store(0, Ordering::Relaxed);
         self.set_head(section, pfn, order, PageState::Used { order, owner });
-        self.count_free(&mut zone, section, order.pages().wrapping_neg());
+        count_free(&mut zone, block, order.pages().wrapping_neg());
         Some(pfn)
     }
 
@@ -128,12 +143,15 @@ impl<M: Machine> Mm<M> {
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
         let _guard = self.readers.enter(self.machine.cpu());
-        let (section, order, (node, kind)) = self.allocated(pfn, &mine)?;
-        let mut zone = self.nodes.lock(node, kind);
-        // Looked at again now that nobody can change it: a second free of the page loses here.
-        self.allocated(pfn, mine)?;
-        self.count_free(&mut zone, section, order.pages());
-        self.merge(&mut zone, section, pfn, order);
+        let home = self.home(pfn)?;
+        let mut zone = self.nodes.lock(home.word.node, home.kind);
+        // Only now can nobody else free the extent, or take its block offline.
+        if BlockWord::decode(home.block.block().get()) != home.word {
+            return Err(FreeError::NotOnline(pfn));
+        }
+        let order = self.used(home.section, pfn, mine)?;
+        count_free(&mut zone, home.block, order.pages());
+        self.merge(&mut zone, home.section, pfn, order);
         Ok(order)
     }
 
@@ -144,8 +162,7 @@ impl<M: Machine> Mm<M> {
     /// [`FreeError`] if no extent that the caller could own begins at `pfn`.
     pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
         let _guard = self.readers.enter(self.machine.cpu());
-        let (section, ..) = self.allocated(pfn, |owner| owner != Owner::Memmap)?;
-        Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
+        Ok(self.private_word(pfn)?.load(Ordering::Acquire))
     }
 
     /// Stores the owner's word of an allocated extent.
@@ -155,39 +172,43 @@ impl<M: Machine> Mm<M> {
     /// [`FreeError`] if no extent that the caller could own begins at `pfn`.
     pub fn set_private(&self, pfn: Pfn, value: u64) -> Result<(), FreeError> {
         let _guard = self.readers.enter(self.machine.cpu());
-        let (section, ..) = self.allocated(pfn, |owner| owner != Owner::Memmap)?;
-        section.page(pfn).payload()[PRIVATE].store(value, Ordering::Release);
+        self.private_word(pfn)?.store(value, Ordering::Release);
         Ok(())
     }
 
-    /// The allocated extent that begins at `pfn`, and the zone its block is online in.
-    #[expect(clippy::type_complexity, reason = "three values, named where they are used")]
-    fn allocated(
-        &self,
-        pfn: Pfn,
-        mine: impl Fn(Owner) -> bool,
-    ) -> Result<(Section<'_, M>, Order, (NodeId, ZoneKind)), FreeError> {
+    fn private_word(&self, pfn: Pfn) -> Result<&AtomicU64, FreeError> {
+        let section = self.online_section(pfn)?;
+        self.used(section, pfn, |owner| owner != Owner::Memmap)?;
+        Ok(&section.page(pfn).payload()[PRIVATE])
+    }
+
+    fn online_section(&self, pfn: Pfn) -> Result<Section<'_, M>, FreeError> {
         let online = |section: &Section<'_, M>| section.word().state() == SectionState::Online;
-        let section = self.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))?;
-        let record = self.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
-        let block = BlockWord::decode(record.block().get());
-        let BlockState::Online(kind) = block.state else {
-            return Err(FreeError::NotOnline(pfn));
-        };
-        match self.head_state(section, pfn) {
-            Some(PageState::Used { order, owner }) if mine(owner) => {
-                Ok((section, order, (block.node, kind)))
-            }
-            Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
-            _ => Err(FreeError::NotAllocated(pfn)),
+        self.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))
+    }
+
+    /// Where `pfn` belongs while its block is online.
+    fn home(&self, pfn: Pfn) -> Result<Home<'_, M>, FreeError> {
+        let section = self.online_section(pfn)?;
+        let block = self.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
+        let word = BlockWord::decode(block.block().get());
+        match word.state {
+            BlockState::Online(kind) => Ok(Home { section, block, word, kind }),
+            BlockState::Offline => Err(FreeError::NotOnline(pfn)),
         }
     }
 
-    /// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
-    fn count_free(&self, zone: &mut Zone, section: Section<'_, M>, pages: u64) {
-        zone.counts.free = zone.counts.free.wrapping_add(pages);
-        if let Some(record) = self.block_record(section.number()) {
-            record.free().set(record.free().get().wrapping_add(pages));
+    /// The order of the extent that begins at `pfn`, if somebody whom `mine` accepts holds it.
+    fn used(
+        &self,
+        section: Section<'_, M>,
+        pfn: Pfn,
+        mine: impl Fn(Owner) -> bool,
+    ) -> Result<Order, FreeError> {
+        match self.head_state(section, pfn) {
+            Some(PageState::Used { order, owner }) if mine(owner) => Ok(order),
+            Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
+            _ => Err(FreeError::NotAllocated(pfn)),
         }
     }
 

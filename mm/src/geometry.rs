@@ -97,9 +97,9 @@ impl fmt::Display for GeometryError {
 }
 
 impl BlockSize {
-    /// The size of one section, which every geometry allows.
-    pub const fn one_section<G: Geometry>() -> Self {
-        Self { shift: G::SECTION_SHIFT }
+    /// The size whose logarithm is `shift`, which was checked before.
+    pub(crate) const fn from_shift(shift: u32) -> Self {
+        Self { shift }
     }
 
     /// A block of `bytes`, if `G` can work with it.

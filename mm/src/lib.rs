@@ -68,15 +68,15 @@ use crate::frames::Frames;
 use crate::node::Nodes;
 use crate::readers::Readers;
 use crate::section::{Section, SectionMap, descriptor, section_of};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 
 /// The memory manager of one machine. Thread-safe; a kernel keeps it in a static.
 #[derive(Debug)]
 pub struct Mm<M: Machine> {
     machine: M,
-    /// Bytes of a memory block; written once, by [`Mm::boot`].
-    block_bytes: AtomicU64,
+    /// Log2 of a memory block's bytes; written once, by [`Mm::boot`].
+    block_shift: AtomicU32,
     sections: SectionMap,
     nodes: Nodes,
     frames: Frames,
@@ -90,7 +90,7 @@ impl<M: Machine> Mm<M> {
     pub const fn new(machine: M) -> Self {
         Self {
             machine,
-            block_bytes: AtomicU64::new(M::SECTION_BYTES),
+            block_shift: AtomicU32::new(M::SECTION_SHIFT),
             sections: SectionMap::new(),
             nodes: Nodes::new(),
             frames: Frames::new(),
@@ -106,8 +106,7 @@ impl<M: Machine> Mm<M> {
 
     /// The size of a memory block.
     pub fn block_size(&self) -> BlockSize {
-        let bytes = self.block_bytes.load(Ordering::Relaxed);
-        BlockSize::new::<M>(bytes).unwrap_or(BlockSize::one_section::<M>())
+        BlockSize::from_shift(self.block_shift.load(Ordering::Relaxed))
     }
 
     /// The section `number`, if it is there.

@@ -239,6 +239,11 @@ impl<'m, M: Machine> Section<'m, M> {
         Record(descriptor(self.machine, self.word.record()).payload())
     }
 
+    /// The head of the memmap group that describes the section (self-hosted memmap only).
+    pub(crate) fn group_head(self) -> Pfn {
+        Pfn::new(self.record().group().get())
+    }
+
     /// Which part of the section `pfn` is in.
     pub(crate) fn part(pfn: Pfn) -> Part {
         Part((pfn.get() % M::SECTION_PAGES) / M::PART_PAGES)

@@ -66,7 +66,7 @@ impl<M: Machine> Mm<M> {
         if section.word().boot() {
             return Err(OfflineError::BootMemory(id));
         }
-        let block = self.block(id).ok_or(OfflineError::NoSuchBlock(id))?;
+        let block = self.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
         let BlockState::Online(kind) = block.state else {
             return Err(OfflineError::AlreadyOffline(id));
         };
@@ -105,7 +105,7 @@ impl<M: Machine> Mm<M> {
         self.set_block_state(id, SectionState::Present);
         drop(zone);
 
-        self.block(id).ok_or(OfflineError::NoSuchBlock(id))
+        self.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))
     }
 
     /// The first page of a block that is in use, and who holds it.

@@ -70,7 +70,7 @@ impl<M: Machine> Mm<M> {
         self.nodes.set_populated(word.node, kind, true);
         drop(zone);
 
-        self.block(id).ok_or(OnlineError::NoSuchBlock(id))
+        self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
     }
 
     /// Moves the sections of a block to `state`.

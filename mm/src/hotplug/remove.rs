@@ -11,7 +11,7 @@ use super::add::{nodes_of, sections_of};
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysRange};
 use crate::altmap::Altmap;
-use crate::block::{Block, BlockId, BlockState};
+use crate::block::{BlockId, BlockWord};
 use crate::machine::Machine;
 use crate::page::PageState;
 use crate::placement::Placement;
@@ -128,35 +128,36 @@ impl<M: Machine> Mm<M> {
         let size = self.block_size().bytes();
         let pfns =
             self.whole_blocks(range).ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
-        let mut placement = None;
+        let mut first = None;
         for id in self.blocks_in(range) {
-            let block = self.block(id).ok_or(RemoveError::NoSuchBlock(id))?;
-            self.check_block(&block, pfns)?;
-            if placement
-                .replace(block.placement)
-                .is_some_and(|before| before.self_hosted() != block.placement.self_hosted())
-            {
+            let placement = self.check_block(id, pfns)?;
+            let before = *first.get_or_insert(placement);
+            if before.self_hosted() != placement.self_hosted() {
                 return Err(RemoveError::MixedPlacement(id));
             }
         }
-        Ok((pfns, placement.unwrap_or_default()))
+        Ok((pfns, first.unwrap_or_default()))
     }
 
-    /// Whether a block can go when `pfns` go.
-    fn check_block(&self, block: &Block, pfns: PfnRange) -> Result<(), RemoveError> {
-        if block.boot {
-            return Err(RemoveError::BootMemory(block.id));
+    /// Whether a block can go when `pfns` go, and where its memmap is.
+    fn check_block(&self, id: BlockId, pfns: PfnRange) -> Result<Placement, RemoveError> {
+        let section = self.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
+        if section.word().boot() {
+            return Err(RemoveError::BootMemory(id));
         }
-        if block.state != BlockState::Offline {
-            return Err(RemoveError::NotOffline(block.id));
+        if section.word().state() != SectionState::Present {
+            return Err(RemoveError::NotOffline(id));
         }
-        if let Some(group) = block.group.and_then(|head| self.group(head)) {
-            let whole = Altmap::of_memmap::<M>(group.pfns).described;
+        let placement = BlockWord::decode(section.record().block().get()).placement;
+        if placement.self_hosted()
+            && let Some(memmap) = self.memmap_at(section.group_head())
+        {
+            let whole = Altmap::of_memmap::<M>(memmap).described;
             if !pfns.covers(whole) {
-                return Err(RemoveError::SplitsGroup { block: block.id, whole });
+                return Err(RemoveError::SplitsGroup { block: id, whole });
             }
         }
-        Ok(())
+        Ok(placement)
     }
 
     fn set_words(&self, pfns: PfnRange, state: SectionState) {

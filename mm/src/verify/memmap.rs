@@ -2,7 +2,7 @@
 
 use super::{Violation, expect, hold};
 use crate::Mm;
-use crate::addr::{Pfn, PfnRange};
+use crate::addr::PfnRange;
 use crate::altmap::Altmap;
 use crate::block::BlockWord;
 use crate::machine::Machine;
@@ -42,7 +42,7 @@ impl<M: Machine> Mm<M> {
 
     fn verify_group(&self, section: Section<'_, M>) -> Result<(), Violation> {
         let number = section.number();
-        let head = Pfn::new(section.record().group().get());
+        let head = section.group_head();
         let Some(PageState::MemmapHead { sections, pages }) = self.page(head).state() else {
             return Err(Violation {
                 law: 3,
