@@ -6,8 +6,15 @@
 //!                                                         +--> the caller frees the data frames
 //! ```
 
+// UNSAFETY: keeps the detached tables in an array that is not initialised as a whole: the verbs make
+// many a gather that detaches nothing.
+#![expect(unsafe_code)]
+
 use super::{TableFrames, Tlb};
 use crate::addr::{PhysAddr, VirtRange};
+
+use core::fmt;
+use core::mem::MaybeUninit;
 
 /// Detached tables a gather holds before it flushes on its own.
 const TABLES: usize = 32;
@@ -21,13 +28,13 @@ const RANGES: usize = 4;
 /// detached tables are remembered here, in a fixed array, and not by links inside the frames: a
 /// table walk under way would read such a link as an entry.
 #[must_use = "what was unmapped may not be freed before the flush"]
-#[derive(Debug)]
 pub struct Gather<'a, T: Tlb, S: TableFrames> {
     tlb: &'a T,
     frames: &'a S,
     cleared: [VirtRange; RANGES],
     ranges: usize,
-    detached: [(PhysAddr, u64); TABLES],
+    /// The first `tables` of them are initialised.
+    detached: [MaybeUninit<(PhysAddr, u64)>; TABLES],
     tables: usize,
 }
 
@@ -39,7 +46,7 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
             frames,
             cleared: [VirtRange::default(); RANGES],
             ranges: 0,
-            detached: [(PhysAddr::default(), 0); TABLES],
+            detached: [const { MaybeUninit::uninit() }; TABLES],
             tables: 0,
         }
     }
@@ -67,7 +74,7 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
     /// For implementers of [`Mapper`](super::Mapper): called after the parent's entry is cleared.
     pub fn detached(&mut self, frame: PhysAddr, bytes: u64, near: VirtRange) {
         self.cleared(near);
-        self.detached[self.tables] = (frame, bytes);
+        self.detached[self.tables].write((frame, bytes));
         self.tables += 1;
         if self.tables == TABLES {
             self.settle();
@@ -77,6 +84,7 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
     /// Flushes every CPU over what was cleared, and only then gives the detached tables back.
     ///
     /// After it, the memory that was unmapped is unreachable through these tables.
+    #[inline]
     pub fn flush(mut self) {
         self.settle();
     }
@@ -85,12 +93,23 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
         for range in &self.cleared[..self.ranges] {
             self.tlb.flush(*range);
         }
-        for &(frame, bytes) in &self.detached[..self.tables] {
+        for slot in &self.detached[..self.tables] {
+            // SAFETY: `detached` wrote the first `tables` slots, one by one.
+            let (frame, bytes) = unsafe { slot.assume_init() };
             self.tlb.retire(frame, bytes);
             self.frames.give_back(frame, bytes);
         }
         self.ranges = 0;
         self.tables = 0;
+    }
+}
+
+impl<T: Tlb, S: TableFrames> fmt::Debug for Gather<'_, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gather")
+            .field("cleared", &&self.cleared[..self.ranges])
+            .field("tables", &self.tables)
+            .finish_non_exhaustive()
     }
 }
 

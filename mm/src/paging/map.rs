@@ -4,6 +4,7 @@
 //! a table of the smaller ones ends, so a run ends at its table's end, at the range's, or at a slot
 //! that is taken (which the next run then reports).
 
+use super::slots;
 use super::tables::Tables;
 use super::{Entry, Gather, MapError, Mapping, PteFormat, TableFrames, Tlb};
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
@@ -109,7 +110,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         let mut gather = Gather::new(self.caches(), frames);
         self.prune(start.add(done), &mut gather);
         if let Some(range) = VirtRange::new(start, done) {
-            self.clear(range, &mut gather);
+            // It begins and ends with leaves of this mapping, so it cuts none.
+            let _whole = self.clear(range, &mut gather);
         }
         gather.flush();
     }
@@ -128,14 +130,12 @@ fn rest(mapping: &Mapping, done: u64) -> Mapping {
 /// Writes consecutive leaves into empty slots, up to the first taken one; answers how many.
 #[inline]
 fn fill<F: PteFormat>(slots: &[AtomicU64], level: usize, mapping: &Mapping) -> usize {
+    let empty = slots::run(slots, slots::any);
     let span = F::LEVELS[level].span();
     let mut phys = mapping.phys;
-    for (filled, slot) in slots.iter().enumerate() {
-        if slot.load(Ordering::Relaxed) != 0 {
-            return filled;
-        }
+    for slot in &slots[..empty] {
         slot.store(F::encode(Entry::Leaf(phys, mapping.attr), level), Ordering::Release);
         phys = phys.add(span);
     }
-    slots.len()
+    empty
 }

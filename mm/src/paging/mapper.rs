@@ -92,6 +92,11 @@ pub struct Translation {
 }
 
 impl Translation {
+    /// The addresses it translates.
+    pub fn range(&self) -> VirtRange {
+        VirtRange::new(self.virt, self.len).unwrap_or_default()
+    }
+
     /// Where `at`, an address in the leaf, goes.
     pub fn target(&self, at: VirtAddr) -> PhysAddr {
         self.phys.add(at.offset_from(self.virt))

@@ -21,6 +21,7 @@ mod gather;
 mod map;
 mod mapper;
 mod seam;
+mod slots;
 mod tables;
 #[cfg(test)]
 mod tests;

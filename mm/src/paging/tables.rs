@@ -128,15 +128,13 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         known(range.start().get()) && known(last) && range.start().get() >> span == last >> span
     }
 
-    /// The leaf that translates `at`, if any.
-    pub(super) fn leaf_at(&self, at: VirtAddr) -> Option<Translation> {
-        let stop = self.walk(at);
+    /// The leaf at which a walk towards `at` stopped, if it did at one.
+    pub(super) fn leaf(at: VirtAddr, stop: &Stop) -> Option<Translation> {
         let Entry::Leaf(phys, attr) = stop.entry else {
             return None;
         };
         let len = F::LEVELS[stop.level].span();
-        let virt = at.align_down(len);
-        Some(Translation { virt, phys, len, attr })
+        Some(Translation { virt: at.align_down(len), phys, len, attr })
     }
 }
 
@@ -171,7 +169,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Mapper for Tables<F, P, T> {
 
     fn translate(&self, at: VirtAddr) -> Option<Translation> {
         let byte = VirtRange::new(at, 1)?;
-        if Self::reaches(byte) { self.leaf_at(at) } else { None }
+        if Self::reaches(byte) { Self::leaf(at, &self.walk(at)) } else { None }
     }
 
     fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {

@@ -6,16 +6,13 @@
 //!                                            first, until one is in use
 //! ```
 
+use super::slots;
 use super::tables::{Stop, Tables};
-use super::{Entry, Gather, PteFormat, TableFrames, Tlb, Translation, UnmapError};
+use super::{Entry, Gather, PteFormat, TableFrames, Tlb, UnmapError};
 use crate::addr::{VirtAddr, VirtRange};
 use crate::machine::PhysMem;
 
-use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
-
-/// Slots looked at together.
-const BATCH: usize = 8;
+use core::sync::atomic::Ordering;
 
 impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     pub(super) fn unmap_range<S: TableFrames>(
@@ -29,35 +26,55 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         if !Self::reaches(range) {
             return Err(UnmapError::BeyondFormat { range });
         }
-        // Only the leaves at the two ends can be cut. Nothing has changed yet.
-        for at in [range.start(), range.end().add(u64::MAX)] {
-            if let Some(Translation { virt, len, .. }) = self.leaf_at(at)
-                && !VirtRange::new(virt, len).is_some_and(|leaf| range.covers(leaf))
-            {
-                return Err(UnmapError::CutsLeaf { at: virt, len });
+        self.clear(range, gather)
+    }
+
+    /// Clears a range that is not empty and that the MMU can translate.
+    pub(super) fn clear<S: TableFrames>(
+        &self,
+        range: VirtRange,
+        gather: &mut Gather<'_, T, S>,
+    ) -> Result<(), UnmapError> {
+        let mut done = 0;
+        while done < range.len() {
+            let at = range.start().add(done);
+            let stop = self.walk(at);
+            if done == 0 {
+                self.check_ends(range, &stop)?;
             }
+            done += self.clear_run(&stop, at, range.len() - done, gather);
         }
-        self.clear(range, gather);
         Ok(())
     }
 
-    /// Clears a range that cuts no leaf.
-    pub(super) fn clear<S: TableFrames>(&self, range: VirtRange, gather: &mut Gather<'_, T, S>) {
-        let mut done = 0;
-        while done < range.len() {
-            done += self.clear_run(range.start().add(done), range.len() - done, gather);
+    /// Refuses a range that cuts a leaf, which only the first and the last leaf can be; `first` is
+    /// where the walk towards its start stopped.
+    fn check_ends(&self, range: VirtRange, first: &Stop) -> Result<(), UnmapError> {
+        let here = F::LEVELS[first.level];
+        let last = range.end().add(u64::MAX);
+        let cut = |at| Self::leaf(at, &self.walk(at)).filter(|leaf| !range.covers(leaf.range()));
+
+        // No leaf of this table, or below it, reaches past a boundary of its entries.
+        let starts_well = range.start().is_aligned(here.span());
+        let same_table = (range.start().get() ^ last.get()) >> here.shift >> here.bits == 0;
+        let ends_well = same_table && range.end().is_aligned(here.span());
+        let start = if starts_well { None } else { cut(range.start()) };
+        let end = if ends_well { None } else { cut(last) };
+        match start.or(end) {
+            Some(leaf) => Err(UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len }),
+            None => Ok(()),
         }
     }
 
-    /// Clears the leaves from `at` on that lie in one table, or passes over an empty slot; answers
-    /// how far it got, in bytes (past `left` if the slot is larger).
+    /// Clears the leaves from `at` on that lie in one table, or passes over an empty slot, which is
+    /// where the walk stopped; answers how far it got, in bytes (past `left` if the slot is larger).
     fn clear_run<S: TableFrames>(
         &self,
+        stop: &Stop,
         at: VirtAddr,
         left: u64,
         gather: &mut Gather<'_, T, S>,
     ) -> u64 {
-        let stop = self.walk(at);
         let here = F::LEVELS[stop.level];
         let Entry::Leaf(..) = stop.entry else {
             return here.span() - (at.get() & (here.span() - 1));
@@ -67,7 +84,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         let first = here.index(at.get());
         let wanted = ((left >> here.shift) as usize).min(slots.len() - first);
         let test = F::leaf_test(stop.level);
-        let leaves = leaf_run(&slots[first..first + wanted], |word| test.miss(word)).max(1);
+        let leaves = slots::run(&slots[first..first + wanted], |word| test.miss(word)).max(1);
         let bytes = (leaves as u64) << here.shift;
         let Some(cleared) = VirtRange::new(at, bytes) else {
             return left;
@@ -75,15 +92,15 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
 
         if leaves == slots.len() && stop.level > 0 {
             // No table below, no leaf outside the range: unlinking it clears all of them.
-            self.detach(&stop, cleared, gather);
+            self.detach(stop, cleared, gather);
             return bytes;
         }
         for slot in &slots[first..first + leaves] {
             slot.store(0, Ordering::Release);
         }
         gather.cleared(cleared);
-        if stop.level > 0 && is_empty_but(slots, first..first + leaves) {
-            self.detach(&stop, cleared, gather);
+        if stop.level > 0 && slots::is_empty_but(slots, first..first + leaves) {
+            self.detach(stop, cleared, gather);
         }
         bytes
     }
@@ -94,7 +111,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
             let parents = self.slots(stop.path[level - 1], level - 1);
             let index = F::LEVELS[level - 1].index(near.start().get());
             parents[index].store(0, Ordering::Release);
-            let last = level == 1 || !is_empty_but(parents, index..index + 1);
+            let last = level == 1 || !slots::is_empty_but(parents, index..index + 1);
             gather.detached(stop.path[level], F::LEVELS[level].table_bytes(), near);
             if last {
                 return;
@@ -107,42 +124,10 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         let stop = self.walk(at);
         let page = F::LEVELS[F::LEVELS.len() - 1].span();
         if stop.level > 0
-            && is_empty_but(self.slots(stop.path[stop.level], stop.level), 0..0)
+            && slots::is_empty_but(self.slots(stop.path[stop.level], stop.level), 0..0)
             && let Some(near) = VirtRange::new(at, page)
         {
             self.detach(&stop, near, gather);
         }
     }
-}
-
-/// How many slots from the first on hold a leaf; `miss` is zero for one.
-///
-/// A batch is judged by one branch, which keeps a gigabyte of 2 MiB leaves under four instructions
-/// a leaf.
-#[inline]
-fn leaf_run(slots: &[AtomicU64], miss: impl Fn(u64) -> u64) -> usize {
-    let (batches, _) = slots.as_chunks::<BATCH>();
-    let whole = batches.iter().take_while(|batch| gathered(batch, &miss) == 0).count() * BATCH;
-    let rest = slots[whole..].iter().take_while(|slot| miss(slot.load(Ordering::Relaxed)) == 0);
-    whole + rest.count()
-}
-
-/// Whether all slots outside `but` are empty, the nearest looked at first.
-#[inline]
-fn is_empty_but(slots: &[AtomicU64], but: Range<usize>) -> bool {
-    let (below, above) = (&slots[..but.start], &slots[but.end..]);
-    let (head, batches) = below.as_rchunks::<BATCH>();
-    let (more, tail) = above.as_chunks::<BATCH>();
-    let empty = |batch: &[AtomicU64; BATCH]| gathered(batch, &|word| word) == 0;
-    let unused = |slot: &AtomicU64| slot.load(Ordering::Relaxed) == 0;
-    batches.iter().rev().all(empty)
-        && more.iter().all(empty)
-        && head.iter().all(unused)
-        && tail.iter().all(unused)
-}
-
-/// The bits that `judge` finds in any slot of the batch.
-#[inline]
-fn gathered(batch: &[AtomicU64; BATCH], judge: &impl Fn(u64) -> u64) -> u64 {
-    batch.iter().fold(0, |bits, slot| bits | judge(slot.load(Ordering::Relaxed)))
 }
