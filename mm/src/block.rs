@@ -73,8 +73,9 @@ impl BlockWord {
 
     pub(crate) fn decode(word: u64) -> Self {
         let state = match word & 0xff {
-            2 => BlockState::Online(ZoneKind::Normal),
-            3 => BlockState::Online(ZoneKind::Movable),
+            2 => BlockState::Online(ZoneKind::System),
+            3 => BlockState::Online(ZoneKind::Normal),
+            4 => BlockState::Online(ZoneKind::Movable),
             _ => BlockState::Offline,
         };
         let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0x7f).unwrap_or_default();
@@ -250,12 +251,8 @@ mod tests {
 
     #[test]
     fn a_block_word_survives_its_encoding() {
-        let states = [
-            BlockState::Offline,
-            BlockState::Online(ZoneKind::Normal),
-            BlockState::Online(ZoneKind::Movable),
-        ];
-        for state in states {
+        let online = ZoneKind::ALL.map(BlockState::Online);
+        for state in online.into_iter().chain([BlockState::Offline]) {
             for placement in Placement::ALL {
                 for node in [0, 1, 127].map(|raw| NodeId::new(raw).unwrap()) {
                     let word = BlockWord { state, node, placement };

@@ -100,7 +100,7 @@ impl TableFrames for EarlyTables<'_> {
 impl<M: Machine> Mm<M> {
     /// Takes over the memory that the machine was started with, once, before anything else.
     ///
-    /// What `early` still has free goes to the normal zones of its nodes; what it gave away stays
+    /// What `early` still has free goes to the system zones of its nodes; what it gave away stays
     /// with [`Owner::Boot`].
     ///
     /// # Errors
@@ -117,8 +117,14 @@ impl<M: Machine> Mm<M> {
         check_ram::<M>(memory.ram)?;
 
         self.take_reserve(memory, early);
+        // All memmaps first: a section's record may lie in the memmap of any other.
+        for &(range, _) in memory.ram {
+            for number in Self::sections_touched(range) {
+                self.back_section(number, early)?;
+            }
+        }
         for &(range, node) in memory.ram {
-            self.describe_ram(range, node, early)?;
+            self.describe_ram(range, node);
         }
         self.hand_over(memory.ram, early);
         Ok(())
@@ -167,17 +173,41 @@ impl<M: Machine> Mm<M> {
             + nodes
     }
 
+    /// The numbers of the sections that hold a byte of `range`, which is not empty.
+    fn sections_touched(range: PhysRange) -> core::ops::RangeInclusive<u64> {
+        let last = range.start().get() + (range.len() - 1);
+        range.start().get() / M::SECTION_BYTES..=last / M::SECTION_BYTES
+    }
+
+    /// Where the descriptors of section `number` are.
+    fn section_memmap(number: u64) -> PfnRange {
+        PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES)
+    }
+
+    /// Backs the memmap of a section, and makes its node, unless that was done.
+    fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
+        let described = Self::section_memmap(number);
+        let mapper = self.machine.mapper();
+        if mapper.translate(Self::memmap_virt(described).start()).is_some() {
+            return Ok(());
+        }
+        if !self.sections.has_node(number) {
+            let frame = early.take(NODE_BYTES.max(M::PAGE_BYTES), M::PAGE_BYTES);
+            let frame = frame.ok_or(BootError::OutOfMemory)?;
+            self.sections.insert_node(&self.machine, number, frame);
+        }
+        let bytes = M::SECTION_MEMMAP_BYTES;
+        let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
+        let mapping = self.memmap_mapping(described, M::pfn(backing));
+        mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
+        Ok(())
+    }
+
     /// Describes the sections that hold a byte of `range`, those that are not described yet.
-    fn describe_ram(
-        &self,
-        range: PhysRange,
-        node: NodeId,
-        early: &mut dyn EarlyFrames,
-    ) -> Result<(), BootError> {
-        let last = range.end().get() - 1;
-        for number in range.start().get() / M::SECTION_BYTES..=last / M::SECTION_BYTES {
+    fn describe_ram(&self, range: PhysRange, node: NodeId) {
+        for number in Self::sections_touched(range) {
             if self.section(number).is_none() {
-                self.describe_section(number, node, early)?;
+                self.describe_section(number, node);
             }
             let Some(section) = self.section(number) else {
                 continue;
@@ -190,32 +220,20 @@ impl<M: Machine> Mm<M> {
                 }
             }
         }
-        Ok(())
     }
 
-    fn describe_section(
-        &self,
-        number: u64,
-        node: NodeId,
-        early: &mut dyn EarlyFrames,
-    ) -> Result<(), BootError> {
-        let bytes = M::SECTION_MEMMAP_BYTES;
-        if !self.sections.has_node(number) {
-            let frame = early.take(NODE_BYTES.max(M::PAGE_BYTES), M::PAGE_BYTES);
-            let frame = frame.ok_or(BootError::OutOfMemory)?;
-            self.sections.insert_node(&self.machine, number, frame);
-        }
-        let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
-        let described = PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES);
-        let mapping = self.memmap_mapping(described, M::pfn(backing));
-        self.machine.mapper().map(&mapping, &EarlyTables(RefCell::new(early)))?;
-
-        let zone = BlockState::Online(ZoneKind::Normal);
-        let word = SectionWord::new(SectionState::Online, true, M::pfn(backing));
-        let block = BlockWord { state: zone, node, placement: Placement::Boot };
+    /// Writes the record of a section into the descriptor of its memmap's first page.
+    fn describe_section(&self, number: u64, node: NodeId) {
+        let virt = Self::memmap_virt(Self::section_memmap(number)).start();
+        let Some(leaf) = self.machine.mapper().translate(virt) else {
+            return;
+        };
+        let record = M::pfn(leaf.target(virt));
+        let state = BlockState::Online(ZoneKind::System);
+        let word = SectionWord::new(SectionState::Online, true, record);
+        let block = BlockWord { state, node, placement: Placement::Boot };
         Section::with_word(&self.machine, number, word).record().reset(0, 0, block);
         self.sections.set_word(&self.machine, number, word);
-        Ok(())
     }
 
     /// Cuts all boot memory into extents: free what `early` has left, used the rest.
@@ -293,8 +311,8 @@ impl<M: Machine> Mm<M> {
         }
         let record = self.block_record(section.number())?;
         let node = BlockWord::decode(record.block().get()).node;
-        self.nodes.set_populated(node, ZoneKind::Normal, true);
-        Some((section, self.nodes.lock(node, ZoneKind::Normal)))
+        self.nodes.set_populated(node, ZoneKind::System, true);
+        Some((section, self.nodes.lock(node, ZoneKind::System)))
     }
 
     fn count_managed(&self, zone: &mut Zone, section: Section<'_, M>, order: Order, free: u64) {

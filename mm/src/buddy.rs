@@ -75,19 +75,16 @@ fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
 impl<M: Machine> Mm<M> {
     /// Allocates `1 << order` pages for `owner`, naturally aligned, contents unspecified.
     ///
-    /// Only [`Owner::Movable`] gets memory of the movable zones, which it fills first; whoever cannot
-    /// be moved gets memory of the normal zones alone.
+    /// Only [`Owner::Movable`] gets memory of the movable zones, which it fills first: see
+    /// [`ZoneKind::for_owner`].
     ///
     /// # Errors
     ///
     /// [`OutOfMemory`] with the order.
     pub fn alloc(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
-        let kinds: &[ZoneKind] = match owner {
-            Owner::Movable => &[ZoneKind::Movable, ZoneKind::Normal],
-            _ => &[ZoneKind::Normal],
-        };
-        let zones =
-            kinds.iter().flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
+        let zones = ZoneKind::for_owner(owner)
+            .iter()
+            .flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
         zones
             .filter_map(|(node, kind)| self.alloc_in(node, kind, order, owner))
             .next()

@@ -18,7 +18,8 @@
 //! # Locks, in the order they are taken
 //!
 //! 1. the hotplug lock: one verb at a time, the others answer `Busy`;
-//! 2. a zone's lock: never two; held for no more steps than there are orders, whatever the sizes;
+//! 2. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
+//!    for writing the descriptors of one part;
 //! 3. the lock of the table reserve: a few loads and stores.
 //!
 //! Lookups take none: a [`readers::ReadGuard`] keeps what they found mapped. No function here may be

@@ -1,30 +1,49 @@
 //! Zones: the free extents of a node's online blocks, by order, and their counts.
 
 use crate::addr::{Order, Pfn};
+use crate::page::Owner;
 use core::fmt;
 
 /// What a zone's memory may be used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ZoneKind {
-    /// Anything.
-    Normal = 0,
+    /// Anything. Boot memory, which never goes: page tables, section nodes and the memmap of a boot
+    /// placement come from here alone, so that no block that goes takes another's with it.
+    System = 0,
+    /// Anything but those. Added memory: its blocks go offline while the kernel has no data there.
+    Normal = 1,
     /// Only what can be moved away: its blocks can always be taken offline.
     #[default]
-    Movable = 1,
+    Movable = 2,
 }
 
 impl ZoneKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Normal, Self::Movable];
+    pub const ALL: [Self; 3] = [Self::System, Self::Normal, Self::Movable];
+
+    /// The kinds of zones that `owner` may have memory of, first choice first.
+    pub const fn for_owner(owner: Owner) -> &'static [Self] {
+        match owner {
+            Owner::Boot | Owner::Table | Owner::Memmap => &[Self::System],
+            Owner::Kernel => &[Self::System, Self::Normal],
+            Owner::Movable => &[Self::Movable, Self::Normal, Self::System],
+        }
+    }
+
+    /// The zone's name, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Normal => "normal",
+            Self::Movable => "movable",
+        }
+    }
 }
 
 impl fmt::Display for ZoneKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Normal => "normal",
-            Self::Movable => "movable",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -36,10 +36,8 @@ impl Touched {
 
     /// Notes that block `index` of the device was changed, and belongs in `zone`.
     pub(super) fn set(&mut self, index: u64, zone: ZoneKind) {
-        let bits = match zone {
-            ZoneKind::Normal => 1,
-            ZoneKind::Movable => 2,
-        };
+        // 0 stands for untouched.
+        let bits = 1 + zone as u64;
         if let Some(word) = self.0.get_mut((index / PER_WORD) as usize) {
             *word |= bits << (index % PER_WORD * BITS);
         }
@@ -48,11 +46,8 @@ impl Touched {
     /// Where block `index` belongs, if it was changed.
     pub(super) fn get(&self, index: u64) -> Option<ZoneKind> {
         let word = self.0.get((index / PER_WORD) as usize)?;
-        match word >> (index % PER_WORD * BITS) & 3 {
-            1 => Some(ZoneKind::Normal),
-            2 => Some(ZoneKind::Movable),
-            _ => None,
-        }
+        let bits = word >> (index % PER_WORD * BITS) & 3;
+        ZoneKind::ALL.get(bits.checked_sub(1)? as usize).copied()
     }
 }
 

@@ -17,6 +17,8 @@ pub enum OnlineError {
     NoSuchBlock(BlockId),
     /// The block is online.
     AlreadyOnline(BlockId),
+    /// The block can be removed, so its memory cannot serve as system memory.
+    NotSystemMemory(BlockId),
 }
 
 impl fmt::Display for OnlineError {
@@ -25,6 +27,9 @@ impl fmt::Display for OnlineError {
             Self::Busy => f.write_str("another memory operation is running"),
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::AlreadyOnline(id) => write!(f, "{id} is online already"),
+            Self::NotSystemMemory(id) => {
+                write!(f, "{id} can be removed, so it cannot be system memory")
+            }
         }
     }
 }
@@ -48,6 +53,9 @@ impl<M: Machine> Mm<M> {
         let word = BlockWord::decode(record.block().get());
         if word.state != BlockState::Offline {
             return Err(OnlineError::AlreadyOnline(id));
+        }
+        if kind == ZoneKind::System {
+            return Err(OnlineError::NotSystemMemory(id));
         }
 
         let pfns = self.block_pfns(id);
