@@ -1,9 +1,13 @@
 //! Who called whom, from frame pointers and the image's own symbols.
 
+// UNSAFETY: reads stack frames.
+#![expect(unsafe_code)]
+
+use crate::memory::layout::Stack;
 use crate::symbols::Symbols;
 use core::fmt::{self, Write};
-use hotmem::addr::VirtAddr;
-use hotmem_arch::current::probe::probe_read;
+use hotmem::addr::{VirtAddr, VirtRange};
+use hotmem_arch::current::cpu;
 use hotmem_boot::x86_64::image;
 
 /// Frames shown at most: a broken chain may be a circle.
@@ -12,19 +16,36 @@ const MAX_FRAMES: usize = 48;
 /// The return addresses on the stack, innermost first.
 ///
 /// A frame is `[caller's frame pointer][return address]` at the frame pointer (System V ABI, 3.2.2).
-/// The chain ends at 0, at the first frame that cannot be read, or does not lie above the last.
+/// The chain ends at 0, at the first frame on no stack, and at one that does not lie above the last.
 fn callers(frame_pointer: u64) -> impl Iterator<Item = u64> {
+    let here = VirtAddr::new(cpu::frame_pointer());
+    let early = Some(image::early_stack()).filter(|stack| stack.contains(here));
     let mut pointer = frame_pointer;
     core::iter::from_fn(move || {
-        if pointer == 0 || pointer % 8 != 0 {
-            return None;
-        }
-        let next = probe_read(VirtAddr::new(pointer)).ok()?;
-        let address = probe_read(VirtAddr::new(pointer.checked_add(8)?)).ok()?;
+        let [next, address] = frame_at(pointer, early)?;
         pointer = if next > pointer { next } else { 0 };
         (address != 0).then_some(address)
     })
     .take(MAX_FRAMES)
+}
+
+/// The two words at `pointer`, if they lie on a stack: `early`, while that is in use.
+///
+/// A load that may fault would not do: on the page-fault stack, a second fault would overwrite the
+/// frames of the first.
+fn frame_at(pointer: u64, early: Option<VirtRange>) -> Option<[u64; 2]> {
+    let frame = VirtRange::new(VirtAddr::new(pointer), 16)?;
+    let on_stack = match early {
+        Some(early) => early.covers(frame),
+        None => Stack::holding(frame).is_some(),
+    };
+    if !on_stack || !pointer.is_multiple_of(8) {
+        return None;
+    }
+    let pointer = core::ptr::with_exposed_provenance::<[u64; 2]>(pointer as usize);
+    // SAFETY: the words are on a stack: on the early one, if that is the one in use, else on one of
+    // the kernel's, all mapped before the first is used and for ever. They are aligned.
+    Some(unsafe { pointer.read_volatile() })
 }
 
 /// Writes a backtrace: `first`, where one is known, then the callers found from `frame_pointer`.

@@ -13,6 +13,10 @@
 extern crate alloc;
 
 pub mod acpi;
+pub mod cmdline;
+pub mod hotplug;
+pub mod memory;
+pub mod number;
 pub mod symbols;
 
 #[cfg(bare)]
@@ -21,6 +25,8 @@ pub mod backtrace;
 pub mod console;
 #[cfg(bare)]
 mod heap;
+#[cfg(bare)]
+pub mod interrupts;
 #[cfg(bare)]
 mod logger;
 #[cfg(bare)]

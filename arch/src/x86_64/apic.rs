@@ -159,6 +159,15 @@ impl<R: Registers> IoApic<R> {
         Ok(())
     }
 
+    /// Masks `input` or unmasks it; an input that is not there stays away.
+    pub fn set_masked(&self, input: u32, masked: bool) {
+        if input < self.inputs() {
+            let register = REDIRECTION + 2 * input;
+            let entry = self.get(register) & !MASKED;
+            self.set(register, entry | if masked { MASKED } else { 0 });
+        }
+    }
+
     fn get(&self, register: u32) -> u32 {
         self.0.write(INDEX, register);
         self.0.read(WINDOW)
@@ -229,6 +238,10 @@ mod tests {
             polarity: Polarity::High,
         };
         apic.route(9, route).unwrap();
+        assert_eq!(fake.registers.borrow()[0x22..0x24], [0x8029, 0x0100_0000]);
+        apic.set_masked(9, true);
+        assert_eq!(fake.registers.borrow()[0x22..0x24], [0x1_8029, 0x0100_0000]);
+        apic.set_masked(9, false);
         assert_eq!(fake.registers.borrow()[0x22..0x24], [0x8029, 0x0100_0000]);
         assert_eq!(apic.route(24, route), Err(NoSuchInput { input: 24, inputs: 24 }));
     }

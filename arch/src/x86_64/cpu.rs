@@ -5,9 +5,8 @@
 
 use super::{clock, port};
 use ::x86_64::instructions::interrupts;
-use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr2, Cr3, Cr3Flags, Cr4, Cr4Flags};
+use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr2, Cr3, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags};
-use ::x86_64::structures::paging::PhysFrame;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
 use hotmem::addr::{PhysAddr, VirtAddr};
@@ -140,28 +139,19 @@ pub fn enable_protection() {
     unsafe { Cr4::update(|cr4| cr4.remove(Cr4Flags::PAGE_GLOBAL | Cr4Flags::PCID)) };
 }
 
-/// Makes the tree at `root` the page tables in use, dropping every cached translation.
+/// Makes the tree at `root` the page tables in use, dropping every cached translation, and continues
+/// in `main` with an empty stack that ends at `top`. One function does both, because the old stack may
+/// have no translation in the new tables.
 ///
 /// # Safety
 ///
-/// `root` is a four-level tree that translates everything in use now, the code, the stack and what
-/// they refer to, as the tables before did.
-pub unsafe fn load_page_tables(root: PhysAddr) {
-    let address = ::x86_64::PhysAddr::new_truncate(root.get());
-    let frame = PhysFrame::containing_address(address);
-    // SAFETY: the caller vouches for the tables.
-    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
-}
-
-/// Continues in `main` with an empty stack that ends at `top`.
-///
-/// # Safety
-///
-/// `top` is a multiple of 16 and the end of mapped, writable memory that nobody else uses, enough for
-/// what `main` does.
+/// - `root` is a four-level tree, [`enable_protection`] has run if it uses what that enables, and it
+///   translates the code that runs, and what that refers to, as the tables before did.
+/// - `top` is a multiple of 16 and, in these tables, the end of writable memory that nobody else uses,
+///   enough for what `main` does.
 #[unsafe(naked)]
-pub unsafe extern "C" fn continue_on_stack(top: VirtAddr, main: extern "C" fn() -> !) -> ! {
-    naked_asm!("mov rsp, rdi", "xor ebp, ebp", "call rsi", "ud2")
+pub unsafe extern "C" fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+    naked_asm!("mov cr3, rdi", "mov rsp, rsi", "xor ebp, ebp", "call rdx", "ud2")
 }
 
 /// The frame pointer of whoever this is inlined into.

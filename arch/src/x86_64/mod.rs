@@ -9,6 +9,8 @@ mod clock;
 #[cfg(target_arch = "x86_64")]
 pub mod cpu;
 #[cfg(target_arch = "x86_64")]
+pub mod pic;
+#[cfg(target_arch = "x86_64")]
 pub mod port;
 #[cfg(target_arch = "x86_64")]
 pub mod probe;

@@ -82,8 +82,9 @@ early_pml4:      .skip 4096
 early_pdpt:      .skip 4096
 early_pdpt_top:  .skip 4096
 early_pd:        .skip 4 * 4096
-early_stack:     .skip 64 * 1024
-early_stack_top:
+    .global __early_stack, __early_stack_top
+__early_stack:   .skip 64 * 1024
+__early_stack_top:
 
     .section .boot.text, "ax"
     .balign 8
@@ -102,7 +103,7 @@ no_long_mode_text:
 hotmem_pvh_entry:
     cli
     cld
-    movl $early_stack_top, %esp
+    movl $__early_stack_top, %esp
     movl %ebx, %esi
 
     /* CPUID 8000_0001h EDX bit 29: long mode (AMD APM vol. 3, appendix E). */
@@ -186,7 +187,7 @@ long_entry:
     xorl %eax, %eax
     rep stosq
     movl %ebx, %edi
-    movabsq $early_stack_top, %rsp
+    movabsq $__early_stack_top, %rsp
     xorl %ebp, %ebp
     movabsq $hotmem_boot_main, %rax
     callq *%rax

@@ -21,6 +21,8 @@ unsafe extern "C" {
     static __image_end: u8;
     static __ksyms_start: u8;
     static __ksyms_end: u8;
+    static __early_stack: u8;
+    static __early_stack_top: u8;
 }
 
 /// A part of the image with one kind of access.
@@ -66,6 +68,11 @@ pub fn phys() -> PhysRange {
     let end = (&raw const __image_end).addr() as u64;
     let len = end.wrapping_sub(KERNEL_BASE.get()).saturating_sub(start.get());
     PhysRange::new(start, len).unwrap_or_default()
+}
+
+/// The stack of the entry code, mapped only by the early tables.
+pub fn early_stack() -> VirtRange {
+    between(&raw const __early_stack, &raw const __early_stack_top)
 }
 
 /// The symbol table that was filled in after linking.

@@ -1,0 +1,178 @@
+//! The kernel's own address space, built on the early page tables.
+//!
+//! ```text
+//!   image    text: read, execute    rodata: read    data: read, write
+//!   linear   all RAM: read, write; but the image's text and rodata: read
+//! ```
+
+// UNSAFETY: makes the first table of the tree.
+#![expect(unsafe_code)]
+
+use super::early::{EarlyMemory, EarlyTables};
+use super::layout::{LINEAR_BASE, PAGE, PHYS_LIMIT};
+use super::machine::{KernelMachine, KernelTables, LinearMemory};
+use super::stacks;
+use core::cell::RefCell;
+use core::fmt;
+use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
+use hotmem::{EarlyFrames, Machine, PhysAddr, PhysMem, PhysRange};
+use hotmem_arch::current::cpu::Features;
+use hotmem_arch::current::tables::TrapStacks;
+use hotmem_boot::x86_64::image::{self, Segment};
+use hotmem_boot::{BootInfo, RangeList};
+
+/// What the early page tables show.
+const EARLY_LIMIT: PhysAddr = PhysAddr::new(4 << 30);
+
+/// Memory between the loader's hand-off and the memory manager.
+#[derive(Debug)]
+pub struct Boot {
+    /// The kernel's page tables.
+    pub machine: KernelMachine,
+    /// RAM that nobody uses yet.
+    pub early: EarlyMemory,
+    /// All RAM that the linear map shows.
+    pub ram: RangeList,
+}
+
+/// Why the kernel has no address space of its own.
+#[derive(Clone, Copy, Debug)]
+pub enum PrepareError {
+    /// The CPU cannot make pages non-executable.
+    NoExecuteMissing,
+    /// RAM in too many pieces.
+    TooManyRanges,
+    /// The page tables could not be built.
+    Map(MapError),
+}
+
+impl fmt::Display for PrepareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoExecuteMissing => f.write_str("this CPU cannot make pages non-executable"),
+            Self::TooManyRanges => f.write_str("boot memory is in too many pieces"),
+            Self::Map(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<MapError> for PrepareError {
+    fn from(error: MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+/// Builds the kernel's page tables. They are not in use yet.
+///
+/// Leaves of the linear map are at most `block_bytes` large, so that none spans two memory blocks.
+///
+/// # Errors
+///
+/// [`PrepareError`]
+pub fn prepare(
+    info: &BootInfo,
+    features: &Features,
+    block_bytes: u64,
+) -> Result<Boot, PrepareError> {
+    if !features.no_execute {
+        return Err(PrepareError::NoExecuteMissing);
+    }
+    let ram = mappable(&info.ram, features).ok_or(PrepareError::TooManyRanges)?;
+    let early = EarlyMemory::new(&ram, &[image::phys()], EARLY_LIMIT);
+    let mut early = early.ok_or(PrepareError::TooManyRanges)?;
+
+    let root = early.take(PAGE, PAGE).ok_or(MapError::from(OutOfFrames { bytes: PAGE }))?;
+    // SAFETY: the frame was just taken from RAM below 4 GiB, which the early tables show writable.
+    unsafe { LinearMemory.pointer(root).write_bytes(0, PAGE as usize) };
+    // SAFETY: the root is zeroed and ours; no other CPU is ever started.
+    let tables = unsafe { KernelTables::new(root, features) };
+
+    map_image(&tables, &mut early)?;
+    map_linear(&tables, &mut early, &ram, block_bytes)?;
+    stacks::map(&tables, &mut early)?;
+    let machine = KernelMachine::new(tables, protected());
+    Ok(Boot { machine, early, ram })
+}
+
+/// The part of `ram` that has room in the linear map and that the CPU can address.
+fn mappable(ram: &RangeList, features: &Features) -> Option<RangeList> {
+    let limit = PHYS_LIMIT.min(features.phys_limit);
+    let beyond = PhysRange::new(limit, u64::MAX - limit.get())?;
+    let mut kept = *ram;
+    kept.remove(beyond).ok()?;
+    if kept.bytes() < ram.bytes() {
+        log::warn!("RAM from {limit} on is out of reach and left unused");
+    }
+    Some(kept)
+}
+
+/// What nothing may be able to write.
+fn protected() -> [PhysRange; 2] {
+    [Segment::Text.phys(), Segment::Rodata.phys()]
+}
+
+fn map_image(tables: &KernelTables, early: &mut EarlyMemory) -> Result<(), MapError> {
+    for segment in Segment::ALL {
+        let attr = match segment {
+            Segment::Text => Attr::EXECUTE,
+            Segment::Rodata => Attr::empty(),
+            Segment::Data => Attr::WRITE,
+        };
+        let (virt, phys) = (segment.virt(), segment.phys());
+        let mapping = Mapping {
+            virt: virt.start(),
+            phys: phys.start(),
+            len: virt.len(),
+            attr,
+            max_leaf: PAGE,
+        };
+        tables.map(&mapping, &EarlyTables(RefCell::new(early)))?;
+    }
+    Ok(())
+}
+
+fn map_linear(
+    tables: &KernelTables,
+    early: &mut EarlyMemory,
+    ram: &RangeList,
+    max_leaf: u64,
+) -> Result<(), PrepareError> {
+    let mut map = |range: PhysRange, attr| {
+        let (virt, phys) = (LINEAR_BASE.add(range.start().get()), range.start());
+        let mapping = Mapping { virt, phys, len: range.len(), attr, max_leaf };
+        tables.map(&mapping, &EarlyTables(RefCell::new(early)))
+    };
+
+    let mut writable = *ram;
+    for range in protected() {
+        writable.remove(range).map_err(|_| PrepareError::TooManyRanges)?;
+        map(range, Attr::empty())?;
+    }
+    for range in writable.iter() {
+        map(range, Attr::WRITE)?;
+    }
+    Ok(())
+}
+
+impl Boot {
+    /// The stacks that traps run on.
+    pub fn trap_stacks(&self) -> TrapStacks {
+        stacks::for_traps()
+    }
+
+    /// To be called once the kernel's tables and stack are in use: everything can be reached now, and
+    /// the entry code with its tables and stack is plain RAM.
+    pub fn settle(&mut self) {
+        self.early.lift_limit();
+        let whole = image::phys();
+        let entry = Segment::Text.phys().start().offset_from(whole.start());
+        if let Some(entry) = PhysRange::new(whole.start(), entry) {
+            self.early.give(entry);
+        }
+    }
+
+    /// The kernel's page tables.
+    pub fn tables(&self) -> &KernelTables {
+        self.machine.mapper()
+    }
+}

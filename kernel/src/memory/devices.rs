@@ -1,0 +1,105 @@
+//! Device registers, mapped uncached in a window of their own.
+
+// UNSAFETY: reads and writes device registers.
+#![expect(unsafe_code)]
+
+use super::layout::{DEVICE_BASE, PAGE, in_window};
+use super::machine::KernelTables;
+use core::ptr::NonNull;
+use hotmem::paging::{Attr, MapError, Mapper, Mapping, TableFrames};
+use hotmem::{PhysAddr, PhysRange, VirtAddr};
+use hotmem_arch::x86_64::apic::Registers;
+
+/// Mapped device registers.
+#[derive(Debug)]
+pub struct Window {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the mapping is never undone, and every access through it is a single volatile one.
+unsafe impl Send for Window {}
+// SAFETY: as above: registers are not memory, and one access is never torn by another.
+unsafe impl Sync for Window {}
+
+impl Window {
+    /// Maps the registers at `range`, with tables from `frames`. The mapping is for ever.
+    ///
+    /// # Safety
+    ///
+    /// `range` is registers of a device, not RAM, and the accesses that the caller's code makes do
+    /// what the device is meant to do, not more.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`] if the window or the tables have no room.
+    pub unsafe fn map(
+        range: PhysRange,
+        tables: &KernelTables,
+        frames: &impl TableFrames,
+    ) -> Result<Self, MapError> {
+        let start = map_pages(range, DEVICE_BASE, Attr::WRITE | Attr::DEVICE, tables, frames)?;
+        let base = core::ptr::with_exposed_provenance_mut(start.get() as usize);
+        // The window is in the upper half: its addresses are not null.
+        let base = NonNull::new(base).unwrap_or(NonNull::dangling());
+        Ok(Self { base, bytes: range.len() as usize })
+    }
+
+    /// Where `size` bytes at `offset` are, if they are inside and aligned.
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        let pointer = self.base.as_ptr().wrapping_add(offset).cast::<T>();
+        (end <= self.bytes && pointer.is_aligned()).then_some(pointer)
+    }
+
+    /// Reads the register of type `T` at `offset`; `None` outside of the window or unaligned.
+    pub fn load<T: Copy>(&self, offset: usize) -> Option<T> {
+        let pointer = self.at::<T>(offset)?;
+        // SAFETY: the address is inside the mapped window and aligned; that reading this device's
+        // registers is sound is `map`'s contract.
+        Some(unsafe { pointer.read_volatile() })
+    }
+
+    /// Writes the register of type `T` at `offset`; `None` outside of the window or unaligned.
+    pub fn store<T: Copy>(&self, offset: usize, value: T) -> Option<()> {
+        let pointer = self.at::<T>(offset)?;
+        // SAFETY: as for `load`.
+        unsafe { pointer.write_volatile(value) };
+        Some(())
+    }
+}
+
+impl Registers for Window {
+    fn read(&self, offset: usize) -> u32 {
+        self.load(offset).unwrap_or(u32::MAX)
+    }
+
+    fn write(&self, offset: usize, value: u32) {
+        // A register outside of the window cannot exist: nothing is lost.
+        let _ = self.store(offset, value);
+    }
+}
+
+/// Maps the pages of `range` at their place in the window at `base`, those that are not mapped yet.
+/// Answers where `range` begins.
+pub(super) fn map_pages(
+    range: PhysRange,
+    base: VirtAddr,
+    attr: Attr,
+    tables: &KernelTables,
+    frames: &impl TableFrames,
+) -> Result<VirtAddr, MapError> {
+    let beyond = MapError::BeyondFormat { virt: base, phys: range.start(), len: range.len() };
+    let last = range.len().checked_sub(1).map(|last| range.start().add(last)).ok_or(beyond)?;
+    in_window(base, last).ok_or(beyond)?;
+    let start = in_window(base, range.start()).ok_or(beyond)?;
+
+    let (first, last) = (range.start().get() / PAGE, last.get() / PAGE);
+    for phys in (first..=last).map(|page| PhysAddr::new(page * PAGE)) {
+        let virt = base.add(phys.get());
+        if tables.translate(virt).is_none() {
+            tables.map(&Mapping { virt, phys, len: PAGE, attr, max_leaf: PAGE }, frames)?;
+        }
+    }
+    Ok(start)
+}

@@ -1,0 +1,187 @@
+//! This kernel as a machine the memory manager can run on.
+
+// UNSAFETY: vouches for the linear map, the memmap window and the kernel's page tables.
+#![expect(unsafe_code)]
+
+use super::boot::Boot;
+use super::layout::{LINEAR_BASE, PHYS_LIMIT, VMEMMAP_BASE};
+use core::fmt;
+use core::ptr::NonNull;
+use hotmem::geometry::DESCRIPTOR_BYTES;
+use hotmem::paging::{
+    Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Tables, Translation, UnmapError,
+};
+use hotmem::{
+    BootError, BootMemory, Geometry, Machine, Mm, Page, Pfn, PhysAddr, PhysMem, PhysRange,
+    VirtAddr, VirtRange,
+};
+use hotmem_arch::current::cpu::Features;
+use hotmem_arch::current::{CpuTlb, Format};
+use spin::Once;
+
+static MM: Once<Mm<KernelMachine>> = Once::new();
+
+/// Bytes of the largest leaf every 64-bit CPU has.
+const MIDDLE_LEAF: u64 = 2 << 20;
+
+/// Physical memory, through the linear map.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearMemory;
+
+fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
+    let pointer = core::ptr::with_exposed_provenance_mut(at.get() as usize);
+    // The windows are in the upper half, so the address is not null; if an address wrapped round to
+    // it, a dangling pointer into the unmapped first page faults just the same.
+    NonNull::new(pointer).unwrap_or(NonNull::dangling())
+}
+
+// SAFETY: the linear map shows physical address `a` at `LINEAR_BASE + a` for all RAM: the early tables
+// below 4 GiB, the kernel's own for all of it; page-table frames come from RAM. The memmap window is
+// laid out by `VMEMMAP_BASE`, which is a multiple of 64, and only the memory manager maps it.
+unsafe impl PhysMem for LinearMemory {
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        pointer_to(LINEAR_BASE.add(at.get()))
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        pointer_to(VMEMMAP_BASE.add(pfn.get() * DESCRIPTOR_BYTES))
+    }
+}
+
+/// The kernel's page tables: the generic walker, with leaves no larger than this CPU has.
+#[derive(Debug)]
+pub struct KernelTables {
+    tables: Tables<Format, LinearMemory, CpuTlb>,
+    largest_leaf: u64,
+}
+
+impl KernelTables {
+    /// Takes over the empty tree at `root`.
+    ///
+    /// # Safety
+    ///
+    /// `root` is a zeroed frame below 4 GiB that nobody else uses, and only this CPU will load it.
+    pub(super) unsafe fn new(root: PhysAddr, features: &Features) -> Self {
+        // SAFETY: the caller promises one CPU; `cpu::enable_protection` clears CR4.PCIDE before the
+        // tree is loaded.
+        let tlb = unsafe { CpuTlb::new() };
+        // SAFETY: the root is zeroed and ours, `LinearMemory` reaches every frame of RAM, and table
+        // frames come from the early allocator or the memory manager, which give each away once. All
+        // calls come from the one main loop.
+        let tables = unsafe { Tables::new(root, LinearMemory, tlb) };
+        let largest_leaf = if features.gigabyte_pages { u64::MAX } else { MIDDLE_LEAF };
+        Self { tables, largest_leaf }
+    }
+
+    /// The table the CPU is given.
+    pub fn root(&self) -> PhysAddr {
+        self.tables.root()
+    }
+}
+
+impl Mapper for KernelTables {
+    type Tlb = CpuTlb;
+
+    fn tlb(&self) -> &CpuTlb {
+        self.tables.tlb()
+    }
+
+    fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
+        let max_leaf = mapping.max_leaf.min(self.largest_leaf);
+        self.tables.map(&Mapping { max_leaf, ..*mapping }, frames)
+    }
+
+    fn unmap<S: TableFrames>(
+        &self,
+        range: VirtRange,
+        gather: &mut Gather<'_, CpuTlb, S>,
+    ) -> Result<(), UnmapError> {
+        self.tables.unmap(range, gather)
+    }
+
+    fn translate(&self, at: VirtAddr) -> Option<Translation> {
+        self.tables.translate(at)
+    }
+
+    fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
+        self.tables.visit(range, each);
+    }
+
+    fn tables_for(&self, range: VirtRange, max_leaf: u64) -> u64 {
+        self.tables.tables_for(range, max_leaf.min(self.largest_leaf))
+    }
+
+    fn visit_tables(&self, each: &mut dyn FnMut(TableAt)) {
+        self.tables.visit_tables(each);
+    }
+}
+
+/// The machine: sizes, pointers, page tables.
+pub struct KernelMachine {
+    tables: KernelTables,
+    protected: [PhysRange; 2],
+}
+
+impl KernelMachine {
+    pub(super) fn new(tables: KernelTables, protected: [PhysRange; 2]) -> Self {
+        Self { tables, protected }
+    }
+
+    /// The kernel's page tables.
+    pub fn tables(&self) -> &KernelTables {
+        &self.tables
+    }
+}
+
+impl fmt::Debug for KernelMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelMachine").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+impl Geometry for KernelMachine {
+    const PAGE_SHIFT: u32 = 12;
+    const SECTION_SHIFT: u32 = 27;
+}
+
+// SAFETY: every promise is `LinearMemory`'s.
+unsafe impl PhysMem for KernelMachine {
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        LinearMemory.pointer(at)
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        LinearMemory.descriptor(pfn)
+    }
+}
+
+impl Machine for KernelMachine {
+    type Mapper = KernelTables;
+
+    const LINEAR_BASE: VirtAddr = LINEAR_BASE;
+    const VMEMMAP_BASE: VirtAddr = VMEMMAP_BASE;
+    const PHYS_LIMIT: PhysAddr = PHYS_LIMIT;
+
+    fn mapper(&self) -> &KernelTables {
+        &self.tables
+    }
+
+    fn protected(&self) -> &[PhysRange] {
+        &self.protected
+    }
+}
+
+/// Hands all memory over to the memory manager, which runs from here on.
+///
+/// # Errors
+///
+/// [`BootError`], after which there is no way on.
+pub fn take_over(
+    boot: Boot,
+    memory: &BootMemory<'_>,
+) -> Result<&'static Mm<KernelMachine>, BootError> {
+    let Boot { machine, mut early, .. } = boot;
+    let mm = MM.call_once(|| Mm::new(machine));
+    mm.boot(memory, &mut early)?;
+    Ok(mm)
+}

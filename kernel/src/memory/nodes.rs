@@ -1,0 +1,84 @@
+//! Which node each piece of boot RAM is on.
+
+use alloc::vec::Vec;
+use hotmem::NodeId;
+use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_boot::RangeList;
+
+/// Cuts `ram` where `affinities` change, and names the node of each piece.
+///
+/// RAM that no affinity covers is on node 0, as is all RAM of a machine without such a table. Where
+/// affinities overlap, the first one counts.
+pub fn assign(ram: &RangeList, affinities: &[(PhysRange, NodeId)]) -> Vec<(PhysRange, NodeId)> {
+    let ends = affinities.iter().flat_map(|(range, _)| [range.start(), range.end()]);
+    let mut cuts: Vec<PhysAddr> = ends.collect();
+    cuts.sort_unstable();
+
+    let mut pieces: Vec<(PhysRange, NodeId)> = Vec::new();
+    for range in ram.iter() {
+        let mut start = range.start();
+        while start < range.end() {
+            let next = cuts.iter().copied().find(|&cut| cut > start).unwrap_or(range.end());
+            let end = next.min(range.end());
+            let owner = affinities.iter().find(|(range, _)| range.contains(start));
+            let node = owner.map_or(NodeId::default(), |&(_, node)| node);
+            push(&mut pieces, start, end, node);
+            start = end;
+        }
+    }
+    pieces
+}
+
+/// Adds a piece, to the last one if it continues it.
+fn push(pieces: &mut Vec<(PhysRange, NodeId)>, start: PhysAddr, end: PhysAddr, node: NodeId) {
+    let first = match pieces.last() {
+        Some((last, on)) if last.end() == start && *on == node => last.start(),
+        _ => start,
+    };
+    if first != start {
+        pieces.pop();
+    }
+    let piece = PhysRange::new(first, end.offset_from(first));
+    pieces.extend(piece.map(|piece| (piece, node)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, end: u64) -> PhysRange {
+        PhysRange::new(PhysAddr::new(start), end - start).unwrap()
+    }
+
+    fn node(raw: u32) -> NodeId {
+        NodeId::new(raw).unwrap()
+    }
+
+    #[test]
+    fn ram_is_cut_where_the_node_changes() {
+        let mut ram = RangeList::new();
+        ram.insert(range(0x1000, 0xa_0000)).unwrap();
+        ram.insert(range(0x10_0000, 0x800_0000)).unwrap();
+        let affinities = [
+            (range(0, 0xa_0000), node(0)),
+            (range(0x10_0000, 0x400_0000), node(0)),
+            (range(0x400_0000, 0x700_0000), node(1)),
+        ];
+        let wanted = [
+            (range(0x1000, 0xa_0000), node(0)),
+            (range(0x10_0000, 0x400_0000), node(0)),
+            (range(0x400_0000, 0x700_0000), node(1)),
+            (range(0x700_0000, 0x800_0000), node(0)),
+        ];
+        assert_eq!(assign(&ram, &affinities), wanted);
+    }
+
+    #[test]
+    fn neighbours_on_one_node_stay_together() {
+        let mut ram = RangeList::new();
+        ram.insert(range(0, 0x4000)).unwrap();
+        let affinities = [(range(0, 0x2000), node(3)), (range(0x2000, 0x9000), node(3))];
+        assert_eq!(assign(&ram, &affinities), [(range(0, 0x4000), node(3))]);
+        assert_eq!(assign(&ram, &[]), [(range(0, 0x4000), node(0))]);
+    }
+}

@@ -1,0 +1,30 @@
+//! The kernel's stacks, mapped where an overflow hits a page that is not.
+
+use super::early::{EarlyMemory, EarlyTables};
+use super::layout::{PAGE, Stack};
+use super::machine::KernelTables;
+use core::cell::RefCell;
+use hotmem::EarlyFrames;
+use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
+use hotmem_arch::current::tables::TrapStacks;
+
+/// Maps every stack onto RAM of its own.
+///
+/// # Errors
+///
+/// [`MapError`] if there is too little RAM.
+pub(super) fn map(tables: &KernelTables, early: &mut EarlyMemory) -> Result<(), MapError> {
+    for stack in Stack::ALL {
+        let bytes = stack.bytes();
+        let phys = early.take(bytes, PAGE).ok_or(OutOfFrames { bytes })?;
+        let virt = stack.range().start();
+        let mapping = Mapping { virt, phys, len: bytes, attr: Attr::WRITE, max_leaf: PAGE };
+        tables.map(&mapping, &EarlyTables(RefCell::new(early)))?;
+    }
+    Ok(())
+}
+
+/// The stacks that traps run on, in the CPU's order.
+pub(super) fn for_traps() -> TrapStacks {
+    TrapStacks([Stack::DoubleFault, Stack::PageFault, Stack::Nmi].map(Stack::top))
+}
