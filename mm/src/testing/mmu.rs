@@ -6,7 +6,6 @@
 use super::FakeRam;
 use super::std::collections::BTreeMap;
 use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use super::std::vec::Vec;
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::PhysMem;
@@ -44,18 +43,21 @@ struct Caches {
     linear: Option<VirtAddr>,
 }
 
+/// The most levels of a format.
+const MAX_LEVELS: usize = 6;
+
 /// What the hardware's walk came by.
 struct Walk {
-    /// The tables below the root: level, first address, frame.
-    tables: Vec<(usize, u64, PhysAddr)>,
-    /// First virtual address, bytes, target and attributes of the leaf.
-    leaf: Option<(u64, u64, PhysAddr, Attr)>,
+    /// The tables below the root, by level; the root's place is unused.
+    tables: [Option<PhysAddr>; MAX_LEVELS],
+    /// First virtual address, target and attributes of the leaf.
+    leaf: Option<(u64, PhysAddr, Attr)>,
 }
 
 impl Walk {
     /// The page of `bytes` that `at` lies in.
     fn page(&self, at: u64, bytes: u64) -> Option<(PhysAddr, Attr)> {
-        let (virt, _, phys, attr) = self.leaf?;
+        let (virt, phys, attr) = self.leaf?;
         Some((phys.add((at & !(bytes - 1)) - virt), attr))
     }
 }
@@ -178,11 +180,8 @@ impl<F: PteFormat> SoftMmu<F> {
             assert_eq!(truth, Some(page), "stale TLB entry for {at:#x}");
         }
         for (&(level, base), &frame) in &caches.tables {
-            let truth = self.walk(base).tables;
-            assert!(
-                truth.contains(&(level, base, frame)),
-                "stale pointer to the table at {frame} for {base:#x}"
-            );
+            let truth = self.walk(base).tables[level];
+            assert_eq!(truth, Some(frame), "stale pointer to the table for {base:#x}");
         }
     }
 
@@ -224,17 +223,17 @@ impl<F: PteFormat> SoftMmu<F> {
 
     /// The hardware's walk.
     fn walk(&self, at: u64) -> Walk {
-        let mut walk = Walk { tables: Vec::new(), leaf: None };
+        let mut walk = Walk { tables: [None; MAX_LEVELS], leaf: None };
         let mut frame = self.root;
         for (level, here) in F::LEVELS.iter().enumerate() {
             match self.entry(frame, level, at) {
                 Entry::Absent => break,
                 Entry::Table(next) => {
-                    walk.tables.push((level + 1, first(here, at), next));
+                    walk.tables[level + 1] = Some(next);
                     frame = next;
                 }
                 Entry::Leaf(phys, attr) => {
-                    walk.leaf = Some((first(here, at), here.span(), phys, attr));
+                    walk.leaf = Some((first(here, at), phys, attr));
                     break;
                 }
             }
@@ -253,19 +252,19 @@ impl<F: PteFormat> SoftMmu<F> {
         let key = at.get() & !(Self::PAGE - 1);
         if let Some(&cached) = caches.pages.get(&key) {
             assert_eq!(Some(cached), truth, "stale TLB entry used at {at}");
-        }
-        for level in 1..F::LEVELS.len() {
-            let base = first(&F::LEVELS[level - 1], at.get());
-            if let Some(&frame) = caches.tables.get(&(level, base)) {
-                assert!(
-                    walk.tables.contains(&(level, base, frame)),
-                    "stale pointer to the table {frame} used at {at}"
-                );
-            }
+            return (cached.0.add(at.get() - key), cached.1);
         }
 
-        for &(level, base, frame) in &walk.tables {
-            caches.tables.insert((level, base), frame);
+        for level in 1..F::LEVELS.len() {
+            let base = first(&F::LEVELS[level - 1], at.get());
+            let cached = caches.tables.get(&(level, base)).copied();
+            assert!(
+                cached.is_none() || cached == walk.tables[level],
+                "stale pointer to a table of level {level} used at {at}"
+            );
+            if let Some(frame) = walk.tables[level] {
+                caches.tables.insert((level, base), frame);
+            }
         }
         let Some((page, attr)) = truth else {
             panic!("page fault at {at}");

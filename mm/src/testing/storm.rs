@@ -121,7 +121,7 @@ impl<F: PteFormat> Rig<F> {
         match self.tables.map(&mapping, &self.frames) {
             Ok(()) => {
                 assert!(!taken, "{mapping:?} went over something");
-                self.expect(&mapping);
+                self.record(&mapping);
             }
             Err(MapError::AlreadyMapped { at }) => {
                 assert!(taken && range(&mapping).contains(at), "{mapping:?} at {at}");
@@ -141,7 +141,7 @@ impl<F: PteFormat> Rig<F> {
             assert_eq!(fired, matches!(result, Err(MapError::OutOfFrames(_))));
             if !fired {
                 assert_eq!(result, Ok(()), "{mapping:?}");
-                self.expect(mapping);
+                self.record(mapping);
                 return nth as usize - 1;
             }
             self.check();
@@ -187,7 +187,7 @@ impl<F: PteFormat> Rig<F> {
     }
 
     /// The leaves that a mapping must have been made of, found by trying sizes.
-    fn expect(&mut self, mapping: &Mapping) {
+    fn record(&mut self, mapping: &Mapping) {
         let mut done = 0;
         while done < mapping.len {
             let (virt, phys) = (mapping.virt.add(done), mapping.phys.add(done));
