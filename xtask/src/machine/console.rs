@@ -209,12 +209,23 @@ fn without_prompts(line: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::io::pipe;
+    use std::io::{BufRead, BufReader, pipe};
     use std::time::Duration;
 
     use super::*;
 
-    /// A console whose guest says `script`, then hangs up.
+    /// A console whose guest says `script` when something is typed, then hangs up.
+    fn answering(script: &'static [u8]) -> Console {
+        let (output, mut guest) = pipe().unwrap();
+        let (typed, input) = pipe().unwrap();
+        thread::spawn(move || {
+            BufReader::new(typed).read_line(&mut String::new()).unwrap();
+            guest.write_all(script).unwrap();
+        });
+        Console::new(output, input, None)
+    }
+
+    /// A console whose guest says `script` at once, then hangs up.
     fn saying(script: &str) -> Console {
         let (output, mut guest) = pipe().unwrap();
         guest.write_all(script.as_bytes()).unwrap();
@@ -238,16 +249,16 @@ mod tests {
     #[test]
     fn an_error_is_told_with_its_reason() {
         let reply =
-            saying("hotmem> error: no such block 99\n").command("online 99", soon()).unwrap();
+            answering(b"hotmem> error: no such block 99\n").command("online 99", soon()).unwrap();
         assert_eq!(reply, Reply { lines: vec![], error: Some("no such block 99".into()) });
     }
 
     #[test]
     fn a_guest_that_goes_away_or_panics_is_an_error_at_once() {
-        let gone = saying("half a li").command("stats", soon()).unwrap_err().to_string();
+        let gone = answering(b"half a li").command("stats", soon()).unwrap_err().to_string();
         assert!(gone.contains("gone") && gone.contains("`stats`"), "{gone}");
         let panicked =
-            saying("hotmem: panic: law 2\n").command("stats", soon()).unwrap_err().to_string();
+            answering(b"hotmem: panic: law 2\n").command("stats", soon()).unwrap_err().to_string();
         assert!(panicked.contains("law 2"), "{panicked}");
     }
 
@@ -274,9 +285,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_do_no_harm() {
-        let (output, mut guest) = pipe().unwrap();
-        guest.write_all(b"\xff\xfe garbage\nok\n").unwrap();
-        let console = Console::new(output, std::io::sink(), None);
+        let console = answering(b"\xff\xfe garbage\nok\n");
         assert_eq!(console.command("x", soon()).unwrap().error, None);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, PipeWriter, Write, pipe};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,10 @@ impl Fake {
         Ok(Machine::assemble(console, qmp, process, Scratch::new()?, config))
     }
 
+    fn verdict(&self) -> MutexGuard<'_, String> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn say(&mut self, text: &str) {
         let _ = self.serial.write_all(text.as_bytes());
     }
@@ -108,7 +112,7 @@ impl Fake {
                     "error: section 32 differs".into()
                 }
                 "snapshot save" | "snapshot check" | "verify" => "ok".into(),
-                "verdict" => format!("hotmem: verdict {}\nok", self.verdict.lock().unwrap()),
+                "verdict" => format!("hotmem: verdict {}\nok", self.verdict()),
                 "use" | "use all" => match self.habit {
                     Habit::Panics => "hotmem: panic: out of luck\n  0: main".into(),
                     Habit::Vanishes => return Exit::Code(0),
@@ -120,7 +124,10 @@ impl Fake {
                 "exit 0" => break,
                 other => match other.strip_prefix("online ") {
                     Some(number) => {
-                        format!("hotmem: step {}\nok", online(number.parse().unwrap(), 1))
+                        format!(
+                            "hotmem: step {}\nok",
+                            online(number.parse().unwrap_or_default(), 1)
+                        )
                     }
                     None => format!("error: unknown command `{other}`"),
                 },
@@ -181,13 +188,14 @@ impl Fake {
 
     /// The kernel takes a DIMM, or refuses one that is no whole number of blocks.
     fn insert(&mut self, dimm: &Value) -> Vec<Value> {
-        let (start, size) = (dimm["addr"].as_u64().unwrap(), dimm["size"].as_u64().unwrap());
+        let (start, size) =
+            (dimm["addr"].as_u64().unwrap_or_default(), dimm["size"].as_u64().unwrap_or_default());
         let odd = !size.is_multiple_of(BLOCK);
         let told = u64::from(odd || self.habit == Habit::LiesToUs);
         let system_bytes = if self.habit == Habit::Keeps4K { 4096 } else { 0 };
         let error = odd.then(|| format!("size {size:#x} is no whole number of blocks"));
         if let Some(why) = &error {
-            *self.verdict.lock().unwrap() = format!("refused: {why}");
+            *self.verdict() = format!("refused: {why}");
         }
         self.step(&json!({
             "verb": "add", "start": start, "size": size, "node": 0, "placement": "boot", "groups": [],

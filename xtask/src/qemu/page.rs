@@ -13,7 +13,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Standard output, coloured if a person looks at it and wants colours (https://no-color.org).
+    /// Standard output, coloured if a person looks at it and wants colours (<https://no-color.org>).
     pub(crate) fn stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { colours: wanted && stdout().is_terminal() }

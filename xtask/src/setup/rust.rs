@@ -19,6 +19,7 @@ const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "l
 const DEBIAN_CLIPPY: &str = "rust-web-clippy";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
 /// The oldest Rust minor version (1.x) that compiles this project.
 const OLDEST: u32 = 95;
 
@@ -37,9 +38,11 @@ pub(crate) enum Toolchain {
 impl Toolchain {
     /// `cargo SUBCOMMAND --target ...` for the bare target of `arch`, ready for more arguments.
     pub(crate) fn cargo(&self, arch: Arch, subcommand: &str) -> Command {
-        let mut command = Command::new(match self {
-            Self::Active { .. } => PathBuf::from(active_cargo()),
-            Self::Debian => PathBuf::from(DEBIAN_CARGO),
+        let mut command = Command::new(match (self, subcommand) {
+            (Self::Active { .. }, _) => active_cargo(),
+            // Cargo would run rustup's clippy, which comes first on the search path.
+            (Self::Debian, "clippy") => DEBIAN_CARGO_CLIPPY.into(),
+            (Self::Debian, _) => DEBIAN_CARGO.into(),
         });
         command.args([subcommand, "--target", arch.target()]);
         // Flags in the environment are meant for the host; ours stand in .cargo/config.toml.
@@ -60,6 +63,7 @@ impl Toolchain {
                         "-Zbuild-std-features=compiler-builtins-mem",
                     ])
                     .env("RUSTC_BOOTSTRAP", "1")
+                    .env("CARGO", DEBIAN_CARGO)
                     .env("RUSTC", DEBIAN_RUSTC)
                     .env("RUSTDOC", "/usr/bin/rustdoc")
                     .env(linker_variable, "ld.lld")
@@ -135,7 +139,7 @@ pub(crate) fn toolchain(arch: Arch) -> Result<Toolchain> {
 /// # Errors
 /// When it is missing and cannot be installed here.
 pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
-    if *toolchain != Toolchain::Debian || Path::new("/usr/bin/cargo-clippy").exists() {
+    if *toolchain != Toolchain::Debian || Path::new(DEBIAN_CARGO_CLIPPY).exists() {
         return Ok(());
     }
     if apt::usable() {
