@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn an_answer_ends_at_ok_and_leaves_out_prompt_and_echo() {
         let console =
-            saying("hotmem> blocks\r\nblock 0 online\r\nblock 1 online\r\nok\r\nhotmem> ");
+            answering(b"hotmem> blocks\r\nblock 0 online\r\nblock 1 online\r\nok\r\nhotmem> ");
         let reply = console.command("blocks", soon()).unwrap();
         assert_eq!(reply.lines, ["block 0 online", "block 1 online"]);
         assert_eq!(reply.error, None);
