@@ -12,12 +12,19 @@
 //! and no `cfg`: they see memory through [`Physical`] and registers through [`Hardware`], so all of
 //! it runs on the host.
 
+mod bridge;
+mod device;
 mod error;
 mod fadt;
+mod handlers;
+mod hardware;
+mod latch;
 mod line;
 mod madt;
+mod mode;
 mod physical;
 mod root;
+mod source;
 mod srat;
 mod table;
 #[cfg(test)]
@@ -25,9 +32,13 @@ mod tests;
 
 pub use error::{Signature, TableError};
 pub use fadt::{Block, Enable, Fadt};
+pub use hardware::Hardware;
+pub use latch::{Latch, MAX_LINES};
 pub use line::{Line, Polarity, Trigger};
 pub use madt::{IoApic, Madt, Override};
+pub use mode::ModeError;
 pub use physical::Physical;
 pub use root::Tables;
+pub use source::{AcpiSource, DeviceError, StartError};
 pub use srat::{Affinity, Srat};
 pub use table::Table;

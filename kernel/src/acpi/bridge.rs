@@ -1,0 +1,44 @@
+//! The machine as byte code sees it, while a method runs.
+
+use hotmem_aml::{Host, HostError, NodeId, Space, Width};
+
+use super::device::Devices;
+use super::hardware::Hardware;
+
+/// Registers go to the hardware, notifications to the devices.
+pub(super) struct Bridge<'a, H> {
+    pub(super) hardware: &'a mut H,
+    pub(super) devices: &'a mut Devices,
+}
+
+impl<H: Hardware> Host for Bridge<'_, H> {
+    fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
+        self.hardware.read(space, address, width)
+    }
+
+    fn write(
+        &mut self,
+        space: Space,
+        address: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<(), HostError> {
+        self.hardware.write(space, address, width, value)
+    }
+
+    fn notify(&mut self, node: NodeId, value: u64) {
+        self.devices.notify(node, value);
+    }
+
+    fn stall(&mut self, microseconds: u64) {
+        self.hardware.stall(microseconds);
+    }
+
+    fn sleep(&mut self, milliseconds: u64) {
+        self.hardware.sleep(milliseconds);
+    }
+
+    fn timer(&mut self) -> u64 {
+        self.hardware.timer()
+    }
+}

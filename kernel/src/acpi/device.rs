@@ -1,0 +1,180 @@
+//! Memory devices of the namespace, and what is pending for each.
+//!
+//! `Notify` runs in the middle of an event method that may hold a mutex, so it only sets bits here.
+//! There is a place for every device and setting a bit twice is setting it once: no number of
+//! notifications overflows anything.
+
+use alloc::vec::Vec;
+
+use hotmem_aml::NodeId;
+
+/// The identifier of a memory device (ACPI 6.5, 9.11).
+pub(super) const MEMORY_DEVICE: &str = "PNP0C80";
+
+/// `Notify` values of every device (ACPI 6.5, table 5.161).
+const BUS_CHECK: u64 = 0;
+const DEVICE_CHECK: u64 = 1;
+const EJECT_REQUEST: u64 = 3;
+
+/// What is pending for a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pending {
+    /// The kernel wants to know whether the device is there; the firmware waits for no answer.
+    pub(super) scan: bool,
+    /// The firmware says that the device has come, or that it should be looked at.
+    pub(super) insert: bool,
+    /// The firmware wants the device back.
+    pub(super) eject: bool,
+    /// The clock when the interrupt came that brought the oldest of them.
+    pub(super) since: Option<u64>,
+    /// The value that announced the device, for the answer.
+    pub(super) source: u32,
+}
+
+/// A memory device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemoryDevice {
+    pub(super) node: NodeId,
+    pub(super) pending: Pending,
+    /// The notification under way that the next answer is for; `None` after a scan.
+    pub(super) answering: Option<u32>,
+}
+
+/// All memory devices, in the order of the tables.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    list: Vec<MemoryDevice>,
+    /// Where the search for the next pending device starts, so that none waits forever.
+    cursor: usize,
+    /// Something above the memory devices wants to be looked at.
+    rescan: bool,
+    /// The clock of the event whose methods are running.
+    now: Option<u64>,
+}
+
+impl Devices {
+    /// Takes note of a device. Only while setting up; `false` if the heap is full.
+    pub(super) fn push(&mut self, node: NodeId) -> bool {
+        let room = self.list.len() < usize::from(u16::MAX) && self.list.try_reserve(1).is_ok();
+        if room {
+            let pending = Pending::default();
+            self.list.push(MemoryDevice { node, pending, answering: None });
+        }
+        room
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) fn get_mut(&mut self, index: u16) -> Option<&mut MemoryDevice> {
+        self.list.get_mut(usize::from(index))
+    }
+
+    pub(super) fn get(&self, index: u16) -> Option<&MemoryDevice> {
+        self.list.get(usize::from(index))
+    }
+
+    /// Sets the clock for notifications from now on.
+    pub(super) fn begin(&mut self, since: Option<u64>) {
+        self.now = since;
+    }
+
+    /// Notes a notification.
+    pub(super) fn notify(&mut self, node: NodeId, value: u64) {
+        let now = self.now;
+        match (self.list.iter_mut().find(|device| device.node == node), value) {
+            (Some(device), BUS_CHECK | DEVICE_CHECK) => {
+                device.pending.insert = true;
+                device.pending.source = value as u32;
+                device.pending.since = device.pending.since.or(now);
+            }
+            (Some(device), EJECT_REQUEST) => {
+                device.pending.eject = true;
+                device.pending.since = device.pending.since.or(now);
+            }
+            // A bus or a container: there may be new devices below it.
+            (None, BUS_CHECK) => self.rescan = true,
+            (_, value) => log::debug!("acpi: notification {value:#x} ignored"),
+        }
+    }
+
+    /// Wants every device looked at.
+    pub(super) fn scan(&mut self) {
+        for device in &mut self.list {
+            device.pending.scan = true;
+        }
+    }
+
+    /// Looks at every device if a notification asked for it.
+    pub(super) fn rescan(&mut self) {
+        if core::mem::take(&mut self.rescan) {
+            self.scan();
+        }
+    }
+
+    /// Whether anything is pending.
+    pub(super) fn any_pending(&self) -> bool {
+        self.list.iter().any(|device| device.pending.is_any())
+    }
+
+    /// Takes the next thing that is pending. An insert comes before the eject of the same device:
+    /// firmware cannot want back what it has not given.
+    pub(super) fn take(&mut self) -> Option<(u16, Wanted)> {
+        let count = self.list.len();
+        let order = (self.cursor..count).chain(0..self.cursor.min(count));
+        for index in order {
+            let device = self.list.get_mut(index)?;
+            if let Some(wanted) = device.take() {
+                // The same device again if more is pending for it, else the one behind it.
+                self.cursor = if device.pending.is_any() { index } else { index + 1 };
+                return Some((index as u16, wanted));
+            }
+        }
+        None
+    }
+}
+
+/// Something that was pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Look whether it is there.
+    Scan,
+    /// It was announced.
+    Insert(Option<u64>),
+    /// It is wanted back.
+    Eject(Option<u64>),
+}
+
+impl Pending {
+    const fn is_any(self) -> bool {
+        self.scan || self.insert || self.eject
+    }
+}
+
+impl MemoryDevice {
+    fn take(&mut self) -> Option<Wanted> {
+        let pending = &mut self.pending;
+        let since = pending.since;
+        let wanted = if pending.insert {
+            // An announcement asks all that a scan does, and waits for an answer.
+            (pending.insert, pending.scan) = (false, false);
+            self.answering = Some(pending.source);
+            Wanted::Insert(since)
+        } else if pending.scan {
+            pending.scan = false;
+            self.answering = None;
+            return Some(Wanted::Scan);
+        } else if pending.eject {
+            pending.eject = false;
+            self.answering = Some(EJECT_REQUEST as u32);
+            Wanted::Eject(since)
+        } else {
+            return None;
+        };
+        if !pending.eject {
+            pending.since = None;
+        }
+        Some(wanted)
+    }
+}
