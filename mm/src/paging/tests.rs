@@ -1,8 +1,8 @@
 //! The walker on formats of our own; the storms also run on the real ones, in `hotmem-arch`.
 
-use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, Tables, UnmapError};
+use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, Tables, UnmapError};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::testing::{FakeRam, FakeTables, FaultPlan, OddPte, SoftMmu, TinyPte};
+use crate::testing::{FakeRam, FakeTables, FaultPlan, OddPte, ShallowPte, SoftMmu, TinyPte};
 use crate::testing::{check_format, fail_each_allocation, storm};
 use std::sync::Arc;
 
@@ -13,17 +13,23 @@ const LARGE: u64 = 64 << 10;
 const HUGE: u64 = 1 << 20;
 const VIRT: u64 = 0x4000_0000;
 
-type Mmu = Arc<SoftMmu<TinyPte>>;
+type Mmu<F> = Arc<SoftMmu<F>>;
 
-struct Machine {
-    mmu: Mmu,
+struct Machine<F: PteFormat = TinyPte> {
+    mmu: Mmu<F>,
     plan: Arc<FaultPlan>,
-    tables: Tables<TinyPte, Mmu, Mmu>,
-    frames: FakeTables<TinyPte>,
+    tables: Tables<F, Mmu<F>, Mmu<F>>,
+    frames: FakeTables<F>,
 }
 
 impl Machine {
     fn new() -> Self {
+        Self::start()
+    }
+}
+
+impl<F: PteFormat> Machine<F> {
+    fn start() -> Self {
         let ram = FakeRam::new();
         ram.plug(PhysRange::new(PhysAddr::new(0), 2 * HUGE).unwrap(), None);
         let mmu = SoftMmu::new(ram, PhysAddr::new(0), VirtAddr::new(0));
@@ -39,7 +45,7 @@ impl Machine {
         self.tables.map(&mapping, &self.frames)
     }
 
-    fn gather(&self) -> Gather<'_, Mmu, FakeTables<TinyPte>> {
+    fn gather(&self) -> Gather<'_, Mmu<F>, FakeTables<F>> {
         Gather::new(self.tables.tlb(), &self.frames)
     }
 
@@ -67,6 +73,7 @@ fn range(start: u64, len: u64) -> VirtRange {
 fn the_test_formats_keep_the_laws() {
     check_format::<TinyPte>(1);
     check_format::<OddPte>(2);
+    check_format::<ShallowPte>(3);
 }
 
 #[test]
@@ -191,6 +198,19 @@ fn unmapping_passes_over_holes() {
     assert_eq!(machine.leaves(), []);
     assert_eq!(machine.frames.used(), []);
     machine.unmap(VIRT, HUGE).unwrap();
+}
+
+#[test]
+fn a_root_full_of_leaves_stays() {
+    let machine = Machine::<ShallowPte>::start();
+    for max_leaf in [LARGE, PAGE] {
+        machine.map(0, 0, 16 * HUGE, max_leaf).unwrap();
+        machine.unmap(0, 16 * HUGE).unwrap();
+        assert_eq!(machine.leaves(), []);
+        assert_eq!(machine.frames.used(), []);
+    }
+    machine.map(LARGE, 0, LARGE, LARGE).unwrap();
+    assert_eq!(machine.leaves(), [(LARGE, LARGE)]);
 }
 
 #[test]

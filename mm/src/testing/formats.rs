@@ -19,7 +19,11 @@ pub struct TinyPte;
 #[derive(Clone, Copy, Debug)]
 pub struct OddPte;
 
-/// One word for both formats: the address above bit 7, flags below.
+/// Two levels and leaves in the root itself: 256 of 64 KiB, or tables of 4 KiB pages below.
+#[derive(Clone, Copy, Debug)]
+pub struct ShallowPte;
+
+/// One word for all formats: the address above bit 7, flags below.
 fn word(entry: Entry) -> u64 {
     match entry {
         Entry::Absent => 0,
@@ -45,6 +49,23 @@ const BOTH: LeafTest = LeafTest { mask: PRESENT | LEAF, value: PRESENT | LEAF };
 impl PteFormat for TinyPte {
     const LEVELS: &'static [Level] =
         &[level(24, 8, false), level(20, 4, true), level(16, 4, true), level(12, 4, true)];
+    const PHYS_LIMIT: u64 = 1 << 48;
+
+    fn encode(entry: Entry, _level: usize) -> u64 {
+        word(entry)
+    }
+
+    fn decode(word: u64, level: usize) -> Entry {
+        entry(word, Self::LEVELS[level])
+    }
+
+    fn leaf_test(_level: usize) -> LeafTest {
+        BOTH
+    }
+}
+
+impl PteFormat for ShallowPte {
+    const LEVELS: &'static [Level] = &[level(16, 8, true), level(12, 4, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
 
     fn encode(entry: Entry, _level: usize) -> u64 {

@@ -26,7 +26,7 @@ mod storm;
 
 pub use bench::{Bench, Setup, range};
 pub use fault::FaultPlan;
-pub use formats::{OddPte, TinyPte};
+pub use formats::{OddPte, ShallowPte, TinyPte};
 pub use frames::FakeTables;
 pub use laws::check_format;
 pub use machine::{FakeEarly, FakeMachine, Shape, Tiny};
