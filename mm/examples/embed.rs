@@ -1,0 +1,216 @@
+//! The least a kernel has to write to use hotmem: three small traits and a page-table format.
+//!
+//! `cargo run -p hotmem --example embed` plays the kernel on the host. Its "physical memory" is one
+//! allocation, where a kernel has its linear map; its page tables are real tables in that memory, but
+//! no MMU walks them, so descriptors are found by walking them in software.
+
+// UNSAFETY: vouches for the pointers into the allocation that plays physical memory.
+#![expect(unsafe_code)]
+#![expect(clippy::expect_used, reason = "an example may stop where a kernel must not")]
+
+use hotmem::paging::{
+    Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables, Tlb,
+};
+use hotmem::{
+    BlockSize, BootMemory, EarlyFrames, Geometry, Machine, Mm, NodeId, Order, Owner, Page, Pfn,
+    PhysAddr, PhysMem, PhysRange, Placement, VirtAddr, VirtRange, ZoneKind,
+};
+use std::alloc::{Layout, alloc_zeroed};
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+const MIB: u64 = 1 << 20;
+const BOOT_RAM: u64 = 128 * MIB;
+const ALL_RAM: u64 = 512 * MIB;
+const VMEMMAP: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
+
+/// Four levels of 512 entries: an address, bit 0 for present, bit 1 for a leaf.
+struct Format;
+
+impl PteFormat for Format {
+    const LEVELS: &'static [Level] = &[
+        Level { shift: 39, bits: 9, leaf: false },
+        Level { shift: 30, bits: 9, leaf: false },
+        Level { shift: 21, bits: 9, leaf: true },
+        Level { shift: 12, bits: 9, leaf: true },
+    ];
+    const PHYS_LIMIT: u64 = 1 << 48;
+
+    fn encode(entry: Entry, _level: usize) -> u64 {
+        match entry {
+            Entry::Absent => 0,
+            Entry::Table(at) => at.get() | 1,
+            Entry::Leaf(at, _) => at.get() | 3,
+        }
+    }
+
+    fn decode(word: u64, _level: usize) -> Entry {
+        let at = PhysAddr::new(word & !0xfff);
+        match word & 3 {
+            1 => Entry::Table(at),
+            3 => Entry::Leaf(at, Attr::WRITE),
+            _ => Entry::Absent,
+        }
+    }
+
+    fn leaf_test(_level: usize) -> LeafTest {
+        LeafTest { mask: 3, value: 3 }
+    }
+
+    fn canonical(low: u64) -> u64 {
+        // The upper half of a sign-extended address space.
+        if low >> 47 == 1 { low | 0xffff << 48 } else { low }
+    }
+}
+
+/// Physical memory: where its byte 0 is.
+#[derive(Clone, Copy)]
+struct Ram(NonNull<u8>);
+
+impl Ram {
+    fn new() -> Self {
+        let layout = Layout::from_size_align(ALL_RAM as usize, 4096).expect("a fixed layout");
+        // SAFETY: the layout's size is not zero.
+        Self(NonNull::new(unsafe { alloc_zeroed(layout) }).expect("512 MiB of host memory"))
+    }
+
+    fn at(self, at: PhysAddr) -> NonNull<u8> {
+        assert!(at.get() < ALL_RAM, "no RAM at {at}");
+        // SAFETY: in bounds of the allocation, by the assertion.
+        unsafe { self.0.add(at.get() as usize) }
+    }
+}
+
+/// What the walker needs to reach its tables.
+// SAFETY: pointers into one allocation that nobody else uses; descriptors are never asked for here.
+unsafe impl PhysMem for Ram {
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        self.at(at)
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        unreachable!("the walker asks for no descriptor, {pfn} neither")
+    }
+}
+
+/// No MMU, so nothing to flush. A kernel executes `invlpg`, `tlbi` or `tlbie` here.
+struct NoTlb;
+
+// SAFETY: nothing caches translations: descriptors are looked up in the tables each time.
+unsafe impl Tlb for NoTlb {
+    fn publish(&self) {}
+    fn flush(&self, _range: VirtRange) {}
+}
+
+/// The machine: sizes, pointers, page tables.
+struct Demo {
+    ram: Ram,
+    tables: Tables<Format, Ram, NoTlb>,
+}
+
+impl Geometry for Demo {
+    const PAGE_SHIFT: u32 = 12;
+    const SECTION_SHIFT: u32 = 27;
+}
+
+// SAFETY: pointers into one allocation that nobody else uses; a descriptor is where the tables say.
+unsafe impl PhysMem for Demo {
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        self.ram.at(at)
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        let virt = VMEMMAP.add(pfn.get() * 64);
+        let leaf = self.tables.translate(virt).expect("a mapped descriptor");
+        self.ram.at(leaf.target(virt)).cast()
+    }
+}
+
+impl Machine for Demo {
+    type Mapper = Tables<Format, Ram, NoTlb>;
+    const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
+    const VMEMMAP_BASE: VirtAddr = VMEMMAP;
+    const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 40);
+
+    fn mapper(&self) -> &Self::Mapper {
+        &self.tables
+    }
+}
+
+/// The allocator a kernel boots with: what is above its mark is free.
+struct Bump(Cell<u64>);
+
+impl Bump {
+    fn bump(&self, bytes: u64, align: u64) -> Option<PhysAddr> {
+        let start = self.0.get().next_multiple_of(align);
+        self.0.set(start + bytes);
+        (start + bytes <= BOOT_RAM).then_some(PhysAddr::new(start))
+    }
+}
+
+impl EarlyFrames for Bump {
+    fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
+        self.bump(bytes, align)
+    }
+
+    fn free_ranges(&self, each: &mut dyn FnMut(PhysRange)) {
+        each(range(self.0.get(), BOOT_RAM - self.0.get()));
+    }
+}
+
+impl TableFrames for Bump {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        self.bump(bytes, bytes).ok_or(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+}
+
+fn range(start: u64, len: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(start), len).expect("a range that does not wrap")
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let ram = Ram::new();
+    let root = PhysAddr::new(0x1000);
+    // SAFETY: the root is zeroed RAM of this allocation, and this is the only value that touches it.
+    let tables = unsafe { Tables::new(root, ram, NoTlb) };
+    let mut early = Bump(Cell::new(0x2000));
+    let linear = Mapping {
+        virt: Demo::LINEAR_BASE,
+        phys: PhysAddr::new(0),
+        len: BOOT_RAM,
+        attr: Attr::WRITE,
+        max_leaf: 128 * MIB,
+    };
+    tables.map(&linear, &early)?;
+    let mm = Mm::new(Demo { ram, tables });
+
+    let node = NodeId::default();
+    let dimm = range(BOOT_RAM, 256 * MIB);
+    let boot = BootMemory {
+        ram: &[(range(0, BOOT_RAM), node)],
+        block_size: BlockSize::new::<Demo>(128 * MIB)?,
+        window: &[dimm],
+    };
+    mm.boot(&boot, &mut early)?;
+
+    let added = mm.add(dimm, node, Placement::PerRange)?;
+    println!("added {dimm}: {} bytes of system memory", added.system_bytes);
+    for id in mm.blocks_in(dimm) {
+        let block = mm.online(id, ZoneKind::Movable)?;
+        println!("{id}: {} pages usable, {} memmap", block.counts.managed, block.counts.memmap);
+    }
+
+    let page = mm.alloc(Order::ZERO, Owner::Movable)?;
+    println!("a page of it: {:?}", mm.page_info(page));
+    mm.free(page)?;
+
+    for id in mm.blocks_in(dimm) {
+        mm.offline(id)?;
+    }
+    mm.remove(dimm)?;
+    mm.verify()?;
+    println!("removed {dimm}, every law holds");
+    Ok(())
+}
