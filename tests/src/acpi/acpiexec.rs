@@ -36,6 +36,8 @@ pub enum Answer {
     Reference,
     /// It failed.
     Failed,
+    /// The value is too long for `acpiexec` to show.
+    TooLong,
 }
 
 /// What a session gave.
@@ -83,6 +85,8 @@ fn answers(text: &str) -> Outcome<Vec<Answer>> {
     while let Some(line) = lines.next() {
         if line.starts_with("No object was returned from evaluation") {
             found.push(Answer::Nothing);
+        } else if line.starts_with("Evaluation of ") && line.ends_with("AE_BUFFER_OVERFLOW") {
+            found.push(Answer::TooLong);
         } else if line.starts_with("Evaluation of ") && line.contains("failed with status") {
             found.push(Answer::Failed);
         } else if line.starts_with("Evaluation of ") && line.contains("returned object") {

@@ -66,22 +66,53 @@ pub struct Controller {
     pub accesses: Vec<Access>,
     /// Accesses to anything else. Reads there give zero.
     pub strays: Vec<(Space, u64)>,
-    space: Space,
-    base: u64,
+    layout: Layout,
+    /// A register outside the controller, and what it reads as: a Generic Event Device's
+    /// "what happened".
+    pub doorbell: Option<(Space, u64, u64)>,
     selected: u32,
     event: u32,
 }
 
-/// Bytes of registers.
-const REGISTERS: u64 = 0x18;
+/// Where the controller's registers lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// The address space.
+    pub space: Space,
+    /// The first register.
+    pub base: u64,
+    /// Offsets of what is read: low and high half of address and of length, proximity domain.
+    pub read: [u64; 5],
+    /// Offsets of what is written: slot selector, event and status of `_OST`.
+    pub write: [u64; 3],
+    /// Offset of the flags.
+    pub flags: u64,
+    /// Bits of the flags: enabled, inserting, removing, eject.
+    pub bits: [u32; 4],
+}
 
-/// The register of flags.
-const FLAGS: u64 = 0x14;
+impl Layout {
+    /// QEMU's registers at an address.
+    #[must_use]
+    pub const fn qemu(space: Space, base: u64) -> Self {
+        Self {
+            space,
+            base,
+            read: [0x00, 0x04, 0x08, 0x0C, 0x10],
+            write: [0x00, 0x04, 0x08],
+            flags: 0x14,
+            bits: [0, 1, 2, 3],
+        }
+    }
+}
+
+/// Bytes of registers, at most.
+const REGISTERS: u64 = 0x40;
 
 impl Controller {
-    /// A controller with empty slots, its registers at `base`.
+    /// A controller with empty slots.
     #[must_use]
-    pub fn new(space: Space, base: u64, slots: usize) -> Self {
+    pub fn new(layout: Layout, slots: usize) -> Self {
         Self {
             slots: vec![Slot::default(); slots],
             reports: Vec::new(),
@@ -89,8 +120,8 @@ impl Controller {
             notices: Vec::new(),
             accesses: Vec::new(),
             strays: Vec::new(),
-            space,
-            base,
+            layout,
+            doorbell: None,
             selected: 0,
             event: 0,
         }
@@ -112,8 +143,8 @@ impl Controller {
 
     /// The offset of a register, if the controller has it.
     fn offset(&self, space: Space, address: u64) -> Option<u64> {
-        let offset = address.checked_sub(self.base).filter(|&offset| offset < REGISTERS)?;
-        (space == self.space).then_some(offset)
+        let offset = address.checked_sub(self.layout.base).filter(|&at| at < REGISTERS)?;
+        (space == self.layout.space).then_some(offset)
     }
 
     /// The slot that was selected last; one that does not exist reads as empty.
@@ -124,46 +155,42 @@ impl Controller {
     /// What a register reads as.
     fn register(&mut self, offset: u64) -> u64 {
         let slot = self.slot().copied().unwrap_or_default();
-        match offset {
-            0x00 => slot.base & 0xFFFF_FFFF,
-            0x04 => slot.base >> 32,
-            0x08 => slot.len & 0xFFFF_FFFF,
-            0x0C => slot.len >> 32,
-            0x10 => u64::from(slot.proximity),
-            FLAGS => {
-                u64::from(slot.enabled)
-                    | u64::from(slot.inserting) << 1
-                    | u64::from(slot.removing) << 2
-            }
-            _ => u64::MAX,
+        if offset == self.layout.flags {
+            let [enabled, inserting, removing, _] = self.layout.bits;
+            return u64::from(slot.enabled) << enabled
+                | u64::from(slot.inserting) << inserting
+                | u64::from(slot.removing) << removing;
         }
+        let low_high = |value: u64| [value & 0xFFFF_FFFF, value >> 32];
+        let ([base, base_high], [len, len_high]) = (low_high(slot.base), low_high(slot.len));
+        let values = [base, base_high, len, len_high, u64::from(slot.proximity)];
+        let found = self.layout.read.iter().zip(values).find(|&(&at, _)| at == offset);
+        found.map_or(u64::MAX, |(_, value)| value)
     }
 
     /// Does what a write to a register does.
     fn set_register(&mut self, offset: u64, value: u64) {
-        match offset {
-            0x00 => self.selected = value as u32,
-            0x04 => self.event = value as u32,
-            0x08 => {
-                let (slot, event) = (self.selected, self.event);
-                self.reports.push(Ost { slot, event, status: value as u32 });
-            }
-            FLAGS => self.set_flags(value),
-            _ => {}
+        let [select, event, status] = self.layout.write;
+        if offset == self.layout.flags {
+            self.set_flags(value);
+        } else if offset == select {
+            self.selected = value as u32;
+        } else if offset == event {
+            self.event = value as u32;
+        } else if offset == status {
+            let (slot, event) = (self.selected, self.event);
+            self.reports.push(Ost { slot, event, status: value as u32 });
         }
     }
 
     /// Flags: each bit that is written does one thing.
     fn set_flags(&mut self, value: u64) {
         let selected = self.selected;
+        let [_, inserting, removing, eject] = self.layout.bits.map(|bit| value >> bit & 1 != 0);
         let Some(slot) = self.slot() else { return };
-        if value & 1 << 1 != 0 {
-            slot.inserting = false;
-        }
-        if value & 1 << 2 != 0 {
-            slot.removing = false;
-        }
-        if value & 1 << 3 != 0 && slot.enabled {
+        slot.inserting &= !inserting;
+        slot.removing &= !removing;
+        if eject && slot.enabled {
             *slot = Slot::default();
             self.ejected.push(selected);
         }
@@ -172,6 +199,11 @@ impl Controller {
 
 impl Host for Controller {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
+        if let Some((_, _, value)) =
+            self.doorbell.filter(|bell| (bell.0, bell.1) == (space, address))
+        {
+            return Ok(value);
+        }
         let Some(offset) = self.offset(space, address) else {
             self.strays.push((space, address));
             return Ok(0);

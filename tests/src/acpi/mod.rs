@@ -10,13 +10,15 @@ mod memory;
 mod qemu;
 mod qtest;
 mod scratch;
+mod walk;
 
 pub use acpiexec::{AcpiExec, Answer, Session};
 pub use asl::{compile, compile_with};
-pub use controller::{Access, Controller, Notice, Ost, Slot};
+pub use controller::{Access, Controller, Layout, Notice, Ost, Slot};
 pub use memory::{FlatMemory, ask};
 pub use qemu::{Machine, tables};
 pub use scratch::Scratch;
+pub use walk::{EventSource, event_sources, memory_devices, memory_range, raise};
 
 /// What tests' helpers give: the error is a sentence for whoever reads the failed test.
 pub type Outcome<T> = Result<T, String>;

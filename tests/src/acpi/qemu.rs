@@ -148,13 +148,24 @@ fn split(blob: &[u8]) -> Outcome<Tables> {
         let length = (word(rest, 4) as usize).max(HEADER);
         let table = rest.get(..length).ok_or("a table of the virt machine is cut off")?;
         if table.starts_with(b"DSDT") {
-            tables.dsdt = table.to_vec();
+            tables.dsdt = with_checksum(table);
         } else if table.starts_with(b"SSDT") {
-            tables.ssdts.push(table.to_vec());
+            tables.ssdts.push(with_checksum(table));
         }
         rest = rest.get(length..).unwrap_or_default();
     }
     if tables.dsdt.is_empty() { Err("the virt machine has no DSDT".into()) } else { Ok(tables) }
+}
+
+/// A table with the checksum that firmware would have put in while linking it.
+fn with_checksum(table: &[u8]) -> Vec<u8> {
+    let mut table = table.to_vec();
+    let sum = sum(&table);
+    // Byte 9 of the header makes the sum zero (ACPI 6.5, table 5.4).
+    if let Some(checksum) = table.get_mut(9) {
+        *checksum = checksum.wrapping_sub(sum);
+    }
+    table
 }
 
 /// The sum of all bytes, 0 for a sound table.
