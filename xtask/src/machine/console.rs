@@ -73,6 +73,22 @@ impl Console {
         lines.split_off(lines.len().saturating_sub(count))
     }
 
+    /// What a kernel that has given up said: the line that says so, and the one below it.
+    pub(crate) fn panic_message(&self) -> Option<String> {
+        let received = self.lock();
+        let at = received.lines.iter().position(|line| line.starts_with(PANIC))?;
+        Some(
+            received
+                .lines
+                .iter()
+                .skip(at)
+                .take(2)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(" "),
+        )
+    }
+
     /// Waits until `wanted` likes a line at or after `*position`, and moves `*position` behind it.
     ///
     /// # Errors
@@ -92,7 +108,7 @@ impl Console {
                     return Ok(found);
                 }
                 if line.starts_with(PANIC) {
-                    bail!("{line} (while waiting for {what})");
+                    bail!("the kernel panicked while this waited for {what}");
                 }
             }
             if received.closed {
@@ -259,7 +275,10 @@ mod tests {
         assert!(gone.contains("gone") && gone.contains("`stats`"), "{gone}");
         let panicked =
             answering(b"hotmem: panic: law 2\n").command("stats", soon()).unwrap_err().to_string();
-        assert!(panicked.contains("law 2"), "{panicked}");
+        assert!(panicked.contains("the kernel panicked"), "{panicked}");
+        let console = saying("hotmem: panic: panicked at a.rs:1:\nlaw 2\n  0 main\n");
+        assert!(console.wait_for(&mut 0, soon(), "x", |_| None::<()>).is_err());
+        assert_eq!(console.panic_message().unwrap(), "hotmem: panic: panicked at a.rs:1: law 2");
     }
 
     #[test]

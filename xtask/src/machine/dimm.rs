@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -54,9 +54,7 @@ impl Machine {
         self.dimms_made += 1;
         let (id, backend) = (format!("dimm{number}"), format!("mem{number}"));
 
-        let file =
-            fill.map(|byte| self.filled_file(&backend, spec.size.bytes(), byte)).transpose()?;
-        self.qmp("object-add", backend_arguments(&backend, spec.size.bytes(), file.as_deref()))?;
+        self.make_backend(&backend, spec.size.bytes(), fill)?;
         let mut device = json!({"driver": "pc-dimm", "id": id, "memdev": backend, "addr": start});
         if let Some(node) = spec.node {
             device["node"] = json!(node);
@@ -67,6 +65,19 @@ impl Machine {
         }
         let dimms = self.dimms()?;
         dimms.into_iter().find(|dimm| dimm.id == id).with_context(|| format!("QEMU lost {id}"))
+    }
+
+    /// Makes memory for a DIMM; a fill takes a file, because no other memory has contents beforehand.
+    fn make_backend(&mut self, id: &str, size: u64, fill: Option<u8>) -> Result<()> {
+        let Some(byte) = fill else {
+            return self.qmp("object-add", backend_arguments(id, size, None)).map(|_| ());
+        };
+        let dir = backing_dir()?;
+        let path = dir.path().join(id);
+        write_filled(&path, size, byte)
+            .with_context(|| format!("cannot fill {}", path.display()))?;
+        // QEMU keeps the file open: its name goes with the directory, here and now.
+        self.qmp("object-add", backend_arguments(id, size, Some(&path))).map(|_| ())
     }
 
     /// Asks the guest to let go of a DIMM.
@@ -147,20 +158,13 @@ impl Machine {
         }
         self.region.as_mut().context("no window for DIMMs")
     }
+}
 
-    /// A file of `size` bytes, each `byte`, that goes away with the machine.
-    fn filled_file(&mut self, name: &str, size: u64, byte: u8) -> Result<PathBuf> {
-        // Memory where there is some for files, so that the disk does not set the pace.
-        let shared = Path::new("/dev/shm");
-        if shared.is_dir() && self.shared.is_none() {
-            self.shared = Some(Scratch::under(shared)?);
-        }
-        let dir = self.shared.as_ref().unwrap_or(&self.scratch).path();
-        let path = dir.join(name);
-        write_filled(&path, size, byte)
-            .with_context(|| format!("cannot fill {}", path.display()))?;
-        Ok(path)
-    }
+/// A directory for backing files: in memory where there is some for files, so that the disk does not set
+/// the pace.
+fn backing_dir() -> Result<Scratch> {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { Scratch::under(shared) } else { Scratch::new() }
 }
 
 /// Arguments of `object-add` for memory that takes no room until it is touched.

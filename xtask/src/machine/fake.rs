@@ -12,7 +12,6 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Config, Console, Exit, Machine, Process, Qmp};
-use crate::scratch::Scratch;
 
 const MIB: u64 = 1 << 20;
 const BLOCK: u64 = 128 * MIB;
@@ -87,7 +86,7 @@ impl Fake {
         let console = Console::new(output, input, None);
         let qmp = Qmp::new(ours.try_clone()?, ours, Instant::now() + Duration::from_secs(5))?;
         let process = Box::new(FakeProcess(end));
-        Ok(Machine::assemble(console, qmp, process, Scratch::new()?, config))
+        Ok(Machine::assemble(console, qmp, process, config))
     }
 
     fn verdict(&self) -> MutexGuard<'_, String> {

@@ -20,7 +20,6 @@ mod verdict;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -56,9 +55,6 @@ pub(crate) struct Machine {
     /// Console lines already searched for steps.
     steps_seen: usize,
     dimms_made: usize,
-    scratch: Scratch,
-    /// Backing files of filled DIMMs.
-    shared: Option<Scratch>,
 }
 
 impl Machine {
@@ -73,27 +69,24 @@ impl Machine {
     ) -> Result<Self> {
         let scratch = Scratch::new()?;
         let socket = scratch.path().join("qmp");
-        let mut command = Command::new(config.arch.qemu());
+        let mut command = process::tied_to_us(config.arch.qemu());
         command.args(config.arguments(image, &socket));
 
-        let (emulator, (output, input)) = Emulator::start(&mut command)?;
+        let (mut emulator, (output, input)) = Emulator::start(&mut command)?;
         // The serial line is drained before QMP connects; see the console's module.
         let console = Console::new(output, input, mirror);
-        let connected = Qmp::connect(&socket, Instant::now() + Duration::from_secs(20));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let connected = Qmp::connect(&socket, deadline, || emulator.wait(Instant::now()).is_err());
         let qmp = connected.map_err(|error| {
             let complaints = emulator.complaints();
             error.context(format!("`{}` does not start\n{complaints}", tool::shown(&command)))
         })?;
-        Ok(Self::assemble(console, qmp, Box::new(emulator), scratch, config))
+        // The socket is connected: its directory may go, so that nothing stays behind however this ends.
+        drop(scratch);
+        Ok(Self::assemble(console, qmp, Box::new(emulator), config))
     }
 
-    fn assemble(
-        console: Console,
-        qmp: Qmp,
-        process: Box<dyn Process>,
-        scratch: Scratch,
-        config: &Config,
-    ) -> Self {
+    fn assemble(console: Console, qmp: Qmp, process: Box<dyn Process>, config: &Config) -> Self {
         Self {
             console,
             qmp,
@@ -103,8 +96,6 @@ impl Machine {
             patience: config.patience,
             steps_seen: 0,
             dimms_made: 0,
-            scratch,
-            shared: None,
         }
     }
 
@@ -326,6 +317,10 @@ impl Machine {
         let Ok(end) = end else { return error };
         let complaints = self.process.complaints();
         let complaints = complaints.trim();
+        let error = match self.console.panic_message() {
+            Some(message) => error.context(message),
+            None => error,
+        };
         let more = if complaints.is_empty() {
             String::new()
         } else {

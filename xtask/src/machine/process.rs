@@ -58,6 +58,17 @@ pub(crate) struct Emulator {
     complaints: Arc<Mutex<String>>,
 }
 
+/// A command for `program` that the kernel of this host ends when this process is killed, where
+/// util-linux's setpriv is there to ask for that.
+pub(crate) fn tied_to_us(program: &str) -> Command {
+    if tool::find("setpriv").is_none() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
 /// The guest's serial line: what it says, what it hears.
 pub(crate) type Serial = (Box<dyn Read + Send>, Box<dyn Write + Send>);
 
@@ -149,6 +160,14 @@ mod tests {
     fn the_end_is_seen_with_its_code_or_its_signal() {
         assert_eq!(shell("exit 33").wait(soon()).unwrap(), Exit::Code(33));
         assert_eq!(shell("kill -9 $$").wait(soon()).unwrap(), Exit::Signal(9));
+    }
+
+    #[test]
+    fn a_tied_program_is_the_same_process() {
+        let mut command = tied_to_us("sh");
+        command.args(["-c", "exit 35"]);
+        let (mut process, _) = Emulator::start(&mut command).unwrap();
+        assert_eq!(process.wait(soon()).unwrap(), Exit::Code(35));
     }
 
     #[test]

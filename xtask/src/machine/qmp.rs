@@ -31,15 +31,20 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    /// Connects to the socket that a QEMU makes at `path`, waiting for it until `deadline`.
+    /// Connects to the socket that a QEMU makes at `path`, waiting for it until `deadline` while the
+    /// QEMU is `alive`.
     ///
     /// # Errors
     /// When there is no such socket in time, or what answers there is no QMP server.
-    pub(crate) fn connect(path: &Path, deadline: Instant) -> Result<Self> {
+    pub(crate) fn connect(
+        path: &Path,
+        deadline: Instant,
+        mut alive: impl FnMut() -> bool,
+    ) -> Result<Self> {
         let stream = loop {
             match UnixStream::connect(path) {
                 Ok(stream) => break stream,
-                Err(error) if Instant::now() >= deadline => {
+                Err(error) if Instant::now() >= deadline || !alive() => {
                     return Err(error).context("QEMU opened no QMP socket");
                 }
                 Err(_) => thread::sleep(Duration::from_millis(5)),

@@ -12,6 +12,7 @@ mod tour;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -37,7 +38,9 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut config = args.config();
     if args.gdb {
         config.gdb = Some(free_port()?);
+        // Whoever debugs takes their time.
         config.timeout = None;
+        config.patience = Duration::from_secs(24 * 3600);
         announce_debugger(&image, &config);
     }
     if args.interactive {
