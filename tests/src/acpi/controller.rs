@@ -66,6 +66,8 @@ pub struct Controller {
     pub accesses: Vec<Access>,
     /// Accesses to anything else. Reads there give zero.
     pub strays: Vec<(Space, u64)>,
+    /// Accesses from this address on, up to the next page, are refused.
+    pub refuse: Option<u64>,
     layout: Layout,
     /// A register outside the controller, and what it reads as: a Generic Event Device's
     /// "what happened".
@@ -122,6 +124,7 @@ impl Controller {
             strays: Vec::new(),
             layout,
             doorbell: None,
+            refuse: None,
             selected: 0,
             event: 0,
         }
@@ -138,6 +141,14 @@ impl Controller {
     pub fn request_eject(&mut self, slot: usize) {
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.removing = true;
+        }
+    }
+
+    /// Refuses what the test wants refused.
+    fn check(&self, address: u64) -> Result<(), HostError> {
+        match self.refuse {
+            Some(from) if address.wrapping_sub(from) < 0x1000 => Err(HostError::Forbidden),
+            _ => Ok(()),
         }
     }
 
@@ -199,6 +210,7 @@ impl Controller {
 
 impl Host for Controller {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
+        self.check(address)?;
         if let Some((_, _, value)) =
             self.doorbell.filter(|bell| (bell.0, bell.1) == (space, address))
         {
@@ -219,6 +231,7 @@ impl Host for Controller {
         width: Width,
         value: u64,
     ) -> Result<(), HostError> {
+        self.check(address)?;
         let Some(offset) = self.offset(space, address) else {
             self.strays.push((space, address));
             return Ok(());
