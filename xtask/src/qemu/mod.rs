@@ -19,8 +19,7 @@ use anyhow::{Context, Result};
 pub(crate) use options::Args;
 
 use crate::machine::{Config, Machine, Verdict};
-use crate::setup::{self, Program};
-use crate::{build, tool};
+use crate::{build, setup, tool};
 use page::Page;
 use report::Report;
 use tour::Tour;
@@ -33,7 +32,7 @@ const TAIL: usize = 30;
 /// # Errors
 /// When the machine cannot be set up or the report cannot be written.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
-    setup::ensure(&[Program::qemu(args.arch)])?;
+    setup::ready_to_run(args.arch)?;
     let image = build::image(root, args.arch)?;
     let mut config = args.config();
     if args.gdb {

@@ -15,3 +15,20 @@ mod rust;
 
 pub(crate) use programs::{Program, ensure};
 pub(crate) use rust::{Toolchain, clippy, toolchain};
+
+use anyhow::{Result, bail};
+
+use crate::arch::Arch;
+
+/// Makes sure that the kernel for `arch` can be built and run.
+///
+/// # Errors
+/// When something is missing and cannot be fetched; the error names all of it, with what to type.
+pub(crate) fn ready_to_run(arch: Arch) -> Result<()> {
+    let missing = [ensure(&[Program::qemu(arch)]).err(), toolchain(arch).err()];
+    let missing: Vec<_> = missing.iter().flatten().map(|error| format!("{error:#}")).collect();
+    if !missing.is_empty() {
+        bail!("{}", missing.join("\n"));
+    }
+    Ok(())
+}

@@ -123,15 +123,14 @@ fn ways(facts: Facts) -> Vec<Way> {
 /// # Errors
 /// When there is none and none can be fetched; the error says what failed and what to type.
 pub(crate) fn toolchain(arch: Arch) -> Result<Toolchain> {
-    let mut failures = Vec::new();
     for way in ways(facts(arch)) {
         match take(way, arch) {
             Ok(toolchain) => return Ok(toolchain),
-            Err(error) => failures.push(format!("{error:#}")),
+            // The next way may work; the user still gets to know why this one did not.
+            Err(error) => eprintln!("note: {error:#}"),
         }
     }
-    failures.push(by_hand(arch));
-    bail!("{}", failures.join("\n"))
+    bail!("{}", by_hand(arch))
 }
 
 /// Makes sure the clippy that belongs to `toolchain` is there.

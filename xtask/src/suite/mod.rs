@@ -22,7 +22,7 @@ use anyhow::Result;
 use crate::arch::Arch;
 use crate::build;
 use crate::progress::Progress;
-use crate::setup::{self, Program};
+use crate::setup;
 use crate::test::Counts;
 use lab::Lab;
 
@@ -67,7 +67,7 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
     if chosen.is_empty() {
         return Ok(Counts::default());
     }
-    setup::ensure(&[Program::qemu(Arch::X86_64)])?;
+    setup::ready_to_run(Arch::X86_64)?;
     let image = match build::image(root, Arch::X86_64) {
         Ok(image) => image,
         Err(error) => {
