@@ -4,7 +4,9 @@ extern crate std;
 
 use super::X86Pte4;
 use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use hotmem::paging::{Attr, Entry, Gather, MapError, Mapper, Mapping, PteFormat, Tables};
+use hotmem::paging::{
+    Attr, Entry, Gather, MapError, Mapper, Mapping, PteFormat, Tables, UnmapError,
+};
 use hotmem::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
 use hotmem::testing::{check_format, fail_each_allocation, storm};
 use std::sync::Arc;
@@ -150,6 +152,31 @@ fn the_canonical_hole_cannot_be_mapped() {
     machine.map(0xffff_ffff_ffff_f000, 0x1000, 0x1000, Attr::WRITE).unwrap();
     assert_eq!(machine.mmu.translate_through(VirtAddr::new(u64::MAX)).get(), 0x1fff);
     assert_eq!(machine.tables.translate(VirtAddr::new(0x0000_ffff_ffff_f000)), None);
+}
+
+#[test]
+fn an_unmapping_across_the_canonical_hole_is_refused() {
+    let machine = Machine::new();
+    machine.map(0x0000_7fff_ffff_f000, 0, 0x1000, Attr::WRITE).unwrap();
+    let start = VirtAddr::new(0x0000_7fff_ffff_f000);
+    let range = VirtRange::new(start, 0xffff_0000_0000_2000).unwrap();
+    let mut gather = Gather::new(machine.tables.tlb(), &machine.frames);
+    let result = machine.tables.unmap(range, &mut gather);
+    gather.flush();
+    assert_eq!(result, Err(UnmapError::BeyondFormat { range }));
+    assert!(machine.tables.translate(start).is_some());
+}
+
+#[test]
+fn both_halves_are_visited() {
+    let machine = Machine::new();
+    for virt in [0x4000_0000, 0xffff_8000_4000_0000] {
+        machine.map(virt, 0x20_0000, 0x1000, Attr::WRITE).unwrap();
+        let range = VirtRange::new(VirtAddr::new(virt), 0x1000).unwrap();
+        let mut seen = Vec::new();
+        machine.tables.visit(range, &mut |leaf| seen.push(leaf.virt.get()));
+        assert_eq!(seen, [virt]);
+    }
 }
 
 #[test]
