@@ -15,6 +15,9 @@ mod order;
 mod refusals;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -25,6 +28,9 @@ use crate::progress::Progress;
 use crate::setup;
 use crate::test::Counts;
 use lab::Lab;
+
+/// Machines at once; each may hold a few GiB of touched memory.
+const MOST_AT_ONCE: usize = 4;
 
 /// One thing that has to be so.
 pub(crate) struct Scenario {
@@ -77,27 +83,61 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
         }
     };
 
-    let lab = Lab::new(image);
+    Ok(run_all(&Lab::new(image), &chosen))
+}
+
+/// What became of a scenario.
+struct Finished<'a> {
+    name: &'a str,
+    seconds: f32,
+    result: Result<()>,
+}
+
+/// Runs scenarios, as many at once as there are processors, and prints each as it ends.
+fn run_all(lab: &Lab, chosen: &[(String, &Scenario)]) -> Counts {
     let progress = Progress::start(format!("{} scenarios in QEMU", chosen.len()));
+    let workers = thread::available_parallelism().map_or(1, |count| count.get().min(MOST_AT_ONCE));
+    let next = AtomicUsize::new(0);
+    let (sender, finished) = mpsc::channel();
     let mut counts = Counts::default();
-    for (name, scenario) in &chosen {
-        progress.detail(&format!("{} passed, {} failed, {name}", counts.passed, counts.failed));
-        let started = Instant::now();
-        let result = (scenario.run)(&lab);
-        let seconds = started.elapsed().as_secs_f32();
-        match result {
-            Ok(()) => {
-                counts.passed += 1;
-                progress.line(&format!("test {name} ... ok ({seconds:.1} s)"));
-            }
-            Err(error) => {
-                counts.failed += 1;
-                progress.line(&format!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n"));
-            }
+
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                // Relaxed: only that no two workers get the same number matters.
+                while let Some((name, scenario)) = chosen.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let started = Instant::now();
+                    let result = (scenario.run)(lab);
+                    let seconds = started.elapsed().as_secs_f32();
+                    // The receiver lives until all workers are done.
+                    let _ = sender.send(Finished { name, seconds, result });
+                }
+            });
+        }
+        drop(sender);
+        for one in finished {
+            counts = counts.plus(tell(&progress, &one));
+            progress.detail(&format!("{} passed, {} failed", counts.passed, counts.failed));
+        }
+    });
+    progress.done();
+    counts
+}
+
+/// Prints how a scenario went, with what is known of a failure.
+fn tell(progress: &Progress, Finished { name, seconds, result }: &Finished<'_>) -> Counts {
+    match result {
+        Ok(()) => {
+            progress.line(&format!("test {name} ... ok ({seconds:.1} s)"));
+            Counts { passed: 1, failed: 0 }
+        }
+        Err(error) => {
+            progress.line(&format!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n"));
+            Counts { passed: 0, failed: 1 }
         }
     }
-    progress.done();
-    Ok(counts)
 }
 
 #[cfg(test)]
