@@ -1,3 +1,4 @@
-//! Helpers of the suites: firmware tables and second opinions on them.
+//! Helpers of the suites: firmware tables and second opinions on them, machines with memory.
 
 pub mod acpi;
+pub mod memory;
