@@ -167,23 +167,21 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Counts the sections of `pfns` out of their groups, ascending; a group whose last section goes
-    /// is unmapped then.
+    /// Counts the sections of `pfns` out of their groups, the last section first; a group whose last
+    /// section goes is unmapped then.
     fn drop_groups(&self, pfns: PfnRange, gather: &mut MachineGather<'_, M>) {
-        for number in sections_of::<M>(pfns) {
+        for number in sections_of::<M>(pfns).rev() {
             let word = self.sections.word(&self.machine, number);
-            let record = Section::with_word(&self.machine, number, word).record();
-            let head = self.page(Pfn::new(record.group().get()));
-            let Some(PageState::MemmapHead { sections, pages }) = head.state() else {
-                continue;
-            };
+            let head_pfn = Section::with_word(&self.machine, number, word).group_head();
+            let head = self.page(head_pfn);
+            let Some(PageState::MemmapHead { sections, pages }) = head.state() else { continue };
             if sections > 1 {
                 head.set_state(PageState::MemmapHead { sections: sections - 1, pages });
                 continue;
             }
             // The mark is cleared while the head can still be reached through its own mapping.
             head.set_state(PageState::Tail);
-            self.unmap_group(PfnRange::new(Pfn::new(record.group().get()), pages), gather);
+            self.unmap_group(PfnRange::new(head_pfn, pages), gather);
         }
     }
 

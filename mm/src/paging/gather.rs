@@ -17,7 +17,7 @@ use core::fmt;
 use core::mem::MaybeUninit;
 
 /// Detached tables a gather holds before it flushes on its own.
-const TABLES: usize = 32;
+const TABLES: usize = 8;
 /// Separate cleared ranges a gather holds before it flushes on its own.
 const RANGES: usize = 4;
 

@@ -229,13 +229,13 @@ fn nothing_is_given_back_before_the_flush() {
 #[test]
 fn a_gather_that_is_full_flushes_before_it_frees() {
     let machine = Machine::new();
-    // 3 MiB of small pages: 48 last-level tables.
-    machine.map(VIRT, 0, 3 * HUGE, PAGE).unwrap();
+    // 768 KiB of small pages: 12 last-level tables, more than a gather holds.
+    machine.map(VIRT, 0, 12 << 16, PAGE).unwrap();
     let all = machine.frames.used().len();
     machine.mmu.speculate();
     let mut gather = machine.gather();
-    machine.tables.unmap(range(VIRT, 3 * HUGE), &mut gather).unwrap();
-    assert_eq!((machine.mmu.flushes(), all - machine.frames.used().len()), (1, 32));
+    machine.tables.unmap(range(VIRT, 12 << 16), &mut gather).unwrap();
+    assert_eq!((machine.mmu.flushes(), all - machine.frames.used().len()), (1, 8));
     gather.flush();
     assert_eq!((machine.mmu.flushes(), machine.frames.used().len()), (2, 0));
     machine.mmu.assert_coherent();
