@@ -216,10 +216,10 @@ fn a_root_full_of_leaves_stays() {
 #[test]
 fn nothing_is_given_back_before_the_flush() {
     let machine = Machine::new();
-    machine.map(VIRT, 0, HUGE, PAGE).unwrap();
+    machine.map(VIRT, 0, 4 << 16, PAGE).unwrap();
     let frames = machine.frames.used();
     let mut gather = machine.gather();
-    machine.tables.unmap(range(VIRT, HUGE), &mut gather).unwrap();
+    machine.tables.unmap(range(VIRT, 4 << 16), &mut gather).unwrap();
     assert_eq!(machine.leaves(), []);
     assert_eq!((machine.mmu.flushes(), machine.frames.used()), (0, frames));
     gather.flush();
