@@ -29,8 +29,8 @@ enum InsertError {
     TableFull,
     /// The device has more blocks than can be kept track of.
     TooManyBlocks(u64),
-    /// The device is in use with other memory than it has now.
-    Changed { was: Ranges, is: Ranges },
+    /// The device is in use with other memory than it has now; the first range of both.
+    Changed { was: PhysRange, is: PhysRange },
 }
 
 impl fmt::Display for InsertError {
@@ -43,7 +43,7 @@ impl fmt::Display for InsertError {
                 write!(f, "{count} memory blocks in one device, more than {MAX_BLOCKS}")
             }
             Self::Changed { was, is } => {
-                write!(f, "the device now has {is:?}, but {was:?} of it is in use")
+                write!(f, "the device now begins with {is}, but {was} of it is in use")
             }
         }
     }
@@ -77,7 +77,10 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         let mut trail = Trail::default();
         let result = match known.as_slice() {
             [] => self.take(context, ranges, node, &mut trail),
-            _ => Err(InsertError::Changed { was: known, is: *ranges }),
+            [was, ..] => {
+                let is = ranges.as_slice().first().copied().unwrap_or_default();
+                Err(InsertError::Changed { was: *was, is })
+            }
         };
         let outcome = if result.is_ok() { Outcome::Inserted } else { Outcome::InsertFailed };
         let answered = self.answer(context, outcome);

@@ -1,4 +1,7 @@
-//! Tests of the table parsers and of the events, on tables built here.
+//! Tests of the table parsers and of the events, on tables built here or compiled from source.
 
+mod board;
+mod events;
 mod firmware;
+mod rig;
 mod tables;

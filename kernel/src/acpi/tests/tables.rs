@@ -141,7 +141,8 @@ fn the_srat_leaves_out_disabled_and_empty_ranges() {
 fn an_old_srat_has_one_byte_of_domain() {
     let entry = firmware::affinity(0xAABB_CC07, 0, 4096, 1);
     for (revision, domain) in [(1, 7), (2, 0xAABB_CC07)] {
-        let memory = firmware::memory(0, &[firmware::srat(revision, &[entry.clone()])]);
+        let memory =
+            firmware::memory(0, &[firmware::srat(revision, core::slice::from_ref(&entry))]);
         let tables = Tables::new(&memory, RSDP).unwrap();
         let srat = Srat::find(&tables).unwrap().unwrap();
         assert_eq!(srat.memory().next().unwrap().domain, domain);
