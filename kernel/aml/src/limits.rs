@@ -22,7 +22,8 @@ pub struct Limits {
     /// values over the whole uptime. An object that grows takes twice what it needs, so this
     /// pool bounds the final sizes, not the number of stores.
     pub growth: u32,
-    /// How deep terms, packages and calls may nest. One level takes less than 2 KiB of stack.
+    /// How deep terms, packages and calls may nest. One level takes at most 700
+    /// bytes of stack in an optimised build.
     pub depth: u16,
     /// Methods that may call one another.
     pub calls: u16,
@@ -34,8 +35,12 @@ pub struct Limits {
 
 impl Limits {
     /// Enough for a machine with 256 memory slots, each a device with six methods, and 256
-    /// processors beside them. After loading QEMU's own table for 256 slots (40 KB, 2,300 names)
-    /// the heap holds about 400 KiB.
+    /// processors beside them.
+    ///
+    /// What that takes, measured on QEMU's q35 with 256 slots (a table of 40 KB with 2,300 names):
+    /// 450 KiB of heap held and 490 KiB while loading. Its methods use 152 of the bytes, 11 of
+    /// the names and none of the cells, nest 12 levels deep, and an event that notifies all
+    /// slots takes 270,000 steps. The deepest nesting that is allowed takes 43 KiB of stack.
     pub const DEFAULT: Self = Self {
         code: 4 << 20,
         nodes: 32 << 10,

@@ -298,3 +298,91 @@ const WORD_SPACE: u8 = 0x88;
 const EXTENDED_INTERRUPT: u8 = 0x89;
 const QWORD_SPACE: u8 = 0x8A;
 const EXTENDED_SPACE: u8 = 0x8B;
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::{Interrupt, Range, RangeKind, Resource, ResourceError, resources};
+
+    /// The end of every list.
+    const END: &[u8] = &[0x79, 0];
+
+    fn all(parts: &[&[u8]]) -> Vec<Result<Resource, ResourceError>> {
+        resources(&parts.concat()).collect()
+    }
+
+    /// A memory range of one of the address space descriptors.
+    fn memory(min: u64, max: u64, length: u64) -> Range {
+        Range { kind: RangeKind::Memory, min, max, length, translation: 0 }
+    }
+
+    #[test]
+    fn memory_ranges_of_every_width_are_read() {
+        let figures = |size: usize| {
+            let values = [0u64, 0x1000, 0x2FFF, 0, 0x2000];
+            let bytes = values.map(|value| Vec::from(&value.to_le_bytes()[..size]));
+            bytes.concat()
+        };
+        let want = Ok(Resource::Range(memory(0x1000, 0x2FFF, 0x2000)));
+        for (tag, size, skip) in [(0x88, 2, 0), (0x87, 4, 0), (0x8A, 8, 0), (0x8B, 8, 2)] {
+            let mut item = Vec::from([tag, (3 + skip + 5 * size) as u8, 0, 0, 0xC, 1]);
+            item.resize(6 + skip, 0);
+            item.extend(figures(size));
+            assert_eq!(all(&[&item, END]), [want], "{tag:#x}");
+        }
+        assert_eq!(
+            all(&[&[0x86, 9, 0, 1, 0, 0x10, 0, 0, 0, 0x20, 0, 0], END]),
+            [want],
+            "fixed 32-bit memory"
+        );
+    }
+
+    #[test]
+    fn interrupts_are_listed_one_by_one() {
+        let extended: &[u8] = &[0x89, 10, 0, 0b0010, 2, 41, 0, 0, 0, 42, 0, 0, 0];
+        let legacy: &[u8] = &[0x23, 0x10, 0x02, 0x18];
+        let interrupt =
+            |gsi, edge, active_low| Ok(Resource::Interrupt(Interrupt { gsi, edge, active_low }));
+        assert_eq!(
+            all(&[extended, legacy, END]),
+            [
+                interrupt(41, true, false),
+                interrupt(42, true, false),
+                interrupt(4, false, true),
+                interrupt(9, false, true),
+            ]
+        );
+    }
+
+    #[test]
+    fn ports_are_read_and_unknown_kinds_are_passed_on() {
+        let io = |min, max, length| {
+            let kind = RangeKind::Io;
+            Ok(Resource::Range(Range { kind, min, max, length, translation: 0 }))
+        };
+        assert_eq!(
+            all(&[&[0x47, 1, 0x00, 0x0A, 0x00, 0x0A, 0, 0x18], &[0x2A, 1, 2], END]),
+            [io(0xA00, 0xA17, 0x18), Ok(Resource::Other(0x28))]
+        );
+        assert_eq!(all(&[&[0x4B, 0x10, 0x03, 4], END]), [io(0x310, 0x313, 4)]);
+    }
+
+    #[test]
+    fn a_list_that_lies_about_its_lengths_is_an_error_and_then_over() {
+        let cut = Err(ResourceError::Truncated(0));
+        let lists: [&[u8]; 6] = [
+            &[0x8A, 0x2B],
+            &[0x8A, 0x2B, 0, 0],
+            &[0x8A, 3, 0, 0, 0, 0, 0x79, 0],
+            &[0x89, 6, 0, 0, 2, 41, 0, 0, 0, 0x79, 0],
+            &[0x89, 1, 0, 0, 0x79, 0],
+            &[0x23],
+        ];
+        for list in lists {
+            assert_eq!(all(&[list]), [cut], "{list:x?}");
+        }
+        assert_eq!(all(&[]), [Err(ResourceError::NoEnd)]);
+        assert_eq!(all(&[&[0x22, 0, 0]]), [Err(ResourceError::NoEnd)]);
+    }
+}

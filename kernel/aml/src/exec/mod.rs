@@ -22,6 +22,8 @@ mod refs;
 mod store;
 mod strings;
 mod system;
+#[cfg(test)]
+mod tests;
 
 use crate::code::{Cursor, starts_name};
 use crate::error::{AmlError, ErrorKind};
