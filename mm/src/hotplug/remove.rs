@@ -9,7 +9,7 @@
 
 use super::add::{nodes_of, sections_of};
 use crate::Mm;
-use crate::addr::{Pfn, PfnRange, PhysRange};
+use crate::addr::{PfnRange, PhysRange};
 use crate::altmap::Altmap;
 use crate::block::{BlockId, BlockWord};
 use crate::machine::Machine;
