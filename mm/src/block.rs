@@ -205,7 +205,7 @@ impl<M: Machine> Mm<M> {
     pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         let count = self.block_sections();
         let mut last = None;
-        let ids = self.sections.iter(&self.machine).map(move |section| BlockId(section / count));
+        let ids = self.sections.candidates().map(move |section| BlockId(section / count));
         ids.filter(move |&id| last.replace(id) != Some(id)).filter_map(|id| self.block(id))
     }
 

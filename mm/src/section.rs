@@ -158,22 +158,36 @@ impl SectionMap {
         }
     }
 
-    /// Takes the node of `section` out of the map if every section in it is absent.
+    /// Takes the node of `section` out of the map if every section in it is absent. A lookup may
+    /// still be reading it.
     pub(crate) fn take_empty_node(&self, memory: &impl PhysMem, section: u64) -> Option<PhysAddr> {
         let node = self.node(memory, section)?;
         if node.iter().any(|word| word.load(Ordering::Relaxed) != 0) {
             return None;
         }
         let root = self.roots.get((section / NODE_SECTIONS) as usize)?;
-        Some(PhysAddr::new(root.swap(0, Ordering::AcqRel)))
+        // SeqCst: as in `set_word`, a reader sees no node or is waited for.
+        Some(PhysAddr::new(root.swap(0, Ordering::SeqCst)))
+    }
+
+    /// Puts a node back that was taken out empty.
+    pub(crate) fn put_back_node(&self, section: u64, frame: PhysAddr) {
+        if let Some(root) = self.roots.get((section / NODE_SECTIONS) as usize) {
+            root.store(frame.get(), Ordering::Release);
+        }
     }
 
     /// The numbers of all sections that are not absent, ascending.
+    ///
+    /// For who holds the hotplug lock: between two steps nothing else keeps a node where it is.
     pub(crate) fn iter<'m>(&'m self, memory: &'m impl PhysMem) -> impl Iterator<Item = u64> + 'm {
+        self.candidates().filter(|&section| self.word(memory, section) != SectionWord::ABSENT)
+    }
+
+    /// The numbers of all sections that have a node, ascending. Reads no node.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = u64> + '_ {
         let roots = (0..ROOTS as u64).filter(|root| self.has_node(root * NODE_SECTIONS));
-        roots
-            .flat_map(|root| (0..NODE_SECTIONS).map(move |i| root * NODE_SECTIONS + i))
-            .filter(|&section| self.word(memory, section) != SectionWord::ABSENT)
+        roots.flat_map(|root| (0..NODE_SECTIONS).map(move |i| root * NODE_SECTIONS + i))
     }
 
     /// The physical addresses of all nodes.

@@ -191,8 +191,15 @@ impl<M: Machine> Mm<M> {
 
     /// Frees the node of `section` if nothing is in it.
     pub(super) fn release_node(&self, section: u64) {
-        if let Some(frame) = self.sections.take_empty_node(&self.machine, section) {
+        let Some(frame) = self.sections.take_empty_node(&self.machine, section) else {
+            return;
+        };
+        // A lookup that found the node before it was taken out reads absent sections there, but must
+        // not read what the frame holds next.
+        if self.readers.drain() {
             self.return_frame(frame);
+        } else {
+            self.sections.put_back_node(section, frame);
         }
     }
 }
