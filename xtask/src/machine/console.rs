@@ -18,7 +18,7 @@ const PANIC: &str = "hotmem: panic:";
 /// What has come in so far.
 #[derive(Default)]
 struct Received {
-    /// Complete lines, prompts taken off.
+    /// Complete lines. One that begins with a prompt is the echo of what was typed behind it.
     lines: Vec<String>,
     /// The line that is still coming in.
     partial: Vec<u8>,
@@ -151,10 +151,8 @@ impl Console {
 
         let mut lines = self.lines_from(start);
         lines.truncate(position - start - 1);
-        // A monitor that echoes shows the command itself as the first line.
-        if lines.first().is_some_and(|line| line == text) {
-            lines.remove(0);
-        }
+        // What was typed before the prompt stood is echoed without one.
+        lines.retain(|line| !line.starts_with(PROMPT) && line != text);
         Ok(Reply { lines, error })
     }
 
@@ -204,8 +202,7 @@ impl Received {
             b'\r' => {}
             b'\n' => {
                 let line = String::from_utf8_lossy(&self.partial);
-                let line = without_prompts(&line).to_owned();
-                self.lines.push(line);
+                self.lines.push(one_prompt(&line).to_owned());
                 self.partial.clear();
             }
             _ => self.partial.push(byte),
@@ -213,14 +210,16 @@ impl Received {
     }
 }
 
-/// `line` without the prompts it begins with.
-fn without_prompts(line: &str) -> &str {
+/// `line` with at most one prompt before it, and none if nothing follows.
+fn one_prompt(line: &str) -> &str {
     let mut rest = line;
     while let Some(shorter) = rest.strip_prefix(PROMPT) {
+        if shorter.is_empty() || !shorter.starts_with(PROMPT) {
+            return if shorter.is_empty() { "" } else { rest };
+        }
         rest = shorter;
     }
-    // A prompt that an event interrupted stands alone on its line.
-    if rest == PROMPT.trim_end() { "" } else { rest }
+    rest
 }
 
 #[cfg(test)]
@@ -264,8 +263,9 @@ mod tests {
 
     #[test]
     fn an_error_is_told_with_its_reason() {
-        let reply =
-            answering(b"hotmem> error: no such block 99\n").command("online 99", soon()).unwrap();
+        let reply = answering(b"hotmem> online 99\r\nerror: no such block 99\n")
+            .command("online 99", soon())
+            .unwrap();
         assert_eq!(reply, Reply { lines: vec![], error: Some("no such block 99".into()) });
     }
 
@@ -293,13 +293,21 @@ mod tests {
 
     #[test]
     fn event_lines_are_seen_whole_though_a_prompt_stood_before_them() {
-        let console = saying("hotmem> \nhotmem: step 1\nhotmem> hotmem> hotmem: step 2\n");
+        let console = saying("hotmem> \nhotmem: step 1\nhotmem> hotmem> \nhotmem: step 2\n");
         let mut position = 0;
         for wanted in ["hotmem: step 1", "hotmem: step 2"] {
             console
                 .wait_for(&mut position, soon(), wanted, |line| (line == wanted).then_some(()))
                 .unwrap();
         }
+    }
+
+    #[test]
+    fn an_echo_is_never_taken_for_an_answer() {
+        let console = answering(b"hotmem> ok\r\nerror: no command is called ok\r\nhotmem> ");
+        let reply = console.command("ok", soon()).unwrap();
+        assert_eq!(reply.error.as_deref(), Some("no command is called ok"));
+        assert_eq!(one_prompt("hotmem> hotmem> ok"), "hotmem> ok");
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Fake {
                     None => format!("error: unknown command `{other}`"),
                 },
             };
-            self.say(&format!("{answer}\nhotmem> "));
+            self.say(&format!("{line}\n{answer}\nhotmem> "));
         }
         match self.habit {
             Habit::ExitsWrong => Exit::Code(33 + 2 * 7),

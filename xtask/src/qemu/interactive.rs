@@ -1,9 +1,11 @@
 //! The kernel's monitor in the user's terminal. `plug` and `unplug` are ours: a DIMM is nothing the guest can make.
 
-use std::io::{self, BufRead};
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -32,7 +34,9 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
     println!(
         "The kernel's monitor; `help` lists its commands. Here also: plug SIZE[@NODE], unplug N. `exit` ends."
     );
-    let mut machine = Machine::start(image, config, Some(Box::new(io::stdout())))?;
+    let echo = Echo::default();
+    let screen = WithoutEcho { screen: io::stdout(), echo: Arc::clone(&echo) };
+    let mut machine = Machine::start(image, config, Some(Box::new(screen)))?;
     machine.wait_ready()?;
 
     let lines = typed_lines();
@@ -43,7 +47,7 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
         }
         match lines.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
-                if let Some(message) = obey(&mut machine, &mut dimms, args, &line)? {
+                if let Some(message) = obey(&mut machine, &mut dimms, args, &echo, &line)? {
                     println!("{message}");
                 }
             }
@@ -59,6 +63,41 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
 fn exit_code(exit: Exit) -> ExitCode {
     let code = exit.monitor_code().and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// What the guest will echo, though the terminal showed it already.
+type Echo = Arc<Mutex<VecDeque<u8>>>;
+
+/// The screen, with the guest's echo taken out.
+struct WithoutEcho<W> {
+    screen: W,
+    echo: Echo,
+}
+
+impl<W: Write> Write for WithoutEcho<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut echo = self.echo.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            match echo.front() {
+                Some(&expected) if byte == expected => drop(echo.pop_front()),
+                // The guest may end its lines with both.
+                Some(b'\n') if byte == b'\r' => {}
+                // The line ended otherwise: what was expected of it comes no more.
+                Some(_) if byte == b'\n' => {
+                    while echo.pop_front().is_some_and(|expected| expected != b'\n') {}
+                    shown.push(byte);
+                }
+                _ => shown.push(byte),
+            }
+        }
+        self.screen.write_all(&shown)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.screen.flush()
+    }
 }
 
 /// Lines of the standard input, read by a thread of its own because reading blocks.
@@ -79,10 +118,14 @@ fn obey(
     machine: &mut Machine,
     dimms: &mut Vec<Dimm>,
     args: &Args,
+    echo: &Echo,
     line: &str,
 ) -> Result<Option<String>> {
     Ok(match meaning(line) {
         Typed::Guest(line) => {
+            let mut expected = echo.lock().unwrap_or_else(PoisonError::into_inner);
+            expected.extend(line.bytes().chain([b'\n']));
+            drop(expected);
             machine.type_line(&line)?;
             None
         }
@@ -134,6 +177,22 @@ mod tests {
         assert_eq!(meaning(" unplug 2 "), Typed::Unplug(2));
         assert_eq!(meaning("blocks --json"), Typed::Guest("blocks --json".into()));
         assert_eq!(meaning(""), Typed::Guest(String::new()));
+    }
+
+    #[test]
+    fn what_the_terminal_showed_is_not_shown_again() {
+        let echo = Echo::default();
+        let mut filter = WithoutEcho { screen: Vec::new(), echo: Arc::clone(&echo) };
+        filter.write_all(b"hotmem> ").unwrap();
+        echo.lock().unwrap().extend(b"stats\n");
+        filter.write_all(b"sta").unwrap();
+        filter.write_all(b"ts\r\npresent 512 MiB\r\nok\r\nhotmem> ").unwrap();
+        assert_eq!(filter.screen, b"hotmem> present 512 MiB\r\nok\r\nhotmem> ");
+
+        filter.screen.clear();
+        echo.lock().unwrap().extend(b"x\x01y\n");
+        filter.write_all(b"x\r\nerror: y\n").unwrap();
+        assert_eq!(filter.screen, b"\r\nerror: y\n");
     }
 
     #[test]

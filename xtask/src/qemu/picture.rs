@@ -39,6 +39,7 @@ pub(crate) fn draw(
     let rows = runs(&blocks);
     let names: Vec<String> = rows.iter().map(|row| name(row)).collect();
     let width = names.iter().map(String::len).max().unwrap_or_default();
+    let state_width = blocks.iter().map(|block| block.state.len()).max().unwrap_or_default();
 
     rows.iter()
         .zip(&names)
@@ -46,7 +47,7 @@ pub(crate) fn draw(
             let block = row.first()?;
             let each = if row.len() > 1 { ", each" } else { "" };
             Some(format!(
-                "{name:<width$}  {start:#x}  |{bar}|  {state:<7}  {contents}{each}",
+                "{name:<width$}  {start:#x}  |{bar}|  {state:<state_width$}  {contents}{each}",
                 start = block.start,
                 bar = bar(block),
                 state = block.state,
@@ -175,8 +176,8 @@ mod tests {
         assert_eq!(
             drawn(8, &[(0, 4096)]),
             [
-                "block 32      0x100000000  |MMMM............................|  online   16 MiB memmap, 112 MiB usable",
-                "blocks 33-39  0x108000000  |................................|  online   128 MiB usable, each",
+                "block 32      0x100000000  |MMMM............................|  online  16 MiB memmap, 112 MiB usable",
+                "blocks 33-39  0x108000000  |................................|  online  128 MiB usable, each",
             ]
         );
     }
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(
             drawn(8, &groups),
             [
-                "blocks 32-39  0x100000000  |M...............................|  online   2 MiB memmap, 126 MiB usable, each"
+                "blocks 32-39  0x100000000  |M...............................|  online  2 MiB memmap, 126 MiB usable, each"
             ]
         );
     }
@@ -197,7 +198,7 @@ mod tests {
         let rows = drawn(64, &[(0, 32768)]);
         assert_eq!(
             rows[0],
-            "block 32      0x100000000  |MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM|  online   128 MiB memmap, nothing else"
+            "block 32      0x100000000  |MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM|  online  128 MiB memmap, nothing else"
         );
         assert_eq!(rows.len(), 2);
     }
@@ -206,7 +207,7 @@ mod tests {
     fn a_memmap_in_boot_memory_leaves_the_range_clean() {
         assert_eq!(
             drawn(1, &[]),
-            ["block 32  0x100000000  |................................|  online   128 MiB usable"]
+            ["block 32  0x100000000  |................................|  online  128 MiB usable"]
         );
     }
 
