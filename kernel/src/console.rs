@@ -26,6 +26,16 @@ macro_rules! say {
     ($($part:tt)*) => { $crate::console::line(::core::format_args!($($part)*)) };
 }
 
+impl Console {
+    /// Puts up the prompt, unless it stands already.
+    fn put_up(&mut self, prompt: &str, typed: &str) {
+        if !core::mem::replace(&mut self.prompt, true) {
+            let _ = self.write_str(prompt);
+            let _ = self.write_str(typed);
+        }
+    }
+}
+
 impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if let Some(port) = &mut self.port {
@@ -59,26 +69,38 @@ pub fn line(text: fmt::Arguments<'_>) {
     });
 }
 
-/// Writes text as it is: the echo of what was typed.
-pub fn echo(text: &str) {
-    with(|console| {
-        let _ = console.write_str(text);
-    });
+/// The console as a writer of whole lines: the first thing written takes a standing prompt down.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen;
+
+impl Write for Screen {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        with(|console| {
+            if core::mem::take(&mut console.prompt) {
+                console.write_str("\n")?;
+            }
+            console.write_str(text)
+        })
+    }
 }
 
 /// Puts up the prompt and what was typed behind it, unless it stands already.
 pub fn prompt(prompt: &str, typed: &str) {
+    with(|console| console.put_up(prompt, typed));
+}
+
+/// Shows what was typed, behind the prompt.
+pub fn typed(prompt: &str, text: &str) {
     with(|console| {
-        if !core::mem::replace(&mut console.prompt, true) {
-            let _ = console.write_str(prompt);
-            let _ = console.write_str(typed);
-        }
+        console.put_up(prompt, "");
+        let _ = console.write_str(text);
     });
 }
 
 /// The operator ended the line behind the prompt.
-pub fn end_of_input() {
+pub fn end_of_input(prompt: &str) {
     with(|console| {
+        console.put_up(prompt, "");
         console.prompt = false;
         let _ = console.write_str("\n");
     });
@@ -87,6 +109,11 @@ pub fn end_of_input() {
 /// The next byte received, if there is one.
 pub fn receive() -> Option<u8> {
     with(|console| console.port.as_mut().and_then(Uart::receive))
+}
+
+/// Whether a byte was received that nobody took yet.
+pub fn has_input() -> bool {
+    with(|console| console.port.as_ref().is_some_and(Uart::has_input))
 }
 
 /// Lets the port interrupt when a byte arrives.

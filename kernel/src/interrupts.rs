@@ -1,8 +1,8 @@
 //! Device interrupts: routed as firmware says, noted by the handler, served by the main loop.
 //!
 //! ```text
-//!   line --> I/O APIC --> vector --> handler: set a bit, note the time, mask a level line
-//!                                    main loop: take the bits, serve, unmask
+//!   line --> I/O APIC --> vector --> handler: tell whom it is for, mask a level line
+//!                                    main loop: serve, unmask
 //! ```
 //!
 //! The handler does nothing else: it takes no lock that anything else holds with interrupts on.
@@ -10,12 +10,11 @@
 // UNSAFETY: maps the interrupt controllers' registers.
 #![expect(unsafe_code)]
 
-use crate::acpi::{Line, Madt, Polarity, Trigger};
+use crate::acpi::{Latch, Line, Madt, Polarity, Trigger};
 use crate::memory::{KernelTables, Window};
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use hotmem::paging::{MapError, TableFrames};
+use hotmem::paging::MapError;
 use hotmem::{PhysAddr, PhysRange};
 use hotmem_arch::current::trap::{FIRST_DEVICE, SPURIOUS, VECTORS};
 use hotmem_arch::current::{cpu, pic};
@@ -25,15 +24,18 @@ use spin::Mutex;
 /// Interrupts that can be connected: one for each device vector.
 const COUNT: usize = VECTORS - FIRST_DEVICE as usize;
 
-/// Bits of the interrupts that came and were not taken yet.
-static PENDING: AtomicU32 = AtomicU32::new(0);
-/// The time stamp at which each pending interrupt came first.
-static SINCE: [AtomicU64; COUNT] = [const { AtomicU64::new(0) }; COUNT];
+/// What ACPI's lines set when they interrupt.
+pub static ACPI_LINES: Latch = Latch::new();
 static CONTROLLERS: Mutex<Option<Controllers>> = Mutex::new(None);
 
-/// A connected interrupt.
+/// Whom an interrupt is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Irq(u8);
+pub enum Target {
+    /// The main loop, which looks by itself once it is awake.
+    Wake,
+    /// The line of ACPI's with this index.
+    Acpi(usize),
+}
 
 /// Why an interrupt could not be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ struct Controllers {
     local: LocalApic<Window>,
     /// Each I/O APIC and the global system interrupt of its first input.
     io: Vec<(IoApic<Window>, u32)>,
-    connected: Vec<Line>,
+    connected: Vec<(Line, Target)>,
 }
 
 impl Controllers {
@@ -78,9 +80,8 @@ impl Controllers {
         })
     }
 
-    fn set_masked(&self, irq: Irq, masked: bool) {
-        let line = self.connected.get(usize::from(irq.0));
-        if let Some((apic, input)) = line.and_then(|&line| self.input(line)) {
+    fn set_masked(&self, line: Line, masked: bool) {
+        if let Some((apic, input)) = self.input(line) {
             apic.set_masked(input, masked);
         }
     }
@@ -91,15 +92,10 @@ fn with<R>(f: impl FnOnce(&mut Controllers) -> R) -> Option<R> {
     cpu::without_interrupts(|| CONTROLLERS.lock().as_mut().map(f))
 }
 
-fn registers(
-    at: PhysAddr,
-    bytes: u64,
-    tables: &KernelTables,
-    frames: &impl TableFrames,
-) -> Result<Window, MapError> {
+fn registers(at: PhysAddr, bytes: u64, tables: &KernelTables) -> Result<Window, MapError> {
     let range = PhysRange::new(at, bytes).unwrap_or_default();
     // SAFETY: the MADT says that an APIC is there; what is done to it is what APICs are for.
-    unsafe { Window::map(range, tables, frames) }
+    unsafe { Window::map(range, tables) }
 }
 
 /// Takes over the interrupt controllers the MADT names, with everything masked.
@@ -107,30 +103,26 @@ fn registers(
 /// # Errors
 ///
 /// [`ConnectError::Map`] if their registers cannot be mapped.
-pub fn init(
-    madt: &Madt<'_>,
-    tables: &KernelTables,
-    frames: &impl TableFrames,
-) -> Result<(), ConnectError> {
+pub fn init(madt: &Madt<'_>, tables: &KernelTables) -> Result<(), ConnectError> {
     pic::mask_all();
     let mut io = Vec::new();
     for controller in madt.io_apics() {
-        let window = registers(controller.address, IO_APIC_BYTES, tables, frames)?;
+        let window = registers(controller.address, IO_APIC_BYTES, tables)?;
         io.push((IoApic::masked(window), controller.gsi_base));
     }
-    let window = registers(madt.local_apic(), LOCAL_APIC_BYTES, tables, frames)?;
+    let window = registers(madt.local_apic(), LOCAL_APIC_BYTES, tables)?;
     let local = LocalApic::enable(window, SPURIOUS);
     let controllers = Controllers { local, io, connected: Vec::new() };
     cpu::without_interrupts(|| *CONTROLLERS.lock() = Some(controllers));
     Ok(())
 }
 
-/// Lets `line` interrupt.
+/// Lets `line` interrupt, and `target` know of it.
 ///
 /// # Errors
 ///
 /// [`ConnectError`] if there is no such input, or no vector left.
-pub fn connect(line: Line) -> Result<Irq, ConnectError> {
+pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
     let no_input = Err(ConnectError::NoInput(line));
     with(|controllers| {
         let (destination, number) = (controllers.local.id(), controllers.connected.len());
@@ -149,8 +141,8 @@ pub fn connect(line: Line) -> Result<Irq, ConnectError> {
         };
         let route = Route { vector, destination, trigger, polarity };
         apic.route(input, route).map_err(|_| ConnectError::NoInput(line))?;
-        controllers.connected.push(line);
-        Ok(Irq(number as u8))
+        controllers.connected.push((line, target));
+        Ok(())
     })
     .unwrap_or(no_input)
 }
@@ -158,35 +150,20 @@ pub fn connect(line: Line) -> Result<Irq, ConnectError> {
 /// Called by the trap handler, with interrupts off.
 pub(crate) fn handle(vector: u8) {
     let now = cpu::timestamp();
-    let Some(number) = vector.checked_sub(FIRST_DEVICE).filter(|&n| usize::from(n) < COUNT) else {
-        return;
-    };
-    let bit = 1 << number;
-    if PENDING.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-        SINCE[usize::from(number)].store(now, Ordering::Relaxed);
-    }
-    if let Some(controllers) = CONTROLLERS.lock().as_ref() {
-        let line = controllers.connected.get(usize::from(number));
-        if line.is_some_and(|line| line.trigger == Trigger::Level) {
-            controllers.set_masked(Irq(number), true);
+    let Some(controllers) = &*CONTROLLERS.lock() else { return };
+    let number = usize::from(vector.wrapping_sub(FIRST_DEVICE));
+    if let Some(&(line, target)) = controllers.connected.get(number) {
+        if line.trigger == Trigger::Level {
+            controllers.set_masked(line, true);
         }
-        controllers.local.end_of_interrupt();
+        if let Target::Acpi(index) = target {
+            ACPI_LINES.raise(index, now);
+        }
     }
-}
-
-/// Whether any interrupt came that was not taken.
-pub fn any_pending() -> bool {
-    PENDING.load(Ordering::Relaxed) != 0
-}
-
-/// Takes `irq`: if it came since it was last taken, answers when it came first.
-pub fn take(irq: Irq) -> Option<u64> {
-    let bit = 1 << irq.0;
-    let came = PENDING.fetch_and(!bit, Ordering::Relaxed) & bit != 0;
-    came.then(|| SINCE.get(usize::from(irq.0)).map_or(0, |since| since.load(Ordering::Relaxed)))
+    controllers.local.end_of_interrupt();
 }
 
 /// Lets a level-triggered line interrupt again, now that its cause was served.
-pub fn unmask(irq: Irq) {
-    let _ = with(|controllers| controllers.set_masked(irq, false));
+pub fn unmask(line: Line) {
+    let _ = with(|controllers| controllers.set_masked(line, false));
 }

@@ -16,6 +16,7 @@ pub mod acpi;
 pub mod cmdline;
 pub mod hotplug;
 pub mod memory;
+pub mod monitor;
 pub mod number;
 pub mod symbols;
 
@@ -24,6 +25,10 @@ pub mod backtrace;
 #[cfg(bare)]
 pub mod console;
 #[cfg(bare)]
+pub mod events;
+#[cfg(bare)]
+pub mod hardware;
+#[cfg(bare)]
 mod heap;
 #[cfg(bare)]
 pub mod interrupts;
@@ -31,6 +36,8 @@ pub mod interrupts;
 mod logger;
 #[cfg(bare)]
 mod panic;
+#[cfg(bare)]
+mod serve;
 #[cfg(bare)]
 pub mod start;
 #[cfg(bare)]

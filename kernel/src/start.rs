@@ -8,16 +8,24 @@
 // UNSAFETY: changes the page tables and the stack under its own feet.
 #![expect(unsafe_code)]
 
-use crate::acpi::{Madt, Srat, TableError, Tables};
+use crate::acpi::{AcpiSource, Line, Madt, Physical, Srat, TableError, Tables};
 use crate::cmdline::Options;
+use crate::events::{EventSource, InstructionClock};
+use crate::hardware::KernelHardware;
+use crate::hotplug::{Hotplug, Policy};
+use crate::interrupts::{self, ACPI_LINES, Target};
 use crate::memory::layout::Stack;
-use crate::memory::{self, Boot, FirmwareMemory, KernelMachine, nodes};
-use crate::{console, heap, interrupts, logger, say, traps};
+use crate::memory::{self, Boot, FirmwareMemory, KernelMachine, KernelTables, nodes};
+use crate::monitor::Monitor;
+use crate::serve::Server;
+use crate::{console, heap, logger, say, traps};
 use alloc::vec::Vec;
 use core::fmt;
-use hotmem::{BlockSize, BootMemory, Mm, NodeId, PhysRange};
+use hotmem::{BlockSize, BootError, BootMemory, Mm, NodeId, PhysAddr, PhysRange, ZoneKind};
+use hotmem_aml::Limits;
 use hotmem_arch::current::cpu::{self, Exit, Features};
-use hotmem_boot::{BootInfo, Firmware, HandoffError};
+use hotmem_arch::current::serial::COM1_IRQ;
+use hotmem_boot::{BootInfo, Firmware, HandoffError, RangeList};
 use spin::Mutex;
 
 /// What `main` leaves for `settled`, which starts on another stack.
@@ -75,7 +83,9 @@ extern "C" fn settled() -> ! {
     boot.settle();
     traps::init(Some(boot.trap_stacks()));
 
-    let plan = match read_firmware(&info, &mut boot) {
+    let Firmware::Acpi(rsdp) = info.firmware;
+    let ram = boot.ram;
+    let plan = match read_plan(rsdp, boot.tables(), &ram) {
         Ok(plan) => plan,
         Err(error) => give_up(format_args!("firmware tables: {error}")),
     };
@@ -83,9 +93,8 @@ extern "C" fn settled() -> ! {
         Ok(mm) => mm,
         Err(error) => give_up(format_args!("memory: {error}")),
     };
-    log::info!("{:?}", mm.stats());
-    say!("hotmem: ready");
-    panic!("end of the road")
+    let source = start_events(rsdp, mm, &ram);
+    serve(mm, &options, source)
 }
 
 /// What firmware's tables say about memory.
@@ -102,42 +111,107 @@ fn node_of(domain: u32) -> NodeId {
     })
 }
 
-/// Reads the tables that say where memory and interrupts are, and takes over the interrupts.
-fn read_firmware(info: &BootInfo, boot: &mut Boot) -> Result<MemoryPlan, TableError> {
-    let Firmware::Acpi(rsdp) = info.firmware;
-    let ram = boot.ram;
-    let memory = FirmwareMemory::new(boot);
-    let tables = Tables::new(&memory, rsdp)?;
-    match Madt::find(&tables)? {
-        Some(madt) => take_interrupts(&madt, &memory),
-        None => log::warn!("no MADT: the kernel runs without interrupts"),
-    }
-
-    let srat = Srat::find(&tables)?;
+/// Reads the tables that say where memory is and may come.
+fn read_plan(
+    rsdp: PhysAddr,
+    tables: &KernelTables,
+    ram: &RangeList,
+) -> Result<MemoryPlan, TableError> {
+    let memory = FirmwareMemory::new(tables, ram);
+    let srat = Srat::find(&Tables::new(&memory, rsdp)?)?;
     let affinities: Vec<_> = srat.iter().flat_map(Srat::memory).collect();
+
     let fixed = affinities.iter().filter(|affinity| !affinity.hot_pluggable);
     let fixed: Vec<_> = fixed.map(|fixed| (fixed.range, node_of(fixed.domain))).collect();
     let window = affinities.iter().filter(|affinity| affinity.hot_pluggable);
     let window = window.map(|affinity| affinity.range).collect();
-
-    Ok(MemoryPlan { ram: nodes::assign(&ram, &fixed), window })
-}
-
-/// Takes over the interrupt controllers. A machine on which that fails can still be looked at.
-fn take_interrupts(madt: &Madt<'_>, memory: &FirmwareMemory<'_>) {
-    let (tables, frames) = memory.mapper();
-    if let Err(error) = interrupts::init(madt, tables, frames) {
-        log::error!("interrupt controllers: {error}");
-    }
+    Ok(MemoryPlan { ram: nodes::assign(ram, &fixed), window })
 }
 
 fn take_memory(
     boot: Boot,
     options: &Options,
     plan: &MemoryPlan,
-) -> Result<&'static Mm<KernelMachine>, hotmem::BootError> {
-    let block_size = BlockSize::new::<KernelMachine>(options.block_bytes)
-        .map_err(hotmem::BootError::Geometry)?;
+) -> Result<&'static Mm<KernelMachine>, BootError> {
+    let block_size =
+        BlockSize::new::<KernelMachine>(options.block_bytes).map_err(BootError::Geometry)?;
     let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window };
     memory::take_over(boot, &memory)
+}
+
+/// Takes over the interrupts and starts ACPI. A machine where that fails can still be looked at.
+fn start_events(
+    rsdp: PhysAddr,
+    mm: &'static Mm<KernelMachine>,
+    ram: &RangeList,
+) -> (EventSource, Option<Line>) {
+    let memory = FirmwareMemory::new(mm.machine().tables(), ram);
+    let tables = match Tables::new(&memory, rsdp) {
+        Ok(tables) => tables,
+        Err(error) => {
+            log::error!("firmware tables: {error}");
+            return (EventSource::None, None);
+        }
+    };
+    let console_line = take_interrupts(&tables, mm);
+    let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
+    match AcpiSource::new(&tables, hardware, &ACPI_LINES, Limits::default()) {
+        Ok(source) => (EventSource::Acpi(source), console_line),
+        Err(error) => {
+            log::error!("no memory hotplug: {error}");
+            (EventSource::None, console_line)
+        }
+    }
+}
+
+/// Takes over the interrupt controllers, and lets the console interrupt; answers with its line.
+fn take_interrupts<P: Physical>(tables: &Tables<'_, P>, mm: &Mm<KernelMachine>) -> Option<Line> {
+    let madt = match Madt::find(tables) {
+        Ok(Some(madt)) => madt,
+        Ok(None) => {
+            log::warn!("no MADT: the kernel runs without interrupts");
+            return None;
+        }
+        Err(error) => {
+            log::error!("interrupt controllers: {error}");
+            return None;
+        }
+    };
+    let line = madt.isa_line(COM1_IRQ);
+    let connected = interrupts::init(&madt, mm.machine().tables())
+        .and_then(|()| interrupts::connect(line, Target::Wake));
+    if let Err(error) = connected {
+        log::error!("console interrupt: {error}");
+        return None;
+    }
+    console::interrupt_on_receive();
+    Some(line)
+}
+
+/// Arms the events and serves them.
+fn serve(
+    mm: &'static Mm<KernelMachine>,
+    options: &Options,
+    (mut source, console_line): (EventSource, Option<Line>),
+) -> ! {
+    if let EventSource::Acpi(acpi) = &mut source {
+        for (index, &line) in acpi.lines().iter().enumerate() {
+            if let Err(error) = interrupts::connect(line, Target::Acpi(index)) {
+                log::error!("acpi: {error}");
+            }
+        }
+        if let Err(error) = acpi.arm() {
+            log::error!("no memory hotplug events: {error}");
+        }
+        log::info!("acpi: {} memory devices", acpi.device_count());
+    }
+
+    let clock = InstructionClock { counts: options.icount };
+    let online = options.auto_online.then_some(ZoneKind::Movable);
+    let policy = Policy { placement: options.placement, online };
+    let Ok(hotplug) = Hotplug::new(source, mm, clock, policy) else {
+        give_up(format_args!("the kernel heap is too small for the hotplug tables"))
+    };
+    say!("hotmem: ready");
+    Server { hotplug, monitor: Monitor::new(mm), clock, console_line }.run()
 }

@@ -153,7 +153,7 @@ impl<R: Registers> IoApic<R> {
             return Err(NoSuchInput { input, inputs });
         }
         let entry = route.encode();
-        // The destination first: the low word unmasks.
+        // The destination first: the low word unmasks the input.
         self.set(REDIRECTION + 2 * input + 1, (entry >> 32) as u32);
         self.set(REDIRECTION + 2 * input, entry as u32);
         Ok(())

@@ -74,11 +74,16 @@ impl Uart {
         }
     }
 
-    /// The next received byte, if there is one.
-    pub fn receive(&mut self) -> Option<u8> {
+    /// Whether a byte was received.
+    pub fn has_input(&self) -> bool {
         let status = self.read(LINE_STATUS);
         // A port that is not there reads as all ones: that is no byte.
-        (status & DATA_READY != 0 && status != 0xff).then(|| self.read(DATA))
+        status & DATA_READY != 0 && status != 0xff
+    }
+
+    /// The next received byte, if there is one.
+    pub fn receive(&mut self) -> Option<u8> {
+        self.has_input().then(|| self.read(DATA))
     }
 
     /// Lets the port interrupt when a byte arrives.

@@ -8,6 +8,7 @@
 // UNSAFETY: makes the first table of the tree.
 #![expect(unsafe_code)]
 
+use super::devices::SPARE;
 use super::early::{EarlyMemory, EarlyTables};
 use super::layout::{LINEAR_BASE, PAGE, PHYS_LIMIT};
 use super::machine::{KernelMachine, KernelTables, LinearMemory};
@@ -90,6 +91,7 @@ pub fn prepare(
     map_image(&tables, &mut early)?;
     map_linear(&tables, &mut early, &ram, block_bytes)?;
     stacks::map(&tables, &mut early)?;
+    SPARE.fill(&mut early);
     let machine = KernelMachine::new(tables, protected());
     Ok(Boot { machine, early, ram })
 }

@@ -5,10 +5,14 @@
 
 use super::layout::{DEVICE_BASE, PAGE, in_window};
 use super::machine::KernelTables;
+use super::spare::SpareFrames;
 use core::ptr::NonNull;
-use hotmem::paging::{Attr, MapError, Mapper, Mapping, TableFrames};
+use hotmem::paging::{Attr, MapError, Mapper, Mapping};
 use hotmem::{PhysAddr, PhysRange, VirtAddr};
 use hotmem_arch::x86_64::apic::Registers;
+
+/// Frames for the tables of both windows.
+pub(super) static SPARE: SpareFrames = SpareFrames::new(PAGE);
 
 /// Mapped device registers.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ unsafe impl Send for Window {}
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Maps the registers at `range`, with tables from `frames`. The mapping is for ever.
+    /// Maps the registers at `range`. The mapping is for ever.
     ///
     /// # Safety
     ///
@@ -33,12 +37,8 @@ impl Window {
     /// # Errors
     ///
     /// [`MapError`] if the window or the tables have no room.
-    pub unsafe fn map(
-        range: PhysRange,
-        tables: &KernelTables,
-        frames: &impl TableFrames,
-    ) -> Result<Self, MapError> {
-        let start = map_pages(range, DEVICE_BASE, Attr::WRITE | Attr::DEVICE, tables, frames)?;
+    pub unsafe fn map(range: PhysRange, tables: &KernelTables) -> Result<Self, MapError> {
+        let start = map_pages(range, DEVICE_BASE, Attr::WRITE | Attr::DEVICE, tables)?;
         let base = core::ptr::with_exposed_provenance_mut(start.get() as usize);
         // The window is in the upper half: its addresses are not null.
         let base = NonNull::new(base).unwrap_or(NonNull::dangling());
@@ -87,7 +87,6 @@ pub(super) fn map_pages(
     base: VirtAddr,
     attr: Attr,
     tables: &KernelTables,
-    frames: &impl TableFrames,
 ) -> Result<VirtAddr, MapError> {
     let beyond = MapError::BeyondFormat { virt: base, phys: range.start(), len: range.len() };
     let last = range.len().checked_sub(1).map(|last| range.start().add(last)).ok_or(beyond)?;
@@ -98,7 +97,7 @@ pub(super) fn map_pages(
     for phys in (first..=last).map(|page| PhysAddr::new(page * PAGE)) {
         let virt = base.add(phys.get());
         if tables.translate(virt).is_none() {
-            tables.map(&Mapping { virt, phys, len: PAGE, attr, max_leaf: PAGE }, frames)?;
+            tables.map(&Mapping { virt, phys, len: PAGE, attr, max_leaf: PAGE }, &SPARE)?;
         }
     }
     Ok(start)

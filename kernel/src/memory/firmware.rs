@@ -3,13 +3,10 @@
 // UNSAFETY: makes slices of mapped firmware memory.
 #![expect(unsafe_code)]
 
-use super::boot::Boot;
 use super::devices::map_pages;
-use super::early::EarlyTables;
 use super::layout::FIRMWARE_BASE;
 use super::machine::KernelTables;
 use crate::acpi::Physical;
-use core::cell::RefCell;
 use hotmem::PhysRange;
 use hotmem::paging::Attr;
 use hotmem_boot::RangeList;
@@ -18,23 +15,16 @@ use hotmem_boot::RangeList;
 const LONGEST: u64 = 16 << 20;
 
 /// Memory that firmware left its tables in: anything that is not RAM of the kernel's.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct FirmwareMemory<'b> {
     tables: &'b KernelTables,
-    frames: EarlyTables<'b>,
     ram: &'b RangeList,
 }
 
 impl<'b> FirmwareMemory<'b> {
-    /// Firmware memory, mapped with tables from early memory.
-    pub fn new(boot: &'b mut Boot) -> Self {
-        let Boot { machine, early, ram } = boot;
-        Self { tables: machine.tables(), frames: EarlyTables(RefCell::new(early)), ram }
-    }
-
-    /// The page tables that map it, and where their frames come from.
-    pub fn mapper(&self) -> (&'b KernelTables, &EarlyTables<'b>) {
-        (self.tables, &self.frames)
+    /// Firmware memory: all but `ram`.
+    pub fn new(tables: &'b KernelTables, ram: &'b RangeList) -> Self {
+        Self { tables, ram }
     }
 }
 
@@ -46,8 +36,7 @@ impl Physical for FirmwareMemory<'_> {
         if range.len() > LONGEST || self.ram.overlaps(range) {
             return None;
         }
-        let attr = Attr::empty();
-        let start = map_pages(range, FIRMWARE_BASE, attr, self.tables, &self.frames).ok()?;
+        let start = map_pages(range, FIRMWARE_BASE, Attr::empty(), self.tables).ok()?;
         let start = core::ptr::with_exposed_provenance(start.get() as usize);
         // SAFETY: the pages are mapped, for ever and nowhere writable; they are no RAM of ours, so
         // nobody in this kernel changes them.

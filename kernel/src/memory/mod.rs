@@ -3,6 +3,7 @@
 pub mod early;
 pub mod layout;
 pub mod nodes;
+pub mod spare;
 
 #[cfg(bare)]
 mod boot;

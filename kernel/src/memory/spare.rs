@@ -1,0 +1,89 @@
+//! A few frames kept for the tables of windows: device registers and firmware's tables are mapped when
+//! they are first asked for, before and after the memory manager has taken over.
+
+use core::fmt;
+use hotmem::paging::{OutOfFrames, TableFrames};
+use hotmem::{EarlyFrames, PhysAddr};
+use spin::Mutex;
+
+/// Frames kept: a window's page takes three tables at the most, and its neighbours none.
+const FRAMES: usize = 48;
+
+/// A stack of frames of one size.
+pub struct SpareFrames {
+    page: u64,
+    free: Mutex<([PhysAddr; FRAMES], usize)>,
+}
+
+impl fmt::Debug for SpareFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpareFrames").field("free", &self.free.lock().1).finish_non_exhaustive()
+    }
+}
+
+impl SpareFrames {
+    /// An empty stack of frames of `page` bytes.
+    pub const fn new(page: u64) -> Self {
+        Self { page, free: Mutex::new(([PhysAddr::new(0); FRAMES], 0)) }
+    }
+
+    /// Fills the stack, as far as `early` has memory.
+    pub fn fill(&self, early: &mut dyn EarlyFrames) {
+        let (frames, count) = &mut *self.free.lock();
+        while let Some(slot) = frames.get_mut(*count) {
+            let Some(frame) = early.take(self.page, self.page) else { return };
+            *slot = frame;
+            *count += 1;
+        }
+    }
+}
+
+impl TableFrames for SpareFrames {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        let (frames, count) = &mut *self.free.lock();
+        let index = count.checked_sub(1).filter(|_| bytes == self.page);
+        let (index, frame) = index
+            .and_then(|index| frames.get(index).map(|&frame| (index, frame)))
+            .ok_or(OutOfFrames { bytes })?;
+        *count = index;
+        Ok(frame)
+    }
+
+    fn give_back(&self, frame: PhysAddr, _bytes: u64) {
+        let (frames, count) = &mut *self.free.lock();
+        // Only what was taken comes back, so there is room.
+        if let Some(slot) = frames.get_mut(*count) {
+            *slot = frame;
+            *count += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::early::EarlyMemory;
+    use hotmem::PhysRange;
+    use hotmem_boot::RangeList;
+
+    #[test]
+    fn frames_are_given_out_once_and_taken_back() {
+        let mut ram = RangeList::new();
+        ram.insert(PhysRange::new(PhysAddr::new(0x1000), 0x10_0000).unwrap()).unwrap();
+        let mut early = EarlyMemory::new(&ram, &[], PhysAddr::new(u64::MAX)).unwrap();
+        let spare = SpareFrames::new(4096);
+        assert!(spare.take(4096).is_err());
+
+        spare.fill(&mut early);
+        assert!(spare.take(8192).is_err());
+        let mut taken: Vec<_> = (0..FRAMES).map(|_| spare.take(4096).unwrap()).collect();
+        assert!(spare.take(4096).is_err());
+        taken.sort();
+        taken.dedup();
+        assert_eq!(taken.len(), FRAMES);
+        for frame in taken {
+            spare.give_back(frame, 4096);
+        }
+        assert!(spare.take(4096).is_ok());
+    }
+}

@@ -1,0 +1,295 @@
+//! What can be typed at the monitor, read into a [`Command`].
+
+use crate::{cmdline, number};
+use core::fmt;
+use hotmem::{BlockId, MhpFlags, Order, Pfn, PhysAddr, PhysRange, Placement, VirtAddr};
+use log::LevelFilter;
+
+/// What `help` answers, a line for each command.
+pub const HELP: &[&str] = &[
+    "help                                   this list",
+    "blocks [--json]                        memory blocks and their states",
+    "stats [--json]                         counts over all memory",
+    "zones [--json]                         zones of each node, free extents by order",
+    "page PFN [--json]                      what is known of a page",
+    "walk VADDR                             how the page tables translate an address",
+    "verify                                 check every law",
+    "alloc ORDER                            allocate 2^ORDER pages",
+    "free PFN                               free what alloc gave",
+    "add START SIZE [device|block|boot]     add plugged memory that nobody owns",
+    "remove START SIZE                      remove memory that add added",
+    "online N                               bring block N online",
+    "offline N                              take block N offline",
+    "use [all|SEED]                         allocate, write and read back all added memory",
+    "snapshot save|check                    note the state of memory, or compare with it",
+    "verdict                                pass, refused or fail, over all that happened",
+    "log LEVEL                              off, error, warn, info, debug or trace",
+    "exit [CODE]                            leave the machine, CODE 0 to 100",
+];
+
+/// Which pages `use` writes and reads back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// All of them.
+    All,
+    /// All of them up to a limit; above, some of each block, chosen by this seed.
+    Seeded(u64),
+}
+
+/// A command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+pub enum Command {
+    Help,
+    Blocks { json: bool },
+    Stats { json: bool },
+    Zones { json: bool },
+    Page { pfn: Pfn, json: bool },
+    Walk(VirtAddr),
+    Verify,
+    Alloc(Order),
+    Free(Pfn),
+    Add(PhysRange, Option<MhpFlags>),
+    Remove(PhysRange),
+    Online(BlockId),
+    Offline(BlockId),
+    Use(Sample),
+    SnapshotSave,
+    SnapshotCheck,
+    Verdict,
+    Log(LevelFilter),
+    Exit(u8),
+}
+
+/// Why a line is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandError<'t> {
+    /// There is no such command.
+    Unknown(&'t str),
+    /// A word is missing; its name.
+    Missing(&'static str),
+    /// A word makes no sense; what it should be.
+    Bad(&'t str, &'static str),
+    /// More words than the command takes.
+    Surplus(&'t str),
+}
+
+/// Characters of a typed word that an error repeats.
+const REPEATED: usize = 40;
+
+/// A typed word, cut to a sensible length.
+fn cut(word: &str) -> &str {
+    word.char_indices().nth(REPEATED).map_or(word, |(end, _)| word.get(..end).unwrap_or(word))
+}
+
+impl fmt::Display for CommandError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Unknown(word) => write!(f, "no command is called {:?}: try help", cut(word)),
+            Self::Missing(what) => write!(f, "{what} is missing"),
+            Self::Bad(word, what) => write!(f, "{:?} is not {what}", cut(word)),
+            Self::Surplus(word) => write!(f, "{:?} is too much", cut(word)),
+        }
+    }
+}
+
+/// The words of a line that were not read yet.
+struct Words<'t>(core::str::SplitAsciiWhitespace<'t>);
+
+impl<'t> Words<'t> {
+    fn word(&mut self, what: &'static str) -> Result<&'t str, CommandError<'t>> {
+        self.0.next().ok_or(CommandError::Missing(what))
+    }
+
+    fn read<T>(
+        &mut self,
+        what: &'static str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, CommandError<'t>> {
+        let word = self.word(what)?;
+        read(word).ok_or(CommandError::Bad(word, what))
+    }
+
+    fn pfn(&mut self) -> Result<Pfn, CommandError<'t>> {
+        self.read("a page frame number", number::parse).map(Pfn::new)
+    }
+
+    fn block(&mut self) -> Result<BlockId, CommandError<'t>> {
+        self.read("a block number", number::parse).map(BlockId::new)
+    }
+
+    fn range(&mut self) -> Result<PhysRange, CommandError<'t>> {
+        let start = self.read("an address", number::parse)?;
+        let (size, what) = (self.word("a size")?, "a size in bytes that fits above the address");
+        let range = number::parse_size(size).filter(|&bytes| bytes != 0);
+        let range = range.and_then(|bytes| PhysRange::new(PhysAddr::new(start), bytes));
+        range.ok_or(CommandError::Bad(size, what))
+    }
+
+    fn json(&mut self) -> Result<bool, CommandError<'t>> {
+        match self.0.next() {
+            None => Ok(false),
+            Some("--json") => Ok(true),
+            Some(word) => Err(CommandError::Bad(word, "--json")),
+        }
+    }
+
+    /// The flags that the placements named ask for; `None` if none is.
+    fn flags(&mut self) -> Result<Option<MhpFlags>, CommandError<'t>> {
+        let mut flags = None;
+        for word in self.0.by_ref() {
+            let placement = cmdline::placement(word);
+            let placement = placement.ok_or(CommandError::Bad(word, "device, block or boot"))?;
+            let new = match placement {
+                Placement::PerRange => MhpFlags::MEMMAP_DEVICE,
+                Placement::PerBlock => MhpFlags::MEMMAP_MEMBLOCK,
+                Placement::Boot => MhpFlags::empty(),
+            };
+            flags = Some(flags.unwrap_or(MhpFlags::empty()) | new);
+        }
+        Ok(flags)
+    }
+
+    fn sample(&mut self) -> Result<Sample, CommandError<'t>> {
+        match self.0.next() {
+            None => Ok(Sample::Seeded(0)),
+            Some("all") => Ok(Sample::All),
+            Some(word) => number::parse(word)
+                .map(Sample::Seeded)
+                .ok_or(CommandError::Bad(word, "all or a number")),
+        }
+    }
+
+    fn snapshot(&mut self) -> Result<Command, CommandError<'t>> {
+        match self.word("save or check")? {
+            "save" => Ok(Command::SnapshotSave),
+            "check" => Ok(Command::SnapshotCheck),
+            word => Err(CommandError::Bad(word, "save or check")),
+        }
+    }
+
+    fn code(&mut self) -> Result<u8, CommandError<'t>> {
+        let Some(word) = self.0.next() else { return Ok(0) };
+        let code = number::parse(word).and_then(|code| u8::try_from(code).ok());
+        code.filter(|&code| code <= 100).ok_or(CommandError::Bad(word, "a code from 0 to 100"))
+    }
+}
+
+fn order(text: &str) -> Option<Order> {
+    u8::try_from(number::parse(text)?).ok().and_then(Order::new)
+}
+
+/// Reads a line; `None` if it is empty.
+///
+/// # Errors
+///
+/// [`CommandError`] with the word that is wrong.
+pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
+    let mut words = Words(line.split_ascii_whitespace());
+    let Some(name) = words.0.next() else { return Ok(None) };
+    let command = match name {
+        "help" => Command::Help,
+        "blocks" => Command::Blocks { json: words.json()? },
+        "stats" => Command::Stats { json: words.json()? },
+        "zones" => Command::Zones { json: words.json()? },
+        "page" => Command::Page { pfn: words.pfn()?, json: words.json()? },
+        "walk" => Command::Walk(words.read("an address", number::parse).map(VirtAddr::new)?),
+        "verify" => Command::Verify,
+        "alloc" => Command::Alloc(words.read("an order from 0 to 19", order)?),
+        "free" => Command::Free(words.pfn()?),
+        "add" => Command::Add(words.range()?, words.flags()?),
+        "remove" => Command::Remove(words.range()?),
+        "online" => Command::Online(words.block()?),
+        "offline" => Command::Offline(words.block()?),
+        "use" => Command::Use(words.sample()?),
+        "snapshot" => words.snapshot()?,
+        "verdict" => Command::Verdict,
+        "log" => Command::Log(words.read("a log level", |word| word.parse().ok())?),
+        "exit" => Command::Exit(words.code()?),
+        unknown => return Err(CommandError::Unknown(unknown)),
+    };
+    match words.0.next() {
+        None => Ok(Some(command)),
+        Some(word) => Err(CommandError::Surplus(word)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, bytes: u64) -> PhysRange {
+        PhysRange::new(PhysAddr::new(start), bytes).unwrap()
+    }
+
+    #[test]
+    fn commands_are_read_with_their_arguments() {
+        for (line, command) in [
+            ("  blocks\t--json ", Command::Blocks { json: true }),
+            ("stats", Command::Stats { json: false }),
+            ("page 0x100 --json", Command::Page { pfn: Pfn::new(256), json: true }),
+            ("walk 0xffff800000000000", Command::Walk(VirtAddr::new(0xffff_8000_0000_0000))),
+            ("alloc 3", Command::Alloc(Order::new(3).unwrap())),
+            ("add 0x100000000 128M", Command::Add(range(1 << 32, 128 << 20), None)),
+            ("remove 4096 4096", Command::Remove(range(4096, 4096))),
+            ("online 32", Command::Online(BlockId::new(32))),
+            ("use", Command::Use(Sample::Seeded(0))),
+            ("use all", Command::Use(Sample::All)),
+            ("use 7", Command::Use(Sample::Seeded(7))),
+            ("snapshot check", Command::SnapshotCheck),
+            ("log debug", Command::Log(LevelFilter::Debug)),
+            ("exit", Command::Exit(0)),
+            ("exit 100", Command::Exit(100)),
+        ] {
+            assert_eq!(parse(line), Ok(Some(command)), "{line}");
+        }
+        assert_eq!(parse(" \t "), Ok(None));
+    }
+
+    #[test]
+    fn placements_add_up_to_flags() {
+        let flags = |line| match parse(line) {
+            Ok(Some(Command::Add(_, flags))) => flags,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(flags("add 0 4096 boot"), Some(MhpFlags::empty()));
+        assert_eq!(flags("add 0 4096 block"), Some(MhpFlags::MEMMAP_MEMBLOCK));
+        assert_eq!(flags("add 0 4096 device block"), Some(MhpFlags::all()));
+    }
+
+    #[test]
+    fn every_command_is_in_the_help() {
+        let names: Vec<_> = HELP.iter().filter_map(|line| line.split(' ').next()).collect();
+        for name in names {
+            assert_ne!(parse(name), Err(CommandError::Unknown(name)));
+        }
+        assert_eq!(HELP.len(), 18);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (line, error) in [
+            ("nonsense x", CommandError::Unknown("nonsense")),
+            ("online", CommandError::Missing("a block number")),
+            ("online -1", CommandError::Bad("-1", "a block number")),
+            ("online 1 2", CommandError::Surplus("2")),
+            ("alloc 20", CommandError::Bad("20", "an order from 0 to 19")),
+            ("alloc 4294967296", CommandError::Bad("4294967296", "an order from 0 to 19")),
+            ("exit 101", CommandError::Bad("101", "a code from 0 to 100")),
+            ("blocks --xml", CommandError::Bad("--xml", "--json")),
+            ("add 0 4096 up", CommandError::Bad("up", "device, block or boot")),
+        ] {
+            assert_eq!(parse(line), Err(error), "{line}");
+        }
+        for line in ["add 0 0", "add 1", "remove 0xffffffffffffffff 2", "free x", "log loud"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_repeats_only_the_start_of_a_long_word() {
+        let long = "ä".repeat(1000);
+        let error = parse(&long).unwrap_err().to_string();
+        assert!(error.len() < 200, "{error}");
+    }
+}

@@ -1,0 +1,23 @@
+//! The monitor: what an operator, or a test harness, types at the prompt, and what it answers.
+//!
+//! ```text
+//!   bytes --> LineEditor --> parse: Command --> Monitor::run --> lines, then `ok` or `error: why`
+//! ```
+//!
+//! Whatever is typed, an answer ends in exactly one line `ok` or `error: ...`. Everything here runs on
+//! the host as well; what needs the machine itself comes in through [`Machinery`].
+
+mod command;
+mod line;
+mod page;
+mod run;
+mod show;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod walk;
+
+pub use command::{Command, CommandError, HELP, Sample, parse};
+pub use line::{Edit, LineEditor, LineError, MAX_LINE};
+pub use run::{After, Machinery, Monitor};

@@ -1,0 +1,235 @@
+//! Runs commands and writes their answers.
+
+use super::command::{Command, CommandError, HELP, Sample, parse};
+use super::snapshot::{Saved, SnapshotError};
+use super::usage::{UseError, Used};
+use super::{page, show, usage, walk};
+use crate::hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
+use crate::hotplug::{UseStep, Verbs};
+use core::fmt::{self, Write};
+use hotmem::{
+    FreeError, Machine, MhpFlags, Mm, OutOfMemory, Owner, Pfn, PhysRange, Placement, Violation,
+    VirtAddr, ZoneKind,
+};
+
+/// What the monitor asks of the machine it runs on.
+pub trait Machinery {
+    /// How many instructions were executed so far; `None` where the machine cannot tell.
+    fn instructions(&self) -> Option<u64>;
+
+    /// The eight bytes at `at`; `None` if they cannot be read.
+    fn peek(&self, at: VirtAddr) -> Option<u64>;
+
+    /// Bytes of the kernel heap that are in use, and that are free.
+    fn heap(&self) -> (u64, u64);
+}
+
+/// What to do after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Wait for the next one.
+    Prompt,
+    /// Leave the machine with this code.
+    Exit(u8),
+}
+
+/// Why a command was not done.
+enum Refused<'t> {
+    Command(CommandError<'t>),
+    Operator(OperatorError),
+    Memory(OutOfMemory),
+    Free(FreeError),
+    NoPage(Pfn),
+    Law(Violation),
+    Snapshot(SnapshotError),
+    Use(UseError),
+    /// The console failed: there is nobody to answer.
+    Console(fmt::Error),
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(error) => error.fmt(f),
+            Self::Operator(error) => error.fmt(f),
+            Self::Memory(error) => error.fmt(f),
+            Self::Free(error) => error.fmt(f),
+            Self::NoPage(pfn) => write!(f, "{pfn} is no memory that is there"),
+            Self::Law(violation) => violation.fmt(f),
+            Self::Snapshot(error) => error.fmt(f),
+            Self::Use(error) => error.fmt(f),
+            Self::Console(error) => error.fmt(f),
+        }
+    }
+}
+
+macro_rules! refused_from {
+    ($($variant:ident: $error:ty),* $(,)?) => {
+        $(impl From<$error> for Refused<'_> {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+refused_from! {
+    Operator: OperatorError,
+    Memory: OutOfMemory,
+    Free: FreeError,
+    Law: Violation,
+    Snapshot: SnapshotError,
+    Use: UseError,
+    Console: fmt::Error,
+}
+
+/// The monitor of a machine's memory.
+#[derive(Debug)]
+pub struct Monitor<'m, M: Machine> {
+    mm: &'m Mm<M>,
+    saved: Saved,
+    /// What went wrong when memory was used: no later success makes that undone.
+    broken: Option<UseError>,
+}
+
+impl<'m, M: Machine> Monitor<'m, M> {
+    /// A monitor of `mm`.
+    pub fn new(mm: &'m Mm<M>) -> Self {
+        Self { mm, saved: Saved::default(), broken: None }
+    }
+
+    /// Runs a line and writes its answer.
+    pub fn run<S: HotplugSource, V: Verbs, C: Clock>(
+        &mut self,
+        line: &str,
+        hotplug: &mut Hotplug<S, V, C>,
+        machinery: &impl Machinery,
+        out: &mut dyn Write,
+    ) -> After {
+        let command = match parse(line) {
+            Ok(Some(command)) => Ok(command),
+            Ok(None) => return After::Prompt,
+            Err(error) => Err(Refused::Command(error)),
+        };
+        let done = command
+            .and_then(|command| self.execute(command, hotplug, machinery, out).map(|()| command));
+        // A console that fails has nobody to tell.
+        let _ = match &done {
+            Ok(_) => writeln!(out, "ok"),
+            Err(refused) => writeln!(out, "error: {refused}"),
+        };
+        match done {
+            Ok(Command::Exit(code)) => After::Exit(code),
+            _ => After::Prompt,
+        }
+    }
+
+    fn execute<S: HotplugSource, V: Verbs, C: Clock>(
+        &mut self,
+        command: Command,
+        hotplug: &mut Hotplug<S, V, C>,
+        machinery: &impl Machinery,
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        match command {
+            Command::Add(range, flags) => hotplug.operator_add(range, asked(range, flags), out)?,
+            Command::Remove(range) => hotplug.operator_remove(range, out)?,
+            Command::Online(id) => hotplug.operator_online(id, ZoneKind::Movable, out)?,
+            Command::Offline(id) => hotplug.operator_offline(id, out)?,
+            Command::Use(sample) => self.use_memory(sample, machinery, out)?,
+            Command::Walk(at) => walk::write(self.mm, at, |at| machinery.peek(at), out)?,
+            Command::Verdict => self.verdict(hotplug, out)?,
+            Command::Log(level) => log::set_max_level(level),
+            Command::Help => HELP.iter().try_for_each(|line| writeln!(out, "{line}"))?,
+            Command::Exit(_) => {}
+            Command::Alloc(order) => {
+                let pfn = self.mm.alloc(order, Owner::Movable)?;
+                writeln!(out, "{pfn}, {} pages", order.pages())?;
+            }
+            Command::Free(pfn) => self.mm.free(pfn)?,
+            Command::Verify => self.mm.verify()?,
+            Command::SnapshotSave => {
+                writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?;
+            }
+            Command::SnapshotCheck => {
+                writeln!(out, "{} facts are the same", self.saved.check(self.mm)?)?;
+            }
+            Command::Page { .. }
+            | Command::Blocks { .. }
+            | Command::Stats { .. }
+            | Command::Zones { .. } => self.show(command, machinery.heap(), out)?,
+        }
+        Ok(())
+    }
+
+    /// The commands that only show something.
+    fn show(
+        &self,
+        command: Command,
+        heap: (u64, u64),
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        match command {
+            Command::Page { pfn, json } => {
+                let info = self.mm.page_info(pfn).ok_or(Refused::NoPage(pfn))?;
+                if json { page::json(&info, out)? } else { page::text(&info, out)? }
+            }
+            Command::Blocks { json: true } => show::blocks_json(self.mm, out)?,
+            Command::Blocks { json: false } => show::blocks_text(self.mm, out)?,
+            Command::Stats { json: true } => show::stats_json(self.mm, heap, out)?,
+            Command::Stats { json: false } => show::stats_text(self.mm, heap, out)?,
+            Command::Zones { json: true } => show::zones_json(self.mm, out)?,
+            Command::Zones { json: false } => show::zones_text(self.mm, out)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn use_memory(
+        &mut self,
+        sample: Sample,
+        machinery: &impl Machinery,
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        let result = usage::run(self.mm, sample, || machinery.instructions());
+        let used = result.unwrap_or_default();
+        let Used { touched_bytes, first, second } = used;
+        let step = Step::Use(UseStep {
+            touched_bytes,
+            first_pass_instructions: first,
+            second_pass_instructions: second,
+            error: result.as_ref().err().map(|error| Failure(error)),
+        });
+        writeln!(out, "{}", StepLine { step: &step, view: &self.mm })?;
+        if let Err(error) = result
+            && error != UseError::Nothing
+        {
+            self.broken.get_or_insert(error);
+        }
+        result?;
+        Ok(())
+    }
+
+    /// Writes the verdict over everything that happened so far. The laws have a say in it.
+    fn verdict<S: HotplugSource, V: Verbs, C: Clock>(
+        &self,
+        hotplug: &Hotplug<S, V, C>,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        match (self.broken, self.mm.verify()) {
+            (Some(error), _) => writeln!(out, "hotmem: verdict fail: {error}"),
+            (None, Err(violation)) => writeln!(out, "hotmem: verdict fail: {violation}"),
+            (None, Ok(())) => writeln!(out, "hotmem: verdict {}", hotplug.verdict()),
+        }
+    }
+}
+
+/// The placement that the operator asked for. Flags are a hint: those that make no sense are dropped,
+/// with one warning.
+fn asked(range: PhysRange, flags: Option<MhpFlags>) -> Placement {
+    let Some(flags) = flags else { return Placement::default() };
+    Placement::from_flags(flags).unwrap_or_else(|| {
+        log::warn!("{range}: memmap flags {:#x} make no sense, dropped", flags.bits());
+        Placement::Boot
+    })
+}

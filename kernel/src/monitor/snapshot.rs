@@ -1,0 +1,81 @@
+//! The state of memory, kept to compare with (law 7).
+
+use alloc::vec::Vec;
+use core::fmt;
+use hotmem::{Fact, Machine, Mm};
+
+/// A saved state.
+#[derive(Debug, Default)]
+pub(super) struct Saved(Option<Vec<Fact>>);
+
+/// Why a state was not saved, or is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SnapshotError {
+    /// The kernel heap has no room for so many facts.
+    NoRoom(usize),
+    /// Nothing was saved.
+    NothingSaved,
+    /// The first fact that differs: its number, what it was, what it is.
+    Differs(usize, Option<Fact>, Option<Fact>),
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoom(count) => write!(f, "the kernel heap has no room for {count} facts"),
+            Self::NothingSaved => f.write_str("nothing was saved to compare with"),
+            Self::Differs(number, was, is) => {
+                write!(f, "fact {number} was {}, is {}", Shown(*was), Shown(*is))
+            }
+        }
+    }
+}
+
+/// A fact, or that there is none.
+struct Shown(Option<Fact>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(fact) => write!(f, "{fact:?}"),
+            None => f.write_str("not there"),
+        }
+    }
+}
+
+impl Saved {
+    /// Saves the present state; answers with how many facts that is.
+    pub(super) fn save<M: Machine>(&mut self, mm: &Mm<M>) -> Result<usize, SnapshotError> {
+        self.0 = None;
+        let mut count = 0;
+        mm.snapshot(&mut |_| count += 1);
+
+        let mut facts = Vec::new();
+        facts.try_reserve_exact(count).map_err(|_| SnapshotError::NoRoom(count))?;
+        mm.snapshot(&mut |fact| {
+            if facts.len() < count {
+                facts.push(fact);
+            }
+        });
+        self.0 = Some(facts);
+        Ok(count)
+    }
+
+    /// Compares the present state with the saved one; answers with how many facts are equal.
+    pub(super) fn check<M: Machine>(&self, mm: &Mm<M>) -> Result<usize, SnapshotError> {
+        let saved = self.0.as_deref().ok_or(SnapshotError::NothingSaved)?;
+        let (mut count, mut first) = (0, None);
+        mm.snapshot(&mut |is| {
+            let was = saved.get(count).copied();
+            if first.is_none() && was != Some(is) {
+                first = Some(SnapshotError::Differs(count, was, Some(is)));
+            }
+            count += 1;
+        });
+        match (first, saved.get(count)) {
+            (Some(error), _) => Err(error),
+            (None, Some(&was)) => Err(SnapshotError::Differs(count, Some(was), None)),
+            (None, None) => Ok(count),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Using added memory: every page is allocated, written, read back and freed.
+//!
+//! ```text
+//!   pass 1, pass 2   allocate every page, free it again, contents untouched: their difference is what
+//!                    initialising descriptors at first use costs
+//!   pass 3           allocate every page, write a pattern to each, read all of them back, free
+//! ```
+//!
+//! The pages are chained through the word that the allocator keeps for their owner, so that no list of
+//! them is needed anywhere else.
+
+// UNSAFETY: writes and reads allocated pages through the linear map.
+#![expect(unsafe_code)]
+
+use super::command::Sample;
+use core::fmt;
+use hotmem::{FreeError, Machine, Mm, Order, Pfn};
+
+/// More than this is not written and read back whole unless that is asked for.
+const EXHAUSTIVE_BYTES: u64 = 4 << 30;
+/// Of each window of so many pages, a sample has one.
+const WINDOW_PAGES: u64 = 1024;
+/// 2^64 divided by the golden ratio: multiplying by it spreads close numbers far apart.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What using memory took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// Bytes written and read back.
+    pub(super) touched_bytes: u64,
+    /// Instructions of the first pass.
+    pub(super) first: Option<u64>,
+    /// Instructions of the second pass.
+    pub(super) second: Option<u64>,
+}
+
+/// Why memory could not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UseError {
+    /// No added memory is online and free.
+    Nothing,
+    /// The allocator does not know a page it gave out.
+    Lost(FreeError),
+    /// A word is not what was written.
+    Mismatch {
+        /// The page.
+        pfn: Pfn,
+        /// The word's number in the page.
+        word: u64,
+        /// What was written.
+        written: u64,
+        /// What was read.
+        read: u64,
+    },
+}
+
+impl fmt::Display for UseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("no added memory is online and free"),
+            Self::Lost(error) => write!(f, "the allocator lost a page: {error}"),
+            Self::Mismatch { pfn, word, written, read } => {
+                write!(f, "{pfn}, word {word}: wrote {written:#x}, read {read:#x}")
+            }
+        }
+    }
+}
+
+impl From<FreeError> for UseError {
+    fn from(error: FreeError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// Pages that are allocated, each pointing to the next.
+struct Chain<'m, M: Machine> {
+    mm: &'m Mm<M>,
+    /// The first page's number plus one; 0 for none.
+    first: u64,
+    pages: u64,
+}
+
+impl<'m, M: Machine> Chain<'m, M> {
+    /// Allocates every free page of added memory, one by one.
+    fn take_all(mm: &'m Mm<M>) -> Result<Self, UseError> {
+        let mut chain = Self { mm, first: 0, pages: 0 };
+        while let Some(pfn) = mm.alloc_movable_zone(Order::ZERO) {
+            mm.set_private(pfn, chain.first)?;
+            chain.first = pfn.get() + 1;
+            chain.pages += 1;
+        }
+        Ok(chain)
+    }
+
+    /// Hands every page to `each`.
+    fn visit(&self, mut each: impl FnMut(Pfn) -> Result<(), UseError>) -> Result<(), UseError> {
+        let mut next = self.first;
+        while let Some(raw) = next.checked_sub(1) {
+            next = self.mm.private(Pfn::new(raw))?;
+            each(Pfn::new(raw))?;
+        }
+        Ok(())
+    }
+
+    /// Frees every page.
+    fn free_all(self) -> Result<(), UseError> {
+        self.visit(|pfn| Ok(self.mm.free(pfn)?))
+    }
+}
+
+/// A number that looks random, the same for the same two.
+fn mix(a: u64, b: u64) -> u64 {
+    let product = (a ^ b.rotate_left(32)).wrapping_add(1).wrapping_mul(SPREAD);
+    (product ^ product >> 29).wrapping_mul(SPREAD) >> 7
+}
+
+/// Whether a sample has the page: of each window exactly one, chosen by the seed.
+fn in_sample(pfn: Pfn, seed: u64) -> bool {
+    let (window, offset) = (pfn.get() / WINDOW_PAGES, pfn.get() % WINDOW_PAGES);
+    mix(window, seed) % WINDOW_PAGES == offset
+}
+
+/// The word written at `index` of a page: no other word of any page is the same.
+fn pattern(page: u64, index: u64) -> u64 {
+    page.wrapping_add(index).wrapping_mul(SPREAD)
+}
+
+/// Runs `each` over the words of a page that this chain holds.
+fn words<M: Machine>(
+    chain: &Chain<'_, M>,
+    pfn: Pfn,
+    mut each: impl FnMut(u64, *mut u64) -> Result<(), UseError>,
+) -> Result<(), UseError> {
+    let count = M::PAGE_BYTES / size_of::<u64>() as u64;
+    let first = chain.mm.machine().pointer(M::address(pfn)).cast::<u64>().as_ptr();
+    (0..count).try_for_each(|index| each(index, first.wrapping_add(index as usize)))
+}
+
+/// Writes a page's pattern.
+fn write<M: Machine>(chain: &Chain<'_, M>, pfn: Pfn) -> Result<(), UseError> {
+    let page = pfn.get().wrapping_mul(M::PAGE_BYTES);
+    words(chain, pfn, |index, word| {
+        // SAFETY: the word is inside a page of RAM that the allocator gave this chain, and that
+        // nobody else uses until the chain frees it; it is aligned, for the page is.
+        unsafe { word.write_volatile(pattern(page, index)) };
+        Ok(())
+    })
+}
+
+/// Reads a page's pattern back.
+fn check<M: Machine>(chain: &Chain<'_, M>, pfn: Pfn) -> Result<(), UseError> {
+    let page = pfn.get().wrapping_mul(M::PAGE_BYTES);
+    words(chain, pfn, |index, word| {
+        // SAFETY: as in `write`, which initialised the word.
+        let read = unsafe { word.read_volatile() };
+        let written = pattern(page, index);
+        if read == written {
+            Ok(())
+        } else {
+            Err(UseError::Mismatch { pfn, word: index, written, read })
+        }
+    })
+}
+
+/// Allocates every page and frees it again; answers with what that took.
+fn pass<M: Machine>(
+    mm: &Mm<M>,
+    instructions: &impl Fn() -> Option<u64>,
+) -> Result<Option<u64>, UseError> {
+    let before = instructions();
+    Chain::take_all(mm)?.free_all()?;
+    Ok(before.zip(instructions()).map(|(before, after)| after.wrapping_sub(before)))
+}
+
+/// Uses all added memory that is online and free, and gives it back.
+pub(super) fn run<M: Machine>(
+    mm: &Mm<M>,
+    sample: Sample,
+    instructions: impl Fn() -> Option<u64>,
+) -> Result<Used, UseError> {
+    let first = pass(mm, &instructions)?;
+    let second = pass(mm, &instructions)?;
+
+    let chain = Chain::take_all(mm)?;
+    if chain.pages == 0 {
+        return Err(UseError::Nothing);
+    }
+    let large = chain.pages.saturating_mul(M::PAGE_BYTES) > EXHAUSTIVE_BYTES;
+    let wanted = |pfn| match sample {
+        Sample::Seeded(seed) if large => in_sample(pfn, seed),
+        Sample::All | Sample::Seeded(_) => true,
+    };
+    let mut pages = 0;
+    let touched =
+        chain.visit(|pfn| if wanted(pfn) { write(&chain, pfn) } else { Ok(()) }).and_then(|()| {
+            chain.visit(|pfn| {
+                pages += u64::from(wanted(pfn));
+                if wanted(pfn) { check(&chain, pfn) } else { Ok(()) }
+            })
+        });
+    chain.free_all()?;
+    touched?;
+    Ok(Used { touched_bytes: pages * M::PAGE_BYTES, first, second })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_has_one_page_of_every_window() {
+        for seed in [0, 1, 77, u64::MAX] {
+            for window in 0..300 {
+                let pages = (0..WINDOW_PAGES).map(|page| Pfn::new(window * WINDOW_PAGES + page));
+                assert_eq!(pages.filter(|&pfn| in_sample(pfn, seed)).count(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn another_seed_is_another_sample() {
+        let chosen = |seed| (0..1 << 20).map(Pfn::new).filter(move |&pfn| in_sample(pfn, seed));
+        assert!(!chosen(1).eq(chosen(2)));
+        assert!(chosen(3).eq(chosen(3)));
+    }
+
+    #[test]
+    fn no_two_words_of_neighbouring_pages_have_the_same_pattern() {
+        let pages = [0, 4096, 8192, 1 << 32];
+        let mut words: Vec<_> =
+            pages.iter().flat_map(|&page| (0..512).map(move |i| pattern(page, i))).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), pages.len() * 512);
+    }
+}

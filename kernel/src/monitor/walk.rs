@@ -1,0 +1,53 @@
+//! How the page tables translate an address.
+
+use core::fmt::{self, Write};
+use hotmem::paging::{Attr, Mapper, Translation};
+use hotmem::{Machine, Mm, VirtAddr};
+
+/// What a translation allows, in words.
+struct Rights(Attr);
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("read")?;
+        for (attr, name) in [
+            (Attr::WRITE, ", write"),
+            (Attr::EXECUTE, ", execute"),
+            (Attr::USER, ", user"),
+            (Attr::DEVICE, ", device"),
+        ] {
+            if self.0.contains(attr) {
+                f.write_str(name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the tables on the way to `at`, then the leaf, and what `peek` reads there.
+pub(super) fn write<M: Machine>(
+    mm: &Mm<M>,
+    at: VirtAddr,
+    peek: impl Fn(VirtAddr) -> Option<u64>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let mapper = mm.machine().mapper();
+    let mut result = Ok(());
+    mapper.visit_tables(&mut |table| {
+        let inside = table.level == 0 || at.offset_from(table.virt) < table.span;
+        if inside && result.is_ok() {
+            result = writeln!(out, "level {}  table at {}", table.level, table.frame);
+        }
+    });
+    result?;
+
+    let Some(leaf) = mapper.translate(at) else {
+        return writeln!(out, "{at} has no translation");
+    };
+    let Translation { virt, phys, len, attr } = leaf;
+    writeln!(out, "leaf     {virt} to {phys}, {len:#x} bytes: {}", Rights(attr))?;
+    writeln!(out, "{at} is {}", leaf.target(at))?;
+    // Reading a device register may change the device.
+    let word = if attr.contains(Attr::DEVICE) { None } else { peek(at) };
+    word.map_or(Ok(()), |word| writeln!(out, "it holds {word:#018x}"))
+}
