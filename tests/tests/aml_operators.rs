@@ -1,4 +1,5 @@
 //! Every operator against ACPICA: the same table, evaluated by `acpiexec` and by us.
+#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 use hotmem_aml::{Aml, Limits, NodeKind};
 use hotmem_tests::acpi::{self, AcpiExec, FlatMemory, Tables};

@@ -1,5 +1,6 @@
 //! The tables QEMU makes for its machines: everything in them against ACPICA, and the hotplug
 //! methods against a model of QEMU's controller.
+#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 use hotmem_aml::{Aml, Arg, GpeMethod, Limits, NodeId, NodeKind, Space, Width};
 use hotmem_tests::acpi::{
