@@ -68,15 +68,26 @@ fn everything_agrees(machine: Machine, slots: u32, more: &[&str], fill: u8) {
     let mut host = FlatMemory::new(fill);
     let mut aml = Aml::load(&mut host, &tables.all(), Limits::DEFAULT).expect("tables load");
     aml.init(&mut host);
-    let mut paths = questions(&aml);
     let devices = acpi::memory_devices(&mut aml, &mut host).expect("identifiers");
     assert_eq!(devices.len(), slots as usize);
-    for &device in &devices {
-        let path = aml.path(device).to_string();
+    // Every slot's methods are alike; ACPICA's console takes 10 ms for a question.
+    let (asked, skipped): (Vec<_>, Vec<_>) = devices
+        .iter()
+        .enumerate()
+        .partition(|(slot, _)| slot % 37 < 2 || slot + 1 == devices.len());
+    let skipped: Vec<_> =
+        skipped.iter().map(|(_, device)| aml.path(**device).to_string()).collect();
+    let skip = |path: &String| skipped.iter().any(|device| path.starts_with(device));
+    let mut paths = questions(&aml);
+    paths.retain(|path| !skip(path));
+    let again: Vec<_> = paths.iter().rev().take(50).cloned().collect();
+    for (_, device) in asked {
+        let path = aml.path(*device).to_string();
         paths.push(format!("{path}._OST 1 0 (00 01)"));
         paths.push(format!("{path}._EJ0 1"));
     }
-    paths.extend(questions(&aml).into_iter().rev().take(50));
+    // Reports and ejections have left registers behind.
+    paths.extend(again);
     differences(&tables, &mut aml, &mut host, fill, &paths);
 }
 
