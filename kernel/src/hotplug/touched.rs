@@ -18,7 +18,11 @@ const PER_WORD: u64 = 64 / BITS;
 
 /// The note for one device at a time.
 #[derive(Debug)]
-pub(super) struct Touched(Vec<u64>);
+pub(super) struct Touched {
+    bits: Vec<u64>,
+    /// Words that may hold a note: forgetting costs as much as was noted.
+    used: usize,
+}
 
 impl Touched {
     pub(super) fn new() -> Result<Self, OutOfHeap> {
@@ -26,26 +30,29 @@ impl Touched {
         let mut bits = Vec::new();
         bits.try_reserve_exact(words).map_err(|_| OutOfHeap)?;
         bits.resize(words, 0);
-        Ok(Self(bits))
+        Ok(Self { bits, used: 0 })
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        self.0.fill(0);
+        self.bits.iter_mut().take(self.used).for_each(|word| *word = 0);
+        self.used = 0;
     }
 
     /// Notes that block `index` of the device was changed, and belongs in `zone`.
     pub(super) fn set(&mut self, index: u64, zone: ZoneKind) {
         // 0 stands for untouched.
         let bits = 1 + zone as u64;
-        if let Some(word) = self.0.get_mut((index / PER_WORD) as usize) {
+        let at = (index / PER_WORD) as usize;
+        if let Some(word) = self.bits.get_mut(at) {
             *word |= bits << (index % PER_WORD * BITS);
+            self.used = self.used.max(at + 1);
         }
     }
 
     /// Where block `index` belongs, if it was changed.
     pub(super) fn get(&self, index: u64) -> Option<ZoneKind> {
-        let word = self.0.get((index / PER_WORD) as usize)?;
+        let word = self.bits.get((index / PER_WORD) as usize)?;
         let bits = word >> (index % PER_WORD * BITS) & 3;
         ZoneKind::ALL.get(bits.checked_sub(1)? as usize).copied()
     }
@@ -68,6 +75,8 @@ mod tests {
         assert_eq!(touched.get(MAX_BLOCKS - 1), Some(ZoneKind::Movable));
         assert_eq!(touched.get(MAX_BLOCKS), None);
         touched.clear();
-        assert_eq!(touched.get(31), None);
+        for index in [31, 32, MAX_BLOCKS - 1] {
+            assert_eq!(touched.get(index), None);
+        }
     }
 }

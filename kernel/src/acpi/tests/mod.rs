@@ -3,5 +3,6 @@
 mod board;
 mod events;
 mod firmware;
+mod odd;
 mod rig;
 mod tables;
