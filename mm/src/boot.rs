@@ -159,7 +159,7 @@ impl<M: Machine> Mm<M> {
         else {
             return 0;
         };
-        let Some(range) = PhysRange::new(start, len) else {
+        let Some(range) = PhysRange::new(start, len).filter(|range| !range.is_empty()) else {
             return 0;
         };
         let pfns = M::pfns(range);
