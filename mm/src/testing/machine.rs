@@ -172,8 +172,14 @@ impl<S: Shape> Machine for FakeMachine<S> {
         self.self_hosting.load(Ordering::SeqCst)
     }
 
+    /// Before an allocation fails the MMU caches all there is: what the verb did so far, and now takes
+    /// back, may have been seen by a CPU.
     fn allows_allocation(&self) -> bool {
-        self.plan.allows()
+        let allows = self.plan.allows();
+        if !allows {
+            self.mmu.speculate();
+        }
+        allows
     }
 }
 
