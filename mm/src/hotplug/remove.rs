@@ -1,8 +1,8 @@
 //! Remove: make a range of offline blocks absent.
 //!
 //! ```text
-//!   check -> sections Leaving, drain readers -> unmap the memmap, each group backwards when its last
-//!   section goes, the head's own page last -> unmap the linear range -> flush -> sections Absent
+//!   check -> sections Leaving, drain readers -> count them out of their groups -> unmap the memmap,
+//!   backwards, a head's own page last -> unmap the linear range -> flush -> sections Absent
 //! ```
 //!
 //! Nothing fails after the check and the drain, for nothing is allocated.
@@ -167,33 +167,20 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Counts the sections of `pfns` out of their groups, the last section first; a group whose last
-    /// section goes is unmapped then.
+    /// Counts the sections of `pfns` out of their groups, the last one first, and unmaps the memmaps
+    /// when that is done: backwards, so that a head's own page goes after all that its group describes.
     fn drop_groups(&self, pfns: PfnRange, gather: &mut MachineGather<'_, M>) {
         for number in sections_of::<M>(pfns).rev() {
             let word = self.sections.word(&self.machine, number);
-            let head_pfn = Section::with_word(&self.machine, number, word).group_head();
-            let head = self.page(head_pfn);
-            let Some(PageState::MemmapHead { sections, pages }) = head.state() else { continue };
-            if sections > 1 {
-                head.set_state(PageState::MemmapHead { sections: sections - 1, pages });
-                continue;
+            let head = self.page(Section::with_word(&self.machine, number, word).group_head());
+            match head.state() {
+                Some(PageState::MemmapHead { sections, pages }) if sections > 1 => {
+                    head.set_state(PageState::MemmapHead { sections: sections - 1, pages });
+                }
+                // The group's last section: its first page is no head any more.
+                _ => head.set_state(PageState::Tail),
             }
-            // The mark is cleared while the head can still be reached through its own mapping.
-            head.set_state(PageState::Tail);
-            self.unmap_group(PfnRange::new(head_pfn, pages), gather);
         }
-    }
-
-    /// Unmaps a group's memmap, the last block's first: the head's own page goes last.
-    ///
-    /// By blocks, because a leaf may span the memmap of one.
-    fn unmap_group(&self, memmap: PfnRange, gather: &mut MachineGather<'_, M>) {
-        let described = Altmap::of_memmap::<M>(memmap).described;
-        let pages = self.block_size().pages::<M>();
-        for block in (0..described.pages() / pages).rev() {
-            let block = PfnRange::new(described.start.add(block * pages), pages);
-            self.unmap(Self::memmap_virt(block), gather);
-        }
+        self.unmap(Self::memmap_virt(pfns), gather);
     }
 }

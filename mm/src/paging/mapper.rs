@@ -28,7 +28,8 @@ pub trait Mapper {
     /// Any [`MapError`]; the tree, and the frames in use for tables, are then as before.
     fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError>;
 
-    /// Clears every translation in `range` and detaches the tables that become empty.
+    /// Clears every translation in `range`, the last one first, and detaches the tables that become
+    /// empty.
     ///
     /// Addresses without a translation are passed over. The memory behind `range` is only free
     /// once [`Gather::flush`] has run.

@@ -18,15 +18,21 @@ pub(super) fn run(slots: &[AtomicU64], miss: impl Fn(u64) -> u64) -> usize {
     whole + rest.count()
 }
 
+/// How many slots from the last one back are as wanted.
+#[inline]
+pub(super) fn run_back(slots: &[AtomicU64], miss: impl Fn(u64) -> u64) -> usize {
+    let (_, batches) = slots.as_rchunks::<BATCH>();
+    let whole = batches.iter().rev().take_while(|batch| misses(batch, &miss) == 0).count() * BATCH;
+    let rest = slots[..slots.len() - whole].iter().rev();
+    whole + rest.take_while(|slot| miss(slot.load(Ordering::Relaxed)) == 0).count()
+}
+
 /// Whether all slots outside `but` are empty. Those below are looked at first, the nearest first:
 /// what is unmapped is mostly what was added last, with its elder neighbours below it.
 #[inline]
 pub(super) fn is_empty_but(slots: &[AtomicU64], but: Range<usize>) -> bool {
     let (below, above) = (&slots[..but.start], &slots[but.end..]);
-    let (head, batches) = below.as_rchunks::<BATCH>();
-    batches.iter().rev().all(|batch| misses(batch, &any) == 0)
-        && head.iter().all(|slot| slot.load(Ordering::Relaxed) == 0)
-        && run(above, any) == above.len()
+    run_back(below, any) == below.len() && run(above, any) == above.len()
 }
 
 /// The miss of a slot that should be empty.

@@ -29,35 +29,35 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         self.clear(range, gather)
     }
 
-    /// Clears a range that is not empty and that the MMU can translate.
+    /// Clears a range that is not empty and that the MMU can translate, from its end to its start.
     pub(super) fn clear<S: TableFrames>(
         &self,
         range: VirtRange,
         gather: &mut Gather<'_, T, S>,
     ) -> Result<(), UnmapError> {
-        let mut done = 0;
-        while done < range.len() {
-            let at = range.start().add(done);
-            let stop = self.walk(at);
-            if done == 0 {
+        let mut left = range.len();
+        while left > 0 {
+            let last = range.start().add(left - 1);
+            let stop = self.walk(last);
+            if left == range.len() {
                 self.check_ends(range, &stop)?;
             }
-            done += self.clear_run(&stop, at, range.len() - done, gather);
+            left = left.saturating_sub(self.clear_run(&stop, last, left, gather));
         }
         Ok(())
     }
 
-    /// Refuses a range that cuts a leaf, which only the first and the last leaf can be; `first` is
-    /// where the walk towards its start stopped.
-    fn check_ends(&self, range: VirtRange, first: &Stop) -> Result<(), UnmapError> {
-        let here = F::LEVELS[first.level];
+    /// Refuses a range that cuts a leaf, which only the first and the last leaf can be; `stop` is
+    /// where the walk towards its last byte stopped.
+    fn check_ends(&self, range: VirtRange, stop: &Stop) -> Result<(), UnmapError> {
+        let here = F::LEVELS[stop.level];
         let last = range.end().add(u64::MAX);
         let cut = |at| Self::leaf(at, &self.walk(at)).filter(|leaf| !range.covers(leaf.range()));
 
         // No leaf of this table, or below it, reaches past a boundary of its entries.
-        let starts_well = range.start().is_aligned(here.span());
+        let ends_well = range.end().is_aligned(here.span());
         let same_table = (range.start().get() ^ last.get()) >> here.shift >> here.bits == 0;
-        let ends_well = same_table && range.end().is_aligned(here.span());
+        let starts_well = same_table && range.start().is_aligned(here.span());
         let start = if starts_well { None } else { cut(range.start()) };
         let end = if ends_well { None } else { cut(last) };
         match start.or(end) {
@@ -66,27 +66,29 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         }
     }
 
-    /// Clears the leaves from `at` on that lie in one table, or passes over an empty slot, which is
-    /// where the walk stopped; answers how far it got, in bytes (past `left` if the slot is larger).
+    /// Clears the leaves up to `last` that lie in one table, or passes over an empty slot, which is
+    /// where the walk stopped; answers how far back it got, in bytes (past `left` if the slot is
+    /// larger).
     fn clear_run<S: TableFrames>(
         &self,
         stop: &Stop,
-        at: VirtAddr,
+        last: VirtAddr,
         left: u64,
         gather: &mut Gather<'_, T, S>,
     ) -> u64 {
         let here = F::LEVELS[stop.level];
         let Entry::Leaf(..) = stop.entry else {
-            return here.span() - (at.get() & (here.span() - 1));
+            return (last.get() & (here.span() - 1)) + 1;
         };
 
         let slots = self.slots(stop.path[stop.level], stop.level);
-        let first = here.index(at.get());
-        let wanted = ((left >> here.shift) as usize).min(slots.len() - first);
+        let end = here.index(last.get()) + 1;
+        let wanted = ((left >> here.shift) as usize).min(end);
         let test = F::leaf_test(stop.level);
-        let leaves = slots::run(&slots[first..first + wanted], |word| test.miss(word)).max(1);
+        let leaves = slots::run_back(&slots[end - wanted..end], |word| test.miss(word)).max(1);
         let bytes = (leaves as u64) << here.shift;
-        let Some(cleared) = VirtRange::new(at, bytes) else {
+        let start = last.align_down(here.span()).add(here.span()).add(bytes.wrapping_neg());
+        let Some(cleared) = VirtRange::new(start, bytes) else {
             return left;
         };
 
@@ -95,11 +97,11 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
             self.detach(stop, cleared, gather);
             return bytes;
         }
-        for slot in &slots[first..first + leaves] {
+        for slot in slots[end - leaves..end].iter().rev() {
             slot.store(0, Ordering::Release);
         }
         gather.cleared(cleared);
-        if stop.level > 0 && slots::is_empty_but(slots, first..first + leaves) {
+        if stop.level > 0 && slots::is_empty_but(slots, end - leaves..end) {
             self.detach(stop, cleared, gather);
         }
         bytes
