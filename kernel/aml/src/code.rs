@@ -9,6 +9,10 @@ use crate::opcode::EXTENDED;
 /// Bytes of every table's header (ACPI 6.5, table 5.4).
 pub(crate) const HEADER: usize = 36;
 
+/// Levels that a namespace may have, and parents that a name may go up. What the tables of real
+/// machines have is a tenth of it; without a bound a look-up would have none.
+pub(crate) const DEEPEST: u32 = 64;
+
 /// The tables, one behind the other.
 #[derive(Debug)]
 pub(crate) struct Code {
@@ -172,6 +176,9 @@ impl Code {
             while self.peek(*cur)? == b'^' {
                 cur.at += 1;
                 up += 1;
+                if up > DEEPEST {
+                    return Err(ErrorKind::BadName);
+                }
             }
         }
         let count = match self.peek(*cur)? {

@@ -18,9 +18,10 @@ pub struct Limits {
     pub cells: u32,
     /// Names that methods may create in one evaluation.
     pub names: u32,
-    /// Bytes and package elements by which objects of the tables may outgrow their first
-    /// values over the whole uptime. An object that grows takes twice what it needs, so this
-    /// pool bounds the final sizes, not the number of stores.
+    /// Bytes by which strings and buffers of the tables may outgrow their first values over the
+    /// whole uptime; a sixteenth as many package elements. A string that grows takes twice what
+    /// it needs, so this bounds final sizes, not the number of stores; a package that is stored
+    /// takes its size anew.
     pub growth: u32,
     /// How deep terms, packages and calls may nest. One level takes at most 700
     /// bytes of stack in an optimised build.
@@ -38,7 +39,7 @@ impl Limits {
     /// processors beside them.
     ///
     /// What that takes, measured on QEMU's q35 with 256 slots (a table of 40 KB with 2,300 names):
-    /// 450 KiB of heap held and 490 KiB while loading. Its methods use 152 of the bytes, 11 of
+    /// 390 KiB of heap held and 430 KiB while loading. Its methods use 152 of the bytes, 11 of
     /// the names and none of the cells, nest 12 levels deep, and an event that notifies all
     /// slots takes 270,000 steps. The deepest nesting that is allowed takes 43 KiB of stack.
     pub const DEFAULT: Self = Self {

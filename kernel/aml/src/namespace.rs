@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use crate::code::DEEPEST;
 use crate::error::{ErrorKind, Pool};
 use crate::name::NameSeg;
 use crate::object::Obj;
@@ -25,6 +26,9 @@ const NONE: u32 = u32::MAX;
 
 /// Chains of the hash table; a power of two.
 const BUCKETS: usize = 2048;
+
+/// Most names in one chain. Tables that are not made to collide have twenty.
+const CHAIN: usize = 256;
 
 /// One named object.
 #[derive(Debug, Clone, Copy)]
@@ -90,8 +94,15 @@ impl Namespace {
         if self.child(parent, name).is_some() {
             return Err(ErrorKind::Exists(name));
         }
+        if self.level(parent) >= DEEPEST {
+            return Err(ErrorKind::TooDeep);
+        }
         let bucket = bucket(parent, name);
         let chain = self.buckets.get(bucket).copied().unwrap_or(NONE);
+        let next = |&at: &u32| self.nodes.get(at as usize).map(|node| node.chain);
+        if core::iter::successors(Some(chain), next).nth(CHAIN).is_some() {
+            return Err(ErrorKind::Full(Pool::Nodes));
+        }
         let first = self.node(parent).ok_or(ErrorKind::NotFound(name))?.first;
         // A name of a method goes in front, so that taking it out needs no search.
         let next = if temporary { first } else { NONE };
@@ -220,6 +231,11 @@ impl Namespace {
     /// A node's name.
     pub(crate) fn name(&self, node: NodeId) -> Option<NameSeg> {
         self.node(node).map(|node| node.name)
+    }
+
+    /// How many parents a node has above it.
+    fn level(&self, node: NodeId) -> u32 {
+        core::iter::successors(self.parent(node), |&at| self.parent(at)).count() as u32
     }
 
     /// The first child.

@@ -57,11 +57,29 @@ impl Exec<'_> {
     /// Takes a name that has to exist; aliases are followed.
     pub(super) fn name(&mut self, cur: &mut Cursor) -> Res<NodeId> {
         let path = self.m.code.path(cur)?;
-        self.charge(path.count)?;
-        match self.m.lookup(self.scope, &path)? {
+        match self.lookup(self.scope, &path)? {
             Some(node) => Ok(node),
             None => Err(self.missing(&path)),
         }
+    }
+
+    /// The node a path leads to, each level on the way paid for; aliases are followed.
+    pub(super) fn lookup(&mut self, scope: NodeId, path: &Path) -> Res<Option<NodeId>> {
+        if !path.is_searched() {
+            self.charge(path.count + path.up)?;
+            let found = self.m.descend(scope, path)?;
+            return Ok(found.map(|node| self.m.names.follow(node)));
+        }
+        let name = self.m.code.segment_of(path, 0)?;
+        let mut at = Some(scope);
+        while let Some(here) = at {
+            self.charge(1)?;
+            if let Some(found) = self.m.names.child(here, name) {
+                return Ok(Some(self.m.names.follow(found)));
+            }
+            at = self.m.names.parent(here);
+        }
+        Ok(None)
     }
 
     /// The error for a path that leads nowhere.
@@ -76,7 +94,7 @@ impl Exec<'_> {
     pub(super) fn resolved(&mut self, obj: Obj) -> Res<Obj> {
         let Obj::Name(lazy) = obj else { return Ok(obj) };
         let path = self.m.code.path(&mut Cursor { at: lazy.at, end: u32::MAX })?;
-        let node = self.m.lookup(lazy.scope, &path)?.ok_or_else(|| self.missing(&path))?;
+        let node = self.lookup(lazy.scope, &path)?.ok_or_else(|| self.missing(&path))?;
         self.m.names.obj(node).map_or(Err(ErrorKind::OutOfBounds), |obj| match obj {
             Obj::Int(_) | Obj::Str(_) | Obj::Buf(_) | Obj::Pkg(_) => Ok(obj),
             _ => Ok(Obj::Ref(Ref::Node(node))),

@@ -43,7 +43,7 @@ impl Exec<'_> {
     /// Takes the path of a new name: the scope it belongs in, which must exist, and the name.
     pub(super) fn declaration(&mut self, cur: &mut Cursor) -> Res<(NodeId, NameSeg)> {
         let mut path = self.m.code.path(cur)?;
-        self.charge(path.count)?;
+        self.charge(path.count + path.up)?;
         path.count = path.count.checked_sub(1).ok_or(ErrorKind::BadName)?;
         let name = self.m.code.segment_of(&path, path.count)?;
         let parent = self.m.descend(self.scope, &path)?.ok_or(ErrorKind::NotFound(name))?;

@@ -156,7 +156,7 @@ impl Machine {
         let limits = self.limits;
         self.names.seal(limits.names)?;
         self.bytes.seal(limits.growth, limits.bytes, 0)?;
-        self.cells.seal(limits.growth, limits.cells, Obj::Nothing)?;
+        self.cells.seal(limits.growth / 16, limits.cells, Obj::Nothing)?;
         self.fields.seal(limits.names as usize)?;
         self.regions.seal(limits.names as usize)?;
         self.syncs.seal(limits.names as usize)

@@ -148,9 +148,12 @@ impl<'m> Exec<'m> {
 
     /// Goes one level deeper. An error ends the whole evaluation, so only success comes back up.
     fn enter(&mut self) -> Res<()> {
+        if self.depth >= self.m.limits.depth {
+            return Err(ErrorKind::TooDeep);
+        }
         self.depth += 1;
         self.m.peak_depth = self.m.peak_depth.max(self.depth);
-        if self.depth > self.m.limits.depth { Err(ErrorKind::TooDeep) } else { Ok(()) }
+        Ok(())
     }
 
     /// Runs `cur` to its end, or to what leaves it early.

@@ -54,8 +54,7 @@ impl Exec<'_> {
     fn cond_ref_of(&mut self, cur: &mut Cursor) -> Res<Obj> {
         let found = if starts_name(self.m.code.peek(*cur)?) {
             let path = self.m.code.path(cur)?;
-            self.charge(path.count)?;
-            self.m.lookup(self.scope, &path)?.map(Ref::Node)
+            self.lookup(self.scope, &path)?.map(Ref::Node)
         } else {
             let target = self.target(cur)?;
             Some(self.ref_to(target)?)
