@@ -76,7 +76,7 @@ impl Page {
     pub(crate) fn console_tail(&self, lines: &[String]) {
         println!("\n{}", self.painted("1", "The console's last lines:"));
         for line in lines {
-            println!("   | {line}");
+            println!("   | {line:.200}");
         }
     }
 

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 
 use super::lab::{
-    Lab, add, exhaust, free, leave, plug, refused, remove, room, room_unowned, unchanged, unowned,
-    unplug_taken,
+    Lab, add, check_add, exhaust, free, leave, plug, refused, remove, room, room_unowned,
+    unchanged, unowned, unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Config, Machine};
@@ -45,12 +45,18 @@ fn a_gibibyte_is_added_with_no_free_page_left(lab: &Lab) -> Result<()> {
 }
 
 fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
-    // A window this large has no tables in reserve, so that the add has to find pages for its own.
-    let mut config = small(room_unowned(&["16G"])?);
-    config.window = 700 * GIB;
+    // The tables set aside at boot are a share of 32 MiB. A first DIMM larger than they can map takes them
+    // all, so that the next add has to find pages of its own.
+    let mut config = room(&["160G", "8G"])?.word("policy=offline");
+    config.memory = Size::new(32 * MIB);
+    config.window += 2 * GIB;
     lab.with(&config, |machine| {
-        let start = unowned(machine, "16G")?;
-        fails_until_it_fits(machine, start, 16 * GIB, "device")
+        let large = machine.plug("160G".parse()?, None)?;
+        let taken = machine.next_add()?;
+        check_add(&taken, &large)?;
+        ensure!(taken.system_bytes > 0, "the tables set aside were enough for 160 GiB");
+        let start = unowned(machine, "8G")?;
+        fails_until_it_fits(machine, start, 8 * GIB, "device")
     })
 }
 

@@ -69,7 +69,7 @@ impl Lab {
         let mut machine = Machine::start(&self.image, config, None)?;
         body(&mut machine).map_err(|error| {
             let tail: String =
-                machine.tail(TAIL).iter().map(|line| format!("\n  | {line}")).collect();
+                machine.tail(TAIL).iter().map(|line| format!("\n  | {line:.200}")).collect();
             anyhow!("{error:#}\n  the console's last lines:{tail}")
         })
     }
