@@ -184,3 +184,33 @@ fn line(interrupt: resource::Interrupt) -> Line {
         polarity: if interrupt.active_low { Polarity::ActiveLow } else { Polarity::ActiveHigh },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotmem::PhysAddr;
+    use hotmem_aml::Space;
+
+    #[test]
+    fn events_of_the_second_block_are_counted_from_its_base() {
+        let block = |address, len| Some(Block { space: Space::SystemIo, address, len });
+        let fadt = Fadt {
+            dsdt: PhysAddr::new(0),
+            hardware_reduced: false,
+            sci: Some(9),
+            enable: None,
+            pm1_event: [None; 2],
+            pm1_control: [None; 2],
+            gpe: [block(0x620, 4), block(0x700, 8)],
+            gpe1_base: 0x24,
+        };
+        let found =
+            |number| register_of(&fadt, number).map(|(block, event)| (block.address, event));
+        assert_eq!(found(0), Some((0x620, 0)));
+        assert_eq!(found(0x0F), Some((0x620, 0x0F)));
+        assert_eq!((found(0x10), found(0x23)), (None, None));
+        assert_eq!(found(0x24), Some((0x700, 0)));
+        assert_eq!(found(0x43), Some((0x700, 0x1F)));
+        assert_eq!(found(0x44), None);
+    }
+}

@@ -172,7 +172,10 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         };
 
         match &ejected {
-            Ok(()) => log::info!("{}: gave {ranges:?} up", self.source.label(device)),
+            Ok(()) if ranges.as_slice().is_empty() => {
+                log::info!("{}: gone, it was not in use", self.source.label(device));
+            }
+            Ok(()) => log::info!("{}: gave {ranges} up", self.source.label(device)),
             Err(error) => {
                 log::error!("{}: the firmware keeps it: {error}", self.source.label(device));
                 self.verdict.failed(error);

@@ -160,9 +160,9 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     ) {
         let label = self.source.label(context.device);
         match result {
-            Ok(()) => log::info!("{label}: took {ranges:?}"),
+            Ok(()) => log::info!("{label}: took {ranges}"),
             Err(error @ InsertError::Online(_)) => {
-                log::error!("{label}: {ranges:?} stays offline: {error}");
+                log::error!("{label}: {ranges} stays offline: {error}");
                 self.verdict.failed(error);
             }
             Err(error) => {

@@ -80,6 +80,15 @@ impl Wire {
 }
 
 impl Board {
+    /// Makes room to record what will happen.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.controller.accesses.reserve(count);
+        self.controller.reports.reserve(1024);
+        self.controller.ejected.reserve(1024);
+        self.controller.strays.reserve(1024);
+        self.unmasked.reserve(1024);
+    }
+
     /// One of the fixed registers' bytes.
     fn fixed(&mut self, port: u64) -> Option<(&mut u64, u64, bool)> {
         match port {

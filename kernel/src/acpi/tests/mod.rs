@@ -3,6 +3,7 @@
 mod board;
 mod events;
 mod firmware;
+mod heap;
 mod odd;
 mod rig;
 mod tables;
