@@ -2,9 +2,8 @@
 
 use super::{Violation, expect, hold};
 use crate::Mm;
-use crate::addr::PfnRange;
 use crate::altmap::Altmap;
-use crate::block::BlockWord;
+use crate::block::{BlockWord, Group};
 use crate::machine::Machine;
 use crate::page::{Owner, PageState};
 use crate::paging::Mapper;
@@ -19,7 +18,7 @@ impl<M: Machine> Mm<M> {
             let Some(section) = self.section(number) else { continue };
             self.verify_mapped(section)?;
             match self.group_of(section) {
-                Some(_) => self.verify_group(section)?,
+                Some(group) => self.verify_group(section, group)?,
                 None => self.verify_boot_memmap(section)?,
             }
         }
@@ -40,19 +39,10 @@ impl<M: Machine> Mm<M> {
         expect(1, "mapped memmap of a section", section.number(), virt.len(), covered)
     }
 
-    fn verify_group(&self, section: Section<'_, M>) -> Result<(), Violation> {
+    fn verify_group(&self, section: Section<'_, M>, group: Group) -> Result<(), Violation> {
         let number = section.number();
-        let head = section.group_head();
-        let Some(PageState::MemmapHead { sections, pages }) = self.page(head).state() else {
-            return Err(Violation {
-                law: 3,
-                what: "a section's group has no head",
-                at: number,
-                expected: head.get(),
-                found: 0,
-            });
-        };
-        let altmap = Altmap::of_memmap::<M>(PfnRange::new(head, pages));
+        let head = group.pfns.start;
+        let altmap = Altmap::of_memmap::<M>(group.pfns);
         let range = altmap.described;
         hold(
             2,
@@ -61,7 +51,7 @@ impl<M: Machine> Mm<M> {
             range.covers(altmap.memmap),
         )?;
         hold(3, "a group describes the section", number, range.covers(section.pfns()))?;
-        expect(3, "sections of a group", head.get(), altmap.sections::<M>(), sections.into())?;
+        expect(3, "sections of a group", head.get(), altmap.sections::<M>(), group.sections)?;
         let record = altmap.record::<M>(number);
         expect(3, "the record's place", number, record.get(), section.word().record().get())?;
         let tail = PageState::MemmapTail { head };
