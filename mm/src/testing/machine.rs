@@ -3,7 +3,7 @@
 // UNSAFETY: passes on the promises of the software MMU.
 #![expect(unsafe_code)]
 
-use super::std::sync::Arc;
+use super::std::sync::{Arc, OnceLock};
 use super::std::vec::Vec;
 use super::{FakeRam, FaultPlan, SoftMmu, TinyPte};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
@@ -55,6 +55,7 @@ pub struct FakeMachine<S: Shape> {
     tables: Tables<S::Format, Mmu<S>, Mmu<S>>,
     plan: FaultPlan,
     self_hosting: AtomicBool,
+    protected: OnceLock<PhysRange>,
 }
 
 impl<S: Shape> FakeMachine<S> {
@@ -81,6 +82,7 @@ impl<S: Shape> FakeMachine<S> {
             mmu,
             plan: FaultPlan::never(),
             self_hosting: AtomicBool::new(true),
+            protected: OnceLock::new(),
         };
         machine.map_ram(ram, max_leaf, &mut early);
         (machine, early)
@@ -117,6 +119,11 @@ impl<S: Shape> FakeMachine<S> {
     /// Whether added memory can hold its own memmap (it can, unless told otherwise).
     pub fn allow_self_hosting(&self, allow: bool) {
         self.self_hosting.store(allow, Ordering::SeqCst);
+    }
+
+    /// Makes `range` memory that nothing may be able to write, from now on; the first call counts.
+    pub fn protect(&self, range: PhysRange) {
+        self.protected.get_or_init(|| range);
     }
 
     fn map_ram(&self, ram: &[PhysRange], max_leaf: u64, early: &mut FakeEarly) {
@@ -166,6 +173,10 @@ impl<S: Shape> Machine for FakeMachine<S> {
 
     fn mapper(&self) -> &Self::Mapper {
         &self.tables
+    }
+
+    fn protected(&self) -> &[PhysRange] {
+        self.protected.get().map_or(&[], core::slice::from_ref)
     }
 
     fn allows_self_hosting(&self) -> bool {

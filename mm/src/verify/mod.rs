@@ -14,6 +14,8 @@
 mod counts;
 mod memmap;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use crate::Mm;
 use crate::machine::Machine;

@@ -1,0 +1,494 @@
+//! Each law is broken on purpose, in each way that the checks can tell apart, and must be named.
+
+extern crate std;
+
+use super::Violation;
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::machine::Machine;
+use crate::page::{Owner, PageState};
+use crate::paging::{Attr, Mapper, Mapping, OutOfFrames, TableFrames};
+use crate::section::{Part, Record, Section, SectionState, SectionWord};
+use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
+use crate::zone::PageCounts;
+use crate::{Mm, NodeId, Placement, ZoneKind};
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
+
+const MIB: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Where the DIMM is.
+const DIMM: u64 = 64 * MIB;
+/// Pages of a section, and of its memmap.
+const SECTION: u64 = 256;
+const MEMMAP: u64 = 4;
+/// An address in neither the linear map nor the memmap.
+const ELSEWHERE: VirtAddr = VirtAddr::new(0x9000_0000);
+
+type Lab = Bench<Tiny>;
+type Manager = Mm<FakeMachine<Tiny>>;
+
+/// A machine with four sections added in blocks of `block` bytes.
+fn added(block: u64, placement: Placement) -> Lab {
+    let ram = [(0, 16 * MIB, 0)].into_iter().collect();
+    let bench = Lab::new(&Setup { ram, block, window: (DIMM, 64 * MIB) });
+    bench.plug(dimm());
+    bench.add(dimm(), placement);
+    bench
+}
+
+/// The same, online.
+fn online(block: u64, placement: Placement) -> Lab {
+    let bench = added(block, placement);
+    bench.online(dimm());
+    bench
+}
+
+fn dimm() -> PhysRange {
+    range(DIMM, 4 * MIB)
+}
+
+/// The DIMM's `nth` page.
+fn pfn(nth: u64) -> Pfn {
+    Pfn::new(DIMM / PAGE + nth)
+}
+
+/// The DIMM's `nth` section.
+fn section(bench: &Lab, nth: u64) -> Section<'_, FakeMachine<Tiny>> {
+    bench.mm.section(DIMM / MIB + nth).unwrap()
+}
+
+fn record(bench: &Lab, nth: u64) -> Record<'_> {
+    section(bench, nth).record()
+}
+
+/// The part of its section that the DIMM's `nth` page is in.
+fn part(nth: u64) -> Part {
+    Section::<FakeMachine<Tiny>>::part(pfn(nth))
+}
+
+/// Fails unless `verify` names this violation.
+#[track_caller]
+fn names(bench: &Lab, law: u8, what: &str) {
+    let Violation { law: found_law, what: found, .. } = bench.mm.verify().unwrap_err();
+    assert_eq!((found_law, found), (law, what));
+}
+
+/// Maps one leaf, or whole leaves, outside all bookkeeping.
+fn map(bench: &Lab, virt: VirtAddr, phys: PhysAddr, len: u64, attr: Attr) {
+    let mapping = Mapping { virt, phys, len, attr, max_leaf: len };
+    bench.mm.machine.mapper().map(&mapping, &bench.mm).unwrap();
+}
+
+fn unmap(bench: &Lab, virt: VirtAddr, len: u64) {
+    let mut gather = bench.mm.gather();
+    let gone = VirtRange::new(virt, len).unwrap();
+    bench.mm.machine.mapper().unmap(gone, &mut gather).unwrap();
+    gather.flush();
+}
+
+/// Where the descriptor of the DIMM's `nth` page is.
+fn memmap_at(nth: u64) -> VirtAddr {
+    Manager::memmap_virt(PfnRange::new(pfn(nth), 1)).start()
+}
+
+/// A page of boot memory that nobody uses.
+fn boot_page(bench: &Lab) -> PhysAddr {
+    PhysAddr::new(bench.mm.alloc(Order::ZERO, Owner::Kernel).unwrap().get() * PAGE)
+}
+
+fn zone(bench: &Lab, change: impl FnOnce(&mut PageCounts)) {
+    change(&mut bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable).counts);
+}
+
+fn order(raw: u8) -> Order {
+    Order::new(raw).unwrap()
+}
+
+// Law 1.
+
+#[test]
+fn a_section_left_leaving_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let word = section(&bench, 1).word().with_state(SectionState::Leaving);
+    bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+    names(&bench, 1, "no section is leaving between verbs");
+}
+
+#[test]
+fn a_missing_memmap_leaf_is_named() {
+    for placement in Placement::ALL {
+        for page in 1..MEMMAP {
+            let bench = added(MIB, placement);
+            unmap(&bench, memmap_at(2 * SECTION).add(page * PAGE), PAGE);
+            names(&bench, 1, "mapped memmap of a section");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
+    let what = "a page of an online block is in an extent";
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.page(pfn(64)).set_state(PageState::Tail);
+    names(&bench, 1, what);
+
+    // Garbage, as a descriptor nobody initialised holds.
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.machine.mmu().store(memmap_at(64), u64::MAX);
+    names(&bench, 1, what);
+
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).heads().remove(part(64));
+    names(&bench, 1, what);
+}
+
+#[test]
+fn a_head_bit_without_a_head_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).heads().insert(part(80));
+    names(&bench, 1, "a part's head bit");
+}
+
+#[test]
+fn an_initialised_part_with_garbage_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).initialised().insert(part(80));
+    names(&bench, 1, "an initialised part holds states");
+}
+
+// Law 2.
+
+#[test]
+fn a_memmap_too_small_for_a_section_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections: 0, pages: 3 });
+    names(&bench, 2, "a self-hosted memmap lies in what it describes");
+}
+
+#[test]
+fn a_memmap_leaf_to_another_frame_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let leaf = memmap_at(SECTION).add(2 * PAGE);
+    unmap(&bench, leaf, PAGE);
+    map(&bench, leaf, boot_page(&bench), PAGE, Attr::WRITE);
+    names(&bench, 2, "a memmap leaf");
+}
+
+#[test]
+fn two_memmap_leaves_that_changed_places_are_named() {
+    let bench = added(MIB, Placement::PerRange);
+    let leaf = |page| memmap_at(0).add(page * PAGE);
+    unmap(&bench, leaf(2), 2 * PAGE);
+    map(&bench, leaf(2), PhysAddr::new(DIMM + 3 * PAGE), PAGE, Attr::WRITE);
+    map(&bench, leaf(3), PhysAddr::new(DIMM + 2 * PAGE), PAGE, Attr::WRITE);
+    names(&bench, 2, "a memmap leaf");
+}
+
+#[test]
+fn an_extent_that_leaves_its_block_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let used = PageState::Used { order: order(8), owner: Owner::Movable };
+    bench.mm.page(pfn(128)).set_state(used);
+    names(&bench, 2, "an extent stays in its block");
+}
+
+#[test]
+fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
+    // Two sections a block: the second claims a memmap of its own in the middle of the block.
+    let bench = online(2 * MIB, Placement::PerBlock);
+    let head = pfn(SECTION);
+    bench.mm.page(head).set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
+    record(&bench, 1).group().set(head.get());
+    let violation = bench.mm.verify_counts().unwrap_err();
+    assert_eq!(violation.law, 2);
+    assert_eq!(violation.what, "a page outside all extents is memmap or absent");
+    names(&bench, 3, "the record's place");
+}
+
+// Law 3.
+
+#[test]
+fn a_head_that_counts_a_section_too_few_or_too_many_is_named() {
+    for (placement, pages, right) in
+        [(Placement::PerRange, 4 * MEMMAP, 4), (Placement::PerBlock, MEMMAP, 1)]
+    {
+        for sections in [right - 1, right + 1] {
+            let bench = added(MIB, placement);
+            bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections, pages });
+            names(&bench, 3, "sections of a group");
+        }
+    }
+}
+
+#[test]
+fn a_section_in_another_sections_group_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    record(&bench, 1).group().set(pfn(0).get());
+    names(&bench, 3, "a group describes the section");
+}
+
+#[test]
+fn a_head_that_counts_fewer_pages_is_named() {
+    let bench = added(MIB, Placement::PerRange);
+    bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections: 3, pages: 3 * MEMMAP });
+    names(&bench, 3, "a group describes the section");
+}
+
+#[test]
+fn a_record_in_the_wrong_page_is_named() {
+    let bench = added(MIB, Placement::PerRange);
+    let (from, to) = (pfn(2), pfn(10));
+    for (source, target) in bench.mm.page(from).payload().iter().zip(bench.mm.page(to).payload()) {
+        target.store(source.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    let word = SectionWord::new(SectionState::Present, false, to);
+    bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+    names(&bench, 3, "the record's place");
+}
+
+#[test]
+fn a_tail_that_does_not_answer_with_its_head_is_named() {
+    for state in [PageState::Tail, PageState::MemmapTail { head: pfn(1) }] {
+        let bench = added(MIB, Placement::PerRange);
+        bench.mm.page(pfn(2)).set_state(state);
+        names(&bench, 3, "a tail answers with its head");
+    }
+}
+
+#[test]
+fn a_group_whose_head_lost_its_mark_is_named() {
+    for placement in [Placement::PerRange, Placement::PerBlock] {
+        let bench = added(MIB, placement);
+        bench.mm.page(pfn(0)).set_state(PageState::Tail);
+        names(&bench, 3, "a self-hosted block has a head");
+    }
+}
+
+// Law 4.
+
+#[test]
+fn a_zone_that_counts_wrong_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    zone(&bench, |counts| counts.present += 1);
+    names(&bench, 4, "present pages of a zone");
+    zone(&bench, |counts| counts.present -= 1);
+
+    zone(&bench, |counts| counts.managed -= 1);
+    names(&bench, 4, "managed pages of a zone");
+    zone(&bench, |counts| counts.managed += 1);
+
+    zone(&bench, |counts| counts.memmap += 1);
+    names(&bench, 4, "memmap pages of a zone");
+    zone(&bench, |counts| counts.memmap -= 1);
+
+    zone(&bench, |counts| counts.free -= 1);
+    names(&bench, 4, "free pages of a zone");
+    zone(&bench, |counts| counts.free += 1);
+    bench.check();
+}
+
+#[test]
+fn a_block_that_counts_wrong_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let managed = record(&bench, 0).managed();
+    managed.set(managed.get() + 1);
+    names(&bench, 4, "managed pages of a block");
+    managed.set(managed.get() - 1);
+
+    let free = record(&bench, 0).free();
+    free.set(free.get() - 1);
+    names(&bench, 4, "free pages of a block");
+    free.set(free.get() + 1);
+    bench.check();
+}
+
+#[test]
+fn a_free_extent_that_is_not_counted_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable).uncount_extent(order(3));
+    names(&bench, 4, "free extents of an order in a zone");
+}
+
+#[test]
+fn lists_of_the_wrong_order_are_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let mut zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
+    let (low, high) = (zone.first(order(3)), zone.first(order(4)));
+    zone.set_first(order(3), high);
+    zone.set_first(order(4), low);
+    drop(zone);
+    names(&bench, 4, "a listed extent is free and of its order");
+}
+
+#[test]
+fn lists_of_the_wrong_zone_are_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let second = NodeId::new(1).unwrap();
+    let other = range(DIMM + 4 * MIB, 4 * MIB);
+    bench.plug(other);
+    bench.mm.add(other, second, Placement::PerBlock).unwrap();
+    bench.online(dimm());
+    bench.online(other);
+    let lists = [NodeId::default(), second];
+    let first = lists.map(|node| bench.mm.nodes.lock(node, ZoneKind::Movable).first(order(5)));
+    for (node, head) in lists.into_iter().zip([first[1], first[0]]) {
+        bench.mm.nodes.lock(node, ZoneKind::Movable).set_first(order(5), head);
+    }
+    names(&bench, 4, "a listed extent is in its zone");
+}
+
+#[test]
+fn a_list_that_turns_back_or_breaks_off_is_named() {
+    for (link, what) in
+        [(true, "a list is as long as it is counted"), (false, "length of a free list")]
+    {
+        let bench = online(MIB, Placement::PerBlock);
+        let zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
+        let first = zone.first(order(6)).unwrap();
+        drop(zone);
+        let next = if link { first.get() + 1 } else { 0 };
+        bench.mm.page(first).payload()[0].store(next, Ordering::Relaxed);
+        names(&bench, 4, what);
+    }
+}
+
+#[test]
+fn free_buddies_that_are_not_merged_are_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let mut zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
+    bench.mm.unlink(&mut zone, pfn(128), order(7));
+    bench.mm.insert_free(&mut zone, pfn(128), order(6));
+    bench.mm.insert_free(&mut zone, pfn(192), order(6));
+    drop(zone);
+    names(&bench, 4, "free buddies are merged");
+}
+
+#[test]
+fn added_memory_with_an_absent_part_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).present().remove(part(4));
+    names(&bench, 4, "only boot memory has absent parts");
+}
+
+#[test]
+fn a_zone_that_is_not_listed_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.nodes.set_populated(NodeId::default(), ZoneKind::Movable, false);
+    names(&bench, 4, "the zone of an online block has memory");
+}
+
+// Law 5.
+
+#[test]
+fn a_memmap_leaf_over_four_blocks_is_named() {
+    let bench = added(MIB, Placement::PerRange);
+    let len = 4 * MEMMAP * PAGE;
+    unmap(&bench, memmap_at(0), len);
+    map(&bench, memmap_at(0), PhysAddr::new(DIMM), len, Attr::WRITE);
+    names(&bench, 5, "a leaf spans one memory block");
+}
+
+#[test]
+fn a_boot_memmap_in_pages_that_were_freed_is_named() {
+    let bench = added(MIB, Placement::Boot);
+    let leaf = bench.mm.machine.mapper().translate(memmap_at(0)).unwrap();
+    bench.mm.free_of(Pfn::new(leaf.phys.get() / PAGE), |_| true).unwrap();
+    names(&bench, 5, "a boot memmap's pages are held");
+}
+
+#[test]
+fn a_section_node_in_added_memory_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let frame = PhysAddr::new(DIMM + MIB - PAGE);
+    bench.mm.sections.insert_node(&bench.mm.machine, 1024, frame);
+    names(&bench, 5, "a section node lies in boot memory");
+}
+
+/// Hands out the pages of added memory, from this address on.
+struct AddedFrames(Cell<u64>);
+
+impl TableFrames for AddedFrames {
+    fn take(&self, _bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        Ok(PhysAddr::new(self.0.replace(self.0.get() + PAGE)))
+    }
+
+    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+}
+
+#[test]
+fn a_table_in_added_memory_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let phys = boot_page(&bench);
+    let mapping = Mapping { virt: ELSEWHERE, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
+    let frames = AddedFrames(Cell::new(DIMM + MIB / 2));
+    bench.mm.machine.mapper().map(&mapping, &frames).unwrap();
+    names(&bench, 5, "a table lies in boot memory");
+}
+
+// Law 6.
+
+#[test]
+fn a_leaf_that_is_writable_and_executable_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    map(&bench, ELSEWHERE, boot_page(&bench), PAGE, Attr::EXECUTE);
+    bench.check();
+    map(&bench, ELSEWHERE.add(PAGE), boot_page(&bench), PAGE, Attr::WRITE | Attr::EXECUTE);
+    names(&bench, 6, "a leaf is not writable and executable");
+}
+
+#[test]
+fn protected_memory_that_the_linear_map_can_write_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    bench.mm.machine.protect(range(boot_page(&bench).get(), PAGE));
+    names(&bench, 6, "protected memory has no writable mapping");
+}
+
+#[test]
+fn a_linear_leaf_to_another_block_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let virt = Manager::linear_virt(range(DIMM, MIB)).start();
+    unmap(&bench, virt, MIB);
+    map(&bench, virt, PhysAddr::new(DIMM + MIB), MIB, Attr::WRITE);
+    names(&bench, 6, "the linear map is linear");
+}
+
+#[test]
+fn a_linear_translation_that_was_left_over_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let gone = range(DIMM + 4 * MIB, MIB);
+    map(&bench, Manager::linear_virt(gone).start(), gone.start(), MIB, Attr::WRITE);
+    names(&bench, 6, "a linear leaf's memory is there");
+}
+
+#[test]
+fn a_memmap_translation_that_was_left_over_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    map(&bench, memmap_at(8 * SECTION), boot_page(&bench), PAGE, Attr::WRITE);
+    names(&bench, 6, "a memmap leaf describes what is there");
+}
+
+#[test]
+fn added_memory_that_is_mapped_elsewhere_is_named() {
+    for attr in [Attr::empty(), Attr::WRITE, Attr::EXECUTE] {
+        let bench = added(MIB, Placement::PerBlock);
+        map(&bench, ELSEWHERE, PhysAddr::new(DIMM + MIB / 2), PAGE, attr);
+        names(&bench, 6, "added memory is mapped in the linear map only");
+    }
+}
+
+#[test]
+fn a_second_writable_mapping_of_a_table_is_named_and_a_read_only_one_is_not() {
+    let bench = added(MIB, Placement::PerBlock);
+    let mut tables = std::vec::Vec::new();
+    bench.mm.machine.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    for frame in tables {
+        let page = frame.align_down(PAGE);
+        map(&bench, ELSEWHERE, page, PAGE, Attr::empty());
+        bench.check();
+        unmap(&bench, ELSEWHERE, PAGE);
+        map(&bench, ELSEWHERE, page, PAGE, Attr::WRITE);
+        names(&bench, 6, "writable mappings of a table");
+        unmap(&bench, ELSEWHERE, PAGE);
+        bench.check();
+    }
+}
