@@ -43,6 +43,8 @@ enum Task {
     /// Build the kernel image and print its path
     Build(build::Args),
     /// Boot it in QEMU and tour memory hotplug: plug, use, unplug
+    ///
+    /// Exit code: 0 if the kernel's verdict is pass, 2 if it refused something, 1 for everything else.
     Qemu(qemu::Args),
     /// Run the tests on the host and in QEMU
     Test(test::Args),

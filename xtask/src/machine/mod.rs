@@ -26,7 +26,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use serde_json::Value;
 
 pub(crate) use config::{Accel, Board, Config};
-pub(crate) use console::Reply;
+pub(crate) use console::{PROMPT, Reply};
 pub(crate) use dimm::Dimm;
 pub(crate) use process::Exit;
 pub(crate) use step::{Add, Offline, Online, Placement, Remove, Step, Use};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::options::Args;
-use crate::machine::{Config, Dimm, Exit, Machine};
+use crate::machine::{Config, Dimm, Exit, Machine, PROMPT};
 use crate::size::{DimmSpec, human};
 
 /// What a typed line means.
@@ -48,7 +48,9 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
         match lines.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
                 if let Some(message) = obey(&mut machine, &mut dimms, args, &echo, &line)? {
-                    println!("{message}");
+                    // The guest believes that its prompt still stands, so there shall be one.
+                    print!("{message}\n{PROMPT}");
+                    io::stdout().flush()?;
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
