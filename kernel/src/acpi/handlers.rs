@@ -52,17 +52,14 @@ pub(super) struct Handlers {
 }
 
 impl Handlers {
-    /// Finds every event that has a method. Heap that is missing leaves events out.
-    ///
-    /// # Errors
-    ///
-    /// [`AmlError`] if an event device cannot say what it is or has.
+    /// Finds every event that has a method. An event device that cannot say what it is or has, and
+    /// heap that is missing, leave events out.
     pub(super) fn find(
         aml: &mut Aml,
         host: &mut dyn Host,
         fadt: &Fadt,
         madt: Option<&Madt<'_>>,
-    ) -> Result<Self, AmlError> {
+    ) -> Self {
         let mut found = Self::default();
         found.find_gpes(aml, fadt);
         if let Some(sci) = fadt.sci.filter(|_| !found.gpes.is_empty()) {
@@ -73,11 +70,16 @@ impl Handlers {
         let mut last = None;
         while let Some(device) = aml.next_device(last) {
             last = Some(device);
-            if aml.has_id(host, device, EVENT_DEVICE)? {
-                found.find_interrupts(aml, host, device)?;
+            let result = match aml.has_id(host, device, EVENT_DEVICE) {
+                Ok(true) => found.find_interrupts(aml, host, device),
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                log::warn!("acpi: {}: {error}", aml.path(device));
             }
         }
-        Ok(found)
+        found
     }
 
     fn find_gpes(&mut self, aml: &Aml, fadt: &Fadt) {

@@ -76,7 +76,7 @@ impl<H: Hardware> AcpiSource<H> {
             log::warn!("acpi: {failed} devices failed to initialise, the first is {path}: {error}");
         }
         let madt = Madt::find(tables)?;
-        let handlers = Handlers::find(&mut aml, &mut host, &fadt, madt.as_ref())?;
+        let handlers = Handlers::find(&mut aml, &mut host, &fadt, madt.as_ref());
         find_memory(&mut aml, &mut hardware, &mut devices)?;
         let affinity = affinities(tables)?;
         Ok(Self { aml, hardware, fadt, handlers, devices, affinity, latch })
@@ -318,6 +318,7 @@ const fn status_code(outcome: Outcome) -> u32 {
     match outcome {
         Outcome::Inserted | Outcome::Ejected => 0,
         Outcome::InsertFailed | Outcome::EjectFailed => 1,
+        Outcome::EjectRefused(Refusal::Unknown) => 0x80,
         Outcome::EjectRefused(Refusal::InUse) => 0x81,
         Outcome::EjectRefused(Refusal::Busy) => 0x82,
         Outcome::Ejecting => 0x84,
@@ -350,8 +351,11 @@ fn find_memory<H: Hardware>(
     while let Some(node) = aml.next_device(last) {
         last = Some(node);
         let mut host = Bridge { hardware, devices };
-        if aml.has_id(&mut host, node, MEMORY_DEVICE)? && !devices.push(node) {
-            return Err(StartError::OutOfHeap);
+        // A device that cannot say what it is does not keep the others from being used.
+        match aml.has_id(&mut host, node, MEMORY_DEVICE) {
+            Ok(true) if !devices.push(node) => return Err(StartError::OutOfHeap),
+            Ok(_) => {}
+            Err(error) => log::warn!("acpi: {}: {error}", aml.path(node)),
         }
     }
     Ok(())

@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use hotmem::{NodeId, OfflineError, PhysRange, RemoveError, Removed};
+use hotmem::{BlockId, NodeId, OfflineError, PhysRange, RemoveError, Removed};
 
 use super::blocks::{Part, parts};
 use super::driver::{Answered, Context, Done, Hotplug};
@@ -25,8 +25,11 @@ enum EjectError {
     Offline(OfflineError),
     /// The memory manager keeps a range.
     Remove(RemoveError),
-    /// The operator has added memory of the device.
-    Operator(hotmem::BlockId),
+    /// The device's memory is in use, but not as the device's: the operator has added it, or the
+    /// machine was started with it.
+    Elsewhere(BlockId),
+    /// Nothing is known of the device's memory.
+    Unknown,
 }
 
 impl fmt::Display for EjectError {
@@ -34,7 +37,8 @@ impl fmt::Display for EjectError {
         match self {
             Self::Offline(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
-            Self::Operator(id) => write!(f, "{id} was added by the operator"),
+            Self::Elsewhere(id) => write!(f, "{id} is in use, and was not added for the device"),
+            Self::Unknown => f.write_str("nothing is known of its memory"),
         }
     }
 }
@@ -45,6 +49,7 @@ impl EjectError {
         match self {
             Self::Offline(OfflineError::Busy)
             | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay) => Refusal::Busy,
+            Self::Unknown => Refusal::Unknown,
             _ => Refusal::InUse,
         }
     }
@@ -59,24 +64,26 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         let ranges = self.owners.added(context.device);
         let mut removes = Removes::default();
         self.answer(context, Outcome::Ejecting);
-        let given_up = match self.squatter(context.device) {
-            Some(id) => Err(EjectError::Operator(id)),
-            None => self.give_up(context.device, &ranges, &mut removes, out),
-        };
+        let given_up = self
+            .check_eject(context.device)
+            .and_then(|()| self.give_up(context.device, &ranges, &mut removes, out));
         match given_up {
             Ok(()) => self.let_go(context, &ranges, &removes, out),
             Err(error) => self.refuse(context, error, out),
         }
     }
 
-    /// A block that the operator has added out of a device that was refused.
-    fn squatter(&self, device: DeviceId) -> Option<hotmem::BlockId> {
+    /// Refuses a device whose memory is not known, and one that was refused but whose memory is in
+    /// use all the same.
+    fn check_eject(&self, device: DeviceId) -> Result<(), EjectError> {
+        if self.owners.of(device).next().is_none() {
+            return Err(EjectError::Unknown);
+        }
         let refused = self.owners.of(device).filter(|entry| entry.claim == Claim::Refused);
-        refused
+        let mut used = refused
             .flat_map(|entry| self.verbs.block_numbers(entry.range))
-            .filter_map(|raw| self.verbs.block(hotmem::BlockId::new(raw)))
-            .find(|block| !block.boot)
-            .map(|block| block.id)
+            .filter_map(|raw| self.verbs.block(BlockId::new(raw)));
+        used.next().map_or(Ok(()), |block| Err(EjectError::Elsewhere(block.id)))
     }
 
     /// Offline, then removed; or as it was.
@@ -137,6 +144,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             if let Err(error) = done.result {
                 log::error!("{range}: cannot be added back: {error}");
                 self.verdict.failed(error);
+                self.owners.refuse(device, range);
             }
             let added = done.result.ok();
             let step = AddStep {

@@ -108,6 +108,8 @@ pub enum Refusal {
     InUse,
     /// It may work later: something else is under way.
     Busy,
+    /// The kernel does not know what memory that is.
+    Unknown,
 }
 
 /// How a request ended, for the firmware.

@@ -8,7 +8,9 @@
 
 use core::fmt;
 
-use hotmem::{AddError, Added, NodeId, OfflineError, OnlineError, PhysRange, RemoveError, Removed};
+use hotmem::{
+    AddError, Added, BlockId, NodeId, OfflineError, OnlineError, PhysRange, RemoveError, Removed,
+};
 
 use super::blocks::parts;
 use super::driver::{Answered, Context, Done, Hotplug};
@@ -74,6 +76,11 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             return;
         }
 
+        if self.is_boot_memory(ranges) {
+            self.know_boot_memory(context, ranges, node);
+            return;
+        }
+
         let mut trail = Trail::default();
         let result = match known.as_slice() {
             [] => self.take(context, ranges, node, &mut trail),
@@ -86,6 +93,23 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         let answered = self.answer(context, outcome);
         self.tell_inserted(context, ranges, &result);
         self.write_insert(ranges, node, &trail, result.err().as_ref(), answered, out);
+    }
+
+    /// Whether the machine was started with all of the memory: some firmware describes that too.
+    fn is_boot_memory(&self, ranges: &Ranges) -> bool {
+        let mut numbers =
+            ranges.as_slice().iter().flat_map(|&range| self.verbs.block_numbers(range));
+        numbers.all(|raw| self.verbs.block(BlockId::new(raw)).is_some_and(|block| block.boot))
+    }
+
+    /// Remembers a device whose memory is in use since the start, so that it is never ejected.
+    fn know_boot_memory(&mut self, context: Context, ranges: &Ranges, node: NodeId) {
+        if self.owners.has_room(context.device, ranges) {
+            self.owners.set(context.device, ranges, node, Claim::Refused);
+        }
+        self.answer(context, Outcome::Inserted);
+        let label = self.source.label(context.device);
+        log::info!("{label}: {ranges} is memory the machine was started with");
     }
 
     /// Adds all ranges or none, and brings them online.

@@ -94,6 +94,14 @@ impl Owners {
         }
     }
 
+    /// Notes that the memory manager does not have a device's range any more.
+    pub(super) fn refuse(&mut self, device: DeviceId, range: PhysRange) {
+        let lost = |entry: &&mut Plugged| entry.device == device && entry.range == range;
+        if let Some(entry) = self.0.iter_mut().find(lost) {
+            entry.claim = Claim::Refused;
+        }
+    }
+
     /// Forgets a device.
     pub(super) fn forget(&mut self, device: DeviceId) {
         self.0.retain(|entry| entry.device != device);

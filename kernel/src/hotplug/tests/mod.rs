@@ -205,12 +205,49 @@ fn a_device_that_makes_no_sense_is_answered_and_reported() {
 }
 
 #[test]
-fn an_eject_of_what_nobody_knows_goes_through() {
+fn a_device_of_unknown_memory_is_not_ejected() {
     let mut this = Fixture::new();
+    this.script.event(3, Request::Unreadable(Wrong("broken")));
+    this.run();
+    this.script.told();
     this.script.eject(3);
     assert_eq!(this.run(), "");
+    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::Unknown)]);
+    assert!(this.script.0.borrow().ejected.is_empty());
+}
+
+#[test]
+fn memory_of_the_start_that_is_a_device_too_is_left_alone_and_never_ejected() {
+    let mut this = Fixture::new();
+    let before = this.bench.snapshot();
+    this.script.insert(3, &[range(MIB, 2 * MIB), range(8 * MIB, MIB)]);
+    assert_eq!(this.run(), "");
+    assert_eq!(this.script.told(), [Outcome::Inserted]);
+    assert!(matches!(this.driver.verdict(), Verdict::Pass));
+
+    this.script.eject(3);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::InUse)]);
+    assert_eq!(this.bench.snapshot(), before);
+}
+
+#[test]
+fn memory_that_cannot_be_added_back_is_not_claimed_any_more() {
+    let mut this = Fixture::inserted();
+    this.script.0.borrow_mut().stuck = true;
+    // Five blocks go offline and two ranges are removed; then the first is to be added back.
+    this.plan.fail(7);
+    this.script.eject(0);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
+    assert_eq!(this.states(), [BlockState::Offline; 3]);
+    assert!(matches!(this.driver.verdict(), Verdict::Fail(_)));
+
+    this.script.0.borrow_mut().stuck = false;
+    this.script.eject(0);
+    this.run();
     assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
-    assert_eq!(this.script.0.borrow().ejected, [3]);
+    assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]));
 }
 
 #[test]

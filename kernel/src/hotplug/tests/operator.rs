@@ -96,7 +96,7 @@ fn the_firmware_does_not_get_memory_that_the_operator_uses() {
     this.script.eject(1);
     let told = this.run();
     assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::InUse)]);
-    assert!(told.contains("was added by the operator"), "{told}");
+    assert!(told.contains("is in use, and was not added for the device"), "{told}");
     assert_eq!(this.bench.snapshot(), before);
     let id = this.bench.mm.block_at(part.start());
     assert_eq!(this.bench.mm.block(id).map(|block| block.state), Some(BlockState::Offline));
