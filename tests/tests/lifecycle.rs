@@ -1,6 +1,5 @@
 //! The four verbs over every size, placement, order and history; and everything they refuse.
 
-use hotmem::paging::MapError;
 use hotmem::testing::{Bench, Tiny, range};
 use hotmem::{
     AddError, BlockId, BlockState, NodeId, OfflineError, OnlineError, Order, Owner, PhysAddr,
@@ -470,6 +469,6 @@ fn a_boot_memmap_that_does_not_fit_is_refused_and_nothing_changes() {
     bench.plug(dimm);
     while bench.mm.alloc(Order::new(3).unwrap(), Owner::Kernel).is_ok() {}
     let error = refused(&bench, || bench.mm.add(dimm, NODE, Placement::Boot));
-    assert!(matches!(error, AddError::Map(MapError::OutOfFrames(_))), "{error}");
+    assert!(matches!(error, AddError::NoRoomForMemmap { .. }), "{error}");
     bench.unplug(dimm);
 }

@@ -1,6 +1,6 @@
 //! Adding memory needs no memory: what the reserve taken at boot is good for, and what happens beyond.
 
-use hotmem::paging::{MapError, Mapper};
+use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, Random, Shape, range};
 use hotmem::{
     AddError, Machine, NodeId, Order, Owner, Pfn, PhysAddr, PhysRange, Placement, ZoneKind,
@@ -64,7 +64,7 @@ fn a_boot_memmap_without_a_free_page_is_a_clean_out_of_memory() {
     let dimm = range(REAL_WINDOW, GIB);
     bench.plug(dimm);
     let error = bench.mm.add(dimm, NodeId::default(), Placement::Boot);
-    assert!(matches!(error, Err(AddError::Map(MapError::OutOfFrames(_)))), "{error:?}");
+    assert!(matches!(error, Err(AddError::NoRoomForMemmap { .. })), "{error:?}");
     bench.check();
     assert_same(&before, &bench.snapshot());
     bench.unplug(dimm);
@@ -89,7 +89,7 @@ fn sixteen_gib_are_added_to_64_mib_but_their_memmap_must_be_their_own() {
         assert_same(&before, &bench.snapshot());
     }
     let error = bench.mm.add(dimm, NodeId::default(), Placement::Boot);
-    assert!(matches!(error, Err(AddError::Map(MapError::OutOfFrames(_)))), "{error:?}");
+    assert!(matches!(error, Err(AddError::NoRoomForMemmap { .. })), "{error:?}");
     bench.check();
     assert_same(&before, &bench.snapshot());
     bench.unplug(dimm);
@@ -256,7 +256,7 @@ fn tables_never_come_from_added_memory() {
     let added = bench.snapshot();
     for placement in Placement::ALL {
         let error = bench.mm.add(next, NodeId::default(), placement);
-        assert!(matches!(error, Err(AddError::Map(MapError::OutOfFrames(_)))), "{error:?}");
+        assert!(matches!(error, Err(AddError::NoRoomForMemmap { .. })), "{error:?}");
         bench.check();
         assert_same(&added, &bench.snapshot());
     }

@@ -47,8 +47,15 @@ pub enum AddError {
         /// The first block of it that is there.
         block: BlockId,
     },
-    /// Mapping the range or its memmap failed: no memory for tables, or for a boot memmap.
+    /// Mapping the range or its memmap failed, mostly for want of memory for tables.
     Map(MapError),
+    /// System memory cannot hold the memmap of a boot placement.
+    NoRoomForMemmap {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of its memmap.
+        bytes: u64,
+    },
     /// No memory for a node of the section map.
     OutOfMemory {
         /// The range.
@@ -72,6 +79,10 @@ impl fmt::Display for AddError {
                 write!(f, "{range} overlaps {block}, which is there already")
             }
             Self::Map(error) => error.fmt(f),
+            Self::NoRoomForMemmap { range, bytes } => write!(
+                f,
+                "out of memory: {range} needs {bytes:#x} bytes of system memory for its memmap"
+            ),
             Self::OutOfMemory { range } => {
                 write!(f, "out of memory for the section map of {range}")
             }
@@ -267,7 +278,13 @@ impl<M: Machine> Add<'_, M> {
     fn populate_from_system(&mut self) -> Result<(), AddError> {
         while self.populated.end < self.pfns.end {
             let section = PfnRange::new(self.populated.end, M::SECTION_PAGES);
-            self.mm.populate_from_system(section)?;
+            self.mm.populate_from_system(section).map_err(|error| match error {
+                MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
+                    range: self.range,
+                    bytes: Mm::<M>::memmap_virt(self.pfns).len(),
+                },
+                error => AddError::Map(error),
+            })?;
             self.populated.end = section.end;
         }
         Ok(())
