@@ -3,6 +3,7 @@
 use crate::acpi::{AcpiSource, DeviceError};
 use crate::hardware::KernelHardware;
 use crate::hotplug::{Clock, DeviceId, Event, HotplugSource, Outcome};
+use alloc::boxed::Box;
 use core::fmt;
 use hotmem_arch::current::cpu;
 
@@ -10,7 +11,7 @@ use hotmem_arch::current::cpu;
 #[derive(Debug)]
 pub enum EventSource {
     /// The firmware's ACPI tables.
-    Acpi(AcpiSource<KernelHardware>),
+    Acpi(Box<AcpiSource<KernelHardware>>),
     /// No hotplug.
     None,
 }

@@ -19,6 +19,7 @@ use crate::memory::{self, Boot, FirmwareMemory, KernelMachine, KernelTables, nod
 use crate::monitor::Monitor;
 use crate::serve::Server;
 use crate::{console, heap, logger, say, traps};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::{BlockSize, BootError, BootMemory, Mm, NodeId, PhysAddr, PhysRange, ZoneKind};
@@ -156,7 +157,7 @@ fn start_events(
     let console_line = take_interrupts(&tables, mm);
     let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
     match AcpiSource::new(&tables, hardware, &ACPI_LINES, Limits::default()) {
-        Ok(source) => (EventSource::Acpi(source), console_line),
+        Ok(source) => (EventSource::Acpi(Box::new(source)), console_line),
         Err(error) => {
             log::error!("no memory hotplug: {error}");
             (EventSource::None, console_line)

@@ -18,7 +18,7 @@ const GATES: usize = 256;
 /// Traps that run on a stack of their own, because the current one may be what is broken.
 const OWN_STACK: [u8; 3] = [DOUBLE_FAULT, PAGE_FAULT, NMI];
 
-/// The tops of the stacks for [`OWN_STACK`]: double fault, page fault, NMI.
+/// The tops of the stacks for traps that need one of their own: double fault, page fault, NMI.
 #[derive(Clone, Copy, Debug)]
 pub struct TrapStacks(pub [VirtAddr; 3]);
 

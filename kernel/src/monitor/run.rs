@@ -152,7 +152,8 @@ impl<'m, M: Machine> Monitor<'m, M> {
                 writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?;
             }
             Command::SnapshotCheck => {
-                writeln!(out, "{} facts are the same", self.saved.check(self.mm)?)?;
+                let count = self.saved.check(self.mm, out)?;
+                writeln!(out, "{count} facts are the same")?;
             }
             Command::Page { .. }
             | Command::Blocks { .. }

@@ -1,7 +1,7 @@
 //! The state of memory, kept to compare with (law 7).
 
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write};
 use hotmem::{Fact, Machine, Mm};
 
 /// A saved state.
@@ -15,8 +15,10 @@ pub(super) enum SnapshotError {
     NoRoom(usize),
     /// Nothing was saved.
     NothingSaved,
-    /// The first fact that differs: its number, what it was, what it is.
-    Differs(usize, Option<Fact>, Option<Fact>),
+    /// The number of the first fact that differs.
+    Differs(usize),
+    /// The console failed.
+    Console(fmt::Error),
 }
 
 impl fmt::Display for SnapshotError {
@@ -24,9 +26,8 @@ impl fmt::Display for SnapshotError {
         match self {
             Self::NoRoom(count) => write!(f, "the kernel heap has no room for {count} facts"),
             Self::NothingSaved => f.write_str("nothing was saved to compare with"),
-            Self::Differs(number, was, is) => {
-                write!(f, "fact {number} was {}, is {}", Shown(*was), Shown(*is))
-            }
+            Self::Differs(number) => write!(f, "memory is not as it was: fact {number} differs"),
+            Self::Console(error) => error.fmt(f),
         }
     }
 }
@@ -61,21 +62,26 @@ impl Saved {
         Ok(count)
     }
 
-    /// Compares the present state with the saved one; answers with how many facts are equal.
-    pub(super) fn check<M: Machine>(&self, mm: &Mm<M>) -> Result<usize, SnapshotError> {
+    /// Compares the present state with the saved one; answers with how many facts are equal. What
+    /// differs first is written to `out`.
+    pub(super) fn check<M: Machine>(
+        &self,
+        mm: &Mm<M>,
+        out: &mut dyn Write,
+    ) -> Result<usize, SnapshotError> {
         let saved = self.0.as_deref().ok_or(SnapshotError::NothingSaved)?;
         let (mut count, mut first) = (0, None);
         mm.snapshot(&mut |is| {
             let was = saved.get(count).copied();
             if first.is_none() && was != Some(is) {
-                first = Some(SnapshotError::Differs(count, was, Some(is)));
+                first = Some((count, was, Some(is)));
             }
             count += 1;
         });
-        match (first, saved.get(count)) {
-            (Some(error), _) => Err(error),
-            (None, Some(&was)) => Err(SnapshotError::Differs(count, Some(was), None)),
-            (None, None) => Ok(count),
-        }
+        let lost = saved.get(count).map(|&was| (count, Some(was), None));
+        let Some((number, was, is)) = first.or(lost) else { return Ok(count) };
+        writeln!(out, "fact {number} was {}, is {}", Shown(was), Shown(is))
+            .map_err(SnapshotError::Console)?;
+        Err(SnapshotError::Differs(number))
     }
 }

@@ -1,1 +1,262 @@
-//! The monitor on a fake machine.
+//! The monitor on a fake machine: every line has one answer, and refusals change nothing.
+
+use super::{After, Machinery, Monitor};
+use crate::hotplug::{
+    Clock, DeviceId, Event, Hotplug, HotplugSource, Outcome, Policy, Ranges, Request,
+};
+use core::convert::Infallible;
+use core::fmt;
+use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
+use hotmem::{Mm, NodeId, PhysRange, VirtAddr};
+
+const MIB: u64 = 1 << 20;
+const WINDOW: u64 = 64 * MIB;
+
+/// Announces memory once; ejects nothing.
+struct Plug(Vec<PhysRange>);
+
+impl HotplugSource for Plug {
+    type Error = Infallible;
+
+    fn next_event(&mut self) -> Option<Event<Infallible>> {
+        let mut ranges = Ranges::default();
+        ranges.push(self.0.pop()?).unwrap();
+        let request = Request::Insert { ranges, node: NodeId::default() };
+        Some(Event { device: DeviceId(self.0.len() as u16), request, since: None })
+    }
+
+    fn has_work(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    fn answer(&mut self, _: DeviceId, _: Outcome) -> Result<Option<u32>, Infallible> {
+        Ok(Some(0))
+    }
+
+    fn eject(&mut self, _: DeviceId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
+        device.0
+    }
+}
+
+/// A machine that counts nothing and reads nothing.
+struct Blank;
+
+impl Clock for Blank {
+    fn instructions(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl Machinery for Blank {
+    fn instructions(&self) -> Option<u64> {
+        None
+    }
+
+    fn peek(&self, _: VirtAddr) -> Option<u64> {
+        None
+    }
+
+    fn heap(&self) -> (u64, u64) {
+        (1, 2)
+    }
+}
+
+type Fake = FakeMachine<Tiny>;
+
+struct Fixture {
+    bench: &'static Bench<Tiny>,
+    hotplug: Hotplug<Plug, &'static Mm<Fake>, Blank>,
+    monitor: Monitor<'static, Fake>,
+}
+
+impl Fixture {
+    /// 16 MiB at boot; 2 MiB plugged and taken; 4 MiB and a page plugged and refused.
+    fn new() -> Self {
+        let setup = Setup { ram: vec![(0, 16 * MIB, 0)], block: MIB, window: (WINDOW, 64 * MIB) };
+        let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
+        let pieces = [range(WINDOW, 2 * MIB), range(WINDOW + 8 * MIB, 4 * MIB + 4096)];
+        pieces.iter().for_each(|&piece| bench.plug(piece));
+        let source = Plug(pieces.to_vec());
+        let mut hotplug = Hotplug::new(source, &bench.mm, Blank, Policy::default()).unwrap();
+        while hotplug.run_one(&mut String::new()) {}
+        Self { bench, hotplug, monitor: Monitor::new(&bench.mm) }
+    }
+
+    fn type_line(&mut self, line: &str) -> (String, After) {
+        let mut out = String::new();
+        let after = self.monitor.run(line, &mut self.hotplug, &Blank, &mut out);
+        (out, after)
+    }
+
+    /// Types a line that has to be done; answers with what it says before `ok`.
+    #[track_caller]
+    fn ok(&mut self, line: &str) -> String {
+        let (out, after) = self.type_line(line);
+        assert_eq!(after, After::Prompt);
+        match out.strip_suffix("ok\n") {
+            Some(said) => said.to_owned(),
+            None => panic!("{line}: {out}"),
+        }
+    }
+
+    /// Types a line that has to be refused; answers with why.
+    #[track_caller]
+    fn refused(&mut self, line: &str) -> String {
+        let before = self.bench.snapshot();
+        let (out, after) = self.type_line(line);
+        assert_eq!((after, self.bench.snapshot()), (After::Prompt, before), "{line}");
+        let last = out.lines().last().and_then(|last| last.strip_prefix("error: "));
+        match last {
+            Some(why) if !out.contains("ok\n") => why.to_owned(),
+            _ => panic!("{line}: {out}"),
+        }
+    }
+}
+
+#[test]
+fn every_line_has_exactly_one_closing_line() {
+    let mut this = Fixture::new();
+    let lines = [
+        "help",
+        "blocks",
+        "blocks --json",
+        "stats",
+        "zones",
+        "page 0",
+        "walk 0x1000",
+        "verify",
+        "alloc 0",
+        "alloc 19",
+        "free 1",
+        "add 0 4096",
+        "remove 0 1M",
+        "online 64",
+        "offline 65",
+        "use",
+        "snapshot save",
+        "snapshot check",
+        "verdict",
+        "log info",
+        "exit 7",
+        "nonsense",
+        "?",
+        "page 0xffffffffffffffff",
+        "walk 0xffffffffffffffff",
+        "free 0xffffffffffffffff",
+        "online 0xffffffffffffffff",
+        "add 0xffffffffffffe000 4096",
+    ];
+    for line in lines {
+        let (out, _) = this.type_line(line);
+        let closing = out.lines().filter(|line| *line == "ok" || line.starts_with("error: "));
+        assert_eq!(closing.count(), 1, "{line}: {out}");
+        assert!(out.ends_with('\n'));
+    }
+    assert_eq!(this.type_line("  "), (String::new(), After::Prompt));
+}
+
+#[test]
+fn exit_answers_before_it_leaves() {
+    let mut this = Fixture::new();
+    assert_eq!(this.type_line("exit 42"), ("ok\n".to_owned(), After::Exit(42)));
+    this.refused("exit 101");
+}
+
+#[test]
+fn json_answers_are_one_line_and_agree_with_the_manager() {
+    let mut this = Fixture::new();
+    for line in ["blocks --json", "stats --json", "zones --json", "page 0x4000 --json"] {
+        let said = this.ok(line);
+        assert_eq!(said.lines().count(), 1, "{line}: {said}");
+        let count = |c| said.matches(c).count();
+        assert_eq!((count('{'), count('[')), (count('}'), count(']')), "{said}");
+    }
+    let blocks = this.ok("blocks --json");
+    assert_eq!(blocks.matches("\"block\":").count(), this.bench.mm.blocks().count());
+    assert_eq!(blocks.matches("\"zone\":\"movable\"").count(), 2);
+    let page = this.ok(&format!("page {:#x} --json", WINDOW / 4096));
+    assert!(page.contains("\"state\":\"memmap-head\""), "{page}");
+    assert!(this.ok("stats --json").contains("\"heap_used_bytes\":1,\"heap_free_bytes\":2"));
+}
+
+#[test]
+fn the_operator_adds_uses_and_removes_what_nobody_owns() {
+    let mut this = Fixture::new();
+    this.ok("snapshot save");
+    let start = WINDOW + 8 * MIB;
+    for placement in ["", "device", "block", "boot"] {
+        let said = this.ok(&format!("add {start:#x} 4M {placement}"));
+        assert!(said.starts_with("hotmem: step {\"verb\":\"add\""), "{said}");
+        this.refused("snapshot check");
+        let first = start / MIB;
+        for block in first..first + 4 {
+            this.ok(&format!("online {block}"));
+        }
+        let used = this.ok("use all");
+        assert!(used.contains("\"verb\":\"use\"") && used.contains("\"error\":null"), "{used}");
+        for block in first..first + 4 {
+            this.ok(&format!("offline {block}"));
+        }
+        this.ok(&format!("remove {start:#x} 4M"));
+        this.ok("snapshot check");
+        this.ok("verify");
+    }
+    assert!(this.ok("verdict").starts_with("hotmem: verdict refused: "));
+}
+
+#[test]
+fn memory_that_the_firmware_owns_is_not_the_operators() {
+    let mut this = Fixture::new();
+    this.refused(&format!("remove {WINDOW:#x} 2M"));
+    this.refused(&format!("add {WINDOW:#x} 2M"));
+    this.refused("add 0x20000000 1M");
+    this.refused("remove 0 1M");
+}
+
+#[test]
+fn pages_are_freed_once() {
+    let mut this = Fixture::new();
+    let said = this.ok("alloc 3");
+    let pfn = said.split_whitespace().find(|word| word.starts_with("0x")).unwrap();
+    let pfn = pfn.trim_end_matches(',').to_owned();
+    this.refused(&format!("free {pfn}1"));
+    this.ok(&format!("free {pfn}"));
+    this.refused(&format!("free {pfn}"));
+}
+
+#[test]
+fn using_memory_touches_every_added_page_and_gives_all_back() {
+    let mut this = Fixture::new();
+    let before = this.bench.snapshot();
+    let said = this.ok("use");
+    let free: u64 = this.bench.mm.blocks().filter(|block| !block.boot).map(|b| b.counts.free).sum();
+    assert!(said.contains(&format!("\"touched_bytes\":{},", free * 4096)), "{said}");
+    assert_eq!(this.bench.snapshot(), before);
+
+    this.ok(&format!("offline {}", WINDOW / MIB));
+    this.ok(&format!("offline {}", WINDOW / MIB + 1));
+    assert_eq!(this.refused("use"), "no added memory is online and free");
+    assert!(!this.ok("verdict").contains("fail"));
+}
+
+#[test]
+fn a_snapshot_names_what_changed() {
+    let mut this = Fixture::new();
+    assert_eq!(this.refused("snapshot check"), "nothing was saved to compare with");
+    this.ok("snapshot save");
+    this.ok("snapshot check");
+    this.ok("alloc 0");
+    let (out, _) = this.type_line("snapshot check");
+    assert!(out.starts_with("fact ") && out.contains(" was ") && out.contains(", is "), "{out}");
+}
+
+#[test]
+fn contradicting_flags_fall_back_to_system_memory() {
+    let mut this = Fixture::new();
+    let said = this.ok(&format!("add {:#x} 1M device block", WINDOW + 8 * MIB));
+    assert!(said.contains("\"placement\":\"boot\",\"groups\":[]"), "{said}");
+}

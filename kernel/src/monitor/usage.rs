@@ -19,7 +19,7 @@ use hotmem::{FreeError, Machine, Mm, Order, Pfn};
 /// More than this is not written and read back whole unless that is asked for.
 const EXHAUSTIVE_BYTES: u64 = 4 << 30;
 /// Of each window of so many pages, a sample has one.
-const WINDOW_PAGES: u64 = 1024;
+const WINDOW_PAGES: u64 = 64;
 /// 2^64 divided by the golden ratio: multiplying by it spreads close numbers far apart.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
