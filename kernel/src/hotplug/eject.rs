@@ -119,7 +119,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     fn restore(&mut self, ranges: &Ranges, last: usize, out: &mut dyn fmt::Write) {
         for (part, &range) in parts(ranges).zip(ranges.as_slice()) {
             let Part { index, .. } = part;
-            if index > last {
+            if index > last || self.touched.is_empty() {
                 return;
             }
             let done = self.back_online(part);

@@ -39,6 +39,11 @@ impl Touched {
         self.used = 0;
     }
 
+    /// Whether nothing was changed.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
     /// Notes that block `index` of the device was changed, and belongs in `zone`.
     pub(super) fn set(&mut self, index: u64, zone: ZoneKind) {
         // 0 stands for untouched.
@@ -65,7 +70,9 @@ mod tests {
     #[test]
     fn each_block_keeps_its_own_zone() {
         let mut touched = Touched::new().unwrap();
+        assert!(touched.is_empty());
         touched.set(31, ZoneKind::Movable);
+        assert!(!touched.is_empty());
         touched.set(32, ZoneKind::Normal);
         touched.set(MAX_BLOCKS - 1, ZoneKind::Movable);
         touched.set(MAX_BLOCKS, ZoneKind::Movable);

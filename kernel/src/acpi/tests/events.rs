@@ -240,6 +240,18 @@ fn memory_in_use_is_not_given_back_until_it_is_free() {
 }
 
 #[test]
+fn an_eject_that_is_refused_at_its_first_block_brings_nothing_back() {
+    let mut rig = Rig::new("moved", moved(), EVENT);
+    rig.plug(1, 0, 2 * BLOCK, 0);
+    rig.run();
+    rig.bench.mm.alloc(Order::ZERO, Owner::Movable).unwrap();
+    rig.unplug(1);
+    let out = rig.run();
+    let verbs: vec::Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
+    assert_eq!(verbs, ["offline", "remove"]);
+}
+
+#[test]
 fn blocks_that_were_offline_stay_so_when_an_eject_is_refused() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     let dimm = rig.plug(1, 0, 4 * BLOCK, 0);
