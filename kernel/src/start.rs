@@ -10,6 +10,7 @@
 
 use crate::acpi::{AcpiSource, Line, Madt, Physical, Srat, TableError, Tables};
 use crate::cmdline::Options;
+use crate::console::Screen;
 use crate::events::{EventSource, InstructionClock};
 use crate::hardware::KernelHardware;
 use crate::hotplug::{Hotplug, Policy};
@@ -195,6 +196,7 @@ fn serve(
     options: &Options,
     (mut source, console_line): (EventSource, Option<Line>),
 ) -> ! {
+    let mut devices = 0;
     if let EventSource::Acpi(acpi) = &mut source {
         for (index, &line) in acpi.lines().iter().enumerate() {
             if let Err(error) = interrupts::connect(line, Target::Acpi(index)) {
@@ -204,15 +206,23 @@ fn serve(
         if let Err(error) = acpi.arm() {
             log::error!("no memory hotplug events: {error}");
         }
-        log::info!("acpi: {} memory devices", acpi.device_count());
+        devices = acpi.device_count();
+        log::info!("acpi: {devices} memory devices");
     }
 
     let clock = InstructionClock { counts: options.icount };
     let online = options.auto_online.then_some(ZoneKind::Movable);
     let policy = Policy { placement: options.placement, online };
-    let Ok(hotplug) = Hotplug::new(source, mm, clock, policy) else {
+    let Ok(mut hotplug) = Hotplug::new(source, mm, clock, policy) else {
         give_up(format_args!("the kernel heap is too small for the hotplug tables"))
     };
+    // What was plugged before is part of the machine that is then ready: an event for each device at
+    // the most, so that a source which never falls silent does not keep the monitor away.
+    for _ in 0..devices {
+        if !hotplug.run_one(&mut Screen) {
+            break;
+        }
+    }
     say!("hotmem: ready");
     Server { hotplug, monitor: Monitor::new(mm), clock, console_line }.run()
 }
