@@ -35,11 +35,17 @@ impl KernelHeap {
 // SAFETY: `Heap` hands out disjoint, suitably aligned blocks of the one space it was given, and the
 // lock keeps its lists to one user at a time.
 unsafe impl GlobalAlloc for KernelHeap {
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::alloc`].
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = self.with(|heap| heap.allocate_first_fit(layout));
         block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
 
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::dealloc`].
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller got the block from `alloc` with this layout, and gives it up.

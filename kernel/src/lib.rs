@@ -37,6 +37,8 @@ mod logger;
 #[cfg(bare)]
 mod panic;
 #[cfg(bare)]
+pub mod protection;
+#[cfg(bare)]
 mod serve;
 #[cfg(bare)]
 pub mod start;

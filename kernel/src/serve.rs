@@ -5,8 +5,8 @@ use crate::console::{self, Screen};
 use crate::events::{EventSource, InstructionClock};
 use crate::hotplug::{Clock, Hotplug};
 use crate::memory::KernelMachine;
-use crate::monitor::{After, Edit, LineEditor, Machinery, Monitor};
-use crate::{heap, interrupts};
+use crate::monitor::{After, Breach, Edit, LineEditor, Machinery, Monitor};
+use crate::{heap, interrupts, protection};
 use hotmem::{Mm, VirtAddr};
 use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::current::probe::probe_read;
@@ -39,6 +39,10 @@ impl Machinery for InstructionClock {
     fn heap(&self) -> (u64, u64) {
         let (used, free) = heap::usage();
         (used as u64, free as u64)
+    }
+
+    fn try_protection(&self) -> Result<(), Breach> {
+        protection::check()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each probe is a function whose *first* instruction is the access, so the trap code knows a
 //! faulting probe by its address alone and resumes it at a second function, which answers "fault".
-//! The stack is then as it was at the call.
+//! The stack is then as it was at the call. (A probe that executes is known by its registers.)
 
 // UNSAFETY: deliberate accesses to arbitrary addresses, in assembly.
 #![expect(unsafe_code)]
@@ -16,28 +16,56 @@ use hotmem::addr::VirtAddr;
 pub struct Fault;
 
 /// Loads from `rdi` into `*rsi`, and answers 1.
+///
+/// # Safety
+///
+/// Reading the address has no side effect, and `rsi` can be written.
 #[unsafe(naked)]
 unsafe extern "C" fn load(_address: u64, _value: *mut u64) -> u64 {
     naked_asm!("mov rax, [rdi]", "mov [rsi], rax", "mov eax, 1", "ret")
 }
 
 /// Stores `rsi` to `rdi`, and answers 1.
+///
+/// # Safety
+///
+/// If the address is writable, the value may be there.
 #[unsafe(naked)]
 unsafe extern "C" fn store(_address: u64, _value: u64) -> u64 {
     naked_asm!("mov [rdi], rsi", "mov eax, 1", "ret")
 }
 
+/// What `rsi` holds while [`execute`] fetches from `rdi`.
+const FETCHING: u64 = 0x6665_7463_6869_6e67;
+
+/// Continues at `rdi`, another address of [`executed`].
+///
+/// # Safety
+///
+/// `rdi` translates to [`executed`], or faults.
+#[unsafe(naked)]
+unsafe extern "C" fn execute(_address: u64) -> u64 {
+    naked_asm!("movabs rsi, {fetching}", "jmp rdi", fetching = const FETCHING)
+}
+
+/// What [`execute`] is sent to: it answers 1.
+#[unsafe(naked)]
+extern "C" fn executed() -> u64 {
+    naked_asm!("mov eax, 1", "ret")
+}
+
 /// Where a faulting probe continues: it answers 0.
 #[unsafe(naked)]
-unsafe extern "C" fn faulted() -> u64 {
+extern "C" fn faulted() -> u64 {
     naked_asm!("xor eax, eax", "ret")
 }
 
 /// Resumes a probe that faulted; answers whether it was one.
 pub(super) fn resume(frame: &mut TrapFrame) -> bool {
     let probes = [load as *const () as u64, store as *const () as u64];
-    let ours =
-        matches!(frame.vector(), PAGE_FAULT | GENERAL_PROTECTION) && probes.contains(&frame.rip);
+    let fetch = frame.rsi == FETCHING && frame.rip == frame.rdi;
+    let ours = matches!(frame.vector(), PAGE_FAULT | GENERAL_PROTECTION)
+        && (fetch || probes.contains(&frame.rip));
     if ours {
         frame.rip = faulted as *const () as u64;
     }
@@ -70,5 +98,26 @@ pub fn probe_read(address: VirtAddr) -> Result<u64, Fault> {
 pub unsafe fn probe_write(address: VirtAddr, value: u64) -> Result<(), Fault> {
     // SAFETY: the caller vouches for the store; if it faults, `resume` turns that into the answer 0.
     let done = unsafe { store(address.get(), value) };
+    if done == 1 { Ok(()) } else { Err(Fault) }
+}
+
+/// The address of the function that [`probe_execute`] may be sent to by another address.
+pub fn executable() -> VirtAddr {
+    VirtAddr::new(executed as *const () as u64)
+}
+
+/// Tries to execute the code at `address`.
+///
+/// # Safety
+///
+/// `address` translates to the same memory as [`executable`], or faults.
+///
+/// # Errors
+///
+/// [`Fault`] if it cannot be executed.
+pub unsafe fn probe_execute(address: VirtAddr) -> Result<(), Fault> {
+    // SAFETY: what is executed, if anything, is `executed`; if the fetch faults, `resume` turns that
+    // into the answer 0.
+    let done = unsafe { execute(address.get()) };
     if done == 1 { Ok(()) } else { Err(Fault) }
 }

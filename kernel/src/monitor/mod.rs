@@ -9,6 +9,7 @@
 
 mod command;
 mod line;
+mod machinery;
 mod page;
 mod run;
 mod show;
@@ -20,4 +21,5 @@ mod walk;
 
 pub use command::{Command, CommandError, HELP, Sample, parse};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
-pub use run::{After, Machinery, Monitor};
+pub use machinery::{Breach, Machinery};
+pub use run::{After, Monitor};

@@ -1,6 +1,7 @@
 //! Runs commands and writes their answers.
 
 use super::command::{Command, CommandError, HELP, Sample, parse};
+use super::machinery::{Breach, Machinery};
 use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
 use super::{page, show, usage, walk};
@@ -9,20 +10,8 @@ use crate::hotplug::{UseStep, Verbs};
 use core::fmt::{self, Write};
 use hotmem::{
     FreeError, Machine, MhpFlags, Mm, OutOfMemory, Owner, Pfn, PhysRange, Placement, Violation,
-    VirtAddr, ZoneKind,
+    ZoneKind,
 };
-
-/// What the monitor asks of the machine it runs on.
-pub trait Machinery {
-    /// How many instructions were executed so far; `None` where the machine cannot tell.
-    fn instructions(&self) -> Option<u64>;
-
-    /// The eight bytes at `at`; `None` if they cannot be read.
-    fn peek(&self, at: VirtAddr) -> Option<u64>;
-
-    /// Bytes of the kernel heap that are in use, and that are free.
-    fn heap(&self) -> (u64, u64);
-}
 
 /// What to do after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +30,7 @@ enum Refused<'t> {
     Free(FreeError),
     NoPage(Pfn),
     Law(Violation),
+    Protection(Breach),
     Snapshot(SnapshotError),
     Use(UseError),
     /// The console failed: there is nobody to answer.
@@ -56,6 +46,7 @@ impl fmt::Display for Refused<'_> {
             Self::Free(error) => error.fmt(f),
             Self::NoPage(pfn) => write!(f, "{pfn} is no memory that is there"),
             Self::Law(violation) => violation.fmt(f),
+            Self::Protection(breach) => breach.fmt(f),
             Self::Snapshot(error) => error.fmt(f),
             Self::Use(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
@@ -78,6 +69,7 @@ refused_from! {
     Memory: OutOfMemory,
     Free: FreeError,
     Law: Violation,
+    Protection: Breach,
     Snapshot: SnapshotError,
     Use: UseError,
     Console: fmt::Error,
@@ -138,7 +130,7 @@ impl<'m, M: Machine> Monitor<'m, M> {
             Command::Offline(id) => hotplug.operator_offline(id, out)?,
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
             Command::Walk(at) => walk::write(self.mm, at, |at| machinery.peek(at), out)?,
-            Command::Verdict => self.verdict(hotplug, out)?,
+            Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
             Command::Help => HELP.iter().try_for_each(|line| writeln!(out, "{line}"))?,
             Command::Exit(_) => {}
@@ -147,7 +139,7 @@ impl<'m, M: Machine> Monitor<'m, M> {
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.mm.free(pfn)?,
-            Command::Verify => self.mm.verify()?,
+            Command::Verify => verify(self.mm, machinery)?,
             Command::SnapshotSave => {
                 writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?;
             }
@@ -215,14 +207,22 @@ impl<'m, M: Machine> Monitor<'m, M> {
     fn verdict<S: HotplugSource, V: Verbs, C: Clock>(
         &self,
         hotplug: &Hotplug<S, V, C>,
+        machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> fmt::Result {
-        match (self.broken, self.mm.verify()) {
+        match (self.broken, verify(self.mm, machinery)) {
             (Some(error), _) => writeln!(out, "hotmem: verdict fail: {error}"),
-            (None, Err(violation)) => writeln!(out, "hotmem: verdict fail: {violation}"),
+            (None, Err(broken)) => writeln!(out, "hotmem: verdict fail: {broken}"),
             (None, Ok(())) => writeln!(out, "hotmem: verdict {}", hotplug.verdict()),
         }
     }
+}
+
+/// Checks every law, and that the machine enforces what the page tables say.
+fn verify<M: Machine>(mm: &Mm<M>, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
+    mm.verify()?;
+    machinery.try_protection()?;
+    Ok(())
 }
 
 /// The placement that the operator asked for. Flags are a hint: those that make no sense are dropped,

@@ -1,6 +1,6 @@
 //! The monitor on a fake machine: every line has one answer, and refusals change nothing.
 
-use super::{After, Machinery, Monitor};
+use super::{After, Breach, Machinery, Monitor};
 use crate::hotplug::{
     Clock, DeviceId, Event, Hotplug, HotplugSource, Outcome, Policy, Ranges, Request,
 };
@@ -42,8 +42,8 @@ impl HotplugSource for Plug {
     }
 }
 
-/// A machine that counts nothing and reads nothing.
-struct Blank;
+/// A machine that counts nothing and reads nothing. Whether it protects its kernel is said.
+struct Blank(bool);
 
 impl Clock for Blank {
     fn instructions(&self) -> Option<u64> {
@@ -63,6 +63,10 @@ impl Machinery for Blank {
     fn heap(&self) -> (u64, u64) {
         (1, 2)
     }
+
+    fn try_protection(&self) -> Result<(), Breach> {
+        if self.0 { Ok(()) } else { Err(Breach::Written(VirtAddr::new(0x1000))) }
+    }
 }
 
 type Fake = FakeMachine<Tiny>;
@@ -71,6 +75,7 @@ struct Fixture {
     bench: &'static Bench<Tiny>,
     hotplug: Hotplug<Plug, &'static Mm<Fake>, Blank>,
     monitor: Monitor<'static, Fake>,
+    protects: bool,
 }
 
 impl Fixture {
@@ -81,14 +86,14 @@ impl Fixture {
         let pieces = [range(WINDOW, 2 * MIB), range(WINDOW + 8 * MIB, 4 * MIB + 4096)];
         pieces.iter().for_each(|&piece| bench.plug(piece));
         let source = Plug(pieces.to_vec());
-        let mut hotplug = Hotplug::new(source, &bench.mm, Blank, Policy::default()).unwrap();
+        let mut hotplug = Hotplug::new(source, &bench.mm, Blank(true), Policy::default()).unwrap();
         while hotplug.run_one(&mut String::new()) {}
-        Self { bench, hotplug, monitor: Monitor::new(&bench.mm) }
+        Self { bench, hotplug, monitor: Monitor::new(&bench.mm), protects: true }
     }
 
     fn type_line(&mut self, line: &str) -> (String, After) {
         let mut out = String::new();
-        let after = self.monitor.run(line, &mut self.hotplug, &Blank, &mut out);
+        let after = self.monitor.run(line, &mut self.hotplug, &Blank(self.protects), &mut out);
         (out, after)
     }
 
@@ -259,4 +264,13 @@ fn contradicting_flags_fall_back_to_system_memory() {
     let mut this = Fixture::new();
     let said = this.ok(&format!("add {:#x} 1M device block", WINDOW + 8 * MIB));
     assert!(said.contains("\"placement\":\"boot\",\"groups\":[]"), "{said}");
+}
+
+#[test]
+fn a_machine_that_does_not_protect_its_kernel_is_no_pass() {
+    let mut this = Fixture::new();
+    this.ok("verify");
+    this.protects = false;
+    assert_eq!(this.refused("verify"), "protected memory can be written at 0x1000");
+    assert!(this.ok("verdict").starts_with("hotmem: verdict fail: "));
 }

@@ -1,0 +1,50 @@
+//! Whether the CPU really enforces what the page tables say: tried out, not read.
+
+// UNSAFETY: writes and executes where that must fault.
+#![expect(unsafe_code)]
+
+use crate::memory::layout::{LINEAR_BASE, PAGE, Stack};
+use crate::monitor::Breach;
+use hotmem::VirtAddr;
+use hotmem_arch::current::probe::{executable, probe_execute, probe_read, probe_write};
+use hotmem_boot::x86_64::image::{KERNEL_BASE, Segment};
+
+/// Tries every kind of access that must fault.
+///
+/// # Errors
+///
+/// The first [`Breach`].
+pub fn check() -> Result<(), Breach> {
+    for segment in [Segment::Text, Segment::Rodata] {
+        let linear = LINEAR_BASE.add(segment.phys().start().get());
+        for at in [segment.virt().start(), linear] {
+            refuse_write(at)?;
+        }
+    }
+
+    let alias = LINEAR_BASE.add(executable().offset_from(KERNEL_BASE));
+    // SAFETY: the linear map shows the image's memory at its physical address, so the alias is the
+    // same function.
+    if unsafe { probe_execute(alias) }.is_ok() {
+        return Err(Breach::Executed(alias));
+    }
+
+    let below = |stack: Stack| VirtAddr::new(stack.range().start().get() - PAGE);
+    let guards = Stack::ALL.into_iter().map(below).chain([VirtAddr::new(0)]);
+    for guard in guards {
+        if probe_read(guard).is_ok() {
+            return Err(Breach::Read(guard));
+        }
+    }
+    Ok(())
+}
+
+/// Writes to `at` what is there already, which must fault.
+fn refuse_write(at: VirtAddr) -> Result<(), Breach> {
+    let Ok(word) = probe_read(at) else { return Ok(()) };
+    // SAFETY: the word is already there, so that nothing changes even if it can be written.
+    match unsafe { probe_write(at, word) } {
+        Ok(()) => Err(Breach::Written(at)),
+        Err(_) => Ok(()),
+    }
+}
