@@ -9,7 +9,7 @@ use crate::altmap::Altmap;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::page::Owner;
-use crate::paging::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrames};
+use crate::paging::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrames, Tlb};
 
 /// Leaves that are unmapped together before their frames go back.
 const BATCH: usize = 32;
@@ -88,7 +88,7 @@ impl<M: Machine> Mm<M> {
         let virt = Self::memmap_virt(described);
         let mut end = virt.end();
         while end > virt.start() {
-            let mut frames = [Pfn::default(); BATCH];
+            let mut frames = [(Pfn::default(), 0); BATCH];
             let mut count = 0;
             let mut start = end;
             while start > virt.start() && count < BATCH {
@@ -96,7 +96,7 @@ impl<M: Machine> Mm<M> {
                 let Some(leaf) = self.machine.mapper().translate(last) else {
                     return;
                 };
-                frames[count] = M::pfn(leaf.phys);
+                frames[count] = (M::pfn(leaf.phys), leaf.len);
                 start = leaf.virt;
                 count += 1;
             }
@@ -104,7 +104,10 @@ impl<M: Machine> Mm<M> {
             let mut gather = self.gather();
             self.unmap(leaves, &mut gather);
             gather.flush();
-            frames[..count].iter().for_each(|&frame| self.free_memmap(frame));
+            for &(frame, bytes) in &frames[..count] {
+                self.machine.mapper().tlb().retire(M::address(frame), bytes);
+                self.free_memmap(frame);
+            }
             end = start;
         }
     }

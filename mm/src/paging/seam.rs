@@ -30,9 +30,10 @@ pub unsafe trait Tlb {
     /// Stores that cleared entries are ordered before the drop.
     fn flush(&self, range: VirtRange);
 
-    /// Told of each detached table after the flush, just before its frame goes back.
+    /// Told of each detached table, and of each unmapped piece of memmap that comes from system
+    /// memory, after the flush and just before its frames go back.
     ///
-    /// Hardware has nothing to do. A checking machine looks whether anything still walks through it.
+    /// Hardware has nothing to do. A checking machine looks whether anything still reaches them.
     fn retire(&self, frame: PhysAddr, bytes: u64) {
         let _ = (frame, bytes);
     }

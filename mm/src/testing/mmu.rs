@@ -339,10 +339,16 @@ unsafe impl<F: PteFormat> Tlb for SoftMmu<F> {
         caches.tables.retain(|&(level, base), _| !touched(base, F::LEVELS[level - 1].span()));
     }
 
-    fn retire(&self, frame: PhysAddr, _bytes: u64) {
+    fn retire(&self, frame: PhysAddr, bytes: u64) {
         let caches = self.lock();
         let walked = caches.tables.values().any(|table| *table == frame);
         assert!(!walked, "table {frame} freed before flush");
+        // Only a machine with a linear map knows which of its translations may stay.
+        let Some(linear) = caches.linear else { return };
+        let reached = caches.pages.iter().find(|&(&at, (target, _))| {
+            target.offset_from(frame) < bytes && at != linear.add(target.get()).get()
+        });
+        assert!(reached.is_none(), "{frame} freed before flush: a TLB entry goes there");
     }
 }
 
