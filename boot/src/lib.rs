@@ -9,6 +9,9 @@
 //! parsers are plain host code; only the entry itself needs `cfg(bare)`.
 #![no_std]
 
+#[cfg(all(bare, target_arch = "x86_64"))]
+#[path = "x86_64/current.rs"]
+pub mod current;
 pub mod info;
 pub mod ranges;
 pub mod x86_64;

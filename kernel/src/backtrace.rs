@@ -8,7 +8,7 @@ use crate::symbols::Symbols;
 use core::fmt::{self, Write};
 use hotmem::addr::{VirtAddr, VirtRange};
 use hotmem_arch::current::cpu;
-use hotmem_boot::x86_64::image;
+use hotmem_boot::current::image;
 
 /// Frames shown at most: a broken chain may be a circle.
 const MAX_FRAMES: usize = 48;

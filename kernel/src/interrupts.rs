@@ -16,9 +16,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::MapError;
 use hotmem::{PhysAddr, PhysRange};
+use hotmem_arch::current::apic::{self, IO_APIC_BYTES, IoApic, LOCAL_APIC_BYTES, LocalApic, Route};
 use hotmem_arch::current::trap::{FIRST_DEVICE, SPURIOUS, VECTORS};
 use hotmem_arch::current::{cpu, pic};
-use hotmem_arch::x86_64::apic::{self, IO_APIC_BYTES, IoApic, LOCAL_APIC_BYTES, LocalApic, Route};
 use spin::Mutex;
 
 /// Interrupts that can be connected: one for each device vector.

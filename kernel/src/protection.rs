@@ -7,7 +7,7 @@ use crate::memory::layout::{LINEAR_BASE, PAGE, Stack};
 use crate::monitor::Breach;
 use hotmem::VirtAddr;
 use hotmem_arch::current::probe::{executable, probe_execute, probe_read, probe_write};
-use hotmem_boot::x86_64::image::{KERNEL_BASE, Segment};
+use hotmem_boot::current::image::{KERNEL_BASE, Segment};
 
 /// Tries every kind of access that must fault.
 ///

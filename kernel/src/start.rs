@@ -23,7 +23,7 @@ use crate::{console, heap, logger, say, traps};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use hotmem::{BlockSize, BootError, BootMemory, Mm, NodeId, PhysAddr, PhysRange, ZoneKind};
+use hotmem::{BlockSize, BootMemory, Mm, NodeId, PhysAddr, PhysRange, ZoneKind};
 use hotmem_aml::Limits;
 use hotmem_arch::current::cpu::{self, Exit, Features};
 use hotmem_arch::current::serial::COM1_IRQ;
@@ -31,12 +31,22 @@ use hotmem_boot::{BootInfo, Firmware, HandoffError, RangeList};
 use spin::Mutex;
 
 /// What `main` leaves for `settled`, which starts on another stack.
-static HANDED_ON: Mutex<Option<(BootInfo, Options, Boot)>> = Mutex::new(None);
+static HANDED_ON: Mutex<Option<Handed>> = Mutex::new(None);
+
+struct Handed {
+    info: BootInfo,
+    options: Options,
+    block_size: BlockSize,
+    boot: Boot,
+}
+
+/// The exit code of a kernel that refuses to start.
+const CANNOT_START: u8 = 1;
 
 /// Reports what keeps the kernel from starting, and leaves the machine.
 fn give_up(why: fmt::Arguments<'_>) -> ! {
     say!("hotmem: cannot start: {why}");
-    cpu::exit(Exit::Panic)
+    cpu::exit(Exit::Code(CANNOT_START))
 }
 
 /// Runs on the early stack and the early page tables, with interrupts off.
@@ -64,12 +74,16 @@ pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
 
 /// Continues in [`settled`] on the kernel's own tables and stack.
 fn enter_own_space(info: BootInfo, options: Options) -> ! {
-    let boot = match memory::prepare(&info, &Features::detect(), options.block_bytes) {
+    let block_size = match BlockSize::new::<KernelMachine>(options.block_bytes) {
+        Ok(block_size) => block_size,
+        Err(error) => give_up(format_args!("command line: {error}")),
+    };
+    let boot = match memory::prepare(&info, &Features::detect(), block_size) {
         Ok(boot) => boot,
         Err(error) => give_up(format_args!("page tables: {error}")),
     };
     let root = boot.tables().root();
-    *HANDED_ON.lock() = Some((info, options, boot));
+    *HANDED_ON.lock() = Some(Handed { info, options, block_size, boot });
 
     cpu::enable_protection();
     // SAFETY: the tree shows the image where it runs, all of RAM, and the stack, which is nobody's yet.
@@ -79,7 +93,7 @@ fn enter_own_space(info: BootInfo, options: Options) -> ! {
 
 /// Runs on the kernel's own stack.
 extern "C" fn settled() -> ! {
-    let Some((info, options, mut boot)) = HANDED_ON.lock().take() else {
+    let Some(Handed { info, options, block_size, mut boot }) = HANDED_ON.lock().take() else {
         give_up(format_args!("nothing was handed on"))
     };
     boot.settle();
@@ -91,7 +105,8 @@ extern "C" fn settled() -> ! {
         Ok(plan) => plan,
         Err(error) => give_up(format_args!("firmware tables: {error}")),
     };
-    let mm = match take_memory(boot, &options, &plan) {
+    let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window };
+    let mm = match memory::take_over(boot, &memory) {
         Ok(mm) => mm,
         Err(error) => give_up(format_args!("memory: {error}")),
     };
@@ -128,17 +143,6 @@ fn read_plan(
     let window = affinities.iter().filter(|affinity| affinity.hot_pluggable);
     let window = window.map(|affinity| affinity.range).collect();
     Ok(MemoryPlan { ram: nodes::assign(ram, &fixed), window })
-}
-
-fn take_memory(
-    boot: Boot,
-    options: &Options,
-    plan: &MemoryPlan,
-) -> Result<&'static Mm<KernelMachine>, BootError> {
-    let block_size =
-        BlockSize::new::<KernelMachine>(options.block_bytes).map_err(BootError::Geometry)?;
-    let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window };
-    memory::take_over(boot, &memory)
 }
 
 /// Takes over the interrupts and starts ACPI. A machine where that fails can still be looked at.

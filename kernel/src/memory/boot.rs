@@ -16,10 +16,10 @@ use super::stacks;
 use core::cell::RefCell;
 use core::fmt;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
-use hotmem::{EarlyFrames, Machine, PhysAddr, PhysMem, PhysRange};
+use hotmem::{BlockSize, EarlyFrames, Machine, PhysAddr, PhysMem, PhysRange};
 use hotmem_arch::current::cpu::Features;
 use hotmem_arch::current::tables::TrapStacks;
-use hotmem_boot::x86_64::image::{self, Segment};
+use hotmem_boot::current::image::{self, Segment};
 use hotmem_boot::{BootInfo, RangeList};
 
 /// What the early page tables show.
@@ -65,7 +65,7 @@ impl From<MapError> for PrepareError {
 
 /// Builds the kernel's page tables. They are not in use yet.
 ///
-/// Leaves of the linear map are at most `block_bytes` large, so that none spans two memory blocks.
+/// Leaves of the linear map are at most a block large, so that none spans two memory blocks.
 ///
 /// # Errors
 ///
@@ -73,7 +73,7 @@ impl From<MapError> for PrepareError {
 pub fn prepare(
     info: &BootInfo,
     features: &Features,
-    block_bytes: u64,
+    block_size: BlockSize,
 ) -> Result<Boot, PrepareError> {
     if !features.no_execute {
         return Err(PrepareError::NoExecuteMissing);
@@ -89,7 +89,7 @@ pub fn prepare(
     let tables = unsafe { KernelTables::new(root, features) };
 
     map_image(&tables, &mut early)?;
-    map_linear(&tables, &mut early, &ram, block_bytes)?;
+    map_linear(&tables, &mut early, &ram, block_size.bytes())?;
     stacks::map(&tables, &mut early)?;
     SPARE.fill(&mut early);
     let machine = KernelMachine::new(tables, protected());
