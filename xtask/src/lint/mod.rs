@@ -36,7 +36,16 @@ fn cargo(root: &Path) -> Command {
 
 fn host_clippy(root: &Path) -> Command {
     let mut command = cargo(root);
-    command.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    command.args([
+        "clippy",
+        "--quiet",
+        "--keep-going",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     command
 }
 
@@ -47,7 +56,15 @@ fn bare_clippy(root: &Path, arch: Arch) -> Result<Command> {
     let mut command = toolchain.cargo(arch, "clippy");
     command
         .current_dir(root)
-        .args(["--quiet", "--release", "--package", "hotmem-kernel", "--package", "hotmem-boot"])
+        .args([
+            "--quiet",
+            "--keep-going",
+            "--release",
+            "--package",
+            "hotmem-kernel",
+            "--package",
+            "hotmem-boot",
+        ])
         .args(["--package", "hotmem-arch", "--package", "hotmem", "--package", "hotmem-aml"])
         .arg("--target-dir")
         .arg(build::bare_dir(root))
@@ -58,7 +75,14 @@ fn bare_clippy(root: &Path, arch: Arch) -> Result<Command> {
 fn documentation(root: &Path) -> Command {
     let mut command = cargo(root);
     command
-        .args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
+        .args([
+            "doc",
+            "--quiet",
+            "--keep-going",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ])
         .env("RUSTDOCFLAGS", "-D warnings");
     command
 }

@@ -144,7 +144,8 @@ impl Config {
 
         let mut cpu = match self.accel {
             Accel::Tcg => String::from("max"),
-            Accel::Kvm => String::from("host"),
+            // The MSR that lists hardware mitigations, which nested KVM may not take and nobody here reads.
+            Accel::Kvm => String::from("host,arch-capabilities=off"),
         };
         if self.accel == Accel::Tcg && self.window > NEEDS_MORE_BITS {
             cpu.push_str(",phys-bits=46");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::arch::Arch;
@@ -103,6 +104,19 @@ pub(crate) enum Touch {
 }
 
 impl Args {
+    /// Finds options that exclude each other.
+    ///
+    /// # Errors
+    /// When there are some.
+    pub(crate) fn check(&self) -> Result<()> {
+        // QEMU refuses this as well, but with its whole command line.
+        ensure!(
+            !(self.icount && self.accel == Accel::Kvm),
+            "--icount needs --accel tcg: KVM counts nothing"
+        );
+        Ok(())
+    }
+
     /// The machine these options describe.
     pub(crate) fn config(&self) -> Config {
         let timeout = self.timeout.map_or_else(|| self.default_timeout(), Duration::from_secs);
@@ -150,7 +164,7 @@ impl Args {
 }
 
 /// Reads a byte in decimal or, behind 0x, in hexadecimal.
-fn byte(text: &str) -> Result<u8, String> {
+fn byte(text: &str) -> std::result::Result<u8, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u8::from_str_radix(digits, 16),
         None => text.parse(),
@@ -199,6 +213,12 @@ mod tests {
         );
         assert!(args.stays_offline());
         assert!(!read(&["--cmdline", "policy=offline policy=online"]).stays_offline());
+    }
+
+    #[test]
+    fn counting_instructions_is_refused_where_nothing_counts() {
+        assert!(read(&["--icount", "--accel", "kvm"]).check().is_err());
+        read(&["--icount"]).check().unwrap();
     }
 
     #[test]
