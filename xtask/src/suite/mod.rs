@@ -8,6 +8,7 @@ mod acceptance;
 mod events;
 mod faults;
 mod figures;
+mod kernel;
 mod lab;
 mod layout;
 mod monitor;
@@ -48,7 +49,8 @@ macro_rules! scenarios {
 use scenarios;
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 7] = [
+const TOPICS: [(&str, &[Scenario]); 8] = [
+    ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
     ("events", events::SCENARIOS),

@@ -1,0 +1,71 @@
+//! The kernel itself: how it dies, how it refuses to start, what protects it.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::lab::{Lab, finish, room};
+use super::{Scenario, scenarios};
+use crate::machine::{Exit, Machine};
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    a_crash_is_told_with_names_and_its_own_exit_code,
+    a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
+    words_that_mean_nothing_are_told_and_change_nothing,
+    text_is_mapped_twice_and_writable_nowhere,
+];
+
+/// Lines of the console looked at after the kernel is gone.
+const LAST: usize = 60;
+
+/// Checks that the kernel's last lines hold each of `wanted`.
+fn said(machine: &Machine, wanted: &[&str]) -> Result<()> {
+    let lines = machine.tail(LAST).join("\n");
+    for text in wanted {
+        ensure!(lines.contains(text), "the kernel did not say `{text}`");
+    }
+    Ok(())
+}
+
+fn a_crash_is_told_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
+    lab.started(&room(&["128M"])?, |machine| {
+        machine.wait_ready()?;
+        // The one exception that can be caused from outside.
+        machine.qmp("inject-nmi", json!({}))?;
+        let exit = machine.wait_exit()?;
+        ensure!(exit == Exit::Code(255), "{}", exit.describe());
+        said(machine, &["hotmem: panic: non-maskable interrupt", "hotmem_kernel::", "+0x"])
+    })
+}
+
+fn a_block_size_that_cannot_work_keeps_the_kernel_from_starting(lab: &Lab) -> Result<()> {
+    for (word, why) in [("block=3M", "power of two"), ("block=4G", "larger"), ("block=0", "0x0")] {
+        lab.started(&room(&["128M"])?.word(word), |machine| {
+            let exit = machine.wait_exit()?;
+            ensure!(exit == Exit::Code(35), "{word}: {}", exit.describe());
+            said(machine, &["hotmem: cannot start: ", why])
+        })?;
+    }
+    Ok(())
+}
+
+fn words_that_mean_nothing_are_told_and_change_nothing(lab: &Lab) -> Result<()> {
+    let config = room(&["128M"])?.word("placement=sideways").word("quiet");
+    lab.with(&config, |machine| {
+        let lines = machine.lines_from(0);
+        let told = lines.iter().filter(|line| line.contains("is no word of this kernel's"));
+        ensure!(told.count() == 2, "not both words were told");
+        finish(machine)
+    })
+}
+
+fn text_is_mapped_twice_and_writable_nowhere(lab: &Lab) -> Result<()> {
+    lab.with(&room(&["128M"])?, |machine| {
+        // A quarter of a MiB into the image, which begins at 1 MiB: text is larger than that.
+        let image = machine.run("walk 0xffffffff80140000")?.join("\n");
+        ensure!(image.contains("read, execute"), "the text's own mapping: {image}");
+        let linear = machine.run("walk 0xffff800000140000")?.join("\n");
+        ensure!(!linear.contains("write") && !linear.contains("execute"), "linear: {linear}");
+        ensure!(linear.contains("read"), "linear: {linear}");
+        finish(machine)
+    })
+}
