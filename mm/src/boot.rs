@@ -21,6 +21,7 @@ use crate::paging::{MapError, Mapper, OutOfFrames, TableFrames};
 use crate::placement::Placement;
 use crate::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Part, Section, SectionState, SectionWord, section_of,
+    section_pfns,
 };
 use crate::zone::{PageCounts, Zone, ZoneKind};
 use core::cell::RefCell;
@@ -42,7 +43,8 @@ pub trait EarlyFrames {
 /// What the kernel knows of its memory when it boots.
 #[derive(Clone, Copy, Debug)]
 pub struct BootMemory<'b> {
-    /// RAM and the node it is on: ascending, apart from each other, all in the linear map already.
+    /// RAM and the node it is on: ascending, without overlap, all in the linear map already. A memory
+    /// block that holds RAM of several nodes counts for the node of its first page.
     pub ram: &'b [(PhysRange, NodeId)],
     /// The size of a memory block.
     pub block_size: BlockSize,
@@ -63,6 +65,8 @@ pub enum BootError {
     OutOfMemory,
     /// The memmap could not be mapped.
     Map(MapError),
+    /// The manager has its memory already.
+    AlreadyBooted,
 }
 
 impl fmt::Display for BootError {
@@ -73,6 +77,7 @@ impl fmt::Display for BootError {
             Self::BeyondLimit(range) => write!(f, "RAM range {range} is past what can be mapped"),
             Self::OutOfMemory => f.write_str("too little boot memory for its own descriptors"),
             Self::Map(error) => write!(f, "mapping the boot memmap: {error}"),
+            Self::AlreadyBooted => f.write_str("boot memory was taken over before"),
         }
     }
 }
@@ -112,19 +117,22 @@ impl<M: Machine> Mm<M> {
         early: &mut dyn EarlyFrames,
     ) -> Result<(), BootError> {
         let _lock = self.hotplug.lock();
+        if self.sections.nodes().next().is_some() {
+            return Err(BootError::AlreadyBooted);
+        }
         BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
         self.block_shift.store(memory.block_size.shift(), Ordering::Relaxed);
         check_ram::<M>(memory.ram)?;
 
         self.take_reserve(memory, early);
         // All memmaps first: a section's record may lie in the memmap of any other.
-        for &(range, _) in memory.ram {
-            for number in Self::sections_touched(range) {
+        for (pfns, _) in whole_pages::<M>(memory.ram) {
+            for number in Self::sections_touched(pfns) {
                 self.back_section(number, early)?;
             }
         }
-        for &(range, node) in memory.ram {
-            self.describe_ram(range, node);
+        for (pfns, node) in whole_pages::<M>(memory.ram) {
+            self.describe_ram(pfns, node);
         }
         self.hand_over(memory.ram, early);
         Ok(())
@@ -173,20 +181,15 @@ impl<M: Machine> Mm<M> {
             + nodes
     }
 
-    /// The numbers of the sections that hold a byte of `range`, which is not empty.
-    fn sections_touched(range: PhysRange) -> core::ops::RangeInclusive<u64> {
-        let last = range.start().get() + (range.len() - 1);
-        range.start().get() / M::SECTION_BYTES..=last / M::SECTION_BYTES
-    }
-
-    /// Where the descriptors of section `number` are.
-    fn section_memmap(number: u64) -> PfnRange {
-        PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES)
+    /// The numbers of the sections that hold a frame of `pfns`, which is not empty.
+    fn sections_touched(pfns: PfnRange) -> core::ops::RangeInclusive<u64> {
+        let last = Pfn::new(pfns.end.get() - 1);
+        section_of::<M>(pfns.start)..=section_of::<M>(last)
     }
 
     /// Backs the memmap of a section, and makes its node, unless that was done.
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
-        let described = Self::section_memmap(number);
+        let described = section_pfns::<M>(number);
         let mapper = self.machine.mapper();
         if mapper.translate(Self::memmap_virt(described).start()).is_some() {
             return Ok(());
@@ -203,9 +206,9 @@ impl<M: Machine> Mm<M> {
         Ok(())
     }
 
-    /// Describes the sections that hold a byte of `range`, those that are not described yet.
-    fn describe_ram(&self, range: PhysRange, node: NodeId) {
-        for number in Self::sections_touched(range) {
+    /// Describes the sections that hold a frame of `pfns`, those that are not described yet.
+    fn describe_ram(&self, pfns: PfnRange, node: NodeId) {
+        for number in Self::sections_touched(pfns) {
             if self.section(number).is_none() {
                 self.describe_section(number, node);
             }
@@ -214,8 +217,7 @@ impl<M: Machine> Mm<M> {
             };
             let present = section.record().present();
             for part in Part::all() {
-                let pfns = section.part_pfns(part);
-                if overlap::<M>(pfns, range).is_some() {
+                if section.part_pfns(part).intersection(pfns).is_some() {
                     present.insert(part);
                 }
             }
@@ -224,7 +226,7 @@ impl<M: Machine> Mm<M> {
 
     /// Writes the record of a section into the descriptor of its memmap's first page.
     fn describe_section(&self, number: u64, node: NodeId) {
-        let virt = Self::memmap_virt(Self::section_memmap(number)).start();
+        let virt = Self::memmap_virt(section_pfns::<M>(number)).start();
         let Some(leaf) = self.machine.mapper().translate(virt) else {
             return;
         };
@@ -243,8 +245,7 @@ impl<M: Machine> Mm<M> {
                 self.mark_holes(section, ram);
             }
         }
-        for &(range, _) in ram {
-            let whole = M::pfns(inner::<M>(range));
+        for (whole, _) in whole_pages::<M>(ram) {
             let mut used = whole.start;
             early.free_ranges(&mut |free| {
                 let free = M::pfns(inner::<M>(free));
@@ -262,15 +263,12 @@ impl<M: Machine> Mm<M> {
     fn mark_holes(&self, section: Section<'_, M>, ram: &[(PhysRange, NodeId)]) {
         for part in Part::all().filter(|&part| section.record().present().has(part)) {
             let pfns = section.part_pfns(part);
-            let is_ram = |pfn| {
-                let page = PfnRange::new(pfn, 1);
-                ram.iter().any(|&(range, _)| M::pfns(inner::<M>(range)).covers(page))
-            };
-            if ram.iter().any(|&(range, _)| M::pfns(inner::<M>(range)).covers(pfns)) {
+            let is_ram = |pfns| whole_pages::<M>(ram).any(|(whole, _)| whole.covers(pfns));
+            if is_ram(pfns) {
                 continue;
             }
             self.initialise_part(section, part);
-            for pfn in pfns.iter().filter(|&pfn| !is_ram(pfn)) {
+            for pfn in pfns.iter().filter(|&pfn| !is_ram(PfnRange::new(pfn, 1))) {
                 section.page(pfn).set_state(PageState::Hole);
             }
         }
@@ -294,7 +292,7 @@ impl<M: Machine> Mm<M> {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
-            self.insert_free(&mut zone, pfn, order);
+            self.merge(&mut zone, section, pfn, order);
             self.count_managed(&mut zone, section, order, order.pages());
         }
     }
@@ -349,9 +347,12 @@ fn inner<M: Machine>(range: PhysRange) -> PhysRange {
     PhysRange::new(PhysAddr::new(start), end.saturating_sub(start)).unwrap_or_default()
 }
 
-/// The frames of `pfns` that are whole pages of `range`.
-fn overlap<M: Machine>(pfns: PfnRange, range: PhysRange) -> Option<PfnRange> {
-    pfns.intersection(M::pfns(inner::<M>(range)))
+/// The whole pages of each RAM range that has any, and the node they are on.
+fn whole_pages<M: Machine>(
+    ram: &[(PhysRange, NodeId)],
+) -> impl Iterator<Item = (PfnRange, NodeId)> + '_ {
+    let pages = ram.iter().map(|&(range, node)| (M::pfns(inner::<M>(range)), node));
+    pages.filter(|(pfns, _)| pfns.pages() != 0)
 }
 
 const _: () = assert!(PARTS_PER_SECTION == u64::BITS as u64);

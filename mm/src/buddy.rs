@@ -175,7 +175,7 @@ impl<M: Machine> Mm<M> {
 
     fn private_word(&self, pfn: Pfn) -> Result<&AtomicU64, FreeError> {
         let section = self.online_section(pfn)?;
-        self.used(section, pfn, |owner| owner != Owner::Memmap)?;
+        self.used(section, pfn, |owner| matches!(owner, Owner::Kernel | Owner::Movable))?;
         Ok(&section.page(pfn).payload()[PRIVATE])
     }
 
@@ -210,7 +210,7 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Makes an extent free, merged with its free buddies as far as the block goes.
-    fn merge(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
+    pub(crate) fn merge(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
         let largest = self.block_size().order::<M>();
         let (mut section, mut pfn, mut order) = (section, pfn, order);
         while order < largest {

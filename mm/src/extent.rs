@@ -43,18 +43,26 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Writes every descriptor of `part`, but for those of the pages that hold the memmap: their
-    /// state, and the records in them, outlive every onlining.
+    /// Writes the state of every descriptor of `part`. Payloads stay: whoever takes a page fills in
+    /// what its state speaks of, and the records of sections lie in memmap pages' payloads.
     pub(crate) fn initialise_part(&self, section: Section<'_, M>, part: Part) {
         let initialised = section.record().initialised();
         if initialised.has(part) {
             return;
         }
         let pfns = section.part_pfns(part);
-        let memmap = self.memmap_in(section, pfns).unwrap_or(PfnRange::new(pfns.start, 0));
-        let rest = PfnRange { start: memmap.end, end: pfns.end };
+        let mut rest = pfns;
+        if let Some(group) = self.group_of(section)
+            && let Some(memmap) = group.pfns.intersection(pfns)
+        {
+            let head = group.pfns.start;
+            for pfn in memmap.iter().filter(|&pfn| pfn != head) {
+                section.page(pfn).set_state(PageState::MemmapTail { head });
+            }
+            rest.start = memmap.end;
+        }
         for pfn in rest.iter() {
-            section.page(pfn).initialise();
+            section.page(pfn).set_state(PageState::Tail);
         }
         initialised.insert(part);
     }

@@ -19,17 +19,21 @@ mod link {
     use crate::machine::PhysMem;
 
     /// Writes the link of a free frame of the reserve.
-    pub(super) fn set(memory: &impl PhysMem, frame: PhysAddr, link: u64) {
+    ///
+    /// Stored plus one, so that 0 stands for none: the reserve may begin at physical address 0.
+    pub(super) fn set(memory: &impl PhysMem, frame: PhysAddr, link: Option<PhysAddr>) {
+        let word = link.map_or(0, |link| link.get() + 1);
         // SAFETY: the frame is RAM of the reserve and free: nobody refers to it, no table walk
         // reaches it (it was never a table, or was flushed before it came back), and it is
         // page-aligned.
-        unsafe { memory.pointer(frame).cast::<u64>().write(link) };
+        unsafe { memory.pointer(frame).cast::<u64>().write(word) };
     }
 
     /// Reads the link of a free frame of the reserve.
-    pub(super) fn get(memory: &impl PhysMem, frame: PhysAddr) -> u64 {
+    pub(super) fn get(memory: &impl PhysMem, frame: PhysAddr) -> Option<PhysAddr> {
         // SAFETY: as in `set`, which wrote the word.
-        unsafe { memory.pointer(frame).cast::<u64>().read() }
+        let word = unsafe { memory.pointer(frame).cast::<u64>().read() };
+        word.checked_sub(1).map(PhysAddr::new)
     }
 }
 
@@ -39,8 +43,8 @@ struct Reserve {
     range: PhysRange,
     /// Where the frames that were never used begin.
     unused: PhysAddr,
-    /// The last frame that came back, 0 for none.
-    returned: u64,
+    /// The last frame that came back.
+    returned: Option<PhysAddr>,
     free: u64,
 }
 
@@ -56,7 +60,12 @@ impl Frames {
     pub(crate) const fn new() -> Self {
         let unused = PhysRange::EMPTY.start();
         Self {
-            reserve: Mutex::new(Reserve { range: PhysRange::EMPTY, unused, returned: 0, free: 0 }),
+            reserve: Mutex::new(Reserve {
+                range: PhysRange::EMPTY,
+                unused,
+                returned: None,
+                free: 0,
+            }),
             system_pages: AtomicU64::new(0),
         }
     }
@@ -64,7 +73,7 @@ impl Frames {
     /// Makes `range`, which nobody else uses, the reserve.
     pub(crate) fn set_reserve(&self, range: PhysRange, page_bytes: u64) {
         let free = range.len() / page_bytes;
-        *self.reserve.lock() = Reserve { range, unused: range.start(), returned: 0, free };
+        *self.reserve.lock() = Reserve { range, unused: range.start(), returned: None, free };
     }
 
     /// The reserve: its range, and how many of its pages are free.
@@ -90,8 +99,7 @@ impl Frames {
 impl Reserve {
     fn pop<M: Machine>(&mut self, machine: &M) -> Option<PhysAddr> {
         self.free = self.free.checked_sub(1)?;
-        if self.returned != 0 {
-            let frame = PhysAddr::new(self.returned);
+        if let Some(frame) = self.returned {
             self.returned = link::get(machine, frame);
             return Some(frame);
         }
@@ -102,7 +110,7 @@ impl Reserve {
 
     fn push<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
         link::set(machine, frame, self.returned);
-        self.returned = frame.get();
+        self.returned = Some(frame);
         self.free += 1;
     }
 }

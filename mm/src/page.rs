@@ -170,14 +170,6 @@ impl Page {
         self.word.store(state.encode(), Ordering::Release);
     }
 
-    /// Makes the descriptor a tail with an empty payload, whatever it held.
-    pub(crate) fn initialise(&self) {
-        for word in &self.payload {
-            word.store(0, Ordering::Relaxed);
-        }
-        self.set_state(PageState::Tail);
-    }
-
     /// The payload words, whose meaning the state gives.
     pub(crate) fn payload(&self) -> &[AtomicU64; PAYLOAD_WORDS] {
         &self.payload

@@ -67,16 +67,23 @@ impl Readers {
     ///
     /// Called with the hotplug lock held, so that one drain runs at a time.
     pub(crate) fn drain(&self) -> bool {
-        let old = self.epoch.fetch_add(1, Ordering::SeqCst) & 1;
-        let mut patience = PATIENCE;
-        while self.shards.iter().any(|shard| shard.0[old].load(Ordering::SeqCst) != 0) {
-            hint::spin_loop();
-            patience -= 1;
-            if patience == 0 {
-                return false;
-            }
+        let current = self.epoch.load(Ordering::SeqCst) & 1;
+        // A drain that gave up left its readers in the other set: they entered before this call too.
+        self.wait_empty(current ^ 1) && {
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+            self.wait_empty(current)
         }
-        true
+    }
+
+    fn wait_empty(&self, set: usize) -> bool {
+        let empty = || self.shards.iter().all(|shard| shard.0[set].load(Ordering::SeqCst) == 0);
+        (0..PATIENCE).any(|_| {
+            let done = empty();
+            if !done {
+                hint::spin_loop();
+            }
+            done
+        })
     }
 }
 

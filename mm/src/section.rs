@@ -97,10 +97,18 @@ impl SectionWord {
     }
 }
 
-/// The map: physical addresses of the nodes, 0 where there is none.
+/// Set in a root that names a node: a node may lie at physical address 0.
+const NODE_BIT: u64 = 1;
+
+/// The map: a root for each node, its physical address and [`NODE_BIT`], or 0 where there is none.
 #[derive(Debug)]
 pub(crate) struct SectionMap {
     roots: [AtomicU64; ROOTS],
+}
+
+/// The frame of the node that a root names, if it names one.
+fn node_frame(root: u64) -> Option<PhysAddr> {
+    (root & NODE_BIT != 0).then(|| PhysAddr::new(root & !NODE_BIT))
 }
 
 impl SectionMap {
@@ -112,11 +120,8 @@ impl SectionMap {
     fn node<'m>(&self, memory: &'m impl PhysMem, section: u64) -> Option<&'m [AtomicU64; 512]> {
         let root = self.roots.get((section / NODE_SECTIONS) as usize)?;
         // Acquire: partner of the Release in `insert_node`; the words were zeroed before.
-        let address = root.load(Ordering::Acquire);
-        if address == 0 {
-            return None;
-        }
-        let node: NonNull<[AtomicU64; 512]> = memory.pointer(PhysAddr::new(address)).cast();
+        let frame = node_frame(root.load(Ordering::Acquire))?;
+        let node: NonNull<[AtomicU64; 512]> = memory.pointer(frame).cast();
         // SAFETY: a non-zero root names a frame that `insert_node` zeroed and that nobody else uses;
         // it is page-aligned, so the words are, and it is freed only once every section in it is
         // absent and the readers that could hold this reference were drained.
@@ -154,7 +159,7 @@ impl SectionMap {
         // SAFETY: the frame is RAM, mapped, and the caller gives it up: nothing else refers to it.
         unsafe { memory.pointer(frame).write_bytes(0, NODE_BYTES as usize) };
         if let Some(root) = self.roots.get((section / NODE_SECTIONS) as usize) {
-            root.store(frame.get(), Ordering::Release);
+            root.store(frame.get() | NODE_BIT, Ordering::Release);
         }
     }
 
@@ -167,13 +172,13 @@ impl SectionMap {
         }
         let root = self.roots.get((section / NODE_SECTIONS) as usize)?;
         // SeqCst: as in `set_word`, a reader sees no node or is waited for.
-        Some(PhysAddr::new(root.swap(0, Ordering::SeqCst)))
+        node_frame(root.swap(0, Ordering::SeqCst))
     }
 
     /// Puts a node back that was taken out empty.
     pub(crate) fn put_back_node(&self, section: u64, frame: PhysAddr) {
         if let Some(root) = self.roots.get((section / NODE_SECTIONS) as usize) {
-            root.store(frame.get(), Ordering::Release);
+            root.store(frame.get() | NODE_BIT, Ordering::Release);
         }
     }
 
@@ -192,8 +197,7 @@ impl SectionMap {
 
     /// The physical addresses of all nodes.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = PhysAddr> + '_ {
-        let roots = self.roots.iter().map(|root| root.load(Ordering::Acquire));
-        roots.filter(|&address| address != 0).map(PhysAddr::new)
+        self.roots.iter().filter_map(|root| node_frame(root.load(Ordering::Acquire)))
     }
 }
 
@@ -239,7 +243,7 @@ impl<'m, M: Machine> Section<'m, M> {
 
     /// The section's frames.
     pub(crate) fn pfns(self) -> PfnRange {
-        PfnRange::new(Pfn::new(self.number * M::SECTION_PAGES), M::SECTION_PAGES)
+        section_pfns::<M>(self.number)
     }
 
     /// The descriptor of `pfn`, which lies in the section.
@@ -376,6 +380,11 @@ impl<'m> Record<'m> {
     pub(crate) fn free(self) -> Word<'m> {
         Word(&self.0[6])
     }
+}
+
+/// The frames of section `number`.
+pub(crate) fn section_pfns<G: Geometry>(number: u64) -> PfnRange {
+    PfnRange::new(Pfn::new(number * G::SECTION_PAGES), G::SECTION_PAGES)
 }
 
 /// The section that holds `pfn`.

@@ -18,6 +18,7 @@ use crate::paging::{Attr, MapError, Mapper, Mapping};
 use crate::placement::{MhpFlags, Placement};
 use crate::section::{
     MAX_SECTIONS, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor, section_of,
+    section_pfns,
 };
 use core::fmt;
 
@@ -294,8 +295,7 @@ impl<M: Machine> Add<'_, M> {
     fn publish(&self) {
         match self.placement {
             Placement::Boot => sections_of::<M>(self.pfns).for_each(|number| {
-                let first = PfnRange::new(Pfn::new(number * M::SECTION_PAGES), M::SECTION_PAGES);
-                let virt = Mm::<M>::memmap_virt(first).start();
+                let virt = Mm::<M>::memmap_virt(section_pfns::<M>(number)).start();
                 if let Some(leaf) = self.mm.machine.mapper().translate(virt) {
                     self.describe(number, M::pfn(leaf.target(virt)), None);
                 }
@@ -304,7 +304,6 @@ impl<M: Machine> Add<'_, M> {
                 let sections = altmap.sections::<M>();
                 let head = altmap.memmap.start;
                 let page = descriptor(&self.mm.machine, head);
-                page.initialise();
                 page.set_state(PageState::MemmapHead {
                     sections: sections as u32,
                     pages: altmap.memmap.pages(),
