@@ -6,7 +6,7 @@ use crate::addr::{Order, Pfn};
 use crate::block::{Block, BlockState};
 use crate::machine::Machine;
 use crate::page::PageState;
-use crate::section::{Part, Section};
+use crate::section::{Part, Section, SectionState};
 use crate::zone::{PageCounts, ZoneKind};
 
 /// What the blocks of a zone add up to.
@@ -14,6 +14,15 @@ use crate::zone::{PageCounts, ZoneKind};
 struct Found {
     counts: PageCounts,
     extents: [u64; Order::COUNT],
+}
+
+/// Heads that a block has, by the walk over its extents or by its bitmaps and descriptors.
+#[derive(Clone, Copy, Default)]
+struct Heads {
+    /// Heads of extents of a part or more.
+    parts: u64,
+    /// Heads and holes in initialised parts.
+    believed: u64,
 }
 
 impl<M: Machine> Mm<M> {
@@ -69,6 +78,7 @@ impl<M: Machine> Mm<M> {
     fn verify_block(&self, block: &Block, found: &mut Found) -> Result<(), Violation> {
         let mut next = block.pfns.start;
         let (mut managed, mut free) = (0, 0);
+        let mut heads = Heads::default();
         for (pfn, pages, state) in self.extents(block.pfns) {
             self.verify_gap(block, next, pfn)?;
             hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
@@ -82,10 +92,12 @@ impl<M: Machine> Mm<M> {
                 PageState::Hole => {}
                 _ => hold(1, "a page of an online block is in an extent", pfn.get(), false)?,
             }
+            heads.parts += u64::from(pages >= M::PART_PAGES);
+            heads.believed += u64::from(self.is_initialised(pfn));
             next = pfn.add(pages);
         }
         self.verify_gap(block, next, block.pfns.end)?;
-        self.verify_bitmaps(block)?;
+        self.verify_bitmaps(block, heads)?;
         expect(4, "managed pages of a block", block.id.get(), managed, block.counts.managed)?;
         expect(4, "free pages of a block", block.id.get(), free, block.counts.free)?;
         found.counts = found.counts.plus(block.counts);
@@ -119,10 +131,13 @@ impl<M: Machine> Mm<M> {
         hold(4, "free buddies are merged", pfn.get(), !both)
     }
 
-    /// A bit in `heads` stands for an extent of a part or more, and in an initialised part every
-    /// descriptor holds a state.
-    fn verify_bitmaps(&self, block: &Block) -> Result<(), Violation> {
+    /// A bit in `heads` stands for an extent of a part or more; in an initialised part each
+    /// descriptor holds a state, and only the heads the walk came by say more than tail.
+    fn verify_bitmaps(&self, block: &Block, walked: Heads) -> Result<(), Violation> {
+        let mut found = Heads::default();
         for section in self.sections_of_block(block.id) {
+            let online = section.word().state() == SectionState::Online;
+            hold(4, "a section of an online block is online", section.number(), online)?;
             let record = section.record();
             for part in Part::all() {
                 let pfns = section.part_pfns(part);
@@ -130,23 +145,48 @@ impl<M: Machine> Mm<M> {
                     let state = self.page(pfns.start).state();
                     let pages = state.map_or(0, PageState::extent_pages);
                     hold(1, "a part's head bit", pfns.start.get(), pages >= M::PART_PAGES)?;
+                    found.parts += 1;
                 }
                 if record.initialised().has(part) {
                     let memmap = self.memmap_in(section, pfns);
-                    let mut states = pfns
+                    let outside = pfns
                         .iter()
                         .filter(|&pfn| memmap.is_none_or(|memmap| !memmap.contains(pfn)));
-                    let all = states.all(|pfn| self.page(pfn).state().is_some());
-                    hold(1, "an initialised part holds states", pfns.start.get(), all)?;
+                    for pfn in outside {
+                        let state = self.page(pfn).state();
+                        hold(1, "an initialised part holds states", pfn.get(), state.is_some())?;
+                        found.believed += u64::from(state != Some(PageState::Tail));
+                    }
                 }
             }
+        }
+        let at = block.id.get();
+        expect(1, "extents of a part or more in a block", at, walked.parts, found.parts)?;
+        expect(1, "heads in a block's initialised parts", at, walked.believed, found.believed)
+    }
+
+    /// Whether each descriptor of the part that holds `pfn` is initialised.
+    fn is_initialised(&self, pfn: Pfn) -> bool {
+        let part = Section::<M>::part(pfn);
+        self.section_at(pfn).is_some_and(|section| section.record().initialised().has(part))
+    }
+
+    /// An offline block's sections are present, and nothing of their descriptors is believed.
+    fn verify_offline(&self, block: &Block) -> Result<(), Violation> {
+        for section in self.sections_of_block(block.id) {
+            let present = section.word().state() == SectionState::Present;
+            hold(4, "a section of an offline block is present", section.number(), present)?;
+            let record = section.record();
+            let none = Part::all()
+                .all(|part| !record.heads().has(part) && !record.initialised().has(part));
+            hold(1, "an offline section's bitmaps are empty", section.number(), none)?;
         }
         Ok(())
     }
 
-    /// An online block's zone is one that [`Mm::zones`] shows.
+    /// An online block's zone is one that [`Mm::zones`] shows; an offline block is in none.
     fn verify_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
-        let BlockState::Online(kind) = block.state else { return Ok(()) };
+        let BlockState::Online(kind) = block.state else { return self.verify_offline(block) };
         let listed = self.zones().any(|zone| (zone.node, zone.kind) == (block.node, kind));
         hold(4, "the zone of an online block has memory", block.id.get(), listed)
     }

@@ -11,16 +11,18 @@ use crate::section::SectionState;
 impl<M: Machine> Mm<M> {
     pub(super) fn verify_tables(&self) -> Result<(), Violation> {
         let mut result = Ok(());
+        // The run of writable leaves outside the windows that is being followed.
+        let mut run = PhysRange::EMPTY;
         self.visit_all_leaves(&mut |leaf| {
             if result.is_ok() {
-                result = self.verify_leaf(&leaf);
+                result = self.verify_leaf(&leaf).and_then(|()| self.extend_run(&mut run, &leaf));
             }
         });
-        result?;
+        result.and_then(|()| self.verify_aliases(run))?;
 
         self.machine.mapper().visit_tables(&mut |table| {
             if result.is_ok() {
-                result = self.verify_table(table.frame, table.bytes);
+                result = self.verify_table(table.frame);
             }
         });
         result?;
@@ -64,16 +66,42 @@ impl<M: Machine> Mm<M> {
         hold(law, what, range.start().get(), there)
     }
 
-    /// A table lies in boot memory, and only the linear map can write it.
-    fn verify_table(&self, frame: PhysAddr, bytes: u64) -> Result<(), Violation> {
+    /// A table lies in boot memory, and the linear map can write it.
+    fn verify_table(&self, frame: PhysAddr) -> Result<(), Violation> {
         hold(5, "a table lies in boot memory", frame.get(), self.is_boot_memory(frame))?;
-        let table = PhysRange::new(frame, bytes).unwrap_or_default();
-        let mut writable = 0_u64;
-        self.visit_all_leaves(&mut |leaf| {
-            let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
-            writable += u64::from(leaf.attr.contains(Attr::WRITE) && target.overlaps(table));
+        let linear = self.machine.mapper().translate(M::LINEAR_BASE.add(frame.get()));
+        let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
+        hold(6, "the linear map can write a table", frame.get(), writable)
+    }
+
+    /// Follows runs of writable leaves outside the linear map, so that the tables are looked through
+    /// once for each run and not for each leaf.
+    fn extend_run(&self, run: &mut PhysRange, leaf: &Translation) -> Result<(), Violation> {
+        let linear = offset_in(leaf, M::LINEAR_BASE.get(), M::PHYS_LIMIT.get()).is_some();
+        if linear || !leaf.attr.contains(Attr::WRITE) {
+            return Ok(());
+        }
+        let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
+        if run.end() == target.start() && !run.is_empty() {
+            *run = PhysRange::new(run.start(), run.len() + target.len()).unwrap_or_default();
+            return Ok(());
+        }
+        self.verify_aliases(core::mem::replace(run, target))
+    }
+
+    /// No table lies in `range`, which something other than the linear map can write.
+    fn verify_aliases(&self, range: PhysRange) -> Result<(), Violation> {
+        let mut result = Ok(());
+        self.machine.mapper().visit_tables(&mut |table| {
+            let alias = range.contains(table.frame);
+            result = result.and(hold(
+                6,
+                "only the linear map writes a table",
+                table.frame.get(),
+                !alias,
+            ));
         });
-        super::expect(6, "writable mappings of a table", frame.get(), 1, writable)
+        result
     }
 
     fn is_boot_memory(&self, address: PhysAddr) -> bool {

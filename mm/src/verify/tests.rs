@@ -487,7 +487,7 @@ fn a_second_writable_mapping_of_a_table_is_named_and_a_read_only_one_is_not() {
         bench.check();
         unmap(&bench, ELSEWHERE, PAGE);
         map(&bench, ELSEWHERE, page, PAGE, Attr::WRITE);
-        names(&bench, 6, "writable mappings of a table");
+        names(&bench, 6, "only the linear map writes a table");
         unmap(&bench, ELSEWHERE, PAGE);
         bench.check();
     }
