@@ -3,16 +3,29 @@
 // UNSAFETY: hands the CPU its tables and trap stacks.
 #![expect(unsafe_code)]
 
+use crate::memory::layout::Stack;
 use crate::{interrupts, panic};
 use alloc::boxed::Box;
+use hotmem_arch::current::cpu;
 use hotmem_arch::current::tables::{CpuTables, TrapStacks};
-use hotmem_arch::current::trap::{self, TrapFrame};
+use hotmem_arch::current::trap::{self, PAGE_FAULT, TrapFrame};
 
 fn handle(frame: &mut TrapFrame) {
     if frame.is_exception() {
-        panic::die(format_args!("{frame}"), Some(frame.instruction()), frame.frame_pointer());
+        let (at, caller) = (Some(frame.instruction()), frame.frame_pointer());
+        match overflow(frame) {
+            Some(stack) => {
+                panic::die(format_args!("{stack:?} stack overflow: {frame}"), at, caller)
+            }
+            None => panic::die(format_args!("{frame}"), at, caller),
+        }
     }
     interrupts::handle(frame.vector());
+}
+
+/// The stack whose end the trap ran over.
+fn overflow(frame: &TrapFrame) -> Option<Stack> {
+    if frame.vector() == PAGE_FAULT { Stack::overflowed(cpu::fault_address()) } else { None }
 }
 
 /// Takes over traps. Without `stacks` they run on the stack they interrupt.

@@ -84,6 +84,14 @@ impl Stack {
         VirtRange::new(start, self.bytes()).unwrap_or_default()
     }
 
+    /// The stack that ran over its end, if an access to `address` faulted.
+    pub fn overflowed(address: VirtAddr) -> Option<Self> {
+        Self::ALL.into_iter().find(|stack| {
+            let to_top = stack.top().offset_from(address);
+            to_top > stack.bytes() && to_top <= STACK_STRIDE
+        })
+    }
+
     /// The stack that holds all of `bytes`.
     pub fn holding(bytes: VirtRange) -> Option<Self> {
         Self::ALL.into_iter().find(|stack| stack.range().covers(bytes))
@@ -104,6 +112,18 @@ mod tests {
                 assert!(Stack::ALL.iter().all(|other| !other.range().overlaps(guard)));
             }
         }
+    }
+
+    #[test]
+    fn an_access_below_a_stack_is_its_overflow() {
+        for stack in Stack::ALL {
+            let start = stack.range().start().get();
+            assert_eq!(Stack::overflowed(VirtAddr::new(start - 8)), Some(stack));
+            assert_eq!(Stack::overflowed(VirtAddr::new(start)), None);
+            assert_eq!(Stack::overflowed(VirtAddr::new(stack.top().get() - 8)), None);
+        }
+        assert_eq!(Stack::overflowed(VirtAddr::new(0)), None);
+        assert_eq!(Stack::overflowed(VirtAddr::new(u64::MAX)), None);
     }
 
     #[test]
