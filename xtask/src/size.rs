@@ -131,6 +131,12 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
+/// A count of things: `1 block`, `8 blocks`, `4,096 pages`.
+pub(crate) fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", grouped(count))
+}
+
 /// Human units and the exact figure: `1 GiB (1,073,741,824 bytes)`.
 pub(crate) fn both(bytes: u64) -> String {
     if bytes < KIB {
@@ -198,6 +204,10 @@ mod tests {
         assert_eq!(both(MIB), "1 MiB (1,048,576 bytes)");
         assert_eq!(signed(-4096), "-4 KiB");
         assert_eq!(signed(0), "0 B");
+        assert_eq!(
+            (counted(1, "block"), counted(4096, "page")),
+            ("1 block".into(), "4,096 pages".into())
+        );
     }
 
     #[test]

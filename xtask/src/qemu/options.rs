@@ -1,6 +1,6 @@
 //! The tour's options, and the machine they describe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -104,16 +104,20 @@ pub(crate) enum Touch {
 }
 
 impl Args {
-    /// Finds options that exclude each other.
+    /// Finds out before anything starts what cannot work.
     ///
     /// # Errors
-    /// When there are some.
+    /// When options exclude each other, or the report has nowhere to go.
     pub(crate) fn check(&self) -> Result<()> {
         // QEMU refuses this as well, but with its whole command line.
         ensure!(
             !(self.icount && self.accel == Accel::Kvm),
             "--icount needs --accel tcg: KVM counts nothing"
         );
+        let dir = self.json.as_deref().and_then(Path::parent);
+        if let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) {
+            ensure!(dir.is_dir(), "no directory {} for the report", dir.display());
+        }
         Ok(())
     }
 
@@ -219,6 +223,13 @@ mod tests {
     fn counting_instructions_is_refused_where_nothing_counts() {
         assert!(read(&["--icount", "--accel", "kvm"]).check().is_err());
         read(&["--icount"]).check().unwrap();
+    }
+
+    #[test]
+    fn a_report_needs_a_directory_that_is_there() {
+        assert!(read(&["--json", "/no/such/dir/r.json"]).check().is_err());
+        read(&["--json", "r.json"]).check().unwrap();
+        read(&["--json", "/tmp/r.json"]).check().unwrap();
     }
 
     #[test]

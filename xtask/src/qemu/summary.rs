@@ -2,7 +2,7 @@
 
 use super::page::Page;
 use crate::machine::Step;
-use crate::size::{grouped, human, signed};
+use crate::size::{counted, grouped, human, signed};
 
 /// Prints one row for each step.
 pub(crate) fn print(page: &Page, steps: &[Step]) {
@@ -62,16 +62,24 @@ fn what(step: &Step) -> String {
         Step::Add(add) => {
             let pages: u64 = add.groups.iter().map(|group| group.memmap_pages).sum();
             let sections: u64 = add.groups.iter().map(|group| group.sections).sum();
-            let place = match add.groups.len() {
+            let groups = u64::try_from(add.groups.len()).unwrap_or_default();
+            let place = match groups {
                 0 => "memmap in boot memory".into(),
-                1 => format!("1 memmap: {sections} sections, {} pages", grouped(pages)),
-                count => format!("{count} memmaps: {sections} sections, {} pages", grouped(pages)),
+                _ => [
+                    counted(groups, "memmap"),
+                    counted(sections, "section"),
+                    counted(pages, "page"),
+                ]
+                .join(", "),
             };
             format!("{} at {:#x}, {place}", human(add.size()), add.start())
         }
         Step::Online(online) => {
             let managed = online.blocks.iter().map(|block| block.managed_bytes).sum();
-            format!("{} blocks, {} usable", online.blocks.len(), human(managed))
+            {
+                let blocks = u64::try_from(online.blocks.len()).unwrap_or_default();
+                format!("{}, {} usable", counted(blocks, "block"), human(managed))
+            }
         }
         Step::Use(used) => format!("{} written and read back", human(used.touched_bytes)),
         Step::Offline(_) => "all blocks given back".into(),
@@ -118,7 +126,7 @@ mod tests {
         let lines = table(&steps);
         assert_eq!(
             lines[1],
-            "add     1 GiB at 0x100000000, 1 memmap: 8 sections, 4,096 pages            +4 KiB              31,500     0"
+            "add     1 GiB at 0x100000000, 1 memmap, 8 sections, 4,096 pages            +4 KiB              31,500     0"
         );
         assert_eq!(
             lines[3],

@@ -13,7 +13,7 @@ use super::page::Page;
 use super::picture;
 use super::report::Report;
 use crate::machine::{Add, Config, Dimm, Machine, Online, Placement, Step, Verdict};
-use crate::size::{both, human, signed};
+use crate::size::{both, counted, human, signed};
 
 /// A DIMM that the kernel took.
 struct Plugged {
@@ -166,18 +166,16 @@ impl<'a> Tour<'a> {
 
     fn explain_plug(&mut self, add: &Add, online: &[Online]) -> Result<()> {
         let states = block_states(&self.machine.json("blocks --json")?);
+        let block_size = self.args.block_size.bytes();
         self.page.text(
             "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables, mapped it, \
              made room for its page descriptors (the memmap: 64 bytes for each page) and put it online.",
         );
         self.page.line("");
-        let blocks = online.iter().map(|step| step.blocks.len()).sum::<usize>();
-        self.page.line(&format!(
-            "{:#x}..{:#x}  {}, {blocks} blocks",
-            add.start(),
-            add.end(),
-            both(add.size())
-        ));
+        let (start, end, size) = (add.start(), add.end(), both(add.size()));
+        let blocks = counted(end / block_size - start / block_size, "block");
+        let unit = human(block_size);
+        self.page.line(&format!("{start:#x}..{end:#x}  {size}, {blocks} of {unit}"));
         for row in picture::draw(add, online, &states, self.config.arch.page_size()) {
             self.page.line(&format!("  {row}"));
         }
