@@ -22,8 +22,9 @@
 //!    for writing the descriptors of one part;
 //! 3. the lock of the table reserve: a few loads and stores.
 //!
-//! Lookups take none: a [`readers::ReadGuard`] keeps what they found mapped. No function here may be
-//! called from an interrupt handler, or with a read guard held where it says it removes memory.
+//! Lookups take none: they count themselves as readers while they look, and a removal waits for them
+//! . No function here may be called from an interrupt handler. `verify` holds a zone's lock
+//! while it walks a list: it is for when nothing else is going on.
 #![no_std]
 
 pub mod addr;
@@ -40,7 +41,7 @@ mod node;
 pub mod page;
 pub mod paging;
 pub mod placement;
-pub mod readers;
+mod readers;
 pub mod section;
 pub mod snapshot;
 pub mod stats;

@@ -1,4 +1,4 @@
-//! NUMA nodes: each has two zones, and exists while one of them has memory.
+//! NUMA nodes: each has a zone of every kind, and exists while one of them has memory.
 
 use crate::zone::{Zone, ZoneKind};
 use core::fmt;
@@ -38,7 +38,7 @@ impl fmt::Display for NodeId {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     zones: [[Mutex<Zone>; ZoneKind::ALL.len()]; MAX_NODES],
-    /// A bit for each zone that ever held a block, so that allocation visits no others.
+    /// A bit for each zone that holds a block, so that allocation visits no others.
     used: [AtomicU64; ZoneKind::ALL.len() * MAX_NODES / 64],
 }
 

@@ -20,8 +20,8 @@ pub(crate) type MachineGather<'a, M> = Gather<'a, <<M as Machine>::Mapper as Map
 impl<M: Machine> Mm<M> {
     /// Where the descriptors of `pfns` are.
     pub fn memmap_virt(pfns: PfnRange) -> VirtRange {
-        let start = M::VMEMMAP_BASE.add(pfns.start.get() * DESCRIPTOR_BYTES);
-        VirtRange::new(start, pfns.pages() * DESCRIPTOR_BYTES).unwrap_or_default()
+        let start = M::VMEMMAP_BASE.add(pfns.start.get().wrapping_mul(DESCRIPTOR_BYTES));
+        VirtRange::new(start, pfns.pages().wrapping_mul(DESCRIPTOR_BYTES)).unwrap_or_default()
     }
 
     /// Where `range` is in the linear map.

@@ -9,11 +9,12 @@
 
 use super::add::{nodes_of, sections_of};
 use crate::Mm;
-use crate::addr::{PfnRange, PhysRange};
+use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
 use crate::altmap::Altmap;
 use crate::block::{BlockId, BlockWord};
 use crate::machine::Machine;
 use crate::page::PageState;
+use crate::paging::Mapper;
 use crate::placement::Placement;
 use crate::section::{Section, SectionState, SectionWord};
 use crate::vmemmap::MachineGather;
@@ -50,6 +51,12 @@ pub enum RemoveError {
     MixedPlacement(BlockId),
     /// A reader did not leave: it holds a page of the range for good.
     ReadersStay,
+    /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper
+    /// used a larger leaf than it was told to.
+    CutsLeaf {
+        /// The first address of the range that would be unmapped.
+        virt: VirtAddr,
+    },
 }
 
 impl fmt::Display for RemoveError {
@@ -72,6 +79,9 @@ impl fmt::Display for RemoveError {
             ),
             Self::MixedPlacement(id) => {
                 write!(f, "{id} keeps its memmap elsewhere than the blocks before it")
+            }
+            Self::CutsLeaf { virt } => {
+                write!(f, "what is mapped from {virt} on does not begin and end with a leaf")
             }
             Self::ReadersStay => f.write_str("a reader of the range does not leave"),
         }
@@ -136,7 +146,19 @@ impl<M: Machine> Mm<M> {
                 return Err(RemoveError::MixedPlacement(id));
             }
         }
+        self.check_leaves(Self::linear_virt(range))?;
+        self.check_leaves(Self::memmap_virt(pfns))?;
         Ok((pfns, first.unwrap_or_default()))
+    }
+
+    /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
+    fn check_leaves(&self, range: VirtRange) -> Result<(), RemoveError> {
+        let mapper = self.machine.mapper();
+        let last = range.end().add(1_u64.wrapping_neg());
+        let begins = mapper.translate(range.start()).is_some_and(|leaf| leaf.virt == range.start());
+        let ends =
+            mapper.translate(last).is_some_and(|leaf| leaf.virt.add(leaf.len) == range.end());
+        if begins && ends { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
     }
 
     /// Whether a block can go when `pfns` go, and where its memmap is.
