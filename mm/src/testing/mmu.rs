@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::FakeRam;
+use super::std;
 use super::std::collections::BTreeMap;
 use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
@@ -29,6 +30,7 @@ pub struct SoftMmu<F: PteFormat> {
     caches: Mutex<Caches>,
     flushes: AtomicU64,
     skips_flushes: AtomicBool,
+    yields: AtomicBool,
     claimed: AtomicBool,
     format: PhantomData<fn() -> F>,
 }
@@ -74,6 +76,7 @@ impl<F: PteFormat> SoftMmu<F> {
             caches: Mutex::default(),
             flushes: AtomicU64::new(0),
             skips_flushes: AtomicBool::new(false),
+            yields: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
             format: PhantomData,
         })
@@ -106,6 +109,18 @@ impl<F: PteFormat> SoftMmu<F> {
     /// Makes every flush do nothing, to see whether its absence is noticed.
     pub fn skip_flushes(&self, skip: bool) {
         self.skips_flushes.store(skip, Ordering::SeqCst);
+    }
+
+    /// Makes every access to memory give way to another thread, on its way to the pointer: threads
+    /// then meet between any two accesses, however few they make.
+    pub fn yield_often(&self, yields: bool) {
+        self.yields.store(yields, Ordering::SeqCst);
+    }
+
+    fn give_way(&self) {
+        if self.yields.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
     }
 
     /// Flushes so far, skipped ones included.
@@ -311,10 +326,12 @@ unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
             assert_eq!(target, at, "the linear map leads astray");
         }
         drop(caches);
+        self.give_way();
         self.ram.pointer(at)
     }
 
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        self.give_way();
         let at = self.vmemmap.add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES));
         let target = self.access(at).0;
         assert!(target.is_aligned(DESCRIPTOR_BYTES), "a descriptor at {target}");
