@@ -27,7 +27,7 @@ pub(crate) struct Readers {
 /// A lookup under way: what it found stays mapped until this is dropped.
 #[derive(Debug)]
 #[must_use = "the lookup is protected only while the guard lives"]
-pub struct ReadGuard<'m> {
+pub(crate) struct ReadGuard<'m> {
     count: &'m AtomicUsize,
 }
 
