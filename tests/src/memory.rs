@@ -1,7 +1,7 @@
 //! Machines for the memory manager's suites, and how what they held before compares with after.
 
 use core::fmt::Debug;
-use hotmem::testing::{Bench, Random, Setup, Shape, Tiny};
+use hotmem::testing::{Bench, OddPte, Random, Setup, Shape, Tiny};
 use hotmem::{BlockId, Fact, PhysAddr, PhysRange, VirtAddr};
 use hotmem_arch::x86_64::pte::X86Pte4;
 
@@ -21,6 +21,18 @@ impl Shape for Real {
     const SECTION_SHIFT: u32 = 27;
     const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
     const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
+    const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
+}
+
+/// 64 KiB pages and 256 MiB sections, under tables of 13, 9, 9 and 5 bits: the sizes of POWER.
+#[derive(Clone, Copy, Debug)]
+pub struct Wide;
+
+impl Shape for Wide {
+    type Format = OddPte;
+    const SECTION_SHIFT: u32 = 28;
+    const LINEAR_BASE: VirtAddr = VirtAddr::new(0xc000_0000_0000_0000);
+    const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0xc008_0000_0000_0000);
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
 }
 
