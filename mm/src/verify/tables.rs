@@ -93,7 +93,7 @@ impl<M: Machine> Mm<M> {
     fn verify_aliases(&self, range: PhysRange) -> Result<(), Violation> {
         let mut result = Ok(());
         self.machine.mapper().visit_tables(&mut |table| {
-            let alias = range.contains(table.frame);
+            let alias = PhysRange::new(table.frame, table.bytes).is_some_and(|t| t.overlaps(range));
             result = result.and(hold(
                 6,
                 "only the linear map writes a table",

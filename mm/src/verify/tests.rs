@@ -6,12 +6,11 @@ use super::Violation;
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::machine::Machine;
 use crate::page::{Owner, PageState};
-use crate::paging::{Attr, Mapper, Mapping, OutOfFrames, TableFrames};
+use crate::paging::{Attr, Mapper, Mapping};
 use crate::section::{Part, Record, Section, SectionState, SectionWord};
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use crate::zone::PageCounts;
 use crate::{Mm, NodeId, Placement, ZoneKind};
-use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 const MIB: u64 = 1 << 20;
@@ -104,6 +103,8 @@ fn order(raw: u8) -> Order {
     Order::new(raw).unwrap()
 }
 
+mod tables;
+
 // Law 1.
 
 #[test]
@@ -154,6 +155,37 @@ fn an_initialised_part_with_garbage_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     record(&bench, 0).initialised().insert(part(80));
     names(&bench, 1, "an initialised part holds states");
+}
+
+#[test]
+fn a_head_bit_inside_another_extent_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.page(pfn(80)).set_state(PageState::Free { order: order(4) });
+    record(&bench, 0).heads().insert(part(80));
+    names(&bench, 1, "extents of a part or more in a block");
+}
+
+#[test]
+fn a_head_that_no_extent_stands_behind_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    // Splits a part into a used page, a free one, and two that are free together.
+    let page = bench.mm.alloc_movable_zone(Order::ZERO).unwrap();
+    let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable };
+    bench.mm.page(page.add(3)).set_state(stray);
+    names(&bench, 1, "heads in a block's initialised parts");
+}
+
+#[test]
+fn an_offline_section_that_still_believes_descriptors_is_named() {
+    for placement in Placement::ALL {
+        let bench = added(MIB, placement);
+        record(&bench, 1).heads().insert(part(80));
+        names(&bench, 1, "an offline section's bitmaps are empty");
+
+        let bench = added(MIB, placement);
+        record(&bench, 1).initialised().insert(part(80));
+        names(&bench, 1, "an offline section's bitmaps are empty");
+    }
 }
 
 // Law 2.
@@ -377,118 +409,17 @@ fn a_zone_that_is_not_listed_is_named() {
     names(&bench, 4, "the zone of an online block has memory");
 }
 
-// Law 5.
-
 #[test]
-fn a_memmap_leaf_over_four_blocks_is_named() {
-    let bench = added(MIB, Placement::PerRange);
-    let len = 4 * MEMMAP * PAGE;
-    unmap(&bench, memmap_at(0), len);
-    map(&bench, memmap_at(0), PhysAddr::new(DIMM), len, Attr::WRITE);
-    names(&bench, 5, "a leaf spans one memory block");
-}
-
-#[test]
-fn a_boot_memmap_in_pages_that_were_freed_is_named() {
-    let bench = added(MIB, Placement::Boot);
-    let leaf = bench.mm.machine.mapper().translate(memmap_at(0)).unwrap();
-    bench.mm.free_of(Pfn::new(leaf.phys.get() / PAGE), |_| true).unwrap();
-    names(&bench, 5, "a boot memmap's pages are held");
-}
-
-#[test]
-fn a_section_node_in_added_memory_is_named() {
+fn a_section_whose_state_is_not_its_blocks_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    let frame = PhysAddr::new(DIMM + MIB - PAGE);
-    bench.mm.sections.insert_node(&bench.mm.machine, 1024, frame);
-    names(&bench, 5, "a section node lies in boot memory");
-}
-
-/// Hands out the pages of added memory, from this address on.
-struct AddedFrames(Cell<u64>);
-
-impl TableFrames for AddedFrames {
-    fn take(&self, _bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        Ok(PhysAddr::new(self.0.replace(self.0.get() + PAGE)))
-    }
-
-    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
-}
-
-#[test]
-fn a_table_in_added_memory_is_named() {
-    let bench = added(MIB, Placement::PerBlock);
-    let phys = boot_page(&bench);
-    let mapping = Mapping { virt: ELSEWHERE, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
-    let frames = AddedFrames(Cell::new(DIMM + MIB / 2));
-    bench.mm.machine.mapper().map(&mapping, &frames).unwrap();
-    names(&bench, 5, "a table lies in boot memory");
-}
-
-// Law 6.
-
-#[test]
-fn a_leaf_that_is_writable_and_executable_is_named() {
-    let bench = added(MIB, Placement::PerBlock);
-    map(&bench, ELSEWHERE, boot_page(&bench), PAGE, Attr::EXECUTE);
-    bench.check();
-    map(&bench, ELSEWHERE.add(PAGE), boot_page(&bench), PAGE, Attr::WRITE | Attr::EXECUTE);
-    names(&bench, 6, "a leaf is not writable and executable");
-}
-
-#[test]
-fn protected_memory_that_the_linear_map_can_write_is_named() {
-    let bench = added(MIB, Placement::PerBlock);
-    bench.mm.machine.protect(range(boot_page(&bench).get(), PAGE));
-    names(&bench, 6, "protected memory has no writable mapping");
-}
-
-#[test]
-fn a_linear_leaf_to_another_block_is_named() {
-    let bench = added(MIB, Placement::PerBlock);
-    let virt = Manager::linear_virt(range(DIMM, MIB)).start();
-    unmap(&bench, virt, MIB);
-    map(&bench, virt, PhysAddr::new(DIMM + MIB), MIB, Attr::WRITE);
-    names(&bench, 6, "the linear map is linear");
-}
-
-#[test]
-fn a_linear_translation_that_was_left_over_is_named() {
-    let bench = added(MIB, Placement::PerBlock);
-    let gone = range(DIMM + 4 * MIB, MIB);
-    map(&bench, Manager::linear_virt(gone).start(), gone.start(), MIB, Attr::WRITE);
-    names(&bench, 6, "a linear leaf's memory is there");
-}
-
-#[test]
-fn a_memmap_translation_that_was_left_over_is_named() {
-    let bench = added(MIB, Placement::PerBlock);
-    map(&bench, memmap_at(8 * SECTION), boot_page(&bench), PAGE, Attr::WRITE);
-    names(&bench, 6, "a memmap leaf describes what is there");
-}
-
-#[test]
-fn added_memory_that_is_mapped_elsewhere_is_named() {
-    for attr in [Attr::empty(), Attr::WRITE, Attr::EXECUTE] {
-        let bench = added(MIB, Placement::PerBlock);
-        map(&bench, ELSEWHERE, PhysAddr::new(DIMM + MIB / 2), PAGE, attr);
-        names(&bench, 6, "added memory is mapped in the linear map only");
-    }
-}
-
-#[test]
-fn a_second_writable_mapping_of_a_table_is_named_and_a_read_only_one_is_not() {
-    let bench = added(MIB, Placement::PerBlock);
-    let mut tables = std::vec::Vec::new();
-    bench.mm.machine.mapper().visit_tables(&mut |table| tables.push(table.frame));
-    for frame in tables {
-        let page = frame.align_down(PAGE);
-        map(&bench, ELSEWHERE, page, PAGE, Attr::empty());
-        bench.check();
-        unmap(&bench, ELSEWHERE, PAGE);
-        map(&bench, ELSEWHERE, page, PAGE, Attr::WRITE);
-        names(&bench, 6, "only the linear map writes a table");
-        unmap(&bench, ELSEWHERE, PAGE);
-        bench.check();
-    }
+    let word = section(&bench, 1).word();
+    let set = |bench: &Lab, word| {
+        bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+    };
+    set(&bench, word.with_state(SectionState::Online));
+    names(&bench, 4, "a section of an offline block is present");
+    set(&bench, word);
+    bench.online(dimm());
+    set(&bench, word);
+    names(&bench, 4, "a section of an online block is online");
 }
