@@ -13,7 +13,7 @@
 //! A lookup takes no lock: it reads a root, a word, and then only what the word says is there. A
 //! section goes `Absent -> Present -> Online -> Present -> Leaving -> Absent`; while it is leaving it
 //! is invisible, and what hangs on it goes only after the readers that saw it are gone
-//! ([`crate::readers`]).
+//! (`readers.rs`).
 //!
 //! *Descriptors are lazy.* A part is 1/64 of a section. Its bit in `initialised` says that each of its
 //! descriptors holds a state. Where the bit is clear they hold whatever the memory held before, and
