@@ -126,6 +126,7 @@ fn walk(name: &str) {
     let bench = tiny_without_reserve(MIB);
     let dimm = range(TINY_WINDOW, path.size * MIB);
     bench.plug(dimm);
+    let booted = bench.snapshot();
     (path.before)(&bench, dimm);
     let before = bench.snapshot();
     bench.mm.machine().mmu().speculate();
@@ -134,8 +135,15 @@ fn walk(name: &str) {
 
     if name.starts_with("undo") {
         assert_same(&before, &bench.snapshot());
-    } else if bench.mm.blocks().any(|block| !block.boot) {
-        bench.remove(range(dimm.start().get(), dimm.len() - MIB));
+    } else {
+        if bench.mm.blocks().any(|block| !block.boot) {
+            bench.remove(range(dimm.start().get(), dimm.len() - MIB));
+        }
+        // What the system lent is back, each table that was detached included.
+        assert_eq!(bench.mm.stats().system_pages, 0);
+        if !name.ends_with("of single pages") {
+            assert_same(&booted, &bench.snapshot());
+        }
     }
     bench.unplug(dimm);
     // What was unplugged comes back as other memory at the same place.
