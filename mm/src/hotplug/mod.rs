@@ -4,6 +4,8 @@ mod add;
 mod offline;
 mod online;
 mod remove;
+#[cfg(test)]
+mod tests;
 
 pub use add::{AddError, Added};
 pub use offline::OfflineError;
