@@ -1,0 +1,97 @@
+//! Refusals that need a hand inside the manager: a reader that stays, a mapper that broke its word.
+
+use super::RemoveError;
+use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::geometry::Geometry;
+use crate::machine::Machine;
+use crate::paging::{Attr, Mapper, Mapping};
+use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
+use crate::{Mm, Placement};
+
+const MIB: u64 = 1 << 20;
+const KIB: u64 = 1 << 10;
+/// Where the DIMM is.
+const DIMM: u64 = 64 * MIB;
+
+type Manager = Mm<FakeMachine<Tiny>>;
+
+/// A machine with blocks of one section and a plugged DIMM of four.
+fn bench() -> Bench<Tiny> {
+    let ram = [(0, 16 * MIB, 0)].into_iter().collect();
+    let bench = Bench::new(&Setup { ram, block: MIB, window: (DIMM, 64 * MIB) });
+    bench.plug(range(DIMM, 4 * MIB));
+    bench
+}
+
+#[test]
+fn a_range_that_a_reader_does_not_leave_is_not_removed() {
+    let bench = bench();
+    let before = bench.snapshot();
+    let dimm = range(DIMM, 4 * MIB);
+    bench.add(dimm, Placement::PerRange);
+    let added = bench.snapshot();
+
+    let guard = bench.mm.readers.enter(0);
+    assert_eq!(bench.mm.remove(dimm), Err(RemoveError::ReadersStay));
+    bench.check();
+    assert_eq!(bench.snapshot(), added);
+    drop(guard);
+
+    bench.remove(dimm);
+    assert_eq!(bench.snapshot(), before);
+    bench.unplug(dimm);
+}
+
+fn unmap(bench: &Bench<Tiny>, virt: VirtAddr, len: u64) {
+    let mut gather = bench.mm.gather();
+    let range = VirtRange::new(virt, len).unwrap();
+    bench.mm.machine.mapper().unmap(range, &mut gather).unwrap();
+    gather.flush();
+}
+
+fn map(bench: &Bench<Tiny>, virt: VirtAddr, phys: u64, len: u64) {
+    let phys = PhysAddr::new(phys);
+    let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf: len };
+    bench.mm.machine.mapper().map(&mapping, &bench.mm).unwrap();
+}
+
+/// Copies what the linear map shows at `from` to `to`.
+fn copy(bench: &Bench<Tiny>, from: u64, to: u64, len: u64) {
+    let linear = |at: u64| Manager::linear_virt(range(at, 8)).start();
+    for offset in (0..len).step_by(8) {
+        let word = bench.mm.machine.mmu().load(linear(from + offset));
+        bench.mm.machine.mmu().store(linear(to + offset), word);
+    }
+}
+
+#[test]
+fn a_range_whose_memmap_shares_a_leaf_with_its_neighbour_is_not_removed() {
+    let bench = bench();
+    let before = bench.snapshot();
+    let halves: [PhysRange; 2] = [range(DIMM, 2 * MIB), range(DIMM + 2 * MIB, 2 * MIB)];
+    halves.iter().for_each(|&half| _ = bench.add(half, Placement::PerRange));
+    let added = bench.snapshot();
+
+    // As a mapper that takes a larger leaf than it was told to: one over the memmaps of both.
+    let (each, both) = (32 * KIB, 64 * KIB);
+    let virt = Manager::memmap_virt(FakeMachine::<Tiny>::pfns(halves[0])).start();
+    copy(&bench, halves[1].start().get(), DIMM + each, each);
+    unmap(&bench, virt, both);
+    map(&bench, virt, DIMM, both);
+    for half in halves {
+        let refused = bench.mm.remove(half);
+        assert!(matches!(refused, Err(RemoveError::CutsLeaf { .. })), "{refused:?}");
+    }
+
+    // Mapped as it should be, both go.
+    unmap(&bench, virt, both);
+    for (nth, half) in (0..).zip(halves) {
+        for page in (0..each).step_by(4096) {
+            map(&bench, virt.add(nth * each + page), half.start().get() + page, 4096);
+        }
+    }
+    bench.check();
+    assert_eq!(bench.snapshot(), added);
+    halves.iter().for_each(|&half| _ = bench.remove(half));
+    assert_eq!(bench.snapshot(), before);
+}
