@@ -2,7 +2,8 @@
 
 use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, Tables, UnmapError};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::testing::{FakeRam, FakeTables, FaultPlan, OddPte, ShallowPte, SoftMmu, TinyPte};
+use crate::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
+use crate::testing::{GranulePte, OddPte, ShallowPte, TinyPte};
 use crate::testing::{check_format, fail_each_allocation, storm};
 use std::sync::Arc;
 
@@ -74,6 +75,7 @@ fn the_test_formats_keep_the_laws() {
     check_format::<TinyPte>(1);
     check_format::<OddPte>(2);
     check_format::<ShallowPte>(3);
+    check_format::<GranulePte>(4);
 }
 
 #[test]

@@ -23,6 +23,11 @@ pub struct OddPte;
 #[derive(Clone, Copy, Debug)]
 pub struct ShallowPte;
 
+/// Leaves of 32 MiB and 16 KiB under tables of 16 KiB: arm64 with its 16 KiB granule, but for the two
+/// entries above the first level here.
+#[derive(Clone, Copy, Debug)]
+pub struct GranulePte;
+
 /// One word for all formats: the address above bit 7, flags below.
 fn word(entry: Entry) -> u64 {
     match entry {
@@ -66,6 +71,24 @@ impl PteFormat for TinyPte {
 
 impl PteFormat for ShallowPte {
     const LEVELS: &'static [Level] = &[level(16, 8, true), level(12, 4, true)];
+    const PHYS_LIMIT: u64 = 1 << 48;
+
+    fn encode(entry: Entry, _level: usize) -> u64 {
+        word(entry)
+    }
+
+    fn decode(word: u64, level: usize) -> Entry {
+        entry(word, Self::LEVELS[level])
+    }
+
+    fn leaf_test(_level: usize) -> LeafTest {
+        BOTH
+    }
+}
+
+impl PteFormat for GranulePte {
+    const LEVELS: &'static [Level] =
+        &[level(36, 11, false), level(25, 11, true), level(14, 11, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
 
     fn encode(entry: Entry, _level: usize) -> u64 {

@@ -5,7 +5,7 @@
 
 use super::std::sync::{Arc, OnceLock};
 use super::std::vec::Vec;
-use super::{FakeRam, FaultPlan, SoftMmu, TinyPte};
+use super::{FakeRam, FaultPlan, GranulePte, SoftMmu, TinyPte};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
 use crate::boot::EarlyFrames;
 use crate::geometry::Geometry;
@@ -45,6 +45,19 @@ impl Shape for Tiny {
     const LINEAR_BASE: VirtAddr = VirtAddr::new(0);
     const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0x8000_0000);
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(0x8000_0000);
+}
+
+/// The sizes of arm64 with 16 KiB pages: sections of 128 MiB, parts of 128 pages, and a memmap of 32
+/// pages for each section, so that memmap pages and usable ones share a part.
+#[derive(Clone, Copy, Debug)]
+pub struct Granule16;
+
+impl Shape for Granule16 {
+    type Format = GranulePte;
+    const SECTION_SHIFT: u32 = 27;
+    const LINEAR_BASE: VirtAddr = VirtAddr::new(0);
+    const VMEMMAP_BASE: VirtAddr = VirtAddr::new(1 << 42);
+    const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 40);
 }
 
 type Mmu<S> = Arc<SoftMmu<<S as Shape>::Format>>;

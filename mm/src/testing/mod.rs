@@ -26,10 +26,10 @@ mod storm;
 
 pub use bench::{Bench, Setup, range};
 pub use fault::FaultPlan;
-pub use formats::{OddPte, ShallowPte, TinyPte};
+pub use formats::{GranulePte, OddPte, ShallowPte, TinyPte};
 pub use frames::FakeTables;
 pub use laws::check_format;
-pub use machine::{FakeEarly, FakeMachine, Shape, Tiny};
+pub use machine::{FakeEarly, FakeMachine, Granule16, Shape, Tiny};
 pub use mmu::SoftMmu;
 pub use ram::FakeRam;
 pub use random::Random;
