@@ -47,6 +47,8 @@ pub mod snapshot;
 pub mod stats;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 mod vmemmap;
 mod zone;
