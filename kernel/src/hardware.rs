@@ -56,7 +56,7 @@ impl KernelHardware {
     }
 
     fn map(&self, page: PhysAddr) -> Result<Window, HostError> {
-        if self.mm.page_info(KernelMachine::pfn(page)).is_some() {
+        if self.mm.is_ram(KernelMachine::pfn(page)) {
             return Err(HostError::Forbidden);
         }
         let range = PhysRange::new(page, PAGE).ok_or(HostError::Unsupported)?;

@@ -24,7 +24,8 @@ impl Log for ConsoleLog {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let (seconds, micros) = (now() / 1_000_000, now() % 1_000_000);
+            let now = now();
+            let (seconds, micros) = (now / 1_000_000, now % 1_000_000);
             let (level, text) = (record.level(), record.args());
             console::line(format_args!("[{seconds:5}.{micros:06}] {level:5} {text}"));
         }

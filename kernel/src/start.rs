@@ -23,7 +23,7 @@ use crate::{console, heap, logger, say, traps};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use hotmem::{BlockSize, BootMemory, Mm, NodeId, PhysAddr, PhysRange, ZoneKind};
+use hotmem::{BlockSize, BootMemory, Geometry, Mm, NodeId, PhysAddr, PhysRange, ZoneKind};
 use hotmem_aml::Limits;
 use hotmem_arch::current::cpu::{self, Exit, Features};
 use hotmem_arch::current::serial::COM1_IRQ;
@@ -183,6 +183,12 @@ fn take_interrupts<P: Physical>(tables: &Tables<'_, P>, mm: &Mm<KernelMachine>) 
             return None;
         }
     };
+    // Their registers are written: not where the kernel's own memory is, whatever the table says.
+    let mut registers = madt.io_apics().map(|apic| apic.address).chain([madt.local_apic()]);
+    if let Some(at) = registers.find(|&at| mm.is_ram(KernelMachine::pfn(at))) {
+        log::error!("interrupt controllers: the MADT has one at {at}, which is memory");
+        return None;
+    }
     let line = madt.isa_line(COM1_IRQ);
     let connected = interrupts::init(&madt, mm.machine().tables())
         .and_then(|()| interrupts::connect(line, Target::Wake));

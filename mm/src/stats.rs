@@ -6,7 +6,7 @@ use crate::block::{BlockId, BlockState, BlockWord};
 use crate::machine::Machine;
 use crate::node::NodeId;
 use crate::page::PageState;
-use crate::section::SectionState;
+use crate::section::{Section, SectionState};
 use crate::zone::{PageCounts, ZoneKind};
 
 /// Counts over all memory.
@@ -95,6 +95,15 @@ impl<M: Machine> Mm<M> {
             block_state: word.state,
             state,
             head,
+        })
+    }
+
+    /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
+    pub fn is_ram(&self, pfn: Pfn) -> bool {
+        let _guard = self.readers.enter(self.machine.cpu());
+        self.section_at(pfn).is_some_and(|section| {
+            section.record().present().has(Section::<M>::part(pfn))
+                && self.head_state(section, pfn) != Some(PageState::Hole)
         })
     }
 

@@ -299,7 +299,13 @@ impl<H: Hardware> HotplugSource for AcpiSource<H> {
         let run = self.aml.evaluate(&mut host, eject, &[Arg::Integer(1)]).map(drop);
         // Whatever the method says of itself, the device's own status tells whether it is gone
         // (ACPI 6.5, 6.3.3). Real firmware may leave the present bit until it is pulled.
-        let status = self.status(node)?;
+        let status = match self.status(node) {
+            Ok(status) => status,
+            Err(error) if run.is_err() => return Err(error),
+            // The method says it is gone, and nobody can say otherwise: memory that may not be there
+            // is not taken back.
+            Err(_) => return Ok(()),
+        };
         if status & (PRESENT | ENABLED) != PRESENT | ENABLED {
             return Ok(());
         }

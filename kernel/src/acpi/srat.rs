@@ -66,19 +66,6 @@ impl<'a> Srat<'a> {
             .filter(|record| record.kind == MEMORY)
             .filter_map(move |record| affinity(&record, domain_bytes))
     }
-
-    /// The proximity domain of the memory at `address`.
-    pub fn domain_of(&self, address: PhysAddr) -> Option<u32> {
-        self.memory().find(|entry| entry.range.contains(address)).map(|entry| entry.domain)
-    }
-
-    /// The smallest range that holds every hot-pluggable one; `None` if there is none.
-    pub fn window(&self) -> Option<PhysRange> {
-        let plugs = || self.memory().filter(|entry| entry.hot_pluggable).map(|entry| entry.range);
-        let start = plugs().map(|range| range.start()).min()?;
-        let last = plugs().map(|range| range.start().add(range.len() - 1)).max()?;
-        PhysRange::new(start, last.offset_from(start).checked_add(1)?)
-    }
 }
 
 /// Decodes a memory affinity record; `None` if it is disabled or empty, as some of QEMU's are.

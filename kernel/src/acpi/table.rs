@@ -17,6 +17,8 @@ pub(super) const HEADER: usize = 36;
 
 /// No table is longer than this: a bound for hostile lengths, far above the largest DSDT.
 const LONGEST: u32 = 16 << 20;
+/// Bytes of the longest table of records: what is read from it is kept on the kernel's heap.
+const LONGEST_LIST: usize = 256 << 10;
 
 /// A checked table.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +97,13 @@ impl<'a> Table<'a> {
         first: usize,
         least: impl Fn(u8) -> usize,
     ) -> Result<(), TableError> {
+        if self.bytes.len() > LONGEST_LIST {
+            return Err(TableError::Length {
+                table: self.signature,
+                at: self.at,
+                length: self.bytes.len() as u32,
+            });
+        }
         let mut at = first;
         while at < self.bytes.len() {
             let kind = self.bytes.get(at).copied().unwrap_or(0);

@@ -79,11 +79,6 @@ impl Ranges {
     pub fn as_slice(&self) -> &[PhysRange] {
         self.items.get(..self.len).unwrap_or_default()
     }
-
-    /// Whether two ranges of the device, or one of its and one of `other`, share a byte.
-    pub fn overlap(&self, other: PhysRange) -> bool {
-        self.as_slice().iter().any(|range| range.overlaps(other))
-    }
 }
 
 impl fmt::Display for Ranges {
@@ -115,9 +110,9 @@ pub enum Refusal {
 /// How a request ended, for the firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The memory is in use, or was already.
+    /// The memory is added, or was already.
     Inserted,
-    /// The memory is not in use.
+    /// The memory is not added, or not all of it came online.
     InsertFailed,
     /// The memory is being given up: not the end yet.
     Ejecting,
@@ -176,8 +171,6 @@ mod tests {
             ranges.push(piece).unwrap();
         }
         assert_eq!(ranges.as_slice(), [range(0x1000, 0x2000), range(0, 0x1000)]);
-        assert!(ranges.overlap(range(0x2fff, 1)));
-        assert!(!ranges.overlap(range(0x3000, 1)));
     }
 
     #[test]

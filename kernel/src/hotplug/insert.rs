@@ -97,9 +97,13 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
     /// Whether the machine was started with all of the memory: some firmware describes that too.
     fn is_boot_memory(&self, ranges: &Ranges) -> bool {
+        // A block may be boot memory in part only: both ends have to be memory, too.
+        let last = |range: &PhysRange| range.start().add(range.len().saturating_sub(1));
+        let ends = |range: &PhysRange| [range.start(), last(range)];
         let mut numbers =
             ranges.as_slice().iter().flat_map(|&range| self.verbs.block_numbers(range));
         numbers.all(|raw| self.verbs.block(BlockId::new(raw)).is_some_and(|block| block.boot))
+            && ranges.as_slice().iter().flat_map(ends).all(|end| self.verbs.is_ram(end))
     }
 
     /// Remembers a device whose memory is in use since the start, so that it is never ejected.

@@ -4,13 +4,16 @@ use core::ops::Range;
 
 use hotmem::{
     AddError, Added, Block, BlockId, Group, Machine, Mm, NodeId, OfflineError, OnlineError, Pfn,
-    PhysRange, Placement, RemoveError, Removed, ZoneKind,
+    PhysAddr, PhysRange, Placement, RemoveError, Removed, ZoneKind,
 };
 
 /// Reads back what the memory manager made of a range.
 pub trait View {
     /// Bytes of a page.
     fn page_bytes(&self) -> u64;
+
+    /// Whether there is memory of the manager's at `address`.
+    fn is_ram(&self, address: PhysAddr) -> bool;
 
     /// The numbers of the blocks that `range` touches, there or not.
     fn block_numbers(&self, range: PhysRange) -> Range<u64>;
@@ -66,6 +69,10 @@ pub trait Verbs: View {
 impl<M: Machine> View for &Mm<M> {
     fn page_bytes(&self) -> u64 {
         M::PAGE_BYTES
+    }
+
+    fn is_ram(&self, address: PhysAddr) -> bool {
+        Mm::is_ram(self, M::pfn(address))
     }
 
     fn block_numbers(&self, range: PhysRange) -> Range<u64> {

@@ -53,6 +53,8 @@ unsafe impl PhysMem for LinearMemory {
 pub struct KernelTables {
     tables: Tables<Format, LinearMemory, CpuTlb>,
     largest_leaf: u64,
+    /// One past the highest physical address the CPU can put on its bus.
+    phys_limit: PhysAddr,
 }
 
 impl KernelTables {
@@ -70,7 +72,7 @@ impl KernelTables {
         // calls come from the one main loop.
         let tables = unsafe { Tables::new(root, LinearMemory, tlb) };
         let largest_leaf = if features.gigabyte_pages { u64::MAX } else { MIDDLE_LEAF };
-        Self { tables, largest_leaf }
+        Self { tables, largest_leaf, phys_limit: features.phys_limit }
     }
 
     /// The table the CPU is given.
@@ -87,6 +89,12 @@ impl Mapper for KernelTables {
     }
 
     fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
+        // A leaf with address bits that the CPU does not have faults when it is used (Intel SDM vol. 3A
+        // 4.6.1, reserved bits), and firmware may name any address.
+        let Mapping { virt, phys, len, .. } = *mapping;
+        if phys.checked_add(len).is_none_or(|end| end > self.phys_limit) {
+            return Err(MapError::BeyondFormat { virt, phys, len });
+        }
         let max_leaf = mapping.max_leaf.min(self.largest_leaf);
         self.tables.map(&Mapping { max_leaf, ..*mapping }, frames)
     }

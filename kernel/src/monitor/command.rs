@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_in_the_help() {
+    fn every_line_of_the_help_is_a_command() {
         let names: Vec<_> = HELP.iter().filter_map(|line| line.split(' ').next()).collect();
         for name in names {
             assert_ne!(parse(name), Err(CommandError::Unknown(name)));

@@ -71,6 +71,10 @@ impl View for States {
         4096
     }
 
+    fn is_ram(&self, address: PhysAddr) -> bool {
+        self.0.get((address.get() / BLOCK) as usize).is_some_and(Option::is_some)
+    }
+
     fn block_numbers(&self, range: PhysRange) -> Range<u64> {
         range.start().get() / BLOCK..range.end().get().div_ceil(BLOCK)
     }

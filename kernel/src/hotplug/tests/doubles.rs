@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::vec::Vec;
 
 use hotmem::{
-    AddError, Added, Block, BlockId, Group, NodeId, OfflineError, OnlineError, Pfn, PhysRange,
-    Placement, RemoveError, Removed, ZoneKind,
+    AddError, Added, Block, BlockId, Group, NodeId, OfflineError, OnlineError, Pfn, PhysAddr,
+    PhysRange, Placement, RemoveError, Removed, ZoneKind,
 };
 
 use crate::hotplug::{
@@ -126,6 +126,10 @@ pub(super) struct Faulty<V>(pub(super) V, pub(super) Plan);
 impl<V: View> View for Faulty<V> {
     fn page_bytes(&self) -> u64 {
         self.0.page_bytes()
+    }
+
+    fn is_ram(&self, address: PhysAddr) -> bool {
+        self.0.is_ram(address)
     }
 
     fn block_numbers(&self, range: PhysRange) -> Range<u64> {

@@ -26,7 +26,7 @@ fn plugged_memory_that_was_refused_is_the_operators_to_use() {
     let part = range(WINDOW + 32 * MIB, 4 * MIB);
     this.driver.operator_add(part, Placement::PerRange, &mut out).unwrap();
 
-    // Another granularity than it was added with: AT1 and AT2.
+    // Another granularity than it was added with is refused, and nothing changes.
     for at in [0, 1, 3] {
         let piece = range(WINDOW + (32 + at) * MIB, MIB);
         let error = this.driver.operator_remove(piece, &mut out).unwrap_err();
