@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use anyhow::{Context, Result};
 use super::options::Args;
 use crate::machine::{Config, Dimm, Exit, Machine, PROMPT};
 use crate::size::{DimmSpec, human};
+
+/// How often the guest's end, its prompt and the keyboard are looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a typed line means.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
     println!(
         "The kernel's monitor; `help` lists its commands. Here also: plug SIZE[@NODE], unplug N. `exit` ends."
     );
-    let echo = Echo::default();
+    let echo = SharedEcho::default();
     let screen = WithoutEcho { screen: io::stdout(), echo: Arc::clone(&echo) };
     let mut machine = Machine::start(image, config, Some(Box::new(screen)))?;
     machine.wait_ready()?;
@@ -45,7 +48,12 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
         if let Some(exit) = machine.ended() {
             break exit;
         }
-        match lines.recv_timeout(Duration::from_millis(50)) {
+        // A line is typed when the one before it is answered, so that pasted or piped ones are, too.
+        if !lock(&echo).prompt_stands() {
+            thread::sleep(LOOK);
+            continue;
+        }
+        match lines.recv_timeout(LOOK) {
             Ok(line) => {
                 if let Some(message) = obey(&mut machine, &mut dimms, args, &echo, &line)? {
                     // The guest believes that its prompt still stands, so there shall be one.
@@ -67,32 +75,70 @@ fn exit_code(exit: Exit) -> ExitCode {
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// What the guest will echo, though the terminal showed it already.
-type Echo = Arc<Mutex<VecDeque<u8>>>;
+/// What the guest will echo behind its prompt, though the terminal showed it already.
+#[derive(Default)]
+struct Echo {
+    expected: VecDeque<u8>,
+    /// The line the guest is writing.
+    line: Vec<u8>,
+    /// Whether the line so far is a prompt and echo, so that more echo may follow.
+    behind_prompt: bool,
+}
+
+impl Echo {
+    /// Expects a line that was typed, and its end.
+    fn expect(&mut self, line: &str) {
+        self.expected.extend(line.bytes().chain([b'\n']));
+    }
+
+    /// Whether the guest waits for a line: nothing stands behind its prompt, and nothing will.
+    fn prompt_stands(&self) -> bool {
+        self.expected.is_empty() && self.line == PROMPT.as_bytes()
+    }
+
+    /// Takes a byte from the guest; whether it is to be shown.
+    fn shows(&mut self, byte: u8) -> bool {
+        let next = self.expected.front().copied();
+        let echo = self.behind_prompt && (next == Some(byte));
+        // The guest may end its lines with both.
+        let half_an_end = self.behind_prompt && next == Some(b'\n') && byte == b'\r';
+        if echo {
+            self.expected.pop_front();
+        } else if byte == b'\n' && self.behind_prompt {
+            // The line ended otherwise: what was expected of it comes no more.
+            while self.expected.pop_front().is_some_and(|expected| expected != b'\n') {}
+        }
+
+        if byte == b'\n' {
+            self.line.clear();
+            self.behind_prompt = false;
+        } else {
+            self.line.push(byte);
+            self.behind_prompt = self.behind_prompt && (echo || half_an_end);
+            self.behind_prompt |= self.line == PROMPT.as_bytes();
+        }
+        !echo && !half_an_end
+    }
+}
+
+/// The echo as the screen and the typist know it.
+type SharedEcho = Arc<Mutex<Echo>>;
+
+fn lock(echo: &SharedEcho) -> MutexGuard<'_, Echo> {
+    echo.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The screen, with the guest's echo taken out.
 struct WithoutEcho<W> {
     screen: W,
-    echo: Echo,
+    echo: SharedEcho,
 }
 
 impl<W: Write> Write for WithoutEcho<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut echo = self.echo.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut shown = Vec::with_capacity(bytes.len());
-        for &byte in bytes {
-            match echo.front() {
-                Some(&expected) if byte == expected => drop(echo.pop_front()),
-                // The guest may end its lines with both.
-                Some(b'\n') if byte == b'\r' => {}
-                // The line ended otherwise: what was expected of it comes no more.
-                Some(_) if byte == b'\n' => {
-                    while echo.pop_front().is_some_and(|expected| expected != b'\n') {}
-                    shown.push(byte);
-                }
-                _ => shown.push(byte),
-            }
-        }
+        let mut echo = lock(&self.echo);
+        let shown: Vec<u8> = bytes.iter().copied().filter(|&byte| echo.shows(byte)).collect();
+        drop(echo);
         self.screen.write_all(&shown)?;
         Ok(bytes.len())
     }
@@ -120,14 +166,12 @@ fn obey(
     machine: &mut Machine,
     dimms: &mut Vec<Dimm>,
     args: &Args,
-    echo: &Echo,
+    echo: &SharedEcho,
     line: &str,
 ) -> Result<Option<String>> {
     Ok(match meaning(line) {
         Typed::Guest(line) => {
-            let mut expected = echo.lock().unwrap_or_else(PoisonError::into_inner);
-            expected.extend(line.bytes().chain([b'\n']));
-            drop(expected);
+            lock(echo).expect(&line);
             machine.type_line(&line)?;
             None
         }
@@ -183,18 +227,31 @@ mod tests {
 
     #[test]
     fn what_the_terminal_showed_is_not_shown_again() {
-        let echo = Echo::default();
+        let echo = SharedEcho::default();
         let mut filter = WithoutEcho { screen: Vec::new(), echo: Arc::clone(&echo) };
         filter.write_all(b"hotmem> ").unwrap();
-        echo.lock().unwrap().extend(b"stats\n");
+        assert!(lock(&echo).prompt_stands());
+        lock(&echo).expect("stats");
+        assert!(!lock(&echo).prompt_stands());
         filter.write_all(b"sta").unwrap();
         filter.write_all(b"ts\r\npresent 512 MiB\r\nok\r\nhotmem> ").unwrap();
         assert_eq!(filter.screen, b"hotmem> present 512 MiB\r\nok\r\nhotmem> ");
+        assert!(lock(&echo).prompt_stands());
 
         filter.screen.clear();
-        echo.lock().unwrap().extend(b"x\x01y\n");
+        lock(&echo).expect("x\x01y");
         filter.write_all(b"x\r\nerror: y\n").unwrap();
         assert_eq!(filter.screen, b"\r\nerror: y\n");
+    }
+
+    #[test]
+    fn only_what_stands_behind_the_prompt_is_echo() {
+        let echo = SharedEcho::default();
+        let mut filter = WithoutEcho { screen: Vec::new(), echo: Arc::clone(&echo) };
+        filter.write_all(b"hotmem> ").unwrap();
+        lock(&echo).expect("ok");
+        filter.write_all(b"\nok, an event\nhotmem> ok\n").unwrap();
+        assert_eq!(filter.screen, b"hotmem> \nok, an event\nhotmem> ok\n");
     }
 
     #[test]
