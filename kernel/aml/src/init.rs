@@ -73,7 +73,7 @@ fn enter(aml: &mut Aml, host: &mut dyn Host, node: NodeId, report: &mut InitRepo
             }
             status & (PRESENT | FUNCTIONING) != 0
         }
-        // `\_SB` is a scope to us, yet may have an `_INI` (ACPI 6.5, 5.3.1).
+        // A scope below the root that is no device may have an `_INI` too; nothing says no to it.
         NodeKind::Other if aml.parent(node) == Some(NodeId::ROOT) => {
             report.call(aml, host, node, "_INI", &[]);
             true

@@ -47,6 +47,8 @@ pub(super) enum Cause {
 #[derive(Debug, Default)]
 pub(super) struct Handlers {
     pub(super) gpes: Vec<GpeHandler>,
+    /// Every enable register of the event blocks, those of events without a method too.
+    enables: Vec<Byte>,
     pub(super) lines: Vec<Line>,
     pub(super) causes: Vec<Cause>,
 }
@@ -83,6 +85,12 @@ impl Handlers {
     }
 
     fn find_gpes(&mut self, aml: &Aml, fadt: &Fadt) {
+        for block in fadt.gpe.into_iter().flatten() {
+            let registers = block.len / 2..block.len;
+            if self.enables.try_reserve(registers.len()).is_ok() {
+                self.enables.extend(registers.map(|register| Byte::of(block, register)));
+            }
+        }
         let Some(scope) = aml.find("\\_GPE") else { return };
         for found in aml.gpe_methods(scope) {
             let Some((block, event)) = register_of(fadt, found.number) else {
@@ -141,12 +149,12 @@ impl Handlers {
         }
     }
 
-    /// Enables exactly the events that have a method. Their status is left alone: what was pending
-    /// interrupts now.
+    /// Enables exactly the events that have a method: one that firmware left enabled would keep its
+    /// level interrupt asserted for ever. Their status is left alone: what was pending interrupts now.
     pub(super) fn enable(&self, hardware: &mut impl Hardware) -> Result<(), hotmem_aml::HostError> {
-        for gpe in &self.gpes {
-            let same = self.gpes.iter().filter(|other| other.enable == gpe.enable);
-            gpe.enable.write(hardware, same.fold(0, |bits, other| bits | other.bit))?;
+        for enable in &self.enables {
+            let handled = self.gpes.iter().filter(|gpe| gpe.enable == *enable);
+            enable.write(hardware, handled.fold(0, |bits, gpe| bits | gpe.bit))?;
         }
         Ok(())
     }
