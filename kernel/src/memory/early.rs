@@ -18,7 +18,7 @@ pub struct EarlyMemory {
 }
 
 impl EarlyMemory {
-    /// All of `ram` but the bytes of `taken`, giving out only what lies below `limit` for now.
+    /// All of `ram` but the bytes of `taken`, giving out only what lies below `limit` at first.
     ///
     /// `None` if that is more separate pieces than a list can hold.
     pub fn new(ram: &RangeList, taken: &[PhysRange], limit: PhysAddr) -> Option<Self> {

@@ -211,7 +211,7 @@ fn a_dimm_belongs_to_the_node_the_firmware_names(lab: &Lab) -> Result<()> {
     })
 }
 
-/// The whole of point D2: 256 times the memory of boot, at once.
+/// 256 times the memory of boot, added at once.
 fn large_into_small(lab: &Lab, placement: &str) -> Result<()> {
     let mut config = room(&["16G"])?.word(format_args!("placement={placement}"));
     config.memory = Size::new(64 * MIB);
