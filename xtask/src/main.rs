@@ -44,7 +44,8 @@ enum Task {
     Build(build::Args),
     /// Boot it in QEMU and tour memory hotplug: plug, use, unplug
     ///
-    /// Exit code: 0 if the kernel's verdict is pass, 2 if it refused something, 1 for everything else.
+    /// Exit code: 0 if the kernel's verdict is pass, 2 if it refused something, 1 for everything else,
+    /// a mistyped option included.
     Qemu(qemu::Args),
     /// Run the tests on the host and in QEMU
     Test(test::Args),
@@ -55,7 +56,14 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // With nobody left to read it, what it says is lost; what it means is not.
+            let _ = answer.print();
+            return ExitCode::from(usage_code(&answer));
+        }
+    };
     match run(&cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -63,6 +71,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The exit code for a command line that starts nothing: help and version were asked for, everything else
+/// is a mistake. Clap's own 2 for mistakes is what a refusal by the kernel has.
+fn usage_code(answer: &clap::Error) -> u8 {
+    u8::from(answer.use_stderr())
 }
 
 /// Runs one command in the workspace it was started from.
@@ -74,5 +88,28 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Test(args) => test::main(&root, args),
         Task::Lint => lint::main(&root),
         Task::Ci => ci::main(&root),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(words: &[&str]) -> u8 {
+        let words = [&["xtask"], words].concat();
+        usage_code(&Cli::try_parse_from(words).err().unwrap())
+    }
+
+    #[test]
+    fn a_mistyped_option_is_a_failure_and_no_refusal() {
+        for words in [&["qemu", "--dimmm", "1G"] as &[&str], &["qemu", "--dimm", "1X"], &["fly"]] {
+            assert_eq!(code(words), 1, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn help_that_was_asked_for_is_no_failure() {
+        assert_eq!(code(&["--help"]), 0);
+        assert_eq!(code(&["qemu", "--help"]), 0);
     }
 }
