@@ -13,6 +13,8 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: u64 = 1 << 30;
 /// One tebibyte in bytes.
 pub(crate) const TIB: u64 = 1 << 40;
+/// The largest size taken, in bytes: no processor here has more than 52 bits of physical address.
+const MOST: u64 = 1 << 52;
 
 /// A non-zero number of bytes given on a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +31,8 @@ impl Size {
         self.0
     }
 
-    /// The way QEMU and the kernel command line take sizes: `1G`, `100M`, `4096`.
-    pub(crate) fn option(self) -> String {
+    /// The way the kernel's command line takes sizes: `1G`, `100M`, `4096`.
+    pub(crate) fn word(self) -> String {
         for (unit, letter) in [(GIB, "G"), (MIB, "M"), (KIB, "K")] {
             if self.0.is_multiple_of(unit) {
                 return format!("{}{letter}", self.0 / unit);
@@ -58,8 +60,11 @@ impl FromStr for Size {
             digits.parse().with_context(|| format!("`{text}` is not a size such as 128M or 1G"))?;
         match count.checked_mul(unit) {
             Some(0) => bail!("a size of 0 bytes makes no sense"),
-            Some(bytes) => Ok(Self(bytes)),
-            None => bail!("`{text}` is more than 64 bits of bytes"),
+            Some(bytes) if bytes <= MOST => Ok(Self(bytes)),
+            _ => bail!(
+                "`{text}` is more than {}, the most that physical addresses reach",
+                human(MOST)
+            ),
         }
     }
 }
@@ -167,6 +172,7 @@ mod tests {
         assert_eq!(read("100MiB"), 100 * MIB);
         assert_eq!(read("4096"), 4096);
         assert_eq!(read(" 2T "), 2 * TIB);
+        assert_eq!(read("4096T"), 1 << 52);
     }
 
     #[test]
@@ -178,7 +184,9 @@ mod tests {
             ("1X", "unknown unit"),
             ("-1G", "not a size"),
             ("1.5G", "not a size"),
-            ("99999999999T", "64 bits"),
+            ("99999999999T", "more than 4096 TiB"),
+            ("4097T", "more than 4096 TiB"),
+            ("18446744073709551615", "more than 4096 TiB"),
         ] {
             let error = text.parse::<Size>().unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
@@ -211,9 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn a_size_goes_through_to_qemu_as_it_was_given() {
-        assert_eq!("1024M".parse::<Size>().unwrap().option(), "1G");
-        assert_eq!("100M".parse::<Size>().unwrap().option(), "100M");
-        assert_eq!(Size::new(12345).option(), "12345");
+    fn a_size_reaches_the_kernel_in_its_largest_whole_unit() {
+        assert_eq!("1024M".parse::<Size>().unwrap().word(), "1G");
+        assert_eq!("100M".parse::<Size>().unwrap().word(), "100M");
+        assert_eq!(Size::new(12345).word(), "12345");
     }
 }

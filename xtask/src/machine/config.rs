@@ -163,7 +163,8 @@ impl Config {
         let page_aligned = (memory + self.window).next_multiple_of(4 * KIB);
         line.add(
             "-m",
-            format!("size={},slots={},maxmem={page_aligned}B", self.memory.option(), self.slots),
+            // QEMU takes plain digits for MiB.
+            format!("size={memory}B,slots={},maxmem={page_aligned}B", self.slots),
         );
 
         if self.nodes > 0 {
@@ -229,12 +230,18 @@ mod tests {
         let line = line(&Config::default());
         assert!(
             line.contains(
-                "-machine q35 -accel tcg -cpu max -m size=512M,slots=1,maxmem=2684354560B"
+                "-machine q35 -accel tcg -cpu max -m size=536870912B,slots=1,maxmem=2684354560B"
             ),
             "{line}"
         );
         assert!(line.contains("-qmp unix:/tmp/q,server,nowait -kernel /k.elf"), "{line}");
         assert!(!line.contains("-append") && !line.contains("-gdb") && !line.contains("-icount"));
+    }
+
+    #[test]
+    fn memory_of_an_odd_size_reaches_qemu_in_bytes() {
+        let config = Config { memory: Size::new(512 * MIB + 1), ..Config::default() };
+        assert!(line(&config).contains("-m size=536870913B,slots=1,"), "{}", line(&config));
     }
 
     #[test]

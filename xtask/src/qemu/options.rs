@@ -10,6 +10,11 @@ use crate::arch::Arch;
 use crate::machine::{Accel, Board, Config, Placement};
 use crate::size::{DimmSpec, GIB, Size};
 
+/// DIMM slots of a machine, at most (QEMU's ACPI_MAX_RAM_SLOTS).
+const MOST_DIMMS: usize = 256;
+/// The longest timeout there is, in seconds.
+const A_YEAR: u64 = 365 * 24 * 3600;
+
 /// Boots the kernel in QEMU, plugs memory, uses it, unplugs it, and explains each step.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -50,7 +55,8 @@ pub(crate) struct Args {
     pub(crate) cmdline: Option<String>,
 
     /// Seconds the whole run may take [default: 120 and more for large DIMMs]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["interactive", "gdb"],
+          value_parser = clap::value_parser!(u64).range(1..=A_YEAR))]
     pub(crate) timeout: Option<u64>,
 
     /// Wait for a debugger, and print the line to attach one with symbols
@@ -114,6 +120,11 @@ impl Args {
             !(self.icount && self.accel == Accel::Kvm),
             "--icount needs --accel tcg: KVM counts nothing"
         );
+        ensure!(
+            self.dimms.len() <= MOST_DIMMS,
+            "{} DIMMs are more than the {MOST_DIMMS} slots a machine can have",
+            self.dimms.len()
+        );
         let dir = self.json.as_deref().and_then(Path::parent);
         if let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) {
             ensure!(dir.is_dir(), "no directory {} for the report", dir.display());
@@ -137,7 +148,7 @@ impl Args {
         let mut config = config
             .room_for(&self.dimms)
             .word(format_args!("placement={}", self.placement.word()))
-            .word(format_args!("block={}", Size::new(self.block_size.bytes()).option()));
+            .word(format_args!("block={}", Size::new(self.block_size.bytes()).word()));
         if self.icount {
             config = config.word("icount");
         }
@@ -217,6 +228,35 @@ mod tests {
         );
         assert!(args.stays_offline());
         assert!(!read(&["--cmdline", "policy=offline policy=online"]).stays_offline());
+    }
+
+    fn refusal(words: &[&str]) -> String {
+        match Line::try_parse_from([&["qemu"], words].concat()) {
+            Ok(_) => panic!("{words:?} is taken"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn figures_that_no_machine_has_are_refused_with_their_option() {
+        let huge = u64::MAX.to_string();
+        assert!(refusal(&["--timeout", &huge]).contains("--timeout"));
+        assert!(refusal(&["--timeout", "0"]).contains("--timeout"));
+        assert_eq!(read(&["--timeout", "31536000"]).config().patience.as_secs(), 31_536_000);
+        assert!(refusal(&["--dimm", &huge]).contains("--dimm"));
+        assert!(refusal(&["--memory", "5000T"]).contains("--memory"));
+
+        let largest = ["--dimm", "4096T"].repeat(256);
+        let largest = read(&[&["--memory", "4096T", "--icount"], largest.as_slice()].concat());
+        largest.check().unwrap();
+        assert_eq!(largest.config().window, 256 << 52);
+        assert!(read(&["--dimm", "1G"].repeat(257)).check().is_err());
+    }
+
+    #[test]
+    fn whoever_takes_their_time_gets_no_timeout() {
+        assert!(refusal(&["--interactive", "--timeout", "5"]).contains("--interactive"));
+        assert!(refusal(&["--gdb", "--timeout", "5"]).contains("--gdb"));
     }
 
     #[test]
