@@ -12,9 +12,13 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Config, Console, Exit, Machine, Process, Qmp};
+use crate::size::Size;
 
 const MIB: u64 = 1 << 20;
+/// The size a DIMM has to be a multiple of.
 const BLOCK: u64 = 128 * MIB;
+/// DIMMs that this machine has memory for.
+const BACKENDS: usize = 8;
 
 /// How a fake kernel behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub(crate) enum Habit {
     LiesToUs,
     /// Its add takes a page elsewhere that its remove does not give back.
     Keeps4K,
+    /// Its DIMMs share a table, which the first add takes and the last remove gives back.
+    Shares,
     /// Its snapshot differs at the end.
     Leaks,
     /// It panics when it shall use memory.
@@ -56,6 +62,8 @@ pub(crate) struct Fake {
     habit: Habit,
     serial: PipeWriter,
     offline_policy: bool,
+    /// Bytes in a memory block.
+    block: u64,
     /// Shared by both threads: a refused DIMM changes it.
     verdict: Arc<Mutex<String>>,
 }
@@ -68,11 +76,15 @@ impl Fake {
         let (ours, theirs) = UnixStream::pair()?;
         let (ended, end) = mpsc::channel();
         let offline_policy = config.words.iter().any(|word| word == "policy=offline");
+        let sizes = config.words.iter().filter_map(|word| word.strip_prefix("block="));
+        let block = sizes.filter_map(|size| size.parse::<Size>().ok()).next_back();
+        let block = block.map_or(BLOCK, Size::bytes);
 
         let verdict = Arc::new(Mutex::new(String::from("pass")));
         let theirs_too = Arc::clone(&verdict);
-        let mut console = Self { habit, serial: serial.try_clone()?, offline_policy, verdict };
-        let mut firmware = Self { habit, serial, offline_policy, verdict: theirs_too };
+        let mut console =
+            Self { habit, serial: serial.try_clone()?, offline_policy, block, verdict };
+        let mut firmware = Self { habit, serial, offline_policy, block, verdict: theirs_too };
         console.say("booting\nhotmem: ready\nhotmem> ");
         // The console thread has to close the firmware's side too, or nobody would see the guest go.
         let hang_up = theirs.try_clone()?;
@@ -105,7 +117,13 @@ impl Fake {
     fn monitor(&mut self, typed: impl BufRead) -> Exit {
         for line in typed.lines().map_while(Result::ok) {
             let answer = match line.as_str() {
-                "stats --json" => "{\"reserved_for_hotplug\": 135168}\nok".into(),
+                "stats --json" => format!(
+                    "{}\nok",
+                    json!({
+                        "page_size": 4096, "section_size": BLOCK, "block_size": self.block,
+                        "reserved_for_hotplug": 135168,
+                    })
+                ),
                 "blocks --json" => "[]\nok".into(),
                 "snapshot check" if self.habit == Habit::Leaks => {
                     "error: section 32 differs".into()
@@ -125,7 +143,7 @@ impl Fake {
                     Some(number) => {
                         format!(
                             "hotmem: step {}\nok",
-                            online(number.parse().unwrap_or_default(), 1)
+                            online(number.parse().unwrap_or_default(), 1, self.block)
                         )
                     }
                     None => format!("error: unknown command `{other}`"),
@@ -157,12 +175,15 @@ impl Fake {
             let text = |name: &str| arguments[name].as_str().unwrap_or_default().to_owned();
             let mut events = Vec::new();
             let mut answer = json!({});
+            let mut refusal = None;
             match command["execute"].as_str().unwrap_or_default() {
                 "human-monitor-command" => {
                     answer =
                         json!("0000000100000000-00000010ffffffff (prio 0, i/o): device-memory\n");
                 }
+                "object-add" if sizes.len() == BACKENDS => refusal = Some("no memory left"),
                 "object-add" => drop(sizes.insert(text("id"), arguments["size"].clone())),
+                "object-del" => drop(sizes.remove(&text("id"))),
                 "query-memory-devices" => {
                     answer =
                         dimms.values().map(|data| json!({"type": "dimm", "data": data})).collect();
@@ -172,26 +193,33 @@ impl Fake {
                         "id": text("id"), "memdev": text("memdev"), "addr": arguments["addr"],
                         "size": sizes[&text("memdev")], "node": 0, "slot": dimms.len(),
                     });
-                    events = self.insert(&data);
+                    events = self.insert(&data, dimms.len());
                     dimms.insert(text("id"), data);
                 }
-                "device_del" => events = self.eject(&dimms.remove(&text("id")).unwrap_or_default()),
+                "device_del" => {
+                    let dimm = dimms.remove(&text("id")).unwrap_or_default();
+                    events = self.eject(&dimm, dimms.len());
+                }
                 _ => {}
             }
-            let _ = writeln!(stream, "{}", json!({"return": answer, "id": command["id"]}));
+            let reply = match refusal {
+                Some(why) => json!({"error": {"desc": why}, "id": command["id"]}),
+                None => json!({"return": answer, "id": command["id"]}),
+            };
+            let _ = writeln!(stream, "{reply}");
             for event in events {
                 let _ = writeln!(stream, "{event}");
             }
         }
     }
 
-    /// The kernel takes a DIMM, or refuses one that is no whole number of blocks.
-    fn insert(&mut self, dimm: &Value) -> Vec<Value> {
+    /// The kernel takes a DIMM beside `others`, or refuses one that is no whole number of blocks.
+    fn insert(&mut self, dimm: &Value, others: usize) -> Vec<Value> {
         let (start, size) =
             (dimm["addr"].as_u64().unwrap_or_default(), dimm["size"].as_u64().unwrap_or_default());
-        let odd = !size.is_multiple_of(BLOCK);
+        let odd = !size.is_multiple_of(self.block);
         let told = u64::from(odd || self.habit == Habit::LiesToUs);
-        let system_bytes = if self.habit == Habit::Keeps4K { 4096 } else { 0 };
+        let system_bytes = self.elsewhere(others);
         let error = odd.then(|| format!("size {size:#x} is no whole number of blocks"));
         if let Some(why) = &error {
             *self.verdict() = format!("refused: {why}");
@@ -201,24 +229,37 @@ impl Fake {
             "system_bytes": system_bytes, "ost": u64::from(odd), "error": error,
         }));
         if !odd && !self.offline_policy {
-            self.step(&online(start / BLOCK, size / BLOCK));
+            self.step(&online(start / self.block, size / self.block, self.block));
         }
         vec![ost(dimm, 1, told)]
     }
 
-    fn eject(&mut self, dimm: &Value) -> Vec<Value> {
+    /// Bytes that the add of a DIMM beside `others` takes elsewhere.
+    fn elsewhere(&self, others: usize) -> i64 {
+        match self.habit {
+            Habit::Keeps4K => 4096,
+            Habit::Shares if others == 0 => 8192,
+            Habit::Shares => 4096,
+            _ => 0,
+        }
+    }
+
+    /// The kernel lets go of a DIMM beside `others`.
+    fn eject(&mut self, dimm: &Value, others: usize) -> Vec<Value> {
+        let kept = self.habit == Habit::Keeps4K;
+        let system_bytes = if kept { 0 } else { -self.elsewhere(others) };
         self.step(&json!({"verb": "offline", "instructions": null, "error": null}));
-        self.step(&json!({"verb": "remove", "system_bytes": 0, "instructions": null, "ost": 0, "error": null}));
+        self.step(&json!({"verb": "remove", "system_bytes": system_bytes, "instructions": null, "ost": 0, "error": null}));
         let deleted =
             json!({"event": "DEVICE_DELETED", "data": {"device": dimm["id"], "path": "/"}});
         vec![ost(dimm, 3, 0x84), deleted, ost(dimm, 3, 0)]
     }
 }
 
-fn online(first: u64, count: u64) -> Value {
+fn online(first: u64, count: u64, size: u64) -> Value {
     let blocks = first..first + count;
     let blocks: Vec<_> = blocks
-        .map(|block| json!({"block": block, "state": "online", "managed_bytes": BLOCK}))
+        .map(|block| json!({"block": block, "state": "online", "managed_bytes": size}))
         .collect();
     json!({"verb": "online", "blocks": blocks, "instructions": null, "error": null})
 }

@@ -12,6 +12,7 @@ mod console;
 mod dimm;
 #[cfg(test)]
 pub(crate) mod fake;
+mod geometry;
 mod process;
 mod qmp;
 mod region;
@@ -28,6 +29,7 @@ use serde_json::Value;
 pub(crate) use config::{Accel, Board, Config};
 pub(crate) use console::{PROMPT, Reply};
 pub(crate) use dimm::Dimm;
+pub(crate) use geometry::Geometry;
 pub(crate) use process::Exit;
 pub(crate) use step::{Add, Offline, Online, Placement, Remove, Step, Use};
 pub(crate) use verdict::Verdict;

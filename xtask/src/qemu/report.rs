@@ -10,7 +10,8 @@ pub(crate) struct Report {
     arch: &'static str,
     machine: &'static str,
     accel: &'static str,
-    page_size: u64,
+    /// Bytes in a page: what was asked for until the kernel tells.
+    pub(crate) page_size: u64,
     /// `pass`, `refused` or `fail`.
     pub(crate) verdict: &'static str,
     /// Bytes of boot memory set aside for memory to come; null if the kernel never told.
