@@ -35,6 +35,13 @@ pub(crate) struct Dimm {
     slot: u64,
 }
 
+impl Dimm {
+    /// Does `event` tell that this DIMM is gone?
+    fn is_deleted_by(&self, event: &Value) -> bool {
+        event["event"] == "DEVICE_DELETED" && event["data"]["device"] == self.id.as_str()
+    }
+}
+
 impl Machine {
     /// Plugs a DIMM, filled with `fill` if given; the guest is told, but not waited for.
     ///
@@ -94,12 +101,26 @@ impl Machine {
     /// When it stays.
     pub(crate) fn wait_deleted(&mut self, dimm: &Dimm) -> Result<()> {
         let what = format!("DEVICE_DELETED of {}", dimm.id);
-        let deleted = |event: &Value| {
-            (event["event"] == "DEVICE_DELETED" && event["data"]["device"] == dimm.id.as_str())
-                .then_some(())
-        };
+        let deleted = |event: &Value| dimm.is_deleted_by(event).then_some(());
         let waited = self.qmp.wait_event(self.soon(), &what, deleted);
         waited.map_err(|error| self.explained(error))?;
+        self.free(dimm)
+    }
+
+    /// Frees the memory and the address of `dimm` if it is gone by now; answers whether it is.
+    ///
+    /// # Errors
+    /// When QEMU does not let go of the memory.
+    pub(crate) fn reap(&mut self, dimm: &Dimm) -> Result<bool> {
+        let gone = self.qmp.take_event(|event| dimm.is_deleted_by(event)).is_some();
+        if gone {
+            self.free(dimm)?;
+        }
+        Ok(gone)
+    }
+
+    /// Frees what stood behind a DIMM that is gone.
+    fn free(&mut self, dimm: &Dimm) -> Result<()> {
         self.qmp("object-del", json!({"id": dimm.backend}))?;
         self.region()?.release(dimm.start);
         Ok(())

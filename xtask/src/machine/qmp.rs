@@ -143,6 +143,13 @@ impl Qmp {
         }
     }
 
+    /// Takes the first event that `wanted` likes out of the inbox, if it has come in.
+    pub(crate) fn take_event(&self, mut wanted: impl FnMut(&Value) -> bool) -> Option<Value> {
+        let mut inbox = self.events.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = inbox.events.iter().position(&mut wanted)?;
+        Some(inbox.events.remove(at))
+    }
+
     fn next_reply(&self, deadline: Instant) -> Result<Value> {
         let patience = deadline.saturating_duration_since(Instant::now());
         self.replies.recv_timeout(patience).map_err(|error| match error {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
 use super::options::Args;
 use crate::machine::{Config, Dimm, Exit, Machine, PROMPT};
@@ -43,7 +43,7 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
     machine.wait_ready()?;
 
     let lines = typed_lines();
-    let mut dimms = Vec::new();
+    let mut dimms = Dimms::default();
     let exit = loop {
         if let Some(exit) = machine.ended() {
             break exit;
@@ -73,6 +73,36 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
 fn exit_code(exit: Exit) -> ExitCode {
     let code = exit.monitor_code().and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// The DIMMs that were plugged here, by number. A number is not used again when its DIMM is gone.
+#[derive(Default)]
+struct Dimms(Vec<Option<Dimm>>);
+
+impl Dimms {
+    /// Plugs another one; answers with what to tell. Those that are gone by now make room for it.
+    fn plug(&mut self, machine: &mut Machine, spec: DimmSpec, fill: Option<u8>) -> Result<String> {
+        for one in &mut self.0 {
+            if let Some(dimm) = one
+                && machine.reap(dimm)?
+            {
+                *one = None;
+            }
+        }
+        let dimm = machine.plug(spec, fill)?;
+        let told = format!("DIMM {}: {} at {:#x}", self.0.len(), human(dimm.size), dimm.start);
+        self.0.push(Some(dimm));
+        Ok(told)
+    }
+
+    /// Asks the guest to let go of DIMM `number`.
+    fn unplug(&self, machine: &mut Machine, number: usize) -> Result<()> {
+        match self.0.get(number) {
+            Some(Some(dimm)) => machine.unplug(dimm),
+            Some(None) => bail!("DIMM {number} is gone"),
+            None => bail!("there is no such DIMM"),
+        }
+    }
 }
 
 /// What the guest will echo behind its prompt, though the terminal showed it already.
@@ -164,7 +194,7 @@ fn typed_lines() -> mpsc::Receiver<String> {
 /// Does what a line asks for; answers with something to print. Mistakes are told, not fatal.
 fn obey(
     machine: &mut Machine,
-    dimms: &mut Vec<Dimm>,
+    dimms: &mut Dimms,
     args: &Args,
     echo: &SharedEcho,
     line: &str,
@@ -176,21 +206,12 @@ fn obey(
             None
         }
         Typed::Wrong(help) => Some(help),
-        Typed::Plug(spec) => Some(match machine.plug(spec, args.fill) {
-            Ok(dimm) => {
-                let told =
-                    format!("DIMM {}: {} at {:#x}", dimms.len(), human(dimm.size), dimm.start);
-                dimms.push(dimm);
-                told
-            }
+        Typed::Plug(spec) => Some(match dimms.plug(machine, spec, args.fill) {
+            Ok(told) => told,
             Err(error) => format!("{error:#}"),
         }),
         Typed::Unplug(number) => {
-            let asked = dimms
-                .get(number)
-                .context("there is no such DIMM")
-                .and_then(|dimm| machine.unplug(dimm));
-            asked.err().map(|error| format!("{error:#}"))
+            dimms.unplug(machine, number).err().map(|error| format!("{error:#}"))
         }
     })
 }
@@ -216,6 +237,22 @@ fn meaning(line: &str) -> Typed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::fake::{Fake, Habit};
+
+    #[test]
+    fn a_dimm_that_is_gone_makes_room_for_the_next_one_any_number_of_times() {
+        let mut machine = Fake::start(Habit::Good, &Config::default()).unwrap();
+        let mut dimms = Dimms::default();
+        for number in 0..50 {
+            let told = dimms.plug(&mut machine, "1G".parse().unwrap(), None).unwrap();
+            assert_eq!(told, format!("DIMM {number}: 1 GiB at 0x100000000"));
+            dimms.unplug(&mut machine, number).unwrap();
+            // The answer to this comes after the event that the DIMM is gone.
+            assert!(machine.dimms().unwrap().is_empty());
+        }
+        assert!(dimms.unplug(&mut machine, 48).unwrap_err().to_string().contains("is gone"));
+        assert!(dimms.unplug(&mut machine, 50).unwrap_err().to_string().contains("no such"));
+    }
 
     #[test]
     fn plug_and_unplug_are_ours_and_everything_else_is_the_guests() {
