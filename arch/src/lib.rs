@@ -2,10 +2,13 @@
 //!
 //! The pure bit code of every architecture compiles on every host, so that its tests run anywhere;
 //! only what executes instructions is limited to its own. The kernel asks [`current`] for whatever
-//! it runs on.
+//! it runs on: every architecture has the same names there.
 #![no_std]
 
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64/current.rs"]
 pub mod current;
+pub mod exit;
+pub mod io;
+pub mod irq;
 pub mod x86_64;

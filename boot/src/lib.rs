@@ -12,7 +12,11 @@
 #[cfg(all(bare, target_arch = "x86_64"))]
 #[path = "x86_64/current.rs"]
 pub mod current;
+#[cfg(bare)]
+pub mod image;
 pub mod info;
+#[cfg(bare)]
+mod main_entry;
 pub mod ranges;
 pub mod x86_64;
 

@@ -8,7 +8,7 @@ use crate::symbols::Symbols;
 use core::fmt::{self, Write};
 use hotmem::addr::{VirtAddr, VirtRange};
 use hotmem_arch::current::cpu;
-use hotmem_boot::current::image;
+use hotmem_boot::image;
 
 /// Frames shown at most: a broken chain may be a circle.
 const MAX_FRAMES: usize = 48;

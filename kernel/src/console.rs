@@ -1,4 +1,4 @@
-//! The console: one serial port, whole lines out, bytes in.
+//! The console: one port, whole lines out, bytes in.
 //!
 //! Output may come at any time, the monitor's prompt only when the kernel is idle. A line that finds
 //! a prompt on the screen starts a new line first and takes the prompt down; the main loop puts it
@@ -8,14 +8,14 @@
 #![expect(unsafe_code)]
 
 use core::fmt::{self, Write};
+use hotmem_arch::current::console::Port;
 use hotmem_arch::current::cpu;
-use hotmem_arch::current::serial::{COM1, Uart};
 use spin::Mutex;
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console { port: None, prompt: false });
 
 struct Console {
-    port: Option<Uart>,
+    port: Option<Port>,
     /// Whether the cursor stands behind a prompt.
     prompt: bool,
 }
@@ -52,9 +52,9 @@ fn with<R>(f: impl FnOnce(&mut Console) -> R) -> R {
 
 /// Sets up the port. To be called once, before anything is printed.
 pub fn init() {
-    // SAFETY: COM1 of a PC is a 16550 or nothing, and this is the only value that drives it until a
-    // panic, which never returns.
-    let port = unsafe { Uart::new(COM1) };
+    // SAFETY: the port is where this kind of machine has it or nothing is there, and this is the only
+    // value that drives it until a panic, which never returns.
+    let port = unsafe { Port::open() };
     with(|console| console.port = Some(port));
 }
 
@@ -108,12 +108,12 @@ pub fn end_of_input(prompt: &str) {
 
 /// The next byte received, if there is one.
 pub fn receive() -> Option<u8> {
-    with(|console| console.port.as_mut().and_then(Uart::receive))
+    with(|console| console.port.as_mut().and_then(Port::receive))
 }
 
 /// Whether a byte was received that nobody took yet.
 pub fn has_input() -> bool {
-    with(|console| console.port.as_ref().is_some_and(Uart::has_input))
+    with(|console| console.port.as_ref().is_some_and(Port::has_input))
 }
 
 /// Lets the port interrupt when a byte arrives.
@@ -127,7 +127,7 @@ pub fn interrupt_on_receive() {
 
 /// A console for a dying kernel: it may have died holding the lock.
 pub fn last_words() -> impl Write {
-    // SAFETY: the port is COM1; whoever drove it so far never runs again.
-    let port = unsafe { Uart::new(COM1) };
+    // SAFETY: the port is the console's; whoever drove it so far never runs again.
+    let port = unsafe { Port::open() };
     Console { port: Some(port), prompt: false }
 }

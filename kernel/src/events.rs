@@ -3,6 +3,7 @@
 use crate::acpi::{AcpiSource, DeviceError};
 use crate::hardware::KernelHardware;
 use crate::hotplug::{Clock, DeviceId, Event, HotplugSource, Outcome};
+use crate::interrupts::{self, Target};
 use alloc::boxed::Box;
 use core::fmt;
 use hotmem_arch::current::cpu;
@@ -14,6 +15,25 @@ pub enum EventSource {
     Acpi(Box<AcpiSource<KernelHardware>>),
     /// No hotplug.
     None,
+}
+
+impl EventSource {
+    /// Connects the interrupts of events and lets them come; answers with the number of memory
+    /// devices there can be. What does not work is reported, and the rest goes on.
+    pub(crate) fn arm(&mut self) -> usize {
+        let Self::Acpi(acpi) = self else { return 0 };
+        for (index, &line) in acpi.lines().iter().enumerate() {
+            if let Err(error) = interrupts::connect(line, Target::Acpi(index)) {
+                log::error!("acpi: {error}");
+            }
+        }
+        if let Err(error) = acpi.arm() {
+            log::error!("no memory hotplug events: {error}");
+        }
+        let devices = acpi.device_count();
+        log::info!("acpi: {devices} memory devices");
+        devices
+    }
 }
 
 impl HotplugSource for EventSource {
@@ -55,7 +75,7 @@ impl HotplugSource for EventSource {
     }
 }
 
-/// Counts instructions by the time stamp counter, where the machine was started so that it does.
+/// Counts instructions by the CPU's counter, where the machine was started so that it does.
 #[derive(Clone, Copy, Debug)]
 pub struct InstructionClock {
     /// Whether the counter counts instructions (`-icount` of QEMU, with the command line's word).
@@ -64,6 +84,6 @@ pub struct InstructionClock {
 
 impl Clock for InstructionClock {
     fn instructions(&self) -> Option<u64> {
-        self.counts.then(cpu::timestamp)
+        self.counts.then(cpu::instructions)
     }
 }

@@ -12,15 +12,9 @@ use crate::memory::{KernelMachine, Window};
 use alloc::vec::Vec;
 use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
 use hotmem_aml::{HostError, PciAddress, Space, Width};
-use hotmem_arch::current::serial::COM1;
-use hotmem_arch::current::{cpu, port};
+use hotmem_arch::current::{cpu, io};
+use hotmem_arch::io::{IoError, PciFunction};
 
-/// Ports that are the kernel's own: its console, and the masks of the 8259s.
-const OWN_PORTS: [(u16, u16); 3] = [(COM1, COM1 + 7), (0x20, 0x21), (0xa0, 0xa1)];
-/// PCI configuration mechanism 1 (PCI Local Bus 3.0, 3.2.2.3.2).
-const PCI_ADDRESS: u16 = 0xcf8;
-const PCI_DATA: u16 = 0xcfc;
-const PCI_ENABLE: u32 = 1 << 31;
 /// Pages of device memory that byte code can use in all.
 const PAGES: usize = 64;
 const PAGE: u64 = KernelMachine::PAGE_BYTES;
@@ -100,61 +94,27 @@ impl KernelHardware {
     }
 }
 
-/// The port at `address`, if `width` bytes there are firmware's to touch.
-fn checked_port(address: u64, width: Width) -> Result<u16, HostError> {
-    let first = u16::try_from(address).map_err(|_| HostError::Unsupported)?;
-    let last = first.checked_add(width.bytes() as u16 - 1).ok_or(HostError::Unsupported)?;
-    if OWN_PORTS.iter().any(|&(low, high)| first <= high && low <= last) {
-        return Err(HostError::Forbidden);
-    }
-    Ok(first)
+/// The function of a PCI device, as the architecture knows it.
+fn function(at: PciAddress) -> PciFunction {
+    let PciAddress { segment, bus, device, function, .. } = at;
+    PciFunction { segment, bus, device, function }
 }
 
-/// Reads a port that [`checked_port`] let through.
-fn port_in(port: u16, width: Width) -> Result<u64, HostError> {
-    match width {
-        // SAFETY: the port is not the kernel's own, and firmware's own code asks for the access.
-        Width::Byte => Ok(unsafe { port::read_u8(port) }.into()),
-        // SAFETY: as above.
-        Width::Word => Ok(unsafe { port::read_u16(port) }.into()),
-        // SAFETY: as above.
-        Width::Dword => Ok(unsafe { port::read_u32(port) }.into()),
-        Width::Qword => Err(HostError::Unsupported),
+fn refused(error: IoError) -> HostError {
+    match error {
+        IoError::Unsupported => HostError::Unsupported,
+        IoError::Forbidden => HostError::Forbidden,
     }
-}
-
-/// Writes a port that [`checked_port`] let through.
-fn port_out(port: u16, width: Width, value: u64) -> Result<(), HostError> {
-    match width {
-        // SAFETY: the port is not the kernel's own, and firmware's own code asks for the access.
-        Width::Byte => unsafe { port::write_u8(port, value as u8) },
-        // SAFETY: as above.
-        Width::Word => unsafe { port::write_u16(port, value as u16) },
-        // SAFETY: as above.
-        Width::Dword => unsafe { port::write_u32(port, value as u32) },
-        Width::Qword => return Err(HostError::Unsupported),
-    }
-    Ok(())
-}
-
-/// Selects a register of PCI configuration space; answers with the port to access it through.
-fn select(function: PciAddress, offset: u64, width: Width) -> Result<u16, HostError> {
-    let offset = u32::try_from(offset).map_err(|_| HostError::Unsupported)?;
-    if function.segment != 0 || offset > 0xff || !offset.is_multiple_of(width.bytes()) {
-        return Err(HostError::Unsupported);
-    }
-    let device = u32::from(function.device & 0x1f) << 11 | u32::from(function.function & 7) << 8;
-    let address = PCI_ENABLE | u32::from(function.bus) << 16 | device | offset & !3;
-    port_out(PCI_ADDRESS, Width::Dword, address.into())?;
-    Ok(PCI_DATA + (offset & 3) as u16)
 }
 
 impl Hardware for KernelHardware {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         match space {
             Space::SystemMemory => self.load(address, width),
-            Space::SystemIo => port_in(checked_port(address, width)?, width),
-            Space::PciConfig(function) => port_in(select(function, address, width)?, width),
+            Space::SystemIo => io::read_port(address, width.bytes()).map_err(refused),
+            Space::PciConfig(at) => {
+                io::read_pci(function(at), address, width.bytes()).map_err(refused)
+            }
             Space::Other(_) => Err(HostError::Unsupported),
         }
     }
@@ -168,8 +128,10 @@ impl Hardware for KernelHardware {
     ) -> Result<(), HostError> {
         match space {
             Space::SystemMemory => self.store(address, width, value),
-            Space::SystemIo => port_out(checked_port(address, width)?, width, value),
-            Space::PciConfig(function) => port_out(select(function, address, width)?, width, value),
+            Space::SystemIo => io::write_port(address, width.bytes(), value).map_err(refused),
+            Space::PciConfig(at) => {
+                io::write_pci(function(at), address, width.bytes(), value).map_err(refused)
+            }
             Space::Other(_) => Err(HostError::Unsupported),
         }
     }

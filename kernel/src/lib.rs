@@ -27,6 +27,8 @@ pub mod console;
 #[cfg(bare)]
 pub mod events;
 #[cfg(bare)]
+mod firmware;
+#[cfg(bare)]
 pub mod hardware;
 #[cfg(bare)]
 mod heap;

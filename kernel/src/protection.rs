@@ -7,7 +7,8 @@ use crate::memory::layout::{LINEAR_BASE, PAGE, Stack};
 use crate::monitor::Breach;
 use hotmem::VirtAddr;
 use hotmem_arch::current::probe::{executable, probe_execute, probe_read, probe_write};
-use hotmem_boot::current::image::{KERNEL_BASE, Segment};
+use hotmem_boot::current::KERNEL_BASE;
+use hotmem_boot::image::Segment;
 
 /// Tries every kind of access that must fault.
 ///
@@ -30,7 +31,7 @@ pub fn check() -> Result<(), Breach> {
     }
 
     let below = |stack: Stack| VirtAddr::new(stack.range().start().get() - PAGE);
-    let guards = Stack::ALL.into_iter().map(below).chain([VirtAddr::new(0)]);
+    let guards = Stack::all().map(below).chain([VirtAddr::new(0)]);
     for guard in guards {
         if probe_read(guard).is_ok() {
             return Err(Breach::Read(guard));

@@ -6,26 +6,23 @@
 use crate::memory::layout::Stack;
 use crate::{interrupts, panic};
 use alloc::boxed::Box;
-use hotmem_arch::current::cpu;
 use hotmem_arch::current::tables::{CpuTables, TrapStacks};
-use hotmem_arch::current::trap::{self, PAGE_FAULT, TrapFrame};
+use hotmem_arch::current::trap::{self, TrapFrame};
 
 fn handle(frame: &mut TrapFrame) {
     if frame.is_exception() {
         let (at, caller) = (Some(frame.instruction()), frame.frame_pointer());
         match overflow(frame) {
-            Some(stack) => {
-                panic::die(format_args!("{stack:?} stack overflow: {frame}"), at, caller)
-            }
+            Some(stack) => panic::die(format_args!("{stack} stack overflow: {frame}"), at, caller),
             None => panic::die(format_args!("{frame}"), at, caller),
         }
     }
-    interrupts::handle(frame.vector());
+    interrupts::handle(frame);
 }
 
 /// The stack whose end the trap ran over.
 fn overflow(frame: &TrapFrame) -> Option<Stack> {
-    if frame.vector() == PAGE_FAULT { Stack::overflowed(cpu::fault_address()) } else { None }
+    frame.fault_address().and_then(Stack::overflowed)
 }
 
 /// Takes over traps. Without `stacks` they run on the stack they interrupt.

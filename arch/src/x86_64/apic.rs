@@ -3,15 +3,8 @@
 //! Both are windows of 32-bit registers, mapped uncached. What a register means is pure and tested on
 //! any host; who reads and writes it is whoever hands in the window.
 
+use crate::irq::{Polarity, Registers, Trigger};
 use core::fmt;
-
-/// A window of 32-bit registers.
-pub trait Registers {
-    /// Reads the register at byte `offset`.
-    fn read(&self, offset: usize) -> u32;
-    /// Writes the register at byte `offset`.
-    fn write(&self, offset: usize, value: u32);
-}
 
 // Local APIC registers (SDM vol. 3A, table 12-1).
 const LOCAL_ID: usize = 0x20;
@@ -56,24 +49,6 @@ impl<R: Registers> LocalApic<R> {
     }
 }
 
-/// How a line tells that it wants something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// Once, by changing.
-    Edge,
-    /// As long as it stays that way.
-    Level,
-}
-
-/// What counts as asserted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Polarity {
-    /// A high line.
-    High,
-    /// A low line.
-    Low,
-}
-
 /// Where an I/O APIC sends one of its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -95,8 +70,8 @@ impl Route {
             Trigger::Level => 1 << 15,
         };
         let polarity = match self.polarity {
-            Polarity::High => 0,
-            Polarity::Low => 1 << 13,
+            Polarity::ActiveHigh => 0,
+            Polarity::ActiveLow => 1 << 13,
         };
         self.vector as u64 | trigger | polarity | (self.destination as u64) << 56
     }
@@ -218,10 +193,10 @@ mod tests {
             vector: 0x31,
             destination: 2,
             trigger: Trigger::Level,
-            polarity: Polarity::Low,
+            polarity: Polarity::ActiveLow,
         };
         assert_eq!(route.encode(), 0x0200_0000_0000_a031);
-        let route = Route { trigger: Trigger::Edge, polarity: Polarity::High, ..route };
+        let route = Route { trigger: Trigger::Edge, polarity: Polarity::ActiveHigh, ..route };
         assert_eq!(route.encode(), 0x0200_0000_0000_0031);
     }
 
@@ -235,7 +210,7 @@ mod tests {
             vector: 0x29,
             destination: 1,
             trigger: Trigger::Level,
-            polarity: Polarity::High,
+            polarity: Polarity::ActiveHigh,
         };
         apic.route(9, route).unwrap();
         assert_eq!(fake.registers.borrow()[0x22..0x24], [0x8029, 0x0100_0000]);

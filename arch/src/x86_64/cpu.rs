@@ -5,11 +5,13 @@
 
 use super::{clock, port};
 use ::x86_64::instructions::interrupts;
-use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr2, Cr3, Cr4, Cr4Flags};
+use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags};
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
 use hotmem::addr::{PhysAddr, VirtAddr};
+
+pub use crate::exit::Exit;
 
 /// QEMU's isa-debug-exit device: a value written ends the process with `value << 1 | 1`.
 const DEBUG_EXIT: u16 = 0xf4;
@@ -17,15 +19,6 @@ const DEBUG_EXIT: u16 = 0xf4;
 const EXIT_BASE: u32 = 0x10;
 /// The exit value of a panic.
 const EXIT_PANIC: u32 = 0x7f;
-
-/// How the kernel leaves the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// With a code the operator chose, 0 to 100.
-    Code(u8),
-    /// After a panic.
-    Panic,
-}
 
 /// Ends the virtual machine; halts for good where there is no device that could.
 pub fn exit(exit: Exit) -> ! {
@@ -73,15 +66,15 @@ pub fn timestamp() -> u64 {
     unsafe { _rdtsc() }
 }
 
+/// The counter that counts instructions on a machine started with `-icount shift=0`.
+pub fn instructions() -> u64 {
+    timestamp()
+}
+
 /// Ticks of [`timestamp`] in a second: as the CPU tells, else measured, else a guess of 1 GHz.
 pub fn timestamp_hertz() -> u64 {
     let told = Features::detect().timestamp_hertz;
     told.or_else(clock::measure_timestamp_hertz).unwrap_or(1_000_000_000)
-}
-
-/// The address of the last page fault.
-pub fn fault_address() -> VirtAddr {
-    VirtAddr::new(Cr2::read_raw())
 }
 
 /// The root of the page tables in use.
@@ -94,8 +87,8 @@ pub fn page_table_root() -> PhysAddr {
 pub struct Features {
     /// Pages can be made non-executable.
     pub no_execute: bool,
-    /// Page tables can have 1 GiB leaves.
-    pub gigabyte_pages: bool,
+    /// Bytes of the largest leaf.
+    pub largest_leaf: u64,
     /// One past the highest physical address.
     pub phys_limit: PhysAddr,
     /// Ticks of the time stamp counter in a second, where the CPU tells.
@@ -111,10 +104,17 @@ impl Features {
         let bits = if extended >= 0x8000_0008 { __cpuid(0x8000_0008).eax & 0xff } else { 36 };
         Self {
             no_execute: flags & 1 << 20 != 0,
-            gigabyte_pages: flags & 1 << 26 != 0,
+            largest_leaf: if flags & 1 << 26 != 0 { 1 << 30 } else { 2 << 20 },
             phys_limit: PhysAddr::new(1 << bits.clamp(32, 52)),
             timestamp_hertz: if basic >= 0x15 { crystal_hertz() } else { None },
         }
+    }
+}
+
+impl Features {
+    /// What the kernel cannot do without and this CPU does not have.
+    pub fn missing(&self) -> Option<&'static str> {
+        (!self.no_execute).then_some("pages that are not executable")
     }
 }
 

@@ -2,12 +2,17 @@
 
 pub mod apic;
 pub mod gate;
+pub mod layout;
 pub mod pte;
 
 #[cfg(target_arch = "x86_64")]
 mod clock;
 #[cfg(target_arch = "x86_64")]
 pub mod cpu;
+#[cfg(target_arch = "x86_64")]
+pub mod io;
+#[cfg(target_arch = "x86_64")]
+pub mod irq;
 #[cfg(target_arch = "x86_64")]
 pub mod pic;
 #[cfg(target_arch = "x86_64")]

@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::port;
+use hotmem::addr::PhysRange;
 
 // Registers, by offset (table 4 of the data sheet).
 const DATA: u16 = 0;
@@ -27,23 +28,26 @@ const PATIENCE: u32 = 1 << 24;
 
 /// The first serial port of a PC.
 pub const COM1: u16 = 0x3f8;
-/// Its ISA interrupt.
-pub const COM1_IRQ: u8 = 4;
+/// Its ISA interrupt, for machines whose firmware does not name the console's line.
+pub const ISA_IRQ: Option<u8> = Some(4);
 
-/// A 16550 at 115,200 baud, 8 data bits, no parity.
-#[derive(Debug)]
-pub struct Uart {
-    base: u16,
+/// The registers that the console needs mapped: none, its ports are always there.
+pub fn registers() -> Option<PhysRange> {
+    None
 }
 
-impl Uart {
-    /// Sets up the port at `base`.
+/// COM1 as a 16550 at 115,200 baud, 8 data bits, no parity.
+#[derive(Debug)]
+pub struct Port(());
+
+impl Port {
+    /// Sets up the port.
     ///
     /// # Safety
     ///
-    /// The eight ports from `base` on are a 16550 or nothing, and no other value drives it.
-    pub unsafe fn new(base: u16) -> Self {
-        let uart = Self { base };
+    /// The eight ports from [`COM1`] on are a 16550 or nothing, and no other value drives it.
+    pub unsafe fn open() -> Self {
+        let uart = Self(());
         uart.write(INTERRUPT_ENABLE, 0);
         uart.write(LINE_CONTROL, DIVISOR_LATCH);
         uart.write(DATA, 1);
@@ -55,13 +59,13 @@ impl Uart {
     }
 
     fn read(&self, register: u16) -> u8 {
-        // SAFETY: by `new`'s contract the port is ours; reading affects its FIFO and status only.
-        unsafe { port::read_u8(self.base + register) }
+        // SAFETY: by `open`'s contract the port is ours; reading affects its FIFO and status only.
+        unsafe { port::read_u8(COM1 + register) }
     }
 
     fn write(&self, register: u16, value: u8) {
-        // SAFETY: by `new`'s contract the port is ours; a 16550 reaches no memory.
-        unsafe { port::write_u8(self.base + register, value) }
+        // SAFETY: by `open`'s contract the port is ours; a 16550 reaches no memory.
+        unsafe { port::write_u8(COM1 + register, value) }
     }
 
     /// Sends one byte, waiting for room; gives up on a port that never has any.

@@ -9,9 +9,11 @@
 #![expect(unsafe_code)]
 
 use super::{cpu, probe};
+use ::x86_64::registers::control::Cr2;
 use core::arch::naked_asm;
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
+use hotmem::addr::VirtAddr;
 
 /// Vectors below this are exceptions of the CPU.
 pub const EXCEPTIONS: usize = 32;
@@ -81,6 +83,12 @@ impl TrapFrame {
         self.rbp
     }
 
+    /// The address whose access faulted, if the trap is a page fault.
+    pub fn fault_address(&self) -> Option<VirtAddr> {
+        // CR2 keeps it until the next page fault, and none happens while one is handled.
+        (self.vector() == PAGE_FAULT).then(|| VirtAddr::new(Cr2::read_raw()))
+    }
+
     /// The name of the exception (Intel SDM vol. 3A, table 7-1).
     pub fn name(&self) -> &'static str {
         match self.vector {
@@ -121,8 +129,8 @@ impl fmt::Display for TrapFrame {
             self.error,
             self.rip
         )?;
-        if self.vector() == PAGE_FAULT {
-            write!(f, " accessing {}", cpu::fault_address())?;
+        if let Some(address) = self.fault_address() {
+            write!(f, " accessing {address}")?;
         }
         writeln!(f)?;
         writeln!(

@@ -1,3 +1,3 @@
-//! The names by which the kernel knows the image it runs in.
+//! The names by which the kernel knows how it was started.
 
-pub use crate::x86_64::image;
+pub use crate::x86_64::layout::{EARLY_LIMIT, KERNEL_BASE, LINEAR_BASE};

@@ -15,41 +15,18 @@
 // UNSAFETY: entry assembly, the symbols it calls, and reading physical memory.
 #![expect(unsafe_code)]
 
-use super::image::LINEAR_BASE;
+use super::layout::{EARLY_LIMIT, LINEAR_BASE};
 use super::pvh::{self, LowMemory};
-use crate::info::{BootInfo, HandoffError};
+use crate::main_entry::hotmem_kernel_main;
 use core::arch::global_asm;
 use hotmem::addr::{PhysAddr, PhysRange};
-
-/// Physical memory below this is shown by the early tables.
-const EARLY_LIMIT: u64 = 4 << 30;
-
-unsafe extern "Rust" {
-    /// The kernel's main function, defined by [`crate::entry!`].
-    safe fn hotmem_kernel_main(info: Result<BootInfo, HandoffError>) -> !;
-}
-
-/// Names the function that runs first, of type `fn(Result<BootInfo, HandoffError>) -> !`.
-#[macro_export]
-macro_rules! entry {
-    ($main:path) => {
-        /// Where the entry code of the boot crate continues.
-        #[unsafe(no_mangle)]
-        extern "Rust" fn hotmem_kernel_main(
-            info: ::core::result::Result<$crate::BootInfo, $crate::HandoffError>,
-        ) -> ! {
-            let main: fn(_) -> ! = $main;
-            main(info)
-        }
-    };
-}
 
 struct EarlyMemory;
 
 impl LowMemory for EarlyMemory {
     fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
         let end = range.start().get().checked_add(range.len())?;
-        if range.start().get() == 0 || end > EARLY_LIMIT {
+        if range.start().get() == 0 || end > EARLY_LIMIT.get() {
             return None;
         }
         let at = LINEAR_BASE.add(range.start().get()).get() as usize;

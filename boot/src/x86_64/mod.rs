@@ -2,6 +2,5 @@
 
 #[cfg(all(bare, target_arch = "x86_64"))]
 mod entry;
-#[cfg(all(bare, target_arch = "x86_64"))]
-pub mod image;
+pub mod layout;
 pub mod pvh;

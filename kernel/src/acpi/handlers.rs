@@ -17,8 +17,8 @@ use hotmem_aml::{Aml, AmlError, Host, NodeId};
 use super::fadt::{Block, Fadt};
 use super::hardware::{Byte, Hardware};
 use super::latch::MAX_LINES;
-use super::line::{Line, Polarity, Trigger};
 use super::madt::Madt;
+use hotmem_arch::irq::{Line, Polarity, Trigger};
 
 /// The identifier of a generic event device.
 const EVENT_DEVICE: &str = "ACPI0013";

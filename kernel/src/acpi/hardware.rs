@@ -3,7 +3,7 @@
 use hotmem_aml::{HostError, Space, Width};
 
 use super::fadt::Block;
-use super::line::Line;
+use hotmem_arch::irq::Line;
 
 /// Registers, time and interrupt lines. The kernel implements it; tests implement models of devices.
 pub trait Hardware {

@@ -3,10 +3,10 @@
 use hotmem::addr::PhysAddr;
 
 use super::error::{Signature, TableError};
-use super::line::{Line, Polarity, Trigger};
 use super::physical::Physical;
 use super::root::Tables;
 use super::table::Table;
+use hotmem_arch::irq::{Controller, Line, Polarity, Trigger};
 
 const MADT: Signature = Signature(*b"APIC");
 /// Where the records start.
@@ -90,6 +90,13 @@ impl<'a> Madt<'a> {
                 gsi_base: record.field(8, 4)? as u32,
             })
         })
+    }
+
+    /// Every controller there is.
+    pub fn controllers(&self) -> impl Iterator<Item = Controller> + use<'a> {
+        let local = Controller::LocalApic { at: self.local_apic() };
+        let io = self.io_apics();
+        io.map(|apic| Controller::IoApic { at: apic.address, first: apic.gsi_base }).chain([local])
     }
 
     /// The ISA interrupts that are wired in another way than ISA's own.

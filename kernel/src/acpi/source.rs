@@ -23,7 +23,6 @@ use super::fault::{DeviceError, StartError};
 use super::handlers::{Cause, Handlers};
 use super::hardware::{Byte, Hardware};
 use super::latch::Latch;
-use super::line::{Line, Trigger};
 use super::madt::Madt;
 use super::mode;
 use super::physical::Physical;
@@ -32,6 +31,7 @@ use super::srat::{Affinity, Srat};
 use crate::hotplug::{
     DeviceId, Event, HotplugSource, Outcome, Ranges, Refusal, Request, TooManyRanges,
 };
+use hotmem_arch::irq::{Line, Trigger};
 
 /// `_STA` bits (ACPI 6.5, 6.3.7): memory can be used if it is there, decodes and works.
 const PRESENT: u64 = 1 << 0;

@@ -8,22 +8,23 @@
 // UNSAFETY: makes the first table of the tree.
 #![expect(unsafe_code)]
 
-use super::devices::SPARE;
+use super::devices::{SPARE, map_pages};
 use super::early::{EarlyMemory, EarlyTables};
-use super::layout::{LINEAR_BASE, PAGE, PHYS_LIMIT};
+use super::layout::{DEVICE_BASE, LINEAR_BASE, PAGE, PHYS_LIMIT};
 use super::machine::{KernelMachine, KernelTables, LinearMemory};
 use super::stacks;
 use core::cell::RefCell;
 use core::fmt;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
-use hotmem::{BlockSize, EarlyFrames, Machine, PhysAddr, PhysMem, PhysRange};
+use hotmem::{BlockSize, EarlyFrames, Machine, PhysMem, PhysRange};
+use hotmem_arch::current::console;
 use hotmem_arch::current::cpu::Features;
 use hotmem_arch::current::tables::TrapStacks;
-use hotmem_boot::current::image::{self, Segment};
+use hotmem_boot::current::{self, EARLY_LIMIT};
+use hotmem_boot::image::{self, Segment};
 use hotmem_boot::{BootInfo, RangeList};
 
-/// What the early page tables show.
-const EARLY_LIMIT: PhysAddr = PhysAddr::new(4 << 30);
+const _: () = assert!(current::LINEAR_BASE.get() == LINEAR_BASE.get());
 
 /// Memory between the loader's hand-off and the memory manager.
 #[derive(Debug)]
@@ -39,8 +40,8 @@ pub struct Boot {
 /// Why the kernel has no address space of its own.
 #[derive(Clone, Copy, Debug)]
 pub enum PrepareError {
-    /// The CPU cannot make pages non-executable.
-    NoExecuteMissing,
+    /// The CPU lacks something.
+    Missing(&'static str),
     /// RAM in too many pieces.
     TooManyRanges,
     /// The page tables could not be built.
@@ -50,7 +51,7 @@ pub enum PrepareError {
 impl fmt::Display for PrepareError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoExecuteMissing => f.write_str("this CPU cannot make pages non-executable"),
+            Self::Missing(what) => write!(f, "this CPU does not have {what}"),
             Self::TooManyRanges => f.write_str("boot memory is in too many pieces"),
             Self::Map(error) => error.fmt(f),
         }
@@ -75,15 +76,16 @@ pub fn prepare(
     features: &Features,
     block_size: BlockSize,
 ) -> Result<Boot, PrepareError> {
-    if !features.no_execute {
-        return Err(PrepareError::NoExecuteMissing);
+    if let Some(what) = features.missing() {
+        return Err(PrepareError::Missing(what));
     }
     let ram = mappable(&info.ram, features).ok_or(PrepareError::TooManyRanges)?;
     let early = EarlyMemory::new(&ram, &[image::phys()], EARLY_LIMIT);
     let mut early = early.ok_or(PrepareError::TooManyRanges)?;
 
     let root = early.take(PAGE, PAGE).ok_or(MapError::from(OutOfFrames { bytes: PAGE }))?;
-    // SAFETY: the frame was just taken from RAM below 4 GiB, which the early tables show writable.
+    // SAFETY: the frame was just taken from RAM below the early limit, which the early tables show
+    // writable.
     unsafe { LinearMemory.pointer(root).write_bytes(0, PAGE as usize) };
     // SAFETY: the root is zeroed and ours; no other CPU is ever started.
     let tables = unsafe { KernelTables::new(root, features) };
@@ -92,6 +94,10 @@ pub fn prepare(
     map_linear(&tables, &mut early, &ram, block_size.bytes())?;
     stacks::map(&tables, &mut early)?;
     SPARE.fill(&mut early);
+    if let Some(registers) = console::registers() {
+        // Early tables show devices at the same place, so the console goes on as it is.
+        map_pages(registers, DEVICE_BASE, Attr::WRITE | Attr::DEVICE, &tables)?;
+    }
     let machine = KernelMachine::new(tables, protected());
     Ok(Boot { machine, early, ram })
 }
@@ -100,12 +106,24 @@ pub fn prepare(
 fn mappable(ram: &RangeList, features: &Features) -> Option<RangeList> {
     let limit = PHYS_LIMIT.min(features.phys_limit);
     let beyond = PhysRange::new(limit, u64::MAX - limit.get())?;
-    let mut kept = *ram;
+    let mut kept = whole_pages(ram)?;
     kept.remove(beyond).ok()?;
     if kept.bytes() < ram.bytes() {
-        log::warn!("RAM from {limit} on is out of reach and left unused");
+        log::warn!("RAM from {limit} on, or in parts of pages, is left unused");
     }
     Some(kept)
+}
+
+/// The whole pages of `ram`, whose ranges are whole pages of the smallest size only.
+fn whole_pages(ram: &RangeList) -> Option<RangeList> {
+    let mut whole = RangeList::new();
+    for range in ram.iter() {
+        let start = range.start().checked_add(PAGE - 1)?.align_down(PAGE);
+        let end = range.end().align_down(PAGE);
+        let len = end.get().saturating_sub(start.get());
+        whole.insert(PhysRange::new(start, len)?).ok()?;
+    }
+    Some(whole)
 }
 
 /// What nothing may be able to write.

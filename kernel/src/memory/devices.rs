@@ -9,7 +9,7 @@ use super::spare::SpareFrames;
 use core::ptr::NonNull;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping};
 use hotmem::{PhysAddr, PhysRange, VirtAddr};
-use hotmem_arch::current::apic::Registers;
+use hotmem_arch::irq::Registers;
 
 /// Frames for the tables of both windows.
 pub(super) static SPARE: SpareFrames = SpareFrames::new(PAGE);

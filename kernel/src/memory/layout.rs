@@ -1,37 +1,31 @@
 //! Where everything is in the kernel's address space.
 //!
 //! ```text
-//!   ffff_8000_0000_0000   64 TiB  linear map: physical address 0 and on
-//!   ffff_c000_0000_0000    1 TiB  virtual memmap: the descriptor of pfn n at +64 n
-//!   ffff_e000_0000_0000           device registers, uncached, at +physical address modulo the window
-//!   ffff_e800_0000_0000           firmware's tables, read-only, likewise
-//!   ffff_f000_0000_0000           stacks, each above a page that is never mapped
-//!   ffff_ffff_8000_0000           the image
+//!   LINEAR_BASE     linear map: physical address 0 and on
+//!   VMEMMAP_BASE    virtual memmap: the descriptor of pfn n at +64 n
+//!   DEVICE_BASE     device registers, uncached, at +physical address modulo the window
+//!   FIRMWARE_BASE   firmware's tables, read-only, likewise
+//!   STACK_BASE      stacks, each above a page that is never mapped
+//!   image           where the boot crate linked it
 //! ```
 //!
-//! Nothing is mapped in the lower half: a null pointer, or a physical address used as a pointer,
-//! faults.
+//! The bases are the architecture's. Nothing is mapped in the lower half: a null pointer, or a
+//! physical address used as a pointer, faults.
 
+use core::fmt;
 use hotmem::addr::{PhysAddr, VirtAddr, VirtRange};
 use hotmem::geometry::DESCRIPTOR_BYTES;
+use hotmem_arch::current::layout as machine;
 
-/// Where physical address 0 is in the linear map.
-pub const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
-/// Where the descriptor of pfn 0 is.
-pub const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
-/// Where device registers are mapped.
-pub const DEVICE_BASE: VirtAddr = VirtAddr::new(0xffff_e000_0000_0000);
-/// Where firmware's tables are mapped.
-pub const FIRMWARE_BASE: VirtAddr = VirtAddr::new(0xffff_e800_0000_0000);
-/// Where the stacks are.
-pub const STACK_BASE: VirtAddr = VirtAddr::new(0xffff_f000_0000_0000);
+pub use machine::{
+    DEVICE_BASE, FIRMWARE_BASE, LINEAR_BASE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, STACK_BASE,
+    VMEMMAP_BASE,
+};
 
 /// Bytes of a base page.
-pub const PAGE: u64 = 4096;
+pub const PAGE: u64 = 1 << PAGE_SHIFT;
 /// Bytes of the device window and of the firmware window.
 pub const WINDOW_BYTES: u64 = FIRMWARE_BASE.get() - DEVICE_BASE.get();
-/// One past the highest physical address that the linear map and the memmap have room for.
-pub const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
 
 const _: () = {
     assert!(LINEAR_BASE.get() + PHYS_LIMIT.get() <= VMEMMAP_BASE.get());
@@ -48,34 +42,43 @@ pub fn in_window(base: VirtAddr, address: PhysAddr) -> Option<VirtAddr> {
 /// Address space set aside for each stack; what a stack does not use of it guards its end.
 const STACK_STRIDE: u64 = 1 << 20;
 
-/// The kernel's stacks.
+/// Stacks in all: the kernel's own, and those of traps.
+const STACKS: usize = 1 + machine::TRAP_STACKS.len();
+
+/// One of the kernel's stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stack {
-    /// Where everything runs.
-    Kernel,
-    /// Double faults only.
-    DoubleFault,
-    /// Page faults only: a stack overflow is one.
-    PageFault,
-    /// Non-maskable interrupts only.
-    Nmi,
+pub struct Stack(usize);
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let trap = self.0.checked_sub(1).and_then(|index| machine::TRAP_STACKS.get(index));
+        f.write_str(trap.copied().unwrap_or("kernel"))
+    }
 }
 
 impl Stack {
+    /// Where everything runs.
+    pub const KERNEL: Self = Self(0);
+
     /// Every stack, in address order.
-    pub const ALL: [Self; 4] = [Self::Kernel, Self::DoubleFault, Self::PageFault, Self::Nmi];
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..STACKS).map(Self)
+    }
+
+    /// The stacks of traps, in the architecture's order.
+    pub fn traps() -> [Self; STACKS - 1] {
+        core::array::from_fn(|index| Self(index + 1))
+    }
 
     /// Bytes of the stack.
     pub const fn bytes(self) -> u64 {
-        match self {
-            Self::Kernel => 512 << 10,
-            Self::DoubleFault | Self::PageFault | Self::Nmi => 32 << 10,
-        }
+        let bytes = if self.0 == 0 { 512 << 10 } else { 32 << 10 };
+        if bytes < PAGE { PAGE } else { bytes }
     }
 
     /// One past the stack's highest byte.
     pub const fn top(self) -> VirtAddr {
-        STACK_BASE.add((self as u64 + 1) * STACK_STRIDE)
+        STACK_BASE.add((self.0 as u64 + 1) * STACK_STRIDE)
     }
 
     /// The stack's bytes. The page below is never mapped.
@@ -86,7 +89,7 @@ impl Stack {
 
     /// The stack that ran over its end, if an access to `address` faulted.
     pub fn overflowed(address: VirtAddr) -> Option<Self> {
-        Self::ALL.into_iter().find(|stack| {
+        Self::all().find(|stack| {
             let to_top = stack.top().offset_from(address);
             to_top > stack.bytes() && to_top <= STACK_STRIDE
         })
@@ -94,7 +97,7 @@ impl Stack {
 
     /// The stack that holds all of `bytes`.
     pub fn holding(bytes: VirtRange) -> Option<Self> {
-        Self::ALL.into_iter().find(|stack| stack.range().covers(bytes))
+        Self::all().find(|stack| stack.range().covers(bytes))
     }
 }
 
@@ -104,19 +107,19 @@ mod tests {
 
     #[test]
     fn every_stack_has_a_guard_below_and_above() {
-        for stack in Stack::ALL {
+        for stack in Stack::all() {
             let range = stack.range();
             assert!(range.start().is_aligned(PAGE) && range.end().is_aligned(PAGE));
             for guard in [range.start().get() - PAGE, range.end().get()] {
                 let guard = VirtRange::new(VirtAddr::new(guard), PAGE).unwrap();
-                assert!(Stack::ALL.iter().all(|other| !other.range().overlaps(guard)));
+                assert!(Stack::all().all(|other| !other.range().overlaps(guard)));
             }
         }
     }
 
     #[test]
     fn an_access_below_a_stack_is_its_overflow() {
-        for stack in Stack::ALL {
+        for stack in Stack::all() {
             let start = stack.range().start().get();
             assert_eq!(Stack::overflowed(VirtAddr::new(start - 8)), Some(stack));
             assert_eq!(Stack::overflowed(VirtAddr::new(start)), None);
@@ -129,8 +132,8 @@ mod tests {
     #[test]
     fn a_word_belongs_to_the_stack_that_holds_all_of_it() {
         let word = |at| VirtRange::new(VirtAddr::new(at), 8).unwrap();
-        let top = Stack::PageFault.top().get();
-        assert_eq!(Stack::holding(word(top - 8)), Some(Stack::PageFault));
+        let top = Stack::traps()[0].top().get();
+        assert_eq!(Stack::holding(word(top - 8)), Some(Stack::traps()[0]));
         assert_eq!(Stack::holding(word(top - 4)), None);
         assert_eq!(Stack::holding(word(0)), None);
     }

@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::boot::Boot;
-use super::layout::{LINEAR_BASE, PHYS_LIMIT, VMEMMAP_BASE};
+use super::layout::{LINEAR_BASE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
 use core::fmt;
 use core::ptr::NonNull;
 use hotmem::geometry::DESCRIPTOR_BYTES;
@@ -21,9 +21,6 @@ use spin::Once;
 
 static MM: Once<Mm<KernelMachine>> = Once::new();
 
-/// Bytes of the largest leaf every 64-bit CPU has.
-const MIDDLE_LEAF: u64 = 2 << 20;
-
 /// Physical memory, through the linear map.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearMemory;
@@ -36,7 +33,7 @@ fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
 }
 
 // SAFETY: the linear map shows physical address `a` at `LINEAR_BASE + a` for all RAM: the early tables
-// below 4 GiB, the kernel's own for all of it; page-table frames come from RAM. The memmap window is
+// below their limit, the kernel's own for all of it; page-table frames come from RAM. The memmap window is
 // laid out by `VMEMMAP_BASE`, which is a multiple of 64, and only the memory manager maps it.
 unsafe impl PhysMem for LinearMemory {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
@@ -62,17 +59,16 @@ impl KernelTables {
     ///
     /// # Safety
     ///
-    /// `root` is a zeroed frame below 4 GiB that nobody else uses, and only this CPU will load it.
+    /// `root` is a zeroed frame that the early tables show, that nobody else uses, and only this CPU will load it.
     pub(super) unsafe fn new(root: PhysAddr, features: &Features) -> Self {
-        // SAFETY: the caller promises one CPU; `cpu::enable_protection` clears CR4.PCIDE before the
-        // tree is loaded.
+        // SAFETY: the caller promises one CPU; `cpu::enable_protection` runs before the tree is
+        // loaded.
         let tlb = unsafe { CpuTlb::new() };
         // SAFETY: the root is zeroed and ours, `LinearMemory` reaches every frame of RAM, and table
         // frames come from the early allocator or the memory manager, which give each away once. All
         // calls come from the one main loop.
         let tables = unsafe { Tables::new(root, LinearMemory, tlb) };
-        let largest_leaf = if features.gigabyte_pages { u64::MAX } else { MIDDLE_LEAF };
-        Self { tables, largest_leaf, phys_limit: features.phys_limit }
+        Self { tables, largest_leaf: features.largest_leaf, phys_limit: features.phys_limit }
     }
 
     /// The table the CPU is given.
@@ -90,7 +86,7 @@ impl Mapper for KernelTables {
 
     fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
         // A leaf with address bits that the CPU does not have faults when it is used (Intel SDM vol. 3A
-        // 4.6.1, reserved bits), and firmware may name any address.
+        // 4.6.1, reserved bits; Arm ARM D8.2.3), and firmware may name any address.
         let Mapping { virt, phys, len, .. } = *mapping;
         if phys.checked_add(len).is_none_or(|end| end > self.phys_limit) {
             return Err(MapError::BeyondFormat { virt, phys, len });
@@ -148,8 +144,8 @@ impl fmt::Debug for KernelMachine {
 }
 
 impl Geometry for KernelMachine {
-    const PAGE_SHIFT: u32 = 12;
-    const SECTION_SHIFT: u32 = 27;
+    const PAGE_SHIFT: u32 = PAGE_SHIFT;
+    const SECTION_SHIFT: u32 = SECTION_SHIFT;
 }
 
 // SAFETY: every promise is `LinearMemory`'s.

@@ -14,7 +14,7 @@ use hotmem_arch::current::tables::TrapStacks;
 ///
 /// [`MapError`] if there is too little RAM.
 pub(super) fn map(tables: &KernelTables, early: &mut EarlyMemory) -> Result<(), MapError> {
-    for stack in Stack::ALL {
+    for stack in Stack::all() {
         let bytes = stack.bytes();
         let phys = early.take(bytes, PAGE).ok_or(OutOfFrames { bytes })?;
         let virt = stack.range().start();
@@ -26,5 +26,5 @@ pub(super) fn map(tables: &KernelTables, early: &mut EarlyMemory) -> Result<(), 
 
 /// The stacks that traps run on, in the CPU's order.
 pub(super) fn for_traps() -> TrapStacks {
-    TrapStacks([Stack::DoubleFault, Stack::PageFault, Stack::Nmi].map(Stack::top))
+    TrapStacks(Stack::traps().map(Stack::top))
 }

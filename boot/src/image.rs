@@ -1,15 +1,13 @@
 //! Where the kernel image lies, as the linker script placed it.
+//!
+//! Every architecture's `image.ld` defines the same symbols: the entry part is linked where it is
+//! loaded, everything else at [`KERNEL_BASE`] + where it is loaded.
 
 // UNSAFETY: linker symbols are extern statics; only their addresses are taken.
 #![expect(unsafe_code)]
 
+use crate::current::KERNEL_BASE;
 use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-
-/// Where the image's first GiB of physical memory appears: virtual minus physical address.
-pub const KERNEL_BASE: VirtAddr = VirtAddr::new(0xffff_ffff_8000_0000);
-
-/// Where early tables (and, later, the kernel's own) show physical address 0.
-pub const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
 
 unsafe extern "C" {
     static __boot_start: u8;
@@ -45,7 +43,7 @@ impl Segment {
     /// Every segment, in address order.
     pub const ALL: [Self; 3] = [Self::Text, Self::Rodata, Self::Data];
 
-    /// Where the segment runs: whole pages, linked into the last 2 GiB.
+    /// Where the segment runs: whole pages, linked at [`KERNEL_BASE`] and on.
     pub fn virt(self) -> VirtRange {
         match self {
             Self::Text => between(&raw const __text_start, &raw const __text_end),

@@ -1,0 +1,106 @@
+//! Ports and PCI configuration space, for firmware's byte code.
+
+// UNSAFETY: accesses ports that byte code asks for.
+#![expect(unsafe_code)]
+
+use super::port;
+use super::serial::COM1;
+use crate::io::{IoError, PciFunction};
+
+/// Ports that are the kernel's own: its console, and the masks of the 8259s.
+const OWN_PORTS: [(u16, u16); 3] = [(COM1, COM1 + 7), (0x20, 0x21), (0xa0, 0xa1)];
+/// PCI configuration mechanism 1 (PCI Local Bus 3.0, 3.2.2.3.2).
+const PCI_ADDRESS: u16 = 0xcf8;
+const PCI_DATA: u16 = 0xcfc;
+const PCI_ENABLE: u32 = 1 << 31;
+
+/// The port at `address`, if `bytes` bytes there are firmware's to touch.
+fn checked(address: u64, bytes: u32) -> Result<u16, IoError> {
+    let first = u16::try_from(address).map_err(|_| IoError::Unsupported)?;
+    let more = u16::try_from(bytes.saturating_sub(1)).map_err(|_| IoError::Unsupported)?;
+    let last = first.checked_add(more).ok_or(IoError::Unsupported)?;
+    if OWN_PORTS.iter().any(|&(low, high)| first <= high && low <= last) {
+        return Err(IoError::Forbidden);
+    }
+    Ok(first)
+}
+
+/// Reads a port that [`checked`] let through.
+fn input(port: u16, bytes: u32) -> Result<u64, IoError> {
+    match bytes {
+        // SAFETY: the port is not the kernel's own, and firmware's own code asks for the access.
+        1 => Ok(unsafe { port::read_u8(port) }.into()),
+        // SAFETY: as above.
+        2 => Ok(unsafe { port::read_u16(port) }.into()),
+        // SAFETY: as above.
+        4 => Ok(unsafe { port::read_u32(port) }.into()),
+        _ => Err(IoError::Unsupported),
+    }
+}
+
+/// Writes a port that [`checked`] let through.
+fn output(port: u16, bytes: u32, value: u64) -> Result<(), IoError> {
+    match bytes {
+        // SAFETY: the port is not the kernel's own, and firmware's own code asks for the access.
+        1 => unsafe { port::write_u8(port, value as u8) },
+        // SAFETY: as above.
+        2 => unsafe { port::write_u16(port, value as u16) },
+        // SAFETY: as above.
+        4 => unsafe { port::write_u32(port, value as u32) },
+        _ => return Err(IoError::Unsupported),
+    }
+    Ok(())
+}
+
+/// Selects a register of PCI configuration space; answers with the port to access it through.
+fn select(function: PciFunction, offset: u64, bytes: u32) -> Result<u16, IoError> {
+    let offset = u32::try_from(offset).map_err(|_| IoError::Unsupported)?;
+    if function.segment != 0 || offset > 0xff || bytes == 0 || !offset.is_multiple_of(bytes) {
+        return Err(IoError::Unsupported);
+    }
+    let device = u32::from(function.device & 0x1f) << 11 | u32::from(function.function & 7) << 8;
+    let address = PCI_ENABLE | u32::from(function.bus) << 16 | device | offset & !3;
+    output(PCI_ADDRESS, 4, address.into())?;
+    Ok(PCI_DATA + (offset & 3) as u16)
+}
+
+/// Reads `bytes` bytes from the port at `address`.
+///
+/// # Errors
+///
+/// [`IoError`]
+pub fn read_port(address: u64, bytes: u32) -> Result<u64, IoError> {
+    input(checked(address, bytes)?, bytes)
+}
+
+/// Writes `bytes` bytes to the port at `address`.
+///
+/// # Errors
+///
+/// [`IoError`]
+pub fn write_port(address: u64, bytes: u32, value: u64) -> Result<(), IoError> {
+    output(checked(address, bytes)?, bytes, value)
+}
+
+/// Reads `bytes` bytes of a function's configuration space.
+///
+/// # Errors
+///
+/// [`IoError`]
+pub fn read_pci(function: PciFunction, offset: u64, bytes: u32) -> Result<u64, IoError> {
+    input(select(function, offset, bytes)?, bytes)
+}
+
+/// Writes `bytes` bytes of a function's configuration space.
+///
+/// # Errors
+///
+/// [`IoError`]
+pub fn write_pci(
+    function: PciFunction,
+    offset: u64,
+    bytes: u32,
+    value: u64,
+) -> Result<(), IoError> {
+    output(select(function, offset, bytes)?, bytes, value)
+}
