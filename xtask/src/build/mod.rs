@@ -3,13 +3,14 @@
 mod symbols;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::arch::Arch;
+use crate::arch::{Arch, BuildChoices, Image};
 use crate::setup::{self, Toolchain};
+use crate::size::Size;
 use crate::{root, tool};
 
 /// Name of the kernel's package and program.
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// Architecture to build for
     #[arg(long, value_enum, default_value_t = Arch::X86_64)]
     arch: Arch,
+
+    #[command(flatten)]
+    choices: BuildChoices,
 }
 
 /// Runs the command.
@@ -28,18 +32,19 @@ pub(crate) struct Args {
 /// # Errors
 /// When there is no toolchain or the build fails.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
-    let image = image(root, args.arch)?;
+    let image = image(root, args.choices.image(args.arch)?)?;
     println!("{}", image.display());
     Ok(())
 }
 
-/// Builds the kernel for `arch`; answers with the path of the finished image.
+/// Builds an image; answers with the path of the finished one.
 ///
 /// # Errors
-/// When there is no toolchain or the build fails.
-pub(crate) fn image(root: &Path, arch: Arch) -> Result<PathBuf> {
-    let toolchain = setup::toolchain(arch)?;
-    let program = compile(root, arch, &toolchain)?;
+/// When there is no such kernel, no toolchain for it, or the build fails.
+pub(crate) fn image(root: &Path, image: Image) -> Result<PathBuf> {
+    image.arch.ensure_kernel()?;
+    let toolchain = setup::toolchain(image.boot().target)?;
+    let program = compile(root, image, &toolchain)?;
 
     let mut bytes =
         std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
@@ -49,14 +54,27 @@ pub(crate) fn image(root: &Path, arch: Arch) -> Result<PathBuf> {
         eprintln!("{note}");
     }
 
-    let dir = bare_dir(root).join("image").join(arch.name());
+    let dir = bare_dir(root).join("image").join(image.folder());
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let image = dir.join(KERNEL);
-    // An unchanged image keeps its file, so that a debugger that has it open stays right.
-    if !std::fs::read(&image).is_ok_and(|old| old == bytes) {
-        tool::write_atomically(&image, &bytes)?;
+    for (name, contents) in image.arch.about().beside {
+        write_changed(&dir.join(name), contents)?;
     }
-    Ok(image)
+    let path = dir.join(KERNEL);
+    write_changed(&path, &bytes)?;
+    Ok(path)
+}
+
+/// Writes a file; an unchanged one is kept, so that a debugger that has it open stays right.
+fn write_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    tool::write_atomically(path, bytes)
+}
+
+/// Tells the crates which image they are built for: their build scripts read the size of a page.
+pub(crate) fn for_image(cargo: &mut Command, image: Image) -> &mut Command {
+    cargo.env("HOTMEM_PAGE_SIZE", Size::new(image.page).word())
 }
 
 /// Bare builds have a target directory of their own: their environment differs, and would rebuild the host's.
@@ -65,9 +83,9 @@ pub(crate) fn bare_dir(root: &Path) -> PathBuf {
 }
 
 /// Runs cargo; answers with the program it linked.
-fn compile(root: &Path, arch: Arch, toolchain: &Toolchain) -> Result<PathBuf> {
-    let mut cargo = toolchain.cargo(arch, "build");
-    cargo
+fn compile(root: &Path, image: Image, toolchain: &Toolchain) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo(image.boot().target, "build");
+    for_image(&mut cargo, image)
         .current_dir(root)
         .args(["--release", "--package", KERNEL, "--message-format=json-render-diagnostics"])
         .arg("--target-dir")

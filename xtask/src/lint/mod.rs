@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::arch::Arch;
+use crate::arch::{Arch, Image};
 use crate::{build, setup};
 
 /// Runs all checks.
@@ -16,13 +16,16 @@ use crate::{build, setup};
 /// # Errors
 /// When a check cannot even start.
 pub(crate) fn main(root: &Path) -> Result<ExitCode> {
-    let results = [
+    let mut results = vec![
         check(cargo(root).args(["fmt", "--all", "--check"]), "format")?,
         check(&mut host_clippy(root), "clippy on the host")?,
-        check(&mut bare_clippy(root, Arch::X86_64)?, "clippy for the bare target")?,
-        check(&mut documentation(root), "documentation")?,
-        house_rules(root)?,
     ];
+    for arch in Arch::with_kernel() {
+        let image = Image::of(arch);
+        results.push(check(&mut bare_clippy(root, image)?, &format!("clippy for bare {arch}"))?);
+    }
+    results.push(check(&mut documentation(root), "documentation")?);
+    results.push(house_rules(root)?);
     let good = results.iter().all(|&good| good);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -50,11 +53,12 @@ fn host_clippy(root: &Path) -> Command {
 }
 
 /// The kernel and all it is made of, compiled as it really is.
-fn bare_clippy(root: &Path, arch: Arch) -> Result<Command> {
-    let toolchain = setup::toolchain(arch)?;
+fn bare_clippy(root: &Path, image: Image) -> Result<Command> {
+    let target = image.boot().target;
+    let toolchain = setup::toolchain(target)?;
     setup::clippy(&toolchain)?;
-    let mut command = toolchain.cargo(arch, "clippy");
-    command
+    let mut command = toolchain.cargo(target, "clippy");
+    build::for_image(&mut command, image)
         .current_dir(root)
         .args([
             "--quiet",

@@ -8,30 +8,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::region;
-use crate::arch::Arch;
+use crate::arch::{Arch, Image};
 use crate::size::{DimmSpec, GIB, KIB, MIB, Size};
-
-/// A window larger than this needs more physical address bits than QEMU's `-cpu max` has by itself (40).
-const NEEDS_MORE_BITS: u64 = 900 * GIB;
-
-/// The mainboard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Board {
-    /// i440FX and PIIX of 1996
-    Pc,
-    /// Q35 and ICH9 of 2009
-    Q35,
-}
-
-impl Board {
-    /// QEMU's name for it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Pc => "pc",
-            Self::Q35 => "q35",
-        }
-    }
-}
 
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,12 +30,26 @@ impl Accel {
     }
 }
 
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// A machine to be started.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    pub(crate) arch: Arch,
-    pub(crate) board: Board,
+    /// The kernel that shall run.
+    pub(crate) image: Image,
+    /// The mainboard, by QEMU's name.
+    pub(crate) board: &'static str,
     pub(crate) accel: Accel,
+    /// The processor, by QEMU's name; empty where there is no choice.
+    pub(crate) cpu: String,
+    /// Privilege level to enter the kernel at, where there is a choice.
+    pub(crate) level: Option<u8>,
+    /// Version of the interrupt controller, where there is a choice.
+    pub(crate) gic: Option<u8>,
     /// Memory at boot.
     pub(crate) memory: Size,
     /// DIMM slots.
@@ -80,13 +72,17 @@ pub(crate) struct Config {
     pub(crate) patience: Duration,
 }
 
-impl Default for Config {
-    /// A q35 with 512 MiB and room for one DIMM of 1 GiB.
-    fn default() -> Self {
+impl Config {
+    /// The usual machine of an architecture, with 512 MiB and room for one DIMM of 1 GiB.
+    pub(crate) fn of(arch: Arch) -> Self {
+        let about = arch.about();
         Self {
-            arch: Arch::X86_64,
-            board: Board::Q35,
+            image: Image::of(arch),
+            board: about.boards.first().copied().unwrap_or_default(),
             accel: Accel::Tcg,
+            cpu: about.cpu.unwrap_or_default().to_owned(),
+            level: about.levels.first().copied(),
+            gic: about.gics.first().copied(),
             memory: Size::new(512 * MIB),
             slots: 1,
             window: 2 * GIB,
@@ -99,16 +95,19 @@ impl Default for Config {
             patience: Duration::from_secs(120),
         }
     }
-}
 
-impl Config {
     /// Makes room for exactly these DIMMs.
     pub(crate) fn room_for(mut self, dimms: &[DimmSpec]) -> Self {
         self.slots = u32::try_from(dimms.len().max(1)).unwrap_or(u32::MAX);
-        self.window = region::window(dimms.iter().map(|dimm| dimm.size.bytes()));
+        self.window = region::window(dimms.iter().map(|dimm| dimm.size.bytes()), self.alignment());
         let highest = dimms.iter().filter_map(|dimm| dimm.node).max();
         self.nodes = highest.map_or(0, |node| node + 1);
         self
+    }
+
+    /// Where a DIMM starts is a multiple of this many bytes.
+    pub(crate) const fn alignment(&self) -> u64 {
+        self.image.arch.about().dimm_alignment
     }
 
     /// Adds a word to the kernel command line.
@@ -120,42 +119,22 @@ impl Config {
     /// QEMU's arguments to run `image` with its QMP at the socket `qmp`.
     pub(crate) fn arguments(&self, image: &Path, qmp: &Path) -> Vec<OsString> {
         let mut line = Line::default();
-        self.processor(&mut line);
+        let about = self.image.arch.about();
+        (about.machine)(self, &mut line);
+        line.add("-accel", self.accel.name());
+        if self.icount {
+            line.add("-icount", "shift=0,sleep=off");
+        }
         self.memory(&mut line);
 
         line.add("-display", "none").flag("-nodefaults").flag("-no-reboot");
         line.add("-serial", "stdio");
-        // Writing N to this port ends QEMU with exit code 2 N + 1.
-        line.add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
         line.add("-qmp", joined("unix:", qmp, ",server,nowait"));
         if let Some(port) = self.gdb {
             line.add("-gdb", format!("tcp:127.0.0.1:{port}")).flag("-S");
         }
-        line.add("-kernel", image);
-        if !self.words.is_empty() {
-            line.add("-append", self.words.join(" "));
-        }
+        (about.start)(self, image, &mut line);
         line.0
-    }
-
-    fn processor(&self, line: &mut Line) {
-        line.add("-machine", self.board.name());
-        line.add("-accel", self.accel.name());
-
-        let mut cpu = match self.accel {
-            Accel::Tcg => String::from("max"),
-            // The MSR that lists hardware mitigations, which nested KVM may not take and nobody here reads.
-            Accel::Kvm => String::from("host,arch-capabilities=off"),
-        };
-        if self.accel == Accel::Tcg && self.window > NEEDS_MORE_BITS {
-            cpu.push_str(",phys-bits=46");
-        }
-        if self.icount {
-            // TCG counts `rep stosb` once for each byte; five-level paging would change the counts.
-            cpu.push_str(",la57=off,erms=off");
-            line.add("-icount", "shift=0,sleep=off");
-        }
-        line.add("-cpu", cpu);
     }
 
     fn memory(&self, line: &mut Line) {
@@ -187,16 +166,18 @@ impl Config {
 }
 
 /// A command line in the making.
-#[derive(Default)]
-struct Line(Vec<OsString>);
+#[derive(Debug, Default)]
+pub(crate) struct Line(Vec<OsString>);
 
 impl Line {
-    fn add(&mut self, option: &str, value: impl Into<OsString>) -> &mut Self {
+    /// Adds an option and its value.
+    pub(crate) fn add(&mut self, option: &str, value: impl Into<OsString>) -> &mut Self {
         self.0.push(option.into());
         self.0.push(value.into());
         self
     }
 
+    /// Adds an option that has no value.
     fn flag(&mut self, option: &str) -> &mut Self {
         self.0.push(option.into());
         self
@@ -204,7 +185,7 @@ impl Line {
 }
 
 /// `path` between two pieces of text, though it may be no text itself. QEMU wants commas doubled.
-fn joined(before: &str, path: &Path, after: &str) -> OsString {
+pub(crate) fn joined(before: &str, path: &Path, after: &str) -> OsString {
     let mut value = OsString::from(before);
     match path.to_str() {
         Some(text) => value.push(text.replace(',', ",,")),
@@ -218,6 +199,10 @@ fn joined(before: &str, path: &Path, after: &str) -> OsString {
 mod tests {
     use super::*;
 
+    fn usual() -> Config {
+        Config::of(Arch::X86_64)
+    }
+
     fn line(config: &Config) -> String {
         let arguments = config.arguments(Path::new("/k.elf"), Path::new("/tmp/q"));
         let words: Vec<_> =
@@ -227,10 +212,10 @@ mod tests {
 
     #[test]
     fn the_default_machine_is_a_q35_with_room_for_one_dimm() {
-        let line = line(&Config::default());
+        let line = line(&usual());
         assert!(
             line.contains(
-                "-machine q35 -accel tcg -cpu max -m size=536870912B,slots=1,maxmem=2684354560B"
+                "-machine q35 -cpu max -device isa-debug-exit,iobase=0xf4,iosize=4 -accel tcg -m size=536870912B,slots=1,maxmem=2684354560B"
             ),
             "{line}"
         );
@@ -240,20 +225,20 @@ mod tests {
 
     #[test]
     fn memory_of_an_odd_size_reaches_qemu_in_bytes() {
-        let config = Config { memory: Size::new(512 * MIB + 1), ..Config::default() };
+        let config = Config { memory: Size::new(512 * MIB + 1), ..usual() };
         assert!(line(&config).contains("-m size=536870913B,slots=1,"), "{}", line(&config));
     }
 
     #[test]
     fn counting_instructions_needs_a_processor_without_erms() {
-        let line = line(&Config { icount: true, ..Config::default() });
-        assert!(line.contains("-icount shift=0,sleep=off -cpu max,la57=off,erms=off"), "{line}");
+        let line = line(&Config { icount: true, ..usual() });
+        assert!(line.contains("-cpu max,la57=off,erms=off "), "{line}");
     }
 
     #[test]
     fn nodes_come_from_the_dimms_that_name_them() {
         let dimms = ["1G@2".parse().unwrap(), "1G".parse().unwrap()];
-        let config = Config::default().room_for(&dimms);
+        let config = usual().room_for(&dimms);
         assert_eq!((config.slots, config.nodes, config.window), (2, 3, 4 * GIB));
         let line = line(&config);
         assert!(
@@ -266,21 +251,20 @@ mod tests {
 
     #[test]
     fn cold_dimms_are_there_at_power_on_and_reserve_nothing() {
-        let config = Config { cold: vec!["128M@1".parse().unwrap()], ..Config::default() };
+        let config = Config { cold: vec!["128M@1".parse().unwrap()], ..usual() };
         let line = line(&config);
         assert!(line.contains("id=coldmem0,size=134217728B,reserve=off -device pc-dimm,id=cold0,memdev=coldmem0,node=1"), "{line}");
     }
 
     #[test]
     fn a_window_of_a_tebibyte_gets_more_address_bits() {
-        let config = Config::default().room_for(&["1T".parse().unwrap()]);
+        let config = usual().room_for(&["1T".parse().unwrap()]);
         assert!(line(&config).contains("-cpu max,phys-bits=46"));
     }
 
     #[test]
     fn words_reach_the_kernel_in_their_order_and_a_debugger_stops_it() {
-        let config =
-            Config { gdb: Some(1234), ..Config::default() }.word("placement=block").word("icount");
+        let config = Config { gdb: Some(1234), ..usual() }.word("placement=block").word("icount");
         assert!(
             line(&config).ends_with(
                 "-gdb tcp:127.0.0.1:1234 -S -kernel /k.elf -append placement=block icount"

@@ -171,7 +171,8 @@ impl Machine {
     fn region(&mut self) -> Result<&mut Region> {
         if self.region.is_none() {
             let tree = self.qmp("human-monitor-command", json!({"command-line": "info mtree"}))?;
-            let mut region = Region::from_mtree(tree.as_str().unwrap_or_default())?;
+            let mut region =
+                Region::from_mtree(tree.as_str().unwrap_or_default(), self.about.dimm_alignment)?;
             for dimm in self.dimms()? {
                 region.take(dimm.start, dimm.size);
             }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Config, Console, Exit, Machine, Process, Qmp};
+use super::process::End;
+use super::{Config, Console, Machine, Process, Qmp};
 use crate::size::Size;
 
 const MIB: u64 = 1 << 20;
@@ -44,10 +45,10 @@ pub(crate) enum Habit {
 }
 
 /// The end of a fake machine.
-struct FakeProcess(mpsc::Receiver<Exit>);
+struct FakeProcess(mpsc::Receiver<End>);
 
 impl Process for FakeProcess {
-    fn wait(&mut self, deadline: Instant) -> Result<Exit> {
+    fn wait(&mut self, deadline: Instant) -> Result<End> {
         let patience = deadline.saturating_duration_since(Instant::now());
         Ok(self.0.recv_timeout(patience)?)
     }
@@ -114,7 +115,7 @@ impl Fake {
     }
 
     /// Answers typed commands until one ends the guest.
-    fn monitor(&mut self, typed: impl BufRead) -> Exit {
+    fn monitor(&mut self, typed: impl BufRead) -> End {
         for line in typed.lines().map_while(Result::ok) {
             let answer = match line.as_str() {
                 "stats --json" => format!(
@@ -132,7 +133,7 @@ impl Fake {
                 "verdict" => format!("hotmem: verdict {}\nok", self.verdict()),
                 "use" | "use all" => match self.habit {
                     Habit::Panics => "hotmem: panic: out of luck\n  0: main".into(),
-                    Habit::Vanishes => return Exit::Code(0),
+                    Habit::Vanishes => return End::Code(0),
                     _ => format!(
                         "hotmem: step {}\nok",
                         json!({"verb": "use", "touched_bytes": 4096})
@@ -152,9 +153,9 @@ impl Fake {
             self.say(&format!("{line}\n{answer}\nhotmem> "));
         }
         match self.habit {
-            Habit::ExitsWrong => Exit::Code(33 + 2 * 7),
-            Habit::Killed => Exit::Signal(9),
-            _ => Exit::Code(33),
+            Habit::ExitsWrong => End::Code(33 + 2 * 7),
+            Habit::Killed => End::Signal(9),
+            _ => End::Code(33),
         }
     }
 

@@ -10,6 +10,7 @@
 mod config;
 mod console;
 mod dimm;
+mod exit;
 #[cfg(test)]
 pub(crate) mod fake;
 mod geometry;
@@ -26,14 +27,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use serde_json::Value;
 
-pub(crate) use config::{Accel, Board, Config};
+pub(crate) use config::{Accel, Config, Line, joined};
 pub(crate) use console::{PROMPT, Reply};
 pub(crate) use dimm::Dimm;
+pub(crate) use exit::Exit;
 pub(crate) use geometry::Geometry;
-pub(crate) use process::Exit;
 pub(crate) use step::{Add, Offline, Online, Placement, Remove, Step, Use};
 pub(crate) use verdict::Verdict;
 
+use crate::arch::About;
 use crate::scratch::Scratch;
 use crate::tool;
 use console::Console;
@@ -51,6 +53,7 @@ pub(crate) struct Machine {
     console: Console,
     qmp: Qmp,
     process: Box<dyn Process>,
+    about: &'static About,
     region: Option<Region>,
     deadline: Instant,
     patience: Duration,
@@ -71,7 +74,7 @@ impl Machine {
     ) -> Result<Self> {
         let scratch = Scratch::new()?;
         let socket = scratch.path().join("qmp");
-        let mut command = process::tied_to_us(config.arch.qemu());
+        let mut command = process::tied_to_us(config.image.arch.about().qemu.name);
         command.args(config.arguments(image, &socket));
 
         let (mut emulator, (output, input)) = Emulator::start(&mut command)?;
@@ -93,6 +96,7 @@ impl Machine {
             console,
             qmp,
             process,
+            about: config.image.arch.about(),
             region: None,
             deadline: Instant::now() + config.timeout.unwrap_or(FOREVER),
             patience: config.patience,
@@ -289,18 +293,23 @@ impl Machine {
         self.wait_exit()
     }
 
+    /// How the monitor's `exit N` looks from here.
+    pub(crate) fn left(&self, code: u32) -> Exit {
+        Exit::left(code, self.about)
+    }
+
     /// Waits for the guest's end.
     ///
     /// # Errors
     /// When it goes on running.
     pub(crate) fn wait_exit(&mut self) -> Result<Exit> {
         let deadline = self.soon();
-        self.process.wait(deadline)
+        Ok(Exit::of(self.process.wait(deadline)?, self.about))
     }
 
     /// How the guest ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<Exit> {
-        self.process.wait(Instant::now()).ok()
+        Some(Exit::of(self.process.wait(Instant::now()).ok()?, self.about))
     }
 
     /// Executes a QMP command.
@@ -328,7 +337,7 @@ impl Machine {
         } else {
             format!("; QEMU says: {complaints}")
         };
-        anyhow!("{error:#} ({}{more})", end.describe())
+        anyhow!("{error:#} ({}{more})", Exit::of(end, self.about))
     }
 }
 

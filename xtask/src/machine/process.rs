@@ -11,33 +11,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::tool;
 
-/// How a guest ended.
+/// How QEMU ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// QEMU ended with this code.
+pub(crate) enum End {
+    /// With this code.
     Code(i32),
-    /// Something killed QEMU.
+    /// By this signal.
     Signal(i32),
-}
-
-impl Exit {
-    /// The number N of the monitor's `exit N`: the kernel writes 0x10 + N, and QEMU makes 2 x + 1 of it.
-    pub(crate) fn monitor_code(self) -> Option<i32> {
-        match self {
-            Self::Code(code) if code >= 33 && code % 2 == 1 && code <= 233 => Some((code - 33) / 2),
-            _ => None,
-        }
-    }
-
-    /// What it means, for people.
-    pub(crate) fn describe(self) -> String {
-        match (self, self.monitor_code()) {
-            (_, Some(code)) => format!("the guest exited with {code}"),
-            (Self::Code(255), _) => "the kernel panicked".into(),
-            (Self::Code(code), _) => format!("QEMU ended by itself with code {code}"),
-            (Self::Signal(signal), _) => format!("QEMU was killed by signal {signal}"),
-        }
-    }
 }
 
 /// Something that runs a guest.
@@ -46,7 +26,7 @@ pub(crate) trait Process: Send {
     ///
     /// # Errors
     /// When it still runs at `deadline`.
-    fn wait(&mut self, deadline: Instant) -> Result<Exit>;
+    fn wait(&mut self, deadline: Instant) -> Result<End>;
 
     /// What it wrote to its standard error.
     fn complaints(&self) -> String;
@@ -105,11 +85,11 @@ impl Emulator {
 }
 
 impl Process for Emulator {
-    fn wait(&mut self, deadline: Instant) -> Result<Exit> {
+    fn wait(&mut self, deadline: Instant) -> Result<End> {
         loop {
             if let Some(status) = self.child.try_wait().context("cannot wait for QEMU")? {
                 let signal = status.signal().unwrap_or_default();
-                return Ok(status.code().map_or(Exit::Signal(signal), Exit::Code));
+                return Ok(status.code().map_or(End::Signal(signal), End::Code));
             }
             if Instant::now() >= deadline {
                 bail!("QEMU still runs");
@@ -144,22 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn exit_codes_of_the_monitor_are_told_from_all_others() {
-        assert_eq!(Exit::Code(33).monitor_code(), Some(0));
-        assert_eq!(Exit::Code(35).monitor_code(), Some(1));
-        assert_eq!(Exit::Code(233).monitor_code(), Some(100));
-        for other in
-            [Exit::Code(0), Exit::Code(1), Exit::Code(34), Exit::Code(255), Exit::Signal(9)]
-        {
-            assert_eq!(other.monitor_code(), None, "{other:?}");
-        }
-        assert!(Exit::Code(255).describe().contains("panicked"));
-    }
-
-    #[test]
     fn the_end_is_seen_with_its_code_or_its_signal() {
-        assert_eq!(shell("exit 33").wait(soon()).unwrap(), Exit::Code(33));
-        assert_eq!(shell("kill -9 $$").wait(soon()).unwrap(), Exit::Signal(9));
+        assert_eq!(shell("exit 33").wait(soon()).unwrap(), End::Code(33));
+        assert_eq!(shell("kill -9 $$").wait(soon()).unwrap(), End::Signal(9));
     }
 
     #[test]
@@ -167,7 +134,7 @@ mod tests {
         let mut command = tied_to_us("sh");
         command.args(["-c", "exit 35"]);
         let (mut process, _) = Emulator::start(&mut command).unwrap();
-        assert_eq!(process.wait(soon()).unwrap(), Exit::Code(35));
+        assert_eq!(process.wait(soon()).unwrap(), End::Code(35));
     }
 
     #[test]

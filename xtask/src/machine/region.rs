@@ -1,18 +1,18 @@
 //! Where DIMMs go: addresses inside the machine's window for hot-plugged memory.
 //!
 //! QEMU by itself puts a DIMM right behind the one before, so an odd-sized first one leaves the second
-//! unaligned. Here every DIMM starts at a multiple of 2 GiB, the largest memory block there is.
+//! unaligned. Here every DIMM starts at a multiple of the architecture's largest memory block.
 
 use anyhow::{Context, Result, bail};
 
-use crate::size::{GIB, human};
-
-/// Every DIMM starts at a multiple of this many bytes.
-const ALIGNMENT: u64 = 2 * GIB;
+use crate::size::human;
 
 /// Bytes of window that DIMMs of these `sizes` need when each starts aligned.
-pub(crate) fn window(sizes: impl IntoIterator<Item = u64>) -> u64 {
-    sizes.into_iter().map(|size| size.next_multiple_of(ALIGNMENT)).sum()
+///
+/// QEMU starts the window at a multiple of 1 GiB or less, so one more step of `alignment` may be lost
+/// before the first DIMM; x86_64's and aarch64's boards add 1 GiB for each slot by themselves.
+pub(crate) fn window(sizes: impl IntoIterator<Item = u64>, alignment: u64) -> u64 {
+    sizes.into_iter().map(|size| size.next_multiple_of(alignment)).sum()
 }
 
 /// The window of a running machine, and what is in it.
@@ -21,6 +21,8 @@ pub(crate) struct Region {
     start: u64,
     /// First byte behind the window.
     end: u64,
+    /// Every DIMM starts at a multiple of this many bytes.
+    alignment: u64,
     /// Taken ranges: first byte, first byte behind.
     taken: Vec<(u64, u64)>,
 }
@@ -31,7 +33,7 @@ impl Region {
     ///
     /// # Errors
     /// When the machine has no such window.
-    pub(crate) fn from_mtree(mtree: &str) -> Result<Self> {
+    pub(crate) fn from_mtree(mtree: &str, alignment: u64) -> Result<Self> {
         let line = mtree
             .lines()
             .find(|line| line.trim_end().ends_with(": device-memory"))
@@ -43,7 +45,7 @@ impl Region {
             Some((start, end))
         });
         let (start, end) = bounds.with_context(|| format!("cannot read the window in `{line}`"))?;
-        Ok(Self { start, end, taken: Vec::new() })
+        Ok(Self { start, end, alignment, taken: Vec::new() })
     }
 
     /// Takes the first aligned free range of `size` bytes; answers with its address.
@@ -51,13 +53,13 @@ impl Region {
     /// # Errors
     /// When none is left.
     pub(crate) fn place(&mut self, size: u64) -> Result<u64> {
-        let mut start = self.start.next_multiple_of(ALIGNMENT);
+        let mut start = self.start.next_multiple_of(self.alignment);
         while let Some(end) = start.checked_add(size).filter(|&end| end <= self.end) {
             if self.taken.iter().all(|&(from, to)| end <= from || to <= start) {
                 self.taken.push((start, end));
                 return Ok(start);
             }
-            start += ALIGNMENT;
+            start += self.alignment;
         }
         bail!(
             "no room for another DIMM of {} between {:#x} and {:#x}",
@@ -81,21 +83,21 @@ impl Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::size::MIB;
+    use crate::size::{GIB, MIB};
 
     const MTREE: &str = "address-space: memory\n  0000000000000000-ffffffffffffffff (prio 0, i/o): system\n    0000000100000000-00000002ffffffff (prio 0, i/o): device-memory\n";
 
     #[test]
     fn the_window_is_read_from_the_memory_tree() {
-        let region = Region::from_mtree(MTREE).unwrap();
+        let region = Region::from_mtree(MTREE, 2 * GIB).unwrap();
         assert_eq!((region.start, region.end), (4 * GIB, 12 * GIB));
-        assert!(Region::from_mtree("nothing here").is_err());
-        assert!(Region::from_mtree("zz-yy (prio 0, i/o): device-memory").is_err());
+        assert!(Region::from_mtree("nothing here", GIB).is_err());
+        assert!(Region::from_mtree("zz-yy (prio 0, i/o): device-memory", GIB).is_err());
     }
 
     #[test]
     fn an_odd_dimm_leaves_the_next_one_aligned() {
-        let mut region = Region::from_mtree(MTREE).unwrap();
+        let mut region = Region::from_mtree(MTREE, 2 * GIB).unwrap();
         assert_eq!(region.place(100 * MIB).unwrap(), 4 * GIB);
         assert_eq!(region.place(GIB).unwrap(), 6 * GIB);
         assert_eq!(region.place(3 * GIB).unwrap(), 8 * GIB);
@@ -104,13 +106,13 @@ mod tests {
 
     #[test]
     fn a_window_that_starts_between_is_used_from_its_first_aligned_address() {
-        let mut region = Region { start: 5 * GIB, end: 8 * GIB, taken: vec![] };
+        let mut region = Region { start: 5 * GIB, end: 8 * GIB, alignment: 2 * GIB, taken: vec![] };
         assert_eq!(region.place(2 * GIB).unwrap(), 6 * GIB);
     }
 
     #[test]
     fn what_was_given_back_is_used_again_and_what_others_took_is_not() {
-        let mut region = Region::from_mtree(MTREE).unwrap();
+        let mut region = Region::from_mtree(MTREE, 2 * GIB).unwrap();
         region.take(4 * GIB, MIB);
         assert_eq!(region.place(GIB).unwrap(), 6 * GIB);
         region.release(6 * GIB);
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_dimm_larger_than_the_window_is_refused_with_its_size() {
-        let mut region = Region::from_mtree(MTREE).unwrap();
+        let mut region = Region::from_mtree(MTREE, 2 * GIB).unwrap();
         let error = region.place(9 * GIB).unwrap_err().to_string();
         assert!(error.contains("9 GiB"), "{error}");
         assert!(region.place(u64::MAX).is_err());
@@ -127,6 +129,6 @@ mod tests {
 
     #[test]
     fn the_window_asked_for_holds_all_dimms_aligned() {
-        assert_eq!(window([100 * MIB, GIB, 3 * GIB]), 8 * GIB);
+        assert_eq!(window([100 * MIB, GIB, 3 * GIB], 2 * GIB), 8 * GIB);
     }
 }

@@ -65,14 +65,16 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
             Err(RecvTimeoutError::Disconnected) => break machine.exit(0)?,
         }
     };
-    println!("\n{}", exit.describe());
+    println!("\n{exit}");
     Ok(exit_code(exit))
 }
 
 /// The monitor's `exit N` becomes ours; any other end is a failure.
 fn exit_code(exit: Exit) -> ExitCode {
-    let code = exit.monitor_code().and_then(|code| u8::try_from(code).ok());
-    code.map_or(ExitCode::FAILURE, ExitCode::from)
+    match exit {
+        Exit::Left(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// The DIMMs that were plugged here, by number. A number is not used again when its DIMM is gone.
@@ -237,11 +239,12 @@ fn meaning(line: &str) -> Typed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Arch;
     use crate::machine::fake::{Fake, Habit};
 
     #[test]
     fn a_dimm_that_is_gone_makes_room_for_the_next_one_any_number_of_times() {
-        let mut machine = Fake::start(Habit::Good, &Config::default()).unwrap();
+        let mut machine = Fake::start(Habit::Good, &Config::of(Arch::X86_64)).unwrap();
         let mut dimms = Dimms::default();
         for number in 0..50 {
             let told = dimms.plug(&mut machine, "1G".parse().unwrap(), None).unwrap();

@@ -32,10 +32,9 @@ const TAIL: usize = 30;
 /// # Errors
 /// When the machine cannot be set up or the report cannot be written.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
-    args.check()?;
-    setup::ready_to_run(args.arch)?;
-    let image = build::image(root, args.arch)?;
-    let mut config = args.config();
+    let mut config = args.config()?;
+    setup::ready_to_run(config.image)?;
+    let image = build::image(root, config.image)?;
     if args.gdb {
         config.gdb = Some(free_port()?);
         // Whoever debugs takes their time.

@@ -6,12 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-use crate::arch::Arch;
-use crate::machine::{Accel, Board, Config, Placement};
+use crate::arch::{Arch, BuildChoices, MachineChoices, OptionSize, pick};
+use crate::machine::{Accel, Config, Placement};
 use crate::size::{DimmSpec, GIB, Size};
 
-/// DIMM slots of a machine, at most (QEMU's ACPI_MAX_RAM_SLOTS).
-const MOST_DIMMS: usize = 256;
 /// The longest timeout there is, in seconds.
 const A_YEAR: u64 = 365 * 24 * 3600;
 
@@ -34,13 +32,16 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Placement::Device)]
     pub(crate) placement: Placement,
 
-    /// Size of a memory block, the unit of online, offline and removal
-    #[arg(long, value_enum, default_value = "128M")]
-    pub(crate) block_size: BlockSize,
+    /// Size of a memory block, the unit of online, offline and removal: 128M, 1G or 2G on x86_64
+    /// [default: the smallest]
+    #[arg(long, value_name = "SIZE")]
+    block_size: Option<Size>,
 
-    /// Mainboard
-    #[arg(long, value_enum, default_value_t = Board::Q35)]
-    pub(crate) machine: Board,
+    #[command(flatten)]
+    build: BuildChoices,
+
+    #[command(flatten)]
+    machine: MachineChoices,
 
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
@@ -80,28 +81,6 @@ pub(crate) struct Args {
     pub(crate) fill: Option<u8>,
 }
 
-/// Size of a memory block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BlockSize {
-    #[value(name = "128M")]
-    Mib128,
-    #[value(name = "1G")]
-    Gib1,
-    #[value(name = "2G")]
-    Gib2,
-}
-
-impl BlockSize {
-    /// Bytes in a block.
-    pub(crate) const fn bytes(self) -> u64 {
-        match self {
-            Self::Mib128 => 128 << 20,
-            Self::Gib1 => GIB,
-            Self::Gib2 => 2 * GIB,
-        }
-    }
-}
-
 /// How much memory to touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Touch {
@@ -111,20 +90,22 @@ pub(crate) enum Touch {
 
 impl Args {
     /// Finds out before anything starts what cannot work.
-    ///
-    /// # Errors
-    /// When options exclude each other, or the report has nowhere to go.
-    pub(crate) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         // QEMU refuses this as well, but with its whole command line.
         ensure!(
             !(self.icount && self.accel == Accel::Kvm),
             "--icount needs --accel tcg: KVM counts nothing"
         );
+        let about = self.arch.about();
+        let slots = about.slots;
         ensure!(
-            self.dimms.len() <= MOST_DIMMS,
-            "{} DIMMs are more than the {MOST_DIMMS} slots a machine can have",
-            self.dimms.len()
+            u32::try_from(self.dimms.len()).is_ok_and(|count| count <= slots),
+            "--dimm: {} are more than the {slots} slots of {}",
+            self.dimms.len(),
+            self.arch
         );
+        about.check_memory("--memory", self.memory)?;
+        self.dimms.iter().try_for_each(|dimm| about.check_memory("--dimm", dimm.size))?;
         let dir = self.json.as_deref().and_then(Path::parent);
         if let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) {
             ensure!(dir.is_dir(), "no directory {} for the report", dir.display());
@@ -133,31 +114,40 @@ impl Args {
     }
 
     /// The machine these options describe.
-    pub(crate) fn config(&self) -> Config {
+    ///
+    /// # Errors
+    /// When options exclude each other or the architecture lacks them, or the report has nowhere to go.
+    pub(crate) fn config(&self) -> Result<Config> {
+        self.check()?;
+        let image = self.build.image(self.arch)?;
+        let blocks: Vec<_> =
+            (self.arch.about().blocks)(image.page).iter().copied().map(OptionSize).collect();
+        let asked = self.block_size.map(|size| OptionSize(size.bytes()));
+        let block = pick("--block-size", self.arch, asked, &blocks)?;
+        let accel = pick("--accel", self.arch, Some(self.accel), self.arch.about().accels)?;
         let timeout = self.timeout.map_or_else(|| self.default_timeout(), Duration::from_secs);
         let config = Config {
-            arch: self.arch,
-            board: self.machine,
-            accel: self.accel,
+            accel: accel.unwrap_or(self.accel),
             memory: self.memory,
             icount: self.icount,
             timeout: (!self.interactive).then_some(timeout),
             patience: timeout,
-            ..Config::default()
+            ..self.machine.config(image)?
         };
-        let mut config = config
-            .room_for(&self.dimms)
-            .word(format_args!("placement={}", self.placement.word()))
-            .word(format_args!("block={}", Size::new(self.block_size.bytes()).word()));
+        let mut config =
+            config.room_for(&self.dimms).word(format_args!("placement={}", self.placement.word()));
+        if let Some(block) = block {
+            config = config.word(format_args!("block={block}"));
+        }
         if self.icount {
             config = config.word("icount");
         }
         if self.interactive {
             // Room to play.
-            config.slots = 16;
+            config.slots = 16.max(config.slots);
             config.window += 64 * GIB;
         }
-        self.words().fold(config, Config::word)
+        Ok(self.words().fold(config, Config::word))
     }
 
     /// The words of `--cmdline`.
@@ -206,16 +196,16 @@ mod tests {
     #[test]
     fn without_options_it_is_one_gibibyte_on_the_device() {
         let args = read(&[]);
-        assert_eq!(args.config().words, ["placement=device", "block=128M"]);
+        assert_eq!(args.config().unwrap().words, ["placement=device", "block=128M"]);
         assert_eq!((args.dimms.len(), args.dimms[0].size.bytes()), (1, GIB));
-        assert_eq!(args.config().timeout, Some(Duration::from_secs(150)));
+        assert_eq!(args.config().unwrap().timeout, Some(Duration::from_secs(150)));
     }
 
     #[test]
     fn dimms_given_replace_the_default_one() {
         let args = read(&["--dimm", "128M", "--dimm", "2G@1"]);
-        assert_eq!(args.config().slots, 2);
-        assert_eq!(args.config().nodes, 2);
+        assert_eq!(args.config().unwrap().slots, 2);
+        assert_eq!(args.config().unwrap().nodes, 2);
     }
 
     #[test]
@@ -223,7 +213,7 @@ mod tests {
         let args =
             read(&["--block-size", "1G", "--icount", "--cmdline", "policy=offline log=debug"]);
         assert_eq!(
-            args.config().words,
+            args.config().unwrap().words,
             ["placement=device", "block=1G", "icount", "policy=offline", "log=debug"]
         );
         assert!(args.stays_offline());
@@ -242,15 +232,17 @@ mod tests {
         let huge = u64::MAX.to_string();
         assert!(refusal(&["--timeout", &huge]).contains("--timeout"));
         assert!(refusal(&["--timeout", "0"]).contains("--timeout"));
-        assert_eq!(read(&["--timeout", "31536000"]).config().patience.as_secs(), 31_536_000);
+        assert_eq!(
+            read(&["--timeout", "31536000"]).config().unwrap().patience.as_secs(),
+            31_536_000
+        );
         assert!(refusal(&["--dimm", &huge]).contains("--dimm"));
         assert!(refusal(&["--memory", "5000T"]).contains("--memory"));
 
         let largest = ["--dimm", "4096T"].repeat(256);
         let largest = read(&[&["--memory", "4096T", "--icount"], largest.as_slice()].concat());
-        largest.check().unwrap();
-        assert_eq!(largest.config().window, 256 << 52);
-        assert!(read(&["--dimm", "1G"].repeat(257)).check().is_err());
+        assert_eq!(largest.config().unwrap().window, 256 << 52);
+        assert!(read(&["--dimm", "1G"].repeat(257)).config().is_err());
     }
 
     #[test]
@@ -261,15 +253,15 @@ mod tests {
 
     #[test]
     fn counting_instructions_is_refused_where_nothing_counts() {
-        assert!(read(&["--icount", "--accel", "kvm"]).check().is_err());
-        read(&["--icount"]).check().unwrap();
+        assert!(read(&["--icount", "--accel", "kvm"]).config().is_err());
+        read(&["--icount"]).config().unwrap();
     }
 
     #[test]
     fn a_report_needs_a_directory_that_is_there() {
-        assert!(read(&["--json", "/no/such/dir/r.json"]).check().is_err());
-        read(&["--json", "r.json"]).check().unwrap();
-        read(&["--json", "/tmp/r.json"]).check().unwrap();
+        assert!(read(&["--json", "/no/such/dir/r.json"]).config().is_err());
+        read(&["--json", "r.json"]).config().unwrap();
+        read(&["--json", "/tmp/r.json"]).config().unwrap();
     }
 
     #[test]

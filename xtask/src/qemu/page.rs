@@ -33,8 +33,8 @@ impl Page {
     pub(crate) fn title(&self, config: &Config) {
         let what = format!(
             "Memory hotplug on {} ({}, {})",
-            config.arch,
-            config.board.name(),
+            config.image.arch,
+            config.board,
             config.accel.name()
         );
         println!("{}", self.painted("1", &what));

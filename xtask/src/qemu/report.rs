@@ -24,10 +24,10 @@ impl Report {
     /// A report that has seen nothing pass yet.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            arch: config.arch.name(),
-            machine: config.board.name(),
+            arch: config.image.arch.name(),
+            machine: config.board,
             accel: config.accel.name(),
-            page_size: config.arch.page_size(),
+            page_size: config.image.page,
             verdict: "fail",
             reserved_for_hotplug: None,
             steps: Vec::new(),
@@ -38,10 +38,11 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Arch;
 
     #[test]
     fn the_report_has_the_promised_fields_in_the_promised_order() {
-        let json = serde_json::to_string(&Report::new(&Config::default())).unwrap();
+        let json = serde_json::to_string(&Report::new(&Config::of(Arch::X86_64))).unwrap();
         assert_eq!(
             json,
             r#"{"arch":"x86_64","machine":"q35","accel":"tcg","page_size":4096,"verdict":"fail","reserved_for_hotplug":null,"steps":[]}"#

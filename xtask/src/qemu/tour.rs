@@ -288,11 +288,7 @@ impl<'a> Tour<'a> {
 
         let verdict = self.machine.verdict()?;
         let exit = self.machine.exit(0)?;
-        ensure!(
-            exit.monitor_code() == Some(0),
-            "the kernel's verdict is {verdict}, but {}",
-            exit.describe()
-        );
+        ensure!(exit == self.machine.left(0), "the kernel's verdict is {verdict}, but {exit}");
         self.page.checked("the guest exited as it was told");
         let refusals = self.report.steps.iter().any(|step| step.error().is_some());
         ensure!(
@@ -357,7 +353,7 @@ mod tests {
     /// The outcome of a tour with `options` of a kernel with `habit`, and its report.
     fn tour(options: &[&str], habit: Habit) -> (Result<Verdict>, Report) {
         let args = Line::try_parse_from([&["qemu"], options].concat()).unwrap().args;
-        let config = args.config();
+        let config = args.config().unwrap();
         let mut report = Report::new(&config);
         let mut machine = Fake::start(habit, &config).unwrap();
         let verdict = Tour::new(&mut machine, &config, &args, &Page::plain(), &mut report).run();

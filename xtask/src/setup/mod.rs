@@ -18,14 +18,17 @@ pub(crate) use rust::{Toolchain, clippy, toolchain};
 
 use anyhow::{Result, bail};
 
-use crate::arch::Arch;
+use crate::arch::Image;
 
-/// Makes sure that the kernel for `arch` can be built and run.
+/// Makes sure that `image` can be built and run.
 ///
 /// # Errors
 /// When something is missing and cannot be fetched; the error names all of it, with what to type.
-pub(crate) fn ready_to_run(arch: Arch) -> Result<()> {
-    let missing = [ensure(&[Program::qemu(arch)]).err(), toolchain(arch).err()];
+pub(crate) fn ready_to_run(image: Image) -> Result<()> {
+    image.arch.ensure_kernel()?;
+    let boot = image.boot();
+    let programs = [&[image.arch.about().qemu], boot.needs].concat();
+    let missing = [ensure(&programs).err(), toolchain(boot.target).err()];
     let missing: Vec<_> = missing.iter().flatten().map(|error| format!("{error:#}")).collect();
     if !missing.is_empty() {
         bail!("{}", missing.join("\n"));

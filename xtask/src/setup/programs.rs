@@ -1,37 +1,32 @@
 //! The programs beside Rust: QEMU, and ACPICA's tools for the tests of the AML evaluator.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 
 use super::apt;
-use crate::arch::Arch;
 use crate::tool;
 
 /// A program that a command runs, and where to get it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Program {
     /// What is looked for on the search path.
-    name: &'static str,
-    debian: &'static str,
-    fedora: &'static str,
-    homebrew: &'static str,
+    pub(crate) name: &'static str,
+    /// Where to look for what is no program: full paths, one for each system that we know.
+    pub(crate) files: &'static [&'static str],
+    /// Debian's package.
+    pub(crate) debian: &'static str,
+    /// Fedora's package.
+    pub(crate) fedora: &'static str,
+    /// Homebrew's formula.
+    pub(crate) homebrew: &'static str,
 }
 
 impl Program {
-    /// The emulator for `arch`.
-    pub(crate) const fn qemu(arch: Arch) -> Self {
-        match arch {
-            Arch::X86_64 => Self {
-                name: arch.qemu(),
-                debian: "qemu-system-x86",
-                fedora: "qemu-system-x86-core",
-                homebrew: "qemu",
-            },
-        }
-    }
-
     /// ACPICA's AML interpreter, the reference that host tests compare with.
     pub(crate) const ACPIEXEC: Self = Self {
         name: "acpiexec",
+        files: &[],
         debian: "acpica-tools",
         fedora: "acpica-tools",
         homebrew: "acpica",
@@ -40,8 +35,14 @@ impl Program {
     /// ACPICA's ASL compiler, which builds the tests' own tables.
     pub(crate) const IASL: Self = Self { name: "iasl", ..Self::ACPIEXEC };
 
+    /// Where it is.
+    pub(crate) fn find(self) -> Option<PathBuf> {
+        let file = self.files.iter().map(PathBuf::from).find(|file| file.is_file());
+        file.or_else(|| tool::find(self.name))
+    }
+
     fn present(self) -> bool {
-        tool::find(self.name).is_some()
+        self.find().is_some()
     }
 }
 
@@ -94,6 +95,7 @@ fn packages(programs: &[Program], pick: fn(&Program) -> &'static str) -> Vec<&'s
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Arch;
 
     const ABSENT: Program =
         Program { name: "no-such-program", debian: "no-such-package", ..Program::ACPIEXEC };
@@ -103,11 +105,13 @@ mod tests {
         let sh = Program { name: "sh", ..Program::ACPIEXEC };
         ensure(&[sh]).unwrap();
         assert!(!ABSENT.present());
+        let file = Program { files: &["/no/such/file", "/dev/../etc/passwd"], ..ABSENT };
+        assert_eq!(file.find(), Some(PathBuf::from("/dev/../etc/passwd")));
     }
 
     #[test]
     fn the_advice_names_each_package_once_on_each_system() {
-        let text = by_hand(&[Program::ACPIEXEC, Program::IASL, Program::qemu(Arch::X86_64)]);
+        let text = by_hand(&[Program::ACPIEXEC, Program::IASL, Arch::X86_64.about().qemu]);
         assert!(text.contains("acpiexec, iasl, qemu-system-x86_64 not found"), "{text}");
         assert!(text.contains("--no-install-recommends acpica-tools qemu-system-x86\n"), "{text}");
         assert!(text.contains("dnf install acpica-tools qemu-system-x86-core"), "{text}");

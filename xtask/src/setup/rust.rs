@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Result, anyhow, bail};
 
 use super::apt;
-use crate::arch::Arch;
+use crate::arch::Target;
 use crate::progress::Progress;
 use crate::tool;
 
@@ -23,7 +23,7 @@ const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
 /// The oldest Rust minor version (1.x) that compiles this project.
 const OLDEST: u32 = 95;
 
-/// A cargo and compiler that can build for an architecture's bare target.
+/// A cargo and compiler that can build for a bare target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Toolchain {
     /// The active toolchain has the target's standard library.
@@ -36,20 +36,24 @@ pub(crate) enum Toolchain {
 }
 
 impl Toolchain {
-    /// `cargo SUBCOMMAND --target ...` for the bare target of `arch`, ready for more arguments.
-    pub(crate) fn cargo(&self, arch: Arch, subcommand: &str) -> Command {
+    /// `cargo SUBCOMMAND --target ...` for `target`, ready for more arguments.
+    pub(crate) fn cargo(&self, target: &Target, subcommand: &str) -> Command {
         let mut command = Command::new(match (self, subcommand) {
             (Self::Active { .. }, _) => active_cargo(),
             // Cargo would run rustup's clippy, which comes first on the search path.
             (Self::Debian, "clippy") => DEBIAN_CARGO_CLIPPY.into(),
             (Self::Debian, _) => DEBIAN_CARGO.into(),
         });
-        command.args([subcommand, "--target", arch.target()]);
-        // Flags in the environment are meant for the host; ours stand in .cargo/config.toml.
-        command.env("HOTMEM_BARE", "1").env_remove("RUSTFLAGS");
+        command.args([subcommand, "--target", target.triple]);
+        // Flags in the environment are meant for the host. These come before every other source of flags
+        // (the Cargo Book, "build.rustflags").
+        command
+            .env("HOTMEM_BARE", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", target.rustflags.join("\x1f"))
+            .env_remove("RUSTFLAGS");
 
         let linker_variable =
-            format!("CARGO_TARGET_{}_LINKER", arch.target().to_uppercase().replace('-', "_"));
+            format!("CARGO_TARGET_{}_LINKER", target.triple.to_uppercase().replace('-', "_"));
         match self {
             Self::Active { linker: None } => {}
             Self::Active { linker: Some(linker) } => {
@@ -66,7 +70,7 @@ impl Toolchain {
                     .env("CARGO", DEBIAN_CARGO)
                     .env("RUSTC", DEBIAN_RUSTC)
                     .env("RUSTDOC", "/usr/bin/rustdoc")
-                    .env(linker_variable, "ld.lld")
+                    .env(linker_variable, target.system_linker)
                     .env_remove("RUSTUP_TOOLCHAIN");
             }
         }
@@ -118,19 +122,19 @@ fn ways(facts: Facts) -> Vec<Way> {
     ways
 }
 
-/// A toolchain that builds for the bare target of `arch`, set up if need be.
+/// A toolchain that builds for `target`, set up if need be.
 ///
 /// # Errors
 /// When there is none and none can be fetched; the error says what failed and what to type.
-pub(crate) fn toolchain(arch: Arch) -> Result<Toolchain> {
-    for way in ways(facts(arch)) {
-        match take(way, arch) {
+pub(crate) fn toolchain(target: &Target) -> Result<Toolchain> {
+    for way in ways(facts(target)) {
+        match take(way, target) {
             Ok(toolchain) => return Ok(toolchain),
             // The next way may work; the user still gets to know why this one did not.
             Err(error) => eprintln!("note: {error:#}"),
         }
     }
-    bail!("{}", by_hand(arch))
+    bail!("{}", by_hand(target))
 }
 
 /// Makes sure the clippy that belongs to `toolchain` is there.
@@ -151,10 +155,10 @@ pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
 }
 
 /// Goes one way.
-fn take(way: Way, arch: Arch) -> Result<Toolchain> {
+fn take(way: Way, target: &Target) -> Result<Toolchain> {
     match way {
         Way::UseActive => {}
-        Way::RustupAdd => rustup_add(arch)?,
+        Way::RustupAdd => rustup_add(target)?,
         Way::UseDebian => return Ok(Toolchain::Debian),
         Way::InstallDebian => {
             apt::install(&DEBIAN_PACKAGES)?;
@@ -168,24 +172,24 @@ fn take(way: Way, arch: Arch) -> Result<Toolchain> {
             };
         }
     }
-    let linker = (!has_rust_lld()).then_some("ld.lld");
+    let linker = if has_rust_lld() { target.linker } else { Some(target.system_linker) };
     Ok(Toolchain::Active { linker })
 }
 
 /// Has rustup fetch the target's standard library.
-fn rustup_add(arch: Arch) -> Result<()> {
-    let progress = Progress::start(format!("Fetching the standard library for {}", arch.target()));
-    tool::run(Command::new("rustup").args(["target", "add", arch.target()]), &progress)?;
-    if !has_target_std(arch) {
-        bail!("rustup added {}, but the active compiler does not see it", arch.target());
+fn rustup_add(target: &Target) -> Result<()> {
+    let progress = Progress::start(format!("Fetching the standard library for {}", target.triple));
+    tool::run(Command::new("rustup").args(["target", "add", target.triple]), &progress)?;
+    if !has_target_std(target) {
+        bail!("rustup added {}, but the active compiler does not see it", target.triple);
     }
     progress.done();
     Ok(())
 }
 
 /// Looks at this machine.
-fn facts(arch: Arch) -> Facts {
-    let target_std = has_target_std(arch);
+fn facts(target: &Target) -> Facts {
+    let target_std = has_target_std(target);
     if target_std {
         return Facts { target_std, ..Facts::default() };
     }
@@ -204,8 +208,8 @@ fn sysroot() -> Option<PathBuf> {
     tool::answer(rustc, &["--print", "sysroot"]).map(PathBuf::from)
 }
 
-fn has_target_std(arch: Arch) -> bool {
-    sysroot().is_some_and(|root| root.join("lib/rustlib").join(arch.target()).join("lib").is_dir())
+fn has_target_std(target: &Target) -> bool {
+    sysroot().is_some_and(|root| root.join("lib/rustlib").join(target.triple).join("lib").is_dir())
 }
 
 fn has_rust_lld() -> bool {
@@ -240,12 +244,12 @@ fn minor_version(line: &str) -> Option<u32> {
 }
 
 /// What a user types to get a toolchain.
-fn by_hand(arch: Arch) -> String {
+fn by_hand(target: &Target) -> String {
     format!(
         "No Rust toolchain here can build for {target}. Please run one of:\n  \
          with rustup:              rustup target add {target}\n  \
          on Debian, without it:    {debian}",
-        target = arch.target(),
+        target = target.triple,
         debian = apt::by_hand(&DEBIAN_PACKAGES),
     )
 }
@@ -253,6 +257,11 @@ fn by_hand(arch: Arch) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::{Arch, Image};
+
+    fn target() -> &'static Target {
+        Image::of(Arch::X86_64).boot().target
+    }
 
     #[test]
     fn a_toolchain_that_has_the_target_is_used_as_it_is() {
@@ -281,7 +290,7 @@ mod tests {
     #[test]
     fn where_nothing_is_possible_the_commands_are_printed() {
         assert!(ways(Facts::default()).is_empty());
-        let text = by_hand(Arch::X86_64);
+        let text = by_hand(target());
         assert!(text.contains("rustup target add x86_64-unknown-none"));
         assert!(text.contains("rustc-web cargo-web rust-web-src lld"));
     }
@@ -296,7 +305,7 @@ mod tests {
 
     #[test]
     fn building_from_source_leaves_rustup_out_of_it() {
-        let command = Toolchain::Debian.cargo(Arch::X86_64, "build");
+        let command = Toolchain::Debian.cargo(target(), "build");
         assert_eq!(command.get_program(), DEBIAN_CARGO);
         let set = |name: &str| {
             command.get_envs().find(|(key, _)| *key == name).map(|(_, value)| value.is_some())
@@ -304,5 +313,7 @@ mod tests {
         assert_eq!(set("RUSTUP_TOOLCHAIN"), Some(false));
         assert_eq!(set("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER"), Some(true));
         assert_eq!(set("HOTMEM_BARE"), Some(true));
+        assert_eq!(set("RUSTFLAGS"), Some(false));
+        assert_eq!(set("CARGO_ENCODED_RUSTFLAGS"), Some(true));
     }
 }

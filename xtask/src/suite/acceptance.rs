@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::lab::{
-    Lab, add, finish, finish_refused, leave, plug, refused, remove, room, room_unowned, switch,
-    unchanged, unowned, unplug,
+    Lab, add, finish, finish_refused, leave, plug, refused, remove, switch, unchanged, unowned,
+    unplug,
 };
 use super::order::shuffled;
 use super::{Scenario, scenarios};
@@ -29,7 +29,7 @@ const BLOCK: u64 = 128 * MIB;
 
 /// Adds 1 GiB per device, tries to remove each of `pieces` (in blocks), and then removes it whole.
 fn pieces_refused(lab: &Lab, pieces: &[(u64, u64)]) -> Result<()> {
-    lab.with(&room_unowned(&["1G"])?, |machine| {
+    lab.with(&lab.room_unowned(&["1G"])?, |machine| {
         let start = unowned(machine, "1G")?;
         add(machine, start, GIB, "device")?;
         machine.run("snapshot save")?;
@@ -59,7 +59,7 @@ fn at03_blocks_with_their_own_memmap_are_removed_in_any_order(lab: &Lab) -> Resu
     let mut orders = vec![ascending, descending];
     orders.extend((1..=6).map(|seed| shuffled(8, seed)));
 
-    lab.with(&room_unowned(&["1G"])?, |machine| {
+    lab.with(&lab.room_unowned(&["1G"])?, |machine| {
         let start = unowned(machine, "1G")?;
         for order in &orders {
             let added = add(machine, start, GIB, "block")?;
@@ -82,7 +82,7 @@ fn at03_blocks_with_their_own_memmap_are_removed_in_any_order(lab: &Lab) -> Resu
 fn at04_a_block_that_is_all_memmap_gives_nothing_and_goes_offline_all_the_same(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&room(&["8G"])?, |machine| {
+    lab.with(&lab.room(&["8G"])?, |machine| {
         let taken = plug(machine, "8G")?;
         let first = taken.dimm.start / BLOCK;
         let block =
@@ -100,7 +100,7 @@ fn at04_a_block_that_is_all_memmap_gives_nothing_and_goes_offline_all_the_same(
 fn at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&room_unowned(&["256M"])?, |machine| {
+    lab.with(&lab.room_unowned(&["256M"])?, |machine| {
         let start = unowned(machine, "256M")?;
         let before = machine.position();
         // Both flags at once: no placement is both.
@@ -116,7 +116,7 @@ fn at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning(
 
 fn at12_going_offline_and_online_again_keeps_the_memmap(lab: &Lab) -> Result<()> {
     for placement in ["device", "block"] {
-        let config = room(&["256M"])?.word(format_args!("placement={placement}"));
+        let config = lab.room(&["256M"])?.word(format_args!("placement={placement}"));
         lab.with(&config, |machine| {
             let taken = plug(machine, "256M")?;
             let first = taken.dimm.start / BLOCK;
@@ -150,7 +150,7 @@ fn memmap_pages(machine: &mut Machine, pfn: u64) -> Result<Vec<serde_json::Value
 
 fn at16_every_memmap_lies_in_the_memory_it_describes(lab: &Lab) -> Result<()> {
     for placement in ["device", "block"] {
-        let config = room(&["512M@1", "256M@0"])?.word(format_args!("placement={placement}"));
+        let config = lab.room(&["512M@1", "256M@0"])?.word(format_args!("placement={placement}"));
         lab.with(&config, |machine| {
             // `plug` checks each group against its range, and the node against the firmware's.
             let dimms = [plug(machine, "512M@1")?, plug(machine, "256M@0")?];
@@ -172,7 +172,7 @@ fn at16_every_memmap_lies_in_the_memory_it_describes(lab: &Lab) -> Result<()> {
 }
 
 fn at17_two_device_ranges_are_removed_interleaved(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M", "256M"])?, |machine| {
+    lab.with(&lab.room(&["256M", "256M"])?, |machine| {
         let dimms = [plug(machine, "256M")?, plug(machine, "256M")?];
         // One block of each in turn goes offline; then both ranges are asked back in one event.
         for index in 0..2 {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use super::lab::{Lab, check_add, finish, leave, plug, room, unplug, unplug_taken};
+use super::lab::{Lab, check_add, finish, leave, plug, unplug, unplug_taken};
 use super::{Scenario, scenarios};
 use crate::machine::{Add, Dimm, Machine, Remove, Step, Verdict};
 use crate::size::MIB;
@@ -93,7 +93,7 @@ fn plug_many(machine: &mut Machine, count: usize) -> Result<Vec<Dimm>> {
 }
 
 fn an_unplug_right_after_going_online_succeeds(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["1G"])?, |machine| {
+    lab.with(&lab.room(&["1G"])?, |machine| {
         let dimm = machine.plug("1G".parse()?, None)?;
         check_add(&machine.next_add()?, &dimm)?;
         ensure!(machine.next_online()?.error.is_none(), "online failed");
@@ -103,7 +103,7 @@ fn an_unplug_right_after_going_online_succeeds(lab: &Lab) -> Result<()> {
 }
 
 fn eight_dimms_in_one_event_are_all_taken_and_all_given_back(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"; 8])?, |machine| {
+    lab.with(&lab.room(&["128M"; 8])?, |machine| {
         let mut dimms = Vec::new();
         together(machine, |machine| {
             dimms = plug_many(machine, 8)?;
@@ -120,7 +120,7 @@ fn eight_dimms_in_one_event_are_all_taken_and_all_given_back(lab: &Lab) -> Resul
 }
 
 fn inserts_and_ejects_in_one_event_are_told_apart(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"; 6])?, |machine| {
+    lab.with(&lab.room(&["128M"; 6])?, |machine| {
         let first =
             [plug(machine, "128M")?.dimm, plug(machine, "128M")?.dimm, plug(machine, "128M")?.dimm];
         let [stays, goes, goes_too] = &first;
@@ -143,7 +143,7 @@ fn inserts_and_ejects_in_one_event_are_told_apart(lab: &Lab) -> Result<()> {
 }
 
 fn a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged(lab: &Lab) -> Result<()> {
-    let mut config = room(&["256M", "256M"])?;
+    let mut config = lab.room(&["256M", "256M"])?;
     config.cold = vec!["256M".parse()?];
     lab.started(&config, |machine| {
         machine.wait_ready()?;
@@ -171,7 +171,7 @@ fn end_well(machine: &mut Machine) -> Result<()> {
 
 /// A DIMM plugged at `moment` before hotplug events are armed is added once, and not again with the next one.
 fn plugged_early(lab: &Lab, moment: impl FnOnce(&mut Machine) -> Result<()>) -> Result<()> {
-    lab.started(&room(&["256M", "128M"])?, |machine| {
+    lab.started(&lab.room(&["256M", "128M"])?, |machine| {
         moment(machine)?;
         let early = machine.plug("256M".parse()?, None)?;
         machine.wait_ready()?;
@@ -194,7 +194,7 @@ fn a_dimm_plugged_while_the_kernel_boots_is_added_once(lab: &Lab) -> Result<()> 
 }
 
 fn dimms_in_256_slots_all_work(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"; 256])?, |machine| {
+    lab.with(&lab.room(&["128M"; 256])?, |machine| {
         let dimms = plug_many(machine, 256)?;
         let seen = watch(machine, 512)?;
         all_taken(machine, &dimms, &seen)?;
@@ -208,7 +208,7 @@ fn dimms_in_256_slots_all_work(lab: &Lab) -> Result<()> {
 }
 
 fn memory_can_stay_offline_by_policy_and_leaves_without_an_offline(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M"])?.word("policy=offline"), |machine| {
+    lab.with(&lab.room(&["256M"])?.word("policy=offline"), |machine| {
         let dimm = machine.plug("256M".parse()?, None)?;
         let add = machine.next_add()?;
         check_add(&add, &dimm)?;

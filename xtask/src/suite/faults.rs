@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 
 use super::lab::{
-    Lab, add, check_add, exhaust, free, leave, plug, refused, remove, room, room_unowned,
-    unchanged, unowned, unplug_taken,
+    Lab, add, check_add, exhaust, free, leave, plug, refused, remove, unchanged, unowned,
+    unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Config, Machine};
@@ -24,7 +24,7 @@ fn small(mut config: Config) -> Config {
 
 fn a_gibibyte_is_added_with_no_free_page_left(lab: &Lab) -> Result<()> {
     for placement in ["device", "block"] {
-        let config = small(room(&["1G"])?).word(format_args!("placement={placement}"));
+        let config = small(lab.room(&["1G"])?).word(format_args!("placement={placement}"));
         lab.with(&config, |machine| {
             let pages = exhaust(machine)?;
             machine.run("snapshot save")?;
@@ -47,7 +47,7 @@ fn a_gibibyte_is_added_with_no_free_page_left(lab: &Lab) -> Result<()> {
 fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
     // The tables set aside at boot are a share of 32 MiB. A first DIMM larger than they can map takes them
     // all, so that the next add has to find pages of its own.
-    let mut config = room(&["160G", "8G"])?.word("policy=offline");
+    let mut config = lab.room(&["160G", "8G"])?.word("policy=offline");
     config.memory = Size::new(32 * MIB);
     config.window += 2 * GIB;
     lab.with(&config, |machine| {
@@ -61,7 +61,7 @@ fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -
 }
 
 fn a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
-    lab.with(&small(room_unowned(&["128M"])?), |machine| {
+    lab.with(&small(lab.room_unowned(&["128M"])?), |machine| {
         let start = unowned(machine, "128M")?;
         fails_until_it_fits(machine, start, 128 * MIB, "boot")
     })

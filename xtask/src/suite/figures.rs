@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::lab::{Lab, finish, plug, room, unplug};
+use super::lab::{Lab, finish, plug, unplug};
 use super::{Scenario, scenarios};
 use crate::machine::{Machine, Offline, Remove};
 
@@ -22,7 +22,7 @@ const LINUX: [(&str, u64); 4] =
 
 /// The verbs' instructions for one DIMM: add, online, offline, remove.
 fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
-    let mut config = room(&[size])?.word("placement=block").word("icount");
+    let mut config = lab.room(&[size])?.word("placement=block").word("icount");
     config.icount = true;
     let mut costs = [0; 4];
     lab.with(&config, |machine| {
@@ -78,7 +78,7 @@ fn thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one(lab: &Lab) -> Result<()
 }
 
 fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
-    let mut config = room(&["1G"])?.word("placement=block").word("icount");
+    let mut config = lab.room(&["1G"])?.word("placement=block").word("icount");
     config.icount = true;
     lab.with(&config, |machine| {
         let taken = plug(machine, "1G")?;
@@ -97,7 +97,7 @@ fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
 }
 
 fn counting_is_off_unless_asked_for(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         ensure!(
             taken.add.instructions.is_none() && taken.add.event_instructions.is_none(),

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::lab::{Lab, finish, room};
+use super::lab::{Lab, finish};
 use super::{Scenario, scenarios};
 use crate::machine::{Exit, Machine};
 
@@ -27,22 +27,22 @@ fn said(machine: &Machine, wanted: &[&str]) -> Result<()> {
 }
 
 fn a_crash_is_told_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
-    lab.started(&room(&["128M"])?, |machine| {
+    lab.started(&lab.room(&["128M"])?, |machine| {
         machine.wait_ready()?;
         // The one exception that can be caused from outside. The guest may be gone before QEMU has
         // answered: how it ended is what counts.
         let _ = machine.qmp("inject-nmi", json!({}));
         let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Code(255), "{}", exit.describe());
+        ensure!(exit == Exit::Panicked, "{exit}");
         said(machine, &["hotmem: panic: non-maskable interrupt", "hotmem_kernel::", "+0x"])
     })
 }
 
 fn a_block_size_that_cannot_work_keeps_the_kernel_from_starting(lab: &Lab) -> Result<()> {
     for (word, why) in [("block=3M", "power of two"), ("block=4G", "larger"), ("block=0", "0x0")] {
-        lab.started(&room(&["128M"])?.word(word), |machine| {
+        lab.started(&lab.room(&["128M"])?.word(word), |machine| {
             let exit = machine.wait_exit()?;
-            ensure!(exit == Exit::Code(35), "{word}: {}", exit.describe());
+            ensure!(exit == machine.left(1), "{word}: {exit}");
             said(machine, &["hotmem: cannot start: ", why])
         })?;
     }
@@ -50,7 +50,7 @@ fn a_block_size_that_cannot_work_keeps_the_kernel_from_starting(lab: &Lab) -> Re
 }
 
 fn words_that_mean_nothing_are_told_and_change_nothing(lab: &Lab) -> Result<()> {
-    let config = room(&["128M"])?.word("placement=sideways").word("quiet");
+    let config = lab.room(&["128M"])?.word("placement=sideways").word("quiet");
     lab.with(&config, |machine| {
         let lines = machine.lines_from(0);
         let told = lines.iter().filter(|line| line.contains("is no word of this kernel's"));
@@ -60,7 +60,7 @@ fn words_that_mean_nothing_are_told_and_change_nothing(lab: &Lab) -> Result<()> 
 }
 
 fn text_is_mapped_twice_and_writable_nowhere(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         // A quarter of a MiB into the image, which begins at 1 MiB: text is larger than that.
         let image = machine.run("walk 0xffffffff80140000")?.join("\n");
         ensure!(image.contains("read, execute"), "the text's own mapping: {image}");

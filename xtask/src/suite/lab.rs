@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
-use crate::machine::{Add, Config, Dimm, Exit, Machine, Online, Remove, Step, Verdict};
+use crate::arch::Arch;
+use crate::machine::{Add, Config, Dimm, Machine, Online, Remove, Step, Verdict};
 use crate::size::{DimmSpec, MIB, Size};
 
 /// Console lines shown with a failure.
@@ -19,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// Where scenarios run.
 pub(crate) struct Lab {
     image: PathBuf,
+    /// What machines are like unless a scenario says otherwise.
+    usual: Config,
 }
 
 /// A DIMM that the kernel took and put online.
@@ -28,17 +31,31 @@ pub(crate) struct Taken {
     pub(crate) online: Online,
 }
 
-/// A machine with room for DIMMs of these sizes (`SIZE[@NODE]`).
-pub(crate) fn room(sizes: &[&str]) -> Result<Config> {
-    let dimms = sizes.iter().map(|size| size.parse()).collect::<Result<Vec<DimmSpec>>>()?;
-    let config = Config { timeout: Some(TIMEOUT), patience: PATIENCE, ..Config::default() };
-    Ok(config.room_for(&dimms))
-}
-
 impl Lab {
-    /// A lab that boots `image`.
-    pub(crate) fn new(image: PathBuf) -> Self {
-        Self { image }
+    /// A lab that boots `image` on machines like `usual`.
+    pub(crate) fn new(image: PathBuf, usual: Config) -> Self {
+        Self { image, usual }
+    }
+
+    /// The architecture of its machines.
+    pub(crate) fn arch(&self) -> Arch {
+        self.usual.image.arch
+    }
+
+    /// A machine with room for DIMMs of these sizes (`SIZE[@NODE]`).
+    pub(crate) fn room(&self, sizes: &[&str]) -> Result<Config> {
+        let dimms = sizes.iter().map(|size| size.parse()).collect::<Result<Vec<DimmSpec>>>()?;
+        let usual = self.usual.clone();
+        let config = Config { timeout: Some(TIMEOUT), patience: PATIENCE, ..usual };
+        Ok(config.room_for(&dimms))
+    }
+
+    /// Room for [`unowned`] memory of these sizes.
+    pub(crate) fn room_unowned(&self, sizes: &[&str]) -> Result<Config> {
+        let mut config = self.room(sizes)?;
+        // The odd 2 MiB may cost up to one more alignment step each.
+        config.window += config.alignment() * u64::from(config.slots);
+        Ok(config)
     }
 
     /// Starts a machine, waits until it is ready, saves a snapshot, and runs `body`.
@@ -215,7 +232,7 @@ pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
     let verbs: Vec<_> = steps.iter().map(Step::verb).collect();
     ensure!(verbs.is_empty(), "the kernel did more than it was asked: {}", verbs.join(", "));
     let exit = machine.exit(0)?;
-    ensure!(exit == Exit::Code(33), "{}", exit.describe());
+    ensure!(exit == machine.left(0), "{exit}");
     Ok(())
 }
 
@@ -228,14 +245,6 @@ pub(crate) fn unowned(machine: &mut Machine, size: &str) -> Result<u64> {
     let add = machine.next_add()?;
     ensure!(add.error.is_some(), "a DIMM of {} bytes was not refused", dimm.size);
     Ok(dimm.start)
-}
-
-/// Room for [`unowned`] memory of these sizes.
-pub(crate) fn room_unowned(sizes: &[&str]) -> Result<Config> {
-    let mut config = room(sizes)?;
-    // The odd 2 MiB may cost up to one more alignment step each.
-    config.window += 2048 * MIB * u64::from(config.slots);
-    Ok(config)
 }
 
 /// The monitor's `add`, which has to succeed.

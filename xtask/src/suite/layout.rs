@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, finish, plug, plug_filled, room, unplug_taken, use_all};
+use super::lab::{Lab, finish, plug, plug_filled, unplug_taken, use_all};
 use super::{Scenario, scenarios};
-use crate::machine::{Board, Placement};
+use crate::machine::Placement;
 use crate::size::{GIB, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -32,7 +32,7 @@ fn comes_and_goes(
     check: impl FnOnce(&super::lab::Taken) -> Result<()>,
 ) -> Result<()> {
     let config =
-        words.iter().try_fold(room(&[size])?, |config, word| anyhow::Ok(config.word(word)))?;
+        words.iter().try_fold(lab.room(&[size])?, |config, word| anyhow::Ok(config.word(word)))?;
     lab.with(&config, |machine| {
         let taken = plug(machine, size)?;
         check(&taken)?;
@@ -111,7 +111,7 @@ fn a_single_block_is_enough(lab: &Lab) -> Result<()> {
 }
 
 fn eight_gibibytes_per_device_fill_the_first_block_with_memmap(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["8G"])?, |machine| {
+    lab.with(&lab.room(&["8G"])?, |machine| {
         let taken = plug(machine, "8G")?;
         ensure!(
             taken
@@ -132,7 +132,7 @@ fn eight_gibibytes_per_device_fill_the_first_block_with_memmap(lab: &Lab) -> Res
 
 fn two_dimms_come_and_go_in_both_orders(lab: &Lab) -> Result<()> {
     for reverse in [false, true] {
-        lab.with(&room(&["1G", "512M"])?, |machine| {
+        lab.with(&lab.room(&["1G", "512M"])?, |machine| {
             let mut dimms = [plug(machine, "1G")?, plug(machine, "512M")?];
             use_all(machine)?;
             if reverse {
@@ -148,8 +148,8 @@ fn two_dimms_come_and_go_in_both_orders(lab: &Lab) -> Result<()> {
 }
 
 fn the_pc_machine_works_as_q35_does(lab: &Lab) -> Result<()> {
-    let mut config = room(&["1G"])?;
-    config.board = Board::Pc;
+    let mut config = lab.room(&["1G"])?;
+    config.board = "pc";
     lab.with(&config, |machine| {
         let taken = plug(machine, "1G")?;
         use_all(machine)?;
@@ -184,7 +184,7 @@ fn blocks_of_two_gibibytes_work(lab: &Lab) -> Result<()> {
 
 fn memory_full_of_ones_changes_nothing(lab: &Lab) -> Result<()> {
     for placement in ["device", "block"] {
-        let config = room(&["512M"])?.word(format_args!("placement={placement}"));
+        let config = lab.room(&["512M"])?.word(format_args!("placement={placement}"));
         lab.with(&config, |machine| {
             let taken = plug_filled(machine, "512M", Some(0xff))?;
             machine.run("verify")?;
@@ -197,7 +197,7 @@ fn memory_full_of_ones_changes_nothing(lab: &Lab) -> Result<()> {
 }
 
 fn a_dimm_belongs_to_the_node_the_firmware_names(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M@2", "256M@1", "256M@0"])?, |machine| {
+    lab.with(&lab.room(&["256M@2", "256M@1", "256M@0"])?, |machine| {
         let mut dimms = Vec::new();
         for (size, node) in [("256M@2", 2), ("256M@1", 1), ("256M@0", 0)] {
             let taken = plug(machine, size)?;
@@ -213,7 +213,7 @@ fn a_dimm_belongs_to_the_node_the_firmware_names(lab: &Lab) -> Result<()> {
 
 /// 256 times the memory of boot, added at once.
 fn large_into_small(lab: &Lab, placement: &str) -> Result<()> {
-    let mut config = room(&["16G"])?.word(format_args!("placement={placement}"));
+    let mut config = lab.room(&["16G"])?.word(format_args!("placement={placement}"));
     config.memory = Size::new(64 * MIB);
     lab.with(&config, |machine| {
         let taken = plug(machine, "16G")?;
@@ -232,7 +232,7 @@ fn sixteen_gibibytes_fit_a_machine_of_64_mebibytes_per_block(lab: &Lab) -> Resul
 }
 
 fn plugging_the_same_dimm_ten_times_leaves_nothing_behind(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M"])?, |machine| {
+    lab.with(&lab.room(&["256M"])?, |machine| {
         for round in 0..10 {
             let taken = plug(machine, "256M")?;
             unplug_taken(machine, &taken)?;

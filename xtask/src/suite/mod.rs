@@ -23,8 +23,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::arch::Arch;
 use crate::build;
+use crate::machine::Config;
 use crate::progress::Progress;
 use crate::setup;
 use crate::test::Counts;
@@ -60,11 +60,11 @@ const TOPICS: [(&str, &[Scenario]); 8] = [
     ("figures", figures::SCENARIOS),
 ];
 
-/// Runs all scenarios whose `topic::name` holds `filter`.
+/// Runs all scenarios whose `topic::name` holds `filter`, on machines like `usual`.
 ///
 /// # Errors
 /// When QEMU or a toolchain is missing. An image that does not build fails every scenario.
-pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
+pub(crate) fn run(root: &Path, usual: Config, filter: Option<&str>) -> Result<Counts> {
     let chosen: Vec<_> = TOPICS
         .iter()
         .flat_map(|(topic, scenarios)| {
@@ -75,8 +75,8 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
     if chosen.is_empty() {
         return Ok(Counts::default());
     }
-    setup::ready_to_run(Arch::X86_64)?;
-    let image = match build::image(root, Arch::X86_64) {
+    setup::ready_to_run(usual.image)?;
+    let image = match build::image(root, usual.image) {
         Ok(image) => image,
         Err(error) => {
             eprintln!("{error:#}");
@@ -85,7 +85,7 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
         }
     };
 
-    Ok(run_all(&Lab::new(image), &chosen))
+    Ok(run_all(&Lab::new(image, usual), &chosen))
 }
 
 /// What became of a scenario.
@@ -97,7 +97,8 @@ struct Finished<'a> {
 
 /// Runs scenarios, as many at once as there are processors, and prints each as it ends.
 fn run_all(lab: &Lab, chosen: &[(String, &Scenario)]) -> Counts {
-    let progress = Progress::start(format!("{} scenarios in QEMU", chosen.len()));
+    let progress =
+        Progress::start(format!("{} scenarios in QEMU for {}", chosen.len(), lab.arch()));
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(MOST_AT_ONCE));
     let next = AtomicUsize::new(0);
     let (sender, finished) = mpsc::channel();

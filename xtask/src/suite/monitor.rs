@@ -3,11 +3,10 @@
 use anyhow::{Result, ensure};
 
 use super::lab::{
-    Lab, alloc, finish, free, leave, objects_with, plug, refused, room, switch, unchanged,
-    unplug_taken,
+    Lab, alloc, finish, free, leave, objects_with, plug, refused, switch, unchanged, unplug_taken,
 };
 use super::{Scenario, scenarios};
-use crate::machine::{Exit, Machine};
+use crate::machine::Machine;
 use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -32,7 +31,7 @@ fn garbage(machine: &mut Machine, text: &str) -> Result<()> {
 }
 
 fn garbage_is_answered_with_errors_and_changes_nothing(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         machine.run("snapshot save")?;
         let long = "x".repeat(5000);
@@ -82,7 +81,7 @@ fn garbage_is_answered_with_errors_and_changes_nothing(lab: &Lab) -> Result<()> 
 }
 
 fn arguments_out_of_range_are_refused(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         for command in [
             "online 99999999999999999999",
             "online 18446744073709551615",
@@ -107,7 +106,7 @@ fn arguments_out_of_range_are_refused(lab: &Lab) -> Result<()> {
 }
 
 fn help_names_every_command(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         let help = machine.run("help")?.join("\n");
         for command in [
             "help", "blocks", "stats", "zones", "page", "walk", "verify", "alloc", "free", "add",
@@ -120,7 +119,7 @@ fn help_names_every_command(lab: &Lab) -> Result<()> {
 }
 
 fn answers_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M"])?, |machine| {
+    lab.with(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         for command in ["blocks --json", "stats --json", "zones --json"] {
             machine.json(command)?;
@@ -147,7 +146,7 @@ fn answers_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
 }
 
 fn pages_are_allocated_and_freed_and_a_double_free_is_refused(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         for order in [0, 1, 5, 9] {
             let pfn = alloc(machine, order)?;
             ensure!(
@@ -168,7 +167,7 @@ fn pages_are_allocated_and_freed_and_a_double_free_is_refused(lab: &Lab) -> Resu
 }
 
 fn a_block_goes_offline_and_online_by_hand(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M"])?, |machine| {
+    lab.with(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run("snapshot save")?;
         let last = taken.dimm.start / (128 * MIB) + 1;
@@ -185,7 +184,7 @@ fn a_block_goes_offline_and_online_by_hand(lab: &Lab) -> Result<()> {
 }
 
 fn memory_that_the_firmware_owns_is_not_removed_by_hand(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M"])?, |machine| {
+    lab.with(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         let (start, size) = (taken.dimm.start, taken.dimm.size);
         let blocks: Vec<u64> = taken.online.blocks.iter().map(|block| block.block).collect();
@@ -204,7 +203,7 @@ fn memory_that_the_firmware_owns_is_not_removed_by_hand(lab: &Lab) -> Result<()>
 }
 
 fn memory_that_is_not_there_cannot_be_added(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M"])?, |machine| {
+    lab.with(&lab.room(&["256M"])?, |machine| {
         refused(machine, "add 0x100000000 0x8000000")?;
         refused(machine, "add 0x8000000 0x8000000")?;
         refused(machine, "add 0xfee00000 0x8000000")?;
@@ -213,7 +212,7 @@ fn memory_that_is_not_there_cannot_be_added(lab: &Lab) -> Result<()> {
 }
 
 fn a_translation_can_be_walked(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         let lines = machine.run("walk 0x100000")?;
         ensure!(!lines.is_empty(), "a walk says nothing");
         finish(machine)
@@ -221,11 +220,11 @@ fn a_translation_can_be_walked(lab: &Lab) -> Result<()> {
 }
 
 fn the_guest_exits_with_the_code_it_is_told(lab: &Lab) -> Result<()> {
-    for (command, code) in [("exit", 33), ("exit 0", 33), ("exit 7", 47), ("exit 100", 233)] {
-        lab.with(&room(&["128M"])?, |machine| {
+    for (command, code) in [("exit", 0), ("exit 0", 0), ("exit 7", 7), ("exit 100", 100)] {
+        lab.with(&lab.room(&["128M"])?, |machine| {
             machine.type_line(command)?;
             let exit = machine.wait_exit()?;
-            ensure!(exit == Exit::Code(code), "`{command}`: {exit:?}");
+            ensure!(exit == machine.left(code), "`{command}`: {exit}");
             Ok(())
         })?;
     }
@@ -233,7 +232,7 @@ fn the_guest_exits_with_the_code_it_is_told(lab: &Lab) -> Result<()> {
 }
 
 fn a_snapshot_tells_that_something_changed(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         refused(machine, "snapshot check")?;
         unplug_taken(machine, &taken)?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::lab::{Lab, alloc, finish, finish_refused, free, plug, room, unchanged, unplug_taken};
+use super::lab::{Lab, alloc, finish, finish_refused, free, plug, unchanged, unplug_taken};
 use super::{Scenario, scenarios};
 use crate::machine::{Dimm, Machine};
 use crate::size::{MIB, Size};
@@ -32,7 +32,7 @@ fn plug_refused(machine: &mut Machine, size: &str) -> Result<String> {
 }
 
 fn a_dimm_that_is_no_whole_number_of_blocks_is_refused_by_name(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["100M"])?, |machine| {
+    lab.with(&lab.room(&["100M"])?, |machine| {
         let why = plug_refused(machine, "100M")?;
         ensure!(names(&why, 100 * MIB), "the reason names no size of 100 MiB: {why}");
         finish_refused(machine)
@@ -40,7 +40,7 @@ fn a_dimm_that_is_no_whole_number_of_blocks_is_refused_by_name(lab: &Lab) -> Res
 }
 
 fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["130M", "256M"])?, |machine| {
+    lab.with(&lab.room(&["130M", "256M"])?, |machine| {
         plug_refused(machine, "130M")?;
         let taken = plug(machine, "256M")?;
         unplug_taken(machine, &taken)?;
@@ -49,7 +49,7 @@ fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
 }
 
 fn a_dimm_smaller_than_a_block_is_refused_by_name(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?.word("block=1G"), |machine| {
+    lab.with(&lab.room(&["128M"])?.word("block=1G"), |machine| {
         let why = plug_refused(machine, "128M")?;
         ensure!(names(&why, 128 * MIB), "the reason names no size of 128 MiB: {why}");
         finish_refused(machine)
@@ -57,7 +57,7 @@ fn a_dimm_smaller_than_a_block_is_refused_by_name(lab: &Lab) -> Result<()> {
 }
 
 fn a_memmap_that_boot_memory_cannot_hold_is_refused_cleanly(lab: &Lab) -> Result<()> {
-    let mut config = room(&["16G"])?.word("placement=boot");
+    let mut config = lab.room(&["16G"])?.word("placement=boot");
     config.memory = Size::new(64 * MIB);
     lab.with(&config, |machine| {
         let why = plug_refused(machine, "16G")?;
@@ -70,7 +70,7 @@ fn a_memmap_that_boot_memory_cannot_hold_is_refused_cleanly(lab: &Lab) -> Result
 }
 
 fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["256M"])?, |machine| {
+    lab.with(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         let pages = allocate_inside(machine, &taken.dimm)?;
         machine.run("snapshot save")?;
@@ -122,7 +122,7 @@ fn allocate_inside(machine: &mut Machine, dimm: &Dimm) -> Result<Vec<u64>> {
 }
 
 fn memory_that_was_there_at_boot_cannot_be_taken_away(lab: &Lab) -> Result<()> {
-    lab.with(&room(&["128M"])?, |machine| {
+    lab.with(&lab.room(&["128M"])?, |machine| {
         // Blocks 0 to 3 are the 512 MiB of boot; the first and the last have holes, block 1 has none.
         for block in 0..4 {
             let online_before = machine.lines_from(0).len();

@@ -22,7 +22,7 @@ const TAIL: usize = 60;
 /// When a program that they need is missing, or cargo does not start.
 pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
     // The AML evaluator is compared with ACPICA's, on tables that QEMU makes.
-    setup::ensure(&[Program::ACPIEXEC, Program::IASL, Program::qemu(Arch::X86_64)])?;
+    setup::ensure(&[Program::ACPIEXEC, Program::IASL, Arch::X86_64.about().qemu])?;
 
     let progress = Progress::start("Tests on the host");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -8,14 +8,21 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::arch::{Arch, BuildChoices, MachineChoices};
 use crate::suite;
 
 /// Runs the tests and closes with a line `N passed, N failed`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: tests on this host, scenarios in QEMU, or both
+    /// Where to run: tests on this host, scenarios in QEMU of an architecture, or all of them
     #[arg(long, value_enum, default_value_t = Where::All)]
     arch: Where,
+
+    #[command(flatten)]
+    build: BuildChoices,
+
+    #[command(flatten)]
+    machine: MachineChoices,
 
     /// Run only tests whose name holds this text
     filter: Option<String>,
@@ -26,11 +33,28 @@ pub(crate) struct Args {
 enum Where {
     /// Tests on this host
     Host,
-    /// Scenarios in QEMU
+    /// Scenarios in QEMU for x86
     #[value(name = "x86_64")]
     X86_64,
-    /// Both
+    /// Scenarios in QEMU for Arm
+    Aarch64,
+    /// Scenarios in QEMU for Power
+    Ppc64,
+    /// The host, and every architecture that has a kernel
     All,
+}
+
+impl Where {
+    /// The architectures whose scenarios run.
+    fn archs(self) -> Vec<Arch> {
+        match self {
+            Self::Host => Vec::new(),
+            Self::X86_64 => vec![Arch::X86_64],
+            Self::Aarch64 => vec![Arch::Aarch64],
+            Self::Ppc64 => vec![Arch::Ppc64],
+            Self::All => Arch::with_kernel().collect(),
+        }
+    }
 }
 
 /// How many tests went which way.
@@ -51,8 +75,9 @@ impl Counts {
 
 impl Args {
     /// Everything, as CI runs it.
-    pub(crate) const fn all() -> Self {
-        Self { arch: Where::All, filter: None }
+    pub(crate) fn all() -> Self {
+        let (build, machine) = Default::default();
+        Self { arch: Where::All, build, machine, filter: None }
     }
 }
 
@@ -63,11 +88,17 @@ impl Args {
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let filter = args.filter.as_deref();
     let mut counts = Counts::default();
-    if args.arch != Where::X86_64 {
+    // Wrong options are told before anything runs.
+    let machines = args.arch.archs().into_iter().map(|arch| {
+        arch.ensure_kernel()?;
+        args.machine.config(args.build.image(arch)?)
+    });
+    let machines = machines.collect::<Result<Vec<_>>>()?;
+    if matches!(args.arch, Where::Host | Where::All) {
         counts = counts.plus(host::run(root, filter)?);
     }
-    if args.arch != Where::Host {
-        counts = counts.plus(suite::run(root, filter)?);
+    for machine in machines {
+        counts = counts.plus(suite::run(root, machine, filter)?);
     }
 
     println!("{} passed, {} failed", counts.passed, counts.failed);

@@ -1,0 +1,162 @@
+//! aarch64: QEMU's `virt` board with ACPI. The ELF goes into RAM by the generic loader; a firmware of four
+//! zero bytes makes QEMU create the device for hotplug events, which it does not without any. Or UEFI.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::{About, Boot, Firmware, Target};
+use crate::machine::{Accel, Config, Exit, Line, joined};
+use crate::setup::Program;
+use crate::size::{GIB, KIB, MIB};
+
+pub(super) const ABOUT: About = About {
+    name: "aarch64",
+    has_kernel: false,
+    qemu: Program {
+        name: "qemu-system-aarch64",
+        files: &[],
+        debian: "qemu-system-arm",
+        fedora: "qemu-system-aarch64-core",
+        homebrew: "qemu",
+    },
+    boards: &["virt"],
+    accels: &[Accel::Tcg],
+    cpu: Some("neoverse-n1"),
+    levels: &[2, 1],
+    gics: &[3, 2],
+    boots: &[
+        Boot { firmware: Firmware::Bare, target: &TARGET, needs: &[] },
+        Boot { firmware: Firmware::Uefi, target: &UEFI_TARGET, needs: &[EDK2] },
+    ],
+    pages: &[4 * KIB, 16 * KIB, 64 * KIB],
+    // A section, the smallest block, is 512 MiB with 64 KiB pages.
+    blocks: |page| match page {
+        PAGE_64K => &[512 * MIB, GIB, 2 * GIB],
+        _ => &[128 * MIB, GIB, 2 * GIB],
+    },
+    memory_unit: 1,
+    dimm_alignment: 2 * GIB,
+    slots: 256,
+    exit_code,
+    read_exit,
+    machine,
+    start,
+    beside: &[(NO_FIRMWARE, &[0; 4])],
+};
+
+const PAGE_64K: u64 = 64 * KIB;
+/// The firmware that is none.
+const NO_FIRMWARE: &str = "no-firmware.bin";
+/// How the kernel finds its command line where there is nobody to hand it over: a file of QEMU's fw_cfg.
+const COMMAND_LINE: &str = "opt/hotmem/cmdline";
+
+const TARGET: Target = Target {
+    triple: "aarch64-unknown-none-softfloat",
+    rustflags: &["-Crelocation-model=static", "-Cforce-frame-pointers=yes"],
+    linker: None,
+    system_linker: "ld.lld",
+};
+
+const UEFI_TARGET: Target = Target {
+    triple: "aarch64-unknown-uefi",
+    rustflags: &["-Cforce-frame-pointers=yes"],
+    linker: None,
+    system_linker: "lld-link",
+};
+
+/// EDK II's build for this board.
+const EDK2: Program = Program {
+    name: "QEMU_EFI.fd",
+    files: &[
+        "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
+        "/usr/share/edk2/aarch64/QEMU_EFI.fd",
+        "/opt/homebrew/share/qemu/edk2-aarch64-code.fd",
+    ],
+    debian: "qemu-efi-aarch64",
+    fedora: "edk2-aarch64",
+    homebrew: "qemu",
+};
+
+/// Semihosting hands the code over as it is. 1 is QEMU's own failure, so the monitor's codes begin at 16.
+fn exit_code(code: u32) -> i32 {
+    i32::try_from(code).map_or(i32::MAX, |code| code.saturating_add(16))
+}
+
+fn read_exit(code: i32) -> Exit {
+    match code {
+        255 => Exit::Panicked,
+        16..=116 => Exit::Left((code - 16).unsigned_abs()),
+        other => Exit::Code(other),
+    }
+}
+
+fn machine(config: &Config, line: &mut Line) {
+    let mut board = format!("{},gic-version={}", config.board, config.gic.unwrap_or(3));
+    if config.level == Some(2) {
+        board.push_str(",virtualization=on");
+    }
+    line.add("-machine", board);
+    line.add("-cpu", config.cpu.as_str());
+    line.add("-semihosting-config", "enable=on,target=native");
+}
+
+fn start(config: &Config, image: &Path, line: &mut Line) {
+    let words = config.words.join(" ");
+    if config.image.firmware == Firmware::Uefi {
+        line.add("-bios", EDK2.find().unwrap_or_else(|| EDK2.name.into()));
+        line.add("-kernel", image);
+        if !words.is_empty() {
+            line.add("-append", words);
+        }
+        return;
+    }
+    line.add("-bios", image.with_file_name(NO_FIRMWARE));
+    line.add("-device", joined("loader,file=", image, ",cpu-num=0"));
+    if !words.is_empty() {
+        let words = words.replace(',', ",,");
+        line.add("-fw_cfg", OsString::from(format!("name={COMMAND_LINE},string={words}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{Arch, Image};
+
+    fn line(config: &Config) -> String {
+        let words = config.arguments(Path::new("/i/k.elf"), Path::new("/tmp/q"));
+        words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_default_is_a_neoverse_entered_at_el2_by_the_loader() {
+        let line = line(&Config::of(Arch::Aarch64).word("placement=block").word("a,b"));
+        assert!(line.contains("-machine virt,gic-version=3,virtualization=on -cpu neoverse-n1 "));
+        assert!(
+            line.ends_with(
+                "-bios /i/no-firmware.bin -device loader,file=/i/k.elf,cpu-num=0 \
+                 -fw_cfg name=opt/hotmem/cmdline,string=placement=block a,,b"
+            ),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn level_and_interrupt_controller_are_the_boards_options() {
+        let config = Config {
+            level: Some(1),
+            gic: Some(2),
+            cpu: "cortex-a72".into(),
+            ..Config::of(Arch::Aarch64)
+        };
+        assert!(line(&config).contains("-machine virt,gic-version=2 -cpu cortex-a72 "));
+    }
+
+    #[test]
+    fn uefi_gets_the_image_and_its_command_line_as_a_kernel() {
+        let image = Image { firmware: Firmware::Uefi, ..Image::of(Arch::Aarch64) };
+        let line = line(&Config { image, ..Config::of(Arch::Aarch64) }.word("log=debug"));
+        assert!(line.ends_with("-kernel /i/k.elf -append log=debug"), "{line}");
+        assert!(line.contains("QEMU_EFI.fd") || line.contains("edk2-aarch64"), "{line}");
+    }
+}

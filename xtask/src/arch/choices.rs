@@ -1,0 +1,197 @@
+//! Options that not every architecture has: one that it lacks, or a value that it does not know, is
+//! refused by name before anything starts.
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Arch, Firmware, Image};
+use crate::machine::Config;
+use crate::size::Size;
+
+/// Options that choose the kernel image.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct BuildChoices {
+    /// Size of a page: 4K, 16K or 64K on aarch64, 64K or 4K on ppc64
+    #[arg(long, value_name = "SIZE")]
+    page_size: Option<Size>,
+
+    /// What runs before the kernel: bare or uefi on aarch64, vof or slof on ppc64
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true)]
+    firmware: Option<Firmware>,
+}
+
+/// Options that choose the machine it runs on.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct MachineChoices {
+    /// Mainboard: q35 or pc on x86_64
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+
+    /// Processor, by QEMU's name: on aarch64 (neoverse-n1 by default) and ppc64 (power9)
+    #[arg(long, value_name = "NAME")]
+    cpu: Option<String>,
+
+    /// Exception level that the kernel is entered at: 2 or 1 on aarch64
+    #[arg(long, value_name = "LEVEL")]
+    el: Option<u8>,
+
+    /// Version of the interrupt controller: 3 or 2 on aarch64
+    #[arg(long, value_name = "VERSION")]
+    gic: Option<u8>,
+}
+
+impl BuildChoices {
+    /// The image of `arch` that these options describe.
+    ///
+    /// # Errors
+    /// When `arch` has no such page size or firmware.
+    pub(crate) fn image(&self, arch: Arch) -> Result<Image> {
+        let about = arch.about();
+        let firmwares: Vec<_> = about.boots.iter().map(|boot| boot.firmware).collect();
+        let pages: Vec<_> = about.pages.iter().map(|&page| OptionSize(page)).collect();
+        let page = self.page_size.map(|size| OptionSize(size.bytes()));
+        let usual = Image::of(arch);
+        Ok(Image {
+            arch,
+            firmware: pick("--firmware", arch, self.firmware, &firmwares)?
+                .unwrap_or(usual.firmware),
+            page: pick("--page-size", arch, page, &pages)?.map_or(usual.page, |page| page.0),
+        })
+    }
+}
+
+impl MachineChoices {
+    /// A machine for `image` that these options describe.
+    ///
+    /// # Errors
+    /// When the image's architecture lacks an option, or knows no such value.
+    pub(crate) fn config(&self, image: Image) -> Result<Config> {
+        let arch = image.arch;
+        let about = arch.about();
+        let usual = Config::of(arch);
+        let board = pick("--machine", arch, self.machine.as_deref(), about.boards)?;
+        let cpu = match (&self.cpu, about.cpu) {
+            (Some(_), None) => bail!("--cpu is no option of {arch}"),
+            (Some(name), _) => name.clone(),
+            (None, _) => usual.cpu,
+        };
+        Ok(Config {
+            image,
+            board: board.unwrap_or(usual.board),
+            cpu,
+            level: pick("--el", arch, self.el, about.levels)?,
+            gic: pick("--gic", arch, self.gic, about.gics)?,
+            ..usual
+        })
+    }
+}
+
+/// The value of `option`: the one asked for if `arch` offers it, or else the first that it offers.
+pub(crate) fn pick<'a, T, U>(
+    option: &str,
+    arch: Arch,
+    asked: Option<U>,
+    offered: &'a [T],
+) -> Result<Option<T>>
+where
+    T: Copy + PartialEq<U> + fmt::Display,
+    U: fmt::Display + 'a,
+{
+    let Some(value) = asked else {
+        return Ok(offered.first().copied());
+    };
+    if offered.is_empty() {
+        bail!("{option} is no option of {arch}");
+    }
+    let found = offered.iter().copied().find(|one| *one == value);
+    let names = || offered.iter().map(T::to_string).collect::<Vec<_>>().join(", ");
+    found.map(Some).with_context(|| format!("{option} {value}: {arch} has {}", names()))
+}
+
+/// A size, shown as options have it.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct OptionSize(pub(crate) u64);
+
+impl fmt::Display for OptionSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Size::new(self.0).word())
+    }
+}
+
+impl fmt::Display for Firmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        build: BuildChoices,
+        #[command(flatten)]
+        machine: MachineChoices,
+    }
+
+    fn read(arch: Arch, words: &[&str]) -> Result<Config> {
+        let line = Line::try_parse_from([&["qemu"], words].concat()).unwrap();
+        line.machine.config(line.build.image(arch)?)
+    }
+
+    fn refusal(arch: Arch, words: &[&str]) -> String {
+        read(arch, words).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_options_each_architecture_has_its_own_default() {
+        let config = read(Arch::X86_64, &[]).unwrap();
+        assert_eq!((config.image, config.board), (Image::of(Arch::X86_64), "q35"));
+        let config = read(Arch::Aarch64, &[]).unwrap();
+        assert_eq!((config.level, config.gic), (Some(2), Some(3)));
+        assert_eq!((config.cpu.as_str(), config.image.page), ("neoverse-n1", 4096));
+        let config = read(Arch::Ppc64, &[]).unwrap();
+        assert_eq!((config.cpu.as_str(), config.image.page), ("power9", 65536));
+        assert_eq!(config.image.firmware, Firmware::Vof);
+    }
+
+    #[test]
+    fn options_reach_the_machine() {
+        let words = ["--cpu", "max", "--el", "1", "--gic", "2", "--page-size", "16K"];
+        let config = read(Arch::Aarch64, &words).unwrap();
+        assert_eq!((config.cpu.as_str(), config.level, config.gic), ("max", Some(1), Some(2)));
+        assert_eq!(config.image.page, 16384);
+        assert_eq!(read(Arch::X86_64, &["--machine", "pc"]).unwrap().board, "pc");
+        let slof = read(Arch::Ppc64, &["--firmware", "slof"]).unwrap();
+        assert_eq!(slof.image.firmware, Firmware::Slof);
+    }
+
+    #[test]
+    fn an_option_that_an_architecture_lacks_is_refused_by_name() {
+        assert_eq!(refusal(Arch::X86_64, &["--cpu", "max"]), "--cpu is no option of x86_64");
+        assert_eq!(refusal(Arch::Ppc64, &["--el", "2"]), "--el is no option of ppc64");
+        assert_eq!(refusal(Arch::X86_64, &["--gic", "3"]), "--gic is no option of x86_64");
+    }
+
+    #[test]
+    fn a_value_that_an_architecture_does_not_know_is_refused_with_those_it_does() {
+        assert_eq!(
+            refusal(Arch::Ppc64, &["--page-size", "16K"]),
+            "--page-size 16K: ppc64 has 64K, 4K"
+        );
+        assert_eq!(
+            refusal(Arch::X86_64, &["--firmware", "uefi"]),
+            "--firmware uefi: x86_64 has bios"
+        );
+        assert_eq!(
+            refusal(Arch::X86_64, &["--machine", "virt"]),
+            "--machine virt: x86_64 has q35, pc"
+        );
+        assert_eq!(refusal(Arch::Aarch64, &["--el", "3"]), "--el 3: aarch64 has 2, 1");
+    }
+}

@@ -1,0 +1,295 @@
+//! The architectures this project knows, one description each: everything that differs between them
+//! outside the kernel stands in its description, and nowhere else.
+//!
+//! ```text
+//!   x86_64.rs  aarch64.rs  ppc64.rs          each one constant of type About
+//!        \         |         /
+//!   Arch::about() --+--> build    target, compiler flags, linker
+//!                   |--> machine  QEMU's name and arguments, exit codes
+//!                   |--> qemu     which options there are, block sizes, sizes of memory
+//!                   `--> setup    programs and packages
+//! ```
+
+mod aarch64;
+mod choices;
+mod ppc64;
+mod x86_64;
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, pick};
+
+use crate::machine::{Accel, Config, Exit, Line};
+use crate::setup::Program;
+use crate::size::{Size, human};
+
+/// An architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arch {
+    /// 64-bit x86
+    #[value(name = "x86_64")]
+    X86_64,
+    /// 64-bit Arm
+    Aarch64,
+    /// 64-bit Power, little-endian
+    Ppc64,
+}
+
+/// What runs before the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Firmware {
+    /// SeaBIOS, which QEMU has built in
+    Bios,
+    /// None: QEMU loads the kernel and starts it
+    Bare,
+    /// UEFI (EDK II)
+    Uefi,
+    /// QEMU's own minimal Open Firmware
+    Vof,
+    /// Slimline Open Firmware
+    Slof,
+}
+
+/// A way to boot, and what an image for it is built with.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    /// What runs before the kernel.
+    pub(crate) firmware: Firmware,
+    /// What the image is compiled for.
+    pub(crate) target: &'static Target,
+    /// What has to be installed beside the emulator.
+    pub(crate) needs: &'static [Program],
+}
+
+/// What an image is compiled for, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The Rust target.
+    pub(crate) triple: &'static str,
+    /// The compiler's flags for every package.
+    pub(crate) rustflags: &'static [&'static str],
+    /// The linker's name where rustup's toolchain has one, if it is not the target's default.
+    pub(crate) linker: Option<&'static str>,
+    /// The linker's name where it is the system's (the package `lld`).
+    pub(crate) system_linker: &'static str,
+}
+
+/// Everything that is particular about an architecture. In lists, the first is the default.
+#[derive(Debug)]
+pub(crate) struct About {
+    /// The name on the command line, in reports and of the folders in `arch/` and `boot/`.
+    pub(crate) name: &'static str,
+    /// Is there a kernel for it?
+    pub(crate) has_kernel: bool,
+    /// The emulator.
+    pub(crate) qemu: Program,
+    /// The mainboards, by QEMU's names.
+    pub(crate) boards: &'static [&'static str],
+    /// What can execute its instructions.
+    pub(crate) accels: &'static [Accel],
+    /// The default processor where there is a choice (any name that QEMU knows is taken).
+    pub(crate) cpu: Option<&'static str>,
+    /// Privilege levels that the kernel can be entered at; empty where there is no choice.
+    pub(crate) levels: &'static [u8],
+    /// Versions of the interrupt controller; empty where there is no choice.
+    pub(crate) gics: &'static [u8],
+    /// Ways to boot.
+    pub(crate) boots: &'static [Boot],
+    /// Sizes of a page, in bytes. An image has one of them.
+    pub(crate) pages: &'static [u64],
+    /// Sizes of a memory block with pages of this many bytes.
+    pub(crate) blocks: fn(page: u64) -> &'static [u64],
+    /// QEMU refuses boot memory and DIMMs that are no multiple of this many bytes.
+    pub(crate) memory_unit: u64,
+    /// Where a DIMM starts is a multiple of this many bytes: a power of two, at least the largest block.
+    pub(crate) dimm_alignment: u64,
+    /// DIMM slots that the mainboard can have.
+    pub(crate) slots: u32,
+    /// QEMU's exit code after the monitor's `exit N`.
+    pub(crate) exit_code: fn(u32) -> i32,
+    /// What an exit code of QEMU means.
+    pub(crate) read_exit: fn(i32) -> Exit,
+    /// Adds the mainboard, the processor and the way out to QEMU's command line.
+    pub(crate) machine: fn(&Config, &mut Line),
+    /// Adds the image and the kernel's command line to QEMU's.
+    pub(crate) start: fn(&Config, &Path, &mut Line),
+    /// Files that QEMU wants beside the image: name and contents.
+    pub(crate) beside: &'static [(&'static str, &'static [u8])],
+}
+
+impl Arch {
+    /// What is particular about it.
+    pub(crate) const fn about(self) -> &'static About {
+        match self {
+            Self::X86_64 => &x86_64::ABOUT,
+            Self::Aarch64 => &aarch64::ABOUT,
+            Self::Ppc64 => &ppc64::ABOUT,
+        }
+    }
+
+    /// The name used on the command line and in reports.
+    pub(crate) const fn name(self) -> &'static str {
+        self.about().name
+    }
+
+    /// All that have a kernel.
+    pub(crate) fn with_kernel() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied().filter(|arch| arch.about().has_kernel)
+    }
+
+    /// Makes sure that there is a kernel for it.
+    ///
+    /// # Errors
+    /// When there is none; the error names those that have one.
+    pub(crate) fn ensure_kernel(self) -> Result<()> {
+        if self.about().has_kernel {
+            return Ok(());
+        }
+        let others: Vec<_> = Self::with_kernel().map(Self::name).collect();
+        bail!("there is no kernel for {self} yet; there is one for {}", others.join(" and "))
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One kernel image: what it is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// The architecture.
+    pub(crate) arch: Arch,
+    /// What runs before it.
+    pub(crate) firmware: Firmware,
+    /// Bytes in a page.
+    pub(crate) page: u64,
+}
+
+impl Image {
+    /// The default image of an architecture.
+    pub(crate) const fn of(arch: Arch) -> Self {
+        let about = arch.about();
+        Self { arch, firmware: about.boots[0].firmware, page: about.pages[0] }
+    }
+
+    /// The way it boots.
+    pub(crate) fn boot(self) -> &'static Boot {
+        let about = self.arch.about();
+        let boot = about.boots.iter().find(|boot| boot.firmware == self.firmware);
+        // An image is only made with a firmware of its architecture.
+        boot.unwrap_or(&about.boots[0])
+    }
+
+    /// The name of its folder: the architecture, and what differs from that one's default.
+    pub(crate) fn folder(self) -> String {
+        let mut name = self.arch.name().to_owned();
+        let usual = Self::of(self.arch);
+        if self.page != usual.page {
+            name.push_str(&format!("-{}", Size::new(self.page).word()));
+        }
+        // Two firmwares may take the same image.
+        if self.boot().target != usual.boot().target {
+            name.push_str(&format!("-{}", self.firmware.name()));
+        }
+        name
+    }
+}
+
+impl Firmware {
+    /// The name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::Bare => "bare",
+            Self::Uefi => "uefi",
+            Self::Vof => "vof",
+            Self::Slof => "slof",
+        }
+    }
+}
+
+impl About {
+    /// Checks a size of boot memory or of a DIMM that the option `option` asks for.
+    ///
+    /// # Errors
+    /// When QEMU would refuse it; the error names the option and the size.
+    pub(crate) fn check_memory(&self, option: &str, size: Size) -> Result<()> {
+        let unit = self.memory_unit;
+        if !size.bytes().is_multiple_of(unit) {
+            bail!(
+                "{option} {}: memory of {} comes in multiples of {}",
+                size.word(),
+                self.name,
+                human(unit)
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_description_is_whole_and_fits_itself() {
+        for &arch in Arch::value_variants() {
+            let about = arch.about();
+            assert_eq!(arch.to_possible_value().unwrap().get_name(), about.name);
+            assert!(
+                !about.boards.is_empty() && !about.accels.is_empty() && !about.boots.is_empty()
+            );
+            assert!(about.dimm_alignment.is_power_of_two());
+            for &page in about.pages {
+                let blocks = (about.blocks)(page);
+                assert!(blocks.iter().all(|block| block.is_power_of_two() && *block > page));
+                assert!(blocks.iter().all(|block| *block <= about.dimm_alignment), "{arch}");
+                assert!(!blocks.is_empty(), "{arch}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_exit_code_is_read_as_what_was_written() {
+        for &arch in Arch::value_variants() {
+            let about = arch.about();
+            assert_eq!((about.read_exit)((about.exit_code)(0)), Exit::Left(0), "{arch}");
+            for code in 1..=100 {
+                assert_ne!((about.read_exit)((about.exit_code)(code)), Exit::Left(0), "{arch}");
+            }
+        }
+    }
+
+    #[test]
+    fn images_that_differ_have_folders_that_differ() {
+        let usual = Image::of(Arch::Aarch64);
+        assert_eq!(usual.folder(), "aarch64");
+        assert_eq!(Image { page: 64 << 10, ..usual }.folder(), "aarch64-64K");
+        assert_eq!(Image::of(Arch::X86_64).folder(), "x86_64");
+    }
+
+    #[test]
+    fn an_architecture_without_a_kernel_is_named_beside_those_that_have_one() {
+        for &arch in Arch::value_variants() {
+            match arch.ensure_kernel() {
+                Ok(()) => assert!(arch.about().has_kernel),
+                Err(error) => assert!(error.to_string().contains("x86_64"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn memory_that_qemu_would_refuse_is_refused_with_its_option() {
+        let size = |text: &str| text.parse::<Size>().unwrap();
+        let error = ppc64::ABOUT.check_memory("--dimm", size("100M")).unwrap_err().to_string();
+        assert_eq!(error, "--dimm 100M: memory of ppc64 comes in multiples of 256 MiB");
+        ppc64::ABOUT.check_memory("--dimm", size("512M")).unwrap();
+        x86_64::ABOUT.check_memory("--dimm", size("100M")).unwrap();
+    }
+}

@@ -1,0 +1,114 @@
+//! ppc64: QEMU's `pseries` board, whose hotplug events come from RTAS; there is no ACPI.
+
+use std::path::Path;
+
+use super::{About, Boot, Firmware, Target};
+use crate::machine::{Accel, Config, Exit, Line};
+use crate::setup::Program;
+use crate::size::{KIB, MIB};
+
+pub(super) const ABOUT: About = About {
+    name: "ppc64",
+    has_kernel: false,
+    qemu: Program {
+        name: "qemu-system-ppc64",
+        files: &[],
+        debian: "qemu-system-ppc",
+        fedora: "qemu-system-ppc-core",
+        homebrew: "qemu",
+    },
+    boards: &["pseries"],
+    accels: &[Accel::Tcg],
+    cpu: Some("power9"),
+    levels: &[],
+    gics: &[],
+    boots: &[
+        Boot { firmware: Firmware::Vof, target: &TARGET, needs: &[] },
+        Boot { firmware: Firmware::Slof, target: &TARGET, needs: &[] },
+    ],
+    pages: &[64 * KIB, 4 * KIB],
+    blocks: |_| &[LMB],
+    memory_unit: LMB,
+    dimm_alignment: LMB,
+    slots: 32,
+    exit_code,
+    read_exit,
+    machine,
+    start,
+    beside: &[],
+};
+
+/// A logical memory block, the unit that firmware hands over (`ibm,lmb-size`).
+const LMB: u64 = 256 * MIB;
+
+/// There is no bare-metal target for this architecture: the image is a static program for none of Linux's
+/// services, at a fixed address.
+const TARGET: Target = Target {
+    triple: "powerpc64le-unknown-linux-gnu",
+    rustflags: &[
+        "-Crelocation-model=static",
+        "-Cpanic=abort",
+        "-Cforce-frame-pointers=yes",
+        "-Clinker-flavor=ld.lld",
+    ],
+    linker: Some("rust-lld"),
+    system_linker: "ld.lld",
+};
+
+/// RTAS knows two ends only: power-off, and an operating system that gave up.
+fn exit_code(code: u32) -> i32 {
+    i32::from(code != 0)
+}
+
+fn read_exit(code: i32) -> Exit {
+    match code {
+        0 => Exit::Left(0),
+        1 => Exit::Panicked,
+        other => Exit::Code(other),
+    }
+}
+
+fn machine(config: &Config, line: &mut Line) {
+    let mut board = String::from(config.board);
+    if config.image.firmware == Firmware::Vof {
+        board.push_str(",x-vof=on");
+    }
+    // What QEMU's translator does not have, and would otherwise warn of.
+    board.push_str(",cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off");
+    line.add("-machine", board);
+    line.add("-cpu", config.cpu.as_str());
+    line.add("-action", "panic=exit-failure");
+}
+
+fn start(config: &Config, image: &Path, line: &mut Line) {
+    line.add("-kernel", image);
+    if !config.words.is_empty() {
+        line.add("-append", config.words.join(" "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{Arch, Image};
+
+    fn line(config: &Config) -> String {
+        let words = config.arguments(Path::new("/i/k.elf"), Path::new("/tmp/q"));
+        words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_default_is_a_power9_under_qemus_own_open_firmware() {
+        let line = line(&Config::of(Arch::Ppc64).word("placement=block"));
+        assert!(line.contains("-machine pseries,x-vof=on,cap-cfpc=broken,"), "{line}");
+        assert!(line.contains("-cpu power9 -action panic=exit-failure"), "{line}");
+        assert!(line.ends_with("-kernel /i/k.elf -append placement=block"), "{line}");
+    }
+
+    #[test]
+    fn slof_runs_the_same_image() {
+        let image = Image { firmware: Firmware::Slof, ..Image::of(Arch::Ppc64) };
+        assert!(!line(&Config { image, ..Config::of(Arch::Ppc64) }).contains("x-vof"));
+        assert_eq!(image.folder(), "ppc64");
+    }
+}

@@ -1,0 +1,110 @@
+//! x86_64: i440FX or Q35, the image started by QEMU through its PVH entry.
+
+use std::path::Path;
+
+use super::{About, Boot, Firmware, Target};
+use crate::machine::{Accel, Config, Exit, Line};
+use crate::setup::Program;
+use crate::size::{GIB, KIB, MIB};
+
+pub(super) const ABOUT: About = About {
+    name: "x86_64",
+    has_kernel: true,
+    qemu: Program {
+        name: "qemu-system-x86_64",
+        files: &[],
+        debian: "qemu-system-x86",
+        fedora: "qemu-system-x86-core",
+        homebrew: "qemu",
+    },
+    boards: &["q35", "pc"],
+    accels: &[Accel::Tcg, Accel::Kvm],
+    cpu: None,
+    levels: &[],
+    gics: &[],
+    boots: &[Boot { firmware: Firmware::Bios, target: &TARGET, needs: &[] }],
+    pages: &[4 * KIB],
+    blocks: |_| &[128 * MIB, GIB, 2 * GIB],
+    // Whatever QEMU takes: the kernel itself refuses what is no whole number of blocks.
+    memory_unit: 1,
+    dimm_alignment: 2 * GIB,
+    slots: 256,
+    exit_code,
+    read_exit,
+    machine,
+    start,
+    beside: &[],
+};
+
+const TARGET: Target = Target {
+    triple: "x86_64-unknown-none",
+    // The kernel is linked at a fixed address, and its backtraces walk frame pointers.
+    rustflags: &["-Crelocation-model=static", "-Cforce-frame-pointers=yes"],
+    linker: None,
+    system_linker: "ld.lld",
+};
+
+/// A window larger than this needs more physical address bits than QEMU's `-cpu max` has by itself (40).
+const NEEDS_MORE_BITS: u64 = 900 * GIB;
+
+/// The kernel writes 0x10 + N to the exit device, and QEMU makes 2 x + 1 of it.
+fn exit_code(code: u32) -> i32 {
+    i32::try_from(code).map_or(i32::MAX, |code| code.saturating_mul(2).saturating_add(33))
+}
+
+fn read_exit(code: i32) -> Exit {
+    match code {
+        255 => Exit::Panicked,
+        33..=233 if code % 2 == 1 => Exit::Left(((code - 33) / 2).unsigned_abs()),
+        other => Exit::Code(other),
+    }
+}
+
+fn machine(config: &Config, line: &mut Line) {
+    line.add("-machine", config.board);
+
+    let mut cpu = match config.accel {
+        Accel::Tcg => String::from("max"),
+        // The MSR that lists hardware mitigations, which nested KVM may not take and nobody here reads.
+        Accel::Kvm => String::from("host,arch-capabilities=off"),
+    };
+    if config.accel == Accel::Tcg && config.window > NEEDS_MORE_BITS {
+        cpu.push_str(",phys-bits=46");
+    }
+    if config.icount {
+        // TCG counts `rep stosb` once for each byte; five-level paging would change the counts.
+        cpu.push_str(",la57=off,erms=off");
+    }
+    line.add("-cpu", cpu);
+    // Writing N to this port ends QEMU with exit code 2 N + 1.
+    line.add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
+}
+
+fn start(config: &Config, image: &Path, line: &mut Line) {
+    line.add("-kernel", image);
+    if !config.words.is_empty() {
+        line.add("-append", config.words.join(" "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_of_the_monitor_are_told_from_all_others() {
+        for (code, exit) in [
+            (33, Exit::Left(0)),
+            (35, Exit::Left(1)),
+            (233, Exit::Left(100)),
+            (255, Exit::Panicked),
+            (0, Exit::Code(0)),
+            (1, Exit::Code(1)),
+            (34, Exit::Code(34)),
+            (235, Exit::Code(235)),
+        ] {
+            assert_eq!(read_exit(code), exit);
+        }
+        assert_eq!((exit_code(0), exit_code(7), exit_code(u32::MAX)), (33, 47, i32::MAX));
+    }
+}
