@@ -98,7 +98,7 @@ extern "C" fn settled() -> ! {
         Ok(plan) => plan,
         Err(error) => give_up(format_args!("firmware tables: {error}")),
     };
-    let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window };
+    let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window, kernelcore: None };
     let mm = match memory::take_over(boot, &memory) {
         Ok(mm) => mm,
         Err(error) => give_up(format_args!("memory: {error}")),
@@ -128,5 +128,9 @@ fn serve(
         }
     }
     say!("hotmem: ready");
-    Server { hotplug, monitor: Monitor::new(mm), clock, console_line }.run()
+    let monitor = match Monitor::new(mm) {
+        Ok(monitor) => monitor,
+        Err(error) => give_up(format_args!("monitor: {error}")),
+    };
+    Server { hotplug, monitor, clock, console_line }.run()
 }

@@ -12,12 +12,13 @@ use hotmem::paging::{
     Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables, Tlb,
 };
 use hotmem::{
-    BlockSize, BootMemory, EarlyFrames, Geometry, Machine, Mm, NodeId, Order, Owner, Page, Pfn,
-    PhysAddr, PhysMem, PhysRange, Placement, VirtAddr, VirtRange, ZoneKind,
+    BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Mm, MovableOps, NodeId, NotNow,
+    Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, VirtAddr, VirtRange, ZoneKind,
 };
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::{Mutex, OnceLock};
 
 const MIB: u64 = 1 << 20;
 const BOOT_RAM: u64 = 128 * MIB;
@@ -137,6 +138,60 @@ impl Machine for Demo {
     }
 }
 
+/// An owner of one movable page, which it finds again wherever it is moved.
+struct Note {
+    ram: OnceLock<Ram>,
+    page: Mutex<Pfn>,
+}
+
+static NOTE: Note = Note { ram: OnceLock::new(), page: Mutex::new(Pfn::new(0)) };
+
+// SAFETY: a pointer to an allocation that lives as long as the program.
+unsafe impl Sync for Ram {}
+// SAFETY: as above.
+unsafe impl Send for Ram {}
+
+impl Note {
+    fn pfn(&self) -> Pfn {
+        *self.page.lock().expect("nobody panics with the lock")
+    }
+
+    fn word(&self, pfn: Pfn) -> NonNull<u64> {
+        self.ram.get().expect("set in main").at(Demo::address(pfn)).cast()
+    }
+
+    fn write(&self, value: u64) {
+        // SAFETY: the page is this owner's, aligned, and nobody else uses it.
+        unsafe { self.word(self.pfn()).write(value) };
+    }
+
+    fn read(&self) -> u64 {
+        // SAFETY: as in `write`.
+        unsafe { self.word(self.pfn()).read() }
+    }
+}
+
+impl MovableOps for Note {
+    fn name(&self) -> &'static str {
+        "note"
+    }
+
+    fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
+        if extent.pfn == self.pfn() { Ok(()) } else { Err(NotNow) }
+    }
+
+    fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
+        let bytes = (from.order.pages() * Demo::PAGE_BYTES) as usize;
+        let (from, to_word) = (self.word(from.pfn).cast::<u8>(), self.word(to).cast::<u8>());
+        // SAFETY: both are whole pages of the allocation, apart, and this owner's to read and write.
+        unsafe { to_word.copy_from_nonoverlapping(from, bytes) };
+        *self.page.lock().expect("nobody panics with the lock") = to;
+        Ok(())
+    }
+
+    fn putback(&self, _extent: &Extent) {}
+}
+
 /// The allocator a kernel boots with: what is above its mark is free.
 struct Bump(Cell<u64>);
 
@@ -192,6 +247,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ram: &[(range(0, BOOT_RAM), node)],
         block_size: BlockSize::new::<Demo>(128 * MIB)?,
         window: &[dimm],
+        kernelcore: None,
     };
     mm.boot(&boot, &mut early)?;
 
@@ -202,14 +258,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{id}: {} pages usable, {} memmap", block.counts.managed, block.counts.memmap);
     }
 
-    let page = mm.alloc(Order::ZERO, Owner::Movable)?;
+    NOTE.ram.get_or_init(|| ram);
+    let mover = mm.register(&NOTE)?;
+    let page = mm.alloc_movable(Order::ZERO, mover)?;
+    *NOTE.page.lock().expect("nobody panics with the lock") = page;
+    NOTE.write(0x686f_746d_656d);
     println!("a page of it: {:?}", mm.page_info(page));
-    mm.free(page)?;
 
     for id in mm.blocks_in(dimm) {
         mm.offline(id)?;
     }
+    println!("{dimm} is offline; the page moved to {} and holds {:#x}", NOTE.pfn(), NOTE.read());
     mm.remove(dimm)?;
+    mm.free(NOTE.pfn())?;
     mm.verify()?;
     println!("removed {dimm}, every law holds");
     Ok(())

@@ -230,6 +230,9 @@ pub struct PfnRange {
 }
 
 impl PfnRange {
+    /// No frames.
+    pub const EMPTY: Self = Self { start: Pfn(0), end: Pfn(0) };
+
     /// `pages` frames from `start`.
     pub const fn new(start: Pfn, pages: u64) -> Self {
         Self { start, end: start.add(pages) }

@@ -56,10 +56,16 @@ pub(crate) struct BlockWord {
     pub(crate) state: BlockState,
     pub(crate) node: NodeId,
     pub(crate) placement: Placement,
+    /// Some of its memory is bad.
+    pub(crate) poisoned: bool,
+    /// Its content is not to be touched: it is, or is about to be, out of the linear map.
+    pub(crate) taken: bool,
 }
 
 const NODE_SHIFT: u32 = 8;
 const PLACEMENT_SHIFT: u32 = 16;
+const POISONED_BIT: u64 = 1 << 24;
+const TAKEN_BIT: u64 = 1 << 25;
 
 impl BlockWord {
     pub(crate) fn encode(self) -> u64 {
@@ -68,7 +74,9 @@ impl BlockWord {
             BlockState::Online(kind) => 2 + kind as u64,
         };
         let node = u64::from(self.node.get()) << NODE_SHIFT;
-        state | node | (self.placement as u64) << PLACEMENT_SHIFT
+        let poisoned = if self.poisoned { POISONED_BIT } else { 0 };
+        let taken = if self.taken { TAKEN_BIT } else { 0 };
+        state | node | (self.placement as u64) << PLACEMENT_SHIFT | poisoned | taken
     }
 
     pub(crate) fn decode(word: u64) -> Self {
@@ -79,7 +87,14 @@ impl BlockWord {
             _ => BlockState::Offline,
         };
         let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0x7f).unwrap_or_default();
-        Self { state, node, placement: Placement::decode(word >> PLACEMENT_SHIFT) }
+        let placement = Placement::decode(word >> PLACEMENT_SHIFT & 0xff);
+        let (poisoned, taken) = (word & POISONED_BIT != 0, word & TAKEN_BIT != 0);
+        Self { state, node, placement, poisoned, taken }
+    }
+
+    /// The word of a block that was just described.
+    pub(crate) const fn new(state: BlockState, node: NodeId, placement: Placement) -> Self {
+        Self { state, node, placement, poisoned: false, taken: false }
     }
 }
 
@@ -100,6 +115,10 @@ pub struct Block {
     pub boot: bool,
     /// First frame of the memmap group that describes it (self-hosted memmap only).
     pub group: Option<Pfn>,
+    /// Whether some of its memory was found to be bad: it is not brought online again.
+    pub poisoned: bool,
+    /// Whether its content is not to be touched, as it is out of the linear map: see [`Mm::take`].
+    pub taken: bool,
     /// Its pages: present and managed only while it is online.
     pub counts: PageCounts,
 }
@@ -197,8 +216,15 @@ impl<M: Machine> Mm<M> {
             placement: word.placement,
             boot,
             group,
+            poisoned: word.poisoned,
+            taken: word.taken,
             counts,
         })
+    }
+
+    /// Pages of a block that are in use, bad ones included.
+    pub(crate) fn used_pages(&self, id: BlockId) -> u64 {
+        self.describe_block(id).map_or(0, |block| block.counts.managed - block.counts.free)
     }
 
     /// Every block that is there, ascending.
@@ -255,8 +281,10 @@ mod tests {
         for state in online.into_iter().chain([BlockState::Offline]) {
             for placement in Placement::ALL {
                 for node in [0, 1, 127].map(|raw| NodeId::new(raw).unwrap()) {
-                    let word = BlockWord { state, node, placement };
-                    assert_eq!(BlockWord::decode(word.encode()), word);
+                    for (poisoned, taken) in [(false, false), (true, false), (false, true)] {
+                        let word = BlockWord { state, node, placement, poisoned, taken };
+                        assert_eq!(BlockWord::decode(word.encode()), word);
+                    }
                 }
             }
         }

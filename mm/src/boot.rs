@@ -50,6 +50,9 @@ pub struct BootMemory<'b> {
     pub block_size: BlockSize,
     /// Where memory may be hot-added, as firmware says; tables for it are taken now.
     pub window: &'b [PhysRange],
+    /// How much RAM, from the lowest on, is system memory; blocks above that hold nothing yet, and
+    /// are RAM of one node from end to end, are movable: they can be taken offline. `None`: all RAM.
+    pub kernelcore: Option<u64>,
 }
 
 /// Why the boot memory could not be taken over.
@@ -105,8 +108,8 @@ impl TableFrames for EarlyTables<'_> {
 impl<M: Machine> Mm<M> {
     /// Takes over the memory that the machine was started with, once, before anything else.
     ///
-    /// What `early` still has free goes to the system zones of its nodes; what it gave away stays
-    /// with [`Owner::Boot`].
+    /// What `early` still has free goes to the system zones of its nodes, and to the movable ones past
+    /// `kernelcore`; what it gave away stays with [`Owner::Boot`].
     ///
     /// # Errors
     ///
@@ -133,6 +136,9 @@ impl<M: Machine> Mm<M> {
         }
         for (pfns, node) in whole_pages::<M>(memory.ram) {
             self.describe_ram(pfns, node);
+        }
+        if let Some(bytes) = memory.kernelcore {
+            self.spare_blocks(bytes, memory.ram, early);
         }
         self.hand_over(memory.ram, early);
         Ok(())
@@ -233,9 +239,30 @@ impl<M: Machine> Mm<M> {
         let record = M::pfn(leaf.target(virt));
         let state = BlockState::Online(ZoneKind::System);
         let word = SectionWord::new(SectionState::Online, true, record);
-        let block = BlockWord { state, node, placement: Placement::Boot };
+        let block = BlockWord::new(state, node, Placement::Boot);
         Section::with_word(&self.machine, number, word).record().reset(0, 0, block);
         self.sections.set_word(&self.machine, number, word);
+    }
+
+    /// Makes the blocks above the lowest `bytes` of RAM movable, those that can be.
+    fn spare_blocks(&self, bytes: u64, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
+        let mut core = 0;
+        for (range, _) in ram {
+            for id in self.blocks_in(*range) {
+                let Some(block) = self.block_range(id) else { continue };
+                let start = block.start().max(range.start());
+                let here = block.end().min(range.end()).offset_from(start);
+                if core < bytes || !range.covers(block) || !is_free(block, early) {
+                    core += here;
+                    continue;
+                }
+                for record in self.sections_of_block(id).map(Section::record) {
+                    let word = BlockWord::decode(record.block().get());
+                    let state = BlockState::Online(ZoneKind::Movable);
+                    record.block().set(BlockWord { state, ..word }.encode());
+                }
+            }
+        }
     }
 
     /// Cuts all boot memory into extents: free what `early` has left, used the rest.
@@ -308,9 +335,10 @@ impl<M: Machine> Mm<M> {
             self.initialise_part(section, Section::<M>::part(pfn));
         }
         let record = self.block_record(section.number())?;
-        let node = BlockWord::decode(record.block().get()).node;
-        self.nodes.set_populated(node, ZoneKind::System, true);
-        Some((section, self.nodes.lock(node, ZoneKind::System)))
+        let word = BlockWord::decode(record.block().get());
+        let BlockState::Online(kind) = word.state else { return None };
+        self.nodes.set_populated(word.node, kind, true);
+        Some((section, self.nodes.lock(word.node, kind)))
     }
 
     fn count_managed(&self, zone: &mut Zone, section: Section<'_, M>, order: Order, free: u64) {
@@ -322,6 +350,13 @@ impl<M: Machine> Mm<M> {
             record.free().set(record.free().get() + free);
         }
     }
+}
+
+/// Whether the early allocator has given away nothing of `block`.
+fn is_free(block: PhysRange, early: &dyn EarlyFrames) -> bool {
+    let mut free = false;
+    early.free_ranges(&mut |range| free |= range.covers(block));
+    free
 }
 
 /// Refuses RAM that is out of order or past what can be mapped.

@@ -8,7 +8,7 @@ use crate::addr::{Order, Pfn, PfnRange};
 use crate::block::{BlockState, BlockWord};
 use crate::machine::Machine;
 use crate::node::NodeId;
-use crate::page::{Owner, PageState};
+use crate::page::{Mover, Owner, PageState};
 use crate::section::{Record, Section, SectionState};
 use crate::zone::{Zone, ZoneKind};
 use core::fmt;
@@ -17,8 +17,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Payload words of a free extent's head: the list links, as pfn + 1, 0 for none.
 const NEXT: usize = 0;
 const PREVIOUS: usize = 1;
-/// Payload word of a used extent's head: its owner's.
+/// Payload words of a used extent's head: its owner's, and when it was allocated.
 const PRIVATE: usize = 2;
+const SINCE: usize = 3;
 
 /// There is no free extent of the order in any zone the owner may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,11 @@ struct Home<'m, M> {
     kind: ZoneKind,
 }
 
+/// Whether extents of `owner` are freed by who allocated them, and not by the manager.
+fn is_users(owner: Owner) -> bool {
+    matches!(owner, Owner::Kernel | Owner::Movable(_))
+}
+
 /// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
 fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
     zone.counts.free = zone.counts.free.wrapping_add(pages);
@@ -73,15 +79,38 @@ fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
 }
 
 impl<M: Machine> Mm<M> {
-    /// Allocates `1 << order` pages for `owner`, naturally aligned, contents unspecified.
+    /// Allocates `1 << order` pages that stay where they are, naturally aligned, contents unspecified.
     ///
-    /// Only [`Owner::Movable`] gets memory of the movable zones, which it fills first: see
-    /// [`ZoneKind::for_owner`].
+    /// They never come from a movable zone, whose blocks can therefore always be emptied.
     ///
     /// # Errors
     ///
     /// [`OutOfMemory`] with the order.
-    pub fn alloc(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
+    pub fn alloc(&self, order: Order) -> Result<Pfn, OutOfMemory> {
+        self.alloc_as(order, Owner::Kernel)
+    }
+
+    /// Allocates `1 << order` pages, naturally aligned, contents unspecified, that `mover` will move
+    /// when it is asked to. Movable zones are filled first.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] with the order.
+    pub fn alloc_movable(&self, order: Order, mover: Mover) -> Result<Pfn, OutOfMemory> {
+        self.alloc_as(order, Owner::Movable(mover))
+    }
+
+    /// As [`alloc_movable`](Self::alloc_movable), from the movable zones only; `None` when they have no
+    /// such extent.
+    pub fn alloc_movable_zone(&self, order: Order, mover: Mover) -> Option<Pfn> {
+        let nodes = self.nodes.populated(ZoneKind::Movable);
+        nodes
+            .filter_map(|node| self.alloc_in(node, ZoneKind::Movable, order, Owner::Movable(mover)))
+            .next()
+    }
+
+    /// Allocates from the zones that `owner` may have memory of.
+    pub(crate) fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
         let zones = ZoneKind::for_owner(owner)
             .iter()
             .flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
@@ -91,12 +120,17 @@ impl<M: Machine> Mm<M> {
             .ok_or(OutOfMemory { order })
     }
 
-    /// Allocates movable memory of the movable zones only; `None` when they have no such extent.
-    pub fn alloc_movable_zone(&self, order: Order) -> Option<Pfn> {
-        let nodes = self.nodes.populated(ZoneKind::Movable);
-        nodes
-            .filter_map(|node| self.alloc_in(node, ZoneKind::Movable, order, Owner::Movable))
-            .next()
+    /// As [`alloc_as`](Self::alloc_as), from `node` if it has such memory at all.
+    pub(crate) fn alloc_near(
+        &self,
+        node: NodeId,
+        order: Order,
+        owner: Owner,
+    ) -> Result<Pfn, OutOfMemory> {
+        let mut kinds = ZoneKind::for_owner(owner).iter();
+        kinds
+            .find_map(|&kind| self.alloc_in(node, kind, order, owner))
+            .map_or_else(|| self.alloc_as(order, owner), Ok)
     }
 
     fn alloc_in(&self, node: NodeId, kind: ZoneKind, order: Order, owner: Owner) -> Option<Pfn> {
@@ -119,6 +153,7 @@ impl<M: Machine> Mm<M> {
 
         let page = section.page(pfn);
         page.payload()[PRIVATE].store(0, Ordering::Relaxed);
+        page.payload()[SINCE].store(self.machine.stamp(), Ordering::Relaxed);
         self.set_head(section, pfn, order, PageState::Used { order, owner });
         count_free(&mut zone, block, order.pages().wrapping_neg());
         Some(pfn)
@@ -130,7 +165,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`FreeError`] if no such extent begins at `pfn`; nothing is changed then.
     pub fn free(&self, pfn: Pfn) -> Result<(), FreeError> {
-        self.free_of(pfn, |owner| matches!(owner, Owner::Kernel | Owner::Movable)).map(drop)
+        self.free_of(pfn, is_users).map(drop)
     }
 
     /// Frees an extent whose owner `mine` accepts. Answers its order.
@@ -147,9 +182,25 @@ impl<M: Machine> Mm<M> {
             return Err(FreeError::NotOnline(pfn));
         }
         let order = self.used(home.section, pfn, mine)?;
-        count_free(&mut zone, home.block, order.pages());
-        self.merge(&mut zone, home.section, pfn, order);
+        self.release(&mut zone, home.block, home.section, pfn, order);
         Ok(order)
+    }
+
+    /// Makes a used extent free; what of it is being emptied is isolated.
+    pub(crate) fn release(
+        &self,
+        zone: &mut Zone,
+        block: Record<'_>,
+        section: Section<'_, M>,
+        pfn: Pfn,
+        order: Order,
+    ) {
+        count_free(zone, block, order.pages());
+        if zone.isolating.intersection(PfnRange::new(pfn, order.pages())).is_some() {
+            self.release_isolated(zone, section, pfn, order);
+        } else {
+            self.merge(zone, section, pfn, order);
+        }
     }
 
     /// The owner's word of an allocated extent: whatever it last stored there, 0 at first.
@@ -173,9 +224,27 @@ impl<M: Machine> Mm<M> {
         Ok(())
     }
 
+    /// What [`Machine::stamp`] said when the extent that begins at `pfn` was allocated.
+    pub(crate) fn since(&self, pfn: Pfn) -> u64 {
+        self.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
+    }
+
+    /// Gives the extent at `to` the owner's word and the age of the one at `from`.
+    pub(crate) fn inherit(&self, from: Pfn, to: Pfn) {
+        let (from, to) = (self.page(from).payload(), self.page(to).payload());
+        for word in [PRIVATE, SINCE] {
+            to[word].store(from[word].load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
+    /// The owner's word of a used extent that nobody frees meanwhile.
+    pub(crate) fn owners_word(&self, pfn: Pfn) -> u64 {
+        self.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
+    }
+
     fn private_word(&self, pfn: Pfn) -> Result<&AtomicU64, FreeError> {
         let section = self.online_section(pfn)?;
-        self.used(section, pfn, |owner| matches!(owner, Owner::Kernel | Owner::Movable))?;
+        self.used(section, pfn, is_users)?;
         Ok(&section.page(pfn).payload()[PRIVATE])
     }
 

@@ -166,7 +166,9 @@ impl PageState {
     /// Pages of the extent whose head has this state.
     pub(crate) fn extent_pages(self) -> u64 {
         match self {
-            Self::Free { order } | Self::Used { order, .. } => order.pages(),
+            Self::Free { order } | Self::Isolated { order } | Self::Used { order, .. } => {
+                order.pages()
+            }
             _ => 1,
         }
     }

@@ -123,7 +123,7 @@ impl<M: Machine> Mm<M> {
         }
         let reserved = self.frames.reserve.lock().pop(&self.machine);
         reserved.or_else(|| {
-            let pfn = self.alloc(Order::ZERO, Owner::Table).ok()?;
+            let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
             self.frames.count_system(1);
             Some(M::address(pfn))
         })

@@ -22,8 +22,8 @@
 //!    for writing the descriptors of one part;
 //! 3. the lock of the table reserve: a few loads and stores.
 //!
-//! Lookups take none: they count themselves as readers while they look, and a removal waits for them
-//! . No function here may be called from an interrupt handler. `verify` holds a zone's lock
+//! Lookups take none: they count themselves as readers while they look, and a removal waits for
+//! them. No function here may be called from an interrupt handler. `verify` holds a zone's lock
 //! while it walks a list: it is for when nothing else is going on.
 #![no_std]
 
@@ -32,12 +32,17 @@ mod altmap;
 pub mod block;
 pub mod boot;
 mod buddy;
+pub mod compact;
+mod evacuate;
 mod extent;
 mod frames;
 pub mod geometry;
 pub mod hotplug;
+mod isolate;
 pub mod machine;
+pub mod migrate;
 mod node;
+pub mod notify;
 pub mod page;
 pub mod paging;
 pub mod placement;
@@ -57,11 +62,15 @@ pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use block::{Block, BlockId, BlockState, Group};
 pub use boot::{BootError, BootMemory, EarlyFrames};
 pub use buddy::{FreeError, OutOfMemory};
+pub use compact::CompactError;
 pub use geometry::{BlockSize, Geometry, GeometryError};
-pub use hotplug::{AddError, Added, OfflineError, OnlineError, RemoveError, Removed};
+pub use hotplug::{AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError};
+pub use hotplug::{Removed, Stepped};
 pub use machine::{Machine, PhysMem};
+pub use migrate::{Extent, MovableOps, NotNow, TooManyMovers};
 pub use node::{MAX_NODES, NodeId};
-pub use page::{Owner, Page, PageState};
+pub use notify::{Change, Event, Listen, Listener, Veto};
+pub use page::{Mover, Owner, Page, PageState};
 pub use placement::{MhpFlags, Placement};
 pub use snapshot::Fact;
 pub use stats::{PageInfo, Stats, ZoneInfo};
@@ -69,7 +78,10 @@ pub use verify::Violation;
 pub use zone::{PageCounts, ZoneKind};
 
 use crate::frames::Frames;
+use crate::hotplug::Verb;
+use crate::migrate::Movers;
 use crate::node::Nodes;
+use crate::notify::Listeners;
 use crate::readers::Readers;
 use crate::section::{Section, SectionMap, descriptor, section_of};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -85,8 +97,10 @@ pub struct Mm<M: Machine> {
     nodes: Nodes,
     frames: Frames,
     readers: Readers,
+    movers: Movers,
+    listeners: Listeners,
     /// Serialises the verbs. Held means: the section map and the page tables change under you.
-    hotplug: Mutex<()>,
+    hotplug: Mutex<Verb>,
 }
 
 impl<M: Machine> Mm<M> {
@@ -99,7 +113,9 @@ impl<M: Machine> Mm<M> {
             nodes: Nodes::new(),
             frames: Frames::new(),
             readers: Readers::new(),
-            hotplug: Mutex::new(()),
+            movers: Movers::new(),
+            listeners: Listeners::new(),
+            hotplug: Mutex::new(Verb::None),
         }
     }
 

@@ -63,6 +63,12 @@ pub trait Machine: Geometry + PhysMem {
         true
     }
 
+    /// What an allocation remembers of when it was made, for people: a clock's reading, say. The
+    /// manager hands it on and looks at it no further.
+    fn stamp(&self) -> u64 {
+        0
+    }
+
     /// A number for the CPU this runs on, so that readers on different CPUs count apart.
     fn cpu(&self) -> usize {
         0

@@ -13,6 +13,9 @@ pub const MAX_NODES: usize = 128;
 pub struct NodeId(u8);
 
 impl NodeId {
+    /// Node 0, which every machine has.
+    pub const ZERO: Self = Self(0);
+
     /// Node `raw`, or `None` from [`MAX_NODES`] on.
     pub const fn new(raw: u32) -> Option<Self> {
         if (raw as usize) < MAX_NODES { Some(Self(raw as u8)) } else { None }

@@ -32,35 +32,80 @@ const _: () = assert!(size_of::<Page>() as u64 == DESCRIPTOR_BYTES);
 
 /// Who holds a used extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
 pub enum Owner {
     /// Taken before the allocator existed: the kernel image, its boot tables, its heap.
-    Boot = 0,
+    Boot,
     /// A page-table page or a section node.
-    Table = 1,
-    /// Page descriptors that were placed in system memory.
-    Memmap = 2,
-    /// The kernel's own data.
-    Kernel = 3,
-    /// Whoever asked the allocator for memory that may be moved.
-    Movable = 4,
+    Table,
+    /// Page descriptors that were placed in system memory, or are about to be placed in their block.
+    Memmap,
+    /// The kernel's own data, which stays where it is.
+    Kernel,
+    /// Nobody, for good: the page's memory is bad.
+    Poison,
+    /// Whoever took it out of the linear map: its content is not to be touched.
+    Taken,
+    /// Whoever registered as this mover, and lets the page be moved.
+    Movable(Mover),
+}
+
+/// A registered owner of movable pages: see [`crate::Mm::register`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mover(u8);
+
+/// Owners of movable pages that can register.
+pub const MAX_MOVERS: usize = 16;
+
+/// Where the numbers of movers begin among those of owners.
+const FIRST_MOVER: u64 = 16;
+
+impl Mover {
+    /// Mover `index`, below [`MAX_MOVERS`].
+    pub(crate) const fn new(index: usize) -> Option<Self> {
+        if index < MAX_MOVERS { Some(Self(index as u8)) } else { None }
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl Owner {
-    const ALL: [Self; 5] = [Self::Boot, Self::Table, Self::Memmap, Self::Kernel, Self::Movable];
+    const FIXED: [Self; 6] =
+        [Self::Boot, Self::Table, Self::Memmap, Self::Kernel, Self::Poison, Self::Taken];
 
-    const fn decode(raw: u64) -> Self {
-        Self::ALL[if raw < 5 { raw as usize } else { 0 }]
+    const fn encode(self) -> u64 {
+        match self {
+            Self::Boot => 0,
+            Self::Table => 1,
+            Self::Memmap => 2,
+            Self::Kernel => 3,
+            Self::Poison => 4,
+            Self::Taken => 5,
+            Self::Movable(mover) => FIRST_MOVER + mover.0 as u64,
+        }
     }
 
-    /// The owner's name, for people.
+    const fn decode(raw: u64) -> Self {
+        if raw < Self::FIXED.len() as u64 {
+            return Self::FIXED[raw as usize];
+        }
+        match Mover::new(raw.wrapping_sub(FIRST_MOVER) as usize) {
+            Some(mover) => Self::Movable(mover),
+            None => Self::Boot,
+        }
+    }
+
+    /// The kind of owner, for people. A mover has a name of its own: see [`crate::Mm::owner_name`].
     pub const fn name(self) -> &'static str {
         match self {
             Self::Boot => "boot",
             Self::Table => "table",
             Self::Memmap => "memmap",
             Self::Kernel => "kernel",
-            Self::Movable => "movable",
+            Self::Poison => "poison",
+            Self::Taken => "taken",
+            Self::Movable(_) => "movable",
         }
     }
 }
@@ -74,6 +119,11 @@ pub enum PageState {
     Hole,
     /// Head of a free extent.
     Free {
+        /// Size of the extent.
+        order: Order,
+    },
+    /// Head of a free extent that the allocator may not give out: its range is being emptied.
+    Isolated {
         /// Size of the extent.
         order: Order,
     },
@@ -109,6 +159,7 @@ const FREE: u64 = 3;
 const USED: u64 = 4;
 const MEMMAP_HEAD: u64 = 5;
 const MEMMAP_TAIL: u64 = 6;
+const ISOLATED: u64 = 7;
 
 const fn field(word: u64, shift: u32, bits: u32) -> u64 {
     (word >> shift) & ((1 << bits) - 1)
@@ -121,9 +172,10 @@ impl PageState {
             Self::Tail => TAIL,
             Self::Hole => HOLE,
             Self::Free { order } => FREE | (order.get() as u64) << KIND_BITS,
+            Self::Isolated { order } => ISOLATED | (order.get() as u64) << KIND_BITS,
             Self::Used { order, owner } => {
                 USED | (order.get() as u64) << KIND_BITS
-                    | (owner as u64) << (KIND_BITS + ORDER_BITS)
+                    | owner.encode() << (KIND_BITS + ORDER_BITS)
             }
             Self::MemmapHead { sections, pages } => {
                 MEMMAP_HEAD | (sections as u64) << KIND_BITS | pages << (KIND_BITS + SECTIONS_BITS)
@@ -141,6 +193,7 @@ impl PageState {
             (TAIL, _) => Self::Tail,
             (HOLE, _) => Self::Hole,
             (FREE, Some(order)) => Self::Free { order },
+            (ISOLATED, Some(order)) => Self::Isolated { order },
             (USED, Some(order)) => Self::Used { order, owner },
             (MEMMAP_HEAD, _) => Self::MemmapHead {
                 sections: field(word, KIND_BITS, SECTIONS_BITS) as u32,
@@ -183,8 +236,10 @@ mod tests {
     fn states() -> impl Iterator<Item = PageState> {
         let orders = (0..Order::COUNT as u8).filter_map(Order::new);
         let sized = orders.flat_map(|order| {
-            let used = Owner::ALL.map(|owner| PageState::Used { order, owner });
-            used.into_iter().chain([PageState::Free { order }])
+            let movers = (0..MAX_MOVERS).filter_map(Mover::new).map(Owner::Movable);
+            let owners = Owner::FIXED.into_iter().chain(movers);
+            let used = owners.map(move |owner| PageState::Used { order, owner });
+            used.chain([PageState::Free { order }, PageState::Isolated { order }])
         });
         sized.chain([
             PageState::Tail,
@@ -205,7 +260,7 @@ mod tests {
 
     #[test]
     fn no_two_states_share_a_word() {
-        let mut words: [u64; 256] = [0; 256];
+        let mut words: [u64; 1024] = [0; 1024];
         for (count, state) in states().enumerate() {
             assert!(!words[..count].contains(&state.encode()));
             words[count] = state.encode();

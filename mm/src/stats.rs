@@ -34,6 +34,8 @@ pub struct ZoneInfo {
     pub kind: ZoneKind,
     /// Its pages.
     pub counts: PageCounts,
+    /// Free pages that are not given out, as their range is being emptied. They are not in `counts`.
+    pub isolated: u64,
     /// Free extents by order.
     pub extents: [u64; Order::COUNT],
 }
@@ -53,6 +55,8 @@ pub struct PageInfo {
     pub state: Option<PageState>,
     /// First page of the extent, or of the memmap, it is part of.
     pub head: Option<Pfn>,
+    /// What [`Machine::stamp`] said when its extent was allocated, if it is in use.
+    pub since: Option<u64>,
 }
 
 impl<M: Machine> Mm<M> {
@@ -78,7 +82,8 @@ impl<M: Machine> Mm<M> {
 
     fn zone(&self, node: NodeId, kind: ZoneKind) -> ZoneInfo {
         let zone = self.nodes.lock(node, kind);
-        ZoneInfo { node, kind, counts: zone.counts, extents: zone.all_extents() }
+        let (counts, isolated) = (zone.counts, zone.isolated);
+        ZoneInfo { node, kind, counts, isolated, extents: zone.all_extents() }
     }
 
     /// What `pfn` is, if its section is there.
@@ -95,7 +100,15 @@ impl<M: Machine> Mm<M> {
             block_state: word.state,
             state,
             head,
+            since: head.and_then(|head| self.used_since(head)),
         })
+    }
+
+    /// When the extent that begins at `head` was allocated, if it is in use.
+    fn used_since(&self, head: Pfn) -> Option<u64> {
+        let used = |state: &PageState| matches!(state, PageState::Used { .. });
+        self.head_state(self.section_at(head)?, head).filter(used)?;
+        Some(self.since(head))
     }
 
     /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.

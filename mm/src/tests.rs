@@ -5,8 +5,8 @@ extern crate std;
 
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use crate::{
-    BlockSize, BootMemory, EarlyFrames, FreeError, Mm, NodeId, Order, Owner, PageState, Pfn,
-    PhysAddr, PhysRange, Placement, RemoveError,
+    BlockSize, BootMemory, EarlyFrames, FreeError, NodeId, Order, Owner, PageState, Pfn, PhysAddr,
+    PhysRange, Placement, RemoveError,
 };
 use std::vec::Vec;
 
@@ -82,7 +82,7 @@ fn nobody_keeps_a_word_with_what_boot_the_tables_or_the_memmap_hold() {
     }
 
     for owner in [Owner::Table, Owner::Memmap] {
-        let pfn = bench.mm.alloc(Order::ZERO, owner).unwrap();
+        let pfn = bench.alloc_as(Order::ZERO, owner).unwrap();
         refused(pfn, FreeError::NotYours(pfn, owner));
         bench.mm.free_of(pfn, |holder| holder == owner).unwrap();
     }
@@ -105,8 +105,8 @@ fn boot(
     let ram: Vec<_> =
         ram.iter().map(|&(range, node)| (range, NodeId::new(node).unwrap())).collect();
     let block_size = BlockSize::new::<FakeMachine<Tiny>>(MIB).unwrap();
-    let bench = Bench { mm: Mm::new(machine) };
-    bench.mm.boot(&BootMemory { ram: &ram, block_size, window }, early).unwrap();
+    let bench = Bench::over(machine);
+    bench.mm.boot(&BootMemory { ram: &ram, block_size, window, kernelcore: None }, early).unwrap();
     bench.check();
     bench
 }
@@ -249,8 +249,7 @@ fn the_allocator_may_give_page_0_for_a_section_node() {
     assert!(!node_at_zero(&bench));
 
     // Of all pages only the last eight are free, and page 0: an add takes the node first.
-    let mut held: Vec<_> =
-        std::iter::from_fn(|| bench.mm.alloc(Order::ZERO, Owner::Kernel).ok()).collect();
+    let mut held: Vec<_> = std::iter::from_fn(|| bench.mm.alloc(Order::ZERO).ok()).collect();
     held.sort();
     let zero = held.remove(0);
     assert_eq!(zero, Pfn::new(0));

@@ -77,7 +77,7 @@ impl<M: Machine> Mm<M> {
         if !self.machine.allows_allocation() {
             return Err(out.into());
         }
-        let backing = self.alloc(order, Owner::Memmap).map_err(|_| out)?;
+        let backing = self.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
         self.frames.count_system(order.pages());
         let mapping = self.memmap_mapping(described, backing);
         self.machine.mapper().map(&mapping, self).inspect_err(|_| self.free_memmap(backing))

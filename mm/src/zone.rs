@@ -1,6 +1,6 @@
 //! Zones: the free extents of a node's online blocks, by order, and their counts.
 
-use crate::addr::{Order, Pfn};
+use crate::addr::{Order, Pfn, PfnRange};
 use crate::page::Owner;
 use core::fmt;
 
@@ -25,9 +25,11 @@ impl ZoneKind {
     /// The kinds of zones that `owner` may have memory of, first choice first.
     pub const fn for_owner(owner: Owner) -> &'static [Self] {
         match owner {
-            Owner::Boot | Owner::Table | Owner::Memmap => &[Self::System],
+            Owner::Movable(_) => &[Self::Movable, Self::Normal, Self::System],
             Owner::Kernel => &[Self::System, Self::Normal],
-            Owner::Movable => &[Self::Movable, Self::Normal, Self::System],
+            Owner::Boot | Owner::Table | Owner::Memmap | Owner::Poison | Owner::Taken => {
+                &[Self::System]
+            }
         }
     }
 
@@ -92,13 +94,25 @@ pub(crate) struct Zone {
     extents: [u64; Order::COUNT],
     /// A bit for each order whose list has an extent.
     nonempty: u32,
+    /// Its pages; those isolated are not free here, though they are in their block's count.
     pub(crate) counts: PageCounts,
+    /// What is being emptied: an extent freed there is isolated, and given to nobody.
+    pub(crate) isolating: PfnRange,
+    /// Isolated pages.
+    pub(crate) isolated: u64,
 }
 
 impl Zone {
     pub(crate) const fn new() -> Self {
         let counts = PageCounts { present: 0, managed: 0, memmap: 0, free: 0 };
-        Self { heads: [None; Order::COUNT], extents: [0; Order::COUNT], nonempty: 0, counts }
+        Self {
+            heads: [None; Order::COUNT],
+            extents: [0; Order::COUNT],
+            nonempty: 0,
+            counts,
+            isolating: PfnRange::EMPTY,
+            isolated: 0,
+        }
     }
 
     /// The first free extent of `order`.

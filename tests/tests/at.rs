@@ -7,8 +7,8 @@ use hotmem::geometry::Geometry;
 use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, Random, Shape, Tiny, range};
 use hotmem::{
-    BlockState, Fact, Group, Machine, Mm, NodeId, Order, Owner, PageState, Pfn, PfnRange,
-    PhysRange, Placement, RemoveError, ZoneKind,
+    BlockState, Fact, Group, Machine, Mm, NodeId, Order, PageState, Pfn, PfnRange, PhysRange,
+    Placement, RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, Real, Sequence, TINY_WINDOW, assert_same, block_range,
@@ -158,7 +158,7 @@ fn at04_the_first_section_of_8_gib_per_range_is_all_memmap_and_still_online() {
 
     // Every other page is in use: the block that is all memmap goes offline all the same.
     let block_order = Order::fitting(BLOCK / PAGE);
-    while bench.mm.alloc_movable_zone(block_order).is_some() {}
+    while bench.alloc_movable_zone(block_order).is_some() {}
     bench.mm.offline(first).unwrap();
     bench.check();
     bench.mm.online(first, ZoneKind::Movable).unwrap();
@@ -430,7 +430,7 @@ fn at03_a_block_with_a_page_in_use_stays_while_its_neighbours_go() {
     bench.plug(dimm);
     bench.add(dimm, Placement::PerBlock);
     bench.online(dimm);
-    let held = bench.mm.alloc(Order::ZERO, Owner::Movable).unwrap();
+    let held = bench.alloc_movable(Order::ZERO).unwrap();
     let home = bench.mm.page_info(held).unwrap().block;
     for id in bench.blocks(dimm).into_iter().filter(|&id| id != home) {
         bench.offline(block_range(&bench, id));

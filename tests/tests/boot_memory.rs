@@ -89,7 +89,7 @@ fn a_partial_block_is_never_taken_offline_or_removed() {
     let before = bench.snapshot();
     for raw in [0, 8] {
         let id = BlockId::new(raw);
-        assert_eq!(bench.mm.offline(id), Err(OfflineError::BootMemory(id)));
+        assert_eq!(bench.mm.offline(id), Err(OfflineError::SystemMemory(id)));
         let bytes = range(raw * 4 * MIB, 4 * MIB);
         assert_eq!(bench.mm.remove(bytes), Err(RemoveError::BootMemory(id)));
         assert!(bench.mm.add(bytes, NodeId::default(), Placement::PerBlock).is_err());
@@ -103,7 +103,7 @@ fn no_page_outside_the_ram_is_ever_allocated() {
     let bench = pc(4 * MIB);
     let before = bench.snapshot();
     let mut held = Vec::new();
-    while let Ok(pfn) = bench.mm.alloc(Order::ZERO, Owner::Movable) {
+    while let Ok(pfn) = bench.alloc_movable(Order::ZERO) {
         let at = pfn.get() * PAGE;
         assert!(at < 0x9_f000 || (MIB..32 * MIB + 0x3000).contains(&at), "{pfn}");
         assert!(bench.mm.machine().mmu().ram().is_plugged(PhysAddr::new(at)));

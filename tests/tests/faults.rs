@@ -4,7 +4,7 @@
 //! that forgets a flush leaves a stale entry behind, which the check after it finds.
 
 use hotmem::testing::{Bench, Shape, range};
-use hotmem::{NodeId, Order, Owner, Pfn, PhysRange, Placement, ZoneKind};
+use hotmem::{NodeId, Order, Pfn, PhysRange, Placement, ZoneKind};
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, fail_each_allocation, real, tiny,
     tiny_without_reserve,
@@ -85,7 +85,7 @@ fn the_allocation_of_either_section_node_may_fail() {
 
 /// Takes what boot memory has free and gives back single pages, no two of them neighbours.
 fn fragment<S: Shape>(bench: &Bench<S>) -> Vec<Pfn> {
-    let one = || bench.mm.alloc(Order::ZERO, Owner::Kernel).ok();
+    let one = || bench.mm.alloc(Order::ZERO).ok();
     let all: Vec<_> = std::iter::from_fn(one).collect();
     let (held, freed): (Vec<_>, Vec<_>) = all.into_iter().partition(|pfn| pfn.get() % 2 == 0);
     freed.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
@@ -144,7 +144,7 @@ fn memory_running_out_in_earnest_leaves_nothing_behind_either() {
     let mut held = Vec::new();
     let mut outcomes = [0, 0];
     // With every page fewer in the system the add fails one step earlier.
-    while let Ok(pfn) = bench.mm.alloc(Order::ZERO, Owner::Kernel) {
+    while let Ok(pfn) = bench.mm.alloc(Order::ZERO) {
         held.push(pfn);
         if bench.mm.stats().pages.free > 160 {
             continue;

@@ -11,7 +11,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hotmem::testing::{Bench, Tiny, range};
-use hotmem::{NodeId, Order, Owner, PhysRange, Placement};
+use hotmem::{NodeId, Order, PhysRange, Placement};
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, real, tiny_without_reserve,
 };
@@ -66,7 +66,7 @@ fn add_boot(bench: &Bench<Tiny>, dimm: PhysRange) {
 
 /// Leaves boot memory without two free pages that are neighbours.
 fn fragment(bench: &Bench<Tiny>, _: PhysRange) {
-    let one = || bench.mm.alloc(Order::ZERO, Owner::Kernel).ok();
+    let one = || bench.mm.alloc(Order::ZERO).ok();
     let all: Vec<_> = std::iter::from_fn(one).collect();
     for pfn in all.into_iter().filter(|pfn| pfn.get() % 2 == 0) {
         assert_eq!(bench.mm.free(pfn), Ok(()));
@@ -150,7 +150,7 @@ fn walk(name: &str) {
     bench.plug(dimm);
     bench.add(dimm, Placement::PerRange);
     bench.online(dimm);
-    assert!(bench.mm.alloc_movable_zone(Order::ZERO).is_some());
+    assert!(bench.alloc_movable_zone(Order::ZERO).is_some());
     bench.check();
 }
 

@@ -73,7 +73,7 @@ fn boot_memory_of_any_size_is_handed_out_once_and_comes_back() {
         let before = bench.snapshot();
         let free = bench.mm.stats().pages.free;
         // Page by page: each part that memmap and free pages share is initialised on the way.
-        let pages = take_all(|| bench.mm.alloc(Order::ZERO, Owner::Kernel).ok());
+        let pages = take_all(|| bench.mm.alloc(Order::ZERO).ok());
         assert_eq!(pages.len() as u64, free, "{mib} MiB");
         assert!(pages.iter().all(|pfn| pfn.get() < mib * MIB / PAGE));
         bench.check();
@@ -95,7 +95,7 @@ fn use_every_page(bench: &Bench<Granule16>, dimm: PhysRange) {
     let memmap: u64 = groups.iter().map(|group| group.pfns.pages()).sum();
     assert_eq!(managed + memmap, dimm.len() / PAGE);
 
-    let pages = take_all(|| bench.mm.alloc_movable_zone(Order::ZERO));
+    let pages = take_all(|| bench.alloc_movable_zone(Order::ZERO));
     assert_eq!(pages.len() as u64, managed);
     for &pfn in &pages {
         assert!(dimm.contains(Machine::address(pfn)), "{pfn} is elsewhere");
@@ -173,12 +173,13 @@ fn check_memmap(bench: &Bench<Granule16>, memmap: PfnRange) {
 
 #[test]
 fn stale_descriptors_of_memmap_pages_are_never_believed() {
+    let bench = booted(128 * MIB, SECTION, 4 * GIB);
     let large = Order::new(5).unwrap_or_default();
     let stale = [Order::ZERO, large].into_iter().flat_map(|order| {
-        let used = [Owner::Movable, Owner::Memmap].map(|owner| PageState::Used { order, owner });
+        let used = [Owner::Movable(bench.stubborn), Owner::Memmap]
+            .map(|owner| PageState::Used { order, owner });
         [PageState::Free { order }].into_iter().chain(used)
     });
-    let bench = booted(128 * MIB, SECTION, 4 * GIB);
     // The memmap of the whole range ends 32 pages, one extent, before its part does: the buddy of
     // what is usable is memmap.
     let dimm = range(WINDOW, 3 * SECTION);
@@ -197,7 +198,7 @@ fn stale_descriptors_of_memmap_pages_are_never_believed() {
             // What is split off next to the memmap, and merges again, never merges with it.
             let extents: Vec<_> = [large, Order::ZERO, large]
                 .iter()
-                .filter_map(|&o| bench.mm.alloc_movable_zone(o))
+                .filter_map(|&o| bench.alloc_movable_zone(o))
                 .collect();
             assert_eq!(extents.len(), 3);
             free_all(&bench, extents);

@@ -73,7 +73,7 @@ fn live<S: Shape>(
 /// Allocates pages of several orders in the added memory, writes to them, and frees them.
 fn use_some<S: Shape>(bench: &Bench<S>) {
     let orders = [0, 3, 1, 5, 0].map(|raw| Order::new(raw).unwrap_or_default());
-    let held: Vec<_> = orders.iter().filter_map(|&o| bench.mm.alloc_movable_zone(o)).collect();
+    let held: Vec<_> = orders.iter().filter_map(|&o| bench.alloc_movable_zone(o)).collect();
     assert!(!held.is_empty(), "nothing to use");
     for &pfn in &held {
         let virt = S::LINEAR_BASE.add(FakeMachine::<S>::address(pfn).get());
@@ -238,7 +238,7 @@ fn a_256_mib_block_of_64_kib_pages_needs_four_pages_of_memmap_and_wastes_none() 
         assert_eq!(memmap, 16);
 
         // Every page, one by one, and among them those that share a part with the memmap.
-        let all: Vec<_> = std::iter::from_fn(|| bench.mm.alloc_movable_zone(Order::ZERO)).collect();
+        let all: Vec<_> = std::iter::from_fn(|| bench.alloc_movable_zone(Order::ZERO)).collect();
         assert_eq!(all.len() as u64, GIB / (64 * KIB) - memmap);
         assert!(all.contains(&head.add(pages)) && !all.contains(&head.add(pages - 1)));
         bench.check();

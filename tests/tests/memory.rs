@@ -37,7 +37,7 @@ fn leave<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
 
 /// Allocates every page of the movable zones, one by one.
 fn take_all<S: Shape>(bench: &Bench<S>) -> Vec<Pfn> {
-    std::iter::from_fn(|| bench.mm.alloc_movable_zone(Order::ZERO)).collect()
+    std::iter::from_fn(|| bench.alloc_movable_zone(Order::ZERO)).collect()
 }
 
 #[track_caller]
@@ -57,7 +57,7 @@ fn every_page_once<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Place
     for &pfn in &pages {
         assert!(dimm.contains(FakeMachine::<S>::address(pfn)), "{pfn} is elsewhere");
         let info = bench.mm.page_info(pfn);
-        let used = PageState::Used { order: Order::ZERO, owner: Owner::Movable };
+        let used = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn) };
         assert_eq!(info.and_then(|info| info.state), Some(used));
         let group = bench.mm.block(info.map_or(bench.blocks(dimm)[0], |info| info.block));
         let memmap = group.and_then(|block| bench.mm.group(block.group?));
@@ -109,7 +109,7 @@ fn extents_of_all_orders_are_aligned_apart_and_merge_again() {
         for _ in 0..20_000 {
             let wanted = order(random.below(12) as u8);
             if random.one_in(2) {
-                if let Some(pfn) = bench.mm.alloc_movable_zone(wanted) {
+                if let Some(pfn) = bench.alloc_movable_zone(wanted) {
                     assert!(pfn.is_aligned(wanted), "{pfn} for {wanted}");
                     assert_eq!(held.insert(pfn, wanted), None);
                 }
@@ -150,8 +150,8 @@ fn a_free_block_is_as_few_extents_as_it_can_be() {
     let mut whole = [0; Order::COUNT];
     whole[10] = 1;
     assert_eq!(extents, Some(whole));
-    assert_eq!(bench.mm.alloc_movable_zone(order(11)), None);
-    let all = bench.mm.alloc_movable_zone(order(10));
+    assert_eq!(bench.alloc_movable_zone(order(11)), None);
+    let all = bench.alloc_movable_zone(order(10));
     assert_eq!(all, Some(Pfn::new(TINY_WINDOW / PAGE)));
     free(&bench, Pfn::new(TINY_WINDOW / PAGE));
     leave(&bench, dimm);
@@ -191,7 +191,7 @@ fn a_page_is_freed_once_by_its_head_and_while_it_is_online() {
         bench.online(dimm);
 
         for raw in [0, 1, 2, 3, 5] {
-            let Some(pfn) = bench.mm.alloc_movable_zone(order(raw)) else {
+            let Some(pfn) = bench.alloc_movable_zone(order(raw)) else {
                 panic!("nothing of order {raw}");
             };
             for tail in 1..1 << raw {
@@ -284,21 +284,19 @@ fn movable_memory_goes_to_those_who_can_be_moved_and_to_nobody_else() {
     assert!(bench.mm.online(id, ZoneKind::Normal).is_ok());
 
     let at = |pfn: Pfn| PhysAddr::new(pfn.get() * PAGE);
-    let held: Vec<_> =
-        std::iter::from_fn(|| bench.mm.alloc(Order::ZERO, Owner::Movable).ok()).collect();
+    let held: Vec<_> = std::iter::from_fn(|| bench.alloc_movable(Order::ZERO).ok()).collect();
     let places: Vec<_> = held.iter().map(|&pfn| at(pfn)).collect();
     assert!(places[..256].iter().all(|&at| movable.contains(at)), "movable memory first");
     assert!(places[256..512].iter().all(|&at| normal.contains(at)), "then normal");
     assert!(places[512..].iter().all(|at| at.get() < 16 * MIB), "then what never goes");
     held.iter().for_each(|&pfn| free(&bench, pfn));
 
-    let held: Vec<_> =
-        std::iter::from_fn(|| bench.mm.alloc(Order::ZERO, Owner::Kernel).ok()).collect();
+    let held: Vec<_> = std::iter::from_fn(|| bench.mm.alloc(Order::ZERO).ok()).collect();
     assert!(held.iter().all(|&pfn| !movable.contains(at(pfn))));
     assert_eq!(held.iter().filter(|&&pfn| normal.contains(at(pfn))).count(), 256);
     for owner in [Owner::Table, Owner::Memmap, Owner::Kernel] {
         let out = OutOfMemory { order: Order::ZERO };
-        assert_eq!(bench.mm.alloc(Order::ZERO, owner), Err(out));
+        assert_eq!(bench.alloc_as(Order::ZERO, owner), Err(out));
     }
     bench.check();
     held.iter().for_each(|&pfn| free(&bench, pfn));
@@ -322,7 +320,7 @@ fn one_life(bench: &Bench<Tiny>, dimm: PhysRange, facts: &mut Vec<hotmem::Fact>)
     facts.extend(bench.snapshot());
     let mut pages = Vec::new();
     for raw in [2, 0, 7, 1, 3, 0] {
-        pages.extend(bench.mm.alloc_movable_zone(order(raw)));
+        pages.extend(bench.alloc_movable_zone(order(raw)));
         bench.check();
     }
     let some = pages.len();
@@ -428,7 +426,7 @@ fn adding_and_onlining_write_a_handful_of_descriptors_in_each_block() {
         written("offline", 8 * 16 + 8 * 20 * 8);
         // One page splits one block down to its last part, and writes that part's descriptors.
         bench.online(dimm);
-        let page = bench.mm.alloc_movable_zone(Order::ZERO);
+        let page = bench.alloc_movable_zone(Order::ZERO);
         written("one page used", 8 * 16 + 8 * 20 * 8 + 512 * 8 + 20 * 8);
         page.into_iter().for_each(|pfn| free(&bench, pfn));
         leave(&bench, dimm);

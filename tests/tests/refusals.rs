@@ -159,7 +159,7 @@ fn boot_memory_is_not_taken_offline_not_removed_and_not_added_over() {
         let block = bench.mm.block(id).unwrap();
         assert!(block.boot && block.state == BlockState::Online(ZoneKind::System));
         let pfns = block_range(&bench, id);
-        assert_eq!(refused(&bench, || bench.mm.offline(id)), OfflineError::BootMemory(id));
+        assert_eq!(refused(&bench, || bench.mm.offline(id)), OfflineError::SystemMemory(id));
         assert_eq!(refused(&bench, || bench.mm.remove(pfns)), RemoveError::BootMemory(id));
         let online = refused(&bench, || bench.mm.online(id, ZoneKind::Movable));
         assert_eq!(online, OnlineError::AlreadyOnline(id));
@@ -260,9 +260,9 @@ fn a_block_with_used_pages_stays_online_and_says_how_many_and_whose() {
         bench.add(dimm, placement);
         bench.online(dimm);
         let block = bench.blocks(dimm)[0];
-        let large = bench.mm.alloc_movable_zone(Order::new(4).unwrap()).unwrap();
-        let small = bench.mm.alloc(Order::ZERO, Owner::Movable).unwrap();
-        let first = Some((large.min(small), Owner::Movable));
+        let large = bench.alloc_movable_zone(Order::new(4).unwrap()).unwrap();
+        let small = bench.alloc_movable(Order::ZERO).unwrap();
+        let first = Some((large.min(small), Owner::Movable(bench.stubborn)));
         let error = refused(&bench, || bench.mm.offline(block));
         assert_eq!(error, OfflineError::InUse { block, pages: 17, first });
         bench.mm.free(large.min(small)).unwrap();
@@ -279,7 +279,7 @@ fn a_boot_memmap_that_does_not_fit_is_refused_and_nothing_changes() {
     let bench = tiny(MIB);
     let dimm = range(TINY_WINDOW, 512 * MIB);
     bench.plug(dimm);
-    while bench.mm.alloc(Order::new(3).unwrap(), Owner::Kernel).is_ok() {}
+    while bench.mm.alloc(Order::new(3).unwrap()).is_ok() {}
     let error = refused(&bench, || bench.mm.add(dimm, NODE, Placement::Boot));
     assert!(matches!(error, AddError::NoRoomForMemmap { .. }), "{error}");
     bench.unplug(dimm);

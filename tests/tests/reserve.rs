@@ -23,7 +23,7 @@ fn table_bytes<S: Shape>(bench: &Bench<S>) -> u64 {
 
 /// Allocates every page that the kernel can have; the buddy has none left for tables or memmaps.
 fn exhaust<S: Shape>(bench: &Bench<S>) -> Vec<Pfn> {
-    let one = || bench.mm.alloc(Order::ZERO, Owner::Kernel).ok();
+    let one = || bench.mm.alloc(Order::ZERO).ok();
     let held = std::iter::from_fn(one).collect();
     assert_eq!(bench.mm.stats().pages.free, 0);
     held
@@ -44,7 +44,7 @@ fn a_gigabyte_is_added_used_and_removed_with_no_free_page_in_the_buddy() {
         bench.plug(dimm);
         assert_eq!(bench.add(dimm, placement).system_bytes, 0);
         bench.online(dimm);
-        let page = bench.mm.alloc(Order::ZERO, Owner::Movable);
+        let page = bench.alloc_movable(Order::ZERO);
         assert!(page.is_ok_and(|pfn| dimm.contains(PhysAddr::new(pfn.get() * PAGE))));
         page.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
         bench.offline(dimm);
@@ -250,7 +250,7 @@ fn tables_never_come_from_added_memory() {
         assert!(bench.mm.online(id, ZoneKind::Normal).is_ok());
     }
     // The system's own memory is gone; the added memory is free, and must not be used for tables.
-    let own = || bench.mm.alloc(Order::ZERO, Owner::Table).ok();
+    let own = || bench.alloc_as(Order::ZERO, Owner::Table).ok();
     let held: Vec<_> = std::iter::from_fn(own).collect();
     assert!(held.iter().all(|pfn| pfn.get() < 16 * MIB / PAGE));
     let added = bench.snapshot();

@@ -9,8 +9,8 @@ use std::thread;
 
 use hotmem::testing::{Bench, FakeMachine, Random, Tiny, range};
 use hotmem::{
-    AddError, BlockId, BlockState, Mm, NodeId, OfflineError, OnlineError, Order, Owner, PageState,
-    Pfn, PhysRange, Placement, RemoveError, ZoneKind,
+    AddError, BlockId, BlockState, Mm, NodeId, OfflineError, OnlineError, Order, PageState, Pfn,
+    PhysRange, Placement, RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny, tiny_without_reserve};
 
@@ -181,7 +181,7 @@ fn a_verb_that_finds_another_one_running_is_told_so_and_changes_nothing() {
             assert_eq!(bench.mm.remove(dimm()), Err(RemoveError::Busy));
             // Lookups and the allocator do not care.
             assert!(bench.mm.block(id).is_some_and(|b| b.state == BlockState::Offline));
-            let page = bench.mm.alloc(Order::ZERO, Owner::Kernel);
+            let page = bench.mm.alloc(Order::ZERO);
             assert!(page.is_ok_and(|pfn| bench.mm.free(pfn).is_ok()));
         }
     });
@@ -241,7 +241,7 @@ fn churn(bench: &Bench<Tiny>, seed: u64, steps: u64) -> Vec<(Pfn, Order)> {
     for _ in 0..steps {
         if random.one_in(2) || held.is_empty() {
             let order = Order::new(random.below(4) as u8).unwrap_or_default();
-            if let Ok(pfn) = bench.mm.alloc(order, Owner::Movable) {
+            if let Ok(pfn) = bench.alloc_movable(order) {
                 assert_eq!(bench.mm.set_private(pfn, seed), Ok(()));
                 held.push((pfn, order));
             }
@@ -332,7 +332,7 @@ fn blocks_go_offline_under_the_hands_of_those_who_allocate() {
 fn a_page_that_two_threads_free_is_freed_once() {
     let bench = tiny(MIB);
     for _ in 0..500 {
-        let Ok(pfn) = bench.mm.alloc(Order::ZERO, Owner::Movable) else {
+        let Ok(pfn) = bench.alloc_movable(Order::ZERO) else {
             panic!("no page");
         };
         let freed = AtomicU64::new(0);

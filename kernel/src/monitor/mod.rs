@@ -8,6 +8,7 @@
 //! the host as well; what needs the machine itself comes in through [`Machinery`].
 
 mod command;
+mod held;
 mod line;
 mod machinery;
 mod page;

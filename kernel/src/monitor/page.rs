@@ -21,6 +21,7 @@ fn parts(state: Option<PageState>) -> Parts {
         Some(PageState::Tail) => named("tail"),
         Some(PageState::Hole) => named("hole"),
         Some(PageState::Free { order }) => Parts { order: Some(order), ..named("free") },
+        Some(PageState::Isolated { order }) => Parts { order: Some(order), ..named("isolated") },
         Some(PageState::Used { order, owner }) => {
             Parts { order: Some(order), owner: Some(owner), ..named("used") }
         }

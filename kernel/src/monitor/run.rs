@@ -1,6 +1,7 @@
 //! Runs commands and writes their answers.
 
 use super::command::{Command, CommandError, HELP, Sample, parse};
+use super::held::Held;
 use super::machinery::{Breach, Machinery};
 use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
@@ -9,8 +10,8 @@ use crate::hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step
 use crate::hotplug::{UseStep, Verbs};
 use core::fmt::{self, Write};
 use hotmem::{
-    FreeError, Machine, MhpFlags, Mm, OutOfMemory, Owner, Pfn, PhysRange, Placement, Violation,
-    ZoneKind,
+    FreeError, Machine, MhpFlags, Mm, Mover, OutOfMemory, Pfn, PhysRange, Placement, TooManyMovers,
+    Violation, ZoneKind,
 };
 
 /// What to do after a command.
@@ -79,6 +80,8 @@ refused_from! {
 #[derive(Debug)]
 pub struct Monitor<'m, M: Machine> {
     mm: &'m Mm<M>,
+    /// What it allocates as.
+    held: Mover,
     saved: Saved,
     /// What went wrong when memory was used: no later success makes that undone.
     broken: Option<UseError>,
@@ -86,8 +89,13 @@ pub struct Monitor<'m, M: Machine> {
 
 impl<'m, M: Machine> Monitor<'m, M> {
     /// A monitor of `mm`.
-    pub fn new(mm: &'m Mm<M>) -> Self {
-        Self { mm, saved: Saved::default(), broken: None }
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyMovers`] if it cannot become an owner of pages.
+    pub fn new(mm: &'m Mm<M>) -> Result<Self, TooManyMovers> {
+        let held = mm.register(&Held)?;
+        Ok(Self { mm, held, saved: Saved::default(), broken: None })
     }
 
     /// Runs a line and writes its answer.
@@ -135,7 +143,7 @@ impl<'m, M: Machine> Monitor<'m, M> {
             Command::Help => HELP.iter().try_for_each(|line| writeln!(out, "{line}"))?,
             Command::Exit(_) => {}
             Command::Alloc(order) => {
-                let pfn = self.mm.alloc(order, Owner::Movable)?;
+                let pfn = self.mm.alloc_movable(order, self.held)?;
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.mm.free(pfn)?,
@@ -184,7 +192,7 @@ impl<'m, M: Machine> Monitor<'m, M> {
         machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
-        let result = usage::run(self.mm, sample, || machinery.instructions());
+        let result = usage::run(self.mm, self.held, sample, || machinery.instructions());
         let used = result.unwrap_or_default();
         let Used { touched_bytes, first, second } = used;
         let step = Step::Use(UseStep {

@@ -152,12 +152,13 @@ pub(super) fn stats_text<M: Machine>(
 pub(super) fn zones_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
     let mut comma = "[";
     for zone in mm.zones() {
-        let ZoneInfo { node, kind, counts, extents } = zone;
+        let ZoneInfo { node, kind, counts, isolated, extents } = zone;
         let counts = CountsJson(&counts, M::PAGE_BYTES);
         write!(
             out,
-            "{comma}{{\"node\":{},\"zone\":\"{kind}\",{counts},\"free_extents\":",
-            node.get()
+            "{comma}{{\"node\":{},\"zone\":\"{kind}\",{counts},\"isolated_bytes\":{},\"free_extents\":",
+            node.get(),
+            isolated * M::PAGE_BYTES
         )?;
         let mut inner = "[";
         for count in extents {

@@ -88,7 +88,7 @@ impl Fixture {
         let source = Plug(pieces.to_vec());
         let mut hotplug = Hotplug::new(source, &bench.mm, Blank(true), Policy::default()).unwrap();
         while hotplug.run_one(&mut String::new()) {}
-        Self { bench, hotplug, monitor: Monitor::new(&bench.mm), protects: true }
+        Self { bench, hotplug, monitor: Monitor::new(&bench.mm).unwrap(), protects: true }
     }
 
     fn type_line(&mut self, line: &str) -> (String, After) {

@@ -14,7 +14,7 @@
 
 use super::command::Sample;
 use core::fmt;
-use hotmem::{FreeError, Machine, Mm, Order, Pfn};
+use hotmem::{FreeError, Machine, Mm, Mover, Order, Pfn};
 
 /// More than this is not written and read back whole unless that is asked for.
 const EXHAUSTIVE_BYTES: u64 = 4 << 30;
@@ -82,9 +82,9 @@ struct Chain<'m, M: Machine> {
 
 impl<'m, M: Machine> Chain<'m, M> {
     /// Allocates every free page of added memory, one by one.
-    fn take_all(mm: &'m Mm<M>) -> Result<Self, UseError> {
+    fn take_all(mm: &'m Mm<M>, held: Mover) -> Result<Self, UseError> {
         let mut chain = Self { mm, first: 0, pages: 0 };
-        while let Some(pfn) = mm.alloc_movable_zone(Order::ZERO) {
+        while let Some(pfn) = mm.alloc_movable_zone(Order::ZERO, held) {
             mm.set_private(pfn, chain.first)?;
             chain.first = pfn.get() + 1;
             chain.pages += 1;
@@ -165,23 +165,25 @@ fn check<M: Machine>(chain: &Chain<'_, M>, pfn: Pfn) -> Result<(), UseError> {
 /// Allocates every page and frees it again; answers with what that took.
 fn pass<M: Machine>(
     mm: &Mm<M>,
+    held: Mover,
     instructions: &impl Fn() -> Option<u64>,
 ) -> Result<Option<u64>, UseError> {
     let before = instructions();
-    Chain::take_all(mm)?.free_all()?;
+    Chain::take_all(mm, held)?.free_all()?;
     Ok(before.zip(instructions()).map(|(before, after)| after.wrapping_sub(before)))
 }
 
 /// Uses all added memory that is online and free, and gives it back.
 pub(super) fn run<M: Machine>(
     mm: &Mm<M>,
+    held: Mover,
     sample: Sample,
     instructions: impl Fn() -> Option<u64>,
 ) -> Result<Used, UseError> {
-    let first = pass(mm, &instructions)?;
-    let second = pass(mm, &instructions)?;
+    let first = pass(mm, held, &instructions)?;
+    let second = pass(mm, held, &instructions)?;
 
-    let chain = Chain::take_all(mm)?;
+    let chain = Chain::take_all(mm, held)?;
     if chain.pages == 0 {
         return Err(UseError::Nothing);
     }

@@ -138,7 +138,7 @@ impl<M: Machine> Mm<M> {
         node: NodeId,
         placement: Placement,
     ) -> Result<Added, AddError> {
-        let _lock = self.hotplug.try_lock().ok_or(AddError::Busy)?;
+        let _lock = self.verb().ok_or(AddError::Busy)?;
         let pfns = self.check_add(range)?;
         let placement = self.placement_for(range, placement);
         let before = self.frames.system_pages();
@@ -321,8 +321,7 @@ impl<M: Machine> Add<'_, M> {
     fn describe(&self, number: u64, record: Pfn, altmap: Option<Altmap>) {
         let mm = self.mm;
         let word = SectionWord::new(SectionState::Present, false, record);
-        let block =
-            BlockWord { state: BlockState::Offline, node: self.node, placement: self.placement };
+        let block = BlockWord::new(BlockState::Offline, self.node, self.placement);
         let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
         Section::with_word(&mm.machine, number, word).record().reset(u64::MAX, group, block);
         mm.sections.set_word(&mm.machine, number, word);

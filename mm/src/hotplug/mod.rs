@@ -8,6 +8,25 @@ mod remove;
 mod tests;
 
 pub use add::{AddError, Added};
-pub use offline::OfflineError;
+pub use offline::{OfflineError, OfflineOp, Progress, Stepped};
 pub use online::OnlineError;
 pub use remove::{RemoveError, Removed};
+
+use crate::Mm;
+use crate::block::BlockId;
+use crate::machine::Machine;
+use spin::MutexGuard;
+
+/// What goes on between calls: an offline is stepped, the other verbs run in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    None,
+    Offlining(BlockId),
+}
+
+impl<M: Machine> Mm<M> {
+    /// The hotplug lock, unless a verb is running.
+    pub(crate) fn verb(&self) -> Option<MutexGuard<'_, Verb>> {
+        self.hotplug.try_lock().filter(|verb| **verb == Verb::None)
+    }
+}

@@ -4,7 +4,8 @@ use crate::Mm;
 use crate::addr::PfnRange;
 use crate::block::{Block, BlockId, BlockState, BlockWord};
 use crate::machine::Machine;
-use crate::section::SectionState;
+use crate::notify::{Change, Event, Veto};
+use crate::section::{Section, SectionState};
 use crate::zone::{PageCounts, ZoneKind};
 use core::fmt;
 
@@ -17,8 +18,14 @@ pub enum OnlineError {
     NoSuchBlock(BlockId),
     /// The block is online.
     AlreadyOnline(BlockId),
-    /// The block can be removed, so its memory cannot serve as system memory.
+    /// The block can be taken offline, so its memory cannot serve as system memory.
     NotSystemMemory(BlockId),
+    /// Some of the block's memory is bad.
+    Poisoned(BlockId),
+    /// The block is out of the linear map.
+    Taken(BlockId),
+    /// A listener objects.
+    Vetoed(BlockId, Veto),
 }
 
 impl fmt::Display for OnlineError {
@@ -28,8 +35,11 @@ impl fmt::Display for OnlineError {
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::AlreadyOnline(id) => write!(f, "{id} is online already"),
             Self::NotSystemMemory(id) => {
-                write!(f, "{id} can be removed, so it cannot be system memory")
+                write!(f, "{id} can be taken offline, so it cannot be system memory")
             }
+            Self::Poisoned(id) => write!(f, "{id} has bad memory, it stays offline"),
+            Self::Taken(id) => write!(f, "{id} was taken out of the linear map"),
+            Self::Vetoed(id, veto) => write!(f, "{id} stays offline: {veto}"),
         }
     }
 }
@@ -47,38 +57,57 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OnlineError`].
     pub fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
-        let _lock = self.hotplug.try_lock().ok_or(OnlineError::Busy)?;
-        let section = self.sections_of_block(id).next().ok_or(OnlineError::NoSuchBlock(id))?;
-        let record = section.record();
-        let word = BlockWord::decode(record.block().get());
-        if word.state != BlockState::Offline {
+        let _lock = self.verb().ok_or(OnlineError::Busy)?;
+        let block = self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
+        if block.state != BlockState::Offline {
             return Err(OnlineError::AlreadyOnline(id));
         }
         if kind == ZoneKind::System {
             return Err(OnlineError::NotSystemMemory(id));
         }
+        if block.poisoned {
+            return Err(OnlineError::Poisoned(id));
+        }
+        let change = Change { block: id, pfns: self.usable(&block), node: block.node, kind };
+        let asked = self.listeners.ask(Event::GoingOnline, Event::CancelOnline, &change);
+        asked.map_err(|veto| OnlineError::Vetoed(id, veto))?;
+        if block.taken {
+            self.listeners.tell_all_back(Event::CancelOnline, &change);
+            return Err(OnlineError::Taken(id));
+        }
+        self.give_block(&change, block.pfns);
+        self.listeners.tell(Event::Online, &change);
+        self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
+    }
 
-        let pfns = self.block_pfns(id);
-        let memmap = self.memmap_in(section, pfns).unwrap_or(PfnRange::new(pfns.start, 0));
-        let usable = PfnRange { start: memmap.end, end: pfns.end };
+    /// The frames of an offline block but for its memmap.
+    fn usable(&self, block: &Block) -> PfnRange {
+        let first = self.sections_of_block(block.id).next();
+        let memmap = first.and_then(|section| self.memmap_in(section, block.pfns));
+        PfnRange { start: memmap.map_or(block.pfns.start, |memmap| memmap.end), ..block.pfns }
+    }
+
+    /// Makes an offline block online. Cannot fail.
+    fn give_block(&self, change: &Change, pfns: PfnRange) {
+        let usable = change.pfns.pages();
         let counts = PageCounts {
             present: pfns.pages(),
-            managed: usable.pages(),
-            memmap: memmap.pages(),
-            free: usable.pages(),
+            managed: usable,
+            memmap: pfns.pages() - usable,
+            free: usable,
         };
-
-        let mut zone = self.nodes.lock(word.node, kind);
-        self.insert_range(&mut zone, usable);
-        record.managed().set(counts.managed);
-        record.free().set(counts.free);
-        record.block().set(BlockWord { state: BlockState::Online(kind), ..word }.encode());
-        self.set_block_state(id, SectionState::Online);
+        let mut zone = self.nodes.lock(change.node, change.kind);
+        self.insert_range(&mut zone, change.pfns);
+        if let Some(record) = self.sections_of_block(change.block).next().map(Section::record) {
+            record.managed().set(counts.managed);
+            record.free().set(counts.free);
+            let word = BlockWord::decode(record.block().get());
+            let state = BlockState::Online(change.kind);
+            record.block().set(BlockWord { state, ..word }.encode());
+        }
+        self.set_block_state(change.block, SectionState::Online);
         zone.counts = zone.counts.plus(counts);
-        self.nodes.set_populated(word.node, kind, true);
-        drop(zone);
-
-        self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
+        self.nodes.set_populated(change.node, change.kind, true);
     }
 
     /// Moves the sections of a block to `state`.

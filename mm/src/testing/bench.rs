@@ -1,16 +1,17 @@
 //! A booted memory manager on a fake machine, with DIMMs to plug and everything checked.
 
 use super::std::vec::Vec;
-use super::{FakeEarly, FakeMachine, Shape};
-use crate::addr::{PhysAddr, PhysRange};
+use super::{FakeEarly, FakeMachine, Shape, Stubborn};
+use crate::addr::{Order, Pfn, PhysAddr, PhysRange};
 use crate::block::BlockId;
 use crate::boot::BootMemory;
 use crate::geometry::BlockSize;
 use crate::node::NodeId;
+use crate::page::{Mover, Owner};
 use crate::placement::Placement;
 use crate::snapshot::Fact;
 use crate::zone::ZoneKind;
-use crate::{Added, Mm, Removed};
+use crate::{Added, Mm, OutOfMemory, Removed};
 
 /// What a bench boots with. Sizes and addresses are bytes.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Setup {
 pub struct Bench<S: Shape> {
     /// The manager under test.
     pub mm: Mm<FakeMachine<S>>,
+    /// The owner of what [`alloc_movable`](Self::alloc_movable) gives, which never lets go.
+    pub stubborn: Mover,
 }
 
 /// `len` bytes from `start`.
@@ -51,10 +54,21 @@ impl<S: Shape> Bench<S> {
     pub fn new(setup: &Setup) -> Self {
         let ranges: Vec<_> = setup.ram.iter().map(|&(at, len, _)| range(at, len)).collect();
         let (machine, mut early) = FakeMachine::start(&ranges, setup.block);
-        let bench = Self { mm: Mm::new(machine) };
+        let bench = Self::over(machine);
         bench.boot(setup, &mut early);
         bench.check();
         bench
+    }
+
+    /// A manager on `machine` that has not booted yet.
+    ///
+    /// # Panics
+    ///
+    /// Never: the first owner of movable pages can always register.
+    pub fn over(machine: FakeMachine<S>) -> Self {
+        let mm = Mm::new(machine);
+        let stubborn = mm.register(&Stubborn).unwrap_or_else(|error| panic!("{error}"));
+        Self { mm, stubborn }
     }
 
     fn boot(&self, setup: &Setup, early: &mut FakeEarly) {
@@ -64,8 +78,31 @@ impl<S: Shape> Bench<S> {
         let ram: Vec<_> =
             setup.ram.iter().map(|&(at, len, raw)| (range(at, len), node(raw))).collect();
         let window = [range(setup.window.0, setup.window.1)];
-        let memory = BootMemory { ram: &ram, block_size, window: &window };
+        let memory = BootMemory { ram: &ram, block_size, window: &window, kernelcore: None };
         self.mm.boot(&memory, early).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Allocates movable memory that does not move: the page's number stays right.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mm::alloc_movable`].
+    pub fn alloc_movable(&self, order: Order) -> Result<Pfn, OutOfMemory> {
+        self.mm.alloc_movable(order, self.stubborn)
+    }
+
+    /// As [`alloc_movable`](Self::alloc_movable), in a movable zone.
+    pub fn alloc_movable_zone(&self, order: Order) -> Option<Pfn> {
+        self.mm.alloc_movable_zone(order, self.stubborn)
+    }
+
+    /// Allocates as the manager does for itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mm::alloc`].
+    pub fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
+        self.mm.alloc_as(order, owner)
     }
 
     /// Plugs a DIMM full of garbage.

@@ -106,6 +106,11 @@ impl<S: Shape> FakeMachine<S> {
         &self.mmu
     }
 
+    /// The MMU, for an owner of pages that outlives a borrow.
+    pub(super) fn share_mmu(&self) -> Arc<SoftMmu<S::Format>> {
+        Arc::clone(&self.mmu)
+    }
+
     /// Which allocations fail.
     pub fn plan(&self) -> &FaultPlan {
         &self.plan

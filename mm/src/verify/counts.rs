@@ -14,6 +14,7 @@ use crate::zone::{PageCounts, ZoneKind};
 struct Found {
     counts: PageCounts,
     extents: [u64; Order::COUNT],
+    isolated: u64,
 }
 
 /// Heads that a block has, by the walk over its extents or by its bitmaps and descriptors.
@@ -38,7 +39,9 @@ impl<M: Machine> Mm<M> {
             expect(4, "present pages of a zone", at, expected.present, counted.present)?;
             expect(4, "managed pages of a zone", at, expected.managed, counted.managed)?;
             expect(4, "memmap pages of a zone", at, expected.memmap, counted.memmap)?;
-            expect(4, "free pages of a zone", at, expected.free, counted.free)?;
+            expect(4, "isolated pages of a zone", at, found.isolated, zone.isolated)?;
+            let free = counted.free + zone.isolated;
+            expect(4, "free pages of a zone", at, expected.free, free)?;
             for order in (0..Order::COUNT as u8).filter_map(Order::new) {
                 let expected = found.extents[order.get() as usize];
                 let counted = zone.extents[order.get() as usize];
@@ -87,6 +90,10 @@ impl<M: Machine> Mm<M> {
                     (managed, free) = (managed + pages, free + pages);
                     found.extents[order.get() as usize] += 1;
                     self.verify_merged(pfn, order)?;
+                }
+                PageState::Isolated { .. } => {
+                    (managed, free) = (managed + pages, free + pages);
+                    found.isolated += pages;
                 }
                 PageState::Used { .. } => managed += pages,
                 PageState::Hole => {}

@@ -3,10 +3,12 @@
 use super::{Violation, hold};
 use crate::Mm;
 use crate::addr::{PhysAddr, PhysRange, VirtRange};
+use crate::block::{BlockState, BlockWord};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::paging::{Attr, Mapper, Translation};
 use crate::section::SectionState;
+use crate::zone::ZoneKind;
 
 impl<M: Machine> Mm<M> {
     pub(super) fn verify_tables(&self) -> Result<(), Violation> {
@@ -27,7 +29,7 @@ impl<M: Machine> Mm<M> {
         });
         result?;
         self.sections.nodes().try_for_each(|node| {
-            hold(5, "a section node lies in boot memory", node.get(), self.is_boot_memory(node))
+            hold(5, "a section node lies in system memory", node.get(), self.is_system_memory(node))
         })
     }
 
@@ -66,9 +68,9 @@ impl<M: Machine> Mm<M> {
         hold(law, what, range.start().get(), there)
     }
 
-    /// A table lies in boot memory, and the linear map can write it.
+    /// A table lies in system memory, and the linear map can write it.
     fn verify_table(&self, frame: PhysAddr) -> Result<(), Violation> {
-        hold(5, "a table lies in boot memory", frame.get(), self.is_boot_memory(frame))?;
+        hold(5, "a table lies in system memory", frame.get(), self.is_system_memory(frame))?;
         let linear = self.machine.mapper().translate(M::LINEAR_BASE.add(frame.get()));
         let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
         hold(6, "the linear map can write a table", frame.get(), writable)
@@ -104,8 +106,12 @@ impl<M: Machine> Mm<M> {
         result
     }
 
-    fn is_boot_memory(&self, address: PhysAddr) -> bool {
-        self.section_at(M::pfn(address)).is_some_and(|section| section.word().boot())
+    /// Whether `address` is in memory that never goes: boot memory, and online as system memory.
+    fn is_system_memory(&self, address: PhysAddr) -> bool {
+        let Some(section) = self.section_at(M::pfn(address)) else { return false };
+        let block = self.block_record(section.number());
+        let state = block.map(|record| BlockWord::decode(record.block().get()).state);
+        section.word().boot() && state == Some(BlockState::Online(ZoneKind::System))
     }
 
     fn is_hot(&self, address: PhysAddr) -> bool {

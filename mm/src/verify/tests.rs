@@ -92,7 +92,7 @@ fn memmap_at(nth: u64) -> VirtAddr {
 
 /// A page of boot memory that nobody uses.
 fn boot_page(bench: &Lab) -> PhysAddr {
-    PhysAddr::new(bench.mm.alloc(Order::ZERO, Owner::Kernel).unwrap().get() * PAGE)
+    PhysAddr::new(bench.mm.alloc(Order::ZERO).unwrap().get() * PAGE)
 }
 
 fn zone(bench: &Lab, change: impl FnOnce(&mut PageCounts)) {
@@ -169,8 +169,8 @@ fn a_head_bit_inside_another_extent_is_named() {
 fn a_head_that_no_extent_stands_behind_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     // Splits a part into a used page, a free one, and two that are free together.
-    let page = bench.mm.alloc_movable_zone(Order::ZERO).unwrap();
-    let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable };
+    let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
+    let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn) };
     bench.mm.page(page.add(3)).set_state(stray);
     names(&bench, 1, "heads in a block's initialised parts");
 }
@@ -219,7 +219,7 @@ fn two_memmap_leaves_that_changed_places_are_named() {
 #[test]
 fn an_extent_that_leaves_its_block_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    let used = PageState::Used { order: order(8), owner: Owner::Movable };
+    let used = PageState::Used { order: order(8), owner: Owner::Movable(bench.stubborn) };
     bench.mm.page(pfn(128)).set_state(used);
     names(&bench, 2, "an extent stays in its block");
 }

@@ -278,8 +278,9 @@ impl Storm {
     fn alloc(&mut self) {
         let most = 1 + self.random.below(7);
         let order = Order::new(self.random.below(most) as u8).unwrap_or_default();
-        let owner = if self.random.one_in(5) { Owner::Kernel } else { Owner::Movable };
-        let Ok(pfn) = self.bench.mm.alloc(order, owner) else {
+        let owner =
+            if self.random.one_in(5) { Owner::Kernel } else { Owner::Movable(self.bench.stubborn) };
+        let Ok(pfn) = self.bench.alloc_as(order, owner) else {
             assert!(
                 order > Order::ZERO || self.model.free_pages(owner) == 0,
                 "{owner:?} got no page"

@@ -4,7 +4,7 @@
 use std::format;
 use std::vec;
 
-use hotmem::{BlockState, Order, Owner, Placement, ZoneKind};
+use hotmem::{BlockState, Order, Placement, ZoneKind};
 use hotmem_aml::Space;
 use hotmem_tests::acpi::Layout;
 
@@ -220,7 +220,7 @@ fn memory_in_use_is_not_given_back_until_it_is_free() {
     let last = rig.blocks(dimm)[3].pfns;
     let mut held = vec![];
     while held.last().is_none_or(|&pfn| !last.contains(pfn)) {
-        held.push(rig.bench.mm.alloc(Order::ZERO, Owner::Movable).unwrap());
+        held.push(rig.bench.alloc_movable(Order::ZERO).unwrap());
     }
     let keep = held.pop().unwrap();
     held.into_iter().for_each(|pfn| rig.bench.mm.free(pfn).unwrap());
@@ -244,7 +244,7 @@ fn an_eject_that_is_refused_at_its_first_block_brings_nothing_back() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     rig.plug(1, 0, 2 * BLOCK, 0);
     rig.run();
-    rig.bench.mm.alloc(Order::ZERO, Owner::Movable).unwrap();
+    rig.bench.alloc_movable(Order::ZERO).unwrap();
     rig.unplug(1);
     let out = rig.run();
     let verbs: vec::Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
@@ -260,7 +260,7 @@ fn blocks_that_were_offline_stay_so_when_an_eject_is_refused() {
     rig.bench.mm.offline(ids[0]).unwrap();
     rig.bench.mm.offline(ids[1]).unwrap();
     rig.bench.mm.online(ids[1], ZoneKind::Normal).unwrap();
-    let held = rig.bench.mm.alloc(Order::ZERO, Owner::Movable).unwrap();
+    let held = rig.bench.alloc_movable(Order::ZERO).unwrap();
     assert!(dimm.contains(hotmem::PhysAddr::new(held.get() << 12)));
 
     let before = rig.states(dimm);

@@ -91,6 +91,8 @@ impl View for States {
             node: NodeId::default(),
             placement: Placement::PerRange,
             boot: false,
+            poisoned: false,
+            taken: false,
             group: None,
             counts: PageCounts::default(),
         })

@@ -29,7 +29,7 @@ fn a_section_node_in_added_memory_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let frame = PhysAddr::new(DIMM + MIB - PAGE);
     bench.mm.sections.insert_node(&bench.mm.machine, 1024, frame);
-    names(&bench, 5, "a section node lies in boot memory");
+    names(&bench, 5, "a section node lies in system memory");
 }
 
 /// Hands out page after page from this address on, whoever they belong to.
@@ -54,7 +54,7 @@ fn map_by_tables_at(bench: &Lab, at: u64) {
 fn a_table_in_added_memory_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     map_by_tables_at(&bench, DIMM + MIB / 2);
-    names(&bench, 5, "a table lies in boot memory");
+    names(&bench, 5, "a table lies in system memory");
 }
 
 // Law 6.

@@ -1,0 +1,27 @@
+//! The monitor as an owner of movable pages: it knows them by their numbers, so they do not move.
+
+use hotmem::{Extent, MovableOps, NotNow, Pfn};
+
+/// Pages that the operator allocated, or that the use step is writing to.
+#[derive(Debug)]
+pub(super) struct Held;
+
+impl MovableOps for Held {
+    fn name(&self) -> &'static str {
+        "operator"
+    }
+
+    fn pinned(&self, _: &Extent) -> bool {
+        true
+    }
+
+    fn isolate(&self, _: &Extent) -> Result<(), NotNow> {
+        Err(NotNow)
+    }
+
+    fn migrate(&self, _: &Extent, _: Pfn) -> Result<(), NotNow> {
+        Err(NotNow)
+    }
+
+    fn putback(&self, _: &Extent) {}
+}

@@ -1,0 +1,245 @@
+//! Owners of movable pages for tests: one that never lets go, one that moves and checks contents.
+
+use super::std::boxed::Box;
+use super::std::collections::BTreeMap;
+use super::std::sync::{Arc, Mutex, PoisonError};
+use super::std::vec::Vec;
+use super::{Bench, FakeMachine, Shape, SoftMmu};
+use crate::addr::{Order, Pfn, VirtAddr};
+use crate::geometry::Geometry;
+use crate::migrate::{Extent, MovableOps, NotNow};
+use crate::page::Mover;
+use core::fmt;
+
+/// Holds on to every page: whoever keeps page numbers by hand wants them to stay right.
+#[derive(Debug)]
+pub struct Stubborn;
+
+impl MovableOps for Stubborn {
+    fn name(&self) -> &'static str {
+        "stubborn"
+    }
+
+    fn pinned(&self, _: &Extent) -> bool {
+        true
+    }
+
+    fn isolate(&self, _: &Extent) -> Result<(), NotNow> {
+        Err(NotNow)
+    }
+
+    fn migrate(&self, _: &Extent, _: Pfn) -> Result<(), NotNow> {
+        Err(NotNow)
+    }
+
+    fn putback(&self, _: &Extent) {}
+}
+
+/// What is held under a handle.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    pfn: Pfn,
+    order: Order,
+    isolated: bool,
+    pinned: bool,
+    /// How often it will not let go, though it is not pinned.
+    busy: u32,
+}
+
+/// An owner that finds its pages by handles, writes to each of them, and follows their moves.
+pub struct Holder<S: Shape> {
+    mmu: Arc<SoftMmu<S::Format>>,
+    held: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    extents: BTreeMap<u64, Held>,
+    next: u64,
+    moves: u64,
+    putbacks: u64,
+    /// Fail the copying of this many extents to come.
+    failures: u32,
+}
+
+impl<S: Shape> Holder<S> {
+    /// Registers an owner, which lives as long as the tests do.
+    ///
+    /// # Panics
+    ///
+    /// If there are too many.
+    pub fn register(bench: &Bench<S>) -> (&'static Self, Mover) {
+        let mmu = bench.mm.machine().share_mmu();
+        let holder: &'static Self =
+            Box::leak(Box::new(Self { mmu, held: Mutex::new(State::default()) }));
+        match bench.mm.register(holder) {
+            Ok(mover) => (holder, mover),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn state(&self) -> super::std::sync::MutexGuard<'_, State> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over an extent that was just allocated; answers its handle.
+    pub fn hold(&self, pfn: Pfn, order: Order) -> u64 {
+        let mut state = self.state();
+        let handle = state.next;
+        state.next += 1;
+        let held = Held { pfn, order, isolated: false, pinned: false, busy: 0 };
+        state.extents.insert(handle, held);
+        for page in 0..order.pages() {
+            self.mmu.store(word::<S>(pfn.add(page)), stamp(handle, page));
+        }
+        handle
+    }
+
+    /// Allocates an extent for itself.
+    pub fn take(&self, bench: &Bench<S>, mover: Mover, order: Order) -> Option<u64> {
+        let pfn = bench.mm.alloc_movable(order, mover).ok()?;
+        let handle = self.hold(pfn, order);
+        bench.mm.set_private(pfn, handle).unwrap_or_else(|error| panic!("{error}"));
+        Some(handle)
+    }
+
+    /// As [`take`](Self::take), in a movable zone.
+    pub fn take_in_zone(&self, bench: &Bench<S>, mover: Mover, order: Order) -> Option<u64> {
+        let pfn = bench.mm.alloc_movable_zone(order, mover)?;
+        let handle = self.hold(pfn, order);
+        bench.mm.set_private(pfn, handle).unwrap_or_else(|error| panic!("{error}"));
+        Some(handle)
+    }
+
+    /// Gives an extent back.
+    ///
+    /// # Panics
+    ///
+    /// If it is not held, or is being moved.
+    pub fn release(&self, bench: &Bench<S>, handle: u64) {
+        let held = self.state().extents.remove(&handle);
+        let held = held.unwrap_or_else(|| panic!("handle {handle} holds nothing"));
+        assert!(!held.isolated, "freed while it moves");
+        bench.mm.free(held.pfn).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Where the extent of a handle is.
+    pub fn at(&self, handle: u64) -> Option<(Pfn, Order)> {
+        self.state().extents.get(&handle).map(|held| (held.pfn, held.order))
+    }
+
+    /// Every handle.
+    pub fn handles(&self) -> Vec<u64> {
+        self.state().extents.keys().copied().collect()
+    }
+
+    /// Says that an extent will not move, or will again.
+    pub fn pin(&self, handle: u64, pinned: bool) {
+        if let Some(held) = self.state().extents.get_mut(&handle) {
+            held.pinned = pinned;
+        }
+    }
+
+    /// Does not let go of an extent for so many times.
+    pub fn be_busy(&self, handle: u64, times: u32) {
+        if let Some(held) = self.state().extents.get_mut(&handle) {
+            held.busy = times;
+        }
+    }
+
+    /// Fails to copy so many extents.
+    pub fn fail_copies(&self, count: u32) {
+        self.state().failures = count;
+    }
+
+    /// Extents that were moved, and those that were put back.
+    pub fn moves(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.moves, state.putbacks)
+    }
+
+    /// Checks that every extent holds what was written to it, that the manager knows its handle, and
+    /// that none is left isolated.
+    ///
+    /// # Panics
+    ///
+    /// If not.
+    #[track_caller]
+    pub fn check(&self, bench: &Bench<S>) {
+        let state = self.state();
+        for (&handle, held) in &state.extents {
+            assert!(!held.isolated, "handle {handle} was left isolated");
+            assert_eq!(bench.mm.private(held.pfn), Ok(handle), "{}", held.pfn);
+            for page in 0..held.order.pages() {
+                let found = self.mmu.load(word::<S>(held.pfn.add(page)));
+                assert_eq!(found, stamp(handle, page), "page {page} of handle {handle}");
+            }
+        }
+    }
+}
+
+/// A word of a page, in the linear map.
+fn word<S: Shape>(pfn: Pfn) -> VirtAddr {
+    S::LINEAR_BASE.add(FakeMachine::<S>::address(pfn).get() + 8 * (pfn.get() % 64))
+}
+
+fn stamp(handle: u64, page: u64) -> u64 {
+    handle << 32 | page << 8 | 0x5a
+}
+
+impl<S: Shape> fmt::Debug for Holder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Holder").field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+impl<S: Shape> MovableOps for Holder<S> {
+    fn name(&self) -> &'static str {
+        "holder"
+    }
+
+    fn pinned(&self, extent: &Extent) -> bool {
+        let state = self.state();
+        let held = state.extents.get(&extent.private);
+        held.is_some_and(|held| held.pinned && held.pfn == extent.pfn)
+    }
+
+    fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
+        let mut state = self.state();
+        let held = state.extents.get_mut(&extent.private).filter(|held| held.pfn == extent.pfn);
+        let held = held.ok_or(NotNow)?;
+        if held.pinned || held.busy > 0 {
+            held.busy = held.busy.saturating_sub(1);
+            return Err(NotNow);
+        }
+        assert!(!held.isolated, "isolated twice");
+        held.isolated = true;
+        Ok(())
+    }
+
+    fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
+        let mut state = self.state();
+        if let Some(left) = state.failures.checked_sub(1) {
+            state.failures = left;
+            return Err(NotNow);
+        }
+        state.moves += 1;
+        let held = state.extents.get_mut(&from.private).ok_or(NotNow)?;
+        assert!(held.isolated && (held.pfn, held.order) == (from.pfn, from.order));
+        for page in 0..from.order.pages() {
+            let value = self.mmu.load(word::<S>(from.pfn.add(page)));
+            self.mmu.store(word::<S>(to.add(page)), value);
+        }
+        (held.pfn, held.isolated) = (to, false);
+        Ok(())
+    }
+
+    fn putback(&self, extent: &Extent) {
+        let mut state = self.state();
+        state.putbacks += 1;
+        if let Some(held) = state.extents.get_mut(&extent.private) {
+            assert!(held.isolated, "put back without being isolated");
+            held.isolated = false;
+        }
+    }
+}
