@@ -46,6 +46,7 @@ pub mod notify;
 pub mod page;
 pub mod paging;
 pub mod placement;
+pub mod policy;
 mod readers;
 pub mod section;
 pub mod snapshot;
@@ -72,6 +73,7 @@ pub use node::{MAX_NODES, NodeId};
 pub use notify::{Change, Event, Listen, Listener, Veto};
 pub use page::{Mover, Owner, Page, PageState};
 pub use placement::{MhpFlags, Placement};
+pub use policy::{AutoOnline, OnlineAs};
 pub use snapshot::Fact;
 pub use stats::{PageInfo, Stats, ZoneInfo};
 pub use verify::Violation;
@@ -82,6 +84,7 @@ use crate::hotplug::Verb;
 use crate::migrate::Movers;
 use crate::node::Nodes;
 use crate::notify::Listeners;
+use crate::policy::Knobs;
 use crate::readers::Readers;
 use crate::section::{Section, SectionMap, descriptor, section_of};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -97,6 +100,7 @@ pub struct Mm<M: Machine> {
     nodes: Nodes,
     frames: Frames,
     readers: Readers,
+    knobs: Knobs,
     movers: Movers,
     listeners: Listeners,
     /// Serialises the verbs. Held means: the section map and the page tables change under you.
@@ -113,6 +117,7 @@ impl<M: Machine> Mm<M> {
             nodes: Nodes::new(),
             frames: Frames::new(),
             readers: Readers::new(),
+            knobs: Knobs::new(),
             movers: Movers::new(),
             listeners: Listeners::new(),
             hotplug: Mutex::new(Verb::None),

@@ -192,8 +192,12 @@ impl<M: Machine> Mm<M> {
         Ok(pfns)
     }
 
-    /// The placement asked for, or system memory, with a warning, where the machine cannot.
+    /// The placement asked for; or system memory where that was switched off, or, with a warning, where
+    /// the machine cannot.
     fn placement_for(&self, range: PhysRange, placement: Placement) -> Placement {
+        if !self.self_hosting() {
+            return Placement::Boot;
+        }
         if placement.self_hosted() && !self.machine.allows_self_hosting() {
             log::warn!("{range}: this machine cannot keep the memmap in the range it describes");
             return Placement::Boot;
