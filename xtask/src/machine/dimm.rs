@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Machine;
 use super::region::Region;
 use crate::scratch::Scratch;
-use crate::size::{DimmSpec, MIB};
+use crate::size::{DimmSpec, GIB, MIB};
 
 /// `_OST` source event of an insertion (ACPI 6.5, table 6.21: notification value 1, device check).
 const INSERTION: u64 = 1;
@@ -189,10 +189,19 @@ fn backing_dir() -> Result<Scratch> {
     if shared.is_dir() { Scratch::under(shared) } else { Scratch::new() }
 }
 
+/// Of more memory than this the kernel touches a sample only.
+const SAMPLED: u64 = 4 * GIB;
+
 /// Arguments of `object-add` for memory that takes no room until it is touched.
+///
+/// QEMU asks for huge pages for private memory, so that a byte touched here and there would bring all of it
+/// into this host's. Shared memory comes page by page.
 fn backend_arguments(id: &str, size: u64, file: Option<&Path>) -> Value {
     let mut arguments =
         json!({"qom-type": "memory-backend-ram", "id": id, "size": size, "reserve": false});
+    if size > SAMPLED {
+        arguments["share"] = json!(true);
+    }
     if let Some(path) = file {
         arguments["qom-type"] = json!("memory-backend-file");
         arguments["mem-path"] = json!(path.to_string_lossy());
@@ -251,6 +260,8 @@ mod tests {
     #[test]
     fn memory_is_not_reserved_and_may_come_from_a_file() {
         assert_eq!(backend_arguments("m", 1, None)["reserve"], false);
+        assert!(backend_arguments("m", SAMPLED, None)["share"].is_null());
+        assert_eq!(backend_arguments("m", SAMPLED + 1, None)["share"], true);
         let file = backend_arguments("m", 1, Some(Path::new("/f")));
         assert_eq!(
             (file["qom-type"].as_str(), file["mem-path"].as_str()),
