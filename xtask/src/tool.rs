@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -65,10 +65,10 @@ pub(crate) fn run(command: &mut Command, progress: &Progress) -> Result<()> {
     // Both pipes are drained by threads of their own: one full pipe must not stop the tool.
     let (sender, lines) = mpsc::channel();
     if let Some(pipe) = child.stdout.take() {
-        forward(pipe, sender.clone());
+        forward(pipe, sender.clone(), |line| line);
     }
     if let Some(pipe) = child.stderr.take() {
-        forward(pipe, sender.clone());
+        forward(pipe, sender.clone(), |line| line);
     }
     drop(sender);
 
@@ -90,15 +90,28 @@ pub(crate) fn run(command: &mut Command, progress: &Progress) -> Result<()> {
     bail!("`{line}` failed ({status}){why}\n    {tail}")
 }
 
-/// Sends every line of `pipe` to `lines`, until the end.
-fn forward(pipe: impl std::io::Read + Send + 'static, lines: mpsc::Sender<String>) {
+/// Sends every line of `pipe`, as what `wrap` makes of it, to `lines`, until the end; in a thread of its own.
+pub(crate) fn forward<T: Send + 'static>(
+    pipe: impl Read + Send + 'static,
+    lines: mpsc::Sender<T>,
+    wrap: impl Fn(String) -> T + Send + 'static,
+) {
     thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if lines.send(line).is_err() {
+        let mut pipe = BufReader::new(pipe);
+        while let Some(line) = next_line(&mut pipe) {
+            if lines.send(wrap(line)).is_err() {
                 return;
             }
         }
     });
+}
+
+/// The next line, without its end. What is no UTF-8 in it is replaced, since nobody promised text.
+fn next_line(from: &mut impl BufRead) -> Option<String> {
+    let mut bytes = Vec::new();
+    let count = from.read_until(b'\n', &mut bytes).ok()?;
+    let line = String::from_utf8_lossy(&bytes);
+    (count > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// A plain reason for a failure, where the tool's output shows a well-known one.
@@ -146,6 +159,16 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("the disk is full"), "{text}");
         assert!(text.contains("first") && text.contains("exit status: 3"), "{text}");
+    }
+
+    #[test]
+    fn a_tool_that_writes_no_text_is_still_read_to_its_end() {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "printf 'caf\\351\\r\\nno end of line: No space left on device'; exit 1"]);
+        let error = run(&mut command, &Progress::start("bytes")).unwrap_err().to_string();
+        assert!(error.contains("the disk is full"), "{error}");
+        assert!(error.contains("caf\u{fffd}\n"), "{error}");
     }
 
     #[test]

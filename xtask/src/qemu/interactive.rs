@@ -1,7 +1,7 @@
 //! The kernel's monitor in the user's terminal. `plug` and `unplug` are ours: a DIMM is nothing the guest can make.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -14,6 +14,7 @@ use anyhow::{Result, bail};
 use super::options::Args;
 use crate::machine::{Config, Dimm, Exit, Machine, PROMPT};
 use crate::size::{DimmSpec, human};
+use crate::tool;
 
 /// How often the guest's end, its prompt and the keyboard are looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -183,13 +184,7 @@ impl<W: Write> Write for WithoutEcho<W> {
 /// Lines of the standard input, read by a thread of its own because reading blocks.
 fn typed_lines() -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(io::Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
+    tool::forward(io::stdin(), sender, |line| line);
     lines
 }
 

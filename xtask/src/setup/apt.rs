@@ -38,10 +38,15 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// apt-get that asks nothing and waits a little for its lock.
+/// apt-get that asks nothing, waits a little for its lock, and complains in English, so that a well-known
+/// complaint is recognised.
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", LOCK_TIMEOUT]);
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8").args([
+        "-q",
+        "-o",
+        LOCK_TIMEOUT,
+    ]);
     command
 }
 
@@ -51,4 +56,18 @@ pub(crate) fn by_hand(packages: &[&str]) -> String {
         "sudo apt-get update && sudo apt-get install -y --no-install-recommends {}",
         packages.join(" ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_of_the_package_manager_are_in_english() {
+        let command = apt_get();
+        let mut environment = command.get_envs();
+        assert!(
+            environment.any(|(name, value)| name == "LC_ALL" && value == Some("C.UTF-8".as_ref()))
+        );
+    }
 }

@@ -1,10 +1,8 @@
 //! The host's tests: `cargo test` over the workspace, its output read line by line and counted.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::thread;
 
 use anyhow::{Context, Result};
 
@@ -12,6 +10,7 @@ use super::Counts;
 use crate::arch::Arch;
 use crate::progress::Progress;
 use crate::setup::{self, Program};
+use crate::tool;
 
 /// Lines of cargo's own output shown when it fails without a failing test.
 const TAIL: usize = 60;
@@ -38,10 +37,10 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
 
     let (sender, lines) = mpsc::channel();
     if let Some(pipe) = child.stdout.take() {
-        forward(pipe, sender.clone(), Line::Test);
+        tool::forward(pipe, sender.clone(), Line::Test);
     }
     if let Some(pipe) = child.stderr.take() {
-        forward(pipe, sender.clone(), Line::Cargo);
+        tool::forward(pipe, sender.clone(), Line::Cargo);
     }
     drop(sender);
     let mut reader = Reader::default();
@@ -70,16 +69,6 @@ enum Line {
     Test(String),
     /// From cargo itself.
     Cargo(String),
-}
-
-fn forward(pipe: impl Read + Send + 'static, lines: mpsc::Sender<Line>, wrap: fn(String) -> Line) {
-    thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if lines.send(wrap(line)).is_err() {
-                return;
-            }
-        }
-    });
 }
 
 /// What was read so far.
