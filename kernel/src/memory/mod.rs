@@ -17,7 +17,7 @@ mod machine;
 mod stacks;
 
 #[cfg(bare)]
-pub use boot::{Boot, prepare};
+pub use boot::{Boot, PrepareError, prepare};
 #[cfg(bare)]
 pub use devices::Window;
 #[cfg(bare)]

@@ -1,6 +1,8 @@
-//! `cargo xtask lint`: format, clippy on the host and for the bare target, documentation, and the
+//! `cargo xtask lint`: format, clippy and documentation on the host and for the bare targets, and the
 //! repository's own rules. All of them run, so that one run tells everything.
 
+mod choice;
+mod code;
 mod rules;
 
 use std::path::Path;
@@ -9,7 +11,11 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use crate::arch::{Arch, Image};
-use crate::{build, setup};
+use crate::build;
+use crate::setup::{self, Toolchain};
+
+/// The packages that an image is made of.
+const BARE: [&str; 5] = ["hotmem-kernel", "hotmem-boot", "hotmem-arch", "hotmem", "hotmem-aml"];
 
 /// Runs all checks.
 ///
@@ -20,11 +26,18 @@ pub(crate) fn main(root: &Path) -> Result<ExitCode> {
         check(cargo(root).args(["fmt", "--all", "--check"]), "format")?,
         check(&mut host_clippy(root), "clippy on the host")?,
     ];
+    results.push(check(&mut documentation(root), "documentation")?);
     for arch in Arch::with_kernel() {
         let image = Image::of(arch);
-        results.push(check(&mut bare_clippy(root, image)?, &format!("clippy for bare {arch}"))?);
+        let toolchain = setup::toolchain(image.boot().target)?;
+        setup::clippy(&toolchain)?;
+        let mut clippy = bare(root, image, &toolchain, "clippy");
+        clippy.args(["--", "-D", "warnings"]);
+        results.push(check(&mut clippy, &format!("clippy for bare {arch}"))?);
+        let mut doc = bare(root, image, &toolchain, "doc");
+        doc.args(["--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
+        results.push(check(&mut doc, &format!("documentation for bare {arch}"))?);
     }
-    results.push(check(&mut documentation(root), "documentation")?);
     results.push(house_rules(root)?);
     let good = results.iter().all(|&good| good);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -52,28 +65,18 @@ fn host_clippy(root: &Path) -> Command {
     command
 }
 
-/// The kernel and all it is made of, compiled as it really is.
-fn bare_clippy(root: &Path, image: Image) -> Result<Command> {
-    let target = image.boot().target;
-    let toolchain = setup::toolchain(target)?;
-    setup::clippy(&toolchain)?;
-    let mut command = toolchain.cargo(target, "clippy");
+/// A cargo subcommand over the kernel and all it is made of, compiled as it really is.
+fn bare(root: &Path, image: Image, toolchain: &Toolchain, subcommand: &str) -> Command {
+    let mut command = toolchain.cargo(image.boot().target, subcommand);
     build::for_image(&mut command, image)
         .current_dir(root)
-        .args([
-            "--quiet",
-            "--keep-going",
-            "--release",
-            "--package",
-            "hotmem-kernel",
-            "--package",
-            "hotmem-boot",
-        ])
-        .args(["--package", "hotmem-arch", "--package", "hotmem", "--package", "hotmem-aml"])
+        .args(["--quiet", "--keep-going", "--release"])
         .arg("--target-dir")
-        .arg(build::bare_dir(root))
-        .args(["--", "-D", "warnings"]);
-    Ok(command)
+        .arg(build::bare_dir(root));
+    for package in BARE {
+        command.args(["--package", package]);
+    }
+    command
 }
 
 fn documentation(root: &Path) -> Command {

@@ -5,15 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::choice;
+
 /// The longest a source file may be, in lines.
 const LONGEST: usize = 500;
 /// Where sources are.
 const FOLDERS: [&str; 6] = ["mm", "arch", "boot", "kernel", "tests", "xtask"];
-/// Folders that may choose between architectures, on `mod` lines.
-const ARCH_FOLDERS: [&str; 2] = ["arch", "boot"];
-/// What such a choice asks for. Written apart, so that this file makes none.
-const ARCH: &str = concat!("target", "_arch");
-
 /// A place where a rule is broken.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Complaint {
@@ -80,11 +77,10 @@ fn check_file(file: &Path, text: &str) -> Vec<Complaint> {
     if opts_into_unsafe(text) && !text.contains("// UNSAFETY: ") {
         complaints.push(complaint(1, "allows unsafe code without a line `// UNSAFETY: why`"));
     }
+    for (line, what) in choice::leaks(file, text) {
+        complaints.push(complaint(line, what));
+    }
     for (index, line) in lines.iter().enumerate() {
-        let next = lines.iter().skip(index + 1).find(|line| !line.trim_start().starts_with("#["));
-        if let Some(what) = arch_leak(file, line, next.copied().unwrap_or_default()) {
-            complaints.push(complaint(index + 1, what));
-        }
         if let Some(word) = unfinished(line) {
             complaints
                 .push(complaint(index + 1, &format!("says `{word}`: finish it or say what is so")));
@@ -99,28 +95,6 @@ fn opts_into_unsafe(text: &str) -> bool {
     text.lines()
         .filter(|line| line.trim_start().starts_with("#"))
         .any(|line| attributes.iter().any(|attribute| line.contains(attribute)))
-}
-
-/// A choice between architectures where none may be.
-fn arch_leak(file: &Path, line: &str, next: &str) -> Option<&'static str> {
-    let code = line.trim_start();
-    let chooses = (code.contains("cfg(") || code.contains("cfg_attr(") || code.contains("cfg!("))
-        && code.contains(ARCH);
-    if !chooses || code.starts_with("//") || inside_text(code) {
-        return None;
-    }
-    if !ARCH_FOLDERS.iter().any(|folder| file.starts_with(folder)) {
-        return Some("chooses between architectures outside arch/ and boot/");
-    }
-    let item = next.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
-    let fine = item.starts_with("mod ") || item.starts_with("use ");
-    (!fine).then_some("chooses between architectures on something that is no `mod` or `use`")
-}
-
-/// Is the choice only spoken of, in a string?
-fn inside_text(code: &str) -> bool {
-    let before = code.split(ARCH).next().unwrap_or_default();
-    before.matches('"').count() % 2 == 1
 }
 
 /// Words by which code says that it is not done. Written apart, so that this file does not say them.
@@ -144,19 +118,6 @@ mod tests {
             ["mm/src/a.rs:501: 501 lines; at most 500"]
         );
         assert!(complaints("mm/src/a.rs", &"x\n".repeat(500)).is_empty());
-    }
-
-    #[test]
-    fn architectures_are_chosen_on_mod_lines_of_two_folders_only() {
-        let choice = format!("#[cfg({ARCH} = \"x86_64\")]\n");
-        assert!(complaints("arch/src/lib.rs", &format!("{choice}pub mod x86_64;\n")).is_empty());
-        assert_eq!(complaints("arch/src/lib.rs", &format!("{choice}fn f() {{}}\n")).len(), 1);
-        assert_eq!(complaints("mm/src/lib.rs", &format!("{choice}mod x86_64;\n")).len(), 1);
-        assert_eq!(
-            complaints("kernel/src/a.rs", &format!("if cfg!({ARCH} = \"x86_64\") {{}}\n")).len(),
-            1
-        );
-        assert!(complaints("mm/src/lib.rs", &format!("// no cfg({ARCH}) here\n")).is_empty());
     }
 
     #[test]

@@ -20,8 +20,8 @@ const DEBIAN_CLIPPY: &str = "rust-web-clippy";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
-/// The oldest Rust minor version (1.x) that compiles this project.
-const OLDEST: u32 = 95;
+/// The oldest Rust version that compiles this project: Cargo.toml's `rust-version`.
+const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// A cargo and compiler that can build for a bare target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +166,7 @@ fn take(way: Way, target: &Target) -> Result<Toolchain> {
                 Ok(Toolchain::Debian)
             } else {
                 Err(anyhow!(
-                    "the packages {} are installed, but their compiler is older than 1.{OLDEST} or lacks its sources",
+                    "the packages {} are installed, but their compiler is older than {OLDEST} or lacks its sources",
                     DEBIAN_PACKAGES.join(" ")
                 ))
             };
@@ -227,17 +227,21 @@ fn debian_complete() -> bool {
         return false;
     };
     let sources = Path::new(&root).join("lib/rustlib/src/rust/library/core/Cargo.toml");
-    let new_enough = |version: String| minor_version(&version).is_some_and(|minor| minor >= OLDEST);
     sources.is_file()
         && apt::is_debian()
         && tool::find("ld.lld").is_some()
-        && tool::answer(DEBIAN_RUSTC, &["--version"]).is_some_and(new_enough)
-        && tool::answer(DEBIAN_CARGO, &["--version"]).is_some_and(new_enough)
+        && tool::answer(DEBIAN_RUSTC, &["--version"]).is_some_and(|line| new_enough(&line))
+        && tool::answer(DEBIAN_CARGO, &["--version"]).is_some_and(|line| new_enough(&line))
 }
 
-/// The `96` of `rustc 1.96.0 (...)`.
-fn minor_version(line: &str) -> Option<u32> {
-    let version = line.split_whitespace().nth(1)?;
+/// Does a line such as `rustc 1.96.0 (...)` name a version that compiles this project?
+fn new_enough(line: &str) -> bool {
+    let version = line.split_whitespace().nth(1).and_then(minor_version);
+    version.is_some() && version >= minor_version(OLDEST)
+}
+
+/// The `96` of `1.96.0`.
+fn minor_version(version: &str) -> Option<u32> {
     let mut parts = version.split('.');
     let major = parts.next()?;
     (major == "1").then(|| parts.next()?.parse().ok())?
@@ -297,10 +301,19 @@ mod tests {
 
     #[test]
     fn compiler_versions_are_read() {
-        assert_eq!(minor_version("rustc 1.96.0 (ac68faa20 2026-05-25)"), Some(96));
-        assert_eq!(minor_version("cargo 1.95.0"), Some(95));
-        assert_eq!(minor_version("rustc 2.0.0"), None);
+        assert_eq!(minor_version("1.96.0"), Some(96));
+        assert_eq!(minor_version("1.95"), Some(95));
+        assert_eq!(minor_version("2.0.0"), None);
         assert_eq!(minor_version(""), None);
+    }
+
+    #[test]
+    fn the_oldest_compiler_is_the_one_that_the_packages_name() {
+        let oldest = minor_version(OLDEST).unwrap();
+        assert!(new_enough(&format!("rustc 1.{oldest}.0 (ac68faa20 2026-05-25)")));
+        assert!(new_enough(&format!("cargo 1.{}.0", oldest + 1)));
+        assert!(!new_enough(&format!("rustc 1.{}.9", oldest - 1)));
+        assert!(!new_enough("rustc") && !new_enough(""));
     }
 
     #[test]
