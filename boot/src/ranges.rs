@@ -54,11 +54,7 @@ fn range(start: u64, end: u64) -> PhysRange {
 impl RangeList {
     /// The empty set.
     pub const fn new() -> Self {
-        let empty = match PhysRange::new(PhysAddr::new(0), 0) {
-            Some(empty) => empty,
-            None => unreachable!(),
-        };
-        Self { ranges: [empty; CAPACITY], len: 0 }
+        Self { ranges: [PhysRange::EMPTY; CAPACITY], len: 0 }
     }
 
     /// The ranges, ascending.

@@ -6,7 +6,11 @@
 
 // UNSAFETY: vouches for the pointers into the allocation that plays physical memory.
 #![expect(unsafe_code)]
-#![expect(clippy::expect_used, reason = "an example may stop where a kernel must not")]
+#![expect(
+    clippy::expect_used,
+    clippy::unreachable,
+    reason = "an example may stop where a kernel must not"
+)]
 
 use hotmem::paging::{
     Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables, Tlb,

@@ -1,4 +1,5 @@
 //! Machines for the memory manager's suites, and how what they held before compares with after.
+#![expect(clippy::panic, clippy::unreachable, reason = "a suite fails by a panic")]
 
 use core::fmt::Debug;
 use hotmem::testing::{Bench, OddPte, Random, Setup, Shape, Tiny};

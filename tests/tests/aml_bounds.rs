@@ -1,5 +1,6 @@
 //! What the evaluator takes: no heap once it is loaded, little stack however deep tables nest,
 //! and pools that are as large as its documentation says.
+#![expect(clippy::panic, reason = "a suite fails by a panic")]
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 // UNSAFETY: an allocator that counts has to implement `GlobalAlloc`, which is unsafe to do.
 #![expect(unsafe_code)]

@@ -7,6 +7,7 @@
 //! Each path stands in [`PATHS`] with what happens before the verb. The MMU then caches whatever it
 //! can, the verb runs, and nothing stale may be left. With flushes switched off the detector must
 //! trip on every path: otherwise it would be blind there.
+#![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,4 +1,5 @@
 //! The four verbs over every size, placement, order of removal and history.
+#![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use hotmem::geometry::Geometry;
 use hotmem::testing::{Bench, FakeMachine, Setup, Shape, range};

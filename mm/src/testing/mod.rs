@@ -11,6 +11,8 @@
 //! [`SoftMmu`] walks the tables by itself, as hardware does, and shares no code with the walker it
 //! checks. Everything here panics where a real machine would misbehave: it is for tests only.
 
+#![expect(clippy::panic, reason = "tests alone use this, and shall fail")]
+
 extern crate std;
 
 mod bench;
