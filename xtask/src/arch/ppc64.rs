@@ -31,6 +31,7 @@ pub(super) const ABOUT: About = About {
     memory_unit: LMB,
     dimm_alignment: LMB,
     slots: 32,
+    linear_base: 0xc000_0000_0000_0000,
     exit_code,
     read_exit,
     machine,

@@ -29,6 +29,7 @@ pub(super) const ABOUT: About = About {
     memory_unit: 1,
     dimm_alignment: 2 * GIB,
     slots: 256,
+    linear_base: 0xffff_8000_0000_0000,
     exit_code,
     read_exit,
     machine,

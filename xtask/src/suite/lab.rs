@@ -42,6 +42,11 @@ impl Lab {
         self.usual.image.arch
     }
 
+    /// Where the kernel maps the physical address `phys`.
+    pub(crate) fn linear(&self, phys: u64) -> u64 {
+        self.arch().about().linear_base.saturating_add(phys)
+    }
+
     /// A machine with room for DIMMs of these sizes (`SIZE[@NODE]`).
     pub(crate) fn room(&self, sizes: &[&str]) -> Result<Config> {
         let dimms = sizes.iter().map(|size| size.parse()).collect::<Result<Vec<DimmSpec>>>()?;
