@@ -120,16 +120,24 @@ impl<M: Machine> Mm<M> {
             .ok_or(OutOfMemory { order })
     }
 
-    /// As [`alloc_as`](Self::alloc_as), from `node` if it has such memory at all.
-    pub(crate) fn alloc_near(
+    /// As [`alloc_as`](Self::alloc_as), the smallest free extent that fits in any of the zones; among
+    /// equals, on `node` if there is one. So no large extent is split while a small one would do.
+    pub(crate) fn alloc_best(
         &self,
         node: NodeId,
         order: Order,
         owner: Owner,
     ) -> Result<Pfn, OutOfMemory> {
-        let mut kinds = ZoneKind::for_owner(owner).iter();
-        kinds
-            .find_map(|&kind| self.alloc_in(node, kind, order, owner))
+        let kinds = ZoneKind::for_owner(owner).iter();
+        let zones = kinds.flat_map(|&kind| self.nodes.populated(kind).map(move |at| (at, kind)));
+        let sized = zones.filter_map(|(at, kind)| {
+            let size = self.nodes.lock(at, kind).smallest_from(order)?;
+            Some((size, at != node, at, kind))
+        });
+        // Nobody else may have taken it meanwhile; if so, any will do.
+        sized
+            .min_by_key(|&(size, far, ..)| (size, far))
+            .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, order, owner))
             .map_or_else(|| self.alloc_as(order, owner), Ok)
     }
 

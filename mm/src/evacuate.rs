@@ -196,7 +196,7 @@ impl<M: Machine> Mm<M> {
             return Ok(false);
         }
         let owner = Owner::Movable(mover);
-        let Ok(target) = self.alloc_near(area.node, order, owner) else {
+        let Ok(target) = self.alloc_best(area.node, order, owner) else {
             ops.putback(&extent);
             return Err(Stuck::NoRoom(order));
         };

@@ -122,7 +122,6 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Ends the isolation of an area that is empty, and lets `owner` have all of it.
-    #[expect(dead_code, reason = "used by takers and converts")]
     pub(crate) fn claim(&self, area: &Area, owner: Owner) {
         let mut at = area.pfns.start;
         while at < area.pfns.end {

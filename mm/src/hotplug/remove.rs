@@ -135,6 +135,21 @@ impl<M: Machine> Mm<M> {
     }
 
     fn check_remove(&self, range: PhysRange) -> Result<(PfnRange, Placement), RemoveError> {
+        let checked = self.check_removable(range)?;
+        for id in self.blocks_in(range) {
+            let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
+            if self.sections_of_block(id).next().is_some_and(|section| online(&section)) {
+                return Err(RemoveError::NotOffline(id));
+            }
+        }
+        Ok(checked)
+    }
+
+    /// Whether `range` could be removed if its blocks were offline, and where its memmap is.
+    pub(crate) fn check_removable(
+        &self,
+        range: PhysRange,
+    ) -> Result<(PfnRange, Placement), RemoveError> {
         let size = self.block_size().bytes();
         let pfns =
             self.whole_blocks(range).ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
@@ -166,9 +181,6 @@ impl<M: Machine> Mm<M> {
         let section = self.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
         if section.word().boot() {
             return Err(RemoveError::BootMemory(id));
-        }
-        if section.word().state() != SectionState::Present {
-            return Err(RemoveError::NotOffline(id));
         }
         let placement = BlockWord::decode(section.record().block().get()).placement;
         if placement.self_hosted()

@@ -48,7 +48,7 @@ impl Model {
         block * pages..(block + 1) * pages
     }
 
-    /// Why `blocks` cannot be removed: the first reason, going up.
+    /// Why `blocks` cannot be removed: the first reason, going up, that they be offline last of all.
     pub(crate) fn refusal(&self, blocks: &Range<u64>) -> Option<RemoveError> {
         let mut hosted = None;
         for block in blocks.clone() {
@@ -56,9 +56,6 @@ impl Model {
             let Some(known) = self.blocks.get(&block) else {
                 return Some(RemoveError::NoSuchBlock(id));
             };
-            if known.online.is_some() {
-                return Some(RemoveError::NotOffline(id));
-            }
             if known.group.0 < blocks.start || known.group.1 > blocks.end {
                 let pages = self.pages(known.group.0).start..self.pages(known.group.1).start;
                 let (start, end) = (Pfn::new(pages.start), Pfn::new(pages.end));
@@ -70,7 +67,9 @@ impl Model {
                 return Some(RemoveError::MixedPlacement(id));
             }
         }
-        None
+        let mut there = self.blocks.range(blocks.clone());
+        let online = there.find(|(_, known)| known.online.is_some());
+        online.map(|(&block, _)| RemoveError::NotOffline(BlockId::new(block)))
     }
 
     /// Pages that hold the memmap of a block's group.

@@ -1,0 +1,274 @@
+//! What `explain` foretells is what happens, while nobody allocates or frees in between.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use hotmem::testing::{Bench, Holder, Random, Tiny, range};
+use hotmem::{
+    BlockId, BlockState, Mover, NodeId, Obstacle, OfflineError, OfflineOp, Order, Owner, Pfn,
+    PhysRange, Placement, PoisonError, Quarantined, Removability, RemoveError, Stepped, ZoneKind,
+};
+use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, block_range, tiny};
+
+const BLOCKS: u64 = 5;
+
+struct Rig {
+    bench: Bench<Tiny>,
+    holder: &'static Holder<Tiny>,
+    mover: Mover,
+    dimm: PhysRange,
+    random: Random,
+    kernel: Vec<Pfn>,
+}
+
+fn node(raw: u32) -> NodeId {
+    NodeId::new(raw).unwrap()
+}
+
+/// Blocks on two nodes, some in each zone, some of each placement.
+fn rig(seed: u64) -> Rig {
+    let bench = tiny(MIB);
+    let (holder, mover) = Holder::register(&bench);
+    let dimm = range(TINY_WINDOW, BLOCKS * MIB);
+    let mut random = Random::new(seed);
+    bench.plug(dimm);
+    for (i, id) in bench.blocks(dimm).into_iter().enumerate() {
+        let placement = *random.pick(&Placement::ALL);
+        bench.mm.add(block_range(&bench, id), node(i as u32 % 2), placement).unwrap();
+        let kind = *random.pick(&[ZoneKind::Movable, ZoneKind::Movable, ZoneKind::Normal]);
+        bench.mm.online(id, kind).unwrap();
+    }
+    Rig { bench, holder, mover, dimm, random, kernel: Vec::new() }
+}
+
+impl Rig {
+    /// Fills memory to a random degree, with extents of random sizes, and makes holes in it.
+    /// At most about `room` pages stay free.
+    fn fill(&mut self, room: u64) {
+        let mut handles = Vec::new();
+        let largest = self.random.below(7);
+        for _ in 0..self.random.below(700) {
+            let order = Order::new(self.random.below(largest + 1) as u8).unwrap();
+            if self.random.one_in(30) {
+                self.kernel.extend(self.bench.mm.alloc(order).ok());
+            } else {
+                handles.extend(self.holder.take(&self.bench, self.mover, order));
+            }
+        }
+        let keep = 1 + self.random.below(4);
+        for handle in handles {
+            if self.random.one_in(keep) {
+                self.holder.release(&self.bench, handle);
+            } else if self.random.one_in(200) {
+                self.holder.pin(handle, true);
+            }
+        }
+        // Little room, so that sizes matter.
+        let spare = self.random.below(room);
+        while self.bench.mm.zones().map(|zone| zone.counts.free).sum::<u64>() > spare {
+            let order = Order::new(self.random.below(4) as u8).unwrap();
+            let Ok(pfn) = self.bench.mm.alloc(order).or_else(|_| self.bench.mm.alloc(Order::ZERO))
+            else {
+                break;
+            };
+            self.kernel.push(pfn);
+        }
+        if self.random.one_in(2) {
+            let free: Vec<_> = self.kernel.drain(..).collect();
+            for pfn in free {
+                if self.random.one_in(3) {
+                    self.kernel.push(pfn);
+                } else {
+                    self.bench.mm.free(pfn).unwrap();
+                }
+            }
+        }
+        self.bench.check();
+    }
+
+    /// Takes a block offline, and compares with what was foretold.
+    fn offline_as_foretold(&self, id: BlockId) {
+        let foretold = self.bench.mm.explain_offline(id);
+        let moves = self.holder.moves();
+        let before = self.bench.snapshot();
+        let done = self.bench.mm.offline(id);
+        self.bench.check();
+        self.holder.check(&self.bench);
+        let extents = self.holder.moves().0 - moves.0;
+        match (foretold, done) {
+            (Removability::Now, Ok(_)) => assert_eq!(extents, 0),
+            (Removability::AfterMoving { extents: foretold, .. }, Ok(_)) => {
+                assert_eq!(extents, foretold);
+            }
+            (
+                Removability::Blocked(Obstacle::InUse { pfn, block, owner, .. }),
+                Err(OfflineError::InUse { block: at, first, .. }),
+            ) => {
+                assert_eq!((block, Some((pfn, owner))), (at, first));
+                assert_same(&before, &self.bench.snapshot());
+            }
+            (
+                Removability::Blocked(Obstacle::NoRoom { order }),
+                Err(OfflineError::NoRoom { order: wanted, .. }),
+            ) => assert_eq!(order, wanted),
+            (foretold, done) => panic!("foretold {foretold:?}, but {done:?}"),
+        }
+    }
+}
+
+#[test]
+fn e23_each_offline_comes_out_as_foretold() {
+    let (mut now, mut moved, mut held, mut full) = (0, 0, 0, 0);
+    for seed in 0..60 {
+        let mut rig = rig(seed);
+        rig.fill(64);
+        for id in rig.bench.blocks(rig.dimm) {
+            match rig.bench.mm.explain_offline(id) {
+                Removability::Now => now += 1,
+                Removability::AfterMoving { .. } => moved += 1,
+                Removability::Blocked(Obstacle::InUse { .. }) => held += 1,
+                Removability::Blocked(Obstacle::NoRoom { .. }) => full += 1,
+                Removability::Blocked(other) => panic!("{other:?}"),
+            }
+            rig.offline_as_foretold(id);
+        }
+    }
+    assert!(now > 3 && moved > 9 && held > 9 && full > 9, "{now} {moved} {held} {full}");
+}
+
+#[test]
+fn e23_the_removal_of_several_blocks_comes_out_as_foretold() {
+    let (mut can, mut cannot) = (0, 0);
+    for seed in 1000..1100 {
+        let mut rig = rig(seed);
+        rig.fill(1500);
+        let count = 2 + rig.random.below(BLOCKS - 1);
+        let part = range(TINY_WINDOW, count * MIB);
+        let foretold = rig.bench.mm.explain_remove(part);
+        if let Removability::Blocked(Obstacle::Range(error)) = foretold {
+            assert_eq!(rig.bench.mm.remove(part), Err(error));
+            continue;
+        }
+        let done =
+            rig.bench.blocks(part).iter().try_for_each(|&id| rig.bench.mm.offline(id).map(drop));
+        rig.holder.check(&rig.bench);
+        let blocked = matches!(foretold, Removability::Blocked(_));
+        assert_eq!(blocked, done.is_err(), "seed {seed}: foretold {foretold:?}, but {done:?}");
+        if done.is_ok() {
+            can += 1;
+            rig.bench.remove(part);
+        } else {
+            cannot += 1;
+        }
+    }
+    assert!(can > 9 && cannot > 9, "{can} {cannot}");
+}
+
+#[test]
+fn what_can_never_be_removed_is_said_by_the_reason_that_a_remove_gives() {
+    let rig = rig(3);
+    let explain = |range| rig.bench.mm.explain_remove(range);
+    let blocked = |error| Removability::Blocked(Obstacle::Range(error));
+    assert_eq!(explain(range(0, MIB)), blocked(RemoveError::BootMemory(BlockId::new(0))));
+    let system = BlockId::new(0);
+    assert_eq!(
+        rig.bench.mm.explain_offline(system),
+        Removability::Blocked(Obstacle::SystemMemory(system))
+    );
+    let beyond = TINY_WINDOW + 100 * MIB;
+    let absent = BlockId::new(beyond / MIB);
+    assert_eq!(explain(range(beyond, MIB)), blocked(RemoveError::NoSuchBlock(absent)));
+    let odd = range(TINY_WINDOW + 4096, MIB);
+    assert_eq!(explain(odd), blocked(RemoveError::NotWholeBlocks { range: odd, block: MIB }));
+}
+
+#[test]
+fn e16_a_bad_free_page_is_nobodys_and_its_block_goes_but_does_not_come_back() {
+    let rig = rig(11);
+    let id = rig.bench.blocks(rig.dimm)[2];
+    let pfn = rig.bench.mm.block(id).unwrap().pfns.end.add(1_u64.wrapping_neg());
+    assert_eq!(rig.bench.mm.poison(pfn), Ok(Quarantined::Page));
+    rig.bench.check();
+    assert_eq!(rig.bench.mm.poison(pfn), Err(PoisonError::Already(pfn)));
+    while let Ok(page) = rig.bench.alloc_movable(Order::ZERO) {
+        assert_ne!(page, pfn);
+    }
+    let rig = self::rig(11);
+    rig.bench.mm.poison(pfn).unwrap();
+    assert_eq!(rig.bench.mm.explain_offline(id), Removability::Now);
+    rig.bench.mm.offline(id).unwrap();
+    rig.bench.check();
+    assert_eq!(
+        rig.bench.mm.online(id, ZoneKind::Movable).unwrap_err(),
+        hotmem::OnlineError::Poisoned(id)
+    );
+    assert_eq!(rig.bench.mm.block(id).unwrap().state, BlockState::Offline);
+    rig.bench.remove(block_range(&rig.bench, id));
+}
+
+#[test]
+fn e16_a_bad_page_in_use_moves_first_and_the_rest_of_its_extent_is_free() {
+    let rig = rig(12);
+    let order = Order::new(4).unwrap();
+    let handle = rig.holder.take(&rig.bench, rig.mover, order).unwrap();
+    let (pfn, _) = rig.holder.at(handle).unwrap();
+    let free = rig.bench.mm.stats().pages.free;
+    assert_eq!(rig.bench.mm.poison(pfn.add(5)), Ok(Quarantined::Page));
+    rig.bench.check();
+    rig.holder.check(&rig.bench);
+    assert_ne!(rig.holder.at(handle).unwrap().0, pfn);
+    assert_eq!(rig.bench.mm.stats().pages.free, free - 1);
+}
+
+#[test]
+fn e16_a_bad_page_that_stays_is_refused_and_named() {
+    let rig = rig(13);
+    let kernel = rig.bench.mm.alloc(Order::new(2).unwrap()).unwrap();
+    let before = rig.bench.snapshot();
+    let bad = kernel.add(3);
+    assert_eq!(rig.bench.mm.poison(bad), Err(PoisonError::InUse(bad, Owner::Kernel)));
+    let absent = Pfn::new((TINY_WINDOW + 100 * MIB) / 4096);
+    assert_eq!(rig.bench.mm.poison(absent), Err(PoisonError::NotMemory(absent)));
+    assert_same(&before, &rig.bench.snapshot());
+}
+
+#[test]
+fn e16_bad_descriptors_mark_their_block_and_the_one_they_describe() {
+    let bench = tiny(MIB);
+    let dimm = range(TINY_WINDOW, 4 * MIB);
+    bench.plug(dimm);
+    bench.add(dimm, Placement::PerRange);
+    bench.online(dimm);
+    let blocks = bench.blocks(dimm);
+    let head = bench.mm.block(blocks[0]).unwrap().group.unwrap();
+    // Four memmap pages a block: the tenth describes pages of the third.
+    assert_eq!(bench.mm.poison(head.add(9)), Ok(Quarantined::Memmap));
+    bench.check();
+    let poisoned: Vec<_> = blocks.iter().map(|&id| bench.mm.block(id).unwrap().poisoned).collect();
+    assert_eq!(poisoned, [true, false, true, false]);
+    bench.offline(dimm);
+    bench.remove(dimm);
+}
+
+#[test]
+fn at_most_the_stated_steps_whatever_the_owners_do() {
+    for seed in 0..20 {
+        let mut rig = rig(seed);
+        rig.fill(64);
+        for handle in rig.holder.handles() {
+            rig.holder.pin(handle, false);
+            let times = rig.random.below(12) as u32;
+            rig.holder.be_busy(handle, times);
+        }
+        for id in rig.bench.blocks(rig.dimm) {
+            let Ok(mut op) = rig.bench.mm.start_offline(id) else { continue };
+            let bound = OfflineOp::bound(&rig.bench.mm);
+            let mut steps = 0;
+            while let Ok(Stepped::Going(more)) = op.step(1) {
+                steps = more.progress().steps;
+                op = more;
+            }
+            assert!(steps <= bound, "{steps} of {bound}");
+            rig.holder.check(&rig.bench);
+        }
+    }
+}
