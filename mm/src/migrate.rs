@@ -43,7 +43,7 @@ impl core::error::Error for NotNow {}
 /// An owner of movable pages.
 ///
 /// Called with no lock of the manager's but the hotplug lock, so an owner may allocate, free and look
-/// up; it may not call a verb. An extent may be freed by its owner at any time until
+/// up; it may not call what takes that lock: a verb, `verify`, a snapshot. An extent may be freed by its owner at any time until
 /// [`isolate`](Self::isolate) has answered `Ok`.
 pub trait MovableOps: Sync {
     /// The owner's name, for people.
