@@ -74,6 +74,23 @@ pub enum Controller {
         /// The global system interrupt of its first input.
         first: u32,
     },
+    /// The distributor of a GIC (Arm).
+    GicDistributor {
+        /// Where its registers are.
+        at: PhysAddr,
+        /// The version of the GIC architecture; 0 if firmware does not say.
+        version: u8,
+    },
+    /// The CPU interface of a GIC, for version 2 (Arm).
+    GicCpuInterface {
+        /// Where its registers are.
+        at: PhysAddr,
+    },
+    /// A row of redistributors of a GIC, for version 3 (Arm).
+    GicRedistributors {
+        /// Where their registers are.
+        range: PhysRange,
+    },
 }
 
 /// Why the controllers could not be taken over.

@@ -5,6 +5,10 @@
 //! it runs on: every architecture has the same names there.
 #![no_std]
 
+pub mod aarch64;
+#[cfg(target_arch = "aarch64")]
+#[path = "aarch64/current.rs"]
+pub mod current;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64/current.rs"]
 pub mod current;

@@ -10,7 +10,7 @@ use crate::current::KERNEL_BASE;
 use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 
 unsafe extern "C" {
-    static __boot_start: u8;
+    static __image_start: u8;
     static __text_start: u8;
     static __text_end: u8;
     static __rodata_start: u8;
@@ -62,10 +62,9 @@ impl Segment {
 
 /// Everything that was loaded, entry code and early tables included.
 pub fn phys() -> PhysRange {
-    let start = PhysAddr::new((&raw const __boot_start).addr() as u64);
-    let end = (&raw const __image_end).addr() as u64;
-    let len = end.wrapping_sub(KERNEL_BASE.get()).saturating_sub(start.get());
-    PhysRange::new(start, len).unwrap_or_default()
+    let virt = between(&raw const __image_start, &raw const __image_end);
+    let start = PhysAddr::new(virt.start().offset_from(KERNEL_BASE));
+    PhysRange::new(start, virt.len()).unwrap_or_default()
 }
 
 /// The stack of the entry code, mapped only by the early tables.

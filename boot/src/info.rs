@@ -1,5 +1,6 @@
 //! What the kernel is told about the machine it was started on.
 
+use crate::aarch64::table_loader::ScriptError;
 use crate::ranges::{RangeList, RangesFull};
 use core::fmt;
 use hotmem::addr::PhysAddr;
@@ -69,6 +70,12 @@ pub enum HandoffError {
     NoRam,
     /// No ACPI root pointer.
     NoRsdp,
+    /// What should be a device tree has this instead.
+    DeviceTree(&'static str),
+    /// The device tree names no firmware configuration device.
+    NoFwCfg,
+    /// The ACPI tables could not be put together.
+    Tables(ScriptError),
 }
 
 impl fmt::Display for HandoffError {
@@ -87,6 +94,9 @@ impl fmt::Display for HandoffError {
             Self::TooManyRanges => fmt::Display::fmt(&RangesFull, f),
             Self::NoRam => f.write_str("the memory map has no usable RAM"),
             Self::NoRsdp => f.write_str("no ACPI root pointer was handed over"),
+            Self::DeviceTree(what) => write!(f, "the device tree has {what}"),
+            Self::NoFwCfg => f.write_str("the device tree has no firmware configuration device"),
+            Self::Tables(error) => fmt::Display::fmt(&error, f),
         }
     }
 }

@@ -9,6 +9,10 @@
 //! parsers are plain host code; only the entry itself needs `cfg(bare)`.
 #![no_std]
 
+pub mod aarch64;
+#[cfg(all(bare, target_arch = "aarch64"))]
+#[path = "aarch64/current.rs"]
+pub mod current;
 #[cfg(all(bare, target_arch = "x86_64"))]
 #[path = "x86_64/current.rs"]
 pub mod current;

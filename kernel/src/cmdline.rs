@@ -1,5 +1,6 @@
 //! The kernel command line: words separated by spaces, `name=value` or `name`.
 
+use crate::memory::layout::BLOCK_SHIFT;
 use crate::number;
 use hotmem::Placement;
 use log::LevelFilter;
@@ -23,7 +24,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             placement: Placement::PerRange,
-            block_bytes: 128 << 20,
+            block_bytes: 1 << BLOCK_SHIFT,
             auto_online: true,
             icount: false,
             log: LevelFilter::Info,

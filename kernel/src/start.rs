@@ -79,7 +79,7 @@ fn enter_own_space(info: BootInfo, options: Options) -> ! {
     let root = boot.tables().root();
     *HANDED_ON.lock() = Some(Handed { info, options, block_size, boot });
 
-    cpu::enable_protection();
+    cpu::set_up();
     // SAFETY: the tree shows the image where it runs, all of RAM, and the stack, which is nobody's yet.
     // Nothing refers to the early stack any more: what goes on was put into a static.
     unsafe { cpu::switch(root, Stack::KERNEL.top(), settled) }
@@ -92,6 +92,7 @@ extern "C" fn settled() -> ! {
     };
     boot.settle();
     traps::init(Some(boot.trap_stacks()));
+    log::info!("cpu: {}", cpu::mode());
 
     let ram = boot.ram;
     let plan = match firmware::plan(info.firmware, boot.tables(), &ram) {

@@ -126,11 +126,16 @@ fn crystal_hertz() -> Option<u64> {
     hertz.checked_div(u64::from(denominator)).filter(|&hertz| hertz != 0)
 }
 
+/// How the CPU is used.
+pub fn mode() -> &'static str {
+    "four-level page tables"
+}
+
 /// Turns on what the kernel's own page tables rely on: non-executable pages, and write protection
 /// that binds the kernel too.
 ///
 /// The CPU must have [`Features::no_execute`].
-pub fn enable_protection() {
+pub fn set_up() {
     // SAFETY: NXE gives bit 63 of an entry its meaning; the early tables never set it.
     unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
     // SAFETY: the early tables map everything writable, so write protection refuses nothing yet.
@@ -145,7 +150,7 @@ pub fn enable_protection() {
 ///
 /// # Safety
 ///
-/// - `root` is a four-level tree, [`enable_protection`] has run if it uses what that enables, and it
+/// - `root` is a four-level tree, [`set_up`] has run if it uses what that enables, and it
 ///   translates the code that runs, and what that refers to, as the tables before did.
 /// - `top` is a multiple of 16 and, in these tables, the end of writable memory that nobody else uses,
 ///   enough for what `main` does.

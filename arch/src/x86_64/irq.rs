@@ -47,6 +47,9 @@ impl<R: Registers> Controllers<R> {
                     }
                 }
                 Controller::LocalApic { at } => local = Some(at),
+                Controller::GicDistributor { .. }
+                | Controller::GicCpuInterface { .. }
+                | Controller::GicRedistributors { .. } => {}
             }
         }
         let local = local.ok_or(TakeError::Missing("local APIC"))?;

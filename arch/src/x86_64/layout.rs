@@ -6,6 +6,8 @@ use hotmem::addr::{PhysAddr, VirtAddr};
 pub const PAGE_SHIFT: u32 = 12;
 /// Log2 of a section's bytes.
 pub const SECTION_SHIFT: u32 = 27;
+/// Log2 of the bytes of a memory block, unless the command line says otherwise.
+pub const BLOCK_SHIFT: u32 = SECTION_SHIFT;
 
 /// Where physical address 0 is in the linear map.
 pub const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);

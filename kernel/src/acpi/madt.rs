@@ -1,11 +1,11 @@
 //! The MADT: which interrupt controllers there are (ACPI 6.5, 5.2.12).
 
-use hotmem::addr::PhysAddr;
+use hotmem::addr::{PhysAddr, PhysRange};
 
 use super::error::{Signature, TableError};
 use super::physical::Physical;
 use super::root::Tables;
-use super::table::Table;
+use super::table::{Record, Table};
 use hotmem_arch::irq::{Controller, Line, Polarity, Trigger};
 
 const MADT: Signature = Signature(*b"APIC");
@@ -16,6 +16,9 @@ const RECORDS: usize = 44;
 const IO_APIC: u8 = 1;
 const OVERRIDE: u8 = 2;
 const LOCAL_APIC_ADDRESS: u8 = 5;
+const GIC_CPU: u8 = 11;
+const GIC_DISTRIBUTOR: u8 = 12;
+const GIC_REDISTRIBUTORS: u8 = 14;
 
 /// A checked MADT.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +62,9 @@ impl<'a> Madt<'a> {
         table.check_records(RECORDS, |kind| match kind {
             IO_APIC | LOCAL_APIC_ADDRESS => 12,
             OVERRIDE => 10,
+            GIC_CPU => 40,
+            GIC_DISTRIBUTOR => 24,
+            GIC_REDISTRIBUTORS => 16,
             _ => 2,
         })?;
         for record in table.records(RECORDS).filter(|record| record.kind == OVERRIDE) {
@@ -96,7 +102,8 @@ impl<'a> Madt<'a> {
     pub fn controllers(&self) -> impl Iterator<Item = Controller> + use<'a> {
         let local = Controller::LocalApic { at: self.local_apic() };
         let io = self.io_apics();
-        io.map(|apic| Controller::IoApic { at: apic.address, first: apic.gsi_base }).chain([local])
+        let io = io.map(|apic| Controller::IoApic { at: apic.address, first: apic.gsi_base });
+        io.chain([local]).chain(self.0.records(RECORDS).filter_map(|record| gic(&record)))
     }
 
     /// The ISA interrupts that are wired in another way than ISA's own.
@@ -140,5 +147,26 @@ impl<'a> Madt<'a> {
             },
             None => Line { gsi: irq.into(), trigger, polarity },
         }
+    }
+}
+
+/// The part of a GIC that a record describes (ACPI 6.5, 5.2.12.14 to 5.2.12.17).
+fn gic(record: &Record<'_>) -> Option<Controller> {
+    let address = |offset| Some(PhysAddr::new(record.field(offset, 8)?));
+    match record.kind {
+        GIC_CPU => {
+            // Version 3 has no interface in memory.
+            let at = address(32).filter(|at| at.get() != 0)?;
+            Some(Controller::GicCpuInterface { at })
+        }
+        GIC_DISTRIBUTOR => {
+            let version = record.field(20, 1)? as u8;
+            Some(Controller::GicDistributor { at: address(8)?, version })
+        }
+        GIC_REDISTRIBUTORS => {
+            let range = PhysRange::new(address(4)?, record.field(12, 4)?)?;
+            Some(Controller::GicRedistributors { range })
+        }
+        _ => None,
     }
 }

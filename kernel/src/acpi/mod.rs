@@ -25,6 +25,7 @@ mod mode;
 mod physical;
 mod root;
 mod source;
+mod spcr;
 mod srat;
 mod table;
 #[cfg(test)]
@@ -41,5 +42,6 @@ pub use mode::ModeError;
 pub use physical::Physical;
 pub use root::Tables;
 pub use source::AcpiSource;
+pub use spcr::Spcr;
 pub use srat::{Affinity, Srat};
 pub use table::Table;

@@ -1,7 +1,7 @@
 //! A machine that is described by ACPI tables.
 
 use super::{Events, MemoryPlan};
-use crate::acpi::{AcpiSource, Line, Madt, Physical, Srat, TableError, Tables};
+use crate::acpi::{AcpiSource, Line, Madt, Physical, Spcr, Srat, TableError, Tables};
 use crate::console;
 use crate::events::EventSource;
 use crate::hardware::KernelHardware;
@@ -62,6 +62,15 @@ pub(super) fn events(rsdp: PhysAddr, mm: &'static Mm<KernelMachine>, ram: &Range
     Events { source, console_line }
 }
 
+/// The line of the console: the one that firmware names, else the machine's old one.
+fn console_line<P: Physical>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Option<Line> {
+    let named = Spcr::find(tables).unwrap_or_else(|error| {
+        log::error!("console interrupt: {error}");
+        None
+    });
+    named.and_then(|spcr| spcr.line()).or_else(|| Some(madt.isa_line(ISA_IRQ?)))
+}
+
 /// Takes over the interrupt controllers, and lets the console interrupt; answers with its line.
 fn take_interrupts<P: Physical>(tables: &Tables<'_, P>, mm: &Mm<KernelMachine>) -> Option<Line> {
     let madt = match Madt::find(tables) {
@@ -79,7 +88,7 @@ fn take_interrupts<P: Physical>(tables: &Tables<'_, P>, mm: &Mm<KernelMachine>) 
         log::error!("interrupt controllers: {error}");
         return None;
     }
-    let line = madt.isa_line(ISA_IRQ?);
+    let line = console_line(tables, &madt)?;
     if let Err(error) = interrupts::connect(line, Target::Wake) {
         log::error!("console interrupt: {error}");
         return None;

@@ -18,8 +18,8 @@ use hotmem::geometry::DESCRIPTOR_BYTES;
 use hotmem_arch::current::layout as machine;
 
 pub use machine::{
-    DEVICE_BASE, FIRMWARE_BASE, LINEAR_BASE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, STACK_BASE,
-    VMEMMAP_BASE,
+    BLOCK_SHIFT, DEVICE_BASE, FIRMWARE_BASE, LINEAR_BASE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT,
+    STACK_BASE, VMEMMAP_BASE,
 };
 
 /// Bytes of a base page.

@@ -61,7 +61,7 @@ impl KernelTables {
     ///
     /// `root` is a zeroed frame that the early tables show, that nobody else uses, and only this CPU will load it.
     pub(super) unsafe fn new(root: PhysAddr, features: &Features) -> Self {
-        // SAFETY: the caller promises one CPU; `cpu::enable_protection` runs before the tree is
+        // SAFETY: the caller promises one CPU; `cpu::set_up` runs before the tree is
         // loaded.
         let tlb = unsafe { CpuTlb::new() };
         // SAFETY: the root is zeroed and ours, `LinearMemory` reaches every frame of RAM, and table

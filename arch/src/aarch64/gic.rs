@@ -1,0 +1,313 @@
+//! The Generic Interrupt Controller, versions 2 and 3 (Arm IHI 0048B and IHI 0069H).
+//!
+//! ```text
+//!   line --> distributor --(v3: redistributor)--> CPU interface --> IRQ
+//! ```
+//!
+//! Only shared peripheral interrupts are used, INTIDs 32 to 1019, all at one priority and in the group
+//! that non-secure software has. What a register means is pure and tested on any host; who reads and
+//! writes it is whoever hands in the window.
+
+use crate::irq::{Registers, Trigger};
+
+// The distributor (IHI 0048B table 4-1, IHI 0069H table 12-25).
+const CTLR: usize = 0x000;
+const TYPER: usize = 0x004;
+const GROUP: usize = 0x080;
+const SET_ENABLE: usize = 0x100;
+const CLEAR_ENABLE: usize = 0x180;
+const PRIORITY: usize = 0x400;
+const TARGET: usize = 0x800;
+const CONFIG: usize = 0xc00;
+const ROUTE: usize = 0x6000;
+
+/// Forwarding of the only group that version 2 shows to non-secure software.
+const ENABLE_V2: u32 = 1 << 0;
+/// Forwarding of group 1, and routing by affinity (ARE).
+const ENABLE_V3: u32 = 1 << 1 | 1 << 4;
+/// A write is not everywhere yet (RWP).
+const PENDING_WRITE: u32 = 1 << 31;
+/// The same priority for all: the middle of what non-secure software has.
+const MIDDLE: u32 = 0xa0a0_a0a0;
+/// First shared peripheral interrupt.
+const FIRST_SHARED: u32 = 32;
+/// One past the last.
+const END_OF_SHARED: u32 = 1020;
+/// Polls before a controller counts as not answering.
+const PATIENCE: u32 = 1 << 20;
+
+/// Bytes of a distributor's window.
+pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
+/// Bytes of a version 2 distributor's window.
+pub const DISTRIBUTOR_V2_BYTES: u64 = 0x1000;
+/// Bytes of a version 2 CPU interface's window; the two pages need not be neighbours of more.
+pub const CPU_INTERFACE_BYTES: u64 = 0x1000;
+/// Bytes of a redistributor's two frames.
+pub const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
+
+/// Which architecture a controller follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// CPU interface in memory, targets by number.
+    V2,
+    /// CPU interface in system registers, routes by affinity.
+    V3,
+}
+
+/// Where lines end, and are sent on.
+#[derive(Debug)]
+pub struct Distributor<R> {
+    registers: R,
+    version: Version,
+    /// The CPU that gets every interrupt: its affinity with version 3, a bit with version 2.
+    cpu: u64,
+}
+
+impl<R: Registers> Distributor<R> {
+    /// Takes over the distributor with everything disabled; interrupts will go to the CPU whose
+    /// MPIDR_EL1 is `mpidr`.
+    pub fn take(registers: R, version: Version, mpidr: u64) -> Self {
+        // Aff3 and Aff2..Aff0 (IHI 0069H, GICD_IROUTER).
+        let affinity = mpidr & 0xff_00ff_ffff;
+        // The banked targets of the first interrupts read as this CPU's bit (IHI 0048B 4.3.12).
+        let own = u64::from(registers.read(TARGET) & 0xff).max(1);
+        let cpu = if version == Version::V3 { affinity } else { own };
+        let distributor = Self { registers, version, cpu };
+        distributor.write(CTLR, 0);
+        let words = distributor.interrupts().div_ceil(32) as usize;
+        for word in 1..words {
+            distributor.write(CLEAR_ENABLE + 4 * word, u32::MAX);
+            if version == Version::V3 {
+                distributor.write(GROUP + 4 * word, u32::MAX);
+            }
+        }
+        distributor.write(CTLR, if version == Version::V3 { ENABLE_V3 } else { ENABLE_V2 });
+        distributor
+    }
+
+    /// One past the highest interrupt there is.
+    fn interrupts(&self) -> u32 {
+        (32 * ((self.registers.read(TYPER) & 0x1f) + 1)).min(END_OF_SHARED)
+    }
+
+    /// Whether `id` is a shared peripheral interrupt of this distributor.
+    pub fn has(&self, id: u32) -> bool {
+        (FIRST_SHARED..self.interrupts()).contains(&id)
+    }
+
+    /// Sends interrupt `id`, one that it [has](Self::has), to the CPU, and enables it.
+    pub fn connect(&self, id: u32, trigger: Trigger) {
+        let n = id as usize;
+        let shift = 2 * (id % 16) + 1;
+        let config = self.registers.read(CONFIG + 4 * (n / 16)) & !(1 << shift);
+        let edge = u32::from(trigger == Trigger::Edge) << shift;
+        self.write(CONFIG + 4 * (n / 16), config | edge);
+        self.write(PRIORITY + 4 * (n / 4), MIDDLE);
+        match self.version {
+            Version::V2 => {
+                let shift = 8 * (id % 4);
+                let targets = self.registers.read(TARGET + 4 * (n / 4)) & !(0xff << shift);
+                self.write(TARGET + 4 * (n / 4), targets | (self.cpu as u32) << shift);
+            }
+            Version::V3 => {
+                self.write(ROUTE + 8 * n, self.cpu as u32);
+                self.write(ROUTE + 8 * n + 4, (self.cpu >> 32) as u32);
+            }
+        }
+        self.set_enabled(id, true);
+    }
+
+    /// Enables interrupt `id` or disables it; one that is not there stays away.
+    pub fn set_enabled(&self, id: u32, enabled: bool) {
+        if self.has(id) {
+            let register = if enabled { SET_ENABLE } else { CLEAR_ENABLE };
+            self.write(register + 4 * (id as usize / 32), 1 << (id % 32));
+        }
+    }
+
+    /// Writes a register, and waits until a version 3 distributor has told everyone.
+    fn write(&self, offset: usize, value: u32) {
+        self.registers.write(offset, value);
+        if self.version == Version::V3 {
+            let _ = (0..PATIENCE).find(|_| self.registers.read(CTLR) & PENDING_WRITE == 0);
+        }
+    }
+}
+
+// The CPU interface of version 2 (IHI 0048B table 4-2).
+const INTERFACE_CTLR: usize = 0x00;
+const INTERFACE_MASK: usize = 0x04;
+const ACKNOWLEDGE: usize = 0x0c;
+const END: usize = 0x10;
+
+/// A version 2 CPU interface.
+#[derive(Debug)]
+pub struct CpuInterface<R>(R);
+
+impl<R: Registers> CpuInterface<R> {
+    /// Lets interrupts of every priority through.
+    pub fn enable(registers: R) -> Self {
+        registers.write(INTERFACE_MASK, 0xff);
+        registers.write(INTERFACE_CTLR, 1);
+        Self(registers)
+    }
+
+    /// Takes the most urgent interrupt: what [`finish`](Self::finish) wants back.
+    pub fn acknowledge(&self) -> u32 {
+        self.0.read(ACKNOWLEDGE)
+    }
+
+    /// Says that an interrupt was served.
+    pub fn finish(&self, acknowledged: u32) {
+        self.0.write(END, acknowledged);
+    }
+}
+
+// A redistributor: first frame, and the second, for interrupts of its own CPU (IHI 0069H 12.10, 12.11).
+const WAKER: usize = 0x14;
+const REDISTRIBUTOR_TYPER: usize = 0x08;
+const PRIVATE_CLEAR_ENABLE: usize = 0x1_0180;
+const PROCESSOR_SLEEP: u32 = 1 << 1;
+const CHILDREN_ASLEEP: u32 = 1 << 2;
+const LAST: u32 = 1 << 4;
+
+/// A version 3 redistributor.
+#[derive(Debug)]
+pub struct Redistributor<R>(R);
+
+impl<R: Registers> Redistributor<R> {
+    /// The redistributor behind these registers, as it is.
+    pub fn new(registers: R) -> Self {
+        Self(registers)
+    }
+
+    /// Whether it belongs to the CPU whose MPIDR_EL1 is `mpidr`.
+    pub fn belongs_to(&self, mpidr: u64) -> bool {
+        // GICR_TYPER 63:32: Aff3..Aff0.
+        let affinity = (mpidr & 0x00ff_ffff) | mpidr >> 8 & 0xff00_0000;
+        u64::from(self.0.read(REDISTRIBUTOR_TYPER + 4)) == affinity
+    }
+
+    /// Whether it is the last of its row.
+    pub fn is_last(&self) -> bool {
+        self.0.read(REDISTRIBUTOR_TYPER) & LAST != 0
+    }
+
+    /// Wakes it, with its CPU's own interrupts disabled; answers whether it woke.
+    pub fn wake(&self) -> bool {
+        self.0.write(WAKER, self.0.read(WAKER) & !PROCESSOR_SLEEP);
+        let awake = (0..PATIENCE).any(|_| self.0.read(WAKER) & CHILDREN_ASLEEP == 0);
+        self.0.write(PRIVATE_CLEAR_ENABLE, u32::MAX);
+        awake
+    }
+}
+
+/// The interrupt that an acknowledgement names, with version 2's source CPU (bits 12..10) left out;
+/// `None` if there was none to take (INTIDs 1020 to 1023).
+pub fn interrupt(acknowledged: u32, version: Version) -> Option<u32> {
+    let id = acknowledged & if version == Version::V2 { 0x3ff } else { 0xff_ffff };
+    (!(END_OF_SHARED..1024).contains(&id)).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    /// Registers that keep what is written, but for those that set or clear bits.
+    #[derive(Default)]
+    struct Fake(RefCell<BTreeMap<usize, u32>>);
+
+    impl Fake {
+        fn get(&self, offset: usize) -> u32 {
+            self.0.borrow().get(&offset).copied().unwrap_or(0)
+        }
+    }
+
+    impl Registers for &Fake {
+        fn read(&self, offset: usize) -> u32 {
+            self.get(offset)
+        }
+
+        fn write(&self, offset: usize, value: u32) {
+            let mut registers = self.0.borrow_mut();
+            match offset {
+                CLEAR_ENABLE..0x200 => {
+                    *registers.entry(offset - 0x80).or_default() &= !value;
+                }
+                SET_ENABLE..CLEAR_ENABLE => *registers.entry(offset).or_default() |= value,
+                _ => drop(registers.insert(offset, value)),
+            }
+        }
+    }
+
+    fn fake() -> Fake {
+        let fake = Fake::default();
+        fake.0.borrow_mut().extend([(TYPER, 8), (SET_ENABLE + 4, 0xff), (TARGET, 0x0202_0202)]);
+        fake
+    }
+
+    #[test]
+    fn everything_is_disabled_until_it_is_connected() {
+        let fake = fake();
+        let distributor = Distributor::take(&fake, Version::V3, 0x8000_0001);
+        assert_eq!(fake.get(SET_ENABLE + 4), 0);
+        assert_eq!(fake.get(CTLR), 0x12);
+        assert_eq!(fake.get(GROUP + 4), u32::MAX);
+
+        // The generic event device of QEMU: SPI 9, edge.
+        distributor.connect(41, Trigger::Edge);
+        assert_eq!(fake.get(SET_ENABLE + 4), 1 << 9);
+        assert_eq!(fake.get(CONFIG + 8), 1 << 19);
+        assert_eq!((fake.get(ROUTE + 8 * 41), fake.get(ROUTE + 8 * 41 + 4)), (1, 0));
+        distributor.set_enabled(41, false);
+        assert_eq!(fake.get(SET_ENABLE + 4), 0);
+    }
+
+    #[test]
+    fn version_2_sends_to_the_cpu_that_asks() {
+        let fake = fake();
+        fake.0.borrow_mut().insert(CONFIG + 8, 0xaaaa_aaaa);
+        let distributor = Distributor::take(&fake, Version::V2, 0);
+        assert_eq!(fake.get(CTLR), 1);
+        assert_eq!(fake.get(GROUP + 4), 0);
+        distributor.connect(33, Trigger::Level);
+        assert_eq!(fake.get(TARGET + 32), 0x0000_0200);
+        assert_eq!(fake.get(CONFIG + 8), 0xaaaa_aaa2);
+        assert_eq!(fake.get(SET_ENABLE + 4), 1 << 1);
+    }
+
+    #[test]
+    fn only_shared_interrupts_that_are_there_can_be_used() {
+        let fake = fake();
+        let distributor = Distributor::take(&fake, Version::V3, 0);
+        assert_eq!([31, 32, 287, 288].map(|id| distributor.has(id)), [false, true, true, false]);
+        distributor.set_enabled(288, true);
+        distributor.set_enabled(27, true);
+        assert_eq!((fake.get(SET_ENABLE), fake.get(SET_ENABLE + 36)), (0, 0));
+    }
+
+    #[test]
+    fn a_spurious_acknowledgement_is_no_interrupt() {
+        assert_eq!(interrupt(1023, Version::V3), None);
+        assert_eq!(interrupt(1020, Version::V2), None);
+        assert_eq!(interrupt(41, Version::V3), Some(41));
+        assert_eq!(interrupt(0x0c29, Version::V2), Some(41));
+    }
+
+    #[test]
+    fn a_redistributor_belongs_to_the_cpu_with_its_affinity() {
+        let fake = Fake::default();
+        let registers = [(WAKER, 0b10), (REDISTRIBUTOR_TYPER, 0x10), (0x0c, 0x0300_0201)];
+        fake.0.borrow_mut().extend(registers);
+        let redistributor = Redistributor::new(&fake);
+        assert!(redistributor.belongs_to(0x03_8000_0201) && !redistributor.belongs_to(0x201));
+        assert!(redistributor.is_last() && redistributor.wake());
+        assert_eq!(fake.get(WAKER), 0);
+        fake.0.borrow_mut().insert(WAKER, 0b110);
+        assert!(!redistributor.wake());
+    }
+}

@@ -1,0 +1,50 @@
+//! The CPU interface of a version 3 GIC: system registers (Arm IHI 0069H 12.2).
+
+// UNSAFETY: system registers.
+#![expect(unsafe_code)]
+
+use core::arch::asm;
+
+/// The interface of this CPU.
+#[derive(Debug)]
+pub(super) struct SystemInterface(());
+
+impl SystemInterface {
+    /// Lets interrupts of every priority through. The CPU must have the registers.
+    pub(super) fn enable() -> Self {
+        // SAFETY: ICC_SRE_EL1.SRE, ICC_PMR_EL1 and ICC_IGRPEN1_EL1 only decide which interrupts this
+        // CPU gets, which it takes when it lets them in.
+        unsafe {
+            asm!(
+                "msr S3_0_C12_C12_5, {sre}",
+                "isb",
+                "msr S3_0_C4_C6_0, {all}",
+                "msr S3_0_C12_C12_7, {sre}",
+                "isb",
+                sre = in(reg) 1u64,
+                all = in(reg) 0xffu64,
+                options(nomem, nostack, preserves_flags),
+            );
+        }
+        Self(())
+    }
+
+    /// Takes the most urgent interrupt: what [`finish`](Self::finish) wants back.
+    pub(super) fn acknowledge(&self) -> u32 {
+        let id: u64;
+        // SAFETY: reading ICC_IAR1_EL1 takes an interrupt; the caller serves it.
+        unsafe {
+            asm!("mrs {}, S3_0_C12_C12_0", "dsb sy", out(reg) id, options(nostack, preserves_flags));
+        }
+        id as u32
+    }
+
+    /// Says that an interrupt was served.
+    pub(super) fn finish(&self, acknowledged: u32) {
+        // SAFETY: ICC_EOIR1_EL1 gets what was acknowledged.
+        unsafe {
+            asm!("dsb sy", "msr S3_0_C12_C12_1, {}", "isb", in(reg) u64::from(acknowledged),
+                options(nostack, preserves_flags));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! aarch64: page-table formats for three granules, TLB, CPU, trap and GIC code.
+
+pub mod gic;
+pub mod layout;
+pub mod pte;
+pub mod syndrome;
+
+#[cfg(target_arch = "aarch64")]
+pub mod cpu;
+#[cfg(target_arch = "aarch64")]
+mod gic_cpu;
+#[cfg(target_arch = "aarch64")]
+pub mod io;
+#[cfg(target_arch = "aarch64")]
+pub mod irq;
+#[cfg(target_arch = "aarch64")]
+pub mod pl011;
+#[cfg(target_arch = "aarch64")]
+pub mod pmu;
+#[cfg(target_arch = "aarch64")]
+pub mod probe;
+#[cfg(target_arch = "aarch64")]
+mod semihosting;
+#[cfg(target_arch = "aarch64")]
+pub mod switch;
+#[cfg(target_arch = "aarch64")]
+pub mod tables;
+#[cfg(target_arch = "aarch64")]
+pub mod tlb;
+#[cfg(target_arch = "aarch64")]
+pub mod trap;

@@ -1,0 +1,82 @@
+//! From the early page tables to the kernel's own, which may have another granule.
+//!
+//! The granule of a table cannot change under the code that it translates. So the change is made from
+//! the identity map of TTBR0, whose granule stays, with the walks of TTBR1 turned off (Arm ARM D8.14.1:
+//! break, then make); in the end it is TTBR0's walks that are off, and the lower half faults.
+
+// UNSAFETY: changes the page tables.
+#![expect(unsafe_code)]
+
+use super::layout::{KERNEL_BASE, PAGE_SHIFT};
+use core::arch::naked_asm;
+use hotmem::addr::{PhysAddr, VirtAddr};
+
+/// TCR_ELx.TG1 for the kernel's page size (Arm ARM D17.2.131).
+const GRANULE: u64 = match PAGE_SHIFT {
+    14 => 0b01 << 30,
+    12 => 0b10 << 30,
+    _ => 0b11 << 30,
+};
+const GRANULE_MASK: u64 = 0b11 << 30;
+/// No walks of TTBR1.
+const OFF1: u64 = 1 << 23;
+/// No walks of TTBR0.
+const OFF0: u64 = 1 << 7;
+
+/// Makes the tree at `root` the page tables in use, dropping every cached translation, and continues
+/// in `main` with an empty stack that ends at `top`. One function does both, because the old stack may
+/// have no translation in the new tables.
+///
+/// # Safety
+///
+/// - `root` is a tree of [`Format`](crate::current::Format) that translates the code that runs, and
+///   what that refers to, as the tables before did; those are the early ones, with their identity map.
+/// - `top` is a multiple of 16 and, in these tables, the end of writable memory that nobody else uses,
+///   enough for what `main` does.
+#[unsafe(naked)]
+pub unsafe extern "C" fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+    naked_asm!(
+        "ldr x9, ={base}",
+        "adr x10, 2f",
+        "sub x10, x10, x9",
+        "br x10",
+        // In the identity map: TTBR1 off, its translations forgotten, the new root and granule.
+        "2: mrs x11, tcr_el1",
+        "orr x12, x11, #{off1}",
+        "msr tcr_el1, x12",
+        "isb",
+        "tlbi vmalle1",
+        "dsb nsh",
+        "isb",
+        "msr ttbr1_el1, x0",
+        "bic x11, x11, #{granule_mask}",
+        "mov x12, #{granule}",
+        "orr x11, x11, x12",
+        "orr x12, x11, #{off1}",
+        "msr tcr_el1, x12",
+        "isb",
+        "msr tcr_el1, x11",
+        "isb",
+        "adr x10, 3f",
+        "add x10, x10, x9",
+        "br x10",
+        // In the new tables: the lower half off.
+        "3: orr x11, x11, #{off0}",
+        "msr tcr_el1, x11",
+        "msr ttbr0_el1, xzr",
+        "isb",
+        "tlbi vmalle1",
+        "dsb nsh",
+        "isb",
+        "mov sp, x1",
+        "mov x29, xzr",
+        "mov x30, xzr",
+        "br x2",
+        ".ltorg",
+        base = const KERNEL_BASE.get(),
+        off1 = const OFF1,
+        off0 = const OFF0,
+        granule = const GRANULE,
+        granule_mask = const GRANULE_MASK,
+    )
+}

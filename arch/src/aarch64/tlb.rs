@@ -1,0 +1,66 @@
+//! Dropping stale translations on aarch64 (Arm ARM D8.14, "TLB maintenance").
+//!
+//! Entries only ever go from invalid to valid and from valid to invalid, with a flush in between, which
+//! is what break-before-make asks for (Arm ARM D8.14.1): the walker refuses to map over a leaf.
+
+// UNSAFETY: vouches for what the invalidation instructions do.
+#![expect(unsafe_code)]
+
+use core::arch::asm;
+use hotmem::addr::VirtRange;
+use hotmem::paging::Tlb;
+
+/// Bytes of the smallest page.
+const PAGE: u64 = 1 << super::layout::PAGE_SHIFT;
+/// More pages than this are cheaper to drop all at once.
+const FEW: u64 = 32;
+
+/// The translation caches of every CPU in the inner shareable domain.
+#[derive(Debug)]
+pub struct BroadcastTlb(());
+
+impl BroadcastTlb {
+    /// Vouches for who uses the tables.
+    ///
+    /// # Safety
+    ///
+    /// Only CPUs of this one's inner shareable domain ever load the tables it is used for, into
+    /// TTBR1 at the exception level (and in the translation regime) of whoever calls its methods.
+    pub const unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+// SAFETY: by `new`'s contract the inner shareable domain has all caches there are. VAAE1IS drops, for
+// any ASID, the leaf of its address at whatever level and the cached tables on the way to it, in
+// EL1&0 or, with E2H and TGE set, in EL2&0 (Arm ARM C5.5); VMALLE1IS drops everything. The DSB before
+// orders the stores that cleared entries, the one behind waits until every CPU is done.
+unsafe impl Tlb for BroadcastTlb {
+    fn publish(&self) {
+        // SAFETY: barriers only. The ISB keeps this CPU's own next access from having been
+        // translated before the stores (Arm ARM D8.14.2).
+        unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
+    }
+
+    fn flush(&self, range: VirtRange) {
+        let first = range.start().align_down(PAGE);
+        let pages = range.end().offset_from(first).div_ceil(PAGE);
+        // SAFETY: a barrier.
+        unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
+        if pages > FEW {
+            // SAFETY: dropping cached translations never makes a right one wrong.
+            unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
+        } else {
+            for page in 0..pages {
+                // Bits 43..0 are bits 55..12 of the address, whatever the granule.
+                let operand = first.add(page * PAGE).get() >> 12 & ((1 << 44) - 1);
+                // SAFETY: as above.
+                unsafe {
+                    asm!("tlbi vaae1is, {}", in(reg) operand, options(nostack, preserves_flags))
+                };
+            }
+        }
+        // SAFETY: barriers.
+        unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
+    }
+}

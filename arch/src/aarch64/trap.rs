@@ -1,0 +1,235 @@
+//! Traps: what the entry code saves, how it gets to Rust, and who handles it.
+//!
+//! ```text
+//!   the kernel runs on SP_EL0 --> vectors 0..3: on SP_ELx, save all registers --> dispatch(frame)
+//!   a trap of a trap          --> vectors 4..7: the same on the stack in TPIDR_EL1
+//!      --> a faulting probe is resumed at its answer; anything else goes to the kernel's handler
+//! ```
+//!
+//! So a stack that overflows is never the one on which that is reported. With HCR_EL2.{E2H, TGE} set,
+//! all of it holds at EL2, too: the names `*_EL1` are then EL2's registers.
+
+// UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
+#![expect(unsafe_code)]
+
+use super::{cpu, probe, semihosting, syndrome};
+use core::arch::global_asm;
+use core::fmt;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use hotmem::addr::VirtAddr;
+
+/// The registers of what was interrupted, as the entry code saved them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TrapFrame {
+    /// x0 to x30.
+    pub x: [u64; 31],
+    /// SP_EL0.
+    pub sp: u64,
+    /// ELR_ELx: where it goes on.
+    pub elr: u64,
+    /// SPSR_ELx: its PSTATE.
+    pub spsr: u64,
+    /// ESR_ELx: why.
+    pub syndrome: u64,
+    /// FAR_ELx: the address that faulted, if one did.
+    pub address: u64,
+    /// The vector's number, 0 to 15.
+    pub vector: u64,
+    pad: u64,
+}
+
+const _: () = assert!(size_of::<TrapFrame>() == 304);
+
+/// Within four vectors of one origin (Arm ARM table D1-5).
+const SYNCHRONOUS: u64 = 0;
+const IRQ: u64 = 1;
+const FIQ: u64 = 2;
+
+impl TrapFrame {
+    /// Whether the CPU raised it because of the instruction at [`instruction`](Self::instruction), or
+    /// something broke, rather than a device interrupted.
+    pub fn is_exception(&self) -> bool {
+        self.vector % 4 != IRQ
+    }
+
+    /// Where the interrupted code was.
+    pub fn instruction(&self) -> u64 {
+        self.elr
+    }
+
+    /// The interrupted code's frame pointer.
+    pub fn frame_pointer(&self) -> u64 {
+        self.x[29]
+    }
+
+    /// The address whose access faulted, if the trap is such a fault.
+    pub fn fault_address(&self) -> Option<VirtAddr> {
+        let fault = self.vector % 4 == SYNCHRONOUS && syndrome::has_address(self.syndrome);
+        fault.then(|| VirtAddr::new(self.address))
+    }
+
+    /// Continues elsewhere.
+    pub(super) fn resume_at(&mut self, address: u64) {
+        self.elr = address;
+    }
+
+    /// Continues behind the instruction.
+    pub(super) fn skip(&mut self) {
+        self.elr = self.elr.wrapping_add(4);
+    }
+
+    /// The name of the exception.
+    pub fn name(&self) -> &'static str {
+        match self.vector % 4 {
+            SYNCHRONOUS => syndrome::name(self.syndrome),
+            IRQ => "IRQ",
+            FIQ => "FIQ",
+            _ => "SError",
+        }
+    }
+}
+
+impl fmt::Display for TrapFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (vector, esr, elr) = (self.vector, self.syndrome, self.elr);
+        write!(f, "{} (vector {vector}, ESR {esr:#x}) at {elr:#x}", self.name())?;
+        if let Some(address) = self.fault_address() {
+            write!(f, " accessing {address}")?;
+        }
+        for (index, value) in self.x.iter().enumerate() {
+            let gap = if index % 4 == 0 { "\n " } else { "" };
+            write!(f, "{gap} x{index:<2} {value:016x}")?;
+        }
+        write!(f, " sp  {:016x}\n  spsr {:08x}", self.sp, self.spsr)
+    }
+}
+
+/// What the kernel does about a trap. Returning resumes what was interrupted.
+pub type Handler = fn(&mut TrapFrame);
+
+/// The handler as a pointer: null until one is installed.
+static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Makes `handler` answer every trap from now on.
+pub fn set_handler(handler: Handler) {
+    // Release: partner of the Acquire in `dispatch`.
+    HANDLER.store(handler as *mut (), Ordering::Release);
+}
+
+/// Called by the entry code with interrupts off.
+extern "C" fn dispatch(frame: &mut TrapFrame) {
+    let synchronous = frame.vector == SYNCHRONOUS;
+    if synchronous && (probe::resume(frame) || semihosting::resume(frame)) {
+        return;
+    }
+    let handler = HANDLER.load(Ordering::Acquire);
+    if handler.is_null() {
+        cpu::halt_forever();
+    }
+    // SAFETY: the only store into HANDLER is `set_handler`'s, of a function of this very type.
+    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
+    handler(frame);
+}
+
+unsafe extern "C" {
+    static hotmem_vectors: u8;
+}
+
+/// Where the vectors are.
+pub(super) fn vectors() -> u64 {
+    (&raw const hotmem_vectors).addr() as u64
+}
+
+// A vector has room for 32 instructions; x0 is kept in TPIDRRO_EL0 while the stack is changed, which no
+// unprivileged code is there to read.
+global_asm!(
+    r#"
+    .macro hotmem_vector number, nested
+    .balign 128
+    .if \nested
+    msr tpidrro_el0, x0
+    mrs x0, tpidr_el1
+    mov sp, x0
+    mrs x0, tpidrro_el0
+    .endif
+    sub sp, sp, #304
+    stp x0, x1, [sp]
+    mov x0, #\number
+    b hotmem_trap_common
+    .endm
+
+    .section .text.hotmem_vectors, "ax"
+    .balign 2048
+    .global hotmem_vectors
+hotmem_vectors:
+    hotmem_vector 0, 0
+    hotmem_vector 1, 0
+    hotmem_vector 2, 0
+    hotmem_vector 3, 0
+    hotmem_vector 4, 1
+    hotmem_vector 5, 1
+    hotmem_vector 6, 1
+    hotmem_vector 7, 1
+    hotmem_vector 8, 0
+    hotmem_vector 9, 0
+    hotmem_vector 10, 0
+    hotmem_vector 11, 0
+    hotmem_vector 12, 0
+    hotmem_vector 13, 0
+    hotmem_vector 14, 0
+    hotmem_vector 15, 0
+    .balign 128
+
+hotmem_trap_common:
+    stp x2, x3, [sp, #16]
+    stp x4, x5, [sp, #32]
+    stp x6, x7, [sp, #48]
+    stp x8, x9, [sp, #64]
+    stp x10, x11, [sp, #80]
+    stp x12, x13, [sp, #96]
+    stp x14, x15, [sp, #112]
+    stp x16, x17, [sp, #128]
+    stp x18, x19, [sp, #144]
+    stp x20, x21, [sp, #160]
+    stp x22, x23, [sp, #176]
+    stp x24, x25, [sp, #192]
+    stp x26, x27, [sp, #208]
+    stp x28, x29, [sp, #224]
+    mrs x1, sp_el0
+    stp x30, x1, [sp, #240]
+    mrs x1, elr_el1
+    mrs x2, spsr_el1
+    stp x1, x2, [sp, #256]
+    mrs x1, esr_el1
+    mrs x2, far_el1
+    stp x1, x2, [sp, #272]
+    stp x0, xzr, [sp, #288]
+    mov x29, xzr
+    mov x30, xzr
+    mov x0, sp
+    bl {dispatch}
+    ldp x1, x2, [sp, #256]
+    msr elr_el1, x1
+    msr spsr_el1, x2
+    ldp x2, x3, [sp, #16]
+    ldp x4, x5, [sp, #32]
+    ldp x6, x7, [sp, #48]
+    ldp x8, x9, [sp, #64]
+    ldp x10, x11, [sp, #80]
+    ldp x12, x13, [sp, #96]
+    ldp x14, x15, [sp, #112]
+    ldp x16, x17, [sp, #128]
+    ldp x18, x19, [sp, #144]
+    ldp x20, x21, [sp, #160]
+    ldp x22, x23, [sp, #176]
+    ldp x24, x25, [sp, #192]
+    ldp x26, x27, [sp, #208]
+    ldp x28, x29, [sp, #224]
+    ldr x30, [sp, #240]
+    ldp x0, x1, [sp]
+    add sp, sp, #304
+    eret
+"#,
+    dispatch = sym dispatch,
+);
