@@ -106,15 +106,27 @@ impl<H: Hardware> AcpiSource<H> {
     pub fn arm(&mut self) -> Result<(), StartError> {
         self.quiet_fixed_events();
         self.handlers.enable(&mut self.hardware).map_err(StartError::Register)?;
-        // What was plugged before the events were enabled may not interrupt any more. Methods of
-        // edge-triggered events look for work themselves, and finding none is normal.
+        self.look_for_missed_edges();
+        self.devices.scan();
+        Ok(())
+    }
+
+    /// Runs the methods of edge-triggered events: what was plugged before they were enabled may not
+    /// interrupt any more. They look for work themselves, and finding none is normal.
+    fn look_for_missed_edges(&mut self) {
         for index in 0..self.handlers.gpes.len() {
             if let Some(gpe) = self.handlers.gpes.get(index).copied().filter(|gpe| gpe.edge) {
                 self.run(gpe.method, None);
             }
         }
-        self.devices.scan();
-        Ok(())
+        for index in 0..self.handlers.lines.len() {
+            let edge =
+                self.handlers.lines.get(index).is_some_and(|line| line.trigger == Trigger::Edge);
+            let cause = self.handlers.causes.get(index).copied().filter(|_| edge);
+            if let Some(Cause::Method { method, argument }) = cause {
+                self.run(method, argument);
+            }
+        }
     }
 
     /// Handles every line that has interrupted.

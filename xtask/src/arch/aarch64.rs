@@ -11,7 +11,7 @@ use crate::size::{GIB, KIB, MIB};
 
 pub(super) const ABOUT: About = About {
     name: "aarch64",
-    has_kernel: false,
+    has_kernel: true,
     qemu: Program {
         name: "qemu-system-aarch64",
         files: &[],

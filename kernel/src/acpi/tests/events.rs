@@ -191,6 +191,15 @@ fn an_event_that_was_pending_before_the_kernel_started_is_not_lost() {
 }
 
 #[test]
+fn an_edge_that_came_before_its_line_was_connected_is_not_lost() {
+    let wire = Wire::new(reduced(), 4);
+    wire.0.borrow_mut().controller.plug(0, WINDOW, BLOCK, 0);
+    wire.0.borrow_mut().controller.doorbell = Some((Space::SystemMemory, 0xD000_8000, 4));
+    let _rig = Rig::on(wire.clone(), "reduced", None, Policy::default());
+    assert!(!wire.0.borrow().controller.slots[0].inserting, "nobody has looked");
+}
+
+#[test]
 fn a_dimm_that_is_not_whole_blocks_is_refused_by_name_and_can_leave() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     rig.run();
