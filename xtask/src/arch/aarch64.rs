@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{About, Boot, Firmware, Target};
+use super::{About, Answers, Boot, Firmware, Target};
 use crate::machine::{Accel, Config, Exit, Line, joined};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -34,6 +34,7 @@ pub(super) const ABOUT: About = About {
         PAGE_64K => &[512 * MIB, GIB, 2 * GIB],
         _ => &[128 * MIB, GIB, 2 * GIB],
     },
+    answers: Answers::Ost,
     memory_unit: 1,
     dimm_alignment: 2 * GIB,
     slots: 256,

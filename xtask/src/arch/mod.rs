@@ -78,6 +78,15 @@ pub(crate) struct Target {
     pub(crate) system_linker: &'static str,
 }
 
+/// What can be seen from outside of what the kernel answers to a hotplug event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// A status for each request, by ACPI's `_OST`.
+    Ost,
+    /// Nothing: memory that is wanted back goes or stays.
+    None,
+}
+
 /// Everything that is particular about an architecture. In lists, the first is the default.
 #[derive(Debug)]
 pub(crate) struct About {
@@ -103,6 +112,8 @@ pub(crate) struct About {
     pub(crate) pages: &'static [u64],
     /// Sizes of a memory block with pages of this many bytes.
     pub(crate) blocks: fn(page: u64) -> &'static [u64],
+    /// What the firmware is told after a hotplug event.
+    pub(crate) answers: Answers,
     /// QEMU refuses boot memory and DIMMs that are no multiple of this many bytes.
     pub(crate) memory_unit: u64,
     /// Where a DIMM starts is a multiple of this many bytes: a power of two, at least the largest block.
@@ -217,6 +228,11 @@ impl Firmware {
 }
 
 impl About {
+    /// The smallest memory block, in bytes, with pages of `page` bytes.
+    pub(crate) fn block(&self, page: u64) -> u64 {
+        (self.blocks)(page).iter().copied().min().unwrap_or(self.dimm_alignment)
+    }
+
     /// Checks a size of boot memory or of a DIMM that the option `option` asks for.
     ///
     /// # Errors

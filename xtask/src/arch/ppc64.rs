@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{About, Boot, Firmware, Target};
+use super::{About, Answers, Boot, Firmware, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{KIB, MIB};
@@ -28,6 +28,7 @@ pub(super) const ABOUT: About = About {
     ],
     pages: &[64 * KIB, 4 * KIB],
     blocks: |_| &[LMB],
+    answers: Answers::None,
     memory_unit: LMB,
     dimm_alignment: LMB,
     slots: 32,

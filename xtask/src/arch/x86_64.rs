@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{About, Boot, Firmware, Target};
+use super::{About, Answers, Boot, Firmware, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -25,6 +25,7 @@ pub(super) const ABOUT: About = About {
     boots: &[Boot { firmware: Firmware::Bios, target: &TARGET, needs: &[] }],
     pages: &[4 * KIB],
     blocks: |_| &[128 * MIB, GIB, 2 * GIB],
+    answers: Answers::Ost,
     // Whatever QEMU takes: the kernel itself refuses what is no whole number of blocks.
     memory_unit: 1,
     dimm_alignment: 2 * GIB,

@@ -126,6 +126,19 @@ impl Console {
         }
     }
 
+    /// Waits until the guest has hung up and everything it said has come in; not longer than until `deadline`.
+    pub(crate) fn wait_closed(&self, deadline: Instant) {
+        let mut received = self.lock();
+        while !received.closed && Instant::now() < deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            received = self
+                .received
+                .1
+                .wait_timeout(received, left)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard);
+        }
+    }
+
     /// Types `text` and a newline.
     ///
     /// # Errors
@@ -250,6 +263,20 @@ mod tests {
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn nothing_that_was_said_before_the_end_is_missed() {
+        let (output, mut guest) = pipe().unwrap();
+        let console = Console::new(output, std::io::sink(), None);
+        console.wait_closed(Instant::now());
+        assert_eq!(console.position(), 0);
+        let speaker = thread::spawn(move || {
+            guest.write_all(b"cannot start\n").unwrap();
+        });
+        console.wait_closed(soon());
+        assert_eq!(console.tail(1), ["cannot start"]);
+        speaker.join().unwrap();
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+/// Bytes of a page's descriptor.
+pub(crate) const DESCRIPTOR: u64 = 64;
+
 /// Sizes in bytes, each a multiple of the one before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -32,6 +35,16 @@ impl Geometry {
         );
         Ok(Self { page, section, block })
     }
+
+    /// Pages that the descriptors of `sections` sections take, 64 bytes a page.
+    pub(crate) fn memmap_pages(self, sections: u64) -> u64 {
+        (sections * (self.section / self.page) * DESCRIPTOR).div_ceil(self.page)
+    }
+
+    /// Sections in a block.
+    pub(crate) fn block_sections(self) -> u64 {
+        self.block / self.section
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +58,16 @@ mod tests {
         let stats = json!({"page_size": 4096, "section_size": 1 << 27, "block_size": 1 << 30});
         let geometry = Geometry { page: 4096, section: 1 << 27, block: 1 << 30 };
         assert_eq!(Geometry::of(&stats).unwrap(), geometry);
+    }
+
+    #[test]
+    fn descriptors_take_whole_pages() {
+        let usual = Geometry { page: 4096, section: 1 << 27, block: 1 << 27 };
+        assert_eq!((usual.memmap_pages(1), usual.memmap_pages(8)), (512, 4096));
+        // Four sections of 16 MiB share a page of 64 KiB.
+        let small = Geometry { page: 1 << 16, section: 1 << 24, block: 1 << 28 };
+        assert_eq!(small.memmap_pages(1), 1);
+        assert_eq!(small.memmap_pages(small.block_sections()), 4);
     }
 
     #[test]

@@ -31,11 +31,11 @@ pub(crate) use config::{Accel, Config, Line, joined};
 pub(crate) use console::{PROMPT, Reply};
 pub(crate) use dimm::Dimm;
 pub(crate) use exit::Exit;
-pub(crate) use geometry::Geometry;
+pub(crate) use geometry::{DESCRIPTOR, Geometry};
 pub(crate) use step::{Add, Offline, Online, Placement, Remove, Step, Use};
 pub(crate) use verdict::Verdict;
 
-use crate::arch::About;
+use crate::arch::{About, Image};
 use crate::scratch::Scratch;
 use crate::tool;
 use console::Console;
@@ -45,6 +45,8 @@ use region::Region;
 
 /// The line that says hotplug events are armed.
 const READY: &str = "hotmem: ready";
+/// How long the last words of a guest that is gone may take to come in.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A deadline for those who have none.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -53,7 +55,10 @@ pub(crate) struct Machine {
     console: Console,
     qmp: Qmp,
     process: Box<dyn Process>,
+    image: Image,
     about: &'static About,
+    /// What the kernel said when it was asked.
+    geometry: Option<Geometry>,
     region: Option<Region>,
     deadline: Instant,
     patience: Duration,
@@ -96,7 +101,9 @@ impl Machine {
             console,
             qmp,
             process,
+            image: config.image,
             about: config.image.arch.about(),
+            geometry: None,
             region: None,
             deadline: Instant::now() + config.timeout.unwrap_or(FOREVER),
             patience: config.patience,
@@ -169,6 +176,24 @@ impl Machine {
             .filter(|line| line.starts_with(['{', '[']))
             .find_map(|line| serde_json::from_str(line).ok());
         found.with_context(|| format!("`{text}` answered no JSON{}", indented(&lines)))
+    }
+
+    /// The kernel that runs.
+    pub(crate) fn image(&self) -> Image {
+        self.image
+    }
+
+    /// The sizes the kernel works with. It is asked once.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub(crate) fn geometry(&mut self) -> Result<Geometry> {
+        if let Some(geometry) = self.geometry {
+            return Ok(geometry);
+        }
+        let geometry = Geometry::of(&self.json("stats --json")?)?;
+        self.geometry = Some(geometry);
+        Ok(geometry)
     }
 
     /// Types a line without waiting for an answer.
@@ -298,13 +323,15 @@ impl Machine {
         Exit::left(code, self.about)
     }
 
-    /// Waits for the guest's end.
+    /// Waits for the guest's end, and until all it said has come in.
     ///
     /// # Errors
     /// When it goes on running.
     pub(crate) fn wait_exit(&mut self) -> Result<Exit> {
         let deadline = self.soon();
-        Ok(Exit::of(self.process.wait(deadline)?, self.about))
+        let end = self.process.wait(deadline)?;
+        self.console.wait_closed(Instant::now() + LAST_WORDS);
+        Ok(Exit::of(end, self.about))
     }
 
     /// How the guest ended, if it has.

@@ -5,39 +5,36 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::lab::{
-    Lab, add, finish, finish_refused, leave, plug, refused, remove, switch, unchanged, unowned,
-    unplug,
+    Lab, add, all_memmap, finish, finish_refused, leave, plug, refused, remove, switch, unchanged,
+    unowned, unplug,
 };
 use super::order::shuffled;
 use super::{Scenario, scenarios};
 use crate::machine::{Machine, Placement, Step};
-use crate::size::{GIB, MIB};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    at01_the_first_block_of_a_device_range_cannot_be_removed_alone,
-    at02_the_last_or_a_middle_block_of_a_device_range_cannot_be_removed_alone,
-    at03_blocks_with_their_own_memmap_are_removed_in_any_order,
+    at01_the_first_block_of_a_device_range_cannot_be_removed_alone if Lab::has_unowned,
+    at02_the_last_or_a_middle_block_of_a_device_range_cannot_be_removed_alone if Lab::has_unowned,
+    at03_blocks_with_their_own_memmap_are_removed_in_any_order if Lab::has_unowned,
     at04_a_block_that_is_all_memmap_gives_nothing_and_goes_offline_all_the_same,
-    at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning,
+    at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning if Lab::has_unowned,
     at12_going_offline_and_online_again_keeps_the_memmap,
     at16_every_memmap_lies_in_the_memory_it_describes,
     at17_two_device_ranges_are_removed_interleaved,
 ];
 
-/// Bytes of a memory block.
-const BLOCK: u64 = 128 * MIB;
-
 /// Adds 1 GiB per device, tries to remove each of `pieces` (in blocks), and then removes it whole.
 fn pieces_refused(lab: &Lab, pieces: &[(u64, u64)]) -> Result<()> {
+    let block = lab.block();
     lab.with(&lab.room_unowned(&["1G"])?, |machine| {
         let start = unowned(machine, "1G")?;
-        add(machine, start, GIB, "device")?;
+        add(machine, start, 8 * block, "device")?;
         machine.run("snapshot save")?;
         for &(first, count) in pieces {
-            refused(machine, &format!("remove {:#x} {:#x}", start + first * BLOCK, count * BLOCK))?;
+            refused(machine, &format!("remove {:#x} {:#x}", start + first * block, count * block))?;
             unchanged(machine)?;
         }
-        remove(machine, start, GIB)?;
+        remove(machine, start, 8 * block)?;
         machine.run("verify")?;
         leave(machine)
     })
@@ -54,6 +51,7 @@ fn at02_the_last_or_a_middle_block_of_a_device_range_cannot_be_removed_alone(
 }
 
 fn at03_blocks_with_their_own_memmap_are_removed_in_any_order(lab: &Lab) -> Result<()> {
+    let size = lab.block();
     let ascending: Vec<u64> = (0..8).collect();
     let descending = ascending.iter().rev().copied().collect();
     let mut orders = vec![ascending, descending];
@@ -62,10 +60,10 @@ fn at03_blocks_with_their_own_memmap_are_removed_in_any_order(lab: &Lab) -> Resu
     lab.with(&lab.room_unowned(&["1G"])?, |machine| {
         let start = unowned(machine, "1G")?;
         for order in &orders {
-            let added = add(machine, start, GIB, "block")?;
+            let added = add(machine, start, 8 * size, "block")?;
             let mut given_back = 0;
             for &block in order {
-                given_back += remove(machine, start + block * BLOCK, BLOCK)?.system_bytes;
+                given_back += remove(machine, start + block * size, size)?.system_bytes;
                 machine.run("verify")?;
             }
             ensure!(
@@ -82,9 +80,10 @@ fn at03_blocks_with_their_own_memmap_are_removed_in_any_order(lab: &Lab) -> Resu
 fn at04_a_block_that_is_all_memmap_gives_nothing_and_goes_offline_all_the_same(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&lab.room(&["8G"])?, |machine| {
-        let taken = plug(machine, "8G")?;
-        let first = taken.dimm.start / BLOCK;
+    let size = all_memmap(lab);
+    lab.with(&lab.room(&[&size])?, |machine| {
+        let taken = plug(machine, &size)?;
+        let first = taken.dimm.start / lab.block();
         let block =
             taken.online.blocks.iter().find(|block| block.block == first).context("no block 0")?;
         ensure!(block.managed_bytes == 0 && block.state.starts_with("online"), "{block:?}");
@@ -104,12 +103,12 @@ fn at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning(
         let start = unowned(machine, "256M")?;
         let before = machine.position();
         // Both flags at once: no placement is both.
-        let added = add(machine, start, 2 * BLOCK, "device block")?;
+        let added = add(machine, start, 2 * lab.block(), "device block")?;
         ensure!(added.placement == Placement::Boot && added.groups.is_empty(), "{added:?}");
         let lines = machine.lines_from(before);
         let warnings = lines.iter().filter(|line| line.to_lowercase().contains("warn")).count();
         ensure!(warnings == 1, "{warnings} warnings");
-        remove(machine, start, 2 * BLOCK)?;
+        remove(machine, start, 2 * lab.block())?;
         finish_refused(machine)
     })
 }
@@ -119,9 +118,9 @@ fn at12_going_offline_and_online_again_keeps_the_memmap(lab: &Lab) -> Result<()>
         let config = lab.room(&["256M"])?.word(format_args!("placement={placement}"));
         lab.with(&config, |machine| {
             let taken = plug(machine, "256M")?;
-            let first = taken.dimm.start / BLOCK;
+            let first = taken.dimm.start / lab.block();
             machine.run("snapshot save")?;
-            let before = memmap_pages(machine, taken.dimm.start / 4096)?;
+            let before = memmap_pages(machine, taken.dimm.start / lab.page())?;
             for _ in 0..5 {
                 for block in [first, first + 1] {
                     switch(machine, "offline", block)?;
@@ -132,7 +131,7 @@ fn at12_going_offline_and_online_again_keeps_the_memmap(lab: &Lab) -> Result<()>
                 }
                 unchanged(machine)?;
             }
-            let after = memmap_pages(machine, taken.dimm.start / 4096)?;
+            let after = memmap_pages(machine, taken.dimm.start / lab.page())?;
             ensure!(before == after, "before: {before:?}\nafter: {after:?}");
             unplug(machine, &taken.dimm)?;
             machine.run("verify")?;
@@ -142,9 +141,11 @@ fn at12_going_offline_and_online_again_keeps_the_memmap(lab: &Lab) -> Result<()>
     Ok(())
 }
 
-/// The descriptors of the first memmap page (the head), its neighbour and the last one of 2 MiB.
+/// The descriptors of the first memmap page (the head), its neighbour and a later one.
 fn memmap_pages(machine: &mut Machine, pfn: u64) -> Result<Vec<serde_json::Value>> {
-    let pages = [pfn, pfn + 1, pfn + 511];
+    let geometry = machine.geometry()?;
+    let count = geometry.memmap_pages(geometry.block_sections());
+    let pages = [pfn, pfn + 1, pfn + count - 1];
     pages.iter().map(|pfn| machine.json(&format!("page {pfn:#x} --json"))).collect()
 }
 
@@ -177,7 +178,7 @@ fn at17_two_device_ranges_are_removed_interleaved(lab: &Lab) -> Result<()> {
         // One block of each in turn goes offline; then both ranges are asked back in one event.
         for index in 0..2 {
             for taken in &dimms {
-                switch(machine, "offline", taken.dimm.start / BLOCK + index)?;
+                switch(machine, "offline", taken.dimm.start / lab.block() + index)?;
                 machine.run("verify")?;
             }
         }

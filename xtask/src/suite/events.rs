@@ -6,10 +6,11 @@ use std::ops::Range;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use super::lab::{Lab, check_add, finish, leave, objects_with, plug, unplug, unplug_taken};
+use super::lab::{
+    Lab, check_add, check_success, finish, insert, leave, objects_with, plug, unplug, unplug_taken,
+};
 use super::{Scenario, scenarios};
 use crate::machine::{Add, Dimm, Machine, Remove, Step, Verdict};
-use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_unplug_right_after_going_online_succeeds,
@@ -18,7 +19,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged,
     a_dimm_plugged_before_the_kernel_runs_is_added_once,
     a_dimm_plugged_while_the_kernel_boots_is_added_once,
-    dimms_in_256_slots_all_work,
+    dimms_in_every_slot_all_work,
     memory_stays_offline_by_policy_and_leaves_half_online,
 ];
 
@@ -68,7 +69,7 @@ fn all_taken(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
     ensure!(seen.onlines == dimms.len(), "{} went online of {}", seen.onlines, dimms.len());
     for dimm in dimms {
         let told = machine.insertion_status(dimm)?;
-        ensure!(told == 0, "the firmware was told {told:#x} for {}", dimm.id);
+        check_success(told, told).with_context(|| dimm.id.clone())?;
     }
     Ok(())
 }
@@ -84,19 +85,20 @@ fn all_gone(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
     for dimm in dimms {
         machine.wait_deleted(dimm)?;
         let told = machine.ejection_status(dimm)?;
-        ensure!(told == 0, "the firmware was told {told:#x} for {}", dimm.id);
+        check_success(told, told).with_context(|| dimm.id.clone())?;
     }
     Ok(())
 }
 
 fn plug_many(machine: &mut Machine, count: usize) -> Result<Vec<Dimm>> {
-    (0..count).map(|_| machine.plug("128M".parse()?, None)).collect()
+    (0..count).map(|_| insert(machine, "128M")).collect()
 }
 
 fn an_unplug_right_after_going_online_succeeds(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["1G"])?, |machine| {
-        let dimm = machine.plug("1G".parse()?, None)?;
-        check_add(&machine.next_add()?, &dimm)?;
+        let dimm = insert(machine, "1G")?;
+        let add = machine.next_add()?;
+        check_add(machine, &add, &dimm)?;
         ensure!(machine.next_online()?.error.is_none(), "online failed");
         unplug(machine, &dimm)?;
         finish(machine)
@@ -145,11 +147,12 @@ fn inserts_and_ejects_in_one_event_are_told_apart(lab: &Lab) -> Result<()> {
 
 fn a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["256M", "256M"])?;
-    config.cold = vec!["256M".parse()?];
+    config.cold = vec![lab.dimm("256M")?];
     lab.started(&config, |machine| {
         machine.wait_ready()?;
         let [cold] = machine.dimms()?.try_into().ok().context("not one DIMM at power-on")?;
-        check_add(&machine.next_add()?, &cold)?;
+        let add = machine.next_add()?;
+        check_add(machine, &add, &cold)?;
         ensure!(machine.next_online()?.error.is_none(), "online failed");
         machine.run("snapshot save")?;
 
@@ -174,9 +177,10 @@ fn end_well(machine: &mut Machine) -> Result<()> {
 fn plugged_early(lab: &Lab, moment: impl FnOnce(&mut Machine) -> Result<()>) -> Result<()> {
     lab.started(&lab.room(&["256M", "128M"])?, |machine| {
         moment(machine)?;
-        let early = machine.plug("256M".parse()?, None)?;
+        let early = insert(machine, "256M")?;
         machine.wait_ready()?;
-        check_add(&machine.next_add()?, &early)?;
+        let add = machine.next_add()?;
+        check_add(machine, &add, &early)?;
         ensure!(machine.next_online()?.error.is_none(), "online failed");
 
         let taken = plug(machine, "128M")?;
@@ -194,15 +198,16 @@ fn a_dimm_plugged_while_the_kernel_boots_is_added_once(lab: &Lab) -> Result<()> 
     plugged_early(lab, |machine| machine.wait_line("").map(|_| ()))
 }
 
-fn dimms_in_256_slots_all_work(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["128M"; 256])?, |machine| {
-        let dimms = plug_many(machine, 256)?;
-        let seen = watch(machine, 512)?;
+fn dimms_in_every_slot_all_work(lab: &Lab) -> Result<()> {
+    let slots = usize::try_from(lab.about().slots)?;
+    lab.with(&lab.room(&vec!["128M"; slots])?, |machine| {
+        let dimms = plug_many(machine, slots)?;
+        let seen = watch(machine, 2 * slots)?;
         all_taken(machine, &dimms, &seen)?;
         machine.run("verify")?;
 
         dimms.iter().try_for_each(|dimm| machine.unplug(dimm))?;
-        let seen = watch(machine, 512)?;
+        let seen = watch(machine, 2 * slots)?;
         all_gone(machine, &dimms, &seen)?;
         finish(machine)
     })
@@ -220,12 +225,12 @@ fn block_states(machine: &mut Machine, blocks: Range<u64>) -> Result<Vec<String>
 
 fn memory_stays_offline_by_policy_and_leaves_half_online(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?.word("policy=offline"), |machine| {
-        let dimm = machine.plug("256M".parse()?, None)?;
+        let dimm = insert(machine, "256M")?;
         let add = machine.next_add()?;
-        check_add(&add, &dimm)?;
-        ensure!(machine.insertion_status(&dimm)? == 0, "the firmware was told of a failure");
+        check_add(machine, &add, &dimm)?;
+        check_success(machine.insertion_status(&dimm)?, add.ost)?;
 
-        let first = dimm.start / (128 * MIB);
+        let first = dimm.start / lab.block();
         machine.run("verify")?;
         let steps = machine.unread_steps()?;
         ensure!(steps.is_empty(), "the kernel did more than it was asked: {steps:?}");

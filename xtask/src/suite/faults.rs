@@ -3,28 +3,28 @@
 use anyhow::{Result, ensure};
 
 use super::lab::{
-    Lab, add, check_add, exhaust, free, leave, plug, refused, remove, unchanged, unowned,
+    Lab, add, check_add, exhaust, free, insert, leave, plug, refused, remove, unchanged, unowned,
     unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Config, Machine};
-use crate::size::{GIB, MIB, Size};
+use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_gibibyte_is_added_with_no_free_page_left,
-    at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace,
-    a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace,
+    at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace if Lab::has_unowned,
+    a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace if Lab::has_unowned,
 ];
 
 /// A machine of 64 MiB, so that little memory has to be taken away.
-fn small(mut config: Config) -> Config {
-    config.memory = Size::new(64 * MIB);
+fn small(lab: &Lab, mut config: Config) -> Config {
+    config.memory = lab.memory(64 * MIB);
     config
 }
 
 fn a_gibibyte_is_added_with_no_free_page_left(lab: &Lab) -> Result<()> {
     for placement in ["device", "block"] {
-        let config = small(lab.room(&["1G"])?).word(format_args!("placement={placement}"));
+        let config = small(lab, lab.room(&["1G"])?).word(format_args!("placement={placement}"));
         lab.with(&config, |machine| {
             let pages = exhaust(machine)?;
             machine.run("snapshot save")?;
@@ -48,22 +48,22 @@ fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -
     // The tables set aside at boot are a share of 32 MiB. A first DIMM larger than they can map takes them
     // all, so that the next add has to find pages of its own.
     let mut config = lab.room(&["160G", "8G"])?.word("policy=offline");
-    config.memory = Size::new(32 * MIB);
-    config.window += 2 * GIB;
+    config.memory = lab.memory(32 * MIB);
+    config.window += config.alignment();
     lab.with(&config, |machine| {
-        let large = machine.plug("160G".parse()?, None)?;
+        let large = insert(machine, "160G")?;
         let taken = machine.next_add()?;
-        check_add(&taken, &large)?;
+        check_add(machine, &taken, &large)?;
         ensure!(taken.system_bytes > 0, "the tables set aside were enough for 160 GiB");
         let start = unowned(machine, "8G")?;
-        fails_until_it_fits(machine, start, 8 * GIB, "device")
+        fails_until_it_fits(machine, start, 64 * lab.block(), "device")
     })
 }
 
 fn a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
-    lab.with(&small(lab.room_unowned(&["128M"])?), |machine| {
+    lab.with(&small(lab, lab.room_unowned(&["128M"])?), |machine| {
         let start = unowned(machine, "128M")?;
-        fails_until_it_fits(machine, start, 128 * MIB, "boot")
+        fails_until_it_fits(machine, start, lab.block(), "boot")
     })
 }
 

@@ -6,13 +6,13 @@
 use anyhow::{Context, Result, ensure};
 
 use super::lab::{Lab, finish, plug, unplug};
-use super::{Scenario, scenarios};
+use super::{Scenario, on_x86_64, scenarios};
 use crate::machine::{Machine, Offline, Remove};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_gibibyte_costs_a_tenth_of_what_linux_takes,
+    a_gibibyte_costs_a_tenth_of_what_linux_takes if on_x86_64,
     thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one,
-    what_laziness_puts_off_stays_below_linux,
+    what_laziness_puts_off_stays_below_linux if on_x86_64,
     counting_is_off_unless_asked_for,
 ];
 

@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::lab::{Lab, finish};
-use super::{Scenario, scenarios};
+use super::{Scenario, on_x86_64, scenarios};
 use crate::machine::{Exit, Machine};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_crash_is_told_with_names_and_its_own_exit_code,
+    a_crash_is_told_with_names_and_its_own_exit_code if on_x86_64,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     words_that_mean_nothing_are_told_and_change_nothing,
-    text_is_mapped_twice_and_writable_nowhere,
+    text_is_mapped_twice_and_writable_nowhere if on_x86_64,
 ];
 
 /// Lines of the console looked at after the kernel is gone.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
-use crate::arch::Arch;
-use crate::machine::{Add, Config, Dimm, Machine, Online, Remove, Step, Verdict};
+use crate::arch::{About, Arch, Image};
+use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Online, Remove, Step, Verdict};
 use crate::size::{DimmSpec, MIB, Size};
 
 /// Console lines shown with a failure.
@@ -17,9 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long one scenario may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The memory block of the machines that scenarios are written for.
+const WRITTEN_FOR: u64 = 128 * MIB;
+
 /// Where scenarios run.
+///
+/// Sizes in scenarios are those of machines with memory blocks of 128 MiB. Where blocks are larger, every DIMM
+/// is larger by as much, so that it has as many blocks as the scenario says.
 pub(crate) struct Lab {
-    image: PathBuf,
+    /// The kernel's file.
+    program: PathBuf,
     /// What machines are like unless a scenario says otherwise.
     usual: Config,
 }
@@ -32,9 +39,19 @@ pub(crate) struct Taken {
 }
 
 impl Lab {
-    /// A lab that boots `image` on machines like `usual`.
-    pub(crate) fn new(image: PathBuf, usual: Config) -> Self {
-        Self { image, usual }
+    /// A lab that boots `program` on machines like `usual`.
+    pub(crate) fn new(program: PathBuf, usual: Config) -> Self {
+        Self { program, usual }
+    }
+
+    /// The same with another kernel's file.
+    pub(crate) fn with_program(self, program: PathBuf) -> Self {
+        Self { program, ..self }
+    }
+
+    /// The kernel it boots.
+    pub(crate) fn image(&self) -> Image {
+        self.usual.image
     }
 
     /// The architecture of its machines.
@@ -49,10 +66,40 @@ impl Lab {
 
     /// A machine with room for DIMMs of these sizes (`SIZE[@NODE]`).
     pub(crate) fn room(&self, sizes: &[&str]) -> Result<Config> {
-        let dimms = sizes.iter().map(|size| size.parse()).collect::<Result<Vec<DimmSpec>>>()?;
+        let dimms = sizes.iter().map(|size| self.dimm(size)).collect::<Result<Vec<DimmSpec>>>()?;
         let usual = self.usual.clone();
         let config = Config { timeout: Some(TIMEOUT), patience: PATIENCE, ..usual };
         Ok(config.room_for(&dimms))
+    }
+
+    /// A DIMM of this size (`SIZE[@NODE]`).
+    pub(crate) fn dimm(&self, size: &str) -> Result<DimmSpec> {
+        scaled(self.usual.image, size)
+    }
+
+    /// What is particular about the architecture of its machines.
+    pub(crate) fn about(&self) -> &'static About {
+        self.arch().about()
+    }
+
+    /// Bytes of the smallest memory block, which is the one unless a scenario says otherwise.
+    pub(crate) fn block(&self) -> u64 {
+        self.about().block(self.usual.image.page)
+    }
+
+    /// Bytes in a page.
+    pub(crate) fn page(&self) -> u64 {
+        self.usual.image.page
+    }
+
+    /// Can there be plugged memory that nobody owns? [`unowned`] needs a DIMM that is no whole block.
+    pub(crate) fn has_unowned(&self) -> bool {
+        self.about().memory_unit < self.block()
+    }
+
+    /// Boot memory of `bytes` bytes, or the least that the machine can have above that.
+    pub(crate) fn memory(&self, bytes: u64) -> Size {
+        Size::new(bytes.next_multiple_of(self.about().memory_unit))
     }
 
     /// Room for [`unowned`] memory of these sizes.
@@ -88,13 +135,25 @@ impl Lab {
         config: &Config,
         body: impl FnOnce(&mut Machine) -> Result<()>,
     ) -> Result<()> {
-        let mut machine = Machine::start(&self.image, config, None)?;
+        let mut machine = Machine::start(&self.program, config, None)?;
         body(&mut machine).map_err(|error| {
             let tail: String =
                 machine.tail(TAIL).iter().map(|line| format!("\n  | {line:.200}")).collect();
             anyhow!("{error:#}\n  the console's last lines:{tail}")
         })
     }
+}
+
+/// A DIMM of this size on a machine that runs `image`.
+fn scaled(image: Image, size: &str) -> Result<DimmSpec> {
+    let written: DimmSpec = size.parse()?;
+    let factor = image.arch.about().block(image.page) / WRITTEN_FOR;
+    Ok(DimmSpec { size: Size::new(written.size.bytes() * factor.max(1)), ..written })
+}
+
+/// Plugs a DIMM (`SIZE[@NODE]`) without waiting for what the kernel makes of it.
+pub(crate) fn insert(machine: &mut Machine, size: &str) -> Result<Dimm> {
+    machine.plug(scaled(machine.image(), size)?, None)
 }
 
 /// Plugs a DIMM (`SIZE[@NODE]`) that has to be taken and put online.
@@ -104,23 +163,31 @@ pub(crate) fn plug(machine: &mut Machine, size: &str) -> Result<Taken> {
 
 /// Plugs a DIMM whose memory holds `fill`, that has to be taken and put online.
 pub(crate) fn plug_filled(machine: &mut Machine, size: &str, fill: Option<u8>) -> Result<Taken> {
-    let dimm = machine.plug(size.parse()?, fill)?;
+    plug_spec(machine, scaled(machine.image(), size)?, fill)
+}
+
+/// Plugs a DIMM of exactly this size, that has to be taken and put online.
+pub(crate) fn plug_spec(machine: &mut Machine, spec: DimmSpec, fill: Option<u8>) -> Result<Taken> {
+    let dimm = machine.plug(spec, fill)?;
     let add = machine.next_add()?;
-    check_add(&add, &dimm)?;
+    check_add(machine, &add, &dimm)?;
     let told = machine.insertion_status(&dimm)?;
-    ensure!(
-        told == 0 && add.ost == Some(0),
-        "the firmware was told {told:#x}, the step says {:?}",
-        add.ost
-    );
+    check_success(told, add.ost)?;
     let online = machine.next_online()?;
     ensure!(online.error.is_none(), "online failed: {:?}", online.error);
-    check_online(&add, &online)?;
+    check_online(machine, &add, &online)?;
     Ok(Taken { dimm, add, online })
 }
 
+/// Checks that the firmware was told of success, if it wants to be told, and that the step says so.
+pub(crate) fn check_success(told: Option<u64>, claimed: Option<u64>) -> Result<()> {
+    let good = told.is_none_or(|told| told == 0) && claimed == told;
+    ensure!(good, "the firmware was told {told:x?}, the step says {claimed:x?}");
+    Ok(())
+}
+
 /// Checks that an add is of this DIMM, and good.
-pub(crate) fn check_add(add: &Add, dimm: &Dimm) -> Result<()> {
+pub(crate) fn check_add(machine: &mut Machine, add: &Add, dimm: &Dimm) -> Result<()> {
     ensure!(add.error.is_none(), "the add failed: {:?}", add.error);
     ensure!(
         (add.start(), add.size()) == (dimm.start, dimm.size),
@@ -131,36 +198,37 @@ pub(crate) fn check_add(add: &Add, dimm: &Dimm) -> Result<()> {
         dimm.size
     );
     ensure!(add.node == Some(dimm.node), "added to node {:?} instead of {}", add.node, dimm.node);
-    check_groups(add)
+    check_groups(machine, add)
 }
 
 /// Checks that every memmap lies in the range and describes it whole, 64 bytes a page.
-pub(crate) fn check_groups(add: &Add) -> Result<()> {
+pub(crate) fn check_groups(machine: &mut Machine, add: &Add) -> Result<()> {
+    let geometry = machine.geometry()?;
     for group in &add.groups {
-        let end = group.memmap_start + group.memmap_pages * 4096;
+        let end = group.memmap_start + group.memmap_pages * geometry.page;
         ensure!(
             add.start() <= group.memmap_start && end <= add.end(),
             "the memmap {:#x}..{end:#x} lies outside the range",
             group.memmap_start
         );
-        // 128 MiB have 32,768 pages of 64 bytes of description each.
         ensure!(
-            group.memmap_pages == group.sections * 512,
+            group.memmap_pages == geometry.memmap_pages(group.sections),
             "{} memmap pages for {} sections",
             group.memmap_pages,
             group.sections
         );
     }
     let sections: u64 = add.groups.iter().map(|group| group.sections).sum();
-    let all = add.groups.is_empty() || sections * 128 * MIB == add.size();
+    let all = add.groups.is_empty() || sections * geometry.section == add.size();
     ensure!(all, "the groups describe {sections} sections of a range of {:#x} bytes", add.size());
     Ok(())
 }
 
 /// Checks that what went online is the range less its memmap.
-pub(crate) fn check_online(add: &Add, online: &Online) -> Result<()> {
+pub(crate) fn check_online(machine: &mut Machine, add: &Add, online: &Online) -> Result<()> {
+    let page = machine.geometry()?.page;
     let managed: u64 = online.blocks.iter().map(|block| block.managed_bytes).sum();
-    let memmap: u64 = add.groups.iter().map(|group| group.memmap_pages * 4096).sum();
+    let memmap: u64 = add.groups.iter().map(|group| group.memmap_pages * page).sum();
     ensure!(
         managed + memmap == add.size(),
         "{managed} bytes managed and {memmap} of memmap are not {}",
@@ -180,11 +248,7 @@ pub(crate) fn unplug(machine: &mut Machine, dimm: &Dimm) -> Result<Remove> {
     ensure!(remove.error.is_none(), "remove failed: {:?}", remove.error);
     machine.wait_deleted(dimm)?;
     let told = machine.ejection_status(dimm)?;
-    ensure!(
-        told == 0 && remove.ost == Some(0),
-        "the firmware was told {told:#x}, the step says {:?}",
-        remove.ost
-    );
+    check_success(told, remove.ost)?;
     Ok(remove)
 }
 
@@ -244,12 +308,19 @@ pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
 /// A DIMM that the kernel refuses because 2 MiB are no whole block: plugged memory that nobody owns,
 /// for the monitor's own `add` and `remove`. Answers with where its first whole blocks begin.
 pub(crate) fn unowned(machine: &mut Machine, size: &str) -> Result<u64> {
-    let whole: Size = size.parse()?;
-    let odd = Size::new(whole.bytes() + 2 * MIB);
-    let dimm = machine.plug(DimmSpec { size: odd, node: None }, None)?;
+    let whole = scaled(machine.image(), size)?;
+    let odd = Size::new(whole.size.bytes() + 2 * MIB);
+    let dimm = machine.plug(DimmSpec { size: odd, ..whole }, None)?;
     let add = machine.next_add()?;
     ensure!(add.error.is_some(), "a DIMM of {} bytes was not refused", dimm.size);
     Ok(dimm.start)
+}
+
+/// The size of a DIMM whose first block its own memmap fills, as scenarios write it.
+pub(crate) fn all_memmap(lab: &Lab) -> String {
+    // So many blocks have a block of descriptors.
+    let blocks = lab.page() / DESCRIPTOR;
+    Size::new(blocks * WRITTEN_FOR).word()
 }
 
 /// The monitor's `add`, which has to succeed.
@@ -263,7 +334,7 @@ pub(crate) fn add(machine: &mut Machine, start: u64, size: u64, placement: &str)
         add.start(),
         add.size()
     );
-    check_groups(&add)?;
+    check_groups(machine, &add)?;
     Ok(add)
 }
 
@@ -352,6 +423,8 @@ pub(crate) fn objects_with<'a>(value: &'a Value, key: &str) -> Vec<&'a Value> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
@@ -359,6 +432,18 @@ mod tests {
         assert_eq!(first_number("pfn 0x1f00, order 3"), Some(0x1f00));
         assert_eq!(first_number("allocated 42"), Some(42));
         assert_eq!(first_number("nothing"), None);
+    }
+
+    #[test]
+    fn a_dimm_has_as_many_blocks_as_the_scenario_says_on_every_machine() {
+        for &arch in Arch::value_variants() {
+            for &page in arch.about().pages {
+                let image = Image { page, ..Image::of(arch) };
+                let dimm = scaled(image, "1G@1").unwrap();
+                assert_eq!(dimm.size.bytes(), 8 * arch.about().block(page), "{arch} {page}");
+                assert_eq!(dimm.node, Some(1));
+            }
+        }
     }
 
     #[test]

@@ -1,26 +1,27 @@
 //! What a plugged DIMM looks like: where its memmap lies, which blocks it has, what is usable.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::lab::{Lab, finish, plug, plug_filled, unplug_taken, use_all};
+use super::lab::{
+    Lab, Taken, all_memmap, finish, plug, plug_filled, plug_spec, unplug_taken, use_all,
+};
 use super::{Scenario, scenarios};
-use crate::machine::Placement;
-use crate::size::{GIB, MIB, Size};
+use crate::machine::{Config, DESCRIPTOR, Geometry, Placement};
+use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_gibibyte_per_device_has_one_memmap_at_its_start,
-    a_gibibyte_per_block_has_a_memmap_in_each_block,
-    a_gibibyte_with_its_memmap_in_boot_memory_is_usable_whole,
+    eight_blocks_per_device_have_one_memmap_at_their_start,
+    eight_blocks_per_block_have_a_memmap_in_each,
+    eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole,
     a_single_block_is_enough,
-    eight_gibibytes_per_device_fill_the_first_block_with_memmap,
+    a_dimm_per_device_may_fill_its_first_block_with_memmap,
     two_dimms_come_and_go_in_both_orders,
-    the_pc_machine_works_as_q35_does,
-    blocks_of_one_gibibyte_work_for_every_placement,
-    blocks_of_two_gibibytes_work,
+    every_mainboard_works if has_boards,
+    larger_blocks_work_for_every_placement if has_blocks,
     memory_full_of_ones_changes_nothing,
     a_dimm_belongs_to_the_node_the_firmware_names,
-    sixteen_gibibytes_fit_a_machine_of_64_mebibytes_per_device,
-    sixteen_gibibytes_fit_a_machine_of_64_mebibytes_per_block,
+    a_dimm_256_times_as_large_as_boot_memory_fits_per_device,
+    a_dimm_256_times_as_large_as_boot_memory_fits_per_block,
     plugging_the_same_dimm_ten_times_leaves_nothing_behind,
 ];
 
@@ -29,13 +30,13 @@ fn comes_and_goes(
     lab: &Lab,
     size: &str,
     words: &[&str],
-    check: impl FnOnce(&super::lab::Taken) -> Result<()>,
+    check: impl FnOnce(&Taken, Geometry) -> Result<()>,
 ) -> Result<()> {
     let config =
         words.iter().try_fold(lab.room(&[size])?, |config, word| anyhow::Ok(config.word(word)))?;
     lab.with(&config, |machine| {
         let taken = plug(machine, size)?;
-        check(&taken)?;
+        check(&taken, machine.geometry()?)?;
         let touched = use_all(machine)?;
         let managed: u64 = taken.online.blocks.iter().map(|block| block.managed_bytes).sum();
         ensure!(touched == managed, "{touched} bytes were touched of {managed}");
@@ -44,8 +45,8 @@ fn comes_and_goes(
     })
 }
 
-fn a_gibibyte_per_device_has_one_memmap_at_its_start(lab: &Lab) -> Result<()> {
-    comes_and_goes(lab, "1G", &["placement=device"], |taken| {
+fn eight_blocks_per_device_have_one_memmap_at_their_start(lab: &Lab) -> Result<()> {
+    comes_and_goes(lab, "1G", &["placement=device"], |taken, geometry| {
         let [group] = taken.add.groups.as_slice() else {
             anyhow::bail!("{} groups", taken.add.groups.len());
         };
@@ -54,7 +55,8 @@ fn a_gibibyte_per_device_has_one_memmap_at_its_start(lab: &Lab) -> Result<()> {
             "the memmap starts at {:#x}",
             group.memmap_start
         );
-        ensure!((group.sections, group.memmap_pages) == (8, 4096), "{group:?}");
+        // `plug` checks that so many sections have so many pages of memmap.
+        ensure!(group.sections == 8 * geometry.block_sections(), "{group:?}");
         ensure!(
             taken.add.system_bytes == 0,
             "the add took {} bytes elsewhere",
@@ -65,13 +67,14 @@ fn a_gibibyte_per_device_has_one_memmap_at_its_start(lab: &Lab) -> Result<()> {
     })
 }
 
-fn a_gibibyte_per_block_has_a_memmap_in_each_block(lab: &Lab) -> Result<()> {
-    comes_and_goes(lab, "1G", &["placement=block"], |taken| {
+fn eight_blocks_per_block_have_a_memmap_in_each(lab: &Lab) -> Result<()> {
+    comes_and_goes(lab, "1G", &["placement=block"], |taken, geometry| {
         let starts: Vec<u64> = taken.add.groups.iter().map(|group| group.memmap_start).collect();
-        let blocks: Vec<u64> = (0..8).map(|block| taken.dimm.start + block * 128 * MIB).collect();
+        let blocks: Vec<u64> =
+            (0..8).map(|block| taken.dimm.start + block * geometry.block).collect();
         ensure!(starts == blocks, "memmaps at {starts:x?}");
-        let odd =
-            taken.add.groups.iter().find(|group| (group.sections, group.memmap_pages) != (1, 512));
+        let sections = geometry.block_sections();
+        let odd = taken.add.groups.iter().find(|group| group.sections != sections);
         ensure!(odd.is_none(), "{odd:?}");
         ensure!(
             taken.add.system_bytes == 0,
@@ -82,15 +85,14 @@ fn a_gibibyte_per_block_has_a_memmap_in_each_block(lab: &Lab) -> Result<()> {
     })
 }
 
-fn a_gibibyte_with_its_memmap_in_boot_memory_is_usable_whole(lab: &Lab) -> Result<()> {
-    comes_and_goes(lab, "1G", &["placement=boot"], |taken| {
+fn eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole(lab: &Lab) -> Result<()> {
+    comes_and_goes(lab, "1G", &["placement=boot"], |taken, geometry| {
         ensure!(
             taken.add.placement == Placement::Boot && taken.add.groups.is_empty(),
             "{:?}",
             taken.add
         );
-        // 262,144 pages of 64 bytes of description each.
-        let memmap = i64::try_from(16 * MIB)?;
+        let memmap = i64::try_from(taken.dimm.size / geometry.page * DESCRIPTOR)?;
         ensure!(
             taken.add.system_bytes >= memmap,
             "the add took only {} bytes elsewhere",
@@ -102,7 +104,7 @@ fn a_gibibyte_with_its_memmap_in_boot_memory_is_usable_whole(lab: &Lab) -> Resul
 
 fn a_single_block_is_enough(lab: &Lab) -> Result<()> {
     for placement in ["device", "block", "boot"] {
-        comes_and_goes(lab, "128M", &[&format!("placement={placement}")], |taken| {
+        comes_and_goes(lab, "128M", &[&format!("placement={placement}")], |taken, _| {
             ensure!(taken.online.blocks.len() == 1, "{} blocks", taken.online.blocks.len());
             Ok(())
         })?;
@@ -110,19 +112,15 @@ fn a_single_block_is_enough(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn eight_gibibytes_per_device_fill_the_first_block_with_memmap(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["8G"])?, |machine| {
-        let taken = plug(machine, "8G")?;
-        ensure!(
-            taken
-                .add
-                .groups
-                .iter()
-                .map(|group| (group.sections, group.memmap_pages))
-                .eq([(64, 32768)]),
-            "{:?}",
-            taken.add.groups
-        );
+fn a_dimm_per_device_may_fill_its_first_block_with_memmap(lab: &Lab) -> Result<()> {
+    let size = all_memmap(lab);
+    lab.with(&lab.room(&[&size])?, |machine| {
+        let taken = plug(machine, &size)?;
+        let geometry = machine.geometry()?;
+        let [group] = taken.add.groups.as_slice() else {
+            anyhow::bail!("{} groups", taken.add.groups.len());
+        };
+        ensure!(group.memmap_pages * geometry.page == geometry.block, "{group:?}");
         let first = taken.online.blocks.iter().min_by_key(|block| block.block);
         ensure!(first.is_some_and(|block| block.managed_bytes == 0), "block 0 is {first:?}");
         unplug_taken(machine, &taken)?;
@@ -147,39 +145,58 @@ fn two_dimms_come_and_go_in_both_orders(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn the_pc_machine_works_as_q35_does(lab: &Lab) -> Result<()> {
-    let mut config = lab.room(&["1G"])?;
-    config.board = "pc";
-    lab.with(&config, |machine| {
-        let taken = plug(machine, "1G")?;
-        use_all(machine)?;
-        unplug_taken(machine, &taken)?;
-        finish(machine)
-    })
+/// Is there more than one mainboard?
+fn has_boards(lab: &Lab) -> bool {
+    lab.about().boards.len() > 1
 }
 
-fn blocks_of_one_gibibyte_work_for_every_placement(lab: &Lab) -> Result<()> {
-    for (placement, groups) in
-        [("device", vec![(16, 8192)]), ("block", vec![(8, 4096); 2]), ("boot", vec![])]
-    {
-        comes_and_goes(lab, "2G", &["block=1G", &format!("placement={placement}")], |taken| {
-            ensure!(taken.online.blocks.len() == 2, "{} blocks", taken.online.blocks.len());
-            let found: Vec<_> =
-                taken.add.groups.iter().map(|group| (group.sections, group.memmap_pages)).collect();
-            ensure!(found == groups, "{placement}: groups {found:?}");
-            Ok(())
-        })?;
+fn every_mainboard_works(lab: &Lab) -> Result<()> {
+    for &board in lab.about().boards {
+        let mut config = lab.room(&["1G"])?;
+        config.board = board;
+        lab.with(&config, |machine| {
+            let taken = plug(machine, "1G")?;
+            use_all(machine)?;
+            unplug_taken(machine, &taken)?;
+            finish(machine)
+        })
+        .context(board)?;
     }
     Ok(())
 }
 
-fn blocks_of_two_gibibytes_work(lab: &Lab) -> Result<()> {
-    comes_and_goes(lab, "2G", &["block=2G", "placement=block"], |taken| {
-        let found: Vec<_> =
-            taken.add.groups.iter().map(|group| (group.sections, group.memmap_pages)).collect();
-        ensure!(found == [(16, 8192)] && taken.online.blocks.len() == 1, "groups {found:?}");
-        Ok(())
-    })
+/// Sizes of a block other than the usual one.
+fn larger_blocks(lab: &Lab) -> impl Iterator<Item = u64> {
+    let (usual, all) = (lab.block(), (lab.about().blocks)(lab.page()));
+    all.iter().copied().filter(move |&block| block != usual)
+}
+
+/// Is there more than one size of a block?
+fn has_blocks(lab: &Lab) -> bool {
+    larger_blocks(lab).next().is_some()
+}
+
+fn larger_blocks_work_for_every_placement(lab: &Lab) -> Result<()> {
+    for block in larger_blocks(lab) {
+        for (placement, groups) in [("device", 1), ("block", 2), ("boot", 0)] {
+            let spec = DimmSpec { size: Size::new(2 * block), node: None };
+            let config = lab.room(&[])?.room_for(&[spec]);
+            let block = Size::new(block).word();
+            let config = config
+                .word(format_args!("placement={placement}"))
+                .word(format_args!("block={block}"));
+            lab.with(&config, |machine| {
+                let taken = plug_spec(machine, spec, None)?;
+                ensure!(taken.online.blocks.len() == 2, "{} blocks", taken.online.blocks.len());
+                let found = taken.add.groups.len();
+                ensure!(found == groups, "{placement}, {block}: {found} groups");
+                use_all(machine)?;
+                unplug_taken(machine, &taken)?;
+                finish(machine)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn memory_full_of_ones_changes_nothing(lab: &Lab) -> Result<()> {
@@ -213,21 +230,22 @@ fn a_dimm_belongs_to_the_node_the_firmware_names(lab: &Lab) -> Result<()> {
 
 /// 256 times the memory of boot, added at once.
 fn large_into_small(lab: &Lab, placement: &str) -> Result<()> {
-    let mut config = lab.room(&["16G"])?.word(format_args!("placement={placement}"));
-    config.memory = Size::new(64 * MIB);
-    lab.with(&config, |machine| {
-        let taken = plug(machine, "16G")?;
-        ensure!(taken.add.size() == 16 * GIB, "{:#x}", taken.add.size());
+    let memory = lab.memory(64 * MIB);
+    let large = DimmSpec { size: Size::new(256 * memory.bytes()), node: None };
+    let config = lab.room(&[])?.room_for(&[large]).word(format_args!("placement={placement}"));
+    lab.with(&Config { memory, ..config }, |machine| {
+        let taken = plug_spec(machine, large, None)?;
+        ensure!(taken.add.size() == large.size.bytes(), "{:#x}", taken.add.size());
         unplug_taken(machine, &taken)?;
         finish(machine)
     })
 }
 
-fn sixteen_gibibytes_fit_a_machine_of_64_mebibytes_per_device(lab: &Lab) -> Result<()> {
+fn a_dimm_256_times_as_large_as_boot_memory_fits_per_device(lab: &Lab) -> Result<()> {
     large_into_small(lab, "device")
 }
 
-fn sixteen_gibibytes_fit_a_machine_of_64_mebibytes_per_block(lab: &Lab) -> Result<()> {
+fn a_dimm_256_times_as_large_as_boot_memory_fits_per_block(lab: &Lab) -> Result<()> {
     large_into_small(lab, "block")
 }
 

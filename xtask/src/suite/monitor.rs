@@ -7,7 +7,6 @@ use super::lab::{
 };
 use super::{Scenario, scenarios};
 use crate::machine::Machine;
-use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     garbage_is_answered_with_errors_and_changes_nothing,
@@ -144,7 +143,7 @@ fn answers_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
                 listed[0]
             );
         }
-        let page = machine.json(&format!("page {:#x} --json", taken.dimm.start / 4096))?;
+        let page = machine.json(&format!("page {:#x} --json", taken.dimm.start / lab.page()))?;
         ensure!(page.is_object(), "a page is {page}");
         unplug_taken(machine, &taken)?;
         finish(machine)
@@ -176,7 +175,7 @@ fn a_block_goes_offline_and_online_by_hand(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run("snapshot save")?;
-        let last = taken.dimm.start / (128 * MIB) + 1;
+        let last = taken.dimm.start / lab.block() + 1;
         switch(machine, "offline", last)?;
         machine.run("verify")?;
         refused(machine, &format!("offline {last}"))?;
