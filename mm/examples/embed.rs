@@ -140,6 +140,9 @@ impl Machine for Demo {
     fn mapper(&self) -> &Self::Mapper {
         &self.tables
     }
+
+    /// The host's caches are coherent with everything that could look. A kernel flushes line by line.
+    fn clean(&self, _range: VirtRange) {}
 }
 
 /// An owner of one movable page, which it finds again wherever it is moved.

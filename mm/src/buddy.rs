@@ -190,12 +190,12 @@ impl<M: Machine> Mm<M> {
             return Err(FreeError::NotOnline(pfn));
         }
         let order = self.used(home.section, pfn, mine)?;
-        self.release(&mut zone, home.block, home.section, pfn, order);
+        self.free_extent(&mut zone, home.block, home.section, pfn, order);
         Ok(order)
     }
 
     /// Makes a used extent free; what of it is being emptied is isolated.
-    pub(crate) fn release(
+    pub(crate) fn free_extent(
         &self,
         zone: &mut Zone,
         block: Record<'_>,

@@ -145,7 +145,6 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Frees what was claimed for `owner`.
-    #[expect(dead_code, reason = "as claim")]
     pub(crate) fn unclaim(&self, area: &Area, owner: Owner) {
         for (pfn, _) in self.cut(area.pfns) {
             if let Err(error) = self.free_of(pfn, |holder| holder == owner) {

@@ -33,6 +33,7 @@ pub mod block;
 pub mod boot;
 mod buddy;
 pub mod compact;
+pub mod dump;
 mod evacuate;
 pub mod explain;
 mod extent;
@@ -53,6 +54,7 @@ mod readers;
 pub mod section;
 pub mod snapshot;
 pub mod stats;
+pub mod take;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
@@ -66,6 +68,7 @@ pub use block::{Block, BlockId, BlockState, Group};
 pub use boot::{BootError, BootMemory, EarlyFrames};
 pub use buddy::{FreeError, OutOfMemory};
 pub use compact::CompactError;
+pub use dump::{Content, DumpRun};
 pub use explain::{Obstacle, Removability};
 pub use geometry::{BlockSize, Geometry, GeometryError};
 pub use hotplug::{AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError};
@@ -80,6 +83,7 @@ pub use poison::{PoisonError, Quarantined};
 pub use policy::{AutoOnline, OnlineAs};
 pub use snapshot::Fact;
 pub use stats::{PageInfo, Stats, ZoneInfo};
+pub use take::{ContigError, ListError, Piece, ReleaseError, TakeError, TakeList};
 pub use verify::Violation;
 pub use zone::{PageCounts, ZoneKind};
 

@@ -7,7 +7,7 @@
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its pointers.
 #![expect(unsafe_code)]
 
-use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
+use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::Geometry;
 use crate::page::Page;
 use crate::paging::Mapper;
@@ -68,6 +68,10 @@ pub trait Machine: Geometry + PhysMem {
     fn stamp(&self) -> u64 {
         0
     }
+
+    /// Writes back and forgets what the caches hold of `range`, which is mapped, and about to leave the
+    /// linear map: whoever looks at that memory by other ways shall see what was written last.
+    fn clean(&self, range: VirtRange);
 
     /// A number for the CPU this runs on, so that readers on different CPUs count apart.
     fn cpu(&self) -> usize {

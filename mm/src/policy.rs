@@ -234,7 +234,7 @@ mod tests {
 
     fn bench() -> Bench<Tiny> {
         let ram = vec![(0, 16 * MIB, 0)];
-        Bench::new(&Setup { ram, block: MIB, window: (64 * MIB, 64 * MIB) })
+        Bench::new(&Setup { ram, block: MIB, window: (64 * MIB, 64 * MIB), kernelcore: None })
     }
 
     #[test]

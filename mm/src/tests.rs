@@ -19,7 +19,7 @@ const WINDOW: u64 = 0x4000_0000;
 
 fn machine() -> Bench<Tiny> {
     let ram = [(0, RAM, 0)].into_iter().collect();
-    Bench::new(&Setup { ram, block: MIB, window: (WINDOW, 64 * MIB) })
+    Bench::new(&Setup { ram, block: MIB, window: (WINDOW, 64 * MIB), kernelcore: None })
 }
 
 #[test]

@@ -43,7 +43,12 @@ pub const REAL_WINDOW: u64 = 4 * GIB;
 /// A machine of real sizes with `ram` bytes of boot memory, memory blocks of `block` bytes, and room
 /// for `window` bytes of DIMMs from [`REAL_WINDOW`] on.
 pub fn real(ram: u64, block: u64, window: u64) -> Bench<Real> {
-    Bench::new(&Setup { ram: vec![(0, ram, 0)], block, window: (REAL_WINDOW, window) })
+    Bench::new(&Setup {
+        ram: vec![(0, ram, 0)],
+        block,
+        window: (REAL_WINDOW, window),
+        kernelcore: None,
+    })
 }
 
 /// Where DIMMs are plugged into a [`Tiny`] machine.
@@ -52,12 +57,22 @@ pub const TINY_WINDOW: u64 = 64 * MIB;
 /// A small machine with memory blocks of `block` bytes, 16 MiB of boot memory, and room for 512 MiB
 /// of DIMMs from [`TINY_WINDOW`] on.
 pub fn tiny(block: u64) -> Bench<Tiny> {
-    Bench::new(&Setup { ram: vec![(0, 16 * MIB, 0)], block, window: (TINY_WINDOW, 512 * MIB) })
+    Bench::new(&Setup {
+        ram: vec![(0, 16 * MIB, 0)],
+        block,
+        window: (TINY_WINDOW, 512 * MIB),
+        kernelcore: None,
+    })
 }
 
 /// As [`tiny`], but firmware names no window: every table comes out of the allocator.
 pub fn tiny_without_reserve(block: u64) -> Bench<Tiny> {
-    Bench::new(&Setup { ram: vec![(0, 16 * MIB, 0)], block, window: (TINY_WINDOW, 0) })
+    Bench::new(&Setup {
+        ram: vec![(0, 16 * MIB, 0)],
+        block,
+        window: (TINY_WINDOW, 0),
+        kernelcore: None,
+    })
 }
 
 /// Fails unless two snapshots hold the same facts; names those that only one of them has.

@@ -12,7 +12,7 @@ const PAGE: u64 = 4096;
 /// A PC's memory: a hole below 1 MiB, and an end that is on no boundary.
 fn pc(block: u64) -> Bench<Tiny> {
     let ram = vec![(0, 0x9_f000, 0), (MIB, 31 * MIB + 0x3000, 0)];
-    Bench::new(&Setup { ram, block, window: (TINY_WINDOW, 64 * MIB) })
+    Bench::new(&Setup { ram, block, window: (TINY_WINDOW, 64 * MIB), kernelcore: None })
 }
 
 /// Pages that each block of `block` bytes has of the RAM in `ram`.
@@ -63,6 +63,7 @@ fn ram_in_many_pieces_on_odd_pages_is_counted_to_the_page() {
             ram: ram.iter().map(|&(start, len)| (start, len, 0)).collect(),
             block,
             window: (TINY_WINDOW, 64 * MIB),
+            kernelcore: None,
         };
         check_counts(&Bench::new(&setup), &ram, block);
     }
@@ -137,8 +138,12 @@ fn boot_pages(bench: &Bench<Tiny>) -> u64 {
 #[test]
 fn memory_on_two_nodes_is_counted_apart() {
     let ram = vec![(0, 8 * MIB, 0), (8 * MIB, 24 * MIB, 3)];
-    let bench: Bench<Tiny> =
-        Bench::new(&Setup { ram, block: 2 * MIB, window: (TINY_WINDOW, 64 * MIB) });
+    let bench: Bench<Tiny> = Bench::new(&Setup {
+        ram,
+        block: 2 * MIB,
+        window: (TINY_WINDOW, 64 * MIB),
+        kernelcore: None,
+    });
     let zones: Vec<_> =
         bench.mm.zones().map(|zone| (zone.node.get(), zone.counts.present * PAGE)).collect();
     assert_eq!(zones, [(0, 8 * MIB), (3, 24 * MIB)]);

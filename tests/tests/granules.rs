@@ -22,7 +22,7 @@ const WINDOW: u64 = GIB;
 
 fn booted(ram: u64, block: u64, window: u64) -> Bench<Granule16> {
     let ram = vec![(0, ram, 0)];
-    Bench::new(&Setup { ram, block, window: (WINDOW, window) })
+    Bench::new(&Setup { ram, block, window: (WINDOW, window), kernelcore: None })
 }
 
 /// Takes every page that `next` has.

@@ -205,7 +205,7 @@ fn each_history<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
 /// tables are of three sizes, one of them less than a page.
 fn wide() -> Bench<Wide> {
     let ram = vec![(0, 512 * MIB, 0)];
-    Bench::new(&Setup { ram, block: 256 * MIB, window: (REAL_WINDOW, 16 * GIB) })
+    Bench::new(&Setup { ram, block: 256 * MIB, window: (REAL_WINDOW, 16 * GIB), kernelcore: None })
 }
 
 #[test]

@@ -5,13 +5,14 @@
 
 use super::layout::PAGE_SHIFT;
 use super::{pmu, semihosting};
-use aarch64_cpu::asm;
+use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::{
     CNTFRQ_EL0, CNTVCT_EL0, CurrentEL, DAIF, ID_AA64MMFR0_EL1, ID_AA64PFR0_EL1, MAIR_EL1,
     MPIDR_EL1, Readable, TCR_EL1, Writeable,
 };
+use core::arch::asm;
 use core::fmt;
-use hotmem::addr::PhysAddr;
+use hotmem::addr::{PhysAddr, VirtRange};
 
 pub use super::switch::switch;
 pub use crate::exit::Exit;
@@ -30,6 +31,22 @@ pub fn exit(exit: Exit) -> ! {
         Exit::Panic => EXIT_PANIC,
     });
     halt_forever()
+}
+
+/// Writes back what the caches hold of `range`, which is mapped, and forgets it, to the point of
+/// coherency (Arm ARM, DC CIVAC; line size: CTR_EL0.DminLine, log2 of words).
+pub fn clean_cache(range: VirtRange) {
+    let caches: u64;
+    // SAFETY: CTR_EL0 can be read at every exception level that the kernel runs at.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) caches, options(nomem, nostack, preserves_flags)) };
+    let line = 4 << (caches >> 16 & 0xf);
+    for at in (0..range.len()).step_by(line) {
+        let at = range.start().add(at).get();
+        // SAFETY: the line is mapped, as the caller says; cleaning it changes no content.
+        unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+    }
+    // The maintenance is complete on all observers before anything that follows.
+    barrier::dsb(barrier::SY);
 }
 
 /// Stops this CPU.

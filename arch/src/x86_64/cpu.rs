@@ -9,7 +9,7 @@ use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags};
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
-use hotmem::addr::{PhysAddr, VirtAddr};
+use hotmem::addr::{PhysAddr, VirtAddr, VirtRange};
 
 pub use crate::exit::Exit;
 
@@ -29,6 +29,20 @@ pub fn exit(exit: Exit) -> ! {
     // SAFETY: with isa-debug-exit there the machine ends; on any other PC nothing decodes the port.
     unsafe { port::write_u32(DEBUG_EXIT, value) };
     halt_forever()
+}
+
+/// Writes back what the caches hold of `range`, which is mapped, and forgets it (Intel SDM vol. 2A,
+/// CLFLUSH): memory holds what was written last.
+pub fn clean_cache(range: VirtRange) {
+    let line = u64::from(__cpuid(1).ebx >> 8 & 0xff) * 8;
+    let line = if line == 0 { 64 } else { line };
+    for at in (0..range.len()).step_by(line as usize) {
+        let at = range.start().add(at).get();
+        // SAFETY: the line is mapped, as the caller says; flushing it changes no content.
+        unsafe { asm!("clflush [{}]", in(reg) at, options(nostack, preserves_flags)) };
+    }
+    // SAFETY: a fence; the flushes are done before anything that follows (CLFLUSH is ordered by it).
+    unsafe { asm!("mfence", options(nostack, preserves_flags)) };
 }
 
 /// Stops this CPU.

@@ -15,7 +15,7 @@ use hotmem::{
     BootError, BootMemory, Geometry, Machine, Mm, Page, Pfn, PhysAddr, PhysMem, PhysRange,
     VirtAddr, VirtRange,
 };
-use hotmem_arch::current::cpu::Features;
+use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::{CpuTlb, Format};
 use spin::Once;
 
@@ -172,6 +172,14 @@ impl Machine for KernelMachine {
 
     fn protected(&self) -> &[PhysRange] {
         &self.protected
+    }
+
+    fn stamp(&self) -> u64 {
+        cpu::timestamp()
+    }
+
+    fn clean(&self, range: VirtRange) {
+        cpu::clean_cache(range);
     }
 }
 

@@ -81,7 +81,12 @@ struct Fixture {
 impl Fixture {
     /// 16 MiB at boot; 2 MiB plugged and taken; 4 MiB and a page plugged and refused.
     fn new() -> Self {
-        let setup = Setup { ram: vec![(0, 16 * MIB, 0)], block: MIB, window: (WINDOW, 64 * MIB) };
+        let setup = Setup {
+            ram: vec![(0, 16 * MIB, 0)],
+            block: MIB,
+            window: (WINDOW, 64 * MIB),
+            kernelcore: None,
+        };
         let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
         let pieces = [range(WINDOW, 2 * MIB), range(WINDOW + 8 * MIB, 4 * MIB + 4096)];
         pieces.iter().for_each(|&piece| bench.plug(piece));

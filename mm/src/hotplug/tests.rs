@@ -18,7 +18,7 @@ type Manager = Mm<FakeMachine<Tiny>>;
 /// A machine with blocks of one section and a plugged DIMM of four.
 fn bench() -> Bench<Tiny> {
     let ram = [(0, 16 * MIB, 0)].into_iter().collect();
-    let bench = Bench::new(&Setup { ram, block: MIB, window: (DIMM, 64 * MIB) });
+    let bench = Bench::new(&Setup { ram, block: MIB, window: (DIMM, 64 * MIB), kernelcore: None });
     bench.plug(range(DIMM, 4 * MIB));
     bench
 }

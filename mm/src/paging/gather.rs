@@ -36,6 +36,7 @@ pub struct Gather<'a, T: Tlb, S: TableFrames> {
     /// The first `tables` of them are initialised.
     detached: [MaybeUninit<(PhysAddr, u64)>; TABLES],
     tables: usize,
+    keeps_tables: bool,
 }
 
 impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
@@ -48,7 +49,21 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
             ranges: 0,
             detached: [const { MaybeUninit::uninit() }; TABLES],
             tables: 0,
+            keeps_tables: false,
         }
+    }
+
+    /// An empty gather for what will be mapped again: tables that become empty stay, so that mapping
+    /// needs no memory.
+    pub fn keeping_tables(tlb: &'a T, frames: &'a S) -> Self {
+        Self { keeps_tables: true, ..Self::new(tlb, frames) }
+    }
+
+    /// Whether tables that become empty are to stay where they are.
+    ///
+    /// For implementers of [`Mapper`](super::Mapper).
+    pub fn keeps_tables(&self) -> bool {
+        self.keeps_tables
     }
 
     /// Notes that entries were cleared which translated addresses of `range`.

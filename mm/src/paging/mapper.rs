@@ -29,7 +29,7 @@ pub trait Mapper {
     fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError>;
 
     /// Clears every translation in `range`, the last one first, and detaches the tables that become
-    /// empty.
+    /// empty, unless the gather keeps them.
     ///
     /// Addresses without a translation are passed over. The memory behind `range` is only free
     /// once [`Gather::flush`] has run.

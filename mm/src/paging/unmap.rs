@@ -92,7 +92,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
             return left;
         };
 
-        if leaves == slots.len() && stop.level > 0 {
+        let detaches = stop.level > 0 && !gather.keeps_tables();
+        if leaves == slots.len() && detaches {
             // No table below, no leaf outside the range: unlinking it clears all of them.
             self.detach(stop, cleared, gather);
             return bytes;
@@ -101,7 +102,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
             slot.store(0, Ordering::Release);
         }
         gather.cleared(cleared);
-        if stop.level > 0 && slots::is_empty_but(slots, end - leaves..end) {
+        if detaches && slots::is_empty_but(slots, end - leaves..end) {
             self.detach(stop, cleared, gather);
         }
         bytes

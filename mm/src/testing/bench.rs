@@ -22,6 +22,8 @@ pub struct Setup {
     pub block: u64,
     /// Where memory can be plugged: start and bytes.
     pub window: (u64, u64),
+    /// Bytes of RAM that stay system memory; `None`: all.
+    pub kernelcore: Option<u64>,
 }
 
 /// A memory manager on its fake machine.
@@ -78,7 +80,8 @@ impl<S: Shape> Bench<S> {
         let ram: Vec<_> =
             setup.ram.iter().map(|&(at, len, raw)| (range(at, len), node(raw))).collect();
         let window = [range(setup.window.0, setup.window.1)];
-        let memory = BootMemory { ram: &ram, block_size, window: &window, kernelcore: None };
+        let memory =
+            BootMemory { ram: &ram, block_size, window: &window, kernelcore: setup.kernelcore };
         self.mm.boot(&memory, early).unwrap_or_else(|error| panic!("{error}"));
     }
 

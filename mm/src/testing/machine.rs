@@ -3,10 +3,10 @@
 // UNSAFETY: passes on the promises of the software MMU.
 #![expect(unsafe_code)]
 
-use super::std::sync::{Arc, OnceLock};
+use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
 use super::{FakeRam, FaultPlan, GranulePte, SoftMmu, TinyPte};
-use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
+use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::boot::EarlyFrames;
 use crate::geometry::Geometry;
 use crate::machine::{Machine, PhysMem};
@@ -69,6 +69,8 @@ pub struct FakeMachine<S: Shape> {
     plan: FaultPlan,
     self_hosting: AtomicBool,
     protected: OnceLock<PhysRange>,
+    /// What was cleaned, in order.
+    cleaned: Mutex<Vec<VirtRange>>,
 }
 
 impl<S: Shape> FakeMachine<S> {
@@ -96,6 +98,7 @@ impl<S: Shape> FakeMachine<S> {
             plan: FaultPlan::never(),
             self_hosting: AtomicBool::new(true),
             protected: OnceLock::new(),
+            cleaned: Mutex::new(Vec::new()),
         };
         machine.map_ram(ram, max_leaf, &mut early);
         (machine, early)
@@ -137,6 +140,11 @@ impl<S: Shape> FakeMachine<S> {
     /// Whether added memory can hold its own memmap (it can, unless told otherwise).
     pub fn allow_self_hosting(&self, allow: bool) {
         self.self_hosting.store(allow, Ordering::SeqCst);
+    }
+
+    /// What was cleaned out of the caches since the last call.
+    pub fn take_cleaned(&self) -> Vec<VirtRange> {
+        core::mem::take(&mut *self.cleaned.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes `range` memory that nothing may be able to write, from now on; the first call counts.
@@ -195,6 +203,16 @@ impl<S: Shape> Machine for FakeMachine<S> {
 
     fn protected(&self) -> &[PhysRange] {
         self.protected.get().map_or(&[], core::slice::from_ref)
+    }
+
+    /// # Panics
+    ///
+    /// If some of it is not mapped, or not clear.
+    fn clean(&self, range: VirtRange) {
+        for at in (0..range.len()).step_by(Self::PAGE_BYTES as usize) {
+            assert_eq!(self.mmu.load(range.start().add(at)), 0, "cleaned before it was cleared");
+        }
+        self.cleaned.lock().unwrap_or_else(PoisonError::into_inner).push(range);
     }
 
     fn allows_self_hosting(&self) -> bool {

@@ -162,6 +162,11 @@ impl<F: PteFormat> SoftMmu<F> {
         self.word(at).load(Ordering::SeqCst)
     }
 
+    /// Writes the 8 bytes of RAM at `at`, past the MMU, as a device does.
+    pub fn poke(&self, at: PhysAddr, value: u64) {
+        self.word(at).store(value, Ordering::SeqCst);
+    }
+
     /// Fills the 8 bytes of RAM at `at` with `byte`, past the MMU.
     pub(super) fn fill_word(&self, at: PhysAddr, byte: u8) {
         self.word(at).store(u64::from_ne_bytes([byte; 8]), Ordering::SeqCst);

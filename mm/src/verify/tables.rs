@@ -1,9 +1,9 @@
 //! Laws 5 and 6: what the page tables translate.
 
-use super::{Violation, hold};
+use super::{Violation, expect, hold};
 use crate::Mm;
 use crate::addr::{PhysAddr, PhysRange, VirtRange};
-use crate::block::{BlockState, BlockWord};
+use crate::block::{Block, BlockState, BlockWord};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::paging::{Attr, Mapper, Translation};
@@ -28,9 +28,32 @@ impl<M: Machine> Mm<M> {
             }
         });
         result?;
+        self.verify_linear_map()?;
         self.sections.nodes().try_for_each(|node| {
             hold(5, "a section node lies in system memory", node.get(), self.is_system_memory(node))
         })
+    }
+
+    /// All of a block is in the linear map, but nothing of one that was taken. Boot memory with holes is
+    /// passed over: what is mapped of it is the kernel's affair.
+    fn verify_linear_map(&self) -> Result<(), Violation> {
+        for block in self.blocks() {
+            let Some(range) = self.block_range(block.id) else { continue };
+            if block.boot && !self.is_whole(&block) {
+                continue;
+            }
+            let mut mapped = 0;
+            let virt = Self::linear_virt(range);
+            self.machine.mapper().visit(virt, &mut |leaf| mapped += leaf.len);
+            let expected = if block.taken { 0 } else { range.len() };
+            expect(6, "bytes of a block in the linear map", block.id.get(), expected, mapped)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a block is RAM from end to end: if it is online, all of it is managed or memmap.
+    fn is_whole(&self, block: &Block) -> bool {
+        block.state == BlockState::Offline || block.counts.present == block.pfns.pages()
     }
 
     fn verify_leaf(&self, leaf: &Translation) -> Result<(), Violation> {

@@ -29,7 +29,7 @@ type Manager = Mm<FakeMachine<Tiny>>;
 /// A machine with four sections added in blocks of `block` bytes.
 fn added(block: u64, placement: Placement) -> Lab {
     let ram = [(0, 16 * MIB, 0)].into_iter().collect();
-    let bench = Lab::new(&Setup { ram, block, window: (DIMM, 64 * MIB) });
+    let bench = Lab::new(&Setup { ram, block, window: (DIMM, 64 * MIB), kernelcore: None });
     bench.plug(dimm());
     bench.add(dimm(), placement);
     bench

@@ -71,7 +71,7 @@ impl Storm {
         let ram = vec![(0, 0x9_f000, 0), (MIB, 5 * MIB, 0), (8 * MIB, 4 * MIB + 0x3000, 1)];
         // Half the storms find a table reserve, the others live off the allocator.
         let window = (TINY_WINDOW, if seed.is_multiple_of(2) { BLOCKS * block } else { 0 });
-        let bench = Bench::new(&Setup { ram, block, window });
+        let bench = Bench::new(&Setup { ram, block, window, kernelcore: None });
         bench.plug(range(TINY_WINDOW, BLOCKS * block));
         Self {
             booted: bench.snapshot(),

@@ -78,7 +78,12 @@ pub(super) fn firmware(dsdt: &[u8], hardware_reduced: bool) -> Memory {
 /// A memory manager with 16 MiB of memory and room for DIMMs.
 pub(super) fn bench() -> &'static Bench<Tiny> {
     let ram = vec![(0, 16 * MIB, 0)];
-    Box::leak(Box::new(Bench::new(&Setup { ram, block: BLOCK, window: (WINDOW, 512 * MIB) })))
+    Box::leak(Box::new(Bench::new(&Setup {
+        ram,
+        block: BLOCK,
+        window: (WINDOW, 512 * MIB),
+        kernelcore: None,
+    })))
 }
 
 impl Rig {

@@ -39,7 +39,7 @@ impl Fixture {
 
     fn with(clock: Ticks) -> Self {
         let ram = vec![(0, 16 * MIB, 0)];
-        let setup = Setup { ram, block: MIB, window: (WINDOW, 512 * MIB) };
+        let setup = Setup { ram, block: MIB, window: (WINDOW, 512 * MIB), kernelcore: None };
         let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
         let (script, plan) = (Script::default(), Plan::default());
         let verbs = Faulty(&bench.mm, plan.clone());

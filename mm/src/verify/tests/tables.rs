@@ -136,3 +136,12 @@ fn a_table_that_the_linear_map_cannot_write_is_named() {
     map(&bench, virt, last.start(), MIB, Attr::empty());
     names(&bench, 6, "the linear map can write a table");
 }
+
+#[test]
+fn a_hole_in_the_linear_map_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let last = range(15 * MIB, MIB);
+    let virt = Manager::linear_virt(last).start();
+    unmap(&bench, virt, MIB);
+    names(&bench, 6, "bytes of a block in the linear map");
+}

@@ -1,0 +1,120 @@
+//! The second way in: so many bytes of a node, adjacent, found and emptied here.
+
+use crate::Mm;
+use crate::addr::PhysRange;
+use crate::block::{Block, BlockId, BlockState};
+use crate::evacuate::{Evacuation, Stuck};
+use crate::isolate::Area;
+use crate::machine::Machine;
+use crate::node::NodeId;
+use crate::page::Owner;
+use crate::zone::ZoneKind;
+use core::fmt;
+
+/// Why no memory was taken. What had moved stays where it went; all else is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContigError {
+    /// A verb is running.
+    Busy,
+    /// The size is no whole number of memory blocks, or none.
+    NotWholeBlocks {
+        /// Bytes that were asked for.
+        bytes: u64,
+        /// Bytes of a memory block.
+        block: u64,
+    },
+    /// The node has no such run of adjacent online boot blocks in one zone that could be emptied; why
+    /// the last of them could not, if there was one.
+    NoRun(Option<BlockId>),
+}
+
+impl fmt::Display for ContigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NotWholeBlocks { bytes, block } => {
+                write!(f, "{bytes:#x} bytes are not whole memory blocks of {block:#x} bytes")
+            }
+            Self::NoRun(None) => f.write_str("no run of movable boot blocks is as long"),
+            Self::NoRun(Some(id)) => write!(f, "{id} cannot be emptied"),
+        }
+    }
+}
+
+impl core::error::Error for ContigError {}
+
+impl<M: Machine> Mm<M> {
+    /// Takes `bytes` of adjacent boot memory of `node`, in one zone, out of the linear map. Its blocks
+    /// stay online, their pages held by [`Owner::Taken`].
+    ///
+    /// # Errors
+    ///
+    /// [`ContigError`].
+    pub fn take_contig(&self, node: NodeId, bytes: u64) -> Result<PhysRange, ContigError> {
+        let _lock = self.verb().ok_or(ContigError::Busy)?;
+        let block = self.block_size().bytes();
+        if bytes == 0 || !bytes.is_multiple_of(block) {
+            return Err(ContigError::NotWholeBlocks { bytes, block });
+        }
+        let count = bytes / block;
+        let mut failed = None;
+        let firsts = self.blocks().filter(|first| first.node == node);
+        for first in firsts {
+            let Some(kind) = self.run_kind(&first, count) else { continue };
+            match self.claim_run(first.id, count, node, kind) {
+                Ok(()) => {
+                    run(first.id, count).for_each(|id| self.take_out(id));
+                    let start = self.block_range(first.id).map(PhysRange::start);
+                    let range = start.and_then(|start| PhysRange::new(start, bytes));
+                    return range.ok_or(ContigError::NoRun(None));
+                }
+                Err(id) => failed = Some(id),
+            }
+        }
+        Err(ContigError::NoRun(failed))
+    }
+
+    /// The zone of `count` blocks from `first` on, if they are boot memory and online in the same.
+    fn run_kind(&self, first: &Block, count: u64) -> Option<ZoneKind> {
+        let BlockState::Online(kind) = first.state else { return None };
+        let fits = |id| {
+            self.describe_block(id).is_some_and(|block| {
+                (block.node, block.state) == (first.node, first.state)
+                    && block.boot
+                    && !block.taken
+                    && !block.poisoned
+            })
+        };
+        (kind != ZoneKind::System && run(first.id, count).all(fits)).then_some(kind)
+    }
+
+    /// Empties and claims a run of blocks; on failure none is, and the one that stays is named.
+    fn claim_run(
+        &self,
+        first: BlockId,
+        count: u64,
+        node: NodeId,
+        kind: ZoneKind,
+    ) -> Result<(), BlockId> {
+        for (done, id) in run(first, count).enumerate() {
+            let area = Area { pfns: self.block_pfns(id), node, kind };
+            let emptied: Result<Area, Stuck> = Evacuation::begin(self, area).run(self);
+            match emptied {
+                Ok(area) => self.claim(&area, Owner::Taken),
+                Err(_) => {
+                    for earlier in run(first, done as u64) {
+                        let area = Area { pfns: self.block_pfns(earlier), node, kind };
+                        self.unclaim(&area, Owner::Taken);
+                    }
+                    return Err(id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `count` blocks from `first` on.
+fn run(first: BlockId, count: u64) -> impl Iterator<Item = BlockId> {
+    (first.get()..first.get().saturating_add(count)).map(BlockId::new)
+}
