@@ -2,7 +2,7 @@
 
 use crate::memory::layout::BLOCK_SHIFT;
 use crate::number;
-use hotmem::Placement;
+use hotmem::{AutoOnline, Placement};
 use log::LevelFilter;
 
 /// What the command line can choose.
@@ -10,10 +10,16 @@ use log::LevelFilter;
 pub struct Options {
     /// `placement=device|block|boot`: where the memmap of plugged memory goes.
     pub placement: Placement,
+    /// `memmap_on_memory=device|block|off`: the same, but off also has the memory manager take every
+    /// memmap from system memory, until that is allowed again.
+    pub self_hosting: bool,
     /// `block=SIZE`: bytes of a memory block.
     pub block_bytes: u64,
-    /// `policy=online|offline`: whether plugged memory comes online at once.
-    pub auto_online: bool,
+    /// `policy=offline|online|online_kernel|online_movable|auto_movable`: what happens to plugged
+    /// memory by itself.
+    pub policy: AutoOnline,
+    /// `kernelcore=SIZE`: bytes of RAM that are system memory; blocks above can go offline.
+    pub kernelcore: Option<u64>,
     /// `icount`: the time stamp counter counts instructions, so steps may report them.
     pub icount: bool,
     /// `log=LEVEL`.
@@ -24,8 +30,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             placement: Placement::PerRange,
+            self_hosting: true,
             block_bytes: 1 << BLOCK_SHIFT,
-            auto_online: true,
+            policy: AutoOnline::default(),
+            kernelcore: None,
             icount: false,
             log: LevelFilter::Info,
         }
@@ -59,8 +67,13 @@ impl Options {
         match word.split_once('=').unwrap_or((word, "")) {
             ("placement", name) => self.placement = placement(name)?,
             ("block", size) => self.block_bytes = number::parse_size(size)?,
-            ("policy", "online") => self.auto_online = true,
-            ("policy", "offline") => self.auto_online = false,
+            ("policy", name) => self.policy = name.parse().ok()?,
+            ("memmap_on_memory", "off") => self.self_hosting = false,
+            ("memmap_on_memory", name) => {
+                self.placement = placement(name).filter(|placement| placement.self_hosted())?;
+                self.self_hosting = true;
+            }
+            ("kernelcore", size) => self.kernelcore = Some(number::parse_size(size)?),
             ("icount", "") => self.icount = true,
             ("log", level) => self.log = level.parse().ok()?,
             _ => return None,
@@ -72,15 +85,18 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hotmem::OnlineAs;
 
     #[test]
     fn every_word_sets_its_option() {
-        let line = b"placement=block  block=1G\tpolicy=offline icount log=debug";
+        let line = b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M";
         let options = Options::parse(line, |word| panic!("{word:?}"));
         let wanted = Options {
             placement: Placement::PerBlock,
+            self_hosting: true,
             block_bytes: 1 << 30,
-            auto_online: false,
+            policy: AutoOnline::Offline,
+            kernelcore: Some(256 << 20),
             icount: true,
             log: LevelFilter::Debug,
         };
@@ -91,17 +107,29 @@ mod tests {
     #[test]
     fn the_last_word_wins() {
         let options =
-            Options::parse(b"policy=offline policy=online block=1G block=2G", |_| panic!());
-        assert!(options.auto_online);
+            Options::parse(b"policy=offline policy=online_kernel block=1G block=2G", |_| panic!());
+        assert_eq!(options.policy, AutoOnline::Online(OnlineAs::Kernel));
         assert_eq!(options.block_bytes, 2 << 30);
     }
 
     #[test]
+    fn the_memmap_of_added_memory_is_switched_by_its_usual_name() {
+        let read = |line| {
+            let options = Options::parse(line, |word| panic!("{word:?}"));
+            (options.placement, options.self_hosting)
+        };
+        assert_eq!(read(b"memmap_on_memory=block"), (Placement::PerBlock, true));
+        assert_eq!(read(b"memmap_on_memory=device"), (Placement::PerRange, true));
+        assert!(!read(b"memmap_on_memory=off").1);
+        assert!(read(b"memmap_on_memory=off memmap_on_memory=block").1);
+    }
+
+    #[test]
     fn words_that_make_no_sense_are_told_and_change_nothing() {
-        let line = b"placement=up block=big policy log=loud icount=1 quiet \xff=\xfe =";
+        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- log=loud icount=1 quiet \xff=\xfe =";
         let mut count = 0;
         let options = Options::parse(line, |_| count += 1);
         assert_eq!(options, Options::default());
-        assert_eq!(count, 8);
+        assert_eq!(count, 10);
     }
 }

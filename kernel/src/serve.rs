@@ -32,6 +32,11 @@ impl Machinery for InstructionClock {
         Clock::instructions(self)
     }
 
+    fn age(&self, stamp: u64) -> u64 {
+        let ticks = cpu::timestamp().wrapping_sub(stamp);
+        ticks / (cpu::timestamp_hertz() / 1000).max(1)
+    }
+
     fn peek(&self, at: VirtAddr) -> Option<u64> {
         probe_read(at).ok()
     }

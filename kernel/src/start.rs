@@ -19,7 +19,7 @@ use crate::monitor::Monitor;
 use crate::serve::Server;
 use crate::{console, heap, logger, say, traps};
 use core::fmt;
-use hotmem::{BlockSize, BootMemory, Mm, ZoneKind};
+use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit, Features};
 use hotmem_boot::{BootInfo, HandoffError};
 use spin::Mutex;
@@ -72,7 +72,7 @@ fn enter_own_space(info: BootInfo, options: Options) -> ! {
         Ok(block_size) => block_size,
         Err(error) => give_up(format_args!("command line: {error}")),
     };
-    let boot = match memory::prepare(&info, &Features::detect(), block_size) {
+    let boot = match memory::prepare(&info, &Features::detect(), block_size, options.kernelcore) {
         Ok(boot) => boot,
         Err(error) => give_up(format_args!("page tables: {error}")),
     };
@@ -99,7 +99,8 @@ extern "C" fn settled() -> ! {
         Ok(plan) => plan,
         Err(error) => give_up(format_args!("firmware tables: {error}")),
     };
-    let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window, kernelcore: None };
+    let kernelcore = options.kernelcore;
+    let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window, kernelcore };
     let mm = match memory::take_over(boot, &memory) {
         Ok(mm) => mm,
         Err(error) => give_up(format_args!("memory: {error}")),
@@ -116,8 +117,9 @@ fn serve(
 ) -> ! {
     let devices = source.arm();
     let clock = InstructionClock { counts: options.icount };
-    let online = options.auto_online.then_some(ZoneKind::Movable);
-    let policy = Policy { placement: options.placement, online };
+    mm.set_auto_online(options.policy);
+    mm.set_self_hosting(options.self_hosting);
+    let policy = Policy { placement: options.placement };
     let Ok(mut hotplug) = Hotplug::new(source, mm, clock, policy) else {
         give_up(format_args!("the kernel heap is too small for the hotplug tables"))
     };

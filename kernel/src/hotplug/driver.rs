@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use hotmem::{AddError, Added, NodeId, PhysRange, Placement, RemoveError, Removed, ZoneKind};
+use hotmem::{AddError, Added, NodeId, PhysRange, Placement, RemoveError, Removed};
 
 use super::event::{DeviceId, Event, HotplugSource, Outcome, Request};
 use super::owners::{OutOfHeap, Owners, Plugged};
@@ -12,18 +12,11 @@ use super::touched::Touched;
 use super::verbs::{Clock, Verbs};
 
 /// What happens to memory that is plugged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Where its memmap goes.
+    /// Where its memmap goes. What then happens to it is the memory manager's to say:
+    /// [`View::auto_zone`](super::View::auto_zone).
     pub placement: Placement,
-    /// The zone it is brought online in; `None` leaves it offline. The default keeps it removable.
-    pub online: Option<ZoneKind>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { placement: Placement::default(), online: Some(ZoneKind::Movable) }
-    }
 }
 
 /// Hotplug of memory: events from `S`, memory of `V`, instructions counted by `C`.

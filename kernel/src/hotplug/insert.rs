@@ -134,7 +134,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         let claim = if result.is_ok() { Claim::Added } else { Claim::Refused };
         self.owners.set(context.device, ranges, node, claim);
         result?;
-        self.online_all(ranges, trail).map_err(InsertError::Online)
+        self.online_all(ranges, node, trail).map_err(InsertError::Online)
     }
 
     /// Adds every range; after a failure, none.
@@ -161,8 +161,15 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     }
 
     /// Brings every range online, if the policy wants it; after a failure, none.
-    fn online_all(&mut self, ranges: &Ranges, trail: &mut Trail) -> Result<(), OnlineError> {
-        let Some(zone) = self.policy.online else {
+    fn online_all(
+        &mut self,
+        ranges: &Ranges,
+        node: NodeId,
+        trail: &mut Trail,
+    ) -> Result<(), OnlineError> {
+        // A device comes and goes as a whole, so that its first range speaks for all of it.
+        let first = ranges.as_slice().first().copied().unwrap_or_default();
+        let Some(zone) = self.verbs.auto_zone(first, node) else {
             return Ok(());
         };
         self.touched.clear();

@@ -26,6 +26,9 @@ pub trait View {
 
     /// The memmap whose first page is `head`; `None` if none is.
     fn group(&self, head: Pfn) -> Option<Group>;
+
+    /// The zone that memory just added on `node` shall come online in; `None` to leave it offline.
+    fn auto_zone(&self, range: PhysRange, node: NodeId) -> Option<ZoneKind>;
 }
 
 /// The verbs of the memory manager.
@@ -93,6 +96,10 @@ impl<M: Machine> View for &Mm<M> {
 
     fn group(&self, head: Pfn) -> Option<Group> {
         Mm::group(self, head)
+    }
+
+    fn auto_zone(&self, range: PhysRange, node: NodeId) -> Option<ZoneKind> {
+        Mm::auto_zone(self, range, node)
     }
 }
 

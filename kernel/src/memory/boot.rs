@@ -16,7 +16,7 @@ use super::stacks;
 use core::cell::RefCell;
 use core::fmt;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
-use hotmem::{BlockSize, EarlyFrames, Machine, PhysMem, PhysRange};
+use hotmem::{BlockSize, EarlyFrames, Machine, PhysAddr, PhysMem, PhysRange};
 use hotmem_arch::current::console;
 use hotmem_arch::current::cpu::Features;
 use hotmem_arch::current::tables::TrapStacks;
@@ -66,7 +66,8 @@ impl From<MapError> for PrepareError {
 
 /// Builds the kernel's page tables. They are not in use yet.
 ///
-/// Leaves of the linear map are at most a block large, so that none spans two memory blocks.
+/// Leaves of the linear map are at most a block large, so that none spans two memory blocks. What the
+/// kernel takes comes from the lowest `kernelcore` bytes of RAM if they are enough.
 ///
 /// # Errors
 ///
@@ -75,6 +76,7 @@ pub fn prepare(
     info: &BootInfo,
     features: &Features,
     block_size: BlockSize,
+    kernelcore: Option<u64>,
 ) -> Result<Boot, PrepareError> {
     if let Some(what) = features.missing() {
         return Err(PrepareError::Missing(what));
@@ -82,6 +84,9 @@ pub fn prepare(
     let ram = mappable(&info.ram, features).ok_or(PrepareError::TooManyRanges)?;
     let early = EarlyMemory::new(&ram, &[image::phys()], EARLY_LIMIT);
     let mut early = early.ok_or(PrepareError::TooManyRanges)?;
+    if let Some(bytes) = kernelcore {
+        early.prefer(core_end(&ram, bytes));
+    }
 
     let root = early.take(PAGE, PAGE).ok_or(MapError::from(OutOfFrames { bytes: PAGE }))?;
     // SAFETY: the frame was just taken from RAM below the early limit, which the early tables show
@@ -100,6 +105,18 @@ pub fn prepare(
     }
     let machine = KernelMachine::new(tables, protected());
     Ok(Boot { machine, early, ram })
+}
+
+/// Where the lowest `bytes` of `ram` end.
+fn core_end(ram: &RangeList, bytes: u64) -> PhysAddr {
+    let mut left = bytes;
+    for range in ram.iter() {
+        if left <= range.len() {
+            return range.start().add(left);
+        }
+        left -= range.len();
+    }
+    PhysAddr::new(u64::MAX)
 }
 
 /// The part of `ram` that has room in the linear map and that the CPU can address.

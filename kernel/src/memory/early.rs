@@ -15,6 +15,8 @@ pub struct EarlyMemory {
     free: RangeList,
     /// Nothing at or above this is given out yet: what maps it is not there.
     limit: PhysAddr,
+    /// What is at or above this is given out only when there is nothing below.
+    preferred: PhysAddr,
 }
 
 impl EarlyMemory {
@@ -26,7 +28,12 @@ impl EarlyMemory {
         for &range in taken {
             free.remove(range).ok()?;
         }
-        Some(Self { free, limit })
+        Some(Self { free, limit, preferred: PhysAddr::new(u64::MAX) })
+    }
+
+    /// Leaves what is at or above `end` for last: blocks there shall stay whole.
+    pub fn prefer(&mut self, end: PhysAddr) {
+        self.preferred = end;
     }
 
     /// Everything can be reached now.
@@ -54,8 +61,10 @@ fn place(range: PhysRange, bytes: u64, align: u64, limit: u64) -> Option<PhysAdd
 
 impl EarlyFrames for EarlyMemory {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
-        let limit = self.limit.get();
-        let start = self.free.iter().rev().find_map(|range| place(range, bytes, align, limit))?;
+        let below = |limit: PhysAddr| {
+            self.free.iter().rev().find_map(|range| place(range, bytes, align, limit.get()))
+        };
+        let start = below(self.limit.min(self.preferred)).or_else(|| below(self.limit))?;
         self.free.remove(PhysRange::new(start, bytes)?).ok()?;
         Some(start)
     }
@@ -116,6 +125,17 @@ mod tests {
         assert_eq!(early.take(0x4000, 0x1000), None);
         early.lift_limit();
         assert_eq!(early.take(0x4000, 0x4000), Some(PhysAddr::new((2 << 32) - 0x4000)));
+    }
+
+    #[test]
+    fn what_is_preferred_is_given_out_first() {
+        let ram = ram(&[range(0x1000, 0x9000)]);
+        let mut early = EarlyMemory::new(&ram, &[], ALL).unwrap();
+        early.prefer(PhysAddr::new(0x3000));
+        assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x2000)));
+        assert_eq!(early.take(0x2000, 0x1000), Some(PhysAddr::new(0x7000)));
+        assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x1000)));
+        assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x6000)));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! What can be typed at the monitor, read into a [`Command`].
 
+use super::listeners::Objection;
 use crate::{cmdline, number};
 use core::fmt;
-use hotmem::{BlockId, MhpFlags, Order, Pfn, PhysAddr, PhysRange, Placement, VirtAddr};
+use hotmem::{
+    AutoOnline, BlockId, ListError, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange,
+    Placement, TakeList, VirtAddr, ZoneKind,
+};
 use log::LevelFilter;
 
 /// What `help` answers, a line for each command.
@@ -18,8 +22,20 @@ pub const HELP: &[&str] = &[
     "free PFN                               free what alloc gave",
     "add START SIZE [device|block|boot]     add plugged memory that nobody owns",
     "remove START SIZE                      remove memory that add added",
-    "online N                               bring block N online",
-    "offline N                              take block N offline",
+    "online N [WAY]                         bring block N online: online, online_kernel, online_movable",
+    "offline N                              take block N offline, moving what is in use",
+    "policy [POLICY [RATIO]]                what happens to added memory: offline, a WAY, auto_movable",
+    "vmemmap [enable|disable]               whether added memory may hold its own memmap",
+    "explain-remove START SIZE [--json]     whether the range could go, or what is in the way",
+    "memtrace NODE:FIRST-LAST[,...]         take offline boot blocks out of the linear map",
+    "memtrace contig NODE SIZE              find, empty and take so much adjacent boot memory",
+    "memtrace status [--json]|release       what is taken; give it all back",
+    "poison PFN                             take a bad page out of use",
+    "compact NODE ZONE ORDER                make a free extent of that order",
+    "dump [--json]                          the pages that a crash dump takes",
+    "notify                                 the watchers of online and offline",
+    "notify add PRIORITY [online|offline]   put up a watcher, one that objects to either",
+    "notify remove NUMBER                   take a watcher down",
     "use [all|SEED]                         allocate, write and read back all added memory",
     "snapshot save|check                    note the state of memory, or compare with it",
     "verdict                                pass, refused or fail, over all that happened",
@@ -39,6 +55,7 @@ pub enum Sample {
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the commands are described in HELP")]
+#[expect(clippy::large_enum_variant, reason = "one command is read at a time, and not kept")]
 pub enum Command {
     Help,
     Blocks { json: bool },
@@ -51,14 +68,42 @@ pub enum Command {
     Free(Pfn),
     Add(PhysRange, Option<MhpFlags>),
     Remove(PhysRange),
-    Online(BlockId),
+    Online(BlockId, OnlineAs),
     Offline(BlockId),
+    Life(Life),
     Use(Sample),
     SnapshotSave,
     SnapshotCheck,
     Verdict,
     Log(LevelFilter),
     Exit(u8),
+}
+
+/// A command on the life cycle of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+#[expect(clippy::large_enum_variant, reason = "one command is read at a time, and not kept")]
+pub enum Life {
+    Policy(Option<AutoOnline>),
+    Vmemmap(Option<bool>),
+    Explain { range: PhysRange, json: bool },
+    Take(TakeList),
+    Contig(NodeId, u64),
+    Taken { json: bool },
+    Release,
+    Poison(Pfn),
+    Dump { json: bool },
+    Compact(NodeId, ZoneKind, Order),
+    Watch(Watch),
+}
+
+/// A command on watchers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+pub enum Watch {
+    List,
+    Add(i32, Objection),
+    Remove(u32),
 }
 
 /// Why a line is no command.
@@ -72,6 +117,8 @@ pub enum CommandError<'t> {
     Bad(&'t str, &'static str),
     /// More words than the command takes.
     Surplus(&'t str),
+    /// A list of blocks makes no sense.
+    List(ListError<'t>),
 }
 
 /// Characters of a typed word that an error repeats.
@@ -89,6 +136,7 @@ impl fmt::Display for CommandError<'_> {
             Self::Missing(what) => write!(f, "{what} is missing"),
             Self::Bad(word, what) => write!(f, "{:?} is not {what}", cut(word)),
             Self::Surplus(word) => write!(f, "{:?} is too much", cut(word)),
+            Self::List(ListError { part, why }) => write!(f, "{:?} {why}", cut(part)),
         }
     }
 }
@@ -160,6 +208,74 @@ impl<'t> Words<'t> {
         }
     }
 
+    /// How to bring a block online; movable if nothing is said.
+    fn way(&mut self) -> Result<OnlineAs, CommandError<'t>> {
+        let Some(word) = self.0.next() else { return Ok(OnlineAs::Movable) };
+        word.parse().map_err(|_| CommandError::Bad(word, "online, online_kernel or online_movable"))
+    }
+
+    fn policy(&mut self) -> Result<Life, CommandError<'t>> {
+        let Some(word) = self.0.next() else { return Ok(Life::Policy(None)) };
+        let policy = word.parse().map_err(|_| CommandError::Bad(word, "a policy"))?;
+        let AutoOnline::AutoMovable { .. } = policy else { return Ok(Life::Policy(Some(policy))) };
+        let Some(word) = self.0.next() else { return Ok(Life::Policy(Some(policy))) };
+        let ratio = number::parse(word).and_then(|ratio| u32::try_from(ratio).ok());
+        let ratio = ratio.ok_or(CommandError::Bad(word, "a ratio in per cent"))?;
+        Ok(Life::Policy(Some(AutoOnline::AutoMovable { ratio })))
+    }
+
+    fn vmemmap(&mut self) -> Result<Life, CommandError<'t>> {
+        match self.0.next() {
+            None => Ok(Life::Vmemmap(None)),
+            Some("enable") => Ok(Life::Vmemmap(Some(true))),
+            Some("disable") => Ok(Life::Vmemmap(Some(false))),
+            Some(word) => Err(CommandError::Bad(word, "enable or disable")),
+        }
+    }
+
+    fn memtrace(&mut self) -> Result<Life, CommandError<'t>> {
+        match self.word("a list of blocks, contig, status or release")? {
+            "status" => Ok(Life::Taken { json: self.json()? }),
+            "release" => Ok(Life::Release),
+            "contig" => {
+                let node = self.node()?;
+                let bytes = self.read("a size in bytes", number::parse_size)?;
+                Ok(Life::Contig(node, bytes))
+            }
+            list => TakeList::parse(list).map(Life::Take).map_err(CommandError::List),
+        }
+    }
+
+    fn node(&mut self) -> Result<NodeId, CommandError<'t>> {
+        let node = |word: &str| u32::try_from(number::parse(word)?).ok().and_then(NodeId::new);
+        self.read("a node from 0 to 127", node)
+    }
+
+    fn compact(&mut self) -> Result<Life, CommandError<'t>> {
+        let node = self.node()?;
+        let zone = |word: &str| ZoneKind::ALL.into_iter().find(|kind| kind.name() == word);
+        let kind = self.read("normal or movable", zone)?;
+        Ok(Life::Compact(node, kind, self.read("an order from 0 to 19", order)?))
+    }
+
+    fn watch(&mut self) -> Result<Watch, CommandError<'t>> {
+        match self.0.next() {
+            None => Ok(Watch::List),
+            Some("add") => {
+                let priority = self.read("a priority", |word| word.parse().ok())?;
+                let objection = match self.0.next() {
+                    None => Objection::None,
+                    Some("online") => Objection::Online,
+                    Some("offline") => Objection::Offline,
+                    Some(word) => return Err(CommandError::Bad(word, "online or offline")),
+                };
+                Ok(Watch::Add(priority, objection))
+            }
+            Some("remove") => Ok(Watch::Remove(self.read("a number", |word| word.parse().ok())?)),
+            Some(word) => Err(CommandError::Bad(word, "add or remove")),
+        }
+    }
+
     fn snapshot(&mut self) -> Result<Command, CommandError<'t>> {
         match self.word("save or check")? {
             "save" => Ok(Command::SnapshotSave),
@@ -177,6 +293,21 @@ impl<'t> Words<'t> {
 
 fn order(text: &str) -> Option<Order> {
     u8::try_from(number::parse(text)?).ok().and_then(Order::new)
+}
+
+/// Reads a command on the life cycle of memory.
+fn life<'t>(name: &'t str, words: &mut Words<'t>) -> Result<Life, CommandError<'t>> {
+    match name {
+        "policy" => words.policy(),
+        "vmemmap" => words.vmemmap(),
+        "explain-remove" => Ok(Life::Explain { range: words.range()?, json: words.json()? }),
+        "memtrace" => words.memtrace(),
+        "poison" => words.pfn().map(Life::Poison),
+        "compact" => words.compact(),
+        "dump" => Ok(Life::Dump { json: words.json()? }),
+        "notify" => words.watch().map(Life::Watch),
+        unknown => Err(CommandError::Unknown(unknown)),
+    }
 }
 
 /// Reads a line; `None` if it is empty.
@@ -199,14 +330,14 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
         "free" => Command::Free(words.pfn()?),
         "add" => Command::Add(words.range()?, words.flags()?),
         "remove" => Command::Remove(words.range()?),
-        "online" => Command::Online(words.block()?),
+        "online" => Command::Online(words.block()?, words.way()?),
         "offline" => Command::Offline(words.block()?),
         "use" => Command::Use(words.sample()?),
         "snapshot" => words.snapshot()?,
         "verdict" => Command::Verdict,
         "log" => Command::Log(words.read("a log level", |word| word.parse().ok())?),
         "exit" => Command::Exit(words.code()?),
-        unknown => return Err(CommandError::Unknown(unknown)),
+        name => Command::Life(life(name, &mut words)?),
     };
     match words.0.next() {
         None => Ok(Some(command)),
@@ -232,7 +363,7 @@ mod tests {
             ("alloc 3", Command::Alloc(Order::new(3).unwrap())),
             ("add 0x100000000 128M", Command::Add(range(1 << 32, 128 << 20), None)),
             ("remove 4096 4096", Command::Remove(range(4096, 4096))),
-            ("online 32", Command::Online(BlockId::new(32))),
+            ("online 32", Command::Online(BlockId::new(32), OnlineAs::Movable)),
             ("use", Command::Use(Sample::Seeded(0))),
             ("use all", Command::Use(Sample::All)),
             ("use 7", Command::Use(Sample::Seeded(7))),
@@ -263,7 +394,7 @@ mod tests {
         for name in names {
             assert_ne!(parse(name), Err(CommandError::Unknown(name)));
         }
-        assert_eq!(HELP.len(), 18);
+        assert_eq!(HELP.len(), 30);
     }
 
     #[test]
@@ -272,7 +403,7 @@ mod tests {
             ("nonsense x", CommandError::Unknown("nonsense")),
             ("online", CommandError::Missing("a block number")),
             ("online -1", CommandError::Bad("-1", "a block number")),
-            ("online 1 2", CommandError::Surplus("2")),
+            ("offline 1 2", CommandError::Surplus("2")),
             ("alloc 20", CommandError::Bad("20", "an order from 0 to 19")),
             ("alloc 4294967296", CommandError::Bad("4294967296", "an order from 0 to 19")),
             ("exit 101", CommandError::Bad("101", "a code from 0 to 100")),

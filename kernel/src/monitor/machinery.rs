@@ -8,6 +8,9 @@ pub trait Machinery {
     /// How many instructions were executed so far; `None` where the machine cannot tell.
     fn instructions(&self) -> Option<u64>;
 
+    /// Milliseconds since the memory manager was given this stamp.
+    fn age(&self, stamp: u64) -> u64;
+
     /// The eight bytes at `at`; `None` if they cannot be read.
     fn peek(&self, at: VirtAddr) -> Option<u64>;
 

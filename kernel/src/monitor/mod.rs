@@ -10,7 +10,9 @@
 mod command;
 mod held;
 mod line;
+mod listeners;
 mod machinery;
+mod memory;
 mod page;
 mod run;
 mod show;
@@ -20,7 +22,8 @@ mod tests;
 mod usage;
 mod walk;
 
-pub use command::{Command, CommandError, HELP, Sample, parse};
+pub use command::{Command, CommandError, HELP, Life, Sample, Watch, parse};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
+pub use listeners::Objection;
 pub use machinery::{Breach, Machinery};
 pub use run::{After, Monitor};

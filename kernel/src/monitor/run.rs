@@ -3,6 +3,7 @@
 use super::command::{Command, CommandError, HELP, Sample, parse};
 use super::held::Held;
 use super::machinery::{Breach, Machinery};
+use super::memory::{LifeError, Lives};
 use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
 use super::{page, show, usage, walk};
@@ -10,8 +11,8 @@ use crate::hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step
 use crate::hotplug::{UseStep, Verbs};
 use core::fmt::{self, Write};
 use hotmem::{
-    FreeError, Machine, MhpFlags, Mm, Mover, OutOfMemory, Pfn, PhysRange, Placement, TooManyMovers,
-    Violation, ZoneKind,
+    BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, OutOfMemory, Pfn,
+    PhysRange, Placement, TooManyMovers, Violation, ZoneKind,
 };
 
 /// What to do after a command.
@@ -34,6 +35,7 @@ enum Refused<'t> {
     Protection(Breach),
     Snapshot(SnapshotError),
     Use(UseError),
+    Life(LifeError),
     /// The console failed: there is nobody to answer.
     Console(fmt::Error),
 }
@@ -50,6 +52,7 @@ impl fmt::Display for Refused<'_> {
             Self::Protection(breach) => breach.fmt(f),
             Self::Snapshot(error) => error.fmt(f),
             Self::Use(error) => error.fmt(f),
+            Self::Life(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
         }
     }
@@ -73,6 +76,7 @@ refused_from! {
     Protection: Breach,
     Snapshot: SnapshotError,
     Use: UseError,
+    Life: LifeError,
     Console: fmt::Error,
 }
 
@@ -82,6 +86,7 @@ pub struct Monitor<'m, M: Machine> {
     mm: &'m Mm<M>,
     /// What it allocates as.
     held: Mover,
+    lives: Lives<'m, M>,
     saved: Saved,
     /// What went wrong when memory was used: no later success makes that undone.
     broken: Option<UseError>,
@@ -95,7 +100,7 @@ impl<'m, M: Machine> Monitor<'m, M> {
     /// [`TooManyMovers`] if it cannot become an owner of pages.
     pub fn new(mm: &'m Mm<M>) -> Result<Self, TooManyMovers> {
         let held = mm.register(&Held)?;
-        Ok(Self { mm, held, saved: Saved::default(), broken: None })
+        Ok(Self { mm, held, lives: Lives::new(mm), saved: Saved::default(), broken: None })
     }
 
     /// Runs a line and writes its answer.
@@ -134,7 +139,11 @@ impl<'m, M: Machine> Monitor<'m, M> {
         match command {
             Command::Add(range, flags) => hotplug.operator_add(range, asked(range, flags), out)?,
             Command::Remove(range) => hotplug.operator_remove(range, out)?,
-            Command::Online(id) => hotplug.operator_online(id, ZoneKind::Movable, out)?,
+            Command::Online(id, way) => {
+                let zone = self.zone(id, way);
+                hotplug.operator_online(id, zone, out)?;
+            }
+            Command::Life(life) => self.lives.run(life, machinery, out)?,
             Command::Offline(id) => hotplug.operator_offline(id, out)?,
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
             Command::Walk(at) => walk::write(self.mm, at, |at| machinery.peek(at), out)?,
@@ -161,6 +170,13 @@ impl<'m, M: Machine> Monitor<'m, M> {
             | Command::Zones { .. } => self.show(command, machinery.heap(), out)?,
         }
         Ok(())
+    }
+
+    /// The zone for a block that comes online this way. One that is not there is refused later.
+    fn zone(&self, id: BlockId, way: OnlineAs) -> ZoneKind {
+        let node = self.mm.block(id).map_or(NodeId::ZERO, |block| block.node);
+        let range = self.mm.block_range(id).unwrap_or_default();
+        self.mm.zone_of(range, node, way)
     }
 
     /// The commands that only show something.

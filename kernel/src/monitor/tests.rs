@@ -56,6 +56,10 @@ impl Machinery for Blank {
         None
     }
 
+    fn age(&self, stamp: u64) -> u64 {
+        stamp
+    }
+
     fn peek(&self, _: VirtAddr) -> Option<u64> {
         None
     }
@@ -81,11 +85,16 @@ struct Fixture {
 impl Fixture {
     /// 16 MiB at boot; 2 MiB plugged and taken; 4 MiB and a page plugged and refused.
     fn new() -> Self {
+        Self::with_core(None)
+    }
+
+    /// As [`new`](Self::new), with boot memory past the first bytes that can go offline.
+    fn with_core(kernelcore: Option<u64>) -> Self {
         let setup = Setup {
             ram: vec![(0, 16 * MIB, 0)],
             block: MIB,
             window: (WINDOW, 64 * MIB),
-            kernelcore: None,
+            kernelcore,
         };
         let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
         let pieces = [range(WINDOW, 2 * MIB), range(WINDOW + 8 * MIB, 4 * MIB + 4096)];
@@ -278,4 +287,112 @@ fn a_machine_that_does_not_protect_its_kernel_is_no_pass() {
     this.protects = false;
     assert_eq!(this.refused("verify"), "protected memory can be written at 0x1000");
     assert!(this.ok("verdict").starts_with("hotmem: verdict fail: "));
+}
+
+#[test]
+fn policy_and_self_hosting_read_back_as_they_were_set() {
+    let mut this = Fixture::new();
+    assert_eq!(this.ok("policy"), "online_movable\n");
+    for policy in ["offline", "online", "online_kernel", "auto_movable 77"] {
+        this.ok(&format!("policy {policy}"));
+        assert_eq!(this.ok("policy"), format!("{policy}\n"));
+    }
+    this.ok("policy auto_movable");
+    assert_eq!(this.ok("policy"), "auto_movable 301\n");
+    assert_eq!(this.ok("vmemmap"), "enabled\n");
+    this.ok("vmemmap disable");
+    assert_eq!(this.ok("vmemmap"), "disabled\n");
+    assert_eq!(this.refused("vmemmap off"), "\"off\" is not enable or disable");
+    assert_eq!(this.refused("policy movable"), "\"movable\" is not a policy");
+    assert_eq!(this.refused("policy auto_movable x"), "\"x\" is not a ratio in per cent");
+    assert_eq!(this.refused("policy offline 3"), "\"3\" is too much");
+}
+
+#[test]
+fn a_block_comes_online_where_the_operator_says() {
+    let mut this = Fixture::new();
+    this.ok("offline 64");
+    this.ok("online 64 online_kernel");
+    assert!(this.ok("zones").contains("normal"));
+    this.ok("offline 64");
+    this.ok("online 64");
+    assert!(!this.ok("zones").contains("normal"));
+    assert!(this.refused("online 64 movable").contains("\"movable\" is not online,"));
+}
+
+#[test]
+fn explain_says_what_a_remove_would_come_to() {
+    let mut this = Fixture::new();
+    let dimm = "0x4000000 2M";
+    assert!(this.ok(&format!("explain-remove {dimm}")).ends_with("removable now\n"));
+    let json = this.ok(&format!("explain-remove {dimm} --json"));
+    assert!(
+        json.starts_with("{\"state\":\"now\",\"extents\":0,\"pages\":0,\"pfn\":null"),
+        "{json}"
+    );
+    let boot = this.ok("explain-remove 0 1M");
+    assert!(boot.contains("blocked: block 0 is memory the machine was started with"), "{boot}");
+    this.ok("offline 64");
+    this.ok("online 64 online_kernel");
+    while this.bench.mm.alloc(hotmem::Order::ZERO).is_ok() {}
+    let held = this.ok(&format!("explain-remove {dimm}"));
+    assert!(held.contains("of block 64 is held by kernel since"), "{held}");
+    let json = this.ok(&format!("explain-remove {dimm} --json"));
+    assert!(json.contains("\"owner\":\"kernel\""), "{json}");
+    assert!(this.refused("explain-remove 0x4000000").contains("a size is missing"));
+}
+
+#[test]
+fn memtrace_takes_offline_boot_blocks_and_keeps_them_from_coming_online() {
+    let mut this = Fixture::with_core(Some(12 * MIB));
+    assert_eq!(this.refused("memtrace 0:13"), "block 13 is online");
+    this.ok("offline 13");
+    this.ok("offline 14");
+    assert_eq!(this.ok("memtrace 0:13-14"), "2 blocks are out of the linear map\n");
+    assert_eq!(
+        this.ok("memtrace status"),
+        "block 13 of node 0, taken by name\nblock 14 of node 0, taken by name\n"
+    );
+    let json = this.ok("memtrace status --json");
+    assert!(json.starts_with("[{\"block\":13,\"node\":0,\"by\":\"name\"},"), "{json}");
+    let veto = this.refused("online 13");
+    assert_eq!(veto, "block 13 stays offline: memtrace objects: the block is taken");
+    assert_eq!(this.refused("memtrace 0:13"), "block 13 is taken already");
+    assert_eq!(this.refused("memtrace 0:64"), "block 64 was added, it is its device's");
+    assert!(this.refused("memtrace 0:1-").contains("\"0:1-\" is not of the form"));
+    this.ok("memtrace contig 0 1M");
+    assert!(this.ok("memtrace status").contains("taken by size"));
+    assert_eq!(this.ok("memtrace release"), "3 blocks are in the linear map again\n");
+    assert_eq!(this.ok("memtrace status --json"), "[]\n");
+    this.ok("online 13");
+    assert!(this.refused("memtrace contig 0 1000").contains("are not whole memory blocks"));
+    assert!(this.refused("memtrace contig 200 1M").contains("\"200\" is not a node"));
+}
+
+#[test]
+fn bad_pages_and_dumps_are_told_of() {
+    let mut this = Fixture::new();
+    let pfn = WINDOW / 4096 + 300;
+    assert!(this.ok(&format!("poison {pfn}")).ends_with("out of use\n"));
+    assert!(this.refused(&format!("poison {pfn}")).ends_with("is out of use already"));
+    let dump = this.ok("dump");
+    assert!(dump.contains(" memmap ") && dump.contains(" free "), "{dump}");
+    let json = this.ok("dump --json");
+    assert!(json.starts_with("[{\"pfn\":0,") && json.ends_with("}]\n"), "{json}");
+    this.ok("compact 0 movable 5");
+    assert!(this.refused("compact 0 movable 19").contains("no block has"));
+}
+
+#[test]
+fn watchers_come_and_go_and_can_object() {
+    let mut this = Fixture::new();
+    assert_eq!(this.ok("notify add 5"), "watcher 0\n");
+    assert_eq!(this.ok("notify add -7 offline"), "watcher 1\n");
+    assert!(this.refused("offline 64").contains("watcher objects"));
+    let list = this.ok("notify");
+    assert!(list.contains("watcher 0: priority 5, objects to nothing, heard 2 events"), "{list}");
+    this.ok("notify remove 1");
+    this.ok("offline 64");
+    assert_eq!(this.refused("notify remove 1"), "there is no watcher 1");
+    assert!(this.refused("notify add x").contains("\"x\" is not a priority"));
 }

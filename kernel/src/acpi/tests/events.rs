@@ -326,8 +326,8 @@ fn a_slot_that_was_emptied_takes_another_dimm() {
 #[test]
 fn the_policy_decides_where_the_memmap_goes_and_whether_memory_is_used() {
     for placement in Placement::ALL {
-        let policy = Policy { placement, online: None };
-        let mut rig = Rig::on(Wire::new(moved(), 4), "moved", EVENT, policy);
+        let mut rig = Rig::on(Wire::new(moved(), 4), "moved", EVENT, Policy { placement });
+        rig.bench.mm.set_auto_online(hotmem::AutoOnline::Offline);
         let dimm = rig.plug(1, 0, 4 * BLOCK, 0);
         let out = rig.run();
         assert_eq!(rig.states(dimm), [BlockState::Offline; 4]);

@@ -101,6 +101,10 @@ impl View for States {
     fn group(&self, _head: Pfn) -> Option<Group> {
         None
     }
+
+    fn auto_zone(&self, _range: PhysRange, _node: NodeId) -> Option<ZoneKind> {
+        Some(ZoneKind::Movable)
+    }
 }
 
 impl Verbs for States {

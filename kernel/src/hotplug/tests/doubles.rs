@@ -147,6 +147,10 @@ impl<V: View> View for Faulty<V> {
     fn group(&self, head: Pfn) -> Option<Group> {
         self.0.group(head)
     }
+
+    fn auto_zone(&self, range: PhysRange, node: NodeId) -> Option<ZoneKind> {
+        self.0.auto_zone(range, node)
+    }
 }
 
 impl<V: Verbs> Verbs for Faulty<V> {

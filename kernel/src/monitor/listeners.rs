@@ -1,0 +1,155 @@
+//! Listeners that the operator puts up: one for taken memory, and some that only watch, or object.
+
+use alloc::boxed::Box;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU32, Ordering};
+use hotmem::{Change, Event, Listen, Listener, Machine, Mm, TakeList};
+use spin::Mutex;
+
+/// Lists of taken blocks that can be remembered.
+const LISTS: usize = 16;
+/// Watchers that can ever be put up: each stays in memory for good.
+const WATCHERS: usize = 32;
+
+/// No more can be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full(&'static str);
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no more {} can be kept", self.0)
+    }
+}
+
+/// What memtrace has taken by name. It keeps anybody from bringing that online.
+#[derive(Debug)]
+pub(super) struct Trace {
+    lists: Mutex<[Option<TakeList>; LISTS]>,
+}
+
+impl Trace {
+    /// Listens from now on.
+    pub(super) fn start<M: Machine>(mm: &Mm<M>) -> &'static Self {
+        let trace: &'static Self = Box::leak(Box::new(Self { lists: Mutex::new([None; LISTS]) }));
+        mm.listen(Box::leak(Box::new(Listener::new("memtrace", i32::MAX, trace))));
+        trace
+    }
+
+    /// Whether one more list can be remembered.
+    pub(super) fn has_room(&self) -> Result<(), Full> {
+        let room = self.lists.lock().iter().any(Option::is_none);
+        if room { Ok(()) } else { Err(Full("lists of taken blocks")) }
+    }
+
+    /// Remembers what was taken.
+    pub(super) fn keep(&self, list: TakeList) {
+        if let Some(free) = self.lists.lock().iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(list);
+        }
+    }
+
+    /// Forgets everything: it was released.
+    pub(super) fn clear(&self) {
+        *self.lists.lock() = [None; LISTS];
+    }
+}
+
+impl Listen for Trace {
+    fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str> {
+        let lists = self.lists.lock();
+        let mut pieces = lists.iter().flatten().flat_map(|list| list.pieces());
+        let taken = pieces.any(|piece| (piece.first..=piece.last).contains(&change.block));
+        if event == Event::GoingOnline && taken { Err("the block is taken") } else { Ok(()) }
+    }
+}
+
+/// What a watcher objects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objection {
+    /// Nothing.
+    None,
+    /// Blocks that come online.
+    Online,
+    /// Blocks that go offline.
+    Offline,
+}
+
+impl Objection {
+    const fn to(self, event: Event) -> bool {
+        matches!(
+            (self, event),
+            (Self::Online, Event::GoingOnline) | (Self::Offline, Event::GoingOffline)
+        )
+    }
+}
+
+/// A listener that says what it hears.
+#[derive(Debug)]
+struct Watcher {
+    number: u32,
+    priority: i32,
+    objection: Objection,
+    heard: AtomicU32,
+}
+
+impl Listen for Watcher {
+    fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str> {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+        log::info!("watcher {} hears: {} {}", self.number, event.name(), change.block);
+        if self.objection.to(event) { Err("it was put up to object") } else { Ok(()) }
+    }
+}
+
+/// A watcher, and its place in the list.
+#[derive(Clone, Copy, Debug)]
+struct Place(&'static Watcher, &'static Listener);
+
+/// The operator's watchers.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    up: [Option<Place>; WATCHERS],
+    /// How many there have ever been.
+    made: u32,
+}
+
+impl Watchers {
+    /// Puts one up; answers its number.
+    pub(super) fn add<M: Machine>(
+        &mut self,
+        mm: &Mm<M>,
+        priority: i32,
+        objection: Objection,
+    ) -> Result<u32, Full> {
+        let number = self.made;
+        let slot = self.up.get_mut(number as usize).ok_or(Full("watchers"))?;
+        let heard = AtomicU32::new(0);
+        let watcher: &'static Watcher =
+            Box::leak(Box::new(Watcher { number, priority, objection, heard }));
+        let listener: &'static Listener =
+            Box::leak(Box::new(Listener::new("watcher", priority, watcher)));
+        mm.listen(listener);
+        *slot = Some(Place(watcher, listener));
+        self.made += 1;
+        Ok(number)
+    }
+
+    /// Takes one down; `false` if there is none of that number.
+    pub(super) fn remove<M: Machine>(&mut self, mm: &Mm<M>, number: u32) -> bool {
+        let place = self.up.get_mut(number as usize).and_then(Option::take);
+        place.inspect(|Place(_, listener)| mm.unlisten(listener)).is_some()
+    }
+
+    /// Lists them.
+    pub(super) fn write(&self, out: &mut dyn Write) -> fmt::Result {
+        self.up.iter().flatten().try_for_each(|Place(watcher, _)| {
+            let objects = match watcher.objection {
+                Objection::None => "objects to nothing",
+                Objection::Online => "objects to online",
+                Objection::Offline => "objects to offline",
+            };
+            let heard = watcher.heard.load(Ordering::Relaxed);
+            let Watcher { number, priority, .. } = watcher;
+            writeln!(out, "watcher {number}: priority {priority}, {objects}, heard {heard} events")
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! Commands on memory's life cycle: policy, explanations, taken memory, bad pages, dumps.
+
+use super::command::{Life, Watch};
+use super::listeners::{Full, Trace, Watchers};
+use super::machinery::Machinery;
+use crate::hotplug::{JsonString, OrNull};
+use core::fmt::{self, Write};
+use hotmem::{
+    AutoOnline, BlockState, CompactError, Content, ContigError, DumpRun, Machine, Mm, NodeId,
+    Obstacle, Order, PhysRange, PoisonError, Quarantined, ReleaseError, Removability, TakeError,
+    TakeList, ZoneKind,
+};
+
+/// Why such a command was not done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LifeError {
+    Take(TakeError),
+    Contig(ContigError),
+    Release(ReleaseError),
+    Poison(PoisonError),
+    Compact(CompactError),
+    Full(Full),
+    NoWatcher(u32),
+    /// The console failed.
+    Console(fmt::Error),
+}
+
+impl fmt::Display for LifeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Take(error) => error.fmt(f),
+            Self::Contig(error) => error.fmt(f),
+            Self::Release(error) => error.fmt(f),
+            Self::Poison(error) => error.fmt(f),
+            Self::Compact(error) => error.fmt(f),
+            Self::Full(error) => error.fmt(f),
+            Self::NoWatcher(number) => write!(f, "there is no watcher {number}"),
+            Self::Console(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<fmt::Error> for LifeError {
+    fn from(error: fmt::Error) -> Self {
+        Self::Console(error)
+    }
+}
+
+/// What these commands keep between them.
+#[derive(Debug)]
+pub(super) struct Lives<'m, M: Machine> {
+    mm: &'m Mm<M>,
+    trace: &'static Trace,
+    watchers: Watchers,
+}
+
+impl<'m, M: Machine> Lives<'m, M> {
+    pub(super) fn new(mm: &'m Mm<M>) -> Self {
+        Self { mm, trace: Trace::start(mm), watchers: Watchers::default() }
+    }
+
+    pub(super) fn run(
+        &mut self,
+        command: Life,
+        machinery: &impl Machinery,
+        out: &mut dyn Write,
+    ) -> Result<(), LifeError> {
+        match command {
+            Life::Policy(policy) => self.policy(policy, out)?,
+            Life::Vmemmap(enable) => self.vmemmap(enable, out)?,
+            Life::Explain { range, json } => {
+                let answer = self.mm.explain_remove(range);
+                if json {
+                    explain_json(self.mm, &answer, machinery, out)?;
+                } else {
+                    explain_text(self.mm, range, &answer, machinery, out)?;
+                }
+            }
+            Life::Take(list) => self.take(list, out)?,
+            Life::Contig(node, bytes) => self.take_contig(node, bytes, out)?,
+            Life::Taken { json } => self.status(json, out)?,
+            Life::Release => {
+                let count = self.mm.release().map_err(LifeError::Release)?;
+                self.trace.clear();
+                writeln!(out, "{count} blocks are in the linear map again")?;
+            }
+            Life::Poison(pfn) => {
+                let kind = self.mm.poison(pfn).map_err(LifeError::Poison)?;
+                writeln!(out, "{pfn}: {}", quarantined(kind))?;
+            }
+            Life::Dump { json } => dump(self.mm, json, out)?,
+            Life::Compact(node, kind, order) => self.compact(node, kind, order, out)?,
+            Life::Watch(watch) => self.watch(watch, out)?,
+        }
+        Ok(())
+    }
+
+    fn policy(&self, policy: Option<AutoOnline>, out: &mut dyn Write) -> fmt::Result {
+        match policy {
+            Some(policy) => {
+                self.mm.set_auto_online(policy);
+                Ok(())
+            }
+            None => writeln!(out, "{}", self.mm.auto_online()),
+        }
+    }
+
+    fn vmemmap(&self, enable: Option<bool>, out: &mut dyn Write) -> fmt::Result {
+        match enable {
+            Some(enable) => {
+                self.mm.set_self_hosting(enable);
+                Ok(())
+            }
+            None if self.mm.self_hosting() => writeln!(out, "enabled"),
+            None => writeln!(out, "disabled"),
+        }
+    }
+
+    fn take(&self, list: TakeList, out: &mut dyn Write) -> Result<(), LifeError> {
+        self.trace.has_room().map_err(LifeError::Full)?;
+        let count = self.mm.take(list.pieces()).map_err(LifeError::Take)?;
+        self.trace.keep(list);
+        writeln!(out, "{count} blocks are out of the linear map")?;
+        Ok(())
+    }
+
+    fn take_contig(&self, node: NodeId, bytes: u64, out: &mut dyn Write) -> Result<(), LifeError> {
+        let range = self.mm.take_contig(node, bytes).map_err(LifeError::Contig)?;
+        writeln!(out, "{range} is out of the linear map")?;
+        Ok(())
+    }
+
+    fn status(&self, json: bool, out: &mut dyn Write) -> fmt::Result {
+        let mut comma = "[";
+        for block in self.mm.blocks().filter(|block| block.taken) {
+            let how = if block.state == BlockState::Offline { "name" } else { "size" };
+            if json {
+                write!(
+                    out,
+                    "{comma}{{\"block\":{},\"node\":{},\"by\":\"{how}\"}}",
+                    block.id.get(),
+                    block.node.get()
+                )?;
+            } else {
+                writeln!(out, "{} of {}, taken by {how}", block.id, block.node)?;
+            }
+            comma = ",";
+        }
+        if json { writeln!(out, "{}]", if comma == "[" { "[" } else { "" }) } else { Ok(()) }
+    }
+
+    fn compact(
+        &self,
+        node: NodeId,
+        kind: ZoneKind,
+        order: Order,
+        out: &mut dyn Write,
+    ) -> Result<(), LifeError> {
+        let run = self.mm.compact(node, kind, order).map_err(LifeError::Compact)?;
+        writeln!(out, "{run} is free")?;
+        Ok(())
+    }
+
+    fn watch(&mut self, watch: Watch, out: &mut dyn Write) -> Result<(), LifeError> {
+        match watch {
+            Watch::List => self.watchers.write(out)?,
+            Watch::Add(priority, objection) => {
+                let number = self.watchers.add(self.mm, priority, objection);
+                writeln!(out, "watcher {}", number.map_err(LifeError::Full)?)?;
+            }
+            Watch::Remove(number) => {
+                if !self.watchers.remove(self.mm, number) {
+                    return Err(LifeError::NoWatcher(number));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn quarantined(kind: Quarantined) -> &'static str {
+    match kind {
+        Quarantined::Page => "out of use",
+        Quarantined::Memmap => "holds descriptors, its blocks do not come online again",
+        Quarantined::Offline => "its block stays offline",
+    }
+}
+
+fn explain_text<M: Machine>(
+    mm: &Mm<M>,
+    range: PhysRange,
+    answer: &Removability,
+    machinery: &impl Machinery,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    match *answer {
+        Removability::Blocked(Obstacle::InUse { pfn, block, owner, since }) => writeln!(
+            out,
+            "{range}: blocked: {pfn} of {block} is held by {} since {} ms",
+            mm.owner_name(owner),
+            machinery.age(since)
+        ),
+        ref other => writeln!(out, "{range}: {other}"),
+    }
+}
+
+fn explain_json<M: Machine>(
+    mm: &Mm<M>,
+    answer: &Removability,
+    machinery: &impl Machinery,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let (state, extents, pages) = match *answer {
+        Removability::Now => ("now", 0, 0),
+        Removability::AfterMoving { extents, pages } => ("after-moving", extents, pages),
+        Removability::Blocked(_) => ("blocked", 0, 0),
+    };
+    let (mut pfn, mut owner, mut age) = (None, None, None);
+    if let Removability::Blocked(Obstacle::InUse { pfn: at, owner: who, since, .. }) = *answer {
+        pfn = Some(at.get());
+        owner = Some(JsonString(mm.owner_name(who)));
+        age = Some(machinery.age(since));
+    }
+    write!(out, "{{\"state\":\"{state}\",\"extents\":{extents},\"pages\":{pages}")?;
+    write!(out, ",\"pfn\":{},\"owner\":{}", OrNull(pfn), OrNull(owner))?;
+    write!(out, ",\"age_ms\":{},\"why\":\"", OrNull(age))?;
+    if let Removability::Blocked(obstacle) = answer {
+        write!(out, "{obstacle}")?;
+    }
+    writeln!(out, "\"}}")
+}
+
+/// Lists what a crash dump takes.
+fn dump<M: Machine>(mm: &Mm<M>, json: bool, out: &mut dyn Write) -> fmt::Result {
+    let mut comma = "[";
+    let mut written = Ok(());
+    mm.dump(&mut |DumpRun { pfns, content }| {
+        let (kind, owner) = match content {
+            Content::Memmap => ("memmap", None),
+            Content::Used(owner) => ("used", Some(mm.owner_name(owner))),
+            Content::Free => ("free", None),
+        };
+        let line = if json {
+            let (start, owner) = (pfns.start.get(), OrNull(owner.map(JsonString)));
+            let pages = pfns.pages();
+            write!(
+                out,
+                "{comma}{{\"pfn\":{start},\"pages\":{pages},\"kind\":\"{kind}\",\"owner\":{owner}}}"
+            )
+        } else {
+            writeln!(out, "{pfns} {kind} {}", owner.unwrap_or(""))
+        };
+        written = written.and(line);
+        comma = ",";
+    });
+    written?;
+    if json { writeln!(out, "{}]", if comma == "[" { "[" } else { "" }) } else { Ok(()) }
+}
