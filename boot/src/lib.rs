@@ -22,6 +22,7 @@ pub mod info;
 #[cfg(bare)]
 mod main_entry;
 pub mod ranges;
+pub mod start_info;
 pub mod x86_64;
 
 pub use info::{BootInfo, CommandLine, Firmware, HandoffError};

@@ -1,5 +1,7 @@
 //! The first instructions: from an MMU that is off to Rust in the higher half.
 //!
+//! In X0 there is the physical address of a start info, if a loader has made one, else 0.
+//!
 //! A type-1 hypervisor belongs at EL2, and there the kernel stays if the CPU has the virtualization
 //! host extensions: with HCR_EL2.{E2H, TGE} set, EL2 has two address ranges, and the names `*_EL1`
 //! reach EL2's own registers (Arm ARM D8.1.4, "Virtualization Host Extensions"). On any other CPU EL2
@@ -25,9 +27,10 @@ use super::tree;
 use crate::image;
 use crate::info::{BootInfo, HandoffError};
 use crate::main_entry::hotmem_kernel_main;
+use crate::start_info::{self, LowMemory};
 use core::arch::global_asm;
 use core::ptr::NonNull;
-use hotmem::addr::PhysRange;
+use hotmem::addr::{PhysAddr, PhysRange};
 
 /// Where the early tables show `range`, if they do.
 fn early(range: PhysRange) -> Result<NonNull<u8>, HandoffError> {
@@ -67,10 +70,25 @@ fn read_handoff() -> Result<BootInfo, HandoffError> {
     handoff::read(&machine, &mut device, Arena { bytes, at: range.start() })
 }
 
-/// Called by the assembly below, once, on the early stack.
+struct EarlyMemory;
+
+impl LowMemory for EarlyMemory {
+    fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
+        let pointer = early(range).ok()?;
+        // SAFETY: the early tables show these bytes; nothing runs beside us, so they do not change
+        // while they are copied.
+        Some(unsafe { core::slice::from_raw_parts(pointer.as_ptr(), range.len() as usize) })
+    }
+}
+
+/// Called by the assembly below, once, on the early stack. Without a start info nobody but the machine
+/// itself was there before us.
 #[unsafe(no_mangle)]
-extern "C" fn hotmem_boot_main() -> ! {
-    hotmem_kernel_main(read_handoff())
+extern "C" fn hotmem_boot_main(start_info: u64) -> ! {
+    hotmem_kernel_main(match start_info {
+        0 => read_handoff(),
+        at => start_info::parse(&EarlyMemory, PhysAddr::new(at)),
+    })
 }
 
 global_asm!(
@@ -84,6 +102,7 @@ early_gib:   .skip 4096
     .global hotmem_arm_entry
 hotmem_arm_entry:
     msr daifset, #0xf
+    mov x20, x0
     mrs x0, CurrentEL
     cmp x0, #(2 << 2)
     b.lo at_el1
@@ -213,8 +232,9 @@ at_el1:
     b 3b
 4:  mov x29, xzr
     mov x30, xzr
-    ldr x0, =hotmem_boot_main
-    blr x0
+    mov x0, x20
+    ldr x1, =hotmem_boot_main
+    blr x1
 unknown_level:
     wfe
     b unknown_level

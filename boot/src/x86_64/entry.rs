@@ -16,8 +16,8 @@
 #![expect(unsafe_code)]
 
 use super::layout::{EARLY_LIMIT, LINEAR_BASE};
-use super::pvh::{self, LowMemory};
 use crate::main_entry::hotmem_kernel_main;
+use crate::start_info::{self, LowMemory};
 use core::arch::global_asm;
 use hotmem::addr::{PhysAddr, PhysRange};
 
@@ -39,8 +39,8 @@ impl LowMemory for EarlyMemory {
 
 /// Called by the assembly below, once, on the early stack.
 #[unsafe(no_mangle)]
-extern "C" fn hotmem_boot_main(start_info: u64) -> ! {
-    hotmem_kernel_main(pvh::parse(&EarlyMemory, PhysAddr::new(start_info)))
+extern "C" fn hotmem_boot_main(at: u64) -> ! {
+    hotmem_kernel_main(start_info::parse(&EarlyMemory, PhysAddr::new(at)))
 }
 
 // Note: type 18 is XEN_ELFNOTE_PHYS32_ENTRY. QEMU reads its descriptor as 8 bytes, and needs the

@@ -1,4 +1,5 @@
-//! The PVH start info: what a hypervisor (QEMU `-kernel`, Xen) hands to a kernel with a PVH note.
+//! The PVH start info: what a hypervisor (QEMU `-kernel`, Xen) hands to an x86 kernel with a PVH note,
+//! and what this project's own UEFI loader hands to any.
 //!
 //! Layout: Xen's public header `xen/include/public/arch-x86/hvm/start_info.h`, version 1:
 //!
@@ -17,6 +18,7 @@ const START_INFO_BYTES: u64 = 56;
 const ENTRY_BYTES: u64 = 24;
 const MAX_ENTRIES: u32 = 1024;
 const TYPE_RAM: u32 = 1;
+const TYPE_RESERVED: u32 = 2;
 const PAGE: u64 = 4096;
 
 /// Physical memory that early code can read.
@@ -85,6 +87,55 @@ fn memory_map(
         return Err(HandoffError::NoRam);
     }
     Ok((ram, reserved))
+}
+
+/// What [`write`] writes.
+#[derive(Clone, Copy, Debug)]
+pub struct StartInfo<'a> {
+    /// The ACPI root pointer.
+    pub rsdp: PhysAddr,
+    /// The kernel command line.
+    pub command_line: &'a [u8],
+}
+
+/// Writes a start info with its command line and a memory map of `ranges`, each with whether it is
+/// RAM, into the bytes at `at`. `None` if they are too few.
+pub fn write(
+    info: &StartInfo<'_>,
+    ranges: impl Iterator<Item = (PhysRange, bool)>,
+    at: PhysAddr,
+    into: &mut [u8],
+) -> Option<()> {
+    let line_at = START_INFO_BYTES as usize;
+    let line_end = line_at.checked_add(info.command_line.len())?;
+    let map_at = line_end.checked_add(1)?.checked_next_multiple_of(8)?;
+    into.get_mut(line_at..line_end)?.copy_from_slice(info.command_line);
+    into.get_mut(line_end..map_at)?.fill(0);
+
+    let mut entries = 0u32;
+    let mut slots = into.get_mut(map_at..)?.chunks_exact_mut(ENTRY_BYTES as usize);
+    for (range, is_ram) in ranges {
+        let slot = slots.next()?;
+        put(slot, 0, &range.start().get().to_le_bytes())?;
+        put(slot, 8, &range.len().to_le_bytes())?;
+        put(slot, 16, &u32::to_le_bytes(if is_ram { TYPE_RAM } else { TYPE_RESERVED }))?;
+        put(slot, 20, &[0; 4])?;
+        entries += 1;
+    }
+
+    let address = |offset: usize| (at.get() + offset as u64).to_le_bytes();
+    into.get_mut(..line_at)?.fill(0);
+    put(into, 0, &MAGIC.to_le_bytes())?;
+    put(into, 4, &1u32.to_le_bytes())?;
+    put(into, 24, &address(line_at))?;
+    put(into, 32, &info.rsdp.get().to_le_bytes())?;
+    put(into, 40, &address(map_at))?;
+    put(into, 48, &entries.to_le_bytes())
+}
+
+fn put(into: &mut [u8], at: usize, bytes: &[u8]) -> Option<()> {
+    into.get_mut(at..)?.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(())
 }
 
 /// The range from `start` to `end`, both rounded down to a page; empty if nothing is left.
@@ -228,6 +279,21 @@ mod tests {
         assert!(info.command_line.truncated());
         let info = Fake::new(Q35, &[b'x'; COMMAND_LINE_BYTES]).parse().unwrap();
         assert!(!info.command_line.truncated());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let (at, rsdp) = (PhysAddr::new(0x100), PhysAddr::new(0xf59e0));
+        let info = StartInfo { rsdp, command_line: b"placement=block" };
+        let ranges = [(pages(0x1000, 0x9000), true), (pages(0x9000, 0xb000), false)];
+        let mut fake = Fake(std::vec![0xff; 0x1800]);
+        write(&info, ranges.into_iter(), at, &mut fake.0[0x100..]).unwrap();
+        let read = fake.parse().unwrap();
+        assert_eq!(read.ram.as_slice(), [pages(0x1000, 0x9000)]);
+        assert!(read.reserved.covers(pages(0x9000, 0xb000)));
+        assert_eq!(read.firmware, Firmware::Acpi(rsdp));
+        assert_eq!(read.command_line.as_bytes(), b"placement=block");
+        assert_eq!(write(&info, ranges.into_iter(), at, &mut [0; 119]), None);
     }
 
     #[test]
