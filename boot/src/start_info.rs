@@ -89,7 +89,7 @@ fn memory_map(
     Ok((ram, reserved))
 }
 
-/// What [`write`] writes.
+/// What [`write()`] writes.
 #[derive(Clone, Copy, Debug)]
 pub struct StartInfo<'a> {
     /// The ACPI root pointer.

@@ -111,7 +111,10 @@ mod tests {
         words.collect()
     }
 
-    fn check(file: &[u8]) -> Result<(u64, (u64, u64), Vec<u8>), BadImage> {
+    /// Entry, span and first segment.
+    type Found = (u64, (u64, u64), Vec<u8>);
+
+    fn check(file: &[u8]) -> Result<Found, BadImage> {
         let words = aligned(file);
         let bytes: &[u8] = object::pod::bytes_of_slice(&words);
         let kernel = Kernel::new(&bytes[..file.len()])?;

@@ -25,8 +25,13 @@ pub(super) const ABOUT: About = About {
     levels: &[2, 1],
     gics: &[3, 2],
     boots: &[
-        Boot { firmware: Firmware::Bare, target: &TARGET, needs: &[] },
-        Boot { firmware: Firmware::Uefi, target: &UEFI_TARGET, needs: &[EDK2] },
+        Boot { firmware: Firmware::Bare, target: &TARGET, carrier: None, needs: &[] },
+        Boot {
+            firmware: Firmware::Uefi,
+            target: &TARGET,
+            carrier: Some(&UEFI_TARGET),
+            needs: &[EDK2],
+        },
     ],
     pages: &[4 * KIB, 16 * KIB, 64 * KIB],
     // A section, the smallest block, is 512 MiB with 64 KiB pages.

@@ -61,6 +61,8 @@ pub(crate) struct Boot {
     pub(crate) firmware: Firmware,
     /// What the image is compiled for.
     pub(crate) target: &'static Target,
+    /// What the program is compiled for that carries the image, where this firmware wants one.
+    pub(crate) carrier: Option<&'static Target>,
     /// What has to be installed beside the emulator.
     pub(crate) needs: &'static [Program],
 }

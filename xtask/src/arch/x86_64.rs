@@ -22,7 +22,7 @@ pub(super) const ABOUT: About = About {
     cpu: None,
     levels: &[],
     gics: &[],
-    boots: &[Boot { firmware: Firmware::Bios, target: &TARGET, needs: &[] }],
+    boots: &[Boot { firmware: Firmware::Bios, target: &TARGET, carrier: None, needs: &[] }],
     pages: &[4 * KIB],
     blocks: |_| &[128 * MIB, GIB, 2 * GIB],
     answers: Answers::Ost,

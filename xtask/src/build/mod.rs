@@ -8,13 +8,15 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::arch::{Arch, BuildChoices, Image};
-use crate::setup::{self, Toolchain};
+use crate::arch::{Arch, BuildChoices, Image, Target};
+use crate::setup;
 use crate::size::Size;
 use crate::{root, tool};
 
 /// Name of the kernel's package and program.
 const KERNEL: &str = "hotmem-kernel";
+/// Name of the package and program that carries the kernel where firmware wants a program of its own.
+pub(crate) const CARRIER: &str = "hotmem-uefi";
 
 /// Builds the kernel image and prints its path.
 #[derive(Debug, clap::Args)]
@@ -43,8 +45,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
 /// When there is no such kernel, no toolchain for it, or the build fails.
 pub(crate) fn image(root: &Path, image: Image) -> Result<PathBuf> {
     image.arch.ensure_kernel()?;
-    let toolchain = setup::toolchain(image.boot().target)?;
-    let program = compile(root, image, &toolchain)?;
+    let program = compile(root, image, image.boot().target, KERNEL, &[])?;
 
     let mut bytes =
         std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
@@ -60,6 +61,19 @@ pub(crate) fn image(root: &Path, image: Image) -> Result<PathBuf> {
         write_changed(&dir.join(name), contents)?;
     }
     let path = dir.join(KERNEL);
+    write_changed(&path, &bytes)?;
+    match image.boot().carrier {
+        Some(target) => carry(root, image, target, &path),
+        None => Ok(path),
+    }
+}
+
+/// Builds the program that carries `kernel`; answers with its path, beside the kernel's.
+fn carry(root: &Path, image: Image, target: &Target, kernel: &Path) -> Result<PathBuf> {
+    let program = compile(root, image, target, CARRIER, &[("HOTMEM_KERNEL", kernel)])?;
+    let bytes =
+        std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let path = kernel.with_file_name(CARRIER).with_extension("efi");
     write_changed(&path, &bytes)?;
     Ok(path)
 }
@@ -82,14 +96,21 @@ pub(crate) fn bare_dir(root: &Path) -> PathBuf {
     root::target_dir(root).join("bare")
 }
 
-/// Runs cargo; answers with the program it linked.
-fn compile(root: &Path, image: Image, toolchain: &Toolchain) -> Result<PathBuf> {
-    let mut cargo = toolchain.cargo(image.boot().target, "build");
+/// Runs cargo for `package` with more of an environment; answers with the program it linked.
+fn compile(
+    root: &Path,
+    image: Image,
+    target: &Target,
+    package: &str,
+    environment: &[(&str, &Path)],
+) -> Result<PathBuf> {
+    let mut cargo = setup::toolchain(target)?.cargo(target, "build");
     for_image(&mut cargo, image)
         .current_dir(root)
-        .args(["--release", "--package", KERNEL, "--message-format=json-render-diagnostics"])
+        .args(["--release", "--package", package, "--message-format=json-render-diagnostics"])
         .arg("--target-dir")
         .arg(bare_dir(root))
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
 
@@ -99,16 +120,17 @@ fn compile(root: &Path, image: Image, toolchain: &Toolchain) -> Result<PathBuf> 
         bail!("the kernel does not build: `{line}` failed ({})", output.status);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    linked_program(&messages).with_context(|| format!("`{line}` linked no program {KERNEL}"))
+    linked_program(&messages, package)
+        .with_context(|| format!("`{line}` linked no program {package}"))
 }
 
-/// The kernel's path among cargo's messages, one JSON object a line.
-fn linked_program(messages: &str) -> Option<PathBuf> {
+/// The path of `package`'s program among cargo's messages, one JSON object a line.
+fn linked_program(messages: &str, package: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| {
-            message["reason"] == "compiler-artifact" && message["target"]["name"] == KERNEL
+            message["reason"] == "compiler-artifact" && message["target"]["name"] == package
         })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
@@ -123,7 +145,7 @@ mod tests {
 not json
 {"reason":"compiler-artifact","target":{"name":"hotmem-kernel"},"executable":"/t/hotmem-kernel"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(linked_program(messages), Some(PathBuf::from("/t/hotmem-kernel")));
-        assert_eq!(linked_program("{\"reason\":\"build-finished\"}"), None);
+        assert_eq!(linked_program(messages, KERNEL), Some(PathBuf::from("/t/hotmem-kernel")));
+        assert_eq!(linked_program("{\"reason\":\"build-finished\"}", KERNEL), None);
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::arch::{Arch, Image};
+use crate::arch::{Arch, Image, Target};
 use crate::build;
 use crate::setup::{self, Toolchain};
 
@@ -37,6 +37,10 @@ pub(crate) fn main(root: &Path) -> Result<ExitCode> {
         let mut doc = bare(root, image, &toolchain, "doc");
         doc.args(["--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
         results.push(check(&mut doc, &format!("documentation for bare {arch}"))?);
+        for target in arch.about().boots.iter().filter_map(|boot| boot.carrier) {
+            let mut clippy = carrier_clippy(root, target)?;
+            results.push(check(&mut clippy, &format!("clippy for {}", target.triple))?);
+        }
     }
     results.push(house_rules(root)?);
     let good = results.iter().all(|&good| good);
@@ -77,6 +81,21 @@ fn bare(root: &Path, image: Image, toolchain: &Toolchain, subcommand: &str) -> C
         command.args(["--package", package]);
     }
     command
+}
+
+/// Clippy over a program that carries a kernel. Which kernel does not matter: any file will do.
+fn carrier_clippy(root: &Path, target: &Target) -> Result<Command> {
+    let toolchain = setup::toolchain(target)?;
+    setup::clippy(&toolchain)?;
+    let mut command = toolchain.cargo(target, "clippy");
+    command
+        .current_dir(root)
+        .args(["--quiet", "--release", "--package", build::CARRIER])
+        .env("HOTMEM_KERNEL", root.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(build::bare_dir(root))
+        .args(["--", "-D", "warnings"]);
+    Ok(command)
 }
 
 fn documentation(root: &Path) -> Command {

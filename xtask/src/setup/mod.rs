@@ -28,8 +28,10 @@ pub(crate) fn ready_to_run(image: Image) -> Result<()> {
     image.arch.ensure_kernel()?;
     let boot = image.boot();
     let programs = [&[image.arch.about().qemu], boot.needs].concat();
-    let missing = [ensure(&programs).err(), toolchain(boot.target).err()];
-    let missing: Vec<_> = missing.iter().flatten().map(|error| format!("{error:#}")).collect();
+    let targets = [Some(boot.target), boot.carrier];
+    let targets = targets.into_iter().flatten().map(|target| toolchain(target).err());
+    let missing: Vec<_> = targets.chain([ensure(&programs).err()]).flatten().collect();
+    let missing: Vec<_> = missing.iter().map(|error| format!("{error:#}")).collect();
     if !missing.is_empty() {
         bail!("{}", missing.join("\n"));
     }
