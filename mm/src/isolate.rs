@@ -90,7 +90,7 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Cuts `pfns`, of no extent, into extents.
-    fn give_heads(&self, pfns: PfnRange, state: impl Fn(Order) -> PageState) {
+    pub(crate) fn give_heads(&self, pfns: PfnRange, state: impl Fn(Order) -> PageState) {
         for (pfn, order) in self.cut(pfns) {
             let Some(section) = self.section_at(pfn) else { continue };
             if order < M::PART_ORDER {

@@ -72,7 +72,7 @@ pub use dump::{Content, DumpRun};
 pub use explain::{Obstacle, Removability};
 pub use geometry::{BlockSize, Geometry, GeometryError};
 pub use hotplug::{AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError};
-pub use hotplug::{Removed, Stepped};
+pub use hotplug::{ConvertError, Removed, Stepped};
 pub use machine::{Machine, PhysMem};
 pub use migrate::{Extent, MovableOps, NotNow, TooManyMovers};
 pub use node::{MAX_NODES, NodeId};

@@ -2,10 +2,11 @@
 //!
 //! Each reader counts itself in one of two sets of per-CPU counters, the one the current epoch names.
 //! Draining flips the epoch and waits until the old set is empty: readers that come later count in the
-//! other set, so they cannot hold it up.
+//! other set, so they cannot hold it up. Where what they would read must not be looked at for a moment,
+//! a closed [`Gate`] holds them off as well.
 
 use core::hint;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
 
@@ -22,7 +23,20 @@ struct Shard([AtomicUsize; 2]);
 #[derive(Debug)]
 pub(crate) struct Readers {
     epoch: AtomicUsize,
+    closed: AtomicBool,
     shards: [Shard; SHARDS],
+}
+
+/// No reader is under way, and none gets in, until this is dropped.
+#[derive(Debug)]
+#[must_use = "readers are held off only while the gate lives"]
+pub(crate) struct Gate<'m>(&'m AtomicBool);
+
+impl Drop for Gate<'_> {
+    fn drop(&mut self) {
+        // SeqCst: with the load in `enter`; who gets in sees what was done behind the gate.
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 /// A lookup under way: what it found stays mapped until this is dropped.
@@ -43,6 +57,7 @@ impl Readers {
     pub(crate) const fn new() -> Self {
         Self {
             epoch: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             shards: [const { Shard([AtomicUsize::new(0), AtomicUsize::new(0)]) }; SHARDS],
         }
     }
@@ -51,13 +66,17 @@ impl Readers {
     pub(crate) fn enter(&self, cpu: usize) -> ReadGuard<'_> {
         let shard = &self.shards[cpu % SHARDS].0;
         loop {
+            while self.closed.load(Ordering::SeqCst) {
+                hint::spin_loop();
+            }
             let epoch = self.epoch.load(Ordering::SeqCst);
             let count = &shard[epoch & 1];
             count.fetch_add(1, Ordering::SeqCst);
             let guard = ReadGuard { count };
-            // SeqCst on both sides: either this load sees the flip, and the reader counts again, or
-            // the flip came later, and `drain` sees the count.
-            if self.epoch.load(Ordering::SeqCst) == epoch {
+            // SeqCst on both sides: either these loads see the flip or the closing, and the reader
+            // counts again, or they came later, and `drain` sees the count.
+            let open = !self.closed.load(Ordering::SeqCst);
+            if open && self.epoch.load(Ordering::SeqCst) == epoch {
                 return guard;
             }
         }
@@ -74,6 +93,15 @@ impl Readers {
             self.epoch.fetch_add(1, Ordering::SeqCst);
             self.wait_empty(current)
         }
+    }
+
+    /// Waits until no reader is under way, and holds off those that come; `None` if one stays.
+    ///
+    /// Called with the hotplug lock held and no zone's: a reader may be waiting for one.
+    pub(crate) fn exclude(&self) -> Option<Gate<'_>> {
+        self.closed.store(true, Ordering::SeqCst);
+        let gate = Gate(&self.closed);
+        self.drain().then_some(gate)
     }
 
     fn wait_empty(&self, set: usize) -> bool {
@@ -95,6 +123,18 @@ mod tests {
     #[test]
     fn draining_without_readers_returns_at_once() {
         assert!(Readers::new().drain());
+    }
+
+    #[test]
+    fn behind_a_closed_gate_nobody_reads_and_afterwards_everybody_can() {
+        let readers = Readers::new();
+        let gate = readers.exclude();
+        assert!(gate.is_some());
+        drop(gate);
+        let guard = readers.enter(0);
+        assert!(readers.exclude().is_none());
+        drop(guard);
+        drop(readers.enter(0));
     }
 
     #[test]

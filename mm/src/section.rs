@@ -91,6 +91,11 @@ impl SectionWord {
         Pfn::new(self.0 >> RECORD_SHIFT)
     }
 
+    /// The same section with its record elsewhere.
+    pub(crate) const fn with_record(self, record: Pfn) -> Self {
+        Self(self.0 & ((1 << RECORD_SHIFT) - 1) | record.get() << RECORD_SHIFT)
+    }
+
     /// The same section in another state.
     pub const fn with_state(self, state: SectionState) -> Self {
         Self(self.0 & !0x7 | state as u64)
@@ -343,6 +348,13 @@ impl<'m> Record<'m> {
         let words = [0, 0, present, group, block.encode(), 0, 0];
         for (word, value) in self.0.iter().zip(words) {
             word.store(value, Ordering::Release);
+        }
+    }
+
+    /// Takes over what another record says.
+    pub(crate) fn copy(self, from: Record<'_>) {
+        for (word, other) in self.0.iter().zip(from.0) {
+            word.store(other.load(Ordering::Acquire), Ordering::Release);
         }
     }
 

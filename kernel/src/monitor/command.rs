@@ -16,6 +16,7 @@ pub const HELP: &[&str] = &[
     "stats [--json]                         counts over all memory",
     "zones [--json]                         zones of each node, free extents by order",
     "page PFN [--json]                      what is known of a page",
+    "peek VADDR                             the eight bytes there, or that a load faults",
     "walk VADDR                             how the page tables translate an address",
     "verify                                 check every law",
     "alloc ORDER                            allocate 2^ORDER pages",
@@ -26,6 +27,7 @@ pub const HELP: &[&str] = &[
     "offline N                              take block N offline, moving what is in use",
     "policy [POLICY [RATIO]]                what happens to added memory: offline, a WAY, auto_movable",
     "vmemmap [enable|disable]               whether added memory may hold its own memmap",
+    "convert START SIZE block               give each block of a device range its own memmap",
     "explain-remove START SIZE [--json]     whether the range could go, or what is in the way",
     "memtrace NODE:FIRST-LAST[,...]         take offline boot blocks out of the linear map",
     "memtrace contig NODE SIZE              find, empty and take so much adjacent boot memory",
@@ -63,6 +65,7 @@ pub enum Command {
     Zones { json: bool },
     Page { pfn: Pfn, json: bool },
     Walk(VirtAddr),
+    Peek(VirtAddr),
     Verify,
     Alloc(Order),
     Free(Pfn),
@@ -86,6 +89,7 @@ pub enum Command {
 pub enum Life {
     Policy(Option<AutoOnline>),
     Vmemmap(Option<bool>),
+    Convert(PhysRange),
     Explain { range: PhysRange, json: bool },
     Take(TakeList),
     Contig(NodeId, u64),
@@ -233,6 +237,14 @@ impl<'t> Words<'t> {
         }
     }
 
+    fn convert(&mut self) -> Result<Life, CommandError<'t>> {
+        let range = self.range()?;
+        match self.word("block")? {
+            "block" => Ok(Life::Convert(range)),
+            word => Err(CommandError::Bad(word, "block")),
+        }
+    }
+
     fn memtrace(&mut self) -> Result<Life, CommandError<'t>> {
         match self.word("a list of blocks, contig, status or release")? {
             "status" => Ok(Life::Taken { json: self.json()? }),
@@ -300,6 +312,7 @@ fn life<'t>(name: &'t str, words: &mut Words<'t>) -> Result<Life, CommandError<'
     match name {
         "policy" => words.policy(),
         "vmemmap" => words.vmemmap(),
+        "convert" => words.convert(),
         "explain-remove" => Ok(Life::Explain { range: words.range()?, json: words.json()? }),
         "memtrace" => words.memtrace(),
         "poison" => words.pfn().map(Life::Poison),
@@ -325,6 +338,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
         "zones" => Command::Zones { json: words.json()? },
         "page" => Command::Page { pfn: words.pfn()?, json: words.json()? },
         "walk" => Command::Walk(words.read("an address", number::parse).map(VirtAddr::new)?),
+        "peek" => Command::Peek(words.read("an address", number::parse).map(VirtAddr::new)?),
         "verify" => Command::Verify,
         "alloc" => Command::Alloc(words.read("an order from 0 to 19", order)?),
         "free" => Command::Free(words.pfn()?),
@@ -394,7 +408,7 @@ mod tests {
         for name in names {
             assert_ne!(parse(name), Err(CommandError::Unknown(name)));
         }
-        assert_eq!(HELP.len(), 30);
+        assert_eq!(HELP.len(), 32);
     }
 
     #[test]

@@ -6,9 +6,9 @@ use super::machinery::Machinery;
 use crate::hotplug::{JsonString, OrNull};
 use core::fmt::{self, Write};
 use hotmem::{
-    AutoOnline, BlockState, CompactError, Content, ContigError, DumpRun, Machine, Mm, NodeId,
-    Obstacle, Order, PhysRange, PoisonError, Quarantined, ReleaseError, Removability, TakeError,
-    TakeList, ZoneKind,
+    AutoOnline, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun, Machine, Mm,
+    NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, ReleaseError, Removability,
+    TakeError, TakeList, ZoneKind,
 };
 
 /// Why such a command was not done.
@@ -19,6 +19,7 @@ pub(super) enum LifeError {
     Release(ReleaseError),
     Poison(PoisonError),
     Compact(CompactError),
+    Convert(ConvertError),
     Full(Full),
     NoWatcher(u32),
     /// The console failed.
@@ -33,6 +34,7 @@ impl fmt::Display for LifeError {
             Self::Release(error) => error.fmt(f),
             Self::Poison(error) => error.fmt(f),
             Self::Compact(error) => error.fmt(f),
+            Self::Convert(error) => error.fmt(f),
             Self::Full(error) => error.fmt(f),
             Self::NoWatcher(number) => write!(f, "there is no watcher {number}"),
             Self::Console(error) => error.fmt(f),
@@ -75,6 +77,10 @@ impl<'m, M: Machine> Lives<'m, M> {
                 } else {
                     explain_text(self.mm, range, &answer, machinery, out)?;
                 }
+            }
+            Life::Convert(range) => {
+                let count = self.mm.convert(range).map_err(LifeError::Convert)?;
+                writeln!(out, "{count} blocks have a memmap of their own")?;
             }
             Life::Take(list) => self.take(list, out)?,
             Life::Contig(node, bytes) => self.take_contig(node, bytes, out)?,

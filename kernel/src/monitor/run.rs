@@ -31,6 +31,7 @@ enum Refused<'t> {
     Memory(OutOfMemory),
     Free(FreeError),
     NoPage(Pfn),
+    Faults(VirtAddr),
     Law(Violation),
     Protection(Breach),
     Snapshot(SnapshotError),
@@ -48,6 +49,7 @@ impl fmt::Display for Refused<'_> {
             Self::Memory(error) => error.fmt(f),
             Self::Free(error) => error.fmt(f),
             Self::NoPage(pfn) => write!(f, "{pfn} is no memory that is there"),
+            Self::Faults(at) => write!(f, "a load from {at} faults"),
             Self::Law(violation) => violation.fmt(f),
             Self::Protection(breach) => breach.fmt(f),
             Self::Snapshot(error) => error.fmt(f),
@@ -147,6 +149,10 @@ impl<'m, M: Machine> Monitor<'m, M> {
             Command::Offline(id) => hotplug.operator_offline(id, out)?,
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
             Command::Walk(at) => walk::write(self.mm, at, |at| machinery.peek(at), out)?,
+            Command::Peek(at) => {
+                let word = machinery.peek(at).ok_or(Refused::Faults(at))?;
+                writeln!(out, "{word:#x}")?;
+            }
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
             Command::Help => HELP.iter().try_for_each(|line| writeln!(out, "{line}"))?,

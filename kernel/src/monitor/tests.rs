@@ -396,3 +396,15 @@ fn watchers_come_and_go_and_can_object() {
     assert_eq!(this.refused("notify remove 1"), "there is no watcher 1");
     assert!(this.refused("notify add x").contains("\"x\" is not a priority"));
 }
+
+#[test]
+fn a_device_range_is_converted_so_that_its_blocks_go_one_by_one() {
+    let mut this = Fixture::new();
+    let said = this.ok("convert 0x4000000 2M block");
+    assert_eq!(said, "2 blocks have a memmap of their own\n");
+    assert!(this.refused("convert 0x4000000 2M block").contains("can be removed alone already"));
+    assert!(this.refused("convert 0x4000000 2M device").contains("\"device\" is not block"));
+    assert_eq!(this.refused("convert 0x4000000 2M"), "block is missing");
+    this.ok("verify");
+    assert_eq!(this.refused("peek 0x1000"), "a load from 0x1000 faults");
+}

@@ -1,6 +1,7 @@
 //! The four verbs: add, online, offline, remove. One runs at a time; another gets `Busy`.
 
 mod add;
+mod convert;
 mod offline;
 mod online;
 mod remove;
@@ -8,6 +9,7 @@ mod remove;
 mod tests;
 
 pub use add::{AddError, Added};
+pub use convert::ConvertError;
 pub use offline::{OfflineError, OfflineOp, Progress, Stepped};
 pub use online::OnlineError;
 pub use remove::{RemoveError, Removed};

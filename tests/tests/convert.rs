@@ -1,0 +1,283 @@
+//! A range that was added in one piece, converted so that any block of it can go.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hotmem::testing::{Bench, Holder, Random, Shape, Tiny, range};
+use hotmem::{
+    BlockId, BlockState, ConvertError, Fact, Order, Owner, PageState, Pfn, PhysRange, Placement,
+    RemoveError, ZoneKind,
+};
+use hotmem_tests::memory::{
+    GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, block_range, real, tiny,
+};
+
+fn dimm(blocks: u64) -> PhysRange {
+    range(TINY_WINDOW, blocks * MIB)
+}
+
+/// A DEVICE range of `blocks` blocks, those that `online` picks online.
+fn rig(blocks: u64, online: impl Fn(usize) -> Option<ZoneKind>) -> Bench<Tiny> {
+    let bench = tiny(MIB);
+    bench.plug(dimm(blocks));
+    bench.add(dimm(blocks), Placement::PerRange);
+    for (index, id) in bench.blocks(dimm(blocks)).into_iter().enumerate() {
+        if let Some(kind) = online(index) {
+            bench.mm.online(id, kind).unwrap();
+        }
+    }
+    bench.check();
+    bench
+}
+
+fn movable(_: usize) -> Option<ZoneKind> {
+    Some(ZoneKind::Movable)
+}
+
+/// Each block has its own memmap at its head, and says so.
+#[track_caller]
+fn check_converted<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
+    bench.check();
+    for id in bench.blocks(dimm) {
+        let block = bench.mm.block(id).unwrap();
+        assert_eq!(block.placement, Placement::PerBlock);
+        assert_eq!(block.group, Some(block.pfns.start));
+        let group = bench.mm.group(block.pfns.start).unwrap();
+        assert_eq!(group.pfns.pages(), block.pfns.pages() * 64 / 4096);
+        for pfn in group.pfns.iter().skip(1) {
+            let state = bench.mm.page_info(pfn).unwrap().state;
+            assert_eq!(state, Some(PageState::MemmapTail { head: block.pfns.start }));
+        }
+    }
+}
+
+/// Takes every block offline and out, in a random order.
+fn dismantle<S: Shape>(bench: &Bench<S>, dimm: PhysRange, seed: u64) {
+    let mut random = Random::new(seed);
+    let mut blocks = bench.blocks(dimm);
+    while !blocks.is_empty() {
+        let id = blocks.swap_remove(random.below(blocks.len() as u64) as usize);
+        if bench.mm.block(id).unwrap().state != BlockState::Offline {
+            bench.mm.offline(id).unwrap();
+        }
+        bench.remove(block_range(bench, id));
+    }
+}
+
+#[test]
+fn at01_any_block_of_a_converted_device_range_can_go_in_any_order() {
+    for blocks in [1, 2, 3, 8, 64, 65, 130] {
+        for seed in 0..3 {
+            let bench = tiny(MIB);
+            let before = bench.snapshot();
+            bench.plug(dimm(blocks));
+            bench.add(dimm(blocks), Placement::PerRange);
+            if seed != 2 {
+                bench.online(dimm(blocks));
+            }
+            assert_eq!(bench.mm.convert(dimm(blocks)), Ok(blocks));
+            check_converted(&bench, dimm(blocks));
+            dismantle(&bench, dimm(blocks), seed);
+            assert_same(&before, &bench.snapshot());
+            bench.unplug(dimm(blocks));
+        }
+    }
+}
+
+#[test]
+fn at02_without_a_conversion_the_refusal_stays() {
+    let bench = rig(4, |_| None);
+    let last = range(TINY_WINDOW + 3 * MIB, MIB);
+    assert!(matches!(bench.mm.remove(last), Err(RemoveError::SplitsGroup { .. })));
+    bench.mm.convert(dimm(4)).unwrap();
+    bench.remove(last);
+}
+
+#[test]
+fn a_converted_range_is_as_one_that_was_added_block_by_block() {
+    let states: [fn(usize) -> Option<ZoneKind>; 4] = [
+        |_| None,
+        movable,
+        |index| (index % 2 == 0).then_some(ZoneKind::Movable),
+        |index| {
+            let kinds = [None, Some(ZoneKind::Normal), Some(ZoneKind::Movable)];
+            kinds.get(index % 3).copied().flatten()
+        },
+    ];
+    for blocks in [2, 5, 66] {
+        for online in states {
+            let converted = rig(blocks, online);
+            converted.mm.convert(dimm(blocks)).unwrap();
+            check_converted(&converted, dimm(blocks));
+
+            let added = tiny(MIB);
+            added.plug(dimm(blocks));
+            added.add(dimm(blocks), Placement::PerBlock);
+            for (index, id) in added.blocks(dimm(blocks)).into_iter().enumerate() {
+                if let Some(kind) = online(index) {
+                    added.mm.online(id, kind).unwrap();
+                }
+            }
+            assert_same(&added.snapshot(), &converted.snapshot());
+        }
+    }
+}
+
+#[test]
+fn what_lies_at_the_heads_moves_away_with_its_content() {
+    let mut random = Random::new(5);
+    for _ in 0..30 {
+        let bench = rig(5, movable);
+        let (holder, mover) = Holder::register(&bench);
+        for _ in 0..random.below(500) {
+            let order = Order::new(random.below(4) as u8).unwrap();
+            holder.take_in_zone(&bench, mover, order);
+        }
+        for handle in holder.handles() {
+            if random.one_in(3) {
+                holder.release(&bench, handle);
+            }
+        }
+        bench.mm.convert(dimm(5)).unwrap();
+        check_converted(&bench, dimm(5));
+        holder.check(&bench);
+        for handle in holder.handles() {
+            holder.release(&bench, handle);
+        }
+        dismantle(&bench, dimm(5), 1);
+    }
+}
+
+#[test]
+fn a_head_that_cannot_be_emptied_leaves_the_range_whole() {
+    let bench = rig(4, |index| Some(if index == 2 { ZoneKind::Normal } else { ZoneKind::Movable }));
+    while bench.mm.alloc(Order::ZERO).is_ok() {}
+    let before = bench.snapshot();
+    let head = Pfn::new((TINY_WINDOW + 2 * MIB) / 4096);
+    let id = BlockId::new(TINY_WINDOW / MIB + 2);
+    assert_eq!(bench.mm.convert(dimm(4)), Err(ConvertError::InUse(id, head, Owner::Kernel)));
+    assert_same(&before, &bench.snapshot());
+    bench.check();
+
+    // A bad page at a head.
+    let bench = rig(4, movable);
+    bench.mm.poison(head.add(1)).unwrap();
+    let before = bench.snapshot();
+    let refused = bench.mm.convert(dimm(4));
+    assert_eq!(refused, Err(ConvertError::InUse(id, head, Owner::Poison)));
+    assert_same(&before, &bench.snapshot());
+}
+
+#[test]
+fn without_room_for_what_lies_at_a_head_nothing_is_converted() {
+    let bench = rig(3, movable);
+    let (holder, mover) = Holder::register(&bench);
+    while holder.take(&bench, mover, Order::ZERO).is_some() {}
+    let before = bench.snapshot();
+    let refused = bench.mm.convert(dimm(3)).unwrap_err();
+    assert!(matches!(refused, ConvertError::NoRoom(..)), "{refused}");
+    assert_same(&before, &bench.snapshot());
+    holder.check(&bench);
+}
+
+#[test]
+fn only_one_whole_piece_is_converted_and_the_rest_is_named() {
+    let bench = rig(4, |_| None);
+    let whole = |error| match error {
+        Err(ConvertError::NotOnePiece(whole)) => whole.pages() * 4096,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(whole(bench.mm.convert(dimm(3))), 4 * MIB);
+    assert_eq!(whole(bench.mm.convert(range(TINY_WINDOW + MIB, MIB))), 4 * MIB);
+    assert_eq!(
+        bench.mm.convert(range(TINY_WINDOW + 32 * MIB, MIB)),
+        Err(ConvertError::NoSuchBlock(BlockId::new(96)))
+    );
+    let odd = range(TINY_WINDOW, MIB / 2);
+    assert_eq!(bench.mm.convert(odd), Err(ConvertError::NotWholeBlocks { range: odd, block: MIB }));
+    bench.mm.convert(dimm(4)).unwrap();
+    let again = bench.mm.convert(dimm(4));
+    assert_eq!(again, Err(ConvertError::NotPerRange(BlockId::new(64), Placement::PerBlock)));
+    let boot = bench.mm.convert(range(0, MIB));
+    assert_eq!(boot, Err(ConvertError::NotPerRange(BlockId::new(0), Placement::Boot)));
+}
+
+#[test]
+fn a_conversion_takes_no_memory() {
+    let bench = rig(8, movable);
+    while bench.mm.alloc(Order::ZERO).is_ok() {}
+    bench.mm.machine().plan().arm(1);
+    bench.mm.convert(dimm(8)).unwrap();
+    assert!(!bench.mm.machine().plan().fired());
+    bench.mm.machine().plan().disarm();
+    check_converted(&bench, dimm(8));
+}
+
+#[test]
+fn real_sizes_convert_too_and_the_first_block_gets_its_pages_back() {
+    let bench = real(512 * MIB, 128 * MIB, 16 * GIB);
+    let before = bench.snapshot();
+    let dimm = range(REAL_WINDOW, 9 * GIB);
+    bench.plug(dimm);
+    bench.add(dimm, Placement::PerRange);
+    bench.online(dimm);
+    let managed = || bench.mm.blocks().filter(|b| !b.boot).map(|b| b.counts.managed).sum::<u64>();
+    let all = managed();
+    assert_eq!(bench.mm.convert(dimm), Ok(72));
+    bench.check();
+    assert_eq!(managed(), all);
+    for id in bench.blocks(dimm) {
+        let counts = bench.mm.block(id).unwrap().counts;
+        assert_eq!((counts.memmap, counts.managed), (512, 32768 - 512));
+    }
+    dismantle(&bench, dimm, 3);
+    assert_same(&before, &bench.snapshot());
+}
+
+#[test]
+fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
+    let bench = rig(12, movable);
+    let (holder, mover) = Holder::register(&bench);
+    let handles: Vec<_> =
+        (0..900).filter_map(|_| holder.take_in_zone(&bench, mover, Order::ZERO)).collect();
+    let stop = AtomicBool::new(false);
+    let looks = AtomicU64::new(0);
+    bench.mm.machine().mmu().yield_often(true);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    for raw in (TINY_WINDOW / 4096..(TINY_WINDOW + 12 * MIB) / 4096).step_by(7) {
+                        let info = bench.mm.page_info(Pfn::new(raw)).unwrap();
+                        assert!(info.state.is_some(), "{raw:#x} is nothing");
+                        looks.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        while looks.load(Ordering::Relaxed) < 1000 {
+            std::thread::yield_now();
+        }
+        let done = bench.mm.convert(dimm(12));
+        let seen = looks.load(Ordering::Relaxed);
+        while looks.load(Ordering::Relaxed) < seen + 1000 {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(done, Ok(12));
+    });
+    bench.mm.machine().mmu().yield_often(false);
+    check_converted(&bench, dimm(12));
+    holder.check(&bench);
+    handles.iter().for_each(|&handle| holder.release(&bench, handle));
+    bench.check();
+}
+
+#[test]
+fn the_groups_of_a_converted_range_are_counted_one_by_one() {
+    let bench = rig(6, movable);
+    bench.mm.convert(dimm(6)).unwrap();
+    let groups = bench.snapshot().iter().filter(|fact| matches!(fact, Fact::Group(_))).count();
+    assert_eq!(groups, 6);
+}
