@@ -12,7 +12,7 @@ use crate::hotplug::{UseStep, Verbs};
 use core::fmt::{self, Write};
 use hotmem::{
     BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, OutOfMemory, Pfn,
-    PhysRange, Placement, TooManyMovers, Violation, ZoneKind,
+    PhysRange, Placement, TooManyMovers, Violation, VirtAddr, ZoneKind,
 };
 
 /// What to do after a command.
