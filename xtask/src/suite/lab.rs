@@ -386,14 +386,23 @@ pub(crate) fn free(machine: &mut Machine, pfn: u64) -> Result<()> {
 }
 
 /// Takes every page the allocator has; answers with what to free again.
+///
+/// # Errors
+/// When there is none.
 pub(crate) fn exhaust(machine: &mut Machine) -> Result<Vec<u64>> {
+    let taken = take_all(machine)?;
+    ensure!(!taken.is_empty(), "there was nothing to allocate");
+    Ok(taken)
+}
+
+/// Takes every page the allocator has, if it has any.
+pub(crate) fn take_all(machine: &mut Machine) -> Result<Vec<u64>> {
     let mut taken = Vec::new();
     for order in (0..=18).rev() {
         while let Some(pfn) = alloc(machine, order)? {
             taken.push(pfn);
         }
     }
-    ensure!(!taken.is_empty(), "there was nothing to allocate");
     Ok(taken)
 }
 
