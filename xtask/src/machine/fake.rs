@@ -26,6 +26,8 @@ const BACKENDS: usize = 8;
 pub(crate) enum Habit {
     /// It does everything right.
     Good,
+    /// It cannot start, and says why.
+    Declines,
     /// It exits with another code than it was told.
     ExitsWrong,
     /// It is killed instead of exiting.
@@ -45,12 +47,18 @@ pub(crate) enum Habit {
 }
 
 /// The end of a fake machine.
-struct FakeProcess(mpsc::Receiver<End>);
+struct FakeProcess {
+    end: mpsc::Receiver<End>,
+    /// What came in: a process goes on having ended.
+    ended: Option<End>,
+}
 
 impl Process for FakeProcess {
     fn wait(&mut self, deadline: Instant) -> Result<End> {
         let patience = deadline.saturating_duration_since(Instant::now());
-        Ok(self.0.recv_timeout(patience)?)
+        let end = self.ended.map_or_else(|| self.end.recv_timeout(patience), Ok)?;
+        self.ended = Some(end);
+        Ok(end)
     }
 
     fn complaints(&self) -> String {
@@ -86,19 +94,22 @@ impl Fake {
         let mut console =
             Self { habit, serial: serial.try_clone()?, offline_policy, block, verdict };
         let mut firmware = Self { habit, serial, offline_policy, block, verdict: theirs_too };
-        console.say("booting\nhotmem: ready\nhotmem> ");
+        console.say(match habit {
+            Habit::Declines => "booting\nhotmem: cannot start: no such pages\n",
+            _ => "booting\nhotmem: ready\nhotmem> ",
+        });
         // The console thread has to close the firmware's side too, or nobody would see the guest go.
         let hang_up = theirs.try_clone()?;
+        thread::spawn(move || firmware.serve(theirs));
+        let qmp = Qmp::new(ours.try_clone()?, ours, Instant::now() + Duration::from_secs(5))?;
         thread::spawn(move || {
             let exit = console.monitor(BufReader::new(typed));
             let _ = hang_up.shutdown(std::net::Shutdown::Both);
             let _ = ended.send(exit);
         });
-        thread::spawn(move || firmware.serve(theirs));
 
         let console = Console::new(output, input, None);
-        let qmp = Qmp::new(ours.try_clone()?, ours, Instant::now() + Duration::from_secs(5))?;
-        let process = Box::new(FakeProcess(end));
+        let process = Box::new(FakeProcess { end, ended: None });
         Ok(Machine::assemble(console, qmp, process, config))
     }
 
@@ -116,6 +127,9 @@ impl Fake {
 
     /// Answers typed commands until one ends the guest.
     fn monitor(&mut self, typed: impl BufRead) -> End {
+        if self.habit == Habit::Declines {
+            return End::Code(33 + 2);
+        }
         for line in typed.lines().map_while(Result::ok) {
             let answer = match line.as_str() {
                 "stats --json" => format!(

@@ -45,6 +45,8 @@ use region::Region;
 
 /// The line that says hotplug events are armed.
 const READY: &str = "hotmem: ready";
+/// How the line begins by which the kernel declines to start.
+const DECLINED: &str = "hotmem: cannot start: ";
 /// How long the last words of a guest that is gone may take to come in.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A deadline for those who have none.
@@ -118,6 +120,21 @@ impl Machine {
     /// When the kernel does not get there.
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
         self.wait_line(READY).map(|_| ())
+    }
+
+    /// Waits until the kernel is ready, or has declined to start: then answers with its reason.
+    ///
+    /// # Errors
+    /// When it neither gets there nor says why.
+    pub(crate) fn wait_start(&mut self) -> Result<Option<String>> {
+        let Err(error) = self.wait_ready() else {
+            return Ok(None);
+        };
+        let lines = self.console.lines_from(0);
+        match lines.iter().find_map(|line| line.strip_prefix(DECLINED)) {
+            Some(why) => Ok(Some(why.to_owned())),
+            None => Err(error),
+        }
     }
 
     /// Waits for a console line that holds `text`, from the first line on.

@@ -50,7 +50,9 @@ impl<'a> Tour<'a> {
     /// # Errors
     /// When something does not happen, or contradicts what the kernel says.
     pub(crate) fn run(mut self) -> Result<Verdict> {
-        self.boot()?;
+        if let Some(why) = self.boot()? {
+            return self.declined(why);
+        }
         let mut plugged = Vec::new();
         for index in 0..self.args.dimms.len() {
             plugged.extend(self.plug(index)?);
@@ -76,9 +78,12 @@ impl<'a> Tour<'a> {
         Ok(step)
     }
 
-    fn boot(&mut self) -> Result<()> {
+    /// Boots; answers with the kernel's reason if it declines to start.
+    fn boot(&mut self) -> Result<Option<String>> {
         self.chapter("Boot");
-        self.machine.wait_ready()?;
+        if let Some(why) = self.machine.wait_start()? {
+            return Ok(Some(why));
+        }
         let stats = self.machine.json("stats --json")?;
         let reserved = find_number(&stats, "reserved_for_hotplug");
         self.report.reserved_for_hotplug = reserved;
@@ -93,7 +98,17 @@ impl<'a> Tour<'a> {
         self.page.fact("memory at boot", &both(self.config.memory.bytes()));
         let reserved = reserved.context("`stats --json` does not tell `reserved_for_hotplug`")?;
         self.page.fact("set aside for page tables", &both(reserved));
-        Ok(())
+        Ok(None)
+    }
+
+    /// The end of a tour that never began.
+    fn declined(&mut self, why: String) -> Result<Verdict> {
+        let exit = self.machine.wait_exit()?;
+        ensure!(exit == self.machine.left(1), "the kernel cannot start: {why}, but {exit}");
+        self.page.quote(&why);
+        self.page
+            .text("The kernel cannot start on this machine, or with these options, and says so.");
+        Ok(Verdict::Refused(why))
     }
 
     /// Plugs the DIMM number `index`; `None` if the kernel refuses it.
@@ -382,6 +397,13 @@ mod tests {
         let (verdict, report) = tour(&["--dimm", "100M"], Habit::Good);
         assert!(matches!(verdict.unwrap(), Verdict::Refused(why) if why.contains("0x6400000")));
         assert_eq!(report.steps.len(), 1);
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_start_and_says_why_refuses() {
+        let (verdict, report) = tour(&[], Habit::Declines);
+        assert!(matches!(verdict.unwrap(), Verdict::Refused(why) if why == "no such pages"));
+        assert!(report.steps.is_empty());
     }
 
     #[test]
