@@ -39,6 +39,7 @@ pub(super) const ABOUT: About = About {
         PAGE_64K => &[512 * MIB, GIB, 2 * GIB],
         _ => &[128 * MIB, GIB, 2 * GIB],
     },
+    arrival: "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables",
     answers: Answers::Ost,
     memory_unit: 1,
     dimm_alignment: 2 * GIB,

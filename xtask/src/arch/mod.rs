@@ -114,6 +114,8 @@ pub(crate) struct About {
     pub(crate) pages: &'static [u64],
     /// Sizes of a memory block with pages of this many bytes.
     pub(crate) blocks: fn(page: u64) -> &'static [u64],
+    /// How the kernel learns of a DIMM: the beginning of a sentence that goes on with what it does.
+    pub(crate) arrival: &'static str,
     /// What the firmware is told after a hotplug event.
     pub(crate) answers: Answers,
     /// QEMU refuses boot memory and DIMMs that are no multiple of this many bytes.

@@ -28,6 +28,7 @@ pub(super) const ABOUT: About = About {
     ],
     pages: &[64 * KIB, 4 * KIB],
     blocks: |_| &[LMB],
+    arrival: "QEMU raised an RTAS event; the kernel took over the DIMM's logical memory blocks",
     answers: Answers::None,
     memory_unit: LMB,
     dimm_alignment: LMB,

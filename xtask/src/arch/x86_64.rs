@@ -25,6 +25,7 @@ pub(super) const ABOUT: About = About {
     boots: &[Boot { firmware: Firmware::Bios, target: &TARGET, carrier: None, needs: &[] }],
     pages: &[4 * KIB],
     blocks: |_| &[128 * MIB, GIB, 2 * GIB],
+    arrival: "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables",
     answers: Answers::Ost,
     // Whatever QEMU takes: the kernel itself refuses what is no whole number of blocks.
     memory_unit: 1,

@@ -31,12 +31,8 @@ impl Page {
 
     /// What this tour is about.
     pub(crate) fn title(&self, config: &Config) {
-        let what = format!(
-            "Memory hotplug on {} ({}, {})",
-            config.image.arch,
-            config.board,
-            config.accel.name()
-        );
+        let what =
+            format!("Memory hotplug on {} ({})", config.image.arch, machine(config).join(", "));
         println!("{}", self.painted("1", &what));
     }
 
@@ -91,6 +87,21 @@ impl Page {
     }
 }
 
+/// What the machine is, in a few words.
+fn machine(config: &Config) -> Vec<String> {
+    let mut words = vec![config.board.to_owned()];
+    if !config.cpu.is_empty() {
+        words.push(config.cpu.clone());
+    }
+    words.extend(config.level.map(|level| format!("EL{level}")));
+    words.extend(config.gic.map(|version| format!("GICv{version}")));
+    if config.image.arch.about().boots.len() > 1 {
+        words.push(config.image.firmware.name().to_owned());
+    }
+    words.push(config.accel.name().to_owned());
+    words
+}
+
 /// `text` in lines of at most `width` characters, broken at spaces.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -114,11 +125,21 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Arch;
 
     #[test]
     fn text_is_wrapped_at_spaces() {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("incomprehensible word", 5), ["incomprehensible", "word"]);
+    }
+
+    #[test]
+    fn a_machine_is_described_by_what_there_is_a_choice_of() {
+        assert_eq!(machine(&Config::of(Arch::X86_64)), ["q35", "tcg"]);
+        assert_eq!(
+            machine(&Config::of(Arch::Aarch64)),
+            ["virt", "neoverse-n1", "EL2", "GICv3", "bare", "tcg"]
+        );
     }
 
     #[test]

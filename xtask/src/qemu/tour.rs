@@ -12,7 +12,9 @@ use super::options::{Args, Touch};
 use super::page::Page;
 use super::picture;
 use super::report::Report;
-use crate::machine::{Add, Config, Dimm, Geometry, Machine, Online, Placement, Step, Verdict};
+use crate::machine::{
+    Add, Config, DESCRIPTOR, Dimm, Geometry, Machine, Online, Placement, Step, Verdict,
+};
 use crate::size::{both, counted, human, signed};
 
 /// A tour in progress.
@@ -98,6 +100,9 @@ impl<'a> Tour<'a> {
         self.page.fact("memory at boot", &both(self.config.memory.bytes()));
         let reserved = reserved.context("`stats --json` does not tell `reserved_for_hotplug`")?;
         self.page.fact("set aside for page tables", &both(reserved));
+        let Geometry { page, section, block } = self.geometry;
+        let sizes = [page, section, block].map(human).join(", ");
+        self.page.fact("page, section, block", &sizes);
         Ok(None)
     }
 
@@ -175,10 +180,11 @@ impl<'a> Tour<'a> {
     fn explain_plug(&mut self, add: &Add, online: &[Online]) -> Result<()> {
         let states = block_states(&self.machine.json("blocks --json")?);
         let block_size = self.geometry.block;
-        self.page.text(
-            "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables, mapped it, \
-             and made room for its page descriptors (the memmap: 64 bytes for each page).",
-        );
+        let arrival = self.config.image.arch.about().arrival;
+        self.page.text(&format!(
+            "{arrival}, mapped it, and made room for its page descriptors (the memmap: {DESCRIPTOR} bytes for \
+             each page).",
+        ));
         self.page.text(if self.args.stays_offline() {
             "Its policy is to leave memory offline: it was told to put each block online."
         } else {
