@@ -1,5 +1,6 @@
 //! The kernel command line: words separated by spaces, `name=value` or `name`.
 
+use crate::hotplug::BUDGET;
 use crate::memory::layout::BLOCK_SHIFT;
 use crate::number;
 use hotmem::{AutoOnline, Placement};
@@ -20,6 +21,8 @@ pub struct Options {
     pub policy: AutoOnline,
     /// `kernelcore=SIZE`: bytes of RAM that are system memory; blocks above can go offline.
     pub kernelcore: Option<u64>,
+    /// `budget=N`: extents that an eject looks at before the kernel looks at its console.
+    pub budget: u64,
     /// `icount`: the time stamp counter counts instructions, so steps may report them.
     pub icount: bool,
     /// `log=LEVEL`.
@@ -34,6 +37,7 @@ impl Default for Options {
             block_bytes: 1 << BLOCK_SHIFT,
             policy: AutoOnline::default(),
             kernelcore: None,
+            budget: BUDGET,
             icount: false,
             log: LevelFilter::Info,
         }
@@ -73,6 +77,7 @@ impl Options {
                 self.placement = placement(name).filter(|placement| placement.self_hosted())?;
                 self.self_hosting = true;
             }
+            ("budget", count) => self.budget = number::parse(count).filter(|&count| count > 0)?,
             ("kernelcore", size) => self.kernelcore = Some(number::parse_size(size)?),
             ("icount", "") => self.icount = true,
             ("log", level) => self.log = level.parse().ok()?,
@@ -89,7 +94,8 @@ mod tests {
 
     #[test]
     fn every_word_sets_its_option() {
-        let line = b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M";
+        let line =
+            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3";
         let options = Options::parse(line, |word| panic!("{word:?}"));
         let wanted = Options {
             placement: Placement::PerBlock,
@@ -97,6 +103,7 @@ mod tests {
             block_bytes: 1 << 30,
             policy: AutoOnline::Offline,
             kernelcore: Some(256 << 20),
+            budget: 3,
             icount: true,
             log: LevelFilter::Debug,
         };
@@ -126,10 +133,10 @@ mod tests {
 
     #[test]
     fn words_that_make_no_sense_are_told_and_change_nothing() {
-        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- log=loud icount=1 quiet \xff=\xfe =";
+        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud icount=1 quiet \xff=\xfe =";
         let mut count = 0;
         let options = Options::parse(line, |_| count += 1);
         assert_eq!(options, Options::default());
-        assert_eq!(count, 10);
+        assert_eq!(count, 11);
     }
 }

@@ -123,6 +123,7 @@ fn serve(
     let Ok(mut hotplug) = Hotplug::new(source, mm, clock, policy) else {
         give_up(format_args!("the kernel heap is too small for the hotplug tables"))
     };
+    hotplug.set_budget(options.budget);
     // What was plugged before is part of the machine that is then ready: an event for each device at
     // the most, so that a source which never falls silent does not keep the monitor away.
     for _ in 0..devices {

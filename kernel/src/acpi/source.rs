@@ -339,7 +339,9 @@ const fn status_code(outcome: Outcome) -> u32 {
         Outcome::EjectRefused(Refusal::Unknown) => 0x80,
         Outcome::EjectRefused(Refusal::InUse) => 0x81,
         Outcome::EjectRefused(Refusal::Busy) => 0x82,
+        Outcome::EjectRefused(Refusal::Dependency) => 0x83,
         Outcome::Ejecting => 0x84,
+        Outcome::InsertedOffline => 0x81,
     }
 }
 

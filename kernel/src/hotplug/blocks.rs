@@ -44,18 +44,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         })
     }
 
-    /// Takes the part's online blocks offline.
-    pub(super) fn take_offline(&mut self, part: Part<'_>) -> Done<(), OfflineError> {
-        self.each_block(part, OfflineError::NoSuchBlock, |this, index, block, sum| {
-            if let BlockState::Online(zone) = block.state {
-                this.offline_one(block.id, sum)?;
-                this.touched.set(index, zone);
-            }
-            Ok(())
-        })
-    }
-
-    /// Brings back online what [`take_offline`](Self::take_offline) took, each in its own zone.
+    /// Brings back online what an eject took offline, each in its own zone.
     pub(super) fn back_online(&mut self, part: Part<'_>) -> Done<(), OnlineError> {
         self.each_block(part, OnlineError::NoSuchBlock, |this, index, block, sum| {
             match (block.state, this.touched.get(index)) {
@@ -126,6 +115,6 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 }
 
 /// The sum, if both are known.
-fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+pub(super) fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     a.zip(b).map(|(a, b)| a.saturating_add(b))
 }

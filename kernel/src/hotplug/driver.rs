@@ -4,12 +4,16 @@ use core::fmt;
 
 use hotmem::{AddError, Added, NodeId, PhysRange, Placement, RemoveError, Removed};
 
+use super::ejecting::Ejecting;
 use super::event::{DeviceId, Event, HotplugSource, Outcome, Request};
 use super::owners::{OutOfHeap, Owners, Plugged};
 use super::report::Verdict;
 use super::step::{AddStep, Failure, Step, StepLine};
 use super::touched::Touched;
 use super::verbs::{Clock, Verbs};
+
+/// Extents that an eject looks at, unless told otherwise, before the kernel looks at its console.
+pub const BUDGET: u64 = 256;
 
 /// What happens to memory that is plugged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +25,7 @@ pub struct Policy {
 
 /// Hotplug of memory: events from `S`, memory of `V`, instructions counted by `C`.
 #[derive(Debug)]
-pub struct Hotplug<S, V, C> {
+pub struct Hotplug<S, V: Verbs, C> {
     pub(super) source: S,
     pub(super) verbs: V,
     pub(super) clock: C,
@@ -29,6 +33,9 @@ pub struct Hotplug<S, V, C> {
     pub(super) owners: Owners,
     pub(super) touched: Touched,
     pub(super) verdict: Verdict,
+    pub(super) ejecting: Option<Ejecting<V::Offline>>,
+    /// Steps that an eject does before the kernel looks at anything else.
+    pub(super) budget: u64,
     /// Instructions that the request under way spent on writing to the console.
     written: u64,
 }
@@ -72,17 +79,28 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             owners: Owners::new()?,
             touched: Touched::new()?,
             verdict: Verdict::Pass,
+            ejecting: None,
+            budget: BUDGET,
             written: 0,
         })
     }
 
-    /// Whether [`run_one`](Self::run_one) has something to do. Safe to ask with interrupts off.
-    pub fn has_work(&self) -> bool {
-        self.source.has_work()
+    /// Has an eject look at `budget` extents at a time, one at least.
+    pub fn set_budget(&mut self, budget: u64) {
+        self.budget = budget.max(1);
     }
 
-    /// Sees one event through, if there is one. Writes a line for each verb to `out`.
+    /// Whether [`run_one`](Self::run_one) has something to do. Safe to ask with interrupts off.
+    pub fn has_work(&self) -> bool {
+        self.ejecting.is_some() || self.source.has_work()
+    }
+
+    /// Goes on with an eject under way for some steps, or else sees one event through, or begins to.
+    /// Answers whether there was anything. Writes a line for each verb to `out`.
     pub fn run_one(&mut self, out: &mut dyn fmt::Write) -> bool {
+        if self.step_eject(out) {
+            return true;
+        }
         let Some(Event { device, request, since }) = self.source.next_event() else {
             return false;
         };

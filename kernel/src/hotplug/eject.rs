@@ -12,6 +12,7 @@ use hotmem::{BlockId, NodeId, OfflineError, PhysRange, RemoveError, Removed};
 
 use super::blocks::{Part, parts};
 use super::driver::{Answered, Context, Done, Hotplug};
+use super::ejecting::Ejecting;
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
 use super::insert::{blocks_step, remove_step, signed};
 use super::owners::Claim;
@@ -20,7 +21,7 @@ use super::verbs::{Clock, Verbs};
 
 /// Why a device is not given up.
 #[derive(Clone, Copy, Debug)]
-enum EjectError {
+pub(super) enum EjectError {
     /// A block does not go offline.
     Offline(OfflineError),
     /// The memory manager keeps a range.
@@ -30,6 +31,8 @@ enum EjectError {
     Elsewhere(BlockId),
     /// Nothing is known of the device's memory.
     Unknown,
+    /// The operator would not have it.
+    Cancelled,
 }
 
 impl fmt::Display for EjectError {
@@ -39,6 +42,7 @@ impl fmt::Display for EjectError {
             Self::Remove(error) => error.fmt(f),
             Self::Elsewhere(id) => write!(f, "{id} is in use, and was not added for the device"),
             Self::Unknown => f.write_str("nothing is known of its memory"),
+            Self::Cancelled => f.write_str("the operator cancelled it"),
         }
     }
 }
@@ -47,8 +51,10 @@ impl EjectError {
     /// What the firmware is told.
     fn refusal(&self) -> Refusal {
         match self {
-            Self::Offline(OfflineError::Busy)
-            | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay) => Refusal::Busy,
+            Self::Offline(OfflineError::Busy | OfflineError::NoRoom { .. })
+            | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay)
+            | Self::Cancelled => Refusal::Busy,
+            Self::Offline(OfflineError::Vetoed(..)) => Refusal::Dependency,
             Self::Unknown => Refusal::Unknown,
             _ => Refusal::InUse,
         }
@@ -59,16 +65,30 @@ impl EjectError {
 type Removes = [Option<Done<Removed, RemoveError>>; MAX_RANGES];
 
 impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
-    /// Gives a device's memory up and lets the firmware have it; or leaves everything as it was.
+    /// Begins to give a device's memory up: the steps that follow let the firmware have it, or leave
+    /// everything as it was.
     pub(super) fn eject(&mut self, context: Context, out: &mut dyn fmt::Write) {
-        let ranges = self.owners.added(context.device);
-        let mut removes = Removes::default();
         self.answer(context, Outcome::Ejecting);
-        let given_up = self
-            .check_eject(context.device)
-            .and_then(|()| self.give_up(context.device, &ranges, &mut removes, out));
-        match given_up {
-            Ok(()) => self.let_go(context, &ranges, &removes, out),
+        match self.check_eject(context.device) {
+            Ok(()) => {
+                self.touched.clear();
+                let ranges = self.owners.added(context.device);
+                self.ejecting = Some(Ejecting::new(context, ranges));
+            }
+            Err(error) => self.refuse(context, error, out),
+        }
+    }
+
+    /// Removes a device's memory, which is offline, and lets the firmware have it.
+    pub(super) fn finish_eject(
+        &mut self,
+        context: Context,
+        ranges: &Ranges,
+        out: &mut dyn fmt::Write,
+    ) {
+        let mut removes = Removes::default();
+        match self.give_up(context.device, ranges, &mut removes, out) {
+            Ok(()) => self.let_go(context, ranges, &removes, out),
             Err(error) => self.refuse(context, error, out),
         }
     }
@@ -86,7 +106,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         used.next().map_or(Ok(()), |block| Err(EjectError::Elsewhere(block.id)))
     }
 
-    /// Offline, then removed; or as it was.
+    /// Removes every range, or none.
     fn give_up(
         &mut self,
         device: DeviceId,
@@ -94,15 +114,6 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         removes: &mut Removes,
         out: &mut dyn fmt::Write,
     ) -> Result<(), EjectError> {
-        self.touched.clear();
-        for (part, &range) in parts(ranges).zip(ranges.as_slice()) {
-            let done = self.take_offline(part);
-            self.write(out, &Step::Offline(blocks_step(range, &done)));
-            if let Err(error) = done.result {
-                self.restore(ranges, part.index, out);
-                return Err(EjectError::Offline(error));
-            }
-        }
         for (n, (&range, slot)) in ranges.as_slice().iter().zip(removes).enumerate() {
             let done = self.remove(range);
             if let Err(error) = done.result {
@@ -116,7 +127,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     }
 
     /// Brings the blocks of the parts up to `last` back online.
-    fn restore(&mut self, ranges: &Ranges, last: usize, out: &mut dyn fmt::Write) {
+    pub(super) fn restore(&mut self, ranges: &Ranges, last: usize, out: &mut dyn fmt::Write) {
         for (part, &range) in parts(ranges).zip(ranges.as_slice()) {
             let Part { index, .. } = part;
             if index > last || self.touched.is_empty() {
@@ -197,7 +208,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     }
 
     /// Answers that the device stays, with why.
-    fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn fmt::Write) {
+    pub(super) fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn fmt::Write) {
         let answered = self.answer(context, Outcome::EjectRefused(error.refusal()));
         log::warn!("{}: stays: {error}", self.source.label(context.device));
 

@@ -103,6 +103,8 @@ pub enum Refusal {
     InUse,
     /// It may work later: something else is under way.
     Busy,
+    /// Something that depends on it objects.
+    Dependency,
     /// The kernel does not know what memory that is.
     Unknown,
 }
@@ -112,8 +114,10 @@ pub enum Refusal {
 pub enum Outcome {
     /// The memory is added, or was already.
     Inserted,
-    /// The memory is not added, or not all of it came online.
+    /// The memory is not added.
     InsertFailed,
+    /// The memory is added, but stays offline.
+    InsertedOffline,
     /// The memory is being given up: not the end yet.
     Ejecting,
     /// The device is gone.

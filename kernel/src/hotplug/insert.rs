@@ -15,7 +15,7 @@ use hotmem::{
 use super::blocks::parts;
 use super::driver::{Answered, Context, Done, Hotplug};
 use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
-use super::owners::Claim;
+use super::owners::{Claim, Plugged};
 use super::step::{AddStep, BlocksStep, Failure, RemoveStep, Step};
 use super::touched::MAX_BLOCKS;
 use super::verbs::{Clock, Verbs};
@@ -71,8 +71,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     ) {
         let known = self.owners.added(context.device);
         if known == *ranges {
-            // Firmware may announce a device again, as QEMU does after a boot scan.
-            self.answer(context, Outcome::Inserted);
+            self.insert_again(context, ranges, node, out);
             return;
         }
 
@@ -89,10 +88,34 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
                 Err(InsertError::Changed { was: *was, is })
             }
         };
-        let outcome = if result.is_ok() { Outcome::Inserted } else { Outcome::InsertFailed };
+        let outcome = outcome_of(&result);
         let answered = self.answer(context, outcome);
         self.tell_inserted(context, ranges, &result);
         self.write_insert(ranges, node, &trail, result.err().as_ref(), answered, out);
+    }
+
+    /// Takes note of a device that is known: firmware may announce one again, as QEMU does after a boot
+    /// scan. If its memory did not come online then, it may now.
+    fn insert_again(
+        &mut self,
+        context: Context,
+        ranges: &Ranges,
+        node: NodeId,
+        out: &mut dyn fmt::Write,
+    ) {
+        let stranded = |entry: Plugged| entry.claim == Claim::Stranded;
+        if !self.owners.of(context.device).any(stranded) {
+            self.answer(context, Outcome::Inserted);
+            return;
+        }
+        let mut trail = Trail::default();
+        let result = self.online_all(ranges, node, &mut trail).map_err(InsertError::Online);
+        if result.is_ok() {
+            self.owners.set(context.device, ranges, node, Claim::Added);
+        }
+        self.answer(context, outcome_of(&result));
+        self.tell_inserted(context, ranges, &result);
+        self.write_onlines(ranges, &trail, out);
     }
 
     /// Whether the machine was started with all of the memory: some firmware describes that too.
@@ -134,7 +157,10 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         let claim = if result.is_ok() { Claim::Added } else { Claim::Refused };
         self.owners.set(context.device, ranges, node, claim);
         result?;
-        self.online_all(ranges, node, trail).map_err(InsertError::Online)
+        self.online_all(ranges, node, trail).map_err(|error| {
+            self.owners.set(context.device, ranges, node, Claim::Stranded);
+            InsertError::Online(error)
+        })
     }
 
     /// Adds every range; after a failure, none.
@@ -217,7 +243,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         answered: Answered,
         out: &mut dyn fmt::Write,
     ) {
-        let Trail { adds, removes, onlines, offlines } = trail;
+        let Trail { adds, removes, .. } = trail;
         for (n, (&range, add)) in ranges.as_slice().iter().zip(adds).enumerate() {
             // A device that was refused before the first verb still has one line that says so.
             if add.is_some() || n == 0 {
@@ -231,6 +257,12 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
                 self.write(out, &Step::Remove(remove_step(range, done)));
             }
         }
+        self.write_onlines(ranges, trail, out);
+    }
+
+    /// Writes the line of each online, and of each undo of one.
+    fn write_onlines(&mut self, ranges: &Ranges, trail: &Trail, out: &mut dyn fmt::Write) {
+        let Trail { onlines, offlines, .. } = trail;
         for (&range, done) in ranges.as_slice().iter().zip(onlines) {
             if let Some(done) = done {
                 self.write(out, &Step::Online(blocks_step(range, done)));
@@ -264,6 +296,15 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             ost: answered.ost,
             error: error.filter(|_| added.is_none()),
         }
+    }
+}
+
+/// What the firmware is told of an insert.
+const fn outcome_of(result: &Result<(), InsertError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Inserted,
+        Err(InsertError::Online(_)) => Outcome::InsertedOffline,
+        Err(_) => Outcome::InsertFailed,
     }
 }
 

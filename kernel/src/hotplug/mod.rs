@@ -20,6 +20,7 @@
 mod blocks;
 mod driver;
 mod eject;
+mod ejecting;
 mod event;
 mod insert;
 mod json;
@@ -32,7 +33,8 @@ mod tests;
 mod touched;
 mod verbs;
 
-pub use driver::{Hotplug, Policy};
+pub use driver::{BUDGET, Hotplug, Policy};
+pub use ejecting::EjectProgress;
 pub use event::{
     DeviceId, Event, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal, Request, TooManyRanges,
 };
@@ -42,4 +44,4 @@ pub use owners::{Claim, OutOfHeap, Plugged};
 pub use report::{Reason, Verdict};
 pub use step::{AddStep, BlocksStep, Failure, RemoveStep, Step, StepLine, UseStep};
 pub use touched::MAX_BLOCKS;
-pub use verbs::{Clock, Verbs, View};
+pub use verbs::{Clock, Offlining, Stage, Verbs, View};

@@ -7,7 +7,7 @@ use hotmem::{
 };
 
 use super::driver::{Done, Hotplug};
-use super::event::HotplugSource;
+use super::event::{DeviceId, HotplugSource};
 use super::insert::{remove_step, signed};
 use super::owners::Plugged;
 use super::step::{AddStep, BlocksStep, Failure, Step};
@@ -18,6 +18,8 @@ use super::verbs::{Clock, Verbs};
 pub enum OperatorError {
     /// The firmware has some of the range in use: it alone may take it away.
     Firmwares(Plugged),
+    /// A device is being given up: its blocks are half-way.
+    Ejecting(DeviceId),
     /// No plugged and unused memory is there.
     NotPlugged(PhysRange),
     /// The memory manager refused.
@@ -38,6 +40,7 @@ impl fmt::Display for OperatorError {
                 "{} belongs to memory device {}, which the firmware gives and takes",
                 entry.range, entry.device.0
             ),
+            Self::Ejecting(device) => write!(f, "memory device {} is being given up", device.0),
             Self::NotPlugged(range) => write!(f, "{range} is not in plugged and unused memory"),
             Self::Add(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
@@ -61,6 +64,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         placement: Placement,
         out: &mut dyn fmt::Write,
     ) -> Result<(), OperatorError> {
+        self.check_idle()?;
         if let Some(entry) = self.owners.owner_of(range) {
             return Err(OperatorError::Firmwares(entry));
         }
@@ -93,6 +97,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         range: PhysRange,
         out: &mut dyn fmt::Write,
     ) -> Result<(), OperatorError> {
+        self.check_idle()?;
         if let Some(entry) = self.owners.owner_of(range) {
             return Err(OperatorError::Firmwares(entry));
         }
@@ -112,6 +117,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         zone: ZoneKind,
         out: &mut dyn fmt::Write,
     ) -> Result<(), OperatorError> {
+        self.check_idle()?;
         let before = self.clock.instructions();
         let result = self.verbs.online(id, zone).map(drop);
         let done = Done { result, instructions: self.since(before) };
@@ -131,6 +137,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         id: BlockId,
         out: &mut dyn fmt::Write,
     ) -> Result<(), OperatorError> {
+        self.check_idle()?;
         let before = self.clock.instructions();
         let result = self.verbs.offline(id).map(drop);
         let done = Done { result, instructions: self.since(before) };
@@ -138,6 +145,14 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             self.write(out, &Step::Offline(step));
         }
         done.result.map_err(OperatorError::Offline)
+    }
+
+    /// Refuses while a device is being given up: what it had is put back if that fails.
+    fn check_idle(&self) -> Result<(), OperatorError> {
+        match self.ejecting() {
+            Some(ejecting) => Err(OperatorError::Ejecting(ejecting.device)),
+            None => Ok(()),
+        }
     }
 
     /// The line of one block; `None` for a number past the end of memory.

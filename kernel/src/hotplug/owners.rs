@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            add works                    eject
-//! announced ----------> Added ---------------------------> forgotten
+//! announced ----------> Added (or Stranded: not online) --> forgotten
 //!      \                  ^  refused again stays Refused      ^
 //!       \   add refused   |                                   |
 //!        +------------> Refused ------------------------------+
@@ -26,8 +26,18 @@ pub(super) const CAPACITY: usize = 512;
 pub enum Claim {
     /// The memory manager has it, for the firmware's device.
     Added,
+    /// The memory manager has it, but it did not come online: when the device is announced again, that
+    /// is tried once more.
+    Stranded,
     /// The memory manager would not have it.
     Refused,
+}
+
+impl Claim {
+    /// Whether the memory manager has the range, for the firmware's device.
+    pub const fn has_memory(self) -> bool {
+        matches!(self, Self::Added | Self::Stranded)
+    }
 }
 
 /// A plugged range.
@@ -71,7 +81,7 @@ impl Owners {
     /// The ranges of a device that are added.
     pub(super) fn added(&self, device: DeviceId) -> Ranges {
         let mut ranges = Ranges::default();
-        for entry in self.of(device).filter(|entry| entry.claim == Claim::Added) {
+        for entry in self.of(device).filter(|entry| entry.claim.has_memory()) {
             // What is in the table came out of one `Ranges`, so it fits into one.
             let _ = ranges.push(entry.range);
         }
@@ -109,7 +119,7 @@ impl Owners {
 
     /// The device that has memory of `range` added.
     pub(super) fn owner_of(&self, range: PhysRange) -> Option<Plugged> {
-        let added = self.0.iter().filter(|entry| entry.claim == Claim::Added);
+        let added = self.0.iter().filter(|entry| entry.claim.has_memory());
         added.copied().find(|entry| entry.range.overlaps(range))
     }
 

@@ -1,10 +1,12 @@
 //! The seam to the memory manager: its four verbs, and what can be read back of their effect.
 
+use core::fmt;
 use core::ops::Range;
 
 use hotmem::{
-    AddError, Added, Block, BlockId, Group, Machine, Mm, NodeId, OfflineError, OnlineError, Pfn,
-    PhysAddr, PhysRange, Placement, RemoveError, Removed, ZoneKind,
+    AddError, Added, Block, BlockId, Group, Machine, Mm, NodeId, OfflineError, OfflineOp,
+    OnlineError, Pfn, PhysAddr, PhysRange, Placement, Progress, RemoveError, Removed, Stepped,
+    ZoneKind,
 };
 
 /// Reads back what the memory manager made of a range.
@@ -35,6 +37,9 @@ pub trait View {
 ///
 /// An error means that nothing was changed.
 pub trait Verbs: View {
+    /// A block that is going offline.
+    type Offline: Offlining;
+
     /// Adds memory; its blocks are then offline.
     ///
     /// # Errors
@@ -61,12 +66,54 @@ pub trait Verbs: View {
     /// As [`Mm::offline`].
     fn offline(&mut self, id: BlockId) -> Result<Block, OfflineError>;
 
+    /// Begins to take a block from the allocator.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mm::start_offline`].
+    fn start_offline(&mut self, id: BlockId) -> Result<Self::Offline, OfflineError>;
+
     /// Removes memory whose blocks are offline.
     ///
     /// # Errors
     ///
     /// As [`Mm::remove`].
     fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError>;
+}
+
+/// A block that is going offline. Dropped before it is done, the block stays online.
+pub trait Offlining: fmt::Debug + Sized {
+    /// Looks at up to `budget` extents.
+    ///
+    /// # Errors
+    ///
+    /// As [`OfflineOp::step`]; the block is then online, as it was.
+    fn step(self, budget: u64) -> Result<Stage<Self>, OfflineError>;
+
+    /// How far it got.
+    fn progress(&self) -> Progress;
+}
+
+/// What steps led to.
+#[derive(Debug)]
+pub enum Stage<O> {
+    /// There is more to do.
+    Going(O),
+    /// The block is offline.
+    Done(Block),
+}
+
+impl<M: Machine> Offlining for OfflineOp<'_, M> {
+    fn step(self, budget: u64) -> Result<Stage<Self>, OfflineError> {
+        OfflineOp::step(self, budget).map(|stepped| match stepped {
+            Stepped::Going(op) => Stage::Going(op),
+            Stepped::Done(block) => Stage::Done(block),
+        })
+    }
+
+    fn progress(&self) -> Progress {
+        OfflineOp::progress(self)
+    }
 }
 
 impl<M: Machine> View for &Mm<M> {
@@ -103,7 +150,9 @@ impl<M: Machine> View for &Mm<M> {
     }
 }
 
-impl<M: Machine> Verbs for &Mm<M> {
+impl<'m, M: Machine> Verbs for &'m Mm<M> {
+    type Offline = OfflineOp<'m, M>;
+
     fn add(
         &mut self,
         range: PhysRange,
@@ -119,6 +168,10 @@ impl<M: Machine> Verbs for &Mm<M> {
 
     fn offline(&mut self, id: BlockId) -> Result<Block, OfflineError> {
         Mm::offline(self, id)
+    }
+
+    fn start_offline(&mut self, id: BlockId) -> Result<OfflineOp<'m, M>, OfflineError> {
+        Mm::start_offline(self, id)
     }
 
     fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError> {

@@ -25,6 +25,7 @@ pub const HELP: &[&str] = &[
     "remove START SIZE                      remove memory that add added",
     "online N [WAY]                         bring block N online: online, online_kernel, online_movable",
     "offline N                              take block N offline, moving what is in use",
+    "offline status|cancel                  the eject under way; give it up",
     "policy [POLICY [RATIO]]                what happens to added memory: offline, a WAY, auto_movable",
     "vmemmap [enable|disable]               whether added memory may hold its own memmap",
     "convert START SIZE block               give each block of a device range its own memmap",
@@ -73,6 +74,8 @@ pub enum Command {
     Remove(PhysRange),
     Online(BlockId, OnlineAs),
     Offline(BlockId),
+    OfflineStatus,
+    OfflineCancel,
     Life(Life),
     Use(Sample),
     SnapshotSave,
@@ -218,6 +221,17 @@ impl<'t> Words<'t> {
         word.parse().map_err(|_| CommandError::Bad(word, "online, online_kernel or online_movable"))
     }
 
+    fn offline(&mut self) -> Result<Command, CommandError<'t>> {
+        match self.word("a block number, status or cancel")? {
+            "status" => Ok(Command::OfflineStatus),
+            "cancel" => Ok(Command::OfflineCancel),
+            word => match number::parse(word) {
+                Some(raw) => Ok(Command::Offline(BlockId::new(raw))),
+                None => Err(CommandError::Bad(word, "a block number, status or cancel")),
+            },
+        }
+    }
+
     fn policy(&mut self) -> Result<Life, CommandError<'t>> {
         let Some(word) = self.0.next() else { return Ok(Life::Policy(None)) };
         let policy = word.parse().map_err(|_| CommandError::Bad(word, "a policy"))?;
@@ -345,7 +359,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
         "add" => Command::Add(words.range()?, words.flags()?),
         "remove" => Command::Remove(words.range()?),
         "online" => Command::Online(words.block()?, words.way()?),
-        "offline" => Command::Offline(words.block()?),
+        "offline" => words.offline()?,
         "use" => Command::Use(words.sample()?),
         "snapshot" => words.snapshot()?,
         "verdict" => Command::Verdict,
@@ -408,7 +422,7 @@ mod tests {
         for name in names {
             assert_ne!(parse(name), Err(CommandError::Unknown(name)));
         }
-        assert_eq!(HELP.len(), 32);
+        assert_eq!(HELP.len(), 33);
     }
 
     #[test]

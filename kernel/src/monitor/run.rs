@@ -8,11 +8,11 @@ use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
 use super::{page, show, usage, walk};
 use crate::hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
-use crate::hotplug::{UseStep, Verbs};
+use crate::hotplug::{EjectProgress, UseStep, Verbs};
 use core::fmt::{self, Write};
 use hotmem::{
     BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, OutOfMemory, Pfn,
-    PhysRange, Placement, TooManyMovers, Violation, VirtAddr, ZoneKind,
+    PhysRange, Placement, Progress, TooManyMovers, Violation, VirtAddr, ZoneKind,
 };
 
 /// What to do after a command.
@@ -31,6 +31,7 @@ enum Refused<'t> {
     Memory(OutOfMemory),
     Free(FreeError),
     NoPage(Pfn),
+    NothingGoing,
     Faults(VirtAddr),
     Law(Violation),
     Protection(Breach),
@@ -49,6 +50,7 @@ impl fmt::Display for Refused<'_> {
             Self::Memory(error) => error.fmt(f),
             Self::Free(error) => error.fmt(f),
             Self::NoPage(pfn) => write!(f, "{pfn} is no memory that is there"),
+            Self::NothingGoing => f.write_str("no device is being given up"),
             Self::Faults(at) => write!(f, "a load from {at} faults"),
             Self::Law(violation) => violation.fmt(f),
             Self::Protection(breach) => breach.fmt(f),
@@ -147,6 +149,12 @@ impl<'m, M: Machine> Monitor<'m, M> {
             }
             Command::Life(life) => self.lives.run(life, machinery, out)?,
             Command::Offline(id) => hotplug.operator_offline(id, out)?,
+            Command::OfflineStatus => eject_status(hotplug.ejecting(), out)?,
+            Command::OfflineCancel => {
+                if !hotplug.cancel_eject(out) {
+                    return Err(Refused::NothingGoing);
+                }
+            }
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
             Command::Walk(at) => walk::write(self.mm, at, |at| machinery.peek(at), out)?,
             Command::Peek(at) => {
@@ -246,6 +254,21 @@ impl<'m, M: Machine> Monitor<'m, M> {
             (None, Ok(())) => writeln!(out, "hotmem: verdict {}", hotplug.verdict()),
         }
     }
+}
+
+/// Says what an eject under way is doing.
+fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Result {
+    let Some(EjectProgress { device, block }) = ejecting else {
+        return writeln!(out, "no device is being given up");
+    };
+    let Some(Progress { block, phase, steps, found, moved }) = block else {
+        return writeln!(out, "memory device {}: between two blocks", device.0);
+    };
+    writeln!(
+        out,
+        "memory device {}: {block} {phase}, {moved} of {found} pages moved, {steps} steps",
+        device.0
+    )
 }
 
 /// Checks every law, and that the machine enforces what the page tables say.

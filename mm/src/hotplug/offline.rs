@@ -105,7 +105,6 @@ pub enum Stepped<'m, M: Machine> {
 }
 
 /// A block that is going offline. Dropped before it is done, the block stays online.
-#[derive(Debug)]
 #[must_use = "an offline goes on only while it is stepped"]
 pub struct OfflineOp<'m, M: Machine> {
     mm: &'m Mm<M>,
@@ -264,6 +263,12 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 OfflineError::InUse { block, pages, first: Some((pfn, owner)) }
             }
         }
+    }
+}
+
+impl<M: Machine> fmt::Debug for OfflineOp<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OfflineOp").field("progress", &self.progress()).finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,8 @@ use std::boxed::Box;
 
 use hotmem::{
     AddError, Added, Block, BlockId, BlockState, Group, NodeId, OfflineError, OnlineError,
-    PageCounts, Pfn, PfnRange, PhysAddr, PhysRange, Placement, RemoveError, Removed, ZoneKind,
+    PageCounts, Pfn, PfnRange, PhysAddr, PhysRange, Placement, Progress, RemoveError, Removed,
+    ZoneKind,
 };
 use hotmem_aml::Limits;
 use hotmem_tests::acpi::{Machine, compile, tables};
@@ -21,7 +22,7 @@ use super::board::Wire;
 use super::firmware::RSDP;
 use super::rig::{Still, firmware, moved};
 use crate::acpi::{AcpiSource, Latch, Tables};
-use crate::hotplug::{Hotplug, Policy, Verbs, View};
+use crate::hotplug::{Hotplug, Offlining, Policy, Stage, Verbs, View};
 
 std::thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -107,7 +108,27 @@ impl View for States {
     }
 }
 
+/// A block that goes offline at once.
+#[derive(Debug)]
+struct AtOnce(Block);
+
+impl Offlining for AtOnce {
+    fn step(self, _budget: u64) -> Result<Stage<Self>, OfflineError> {
+        Ok(Stage::Done(self.0))
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { block: self.0.id, phase: "moving", steps: 0, found: 0, moved: 0 }
+    }
+}
+
 impl Verbs for States {
+    type Offline = AtOnce;
+
+    fn start_offline(&mut self, id: BlockId) -> Result<AtOnce, OfflineError> {
+        Ok(AtOnce(self.change(id, BlockState::Offline)))
+    }
+
     fn add(
         &mut self,
         range: PhysRange,

@@ -154,6 +154,12 @@ impl<V: View> View for Faulty<V> {
 }
 
 impl<V: Verbs> Verbs for Faulty<V> {
+    type Offline = V::Offline;
+
+    fn start_offline(&mut self, id: BlockId) -> Result<V::Offline, OfflineError> {
+        if self.1.fails_now() { Err(OfflineError::Busy) } else { self.0.start_offline(id) }
+    }
+
     fn add(
         &mut self,
         range: PhysRange,

@@ -2,6 +2,7 @@
 //! every possible place, owners, and the lines that are written.
 
 mod doubles;
+mod ejecting;
 mod operator;
 
 use core::cell::Cell;
@@ -114,15 +115,18 @@ fn an_insert_whose_nth_verb_fails_leaves_all_or_nothing() {
         this.plan.fail(n);
         this.script.insert(0, &this.pieces);
         this.run();
-        match this.script.told()[..] {
+        let told = this.script.told();
+        match told[..] {
             [Outcome::Inserted] => break,
-            [Outcome::InsertFailed] => failed += 1,
+            [Outcome::InsertFailed | Outcome::InsertedOffline] => failed += 1,
             ref other => panic!("call {n}: {other:?}"),
         }
         // The first two calls are the adds; a failure later leaves everything added but offline.
         if n < 2 {
             assert_eq!(this.bench.snapshot(), before, "call {n}");
+            assert_eq!(told, [Outcome::InsertFailed]);
         } else {
+            assert_eq!(told, [Outcome::InsertedOffline]);
             assert_eq!(this.states(), [BlockState::Offline; 5], "call {n}");
         }
         this.plan.never();

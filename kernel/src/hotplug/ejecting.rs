@@ -1,0 +1,168 @@
+//! An eject under way: its blocks go offline one after the other, in steps, so that the kernel goes on
+//! serving its console meanwhile.
+//!
+//! ```text
+//!   eject --> [ step, step, ... block offline ] for each block --> remove, let go
+//!                   |                 \--- a block stays, or cancel --> online again, refused
+//! ```
+
+use core::fmt;
+
+use hotmem::{BlockId, BlockState, OfflineError, Progress, ZoneKind};
+
+use super::blocks::{Part, plus};
+use super::driver::{Context, Done, Hotplug};
+use super::eject::EjectError;
+use super::event::{DeviceId, HotplugSource, Ranges};
+use super::insert::blocks_step;
+use super::step::Step;
+use super::verbs::{Clock, Offlining, Stage, Verbs};
+
+/// How far an eject got.
+#[derive(Debug)]
+pub(super) struct Ejecting<O> {
+    context: Context,
+    ranges: Ranges,
+    /// The range whose blocks go now.
+    part: usize,
+    /// Its next block, and the number that has in the device.
+    next: u64,
+    index: u64,
+    /// The block that is going, and the zone it goes from.
+    going: Option<(O, ZoneKind)>,
+    /// Instructions that the blocks of this range took.
+    instructions: Option<u64>,
+}
+
+/// What an eject under way is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EjectProgress {
+    /// The device.
+    pub device: DeviceId,
+    /// The block that is going offline, and how far that got.
+    pub block: Option<Progress>,
+}
+
+/// What one step led to.
+enum After {
+    /// There is more to do.
+    Going,
+    /// The blocks of a range are offline.
+    RangeDone,
+    /// Every block is.
+    AllDone,
+}
+
+impl<O> Ejecting<O> {
+    pub(super) fn new(context: Context, ranges: Ranges) -> Self {
+        Self { context, ranges, part: 0, next: 0, index: 0, going: None, instructions: None }
+    }
+}
+
+impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+    /// What an eject under way is doing, if one is.
+    pub fn ejecting(&self) -> Option<EjectProgress> {
+        let ejecting = self.ejecting.as_ref()?;
+        let block = ejecting.going.as_ref().map(|(going, _)| going.progress());
+        Some(EjectProgress { device: ejecting.context.device, block })
+    }
+
+    /// Gives an eject under way up: everything is then as it was, and the firmware is told that the
+    /// device is busy. `false` if none is under way.
+    pub fn cancel_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
+        let Some(mut ejecting) = self.ejecting.take() else { return false };
+        // Dropped, it leaves its block online.
+        drop(ejecting.going.take());
+        self.fail(&ejecting, EjectError::Cancelled, out);
+        true
+    }
+
+    /// Goes on with an eject under way. `false` if there is none.
+    pub(super) fn step_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
+        let Some(mut ejecting) = self.ejecting.take() else { return false };
+        match self.step_blocks(&mut ejecting) {
+            Ok(After::Going) => self.ejecting = Some(ejecting),
+            Ok(After::RangeDone) => {
+                self.write_range(&ejecting, Ok(()), out);
+                ejecting.part += 1;
+                ejecting.instructions = None;
+                self.ejecting = Some(ejecting);
+            }
+            Ok(After::AllDone) => self.finish_eject(ejecting.context, &ejecting.ranges, out),
+            Err(error) => {
+                self.write_range(&ejecting, Err(error), out);
+                self.fail(&ejecting, EjectError::Offline(error), out);
+            }
+        }
+        true
+    }
+
+    fn step_blocks(&mut self, ejecting: &mut Ejecting<V::Offline>) -> Result<After, OfflineError> {
+        if let Some((going, zone)) = ejecting.going.take() {
+            let before = self.clock.instructions();
+            let stepped = going.step(self.budget);
+            ejecting.instructions = plus(ejecting.instructions, self.since(before));
+            match stepped? {
+                Stage::Going(going) => ejecting.going = Some((going, zone)),
+                Stage::Done(_) => {
+                    self.touched.set(ejecting.index, zone);
+                    ejecting.index += 1;
+                    ejecting.next += 1;
+                }
+            }
+            return Ok(After::Going);
+        }
+        let Some(&range) = ejecting.ranges.as_slice().get(ejecting.part) else {
+            return Ok(After::AllDone);
+        };
+        let numbers = self.verbs.block_numbers(range);
+        ejecting.next = ejecting.next.max(numbers.start);
+        ejecting.instructions = ejecting.instructions.or(self.clock.instructions().map(|_| 0));
+        if ejecting.next >= numbers.end {
+            ejecting.next = 0;
+            return Ok(After::RangeDone);
+        }
+        self.start_block(ejecting).map(|()| After::Going)
+    }
+
+    /// Begins with the next block, or passes over it if it is offline.
+    fn start_block(&mut self, ejecting: &mut Ejecting<V::Offline>) -> Result<(), OfflineError> {
+        let id = BlockId::new(ejecting.next);
+        let block = self.verbs.block(id).ok_or(OfflineError::NoSuchBlock(id))?;
+        let BlockState::Online(zone) = block.state else {
+            ejecting.index += 1;
+            ejecting.next += 1;
+            return Ok(());
+        };
+        let before = self.clock.instructions();
+        let started = self.verbs.start_offline(id);
+        ejecting.instructions = plus(ejecting.instructions, self.since(before));
+        ejecting.going = Some((started?, zone));
+        Ok(())
+    }
+
+    /// Puts everything back as it was, and refuses.
+    fn fail(
+        &mut self,
+        ejecting: &Ejecting<V::Offline>,
+        error: EjectError,
+        out: &mut dyn fmt::Write,
+    ) {
+        self.restore(&ejecting.ranges, ejecting.part, out);
+        self.refuse(ejecting.context, error, out);
+    }
+
+    /// Writes the line of the range whose blocks went, or were to go.
+    fn write_range(
+        &mut self,
+        ejecting: &Ejecting<V::Offline>,
+        result: Result<(), OfflineError>,
+        out: &mut dyn fmt::Write,
+    ) {
+        let part = Part { ranges: &ejecting.ranges, index: ejecting.part };
+        if let Some(&range) = part.ranges.as_slice().get(part.index) {
+            let done = Done { result, instructions: ejecting.instructions };
+            self.write(out, &Step::Offline(blocks_step(range, &done)));
+        }
+    }
+}
