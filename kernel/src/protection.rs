@@ -40,6 +40,14 @@ pub fn check() -> Result<(), Breach> {
     Ok(())
 }
 
+/// Writes to an address that has no translation.
+pub fn crash() {
+    let nowhere = core::ptr::with_exposed_provenance_mut::<u64>(8);
+    // SAFETY: the lower half of the address space is never mapped (see the layout), so no Rust object
+    // is there; the access traps, and the trap handler ends the kernel.
+    unsafe { nowhere.write_volatile(0) };
+}
+
 /// Writes to `at` what is there already, which must fault.
 fn refuse_write(at: VirtAddr) -> Result<(), Breach> {
     let Ok(word) = probe_read(at) else { return Ok(()) };

@@ -49,6 +49,10 @@ impl Machinery for InstructionClock {
     fn try_protection(&self) -> Result<(), Breach> {
         protection::check()
     }
+
+    fn crash(&self) {
+        protection::crash();
+    }
 }
 
 impl Server {

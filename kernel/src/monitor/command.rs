@@ -43,6 +43,7 @@ pub const HELP: &[&str] = &[
     "snapshot save|check                    note the state of memory, or compare with it",
     "verdict                                pass, refused or fail, over all that happened",
     "log LEVEL                              off, error, warn, info, debug or trace",
+    "crash                                  write where nothing is: ends in a backtrace",
     "exit [CODE]                            leave the machine, CODE 0 to 100",
 ];
 
@@ -82,6 +83,7 @@ pub enum Command {
     SnapshotCheck,
     Verdict,
     Log(LevelFilter),
+    Crash,
     Exit(u8),
 }
 
@@ -363,6 +365,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
         "use" => Command::Use(words.sample()?),
         "snapshot" => words.snapshot()?,
         "verdict" => Command::Verdict,
+        "crash" => Command::Crash,
         "log" => Command::Log(words.read("a log level", |word| word.parse().ok())?),
         "exit" => Command::Exit(words.code()?),
         name => Command::Life(life(name, &mut words)?),
@@ -422,7 +425,7 @@ mod tests {
         for name in names {
             assert_ne!(parse(name), Err(CommandError::Unknown(name)));
         }
-        assert_eq!(HELP.len(), 33);
+        assert_eq!(HELP.len(), 34);
     }
 
     #[test]

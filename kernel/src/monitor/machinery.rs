@@ -23,6 +23,9 @@ pub trait Machinery {
     ///
     /// The first [`Breach`].
     fn try_protection(&self) -> Result<(), Breach>;
+
+    /// Makes the CPU raise an exception that nobody expects, and so ends the kernel.
+    fn crash(&self);
 }
 
 /// Something the CPU allows that it must not.

@@ -164,6 +164,7 @@ impl<'m, M: Machine> Monitor<'m, M> {
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
             Command::Help => HELP.iter().try_for_each(|line| writeln!(out, "{line}"))?,
+            Command::Crash => machinery.crash(),
             Command::Exit(_) => {}
             Command::Alloc(order) => {
                 let pfn = self.mm.alloc_movable(order, self.held)?;

@@ -68,6 +68,8 @@ impl Machinery for Blank {
         (1, 2)
     }
 
+    fn crash(&self) {}
+
     fn try_protection(&self) -> Result<(), Breach> {
         if self.0 { Ok(()) } else { Err(Breach::Written(VirtAddr::new(0x1000))) }
     }

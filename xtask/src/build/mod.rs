@@ -1,6 +1,7 @@
 //! `cargo xtask build`: the kernel image, with its symbols inside.
 
 mod symbols;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +13,8 @@ use crate::arch::{Arch, BuildChoices, Image, Target};
 use crate::setup;
 use crate::size::Size;
 use crate::{root, tool};
+
+pub(crate) use text::{Text, text};
 
 /// Name of the kernel's package and program.
 const KERNEL: &str = "hotmem-kernel";

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::arch::{About, Arch, Image};
+use crate::build::{self, Text};
 use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Online, Remove, Step, Verdict};
 use crate::size::{DimmSpec, MIB, Size};
 
@@ -52,6 +53,11 @@ impl Lab {
     /// The kernel it boots.
     pub(crate) fn image(&self) -> Image {
         self.usual.image
+    }
+
+    /// Where the kernel's instructions are.
+    pub(crate) fn text(&self) -> Result<Text> {
+        build::text(&self.program)
     }
 
     /// The architecture of its machines.
