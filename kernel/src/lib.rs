@@ -17,6 +17,7 @@ pub mod cmdline;
 pub mod hotplug;
 pub mod memory;
 pub mod monitor;
+pub mod movers;
 pub mod number;
 pub mod symbols;
 

@@ -19,7 +19,7 @@ pub const HELP: &[&str] = &[
     "peek VADDR                             the eight bytes there, or that a load faults",
     "walk VADDR                             how the page tables translate an address",
     "verify                                 check every law",
-    "alloc ORDER                            allocate 2^ORDER pages",
+    "alloc ORDER                            allocate 2^ORDER pages that stay where they are",
     "free PFN                               free what alloc gave",
     "add START SIZE [device|block|boot]     add plugged memory that nobody owns",
     "remove START SIZE                      remove memory that add added",
@@ -39,6 +39,13 @@ pub const HELP: &[&str] = &[
     "notify                                 the watchers of online and offline",
     "notify add PRIORITY [online|offline]   put up a watcher, one that objects to either",
     "notify remove NUMBER                   take a watcher down",
+    "pool [--json]                          the pool of movable pages",
+    "pool grow N [ORDER]|shrink N|check     add or free extents; check what they hold",
+    "pool pin HANDLE|unpin HANDLE           keep an extent where it is",
+    "cache [--json]                         the page cache, and the store of objects under it",
+    "cache write OBJECT OFFSET BYTE [COUNT] write bytes of an object, which grows",
+    "cache read OBJECT OFFSET               read a byte of an object",
+    "cache flush|drop|check                 write back; forget; compare with the store",
     "use [all|SEED]                         allocate, write and read back all added memory",
     "snapshot save|check                    note the state of memory, or compare with it",
     "verdict                                pass, refused or fail, over all that happened",
@@ -78,6 +85,8 @@ pub enum Command {
     OfflineStatus,
     OfflineCancel,
     Life(Life),
+    Pool(PoolCommand),
+    Cache(CacheCommand),
     Use(Sample),
     SnapshotSave,
     SnapshotCheck,
@@ -104,6 +113,29 @@ pub enum Life {
     Dump { json: bool },
     Compact(NodeId, ZoneKind, Order),
     Watch(Watch),
+}
+
+/// A command on the pool of movable pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+pub enum PoolCommand {
+    Status { json: bool },
+    Grow(u64, Order),
+    Shrink(u64),
+    Check,
+    Pin(u64, bool),
+}
+
+/// A command on the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+pub enum CacheCommand {
+    Status { json: bool },
+    Write { object: u64, offset: u64, byte: u8, count: u64 },
+    Read { object: u64, offset: u64 },
+    Flush,
+    Drop,
+    Check,
 }
 
 /// A command on watchers.
@@ -253,6 +285,57 @@ impl<'t> Words<'t> {
         }
     }
 
+    fn number(&mut self, what: &'static str) -> Result<u64, CommandError<'t>> {
+        self.read(what, number::parse)
+    }
+
+    fn pool(&mut self) -> Result<PoolCommand, CommandError<'t>> {
+        match self.0.next() {
+            None => Ok(PoolCommand::Status { json: false }),
+            Some("--json") => Ok(PoolCommand::Status { json: true }),
+            Some("grow") => {
+                let count = self.number("a number of extents")?;
+                let Some(word) = self.0.next() else {
+                    return Ok(PoolCommand::Grow(count, Order::ZERO));
+                };
+                let order = order(word).ok_or(CommandError::Bad(word, "an order from 0 to 19"))?;
+                Ok(PoolCommand::Grow(count, order))
+            }
+            Some("shrink") => Ok(PoolCommand::Shrink(self.number("a number of extents")?)),
+            Some("check") => Ok(PoolCommand::Check),
+            Some("pin") => Ok(PoolCommand::Pin(self.number("a handle")?, true)),
+            Some("unpin") => Ok(PoolCommand::Pin(self.number("a handle")?, false)),
+            Some(word) => Err(CommandError::Bad(word, "grow, shrink, check, pin or unpin")),
+        }
+    }
+
+    fn cache(&mut self) -> Result<CacheCommand, CommandError<'t>> {
+        match self.0.next() {
+            None => Ok(CacheCommand::Status { json: false }),
+            Some("--json") => Ok(CacheCommand::Status { json: true }),
+            Some("write") => {
+                let (object, offset) = (self.number("an object")?, self.number("an offset")?);
+                let byte = |word: &str| u8::try_from(number::parse(word)?).ok();
+                let byte = self.read("a byte from 0 to 255", byte)?;
+                let count = match self.0.next() {
+                    None => 1,
+                    Some(word) => {
+                        number::parse(word).ok_or(CommandError::Bad(word, "a number of bytes"))?
+                    }
+                };
+                Ok(CacheCommand::Write { object, offset, byte, count })
+            }
+            Some("read") => {
+                let (object, offset) = (self.number("an object")?, self.number("an offset")?);
+                Ok(CacheCommand::Read { object, offset })
+            }
+            Some("flush") => Ok(CacheCommand::Flush),
+            Some("drop") => Ok(CacheCommand::Drop),
+            Some("check") => Ok(CacheCommand::Check),
+            Some(word) => Err(CommandError::Bad(word, "write, read, flush, drop or check")),
+        }
+    }
+
     fn convert(&mut self) -> Result<Life, CommandError<'t>> {
         let range = self.range()?;
         match self.word("block")? {
@@ -368,6 +451,8 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
         "crash" => Command::Crash,
         "log" => Command::Log(words.read("a log level", |word| word.parse().ok())?),
         "exit" => Command::Exit(words.code()?),
+        "pool" => Command::Pool(words.pool()?),
+        "cache" => Command::Cache(words.cache()?),
         name => Command::Life(life(name, &mut words)?),
     };
     match words.0.next() {
@@ -425,7 +510,7 @@ mod tests {
         for name in names {
             assert_ne!(parse(name), Err(CommandError::Unknown(name)));
         }
-        assert_eq!(HELP.len(), 34);
+        assert_eq!(HELP.len(), 41);
     }
 
     #[test]

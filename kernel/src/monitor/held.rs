@@ -1,14 +1,15 @@
-//! The monitor as an owner of movable pages: it knows them by their numbers, so they do not move.
+//! The use step as an owner of movable pages: it knows them by their numbers, so they do not move while
+//! it runs.
 
 use hotmem::{Extent, MovableOps, NotNow, Pfn};
 
-/// Pages that the operator allocated, or that the use step is writing to.
+/// Pages that the use step is writing to.
 #[derive(Debug)]
 pub(super) struct Held;
 
 impl MovableOps for Held {
     fn name(&self) -> &'static str {
-        "operator"
+        "use"
     }
 
     fn pinned(&self, _: &Extent) -> bool {

@@ -13,6 +13,7 @@ mod line;
 mod listeners;
 mod machinery;
 mod memory;
+mod movers;
 mod page;
 mod run;
 mod show;
@@ -22,7 +23,9 @@ mod tests;
 mod usage;
 mod walk;
 
-pub use command::{Command, CommandError, HELP, Life, Sample, Watch, parse};
+pub use command::{
+    CacheCommand, Command, CommandError, HELP, Life, PoolCommand, Sample, Watch, parse,
+};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
 pub use listeners::Objection;
 pub use machinery::{Breach, Machinery};

@@ -4,6 +4,7 @@ use super::command::{Command, CommandError, HELP, Sample, parse};
 use super::held::Held;
 use super::machinery::{Breach, Machinery};
 use super::memory::{LifeError, Lives};
+use super::movers::{MoverError, Movers};
 use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
 use super::{page, show, usage, walk};
@@ -38,6 +39,7 @@ enum Refused<'t> {
     Snapshot(SnapshotError),
     Use(UseError),
     Life(LifeError),
+    Mover(MoverError),
     /// The console failed: there is nobody to answer.
     Console(fmt::Error),
 }
@@ -57,6 +59,7 @@ impl fmt::Display for Refused<'_> {
             Self::Snapshot(error) => error.fmt(f),
             Self::Use(error) => error.fmt(f),
             Self::Life(error) => error.fmt(f),
+            Self::Mover(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
         }
     }
@@ -81,30 +84,39 @@ refused_from! {
     Snapshot: SnapshotError,
     Use: UseError,
     Life: LifeError,
+    Mover: MoverError,
     Console: fmt::Error,
 }
 
 /// The monitor of a machine's memory.
 #[derive(Debug)]
-pub struct Monitor<'m, M: Machine> {
+pub struct Monitor<'m, M: Machine + 'static> {
     mm: &'m Mm<M>,
     /// What it allocates as.
     held: Mover,
     lives: Lives<'m, M>,
+    movers: Movers<M>,
     saved: Saved,
     /// What went wrong when memory was used: no later success makes that undone.
     broken: Option<UseError>,
 }
 
-impl<'m, M: Machine> Monitor<'m, M> {
+impl<M: Machine + Sync + Send> Monitor<'_, M> {
     /// A monitor of `mm`.
     ///
     /// # Errors
     ///
     /// [`TooManyMovers`] if it cannot become an owner of pages.
-    pub fn new(mm: &'m Mm<M>) -> Result<Self, TooManyMovers> {
+    pub fn new(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
         let held = mm.register(&Held)?;
-        Ok(Self { mm, held, lives: Lives::new(mm), saved: Saved::default(), broken: None })
+        Ok(Self {
+            mm,
+            held,
+            lives: Lives::new(mm),
+            movers: Movers::new(mm)?,
+            saved: Saved::default(),
+            broken: None,
+        })
     }
 
     /// Runs a line and writes its answer.
@@ -147,6 +159,8 @@ impl<'m, M: Machine> Monitor<'m, M> {
                 let zone = self.zone(id, way);
                 hotplug.operator_online(id, zone, out)?;
             }
+            Command::Pool(command) => self.movers.pool(command, out)?,
+            Command::Cache(command) => self.movers.cache(command, out)?,
             Command::Life(life) => self.lives.run(life, machinery, out)?,
             Command::Offline(id) => hotplug.operator_offline(id, out)?,
             Command::OfflineStatus => eject_status(hotplug.ejecting(), out)?,
@@ -167,7 +181,7 @@ impl<'m, M: Machine> Monitor<'m, M> {
             Command::Crash => machinery.crash(),
             Command::Exit(_) => {}
             Command::Alloc(order) => {
-                let pfn = self.mm.alloc_movable(order, self.held)?;
+                let pfn = self.mm.alloc(order)?;
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.mm.free(pfn)?,

@@ -410,3 +410,45 @@ fn a_device_range_is_converted_so_that_its_blocks_go_one_by_one() {
     this.ok("verify");
     assert_eq!(this.refused("peek 0x1000"), "a load from 0x1000 faults");
 }
+
+#[test]
+fn the_pool_and_the_cache_are_worked_from_the_monitor() {
+    let mut this = Fixture::new();
+    this.ok("pool grow 20");
+    this.ok("pool grow 2 3");
+    assert_eq!(this.ok("pool"), "22 extents of 36 pages, 0 pinned, 0 moved so far\n");
+    this.ok("pool pin 3");
+    let stays = this.refused("offline 64");
+    assert!(
+        stays.contains("held by movable, stays") || stays.contains("pages are in use"),
+        "{stays}"
+    );
+    let explained = this.ok("explain-remove 0x4000000 2M");
+    assert!(explained.contains("is held by pool since"), "{explained}");
+    this.ok("pool unpin 3");
+    this.ok("offline 64");
+    assert_eq!(this.ok("pool check"), "22 extents hold what was written\n");
+    let json = this.ok("pool --json");
+    assert!(json.starts_with("{\"extents\":22,\"pages\":36,\"pinned\":0,\"moved\":"), "{json}");
+    assert_eq!(this.ok("pool shrink 100"), "22 extents freed\n");
+
+    this.ok("cache write 0 4090 65 12");
+    assert_eq!(this.ok("cache read 0 4101"), "65\n");
+    assert_eq!(this.ok("cache"), "2 pages stored, 2 cached, 2 dirty, 0 moved so far\n");
+    assert_eq!(this.ok("cache flush"), "2 pages written back\n");
+    assert_eq!(this.ok("cache check"), "2 clean pages are as stored\n");
+    assert_eq!(this.ok("cache drop"), "2 pages forgotten\n");
+    assert!(this.ok("cache --json").contains("\"cached\":0"));
+    assert_eq!(this.refused("cache read 5 0"), "object 5 has no byte 0, and cannot have one");
+    assert!(this.refused("cache write 0 0 256").contains("\"256\" is not a byte"));
+    assert!(this.refused("pool grow x").contains("\"x\" is not a number of extents"));
+    assert!(this.refused("pool pin 99").contains("nothing under 99"));
+}
+
+#[test]
+fn what_the_operator_allocates_never_holds_movable_memory() {
+    let mut this = Fixture::new();
+    this.ok("alloc 0");
+    this.ok("offline 64");
+    this.ok("offline 65");
+}

@@ -1,0 +1,122 @@
+//! Commands on the kernel's owners of movable pages.
+
+use super::command::{CacheCommand, PoolCommand};
+use crate::movers::{Cache, CacheError, CacheStatus, Pool, PoolError, PoolStatus};
+use alloc::boxed::Box;
+use core::fmt::{self, Write};
+use hotmem::{Machine, Mm, TooManyMovers};
+
+/// Why such a command was not done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MoverError {
+    Pool(PoolError),
+    Cache(CacheError),
+    /// The console failed.
+    Console(fmt::Error),
+}
+
+impl fmt::Display for MoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pool(error) => error.fmt(f),
+            Self::Cache(error) => error.fmt(f),
+            Self::Console(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<PoolError> for MoverError {
+    fn from(error: PoolError) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl From<CacheError> for MoverError {
+    fn from(error: CacheError) -> Self {
+        Self::Cache(error)
+    }
+}
+
+impl From<fmt::Error> for MoverError {
+    fn from(error: fmt::Error) -> Self {
+        Self::Console(error)
+    }
+}
+
+/// The owners, which live as long as the kernel.
+#[derive(Debug)]
+pub(super) struct Movers<M: Machine + 'static> {
+    pool: &'static Pool<M>,
+    cache: &'static Cache<M>,
+}
+
+impl<M: Machine + Sync + Send> Movers<M> {
+    pub(super) fn new(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
+        let pool: &'static Pool<M> = Box::leak(Box::new(Pool::new(mm)));
+        let cache: &'static Cache<M> = Box::leak(Box::new(Cache::new(mm)));
+        pool.register()?;
+        cache.register()?;
+        Ok(Self { pool, cache })
+    }
+
+    pub(super) fn pool(&self, command: PoolCommand, out: &mut dyn Write) -> Result<(), MoverError> {
+        match command {
+            PoolCommand::Grow(count, order) => self.pool.grow(count, order)?,
+            PoolCommand::Shrink(count) => {
+                writeln!(out, "{} extents freed", self.pool.shrink(count)?)?;
+            }
+            PoolCommand::Check => {
+                writeln!(out, "{} extents hold what was written", self.pool.check()?)?;
+            }
+            PoolCommand::Pin(handle, pinned) => self.pool.pin(handle, pinned)?,
+            PoolCommand::Status { json } => {
+                let PoolStatus { extents, pages, pinned, moved } = self.pool.status();
+                if json {
+                    writeln!(
+                        out,
+                        "{{\"extents\":{extents},\"pages\":{pages},\"pinned\":{pinned},\"moved\":{moved}}}"
+                    )?;
+                } else {
+                    let pages = format_args!("{extents} extents of {pages} pages");
+                    writeln!(out, "{pages}, {pinned} pinned, {moved} moved so far")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn cache(
+        &self,
+        command: CacheCommand,
+        out: &mut dyn Write,
+    ) -> Result<(), MoverError> {
+        match command {
+            CacheCommand::Write { object, offset, byte, count } => {
+                for index in 0..count {
+                    self.cache.write(object, offset.wrapping_add(index), &[byte])?;
+                }
+            }
+            CacheCommand::Read { object, offset } => {
+                writeln!(out, "{}", self.cache.read(object, offset)?)?;
+            }
+            CacheCommand::Flush => writeln!(out, "{} pages written back", self.cache.write_back())?,
+            CacheCommand::Drop => writeln!(out, "{} pages forgotten", self.cache.drop_all()?)?,
+            CacheCommand::Check => {
+                writeln!(out, "{} clean pages are as stored", self.cache.check()?)?;
+            }
+            CacheCommand::Status { json } => {
+                let CacheStatus { stored, cached, dirty, moved } = self.cache.status();
+                if json {
+                    writeln!(
+                        out,
+                        "{{\"stored\":{stored},\"cached\":{cached},\"dirty\":{dirty},\"moved\":{moved}}}"
+                    )?;
+                } else {
+                    let pages = format_args!("{stored} pages stored, {cached} cached");
+                    writeln!(out, "{pages}, {dirty} dirty, {moved} moved so far")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
