@@ -73,6 +73,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             Ok(()) => {
                 self.touched.clear();
                 let ranges = self.owners.added(context.device);
+                log::info!("{}: is being given up", self.source.label(context.device));
                 self.ejecting = Some(Ejecting::new(context, ranges));
             }
             Err(error) => self.refuse(context, error, out),

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::lab::{
-    Lab, check_add, check_success, finish, insert, leave, objects_with, plug, unplug, unplug_taken,
+    Lab, check_add, check_success, end_well, finish, insert, objects_with, plug, unplug,
+    unplug_taken,
 };
 use super::{Scenario, scenarios};
-use crate::machine::{Add, Dimm, Machine, Remove, Step, Verdict};
+use crate::machine::{Add, Dimm, Machine, Remove, Step};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_unplug_right_after_going_online_succeeds,
@@ -163,14 +164,6 @@ fn a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged(lab: &Lab) ->
         unplug(machine, &cold)?;
         end_well(machine)
     })
-}
-
-/// Ends a scenario that has no snapshot of the beginning.
-fn end_well(machine: &mut Machine) -> Result<()> {
-    machine.run("verify")?;
-    let verdict = machine.verdict()?;
-    ensure!(verdict == Verdict::Pass, "the verdict is {verdict}");
-    leave(machine)
 }
 
 /// A DIMM plugged at `moment` before hotplug events are armed is added once, and not again with the next one.

@@ -11,9 +11,11 @@ mod figures;
 mod kernel;
 mod lab;
 mod layout;
+mod life;
 mod monitor;
 mod order;
 mod refusals;
+mod taken;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,13 +65,15 @@ fn on_x86_64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 8] = [
+const TOPICS: [(&str, &[Scenario]); 10] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
     ("events", events::SCENARIOS),
     ("monitor", monitor::SCENARIOS),
     ("acceptance", acceptance::SCENARIOS),
+    ("life", life::SCENARIOS),
+    ("taken", taken::SCENARIOS),
     ("faults", faults::SCENARIOS),
     ("figures", figures::SCENARIOS),
 ];

@@ -1,0 +1,307 @@
+//! The life of memory in use: it moves, it is pinned, somebody objects, the policy changes, the operator
+//! cancels.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::lab::{
+    Lab, add, check_add, end_well, insert, objects_with, plug, refused, remove, unowned, unplug,
+};
+use super::order::shuffled;
+use super::{Scenario, scenarios};
+use crate::machine::{Dimm, Machine, Placement};
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content,
+    a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_let_go,
+    an_unplug_is_cancelled_while_it_runs_and_works_afterwards,
+    a_veto_reaches_the_firmware_and_those_who_had_agreed,
+    policy_decides_at_run_time_where_memory_goes,
+    at06_with_self_hosting_off_the_memmap_is_elsewhere_and_mixed_removes_are_refused
+        if Lab::has_unowned,
+    at11_compaction_makes_room_between_memmaps,
+    at01_a_converted_device_range_is_removed_block_by_block if Lab::has_unowned,
+    a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back,
+    at13_a_dump_takes_memmaps_and_leaves_offline_memory_out,
+];
+
+/// What a remove of a DIMM would come to.
+fn explain(machine: &mut Machine, dimm: &Dimm) -> Result<Value> {
+    machine.json(&format!("explain-remove {:#x} {:#x} --json", dimm.start, dimm.size))
+}
+
+/// A number of the pool's or the cache's.
+fn figure(machine: &mut Machine, owner: &str, name: &str) -> Result<u64> {
+    let status = machine.json(&format!("{owner} --json"))?;
+    status[name].as_u64().with_context(|| format!("{owner} has no {name}: {status}"))
+}
+
+/// An unplug that has to be refused; answers with the firmware's code and the kernel's reason.
+fn kept(machine: &mut Machine, dimm: &Dimm) -> Result<(Option<u64>, String)> {
+    machine.unplug(dimm)?;
+    let remove = loop {
+        let step = machine.next_step()?;
+        if step.verb() == "remove" {
+            break step;
+        }
+    };
+    let why = remove.error().context("the DIMM was removed")?.to_owned();
+    Ok((machine.ejection_status(dimm)?, why))
+}
+
+fn memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M", "256M"])?, |machine| {
+        let first = plug(machine, "256M")?;
+        machine.run("pool grow 400")?;
+        machine.run("pool grow 20 4")?;
+        machine.run("cache write 3 100 77 30000")?;
+        let second = plug(machine, "256M")?;
+        let foretold = explain(machine, &first.dimm)?;
+        ensure!(foretold["state"] == "after-moving", "{foretold}");
+
+        unplug(machine, &first.dimm)?;
+        let moved = figure(machine, "pool", "moved")? + figure(machine, "cache", "moved")?;
+        ensure!(Some(moved) == foretold["extents"].as_u64(), "{moved} moved, foretold {foretold}");
+        ensure!(moved >= 420, "{moved} extents moved");
+        machine.run("pool check")?;
+        machine.run("cache check")?;
+        ensure!(machine.run("cache read 3 30099")?.iter().any(|line| line == "77"), "no 77");
+
+        unplug(machine, &second.dimm)?;
+        machine.run("pool check")?;
+        ensure!(machine.run("cache read 3 100")?.iter().any(|line| line == "77"), "no 77");
+        end_well(machine)
+    })
+}
+
+fn a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_let_go(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?, |machine| {
+        let taken = plug(machine, "256M")?;
+        machine.run("pool grow 10")?;
+        machine.run("pool pin 4")?;
+        let foretold = explain(machine, &taken.dimm)?;
+        ensure!(foretold["state"] == "blocked" && foretold["owner"] == "pool", "{foretold}");
+        let pfn = foretold["pfn"].as_u64().context("no page is named")?;
+
+        let (told, why) = kept(machine, &taken.dimm)?;
+        ensure!(told == Some(0x81), "the firmware was told {told:x?}");
+        ensure!(why.contains(&format!("pfn {pfn:#x}")), "page {pfn:#x} is not in: {why}");
+        ensure!(figure(machine, "pool", "moved")? == 0, "pages moved for nothing");
+        machine.run("pool unpin 4")?;
+        unplug(machine, &taken.dimm)?;
+        machine.run("pool check")?;
+        end_well_refused(machine)
+    })
+}
+
+/// The end of a scenario in which an unplug was refused, but memory was in use.
+fn end_well_refused(machine: &mut Machine) -> Result<()> {
+    machine.run("verify")?;
+    super::lab::leave(machine)
+}
+
+fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?.word("budget=1"), |machine| {
+        let taken = plug(machine, "256M")?;
+        // Enough to be moved one by one for long after the operator's two lines are read.
+        machine.run("pool grow 20000")?;
+        machine.unplug(&taken.dimm)?;
+        machine.wait_line("is being given up")?;
+        let status = machine.run("offline status")?;
+        ensure!(status.iter().any(|line| line.contains("memory device")), "{status:?}");
+        let first = taken.dimm.start / lab.block();
+        let busy = machine.refused(&format!("offline {first}"))?;
+        ensure!(busy.contains("is being given up"), "{busy}");
+        machine.run("offline cancel")?;
+
+        let mut steps = machine.unread_steps()?;
+        let last = steps.pop().context("no step")?;
+        ensure!(last.verb() == "remove", "the last step is {}", last.verb());
+        ensure!(last.error().is_some_and(|why| why.contains("cancelled")), "{:?}", last.error());
+        let told = machine.ejection_status(&taken.dimm)?;
+        ensure!(told == Some(0x82), "the firmware was told {told:x?}");
+        for state in states(machine, &taken.dimm, lab)? {
+            ensure!(state.starts_with("online"), "a block is {state}");
+        }
+        machine.run("pool check")?;
+        machine.run("verify")?;
+        machine.run("pool shrink 19900")?;
+        unplug(machine, &taken.dimm)?;
+        machine.run("pool check")?;
+        end_well_refused(machine)
+    })
+}
+
+/// The states of a DIMM's blocks.
+fn states(machine: &mut Machine, dimm: &Dimm, lab: &Lab) -> Result<Vec<String>> {
+    let listed = machine.json("blocks --json")?;
+    let numbers = dimm.start / lab.block()..(dimm.start + dimm.size) / lab.block();
+    let ours = objects_with(&listed, "block")
+        .into_iter()
+        .filter(|one| one["block"].as_u64().is_some_and(|number| numbers.contains(&number)));
+    Ok(ours.map(|one| format!("{} {}", text(one, "state"), text(one, "zone"))).collect())
+}
+
+fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object[name].as_str().unwrap_or_default()
+}
+
+fn a_veto_reaches_the_firmware_and_those_who_had_agreed(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["128M"])?, |machine| {
+        let taken = plug(machine, "128M")?;
+        machine.run("notify add 9")?;
+        machine.run("notify add 5 offline")?;
+        machine.run("notify add 1")?;
+        machine.run("snapshot save")?;
+        let before = machine.position();
+        let (told, why) = kept(machine, &taken.dimm)?;
+        ensure!(told == Some(0x83), "the firmware was told {told:x?}");
+        ensure!(why.contains("objects"), "{why}");
+        let lines = machine.lines_from(before);
+        let heard = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        ensure!(heard("watcher 0 hears: going-offline") == 1, "{lines:?}");
+        ensure!(heard("watcher 0 hears: cancel-offline") == 1, "{lines:?}");
+        ensure!(
+            heard("watcher 1 hears: cancel") == 0 && heard("watcher 2 hears") == 0,
+            "{lines:?}"
+        );
+        machine.run("snapshot check")?;
+        machine.run("verify")?;
+
+        machine.run("notify remove 1")?;
+        unplug(machine, &taken.dimm)?;
+        end_well_refused(machine)
+    })
+}
+
+fn policy_decides_at_run_time_where_memory_goes(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["128M"])?, |machine| {
+        for (policy, state) in [
+            ("offline", "offline"),
+            ("online", "online normal"),
+            ("online_kernel", "online normal"),
+            ("online_movable", "online movable"),
+            ("auto_movable", "online movable"),
+            ("auto_movable 0", "online normal"),
+        ] {
+            machine.run(&format!("policy {policy}"))?;
+            let dimm = insert(machine, "128M")?;
+            let added = machine.next_add()?;
+            check_add(machine, &added, &dimm)?;
+            if policy != "offline" {
+                ensure!(machine.next_online()?.error.is_none(), "{policy}: online failed");
+            }
+            let found = states(machine, &dimm, lab)?;
+            ensure!(found.iter().all(|one| one.trim_end() == state), "{policy}: {found:?}");
+            unplug(machine, &dimm)?;
+            machine.run("snapshot check").with_context(|| policy.to_owned())?;
+        }
+        end_well(machine)
+    })
+}
+
+fn at06_with_self_hosting_off_the_memmap_is_elsewhere_and_mixed_removes_are_refused(
+    lab: &Lab,
+) -> Result<()> {
+    let block = lab.block();
+    lab.with(&lab.room_unowned(&["512M"])?, |machine| {
+        let start = unowned(machine, "512M")?;
+        machine.run("vmemmap disable")?;
+        let elsewhere = add(machine, start, 2 * block, "block")?;
+        ensure!(elsewhere.placement == Placement::Boot, "{elsewhere:?}");
+        machine.run("vmemmap enable")?;
+        let own = add(machine, start + 2 * block, 2 * block, "block")?;
+        ensure!(own.placement == Placement::Block && own.system_bytes == 0, "{own:?}");
+        let why = refused(machine, &format!("remove {start:#x} {:#x}", 4 * block))?;
+        ensure!(why.contains("keeps its memmap elsewhere"), "{why}");
+        remove(machine, start, 2 * block)?;
+        remove(machine, start + 2 * block, 2 * block)?;
+        machine.run("snapshot check")?;
+        end_well_refused(machine)
+    })
+}
+
+fn at11_compaction_makes_room_between_memmaps(lab: &Lab) -> Result<()> {
+    let config = lab.room(&["256M"])?.word("placement=block");
+    lab.with(&config, |machine| {
+        let taken = plug(machine, "256M")?;
+        machine.run("pool grow 300")?;
+        let groups = objects_with(&machine.json("blocks --json")?, "group").len();
+        machine.run("compact 0 movable 9")?;
+        machine.run("verify")?;
+        machine.run("pool check")?;
+        let after = objects_with(&machine.json("blocks --json")?, "group").len();
+        ensure!(groups == after, "{groups} groups before, {after} after");
+        machine.run("pool shrink 300")?;
+        unplug(machine, &taken.dimm)?;
+        end_well(machine)
+    })
+}
+
+fn at01_a_converted_device_range_is_removed_block_by_block(lab: &Lab) -> Result<()> {
+    let block = lab.block();
+    lab.with(&lab.room_unowned(&["1G"])?, |machine| {
+        let start = unowned(machine, "1G")?;
+        for seed in 1..=3 {
+            add(machine, start, 8 * block, "device")?;
+            for index in [1, 4] {
+                super::lab::switch(machine, "online", start / block + index)?;
+            }
+            machine.run(&format!("convert {start:#x} {:#x} block", 8 * block))?;
+            machine.run("verify")?;
+            for index in [1, 4] {
+                super::lab::switch(machine, "offline", start / block + index)?;
+            }
+            for index in shuffled(8, seed) {
+                remove(machine, start + index * block, block)?;
+            }
+            machine.run("verify")?;
+            machine.run("snapshot check")?;
+        }
+        end_well_refused(machine)
+    })
+}
+
+fn a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?, |machine| {
+        let taken = plug(machine, "256M")?;
+        let second = taken.dimm.start / lab.block() + 1;
+        let page = second * (lab.block() / lab.page()) + 99;
+        machine.run(&format!("poison {page}"))?;
+        refused(machine, &format!("poison {page}"))?;
+        machine.run("verify")?;
+        super::lab::switch(machine, "offline", second)?;
+        let why = machine.refused(&format!("online {second}"))?;
+        ensure!(why.contains("has bad memory"), "{why}");
+        machine.unread_steps()?;
+        unplug(machine, &taken.dimm)?;
+        machine.run("snapshot check")?;
+        end_well_refused(machine)
+    })
+}
+
+fn at13_a_dump_takes_memmaps_and_leaves_offline_memory_out(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?, |machine| {
+        let taken = plug(machine, "256M")?;
+        let first = taken.dimm.start / lab.page();
+        let blocks =
+            taken.dimm.start / lab.block()..(taken.dimm.start + taken.dimm.size) / lab.block();
+        let inside = |dump: &Value, kind: &str| -> u64 {
+            let runs =
+                objects_with(dump, "kind").into_iter().filter(|run| text(run, "kind") == kind);
+            let ours = runs.filter(|run| run["pfn"].as_u64().is_some_and(|pfn| pfn >= first));
+            ours.filter_map(|run| run["pages"].as_u64()).sum()
+        };
+        let online = machine.json("dump --json")?;
+        let (memmap, free) = (inside(&online, "memmap"), inside(&online, "free"));
+        ensure!((memmap + free) * lab.page() == taken.dimm.size, "{memmap} and {free} pages");
+        for block in blocks.clone() {
+            super::lab::switch(machine, "offline", block)?;
+        }
+        let offline = machine.json("dump --json")?;
+        ensure!(inside(&offline, "memmap") == memmap, "the memmap is left out");
+        ensure!(inside(&offline, "free") == 0, "memory without content is dumped");
+        unplug(machine, &taken.dimm)?;
+        end_well(machine)
+    })
+}
