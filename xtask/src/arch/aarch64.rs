@@ -47,6 +47,13 @@ pub(super) const ABOUT: About = About {
     linear_base: 0xffff_0000_0000_0000,
     exit_code,
     read_exit,
+    samples: &[
+        &["--page-size", "16K"],
+        &["--page-size", "64K"],
+        &["--cpu", "max", "--el", "1", "--gic", "2"],
+        &["--cpu", "cortex-a72"],
+        &["--firmware", "uefi"],
+    ],
     machine,
     start,
     beside: &[(NO_FIRMWARE, &[0; 4])],

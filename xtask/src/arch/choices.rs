@@ -4,13 +4,14 @@
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
+use clap::Parser;
 
 use super::{Arch, Firmware, Image};
 use crate::machine::Config;
 use crate::size::Size;
 
 /// Options that choose the kernel image.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct BuildChoices {
     /// Size of a page: 4K, 16K or 64K on aarch64, 64K or 4K on ppc64
     #[arg(long, value_name = "SIZE")]
@@ -22,7 +23,7 @@ pub(crate) struct BuildChoices {
 }
 
 /// Options that choose the machine it runs on.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct MachineChoices {
     /// Mainboard: q35 or pc on x86_64
     #[arg(long, value_name = "NAME")]
@@ -87,6 +88,25 @@ impl MachineChoices {
     }
 }
 
+/// Both kinds of options on a line of their own.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    build: BuildChoices,
+    #[command(flatten)]
+    machine: MachineChoices,
+}
+
+/// The machine of `arch` that the options `words` describe.
+///
+/// # Errors
+/// When `arch` lacks an option or knows no such value.
+pub(crate) fn read(arch: Arch, words: &[&str]) -> Result<Config> {
+    let line = Line::try_parse_from(words)?;
+    line.machine.config(line.build.image(arch)?)
+}
+
 /// The value of `option`: the one asked for if `arch` offers it, or else the first that it offers.
 pub(crate) fn pick<'a, T, U>(
     option: &str,
@@ -127,22 +147,7 @@ impl fmt::Display for Firmware {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        build: BuildChoices,
-        #[command(flatten)]
-        machine: MachineChoices,
-    }
-
-    fn read(arch: Arch, words: &[&str]) -> Result<Config> {
-        let line = Line::try_parse_from([&["qemu"], words].concat()).unwrap();
-        line.machine.config(line.build.image(arch)?)
-    }
 
     fn refusal(arch: Arch, words: &[&str]) -> String {
         read(arch, words).unwrap_err().to_string()

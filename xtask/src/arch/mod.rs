@@ -21,7 +21,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, pick};
+pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, pick, read};
 
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
@@ -130,6 +130,8 @@ pub(crate) struct About {
     pub(crate) exit_code: fn(u32) -> i32,
     /// What an exit code of QEMU means.
     pub(crate) read_exit: fn(i32) -> Exit,
+    /// Options of machines that a sample of the scenarios runs on, beside all of them on the usual one.
+    pub(crate) samples: &'static [&'static [&'static str]],
     /// Adds the mainboard, the processor and the way out to QEMU's command line.
     pub(crate) machine: fn(&Config, &mut Line),
     /// Adds the image and the kernel's command line to QEMU's.
@@ -268,6 +270,9 @@ mod tests {
                 !about.boards.is_empty() && !about.accels.is_empty() && !about.boots.is_empty()
             );
             assert!(about.dimm_alignment.is_power_of_two());
+            for words in about.samples {
+                assert_ne!(choices::read(arch, words).unwrap(), Config::of(arch), "{words:?}");
+            }
             for &page in about.pages {
                 let blocks = (about.blocks)(page);
                 assert!(blocks.iter().all(|block| block.is_power_of_two() && *block > page));

@@ -37,7 +37,7 @@ impl fmt::Display for Accel {
 }
 
 /// A machine to be started.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     /// The kernel that shall run.
     pub(crate) image: Image,

@@ -78,18 +78,46 @@ const TOPICS: [(&str, &[Scenario]); 10] = [
     ("figures", figures::SCENARIOS),
 ];
 
-/// Runs all scenarios whose `topic::name` holds `filter`, on machines like `usual`.
+/// What is shown on every machine.
+const SAMPLE: [&str; 8] = [
+    "kernel::words_that_mean_nothing_are_told_and_change_nothing",
+    "layout::eight_blocks_per_device_have_one_memmap_at_their_start",
+    "layout::eight_blocks_per_block_have_a_memmap_in_each",
+    "layout::eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole",
+    "layout::a_dimm_belongs_to_the_node_the_firmware_names",
+    "events::eight_dimms_in_one_event_are_all_taken_and_all_given_back",
+    "events::inserts_and_ejects_in_one_event_are_told_apart",
+    "monitor::the_guest_exits_with_the_code_it_is_told",
+];
+
+/// One run of the scenarios.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    /// What it is a run of, for the reader.
+    pub(crate) name: String,
+    /// What machines are like unless a scenario says otherwise.
+    pub(crate) usual: Config,
+    /// Only the sample?
+    pub(crate) sample: bool,
+    /// Only scenarios whose `topic::name` holds this.
+    pub(crate) filter: Option<&'a str>,
+}
+
+/// Runs scenarios.
 ///
 /// # Errors
 /// When QEMU or a toolchain is missing. An image that does not build fails every scenario.
-pub(crate) fn run(root: &Path, usual: Config, filter: Option<&str>) -> Result<Counts> {
+pub(crate) fn run(root: &Path, run: Run<'_>) -> Result<Counts> {
+    let Run { name, usual, sample, filter } = run;
     let lab = Lab::new(PathBuf::new(), usual);
     let chosen: Vec<_> = TOPICS
         .iter()
         .flat_map(|(topic, scenarios)| {
             scenarios.iter().map(move |one| (format!("{topic}::{}", one.name), one))
         })
-        .filter(|(name, one)| (one.on)(&lab) && filter.is_none_or(|filter| name.contains(filter)))
+        .filter(|(_, one)| (one.on)(&lab))
+        .filter(|(name, _)| !sample || SAMPLE.contains(&name.as_str()))
+        .filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter)))
         .collect();
     if chosen.is_empty() {
         return Ok(Counts::default());
@@ -104,7 +132,7 @@ pub(crate) fn run(root: &Path, usual: Config, filter: Option<&str>) -> Result<Co
         }
     };
 
-    Ok(run_all(&lab.with_program(program), &chosen))
+    Ok(run_all(&name, &lab.with_program(program), &chosen))
 }
 
 /// What became of a scenario.
@@ -115,9 +143,8 @@ struct Finished<'a> {
 }
 
 /// Runs scenarios, as many at once as there are processors, and prints each as it ends.
-fn run_all(lab: &Lab, chosen: &[(String, &Scenario)]) -> Counts {
-    let progress =
-        Progress::start(format!("{} scenarios in QEMU for {}", chosen.len(), lab.arch()));
+fn run_all(name: &str, lab: &Lab, chosen: &[(String, &Scenario)]) -> Counts {
+    let progress = Progress::start(format!("{} scenarios in QEMU for {name}", chosen.len()));
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(MOST_AT_ONCE));
     let next = AtomicUsize::new(0);
     let (sender, finished) = mpsc::channel();
@@ -165,6 +192,17 @@ fn tell(progress: &Progress, Finished { name, seconds, result }: &Finished<'_>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sample_is_of_scenarios_that_there_are() {
+        let names: Vec<_> = TOPICS
+            .iter()
+            .flat_map(|(topic, all)| all.iter().map(move |one| format!("{topic}::{}", one.name)))
+            .collect();
+        for one in SAMPLE {
+            assert!(names.iter().any(|name| name == one), "{one}");
+        }
+    }
 
     #[test]
     fn every_scenario_has_a_name_of_its_own() {

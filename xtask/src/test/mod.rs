@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::arch::{Arch, BuildChoices, MachineChoices};
-use crate::suite;
+use crate::arch::{self, Arch, BuildChoices, MachineChoices};
+use crate::suite::{self, Run};
 
 /// Runs the tests and closes with a line `N passed, N failed`.
 #[derive(Debug, Clone, clap::Args)]
@@ -81,24 +81,44 @@ impl Args {
     }
 }
 
+impl Args {
+    /// What runs in QEMU: on a machine that was asked for, everything; with no wish, everything on the usual
+    /// machine of each architecture, and a sample on its others.
+    ///
+    /// # Errors
+    /// When an architecture has no kernel, or lacks an option that was given.
+    fn runs(&self) -> Result<Vec<Run<'_>>> {
+        let filter = self.filter.as_deref();
+        let wish = (&self.build, &self.machine) != (&Default::default(), &Default::default());
+        let mut runs = Vec::new();
+        for arch in self.arch.archs() {
+            arch.ensure_kernel()?;
+            let usual = self.machine.config(self.build.image(arch)?)?;
+            runs.push(Run { name: arch.to_string(), usual, sample: false, filter });
+            let samples = if wish { &[] } else { arch.about().samples };
+            for words in samples {
+                let (name, usual) =
+                    (format!("{arch} {}", words.join(" ")), arch::read(arch, words)?);
+                runs.push(Run { name, usual, sample: true, filter });
+            }
+        }
+        Ok(runs)
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// When a suite cannot even start, for want of a tool; a suite that runs and fails is counted.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
-    let filter = args.filter.as_deref();
     let mut counts = Counts::default();
     // Wrong options are told before anything runs.
-    let machines = args.arch.archs().into_iter().map(|arch| {
-        arch.ensure_kernel()?;
-        args.machine.config(args.build.image(arch)?)
-    });
-    let machines = machines.collect::<Result<Vec<_>>>()?;
+    let runs = args.runs()?;
     if matches!(args.arch, Where::Host | Where::All) {
-        counts = counts.plus(host::run(root, filter)?);
+        counts = counts.plus(host::run(root, args.filter.as_deref())?);
     }
-    for machine in machines {
-        counts = counts.plus(suite::run(root, machine, filter)?);
+    for run in runs {
+        counts = counts.plus(suite::run(root, run)?);
     }
 
     println!("{} passed, {} failed", counts.passed, counts.failed);
@@ -107,4 +127,38 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn names(words: &[&str]) -> Vec<(String, bool)> {
+        let line = Line::try_parse_from([&["test"], words].concat()).unwrap();
+        line.args.runs().unwrap().into_iter().map(|run| (run.name, run.sample)).collect()
+    }
+
+    #[test]
+    fn without_a_wish_each_kernel_runs_everything_once_and_a_sample_on_other_machines() {
+        let all = names(&[]);
+        let whole: Vec<_> = all.iter().filter(|(_, sample)| !sample).collect();
+        assert_eq!(whole.len(), Arch::with_kernel().count());
+        let samples: usize = Arch::with_kernel().map(|arch| arch.about().samples.len()).sum();
+        assert_eq!(all.len() - whole.len(), samples);
+        assert!(names(&["--arch", "host"]).is_empty());
+    }
+
+    #[test]
+    fn a_machine_that_was_asked_for_is_the_only_one_and_runs_everything() {
+        let x86 = names(&["--arch", "x86_64", "--machine", "pc"]);
+        assert_eq!(x86, [("x86_64".into(), false)]);
+    }
 }
