@@ -287,8 +287,8 @@ fn at13_a_dump_takes_memmaps_and_leaves_offline_memory_out(lab: &Lab) -> Result<
         let blocks =
             taken.dimm.start / lab.block()..(taken.dimm.start + taken.dimm.size) / lab.block();
         let inside = |dump: &Value, kind: &str| -> u64 {
-            let runs =
-                objects_with(dump, "kind").into_iter().filter(|run| text(run, "kind") == kind);
+            let runs = dump.as_array().into_iter().flatten();
+            let runs = runs.filter(|run| text(run, "kind") == kind);
             let ours = runs.filter(|run| run["pfn"].as_u64().is_some_and(|pfn| pfn >= first));
             ours.filter_map(|run| run["pages"].as_u64()).sum()
         };
