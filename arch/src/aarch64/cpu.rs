@@ -4,7 +4,8 @@
 #![expect(unsafe_code)]
 
 use super::layout::PAGE_SHIFT;
-use super::{pmu, semihosting};
+use super::{pmu, psci, semihosting};
+use crate::exit::power_off;
 use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::{
     CNTFRQ_EL0, CNTVCT_EL0, CurrentEL, DAIF, ID_AA64MMFR0_EL1, ID_AA64PFR0_EL1, MAIR_EL1,
@@ -12,6 +13,7 @@ use aarch64_cpu::registers::{
 };
 use core::arch::asm;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem::addr::{PhysAddr, VirtRange};
 
 pub use super::switch::switch;
@@ -24,12 +26,18 @@ const EXIT_PANIC: u64 = 0xff;
 /// Attribute 0: memory, write-back; attribute 1: devices, nGnRnE.
 const MAIR: u64 = 0xff;
 
-/// Ends the virtual machine; halts for good where nobody emulates it.
+/// Set by the first way out: one that traps ends here again.
+static LEAVING: AtomicBool = AtomicBool::new(false);
+
+/// Ends the virtual machine with a code; where nobody emulates it, turns it off; else halts for good.
 pub fn exit(exit: Exit) -> ! {
-    semihosting::exit(match exit {
-        Exit::Code(code) => EXIT_BASE + u64::from(code),
-        Exit::Panic => EXIT_PANIC,
-    });
+    if !LEAVING.swap(true, Ordering::Relaxed) {
+        semihosting::exit(match exit {
+            Exit::Code(code) => EXIT_BASE + u64::from(code),
+            Exit::Panic => EXIT_PANIC,
+        });
+        psci::system_off(power_off());
+    }
     halt_forever()
 }
 

@@ -20,6 +20,8 @@ pub mod pmu;
 #[cfg(target_arch = "aarch64")]
 pub mod probe;
 #[cfg(target_arch = "aarch64")]
+mod psci;
+#[cfg(target_arch = "aarch64")]
 mod semihosting;
 #[cfg(target_arch = "aarch64")]
 pub mod switch;

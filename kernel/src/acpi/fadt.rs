@@ -6,6 +6,7 @@
 
 use hotmem::addr::PhysAddr;
 use hotmem_aml::Space;
+use hotmem_arch::exit::PowerOff;
 
 use super::error::{Signature, TableError};
 use super::physical::Physical;
@@ -19,6 +20,11 @@ const LEAST: usize = 116;
 const GENERIC_ADDRESS: usize = 12;
 /// `HW_REDUCED_ACPI` in the flags.
 const HW_REDUCED: u64 = 1 << 20;
+
+/// The Arm boot flags: PSCI is there; it is called by HVC, not SMC (ACPI 6.5, table 5.11).
+const ARM_BOOT: usize = 129;
+const PSCI: u64 = 1 << 0;
+const PSCI_BY_HVC: u64 = 1 << 1;
 
 /// Registers of the fixed hardware: `len` bytes at `address` in `space`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub struct Enable {
 pub struct Fadt {
     /// Where the DSDT is.
     pub dsdt: PhysAddr,
+    /// How firmware turns the machine off, on Arm.
+    pub power_off: PowerOff,
     /// Whether there is no fixed hardware at all; then the fields below are `None`.
     pub hardware_reduced: bool,
     /// The system control interrupt, as an ISA interrupt.
@@ -92,6 +100,7 @@ impl Fadt {
         };
         let fadt = Self {
             dsdt: PhysAddr::new(dsdt),
+            power_off: power_off(number(&table, ARM_BOOT, 2)),
             hardware_reduced,
             sci: None,
             enable: None,
@@ -133,6 +142,15 @@ impl Fadt {
             return Err(table.bad(94, base.into()));
         }
         Ok(())
+    }
+}
+
+/// What the Arm boot flags say; on any other machine they are 0.
+fn power_off(flags: u64) -> PowerOff {
+    match (flags & PSCI, flags & PSCI_BY_HVC) {
+        (0, _) => PowerOff::No,
+        (_, 0) => PowerOff::PsciSmc,
+        (_, _) => PowerOff::PsciHvc,
     }
 }
 

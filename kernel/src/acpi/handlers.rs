@@ -200,12 +200,14 @@ mod tests {
     use super::*;
     use hotmem::PhysAddr;
     use hotmem_aml::Space;
+    use hotmem_arch::exit::PowerOff;
 
     #[test]
     fn events_of_the_second_block_are_counted_from_its_base() {
         let block = |address, len| Some(Block { space: Space::SystemIo, address, len });
         let fadt = Fadt {
             dsdt: PhysAddr::new(0),
+            power_off: PowerOff::No,
             hardware_reduced: false,
             sci: Some(9),
             enable: None,

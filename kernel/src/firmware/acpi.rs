@@ -1,7 +1,7 @@
 //! A machine that is described by ACPI tables.
 
 use super::{Events, MemoryPlan};
-use crate::acpi::{AcpiSource, Line, Madt, Physical, Spcr, Srat, TableError, Tables};
+use crate::acpi::{AcpiSource, Fadt, Line, Madt, Physical, Spcr, Srat, TableError, Tables};
 use crate::console;
 use crate::events::EventSource;
 use crate::hardware::KernelHardware;
@@ -13,6 +13,7 @@ use hotmem::{Mm, NodeId, PhysAddr};
 use hotmem_aml::Limits;
 use hotmem_arch::current::console::ISA_IRQ;
 use hotmem_arch::current::cpu;
+use hotmem_arch::exit::set_power_off;
 use hotmem_boot::RangeList;
 
 /// The node of a proximity domain; those past what the kernel can tell apart share node 0.
@@ -50,6 +51,10 @@ pub(super) fn events(rsdp: PhysAddr, mm: &'static Mm<KernelMachine>, ram: &Range
             return Events { source: EventSource::None, console_line: None };
         }
     };
+    match Fadt::find(&tables) {
+        Ok(fadt) => set_power_off(fadt.power_off),
+        Err(error) => log::error!("firmware tables: {error}"),
+    }
     let console_line = take_interrupts(&tables, mm);
     let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
     let source = match AcpiSource::new(&tables, hardware, &ACPI_LINES, Limits::default()) {

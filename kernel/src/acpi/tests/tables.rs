@@ -5,12 +5,14 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
-use hotmem::addr::PhysAddr;
+use hotmem::addr::{PhysAddr, PhysRange};
 use hotmem_aml::Space;
+use hotmem_arch::exit::PowerOff;
+use hotmem_arch::irq::Controller;
 
 use super::firmware::{self, Memory, RSDP, Random, fix, put};
 use crate::acpi::{
-    Block, Fadt, Line, Madt, Polarity, Signature, Srat, Table, TableError, Tables, Trigger,
+    Block, Fadt, Line, Madt, Polarity, Signature, Spcr, Srat, Table, TableError, Tables, Trigger,
 };
 
 /// A complete firmware with a MADT, a SRAT, a FADT and an SSDT.
@@ -110,6 +112,70 @@ fn the_madt_tells_controllers_and_how_interrupts_are_wired() {
     assert_eq!(madt.isa_line(4), Line { gsi: 4, trigger, polarity });
     let (trigger, polarity) = (Trigger::Level, Polarity::ActiveLow);
     assert_eq!(madt.sci_line(10), Line { gsi: 10, trigger, polarity });
+}
+
+/// A MADT record of `kind` with `len` bytes and these fields (offset, size, value).
+fn record(kind: u8, len: u8, fields: &[(usize, usize, u64)]) -> Vec<u8> {
+    let mut bytes = vec![0; len.into()];
+    (bytes[0], bytes[1]) = (kind, len);
+    fields.iter().for_each(|&(offset, size, value)| put(&mut bytes, offset, size, value));
+    bytes
+}
+
+#[test]
+fn the_madt_tells_the_parts_of_a_gic() {
+    let version_3_cpu = record(11, 80, &[(60, 8, 0x80a_0000)]);
+    let version_2_cpu = record(11, 76, &[(32, 8, 0x801_0000)]);
+    let distributor = record(12, 24, &[(8, 8, 0x800_0000), (20, 1, 3)]);
+    let row = record(14, 16, &[(4, 8, 0x80a_0000), (12, 4, 0xf6_0000)]);
+    let madt = firmware::madt(&[&version_3_cpu, &version_2_cpu, &distributor, &row]);
+    let memory = firmware::memory(2, &[madt]);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let madt = Madt::find(&tables).unwrap().unwrap();
+
+    let at = PhysAddr::new;
+    let range = PhysRange::new(at(0x80a_0000), 0xf6_0000).unwrap();
+    let found: Vec<_> = madt.controllers().skip(1).collect();
+    let wanted = [
+        Controller::GicCpuInterface { at: at(0x801_0000) },
+        Controller::GicDistributor { at: at(0x800_0000), version: 3 },
+        Controller::GicRedistributors { range },
+    ];
+    assert_eq!(found, wanted);
+
+    let short = firmware::memory(2, &[firmware::madt(&[&record(12, 20, &[])])]);
+    assert!(Madt::find(&Tables::new(&short, RSDP).unwrap()).is_err());
+}
+
+#[test]
+fn the_spcr_names_the_line_of_the_console() {
+    for (kind, line) in [(0x08, Some(33)), (0x02, Some(33)), (0x01, None), (0, None)] {
+        let mut body = [0; 44];
+        put(&mut body, 52 - 36, 1, kind);
+        put(&mut body, 54 - 36, 4, 33);
+        let memory = firmware::memory(2, &[firmware::table(b"SPCR", 2, &body)]);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        let found = Spcr::find(&tables).unwrap().unwrap().line();
+        assert_eq!(found.map(|line| line.gsi), line);
+        assert!(found.is_none_or(|line| line.trigger == Trigger::Level));
+    }
+    let memory = firmware::memory(2, &[firmware::table(b"SPCR", 2, &[0; 8])]);
+    assert!(Spcr::find(&Tables::new(&memory, RSDP).unwrap()).is_err());
+}
+
+#[test]
+fn the_fadt_tells_how_psci_is_called() {
+    let ways =
+        [(0, PowerOff::No), (1, PowerOff::PsciSmc), (3, PowerOff::PsciHvc), (2, PowerOff::No)];
+    for (flags, way) in ways {
+        let mut fadt = firmware::fadt(276);
+        put(&mut fadt, 140, 8, 0x1000_0000);
+        put(&mut fadt, 129, 2, flags);
+        fix(&mut fadt, 9);
+        let memory = firmware::memory(2, &[fadt]);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        assert_eq!(Fadt::find(&tables).unwrap().power_off, way);
+    }
 }
 
 #[test]
