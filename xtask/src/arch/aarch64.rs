@@ -47,6 +47,7 @@ pub(super) const ABOUT: About = About {
     linear_base: 0xffff_0000_0000_0000,
     exit_code,
     read_exit,
+    debugger: "gdb-multiarch",
     samples: &[
         &["--page-size", "16K"],
         &["--page-size", "64K"],

@@ -130,6 +130,8 @@ pub(crate) struct About {
     pub(crate) exit_code: fn(u32) -> i32,
     /// What an exit code of QEMU means.
     pub(crate) read_exit: fn(i32) -> Exit,
+    /// The debugger that Debian has for it.
+    pub(crate) debugger: &'static str,
     /// Options of machines that a sample of the scenarios runs on, beside all of them on the usual one.
     pub(crate) samples: &'static [&'static [&'static str]],
     /// Adds the mainboard, the processor and the way out to QEMU's command line.

@@ -36,6 +36,7 @@ pub(super) const ABOUT: About = About {
     linear_base: 0xc000_0000_0000_0000,
     exit_code,
     read_exit,
+    debugger: "gdb-multiarch",
     samples: &[&["--page-size", "4K"], &["--cpu", "power10"], &["--firmware", "slof"]],
     machine,
     start,

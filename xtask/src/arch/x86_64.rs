@@ -34,6 +34,7 @@ pub(super) const ABOUT: About = About {
     linear_base: 0xffff_8000_0000_0000,
     exit_code,
     read_exit,
+    debugger: "gdb",
     samples: &[],
     machine,
     start,

@@ -99,5 +99,6 @@ fn free_port() -> Result<u16> {
 fn announce_debugger(image: &Path, config: &Config) {
     let port = config.gdb.unwrap_or_default();
     println!("The machine waits for a debugger. In another terminal:\n");
-    println!("  gdb {} -ex 'target remote 127.0.0.1:{port}' -ex continue\n", image.display());
+    let (gdb, image) = (config.image.arch.about().debugger, image.display());
+    println!("  {gdb} {image} -ex 'target remote 127.0.0.1:{port}' -ex continue\n");
 }
