@@ -126,6 +126,9 @@ fn a_list_is_taken_as_a_whole_or_not_at_all() {
     assert_eq!(refused("0:8,0:4611686018427387904"), TakeError::NoSuchBlock(id(1 << 62)));
     assert_same(&before, &bench.snapshot());
 
+    let bad = hotmem::Pfn::new(16 * MIB / 4096 + 3);
+    bench.mm.poison(bad).unwrap();
+    assert_eq!(refused("1:16-17"), TakeError::Poisoned(id(16)));
     bench.mm.take(&list("0:8")).unwrap();
     let before = bench.snapshot();
     assert_eq!(refused("0:8-9"), TakeError::AlreadyTaken(id(8)));

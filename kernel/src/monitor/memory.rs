@@ -202,7 +202,7 @@ fn explain_text<M: Machine>(
     match *answer {
         Removability::Blocked(Obstacle::InUse { pfn, block, owner, since }) => writeln!(
             out,
-            "{range}: blocked: {pfn} of {block} is held by {} since {} ms",
+            "{range}: blocked: {pfn} of {block} is held by {} for {} ms",
             mm.owner_name(owner),
             machinery.age(since)
         ),

@@ -92,9 +92,7 @@ impl<M: Machine + Sync + Send> Movers<M> {
     ) -> Result<(), MoverError> {
         match command {
             CacheCommand::Write { object, offset, byte, count } => {
-                for index in 0..count {
-                    self.cache.write(object, offset.wrapping_add(index), &[byte])?;
-                }
+                self.cache.write(object, offset, count, |_| byte)?;
             }
             CacheCommand::Read { object, offset } => {
                 writeln!(out, "{}", self.cache.read(object, offset)?)?;

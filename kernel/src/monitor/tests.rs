@@ -338,7 +338,7 @@ fn explain_says_what_a_remove_would_come_to() {
     this.ok("online 64 online_kernel");
     while this.bench.mm.alloc(hotmem::Order::ZERO).is_ok() {}
     let held = this.ok(&format!("explain-remove {dimm}"));
-    assert!(held.contains("of block 64 is held by kernel since"), "{held}");
+    assert!(held.contains("of block 64 is held by kernel for"), "{held}");
     let json = this.ok(&format!("explain-remove {dimm} --json"));
     assert!(json.contains("\"owner\":\"kernel\""), "{json}");
     assert!(this.refused("explain-remove 0x4000000").contains("a size is missing"));
@@ -424,7 +424,7 @@ fn the_pool_and_the_cache_are_worked_from_the_monitor() {
         "{stays}"
     );
     let explained = this.ok("explain-remove 0x4000000 2M");
-    assert!(explained.contains("is held by pool since"), "{explained}");
+    assert!(explained.contains("is held by pool for"), "{explained}");
     this.ok("pool unpin 3");
     this.ok("offline 64");
     assert_eq!(this.ok("pool check"), "22 extents hold what was written\n");

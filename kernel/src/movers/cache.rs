@@ -123,19 +123,30 @@ impl<M: Machine + Sync> Cache<M> {
         Ok(())
     }
 
-    /// Writes bytes of an object, which grows to hold them.
+    /// Writes `len` bytes of an object from `offset` on, which grows to hold them: the n-th is `byte(n)`.
     ///
     /// # Errors
     ///
     /// [`CacheError`]; bytes before the one that failed are written.
-    pub fn write(&self, object: u64, offset: u64, bytes: &[u8]) -> Result<(), CacheError> {
+    pub fn write(
+        &self,
+        object: u64,
+        offset: u64,
+        len: u64,
+        byte: impl Fn(u64) -> u8,
+    ) -> Result<(), CacheError> {
         let mut state = self.state.lock();
-        for (index, &byte) in bytes.iter().enumerate() {
-            let at = offset.wrapping_add(index as u64);
+        let mut done = 0;
+        while done < len {
+            let at = offset.checked_add(done).ok_or(CacheError::Beyond { object, offset })?;
             let place = self.entry(&mut state, object, at, true)?;
-            let Some(entry) = state.entries.get_mut(place) else { continue };
+            let run = (M::PAGE_BYTES - at % M::PAGE_BYTES).min(len - done);
+            let Some(entry) = state.entries.get_mut(place) else { break };
             entry.dirty = true;
-            store(self.mm, entry.pfn, at, byte);
+            for index in done..done + run {
+                store(self.mm, entry.pfn, offset.wrapping_add(index), byte(index));
+            }
+            done += run;
         }
         Ok(())
     }

@@ -34,6 +34,10 @@ fn cache(bench: &'static Bench<Tiny>) -> &'static Cache<Fake> {
     cache
 }
 
+fn write(cache: &Cache<Fake>, object: u64, offset: u64, bytes: &[u8]) -> Result<(), CacheError> {
+    cache.write(object, offset, bytes.len() as u64, |index| bytes[index as usize])
+}
+
 #[test]
 fn a_pool_keeps_its_content_while_its_pages_are_moved_about() {
     let (bench, dimm) = bench();
@@ -101,14 +105,14 @@ fn what_was_written_through_the_cache_is_read_back_wherever_its_pages_went() {
     let text = b"pull the DIMM, keep the page";
     for object in 0..4 {
         // Across a page's end.
-        cache.write(object, 4096 * (object + 1) - 10, text).unwrap();
+        write(cache, object, 4096 * (object + 1) - 10, text).unwrap();
     }
     let read = |object: u64| {
         let start = 4096 * (object + 1) - 10;
         (start..start + text.len() as u64).map(|at| cache.read(object, at).unwrap()).collect()
     };
     assert_eq!(cache.write_back(), 8);
-    cache.write(2, 4096 * 3 - 10, b"PULL").unwrap();
+    write(cache, 2, 4096 * 3 - 10, b"PULL").unwrap();
     for id in bench.blocks(dimm) {
         bench.mm.offline(id).unwrap();
         bench.check();
@@ -128,14 +132,14 @@ fn what_was_written_through_the_cache_is_read_back_wherever_its_pages_went() {
 fn an_object_has_only_the_bytes_that_were_written_or_lie_below() {
     let (bench, _) = bench();
     let cache = cache(bench);
-    cache.write(0, 5000, b"x").unwrap();
+    write(cache, 0, 5000, b"x").unwrap();
     assert_eq!(cache.read(0, 0), Ok(0));
     let beyond = |object, offset| CacheError::Beyond { object, offset };
     assert_eq!(cache.read(0, 8192), Err(beyond(0, 8192)));
     assert_eq!(cache.read(7, 0), Err(beyond(7, 0)));
-    assert_eq!(cache.write(64, 0, b"x"), Err(beyond(64, 0)));
-    assert_eq!(cache.write(0, 1 << 40, b"x"), Err(beyond(0, 1 << 40)));
-    assert_eq!(cache.write(0, u64::MAX, b"xy"), Err(beyond(0, u64::MAX)));
+    assert_eq!(write(cache, 64, 0, b"x"), Err(beyond(64, 0)));
+    assert_eq!(write(cache, 0, 1 << 40, b"x"), Err(beyond(0, 1 << 40)));
+    assert_eq!(write(cache, 0, u64::MAX, b"xy"), Err(beyond(0, u64::MAX)));
     bench.check();
 }
 
@@ -143,7 +147,7 @@ fn an_object_has_only_the_bytes_that_were_written_or_lie_below() {
 fn a_clean_page_that_differs_from_the_store_is_named() {
     let (bench, _) = bench();
     let cache = cache(bench);
-    cache.write(3, 4096 + 17, b"a").unwrap();
+    write(cache, 3, 4096 + 17, b"a").unwrap();
     cache.write_back();
     assert_eq!(cache.check(), Ok(1));
     let pfn = cache.cached_at(0).unwrap();

@@ -46,6 +46,8 @@ pub enum TakeError {
     AlreadyTaken(BlockId),
     /// A block is online.
     NotOffline(BlockId),
+    /// A block has bad memory.
+    Poisoned(BlockId),
     /// A block is named twice.
     Twice(BlockId),
 }
@@ -59,6 +61,7 @@ impl fmt::Display for TakeError {
             Self::NotBootMemory(id) => write!(f, "{id} was added, it is its device's"),
             Self::AlreadyTaken(id) => write!(f, "{id} is taken already"),
             Self::NotOffline(id) => write!(f, "{id} is online"),
+            Self::Poisoned(id) => write!(f, "{id} has bad memory"),
             Self::Twice(id) => write!(f, "{id} is named twice"),
         }
     }
@@ -132,6 +135,7 @@ impl<M: Machine> Mm<M> {
             Block { boot: false, .. } => Err(TakeError::NotBootMemory(id)),
             _ if block.node != node => Err(TakeError::OtherNode(id, block.node)),
             Block { taken: true, .. } => Err(TakeError::AlreadyTaken(id)),
+            Block { poisoned: true, .. } => Err(TakeError::Poisoned(id)),
             _ if block.state != BlockState::Offline => Err(TakeError::NotOffline(id)),
             _ => Ok(()),
         }

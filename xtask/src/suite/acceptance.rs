@@ -19,6 +19,8 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     at04_a_block_that_is_all_memmap_gives_nothing_and_goes_offline_all_the_same,
     at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning if Lab::has_unowned,
     at12_going_offline_and_online_again_keeps_the_memmap,
+    at14_adding_memory_that_holds_its_own_memmap_takes_no_page_of_boot_memory,
+    at15_blocks_go_in_every_order_whatever_was_done_with_them if Lab::has_unowned,
     at16_every_memmap_lies_in_the_memory_it_describes,
     at17_two_device_ranges_are_removed_interleaved,
 ];
@@ -147,6 +149,62 @@ fn memmap_pages(machine: &mut Machine, pfn: u64) -> Result<Vec<serde_json::Value
     let count = geometry.memmap_pages(geometry.block_sections());
     let pages = [pfn, pfn + 1, pfn + count - 1];
     pages.iter().map(|pfn| machine.json(&format!("page {pfn:#x} --json"))).collect()
+}
+
+/// Free bytes of boot memory.
+fn boot_free(machine: &mut Machine) -> Result<u64> {
+    let zones = machine.json("zones --json")?;
+    let zones = zones.as_array().context("zones are no list")?;
+    let system = zones.iter().filter(|zone| zone["zone"] == "system");
+    Ok(system.filter_map(|zone| zone["free_bytes"].as_u64()).sum())
+}
+
+fn at14_adding_memory_that_holds_its_own_memmap_takes_no_page_of_boot_memory(
+    lab: &Lab,
+) -> Result<()> {
+    for placement in ["device", "block"] {
+        let config = lab.room(&["1G"])?.word(format_args!("placement={placement}"));
+        lab.with(&config, |machine| {
+            let before = boot_free(machine)?;
+            ensure!(before > 0, "no free boot memory is told");
+            let taken = plug(machine, "1G")?;
+            let after = boot_free(machine)?;
+            ensure!(before == after, "{placement}: {before} bytes free before, {after} after");
+            unplug(machine, &taken.dimm)?;
+            finish(machine)
+        })?;
+    }
+    Ok(())
+}
+
+fn at15_blocks_go_in_every_order_whatever_was_done_with_them(lab: &Lab) -> Result<()> {
+    let block = lab.block();
+    let orders = [(0..8).collect(), (0..8).rev().collect(), shuffled(8, 7)];
+    lab.with(&lab.room_unowned(&["1G"])?, |machine| {
+        let start = unowned(machine, "1G")?;
+        for placement in ["device", "block"] {
+            for (onlinings, order) in (0..3).zip(&orders) {
+                add(machine, start, 8 * block, placement)?;
+                for _ in 0..onlinings {
+                    for index in order {
+                        switch(machine, "online", start / block + index)?;
+                    }
+                    for index in order {
+                        switch(machine, "offline", start / block + index)?;
+                    }
+                }
+                if placement == "device" {
+                    remove(machine, start, 8 * block)?;
+                } else {
+                    for index in order {
+                        remove(machine, start + index * block, block)?;
+                    }
+                }
+                unchanged(machine).with_context(|| format!("{placement}, {order:?}"))?;
+            }
+        }
+        finish_refused(machine)
+    })
 }
 
 fn at16_every_memmap_lies_in_the_memory_it_describes(lab: &Lab) -> Result<()> {
