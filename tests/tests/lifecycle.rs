@@ -144,17 +144,17 @@ fn real_matrix(block: u64) {
 }
 
 #[test]
-fn real_blocks_of_128_mib_live_and_go_in_every_order() {
+fn at15_blocks_of_128_mib_live_and_go_in_every_order() {
     real_matrix(128 * MIB);
 }
 
 #[test]
-fn real_blocks_of_1_gib_live_and_go_in_every_order() {
+fn at15_blocks_of_1_gib_live_and_go_in_every_order() {
     real_matrix(GIB);
 }
 
 #[test]
-fn real_blocks_of_2_gib_live_and_go_in_every_order() {
+fn at15_blocks_of_2_gib_live_and_go_in_every_order() {
     real_matrix(2 * GIB);
 }
 
