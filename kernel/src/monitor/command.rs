@@ -41,7 +41,7 @@ pub const HELP: &[&str] = &[
     "notify remove NUMBER                   take a watcher down",
     "pool [--json]                          the pool of movable pages",
     "pool grow N [ORDER]|shrink N|check     add or free extents; check what they hold",
-    "pool pin HANDLE|unpin HANDLE           keep an extent where it is",
+    "pool pin|unpin|free HANDLE             keep an extent where it is; give it back",
     "cache [--json]                         the page cache, and the store of objects under it",
     "cache write OBJECT OFFSET BYTE [COUNT] write bytes of an object, which grows",
     "cache read OBJECT OFFSET               read a byte of an object",
@@ -122,6 +122,7 @@ pub enum PoolCommand {
     Status { json: bool },
     Grow(u64, Order),
     Shrink(u64),
+    Free(u64),
     Check,
     Pin(u64, bool),
 }
@@ -302,10 +303,11 @@ impl<'t> Words<'t> {
                 Ok(PoolCommand::Grow(count, order))
             }
             Some("shrink") => Ok(PoolCommand::Shrink(self.number("a number of extents")?)),
+            Some("free") => Ok(PoolCommand::Free(self.number("a handle")?)),
             Some("check") => Ok(PoolCommand::Check),
             Some("pin") => Ok(PoolCommand::Pin(self.number("a handle")?, true)),
             Some("unpin") => Ok(PoolCommand::Pin(self.number("a handle")?, false)),
-            Some(word) => Err(CommandError::Bad(word, "grow, shrink, check, pin or unpin")),
+            Some(word) => Err(CommandError::Bad(word, "grow, shrink, free, check, pin or unpin")),
         }
     }
 

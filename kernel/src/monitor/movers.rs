@@ -1,15 +1,16 @@
 //! Commands on the kernel's owners of movable pages.
 
 use super::command::{CacheCommand, PoolCommand};
-use crate::movers::{Cache, CacheError, CacheStatus, Pool, PoolError, PoolStatus};
-use alloc::boxed::Box;
+use crate::movers::{Cache, CacheError, CacheStatus, Pool, PoolError, PoolStatus, Shared};
 use core::fmt::{self, Write};
-use hotmem::{Machine, Mm, TooManyMovers};
+use hotmem::{Mm, TooManyMovers};
 
 /// Why such a command was not done.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MoverError {
     Pool(PoolError),
+    /// The pool took only so many extents.
+    Grow(u64, PoolError),
     Cache(CacheError),
     /// The console failed.
     Console(fmt::Error),
@@ -19,6 +20,7 @@ impl fmt::Display for MoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pool(error) => error.fmt(f),
+            Self::Grow(taken, error) => write!(f, "{error}, after {taken}"),
             Self::Cache(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
         }
@@ -45,32 +47,32 @@ impl From<fmt::Error> for MoverError {
 
 /// The owners, which live as long as the kernel.
 #[derive(Debug)]
-pub(super) struct Movers<M: Machine + 'static> {
-    pool: &'static Pool<M>,
-    cache: &'static Cache<M>,
+pub(super) struct Movers<M: Shared> {
+    pool: Pool<M>,
+    cache: Cache<M>,
 }
 
-impl<M: Machine + Sync + Send> Movers<M> {
+impl<M: Shared> Movers<M> {
     pub(super) fn new(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
-        let pool: &'static Pool<M> = Box::leak(Box::new(Pool::new(mm)));
-        let cache: &'static Cache<M> = Box::leak(Box::new(Cache::new(mm)));
-        pool.register()?;
-        cache.register()?;
-        Ok(Self { pool, cache })
+        Ok(Self { pool: Pool::register(mm)?, cache: Cache::register(mm)? })
     }
 
     pub(super) fn pool(&self, command: PoolCommand, out: &mut dyn Write) -> Result<(), MoverError> {
         match command {
-            PoolCommand::Grow(count, order) => self.pool.grow(count, order)?,
+            PoolCommand::Grow(count, order) => {
+                let grown = self.pool.grow(count, order);
+                grown.map_err(|(taken, error)| MoverError::Grow(taken, error))?;
+            }
             PoolCommand::Shrink(count) => {
                 writeln!(out, "{} extents freed", self.pool.shrink(count)?)?;
             }
+            PoolCommand::Free(handle) => self.pool.release(handle)?,
             PoolCommand::Check => {
                 writeln!(out, "{} extents hold what was written", self.pool.check()?)?;
             }
             PoolCommand::Pin(handle, pinned) => self.pool.pin(handle, pinned)?,
             PoolCommand::Status { json } => {
-                let PoolStatus { extents, pages, pinned, moved } = self.pool.status();
+                let PoolStatus { extents, pages, pinned, moved, .. } = self.pool.status();
                 if json {
                     writeln!(
                         out,
@@ -95,15 +97,20 @@ impl<M: Machine + Sync + Send> Movers<M> {
                 self.cache.write(object, offset, count, |_| byte)?;
             }
             CacheCommand::Read { object, offset } => {
-                writeln!(out, "{}", self.cache.read(object, offset)?)?;
+                let mut byte = [0];
+                self.cache.read(object, offset, &mut byte)?;
+                let [byte] = byte;
+                writeln!(out, "{byte}")?;
             }
-            CacheCommand::Flush => writeln!(out, "{} pages written back", self.cache.write_back())?,
-            CacheCommand::Drop => writeln!(out, "{} pages forgotten", self.cache.drop_all()?)?,
+            CacheCommand::Flush => {
+                writeln!(out, "{} pages written back", self.cache.write_back()?)?
+            }
+            CacheCommand::Drop => writeln!(out, "{} pages forgotten", self.cache.drop_pages()?)?,
             CacheCommand::Check => {
-                writeln!(out, "{} clean pages are as stored", self.cache.check()?)?;
+                writeln!(out, "{} pages hold what was written", self.cache.check()?)?;
             }
             CacheCommand::Status { json } => {
-                let CacheStatus { stored, cached, dirty, moved } = self.cache.status();
+                let CacheStatus { stored, cached, dirty, moved, .. } = self.cache.status();
                 if json {
                     writeln!(
                         out,

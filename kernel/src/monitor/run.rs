@@ -10,10 +10,11 @@ use super::usage::{UseError, Used};
 use super::{page, show, usage, walk};
 use crate::hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
 use crate::hotplug::{EjectProgress, UseStep, Verbs};
+use crate::movers::Shared;
 use core::fmt::{self, Write};
 use hotmem::{
-    BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, OutOfMemory, Pfn,
-    PhysRange, Placement, Progress, TooManyMovers, Violation, VirtAddr, ZoneKind,
+    BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, OutOfMemory, Owner,
+    PageState, Pfn, PhysRange, Placement, Progress, TooManyMovers, Violation, VirtAddr, ZoneKind,
 };
 
 /// What to do after a command.
@@ -90,7 +91,7 @@ refused_from! {
 
 /// The monitor of a machine's memory.
 #[derive(Debug)]
-pub struct Monitor<'m, M: Machine + 'static> {
+pub struct Monitor<'m, M: Shared> {
     mm: &'m Mm<M>,
     /// What it allocates as.
     held: Mover,
@@ -101,7 +102,7 @@ pub struct Monitor<'m, M: Machine + 'static> {
     broken: Option<UseError>,
 }
 
-impl<M: Machine + Sync + Send> Monitor<'_, M> {
+impl<M: Shared> Monitor<'_, M> {
     /// A monitor of `mm`.
     ///
     /// # Errors

@@ -434,12 +434,12 @@ fn the_pool_and_the_cache_are_worked_from_the_monitor() {
 
     this.ok("cache write 0 4090 65 12");
     assert_eq!(this.ok("cache read 0 4101"), "65\n");
-    assert_eq!(this.ok("cache"), "2 pages stored, 2 cached, 2 dirty, 0 moved so far\n");
+    assert_eq!(this.ok("cache"), "0 pages stored, 2 cached, 2 dirty, 0 moved so far\n");
     assert_eq!(this.ok("cache flush"), "2 pages written back\n");
-    assert_eq!(this.ok("cache check"), "2 clean pages are as stored\n");
+    assert_eq!(this.ok("cache check"), "2 pages hold what was written\n");
     assert_eq!(this.ok("cache drop"), "2 pages forgotten\n");
     assert!(this.ok("cache --json").contains("\"cached\":0"));
-    assert_eq!(this.refused("cache read 5 0"), "object 5 has no byte 0, and cannot have one");
+    assert_eq!(this.refused("cache read 5 0"), "object 5 has no byte 0, or cannot have one");
     assert!(this.refused("cache write 0 0 256").contains("\"256\" is not a byte"));
     assert!(this.refused("pool grow x").contains("\"x\" is not a number of extents"));
     assert!(this.refused("pool pin 99").contains("nothing under 99"));

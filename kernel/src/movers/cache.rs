@@ -1,133 +1,134 @@
-//! A page cache over a store of objects in RAM.
+//! A page cache over objects that live in kernel memory.
 //!
-//! The store keeps each object's pages in kernel memory, which stays. What is read or written goes
-//! through cached copies in movable memory; those that were written are dirty until they are written
-//! back. A cached page that moves keeps its object, its place in it, and whether it is dirty.
+//! ```text
+//!   read, write ----> cached page (movable) ---- write back ----> stored page (never moves)
+//!                         ^                                            |
+//!                         +------------------ load --------------------+
+//! ```
+//!
+//! Each page of an object has a record of three words: where it is stored, where it is cached, and the
+//! checksum of its newest content.
+//!
+//! - A cached page that is not dirty is the same as the stored one; a page that was never stored reads
+//!   as zeros.
+//! - The checksum is that of the cached page, or of the stored one if it is not cached.
+//! - The manager's word of a cached page names its object and its place there.
 
-use super::{clear_page, copy_pages, load, store};
-use alloc::vec::Vec;
+// UNSAFETY: writes and reads the content of the cache's pages.
+#![expect(unsafe_code)]
+
+use super::Shared;
+use super::array::{Array, Full};
+use super::frame;
+use super::record::{Cached, Key, Record, Table};
+use alloc::boxed::Box;
 use core::fmt;
-use hotmem::{
-    Extent, FreeError, Machine, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn,
-    TooManyMovers,
-};
-use spin::{Mutex, Once};
+use core::sync::atomic::AtomicU64;
+use hotmem::{Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn, TooManyMovers};
+use spin::Mutex;
 
-/// Objects that the store can have.
-const MAX_OBJECTS: u64 = 64;
-/// Pages of an object at the most.
-const MAX_PAGES: u64 = 1 << 14;
-
-/// Why the cache did not do something.
+/// Objects there are.
+pub const OBJECTS: u64 = 64;
+/// Pages of an object.
+const MAX_PAGES: u64 = 1 << 20;
+/// Why the cache does not do what it is asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheError {
-    /// Memory ran out.
-    OutOfMemory(OutOfMemory),
-    /// The kernel heap ran out.
-    OutOfHeap,
-    /// There is no such object, or it cannot be that large.
+    /// No page is left.
+    Memory(OutOfMemory),
+    /// The table cannot grow.
+    Table(Full),
+    /// There is no such object.
+    NoObject(u64),
+    /// The object has no such byte, or cannot have one.
     Beyond {
         /// The object.
         object: u64,
         /// The byte of it.
         offset: u64,
     },
-    /// A clean page differs from the store's.
-    Differs {
+    /// The content of a page is not what it was.
+    Damaged {
         /// The object.
         object: u64,
-        /// The byte of it.
-        offset: u64,
+        /// The page's number in it.
+        index: u64,
+        /// Where it was read: in the cache, or in the store.
+        cached: bool,
     },
-    /// The allocator does not know a page of the cache's.
-    Lost(FreeError),
+    /// A page is just being moved.
+    Moving,
+    /// The manager does not know a page as the cache's.
+    Lost(Pfn),
 }
 
 impl fmt::Display for CacheError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfMemory(error) => error.fmt(f),
-            Self::OutOfHeap => f.write_str("the kernel heap is used up"),
+            Self::Memory(error) => error.fmt(f),
+            Self::Table(error) => error.fmt(f),
+            Self::NoObject(object) => write!(f, "there is no object {object}, only {OBJECTS}"),
             Self::Beyond { object, offset } => {
-                write!(f, "object {object} has no byte {offset}, and cannot have one")
+                write!(f, "object {object} has no byte {offset}, or cannot have one")
             }
-            Self::Differs { object, offset } => {
-                write!(f, "object {object} differs from the store at byte {offset}")
+            Self::Damaged { object, index, cached } => {
+                let place = if *cached { "cache" } else { "store" };
+                write!(f, "page {index} of object {object} has changed in the {place}")
             }
-            Self::Lost(error) => write!(f, "the allocator lost a page: {error}"),
+            Self::Moving => f.write_str("a page is just being moved"),
+            Self::Lost(pfn) => write!(f, "{pfn} of the cache is lost"),
         }
     }
 }
 
-impl From<OutOfMemory> for CacheError {
-    fn from(error: OutOfMemory) -> Self {
-        Self::OutOfMemory(error)
-    }
-}
-
-/// What the cache holds.
+/// What there is in the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatus {
-    /// Pages of objects in the store.
-    pub stored: u64,
-    /// Pages of them that are cached.
+    /// Pages in the cache.
     pub cached: u64,
-    /// Cached pages that the store does not have yet.
+    /// Those that were not written back yet.
     pub dirty: u64,
-    /// Cached pages that were moved so far.
+    /// Pages in the store.
+    pub stored: u64,
+    /// Pages moved so far.
     pub moved: u64,
+    /// Moves that were called off so far.
+    pub putbacks: u64,
 }
 
-/// A cached page.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    pfn: Pfn,
-    object: u64,
-    page: u64,
-    dirty: bool,
-    isolated: bool,
-}
-
+/// The owner, as the manager calls it.
 #[derive(Debug)]
-struct State {
-    /// The store: the pages of each object.
-    objects: Vec<Vec<Pfn>>,
-    /// The cache; a page's word is its place here.
-    entries: Vec<Entry>,
-    moved: u64,
-}
-
-/// A page cache, and the store under it.
-#[derive(Debug)]
-pub struct Cache<M: Machine + 'static> {
+struct Owner<M: Shared> {
     mm: &'static Mm<M>,
-    mover: Once<Mover>,
-    state: Mutex<State>,
+    table: Mutex<Table<M>>,
 }
 
-impl<M: Machine + Sync> Cache<M> {
-    /// An empty cache over an empty store.
-    pub const fn new(mm: &'static Mm<M>) -> Self {
-        let state = State { objects: Vec::new(), entries: Vec::new(), moved: 0 };
-        Self { mm, mover: Once::new(), state: Mutex::new(state) }
-    }
+/// The cache.
+#[derive(Debug)]
+pub struct Cache<M: Shared> {
+    owner: &'static Owner<M>,
+    mover: Mover,
+}
 
-    /// Becomes an owner of movable pages.
+impl<M: Shared> Cache<M> {
+    /// An empty cache of empty objects, known to the manager, for good.
     ///
     /// # Errors
     ///
     /// [`TooManyMovers`].
-    pub fn register(&'static self) -> Result<(), TooManyMovers> {
-        let mover = self.mm.register(self)?;
-        self.mover.call_once(|| mover);
-        Ok(())
+    pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
+        let objects = core::array::from_fn(|_| Array::new(mm));
+        let table = Mutex::new(Table { objects, moved: 0, putbacks: 0 });
+        let owner: &'static Owner<M> = Box::leak(Box::new(Owner { mm, table }));
+        Ok(Self { owner, mover: mm.register(owner)? })
     }
 
     /// Writes `len` bytes of an object from `offset` on, which grows to hold them: the n-th is `byte(n)`.
     ///
     /// # Errors
     ///
-    /// [`CacheError`]; bytes before the one that failed are written.
+    /// [`CacheError::Beyond`] and [`CacheError::NoObject`] before anything is written; after another, what
+    /// lies before the page that cannot be cached was written.
     pub fn write(
         &self,
         object: u64,
@@ -135,193 +136,268 @@ impl<M: Machine + Sync> Cache<M> {
         len: u64,
         byte: impl Fn(u64) -> u8,
     ) -> Result<(), CacheError> {
-        let mut state = self.state.lock();
-        let mut done = 0;
-        while done < len {
-            let at = offset.checked_add(done).ok_or(CacheError::Beyond { object, offset })?;
-            let place = self.entry(&mut state, object, at, true)?;
-            let run = (M::PAGE_BYTES - at % M::PAGE_BYTES).min(len - done);
-            let Some(entry) = state.entries.get_mut(place) else { break };
-            entry.dirty = true;
-            for index in done..done + run {
-                store(self.mm, entry.pfn, offset.wrapping_add(index), byte(index));
-            }
-            done += run;
+        let end = offset.checked_add(len).ok_or(CacheError::Beyond { object, offset })?;
+        key::<M>(object, end.saturating_sub(1))?;
+        let mut table = self.owner.table.lock();
+        let mut at = offset;
+        while at < end {
+            let (key, start) = key::<M>(object, at)?;
+            let run = (M::PAGE_BYTES - start as u64).min(end - at);
+            self.change(&mut table, key, |words| {
+                for (place, index) in (start..).zip(at - offset..at - offset + run) {
+                    frame::set_byte(words, place, byte(index));
+                }
+            })?;
+            at += run;
         }
         Ok(())
     }
 
-    /// Reads a byte of an object.
+    /// Reads an object into `bytes` from the byte `offset` on.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Beyond`] if it has no such byte; or memory ran out.
-    pub fn read(&self, object: u64, offset: u64) -> Result<u8, CacheError> {
-        let mut state = self.state.lock();
-        let index = self.entry(&mut state, object, offset, false)?;
-        let entry = state.entries.get(index).ok_or(CacheError::Beyond { object, offset })?;
-        Ok(load(self.mm, entry.pfn, offset))
-    }
-
-    /// Writes dirty pages back to the store; answers how many.
-    pub fn write_back(&self) -> u64 {
-        let mut state = self.state.lock();
-        let State { objects, entries, .. } = &mut *state;
-        let mut count = 0;
-        for entry in entries.iter_mut().filter(|entry| entry.dirty) {
-            if let Some(stored) = stored(objects, entry.object, entry.page) {
-                copy_pages(self.mm, entry.pfn, stored, Order::ZERO);
-                entry.dirty = false;
-                count += 1;
+    /// [`CacheError`]; `bytes` is then filled in part.
+    pub fn read(&self, object: u64, offset: u64, bytes: &mut [u8]) -> Result<(), CacheError> {
+        let mut table = self.owner.table.lock();
+        for (at, byte) in (offset..).zip(bytes) {
+            let (key, start) = key::<M>(object, at)?;
+            if !table.has(key) {
+                return Err(CacheError::Beyond { object, offset: at });
             }
+            let cached = self.load(&mut table, key)?;
+            *byte = frame::byte(self.owner.content(cached.pfn), start);
         }
-        count
+        Ok(())
     }
 
-    /// Writes back and forgets every cached page that is not being moved; answers how many.
+    /// Fills the first `pages` pages of an object, each with a pattern of its own.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Lost`].
-    pub fn drop_all(&self) -> Result<u64, CacheError> {
-        self.write_back();
-        let mut state = self.state.lock();
+    /// [`CacheError`] with how many it filled.
+    pub fn fill(&self, object: u64, pages: u64) -> Result<(), (u64, CacheError)> {
+        (0..pages).try_for_each(|index| {
+            let mut table = self.owner.table.lock();
+            key::<M>(object, index.saturating_mul(M::PAGE_BYTES))
+                .and_then(|(key, _)| {
+                    self.change(&mut table, key, |words| frame::fill(words, key.encode()))
+                })
+                .map_err(|error| (index, error))
+        })
+    }
+
+    /// Stores every page that was changed; answers how many.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Memory`] for the store; the pages that are left stay dirty.
+    pub fn write_back(&self) -> Result<u64, CacheError> {
+        let mut table = self.owner.table.lock();
         let mut count = 0;
-        while let Some(entry) = state.entries.pop_if(|entry| !entry.isolated) {
-            self.mm.free(entry.pfn).map_err(CacheError::Lost)?;
-            count += 1;
+        for key in table.keys() {
+            count += u64::from(self.owner.store(&mut table, key)?);
         }
         Ok(count)
     }
 
-    /// Checks that every clean page is as the store has it; answers how many.
+    /// Writes everything back and frees the cached pages; answers how many.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Differs`] with the first byte that is not.
+    /// As [`write_back`](Self::write_back); [`CacheError::Moving`] where a page is being moved, and
+    /// stays.
+    pub fn drop_pages(&self) -> Result<u64, CacheError> {
+        let mut table = self.owner.table.lock();
+        let (mut count, mut moving) = (0, false);
+        for key in table.keys() {
+            self.owner.store(&mut table, key)?;
+            match table.record(key).cached {
+                Some(cached) if cached.isolated => moving = true,
+                Some(cached) => {
+                    self.owner.mm.free(cached.pfn).map_err(|_| CacheError::Lost(cached.pfn))?;
+                    table.set_cached(key, None);
+                    count += 1;
+                }
+                None => {}
+            }
+        }
+        if moving { Err(CacheError::Moving) } else { Ok(count) }
+    }
+
+    /// Empties every object: cache and store are then as at the beginning.
+    ///
+    /// # Errors
+    ///
+    /// As [`drop_pages`](Self::drop_pages).
+    pub fn clear(&self) -> Result<(), CacheError> {
+        self.drop_pages()?;
+        let mut table = self.owner.table.lock();
+        for key in table.keys() {
+            if let Some(pfn) = table.record(key).stored {
+                self.owner.mm.free(pfn).map_err(|_| CacheError::Lost(pfn))?;
+                table.set_stored(key, None);
+            }
+        }
+        table.objects.iter_mut().for_each(|object| object.truncate(0));
+        Ok(())
+    }
+
+    /// Compares every page with its checksum, cached ones with the store, too; answers how many.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Damaged`], [`CacheError::Lost`] with the first that is wrong.
     pub fn check(&self) -> Result<u64, CacheError> {
-        let state = self.state.lock();
-        let mut count = 0;
-        for entry in state.entries.iter().filter(|entry| !entry.dirty) {
-            let Entry { pfn, object, page, .. } = *entry;
-            let Some(stored) = stored(&state.objects, object, page) else { continue };
-            let same = |at: &u64| load(self.mm, pfn, *at) == load(self.mm, stored, *at);
-            if let Some(at) = (0..M::PAGE_BYTES).find(|at| !same(at)) {
-                return Err(CacheError::Differs { object, offset: page * M::PAGE_BYTES + at });
+        let table = self.owner.table.lock();
+        let mut pages = 0;
+        for key in table.keys() {
+            let Record { stored, cached, sum } = table.record(key);
+            let Key { object, index } = key;
+            let damaged = |cached| CacheError::Damaged { object: object as u64, index, cached };
+            let right = |pfn| frame::checksum(self.owner.content(pfn)) == sum;
+            if let Some(Cached { pfn, .. }) = cached {
+                if self.owner.mm.private(pfn) != Ok(key.encode()) {
+                    return Err(CacheError::Lost(pfn));
+                }
+                if !right(pfn) {
+                    return Err(damaged(true));
+                }
             }
-            count += 1;
+            let newest = cached.is_none_or(|cached| !cached.dirty);
+            if stored.is_some_and(|pfn| newest && !right(pfn)) {
+                return Err(damaged(false));
+            }
+            pages += u64::from(cached.is_some() || stored.is_some());
         }
-        Ok(count)
+        Ok(pages)
     }
 
-    /// Where the cached page at `place` is.
-    #[cfg(test)]
-    pub(super) fn cached_at(&self, place: usize) -> Option<Pfn> {
-        self.state.lock().entries.get(place).map(|entry| entry.pfn)
-    }
-
-    /// What the cache holds.
+    /// What there is in the cache.
     pub fn status(&self) -> CacheStatus {
-        let state = self.state.lock();
-        CacheStatus {
-            stored: state.objects.iter().map(|pages| pages.len() as u64).sum(),
-            cached: state.entries.len() as u64,
-            dirty: state.entries.iter().filter(|entry| entry.dirty).count() as u64,
-            moved: state.moved,
-        }
+        let table = self.owner.table.lock();
+        let none =
+            CacheStatus { moved: table.moved, putbacks: table.putbacks, ..CacheStatus::default() };
+        table.keys().map(|key| table.record(key)).fold(none, |sum, record| CacheStatus {
+            cached: sum.cached + u64::from(record.cached.is_some()),
+            dirty: sum.dirty + u64::from(record.cached.is_some_and(|cached| cached.dirty)),
+            stored: sum.stored + u64::from(record.stored.is_some()),
+            ..sum
+        })
     }
 
-    /// The place of the cached page that holds a byte of an object, filled if it was not cached.
-    fn entry(
+    /// Has a page in the cache and changes it.
+    fn change(
         &self,
-        state: &mut State,
-        object: u64,
-        offset: u64,
-        grow: bool,
-    ) -> Result<usize, CacheError> {
-        let page = offset / M::PAGE_BYTES;
-        let here = |entry: &Entry| (entry.object, entry.page) == (object, page);
-        if let Some(index) = state.entries.iter().position(here) {
-            return Ok(index);
-        }
-        let beyond = CacheError::Beyond { object, offset };
-        if grow {
-            self.grow(state, object, page, beyond)?;
-        }
-        let source = stored(&state.objects, object, page).ok_or(beyond)?;
-        let &mover = self.mover.get().ok_or(CacheError::OutOfHeap)?;
-        state.entries.try_reserve(1).map_err(|_| CacheError::OutOfHeap)?;
-        let pfn = self.mm.alloc_movable(Order::ZERO, mover)?;
-        let index = state.entries.len();
-        self.mm.set_private(pfn, index as u64).map_err(CacheError::Lost)?;
-        copy_pages(self.mm, source, pfn, Order::ZERO);
-        state.entries.push(Entry { pfn, object, page, dirty: false, isolated: false });
-        Ok(index)
-    }
-
-    /// Makes an object long enough to have `page`.
-    fn grow(
-        &self,
-        state: &mut State,
-        object: u64,
-        page: u64,
-        beyond: CacheError,
+        table: &mut Table<M>,
+        key: Key,
+        change: impl FnOnce(&[AtomicU64]),
     ) -> Result<(), CacheError> {
-        if object >= MAX_OBJECTS || page >= MAX_PAGES {
-            return Err(beyond);
-        }
-        while state.objects.len() as u64 <= object {
-            state.objects.try_reserve(1).map_err(|_| CacheError::OutOfHeap)?;
-            state.objects.push(Vec::new());
-        }
-        let Some(pages) = state.objects.get_mut(object as usize) else { return Err(beyond) };
-        while pages.len() as u64 <= page {
-            pages.try_reserve(1).map_err(|_| CacheError::OutOfHeap)?;
-            let pfn = self.mm.alloc(Order::ZERO)?;
-            clear_page(self.mm, pfn);
-            pages.push(pfn);
-        }
+        table.reach(key).map_err(CacheError::Table)?;
+        let cached = self.load(table, key)?;
+        let words = self.owner.content(cached.pfn);
+        change(words);
+        table.set_sum(key, frame::checksum(words));
+        table.set_cached(key, Some(Cached { dirty: true, ..cached }));
         Ok(())
     }
 
-    /// Runs `f` on the entry of an extent, if it is the cache's.
-    fn with_entry<T>(
-        &self,
-        extent: &Extent,
-        f: impl FnOnce(&mut Entry, &mut u64) -> T,
-    ) -> Option<T> {
-        let mut state = self.state.lock();
-        let State { entries, moved, .. } = &mut *state;
-        let entry = entries.get_mut(usize::try_from(extent.private).ok()?)?;
-        (entry.pfn == extent.pfn).then(|| f(entry, moved))
+    /// Has a page that there is a record of in the cache.
+    fn load(&self, table: &mut Table<M>, key: Key) -> Result<Cached, CacheError> {
+        let record = table.record(key);
+        if let Some(cached) = record.cached {
+            return Ok(cached);
+        }
+        let pfn =
+            self.owner.mm.alloc_movable(Order::ZERO, self.mover).map_err(CacheError::Memory)?;
+        let words = self.owner.content(pfn);
+        match record.stored {
+            Some(stored) => frame::copy(self.owner.content(stored), words),
+            None => {
+                frame::clear(words);
+                table.set_sum(key, frame::checksum(words));
+            }
+        }
+        self.owner.mm.set_private(pfn, key.encode()).map_err(|_| CacheError::Lost(pfn))?;
+        let cached = Cached { pfn, dirty: false, isolated: false };
+        table.set_cached(key, Some(cached));
+        Ok(cached)
     }
 }
 
-/// Where the store keeps a page of an object.
-fn stored(objects: &[Vec<Pfn>], object: u64, page: u64) -> Option<Pfn> {
-    let pages = objects.get(usize::try_from(object).ok()?)?;
-    pages.get(usize::try_from(page).ok()?).copied()
+/// The page that the byte `at` of an object is in, and its place there.
+fn key<M: Shared>(object: u64, at: u64) -> Result<(Key, usize), CacheError> {
+    if object >= OBJECTS {
+        return Err(CacheError::NoObject(object));
+    }
+    let index = at / M::PAGE_BYTES;
+    if index >= MAX_PAGES {
+        return Err(CacheError::Beyond { object, offset: at });
+    }
+    Ok((Key { object: object as usize, index }, (at % M::PAGE_BYTES) as usize))
 }
 
-impl<M: Machine + Sync> MovableOps for Cache<M> {
+impl<M: Shared> Owner<M> {
+    /// The content of a page in the cache or the store.
+    fn content(&self, pfn: Pfn) -> &[AtomicU64] {
+        // SAFETY: the page is in a record, or on its way into one, and the caller holds the lock
+        // without which it is neither freed nor forgotten; nobody but the cache looks into it.
+        unsafe { frame::words(self.mm, pfn) }
+    }
+
+    /// Stores a page if it was changed; whether it was.
+    fn store(&self, table: &mut Table<M>, key: Key) -> Result<bool, CacheError> {
+        let Record { stored, cached, .. } = table.record(key);
+        let Some(cached) = cached.filter(|cached| cached.dirty) else { return Ok(false) };
+        let stored = match stored {
+            Some(stored) => stored,
+            None => self.mm.alloc(Order::ZERO).map_err(CacheError::Memory)?,
+        };
+        frame::copy(self.content(cached.pfn), self.content(stored));
+        table.set_stored(key, Some(stored));
+        table.set_cached(key, Some(Cached { dirty: false, ..cached }));
+        Ok(true)
+    }
+}
+
+impl<M: Shared> MovableOps for Owner<M> {
     fn name(&self) -> &'static str {
         "cache"
     }
 
     fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
-        self.with_entry(extent, |entry, _| entry.isolated = true).ok_or(NotNow)
+        let mut table = self.table.lock();
+        let found = table.cached(extent).filter(|(_, cached)| !cached.isolated);
+        let (key, cached) = found.ok_or(NotNow)?;
+        // Reads and writes may go on: each holds the lock, and so does the copy.
+        table.set_cached(key, Some(Cached { isolated: true, ..cached }));
+        Ok(())
     }
 
     fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
-        let migrate = |entry: &mut Entry, moved: &mut u64| {
-            copy_pages(self.mm, from.pfn, to, from.order);
-            (entry.pfn, entry.isolated) = (to, false);
-            *moved += 1;
-        };
-        self.with_entry(from, migrate).ok_or(NotNow)
+        let mut table = self.table.lock();
+        let found = table.cached(from).filter(|(_, cached)| cached.isolated);
+        let (key, cached) = found.ok_or(NotNow)?;
+        frame::copy(self.content(from.pfn), self.content(to));
+        table.set_cached(key, Some(Cached { pfn: to, isolated: false, ..cached }));
+        table.moved += 1;
+        Ok(())
     }
 
     fn putback(&self, extent: &Extent) {
-        self.with_entry(extent, |entry, _| entry.isolated = false);
+        let mut table = self.table.lock();
+        if let Some((key, cached)) = table.cached(extent) {
+            table.set_cached(key, Some(Cached { isolated: false, ..cached }));
+            table.putbacks += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+impl<M: Shared> Cache<M> {
+    /// Where a page of an object is stored, and where it is cached.
+    pub(super) fn owner_record(&self, object: usize, index: u64) -> (Option<Pfn>, Option<Pfn>) {
+        let record = self.owner.table.lock().record(Key { object, index });
+        (record.stored, record.cached.map(|cached| cached.pfn))
     }
 }

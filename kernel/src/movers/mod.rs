@@ -1,58 +1,32 @@
-//! Owners of movable pages: what a kernel has that can go elsewhere when a DIMM is to be pulled.
+//! Owners of movable pages: who keeps data in memory that may have to go.
 //!
 //! ```text
-//!   pool     handle --> page            pages that users hold by handles, and that may be pinned
-//!   cache    (object, page) --> page    copies of objects, written back to the store they come from
-//!   store    object --> pages           kernel memory: it stays where it is
+//!              handle, or object and page                    movable memory
+//!   user ------------------------------> table (kernel memory) ------> page
+//!                                          ^                            |
+//!                                          |   isolate, migrate: copied |
+//!   memory manager ------------------------+----------------------------+
 //! ```
 //!
-//! Nobody outside an owner knows a page by its number, so the owner alone has to follow its move.
+//! Nobody keeps the number of a movable page: users go through a table, under a lock that `migrate`
+//! takes as well. So a page moves between two uses, and its content is checked word by word afterwards.
+//! The tables are the kernel's own memory, which never moves.
 
-// UNSAFETY: reads and writes pages that an owner holds, through the linear map.
-#![expect(unsafe_code)]
-
+mod array;
 mod cache;
+mod frame;
 mod pool;
+mod record;
 #[cfg(test)]
 mod tests;
 
-pub use cache::{Cache, CacheError, CacheStatus};
-pub use pool::{Pool, PoolError, PoolStatus};
+pub use array::Full;
+pub use cache::{Cache, CacheError, CacheStatus, OBJECTS};
+pub use pool::{Pool, PoolError, PoolStatus, Slot};
 
-use hotmem::{Machine, Mm, Order, Pfn};
+use hotmem::Machine;
 
-/// Copies whole pages, which both belong to one owner.
-fn copy_pages<M: Machine>(mm: &Mm<M>, from: Pfn, to: Pfn, order: Order) {
-    for page in 0..order.pages() {
-        let source = mm.machine().pointer(M::address(from.add(page)));
-        let target = mm.machine().pointer(M::address(to.add(page)));
-        // SAFETY: two different pages of RAM that the allocator gave the calling owner, which holds its
-        // lock: nobody else refers to either.
-        unsafe { target.copy_from_nonoverlapping(source, M::PAGE_BYTES as usize) };
-    }
-}
+/// A machine whose memory manager can be shared with an owner of pages, for good.
+pub trait Shared: Machine + Send + Sync + 'static {}
 
-/// Clears a page that belongs to the caller.
-fn clear_page<M: Machine>(mm: &Mm<M>, pfn: Pfn) {
-    let page = mm.machine().pointer(M::address(pfn));
-    // SAFETY: a page of RAM that the allocator gave the calling owner; nobody else refers to it.
-    unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
-}
-
-/// Reads a byte of a page that belongs to the caller.
-fn load<M: Machine>(mm: &Mm<M>, pfn: Pfn, offset: u64) -> u8 {
-    let page = mm.machine().pointer(M::address(pfn));
-    // SAFETY: inside a page of RAM that the allocator gave the calling owner: the offset is cut to it.
-    let byte = unsafe { page.add((offset % M::PAGE_BYTES) as usize) };
-    // SAFETY: as above; nobody else writes it.
-    unsafe { byte.read() }
-}
-
-/// Writes a byte of a page that belongs to the caller.
-fn store<M: Machine>(mm: &Mm<M>, pfn: Pfn, offset: u64, value: u8) {
-    let page = mm.machine().pointer(M::address(pfn));
-    // SAFETY: inside a page of RAM that the allocator gave the calling owner: the offset is cut to it.
-    let byte = unsafe { page.add((offset % M::PAGE_BYTES) as usize) };
-    // SAFETY: as above; nobody else refers to it.
-    unsafe { byte.write(value) };
-}
+impl<M: Machine + Send + Sync + 'static> Shared for M {}

@@ -1,246 +1,382 @@
-//! A growable pool of pages: held by handles, filled with a pattern that is checked, movable unless
-//! pinned.
+//! A pool of movable extents, each with a handle and a pattern in every page.
+//!
+//! ```text
+//!   table:  handle --> pfn << 12 | order << 3 | isolated | pinned | used
+//! ```
+//!
+//! - The manager's word of an extent is its handle.
+//! - An extent that is isolated or pinned is not freed.
+//! - Every page of every extent holds the pattern of its handle and number, wherever it is.
 
-use super::{copy_pages, load, store};
-use alloc::vec::Vec;
+// UNSAFETY: writes and reads the content of the pool's pages.
+#![expect(unsafe_code)]
+
+use super::Shared;
+use super::array::{Array, Full};
+use super::frame;
+use alloc::boxed::Box;
 use core::fmt;
-use hotmem::{
-    Extent, FreeError, Machine, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn,
-    TooManyMovers,
-};
-use spin::{Mutex, Once};
+use core::sync::atomic::AtomicU64;
+use hotmem::{Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn, TooManyMovers};
+use spin::Mutex;
 
-/// Extents that a pool can hold.
-const CAPACITY: usize = 1 << 16;
-/// One byte in so many is written and checked.
-const STRIDE: u64 = 61;
+const USED: u64 = 1 << 0;
+const PINNED: u64 = 1 << 1;
+const ISOLATED: u64 = 1 << 2;
+const ORDER_SHIFT: u32 = 3;
+const ORDER_MASK: u64 = 0x1f;
+const PFN_SHIFT: u32 = 12;
 
-/// Why the pool did not do something.
+/// An extent of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its first page at this moment.
+    pub pfn: Pfn,
+    /// Its size.
+    pub order: Order,
+    /// Whether it must not move.
+    pub pinned: bool,
+    isolated: bool,
+}
+
+impl Slot {
+    const fn encode(self) -> u64 {
+        USED | (if self.pinned { PINNED } else { 0 })
+            | (if self.isolated { ISOLATED } else { 0 })
+            | (self.order.get() as u64) << ORDER_SHIFT
+            | self.pfn.get() << PFN_SHIFT
+    }
+
+    fn decode(word: u64) -> Option<Self> {
+        let order = Order::new((word >> ORDER_SHIFT & ORDER_MASK) as u8)?;
+        let slot = Self {
+            pfn: Pfn::new(word >> PFN_SHIFT),
+            order,
+            pinned: word & PINNED != 0,
+            isolated: word & ISOLATED != 0,
+        };
+        (word & USED != 0).then_some(slot)
+    }
+
+    /// Whether it can be given back at this moment.
+    const fn idle(self) -> bool {
+        !self.pinned && !self.isolated
+    }
+}
+
+/// Why the pool does not do what it is asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolError {
-    /// Memory ran out; so many extents were added before.
-    OutOfMemory(u64, OutOfMemory),
-    /// The pool's own table is full, or the kernel heap is.
-    Full,
-    /// Nothing is held under the handle.
+    /// No extent is left.
+    Memory(OutOfMemory),
+    /// The table cannot grow.
+    Table(Full),
+    /// There is no such handle.
     NoHandle(u64),
-    /// A page does not hold what was written to it.
-    Mismatch(u64, Pfn),
-    /// The allocator does not know an extent of the pool's.
-    Lost(FreeError),
+    /// The extent of this handle is pinned, or just being moved.
+    Held(u64),
+    /// A word of a page is not what was written.
+    Damaged {
+        /// The extent's handle.
+        handle: u64,
+        /// The page.
+        pfn: Pfn,
+        /// The word's number in the page.
+        word: usize,
+        /// What it holds.
+        read: u64,
+    },
+    /// The manager does not know the extent of this handle as the pool's.
+    Lost(u64),
 }
 
 impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfMemory(count, error) => write!(f, "{error}, after {count}"),
-            Self::Full => f.write_str("the pool's table is full"),
+            Self::Memory(error) => error.fmt(f),
+            Self::Table(error) => error.fmt(f),
             Self::NoHandle(handle) => write!(f, "the pool has nothing under {handle}"),
-            Self::Mismatch(handle, pfn) => {
-                write!(f, "{pfn}, held under {handle}, does not hold what was written")
+            Self::Held(handle) => write!(f, "handle {handle} is pinned or moving"),
+            Self::Damaged { handle, pfn, word, read } => {
+                write!(f, "handle {handle}, {pfn}, word {word} reads {read:#x}")
             }
-            Self::Lost(error) => write!(f, "the allocator lost an extent: {error}"),
+            Self::Lost(handle) => write!(f, "the extent of handle {handle} is lost"),
         }
     }
 }
 
-/// What the pool holds.
+/// What there is in the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStatus {
     /// Extents.
     pub extents: u64,
     /// Their pages.
     pub pages: u64,
-    /// Extents that do not move.
+    /// Extents that are pinned.
     pub pinned: u64,
-    /// Extents that were moved so far.
+    /// Extents moved so far.
     pub moved: u64,
+    /// Moves that were called off so far.
+    pub putbacks: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    pfn: Pfn,
-    order: Order,
-    pinned: bool,
-    isolated: bool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// By handle.
-    slots: Vec<Slot>,
-    moved: u64,
-}
-
-/// A pool of movable pages.
+/// What the lock protects.
 #[derive(Debug)]
-pub struct Pool<M: Machine + 'static> {
+struct Table<M: Shared> {
+    words: Array<M>,
+    /// No handle below is free.
+    free_from: u64,
+    moved: u64,
+    putbacks: u64,
+}
+
+/// The owner, as the manager calls it.
+#[derive(Debug)]
+struct Owner<M: Shared> {
     mm: &'static Mm<M>,
-    mover: Once<Mover>,
-    state: Mutex<State>,
+    table: Mutex<Table<M>>,
 }
 
-/// What is written at `offset` of page `page` of an extent.
-const fn pattern(handle: u64, page: u64, offset: u64) -> u8 {
-    (handle.wrapping_mul(31) ^ page.wrapping_mul(7) ^ offset) as u8
+/// The pool.
+#[derive(Debug)]
+pub struct Pool<M: Shared> {
+    owner: &'static Owner<M>,
+    mover: Mover,
 }
 
-impl<M: Machine + Sync> Pool<M> {
-    /// An empty pool.
-    pub const fn new(mm: &'static Mm<M>) -> Self {
-        let state = State { slots: Vec::new(), moved: 0 };
-        Self { mm, mover: Once::new(), state: Mutex::new(state) }
-    }
-
-    /// Becomes an owner of movable pages.
+impl<M: Shared> Pool<M> {
+    /// An empty pool, known to the manager, for good.
     ///
     /// # Errors
     ///
     /// [`TooManyMovers`].
-    pub fn register(&'static self) -> Result<(), TooManyMovers> {
-        let mover = self.mm.register(self)?;
-        self.mover.call_once(|| mover);
-        Ok(())
+    pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
+        let table = Table { words: Array::new(mm), free_from: 0, moved: 0, putbacks: 0 };
+        let owner: &'static Owner<M> = Box::leak(Box::new(Owner { mm, table: Mutex::new(table) }));
+        Ok(Self { owner, mover: mm.register(owner)? })
     }
 
-    /// Adds `count` extents of `order`.
+    /// Allocates an extent and fills it; answers its handle.
     ///
     /// # Errors
     ///
-    /// [`PoolError`]; those that were added before stay.
-    pub fn grow(&self, count: u64, order: Order) -> Result<(), PoolError> {
-        let Some(&mover) = self.mover.get() else { return Err(PoolError::Full) };
-        let mut state = self.state.lock();
-        for done in 0..count {
-            if state.slots.len() >= CAPACITY || state.slots.try_reserve(1).is_err() {
-                return Err(PoolError::Full);
+    /// [`PoolError::Memory`], [`PoolError::Table`]; nothing is changed then.
+    pub fn take(&self, order: Order) -> Result<u64, PoolError> {
+        let mut table = self.owner.table.lock();
+        let handle = table.free_handle()?;
+        let pfn = match self.owner.mm.alloc_movable(order, self.mover) {
+            Ok(pfn) => pfn,
+            Err(error) => {
+                table.trim();
+                return Err(PoolError::Memory(error));
             }
-            let pfn = self.mm.alloc_movable(order, mover);
-            let pfn = pfn.map_err(|error| PoolError::OutOfMemory(done, error))?;
-            let handle = state.slots.len() as u64;
-            self.mm.set_private(pfn, handle).map_err(PoolError::Lost)?;
-            each_byte::<M>(order, |page, offset| {
-                store(self.mm, pfn.add(page), offset, pattern(handle, page, offset));
-                true
-            });
-            state.slots.push(Slot { pfn, order, pinned: false, isolated: false });
+        };
+        if self.owner.mm.set_private(pfn, handle).is_err() {
+            return Err(PoolError::Lost(handle));
         }
-        Ok(())
+        let slot = Slot { pfn, order, pinned: false, isolated: false };
+        table.words.set(handle, slot.encode());
+        table.free_from = handle + 1;
+        for page in 0..order.pages() {
+            frame::fill(self.owner.content(&slot, page), key(handle, page));
+        }
+        Ok(handle)
     }
 
-    /// Frees the last `count` extents, or all if there are fewer; those that are being moved stay.
+    /// Takes `count` extents.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take), with how many it took: those stay.
+    pub fn grow(&self, count: u64, order: Order) -> Result<(), (u64, PoolError)> {
+        (0..count).try_for_each(|taken| self.take(order).map(drop).map_err(|error| (taken, error)))
+    }
+
+    /// Gives back `count` extents, or all if there are fewer, those with the highest handles first;
+    /// answers how many. What is pinned, or just being moved, stays.
     ///
     /// # Errors
     ///
     /// [`PoolError::Lost`].
     pub fn shrink(&self, count: u64) -> Result<u64, PoolError> {
-        let mut state = self.state.lock();
+        let mut table = self.owner.table.lock();
         let mut freed = 0;
-        while freed < count
-            && let Some(slot) = state.slots.pop_if(|slot| !slot.isolated)
-        {
-            self.mm.free(slot.pfn).map_err(PoolError::Lost)?;
-            freed += 1;
+        let mut handle = table.words.len();
+        while freed < count && handle > 0 {
+            handle -= 1;
+            if table.slot(handle).is_some_and(Slot::idle) {
+                self.owner.give_back(&mut table, handle)?;
+                freed += 1;
+            }
         }
+        table.trim();
         Ok(freed)
     }
 
-    /// Keeps an extent where it is, or lets it move again.
+    /// Gives the extent of a handle back.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::NoHandle`], [`PoolError::Held`], [`PoolError::Lost`].
+    pub fn release(&self, handle: u64) -> Result<(), PoolError> {
+        let mut table = self.owner.table.lock();
+        let slot = table.slot(handle).ok_or(PoolError::NoHandle(handle))?;
+        if !slot.idle() {
+            return Err(PoolError::Held(handle));
+        }
+        self.owner.give_back(&mut table, handle)?;
+        table.trim();
+        Ok(())
+    }
+
+    /// The extent of a handle.
     ///
     /// # Errors
     ///
     /// [`PoolError::NoHandle`].
-    pub fn pin(&self, handle: u64, pinned: bool) -> Result<(), PoolError> {
-        let mut state = self.state.lock();
-        let slot = usize::try_from(handle).ok().and_then(|index| state.slots.get_mut(index));
-        slot.ok_or(PoolError::NoHandle(handle))?.pinned = pinned;
-        Ok(())
+    pub fn find(&self, handle: u64) -> Result<Slot, PoolError> {
+        self.owner.table.lock().slot(handle).ok_or(PoolError::NoHandle(handle))
     }
 
-    /// Where the extent under `handle` is.
-    pub fn at(&self, handle: u64) -> Option<Pfn> {
-        let state = self.state.lock();
-        state.slots.get(usize::try_from(handle).ok()?).map(|slot| slot.pfn)
-    }
-
-    /// Checks that every extent holds what was written to it.
+    /// Says that an extent must not move, or may again.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Mismatch`] with the first that does not.
+    /// [`PoolError::NoHandle`]; [`PoolError::Held`] while it is moving.
+    pub fn pin(&self, handle: u64, pinned: bool) -> Result<(), PoolError> {
+        let table = self.owner.table.lock();
+        let slot = table.slot(handle).ok_or(PoolError::NoHandle(handle))?;
+        if slot.isolated {
+            return Err(PoolError::Held(handle));
+        }
+        table.words.set(handle, Slot { pinned, ..slot }.encode());
+        Ok(())
+    }
+
+    /// Reads every page of every extent; answers how many extents.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Damaged`] with the first wrong word; [`PoolError::Lost`] where the manager has
+    /// another word for the extent.
     pub fn check(&self) -> Result<u64, PoolError> {
-        let state = self.state.lock();
-        for (slot, handle) in state.slots.iter().zip(0..) {
-            let holds = each_byte::<M>(slot.order, |page, offset| {
-                load(self.mm, slot.pfn.add(page), offset) == pattern(handle, page, offset)
-            });
-            if !holds {
-                return Err(PoolError::Mismatch(handle, slot.pfn));
+        let table = self.owner.table.lock();
+        let mut extents = 0;
+        for (handle, slot) in table.slots() {
+            if self.owner.mm.private(slot.pfn) != Ok(handle) {
+                return Err(PoolError::Lost(handle));
             }
+            for page in 0..slot.order.pages() {
+                let content = self.owner.content(&slot, page);
+                if let Some((word, read)) = frame::find_damage(content, key(handle, page)) {
+                    let pfn = slot.pfn.add(page);
+                    return Err(PoolError::Damaged { handle, pfn, word, read });
+                }
+            }
+            extents += 1;
         }
-        Ok(state.slots.len() as u64)
+        Ok(extents)
     }
 
-    /// What the pool holds.
+    /// What there is in the pool.
     pub fn status(&self) -> PoolStatus {
-        let state = self.state.lock();
-        let pages = state.slots.iter().map(|slot| slot.order.pages()).sum();
-        let pinned = state.slots.iter().filter(|slot| slot.pinned).count() as u64;
-        PoolStatus { extents: state.slots.len() as u64, pages, pinned, moved: state.moved }
-    }
-
-    /// Runs `f` on the slot of an extent, if it is the pool's.
-    fn with_slot<T>(&self, extent: &Extent, f: impl FnOnce(&mut Slot, &mut u64) -> T) -> Option<T> {
-        let mut state = self.state.lock();
-        let State { slots, moved } = &mut *state;
-        let slot = slots.get_mut(usize::try_from(extent.private).ok()?)?;
-        (slot.pfn == extent.pfn).then(|| f(slot, moved))
+        let table = self.owner.table.lock();
+        let Table { moved, putbacks, .. } = *table;
+        let none = PoolStatus { moved, putbacks, ..PoolStatus::default() };
+        table.slots().fold(none, |sum, (_, slot)| PoolStatus {
+            extents: sum.extents + 1,
+            pages: sum.pages + slot.order.pages(),
+            pinned: sum.pinned + u64::from(slot.pinned),
+            ..sum
+        })
     }
 }
 
-/// Runs `each` over the bytes of an extent that are written, until it answers `false`.
-fn each_byte<M: Machine>(order: Order, mut each: impl FnMut(u64, u64) -> bool) -> bool {
-    (0..order.pages()).all(|page| {
-        let mut offset = page % STRIDE;
-        let mut more = true;
-        while more && offset < M::PAGE_BYTES {
-            more = each(page, offset);
-            offset += STRIDE;
-        }
-        more
-    })
+/// What the pattern of a page is made from.
+const fn key(handle: u64, page: u64) -> u64 {
+    handle << 20 | page
 }
 
-impl<M: Machine + Sync> MovableOps for Pool<M> {
+impl<M: Shared> Table<M> {
+    fn slot(&self, handle: u64) -> Option<Slot> {
+        Slot::decode(self.words.get(handle))
+    }
+
+    fn slots(&self) -> impl Iterator<Item = (u64, Slot)> + '_ {
+        (0..self.words.len()).filter_map(|handle| Some((handle, self.slot(handle)?)))
+    }
+
+    /// A handle that names nothing.
+    fn free_handle(&mut self) -> Result<u64, PoolError> {
+        let len = self.words.len();
+        let free = (self.free_from..len).find(|&handle| self.slot(handle).is_none());
+        let handle = free.unwrap_or(len);
+        self.words.grow(handle + 1).map_err(PoolError::Table)?;
+        Ok(handle)
+    }
+
+    /// Lets go of the end of the table that names nothing.
+    fn trim(&mut self) {
+        let last = (0..self.words.len()).rev().find(|&handle| self.slot(handle).is_some());
+        self.words.truncate(last.map_or(0, |last| last + 1));
+        self.free_from = self.free_from.min(self.words.len());
+    }
+}
+
+impl<M: Shared> Owner<M> {
+    /// The content of a page of an extent that the table has.
+    fn content(&self, slot: &Slot, page: u64) -> &[AtomicU64] {
+        // SAFETY: whoever has a slot holds the table's lock, without which its extent is neither freed
+        // nor forgotten; nobody but the pool looks into it.
+        unsafe { frame::words(self.mm, slot.pfn.add(page)) }
+    }
+
+    fn give_back(&self, table: &mut Table<M>, handle: u64) -> Result<(), PoolError> {
+        let slot = table.slot(handle).ok_or(PoolError::NoHandle(handle))?;
+        self.mm.free(slot.pfn).map_err(|_| PoolError::Lost(handle))?;
+        table.words.set(handle, 0);
+        table.free_from = table.free_from.min(handle);
+        Ok(())
+    }
+}
+
+impl<M: Shared> MovableOps for Owner<M> {
     fn name(&self) -> &'static str {
         "pool"
     }
 
     fn pinned(&self, extent: &Extent) -> bool {
-        self.with_slot(extent, |slot, _| slot.pinned).unwrap_or(false)
+        let slot = self.table.lock().slot(extent.private);
+        slot.is_some_and(|slot| slot.pfn == extent.pfn && slot.pinned)
     }
 
     fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
-        let isolate = |slot: &mut Slot, _: &mut u64| {
-            slot.isolated = !slot.pinned;
-            slot.isolated
-        };
-        match self.with_slot(extent, isolate) {
-            Some(true) => Ok(()),
-            _ => Err(NotNow),
-        }
+        let table = self.table.lock();
+        let slot = table.slot(extent.private).filter(|slot| slot.pfn == extent.pfn);
+        let slot = slot.filter(|slot| slot.idle()).ok_or(NotNow)?;
+        table.words.set(extent.private, Slot { isolated: true, ..slot }.encode());
+        Ok(())
     }
 
     fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
-        let migrate = |slot: &mut Slot, moved: &mut u64| {
-            copy_pages(self.mm, from.pfn, to, from.order);
-            (slot.pfn, slot.isolated) = (to, false);
-            *moved += 1;
-        };
-        self.with_slot(from, migrate).ok_or(NotNow)
+        let mut table = self.table.lock();
+        let slot = table.slot(from.private).filter(|slot| slot.pfn == from.pfn && slot.isolated);
+        let slot = slot.ok_or(NotNow)?;
+        let moved = Slot { pfn: to, isolated: false, ..slot };
+        for page in 0..slot.order.pages() {
+            frame::copy(self.content(&slot, page), self.content(&moved, page));
+        }
+        table.words.set(from.private, moved.encode());
+        table.moved += 1;
+        Ok(())
     }
 
     fn putback(&self, extent: &Extent) {
-        self.with_slot(extent, |slot, _| slot.isolated = false);
+        let mut table = self.table.lock();
+        let slot = table.slot(extent.private).filter(|slot| slot.pfn == extent.pfn);
+        if let Some(slot) = slot {
+            table.words.set(extent.private, Slot { isolated: false, ..slot }.encode());
+            table.putbacks += 1;
+        }
     }
 }

@@ -1,156 +1,263 @@
-//! The owners on a fake machine, while blocks go offline under them.
+//! Owners of movable pages on a fake machine: what they hold stays what it is wherever it goes.
 
-use super::{Cache, CacheError, Pool, PoolError};
+// UNSAFETY: damages pages, to see that this is found.
+#![expect(unsafe_code)]
+
+use super::frame;
+use super::{Cache, CacheError, OBJECTS, Pool, PoolError};
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
-use hotmem::{BlockState, OfflineError, Order, PhysRange, Placement};
-use std::boxed::Box;
-use std::vec;
+use hotmem::{BlockId, OfflineError, Order, Pfn, Placement, ZoneKind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const MIB: u64 = 1 << 20;
 const WINDOW: u64 = 64 * MIB;
+const FIRST: u64 = WINDOW / MIB;
+const PAGE: u64 = 4096;
 
 type Fake = FakeMachine<Tiny>;
 
-fn bench() -> (&'static Bench<Tiny>, PhysRange) {
-    let ram = vec![(0, 16 * MIB, 0)];
-    let setup = Setup { ram, block: MIB, window: (WINDOW, 64 * MIB), kernelcore: None };
+/// 16 MiB at boot, and four movable blocks of 1 MiB.
+fn bench() -> &'static Bench<Tiny> {
+    let setup = Setup {
+        ram: vec![(0, 16 * MIB, 0)],
+        block: MIB,
+        window: (WINDOW, 64 * MIB),
+        kernelcore: None,
+    };
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
-    let dimm = range(WINDOW, 3 * MIB);
-    bench.plug(dimm);
-    bench.add(dimm, Placement::PerBlock);
-    bench.online(dimm);
-    (bench, dimm)
+    let memory = range(WINDOW, 4 * MIB);
+    bench.plug(memory);
+    bench.mm.add(memory, hotmem::NodeId::ZERO, Placement::PerBlock).unwrap();
+    (FIRST..FIRST + 4).for_each(|block| online(bench, block));
+    bench
 }
 
-fn pool(bench: &'static Bench<Tiny>) -> &'static Pool<Fake> {
-    let pool: &'static Pool<Fake> = Box::leak(Box::new(Pool::new(&bench.mm)));
-    pool.register().unwrap();
-    pool
+fn online(bench: &Bench<Tiny>, block: u64) {
+    bench.mm.online(BlockId::new(block), ZoneKind::Movable).unwrap();
 }
 
-fn cache(bench: &'static Bench<Tiny>) -> &'static Cache<Fake> {
-    let cache: &'static Cache<Fake> = Box::leak(Box::new(Cache::new(&bench.mm)));
-    cache.register().unwrap();
-    cache
+/// Changes a word of a page behind its owner's back.
+fn damage(bench: &Bench<Tiny>, pfn: Pfn) {
+    // SAFETY: the page is held, and its owner is not called meanwhile.
+    let words = unsafe { frame::words(&bench.mm, pfn) };
+    words[1].fetch_xor(1, Ordering::Relaxed);
+}
+
+#[test]
+fn pool_pages_keep_their_content_while_every_block_goes_and_comes_back() {
+    let bench = bench();
+    let before = bench.snapshot();
+    let pool = Pool::register(&bench.mm).unwrap();
+    pool.grow(100, Order::ZERO).unwrap();
+    let large = pool.take(Order::new(4).unwrap()).unwrap();
+    let first = pool.find(0).unwrap().pfn;
+    for block in FIRST..FIRST + 4 {
+        bench.mm.offline(BlockId::new(block)).unwrap();
+        assert_eq!(pool.check(), Ok(101));
+        online(bench, block);
+    }
+    assert_ne!(pool.find(0).unwrap().pfn, first);
+    let status = pool.status();
+    assert!(status.moved >= 101, "{status:?}");
+    assert_eq!((status.extents, status.pages, status.putbacks), (101, 116, 0));
+    bench.mm.verify().unwrap();
+    pool.release(large).unwrap();
+    assert_eq!(pool.shrink(1000), Ok(100));
+    assert_eq!(bench.snapshot(), before);
+}
+
+#[test]
+fn a_pinned_page_keeps_its_block_online_until_it_is_let_go() {
+    let bench = bench();
+    let pool = Pool::register(&bench.mm).unwrap();
+    pool.grow(3, Order::ZERO).unwrap();
+    pool.pin(1, true).unwrap();
+    let pfn = pool.find(1).unwrap().pfn;
+    let block = BlockId::new(pfn.get() * PAGE / MIB);
+    let before = bench.snapshot();
+    assert!(bench.mm.offline(block).is_err());
+    assert_eq!(bench.snapshot(), before);
+    assert_eq!(pool.find(1).unwrap().pfn, pfn);
+
+    assert_eq!(pool.release(1), Err(PoolError::Held(1)));
+    assert_eq!(pool.shrink(3), Ok(2));
+    pool.pin(1, false).unwrap();
+    bench.mm.offline(block).unwrap();
+    assert_eq!(pool.check(), Ok(1));
+}
+
+#[test]
+fn handles_are_used_again_and_unknown_ones_are_refused() {
+    let bench = bench();
+    let pool = Pool::register(&bench.mm).unwrap();
+    pool.grow(5, Order::ZERO).unwrap();
+    pool.release(2).unwrap();
+    assert_eq!(pool.release(2), Err(PoolError::NoHandle(2)));
+    assert_eq!(pool.pin(5, true), Err(PoolError::NoHandle(5)));
+    assert_eq!(pool.find(u64::MAX), Err(PoolError::NoHandle(u64::MAX)));
+    assert_eq!(pool.take(Order::ZERO), Ok(2));
+    assert_eq!(pool.take(Order::ZERO), Ok(5));
+    assert_eq!(pool.check(), Ok(6));
+}
+
+#[test]
+fn a_pool_that_outgrows_memory_keeps_what_it_got_and_its_blocks_stay() {
+    let bench = bench();
+    let pool = Pool::register(&bench.mm).unwrap();
+    let (taken, error) = pool.grow(1 << 20, Order::ZERO).unwrap_err();
+    assert!(matches!(error, PoolError::Memory(_) | PoolError::Table(_)), "{error}");
+    assert_eq!(pool.check(), Ok(taken));
+    let full = bench.snapshot();
+    let stays = bench.mm.offline(BlockId::new(FIRST)).unwrap_err();
+    assert!(matches!(stays, OfflineError::NoRoom { .. }), "{stays}");
+    assert_eq!(bench.snapshot(), full);
+    assert_eq!(pool.check(), Ok(taken));
+    assert_eq!(pool.shrink(taken), Ok(taken));
+    bench.mm.offline(BlockId::new(FIRST)).unwrap();
+}
+
+#[test]
+fn a_changed_word_of_the_pool_is_found() {
+    let bench = bench();
+    let pool = Pool::register(&bench.mm).unwrap();
+    pool.grow(9, Order::ZERO).unwrap();
+    let pfn = pool.find(7).unwrap().pfn;
+    damage(bench, pfn);
+    let found = pool.check().unwrap_err();
+    assert!(matches!(found, PoolError::Damaged { handle: 7, word: 1, .. }), "{found}");
+    damage(bench, pfn);
+    bench.mm.set_private(pfn, 8).unwrap();
+    assert_eq!(pool.check(), Err(PoolError::Lost(7)));
 }
 
 fn write(cache: &Cache<Fake>, object: u64, offset: u64, bytes: &[u8]) -> Result<(), CacheError> {
     cache.write(object, offset, bytes.len() as u64, |index| bytes[index as usize])
 }
 
-#[test]
-fn a_pool_keeps_its_content_while_its_pages_are_moved_about() {
-    let (bench, dimm) = bench();
-    let pool = pool(bench);
-    pool.grow(100, Order::ZERO).unwrap();
-    pool.grow(10, Order::new(3).unwrap()).unwrap();
-    for id in bench.blocks(dimm) {
-        bench.mm.offline(id).unwrap();
-        bench.check();
-        assert_eq!(pool.check(), Ok(110));
-    }
-    let status = pool.status();
-    assert_eq!((status.extents, status.pages), (110, 180));
-    assert!(status.moved >= 110, "{status:?}");
-    assert_eq!(pool.shrink(1000), Ok(110));
-    bench.check();
+fn read(cache: &Cache<Fake>, object: u64, offset: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0xff; len];
+    cache.read(object, offset, &mut bytes).unwrap();
+    bytes
 }
 
 #[test]
-fn a_pinned_extent_holds_its_block_until_it_is_let_go() {
-    let (bench, dimm) = bench();
-    let pool = pool(bench);
-    pool.grow(3, Order::ZERO).unwrap();
-    pool.pin(1, true).unwrap();
-    let at = pool.at(1).unwrap();
-    let id = bench.mm.page_info(at).unwrap().block;
-    let Err(OfflineError::InUse { first: Some((pfn, owner)), .. }) = bench.mm.offline(id) else {
-        panic!("it went offline");
-    };
-    assert_eq!((pfn, bench.mm.owner_name(owner)), (at, "pool"));
-    pool.pin(1, false).unwrap();
-    assert_eq!(bench.mm.offline(id).unwrap().state, BlockState::Offline);
-    assert_eq!(pool.check(), Ok(3));
-    assert_eq!(pool.pin(3, true), Err(PoolError::NoHandle(3)));
-    assert_eq!(bench.blocks(dimm).len(), 3);
+fn what_is_written_through_the_cache_reads_back_before_and_after_it_is_stored() {
+    let bench = bench();
+    let before = bench.snapshot();
+    let cache = Cache::register(&bench.mm).unwrap();
+    write(&cache, 3, PAGE - 4, b"across two pages").unwrap();
+    assert_eq!(read(&cache, 3, PAGE - 4, 16), b"across two pages");
+    assert_eq!(read(&cache, 3, 0, 3), [0; 3]);
+    assert_eq!((cache.status().cached, cache.status().dirty), (2, 2));
+    assert_eq!(cache.write_back(), Ok(2));
+    assert_eq!(cache.drop_pages(), Ok(2));
+    assert_eq!((cache.status().cached, cache.status().stored), (0, 2));
+    assert_eq!(read(&cache, 3, PAGE - 4, 16), b"across two pages");
+    write(&cache, 3, PAGE, b"ab").unwrap();
+    assert_eq!(cache.drop_pages(), Ok(2));
+    assert_eq!(read(&cache, 3, PAGE - 4, 16), b"acroab two pages");
+    write(&cache, 2, 2 * PAGE, b"far").unwrap();
+    assert_eq!(read(&cache, 2, 0, 64), [0; 64]);
+    cache.clear().unwrap();
+    assert_eq!(bench.snapshot(), before);
 }
 
 #[test]
-fn a_pool_that_finds_no_memory_keeps_what_it_has() {
-    let (bench, _) = bench();
-    let pool = pool(bench);
-    let large = Order::new(7).unwrap();
-    let Err(PoolError::OutOfMemory(count, error)) = pool.grow(1 << 20, large) else {
-        panic!("endless memory");
-    };
-    assert_eq!((pool.status().extents, error.order), (count, large));
-    assert_eq!(pool.check(), Ok(count));
-    assert_eq!(pool.shrink(u64::MAX), Ok(count));
-}
-
-#[test]
-fn a_damaged_page_of_the_pool_is_named() {
-    let (bench, _) = bench();
-    let pool = pool(bench);
-    pool.grow(5, Order::ZERO).unwrap();
-    let at = pool.at(2).unwrap();
-    super::store(&bench.mm, at, 0, 0xff ^ super::load(&bench.mm, at, 0));
-    assert_eq!(pool.check(), Err(PoolError::Mismatch(2, at)));
-}
-
-#[test]
-fn what_was_written_through_the_cache_is_read_back_wherever_its_pages_went() {
-    let (bench, dimm) = bench();
-    let cache = cache(bench);
-    let text = b"pull the DIMM, keep the page";
-    for object in 0..4 {
-        // Across a page's end.
-        write(cache, object, 4096 * (object + 1) - 10, text).unwrap();
-    }
-    let read = |object: u64| {
-        let start = 4096 * (object + 1) - 10;
-        (start..start + text.len() as u64).map(|at| cache.read(object, at).unwrap()).collect()
-    };
-    assert_eq!(cache.write_back(), 8);
-    write(cache, 2, 4096 * 3 - 10, b"PULL").unwrap();
-    for id in bench.blocks(dimm) {
-        bench.mm.offline(id).unwrap();
-        bench.check();
-        let object: std::vec::Vec<u8> = read(1);
-        assert_eq!(object, text);
-        cache.check().unwrap();
-    }
-    assert!(cache.status().moved >= 8);
-    assert_eq!(cache.status().dirty, 1);
-    assert_eq!(cache.drop_all(), Ok(8));
+fn objects_that_are_not_there_are_refused() {
+    let cache = Cache::register(&bench().mm).unwrap();
+    assert_eq!(write(&cache, OBJECTS, 0, b"x"), Err(CacheError::NoObject(OBJECTS)));
+    assert_eq!(
+        write(&cache, 0, u64::MAX, b"xy"),
+        Err(CacheError::Beyond { object: 0, offset: u64::MAX })
+    );
+    let far = CacheError::Beyond { object: 0, offset: 5 << 30 };
+    assert_eq!(cache.write(0, 1, 5 << 30, |_| 1), Err(far));
     assert_eq!(cache.status().cached, 0);
-    let object: std::vec::Vec<u8> = read(2);
-    assert_eq!(object, b"PULL the DIMM, keep the page");
+    assert_eq!(cache.read(u64::MAX, 0, &mut [0]), Err(CacheError::NoObject(u64::MAX)));
+    assert_eq!(cache.fill(OBJECTS, 1), Err((0, CacheError::NoObject(OBJECTS))));
+    assert_eq!(cache.read(5, 9, &mut [0]), Err(CacheError::Beyond { object: 5, offset: 9 }));
 }
 
 #[test]
-fn an_object_has_only_the_bytes_that_were_written_or_lie_below() {
-    let (bench, _) = bench();
-    let cache = cache(bench);
-    write(cache, 0, 5000, b"x").unwrap();
-    assert_eq!(cache.read(0, 0), Ok(0));
-    let beyond = |object, offset| CacheError::Beyond { object, offset };
-    assert_eq!(cache.read(0, 8192), Err(beyond(0, 8192)));
-    assert_eq!(cache.read(7, 0), Err(beyond(7, 0)));
-    assert_eq!(write(cache, 64, 0, b"x"), Err(beyond(64, 0)));
-    assert_eq!(write(cache, 0, 1 << 40, b"x"), Err(beyond(0, 1 << 40)));
-    assert_eq!(write(cache, 0, u64::MAX, b"xy"), Err(beyond(0, u64::MAX)));
-    bench.check();
+fn a_cache_that_outgrows_memory_says_how_far_it_got() {
+    let bench = bench();
+    let before = bench.snapshot();
+    let cache = Cache::register(&bench.mm).unwrap();
+    let (filled, _) = cache.fill(0, 1 << 19).unwrap_err();
+    assert_eq!(cache.check(), Ok(filled));
+    // Nothing is left to store them in.
+    assert!(matches!(cache.write_back(), Err(CacheError::Memory(_))));
+    assert_eq!(cache.check(), Ok(filled));
+    let small = Cache::register(&bench.mm).unwrap();
+    assert!(write(&small, 0, 0, b"x").is_err());
+    assert_ne!(bench.snapshot(), before);
 }
 
 #[test]
-fn a_clean_page_that_differs_from_the_store_is_named() {
-    let (bench, _) = bench();
-    let cache = cache(bench);
-    write(cache, 3, 4096 + 17, b"a").unwrap();
-    cache.write_back();
-    assert_eq!(cache.check(), Ok(1));
-    let pfn = cache.cached_at(0).unwrap();
-    super::store(&bench.mm, pfn, 17, b'b');
-    assert_eq!(cache.check(), Err(CacheError::Differs { object: 3, offset: 4096 + 17 }));
+fn a_changed_word_is_found_in_the_cache_and_in_the_store() {
+    let bench = bench();
+    let cache = Cache::register(&bench.mm).unwrap();
+    cache.fill(1, 4).unwrap();
+    let record = cache.owner_record(1, 2);
+    damage(bench, record.1.unwrap());
+    let changed = |cached| CacheError::Damaged { object: 1, index: 2, cached };
+    assert_eq!(cache.check(), Err(changed(true)));
+    damage(bench, record.1.unwrap());
+    assert_eq!(cache.drop_pages(), Ok(4));
+    assert_eq!(cache.check(), Ok(4));
+    damage(bench, cache.owner_record(1, 2).0.unwrap());
+    assert_eq!(cache.check(), Err(changed(false)));
+}
+
+#[test]
+fn the_cache_is_used_by_another_thread_while_blocks_go_and_come_back() {
+    let bench = bench();
+    let cache = Cache::register(&bench.mm).unwrap();
+    cache.fill(0, 64).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let user = scope.spawn(|| {
+            let mut round = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                let at = round % 64 * PAGE + 100;
+                let text = round.to_le_bytes();
+                write(&cache, 0, at, &text).unwrap();
+                assert_eq!(read(&cache, 0, at, 8), text);
+                round += 1;
+                if round.is_multiple_of(50) {
+                    // A page on its way stays in the cache, which is no damage.
+                    let dropped = cache.drop_pages();
+                    assert!(matches!(dropped, Ok(_) | Err(CacheError::Moving)), "{dropped:?}");
+                }
+            }
+            round
+        });
+        for block in (FIRST..FIRST + 4).cycle().take(40) {
+            // Whether it goes is a matter of what the user does meanwhile; that it is whole is not.
+            if bench.mm.offline(BlockId::new(block)).is_ok() {
+                online(bench, block);
+            }
+            cache.check().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(user.join().unwrap() > 0);
+    });
+    assert!(cache.check().is_ok());
+    bench.mm.verify().unwrap();
+}
+
+#[test]
+fn cached_pages_move_with_their_content() {
+    let bench = bench();
+    let cache = Cache::register(&bench.mm).unwrap();
+    cache.fill(0, 200).unwrap();
+    cache.write_back().unwrap();
+    write(&cache, 0, 17, b"not stored yet").unwrap();
+    for block in FIRST..FIRST + 4 {
+        bench.mm.offline(BlockId::new(block)).unwrap();
+        online(bench, block);
+    }
+    assert!(cache.status().moved >= 200, "{:?}", cache.status());
+    assert_eq!(cache.check(), Ok(200));
+    assert_eq!(read(&cache, 0, 17, 14), b"not stored yet");
 }

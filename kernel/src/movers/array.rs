@@ -1,0 +1,110 @@
+//! An array of words in kernel memory that never moves: the tables of owners of movable pages.
+//!
+//! The pages it is made of are listed on the heap, eight bytes for each.
+
+// UNSAFETY: uses the content of the array's own pages.
+#![expect(unsafe_code)]
+
+use super::frame;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hotmem::{Machine, Mm, Order, OutOfMemory, Pfn};
+
+/// Why the array cannot grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// No page is left for it.
+    Memory(OutOfMemory),
+    /// No heap is left for the list of its pages.
+    Heap,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(error) => write!(f, "no memory for the table: {error}"),
+            Self::Heap => f.write_str("the kernel heap has no room for the table"),
+        }
+    }
+}
+
+/// The array. Whoever drops it has truncated it to nothing, or its pages are lost.
+#[derive(Debug)]
+pub(super) struct Array<M: Machine + 'static> {
+    mm: &'static Mm<M>,
+    pages: Vec<Pfn>,
+    len: u64,
+}
+
+impl<M: Machine> Array<M> {
+    /// Words in a page.
+    const PER_PAGE: u64 = M::PAGE_BYTES / size_of::<u64>() as u64;
+
+    pub(super) const fn new(mm: &'static Mm<M>) -> Self {
+        Self { mm, pages: Vec::new(), len: 0 }
+    }
+
+    pub(super) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The word at `index`, if the array reaches that far.
+    pub(super) fn word(&self, index: u64) -> Option<&AtomicU64> {
+        let page = self.pages.get((index / Self::PER_PAGE) as usize).copied();
+        let page = page.filter(|_| index < self.len)?;
+        // SAFETY: the page was allocated for this array, which alone uses it, until it is truncated,
+        // for which no reference may be left.
+        let words = unsafe { frame::words(self.mm, page) };
+        words.get((index % Self::PER_PAGE) as usize)
+    }
+
+    /// What the word at `index` holds; 0 past the end.
+    pub(super) fn get(&self, index: u64) -> u64 {
+        self.word(index).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// Changes the word at `index`; past the end nothing.
+    pub(super) fn set(&self, index: u64, value: u64) {
+        if let Some(word) = self.word(index) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Grows to at least `len` words, the new ones 0. After a failure it is as long as before.
+    pub(super) fn grow(&mut self, len: u64) -> Result<(), Full> {
+        let before = self.len;
+        while self.len < len {
+            if let Err(full) = self.grow_a_page(len) {
+                self.truncate(before);
+                return Err(full);
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows to `len`, or to the end of one more page.
+    fn grow_a_page(&mut self, len: u64) -> Result<(), Full> {
+        if self.len == self.pages.len() as u64 * Self::PER_PAGE {
+            self.pages.try_reserve(1).map_err(|_| Full::Heap)?;
+            self.pages.push(self.mm.alloc(Order::ZERO).map_err(Full::Memory)?);
+        }
+        let end = len.min(self.pages.len() as u64 * Self::PER_PAGE);
+        let new = self.len..end;
+        self.len = end;
+        new.for_each(|index| self.set(index, 0));
+        Ok(())
+    }
+
+    /// Shortens to `len` words, and frees the pages that no word is left in.
+    pub(super) fn truncate(&mut self, len: u64) {
+        self.len = self.len.min(len);
+        let needed = self.len.div_ceil(Self::PER_PAGE) as usize;
+        while self.pages.len() > needed {
+            let Some(page) = self.pages.pop() else { return };
+            if let Err(error) = self.mm.free(page) {
+                log::error!("a page of a table is lost: {error}");
+            }
+        }
+    }
+}
