@@ -17,6 +17,9 @@ use hotmem::{
     PageState, Pfn, PhysRange, Placement, Progress, TooManyMovers, Violation, VirtAddr, ZoneKind,
 };
 
+/// The word of extents that the operator allocated: no others are the operator's to free.
+const OPERATORS: u64 = u64::from_le_bytes(*b"operator");
+
 /// What to do after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
@@ -33,6 +36,7 @@ enum Refused<'t> {
     Memory(OutOfMemory),
     Free(FreeError),
     NoPage(Pfn),
+    NotAllocated(Pfn),
     NothingGoing,
     Faults(VirtAddr),
     Law(Violation),
@@ -53,6 +57,7 @@ impl fmt::Display for Refused<'_> {
             Self::Memory(error) => error.fmt(f),
             Self::Free(error) => error.fmt(f),
             Self::NoPage(pfn) => write!(f, "{pfn} is no memory that is there"),
+            Self::NotAllocated(pfn) => write!(f, "{pfn} is nothing that alloc gave"),
             Self::NothingGoing => f.write_str("no device is being given up"),
             Self::Faults(at) => write!(f, "a load from {at} faults"),
             Self::Law(violation) => violation.fmt(f),
@@ -183,9 +188,10 @@ impl<M: Shared> Monitor<'_, M> {
             Command::Exit(_) => {}
             Command::Alloc(order) => {
                 let pfn = self.mm.alloc(order)?;
+                self.mm.set_private(pfn, OPERATORS)?;
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
-            Command::Free(pfn) => self.mm.free(pfn)?,
+            Command::Free(pfn) => self.free(pfn)?,
             Command::Verify => verify(self.mm, machinery)?,
             Command::SnapshotSave => {
                 writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?;
@@ -200,6 +206,18 @@ impl<M: Shared> Monitor<'_, M> {
             | Command::Zones { .. } => self.show(command, machinery.heap(), out)?,
         }
         Ok(())
+    }
+
+    /// Frees what the operator allocated. Other kernel memory is in use: whoever uses it would go on.
+    fn free(&self, pfn: Pfn) -> Result<(), Refused<'static>> {
+        let word = self.mm.private(pfn)?;
+        let state = self.mm.page_info(pfn).and_then(|info| info.state);
+        match state {
+            Some(PageState::Used { owner: Owner::Kernel, .. }) if word == OPERATORS => {
+                Ok(self.mm.free(pfn)?)
+            }
+            _ => Err(Refused::NotAllocated(pfn)),
+        }
     }
 
     /// The zone for a block that comes online this way. One that is not there is refused later.

@@ -250,6 +250,20 @@ fn pages_are_freed_once() {
 }
 
 #[test]
+fn only_what_the_operator_allocated_is_the_operators_to_free() {
+    let mut this = Fixture::new();
+    let kernels = this.bench.mm.alloc(hotmem::Order::ZERO).unwrap();
+    let nothing_of = |pfn: hotmem::Pfn| format!("{pfn} is nothing that alloc gave");
+    assert_eq!(this.refused(&format!("free {}", kernels.get())), nothing_of(kernels));
+    this.ok("pool grow 1");
+    let first = WINDOW / 4096;
+    let mut pages = (first..first + 512).map(hotmem::Pfn::new);
+    let pooled = pages.find(|&pfn| this.bench.mm.private(pfn).is_ok()).unwrap();
+    assert_eq!(this.refused(&format!("free {}", pooled.get())), nothing_of(pooled));
+    this.ok("pool check");
+}
+
+#[test]
 fn using_memory_touches_every_added_page_and_gives_all_back() {
     let mut this = Fixture::new();
     let before = this.bench.snapshot();
