@@ -1,6 +1,6 @@
 //! Commands on memory's life cycle: policy, explanations, taken memory, bad pages, dumps.
 
-use super::command::{Life, Watch};
+use super::life::{Life, Watch};
 use super::listeners::{Full, Trace, Watchers};
 use super::machinery::Machinery;
 use crate::hotplug::{JsonString, OrNull};

@@ -9,6 +9,8 @@
 
 mod command;
 mod held;
+mod help;
+mod life;
 mod line;
 mod listeners;
 mod machinery;
@@ -22,10 +24,11 @@ mod snapshot;
 mod tests;
 mod usage;
 mod walk;
+mod words;
 
-pub use command::{
-    CacheCommand, Command, CommandError, HELP, Life, PoolCommand, Sample, Watch, parse,
-};
+pub use command::{Command, CommandError, Sample, parse};
+pub use help::HELP;
+pub use life::{CacheCommand, Life, PoolCommand, Watch};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
 pub use listeners::Objection;
 pub use machinery::{Breach, Machinery};

@@ -1,6 +1,6 @@
 //! Commands on the kernel's owners of movable pages.
 
-use super::command::{CacheCommand, PoolCommand};
+use super::life::{CacheCommand, PoolCommand};
 use crate::movers::{Cache, CacheError, CacheStatus, Pool, PoolError, PoolStatus, Shared};
 use core::fmt::{self, Write};
 use hotmem::{Mm, TooManyMovers};

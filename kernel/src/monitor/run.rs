@@ -1,7 +1,8 @@
 //! Runs commands and writes their answers.
 
-use super::command::{Command, CommandError, HELP, Sample, parse};
+use super::command::{Command, CommandError, Sample, parse};
 use super::held::Held;
+use super::help::HELP;
 use super::machinery::{Breach, Machinery};
 use super::memory::{LifeError, Lives};
 use super::movers::{MoverError, Movers};

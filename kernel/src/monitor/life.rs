@@ -1,0 +1,190 @@
+//! Commands on the life cycle of memory, and on what is movable in it.
+
+use super::command::CommandError;
+use super::listeners::Objection;
+use super::words::{Words, order};
+use crate::number;
+use hotmem::{AutoOnline, NodeId, Order, Pfn, PhysRange, TakeList, ZoneKind};
+
+/// A command on the life cycle of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+#[expect(clippy::large_enum_variant, reason = "one command is read at a time, and not kept")]
+pub enum Life {
+    Policy(Option<AutoOnline>),
+    Vmemmap(Option<bool>),
+    Convert(PhysRange),
+    Explain { range: PhysRange, json: bool },
+    Take(TakeList),
+    Contig(NodeId, u64),
+    Taken { json: bool },
+    Release,
+    Poison(Pfn),
+    Dump { json: bool },
+    Compact(NodeId, ZoneKind, Order),
+    Watch(Watch),
+}
+
+/// A command on the pool of movable pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+pub enum PoolCommand {
+    Status { json: bool },
+    Grow(u64, Order),
+    Shrink(u64),
+    Free(u64),
+    Check,
+    Pin(u64, bool),
+}
+
+/// A command on the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+pub enum CacheCommand {
+    Status { json: bool },
+    Write { object: u64, offset: u64, byte: u8, count: u64 },
+    Read { object: u64, offset: u64 },
+    Flush,
+    Drop,
+    Check,
+}
+
+/// A command on watchers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the commands are described in HELP")]
+pub enum Watch {
+    List,
+    Add(i32, Objection),
+    Remove(u32),
+}
+
+/// Reads a command on the life cycle of memory.
+pub(super) fn life<'t>(name: &'t str, words: &mut Words<'t>) -> Result<Life, CommandError<'t>> {
+    match name {
+        "policy" => words.policy(),
+        "vmemmap" => words.vmemmap(),
+        "convert" => words.convert(),
+        "explain-remove" => Ok(Life::Explain { range: words.range()?, json: words.json()? }),
+        "memtrace" => words.memtrace(),
+        "poison" => words.pfn().map(Life::Poison),
+        "compact" => words.compact(),
+        "dump" => Ok(Life::Dump { json: words.json()? }),
+        "notify" => words.watch().map(Life::Watch),
+        unknown => Err(CommandError::Unknown(unknown)),
+    }
+}
+
+impl<'t> Words<'t> {
+    fn policy(&mut self) -> Result<Life, CommandError<'t>> {
+        let Some(word) = self.next() else { return Ok(Life::Policy(None)) };
+        let policy = word.parse().map_err(|_| CommandError::Bad(word, "a policy"))?;
+        let AutoOnline::AutoMovable { .. } = policy else { return Ok(Life::Policy(Some(policy))) };
+        let Some(word) = self.next() else { return Ok(Life::Policy(Some(policy))) };
+        let ratio = number::parse(word).and_then(|ratio| u32::try_from(ratio).ok());
+        let ratio = ratio.ok_or(CommandError::Bad(word, "a ratio in per cent"))?;
+        Ok(Life::Policy(Some(AutoOnline::AutoMovable { ratio })))
+    }
+
+    fn vmemmap(&mut self) -> Result<Life, CommandError<'t>> {
+        match self.next() {
+            None => Ok(Life::Vmemmap(None)),
+            Some("enable") => Ok(Life::Vmemmap(Some(true))),
+            Some("disable") => Ok(Life::Vmemmap(Some(false))),
+            Some(word) => Err(CommandError::Bad(word, "enable or disable")),
+        }
+    }
+
+    pub(super) fn pool(&mut self) -> Result<PoolCommand, CommandError<'t>> {
+        match self.next() {
+            None => Ok(PoolCommand::Status { json: false }),
+            Some("--json") => Ok(PoolCommand::Status { json: true }),
+            Some("grow") => {
+                let count = self.number("a number of extents")?;
+                let Some(word) = self.next() else {
+                    return Ok(PoolCommand::Grow(count, Order::ZERO));
+                };
+                let order = order(word).ok_or(CommandError::Bad(word, "an order from 0 to 19"))?;
+                Ok(PoolCommand::Grow(count, order))
+            }
+            Some("shrink") => Ok(PoolCommand::Shrink(self.number("a number of extents")?)),
+            Some("free") => Ok(PoolCommand::Free(self.number("a handle")?)),
+            Some("check") => Ok(PoolCommand::Check),
+            Some("pin") => Ok(PoolCommand::Pin(self.number("a handle")?, true)),
+            Some("unpin") => Ok(PoolCommand::Pin(self.number("a handle")?, false)),
+            Some(word) => Err(CommandError::Bad(word, "grow, shrink, free, check, pin or unpin")),
+        }
+    }
+
+    pub(super) fn cache(&mut self) -> Result<CacheCommand, CommandError<'t>> {
+        match self.next() {
+            None => Ok(CacheCommand::Status { json: false }),
+            Some("--json") => Ok(CacheCommand::Status { json: true }),
+            Some("write") => {
+                let (object, offset) = (self.number("an object")?, self.number("an offset")?);
+                let byte = |word: &str| u8::try_from(number::parse(word)?).ok();
+                let byte = self.read("a byte from 0 to 255", byte)?;
+                let count = match self.next() {
+                    None => 1,
+                    Some(word) => {
+                        number::parse(word).ok_or(CommandError::Bad(word, "a number of bytes"))?
+                    }
+                };
+                Ok(CacheCommand::Write { object, offset, byte, count })
+            }
+            Some("read") => {
+                let (object, offset) = (self.number("an object")?, self.number("an offset")?);
+                Ok(CacheCommand::Read { object, offset })
+            }
+            Some("flush") => Ok(CacheCommand::Flush),
+            Some("drop") => Ok(CacheCommand::Drop),
+            Some("check") => Ok(CacheCommand::Check),
+            Some(word) => Err(CommandError::Bad(word, "write, read, flush, drop or check")),
+        }
+    }
+
+    fn convert(&mut self) -> Result<Life, CommandError<'t>> {
+        let range = self.range()?;
+        match self.word("block")? {
+            "block" => Ok(Life::Convert(range)),
+            word => Err(CommandError::Bad(word, "block")),
+        }
+    }
+
+    fn memtrace(&mut self) -> Result<Life, CommandError<'t>> {
+        match self.word("a list of blocks, contig, status or release")? {
+            "status" => Ok(Life::Taken { json: self.json()? }),
+            "release" => Ok(Life::Release),
+            "contig" => {
+                let node = self.node()?;
+                let bytes = self.read("a size in bytes", number::parse_size)?;
+                Ok(Life::Contig(node, bytes))
+            }
+            list => TakeList::parse(list).map(Life::Take).map_err(CommandError::List),
+        }
+    }
+
+    fn compact(&mut self) -> Result<Life, CommandError<'t>> {
+        let node = self.node()?;
+        let zone = |word: &str| ZoneKind::ALL.into_iter().find(|kind| kind.name() == word);
+        let kind = self.read("normal or movable", zone)?;
+        Ok(Life::Compact(node, kind, self.read("an order from 0 to 19", order)?))
+    }
+
+    fn watch(&mut self) -> Result<Watch, CommandError<'t>> {
+        match self.next() {
+            None => Ok(Watch::List),
+            Some("add") => {
+                let priority = self.read("a priority", |word| word.parse().ok())?;
+                let objection = match self.next() {
+                    None => Objection::None,
+                    Some("online") => Objection::Online,
+                    Some("offline") => Objection::Offline,
+                    Some(word) => return Err(CommandError::Bad(word, "online or offline")),
+                };
+                Ok(Watch::Add(priority, objection))
+            }
+            Some("remove") => Ok(Watch::Remove(self.read("a number", |word| word.parse().ok())?)),
+            Some(word) => Err(CommandError::Bad(word, "add or remove")),
+        }
+    }
+}

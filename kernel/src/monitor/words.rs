@@ -1,0 +1,127 @@
+//! The words of a typed line, read one after the other.
+
+use super::command::{Command, CommandError, Sample};
+use crate::{cmdline, number};
+use hotmem::{BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement};
+
+/// The words of a line that were not read yet.
+pub(super) struct Words<'t>(core::str::SplitAsciiWhitespace<'t>);
+impl<'t> Words<'t> {
+    /// The words of `line`.
+    pub(super) fn of(line: &'t str) -> Self {
+        Self(line.split_ascii_whitespace())
+    }
+
+    /// The next word, if there is one.
+    pub(super) fn next(&mut self) -> Option<&'t str> {
+        self.0.next()
+    }
+
+    pub(super) fn word(&mut self, what: &'static str) -> Result<&'t str, CommandError<'t>> {
+        self.next().ok_or(CommandError::Missing(what))
+    }
+
+    pub(super) fn read<T>(
+        &mut self,
+        what: &'static str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, CommandError<'t>> {
+        let word = self.word(what)?;
+        read(word).ok_or(CommandError::Bad(word, what))
+    }
+
+    pub(super) fn number(&mut self, what: &'static str) -> Result<u64, CommandError<'t>> {
+        self.read(what, number::parse)
+    }
+
+    pub(super) fn pfn(&mut self) -> Result<Pfn, CommandError<'t>> {
+        self.read("a page frame number", number::parse).map(Pfn::new)
+    }
+
+    pub(super) fn block(&mut self) -> Result<BlockId, CommandError<'t>> {
+        self.read("a block number", number::parse).map(BlockId::new)
+    }
+
+    pub(super) fn node(&mut self) -> Result<NodeId, CommandError<'t>> {
+        let node = |word: &str| u32::try_from(number::parse(word)?).ok().and_then(NodeId::new);
+        self.read("a node from 0 to 127", node)
+    }
+
+    pub(super) fn range(&mut self) -> Result<PhysRange, CommandError<'t>> {
+        let start = self.read("an address", number::parse)?;
+        let (size, what) = (self.word("a size")?, "a size in bytes that fits above the address");
+        let range = number::parse_size(size).filter(|&bytes| bytes != 0);
+        let range = range.and_then(|bytes| PhysRange::new(PhysAddr::new(start), bytes));
+        range.ok_or(CommandError::Bad(size, what))
+    }
+
+    pub(super) fn json(&mut self) -> Result<bool, CommandError<'t>> {
+        match self.next() {
+            None => Ok(false),
+            Some("--json") => Ok(true),
+            Some(word) => Err(CommandError::Bad(word, "--json")),
+        }
+    }
+
+    /// The flags that the placements named ask for; `None` if none is.
+    pub(super) fn flags(&mut self) -> Result<Option<MhpFlags>, CommandError<'t>> {
+        let mut flags = None;
+        for word in self.0.by_ref() {
+            let placement = cmdline::placement(word);
+            let placement = placement.ok_or(CommandError::Bad(word, "device, block or boot"))?;
+            let new = match placement {
+                Placement::PerRange => MhpFlags::MEMMAP_DEVICE,
+                Placement::PerBlock => MhpFlags::MEMMAP_MEMBLOCK,
+                Placement::Boot => MhpFlags::empty(),
+            };
+            flags = Some(flags.unwrap_or(MhpFlags::empty()) | new);
+        }
+        Ok(flags)
+    }
+
+    pub(super) fn sample(&mut self) -> Result<Sample, CommandError<'t>> {
+        match self.next() {
+            None => Ok(Sample::Seeded(0)),
+            Some("all") => Ok(Sample::All),
+            Some(word) => number::parse(word)
+                .map(Sample::Seeded)
+                .ok_or(CommandError::Bad(word, "all or a number")),
+        }
+    }
+
+    /// How to bring a block online; movable if nothing is said.
+    pub(super) fn way(&mut self) -> Result<OnlineAs, CommandError<'t>> {
+        let Some(word) = self.next() else { return Ok(OnlineAs::Movable) };
+        word.parse().map_err(|_| CommandError::Bad(word, "online, online_kernel or online_movable"))
+    }
+
+    pub(super) fn offline(&mut self) -> Result<Command, CommandError<'t>> {
+        match self.word("a block number, status or cancel")? {
+            "status" => Ok(Command::OfflineStatus),
+            "cancel" => Ok(Command::OfflineCancel),
+            word => match number::parse(word) {
+                Some(raw) => Ok(Command::Offline(BlockId::new(raw))),
+                None => Err(CommandError::Bad(word, "a block number, status or cancel")),
+            },
+        }
+    }
+
+    pub(super) fn snapshot(&mut self) -> Result<Command, CommandError<'t>> {
+        match self.word("save or check")? {
+            "save" => Ok(Command::SnapshotSave),
+            "check" => Ok(Command::SnapshotCheck),
+            word => Err(CommandError::Bad(word, "save or check")),
+        }
+    }
+
+    pub(super) fn code(&mut self) -> Result<u8, CommandError<'t>> {
+        let Some(word) = self.next() else { return Ok(0) };
+        let code = number::parse(word).and_then(|code| u8::try_from(code).ok());
+        code.filter(|&code| code <= 100).ok_or(CommandError::Bad(word, "a code from 0 to 100"))
+    }
+}
+
+/// An order, written as a number.
+pub(super) fn order(text: &str) -> Option<Order> {
+    u8::try_from(number::parse(text)?).ok().and_then(Order::new)
+}
