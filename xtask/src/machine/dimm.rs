@@ -144,9 +144,23 @@ impl Machine {
         self.final_status(dimm, EJECTION, "ejection")
     }
 
+    /// Everything that the firmware is told of an ejection, from "in progress" to the end; nothing where the
+    /// firmware is told nothing.
+    ///
+    /// # Errors
+    /// When no end comes.
+    pub(crate) fn ejection_answers(&mut self, dimm: &Dimm) -> Result<Vec<u64>> {
+        self.answers(dimm, EJECTION, "ejection")
+    }
+
     fn final_status(&mut self, dimm: &Dimm, source: u64, what: &str) -> Result<Option<u64>> {
+        self.answers(dimm, source, what).map(|answers| answers.last().copied())
+    }
+
+    fn answers(&mut self, dimm: &Dimm, source: u64, what: &str) -> Result<Vec<u64>> {
+        let mut answers = Vec::new();
         if self.about.answers == Answers::None {
-            return Ok(None);
+            return Ok(answers);
         }
         let slot = dimm.slot.to_string();
         // The device is no longer named once it is gone, so the slot is what tells DIMMs apart.
@@ -155,11 +169,14 @@ impl Machine {
             let ours = event["event"] == "ACPI_DEVICE_OST"
                 && info["source"] == source
                 && info["slot"] == slot.as_str();
-            info["status"].as_u64().filter(|&status| ours && status != IN_PROGRESS)
+            info["status"].as_u64().filter(|_| ours)
         };
         let what = format!("ACPI_DEVICE_OST ({what} of {})", dimm.id);
-        let waited = self.qmp.wait_event(self.soon(), &what, status);
-        waited.map(Some).map_err(|error| self.explained(error))
+        while answers.last().is_none_or(|&last| last == IN_PROGRESS) {
+            let waited = self.qmp.wait_event(self.soon(), &what, status);
+            answers.push(waited.map_err(|error| self.explained(error))?);
+        }
+        Ok(answers)
     }
 
     /// All DIMMs, as QEMU tells.

@@ -322,12 +322,17 @@ pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
 /// A DIMM that the kernel refuses because 2 MiB are no whole block: plugged memory that nobody owns,
 /// for the monitor's own `add` and `remove`. Answers with where its first whole blocks begin.
 pub(crate) fn unowned(machine: &mut Machine, size: &str) -> Result<u64> {
+    insert_unowned(machine, size).map(|dimm| dimm.start)
+}
+
+/// As [`unowned`]; answers with the DIMM.
+pub(crate) fn insert_unowned(machine: &mut Machine, size: &str) -> Result<Dimm> {
     let whole = scaled(machine.image(), size)?;
     let odd = Size::new(whole.size.bytes() + 2 * MIB);
     let dimm = machine.plug(DimmSpec { size: odd, ..whole }, None)?;
     let add = machine.next_add()?;
     ensure!(add.error.is_some(), "a DIMM of {} bytes was not refused", dimm.size);
-    Ok(dimm.start)
+    Ok(dimm)
 }
 
 /// The size of a DIMM whose first block its own memmap fills, as scenarios write it.

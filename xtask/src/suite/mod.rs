@@ -5,6 +5,7 @@
 //! fails; nothing is skipped but what a machine cannot show (a second mainboard where there is one, say).
 
 mod acceptance;
+mod answers;
 mod events;
 mod faults;
 mod figures;
@@ -65,13 +66,14 @@ fn on_x86_64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 10] = [
+const TOPICS: [(&str, &[Scenario]); 11] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
     ("events", events::SCENARIOS),
     ("monitor", monitor::SCENARIOS),
     ("acceptance", acceptance::SCENARIOS),
+    ("answers", answers::SCENARIOS),
     ("life", life::SCENARIOS),
     ("taken", taken::SCENARIOS),
     ("faults", faults::SCENARIOS),

@@ -1,0 +1,164 @@
+//! What the firmware is told: one table, a row for each way that a request can end.
+//!
+//! Codes are those of ACPI 6.5, table 6.22: 0x81 in use, 0x82 busy, 0x83 a dependency, 0x84 in progress.
+
+use anyhow::{Context, Result, ensure};
+
+use super::lab::{Lab, add, insert, leave, plug, remove, switch};
+use super::{Scenario, scenarios};
+use crate::arch::Answers;
+use crate::machine::{Dimm, Machine};
+use crate::size::MIB;
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    every_end_of_an_eject_is_told_by_its_code if tells,
+    memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused if tells_of_unowned,
+    memory_that_is_added_but_does_not_come_online_is_told_apart if tells,
+];
+
+/// Can it be seen from outside what the firmware is told?
+fn tells(lab: &Lab) -> bool {
+    lab.about().answers == Answers::Ost
+}
+
+/// Can it be, and can there be plugged memory that nobody owns?
+fn tells_of_unowned(lab: &Lab) -> bool {
+    tells(lab) && lab.has_unowned()
+}
+
+/// A way an eject can end.
+struct Row {
+    /// What stands in the way.
+    what: &'static str,
+    /// What puts it there.
+    spoil: &'static [&'static str],
+    /// What the firmware is told.
+    told: &'static [u64],
+    /// What takes it away again.
+    mend: &'static [&'static str],
+}
+
+/// In progress, then the end.
+const ROWS: [Row; 5] = [
+    Row { what: "nothing", spoil: &[], told: &[0x84, 0], mend: &[] },
+    Row {
+        what: "pages that move",
+        spoil: &["pool grow 99", "cache write 1 0 7 5000"],
+        told: &[0x84, 0],
+        mend: &["pool check", "cache check", "pool shrink 99"],
+    },
+    Row {
+        what: "a pinned page",
+        spoil: &["pool grow 9", "pool pin 3"],
+        told: &[0x84, 0x81],
+        mend: &["pool check", "pool unpin 3", "pool shrink 9"],
+    },
+    Row {
+        what: "an objection",
+        spoil: &["notify add 0 offline"],
+        told: &[0x84, 0x83],
+        mend: &["notify remove 0"],
+    },
+    Row {
+        what: "no room elsewhere",
+        // More than there is: refused, when all memory is taken.
+        spoil: &["pool grow 1000000"],
+        told: &[0x84, 0x82],
+        mend: &["pool check", "pool shrink 1000000"],
+    },
+];
+
+/// Unplugs, and reads what comes of it to its last step; answers with what the firmware was told.
+fn told_of_unplug(machine: &mut Machine, dimm: &Dimm) -> Result<Vec<u64>> {
+    machine.unplug(dimm)?;
+    let told = machine.ejection_answers(dimm)?;
+    loop {
+        let step = machine.next_step()?;
+        if step.verb() == "remove" {
+            let went = step.error().is_none();
+            ensure!(went == (told.last() == Some(&0)), "told {told:x?}, but {:?}", step.error());
+            return Ok(told);
+        }
+    }
+}
+
+fn every_end_of_an_eject_is_told_by_its_code(lab: &Lab) -> Result<()> {
+    let mut config = lab.room(&["128M"])?;
+    config.memory = lab.memory(lab.block().max(128 * MIB));
+    lab.with(&config, |machine| {
+        for row in &ROWS {
+            one_row(machine, row).with_context(|| row.what.to_owned())?;
+        }
+        leave(machine)
+    })
+}
+
+fn one_row(machine: &mut Machine, row: &Row) -> Result<()> {
+    let taken = plug(machine, "128M")?;
+    for line in row.spoil {
+        machine.command(line)?;
+    }
+    let told = told_of_unplug(machine, &taken.dimm)?;
+    ensure!(told == row.told, "the firmware was told {told:x?}, not {:x?}", row.told);
+    machine.run("verify")?;
+    for line in row.mend {
+        machine.run(line)?;
+    }
+    if told.last() != Some(&0) {
+        let told = told_of_unplug(machine, &taken.dimm)?;
+        ensure!(told == [0x84, 0], "afterwards the firmware was told {told:x?}");
+    }
+    machine.wait_deleted(&taken.dimm)
+}
+
+fn memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused(
+    lab: &Lab,
+) -> Result<()> {
+    let block = lab.block();
+    lab.with(&lab.room_unowned(&["256M"])?, |machine| {
+        let dimm = super::lab::insert_unowned(machine, "256M")?;
+        let told = machine.insertion_status(&dimm)?;
+        ensure!(told == Some(1), "the firmware was told {told:x?} of a DIMM that is refused");
+        let start = dimm.start.next_multiple_of(block);
+        add(machine, start, block, "device")?;
+        switch(machine, "online", start / block)?;
+        let told = told_of_unplug(machine, &dimm)?;
+        ensure!(told == [0x84, 0x81], "the firmware was told {told:x?}");
+        machine.unread_steps()?;
+        switch(machine, "offline", start / block)?;
+        remove(machine, start, block)?;
+        // Nothing of it is in use: no verb has anything to do.
+        machine.unplug(&dimm)?;
+        let told = machine.ejection_answers(&dimm)?;
+        ensure!(told == [0x84, 0], "afterwards the firmware was told {told:x?}");
+        machine.wait_deleted(&dimm)?;
+        machine.run("snapshot check")?;
+        leave(machine)
+    })
+}
+
+fn memory_that_is_added_but_does_not_come_online_is_told_apart(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?, |machine| {
+        machine.run("notify add 0 online")?;
+        let dimm = insert(machine, "256M")?;
+        let added = machine.next_add()?;
+        let told = machine.insertion_status(&dimm)?;
+        ensure!(
+            told == Some(0x81) && added.ost == told && added.error.is_none(),
+            "the firmware was told {told:x?}, the step says {added:?}"
+        );
+        machine.run("verify")?;
+        let steps = machine.unread_steps()?;
+        let failed = steps.iter().find(|step| step.verb() == "online").and_then(|one| one.error());
+        ensure!(failed.is_some_and(|why| why.contains("objects")), "online ended {failed:?}");
+
+        machine.run("notify remove 0")?;
+        let first = dimm.start / lab.block();
+        switch(machine, "online", first)?;
+        let told = told_of_unplug(machine, &dimm)?;
+        ensure!(told == [0x84, 0], "the firmware was told {told:x?}");
+        machine.wait_deleted(&dimm)?;
+        machine.run("snapshot check")?;
+        leave(machine)
+    })
+}
