@@ -413,3 +413,27 @@ fn memory_of(list: &[u8]) -> Result<Ranges, DeviceError> {
     }
     Ok(ranges)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_the_code_that_acpi_gives_it() {
+        // ACPI 6.5, 6.3.5: tables of general, ejection (0x80 up, 0x84 pending) and insertion status.
+        for (outcome, code) in [
+            (Outcome::Inserted, 0),
+            (Outcome::InsertFailed, 1),
+            (Outcome::InsertedOffline, 0x81),
+            (Outcome::Ejecting, 0x84),
+            (Outcome::Ejected, 0),
+            (Outcome::EjectFailed, 1),
+            (Outcome::EjectRefused(Refusal::Unknown), 0x80),
+            (Outcome::EjectRefused(Refusal::InUse), 0x81),
+            (Outcome::EjectRefused(Refusal::Busy), 0x82),
+            (Outcome::EjectRefused(Refusal::Dependency), 0x83),
+        ] {
+            assert_eq!(status_code(outcome), code, "{outcome:?}");
+        }
+    }
+}
