@@ -260,6 +260,15 @@ impl PfnRange {
         (start < end).then_some(Self { start, end })
     }
 
+    /// The shortest run that covers both; one without frames adds nothing.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        if self.pages() == 0 || other.pages() == 0 {
+            return if self.pages() == 0 { other } else { self };
+        }
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+
     /// The frames of the run, ascending.
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Pfn> + ExactSizeIterator {
         (0..self.pages() as usize).map(move |i| self.start.add(i as u64))

@@ -141,6 +141,7 @@ impl<M: Machine> Mm<M> {
             self.spare_blocks(bytes, memory.ram, early);
         }
         self.hand_over(memory.ram, early);
+        self.note_boot_blocks();
         Ok(())
     }
 

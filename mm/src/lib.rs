@@ -53,6 +53,7 @@ pub mod policy;
 mod readers;
 pub mod section;
 pub mod snapshot;
+pub mod span;
 pub mod stats;
 pub mod take;
 #[cfg(any(test, feature = "testing"))]
@@ -82,6 +83,7 @@ pub use placement::{MhpFlags, Placement};
 pub use poison::{PoisonError, Quarantined};
 pub use policy::{AutoOnline, OnlineAs};
 pub use snapshot::Fact;
+pub use span::NodeInfo;
 pub use stats::{PageInfo, Stats, ZoneInfo};
 pub use take::{ContigError, ListError, Piece, ReleaseError, TakeError, TakeList};
 pub use verify::Violation;

@@ -1,4 +1,4 @@
-//! NUMA nodes: each has a zone of every kind, and exists while one of them has memory.
+//! NUMA nodes: each has a zone of every kind, and exists while it has a memory block.
 
 use crate::zone::{Zone, ZoneKind};
 use core::fmt;
@@ -19,6 +19,11 @@ impl NodeId {
     /// Node `raw`, or `None` from [`MAX_NODES`] on.
     pub const fn new(raw: u32) -> Option<Self> {
         if (raw as usize) < MAX_NODES { Some(Self(raw as u8)) } else { None }
+    }
+
+    /// Every number.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..MAX_NODES as u8).map(Self)
     }
 
     /// The raw number.
@@ -43,6 +48,8 @@ pub(crate) struct Nodes {
     zones: [[Mutex<Zone>; ZoneKind::ALL.len()]; MAX_NODES],
     /// A bit for each zone that holds a block, so that allocation visits no others.
     used: [AtomicU64; ZoneKind::ALL.len() * MAX_NODES / 64],
+    /// Blocks of each node that are there, online or not. Changed under the hotplug lock.
+    blocks: [AtomicU64; MAX_NODES],
 }
 
 impl Nodes {
@@ -50,7 +57,21 @@ impl Nodes {
         Self {
             zones: [const { [const { Mutex::new(Zone::new()) }; ZoneKind::ALL.len()] }; MAX_NODES],
             used: [const { AtomicU64::new(0) }; ZoneKind::ALL.len() * MAX_NODES / 64],
+            blocks: [const { AtomicU64::new(0) }; MAX_NODES],
         }
+    }
+
+    /// Blocks of `node` that are there.
+    pub(crate) fn blocks(&self, node: NodeId) -> u64 {
+        self.blocks[node.index()].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_blocks(&self, node: NodeId, count: u64) {
+        self.blocks[node.index()].fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_blocks(&self, node: NodeId, count: u64) {
+        self.blocks[node.index()].fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Locks a zone. Never two at a time.

@@ -9,6 +9,7 @@ use crate::node::NodeId;
 use crate::page::PageState;
 use crate::paging::{Attr, Mapper, Translation};
 use crate::section::SectionWord;
+use crate::span::NodeInfo;
 use crate::zone::{PageCounts, ZoneKind};
 
 /// One fact of a snapshot. Two snapshots are equal if their sequences of facts are.
@@ -20,8 +21,10 @@ pub enum Fact {
     Block(Block),
     /// A self-hosted memmap, by its head.
     Group(Group),
-    /// A zone that has memory.
-    Zone(NodeId, ZoneKind, PageCounts),
+    /// A zone that has memory, from where to where.
+    Zone(NodeId, ZoneKind, PageCounts, PfnRange),
+    /// A node that has memory.
+    Node(NodeInfo),
     /// A maximal run of free pages.
     Free(PfnRange),
     /// A maximal run of leaves of one size that translate to consecutive memory.
@@ -53,7 +56,10 @@ impl<M: Machine> Mm<M> {
             each(Fact::Section(number, self.sections.word(&self.machine, number)));
         }
         self.snapshot_blocks(each);
-        self.zones().for_each(|zone| each(Fact::Zone(zone.node, zone.kind, zone.counts)));
+        for zone in self.zones() {
+            each(Fact::Zone(zone.node, zone.kind, zone.counts, zone.span));
+        }
+        self.nodes().for_each(|node| each(Fact::Node(node)));
         self.snapshot_tables(each);
         each(Fact::Frames(self.frames.reserve().1, self.frames.system_pages()));
     }

@@ -1,7 +1,7 @@
 //! What the manager tells of itself: counts, zones, single pages.
 
 use crate::Mm;
-use crate::addr::{Order, Pfn, PhysRange};
+use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::block::{BlockId, BlockState, BlockWord};
 use crate::machine::Machine;
 use crate::node::NodeId;
@@ -32,6 +32,8 @@ pub struct ZoneInfo {
     pub node: NodeId,
     /// Its kind.
     pub kind: ZoneKind,
+    /// From the first frame of its first block to the end of its last, whatever lies between.
+    pub span: PfnRange,
     /// Its pages.
     pub counts: PageCounts,
     /// Free pages that are not given out, as their range is being emptied. They are not in `counts`.
@@ -82,8 +84,8 @@ impl<M: Machine> Mm<M> {
 
     fn zone(&self, node: NodeId, kind: ZoneKind) -> ZoneInfo {
         let zone = self.nodes.lock(node, kind);
-        let (counts, isolated) = (zone.counts, zone.isolated);
-        ZoneInfo { node, kind, counts, isolated, extents: zone.all_extents() }
+        let (span, counts, isolated) = (zone.span, zone.counts, zone.isolated);
+        ZoneInfo { node, kind, span, counts, isolated, extents: zone.all_extents() }
     }
 
     /// What `pfn` is, if its section is there.

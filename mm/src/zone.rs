@@ -96,6 +96,8 @@ pub(crate) struct Zone {
     nonempty: u32,
     /// Its pages; those isolated are not free here, though they are in their block's count.
     pub(crate) counts: PageCounts,
+    /// From its first block to its last: see [`crate::span`].
+    pub(crate) span: PfnRange,
     /// What is being emptied: an extent freed there is isolated, and given to nobody.
     pub(crate) isolating: PfnRange,
     /// Isolated pages.
@@ -110,6 +112,7 @@ impl Zone {
             extents: [0; Order::COUNT],
             nonempty: 0,
             counts,
+            span: PfnRange::EMPTY,
             isolating: PfnRange::EMPTY,
             isolated: 0,
         }

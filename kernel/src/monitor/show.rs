@@ -152,12 +152,14 @@ pub(super) fn stats_text<M: Machine>(
 pub(super) fn zones_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
     let mut comma = "[";
     for zone in mm.zones() {
-        let ZoneInfo { node, kind, counts, isolated, extents } = zone;
+        let ZoneInfo { node, kind, span, counts, isolated, extents } = zone;
         let counts = CountsJson(&counts, M::PAGE_BYTES);
         write!(
             out,
-            "{comma}{{\"node\":{},\"zone\":\"{kind}\",{counts},\"isolated_bytes\":{},\"free_extents\":",
+            "{comma}{{\"node\":{},\"zone\":\"{kind}\",\"span\":[{},{}],{counts},\"isolated_bytes\":{},\"free_extents\":",
             node.get(),
+            M::address(span.start).get(),
+            M::address(span.end).get(),
             isolated * M::PAGE_BYTES
         )?;
         let mut inner = "[";
@@ -177,9 +179,11 @@ pub(super) fn zones_text<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Re
         let PageCounts { present, managed, free, .. } = zone.counts;
         writeln!(
             out,
-            "{} {}: {} present, {} managed, {} free",
+            "{} {}: {} to {}: {} present, {} managed, {} free",
             zone.node,
             zone.kind,
+            M::address(zone.span.start),
+            M::address(zone.span.end),
             Size(present * M::PAGE_BYTES),
             Size(managed * M::PAGE_BYTES),
             Size(free * M::PAGE_BYTES),

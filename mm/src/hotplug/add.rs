@@ -150,6 +150,7 @@ impl<M: Machine> Mm<M> {
             return Err(error);
         }
         add.publish();
+        self.nodes.add_blocks(node, self.blocks_in(range).count() as u64);
         let pages = self.frames.system_pages() - before;
         Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
     }

@@ -161,7 +161,9 @@ impl<M: Machine> Mm<M> {
 
     /// Takes an area that is empty out of its zone, and its block offline.
     fn retire(&self, id: BlockId, area: &Area) {
+        let span = self.span_without(id, area);
         let mut zone = self.nodes.lock(area.node, area.kind);
+        zone.span = span;
         let pages = area.pfns.pages();
         let block = self.block_pfns(id).pages();
         let memmap = block - pages;

@@ -107,6 +107,7 @@ impl<M: Machine> Mm<M> {
         }
         self.set_block_state(change.block, SectionState::Online);
         zone.counts = zone.counts.plus(counts);
+        zone.span = zone.span.hull(pfns);
         self.nodes.set_populated(change.node, change.kind, true);
     }
 

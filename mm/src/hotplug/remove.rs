@@ -118,6 +118,7 @@ impl<M: Machine> Mm<M> {
             return Err(RemoveError::ReadersStay);
         }
 
+        self.forget_blocks(range);
         let mut gather = self.gather();
         match placement {
             Placement::Boot => self.depopulate_to_system(pfns),

@@ -99,13 +99,17 @@ impl<S: Shape> Bench<S> {
         self.mm.alloc_movable_zone(order, self.stubborn)
     }
 
-    /// Allocates as the manager does for itself.
+    /// Allocates as the manager does for itself, and counts it as the verbs do.
     ///
     /// # Errors
     ///
     /// As [`Mm::alloc`].
     pub fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
-        self.mm.alloc_as(order, owner)
+        let pfn = self.mm.alloc_as(order, owner)?;
+        if matches!(owner, Owner::Table | Owner::Memmap) {
+            self.mm.frames.count_system(order.pages());
+        }
+        Ok(pfn)
     }
 
     /// Plugs a DIMM full of garbage.

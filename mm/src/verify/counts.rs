@@ -2,19 +2,21 @@
 
 use super::{Violation, expect, hold};
 use crate::Mm;
-use crate::addr::{Order, Pfn};
-use crate::block::{Block, BlockState};
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::block::{Block, BlockId, BlockState};
+use crate::hotplug::Verb;
 use crate::machine::Machine;
+use crate::node::{MAX_NODES, NodeId};
 use crate::page::PageState;
 use crate::section::{Part, Section, SectionState};
 use crate::zone::{PageCounts, ZoneKind};
 
 /// What the blocks of a zone add up to.
-#[derive(Default)]
 struct Found {
     counts: PageCounts,
     extents: [u64; Order::COUNT],
     isolated: u64,
+    span: PfnRange,
 }
 
 /// Heads that a block has, by the walk over its extents or by its bitmaps and descriptors.
@@ -27,11 +29,19 @@ struct Heads {
 }
 
 impl<M: Machine> Mm<M> {
-    pub(super) fn verify_counts(&self) -> Result<(), Violation> {
+    pub(super) fn verify_counts(&self, verb: Verb) -> Result<(), Violation> {
         for zone in self.zones() {
-            let mut found = Found::default();
-            let online = BlockState::Online(zone.kind);
-            for block in self.blocks().filter(|b| (b.node, b.state) == (zone.node, online)) {
+            let mut found = Found {
+                counts: PageCounts::default(),
+                extents: [0; Order::COUNT],
+                isolated: 0,
+                span: PfnRange::EMPTY,
+            };
+            let home = (zone.node, BlockState::Online(zone.kind));
+            let first = self.block_at(M::address(zone.span.start)).get();
+            let end = self.block_at(M::address(zone.span.end)).get();
+            let blocks = (first..end).filter_map(|raw| self.block(BlockId::new(raw)));
+            for block in blocks.filter(|block| (block.node, block.state) == home) {
                 self.verify_block(&block, &mut found)?;
             }
             let at = u64::from(zone.node.get());
@@ -42,6 +52,9 @@ impl<M: Machine> Mm<M> {
             expect(4, "isolated pages of a zone", at, found.isolated, zone.isolated)?;
             let free = counted.free + zone.isolated;
             expect(4, "free pages of a zone", at, expected.free, free)?;
+            let (first, last) = (found.span.start.get(), found.span.end.get());
+            expect(4, "first frame of a zone's span", at, first, zone.span.start.get())?;
+            expect(4, "end of a zone's span", at, last, zone.span.end.get())?;
             for order in (0..Order::COUNT as u8).filter_map(Order::new) {
                 let expected = found.extents[order.get() as usize];
                 let counted = zone.extents[order.get() as usize];
@@ -49,7 +62,40 @@ impl<M: Machine> Mm<M> {
                 self.verify_list(zone.node, zone.kind, order)?;
             }
         }
-        self.blocks().try_for_each(|block| self.verify_zone_is_listed(&block))
+        let mut blocks = [0; MAX_NODES];
+        for block in self.blocks() {
+            blocks[block.node.get() as usize] += 1;
+            self.verify_zone_is_listed(&block)?;
+        }
+        self.verify_nodes(verb, &blocks)
+    }
+
+    /// Nodes count their blocks; a zone without memory is blank; a range is being emptied only while
+    /// its block goes offline.
+    fn verify_nodes(&self, verb: Verb, blocks: &[u64; MAX_NODES]) -> Result<(), Violation> {
+        let going = match verb {
+            Verb::Offlining(id) => self.block_pfns(id),
+            Verb::None => PfnRange::EMPTY,
+        };
+        for node in NodeId::all() {
+            let at = u64::from(node.get());
+            expect(
+                4,
+                "blocks of a node",
+                at,
+                blocks[node.get() as usize],
+                self.nodes.blocks(node),
+            )?;
+            for kind in ZoneKind::ALL {
+                let zone = self.nodes.lock(node, kind);
+                let blank = zone.counts.present != 0 || zone.span == PfnRange::EMPTY;
+                hold(4, "a zone without memory spans nothing", at, blank)?;
+                let isolating = zone.isolating;
+                let known = isolating.pages() == 0 || going.covers(isolating);
+                hold(4, "only a block that goes offline is being emptied", at, known)?;
+            }
+        }
+        Ok(())
     }
 
     /// Each extent on a list is free, of the list's order, and in the list's zone.
@@ -82,6 +128,10 @@ impl<M: Machine> Mm<M> {
         let mut next = block.pfns.start;
         let (mut managed, mut free) = (0, 0);
         let mut heads = Heads::default();
+        let isolating = match block.state {
+            BlockState::Online(kind) => self.nodes.lock(block.node, kind).isolating,
+            BlockState::Offline => PfnRange::EMPTY,
+        };
         for (pfn, pages, state) in self.extents(block.pfns) {
             self.verify_gap(block, next, pfn)?;
             hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
@@ -94,6 +144,13 @@ impl<M: Machine> Mm<M> {
                 PageState::Isolated { .. } => {
                     (managed, free) = (managed + pages, free + pages);
                     found.isolated += pages;
+                    let inside = isolating.covers(PfnRange::new(pfn, pages));
+                    hold(
+                        4,
+                        "an isolated extent is where a range is being emptied",
+                        pfn.get(),
+                        inside,
+                    )?;
                 }
                 PageState::Used { .. } => managed += pages,
                 PageState::Hole => {}
@@ -108,6 +165,7 @@ impl<M: Machine> Mm<M> {
         expect(4, "managed pages of a block", block.id.get(), managed, block.counts.managed)?;
         expect(4, "free pages of a block", block.id.get(), free, block.counts.free)?;
         found.counts = found.counts.plus(block.counts);
+        found.span = found.span.hull(block.pfns);
         Ok(())
     }
 
@@ -194,7 +252,7 @@ impl<M: Machine> Mm<M> {
     /// An online block's zone is one that [`Mm::zones`] shows; an offline block is in none.
     fn verify_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
         let BlockState::Online(kind) = block.state else { return self.verify_offline(block) };
-        let listed = self.zones().any(|zone| (zone.node, zone.kind) == (block.node, kind));
+        let listed = self.nodes.populated(kind).any(|node| node == block.node);
         hold(4, "the zone of an online block has memory", block.id.get(), listed)
     }
 }

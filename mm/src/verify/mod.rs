@@ -5,13 +5,14 @@
 //! | 1 | every present section's descriptors are mapped, each where it belongs; every believed one holds a state | `memmap` |
 //! | 2 | a self-hosted memmap lies in what it describes, and the allocator has none of its pages | `memmap`, `counts` |
 //! | 3 | a head counts its sections and pages; its tails answer with it | `memmap` |
-//! | 4 | present = managed + memmap, per block and zone; lists, bitmaps and extents agree | `counts` |
-//! | 5 | a leaf spans one memory block; tables, nodes and boot memmap lie in boot memory | `tables` |
+//! | 4 | present = managed + memmap, per block and zone; lists, bitmaps, extents and spans agree | `counts` |
+//! | 5 | a leaf spans one memory block; tables, nodes and boot memmap lie in boot memory, each frame for one of them | `tables`, `frames` |
 //! | 6 | a table page has one writable mapping, protected memory none; nothing is writable and executable; what was removed has no translation | `tables` |
 //!
 //! Law 7 compares two [snapshots](crate::snapshot).
 
 mod counts;
+mod frames;
 mod memmap;
 mod tables;
 #[cfg(test)]
@@ -71,9 +72,10 @@ impl<M: Machine> Mm<M> {
     ///
     /// The first [`Violation`].
     pub fn verify(&self) -> Result<(), Violation> {
-        let _lock = self.hotplug.lock();
+        let lock = self.hotplug.lock();
         self.verify_memmap()?;
-        self.verify_counts()?;
+        self.verify_frames()?;
+        self.verify_counts(*lock)?;
         self.verify_tables()
     }
 }

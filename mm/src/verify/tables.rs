@@ -100,10 +100,12 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Follows runs of writable leaves outside the linear map, so that the tables are looked through
-    /// once for each run and not for each leaf.
+    /// once for each run and not for each leaf; and not at all for a memmap in added memory, where no
+    /// table may be.
     fn extend_run(&self, run: &mut PhysRange, leaf: &Translation) -> Result<(), Violation> {
         let linear = offset_in(leaf, M::LINEAR_BASE.get(), M::PHYS_LIMIT.get()).is_some();
-        if linear || !leaf.attr.contains(Attr::WRITE) {
+        let added = self.is_hot(leaf.phys) && self.is_hot(leaf.phys.add(leaf.len - 1));
+        if linear || added || !leaf.attr.contains(Attr::WRITE) {
             return Ok(());
         }
         let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();

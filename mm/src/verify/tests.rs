@@ -4,6 +4,7 @@ extern crate std;
 
 use super::Violation;
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::hotplug::Verb;
 use crate::machine::Machine;
 use crate::page::{Owner, PageState};
 use crate::paging::{Attr, Mapper, Mapping};
@@ -103,6 +104,7 @@ fn order(raw: u8) -> Order {
     Order::new(raw).unwrap()
 }
 
+mod system;
 mod tables;
 
 // Law 1.
@@ -231,7 +233,7 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
     let head = pfn(SECTION);
     bench.mm.page(head).set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
     record(&bench, 1).group().set(head.get());
-    let violation = bench.mm.verify_counts().unwrap_err();
+    let violation = bench.mm.verify_counts(Verb::None).unwrap_err();
     assert_eq!(violation.law, 2);
     assert_eq!(violation.what, "a page outside all extents is memmap or absent");
     names(&bench, 3, "the record's place");
