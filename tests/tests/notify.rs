@@ -1,0 +1,237 @@
+//! Listeners over whole verbs: who hears what, in which order, and that a veto changes nothing.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::sync::Mutex;
+
+use hotmem::testing::{Bench, FakeMachine, Holder, Tiny, range};
+use hotmem::{
+    BlockId, BlockState, Change, Event, Listen, Listener, Mm, NodeId, OfflineError, OnlineError,
+    Order, Pfn, PhysRange, Placement, Stepped, Veto, ZoneKind,
+};
+use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny};
+
+type Manager = Mm<FakeMachine<Tiny>>;
+type Heard = Mutex<Vec<(usize, Event, Change)>>;
+
+/// Notes what it hears, and objects to one kind of event if it is told to.
+struct Ear {
+    number: usize,
+    objects: &'static Mutex<Option<(usize, Event)>>,
+    heard: &'static Heard,
+}
+
+impl Listen for Ear {
+    fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str> {
+        self.heard.lock().unwrap().push((self.number, event, *change));
+        if *self.objects.lock().unwrap() == Some((self.number, event)) {
+            return Err("not this one");
+        }
+        Ok(())
+    }
+}
+
+const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
+
+struct Rig {
+    bench: &'static Bench<Tiny>,
+    heard: &'static Heard,
+    objects: &'static Mutex<Option<(usize, Event)>>,
+    listeners: Vec<&'static Listener>,
+    dimm: PhysRange,
+}
+
+/// Three blocks on a machine with four listeners, enlisted in no order of priority.
+fn rig() -> Rig {
+    let bench: &'static Bench<Tiny> = Box::leak(Box::new(tiny(MIB)));
+    let heard: &'static Heard = Box::leak(Box::default());
+    let objects: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(None)));
+    let dimm = range(TINY_WINDOW, 3 * MIB);
+    bench.plug(dimm);
+    bench.add(dimm, Placement::PerBlock);
+    let listeners = NAMES.iter().enumerate().map(|(number, name)| {
+        let ear: &'static Ear = Box::leak(Box::new(Ear { number, objects, heard }));
+        let listener: &'static Listener =
+            Box::leak(Box::new(Listener::new(name, -10 * number as i32, ear)));
+        listener
+    });
+    let listeners: Vec<_> = listeners.collect();
+    [2, 0, 3, 1].iter().for_each(|&number: &usize| bench.mm.listen(listeners[number]));
+    Rig { bench, heard, objects, listeners, dimm }
+}
+
+impl Rig {
+    fn id(&self) -> BlockId {
+        self.bench.blocks(self.dimm)[1]
+    }
+
+    fn mm(&self) -> &'static Manager {
+        &self.bench.mm
+    }
+
+    fn object(&self, objection: Option<(usize, Event)>) {
+        *self.objects.lock().unwrap() = objection;
+    }
+
+    /// What was heard since the last time, without the change, which is the block's every time.
+    #[track_caller]
+    fn heard(&self, kind: ZoneKind) -> Vec<(usize, Event)> {
+        let all: Vec<_> = self.heard.lock().unwrap().drain(..).collect();
+        let (block, start) = (self.id(), self.id().get() * 256);
+        // Four pages of memmap are never the allocator's.
+        let pfns = hotmem::PfnRange { start: Pfn::new(start + 4), end: Pfn::new(start + 256) };
+        for (_, _, change) in &all {
+            assert_eq!(*change, Change { block, pfns, node: NodeId::ZERO, kind });
+        }
+        all.into_iter().map(|(number, event, _)| (number, event)).collect()
+    }
+}
+
+/// `event` as it comes to the listeners of these numbers.
+fn told(event: Event, numbers: impl IntoIterator<Item = usize>) -> Vec<(usize, Event)> {
+    numbers.into_iter().map(|number| (number, event)).collect()
+}
+
+#[test]
+fn all_hear_by_priority_of_a_block_that_comes_and_goes() {
+    let rig = rig();
+    rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
+    let expected = [told(Event::GoingOnline, 0..4), told(Event::Online, 0..4)].concat();
+    assert_eq!(rig.heard(ZoneKind::Movable), expected);
+    rig.mm().offline(rig.id()).unwrap();
+    let expected = [told(Event::GoingOffline, 0..4), told(Event::Offline, 0..4)].concat();
+    assert_eq!(rig.heard(ZoneKind::Movable), expected);
+    rig.bench.check();
+}
+
+#[test]
+fn an_objection_to_going_online_at_any_place_changes_nothing_and_cancels_who_agreed() {
+    for (place, by) in NAMES.into_iter().enumerate() {
+        let rig = rig();
+        rig.object(Some((place, Event::GoingOnline)));
+        let before = rig.bench.snapshot();
+        let veto = Veto { by, why: "not this one" };
+        let refused = rig.mm().online(rig.id(), ZoneKind::Normal);
+        assert_eq!(refused.unwrap_err(), OnlineError::Vetoed(rig.id(), veto));
+        let going = told(Event::GoingOnline, 0..=place);
+        let cancel = told(Event::CancelOnline, (0..place).rev());
+        assert_eq!(rig.heard(ZoneKind::Normal), [going, cancel].concat());
+        rig.bench.check();
+        assert_same(&before, &rig.bench.snapshot());
+        rig.object(None);
+        rig.mm().online(rig.id(), ZoneKind::Normal).unwrap();
+    }
+}
+
+#[test]
+fn an_objection_to_going_offline_at_any_place_changes_nothing_and_cancels_who_agreed() {
+    for (place, by) in NAMES.into_iter().enumerate() {
+        let rig = rig();
+        rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
+        rig.heard(ZoneKind::Movable);
+        rig.object(Some((place, Event::GoingOffline)));
+        let before = rig.bench.snapshot();
+        let veto = Veto { by, why: "not this one" };
+        let refused = rig.mm().offline(rig.id());
+        assert_eq!(refused.unwrap_err(), OfflineError::Vetoed(rig.id(), veto));
+        let going = told(Event::GoingOffline, 0..=place);
+        let cancel = told(Event::CancelOffline, (0..place).rev());
+        assert_eq!(rig.heard(ZoneKind::Movable), [going, cancel].concat());
+        rig.bench.check();
+        assert_same(&before, &rig.bench.snapshot());
+        rig.object(None);
+        rig.mm().offline(rig.id()).unwrap();
+    }
+}
+
+#[test]
+fn an_objection_to_what_has_happened_changes_nothing() {
+    let rig = rig();
+    rig.object(Some((1, Event::Online)));
+    rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
+    assert_eq!(rig.heard(ZoneKind::Movable).len(), 8);
+    rig.object(Some((1, Event::Offline)));
+    assert_eq!(rig.mm().offline(rig.id()).unwrap().state, BlockState::Offline);
+    assert_eq!(rig.heard(ZoneKind::Movable).len(), 8);
+    rig.bench.check();
+}
+
+#[test]
+fn a_cancelled_a_dropped_and_a_failed_offline_are_each_taken_back_once() {
+    let rig = rig();
+    let (holder, mover) = Holder::register(rig.bench);
+    rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
+    rig.heard(ZoneKind::Movable);
+    let both = [told(Event::GoingOffline, 0..4), told(Event::CancelOffline, (0..4).rev())].concat();
+    for dropped in [false, true] {
+        let mut op = rig.mm().start_offline(rig.id()).unwrap();
+        while rig.heard.lock().unwrap().is_empty() {
+            let Stepped::Going(more) = op.step(1).unwrap() else { panic!("done too soon") };
+            op = more;
+        }
+        if dropped {
+            drop(op)
+        } else {
+            op.cancel()
+        }
+        assert_eq!(rig.heard(ZoneKind::Movable), both);
+    }
+
+    // Given up before anybody was told, nobody is told of the cancel.
+    rig.mm().start_offline(rig.id()).unwrap().cancel();
+    assert_eq!(rig.heard(ZoneKind::Movable), []);
+
+    let handle = holder.take_in_zone(rig.bench, mover, Order::ZERO).unwrap();
+    holder.pin(handle, true);
+    assert!(matches!(rig.mm().offline(rig.id()), Err(OfflineError::InUse { .. })));
+    assert_eq!(rig.heard(ZoneKind::Movable), both);
+    rig.bench.check();
+}
+
+/// Allocates a page whenever it is told, and frees what it had.
+struct Busybody {
+    mm: &'static Manager,
+    page: Mutex<Option<Pfn>>,
+}
+
+impl Listen for Busybody {
+    fn notify(&self, _: Event, change: &Change) -> Result<(), &'static str> {
+        let next = self.mm.alloc(Order::ZERO).map_err(|_| "no page for notes")?;
+        if let Some(last) = self.page.lock().unwrap().replace(next) {
+            self.mm.free(last).map_err(|_| "the notes are gone")?;
+        }
+        assert!(self.mm.block(change.block).is_some() && self.mm.page_info(next).is_some());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_listener_may_allocate_free_and_look_up_while_it_is_told() {
+    let rig = rig();
+    let mm = rig.mm();
+    let hook: &'static Busybody = Box::leak(Box::new(Busybody { mm, page: Mutex::new(None) }));
+    mm.listen(Box::leak(Box::new(Listener::new("busybody", 5, hook))));
+    for kind in [ZoneKind::Movable, ZoneKind::Normal] {
+        mm.online(rig.id(), kind).unwrap();
+        rig.bench.check();
+        mm.offline(rig.id()).unwrap();
+        rig.bench.check();
+    }
+    assert!(hook.page.lock().unwrap().is_some());
+}
+
+#[test]
+fn who_leaves_the_list_hears_no_more_and_who_enlists_twice_hears_once() {
+    let rig = rig();
+    rig.mm().unlisten(rig.listeners[1]);
+    rig.mm().unlisten(rig.listeners[1]);
+    rig.mm().listen(rig.listeners[2]);
+    rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
+    let who = [0, 2, 3];
+    let expected = [told(Event::GoingOnline, who), told(Event::Online, who)].concat();
+    assert_eq!(rig.heard(ZoneKind::Movable), expected);
+    rig.mm().listen(rig.listeners[1]);
+    rig.mm().offline(rig.id()).unwrap();
+    let expected = [told(Event::GoingOffline, 0..4), told(Event::Offline, 0..4)].concat();
+    assert_eq!(rig.heard(ZoneKind::Movable), expected);
+}
