@@ -170,6 +170,29 @@ fn a_head_that_cannot_be_emptied_leaves_the_range_whole() {
 }
 
 #[test]
+fn a_bad_page_of_which_nobody_knows_where_it_is_keeps_the_range_whole() {
+    let block = |index| BlockId::new(TINY_WINDOW / MIB + index);
+    let refused = |bench: Bench<Tiny>, at: u64, index| {
+        bench.mm.poison(Pfn::new(at / 4096)).unwrap();
+        let before = bench.snapshot();
+        assert_eq!(bench.mm.convert(dimm(4)), Err(ConvertError::Poisoned(block(index))));
+        assert_same(&before, &bench.snapshot());
+        bench.check();
+    };
+    // It holds descriptors, and would have been given to the allocator.
+    refused(rig(4, movable), TINY_WINDOW + 9 * 4096, 0);
+    // It lies at the head of an offline block, and would have been given descriptors.
+    refused(rig(4, |_| None), TINY_WINDOW + 2 * MIB + 4096, 2);
+
+    // One that the allocator had is known, and in nobody's way.
+    let bench = rig(4, movable);
+    bench.mm.poison(Pfn::new((TINY_WINDOW + 3 * MIB) / 4096 + 77)).unwrap();
+    bench.mm.convert(dimm(4)).unwrap();
+    check_converted(&bench, dimm(4));
+    dismantle(&bench, dimm(4), 4);
+}
+
+#[test]
 fn without_room_for_what_lies_at_a_head_nothing_is_converted() {
     let bench = rig(3, movable);
     let (holder, mover) = Holder::register(&bench);

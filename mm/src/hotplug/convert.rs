@@ -51,6 +51,8 @@ pub enum ConvertError {
     NotPerRange(BlockId, Placement),
     /// The range is not what was added in one piece; that is.
     NotOnePiece(PfnRange),
+    /// A block has bad memory, and where in it is not known, or may be where descriptors are.
+    Poisoned(BlockId),
     /// The head of a block holds a page that stays.
     InUse(BlockId, Pfn, Owner),
     /// What the head of a block holds has no room elsewhere.
@@ -73,6 +75,7 @@ impl fmt::Display for ConvertError {
             Self::NotOnePiece(whole) => {
                 write!(f, "{whole} share one memmap: all of it, or nothing")
             }
+            Self::Poisoned(id) => write!(f, "{id} has bad memory, maybe where descriptors are"),
             Self::InUse(id, pfn, owner) => {
                 write!(f, "{pfn} at the head of {id} is held by {}", owner.name())
             }
@@ -155,7 +158,23 @@ impl<M: Machine> Mm<M> {
         }
         let block_pages = self.block_size().pages::<M>();
         let memmap_pages = memmap.pages() / (pfns.pages() / block_pages);
-        Ok(Plan { pfns, block_pages, memmap_pages })
+        let plan = Plan { pfns, block_pages, memmap_pages };
+        self.check_poison(plan, memmap)?;
+        Ok(plan)
+    }
+
+    /// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
+    /// descriptors: only the bad pages that an online block's allocator had are known one by one.
+    fn check_poison(&self, plan: Plan, memmap: PfnRange) -> Result<(), ConvertError> {
+        for index in 0..plan.count() {
+            let id = self.block_at(M::address(plan.block(index).start));
+            let block = self.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+            let holds = memmap.intersection(block.pfns).is_some();
+            if block.poisoned && (holds || block.state == BlockState::Offline) {
+                return Err(ConvertError::Poisoned(id));
+            }
+        }
+        Ok(())
     }
 
     /// The part of block `index` that becomes memmap, if the block is online and its head is not memmap
