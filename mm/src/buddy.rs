@@ -185,8 +185,10 @@ impl<M: Machine> Mm<M> {
         let _guard = self.readers.enter(self.machine.cpu());
         let home = self.home(pfn)?;
         let mut zone = self.nodes.lock(home.word.node, home.kind);
-        // Only now can nobody else free the extent, or take its block offline.
-        if BlockWord::decode(home.block.block().get()) != home.word {
+        // Only now can nobody else free the extent, or take its block offline. What else is noted of the
+        // block, that some of it is bad for one, may have changed meanwhile.
+        let now = BlockWord::decode(home.block.block().get());
+        if (now.state, now.node) != (home.word.state, home.word.node) {
             return Err(FreeError::NotOnline(pfn));
         }
         let order = self.used(home.section, pfn, mine)?;

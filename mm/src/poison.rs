@@ -85,14 +85,19 @@ impl<M: Machine> Mm<M> {
 
     /// Empties one page of an online block, and keeps it.
     fn quarantine(&self, pfn: Pfn) -> Result<(), PoisonError> {
-        match self.extent_of(pfn) {
+        let area = self.area(PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
+        let found = {
+            // An extent that is being split or merged is for a moment without a head.
+            let _zone = self.nodes.lock(area.node, area.kind);
+            self.extent_of(pfn)
+        };
+        match found {
             None | Some((_, PageState::Hole)) => return Err(PoisonError::NotMemory(pfn)),
             Some((_, PageState::Used { owner: Owner::Poison, .. })) => {
                 return Err(PoisonError::Already(pfn));
             }
             Some(_) => {}
         }
-        let area = self.area(PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
         let emptied = Evacuation::begin(self, area).run(self);
         let area = emptied.map_err(|stuck| match stuck {
             Stuck::Held(_, owner) => PoisonError::InUse(pfn, owner),
@@ -109,5 +114,42 @@ impl<M: Machine> Mm<M> {
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { poisoned: true, ..word }.encode());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use crate::testing::{Bench, Setup, Tiny, range};
+    use crate::{NodeId, Order, Placement, ZoneKind};
+    use std::thread;
+
+    const MIB: u64 = 1 << 20;
+    const WINDOW: u64 = 0x4000_0000;
+
+    #[test]
+    fn a_free_under_way_is_done_though_its_block_turns_out_bad_before_it_has_the_lock() {
+        let ram = [(0, 32 * MIB, 0)].into_iter().collect();
+        let setup = Setup { ram, block: MIB, window: (WINDOW, 64 * MIB), kernelcore: None };
+        let bench = Bench::<Tiny>::new(&setup);
+        bench.plug(range(WINDOW, MIB));
+        bench.add(range(WINDOW, MIB), Placement::PerBlock);
+        bench.online(range(WINDOW, MIB));
+        let pfn = bench.alloc_movable_zone(Order::ZERO).unwrap();
+
+        let zone = bench.mm.nodes.lock(NodeId::ZERO, ZoneKind::Movable);
+        thread::scope(|scope| {
+            let free = scope.spawn(|| bench.mm.free(pfn));
+            // It has entered once a drain does not come through; then it comes as far as the lock.
+            while bench.mm.readers.drain() {
+                thread::yield_now();
+            }
+            (0..2000).for_each(|_| thread::yield_now());
+            bench.mm.mark_poisoned(pfn);
+            drop(zone);
+            assert_eq!(free.join().unwrap(), Ok(()));
+        });
+        bench.check();
     }
 }
