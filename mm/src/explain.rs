@@ -167,7 +167,11 @@ impl<M: Machine> Mm<M> {
         }
         for (pfn, _, state) in self.extents(block.pfns) {
             match state {
-                PageState::Free { order } => balance.free[order.get() as usize] -= 1,
+                // Who frees meanwhile may not have been counted.
+                PageState::Free { order } => {
+                    let free = &mut balance.free[order.get() as usize];
+                    *free = free.saturating_sub(1);
+                }
                 PageState::Used { owner: Owner::Poison, .. } => {}
                 PageState::Used { order, owner: Owner::Movable(mover) }
                     if !self.is_pinned(pfn, order, mover) =>

@@ -19,7 +19,7 @@
 //!
 //! 1. the hotplug lock: one verb at a time, the others answer `Busy`;
 //! 2. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
-//!    for writing the descriptors of one part;
+//!    for writing the descriptors of one part; but `convert` copies all descriptors of a block;
 //! 3. the lock of the table reserve: a few loads and stores.
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for

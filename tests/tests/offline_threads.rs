@@ -1,0 +1,148 @@
+//! Pages are freed, allocated and moved by several threads while their blocks go, are asked about, or
+//! turn out to be bad.
+//!
+//! Where two threads have to meet in a window of a few accesses, the machine makes each access give way
+//! to the other. Its TLB finds every use of a stale translation.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use hotmem::testing::{Bench, Holder, Random, Tiny, range};
+use hotmem::{
+    BlockState, Mover, OfflineError, Order, Pfn, PhysRange, Placement, PoisonError, Removability,
+    ZoneKind,
+};
+use hotmem_tests::memory::{MIB, TINY_WINDOW, tiny};
+
+const BLOCKS: u64 = 4;
+const SECTION_PAGES: u64 = 256;
+
+fn dimm() -> PhysRange {
+    range(TINY_WINDOW, BLOCKS * MIB)
+}
+
+fn rig() -> Bench<Tiny> {
+    let bench = tiny(MIB);
+    bench.plug(dimm());
+    bench.add(dimm(), Placement::PerBlock);
+    bench.online(dimm());
+    bench
+}
+
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Has some threads run `churn` over and over while `work` runs on this one.
+fn meanwhile(threads: u64, churn: impl Fn(&mut Random) + Sync, work: impl FnOnce()) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 0..threads {
+            let (over, churn) = (&over, &churn);
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                while !over.load(Ordering::Relaxed) {
+                    churn(&mut random);
+                }
+            });
+        }
+        // A failure in `work` must end the others, too.
+        let end = EndOnDrop(&over);
+        work();
+        drop(end);
+    });
+}
+
+/// Allocates a few pages of the added memory and frees every one of them.
+fn take_and_free(bench: &Bench<Tiny>, mover: Mover, random: &mut Random) {
+    let count = 1 + random.below(6);
+    let taken = (0..count).filter_map(|_| {
+        let order = Order::new(random.below(3) as u8)?;
+        bench.mm.alloc_movable_zone(order, mover)
+    });
+    for pfn in taken.collect::<Vec<_>>() {
+        assert_eq!(bench.mm.free(pfn), Ok(()));
+    }
+}
+
+#[test]
+fn a_page_is_freed_though_another_of_its_block_turns_out_bad_just_then() {
+    for seed in 0..6 {
+        let bench = rig();
+        bench.mm.machine().mmu().yield_often(true);
+        let (_, mover) = Holder::register(&bench);
+        let churn = |random: &mut Random| take_and_free(&bench, mover, random);
+        meanwhile(1, churn, || {
+            let mut random = Random::new(seed);
+            for block in 0..BLOCKS {
+                let first = TINY_WINDOW / 4096 + block * SECTION_PAGES + 4;
+                loop {
+                    let pfn = Pfn::new(first + random.below(SECTION_PAGES - 4));
+                    match bench.mm.poison(pfn) {
+                        Ok(_) => break,
+                        Err(error) => assert!(matches!(error, PoisonError::InUse(..)), "{error}"),
+                    }
+                }
+            }
+        });
+        bench.mm.machine().mmu().yield_often(false);
+        bench.check();
+        for id in bench.blocks(dimm()) {
+            let counts = bench.mm.block(id).unwrap().counts;
+            assert_eq!(counts.managed - counts.free, 1, "all was freed but the bad page");
+        }
+    }
+}
+
+#[test]
+fn who_asks_whether_blocks_can_go_is_answered_while_others_allocate_and_free() {
+    let bench = rig();
+    let (_, mover) = Holder::register(&bench);
+    let churn = |random: &mut Random| take_and_free(&bench, mover, random);
+    meanwhile(1, churn, || {
+        for _ in 0..2000 {
+            for id in bench.blocks(dimm()) {
+                let answer = bench.mm.explain_offline(id);
+                assert!(!matches!(answer, Removability::Blocked(_)), "{answer}");
+            }
+        }
+    });
+    bench.check();
+    assert_eq!(bench.mm.explain_remove(dimm()), Removability::Now);
+}
+
+#[test]
+fn contents_follow_their_blocks_while_other_pages_come_and_go() {
+    let bench = rig();
+    let (holder, keeper) = Holder::register(&bench);
+    let (_, other) = Holder::register(&bench);
+    let kept = 200;
+    for _ in 0..kept {
+        holder.take_in_zone(&bench, keeper, Order::ZERO).unwrap();
+    }
+    let mut gone = 0;
+    let churn = |random: &mut Random| take_and_free(&bench, other, random);
+    meanwhile(2, churn, || {
+        let blocks = bench.blocks(dimm());
+        for turn in 0..200 {
+            let id = blocks[turn % blocks.len()];
+            match bench.mm.offline(id) {
+                Ok(block) => {
+                    assert_eq!(block.state, BlockState::Offline);
+                    gone += 1;
+                    bench.mm.online(id, ZoneKind::Movable).unwrap();
+                }
+                // The second owner has nothing written down: its pages stay until they are freed.
+                Err(error) => assert!(matches!(error, OfflineError::InUse { .. }), "{error}"),
+            }
+        }
+    });
+    assert!(gone > 0, "no block ever went");
+    assert_eq!(holder.handles().len(), kept);
+    holder.check(&bench);
+    bench.check();
+}
