@@ -91,6 +91,8 @@ pub enum Controller {
         /// Where their registers are.
         range: PhysRange,
     },
+    /// The interrupt presentation of a hypervisor, which is reached by calls (POWER).
+    Presentation,
 }
 
 /// Why the controllers could not be taken over.

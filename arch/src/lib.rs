@@ -9,10 +9,15 @@ pub mod aarch64;
 #[cfg(target_arch = "aarch64")]
 #[path = "aarch64/current.rs"]
 pub mod current;
+#[cfg(target_arch = "powerpc64")]
+#[path = "ppc64/current.rs"]
+pub mod current;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64/current.rs"]
 pub mod current;
 pub mod exit;
 pub mod io;
 pub mod irq;
+pub mod ppc64;
+pub mod rtas;
 pub mod x86_64;

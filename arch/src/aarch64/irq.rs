@@ -61,7 +61,9 @@ impl<R: Registers> Controllers<R> {
                 }
                 Controller::GicCpuInterface { at } => found.interface = Some(at),
                 Controller::GicRedistributors { range } => found.redistributors = Some(range),
-                Controller::LocalApic { .. } | Controller::IoApic { .. } => {}
+                Controller::LocalApic { .. }
+                | Controller::IoApic { .. }
+                | Controller::Presentation => {}
             }
         }
 

@@ -28,6 +28,9 @@ pub const KERNEL_BASE: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
 /// One past the highest physical address that the linear map and the memmap have room for.
 pub const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
 
+/// From a stack frame's address to its return address (AAPCS64, 6.4.6).
+pub const RETURN_ADDRESS: u64 = 8;
+
 /// The stacks of traps: of all that interrupt the kernel, and of one that interrupts another.
 pub const TRAP_STACKS: [&str; 2] = ["trap", "nested-trap"];
 

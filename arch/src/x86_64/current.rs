@@ -1,5 +1,6 @@
 //! The names by which the kernel knows the architecture it runs on.
 
+pub use crate::rtas::absent as rtas;
 pub use crate::x86_64::pte::X86Pte4 as Format;
 pub use crate::x86_64::serial as console;
 pub use crate::x86_64::tlb::LocalTlb as CpuTlb;

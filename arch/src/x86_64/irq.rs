@@ -49,7 +49,8 @@ impl<R: Registers> Controllers<R> {
                 Controller::LocalApic { at } => local = Some(at),
                 Controller::GicDistributor { .. }
                 | Controller::GicCpuInterface { .. }
-                | Controller::GicRedistributors { .. } => {}
+                | Controller::GicRedistributors { .. }
+                | Controller::Presentation => {}
             }
         }
         let local = local.ok_or(TakeError::Missing("local APIC"))?;

@@ -22,5 +22,8 @@ pub const STACK_BASE: VirtAddr = VirtAddr::new(0xffff_f000_0000_0000);
 /// One past the highest physical address that the linear map and the memmap have room for.
 pub const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
 
+/// From a stack frame's address to its return address (System V ABI, 3.2.2).
+pub const RETURN_ADDRESS: u64 = 8;
+
 /// The stacks of traps that need one of their own, in the order of `tables::TrapStacks`.
 pub const TRAP_STACKS: [&str; 3] = ["double-fault", "page-fault", "NMI"];

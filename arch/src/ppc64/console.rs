@@ -1,0 +1,83 @@
+//! The hypervisor's virtual terminal (LoPAR 16.6.1).
+
+// UNSAFETY: hypercalls.
+#![expect(unsafe_code)]
+
+use super::hcall::{H_BUSY, H_GET_TERM_CHAR, H_PUT_TERM_CHAR, H_SUCCESS, H_VIO_SIGNAL, hcall};
+use core::cell::Cell;
+use hotmem::addr::PhysRange;
+
+/// Terminal 0: whichever the machine has first.
+const TERMINAL: u64 = 0;
+/// The unit address that the first terminal has (QEMU, `hw/ppc/spapr.c`), for its interrupt.
+const UNIT: u64 = 0x7100_0000;
+/// Tries before a byte is dropped: a terminal that is stuck must not hang the kernel.
+const PATIENCE: u32 = 1 << 24;
+
+/// There are no ISA interrupts: firmware names the terminal's line.
+pub const ISA_IRQ: Option<u8> = None;
+
+/// The registers that the console needs mapped: none.
+pub fn registers() -> Option<PhysRange> {
+    None
+}
+
+/// The terminal, and what came from it that nobody took yet.
+#[derive(Debug)]
+pub struct Port {
+    /// Up to sixteen bytes, the first one in the highest eight bits, as the hypervisor gives them.
+    input: Cell<(u128, u32)>,
+}
+
+impl Port {
+    /// Opens the terminal.
+    ///
+    /// # Safety
+    ///
+    /// No other value takes its input: that would be lost to one of them.
+    pub unsafe fn open() -> Self {
+        Self { input: Cell::new((0, 0)) }
+    }
+
+    /// Sends one byte, waiting for room; gives up on a terminal that never has any.
+    pub fn send(&mut self, byte: u8) {
+        let word = u64::from(byte) << 56;
+        for _ in 0..PATIENCE {
+            // SAFETY: the call sends one byte, the highest of the word.
+            let answer = unsafe { hcall(H_PUT_TERM_CHAR, [TERMINAL, 1, word, 0]) };
+            if answer.status != H_BUSY {
+                return;
+            }
+        }
+    }
+
+    /// Whether a byte was received.
+    pub fn has_input(&self) -> bool {
+        if self.input.get().1 == 0 {
+            // SAFETY: the call answers in registers.
+            let answer = unsafe { hcall(H_GET_TERM_CHAR, [TERMINAL, 0, 0, 0]) };
+            let [count, high, low] = answer.results;
+            if answer.status == H_SUCCESS {
+                let bytes = u128::from(high) << 64 | u128::from(low);
+                self.input.set((bytes, count.min(16) as u32));
+            }
+        }
+        self.input.get().1 != 0
+    }
+
+    /// The next received byte, if there is one.
+    pub fn receive(&mut self) -> Option<u8> {
+        if !self.has_input() {
+            return None;
+        }
+        let (bytes, count) = self.input.get();
+        self.input.set((bytes << 8, count - 1));
+        Some((bytes >> 120) as u8)
+    }
+
+    /// Lets the terminal interrupt when a byte arrives.
+    pub fn interrupt_on_receive(&mut self) {
+        // SAFETY: the call lets a virtual device interrupt, no more.
+        unsafe { hcall(H_VIO_SIGNAL, [UNIT, 1, 0, 0]) };
+    }
+}

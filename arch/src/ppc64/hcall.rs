@@ -1,0 +1,52 @@
+//! Hypercalls (LoPAR, chapter 14).
+
+// UNSAFETY: a call in assembly.
+#![expect(unsafe_code)]
+
+use core::arch::asm;
+
+/// Function numbers (LoPAR, table 153), and QEMU's own (`docs/specs/ppc-spapr-hcalls.rst`).
+pub(super) const H_GET_TERM_CHAR: u64 = 0x54;
+pub(super) const H_PUT_TERM_CHAR: u64 = 0x58;
+pub(super) const H_EOI: u64 = 0x64;
+pub(super) const H_CPPR: u64 = 0x68;
+pub(super) const H_XIRR: u64 = 0x74;
+pub(super) const H_CEDE: u64 = 0xe0;
+pub(super) const H_VIO_SIGNAL: u64 = 0x104;
+pub(super) const H_REGISTER_PROC_TBL: u64 = 0x37c;
+pub(super) const KVMPPC_H_RTAS: u64 = 0xf000;
+
+/// The call was made.
+pub(super) const H_SUCCESS: i64 = 0;
+/// The call is to be made again.
+pub(super) const H_BUSY: i64 = 1;
+
+/// What a call answers: its status, and the first results.
+pub(super) struct Answer {
+    pub(super) status: i64,
+    pub(super) results: [u64; 3],
+}
+
+/// Makes the call `number`.
+///
+/// # Safety
+///
+/// What the call is documented to do, with these arguments, breaks no promise: in particular it writes
+/// to no memory that Rust code owns otherwise.
+pub(super) unsafe fn hcall(number: u64, args: [u64; 4]) -> Answer {
+    let [mut r4, mut r5, mut r6, r7] = args;
+    let mut r3 = number;
+    // SAFETY: the caller vouches for the effect; the clobbers are those of the calling convention
+    // (LoPAR 14.5.3: r0, r3 to r12, CTR, XER, CR0, CR1, CR5 to CR7).
+    unsafe {
+        asm!(
+            "sc 1",
+            inlateout("r3") r3, inlateout("r4") r4, inlateout("r5") r5, inlateout("r6") r6,
+            inlateout("r7") r7 => _,
+            lateout("r0") _, lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+            lateout("r12") _, lateout("ctr") _, lateout("xer") _, lateout("cr0") _,
+            lateout("cr1") _, lateout("cr5") _, lateout("cr6") _, lateout("cr7") _,
+        );
+    }
+    Answer { status: r3.cast_signed(), results: [r4, r5, r6] }
+}

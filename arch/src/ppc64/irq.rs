@@ -1,0 +1,75 @@
+//! The interrupt presentation of a POWER hypervisor (LoPAR 7.3.10.7 and 14.5.4.7.1): sources are set up
+//! by RTAS, and taken and finished by hypercalls.
+
+// UNSAFETY: hypercalls.
+#![expect(unsafe_code)]
+
+use super::hcall::{H_CPPR, H_EOI, H_XIRR, hcall};
+use super::trap::TrapFrame;
+use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
+use core::marker::PhantomData;
+use hotmem::addr::PhysRange;
+
+/// Lines that can be connected.
+pub const SLOTS: usize = 16;
+
+/// The least favoured priority: everything may interrupt.
+const LEAST_FAVOURED: u64 = 0xff;
+/// The source's number in what H_XIRR answers; the priority is above.
+const SOURCE: u32 = 0x00ff_ffff;
+
+/// The interrupt presentation of this CPU.
+#[derive(Debug)]
+pub struct Controllers<R> {
+    /// The source connected to each slot.
+    slots: [Option<u32>; SLOTS],
+    registers: PhantomData<fn() -> R>,
+}
+
+impl<R: Registers> Controllers<R> {
+    /// Takes over the presentation, if it is `described`; there are no registers to map.
+    ///
+    /// # Errors
+    ///
+    /// [`TakeError::Missing`] if it is not.
+    pub fn take<E>(
+        mut described: impl Iterator<Item = Controller>,
+        _map: impl FnMut(PhysRange) -> Result<R, E>,
+    ) -> Result<Self, TakeError<E>> {
+        if !described.any(|controller| controller == Controller::Presentation) {
+            return Err(TakeError::Missing("interrupt presentation"));
+        }
+        // SAFETY: the call sets this CPU's priority, no more.
+        unsafe { hcall(H_CPPR, [LEAST_FAVOURED, 0, 0, 0]) };
+        Ok(Self { slots: [None; SLOTS], registers: PhantomData })
+    }
+
+    /// Lets `line`, whose source firmware was told to enable, be known by `slot` (less than [`SLOTS`]).
+    ///
+    /// # Errors
+    ///
+    /// [`NoInput`] if there is no such slot.
+    pub fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
+        *self.slots.get_mut(slot).ok_or(NoInput(line))? = Some(line.gsi);
+        Ok(())
+    }
+
+    /// The interrupt that a trap stands for; `None` if it went away before it was taken.
+    pub fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
+        // SAFETY: the call takes an interrupt and answers in a register.
+        let answer = unsafe { hcall(H_XIRR, [0; 4]) };
+        let id = answer.results[0] as u32;
+        let source = id & SOURCE;
+        (source != 0)
+            .then(|| Claim { slot: self.slots.iter().position(|&slot| slot == Some(source)), id })
+    }
+
+    /// Says that an interrupt was served.
+    pub fn finish(&self, claim: Claim) {
+        // SAFETY: the call ends the interrupt, and restores the priority that was before it.
+        unsafe { hcall(H_EOI, [claim.id.into(), 0, 0, 0]) };
+    }
+
+    /// Nothing: every source of this presentation is edge-triggered.
+    pub fn set_masked(&self, _line: Line, _masked: bool) {}
+}

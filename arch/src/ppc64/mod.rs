@@ -1,0 +1,26 @@
+//! ppc64: radix page tables, and a guest of a POWER hypervisor: hypercalls for console, interrupts and
+//! RTAS (Linux on Power Architecture Reference, "LoPAR").
+
+pub mod layout;
+pub mod pte;
+
+#[cfg(target_arch = "powerpc64")]
+pub mod console;
+#[cfg(target_arch = "powerpc64")]
+pub mod cpu;
+#[cfg(target_arch = "powerpc64")]
+mod hcall;
+#[cfg(target_arch = "powerpc64")]
+pub mod io;
+#[cfg(target_arch = "powerpc64")]
+pub mod irq;
+#[cfg(target_arch = "powerpc64")]
+pub mod probe;
+#[cfg(target_arch = "powerpc64")]
+pub mod rtas;
+#[cfg(target_arch = "powerpc64")]
+pub mod tables;
+#[cfg(target_arch = "powerpc64")]
+pub mod tlb;
+#[cfg(target_arch = "powerpc64")]
+pub mod trap;

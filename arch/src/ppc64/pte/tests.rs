@@ -1,0 +1,156 @@
+//! Literal words and tables as the manual draws them, and the walker on this format.
+
+extern crate std;
+
+use super::{Radix, process_entry};
+use hotmem::addr::{PhysAddr, PhysRange, VirtAddr};
+use hotmem::paging::{Attr, Entry, MapError, Mapper, Mapping, PteFormat, Tables};
+use hotmem::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
+use hotmem::testing::{check_format, fail_each_allocation, storm};
+use std::sync::Arc;
+use std::vec::Vec;
+
+type Pages4K = Radix<12>;
+type Pages64K = Radix<16>;
+
+const ROOT: PhysAddr = PhysAddr::new(0x1_0000);
+/// The tables of a test are taken from here on, in the order they are needed.
+const FRAMES: u64 = 0x10_0000;
+const LINEAR: u64 = 0xc000_0000_0000_0000;
+
+struct Machine<F: PteFormat> {
+    mmu: Arc<SoftMmu<F>>,
+    tables: Tables<F, Arc<SoftMmu<F>>, Arc<SoftMmu<F>>>,
+    frames: FakeTables<F>,
+}
+
+impl<F: PteFormat> Machine<F> {
+    fn new() -> Self {
+        let ram = FakeRam::new();
+        ram.plug(PhysRange::new(PhysAddr::new(0), 4 << 20).unwrap(), None);
+        let mmu = SoftMmu::new(ram, ROOT, VirtAddr::new(0));
+        let range = PhysRange::new(PhysAddr::new(FRAMES), 1 << 20).unwrap();
+        let frames = FakeTables::new(&mmu, range, &Arc::new(FaultPlan::never()));
+        Self { tables: mmu.tables(), mmu, frames }
+    }
+
+    fn map(&self, virt: u64, phys: u64, len: u64, attr: Attr) -> Result<(), MapError> {
+        let (virt, phys) = (VirtAddr::new(virt), PhysAddr::new(phys));
+        let mapping = Mapping { virt, phys, len, attr, max_leaf: 1 << 28 };
+        self.tables.map(&mapping, &self.frames)
+    }
+
+    /// The entries of a table of `entries` that are not zero, as the CPU reads them.
+    fn table(&self, at: u64, entries: u64) -> Vec<(u64, u64)> {
+        let word = |index| (index, u64::from_be(self.mmu.peek(PhysAddr::new(at + 8 * index))));
+        (0..entries).map(word).filter(|(_, word)| *word != 0).collect()
+    }
+}
+
+/// The bytes of an entry, in the order of their addresses.
+fn bytes<F: PteFormat>(entry: Entry, level: usize) -> [u8; 8] {
+    F::encode(entry, level).to_ne_bytes()
+}
+
+fn leaf(phys: u64, attr: Attr) -> Entry {
+    Entry::Leaf(PhysAddr::new(phys), attr)
+}
+
+// Book III, 5.7.10.2: V 63, L 62, R 8, C 7, ATT 5..4, EAA 3..0.
+#[test]
+fn leaves_are_big_endian_and_encoded_as_the_manual_says() {
+    let data = leaf(0x1_4020_0000, Attr::WRITE);
+    assert_eq!(bytes::<Pages4K>(data, 2), [0xc0, 0, 0, 1, 0x40, 0x20, 0x01, 0x8e]);
+    let read = leaf(0x1_2345_6000, Attr::empty());
+    assert_eq!(bytes::<Pages4K>(read, 3), [0xc0, 0, 0, 1, 0x23, 0x45, 0x61, 0x8c]);
+    let text = leaf(0x1_2345_6000, Attr::EXECUTE);
+    assert_eq!(bytes::<Pages4K>(text, 3), [0xc0, 0, 0, 1, 0x23, 0x45, 0x61, 0x8d]);
+    let user = leaf(0x1_2345_0000, Attr::WRITE | Attr::USER);
+    assert_eq!(bytes::<Pages64K>(user, 3), [0xc0, 0, 0, 1, 0x23, 0x45, 0x01, 0x86]);
+    let device = leaf(0x1_0000_0000, Attr::WRITE | Attr::DEVICE);
+    assert_eq!(bytes::<Pages64K>(device, 3), [0xc0, 0, 0, 1, 0, 0, 0x01, 0xae]);
+}
+
+// Book III, 5.7.10.1: the low five bits say how many entries the next table has.
+#[test]
+fn directories_name_the_size_of_the_next_table() {
+    let table = Entry::Table(PhysAddr::new(0xd_ead1_1000));
+    assert_eq!(bytes::<Pages4K>(table, 0), [0x80, 0, 0, 0x0d, 0xea, 0xd1, 0x10, 9]);
+    assert_eq!(bytes::<Pages4K>(table, 2), [0x80, 0, 0, 0x0d, 0xea, 0xd1, 0x10, 9]);
+    let small = Entry::Table(PhysAddr::new(0xd_ead1_1100));
+    assert_eq!(bytes::<Pages64K>(small, 2), [0x80, 0, 0, 0x0d, 0xea, 0xd1, 0x11, 5]);
+    assert_eq!(Pages64K::decode(Pages64K::encode(small, 2), 2), small);
+}
+
+// Book III, 5.7.6.1, figure 21.
+#[test]
+fn the_process_table_names_root_and_sizes() {
+    let entry = process_entry(PhysAddr::new(0x1fab_0000));
+    assert_eq!(entry.to_ne_bytes(), [0x40, 0, 0, 0, 0x1f, 0xab, 0, 0xad]);
+}
+
+#[test]
+fn words_that_the_cpu_does_not_take_are_absent() {
+    // The valid bit clear, a directory at the last level, a leaf in the root.
+    for (word, level) in
+        [(0x4000_0001_4020_018e_u64, 2), (0x8000_0001_4020_0009, 3), (0xc000_0000_0000_018e, 0)]
+    {
+        assert_eq!(Pages4K::decode(word.to_be(), level), Entry::Absent);
+        assert_eq!(Pages64K::decode(word.to_be(), level), Entry::Absent);
+    }
+}
+
+#[test]
+fn the_formats_keep_the_laws() {
+    check_format::<Pages4K>(3);
+    check_format::<Pages64K>(4);
+}
+
+// A logical memory block at 1 GiB: root 0 -> 1 -> 128 leaves of 2 MiB.
+#[test]
+fn a_linear_map_has_these_tables_with_either_page_size() {
+    fn check<F: PteFormat>() {
+        let machine = Machine::<F>::new();
+        machine.map(LINEAR + (1 << 30), 1 << 30, 256 << 20, Attr::WRITE).unwrap();
+        assert_eq!(machine.table(ROOT.get(), 8192), [(0, 0x8000_0000_0010_0009)]);
+        assert_eq!(machine.table(0x10_0000, 512), [(1, 0x8000_0000_0010_1009)]);
+        let leaves = machine.table(0x10_1000, 512);
+        assert_eq!(leaves.len(), 128);
+        assert_eq!(leaves[0], (0, 0xc000_0000_4000_018e));
+        assert_eq!(leaves[127], (127, 0xc000_0000_4fe0_018e));
+    }
+    check::<Pages4K>();
+    check::<Pages64K>();
+}
+
+#[test]
+fn a_page_of_64k_hangs_under_a_table_of_256_bytes() {
+    let machine = Machine::<Pages64K>::new();
+    machine.map(LINEAR + 0x3_0000, 0x5_0000, 0x1_0000, Attr::WRITE).unwrap();
+    assert_eq!(machine.table(0x10_1000, 512), [(0, 0x8000_0000_0010_2005)]);
+    assert_eq!(machine.table(0x10_2000, 32), [(3, 0xc000_0000_0005_018e)]);
+}
+
+#[test]
+fn only_quadrant_three_can_be_mapped_and_only_52_bits_of_it() {
+    let machine = Machine::<Pages4K>::new();
+    for virt in [0, 0x4000_0000_0000_0000, 0x000f_ffff_ffff_f000, 0xc010_0000_0000_0000] {
+        let refused = machine.map(virt, 0, 0x1000, Attr::WRITE);
+        assert!(matches!(refused, Err(MapError::BeyondFormat { .. })), "{virt:#x}");
+    }
+    machine.map(LINEAR, 0, 0x1000, Attr::WRITE).unwrap();
+    machine.map(0xc00f_ffff_ffff_f000, 0x1000, 0x1000, Attr::WRITE).unwrap();
+}
+
+fn storms<F: PteFormat>() {
+    for seed in 0..4 {
+        storm::<F>(seed, 120);
+    }
+    fail_each_allocation::<F>(1, 40);
+}
+
+#[test]
+fn storms_agree_with_the_model_for_either_page_size() {
+    storms::<Pages4K>();
+    storms::<Pages64K>();
+}

@@ -1,0 +1,68 @@
+//! The vectors in low memory, and the stacks that traps run on.
+
+// UNSAFETY: writes the code that the CPU runs on a trap.
+#![expect(unsafe_code)]
+
+use super::layout::{LINEAR_BASE, TRAP_STACKS};
+use super::trap;
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use hotmem::addr::VirtAddr;
+
+/// Where the CPU goes on a trap: the first vector (book III, 6.5).
+const VECTORS: u64 = 0x100;
+/// Bytes of the stack for traps before there are stacks of their own.
+const EARLY_BYTES: usize = 16 << 10;
+
+#[repr(align(4096))]
+struct EarlyStack(UnsafeCell<[u8; EARLY_BYTES]>);
+
+// SAFETY: only the entry code of traps uses the bytes.
+unsafe impl Sync for EarlyStack {}
+
+static EARLY_STACK: EarlyStack = EarlyStack(UnsafeCell::new([0; EARLY_BYTES]));
+
+/// The tops of the stacks for traps: of those that interrupt the kernel, and of those that interrupt
+/// another trap.
+#[derive(Clone, Copy, Debug)]
+pub struct TrapStacks(pub [VirtAddr; TRAP_STACKS.len()]);
+
+/// What a CPU needs to take traps: code in low memory.
+#[derive(Debug, Default)]
+pub struct CpuTables(());
+
+impl CpuTables {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self(())
+    }
+
+    /// From here on traps reach [`trap::set_handler`]'s handler.
+    ///
+    /// With `stacks` absent they run on a stack of the image, and the vectors are put in place.
+    ///
+    /// # Safety
+    ///
+    /// The stacks are mapped, writable and nobody else's, for as long as the kernel runs. The call
+    /// without them comes first, while the early tables show low memory, which nobody else uses.
+    pub unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
+        if let Some(TrapStacks([first, nested])) = stacks {
+            trap::set_stacks(first, nested);
+            return;
+        }
+        // A trap of a trap overwrites the frames of the first, and is reported all the same.
+        let top = VirtAddr::new((EARLY_STACK.0.get().addr() + EARLY_BYTES) as u64);
+        trap::set_stacks(top, top);
+        let code = trap::vectors();
+        let at = core::ptr::with_exposed_provenance_mut(LINEAR_BASE.add(VECTORS).get() as usize);
+        // SAFETY: by the contract low memory is mapped and ours; the code is far below 64 KiB.
+        unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), at, code.len()) };
+        for line in (0..code.len()).step_by(128) {
+            let line = at.wrapping_add(line);
+            // SAFETY: makes the CPU fetch what was just written (book II, 1.8).
+            unsafe {
+                asm!("dcbst 0, {0}", "sync", "icbi 0, {0}", "isync", in(reg) line, options(nostack))
+            };
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Dropping stale translations on ppc64 (Power ISA 3.0B, book III, 5.9.3.3, `tlbie`, and 5.10).
+
+// UNSAFETY: vouches for what the invalidation instructions do.
+#![expect(unsafe_code)]
+
+use core::arch::asm;
+use hotmem::addr::VirtRange;
+use hotmem::paging::Tlb;
+
+/// RB: invalidate by process (IS = 1), which is the kernel's: RS names process 0.
+const BY_PROCESS: u64 = 0b01 << 10;
+
+/// The translation caches of every CPU of the partition.
+#[derive(Debug)]
+pub struct BroadcastTlb(());
+
+impl BroadcastTlb {
+    /// Vouches for who uses the tables.
+    ///
+    /// # Safety
+    ///
+    /// The tables are used by process 0 of this partition only, and the hypervisor lets the partition
+    /// use `tlbie` (GTSE).
+    pub const unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Drops all translations of process 0, of whatever page size, and cached parts of its tables
+/// (RIC = 2, PRS = 1, R = 1), on every CPU. What a range was mapped with is not known here, and an
+/// address is invalidated for one page size only: one broadcast for all is right and cheap.
+pub(super) fn drop_all() {
+    // SAFETY: dropping cached translations never makes a right one wrong. The first PTESYNC orders the
+    // stores that cleared entries, the rest waits until every CPU is done.
+    unsafe {
+        asm!(
+            "ptesync",
+            "tlbie {rb}, {rs}, 2, 1, 1",
+            "eieio",
+            "tlbsync",
+            "ptesync",
+            "isync",
+            rb = in(reg_nonzero) BY_PROCESS, rs = in(reg_nonzero) 0_u64,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+// SAFETY: by `new`'s contract process 0 is all that uses the tables, and `drop_all` leaves no CPU with
+// anything cached of it.
+unsafe impl Tlb for BroadcastTlb {
+    fn publish(&self) {
+        // SAFETY: a barrier: walks that follow see the stores before (book III, 5.10.1.2).
+        unsafe { asm!("ptesync", "isync", options(nostack, preserves_flags)) };
+    }
+
+    fn flush(&self, _range: VirtRange) {
+        drop_all();
+    }
+}

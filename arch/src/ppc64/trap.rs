@@ -1,0 +1,331 @@
+//! Traps: what the entry code saves, how it gets to Rust, and who handles it.
+//!
+//! ```text
+//!   vector (physical 0x100 and on, no translation) --> a few registers into SAVED --> translation on
+//!     --> all registers onto a stack of traps --> dispatch(frame)
+//!     --> a faulting probe is resumed at its answer; anything else goes to the kernel's handler
+//! ```
+//!
+//! So a stack that overflows is never the one on which that is reported, and a trap of a trap has
+//! another one. The vectors are copied to where the CPU wants them (Power ISA 3.0B, book III, 6.5).
+
+// UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
+#![expect(unsafe_code)]
+
+use super::{cpu, probe};
+use core::arch::{asm, global_asm};
+use core::fmt;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use hotmem::addr::VirtAddr;
+
+pub(super) const DATA_STORAGE: u64 = 0x300;
+pub(super) const DATA_SEGMENT: u64 = 0x380;
+pub(super) const INSTRUCTION_STORAGE: u64 = 0x400;
+pub(super) const INSTRUCTION_SEGMENT: u64 = 0x480;
+const EXTERNAL: u64 = 0x500;
+const DECREMENTER: u64 = 0x900;
+
+/// The registers of what was interrupted, as the entry code saved them. Behind them are those of
+/// floating point and vectors, which Rust code uses as it likes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TrapFrame {
+    /// r0 to r31.
+    pub r: [u64; 32],
+    /// The condition register.
+    pub cr: u64,
+    /// The link register.
+    pub lr: u64,
+    /// The count register.
+    pub ctr: u64,
+    /// The fixed-point exception register.
+    pub xer: u64,
+    /// SRR0: where it goes on.
+    pub srr0: u64,
+    /// SRR1: its MSR, and why.
+    pub srr1: u64,
+    /// The address that faulted, if one did.
+    pub dar: u64,
+    /// Why it did.
+    pub dsisr: u64,
+    /// The vector, by its address.
+    pub vector: u64,
+    pad: u64,
+}
+
+const _: () = assert!(size_of::<TrapFrame>() == 336);
+
+impl TrapFrame {
+    /// Whether the CPU raised it because of the instruction at [`instruction`](Self::instruction), or
+    /// something broke, rather than a device interrupted.
+    pub fn is_exception(&self) -> bool {
+        self.vector != EXTERNAL
+    }
+
+    /// Where the interrupted code was.
+    pub fn instruction(&self) -> u64 {
+        self.srr0
+    }
+
+    /// The interrupted code's stack pointer: its frame begins with the caller's.
+    pub fn frame_pointer(&self) -> u64 {
+        self.r[1]
+    }
+
+    /// The address whose access faulted, if the trap is such a fault.
+    pub fn fault_address(&self) -> Option<VirtAddr> {
+        match self.vector {
+            DATA_STORAGE | DATA_SEGMENT => Some(VirtAddr::new(self.dar)),
+            INSTRUCTION_STORAGE | INSTRUCTION_SEGMENT => Some(VirtAddr::new(self.srr0)),
+            _ => None,
+        }
+    }
+
+    /// Continues elsewhere.
+    pub(super) fn resume_at(&mut self, address: u64) {
+        self.srr0 = address;
+    }
+
+    /// The name of the interrupt (book III, figure 65).
+    pub fn name(&self) -> &'static str {
+        match self.vector {
+            0x100 => "system reset",
+            0x200 => "machine check",
+            DATA_STORAGE => "data storage",
+            DATA_SEGMENT => "data segment",
+            INSTRUCTION_STORAGE => "instruction storage",
+            INSTRUCTION_SEGMENT => "instruction segment",
+            EXTERNAL => "external",
+            0x600 => "alignment",
+            0x700 => "program",
+            0x800 => "floating-point unavailable",
+            DECREMENTER => "decrementer",
+            0xc00 => "system call",
+            0xd00 => "trace",
+            0xf20 | 0xf40 => "vector unavailable",
+            0xf60 => "facility unavailable",
+            _ => "unknown interrupt",
+        }
+    }
+}
+
+impl fmt::Display for TrapFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (vector, dsisr, at) = (self.vector, self.dsisr, self.srr0);
+        write!(f, "{} (vector {vector:#x}, DSISR {dsisr:#x}) at {at:#x}", self.name())?;
+        if let Some(address) = self.fault_address() {
+            write!(f, " accessing {address}")?;
+        }
+        for (index, value) in self.r.iter().enumerate() {
+            let gap = if index % 4 == 0 { "\n " } else { "" };
+            write!(f, "{gap} r{index:<2} {value:016x}")?;
+        }
+        let (lr, ctr, cr, msr) = (self.lr, self.ctr, self.cr, self.srr1);
+        write!(f, "\n  lr  {lr:016x} ctr {ctr:016x} cr {cr:08x} srr1 {msr:016x}")
+    }
+}
+
+/// What the kernel does about a trap. Returning resumes what was interrupted.
+pub type Handler = fn(&mut TrapFrame);
+
+/// The handler as a pointer: null until one is installed.
+static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Makes `handler` answer every trap from now on.
+pub fn set_handler(handler: Handler) {
+    // Release: partner of the Acquire in `dispatch`.
+    HANDLER.store(handler as *mut (), Ordering::Release);
+}
+
+/// Called by the entry code with interrupts off.
+extern "C" fn dispatch(frame: &mut TrapFrame) {
+    if frame.vector == DECREMENTER {
+        // Nobody asked for it: it counts whether one does or not. As far away as it goes.
+        // SAFETY: sets the decrementer.
+        unsafe { asm!("mtdec {}", in(reg) 0x7fff_ffff_u64, options(nomem, nostack)) };
+        return;
+    }
+    if probe::resume(frame) {
+        return;
+    }
+    let handler = HANDLER.load(Ordering::Acquire);
+    if handler.is_null() {
+        cpu::halt_forever();
+    }
+    // SAFETY: the only store into HANDLER is `set_handler`'s, of a function of this very type.
+    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
+    handler(frame);
+}
+
+/// What the entry code keeps, by number of doubleword: r0, r1, r2, CR, SRR0, SRR1, the vector; then
+/// the tops of stacks: of the next trap, of one that interrupts another, of one that does not.
+pub(super) static SAVED: [AtomicU64; 10] = [const { AtomicU64::new(0) }; 10];
+
+/// Names the stacks of traps, by their tops.
+pub(super) fn set_stacks(first: VirtAddr, nested: VirtAddr) {
+    for (word, top) in [(7, first), (8, nested), (9, first)] {
+        SAVED[word].store(top.get(), Ordering::Relaxed);
+    }
+}
+
+unsafe extern "C" {
+    static hotmem_vectors: u8;
+    static hotmem_vectors_end: u8;
+}
+
+/// The code of the vectors, to be copied to physical address 0x100.
+pub(super) fn vectors() -> &'static [u8] {
+    let (start, end) = (&raw const hotmem_vectors, &raw const hotmem_vectors_end);
+    // SAFETY: the assembly below puts the two symbols around code that nobody changes.
+    unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) }
+}
+
+// Without translation the CPU ignores the top four bits of an address, and KERNEL_BASE has no others in
+// its upper half that an address of 32 bits would miss.
+global_asm!(
+    r#"
+    .macro hotmem_load reg, symbol
+    lis \reg, \symbol@highest
+    ori \reg, \reg, \symbol@higher
+    rldicr \reg, \reg, 32, 31
+    oris \reg, \reg, \symbol@high
+    ori \reg, \reg, \symbol@l
+    .endm
+
+    .section .text.hotmem_vectors, "ax"
+    .balign 256
+hotmem_vectors:
+    .set vector, 0x100
+    .rept 120
+    mtspr 272, 2
+    li 2, vector
+    b hotmem_vectors_common
+    .balign 32
+    .set vector, vector + 0x20
+    .endr
+hotmem_vectors_common:
+    mtspr 273, 1
+    mtspr 274, 0
+    lis 1, {saved}@high
+    ori 1, 1, {saved}@l
+    mfspr 0, 274
+    std 0, 0(1)
+    mfspr 0, 273
+    std 0, 8(1)
+    mfspr 0, 272
+    std 0, 16(1)
+    mfcr 0
+    std 0, 24(1)
+    mfspr 0, 26
+    std 0, 32(1)
+    mfspr 0, 27
+    std 0, 40(1)
+    std 2, 48(1)
+    hotmem_load 2, hotmem_trap_entry
+    mtspr 26, 2
+    /* MSR: 64 bits, vectors, VSX, floating point, machine checks, translation, RI, little-endian. */
+    li 0, 1
+    rldicr 0, 0, 63, 0
+    oris 0, 0, 0x0280
+    ori 0, 0, 0x3033
+    mtspr 27, 0
+    rfid
+hotmem_vectors_end:
+
+    .section .text.hotmem_trap_entry, "ax"
+    .balign 16
+hotmem_trap_entry:
+    hotmem_load 1, {saved}
+    ld 2, 56(1)
+    addi 2, 2, -1392
+    .irp n, 3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    std \n, \n * 8(2)
+    .endr
+    mr 3, 1
+    ld 4, 0(3)
+    std 4, 0(2)
+    ld 4, 8(3)
+    std 4, 8(2)
+    ld 4, 16(3)
+    std 4, 16(2)
+    ld 4, 24(3)
+    std 4, 256(2)
+    mflr 4
+    std 4, 264(2)
+    mfctr 4
+    std 4, 272(2)
+    mfspr 4, 1
+    std 4, 280(2)
+    ld 4, 32(3)
+    std 4, 288(2)
+    ld 4, 40(3)
+    std 4, 296(2)
+    mfspr 4, 19
+    std 4, 304(2)
+    mfspr 4, 18
+    std 4, 312(2)
+    ld 4, 48(3)
+    std 4, 320(2)
+    ld 4, 64(3)
+    std 4, 56(3)
+    addi 4, 2, 336
+    .set vsr, 0
+    .rept 64
+    stxvd2x vsr, 0, 4
+    addi 4, 4, 16
+    .set vsr, vsr + 1
+    .endr
+    mffs 0
+    stfd 0, 0(4)
+    addi 4, 4, 16
+    mfvscr 0
+    stvx 0, 0, 4
+
+    mr 31, 2
+    mr 3, 2
+    addi 1, 2, -64
+    li 0, 0
+    std 0, 0(1)
+    std 0, 16(1)
+    hotmem_load 2, .TOC.
+    hotmem_load 12, {dispatch}
+    mtctr 12
+    bctrl
+
+    mr 2, 31
+    hotmem_load 3, {saved}
+    ld 4, 72(3)
+    std 4, 56(3)
+    addi 4, 2, 1376
+    lvx 0, 0, 4
+    mtvscr 0
+    addi 4, 4, -16
+    lfd 0, 0(4)
+    mtfsf 255, 0
+    addi 4, 2, 336
+    .set vsr, 0
+    .rept 64
+    lxvd2x vsr, 0, 4
+    addi 4, 4, 16
+    .set vsr, vsr + 1
+    .endr
+    ld 4, 256(2)
+    mtcrf 255, 4
+    ld 4, 264(2)
+    mtlr 4
+    ld 4, 272(2)
+    mtctr 4
+    ld 4, 280(2)
+    mtspr 1, 4
+    ld 4, 288(2)
+    mtspr 26, 4
+    ld 4, 296(2)
+    mtspr 27, 4
+    .irp n, 0,1,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,2
+    ld \n, \n * 8(2)
+    .endr
+    rfid
+"#,
+    saved = sym SAVED,
+    dispatch = sym dispatch,
+);
