@@ -3,7 +3,7 @@
 use crate::aarch64::table_loader::ScriptError;
 use crate::ranges::{RangeList, RangesFull};
 use core::fmt;
-use hotmem::addr::PhysAddr;
+use hotmem::addr::{PhysAddr, PhysRange};
 
 /// Bytes of command line that are kept.
 pub const COMMAND_LINE_BYTES: usize = 2048;
@@ -13,6 +13,8 @@ pub const COMMAND_LINE_BYTES: usize = 2048;
 pub enum Firmware {
     /// ACPI tables, found from the root pointer (RSDP) at this address.
     Acpi(PhysAddr),
+    /// The device tree of a POWER hypervisor, which these bytes hold, with its run-time services.
+    Papr(PhysRange),
 }
 
 /// The kernel command line, copied.
@@ -76,6 +78,8 @@ pub enum HandoffError {
     NoFwCfg,
     /// The ACPI tables could not be put together.
     Tables(ScriptError),
+    /// The hypervisor did not agree to what the kernel needs.
+    Negotiation(i64),
 }
 
 impl fmt::Display for HandoffError {
@@ -97,6 +101,9 @@ impl fmt::Display for HandoffError {
             Self::DeviceTree(what) => write!(f, "the device tree has {what}"),
             Self::NoFwCfg => f.write_str("the device tree has no firmware configuration device"),
             Self::Tables(error) => fmt::Display::fmt(&error, f),
+            Self::Negotiation(status) => {
+                write!(f, "the hypervisor refused to negotiate (status {status})")
+            }
         }
     }
 }

@@ -13,6 +13,9 @@ pub mod aarch64;
 #[cfg(all(bare, target_arch = "aarch64"))]
 #[path = "aarch64/current.rs"]
 pub mod current;
+#[cfg(all(bare, target_arch = "powerpc64"))]
+#[path = "ppc64/current.rs"]
+pub mod current;
 #[cfg(all(bare, target_arch = "x86_64"))]
 #[path = "x86_64/current.rs"]
 pub mod current;
@@ -21,8 +24,10 @@ pub mod image;
 pub mod info;
 #[cfg(bare)]
 mod main_entry;
+pub mod ppc64;
 pub mod ranges;
 pub mod start_info;
+pub mod tree_check;
 pub mod x86_64;
 
 pub use info::{BootInfo, CommandLine, Firmware, HandoffError};

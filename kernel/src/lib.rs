@@ -19,6 +19,7 @@ pub mod memory;
 pub mod monitor;
 pub mod movers;
 pub mod number;
+pub mod papr;
 pub mod symbols;
 
 #[cfg(bare)]

@@ -44,6 +44,15 @@ pub fn total_bytes(header: &[u8]) -> Result<u64, HandoffError> {
 /// [`HandoffError`] if it is broken, or has no RAM.
 pub fn read(bytes: &[u8]) -> Result<Machine, HandoffError> {
     let tree = Fdt::new(bytes).map_err(|_| HandoffError::DeviceTree("a broken structure"))?;
+    read_opened(tree, bytes)
+}
+
+/// Reads the tree, which `bytes` hold.
+///
+/// # Errors
+///
+/// [`HandoffError`] if it has no RAM.
+pub(crate) fn read_opened(tree: Fdt<'_>, bytes: &[u8]) -> Result<Machine, HandoffError> {
     let root = tree.root();
     let cells = Cells {
         address: root.address_cells().unwrap_or(2) as usize,
@@ -124,7 +133,7 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     extern crate std;
 
     use super::*;

@@ -53,6 +53,13 @@ impl Latch {
         Raised(self.raised.swap(0, Ordering::Acquire))
     }
 
+    /// Whether line 0 has interrupted since the last look, and when: for a source with one line.
+    pub fn take_first(&self) -> Option<Option<u64>> {
+        // Acquire: pairs with the Release of `raise`.
+        let raised = self.raised.fetch_and(!1, Ordering::Acquire) & 1 != 0;
+        raised.then(|| self.since(0))
+    }
+
     /// Takes the clock of the first interrupt of a line that was taken. An edge-triggered line may
     /// interrupt in between; that interrupt is then without a clock.
     pub(super) fn since(&self, index: usize) -> Option<u64> {

@@ -1,0 +1,89 @@
+//! From a device tree and a command line to one [`BootInfo`].
+
+use crate::aarch64::tree;
+use crate::info::{BootInfo, CommandLine, Firmware, HandoffError};
+use crate::ranges::RangeList;
+use crate::tree_check;
+use hotmem::addr::{PhysAddr, PhysRange};
+
+/// Memory set aside for the device tree. QEMU's needs 20 KiB, and 24 bytes for each logical memory
+/// block in the old format.
+pub const TREE_BYTES: u64 = 1 << 20;
+/// What is below the tree itself: the header of the hypervisor's answer (QEMU,
+/// `docs/specs/ppc-spapr-hcalls.rst`, KVMPPC_H_CAS), which begins 4 bytes into the memory, so that the
+/// tree is a multiple of 8.
+pub const TREE_OFFSET: u64 = 8;
+/// The CPU's vectors are below this, and nobody else is.
+const VECTORS_END: u64 = 64 << 10;
+
+/// What the entry code found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'f> {
+    /// The memory at which the tree is, [`TREE_BYTES`] of it.
+    pub memory: PhysRange,
+    /// The tree.
+    pub tree: &'f [u8],
+    /// The command line, up to a NUL.
+    pub command_line: &'f [u8],
+}
+
+/// Reads everything that is to be known this early.
+///
+/// # Errors
+///
+/// [`HandoffError`]
+pub fn read(found: &Found<'_>) -> Result<BootInfo, HandoffError> {
+    let bytes = tree::total_bytes(found.tree)?;
+    let whole = found.tree.get(..bytes as usize);
+    let whole = whole.ok_or(HandoffError::DeviceTree("a length that makes no sense"))?;
+    let opened = tree_check::open(whole);
+    let opened = opened.ok_or(HandoffError::DeviceTree("a broken structure"))?;
+    let mut ram = tree::read_opened(opened, whole)?.ram;
+
+    let mut reserved = RangeList::new();
+    for range in [PhysRange::new(PhysAddr::new(0), VECTORS_END), Some(found.memory)] {
+        let range = range.ok_or(HandoffError::NoRam)?;
+        reserved.insert(range)?;
+        ram.remove(range)?;
+    }
+    let tree = PhysRange::new(found.memory.start().add(TREE_OFFSET), bytes);
+    let firmware = Firmware::Papr(tree.ok_or(HandoffError::NoRam)?);
+    let command_line = CommandLine::copy(found.command_line);
+    Ok(BootInfo { ram, reserved, firmware, command_line })
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::aarch64::tree::tests::virt;
+
+    fn range(start: u64, len: u64) -> PhysRange {
+        PhysRange::new(PhysAddr::new(start), len).unwrap()
+    }
+
+    #[test]
+    fn vectors_and_tree_are_no_ram_and_the_tree_is_named() {
+        let mut tree = virt().finish();
+        let len = tree.len() as u64;
+        tree.resize(4096, 0);
+        let memory = range(0x4100_0000, TREE_BYTES);
+        let found = Found { memory, tree: &tree, command_line: b"placement=block\0rest" };
+        let info = read(&found).unwrap();
+        assert_eq!(info.firmware, Firmware::Papr(range(0x4100_0008, len)));
+        assert_eq!(info.command_line.as_bytes(), b"placement=block");
+        assert_eq!(info.reserved.as_slice(), [range(0, 0x1_0000), memory]);
+        assert!(!info.ram.overlaps(memory));
+    }
+
+    #[test]
+    fn a_tree_that_is_cut_off_is_refused() {
+        let tree = virt().finish();
+        let memory = range(0x4100_0000, TREE_BYTES);
+        let found = Found { memory, tree: &tree[..tree.len() - 1], command_line: b"" };
+        assert!(matches!(read(&found), Err(HandoffError::DeviceTree(_))));
+        let found = Found { memory, tree: &[0; 64], command_line: b"" };
+        assert!(matches!(read(&found), Err(HandoffError::DeviceTree(_))));
+    }
+}

@@ -1,0 +1,251 @@
+//! What the device tree says of memory, interrupts and services.
+
+use alloc::vec::Vec;
+use core::fmt;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
+use hotmem::{NodeId, PhysAddr, PhysRange};
+use hotmem_boot::tree_check;
+
+/// Flags of a logical memory block (LoPAR C.6.6.2): the kernel has it; it has no connector; it is not
+/// for this partition.
+const ASSIGNED: u32 = 0x08;
+const NO_CONNECTOR: u32 = 0x20;
+const RESERVED: u32 = 0x80;
+/// Bytes of a set of blocks in `ibm,dynamic-memory-v2`: count, address, connector, associativity, flags.
+const SET_BYTES: usize = 24;
+
+/// Why the device tree is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeError {
+    /// It is none.
+    Broken,
+    /// A property is missing, or too short.
+    Missing(&'static str),
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken => f.write_str("the device tree is broken"),
+            Self::Missing(what) => write!(f, "the device tree has no {what}"),
+        }
+    }
+}
+
+/// The numbers of the services that are used; `None` for one that firmware does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// `power-off`
+    pub power_off: Option<u32>,
+    /// `ibm,os-term`
+    pub os_term: Option<u32>,
+    /// `check-exception`
+    pub check_exception: Option<u32>,
+    /// `set-indicator`
+    pub set_indicator: Option<u32>,
+    /// `ibm,configure-connector`
+    pub configure_connector: Option<u32>,
+    /// `ibm,set-xive`
+    pub set_xive: Option<u32>,
+    /// `ibm,int-on`
+    pub int_on: Option<u32>,
+}
+
+/// Logical memory blocks with consecutive addresses and connectors, all in one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockSet {
+    /// How many.
+    pub count: u32,
+    /// Address of the first.
+    pub start: PhysAddr,
+    /// Connector of the first; the others' follow.
+    pub connector: u32,
+    /// Their row in the table of associativities.
+    associativity: u32,
+    flags: u32,
+}
+
+/// What the device tree says.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// The services' numbers.
+    pub tokens: Tokens,
+    /// Boot memory and the node it is on.
+    pub ram: Vec<(PhysRange, NodeId)>,
+    /// Bytes of a logical memory block.
+    pub block_bytes: u64,
+    /// Blocks that can come and go.
+    pub sets: Vec<BlockSet>,
+    /// Interrupt source of hotplug events.
+    pub event_source: Option<u32>,
+    /// Interrupt source of the console.
+    pub console_source: Option<u32>,
+    /// Which entry of an associativity list is the node.
+    node_index: usize,
+    /// The table of associativities: entries of a row, and the rows.
+    row: usize,
+    rows: Vec<u32>,
+}
+
+impl Board {
+    /// Reads the tree in `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError`] if it is broken, or does not describe memory that can come and go: the hypervisor
+    /// was not asked for it, then, or has none.
+    pub fn read(bytes: &[u8]) -> Result<Self, TreeError> {
+        let tree = tree_check::open(bytes).ok_or(TreeError::Broken)?;
+        let rtas = tree.find_node("/rtas").ok_or(TreeError::Missing("node /rtas"))?;
+        let dynamic = tree.find_node("/ibm,dynamic-reconfiguration-memory");
+        let dynamic = dynamic.ok_or(TreeError::Missing("ibm,dynamic-reconfiguration-memory"))?;
+        let missing = TreeError::Missing("ibm,lmb-size");
+        let block_bytes = long(&dynamic, "ibm,lmb-size").filter(|size| size.is_power_of_two());
+        let points = words(&rtas, "ibm,associativity-reference-points");
+        // The table has a header of two words: rows, and entries of a row.
+        let mut lookup = words(&dynamic, "ibm,associativity-lookup-arrays").into_iter().skip(1);
+        let row = lookup.next().unwrap_or(0) as usize;
+
+        let mut board = Self {
+            tokens: tokens(&rtas),
+            ram: Vec::new(),
+            block_bytes: block_bytes.ok_or(missing)?,
+            sets: sets(&dynamic)?,
+            event_source: interrupt(&tree, "/event-sources/hot-plug-events"),
+            console_source: None,
+            node_index: points.first().map_or(4, |&index| index as usize),
+            row,
+            rows: lookup.collect(),
+        };
+        board.ram = board.boot_memory(&tree);
+        let terminals = tree.find_node("/vdevice").into_iter().flat_map(|node| node.children());
+        let mut terminals = terminals.filter(|node| is(node, "name", b"vty\0") || is_vty(node));
+        board.console_source =
+            terminals.next().and_then(|node| words(&node, "interrupts").first().copied());
+        Ok(board)
+    }
+
+    /// The ranges that memory can come into.
+    pub fn window(&self) -> impl Iterator<Item = PhysRange> + '_ {
+        let free = self.sets.iter().filter(|set| set.flags & (NO_CONNECTOR | RESERVED) == 0);
+        free.filter_map(|set| {
+            PhysRange::new(set.start, u64::from(set.count).checked_mul(self.block_bytes)?)
+        })
+    }
+
+    /// The sets that were plugged before the kernel was started.
+    pub(super) fn assigned(&self) -> impl Iterator<Item = &BlockSet> {
+        let wanted = ASSIGNED | NO_CONNECTOR | RESERVED;
+        self.sets.iter().filter(move |set| set.flags & wanted == ASSIGNED)
+    }
+
+    /// The memory behind `count` connectors from `connector` on, if the tree describes all of them.
+    pub(super) fn memory(&self, connector: u32, count: u32) -> Option<PhysRange> {
+        let start = self.address(connector)?;
+        let last = connector.checked_add(count.checked_sub(1)?)?;
+        let len = u64::from(count).checked_mul(self.block_bytes)?;
+        let together = self.address(last)? == start.checked_add(len - self.block_bytes)?;
+        PhysRange::new(start, len).filter(|_| together)
+    }
+
+    /// The memory behind a connector.
+    fn address(&self, connector: u32) -> Option<PhysAddr> {
+        self.sets.iter().find_map(|set| {
+            let index = connector.checked_sub(set.connector)?;
+            let has = index < set.count && set.flags & (NO_CONNECTOR | RESERVED) == 0;
+            has.then(|| set.start.checked_add(u64::from(index) * self.block_bytes)).flatten()
+        })
+    }
+
+    /// The node that an associativity list, its length first, names.
+    pub(super) fn node(&self, list: &[u32]) -> Option<NodeId> {
+        NodeId::new(*list.get(self.node_index)?)
+    }
+
+    /// The node of a set, by the table.
+    pub(super) fn node_of(&self, set: &BlockSet) -> NodeId {
+        let first = (set.associativity as usize).checked_mul(self.row);
+        // A row has no length in front.
+        let index = first.and_then(|first| first.checked_add(self.node_index.checked_sub(1)?));
+        let raw = index.and_then(|index| self.rows.get(index));
+        raw.and_then(|&raw| NodeId::new(raw)).unwrap_or_default()
+    }
+
+    /// The `memory@` nodes.
+    fn boot_memory(&self, tree: &Fdt<'_>) -> Vec<(PhysRange, NodeId)> {
+        let nodes = tree.root().children();
+        let memory = nodes.filter(|node| is(node, "device_type", b"memory\0"));
+        memory
+            .filter_map(|node| {
+                let reg = words(&node, "reg");
+                let pair =
+                    |at: usize| Some(u64::from(*reg.get(at)?) << 32 | u64::from(*reg.get(at + 1)?));
+                let range = PhysRange::new(PhysAddr::new(pair(0)?), pair(2)?)?;
+                let node = self.node(&words(&node, "ibm,associativity")).unwrap_or_default();
+                Some((range, node))
+            })
+            .collect()
+    }
+}
+
+fn is(node: &FdtNode<'_>, property: &str, value: &[u8]) -> bool {
+    node.property(property).is_some_and(|property| property.value() == value)
+}
+
+/// Whether the node is a terminal, by its name: `vty@71000000`.
+fn is_vty(node: &FdtNode<'_>) -> bool {
+    AsRef::<str>::as_ref(&node.name()).starts_with("vty@")
+}
+
+/// The 32-bit cells of a property; none if there is no such property.
+fn words(node: &FdtNode<'_>, property: &str) -> Vec<u32> {
+    let property = node.property(property);
+    let bytes = property.as_ref().map_or(&[][..], |property| property.value());
+    bytes.as_chunks().0.iter().map(|&word| u32::from_be_bytes(word)).collect()
+}
+
+/// A property of two cells.
+fn long(node: &FdtNode<'_>, property: &str) -> Option<u64> {
+    match words(node, property)[..] {
+        [high, low, ..] => Some(u64::from(high) << 32 | u64::from(low)),
+        _ => None,
+    }
+}
+
+/// The interrupt source of the node at `path`.
+fn interrupt(tree: &Fdt<'_>, path: &str) -> Option<u32> {
+    words(&tree.find_node(path)?, "interrupts").first().copied()
+}
+
+fn tokens(rtas: &FdtNode<'_>) -> Tokens {
+    let token = |name| words(rtas, name).first().copied();
+    Tokens {
+        power_off: token("power-off"),
+        os_term: token("ibm,os-term"),
+        check_exception: token("check-exception"),
+        set_indicator: token("set-indicator"),
+        configure_connector: token("ibm,configure-connector"),
+        set_xive: token("ibm,set-xive"),
+        int_on: token("ibm,int-on"),
+    }
+}
+
+/// The sets of `ibm,dynamic-memory-v2` (LoPAR C.6.6.2).
+fn sets(dynamic: &FdtNode<'_>) -> Result<Vec<BlockSet>, TreeError> {
+    let missing = TreeError::Missing("ibm,dynamic-memory-v2");
+    let property = dynamic.property("ibm,dynamic-memory-v2").ok_or(missing)?;
+    let (count, rest) = property.value().split_first_chunk().ok_or(missing)?;
+    let count = u32::from_be_bytes(*count) as usize;
+    let (sets, _) = rest.as_chunks::<SET_BYTES>();
+    let sets = sets.get(..count).ok_or(missing)?;
+    Ok(sets.iter().map(set).collect())
+}
+
+fn set(bytes: &[u8; SET_BYTES]) -> BlockSet {
+    let [count, high, low, connector, associativity, flags] = core::array::from_fn(|at| {
+        bytes.as_chunks().0.get(at).copied().map_or(0, u32::from_be_bytes)
+    });
+    let start = PhysAddr::new(u64::from(high) << 32 | u64::from(low));
+    BlockSet { count, start, connector, associativity, flags }
+}

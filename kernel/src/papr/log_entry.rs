@@ -1,0 +1,117 @@
+//! A log of `check-exception` (LoPAR 10.3.2.2.2, and 10.3.2.2.14 for its hotplug section).
+
+use core::fmt;
+
+/// Bytes of the fixed part, and of the extended log's header behind it.
+const FIXED: usize = 8;
+const HEADER: usize = 16;
+/// The hotplug section is "HP".
+const HOTPLUG: u16 = 0x4850;
+const MEMORY: u8 = 2;
+/// The identifier of what is plugged: one connector, or a count and the first connector.
+const BY_CONNECTOR: u8 = 2;
+const BY_COUNT_AND_CONNECTOR: u8 = 4;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Take memory into use.
+    Add,
+    /// Give memory up.
+    Remove,
+}
+
+/// A hotplug event of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryEvent {
+    /// What is wanted.
+    pub action: Action,
+    /// The first connector.
+    pub connector: u32,
+    /// How many, from that one on; not 0.
+    pub count: u32,
+}
+
+/// A log says nothing that the kernel can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogError {
+    /// It ends too soon.
+    Short,
+    /// No section of it is about hotplug.
+    NoHotplug,
+    /// Its hotplug section is about another resource.
+    NotMemory(u8),
+    /// An action or an identifier that is not known.
+    Unknown {
+        /// The action.
+        action: u8,
+        /// The kind of identifier.
+        identifier: u8,
+    },
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short => f.write_str("an event log ends too soon"),
+            Self::NoHotplug => f.write_str("an event log is not about hotplug"),
+            Self::NotMemory(kind) => write!(f, "hotplug of resource type {kind}, not memory"),
+            Self::Unknown { action, identifier } => {
+                write!(f, "hotplug action {action} with an identifier of kind {identifier}")
+            }
+        }
+    }
+}
+
+impl MemoryEvent {
+    /// Reads a log.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`]
+    pub fn read(log: &[u8]) -> Result<Self, LogError> {
+        let extended = half_long(log, 4).ok_or(LogError::Short)? as usize;
+        let end = FIXED.saturating_add(extended).min(log.len());
+        let mut rest = log.get(FIXED + HEADER..end).ok_or(LogError::Short)?;
+        while let Some(len) = short(rest, 2).map(usize::from) {
+            // A section is no shorter than its own header.
+            let section = rest.get(..len).filter(|section| section.len() >= 8);
+            let section = section.ok_or(LogError::Short)?;
+            if short(section, 0) == Some(HOTPLUG) {
+                return Self::hotplug(section);
+            }
+            rest = rest.get(len..).unwrap_or(&[]);
+        }
+        Err(LogError::NoHotplug)
+    }
+
+    fn hotplug(section: &[u8]) -> Result<Self, LogError> {
+        let Some(&[resource, action, identifier, _]) = section.get(8..12) else {
+            return Err(LogError::Short);
+        };
+        if resource != MEMORY {
+            return Err(LogError::NotMemory(resource));
+        }
+        let word = |at| half_long(section, at).ok_or(LogError::Short);
+        let unknown = LogError::Unknown { action, identifier };
+        let (connector, count) = match identifier {
+            BY_CONNECTOR => (word(12)?, 1),
+            BY_COUNT_AND_CONNECTOR => (word(16)?, word(12)?),
+            _ => return Err(unknown),
+        };
+        let action = match action {
+            1 => Action::Add,
+            2 => Action::Remove,
+            _ => return Err(unknown),
+        };
+        if count == 0 { Err(unknown) } else { Ok(Self { action, connector, count }) }
+    }
+}
+
+fn short(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+fn half_long(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
+}

@@ -1,0 +1,24 @@
+//! Memory hotplug of a POWER hypervisor (LoPAR, chapter 13): events are logs that RTAS hands out, and
+//! memory comes and goes in logical memory blocks, each behind a connector.
+//!
+//! ```text
+//!   interrupt --> Latch --> next_event: check-exception --> one log --> add: connector by connector
+//!                                                                  \-> remove: Eject
+//!                 eject:  isolate, unusable, connector by connector
+//!                 answer: a refusal un-isolates the first connector: the hypervisor cancels
+//! ```
+//!
+//! What the device tree says is read once, into a [`Board`]; calls go through [`Services`], which tests
+//! fake.
+
+mod board;
+mod connector;
+mod log_entry;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use board::{Board, Tokens, TreeError};
+pub use connector::{ConnectorError, Services};
+pub use log_entry::{Action, LogError, MemoryEvent};
+pub use source::{PaprError, PaprSource};
