@@ -12,6 +12,8 @@ fn main() {
     println!("cargo::rustc-cfg=bare");
 
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    // The compiler's name and the project's differ for one architecture.
+    let arch = if arch == "powerpc64" { "ppc64".into() } else { arch };
     let here = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     let script = Path::new(&here).join("../boot/src").join(arch).join("image.ld");
     println!("cargo::rerun-if-changed={}", script.display());

@@ -8,6 +8,7 @@ use crate::symbols::Symbols;
 use core::fmt::{self, Write};
 use hotmem::addr::{VirtAddr, VirtRange};
 use hotmem_arch::current::cpu;
+use hotmem_arch::current::layout::RETURN_ADDRESS;
 use hotmem_boot::image;
 
 /// Frames shown at most: a broken chain may be a circle.
@@ -15,7 +16,8 @@ const MAX_FRAMES: usize = 48;
 
 /// The return addresses on the stack, innermost first.
 ///
-/// A frame is `[caller's frame pointer][return address]` at the frame pointer (System V ABI, 3.2.2).
+/// A frame begins with the caller's frame pointer; where the return address is depends on the
+/// architecture's ABI.
 /// The chain ends at 0, at the first frame on no stack, and at one that does not lie above the last.
 fn callers(frame_pointer: u64) -> impl Iterator<Item = u64> {
     let here = VirtAddr::new(cpu::frame_pointer());
@@ -34,7 +36,7 @@ fn callers(frame_pointer: u64) -> impl Iterator<Item = u64> {
 /// A load that may fault would not do: on the page-fault stack, a second fault would overwrite the
 /// frames of the first.
 fn frame_at(pointer: u64, early: Option<VirtRange>) -> Option<[u64; 2]> {
-    let frame = VirtRange::new(VirtAddr::new(pointer), 16)?;
+    let frame = VirtRange::new(VirtAddr::new(pointer), RETURN_ADDRESS + 8)?;
     let on_stack = match early {
         Some(early) => early.covers(frame),
         None => Stack::holding(frame).is_some(),
@@ -42,10 +44,13 @@ fn frame_at(pointer: u64, early: Option<VirtRange>) -> Option<[u64; 2]> {
     if !on_stack || !pointer.is_multiple_of(8) {
         return None;
     }
-    let pointer = core::ptr::with_exposed_provenance::<[u64; 2]>(pointer as usize);
-    // SAFETY: the words are on a stack: on the early one, if that is the one in use, else on one of
-    // the kernel's, all mapped before the first is used and for ever. They are aligned.
-    Some(unsafe { pointer.read_volatile() })
+    let word = |offset| {
+        let at = core::ptr::with_exposed_provenance::<u64>((pointer + offset) as usize);
+        // SAFETY: the word is on a stack: on the early one, if that is the one in use, else on one of
+        // the kernel's, all mapped before the first is used and for ever. It is aligned.
+        unsafe { at.read_volatile() }
+    };
+    Some([word(0), word(RETURN_ADDRESS)])
 }
 
 /// Writes a backtrace: `first`, where one is known, then the callers found from `frame_pointer`.

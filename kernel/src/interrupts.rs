@@ -21,8 +21,8 @@ use hotmem_arch::current::{cpu, trap};
 use hotmem_arch::irq::{Controller, NoInput, TakeError};
 use spin::Mutex;
 
-/// What ACPI's lines set when they interrupt.
-pub static ACPI_LINES: Latch = Latch::new();
+/// What the lines of hotplug events set when they interrupt.
+pub static EVENT_LINES: Latch = Latch::new();
 static INTERRUPTS: Mutex<Option<Interrupts>> = Mutex::new(None);
 
 /// Whom an interrupt is for.
@@ -30,8 +30,8 @@ static INTERRUPTS: Mutex<Option<Interrupts>> = Mutex::new(None);
 pub enum Target {
     /// The main loop, which looks by itself once it is awake.
     Wake,
-    /// The line of ACPI's with this index.
-    Acpi(usize),
+    /// The line of the event source's with this index.
+    Event(usize),
 }
 
 /// Why the registers of a controller cannot be used.
@@ -140,8 +140,8 @@ pub(crate) fn handle(frame: &trap::TrapFrame) {
         if line.trigger == Trigger::Level {
             controllers.set_masked(line, true);
         }
-        if let Target::Acpi(index) = target {
-            ACPI_LINES.raise(index, now);
+        if let Target::Event(index) = target {
+            EVENT_LINES.raise(index, now);
         }
     }
     controllers.finish(claim);

@@ -5,7 +5,7 @@ use crate::acpi::{AcpiSource, Fadt, Line, Madt, Physical, Spcr, Srat, TableError
 use crate::console;
 use crate::events::EventSource;
 use crate::hardware::KernelHardware;
-use crate::interrupts::{self, ACPI_LINES, Target};
+use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -57,7 +57,7 @@ pub(super) fn events(rsdp: PhysAddr, mm: &'static Mm<KernelMachine>, ram: &Range
     }
     let console_line = take_interrupts(&tables, mm);
     let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
-    let source = match AcpiSource::new(&tables, hardware, &ACPI_LINES, Limits::default()) {
+    let source = match AcpiSource::new(&tables, hardware, &EVENT_LINES, Limits::default()) {
         Ok(source) => EventSource::Acpi(Box::new(source)),
         Err(error) => {
             log::error!("no memory hotplug: {error}");

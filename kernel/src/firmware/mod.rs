@@ -6,10 +6,12 @@
 //! ```
 
 mod acpi;
+pub(crate) mod papr;
 
-use crate::acpi::Line;
+use crate::acpi::{Line, TableError};
 use crate::events::EventSource;
 use crate::memory::{KernelMachine, KernelTables};
+use crate::papr::TreeError;
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::{Mm, NodeId, PhysRange};
@@ -21,6 +23,22 @@ pub(crate) struct MemoryPlan {
     pub(crate) ram: Vec<(PhysRange, NodeId)>,
     /// Where memory may be plugged in.
     pub(crate) window: Vec<PhysRange>,
+}
+
+/// What is wrong with firmware's description.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PlanError {
+    Acpi(TableError),
+    Papr(TreeError),
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acpi(error) => error.fmt(f),
+            Self::Papr(error) => error.fmt(f),
+        }
+    }
 }
 
 /// Where events come from, and the line by which the console interrupts, if it does.
@@ -38,9 +56,10 @@ pub(crate) fn plan(
     firmware: Firmware,
     tables: &KernelTables,
     ram: &RangeList,
-) -> Result<MemoryPlan, impl fmt::Display + use<>> {
+) -> Result<MemoryPlan, PlanError> {
     match firmware {
-        Firmware::Acpi(rsdp) => acpi::plan(rsdp, tables, ram),
+        Firmware::Acpi(rsdp) => acpi::plan(rsdp, tables, ram).map_err(PlanError::Acpi),
+        Firmware::Papr(tree) => papr::plan(tree, tables, ram).map_err(PlanError::Papr),
     }
 }
 
@@ -53,5 +72,6 @@ pub(crate) fn events(
 ) -> Events {
     match firmware {
         Firmware::Acpi(rsdp) => acpi::events(rsdp, mm, ram),
+        Firmware::Papr(tree) => papr::events(tree, mm, ram),
     }
 }

@@ -88,10 +88,11 @@ pub fn prepare(
         early.prefer(core_end(&ram, bytes));
     }
 
-    let root = early.take(PAGE, PAGE).ok_or(MapError::from(OutOfFrames { bytes: PAGE }))?;
+    let bytes = KernelTables::ROOT_BYTES;
+    let root = early.take(bytes, bytes).ok_or(MapError::from(OutOfFrames { bytes }))?;
     // SAFETY: the frame was just taken from RAM below the early limit, which the early tables show
     // writable.
-    unsafe { LinearMemory.pointer(root).write_bytes(0, PAGE as usize) };
+    unsafe { LinearMemory.pointer(root).write_bytes(0, bytes as usize) };
     // SAFETY: the root is zeroed and ours; no other CPU is ever started.
     let tables = unsafe { KernelTables::new(root, features) };
 

@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::boot::Boot;
-use super::layout::{LINEAR_BASE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
+use super::layout::{LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
 use core::fmt;
 use core::ptr::NonNull;
 use hotmem::geometry::DESCRIPTOR_BYTES;
@@ -55,11 +55,17 @@ pub struct KernelTables {
 }
 
 impl KernelTables {
+    /// Bytes (and alignment) of the root table: a page's at least.
+    pub(super) const ROOT_BYTES: u64 = {
+        let bytes = Tables::<Format, LinearMemory, CpuTlb>::ROOT_BYTES;
+        if bytes < PAGE { PAGE } else { bytes }
+    };
+
     /// Takes over the empty tree at `root`.
     ///
     /// # Safety
     ///
-    /// `root` is a zeroed frame that the early tables show, that nobody else uses, and only this CPU will load it.
+    /// `root` is [`ROOT_BYTES`](Self::ROOT_BYTES) of zeroed memory that the early tables show, that nobody else uses, and only this CPU will load it.
     pub(super) unsafe fn new(root: PhysAddr, features: &Features) -> Self {
         // SAFETY: the caller promises one CPU; `cpu::set_up` runs before the tree is
         // loaded.

@@ -9,7 +9,7 @@ use crate::size::{KIB, MIB};
 
 pub(super) const ABOUT: About = About {
     name: "ppc64",
-    has_kernel: false,
+    has_kernel: true,
     qemu: Program {
         name: "qemu-system-ppc64",
         files: &[],
@@ -26,7 +26,7 @@ pub(super) const ABOUT: About = About {
         Boot { firmware: Firmware::Vof, target: &TARGET, carrier: None, needs: &[] },
         Boot { firmware: Firmware::Slof, target: &TARGET, carrier: None, needs: &[] },
     ],
-    pages: &[64 * KIB, 4 * KIB],
+    pages: &[4 * KIB],
     blocks: |_| &[LMB],
     arrival: "QEMU raised an RTAS event; the kernel took over the DIMM's logical memory blocks",
     answers: Answers::None,
@@ -37,7 +37,7 @@ pub(super) const ABOUT: About = About {
     exit_code,
     read_exit,
     debugger: "gdb-multiarch",
-    samples: &[&["--page-size", "4K"], &["--cpu", "power10"], &["--firmware", "slof"]],
+    samples: &[&["--cpu", "power10"], &["--firmware", "slof"]],
     machine,
     start,
     beside: &[],
