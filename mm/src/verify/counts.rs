@@ -7,7 +7,7 @@ use crate::block::{Block, BlockId, BlockState};
 use crate::hotplug::Verb;
 use crate::machine::Machine;
 use crate::node::{MAX_NODES, NodeId};
-use crate::page::PageState;
+use crate::page::{Owner, PageState};
 use crate::section::{Part, Section, SectionState};
 use crate::zone::{PageCounts, ZoneKind};
 
@@ -135,6 +135,8 @@ impl<M: Machine> Mm<M> {
         for (pfn, pages, state) in self.extents(block.pfns) {
             self.verify_gap(block, next, pfn)?;
             hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
+            let taken = matches!(state, PageState::Used { owner: Owner::Taken, .. });
+            hold(4, "an extent is taken as its block is", pfn.get(), taken == block.taken)?;
             match state {
                 PageState::Free { order } => {
                     (managed, free) = (managed + pages, free + pages);

@@ -4,6 +4,7 @@ extern crate std;
 
 use super::Violation;
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::block::BlockWord;
 use crate::hotplug::Verb;
 use crate::machine::Machine;
 use crate::page::{Owner, PageState};
@@ -333,6 +334,27 @@ fn a_block_that_counts_wrong_is_named() {
     free.set(free.get() - 1);
     names(&bench, 4, "free pages of a block");
     free.set(free.get() + 1);
+    bench.check();
+}
+
+#[test]
+fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round() {
+    const NAMED: &str = "an extent is taken as its block is";
+    let bench = online(MIB, Placement::PerBlock);
+    let block = record(&bench, 0).block();
+    let word = BlockWord::decode(block.get());
+    block.set(BlockWord { taken: true, ..word }.encode());
+    names(&bench, 4, NAMED);
+    block.set(word.encode());
+    bench.check();
+
+    let held = bench.alloc_movable_zone(order(0)).unwrap();
+    let state = |owner| PageState::Used { order: order(0), owner };
+    let page = bench.mm.page(held);
+    let before = page.state().unwrap();
+    page.set_state(state(Owner::Taken));
+    names(&bench, 4, NAMED);
+    page.set_state(before);
     bench.check();
 }
 
