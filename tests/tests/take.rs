@@ -108,6 +108,22 @@ fn taking_keeps_the_tables_so_that_giving_back_needs_no_memory() {
 }
 
 #[test]
+fn a_block_that_went_bad_while_it_was_taken_is_given_back_untouched() {
+    let bench = bench();
+    offline(&bench, [10]);
+    bench.mm.take(&list("0:10")).unwrap();
+    bench.mm.machine().mmu().poke(PhysAddr::new(10 * MIB + 64), 0x7ace);
+    bench.mm.poison(hotmem::Pfn::new(10 * MIB / 4096)).unwrap();
+    assert_eq!(bench.mm.release(), Ok(1));
+    assert_eq!(bench.mm.machine().mmu().load(linear(10).add(64)), 0x7ace);
+    assert_eq!(
+        bench.mm.online(id(10), ZoneKind::Movable).unwrap_err(),
+        OnlineError::Poisoned(id(10))
+    );
+    bench.check();
+}
+
+#[test]
 fn a_list_is_taken_as_a_whole_or_not_at_all() {
     let bench = bench();
     offline(&bench, [8, 9, 10, 16, 17]);

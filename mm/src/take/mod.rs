@@ -114,7 +114,8 @@ impl<M: Machine> Mm<M> {
     /// Gives back all that was taken: by name, to be offline as it was; by size, to the allocator.
     /// Answers how many blocks.
     ///
-    /// What the taker left there is cleared before anybody else can read it.
+    /// What the taker left there is cleared before anybody else can read it. A block that went bad
+    /// meanwhile is not touched: it does not come online any more.
     ///
     /// # Errors
     ///
@@ -163,7 +164,9 @@ impl<M: Machine> Mm<M> {
             max_leaf: self.block_size().bytes(),
         };
         self.machine.mapper().map(&mapping, self)?;
-        self.clear_pages(block.pfns);
+        if !block.poisoned {
+            self.clear_pages(block.pfns);
+        }
         self.mark_taken(block.id, false);
         if let BlockState::Online(kind) = block.state {
             let area = Area { pfns: block.pfns, node: block.node, kind };
