@@ -124,6 +124,44 @@ fn a_block_that_went_bad_while_it_was_taken_is_given_back_untouched() {
 }
 
 #[test]
+fn of_two_who_take_the_same_blocks_at_once_one_gets_them() {
+    let bench = bench();
+    offline(&bench, 8..16);
+    for _ in 0..20 {
+        // Different lists, so that a mixture would show.
+        let lists = ["0:8-12", "0:11-15"];
+        let taken = std::thread::scope(|scope| {
+            let take = |text| {
+                let mm = &bench.mm;
+                scope.spawn(move || {
+                    loop {
+                        match mm.take(&list(text)) {
+                            Err(TakeError::Busy) => std::thread::yield_now(),
+                            answer => break answer,
+                        }
+                    }
+                })
+            };
+            lists.map(take).map(|thread| thread.join().unwrap())
+        });
+        bench.check();
+        let marked = (8..16).filter(|&raw| bench.mm.block(id(raw)).unwrap().taken);
+        let marked: Vec<u64> = marked.collect();
+        match taken {
+            [Ok(5), Err(TakeError::AlreadyTaken(at))] => {
+                assert_eq!((at, marked), (id(11), vec![8, 9, 10, 11, 12]));
+            }
+            [Err(TakeError::AlreadyTaken(at)), Ok(5)] => {
+                assert_eq!((at, marked), (id(11), vec![11, 12, 13, 14, 15]));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bench.mm.release(), Ok(5));
+        bench.check();
+    }
+}
+
+#[test]
 fn a_list_is_taken_as_a_whole_or_not_at_all() {
     let bench = bench();
     offline(&bench, [8, 9, 10, 16, 17]);
