@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
-use crate::arch::{About, Arch, Image};
+use crate::arch::{About, Answers, Arch, Image};
 use crate::build::{self, Text};
 use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Online, Remove, Step, Verdict};
 use crate::size::{DimmSpec, MIB, Size};
@@ -101,6 +101,22 @@ impl Lab {
     /// Can there be plugged memory that nobody owns? [`unowned`] needs a DIMM that is no whole block.
     pub(crate) fn has_unowned(&self) -> bool {
         self.about().memory_unit < self.block()
+    }
+
+    /// Can a kernel that does not start leave the machine? On ppc64 the way out is in the device tree,
+    /// which is read later than its options.
+    pub(crate) fn leaves_early(&self) -> bool {
+        self.arch() != Arch::Ppc64
+    }
+
+    /// Can a node be without memory until a DIMM comes? QEMU's pseries refuses that.
+    pub(crate) fn has_empty_nodes(&self) -> bool {
+        self.arch() != Arch::Ppc64
+    }
+
+    /// Whether `told` is the status `code`, or the firmware is told none at all.
+    pub(crate) fn is_told(&self, told: Option<u64>, code: u64) -> bool {
+        told == Some(code) || told.is_none() && self.about().answers == Answers::None
     }
 
     /// Boot memory of `bytes` bytes, or the least that the machine can have above that.
