@@ -42,6 +42,7 @@ pub(super) const ABOUT: About = About {
     arrival: "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables",
     answers: Answers::Ost,
     memory_unit: 1,
+    empty_nodes: true,
     dimm_alignment: 2 * GIB,
     slots: 256,
     linear_base: 0xffff_0000_0000_0000,

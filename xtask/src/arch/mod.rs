@@ -120,6 +120,8 @@ pub(crate) struct About {
     pub(crate) answers: Answers,
     /// QEMU refuses boot memory and DIMMs that are no multiple of this many bytes.
     pub(crate) memory_unit: u64,
+    /// Can a node be without memory until a DIMM comes?
+    pub(crate) empty_nodes: bool,
     /// Where a DIMM starts is a multiple of this many bytes: a power of two, at least the largest block.
     pub(crate) dimm_alignment: u64,
     /// DIMM slots that the mainboard can have.

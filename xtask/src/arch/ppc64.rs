@@ -31,6 +31,8 @@ pub(super) const ABOUT: About = About {
     arrival: "QEMU raised an RTAS event; the kernel took over the DIMM's logical memory blocks",
     answers: Answers::None,
     memory_unit: LMB,
+    // Only with a form of affinity newer than the first, which is the one negotiated.
+    empty_nodes: false,
     dimm_alignment: LMB,
     slots: 32,
     linear_base: 0xc000_0000_0000_0000,

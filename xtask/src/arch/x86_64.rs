@@ -29,6 +29,7 @@ pub(super) const ABOUT: About = About {
     answers: Answers::Ost,
     // Whatever QEMU takes: the kernel itself refuses what is no whole number of blocks.
     memory_unit: 1,
+    empty_nodes: true,
     dimm_alignment: 2 * GIB,
     slots: 256,
     linear_base: 0xffff_8000_0000_0000,

@@ -137,6 +137,26 @@ impl Config {
         line.0
     }
 
+    /// The least boot memory that such a machine can have, in bytes.
+    pub(crate) fn least_memory(&self) -> u64 {
+        let about = self.image.arch.about();
+        if about.empty_nodes { 0 } else { u64::from(self.nodes) * about.memory_unit }
+    }
+
+    /// Bytes of boot memory in each node: all of it in the first, or, where none can be without, shared out,
+    /// with what is left over in the first.
+    fn shares(&self) -> Vec<u64> {
+        let about = self.image.arch.about();
+        let (memory, nodes) = (self.memory.bytes(), u64::from(self.nodes));
+        let each = match nodes {
+            0 => 0,
+            _ if about.empty_nodes => 0,
+            _ => memory / about.memory_unit / nodes * about.memory_unit,
+        };
+        let first = |node| if node == 0 { memory - each * (nodes - 1) } else { each };
+        (0..nodes).map(first).collect()
+    }
+
     fn memory(&self, line: &mut Line) {
         let memory = self.memory.bytes();
         let page_aligned = (memory + self.window).next_multiple_of(4 * KIB);
@@ -146,12 +166,16 @@ impl Config {
             format!("size={memory}B,slots={},maxmem={page_aligned}B", self.slots),
         );
 
-        if self.nodes > 0 {
-            line.add("-object", format!("memory-backend-ram,id=ram,size={memory}B"));
-            line.add("-numa", "node,nodeid=0,memdev=ram,cpus=0");
-            for node in 1..self.nodes {
-                line.add("-numa", format!("node,nodeid={node}"));
+        for (node, share) in self.shares().into_iter().enumerate() {
+            let mut words = format!("node,nodeid={node}");
+            if share > 0 {
+                line.add("-object", format!("memory-backend-ram,id=ram{node},size={share}B"));
+                words.push_str(&format!(",memdev=ram{node}"));
             }
+            if node == 0 {
+                words.push_str(",cpus=0");
+            }
+            line.add("-numa", words);
         }
         for (index, dimm) in self.cold.iter().enumerate() {
             let size = dimm.size.bytes();
@@ -243,10 +267,22 @@ mod tests {
         let line = line(&config);
         assert!(
             line.contains(
-                "-numa node,nodeid=0,memdev=ram,cpus=0 -numa node,nodeid=1 -numa node,nodeid=2"
+                "-numa node,nodeid=0,memdev=ram0,cpus=0 -numa node,nodeid=1 -numa node,nodeid=2"
             ),
             "{line}"
         );
+    }
+
+    #[test]
+    fn where_no_node_can_be_without_boot_memory_each_has_a_share_of_whole_units() {
+        let dimms = ["1G@2".parse().unwrap()];
+        let config = Config::of(Arch::Ppc64).room_for(&dimms);
+        assert_eq!(config.least_memory(), 768 * MIB);
+        let config = Config { memory: Size::new(GIB), ..config };
+        assert_eq!(config.shares(), [512 * MIB, 256 * MIB, 256 * MIB]);
+        let line = line(&config);
+        assert!(line.contains("id=ram2,size=268435456B -numa node,nodeid=2,memdev=ram2"), "{line}");
+        assert_eq!(usual().room_for(&dimms).least_memory(), 0);
     }
 
     #[test]

@@ -75,7 +75,9 @@ impl Lab {
         let dimms = sizes.iter().map(|size| self.dimm(size)).collect::<Result<Vec<DimmSpec>>>()?;
         let usual = self.usual.clone();
         let config = Config { timeout: Some(TIMEOUT), patience: PATIENCE, ..usual };
-        Ok(config.room_for(&dimms))
+        let config = config.room_for(&dimms);
+        let memory = config.memory.max(Size::new(config.least_memory()));
+        Ok(Config { memory, ..config })
     }
 
     /// A DIMM of this size (`SIZE[@NODE]`).
@@ -106,11 +108,6 @@ impl Lab {
     /// Can a kernel that does not start leave the machine? On ppc64 the way out is in the device tree,
     /// which is read later than its options.
     pub(crate) fn leaves_early(&self) -> bool {
-        self.arch() != Arch::Ppc64
-    }
-
-    /// Can a node be without memory until a DIMM comes? QEMU's pseries refuses that.
-    pub(crate) fn has_empty_nodes(&self) -> bool {
         self.arch() != Arch::Ppc64
     }
 

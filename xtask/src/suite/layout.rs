@@ -19,7 +19,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     every_mainboard_works if has_boards,
     larger_blocks_work_for_every_placement if has_blocks,
     memory_full_of_ones_changes_nothing,
-    a_dimm_belongs_to_the_node_the_firmware_names if Lab::has_empty_nodes,
+    a_dimm_belongs_to_the_node_the_firmware_names,
     a_dimm_256_times_as_large_as_boot_memory_fits_per_device,
     a_dimm_256_times_as_large_as_boot_memory_fits_per_block,
     plugging_the_same_dimm_ten_times_leaves_nothing_behind,
