@@ -92,6 +92,7 @@ impl Dimms {
                 *one = None;
             }
         }
+        machine.image().arch.about().check_memory("plug", spec.size)?;
         let dimm = machine.plug(spec, fill)?;
         let told = format!("DIMM {}: {} at {:#x}", self.0.len(), human(dimm.size), dimm.start);
         self.0.push(Some(dimm));

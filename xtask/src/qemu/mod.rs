@@ -33,6 +33,11 @@ const TAIL: usize = 30;
 /// When the machine cannot be set up or the report cannot be written.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut config = args.config()?;
+    let page = Page::stdout();
+    let mut report = Report::new(&config);
+    if let Err(refusal) = args.check_sizes(&config) {
+        return end(args, &page, &mut report, &Verdict::Refused(format!("{refusal:#}")));
+    }
     setup::ready_to_run(config.image)?;
     let image = build::image(root, config.image)?;
     if args.gdb {
@@ -46,17 +51,19 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
         return interactive::run(&image, &config, args);
     }
 
-    let page = Page::stdout();
-    let mut report = Report::new(&config);
     let verdict = tour_of(&image, &config, args, &page, &mut report);
-
     summary::print(&page, &report.steps);
+    end(args, &page, &mut report, &verdict)
+}
+
+/// The end of a run: the report, the verdict, and the exit code that goes with it.
+fn end(args: &Args, page: &Page, report: &mut Report, verdict: &Verdict) -> Result<ExitCode> {
     report.verdict = verdict.word();
     if let Some(path) = &args.json {
-        let json = serde_json::to_vec(&report).context("cannot write the report as JSON")?;
+        let json = serde_json::to_vec(report).context("cannot write the report as JSON")?;
         tool::write_atomically(path, &json)?;
     }
-    page.verdict(&verdict);
+    page.verdict(verdict);
     Ok(match verdict {
         Verdict::Pass => ExitCode::SUCCESS,
         Verdict::Refused(_) => ExitCode::from(2),

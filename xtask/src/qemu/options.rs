@@ -96,6 +96,19 @@ impl Args {
             !(self.icount && self.accel == Accel::Kvm),
             "--icount needs --accel tcg: KVM counts nothing"
         );
+        let dir = self.json.as_deref().and_then(Path::parent);
+        if let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) {
+            ensure!(dir.is_dir(), "no directory {} for the report", dir.display());
+        }
+        Ok(())
+    }
+
+    /// Finds out what no machine of this architecture can be given, though the options are in order: QEMU
+    /// would refuse it.
+    ///
+    /// # Errors
+    /// The refusal, which names the option and the size.
+    pub(crate) fn check_sizes(&self, config: &Config) -> Result<()> {
         let about = self.arch.about();
         let slots = about.slots;
         ensure!(
@@ -106,10 +119,15 @@ impl Args {
         );
         about.check_memory("--memory", self.memory)?;
         self.dimms.iter().try_for_each(|dimm| about.check_memory("--dimm", dimm.size))?;
-        let dir = self.json.as_deref().and_then(Path::parent);
-        if let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) {
-            ensure!(dir.is_dir(), "no directory {} for the report", dir.display());
-        }
+        let least = Size::new(config.least_memory());
+        ensure!(
+            self.memory >= least,
+            "--memory {}: {} nodes of {} need {} or more, since each has boot memory",
+            self.memory.word(),
+            config.nodes,
+            self.arch,
+            least.word()
+        );
         Ok(())
     }
 
@@ -242,7 +260,38 @@ mod tests {
         let largest = ["--dimm", "4096T"].repeat(256);
         let largest = read(&[&["--memory", "4096T", "--icount"], largest.as_slice()].concat());
         assert_eq!(largest.config().unwrap().window, 256 << 52);
-        assert!(read(&["--dimm", "1G"].repeat(257)).config().is_err());
+    }
+
+    /// What the options are refused with, though they are in order.
+    fn size_refusal(words: &[&str]) -> String {
+        let args = read(words);
+        let config = args.config().unwrap();
+        args.check_sizes(&config).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn sizes_that_a_machine_cannot_have_are_refused_before_it_starts() {
+        let many = ["--dimm", "1G"].repeat(257);
+        assert_eq!(size_refusal(&many), "--dimm: 257 are more than the 256 slots of x86_64");
+        let many = [&["--arch", "ppc64"], ["--dimm", "256M"].repeat(33).as_slice()].concat();
+        assert_eq!(size_refusal(&many), "--dimm: 33 are more than the 32 slots of ppc64");
+        for (option, size) in [("--dimm", "100M"), ("--memory", "300M")] {
+            let refusal = size_refusal(&["--arch", "ppc64", option, size]);
+            let whole = "memory of ppc64 comes in multiples of 256 MiB";
+            assert_eq!(refusal, format!("{option} {size}: {whole}"));
+        }
+        assert_eq!(
+            size_refusal(&["--arch", "ppc64", "--dimm", "1G@2"]),
+            "--memory 512M: 3 nodes of ppc64 need 768M or more, since each has boot memory"
+        );
+    }
+
+    #[test]
+    fn sizes_that_only_the_kernel_refuses_reach_it() {
+        for words in [&["--dimm", "100M"][..], &["--dimm", "1G@2"], &["--memory", "300M"]] {
+            let args = read(words);
+            args.check_sizes(&args.config().unwrap()).unwrap();
+        }
     }
 
     #[test]
