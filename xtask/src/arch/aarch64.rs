@@ -40,6 +40,7 @@ pub(super) const ABOUT: About = About {
         _ => &[128 * MIB, GIB, 2 * GIB],
     },
     arrival: "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables",
+    departure: "let the firmware eject it",
     answers: Answers::Ost,
     memory_unit: 1,
     empty_nodes: true,

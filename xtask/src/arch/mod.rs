@@ -85,8 +85,9 @@ pub(crate) struct Target {
 pub(crate) enum Answers {
     /// A status for each request, by ACPI's `_OST`.
     Ost,
-    /// Nothing: memory that is wanted back goes or stays.
-    None,
+    /// Nothing of memory that comes; of memory that is wanted back, that it stays (LoPAR has a guest un-isolate
+    /// its connector).
+    Stays,
 }
 
 /// Everything that is particular about an architecture. In lists, the first is the default.
@@ -116,6 +117,8 @@ pub(crate) struct About {
     pub(crate) blocks: fn(page: u64) -> &'static [u64],
     /// How the kernel learns of a DIMM: the beginning of a sentence that goes on with what it does.
     pub(crate) arrival: &'static str,
+    /// How the kernel gives a DIMM back: the end of a sentence that began with what it does before.
+    pub(crate) departure: &'static str,
     /// What the firmware is told after a hotplug event.
     pub(crate) answers: Answers,
     /// QEMU refuses boot memory and DIMMs that are no multiple of this many bytes.

@@ -28,8 +28,10 @@ pub(super) const ABOUT: About = About {
     ],
     pages: &[4 * KIB],
     blocks: |_| &[LMB],
-    arrival: "QEMU raised an RTAS event; the kernel took over the DIMM's logical memory blocks",
-    answers: Answers::None,
+    arrival: "QEMU raised an RTAS hotplug event; the kernel took the DIMM over, one logical memory block after \
+              the other",
+    departure: "gave its logical memory blocks back to the hypervisor",
+    answers: Answers::Stays,
     memory_unit: LMB,
     // Only with a form of affinity newer than the first, which is the one negotiated.
     empty_nodes: false,

@@ -26,6 +26,7 @@ pub(super) const ABOUT: About = About {
     pages: &[4 * KIB],
     blocks: |_| &[128 * MIB, GIB, 2 * GIB],
     arrival: "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables",
+    departure: "let the firmware eject it",
     answers: Answers::Ost,
     // Whatever QEMU takes: the kernel itself refuses what is no whole number of blocks.
     memory_unit: 1,

@@ -159,7 +159,7 @@ impl Machine {
 
     fn answers(&mut self, dimm: &Dimm, source: u64, what: &str) -> Result<Vec<u64>> {
         let mut answers = Vec::new();
-        if self.about.answers == Answers::None {
+        if self.about.answers != Answers::Ost {
             return Ok(answers);
         }
         let slot = dimm.slot.to_string();

@@ -19,12 +19,25 @@ pub(crate) fn print(page: &Page, steps: &[Step]) {
 fn table(steps: &[Step]) -> Vec<String> {
     let header =
         ["step", "what", "memory elsewhere", "guest instructions", "_OST"].map(String::from);
-    let rows: Vec<[String; 5]> = std::iter::once(header).chain(steps.iter().map(row)).collect();
+    let mut rows: Vec<[String; 5]> = std::iter::once(header).chain(steps.iter().map(row)).collect();
+    if !steps.iter().any(is_told) {
+        // This firmware takes no answers: without the heading the column would be a riddle.
+        rows.iter_mut().for_each(|[.., ost]| ost.clear());
+    }
     let widths: [usize; 5] = std::array::from_fn(|column| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
     });
     rows.iter().map(|row| aligned(row, &widths)).collect()
+}
+
+/// Does the step answer the firmware?
+fn is_told(step: &Step) -> bool {
+    match step {
+        Step::Add(step) => step.ost.is_some(),
+        Step::Remove(step) => step.ost.is_some(),
+        _ => false,
+    }
 }
 
 /// Text to the left, figures to the right.
@@ -134,6 +147,13 @@ mod tests {
         );
         assert!(lines[2].contains("2,000 + 1,000"));
         assert!(lines.iter().all(|line| line.len() <= lines[0].len() && !line.ends_with(' ')));
+    }
+
+    #[test]
+    fn where_no_firmware_asks_there_is_no_column_for_answers() {
+        let line = r#"{"verb":"remove","system_bytes":0,"instructions":12,"ost":null}"#;
+        let lines = table(&[step(line)]);
+        assert!(lines[0].ends_with("guest instructions") && lines[1].ends_with("12"), "{lines:?}");
     }
 
     #[test]

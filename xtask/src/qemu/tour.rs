@@ -143,9 +143,7 @@ impl<'a> Tour<'a> {
         self.compare_status("insertion", add.ost, add.error.is_none(), &dimm)?;
         if let Some(why) = &add.error {
             self.page.quote(why);
-            self.page.text(
-                "The kernel refused this DIMM and told the firmware so. Nothing has changed.",
-            );
+            self.page.text("The kernel refused this DIMM. Nothing has changed.");
             return Ok(None);
         }
         self.elsewhere = self.elsewhere.saturating_add(add.system_bytes);
@@ -252,10 +250,11 @@ impl<'a> Tour<'a> {
         self.compare_status("ejection", remove.ost, true, dimm)?;
         self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
 
-        self.page.text(
+        let departure = self.config.image.arch.about().departure;
+        self.page.text(&format!(
             "QEMU asked for the DIMM back. The kernel took every block out of use, removed the memmap and all \
-             translations of the range, and let the firmware eject it.",
-        );
+             translations of the range, and {departure}.",
+        ));
         self.page.checked("the DIMM is gone");
         Ok(())
     }

@@ -113,7 +113,7 @@ impl Lab {
 
     /// Whether `told` is the status `code`, or the firmware is told none at all.
     pub(crate) fn is_told(&self, told: Option<u64>, code: u64) -> bool {
-        told == Some(code) || told.is_none() && self.about().answers == Answers::None
+        told == Some(code) || told.is_none() && self.about().answers != Answers::Ost
     }
 
     /// Boot memory of `bytes` bytes, or the least that the machine can have above that.
