@@ -13,14 +13,14 @@ use super::{Scenario, scenarios};
 use crate::machine::{Machine, Placement, Step};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    at01_the_first_block_of_a_device_range_cannot_be_removed_alone if Lab::has_unowned,
-    at02_the_last_or_a_middle_block_of_a_device_range_cannot_be_removed_alone if Lab::has_unowned,
-    at03_blocks_with_their_own_memmap_are_removed_in_any_order if Lab::has_unowned,
+    at01_the_first_block_of_a_device_range_cannot_be_removed_alone,
+    at02_the_last_or_a_middle_block_of_a_device_range_cannot_be_removed_alone,
+    at03_blocks_with_their_own_memmap_are_removed_in_any_order,
     at04_a_block_that_is_all_memmap_gives_nothing_and_goes_offline_all_the_same,
-    at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning if Lab::has_unowned,
+    at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning,
     at12_going_offline_and_online_again_keeps_the_memmap,
     at14_adding_memory_that_holds_its_own_memmap_takes_no_page_of_boot_memory,
-    at15_blocks_go_in_every_order_whatever_was_done_with_them if Lab::has_unowned,
+    at15_blocks_go_in_every_order_whatever_was_done_with_them,
     at16_every_memmap_lies_in_the_memory_it_describes,
     at17_two_device_ranges_are_removed_interleaved,
 ];
@@ -28,7 +28,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 /// Adds 1 GiB per device, tries to remove each of `pieces` (in blocks), and then removes it whole.
 fn pieces_refused(lab: &Lab, pieces: &[(u64, u64)]) -> Result<()> {
     let block = lab.block();
-    lab.with(&lab.room_unowned(&["1G"])?, |machine| {
+    lab.with(&lab.room(&["1G"])?, |machine| {
         let start = unowned(machine, "1G")?;
         add(machine, start, 8 * block, "device")?;
         machine.run("snapshot save")?;
@@ -59,7 +59,7 @@ fn at03_blocks_with_their_own_memmap_are_removed_in_any_order(lab: &Lab) -> Resu
     let mut orders = vec![ascending, descending];
     orders.extend((1..=6).map(|seed| shuffled(8, seed)));
 
-    lab.with(&lab.room_unowned(&["1G"])?, |machine| {
+    lab.with(&lab.room(&["1G"])?, |machine| {
         let start = unowned(machine, "1G")?;
         for order in &orders {
             let added = add(machine, start, 8 * size, "block")?;
@@ -101,7 +101,7 @@ fn at04_a_block_that_is_all_memmap_gives_nothing_and_goes_offline_all_the_same(
 fn at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&lab.room_unowned(&["256M"])?, |machine| {
+    lab.with(&lab.room(&["256M"])?, |machine| {
         let start = unowned(machine, "256M")?;
         let before = machine.position();
         // Both flags at once: no placement is both.
@@ -180,7 +180,7 @@ fn at14_adding_memory_that_holds_its_own_memmap_takes_no_page_of_boot_memory(
 fn at15_blocks_go_in_every_order_whatever_was_done_with_them(lab: &Lab) -> Result<()> {
     let block = lab.block();
     let orders = [(0..8).collect(), (0..8).rev().collect(), shuffled(8, 7)];
-    lab.with(&lab.room_unowned(&["1G"])?, |machine| {
+    lab.with(&lab.room(&["1G"])?, |machine| {
         let start = unowned(machine, "1G")?;
         for placement in ["device", "block"] {
             for (onlinings, order) in (0..3).zip(&orders) {

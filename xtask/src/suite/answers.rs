@@ -23,7 +23,7 @@ fn tells(lab: &Lab) -> bool {
 
 /// Can it be, and can there be plugged memory that nobody owns?
 fn tells_of_unowned(lab: &Lab) -> bool {
-    tells(lab) && lab.has_unowned()
+    tells(lab)
 }
 
 /// A way an eject can end.
@@ -115,7 +115,7 @@ fn memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused(
     lab: &Lab,
 ) -> Result<()> {
     let block = lab.block();
-    lab.with(&lab.room_unowned(&["256M"])?, |machine| {
+    lab.with(&lab.room(&["256M"])?, |machine| {
         let dimm = super::lab::insert_unowned(machine, "256M")?;
         let told = machine.insertion_status(&dimm)?;
         ensure!(told == Some(1), "the firmware was told {told:x?} of a DIMM that is refused");

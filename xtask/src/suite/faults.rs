@@ -3,23 +3,27 @@
 use anyhow::{Result, ensure};
 
 use super::lab::{
-    Lab, add, check_add, exhaust, free, insert, leave, plug, refused, remove, take_all, unchanged,
-    unowned, unplug_taken,
+    Lab, add, check_add, exhaust, free, leave, plug, refused, remove, take_all, unchanged, unowned,
+    unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Config, Machine};
-use crate::size::{KIB, MIB};
+use crate::size::{DimmSpec, GIB, KIB, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_gibibyte_is_added_with_no_free_page_left,
     at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace if tables_run_out,
-    a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace if Lab::has_unowned,
+    a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace,
 ];
 
-/// Can a DIMM need more tables than are set aside? Larger pages make larger tables, which map terabytes.
+/// Can a DIMM need more tables than are set aside? Where pages are larger, or there is more boot memory at
+/// the least, those map terabytes, of which there is no room for a snapshot.
 fn tables_run_out(lab: &Lab) -> bool {
-    lab.has_unowned() && lab.page() == 4 * KIB
+    lab.page() == 4 * KIB && lab.memory(LITTLE).bytes() == LITTLE
 }
+
+/// Boot memory of which the tables set aside map little.
+const LITTLE: u64 = 32 * MIB;
 
 /// A machine of 64 MiB, so that little memory has to be taken away.
 fn small(lab: &Lab, mut config: Config) -> Config {
@@ -50,23 +54,24 @@ fn a_gibibyte_is_added_with_no_free_page_left(lab: &Lab) -> Result<()> {
 }
 
 fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
-    // The tables set aside at boot are a share of 32 MiB. A first DIMM larger than they can map takes them
-    // all, so that the next add has to find pages of its own.
-    let mut config = lab.room(&["160G", "8G"])?.word("policy=offline");
-    config.memory = lab.memory(32 * MIB);
-    config.window += config.alignment();
-    lab.with(&config, |machine| {
-        let large = insert(machine, "160G")?;
+    // The tables set aside at boot take a 64th of boot memory, and each maps 512 leaves of 2 MiB. A first
+    // DIMM larger than all of them can map takes them, so that the next add has to find pages of its own.
+    let memory = lab.memory(LITTLE);
+    let mapped = memory.bytes() / 64 / lab.page() * GIB;
+    let large = DimmSpec { size: Size::new(mapped + mapped / 4), node: None };
+    let config = lab.room(&[])?.room_for(&[large, lab.dimm("8G")?]).word("policy=offline");
+    lab.with(&Config { memory, ..config }, |machine| {
+        let dimm = machine.plug(large, None)?;
         let taken = machine.next_add()?;
-        check_add(machine, &taken, &large)?;
-        ensure!(taken.system_bytes > 0, "the tables set aside were enough for 160 GiB");
+        check_add(machine, &taken, &dimm)?;
+        ensure!(taken.system_bytes > 0, "the tables set aside were enough for {}", large.size);
         let start = unowned(machine, "8G")?;
         fails_until_it_fits(machine, start, 64 * lab.block(), "device")
     })
 }
 
 fn a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
-    lab.with(&small(lab, lab.room_unowned(&["128M"])?), |machine| {
+    lab.with(&small(lab, lab.room(&["128M"])?), |machine| {
         let start = unowned(machine, "128M")?;
         fails_until_it_fits(machine, start, lab.block(), "boot")
     })

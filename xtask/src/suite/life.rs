@@ -17,10 +17,9 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_unplug_is_cancelled_while_it_runs_and_works_afterwards,
     a_veto_reaches_the_firmware_and_those_who_had_agreed,
     policy_decides_at_run_time_where_memory_goes,
-    at06_with_self_hosting_off_the_memmap_is_elsewhere_and_mixed_removes_are_refused
-        if Lab::has_unowned,
+    at06_with_self_hosting_off_the_memmap_is_elsewhere_and_mixed_removes_are_refused,
     at11_compaction_makes_room_between_memmaps,
-    at01_a_converted_device_range_is_removed_block_by_block if Lab::has_unowned,
+    at01_a_converted_device_range_is_removed_block_by_block,
     a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back,
     at13_a_dump_takes_memmaps_and_leaves_offline_memory_out,
 ];
@@ -204,7 +203,7 @@ fn at06_with_self_hosting_off_the_memmap_is_elsewhere_and_mixed_removes_are_refu
     lab: &Lab,
 ) -> Result<()> {
     let block = lab.block();
-    lab.with(&lab.room_unowned(&["512M"])?, |machine| {
+    lab.with(&lab.room(&["512M"])?, |machine| {
         let start = unowned(machine, "512M")?;
         machine.run("vmemmap disable")?;
         let elsewhere = add(machine, start, 2 * block, "block")?;
@@ -240,7 +239,7 @@ fn at11_compaction_makes_room_between_memmaps(lab: &Lab) -> Result<()> {
 
 fn at01_a_converted_device_range_is_removed_block_by_block(lab: &Lab) -> Result<()> {
     let block = lab.block();
-    lab.with(&lab.room_unowned(&["1G"])?, |machine| {
+    lab.with(&lab.room(&["1G"])?, |machine| {
         let start = unowned(machine, "1G")?;
         for seed in 1..=3 {
             add(machine, start, 8 * block, "device")?;

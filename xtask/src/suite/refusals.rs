@@ -10,8 +10,8 @@ use crate::machine::{Config, DESCRIPTOR, Dimm, Machine};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_dimm_that_is_no_whole_number_of_blocks_is_refused_by_name if Lab::has_unowned,
-    a_refused_dimm_leaves_room_for_the_next_one if Lab::has_unowned,
+    a_dimm_that_is_no_whole_number_of_blocks_is_refused_by_name if Lab::has_odd_dimms,
+    a_refused_dimm_leaves_room_for_the_next_one if Lab::has_odd_dimms,
     a_dimm_smaller_than_a_block_is_refused_by_name if has_larger_blocks,
     a_memmap_that_boot_memory_cannot_hold_is_refused_cleanly,
     unplug_is_refused_while_pages_are_allocated_and_works_afterwards,

@@ -1,5 +1,7 @@
 //! What scenarios share: booting, plugging and unplugging with all the checks that always hold.
 
+mod verbs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use crate::arch::{About, Answers, Arch, Image};
 use crate::build::{self, Text};
 use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Online, Remove, Step, Verdict};
 use crate::size::{DimmSpec, MIB, Size};
+pub(crate) use verbs::{add, alloc, exhaust, free, refused, remove, switch, take_all};
 
 /// Console lines shown with a failure.
 const TAIL: usize = 40;
@@ -100,8 +103,8 @@ impl Lab {
         self.usual.image.page
     }
 
-    /// Can there be plugged memory that nobody owns? [`unowned`] needs a DIMM that is no whole block.
-    pub(crate) fn has_unowned(&self) -> bool {
+    /// Does QEMU take a DIMM that is no whole number of blocks, for the kernel to refuse?
+    pub(crate) fn has_odd_dimms(&self) -> bool {
         self.about().memory_unit < self.block()
     }
 
@@ -119,14 +122,6 @@ impl Lab {
     /// Boot memory of `bytes` bytes, or the least that the machine can have above that.
     pub(crate) fn memory(&self, bytes: u64) -> Size {
         Size::new(bytes.next_multiple_of(self.about().memory_unit))
-    }
-
-    /// Room for [`unowned`] memory of these sizes.
-    pub(crate) fn room_unowned(&self, sizes: &[&str]) -> Result<Config> {
-        let mut config = self.room(sizes)?;
-        // The odd 2 MiB may cost up to one more alignment step each.
-        config.window += config.alignment() * u64::from(config.slots);
-        Ok(config)
     }
 
     /// Starts a machine, waits until it is ready, saves a snapshot, and runs `body`.
@@ -332,19 +327,21 @@ pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// A DIMM that the kernel refuses because 2 MiB are no whole block: plugged memory that nobody owns,
-/// for the monitor's own `add` and `remove`. Answers with where its first whole blocks begin.
+/// A DIMM that the kernel refuses because there is no page left for its descriptors: plugged memory that
+/// nobody owns, for the monitor's own `add` and `remove`. Answers with its address.
 pub(crate) fn unowned(machine: &mut Machine, size: &str) -> Result<u64> {
     insert_unowned(machine, size).map(|dimm| dimm.start)
 }
 
 /// As [`unowned`]; answers with the DIMM.
 pub(crate) fn insert_unowned(machine: &mut Machine, size: &str) -> Result<Dimm> {
-    let whole = scaled(machine.image(), size)?;
-    let odd = Size::new(whole.size.bytes() + 2 * MIB);
-    let dimm = machine.plug(DimmSpec { size: odd, ..whole }, None)?;
+    machine.run("vmemmap disable")?;
+    let pages = take_all(machine)?;
+    let dimm = insert(machine, size)?;
     let add = machine.next_add()?;
     ensure!(add.error.is_some(), "a DIMM of {} bytes was not refused", dimm.size);
+    pages.into_iter().try_for_each(|pfn| free(machine, pfn))?;
+    machine.run("vmemmap enable")?;
     Ok(dimm)
 }
 
@@ -353,98 +350,6 @@ pub(crate) fn all_memmap(lab: &Lab) -> String {
     // So many blocks have a block of descriptors.
     let blocks = lab.page() / DESCRIPTOR;
     Size::new(blocks * WRITTEN_FOR).word()
-}
-
-/// The monitor's `add`, which has to succeed.
-pub(crate) fn add(machine: &mut Machine, start: u64, size: u64, placement: &str) -> Result<Add> {
-    machine.run(&format!("add {start:#x} {size:#x} {placement}"))?;
-    let add = machine.next_add()?;
-    ensure!(add.error.is_none(), "the add failed: {:?}", add.error);
-    ensure!(
-        (add.start(), add.size()) == (start, size),
-        "added {:#x}+{:#x}",
-        add.start(),
-        add.size()
-    );
-    check_groups(machine, &add)?;
-    Ok(add)
-}
-
-/// The monitor's `remove`, which has to succeed.
-pub(crate) fn remove(machine: &mut Machine, start: u64, size: u64) -> Result<Remove> {
-    machine.run(&format!("remove {start:#x} {size:#x}"))?;
-    let remove = machine.next_remove()?;
-    ensure!(remove.error.is_none(), "the remove failed: {:?}", remove.error);
-    Ok(remove)
-}
-
-/// A monitor command that has to be refused and reports a failed step, or none at all.
-pub(crate) fn refused(machine: &mut Machine, command: &str) -> Result<String> {
-    let why = machine.refused(command)?;
-    let steps = machine.unread_steps()?;
-    let good = steps.iter().find(|step| step.error().is_none());
-    ensure!(good.is_none(), "`{command}` was refused but reports a good step");
-    Ok(why)
-}
-
-/// The monitor's `online` or `offline` of one block, which has to succeed.
-pub(crate) fn switch(machine: &mut Machine, verb: &str, block: u64) -> Result<Step> {
-    machine.run(&format!("{verb} {block}"))?;
-    let step = machine.next_step()?;
-    ensure!(
-        step.verb() == verb && step.error().is_none(),
-        "{verb} {block}: {} {:?}",
-        step.verb(),
-        step.error()
-    );
-    Ok(step)
-}
-
-/// The monitor's `alloc`: the page frame number, or `None` when there is no memory left.
-pub(crate) fn alloc(machine: &mut Machine, order: u32) -> Result<Option<u64>> {
-    let reply = machine.command(&format!("alloc {order}"))?;
-    if reply.error.is_some() {
-        return Ok(None);
-    }
-    let number = reply.lines.iter().find_map(|line| first_number(line));
-    let pfn =
-        number.with_context(|| format!("`alloc` told no page frame number: {:?}", reply.lines))?;
-    Ok(Some(pfn))
-}
-
-/// The monitor's `free`, which has to succeed.
-pub(crate) fn free(machine: &mut Machine, pfn: u64) -> Result<()> {
-    machine.run(&format!("free {pfn:#x}")).map(|_| ())
-}
-
-/// Takes every page the allocator has; answers with what to free again.
-///
-/// # Errors
-/// When there is none.
-pub(crate) fn exhaust(machine: &mut Machine) -> Result<Vec<u64>> {
-    let taken = take_all(machine)?;
-    ensure!(!taken.is_empty(), "there was nothing to allocate");
-    Ok(taken)
-}
-
-/// Takes every page the allocator has, if it has any.
-pub(crate) fn take_all(machine: &mut Machine) -> Result<Vec<u64>> {
-    let mut taken = Vec::new();
-    for order in (0..=18).rev() {
-        while let Some(pfn) = alloc(machine, order)? {
-            taken.push(pfn);
-        }
-    }
-    Ok(taken)
-}
-
-/// The first number in a line, decimal or behind 0x.
-fn first_number(line: &str) -> Option<u64> {
-    let words = line.split(|c: char| !c.is_ascii_alphanumeric());
-    words.into_iter().find_map(|word| match word.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => word.parse().ok(),
-    })
 }
 
 /// Every object in `value` that has a number under `key`.
@@ -467,13 +372,6 @@ mod tests {
     use clap::ValueEnum;
 
     use super::*;
-
-    #[test]
-    fn the_first_number_of_a_line_is_found_in_both_bases() {
-        assert_eq!(first_number("pfn 0x1f00, order 3"), Some(0x1f00));
-        assert_eq!(first_number("allocated 42"), Some(42));
-        assert_eq!(first_number("nothing"), None);
-    }
 
     #[test]
     fn a_dimm_has_as_many_blocks_as_the_scenario_says_on_every_machine() {
