@@ -27,7 +27,7 @@ mod main_entry;
 pub mod ppc64;
 pub mod ranges;
 pub mod start_info;
-pub mod tree_check;
+pub mod tree;
 pub mod x86_64;
 
 pub use info::{BootInfo, CommandLine, Firmware, HandoffError};

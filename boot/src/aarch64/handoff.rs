@@ -2,9 +2,9 @@
 
 use super::fw_cfg::{self, Device};
 use super::table_loader::{self, Arena};
-use super::tree::Machine;
 use crate::info::{BootInfo, COMMAND_LINE_BYTES, CommandLine, Firmware, HandoffError};
 use crate::ranges::RangeList;
+use crate::tree::Machine;
 use hotmem::addr::{PhysAddr, PhysRange};
 
 /// The file with the command line. QEMU leaves names that begin with `opt/` to its users.
@@ -54,8 +54,8 @@ mod tests {
     extern crate std;
 
     use super::super::fw_cfg::fake::Fake;
-    use super::super::tree;
     use super::*;
+    use crate::tree;
 
     fn range(start: u64, len: u64) -> PhysRange {
         PhysRange::new(PhysAddr::new(start), len).unwrap()

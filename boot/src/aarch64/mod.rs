@@ -13,4 +13,3 @@ pub mod layout;
 #[cfg(all(bare, target_arch = "aarch64"))]
 mod registers;
 pub mod table_loader;
-pub mod tree;

@@ -1,9 +1,8 @@
 //! From a device tree and a command line to one [`BootInfo`].
 
-use crate::aarch64::tree;
 use crate::info::{BootInfo, CommandLine, Firmware, HandoffError};
 use crate::ranges::RangeList;
-use crate::tree_check;
+use crate::tree;
 use hotmem::addr::{PhysAddr, PhysRange};
 
 /// Memory set aside for the device tree. QEMU's needs 20 KiB, and 24 bytes for each logical memory
@@ -36,9 +35,7 @@ pub fn read(found: &Found<'_>) -> Result<BootInfo, HandoffError> {
     let bytes = tree::total_bytes(found.tree)?;
     let whole = found.tree.get(..bytes as usize);
     let whole = whole.ok_or(HandoffError::DeviceTree("a length that makes no sense"))?;
-    let opened = tree_check::open(whole);
-    let opened = opened.ok_or(HandoffError::DeviceTree("a broken structure"))?;
-    let mut ram = tree::read_opened(opened, whole)?.ram;
+    let mut ram = tree::read(whole)?.ram;
 
     let mut reserved = RangeList::new();
     for range in [PhysRange::new(PhysAddr::new(0), VECTORS_END), Some(found.memory)] {
@@ -57,7 +54,7 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::aarch64::tree::tests::virt;
+    use crate::tree::tests::virt;
 
     fn range(start: u64, len: u64) -> PhysRange {
         PhysRange::new(PhysAddr::new(start), len).unwrap()

@@ -5,7 +5,7 @@ use core::fmt;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 use hotmem::{NodeId, PhysAddr, PhysRange};
-use hotmem_boot::tree_check;
+use hotmem_boot::tree;
 
 /// Flags of a logical memory block (LoPAR C.6.6.2): the kernel has it; it has no connector; it is not
 /// for this partition.
@@ -96,7 +96,7 @@ impl Board {
     /// [`TreeError`] if it is broken, or does not describe memory that can come and go: the hypervisor
     /// was not asked for it, then, or has none.
     pub fn read(bytes: &[u8]) -> Result<Self, TreeError> {
-        let tree = tree_check::open(bytes).ok_or(TreeError::Broken)?;
+        let tree = tree::open(bytes).ok_or(TreeError::Broken)?;
         let rtas = tree.find_node("/rtas").ok_or(TreeError::Missing("node /rtas"))?;
         let dynamic = tree.find_node("/ibm,dynamic-reconfiguration-memory");
         let dynamic = dynamic.ok_or(TreeError::Missing("ibm,dynamic-reconfiguration-memory"))?;

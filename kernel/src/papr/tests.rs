@@ -8,7 +8,7 @@ use crate::acpi::Latch;
 use crate::hotplug::{DeviceId, HotplugSource, Outcome, Refusal, Request};
 use hotmem::{NodeId, PhysAddr, PhysRange};
 use hotmem_arch::rtas::NoRtas;
-use hotmem_boot::tree_check;
+use hotmem_boot::tree;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -313,7 +313,7 @@ fn a_tree_with_any_byte_changed_is_read_or_refused_without_a_panic() {
             if let Ok(board) = Board::read(&bytes) {
                 let _ = board.window().count() + board.assigned().count();
             }
-            let _ = tree_check::open(&bytes);
+            let _ = tree::open(&bytes);
         }
     }
 }

@@ -101,7 +101,7 @@ fn nodes(bytes: &[u8], start: usize, strings: &[u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aarch64::tree::tests::{Builder, virt};
+    use crate::tree::tests::{Builder, virt};
     use dtoolkit::{Node, Property};
 
     const LONG: &str = "ibm,dynamic-reconfiguration-memory";

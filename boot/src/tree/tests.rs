@@ -1,0 +1,142 @@
+//! A builder of trees, and what is read of them.
+
+extern crate std;
+
+use super::*;
+use std::vec::Vec;
+
+/// Builds a flattened tree (Devicetree Specification 0.4, chapter 5).
+#[derive(Default)]
+pub(crate) struct Builder {
+    structure: Vec<u8>,
+    strings: Vec<u8>,
+    reserved: Vec<u8>,
+}
+
+impl Builder {
+    fn word(&mut self, word: u32) {
+        self.structure.extend(word.to_be_bytes());
+    }
+
+    fn pad(&mut self) {
+        self.structure.resize(self.structure.len().next_multiple_of(4), 0);
+    }
+
+    pub(crate) fn begin(&mut self, name: &str) -> &mut Self {
+        self.word(1);
+        self.structure.extend(name.bytes().chain([0]));
+        self.pad();
+        self
+    }
+
+    pub(crate) fn property(&mut self, name: &str, value: &[u8]) -> &mut Self {
+        let at = self.strings.len() as u32;
+        self.strings.extend(name.bytes().chain([0]));
+        self.word(3);
+        self.word(value.len() as u32);
+        self.word(at);
+        self.structure.extend(value);
+        self.pad();
+        self
+    }
+
+    pub(crate) fn cells(&mut self, name: &str, cells: &[u32]) -> &mut Self {
+        let bytes: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
+        self.property(name, &bytes)
+    }
+
+    pub(crate) fn end(&mut self) -> &mut Self {
+        self.word(2);
+        self
+    }
+
+    pub(crate) fn reserve(&mut self, start: u64, size: u64) -> &mut Self {
+        self.reserved.extend(start.to_be_bytes());
+        self.reserved.extend(size.to_be_bytes());
+        self
+    }
+
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        self.word(9);
+        self.reserve(0, 0);
+        let structure = 40 + self.reserved.len();
+        let strings = structure + self.structure.len();
+        let total = strings + self.strings.len();
+        let header = [
+            MAGIC,
+            total as u32,
+            structure as u32,
+            strings as u32,
+            40,
+            17,
+            16,
+            0,
+            self.strings.len() as u32,
+            self.structure.len() as u32,
+        ];
+        let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_be_bytes()).collect();
+        bytes.extend(&self.reserved);
+        bytes.extend(&self.structure);
+        bytes.extend(&self.strings);
+        bytes
+    }
+}
+
+/// A `virt` machine with 512 MiB, half of them on another node.
+pub(crate) fn virt() -> Builder {
+    let mut tree = Builder::default();
+    tree.begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
+    for base in [0x4000_0000, 0x5000_0000] {
+        tree.begin("memory").property("device_type", b"memory\0");
+        tree.cells("reg", &[0, base, 0, 0x1000_0000]).end();
+    }
+    tree.begin("fw-cfg@9020000").property("compatible", b"qemu,fw-cfg-mmio\0");
+    tree.cells("reg", &[0, 0x902_0000, 0, 0x18]).end().end();
+    tree
+}
+
+#[test]
+fn memory_nodes_become_ram_and_the_device_is_found() {
+    let machine = read(&virt().finish()).unwrap();
+    assert_eq!(machine.ram.as_slice(), [between(0x4000_0000, 0x6000_0000)]);
+    assert_eq!(machine.fw_cfg, Some(PhysAddr::new(0x902_0000)));
+}
+
+#[test]
+fn reserved_memory_is_no_ram_not_even_the_rest_of_its_pages() {
+    let machine = read(&virt().reserve(0x4000_1800, 0x1000).finish()).unwrap();
+    let ram = [between(0x4000_0000, 0x4000_1000), between(0x4000_3000, 0x6000_0000)];
+    assert_eq!(machine.ram.as_slice(), ram);
+}
+
+#[test]
+fn a_tree_without_memory_or_with_senseless_cells_has_no_ram() {
+    let mut tree = Builder::default();
+    tree.begin("").cells("#address-cells", &[u32::MAX]).cells("#size-cells", &[0]);
+    tree.begin("memory").property("device_type", b"memory\0").cells("reg", &[0, 1, 2]);
+    let bytes = tree.end().end().finish();
+    assert_eq!(read(&bytes).unwrap_err(), HandoffError::NoRam);
+    assert!(matches!(read(&[0; 64]), Err(HandoffError::DeviceTree(_))));
+}
+
+#[test]
+fn the_length_is_that_of_the_header_if_it_is_one() {
+    let tree = virt().finish();
+    assert_eq!(total_bytes(&tree[..40]), Ok(tree.len() as u64));
+    assert!(total_bytes(&[0; 40]).is_err());
+    let mut long = tree;
+    long[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+    assert!(total_bytes(&long).is_err());
+}
+
+#[test]
+fn no_flipped_byte_makes_the_reader_panic() {
+    let clean = virt().finish();
+    for at in 0..clean.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut tree = clean.clone();
+            tree[at] = value;
+            let _ = read(&tree);
+        }
+    }
+}
