@@ -19,6 +19,7 @@ pub mod current;
 #[cfg(all(bare, target_arch = "x86_64"))]
 #[path = "x86_64/current.rs"]
 pub mod current;
+pub mod exits;
 #[cfg(bare)]
 pub mod image;
 pub mod info;

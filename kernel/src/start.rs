@@ -21,7 +21,8 @@ use crate::{console, heap, logger, say, traps};
 use core::fmt;
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit, Features};
-use hotmem_boot::{BootInfo, HandoffError};
+use hotmem_arch::current::rtas;
+use hotmem_boot::{BootInfo, HandoffError, exits};
 use spin::Mutex;
 
 /// What `main` leaves for `settled`, which starts on another stack.
@@ -45,6 +46,8 @@ fn give_up(why: fmt::Arguments<'_>) -> ! {
 
 /// Runs on the early stack and the early page tables, with interrupts off.
 pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
+    let exits = exits::noted();
+    rtas::set_exits(exits.power_off, exits.os_term);
     console::init();
     logger::init();
     heap::init();

@@ -3,8 +3,8 @@
 //!
 //! Firmware enters with 32-bit big-endian instructions, whatever the byte order of the image, and its
 //! client interface (r5, IEEE 1275-1994) wants to be called so. The first part is therefore words, each
-//! with its bytes turned round by the macro `be`. It asks for the command line and changes the byte
-//! order. The second part negotiates with the hypervisor (client architecture support, LoPAR B.5.4.1,
+//! with its bytes turned round by the macro `be`. It asks for the command line and for the services that
+//! end the machine, so that no later failure hangs, and changes the byte order. The second part negotiates with the hypervisor (client architecture support, LoPAR B.5.4.1,
 //! by QEMU's call 0xf002, which answers with a device tree), builds the early tables and turns
 //! translation on. One table of 1 GiB leaves is used twice:
 //!
@@ -19,6 +19,7 @@
 
 use super::handoff::{self, Found, TREE_BYTES, TREE_OFFSET};
 use super::layout::{KERNEL_BASE, LINEAR_BASE};
+use crate::exits::{self, Exits};
 use crate::image;
 use crate::info::{BootInfo, COMMAND_LINE_BYTES, HandoffError};
 use crate::main_entry::hotmem_kernel_main;
@@ -32,7 +33,8 @@ const _: () = assert!(ARGUMENTS > COMMAND_LINE_BYTES);
 
 unsafe extern "C" {
     static hotmem_ppc_arguments: [u8; ARGUMENTS];
-    static hotmem_ppc_status: i64;
+    static hotmem_ppc_power_off: u32;
+    static hotmem_ppc_os_term: u32;
 }
 
 /// Where the early tables show `len` bytes of low memory.
@@ -40,17 +42,25 @@ fn early<T>(at: PhysAddr) -> *const T {
     core::ptr::with_exposed_provenance(LINEAR_BASE.add(at.get()).get() as usize)
 }
 
+/// Where the early tables show a datum of the entry code, which is linked where it was loaded.
+fn linked<T>(symbol: *const T) -> *const T {
+    early(PhysAddr::new(symbol.addr() as u64))
+}
+
+/// The services that Open Firmware named: big-endian, and 0 where it did not.
+fn read_exits() -> Exits {
+    let token = |symbol: *const u32| {
+        // SAFETY: the early tables show the entry code's data; nothing else runs.
+        let token = unsafe { linked(symbol).read() };
+        Some(u32::from_be(token)).filter(|&token| token != 0)
+    };
+    let power_off = token(&raw const hotmem_ppc_power_off);
+    Exits { power_off, os_term: token(&raw const hotmem_ppc_os_term) }
+}
+
 fn read_handoff() -> Result<BootInfo, HandoffError> {
-    let linked = |symbol: *const u8| PhysAddr::new(symbol.addr() as u64);
-    let status = early::<i64>(linked((&raw const hotmem_ppc_status).cast()));
-    // SAFETY: the early tables show the entry code's data, which is linked where it was loaded; nothing
-    // else runs.
-    let status = unsafe { status.read() };
-    if status != 0 {
-        return Err(HandoffError::Negotiation(status));
-    }
-    let arguments = early(linked((&raw const hotmem_ppc_arguments).cast()));
-    // SAFETY: as above.
+    let arguments = linked(&raw const hotmem_ppc_arguments);
+    // SAFETY: the early tables show the entry code's data; nothing else runs.
     let command_line: &[u8; ARGUMENTS] = unsafe { &*arguments };
 
     let start = PhysAddr::new(image::phys().end().get());
@@ -65,6 +75,7 @@ fn read_handoff() -> Result<BootInfo, HandoffError> {
 /// Entered from the assembly below, on the early stack, translation on.
 #[unsafe(no_mangle)]
 extern "C" fn hotmem_boot_main() -> ! {
+    exits::note(read_exits());
     hotmem_kernel_main(read_handoff())
 }
 
@@ -116,7 +127,7 @@ hotmem_early_processes: .space 4096
     .global hotmem_ppc_entry
 hotmem_ppc_entry:
     be 0x2c050000 /* cmpwi r5, 0: no client interface */
-    be 0x41820068 /* beq to "change the byte order" */
+    be 0x418200c0 /* beq to "change the byte order" */
     be 0x3c800040 /* lis r4, 0x40 */
     be 0x90a40200 /* stw r5, 0x200(r4) */
     be 0x3c200040 /* lis r1, 0x40 */
@@ -126,6 +137,13 @@ hotmem_ppc_entry:
     be 0x80a40220 /* lwz r5, 0x220(r4): the handle of /chosen */
     be 0x90a4023c /* stw r5, 0x23c(r4) */
     open_firmware 0x230
+    open_firmware 0x320
+    be 0x3c800040 /* lis r4, 0x40 */
+    be 0x80a40330 /* lwz r5, 0x330(r4): the handle of /rtas */
+    be 0x90a40344 /* stw r5, 0x344(r4) */
+    be 0x90a40364 /* stw r5, 0x364(r4) */
+    open_firmware 0x338
+    open_firmware 0x358
     open_firmware 0x258
 
     /* Change the byte order: 64 bits, MSR[LE]. */
@@ -172,6 +190,9 @@ hotmem_ppc_entry:
     .org 0x2c0
     .asciz "quiesce"
 
+    .org 0x2c8
+    .asciz "/rtas"
+
     /* What the kernel supports (LoPAR B.5.4.1). */
     .org 0x2d0
     cell 0xffff0000 /* POWER9 */
@@ -192,10 +213,50 @@ hotmem_ppc_entry:
     .byte 0x80, 0x00, 0x40, 0   /* 22: memory, version 2; 23: XICS; 24: radix */
     .byte 0x40                  /* 26: the guest invalidates translations */
 
-    .org 0x3f0
-    .global hotmem_ppc_status
-hotmem_ppc_status:
-    .quad -1
+    .org 0x320
+    cell 0x400280 /* finddevice */
+    cell 1
+    cell 1
+    cell 0x4002c8
+    cell 0
+    .org 0x338
+    cell 0x400290 /* getprop */
+    cell 4
+    cell 1
+    cell 0
+    cell 0x400380
+    cell 0x4003a0
+    cell 4
+    cell 0
+    .org 0x358
+    cell 0x400290 /* getprop */
+    cell 4
+    cell 1
+    cell 0
+    cell 0x400390
+    cell 0x4003b8
+    cell 4
+    cell 0
+    .org 0x380
+    .asciz "ibm,os-term"
+    .org 0x390
+    .asciz "power-off"
+
+    /* A call of RTAS, complete but for its token, which getprop puts there: 1 argument, 1 result. */
+    .org 0x3a0
+    .global hotmem_ppc_os_term
+hotmem_ppc_os_term:
+    .long 0
+    cell 1
+    cell 1
+    cell 0x4003c0
+    cell 0
+    .org 0x3b8
+    .global hotmem_ppc_power_off
+hotmem_ppc_power_off:
+    .long 0
+    .org 0x3c0
+    .asciz "hotmem: kernel end"
 
     .org 0x400
     /* Negotiate; the device tree goes behind the image. */
@@ -208,8 +269,8 @@ hotmem_ppc_status:
     lis 6, {tree_bytes} >> 16
     addi 6, 6, -4
     sc 1
-    lis 4, 0x40
-    std 3, 0x3f0(4)
+    cmpdi 3, 0
+    bne refuse
 
     /* H_SET_MODE: interrupts are little-endian. */
     li 3, 0x31c
@@ -313,13 +374,22 @@ refuse:
     lbz 3, 0(31)
     cmpdi 3, 0
     bne 4b
+    /* KVMPPC_H_RTAS, ibm,os-term: it comes back where nobody named it. */
+    lis 4, 0x40
+    ori 4, 4, 0x3a0
+    lwz 5, 0(4)
+    cmpwi 5, 0
+    beq 5f
+    li 3, 0
+    ori 3, 3, 0xf000
+    sc 1
 5:  b 5b
 
+    /* A multiple of 16 bytes, as many as one call sends. */
     .org 0xc00
-    .ascii "hotmem: cannot start: the hypervisor gives no radix MMU."
-    .ascii " Pass QEMU -cpu power9 or newer to get one.\r\n"
-    .balign 16
-    .quad 0
+    .ascii "hotmem: cannot start: the hypervisor agrees to no POWER9 or newer with a radix MMU."
+    .ascii " Pass QEMU -cpu power9 or -cpu power10, and no max-cpu-compat below POWER9.\r\n"
+    .byte 0
 
     .org 0x1000
     .global hotmem_ppc_arguments

@@ -4,14 +4,15 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::lab::{Lab, finish};
-use super::{Scenario, on_x86_64, scenarios};
-use crate::machine::{Exit, Machine};
+use super::{Scenario, on_ppc64, on_x86_64, scenarios};
+use crate::machine::{Config, Exit, Machine};
 use crate::size::Size;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_crash_is_told_with_names_and_its_own_exit_code,
     an_nmi_is_told_with_names_and_its_own_exit_code if on_x86_64,
-    a_block_size_that_cannot_work_keeps_the_kernel_from_starting if Lab::leaves_early,
+    a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
+    a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
     words_that_mean_nothing_are_told_and_change_nothing,
     text_is_mapped_twice_and_writable_nowhere,
 ];
@@ -63,6 +64,15 @@ fn a_block_size_that_cannot_work_keeps_the_kernel_from_starting(lab: &Lab) -> Re
         })?;
     }
     Ok(())
+}
+
+fn a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass(lab: &Lab) -> Result<()> {
+    let power8 = Config { cpu: "power8".into(), ..lab.room(&["128M"])? };
+    lab.started(&power8, |machine| {
+        let exit = machine.wait_exit()?;
+        ensure!(exit == machine.left(1), "{exit}");
+        said(machine, &["hotmem: cannot start: ", "radix MMU. Pass QEMU -cpu power9"])
+    })
 }
 
 fn words_that_mean_nothing_are_told_and_change_nothing(lab: &Lab) -> Result<()> {

@@ -65,6 +65,10 @@ fn on_x86_64(lab: &Lab) -> bool {
     lab.arch() == Arch::X86_64
 }
 
+fn on_ppc64(lab: &Lab) -> bool {
+    lab.arch() == Arch::Ppc64
+}
+
 /// All scenarios, by topic.
 const TOPICS: [(&str, &[Scenario]); 11] = [
     ("kernel", kernel::SCENARIOS),

@@ -108,12 +108,6 @@ impl Lab {
         self.about().memory_unit < self.block()
     }
 
-    /// Can a kernel that does not start leave the machine? On ppc64 the way out is in the device tree,
-    /// which is read later than its options.
-    pub(crate) fn leaves_early(&self) -> bool {
-        self.arch() != Arch::Ppc64
-    }
-
     /// Whether `told` is the status `code`, or the firmware is told none at all.
     pub(crate) fn is_told(&self, told: Option<u64>, code: u64) -> bool {
         told == Some(code) || told.is_none() && self.about().answers != Answers::Ost
