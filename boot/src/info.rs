@@ -78,8 +78,8 @@ pub enum HandoffError {
     NoFwCfg,
     /// The ACPI tables could not be put together.
     Tables(ScriptError),
-    /// The hypervisor did not agree to what the kernel needs.
-    Negotiation(i64),
+    /// The hypervisor did not agree to this, without which the kernel cannot run.
+    NotGranted(&'static str),
 }
 
 impl fmt::Display for HandoffError {
@@ -101,9 +101,7 @@ impl fmt::Display for HandoffError {
             Self::DeviceTree(what) => write!(f, "the device tree has {what}"),
             Self::NoFwCfg => f.write_str("the device tree has no firmware configuration device"),
             Self::Tables(error) => fmt::Display::fmt(&error, f),
-            Self::Negotiation(status) => {
-                write!(f, "the hypervisor refused to negotiate (status {status})")
-            }
+            Self::NotGranted(what) => write!(f, "the hypervisor does not grant {what}"),
         }
     }
 }

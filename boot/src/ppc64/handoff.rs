@@ -1,5 +1,6 @@
 //! From a device tree and a command line to one [`BootInfo`].
 
+use super::granted;
 use crate::info::{BootInfo, CommandLine, Firmware, HandoffError};
 use crate::ranges::RangeList;
 use crate::tree;
@@ -35,6 +36,7 @@ pub fn read(found: &Found<'_>) -> Result<BootInfo, HandoffError> {
     let bytes = tree::total_bytes(found.tree)?;
     let whole = found.tree.get(..bytes as usize);
     let whole = whole.ok_or(HandoffError::DeviceTree("a length that makes no sense"))?;
+    granted::check(whole)?;
     let mut ram = tree::read(whole)?.ram;
 
     let mut reserved = RangeList::new();
@@ -53,8 +55,8 @@ pub fn read(found: &Found<'_>) -> Result<BootInfo, HandoffError> {
 mod tests {
     extern crate std;
 
+    use super::super::granted::tests::pseries;
     use super::*;
-    use crate::tree::tests::virt;
 
     fn range(start: u64, len: u64) -> PhysRange {
         PhysRange::new(PhysAddr::new(start), len).unwrap()
@@ -62,13 +64,13 @@ mod tests {
 
     #[test]
     fn vectors_and_tree_are_no_ram_and_the_tree_is_named() {
-        let mut tree = virt().finish();
+        let mut tree = pseries();
         let len = tree.len() as u64;
         tree.resize(4096, 0);
-        let memory = range(0x4100_0000, TREE_BYTES);
+        let memory = range(0x0100_0000, TREE_BYTES);
         let found = Found { memory, tree: &tree, command_line: b"placement=block\0rest" };
         let info = read(&found).unwrap();
-        assert_eq!(info.firmware, Firmware::Papr(range(0x4100_0008, len)));
+        assert_eq!(info.firmware, Firmware::Papr(range(0x0100_0008, len)));
         assert_eq!(info.command_line.as_bytes(), b"placement=block");
         assert_eq!(info.reserved.as_slice(), [range(0, 0x1_0000), memory]);
         assert!(!info.ram.overlaps(memory));
@@ -76,8 +78,8 @@ mod tests {
 
     #[test]
     fn a_tree_that_is_cut_off_is_refused() {
-        let tree = virt().finish();
-        let memory = range(0x4100_0000, TREE_BYTES);
+        let tree = pseries();
+        let memory = range(0x0100_0000, TREE_BYTES);
         let found = Found { memory, tree: &tree[..tree.len() - 1], command_line: b"" };
         assert!(matches!(read(&found), Err(HandoffError::DeviceTree(_))));
         let found = Found { memory, tree: &[0; 64], command_line: b"" };

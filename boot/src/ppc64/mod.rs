@@ -7,5 +7,6 @@
 
 #[cfg(all(bare, target_arch = "powerpc64"))]
 mod entry;
+pub mod granted;
 pub mod handoff;
 pub mod layout;
