@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The group's first page is its head; its descriptor counts the sections and pages of the group. The
-//! descriptors of the pages after it hold the records of the group's sections, in order.
+//! descriptors of the pages after it hold the records of the group's sections, in order; there are two
+//! memmap pages a record at least.
 
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange};
@@ -24,17 +25,15 @@ pub(crate) struct Altmap {
 }
 
 impl Altmap {
-    /// The altmap that describes `described`, whole sections.
+    /// The altmap that describes `described`, whole blocks.
     pub(crate) fn new<M: Machine>(described: PfnRange) -> Self {
-        let sections = described.pages() / M::SECTION_PAGES;
-        let memmap = PfnRange::new(described.start, sections * M::SECTION_MEMMAP_PAGES);
+        let memmap = PfnRange::new(described.start, M::memmap_pages(described.pages()));
         Self { described, memmap }
     }
 
     /// The group that `memmap` backs.
     pub(crate) fn of_memmap<M: Machine>(memmap: PfnRange) -> Self {
-        let sections = memmap.pages() / M::SECTION_MEMMAP_PAGES;
-        let described = PfnRange::new(memmap.start, sections * M::SECTION_PAGES);
+        let described = PfnRange::new(memmap.start, M::described_pages(memmap.pages()));
         Self { described, memmap }
     }
 
@@ -45,8 +44,8 @@ impl Altmap {
 
     /// The frame whose descriptor holds the record of `section`, of the group.
     pub(crate) fn record<M: Machine>(self, section: u64) -> Pfn {
-        let first = self.described.start.get() / M::SECTION_PAGES;
-        self.memmap.start.add(1 + section - first)
+        let first = self.described.start.get() / M::RECORD_PAGES;
+        self.memmap.start.add(1 + section / M::RECORD_SECTIONS - first)
     }
 }
 

@@ -13,15 +13,16 @@
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::block::{BlockState, BlockWord};
-use crate::geometry::{BlockSize, GeometryError, PARTS_PER_SECTION};
+use crate::geometry::{BlockSize, GeometryError, PARTS_PER_RECORD};
 use crate::machine::Machine;
 use crate::node::NodeId;
+use crate::packed::Budget;
 use crate::page::{Owner, PageState};
 use crate::paging::{MapError, Mapper, OutOfFrames, TableFrames};
 use crate::placement::Placement;
 use crate::section::{
-    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Part, Section, SectionState, SectionWord, section_of,
-    section_pfns,
+    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
+    section_of,
 };
 use crate::zone::{PageCounts, Zone, ZoneKind};
 use core::cell::RefCell;
@@ -148,8 +149,9 @@ impl<M: Machine> Mm<M> {
     /// Sets aside what adding the whole window can need, as far as the share of boot RAM goes.
     fn take_reserve(&self, memory: &BootMemory<'_>, early: &mut dyn EarlyFrames) {
         let ram: u64 = memory.ram.iter().map(|(range, _)| range.len()).sum();
-        let window = memory.window.iter();
-        let wanted: u64 = window.map(|&range| self.frames_for(range)).sum();
+        let mut budget = Budget::default();
+        memory.window.iter().for_each(|&range| self.budget_for(range, &mut budget));
+        let wanted = budget.frames();
         let frames = wanted.min(ram / RESERVE_SHARE / M::PAGE_BYTES);
         let bytes = frames * M::PAGE_BYTES;
         if frames == 0 {
@@ -164,18 +166,18 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Frames that tables and section nodes for `range` can take at the most.
-    fn frames_for(&self, range: PhysRange) -> u64 {
+    /// Adds the tables and section nodes that `range` can take at the most.
+    fn budget_for(&self, range: PhysRange, budget: &mut Budget) {
         let section = M::SECTION_BYTES;
         let limit = M::PHYS_LIMIT.min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
         let end = range.start().get().saturating_add(range.len()).min(limit.get());
         let start = range.start().align_down(section);
         let Some(len) = end.checked_sub(start.get()).map(|len| len.next_multiple_of(section))
         else {
-            return 0;
+            return;
         };
         let Some(range) = PhysRange::new(start, len).filter(|range| !range.is_empty()) else {
-            return 0;
+            return;
         };
         let pfns = M::pfns(range);
         let mapper = self.machine.mapper();
@@ -183,30 +185,32 @@ impl<M: Machine> Mm<M> {
         let memmap = self.memmap_mapping(pfns, pfns.start).max_leaf;
         let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
             - section_of::<M>(pfns.start) / NODE_SECTIONS;
-        mapper.tables_for(Self::linear_virt(range), block)
-            + mapper.tables_for(Self::memmap_virt(pfns), memmap)
-            + nodes
+        budget.add::<M>(NODE_BYTES, nodes);
+        let mut add = |bytes, count| budget.add::<M>(bytes, count);
+        mapper.tables_for(Self::linear_virt(range), block, &mut add);
+        mapper.tables_for(Self::memmap_virt(pfns), memmap, &mut add);
     }
 
     /// The numbers of the sections that hold a frame of `pfns`, which is not empty.
-    fn sections_touched(pfns: PfnRange) -> core::ops::RangeInclusive<u64> {
+    pub(crate) fn sections_touched(pfns: PfnRange) -> core::ops::RangeInclusive<u64> {
         let last = Pfn::new(pfns.end.get() - 1);
         section_of::<M>(pfns.start)..=section_of::<M>(last)
     }
 
-    /// Backs the memmap of a section, and makes its node, unless that was done.
+    /// Backs the memmap of a section and of those that share its record, and makes its node, unless
+    /// that was done.
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
-        let described = section_pfns::<M>(number);
+        let described = record_pfns::<M>(number);
         let mapper = self.machine.mapper();
         if mapper.translate(Self::memmap_virt(described).start()).is_some() {
             return Ok(());
         }
         if !self.sections.has_node(number) {
-            let frame = early.take(NODE_BYTES.max(M::PAGE_BYTES), M::PAGE_BYTES);
+            let frame = early.take(NODE_BYTES, NODE_BYTES);
             let frame = frame.ok_or(BootError::OutOfMemory)?;
             self.sections.insert_node(&self.machine, number, frame);
         }
-        let bytes = M::SECTION_MEMMAP_BYTES;
+        let bytes = Self::memmap_virt(described).len();
         let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
         let mapping = self.memmap_mapping(described, M::pfn(backing));
         mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
@@ -223,7 +227,7 @@ impl<M: Machine> Mm<M> {
                 continue;
             };
             let present = section.record().present();
-            for part in Part::all() {
+            for part in section.parts() {
                 if section.part_pfns(part).intersection(pfns).is_some() {
                     present.insert(part);
                 }
@@ -231,9 +235,11 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Writes the record of a section into the descriptor of its memmap's first page.
+    /// Writes the record of a section into the descriptor of its memmap's first page, unless one that
+    /// shares it did so.
     fn describe_section(&self, number: u64, node: NodeId) {
-        let virt = Self::memmap_virt(section_pfns::<M>(number)).start();
+        let shared = record_pfns::<M>(number);
+        let virt = Self::memmap_virt(shared).start();
         let Some(leaf) = self.machine.mapper().translate(virt) else {
             return;
         };
@@ -241,7 +247,9 @@ impl<M: Machine> Mm<M> {
         let state = BlockState::Online(ZoneKind::System);
         let word = SectionWord::new(SectionState::Online, true, record);
         let block = BlockWord::new(state, node, Placement::Boot);
-        Section::with_word(&self.machine, number, word).record().reset(0, 0, block);
+        if Self::sections_touched(shared).all(|other| self.section(other).is_none()) {
+            Section::with_word(&self.machine, number, word).record().reset(0, 0, block);
+        }
         self.sections.set_word(&self.machine, number, word);
     }
 
@@ -289,7 +297,7 @@ impl<M: Machine> Mm<M> {
 
     /// Initialises the parts of a section that are not RAM from end to end, and marks their holes.
     fn mark_holes(&self, section: Section<'_, M>, ram: &[(PhysRange, NodeId)]) {
-        for part in Part::all().filter(|&part| section.record().present().has(part)) {
+        for part in section.parts().filter(|&part| section.record().present().has(part)) {
             let pfns = section.part_pfns(part);
             let is_ram = |pfns| whole_pages::<M>(ram).any(|(whole, _)| whole.covers(pfns));
             if is_ram(pfns) {
@@ -391,4 +399,4 @@ fn whole_pages<M: Machine>(
     pages.filter(|(pfns, _)| pfns.pages() != 0)
 }
 
-const _: () = assert!(PARTS_PER_SECTION == u64::BITS as u64);
+const _: () = assert!(PARTS_PER_RECORD == u64::BITS as u64);

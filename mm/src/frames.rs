@@ -2,11 +2,12 @@
 //!
 //! So that adding memory needs no memory, the frames that the machine's hot-pluggable window can ever
 //! need are set aside at boot, in one contiguous reserve. A frame goes back to where it came from: the
-//! reserve knows its own by their address.
+//! reserve knows its own by their address. Tables of less than a page share frames: see `packed`.
 
 use crate::Mm;
 use crate::addr::{Order, PhysAddr, PhysRange};
 use crate::machine::Machine;
+use crate::packed::Packed;
 use crate::page::Owner;
 use crate::paging::{OutOfFrames, TableFrames};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +53,8 @@ struct Reserve {
 #[derive(Debug)]
 pub(crate) struct Frames {
     reserve: Mutex<Reserve>,
+    /// Frames that hold several tables.
+    pub(crate) packed: Mutex<Packed>,
     /// Pages that the verbs hold of the allocator's: tables, nodes, and memmap placed there.
     system_pages: AtomicU64,
 }
@@ -66,6 +69,7 @@ impl Frames {
                 returned: None,
                 free: 0,
             }),
+            packed: Mutex::new(Packed::new()),
             system_pages: AtomicU64::new(0),
         }
     }
@@ -116,11 +120,8 @@ impl Reserve {
 }
 
 impl<M: Machine> Mm<M> {
-    /// Takes a page for a table or a node.
+    /// Takes a page for tables or nodes.
     pub(crate) fn take_frame(&self) -> Option<PhysAddr> {
-        if !self.machine.allows_allocation() {
-            return None;
-        }
         let reserved = self.frames.reserve.lock().pop(&self.machine);
         reserved.or_else(|| {
             let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
@@ -147,13 +148,19 @@ impl<M: Machine> Mm<M> {
 
 impl<M: Machine> TableFrames for Mm<M> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        if bytes > M::PAGE_BYTES {
+        if bytes > M::PAGE_BYTES || !self.machine.allows_allocation() {
             return Err(OutOfFrames { bytes });
         }
-        self.take_frame().ok_or(OutOfFrames { bytes })
+        let whole = bytes == M::PAGE_BYTES;
+        let taken = if whole { self.take_frame() } else { self.take_piece(bytes) };
+        taken.ok_or(OutOfFrames { bytes })
     }
 
-    fn give_back(&self, frame: PhysAddr, _bytes: u64) {
-        self.return_frame(frame);
+    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+        if bytes < M::PAGE_BYTES {
+            self.return_piece(frame, bytes);
+        } else {
+            self.return_frame(frame);
+        }
     }
 }

@@ -6,8 +6,8 @@ use core::fmt;
 /// Bytes of one page descriptor.
 pub const DESCRIPTOR_BYTES: u64 = 64;
 
-/// Parts of a section: one bit each in the section's bitmaps.
-pub const PARTS_PER_SECTION: u64 = 64;
+/// Parts that a record keeps: one bit each in its bitmaps.
+pub const PARTS_PER_RECORD: u64 = 64;
 
 /// The sizes that a kernel is compiled for.
 pub trait Geometry {
@@ -22,14 +22,28 @@ pub trait Geometry {
     const SECTION_BYTES: u64 = 1 << Self::SECTION_SHIFT;
     /// Pages of a section.
     const SECTION_PAGES: u64 = 1 << (Self::SECTION_SHIFT - Self::PAGE_SHIFT);
+    /// Pages whose state one record keeps: a section's, or those of as many neighbours as have two
+    /// memmap pages together. Of any number of records' memmap pages, one then is left for a head.
+    const RECORD_PAGES: u64 = {
+        let two_pages = 2 * Self::PAGE_BYTES / DESCRIPTOR_BYTES;
+        if Self::SECTION_PAGES < two_pages { two_pages } else { Self::SECTION_PAGES }
+    };
+    /// Sections that share a record.
+    const RECORD_SECTIONS: u64 = Self::RECORD_PAGES / Self::SECTION_PAGES;
     /// Pages of a part: descriptors are initialised part by part.
-    const PART_PAGES: u64 = Self::SECTION_PAGES / PARTS_PER_SECTION;
+    const PART_PAGES: u64 = Self::RECORD_PAGES / PARTS_PER_RECORD;
     /// The order of a part.
     const PART_ORDER: Order = Order::fitting(Self::PART_PAGES);
-    /// Bytes of one section's descriptors.
-    const SECTION_MEMMAP_BYTES: u64 = Self::SECTION_PAGES * DESCRIPTOR_BYTES;
-    /// Pages of one section's descriptors.
-    const SECTION_MEMMAP_PAGES: u64 = Self::SECTION_MEMMAP_BYTES / Self::PAGE_BYTES;
+
+    /// Pages of the descriptors of `pages`, the pages of whole records.
+    fn memmap_pages(pages: u64) -> u64 {
+        pages * DESCRIPTOR_BYTES / Self::PAGE_BYTES
+    }
+
+    /// Pages that `memmap_pages` whole pages of descriptors describe.
+    fn described_pages(memmap_pages: u64) -> u64 {
+        memmap_pages * Self::PAGE_BYTES / DESCRIPTOR_BYTES
+    }
 
     /// The frame that holds `address`.
     fn pfn(address: PhysAddr) -> Pfn {
@@ -70,8 +84,15 @@ pub enum GeometryError {
         /// The largest block's bytes.
         largest: u64,
     },
-    /// A section is too small: a part must hold two pages, and its memmap must be whole pages with a
-    /// descriptor to spare for its record.
+    /// A block is too small: it must be described in two whole pages, one for its head and one for
+    /// its record.
+    TooSmall {
+        /// The block's bytes.
+        block: u64,
+        /// The smallest block's bytes.
+        smallest: u64,
+    },
+    /// A section is too small: a part must hold two pages, and lie in one section.
     SectionTooSmall {
         /// A section's bytes.
         section: u64,
@@ -88,10 +109,14 @@ impl fmt::Display for GeometryError {
             Self::TooLarge { block, largest } => {
                 write!(f, "a memory block of {block:#x} bytes is larger than {largest:#x} bytes")
             }
-            Self::SectionTooSmall { section } => write!(
+            Self::TooSmall { block, smallest } => write!(
                 f,
-                "a section of {section:#x} bytes is too small to describe itself in whole pages"
+                "a memory block of {block:#x} bytes is smaller than {smallest:#x} bytes, the least that \
+                 two pages describe"
             ),
+            Self::SectionTooSmall { section } => {
+                write!(f, "a section of {section:#x} bytes is too small")
+            }
         }
     }
 }
@@ -118,8 +143,12 @@ impl BlockSize {
         if bytes > largest {
             return Err(GeometryError::TooLarge { block: bytes, largest });
         }
-        if G::PART_PAGES < 2 || G::SECTION_MEMMAP_PAGES < 2 {
+        if G::PART_PAGES < 2 || G::SECTION_PAGES < G::PART_PAGES {
             return Err(GeometryError::SectionTooSmall { section });
+        }
+        let smallest = G::RECORD_PAGES << G::PAGE_SHIFT;
+        if bytes < smallest {
+            return Err(GeometryError::TooSmall { block: bytes, smallest });
         }
         Ok(Self { shift: bytes.trailing_zeros() })
     }

@@ -45,6 +45,7 @@ pub mod machine;
 pub mod migrate;
 mod node;
 pub mod notify;
+mod packed;
 pub mod page;
 pub mod paging;
 pub mod placement;

@@ -15,7 +15,10 @@
 //! is invisible, and what hangs on it goes only after the readers that saw it are gone
 //! (`readers.rs`).
 //!
-//! *Descriptors are lazy.* A part is 1/64 of a section. Its bit in `initialised` says that each of its
+//! Sections so small that their descriptors share pages share a record too: those of
+//! [`Geometry::RECORD_PAGES`], all in one block.
+//!
+//! *Descriptors are lazy.* A part is 1/64 of what a record keeps, at most a section. Its bit in `initialised` says that each of its
 //! descriptors holds a state. Where the bit is clear they hold whatever the memory held before, and
 //! only the first can be believed, when the part's bit in `heads` says that an extent of a part or
 //! more begins there. All others are tails of the extent that reaches over them.
@@ -25,7 +28,7 @@
 
 use crate::addr::{Pfn, PfnRange, PhysAddr};
 use crate::block::BlockWord;
-use crate::geometry::{Geometry, PARTS_PER_SECTION};
+use crate::geometry::{Geometry, PARTS_PER_RECORD};
 use crate::machine::{Machine, PhysMem};
 use crate::page::Page;
 use core::ptr::NonNull;
@@ -267,14 +270,21 @@ impl<'m, M: Machine> Section<'m, M> {
         Pfn::new(self.record().group().get())
     }
 
-    /// Which part of the section `pfn` is in.
+    /// Which part of its record `pfn` is in.
     pub(crate) fn part(pfn: Pfn) -> Part {
-        Part((pfn.get() % M::SECTION_PAGES) / M::PART_PAGES)
+        Part((pfn.get() % M::RECORD_PAGES) / M::PART_PAGES)
     }
 
-    /// The frames of `part`.
+    /// The section's parts.
+    pub(crate) fn parts(self) -> impl Iterator<Item = Part> + use<M> {
+        let first = Self::part(self.pfns().start).0;
+        (first..first + PARTS_PER_RECORD / M::RECORD_SECTIONS).map(Part)
+    }
+
+    /// The frames of `part`, of the section's record.
     pub(crate) fn part_pfns(self, part: Part) -> PfnRange {
-        PfnRange::new(self.pfns().start.add(part.0 * M::PART_PAGES), M::PART_PAGES)
+        let record = record_pfns::<M>(self.number);
+        PfnRange::new(record.start.add(part.0 * M::PART_PAGES), M::PART_PAGES)
     }
 }
 
@@ -286,21 +296,17 @@ pub(crate) fn descriptor<M: Machine>(machine: &M, pfn: Pfn) -> &Page {
     unsafe { machine.descriptor(pfn).as_ref() }
 }
 
-/// One of the 64 parts of a section.
+/// One of the 64 parts that a record keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part(u64);
 
 impl Part {
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..PARTS_PER_SECTION).map(Self)
-    }
-
     const fn bit(self) -> u64 {
         1 << self.0
     }
 }
 
-/// The record of a section: seven words in the descriptor of one of its memmap pages.
+/// The record of a section, or of the neighbours that share it: seven words in the descriptor of one of its memmap pages.
 ///
 /// The last four words belong to the memory block and are kept by its first present section.
 #[derive(Clone, Copy, Debug)]
@@ -397,6 +403,12 @@ impl<'m> Record<'m> {
 /// The frames of section `number`.
 pub(crate) fn section_pfns<G: Geometry>(number: u64) -> PfnRange {
     PfnRange::new(Pfn::new(number * G::SECTION_PAGES), G::SECTION_PAGES)
+}
+
+/// The frames of the sections that share a record with section `number`.
+pub(crate) fn record_pfns<G: Geometry>(number: u64) -> PfnRange {
+    let start = Pfn::new(number * G::SECTION_PAGES / G::RECORD_PAGES * G::RECORD_PAGES);
+    PfnRange::new(start, G::RECORD_PAGES)
 }
 
 /// The section that holds `pfn`.

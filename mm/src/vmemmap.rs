@@ -51,18 +51,17 @@ impl<M: Machine> Mm<M> {
         self.machine.mapper().map(&mapping, self)
     }
 
-    /// Maps the memmap of one section onto pages of the allocator's: one extent if there is one, so
-    /// that large leaves fit, else page by page.
-    pub(crate) fn populate_from_system(&self, section: PfnRange) -> Result<(), MapError> {
-        let whole = Order::fitting(M::SECTION_MEMMAP_PAGES);
-        if self.back_with(section, whole).is_ok() {
+    /// Maps the memmap of what one record keeps onto pages of the allocator's: one extent if there is
+    /// one, so that large leaves fit, else page by page.
+    pub(crate) fn populate_from_system(&self, described: PfnRange) -> Result<(), MapError> {
+        let whole = Order::fitting(M::memmap_pages(described.pages()));
+        if self.back_with(described, whole).is_ok() {
             return Ok(());
         }
 
-        let described_by_page = M::PAGE_BYTES / DESCRIPTOR_BYTES;
-        let mut done = PfnRange::new(section.start, 0);
-        while done.end < section.end {
-            let next = PfnRange::new(done.end, described_by_page);
+        let mut done = PfnRange::new(described.start, 0);
+        while done.end < described.end {
+            let next = PfnRange::new(done.end, M::described_pages(1));
             if let Err(error) = self.back_with(next, Order::ZERO) {
                 self.depopulate_to_system(done);
                 return Err(error);

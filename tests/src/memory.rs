@@ -2,7 +2,7 @@
 #![expect(clippy::panic, clippy::unreachable, reason = "a suite fails by a panic")]
 
 use core::fmt::Debug;
-use hotmem::testing::{Bench, OddPte, Random, Setup, Shape, Tiny};
+use hotmem::testing::{Bench, Random, Setup, Shape, Tiny};
 use hotmem::{BlockId, Fact, PhysAddr, PhysRange, VirtAddr};
 use hotmem_arch::x86_64::pte::X86Pte4;
 
@@ -22,18 +22,6 @@ impl Shape for Real {
     const SECTION_SHIFT: u32 = 27;
     const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
     const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
-    const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
-}
-
-/// 64 KiB pages and 256 MiB sections, under tables of 13, 9, 9 and 5 bits: the sizes of POWER.
-#[derive(Clone, Copy, Debug)]
-pub struct Wide;
-
-impl Shape for Wide {
-    type Format = OddPte;
-    const SECTION_SHIFT: u32 = 28;
-    const LINEAR_BASE: VirtAddr = VirtAddr::new(0xc000_0000_0000_0000);
-    const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0xc008_0000_0000_0000);
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
 }
 
@@ -57,6 +45,11 @@ pub const TINY_WINDOW: u64 = 64 * MIB;
 /// A small machine with memory blocks of `block` bytes, 16 MiB of boot memory, and room for 512 MiB
 /// of DIMMs from [`TINY_WINDOW`] on.
 pub fn tiny(block: u64) -> Bench<Tiny> {
+    small(block)
+}
+
+/// The same of another shape: [`Tiny`], or like it.
+pub fn small<S: Shape>(block: u64) -> Bench<S> {
     Bench::new(&Setup {
         ram: vec![(0, 16 * MIB, 0)],
         block,

@@ -4,13 +4,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hotmem::testing::{Bench, Holder, Random, Shape, Tiny, range};
+use hotmem::geometry::Geometry;
+use hotmem::testing::{
+    Bench, FakeMachine, Holder, Lmb, Random, Setup, Shape, Tiny, TinyShared, range,
+};
 use hotmem::{
     BlockId, BlockState, ConvertError, Fact, Order, Owner, PageState, Pfn, PhysRange, Placement,
     RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{
-    GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, block_range, real, tiny,
+    GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, block_range, real, small,
 };
 
 fn dimm(blocks: u64) -> PhysRange {
@@ -19,7 +22,12 @@ fn dimm(blocks: u64) -> PhysRange {
 
 /// A DEVICE range of `blocks` blocks, those that `online` picks online.
 fn rig(blocks: u64, online: impl Fn(usize) -> Option<ZoneKind>) -> Bench<Tiny> {
-    let bench = tiny(MIB);
+    rig_of(blocks, online)
+}
+
+/// The same on a machine of another shape.
+fn rig_of<S: Shape>(blocks: u64, online: impl Fn(usize) -> Option<ZoneKind>) -> Bench<S> {
+    let bench = small(MIB);
     bench.plug(dimm(blocks));
     bench.add(dimm(blocks), Placement::PerRange);
     for (index, id) in bench.blocks(dimm(blocks)).into_iter().enumerate() {
@@ -44,7 +52,7 @@ fn check_converted<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
         assert_eq!(block.placement, Placement::PerBlock);
         assert_eq!(block.group, Some(block.pfns.start));
         let group = bench.mm.group(block.pfns.start).unwrap();
-        assert_eq!(group.pfns.pages(), block.pfns.pages() * 64 / 4096);
+        assert_eq!(group.pfns.pages(), FakeMachine::<S>::memmap_pages(block.pfns.pages()));
         for pfn in group.pfns.iter().skip(1) {
             let state = bench.mm.page_info(pfn).unwrap().state;
             assert_eq!(state, Some(PageState::MemmapTail { head: block.pfns.start }));
@@ -67,9 +75,14 @@ fn dismantle<S: Shape>(bench: &Bench<S>, dimm: PhysRange, seed: u64) {
 
 #[test]
 fn at01_any_block_of_a_converted_device_range_can_go_in_any_order() {
+    any_block_can_go::<Tiny>();
+    any_block_can_go::<TinyShared>();
+}
+
+fn any_block_can_go<S: Shape>() {
     for blocks in [1, 2, 3, 8, 64, 65, 130] {
         for seed in 0..3 {
-            let bench = tiny(MIB);
+            let bench = small::<S>(MIB);
             let before = bench.snapshot();
             bench.plug(dimm(blocks));
             bench.add(dimm(blocks), Placement::PerRange);
@@ -96,6 +109,11 @@ fn at02_without_a_conversion_the_refusal_stays() {
 
 #[test]
 fn a_converted_range_is_as_one_that_was_added_block_by_block() {
+    is_as_added_block_by_block::<Tiny>();
+    is_as_added_block_by_block::<TinyShared>();
+}
+
+fn is_as_added_block_by_block<S: Shape>() {
     let states: [fn(usize) -> Option<ZoneKind>; 4] = [
         |_| None,
         movable,
@@ -107,11 +125,11 @@ fn a_converted_range_is_as_one_that_was_added_block_by_block() {
     ];
     for blocks in [2, 5, 66] {
         for online in states {
-            let converted = rig(blocks, online);
+            let converted = rig_of::<S>(blocks, online);
             converted.mm.convert(dimm(blocks)).unwrap();
             check_converted(&converted, dimm(blocks));
 
-            let added = tiny(MIB);
+            let added = small::<S>(MIB);
             added.plug(dimm(blocks));
             added.add(dimm(blocks), Placement::PerBlock);
             for (index, id) in added.blocks(dimm(blocks)).into_iter().enumerate() {
@@ -126,9 +144,14 @@ fn a_converted_range_is_as_one_that_was_added_block_by_block() {
 
 #[test]
 fn what_lies_at_the_heads_moves_away_with_its_content() {
+    contents_move_away::<Tiny>();
+    contents_move_away::<TinyShared>();
+}
+
+fn contents_move_away<S: Shape>() {
     let mut random = Random::new(5);
     for _ in 0..30 {
-        let bench = rig(5, movable);
+        let bench = rig_of::<S>(5, movable);
         let (holder, mover) = Holder::register(&bench);
         for _ in 0..random.below(500) {
             let order = Order::new(random.below(4) as u8).unwrap();
@@ -253,6 +276,28 @@ fn real_sizes_convert_too_and_the_first_block_gets_its_pages_back() {
     for id in bench.blocks(dimm) {
         let counts = bench.mm.block(id).unwrap().counts;
         assert_eq!((counts.memmap, counts.managed), (512, 32768 - 512));
+    }
+    dismantle(&bench, dimm, 3);
+    assert_same(&before, &bench.snapshot());
+}
+
+/// Pages of 64 KiB and memory blocks of 256 MiB: the memmap of a block is four pages.
+#[test]
+fn lmbs_of_64_kib_pages_convert_too() {
+    let block = 256 * MIB;
+    let ram = vec![(0, 512 * MIB, 0)];
+    let window = (REAL_WINDOW, 16 * GIB);
+    let bench = Bench::<Lmb>::new(&Setup { ram, block, window, kernelcore: None });
+    let before = bench.snapshot();
+    let dimm = range(REAL_WINDOW, 5 * GIB);
+    bench.plug(dimm);
+    bench.add(dimm, Placement::PerRange);
+    bench.online(dimm);
+    assert_eq!(bench.mm.convert(dimm), Ok(20));
+    check_converted(&bench, dimm);
+    for id in bench.blocks(dimm) {
+        let counts = bench.mm.block(id).unwrap().counts;
+        assert_eq!((counts.memmap, counts.managed), (4, 4096 - 4));
     }
     dismantle(&bench, dimm, 3);
     assert_same(&before, &bench.snapshot());

@@ -2,10 +2,10 @@
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use hotmem::geometry::Geometry;
-use hotmem::testing::{Bench, FakeMachine, Setup, Shape, range};
+use hotmem::testing::{Bench, FakeMachine, Lmb, Setup, Shape, range};
 use hotmem::{BlockState, Order, PhysRange, Placement, ZoneKind};
 use hotmem_tests::memory::{
-    GIB, KIB, MIB, REAL_WINDOW, Sequence, TINY_WINDOW, Wide, assert_same, block_range, real, tiny,
+    GIB, KIB, MIB, REAL_WINDOW, Sequence, TINY_WINDOW, assert_same, block_range, real, tiny,
     tiny_without_reserve,
 };
 
@@ -201,9 +201,9 @@ fn each_history<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
     });
 }
 
-/// Pages of 64 KiB and memory blocks of 256 MiB, as on POWER: a memmap is 4 pages of a part's 64, and
+/// Pages of 64 KiB and memory blocks of 256 MiB, as on POWER: a memmap is 4 pages for 16 sections, and
 /// tables are of three sizes, one of them less than a page.
-fn wide() -> Bench<Wide> {
+fn wide() -> Bench<Lmb> {
     let ram = vec![(0, 512 * MIB, 0)];
     Bench::new(&Setup { ram, block: 256 * MIB, window: (REAL_WINDOW, 16 * GIB), kernelcore: None })
 }
@@ -221,7 +221,8 @@ fn blocks_of_64_kib_pages_live_and_go_in_every_order() {
 
 #[test]
 fn a_256_mib_block_of_64_kib_pages_needs_four_pages_of_memmap_and_wastes_none() {
-    for (placement, sections, pages) in [(Placement::PerBlock, 1, 4), (Placement::PerRange, 4, 16)]
+    for (placement, sections, pages) in
+        [(Placement::PerBlock, 16, 4), (Placement::PerRange, 64, 16)]
     {
         let bench = wide();
         let before = bench.snapshot();
@@ -229,7 +230,7 @@ fn a_256_mib_block_of_64_kib_pages_needs_four_pages_of_memmap_and_wastes_none() 
         bench.plug(dimm);
         assert_eq!(bench.add(dimm, placement).system_bytes, 0);
         bench.online(dimm);
-        let head = FakeMachine::<Wide>::pfn(dimm.start());
+        let head = FakeMachine::<Lmb>::pfn(dimm.start());
         let group = bench.mm.group(head);
         assert_eq!(
             group.map(|group| (group.sections, group.pfns.pages())),

@@ -117,8 +117,8 @@ impl Mapper for KernelTables {
         self.tables.visit(range, each);
     }
 
-    fn tables_for(&self, range: VirtRange, max_leaf: u64) -> u64 {
-        self.tables.tables_for(range, max_leaf.min(self.largest_leaf))
+    fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
+        self.tables.tables_for(range, max_leaf.min(self.largest_leaf), each);
     }
 
     fn visit_tables(&self, each: &mut dyn FnMut(TableAt)) {

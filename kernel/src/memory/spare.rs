@@ -9,7 +9,7 @@ use spin::Mutex;
 /// Frames kept: a window's page takes three tables at the most, and its neighbours none.
 const FRAMES: usize = 48;
 
-/// A stack of frames of one size.
+/// A stack of frames of one size, each for one table, whatever the table's size.
 pub struct SpareFrames {
     page: u64,
     free: Mutex<([PhysAddr; FRAMES], usize)>,
@@ -41,7 +41,7 @@ impl SpareFrames {
 impl TableFrames for SpareFrames {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         let (frames, count) = &mut *self.free.lock();
-        let index = count.checked_sub(1).filter(|_| bytes == self.page);
+        let index = count.checked_sub(1).filter(|_| bytes <= self.page);
         let (index, frame) = index
             .and_then(|index| frames.get(index).map(|&frame| (index, frame)))
             .ok_or(OutOfFrames { bytes })?;

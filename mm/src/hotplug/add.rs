@@ -14,11 +14,11 @@ use crate::block::{BlockId, BlockState, BlockWord};
 use crate::machine::Machine;
 use crate::node::NodeId;
 use crate::page::PageState;
-use crate::paging::{Attr, MapError, Mapper, Mapping};
+use crate::paging::{Attr, MapError, Mapper, Mapping, TableFrames};
 use crate::placement::{MhpFlags, Placement};
 use crate::section::{
-    MAX_SECTIONS, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor, section_of,
-    section_pfns,
+    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor,
+    record_pfns, section_of,
 };
 use core::fmt;
 
@@ -214,7 +214,7 @@ impl<M: Machine> Mm<M> {
         // A lookup that found the node before it was taken out reads absent sections there, but must
         // not read what the frame holds next.
         if self.readers.drain() {
-            self.return_frame(frame);
+            self.give_back(frame, NODE_BYTES);
         } else {
             self.sections.put_back_node(section, frame);
         }
@@ -251,7 +251,8 @@ impl<M: Machine> Add<'_, M> {
         let mm = self.mm;
         for section in nodes_of::<M>(self.pfns) {
             if !mm.sections.has_node(section) {
-                let frame = mm.take_frame().ok_or(AddError::OutOfMemory { range: self.range })?;
+                let frame = TableFrames::take(mm, NODE_BYTES);
+                let frame = frame.map_err(|_| AddError::OutOfMemory { range: self.range })?;
                 mm.sections.insert_node(&mm.machine, section, frame);
             }
             self.nodes += 1;
@@ -283,15 +284,15 @@ impl<M: Machine> Add<'_, M> {
 
     fn populate_from_system(&mut self) -> Result<(), AddError> {
         while self.populated.end < self.pfns.end {
-            let section = PfnRange::new(self.populated.end, M::SECTION_PAGES);
-            self.mm.populate_from_system(section).map_err(|error| match error {
+            let described = PfnRange::new(self.populated.end, M::RECORD_PAGES);
+            self.mm.populate_from_system(described).map_err(|error| match error {
                 MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
                     range: self.range,
                     bytes: Mm::<M>::memmap_virt(self.pfns).len(),
                 },
                 error => AddError::Map(error),
             })?;
-            self.populated.end = section.end;
+            self.populated.end = described.end;
         }
         Ok(())
     }
@@ -300,7 +301,7 @@ impl<M: Machine> Add<'_, M> {
     fn publish(&self) {
         match self.placement {
             Placement::Boot => sections_of::<M>(self.pfns).for_each(|number| {
-                let virt = Mm::<M>::memmap_virt(section_pfns::<M>(number)).start();
+                let virt = Mm::<M>::memmap_virt(record_pfns::<M>(number)).start();
                 if let Some(leaf) = self.mm.machine.mapper().translate(virt) {
                     self.describe(number, M::pfn(leaf.target(virt)), None);
                 }

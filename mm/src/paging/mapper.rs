@@ -51,9 +51,10 @@ pub trait Mapper {
     /// `each` must not change the tables.
     fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation));
 
-    /// How many tables below the root mapping all of `range`, with leaves of at most `max_leaf`
-    /// bytes, can take: what a caller must set aside so that it never fails for want of one.
-    fn tables_for(&self, range: VirtRange, max_leaf: u64) -> u64;
+    /// Tells `each` how many tables below the root mapping all of `range`, with leaves of at most
+    /// `max_leaf` bytes, can take: bytes of a table, and how many such. A caller that sets as many aside
+    /// never fails for want of one.
+    fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64));
 
     /// Shows every table of the tree, the root first, a table before the ones below it.
     ///

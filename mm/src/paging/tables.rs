@@ -145,14 +145,18 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Mapper for Tables<F, P, T> {
         self.caches()
     }
 
-    fn tables_for(&self, range: VirtRange, max_leaf: u64) -> u64 {
+    fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
         let first = range.start().get();
         let Some(len) = range.len().checked_sub(1) else {
-            return 0;
+            return;
         };
         let last = range.start().add(len).get();
-        let above_leaves = F::LEVELS.iter().filter(|level| !level.leaf || level.span() > max_leaf);
-        above_leaves.map(|level| (last >> level.shift) - (first >> level.shift) + 1).sum()
+        for (level, below) in F::LEVELS.iter().zip(&F::LEVELS[1..]) {
+            if !level.leaf || level.span() > max_leaf {
+                let count = (last >> level.shift) - (first >> level.shift) + 1;
+                each(below.table_bytes(), count);
+            }
+        }
     }
 
     fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {

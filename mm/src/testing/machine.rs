@@ -5,7 +5,7 @@
 
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
-use super::{FakeRam, FaultPlan, GranulePte, SoftMmu, TinyPte};
+use super::{FakeRam, FaultPlan, GranulePte, OddPte, SoftMmu, TinyPte};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::boot::EarlyFrames;
 use crate::geometry::Geometry;
@@ -47,6 +47,19 @@ impl Shape for Tiny {
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(0x8000_0000);
 }
 
+/// As [`Tiny`], but with sections of 16 pages: four share a memmap page and eight a record, as on POWER
+/// with 64 KiB pages.
+#[derive(Clone, Copy, Debug)]
+pub struct TinyShared;
+
+impl Shape for TinyShared {
+    const SECTION_SHIFT: u32 = 16;
+    type Format = <Tiny as Shape>::Format;
+    const LINEAR_BASE: VirtAddr = Tiny::LINEAR_BASE;
+    const VMEMMAP_BASE: VirtAddr = Tiny::VMEMMAP_BASE;
+    const PHYS_LIMIT: PhysAddr = Tiny::PHYS_LIMIT;
+}
+
 /// The sizes of arm64 with 16 KiB pages: sections of 128 MiB, parts of 128 pages, and a memmap of 32
 /// pages for each section, so that memmap pages and usable ones share a part.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +71,19 @@ impl Shape for Granule16 {
     const LINEAR_BASE: VirtAddr = VirtAddr::new(0);
     const VMEMMAP_BASE: VirtAddr = VirtAddr::new(1 << 42);
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 40);
+}
+
+/// The sizes of POWER with 64 KiB pages: 16 MiB sections, four of which share a memmap page, memory
+/// blocks of 256 MiB, and tables of 64 KiB, 4 KiB and 256 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Lmb;
+
+impl Shape for Lmb {
+    type Format = OddPte;
+    const SECTION_SHIFT: u32 = 24;
+    const LINEAR_BASE: VirtAddr = VirtAddr::new(0xc000_0000_0000_0000);
+    const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0xc008_0000_0000_0000);
+    const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
 }
 
 type Mmu<S> = Arc<SoftMmu<<S as Shape>::Format>>;

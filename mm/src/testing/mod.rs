@@ -33,7 +33,7 @@ pub use formats::{GranulePte, OddPte, ShallowPte, TinyPte};
 pub use frames::FakeTables;
 pub use holder::{Holder, Stubborn};
 pub use laws::check_format;
-pub use machine::{FakeEarly, FakeMachine, Granule16, Shape, Tiny};
+pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
 pub use mmu::SoftMmu;
 pub use ram::FakeRam;
 pub use random::Random;

@@ -8,7 +8,7 @@ use crate::hotplug::Verb;
 use crate::machine::Machine;
 use crate::node::{MAX_NODES, NodeId};
 use crate::page::{Owner, PageState};
-use crate::section::{Part, Section, SectionState};
+use crate::section::{Section, SectionState};
 use crate::zone::{PageCounts, ZoneKind};
 
 /// What the blocks of a zone add up to.
@@ -206,7 +206,7 @@ impl<M: Machine> Mm<M> {
             let online = section.word().state() == SectionState::Online;
             hold(4, "a section of an online block is online", section.number(), online)?;
             let record = section.record();
-            for part in Part::all() {
+            for part in section.parts() {
                 let pfns = section.part_pfns(part);
                 if record.heads().has(part) {
                     let state = self.page(pfns.start).state();
@@ -244,7 +244,8 @@ impl<M: Machine> Mm<M> {
             let present = section.word().state() == SectionState::Present;
             hold(4, "a section of an offline block is present", section.number(), present)?;
             let record = section.record();
-            let none = Part::all()
+            let none = section
+                .parts()
                 .all(|part| !record.heads().has(part) && !record.initialised().has(part));
             hold(1, "an offline section's bitmaps are empty", section.number(), none)?;
         }

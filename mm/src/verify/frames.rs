@@ -7,7 +7,7 @@ use crate::block::BlockState;
 use crate::machine::Machine;
 use crate::page::{Owner, PageState};
 use crate::paging::Mapper;
-use crate::section::{Section, section_pfns};
+use crate::section::{NODE_BYTES, record_pfns};
 use crate::zone::ZoneKind;
 
 /// Pages with how often each occurs, told from another such bag by a sum of hashes: bags that differ
@@ -50,37 +50,63 @@ impl<M: Machine> Mm<M> {
         }
         let counted = self.frames.system_pages();
         expect(4, "pages that the verbs hold", 0, held.pages + tables, counted)?;
+        expect(4, "tables and nodes in shared pages", 0, self.count_pieces(), self.pieces())?;
 
         let mut used = Bag::default();
-        let boot = self.sections.iter(&self.machine).filter(|&number| self.is_boot(number));
+        let boot = self.records().filter(|&number| self.is_boot(number));
         let last = boot.last().unwrap_or(0);
-        for number in self.sections.iter(&self.machine) {
+        for number in self.records() {
             let Some(section) = self.section(number) else { continue };
             if section.word().boot() {
-                self.verify_apart(section, last)?;
+                self.verify_apart(number, last)?;
             } else if self.group_of(section).is_none() {
-                self.visit_memmap(section, &mut |pfns| used.insert(pfns));
+                self.visit_memmap(number, &mut |pfns| used.insert(pfns));
             }
         }
         hold(5, "each frame of a boot memmap is used once", 0, held == used)
     }
 
-    /// No boot section above, up to `last`, has its memmap where this one has. Each lies in one aligned piece, so it
-    /// is enough to compare where they begin; there are as many as the machine was started with, and no
-    /// more.
-    fn verify_apart(&self, section: Section<'_, M>, last: u64) -> Result<(), Violation> {
-        let number = section.number();
+    /// Tables and nodes of less than a page that the manager made.
+    fn count_pieces(&self) -> u64 {
+        let mut count = 0;
+        self.machine.mapper().visit_tables(&mut |table| {
+            count += u64::from(table.bytes < M::PAGE_BYTES && self.is_packed(table.frame));
+        });
+        let small = NODE_BYTES < M::PAGE_BYTES;
+        let nodes = self.sections.nodes().filter(|&node| small && self.is_packed(node));
+        count + nodes.count() as u64
+    }
+
+    fn pieces(&self) -> u64 {
+        self.frames.packed.lock().pieces()
+    }
+
+    /// The sections that are there, the first of those that share a record.
+    fn records(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut last = None;
+        let numbers = self.sections.iter(&self.machine);
+        numbers.filter(move |number| {
+            let record = number / M::RECORD_SECTIONS;
+            last.replace(record) != Some(record)
+        })
+    }
+
+    /// No boot section above, up to `last`, has its memmap where this one has, but for those that share
+    /// its record. Each lies in one aligned piece, so it is enough to compare where they begin; there are
+    /// as many as the machine was started with, and no more.
+    fn verify_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
         let backing = |number| {
-            let virt = Self::memmap_virt(section_pfns::<M>(number)).start();
+            let virt = Self::memmap_virt(record_pfns::<M>(number)).start();
             self.machine.mapper().translate(virt).map(|leaf| leaf.target(virt))
         };
         let start = backing(number);
         let mut next = start.map(|start| M::pfn(start).get());
-        self.visit_memmap(section, &mut |pfns| {
+        self.visit_memmap(number, &mut |pfns| {
             next = next.filter(|&next| next == pfns.start.get()).map(|_| pfns.end.get());
         });
         hold(5, "the memmap of a boot section is in one piece", number, next.is_some())?;
-        let mut others = (number + 1..=last).filter(|&other| self.is_boot(other));
+        let above = (number / M::RECORD_SECTIONS + 1) * M::RECORD_SECTIONS;
+        let mut others = (above..=last).filter(|&other| self.is_boot(other));
         let shared = others.any(|other| backing(other) == start);
         hold(5, "boot sections have memmaps of their own", number, !shared)
     }
@@ -89,9 +115,9 @@ impl<M: Machine> Mm<M> {
         self.sections.word(&self.machine, number).boot()
     }
 
-    /// Shows the frames of a section's descriptors, in order.
-    fn visit_memmap(&self, section: Section<'_, M>, each: &mut dyn FnMut(PfnRange)) {
-        let virt = Self::memmap_virt(section.pfns());
+    /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
+    fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
+        let virt = Self::memmap_virt(record_pfns::<M>(number));
         self.machine.mapper().visit(virt, &mut |leaf| {
             let start = leaf.virt.max(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));

@@ -44,12 +44,6 @@ impl<M: Machine> Mm<M> {
         let head = group.pfns.start;
         let altmap = Altmap::of_memmap::<M>(group.pfns);
         let range = altmap.described;
-        hold(
-            2,
-            "a self-hosted memmap lies in what it describes",
-            number,
-            range.covers(altmap.memmap),
-        )?;
         hold(3, "a group describes the section", number, range.covers(section.pfns()))?;
         expect(3, "sections of a group", head.get(), altmap.sections::<M>(), group.sections)?;
         let record = altmap.record::<M>(number);

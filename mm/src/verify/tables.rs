@@ -81,13 +81,14 @@ impl<M: Machine> Mm<M> {
         hold(6, "added memory is mapped in the linear map only", at, !hot)
     }
 
-    /// `range` is inside one block (law 5), and of a section that is there.
+    /// `range` is inside one block (law 5), and of sections one of which is there.
     fn verify_span(&self, law: u8, what: &'static str, range: PhysRange) -> Result<(), Violation> {
         let block = self.block_size().bytes();
         let first = range.start().align_down(block);
         let last = range.end().add(1_u64.wrapping_neg()).align_down(block);
         hold(5, "a leaf spans one memory block", range.start().get(), first == last)?;
-        let there = self.section_at(M::pfn(range.start())).is_some();
+        let mut sections = Self::sections_touched(M::pfns(range));
+        let there = sections.any(|number| self.section(number).is_some());
         hold(law, what, range.start().get(), there)
     }
 

@@ -1,7 +1,9 @@
 //! Laws 4 and 5 broken: spans, nodes, what is being emptied, and what the verbs hold.
 
 use super::*;
+use crate::paging::TableFrames;
 use crate::section::section_pfns;
+use crate::testing::Lmb;
 use crate::{OfflineOp, Stepped};
 
 /// An offline of the DIMM's first block that has isolated what was free.
@@ -147,4 +149,16 @@ fn a_frame_that_two_boot_sections_share_is_named() {
     let violation = bench.mm.verify_frames().unwrap_err();
     assert_eq!((violation.law, violation.at), (5, 15));
     assert_eq!(violation.what, "the memmap of a boot section is in one piece");
+}
+
+#[test]
+fn a_table_that_no_shared_page_counts_is_named() {
+    let ram = std::vec![(0, 512 << 20, 0)];
+    let window = (4 << 30, 16 << 30);
+    let setup = Setup { ram, block: 256 << 20, window, kernelcore: None };
+    let bench = Bench::<Lmb>::new(&setup);
+    bench.mm.verify().unwrap();
+    TableFrames::take(&bench.mm, 256).unwrap();
+    let found = bench.mm.verify().unwrap_err();
+    assert_eq!((found.law, found.what), (4, "tables and nodes in shared pages"));
 }

@@ -1,0 +1,120 @@
+//! Pieces of frames, on a machine with pages of 64 KiB.
+
+extern crate std;
+
+use super::*;
+use crate::NodeId;
+use crate::Placement;
+use crate::addr::PhysRange;
+use crate::paging::TableFrames;
+use crate::testing::{Bench, FakeMachine, Lmb, Random, Setup, range};
+use std::collections::BTreeMap;
+use std::vec;
+use std::vec::Vec;
+
+const PAGE: u64 = 64 << 10;
+const WINDOW: u64 = 4 << 30;
+
+fn bench(window: u64) -> Bench<Lmb> {
+    let ram = vec![(0, 512 << 20, 0)];
+    Bench::new(&Setup { ram, block: 256 << 20, window: (WINDOW, window), kernelcore: None })
+}
+
+/// Frames that are free or could be: of the reserve, and of the allocator.
+fn held(bench: &Bench<Lmb>) -> (u64, u64) {
+    (bench.mm.frames.reserve().1, bench.mm.frames.system_pages())
+}
+
+#[test]
+fn as_many_pieces_fit_a_frame_as_it_has_room_for_beside_its_header() {
+    for (bytes, pieces) in [(256, 255), (512, 127), (4096, 15), (8192, 7), (PAGE / 2, 1)] {
+        let bench = bench(64 << 30);
+        let (free, _) = held(&bench);
+        let first = TableFrames::take(&bench.mm, bytes).unwrap();
+        let frame = first.align_down(PAGE);
+        let mut taken = vec![first];
+        for _ in 1..pieces {
+            let piece = TableFrames::take(&bench.mm, bytes).unwrap();
+            assert!(piece.is_aligned(bytes) && piece.align_down(PAGE) == frame && piece != frame);
+            taken.push(piece);
+        }
+        assert_eq!(held(&bench).0, free - 1);
+        let next = TableFrames::take(&bench.mm, bytes).unwrap();
+        assert_ne!(next.align_down(PAGE), frame);
+        assert_eq!(held(&bench).0, free - 2);
+
+        taken.sort_unstable();
+        taken.dedup();
+        assert_eq!(taken.len(), pieces);
+        bench.mm.give_back(next, bytes);
+        taken.iter().for_each(|&piece| bench.mm.give_back(piece, bytes));
+        assert_eq!(held(&bench).0, free);
+    }
+}
+
+#[test]
+fn pieces_of_all_sizes_come_and_go_in_any_order_and_no_two_overlap() {
+    // With no window every frame is the allocator's; with one, the reserve's.
+    for window in [0, 64 << 30] {
+        let bench = bench(window);
+        let before = (held(&bench), bench.snapshot());
+        let mut random = Random::new(window + 1);
+        let mut taken: BTreeMap<PhysAddr, u64> = BTreeMap::new();
+        for _ in 0..20_000 {
+            if random.below(100) < 53 {
+                let bytes = [256, 4096, 1024, PAGE][random.below(4) as usize];
+                let piece = TableFrames::take(&bench.mm, bytes).unwrap();
+                assert!(piece.is_aligned(bytes));
+                let below = taken.range(..piece.add(bytes)).next_back();
+                assert!(below.is_none_or(|(at, bytes)| at.add(*bytes) <= piece));
+                taken.insert(piece, bytes);
+            } else if let Some((&piece, &bytes)) = taken.iter().nth(random.below(200) as usize) {
+                taken.remove(&piece);
+                bench.mm.give_back(piece, bytes);
+            }
+        }
+        let small = taken.values().filter(|&&bytes| bytes < PAGE).count() as u64;
+        assert_eq!(bench.mm.frames.packed.lock().pieces(), small);
+        taken.iter().for_each(|(&piece, &bytes)| bench.mm.give_back(piece, bytes));
+        assert_eq!((held(&bench), bench.snapshot()), before);
+    }
+}
+
+#[test]
+fn a_budget_is_what_its_tables_take() {
+    let bench = bench(64 << 30);
+    let (free, _) = held(&bench);
+    let mut budget = Budget::default();
+    for (bytes, count) in [(256, 256), (4096, 30), (PAGE, 3)] {
+        budget.add::<FakeMachine<Lmb>>(bytes, count);
+        (0..count).for_each(|_| assert!(TableFrames::take(&bench.mm, bytes).is_ok()));
+    }
+    assert_eq!(budget.frames(), 2 + 2 + 3);
+    assert_eq!(free - held(&bench).0, budget.frames());
+}
+
+#[test]
+fn the_reserve_holds_all_tables_of_a_window_that_is_filled_in_any_order() {
+    const BLOCK: u64 = 256 << 20;
+    for seed in 1..5 {
+        let bench = bench(16 << 30);
+        let before = held(&bench);
+        let mut random = Random::new(seed);
+        let mut blocks: Vec<PhysRange> =
+            (0..64).map(|i| range(WINDOW + i * BLOCK, BLOCK)).collect();
+        for i in (1..blocks.len()).rev() {
+            blocks.swap(i, random.below(i as u64 + 1) as usize);
+        }
+        for &block in &blocks {
+            bench.plug(block);
+            let added = bench.mm.add(block, NodeId::default(), Placement::PerBlock).unwrap();
+            assert_eq!(added.system_bytes, 0);
+        }
+        bench.check();
+        for &block in blocks.iter().rev() {
+            bench.remove(block);
+        }
+        bench.check();
+        assert_eq!(held(&bench), before);
+    }
+}
