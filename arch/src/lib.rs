@@ -18,6 +18,7 @@ pub mod current;
 pub mod exit;
 pub mod io;
 pub mod irq;
+mod page_size;
 pub mod ppc64;
 pub mod rtas;
 pub mod x86_64;

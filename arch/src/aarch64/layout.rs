@@ -1,13 +1,13 @@
 //! The kernel's address space on aarch64, and the sizes it is compiled for.
 //!
-//! The upper range of 48-bit addresses, the same for every granule. An image has one page size, which
-//! the environment variable `HOTMEM_PAGE_SIZE` names when it is built: `4K` (also without it), `16K`
-//! or `64K`.
+//! The upper range of 48-bit addresses, the same for every granule. An image has one page size, 4 KiB
+//! unless it was built for another.
 
+use crate::page_size::page_shift;
 use hotmem::addr::{PhysAddr, VirtAddr};
 
 /// Log2 of a base page's bytes.
-pub const PAGE_SHIFT: u32 = page_shift(option_env!("HOTMEM_PAGE_SIZE"));
+pub const PAGE_SHIFT: u32 = page_shift(option_env!("HOTMEM_PAGE_SIZE"), 12);
 /// Log2 of a section's bytes: Linux's choice, whose memory blocks an operator knows.
 pub const SECTION_SHIFT: u32 = if PAGE_SHIFT == 16 { 29 } else { 27 };
 /// Log2 of the bytes of a memory block, unless the command line says otherwise.
@@ -35,25 +35,3 @@ pub const RETURN_ADDRESS: u64 = 8;
 pub const TRAP_STACKS: [&str; 2] = ["trap", "nested-trap"];
 
 const _: () = assert!(PAGE_SHIFT != 0, "HOTMEM_PAGE_SIZE is 4K, 16K or 64K");
-
-/// Log2 of the page size that `name` stands for; 0 if it is none.
-const fn page_shift(name: Option<&str>) -> u32 {
-    let Some(name) = name else { return 12 };
-    match name.as_bytes() {
-        b"4K" => 12,
-        b"16K" => 14,
-        b"64K" => 16,
-        _ => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_page_size_has_a_name() {
-        let names = [None, Some("4K"), Some("16K"), Some("64K")];
-        assert_eq!(names.map(page_shift), [12, 12, 14, 16]);
-    }
-}

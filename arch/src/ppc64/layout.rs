@@ -1,12 +1,13 @@
 //! The kernel's address space on ppc64, and the sizes it is compiled for.
 //!
 //! Quadrant 3 of a radix MMU: 52 bits below `0xc` (Power ISA 3.0B, book III, 5.7.5). An image has one
-//! page size.
+//! page size, 64 KiB unless it was built for another.
 
+use crate::page_size::page_shift;
 use hotmem::addr::{PhysAddr, VirtAddr};
 
-/// Log2 of a base page's bytes.
-pub const PAGE_SHIFT: u32 = 12;
+/// Log2 of a base page's bytes: 16 or 12, for the page tables have no other format.
+pub const PAGE_SHIFT: u32 = page_shift(option_env!("HOTMEM_PAGE_SIZE"), 16);
 /// Log2 of a section's bytes: Linux's choice.
 pub const SECTION_SHIFT: u32 = 24;
 /// Log2 of the bytes of a memory block, unless the command line says otherwise: a logical memory

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!((config.level, config.gic), (Some(2), Some(3)));
         assert_eq!((config.cpu.as_str(), config.image.page), ("neoverse-n1", 4096));
         let config = read(Arch::Ppc64, &[]).unwrap();
-        assert_eq!((config.cpu.as_str(), config.image.page), ("power9", 4096));
+        assert_eq!((config.cpu.as_str(), config.image.page), ("power9", 65536));
         assert_eq!(config.image.firmware, Firmware::Vof);
     }
 
@@ -185,7 +185,10 @@ mod tests {
 
     #[test]
     fn a_value_that_an_architecture_does_not_know_is_refused_with_those_it_does() {
-        assert_eq!(refusal(Arch::Ppc64, &["--page-size", "16K"]), "--page-size 16K: ppc64 has 4K");
+        assert_eq!(
+            refusal(Arch::Ppc64, &["--page-size", "16K"]),
+            "--page-size 16K: ppc64 has 64K, 4K"
+        );
         assert_eq!(
             refusal(Arch::X86_64, &["--firmware", "uefi"]),
             "--firmware uefi: x86_64 has bios"

@@ -26,7 +26,7 @@ pub(super) const ABOUT: About = About {
         Boot { firmware: Firmware::Vof, target: &TARGET, carrier: None, needs: &[] },
         Boot { firmware: Firmware::Slof, target: &TARGET, carrier: None, needs: &[] },
     ],
-    pages: &[4 * KIB],
+    pages: &[64 * KIB, 4 * KIB],
     blocks: |_| &[LMB],
     arrival: "QEMU raised an RTAS hotplug event; the kernel took the DIMM over, one logical memory block after \
               the other",
@@ -41,7 +41,7 @@ pub(super) const ABOUT: About = About {
     exit_code,
     read_exit,
     debugger: "gdb-multiarch",
-    samples: &[&["--cpu", "power10"], &["--firmware", "slof"]],
+    samples: &[&["--page-size", "4K"], &["--cpu", "power10"], &["--firmware", "slof"]],
     machine,
     start,
     beside: &[],
