@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Machine;
@@ -40,6 +40,11 @@ impl Dimm {
     /// Does `event` tell that this DIMM is gone?
     fn is_deleted_by(&self, event: &Value) -> bool {
         event["event"] == "DEVICE_DELETED" && event["data"]["device"] == self.id.as_str()
+    }
+
+    /// Does `event` tell that the guest keeps this DIMM? On pseries there is one for each refusal.
+    fn is_kept_by(&self, event: &Value) -> bool {
+        event["event"] == "MEM_UNPLUG_ERROR" && event["data"]["device"] == self.id.as_str()
     }
 }
 
@@ -99,13 +104,30 @@ impl Machine {
     /// Waits until a DIMM is gone, and frees the memory behind it.
     ///
     /// # Errors
-    /// When it stays.
+    /// When it stays, or the firmware was told so before.
     pub(crate) fn wait_deleted(&mut self, dimm: &Dimm) -> Result<()> {
         let what = format!("DEVICE_DELETED of {}", dimm.id);
         let deleted = |event: &Value| dimm.is_deleted_by(event).then_some(());
         let waited = self.qmp.wait_event(self.soon(), &what, deleted);
         waited.map_err(|error| self.explained(error))?;
+        let kept = self.qmp.take_event(|event| dimm.is_kept_by(event));
+        ensure!(kept.is_none(), "{} is gone, but the firmware was told that it stays", dimm.id);
         self.free(dimm)
+    }
+
+    /// Waits until the firmware is told that a DIMM which was asked back stays; at once where it is told so by
+    /// a status (see [`ejection_status`](Self::ejection_status)).
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub(crate) fn wait_kept(&mut self, dimm: &Dimm) -> Result<()> {
+        if self.about.answers == Answers::Ost {
+            return Ok(());
+        }
+        let what = format!("MEM_UNPLUG_ERROR of {}", dimm.id);
+        let kept = |event: &Value| dimm.is_kept_by(event).then_some(());
+        let waited = self.qmp.wait_event(self.soon(), &what, kept);
+        waited.map_err(|error| self.explained(error))
     }
 
     /// Frees the memory and the address of `dimm` if it is gone by now; answers whether it is.

@@ -4,13 +4,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::lab::{Lab, finish};
-use super::{Scenario, on_ppc64, on_x86_64, scenarios};
+use super::{Scenario, on_ppc64, scenarios};
+use crate::arch::Arch;
 use crate::machine::{Config, Exit, Machine};
 use crate::size::Size;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_crash_is_told_with_names_and_its_own_exit_code,
-    an_nmi_is_told_with_names_and_its_own_exit_code if on_x86_64,
+    an_nmi_is_told_with_names_and_its_own_exit_code if has_nmi,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
     words_that_mean_nothing_are_told_and_change_nothing,
@@ -41,15 +42,29 @@ fn a_crash_is_told_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
     })
 }
 
+/// What an exception is called that can be caused from outside, where there is one.
+fn nmi(lab: &Lab) -> Option<&'static str> {
+    match lab.arch() {
+        Arch::X86_64 => Some("non-maskable interrupt"),
+        Arch::Aarch64 => None,
+        Arch::Ppc64 => Some("system reset"),
+    }
+}
+
+/// Is there one?
+fn has_nmi(lab: &Lab) -> bool {
+    nmi(lab).is_some()
+}
+
 fn an_nmi_is_told_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
     lab.started(&lab.room(&["128M"])?, |machine| {
         machine.wait_ready()?;
-        // The one exception that can be caused from outside. The guest may be gone before QEMU has
-        // answered: how it ended is what counts.
+        // The guest may be gone before QEMU has answered: how it ended is what counts.
         let _ = machine.qmp("inject-nmi", json!({}));
         let exit = machine.wait_exit()?;
         ensure!(exit == Exit::Panicked, "{exit}");
-        said(machine, &["hotmem: panic: non-maskable interrupt", "hotmem_kernel::", "+0x"])
+        let panic = format!("hotmem: panic: {}", nmi(lab).unwrap_or_default());
+        said(machine, &[&panic, "hotmem_kernel::", "+0x"])
     })
 }
 

@@ -45,6 +45,7 @@ fn kept(machine: &mut Machine, dimm: &Dimm) -> Result<(Option<u64>, String)> {
         }
     };
     let why = remove.error().context("the DIMM was removed")?.to_owned();
+    machine.wait_kept(dimm)?;
     Ok((machine.ejection_status(dimm)?, why))
 }
 
@@ -117,6 +118,7 @@ fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Resul
         let last = steps.pop().context("no step")?;
         ensure!(last.verb() == "remove", "the last step is {}", last.verb());
         ensure!(last.error().is_some_and(|why| why.contains("cancelled")), "{:?}", last.error());
+        machine.wait_kept(&taken.dimm)?;
         let told = machine.ejection_status(&taken.dimm)?;
         ensure!(lab.is_told(told, 0x82), "the firmware was told {told:x?}");
         for state in states(machine, &taken.dimm, lab)? {

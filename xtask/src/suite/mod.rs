@@ -65,6 +65,7 @@ fn on_x86_64(lab: &Lab) -> bool {
     lab.arch() == Arch::X86_64
 }
 
+/// Holds on ppc64: for what is said of its hypervisor.
 fn on_ppc64(lab: &Lab) -> bool {
     lab.arch() == Arch::Ppc64
 }

@@ -98,6 +98,7 @@ fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -
             "the kernel did {} though pages are allocated",
             step.verb()
         );
+        machine.wait_kept(&taken.dimm)?;
         let told = machine.ejection_status(&taken.dimm)?;
         // ACPI 6.5, table 6.22: 0x81 device in use, 0x82 device busy.
         ensure!(matches!(told, None | Some(0x81 | 0x82)), "the firmware was told {told:x?}");

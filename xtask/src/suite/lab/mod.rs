@@ -108,9 +108,17 @@ impl Lab {
         self.about().memory_unit < self.block()
     }
 
-    /// Whether `told` is the status `code`, or the firmware is told none at all.
+    /// Whether `told` is the status `code`, or this firmware is told none at all.
     pub(crate) fn is_told(&self, told: Option<u64>, code: u64) -> bool {
-        told == Some(code) || told.is_none() && self.about().answers != Answers::Ost
+        self.are_told(told.as_slice(), &[code])
+    }
+
+    /// Whether `told` are the statuses `codes`, or this firmware is told none at all.
+    pub(crate) fn are_told(&self, told: &[u64], codes: &[u64]) -> bool {
+        match self.about().answers {
+            Answers::Ost => told == codes,
+            Answers::Stays => told.is_empty(),
+        }
     }
 
     /// Boot memory of `bytes` bytes, or the least that the machine can have above that.
