@@ -2,12 +2,12 @@
 //! formats and address space.
 
 use hotmem::geometry::Geometry;
-use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, Setup, Shape, range};
-use hotmem::{Machine, PhysAddr, PhysRange, Placement, VirtAddr};
+use hotmem::{PhysAddr, Placement, VirtAddr};
 use hotmem_arch::aarch64::layout;
 use hotmem_arch::aarch64::pte::Stage1;
-use hotmem_tests::memory::{GIB, KIB, MIB, assert_same};
+use hotmem_tests::layout::{groups_of, tables_of};
+use hotmem_tests::memory::{GIB, KIB, MIB};
 
 /// arm64 with pages of 2^`SHIFT` bytes and Linux's sections.
 #[derive(Clone, Copy, Debug)]
@@ -30,36 +30,9 @@ fn booted<const SHIFT: u32>() -> Bench<Arm64<SHIFT>> {
     Bench::new(&Setup { ram, block, window: (WINDOW, 64 * GIB), kernelcore: None })
 }
 
-/// Adds and removes `bytes`; answers with the sections and pages of each memmap.
-///
-/// In between nothing may be wasted: each page of the range is usable or a page of descriptors that
-/// the range needs.
+/// The sections and pages of each memmap of `bytes`.
 fn layout_of<const SHIFT: u32>(bytes: u64, placement: Placement) -> Vec<(u64, u64)> {
-    let bench = booted::<SHIFT>();
-    let before = bench.snapshot();
-    let dimm = range(WINDOW, bytes);
-    bench.plug(dimm);
-    assert_eq!(bench.add(dimm, placement).system_bytes, 0);
-    bench.online(dimm);
-
-    let page = FakeMachine::<Arm64<SHIFT>>::PAGE_BYTES;
-    let blocks = bench.blocks(dimm);
-    let blocks = blocks.into_iter().filter_map(|id| bench.mm.block(id));
-    let counts: Vec<_> = blocks.map(|block| (block.counts, block.group)).collect();
-    let memmap: u64 = counts.iter().map(|(counts, _)| counts.memmap).sum();
-    let managed: u64 = counts.iter().map(|(counts, _)| counts.managed).sum();
-    assert_eq!(memmap * page, bytes / page * 64, "descriptors, and nothing beside them");
-    assert_eq!((managed + memmap) * page, bytes);
-
-    let mut heads: Vec<_> = counts.iter().filter_map(|(_, group)| *group).collect();
-    heads.dedup();
-    let groups = heads.into_iter().filter_map(|head| bench.mm.group(head));
-    let found = groups.map(|group| (group.sections, group.pfns.pages())).collect();
-
-    bench.offline(dimm);
-    bench.remove(dimm);
-    assert_same(&before, &bench.snapshot());
-    found
+    groups_of(&booted::<SHIFT>(), range(WINDOW, bytes), placement)
 }
 
 #[test]
@@ -89,27 +62,8 @@ fn eight_gibibytes_are_described_at_their_head() {
     assert_eq!(layout_of::<16>(8 * GIB, Placement::PerRange), [(16, 128)]);
 }
 
-/// The tables that are there for the linear map and the memmap of one aligned range, beyond those that
-/// a machine with nothing plugged has: their sizes, largest span first.
 fn tables<const SHIFT: u32>(bytes: u64) -> Vec<u64> {
-    let bench = booted::<SHIFT>();
-    let table_bytes = || {
-        let mut found = Vec::new();
-        bench.mm.machine().mapper().visit_tables(&mut |table| found.push(table.bytes));
-        found
-    };
-    let before = table_bytes();
-    let dimm: PhysRange = range(WINDOW, bytes);
-    bench.plug(dimm);
-    bench.add(dimm, Placement::PerRange);
-    let mut after = table_bytes();
-    for bytes in before {
-        let known = after.iter().position(|&other| other == bytes);
-        assert!(known.is_some(), "a table of {bytes} bytes is gone");
-        known.map(|known| after.swap_remove(known));
-    }
-    bench.remove(dimm);
-    after
+    tables_of(&booted::<SHIFT>(), range(WINDOW, bytes))
 }
 
 /// 4 KiB for each GiB of linear map; the memmap's table spans 64 GiB, and boot memory has it already.

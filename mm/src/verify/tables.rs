@@ -73,8 +73,11 @@ impl<M: Machine> Mm<M> {
         let descriptors = M::PHYS_LIMIT.get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
         if let Some(offset) = offset_in(leaf, M::VMEMMAP_BASE.get(), descriptors) {
             let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
-            let described = PhysRange::new(PhysAddr::new(pages(offset)), pages(leaf.len));
-            let described = described.unwrap_or_default();
+            // A record's memmap is there as a whole, even if some of its sections are not.
+            let record = M::RECORD_PAGES * M::PAGE_BYTES;
+            let start = PhysAddr::new(pages(offset)).align_down(record);
+            let end = pages(offset + leaf.len).next_multiple_of(record);
+            let described = PhysRange::new(start, end - start.get()).unwrap_or_default();
             return self.verify_span(6, "a memmap leaf describes what is there", described);
         }
         let hot = !leaf.attr.contains(Attr::DEVICE) && self.is_hot(leaf.phys);

@@ -104,7 +104,8 @@ fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Resul
     lab.with(&lab.room(&["256M"])?.word("budget=1"), |machine| {
         let taken = plug(machine, "256M")?;
         // Enough to be moved one by one for long after the operator's two lines are read.
-        machine.run("pool grow 20000")?;
+        let pages = taken.dimm.size / lab.page() * 3 / 10;
+        machine.run(&format!("pool grow {pages}"))?;
         machine.unplug(&taken.dimm)?;
         machine.wait_line("is being given up")?;
         let status = machine.run("offline status")?;
@@ -126,7 +127,7 @@ fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Resul
         }
         machine.run("pool check")?;
         machine.run("verify")?;
-        machine.run("pool shrink 19900")?;
+        machine.run(&format!("pool shrink {}", pages - 100))?;
         unplug(machine, &taken.dimm)?;
         machine.run("pool check")?;
         end_well_refused(machine)
