@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::lab::{
-    Lab, check_add, check_success, end_well, finish, insert, objects_with, plug, unplug,
-    unplug_taken,
+    Lab, check_add, check_success, end_well, finish, insert, leave, objects_with, plug, switch,
+    unchanged, unplug, unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Add, Dimm, Machine, Remove, Step};
@@ -17,6 +17,10 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_unplug_right_after_going_online_succeeds,
     eight_dimms_in_one_event_are_all_taken_and_all_given_back,
     inserts_and_ejects_in_one_event_are_told_apart,
+    dimms_of_many_blocks_come_and_go_in_one_event,
+    of_dimms_asked_back_together_only_the_one_in_use_stays,
+    a_dimm_plugged_while_another_is_being_given_up_is_added,
+    a_refusal_by_the_last_of_many_blocks_keeps_all_of_them,
     a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged,
     a_dimm_plugged_before_the_kernel_runs_is_added_once,
     a_dimm_plugged_while_the_kernel_boots_is_added_once,
@@ -146,6 +150,125 @@ fn inserts_and_ejects_in_one_event_are_told_apart(lab: &Lab) -> Result<()> {
     })
 }
 
+/// A DIMM of 32 blocks.
+const MANY: &str = "4G";
+
+fn dimms_of_many_blocks_come_and_go_in_one_event(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&[MANY; 3])?.word("placement=block"), |machine| {
+        let mut dimms = Vec::new();
+        together(machine, |machine| {
+            dimms = (0..3).map(|_| insert(machine, MANY)).collect::<Result<_>>()?;
+            Ok(())
+        })?;
+        let seen = watch(machine, 6)?;
+        all_taken(machine, &dimms, &seen)?;
+        ensure!(seen.adds.iter().all(|add| add.groups.len() == 32), "{:?}", seen.adds);
+        machine.run("verify")?;
+
+        together(machine, |machine| dimms.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
+        let seen = watch(machine, 6)?;
+        all_gone(machine, &dimms, &seen)?;
+        finish(machine)
+    })
+}
+
+fn of_dimms_asked_back_together_only_the_one_in_use_stays(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"; 3])?, |machine| {
+        // The first page that is taken lies in the only DIMM that there is.
+        let used = plug(machine, "256M")?.dimm;
+        machine.run("pool grow 1")?;
+        machine.run("pool pin 0")?;
+        let free = [plug(machine, "256M")?.dimm, plug(machine, "256M")?.dimm];
+        let asked = [&free[0], &used, &free[1]];
+        together(machine, |machine| asked.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
+
+        let removes = removes(machine, 3)?;
+        let kept: Vec<_> = removes.iter().filter(|step| step.error.is_some()).collect();
+        ensure!(kept.len() == 1, "{removes:?}");
+        machine.wait_kept(&used)?;
+        free.iter().try_for_each(|dimm| machine.wait_deleted(dimm))?;
+        let told = machine.ejection_status(&used)?;
+        ensure!(lab.is_told(told, 0x81), "the firmware was told {told:x?}");
+        machine.run("verify")?;
+
+        machine.run("pool unpin 0")?;
+        unplug(machine, &used)?;
+        machine.run("pool shrink 1")?;
+        unchanged(machine)?;
+        leave(machine)
+    })
+}
+
+/// The next `count` removes, be they refused or not; left out are the offlines before them, and blocks of a
+/// refused one that come back online.
+fn removes(machine: &mut Machine, count: usize) -> Result<Vec<Remove>> {
+    let mut removes = Vec::new();
+    while removes.len() < count {
+        match machine.next_step()? {
+            Step::Remove(remove) => removes.push(remove),
+            Step::Offline(_) | Step::Online(_) => {}
+            other => bail!("nobody asked for {}", other.verb()),
+        }
+    }
+    Ok(removes)
+}
+
+fn a_dimm_plugged_while_another_is_being_given_up_is_added(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M", "256M"])?.word("budget=1"), |machine| {
+        let first = plug(machine, "256M")?.dimm;
+        // Moved one by one: far longer than a DIMM takes to be plugged.
+        let pages = (first.size / lab.page() / 2).min(10000);
+        machine.run(&format!("pool grow {pages}"))?;
+        machine.unplug(&first)?;
+        machine.wait_line("is being given up")?;
+        let second = insert(machine, "256M")?;
+        let steps = machine.unread_steps()?;
+        ensure!(steps.is_empty(), "the first DIMM was gone too soon: {steps:?}");
+
+        let seen = watch(machine, 4)?;
+        all_gone(machine, &[first], &seen)?;
+        all_taken(machine, std::slice::from_ref(&second), &seen)?;
+        machine.run("pool check")?;
+        machine.run(&format!("pool shrink {pages}"))?;
+        machine.run("verify")?;
+        unplug(machine, &second)?;
+        finish(machine)
+    })
+}
+
+fn a_refusal_by_the_last_of_many_blocks_keeps_all_of_them(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&[MANY])?, |machine| {
+        let taken = plug(machine, MANY)?;
+        let blocks = (taken.dimm.start / lab.block()..).take(32);
+        // While it is the only one online, the page that is taken lies in the last block.
+        for block in blocks.clone().take(31) {
+            switch(machine, "offline", block)?;
+        }
+        machine.run("pool grow 1")?;
+        machine.run("pool pin 0")?;
+        for block in blocks.clone().take(31) {
+            switch(machine, "online", block)?;
+        }
+        machine.run("snapshot save")?;
+
+        machine.unplug(&taken.dimm)?;
+        let [remove] = removes(machine, 1)?.try_into().ok().context("not one remove")?;
+        let why = remove.error.context("the DIMM was removed")?;
+        let last = taken.dimm.start / lab.block() + 31;
+        ensure!(why.contains(&format!("block {last}")), "block {last} is not in: {why}");
+        machine.wait_kept(&taken.dimm)?;
+        let told = machine.ejection_status(&taken.dimm)?;
+        ensure!(lab.is_told(told, 0x81), "the firmware was told {told:x?}");
+        unchanged(machine)?;
+
+        machine.run("pool unpin 0")?;
+        unplug(machine, &taken.dimm)?;
+        machine.run("pool check")?;
+        machine.run("verify")?;
+        leave(machine)
+    })
+}
+
 fn a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["256M", "256M"])?;
     config.cold = vec![lab.dimm("256M")?];
@@ -229,7 +352,7 @@ fn memory_stays_offline_by_policy_and_leaves_half_online(lab: &Lab) -> Result<()
         ensure!(steps.is_empty(), "the kernel did more than it was asked: {steps:?}");
         ensure!(block_states(machine, first..first + 2)? == ["offline"; 2], "a block is online");
 
-        super::lab::switch(machine, "online", first)?;
+        switch(machine, "online", first)?;
         let states = block_states(machine, first..first + 2)?;
         ensure!(states[0].starts_with("online") && states[1] == "offline", "{states:?}");
         machine.run("verify")?;
