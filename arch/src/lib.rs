@@ -15,6 +15,7 @@ pub mod current;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64/current.rs"]
 pub mod current;
+pub mod described;
 pub mod exit;
 pub mod io;
 pub mod irq;

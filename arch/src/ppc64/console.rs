@@ -4,18 +4,23 @@
 #![expect(unsafe_code)]
 
 use super::hcall::{H_BUSY, H_GET_TERM_CHAR, H_PUT_TERM_CHAR, H_SUCCESS, H_VIO_SIGNAL, hcall};
+use crate::described;
 use core::cell::Cell;
 use hotmem::addr::PhysRange;
 
-/// Terminal 0: whichever the machine has first.
-const TERMINAL: u64 = 0;
-/// The unit address that the first terminal has (QEMU, `hw/ppc/spapr.c`), for its interrupt.
-const UNIT: u64 = 0x7100_0000;
+/// Terminal 0: whichever the machine has first (QEMU, `hw/char/spapr_vty.c`). Until a device tree was
+/// read, and where it names none.
+const FIRST: u64 = 0;
 /// Tries before a byte is dropped: a terminal that is stuck must not hang the kernel.
 const PATIENCE: u32 = 1 << 24;
 
 /// There are no ISA interrupts: firmware names the terminal's line.
 pub const ISA_IRQ: Option<u8> = None;
+
+/// The terminal that is the console.
+fn terminal() -> u64 {
+    described::terminal().map_or(FIRST, u64::from)
+}
 
 /// The registers that the console needs mapped: none.
 pub fn registers() -> Option<PhysRange> {
@@ -44,7 +49,7 @@ impl Port {
         let word = u64::from(byte) << 56;
         for _ in 0..PATIENCE {
             // SAFETY: the call sends one byte, the highest of the word.
-            let answer = unsafe { hcall(H_PUT_TERM_CHAR, [TERMINAL, 1, word, 0]) };
+            let answer = unsafe { hcall(H_PUT_TERM_CHAR, [terminal(), 1, word, 0]) };
             if answer.status != H_BUSY {
                 return;
             }
@@ -55,7 +60,7 @@ impl Port {
     pub fn has_input(&self) -> bool {
         if self.input.get().1 == 0 {
             // SAFETY: the call answers in registers.
-            let answer = unsafe { hcall(H_GET_TERM_CHAR, [TERMINAL, 0, 0, 0]) };
+            let answer = unsafe { hcall(H_GET_TERM_CHAR, [terminal(), 0, 0, 0]) };
             let [count, high, low] = answer.results;
             if answer.status == H_SUCCESS {
                 let bytes = u128::from(high) << 64 | u128::from(low);
@@ -75,9 +80,9 @@ impl Port {
         Some((bytes >> 120) as u8)
     }
 
-    /// Lets the terminal interrupt when a byte arrives.
+    /// Lets the terminal interrupt when a byte arrives; the device tree named it, and its interrupt.
     pub fn interrupt_on_receive(&mut self) {
         // SAFETY: the call lets a virtual device interrupt, no more.
-        unsafe { hcall(H_VIO_SIGNAL, [UNIT, 1, 0, 0]) };
+        unsafe { hcall(H_VIO_SIGNAL, [terminal(), 1, 0, 0]) };
     }
 }

@@ -7,6 +7,7 @@ use super::hcall::{H_CEDE, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::layout::KERNEL_BASE;
 use super::pte::process_entry;
 use super::{rtas, tlb};
+use crate::described;
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ pub use crate::exit::Exit;
 
 /// MSR: external interrupts (book III, 3.2.1).
 const EE: u64 = 1 << 15;
-/// Ticks of the timebase in a second: those of every POWER CPU since POWER6.
+/// Ticks of the timebase in a second, where no device tree tells: those of every POWER CPU since POWER6.
 const TIMEBASE_HERTZ: u64 = 512_000_000;
 /// Bytes of a cache line, of POWER9 and POWER10.
 const LINE: usize = 128;
@@ -103,9 +104,9 @@ pub fn timestamp() -> u64 {
     ticks
 }
 
-/// Ticks of [`timestamp`] in a second.
+/// Ticks of [`timestamp`] in a second, by the device tree.
 pub fn timestamp_hertz() -> u64 {
-    TIMEBASE_HERTZ
+    described::timebase_hertz().unwrap_or(TIMEBASE_HERTZ)
 }
 
 /// Instructions on a machine started with `-icount shift=0`, which takes a nanosecond for each: a tick

@@ -11,6 +11,7 @@ use crate::papr::{Board, PaprSource, Services, TreeError};
 use alloc::boxed::Box;
 use hotmem::{Mm, PhysRange};
 use hotmem_arch::current::rtas::{self, Rtas};
+use hotmem_arch::described;
 use hotmem_arch::irq::{Controller, Polarity, Trigger};
 use hotmem_arch::rtas::NoRtas;
 use hotmem_boot::RangeList;
@@ -34,7 +35,7 @@ fn board(tree: PhysRange, tables: &KernelTables, ram: &RangeList) -> Result<Boar
     Board::read(memory.bytes(tree).ok_or(TreeError::Broken)?)
 }
 
-/// Reads where memory is and may come, and how the machine can be left.
+/// Reads where memory is and may come, how the machine can be left, and what it does not say itself.
 pub(super) fn plan(
     tree: PhysRange,
     tables: &KernelTables,
@@ -42,6 +43,12 @@ pub(super) fn plan(
 ) -> Result<MemoryPlan, TreeError> {
     let board = board(tree, tables, ram)?;
     rtas::set_exits(board.tokens.power_off, board.tokens.os_term);
+    if let Some(hertz) = board.timebase_hertz {
+        described::set_timebase_hertz(hertz);
+    }
+    if let Some(terminal) = board.console {
+        described::set_terminal(terminal.unit);
+    }
     let window = board.window().collect();
     Ok(MemoryPlan { ram: nodes::assign(ram, &board.ram), window })
 }
@@ -60,7 +67,7 @@ pub(super) fn events(tree: PhysRange, mm: &'static Mm<KernelMachine>, ram: &Rang
             return Events { source: EventSource::None, console_line: None };
         }
     };
-    let console = board.console_source;
+    let console = board.console.and_then(|terminal| terminal.source);
     let mut source = PaprSource::new(board, services, &EVENT_LINES);
     if let Err(error) = interrupts::init(core::iter::once(Controller::Presentation), mm) {
         log::error!("interrupt controllers: {error}");

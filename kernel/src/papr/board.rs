@@ -1,6 +1,7 @@
 //! What the device tree says of memory, interrupts and services.
 
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::fmt;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
@@ -66,6 +67,15 @@ pub struct BlockSet {
     flags: u32,
 }
 
+/// A virtual terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// Its unit address, by which hypercalls know it.
+    pub unit: u32,
+    /// Its interrupt source.
+    pub source: Option<u32>,
+}
+
 /// What the device tree says.
 #[derive(Clone, Debug)]
 pub struct Board {
@@ -79,8 +89,10 @@ pub struct Board {
     pub sets: Vec<BlockSet>,
     /// Interrupt source of hotplug events.
     pub event_source: Option<u32>,
-    /// Interrupt source of the console.
-    pub console_source: Option<u32>,
+    /// The console.
+    pub console: Option<Terminal>,
+    /// Ticks of the timebase in a second.
+    pub timebase_hertz: Option<u64>,
     /// Which entry of an associativity list is the node.
     node_index: usize,
     /// The table of associativities: entries of a row, and the rows.
@@ -113,16 +125,13 @@ impl Board {
             block_bytes: block_bytes.ok_or(missing)?,
             sets: sets(&dynamic)?,
             event_source: interrupt(&tree, "/event-sources/hot-plug-events"),
-            console_source: None,
+            console: console(&tree),
+            timebase_hertz: timebase(&tree),
             node_index: points.first().map_or(4, |&index| index as usize),
             row,
             rows: lookup.collect(),
         };
         board.ram = board.boot_memory(&tree);
-        let terminals = tree.find_node("/vdevice").into_iter().flat_map(|node| node.children());
-        let mut terminals = terminals.filter(|node| is(node, "name", b"vty\0") || is_vty(node));
-        board.console_source =
-            terminals.next().and_then(|node| words(&node, "interrupts").first().copied());
         Ok(board)
     }
 
@@ -193,9 +202,30 @@ fn is(node: &FdtNode<'_>, property: &str, value: &[u8]) -> bool {
     node.property(property).is_some_and(|property| property.value() == value)
 }
 
-/// Whether the node is a terminal, by its name: `vty@71000000`.
-fn is_vty(node: &FdtNode<'_>) -> bool {
-    AsRef::<str>::as_ref(&node.name()).starts_with("vty@")
+/// The terminal that is the console: the one that `/chosen` names, or else the first.
+fn console(tree: &Fdt<'_>) -> Option<Terminal> {
+    let chosen = tree.find_node("/chosen");
+    let named = ["stdout-path", "linux,stdout-path"].into_iter().find_map(|name| {
+        let property = chosen.as_ref()?.property(name)?;
+        let path = CStr::from_bytes_until_nul(property.value()).ok()?;
+        terminal(&tree.find_node(path.to_str().ok()?)?)
+    });
+    named.or_else(|| tree.find_node("/vdevice")?.children().find_map(|node| terminal(&node)))
+}
+
+/// The terminal that the node is, by its name (`vty@71000000`).
+fn terminal(node: &FdtNode<'_>) -> Option<Terminal> {
+    let is_one = AsRef::<str>::as_ref(&node.name()).starts_with("vty@");
+    let unit = words(node, "reg").first().copied().filter(|_| is_one)?;
+    Some(Terminal { unit, source: words(node, "interrupts").first().copied() })
+}
+
+/// What the first CPU says of the timebase.
+fn timebase(tree: &Fdt<'_>) -> Option<u64> {
+    let mut cpus = tree.find_node("/cpus")?.children();
+    let cpu = cpus.find(|node| is(node, "device_type", b"cpu\0"))?;
+    let hertz = words(&cpu, "timebase-frequency").first().copied().map(u64::from);
+    hertz.filter(|&hertz| hertz != 0)
 }
 
 /// The 32-bit cells of a property; none if there is no such property.

@@ -18,7 +18,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use board::{Board, Tokens, TreeError};
+pub use board::{Board, Terminal, Tokens, TreeError};
 pub use connector::{ConnectorError, Services};
 pub use log_entry::{Action, LogError, MemoryEvent};
 pub use source::{PaprError, PaprSource};

@@ -1,6 +1,6 @@
 //! The source against a hypervisor that keeps the state of every connector, as QEMU does.
 
-use super::board::Board;
+use super::board::{Board, Terminal};
 use super::connector::{ConnectorError, Services};
 use super::log_entry::{Action, LogError, MemoryEvent};
 use super::source::{PaprError, PaprSource};
@@ -78,10 +78,19 @@ impl Tree {
     }
 }
 
+/// Two terminals: name, unit address, interrupt source.
+const VTY: (&str, u32, u32) = ("vty@71000000", 0x7100_0000, 0x1101);
+const OTHER_VTY: (&str, u32, u32) = ("vty@71000001", 0x7100_0001, 0x1103);
+
 /// 512 MiB at boot, four slots from 1 GiB on, of which the first `plugged` blocks are there already.
 fn tree(plugged: u32) -> Vec<u8> {
+    tree_with(plugged, b"/vdevice/vty@71000000\0")
+}
+
+/// The same, with this path of the console.
+fn tree_with(plugged: u32, stdout: &[u8]) -> Vec<u8> {
     let mut tree = Tree::default();
-    tree.begin("").begin("rtas");
+    tree.begin("").begin("chosen").bytes("stdout-path", stdout).end().begin("rtas");
     tree.cells("power-off", &[0x2003]).cells("check-exception", &[CHECK_EXCEPTION]);
     tree.cells("set-indicator", &[SET_INDICATOR]).cells("ibm,configure-connector", &[CONFIGURE]);
     tree.cells("ibm,set-xive", &[SET_XIVE]).cells("ibm,int-on", &[INT_ON]);
@@ -90,7 +99,13 @@ fn tree(plugged: u32) -> Vec<u8> {
     tree.cells("reg", &[0, 0, 0, 0x2000_0000]).cells("ibm,associativity", &[4, 0, 0, 0, 0]).end();
     tree.begin("event-sources").begin("hot-plug-events").cells("interrupts", &[0x1001, 0]);
     tree.end().end();
-    tree.begin("vdevice").begin("vty@71000000").cells("interrupts", &[0x1101, 0]).end().end();
+    tree.begin("cpus").begin("PowerPC,POWER9@0").bytes("device_type", b"cpu\0");
+    tree.cells("timebase-frequency", &[512_000_000]).end().end();
+    tree.begin("vdevice");
+    for (name, unit, source) in [("l-lan@71000002", 0x7100_0002, 0x1102), VTY, OTHER_VTY] {
+        tree.begin(name).cells("reg", &[unit]).cells("interrupts", &[source, 0]).end();
+    }
+    tree.end();
     tree.begin("ibm,dynamic-reconfiguration-memory").cells("ibm,lmb-size", &[0, LMB as u32]);
     tree.cells("ibm,associativity-lookup-arrays", &[2, 4, 0, 0, 0, 0, 0, 0, 0, 1]);
     let mut sets = vec![[2, 0, 0, 0, 0, 0xa0]];
@@ -299,8 +314,20 @@ fn the_tree_says_where_memory_is_and_may_come() {
     let boot = PhysRange::new(PhysAddr::new(0), 0x2000_0000).unwrap();
     assert_eq!(board.ram, [(boot, NodeId::default())]);
     assert_eq!(board.window().collect::<Vec<_>>(), [lmbs(0, 8)]);
-    assert_eq!((board.event_source, board.console_source), (Some(0x1001), Some(0x1101)));
+    assert_eq!((board.event_source, board.timebase_hertz), (Some(0x1001), Some(512_000_000)));
+    let first = Terminal { unit: 0x7100_0000, source: Some(0x1101) };
+    assert_eq!(board.console, Some(first));
     assert_eq!((board.tokens.power_off, board.tokens.os_term), (Some(0x2003), None));
+}
+
+#[test]
+fn the_terminal_that_is_chosen_is_the_console() {
+    let console = |path: &[u8]| Board::read(&tree_with(0, path)).unwrap().console.unwrap();
+    assert_eq!(console(b"/vdevice/vty@71000001\0").unit, 0x7100_0001);
+    // What is no terminal, or no text, chooses none.
+    for path in [&b"/vdevice/l-lan@71000002\0"[..], b"/nothing\0", b"\xff\0", b""] {
+        assert_eq!(console(path).unit, 0x7100_0000);
+    }
 }
 
 #[test]
