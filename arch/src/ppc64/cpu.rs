@@ -3,10 +3,10 @@
 // UNSAFETY: privileged registers, hypercalls, and the page tables under its own feet.
 #![expect(unsafe_code)]
 
-use super::hcall::{H_CEDE, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
+use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::layout::KERNEL_BASE;
 use super::pte::process_entry;
-use super::{rtas, tlb};
+use super::{rtas, tlb, trap};
 use crate::described;
 use core::arch::asm;
 use core::fmt;
@@ -48,11 +48,16 @@ pub fn clean_cache(range: VirtRange) {
     unsafe { asm!("sync", options(nostack, preserves_flags)) };
 }
 
-/// Stops this CPU.
+/// Stops this CPU: it sleeps, but for the decrementer, which wakes it every few seconds.
 pub fn halt_forever() -> ! {
+    // SAFETY: the call sets this CPU's priority to the highest, so that no device interrupts any more.
+    unsafe { hcall(H_CPPR, [0; 4]) };
     loop {
         disable_interrupts();
-        core::hint::spin_loop();
+        if trap::is_set_up() {
+            // SAFETY: the vectors are in place, for the call lets interrupts in.
+            unsafe { hcall(H_CEDE, [0; 4]) };
+        }
     }
 }
 

@@ -168,6 +168,11 @@ pub(super) fn set_stacks(first: VirtAddr, nested: VirtAddr) {
     }
 }
 
+/// Whether traps can be taken: their stacks are named right before the vectors are written.
+pub(super) fn is_set_up() -> bool {
+    SAVED[9].load(Ordering::Relaxed) != 0
+}
+
 unsafe extern "C" {
     static hotmem_vectors: u8;
     static hotmem_vectors_end: u8;
