@@ -149,21 +149,31 @@ impl Board {
         self.sets.iter().filter(move |set| set.flags & wanted == ASSIGNED)
     }
 
-    /// The memory behind `count` connectors from `connector` on, if the tree describes all of them.
+    /// The memory behind `count` connectors from `connector` on, if the tree describes all of them, one
+    /// behind the other.
     pub(super) fn memory(&self, connector: u32, count: u32) -> Option<PhysRange> {
-        let start = self.address(connector)?;
-        let last = connector.checked_add(count.checked_sub(1)?)?;
-        let len = u64::from(count).checked_mul(self.block_bytes)?;
-        let together = self.address(last)? == start.checked_add(len - self.block_bytes)?;
-        PhysRange::new(start, len).filter(|_| together)
+        let (start, _) = self.block(connector)?;
+        let (mut at, mut left, mut end) = (connector, count, start);
+        while left > 0 {
+            let (address, run) = self.block(at)?;
+            let run = run.min(left);
+            if address != end {
+                return None;
+            }
+            end = end.checked_add(u64::from(run).checked_mul(self.block_bytes)?)?;
+            (at, left) = (at.checked_add(run)?, left - run);
+        }
+        PhysRange::new(start, end.offset_from(start)).filter(|range| !range.is_empty())
     }
 
-    /// The memory behind a connector.
-    fn address(&self, connector: u32) -> Option<PhysAddr> {
+    /// The memory behind a connector, and how many connectors of its set there are from it on, one at
+    /// least.
+    fn block(&self, connector: u32) -> Option<(PhysAddr, u32)> {
         self.sets.iter().find_map(|set| {
             let index = connector.checked_sub(set.connector)?;
-            let has = index < set.count && set.flags & (NO_CONNECTOR | RESERVED) == 0;
-            has.then(|| set.start.checked_add(u64::from(index) * self.block_bytes)).flatten()
+            let run = set.count.checked_sub(index).filter(|&run| run != 0)?;
+            let at = set.start.checked_add(u64::from(index).checked_mul(self.block_bytes)?)?;
+            (set.flags & (NO_CONNECTOR | RESERVED) == 0).then_some((at, run))
         })
     }
 

@@ -6,7 +6,6 @@
 //! ```
 
 use super::board::Tokens;
-use alloc::vec::Vec;
 use core::fmt;
 use hotmem_arch::rtas::NoRtas;
 
@@ -23,10 +22,37 @@ const NEXT_PROPERTY: u32 = 3;
 const LAST_STEP: u32 = 5;
 /// Bytes of its work area.
 const WORK_AREA: usize = 4096;
+/// Calls of a service that is always busy.
+const PATIENCE: u32 = 1 << 20;
 /// Steps before it is given up: a node of memory takes four.
 const STEPS: usize = 64;
-/// Entries of an associativity list, at the most.
+/// Words of an associativity list that are kept: the length, and five levels of nesting are usual.
 const LIST: usize = 16;
+
+/// An associativity list: its length first, then the domains that the resource is in, the largest first
+/// (LoPAR C.6.3). On the stack, so that events need no heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Associativity {
+    words: [u32; LIST],
+    len: usize,
+}
+
+impl Associativity {
+    /// The words of a property; what does not fit is cut off.
+    fn read(bytes: &[u8]) -> Self {
+        let mut list = Self::default();
+        for (slot, &word) in list.words.iter_mut().zip(bytes.as_chunks().0) {
+            *slot = u32::from_be_bytes(word);
+            list.len += 1;
+        }
+        list
+    }
+
+    /// The words that are there.
+    pub(super) fn as_slice(&self) -> &[u32] {
+        self.words.get(..self.len).unwrap_or_default()
+    }
+}
 
 /// Run-time services, and memory to exchange larger things by.
 pub trait Services {
@@ -71,17 +97,30 @@ impl fmt::Display for ConnectorError {
     }
 }
 
-/// Calls a service whose only result is its status; answers that.
+/// Calls a service whose only result is its status; answers that. A service that is busy is called
+/// again, many times but not for ever.
 pub(super) fn status(
     services: &mut impl Services,
     service: &'static str,
     token: Option<u32>,
     args: &[u32],
 ) -> Result<u32, ConnectorError> {
+    let token = token.ok_or(ConnectorError::NoService(service))?;
     let mut rets = [u32::MAX];
-    let done = services.call(token.ok_or(ConnectorError::NoService(service))?, args, &mut rets);
-    done.map_err(|NoRtas| ConnectorError::NoService(service))?;
+    for _ in 0..PATIENCE {
+        let done = services.call(token, args, &mut rets);
+        done.map_err(|NoRtas| ConnectorError::NoService(service))?;
+        if !is_busy(rets[0]) {
+            break;
+        }
+    }
     Ok(rets[0])
+}
+
+/// Whether a status asks for the same call once more: busy, or busy for about 10^(status - 9900)
+/// milliseconds (LoPAR, table 11).
+fn is_busy(status: u32) -> bool {
+    matches!(status.cast_signed(), -2 | 9900..=9905)
 }
 
 fn set(
@@ -103,25 +142,33 @@ pub(super) fn take(
     services: &mut impl Services,
     tokens: &Tokens,
     connector: u32,
-) -> Result<Vec<u32>, ConnectorError> {
+) -> Result<Associativity, ConnectorError> {
     set(services, tokens, ALLOCATION_STATE, connector, USABLE)?;
     let taken = set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)
         .and_then(|()| configure(services, tokens, connector));
     if taken.is_err() {
         // What failed half-way is undone as far as firmware lets; the first error is the one to tell.
-        let _ = give(services, tokens, connector);
+        let _ = set(services, tokens, ISOLATION_STATE, connector, ISOLATE)
+            .and_then(|()| set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE));
     }
     taken
 }
 
-/// Gives the block behind `connector` to the hypervisor.
+/// Gives the block behind `connector` to the hypervisor. On failure it is as before, as far as firmware
+/// lets.
 pub(super) fn give(
     services: &mut impl Services,
     tokens: &Tokens,
     connector: u32,
 ) -> Result<(), ConnectorError> {
     set(services, tokens, ISOLATION_STATE, connector, ISOLATE)?;
-    set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE)
+    let given = set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE);
+    if given.is_err() {
+        // The first error is the one to tell.
+        let _ = set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)
+            .and_then(|()| configure(services, tokens, connector));
+    }
+    given
 }
 
 /// Tells the hypervisor that the block behind `connector`, which is configured, stays: it cancels the
@@ -139,7 +186,7 @@ fn configure(
     services: &mut impl Services,
     tokens: &Tokens,
     connector: u32,
-) -> Result<Vec<u32>, ConnectorError> {
+) -> Result<Associativity, ConnectorError> {
     let service = "ibm,configure-connector";
     let area = services.buffer_address();
     let memory = services.buffer();
@@ -147,7 +194,7 @@ fn configure(
     if let Some(first) = memory.first_chunk_mut() {
         *first = connector.to_be_bytes();
     }
-    let mut list = Vec::new();
+    let mut list = Associativity::default();
     for _ in 0..STEPS {
         match status(services, service, tokens.configure_connector, &[area, 0])? {
             CONFIGURED => return Ok(list),
@@ -168,13 +215,12 @@ fn configure(
 
 /// The property in the work area, if it is an associativity list: words 2, 3 and 4 say where its name
 /// is, how long it is, and where it is.
-fn associativity(area: &[u8]) -> Option<Vec<u32>> {
+fn associativity(area: &[u8]) -> Option<Associativity> {
     let area = area.get(..WORK_AREA)?;
     let word = |at: usize| area.get(at..)?.first_chunk().copied().map(u32::from_be_bytes);
     let [name, len, data] = [word(8)?, word(12)?, word(16)?].map(|word| word as usize);
     if !area.get(name..)?.starts_with(b"ibm,associativity\0") {
         return None;
     }
-    let bytes = area.get(data..)?.get(..len)?;
-    Some(bytes.as_chunks().0.iter().take(LIST).map(|&word| u32::from_be_bytes(word)).collect())
+    Some(Associativity::read(area.get(data..)?.get(..len)?))
 }

@@ -14,6 +14,7 @@
 mod board;
 mod connector;
 mod log_entry;
+mod pieces;
 mod source;
 #[cfg(test)]
 mod tests;

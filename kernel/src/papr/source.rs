@@ -3,9 +3,9 @@
 use super::board::Board;
 use super::connector::{self, ConnectorError, Services, status};
 use super::log_entry::{Action, LogError, MemoryEvent};
+use super::pieces::{DEVICES, Known, Piece, Pieces};
 use crate::acpi::Latch;
 use crate::hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
-use alloc::vec::Vec;
 use core::fmt;
 use hotmem::NodeId;
 
@@ -13,8 +13,6 @@ use hotmem::NodeId;
 const HOTPLUG_CLASS: u32 = 0x1000_0000;
 /// Its first argument: the vector of an external interrupt.
 const EXTERNAL_VECTOR: u32 = 0x500;
-/// Pieces of memory that are plugged, at the most: QEMU has 32 slots.
-const DEVICES: usize = 128;
 
 /// What can go wrong with a piece of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +23,13 @@ pub enum PaprError {
     Log(LogError),
     /// The device tree does not describe the memory behind these connectors.
     NotDescribed {
+        /// The first.
+        connector: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Some of these connectors, but not just these, are those of memory that is plugged already.
+    Overlaps {
         /// The first.
         connector: u32,
         /// How many.
@@ -44,6 +49,9 @@ impl fmt::Display for PaprError {
             Self::NotDescribed { connector, count } => {
                 write!(f, "{count} connectors from {connector:#x} on are not described")
             }
+            Self::Overlaps { connector, count } => {
+                write!(f, "{count} connectors from {connector:#x} on are in part plugged already")
+            }
             Self::TooMany => write!(f, "more than {DEVICES} pieces of memory"),
             Self::Unknown(device) => write!(f, "memory device {} is not known", device.0),
         }
@@ -56,12 +64,8 @@ impl From<ConnectorError> for PaprError {
     }
 }
 
-/// Memory that came, and goes, in one piece: a DIMM of QEMU's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Piece {
-    connector: u32,
-    count: u32,
-}
+/// The number of a device that is none: of memory that was announced and not taken.
+const NONE: DeviceId = DeviceId(u16::MAX);
 
 /// The memory of a machine with a POWER hypervisor, and its events.
 #[derive(Debug)]
@@ -69,8 +73,7 @@ pub struct PaprSource<S> {
     services: S,
     board: Board,
     latch: &'static Latch,
-    /// Pieces by device number; `None` where one is gone.
-    pieces: Vec<Option<Piece>>,
+    pieces: Pieces,
     /// What was plugged before the start, and is still to be told: an index into the board's sets.
     next_assigned: usize,
     /// When the interrupt came after which there may be logs that were not fetched; `None`: there are
@@ -81,10 +84,9 @@ pub struct PaprSource<S> {
 }
 
 impl<S: Services> PaprSource<S> {
-    /// The events of `board`, of which line 0 of `latch` tells. After this, the heap is used for the
-    /// few words of one associativity list at a time only.
+    /// The events of `board`, of which line 0 of `latch` tells. After this, no heap is used.
     pub fn new(board: Board, services: S, latch: &'static Latch) -> Self {
-        let pieces = Vec::with_capacity(DEVICES);
+        let pieces = Pieces::new();
         Self { services, board, latch, pieces, next_assigned: 0, pending: None, polls: false }
     }
 
@@ -133,7 +135,7 @@ impl<S: Services> PaprSource<S> {
         let piece = Piece { connector: set.connector, count: set.count };
         let node = self.board.node_of(&set);
         // These connectors were configured before the kernel was started.
-        Some(self.announce(piece, None, |_, _| Ok(node)))
+        Some(self.announce(piece, None, |_| Ok(node)))
     }
 
     /// An event about memory that is there, or why there is none.
@@ -141,45 +143,47 @@ impl<S: Services> PaprSource<S> {
         &mut self,
         piece: Piece,
         since: Option<u64>,
-        take: impl FnOnce(&mut Self, Piece) -> Result<NodeId, PaprError>,
+        take: impl FnOnce(&mut Self) -> Result<NodeId, PaprError>,
     ) -> Event<PaprError> {
-        let Piece { connector, count } = piece;
-        let Some(device) = self.device(piece) else {
-            let request = Request::Unreadable(PaprError::TooMany);
-            return Event { device: DeviceId(u16::MAX), request, since };
+        let (device, request) = match self.insert(piece, take) {
+            Ok((device, ranges, node)) => (device, Request::Insert { ranges, node }),
+            Err(error) => (NONE, Request::Unreadable(error)),
         };
-        let not_described = PaprError::NotDescribed { connector, count };
-        let request = self
-            .board
-            .memory(connector, count)
-            .ok_or(not_described)
-            .and_then(|range| {
-                let node = take(self, piece)?;
-                let mut ranges = Ranges::default();
-                // One range always fits.
-                let _ = ranges.push(range);
-                Ok(Request::Insert { ranges, node })
-            })
-            .unwrap_or_else(|error| {
-                self.forget(device);
-                Request::Unreadable(error)
-            });
         Event { device, request, since }
+    }
+
+    /// Takes a piece in. One that is plugged already is not taken again: it is in use.
+    fn insert(
+        &mut self,
+        piece: Piece,
+        take: impl FnOnce(&mut Self) -> Result<NodeId, PaprError>,
+    ) -> Result<(DeviceId, Ranges, NodeId), PaprError> {
+        let Piece { connector, count } = piece;
+        let range = self.board.memory(connector, count);
+        let mut ranges = Ranges::default();
+        // One range always fits.
+        let _ = ranges.push(range.ok_or(PaprError::NotDescribed { connector, count })?);
+        match self.pieces.known(piece) {
+            Known::Plugged(device, node) => Ok((device, ranges, node)),
+            Known::InPart => Err(PaprError::Overlaps { connector, count }),
+            Known::No if !self.pieces.has_room() => Err(PaprError::TooMany),
+            Known::No => {
+                let node = take(self)?;
+                let device = self.pieces.insert(piece, node).ok_or(PaprError::TooMany)?;
+                Ok((device, ranges, node))
+            }
+        }
     }
 
     /// Takes every block of a piece, or none.
     fn take(&mut self, piece: Piece) -> Result<NodeId, PaprError> {
         let tokens = self.board.tokens;
         let mut node = None;
-        for index in 0..piece.count {
-            match connector::take(&mut self.services, &tokens, piece.connector + index) {
-                Ok(list) => node = node.or(self.board.node(&list)),
+        for (index, at) in piece.connectors().enumerate() {
+            match connector::take(&mut self.services, &tokens, at) {
+                Ok(list) => node = node.or(self.board.node(list.as_slice())),
                 Err(error) => {
-                    for done in (0..index).rev() {
-                        // The first error is the one to tell.
-                        let at = piece.connector + done;
-                        let _ = connector::give(&mut self.services, &tokens, at);
-                    }
+                    self.give_back(piece.connectors().take(index));
                     return Err(error.into());
                 }
             }
@@ -187,30 +191,33 @@ impl<S: Services> PaprSource<S> {
         Ok(node.unwrap_or_default())
     }
 
-    /// The number of a piece: the one it has, or a free one.
-    fn device(&mut self, piece: Piece) -> Option<DeviceId> {
-        let known = self.pieces.iter().position(|&known| known == Some(piece));
-        let free = || self.pieces.iter().position(Option::is_none);
-        let index = known.or_else(free).unwrap_or(self.pieces.len());
-        if index == self.pieces.len() {
-            if index == DEVICES {
-                return None;
+    /// Gives blocks to the hypervisor that nobody uses; tells which of them it does not take.
+    fn give_back(&mut self, connectors: impl Iterator<Item = u32>) {
+        for at in connectors {
+            if let Err(error) = connector::give(&mut self.services, &self.board.tokens, at) {
+                log::error!("a block that is not used stays: {error}");
             }
-            self.pieces.push(None);
         }
-        *self.pieces.get_mut(index)? = Some(piece);
-        Some(DeviceId(index as u16))
     }
 
-    fn forget(&mut self, device: DeviceId) {
-        if let Some(piece) = self.pieces.get_mut(usize::from(device.0)) {
-            *piece = None;
+    /// A block of a piece, the one with number `index`, cannot be given up. Answers whether the kernel
+    /// may use all of the piece again: if not, what is left of it is nobody's.
+    fn take_back(&mut self, piece: Piece, index: usize) -> bool {
+        let tokens = self.board.tokens;
+        // The hypervisor lets no block come back of a device that it still wants to have.
+        if let Some(at) = piece.connectors().nth(index) {
+            let _ = connector::keep(&mut self.services, &tokens, at);
         }
+        let mut gone = piece.connectors().take(index);
+        let back = gone.all(|at| connector::take(&mut self.services, &tokens, at).is_ok());
+        if !back {
+            self.give_back(piece.connectors());
+        }
+        back
     }
 
     fn piece(&self, device: DeviceId) -> Result<Piece, PaprError> {
-        let piece = self.pieces.get(usize::from(device.0)).copied().flatten();
-        piece.ok_or(PaprError::Unknown(device))
+        self.pieces.get(device).ok_or(PaprError::Unknown(device))
     }
 
     /// Fetches one log; `None` if there is none.
@@ -234,17 +241,16 @@ impl<S: Services> PaprSource<S> {
     fn event(&mut self, log: MemoryEvent, since: Option<u64>) -> Option<Event<PaprError>> {
         let piece = Piece { connector: log.connector, count: log.count };
         match log.action {
-            Action::Add => Some(self.announce(piece, since, Self::take)),
+            Action::Add => Some(self.announce(piece, since, |this| this.take(piece))),
             Action::Remove => {
-                let known = self.pieces.iter().position(|&known| known == Some(piece));
-                let Some(index) = known else {
+                let Known::Plugged(device, _) = self.pieces.known(piece) else {
                     // Nobody here has it in this form: it stays.
                     let first = piece.connector;
                     log::warn!("{} connectors from {first:#x} on were not added so", piece.count);
                     self.keep(piece);
                     return None;
                 };
-                Some(Event { device: DeviceId(index as u16), request: Request::Eject, since })
+                Some(Event { device, request: Request::Eject, since })
             }
         }
     }
@@ -280,7 +286,9 @@ impl<S: Services> HotplugSource for PaprSource<S> {
             Err(error) => {
                 log::error!("hotplug event: {error}");
                 if !matches!(error, PaprError::Log(_)) {
+                    // Nor is there a point in asking again, until an interrupt comes.
                     self.pending = None;
+                    self.polls = false;
                 }
                 None
             }
@@ -303,18 +311,17 @@ impl<S: Services> HotplugSource for PaprSource<S> {
     fn eject(&mut self, device: DeviceId) -> Result<(), PaprError> {
         let piece = self.piece(device)?;
         let tokens = self.board.tokens;
-        for index in 0..piece.count {
-            if let Err(error) =
-                connector::give(&mut self.services, &tokens, piece.connector + index)
-            {
-                // The kernel adds the whole piece back: it needs the blocks that are gone already.
-                for gone in (0..index).rev() {
-                    connector::take(&mut self.services, &tokens, piece.connector + gone)?;
-                }
+        for (index, at) in piece.connectors().enumerate() {
+            let given = connector::give(&mut self.services, &tokens, at);
+            let Err(error) = given else { continue };
+            // The kernel adds the whole piece back, which it may not if a block of it is gone.
+            if self.take_back(piece, index) {
                 return Err(error.into());
             }
+            log::error!("{error}: memory that was given up before did not come back");
+            break;
         }
-        self.forget(device);
+        self.pieces.remove(device);
         Ok(())
     }
 
@@ -322,6 +329,7 @@ impl<S: Services> HotplugSource for PaprSource<S> {
         let piece = self.piece(device).ok();
         fmt::from_fn(move |f| match piece {
             Some(Piece { connector, count }) => write!(f, "connectors {connector:#x}+{count}"),
+            None if device == NONE => f.write_str("memory that was not taken"),
             None => write!(f, "memory device {}", device.0),
         })
     }

@@ -1,0 +1,6 @@
+//! The source against a hypervisor that keeps the state of every connector, as QEMU does.
+
+mod hypervisor;
+mod log_entry;
+mod source;
+mod tree;
