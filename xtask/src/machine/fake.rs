@@ -154,14 +154,15 @@ impl Fake {
                     ),
                 },
                 "exit 0" => break,
-                other => match other.strip_prefix("online ") {
-                    Some(number) => {
+                other => match other.split_once(' ') {
+                    Some(("online", number)) => {
                         format!(
                             "hotmem: step {}\nok",
                             online(number.parse().unwrap_or_default(), 1, self.block)
                         )
                     }
-                    None => format!("error: unknown command `{other}`"),
+                    Some(("walk", address)) => walk(address),
+                    _ => format!("error: unknown command `{other}`"),
                 },
             };
             self.say(&format!("{line}\n{answer}\nhotmem> "));
@@ -277,6 +278,18 @@ fn online(first: u64, count: u64, size: u64) -> Value {
         .map(|block| json!({"block": block, "state": "online", "managed_bytes": size}))
         .collect();
     json!({"verb": "online", "blocks": blocks, "instructions": null, "error": null})
+}
+
+/// The translation of an address in x86_64's linear map, or of a descriptor in boot memory.
+fn walk(address: &str) -> String {
+    const LINEAR: u64 = 0xffff_8000_0000_0000;
+    const MEMMAP: u64 = 0xffff_c000_0000_0000;
+    let digits = address.trim_start_matches("0x");
+    let address = u64::from_str_radix(digits, 16).unwrap_or_default();
+    let phys = if address < MEMMAP { address - LINEAR } else { 16 * MIB };
+    format!(
+        "leaf     {address:#x} to {phys:#x}, 0x200000 bytes: read\n{address:#x} is {phys:#x}\nok"
+    )
 }
 
 fn ost(dimm: &Value, source: u64, status: u64) -> Value {

@@ -8,6 +8,7 @@ mod picture;
 mod report;
 mod summary;
 mod tour;
+mod walked;
 
 use std::net::TcpListener;
 use std::path::Path;

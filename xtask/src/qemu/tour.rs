@@ -12,6 +12,7 @@ use super::options::{Args, Touch};
 use super::page::Page;
 use super::picture;
 use super::report::Report;
+use super::walked;
 use crate::machine::{
     Add, Config, DESCRIPTOR, Dimm, Geometry, Machine, Online, Placement, Step, Verdict,
 };
@@ -207,6 +208,9 @@ impl<'a> Tour<'a> {
             online.iter().flat_map(|step| &step.blocks).map(|block| block.managed_bytes).sum();
         self.page.fact("usable now", &both(managed));
         self.page.fact("taken from memory elsewhere", &signed(add.system_bytes));
+        for (name, translation) in walked::of_add(self.machine, add)? {
+            self.page.fact(name, &translation);
+        }
         Ok(())
     }
 
