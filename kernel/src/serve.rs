@@ -7,6 +7,7 @@ use crate::hotplug::{Clock, Hotplug};
 use crate::memory::KernelMachine;
 use crate::monitor::{After, Breach, Edit, LineEditor, Machinery, Monitor};
 use crate::{heap, interrupts, protection};
+use core::fmt;
 use hotmem::{Mm, VirtAddr};
 use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::current::probe::probe_read;
@@ -35,6 +36,10 @@ impl Machinery for InstructionClock {
     fn age(&self, stamp: u64) -> u64 {
         let ticks = cpu::timestamp().wrapping_sub(stamp);
         ticks / (cpu::timestamp_hertz() / 1000).max(1)
+    }
+
+    fn mode(&self) -> impl fmt::Display {
+        cpu::mode()
     }
 
     fn peek(&self, at: VirtAddr) -> Option<u64> {

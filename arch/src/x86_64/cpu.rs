@@ -9,6 +9,7 @@ use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags};
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
+use core::fmt;
 use hotmem::addr::{PhysAddr, VirtAddr, VirtRange};
 
 pub use crate::exit::Exit;
@@ -140,9 +141,25 @@ fn crystal_hertz() -> Option<u64> {
     hertz.checked_div(u64::from(denominator)).filter(|&hertz| hertz != 0)
 }
 
-/// How the CPU is used.
-pub fn mode() -> &'static str {
-    "four-level page tables"
+/// How the CPU is used, as its registers say.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    cr4: Cr4Flags,
+    no_execute: bool,
+}
+
+/// Asks the CPU how it is used.
+pub fn mode() -> Mode {
+    Mode { cr4: Cr4::read(), no_execute: Efer::read().contains(EferFlags::NO_EXECUTE_ENABLE) }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Intel SDM vol. 3A, 4.1.1: CR4.LA57 adds a level.
+        let levels = if self.cr4.contains(Cr4Flags::L5_PAGING) { "five" } else { "four" };
+        let execute = if self.no_execute { "" } else { ", all of it executable" };
+        write!(f, "{levels}-level page tables of 4 KiB pages{execute}")
+    }
 }
 
 /// Turns on what the kernel's own page tables rely on: non-executable pages, and write protection

@@ -26,6 +26,7 @@ pub enum Command {
     Stats { json: bool },
     Zones { json: bool },
     Page { pfn: Pfn, json: bool },
+    Mapping { pfn: Pfn, json: bool },
     Walk(VirtAddr),
     Peek(VirtAddr),
     Verify,
@@ -98,6 +99,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
         "stats" => Command::Stats { json: words.json()? },
         "zones" => Command::Zones { json: words.json()? },
         "page" => Command::Page { pfn: words.pfn()?, json: words.json()? },
+        "mapping" => Command::Mapping { pfn: words.pfn()?, json: words.json()? },
         "walk" => Command::Walk(words.read("an address", number::parse).map(VirtAddr::new)?),
         "peek" => Command::Peek(words.read("an address", number::parse).map(VirtAddr::new)?),
         "verify" => Command::Verify,
@@ -139,6 +141,7 @@ mod tests {
             ("  blocks\t--json ", Command::Blocks { json: true }),
             ("stats", Command::Stats { json: false }),
             ("page 0x100 --json", Command::Page { pfn: Pfn::new(256), json: true }),
+            ("mapping 7 --json", Command::Mapping { pfn: Pfn::new(7), json: true }),
             ("walk 0xffff800000000000", Command::Walk(VirtAddr::new(0xffff_8000_0000_0000))),
             ("alloc 3", Command::Alloc(Order::new(3).unwrap())),
             ("add 0x100000000 128M", Command::Add(range(1 << 32, 128 << 20), None)),
@@ -174,7 +177,7 @@ mod tests {
         for name in names {
             assert_ne!(parse(name), Err(CommandError::Unknown(name)));
         }
-        assert_eq!(HELP.len(), 41);
+        assert_eq!(HELP.len(), 42);
     }
 
     #[test]

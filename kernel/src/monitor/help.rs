@@ -7,6 +7,7 @@ pub const HELP: &[&str] = &[
     "stats [--json]                         counts over all memory",
     "zones [--json]                         zones of each node, free extents by order",
     "page PFN [--json]                      what is known of a page",
+    "mapping PFN [--json]                   how it and its descriptor are mapped, and by what CPU",
     "peek VADDR                             the eight bytes there, or that a load faults",
     "walk VADDR                             how the page tables translate an address",
     "verify                                 check every law",

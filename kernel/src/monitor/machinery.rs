@@ -11,6 +11,9 @@ pub trait Machinery {
     /// Milliseconds since the memory manager was given this stamp.
     fn age(&self, stamp: u64) -> u64;
 
+    /// How the CPU is used, as its registers say.
+    fn mode(&self) -> impl fmt::Display;
+
     /// The eight bytes at `at`; `None` if they cannot be read.
     fn peek(&self, at: VirtAddr) -> Option<u64>;
 

@@ -14,6 +14,7 @@ mod life;
 mod line;
 mod listeners;
 mod machinery;
+mod mapping;
 mod memory;
 mod movers;
 mod page;

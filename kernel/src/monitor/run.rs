@@ -4,6 +4,7 @@ use super::command::{Command, CommandError, Sample, parse};
 use super::held::Held;
 use super::help::HELP;
 use super::machinery::{Breach, Machinery};
+use super::mapping::Mapping;
 use super::memory::{LifeError, Lives};
 use super::movers::{MoverError, Movers};
 use super::snapshot::{Saved, SnapshotError};
@@ -177,6 +178,11 @@ impl<M: Shared> Monitor<'_, M> {
                 }
             }
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
+            Command::Mapping { pfn, json } => {
+                self.mm.page_info(pfn).ok_or(Refused::NoPage(pfn))?;
+                let mapping = Mapping::of(self.mm, pfn);
+                if json { mapping.json(machinery, out)? } else { mapping.text(machinery, out)? }
+            }
             Command::Walk(at) => walk::write(self.mm, at, |at| machinery.peek(at), out)?,
             Command::Peek(at) => {
                 let word = machinery.peek(at).ok_or(Refused::Faults(at))?;

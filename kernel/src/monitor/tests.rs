@@ -60,6 +60,10 @@ impl Machinery for Blank {
         stamp
     }
 
+    fn mode(&self) -> impl fmt::Display {
+        "a \"fake\" CPU"
+    }
+
     fn peek(&self, _: VirtAddr) -> Option<u64> {
         None
     }
@@ -149,6 +153,8 @@ fn every_line_has_exactly_one_closing_line() {
         "zones",
         "page 0",
         "walk 0x1000",
+        "mapping 0",
+        "mapping 0xffffffffffffffff",
         "verify",
         "alloc 0",
         "alloc 19",
@@ -190,7 +196,9 @@ fn exit_answers_before_it_leaves() {
 #[test]
 fn json_answers_are_one_line_and_agree_with_the_manager() {
     let mut this = Fixture::new();
-    for line in ["blocks --json", "stats --json", "zones --json", "page 0x4000 --json"] {
+    for line in
+        ["blocks --json", "stats --json", "zones --json", "page 0x4000 --json", "mapping 0 --json"]
+    {
         let said = this.ok(line);
         assert_eq!(said.lines().count(), 1, "{line}: {said}");
         let count = |c| said.matches(c).count();

@@ -5,7 +5,7 @@ use hotmem::paging::{Attr, Mapper, Translation};
 use hotmem::{Machine, Mm, VirtAddr};
 
 /// What a translation allows, in words.
-struct Rights(Attr);
+pub(super) struct Rights(pub(super) Attr);
 
 impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

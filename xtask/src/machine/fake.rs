@@ -140,6 +140,10 @@ impl Fake {
                     })
                 ),
                 "blocks --json" => "[]\nok".into(),
+                mapping if mapping.starts_with("mapping ") => {
+                    let leaf = json!({"virt": 1_u64 << 40, "phys": BLOCK, "bytes": 2 * MIB});
+                    format!("{}\nok", json!({"cpu": "fake", "page": leaf, "descriptor": leaf}))
+                }
                 "snapshot check" if self.habit == Habit::Leaks => {
                     "error: section 32 differs".into()
                 }
