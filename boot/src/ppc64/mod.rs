@@ -10,3 +10,6 @@ mod entry;
 pub mod granted;
 pub mod handoff;
 pub mod layout;
+pub mod mem;
+#[cfg(all(bare, target_arch = "powerpc64"))]
+mod symbols;
