@@ -4,7 +4,8 @@
 #![expect(unsafe_code)]
 
 use crate::memory::layout::{LINEAR_BASE, PAGE, Stack};
-use crate::monitor::Breach;
+use crate::monitor::{Breach, Crash};
+use core::hint::black_box;
 use hotmem::VirtAddr;
 use hotmem_arch::current::probe::{executable, probe_execute, probe_read, probe_write};
 use hotmem_boot::current::KERNEL_BASE;
@@ -40,8 +41,26 @@ pub fn check() -> Result<(), Breach> {
     Ok(())
 }
 
+/// Ends the kernel in the way asked for.
+pub fn crash(crash: Crash) {
+    match crash {
+        Crash::Write => write_nowhere(),
+        Crash::Stack => {
+            fill_stack(0);
+        }
+    }
+}
+
+/// Calls itself, with a frame that is used after the call too, until the guard page is hit.
+fn fill_stack(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    // Never so deep: without an end the compiler would warn, and might do as it likes.
+    let deeper = if black_box(depth) == u64::MAX { 0 } else { fill_stack(depth + 1) };
+    deeper.wrapping_add(black_box(frame)[0])
+}
+
 /// Writes to an address that has no translation.
-pub fn crash() {
+fn write_nowhere() {
     let nowhere = core::ptr::with_exposed_provenance_mut::<u64>(8);
     // SAFETY: the lower half of the address space is never mapped (see the layout), so no Rust object
     // is there; the access traps, and the trap handler ends the kernel.

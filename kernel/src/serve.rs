@@ -5,7 +5,7 @@ use crate::console::{self, Screen};
 use crate::events::{EventSource, InstructionClock};
 use crate::hotplug::{Clock, Hotplug};
 use crate::memory::KernelMachine;
-use crate::monitor::{After, Breach, Edit, LineEditor, Machinery, Monitor};
+use crate::monitor::{After, Breach, Crash, Edit, LineEditor, Machinery, Monitor};
 use crate::{heap, interrupts, protection};
 use core::fmt;
 use hotmem::{Mm, VirtAddr};
@@ -55,8 +55,8 @@ impl Machinery for InstructionClock {
         protection::check()
     }
 
-    fn crash(&self) {
-        protection::crash();
+    fn crash(&self, crash: Crash) {
+        protection::crash(crash);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can be typed at the monitor, read into a [`Command`].
 
 use super::life::{CacheCommand, Life, PoolCommand, life};
+use super::machinery::Crash;
 use super::words::{Words, order};
 use crate::number;
 use core::fmt;
@@ -46,7 +47,7 @@ pub enum Command {
     SnapshotCheck,
     Verdict,
     Log(LevelFilter),
-    Crash,
+    Crash(Crash),
     Exit(u8),
 }
 
@@ -112,7 +113,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
         "use" => Command::Use(words.sample()?),
         "snapshot" => words.snapshot()?,
         "verdict" => Command::Verdict,
-        "crash" => Command::Crash,
+        "crash" => Command::Crash(words.crash()?),
         "log" => Command::Log(words.read("a log level", |word| word.parse().ok())?),
         "exit" => Command::Exit(words.code()?),
         "pool" => Command::Pool(words.pool()?),
@@ -152,6 +153,8 @@ mod tests {
             ("use 7", Command::Use(Sample::Seeded(7))),
             ("snapshot check", Command::SnapshotCheck),
             ("log debug", Command::Log(LevelFilter::Debug)),
+            ("crash", Command::Crash(Crash::Write)),
+            ("crash stack", Command::Crash(Crash::Stack)),
             ("exit", Command::Exit(0)),
             ("exit 100", Command::Exit(100)),
         ] {
@@ -190,6 +193,7 @@ mod tests {
             ("alloc 20", CommandError::Bad("20", "an order from 0 to 19")),
             ("alloc 4294967296", CommandError::Bad("4294967296", "an order from 0 to 19")),
             ("exit 101", CommandError::Bad("101", "a code from 0 to 100")),
+            ("crash heap", CommandError::Bad("heap", "stack")),
             ("blocks --xml", CommandError::Bad("--xml", "--json")),
             ("add 0 4096 up", CommandError::Bad("up", "device, block or boot")),
         ] {

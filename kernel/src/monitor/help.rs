@@ -42,6 +42,6 @@ pub const HELP: &[&str] = &[
     "snapshot save|check                    note the state of memory, or compare with it",
     "verdict                                pass, refused or fail, over all that happened",
     "log LEVEL                              off, error, warn, info, debug or trace",
-    "crash                                  write where nothing is: ends in a backtrace",
+    "crash [stack]                          write where nothing is, or fill the stack: a backtrace",
     "exit [CODE]                            leave the machine, CODE 0 to 100",
 ];

@@ -28,7 +28,16 @@ pub trait Machinery {
     fn try_protection(&self) -> Result<(), Breach>;
 
     /// Makes the CPU raise an exception that nobody expects, and so ends the kernel.
-    fn crash(&self);
+    fn crash(&self, crash: Crash);
+}
+
+/// How the kernel is brought to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// A write where nothing is mapped.
+    Write,
+    /// Calls without end, until the stack is full.
+    Stack,
 }
 
 /// Something the CPU allows that it must not.

@@ -32,5 +32,5 @@ pub use help::HELP;
 pub use life::{CacheCommand, Life, PoolCommand, Watch};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
 pub use listeners::Objection;
-pub use machinery::{Breach, Machinery};
+pub use machinery::{Breach, Crash, Machinery};
 pub use run::{After, Monitor};

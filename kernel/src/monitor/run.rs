@@ -191,7 +191,7 @@ impl<M: Shared> Monitor<'_, M> {
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
             Command::Help => HELP.iter().try_for_each(|line| writeln!(out, "{line}"))?,
-            Command::Crash => machinery.crash(),
+            Command::Crash(crash) => machinery.crash(crash),
             Command::Exit(_) => {}
             Command::Alloc(order) => {
                 let pfn = self.mm.alloc(order)?;

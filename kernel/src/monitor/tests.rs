@@ -1,6 +1,6 @@
 //! The monitor on a fake machine: every line has one answer, and refusals change nothing.
 
-use super::{After, Breach, Machinery, Monitor};
+use super::{After, Breach, Crash, Machinery, Monitor};
 use crate::hotplug::{
     Clock, DeviceId, Event, Hotplug, HotplugSource, Outcome, Policy, Ranges, Request,
 };
@@ -72,7 +72,7 @@ impl Machinery for Blank {
         (1, 2)
     }
 
-    fn crash(&self) {}
+    fn crash(&self, _crash: Crash) {}
 
     fn try_protection(&self) -> Result<(), Breach> {
         if self.0 { Ok(()) } else { Err(Breach::Written(VirtAddr::new(0x1000))) }

@@ -1,6 +1,7 @@
 //! The words of a typed line, read one after the other.
 
 use super::command::{Command, CommandError, Sample};
+use super::machinery::Crash;
 use crate::{cmdline, number};
 use hotmem::{BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement};
 
@@ -60,6 +61,14 @@ impl<'t> Words<'t> {
             None => Ok(false),
             Some("--json") => Ok(true),
             Some(word) => Err(CommandError::Bad(word, "--json")),
+        }
+    }
+
+    pub(super) fn crash(&mut self) -> Result<Crash, CommandError<'t>> {
+        match self.next() {
+            None => Ok(Crash::Write),
+            Some("stack") => Ok(Crash::Stack),
+            Some(word) => Err(CommandError::Bad(word, "stack")),
         }
     }
 

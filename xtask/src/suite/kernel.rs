@@ -11,6 +11,7 @@ use crate::size::Size;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_crash_is_told_with_names_and_its_own_exit_code,
+    a_stack_that_overflows_is_told_by_name,
     an_nmi_is_told_with_names_and_its_own_exit_code if has_nmi,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
@@ -19,7 +20,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 ];
 
 /// Lines of the console looked at after the kernel is gone.
-const LAST: usize = 60;
+const LAST: usize = 80;
 
 /// Checks that the kernel's last lines hold each of `wanted`.
 fn said(machine: &Machine, wanted: &[&str]) -> Result<()> {
@@ -39,6 +40,16 @@ fn a_crash_is_told_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
         ensure!(exit == Exit::Panicked, "{exit}");
         let wanted = ["hotmem: panic: ", " accessing 0x", "hotmem_kernel::", "+0x"];
         said(machine, &wanted)
+    })
+}
+
+fn a_stack_that_overflows_is_told_by_name(lab: &Lab) -> Result<()> {
+    lab.started(&lab.room(&["128M"])?, |machine| {
+        machine.wait_ready()?;
+        let _ = machine.command("crash stack");
+        let exit = machine.wait_exit()?;
+        ensure!(exit == Exit::Panicked, "{exit}");
+        said(machine, &["hotmem: panic: kernel stack overflow: ", "hotmem_kernel::protection::"])
     })
 }
 
