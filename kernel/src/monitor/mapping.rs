@@ -5,36 +5,56 @@ use super::walk::Rights;
 use crate::hotplug::{JsonString, OrNull};
 use core::fmt::{self, Write};
 use hotmem::paging::{Mapper, Translation};
-use hotmem::{Machine, Mm, Pfn, PfnRange, PhysRange};
+use hotmem::{Machine, Mm, Pfn, PfnRange, PhysRange, VirtAddr};
+
+/// An address, and the leaf that translates it.
+struct Leaf(VirtAddr, Translation);
+
+impl Leaf {
+    fn of<M: Machine>(mm: &Mm<M>, at: VirtAddr) -> Option<Self> {
+        mm.machine().mapper().translate(at).map(|leaf| Self(at, leaf))
+    }
+}
+
+impl fmt::Display for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(at, leaf) = self;
+        let (target, rights) = (leaf.target(*at), Rights(leaf.attr));
+        write!(f, "{at} is {target}, by a leaf of {:#x} bytes: {rights}", leaf.len)
+    }
+}
+
+/// A [`Leaf`] as JSON.
+struct LeafJson<'l>(&'l Leaf);
+
+impl fmt::Display for LeafJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Leaf(at, leaf) = self.0;
+        write!(
+            f,
+            "{{\"virt\":{},\"phys\":{},\"leaf\":{},\"rights\":{}}}",
+            at.get(),
+            leaf.target(*at).get(),
+            leaf.len,
+            JsonString(Rights(leaf.attr)),
+        )
+    }
+}
 
 /// What the tables in use say of one page.
 pub(super) struct Mapping {
     pfn: Pfn,
-    page: Option<Translation>,
-    descriptor: Option<Translation>,
-}
-
-/// A leaf, as JSON.
-struct Leaf(Translation);
-
-impl fmt::Display for Leaf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Translation { virt, phys, len, .. } = self.0;
-        write!(f, "{{\"virt\":{},\"phys\":{},\"bytes\":{len}}}", virt.get(), phys.get())
-    }
+    page: Option<Leaf>,
+    descriptor: Option<Leaf>,
 }
 
 impl Mapping {
     /// Walks to `pfn` in the linear map, and to its descriptor in the memmap.
     pub(super) fn of<M: Machine>(mm: &Mm<M>, pfn: Pfn) -> Self {
-        let mapper = mm.machine().mapper();
         let page = PhysRange::new(M::address(pfn), M::PAGE_BYTES).unwrap_or_default();
-        let descriptor = Mm::<M>::memmap_virt(PfnRange::new(pfn, 1));
-        Self {
-            pfn,
-            page: mapper.translate(Mm::<M>::linear_virt(page).start()),
-            descriptor: mapper.translate(descriptor.start()),
-        }
+        let page = Mm::<M>::linear_virt(page).start();
+        let descriptor = Mm::<M>::memmap_virt(PfnRange::new(pfn, 1)).start();
+        Self { pfn, page: Leaf::of(mm, page), descriptor: Leaf::of(mm, descriptor) }
     }
 
     /// Writes it as one line of JSON.
@@ -44,20 +64,18 @@ impl Mapping {
             "{{\"pfn\":{},\"cpu\":{},\"page\":{},\"descriptor\":{}}}",
             self.pfn.get(),
             JsonString(cpu.mode()),
-            OrNull(self.page.map(Leaf)),
-            OrNull(self.descriptor.map(Leaf)),
+            OrNull(self.page.as_ref().map(LeafJson)),
+            OrNull(self.descriptor.as_ref().map(LeafJson)),
         )
     }
 
     /// Writes it for people.
     pub(super) fn text(&self, cpu: &impl Machinery, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "cpu         {}", cpu.mode())?;
-        for (name, leaf) in [("page        ", self.page), ("descriptor  ", self.descriptor)] {
+        for (name, leaf) in [("page", &self.page), ("descriptor", &self.descriptor)] {
             match leaf {
-                Some(Translation { virt, phys, len, attr }) => {
-                    writeln!(out, "{name}{virt} to {phys}, {len:#x} bytes: {}", Rights(attr))?;
-                }
-                None => writeln!(out, "{name}not mapped")?,
+                Some(leaf) => writeln!(out, "{name:<10}  {leaf}")?,
+                None => writeln!(out, "{name:<10}  not mapped")?,
             }
         }
         Ok(())

@@ -47,7 +47,6 @@ pub(super) const ABOUT: About = About {
     dimm_alignment: 2 * GIB,
     slots: 256,
     linear_base: 0xffff_0000_0000_0000,
-    memmap_base: 0xffff_8000_0000_0000,
     exit_code,
     read_exit,
     debugger: "gdb-multiarch",

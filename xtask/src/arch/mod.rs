@@ -131,8 +131,6 @@ pub(crate) struct About {
     pub(crate) slots: u32,
     /// Where the kernel maps physical address 0.
     pub(crate) linear_base: u64,
-    /// Where the kernel maps the descriptor of page frame 0.
-    pub(crate) memmap_base: u64,
     /// QEMU's exit code after the monitor's `exit N`.
     pub(crate) exit_code: fn(u32) -> i32,
     /// What an exit code of QEMU means.

@@ -38,7 +38,6 @@ pub(super) const ABOUT: About = About {
     dimm_alignment: LMB,
     slots: 32,
     linear_base: 0xc000_0000_0000_0000,
-    memmap_base: 0xc00c_0000_0000_0000,
     exit_code,
     read_exit,
     debugger: "gdb-multiarch",

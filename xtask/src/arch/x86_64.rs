@@ -34,7 +34,6 @@ pub(super) const ABOUT: About = About {
     dimm_alignment: 2 * GIB,
     slots: 256,
     linear_base: 0xffff_8000_0000_0000,
-    memmap_base: 0xffff_c000_0000_0000,
     exit_code,
     read_exit,
     debugger: "gdb",

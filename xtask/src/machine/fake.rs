@@ -140,10 +140,6 @@ impl Fake {
                     })
                 ),
                 "blocks --json" => "[]\nok".into(),
-                mapping if mapping.starts_with("mapping ") => {
-                    let leaf = json!({"virt": 1_u64 << 40, "phys": BLOCK, "bytes": 2 * MIB});
-                    format!("{}\nok", json!({"cpu": "fake", "page": leaf, "descriptor": leaf}))
-                }
                 "snapshot check" if self.habit == Habit::Leaks => {
                     "error: section 32 differs".into()
                 }
@@ -165,7 +161,7 @@ impl Fake {
                             online(number.parse().unwrap_or_default(), 1, self.block)
                         )
                     }
-                    Some(("walk", address)) => walk(address),
+                    Some(("mapping", words)) => mapping(words),
                     _ => format!("error: unknown command `{other}`"),
                 },
             };
@@ -284,16 +280,13 @@ fn online(first: u64, count: u64, size: u64) -> Value {
     json!({"verb": "online", "blocks": blocks, "instructions": null, "error": null})
 }
 
-/// The translation of an address in x86_64's linear map, or of a descriptor in boot memory.
-fn walk(address: &str) -> String {
-    const LINEAR: u64 = 0xffff_8000_0000_0000;
-    const MEMMAP: u64 = 0xffff_c000_0000_0000;
-    let digits = address.trim_start_matches("0x");
-    let address = u64::from_str_radix(digits, 16).unwrap_or_default();
-    let phys = if address < MEMMAP { address - LINEAR } else { 16 * MIB };
-    format!(
-        "leaf     {address:#x} to {phys:#x}, 0x200000 bytes: read\n{address:#x} is {phys:#x}\nok"
-    )
+/// The translations of a page in a linear map, and of its descriptor in boot memory.
+fn mapping(words: &str) -> String {
+    let pfn = words.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or_default();
+    let leaf =
+        |virt: u64, phys| json!({"virt": virt, "phys": phys, "leaf": 2 * MIB, "rights": "read"});
+    let (page, descriptor) = (leaf(1 << 40, pfn * 4096), leaf(1 << 41, 16 * MIB));
+    format!("{}\nok", json!({"cpu": "fake", "page": page, "descriptor": descriptor}))
 }
 
 fn ost(dimm: &Value, source: u64, status: u64) -> Value {

@@ -207,27 +207,10 @@ impl<'a> Tour<'a> {
         let managed =
             online.iter().flat_map(|step| &step.blocks).map(|block| block.managed_bytes).sum();
         self.page.fact("usable now", &both(managed));
-        self.read_back(start)?;
         self.page.fact("taken from memory elsewhere", &signed(add.system_bytes));
-        for (name, translation) in walked::of_add(self.machine, add)? {
+        for (name, translation) in walked::of_add(self.machine, add, self.geometry.page)? {
             self.page.fact(name, &translation);
         }
-        Ok(())
-    }
-
-    /// What the CPU's registers and the tables in use say of the page at `start`.
-    fn read_back(&mut self, start: u64) -> Result<()> {
-        let pfn = start / self.geometry.page;
-        let mapping = self.machine.json(&format!("mapping {pfn} --json"))?;
-        let leaf = |name: &str| -> Result<String> {
-            let number = |key| mapping[name][key].as_u64();
-            let said = number("virt").zip(number("phys")).zip(number("bytes"));
-            let ((virt, phys), bytes) = said.with_context(|| format!("no {name}: {mapping}"))?;
-            Ok(format!("{virt:#x} to {phys:#x}, {}", human(bytes)))
-        };
-        self.page.fact("the CPU runs on", mapping["cpu"].as_str().unwrap_or_default());
-        self.page.fact("leaf of the linear map", &leaf("page")?);
-        self.page.fact("leaf of the memmap", &leaf("descriptor")?);
         Ok(())
     }
 

@@ -217,7 +217,7 @@ fn a_dimm_plugged_while_another_is_being_given_up_is_added(lab: &Lab) -> Result<
     lab.with(&lab.room(&["256M", "256M"])?.word("budget=1"), |machine| {
         let first = plug(machine, "256M")?.dimm;
         // Moved one by one: far longer than a DIMM takes to be plugged.
-        let pages = (first.size / lab.page() / 2).min(10000);
+        let pages = (first.size / lab.page() / 4).min(10000);
         machine.run(&format!("pool grow {pages}"))?;
         machine.unplug(&first)?;
         machine.wait_line("is being given up")?;
