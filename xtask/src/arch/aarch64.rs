@@ -25,12 +25,14 @@ pub(super) const ABOUT: About = About {
     levels: &[2, 1],
     gics: &[3, 2],
     boots: &[
-        Boot { firmware: Firmware::Bare, target: &TARGET, carrier: None, needs: &[] },
+        Boot { firmware: Firmware::Bare, target: &TARGET, carrier: None, needs: &[], memory: 0 },
         Boot {
             firmware: Firmware::Uefi,
             target: &TARGET,
             carrier: Some(&UEFI_TARGET),
             needs: &[EDK2],
+            // With 128 MiB it stops at an exception of its own.
+            memory: 192 * MIB,
         },
     ],
     pages: &[4 * KIB, 16 * KIB, 64 * KIB],

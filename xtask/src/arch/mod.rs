@@ -65,6 +65,8 @@ pub(crate) struct Boot {
     pub(crate) carrier: Option<&'static Target>,
     /// What has to be installed beside the emulator.
     pub(crate) needs: &'static [Program],
+    /// Bytes of boot memory without which the firmware itself gives up.
+    pub(crate) memory: u64,
 }
 
 /// What an image is compiled for, and how.

@@ -23,8 +23,8 @@ pub(super) const ABOUT: About = About {
     levels: &[],
     gics: &[],
     boots: &[
-        Boot { firmware: Firmware::Vof, target: &TARGET, carrier: None, needs: &[] },
-        Boot { firmware: Firmware::Slof, target: &TARGET, carrier: None, needs: &[] },
+        Boot { firmware: Firmware::Vof, target: &TARGET, carrier: None, needs: &[], memory: 0 },
+        Boot { firmware: Firmware::Slof, target: &TARGET, carrier: None, needs: &[], memory: 0 },
     ],
     pages: &[64 * KIB, 4 * KIB],
     blocks: |_| &[LMB],

@@ -119,6 +119,14 @@ impl Args {
         );
         about.check_memory("--memory", self.memory)?;
         self.dimms.iter().try_for_each(|dimm| about.check_memory("--dimm", dimm.size))?;
+        let firmware = config.image.boot();
+        ensure!(
+            self.memory.bytes() >= firmware.memory,
+            "--memory {}: the firmware {} needs {} or more for itself",
+            self.memory.word(),
+            firmware.firmware,
+            Size::new(firmware.memory).word()
+        );
         let least = Size::new(config.least_memory());
         ensure!(
             self.memory >= least,

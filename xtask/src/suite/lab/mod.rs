@@ -123,6 +123,7 @@ impl Lab {
 
     /// Boot memory of `bytes` bytes, or the least that the machine can have above that.
     pub(crate) fn memory(&self, bytes: u64) -> Size {
+        let bytes = bytes.max(self.usual.image.boot().memory);
         Size::new(bytes.next_multiple_of(self.about().memory_unit))
     }
 
