@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::lab::{
-    Lab, alloc, finish, finish_refused, free, objects_with, plug, unchanged, unplug_taken,
+    Lab, alloc, finish, finish_refused, free, insert_unowned, objects_with, plug, unchanged,
+    unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Config, DESCRIPTOR, Dimm, Machine};
@@ -12,6 +13,7 @@ use crate::size::{DimmSpec, MIB, Size};
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_that_is_no_whole_number_of_blocks_is_refused_by_name if Lab::has_odd_dimms,
     a_refused_dimm_leaves_room_for_the_next_one if Lab::has_odd_dimms,
+    a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others,
     a_dimm_smaller_than_a_block_is_refused_by_name if has_larger_blocks,
     a_memmap_that_boot_memory_cannot_hold_is_refused_cleanly,
     unplug_is_refused_while_pages_are_allocated_and_works_afterwards,
@@ -52,6 +54,24 @@ fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
         plug_refused(machine, lab.dimm("130M")?)?;
         let taken = plug(machine, "256M")?;
         unplug_taken(machine, &taken)?;
+        finish_refused(machine)
+    })
+}
+
+fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M", "256M"])?, |machine| {
+        let refused = insert_unowned(machine, "256M")?;
+        let told = machine.insertion_status(&refused)?;
+        ensure!(lab.is_told(told, 1), "the firmware was told {told:x?}");
+        unchanged(machine)?;
+
+        let taken = plug(machine, "256M")?;
+        unplug_taken(machine, &taken)?;
+        // No verb has anything to do with the other one: its firmware has it back at once.
+        machine.unplug(&refused)?;
+        machine.wait_deleted(&refused)?;
+        let told = machine.ejection_status(&refused)?;
+        ensure!(lab.is_told(told, 0), "the firmware was told {told:x?}");
         finish_refused(machine)
     })
 }
