@@ -71,12 +71,39 @@ fn leaves_are_big_endian_and_encoded_as_the_manual_says() {
     assert_eq!(bytes::<Pages64K>(device, 3), [0xc0, 0, 0, 1, 0, 0, 0x01, 0xae]);
 }
 
-// Book III, 5.7.10.1: the low five bits say how many entries the next table has.
+// A page table entry of each level: 1 GiB, 2 MiB, and a base page of either size.
+#[test]
+fn leaves_of_every_size_have_their_address_and_nothing_of_it_in_the_flags() {
+    fn large<F: PteFormat>() {
+        let gib = leaf(0x80_4000_0000, Attr::WRITE);
+        assert_eq!(bytes::<F>(gib, 1), [0xc0, 0, 0, 0x80, 0x40, 0, 0x01, 0x8e]);
+        let last = leaf(0xff_ffff_c000_0000, Attr::empty());
+        assert_eq!(bytes::<F>(last, 1), [0xc0, 0xff, 0xff, 0xff, 0xc0, 0, 0x01, 0x8c]);
+        let text = leaf(0x1_4020_0000, Attr::EXECUTE);
+        assert_eq!(bytes::<F>(text, 2), [0xc0, 0, 0, 1, 0x40, 0x20, 0x01, 0x8d]);
+        let device = leaf(0x1_4020_0000, Attr::DEVICE);
+        assert_eq!(bytes::<F>(device, 2), [0xc0, 0, 0, 1, 0x40, 0x20, 0x01, 0xac]);
+        for (entry, level) in [(gib, 1), (last, 1), (text, 2), (device, 2)] {
+            assert_eq!(F::decode(F::encode(entry, level), level), entry);
+        }
+    }
+    large::<Pages4K>();
+    large::<Pages64K>();
+    let small = leaf(0xff_ffff_ffff_f000, Attr::WRITE);
+    assert_eq!(bytes::<Pages4K>(small, 3), [0xc0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf1, 0x8e]);
+    let page = leaf(0xff_ffff_ffff_0000, Attr::EXECUTE);
+    assert_eq!(bytes::<Pages64K>(page, 3), [0xc0, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x8d]);
+}
+
+// Book III, 5.7.10.1: the low five bits (NLS) say how many entries the next table has, as log2: the
+// levels below a root of 13 bits have 9, 9 and 9 with 4 KiB pages, 9, 9 and 5 with 64 KiB.
 #[test]
 fn directories_name_the_size_of_the_next_table() {
     let table = Entry::Table(PhysAddr::new(0xd_ead1_1000));
-    assert_eq!(bytes::<Pages4K>(table, 0), [0x80, 0, 0, 0x0d, 0xea, 0xd1, 0x10, 9]);
-    assert_eq!(bytes::<Pages4K>(table, 2), [0x80, 0, 0, 0x0d, 0xea, 0xd1, 0x10, 9]);
+    let directory = |next| [0x80, 0, 0, 0x0d, 0xea, 0xd1, 0x10, next];
+    assert_eq!([0, 1, 2].map(|level| bytes::<Pages4K>(table, level)), [9, 9, 9].map(directory));
+    assert_eq!([0, 1, 2].map(|level| bytes::<Pages64K>(table, level)), [9, 9, 5].map(directory));
+    // Tables of 256 bytes lie side by side.
     let small = Entry::Table(PhysAddr::new(0xd_ead1_1100));
     assert_eq!(bytes::<Pages64K>(small, 2), [0x80, 0, 0, 0x0d, 0xea, 0xd1, 0x11, 5]);
     assert_eq!(Pages64K::decode(Pages64K::encode(small, 2), 2), small);
@@ -87,6 +114,9 @@ fn directories_name_the_size_of_the_next_table() {
 fn the_process_table_names_root_and_sizes() {
     let entry = process_entry(PhysAddr::new(0x1fab_0000));
     assert_eq!(entry.to_ne_bytes(), [0x40, 0, 0, 0, 0x1f, 0xab, 0, 0xad]);
+    // The sizes stay out of the address, however high that is.
+    let high = process_entry(PhysAddr::new(0x7f_ffff_ffff_0000));
+    assert_eq!(high.to_ne_bytes(), [0x40, 0x7f, 0xff, 0xff, 0xff, 0xff, 0, 0xad]);
 }
 
 #[test]
