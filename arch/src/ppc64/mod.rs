@@ -1,7 +1,6 @@
 //! ppc64: radix page tables, and a guest of a POWER hypervisor: hypercalls for console, interrupts and
 //! RTAS (Linux on Power Architecture Reference, "LoPAR").
 
-pub mod invalidate;
 pub mod layout;
 pub mod pte;
 
