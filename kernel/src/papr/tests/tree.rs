@@ -169,7 +169,8 @@ fn a_tree_with_any_byte_changed_is_read_or_refused_without_a_panic() {
             if let Ok(board) = Board::read(&bytes) {
                 let _ = board.window().count() + board.assigned().count();
                 let _ = (board.memory(FIRST, 3), board.memory(FIRST, u32::MAX));
-                let _ = board.assigned().map(|set| board.node_of(set)).count();
+                let nodes: Vec<_> = board.assigned().map(|set| board.node_of(set)).collect();
+                assert_eq!(nodes.len(), board.assigned().count());
             }
             let _ = tree::open(&bytes);
         }
