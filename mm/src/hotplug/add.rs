@@ -226,6 +226,11 @@ pub(super) fn sections_of<M: Machine>(pfns: PfnRange) -> core::ops::Range<u64> {
     section_of::<M>(pfns.start)..section_of::<M>(pfns.end)
 }
 
+/// The first section of each record of `pfns`, whole blocks.
+fn records_of<M: Machine>(pfns: PfnRange) -> impl Iterator<Item = u64> {
+    sections_of::<M>(pfns).step_by(M::RECORD_SECTIONS as usize)
+}
+
 /// The first section of each node that holds a section of `pfns`.
 pub(super) fn nodes_of<M: Machine>(
     pfns: PfnRange,
@@ -300,10 +305,10 @@ impl<M: Machine> Add<'_, M> {
     /// Writes the heads and records, then makes the sections visible. Cannot fail.
     fn publish(&self) {
         match self.placement {
-            Placement::Boot => sections_of::<M>(self.pfns).for_each(|number| {
-                let virt = Mm::<M>::memmap_virt(record_pfns::<M>(number)).start();
+            Placement::Boot => records_of::<M>(self.pfns).for_each(|first| {
+                let virt = Mm::<M>::memmap_virt(record_pfns::<M>(first)).start();
                 if let Some(leaf) = self.mm.machine.mapper().translate(virt) {
-                    self.describe(number, M::pfn(leaf.target(virt)), None);
+                    self.describe(first, M::pfn(leaf.target(virt)), None);
                 }
             }),
             placement => self.mm.altmaps(self.pfns, placement).for_each(|altmap| {
@@ -314,23 +319,25 @@ impl<M: Machine> Add<'_, M> {
                     sections: sections as u32,
                     pages: altmap.memmap.pages(),
                 });
-                for number in sections_of::<M>(altmap.described) {
-                    let record = altmap.record::<M>(number);
+                for first in records_of::<M>(altmap.described) {
+                    let record = altmap.record::<M>(first);
                     descriptor(&self.mm.machine, record).set_state(PageState::MemmapTail { head });
-                    self.describe(number, record, Some(altmap));
+                    self.describe(first, record, Some(altmap));
                 }
             }),
         }
     }
 
-    /// Writes the record of a section and publishes its word.
-    fn describe(&self, number: u64, record: Pfn, altmap: Option<Altmap>) {
+    /// Writes the record of section `first` and of those that share it, and publishes their words.
+    fn describe(&self, first: u64, record: Pfn, altmap: Option<Altmap>) {
         let mm = self.mm;
         let word = SectionWord::new(SectionState::Present, false, record);
         let block = BlockWord::new(BlockState::Offline, self.node, self.placement);
         let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
-        Section::with_word(&mm.machine, number, word).record().reset(u64::MAX, group, block);
-        mm.sections.set_word(&mm.machine, number, word);
+        Section::with_word(&mm.machine, first, word).record().reset(u64::MAX, group, block);
+        for number in first..first + M::RECORD_SECTIONS {
+            mm.sections.set_word(&mm.machine, number, word);
+        }
     }
 
     /// Runs the phases backwards from their cursors.
