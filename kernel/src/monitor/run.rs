@@ -200,9 +200,7 @@ impl<M: Shared> Monitor<'_, M> {
             }
             Command::Free(pfn) => self.free(pfn)?,
             Command::Verify => verify(self.mm, machinery)?,
-            Command::SnapshotSave => {
-                writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?;
-            }
+            Command::SnapshotSave => writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?,
             Command::SnapshotCheck => {
                 let count = self.saved.check(self.mm, out)?;
                 writeln!(out, "{count} facts are the same")?;

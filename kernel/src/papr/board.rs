@@ -13,6 +13,8 @@ use hotmem_boot::tree;
 const ASSIGNED: u32 = 0x08;
 const NO_CONNECTOR: u32 = 0x20;
 const RESERVED: u32 = 0x80;
+/// Bytes of a logical memory block where there can be none.
+const USUAL_BLOCK: u64 = 256 << 20;
 /// Bytes of a set of blocks in `ibm,dynamic-memory-v2`: count, address, connector, associativity, flags.
 const SET_BYTES: usize = 24;
 
@@ -105,25 +107,24 @@ impl Board {
     ///
     /// # Errors
     ///
-    /// [`TreeError`] if it is broken, or does not describe memory that can come and go: the hypervisor
-    /// was not asked for it, then, or has none.
+    /// [`TreeError`] if it is broken, or what it says of memory that can come and go is. A machine that
+    /// was given no room for more memory says nothing of that.
     pub fn read(bytes: &[u8]) -> Result<Self, TreeError> {
         let tree = tree::open(bytes).ok_or(TreeError::Broken)?;
         let rtas = tree.find_node("/rtas").ok_or(TreeError::Missing("node /rtas"))?;
         let dynamic = tree.find_node("/ibm,dynamic-reconfiguration-memory");
-        let dynamic = dynamic.ok_or(TreeError::Missing("ibm,dynamic-reconfiguration-memory"))?;
-        let missing = TreeError::Missing("ibm,lmb-size");
-        let block_bytes = long(&dynamic, "ibm,lmb-size").filter(|size| size.is_power_of_two());
+        let block_bytes = dynamic.as_ref().map_or(Ok(USUAL_BLOCK), block_bytes)?;
         let points = words(&rtas, "ibm,associativity-reference-points");
         // The table has a header of two words: rows, and entries of a row.
-        let mut lookup = words(&dynamic, "ibm,associativity-lookup-arrays").into_iter().skip(1);
+        let lookup = |node| words(node, "ibm,associativity-lookup-arrays");
+        let mut lookup = dynamic.iter().flat_map(lookup).skip(1);
         let row = lookup.next().unwrap_or(0) as usize;
 
         let mut board = Self {
             tokens: tokens(&rtas),
             ram: Vec::new(),
-            block_bytes: block_bytes.ok_or(missing)?,
-            sets: sets(&dynamic)?,
+            block_bytes,
+            sets: dynamic.as_ref().map_or(Ok(Vec::new()), sets)?,
             event_source: interrupt(&tree, "/event-sources/hot-plug-events"),
             console: console(&tree),
             timebase_hertz: timebase(&tree),
@@ -269,6 +270,12 @@ fn tokens(rtas: &FdtNode<'_>) -> Tokens {
         set_xive: token("ibm,set-xive"),
         int_on: token("ibm,int-on"),
     }
+}
+
+/// Bytes of a logical memory block.
+fn block_bytes(dynamic: &FdtNode<'_>) -> Result<u64, TreeError> {
+    let size = long(dynamic, "ibm,lmb-size").filter(|size| size.is_power_of_two());
+    size.ok_or(TreeError::Missing("ibm,lmb-size"))
 }
 
 /// The sets of `ibm,dynamic-memory-v2` (LoPAR C.6.6.2).

@@ -89,7 +89,8 @@ pub(super) fn tree_of(plugged: u32, blocks: u32) -> Vec<u8> {
     }
 }
 
-/// A machine with these sets of blocks, and this path of the console.
+/// A machine with these sets of blocks, and this path of the console. Without sets it is one that was
+/// given no room for more memory.
 fn describe(sets: &[[u32; 6]], stdout: &[u8]) -> Vec<u8> {
     let mut tree = Tree::default();
     tree.begin("").begin("chosen").bytes("stdout-path", stdout).end().begin("rtas");
@@ -108,6 +109,9 @@ fn describe(sets: &[[u32; 6]], stdout: &[u8]) -> Vec<u8> {
         tree.begin(name).cells("reg", &[unit]).cells("interrupts", &[source, 0]).end();
     }
     tree.end();
+    if sets.is_empty() {
+        return tree.end().finish();
+    }
     tree.begin("ibm,dynamic-reconfiguration-memory").cells("ibm,lmb-size", &[0, LMB as u32]);
     tree.cells("ibm,associativity-lookup-arrays", &[2, 4, 0, 0, 0, 0, 0, 0, 0, 1]);
     let cells: Vec<u32> = [sets.len() as u32].into_iter().chain(sets.concat()).collect();
@@ -138,6 +142,14 @@ fn the_terminal_that_is_chosen_is_the_console() {
     for path in [&b"/vdevice/l-lan@71000002\0"[..], b"/nothing\0", b"\xff\0", b""] {
         assert_eq!(console(path).unit, 0x7100_0000);
     }
+}
+
+#[test]
+fn a_machine_without_room_for_more_memory_has_what_it_was_started_with() {
+    let board = Board::read(&describe(&[], STDOUT)).unwrap();
+    assert_eq!(board.ram.len(), 1);
+    assert_eq!((board.window().count(), board.assigned().count()), (0, 0));
+    assert_eq!(board.memory(FIRST, 1), None);
 }
 
 #[test]
