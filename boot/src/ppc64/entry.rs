@@ -69,7 +69,7 @@ fn read_handoff() -> Result<BootInfo, HandoffError> {
     // SAFETY: the entry code had the tree put behind the image, where the early tables show RAM and
     // nobody else is.
     let tree = unsafe { core::slice::from_raw_parts(tree, (TREE_BYTES - TREE_OFFSET) as usize) };
-    handoff::read(&Found { memory, tree, command_line })
+    handoff::read(&Found { image: image::phys(), memory, tree, command_line })
 }
 
 /// Entered from the assembly below, on the early stack, translation on.

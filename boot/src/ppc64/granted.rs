@@ -63,18 +63,23 @@ pub(crate) mod tests {
         0x40, 0, 0x40,
     ];
 
-    fn tree(answer: &[u8]) -> Vec<u8> {
+    fn machine(answer: &[u8]) -> Builder {
         let mut tree = Builder::default();
         tree.begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
         tree.begin("memory@0").property("device_type", b"memory\0");
         tree.cells("reg", &[0, 0, 0, 0x2000_0000]).end();
         tree.begin("chosen").property("ibm,architecture-vec-5", answer);
-        tree.end().end().finish()
+        tree.end().end();
+        tree
+    }
+
+    fn tree(answer: &[u8]) -> Vec<u8> {
+        machine(answer).finish()
     }
 
     /// A machine with 512 MiB that grants everything.
-    pub(crate) fn pseries() -> Vec<u8> {
-        tree(&ANSWER)
+    pub(crate) fn pseries() -> Builder {
+        machine(&ANSWER)
     }
 
     #[test]

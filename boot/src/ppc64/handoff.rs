@@ -19,6 +19,8 @@ const VECTORS_END: u64 = 64 << 10;
 /// What the entry code found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'f> {
+    /// Where the kernel's image is.
+    pub image: PhysRange,
     /// The memory at which the tree is, [`TREE_BYTES`] of it.
     pub memory: PhysRange,
     /// The tree.
@@ -38,6 +40,8 @@ pub fn read(found: &Found<'_>) -> Result<BootInfo, HandoffError> {
     let whole = whole.ok_or(HandoffError::DeviceTree("a length that makes no sense"))?;
     granted::check(whole)?;
     let mut ram = tree::read(whole)?.ram;
+    // QEMU's Open Firmware claims the file's part of the image, to a byte, for whom it loads.
+    ram.insert(found.image)?;
 
     let mut reserved = RangeList::new();
     for range in [PhysRange::new(PhysAddr::new(0), VECTORS_END), Some(found.memory)] {
@@ -64,25 +68,28 @@ mod tests {
 
     #[test]
     fn vectors_and_tree_are_no_ram_and_the_tree_is_named() {
-        let mut tree = pseries();
+        let mut tree = pseries().reserve(0x40_0000, 0x5b_2000).finish();
+        let image = range(0x40_0000, 0x5c_0000);
         let len = tree.len() as u64;
         tree.resize(4096, 0);
         let memory = range(0x0100_0000, TREE_BYTES);
-        let found = Found { memory, tree: &tree, command_line: b"placement=block\0rest" };
+        let found = Found { image, memory, tree: &tree, command_line: b"placement=block\0rest" };
         let info = read(&found).unwrap();
         assert_eq!(info.firmware, Firmware::Papr(range(0x0100_0008, len)));
         assert_eq!(info.command_line.as_bytes(), b"placement=block");
         assert_eq!(info.reserved.as_slice(), [range(0, 0x1_0000), memory]);
         assert!(!info.ram.overlaps(memory));
+        assert!(info.ram.covers(image), "the image is RAM, though firmware claims a part of it");
     }
 
     #[test]
     fn a_tree_that_is_cut_off_is_refused() {
-        let tree = pseries();
+        let tree = pseries().finish();
+        let image = range(0x40_0000, 0x5c_0000);
         let memory = range(0x0100_0000, TREE_BYTES);
-        let found = Found { memory, tree: &tree[..tree.len() - 1], command_line: b"" };
+        let found = Found { image, memory, tree: &tree[..tree.len() - 1], command_line: b"" };
         assert!(matches!(read(&found), Err(HandoffError::DeviceTree(_))));
-        let found = Found { memory, tree: &[0; 64], command_line: b"" };
+        let found = Found { image, memory, tree: &[0; 64], command_line: b"" };
         assert!(matches!(read(&found), Err(HandoffError::DeviceTree(_))));
     }
 }
