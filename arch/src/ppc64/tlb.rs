@@ -6,10 +6,9 @@
 //!   RS  process number (0: the kernel's) | partition number, which a guest leaves 0
 //! ```
 //!
-//! One page at a time, by address (IS = 0), cannot be had: "the results of an attempt to invalidate a
-//! translation outside of quadrant 0 for Radix Tree translation ... are boundedly undefined", and the
-//! kernel is in quadrant 3. So a flush of any range drops all of the process, as Linux does for kernel
-//! addresses.
+//! One page at a time, by address (IS = 0), cannot be had: that is defined for addresses of quadrant 0
+//! only, and the kernel is in quadrant 3. So a flush of any range drops all of the process, as Linux does
+//! for kernel addresses.
 
 // UNSAFETY: vouches for what the invalidation instructions do.
 #![expect(unsafe_code)]

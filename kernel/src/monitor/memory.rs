@@ -80,7 +80,7 @@ impl<'m, M: Machine> Lives<'m, M> {
             }
             Life::Convert(range) => {
                 let count = self.mm.convert(range).map_err(LifeError::Convert)?;
-                writeln!(out, "{count} blocks have a memmap of their own")?;
+                writeln!(out, "blocks with a memmap of their own now: {count}")?;
             }
             Life::Take(list) => self.take(list, out)?,
             Life::Contig(node, bytes) => self.take_contig(node, bytes, out)?,
@@ -88,7 +88,7 @@ impl<'m, M: Machine> Lives<'m, M> {
             Life::Release => {
                 let count = self.mm.release().map_err(LifeError::Release)?;
                 self.trace.clear();
-                writeln!(out, "{count} blocks are in the linear map again")?;
+                writeln!(out, "blocks back in the linear map: {count}")?;
             }
             Life::Poison(pfn) => {
                 let kind = self.mm.poison(pfn).map_err(LifeError::Poison)?;
@@ -126,7 +126,7 @@ impl<'m, M: Machine> Lives<'m, M> {
         self.trace.has_room().map_err(LifeError::Full)?;
         let count = self.mm.take(list.pieces()).map_err(LifeError::Take)?;
         self.trace.keep(list);
-        writeln!(out, "{count} blocks are out of the linear map")?;
+        writeln!(out, "blocks out of the linear map: {count}")?;
         Ok(())
     }
 

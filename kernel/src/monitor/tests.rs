@@ -372,7 +372,7 @@ fn memtrace_takes_offline_boot_blocks_and_keeps_them_from_coming_online() {
     assert_eq!(this.refused("memtrace 0:13"), "block 13 is online");
     this.ok("offline 13");
     this.ok("offline 14");
-    assert_eq!(this.ok("memtrace 0:13-14"), "2 blocks are out of the linear map\n");
+    assert_eq!(this.ok("memtrace 0:13-14"), "blocks out of the linear map: 2\n");
     assert_eq!(
         this.ok("memtrace status"),
         "block 13 of node 0, taken by name\nblock 14 of node 0, taken by name\n"
@@ -386,7 +386,7 @@ fn memtrace_takes_offline_boot_blocks_and_keeps_them_from_coming_online() {
     assert!(this.refused("memtrace 0:1-").contains("\"0:1-\" is not of the form"));
     this.ok("memtrace contig 0 1M");
     assert!(this.ok("memtrace status").contains("taken by size"));
-    assert_eq!(this.ok("memtrace release"), "3 blocks are in the linear map again\n");
+    assert_eq!(this.ok("memtrace release"), "blocks back in the linear map: 3\n");
     assert_eq!(this.ok("memtrace status --json"), "[]\n");
     this.ok("online 13");
     assert!(this.refused("memtrace contig 0 1000").contains("are not whole memory blocks"));
@@ -425,7 +425,7 @@ fn watchers_come_and_go_and_can_object() {
 fn a_device_range_is_converted_so_that_its_blocks_go_one_by_one() {
     let mut this = Fixture::new();
     let said = this.ok("convert 0x4000000 2M block");
-    assert_eq!(said, "2 blocks have a memmap of their own\n");
+    assert_eq!(said, "blocks with a memmap of their own now: 2\n");
     assert!(this.refused("convert 0x4000000 2M block").contains("can be removed alone already"));
     assert!(this.refused("convert 0x4000000 2M device").contains("\"device\" is not block"));
     assert_eq!(this.refused("convert 0x4000000 2M"), "block is missing");
