@@ -227,7 +227,7 @@ pub(super) fn sections_of<M: Machine>(pfns: PfnRange) -> core::ops::Range<u64> {
 }
 
 /// The first section of each record of `pfns`, whole blocks.
-fn records_of<M: Machine>(pfns: PfnRange) -> impl Iterator<Item = u64> {
+pub(super) fn records_of<M: Machine>(pfns: PfnRange) -> impl Iterator<Item = u64> {
     sections_of::<M>(pfns).step_by(M::RECORD_SECTIONS as usize)
 }
 

@@ -19,6 +19,7 @@
 // UNSAFETY: copies descriptors between frames that nobody else touches.
 #![expect(unsafe_code)]
 
+use super::add::records_of;
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::altmap::Altmap;
@@ -281,22 +282,25 @@ impl<M: Machine> Mm<M> {
     fn move_records(&self, plan: Plan, index: u64) {
         let own = Altmap::new::<M>(plan.block(index));
         let head = own.memmap.start;
-        for number in super::add::sections_of::<M>(own.described) {
-            let word = self.sections.word(&self.machine, number);
-            let old = Section::with_word(&self.machine, number, word).record();
-            let word = word.with_record(own.record::<M>(number));
-            let new = Section::with_word(&self.machine, number, word).record();
+        for first in records_of::<M>(own.described) {
+            let record = own.record::<M>(first);
+            let word = self.sections.word(&self.machine, first);
+            let old = Section::with_word(&self.machine, first, word).record();
+            let new = Section::with_word(&self.machine, first, word.with_record(record)).record();
             new.copy(old);
             new.group().set(head.get());
-            self.sections.set_word(&self.machine, number, word);
+            for number in first..first + M::RECORD_SECTIONS {
+                let word = self.sections.word(&self.machine, number).with_record(record);
+                self.sections.set_word(&self.machine, number, word);
+            }
         }
         let blocks = |count: u64| PageState::MemmapHead {
             sections: (count * self.block_sections()) as u32,
             pages: count * plan.memmap_pages,
         };
         self.forget_extents(own.memmap);
-        for number in super::add::sections_of::<M>(own.described) {
-            self.page(own.record::<M>(number)).set_state(PageState::MemmapTail { head });
+        for first in records_of::<M>(own.described) {
+            self.page(own.record::<M>(first)).set_state(PageState::MemmapTail { head });
         }
         self.page(head).set_state(blocks(1));
         self.page(plan.pfns.start).set_state(blocks(index));
@@ -329,7 +333,9 @@ impl<M: Machine> Mm<M> {
         let BlockState::Online(kind) = word.state else { return };
         let mut zone = self.nodes.lock(word.node, kind);
         for pfn in piece.iter() {
-            if section.record().initialised().has(Section::<M>::part(pfn)) {
+            if let Some(section) = self.section_at(pfn)
+                && section.record().initialised().has(Section::<M>::part(pfn))
+            {
                 section.page(pfn).set_state(PageState::Tail);
             }
         }
@@ -341,6 +347,7 @@ impl<M: Machine> Mm<M> {
             return;
         }
         for (pfn, order) in self.cut(piece) {
+            let Some(section) = self.section_at(pfn) else { continue };
             if order < M::PART_ORDER {
                 self.initialise_part(section, Section::<M>::part(pfn));
             }

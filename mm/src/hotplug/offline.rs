@@ -172,7 +172,8 @@ impl<M: Machine> Mm<M> {
         zone.isolating = crate::PfnRange::EMPTY;
         zone.isolated = 0;
         self.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
-        for section in self.sections_of_block(id) {
+        // A block that can go offline is whole: each record's first section is there.
+        for section in self.sections_of_block(id).step_by(M::RECORD_SECTIONS as usize) {
             section.record().initialised().clear();
             section.record().heads().clear();
         }
