@@ -1,6 +1,6 @@
 //! Boot memory: blocks that are only partly RAM are counted to the page.
 
-use hotmem::testing::{Bench, Setup, Tiny, range};
+use hotmem::testing::{Bench, Setup, Shape, Tiny, TinyShared, range};
 use hotmem::{
     BlockId, FreeError, NodeId, OfflineError, Order, Owner, PageState, Pfn, PhysAddr, Placement,
     RemoveError,
@@ -10,7 +10,7 @@ use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 const PAGE: u64 = 4096;
 
 /// A PC's memory: a hole below 1 MiB, and an end that is on no boundary.
-fn pc(block: u64) -> Bench<Tiny> {
+fn pc<S: Shape>(block: u64) -> Bench<S> {
     let ram = vec![(0, 0x9_f000, 0), (MIB, 31 * MIB + 0x3000, 0)];
     Bench::new(&Setup { ram, block, window: (TINY_WINDOW, 64 * MIB), kernelcore: None })
 }
@@ -29,7 +29,7 @@ fn expected(ram: &[(u64, u64)], block: u64) -> Vec<(u64, u64)> {
 }
 
 #[track_caller]
-fn check_counts(bench: &Bench<Tiny>, ram: &[(u64, u64)], block: u64) {
+fn check_counts<S: Shape>(bench: &Bench<S>, ram: &[(u64, u64)], block: u64) {
     let expected = expected(ram, block);
     let found: Vec<_> =
         bench.mm.blocks().map(|block| (block.id.get(), block.counts.present)).collect();
@@ -43,7 +43,9 @@ fn check_counts(bench: &Bench<Tiny>, ram: &[(u64, u64)], block: u64) {
 #[test]
 fn holes_and_ends_of_boot_memory_are_counted_to_the_page() {
     for block in [MIB, 2 * MIB, 4 * MIB, 16 * MIB, 64 * MIB] {
-        check_counts(&pc(block), &[(0, 0x9_f000), (MIB, 31 * MIB + 0x3000)], block);
+        let ram = [(0, 0x9_f000), (MIB, 31 * MIB + 0x3000)];
+        check_counts(&pc::<Tiny>(block), &ram, block);
+        check_counts(&pc::<TinyShared>(block), &ram, block);
     }
 }
 
@@ -65,13 +67,14 @@ fn ram_in_many_pieces_on_odd_pages_is_counted_to_the_page() {
             window: (TINY_WINDOW, 64 * MIB),
             kernelcore: None,
         };
-        check_counts(&Bench::new(&setup), &ram, block);
+        check_counts(&Bench::<Tiny>::new(&setup), &ram, block);
+        check_counts(&Bench::<TinyShared>::new(&setup), &ram, block);
     }
 }
 
 #[test]
 fn a_hole_is_a_hole_and_a_part_without_ram_is_nothing() {
-    let bench = pc(4 * MIB);
+    let bench = pc::<Tiny>(4 * MIB);
     let state = |pfn| bench.mm.page_info(Pfn::new(pfn)).and_then(|info| info.state);
     // 0x9f000 shares its part (four pages) with RAM; 0xa0000 does not.
     assert_eq!(state(0x9f), Some(PageState::Hole));
@@ -86,7 +89,12 @@ fn a_hole_is_a_hole_and_a_part_without_ram_is_nothing() {
 
 #[test]
 fn a_partial_block_is_never_taken_offline_or_removed() {
-    let bench = pc(4 * MIB);
+    stays::<Tiny>();
+    stays::<TinyShared>();
+}
+
+fn stays<S: Shape>() {
+    let bench = pc::<S>(4 * MIB);
     let before = bench.snapshot();
     for raw in [0, 8] {
         let id = BlockId::new(raw);
@@ -101,7 +109,12 @@ fn a_partial_block_is_never_taken_offline_or_removed() {
 
 #[test]
 fn no_page_outside_the_ram_is_ever_allocated() {
-    let bench = pc(4 * MIB);
+    only_ram_is_allocated::<Tiny>();
+    only_ram_is_allocated::<TinyShared>();
+}
+
+fn only_ram_is_allocated<S: Shape>() {
+    let bench = pc::<S>(4 * MIB);
     let before = bench.snapshot();
     let mut held = Vec::new();
     while let Ok(pfn) = bench.alloc_movable(Order::ZERO) {
@@ -120,7 +133,7 @@ fn no_page_outside_the_ram_is_ever_allocated() {
 }
 
 /// Pages that boot keeps: those nobody could ever allocate.
-fn boot_pages(bench: &Bench<Tiny>) -> u64 {
+fn boot_pages<S: Shape>(bench: &Bench<S>) -> u64 {
     let mut pages = 0;
     let mut pfn = 0;
     while pfn < 36 * MIB / PAGE {
@@ -137,8 +150,13 @@ fn boot_pages(bench: &Bench<Tiny>) -> u64 {
 
 #[test]
 fn memory_on_two_nodes_is_counted_apart() {
+    nodes_are_counted_apart::<Tiny>();
+    nodes_are_counted_apart::<TinyShared>();
+}
+
+fn nodes_are_counted_apart<S: Shape>() {
     let ram = vec![(0, 8 * MIB, 0), (8 * MIB, 24 * MIB, 3)];
-    let bench: Bench<Tiny> = Bench::new(&Setup {
+    let bench: Bench<S> = Bench::new(&Setup {
         ram,
         block: 2 * MIB,
         window: (TINY_WINDOW, 64 * MIB),
@@ -147,4 +165,24 @@ fn memory_on_two_nodes_is_counted_apart() {
     let zones: Vec<_> =
         bench.mm.zones().map(|zone| (zone.node.get(), zone.counts.present * PAGE)).collect();
     assert_eq!(zones, [(0, 8 * MIB), (3, 24 * MIB)]);
+}
+
+/// A record holds sections of eight times 64 KiB: holes, ends and nodes inside of one.
+#[test]
+fn sections_that_share_a_record_are_counted_each_for_itself() {
+    let kib = 1024;
+    let ram = [(0, 8 * MIB), (8 * MIB + 128 * kib, 64 * kib), (8 * MIB + 320 * kib, 100 * kib)];
+    for nodes in [[0, 0, 0], [0, 1, 2]] {
+        let with_nodes = ram.iter().zip(nodes).map(|(&(start, len), node)| (start, len, node));
+        let (ram_on, window) = (with_nodes.collect(), (TINY_WINDOW, 64 * MIB));
+        let setup = Setup { ram: ram_on, block: MIB, window, kernelcore: Some(4 * MIB) };
+        let bench = Bench::<TinyShared>::new(&setup);
+        check_counts(&bench, &ram, MIB);
+        for (at, there) in [(0, false), (128, true), (192, false), (320, true), (416, true)] {
+            let pfn = Pfn::new((8 * MIB + at * kib) / PAGE);
+            let state = bench.mm.page_info(pfn).and_then(|info| info.state);
+            let ram = !matches!(state, None | Some(PageState::Hole));
+            assert_eq!(ram, there, "{at} KiB: {state:?}");
+        }
+    }
 }

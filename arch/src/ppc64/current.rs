@@ -5,3 +5,6 @@ pub use crate::ppc64::{console, cpu, io, irq, layout, probe, rtas, tables, trap}
 
 /// The format of the kernel's tables.
 pub type Format = crate::ppc64::pte::Radix<{ layout::PAGE_SHIFT }>;
+
+const _: () =
+    assert!(layout::PAGE_SHIFT == 12 || layout::PAGE_SHIFT == 16, "HOTMEM_PAGE_SIZE is 64K or 4K");

@@ -84,6 +84,9 @@ mod tests {
         for frame in taken {
             spare.give_back(frame, 4096);
         }
+        let frame = spare.take(256).unwrap();
+        assert!(frame.is_aligned(4096));
+        spare.give_back(frame, 256);
         assert!(spare.take(4096).is_ok());
     }
 }

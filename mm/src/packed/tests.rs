@@ -6,8 +6,9 @@ use super::*;
 use crate::NodeId;
 use crate::Placement;
 use crate::addr::PhysRange;
-use crate::paging::TableFrames;
-use crate::testing::{Bench, FakeMachine, Lmb, Random, Setup, range};
+use crate::machine::Machine;
+use crate::paging::{Mapper, TableFrames};
+use crate::testing::{Bench, FakeMachine, Lmb, Random, Setup, Shape, range};
 use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;
@@ -117,4 +118,22 @@ fn the_reserve_holds_all_tables_of_a_window_that_is_filled_in_any_order() {
         bench.check();
         assert_eq!(held(&bench), before);
     }
+}
+
+#[test]
+fn a_table_from_before_the_manager_stays_where_it_is() {
+    let bench = bench(64 << 30);
+    let before = (held(&bench), bench.snapshot());
+    let machine = bench.mm.machine();
+    let mut boot = None;
+    machine.mapper().visit_tables(&mut |table| {
+        boot = boot.or((table.bytes == 4096).then_some(table.frame));
+    });
+    let boot = boot.unwrap();
+    let word = |offset| machine.mmu().load(Lmb::LINEAR_BASE.add(boot.get() + offset));
+    let bytes: Vec<_> = (0..4096).step_by(8).map(word).collect();
+    bench.mm.give_back(boot, 4096);
+    assert_eq!((held(&bench), bench.snapshot()), before);
+    assert_eq!(bench.mm.frames.packed.lock().pieces(), 0);
+    assert_eq!((0..4096).step_by(8).map(word).collect::<Vec<_>>(), bytes);
 }
