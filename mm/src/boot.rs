@@ -3,7 +3,7 @@
 //! ```text
 //!   early allocator:  [####....##......................]   taken so far, free
 //!   1. the reserve    [####RR..##......................]   frames for the hot-pluggable window
-//!   2. nodes, memmap  [####RRMM##MM....................]   a memmap for each section with RAM
+//!   2. nodes, memmap  [####RRMM##MM....................]   a memmap wherever there is RAM
 //!   3. hand-over      [uuuuuuuuuuuu fffffffffffffffffff]   used extents, free extents
 //! ```
 //!

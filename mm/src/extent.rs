@@ -1,7 +1,7 @@
 //! Extents: naturally aligned runs of pages with one state, told by the descriptor of their head.
 //!
 //! ```text
-//!   part (1/64 of a section)   0        1        2        3        4        5        6        7
+//!   part (1/64 of a record)    0        1        2        3        4        5        6        7
 //!   initialised                1        1        0        0        0        0        0        0
 //!   heads                      0        0        1        0        1        0        0        0
 //!                         [memmap ][small...][ free, 2 parts ][ free, 4 parts                  ]

@@ -18,9 +18,10 @@
 //! # Locks, in the order they are taken
 //!
 //! 1. the hotplug lock: one verb at a time, the others answer `Busy`;
-//! 2. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
-//!    for writing the descriptors of one part; but `convert` copies all descriptors of a block;
-//! 3. the lock of the table reserve: a few loads and stores.
+//! 2. the lock of the tables that share pages, held while a page is taken for them; then that of the
+//!    table reserve, a few loads and stores, and given up again;
+//! 3. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
+//!    for writing the descriptors of one part; but `convert` copies all descriptors of a block.
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
 //! them. No function here may be called from an interrupt handler. `verify` holds a zone's lock

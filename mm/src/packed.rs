@@ -5,6 +5,9 @@
 //!                    [header         |4 KiB          | ...      ]   15 pieces
 //! ```
 //!
+//! The lock over them is taken before the reserve's or a zone's, for a frame may be needed; never with
+//! either held.
+//!
 //! The header takes the first piece: which pieces are in use, and the neighbours in the list of frames
 //! of that size with room. A frame comes when a piece is asked for and there is none, and goes when its
 //! last piece does, so as many pieces as ever were in use at once say how many frames there are at most.
@@ -214,8 +217,8 @@ impl<M: Machine> Mm<M> {
 
     /// Gives such a table back, and its frame if it was the last one there.
     pub(crate) fn return_piece(&self, at: PhysAddr, bytes: u64) {
-        if !self.is_packed(at) {
-            log::debug!("table at {at} stays: it was there before the memory manager");
+        if !self.owns_tables(at) {
+            log::debug!("table {at} stays: it was there before the memory manager");
             return;
         }
         let empty = self.frames.packed.lock().give_back(&self.machine, at, bytes);
@@ -224,9 +227,9 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Whether a table at `at`, less than a page, is a piece of a frame that was taken for such. Tables
-    /// from before the memory manager are not.
-    pub(crate) fn is_packed(&self, at: PhysAddr) -> bool {
+    /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Mm::take_frame).
+    /// Tables from before the memory manager were not.
+    pub(crate) fn owns_tables(&self, at: PhysAddr) -> bool {
         let table = |state| matches!(state, PageState::Used { owner: Owner::Table, .. });
         self.frames.reserve().0.contains(at)
             || self.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))

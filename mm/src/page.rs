@@ -8,7 +8,7 @@
 //!
 //! An *extent* is a naturally aligned run of `1 << order` pages with one state. Only its first
 //! descriptor, the head, says so; the others are [`PageState::Tail`], or hold garbage while their
-//! part of the section is not initialised yet (see [`crate::section`]).
+//! part is not initialised yet (see [`crate::section`]).
 
 use crate::addr::{Order, Pfn};
 use crate::geometry::DESCRIPTOR_BYTES;
@@ -35,7 +35,7 @@ const _: () = assert!(size_of::<Page>() as u64 == DESCRIPTOR_BYTES);
 pub enum Owner {
     /// Taken before the allocator existed: the kernel image, its boot tables, its heap.
     Boot,
-    /// A page-table page or a section node.
+    /// A page table or a section node, or several of less than a page.
     Table,
     /// Page descriptors that were placed in system memory, or are about to be placed in their block.
     Memmap,

@@ -1,7 +1,7 @@
 //! The sparse section map: which parts of the physical address space are memory, and in what state.
 //!
 //! ```text
-//!   roots (static)        node: one frame, 512 words        record: payload of one descriptor
+//!   roots (static)        node: 4 KiB, 512 words            record: payload of one descriptor
 //!   +---+                 +-----------------------+         +------------------------------+
 //!   | . | --------------> | word of section 0     | ------> | initialised   one bit a part |
 //!   | 0 |                 | word of section 1     |         | heads         one bit a part |
@@ -18,10 +18,11 @@
 //! Sections so small that their descriptors share pages share a record too: those of
 //! [`Geometry::RECORD_PAGES`], all in one block.
 //!
-//! *Descriptors are lazy.* A part is 1/64 of what a record keeps, at most a section. Its bit in `initialised` says that each of its
-//! descriptors holds a state. Where the bit is clear they hold whatever the memory held before, and
-//! only the first can be believed, when the part's bit in `heads` says that an extent of a part or
-//! more begins there. All others are tails of the extent that reaches over them.
+//! *Descriptors are lazy.* A part is 1/64 of what a record keeps, at most a section. Its bit in
+//! `initialised` says that each of its descriptors holds a state. Where the bit is clear they hold
+//! whatever the memory held before, and only the first can be believed, when the part's bit in `heads`
+//! says that an extent of a part or more begins there. All others are tails of the extent that reaches
+//! over them.
 
 // UNSAFETY: turns the pointers of `PhysMem` into references to section words and descriptors.
 #![expect(unsafe_code)]
@@ -130,9 +131,9 @@ impl SectionMap {
         // Acquire: partner of the Release in `insert_node`; the words were zeroed before.
         let frame = node_frame(root.load(Ordering::Acquire))?;
         let node: NonNull<[AtomicU64; 512]> = memory.pointer(frame).cast();
-        // SAFETY: a non-zero root names a frame that `insert_node` zeroed and that nobody else uses;
-        // it is page-aligned, so the words are, and it is freed only once every section in it is
-        // absent and the readers that could hold this reference were drained.
+        // SAFETY: a non-zero root names `NODE_BYTES` of RAM, aligned to that, so the words are too, which
+        // `insert_node` zeroed and which nobody else uses; they are freed only once every section in
+        // them is absent and the readers that could hold this reference were drained.
         Some(unsafe { node.as_ref() })
     }
 
@@ -306,9 +307,10 @@ impl Part {
     }
 }
 
-/// The record of a section, or of the neighbours that share it: seven words in the descriptor of one of its memmap pages.
+/// The record of a section, or of the neighbours that share it: seven words in the descriptor of one of
+/// its memmap pages.
 ///
-/// The last four words belong to the memory block and are kept by its first present section.
+/// The last three words belong to the memory block and are kept by its first present section.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'m>(&'m [AtomicU64; 7]);
 

@@ -70,10 +70,10 @@ impl<M: Machine> Mm<M> {
     fn count_pieces(&self) -> u64 {
         let mut count = 0;
         self.machine.mapper().visit_tables(&mut |table| {
-            count += u64::from(table.bytes < M::PAGE_BYTES && self.is_packed(table.frame));
+            count += u64::from(table.bytes < M::PAGE_BYTES && self.owns_tables(table.frame));
         });
         let small = NODE_BYTES < M::PAGE_BYTES;
-        let nodes = self.sections.nodes().filter(|&node| small && self.is_packed(node));
+        let nodes = self.sections.nodes().filter(|&node| small && self.owns_tables(node));
         count + nodes.count() as u64
     }
 
