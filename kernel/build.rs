@@ -14,6 +14,8 @@ fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     // The compiler's name and the project's differ for one architecture.
     let arch = if arch == "powerpc64" { "ppc64".into() } else { arch };
+    // An image links the firmware interface of its architecture, and no other.
+    println!("cargo::rustc-cfg={}", if arch == "ppc64" { "papr" } else { "acpi" });
     let here = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     let script = Path::new(&here).join("../boot/src").join(arch).join("image.ld");
     println!("cargo::rerun-if-changed={}", script.display());

@@ -1,9 +1,9 @@
 //! The kernel command line: words separated by spaces, `name=value` or `name`.
 
-use crate::hotplug::BUDGET;
 use crate::memory::layout::BLOCK_SHIFT;
 use crate::number;
 use hotmem::{AutoOnline, Placement};
+use hotmem_hotplug::BUDGET;
 use log::LevelFilter;
 
 /// What the command line can choose.

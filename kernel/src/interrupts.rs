@@ -10,7 +10,6 @@
 // UNSAFETY: maps the interrupt controllers' registers.
 #![expect(unsafe_code)]
 
-use crate::acpi::{Latch, Line, Trigger};
 use crate::memory::{KernelMachine, Window};
 use alloc::vec::Vec;
 use core::fmt;
@@ -18,7 +17,8 @@ use hotmem::paging::MapError;
 use hotmem::{Geometry, Mm, PhysRange};
 use hotmem_arch::current::irq::{Controllers, SLOTS};
 use hotmem_arch::current::{cpu, trap};
-use hotmem_arch::irq::{Controller, NoInput, TakeError};
+use hotmem_arch::irq::{self, Controller, NoInput, TakeError};
+use hotmem_hotplug::{Latch, Line, Polarity, Trigger};
 use spin::Mutex;
 
 /// What the lines of hotplug events set when they interrupt.
@@ -73,6 +73,19 @@ impl fmt::Display for ConnectError {
     }
 }
 
+/// A line, as the architecture's controllers know it.
+fn input(line: Line) -> irq::Line {
+    let trigger = match line.trigger {
+        Trigger::Edge => irq::Trigger::Edge,
+        Trigger::Level => irq::Trigger::Level,
+    };
+    let polarity = match line.polarity {
+        Polarity::ActiveHigh => irq::Polarity::ActiveHigh,
+        Polarity::ActiveLow => irq::Polarity::ActiveLow,
+    };
+    irq::Line { gsi: line.gsi, trigger, polarity }
+}
+
 struct Interrupts {
     controllers: Controllers<Window>,
     /// What each slot is for.
@@ -124,11 +137,11 @@ pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
         if slot >= SLOTS {
             return Err(ConnectError::Full(line));
         }
-        interrupts.controllers.connect(slot, line).map_err(ConnectError::NoInput)?;
+        interrupts.controllers.connect(slot, input(line)).map_err(ConnectError::NoInput)?;
         interrupts.connected.push((line, target));
         Ok(())
     })
-    .unwrap_or(Err(ConnectError::NoInput(NoInput(line))))
+    .unwrap_or(Err(ConnectError::NoInput(NoInput(input(line)))))
 }
 
 /// Called by the trap handler, with interrupts off.
@@ -138,7 +151,7 @@ pub(crate) fn handle(frame: &trap::TrapFrame) {
     let Some(claim) = controllers.claim(frame) else { return };
     if let Some(&(line, target)) = claim.slot.and_then(|slot| connected.get(slot)) {
         if line.trigger == Trigger::Level {
-            controllers.set_masked(line, true);
+            controllers.set_masked(input(line), true);
         }
         if let Target::Event(index) = target {
             EVENT_LINES.raise(index, now);
@@ -149,5 +162,5 @@ pub(crate) fn handle(frame: &trap::TrapFrame) {
 
 /// Lets a level-triggered line interrupt again, now that its cause was served.
 pub fn unmask(line: Line) {
-    let _ = with(|interrupts| interrupts.controllers.set_masked(line, false));
+    let _ = with(|interrupts| interrupts.controllers.set_masked(input(line), false));
 }

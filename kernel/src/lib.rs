@@ -12,26 +12,21 @@
 
 extern crate alloc;
 
-pub mod acpi;
 pub mod cmdline;
-pub mod hotplug;
 pub mod memory;
 pub mod monitor;
 pub mod movers;
 pub mod number;
-pub mod papr;
 pub mod symbols;
 
 #[cfg(bare)]
 pub mod backtrace;
 #[cfg(bare)]
+pub mod clock;
+#[cfg(bare)]
 pub mod console;
 #[cfg(bare)]
-pub mod events;
-#[cfg(bare)]
 mod firmware;
-#[cfg(bare)]
-pub mod hardware;
 #[cfg(bare)]
 mod heap;
 #[cfg(bare)]

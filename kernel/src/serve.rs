@@ -1,22 +1,22 @@
 //! The main loop: firmware's events first, then what was typed, then sleep.
 
-use crate::acpi::{Line, Trigger};
+use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
-use crate::events::{EventSource, InstructionClock};
-use crate::hotplug::{Clock, Hotplug};
 use crate::memory::KernelMachine;
 use crate::monitor::{After, Breach, Crash, Edit, LineEditor, Machinery, Monitor};
-use crate::{heap, interrupts, protection};
+use crate::{firmware, heap, interrupts, protection};
 use core::fmt;
 use hotmem::{Mm, VirtAddr};
 use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::current::probe::probe_read;
+use hotmem_hotplug::{Clock, Hotplug, Line, Trigger};
 
 /// What stands in front of a command.
 const PROMPT: &str = "hotmem> ";
 
 /// Hotplug on this machine.
-pub(crate) type KernelHotplug = Hotplug<EventSource, &'static Mm<KernelMachine>, InstructionClock>;
+pub(crate) type KernelHotplug =
+    Hotplug<firmware::Source, &'static Mm<KernelMachine>, InstructionClock>;
 
 /// What the main loop serves.
 #[derive(Debug)]

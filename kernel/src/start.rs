@@ -8,11 +8,10 @@
 // UNSAFETY: changes the page tables and the stack under its own feet.
 #![expect(unsafe_code)]
 
+use crate::clock::InstructionClock;
 use crate::cmdline::Options;
 use crate::console::Screen;
-use crate::events::InstructionClock;
 use crate::firmware::{self, Events};
-use crate::hotplug::{Hotplug, Policy};
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
 use crate::monitor::Monitor;
@@ -23,6 +22,7 @@ use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit, Features};
 use hotmem_arch::current::rtas;
 use hotmem_boot::{BootInfo, HandoffError, exits};
+use hotmem_hotplug::{Hotplug, Policy};
 use spin::Mutex;
 
 /// What `main` leaves for `settled`, which starts on another stack.
@@ -118,7 +118,7 @@ fn serve(
     options: &Options,
     Events { mut source, console_line }: Events,
 ) -> ! {
-    let devices = source.arm();
+    let devices = firmware::arm(&mut source);
     let clock = InstructionClock { counts: options.icount };
     mm.set_auto_online(options.policy);
     mm.set_self_hosting(options.self_hosting);

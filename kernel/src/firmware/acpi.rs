@@ -1,20 +1,59 @@
 //! A machine that is described by ACPI tables.
 
+use super::hardware::KernelHardware;
 use super::{Events, MemoryPlan};
-use crate::acpi::{AcpiSource, Fadt, Line, Madt, Physical, Spcr, Srat, TableError, Tables};
 use crate::console;
-use crate::events::EventSource;
-use crate::hardware::KernelHardware;
 use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use hotmem::{Mm, NodeId, PhysAddr};
+use core::fmt;
+use hotmem::{Mm, NodeId, PhysAddr, PhysRange};
+use hotmem_acpi::{
+    AcpiSource, Controller, Fadt, Madt, Physical, PowerOff, Spcr, Srat, TableError, Tables,
+};
 use hotmem_aml::Limits;
 use hotmem_arch::current::console::ISA_IRQ;
 use hotmem_arch::current::cpu;
-use hotmem_arch::exit::set_power_off;
-use hotmem_boot::RangeList;
+use hotmem_arch::exit::{self, set_power_off};
+use hotmem_arch::irq;
+use hotmem_boot::{Firmware, RangeList};
+use hotmem_hotplug::Line;
+
+/// Where hotplug events come from.
+pub(crate) type Source = Option<Box<AcpiSource<KernelHardware>>>;
+
+/// What is wrong with firmware's description.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PlanError {
+    /// A table is broken or missing.
+    Table(TableError),
+    /// Another kind of firmware describes the machine.
+    OtherFirmware,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(error) => error.fmt(f),
+            Self::OtherFirmware => f.write_str("this image needs ACPI tables"),
+        }
+    }
+}
+
+impl Physical for FirmwareMemory<'_> {
+    fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
+        FirmwareMemory::bytes(self, range)
+    }
+}
+
+/// The root pointer of the tables.
+fn rsdp(firmware: Firmware) -> Option<PhysAddr> {
+    match firmware {
+        Firmware::Acpi(rsdp) => Some(rsdp),
+        Firmware::Papr(_) => None,
+    }
+}
 
 /// The node of a proximity domain; those past what the kernel can tell apart share node 0.
 fn node_of(domain: u32) -> NodeId {
@@ -25,13 +64,19 @@ fn node_of(domain: u32) -> NodeId {
 }
 
 /// Reads the tables that say where memory is and may come.
-pub(super) fn plan(
-    rsdp: PhysAddr,
+///
+/// # Errors
+///
+/// What is wrong with them.
+pub(crate) fn plan(
+    firmware: Firmware,
     tables: &KernelTables,
     ram: &RangeList,
-) -> Result<MemoryPlan, TableError> {
+) -> Result<MemoryPlan, PlanError> {
+    let rsdp = rsdp(firmware).ok_or(PlanError::OtherFirmware)?;
     let memory = FirmwareMemory::new(tables, ram);
-    let srat = Srat::find(&Tables::new(&memory, rsdp)?)?;
+    let srat = Tables::new(&memory, rsdp).and_then(|tables| Srat::find(&tables));
+    let srat = srat.map_err(PlanError::Table)?;
     let affinities: Vec<_> = srat.iter().flat_map(Srat::memory).collect();
 
     let fixed = affinities.iter().filter(|affinity| !affinity.hot_pluggable);
@@ -42,29 +87,76 @@ pub(super) fn plan(
 }
 
 /// Takes over the interrupts and starts ACPI.
-pub(super) fn events(rsdp: PhysAddr, mm: &'static Mm<KernelMachine>, ram: &RangeList) -> Events {
+///
+/// A machine where that fails can still be looked at.
+pub(crate) fn events(
+    firmware: Firmware,
+    mm: &'static Mm<KernelMachine>,
+    ram: &RangeList,
+) -> Events {
+    let none = Events { source: None, console_line: None };
+    let Some(rsdp) = rsdp(firmware) else { return none };
     let memory = FirmwareMemory::new(mm.machine().tables(), ram);
     let tables = match Tables::new(&memory, rsdp) {
         Ok(tables) => tables,
         Err(error) => {
             log::error!("firmware tables: {error}");
-            return Events { source: EventSource::None, console_line: None };
+            return none;
         }
     };
     match Fadt::find(&tables) {
-        Ok(fadt) => set_power_off(fadt.power_off),
+        Ok(fadt) => set_power_off(power_off(fadt.power_off)),
         Err(error) => log::error!("firmware tables: {error}"),
     }
     let console_line = take_interrupts(&tables, mm);
     let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
     let source = match AcpiSource::new(&tables, hardware, &EVENT_LINES, Limits::default()) {
-        Ok(source) => EventSource::Acpi(Box::new(source)),
+        Ok(source) => Some(Box::new(source)),
         Err(error) => {
             log::error!("no memory hotplug: {error}");
-            EventSource::None
+            None
         }
     };
     Events { source, console_line }
+}
+
+/// Connects the interrupts of events and lets them come; returns the number of memory devices there
+/// can be. What does not work is reported, and the rest goes on.
+pub(crate) fn arm(source: &mut Source) -> usize {
+    let Some(acpi) = source else { return 0 };
+    for (index, &line) in acpi.lines().iter().enumerate() {
+        if let Err(error) = interrupts::connect(line, Target::Event(index)) {
+            log::error!("acpi: {error}");
+        }
+    }
+    if let Err(error) = acpi.arm() {
+        log::error!("no memory hotplug events: {error}");
+    }
+    let devices = acpi.device_count();
+    log::info!("acpi: {devices} memory devices");
+    devices
+}
+
+/// How the machine is turned off, as the architecture knows it.
+fn power_off(way: PowerOff) -> exit::PowerOff {
+    match way {
+        PowerOff::No => exit::PowerOff::No,
+        PowerOff::PsciHvc => exit::PowerOff::PsciHvc,
+        PowerOff::PsciSmc => exit::PowerOff::PsciSmc,
+    }
+}
+
+/// A controller, as the architecture knows it.
+fn controller(described: Controller) -> irq::Controller {
+    match described {
+        Controller::LocalApic { at } => irq::Controller::LocalApic { at },
+        Controller::IoApic { at, first } => irq::Controller::IoApic { at, first },
+        Controller::GicDistributor { at, version } => {
+            irq::Controller::GicDistributor { at, version }
+        }
+        Controller::GicCpuInterface { at } => irq::Controller::GicCpuInterface { at },
+        Controller::GicRedistributors { range } => irq::Controller::GicRedistributors { range },
+    }
 }
 
 /// The line of the console: the one that firmware names, else the machine's old one.
@@ -89,7 +181,7 @@ fn take_interrupts<P: Physical>(tables: &Tables<'_, P>, mm: &Mm<KernelMachine>) 
             return None;
         }
     };
-    if let Err(error) = interrupts::init(madt.controllers(), mm) {
+    if let Err(error) = interrupts::init(madt.controllers().map(controller), mm) {
         log::error!("interrupt controllers: {error}");
         return None;
     }

@@ -1,32 +1,63 @@
 //! A machine that is described by a POWER hypervisor's device tree.
 
 use super::{Events, MemoryPlan};
-use crate::acpi::Line;
-use crate::acpi::Physical;
 use crate::console;
-use crate::events::EventSource;
 use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
-use crate::papr::{Board, PaprSource, Services, TreeError};
 use alloc::boxed::Box;
+use core::fmt;
 use hotmem::{Mm, PhysRange};
 use hotmem_arch::current::rtas::{self, Rtas};
 use hotmem_arch::described;
-use hotmem_arch::irq::{Controller, Polarity, Trigger};
-use hotmem_arch::rtas::NoRtas;
-use hotmem_boot::RangeList;
+use hotmem_arch::irq::Controller;
+use hotmem_boot::{Firmware, RangeList};
+use hotmem_hotplug::{Line, Polarity, Trigger};
+use hotmem_papr::{Board, NoRtas, PaprSource, Services, TreeError};
 
-impl Services for Rtas {
+/// Where hotplug events come from.
+pub(crate) type Source = Option<Box<PaprSource<RunTime>>>;
+
+/// What is wrong with firmware's description.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PlanError {
+    /// The device tree is broken, or lacks what the kernel needs.
+    Tree(TreeError),
+    /// Another kind of firmware describes the machine.
+    OtherFirmware,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(error) => error.fmt(f),
+            Self::OtherFirmware => f.write_str("this image needs a hypervisor's device tree"),
+        }
+    }
+}
+
+/// The run-time services of this machine.
+#[derive(Debug)]
+pub(crate) struct RunTime(Rtas);
+
+impl Services for RunTime {
     fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
-        Self::call(self, token, args, rets)
+        self.0.call(token, args, rets).map_err(|_| NoRtas)
     }
 
     fn buffer(&mut self) -> &mut [u8] {
-        Self::buffer(self)
+        self.0.buffer()
     }
 
     fn buffer_address(&self) -> u32 {
-        Self::buffer_address(self)
+        self.0.buffer_address()
+    }
+}
+
+/// The device tree of the machine.
+fn tree(firmware: Firmware) -> Option<PhysRange> {
+    match firmware {
+        Firmware::Papr(tree) => Some(tree),
+        Firmware::Acpi(_) => None,
     }
 }
 
@@ -36,12 +67,17 @@ fn board(tree: PhysRange, tables: &KernelTables, ram: &RangeList) -> Result<Boar
 }
 
 /// Reads where memory is and may come, how the machine can be left, and what it does not say itself.
-pub(super) fn plan(
-    tree: PhysRange,
+///
+/// # Errors
+///
+/// What is wrong with the tree.
+pub(crate) fn plan(
+    firmware: Firmware,
     tables: &KernelTables,
     ram: &RangeList,
-) -> Result<MemoryPlan, TreeError> {
-    let board = board(tree, tables, ram)?;
+) -> Result<MemoryPlan, PlanError> {
+    let tree = tree(firmware).ok_or(PlanError::OtherFirmware)?;
+    let board = board(tree, tables, ram).map_err(PlanError::Tree)?;
     rtas::set_exits(board.tokens.power_off, board.tokens.os_term);
     if let Some(hertz) = board.timebase_hertz {
         described::set_timebase_hertz(hertz);
@@ -54,35 +90,65 @@ pub(super) fn plan(
 }
 
 /// Takes over the interrupts and starts the event source.
-pub(super) fn events(tree: PhysRange, mm: &'static Mm<KernelMachine>, ram: &RangeList) -> Events {
+///
+/// A machine where that fails can still be looked at.
+pub(crate) fn events(
+    firmware: Firmware,
+    mm: &'static Mm<KernelMachine>,
+    ram: &RangeList,
+) -> Events {
+    let none = Events { source: None, console_line: None };
+    let Some(tree) = tree(firmware) else { return none };
     let board = board(tree, mm.machine().tables(), ram);
     let (board, services) = match (board, Rtas::take()) {
         (Ok(board), Some(services)) => (board, services),
         (Err(error), _) => {
             log::error!("no memory hotplug: {error}");
-            return Events { source: EventSource::None, console_line: None };
+            return none;
         }
         (_, None) => {
             log::error!("no memory hotplug: no run-time services");
-            return Events { source: EventSource::None, console_line: None };
+            return none;
         }
     };
     let console = board.console.and_then(|terminal| terminal.source);
-    let mut source = PaprSource::new(board, services, &EVENT_LINES);
+    let mut source = PaprSource::new(board, RunTime(services), &EVENT_LINES);
     if let Err(error) = interrupts::init(core::iter::once(Controller::Presentation), mm) {
         log::error!("interrupt controllers: {error}");
     }
     let console_line = console.and_then(|number| connect_console(number, &mut source));
-    Events { source: EventSource::Papr(Box::new(source)), console_line }
+    Events { source: Some(Box::new(source)), console_line }
+}
+
+/// Connects the interrupt of events and lets it come; returns the number of memory devices there can
+/// be. What does not work is reported, and the rest goes on.
+pub(crate) fn arm(source: &mut Source) -> usize {
+    let Some(papr) = source else { return 0 };
+    let connected = papr.event_source().is_some_and(|number| {
+        let connected = interrupts::connect(line(number), Target::Event(0));
+        if let Err(error) = &connected {
+            log::error!("papr: {error}");
+        }
+        let enabled = papr.enable(number);
+        if let Err(error) = &enabled {
+            log::error!("papr: {error}");
+        }
+        connected.is_ok() && enabled.is_ok()
+    });
+    if !connected {
+        log::warn!("papr: no interrupt tells of events: looking for them all the time");
+    }
+    // The log that says there are no more ends the first look.
+    papr.arm(!connected) + 1
 }
 
 /// The line of a source: all of them are edge-triggered.
-pub(crate) fn line(number: u32) -> Line {
+fn line(number: u32) -> Line {
     Line { gsi: number, trigger: Trigger::Edge, polarity: Polarity::ActiveHigh }
 }
 
 /// Lets the console interrupt; answers with its line.
-fn connect_console(number: u32, source: &mut PaprSource<Rtas>) -> Option<Line> {
+fn connect_console(number: u32, source: &mut PaprSource<RunTime>) -> Option<Line> {
     if let Err(error) = interrupts::connect(line(number), Target::Wake) {
         log::error!("console interrupt: {error}");
         return None;

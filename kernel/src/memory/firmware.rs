@@ -6,7 +6,6 @@
 use super::devices::map_pages;
 use super::layout::FIRMWARE_BASE;
 use super::machine::KernelTables;
-use crate::acpi::Physical;
 use hotmem::PhysRange;
 use hotmem::paging::Attr;
 use hotmem_boot::RangeList;
@@ -26,10 +25,9 @@ impl<'b> FirmwareMemory<'b> {
     pub fn new(tables: &'b KernelTables, ram: &'b RangeList) -> Self {
         Self { tables, ram }
     }
-}
 
-impl Physical for FirmwareMemory<'_> {
-    fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
+    /// The bytes of `range`; `None` if they cannot be mapped, or if part of it is the kernel's RAM.
+    pub fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
         if range.is_empty() {
             return Some(&[]);
         }

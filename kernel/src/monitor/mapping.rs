@@ -2,10 +2,10 @@
 
 use super::Machinery;
 use super::walk::Rights;
-use crate::hotplug::{JsonString, OrNull};
 use core::fmt::{self, Write};
 use hotmem::paging::{Mapper, Translation};
 use hotmem::{Machine, Mm, Pfn, PfnRange, PhysRange, VirtAddr};
+use hotmem_hotplug::{JsonString, OrNull};
 
 /// An address, and the leaf that translates it.
 struct Leaf(VirtAddr, Translation);

@@ -3,13 +3,13 @@
 use super::life::{Life, Watch};
 use super::listeners::{Full, Trace, Watchers};
 use super::machinery::Machinery;
-use crate::hotplug::{JsonString, OrNull};
 use core::fmt::{self, Write};
 use hotmem::{
     AutoOnline, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun, Machine, Mm,
     NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, ReleaseError, Removability,
     TakeError, TakeList, ZoneKind,
 };
+use hotmem_hotplug::{JsonString, OrNull};
 
 /// Why such a command was not done.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
 //! One page, as text and as JSON.
 
-use crate::hotplug::{JsonString, OrNull};
 use core::fmt::{self, Write};
 use hotmem::{Order, Owner, PageInfo, PageState, Pfn};
+use hotmem_hotplug::{JsonString, OrNull};
 
 /// What a page's state says, taken apart.
 #[derive(Clone, Copy, Default)]

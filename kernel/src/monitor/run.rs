@@ -10,14 +10,14 @@ use super::movers::{MoverError, Movers};
 use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
 use super::{page, show, usage, walk};
-use crate::hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
-use crate::hotplug::{EjectProgress, UseStep, Verbs};
 use crate::movers::Shared;
 use core::fmt::{self, Write};
 use hotmem::{
     BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, OutOfMemory, Owner,
     PageState, Pfn, PhysRange, Placement, Progress, TooManyMovers, Violation, VirtAddr, ZoneKind,
 };
+use hotmem_hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
+use hotmem_hotplug::{EjectProgress, UseStep, Verbs};
 
 /// The word of extents that the operator allocated: no others are the operator's to free.
 const OPERATORS: u64 = u64::from_le_bytes(*b"operator");

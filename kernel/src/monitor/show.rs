@@ -1,8 +1,8 @@
 //! Blocks, counts and zones, as text and as JSON.
 
-use crate::hotplug::{JsonString, OrNull};
 use core::fmt::{self, Write};
 use hotmem::{Block, BlockState, Machine, Mm, PageCounts, ZoneInfo};
+use hotmem_hotplug::{JsonString, OrNull};
 
 /// Bytes with a unit, where they are a whole number of it.
 struct Size(u64);

@@ -1,13 +1,13 @@
 //! The monitor on a fake machine: every line has one answer, and refusals change nothing.
 
 use super::{After, Breach, Crash, Machinery, Monitor};
-use crate::hotplug::{
-    Clock, DeviceId, Event, Hotplug, HotplugSource, Outcome, Policy, Ranges, Request,
-};
 use core::convert::Infallible;
 use core::fmt;
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use hotmem::{Mm, NodeId, PhysRange, VirtAddr};
+use hotmem_hotplug::{
+    Clock, DeviceId, Event, Hotplug, HotplugSource, Outcome, Policy, Ranges, Request,
+};
 
 const MIB: u64 = 1 << 20;
 const WINDOW: u64 = 64 * MIB;

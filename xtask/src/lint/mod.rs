@@ -15,7 +15,16 @@ use crate::build;
 use crate::setup::{self, Toolchain};
 
 /// The packages that an image is made of.
-const BARE: [&str; 5] = ["hotmem-kernel", "hotmem-boot", "hotmem-arch", "hotmem", "hotmem-aml"];
+const BARE: [&str; 8] = [
+    "hotmem-kernel",
+    "hotmem-acpi",
+    "hotmem-aml",
+    "hotmem-papr",
+    "hotmem-hotplug",
+    "hotmem-boot",
+    "hotmem-arch",
+    "hotmem",
+];
 
 /// Runs all checks.
 ///

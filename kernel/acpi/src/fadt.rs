@@ -1,0 +1,201 @@
+//! The FADT: fixed hardware, and where the DSDT is (ACPI 6.5, 5.2.9).
+//!
+//! It grew from 116 bytes (revision 1) to 276 (revision 6). Which fields are there is decided by the
+//! length, not by the revision. Registers are given twice: as a 32-bit I/O port, and since
+//! revision 3 as a generic address, which counts if it is not null.
+
+use hotmem::addr::PhysAddr;
+use hotmem_aml::Space;
+
+use super::error::{Signature, TableError};
+use super::physical::Physical;
+use super::root::Tables;
+use super::table::Table;
+
+const FADT: Signature = Signature(*b"FACP");
+/// The length of revision 1.
+const LEAST: usize = 116;
+/// Bytes of a generic address structure (ACPI 6.5, 5.2.3.2).
+const GENERIC_ADDRESS: usize = 12;
+/// `HW_REDUCED_ACPI` in the flags.
+const HW_REDUCED: u64 = 1 << 20;
+
+/// The Arm boot flags: PSCI is there; it is called by HVC, not SMC (ACPI 6.5, table 5.11).
+const ARM_BOOT: usize = 129;
+const PSCI: u64 = 1 << 0;
+const PSCI_BY_HVC: u64 = 1 << 1;
+
+/// How firmware turns the machine off, where it does that for a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerOff {
+    /// Not at all.
+    No,
+    /// PSCI, called by HVC (Arm).
+    PsciHvc,
+    /// PSCI, called by SMC (Arm).
+    PsciSmc,
+}
+
+/// Registers of the fixed hardware: `len` bytes at `address` in `space`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Memory or I/O ports; no other space passes the checks.
+    pub space: Space,
+    /// The first register. `address + len` does not wrap, and stays below 64 KiB for ports.
+    pub address: u64,
+    /// Bytes.
+    pub len: u8,
+}
+
+/// How to take the machine from legacy to ACPI mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enable {
+    /// The port to write to.
+    pub port: u64,
+    /// What to write there.
+    pub value: u8,
+}
+
+/// What the kernel needs of the FADT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fadt {
+    /// Where the DSDT is.
+    pub dsdt: PhysAddr,
+    /// How firmware turns the machine off, on Arm.
+    pub power_off: PowerOff,
+    /// Whether there is no fixed hardware at all; then the fields below are `None`.
+    pub hardware_reduced: bool,
+    /// The system control interrupt, as an ISA interrupt.
+    pub sci: Option<u16>,
+    /// How to enable ACPI mode; `None` if it always is.
+    pub enable: Option<Enable>,
+    /// The fixed event registers, status then enable.
+    pub pm1_event: [Option<Block>; 2],
+    /// The fixed control registers.
+    pub pm1_control: [Option<Block>; 2],
+    /// The general-purpose event registers, status then enable.
+    pub gpe: [Option<Block>; 2],
+    /// The number of the first event of the second GPE block.
+    pub gpe1_base: u8,
+}
+
+/// Where the fields that name one block are.
+struct Fields {
+    port: usize,
+    len: usize,
+    generic: usize,
+    /// The length must be a multiple of this; halves of a block are status and enable.
+    unit: u8,
+}
+
+const PM1A_EVENT: Fields = Fields { port: 56, len: 88, generic: 148, unit: 4 };
+const PM1B_EVENT: Fields = Fields { port: 60, len: 88, generic: 160, unit: 4 };
+const PM1A_CONTROL: Fields = Fields { port: 64, len: 89, generic: 172, unit: 2 };
+const PM1B_CONTROL: Fields = Fields { port: 68, len: 89, generic: 184, unit: 2 };
+const GPE0: Fields = Fields { port: 80, len: 92, generic: 220, unit: 2 };
+const GPE1: Fields = Fields { port: 84, len: 93, generic: 232, unit: 2 };
+
+impl Fadt {
+    /// Reads the FADT.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError`] if it is missing, broken, or names registers that cannot exist.
+    pub fn find<P: Physical>(tables: &Tables<'_, P>) -> Result<Self, TableError> {
+        let table = tables.find(FADT, LEAST)?.ok_or(TableError::Missing(FADT))?;
+        let hardware_reduced = number(&table, 112, 4) & HW_REDUCED != 0;
+        let dsdt = match number(&table, 140, 8) {
+            0 => number(&table, 40, 4),
+            wide => wide,
+        };
+        let fadt = Self {
+            dsdt: PhysAddr::new(dsdt),
+            power_off: power_off(number(&table, ARM_BOOT, 2)),
+            hardware_reduced,
+            sci: None,
+            enable: None,
+            pm1_event: [None; 2],
+            pm1_control: [None; 2],
+            gpe: [None; 2],
+            gpe1_base: 0,
+        };
+        if hardware_reduced { Ok(fadt) } else { fadt.with_fixed_hardware(&table) }
+    }
+
+    fn with_fixed_hardware(self, table: &Table<'_>) -> Result<Self, TableError> {
+        let (port, value) = (number(table, 48, 4), number(table, 52, 1) as u8);
+        if port > 0xFFFF {
+            return Err(table.bad(48, port));
+        }
+        let fadt = Self {
+            sci: Some(number(table, 46, 2) as u16),
+            enable: (port != 0 && value != 0).then_some(Enable { port, value }),
+            pm1_event: [block(table, &PM1A_EVENT)?, block(table, &PM1B_EVENT)?],
+            pm1_control: [block(table, &PM1A_CONTROL)?, block(table, &PM1B_CONTROL)?],
+            gpe: [block(table, &GPE0)?, block(table, &GPE1)?],
+            gpe1_base: number(table, 94, 1) as u8,
+            ..self
+        };
+        fadt.check_events(table)?;
+        Ok(fadt)
+    }
+
+    /// Events are numbered 0..=255, since methods have two hexadecimal digits for them.
+    fn check_events(&self, table: &Table<'_>) -> Result<(), TableError> {
+        let events = |block: Option<Block>| block.map_or(0, |block| u32::from(block.len) * 4);
+        let (first, second) = (events(self.gpe[0]), events(self.gpe[1]));
+        if first > 256 {
+            return Err(table.bad(GPE0.len, first.into()));
+        }
+        let base = u32::from(self.gpe1_base);
+        if second != 0 && (base + second > 256 || base < first) {
+            return Err(table.bad(94, base.into()));
+        }
+        Ok(())
+    }
+}
+
+/// What the Arm boot flags say; on any other machine they are 0.
+fn power_off(flags: u64) -> PowerOff {
+    match (flags & PSCI, flags & PSCI_BY_HVC) {
+        (0, _) => PowerOff::No,
+        (_, 0) => PowerOff::PsciSmc,
+        (_, _) => PowerOff::PsciHvc,
+    }
+}
+
+/// A field, or 0 if the table is too short to have it.
+fn number(table: &Table<'_>, offset: usize, size: usize) -> u64 {
+    table.field(offset, size).unwrap_or(0)
+}
+
+/// Decodes one block; `None` if the machine has none.
+fn block(table: &Table<'_>, fields: &Fields) -> Result<Option<Block>, TableError> {
+    let len = number(table, fields.len, 1) as u8;
+    let generic = match table.field(fields.generic, GENERIC_ADDRESS - 4) {
+        Some(_) => number(table, fields.generic + 4, 8),
+        None => 0,
+    };
+    let (at, address) = match generic {
+        0 => (fields.port, number(table, fields.port, 4)),
+        wide => (fields.generic + 4, wide),
+    };
+    if address == 0 || len == 0 {
+        return Ok(None);
+    }
+
+    let space = match (generic, number(table, fields.generic, 1)) {
+        (0, _) | (_, 1) => Space::SystemIo,
+        (_, 0) => Space::SystemMemory,
+        (_, other) => return Err(table.bad(fields.generic, other)),
+    };
+    if !len.is_multiple_of(fields.unit) {
+        return Err(table.bad(fields.len, len.into()));
+    }
+    let last = address.checked_add(u64::from(len) - 1);
+    let limit = if space == Space::SystemIo { 0xFFFF } else { u64::MAX };
+    match last {
+        Some(last) if last <= limit => Ok(Some(Block { space, address, len })),
+        _ => Err(table.bad(at, address)),
+    }
+}

@@ -1,0 +1,63 @@
+//! What ACPI asks of the machine.
+
+use hotmem_aml::{HostError, Space, Width};
+
+use super::fadt::Block;
+use hotmem_hotplug::Line;
+
+/// Registers, time and interrupt lines. The kernel implements it; tests implement models of devices.
+pub trait Hardware {
+    /// Reads a register.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if the machine has no such register, or firmware may not touch it.
+    fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError>;
+
+    /// Writes a register.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if the machine has no such register, or firmware may not touch it.
+    fn write(
+        &mut self,
+        space: Space,
+        address: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<(), HostError>;
+
+    /// Waits by spinning.
+    fn stall(&mut self, microseconds: u64);
+
+    /// Waits; interrupts may be handled meanwhile.
+    fn sleep(&mut self, milliseconds: u64);
+
+    /// A clock that only grows, in units of 100 nanoseconds.
+    fn timer(&mut self) -> u64;
+
+    /// Lets a level-triggered line interrupt again, which the interrupt handler had masked.
+    fn unmask(&mut self, line: &Line);
+}
+
+/// One byte of a block of fixed registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Byte {
+    space: Space,
+    address: u64,
+}
+
+impl Byte {
+    /// The byte `offset` of a block, which has that many.
+    pub(super) const fn of(block: Block, offset: u8) -> Self {
+        Self { space: block.space, address: block.address.wrapping_add(offset as u64) }
+    }
+
+    pub(super) fn read(self, hardware: &mut impl Hardware) -> Result<u8, HostError> {
+        Ok(hardware.read(self.space, self.address, Width::Byte)? as u8)
+    }
+
+    pub(super) fn write(self, hardware: &mut impl Hardware, value: u8) -> Result<(), HostError> {
+        hardware.write(self.space, self.address, Width::Byte, value.into())
+    }
+}

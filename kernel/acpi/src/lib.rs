@@ -1,0 +1,49 @@
+//! ACPI: the firmware's tables, and memory hotplug events out of them.
+//!
+//! ```text
+//! RSDP -> XSDT/RSDT -> MADT  interrupt controllers, overrides
+//!                   -> SRAT  nodes, hot-pluggable window
+//!                   -> FADT  fixed hardware: SCI, GPE blocks, how to enable ACPI mode
+//!                   -> DSDT, SSDTs (byte code for hotmem-aml)
+//! ```
+//!
+//! Firmware is not trusted: every table is checked (signature, length, checksum, bounds) before it
+//! is used, and what is wrong with it is an error that names the value. The parsers have no `unsafe`
+//! and no `cfg`: they see memory through [`Physical`] and registers through [`Hardware`], so all of
+//! it runs on the host.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod bridge;
+mod controller;
+mod device;
+mod error;
+mod fadt;
+mod fault;
+mod handlers;
+mod hardware;
+mod madt;
+mod mode;
+mod physical;
+mod root;
+mod source;
+mod spcr;
+mod srat;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use controller::Controller;
+pub use error::{Signature, TableError};
+pub use fadt::{Block, Enable, Fadt, PowerOff};
+pub use fault::{DeviceError, StartError};
+pub use hardware::Hardware;
+pub use madt::{IoApic, Madt, Override};
+pub use mode::ModeError;
+pub use physical::Physical;
+pub use root::Tables;
+pub use source::AcpiSource;
+pub use spcr::Spcr;
+pub use srat::{Affinity, Srat};
+pub use table::Table;

@@ -1,0 +1,167 @@
+//! A machine for event tests: a hotplug controller, event registers and an interrupt line.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::vec::Vec;
+
+use hotmem_aml::{Host, HostError, Space, Width};
+use hotmem_tests::acpi::{Controller, Layout};
+
+use crate::Hardware;
+use hotmem_hotplug::{Latch, Line};
+
+/// Where the fixed registers are, in I/O ports: as [`firmware::fadt`](super::firmware::fadt) says.
+const SMI_COMMAND: u64 = 0xB2;
+const PM1_STATUS: u64 = 0x600;
+const PM1_ENABLE: u64 = 0x602;
+const PM1_CONTROL: u64 = 0x604;
+const GPE_STATUS: u64 = 0x620;
+const GPE_ENABLE: u64 = 0x628;
+const GPE_END: u64 = 0x630;
+
+/// The machine's state.
+#[derive(Debug)]
+pub(super) struct Board {
+    pub(super) controller: Controller,
+    layout: Layout,
+    pub(super) gpe_status: u64,
+    pub(super) gpe_enable: u64,
+    pub(super) pm1_status: u64,
+    pub(super) pm1_enable: u64,
+    /// `SCI_EN`, and whether writing to the command port sets it.
+    pub(super) acpi_enabled: bool,
+    pub(super) answers_smi: bool,
+    pub(super) smi_writes: Vec<u64>,
+    /// The controller does not let go of a device that is ejected.
+    pub(super) stuck: bool,
+    /// A general-purpose event that happens at the controller's next access.
+    pub(super) surprise: Option<u8>,
+    /// The handler has masked the line.
+    pub(super) masked: bool,
+    pub(super) unmasked: Vec<u32>,
+    pub(super) stalled: u64,
+}
+
+/// The machine, as the kernel and the test share it.
+#[derive(Clone, Debug)]
+pub(super) struct Wire(pub(super) Rc<RefCell<Board>>);
+
+impl Wire {
+    pub(super) fn new(layout: Layout, slots: usize) -> Self {
+        Self(Rc::new(RefCell::new(Board {
+            controller: Controller::new(layout, slots),
+            layout,
+            gpe_status: 0,
+            gpe_enable: 0,
+            pm1_status: 0,
+            pm1_enable: 0,
+            acpi_enabled: false,
+            answers_smi: true,
+            smi_writes: Vec::new(),
+            stuck: false,
+            surprise: None,
+            masked: false,
+            unmasked: Vec::new(),
+            stalled: 0,
+        })))
+    }
+
+    /// What the interrupt handler does, if the system control interrupt is active.
+    pub(super) fn interrupt(&self, latch: &Latch, now: u64) -> bool {
+        let mut board = self.0.borrow_mut();
+        let gpe = board.gpe_status & board.gpe_enable != 0;
+        let fixed = board.pm1_status & board.pm1_enable != 0;
+        let fires = (gpe || fixed) && board.acpi_enabled && !board.masked;
+        if fires {
+            board.masked = true;
+            latch.raise(0, now);
+        }
+        fires
+    }
+}
+
+impl Board {
+    /// Makes room to record what will happen.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.controller.accesses.reserve(count);
+        self.controller.reports.reserve(1024);
+        self.controller.ejected.reserve(1024);
+        self.controller.strays.reserve(1024);
+        self.unmasked.reserve(1024);
+    }
+
+    /// One of the fixed registers' bytes.
+    fn fixed(&mut self, port: u64) -> Option<(&mut u64, u64, bool)> {
+        match port {
+            PM1_STATUS..PM1_ENABLE => Some((&mut self.pm1_status, port - PM1_STATUS, true)),
+            PM1_ENABLE..PM1_CONTROL => Some((&mut self.pm1_enable, port - PM1_ENABLE, false)),
+            GPE_STATUS..GPE_ENABLE => Some((&mut self.gpe_status, port - GPE_STATUS, true)),
+            GPE_ENABLE..GPE_END => Some((&mut self.gpe_enable, port - GPE_ENABLE, false)),
+            _ => None,
+        }
+    }
+}
+
+impl Hardware for Wire {
+    fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
+        let mut board = self.0.borrow_mut();
+        if space == Space::SystemIo {
+            if address == PM1_CONTROL {
+                return Ok(board.acpi_enabled.into());
+            }
+            if let Some((register, byte, _)) = board.fixed(address) {
+                assert_eq!(width, Width::Byte, "event registers are read as bytes");
+                return Ok(*register >> (byte * 8) & 0xFF);
+            }
+        }
+        if let Some(event) = board.surprise.take() {
+            board.gpe_status |= 1 << event;
+        }
+        board.controller.read(space, address, width)
+    }
+
+    fn write(
+        &mut self,
+        space: Space,
+        address: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<(), HostError> {
+        let mut board = self.0.borrow_mut();
+        if space == Space::SystemIo {
+            if address == SMI_COMMAND {
+                board.smi_writes.push(value);
+                board.acpi_enabled |= board.answers_smi;
+                return Ok(());
+            }
+            if let Some((register, byte, clears)) = board.fixed(address) {
+                assert_eq!(width, Width::Byte, "event registers are written as bytes");
+                let bits = (value & 0xFF) << (byte * 8);
+                let kept = *register & !(0xFF << (byte * 8));
+                *register = if clears { *register & !bits } else { kept | bits };
+                return Ok(());
+            }
+        }
+        let eject = 1 << board.layout.bits[3];
+        if board.stuck && address == board.layout.base + board.layout.flags && value & eject != 0 {
+            return Ok(());
+        }
+        board.controller.write(space, address, width, value)
+    }
+
+    fn stall(&mut self, microseconds: u64) {
+        self.0.borrow_mut().stalled += microseconds;
+    }
+
+    fn sleep(&mut self, _milliseconds: u64) {}
+
+    fn timer(&mut self) -> u64 {
+        0
+    }
+
+    fn unmask(&mut self, line: &Line) {
+        let mut board = self.0.borrow_mut();
+        board.masked = false;
+        board.unmasked.push(line.gsi);
+    }
+}

@@ -1,0 +1,418 @@
+//! The parsers on good tables, on tables broken in every way, and on tables with flipped bytes.
+
+use std::format;
+use std::string::ToString;
+use std::vec;
+use std::vec::Vec;
+
+use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_aml::Space;
+
+use super::firmware::{self, Memory, RSDP, Random, fix, put};
+use crate::{
+    Block, Controller, Fadt, Madt, PowerOff, Signature, Spcr, Srat, Table, TableError, Tables,
+};
+use hotmem_hotplug::{Line, Polarity, Trigger};
+
+/// A complete firmware with a MADT, a SRAT, a FADT and an SSDT.
+fn machine(revision: u8) -> Memory {
+    let madt = firmware::madt(&[
+        &[0, 8, 0, 0, 1, 0, 0, 0],
+        &firmware::io_apic(0, 0xFEC0_0000, 0),
+        &firmware::io_apic(1, 0xFEC0_1000, 24),
+        &firmware::source_override(0, 2, 0),
+        &firmware::source_override(9, 9, 0x0D),
+    ]);
+    let srat = firmware::srat(
+        2,
+        &[
+            vec![0, 16, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            firmware::affinity(0, 0, 0xA_0000, 1),
+            firmware::affinity(1, 0x10_0000, 0x1FF0_0000, 1),
+            firmware::affinity(0, 0, 0, 0),
+            firmware::affinity(2, 1 << 32, 8 << 30, 3),
+        ],
+    );
+    let mut fadt = firmware::fadt(244);
+    let dsdt = firmware::table(b"DSDT", 1, b"a block");
+    put(&mut fadt, 40, 4, 0x1000_0000);
+    fix(&mut fadt, 9);
+    let ssdt = firmware::table(b"SSDT", 2, b"another");
+    let mut memory = firmware::memory(revision, &[madt, srat, fadt, ssdt]);
+    memory.pieces.push((0x1000_0000, dsdt));
+    memory
+}
+
+/// Everything the parsers have to say about a firmware.
+fn survey(memory: &Memory) -> Result<usize, TableError> {
+    let tables = Tables::new(memory, RSDP)?;
+    let mut seen = tables.addresses().count();
+    if let Some(madt) = Madt::find(&tables)? {
+        seen += madt.io_apics().count() + madt.overrides().count();
+        seen += madt.local_apic().get() as usize & 1;
+        seen += madt.isa_line(0).gsi as usize & 1;
+    }
+    if let Some(srat) = Srat::find(&tables)? {
+        seen += srat.memory().count();
+    }
+    let fadt = Fadt::find(&tables)?;
+    tables.each_definition_block(&fadt, |table| {
+        seen += table.bytes().len();
+        Ok::<_, TableError>(())
+    })?;
+    Ok(seen)
+}
+
+/// The piece of memory that holds the table `name`.
+fn piece<'a>(memory: &'a mut Memory, name: &[u8]) -> &'a mut Vec<u8> {
+    let found = memory.pieces.iter_mut().find(|(_, bytes)| bytes.starts_with(name));
+    &mut found.unwrap().1
+}
+
+/// Changes a field of a table, and its checksum to match.
+fn change(memory: &mut Memory, name: &[u8; 4], offset: usize, size: usize, value: u64) {
+    let bytes = piece(memory, name);
+    put(bytes, offset, size, value);
+    fix(bytes, 9);
+}
+
+#[test]
+fn both_kinds_of_root_lead_to_every_table() {
+    for revision in [0, 2] {
+        let memory = machine(revision);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        assert_eq!(tables.addresses().count(), 4);
+
+        let fadt = Fadt::find(&tables).unwrap();
+        let mut names = Vec::new();
+        tables
+            .each_definition_block(&fadt, |table| {
+                names.push((table.signature().to_string(), table.revision()));
+                Ok::<_, TableError>(())
+            })
+            .unwrap();
+        assert_eq!(names, [("DSDT".to_string(), 1), ("SSDT".to_string(), 2)]);
+    }
+}
+
+#[test]
+fn the_madt_tells_controllers_and_how_interrupts_are_wired() {
+    let memory = machine(0);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let madt = Madt::find(&tables).unwrap().unwrap();
+
+    assert_eq!(madt.local_apic(), PhysAddr::new(0xFEE0_0000));
+    let bases: Vec<_> = madt.io_apics().map(|apic| (apic.id, apic.gsi_base)).collect();
+    assert_eq!(bases, [(0, 0), (1, 24)]);
+    let (trigger, polarity) = (Trigger::Level, Polarity::ActiveHigh);
+    assert_eq!(madt.sci_line(9), Line { gsi: 9, trigger, polarity });
+    let (trigger, polarity) = (Trigger::Edge, Polarity::ActiveHigh);
+    assert_eq!(madt.isa_line(0), Line { gsi: 2, trigger, polarity });
+    assert_eq!(madt.isa_line(4), Line { gsi: 4, trigger, polarity });
+    let (trigger, polarity) = (Trigger::Level, Polarity::ActiveLow);
+    assert_eq!(madt.sci_line(10), Line { gsi: 10, trigger, polarity });
+}
+
+/// A MADT record of `kind` with `len` bytes and these fields (offset, size, value).
+fn record(kind: u8, len: u8, fields: &[(usize, usize, u64)]) -> Vec<u8> {
+    let mut bytes = vec![0; len.into()];
+    (bytes[0], bytes[1]) = (kind, len);
+    fields.iter().for_each(|&(offset, size, value)| put(&mut bytes, offset, size, value));
+    bytes
+}
+
+#[test]
+fn the_madt_tells_the_parts_of_a_gic() {
+    let version_3_cpu = record(11, 80, &[(60, 8, 0x80a_0000)]);
+    let version_2_cpu = record(11, 76, &[(32, 8, 0x801_0000)]);
+    let distributor = record(12, 24, &[(8, 8, 0x800_0000), (20, 1, 3)]);
+    let row = record(14, 16, &[(4, 8, 0x80a_0000), (12, 4, 0xf6_0000)]);
+    let madt = firmware::madt(&[&version_3_cpu, &version_2_cpu, &distributor, &row]);
+    let memory = firmware::memory(2, &[madt]);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let madt = Madt::find(&tables).unwrap().unwrap();
+
+    let at = PhysAddr::new;
+    let range = PhysRange::new(at(0x80a_0000), 0xf6_0000).unwrap();
+    let found: Vec<_> = madt.controllers().skip(1).collect();
+    let wanted = [
+        Controller::GicCpuInterface { at: at(0x801_0000) },
+        Controller::GicDistributor { at: at(0x800_0000), version: 3 },
+        Controller::GicRedistributors { range },
+    ];
+    assert_eq!(found, wanted);
+
+    let short = firmware::memory(2, &[firmware::madt(&[&record(12, 20, &[])])]);
+    assert!(Madt::find(&Tables::new(&short, RSDP).unwrap()).is_err());
+}
+
+#[test]
+fn the_spcr_names_the_line_of_the_console() {
+    for (kind, line) in [(0x08, Some(33)), (0x02, Some(33)), (0x01, None), (0, None)] {
+        let mut body = [0; 44];
+        put(&mut body, 52 - 36, 1, kind);
+        put(&mut body, 54 - 36, 4, 33);
+        let memory = firmware::memory(2, &[firmware::table(b"SPCR", 2, &body)]);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        let found = Spcr::find(&tables).unwrap().unwrap().line();
+        assert_eq!(found.map(|line| line.gsi), line);
+        assert!(found.is_none_or(|line| line.trigger == Trigger::Level));
+    }
+    let memory = firmware::memory(2, &[firmware::table(b"SPCR", 2, &[0; 8])]);
+    assert!(Spcr::find(&Tables::new(&memory, RSDP).unwrap()).is_err());
+}
+
+#[test]
+fn the_fadt_tells_how_psci_is_called() {
+    let ways =
+        [(0, PowerOff::No), (1, PowerOff::PsciSmc), (3, PowerOff::PsciHvc), (2, PowerOff::No)];
+    for (flags, way) in ways {
+        let mut fadt = firmware::fadt(276);
+        put(&mut fadt, 140, 8, 0x1000_0000);
+        put(&mut fadt, 129, 2, flags);
+        fix(&mut fadt, 9);
+        let memory = firmware::memory(2, &[fadt]);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        assert_eq!(Fadt::find(&tables).unwrap().power_off, way);
+    }
+}
+
+#[test]
+fn a_local_apic_address_record_replaces_the_field() {
+    let mut record = vec![5, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    put(&mut record, 4, 8, 0x12_3456_7000);
+    let memory = firmware::memory(2, &[firmware::madt(&[&record])]);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let madt = Madt::find(&tables).unwrap().unwrap();
+    assert_eq!(madt.local_apic(), PhysAddr::new(0x12_3456_7000));
+}
+
+#[test]
+fn the_srat_leaves_out_disabled_and_empty_ranges() {
+    let memory = machine(2);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let srat = Srat::find(&tables).unwrap().unwrap();
+
+    let entries: Vec<_> = srat.memory().map(|e| (e.domain, e.range.len())).collect();
+    assert_eq!(entries, [(0, 0xA_0000), (1, 0x1FF0_0000), (2, 8 << 30)]);
+}
+
+#[test]
+fn an_old_srat_has_one_byte_of_domain() {
+    let entry = firmware::affinity(0xAABB_CC07, 0, 4096, 1);
+    for (revision, domain) in [(1, 7), (2, 0xAABB_CC07)] {
+        let memory =
+            firmware::memory(0, &[firmware::srat(revision, core::slice::from_ref(&entry))]);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        let srat = Srat::find(&tables).unwrap().unwrap();
+        assert_eq!(srat.memory().next().unwrap().domain, domain);
+    }
+}
+
+#[test]
+fn a_range_that_passes_the_end_of_memory_is_an_error_only_if_enabled() {
+    for (flags, good) in [(3, false), (2, true)] {
+        let entry = firmware::affinity(0, u64::MAX - 4095, 8192, flags);
+        let memory = firmware::memory(0, &[firmware::srat(2, &[entry])]);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        assert_eq!(Srat::find(&tables).is_ok(), good);
+    }
+}
+
+#[test]
+fn a_fadt_of_the_first_revision_has_ports_only() {
+    let memory = firmware::memory(0, &[firmware::fadt(116)]);
+    let fadt = Fadt::find(&Tables::new(&memory, RSDP).unwrap()).unwrap();
+    let block = |address, len| Some(Block { space: Space::SystemIo, address, len });
+    assert_eq!(fadt.sci, Some(9));
+    assert_eq!(fadt.pm1_event, [block(0x600, 4), None]);
+    assert_eq!(fadt.pm1_control, [block(0x604, 2), None]);
+    assert_eq!(fadt.gpe, [block(0x620, 16), None]);
+    assert_eq!(fadt.enable.map(|enable| (enable.port, enable.value)), Some((0xB2, 2)));
+}
+
+#[test]
+fn a_generic_address_replaces_the_port_unless_it_is_null() {
+    let mut bytes = firmware::fadt(276);
+    bytes[220] = 0;
+    put(&mut bytes, 224, 8, 0xFED0_0000);
+    put(&mut bytes, 140, 8, 0x1_2345_0000);
+    fix(&mut bytes, 9);
+    let memory = firmware::memory(2, &[bytes]);
+    let fadt = Fadt::find(&Tables::new(&memory, RSDP).unwrap()).unwrap();
+    let (space, address) = (Space::SystemMemory, 0xFED0_0000);
+    assert_eq!(fadt.gpe[0], Some(Block { space, address, len: 16 }));
+    assert_eq!(fadt.pm1_control[0].map(|block| block.address), Some(0x604));
+    assert_eq!(fadt.dsdt, PhysAddr::new(0x1_2345_0000));
+}
+
+#[test]
+fn a_hardware_reduced_machine_has_no_fixed_hardware() {
+    let mut bytes = firmware::fadt(276);
+    put(&mut bytes, 112, 4, 1 << 20);
+    fix(&mut bytes, 9);
+    let memory = firmware::memory(2, &[bytes]);
+    let fadt = Fadt::find(&Tables::new(&memory, RSDP).unwrap()).unwrap();
+    assert!(fadt.hardware_reduced);
+    assert_eq!((fadt.sci, fadt.gpe, fadt.enable), (None, [None; 2], None));
+}
+
+#[test]
+fn impossible_registers_are_named() {
+    let fadt = |edits: &[(usize, usize, u64)]| {
+        let mut memory = machine(2);
+        for &(offset, size, value) in edits {
+            change(&mut memory, b"FACP", offset, size, value);
+        }
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        Fadt::find(&tables).unwrap_err().to_string()
+    };
+    // A port past 64 KiB, an odd block, an address space without registers, events past 255.
+    assert_eq!(fadt(&[(80, 4, 0xFFF8)]), "FACP: impossible value 0xfff8 at offset 0x50");
+    assert_eq!(fadt(&[(92, 1, 15)]), "FACP: impossible value 0xf at offset 0x5c");
+    assert_eq!(fadt(&[(48, 4, 0x1_0000)]), "FACP: impossible value 0x10000 at offset 0x30");
+    assert_eq!(fadt(&[(220, 1, 2), (224, 8, 0x800)]), "FACP: impossible value 0x2 at offset 0xdc");
+    assert_eq!(
+        fadt(&[(84, 4, 0x700), (93, 1, 4), (94, 1, 0xF8)]),
+        "FACP: impossible value 0xf8 at offset 0x5e"
+    );
+    assert_eq!(
+        fadt(&[(220, 1, 0), (224, 8, u64::MAX - 3)]),
+        "FACP: impossible value 0xfffffffffffffffc at offset 0xe0"
+    );
+}
+
+#[test]
+fn a_broken_rsdp_is_refused() {
+    for offset in [0, 7, 15, 16, 25, 33] {
+        let mut memory = machine(2);
+        piece(&mut memory, b"RSD PTR ")[offset] ^= 0x40;
+        assert!(Tables::new(&memory, RSDP).is_err(), "offset {offset}");
+    }
+    for length in [0u64, 35, 4097, 0xFFFF_FFFF] {
+        let mut memory = machine(2);
+        let rsdp = piece(&mut memory, b"RSD PTR ");
+        put(rsdp, 20, 4, length);
+        fix(rsdp, 32);
+        let error = Tables::new(&memory, RSDP).unwrap_err();
+        let table = Signature(*b"RSD ");
+        assert_eq!(error, TableError::Length { table, at: RSDP, length: length as u32 });
+    }
+    let nowhere = PhysAddr::new(u64::MAX - 4);
+    assert_eq!(Tables::new(&machine(0), nowhere).unwrap_err(), TableError::Address(nowhere));
+}
+
+#[test]
+fn a_table_that_is_not_what_it_says_is_refused() {
+    let at = PhysAddr::new(0x1FFE_0000);
+    let table = Signature(*b"APIC");
+
+    let mut memory = machine(0);
+    piece(&mut memory, b"APIC")[20] ^= 0x10;
+    let sum = TableError::Checksum { table, at, sum: 0x10 };
+    assert_eq!(survey(&memory), Err(sum));
+    assert_eq!(sum.to_string(), "APIC at 0x1ffe0000 has a bad checksum: bytes add up to 0x10");
+
+    for length in [0, 35, 43, 0xFFFF_FFFF] {
+        let mut memory = machine(0);
+        put(piece(&mut memory, b"APIC"), 4, 4, length);
+        let length = length as u32;
+        assert_eq!(survey(&memory), Err(TableError::Length { table, at, length }));
+    }
+
+    let mut memory = machine(0);
+    put(piece(&mut memory, b"APIC"), 4, 4, 4096);
+    assert!(matches!(survey(&memory), Err(TableError::Unreadable(range)) if range.len() == 4096));
+
+    let mut memory = machine(0);
+    change(&mut memory, b"FACP", 40, 4, 0x1FFE_0000);
+    assert!(matches!(survey(&memory), Err(TableError::Signature { found, .. }) if found == table));
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_refused() {
+    for (record, length) in [([1, 0], 0), ([1, 1], 1), ([2, 9], 9), ([9, 200], 200)] {
+        let memory = firmware::memory(0, &[firmware::madt(&[&record, &[0; 7]])]);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        let (table, kind) = (Signature(*b"APIC"), record[0]);
+        let error = TableError::Record { table, offset: 44, kind, length };
+        assert_eq!(Madt::find(&tables).unwrap_err(), error);
+    }
+    // A record cut off between its kind and its length.
+    let memory = firmware::memory(0, &[firmware::madt(&[&[9]])]);
+    assert!(Madt::find(&Tables::new(&memory, RSDP).unwrap()).is_err());
+}
+
+#[test]
+fn reserved_trigger_and_polarity_encodings_are_refused() {
+    for flags in [0b0010, 0b1000] {
+        let record = firmware::source_override(9, 9, flags);
+        let memory = firmware::memory(0, &[firmware::madt(&[&record])]);
+        let tables = Tables::new(&memory, RSDP).unwrap();
+        assert!(matches!(Madt::find(&tables), Err(TableError::Value { offset: 52, .. })));
+    }
+}
+
+#[test]
+fn a_root_with_half_a_pointer_is_refused_and_null_pointers_are_skipped() {
+    let mut memory = machine(2);
+    let xsdt = piece(&mut memory, b"XSDT");
+    xsdt.truncate(xsdt.len() - 4);
+    let length = xsdt.len() as u64;
+    put(xsdt, 4, 4, length);
+    fix(xsdt, 9);
+    assert!(matches!(Tables::new(&memory, RSDP), Err(TableError::Length { .. })));
+
+    let mut memory = machine(2);
+    change(&mut memory, b"XSDT", 36, 8, 0);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    assert_eq!(tables.addresses().count(), 3);
+    assert!(Madt::find(&tables).unwrap().is_none());
+}
+
+#[test]
+fn flipped_bytes_never_panic_and_never_pass_unnoticed() {
+    let good = survey(&machine(2)).unwrap();
+    let mut random = Random(0x4855_4E47_5259);
+    for run in 0..20_000 {
+        let mut memory = machine(2);
+        let count = memory.pieces.len();
+        let bytes = &mut memory.pieces[random.below(count)].1;
+        let at = random.below(bytes.len());
+        bytes[at] ^= 1 << random.below(8);
+        // A flipped name hides an optional table; any other flip has to be an error.
+        match survey(&memory) {
+            Err(_) => {}
+            Ok(seen) => assert!(at < 4 && seen < good, "run {run}: byte {at} of a table"),
+        }
+    }
+}
+
+#[test]
+fn flipped_bytes_behind_a_good_checksum_never_panic() {
+    let mut random = Random(0xC0FF_EE00);
+    let mut errors = 0;
+    for _ in 0..50_000 {
+        let mut memory = machine(2);
+        let count = memory.pieces.len() - 1;
+        let bytes = &mut memory.pieces[random.below(count)].1;
+        for _ in 0..=random.below(4) {
+            let at = random.below(bytes.len());
+            bytes[at] = random.below(256) as u8;
+        }
+        fix(bytes, 9);
+        errors += usize::from(survey(&memory).is_err());
+    }
+    assert!(errors > 10_000, "only {errors} of 50000 were refused");
+}
+
+#[test]
+fn a_table_shorter_than_its_fields_answers_none() {
+    let memory = firmware::memory(0, &[firmware::table(b"SSDT", 1, &[1, 2])]);
+    let at = PhysAddr::new(0x1FFE_0000);
+    let table = Table::read(&memory, at, Signature(*b"SSDT"), 0).unwrap();
+    assert_eq!(table.field(36, 2), Some(0x201));
+    assert_eq!(table.field(36, 3), None);
+    assert_eq!(table.field(usize::MAX, 2), None);
+    assert!(format!("{table:?}").contains("Table"));
+}

@@ -1,0 +1,54 @@
+//! A machine that may lack a source of events: without one there are no events, and the rest goes on.
+
+use alloc::boxed::Box;
+use core::fmt;
+
+use crate::{DeviceId, Event, HotplugSource, Outcome};
+
+/// What can go wrong with a source that may be absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceError<E> {
+    /// The source reports an error.
+    Source(E),
+    /// The machine has no source, so it has no such device.
+    NoSource(DeviceId),
+}
+
+impl<E: fmt::Display> fmt::Display for SourceError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(error) => error.fmt(f),
+            Self::NoSource(device) => write!(f, "memory device {} is not known", device.0),
+        }
+    }
+}
+
+impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
+    type Error = SourceError<S::Error>;
+
+    fn next_event(&mut self) -> Option<Event<Self::Error>> {
+        let event = self.as_mut()?.next_event()?;
+        Some(event.map_error(SourceError::Source))
+    }
+
+    fn has_work(&self) -> bool {
+        self.as_ref().is_some_and(|source| source.has_work())
+    }
+
+    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error> {
+        let source = self.as_mut().ok_or(SourceError::NoSource(device))?;
+        source.answer(device, outcome).map_err(SourceError::Source)
+    }
+
+    fn eject(&mut self, device: DeviceId) -> Result<(), Self::Error> {
+        let source = self.as_mut().ok_or(SourceError::NoSource(device))?;
+        source.eject(device).map_err(SourceError::Source)
+    }
+
+    fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
+        fmt::from_fn(move |f| match self {
+            Some(source) => fmt::Display::fmt(&source.label(device), f),
+            None => write!(f, "memory device {}", device.0),
+        })
+    }
+}

@@ -1,0 +1,202 @@
+//! What an event source and the driver say to each other.
+
+use core::fmt;
+
+use hotmem::NodeId;
+use hotmem::addr::PhysRange;
+
+/// Names a device of the source that gave it, for as long as the kernel runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceId(pub u16);
+
+/// Something the firmware wants done.
+#[derive(Clone, Debug)]
+pub struct Event<E> {
+    /// Which device it is about.
+    pub device: DeviceId,
+    /// What is wanted.
+    pub request: Request<E>,
+    /// The clock when the interrupt came; `None` if no interrupt brought this, as in a scan.
+    pub since: Option<u64>,
+}
+
+/// What the firmware wants.
+#[derive(Clone, Debug)]
+pub enum Request<E> {
+    /// There is a memory device. It may be known already.
+    Insert {
+        /// Its memory: at least one range.
+        ranges: Ranges,
+        /// The node the memory is on.
+        node: NodeId,
+    },
+    /// A memory device was announced, but what the firmware says of it makes no sense.
+    Unreadable(E),
+    /// Give the device's memory up.
+    Eject,
+}
+
+/// Ranges of memory that one device can have.
+pub const MAX_RANGES: usize = 8;
+
+/// The memory of one device: up to [`MAX_RANGES`] ranges, none empty.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ranges {
+    items: [PhysRange; MAX_RANGES],
+    len: usize,
+}
+
+/// A device has more than [`MAX_RANGES`] ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyRanges;
+
+impl Ranges {
+    /// Adds a range. An empty one is dropped; one that starts where the last one ends prolongs it,
+    /// since firmware may describe one piece of memory in several descriptors.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyRanges`] if there is no room.
+    pub fn push(&mut self, range: PhysRange) -> Result<(), TooManyRanges> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let last = self.len.checked_sub(1).and_then(|last| self.items.get_mut(last));
+        if let Some(last) = last
+            && last.end() == range.start()
+            && let Some(longer) =
+                PhysRange::new(last.start(), last.len().saturating_add(range.len()))
+        {
+            *last = longer;
+            return Ok(());
+        }
+        *self.items.get_mut(self.len).ok_or(TooManyRanges)? = range;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// The ranges, in the firmware's order.
+    pub fn as_slice(&self) -> &[PhysRange] {
+        self.items.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, range) in self.as_slice().iter().enumerate() {
+            write!(f, "{}{range}", if n == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl<E> Event<E> {
+    /// The same event, with its error as `f` makes it.
+    pub fn map_error<F>(self, f: impl FnOnce(E) -> F) -> Event<F> {
+        let Self { device, request, since } = self;
+        let request = match request {
+            Request::Insert { ranges, node } => Request::Insert { ranges, node },
+            Request::Unreadable(error) => Request::Unreadable(f(error)),
+            Request::Eject => Request::Eject,
+        };
+        Event { device, request, since }
+    }
+}
+
+impl fmt::Debug for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
+/// Why memory is not given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Somebody uses it and will not let go.
+    InUse,
+    /// It may work later: something else is under way.
+    Busy,
+    /// Something that depends on it objects.
+    Dependency,
+    /// The kernel does not know what memory that is.
+    Unknown,
+}
+
+/// How a request ended, for the firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The memory is added, or was already.
+    Inserted,
+    /// The memory is not added.
+    InsertFailed,
+    /// The memory is added, but stays offline.
+    InsertedOffline,
+    /// The memory is being given up: not the end yet.
+    Ejecting,
+    /// The device is gone.
+    Ejected,
+    /// The memory is kept; nothing has changed.
+    EjectRefused(Refusal),
+    /// The memory was given up, but the firmware could not take the device away.
+    EjectFailed,
+}
+
+/// Where events come from, and where the answers go: ACPI, or a hypervisor call interface.
+pub trait HotplugSource {
+    /// What can go wrong with a device.
+    type Error: fmt::Display;
+
+    /// The next event, if there is one. Does a bounded amount of work.
+    fn next_event(&mut self) -> Option<Event<Self::Error>>;
+
+    /// Whether [`next_event`](Self::next_event) has something to do. Safe to ask with interrupts
+    /// off, right before the CPU is halted.
+    fn has_work(&self) -> bool;
+
+    /// Tells the firmware how its request ended. Answers the status code it was told, or `None` if
+    /// there is no way, or no cause, to tell it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the firmware's interface reports.
+    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error>;
+
+    /// Has the firmware take the device away.
+    ///
+    /// # Errors
+    ///
+    /// The device is still there, with why.
+    fn eject(&mut self, device: DeviceId) -> Result<(), Self::Error>;
+
+    /// The firmware's name of a device, for messages.
+    fn label(&self, device: DeviceId) -> impl fmt::Display + '_;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotmem::addr::PhysAddr;
+
+    fn range(start: u64, len: u64) -> PhysRange {
+        PhysRange::new(PhysAddr::new(start), len).unwrap()
+    }
+
+    #[test]
+    fn adjacent_ranges_become_one_and_empty_ones_none() {
+        let mut ranges = Ranges::default();
+        for piece in [range(0x1000, 0x1000), range(0, 0), range(0x2000, 0x1000), range(0, 0x1000)] {
+            ranges.push(piece).unwrap();
+        }
+        assert_eq!(ranges.as_slice(), [range(0x1000, 0x2000), range(0, 0x1000)]);
+    }
+
+    #[test]
+    fn one_range_too_many_is_refused() {
+        let mut ranges = Ranges::default();
+        for n in 0..MAX_RANGES as u64 {
+            ranges.push(range(n * 0x2000, 0x1000)).unwrap();
+        }
+        assert_eq!(ranges.push(range(1 << 40, 0x1000)), Err(TooManyRanges));
+        assert_eq!(ranges.as_slice().len(), MAX_RANGES);
+    }
+}

@@ -1,0 +1,56 @@
+//! Memory hotplug as the kernel drives it: from a firmware's request to its answer.
+//!
+//! ```text
+//! HotplugSource (ACPI, ...)          Hotplug                       Verbs (the memory manager)
+//!    next_event --- Insert ------> which device?  ------------------> add, online
+//!               <-- answer -------  true outcome
+//!    next_event --- Eject -------> offline every block -------------> offline, remove
+//!               <-- eject, answer    any failure: everything as it was
+//! ```
+//!
+//! Nothing here knows an architecture or a firmware, so all of it runs on the host. It belongs to the
+//! main loop: no function may be called from an interrupt handler.
+//!
+//! What holds after every request:
+//! - the firmware was told what really happened;
+//! - memory of a refused eject is online where it was online, in the zone it was in;
+//! - the table of owners says for each plugged range whether the memory manager has it;
+//! - no heap was used.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod absent;
+mod blocks;
+mod driver;
+mod eject;
+mod ejecting;
+mod event;
+mod insert;
+mod json;
+mod latch;
+mod line;
+mod operator;
+mod owners;
+mod report;
+mod step;
+#[cfg(test)]
+mod tests;
+mod touched;
+mod verbs;
+
+pub use absent::SourceError;
+pub use driver::{BUDGET, Hotplug, Policy};
+pub use ejecting::EjectProgress;
+pub use event::{
+    DeviceId, Event, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal, Request, TooManyRanges,
+};
+pub use json::{JsonString, List, OrNull};
+pub use latch::{Latch, MAX_LINES, Raised};
+pub use line::{Line, Polarity, Trigger};
+pub use operator::OperatorError;
+pub use owners::{Claim, OutOfHeap, Plugged};
+pub use report::{Reason, Verdict};
+pub use step::{AddStep, BlocksStep, Failure, RemoveStep, Step, StepLine, UseStep};
+pub use touched::MAX_BLOCKS;
+pub use verbs::{Clock, Offlining, Stage, Verbs, View};

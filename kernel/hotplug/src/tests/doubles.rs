@@ -1,0 +1,193 @@
+//! A source that says what the test wants, and a memory manager whose n-th verb fails.
+
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::ops::Range;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::vec::Vec;
+
+use hotmem::{
+    AddError, Added, Block, BlockId, Group, NodeId, OfflineError, OnlineError, Pfn, PhysAddr,
+    PhysRange, Placement, RemoveError, Removed, ZoneKind,
+};
+
+use crate::{Clock, DeviceId, Event, HotplugSource, Outcome, Ranges, Request, Verbs, View};
+
+/// What is wrong with a scripted device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wrong(pub(super) &'static str);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// A source that plays a script.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Script(pub(super) Rc<RefCell<Played>>);
+
+/// The script, and what the driver did about it.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    pub(super) events: VecDeque<Event<Wrong>>,
+    pub(super) told: Vec<(u16, Outcome)>,
+    pub(super) ejected: Vec<u16>,
+    /// The firmware does not let go.
+    pub(super) stuck: bool,
+    /// The firmware cannot be told anything.
+    pub(super) deaf: bool,
+}
+
+impl Script {
+    pub(super) fn insert(&self, device: u16, pieces: &[PhysRange]) {
+        let mut ranges = Ranges::default();
+        pieces.iter().for_each(|&piece| ranges.push(piece).unwrap());
+        self.event(device, Request::Insert { ranges, node: NodeId::default() });
+    }
+
+    pub(super) fn eject(&self, device: u16) {
+        self.event(device, Request::Eject);
+    }
+
+    pub(super) fn event(&self, device: u16, request: Request<Wrong>) {
+        let device = DeviceId(device);
+        self.0.borrow_mut().events.push_back(Event { device, request, since: Some(0) });
+    }
+
+    pub(super) fn told(&self) -> Vec<Outcome> {
+        core::mem::take(&mut self.0.borrow_mut().told).into_iter().map(|(_, told)| told).collect()
+    }
+}
+
+impl HotplugSource for Script {
+    type Error = Wrong;
+
+    fn next_event(&mut self) -> Option<Event<Wrong>> {
+        self.0.borrow_mut().events.pop_front()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.0.borrow().events.is_empty()
+    }
+
+    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Wrong> {
+        let mut played = self.0.borrow_mut();
+        played.told.push((device.0, outcome));
+        if played.deaf { Err(Wrong("deaf")) } else { Ok(Some(played.told.len() as u32)) }
+    }
+
+    fn eject(&mut self, device: DeviceId) -> Result<(), Wrong> {
+        let mut played = self.0.borrow_mut();
+        if played.stuck {
+            return Err(Wrong("stuck"));
+        }
+        played.ejected.push(device.0);
+        Ok(())
+    }
+
+    fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
+        device.0
+    }
+}
+
+/// Which call of a verb fails: `Busy`, as if another verb were running.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) calls: Rc<Cell<u32>>,
+    pub(super) fails: Rc<Cell<Option<u32>>>,
+}
+
+impl Plan {
+    /// The n-th call from now on fails, counted from 0.
+    pub(super) fn fail(&self, n: u32) {
+        self.calls.set(0);
+        self.fails.set(Some(n));
+    }
+
+    pub(super) fn never(&self) {
+        self.calls.set(0);
+        self.fails.set(None);
+    }
+
+    fn fails_now(&self) -> bool {
+        let call = self.calls.replace(self.calls.get() + 1);
+        self.fails.get() == Some(call)
+    }
+}
+
+/// A memory manager whose n-th verb fails.
+#[derive(Debug)]
+pub(super) struct Faulty<V>(pub(super) V, pub(super) Plan);
+
+impl<V: View> View for Faulty<V> {
+    fn page_bytes(&self) -> u64 {
+        self.0.page_bytes()
+    }
+
+    fn is_ram(&self, address: PhysAddr) -> bool {
+        self.0.is_ram(address)
+    }
+
+    fn block_numbers(&self, range: PhysRange) -> Range<u64> {
+        self.0.block_numbers(range)
+    }
+
+    fn block_range(&self, id: BlockId) -> Option<PhysRange> {
+        self.0.block_range(id)
+    }
+
+    fn block(&self, id: BlockId) -> Option<Block> {
+        self.0.block(id)
+    }
+
+    fn group(&self, head: Pfn) -> Option<Group> {
+        self.0.group(head)
+    }
+
+    fn auto_zone(&self, range: PhysRange, node: NodeId) -> Option<ZoneKind> {
+        self.0.auto_zone(range, node)
+    }
+}
+
+impl<V: Verbs> Verbs for Faulty<V> {
+    type Offline = V::Offline;
+
+    fn start_offline(&mut self, id: BlockId) -> Result<V::Offline, OfflineError> {
+        if self.1.fails_now() { Err(OfflineError::Busy) } else { self.0.start_offline(id) }
+    }
+
+    fn add(
+        &mut self,
+        range: PhysRange,
+        node: NodeId,
+        placement: Placement,
+    ) -> Result<Added, AddError> {
+        if self.1.fails_now() { Err(AddError::Busy) } else { self.0.add(range, node, placement) }
+    }
+
+    fn online(&mut self, id: BlockId, zone: ZoneKind) -> Result<Block, OnlineError> {
+        if self.1.fails_now() { Err(OnlineError::Busy) } else { self.0.online(id, zone) }
+    }
+
+    fn offline(&mut self, id: BlockId) -> Result<Block, OfflineError> {
+        if self.1.fails_now() { Err(OfflineError::Busy) } else { self.0.offline(id) }
+    }
+
+    fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError> {
+        if self.1.fails_now() { Err(RemoveError::Busy) } else { self.0.remove(range) }
+    }
+}
+
+/// A clock that ticks ten times whenever it is looked at, if it can count at all.
+#[derive(Clone, Debug)]
+pub(super) struct Ticks(pub(super) Option<Rc<Cell<u64>>>);
+
+impl Clock for Ticks {
+    fn instructions(&self) -> Option<u64> {
+        let counter = self.0.as_ref()?;
+        counter.set(counter.get() + 10);
+        Some(counter.get())
+    }
+}

@@ -1,0 +1,188 @@
+//! Ejects in steps: what happens between them, cancelling, and what the firmware is told of each end.
+
+use std::string::String;
+use std::vec::Vec;
+
+use hotmem::testing::{Holder, Tiny};
+use hotmem::{AutoOnline, BlockState, Listen, Listener, Mover, OnlineAs, Order, PhysRange};
+
+use super::{Fixture, ONLINE};
+use crate::{OperatorError, Outcome, Refusal};
+
+/// A fixture whose memory holds pages that move.
+fn used() -> (Fixture, &'static Holder<Tiny>, Mover) {
+    let mut this = Fixture::inserted();
+    let (holder, mover) = Holder::register(this.bench);
+    for i in 0..60 {
+        holder.take_in_zone(this.bench, mover, Order::new(i % 3).unwrap()).unwrap();
+    }
+    this.driver.set_budget(1);
+    (this, holder, mover)
+}
+
+/// Runs `count` steps.
+fn steps(this: &mut Fixture, count: usize) -> String {
+    let mut out = String::new();
+    for _ in 0..count {
+        assert!(this.driver.run_one(&mut out), "done too soon");
+    }
+    out
+}
+
+#[test]
+fn the_console_is_looked_at_between_the_steps_of_an_eject() {
+    let (mut this, holder, mover) = used();
+    this.script.eject(0);
+    steps(&mut this, 40);
+    assert_eq!(this.script.told(), [Outcome::Ejecting]);
+    let progress = this.driver.ejecting().unwrap().block.unwrap();
+    assert!(progress.steps > 0);
+    // Memory serves others meanwhile, and what is announced waits its turn.
+    let handle = holder.take(this.bench, mover, Order::ZERO).unwrap();
+    holder.release(this.bench, handle);
+    this.script.insert(1, &[]);
+    this.run();
+    let told = this.script.told();
+    assert_eq!(told.first(), Some(&Outcome::Ejected));
+    assert_eq!(told.len(), 2);
+    assert!(this.driver.ejecting().is_none());
+    holder.check(this.bench);
+}
+
+#[test]
+fn an_eject_can_be_cancelled_at_any_step_and_everything_is_online_again() {
+    let mut cancelled = 0;
+    for count in (1..).step_by(23) {
+        let (mut this, holder, _) = used();
+        this.script.eject(0);
+        let mut out = String::new();
+        for _ in 0..count {
+            this.driver.run_one(&mut out);
+        }
+        if !this.driver.cancel_eject(&mut out) {
+            assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+            break;
+        }
+        cancelled += 1;
+        let told = this.script.told();
+        assert_eq!(told, [Outcome::Ejecting, Outcome::EjectRefused(Refusal::Busy)]);
+        assert_eq!(this.states(), [ONLINE; 5]);
+        assert!(out.contains("the operator cancelled it"), "{out}");
+        this.bench.check();
+        holder.check(this.bench);
+        // An orderly eject works afterwards.
+        this.script.eject(0);
+        this.run();
+        assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+        holder.check(this.bench);
+    }
+    assert!(cancelled > 5, "{cancelled}");
+    let mut this = Fixture::new();
+    assert!(!this.driver.cancel_eject(&mut String::new()));
+}
+
+#[test]
+fn the_operator_keeps_out_of_memory_that_is_being_given_up() {
+    let (mut this, ..) = used();
+    this.script.eject(0);
+    steps(&mut this, 3);
+    let mut out = String::new();
+    let id = this.bench.mm.blocks_in(this.pieces[1]).next().unwrap();
+    let refused = this.driver.operator_offline(id, &mut out).unwrap_err();
+    assert!(matches!(refused, OperatorError::Ejecting(device) if device.0 == 0));
+    assert_eq!(out, "");
+}
+
+/// What the firmware is told when `spoil` was done before the eject.
+fn told_of(spoil: impl Fn(&mut Fixture)) -> Vec<Outcome> {
+    let mut this = Fixture::inserted();
+    spoil(&mut this);
+    this.script.eject(0);
+    this.run();
+    this.script.told()
+}
+
+struct Objector;
+
+impl Listen for Objector {
+    fn notify(&self, event: hotmem::Event, _: &hotmem::Change) -> Result<(), &'static str> {
+        if event == hotmem::Event::GoingOffline { Err("not this one") } else { Ok(()) }
+    }
+}
+
+#[test]
+fn each_way_an_eject_can_end_has_an_answer_of_its_own() {
+    let refused = |why| [Outcome::Ejecting, Outcome::EjectRefused(why)];
+    assert_eq!(told_of(|_| {}), [Outcome::Ejecting, Outcome::Ejected]);
+    let in_use = told_of(|this| {
+        this.bench.alloc_movable_zone(Order::ZERO).unwrap();
+    });
+    assert_eq!(in_use, refused(Refusal::InUse));
+    let no_room = told_of(|this| {
+        let (holder, mover) = Holder::register(this.bench);
+        while holder.take(this.bench, mover, Order::ZERO).is_some() {}
+    });
+    assert_eq!(no_room, refused(Refusal::Busy));
+    let vetoed = told_of(|this| {
+        static OBJECTOR: Listener = Listener::new("objector", 0, &Objector);
+        this.bench.mm.listen(&OBJECTOR);
+    });
+    assert_eq!(vetoed, refused(Refusal::Dependency));
+    let mut unknown = Fixture::new();
+    unknown.script.eject(9);
+    unknown.run();
+    assert_eq!(unknown.script.told(), refused(Refusal::Unknown));
+}
+
+#[test]
+fn memory_that_stayed_offline_comes_online_when_it_is_announced_again() {
+    let mut this = Fixture::new();
+    // The first online fails.
+    this.plan.fail(2);
+    this.script.insert(0, &this.pieces);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::InsertedOffline]);
+    assert_eq!(this.states(), [BlockState::Offline; 5]);
+    this.plan.fail(1);
+    this.script.insert(0, &this.pieces);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::InsertedOffline]);
+    this.plan.never();
+    this.script.insert(0, &this.pieces);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Inserted]);
+    assert_eq!(this.states(), [ONLINE; 5]);
+}
+
+#[test]
+fn what_the_operator_took_offline_stays_so_when_it_is_announced_again() {
+    let mut this = Fixture::inserted();
+    let id = this.bench.mm.blocks_in(this.pieces[0]).next().unwrap();
+    this.driver.operator_offline(id, &mut String::new()).unwrap();
+    this.script.insert(0, &this.pieces);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Inserted]);
+    assert_eq!(this.states().first(), Some(&BlockState::Offline));
+}
+
+#[test]
+fn added_memory_goes_where_the_policy_of_the_moment_says() {
+    let policies = [
+        (AutoOnline::Offline, BlockState::Offline),
+        (AutoOnline::Online(OnlineAs::Movable), ONLINE),
+        (AutoOnline::Online(OnlineAs::Kernel), BlockState::Online(hotmem::ZoneKind::Normal)),
+        (AutoOnline::Online(OnlineAs::Default), BlockState::Online(hotmem::ZoneKind::Normal)),
+        (AutoOnline::AutoMovable { ratio: 0 }, BlockState::Online(hotmem::ZoneKind::Normal)),
+        (AutoOnline::AutoMovable { ratio: 1000 }, ONLINE),
+    ];
+    let mut this = Fixture::new();
+    let pieces: [PhysRange; 2] = this.pieces;
+    for (policy, state) in policies {
+        this.bench.mm.set_auto_online(policy);
+        this.script.insert(0, &pieces);
+        this.run();
+        assert_eq!(this.states(), [state; 5], "{policy}");
+        this.script.eject(0);
+        this.run();
+    }
+}

@@ -1,0 +1,229 @@
+//! The connector of a logical memory block, and the services by which its state changes (LoPAR 13.5).
+//!
+//! ```text
+//!   unusable, isolated --allocate--> usable --unisolate--> --configure--> configured
+//!                      <--unusable--        <--isolate---------------------/
+//! ```
+
+use super::board::Tokens;
+use core::fmt;
+
+/// Firmware did not take the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRtas;
+
+/// Indicators (LoPAR, table 42).
+const ISOLATION_STATE: u32 = 9001;
+const ALLOCATION_STATE: u32 = 9003;
+const ISOLATE: u32 = 0;
+const UNISOLATE: u32 = 1;
+const UNUSABLE: u32 = 0;
+const USABLE: u32 = 1;
+/// What `ibm,configure-connector` answers (LoPAR 13.5.3.5): done, or what its work area holds.
+const CONFIGURED: u32 = 0;
+const NEXT_PROPERTY: u32 = 3;
+const LAST_STEP: u32 = 5;
+/// Bytes of its work area.
+const WORK_AREA: usize = 4096;
+/// Calls of a service that is always busy.
+const PATIENCE: u32 = 1 << 20;
+/// Steps before it is given up: a node of memory takes four.
+const STEPS: usize = 64;
+/// Words of an associativity list that are kept: the length, and five levels of nesting are usual.
+const LIST: usize = 16;
+
+/// An associativity list: its length first, then the domains that the resource is in, the largest first
+/// (LoPAR C.6.3). On the stack, so that events need no heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Associativity {
+    words: [u32; LIST],
+    len: usize,
+}
+
+impl Associativity {
+    /// The words of a property; what does not fit is cut off.
+    fn read(bytes: &[u8]) -> Self {
+        let mut list = Self::default();
+        for (slot, &word) in list.words.iter_mut().zip(bytes.as_chunks().0) {
+            *slot = u32::from_be_bytes(word);
+            list.len += 1;
+        }
+        list
+    }
+
+    /// The words that are there.
+    pub(super) fn as_slice(&self) -> &[u32] {
+        self.words.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Run-time services, and memory to exchange larger things by.
+pub trait Services {
+    /// Calls the service `token`, and fills in its results, of which the first is a status.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRtas`] if the call was not taken.
+    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas>;
+
+    /// The memory at [`buffer_address`](Self::buffer_address), 4 KiB at least.
+    fn buffer(&mut self) -> &mut [u8];
+
+    /// The physical address of the buffer.
+    fn buffer_address(&self) -> u32;
+}
+
+/// Why a connector did not change its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectorError {
+    /// Firmware does not have the service.
+    NoService(&'static str),
+    /// The service failed.
+    Failed {
+        /// Which.
+        service: &'static str,
+        /// Its status.
+        status: i32,
+        /// For which connector.
+        connector: u32,
+    },
+}
+
+impl fmt::Display for ConnectorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoService(service) => write!(f, "firmware has no {service}"),
+            Self::Failed { service, status, connector } => {
+                write!(f, "{service} failed for connector {connector:#x} (status {status})")
+            }
+        }
+    }
+}
+
+/// Calls a service whose only result is its status; answers that. A service that is busy is called
+/// again, many times but not for ever.
+pub(super) fn status(
+    services: &mut impl Services,
+    service: &'static str,
+    token: Option<u32>,
+    args: &[u32],
+) -> Result<u32, ConnectorError> {
+    let token = token.ok_or(ConnectorError::NoService(service))?;
+    let mut rets = [u32::MAX];
+    for _ in 0..PATIENCE {
+        let done = services.call(token, args, &mut rets);
+        done.map_err(|NoRtas| ConnectorError::NoService(service))?;
+        if !is_busy(rets[0]) {
+            break;
+        }
+    }
+    Ok(rets[0])
+}
+
+/// Whether a status asks for the same call once more: busy, or busy for about 10^(status - 9900)
+/// milliseconds (LoPAR, table 11).
+fn is_busy(status: u32) -> bool {
+    matches!(status.cast_signed(), -2 | 9900..=9905)
+}
+
+fn set(
+    services: &mut impl Services,
+    tokens: &Tokens,
+    indicator: u32,
+    connector: u32,
+    value: u32,
+) -> Result<(), ConnectorError> {
+    let service = "set-indicator";
+    match status(services, service, tokens.set_indicator, &[indicator, connector, value])? {
+        0 => Ok(()),
+        other => Err(ConnectorError::Failed { service, status: other.cast_signed(), connector }),
+    }
+}
+
+/// Takes the block behind `connector`; answers its associativity list. On failure it is as before.
+pub(super) fn take(
+    services: &mut impl Services,
+    tokens: &Tokens,
+    connector: u32,
+) -> Result<Associativity, ConnectorError> {
+    set(services, tokens, ALLOCATION_STATE, connector, USABLE)?;
+    let taken = set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)
+        .and_then(|()| configure(services, tokens, connector));
+    if taken.is_err() {
+        // What failed half-way is undone as far as firmware lets; the first error is the one to tell.
+        let _ = set(services, tokens, ISOLATION_STATE, connector, ISOLATE)
+            .and_then(|()| set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE));
+    }
+    taken
+}
+
+/// Gives the block behind `connector` to the hypervisor. On failure it is as before, as far as firmware
+/// lets.
+pub(super) fn give(
+    services: &mut impl Services,
+    tokens: &Tokens,
+    connector: u32,
+) -> Result<(), ConnectorError> {
+    set(services, tokens, ISOLATION_STATE, connector, ISOLATE)?;
+    let given = set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE);
+    if given.is_err() {
+        // The first error is the one to tell.
+        let _ = set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)
+            .and_then(|()| configure(services, tokens, connector));
+    }
+    given
+}
+
+/// Tells the hypervisor that the block behind `connector`, which is configured, stays: it cancels the
+/// unplugging of the whole device. To be called before a block of it was isolated.
+pub(super) fn keep(
+    services: &mut impl Services,
+    tokens: &Tokens,
+    connector: u32,
+) -> Result<(), ConnectorError> {
+    set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)
+}
+
+/// Has firmware describe the block: node by node, property by property.
+fn configure(
+    services: &mut impl Services,
+    tokens: &Tokens,
+    connector: u32,
+) -> Result<Associativity, ConnectorError> {
+    let service = "ibm,configure-connector";
+    let area = services.buffer_address();
+    let memory = services.buffer();
+    memory.fill(0);
+    if let Some(first) = memory.first_chunk_mut() {
+        *first = connector.to_be_bytes();
+    }
+    let mut list = Associativity::default();
+    for _ in 0..STEPS {
+        match status(services, service, tokens.configure_connector, &[area, 0])? {
+            CONFIGURED => return Ok(list),
+            NEXT_PROPERTY => {
+                if let Some(found) = associativity(services.buffer()) {
+                    list = found;
+                }
+            }
+            step if step <= LAST_STEP => {}
+            other => {
+                let status = other.cast_signed();
+                return Err(ConnectorError::Failed { service, status, connector });
+            }
+        }
+    }
+    Err(ConnectorError::Failed { service, status: 0, connector })
+}
+
+/// The property in the work area, if it is an associativity list: words 2, 3 and 4 say where its name
+/// is, how long it is, and where it is.
+fn associativity(area: &[u8]) -> Option<Associativity> {
+    let area = area.get(..WORK_AREA)?;
+    let word = |at: usize| area.get(at..)?.first_chunk().copied().map(u32::from_be_bytes);
+    let [name, len, data] = [word(8)?, word(12)?, word(16)?].map(|word| word as usize);
+    if !area.get(name..)?.starts_with(b"ibm,associativity\0") {
+        return None;
+    }
+    Some(Associativity::read(area.get(data..)?.get(..len)?))
+}

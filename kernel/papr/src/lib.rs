@@ -1,0 +1,28 @@
+//! Memory hotplug of a POWER hypervisor (LoPAR, chapter 13): events are logs that RTAS hands out, and
+//! memory comes and goes in logical memory blocks, each behind a connector.
+//!
+//! ```text
+//!   interrupt --> Latch --> next_event: check-exception --> one log --> add: connector by connector
+//!                                                                  \-> remove: Eject
+//!                 eject:  isolate, unusable, connector by connector
+//!                 answer: a refusal un-isolates the first connector: the hypervisor cancels
+//! ```
+//!
+//! What the device tree says is read once, into a [`Board`]; calls go through [`Services`], which tests
+//! fake.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod board;
+mod connector;
+mod log_entry;
+mod pieces;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use board::{Board, Terminal, Tokens, TreeError};
+pub use connector::{ConnectorError, NoRtas, Services};
+pub use log_entry::{Action, LogError, MemoryEvent};
+pub use source::{PaprError, PaprSource};

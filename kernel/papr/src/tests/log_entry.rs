@@ -1,0 +1,47 @@
+//! Logs of `check-exception`.
+
+use super::tree::FIRST;
+use crate::log_entry::{Action, LogError, MemoryEvent};
+
+/// The log of a hotplug of memory, with sections before it as QEMU has them.
+pub(super) fn log(action: u8, identifier: u8, words: [u32; 2]) -> Vec<u8> {
+    let mut log = vec![0x06, 0x34, 0x60, 0xe5, 0, 0, 0, 0x6c, 0x86, 0, 0x8e, 0];
+    log.resize(24, 0);
+    log.extend([b'P', b'H', 0, 48]);
+    log.resize(72, 0);
+    log.extend([b'U', b'H', 0, 24]);
+    log.resize(96, 0);
+    log.extend([b'H', b'P', 0, 20, 1, 0, 0, 0, 2, action, identifier, 0]);
+    log.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+    log
+}
+
+#[test]
+fn a_log_is_read_as_the_reference_says() {
+    let add = MemoryEvent { action: Action::Add, connector: FIRST, count: 4 };
+    assert_eq!(MemoryEvent::read(&log(1, 4, [4, FIRST])), Ok(add));
+    let remove = MemoryEvent { action: Action::Remove, connector: FIRST, count: 1 };
+    assert_eq!(MemoryEvent::read(&log(2, 2, [FIRST, 0])), Ok(remove));
+    let by_name = LogError::Unknown { action: 1, identifier: 1 };
+    assert_eq!(MemoryEvent::read(&log(1, 1, [0, 0])), Err(by_name));
+    let none = LogError::Unknown { action: 1, identifier: 4 };
+    assert_eq!(MemoryEvent::read(&log(1, 4, [0, FIRST])), Err(none));
+    let mut processor = log(1, 2, [0, 0]);
+    processor[104] = 1;
+    assert_eq!(MemoryEvent::read(&processor), Err(LogError::NotMemory(1)));
+}
+
+#[test]
+fn a_log_that_is_cut_or_changed_is_refused_without_a_panic() {
+    let whole = log(1, 4, [4, FIRST]);
+    for len in 0..whole.len() {
+        assert!(MemoryEvent::read(&whole[..len]).is_err(), "{len}");
+    }
+    for at in 0..whole.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut changed = whole.clone();
+            changed[at] = value;
+            let _ = MemoryEvent::read(&changed);
+        }
+    }
+}

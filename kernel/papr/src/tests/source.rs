@@ -1,0 +1,266 @@
+//! Events, from the log to the connectors.
+
+use super::hypervisor::{AWAY, Connector, Fake, HERE, Side};
+use super::log_entry::log;
+use super::tree::{FIRST, lmbs, tree, tree_of};
+use crate::board::Board;
+use crate::connector::ConnectorError;
+use crate::source::{PaprError, PaprSource};
+use hotmem::{NodeId, PhysRange};
+use hotmem_hotplug::Latch;
+use hotmem_hotplug::{DeviceId, HotplugSource, Outcome, Refusal, Request};
+
+struct Rig {
+    source: PaprSource<Side>,
+    fake: Fake,
+    latch: &'static Latch,
+}
+
+impl Rig {
+    fn new(plugged: u32) -> Self {
+        let mut rig = Self::of(&tree(plugged));
+        for number in FIRST..FIRST + plugged {
+            *rig.fake.0.borrow_mut().connector(number) = HERE;
+        }
+        assert_eq!(rig.source.arm(false), usize::from(plugged > 0));
+        rig
+    }
+
+    /// A machine with this device tree, nothing of which is plugged.
+    fn of(tree: &[u8]) -> Self {
+        let fake = Fake::default();
+        let latch = Box::leak(Box::new(Latch::new()));
+        let services = Side { fake: fake.clone(), buffer: vec![0; 4096] };
+        let board = Board::read(tree).unwrap();
+        Self { source: PaprSource::new(board, services, latch), fake, latch }
+    }
+
+    fn send(&self, log: Vec<u8>) {
+        self.fake.0.borrow_mut().logs.push_back(log);
+        self.latch.raise(0, 7);
+    }
+
+    fn states(&self, count: u32) -> Vec<Connector> {
+        let mut hypervisor = self.fake.0.borrow_mut();
+        (FIRST..FIRST + count).map(|number| *hypervisor.connector(number)).collect()
+    }
+
+    fn inserted(&mut self) -> (DeviceId, Vec<PhysRange>, NodeId) {
+        let event = self.source.next_event().unwrap();
+        match event.request {
+            Request::Insert { ranges, node } => (event.device, ranges.as_slice().to_vec(), node),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn plugged_memory_is_configured_block_by_block_and_then_announced() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [4, FIRST]));
+    assert!(rig.source.has_work());
+    let (_, ranges, node) = rig.inserted();
+    assert_eq!((ranges, node), (vec![lmbs(0, 4)], NodeId::new(1).unwrap()));
+    assert_eq!(rig.states(5), [HERE, HERE, HERE, HERE, AWAY]);
+    assert!(rig.source.next_event().is_none());
+    assert!(!rig.source.has_work());
+}
+
+#[test]
+fn memory_comes_and_goes_and_comes_again() {
+    let mut rig = Rig::new(0);
+    for _ in 0..300 {
+        rig.send(log(1, 4, [2, FIRST]));
+        let (device, ..) = rig.inserted();
+        rig.send(log(2, 4, [2, FIRST]));
+        let event = rig.source.next_event().unwrap();
+        assert!(matches!(event.request, Request::Eject) && event.device == device);
+        rig.source.eject(device).unwrap();
+        assert_eq!(rig.states(2), [AWAY, AWAY]);
+        rig.source.answer(device, Outcome::Ejected).unwrap();
+    }
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
+}
+
+#[test]
+fn a_refusal_tells_the_hypervisor_before_any_block_is_isolated() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [3, FIRST]));
+    let (device, ..) = rig.inserted();
+    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    assert_eq!(rig.fake.0.borrow().kept, [FIRST]);
+    assert_eq!(rig.states(3), [HERE; 3]);
+}
+
+#[test]
+fn what_was_plugged_before_is_announced_once_as_it_is() {
+    let mut rig = Rig::new(2);
+    let (device, ranges, node) = rig.inserted();
+    assert_eq!((ranges, node), (vec![lmbs(0, 2)], NodeId::new(1).unwrap()));
+    assert!(rig.source.next_event().is_none());
+    rig.source.eject(device).unwrap();
+    assert_eq!(rig.states(2), [AWAY, AWAY]);
+}
+
+#[test]
+fn one_block_that_cannot_be_configured_gives_the_others_back() {
+    let mut rig = Rig::new(0);
+    rig.fake.0.borrow_mut().broken = Some(FIRST + 2);
+    rig.send(log(1, 4, [4, FIRST]));
+    let failed = ConnectorError::Failed {
+        service: "ibm,configure-connector",
+        status: -9003,
+        connector: FIRST + 2,
+    };
+    match rig.source.next_event().unwrap().request {
+        Request::Unreadable(error) => assert_eq!(error, PaprError::Connector(failed)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rig.states(4), [AWAY; 4]);
+}
+
+#[test]
+fn events_of_unknown_memory_are_refused() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [4, FIRST + 6]));
+    let not_described = PaprError::NotDescribed { connector: FIRST + 6, count: 4 };
+    match rig.source.next_event().unwrap().request {
+        Request::Unreadable(error) => assert_eq!(error, not_described),
+        other => panic!("{other:?}"),
+    }
+    // A part of what was plugged, and what never was.
+    rig.send(log(1, 4, [4, FIRST]));
+    rig.inserted();
+    rig.send(log(2, 2, [FIRST + 1, 0]));
+    assert!(rig.source.next_event().is_none());
+    assert_eq!(rig.fake.0.borrow().kept, [FIRST + 1]);
+    assert!(rig.source.has_work(), "there may be another log");
+}
+
+#[test]
+fn logs_wait_for_each_other() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 2, [FIRST, 0]));
+    rig.send(log(1, 4, [1, FIRST + 1]));
+    assert_eq!(rig.inserted().1, [lmbs(0, 1)]);
+    assert_eq!(rig.inserted().1, [lmbs(1, 1)]);
+    assert!(rig.source.next_event().is_none());
+}
+
+#[test]
+fn without_interrupts_logs_are_looked_for_all_the_time() {
+    let mut rig = Rig::new(0);
+    rig.source.arm(true);
+    assert!(rig.source.next_event().is_none());
+    rig.fake.0.borrow_mut().logs.push_back(log(1, 4, [1, FIRST]));
+    assert_eq!(rig.inserted().1, [lmbs(0, 1)]);
+}
+
+#[test]
+fn a_source_of_interrupts_is_routed_and_enabled() {
+    let mut rig = Rig::new(0);
+    rig.source.enable(0x1001).unwrap();
+    assert_eq!(rig.fake.0.borrow().enabled, [0x1001]);
+}
+
+#[test]
+fn a_piece_of_many_blocks_is_taken_and_given_whole() {
+    const MANY: u32 = 64;
+    let mut rig = Rig::of(&tree_of(0, MANY));
+    rig.send(log(1, 4, [MANY, FIRST]));
+    let (device, ranges, _) = rig.inserted();
+    assert_eq!(ranges, [lmbs(0, MANY.into())]);
+    assert!(rig.states(MANY).iter().all(|&state| state == HERE));
+    rig.send(log(2, 4, [MANY, FIRST]));
+    assert!(matches!(rig.source.next_event().unwrap().request, Request::Eject));
+    rig.source.eject(device).unwrap();
+    assert!(rig.states(MANY).iter().all(|&state| state == AWAY));
+    // The last change makes the last block unusable: the device can go only then.
+    let last = rig.fake.0.borrow().changes.last().copied();
+    assert_eq!(last, Some((9003, FIRST + MANY - 1, 0)));
+}
+
+#[test]
+fn a_log_that_comes_while_another_is_served_is_served_next() {
+    let mut rig = Rig::new(0);
+    rig.fake.0.borrow_mut().meanwhile = Some(log(1, 4, [2, FIRST + 2]));
+    rig.send(log(1, 4, [2, FIRST]));
+    assert_eq!(rig.inserted().1, [lmbs(0, 2)]);
+    assert!(rig.source.has_work());
+    assert_eq!(rig.inserted().1, [lmbs(2, 2)]);
+    assert!(rig.source.next_event().is_none());
+    assert!(!rig.source.has_work());
+}
+
+#[test]
+fn an_unplug_that_was_refused_works_when_asked_again() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [3, FIRST]));
+    let (device, ..) = rig.inserted();
+    rig.fake.0.borrow_mut().changes.clear();
+    rig.send(log(2, 4, [3, FIRST]));
+    assert!(matches!(rig.source.next_event().unwrap().request, Request::Eject));
+    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    // Nothing was isolated before the hypervisor was told, nor after.
+    assert_eq!(rig.fake.0.borrow().changes, [(9001, FIRST, 1)]);
+    rig.send(log(2, 4, [3, FIRST]));
+    assert_eq!(rig.source.next_event().unwrap().device, device);
+    rig.source.eject(device).unwrap();
+    assert_eq!(rig.states(3), [AWAY; 3]);
+}
+
+#[test]
+fn memory_that_is_plugged_already_is_not_taken_again() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [2, FIRST]));
+    let (device, ..) = rig.inserted();
+    rig.fake.0.borrow_mut().changes.clear();
+    rig.send(log(1, 4, [2, FIRST]));
+    assert_eq!(rig.inserted(), (device, vec![lmbs(0, 2)], NodeId::new(1).unwrap()));
+    let overlaps = PaprError::Overlaps { connector: FIRST + 1, count: 2 };
+    rig.send(log(1, 4, [2, FIRST + 1]));
+    match rig.source.next_event().unwrap().request {
+        Request::Unreadable(error) => assert_eq!(error, overlaps),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rig.fake.0.borrow().changes, []);
+}
+
+#[test]
+fn an_eject_that_fails_half_way_leaves_the_device_whole() {
+    for (stuck, clings) in [(Some(FIRST + 2), None), (None, Some(FIRST + 2)), (Some(FIRST), None)] {
+        let mut rig = Rig::new(4);
+        let (device, ..) = rig.inserted();
+        rig.fake.0.borrow_mut().stuck = stuck;
+        rig.fake.0.borrow_mut().clings = clings;
+        let error = rig.source.eject(device).unwrap_err();
+        assert!(matches!(error, PaprError::Connector(ConnectorError::Failed { status: -1, .. })));
+        assert_eq!(rig.states(4), [HERE; 4]);
+        rig.fake.0.borrow_mut().stuck = None;
+        rig.fake.0.borrow_mut().clings = None;
+        rig.source.eject(device).unwrap();
+        assert_eq!(rig.states(4), [AWAY; 4]);
+    }
+}
+
+#[test]
+fn memory_that_does_not_come_back_after_a_failed_eject_is_not_used_again() {
+    let mut rig = Rig::new(4);
+    let (device, ..) = rig.inserted();
+    rig.fake.0.borrow_mut().stuck = Some(FIRST + 2);
+    rig.fake.0.borrow_mut().final_end = true;
+    // Answering an error would have the kernel use memory that is gone.
+    rig.source.eject(device).unwrap();
+    assert_eq!(rig.states(4), [AWAY, AWAY, HERE, AWAY]);
+    let unknown = rig.source.answer(device, Outcome::EjectRefused(Refusal::Busy));
+    assert_eq!(unknown, Err(PaprError::Unknown(device)));
+}
+
+#[test]
+fn a_busy_service_is_called_again() {
+    let mut rig = Rig::new(0);
+    rig.fake.0.borrow_mut().busy = 40;
+    rig.send(log(1, 4, [2, FIRST]));
+    assert_eq!(rig.inserted().1, [lmbs(0, 2)]);
+    assert_eq!(rig.states(2), [HERE; 2]);
+}

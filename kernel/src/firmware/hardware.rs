@@ -1,0 +1,156 @@
+//! The machine's registers as ACPI's byte code reaches them.
+//!
+//! Firmware may touch devices, never memory or devices that the kernel itself uses: such an access is
+//! refused, and the method that tried fails.
+
+// UNSAFETY: performs the accesses that byte code asks for.
+#![expect(unsafe_code)]
+
+use crate::interrupts;
+use crate::memory::{KernelMachine, Window};
+use alloc::vec::Vec;
+use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
+use hotmem_acpi::Hardware;
+use hotmem_aml::{HostError, PciAddress, Space, Width};
+use hotmem_arch::current::{cpu, io};
+use hotmem_arch::io::{IoError, PciFunction};
+use hotmem_hotplug::Line;
+
+/// Pages of device memory that byte code can use in all.
+const PAGES: usize = 64;
+const PAGE: u64 = KernelMachine::PAGE_BYTES;
+
+/// Registers, time and interrupt lines of this machine.
+#[derive(Debug)]
+pub(crate) struct KernelHardware {
+    mm: &'static Mm<KernelMachine>,
+    /// The pages of device memory mapped so far.
+    pages: Vec<(PhysAddr, Window)>,
+    ticks_per_second: u64,
+}
+
+impl KernelHardware {
+    /// The machine whose memory `mm` manages.
+    pub(crate) fn new(mm: &'static Mm<KernelMachine>, ticks_per_second: u64) -> Self {
+        Self { mm, pages: Vec::with_capacity(PAGES), ticks_per_second }
+    }
+
+    /// The window on the page that `address` is in, mapped if it was not yet.
+    fn page(&mut self, address: PhysAddr) -> Result<&Window, HostError> {
+        let at = address.align_down(PAGE);
+        let known = self.pages.iter().position(|(page, _)| *page == at);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let window = self.map(at)?;
+                self.pages.push((at, window));
+                self.pages.len() - 1
+            }
+        };
+        self.pages.get(index).map(|(_, window)| window).ok_or(HostError::Unsupported)
+    }
+
+    fn map(&self, page: PhysAddr) -> Result<Window, HostError> {
+        if self.mm.is_ram(KernelMachine::pfn(page)) {
+            return Err(HostError::Forbidden);
+        }
+        let range = PhysRange::new(page, PAGE).ok_or(HostError::Unsupported)?;
+        if self.pages.len() == PAGES {
+            return Err(HostError::Unsupported);
+        }
+        // SAFETY: the page is no memory of the kernel's; the tables say that these registers are
+        // there, and the accesses are those that the firmware's own code makes to its devices.
+        let window = unsafe { Window::map(range, self.mm.machine().tables()) };
+        window.map_err(|_| HostError::Unsupported)
+    }
+
+    fn load(&mut self, address: u64, width: Width) -> Result<u64, HostError> {
+        let (page, offset) = (self.page(PhysAddr::new(address))?, (address % PAGE) as usize);
+        let value = match width {
+            Width::Byte => page.load::<u8>(offset).map(u64::from),
+            Width::Word => page.load::<u16>(offset).map(u64::from),
+            Width::Dword => page.load::<u32>(offset).map(u64::from),
+            Width::Qword => page.load::<u64>(offset),
+        };
+        value.ok_or(HostError::Unsupported)
+    }
+
+    fn store(&mut self, address: u64, width: Width, value: u64) -> Result<(), HostError> {
+        let (page, offset) = (self.page(PhysAddr::new(address))?, (address % PAGE) as usize);
+        let done = match width {
+            Width::Byte => page.store(offset, value as u8),
+            Width::Word => page.store(offset, value as u16),
+            Width::Dword => page.store(offset, value as u32),
+            Width::Qword => page.store(offset, value),
+        };
+        done.ok_or(HostError::Unsupported)
+    }
+
+    fn spin(&self, microseconds: u64) {
+        let ticks = microseconds.saturating_mul(self.ticks_per_second / 1_000_000);
+        let start = cpu::timestamp();
+        while cpu::timestamp().wrapping_sub(start) < ticks {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// The function of a PCI device, as the architecture knows it.
+fn function(at: PciAddress) -> PciFunction {
+    let PciAddress { segment, bus, device, function, .. } = at;
+    PciFunction { segment, bus, device, function }
+}
+
+fn refused(error: IoError) -> HostError {
+    match error {
+        IoError::Unsupported => HostError::Unsupported,
+        IoError::Forbidden => HostError::Forbidden,
+    }
+}
+
+impl Hardware for KernelHardware {
+    fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
+        match space {
+            Space::SystemMemory => self.load(address, width),
+            Space::SystemIo => io::read_port(address, width.bytes()).map_err(refused),
+            Space::PciConfig(at) => {
+                io::read_pci(function(at), address, width.bytes()).map_err(refused)
+            }
+            Space::Other(_) => Err(HostError::Unsupported),
+        }
+    }
+
+    fn write(
+        &mut self,
+        space: Space,
+        address: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<(), HostError> {
+        match space {
+            Space::SystemMemory => self.store(address, width, value),
+            Space::SystemIo => io::write_port(address, width.bytes(), value).map_err(refused),
+            Space::PciConfig(at) => {
+                io::write_pci(function(at), address, width.bytes(), value).map_err(refused)
+            }
+            Space::Other(_) => Err(HostError::Unsupported),
+        }
+    }
+
+    fn stall(&mut self, microseconds: u64) {
+        self.spin(microseconds);
+    }
+
+    fn sleep(&mut self, milliseconds: u64) {
+        self.spin(milliseconds.saturating_mul(1000));
+    }
+
+    fn timer(&mut self) -> u64 {
+        let per_unit = (self.ticks_per_second / 10_000_000).max(1);
+        cpu::timestamp() / per_unit
+    }
+
+    fn unmask(&mut self, line: &Line) {
+        interrupts::unmask(*line);
+    }
+}
