@@ -1,9 +1,8 @@
 //! The kernel command line: words separated by spaces, `name=value` or `name`.
 
 use crate::memory::layout::BLOCK_SHIFT;
-use crate::number;
 use hotmem::{AutoOnline, Placement};
-use hotmem_hotplug::BUDGET;
+use hotmem_hotplug::{BUDGET, number};
 use log::LevelFilter;
 
 /// What the command line can choose.
@@ -44,15 +43,6 @@ impl Default for Options {
     }
 }
 
-/// The placement called `name`.
-pub fn placement(name: &str) -> Option<Placement> {
-    Placement::ALL.into_iter().find(|placement| match placement {
-        Placement::PerRange => name == "device",
-        Placement::PerBlock => name == "block",
-        Placement::Boot => name == "boot",
-    })
-}
-
 impl Options {
     /// Reads a command line. A word that makes no sense is told to `ignored` and changes nothing.
     pub fn parse(line: &[u8], mut ignored: impl FnMut(&[u8])) -> Self {
@@ -69,12 +59,14 @@ impl Options {
 
     fn apply(&mut self, word: &str) -> Option<()> {
         match word.split_once('=').unwrap_or((word, "")) {
-            ("placement", name) => self.placement = placement(name)?,
+            ("placement", name) => self.placement = name.parse().ok()?,
             ("block", size) => self.block_bytes = number::parse_size(size)?,
             ("policy", name) => self.policy = name.parse().ok()?,
             ("memmap_on_memory", "off") => self.self_hosting = false,
             ("memmap_on_memory", name) => {
-                self.placement = placement(name).filter(|placement| placement.self_hosted())?;
+                let placement =
+                    name.parse().ok().filter(|placement: &Placement| placement.self_hosted());
+                self.placement = placement?;
                 self.self_hosting = true;
             }
             ("budget", count) => self.budget = number::parse(count).filter(|&count| count > 0)?,

@@ -66,6 +66,7 @@ pub(crate) fn init() {
 }
 
 /// Bytes in use and bytes free.
+#[cfg(feature = "lab")]
 pub(crate) fn usage() -> (usize, usize) {
     HEAP.with(|heap| (heap.used(), heap.free()))
 }

@@ -14,9 +14,6 @@ extern crate alloc;
 
 pub mod cmdline;
 pub mod memory;
-pub mod monitor;
-pub mod movers;
-pub mod number;
 pub mod symbols;
 
 #[cfg(bare)]
@@ -35,7 +32,9 @@ pub mod interrupts;
 mod logger;
 #[cfg(bare)]
 mod panic;
-#[cfg(bare)]
+#[cfg(all(bare, feature = "lab"))]
+mod prompt;
+#[cfg(all(bare, feature = "lab"))]
 pub mod protection;
 #[cfg(bare)]
 mod serve;

@@ -4,12 +4,12 @@
 #![expect(unsafe_code)]
 
 use crate::memory::layout::{LINEAR_BASE, PAGE, Stack};
-use crate::monitor::{Breach, Crash};
 use core::hint::black_box;
 use hotmem::VirtAddr;
 use hotmem_arch::current::probe::{executable, probe_execute, probe_read, probe_write};
 use hotmem_boot::current::KERNEL_BASE;
 use hotmem_boot::image::Segment;
+use hotmem_lab::monitor::{Breach, Crash};
 
 /// Tries every kind of access that must fault.
 ///

@@ -14,7 +14,6 @@ use crate::console::Screen;
 use crate::firmware::{self, Events};
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
-use crate::monitor::Monitor;
 use crate::serve::Server;
 use crate::{console, heap, logger, say, traps};
 use core::fmt;
@@ -135,9 +134,18 @@ fn serve(
         }
     }
     say!("hotmem: ready");
-    let monitor = match Monitor::new(mm) {
-        Ok(monitor) => monitor,
+    #[cfg(feature = "lab")]
+    let prompt = match crate::prompt::Prompt::new(mm) {
+        Ok(prompt) => prompt,
         Err(error) => give_up(format_args!("monitor: {error}")),
     };
-    Server { hotplug, monitor, clock, console_line }.run()
+    Server {
+        hotplug,
+        #[cfg(feature = "lab")]
+        prompt,
+        #[cfg(feature = "lab")]
+        clock,
+        console_line,
+    }
+    .run()
 }

@@ -81,7 +81,7 @@ pub use migrate::{Extent, MovableOps, NotNow, TooManyMovers};
 pub use node::{MAX_NODES, NodeId};
 pub use notify::{Change, Event, Listen, Listener, Veto};
 pub use page::{Mover, Owner, Page, PageState};
-pub use placement::{MhpFlags, Placement};
+pub use placement::{MhpFlags, Placement, UnknownPlacement};
 pub use poison::{PoisonError, Quarantined};
 pub use policy::{AutoOnline, OnlineAs};
 pub use snapshot::Fact;

@@ -1,6 +1,7 @@
 //! Where the memmap of added memory goes, chosen by the caller for each add.
 
 use core::fmt;
+use core::str::FromStr;
 
 bitflags::bitflags! {
     /// The flags of the 2019 patch series "Allocate memmap from hotadded memory", for callers that
@@ -62,6 +63,31 @@ impl fmt::Display for Placement {
             Self::PerRange => "device",
             Self::PerBlock => "block",
         })
+    }
+}
+
+/// The name is none of a placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownPlacement;
+
+impl fmt::Display for UnknownPlacement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a placement is device, block or boot")
+    }
+}
+
+impl core::error::Error for UnknownPlacement {}
+
+impl FromStr for Placement {
+    type Err = UnknownPlacement;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPlacement> {
+        match name {
+            "boot" => Ok(Self::Boot),
+            "device" => Ok(Self::PerRange),
+            "block" => Ok(Self::PerBlock),
+            _ => Err(UnknownPlacement),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod insert;
 mod json;
 mod latch;
 mod line;
+pub mod number;
 mod operator;
 mod owners;
 mod report;

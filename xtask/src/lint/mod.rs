@@ -15,11 +15,12 @@ use crate::build;
 use crate::setup::{self, Toolchain};
 
 /// The packages that an image is made of.
-const BARE: [&str; 8] = [
+const BARE: [&str; 9] = [
     "hotmem-kernel",
     "hotmem-acpi",
     "hotmem-aml",
     "hotmem-papr",
+    "hotmem-lab",
     "hotmem-hotplug",
     "hotmem-boot",
     "hotmem-arch",

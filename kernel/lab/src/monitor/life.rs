@@ -3,8 +3,8 @@
 use super::command::CommandError;
 use super::listeners::Objection;
 use super::words::{Words, order};
-use crate::number;
 use hotmem::{AutoOnline, NodeId, Order, Pfn, PhysRange, TakeList, ZoneKind};
+use hotmem_hotplug::number;
 
 /// A command on the life cycle of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use super::command::{Command, CommandError, Sample};
 use super::machinery::Crash;
-use crate::{cmdline, number};
 use hotmem::{BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement};
+use hotmem_hotplug::number;
 
 /// The words of a line that were not read yet.
 pub(super) struct Words<'t>(core::str::SplitAsciiWhitespace<'t>);
@@ -76,8 +76,9 @@ impl<'t> Words<'t> {
     pub(super) fn flags(&mut self) -> Result<Option<MhpFlags>, CommandError<'t>> {
         let mut flags = None;
         for word in self.0.by_ref() {
-            let placement = cmdline::placement(word);
-            let placement = placement.ok_or(CommandError::Bad(word, "device, block or boot"))?;
+            let placement = word.parse();
+            let placement =
+                placement.map_err(|_| CommandError::Bad(word, "device, block or boot"))?;
             let new = match placement {
                 Placement::PerRange => MhpFlags::MEMMAP_DEVICE,
                 Placement::PerBlock => MhpFlags::MEMMAP_MEMBLOCK,

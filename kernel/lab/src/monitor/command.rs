@@ -3,9 +3,9 @@
 use super::life::{CacheCommand, Life, PoolCommand, life};
 use super::machinery::Crash;
 use super::words::{Words, order};
-use crate::number;
 use core::fmt;
 use hotmem::{BlockId, ListError, MhpFlags, OnlineAs, Order, Pfn, PhysRange, VirtAddr};
+use hotmem_hotplug::number;
 use log::LevelFilter;
 
 /// Which pages `use` writes and reads back.
