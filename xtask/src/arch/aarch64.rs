@@ -12,6 +12,7 @@ use crate::size::{GIB, KIB, MIB};
 pub(super) const ABOUT: About = About {
     name: "aarch64",
     has_kernel: true,
+    foreign: &["hotmem_papr"],
     qemu: Program {
         name: "qemu-system-aarch64",
         files: &[],

@@ -99,6 +99,8 @@ pub(crate) struct About {
     pub(crate) name: &'static str,
     /// Is there a kernel for it?
     pub(crate) has_kernel: bool,
+    /// Packages for firmware that no machine of it has: an image holds no function of theirs.
+    pub(crate) foreign: &'static [&'static str],
     /// The emulator.
     pub(crate) qemu: Program,
     /// The mainboards, by QEMU's names.

@@ -10,6 +10,7 @@ use crate::size::{KIB, MIB};
 pub(super) const ABOUT: About = About {
     name: "ppc64",
     has_kernel: true,
+    foreign: &["hotmem_acpi", "hotmem_aml"],
     qemu: Program {
         name: "qemu-system-ppc64",
         files: &[],

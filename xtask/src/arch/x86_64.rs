@@ -10,6 +10,7 @@ use crate::size::{GIB, KIB, MIB};
 pub(super) const ABOUT: About = About {
     name: "x86_64",
     has_kernel: true,
+    foreign: &["hotmem_papr", "dtoolkit"],
     qemu: Program {
         name: "qemu-system-x86_64",
         files: &[],

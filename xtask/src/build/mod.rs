@@ -52,6 +52,10 @@ pub(crate) fn image(root: &Path, image: Image) -> Result<PathBuf> {
 
     let mut bytes =
         std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let foreign = symbols::defined_by(&bytes, image.arch.about().foreign)?;
+    if let Some(first) = foreign.first() {
+        bail!("the image holds {} functions of another firmware, such as {first}", foreign.len());
+    }
     let filled = symbols::fill(&mut bytes)
         .with_context(|| format!("cannot fill in symbols of {}", program.display()))?;
     if let Some(note) = filled.note() {

@@ -80,6 +80,18 @@ pub(crate) fn fill(image: &mut [u8]) -> Result<Filled> {
     Ok(filled)
 }
 
+/// The names of the functions of the ELF64 `image` that one of the packages `foreign` defines.
+///
+/// # Errors
+/// When `image` is no ELF64 file.
+pub(crate) fn defined_by(image: &[u8], foreign: &[&str]) -> Result<Vec<String>> {
+    let elf = ElfFile64::<Endianness>::parse(image).context("not an ELF64 file")?;
+    let names = functions(&elf).into_iter().map(|function| function.name);
+    let is_foreign =
+        |name: &String| foreign.iter().any(|package| name.contains(&format!("{package}::")));
+    Ok(names.filter(is_foreign).collect())
+}
+
 /// All functions of `elf`, one for each address, in order of address.
 fn functions<Elf: FileHeader<Endian = Endianness>>(
     elf: &object::read::elf::ElfFile<'_, Elf>,

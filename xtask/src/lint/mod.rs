@@ -3,6 +3,7 @@
 
 mod choice;
 mod code;
+mod layers;
 mod rules;
 
 use std::path::Path;
@@ -134,7 +135,8 @@ fn check(command: &mut Command, what: &str) -> Result<bool> {
 }
 
 fn house_rules(root: &Path) -> Result<bool> {
-    let complaints = rules::check(root)?;
+    let mut complaints: Vec<_> = rules::check(root)?.iter().map(ToString::to_string).collect();
+    complaints.extend(layers::check(root)?);
     complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
     eprintln!("house rules: {}", if complaints.is_empty() { "ok" } else { "FAILED" });
     Ok(complaints.is_empty())

@@ -1,0 +1,116 @@
+//! Which package may import which: arrows point down only. An arrow that is missing here is a decision
+//! for ARCHITECTURE.md first.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
+/// more: they are in no image.
+const LAYERS: [(&str, &[&str]); 12] = [
+    ("hotmem", &[]),
+    ("hotmem-aml", &[]),
+    ("hotmem-arch", &["hotmem"]),
+    ("hotmem-boot", &["hotmem"]),
+    ("hotmem-hotplug", &["hotmem"]),
+    ("hotmem-acpi", &["hotmem", "hotmem-aml", "hotmem-hotplug"]),
+    ("hotmem-papr", &["hotmem", "hotmem-boot", "hotmem-hotplug"]),
+    ("hotmem-lab", &["hotmem", "hotmem-hotplug"]),
+    (
+        "hotmem-kernel",
+        &[
+            "hotmem",
+            "hotmem-acpi",
+            "hotmem-aml",
+            "hotmem-arch",
+            "hotmem-boot",
+            "hotmem-hotplug",
+            "hotmem-lab",
+            "hotmem-papr",
+        ],
+    ),
+    ("hotmem-uefi", &["hotmem", "hotmem-boot"]),
+    ("hotmem-tests", &["hotmem", "hotmem-aml", "hotmem-arch"]),
+    ("xtask", &[]),
+];
+
+/// Every dependency between packages of the workspace at `root` that no layer allows.
+///
+/// # Errors
+/// When cargo does not describe the workspace.
+pub(super) fn check(root: &Path) -> Result<Vec<String>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(root)
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .output()
+        .context("cannot start cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let workspace = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+    Ok(complaints(&workspace))
+}
+
+/// What the layers do not allow in `workspace`, as `cargo metadata` describes it.
+fn complaints(workspace: &Value) -> Vec<String> {
+    let packages = workspace["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ours: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let mut complaints = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| *layer == name) else {
+            complaints.push(format!("{name}: no layer says what it may import"));
+            continue;
+        };
+        let imports = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let imports = imports.iter().filter(|import| import["kind"].as_str() != Some("dev"));
+        for import in imports.filter_map(|import| import["name"].as_str()) {
+            if ours.contains(&import) && !allowed.contains(&import) {
+                complaints.push(format!("{name} imports {import}, which no layer allows"));
+            }
+        }
+    }
+    complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn workspace(name: &str, imports: &[(&str, Option<&str>)]) -> Value {
+        let imports: Vec<_> =
+            imports.iter().map(|(name, kind)| json!({ "name": name, "kind": kind })).collect();
+        json!({ "packages": [
+            { "name": name, "dependencies": imports },
+            { "name": "hotmem-kernel", "dependencies": [] },
+        ] })
+    }
+
+    #[test]
+    fn an_arrow_that_points_up_is_named_and_a_tests_own_is_not() {
+        let up = workspace("hotmem", &[("hotmem-kernel", None), ("log", None)]);
+        assert_eq!(complaints(&up), ["hotmem imports hotmem-kernel, which no layer allows"]);
+        let tests = workspace("hotmem", &[("hotmem-kernel", Some("dev"))]);
+        assert!(complaints(&tests).is_empty());
+    }
+
+    #[test]
+    fn a_package_without_a_layer_is_named() {
+        let unknown = workspace("hotmem-new", &[]);
+        assert_eq!(complaints(&unknown), ["hotmem-new: no layer says what it may import"]);
+    }
+
+    #[test]
+    fn no_two_layers_allow_each_other() {
+        for (name, allowed) in LAYERS {
+            for below in allowed {
+                let (_, back) = LAYERS.iter().find(|(layer, _)| layer == below).unwrap();
+                assert!(!back.contains(&name), "{name} and {below}");
+            }
+        }
+    }
+}
