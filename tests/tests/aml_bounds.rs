@@ -185,6 +185,9 @@ fn deepest(
     for level in 0..200 {
         let table = table(&whole(&body));
         let result = Aml::load(&mut host, &[&table], Limits::DEFAULT).and_then(|mut aml| {
+            if let Some(skipped) = aml.load_report().skipped().first() {
+                return Err(skipped.error);
+            }
             let test = aml.find("TEST").expect("something to evaluate");
             aml.evaluate(&mut host, test, &[]).map(drop)
         });

@@ -83,11 +83,12 @@ impl<'a, P: Physical> Tables<'a, P> {
         self.named(wanted).next().map(|at| Table::read(self.memory, at, wanted, least)).transpose()
     }
 
-    /// Hands the DSDT and then every SSDT to `each`.
+    /// Hands the DSDT and then every SSDT to `each`. A broken SSDT is left out: it may have nothing to do
+    /// with memory.
     ///
     /// # Errors
     ///
-    /// [`TableError`] if one of them is broken, or whatever `each` answers.
+    /// [`TableError`] if the DSDT is broken, or whatever `each` returns.
     pub fn each_definition_block<E: From<TableError>>(
         &self,
         fadt: &Fadt,
@@ -95,7 +96,10 @@ impl<'a, P: Physical> Tables<'a, P> {
     ) -> Result<(), E> {
         each(Table::read(self.memory, fadt.dsdt, DSDT, HEADER)?)?;
         for at in self.named(SSDT) {
-            each(Table::read(self.memory, at, SSDT, HEADER)?)?;
+            match Table::read(self.memory, at, SSDT, HEADER) {
+                Ok(table) => each(table)?,
+                Err(error) => log::warn!("acpi: {error}; the table is left out"),
+            }
         }
         Ok(())
     }

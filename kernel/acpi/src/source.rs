@@ -14,7 +14,7 @@ use core::fmt;
 
 use hotmem::{NodeId, PhysAddr, PhysRange};
 use hotmem_aml::resource::{self, RangeKind, Resource};
-use hotmem_aml::{self as aml, Aml, Arg, Limits};
+use hotmem_aml::{self as aml, Aml, Arg, Limits, LoadReport};
 
 use super::bridge::Bridge;
 use super::device::{Devices, MEMORY_DEVICE, Wanted};
@@ -357,7 +357,21 @@ fn load<P: Physical>(
         blocks.push(table.bytes());
         Ok::<_, StartError>(())
     })?;
-    Ok(Aml::load(host, &blocks, limits)?)
+    let aml = Aml::load(host, &blocks, limits)?;
+    tell_skipped(aml.load_report());
+    Ok(aml)
+}
+
+/// Says what the tables hold that could not be loaded.
+fn tell_skipped(report: &LoadReport) {
+    const TOLD: usize = 8;
+    for skipped in report.skipped().iter().take(TOLD) {
+        log::warn!("acpi: left out: {skipped}");
+    }
+    let more = (report.count() as usize).saturating_sub(TOLD);
+    if more != 0 {
+        log::warn!("acpi: left out: {more} more");
+    }
 }
 
 /// Finds the memory devices, there or not.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::error::AmlError;
+use crate::error::{AmlError, ErrorKind};
 use crate::exec::{Exec, Machine};
 use crate::host::Host;
 use crate::ids;
@@ -11,6 +11,7 @@ use crate::limits::{Limits, Usage};
 use crate::name::NameSeg;
 use crate::namespace::NodeId;
 use crate::object::Obj;
+use crate::report::{Extent, LoadReport, Skipped};
 use crate::value::{Arg, Value};
 
 /// The namespace of a machine's tables and all that is needed to evaluate it.
@@ -52,20 +53,33 @@ impl Aml {
     /// A table is the whole of it, header included; what follows the length in its header is
     /// ignored. Its checksum is not looked at: check it before.
     ///
-    /// # Errors
-    /// The first fault of a table, with its place; [`ErrorKind::OutOfHeap`] or
-    /// [`ErrorKind::Full`] if there is no room.
+    /// A term that cannot be loaded is left out with all that is inside it, and a table that is not one
+    /// as a whole: see [`Self::load_report`]. A `Return` outside methods ends its table.
     ///
-    /// [`ErrorKind::OutOfHeap`]: crate::ErrorKind::OutOfHeap
-    /// [`ErrorKind::Full`]: crate::ErrorKind::Full
+    /// # Errors
+    /// The first table is not one, or the heap has no room.
     pub fn load(host: &mut dyn Host, tables: &[&[u8]], limits: Limits) -> Result<Self, AmlError> {
         let mut machine = Machine::new(limits, tables)?;
-        for table in tables {
-            let body = machine.code.add(table)?;
-            Exec::new(&mut machine, host).load(body)?;
+        for (index, table) in tables.iter().enumerate() {
+            match machine.code.add(table) {
+                Ok(body) => Exec::new(&mut machine, host).load(body)?,
+                Err(kind) if index == 0 || kind == ErrorKind::OutOfHeap => return Err(kind.into()),
+                Err(kind) => machine.report.note(Skipped {
+                    term: "table",
+                    name: None,
+                    extent: Extent::Term,
+                    error: kind.into(),
+                }),
+            }
         }
         machine.seal()?;
         Ok(Self { machine })
+    }
+
+    /// What loading left out.
+    #[must_use]
+    pub const fn load_report(&self) -> &LoadReport {
+        &self.machine.report
     }
 
     /// Prepares the devices for use: `_REG` for PCI configuration space, then `_INI` of every

@@ -20,6 +20,9 @@
 //!   the next evaluation starts clean. Stores to the tables' own objects that happened before
 //!   the error stay, as ACPI has it.
 //!
+//! Loading goes around faults: a term that cannot be loaded is left out with all that is inside it, and
+//! [`LoadReport`] says which. What was left out does not exist for any method.
+//!
 //! Integers have 32 bits if the DSDT's revision is below 2 (ACPI 6.5, 5.2.11.1). `Load`,
 //! `LoadTable` and `Unload` are not there: tables are loaded once. There is one evaluator and
 //! nothing runs beside it, so an `Acquire` never waits and every method is serialized; the global lock is not shared with the
@@ -44,6 +47,7 @@ mod namespace;
 mod object;
 mod opcode;
 mod pool;
+mod report;
 pub mod resource;
 mod value;
 
@@ -55,4 +59,5 @@ pub use init::InitReport;
 pub use limits::{Limits, Usage};
 pub use name::NameSeg;
 pub use namespace::NodeId;
+pub use report::{Extent, LoadReport, Skipped};
 pub use value::{Arg, Package, Value};

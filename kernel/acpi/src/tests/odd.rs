@@ -150,6 +150,13 @@ fn a_machine_with_no_way_into_acpi_mode_is_an_error() {
 }
 
 #[test]
+fn faults_in_tables_do_not_cost_the_memory_devices() {
+    let (wire, dsdt) = (Wire::new(moved(), 4), compile("faulty").unwrap());
+    let source = start(&wire, &dsdt).unwrap();
+    assert_eq!((source.device_count(), source.aml().load_report().count()), (1, 5));
+}
+
+#[test]
 fn byte_code_with_flipped_bytes_never_panics() {
     let good = compile("moved").unwrap();
     let mut random = Random(0x4D4F_5645);

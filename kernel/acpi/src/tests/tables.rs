@@ -96,6 +96,24 @@ fn both_kinds_of_root_lead_to_every_table() {
 }
 
 #[test]
+fn a_broken_ssdt_is_left_out_and_a_broken_dsdt_is_an_error() {
+    let signatures = |memory: &Memory| {
+        let tables = Tables::new(memory, RSDP)?;
+        let mut names = Vec::new();
+        tables.each_definition_block(&Fadt::find(&tables)?, |table| {
+            names.push(table.signature().to_string());
+            Ok::<_, TableError>(())
+        })?;
+        Ok(names)
+    };
+    let mut memory = machine(2);
+    piece(&mut memory, b"SSDT")[37] ^= 1;
+    assert_eq!(signatures(&memory), Ok(["DSDT".to_string()].to_vec()));
+    piece(&mut memory, b"DSDT")[37] ^= 1;
+    assert!(matches!(signatures(&memory), Err(TableError::Checksum { .. })));
+}
+
+#[test]
 fn the_madt_tells_controllers_and_how_interrupts_are_wired() {
     let memory = machine(0);
     let tables = Tables::new(&memory, RSDP).unwrap();
@@ -378,12 +396,13 @@ fn flipped_bytes_never_panic_and_never_pass_unnoticed() {
         let mut memory = machine(2);
         let count = memory.pieces.len();
         let bytes = &mut memory.pieces[random.below(count)].1;
-        let at = random.below(bytes.len());
+        let (at, ssdt) = (random.below(bytes.len()), bytes.ends_with(b"another"));
         bytes[at] ^= 1 << random.below(8);
-        // A flipped name hides an optional table; any other flip has to be an error.
+        // A flipped name hides an optional table, a flip in an SSDT costs it; any other flip has to be
+        // an error.
         match survey(&memory) {
             Err(_) => {}
-            Ok(seen) => assert!(at < 4 && seen < good, "run {run}: byte {at} of a table"),
+            Ok(seen) => assert!((at < 4 || ssdt) && seen < good, "run {run}: byte {at} of a table"),
         }
     }
 }

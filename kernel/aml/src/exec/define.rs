@@ -60,8 +60,13 @@ impl Exec<'_> {
     fn inside(&mut self, scope: NodeId, body: Cursor) -> Res<()> {
         let outer = core::mem::replace(&mut self.scope, scope);
         let flow = self.block(body)?;
+        if !matches!(flow, Flow::Next) {
+            self.ended = self.m.frames.is_empty();
+            self.cut_off();
+            return Err(ErrorKind::StrayFlow);
+        }
         self.scope = outer;
-        if matches!(flow, Flow::Next) { Ok(()) } else { Err(ErrorKind::StrayFlow) }
+        Ok(())
     }
 
     /// `Scope`: more names for one that exists.
@@ -77,7 +82,10 @@ impl Exec<'_> {
         let place = self.declaration(&mut body)?;
         self.m.code.number(&mut body, skip)?;
         let scope = self.add(place, obj)?;
-        self.inside(scope, body)
+        let outer = self.defining.replace(scope);
+        self.inside(scope, body)?;
+        self.defining = outer;
+        Ok(())
     }
 
     /// `Name`.

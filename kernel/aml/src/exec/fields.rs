@@ -2,6 +2,7 @@
 
 use crate::code::{Cursor, starts_name};
 use crate::error::ErrorKind;
+use crate::name::NameSeg;
 use crate::object::{Field, FieldBase, FieldFlags, Obj};
 
 use super::{Exec, Res};
@@ -61,6 +62,7 @@ impl Exec<'_> {
         let mut bit: u32 = 0;
         while list.at < list.end {
             self.charge(1)?;
+            let start = list.at;
             let lead = self.m.code.peek(list)?;
             if lead <= EXTENDED_ACCESS {
                 list.at += 1;
@@ -76,13 +78,25 @@ impl Exec<'_> {
                     let name = self.m.code.segment(&mut list)?;
                     let end = self.advance(bit, &mut list)?;
                     let field = Field { base, bit, bits: end - bit, flags };
-                    let index = self.m.fields.push(field)?;
-                    self.add((self.scope, name), Obj::Field(index))?;
+                    self.add_field(start, name, field)?;
                     bit = end;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Adds a field. In a table, a name that is taken costs this field and not the others of its list.
+    fn add_field(&mut self, start: u32, name: NameSeg, field: Field) -> Res<()> {
+        let index = self.m.fields.push(field)?;
+        match self.add((self.scope, name), Obj::Field(index)) {
+            Err(kind @ ErrorKind::Exists(_)) if self.loading && self.m.frames.is_empty() => {
+                self.fault = Some(start);
+                self.note_field(name, kind);
+                Ok(())
+            }
+            added => added.map(drop),
+        }
     }
 
     /// Takes a width in bits and gives the bit behind it.

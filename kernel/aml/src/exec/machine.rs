@@ -9,6 +9,7 @@ use crate::name::NameSeg;
 use crate::namespace::{Namespace, NodeId};
 use crate::object::{Field, LazyName, Obj, Ref, Region, Sync};
 use crate::pool::Pool;
+use crate::report::LoadReport;
 use crate::value::{Package, Value};
 
 use super::Res;
@@ -33,6 +34,8 @@ pub(crate) struct Machine {
     pub(crate) wide: bool,
     pub(crate) peak_steps: u32,
     pub(crate) peak_depth: u16,
+    /// What loading left out.
+    pub(crate) report: LoadReport,
 }
 
 /// A list that tables fill while loading and methods may add to, up to a limit, while they run.
@@ -123,6 +126,7 @@ impl Machine {
             wide: tables.first().and_then(|dsdt| dsdt.get(8)).is_some_and(|&rev| rev >= 2),
             peak_steps: 0,
             peak_depth: 0,
+            report: LoadReport::default(),
         };
         machine.predefine()?;
         Ok(machine)
@@ -171,7 +175,12 @@ impl Machine {
         self.fields.clean();
         self.regions.clean();
         self.syncs.clean();
-        // A mutex is held by an evaluation; an event lives on, but nobody else could signal it.
+        self.release_all();
+    }
+
+    /// Lets go of every mutex. A mutex is held by an evaluation; an event lives on, but nothing else
+    /// could signal it.
+    pub(crate) fn release_all(&mut self) {
         self.syncs.iter_mut().for_each(|sync| sync.count = 0);
     }
 

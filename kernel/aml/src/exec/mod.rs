@@ -19,6 +19,7 @@ mod fields;
 mod machine;
 mod pci;
 mod refs;
+mod skip;
 mod store;
 mod strings;
 mod system;
@@ -31,6 +32,7 @@ use crate::host::Host;
 use crate::namespace::NodeId;
 use crate::object::{Obj, Span};
 use crate::opcode as op;
+use crate::report::Extent;
 use crate::value::Arg;
 
 pub(crate) use machine::Machine;
@@ -55,6 +57,14 @@ pub(crate) struct Exec<'m> {
     /// Something a callee created may be reachable from its caller, so that nothing can be
     /// given back before the evaluation ends.
     escaped: bool,
+    /// Terms of tables are loaded; outside methods, faults cost single terms.
+    loading: bool,
+    /// A `Return` outside methods has ended the table.
+    ended: bool,
+    /// Loops that are running.
+    loops: u16,
+    /// The device or its like whose body is loaded.
+    defining: Option<NodeId>,
 }
 
 /// How a statement went on.
@@ -73,16 +83,41 @@ impl<'m> Exec<'m> {
         m.bytes.reset_all();
         m.cells.reset_all();
         let scope = NodeId::ROOT;
-        Self { m, host, scope, depth: 0, steps: 0, slept: 0, level: 0, fault: None, escaped: false }
+        Self {
+            m,
+            host,
+            scope,
+            depth: 0,
+            steps: 0,
+            slept: 0,
+            level: 0,
+            fault: None,
+            escaped: false,
+            loading: false,
+            ended: false,
+            loops: 0,
+            defining: None,
+        }
     }
 
-    /// Runs the body of a table.
+    /// Runs the body of a table. Faults are counted in the machine's report.
+    ///
+    /// # Errors
+    /// The kernel heap has no room.
     pub(crate) fn load(mut self, body: Cursor) -> Result<(), AmlError> {
+        self.loading = true;
         let result = match self.block(body) {
             Ok(Flow::Next) => Ok(()),
             Ok(_) => Err(ErrorKind::StrayFlow),
             Err(kind) => Err(kind),
         };
+        if let Err(kind) = result
+            && kind != ErrorKind::OutOfHeap
+        {
+            let at = self.fault.unwrap_or(body.at);
+            self.note(Cursor { at, end: body.end }, Extent::Table, kind);
+            return self.finish(Ok(()));
+        }
         self.finish(result)
     }
 
@@ -146,7 +181,8 @@ impl<'m> Exec<'m> {
         if self.steps > self.m.limits.steps { Err(ErrorKind::TooLong) } else { Ok(()) }
     }
 
-    /// Goes one level deeper. An error ends the whole evaluation, so only success comes back up.
+    /// Goes one level deeper. An error ends the whole evaluation, or comes back up to [`Self::block`]
+    /// while tables are loaded, so only success counts levels down.
     fn enter(&mut self) -> Res<()> {
         if self.depth >= self.m.limits.depth {
             return Err(ErrorKind::TooDeep);
@@ -159,13 +195,29 @@ impl<'m> Exec<'m> {
     /// Runs `cur` to its end, or to what leaves it early.
     fn block(&mut self, mut cur: Cursor) -> Res<Flow> {
         self.enter()?;
+        // Faults inside a method come up to the term of the table that called it.
+        let of_table = self.loading && self.m.frames.is_empty();
+        let (depth, scope, loops, defining) = (self.depth, self.scope, self.loops, self.defining);
         while cur.at < cur.end {
             let start = cur.at;
             match self.statement(&mut cur) {
                 Ok(Flow::Next) => {}
+                Ok(Flow::Break | Flow::Continue) if of_table && loops == 0 => {
+                    let term = Cursor { at: start, end: cur.end };
+                    self.fault = Some(start);
+                    self.note(term, Extent::Term, ErrorKind::StrayFlow);
+                }
                 Ok(flow) => {
+                    if of_table && matches!(flow, Flow::Return(_)) {
+                        self.fault.get_or_insert(start);
+                    }
                     self.depth -= 1;
                     return Ok(flow);
+                }
+                Err(kind) if of_table => {
+                    (self.depth, self.scope) = (depth, scope);
+                    (self.loops, self.defining) = (loops, defining);
+                    self.recover(start, &mut cur, kind)?;
                 }
                 Err(kind) => return Err(self.blame(start, kind)),
             }
@@ -222,18 +274,21 @@ impl<'m> Exec<'m> {
     fn repeat(&mut self, cur: &mut Cursor) -> Res<Flow> {
         self.m.code.opcode(cur)?;
         let body = self.m.code.package(cur)?;
-        loop {
+        self.loops += 1;
+        let flow = loop {
             self.charge(1)?;
             let mut round = body;
             if self.int(&mut round)? == 0 {
-                return Ok(Flow::Next);
+                break Flow::Next;
             }
             match self.block(round)? {
                 Flow::Next | Flow::Continue => {}
-                Flow::Break => return Ok(Flow::Next),
-                flow @ Flow::Return(_) => return Ok(flow),
+                Flow::Break => break Flow::Next,
+                flow @ Flow::Return(_) => break flow,
             }
-        }
+        };
+        self.loops -= 1;
+        Ok(flow)
     }
 
     /// Evaluates one term to a value.

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod machine;
+mod skip;
 
 use std::vec;
 use std::vec::Vec;
@@ -75,6 +76,12 @@ fn table(terms: &[&[u8]]) -> Vec<u8> {
 /// Loads terms.
 fn load(terms: &[&[u8]]) -> Result<Aml, AmlError> {
     Aml::load(&mut Log::default(), &[&table(terms)], Limits::DEFAULT)
+}
+
+/// Why the first term that loading left out was left out.
+fn fault(terms: &[&[u8]]) -> Option<ErrorKind> {
+    let aml = load(terms).expect("the other terms load");
+    aml.load_report().skipped().first().map(|skipped| skipped.error.kind)
 }
 
 /// Evaluates a path to an integer or an error.
