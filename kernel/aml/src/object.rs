@@ -86,11 +86,20 @@ pub(crate) struct Method {
     pub(crate) args: u8,
 }
 
+/// What a region is a window into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RegionSpace {
+    /// An address space of the machine, by its number in ACPI 6.5, table 5.172. All of 0x80 to 0xFF are
+    /// the maker's.
+    Machine(u8),
+    /// The bytes of the loaded tables, which are only read.
+    Tables,
+}
+
 /// A window into an address space.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Region {
-    /// Number of the space; ACPI 6.5, table 5.172.
-    pub(crate) space: u8,
+    pub(crate) space: RegionSpace,
     pub(crate) base: u64,
     pub(crate) len: u64,
     /// The region's own name, which tells the PCI function it belongs to.

@@ -10,12 +10,9 @@
 
 use crate::error::ErrorKind;
 use crate::host::{Space, Width};
-use crate::object::{BufferField, Field, FieldBase, FieldFlags, Obj, Span, Update};
+use crate::object::{BufferField, Field, FieldBase, FieldFlags, Obj, RegionSpace, Span, Update};
 
 use super::{Exec, Res};
-
-/// Our own number for the space of `DataTableRegion`, from the range that ACPI leaves to vendors.
-pub(super) const TABLE_DATA: u8 = 0xFF;
 
 /// Most bytes of a field; what hostile tables claim beyond costs an error, not time.
 const LONGEST: u32 = 4096;
@@ -140,8 +137,9 @@ impl Exec<'_> {
         }
     }
 
-    /// The space and address of a register of a region, which must lie inside it.
-    fn register(&mut self, index: u32, at: u64, width: Width) -> Res<(Space, u64)> {
+    /// The space and address of a register of a region, which must lie inside it. No space of the machine
+    /// has the bytes of tables.
+    fn register(&mut self, index: u32, at: u64, width: Width) -> Res<(Option<Space>, u64)> {
         let region = self.m.regions.get(index)?;
         let end = at.checked_add(u64::from(width.bytes()));
         if end.is_none_or(|end| end > region.len) {
@@ -149,10 +147,11 @@ impl Exec<'_> {
         }
         let address = region.base.checked_add(at).ok_or(ErrorKind::OutOfBounds)?;
         let space = match region.space {
-            0 => Space::SystemMemory,
-            1 => Space::SystemIo,
-            2 => Space::PciConfig(self.pci_address(index)?),
-            other => Space::Other(other),
+            RegionSpace::Tables => None,
+            RegionSpace::Machine(0) => Some(Space::SystemMemory),
+            RegionSpace::Machine(1) => Some(Space::SystemIo),
+            RegionSpace::Machine(2) => Some(Space::PciConfig(self.pci_address(index)?)),
+            RegionSpace::Machine(other) => Some(Space::Other(other)),
         };
         Ok((space, address))
     }
@@ -160,12 +159,13 @@ impl Exec<'_> {
     /// Reads a register.
     fn read_region(&mut self, index: u32, at: u64, width: Width) -> Res<u64> {
         let (space, address) = self.register(index, at, width)?;
-        let value = if space == Space::Other(TABLE_DATA) {
-            let at = u32::try_from(address).map_err(|_| ErrorKind::OutOfBounds)?;
-            let bytes = self.m.code.slice(at, width.bytes())?;
-            bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
-        } else {
-            self.host.read(space, address, width).map_err(ErrorKind::Host)?
+        let value = match space {
+            Some(space) => self.host.read(space, address, width).map_err(ErrorKind::Host)?,
+            None => {
+                let at = u32::try_from(address).map_err(|_| ErrorKind::OutOfBounds)?;
+                let bytes = self.m.code.slice(at, width.bytes())?;
+                bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+            }
         };
         Ok(value & width.mask())
     }
@@ -173,9 +173,7 @@ impl Exec<'_> {
     /// Writes a register.
     fn write_region(&mut self, index: u32, at: u64, width: Width, value: u64) -> Res<()> {
         let (space, address) = self.register(index, at, width)?;
-        if space == Space::Other(TABLE_DATA) {
-            return Err(ErrorKind::BadValue("tables are not written"));
-        }
+        let space = space.ok_or(ErrorKind::BadValue("tables are not written"))?;
         let value = value & width.mask();
         self.host.write(space, address, width, value).map_err(ErrorKind::Host)
     }

@@ -4,10 +4,9 @@ use crate::code::{Cursor, HEADER};
 use crate::error::ErrorKind;
 use crate::name::NameSeg;
 use crate::namespace::NodeId;
-use crate::object::{BufferField, Method, Obj, Region, Sync};
+use crate::object::{BufferField, Method, Obj, Region, RegionSpace, Sync};
 use crate::opcode as op;
 
-use super::access::TABLE_DATA;
 use super::{Exec, Flow, Res};
 
 impl Exec<'_> {
@@ -132,11 +131,7 @@ impl Exec<'_> {
         let space = self.m.code.byte(cur)?;
         let base = self.int(cur)?;
         let len = self.int(cur)?;
-        // A space number of ours would open a table to writes.
-        if space == TABLE_DATA {
-            return Err(ErrorKind::BadValue("reserved address space"));
-        }
-        self.add_region(place, space, base, len)
+        self.add_region(place, RegionSpace::Machine(space), base, len)
     }
 
     /// `DataTableRegion`: the bytes of one of the loaded tables.
@@ -166,11 +161,17 @@ impl Exec<'_> {
         let found = self.m.code.tables().iter().find(|table| fits(header(table.start)));
         let table = *found.ok_or(ErrorKind::BadValue("no such table is loaded"))?;
         let len = table.end - table.start;
-        self.add_region(place, TABLE_DATA, u64::from(table.start), u64::from(len))
+        self.add_region(place, RegionSpace::Tables, u64::from(table.start), u64::from(len))
     }
 
     /// Adds a region and its name.
-    fn add_region(&mut self, place: (NodeId, NameSeg), space: u8, base: u64, len: u64) -> Res<()> {
+    fn add_region(
+        &mut self,
+        place: (NodeId, NameSeg),
+        space: RegionSpace,
+        base: u64,
+        len: u64,
+    ) -> Res<()> {
         let node = self.add(place, Obj::Nothing)?;
         let region = self.m.regions.push(Region { space, base, len, node, pci: None })?;
         self.m.names.set_obj(node, Obj::Region(region));

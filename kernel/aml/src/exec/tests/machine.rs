@@ -181,3 +181,21 @@ fn a_second_table_sees_the_names_of_the_first() {
     assert_eq!(integer(&mut aml, "DEVX.SUM"), Ok(6));
     assert!(aml.is_wide(), "the DSDT alone decides the width");
 }
+
+#[test]
+fn every_address_space_of_the_maker_reaches_the_host_under_its_own_number() {
+    for space in [0x80, 0xA5, 0xFF] {
+        // OperationRegion (OEM_, space, 0x80, 1) Field (OEM_, ByteAcc) { REG_, 8 }; REG_ = 7
+        let region = [b"\x5B\x80OEM_".as_slice(), &[space], b"\x0A\x80\x01"].concat();
+        let mut aml = load(&[
+            &region,
+            b"\x5B\x81\x0BOEM_\x01REG_\x08",
+            &method(b"TEST", 0, &[b"\x70\x0A\x07REG_"]),
+        ])
+        .expect("loads");
+        assert_eq!(aml.load_report().count(), 0, "{:?}", aml.load_report());
+        let (mut host, test) = (Log::default(), aml.find("TEST").expect("the method"));
+        aml.evaluate(&mut host, test, &[]).expect("written");
+        assert_eq!(host.writes, [(Space::Other(space), 0x80, 7)]);
+    }
+}
