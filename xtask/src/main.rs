@@ -3,13 +3,14 @@
 //! One file or folder for each command; what several of them share stands beside them:
 //!
 //! ```text
-//!   build  qemu  test  lint  ci       the commands
+//!   build  qemu  test  lint  aml  ci  the commands
 //!   setup                             toolchain and programs, fetched where that is possible
 //!   machine                           one QEMU: command line, QMP, console, steps
 //!   suite                             the scenarios that run in QEMU
 //! ```
 #![forbid(unsafe_code)]
 
+mod aml;
 mod arch;
 mod build;
 mod ci;
@@ -51,6 +52,8 @@ enum Task {
     Test(test::Args),
     /// Check format, lints, documentation and the repository's own rules
     Lint,
+    /// Load a machine's ACPI tables as the kernel would, and say what is in them
+    Aml(aml::Args),
     /// Everything a change has to pass: lint and test
     Ci,
 }
@@ -86,6 +89,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Build(args) => build::main(&root, args).map(|()| ExitCode::SUCCESS),
         Task::Qemu(args) => qemu::main(&root, args),
         Task::Test(args) => test::main(&root, args),
+        Task::Aml(args) => aml::main(args).map(|()| ExitCode::SUCCESS),
         Task::Lint => lint::main(&root),
         Task::Ci => ci::main(&root),
     }
