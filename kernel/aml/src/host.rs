@@ -86,6 +86,34 @@ impl fmt::Display for HostError {
     }
 }
 
+/// What `_OSI` claims: every Windows that firmware can ask for, by Microsoft's list ("How to identify the
+/// Windows version in ACPI by using _OSI"), and the feature group of containers. Some firmware asks for a
+/// Windows that never was, to find out who claims all of them.
+const INTERFACES: [&str; 22] = [
+    "Windows 2000",
+    "Windows 2001",
+    "Windows 2001 SP1",
+    "Windows 2001.1",
+    "Windows 2001 SP2",
+    "Windows 2001.1 SP1",
+    "Windows 2006",
+    "Windows 2006.1",
+    "Windows 2006 SP1",
+    "Windows 2009",
+    "Windows 2012",
+    "Windows 2013",
+    "Windows 2015",
+    "Windows 2016",
+    "Windows 2017",
+    "Windows 2017.2",
+    "Windows 2018",
+    "Windows 2018.2",
+    "Windows 2019",
+    "Windows 2020",
+    "Windows 2021",
+    "Module Device",
+];
+
 /// The machine as AML sees it. The kernel implements it; tests implement register models.
 ///
 /// No method may call back into the evaluator: it is borrowed while one of them runs.
@@ -127,6 +155,21 @@ pub trait Host {
     /// what every PC operating system claims, since firmware takes everything else for
     /// something older than itself.
     fn osi(&mut self, interface: &str) -> bool {
-        interface.starts_with("Windows ") || interface == "Module Device"
+        INTERFACES.contains(&interface)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::INTERFACES;
+
+    #[test]
+    fn only_versions_of_windows_that_exist_are_claimed() {
+        for claimed in ["Windows 2001", "Windows 2009", "Windows 2020", "Module Device"] {
+            assert!(INTERFACES.contains(&claimed), "{claimed}");
+        }
+        for foreign in ["Windows 2006 SP2", "Windows 1234", "Windows ", "Linux", ""] {
+            assert!(!INTERFACES.contains(&foreign), "{foreign}");
+        }
     }
 }

@@ -112,14 +112,29 @@ pub(crate) fn matches(
 
 /// Whether a value is the identifier `id`.
 fn is(value: Value<'_>, id: &str) -> bool {
-    HardwareId::from_value(value).is_some_and(|found| found.as_str() == id)
+    // Real firmware writes "pnp0c14" and "*PNP0C14", too; the asterisk once marked identifiers as ACPI's.
+    HardwareId::from_value(value).is_some_and(|found| {
+        let found = found.as_str();
+        found.strip_prefix('*').unwrap_or(found).eq_ignore_ascii_case(id)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::string::ToString;
 
-    use super::HardwareId;
+    use super::{HardwareId, is};
+    use crate::value::Value;
+
+    #[test]
+    fn identifiers_are_known_in_the_spellings_that_firmware_uses() {
+        for text in ["PNP0C80", "pnp0c80", "*PNP0C80", "*pnp0c80"] {
+            assert!(is(Value::String(text), "PNP0C80"), "{text}");
+        }
+        for text in ["PNP0C8", "**PNP0C80", "PNP0C80*", ""] {
+            assert!(!is(Value::String(text), "PNP0C80"), "{text}");
+        }
+    }
 
     #[test]
     fn eisa_identifiers_are_decoded() {
