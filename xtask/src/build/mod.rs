@@ -98,9 +98,16 @@ pub(crate) fn for_image(cargo: &mut Command, image: Image) -> &mut Command {
     cargo.env("HOTMEM_PAGE_SIZE", Size::new(image.page).word())
 }
 
-/// Bare builds have a target directory of their own: their environment differs, and would rebuild the host's.
-pub(crate) fn bare_dir(root: &Path) -> PathBuf {
+/// Where bare builds and finished images go. Bare builds do not share the host's directory: their environment
+/// differs, and each would rebuild the other.
+fn bare_dir(root: &Path) -> PathBuf {
     root::target_dir(root).join("bare")
+}
+
+/// The target directory for an image's build. Each page size has its own, because the size is part of the
+/// environment of every package: in one directory, a change of size rebuilds all of them.
+pub(crate) fn target_dir(root: &Path, image: Image) -> PathBuf {
+    bare_dir(root).join(Size::new(image.page).word())
 }
 
 /// Runs cargo for `package` with more of an environment; answers with the program it linked.
@@ -116,7 +123,7 @@ fn compile(
         .current_dir(root)
         .args(["--release", "--package", package, "--message-format=json-render-diagnostics"])
         .arg("--target-dir")
-        .arg(bare_dir(root))
+        .arg(target_dir(root, image))
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
@@ -145,6 +152,18 @@ fn linked_program(messages: &str, package: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_with_different_page_sizes_are_built_in_different_directories() {
+        for arch in Arch::with_kernel() {
+            let images = arch.about().pages.iter().map(|&page| Image { page, ..Image::of(arch) });
+            let mut dirs: Vec<_> = images.map(|image| target_dir(Path::new("/r"), image)).collect();
+            let count = dirs.len();
+            dirs.sort_unstable();
+            dirs.dedup();
+            assert_eq!(dirs.len(), count, "{arch}: {dirs:?}");
+        }
+    }
 
     #[test]
     fn the_kernel_is_found_among_cargos_messages() {

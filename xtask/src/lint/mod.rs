@@ -49,7 +49,7 @@ pub(crate) fn main(root: &Path) -> Result<ExitCode> {
         doc.args(["--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
         results.push(check(&mut doc, &format!("documentation for bare {arch}"))?);
         for target in arch.about().boots.iter().filter_map(|boot| boot.carrier) {
-            let mut clippy = carrier_clippy(root, target)?;
+            let mut clippy = carrier_clippy(root, image, target)?;
             results.push(check(&mut clippy, &format!("clippy for {}", target.triple))?);
         }
     }
@@ -87,7 +87,7 @@ fn bare(root: &Path, image: Image, toolchain: &Toolchain, subcommand: &str) -> C
         .current_dir(root)
         .args(["--quiet", "--keep-going", "--release"])
         .arg("--target-dir")
-        .arg(build::bare_dir(root));
+        .arg(build::target_dir(root, image));
     for package in BARE {
         command.args(["--package", package]);
     }
@@ -95,7 +95,7 @@ fn bare(root: &Path, image: Image, toolchain: &Toolchain, subcommand: &str) -> C
 }
 
 /// Clippy over a program that carries a kernel. Which kernel does not matter: any file will do.
-fn carrier_clippy(root: &Path, target: &Target) -> Result<Command> {
+fn carrier_clippy(root: &Path, image: Image, target: &Target) -> Result<Command> {
     let toolchain = setup::toolchain(target)?;
     setup::clippy(&toolchain)?;
     let mut command = toolchain.cargo(target, "clippy");
@@ -104,7 +104,7 @@ fn carrier_clippy(root: &Path, target: &Target) -> Result<Command> {
         .args(["--quiet", "--release", "--package", build::CARRIER])
         .env("HOTMEM_KERNEL", root.join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(build::bare_dir(root))
+        .arg(build::target_dir(root, image))
         .args(["--", "-D", "warnings"]);
     Ok(command)
 }
