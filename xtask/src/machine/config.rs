@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::region;
+use super::{QemuDir, region};
 use crate::arch::{Arch, Image};
 use crate::size::{DimmSpec, GIB, KIB, MIB, Size};
 
@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) image: Image,
     /// The mainboard, by QEMU's name.
     pub(crate) board: &'static str,
+    /// Which QEMU runs it.
+    pub(crate) qemu: QemuDir,
     pub(crate) accel: Accel,
     /// The processor, by QEMU's name; empty where there is no choice.
     pub(crate) cpu: String,
@@ -79,6 +81,7 @@ impl Config {
         Self {
             image: Image::of(arch),
             board: about.boards.first().copied().unwrap_or_default(),
+            qemu: QemuDir::default(),
             accel: Accel::Tcg,
             cpu: about.cpu.unwrap_or_default().to_owned(),
             level: about.levels.first().copied(),

@@ -20,6 +20,13 @@ const EJECTION: u64 = 3;
 /// `_OST` status "ejection in progress" (ACPI 6.5, table 6.22), which a final status follows.
 const IN_PROGRESS: u64 = 0x84;
 
+/// The memory region for hot-plugged memory, among QEMU's objects. Its name and properties are the same in
+/// every QEMU from 2.1 on, while the text of `info mtree` differs: newer ones also list the region as an
+/// address space of that name.
+const WINDOW: &str = "/machine/device-memory[0]";
+/// What is wrong when it is not there.
+const NO_WINDOW: &str = "the machine has no window for hot-plugged memory";
+
 /// A DIMM in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dimm {
@@ -214,9 +221,10 @@ impl Machine {
     /// The window for DIMMs, asked for once.
     fn region(&mut self) -> Result<&mut Region> {
         if self.region.is_none() {
-            let tree = self.qmp("human-monitor-command", json!({"command-line": "info mtree"}))?;
-            let mut region =
-                Region::from_mtree(tree.as_str().unwrap_or_default(), self.about.dimm_alignment)?;
+            let [start, size] = ["addr", "size"]
+                .map(|property| self.qmp("qom-get", json!({"path": WINDOW, "property": property})));
+            let (start, size) = (start.context(NO_WINDOW)?, size.context(NO_WINDOW)?);
+            let mut region = Region::read(&start, &size, self.about.dimm_alignment)?;
             for dimm in self.dimms()? {
                 region.take(dimm.start, dimm.size);
             }

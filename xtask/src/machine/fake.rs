@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::process::End;
 use super::{Config, Console, Machine, Process, Qmp};
-use crate::size::Size;
+use crate::size::{GIB, Size};
 
 const MIB: u64 = 1 << 20;
 /// The size a DIMM has to be a multiple of.
@@ -193,10 +193,10 @@ impl Fake {
             let mut answer = json!({});
             let mut refusal = None;
             match command["execute"].as_str().unwrap_or_default() {
-                "human-monitor-command" => {
-                    answer =
-                        json!("0000000100000000-00000010ffffffff (prio 0, i/o): device-memory\n");
+                "qom-get" if text("path") == "/machine/device-memory[0]" => {
+                    answer = json!(if text("property") == "addr" { 4 * GIB } else { 64 * GIB });
                 }
+                "qom-get" => refusal = Some("there is no such object"),
                 "object-add" if sizes.len() == BACKENDS => refusal = Some("no memory left"),
                 "object-add" => drop(sizes.insert(text("id"), arguments["size"].clone())),
                 "object-del" => drop(sizes.remove(&text("id"))),

@@ -14,6 +14,7 @@ mod exit;
 #[cfg(test)]
 pub(crate) mod fake;
 mod geometry;
+mod installed;
 mod process;
 mod qmp;
 mod region;
@@ -32,6 +33,7 @@ pub(crate) use console::{PROMPT, Reply};
 pub(crate) use dimm::Dimm;
 pub(crate) use exit::Exit;
 pub(crate) use geometry::{DESCRIPTOR, Geometry};
+pub(crate) use installed::QemuDir;
 pub(crate) use step::{Add, Offline, Online, Placement, Remove, Step, Use};
 pub(crate) use verdict::Verdict;
 
@@ -81,7 +83,9 @@ impl Machine {
     ) -> Result<Self> {
         let scratch = Scratch::new()?;
         let socket = scratch.path().join("qmp");
-        let mut command = process::tied_to_us(config.image.arch.about().qemu.name);
+        let program = config.qemu.program(config.image.arch.about().qemu.name)?;
+        let mut command = process::tied_to_us(&program);
+        command.args(config.qemu.arguments());
         command.args(config.arguments(image, &socket));
 
         let (mut emulator, (output, input)) = Emulator::start(&mut command)?;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -40,12 +41,12 @@ pub(crate) struct Emulator {
 
 /// A command for `program` that the kernel of this host ends when this process is killed, where
 /// util-linux's setpriv is there to ask for that.
-pub(crate) fn tied_to_us(program: &str) -> Command {
+pub(crate) fn tied_to_us(program: &Path) -> Command {
     if tool::find("setpriv").is_none() {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", program]);
+    command.args(["--pdeathsig", "KILL"]).arg(program);
     command
 }
 
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_tied_program_is_the_same_process() {
-        let mut command = tied_to_us("sh");
+        let mut command = tied_to_us(Path::new("sh"));
         command.args(["-c", "exit 35"]);
         let (mut process, _) = Emulator::start(&mut command).unwrap();
         assert_eq!(process.wait(soon()).unwrap(), End::Code(35));

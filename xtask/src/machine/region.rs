@@ -4,6 +4,7 @@
 //! unaligned. Here every DIMM starts at a multiple of the architecture's largest memory block.
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::size::human;
 
@@ -28,23 +29,16 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Finds the window in the answer to `info mtree`: a line
-    /// `0000000100000000-000000017fffffff (prio 0, i/o): device-memory`.
+    /// Reads the window from QEMU's properties `addr` and `size` of its memory region. The region lies directly
+    /// in the system's memory, so the address is a physical one.
     ///
     /// # Errors
-    /// When the machine has no such window.
-    pub(crate) fn from_mtree(mtree: &str, alignment: u64) -> Result<Self> {
-        let line = mtree
-            .lines()
-            .find(|line| line.trim_end().ends_with(": device-memory"))
-            .context("the machine has no window for hot-plugged memory")?;
-        let range = line.split_whitespace().next().unwrap_or_default();
-        let bounds = range.split_once('-').and_then(|(first, last)| {
-            let start = u64::from_str_radix(first, 16).ok()?;
-            let end = u64::from_str_radix(last, 16).ok()?.checked_add(1)?;
-            Some((start, end))
-        });
-        let (start, end) = bounds.with_context(|| format!("cannot read the window in `{line}`"))?;
+    /// When the properties make no range.
+    pub(crate) fn read(addr: &Value, size: &Value, alignment: u64) -> Result<Self> {
+        let range = addr.as_u64().zip(size.as_u64());
+        let bounds = range.and_then(|(start, size)| Some((start, start.checked_add(size)?)));
+        let (start, end) = bounds
+            .with_context(|| format!("cannot read the window at {addr} with a size of {size}"))?;
         Ok(Self { start, end, alignment, taken: Vec::new() })
     }
 
@@ -82,22 +76,32 @@ impl Region {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::size::{GIB, MIB};
 
-    const MTREE: &str = "address-space: memory\n  0000000000000000-ffffffffffffffff (prio 0, i/o): system\n    0000000100000000-00000002ffffffff (prio 0, i/o): device-memory\n";
+    fn region() -> Region {
+        Region::read(&json!(4 * GIB), &json!(8 * GIB), 2 * GIB).unwrap()
+    }
 
     #[test]
-    fn the_window_is_read_from_the_memory_tree() {
-        let region = Region::from_mtree(MTREE, 2 * GIB).unwrap();
-        assert_eq!((region.start, region.end), (4 * GIB, 12 * GIB));
-        assert!(Region::from_mtree("nothing here", GIB).is_err());
-        assert!(Region::from_mtree("zz-yy (prio 0, i/o): device-memory", GIB).is_err());
+    fn the_window_is_read_from_the_properties_of_its_memory_region() {
+        assert_eq!((region().start, region().end), (4 * GIB, 12 * GIB));
+        for (addr, size) in [
+            (json!({}), json!(1)),
+            (json!(1), json!("1")),
+            (json!(-1), json!(1)),
+            (json!(u64::MAX), json!(1)),
+        ] {
+            let error = Region::read(&addr, &size, GIB).unwrap_err().to_string();
+            assert!(error.contains("cannot read the window"), "{error}");
+        }
     }
 
     #[test]
     fn an_odd_dimm_leaves_the_next_one_aligned() {
-        let mut region = Region::from_mtree(MTREE, 2 * GIB).unwrap();
+        let mut region = region();
         assert_eq!(region.place(100 * MIB).unwrap(), 4 * GIB);
         assert_eq!(region.place(GIB).unwrap(), 6 * GIB);
         assert_eq!(region.place(3 * GIB).unwrap(), 8 * GIB);
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_was_given_back_is_used_again_and_what_others_took_is_not() {
-        let mut region = Region::from_mtree(MTREE, 2 * GIB).unwrap();
+        let mut region = region();
         region.take(4 * GIB, MIB);
         assert_eq!(region.place(GIB).unwrap(), 6 * GIB);
         region.release(6 * GIB);
@@ -121,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_dimm_larger_than_the_window_is_refused_with_its_size() {
-        let mut region = Region::from_mtree(MTREE, 2 * GIB).unwrap();
+        let mut region = region();
         let error = region.place(9 * GIB).unwrap_err().to_string();
         assert!(error.contains("9 GiB"), "{error}");
         assert!(region.place(u64::MAX).is_err());

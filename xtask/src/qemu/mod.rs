@@ -39,7 +39,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     if let Err(refusal) = args.check_sizes(&config) {
         return end(args, &page, &mut report, &Verdict::Refused(format!("{refusal:#}")));
     }
-    setup::ready_to_run(config.image)?;
+    setup::ready_to_run(&config)?;
     let image = build::image(root, config.image)?;
     if args.gdb {
         config.gdb = Some(free_port()?);

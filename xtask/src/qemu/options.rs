@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::arch::{Arch, BuildChoices, MachineChoices, OptionSize, pick};
-use crate::machine::{Accel, Config, Placement};
+use crate::machine::{Accel, Config, Placement, QemuDir};
 use crate::size::{DimmSpec, GIB, Size};
 
 /// The longest timeout there is, in seconds.
@@ -42,6 +42,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     machine: MachineChoices,
+
+    #[command(flatten)]
+    qemu: QemuDir,
 
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
@@ -155,6 +158,7 @@ impl Args {
         let config = Config {
             accel: accel.unwrap_or(self.accel),
             memory: self.memory,
+            qemu: self.qemu.clone(),
             icount: self.icount,
             timeout: (!self.interactive).then_some(timeout),
             patience: timeout,

@@ -18,16 +18,23 @@ pub(crate) use rust::{Toolchain, clippy, toolchain};
 
 use anyhow::{Result, bail};
 
-use crate::arch::Image;
+use crate::machine::Config;
 
-/// Makes sure that `image` can be built and run.
+/// Makes sure that the image of `config` can be built and run.
 ///
 /// # Errors
 /// When something is missing and cannot be fetched; the error names all of it, with what to type.
-pub(crate) fn ready_to_run(image: Image) -> Result<()> {
+pub(crate) fn ready_to_run(config: &Config) -> Result<()> {
+    let image = config.image;
     image.arch.ensure_kernel()?;
     let boot = image.boot();
-    let programs = [&[image.arch.about().qemu], boot.needs].concat();
+    let qemu = image.arch.about().qemu;
+    let mut programs = boot.needs.to_vec();
+    match config.qemu.dir {
+        None => programs.push(qemu),
+        // Nothing is installed in place of what was named.
+        Some(_) => drop(config.qemu.program(qemu.name)?),
+    }
     let targets = [Some(boot.target), boot.carrier];
     let targets = targets.into_iter().flatten().map(|target| toolchain(target).err());
     let missing: Vec<_> = targets.chain([ensure(&programs).err()]).flatten().collect();

@@ -129,7 +129,7 @@ pub(crate) fn run(root: &Path, run: Run<'_>) -> Result<Counts> {
     if chosen.is_empty() {
         return Ok(Counts::default());
     }
-    setup::ready_to_run(lab.image())?;
+    setup::ready_to_run(lab.usual())?;
     let program = match build::image(root, lab.image()) {
         Ok(program) => program,
         Err(error) => {

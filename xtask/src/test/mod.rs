@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::arch::{self, Arch, BuildChoices, MachineChoices};
+use crate::machine::{Config, QemuDir};
 use crate::suite::{self, Run};
 
 /// Runs the tests and closes with a line `N passed, N failed`.
@@ -23,6 +24,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     machine: MachineChoices,
+
+    #[command(flatten)]
+    qemu: QemuDir,
 
     /// Run only tests whose name holds this text
     filter: Option<String>,
@@ -76,8 +80,8 @@ impl Counts {
 impl Args {
     /// Everything, as CI runs it.
     pub(crate) fn all() -> Self {
-        let (build, machine) = Default::default();
-        Self { arch: Where::All, build, machine, filter: None }
+        let (build, machine, qemu) = Default::default();
+        Self { arch: Where::All, build, machine, qemu, filter: None }
     }
 }
 
@@ -93,12 +97,14 @@ impl Args {
         let mut runs = Vec::new();
         for arch in self.arch.archs() {
             arch.ensure_kernel()?;
+            let qemu = || self.qemu.clone();
             let usual = self.machine.config(self.build.image(arch)?)?;
+            let usual = Config { qemu: qemu(), ..usual };
             runs.push(Run { name: arch.to_string(), usual, sample: false, filter });
             let samples = if wish { &[] } else { arch.about().samples };
             for words in samples {
-                let (name, usual) =
-                    (format!("{arch} {}", words.join(" ")), arch::read(arch, words)?);
+                let name = format!("{arch} {}", words.join(" "));
+                let usual = Config { qemu: qemu(), ..arch::read(arch, words)? };
                 runs.push(Run { name, usual, sample: true, filter });
             }
         }

@@ -53,6 +53,11 @@ impl Lab {
         Self { program, ..self }
     }
 
+    /// What its machines are like unless a scenario says otherwise.
+    pub(crate) fn usual(&self) -> &Config {
+        &self.usual
+    }
+
     /// The kernel it boots.
     pub(crate) fn image(&self) -> Image {
         self.usual.image
