@@ -28,7 +28,7 @@ pub(crate) fn shown(command: &Command) -> String {
 }
 
 /// `word` in single quotes where a shell would take it apart.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./,:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
@@ -106,8 +106,8 @@ pub(crate) fn forward<T: Send + 'static>(
     });
 }
 
-/// The next line, without its end. What is no UTF-8 in it is replaced, since nobody promised text.
-fn next_line(from: &mut impl BufRead) -> Option<String> {
+/// The next line, without its end. What is not UTF-8 in it is replaced.
+pub(crate) fn next_line(from: &mut impl BufRead) -> Option<String> {
     let mut bytes = Vec::new();
     let count = from.read_until(b'\n', &mut bytes).ok()?;
     let line = String::from_utf8_lossy(&bytes);

@@ -43,6 +43,13 @@ pub(crate) struct MachineChoices {
 }
 
 impl BuildChoices {
+    /// The options as they are typed.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let page = self.page_size.map(Size::word);
+        let firmware = self.firmware.map(|firmware| firmware.name().to_owned());
+        typed([("--page-size", page), ("--firmware", firmware)])
+    }
+
     /// The image of `arch` that these options describe.
     ///
     /// # Errors
@@ -63,6 +70,17 @@ impl BuildChoices {
 }
 
 impl MachineChoices {
+    /// The options as they are typed.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let number = |value: Option<u8>| value.map(|value| value.to_string());
+        typed([
+            ("--machine", self.machine.clone()),
+            ("--cpu", self.cpu.clone()),
+            ("--el", number(self.el)),
+            ("--gic", number(self.gic)),
+        ])
+    }
+
     /// A machine for `image` that these options describe.
     ///
     /// # Errors
@@ -86,6 +104,12 @@ impl MachineChoices {
             ..usual
         })
     }
+}
+
+/// Those of `options` that have a value, each with its value behind it.
+fn typed<const N: usize>(options: [(&str, Option<String>); N]) -> Vec<String> {
+    let given = options.into_iter().filter_map(|(option, value)| Some((option, value?)));
+    given.flat_map(|(option, value)| [option.to_owned(), value]).collect()
 }
 
 /// Both kinds of options on a line of their own.

@@ -41,6 +41,12 @@ impl QemuDir {
         let there = folders.filter(|folder| folder.is_dir());
         there.flat_map(|folder| [OsString::from("-L"), folder.into_os_string()]).collect()
     }
+
+    /// The option as it is typed.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let dir = self.dir.as_deref().map(Path::to_string_lossy);
+        dir.map_or_else(Vec::new, |dir| vec!["--qemu-dir".into(), dir.into_owned()])
+    }
 }
 
 #[cfg(test)]

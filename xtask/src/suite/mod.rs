@@ -24,14 +24,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use crate::arch::Arch;
 use crate::build;
 use crate::machine::Config;
 use crate::progress::Progress;
 use crate::setup;
-use crate::test::Counts;
+use crate::test::results::{Case, Suite};
+use crate::{root, tool};
 use lab::Lab;
 
 /// Machines at once; each may hold a few GiB of touched memory.
@@ -102,6 +103,8 @@ const SAMPLE: [&str; 8] = [
 pub(crate) struct Run<'a> {
     /// What it is a run of, for the reader.
     pub(crate) name: String,
+    /// What follows `cargo xtask test --arch` to run on such machines.
+    pub(crate) words: Vec<String>,
     /// What machines are like unless a scenario says otherwise.
     pub(crate) usual: Config,
     /// Only the sample?
@@ -110,36 +113,61 @@ pub(crate) struct Run<'a> {
     pub(crate) filter: Option<&'a str>,
 }
 
+impl Run<'_> {
+    /// The scenarios it runs, by `topic::name`.
+    pub(crate) fn scenarios(&self) -> impl Iterator<Item = (String, &'static Scenario)> {
+        let lab = Lab::new(PathBuf::new(), self.usual.clone());
+        let all = TOPICS.iter().flat_map(|(topic, scenarios)| {
+            scenarios.iter().map(move |one| (format!("{topic}::{}", one.name), one))
+        });
+        all.filter(move |(_, one)| (one.on)(&lab))
+            .filter(|(name, _)| !self.sample || SAMPLE.contains(&name.as_str()))
+            .filter(|(name, _)| self.filter.is_none_or(|filter| name.contains(filter)))
+    }
+
+    /// The command that runs the scenario `name` alone.
+    fn repeat(&self, name: &str) -> String {
+        let words = self.words.iter().map(|word| tool::quoted(word)).collect::<Vec<_>>();
+        format!("cargo xtask test --arch {} {name}", words.join(" "))
+    }
+
+    /// Where the console of the scenario `name` goes when it fails.
+    fn log(&self, root: &Path, name: &str) -> PathBuf {
+        let plain =
+            |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
+        let dir = root::target_dir(root).join("logs").join(plain(&self.name));
+        dir.join(format!("{}.log", name.replace("::", ".")))
+    }
+}
+
 /// Runs scenarios.
 ///
 /// # Errors
 /// When QEMU or a toolchain is missing. An image that does not build fails every scenario.
-pub(crate) fn run(root: &Path, run: Run<'_>) -> Result<Counts> {
-    let Run { name, usual, sample, filter } = run;
-    let lab = Lab::new(PathBuf::new(), usual);
-    let chosen: Vec<_> = TOPICS
-        .iter()
-        .flat_map(|(topic, scenarios)| {
-            scenarios.iter().map(move |one| (format!("{topic}::{}", one.name), one))
-        })
-        .filter(|(_, one)| (one.on)(&lab))
-        .filter(|(name, _)| !sample || SAMPLE.contains(&name.as_str()))
-        .filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter)))
-        .collect();
+pub(crate) fn run(root: &Path, run: Run<'_>) -> Result<Suite> {
+    let chosen: Vec<_> = run.scenarios().collect();
     if chosen.is_empty() {
-        return Ok(Counts::default());
+        return Ok(Suite::of(&run.name, 0.0, Vec::new()));
     }
-    setup::ready_to_run(lab.usual())?;
-    let program = match build::image(root, lab.image()) {
+    setup::ready_to_run(&run.usual)?;
+    let program = match build::image(root, run.usual.image) {
         Ok(program) => program,
         Err(error) => {
-            eprintln!("{error:#}");
-            let failed = u64::try_from(chosen.len())?;
-            return Ok(Counts { passed: 0, failed });
+            let failure = format!("{error:#}");
+            eprintln!("{failure}");
+            let case = |(name, _)| Case { name, seconds: None, failure: Some(failure.clone()) };
+            return Ok(Suite::of(&run.name, 0.0, chosen.into_iter().map(case).collect()));
         }
     };
 
-    Ok(run_all(&name, &lab.with_program(program), &chosen))
+    let lab = Lab::new(program, run.usual.clone());
+    let started = Instant::now();
+    let mut cases = Vec::new();
+    run_all(&run, &lab, &chosen, |progress, finished| {
+        let case = tell(progress, root, &run, finished);
+        cases.push(case);
+    });
+    Ok(Suite::of(&run.name, started.elapsed().as_secs_f32(), cases))
 }
 
 /// What became of a scenario.
@@ -149,13 +177,17 @@ struct Finished<'a> {
     result: Result<()>,
 }
 
-/// Runs scenarios, as many at once as there are processors, and prints each as it ends.
-fn run_all(name: &str, lab: &Lab, chosen: &[(String, &Scenario)]) -> Counts {
-    let progress = Progress::start(format!("{} scenarios in QEMU for {name}", chosen.len()));
+/// Runs scenarios, as many at once as there are processors, and passes each to `told` as it ends.
+fn run_all(
+    run: &Run<'_>,
+    lab: &Lab,
+    chosen: &[(String, &Scenario)],
+    mut told: impl FnMut(&Progress, &Finished<'_>),
+) {
+    let progress = Progress::start(format!("{} scenarios in QEMU for {}", chosen.len(), run.name));
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(MOST_AT_ONCE));
     let next = AtomicUsize::new(0);
     let (sender, finished) = mpsc::channel();
-    let mut counts = Counts::default();
 
     thread::scope(|scope| {
         for _ in 0..workers {
@@ -173,32 +205,66 @@ fn run_all(name: &str, lab: &Lab, chosen: &[(String, &Scenario)]) -> Counts {
             });
         }
         drop(sender);
-        for one in finished {
-            counts = counts.plus(tell(&progress, &one));
-            progress.detail(&format!("{} passed, {} failed", counts.passed, counts.failed));
+        for (count, one) in finished.iter().enumerate() {
+            told(&progress, &one);
+            progress.detail(&format!("{} of {}", count + 1, chosen.len()));
         }
     });
     progress.done();
-    counts
 }
 
-/// Prints how a scenario went, with what is known of a failure.
-fn tell(progress: &Progress, Finished { name, seconds, result }: &Finished<'_>) -> Counts {
-    match result {
-        Ok(()) => {
-            progress.line(&format!("test {name} ... ok ({seconds:.1} s)"));
-            Counts { passed: 1, failed: 0 }
-        }
-        Err(error) => {
-            progress.line(&format!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n"));
-            Counts { passed: 0, failed: 1 }
-        }
+/// Prints how a scenario went, with what is known of a failure and how to see it again.
+fn tell(progress: &Progress, root: &Path, run: &Run<'_>, one: &Finished<'_>) -> Case {
+    let Finished { name, seconds, result } = one;
+    let failure = result.as_ref().err().map(|error| explained(root, run, name, error));
+    progress.line(&match &failure {
+        None => format!("test {name} ... ok ({seconds:.1} s)"),
+        Some(text) => format!(
+            "test {name} ... FAILED ({seconds:.1} s)
+{text}
+"
+        ),
+    });
+    Case { name: (*name).to_owned(), seconds: Some(*seconds), failure }
+}
+
+/// What is known of a failure. Writes the console of its machine, if it had one, to a file.
+fn explained(root: &Path, run: &Run<'_>, name: &str, error: &Error) -> String {
+    let mut text = format!(
+        "{error:#}
+  repeat: {}",
+        run.repeat(name)
+    );
+    if let Some(failure) = error.downcast_ref::<lab::Failure>() {
+        let path = run.log(root, name);
+        let log = failure.console.join(
+            "
+",
+        ) + "
+";
+        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = folder
+            .map_err(Error::from)
+            .and_then(|()| tool::write_atomically(&path, log.as_bytes()));
+        text.push_str(&match written {
+            Ok(()) => format!(
+                "
+  console: {}",
+                path.display()
+            ),
+            Err(error) => format!(
+                "
+  console: not kept: {error:#}"
+            ),
+        });
     }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
     #[test]
     fn the_sample_is_of_scenarios_that_there_are() {
@@ -219,5 +285,48 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    fn x86(words: &[&str]) -> Run<'static> {
+        let usual = Config::of(Arch::X86_64);
+        let words = words.iter().map(|&word| word.to_owned()).collect();
+        Run { name: "x86_64 --machine pc".into(), words, usual, sample: false, filter: None }
+    }
+
+    #[test]
+    fn the_command_that_repeats_a_scenario_runs_that_one_alone() {
+        let all: Vec<_> = x86(&[]).scenarios().map(|(name, _)| name).collect();
+        for name in &all {
+            assert_eq!(
+                all.iter().filter(|other| other.contains(name.as_str())).count(),
+                1,
+                "{name}"
+            );
+        }
+        assert_eq!(
+            x86(&["x86_64", "--machine", "a b"]).repeat("kernel::x"),
+            "cargo xtask test --arch x86_64 --machine 'a b' kernel::x"
+        );
+    }
+
+    #[test]
+    fn a_failure_tells_how_to_repeat_it_and_keeps_the_console() {
+        let scratch = Scratch::new().unwrap();
+        let failure = lab::Failure::new("wrong", &["hotmem: ready", "hotmem> "]);
+        let error = Error::from(failure).context("in the middle");
+        let text = explained(scratch.path(), &x86(&["x86_64"]), "kernel::x", &error);
+        assert!(text.contains(
+            "in the middle: wrong
+  repeat: cargo xtask test --arch x86_64 kernel::x"
+        ));
+        let path = text.rsplit_once("console: ").unwrap().1;
+        assert!(path.ends_with("logs/x86_64_--machine_pc/kernel.x.log"), "{path}");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            "hotmem: ready
+hotmem> 
+"
+        );
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -1,50 +1,65 @@
 //! The host's tests: `cargo test` over the workspace, its output read line by line and counted.
 
+use std::io::{BufReader, pipe};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::Counts;
+use super::results::{Case, Counts, Suite};
 use crate::arch::Arch;
 use crate::progress::Progress;
 use crate::setup::{self, Program};
 use crate::tool;
 
-/// Lines of cargo's own output shown when it fails without a failing test.
+/// Lines of output shown when cargo fails without a failing test.
 const TAIL: usize = 60;
 
-/// Runs all tests of the workspace whose names hold `filter`.
+/// `cargo test` over the workspace; of the `quick` kind without the suites in `tests/`.
+fn cargo_test(root: &Path, quick: bool) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).args(["test", "--workspace", "--no-fail-fast"]).stdin(Stdio::null());
+    if quick {
+        command.args(["--lib", "--bins"]);
+    }
+    command
+}
+
+/// Prints the names of the tests whose names hold `filter`.
+///
+/// # Errors
+/// When they do not compile.
+pub(crate) fn list(root: &Path, quick: bool, filter: Option<&str>) -> Result<()> {
+    let mut command = cargo_test(root, quick);
+    command.args(["--quiet"]).args(filter).args(["--", "--list"]).stderr(Stdio::inherit());
+    let output = command.output().context("cannot start cargo test")?;
+    ensure!(output.status.success(), "cargo test failed ({})", output.status);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    names.for_each(|name| println!("host: {name}"));
+    Ok(())
+}
+
+/// Runs the tests of the workspace whose names hold `filter`.
 ///
 /// # Errors
 /// When a program that they need is missing, or cargo does not start.
-pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
+pub(crate) fn run(root: &Path, quick: bool, filter: Option<&str>) -> Result<Vec<Suite>> {
     // The AML evaluator is compared with ACPICA's, on tables that QEMU makes.
     setup::ensure(&[Program::ACPIEXEC, Program::IASL, Arch::X86_64.about().qemu])?;
 
     let progress = Progress::start("Tests on the host");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = Command::new(cargo)
-        .current_dir(root)
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .args(filter)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo test")?;
+    // One pipe for both outputs keeps cargo's names of test programs before what those say.
+    let (output, input) = pipe().context("cannot make a pipe")?;
+    let mut command = cargo_test(root, quick);
+    command.args(filter).stdout(input.try_clone()?).stderr(input);
+    let mut child = command.spawn().context("cannot start cargo test")?;
+    // The command holds our copies of the pipe's other end.
+    drop(command);
 
-    let (sender, lines) = mpsc::channel();
-    if let Some(pipe) = child.stdout.take() {
-        tool::forward(pipe, sender.clone(), Line::Test);
-    }
-    if let Some(pipe) = child.stderr.take() {
-        tool::forward(pipe, sender.clone(), Line::Cargo);
-    }
-    drop(sender);
     let mut reader = Reader::default();
-    for line in lines {
+    let mut output = BufReader::new(output);
+    while let Some(line) = tool::next_line(&mut output) {
         if let Some(shown) = reader.take(line) {
             shown.lines().for_each(|line| progress.line(line));
         }
@@ -55,57 +70,96 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<Counts> {
     progress.done();
     if !status.success() && reader.counts.failed == 0 {
         // It did not compile, or a test ended its whole program.
-        let start = reader.cargo.len().saturating_sub(TAIL);
-        reader.cargo.iter().skip(start).for_each(|line| eprintln!("{line}"));
-        eprintln!("cargo test failed ({status}) without naming a test");
-        reader.counts.failed += 1;
+        let start = reader.program.len().saturating_sub(TAIL);
+        let text = reader.program.iter().skip(start).map(String::as_str).collect::<Vec<_>>();
+        let text =
+            format!("cargo test failed ({status}) without naming a test\n{}", text.join("\n"));
+        eprintln!("{text}");
+        let case = Case { name: "cargo test".into(), seconds: None, failure: Some(text) };
+        reader.suites.push(Suite::of("host", 0.0, vec![case]));
     }
-    Ok(reader.counts)
-}
-
-/// A line, by where it came from.
-enum Line {
-    /// From a test program.
-    Test(String),
-    /// From cargo itself.
-    Cargo(String),
+    Ok(reader.suites)
 }
 
 /// What was read so far.
 #[derive(Default)]
 struct Reader {
+    suites: Vec<Suite>,
+    /// The sum over all suites.
     counts: Counts,
-    /// Output of the test program that runs now.
+    /// The test program that runs now, and its cases.
+    name: String,
+    cases: Vec<Case>,
+    /// Its output, and cargo's before it.
     program: Vec<String>,
-    cargo: Vec<String>,
     /// What happens now, for the progress line.
     now: String,
 }
 
 impl Reader {
-    /// Takes a line; answers with text to show: the whole output of a test program that failed.
-    fn take(&mut self, line: Line) -> Option<String> {
-        let line = match line {
-            Line::Cargo(line) => {
-                line.trim().clone_into(&mut self.now);
-                self.cargo.push(line);
-                return None;
-            }
-            Line::Test(line) => line,
-        };
+    /// Takes a line; returns text to show: the whole output of a test program that failed.
+    fn take(&mut self, line: String) -> Option<String> {
+        if let Some(name) = program_in(&line) {
+            self.name = name;
+        }
         if line.starts_with("running ") {
             self.program.clear();
         }
-        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.split(" ... ").next()) {
+        if let Some((name, result)) =
+            line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "))
+        {
             self.now =
                 format!("{} passed, {} failed, {name}", self.counts.passed, self.counts.failed);
+            let failure = (result == "FAILED").then(String::new);
+            if result == "ok" || failure.is_some() {
+                self.cases.push(Case { name: name.to_owned(), seconds: None, failure });
+            }
+        } else if self.cases.is_empty() {
+            line.trim().clone_into(&mut self.now);
         }
-        let counts = counts_in(&line);
+        let result = counts_in(&line).map(|counts| (counts, seconds_in(&line)));
         self.program.push(line);
-        let counts = counts?;
-        self.counts = self.counts.plus(counts);
-        (counts.failed > 0).then(|| self.program.join("\n"))
+        let (counts, seconds) = result?;
+        self.end(counts, seconds)
     }
+
+    /// Ends the program that runs now.
+    fn end(&mut self, counts: Counts, seconds: f32) -> Option<String> {
+        self.counts = self.counts.plus(counts);
+        let mut cases = std::mem::take(&mut self.cases);
+        let mut shown = (counts.failed > 0).then(|| self.program.join("\n"));
+        for case in &mut cases {
+            if let (Some(failure), Some(shown)) = (&mut case.failure, &mut shown) {
+                failure.clone_from(shown);
+                // libtest adds remarks such as ` - should panic`.
+                let name = case.name.split(" - ").next().unwrap_or_default();
+                shown.push_str(&format!("\nrepeat: cargo xtask test --arch host {name}"));
+            }
+        }
+        let name = format!("host {}", self.name);
+        self.suites.push(Suite { name, seconds, counts, cases });
+        shown
+    }
+}
+
+/// The name of the test program in cargo's line `Running tests/at.rs (target/debug/deps/at-0123)` or
+/// `Doc-tests hotmem`.
+fn program_in(line: &str) -> Option<String> {
+    let line = line.trim_start();
+    if let Some(name) = line.strip_prefix("Doc-tests ") {
+        return Some(format!("{name} (documentation)"));
+    }
+    let (source, path) = line.strip_prefix("Running ")?.strip_suffix(')')?.split_once(" (")?;
+    let file = Path::new(path).file_name()?.to_str()?;
+    let name = file.rsplit_once('-').map_or(file, |(name, _)| name);
+    let unit = if source.starts_with("unittests") { " (unit)" } else { "" };
+    Some(format!("{name}{unit}"))
+}
+
+/// The seconds at the end of a line `test result: ok. 12 passed; ...; finished in 0.05s`.
+fn seconds_in(line: &str) -> f32 {
+    let text = line.rsplit_once("finished in ").and_then(|(_, text)| text.strip_suffix('s'));
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// The counts of a line `test result: ok. 12 passed; 0 failed; ...`.
@@ -125,8 +179,7 @@ mod tests {
 
     fn read(lines: &[&str]) -> (Counts, Vec<String>) {
         let mut reader = Reader::default();
-        let shown =
-            lines.iter().filter_map(|line| reader.take(Line::Test((*line).to_owned()))).collect();
+        let shown = lines.iter().filter_map(|line| reader.take((*line).to_owned())).collect();
         (reader.counts, shown)
     }
 
@@ -141,6 +194,27 @@ mod tests {
         ]);
         assert_eq!(counts, Counts { passed: 3, failed: 0 });
         assert!(shown.is_empty());
+    }
+
+    #[test]
+    fn each_program_is_a_suite_with_its_name_its_time_and_its_cases() {
+        let mut reader = Reader::default();
+        for line in [
+            "     Running unittests src/lib.rs (target/debug/deps/hotmem_tests-5b1e)",
+            "     Running tests/at.rs (target/debug/deps/at-0123)",
+            "running 2 tests",
+            "test at01 ... ok",
+            "test at02 - should panic ... FAILED",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.25s",
+        ] {
+            reader.take(line.to_owned());
+        }
+        let [suite] = reader.suites.as_slice() else { panic!("{:?}", reader.suites) };
+        assert_eq!((suite.name.as_str(), suite.seconds), ("host at", 1.25));
+        assert_eq!(suite.counts, Counts { passed: 1, failed: 1 });
+        assert_eq!(suite.cases[1].name, "at02 - should panic");
+        assert!(suite.cases[1].failure.as_ref().is_some_and(|text| text.contains("at02")));
+        assert_eq!(program_in("   Doc-tests hotmem").unwrap(), "hotmem (documentation)");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `cargo xtask test`: the suites on the host and in QEMU, with one closing line for both.
 
 mod host;
+pub(crate) mod results;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,6 +12,8 @@ use clap::ValueEnum;
 use crate::arch::{self, Arch, BuildChoices, MachineChoices};
 use crate::machine::{Config, QemuDir};
 use crate::suite::{self, Run};
+use crate::tool;
+use results::Counts;
 
 /// Runs the tests and closes with a line `N passed, N failed`.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,6 +30,22 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     qemu: QemuDir,
+
+    /// Under five minutes: tests beside the code, and a few scenarios on the usual machines
+    #[arg(long, conflicts_with = "long")]
+    quick: bool,
+
+    /// All scenarios on every machine, instead of a sample on the less usual ones
+    #[arg(long)]
+    long: bool,
+
+    /// Print the names of the tests instead of running them
+    #[arg(long, conflicts_with = "junit")]
+    list: bool,
+
+    /// Write the results to this file, in the XML of JUnit
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 
     /// Run only tests whose name holds this text
     filter: Option<String>,
@@ -61,27 +80,20 @@ impl Where {
     }
 }
 
-/// How many tests went which way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Tests that held.
-    pub(crate) passed: u64,
-    /// Tests that did not, or could not run.
-    pub(crate) failed: u64,
-}
-
-impl Counts {
-    /// Both together.
-    pub(crate) const fn plus(self, other: Self) -> Self {
-        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
-    }
-}
-
 impl Args {
     /// Everything, as CI runs it.
     pub(crate) fn all() -> Self {
-        let (build, machine, qemu) = Default::default();
-        Self { arch: Where::All, build, machine, qemu, filter: None }
+        Self {
+            arch: Where::All,
+            build: BuildChoices::default(),
+            machine: MachineChoices::default(),
+            qemu: QemuDir::default(),
+            quick: false,
+            long: false,
+            list: false,
+            junit: None,
+            filter: None,
+        }
     }
 }
 
@@ -92,23 +104,47 @@ impl Args {
     /// # Errors
     /// When an architecture has no kernel, or lacks an option that was given.
     fn runs(&self) -> Result<Vec<Run<'_>>> {
-        let filter = self.filter.as_deref();
-        let wish = (&self.build, &self.machine) != (&Default::default(), &Default::default());
         let mut runs = Vec::new();
         for arch in self.arch.archs() {
             arch.ensure_kernel()?;
-            let qemu = || self.qemu.clone();
+            let words = [self.build.words(), self.machine.words()].concat();
+            let wish = !words.is_empty();
             let usual = self.machine.config(self.build.image(arch)?)?;
-            let usual = Config { qemu: qemu(), ..usual };
-            runs.push(Run { name: arch.to_string(), usual, sample: false, filter });
-            let samples = if wish { &[] } else { arch.about().samples };
-            for words in samples {
-                let name = format!("{arch} {}", words.join(" "));
-                let usual = Config { qemu: qemu(), ..arch::read(arch, words)? };
-                runs.push(Run { name, usual, sample: true, filter });
+            runs.push(self.run(arch, words, usual, self.quick));
+            if self.quick || wish {
+                continue;
+            }
+            for &words in arch.about().samples {
+                let config = arch::read(arch, words)?;
+                let words = words.iter().map(|&word| word.to_owned()).collect();
+                runs.push(self.run(arch, words, config, !self.long));
             }
         }
         Ok(runs)
+    }
+
+    /// One run on machines that the options `words` describe.
+    fn run(&self, arch: Arch, mut words: Vec<String>, usual: Config, sample: bool) -> Run<'_> {
+        words.insert(0, arch.to_string());
+        let name = words.join(" ");
+        let usual = Config { qemu: self.qemu.clone(), ..usual };
+        Run {
+            name,
+            words: [words, self.qemu.words()].concat(),
+            usual,
+            sample,
+            filter: self.filter(),
+        }
+    }
+
+    /// What names have to hold.
+    fn filter(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
+
+    /// Do tests on the host run?
+    const fn on_host(&self) -> bool {
+        matches!(self.arch, Where::Host | Where::All)
     }
 }
 
@@ -117,22 +153,41 @@ impl Args {
 /// # Errors
 /// When a suite cannot even start, for want of a tool; a suite that runs and fails is counted.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
-    let mut counts = Counts::default();
     // Wrong options are told before anything runs.
     let runs = args.runs()?;
-    if matches!(args.arch, Where::Host | Where::All) {
-        counts = counts.plus(host::run(root, args.filter.as_deref())?);
+    if args.list {
+        return list(root, args, &runs);
+    }
+    let mut suites = Vec::new();
+    if args.on_host() {
+        suites.extend(host::run(root, args.quick, args.filter())?);
     }
     for run in runs {
-        counts = counts.plus(suite::run(root, run)?);
+        suites.push(suite::run(root, run)?);
     }
 
+    print!("{}", results::table(&suites));
+    if let Some(path) = &args.junit {
+        tool::write_atomically(path, results::junit(&suites).as_bytes())?;
+    }
+    let counts = results::total(&suites);
     println!("{} passed, {} failed", counts.passed, counts.failed);
     if counts == Counts::default() {
         eprintln!("error: no test has such a name");
         return Ok(ExitCode::FAILURE);
     }
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the names of the tests that would run.
+fn list(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<ExitCode> {
+    if args.on_host() {
+        host::list(root, args.quick, args.filter())?;
+    }
+    for run in runs {
+        run.scenarios().for_each(|(name, _)| println!("{}: {name}", run.name));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -165,6 +220,37 @@ mod tests {
     #[test]
     fn a_machine_that_was_asked_for_is_the_only_one_and_runs_everything() {
         let x86 = names(&["--arch", "x86_64", "--machine", "pc"]);
-        assert_eq!(x86, [("x86_64".into(), false)]);
+        assert_eq!(x86, [("x86_64 --machine pc".into(), false)]);
+    }
+
+    #[test]
+    fn quick_is_a_sample_on_the_usual_machines_and_long_is_everything_on_all() {
+        let quick = names(&["--quick"]);
+        assert_eq!(quick.len(), Arch::with_kernel().count());
+        assert!(quick.iter().all(|(_, sample)| *sample));
+        let long = names(&["--long"]);
+        assert_eq!(long.len(), names(&[]).len());
+        assert!(long.iter().all(|(_, sample)| !sample));
+        assert!(Line::try_parse_from(["test", "--quick", "--long"]).is_err());
+    }
+
+    #[test]
+    fn another_qemu_runs_what_the_usual_one_runs() {
+        assert_eq!(names(&["--qemu-dir", "/q"]), names(&[]));
+    }
+
+    #[test]
+    fn the_options_of_a_run_make_the_same_machine_again() {
+        for words in [
+            &["--arch", "aarch64", "--page-size", "64K", "--el", "1", "--gic", "2"] as &[&str],
+            &["--arch", "x86_64", "--machine", "pc"],
+            &["--arch", "ppc64", "--cpu", "power10", "--firmware", "slof", "--qemu-dir", "/q d"],
+        ] {
+            let line = Line::try_parse_from([&["test"], words].concat()).unwrap();
+            let run = line.args.runs().unwrap().remove(0);
+            let again = [&["test".to_owned(), "--arch".to_owned()], run.words.as_slice()].concat();
+            let again = Line::try_parse_from(again).unwrap();
+            assert_eq!(again.args.runs().unwrap().remove(0).usual, run.usual);
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 mod verbs;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::arch::{About, Answers, Arch, Image};
@@ -46,21 +47,6 @@ impl Lab {
     /// A lab that boots `program` on machines like `usual`.
     pub(crate) fn new(program: PathBuf, usual: Config) -> Self {
         Self { program, usual }
-    }
-
-    /// The same with another kernel's file.
-    pub(crate) fn with_program(self, program: PathBuf) -> Self {
-        Self { program, ..self }
-    }
-
-    /// What its machines are like unless a scenario says otherwise.
-    pub(crate) fn usual(&self) -> &Config {
-        &self.usual
-    }
-
-    /// The kernel it boots.
-    pub(crate) fn image(&self) -> Image {
-        self.usual.image
     }
 
     /// Where the kernel's instructions are.
@@ -161,10 +147,36 @@ impl Lab {
         body(&mut machine).map_err(|error| {
             let tail: String =
                 machine.tail(TAIL).iter().map(|line| format!("\n  | {line:.200}")).collect();
-            anyhow!("{error:#}\n  the console's last lines:{tail}")
+            let what = format!("{error:#}\n  the console's last lines:{tail}");
+            Failure { what, console: machine.lines_from(0) }.into()
         })
     }
 }
+
+/// What went wrong on a machine, and all that its console said.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    what: String,
+    /// The console's lines.
+    pub(crate) console: Vec<String>,
+}
+
+#[cfg(test)]
+impl Failure {
+    /// A failure with these words and console lines.
+    pub(crate) fn new(what: &str, console: &[&str]) -> Self {
+        let console = console.iter().map(|&line| line.to_owned()).collect();
+        Self { what: what.to_owned(), console }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// A DIMM of this size on a machine that runs `image`.
 fn scaled(image: Image, size: &str) -> Result<DimmSpec> {
