@@ -25,6 +25,15 @@ pub struct CommandLine {
     truncated: bool,
 }
 
+/// What firmware's description of memory names and the kernel does not use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Bytes of memory that is there, and is marked as memory that may be taken away again.
+    pub hotpluggable: u64,
+    /// Reservations that have no place: there is nothing that could be kept free for them.
+    pub unplaced: u32,
+}
+
 /// The machine as firmware handed it over, copied out of the memory that will be reused.
 ///
 /// `ram` and `reserved` share no byte, and both consist of whole 4 KiB pages: RAM that shares a page
@@ -35,6 +44,8 @@ pub struct BootInfo {
     pub ram: RangeList,
     /// What firmware keeps for itself: tables, device windows, holes.
     pub reserved: RangeList,
+    /// What firmware's description names and the kernel does not use.
+    pub left_out: LeftOut,
     /// Where firmware's tables are.
     pub firmware: Firmware,
     /// The command line.

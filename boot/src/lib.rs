@@ -19,6 +19,7 @@ pub mod current;
 #[cfg(all(bare, target_arch = "x86_64"))]
 #[path = "x86_64/current.rs"]
 pub mod current;
+pub mod efi;
 pub mod exits;
 #[cfg(bare)]
 pub mod image;
@@ -31,5 +32,5 @@ pub mod start_info;
 pub mod tree;
 pub mod x86_64;
 
-pub use info::{BootInfo, CommandLine, Firmware, HandoffError};
+pub use info::{BootInfo, CommandLine, Firmware, HandoffError, LeftOut};
 pub use ranges::{RangeList, RangesFull};

@@ -9,7 +9,7 @@
 //!   memory map entry: address u64, size u64, type u32 (1 = RAM), reserved u32
 //! ```
 
-use crate::info::{BootInfo, COMMAND_LINE_BYTES, CommandLine, Firmware, HandoffError};
+use crate::info::{BootInfo, COMMAND_LINE_BYTES, CommandLine, Firmware, HandoffError, LeftOut};
 use crate::ranges::RangeList;
 use hotmem::addr::{PhysAddr, PhysRange};
 
@@ -52,6 +52,7 @@ pub fn parse(memory: &impl LowMemory, start_info: PhysAddr) -> Result<BootInfo, 
     Ok(BootInfo {
         ram,
         reserved,
+        left_out: LeftOut::default(),
         firmware: Firmware::Acpi(PhysAddr::new(rsdp)),
         command_line: command_line(memory, PhysAddr::new(u64_at(header, 24))),
     })
@@ -246,6 +247,21 @@ mod tests {
     fn reserved_wins_over_ram_that_claims_the_same_bytes() {
         let info = Fake::new(&[(0, 0x40_0000, 1), (0x10_0800, 0x10, 5)], b"").parse().unwrap();
         assert_eq!(info.ram.as_slice(), [pages(0x1000, 0x10_0000), pages(0x10_1000, 0x40_0000)]);
+    }
+
+    #[test]
+    fn memory_of_every_other_type_is_reserved() {
+        // Reserved, ACPI, ACPI NVS, unusable, disabled, persistent, and types that nobody has yet.
+        for kind in [0, 2, 3, 4, 5, 6, 7, 8, 12, 0xf000_0000, u32::MAX] {
+            for first in [true, false] {
+                let mut map = [(0x10_0000, 0x10_0000, kind), (0x10_0000, 0x40_0000, 1)];
+                if !first {
+                    map.reverse();
+                }
+                let info = Fake::new(&map, b"").parse().unwrap();
+                assert_eq!(info.ram.as_slice(), [pages(0x20_0000, 0x50_0000)], "type {kind:#x}");
+            }
+        }
     }
 
     #[test]

@@ -3,13 +3,16 @@
 //! Both architectures that are handed a tree read it here; what else POWER firmware says by one is for
 //! the kernel, with the same check first: [`open`].
 
+mod cells;
 mod check;
+mod reserved;
 
 pub use check::open;
 
-use crate::info::HandoffError;
+use crate::info::{HandoffError, LeftOut};
 use crate::ranges::RangeList;
-use dtoolkit::fdt::FdtNode;
+use cells::{Cells, be32};
+use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
 use hotmem::addr::{PhysAddr, PhysRange};
@@ -25,8 +28,12 @@ const PAGE: u64 = 4096;
 /// What is wanted of the tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// All RAM of boot, in whole 4 KiB pages.
+    /// All RAM of boot, in whole 4 KiB pages, without what is reserved.
     pub ram: RangeList,
+    /// What the tree reserves, in whole 4 KiB pages.
+    pub reserved: RangeList,
+    /// What the tree names and is not used.
+    pub left_out: LeftOut,
     /// Where the firmware configuration device is.
     pub fw_cfg: Option<PhysAddr>,
 }
@@ -51,69 +58,59 @@ pub fn total_bytes(header: &[u8]) -> Result<u64, HandoffError> {
 /// [`HandoffError`] if it is broken, or has no RAM.
 pub fn read(bytes: &[u8]) -> Result<Machine, HandoffError> {
     let tree = open(bytes).ok_or(HandoffError::DeviceTree("a broken structure"))?;
+    let (mut ram, hotpluggable) = memory(&tree)?;
+    let (mut reserved, unplaced) = reserved::nodes(&tree)?;
+    for (start, size) in reserved::block(bytes) {
+        reserved.insert(touched_pages(start, size))?;
+    }
+    for range in reserved.iter() {
+        ram.remove(range)?;
+    }
+    if ram.as_slice().is_empty() {
+        return Err(HandoffError::NoRam);
+    }
+    let left_out = LeftOut { hotpluggable, unplaced };
+    Ok(Machine { ram, reserved, left_out, fw_cfg: fw_cfg(&tree) })
+}
+
+/// The RAM that the kernel starts with, and the bytes of memory marked `hotpluggable`.
+///
+/// What the kernel starts with is never removed, so marked memory is left to whoever wants it back. Where
+/// all memory is marked, the mark tells nothing apart, and all of it is used.
+fn memory(tree: &Fdt<'_>) -> Result<(RangeList, u64), HandoffError> {
+    let cells = Cells::of(&tree.root());
+    let (mut fixed, mut marked) = (RangeList::new(), RangeList::new());
+    for node in tree.root().children().filter(|node| is_memory(node) && is_available(node)) {
+        let is_marked = node.property("hotpluggable").is_some();
+        let ram = if is_marked { &mut marked } else { &mut fixed };
+        for (start, size) in cells.registers(&node) {
+            ram.insert(whole_pages(start, size))?;
+        }
+    }
+    if fixed.as_slice().is_empty() {
+        return Ok((marked, 0));
+    }
+    // Two nodes may claim the same bytes: the mark wins.
+    for range in marked.iter() {
+        fixed.remove(range)?;
+    }
+    Ok((fixed, marked.bytes()))
+}
+
+fn is_memory(node: &FdtNode<'_>) -> bool {
+    node.property("device_type").is_some_and(|kind| kind.value() == b"memory\0")
+}
+
+/// Whether a node's `status` lets it be used (Devicetree Specification 0.4, 2.3.4): `ok` is the old
+/// spelling, and a node without a status is usable.
+fn is_available(node: &FdtNode<'_>) -> bool {
+    node.property("status").is_none_or(|status| matches!(status.value(), b"okay\0" | b"ok\0"))
+}
+
+fn fw_cfg(tree: &Fdt<'_>) -> Option<PhysAddr> {
     let root = tree.root();
-    let cells = Cells {
-        address: root.address_cells().unwrap_or(2) as usize,
-        size: root.size_cells().unwrap_or(1) as usize,
-    };
-
-    let (mut ram, mut fw_cfg) = (RangeList::new(), None);
-    for node in root.children() {
-        let kind = node.property("device_type");
-        if kind.is_some_and(|kind| kind.value() == b"memory\0") {
-            for (start, size) in cells.registers(&node) {
-                ram.insert(whole_pages(start, size))?;
-            }
-        }
-        if node.is_compatible("qemu,fw-cfg-mmio") {
-            fw_cfg = cells.registers(&node).next().map(|(start, _)| PhysAddr::new(start));
-        }
-    }
-    for (start, size) in reserved(bytes) {
-        let end = start.saturating_add(size).saturating_add(PAGE - 1);
-        ram.remove(between(start & !(PAGE - 1), end & !(PAGE - 1)))?;
-    }
-    if ram.as_slice().is_empty() { Err(HandoffError::NoRam) } else { Ok(Machine { ram, fw_cfg }) }
-}
-
-/// How many 32-bit cells an address and a size have.
-struct Cells {
-    address: usize,
-    size: usize,
-}
-
-impl Cells {
-    /// The pairs of a `reg` property, as far as they are whole and fit 64 bits.
-    fn registers<'t>(&self, node: &FdtNode<'t>) -> impl Iterator<Item = (u64, u64)> + use<'t> {
-        let (address, pair) = (self.address, self.address.saturating_add(self.size));
-        let fits = (1..=2).contains(&address) && (1..=2).contains(&self.size);
-        let mut left = node.property("reg").filter(|_| fits).map_or(0, |reg| reg.value().len());
-        let (node, mut at) = (*node, 0);
-        core::iter::from_fn(move || {
-            let reg = node.property("reg")?;
-            left = left.checked_sub(4 * pair)?;
-            let start = number(reg.value(), at, address);
-            let size = number(reg.value(), at + 4 * address, pair - address);
-            at += 4 * pair;
-            Some((start?, size?))
-        })
-    }
-}
-
-/// The number in `cells` big-endian cells at `at`.
-fn number(bytes: &[u8], at: usize, cells: usize) -> Option<u64> {
-    (0..cells).try_fold(0, |value, cell| Some(value << 32 | u64::from(be32(bytes, at + 4 * cell)?)))
-}
-
-/// The memory reservation block: pairs of address and size, ended by zeroes (Devicetree
-/// Specification 0.4, 5.3).
-fn reserved(bytes: &[u8]) -> impl Iterator<Item = (u64, u64)> + '_ {
-    let mut at = be32(bytes, 16).unwrap_or(u32::MAX) as usize;
-    core::iter::from_fn(move || {
-        let pair = (number(bytes, at, 2)?, number(bytes, at.checked_add(8)?, 2)?);
-        at += 16;
-        (pair != (0, 0)).then_some(pair)
-    })
+    let device = root.children().find(|node| node.is_compatible("qemu,fw-cfg-mmio"))?;
+    Cells::of(&root).registers(&device).next().map(|(start, _)| PhysAddr::new(start))
 }
 
 /// The whole pages of `size` bytes from `start` on.
@@ -122,12 +119,14 @@ fn whole_pages(start: u64, size: u64) -> PhysRange {
     between(first, start.saturating_add(size) & !(PAGE - 1))
 }
 
-fn between(start: u64, end: u64) -> PhysRange {
-    PhysRange::new(PhysAddr::new(start), end.saturating_sub(start)).unwrap_or_default()
+/// The pages that `size` bytes from `start` on touch.
+fn touched_pages(start: u64, size: u64) -> PhysRange {
+    let end = start.saturating_add(size).saturating_add(PAGE - 1);
+    between(start & !(PAGE - 1), end & !(PAGE - 1))
 }
 
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
+fn between(start: u64, end: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(start), end.saturating_sub(start)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use super::fw_cfg::{self, Device};
 use super::table_loader::{self, Arena};
 use crate::info::{BootInfo, COMMAND_LINE_BYTES, CommandLine, Firmware, HandoffError};
-use crate::ranges::RangeList;
 use crate::tree::Machine;
 use hotmem::addr::{PhysAddr, PhysRange};
 
@@ -36,11 +35,12 @@ pub fn read(
     let used = loaded.used.next_multiple_of(LARGEST_PAGE);
     let tables = PhysRange::new(start, used).ok_or(HandoffError::NoRam)?;
 
-    let (mut ram, mut reserved) = (machine.ram, RangeList::new());
+    let (mut ram, mut reserved) = (machine.ram, machine.reserved);
     reserved.insert(tables)?;
     ram.remove(tables)?;
     let firmware = Firmware::Acpi(loaded.rsdp);
-    Ok(BootInfo { ram, reserved, firmware, command_line: command_line(device) })
+    let (left_out, command_line) = (machine.left_out, command_line(device));
+    Ok(BootInfo { ram, reserved, left_out, firmware, command_line })
 }
 
 fn command_line(device: &mut impl Device) -> CommandLine {

@@ -2,8 +2,7 @@
 
 use super::granted;
 use crate::info::{BootInfo, CommandLine, Firmware, HandoffError};
-use crate::ranges::RangeList;
-use crate::tree;
+use crate::tree::{self, Machine};
 use hotmem::addr::{PhysAddr, PhysRange};
 
 /// Memory set aside for the device tree. QEMU's needs 20 KiB, and 24 bytes for each logical memory
@@ -39,11 +38,11 @@ pub fn read(found: &Found<'_>) -> Result<BootInfo, HandoffError> {
     let whole = found.tree.get(..bytes as usize);
     let whole = whole.ok_or(HandoffError::DeviceTree("a length that makes no sense"))?;
     granted::check(whole)?;
-    let mut ram = tree::read(whole)?.ram;
+    let Machine { mut ram, mut reserved, left_out, .. } = tree::read(whole)?;
     // QEMU's Open Firmware claims the file's part of the image, to a byte, for whom it loads.
     ram.insert(found.image)?;
+    reserved.remove(found.image)?;
 
-    let mut reserved = RangeList::new();
     for range in [PhysRange::new(PhysAddr::new(0), VECTORS_END), Some(found.memory)] {
         let range = range.ok_or(HandoffError::NoRam)?;
         reserved.insert(range)?;
@@ -52,7 +51,7 @@ pub fn read(found: &Found<'_>) -> Result<BootInfo, HandoffError> {
     let tree = PhysRange::new(found.memory.start().add(TREE_OFFSET), bytes);
     let firmware = Firmware::Papr(tree.ok_or(HandoffError::NoRam)?);
     let command_line = CommandLine::copy(found.command_line);
-    Ok(BootInfo { ram, reserved, firmware, command_line })
+    Ok(BootInfo { ram, reserved, left_out, firmware, command_line })
 }
 
 #[cfg(test)]

@@ -84,6 +84,13 @@ impl Builder {
 
 /// A `virt` machine with 512 MiB, half of them on another node.
 pub(crate) fn virt() -> Builder {
+    let mut tree = virt_open();
+    tree.end();
+    tree
+}
+
+/// The same, to which more nodes can be added.
+fn virt_open() -> Builder {
     let mut tree = Builder::default();
     tree.begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
     for base in [0x4000_0000, 0x5000_0000] {
@@ -91,7 +98,7 @@ pub(crate) fn virt() -> Builder {
         tree.cells("reg", &[0, base, 0, 0x1000_0000]).end();
     }
     tree.begin("fw-cfg@9020000").property("compatible", b"qemu,fw-cfg-mmio\0");
-    tree.cells("reg", &[0, 0x902_0000, 0, 0x18]).end().end();
+    tree.cells("reg", &[0, 0x902_0000, 0, 0x18]).end();
     tree
 }
 
@@ -107,6 +114,109 @@ fn reserved_memory_is_no_ram_not_even_the_rest_of_its_pages() {
     let machine = read(&virt().reserve(0x4000_1800, 0x1000).finish()).unwrap();
     let ram = [between(0x4000_0000, 0x4000_1000), between(0x4000_3000, 0x6000_0000)];
     assert_eq!(machine.ram.as_slice(), ram);
+}
+
+/// [`virt`] with `/reserved-memory` of so many cells, whose children `fill` writes.
+fn with_reserved(cells: [u32; 2], fill: impl FnOnce(&mut Builder)) -> Vec<u8> {
+    let mut tree = virt_open();
+    tree.begin("reserved-memory").cells("#address-cells", &cells[..1]);
+    tree.cells("#size-cells", &cells[1..]).property("ranges", &[]);
+    fill(&mut tree);
+    tree.end().end().finish()
+}
+
+#[test]
+fn children_of_reserved_memory_are_no_ram_whatever_the_form() {
+    let rest = [between(0x4000_0000, 0x4800_0000), between(0x4900_0000, 0x6000_0000)];
+    for cells in [[1, 1], [2, 2], [2, 1], [1, 2], [3, 2], [3, 3], [4, 4]] {
+        let wide = |value, count: u32| (1..count).map(|_| 0).chain([value]);
+        let pair = |start, size| wide(start, cells[0]).chain(wide(size, cells[1]));
+        // Two entries in one property, neither a whole number of pages; mapped or not.
+        let reg: Vec<u32> =
+            pair(0x4800_0800, 0x7f_f900).chain(pair(0x4880_0001, 0x7f_ffff)).collect();
+        for no_map in [true, false] {
+            let tree = with_reserved(cells, |tree| {
+                tree.begin("firmware@48000800").cells("reg", &reg);
+                if no_map {
+                    tree.property("no-map", &[]);
+                }
+                tree.property("status", b"okay\0").end();
+            });
+            let machine = read(&tree).unwrap();
+            assert_eq!(machine.ram.as_slice(), rest, "{cells:?}");
+            assert_eq!(machine.reserved.as_slice(), [between(0x4800_0000, 0x4900_0000)]);
+            assert_eq!(machine.left_out, LeftOut::default());
+        }
+    }
+}
+
+#[test]
+fn a_reservation_that_is_disabled_is_none_and_one_without_a_place_is_counted() {
+    let reg = [0, 0x4800_0000, 0, 0x100_0000];
+    let tree = with_reserved([2, 2], |tree| {
+        tree.begin("off@48000000").cells("reg", &reg).property("status", b"disabled\0").end();
+        tree.begin("pool").cells("size", &[0, 0x100_0000]).property("reusable", &[]).end();
+        tree.begin("odd").cells("reg", &reg[..3]).end();
+        tree.begin("on@50000000").cells("reg", &[0, 0x5000_0000, 0, 1]).end();
+    });
+    let machine = read(&tree).unwrap();
+    let ram = [between(0x4000_0000, 0x5000_0000), between(0x5000_1000, 0x6000_0000)];
+    assert_eq!(machine.ram.as_slice(), ram);
+    assert_eq!(machine.left_out, LeftOut { hotpluggable: 0, unplaced: 2 });
+    // Counts of cells that make no sense leave nothing to read.
+    let tree = with_reserved([0, 9], |tree| {
+        tree.begin("firmware").cells("reg", &reg).end();
+    });
+    assert_eq!(read(&tree).unwrap().left_out.unplaced, 1);
+}
+
+#[test]
+fn a_reservation_may_reach_to_the_end_of_the_address_space() {
+    let tree = with_reserved([2, 2], |tree| {
+        tree.begin("all@50000000").cells("reg", &[0, 0x5000_0000, !0, !0]).end();
+    });
+    assert_eq!(read(&tree).unwrap().ram.as_slice(), [between(0x4000_0000, 0x5000_0000)]);
+}
+
+/// [`virt`] with one more memory node, at 0x8000_0000, that has this property.
+fn with_memory(name: &str, value: &[u8]) -> Machine {
+    let mut tree = virt_open();
+    tree.begin("memory@80000000").property("device_type", b"memory\0").property(name, value);
+    let tree = tree.cells("reg", &[0, 0x8000_0000, 0, 0x1000_0000]).end().end().finish();
+    read(&tree).unwrap()
+}
+
+#[test]
+fn only_memory_whose_status_is_okay_is_ram() {
+    for (status, is_ram) in [
+        (&b"okay\0"[..], true),
+        (b"ok\0", true),
+        (b"disabled\0", false),
+        (b"reserved\0", false),
+        (b"fail\0", false),
+        (b"fail-ecc\0", false),
+        (b"okay", false),
+        (b"", false),
+    ] {
+        let machine = with_memory("status", status);
+        let more = between(0x8000_0000, 0x9000_0000);
+        assert_eq!(machine.ram.covers(more), is_ram, "{}", status.escape_ascii());
+        assert!(is_ram || !machine.ram.overlaps(more));
+    }
+}
+
+#[test]
+fn memory_marked_hotpluggable_is_left_to_whoever_wants_it_back() {
+    let machine = with_memory("hotpluggable", &[]);
+    assert_eq!(machine.ram.as_slice(), [between(0x4000_0000, 0x6000_0000)]);
+    assert_eq!(machine.left_out.hotpluggable, 0x1000_0000);
+    // Where all is marked, the mark tells nothing apart.
+    let mut tree = Builder::default();
+    tree.begin("").begin("memory").property("device_type", b"memory\0");
+    tree.property("hotpluggable", &[]).cells("reg", &[0, 0x4000_0000, 0x1000_0000]).end();
+    let machine = read(&tree.end().finish()).unwrap();
+    assert_eq!(machine.ram.as_slice(), [between(0x4000_0000, 0x5000_0000)]);
+    assert_eq!(machine.left_out, LeftOut::default());
 }
 
 #[test]

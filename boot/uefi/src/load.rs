@@ -8,6 +8,7 @@ use crate::leave::{enter, write_back};
 use core::convert::Infallible;
 use core::fmt;
 use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_boot::efi;
 use hotmem_boot::start_info::{self, StartInfo};
 use uefi::boot::{self, AllocateType, MemoryType, PAGE_SIZE};
 use uefi::mem::memory_map::{MemoryMap, MemoryMapOwned};
@@ -127,19 +128,12 @@ fn root_pointer() -> Option<PhysAddr> {
     })
 }
 
-/// What UEFI says of memory, and whether it is the kernel's to use (UEFI 2.10, table 7.10).
+/// What UEFI says of memory, and whether it is the kernel's to use.
 fn ranges(map: &MemoryMapOwned) -> impl Iterator<Item = (PhysRange, bool)> + '_ {
     map.entries().filter_map(|entry| {
-        let range = PhysRange::new(PhysAddr::new(entry.phys_start), entry.page_count * 4096)?;
-        let free = matches!(
-            entry.ty,
-            MemoryType::CONVENTIONAL
-                | MemoryType::LOADER_CODE
-                | MemoryType::LOADER_DATA
-                | MemoryType::BOOT_SERVICES_CODE
-                | MemoryType::BOOT_SERVICES_DATA
-        );
-        Some((range, free))
+        let bytes = entry.page_count.saturating_mul(4096);
+        let range = PhysRange::new(PhysAddr::new(entry.phys_start), bytes)?;
+        Some((range, efi::is_free(entry.ty.0, entry.att.bits())))
     })
 }
 
