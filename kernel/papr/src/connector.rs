@@ -12,6 +12,10 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRtas;
 
+/// The status of an indicator that does not exist: that of a connector with nothing behind it has it, too
+/// (LoPAR 13.5.3.4).
+const NO_SUCH_INDICATOR: i32 = -3;
+const SET_INDICATOR: &str = "set-indicator";
 /// Indicators (LoPAR, table 42).
 const ISOLATION_STATE: u32 = 9001;
 const ALLOCATION_STATE: u32 = 9003;
@@ -89,6 +93,13 @@ pub enum ConnectorError {
     },
 }
 
+impl ConnectorError {
+    /// Whether this says that there is nothing behind the connector, or nothing that may be taken.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::Failed { service: SET_INDICATOR, status: NO_SUCH_INDICATOR, .. })
+    }
+}
+
 impl fmt::Display for ConnectorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -133,7 +144,7 @@ fn set(
     connector: u32,
     value: u32,
 ) -> Result<(), ConnectorError> {
-    let service = "set-indicator";
+    let service = SET_INDICATOR;
     match status(services, service, tokens.set_indicator, &[indicator, connector, value])? {
         0 => Ok(()),
         other => Err(ConnectorError::Failed { service, status: other.cast_signed(), connector }),
@@ -174,8 +185,20 @@ pub(super) fn give(
     given
 }
 
+/// Leaves the block behind `connector`, which is not used, to the hypervisor, whatever its state: one that
+/// is gone already stays so, and nothing is undone.
+pub(super) fn release(
+    services: &mut impl Services,
+    tokens: &Tokens,
+    connector: u32,
+) -> Result<(), ConnectorError> {
+    set(services, tokens, ISOLATION_STATE, connector, ISOLATE)?;
+    set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE)
+}
+
 /// Tells the hypervisor that the block behind `connector`, which is configured, stays: it cancels the
-/// unplugging of the whole device. To be called before a block of it was isolated.
+/// unplugging of the whole device. Only for a device that is whole: when a hypervisor cancels for one of
+/// which a block is gone, it is left with half a device, and QEMU ends at the next request for it.
 pub(super) fn keep(
     services: &mut impl Services,
     tokens: &Tokens,

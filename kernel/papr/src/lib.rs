@@ -8,6 +8,11 @@
 //!                 answer: a refusal un-isolates the first connector: the hypervisor cancels
 //! ```
 //!
+//! Logs are old news: the hypervisor may want a device back while it is being taken, and what a log
+//! announced may be gone, or be another device, when the log is read. A hypervisor that is told to cancel
+//! after it got a block back is left with half a device, so it is told so only for a piece that is
+//! whole and in use; everything else that it asks for is given up.
+//!
 //! What the device tree says is read once, into a [`Board`]; calls go through [`Services`], which tests
 //! fake.
 #![cfg_attr(not(test), no_std)]
@@ -16,6 +21,7 @@ extern crate alloc;
 
 mod board;
 mod connector;
+mod held;
 mod log_entry;
 mod pieces;
 mod source;

@@ -8,8 +8,11 @@ const HEADER: usize = 16;
 /// The hotplug section is "HP".
 const HOTPLUG: u16 = 0x4850;
 const MEMORY: u8 = 2;
-/// The identifier of what is plugged: one connector, or a count and the first connector.
+/// The identifier of what is plugged: its name, one connector, a count of blocks that the kernel may
+/// choose, or a count and the first connector.
+const BY_NAME: u8 = 1;
 const BY_CONNECTOR: u8 = 2;
+const BY_COUNT: u8 = 3;
 const BY_COUNT_AND_CONNECTOR: u8 = 4;
 
 /// What is wanted.
@@ -41,6 +44,14 @@ pub enum LogError {
     NoHotplug,
     /// Its hotplug section is about another resource.
     NotMemory(u8),
+    /// It says by a name or by a count alone what is plugged, so that the kernel would have to choose. A
+    /// hypervisor that agreed to hotplug events names connectors.
+    NoConnector {
+        /// What is wanted.
+        action: Action,
+        /// Whether there is a name.
+        by_name: bool,
+    },
     /// An action or an identifier that is not known.
     Unknown {
         /// The action.
@@ -56,6 +67,14 @@ impl fmt::Display for LogError {
             Self::Short => f.write_str("an event log ends too soon"),
             Self::NoHotplug => f.write_str("an event log is not about hotplug"),
             Self::NotMemory(kind) => write!(f, "hotplug of resource type {kind}, not memory"),
+            Self::NoConnector { action, by_name } => {
+                let action = match action {
+                    Action::Add => "add",
+                    Action::Remove => "remove",
+                };
+                let how = if *by_name { "a name" } else { "a count" };
+                write!(f, "a request to {action} memory by {how}, without a connector, is refused")
+            }
             Self::Unknown { action, identifier } => {
                 write!(f, "hotplug action {action} with an identifier of kind {identifier}")
             }
@@ -94,14 +113,17 @@ impl MemoryEvent {
         }
         let word = |at| half_long(section, at).ok_or(LogError::Short);
         let unknown = LogError::Unknown { action, identifier };
-        let (connector, count) = match identifier {
-            BY_CONNECTOR => (word(12)?, 1),
-            BY_COUNT_AND_CONNECTOR => (word(16)?, word(12)?),
-            _ => return Err(unknown),
-        };
         let action = match action {
             1 => Action::Add,
             2 => Action::Remove,
+            _ => return Err(unknown),
+        };
+        let (connector, count) = match identifier {
+            BY_CONNECTOR => (word(12)?, 1),
+            BY_COUNT_AND_CONNECTOR => (word(16)?, word(12)?),
+            BY_NAME | BY_COUNT => {
+                return Err(LogError::NoConnector { action, by_name: identifier == BY_NAME });
+            }
             _ => return Err(unknown),
         };
         if count == 0 { Err(unknown) } else { Ok(Self { action, connector, count }) }

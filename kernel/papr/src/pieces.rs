@@ -1,6 +1,7 @@
 //! The pieces of memory that are plugged, by device number.
 
 use alloc::vec::Vec;
+use core::fmt;
 use hotmem::NodeId;
 use hotmem_hotplug::DeviceId;
 
@@ -22,9 +23,25 @@ impl Piece {
         self.connector..self.connector.saturating_add(self.count)
     }
 
-    fn overlaps(self, other: Self) -> bool {
+    /// Whether all of it is in `other`.
+    pub(super) fn is_in(self, other: Self) -> bool {
+        let end = |piece: Self| piece.connector.saturating_add(piece.count);
+        other.connector <= self.connector && end(self) <= end(other)
+    }
+
+    pub(super) fn contains(self, connector: u32) -> bool {
+        Self { connector, count: 1 }.is_in(self)
+    }
+
+    pub(super) fn overlaps(self, other: Self) -> bool {
         let end = |piece: Self| piece.connector.saturating_add(piece.count);
         self.connector < end(other) && other.connector < end(self)
+    }
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connectors {:#x}+{}", self.connector, self.count)
     }
 }
 
@@ -62,6 +79,12 @@ impl Pieces {
         if others.copied().any(|(is, _)| is.overlaps(piece)) { Known::InPart } else { Known::No }
     }
 
+    /// The pieces that are plugged.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (DeviceId, Piece)> + '_ {
+        let slots = self.table.iter().enumerate();
+        slots.filter_map(|(index, slot)| slot.map(|(piece, _)| (DeviceId(index as u16), piece)))
+    }
+
     /// Takes a piece in that is not known; `None` if there is no room.
     pub(super) fn insert(&mut self, piece: Piece, node: NodeId) -> Option<DeviceId> {
         let index = self.table.iter().position(Option::is_none).unwrap_or(self.table.len());
@@ -83,6 +106,12 @@ impl Pieces {
     /// The piece with this number.
     pub(super) fn get(&self, device: DeviceId) -> Option<Piece> {
         self.table.get(usize::from(device.0)).copied().flatten().map(|(piece, _)| piece)
+    }
+
+    /// The node of the piece with this number.
+    pub(super) fn node(&self, device: DeviceId) -> NodeId {
+        let slot = self.table.get(usize::from(device.0)).copied().flatten();
+        slot.map_or(NodeId::default(), |(_, node)| node)
     }
 
     /// The piece with this number is gone.

@@ -2,6 +2,7 @@
 
 use super::board::Board;
 use super::connector::{self, ConnectorError, Services, status};
+use super::held::Held;
 use super::log_entry::{Action, LogError, MemoryEvent};
 use super::pieces::{DEVICES, Known, Piece, Pieces};
 use core::fmt;
@@ -74,6 +75,9 @@ pub struct PaprSource<S> {
     board: Board,
     latch: &'static Latch,
     pieces: Pieces,
+    held: Held,
+    /// The piece that is only a part of the device that the hypervisor asked for last.
+    part: Option<DeviceId>,
     /// What was plugged before the start, and is still to be told: an index into the board's sets.
     next_assigned: usize,
     /// When the interrupt came after which there may be logs that were not fetched; `None`: there are
@@ -86,8 +90,19 @@ pub struct PaprSource<S> {
 impl<S: Services> PaprSource<S> {
     /// The events of `board`, of which line 0 of `latch` tells. After this, no heap is used.
     pub fn new(board: Board, services: S, latch: &'static Latch) -> Self {
-        let pieces = Pieces::new();
-        Self { services, board, latch, pieces, next_assigned: 0, pending: None, polls: false }
+        let (pieces, held) = (Pieces::new(), Held::new());
+        let (next_assigned, pending) = (0, None);
+        Self {
+            services,
+            board,
+            latch,
+            pieces,
+            held,
+            part: None,
+            next_assigned,
+            pending,
+            polls: false,
+        }
     }
 
     /// Lets the interrupt source `source` interrupt this CPU (LoPAR 7.3.10.2, 7.3.10.5).
@@ -175,45 +190,54 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// Takes every block of a piece, or none.
+    /// Takes every block of a piece, or none: what was taken is given back, or held if the hypervisor
+    /// does not take it.
     fn take(&mut self, piece: Piece) -> Result<NodeId, PaprError> {
         let tokens = self.board.tokens;
         let mut node = None;
         for (index, at) in piece.connectors().enumerate() {
-            match connector::take(&mut self.services, &tokens, at) {
-                Ok(list) => node = node.or(self.board.node(list.as_slice())),
+            let taken = match self.held.node(at) {
+                // It is configured, which it cannot be again.
+                Some(node) => Ok(Some(node)),
+                None => connector::take(&mut self.services, &tokens, at)
+                    .map(|list| self.board.node(list.as_slice())),
+            };
+            match taken {
+                Ok(found) => node = node.or(found),
                 Err(error) => {
-                    self.give_back(piece.connectors().take(index));
+                    self.give_back(piece.connectors().take(index), node.unwrap_or_default());
                     return Err(error.into());
                 }
             }
         }
+        piece.connectors().for_each(|at| self.held.remove(at));
         Ok(node.unwrap_or_default())
     }
 
-    /// Gives blocks to the hypervisor that nobody uses; tells which of them it does not take.
-    fn give_back(&mut self, connectors: impl Iterator<Item = u32>) {
+    /// Gives blocks to the hypervisor that nobody uses. One that it does not take is held, until it is
+    /// announced or asked for again.
+    fn give_back(&mut self, connectors: impl Iterator<Item = u32>, node: NodeId) {
         for at in connectors {
-            if let Err(error) = connector::give(&mut self.services, &self.board.tokens, at) {
-                log::error!("a block that is not used stays: {error}");
+            let Err(error) = connector::give(&mut self.services, &self.board.tokens, at) else {
+                self.held.remove(at);
+                continue;
+            };
+            log::info!("a block that is not used is held: {error}");
+            if !self.held.insert(at, node) {
+                log::error!("connector {at:#x} is lost: too many blocks are held");
             }
         }
     }
 
-    /// A block of a piece, the one with number `index`, cannot be given up. Answers whether the kernel
-    /// may use all of the piece again: if not, what is left of it is nobody's.
-    fn take_back(&mut self, piece: Piece, index: usize) -> bool {
-        let tokens = self.board.tokens;
-        // The hypervisor lets no block come back of a device that it still wants to have.
-        if let Some(at) = piece.connectors().nth(index) {
-            let _ = connector::keep(&mut self.services, &tokens, at);
+    /// Gives blocks up that the hypervisor wants and the kernel does not use, whatever state they are in.
+    /// What is gone already is no error, and nothing is un-isolated: that would cancel the request.
+    fn give_up(&mut self, connectors: impl Iterator<Item = u32>) {
+        for at in connectors {
+            match connector::release(&mut self.services, &self.board.tokens, at) {
+                Ok(()) => self.held.remove(at),
+                Err(error) => log::debug!("a block that is not used is not taken: {error}"),
+            }
         }
-        let mut gone = piece.connectors().take(index);
-        let back = gone.all(|at| connector::take(&mut self.services, &tokens, at).is_ok());
-        if !back {
-            self.give_back(piece.connectors());
-        }
-        back
     }
 
     fn piece(&self, device: DeviceId) -> Result<Piece, PaprError> {
@@ -241,18 +265,46 @@ impl<S: Services> PaprSource<S> {
     fn event(&mut self, log: MemoryEvent, since: Option<u64>) -> Option<Event<PaprError>> {
         let piece = Piece { connector: log.connector, count: log.count };
         match log.action {
-            Action::Add => Some(self.announce(piece, since, |this| this.take(piece))),
-            Action::Remove => {
-                let Known::Plugged(device, _) = self.pieces.known(piece) else {
-                    // Nobody here has it in this form: it stays.
-                    let first = piece.connector;
-                    log::warn!("{} connectors from {first:#x} on were not added so", piece.count);
-                    self.keep(piece);
-                    return None;
-                };
-                Some(Event { device, request: Request::Eject, since })
-            }
+            Action::Add => self.arrival(piece, since),
+            Action::Remove => self.removal(piece, since),
         }
+    }
+
+    /// An event about memory that was announced. There is none if the hypervisor has taken it back: that
+    /// is no failure of anybody's.
+    fn arrival(&mut self, piece: Piece, since: Option<u64>) -> Option<Event<PaprError>> {
+        let event = self.announce(piece, since, |this| this.take(piece));
+        if let Request::Unreadable(PaprError::Connector(error)) = &event.request
+            && error.is_absent()
+        {
+            log::warn!("{piece} went before the kernel took it: {error}");
+            return None;
+        }
+        Some(event)
+    }
+
+    /// What is to be done when the hypervisor wants `wanted` back: what the kernel does not use of it is
+    /// given up at once.
+    fn removal(&mut self, wanted: Piece, since: Option<u64>) -> Option<Event<PaprError>> {
+        let mut used = self.pieces.iter().filter(|(_, piece)| piece.overlaps(wanted));
+        let (found, is_only) = (used.next(), used.next().is_none());
+        drop(used);
+        let Some((device, piece)) = found else {
+            log::info!("{wanted}: not in use, given up");
+            self.give_up(wanted.connectors());
+            return None;
+        };
+        if !is_only || !piece.is_in(wanted) {
+            log::warn!("{wanted}: not added so, stays");
+            // The hypervisor may cancel what is in use to the last block, and that alone.
+            if wanted.is_in(piece) {
+                self.keep(wanted);
+            }
+            return None;
+        }
+        self.part = (piece != wanted).then_some(device);
+        self.give_up(wanted.connectors().filter(|&at| !piece.contains(at)));
+        Some(Event { device, request: Request::Eject, since })
     }
 
     /// Tells the hypervisor that a piece stays.
@@ -260,6 +312,25 @@ impl<S: Services> PaprSource<S> {
         let tokens = self.board.tokens;
         if let Err(error) = connector::keep(&mut self.services, &tokens, piece.connector) {
             log::error!("cannot refuse: {error}");
+        }
+    }
+
+    /// Serves a log that could not be read. No other may come of it.
+    fn refuse(&mut self, error: LogError) {
+        match error {
+            LogError::NotMemory(_) => log::debug!("hotplug event: {error}"),
+            LogError::NoConnector { action, .. } => {
+                log::warn!("hotplug event: {error}");
+                if action == Action::Remove {
+                    // Which device that is, the hypervisor knows: for all others this says nothing.
+                    let pieces = self.pieces.iter().map(|(_, piece)| piece.connector);
+                    let tokens = self.board.tokens;
+                    for at in pieces {
+                        let _ = connector::keep(&mut self.services, &tokens, at);
+                    }
+                }
+            }
+            _ => log::error!("hotplug event: {error}"),
         }
     }
 }
@@ -283,13 +354,15 @@ impl<S: Services> HotplugSource for PaprSource<S> {
                 self.pending = None;
                 None
             }
+            Err(PaprError::Log(error)) => {
+                self.refuse(error);
+                None
+            }
             Err(error) => {
                 log::error!("hotplug event: {error}");
-                if !matches!(error, PaprError::Log(_)) {
-                    // Nor is there a point in asking again, until an interrupt comes.
-                    self.pending = None;
-                    self.polls = false;
-                }
+                // Nor is there a point in asking again, until an interrupt comes.
+                self.pending = None;
+                self.polls = false;
                 None
             }
         }
@@ -302,6 +375,11 @@ impl<S: Services> HotplugSource for PaprSource<S> {
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, PaprError> {
         if let Outcome::EjectRefused(_) = outcome {
             let piece = self.piece(device)?;
+            if self.part == Some(device) {
+                // The rest of what is asked for is gone: the hypervisor cannot have it back.
+                log::error!("cannot refuse: {piece} is a part of what the hypervisor asked for");
+                return Ok(None);
+            }
             connector::keep(&mut self.services, &self.board.tokens, piece.connector)?;
         }
         // What became of an add the hypervisor does not ask.
@@ -311,16 +389,19 @@ impl<S: Services> HotplugSource for PaprSource<S> {
     fn eject(&mut self, device: DeviceId) -> Result<(), PaprError> {
         let piece = self.piece(device)?;
         let tokens = self.board.tokens;
-        for (index, at) in piece.connectors().enumerate() {
-            let given = connector::give(&mut self.services, &tokens, at);
-            let Err(error) = given else { continue };
-            // The kernel adds the whole piece back, which it may not if a block of it is gone.
-            if self.take_back(piece, index) {
-                return Err(error.into());
-            }
-            log::error!("{error}: memory that was given up before did not come back");
-            break;
+        let mut rest = piece.connectors();
+        if let Some(first) = rest.next() {
+            connector::give(&mut self.services, &tokens, first).inspect_err(|_| {
+                // The kernel adds the piece back, so the hypervisor is to want it no more: but only if all
+                // that it asked for is there.
+                if self.part != Some(device) {
+                    let _ = connector::keep(&mut self.services, &tokens, first);
+                }
+            })?;
         }
+        // With the first block gone there is no way back: what the hypervisor does not take is not used.
+        let node = self.pieces.node(device);
+        self.give_back(rest, node);
         self.pieces.remove(device);
         Ok(())
     }
@@ -328,7 +409,7 @@ impl<S: Services> HotplugSource for PaprSource<S> {
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
         let piece = self.piece(device).ok();
         fmt::from_fn(move |f| match piece {
-            Some(Piece { connector, count }) => write!(f, "connectors {connector:#x}+{count}"),
+            Some(piece) => write!(f, "{piece}"),
             None if device == NONE => f.write_str("memory that was not taken"),
             None => write!(f, "memory device {}", device.0),
         })

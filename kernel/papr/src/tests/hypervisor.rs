@@ -34,8 +34,6 @@ pub(super) struct Hypervisor {
     /// The connector that cannot be isolated, and the one that cannot be made unusable, once isolated.
     pub(super) stuck: Option<u32>,
     pub(super) clings: Option<u32>,
-    /// Whether what became unusable stays so, as with QEMU until the whole device is gone.
-    pub(super) final_end: bool,
     /// How often the next call of an indicator answers that it is busy.
     pub(super) busy: u32,
     /// A log that comes while a block is configured.
@@ -64,7 +62,6 @@ impl Hypervisor {
         let fails = match (indicator, value) {
             (9001, 0) => self.stuck == Some(number),
             (9003, 0) => self.clings == Some(number),
-            (9003, 1) => self.final_end && !self.connector(number).usable,
             _ => false,
         };
         if fails {

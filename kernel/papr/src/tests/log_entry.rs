@@ -22,8 +22,14 @@ fn a_log_is_read_as_the_reference_says() {
     assert_eq!(MemoryEvent::read(&log(1, 4, [4, FIRST])), Ok(add));
     let remove = MemoryEvent { action: Action::Remove, connector: FIRST, count: 1 };
     assert_eq!(MemoryEvent::read(&log(2, 2, [FIRST, 0])), Ok(remove));
-    let by_name = LogError::Unknown { action: 1, identifier: 1 };
+    let by_name = LogError::NoConnector { action: Action::Add, by_name: true };
     assert_eq!(MemoryEvent::read(&log(1, 1, [0, 0])), Err(by_name));
+    let by_count = LogError::NoConnector { action: Action::Remove, by_name: false };
+    assert_eq!(MemoryEvent::read(&log(2, 3, [4, 0])), Err(by_count));
+    let told = by_count.to_string();
+    assert_eq!(told, "a request to remove memory by a count, without a connector, is refused");
+    let action = LogError::Unknown { action: 3, identifier: 3 };
+    assert_eq!(MemoryEvent::read(&log(3, 3, [4, 0])), Err(action));
     let none = LogError::Unknown { action: 1, identifier: 4 };
     assert_eq!(MemoryEvent::read(&log(1, 4, [0, FIRST])), Err(none));
     let mut processor = log(1, 2, [0, 0]);

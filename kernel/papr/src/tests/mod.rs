@@ -1,6 +1,8 @@
 //! The source against a hypervisor that keeps the state of every connector, as QEMU does.
 
+mod crossing;
 mod hypervisor;
 mod log_entry;
 mod source;
+mod spapr;
 mod tree;

@@ -227,8 +227,8 @@ fn memory_that_is_plugged_already_is_not_taken_again() {
 }
 
 #[test]
-fn an_eject_that_fails_half_way_leaves_the_device_whole() {
-    for (stuck, clings) in [(Some(FIRST + 2), None), (None, Some(FIRST + 2)), (Some(FIRST), None)] {
+fn an_eject_that_fails_at_the_first_block_leaves_the_device_whole() {
+    for (stuck, clings) in [(Some(FIRST), None), (None, Some(FIRST))] {
         let mut rig = Rig::new(4);
         let (device, ..) = rig.inserted();
         rig.fake.0.borrow_mut().stuck = stuck;
@@ -244,16 +244,52 @@ fn an_eject_that_fails_half_way_leaves_the_device_whole() {
 }
 
 #[test]
-fn memory_that_does_not_come_back_after_a_failed_eject_is_not_used_again() {
+fn an_eject_that_fails_later_gives_the_rest_up_and_cancels_nothing() {
     let mut rig = Rig::new(4);
     let (device, ..) = rig.inserted();
     rig.fake.0.borrow_mut().stuck = Some(FIRST + 2);
-    rig.fake.0.borrow_mut().final_end = true;
     // Answering an error would have the kernel use memory that is gone.
     rig.source.eject(device).unwrap();
     assert_eq!(rig.states(4), [AWAY, AWAY, HERE, AWAY]);
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
     let unknown = rig.source.answer(device, Outcome::EjectRefused(Refusal::Busy));
     assert_eq!(unknown, Err(PaprError::Unknown(device)));
+    // Announced again, the block that stayed is used as it is: it cannot be configured again.
+    rig.fake.0.borrow_mut().stuck = None;
+    rig.fake.0.borrow_mut().changes.clear();
+    rig.send(log(1, 4, [4, FIRST]));
+    let (device, ..) = rig.inserted();
+    assert!(rig.fake.0.borrow().changes.iter().all(|&(_, number, _)| number != FIRST + 2));
+    rig.source.eject(device).unwrap();
+    assert_eq!(rig.states(4), [AWAY; 4]);
+}
+
+#[test]
+fn blocks_that_are_held_go_when_they_are_asked_for() {
+    let mut rig = Rig::new(4);
+    let (device, ..) = rig.inserted();
+    rig.fake.0.borrow_mut().stuck = Some(FIRST + 2);
+    rig.source.eject(device).unwrap();
+    rig.fake.0.borrow_mut().stuck = None;
+    rig.send(log(2, 4, [4, FIRST]));
+    assert!(rig.source.next_event().is_none());
+    assert_eq!(rig.states(4), [AWAY; 4]);
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
+}
+
+#[test]
+fn a_removal_that_names_no_connector_is_refused_for_all_that_is_in_use() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [2, FIRST]));
+    rig.send(log(1, 2, [FIRST + 2, 0]));
+    let _ = (rig.inserted(), rig.inserted());
+    rig.send(log(1, 3, [2, 0]));
+    assert!(rig.source.next_event().is_none());
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
+    rig.send(log(2, 3, [2, 0]));
+    assert!(rig.source.next_event().is_none());
+    assert_eq!(rig.fake.0.borrow().kept, [FIRST, FIRST + 2]);
+    assert_eq!(rig.states(3), [HERE; 3]);
 }
 
 #[test]
