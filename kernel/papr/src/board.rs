@@ -91,6 +91,8 @@ pub struct Board {
     pub sets: Vec<BlockSet>,
     /// Interrupt source of hotplug events.
     pub event_source: Option<u32>,
+    /// Interrupt source of power events.
+    pub power_source: Option<u32>,
     /// The console.
     pub console: Option<Terminal>,
     /// Ticks of the timebase in a second.
@@ -126,6 +128,7 @@ impl Board {
             block_bytes,
             sets: dynamic.as_ref().map_or(Ok(Vec::new()), sets)?,
             event_source: interrupt(&tree, "/event-sources/hot-plug-events"),
+            power_source: interrupt(&tree, "/event-sources/epow-events"),
             console: console(&tree),
             timebase_hertz: timebase(&tree),
             node_index: points.first().map_or(4, |&index| index as usize),

@@ -151,21 +151,24 @@ fn set(
     }
 }
 
-/// Takes the block behind `connector`; answers its associativity list. On failure it is as before.
+/// Makes the block behind `connector` usable: the first step of taking it.
+pub(super) fn allow(
+    services: &mut impl Services,
+    tokens: &Tokens,
+    connector: u32,
+) -> Result<(), ConnectorError> {
+    set(services, tokens, ALLOCATION_STATE, connector, USABLE)
+}
+
+/// Takes the block behind `connector`, which is usable; returns its associativity list. A hypervisor that
+/// wants the block back takes this for a refusal, so all blocks of a device have to be usable before.
 pub(super) fn take(
     services: &mut impl Services,
     tokens: &Tokens,
     connector: u32,
 ) -> Result<Associativity, ConnectorError> {
-    set(services, tokens, ALLOCATION_STATE, connector, USABLE)?;
-    let taken = set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)
-        .and_then(|()| configure(services, tokens, connector));
-    if taken.is_err() {
-        // What failed half-way is undone as far as firmware lets; the first error is the one to tell.
-        let _ = set(services, tokens, ISOLATION_STATE, connector, ISOLATE)
-            .and_then(|()| set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE));
-    }
-    taken
+    set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)?;
+    configure(services, tokens, connector)
 }
 
 /// Gives the block behind `connector` to the hypervisor. On failure it is as before, as far as firmware

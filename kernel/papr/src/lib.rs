@@ -2,7 +2,7 @@
 //! memory comes and goes in logical memory blocks, each behind a connector.
 //!
 //! ```text
-//!   interrupt --> Latch --> next_event: check-exception --> one log --> add: connector by connector
+//!   interrupt --> Latch --> next_event: check-exception --> one log --> add: usable, unisolate, configure
 //!                                                                  \-> remove: Eject
 //!                 eject:  isolate, unusable, connector by connector
 //!                 answer: a refusal un-isolates the first connector: the hypervisor cancels

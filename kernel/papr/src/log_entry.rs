@@ -5,8 +5,9 @@ use core::fmt;
 /// Bytes of the fixed part, and of the extended log's header behind it.
 const FIXED: usize = 8;
 const HEADER: usize = 16;
-/// The hotplug section is "HP".
+/// The hotplug section is "HP", that of environment and power warnings "EP" (LoPAR 10.3.2.2.8).
 const HOTPLUG: u16 = 0x4850;
+const POWER: u16 = 0x4550;
 const MEMORY: u8 = 2;
 /// The identifier of what is plugged: its name, one connector, a count of blocks that the kernel may
 /// choose, or a count and the first connector.
@@ -44,6 +45,11 @@ pub enum LogError {
     NoHotplug,
     /// Its hotplug section is about another resource.
     NotMemory(u8),
+    /// It is about power: an operator wants the machine to shut down, say.
+    Power {
+        /// What is to be done, by the reference's number.
+        action: u8,
+    },
     /// It says by a name or by a count alone what is plugged, so that the kernel would have to choose. A
     /// hypervisor that agreed to hotplug events names connectors.
     NoConnector {
@@ -67,6 +73,7 @@ impl fmt::Display for LogError {
             Self::Short => f.write_str("an event log ends too soon"),
             Self::NoHotplug => f.write_str("an event log is not about hotplug"),
             Self::NotMemory(kind) => write!(f, "hotplug of resource type {kind}, not memory"),
+            Self::Power { action } => write!(f, "powerdown is ignored (EPOW action {action})"),
             Self::NoConnector { action, by_name } => {
                 let action = match action {
                     Action::Add => "add",
@@ -96,8 +103,14 @@ impl MemoryEvent {
             // A section is no shorter than its own header.
             let section = rest.get(..len).filter(|section| section.len() >= 8);
             let section = section.ok_or(LogError::Short)?;
-            if short(section, 0) == Some(HOTPLUG) {
-                return Self::hotplug(section);
+            match short(section, 0) {
+                Some(HOTPLUG) => return Self::hotplug(section),
+                Some(POWER) => {
+                    // The low half of the first byte behind the header.
+                    let action = *section.get(8).ok_or(LogError::Short)? & 0xf;
+                    return Err(LogError::Power { action });
+                }
+                _ => {}
             }
             rest = rest.get(len..).unwrap_or(&[]);
         }

@@ -10,8 +10,8 @@ use hotmem::NodeId;
 use hotmem_hotplug::Latch;
 use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
 
-/// Classes of events that `check-exception` looks for: hotplug (LoPAR 10.3.2.1.1).
-const HOTPLUG_CLASS: u32 = 0x1000_0000;
+/// Classes of events that `check-exception` looks for: power, and hotplug (LoPAR 10.3.2.1.1).
+const CLASSES: u32 = 0x4000_0000 | 0x1000_0000;
 /// Its first argument: the vector of an external interrupt.
 const EXTERNAL_VECTOR: u32 = 0x500;
 
@@ -129,9 +129,14 @@ impl<S: Services> PaprSource<S> {
         Ok(())
     }
 
-    /// The interrupt source of events.
+    /// The interrupt source of hotplug events.
     pub fn event_source(&self) -> Option<u32> {
         self.board.event_source
+    }
+
+    /// The interrupt source of power events.
+    pub fn power_source(&self) -> Option<u32> {
+        self.board.power_source
     }
 
     /// Lets events come; with `polls` they are looked for without interrupts. Answers how many pieces
@@ -192,12 +197,23 @@ impl<S: Services> PaprSource<S> {
 
     /// Takes every block of a piece, or none: what was taken is given back, or held if the hypervisor
     /// does not take it.
+    ///
+    /// First all of them are made usable. A hypervisor that wants the device back does not let that happen,
+    /// and nothing is configured yet; once it has happened, no block goes without being given back.
     fn take(&mut self, piece: Piece) -> Result<NodeId, PaprError> {
         let tokens = self.board.tokens;
+        for (index, at) in piece.connectors().enumerate() {
+            // What is held is usable, and configured, which it cannot be again.
+            if self.held.node(at).is_none()
+                && let Err(error) = connector::allow(&mut self.services, &tokens, at)
+            {
+                self.undo(piece.connectors().take(index));
+                return Err(error.into());
+            }
+        }
         let mut node = None;
         for (index, at) in piece.connectors().enumerate() {
             let taken = match self.held.node(at) {
-                // It is configured, which it cannot be again.
                 Some(node) => Ok(Some(node)),
                 None => connector::take(&mut self.services, &tokens, at)
                     .map(|list| self.board.node(list.as_slice())),
@@ -206,6 +222,7 @@ impl<S: Services> PaprSource<S> {
                 Ok(found) => node = node.or(found),
                 Err(error) => {
                     self.give_back(piece.connectors().take(index), node.unwrap_or_default());
+                    self.undo(piece.connectors().skip(index));
                     return Err(error.into());
                 }
             }
@@ -214,11 +231,23 @@ impl<S: Services> PaprSource<S> {
         Ok(node.unwrap_or_default())
     }
 
-    /// Gives blocks to the hypervisor that nobody uses. One that it does not take is held, until it is
-    /// announced or asked for again.
+    /// Gives blocks back that were made usable and not configured, except those that are held.
+    fn undo(&mut self, connectors: impl Iterator<Item = u32>) {
+        let tokens = self.board.tokens;
+        for at in connectors {
+            if self.held.node(at).is_none()
+                && let Err(error) = connector::release(&mut self.services, &tokens, at)
+            {
+                log::info!("a block that is not used stays usable: {error}");
+            }
+        }
+    }
+
+    /// Gives configured blocks to the hypervisor that nobody uses. One that it does not take is held, until
+    /// it is announced or asked for again.
     fn give_back(&mut self, connectors: impl Iterator<Item = u32>, node: NodeId) {
         for at in connectors {
-            let Err(error) = connector::give(&mut self.services, &self.board.tokens, at) else {
+            let Err(error) = connector::release(&mut self.services, &self.board.tokens, at) else {
                 self.held.remove(at);
                 continue;
             };
@@ -248,7 +277,7 @@ impl<S: Services> PaprSource<S> {
     fn fetch(&mut self) -> Result<Option<MemoryEvent>, PaprError> {
         let address = self.services.buffer_address();
         let len = self.services.buffer().len() as u32;
-        let args = [EXTERNAL_VECTOR, 0, HOTPLUG_CLASS, 0, address, len];
+        let args = [EXTERNAL_VECTOR, 0, CLASSES, 0, address, len];
         let service = "check-exception";
         match status(&mut self.services, service, self.board.tokens.check_exception, &args)? {
             0 => MemoryEvent::read(self.services.buffer()).map(Some).map_err(PaprError::Log),
@@ -319,6 +348,7 @@ impl<S: Services> PaprSource<S> {
     fn refuse(&mut self, error: LogError) {
         match error {
             LogError::NotMemory(_) => log::debug!("hotplug event: {error}"),
+            LogError::Power { .. } => log::warn!("{error}"),
             LogError::NoConnector { action, .. } => {
                 log::warn!("hotplug event: {error}");
                 if action == Action::Remove {

@@ -36,3 +36,9 @@ pub(crate) struct Events {
     pub(crate) source: Source,
     pub(crate) console_line: Option<Line>,
 }
+
+/// Says that no hotplug event can come, and why: a machine without memory hotplug looks like one where
+/// nothing was plugged yet.
+fn tell_silence(why: &str) {
+    log::warn!("no hotplug event can come: {why}");
+}

@@ -1,6 +1,6 @@
 //! A machine that is described by a POWER hypervisor's device tree.
 
-use super::{Events, MemoryPlan};
+use super::{Events, MemoryPlan, tell_silence};
 use crate::console;
 use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
@@ -120,26 +120,35 @@ pub(crate) fn events(
     Events { source: Some(Box::new(source)), console_line }
 }
 
-/// Connects the interrupt of events and lets it come; returns the number of memory devices there can
+/// Connects the interrupts of events and lets them come; returns the number of memory devices there can
 /// be. What does not work is reported, and the rest goes on.
 pub(crate) fn arm(source: &mut Source) -> usize {
-    let Some(papr) = source else { return 0 };
-    let connected = papr.event_source().is_some_and(|number| {
-        let connected = interrupts::connect(line(number), Target::Event(0));
-        if let Err(error) = &connected {
-            log::error!("papr: {error}");
-        }
-        let enabled = papr.enable(number);
-        if let Err(error) = &enabled {
-            log::error!("papr: {error}");
-        }
-        connected.is_ok() && enabled.is_ok()
-    });
+    let Some(papr) = source else {
+        tell_silence("the hypervisor's services could not be started");
+        return 0;
+    };
+    if let Some(number) = papr.power_source() {
+        connect(papr, number);
+    }
+    let connected = papr.event_source().is_some_and(|number| connect(papr, number));
     if !connected {
         log::warn!("papr: no interrupt tells of events: looking for them all the time");
     }
     // The log that says there are no more ends the first look.
     papr.arm(!connected) + 1
+}
+
+/// Lets an interrupt source of the hypervisor tell of events; returns whether it will.
+fn connect(papr: &mut PaprSource<RunTime>, number: u32) -> bool {
+    let connected = interrupts::connect(line(number), Target::Event(0));
+    if let Err(error) = &connected {
+        log::error!("papr: {error}");
+    }
+    let enabled = papr.enable(number);
+    if let Err(error) = &enabled {
+        log::error!("papr: {error}");
+    }
+    connected.is_ok() && enabled.is_ok()
 }
 
 /// The line of a source: all of them are edge-triggered.

@@ -137,7 +137,7 @@ impl Services for Side {
         let mut hypervisor = self.fake.0.borrow_mut();
         hypervisor.buffer.clone_from(&self.buffer);
         rets[0] = match (token, args) {
-            (CHECK_EXCEPTION, &[0x500, 0, 0x1000_0000, 0, 0x1000, 4096]) => {
+            (CHECK_EXCEPTION, &[0x500, 0, 0x5000_0000, 0, 0x1000, 4096]) => {
                 match hypervisor.logs.pop_front() {
                     Some(log) => {
                         hypervisor.buffer[..log.len()].copy_from_slice(&log);

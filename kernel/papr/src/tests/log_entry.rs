@@ -38,6 +38,16 @@ fn a_log_is_read_as_the_reference_says() {
 }
 
 #[test]
+fn a_power_warning_is_told_from_hotplug() {
+    let mut warning = log(1, 4, [4, FIRST]);
+    warning[96..98].copy_from_slice(b"EP");
+    warning[104] = 3;
+    let read = MemoryEvent::read(&warning);
+    assert_eq!(read, Err(LogError::Power { action: 3 }));
+    assert_eq!(read.unwrap_err().to_string(), "powerdown is ignored (EPOW action 3)");
+}
+
+#[test]
 fn a_log_that_is_cut_or_changed_is_refused_without_a_panic() {
     let whole = log(1, 4, [4, FIRST]);
     for len in 0..whole.len() {

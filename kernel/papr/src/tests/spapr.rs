@@ -176,6 +176,10 @@ impl Spapr {
             return NOT_CONFIGURABLE;
         }
         drc.state = State::Configured;
+        if drc.wanted {
+            // Taken for the reconfiguration of a block whose unplug failed.
+            self.roll_back();
+        }
         OK
     }
 }

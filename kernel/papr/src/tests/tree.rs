@@ -101,7 +101,7 @@ fn describe(sets: &[[u32; 6]], stdout: &[u8]) -> Vec<u8> {
     tree.begin("memory@0").bytes("device_type", b"memory\0");
     tree.cells("reg", &[0, 0, 0, 0x2000_0000]).cells("ibm,associativity", &[4, 0, 0, 0, 0]).end();
     tree.begin("event-sources").begin("hot-plug-events").cells("interrupts", &[0x1001, 0]);
-    tree.end().end();
+    tree.end().begin("epow-events").cells("interrupts", &[0x1000, 0]).end().end();
     tree.begin("cpus").begin("PowerPC,POWER9@0").bytes("device_type", b"cpu\0");
     tree.cells("timebase-frequency", &[512_000_000]).end().end();
     tree.begin("vdevice");
@@ -129,6 +129,7 @@ fn the_tree_says_where_memory_is_and_may_come() {
     assert_eq!(board.ram, [(boot, NodeId::default())]);
     assert_eq!(board.window().collect::<Vec<_>>(), [lmbs(0, 8)]);
     assert_eq!((board.event_source, board.timebase_hertz), (Some(0x1001), Some(512_000_000)));
+    assert_eq!(board.power_source, Some(0x1000));
     let first = Terminal { unit: 0x7100_0000, source: Some(0x1101) };
     assert_eq!(board.console, Some(first));
     assert_eq!((board.tokens.power_off, board.tokens.os_term), (Some(0x2003), None));
