@@ -98,7 +98,9 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "ODD", 1)
     Scope (\_GPE)
     {
         Method (_L05) { \_SB.BUSX.HERE = 0x0F Notify (\_SB.BUSX, 0) }
-        Method (_L06) { Notify (\_SB.D00B, 0x80) Notify (\_SB.D00B, 0xFFFFFFFF) Notify (\_SB.BUSX, 1) }
+        Method (_L06) { Notify (\_SB.D00B, 0x80) Notify (\_SB.D00B, 0xFFFFFFFF) Notify (\_SB.BUSX, 0x80) }
+        // A device check of a container: a device below it has come
+        Method (_L08) { \_SB.BUSX.HERE = 0x0F Notify (\_SB.BUSX, 1) }
         Method (_L07) { Notify (\_SB.D00B, 3) \_SB.BUSX.HERE = NOPE }
     }
 }

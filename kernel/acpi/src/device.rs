@@ -50,6 +50,8 @@ pub(super) struct Devices {
     rescan: bool,
     /// The clock of the event whose methods are running.
     now: Option<u64>,
+    /// How many notifications told something that was not pending yet.
+    noted: u64,
 }
 
 impl Devices {
@@ -85,17 +87,37 @@ impl Devices {
         let now = self.now;
         match (self.list.iter_mut().find(|device| device.node == node), value) {
             (Some(device), BUS_CHECK | DEVICE_CHECK) => {
+                self.noted += u64::from(!device.pending.insert);
                 device.pending.insert = true;
                 device.pending.source = value as u32;
                 device.pending.since = device.pending.since.or(now);
             }
             (Some(device), EJECT_REQUEST) => {
+                self.noted += u64::from(!device.pending.eject);
                 device.pending.eject = true;
                 device.pending.since = device.pending.since.or(now);
             }
             // A bus or a container: there may be new devices below it.
-            (None, BUS_CHECK) => self.rescan = true,
+            (None, BUS_CHECK | DEVICE_CHECK) => {
+                self.noted += u64::from(!self.rescan);
+                self.rescan = true;
+            }
             (_, value) => log::debug!("acpi: notification {value:#x} ignored"),
+        }
+    }
+
+    /// How many notifications told something that was not pending yet.
+    pub(super) fn noted(&self) -> u64 {
+        self.noted
+    }
+
+    /// A device is gone: a request to eject it dies with it. What was announced since stays.
+    pub(super) fn gone(&mut self, index: u16) {
+        if let Some(device) = self.get_mut(index) {
+            device.pending.eject = false;
+            if !device.pending.insert {
+                device.pending.since = None;
+            }
         }
     }
 

@@ -80,8 +80,6 @@ pub enum DeviceError {
     Domain(u64),
     /// The device was announced, but its `_STA` says that it is not there.
     Absent(u64),
-    /// `_EJ0` was run, but `_STA` says that the device is still there.
-    StillThere(u64),
 }
 
 impl fmt::Display for DeviceError {
@@ -99,7 +97,6 @@ impl fmt::Display for DeviceError {
             Self::NoMemory => f.write_str("_CRS names no memory"),
             Self::Domain(domain) => write!(f, "_PXM is {domain:#x}, past the last node"),
             Self::Absent(status) => write!(f, "announced, but _STA is {status:#x}"),
-            Self::StillThere(status) => write!(f, "_EJ0 was run, but _STA is still {status:#x}"),
         }
     }
 }

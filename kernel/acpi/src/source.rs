@@ -4,7 +4,7 @@
 //! interrupt --> Latch --> next_event: event methods --> Notify: bits for each device
 //!                                     _STA, _CRS, _PXM of one device --> Insert
 //!               answer: _OST                             its eject bit --> Eject
-//!               eject:  _EJ0, then _STA
+//!               eject:  _EJ0
 //! ```
 //!
 //! Which registers and methods are involved comes from the tables alone.
@@ -99,33 +99,18 @@ impl<H: Hardware> AcpiSource<H> {
     /// Lets events come, and wants every device looked at that is there already. Set the
     /// [`lines`](Self::lines) up before.
     ///
+    /// No event method runs here. An event that is pending in a status register interrupts once it is
+    /// enabled, and a method that runs without its event may do anything: one that stands for a button
+    /// asks for memory that no one wants back.
+    ///
     /// # Errors
     ///
     /// [`StartError::Register`]; no event will ever come then.
     pub fn arm(&mut self) -> Result<(), StartError> {
         self.quiet_fixed_events();
         self.handlers.enable(&mut self.hardware).map_err(StartError::Register)?;
-        self.look_for_missed_edges();
         self.devices.scan();
         Ok(())
-    }
-
-    /// Runs the methods of edge-triggered events: what was plugged before they were enabled may not
-    /// interrupt any more. They look for work themselves, and finding none is normal.
-    fn look_for_missed_edges(&mut self) {
-        for index in 0..self.handlers.gpes.len() {
-            if let Some(gpe) = self.handlers.gpes.get(index).copied().filter(|gpe| gpe.edge) {
-                self.run(gpe.method, None);
-            }
-        }
-        for index in 0..self.handlers.lines.len() {
-            let edge =
-                self.handlers.lines.get(index).is_some_and(|line| line.trigger == Trigger::Edge);
-            let cause = self.handlers.causes.get(index).copied().filter(|_| edge);
-            if let Some(Cause::Method { method, argument }) = cause {
-                self.run(method, argument);
-            }
-        }
     }
 
     /// Handles every line that has interrupted.
@@ -196,8 +181,22 @@ impl<H: Hardware> AcpiSource<H> {
         }
     }
 
-    /// Runs an event method. A method that fails is reported, and the events it lost with it.
+    /// Runs an event method until it has nothing new to say: a method may tell of one device, or of
+    /// one thing about a device, at a time, and the interrupt that brought several came once.
     fn run(&mut self, method: aml::NodeId, argument: Option<u32>) {
+        // Each device can be announced and wanted back, and each run but the last tells something new.
+        let most = 2 * self.devices.len() + 2;
+        for _ in 0..most {
+            let before = self.devices.noted();
+            if !self.run_once(method, argument) || self.devices.noted() == before {
+                return;
+            }
+        }
+        log::warn!("acpi: {} tells something new each time it runs", self.aml.path(method));
+    }
+
+    /// Runs an event method. A method that fails is reported, and the events it lost with it.
+    fn run_once(&mut self, method: aml::NodeId, argument: Option<u32>) -> bool {
         let number = [Arg::Integer(argument.unwrap_or(0).into())];
         let args = number.get(..usize::from(argument.is_some())).unwrap_or_default();
         let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
@@ -205,6 +204,7 @@ impl<H: Hardware> AcpiSource<H> {
         if let Some(error) = failure {
             log::error!("acpi: {}: {error}", self.aml.path(method));
         }
+        failure.is_none()
     }
 
     /// The namespace node of a device.
@@ -231,6 +231,15 @@ impl<H: Hardware> AcpiSource<H> {
         let ranges = self.ranges(node)?;
         let first = ranges.as_slice().first().ok_or(DeviceError::NoMemory)?;
         Ok((ranges, self.proximity(node, first.start())?))
+    }
+
+    /// Whether a device whose `_EJ0` failed is still there, with the memory it had. Memory of a device
+    /// that cannot say so may be gone, and is not taken back.
+    fn is_as_before(&mut self, node: aml::NodeId, before: &Result<Ranges, DeviceError>) -> bool {
+        let usable = PRESENT | ENABLED;
+        let there = self.status(node).is_ok_and(|status| status & usable == usable);
+        let now = self.ranges(node);
+        there && before.as_ref().is_ok_and(|before| now.is_ok_and(|now| now == *before))
     }
 
     /// The memory in a device's `_CRS`.
@@ -303,25 +312,30 @@ impl<H: Hardware> HotplugSource for AcpiSource<H> {
         told.map(|()| Some(status)).map_err(|error| DeviceError::Method("_OST", error))
     }
 
+    fn can_eject(&self, device: DeviceId) -> Result<(), DeviceError> {
+        let node = self.node(device)?;
+        self.aml.child(node, "_EJ0").map(drop).ok_or(DeviceError::Missing("_EJ0"))
+    }
+
     fn eject(&mut self, device: DeviceId) -> Result<(), DeviceError> {
         let node = self.node(device)?;
         let eject = self.aml.child(node, "_EJ0").ok_or(DeviceError::Missing("_EJ0"))?;
+        // What was told of the device until now dies with it, so it is taken note of first.
+        if self.latch.is_raised() {
+            self.service();
+        }
+        let before = self.ranges(node);
         let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
         let run = self.aml.evaluate(&mut host, eject, &[Arg::Integer(1)]).map(drop);
-        // Whatever the method says of itself, the device's own status tells whether it is gone
-        // (ACPI 6.5, 6.3.3). Real firmware may leave the present bit until it is pulled.
-        let status = match self.status(node) {
-            Ok(status) => status,
-            Err(error) if run.is_err() => return Err(error),
-            // The method says it is gone, and nobody can say otherwise: memory that may not be there
-            // is not taken back.
-            Err(_) => return Ok(()),
-        };
-        if status & (PRESENT | ENABLED) != PRESENT | ENABLED {
-            return Ok(());
+        // The slot is not the device. A method that ran without error has let the device go, and
+        // whatever _STA says of the slot afterwards is about the next one, which may be in it already.
+        if let Err(error) = run
+            && self.is_as_before(node, &before)
+        {
+            return Err(DeviceError::Method("_EJ0", error));
         }
-        run.map_err(|error| DeviceError::Method("_EJ0", error))?;
-        Err(DeviceError::StillThere(status))
+        self.devices.gone(device.0);
+        Ok(())
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {

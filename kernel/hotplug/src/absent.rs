@@ -40,6 +40,11 @@ impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
         source.answer(device, outcome).map_err(SourceError::Source)
     }
 
+    fn can_eject(&self, device: DeviceId) -> Result<(), Self::Error> {
+        let source = self.as_ref().ok_or(SourceError::NoSource(device))?;
+        source.can_eject(device).map_err(SourceError::Source)
+    }
+
     fn eject(&mut self, device: DeviceId) -> Result<(), Self::Error> {
         let source = self.as_mut().ok_or(SourceError::NoSource(device))?;
         source.eject(device).map_err(SourceError::Source)

@@ -31,6 +31,8 @@ pub(super) enum EjectError {
     Elsewhere(BlockId),
     /// Nothing is known of the device's memory.
     Unknown,
+    /// The firmware has no way to take the device away.
+    NoWayOut,
     /// The operator would not have it.
     Cancelled,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for EjectError {
             Self::Remove(error) => error.fmt(f),
             Self::Elsewhere(id) => write!(f, "{id} is in use, and was not added for the device"),
             Self::Unknown => f.write_str("nothing is known of its memory"),
+            Self::NoWayOut => f.write_str("the firmware has no way to take it away"),
             Self::Cancelled => f.write_str("the operator cancelled it"),
         }
     }
@@ -55,7 +58,7 @@ impl EjectError {
             | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay)
             | Self::Cancelled => Refusal::Busy,
             Self::Offline(OfflineError::Vetoed(..)) => Refusal::Dependency,
-            Self::Unknown => Refusal::Unknown,
+            Self::Unknown | Self::NoWayOut => Refusal::Unknown,
             _ => Refusal::InUse,
         }
     }
@@ -68,6 +71,11 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     /// Begins to give a device's memory up: the steps that follow let the firmware have it, or leave
     /// everything as it was.
     pub(super) fn eject(&mut self, context: Context, out: &mut dyn fmt::Write) {
+        if let Err(error) = self.source.can_eject(context.device) {
+            log::error!("{}: {error}", self.source.label(context.device));
+            self.refuse(context, EjectError::NoWayOut, out);
+            return;
+        }
         self.answer(context, Outcome::Ejecting);
         match self.check_eject(context.device) {
             Ok(()) => {

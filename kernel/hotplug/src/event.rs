@@ -161,11 +161,22 @@ pub trait HotplugSource {
     /// Whatever the firmware's interface reports.
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error>;
 
-    /// Has the firmware take the device away.
+    /// Whether the firmware has a way to take the device away. It is asked before anything moves.
     ///
     /// # Errors
     ///
-    /// The device is still there, with why.
+    /// What is missing.
+    fn can_eject(&self, device: DeviceId) -> Result<(), Self::Error> {
+        let _ = device;
+        Ok(())
+    }
+
+    /// Has the firmware take the device away. A request to eject it that is pending dies with it.
+    ///
+    /// # Errors
+    ///
+    /// The device is still there with exactly the memory it had, and why. Where that is not certain,
+    /// the device counts as gone: memory that may not be there is never added back.
     fn eject(&mut self, device: DeviceId) -> Result<(), Self::Error>;
 
     /// The firmware's name of a device, for messages.

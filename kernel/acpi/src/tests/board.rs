@@ -32,8 +32,10 @@ pub(super) struct Board {
     pub(super) acpi_enabled: bool,
     pub(super) answers_smi: bool,
     pub(super) smi_writes: Vec<u64>,
-    /// The controller does not let go of a device that is ejected.
+    /// Ejecting a device fails.
     pub(super) stuck: bool,
+    /// A DIMM that comes as soon as a slot is ejected: its slot, address and length.
+    pub(super) refill: Option<(usize, u64, u64)>,
     /// A general-purpose event that happens at the controller's next access.
     pub(super) surprise: Option<u8>,
     /// The handler has masked the line.
@@ -59,6 +61,7 @@ impl Wire {
             answers_smi: true,
             smi_writes: Vec::new(),
             stuck: false,
+            refill: None,
             surprise: None,
             masked: false,
             unmasked: Vec::new(),
@@ -143,10 +146,16 @@ impl Hardware for Wire {
             }
         }
         let eject = 1 << board.layout.bits[3];
-        if board.stuck && address == board.layout.base + board.layout.flags && value & eject != 0 {
-            return Ok(());
+        let ejects = address == board.layout.base + board.layout.flags && value & eject != 0;
+        if board.stuck && ejects {
+            return Err(HostError::Forbidden);
         }
-        board.controller.write(space, address, width, value)
+        board.controller.write(space, address, width, value)?;
+        if let Some((slot, base, len)) = board.refill.take_if(|_| ejects) {
+            board.controller.plug(slot, base, len, 0);
+            board.gpe_status |= 1 << 0x1B;
+        }
+        Ok(())
     }
 
     fn stall(&mut self, microseconds: u64) {
