@@ -50,11 +50,26 @@ impl<'a, P: Physical> Tables<'a, P> {
 
         let revision = first.get(15).copied().unwrap_or(0);
         let xsdt = if revision >= 2 { extended_root(memory, rsdp)? } else { 0 };
-        let (at, signature, pointer) = match (xsdt, table::le(first, 16, 4)) {
-            (0, Some(rsdt)) => (rsdt, RSDT, 4),
-            (xsdt, _) => (xsdt, XSDT, 8),
-        };
+        let rsdt = table::le(first, 16, 4).unwrap_or(0);
+        if xsdt == 0 {
+            return Self::listed(memory, rsdt, RSDT, 4);
+        }
+        match Self::listed(memory, xsdt, XSDT, 8) {
+            Err(error) if rsdt != 0 => {
+                log::warn!("acpi: {error}; the RSDT is used instead");
+                Self::listed(memory, rsdt, RSDT, 4).map_err(|_| error)
+            }
+            tables => tables,
+        }
+    }
 
+    /// The tables that a root lists, with `pointer` bytes for each.
+    fn listed(
+        memory: &'a P,
+        at: u64,
+        signature: Signature,
+        pointer: usize,
+    ) -> Result<Self, TableError> {
         let root = Table::read(memory, PhysAddr::new(at), signature, HEADER)?;
         let length = root.bytes().len();
         if !(length - HEADER).is_multiple_of(pointer) {

@@ -96,6 +96,23 @@ fn both_kinds_of_root_lead_to_every_table() {
 }
 
 #[test]
+fn a_broken_xsdt_leads_to_the_rsdt_if_there_is_one() {
+    let mut memory = machine(2);
+    let rsdt = firmware::table(b"RSDT", 1, &0x1FFE_0000u32.to_le_bytes());
+    memory.pieces.push((0x3000_0000, rsdt));
+    piece(&mut memory, b"XSDT")[20] ^= 1;
+    let error = Tables::new(&memory, RSDP).unwrap_err();
+    assert!(matches!(error, TableError::Checksum { .. }), "there is no RSDT: {error}");
+    let rsdp = piece(&mut memory, b"RSD PTR ");
+    put(rsdp, 16, 4, 0x3000_0000);
+    fix(&mut rsdp[..20], 8);
+    fix(rsdp, 32);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    assert_eq!(tables.addresses().collect::<Vec<_>>(), [PhysAddr::new(0x1FFE_0000)]);
+    assert!(Madt::find(&tables).unwrap().is_some());
+}
+
+#[test]
 fn a_broken_ssdt_is_left_out_and_a_broken_dsdt_is_an_error() {
     let signatures = |memory: &Memory| {
         let tables = Tables::new(memory, RSDP)?;
