@@ -107,7 +107,7 @@ impl Aml {
     /// Evaluates a node that has to give an integer.
     ///
     /// # Errors
-    /// As [`Self::evaluate`], and [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
+    /// As [`Self::evaluate`], and [`ErrorKind::WrongType`].
     pub fn integer(
         &mut self,
         host: &mut dyn Host,
