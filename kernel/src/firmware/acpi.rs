@@ -1,7 +1,7 @@
 //! A machine that is described by ACPI tables.
 
 use super::hardware::KernelHardware;
-use super::{Events, MemoryPlan};
+use super::{Events, MemoryPlan, tell_silence};
 use crate::console;
 use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
@@ -123,10 +123,15 @@ pub(crate) fn events(
 /// Connects the interrupts of events and lets them come; returns the number of memory devices there
 /// can be. What does not work is reported, and the rest goes on.
 pub(crate) fn arm(source: &mut Source) -> usize {
-    let Some(acpi) = source else { return 0 };
+    let Some(acpi) = source else {
+        tell_silence("ACPI could not be started");
+        return 0;
+    };
+    let mut connected = 0;
     for (index, &line) in acpi.lines().iter().enumerate() {
-        if let Err(error) = interrupts::connect(line, Target::Event(index)) {
-            log::error!("acpi: {error}");
+        match interrupts::connect(line, Target::Event(index)) {
+            Ok(()) => connected += 1,
+            Err(error) => log::error!("acpi: {error}"),
         }
     }
     if let Err(error) = acpi.arm() {
@@ -134,6 +139,11 @@ pub(crate) fn arm(source: &mut Source) -> usize {
     }
     let devices = acpi.device_count();
     log::info!("acpi: {devices} memory devices");
+    if devices == 0 {
+        tell_silence("ACPI names no memory device");
+    } else if connected == 0 {
+        tell_silence("no interrupt of ACPI is connected");
+    }
     devices
 }
 
