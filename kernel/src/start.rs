@@ -86,7 +86,11 @@ fn enter_own_space(info: BootInfo, options: Options) -> ! {
         Ok(block_size) => block_size,
         Err(error) => give_up(format_args!("command line: {error}")),
     };
-    let boot = match memory::prepare(&info, &Features::detect(), block_size, options.kernelcore) {
+    let features = Features::detect();
+    if let Some(what) = features.missing() {
+        give_up(format_args!("this CPU does not have {what}"));
+    }
+    let boot = match memory::prepare(&info, &features, block_size, options.kernelcore) {
         Ok(boot) => boot,
         Err(error) => give_up(format_args!("page tables: {error}")),
     };
@@ -113,6 +117,10 @@ extern "C" fn settled() -> ! {
         Ok(plan) => plan,
         Err(error) => give_up(format_args!("firmware tables: {error}")),
     };
+    if !cpu::timestamp_is_known() {
+        let hertz = cpu::timestamp_hertz();
+        log::warn!("clock: nothing tells how fast it ticks: {hertz} Hz and all times are guesses");
+    }
     let kernelcore = options.kernelcore;
     let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window, kernelcore };
     let mm = match memory::take_over(boot, &memory) {

@@ -108,6 +108,11 @@ pub fn timestamp_hertz() -> u64 {
     CNTFRQ_EL0.get().max(1)
 }
 
+/// Whether firmware set the counter's frequency (CNTFRQ_EL0).
+pub fn timestamp_is_known() -> bool {
+    CNTFRQ_EL0.get() != 0
+}
+
 /// The counter that counts instructions on a machine started with `-icount shift=0`.
 pub fn instructions() -> u64 {
     pmu::cycles()

@@ -114,6 +114,11 @@ pub fn timestamp_hertz() -> u64 {
     described::timebase_hertz().unwrap_or(TIMEBASE_HERTZ)
 }
 
+/// Whether the device tree tells the timebase's frequency.
+pub fn timestamp_is_known() -> bool {
+    described::timebase_hertz().is_some()
+}
+
 /// Instructions on a machine started with `-icount shift=0`, which takes a nanosecond for each: a tick
 /// of the timebase is 1000/512 of them, so this is exact to two.
 pub fn instructions() -> u64 {

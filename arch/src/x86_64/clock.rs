@@ -36,6 +36,10 @@ pub(super) fn measure_timestamp_hertz() -> Option<u64> {
     write(CHANNEL_2, COUNT.to_le_bytes()[0]);
     write(CHANNEL_2, COUNT.to_le_bytes()[1]);
 
+    // The output is low while the timer counts. Where there is no timer the port reads as all ones.
+    if control() & OUTPUT != 0 {
+        return None;
+    }
     let start = cpu::timestamp();
     (0..PATIENCE).find(|_| control() & OUTPUT != 0)?;
     let ticks = cpu::timestamp().wrapping_sub(start);

@@ -10,6 +10,7 @@ use ::x86_64::registers::model_specific::{Efer, EferFlags};
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::addr::{PhysAddr, VirtAddr, VirtRange};
 
 pub use crate::exit::Exit;
@@ -86,10 +87,31 @@ pub fn instructions() -> u64 {
     timestamp()
 }
 
-/// Ticks of [`timestamp`] in a second: as the CPU tells, else measured, else a guess of 1 GHz.
+/// Ticks of [`timestamp`] in a second, once they were asked for.
+static TIMESTAMP_HERTZ: AtomicU64 = AtomicU64::new(0);
+/// What is taken for them where nothing tells.
+const GUESSED_HERTZ: u64 = 1_000_000_000;
+
+/// Ticks of [`timestamp`] in a second: as the CPU or its hypervisor tells, else measured, else a guess of
+/// 1 GHz.
 pub fn timestamp_hertz() -> u64 {
-    let told = Features::detect().timestamp_hertz;
-    told.or_else(clock::measure_timestamp_hertz).unwrap_or(1_000_000_000)
+    match TIMESTAMP_HERTZ.load(Ordering::Relaxed) {
+        0 => {
+            let hertz = known_hertz().unwrap_or(GUESSED_HERTZ);
+            TIMESTAMP_HERTZ.store(hertz, Ordering::Relaxed);
+            hertz
+        }
+        hertz => hertz,
+    }
+}
+
+/// Whether [`timestamp_hertz`] is told or measured, not guessed.
+pub fn timestamp_is_known() -> bool {
+    timestamp_hertz() != GUESSED_HERTZ || known_hertz().is_some()
+}
+
+fn known_hertz() -> Option<u64> {
+    Features::detect().timestamp_hertz.or_else(clock::measure_timestamp_hertz)
 }
 
 /// The root of the page tables in use.
@@ -106,7 +128,9 @@ pub struct Features {
     pub largest_leaf: u64,
     /// One past the highest physical address.
     pub phys_limit: PhysAddr,
-    /// Ticks of the time stamp counter in a second, where the CPU tells.
+    /// There is a local APIC, and it is on: without one no interrupt arrives.
+    pub local_apic: bool,
+    /// Ticks of the time stamp counter in a second, where the CPU or its hypervisor tells.
     pub timestamp_hertz: Option<u64>,
 }
 
@@ -117,11 +141,13 @@ impl Features {
         let extended = __cpuid(0x8000_0000).eax;
         let flags = if extended >= 0x8000_0001 { __cpuid(0x8000_0001).edx } else { 0 };
         let bits = if extended >= 0x8000_0008 { __cpuid(0x8000_0008).eax & 0xff } else { 36 };
+        let crystal = if basic >= 0x15 { crystal_hertz() } else { None };
         Self {
             no_execute: flags & 1 << 20 != 0,
             largest_leaf: if flags & 1 << 26 != 0 { 1 << 30 } else { 2 << 20 },
             phys_limit: PhysAddr::new(1 << bits.clamp(32, 52)),
-            timestamp_hertz: if basic >= 0x15 { crystal_hertz() } else { None },
+            local_apic: __cpuid(1).edx & 1 << 9 != 0,
+            timestamp_hertz: crystal.or_else(hypervisor_hertz),
         }
     }
 }
@@ -129,7 +155,11 @@ impl Features {
 impl Features {
     /// What the kernel cannot do without and this CPU does not have.
     pub fn missing(&self) -> Option<&'static str> {
-        (!self.no_execute).then_some("pages that are not executable")
+        let needed = [
+            (self.no_execute, "pages that are not executable"),
+            (self.local_apic, "a local APIC (CPUID.1:EDX.APIC)"),
+        ];
+        needed.into_iter().find_map(|(is_there, what)| (!is_there).then_some(what))
     }
 }
 
@@ -139,6 +169,18 @@ fn crystal_hertz() -> Option<u64> {
     let (denominator, numerator, crystal) = (leaf.eax, leaf.ebx, leaf.ecx);
     let hertz = u64::from(crystal).checked_mul(u64::from(numerator))?;
     hertz.checked_div(u64::from(denominator)).filter(|&hertz| hertz != 0)
+}
+
+/// Leaf 4000_0010h of a hypervisor: the counter's frequency in kHz (VMware's, which QEMU, KVM and others
+/// have too).
+fn hypervisor_hertz() -> Option<u64> {
+    const LAST_LEAF: u32 = 0x4000_0000;
+    const TIMING: u32 = 0x4000_0010;
+    let is_guest = __cpuid(1).ecx & 1 << 31 != 0;
+    // A hypervisor has few leaves: a larger number is that of a CPU without any.
+    let tells = is_guest && (TIMING..=TIMING + 0xffff).contains(&__cpuid(LAST_LEAF).eax);
+    let kilohertz = if tells { __cpuid(TIMING).eax } else { 0 };
+    (kilohertz != 0).then_some(u64::from(kilohertz) * 1000)
 }
 
 /// How the CPU is used, as its registers say.

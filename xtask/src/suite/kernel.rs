@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::lab::{Lab, finish};
-use super::{Scenario, on_ppc64, scenarios};
+use super::{Scenario, on_ppc64, on_x86_64, scenarios};
 use crate::arch::Arch;
 use crate::machine::{Config, Exit, Machine};
 use crate::size::Size;
@@ -15,6 +15,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_nmi_is_told_with_names_and_its_own_exit_code if has_nmi,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
+    a_cpu_without_a_local_apic_is_refused_by_name if on_x86_64,
     words_that_mean_nothing_are_told_and_change_nothing,
     text_is_mapped_twice_and_writable_nowhere,
 ];
@@ -98,6 +99,15 @@ fn a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass(lab: &Lab) -> Result<(
         let exit = machine.wait_exit()?;
         ensure!(exit == machine.left(1), "{exit}");
         said(machine, &["hotmem: cannot start: ", "radix MMU. Pass QEMU -cpu power9"])
+    })
+}
+
+fn a_cpu_without_a_local_apic_is_refused_by_name(lab: &Lab) -> Result<()> {
+    let bare = Config { cpu: "max,-apic".into(), ..lab.room(&["128M"])? };
+    lab.started(&bare, |machine| {
+        let exit = machine.wait_exit()?;
+        ensure!(exit == machine.left(1), "{exit}");
+        said(machine, &["hotmem: cannot start: this CPU does not have a local APIC"])
     })
 }
 
