@@ -15,8 +15,8 @@ pub struct Options {
     pub self_hosting: bool,
     /// `block=SIZE`: bytes of a memory block.
     pub block_bytes: u64,
-    /// `policy=offline|online|online_kernel|online_movable|auto_movable`: what happens to plugged
-    /// memory by itself.
+    /// `policy=offline|online|online_kernel|online_movable|auto_movable[:RATIO]`: what happens to
+    /// plugged memory by itself.
     pub policy: AutoOnline,
     /// `kernelcore=SIZE`: bytes of RAM that are system memory; blocks above can go offline.
     pub kernelcore: Option<u64>,
@@ -109,6 +109,12 @@ mod tests {
             Options::parse(b"policy=offline policy=online_kernel block=1G block=2G", |_| panic!());
         assert_eq!(options.policy, AutoOnline::Online(OnlineAs::Kernel));
         assert_eq!(options.block_bytes, 2 << 30);
+    }
+
+    #[test]
+    fn a_ratio_follows_its_policy() {
+        let options = Options::parse(b"policy=auto_movable:77", |_| panic!());
+        assert_eq!(options.policy, AutoOnline::AutoMovable { ratio: 77 });
     }
 
     #[test]

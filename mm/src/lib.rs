@@ -83,7 +83,7 @@ pub use notify::{Change, Event, Listen, Listener, Veto};
 pub use page::{Mover, Owner, Page, PageState};
 pub use placement::{MhpFlags, Placement, UnknownPlacement};
 pub use poison::{PoisonError, Quarantined};
-pub use policy::{AutoOnline, OnlineAs};
+pub use policy::{AutoOnline, OnlineAs, UnknownPolicy};
 pub use snapshot::Fact;
 pub use span::NodeInfo;
 pub use stats::{PageInfo, Stats, ZoneInfo};

@@ -45,6 +45,13 @@ impl FromStr for OnlineAs {
     }
 }
 
+impl fmt::Display for OnlineAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Self::ALL.iter().find(|(_, known)| known == self);
+        f.write_str(known.map_or("online", |(name, _)| name))
+    }
+}
+
 /// What happens to memory right after it was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoOnline {
@@ -81,11 +88,23 @@ impl core::error::Error for UnknownPolicy {}
 impl FromStr for AutoOnline {
     type Err = UnknownPolicy;
 
-    fn from_str(name: &str) -> Result<Self, UnknownPolicy> {
-        match name {
-            "offline" => Ok(Self::Offline),
-            "auto_movable" => Ok(Self::AutoMovable { ratio: AUTO_MOVABLE_RATIO }),
-            _ => name.parse().map(Self::Online),
+    /// Reads what [`Display`](fmt::Display) writes. The ratio may be left out, and may follow a colon
+    /// instead of a space, where a space would end the word.
+    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
+        let (name, ratio) = match text.split_once([' ', ':']) {
+            Some((name, ratio)) => (name, Some(ratio)),
+            None => (text, None),
+        };
+        match (name, ratio) {
+            ("offline", None) => Ok(Self::Offline),
+            ("auto_movable", None) => Ok(Self::AutoMovable { ratio: AUTO_MOVABLE_RATIO }),
+            ("auto_movable", Some(ratio)) => {
+                let digits = ratio.bytes().all(|byte| byte.is_ascii_digit());
+                let ratio = ratio.parse().ok().filter(|_| digits).ok_or(UnknownPolicy)?;
+                Ok(Self::AutoMovable { ratio })
+            }
+            (name, None) => name.parse().map(Self::Online),
+            (_, Some(_)) => Err(UnknownPolicy),
         }
     }
 }
@@ -94,10 +113,7 @@ impl fmt::Display for AutoOnline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Offline => f.write_str("offline"),
-            Self::Online(way) => {
-                let known = OnlineAs::ALL.iter().find(|(_, known)| *known == way);
-                f.write_str(known.map_or("online", |(name, _)| name))
-            }
+            Self::Online(way) => way.fmt(f),
             Self::AutoMovable { ratio } => write!(f, "auto_movable {ratio}"),
         }
     }
@@ -167,18 +183,23 @@ impl<M: Machine> Mm<M> {
 
     /// The zone for memory that was just added on `node`, by the policy; `None` to leave it offline.
     ///
-    /// Asked once for a range that comes and goes together, so that its blocks do not part.
-    pub fn auto_zone(&self, range: PhysRange, node: NodeId) -> Option<ZoneKind> {
-        match self.auto_online() {
-            AutoOnline::Offline => None,
-            AutoOnline::Online(way) => Some(self.zone_of(range, node, way)),
+    /// Asked once for all the ranges that come and go together, so that their blocks do not part and
+    /// count against the ratio as a whole.
+    pub fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
+        let way = match self.auto_online() {
+            AutoOnline::Offline => return None,
+            AutoOnline::Online(way) => way,
             AutoOnline::AutoMovable { ratio } => {
-                let pages = M::pfns(range).pages();
-                let fits = self.movable_share_allows(pages, ratio);
-                let way = if fits { OnlineAs::Movable } else { OnlineAs::Default };
-                Some(self.zone_of(range, node, way))
+                let pages = ranges.iter().map(|&range| M::pfns(range).pages());
+                let pages = pages.fold(0, u64::saturating_add);
+                // Past the ratio the kernel's zone, whatever the neighbour's is: that one may be movable.
+                match self.movable_share_allows(pages, ratio) {
+                    true => OnlineAs::Movable,
+                    false => OnlineAs::Kernel,
+                }
             }
-        }
+        };
+        Some(self.zone_of(ranges.first().copied().unwrap_or_default(), node, way))
     }
 
     /// The zone for offline memory on `node` that is brought online this way.
@@ -209,15 +230,15 @@ impl<M: Machine> Mm<M> {
 
     /// Whether `pages` more movable ones are within the ratio.
     fn movable_share_allows(&self, pages: u64, ratio: u32) -> bool {
-        let mut movable = pages;
-        let mut other = 0;
+        let mut movable = u128::from(pages);
+        let mut other = 0_u128;
         for zone in self.zones() {
             match zone.kind {
-                ZoneKind::Movable => movable += zone.counts.present,
-                ZoneKind::System | ZoneKind::Normal => other += zone.counts.present,
+                ZoneKind::Movable => movable += u128::from(zone.counts.present),
+                ZoneKind::System | ZoneKind::Normal => other += u128::from(zone.counts.present),
             }
         }
-        u128::from(movable) * 100 <= u128::from(other) * u128::from(ratio)
+        movable * 100 <= other * u128::from(ratio)
     }
 }
 
@@ -226,7 +247,8 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::testing::{Bench, Setup, Tiny, range};
+    use crate::placement::Placement;
+    use crate::testing::{Bench, Random, Setup, Tiny, range};
     use std::string::ToString;
     use std::vec;
 
@@ -254,6 +276,32 @@ mod tests {
     }
 
     #[test]
+    fn every_policy_and_placement_reads_as_it_is_written() {
+        let mut random = Random::new(7);
+        let ratios = [0, 1, 77, AUTO_MOVABLE_RATIO, u32::MAX].into_iter();
+        let ratios = ratios.chain((0..1000).map(|_| random.bits() as u32));
+        let policies = ratios.map(|ratio| AutoOnline::AutoMovable { ratio });
+        let ways = OnlineAs::ALL.map(|(_, way)| AutoOnline::Online(way));
+        for policy in policies.chain(ways).chain([AutoOnline::Offline]) {
+            let text = policy.to_string();
+            assert_eq!(text.parse(), Ok(policy), "{text}");
+            assert_eq!(text.replace(' ', ":").parse(), Ok(policy), "{text}");
+        }
+        for (_, way) in OnlineAs::ALL {
+            assert_eq!(way.to_string().parse(), Ok(way));
+        }
+        for placement in Placement::ALL {
+            assert_eq!(placement.to_string().parse(), Ok(placement));
+        }
+        for wrong in ["", " ", "offline 3", "online:1", "auto_movable ", "auto_movable +3"] {
+            assert_eq!(wrong.parse::<AutoOnline>(), Err(UnknownPolicy), "{wrong:?}");
+        }
+        for wrong in ["auto_movable 4294967296", "auto_movable -1", "auto_movable  3", "a 3"] {
+            assert_eq!(wrong.parse::<AutoOnline>(), Err(UnknownPolicy), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn memory_comes_online_where_its_neighbour_is() {
         let bench = bench();
         let dimm = range(64 * MIB, 4 * MIB);
@@ -274,10 +322,43 @@ mod tests {
     fn auto_movable_stops_at_its_ratio() {
         let bench = bench();
         bench.mm.set_auto_online(AutoOnline::AutoMovable { ratio: 50 });
-        let zone = |len| bench.mm.auto_zone(range(64 * MIB, len), NodeId::ZERO);
+        let zone = |len| bench.mm.auto_zone(&[range(64 * MIB, len)], NodeId::ZERO);
         assert_eq!(zone(8 * MIB), Some(ZoneKind::Movable));
         assert_eq!(zone(9 * MIB), Some(ZoneKind::Normal));
         bench.mm.set_auto_online(AutoOnline::Offline);
         assert_eq!(zone(MIB), None);
+    }
+
+    #[test]
+    fn auto_movable_stops_at_its_ratio_beside_movable_memory() {
+        let bench = bench();
+        bench.mm.set_auto_online(AutoOnline::AutoMovable { ratio: 50 });
+        let zones = (0..6).map(|n| {
+            let dimm = range((64 + 8 * n) * MIB, 8 * MIB);
+            bench.plug(dimm);
+            bench.add(dimm, Placement::PerBlock);
+            let zone = bench.mm.auto_zone(&[dimm], NodeId::ZERO).unwrap();
+            for id in bench.mm.blocks_in(dimm) {
+                bench.mm.online(id, zone).unwrap();
+            }
+            zone
+        });
+        // 16 MiB of RAM allow one DIMM; each two that follow for the kernel allow one more.
+        use ZoneKind::{Movable, Normal};
+        let zones: vec::Vec<_> = zones.collect();
+        assert_eq!(zones, [Movable, Normal, Normal, Movable, Normal, Normal]);
+    }
+
+    #[test]
+    fn the_ranges_of_a_device_are_weighed_together() {
+        let bench = bench();
+        bench.mm.set_auto_online(AutoOnline::AutoMovable { ratio: 50 });
+        let ranges = [range(64 * MIB, 4 * MIB), range(80 * MIB, 4 * MIB), range(96 * MIB, MIB)];
+        let zone = |count| bench.mm.auto_zone(&ranges[..count], NodeId::ZERO);
+        assert_eq!(zone(2), Some(ZoneKind::Movable));
+        assert_eq!(zone(3), Some(ZoneKind::Normal));
+        // Sizes that firmware made up do not wrap around.
+        let huge = [range(0, u64::MAX), range(0, u64::MAX)];
+        assert_eq!(bench.mm.auto_zone(&huge, NodeId::ZERO), Some(ZoneKind::Normal));
     }
 }

@@ -193,9 +193,8 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         node: NodeId,
         trail: &mut Trail,
     ) -> Result<(), OnlineError> {
-        // A device comes and goes as a whole, so that its first range speaks for all of it.
-        let first = ranges.as_slice().first().copied().unwrap_or_default();
-        let Some(zone) = self.verbs.auto_zone(first, node) else {
+        // A device comes and goes as a whole, so its ranges are weighed together.
+        let Some(zone) = self.verbs.auto_zone(ranges.as_slice(), node) else {
             return Ok(());
         };
         self.touched.clear();

@@ -29,8 +29,9 @@ pub trait View {
     /// The memmap whose first page is `head`; `None` if none is.
     fn group(&self, head: Pfn) -> Option<Group>;
 
-    /// The zone that memory just added on `node` shall come online in; `None` to leave it offline.
-    fn auto_zone(&self, range: PhysRange, node: NodeId) -> Option<ZoneKind>;
+    /// The zone that the ranges of a device, just added on `node`, shall come online in; `None` to
+    /// leave them offline.
+    fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind>;
 }
 
 /// The verbs of the memory manager.
@@ -145,8 +146,8 @@ impl<M: Machine> View for &Mm<M> {
         Mm::group(self, head)
     }
 
-    fn auto_zone(&self, range: PhysRange, node: NodeId) -> Option<ZoneKind> {
-        Mm::auto_zone(self, range, node)
+    fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
+        Mm::auto_zone(self, ranges, node)
     }
 }
 

@@ -104,7 +104,7 @@ impl View for States {
         None
     }
 
-    fn auto_zone(&self, _range: PhysRange, _node: NodeId) -> Option<ZoneKind> {
+    fn auto_zone(&self, _ranges: &[PhysRange], _node: NodeId) -> Option<ZoneKind> {
         Some(ZoneKind::Movable)
     }
 }

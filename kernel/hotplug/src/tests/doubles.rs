@@ -146,8 +146,8 @@ impl<V: View> View for Faulty<V> {
         self.0.group(head)
     }
 
-    fn auto_zone(&self, range: PhysRange, node: NodeId) -> Option<ZoneKind> {
-        self.0.auto_zone(range, node)
+    fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
+        self.0.auto_zone(ranges, node)
     }
 }
 

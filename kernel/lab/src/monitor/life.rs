@@ -78,7 +78,9 @@ impl<'t> Words<'t> {
     fn policy(&mut self) -> Result<Life, CommandError<'t>> {
         let Some(word) = self.next() else { return Ok(Life::Policy(None)) };
         let policy = word.parse().map_err(|_| CommandError::Bad(word, "a policy"))?;
-        let AutoOnline::AutoMovable { .. } = policy else { return Ok(Life::Policy(Some(policy))) };
+        if word != "auto_movable" {
+            return Ok(Life::Policy(Some(policy)));
+        }
         let Some(word) = self.next() else { return Ok(Life::Policy(Some(policy))) };
         let ratio = number::parse(word).and_then(|ratio| u32::try_from(ratio).ok());
         let ratio = ratio.ok_or(CommandError::Bad(word, "a ratio in per cent"))?;
