@@ -61,12 +61,22 @@ impl<M: Machine> Mm<M> {
 
     /// Counts the blocks of `range` out, which are leaving: their records can still be read.
     pub(crate) fn forget_blocks(&self, range: PhysRange) {
-        for id in self.blocks_in(range) {
+        self.leaving_nodes(range).for_each(|node| self.nodes.remove_blocks(node, 1));
+    }
+
+    /// Counts the blocks of `range` in again, which do not leave after all.
+    pub(crate) fn remember_blocks(&self, range: PhysRange) {
+        self.leaving_nodes(range).for_each(|node| self.nodes.add_blocks(node, 1));
+    }
+
+    /// The node of each block of `range`, which is leaving.
+    fn leaving_nodes(&self, range: PhysRange) -> impl Iterator<Item = NodeId> {
+        self.blocks_in(range).map(|id| {
             let first = id.get() * self.block_sections();
             let word = self.sections.word(&self.machine, first);
             let record = Section::with_word(&self.machine, first, word).record();
-            self.nodes.remove_blocks(BlockWord::decode(record.block().get()).node, 1);
-        }
+            BlockWord::decode(record.block().get()).node
+        })
     }
 
     /// The span of the area's zone once block `id`, of the zone, is gone.

@@ -9,7 +9,9 @@ use crate::altmap::Altmap;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::page::Owner;
-use crate::paging::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrames, Tlb};
+use crate::paging::{
+    Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrames, Tlb, Translation, UnmapError,
+};
 
 /// Leaves that are unmapped together before their frames go back.
 const BATCH: usize = 32;
@@ -42,6 +44,17 @@ impl<M: Machine> Mm<M> {
             len: virt.len(),
             attr: Attr::WRITE,
             max_leaf: self.block_size().pages::<M>() * DESCRIPTOR_BYTES,
+        }
+    }
+
+    /// How `range` is mapped in the linear map: with leaves that its blocks can be unmapped by.
+    pub(crate) fn linear_mapping(&self, range: PhysRange) -> Mapping {
+        Mapping {
+            virt: Self::linear_virt(range).start(),
+            phys: range.start(),
+            len: range.len(),
+            attr: Attr::WRITE,
+            max_leaf: self.block_size().bytes(),
         }
     }
 
@@ -101,8 +114,14 @@ impl<M: Machine> Mm<M> {
             }
             let leaves = VirtRange::new(start, end.offset_from(start)).unwrap_or_default();
             let mut gather = self.gather();
-            self.unmap(leaves, &mut gather);
+            let unmapped = self.unmap(leaves, &mut gather);
             gather.flush();
+            if let Err(error) = unmapped {
+                // They are whole leaves, so the mapper broke its word. The pages behind them stay in
+                // use, for descriptors still go there.
+                log::error!("cannot unmap {leaves}: {error}");
+                return;
+            }
             for &(frame, bytes) in &frames[..count] {
                 self.machine.mapper().tlb().retire(M::address(frame), bytes);
                 self.free_memmap(frame);
@@ -120,14 +139,23 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Unmaps a range that was mapped in one piece or in whole leaves.
+    ///
+    /// # Errors
+    ///
+    /// What the mapper reports; nothing was unmapped then, so the memory is still in reach of every CPU.
     pub(crate) fn unmap<S: TableFrames>(
         &self,
         range: VirtRange,
         gather: &mut Gather<'_, <M::Mapper as Mapper>::Tlb, S>,
-    ) {
-        if let Err(error) = self.machine.mapper().unmap(range, gather) {
-            // No leaf spans two blocks, so this is a mapper that broke its word: nothing was unmapped.
-            log::error!("cannot unmap {range}: {error}");
-        }
+    ) -> Result<(), UnmapError> {
+        self.machine.mapper().unmap(range, gather)
+    }
+
+    /// The leaf that an end of `range` cuts, if one does: such a range cannot be unmapped.
+    pub(crate) fn cut_leaf(&self, range: VirtRange) -> Option<Translation> {
+        let last = range.end().add(1_u64.wrapping_neg());
+        let leaves = [range.start(), last].into_iter();
+        let mut leaves = leaves.filter_map(|at| self.machine.mapper().translate(at));
+        leaves.find(|leaf| !range.covers(leaf.range()))
     }
 }

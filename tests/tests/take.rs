@@ -5,11 +5,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hotmem::paging::Mapper;
-use hotmem::testing::{Bench, Holder, Setup, Tiny, range};
+use hotmem::testing::{Bench, FakeMachine, Holder, Setup, Tiny, TinyShared, range};
 use hotmem::{
-    BlockId, BlockState, Change, ContigError, Event, FreeError, Listen, Listener, Machine, NodeId,
-    OfflineError, OnlineError, Order, Owner, PhysAddr, PhysRange, Piece, Placement, RemoveError,
-    TakeError, TakeList, VirtAddr, ZoneKind,
+    BlockId, BlockSize, BlockState, BootMemory, Change, ContigError, Event, FreeError, Listen,
+    Listener, Machine, NodeId, OfflineError, OnlineError, Order, Owner, PhysAddr, PhysRange, Piece,
+    Placement, RemoveError, TakeError, TakeList, VirtAddr, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
@@ -326,4 +326,38 @@ fn by_size_what_cannot_be_emptied_leaves_everything_with_who_had_it() {
     assert!(matches!(failed, Err(ContigError::NoRun(Some(_)))), "{failed:?}");
     assert_same(&before, &bench.snapshot());
     bench.check();
+}
+
+/// 16 MiB mapped by leaves of 1 MiB, as a boot loader may, with memory blocks of half of that.
+fn bench_with_larger_leaves() -> Bench<TinyShared> {
+    let ram = [range(0, 16 * MIB)];
+    let (machine, mut early) = FakeMachine::start(&ram, MIB);
+    let bench = Bench::over(machine);
+    let block_size = BlockSize::new::<FakeMachine<TinyShared>>(MIB / 2).unwrap();
+    let ram = [(ram[0], NodeId::ZERO)];
+    let memory = BootMemory { ram: &ram, block_size, window: &[], kernelcore: Some(8 * MIB) };
+    bench.mm.boot(&memory, &mut early).unwrap();
+    bench
+}
+
+#[test]
+fn memory_whose_leaf_is_larger_than_its_block_is_not_taken() {
+    let bench = bench_with_larger_leaves();
+    let leaf = VirtAddr::new(12 * MIB);
+    bench.mm.offline(id(24)).unwrap();
+    bench.mm.machine().mmu().poke(PhysAddr::new(12 * MIB), 0xdead);
+    let before = bench.snapshot();
+
+    let refused = TakeError::CutsLeaf { block: id(24), at: leaf, len: MIB };
+    assert_eq!(bench.mm.take(&list("0:24")), Err(refused));
+    assert_eq!(
+        refused.to_string(),
+        "block 24 is mapped by the leaf of 0x100000 bytes at 0xc00000, larger than it"
+    );
+    let refused = bench.mm.take_contig(NodeId::ZERO, MIB / 2);
+    assert!(matches!(refused, Err(ContigError::CutsLeaf { len: MIB, .. })), "{refused:?}");
+
+    assert_same(&before, &bench.snapshot());
+    assert_eq!(bench.mm.machine().mmu().peek(PhysAddr::new(12 * MIB)), 0xdead);
+    assert_eq!(bench.mm.release(), Ok(0));
 }

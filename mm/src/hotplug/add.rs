@@ -8,13 +8,13 @@
 //! backwards from their cursors and needs no memory.
 
 use crate::Mm;
-use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr};
+use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
 use crate::altmap::Altmap;
 use crate::block::{BlockId, BlockState, BlockWord};
 use crate::machine::Machine;
 use crate::node::NodeId;
 use crate::page::PageState;
-use crate::paging::{Attr, MapError, Mapper, Mapping, TableFrames};
+use crate::paging::{MapError, Mapper, TableFrames};
 use crate::placement::{MhpFlags, Placement};
 use crate::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor,
@@ -266,14 +266,7 @@ impl<M: Machine> Add<'_, M> {
     }
 
     fn map_linear(&mut self) -> Result<(), AddError> {
-        let virt: VirtAddr = Mm::<M>::linear_virt(self.range).start();
-        let mapping = Mapping {
-            virt,
-            phys: self.range.start(),
-            len: self.range.len(),
-            attr: Attr::WRITE,
-            max_leaf: self.mm.block_size().bytes(),
-        };
+        let mapping = self.mm.linear_mapping(self.range);
         self.mm.machine.mapper().map(&mapping, self.mm)?;
         self.linear = true;
         Ok(())
@@ -346,17 +339,23 @@ impl<M: Machine> Add<'_, M> {
         match self.placement {
             Placement::Boot => mm.depopulate_to_system(self.populated),
             Placement::PerRange | Placement::PerBlock => {
-                let mut gather = mm.gather();
-                mm.unmap(Mm::<M>::memmap_virt(self.populated), &mut gather);
-                gather.flush();
+                unmap_mapped(mm, Mm::<M>::memmap_virt(self.populated));
             }
         }
         if self.linear {
-            let mut gather = mm.gather();
-            mm.unmap(Mm::<M>::linear_virt(self.range), &mut gather);
-            gather.flush();
+            unmap_mapped(mm, Mm::<M>::linear_virt(self.range));
         }
         let touched = nodes_of::<M>(self.pfns).take(self.nodes as usize);
         touched.rev().for_each(|section| mm.release_node(section));
     }
+}
+
+/// Unmaps what an add mapped before it failed.
+fn unmap_mapped<M: Machine>(mm: &Mm<M>, range: VirtRange) {
+    let mut gather = mm.gather();
+    if let Err(error) = mm.unmap(range, &mut gather) {
+        // It was mapped by this add, whole, so the mapper broke its word. The add fails anyway.
+        log::error!("cannot unmap {range}: {error}");
+    }
+    gather.flush();
 }

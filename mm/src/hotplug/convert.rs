@@ -268,8 +268,11 @@ impl<M: Machine> Mm<M> {
     fn switch_memmap(&self, described: PfnRange, backing: Pfn) {
         let mapper = self.machine.mapper();
         let mut gather = Gather::keeping_tables(mapper.tlb(), self);
-        self.unmap(Self::memmap_virt(described), &mut gather);
+        let unmapped = self.unmap(Self::memmap_virt(described), &mut gather);
         gather.flush();
+        if let Err(error) = unmapped {
+            log::error!("cannot unmap the memmap of {described}: {error}");
+        }
         let mapping = self.memmap_mapping(described, backing);
         if let Err(error) = mapper.map(&mapping, self) {
             // Leaves of the same sizes, in tables that stayed: this is a mapper that broke its word.

@@ -1,11 +1,12 @@
 //! Remove: make a range of offline blocks absent.
 //!
 //! ```text
-//!   check -> sections Leaving, drain readers -> count them out of their groups -> unmap the memmap,
-//!   backwards, a head's own page last -> unmap the linear range -> flush -> sections Absent
+//!   check -> sections Leaving, drain readers -> unmap the linear range -> unmap the memmap, backwards,
+//!   a head's own page last -> flush -> sections Absent
 //! ```
 //!
-//! Nothing fails after the check and the drain, for nothing is allocated.
+//! Nothing fails after the check and the drain, for nothing is allocated, unless the mapper does not
+//! do what it said: the range is then mapped again, and stays.
 
 use super::add::{nodes_of, sections_of};
 use crate::Mm;
@@ -13,11 +14,9 @@ use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
 use crate::altmap::Altmap;
 use crate::block::{BlockId, BlockWord};
 use crate::machine::Machine;
-use crate::page::PageState;
-use crate::paging::Mapper;
+use crate::paging::{Mapper, UnmapError};
 use crate::placement::Placement;
 use crate::section::{Section, SectionState, SectionWord};
-use crate::vmemmap::MachineGather;
 use core::fmt;
 
 /// Why a range was not removed. Nothing was changed.
@@ -49,6 +48,8 @@ pub enum RemoveError {
     /// Some blocks of the range hold their memmap and others do not: they were added apart and must
     /// be removed apart.
     MixedPlacement(BlockId),
+    /// The page tables do not let go of the range.
+    Unmap(UnmapError),
     /// A reader did not leave: it holds a page of the range for good.
     ReadersStay,
     /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper
@@ -83,6 +84,7 @@ impl fmt::Display for RemoveError {
             Self::CutsLeaf { virt } => {
                 write!(f, "what is mapped from {virt} on does not begin and end with a leaf")
             }
+            Self::Unmap(error) => error.fmt(f),
             Self::ReadersStay => f.write_str("a reader of the range does not leave"),
         }
     }
@@ -118,15 +120,9 @@ impl<M: Machine> Mm<M> {
             return Err(RemoveError::ReadersStay);
         }
 
-        self.forget_blocks(range);
-        let mut gather = self.gather();
-        match placement {
-            Placement::Boot => self.depopulate_to_system(pfns),
-            Placement::PerRange | Placement::PerBlock => self.drop_groups(pfns, &mut gather),
-        }
-        self.unmap(Self::linear_virt(range), &mut gather);
-        gather.flush();
-
+        self.unmap_range(range, pfns, placement).inspect_err(|_| {
+            self.set_words(pfns, SectionState::Present);
+        })?;
         sections_of::<M>(pfns).for_each(|number| {
             self.sections.set_word(&self.machine, number, SectionWord::ABSENT);
         });
@@ -171,10 +167,9 @@ impl<M: Machine> Mm<M> {
     fn check_leaves(&self, range: VirtRange) -> Result<(), RemoveError> {
         let mapper = self.machine.mapper();
         let last = range.end().add(1_u64.wrapping_neg());
-        let begins = mapper.translate(range.start()).is_some_and(|leaf| leaf.virt == range.start());
-        let ends =
-            mapper.translate(last).is_some_and(|leaf| leaf.virt.add(leaf.len) == range.end());
-        if begins && ends { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
+        let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
+        let whole = mapped && self.cut_leaf(range).is_none();
+        if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
     }
 
     /// Whether a block can go when `pfns` go, and where its memmap is.
@@ -202,20 +197,38 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Counts the sections of `pfns` out of their groups, the last one first, and unmaps the memmaps
-    /// when that is done: backwards, so that a head's own page goes after all that its group describes.
-    fn drop_groups(&self, pfns: PfnRange, gather: &mut MachineGather<'_, M>) {
-        for number in sections_of::<M>(pfns).rev() {
-            let word = self.sections.word(&self.machine, number);
-            let head = self.page(Section::with_word(&self.machine, number, word).group_head());
-            match head.state() {
-                Some(PageState::MemmapHead { sections, pages }) if sections > 1 => {
-                    head.set_state(PageState::MemmapHead { sections: sections - 1, pages });
-                }
-                // The group's last section: its first page is no head any more.
-                _ => head.set_state(PageState::Tail),
-            }
+    /// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
+    ///
+    /// The linear map goes first, for that can be put back while the descriptors are still there.
+    fn unmap_range(
+        &self,
+        range: PhysRange,
+        pfns: PfnRange,
+        placement: Placement,
+    ) -> Result<(), RemoveError> {
+        let mut gather = self.gather();
+        let linear = self.unmap(Self::linear_virt(range), &mut gather);
+        if linear.is_ok() {
+            self.forget_blocks(range);
         }
-        self.unmap(Self::memmap_virt(pfns), gather);
+        let unmapped = linear.and_then(|()| match placement {
+            Placement::Boot => {
+                self.depopulate_to_system(pfns);
+                Ok(())
+            }
+            Placement::PerRange | Placement::PerBlock => {
+                self.unmap(Self::memmap_virt(pfns), &mut gather)
+            }
+        });
+        gather.flush();
+        unmapped.map_err(|error| {
+            if linear.is_ok() {
+                self.remember_blocks(range);
+                if let Err(error) = self.machine.mapper().map(&self.linear_mapping(range), self) {
+                    log::error!("cannot map {range} again: {error}");
+                }
+            }
+            RemoveError::Unmap(error)
+        })
     }
 }

@@ -1,13 +1,14 @@
 //! The second way in: so many bytes of a node, adjacent, found and emptied here.
 
 use crate::Mm;
-use crate::addr::PhysRange;
+use crate::addr::{PhysRange, VirtAddr};
 use crate::block::{Block, BlockId, BlockState};
 use crate::evacuate::{Evacuation, Stuck};
 use crate::isolate::Area;
 use crate::machine::Machine;
 use crate::node::NodeId;
 use crate::page::Owner;
+use crate::paging::UnmapError;
 use crate::zone::ZoneKind;
 use core::fmt;
 
@@ -26,6 +27,18 @@ pub enum ContigError {
     /// The node has no such run of adjacent online boot blocks in one zone that could be emptied; why
     /// the last of them could not, if there was one.
     NoRun(Option<BlockId>),
+    /// The only runs that could be emptied are mapped by leaves larger than a memory block, and live
+    /// leaves are never split. This is one.
+    CutsLeaf {
+        /// The block.
+        block: BlockId,
+        /// The first virtual address of that leaf.
+        at: VirtAddr,
+        /// Its bytes.
+        len: u64,
+    },
+    /// The page tables do not let go of a block.
+    Unmap(BlockId, UnmapError),
 }
 
 impl fmt::Display for ContigError {
@@ -37,6 +50,10 @@ impl fmt::Display for ContigError {
             }
             Self::NoRun(None) => f.write_str("no run of movable boot blocks is as long"),
             Self::NoRun(Some(id)) => write!(f, "{id} cannot be emptied"),
+            Self::CutsLeaf { block, at, len } => {
+                write!(f, "{block} is mapped by the leaf of {len:#x} bytes at {at}, larger than it")
+            }
+            Self::Unmap(id, error) => write!(f, "{id} stays mapped: {error}"),
         }
     }
 }
@@ -57,21 +74,46 @@ impl<M: Machine> Mm<M> {
             return Err(ContigError::NotWholeBlocks { bytes, block });
         }
         let count = bytes / block;
-        let mut failed = None;
+        let mut failed = ContigError::NoRun(None);
         let firsts = self.blocks().filter(|first| first.node == node);
         for first in firsts {
             let Some(kind) = self.run_kind(&first, count) else { continue };
+            let cut = run(first.id, count).find_map(|id| Some((id, self.larger_leaf(id)?)));
+            if let Some((block, leaf)) = cut {
+                failed = ContigError::CutsLeaf { block, at: leaf.virt, len: leaf.len };
+                continue;
+            }
             match self.claim_run(first.id, count, node, kind) {
-                Ok(()) => {
-                    run(first.id, count).for_each(|id| self.take_out(id));
-                    let start = self.block_range(first.id).map(PhysRange::start);
-                    let range = start.and_then(|start| PhysRange::new(start, bytes));
-                    return range.ok_or(ContigError::NoRun(None));
-                }
-                Err(id) => failed = Some(id),
+                Ok(()) => return self.take_run(first.id, count, node, kind),
+                Err(id) => failed = ContigError::NoRun(Some(id)),
             }
         }
-        Err(ContigError::NoRun(failed))
+        Err(failed)
+    }
+
+    /// Takes a run of claimed blocks out of the linear map.
+    fn take_run(
+        &self,
+        first: BlockId,
+        count: u64,
+        node: NodeId,
+        kind: ZoneKind,
+    ) -> Result<PhysRange, ContigError> {
+        if let Err((id, error)) = self.take_all_out(|| run(first, count)) {
+            self.unclaim_run(first, count, node, kind);
+            return Err(ContigError::Unmap(id, error));
+        }
+        let bytes = count * self.block_size().bytes();
+        let start = self.block_range(first).map(PhysRange::start);
+        let range = start.and_then(|start| PhysRange::new(start, bytes));
+        range.ok_or(ContigError::NoRun(None))
+    }
+
+    /// Gives a run of claimed blocks back.
+    fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
+        for id in run(first, count) {
+            self.unclaim(&Area { pfns: self.block_pfns(id), node, kind }, Owner::Taken);
+        }
     }
 
     /// The zone of `count` blocks from `first` on, if they are boot memory and online in the same.
@@ -102,10 +144,7 @@ impl<M: Machine> Mm<M> {
             match emptied {
                 Ok(area) => self.claim(&area, Owner::Taken),
                 Err(_) => {
-                    for earlier in run(first, done as u64) {
-                        let area = Area { pfns: self.block_pfns(earlier), node, kind };
-                        self.unclaim(&area, Owner::Taken);
-                    }
+                    self.unclaim_run(first, done as u64, node, kind);
                     return Err(id);
                 }
             }

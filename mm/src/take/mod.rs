@@ -22,13 +22,13 @@ pub use contig::ContigError;
 pub use list::{ListError, MAX_PIECES, Piece, TakeList};
 
 use crate::Mm;
-use crate::addr::PfnRange;
+use crate::addr::{PfnRange, VirtAddr};
 use crate::block::{Block, BlockId, BlockState, BlockWord};
 use crate::isolate::Area;
 use crate::machine::Machine;
 use crate::node::NodeId;
 use crate::page::Owner;
-use crate::paging::{Attr, Gather, MapError, Mapper, Mapping};
+use crate::paging::{Gather, MapError, Mapper, Translation, UnmapError};
 use core::fmt;
 
 /// Why blocks were not taken. Nothing was changed.
@@ -50,6 +50,17 @@ pub enum TakeError {
     Poisoned(BlockId),
     /// A block is named twice.
     Twice(BlockId),
+    /// A block is mapped by a leaf that is larger than the block, and live leaves are never split.
+    CutsLeaf {
+        /// The block.
+        block: BlockId,
+        /// The first virtual address of that leaf.
+        at: VirtAddr,
+        /// Its bytes.
+        len: u64,
+    },
+    /// The page tables do not let go of a block.
+    Unmap(BlockId, UnmapError),
 }
 
 impl fmt::Display for TakeError {
@@ -63,6 +74,10 @@ impl fmt::Display for TakeError {
             Self::NotOffline(id) => write!(f, "{id} is online"),
             Self::Poisoned(id) => write!(f, "{id} has bad memory"),
             Self::Twice(id) => write!(f, "{id} is named twice"),
+            Self::CutsLeaf { block, at, len } => {
+                write!(f, "{block} is mapped by the leaf of {len:#x} bytes at {at}, larger than it")
+            }
+            Self::Unmap(id, error) => write!(f, "{id} stays mapped: {error}"),
         }
     }
 }
@@ -107,8 +122,8 @@ impl<M: Machine> Mm<M> {
             }
             piece.blocks().try_for_each(|id| self.check_take(id, piece.node))?;
         }
-        let blocks = pieces.iter().flat_map(|piece| piece.blocks());
-        Ok(blocks.map(|id| self.take_out(id)).count() as u64)
+        let blocks = || pieces.iter().flat_map(|piece| piece.blocks());
+        self.take_all_out(blocks).map_err(|(id, error)| TakeError::Unmap(id, error))
     }
 
     /// Gives back all that was taken: by name, to be offline as it was; by size, to the allocator.
@@ -138,32 +153,62 @@ impl<M: Machine> Mm<M> {
             Block { taken: true, .. } => Err(TakeError::AlreadyTaken(id)),
             Block { poisoned: true, .. } => Err(TakeError::Poisoned(id)),
             _ if block.state != BlockState::Offline => Err(TakeError::NotOffline(id)),
-            _ => Ok(()),
+            _ => match self.larger_leaf(id) {
+                Some(Translation { virt: at, len, .. }) => {
+                    Err(TakeError::CutsLeaf { block: id, at, len })
+                }
+                None => Ok(()),
+            },
         }
     }
 
-    /// Takes a block that nobody uses out of the linear map. Cannot fail.
-    fn take_out(&self, id: BlockId) {
+    /// The leaf of the linear map that goes past the block, if there is one.
+    fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
+        self.block_range(id).and_then(|range| self.cut_leaf(Self::linear_virt(range)))
+    }
+
+    /// Takes blocks that nobody uses out of the linear map, all of them or none; answers how many, or
+    /// which one stayed.
+    fn take_all_out<I: Iterator<Item = BlockId>>(
+        &self,
+        blocks: impl Fn() -> I,
+    ) -> Result<u64, (BlockId, UnmapError)> {
+        for (done, id) in blocks().enumerate() {
+            if let Err(error) = self.take_out(id) {
+                for earlier in blocks().take(done) {
+                    self.map_back(earlier);
+                }
+                return Err((id, error));
+            }
+        }
+        Ok(blocks().count() as u64)
+    }
+
+    /// Maps a block again that was just taken out, in tables that stayed.
+    fn map_back(&self, id: BlockId) {
         let Some(range) = self.block_range(id) else { return };
+        match self.machine.mapper().map(&self.linear_mapping(range), self) {
+            Ok(()) => self.mark_taken(id, false),
+            Err(error) => log::error!("{id} stays taken: {error}"),
+        }
+    }
+
+    /// Takes a block that nobody uses out of the linear map.
+    fn take_out(&self, id: BlockId) -> Result<(), UnmapError> {
+        let Some(range) = self.block_range(id) else { return Ok(()) };
         self.clear_pages(self.block_pfns(id));
         self.machine.clean(Self::linear_virt(range));
         self.mark_taken(id, true);
         let mut gather = Gather::keeping_tables(self.machine.mapper().tlb(), self);
-        self.unmap(Self::linear_virt(range), &mut gather);
+        let unmapped = self.unmap(Self::linear_virt(range), &mut gather);
         gather.flush();
+        unmapped.inspect_err(|_| self.mark_taken(id, false))
     }
 
     /// Maps a taken block again, clear, and gives it to who had it.
     fn put_back(&self, block: &Block) -> Result<(), MapError> {
         let Some(range) = self.block_range(block.id) else { return Ok(()) };
-        let mapping = Mapping {
-            virt: Self::linear_virt(range).start(),
-            phys: range.start(),
-            len: range.len(),
-            attr: Attr::WRITE,
-            max_leaf: self.block_size().bytes(),
-        };
-        self.machine.mapper().map(&mapping, self)?;
+        self.machine.mapper().map(&self.linear_mapping(range), self)?;
         if !block.poisoned {
             self.clear_pages(block.pfns);
         }
