@@ -362,6 +362,11 @@ impl<M: Machine> Mm<M> {
         }
     }
 
+    /// The extent before the free extent `pfn` on its list. Called with the zone locked.
+    pub(crate) fn previous(&self, pfn: Pfn) -> Option<Pfn> {
+        self.page(pfn).payload()[PREVIOUS].load(Ordering::Relaxed).checked_sub(1).map(Pfn::new)
+    }
+
     /// The free extents of a list, first to last. Called with the zone locked.
     pub(crate) fn list(&self, zone: &Zone, order: Order) -> impl Iterator<Item = Pfn> {
         let mut next = zone.first(order);

@@ -86,6 +86,24 @@ impl Frames {
         (reserve.range, reserve.free)
     }
 
+    /// The frames of the reserve that were ever handed out.
+    pub(crate) fn handed_out(&self) -> PhysRange {
+        let Reserve { range, unused, .. } = *self.reserve.lock();
+        PhysRange::new(range.start(), unused.offset_from(range.start())).unwrap_or_default()
+    }
+
+    /// Shows the frames that came back to the reserve, the last one first, until `each` says no.
+    pub(crate) fn visit_returned<M: Machine>(
+        &self,
+        machine: &M,
+        each: &mut dyn FnMut(PhysAddr) -> bool,
+    ) {
+        let mut next = self.reserve.lock().returned;
+        while let Some(frame) = next.filter(|&frame| each(frame)) {
+            next = link::get(machine, frame);
+        }
+    }
+
     /// Pages of the allocator's that the verbs hold.
     pub(crate) fn system_pages(&self) -> u64 {
         self.system_pages.load(Ordering::Relaxed)

@@ -227,6 +227,17 @@ impl<M: Machine> Mm<M> {
         }
     }
 
+    /// Whether a table of `bytes`, less than a page, is the first that its page holds; `None` if the page
+    /// does not count it as in use. The page is one that the manager took for tables.
+    pub(crate) fn is_first_piece(&self, at: PhysAddr, bytes: u64) -> Option<bool> {
+        let _lock = self.frames.packed.lock();
+        let frame = at.align_down(M::PAGE_BYTES);
+        let slot = at.offset_from(frame) / Size::of::<M>(bytes).bytes;
+        let used = header::get(&self.machine, frame).used;
+        let in_use = |slot: u64| used[(slot / 64) as usize] >> (slot % 64) & 1 != 0;
+        (slot > 0 && in_use(slot)).then(|| !(1..slot).any(in_use))
+    }
+
     /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Mm::take_frame).
     /// Tables from before the memory manager were not.
     pub(crate) fn owns_tables(&self, at: PhysAddr) -> bool {

@@ -113,6 +113,8 @@ const NODE_BIT: u64 = 1;
 #[derive(Debug)]
 pub(crate) struct SectionMap {
     roots: [AtomicU64; ROOTS],
+    /// The lowest section that was removed, and one past the highest: for `verify`.
+    removed: [AtomicU64; 2],
 }
 
 /// The frame of the node that a root names, if it names one.
@@ -122,7 +124,8 @@ fn node_frame(root: u64) -> Option<PhysAddr> {
 
 impl SectionMap {
     pub(crate) const fn new() -> Self {
-        Self { roots: [const { AtomicU64::new(0) }; ROOTS] }
+        let removed = [AtomicU64::new(u64::MAX), AtomicU64::new(0)];
+        Self { roots: [const { AtomicU64::new(0) }; ROOTS], removed }
     }
 
     /// The node with the words of `section`, if there is one.
@@ -152,6 +155,17 @@ impl SectionMap {
             // draining the readers waits for it (see `readers`). As a Release it publishes the record.
             node[(section % NODE_SECTIONS) as usize].store(word.0, Ordering::SeqCst);
         }
+        if word == SectionWord::ABSENT {
+            self.removed[0].fetch_min(section, Ordering::Relaxed);
+            self.removed[1].fetch_max(section + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `section` lies among those that were there once: nothing but the manager's memory was
+    /// ever seen there.
+    pub(crate) fn was_removed(&self, section: u64) -> bool {
+        let [first, end] = &self.removed;
+        (first.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&section)
     }
 
     /// Whether `section` has a node.

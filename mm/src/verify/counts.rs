@@ -98,7 +98,8 @@ impl<M: Machine> Mm<M> {
         Ok(())
     }
 
-    /// Each extent on a list is free, of the list's order, and in the list's zone.
+    /// Each extent on a list is free, of the list's order, in the list's zone, and linked both ways, so
+    /// that no list goes round in a circle.
     fn verify_list(
         &self,
         node: crate::NodeId,
@@ -107,6 +108,7 @@ impl<M: Machine> Mm<M> {
     ) -> Result<(), Violation> {
         let zone = self.nodes.lock(node, kind);
         let mut length = 0;
+        let mut before = None;
         for pfn in self.list(&zone, order) {
             let section = self.section_at(pfn);
             let free = section.is_some_and(|section| self.is_free_head(section, pfn, order));
@@ -115,9 +117,9 @@ impl<M: Machine> Mm<M> {
             let home = self.block(block).map(|block| (block.node, block.state));
             let here = home == Some((node, BlockState::Online(kind)));
             hold(4, "a listed extent is in its zone", pfn.get(), here)?;
+            let back = self.previous(pfn) == before.replace(pfn);
+            hold(4, "a listed extent names the one before it", pfn.get(), back)?;
             length += 1;
-            let all = zone.all_extents()[order.get() as usize];
-            hold(4, "a list is as long as it is counted", pfn.get(), length <= all)?;
         }
         let counted = zone.all_extents()[order.get() as usize];
         expect(4, "length of a free list", order.get().into(), counted, length)

@@ -2,7 +2,7 @@
 
 use super::{Violation, expect, hold};
 use crate::Mm;
-use crate::addr::{Pfn, PfnRange};
+use crate::addr::{Pfn, PfnRange, PhysAddr};
 use crate::block::BlockState;
 use crate::machine::Machine;
 use crate::page::{Owner, PageState};
@@ -23,6 +23,11 @@ impl Bag {
         self.pages += pfns.pages();
         self.sum = pfns.iter().fold(self.sum, |sum, pfn| sum.wrapping_add(mix(pfn)));
     }
+
+    fn remove(&mut self, pfn: Pfn) {
+        self.pages = self.pages.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(mix(pfn));
+    }
 }
 
 /// The output step of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
@@ -35,23 +40,77 @@ fn mix(pfn: Pfn) -> u64 {
 
 impl<M: Machine> Mm<M> {
     pub(super) fn verify_frames(&self) -> Result<(), Violation> {
-        let (mut held, mut tables) = (Bag::default(), 0);
+        let (mut memmaps, mut tables) = (Bag::default(), Bag::default());
         let system = BlockState::Online(ZoneKind::System);
         for block in self.blocks().filter(|block| block.state == system) {
             for (pfn, pages, state) in self.extents(block.pfns) {
+                let pfns = PfnRange::new(pfn, pages);
                 match state {
-                    PageState::Used { owner: Owner::Memmap, .. } => {
-                        held.insert(PfnRange::new(pfn, pages));
-                    }
-                    PageState::Used { owner: Owner::Table, .. } => tables += pages,
+                    PageState::Used { owner: Owner::Memmap, .. } => memmaps.insert(pfns),
+                    PageState::Used { owner: Owner::Table, .. } => tables.insert(pfns),
                     _ => {}
                 }
             }
         }
         let counted = self.frames.system_pages();
-        expect(4, "pages that the verbs hold", 0, held.pages + tables, counted)?;
-        expect(4, "tables and nodes in shared pages", 0, self.count_pieces(), self.pieces())?;
+        expect(4, "pages that the verbs hold", 0, memmaps.pages + tables.pages, counted)?;
+        self.hold_reserve(&mut tables)?;
+        self.verify_held_tables(&tables)?;
+        self.verify_held_memmaps(&memmaps)
+    }
 
+    /// Adds the frames of the reserve that are in use.
+    fn hold_reserve(&self, held: &mut Bag) -> Result<(), Violation> {
+        let handed_out = self.frames.handed_out();
+        let (range, free) = self.frames.reserve();
+        held.insert(M::pfns(handed_out));
+        let (mut count, mut stray) = (0, None);
+        let unused = (range.len() - handed_out.len()) / M::PAGE_BYTES;
+        self.frames.visit_returned(&self.machine, &mut |frame| {
+            let known = handed_out.contains(frame) && frame.is_aligned(M::PAGE_BYTES);
+            if !known || unused + count >= free {
+                stray = Some(frame);
+                return false;
+            }
+            held.remove(M::pfn(frame));
+            count += 1;
+            true
+        });
+        let at = stray.map_or(0, PhysAddr::get);
+        hold(4, "the reserve's list holds its frames, each once", at, stray.is_none())?;
+        expect(4, "free frames of the reserve", range.start().get(), unused + count, free)
+    }
+
+    /// The pages that are held for tables and nodes are those that tables and nodes lie in: none is
+    /// lost, and none that is in use is free.
+    fn verify_held_tables(&self, held: &Bag) -> Result<(), Violation> {
+        let (mut used, mut pieces, mut result) = (Bag::default(), 0, Ok(()));
+        let mut visit = |at: PhysAddr, bytes: u64| {
+            if !self.owns_tables(at) {
+                return;
+            }
+            if bytes >= M::PAGE_BYTES {
+                used.insert(PfnRange::new(M::pfn(at), bytes / M::PAGE_BYTES));
+                return;
+            }
+            pieces += 1;
+            let first = self.is_first_piece(at, bytes);
+            if first == Some(true) {
+                used.insert(PfnRange::new(M::pfn(at), 1));
+            }
+            let known = hold(5, "a shared page counts its table", at.get(), first.is_some());
+            result = result.and(known);
+        };
+        self.machine.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
+        self.sections.nodes().for_each(|node| visit(node, NODE_BYTES));
+        result?;
+        expect(4, "tables and nodes in shared pages", 0, pieces, self.pieces())?;
+        expect(5, "pages that hold tables and nodes", 0, held.pages, used.pages)?;
+        hold(5, "the pages held for tables and nodes are theirs", 0, *held == used)
+    }
+
+    /// The pages that are held for memmaps are those that memmaps lie in.
+    fn verify_held_memmaps(&self, held: &Bag) -> Result<(), Violation> {
         let mut used = Bag::default();
         let boot = self.records().filter(|&number| self.is_boot(number));
         let last = boot.last().unwrap_or(0);
@@ -63,18 +122,7 @@ impl<M: Machine> Mm<M> {
                 self.visit_memmap(number, &mut |pfns| used.insert(pfns));
             }
         }
-        hold(5, "each frame of a boot memmap is used once", 0, held == used)
-    }
-
-    /// Tables and nodes of less than a page that the manager made.
-    fn count_pieces(&self) -> u64 {
-        let mut count = 0;
-        self.machine.mapper().visit_tables(&mut |table| {
-            count += u64::from(table.bytes < M::PAGE_BYTES && self.owns_tables(table.frame));
-        });
-        let small = NODE_BYTES < M::PAGE_BYTES;
-        let nodes = self.sections.nodes().filter(|&node| small && self.owns_tables(node));
-        count + nodes.count() as u64
+        hold(5, "each frame of a boot memmap is used once", 0, *held == used)
     }
 
     fn pieces(&self) -> u64 {

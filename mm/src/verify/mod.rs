@@ -6,8 +6,8 @@
 //! | 2 | a self-hosted memmap lies in what it describes, and the allocator has none of its pages | `memmap`, `counts` |
 //! | 3 | a head counts its sections and pages; its tails answer with it | `memmap` |
 //! | 4 | present = managed + memmap, per block and zone; lists, bitmaps, extents and spans agree | `counts` |
-//! | 5 | a leaf spans one memory block; tables, nodes and boot memmap lie in boot memory, no memmap where another is | `tables`, `frames` |
-//! | 6 | a table page has one writable mapping, protected memory none; nothing is writable and executable; what was removed has no translation | `tables` |
+//! | 5 | a leaf spans one memory block; tables, nodes and boot memmap lie in boot memory, in pages held for them and for nothing else | `tables`, `frames` |
+//! | 6 | a table page has one writable mapping, protected memory none; the linear map is plain memory; removed and taken memory has no translation | `tables` |
 //!
 //! Law 7 compares two [snapshots](crate::snapshot).
 

@@ -6,6 +6,7 @@ use crate::addr::{PhysAddr, PhysRange, VirtRange};
 use crate::block::{Block, BlockState, BlockWord};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
+use crate::page::{Owner, PageState};
 use crate::paging::{Attr, Mapper, Translation};
 use crate::section::SectionState;
 use crate::zone::ZoneKind;
@@ -30,7 +31,13 @@ impl<M: Machine> Mm<M> {
         result?;
         self.verify_linear_map()?;
         self.sections.nodes().try_for_each(|node| {
-            hold(5, "a section node lies in system memory", node.get(), self.is_system_memory(node))
+            hold(
+                5,
+                "a section node lies in system memory",
+                node.get(),
+                self.is_system_memory(node),
+            )?;
+            hold(5, "a section node's page is held for it", node.get(), self.is_held(node))
         })
     }
 
@@ -68,6 +75,7 @@ impl<M: Machine> Mm<M> {
 
         if let Some(offset) = offset_in(leaf, M::LINEAR_BASE.get(), M::PHYS_LIMIT.get()) {
             hold(6, "the linear map is linear", at, offset == leaf.phys.get())?;
+            self.verify_linear_attr(leaf, alias)?;
             return self.verify_span(6, "a linear leaf's memory is there", target);
         }
         let descriptors = M::PHYS_LIMIT.get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
@@ -80,8 +88,41 @@ impl<M: Machine> Mm<M> {
             let described = PhysRange::new(start, end - start.get()).unwrap_or_default();
             return self.verify_span(6, "a memmap leaf describes what is there", described);
         }
-        let hot = !leaf.attr.contains(Attr::DEVICE) && self.is_hot(leaf.phys);
-        hold(6, "added memory is mapped in the linear map only", at, !hot)
+        self.verify_elsewhere(leaf, target)
+    }
+
+    /// Memory that the manager looks after is mapped as ordinary memory: writable, unless it is
+    /// protected, and neither for unprivileged code nor as a device.
+    fn verify_linear_attr(&self, leaf: &Translation, protected: bool) -> Result<(), Violation> {
+        let at = leaf.virt.get();
+        let wrong = Attr::USER | Attr::DEVICE;
+        hold(6, "a linear leaf is ordinary memory", at, !leaf.attr.intersects(wrong))?;
+        if protected {
+            return Ok(());
+        }
+        let plain = leaf.attr == Attr::WRITE;
+        hold(6, "a linear leaf is writable and not executable", at, plain)
+    }
+
+    /// A leaf in neither window. It may go to boot memory that was not taken, and to what is not the
+    /// manager's: devices, and what firmware left to be read where no memory is.
+    fn verify_elsewhere(&self, leaf: &Translation, target: PhysRange) -> Result<(), Violation> {
+        let at = leaf.virt.get();
+        let device = leaf.attr.contains(Attr::DEVICE);
+        let changes = leaf.attr.intersects(Attr::WRITE | Attr::EXECUTE);
+        for number in Self::sections_touched(M::pfns(target)) {
+            let word = self.sections.word(&self.machine, number);
+            if word.state() == SectionState::Absent {
+                let gone = changes || self.sections.was_removed(number);
+                hold(6, "absent memory has no translation", at, device || !gone)?;
+                continue;
+            }
+            hold(6, "added memory is mapped in the linear map only", at, device || word.boot())?;
+            let block = self.block_record(number);
+            let taken = block.is_some_and(|block| BlockWord::decode(block.block().get()).taken);
+            hold(6, "taken memory has no translation", at, !taken)?;
+        }
+        Ok(())
     }
 
     /// `range` is inside one block (law 5), and of sections one of which is there.
@@ -100,7 +141,16 @@ impl<M: Machine> Mm<M> {
         hold(5, "a table lies in system memory", frame.get(), self.is_system_memory(frame))?;
         let linear = self.machine.mapper().translate(M::LINEAR_BASE.add(frame.get()));
         let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
-        hold(6, "the linear map can write a table", frame.get(), writable)
+        hold(6, "the linear map can write a table", frame.get(), writable)?;
+        hold(5, "a table's page is held for it", frame.get(), self.is_held(frame))
+    }
+
+    /// Whether the allocator knows the page of a table or node as one that it may not give to anybody.
+    fn is_held(&self, frame: PhysAddr) -> bool {
+        matches!(
+            self.extent_of(M::pfn(frame)),
+            Some((_, PageState::Used { owner: Owner::Boot | Owner::Table, .. }))
+        )
     }
 
     /// Follows runs of writable leaves outside the linear map, so that the tables are looked through

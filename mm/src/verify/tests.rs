@@ -396,7 +396,7 @@ fn lists_of_the_wrong_zone_are_named() {
 #[test]
 fn a_list_that_turns_back_or_breaks_off_is_named() {
     for (link, what) in
-        [(true, "a list is as long as it is counted"), (false, "length of a free list")]
+        [(true, "a listed extent names the one before it"), (false, "length of a free list")]
     {
         let bench = online(MIB, Placement::PerBlock);
         let zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
@@ -405,6 +405,21 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
         let next = if link { first.get() + 1 } else { 0 };
         bench.mm.page(first).payload()[0].store(next, Ordering::Relaxed);
         names(&bench, 4, what);
+    }
+}
+
+#[test]
+fn a_wrong_link_back_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
+    let listed: std::vec::Vec<_> = bench.mm.list(&zone, order(6)).collect();
+    drop(zone);
+    for (nth, wrong) in [(0, listed[1].get() + 1), (1, 0), (1, listed[1].get() + 1)] {
+        let link = &bench.mm.page(listed[nth]).payload()[1];
+        let right = link.swap(wrong, Ordering::Relaxed);
+        names(&bench, 4, "a listed extent names the one before it");
+        link.store(right, Ordering::Relaxed);
+        bench.check();
     }
 }
 

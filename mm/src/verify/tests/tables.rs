@@ -130,7 +130,9 @@ fn a_table_that_the_linear_map_cannot_write_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let last = range(15 * MIB, MIB);
     map_by_tables_at(&bench, last.start().get());
-    bench.check();
+    // The tables lie in memory that the allocator has.
+    names(&bench, 5, "a table's page is held for it");
+    bench.mm.machine.protect(last);
     let virt = Manager::linear_virt(last).start();
     unmap(&bench, virt, MIB);
     map(&bench, virt, last.start(), MIB, Attr::empty());
@@ -144,4 +146,178 @@ fn a_hole_in_the_linear_map_is_named() {
     let virt = Manager::linear_virt(last).start();
     unmap(&bench, virt, MIB);
     names(&bench, 6, "bytes of a block in the linear map");
+}
+
+/// The pages that the manager's own tables and nodes lie in, and `verify_tables` must name.
+fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
+    let mut tables: std::vec::Vec<_> = bench.mm.sections.nodes().collect();
+    bench.mm.machine.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    tables.retain(|&frame| bench.mm.owns_tables(frame));
+    tables.iter().map(|frame| frame.align_down(PAGE)).collect()
+}
+
+/// Pages of the allocator's that hold tables, once the reserve is used up.
+fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
+    let mut at = ELSEWHERE;
+    while bench.mm.frames.system_pages() < 2 {
+        map(bench, at, PhysAddr::new(0), PAGE, Attr::empty());
+        at = at.add(MIB);
+    }
+    bench.check();
+    let reserve = bench.mm.frames.reserve().0;
+    own_pages(bench).into_iter().filter(|&page| !reserve.contains(page)).collect()
+}
+
+/// Fails unless `verify` fails, as `verify_tables` does by this page.
+#[track_caller]
+fn names_held(bench: &Lab, page: PhysAddr) {
+    bench.mm.verify().unwrap_err();
+    let found = bench.mm.verify_tables().unwrap_err();
+    assert_eq!((found.law, found.what), (5, "a table's page is held for it"));
+    assert_eq!(PhysAddr::new(found.at).align_down(PAGE), page);
+    assert!(std::format!("{found}").contains(&std::format!("at {:#x}", found.at)));
+}
+
+#[test]
+fn a_live_table_on_the_reserves_list_is_named() {
+    let count = own_pages(&added(MIB, Placement::PerBlock)).len();
+    assert!(count > 2);
+    for nth in 0..count {
+        let bench = added(MIB, Placement::PerBlock);
+        bench.mm.return_frame(own_pages(&bench)[nth]);
+        names(&bench, 5, "pages that hold tables and nodes");
+    }
+}
+
+#[test]
+fn a_live_table_on_the_free_list_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let page = system_pages(&bench)[0];
+    bench.mm.return_frame(page);
+    names_held(&bench, page);
+    // Nor may anybody else have it.
+    while bench.mm.alloc(Order::ZERO).unwrap().get() * PAGE != page.get() {}
+    names_held(&bench, page);
+}
+
+#[test]
+fn a_table_from_before_the_manager_on_the_free_list_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let (head, _) = bench.mm.extent_of(Pfn::new(0)).unwrap();
+    bench.mm.free_of(head, |owner| owner == Owner::Boot).unwrap();
+    // The root table is the first that the machine set aside.
+    names_held(&bench, PhysAddr::new(0));
+}
+
+#[test]
+fn a_page_for_tables_that_holds_none_is_named() {
+    let what = "pages that hold tables and nodes";
+    let bench = added(MIB, Placement::PerBlock);
+    let lost = bench.mm.take_frame().unwrap();
+    names(&bench, 5, what);
+    bench.mm.return_frame(lost);
+    bench.check();
+    bench.alloc_as(Order::ZERO, Owner::Table).unwrap();
+    names(&bench, 5, what);
+}
+
+#[test]
+fn as_many_pages_for_tables_but_others_are_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let used = own_pages(&bench)[0];
+    let other = bench.mm.take_frame().unwrap();
+    bench.mm.return_frame(used);
+    names(&bench, 5, "the pages held for tables and nodes are theirs");
+    assert_ne!(used, other);
+}
+
+#[test]
+fn a_table_whose_shared_page_does_not_count_it_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let mut piece = None;
+    bench.mm.machine.mapper().visit_tables(&mut |table| {
+        if table.bytes < PAGE && bench.mm.owns_tables(table.frame) {
+            piece = Some(table);
+        }
+    });
+    let table = piece.unwrap();
+    bench.mm.return_piece(table.frame, table.bytes);
+    bench.mm.verify().unwrap_err();
+    assert_eq!(bench.mm.is_first_piece(table.frame, table.bytes), None);
+}
+
+#[test]
+fn a_list_of_the_reserve_that_leads_astray_is_named() {
+    let what = "the reserve's list holds its frames, each once";
+    let bench = added(MIB, Placement::PerBlock);
+    bench.mm.return_frame(boot_reserve(&bench));
+    names(&bench, 4, what);
+}
+
+/// A frame of the reserve that was never handed out.
+fn boot_reserve(bench: &Lab) -> PhysAddr {
+    bench.mm.frames.handed_out().end()
+}
+
+#[test]
+fn removed_memory_with_a_translation_is_named_wherever_it_is() {
+    for attr in [Attr::empty(), Attr::WRITE, Attr::EXECUTE] {
+        let bench = added(MIB, Placement::PerBlock);
+        let gone = range(DIMM + MIB, MIB);
+        bench.remove(gone);
+        map(&bench, ELSEWHERE, gone.start(), PAGE, attr);
+        names(&bench, 6, "absent memory has no translation");
+        unmap(&bench, ELSEWHERE, PAGE);
+        bench.check();
+    }
+}
+
+#[test]
+fn absent_memory_that_can_be_changed_is_named_and_firmwares_tables_are_not() {
+    let bench = added(MIB, Placement::PerBlock);
+    let absent = PhysAddr::new(DIMM + 32 * MIB);
+    for attr in [Attr::empty(), Attr::WRITE | Attr::DEVICE] {
+        map(&bench, ELSEWHERE, absent, PAGE, attr);
+        bench.check();
+        unmap(&bench, ELSEWHERE, PAGE);
+    }
+    map(&bench, ELSEWHERE, absent, PAGE, Attr::WRITE);
+    names(&bench, 6, "absent memory has no translation");
+}
+
+#[test]
+fn taken_memory_with_a_translation_is_named_wherever_it_is() {
+    let ram = [(0, 16 * MIB, 0)].into_iter().collect();
+    let kernelcore = Some(8 * MIB);
+    let bench = Lab::new(&Setup { ram, block: MIB, window: (DIMM, 64 * MIB), kernelcore });
+    let taken = bench.mm.take_contig(NodeId::default(), MIB).unwrap();
+    bench.check();
+    for attr in [Attr::empty(), Attr::WRITE, Attr::WRITE | Attr::DEVICE] {
+        map(&bench, ELSEWHERE, taken.start().add(MIB / 2), PAGE, attr);
+        names(&bench, 6, "taken memory has no translation");
+        unmap(&bench, ELSEWHERE, PAGE);
+        bench.check();
+    }
+    map(&bench, Manager::linear_virt(taken).start(), taken.start(), MIB, Attr::WRITE);
+    names(&bench, 6, "bytes of a block in the linear map");
+}
+
+#[test]
+fn a_wrong_attribute_in_the_linear_map_is_named() {
+    let (kind, access) =
+        ("a linear leaf is ordinary memory", "a linear leaf is writable and not executable");
+    let cases = [
+        (Attr::empty(), access),
+        (Attr::EXECUTE, access),
+        (Attr::WRITE | Attr::USER, kind),
+        (Attr::WRITE | Attr::DEVICE, kind),
+    ];
+    for (attr, what) in cases {
+        let bench = online(MIB, Placement::PerBlock);
+        let block = range(DIMM + MIB, MIB);
+        let virt = Manager::linear_virt(block).start();
+        unmap(&bench, virt, MIB);
+        map(&bench, virt, block.start(), MIB, attr);
+        names(&bench, 6, what);
+    }
 }
