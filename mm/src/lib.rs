@@ -29,76 +29,56 @@
 #![no_std]
 
 pub mod addr;
-mod altmap;
-pub mod block;
-pub mod boot;
-mod buddy;
-pub mod compact;
-pub mod dump;
-mod evacuate;
-pub mod explain;
-mod extent;
-mod frames;
+mod alloc;
 pub mod geometry;
-pub mod hotplug;
-mod isolate;
 pub mod machine;
-pub mod migrate;
-mod node;
-pub mod notify;
-mod packed;
-pub mod page;
+mod memmap;
+mod observe;
+mod operations;
 pub mod paging;
-pub mod placement;
-pub mod poison;
-pub mod policy;
-mod readers;
-pub mod section;
-pub mod snapshot;
-pub mod span;
-pub mod stats;
-pub mod take;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-pub mod verify;
-mod vmemmap;
-mod zone;
 
 pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
-pub use block::{Block, BlockId, BlockState, Group};
-pub use boot::{BootError, BootMemory, EarlyFrames};
-pub use buddy::{FreeError, OutOfMemory};
-pub use compact::CompactError;
-pub use dump::{Content, DumpRun};
-pub use explain::{Obstacle, Removability};
+pub use alloc::buddy::{FreeError, OutOfMemory};
+pub use alloc::compact::CompactError;
+pub use alloc::migrate::{Extent, MovableOps, NotNow, TooManyMovers};
+pub use alloc::node::{MAX_NODES, NodeId};
+pub use alloc::poison::{PoisonError, Quarantined};
+pub use alloc::span::NodeInfo;
+pub use alloc::zone::{PageCounts, ZoneKind};
 pub use geometry::{BlockSize, Geometry, GeometryError};
-pub use hotplug::{AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError};
-pub use hotplug::{ConvertError, Removed, Stepped};
 pub use machine::{Machine, PhysMem};
-pub use migrate::{Extent, MovableOps, NotNow, TooManyMovers};
-pub use node::{MAX_NODES, NodeId};
-pub use notify::{Change, Event, Listen, Listener, Veto};
-pub use page::{Mover, Owner, Page, PageState};
-pub use placement::{MhpFlags, Placement, UnknownPlacement};
-pub use poison::{PoisonError, Quarantined};
-pub use policy::{AutoOnline, OnlineAs, UnknownPolicy};
-pub use snapshot::Fact;
-pub use span::NodeInfo;
-pub use stats::{PageInfo, Stats, ZoneInfo};
-pub use take::{ContigError, ListError, Piece, ReleaseError, TakeError, TakeList};
-pub use verify::Violation;
-pub use zone::{PageCounts, ZoneKind};
+pub use memmap::block::{Block, BlockId, BlockState, Group};
+pub use memmap::page::{MAX_MOVERS, Mover, Owner, Page, PageState};
+pub use memmap::section::MAX_SECTIONS;
+pub use observe::dump::{Content, DumpRun};
+pub use observe::explain::{Obstacle, Removability};
+pub use observe::snapshot::Fact;
+pub use observe::stats::{PageInfo, Stats, ZoneInfo};
+pub use observe::verify::Violation;
+pub use operations::boot::{BootError, BootMemory, EarlyFrames, RESERVE_SHARE};
+pub use operations::notify::{Change, Event, Listen, Listener, Veto};
+pub use operations::placement::{MhpFlags, Placement, UnknownPlacement};
+pub use operations::policy::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
+pub use operations::take::{
+    ContigError, ListError, MAX_PIECES, Piece, ReleaseError, TakeError, TakeList,
+};
+pub use operations::{
+    AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError,
+};
+pub use operations::{ConvertError, Removed, Stepped};
 
-use crate::frames::Frames;
-use crate::hotplug::Verb;
-use crate::migrate::Movers;
-use crate::node::Nodes;
-use crate::notify::Listeners;
-use crate::policy::Knobs;
-use crate::readers::Readers;
-use crate::section::{Section, SectionMap, descriptor, section_of};
+use crate::alloc::frames::Frames;
+use crate::alloc::migrate::Movers;
+use crate::alloc::node::Nodes;
+use crate::memmap::readers::Readers;
+use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
+use crate::operations::Verb;
+use crate::operations::notify::Listeners;
+use crate::operations::policy::Knobs;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 

@@ -9,7 +9,7 @@
 
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::Geometry;
-use crate::page::Page;
+use crate::memmap::page::Page;
 use crate::paging::Mapper;
 
 use core::ptr::NonNull;

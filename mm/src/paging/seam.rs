@@ -5,7 +5,7 @@
 
 use crate::addr::{Pfn, PhysAddr, VirtRange};
 use crate::machine::PhysMem;
-use crate::page::Page;
+use crate::memmap::page::Page;
 
 use core::fmt;
 use core::ptr::NonNull;

@@ -3,14 +3,14 @@
 use super::std::vec::Vec;
 use super::{FakeEarly, FakeMachine, Shape, Stubborn};
 use crate::addr::{Order, Pfn, PhysAddr, PhysRange};
-use crate::block::BlockId;
-use crate::boot::BootMemory;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
 use crate::geometry::BlockSize;
-use crate::node::NodeId;
-use crate::page::{Mover, Owner};
-use crate::placement::Placement;
-use crate::snapshot::Fact;
-use crate::zone::ZoneKind;
+use crate::memmap::block::BlockId;
+use crate::memmap::page::{Mover, Owner};
+use crate::observe::snapshot::Fact;
+use crate::operations::boot::BootMemory;
+use crate::operations::placement::Placement;
 use crate::{Added, Mm, OutOfMemory, Removed};
 
 /// What a bench boots with. Sizes and addresses are bytes.

@@ -6,9 +6,9 @@ use super::std::sync::{Arc, Mutex, PoisonError};
 use super::std::vec::Vec;
 use super::{Bench, FakeMachine, Shape, SoftMmu};
 use crate::addr::{Order, Pfn, VirtAddr};
+use crate::alloc::migrate::{Extent, MovableOps, NotNow};
 use crate::geometry::Geometry;
-use crate::migrate::{Extent, MovableOps, NotNow};
-use crate::page::Mover;
+use crate::memmap::page::Mover;
 use core::fmt;
 
 /// Holds on to every page: whoever keeps page numbers by hand wants them to stay right.

@@ -7,10 +7,10 @@ use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
 use super::{FakeRam, FaultPlan, GranulePte, OddPte, SoftMmu, TinyPte};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::boot::EarlyFrames;
 use crate::geometry::Geometry;
 use crate::machine::{Machine, PhysMem};
-use crate::page::Page;
+use crate::memmap::page::Page;
+use crate::operations::boot::EarlyFrames;
 use crate::paging::{Attr, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables};
 
 use core::cell::RefCell;

@@ -10,7 +10,7 @@ use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::PhysMem;
-use crate::page::Page;
+use crate::memmap::page::Page;
 use crate::paging::{Attr, Entry, Level, PteFormat, Tables, Tlb};
 
 use core::fmt;

@@ -4,8 +4,8 @@ use super::std;
 use super::std::sync::Arc;
 use super::{FakeMachine, FakeRam, FakeTables, FaultPlan, SoftMmu, Tiny, TinyPte};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::boot::EarlyFrames;
 use crate::machine::{Machine, PhysMem};
+use crate::operations::boot::EarlyFrames;
 use crate::paging::{Attr, Gather, Mapper, Mapping, Tables};
 
 const PAGE: u64 = 4096;

@@ -1,0 +1,380 @@
+//! The buddy allocator: free extents by order, split on demand and merged up to the block's order.
+//!
+//! A zone's lists are doubly linked through the payload of the extents' heads. No extent ever spans
+//! two blocks, so a block whose pages are all free is a handful of maximal extents.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::{Zone, ZoneKind};
+use crate::machine::Machine;
+use crate::memmap::block::{BlockState, BlockWord};
+use crate::memmap::page::{Mover, Owner, PageState};
+use crate::memmap::section::{Record, Section, SectionState};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Payload words of a free extent's head: the list links, as pfn + 1, 0 for none.
+const NEXT: usize = 0;
+const PREVIOUS: usize = 1;
+/// Payload words of a used extent's head: its owner's, and when it was allocated.
+const PRIVATE: usize = 2;
+const SINCE: usize = 3;
+
+/// There is no free extent of the order in any zone the owner may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// The order that was wanted.
+    pub order: Order,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no free extent of {} ({} pages)", self.order, self.order.pages())
+    }
+}
+
+impl core::error::Error for OutOfMemory {}
+
+/// Why a page was not freed, or its owner's word not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeError {
+    /// The page is in no online block.
+    NotOnline(Pfn),
+    /// No extent that the allocator handed out begins at the page.
+    NotAllocated(Pfn),
+    /// The extent is somebody else's: boot memory, tables or descriptors.
+    NotYours(Pfn, Owner),
+}
+
+impl fmt::Display for FreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOnline(pfn) => write!(f, "{pfn} is in no online block"),
+            Self::NotAllocated(pfn) => write!(f, "no allocated extent begins at {pfn}"),
+            Self::NotYours(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
+        }
+    }
+}
+
+impl core::error::Error for FreeError {}
+
+/// Where a page belongs: its section, its block's record and word, and the zone that is online in.
+struct Home<'m, M> {
+    section: Section<'m, M>,
+    block: Record<'m>,
+    word: BlockWord,
+    kind: ZoneKind,
+}
+
+/// Whether extents of `owner` are freed by who allocated them, and not by the manager.
+fn is_users(owner: Owner) -> bool {
+    matches!(owner, Owner::Kernel | Owner::Movable(_))
+}
+
+/// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
+fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
+    zone.counts.free = zone.counts.free.wrapping_add(pages);
+    block.free().set(block.free().get().wrapping_add(pages));
+}
+
+impl<M: Machine> Mm<M> {
+    /// Allocates `1 << order` pages that stay where they are, naturally aligned, contents unspecified.
+    ///
+    /// They never come from a movable zone, whose blocks can therefore always be emptied.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] with the order.
+    pub fn alloc(&self, order: Order) -> Result<Pfn, OutOfMemory> {
+        self.alloc_as(order, Owner::Kernel)
+    }
+
+    /// Allocates `1 << order` pages, naturally aligned, contents unspecified, that `mover` will move
+    /// when it is asked to. Movable zones are filled first.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] with the order.
+    pub fn alloc_movable(&self, order: Order, mover: Mover) -> Result<Pfn, OutOfMemory> {
+        self.alloc_as(order, Owner::Movable(mover))
+    }
+
+    /// As [`alloc_movable`](Self::alloc_movable), from the movable zones only; `None` when they have no
+    /// such extent.
+    pub fn alloc_movable_zone(&self, order: Order, mover: Mover) -> Option<Pfn> {
+        let nodes = self.nodes.populated(ZoneKind::Movable);
+        nodes
+            .filter_map(|node| self.alloc_in(node, ZoneKind::Movable, order, Owner::Movable(mover)))
+            .next()
+    }
+
+    /// Allocates from the zones that `owner` may have memory of.
+    pub(crate) fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
+        let zones = ZoneKind::for_owner(owner)
+            .iter()
+            .flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
+        zones
+            .filter_map(|(node, kind)| self.alloc_in(node, kind, order, owner))
+            .next()
+            .ok_or(OutOfMemory { order })
+    }
+
+    /// As [`alloc_as`](Self::alloc_as), the smallest free extent that fits in any of the zones; among
+    /// equals, on `node` if there is one. So no large extent is split while a small one would do.
+    pub(crate) fn alloc_best(
+        &self,
+        node: NodeId,
+        order: Order,
+        owner: Owner,
+    ) -> Result<Pfn, OutOfMemory> {
+        let kinds = ZoneKind::for_owner(owner).iter();
+        let zones = kinds.flat_map(|&kind| self.nodes.populated(kind).map(move |at| (at, kind)));
+        let sized = zones.filter_map(|(at, kind)| {
+            let size = self.nodes.lock(at, kind).smallest_from(order)?;
+            Some((size, at != node, at, kind))
+        });
+        // Nobody else may have taken it meanwhile; if so, any will do.
+        sized
+            .min_by_key(|&(size, far, ..)| (size, far))
+            .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, order, owner))
+            .map_or_else(|| self.alloc_as(order, owner), Ok)
+    }
+
+    fn alloc_in(&self, node: NodeId, kind: ZoneKind, order: Order, owner: Owner) -> Option<Pfn> {
+        let mut zone = self.nodes.lock(node, kind);
+        let mut size = zone.smallest_from(order)?;
+        let pfn = zone.first(size)?;
+        let section = self.section_at(pfn)?;
+        let block = self.block_record(section.number())?;
+        self.unlink(&mut zone, pfn, size);
+
+        while size > order {
+            let half = size.half()?;
+            if size == M::PART_ORDER {
+                self.clear_head(section, pfn, size);
+                self.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.insert_free(&mut zone, pfn.add(half.pages()), half);
+            size = half;
+        }
+
+        let page = section.page(pfn);
+        page.payload()[PRIVATE].store(0, Ordering::Relaxed);
+        page.payload()[SINCE].store(self.machine.stamp(), Ordering::Relaxed);
+        self.set_head(section, pfn, order, PageState::Used { order, owner });
+        count_free(&mut zone, block, order.pages().wrapping_neg());
+        Some(pfn)
+    }
+
+    /// Frees an extent that [`alloc`](Self::alloc) handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no such extent begins at `pfn`; nothing is changed then.
+    pub fn free(&self, pfn: Pfn) -> Result<(), FreeError> {
+        self.free_of(pfn, is_users).map(drop)
+    }
+
+    /// Frees an extent whose owner `mine` accepts. Answers its order.
+    pub(crate) fn free_of(
+        &self,
+        pfn: Pfn,
+        mine: impl Fn(Owner) -> bool,
+    ) -> Result<Order, FreeError> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        let home = self.home(pfn)?;
+        let mut zone = self.nodes.lock(home.word.node, home.kind);
+        // Only now can nobody else free the extent, or take its block offline. What else is noted of the
+        // block, that some of it is bad for one, may have changed meanwhile.
+        let now = BlockWord::decode(home.block.block().get());
+        if (now.state, now.node) != (home.word.state, home.word.node) {
+            return Err(FreeError::NotOnline(pfn));
+        }
+        let order = self.used(home.section, pfn, mine)?;
+        self.free_extent(&mut zone, home.block, home.section, pfn, order);
+        Ok(order)
+    }
+
+    /// Makes a used extent free; what of it is being emptied is isolated.
+    pub(crate) fn free_extent(
+        &self,
+        zone: &mut Zone,
+        block: Record<'_>,
+        section: Section<'_, M>,
+        pfn: Pfn,
+        order: Order,
+    ) {
+        count_free(zone, block, order.pages());
+        if zone.isolating.intersection(PfnRange::new(pfn, order.pages())).is_some() {
+            self.release_isolated(zone, section, pfn, order);
+        } else {
+            self.merge(zone, section, pfn, order);
+        }
+    }
+
+    /// The owner's word of an allocated extent: whatever it last stored there, 0 at first.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no extent that the caller could own begins at `pfn`.
+    pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        Ok(self.private_word(pfn)?.load(Ordering::Acquire))
+    }
+
+    /// Stores the owner's word of an allocated extent.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no extent that the caller could own begins at `pfn`.
+    pub fn set_private(&self, pfn: Pfn, value: u64) -> Result<(), FreeError> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        self.private_word(pfn)?.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    /// What [`Machine::stamp`] said when the extent that begins at `pfn` was allocated.
+    pub(crate) fn since(&self, pfn: Pfn) -> u64 {
+        self.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
+    }
+
+    /// Gives the extent at `to` the owner's word and the age of the one at `from`.
+    pub(crate) fn inherit(&self, from: Pfn, to: Pfn) {
+        let (from, to) = (self.page(from).payload(), self.page(to).payload());
+        for word in [PRIVATE, SINCE] {
+            to[word].store(from[word].load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
+    /// The owner's word of a used extent that nobody frees meanwhile.
+    pub(crate) fn owners_word(&self, pfn: Pfn) -> u64 {
+        self.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
+    }
+
+    fn private_word(&self, pfn: Pfn) -> Result<&AtomicU64, FreeError> {
+        let section = self.online_section(pfn)?;
+        self.used(section, pfn, is_users)?;
+        Ok(&section.page(pfn).payload()[PRIVATE])
+    }
+
+    fn online_section(&self, pfn: Pfn) -> Result<Section<'_, M>, FreeError> {
+        let online = |section: &Section<'_, M>| section.word().state() == SectionState::Online;
+        self.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))
+    }
+
+    /// Where `pfn` belongs while its block is online.
+    fn home(&self, pfn: Pfn) -> Result<Home<'_, M>, FreeError> {
+        let section = self.online_section(pfn)?;
+        let block = self.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
+        let word = BlockWord::decode(block.block().get());
+        match word.state {
+            BlockState::Online(kind) => Ok(Home { section, block, word, kind }),
+            BlockState::Offline => Err(FreeError::NotOnline(pfn)),
+        }
+    }
+
+    /// The order of the extent that begins at `pfn`, if somebody whom `mine` accepts holds it.
+    fn used(
+        &self,
+        section: Section<'_, M>,
+        pfn: Pfn,
+        mine: impl Fn(Owner) -> bool,
+    ) -> Result<Order, FreeError> {
+        match self.head_state(section, pfn) {
+            Some(PageState::Used { order, owner }) if mine(owner) => Ok(order),
+            Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
+            _ => Err(FreeError::NotAllocated(pfn)),
+        }
+    }
+
+    /// Makes an extent free, merged with its free buddies as far as the block goes.
+    pub(crate) fn merge(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
+        let largest = self.block_size().order::<M>();
+        let (mut section, mut pfn, mut order) = (section, pfn, order);
+        while order < largest {
+            let buddy = Pfn::new(pfn.get() ^ order.pages());
+            let Some(double) = order.double() else { break };
+            let Some(buddy_section) = self.section_at(buddy) else {
+                break;
+            };
+            if !self.is_free_head(buddy_section, buddy, order) {
+                break;
+            }
+            self.unlink(zone, buddy, order);
+            // Both stop being heads of this order; the lower becomes the head of the next below.
+            self.clear_head(buddy_section, buddy, order);
+            self.clear_head(section, pfn, order);
+            if buddy < pfn {
+                (section, pfn) = (buddy_section, buddy);
+            }
+            order = double;
+        }
+        self.insert_free_in(zone, section, pfn, order);
+    }
+
+    /// Puts a free extent on its list.
+    pub(crate) fn insert_free(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
+        if let Some(section) = self.section_at(pfn) {
+            self.insert_free_in(zone, section, pfn, order);
+        }
+    }
+
+    fn insert_free_in(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
+        let page = section.page(pfn);
+        let next = zone.first(order);
+        page.payload()[NEXT].store(next.map_or(0, |next| next.get() + 1), Ordering::Relaxed);
+        page.payload()[PREVIOUS].store(0, Ordering::Relaxed);
+        if let Some(next) = next {
+            self.page(next).payload()[PREVIOUS].store(pfn.get() + 1, Ordering::Relaxed);
+        }
+        zone.set_first(order, Some(pfn));
+        zone.count_extent(order);
+        self.set_head(section, pfn, order, PageState::Free { order });
+    }
+
+    /// Takes a free extent off its list. Its state stays: the caller changes it.
+    pub(crate) fn unlink(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
+        let link = |word: u64| word.checked_sub(1).map(Pfn::new);
+        let payload = self.page(pfn).payload();
+        let next = payload[NEXT].load(Ordering::Relaxed);
+        let previous = payload[PREVIOUS].load(Ordering::Relaxed);
+        if let Some(next) = link(next) {
+            self.page(next).payload()[PREVIOUS].store(previous, Ordering::Relaxed);
+        }
+        match link(previous) {
+            Some(previous) => self.page(previous).payload()[NEXT].store(next, Ordering::Relaxed),
+            None => zone.set_first(order, link(next)),
+        }
+        zone.uncount_extent(order);
+    }
+
+    /// Gives `pfns`, of a block that comes online in `zone`, to the allocator as free extents.
+    pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
+        for (pfn, order) in self.cut(pfns) {
+            let Some(section) = self.section_at(pfn) else {
+                continue;
+            };
+            if order < M::PART_ORDER {
+                self.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.insert_free_in(zone, section, pfn, order);
+        }
+    }
+
+    /// The extent before the free extent `pfn` on its list. Called with the zone locked.
+    pub(crate) fn previous(&self, pfn: Pfn) -> Option<Pfn> {
+        self.page(pfn).payload()[PREVIOUS].load(Ordering::Relaxed).checked_sub(1).map(Pfn::new)
+    }
+
+    /// The free extents of a list, first to last. Called with the zone locked.
+    pub(crate) fn list(&self, zone: &Zone, order: Order) -> impl Iterator<Item = Pfn> {
+        let mut next = zone.first(order);
+        core::iter::from_fn(move || {
+            let pfn = next?;
+            let link = self.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+            next = link.checked_sub(1).map(Pfn::new);
+            Some(pfn)
+        })
+    }
+}

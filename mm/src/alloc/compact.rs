@@ -1,0 +1,109 @@
+//! Compaction: make one large free extent out of small ones, by moving away what lies between them.
+//!
+//! ```text
+//!   [u . . u|. . u .|M M M M|. . . .]   of the aligned runs the one with the least to move is emptied;
+//!       ^ this one                      a run with memmap, or with what cannot move, is never touched
+//! ```
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::evacuate::{Evacuation, Stuck};
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::block::{Block, BlockState};
+use crate::memmap::page::{Owner, PageState};
+use core::fmt;
+
+/// Why there is no free extent of the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompactError {
+    /// A verb is running.
+    Busy,
+    /// No block is as large.
+    TooLarge(Order),
+    /// Every run of the size holds memmap or what cannot move.
+    Immovable(Order),
+    /// An owner did not let go of an extent.
+    InUse(Pfn, Owner),
+    /// Nothing else has room for an extent of this order, which was in the way.
+    NoRoom(Order),
+}
+
+impl fmt::Display for CompactError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::TooLarge(order) => write!(f, "no block has {} pages", order.pages()),
+            Self::Immovable(order) => {
+                write!(f, "every run of {} pages holds something that stays", order.pages())
+            }
+            Self::InUse(pfn, owner) => write!(f, "{pfn}, held by {}, stays", owner.name()),
+            Self::NoRoom(order) => {
+                write!(f, "nothing else has {} free pages in one piece", order.pages())
+            }
+        }
+    }
+}
+
+impl core::error::Error for CompactError {}
+
+impl<M: Machine> Mm<M> {
+    /// Sees to it that a zone has a free extent of `order` at least; answers where, and it may be
+    /// allocated away at once.
+    ///
+    /// Looks at every extent of the zone. What it isolates meanwhile is free again when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`CompactError`]; what had moved stays where it went.
+    pub fn compact(
+        &self,
+        node: NodeId,
+        kind: ZoneKind,
+        order: Order,
+    ) -> Result<PfnRange, CompactError> {
+        let _lock = self.verb().ok_or(CompactError::Busy)?;
+        if order > self.block_size().order::<M>() {
+            return Err(CompactError::TooLarge(order));
+        }
+        let blocks = self.blocks();
+        let blocks = blocks.filter(|b| (b.node, b.state) == (node, BlockState::Online(kind)));
+        let best = blocks.filter_map(|block| self.cheapest_run(&block, order)).min();
+        let (_, run) = best.ok_or(CompactError::Immovable(order))?;
+        let area = self.area(run).ok_or(CompactError::Immovable(order))?;
+        let emptied = Evacuation::begin(self, area).run(self);
+        let area = emptied.map_err(|stuck| match stuck {
+            Stuck::Held(pfn, owner) => CompactError::InUse(pfn, owner),
+            Stuck::NoRoom(order) => CompactError::NoRoom(order),
+        })?;
+        self.end_isolation(&area);
+        Ok(run)
+    }
+
+    /// The aligned run of a block with the fewest used pages, and how many, if one could be emptied.
+    fn cheapest_run(&self, block: &Block, order: Order) -> Option<(u64, PfnRange)> {
+        let pages = order.pages();
+        let count = block.pfns.pages() / pages;
+        let runs = (0..count).map(|i| PfnRange::new(block.pfns.start.add(i * pages), pages));
+        let free_of_memmap =
+            |run: &PfnRange| run.start >= block.pfns.start.add(block.counts.memmap);
+        runs.filter(free_of_memmap).filter_map(|run| Some((self.cost(run)?, run))).min()
+    }
+
+    /// Pages in use that have to move for `run` to be free; `None` if some cannot.
+    fn cost(&self, run: PfnRange) -> Option<u64> {
+        let mut cost = 0;
+        let mut at = run.start;
+        while at < run.end {
+            let (head, state) = self.extent_of(at)?;
+            match state {
+                PageState::Used { owner: Owner::Movable(_), order } => cost += order.pages(),
+                PageState::Free { .. } => {}
+                _ => return None,
+            }
+            at = head.add(state.extent_pages());
+        }
+        Some(cost)
+    }
+}

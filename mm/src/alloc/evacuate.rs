@@ -1,0 +1,214 @@
+//! Emptying a range: isolate what is free, move what is used, in steps.
+//!
+//! ```text
+//!   isolate --> survey --> move the largest extents, then the next smaller, ... --> empty
+//! ```
+//!
+//! The survey finds what cannot move before anything has moved. Largest first, so that whether the
+//! rest of memory has room does not depend on the order: see [`crate::observe::explain`].
+//!
+//! A step looks at one extent. Nothing is allocated in the range once it is isolated, so with `P`
+//! pages it takes at most `P` steps to isolate, `P` to survey, and `P` for each pass over the extents
+//! of one order; an owner that does not let go is asked again in [`PASSES`] passes in all.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn};
+use crate::alloc::isolate::Area;
+use crate::alloc::migrate::Extent;
+use crate::machine::Machine;
+use crate::memmap::page::{Mover, Owner, PageState};
+
+/// Passes over extents of one order before an owner that does not let go is taken at its word.
+pub(crate) const PASSES: u64 = 8;
+
+/// What keeps a range from being emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stuck {
+    /// The extent cannot move, or its owner does not let go.
+    Held(Pfn, Owner),
+    /// There is no free extent of the order elsewhere.
+    NoRoom(Order),
+}
+
+/// How far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Isolate,
+    Survey,
+    Move(Order),
+    Empty,
+}
+
+/// The emptying of an area: isolated from when it begins until it is finished or undone.
+#[derive(Debug)]
+#[must_use = "the area stays isolated until it is claimed, retired or given back"]
+pub(crate) struct Evacuation {
+    pub(crate) area: Area,
+    pub(crate) phase: Phase,
+    /// Everything below it is done, in this phase.
+    at: Pfn,
+    /// A bit for each order of which the survey found an extent.
+    orders: u32,
+    /// The first extent of this pass that its owner did not let go.
+    held: Option<(Pfn, Owner)>,
+    passes: u64,
+    /// Pages the survey found in use.
+    pub(crate) found: u64,
+    /// Pages the survey found to be bad.
+    pub(crate) bad: u64,
+    /// Pages moved.
+    pub(crate) moved: u64,
+}
+
+impl Evacuation {
+    /// Steps that emptying an area of `pages` takes at the most, whatever is there: a pass takes one
+    /// for each extent, and one to see that it is over.
+    pub(crate) const fn bound(pages: u64) -> u64 {
+        (pages + 1) * (2 + Order::COUNT as u64 * PASSES)
+    }
+
+    pub(crate) fn begin<M: Machine>(mm: &Mm<M>, area: Area) -> Self {
+        mm.begin_isolation(&area);
+        Self {
+            area,
+            phase: Phase::Isolate,
+            at: area.pfns.start,
+            orders: 0,
+            held: None,
+            passes: 0,
+            found: 0,
+            bad: 0,
+            moved: 0,
+        }
+    }
+
+    /// Looks at one extent, or goes to the next phase where there is none left.
+    pub(crate) fn step<M: Machine>(&mut self, mm: &Mm<M>) -> Result<(), Stuck> {
+        if self.at >= self.area.pfns.end {
+            return self.next_phase();
+        }
+        match self.phase {
+            Phase::Isolate => {
+                self.at = mm.isolate_at(&self.area, self.at);
+                Ok(())
+            }
+            Phase::Survey => self.survey(mm),
+            Phase::Move(order) => self.move_one(mm, order),
+            Phase::Empty => Ok(()),
+        }
+    }
+
+    /// All steps at once.
+    pub(crate) fn run<M: Machine>(mut self, mm: &Mm<M>) -> Result<Area, Stuck> {
+        while self.phase != Phase::Empty {
+            if let Err(stuck) = self.step(mm) {
+                mm.end_isolation(&self.area);
+                return Err(stuck);
+            }
+        }
+        Ok(self.area)
+    }
+
+    fn next_phase(&mut self) -> Result<(), Stuck> {
+        let largest = Order::new((u32::BITS - 1).saturating_sub(self.orders.leading_zeros()) as u8);
+        self.phase = match (self.phase, self.held.take(), largest) {
+            (Phase::Isolate, ..) => Phase::Survey,
+            (Phase::Move(_), Some((pfn, owner)), _) if self.passes >= PASSES => {
+                return Err(Stuck::Held(pfn, owner));
+            }
+            (Phase::Move(order), Some(_), _) => Phase::Move(order),
+            (_, _, Some(order)) if self.orders != 0 => {
+                self.orders &= !(1 << order.get());
+                self.passes = 0;
+                Phase::Move(order)
+            }
+            _ => Phase::Empty,
+        };
+        self.passes += 1;
+        self.at = self.area.pfns.start;
+        Ok(())
+    }
+
+    /// The extent at the cursor, which moves past it.
+    fn next_extent<M: Machine>(&mut self, mm: &Mm<M>) -> Option<(Pfn, PageState)> {
+        let _zone = mm.nodes.lock(self.area.node, self.area.kind);
+        let found = mm.extent_of(self.at);
+        self.at = match found {
+            Some((head, state)) => head.add(state.extent_pages()),
+            None => self.at.add(1),
+        };
+        found
+    }
+
+    fn survey<M: Machine>(&mut self, mm: &Mm<M>) -> Result<(), Stuck> {
+        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(mm) else {
+            return Ok(());
+        };
+        match owner {
+            Owner::Poison => {
+                self.bad += order.pages();
+                Ok(())
+            }
+            Owner::Movable(mover) if !mm.is_pinned(pfn, order, mover) => {
+                self.orders |= 1 << order.get();
+                self.found += order.pages();
+                Ok(())
+            }
+            _ => Err(Stuck::Held(pfn, owner)),
+        }
+    }
+
+    fn move_one<M: Machine>(&mut self, mm: &Mm<M>, wanted: Order) -> Result<(), Stuck> {
+        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(mm) else {
+            return Ok(());
+        };
+        let Owner::Movable(mover) = owner else { return Ok(()) };
+        if order != wanted {
+            return Ok(());
+        }
+        match mm.move_extent(&self.area, pfn, order, mover) {
+            Ok(true) => self.moved += order.pages(),
+            Ok(false) => self.held = self.held.or(Some((pfn, owner))),
+            Err(stuck) => return Err(stuck),
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Whether the owner of an extent says that it will not let go.
+    pub(crate) fn is_pinned(&self, pfn: Pfn, order: Order, mover: Mover) -> bool {
+        let extent = Extent { pfn, order, private: self.owners_word(pfn) };
+        self.movers.get(mover).is_none_or(|ops| ops.pinned(&extent))
+    }
+
+    /// Moves an extent out of the area; `false` if its owner does not let go, or freed it.
+    fn move_extent(
+        &self,
+        area: &Area,
+        pfn: Pfn,
+        order: Order,
+        mover: Mover,
+    ) -> Result<bool, Stuck> {
+        let Some(ops) = self.movers.get(mover) else { return Ok(false) };
+        let extent = Extent { pfn, order, private: self.owners_word(pfn) };
+        if ops.isolate(&extent).is_err() {
+            return Ok(false);
+        }
+        let owner = Owner::Movable(mover);
+        let Ok(target) = self.alloc_best(area.node, order, owner) else {
+            ops.putback(&extent);
+            return Err(Stuck::NoRoom(order));
+        };
+        self.inherit(pfn, target);
+        let moved = ops.migrate(&extent, target).is_ok();
+        let unused = if moved { pfn } else { target };
+        if let Err(error) = self.free_of(unused, |holder| holder == owner) {
+            log::error!("{}: an extent was freed while it moved: {error}", ops.name());
+        }
+        if !moved {
+            ops.putback(&extent);
+        }
+        Ok(moved)
+    }
+}

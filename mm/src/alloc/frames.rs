@@ -1,0 +1,184 @@
+//! Frames for page tables and section nodes: the boot reserve, then the allocator.
+//!
+//! So that adding memory needs no memory, the frames that the machine's hot-pluggable window can ever
+//! need are set aside at boot, in one contiguous reserve. A frame goes back to where it came from: the
+//! reserve knows its own by their address. Tables of less than a page share frames: see `packed`.
+
+use crate::Mm;
+use crate::addr::{Order, PhysAddr, PhysRange};
+use crate::alloc::packed::Packed;
+use crate::machine::Machine;
+use crate::memmap::page::Owner;
+use crate::paging::{OutOfFrames, TableFrames};
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Mutex;
+
+// UNSAFETY: links the reserve's free frames through their first word.
+#[expect(unsafe_code)]
+mod link {
+    use crate::addr::PhysAddr;
+    use crate::machine::PhysMem;
+
+    /// Writes the link of a free frame of the reserve.
+    ///
+    /// Stored plus one, so that 0 stands for none: the reserve may begin at physical address 0.
+    pub(super) fn set(memory: &impl PhysMem, frame: PhysAddr, link: Option<PhysAddr>) {
+        let word = link.map_or(0, |link| link.get() + 1);
+        // SAFETY: the frame is RAM of the reserve and free: nobody refers to it, no table walk
+        // reaches it (it was never a table, or was flushed before it came back), and it is
+        // page-aligned.
+        unsafe { memory.pointer(frame).cast::<u64>().write(word) };
+    }
+
+    /// Reads the link of a free frame of the reserve.
+    pub(super) fn get(memory: &impl PhysMem, frame: PhysAddr) -> Option<PhysAddr> {
+        // SAFETY: as in `set`, which wrote the word.
+        let word = unsafe { memory.pointer(frame).cast::<u64>().read() };
+        word.checked_sub(1).map(PhysAddr::new)
+    }
+}
+
+/// The reserve's free frames: those never used, and a stack of those that came back.
+#[derive(Debug)]
+struct Reserve {
+    range: PhysRange,
+    /// Where the frames that were never used begin.
+    unused: PhysAddr,
+    /// The last frame that came back.
+    returned: Option<PhysAddr>,
+    free: u64,
+}
+
+/// Counts and the reserve.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    reserve: Mutex<Reserve>,
+    /// Frames that hold several tables.
+    pub(crate) packed: Mutex<Packed>,
+    /// Pages that the verbs hold of the allocator's: tables, nodes, and memmap placed there.
+    system_pages: AtomicU64,
+}
+
+impl Frames {
+    pub(crate) const fn new() -> Self {
+        let unused = PhysRange::EMPTY.start();
+        Self {
+            reserve: Mutex::new(Reserve {
+                range: PhysRange::EMPTY,
+                unused,
+                returned: None,
+                free: 0,
+            }),
+            packed: Mutex::new(Packed::new()),
+            system_pages: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes `range`, which nobody else uses, the reserve.
+    pub(crate) fn set_reserve(&self, range: PhysRange, page_bytes: u64) {
+        let free = range.len() / page_bytes;
+        *self.reserve.lock() = Reserve { range, unused: range.start(), returned: None, free };
+    }
+
+    /// The reserve: its range, and how many of its pages are free.
+    pub(crate) fn reserve(&self) -> (PhysRange, u64) {
+        let reserve = self.reserve.lock();
+        (reserve.range, reserve.free)
+    }
+
+    /// The frames of the reserve that were ever handed out.
+    pub(crate) fn handed_out(&self) -> PhysRange {
+        let Reserve { range, unused, .. } = *self.reserve.lock();
+        PhysRange::new(range.start(), unused.offset_from(range.start())).unwrap_or_default()
+    }
+
+    /// Shows the frames that came back to the reserve, the last one first, until `each` says no.
+    pub(crate) fn visit_returned<M: Machine>(
+        &self,
+        machine: &M,
+        each: &mut dyn FnMut(PhysAddr) -> bool,
+    ) {
+        let mut next = self.reserve.lock().returned;
+        while let Some(frame) = next.filter(|&frame| each(frame)) {
+            next = link::get(machine, frame);
+        }
+    }
+
+    /// Pages of the allocator's that the verbs hold.
+    pub(crate) fn system_pages(&self) -> u64 {
+        self.system_pages.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_system(&self, pages: u64) {
+        self.system_pages.fetch_add(pages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uncount_system(&self, pages: u64) {
+        self.system_pages.fetch_sub(pages, Ordering::Relaxed);
+    }
+}
+
+impl Reserve {
+    fn pop<M: Machine>(&mut self, machine: &M) -> Option<PhysAddr> {
+        self.free = self.free.checked_sub(1)?;
+        if let Some(frame) = self.returned {
+            self.returned = link::get(machine, frame);
+            return Some(frame);
+        }
+        let frame = self.unused;
+        self.unused = frame.add(M::PAGE_BYTES);
+        Some(frame)
+    }
+
+    fn push<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
+        link::set(machine, frame, self.returned);
+        self.returned = Some(frame);
+        self.free += 1;
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Takes a page for tables or nodes.
+    pub(crate) fn take_frame(&self) -> Option<PhysAddr> {
+        let reserved = self.frames.reserve.lock().pop(&self.machine);
+        reserved.or_else(|| {
+            let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
+            self.frames.count_system(1);
+            Some(M::address(pfn))
+        })
+    }
+
+    /// Gives such a page back to where it came from.
+    pub(crate) fn return_frame(&self, frame: PhysAddr) {
+        let mut reserve = self.frames.reserve.lock();
+        if reserve.range.contains(frame) {
+            reserve.push(&self.machine, frame);
+            return;
+        }
+        drop(reserve);
+        match self.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
+            Ok(_) => self.frames.uncount_system(1),
+            // A table of the boot page tables that became empty: it stays boot memory.
+            Err(error) => log::debug!("table frame {frame} stays: {error}"),
+        }
+    }
+}
+
+impl<M: Machine> TableFrames for Mm<M> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        if bytes > M::PAGE_BYTES || !self.machine.allows_allocation() {
+            return Err(OutOfFrames { bytes });
+        }
+        let whole = bytes == M::PAGE_BYTES;
+        let taken = if whole { self.take_frame() } else { self.take_piece(bytes) };
+        taken.ok_or(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+        if bytes < M::PAGE_BYTES {
+            self.return_piece(frame, bytes);
+        } else {
+            self.return_frame(frame);
+        }
+    }
+}

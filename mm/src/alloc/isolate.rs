@@ -1,0 +1,155 @@
+//! Isolation: free extents of a range that is being emptied, which the allocator may not give out.
+//!
+//! ```text
+//!   zone.isolating   [........................)   extents freed in here are isolated
+//!   free  ---isolate--->  isolated  ---claim--->  used (a memmap, a taken range)
+//!     <---unisolate------/       \--- the block goes offline: forgotten
+//! ```
+//!
+//! One range at a time, of one block: who isolates holds the hotplug lock. Isolated pages stay in
+//! their block's count of free pages, and leave their zone's. Offline, contiguous reservation and
+//! compaction all empty ranges by this code; memmap pages are in no extent, so they are never met.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::{Zone, ZoneKind};
+use crate::machine::Machine;
+use crate::memmap::block::BlockState;
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::{Section, section_of};
+
+/// What is being emptied: usable pages of one online block, and the zone it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) pfns: PfnRange,
+    pub(crate) node: NodeId,
+    pub(crate) kind: ZoneKind,
+}
+
+impl<M: Machine> Mm<M> {
+    /// The usable pages of a block among `pfns`, if it is online: all but its memmap.
+    pub(crate) fn area(&self, pfns: PfnRange) -> Option<Area> {
+        let id = self.block_at(M::address(pfns.start));
+        let block = self.describe_block(id)?;
+        let BlockState::Online(kind) = block.state else { return None };
+        let memmap = block.counts.memmap;
+        let usable = PfnRange { start: block.pfns.start.add(memmap), end: block.pfns.end };
+        let pfns = usable.intersection(pfns).unwrap_or(PfnRange::new(pfns.start, 0));
+        Some(Area { pfns, node: block.node, kind })
+    }
+
+    /// From now on nothing that is freed in the area comes back to the allocator.
+    pub(crate) fn begin_isolation(&self, area: &Area) {
+        self.nodes.lock(area.node, area.kind).isolating = area.pfns;
+    }
+
+    /// Isolates the extent that `at`, of the area, lies in, if it is free, as far as it is in the
+    /// area. Answers where the next extent begins.
+    pub(crate) fn isolate_at(&self, area: &Area, at: Pfn) -> Pfn {
+        let mut zone = self.nodes.lock(area.node, area.kind);
+        let Some((head, state)) = self.extent_of(at) else { return at.add(1) };
+        if let PageState::Free { order } = state
+            && let Some(section) = self.section_at(head)
+        {
+            self.unlink(&mut zone, head, order);
+            zone.counts.free -= order.pages();
+            self.clear_head(section, head, order);
+            self.split_isolated(&mut zone, PfnRange::new(head, order.pages()));
+        }
+        head.add(state.extent_pages())
+    }
+
+    /// Makes a used extent, some of it in the area being emptied, free there and isolated here. It
+    /// counts as free in its block and zone already.
+    pub(crate) fn release_isolated(
+        &self,
+        zone: &mut Zone,
+        section: Section<'_, M>,
+        pfn: Pfn,
+        order: Order,
+    ) {
+        zone.counts.free -= order.pages();
+        self.clear_head(section, pfn, order);
+        self.split_isolated(zone, PfnRange::new(pfn, order.pages()));
+    }
+
+    /// Makes `pfns`, an extent without a head, isolated extents inside the area being emptied and
+    /// free ones outside.
+    fn split_isolated(&self, zone: &mut Zone, pfns: PfnRange) {
+        let Some(inside) = zone.isolating.intersection(pfns) else { return };
+        self.give_heads(inside, |order| PageState::Isolated { order });
+        zone.isolated += inside.pages();
+        for outside in [
+            PfnRange { start: pfns.start, end: inside.start },
+            PfnRange { start: inside.end, end: pfns.end },
+        ] {
+            self.insert_range(zone, outside);
+            zone.counts.free += outside.pages();
+        }
+    }
+
+    /// Cuts `pfns`, of no extent, into extents.
+    pub(crate) fn give_heads(&self, pfns: PfnRange, state: impl Fn(Order) -> PageState) {
+        for (pfn, order) in self.cut(pfns) {
+            let Some(section) = self.section_at(pfn) else { continue };
+            if order < M::PART_ORDER {
+                self.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.set_head(section, pfn, order, state(order));
+        }
+    }
+
+    /// Gives every isolated extent of the area back to the allocator.
+    pub(crate) fn end_isolation(&self, area: &Area) {
+        self.nodes.lock(area.node, area.kind).isolating = PfnRange::EMPTY;
+        let mut at = area.pfns.start;
+        while at < area.pfns.end {
+            let mut zone = self.nodes.lock(area.node, area.kind);
+            let Some((head, state)) = self.extent_of(at) else {
+                at = at.add(1);
+                continue;
+            };
+            if let PageState::Isolated { order } = state
+                && let Some(section) = self.section_at(head)
+            {
+                zone.isolated -= order.pages();
+                zone.counts.free += order.pages();
+                self.merge(&mut zone, section, head, order);
+            }
+            at = head.add(state.extent_pages());
+        }
+    }
+
+    /// Ends the isolation of an area that is empty, and lets `owner` have all of it.
+    pub(crate) fn claim(&self, area: &Area, owner: Owner) {
+        let mut at = area.pfns.start;
+        while at < area.pfns.end {
+            let _zone = self.nodes.lock(area.node, area.kind);
+            let Some((head, state)) = self.extent_of(at) else {
+                at = at.add(1);
+                continue;
+            };
+            if let (PageState::Isolated { order }, Some(section)) = (state, self.section_at(head)) {
+                self.clear_head(section, head, order);
+            }
+            at = head.add(state.extent_pages());
+        }
+        let mut zone = self.nodes.lock(area.node, area.kind);
+        self.give_heads(area.pfns, |order| PageState::Used { order, owner });
+        zone.isolating = PfnRange::EMPTY;
+        zone.isolated -= area.pfns.pages();
+        if let Some(block) = self.block_record(section_of::<M>(area.pfns.start)) {
+            block.free().set(block.free().get() - area.pfns.pages());
+        }
+    }
+
+    /// Frees what was claimed for `owner`.
+    pub(crate) fn unclaim(&self, area: &Area, owner: Owner) {
+        for (pfn, _) in self.cut(area.pfns) {
+            if let Err(error) = self.free_of(pfn, |holder| holder == owner) {
+                log::error!("a claimed extent is not its owner's: {error}");
+            }
+        }
+    }
+}

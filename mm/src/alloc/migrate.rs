@@ -1,0 +1,137 @@
+//! Movable pages: who owns them, and what the owner does when one has to go elsewhere.
+//!
+//! ```text
+//!   isolate            the owner lets nobody new at the extent
+//!   (a free extent of the same order is found elsewhere)
+//!   migrate            the owner copies, and points everything at the copy
+//!                      or  putback: the move is off, the extent is used as before
+//! ```
+//!
+//! Only a registered owner can allocate movable memory, so everything in a movable zone can be asked
+//! to move.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn};
+use crate::machine::Machine;
+use crate::memmap::page::{MAX_MOVERS, Mover, Owner};
+use core::fmt;
+use spin::Once;
+
+/// An allocated extent, as its owner knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The first page.
+    pub pfn: Pfn,
+    /// The size.
+    pub order: Order,
+    /// The owner's word: see [`Mm::private`].
+    pub private: u64,
+}
+
+/// The owner cannot let go of the extent at this moment, or has freed it meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotNow;
+
+impl fmt::Display for NotNow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the owner cannot let go of the extent now")
+    }
+}
+
+impl core::error::Error for NotNow {}
+
+/// An owner of movable pages.
+///
+/// Called with no lock of the manager's but the hotplug lock, so an owner may allocate, free and look
+/// up; it may not call what takes that lock: a verb, `verify`, a snapshot. An extent may be freed by its owner at any time until
+/// [`isolate`](Self::isolate) has answered `Ok`.
+pub trait MovableOps: Sync {
+    /// The owner's name, for people.
+    fn name(&self) -> &'static str;
+
+    /// Whether the extent is held so that [`isolate`](Self::isolate) would refuse for a long time.
+    /// Asked before anything is moved, so that what cannot succeed changes nothing.
+    fn pinned(&self, extent: &Extent) -> bool {
+        let _ = extent;
+        false
+    }
+
+    /// Stops using the extent until [`migrate`](Self::migrate) or [`putback`](Self::putback).
+    ///
+    /// # Errors
+    ///
+    /// [`NotNow`] if it is in use just now, or is not the owner's any more.
+    fn isolate(&self, extent: &Extent) -> Result<(), NotNow>;
+
+    /// Copies the isolated extent `from` to the `1 << order` pages from `to` on, and uses those from
+    /// now on. The owner's word of `to` is that of `from`. The manager then frees `from`.
+    ///
+    /// # Errors
+    ///
+    /// [`NotNow`]; the extent stays isolated, and is put back.
+    fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow>;
+
+    /// Uses an isolated extent again, where it is.
+    fn putback(&self, extent: &Extent);
+}
+
+/// No more owners can register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyMovers;
+
+impl fmt::Display for TooManyMovers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there are {MAX_MOVERS} owners of movable pages already")
+    }
+}
+
+impl core::error::Error for TooManyMovers {}
+
+/// The owners that have registered, for good.
+pub(crate) struct Movers([Once<&'static dyn MovableOps>; MAX_MOVERS]);
+
+impl Movers {
+    pub(crate) const fn new() -> Self {
+        Self([const { Once::new() }; MAX_MOVERS])
+    }
+
+    pub(crate) fn get(&self, mover: Mover) -> Option<&'static dyn MovableOps> {
+        self.0.get(mover.index())?.get().copied()
+    }
+}
+
+impl fmt::Debug for Movers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map_while(|slot| slot.get().map(|ops| ops.name()));
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Makes `ops` an owner of movable pages; the answer is what it allocates with.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyMovers`] from the 17th on.
+    pub fn register(&self, ops: &'static dyn MovableOps) -> Result<Mover, TooManyMovers> {
+        for (index, slot) in self.movers.0.iter().enumerate() {
+            let mut mine = false;
+            slot.call_once(|| {
+                mine = true;
+                ops
+            });
+            if mine {
+                return Mover::new(index).ok_or(TooManyMovers);
+            }
+        }
+        Err(TooManyMovers)
+    }
+
+    /// The name of an owner, for people: that of a mover is its own.
+    pub fn owner_name(&self, owner: Owner) -> &'static str {
+        match owner {
+            Owner::Movable(mover) => self.movers.get(mover).map_or(owner.name(), |ops| ops.name()),
+            _ => owner.name(),
+        }
+    }
+}

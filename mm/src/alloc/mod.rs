@@ -1,0 +1,20 @@
+//! Pages given out and taken back: zones over a memmap.
+//!
+//! ```text
+//!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
+//!   buddy              allocate and free
+//!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
+//!   frames, packed     frames of page tables: the reserve, and tables that share a page
+//! ```
+
+pub(crate) mod buddy;
+pub(crate) mod compact;
+pub(crate) mod evacuate;
+pub(crate) mod frames;
+pub(crate) mod isolate;
+pub(crate) mod migrate;
+pub(crate) mod node;
+pub(crate) mod packed;
+pub(crate) mod poison;
+pub(crate) mod span;
+pub(crate) mod zone;

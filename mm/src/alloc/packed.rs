@@ -1,0 +1,276 @@
+//! Tables smaller than a page, packed: frames cut into pieces of one size each.
+//!
+//! ```text
+//!   page of 64 KiB   [header|256 B |256 B |256 B | ...          ]  255 pieces
+//!                    [header         |4 KiB          | ...      ]   15 pieces
+//! ```
+//!
+//! The lock over them is taken before the reserve's or a zone's, for a frame may be needed; never with
+//! either held.
+//!
+//! The header takes the first piece: which pieces are in use, and the neighbours in the list of frames
+//! of that size with room. A frame comes when a piece is asked for and there is none, and goes when its
+//! last piece does, so as many pieces as ever were in use at once say how many frames there are at most.
+
+use crate::Mm;
+use crate::addr::PhysAddr;
+use crate::geometry::Geometry;
+use crate::machine::Machine;
+use crate::memmap::page::{Owner, PageState};
+
+/// The most pieces of a frame, the header's included.
+const SLOTS: u64 = 256;
+/// Sizes of pieces: half a page, a quarter, and so on.
+const SIZES: usize = SLOTS.ilog2() as usize;
+/// The smallest piece holds a header.
+const SMALLEST: u64 = size_of::<Header>().next_power_of_two() as u64;
+
+/// What the first piece of a frame says. Frames are named by their address plus one; 0 is none.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct Header {
+    next: u64,
+    previous: u64,
+    used: [u64; (SLOTS / 64) as usize],
+}
+
+// UNSAFETY: keeps headers in frames that it has to itself.
+#[expect(unsafe_code)]
+mod header {
+    use super::Header;
+    use crate::addr::PhysAddr;
+    use crate::machine::PhysMem;
+
+    pub(super) fn get(memory: &impl PhysMem, frame: PhysAddr) -> Header {
+        // SAFETY: the frame is RAM that was taken for pieces, page-aligned, and its first piece is
+        // nobody's but this module's, whose `set` wrote it when the frame was taken.
+        unsafe { memory.pointer(frame).cast::<Header>().read() }
+    }
+
+    pub(super) fn set(memory: &impl PhysMem, frame: PhysAddr, header: Header) {
+        // SAFETY: as in `get`; the lock over all headers is held.
+        unsafe { memory.pointer(frame).cast::<Header>().write(header) };
+    }
+}
+
+/// The size of a piece, among those that a page can be cut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size {
+    index: usize,
+    bytes: u64,
+    /// Pieces of a frame, the header's included.
+    slots: u64,
+}
+
+impl Size {
+    /// The size for a table of `bytes`, which is less than a page.
+    fn of<G: Geometry>(bytes: u64) -> Self {
+        let least = SMALLEST.max(G::PAGE_BYTES / SLOTS);
+        let bytes = bytes.next_power_of_two().clamp(least, G::PAGE_BYTES / 2);
+        let slots = G::PAGE_BYTES / bytes;
+        Self { index: slots.ilog2() as usize - 1, bytes, slots }
+    }
+}
+
+impl Header {
+    /// A frame of which the header alone is in use.
+    fn empty() -> Self {
+        Self { used: [1, 0, 0, 0], ..Self::default() }
+    }
+
+    fn count(self) -> u64 {
+        self.used.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    fn is_full(self, size: Size) -> bool {
+        self.count() == size.slots
+    }
+
+    fn is_empty(self) -> bool {
+        self.count() == 1
+    }
+
+    /// Takes the lowest slot that is free.
+    fn take(&mut self) -> u64 {
+        let mut slot = 0;
+        for word in &mut self.used {
+            if *word != u64::MAX {
+                slot += u64::from(word.trailing_ones());
+                *word |= 1 << (slot % 64);
+                break;
+            }
+            slot += 64;
+        }
+        slot
+    }
+
+    fn give_back(&mut self, slot: u64) {
+        if let Some(word) = self.used.get_mut((slot / 64) as usize) {
+            *word &= !(1 << (slot % 64));
+        }
+    }
+}
+
+fn name(frame: Option<PhysAddr>) -> u64 {
+    frame.map_or(0, |frame| frame.get() + 1)
+}
+
+fn named(name: u64) -> Option<PhysAddr> {
+    name.checked_sub(1).map(PhysAddr::new)
+}
+
+/// The frames that are cut into pieces.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// For each size, the first frame with room.
+    room: [Option<PhysAddr>; SIZES],
+    /// Pieces in use.
+    pieces: u64,
+}
+
+impl Packed {
+    pub(crate) const fn new() -> Self {
+        Self { room: [None; SIZES], pieces: 0 }
+    }
+
+    /// Pieces in use.
+    pub(crate) fn pieces(&self) -> u64 {
+        self.pieces
+    }
+
+    fn take<M: Machine>(
+        &mut self,
+        machine: &M,
+        bytes: u64,
+        fresh: impl FnOnce() -> Option<PhysAddr>,
+    ) -> Option<PhysAddr> {
+        let size = Size::of::<M>(bytes);
+        let frame = match self.room[size.index] {
+            Some(frame) => frame,
+            None => {
+                let frame = fresh()?;
+                header::set(machine, frame, Header::empty());
+                self.room[size.index] = Some(frame);
+                frame
+            }
+        };
+        let mut header = header::get(machine, frame);
+        let slot = header.take();
+        header::set(machine, frame, header);
+        if header.is_full(size) {
+            self.unlink(machine, size, frame);
+        }
+        self.pieces += 1;
+        Some(frame.add(slot * size.bytes))
+    }
+
+    /// Takes a piece back. Answers its frame if that is empty now.
+    fn give_back<M: Machine>(&mut self, machine: &M, at: PhysAddr, bytes: u64) -> Option<PhysAddr> {
+        let size = Size::of::<M>(bytes);
+        let frame = at.align_down(M::PAGE_BYTES);
+        let mut header = header::get(machine, frame);
+        let was_full = header.is_full(size);
+        header.give_back(at.offset_from(frame) / size.bytes);
+        header::set(machine, frame, header);
+        self.pieces -= 1;
+        match (was_full, header.is_empty()) {
+            (true, false) => self.link(machine, size, frame),
+            (false, true) => self.unlink(machine, size, frame),
+            _ => {}
+        }
+        header.is_empty().then_some(frame)
+    }
+
+    /// Puts a frame that has room again first in its list.
+    fn link<M: Machine>(&mut self, machine: &M, size: Size, frame: PhysAddr) {
+        let next = self.room[size.index].replace(frame);
+        let header = header::get(machine, frame);
+        header::set(machine, frame, Header { next: name(next), previous: 0, ..header });
+        if let Some(next) = next {
+            let header = header::get(machine, next);
+            header::set(machine, next, Header { previous: name(Some(frame)), ..header });
+        }
+    }
+
+    /// Takes a frame that is full, or empty, out of its list.
+    fn unlink<M: Machine>(&mut self, machine: &M, size: Size, frame: PhysAddr) {
+        let Header { next, previous, .. } = header::get(machine, frame);
+        match named(previous) {
+            Some(at) => {
+                let header = header::get(machine, at);
+                header::set(machine, at, Header { next, ..header });
+            }
+            None => self.room[size.index] = named(next),
+        }
+        if let Some(at) = named(next) {
+            let header = header::get(machine, at);
+            header::set(machine, at, Header { previous, ..header });
+        }
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Takes a table of less than a page.
+    pub(crate) fn take_piece(&self, bytes: u64) -> Option<PhysAddr> {
+        self.frames.packed.lock().take(&self.machine, bytes, || self.take_frame())
+    }
+
+    /// Gives such a table back, and its frame if it was the last one there.
+    pub(crate) fn return_piece(&self, at: PhysAddr, bytes: u64) {
+        if !self.owns_tables(at) {
+            log::debug!("table {at} stays: it was there before the memory manager");
+            return;
+        }
+        let empty = self.frames.packed.lock().give_back(&self.machine, at, bytes);
+        if let Some(frame) = empty {
+            self.return_frame(frame);
+        }
+    }
+
+    /// Whether a table of `bytes`, less than a page, is the first that its page holds; `None` if the page
+    /// does not count it as in use. The page is one that the manager took for tables.
+    pub(crate) fn is_first_piece(&self, at: PhysAddr, bytes: u64) -> Option<bool> {
+        let _lock = self.frames.packed.lock();
+        let frame = at.align_down(M::PAGE_BYTES);
+        let slot = at.offset_from(frame) / Size::of::<M>(bytes).bytes;
+        let used = header::get(&self.machine, frame).used;
+        let in_use = |slot: u64| used[(slot / 64) as usize] >> (slot % 64) & 1 != 0;
+        (slot > 0 && in_use(slot)).then(|| !(1..slot).any(in_use))
+    }
+
+    /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Mm::take_frame).
+    /// Tables from before the memory manager were not.
+    pub(crate) fn owns_tables(&self, at: PhysAddr) -> bool {
+        let table = |state| matches!(state, PageState::Used { owner: Owner::Table, .. });
+        self.frames.reserve().0.contains(at)
+            || self.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
+    }
+}
+
+/// How many frames tables of all sizes take at the most.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    pages: u64,
+    pieces: [u64; SIZES],
+}
+
+impl Budget {
+    /// Adds `count` tables of `bytes`.
+    pub(crate) fn add<G: Geometry>(&mut self, bytes: u64, count: u64) {
+        if bytes >= G::PAGE_BYTES {
+            self.pages += count * (bytes / G::PAGE_BYTES);
+        } else {
+            self.pieces[Size::of::<G>(bytes).index] += count;
+        }
+    }
+
+    /// The frames that hold them.
+    pub(crate) fn frames(&self) -> u64 {
+        let slots = |index: usize| 2 << index;
+        let packed = self.pieces.iter().enumerate();
+        packed.map(|(index, count)| count.div_ceil(slots(index) - 1)).sum::<u64>() + self.pages
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Poison: a page whose memory is bad is taken out of use, one page at a time.
+//!
+//! A free page is quarantined at once. A movable one is moved first, for memory that begins to fail can
+//! mostly still be read; an owner that cannot read it fails the move. From then on its block is marked:
+//! it can be taken offline, the bad page being in nobody's way, and does not come online again.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::evacuate::{Evacuation, Stuck};
+use crate::geometry::DESCRIPTOR_BYTES;
+use crate::machine::Machine;
+use crate::memmap::block::{BlockState, BlockWord};
+use crate::memmap::page::{Owner, PageState};
+use core::fmt;
+
+/// What became of a bad page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quarantined {
+    /// It was free, or has been: nobody gets it any more.
+    Page,
+    /// It holds descriptors: of its block, and of the block they describe, both are marked.
+    Memmap,
+    /// Its block is offline, and stays so.
+    Offline,
+}
+
+/// Why a bad page was not taken out of use. Nothing was changed, but that what had moved stays where it
+/// went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoisonError {
+    /// A verb is running.
+    Busy,
+    /// There is no memory at the page.
+    NotMemory(Pfn),
+    /// It is out of use already.
+    Already(Pfn),
+    /// It cannot move, or its owner does not let go: the owner has to be told.
+    InUse(Pfn, Owner),
+    /// There is no room to move the extent that it is part of.
+    NoRoom(Pfn, Order),
+}
+
+impl fmt::Display for PoisonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NotMemory(pfn) => write!(f, "there is no memory at {pfn}"),
+            Self::Already(pfn) => write!(f, "{pfn} is out of use already"),
+            Self::InUse(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
+            Self::NoRoom(pfn, order) => {
+                write!(f, "{pfn} is part of {} pages that fit nowhere else", order.pages())
+            }
+        }
+    }
+}
+
+impl core::error::Error for PoisonError {}
+
+impl<M: Machine> Mm<M> {
+    /// Takes a bad page out of use.
+    ///
+    /// # Errors
+    ///
+    /// [`PoisonError`].
+    pub fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
+        let _lock = self.verb().ok_or(PoisonError::Busy)?;
+        let section = self.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
+        if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
+            let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;
+            let first = pfn.offset_from(group.pfns.start) * descriptors;
+            self.mark_poisoned(pfn);
+            self.mark_poisoned(group.pfns.start.add(first));
+            return Ok(Quarantined::Memmap);
+        }
+        let block = self.block_at(M::address(pfn));
+        let block = self.describe_block(block).ok_or(PoisonError::NotMemory(pfn))?;
+        if block.state == BlockState::Offline {
+            self.mark_poisoned(pfn);
+            return Ok(Quarantined::Offline);
+        }
+        self.quarantine(pfn)?;
+        self.mark_poisoned(pfn);
+        Ok(Quarantined::Page)
+    }
+
+    /// Empties one page of an online block, and keeps it.
+    fn quarantine(&self, pfn: Pfn) -> Result<(), PoisonError> {
+        let area = self.area(PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
+        let found = {
+            // An extent that is being split or merged is for a moment without a head.
+            let _zone = self.nodes.lock(area.node, area.kind);
+            self.extent_of(pfn)
+        };
+        match found {
+            None | Some((_, PageState::Hole)) => return Err(PoisonError::NotMemory(pfn)),
+            Some((_, PageState::Used { owner: Owner::Poison, .. })) => {
+                return Err(PoisonError::Already(pfn));
+            }
+            Some(_) => {}
+        }
+        let emptied = Evacuation::begin(self, area).run(self);
+        let area = emptied.map_err(|stuck| match stuck {
+            Stuck::Held(_, owner) => PoisonError::InUse(pfn, owner),
+            Stuck::NoRoom(order) => PoisonError::NoRoom(pfn, order),
+        })?;
+        self.claim(&area, Owner::Poison);
+        Ok(())
+    }
+
+    /// Marks the block of `pfn`, for as long as it is there.
+    fn mark_poisoned(&self, pfn: Pfn) {
+        let number = crate::memmap::section::section_of::<M>(pfn);
+        if let Some(record) = self.block_record(number) {
+            let word = BlockWord::decode(record.block().get());
+            record.block().set(BlockWord { poisoned: true, ..word }.encode());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use crate::testing::{Bench, Setup, Tiny, range};
+    use crate::{NodeId, Order, Placement, ZoneKind};
+    use std::thread;
+
+    const MIB: u64 = 1 << 20;
+    const WINDOW: u64 = 0x4000_0000;
+
+    #[test]
+    fn a_free_under_way_is_done_though_its_block_turns_out_bad_before_it_has_the_lock() {
+        let ram = [(0, 32 * MIB, 0)].into_iter().collect();
+        let setup = Setup { ram, block: MIB, window: (WINDOW, 64 * MIB), kernelcore: None };
+        let bench = Bench::<Tiny>::new(&setup);
+        bench.plug(range(WINDOW, MIB));
+        bench.add(range(WINDOW, MIB), Placement::PerBlock);
+        bench.online(range(WINDOW, MIB));
+        let pfn = bench.alloc_movable_zone(Order::ZERO).unwrap();
+
+        let zone = bench.mm.nodes.lock(NodeId::ZERO, ZoneKind::Movable);
+        thread::scope(|scope| {
+            let free = scope.spawn(|| bench.mm.free(pfn));
+            // It has entered once a drain does not come through; then it comes as far as the lock.
+            while bench.mm.readers.drain() {
+                thread::yield_now();
+            }
+            (0..2000).for_each(|_| thread::yield_now());
+            bench.mm.mark_poisoned(pfn);
+            drop(zone);
+            assert_eq!(free.join().unwrap(), Ok(()));
+        });
+        bench.check();
+    }
+}

@@ -1,0 +1,114 @@
+//! Spans: from where to where a zone has online blocks, and a node blocks at all.
+//!
+//! ```text
+//!   zone      [b . b b . . b]        b: one of its blocks, .: another's, or none
+//!   span      ^-------------^        from its first block's first frame to its last one's end
+//! ```
+//!
+//! A block that comes widens the span. One that goes from an end narrows it to the next block inwards:
+//! the walk reads the words of the blocks between the two and nothing else, and a run of sections that
+//! never had memory by its empty root. A block that goes from the middle, or is the last, costs nothing.
+
+use crate::Mm;
+use crate::addr::{PfnRange, PhysRange};
+use crate::alloc::isolate::Area;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::{PageCounts, ZoneKind};
+use crate::machine::Machine;
+use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::section::Section;
+
+/// A node that has memory, online or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// The node.
+    pub node: NodeId,
+    /// Its memory blocks that are there.
+    pub blocks: u64,
+    /// From its first online block to its last, whatever lies between; empty if none is online.
+    pub span: PfnRange,
+    /// The pages of all its zones.
+    pub counts: PageCounts,
+}
+
+impl<M: Machine> Mm<M> {
+    /// Every node that has memory, ascending: from when its first block is added until its last is
+    /// removed.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeInfo> + '_ {
+        NodeId::all().filter_map(|node| {
+            let blocks = self.nodes.blocks(node);
+            let mut info =
+                NodeInfo { node, blocks, span: PfnRange::EMPTY, counts: PageCounts::default() };
+            for kind in ZoneKind::ALL {
+                let zone = self.nodes.lock(node, kind);
+                info.span = info.span.hull(zone.span);
+                info.counts = info.counts.plus(zone.counts);
+            }
+            (blocks != 0).then_some(info)
+        })
+    }
+
+    /// Counts the blocks that the machine was started with.
+    pub(crate) fn note_boot_blocks(&self) {
+        for block in self.blocks() {
+            self.nodes.add_blocks(block.node, 1);
+            if let BlockState::Online(kind) = block.state {
+                let mut zone = self.nodes.lock(block.node, kind);
+                zone.span = zone.span.hull(block.pfns);
+            }
+        }
+    }
+
+    /// Counts the blocks of `range` out, which are leaving: their records can still be read.
+    pub(crate) fn forget_blocks(&self, range: PhysRange) {
+        self.leaving_nodes(range).for_each(|node| self.nodes.remove_blocks(node, 1));
+    }
+
+    /// Counts the blocks of `range` in again, which do not leave after all.
+    pub(crate) fn remember_blocks(&self, range: PhysRange) {
+        self.leaving_nodes(range).for_each(|node| self.nodes.add_blocks(node, 1));
+    }
+
+    /// The node of each block of `range`, which is leaving.
+    fn leaving_nodes(&self, range: PhysRange) -> impl Iterator<Item = NodeId> {
+        self.blocks_in(range).map(|id| {
+            let first = id.get() * self.block_sections();
+            let word = self.sections.word(&self.machine, first);
+            let record = Section::with_word(&self.machine, first, word).record();
+            BlockWord::decode(record.block().get()).node
+        })
+    }
+
+    /// The span of the area's zone once block `id`, of the zone, is gone.
+    ///
+    /// For who holds the hotplug lock, and not the zone's: it may look at every block of the span.
+    pub(crate) fn span_without(&self, id: BlockId, area: &Area) -> PfnRange {
+        let span = self.nodes.lock(area.node, area.kind).span;
+        let gone = self.block_pfns(id);
+        let first = self.block_at(M::address(span.start)).get();
+        let end = self.block_at(M::address(span.end)).get();
+        let between = (first..end).map(BlockId::new);
+        let mut stays = between.filter(|&other| other != id && self.is_home(other, area));
+        if gone.start == span.start {
+            let next = stays.next().map(|id| self.block_pfns(id));
+            return next.map_or(PfnRange::EMPTY, |next| PfnRange { start: next.start, ..span });
+        }
+        if gone.end == span.end {
+            let last = stays.next_back().map(|id| self.block_pfns(id));
+            return last.map_or(PfnRange::EMPTY, |last| PfnRange { end: last.end, ..span });
+        }
+        span
+    }
+
+    /// Whether a block is online in the area's zone.
+    fn is_home(&self, id: BlockId, area: &Area) -> bool {
+        let first = id.get() * self.block_sections();
+        if !self.sections.has_node(first) {
+            return false;
+        }
+        self.block_record(first).is_some_and(|record| {
+            let word = BlockWord::decode(record.block().get());
+            (word.node, word.state) == (area.node, BlockState::Online(area.kind))
+        })
+    }
+}

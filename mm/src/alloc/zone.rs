@@ -1,0 +1,173 @@
+//! Zones: the free extents of a node's online blocks, by order, and their counts.
+
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::memmap::page::Owner;
+use core::fmt;
+
+/// What a zone's memory may be used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ZoneKind {
+    /// Anything. Boot memory, which never goes: page tables, section nodes and the memmap of a boot
+    /// placement come from here alone, so that no block that goes takes another's with it.
+    System = 0,
+    /// Anything but those. Added memory: its blocks go offline while the kernel has no data there.
+    Normal = 1,
+    /// Only what can be moved away: its blocks can always be taken offline.
+    #[default]
+    Movable = 2,
+}
+
+impl ZoneKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::System, Self::Normal, Self::Movable];
+
+    /// The kinds of zones that `owner` may have memory of, first choice first.
+    pub const fn for_owner(owner: Owner) -> &'static [Self] {
+        match owner {
+            Owner::Movable(_) => &[Self::Movable, Self::Normal, Self::System],
+            Owner::Kernel => &[Self::System, Self::Normal],
+            Owner::Boot | Owner::Table | Owner::Memmap | Owner::Poison | Owner::Taken => {
+                &[Self::System]
+            }
+        }
+    }
+
+    /// The zone's name, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Normal => "normal",
+            Self::Movable => "movable",
+        }
+    }
+}
+
+impl fmt::Display for ZoneKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Pages of a zone (or a block): `present == managed + memmap`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageCounts {
+    /// Pages of RAM in online blocks.
+    pub present: u64,
+    /// Pages that the allocator was given.
+    pub managed: u64,
+    /// Pages that hold their own range's descriptors.
+    pub memmap: u64,
+    /// Managed pages that nobody uses.
+    pub free: u64,
+}
+
+impl PageCounts {
+    /// The sum of both counts.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            present: self.present + other.present,
+            managed: self.managed + other.managed,
+            memmap: self.memmap + other.memmap,
+            free: self.free + other.free,
+        }
+    }
+
+    /// What is left of the counts without `other`, which is part of them.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self {
+            present: self.present - other.present,
+            managed: self.managed - other.managed,
+            memmap: self.memmap - other.memmap,
+            free: self.free - other.free,
+        }
+    }
+}
+
+/// A zone: list heads of its free extents and its counts. The lists' links are in the descriptors.
+#[derive(Debug)]
+pub(crate) struct Zone {
+    heads: [Option<Pfn>; Order::COUNT],
+    /// Extents on each list.
+    extents: [u64; Order::COUNT],
+    /// A bit for each order whose list has an extent.
+    nonempty: u32,
+    /// Its pages; those isolated are not free here, though they are in their block's count.
+    pub(crate) counts: PageCounts,
+    /// From its first block to its last: see [`crate::alloc::span`].
+    pub(crate) span: PfnRange,
+    /// What is being emptied: an extent freed there is isolated, and given to nobody.
+    pub(crate) isolating: PfnRange,
+    /// Isolated pages.
+    pub(crate) isolated: u64,
+}
+
+impl Zone {
+    pub(crate) const fn new() -> Self {
+        let counts = PageCounts { present: 0, managed: 0, memmap: 0, free: 0 };
+        Self {
+            heads: [None; Order::COUNT],
+            extents: [0; Order::COUNT],
+            nonempty: 0,
+            counts,
+            span: PfnRange::EMPTY,
+            isolating: PfnRange::EMPTY,
+            isolated: 0,
+        }
+    }
+
+    /// The first free extent of `order`.
+    pub(crate) fn first(&self, order: Order) -> Option<Pfn> {
+        self.heads[order.get() as usize]
+    }
+
+    /// Makes `head` the first free extent of `order`.
+    pub(crate) fn set_first(&mut self, order: Order, head: Option<Pfn>) {
+        self.heads[order.get() as usize] = head;
+        match head {
+            Some(_) => self.nonempty |= 1 << order.get(),
+            None => self.nonempty &= !(1 << order.get()),
+        }
+    }
+
+    /// Free extents by order.
+    pub(crate) fn all_extents(&self) -> [u64; Order::COUNT] {
+        self.extents
+    }
+
+    /// Counts an extent that goes onto the list of `order`.
+    pub(crate) fn count_extent(&mut self, order: Order) {
+        self.extents[order.get() as usize] += 1;
+    }
+
+    /// Counts an extent that leaves the list of `order`.
+    pub(crate) fn uncount_extent(&mut self, order: Order) {
+        self.extents[order.get() as usize] -= 1;
+    }
+
+    /// The smallest order from `order` up that has a free extent.
+    pub(crate) fn smallest_from(&self, order: Order) -> Option<Order> {
+        let candidates = self.nonempty >> order.get() << order.get();
+        Order::new(candidates.trailing_zeros() as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_sufficient_order_is_found_and_an_emptied_list_is_not() {
+        let order = |raw| Order::new(raw).unwrap();
+        let mut zone = Zone::new();
+        assert_eq!(zone.smallest_from(order(0)), None);
+        zone.set_first(order(3), Some(Pfn::new(8)));
+        zone.set_first(order(19), Some(Pfn::new(0)));
+        assert_eq!(zone.smallest_from(order(0)), Some(order(3)));
+        assert_eq!(zone.smallest_from(order(4)), Some(order(19)));
+        zone.set_first(order(19), None);
+        assert_eq!(zone.smallest_from(order(4)), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! The altmap: the frames at the head of a hot-added range, or of each of its blocks, that back the
+//! memmap of that range or block.
+//!
+//! ```text
+//!   PerRange  [M M M M|. . . . . . .|. . . . . . .|. . . . . . .]   one group: blocks 0..4
+//!   PerBlock  [M|. . .|M|. . . . . .|M|. . . . . .|M|. . . . . .]   a group for each block
+//! ```
+//!
+//! The group's first page is its head; its descriptor counts the sections and pages of the group. The
+//! descriptors of the pages after it hold the records of the group's sections, in order; there are two
+//! memmap pages a record at least.
+
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange};
+use crate::machine::Machine;
+use crate::operations::placement::Placement;
+
+/// Where one group's memmap goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Altmap {
+    /// The frames that are described.
+    pub(crate) described: PfnRange,
+    /// The frames at their head that back the descriptors.
+    pub(crate) memmap: PfnRange,
+}
+
+impl Altmap {
+    /// The altmap that describes `described`, whole blocks.
+    pub(crate) fn new<M: Machine>(described: PfnRange) -> Self {
+        let memmap = PfnRange::new(described.start, M::memmap_pages(described.pages()));
+        Self { described, memmap }
+    }
+
+    /// The group that `memmap` backs.
+    pub(crate) fn of_memmap<M: Machine>(memmap: PfnRange) -> Self {
+        let described = PfnRange::new(memmap.start, M::described_pages(memmap.pages()));
+        Self { described, memmap }
+    }
+
+    /// Sections of the group.
+    pub(crate) fn sections<M: Machine>(self) -> u64 {
+        self.described.pages() / M::SECTION_PAGES
+    }
+
+    /// The frame whose descriptor holds the record of `section`, of the group.
+    pub(crate) fn record<M: Machine>(self, section: u64) -> Pfn {
+        let first = self.described.start.get() / M::RECORD_PAGES;
+        self.memmap.start.add(1 + section / M::RECORD_SECTIONS - first)
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// The groups of a range, whole blocks, that is added with a self-hosted `placement`.
+    pub(crate) fn altmaps(
+        &self,
+        range: PfnRange,
+        placement: Placement,
+    ) -> impl DoubleEndedIterator<Item = Altmap> + use<M> {
+        let pages = match placement {
+            Placement::PerRange => range.pages(),
+            _ => self.block_size().pages::<M>(),
+        };
+        let count = range.pages() / pages;
+        (0..count).map(move |i| Altmap::new::<M>(PfnRange::new(range.start.add(i * pages), pages)))
+    }
+}

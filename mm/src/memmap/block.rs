@@ -1,0 +1,292 @@
+//! Memory blocks: their numbers, states, and what is written down of each.
+
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::{PageCounts, ZoneKind};
+use crate::machine::Machine;
+use crate::memmap::page::PageState;
+use crate::memmap::section::{Record, Section};
+use crate::operations::placement::Placement;
+use core::fmt;
+
+/// The number of a memory block: its first address divided by the block size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId(u64);
+
+impl BlockId {
+    /// Wraps a raw number.
+    pub const fn new(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The raw number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for BlockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "block {}", self.0)
+    }
+}
+
+/// The state of a memory block that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockState {
+    /// Mapped and described; the allocator does not have it.
+    Offline,
+    /// The allocator has it, in this zone of the block's node.
+    Online(ZoneKind),
+}
+
+impl fmt::Display for BlockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offline => f.write_str("offline"),
+            Self::Online(_) => f.write_str("online"),
+        }
+    }
+}
+
+/// What the block's word in a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockWord {
+    pub(crate) state: BlockState,
+    pub(crate) node: NodeId,
+    pub(crate) placement: Placement,
+    /// Some of its memory is bad.
+    pub(crate) poisoned: bool,
+    /// Its content is not to be touched: it is, or is about to be, out of the linear map.
+    pub(crate) taken: bool,
+}
+
+const NODE_SHIFT: u32 = 8;
+const PLACEMENT_SHIFT: u32 = 16;
+const POISONED_BIT: u64 = 1 << 24;
+const TAKEN_BIT: u64 = 1 << 25;
+
+impl BlockWord {
+    pub(crate) fn encode(self) -> u64 {
+        let state = match self.state {
+            BlockState::Offline => 1,
+            BlockState::Online(kind) => 2 + kind as u64,
+        };
+        let node = u64::from(self.node.get()) << NODE_SHIFT;
+        let poisoned = if self.poisoned { POISONED_BIT } else { 0 };
+        let taken = if self.taken { TAKEN_BIT } else { 0 };
+        state | node | (self.placement as u64) << PLACEMENT_SHIFT | poisoned | taken
+    }
+
+    pub(crate) fn decode(word: u64) -> Self {
+        let state = match word & 0xff {
+            2 => BlockState::Online(ZoneKind::System),
+            3 => BlockState::Online(ZoneKind::Normal),
+            4 => BlockState::Online(ZoneKind::Movable),
+            _ => BlockState::Offline,
+        };
+        let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0x7f).unwrap_or_default();
+        let placement = Placement::decode(word >> PLACEMENT_SHIFT & 0xff);
+        let (poisoned, taken) = (word & POISONED_BIT != 0, word & TAKEN_BIT != 0);
+        Self { state, node, placement, poisoned, taken }
+    }
+
+    /// The word of a block that was just described.
+    pub(crate) const fn new(state: BlockState, node: NodeId, placement: Placement) -> Self {
+        Self { state, node, placement, poisoned: false, taken: false }
+    }
+}
+
+/// What is known of a memory block: read from its record, its memmap's head and the section map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its number.
+    pub id: BlockId,
+    /// Its frames, holes included.
+    pub pfns: PfnRange,
+    /// Offline or online, and where.
+    pub state: BlockState,
+    /// The node its memory is on.
+    pub node: NodeId,
+    /// Where its memmap is.
+    pub placement: Placement,
+    /// Whether it holds memory that the machine was started with: such a block cannot be removed.
+    pub boot: bool,
+    /// First frame of the memmap group that describes it (self-hosted memmap only).
+    pub group: Option<Pfn>,
+    /// Whether some of its memory was found to be bad: it is not brought online again.
+    pub poisoned: bool,
+    /// Whether its content is not to be touched, as it is out of the linear map: see [`Mm::take`].
+    pub taken: bool,
+    /// Its pages: present and managed only while it is online.
+    pub counts: PageCounts,
+}
+
+/// A self-hosted memmap, as its head tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The memmap's pages; the first is the head.
+    pub pfns: PfnRange,
+    /// Sections that are described there.
+    pub sections: u64,
+}
+
+impl<M: Machine> Mm<M> {
+    /// Sections of a memory block.
+    pub(crate) fn block_sections(&self) -> u64 {
+        self.block_size().sections::<M>()
+    }
+
+    /// The block that holds `address`.
+    pub fn block_at(&self, address: PhysAddr) -> BlockId {
+        BlockId(address.get() >> self.block_size().shift())
+    }
+
+    /// The blocks that `range` touches, ascending, there or not.
+    pub fn blocks_in(&self, range: PhysRange) -> impl DoubleEndedIterator<Item = BlockId> + use<M> {
+        let shift = self.block_size().shift();
+        let first = range.start().get() >> shift;
+        let end = match range.len().checked_sub(1) {
+            Some(last) => (range.start().add(last).get() >> shift) + 1,
+            None => first,
+        };
+        (first..end).map(BlockId)
+    }
+
+    /// The frames of `range` if it is whole, aligned memory blocks, one at least.
+    pub(crate) fn whole_blocks(&self, range: PhysRange) -> Option<PfnRange> {
+        let bytes = self.block_size().bytes();
+        let whole = range.start().is_aligned(bytes) && range.len().is_multiple_of(bytes);
+        (whole && !range.is_empty()).then(|| M::pfns(range))
+    }
+
+    /// The bytes of a block; `None` for a number past the end of the address space.
+    pub fn block_range(&self, id: BlockId) -> Option<PhysRange> {
+        let bytes = self.block_size().bytes();
+        PhysRange::new(PhysAddr::new(id.0.checked_mul(bytes)?), bytes)
+    }
+
+    pub(crate) fn block_pfns(&self, id: BlockId) -> PfnRange {
+        let pages = self.block_size().pages::<M>();
+        PfnRange::new(Pfn::new(id.0.wrapping_mul(pages)), pages)
+    }
+
+    /// The sections of a block that are there, ascending.
+    pub(crate) fn sections_of_block(&self, id: BlockId) -> impl Iterator<Item = Section<'_, M>> {
+        let count = self.block_sections();
+        let first = id.0.saturating_mul(count);
+        (first..first.saturating_add(count)).filter_map(|number| self.section(number))
+    }
+
+    /// The record that keeps the block's own words: that of its first section that is there.
+    pub(crate) fn block_record(&self, section: u64) -> Option<Record<'_>> {
+        let count = self.block_sections();
+        let first = section & !(count - 1);
+        (first..first + count).find_map(|number| self.section(number)).map(Section::record)
+    }
+
+    /// What is known of a block, or `None` if it is not there.
+    pub fn block(&self, id: BlockId) -> Option<Block> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        self.describe_block(id)
+    }
+
+    /// As [`Mm::block`], for who holds the hotplug lock.
+    pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
+        let section = self.sections_of_block(id).next()?;
+        let record = section.record();
+        let word = BlockWord::decode(record.block().get());
+        let pfns = self.block_pfns(id);
+        let group = word.placement.self_hosted().then(|| section.group_head());
+
+        let mut counts = PageCounts::default();
+        if let BlockState::Online(_) = word.state {
+            counts.managed = record.managed().get();
+            counts.free = record.free().get();
+            counts.memmap = self.memmap_in(section, pfns).map_or(0, PfnRange::pages);
+            counts.present = counts.managed + counts.memmap;
+        }
+        let boot = section.word().boot();
+        Some(Block {
+            id,
+            pfns,
+            state: word.state,
+            node: word.node,
+            placement: word.placement,
+            boot,
+            group,
+            poisoned: word.poisoned,
+            taken: word.taken,
+            counts,
+        })
+    }
+
+    /// Pages of a block that are in use, bad ones included.
+    pub(crate) fn used_pages(&self, id: BlockId) -> u64 {
+        self.describe_block(id).map_or(0, |block| block.counts.managed - block.counts.free)
+    }
+
+    /// Every block that is there, ascending.
+    pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+        let count = self.block_sections();
+        let mut last = None;
+        let ids = self.sections.candidates().map(move |section| BlockId(section / count));
+        ids.filter(move |&id| last.replace(id) != Some(id)).filter_map(|id| self.block(id))
+    }
+
+    /// The memmap that `section` is described in, as its head tells; `None` for a boot memmap.
+    pub(crate) fn group_of(&self, section: Section<'_, M>) -> Option<Group> {
+        let record = self.block_record(section.number())?;
+        if !BlockWord::decode(record.block().get()).placement.self_hosted() {
+            return None;
+        }
+        let head = section.group_head();
+        let sections = match self.page(head).state() {
+            Some(PageState::MemmapHead { sections, .. }) => u64::from(sections),
+            _ => return None,
+        };
+        self.memmap_at(head).map(|pfns| Group { pfns, sections })
+    }
+
+    /// The pages of the memmap whose head is `head`, in a section that is there.
+    pub(crate) fn memmap_at(&self, head: Pfn) -> Option<PfnRange> {
+        match self.page(head).state() {
+            Some(PageState::MemmapHead { pages, .. }) => Some(PfnRange::new(head, pages)),
+            _ => None,
+        }
+    }
+
+    /// The memmap pages among `pfns`, which lie in the block of `section`.
+    pub(crate) fn memmap_in(&self, section: Section<'_, M>, pfns: PfnRange) -> Option<PfnRange> {
+        self.group_of(section)?.pfns.intersection(pfns)
+    }
+
+    /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
+    /// no head.
+    pub fn group(&self, head: Pfn) -> Option<Group> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        let section = self.section_at(head)?;
+        self.group_of(section).filter(|group| group.pfns.start == head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_word_survives_its_encoding() {
+        let online = ZoneKind::ALL.map(BlockState::Online);
+        for state in online.into_iter().chain([BlockState::Offline]) {
+            for placement in Placement::ALL {
+                for node in [0, 1, 127].map(|raw| NodeId::new(raw).unwrap()) {
+                    for (poisoned, taken) in [(false, false), (true, false), (false, true)] {
+                        let word = BlockWord { state, node, placement, poisoned, taken };
+                        assert_eq!(BlockWord::decode(word.encode()), word);
+                    }
+                }
+            }
+        }
+    }
+}

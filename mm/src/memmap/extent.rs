@@ -1,0 +1,175 @@
+//! Extents: naturally aligned runs of pages with one state, told by the descriptor of their head.
+//!
+//! ```text
+//!   part (1/64 of a record)    0        1        2        3        4        5        6        7
+//!   initialised                1        1        0        0        0        0        0        0
+//!   heads                      0        0        1        0        1        0        0        0
+//!                         [memmap ][small...][ free, 2 parts ][ free, 4 parts                  ]
+//! ```
+//!
+//! In an initialised part every descriptor that is no head says [`PageState::Tail`]. An extent of a
+//! part or more has its bit in `heads` whether or not its parts are initialised: its head is always
+//! believed, and nothing else of it need ever be written.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::machine::Machine;
+use crate::memmap::page::{Page, PageState};
+use crate::memmap::section::{Part, Section, section_of};
+
+impl<M: Machine> Mm<M> {
+    /// Makes `pfn` the head of an extent. Its part is initialised if the extent is less than a part.
+    pub(crate) fn set_head(
+        &self,
+        section: Section<'_, M>,
+        pfn: Pfn,
+        order: Order,
+        state: PageState,
+    ) {
+        if order >= M::PART_ORDER {
+            section.record().heads().insert(Section::<M>::part(pfn));
+        }
+        section.page(pfn).set_state(state);
+    }
+
+    /// Makes `pfn`, the head of an extent of `order`, a tail of whatever reaches over it next.
+    pub(crate) fn clear_head(&self, section: Section<'_, M>, pfn: Pfn, order: Order) {
+        let part = Section::<M>::part(pfn);
+        if order >= M::PART_ORDER {
+            section.record().heads().remove(part);
+        }
+        if section.record().initialised().has(part) {
+            section.page(pfn).set_state(PageState::Tail);
+        }
+    }
+
+    /// Writes the state of every descriptor of `part`. Payloads stay: whoever takes a page fills in
+    /// what its state speaks of, and the records of sections lie in memmap pages' payloads.
+    pub(crate) fn initialise_part(&self, section: Section<'_, M>, part: Part) {
+        let initialised = section.record().initialised();
+        if initialised.has(part) {
+            return;
+        }
+        let pfns = section.part_pfns(part);
+        let mut rest = pfns;
+        if let Some(group) = self.group_of(section)
+            && let Some(memmap) = group.pfns.intersection(pfns)
+        {
+            let head = group.pfns.start;
+            for pfn in memmap.iter().filter(|&pfn| pfn != head) {
+                section.page(pfn).set_state(PageState::MemmapTail { head });
+            }
+            rest.start = memmap.end;
+        }
+        for pfn in rest.iter() {
+            section.page(pfn).set_state(PageState::Tail);
+        }
+        initialised.insert(part);
+    }
+
+    /// The descriptor of `pfn` if it can be believed: its part is initialised, or an extent of a
+    /// part or more begins there.
+    fn believed(&self, section: Section<'_, M>, pfn: Pfn) -> Option<&Page> {
+        let part = Section::<M>::part(pfn);
+        let record = section.record();
+        let begins = pfn.is_aligned(M::PART_ORDER) && record.heads().has(part);
+        (begins || record.initialised().has(part)).then(|| self.page(pfn))
+    }
+
+    /// The state that `pfn`'s descriptor gives as the head of an extent (or as a hole).
+    pub(crate) fn head_state(&self, section: Section<'_, M>, pfn: Pfn) -> Option<PageState> {
+        self.believed(section, pfn)?.state().filter(|&state| state != PageState::Tail)
+    }
+
+    /// Whether a free extent of exactly `order` begins at `pfn`.
+    pub(crate) fn is_free_head(&self, section: Section<'_, M>, pfn: Pfn, order: Order) -> bool {
+        let page = self.believed(section, pfn);
+        page.is_some_and(|page| page.is(PageState::Free { order }))
+    }
+
+    /// The head and state of the extent that `pfn`, no memmap page, lies in.
+    ///
+    /// Looks at each aligned place where a head could be: one for each order at the most.
+    pub(crate) fn extent_of(&self, pfn: Pfn) -> Option<(Pfn, PageState)> {
+        let largest = self.block_size().order::<M>().get();
+        let orders = (0..=largest).filter_map(Order::new);
+        let mut previous = None;
+        orders
+            .filter_map(|order| {
+                let head = pfn.align_down(order);
+                if previous.replace(head) == Some(head) {
+                    return None;
+                }
+                let state = self.head_state(self.section_at(head)?, head)?;
+                (pfn.offset_from(head) < state.extent_pages()).then_some((head, state))
+            })
+            .next()
+    }
+
+    /// Cuts `pfns` into the fewest naturally aligned extents, none larger than a block.
+    pub(crate) fn cut(&self, pfns: PfnRange) -> impl Iterator<Item = (Pfn, Order)> + use<M> {
+        let largest = self.block_size().order::<M>();
+        let mut rest = pfns;
+        core::iter::from_fn(move || {
+            if rest.start >= rest.end {
+                return None;
+            }
+            let start = rest.start;
+            let aligned =
+                Order::new(start.get().trailing_zeros().min(Order::MAX.get().into()) as u8);
+            let order = Order::fitting(rest.pages()).min(aligned?).min(largest);
+            rest.start = start.add(order.pages());
+            Some((start, order))
+        })
+    }
+
+    /// The extents of `pfns`, in online blocks, ascending: head, pages and state.
+    ///
+    /// Holes come page by page, absent parts and memmap pages not at all. A page that should be a
+    /// head and is none comes as a tail of one page.
+    pub(crate) fn extents(&self, pfns: PfnRange) -> impl Iterator<Item = (Pfn, u64, PageState)> {
+        let mut pfn = pfns.start;
+        core::iter::from_fn(move || {
+            while pfn < pfns.end {
+                let here = pfn;
+                match self.extent_at(here) {
+                    Ok((pages, state)) => {
+                        pfn = here.add(pages);
+                        return Some((here, pages, state));
+                    }
+                    Err(next) => pfn = next,
+                }
+            }
+            None
+        })
+    }
+
+    /// The extent that begins at `pfn`, or where to look next if nothing can.
+    fn extent_at(&self, pfn: Pfn) -> Result<(u64, PageState), Pfn> {
+        let next_section = Pfn::new((section_of::<M>(pfn) + 1) * M::SECTION_PAGES);
+        let section = self.section_at(pfn).ok_or(next_section)?;
+        if !section.record().present().has(Section::<M>::part(pfn)) {
+            return Err(pfn.align_down(M::PART_ORDER).add(M::PART_PAGES));
+        }
+        let rest = PfnRange { start: pfn, end: next_section };
+        if let Some(memmap) = self.memmap_in(section, rest)
+            && memmap.contains(pfn)
+        {
+            return Err(memmap.end);
+        }
+        let state = self.head_state(section, pfn).unwrap_or(PageState::Tail);
+        Ok((state.extent_pages(), state))
+    }
+}
+
+impl PageState {
+    /// Pages of the extent whose head has this state.
+    pub(crate) fn extent_pages(self) -> u64 {
+        match self {
+            Self::Free { order } | Self::Isolated { order } | Self::Used { order, .. } => {
+                order.pages()
+            }
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What a page descriptor is, where it lies, and who may look.
+//!
+//! ```text
+//!   page       the 64 bytes of a descriptor, encoded and decoded in one place
+//!   section    the sparse section map; a section's word and its record
+//!   block      memory blocks: state, placement, head
+//!   extent     heads and tails of runs of pages, initialised part by part
+//!   vmemmap    the memmap's translations; altmap: the frames that a range keeps for its own memmap
+//!   readers    who looks without a lock, so that a removal can wait
+//! ```
+
+pub(crate) mod altmap;
+pub(crate) mod block;
+pub(crate) mod extent;
+pub(crate) mod page;
+pub(crate) mod readers;
+pub(crate) mod section;
+pub(crate) mod vmemmap;

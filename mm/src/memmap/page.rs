@@ -1,0 +1,281 @@
+//! The page descriptor: 64 bytes for every page frame, and what its state word means.
+//!
+//! ```text
+//!   word 0      the state: one atomic word, one encoder ([`PageState::encode`])
+//!   words 1..8  whoever the state names: list links of a free extent's head, the owner of a used
+//!               page, or the record of a section (in the descriptor of one of its memmap pages)
+//! ```
+//!
+//! An *extent* is a naturally aligned run of `1 << order` pages with one state. Only its first
+//! descriptor, the head, says so; the others are [`PageState::Tail`], or hold garbage while their
+//! part is not initialised yet (see [`crate::memmap::section`]).
+
+use crate::addr::{Order, Pfn};
+use crate::geometry::DESCRIPTOR_BYTES;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Payload words of a descriptor.
+pub(crate) const PAYLOAD_WORDS: usize = 7;
+
+/// The descriptor of one page frame.
+///
+/// Every field is an atomic word, for which every bit pattern is a value: a descriptor in memory that
+/// nobody has written yet may be referred to, just not believed.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Page {
+    word: AtomicU64,
+    payload: [AtomicU64; PAYLOAD_WORDS],
+}
+
+const _: () = assert!(size_of::<Page>() as u64 == DESCRIPTOR_BYTES);
+
+/// Who holds a used extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// Taken before the allocator existed: the kernel image, its boot tables, its heap.
+    Boot,
+    /// A page table or a section node, or several of less than a page.
+    Table,
+    /// Page descriptors that were placed in system memory, or are about to be placed in their block.
+    Memmap,
+    /// The kernel's own data, which stays where it is.
+    Kernel,
+    /// Nobody, for good: the page's memory is bad.
+    Poison,
+    /// Whoever took it out of the linear map: its content is not to be touched.
+    Taken,
+    /// Whoever registered as this mover, and lets the page be moved.
+    Movable(Mover),
+}
+
+/// A registered owner of movable pages: see [`crate::Mm::register`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mover(u8);
+
+/// Owners of movable pages that can register.
+pub const MAX_MOVERS: usize = 16;
+
+/// Where the numbers of movers begin among those of owners.
+const FIRST_MOVER: u64 = 16;
+
+impl Mover {
+    /// Mover `index`, below [`MAX_MOVERS`].
+    pub(crate) const fn new(index: usize) -> Option<Self> {
+        if index < MAX_MOVERS { Some(Self(index as u8)) } else { None }
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Owner {
+    const FIXED: [Self; 6] =
+        [Self::Boot, Self::Table, Self::Memmap, Self::Kernel, Self::Poison, Self::Taken];
+
+    const fn encode(self) -> u64 {
+        match self {
+            Self::Boot => 0,
+            Self::Table => 1,
+            Self::Memmap => 2,
+            Self::Kernel => 3,
+            Self::Poison => 4,
+            Self::Taken => 5,
+            Self::Movable(mover) => FIRST_MOVER + mover.0 as u64,
+        }
+    }
+
+    const fn decode(raw: u64) -> Self {
+        if raw < Self::FIXED.len() as u64 {
+            return Self::FIXED[raw as usize];
+        }
+        match Mover::new(raw.wrapping_sub(FIRST_MOVER) as usize) {
+            Some(mover) => Self::Movable(mover),
+            None => Self::Boot,
+        }
+    }
+
+    /// The kind of owner, for people. A mover has a name of its own: see [`crate::Mm::owner_name`].
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Table => "table",
+            Self::Memmap => "memmap",
+            Self::Kernel => "kernel",
+            Self::Poison => "poison",
+            Self::Taken => "taken",
+            Self::Movable(_) => "movable",
+        }
+    }
+}
+
+/// What a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// Not the first page of its extent.
+    Tail,
+    /// No memory: a hole in a block of boot memory.
+    Hole,
+    /// Head of a free extent.
+    Free {
+        /// Size of the extent.
+        order: Order,
+    },
+    /// Head of a free extent that the allocator may not give out: its range is being emptied.
+    Isolated {
+        /// Size of the extent.
+        order: Order,
+    },
+    /// Head of an extent somebody holds.
+    Used {
+        /// Size of the extent.
+        order: Order,
+        /// Who holds it.
+        owner: Owner,
+    },
+    /// First page of a self-hosted memmap: it counts what hangs on it.
+    MemmapHead {
+        /// Sections whose descriptors lie in the memmap and that are still there.
+        sections: u32,
+        /// Pages of the memmap, this one included.
+        pages: u64,
+    },
+    /// Any other page of a self-hosted memmap.
+    MemmapTail {
+        /// The memmap's first page.
+        head: Pfn,
+    },
+}
+
+// Layout of the state word: kind in bits 0..4, the rest by kind.
+const KIND_BITS: u32 = 4;
+const ORDER_BITS: u32 = 8;
+const SECTIONS_BITS: u32 = 24;
+
+const TAIL: u64 = 1;
+const HOLE: u64 = 2;
+const FREE: u64 = 3;
+const USED: u64 = 4;
+const MEMMAP_HEAD: u64 = 5;
+const MEMMAP_TAIL: u64 = 6;
+const ISOLATED: u64 = 7;
+
+const fn field(word: u64, shift: u32, bits: u32) -> u64 {
+    (word >> shift) & ((1 << bits) - 1)
+}
+
+impl PageState {
+    /// The state word: the only place that knows its bits, with [`PageState::decode`].
+    pub const fn encode(self) -> u64 {
+        match self {
+            Self::Tail => TAIL,
+            Self::Hole => HOLE,
+            Self::Free { order } => FREE | (order.get() as u64) << KIND_BITS,
+            Self::Isolated { order } => ISOLATED | (order.get() as u64) << KIND_BITS,
+            Self::Used { order, owner } => {
+                USED | (order.get() as u64) << KIND_BITS
+                    | owner.encode() << (KIND_BITS + ORDER_BITS)
+            }
+            Self::MemmapHead { sections, pages } => {
+                MEMMAP_HEAD | (sections as u64) << KIND_BITS | pages << (KIND_BITS + SECTIONS_BITS)
+            }
+            Self::MemmapTail { head } => MEMMAP_TAIL | head.get() << KIND_BITS,
+        }
+    }
+
+    /// What a state word means, or `None` for a word that [`PageState::encode`] never makes.
+    pub const fn decode(word: u64) -> Option<Self> {
+        let order = Order::new(field(word, KIND_BITS, ORDER_BITS) as u8);
+        let owner = Owner::decode(field(word, KIND_BITS + ORDER_BITS, 8));
+
+        let state = match (field(word, 0, KIND_BITS), order) {
+            (TAIL, _) => Self::Tail,
+            (HOLE, _) => Self::Hole,
+            (FREE, Some(order)) => Self::Free { order },
+            (ISOLATED, Some(order)) => Self::Isolated { order },
+            (USED, Some(order)) => Self::Used { order, owner },
+            (MEMMAP_HEAD, _) => Self::MemmapHead {
+                sections: field(word, KIND_BITS, SECTIONS_BITS) as u32,
+                pages: word >> (KIND_BITS + SECTIONS_BITS),
+            },
+            (MEMMAP_TAIL, _) => Self::MemmapTail { head: Pfn::new(word >> KIND_BITS) },
+            _ => return None,
+        };
+        if state.encode() == word { Some(state) } else { None }
+    }
+}
+
+impl Page {
+    /// The state, or `None` for a word no encoder made: a descriptor nobody initialised.
+    pub fn state(&self) -> Option<PageState> {
+        // Acquire: partner of the Release in `set_state`; who sees a state sees its payload.
+        PageState::decode(self.word.load(Ordering::Acquire))
+    }
+
+    /// Whether the state word is exactly that of `state`.
+    pub(crate) fn is(&self, state: PageState) -> bool {
+        self.word.load(Ordering::Acquire) == state.encode()
+    }
+
+    /// Publishes a new state, after its payload.
+    pub(crate) fn set_state(&self, state: PageState) {
+        self.word.store(state.encode(), Ordering::Release);
+    }
+
+    /// The payload words, whose meaning the state gives.
+    pub(crate) fn payload(&self) -> &[AtomicU64; PAYLOAD_WORDS] {
+        &self.payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states() -> impl Iterator<Item = PageState> {
+        let orders = (0..Order::COUNT as u8).filter_map(Order::new);
+        let sized = orders.flat_map(|order| {
+            let movers = (0..MAX_MOVERS).filter_map(Mover::new).map(Owner::Movable);
+            let owners = Owner::FIXED.into_iter().chain(movers);
+            let used = owners.map(move |owner| PageState::Used { order, owner });
+            used.chain([PageState::Free { order }, PageState::Isolated { order }])
+        });
+        sized.chain([
+            PageState::Tail,
+            PageState::Hole,
+            PageState::MemmapHead { sections: 64, pages: 32768 },
+            PageState::MemmapHead { sections: (1 << SECTIONS_BITS) - 1, pages: (1 << 36) - 1 },
+            PageState::MemmapTail { head: Pfn::new(0x10_0000) },
+            PageState::MemmapTail { head: Pfn::new((1 << 52) - 1) },
+        ])
+    }
+
+    #[test]
+    fn every_state_survives_its_encoding() {
+        for state in states() {
+            assert_eq!(PageState::decode(state.encode()), Some(state));
+        }
+    }
+
+    #[test]
+    fn no_two_states_share_a_word() {
+        let mut words: [u64; 1024] = [0; 1024];
+        for (count, state) in states().enumerate() {
+            assert!(!words[..count].contains(&state.encode()));
+            words[count] = state.encode();
+        }
+    }
+
+    #[test]
+    fn zeroed_and_all_ones_memory_is_no_state() {
+        assert_eq!(PageState::decode(0), None);
+        assert_eq!(PageState::decode(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_word_with_a_stray_bit_is_no_state() {
+        let word = PageState::Free { order: Order::ZERO }.encode();
+        assert_eq!(PageState::decode(word | 1 << 63), None);
+    }
+}

@@ -1,0 +1,456 @@
+//! The sparse section map: which parts of the physical address space are memory, and in what state.
+//!
+//! ```text
+//!   roots (static)        node: 4 KiB, 512 words            record: payload of one descriptor
+//!   +---+                 +-----------------------+         +------------------------------+
+//!   | . | --------------> | word of section 0     | ------> | initialised   one bit a part |
+//!   | 0 |                 | word of section 1     |         | heads         one bit a part |
+//!   | . |                 | ...                   |         | present       one bit a part |
+//!   +---+                 +-----------------------+         | group, and the block's words |
+//!                           state | boot | record pfn       +------------------------------+
+//! ```
+//!
+//! A lookup takes no lock: it reads a root, a word, and then only what the word says is there. A
+//! section goes `Absent -> Present -> Online -> Present -> Leaving -> Absent`; while it is leaving it
+//! is invisible, and what hangs on it goes only after the readers that saw it are gone
+//! (`readers.rs`).
+//!
+//! Sections so small that their descriptors share pages share a record too: those of
+//! [`Geometry::RECORD_PAGES`], all in one block.
+//!
+//! *Descriptors are lazy.* A part is 1/64 of what a record keeps, at most a section. Its bit in
+//! `initialised` says that each of its descriptors holds a state. Where the bit is clear they hold
+//! whatever the memory held before, and only the first can be believed, when the part's bit in `heads`
+//! says that an extent of a part or more begins there. All others are tails of the extent that reaches
+//! over them.
+
+// UNSAFETY: turns the pointers of `PhysMem` into references to section words and descriptors.
+#![expect(unsafe_code)]
+
+use crate::addr::{Pfn, PfnRange, PhysAddr};
+use crate::geometry::{Geometry, PARTS_PER_RECORD};
+use crate::machine::{Machine, PhysMem};
+use crate::memmap::block::BlockWord;
+use crate::memmap::page::Page;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Nodes the map can hold.
+pub(crate) const ROOTS: usize = 1024;
+/// Sections of one node.
+pub(crate) const NODE_SECTIONS: u64 = 512;
+/// Bytes of one node.
+pub(crate) const NODE_BYTES: u64 = NODE_SECTIONS * 8;
+/// Sections the map can hold: 64 TiB of 128 MiB sections.
+pub const MAX_SECTIONS: u64 = ROOTS as u64 * NODE_SECTIONS;
+
+/// The state of a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SectionState {
+    /// No memory is known there.
+    Absent = 0,
+    /// Mapped and described, not given to the allocator.
+    Present = 1,
+    /// Its block is online.
+    Online = 2,
+    /// Being removed: lookups no longer find it.
+    Leaving = 3,
+}
+
+/// One word of the map: the state of a section and where its record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionWord(u64);
+
+const BOOT_BIT: u64 = 1 << 3;
+const RECORD_SHIFT: u32 = 12;
+
+impl SectionWord {
+    /// The word of a section that is not there.
+    pub const ABSENT: Self = Self(0);
+
+    /// A section in `state` whose record is in the descriptor of `record`.
+    pub const fn new(state: SectionState, boot: bool, record: Pfn) -> Self {
+        let boot = if boot { BOOT_BIT } else { 0 };
+        Self(state as u64 | boot | record.get() << RECORD_SHIFT)
+    }
+
+    /// The section's state.
+    pub const fn state(self) -> SectionState {
+        match self.0 & 0x7 {
+            1 => SectionState::Present,
+            2 => SectionState::Online,
+            3 => SectionState::Leaving,
+            _ => SectionState::Absent,
+        }
+    }
+
+    /// Whether the section is memory that the machine was started with.
+    pub const fn boot(self) -> bool {
+        self.0 & BOOT_BIT != 0
+    }
+
+    /// The frame whose descriptor holds the record.
+    pub const fn record(self) -> Pfn {
+        Pfn::new(self.0 >> RECORD_SHIFT)
+    }
+
+    /// The same section with its record elsewhere.
+    pub(crate) const fn with_record(self, record: Pfn) -> Self {
+        Self(self.0 & ((1 << RECORD_SHIFT) - 1) | record.get() << RECORD_SHIFT)
+    }
+
+    /// The same section in another state.
+    pub const fn with_state(self, state: SectionState) -> Self {
+        Self(self.0 & !0x7 | state as u64)
+    }
+}
+
+/// Set in a root that names a node: a node may lie at physical address 0.
+const NODE_BIT: u64 = 1;
+
+/// The map: a root for each node, its physical address and [`NODE_BIT`], or 0 where there is none.
+#[derive(Debug)]
+pub(crate) struct SectionMap {
+    roots: [AtomicU64; ROOTS],
+    /// The lowest section that was removed, and one past the highest: for `verify`.
+    removed: [AtomicU64; 2],
+}
+
+/// The frame of the node that a root names, if it names one.
+fn node_frame(root: u64) -> Option<PhysAddr> {
+    (root & NODE_BIT != 0).then(|| PhysAddr::new(root & !NODE_BIT))
+}
+
+impl SectionMap {
+    pub(crate) const fn new() -> Self {
+        let removed = [AtomicU64::new(u64::MAX), AtomicU64::new(0)];
+        Self { roots: [const { AtomicU64::new(0) }; ROOTS], removed }
+    }
+
+    /// The node with the words of `section`, if there is one.
+    fn node<'m>(&self, memory: &'m impl PhysMem, section: u64) -> Option<&'m [AtomicU64; 512]> {
+        let root = self.roots.get((section / NODE_SECTIONS) as usize)?;
+        // Acquire: partner of the Release in `insert_node`; the words were zeroed before.
+        let frame = node_frame(root.load(Ordering::Acquire))?;
+        let node: NonNull<[AtomicU64; 512]> = memory.pointer(frame).cast();
+        // SAFETY: a non-zero root names `NODE_BYTES` of RAM, aligned to that, so the words are too, which
+        // `insert_node` zeroed and which nobody else uses; they are freed only once every section in
+        // them is absent and the readers that could hold this reference were drained.
+        Some(unsafe { node.as_ref() })
+    }
+
+    /// The word of `section`: absent if there is no node, or past the map's end.
+    pub(crate) fn word(&self, memory: &impl PhysMem, section: u64) -> SectionWord {
+        self.node(memory, section).map_or(SectionWord::ABSENT, |node| {
+            // Acquire: partner of the Release in `set_word`; the record was written before.
+            SectionWord(node[(section % NODE_SECTIONS) as usize].load(Ordering::Acquire))
+        })
+    }
+
+    /// Publishes the word of `section`, whose node is there.
+    pub(crate) fn set_word(&self, memory: &impl PhysMem, section: u64, word: SectionWord) {
+        if let Some(node) = self.node(memory, section) {
+            // SeqCst: a reader either sees the new word or was counted before it was written, so that
+            // draining the readers waits for it (see `readers`). As a Release it publishes the record.
+            node[(section % NODE_SECTIONS) as usize].store(word.0, Ordering::SeqCst);
+        }
+        if word == SectionWord::ABSENT {
+            self.removed[0].fetch_min(section, Ordering::Relaxed);
+            self.removed[1].fetch_max(section + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `section` lies among those that were there once: nothing but the manager's memory was
+    /// ever seen there.
+    pub(crate) fn was_removed(&self, section: u64) -> bool {
+        let [first, end] = &self.removed;
+        (first.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&section)
+    }
+
+    /// Whether `section` has a node.
+    pub(crate) fn has_node(&self, section: u64) -> bool {
+        self.roots
+            .get((section / NODE_SECTIONS) as usize)
+            .is_some_and(|root| root.load(Ordering::Acquire) != 0)
+    }
+
+    /// Makes the frame at `frame` the node of `section`, with every section in it absent.
+    ///
+    /// The frame is the caller's to give: [`NODE_BYTES`] of RAM that nobody else uses.
+    pub(crate) fn insert_node(&self, memory: &impl PhysMem, section: u64, frame: PhysAddr) {
+        // SAFETY: the frame is RAM, mapped, and the caller gives it up: nothing else refers to it.
+        unsafe { memory.pointer(frame).write_bytes(0, NODE_BYTES as usize) };
+        if let Some(root) = self.roots.get((section / NODE_SECTIONS) as usize) {
+            root.store(frame.get() | NODE_BIT, Ordering::Release);
+        }
+    }
+
+    /// Takes the node of `section` out of the map if every section in it is absent. A lookup may
+    /// still be reading it.
+    pub(crate) fn take_empty_node(&self, memory: &impl PhysMem, section: u64) -> Option<PhysAddr> {
+        let node = self.node(memory, section)?;
+        if node.iter().any(|word| word.load(Ordering::Relaxed) != 0) {
+            return None;
+        }
+        let root = self.roots.get((section / NODE_SECTIONS) as usize)?;
+        // SeqCst: as in `set_word`, a reader sees no node or is waited for.
+        node_frame(root.swap(0, Ordering::SeqCst))
+    }
+
+    /// Puts a node back that was taken out empty.
+    pub(crate) fn put_back_node(&self, section: u64, frame: PhysAddr) {
+        if let Some(root) = self.roots.get((section / NODE_SECTIONS) as usize) {
+            root.store(frame.get() | NODE_BIT, Ordering::Release);
+        }
+    }
+
+    /// The numbers of all sections that are not absent, ascending.
+    ///
+    /// For who holds the hotplug lock: between two steps nothing else keeps a node where it is.
+    pub(crate) fn iter<'m>(&'m self, memory: &'m impl PhysMem) -> impl Iterator<Item = u64> + 'm {
+        self.candidates().filter(|&section| self.word(memory, section) != SectionWord::ABSENT)
+    }
+
+    /// The numbers of all sections that have a node, ascending. Reads no node.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = u64> + '_ {
+        let roots = (0..ROOTS as u64).filter(|root| self.has_node(root * NODE_SECTIONS));
+        roots.flat_map(|root| (0..NODE_SECTIONS).map(move |i| root * NODE_SECTIONS + i))
+    }
+
+    /// The physical addresses of all nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = PhysAddr> + '_ {
+        self.roots.iter().filter_map(|root| node_frame(root.load(Ordering::Acquire)))
+    }
+}
+
+/// A section that is there: its descriptors are mapped and its record can be read.
+///
+/// Who holds one holds what keeps the section from being unmapped: the hotplug lock, the lock of the
+/// zone its block is online in, or a read guard.
+#[derive(Debug)]
+pub(crate) struct Section<'m, M> {
+    machine: &'m M,
+    word: SectionWord,
+    number: u64,
+}
+
+impl<M> Clone for Section<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Section<'_, M> {}
+
+impl<'m, M: Machine> Section<'m, M> {
+    /// The section `number`, if `map` has it: present or online.
+    pub(crate) fn get(map: &SectionMap, machine: &'m M, number: u64) -> Option<Self> {
+        let word = map.word(machine, number);
+        let there = matches!(word.state(), SectionState::Present | SectionState::Online);
+        there.then_some(Self { machine, word, number })
+    }
+
+    /// The section `number` with a word that is not (or no longer) to be found in the map.
+    pub(crate) fn with_word(machine: &'m M, number: u64, word: SectionWord) -> Self {
+        Self { machine, word, number }
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn word(self) -> SectionWord {
+        self.word
+    }
+
+    /// The section's frames.
+    pub(crate) fn pfns(self) -> PfnRange {
+        section_pfns::<M>(self.number)
+    }
+
+    /// The descriptor of `pfn`, which lies in the section.
+    pub(crate) fn page(self, pfn: Pfn) -> &'m Page {
+        debug_assert!(self.pfns().contains(pfn));
+        descriptor(self.machine, pfn)
+    }
+
+    /// The section's record.
+    pub(crate) fn record(self) -> Record<'m> {
+        Record(descriptor(self.machine, self.word.record()).payload())
+    }
+
+    /// The head of the memmap group that describes the section (self-hosted memmap only).
+    pub(crate) fn group_head(self) -> Pfn {
+        Pfn::new(self.record().group().get())
+    }
+
+    /// Which part of its record `pfn` is in.
+    pub(crate) fn part(pfn: Pfn) -> Part {
+        Part((pfn.get() % M::RECORD_PAGES) / M::PART_PAGES)
+    }
+
+    /// The section's parts.
+    pub(crate) fn parts(self) -> impl Iterator<Item = Part> + use<M> {
+        let first = Self::part(self.pfns().start).0;
+        (first..first + PARTS_PER_RECORD / M::RECORD_SECTIONS).map(Part)
+    }
+
+    /// The frames of `part`, of the section's record.
+    pub(crate) fn part_pfns(self, part: Part) -> PfnRange {
+        let record = record_pfns::<M>(self.number);
+        PfnRange::new(record.start.add(part.0 * M::PART_PAGES), M::PART_PAGES)
+    }
+}
+
+/// The descriptor of `pfn`, in a section that is there or about to be: its memmap is mapped.
+pub(crate) fn descriptor<M: Machine>(machine: &M, pfn: Pfn) -> &Page {
+    // SAFETY: the callers, all in this crate, ask only for frames whose memmap is mapped and stays so
+    // while they hold the hotplug lock, a zone's lock or a read guard; a page of atomics has no
+    // invalid value, so it may be shared even where it was never written.
+    unsafe { machine.descriptor(pfn).as_ref() }
+}
+
+/// One of the 64 parts that a record keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part(u64);
+
+impl Part {
+    const fn bit(self) -> u64 {
+        1 << self.0
+    }
+}
+
+/// The record of a section, or of the neighbours that share it: seven words in the descriptor of one of
+/// its memmap pages.
+///
+/// The last three words belong to the memory block and are kept by its first present section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'m>(&'m [AtomicU64; 7]);
+
+/// One word of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Word<'m>(&'m AtomicU64);
+
+impl Word<'_> {
+    pub(crate) fn get(self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+}
+
+/// One bitmap of a record, a bit for each part. Changed under the zone's or the hotplug lock only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'m>(Word<'m>);
+
+impl Parts<'_> {
+    pub(crate) fn has(self, part: Part) -> bool {
+        self.0.get() & part.bit() != 0
+    }
+
+    pub(crate) fn insert(self, part: Part) {
+        self.0.set(self.0.get() | part.bit());
+    }
+
+    pub(crate) fn remove(self, part: Part) {
+        self.0.set(self.0.get() & !part.bit());
+    }
+
+    pub(crate) fn clear(self) {
+        self.0.set(0);
+    }
+}
+
+impl<'m> Record<'m> {
+    /// Fills the record of a section whose `present` parts hold memory, of an offline block.
+    pub(crate) fn reset(self, present: u64, group: u64, block: BlockWord) {
+        let words = [0, 0, present, group, block.encode(), 0, 0];
+        for (word, value) in self.0.iter().zip(words) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    /// Takes over what another record says.
+    pub(crate) fn copy(self, from: Record<'_>) {
+        for (word, other) in self.0.iter().zip(from.0) {
+            word.store(other.load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
+    /// Parts whose descriptors are all initialised.
+    pub(crate) fn initialised(self) -> Parts<'m> {
+        Parts(Word(&self.0[0]))
+    }
+
+    /// Parts at which an extent of a part or more begins.
+    pub(crate) fn heads(self) -> Parts<'m> {
+        Parts(Word(&self.0[1]))
+    }
+
+    /// Parts that hold memory at all.
+    pub(crate) fn present(self) -> Parts<'m> {
+        Parts(Word(&self.0[2]))
+    }
+
+    /// The head of the memmap group (self-hosted memmap only).
+    pub(crate) fn group(self) -> Word<'m> {
+        Word(&self.0[3])
+    }
+
+    /// The block's state, zone, node and placement: see [`crate::memmap::block`].
+    pub(crate) fn block(self) -> Word<'m> {
+        Word(&self.0[4])
+    }
+
+    /// Pages of the block that the allocator was given.
+    pub(crate) fn managed(self) -> Word<'m> {
+        Word(&self.0[5])
+    }
+
+    /// Pages of the block that are free.
+    pub(crate) fn free(self) -> Word<'m> {
+        Word(&self.0[6])
+    }
+}
+
+/// The frames of section `number`.
+pub(crate) fn section_pfns<G: Geometry>(number: u64) -> PfnRange {
+    PfnRange::new(Pfn::new(number * G::SECTION_PAGES), G::SECTION_PAGES)
+}
+
+/// The frames of the sections that share a record with section `number`.
+pub(crate) fn record_pfns<G: Geometry>(number: u64) -> PfnRange {
+    let start = Pfn::new(number * G::SECTION_PAGES / G::RECORD_PAGES * G::RECORD_PAGES);
+    PfnRange::new(start, G::RECORD_PAGES)
+}
+
+/// The section that holds `pfn`.
+pub(crate) fn section_of<G: Geometry>(pfn: Pfn) -> u64 {
+    pfn.get() / G::SECTION_PAGES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_keeps_its_record_and_origin_through_every_state() {
+        let record = Pfn::new((1 << 52) - 1);
+        for boot in [false, true] {
+            let word = SectionWord::new(SectionState::Present, boot, record);
+            for state in [SectionState::Present, SectionState::Online, SectionState::Leaving] {
+                let word = word.with_state(state);
+                assert_eq!((word.state(), word.boot(), word.record()), (state, boot, record));
+            }
+        }
+    }
+
+    #[test]
+    fn a_zeroed_node_holds_absent_sections() {
+        assert_eq!(SectionWord(0).state(), SectionState::Absent);
+        assert_eq!(SectionWord(0), SectionWord::ABSENT);
+    }
+}

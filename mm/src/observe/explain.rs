@@ -1,0 +1,223 @@
+//! Can this go? A truthful answer, without touching anything.
+//!
+//! The answer is what a remove of the range would come to now, with its online blocks taken offline
+//! first: while nobody allocates or frees, the outcome is the one foretold. Listeners are not asked, as
+//! being asked has effects of its own; an owner that is busy for a moment counts as letting go.
+//!
+//! Room is a matter of counting. A target is always the smallest free extent that fits, so no large one
+//! is split while a small one would do; then extents that have to move fit, in whatever order they
+//! come, exactly if they fit largest first.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::block::{BlockId, BlockState};
+use crate::memmap::page::{Owner, PageState};
+use crate::operations::RemoveError;
+use core::fmt;
+
+/// Whether memory can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removability {
+    /// At once: nothing is in use.
+    Now,
+    /// After so much has moved.
+    AfterMoving {
+        /// Extents to move.
+        extents: u64,
+        /// Their pages.
+        pages: u64,
+    },
+    /// Not as things stand.
+    Blocked(Obstacle),
+}
+
+/// What keeps memory from going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The range cannot be removed in this way, whatever is in it.
+    Range(RemoveError),
+    /// A block is system memory.
+    SystemMemory(BlockId),
+    /// A page cannot move, or its owner says that it does not let go.
+    InUse {
+        /// The first page of the extent.
+        pfn: Pfn,
+        /// Its block.
+        block: BlockId,
+        /// Who holds it.
+        owner: Owner,
+        /// What [`Machine::stamp`] said when it was allocated.
+        since: u64,
+    },
+    /// What has to move does not fit elsewhere.
+    NoRoom {
+        /// The size of which there are too few free extents.
+        order: Order,
+    },
+}
+
+impl fmt::Display for Removability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now => f.write_str("removable now"),
+            Self::AfterMoving { extents, pages } => {
+                write!(f, "removable after {extents} migrations of {pages} pages")
+            }
+            Self::Blocked(obstacle) => write!(f, "blocked: {obstacle}"),
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range(error) => error.fmt(f),
+            Self::SystemMemory(id) => write!(f, "{id} is system memory"),
+            Self::InUse { pfn, block, owner, since } => {
+                write!(f, "{pfn} of {block} is held by {} since {since}", owner.name())
+            }
+            Self::NoRoom { order } => {
+                write!(f, "too few pieces of {} pages are free elsewhere", order.pages())
+            }
+        }
+    }
+}
+
+/// Extents by order: those that have to move, and those that are free elsewhere.
+#[derive(Default)]
+struct Balance {
+    needed: [u64; Order::COUNT],
+    free: [u64; Order::COUNT],
+}
+
+impl Balance {
+    /// The largest order of which there are too few; the rest of a larger extent serves smaller ones.
+    fn shortage(&self) -> Option<Order> {
+        let mut free: u64 = 0;
+        (0..Order::COUNT as u8).rev().filter_map(Order::new).find(|order| {
+            let index = order.get() as usize;
+            free = free.saturating_mul(2).saturating_add(self.free[index]);
+            let short = self.needed[index] > free;
+            free = free.saturating_sub(self.needed[index]);
+            short
+        })
+    }
+
+    fn verdict(&self) -> Removability {
+        if let Some(order) = self.shortage() {
+            return Removability::Blocked(Obstacle::NoRoom { order });
+        }
+        let orders = (0_u32..).zip(self.needed);
+        match self.needed.iter().sum() {
+            0 => Removability::Now,
+            extents => Removability::AfterMoving {
+                extents,
+                pages: orders.map(|(order, count)| count << order).sum(),
+            },
+        }
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Whether `range` could be removed, its online blocks offline first.
+    ///
+    /// Waits for a verb under way, and looks at each extent of the range.
+    pub fn explain_remove(&self, range: PhysRange) -> Removability {
+        let _lock = self.hotplug.lock();
+        if let Err(error) = self.check_removable(range) {
+            return Removability::Blocked(Obstacle::Range(error));
+        }
+        self.explain(M::pfns(range))
+    }
+
+    /// Whether a block could be taken offline, as [`explain_remove`](Self::explain_remove) answers.
+    pub fn explain_offline(&self, id: BlockId) -> Removability {
+        let _lock = self.hotplug.lock();
+        if self.describe_block(id).is_none() {
+            return Removability::Blocked(Obstacle::Range(RemoveError::NoSuchBlock(id)));
+        }
+        self.explain(self.block_pfns(id))
+    }
+
+    /// Whether the blocks of `pfns` that are online could all go offline.
+    fn explain(&self, pfns: PfnRange) -> Removability {
+        let mut balance = Balance::default();
+        for zone in self.zones() {
+            balance.free.iter_mut().zip(zone.extents).for_each(|(sum, count)| *sum += count);
+        }
+        let first = self.block_at(M::address(pfns.start)).get();
+        let count = pfns.pages() / self.block_size().pages::<M>();
+        for id in (first..first + count).map(BlockId::new) {
+            if let Err(obstacle) = self.weigh(id, &mut balance) {
+                return Removability::Blocked(obstacle);
+            }
+        }
+        balance.verdict()
+    }
+
+    /// Adds what has to leave a block to the balance, and takes its free extents out.
+    fn weigh(&self, id: BlockId, balance: &mut Balance) -> Result<(), Obstacle> {
+        let Some(block) = self.describe_block(id) else { return Ok(()) };
+        match block.state {
+            BlockState::Offline => return Ok(()),
+            BlockState::Online(ZoneKind::System) => return Err(Obstacle::SystemMemory(id)),
+            BlockState::Online(_) => {}
+        }
+        for (pfn, _, state) in self.extents(block.pfns) {
+            match state {
+                // Who frees meanwhile may not have been counted.
+                PageState::Free { order } => {
+                    let free = &mut balance.free[order.get() as usize];
+                    *free = free.saturating_sub(1);
+                }
+                PageState::Used { owner: Owner::Poison, .. } => {}
+                PageState::Used { order, owner: Owner::Movable(mover) }
+                    if !self.is_pinned(pfn, order, mover) =>
+                {
+                    balance.needed[order.get() as usize] += 1;
+                }
+                PageState::Used { owner, .. } => {
+                    let since = self.since(pfn);
+                    return Err(Obstacle::InUse { pfn, block: id, owner, since });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(raw: u8) -> Order {
+        Order::new(raw).unwrap()
+    }
+
+    #[test]
+    fn larger_free_extents_serve_smaller_needs_but_not_the_reverse() {
+        let mut balance = Balance::default();
+        balance.free[3] = 1;
+        balance.needed[0] = 8;
+        assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 8, pages: 8 });
+        balance.needed[0] = 9;
+        assert_eq!(balance.shortage(), Some(order(0)));
+        let mut balance = Balance::default();
+        balance.free[0] = 100;
+        balance.needed[1] = 1;
+        assert_eq!(balance.shortage(), Some(order(1)));
+    }
+
+    #[test]
+    fn the_largest_shortage_is_named() {
+        let mut balance = Balance::default();
+        balance.needed[0] = 1;
+        balance.needed[7] = 1;
+        assert_eq!(balance.shortage(), Some(order(7)));
+        balance.free[8] = 1;
+        assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 2, pages: 129 });
+    }
+}

@@ -1,0 +1,12 @@
+//! Looking at memory without changing it.
+//!
+//! ```text
+//!   verify     the invariants;   snapshot   what must be equal before and after
+//!   explain    whether memory could go;   stats   counts;   dump   what a crash dump takes
+//! ```
+
+pub(crate) mod dump;
+pub(crate) mod explain;
+pub(crate) mod snapshot;
+pub(crate) mod stats;
+pub(crate) mod verify;

@@ -1,0 +1,140 @@
+//! What the manager tells of itself: counts, zones, single pages.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::{PageCounts, ZoneKind};
+use crate::machine::Machine;
+use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::page::PageState;
+use crate::memmap::section::{Section, SectionState};
+
+/// Counts over all memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// All zones together, in pages.
+    pub pages: PageCounts,
+    /// Pages that the verbs hold of the allocator's: tables and nodes past the reserve, and memmap
+    /// placed in system memory.
+    pub system_pages: u64,
+    /// The frames set aside at boot for tables and section nodes.
+    pub reserve: PhysRange,
+    /// How many pages of the reserve are free.
+    pub reserve_free: u64,
+    /// Blocks online and offline.
+    pub blocks: (u64, u64),
+}
+
+/// One zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneInfo {
+    /// Its node.
+    pub node: NodeId,
+    /// Its kind.
+    pub kind: ZoneKind,
+    /// From the first frame of its first block to the end of its last, whatever lies between.
+    pub span: PfnRange,
+    /// Its pages.
+    pub counts: PageCounts,
+    /// Free pages that are not given out, as their range is being emptied. They are not in `counts`.
+    pub isolated: u64,
+    /// Free extents by order.
+    pub extents: [u64; Order::COUNT],
+}
+
+/// What is known of one page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageInfo {
+    /// The page.
+    pub pfn: Pfn,
+    /// Its block.
+    pub block: BlockId,
+    /// Its block's node.
+    pub node: NodeId,
+    /// Its block's state.
+    pub block_state: BlockState,
+    /// What it is; `None` for a page of an offline block, which is nothing yet.
+    pub state: Option<PageState>,
+    /// First page of the extent, or of the memmap, it is part of.
+    pub head: Option<Pfn>,
+    /// What [`Machine::stamp`] said when its extent was allocated, if it is in use.
+    pub since: Option<u64>,
+}
+
+impl<M: Machine> Mm<M> {
+    /// Counts over all memory.
+    pub fn stats(&self) -> Stats {
+        let zones = self.zones().map(|zone| zone.counts);
+        let pages = zones.fold(PageCounts::default(), PageCounts::plus);
+        let (reserve, reserve_free) = self.frames.reserve();
+        let blocks = self.blocks().fold((0, 0), |(online, offline), block| match block.state {
+            BlockState::Online(_) => (online + 1, offline),
+            BlockState::Offline => (online, offline + 1),
+        });
+        let system_pages = self.frames.system_pages();
+        Stats { pages, system_pages, reserve, reserve_free, blocks }
+    }
+
+    /// Every zone that has memory, by node.
+    pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
+        let kinds = ZoneKind::ALL.into_iter();
+        kinds
+            .flat_map(move |kind| self.nodes.populated(kind).map(move |node| self.zone(node, kind)))
+    }
+
+    fn zone(&self, node: NodeId, kind: ZoneKind) -> ZoneInfo {
+        let zone = self.nodes.lock(node, kind);
+        let (span, counts, isolated) = (zone.span, zone.counts, zone.isolated);
+        ZoneInfo { node, kind, span, counts, isolated, extents: zone.all_extents() }
+    }
+
+    /// What `pfn` is, if its section is there.
+    pub fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
+        let _guard = self.readers.enter(self.machine.cpu());
+        let section = self.section_at(pfn)?;
+        let record = self.block_record(section.number())?;
+        let word = BlockWord::decode(record.block().get());
+        let (state, head) = self.state_of(pfn).unzip();
+        Some(PageInfo {
+            pfn,
+            block: BlockId::new(section.number() / self.block_sections()),
+            node: word.node,
+            block_state: word.state,
+            state,
+            head,
+            since: head.and_then(|head| self.used_since(head)),
+        })
+    }
+
+    /// When the extent that begins at `head` was allocated, if it is in use.
+    fn used_since(&self, head: Pfn) -> Option<u64> {
+        let used = |state: &PageState| matches!(state, PageState::Used { .. });
+        self.head_state(self.section_at(head)?, head).filter(used)?;
+        Some(self.since(head))
+    }
+
+    /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
+    pub fn is_ram(&self, pfn: Pfn) -> bool {
+        let _guard = self.readers.enter(self.machine.cpu());
+        self.section_at(pfn).is_some_and(|section| {
+            section.record().present().has(Section::<M>::part(pfn))
+                && self.head_state(section, pfn) != Some(PageState::Hole)
+        })
+    }
+
+    /// What `pfn` is, and the first page of the extent or memmap it belongs to.
+    fn state_of(&self, pfn: Pfn) -> Option<(PageState, Pfn)> {
+        let section = self.section_at(pfn)?;
+        if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
+            let head = group.pfns.start;
+            let state =
+                if pfn == head { self.page(head).state()? } else { PageState::MemmapTail { head } };
+            return Some((state, head));
+        }
+        if section.word().state() != SectionState::Online {
+            return None;
+        }
+        let (head, state) = self.extent_of(pfn)?;
+        Some((if head == pfn { state } else { PageState::Tail }, head))
+    }
+}

@@ -1,0 +1,263 @@
+//! Law 4, and the allocator's share of laws 1 and 2: what is counted is what is there.
+
+use super::{Violation, expect, hold};
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::node::{MAX_NODES, NodeId};
+use crate::alloc::zone::{PageCounts, ZoneKind};
+use crate::machine::Machine;
+use crate::memmap::block::{Block, BlockId, BlockState};
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::{Section, SectionState};
+use crate::operations::Verb;
+
+/// What the blocks of a zone add up to.
+struct Found {
+    counts: PageCounts,
+    extents: [u64; Order::COUNT],
+    isolated: u64,
+    span: PfnRange,
+}
+
+/// Heads that a block has, by the walk over its extents or by its bitmaps and descriptors.
+#[derive(Clone, Copy, Default)]
+struct Heads {
+    /// Heads of extents of a part or more.
+    parts: u64,
+    /// Heads and holes in initialised parts.
+    believed: u64,
+}
+
+impl<M: Machine> Mm<M> {
+    pub(super) fn verify_counts(&self, verb: Verb) -> Result<(), Violation> {
+        for zone in self.zones() {
+            let mut found = Found {
+                counts: PageCounts::default(),
+                extents: [0; Order::COUNT],
+                isolated: 0,
+                span: PfnRange::EMPTY,
+            };
+            let home = (zone.node, BlockState::Online(zone.kind));
+            let first = self.block_at(M::address(zone.span.start)).get();
+            let end = self.block_at(M::address(zone.span.end)).get();
+            let blocks = (first..end).filter_map(|raw| self.block(BlockId::new(raw)));
+            for block in blocks.filter(|block| (block.node, block.state) == home) {
+                self.verify_block(&block, &mut found)?;
+            }
+            let at = u64::from(zone.node.get());
+            let (expected, counted) = (found.counts, zone.counts);
+            expect(4, "present pages of a zone", at, expected.present, counted.present)?;
+            expect(4, "managed pages of a zone", at, expected.managed, counted.managed)?;
+            expect(4, "memmap pages of a zone", at, expected.memmap, counted.memmap)?;
+            expect(4, "isolated pages of a zone", at, found.isolated, zone.isolated)?;
+            let free = counted.free + zone.isolated;
+            expect(4, "free pages of a zone", at, expected.free, free)?;
+            let (first, last) = (found.span.start.get(), found.span.end.get());
+            expect(4, "first frame of a zone's span", at, first, zone.span.start.get())?;
+            expect(4, "end of a zone's span", at, last, zone.span.end.get())?;
+            for order in (0..Order::COUNT as u8).filter_map(Order::new) {
+                let expected = found.extents[order.get() as usize];
+                let counted = zone.extents[order.get() as usize];
+                expect(4, "free extents of an order in a zone", at, expected, counted)?;
+                self.verify_list(zone.node, zone.kind, order)?;
+            }
+        }
+        let mut blocks = [0; MAX_NODES];
+        for block in self.blocks() {
+            blocks[block.node.get() as usize] += 1;
+            self.verify_zone_is_listed(&block)?;
+        }
+        self.verify_nodes(verb, &blocks)
+    }
+
+    /// Nodes count their blocks; a zone without memory is blank; a range is being emptied only while
+    /// its block goes offline.
+    fn verify_nodes(&self, verb: Verb, blocks: &[u64; MAX_NODES]) -> Result<(), Violation> {
+        let going = match verb {
+            Verb::Offlining(id) => self.block_pfns(id),
+            Verb::None => PfnRange::EMPTY,
+        };
+        for node in NodeId::all() {
+            let at = u64::from(node.get());
+            expect(
+                4,
+                "blocks of a node",
+                at,
+                blocks[node.get() as usize],
+                self.nodes.blocks(node),
+            )?;
+            for kind in ZoneKind::ALL {
+                let zone = self.nodes.lock(node, kind);
+                let blank = zone.counts.present != 0 || zone.span == PfnRange::EMPTY;
+                hold(4, "a zone without memory spans nothing", at, blank)?;
+                let isolating = zone.isolating;
+                let known = isolating.pages() == 0 || going.covers(isolating);
+                hold(4, "only a block that goes offline is being emptied", at, known)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each extent on a list is free, of the list's order, in the list's zone, and linked both ways, so
+    /// that no list goes round in a circle.
+    fn verify_list(
+        &self,
+        node: crate::NodeId,
+        kind: ZoneKind,
+        order: Order,
+    ) -> Result<(), Violation> {
+        let zone = self.nodes.lock(node, kind);
+        let mut length = 0;
+        let mut before = None;
+        for pfn in self.list(&zone, order) {
+            let section = self.section_at(pfn);
+            let free = section.is_some_and(|section| self.is_free_head(section, pfn, order));
+            hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
+            let block = self.block_at(M::address(pfn));
+            let home = self.block(block).map(|block| (block.node, block.state));
+            let here = home == Some((node, BlockState::Online(kind)));
+            hold(4, "a listed extent is in its zone", pfn.get(), here)?;
+            let back = self.previous(pfn) == before.replace(pfn);
+            hold(4, "a listed extent names the one before it", pfn.get(), back)?;
+            length += 1;
+        }
+        let counted = zone.all_extents()[order.get() as usize];
+        expect(4, "length of a free list", order.get().into(), counted, length)
+    }
+
+    /// The block's extents cover it without a gap, and add up to its counts.
+    fn verify_block(&self, block: &Block, found: &mut Found) -> Result<(), Violation> {
+        let mut next = block.pfns.start;
+        let (mut managed, mut free) = (0, 0);
+        let mut heads = Heads::default();
+        let isolating = match block.state {
+            BlockState::Online(kind) => self.nodes.lock(block.node, kind).isolating,
+            BlockState::Offline => PfnRange::EMPTY,
+        };
+        for (pfn, pages, state) in self.extents(block.pfns) {
+            self.verify_gap(block, next, pfn)?;
+            hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
+            let taken = matches!(state, PageState::Used { owner: Owner::Taken, .. });
+            hold(4, "an extent is taken as its block is", pfn.get(), taken == block.taken)?;
+            match state {
+                PageState::Free { order } => {
+                    (managed, free) = (managed + pages, free + pages);
+                    found.extents[order.get() as usize] += 1;
+                    self.verify_merged(pfn, order)?;
+                }
+                PageState::Isolated { .. } => {
+                    (managed, free) = (managed + pages, free + pages);
+                    found.isolated += pages;
+                    let inside = isolating.covers(PfnRange::new(pfn, pages));
+                    hold(
+                        4,
+                        "an isolated extent is where a range is being emptied",
+                        pfn.get(),
+                        inside,
+                    )?;
+                }
+                PageState::Used { .. } => managed += pages,
+                PageState::Hole => {}
+                _ => hold(1, "a page of an online block is in an extent", pfn.get(), false)?,
+            }
+            heads.parts += u64::from(pages >= M::PART_PAGES);
+            heads.believed += u64::from(self.is_initialised(pfn));
+            next = pfn.add(pages);
+        }
+        self.verify_gap(block, next, block.pfns.end)?;
+        self.verify_bitmaps(block, heads)?;
+        expect(4, "managed pages of a block", block.id.get(), managed, block.counts.managed)?;
+        expect(4, "free pages of a block", block.id.get(), free, block.counts.free)?;
+        found.counts = found.counts.plus(block.counts);
+        found.span = found.span.hull(block.pfns);
+        Ok(())
+    }
+
+    /// What lies between two extents is memmap or absent.
+    fn verify_gap(&self, block: &Block, start: Pfn, end: Pfn) -> Result<(), Violation> {
+        let mut pfn = start;
+        while pfn < end {
+            let section = self.section_at(pfn);
+            let part = Section::<M>::part(pfn);
+            let absent = section.is_none_or(|section| !section.record().present().has(part));
+            let memmap = block.group.and_then(|head| self.group(head));
+            let memmap = memmap.is_some_and(|group| group.pfns.contains(pfn));
+            hold(2, "a page outside all extents is memmap or absent", pfn.get(), absent || memmap)?;
+            hold(4, "only boot memory has absent parts", pfn.get(), memmap || block.boot)?;
+            pfn = pfn.align_down(M::PART_ORDER).add(M::PART_PAGES);
+        }
+        Ok(())
+    }
+
+    /// A free extent's buddy is not free too.
+    fn verify_merged(&self, pfn: Pfn, order: Order) -> Result<(), Violation> {
+        if order >= self.block_size().order::<M>() {
+            return Ok(());
+        }
+        let buddy = Pfn::new(pfn.get() ^ order.pages());
+        let section = self.section_at(buddy);
+        let both = section.is_some_and(|section| self.is_free_head(section, buddy, order));
+        hold(4, "free buddies are merged", pfn.get(), !both)
+    }
+
+    /// A bit in `heads` stands for an extent of a part or more; in an initialised part each
+    /// descriptor holds a state, and only the heads the walk came by say more than tail.
+    fn verify_bitmaps(&self, block: &Block, walked: Heads) -> Result<(), Violation> {
+        let mut found = Heads::default();
+        for section in self.sections_of_block(block.id) {
+            let online = section.word().state() == SectionState::Online;
+            hold(4, "a section of an online block is online", section.number(), online)?;
+            let record = section.record();
+            for part in section.parts() {
+                let pfns = section.part_pfns(part);
+                if record.heads().has(part) {
+                    let state = self.page(pfns.start).state();
+                    let pages = state.map_or(0, PageState::extent_pages);
+                    hold(1, "a part's head bit", pfns.start.get(), pages >= M::PART_PAGES)?;
+                    found.parts += 1;
+                }
+                if record.initialised().has(part) {
+                    let memmap = self.memmap_in(section, pfns);
+                    let outside = pfns
+                        .iter()
+                        .filter(|&pfn| memmap.is_none_or(|memmap| !memmap.contains(pfn)));
+                    for pfn in outside {
+                        let state = self.page(pfn).state();
+                        hold(1, "an initialised part holds states", pfn.get(), state.is_some())?;
+                        found.believed += u64::from(state != Some(PageState::Tail));
+                    }
+                }
+            }
+        }
+        let at = block.id.get();
+        expect(1, "extents of a part or more in a block", at, walked.parts, found.parts)?;
+        expect(1, "heads in a block's initialised parts", at, walked.believed, found.believed)
+    }
+
+    /// Whether each descriptor of the part that holds `pfn` is initialised.
+    fn is_initialised(&self, pfn: Pfn) -> bool {
+        let part = Section::<M>::part(pfn);
+        self.section_at(pfn).is_some_and(|section| section.record().initialised().has(part))
+    }
+
+    /// An offline block's sections are present, and nothing of their descriptors is believed.
+    fn verify_offline(&self, block: &Block) -> Result<(), Violation> {
+        for section in self.sections_of_block(block.id) {
+            let present = section.word().state() == SectionState::Present;
+            hold(4, "a section of an offline block is present", section.number(), present)?;
+            let record = section.record();
+            let none = section
+                .parts()
+                .all(|part| !record.heads().has(part) && !record.initialised().has(part));
+            hold(1, "an offline section's bitmaps are empty", section.number(), none)?;
+        }
+        Ok(())
+    }
+
+    /// An online block's zone is one that [`Mm::zones`] shows; an offline block is in none.
+    fn verify_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
+        let BlockState::Online(kind) = block.state else { return self.verify_offline(block) };
+        let listed = self.nodes.populated(kind).any(|node| node == block.node);
+        hold(4, "the zone of an online block has memory", block.id.get(), listed)
+    }
+}

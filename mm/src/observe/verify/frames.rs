@@ -1,0 +1,175 @@
+//! What the verbs hold of system memory: counted, and each frame used once (laws 4 and 5).
+
+use super::{Violation, expect, hold};
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange, PhysAddr};
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::block::BlockState;
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::{NODE_BYTES, record_pfns};
+use crate::paging::Mapper;
+
+/// Pages with how often each occurs, told from another such bag by a sum of hashes: bags that differ
+/// look alike once in 2^64 times, and no memory is needed to compare them.
+#[derive(Default, PartialEq, Eq)]
+struct Bag {
+    pages: u64,
+    sum: u64,
+}
+
+impl Bag {
+    fn insert(&mut self, pfns: PfnRange) {
+        self.pages += pfns.pages();
+        self.sum = pfns.iter().fold(self.sum, |sum, pfn| sum.wrapping_add(mix(pfn)));
+    }
+
+    fn remove(&mut self, pfn: Pfn) {
+        self.pages = self.pages.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(mix(pfn));
+    }
+}
+
+/// The output step of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
+fn mix(pfn: Pfn) -> u64 {
+    let word = pfn.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}
+
+impl<M: Machine> Mm<M> {
+    pub(super) fn verify_frames(&self) -> Result<(), Violation> {
+        let (mut memmaps, mut tables) = (Bag::default(), Bag::default());
+        let system = BlockState::Online(ZoneKind::System);
+        for block in self.blocks().filter(|block| block.state == system) {
+            for (pfn, pages, state) in self.extents(block.pfns) {
+                let pfns = PfnRange::new(pfn, pages);
+                match state {
+                    PageState::Used { owner: Owner::Memmap, .. } => memmaps.insert(pfns),
+                    PageState::Used { owner: Owner::Table, .. } => tables.insert(pfns),
+                    _ => {}
+                }
+            }
+        }
+        let counted = self.frames.system_pages();
+        expect(4, "pages that the verbs hold", 0, memmaps.pages + tables.pages, counted)?;
+        self.hold_reserve(&mut tables)?;
+        self.verify_held_tables(&tables)?;
+        self.verify_held_memmaps(&memmaps)
+    }
+
+    /// Adds the frames of the reserve that are in use.
+    fn hold_reserve(&self, held: &mut Bag) -> Result<(), Violation> {
+        let handed_out = self.frames.handed_out();
+        let (range, free) = self.frames.reserve();
+        held.insert(M::pfns(handed_out));
+        let (mut count, mut stray) = (0, None);
+        let unused = (range.len() - handed_out.len()) / M::PAGE_BYTES;
+        self.frames.visit_returned(&self.machine, &mut |frame| {
+            let known = handed_out.contains(frame) && frame.is_aligned(M::PAGE_BYTES);
+            if !known || unused + count >= free {
+                stray = Some(frame);
+                return false;
+            }
+            held.remove(M::pfn(frame));
+            count += 1;
+            true
+        });
+        let at = stray.map_or(0, PhysAddr::get);
+        hold(4, "the reserve's list holds its frames, each once", at, stray.is_none())?;
+        expect(4, "free frames of the reserve", range.start().get(), unused + count, free)
+    }
+
+    /// The pages that are held for tables and nodes are those that tables and nodes lie in: none is
+    /// lost, and none that is in use is free.
+    fn verify_held_tables(&self, held: &Bag) -> Result<(), Violation> {
+        let (mut used, mut pieces, mut result) = (Bag::default(), 0, Ok(()));
+        let mut visit = |at: PhysAddr, bytes: u64| {
+            if !self.owns_tables(at) {
+                return;
+            }
+            if bytes >= M::PAGE_BYTES {
+                used.insert(PfnRange::new(M::pfn(at), bytes / M::PAGE_BYTES));
+                return;
+            }
+            pieces += 1;
+            let first = self.is_first_piece(at, bytes);
+            if first == Some(true) {
+                used.insert(PfnRange::new(M::pfn(at), 1));
+            }
+            let known = hold(5, "a shared page counts its table", at.get(), first.is_some());
+            result = result.and(known);
+        };
+        self.machine.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
+        self.sections.nodes().for_each(|node| visit(node, NODE_BYTES));
+        result?;
+        expect(4, "tables and nodes in shared pages", 0, pieces, self.pieces())?;
+        expect(5, "pages that hold tables and nodes", 0, held.pages, used.pages)?;
+        hold(5, "the pages held for tables and nodes are theirs", 0, *held == used)
+    }
+
+    /// The pages that are held for memmaps are those that memmaps lie in.
+    fn verify_held_memmaps(&self, held: &Bag) -> Result<(), Violation> {
+        let mut used = Bag::default();
+        let boot = self.records().filter(|&number| self.is_boot(number));
+        let last = boot.last().unwrap_or(0);
+        for number in self.records() {
+            let Some(section) = self.section(number) else { continue };
+            if section.word().boot() {
+                self.verify_apart(number, last)?;
+            } else if self.group_of(section).is_none() {
+                self.visit_memmap(number, &mut |pfns| used.insert(pfns));
+            }
+        }
+        hold(5, "each frame of a boot memmap is used once", 0, *held == used)
+    }
+
+    fn pieces(&self) -> u64 {
+        self.frames.packed.lock().pieces()
+    }
+
+    /// The sections that are there, the first of those that share a record.
+    fn records(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut last = None;
+        let numbers = self.sections.iter(&self.machine);
+        numbers.filter(move |number| {
+            let record = number / M::RECORD_SECTIONS;
+            last.replace(record) != Some(record)
+        })
+    }
+
+    /// No boot section above, up to `last`, has its memmap where this one has, but for those that share
+    /// its record. Each lies in one aligned piece, so it is enough to compare where they begin; there are
+    /// as many as the machine was started with, and no more.
+    fn verify_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
+        let backing = |number| {
+            let virt = Self::memmap_virt(record_pfns::<M>(number)).start();
+            self.machine.mapper().translate(virt).map(|leaf| leaf.target(virt))
+        };
+        let start = backing(number);
+        let mut next = start.map(|start| M::pfn(start).get());
+        self.visit_memmap(number, &mut |pfns| {
+            next = next.filter(|&next| next == pfns.start.get()).map(|_| pfns.end.get());
+        });
+        hold(5, "the memmap of a boot section is in one piece", number, next.is_some())?;
+        let above = (number / M::RECORD_SECTIONS + 1) * M::RECORD_SECTIONS;
+        let mut others = (above..=last).filter(|&other| self.is_boot(other));
+        let shared = others.any(|other| backing(other) == start);
+        hold(5, "boot sections have memmaps of their own", number, !shared)
+    }
+
+    fn is_boot(&self, number: u64) -> bool {
+        self.sections.word(&self.machine, number).boot()
+    }
+
+    /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
+    fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
+        let virt = Self::memmap_virt(record_pfns::<M>(number));
+        self.machine.mapper().visit(virt, &mut |leaf| {
+            let start = leaf.virt.max(virt.start());
+            let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));
+            each(PfnRange::new(M::pfn(leaf.target(start)), end / M::PAGE_BYTES));
+        });
+    }
+}

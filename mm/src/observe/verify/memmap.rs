@@ -1,0 +1,84 @@
+//! Laws 1 to 3: descriptors, memmaps and their heads.
+
+use super::{Violation, expect, hold};
+use crate::Mm;
+use crate::machine::Machine;
+use crate::memmap::altmap::Altmap;
+use crate::memmap::block::{BlockWord, Group};
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::{Section, SectionState};
+use crate::operations::placement::Placement;
+use crate::paging::Mapper;
+
+impl<M: Machine> Mm<M> {
+    pub(super) fn verify_memmap(&self) -> Result<(), Violation> {
+        for number in self.sections.iter(&self.machine) {
+            let state = self.sections.word(&self.machine, number).state();
+            hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
+            let Some(section) = self.section(number) else { continue };
+            self.verify_mapped(section)?;
+            match self.group_of(section) {
+                Some(group) => self.verify_group(section, group)?,
+                None => self.verify_boot_memmap(section)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.
+    fn verify_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let virt = Self::memmap_virt(section.pfns());
+        // Leaves come in order; a gap stops the count.
+        let mut mapped = 0;
+        self.machine.mapper().visit(virt, &mut |leaf| {
+            let first = leaf.virt.max(virt.start()).offset_from(virt.start());
+            let end = leaf.virt.add(leaf.len).offset_from(virt.start());
+            mapped = if first == mapped { end } else { mapped };
+        });
+        let covered = mapped.min(virt.len());
+        expect(1, "mapped memmap of a section", section.number(), virt.len(), covered)
+    }
+
+    fn verify_group(&self, section: Section<'_, M>, group: Group) -> Result<(), Violation> {
+        let number = section.number();
+        let head = group.pfns.start;
+        let altmap = Altmap::of_memmap::<M>(group.pfns);
+        let range = altmap.described;
+        hold(3, "a group describes the section", number, range.covers(section.pfns()))?;
+        expect(3, "sections of a group", head.get(), altmap.sections::<M>(), group.sections)?;
+        let record = altmap.record::<M>(number);
+        expect(3, "the record's place", number, record.get(), section.word().record().get())?;
+        let tail = PageState::MemmapTail { head };
+        hold(3, "a tail answers with its head", number, self.page(record).is(tail))?;
+        self.verify_backing(section, altmap)
+    }
+
+    /// The section's part of the memmap is backed by the altmap's frames, in order.
+    fn verify_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
+        let base = Self::memmap_virt(altmap.described).start();
+        let mut result = Ok(());
+        self.machine.mapper().visit(Self::memmap_virt(section.pfns()), &mut |leaf| {
+            let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
+            let found = leaf.phys.get();
+            result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
+        });
+        result
+    }
+
+    /// A memmap in system memory: its pages are held by whoever holds descriptors.
+    fn verify_boot_memmap(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let record = self.block_record(section.number());
+        let placement = record.map(|record| BlockWord::decode(record.block().get()).placement);
+        let number = section.number();
+        hold(3, "a self-hosted block has a head", number, placement == Some(Placement::Boot))?;
+
+        let owner = if section.word().boot() { Owner::Boot } else { Owner::Memmap };
+        let mut result = Ok(());
+        self.machine.mapper().visit(Self::memmap_virt(section.pfns()), &mut |leaf| {
+            let held = matches!(self.extent_of(M::pfn(leaf.phys)),
+                Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
+            result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
+        });
+        result
+    }
+}

@@ -1,0 +1,81 @@
+//! The laws, checked: callable at any time that nobody allocates or frees.
+//!
+//! | law | what holds | where |
+//! |---|---|---|
+//! | 1 | every present section's descriptors are mapped, each where it belongs; every believed one holds a state | `memmap` |
+//! | 2 | a self-hosted memmap lies in what it describes, and the allocator has none of its pages | `memmap`, `counts` |
+//! | 3 | a head counts its sections and pages; its tails answer with it | `memmap` |
+//! | 4 | present = managed + memmap, per block and zone; lists, bitmaps, extents and spans agree | `counts` |
+//! | 5 | a leaf spans one memory block; tables, nodes and boot memmap lie in boot memory, in pages held for them and for nothing else | `tables`, `frames` |
+//! | 6 | a table page has one writable mapping, protected memory none; the linear map is plain memory; removed and taken memory has no translation | `tables` |
+//!
+//! Law 7 compares two [snapshots](crate::observe::snapshot).
+
+mod counts;
+mod frames;
+mod memmap;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use crate::Mm;
+use crate::machine::Machine;
+use core::fmt;
+
+/// A law that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The law's number.
+    pub law: u8,
+    /// What is wrong.
+    pub what: &'static str,
+    /// Where: an address, a pfn, a section or a block, as `what` says.
+    pub at: u64,
+    /// The value that should be there.
+    pub expected: u64,
+    /// The value that is there.
+    pub found: u64,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { law, what, at, expected, found } = self;
+        write!(f, "law {law}: {what} at {at:#x}: expected {expected:#x}, found {found:#x}")
+    }
+}
+
+impl core::error::Error for Violation {}
+
+/// Answers a violation of `law` unless the values are equal.
+fn expect(
+    law: u8,
+    what: &'static str,
+    at: u64,
+    expected: u64,
+    found: u64,
+) -> Result<(), Violation> {
+    if expected == found { Ok(()) } else { Err(Violation { law, what, at, expected, found }) }
+}
+
+/// Answers a violation of `law` unless `holds`.
+fn hold(law: u8, what: &'static str, at: u64, holds: bool) -> Result<(), Violation> {
+    expect(law, what, at, 1, u64::from(holds))
+}
+
+impl<M: Machine> Mm<M> {
+    /// Checks every law over all memory.
+    ///
+    /// Takes the hotplug lock. Meant for when nobody allocates or frees: what changes meanwhile can
+    /// look like a violation.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Violation`].
+    pub fn verify(&self) -> Result<(), Violation> {
+        let lock = self.hotplug.lock();
+        self.verify_memmap()?;
+        self.verify_frames()?;
+        self.verify_counts(*lock)?;
+        self.verify_tables()
+    }
+}

@@ -1,0 +1,206 @@
+//! Laws 5 and 6: what the page tables translate.
+
+use super::{Violation, expect, hold};
+use crate::Mm;
+use crate::addr::{PhysAddr, PhysRange, VirtRange};
+use crate::alloc::zone::ZoneKind;
+use crate::geometry::DESCRIPTOR_BYTES;
+use crate::machine::Machine;
+use crate::memmap::block::{Block, BlockState, BlockWord};
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::SectionState;
+use crate::paging::{Attr, Mapper, Translation};
+
+impl<M: Machine> Mm<M> {
+    pub(super) fn verify_tables(&self) -> Result<(), Violation> {
+        let mut result = Ok(());
+        // The run of writable leaves outside the windows that is being followed.
+        let mut run = PhysRange::EMPTY;
+        self.visit_all_leaves(&mut |leaf| {
+            if result.is_ok() {
+                result = self.verify_leaf(&leaf).and_then(|()| self.extend_run(&mut run, &leaf));
+            }
+        });
+        result.and_then(|()| self.verify_aliases(run))?;
+
+        self.machine.mapper().visit_tables(&mut |table| {
+            if result.is_ok() {
+                result = self.verify_table(table.frame);
+            }
+        });
+        result?;
+        self.verify_linear_map()?;
+        self.sections.nodes().try_for_each(|node| {
+            hold(
+                5,
+                "a section node lies in system memory",
+                node.get(),
+                self.is_system_memory(node),
+            )?;
+            hold(5, "a section node's page is held for it", node.get(), self.is_held(node))
+        })
+    }
+
+    /// All of a block is in the linear map, but nothing of one that was taken. Boot memory with holes is
+    /// passed over: what is mapped of it is the kernel's affair.
+    fn verify_linear_map(&self) -> Result<(), Violation> {
+        for block in self.blocks() {
+            let Some(range) = self.block_range(block.id) else { continue };
+            if block.boot && !self.is_whole(&block) {
+                continue;
+            }
+            let mut mapped = 0;
+            let virt = Self::linear_virt(range);
+            self.machine.mapper().visit(virt, &mut |leaf| mapped += leaf.len);
+            let expected = if block.taken { 0 } else { range.len() };
+            expect(6, "bytes of a block in the linear map", block.id.get(), expected, mapped)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a block is RAM from end to end: if it is online, all of it is managed or memmap.
+    fn is_whole(&self, block: &Block) -> bool {
+        block.state == BlockState::Offline || block.counts.present == block.pfns.pages()
+    }
+
+    fn verify_leaf(&self, leaf: &Translation) -> Result<(), Violation> {
+        let at = leaf.virt.get();
+        let both = leaf.attr.contains(Attr::WRITE | Attr::EXECUTE);
+        hold(6, "a leaf is not writable and executable", at, !both)?;
+
+        let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
+        let alias = self.machine.protected().iter().any(|range| range.overlaps(target));
+        let writable = leaf.attr.contains(Attr::WRITE);
+        hold(6, "protected memory has no writable mapping", at, !(alias && writable))?;
+
+        if let Some(offset) = offset_in(leaf, M::LINEAR_BASE.get(), M::PHYS_LIMIT.get()) {
+            hold(6, "the linear map is linear", at, offset == leaf.phys.get())?;
+            self.verify_linear_attr(leaf, alias)?;
+            return self.verify_span(6, "a linear leaf's memory is there", target);
+        }
+        let descriptors = M::PHYS_LIMIT.get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
+        if let Some(offset) = offset_in(leaf, M::VMEMMAP_BASE.get(), descriptors) {
+            let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
+            // A record's memmap is there as a whole, even if some of its sections are not.
+            let record = M::RECORD_PAGES * M::PAGE_BYTES;
+            let start = PhysAddr::new(pages(offset)).align_down(record);
+            let end = pages(offset + leaf.len).next_multiple_of(record);
+            let described = PhysRange::new(start, end - start.get()).unwrap_or_default();
+            return self.verify_span(6, "a memmap leaf describes what is there", described);
+        }
+        self.verify_elsewhere(leaf, target)
+    }
+
+    /// Memory that the manager looks after is mapped as ordinary memory: writable, unless it is
+    /// protected, and neither for unprivileged code nor as a device.
+    fn verify_linear_attr(&self, leaf: &Translation, protected: bool) -> Result<(), Violation> {
+        let at = leaf.virt.get();
+        let wrong = Attr::USER | Attr::DEVICE;
+        hold(6, "a linear leaf is ordinary memory", at, !leaf.attr.intersects(wrong))?;
+        if protected {
+            return Ok(());
+        }
+        let plain = leaf.attr == Attr::WRITE;
+        hold(6, "a linear leaf is writable and not executable", at, plain)
+    }
+
+    /// A leaf in neither window. It may go to boot memory that was not taken, and to what is not the
+    /// manager's: devices, and what firmware left to be read where no memory is.
+    fn verify_elsewhere(&self, leaf: &Translation, target: PhysRange) -> Result<(), Violation> {
+        let at = leaf.virt.get();
+        let device = leaf.attr.contains(Attr::DEVICE);
+        let changes = leaf.attr.intersects(Attr::WRITE | Attr::EXECUTE);
+        for number in Self::sections_touched(M::pfns(target)) {
+            let word = self.sections.word(&self.machine, number);
+            if word.state() == SectionState::Absent {
+                let gone = changes || self.sections.was_removed(number);
+                hold(6, "absent memory has no translation", at, device || !gone)?;
+                continue;
+            }
+            hold(6, "added memory is mapped in the linear map only", at, device || word.boot())?;
+            let block = self.block_record(number);
+            let taken = block.is_some_and(|block| BlockWord::decode(block.block().get()).taken);
+            hold(6, "taken memory has no translation", at, !taken)?;
+        }
+        Ok(())
+    }
+
+    /// `range` is inside one block (law 5), and of sections one of which is there.
+    fn verify_span(&self, law: u8, what: &'static str, range: PhysRange) -> Result<(), Violation> {
+        let block = self.block_size().bytes();
+        let first = range.start().align_down(block);
+        let last = range.end().add(1_u64.wrapping_neg()).align_down(block);
+        hold(5, "a leaf spans one memory block", range.start().get(), first == last)?;
+        let mut sections = Self::sections_touched(M::pfns(range));
+        let there = sections.any(|number| self.section(number).is_some());
+        hold(law, what, range.start().get(), there)
+    }
+
+    /// A table lies in system memory, and the linear map can write it.
+    fn verify_table(&self, frame: PhysAddr) -> Result<(), Violation> {
+        hold(5, "a table lies in system memory", frame.get(), self.is_system_memory(frame))?;
+        let linear = self.machine.mapper().translate(M::LINEAR_BASE.add(frame.get()));
+        let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
+        hold(6, "the linear map can write a table", frame.get(), writable)?;
+        hold(5, "a table's page is held for it", frame.get(), self.is_held(frame))
+    }
+
+    /// Whether the allocator knows the page of a table or node as one that it may not give to anybody.
+    fn is_held(&self, frame: PhysAddr) -> bool {
+        matches!(
+            self.extent_of(M::pfn(frame)),
+            Some((_, PageState::Used { owner: Owner::Boot | Owner::Table, .. }))
+        )
+    }
+
+    /// Follows runs of writable leaves outside the linear map, so that the tables are looked through
+    /// once for each run and not for each leaf; and not at all for a memmap in added memory, where no
+    /// table may be.
+    fn extend_run(&self, run: &mut PhysRange, leaf: &Translation) -> Result<(), Violation> {
+        let linear = offset_in(leaf, M::LINEAR_BASE.get(), M::PHYS_LIMIT.get()).is_some();
+        let added = self.is_hot(leaf.phys) && self.is_hot(leaf.phys.add(leaf.len - 1));
+        if linear || added || !leaf.attr.contains(Attr::WRITE) {
+            return Ok(());
+        }
+        let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
+        if run.end() == target.start() && !run.is_empty() {
+            *run = PhysRange::new(run.start(), run.len() + target.len()).unwrap_or_default();
+            return Ok(());
+        }
+        self.verify_aliases(core::mem::replace(run, target))
+    }
+
+    /// No table lies in `range`, which something other than the linear map can write.
+    fn verify_aliases(&self, range: PhysRange) -> Result<(), Violation> {
+        let mut result = Ok(());
+        self.machine.mapper().visit_tables(&mut |table| {
+            let alias = PhysRange::new(table.frame, table.bytes).is_some_and(|t| t.overlaps(range));
+            result = result.and(hold(
+                6,
+                "only the linear map writes a table",
+                table.frame.get(),
+                !alias,
+            ));
+        });
+        result
+    }
+
+    /// Whether `address` is in memory that never goes: boot memory, and online as system memory.
+    fn is_system_memory(&self, address: PhysAddr) -> bool {
+        let Some(section) = self.section_at(M::pfn(address)) else { return false };
+        let block = self.block_record(section.number());
+        let state = block.map(|record| BlockWord::decode(record.block().get()).state);
+        section.word().boot() && state == Some(BlockState::Online(ZoneKind::System))
+    }
+
+    fn is_hot(&self, address: PhysAddr) -> bool {
+        let word = self.sections.word(&self.machine, address.get() >> M::SECTION_SHIFT);
+        word.state() != SectionState::Absent && !word.boot()
+    }
+}
+
+/// How far into the window of `len` bytes at `base` a leaf lies, if it does.
+fn offset_in(leaf: &Translation, base: u64, len: u64) -> Option<u64> {
+    let window = VirtRange::new(crate::VirtAddr::new(base), len)?;
+    window.contains(leaf.virt).then(|| leaf.virt.offset_from(window.start()))
+}

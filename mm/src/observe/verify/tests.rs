@@ -1,0 +1,464 @@
+//! Each law is broken on purpose, in each way that the checks can tell apart, and must be named.
+
+extern crate std;
+
+use super::Violation;
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::alloc::zone::PageCounts;
+use crate::machine::Machine;
+use crate::memmap::block::BlockWord;
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::{Part, Record, Section, SectionState, SectionWord};
+use crate::operations::Verb;
+use crate::paging::{Attr, Mapper, Mapping};
+use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
+use crate::{Mm, NodeId, Placement, ZoneKind};
+use core::sync::atomic::Ordering;
+
+const MIB: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Where the DIMM is.
+const DIMM: u64 = 64 * MIB;
+/// Pages of a section, and of its memmap.
+const SECTION: u64 = 256;
+const MEMMAP: u64 = 4;
+/// An address in neither the linear map nor the memmap.
+const ELSEWHERE: VirtAddr = VirtAddr::new(0x9000_0000);
+
+type Lab = Bench<Tiny>;
+type Manager = Mm<FakeMachine<Tiny>>;
+
+/// A machine with four sections added in blocks of `block` bytes.
+fn added(block: u64, placement: Placement) -> Lab {
+    let ram = [(0, 16 * MIB, 0)].into_iter().collect();
+    let bench = Lab::new(&Setup { ram, block, window: (DIMM, 64 * MIB), kernelcore: None });
+    bench.plug(dimm());
+    bench.add(dimm(), placement);
+    bench
+}
+
+/// The same, online.
+fn online(block: u64, placement: Placement) -> Lab {
+    let bench = added(block, placement);
+    bench.online(dimm());
+    bench
+}
+
+fn dimm() -> PhysRange {
+    range(DIMM, 4 * MIB)
+}
+
+/// The DIMM's `nth` page.
+fn pfn(nth: u64) -> Pfn {
+    Pfn::new(DIMM / PAGE + nth)
+}
+
+/// The DIMM's `nth` section.
+fn section(bench: &Lab, nth: u64) -> Section<'_, FakeMachine<Tiny>> {
+    bench.mm.section(DIMM / MIB + nth).unwrap()
+}
+
+fn record(bench: &Lab, nth: u64) -> Record<'_> {
+    section(bench, nth).record()
+}
+
+/// The part of its section that the DIMM's `nth` page is in.
+fn part(nth: u64) -> Part {
+    Section::<FakeMachine<Tiny>>::part(pfn(nth))
+}
+
+/// Fails unless `verify` names this violation.
+#[track_caller]
+fn names(bench: &Lab, law: u8, what: &str) {
+    let Violation { law: found_law, what: found, .. } = bench.mm.verify().unwrap_err();
+    assert_eq!((found_law, found), (law, what));
+}
+
+/// Maps one leaf, or whole leaves, outside all bookkeeping.
+fn map(bench: &Lab, virt: VirtAddr, phys: PhysAddr, len: u64, attr: Attr) {
+    let mapping = Mapping { virt, phys, len, attr, max_leaf: len };
+    bench.mm.machine.mapper().map(&mapping, &bench.mm).unwrap();
+}
+
+fn unmap(bench: &Lab, virt: VirtAddr, len: u64) {
+    let mut gather = bench.mm.gather();
+    let gone = VirtRange::new(virt, len).unwrap();
+    bench.mm.machine.mapper().unmap(gone, &mut gather).unwrap();
+    gather.flush();
+}
+
+/// Where the descriptor of the DIMM's `nth` page is.
+fn memmap_at(nth: u64) -> VirtAddr {
+    Manager::memmap_virt(PfnRange::new(pfn(nth), 1)).start()
+}
+
+/// A page of boot memory that nobody uses.
+fn boot_page(bench: &Lab) -> PhysAddr {
+    PhysAddr::new(bench.mm.alloc(Order::ZERO).unwrap().get() * PAGE)
+}
+
+fn zone(bench: &Lab, change: impl FnOnce(&mut PageCounts)) {
+    change(&mut bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable).counts);
+}
+
+fn order(raw: u8) -> Order {
+    Order::new(raw).unwrap()
+}
+
+mod system;
+mod tables;
+
+// Law 1.
+
+#[test]
+fn a_section_left_leaving_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let word = section(&bench, 1).word().with_state(SectionState::Leaving);
+    bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+    names(&bench, 1, "no section is leaving between verbs");
+}
+
+#[test]
+fn a_missing_memmap_leaf_is_named() {
+    for placement in Placement::ALL {
+        for page in 1..MEMMAP {
+            let bench = added(MIB, placement);
+            unmap(&bench, memmap_at(2 * SECTION).add(page * PAGE), PAGE);
+            names(&bench, 1, "mapped memmap of a section");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
+    let what = "a page of an online block is in an extent";
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.page(pfn(64)).set_state(PageState::Tail);
+    names(&bench, 1, what);
+
+    // Garbage, as a descriptor nobody initialised holds.
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.machine.mmu().store(memmap_at(64), u64::MAX);
+    names(&bench, 1, what);
+
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).heads().remove(part(64));
+    names(&bench, 1, what);
+}
+
+#[test]
+fn a_head_bit_without_a_head_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).heads().insert(part(80));
+    names(&bench, 1, "a part's head bit");
+}
+
+#[test]
+fn an_initialised_part_with_garbage_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).initialised().insert(part(80));
+    names(&bench, 1, "an initialised part holds states");
+}
+
+#[test]
+fn a_head_bit_inside_another_extent_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.page(pfn(80)).set_state(PageState::Free { order: order(4) });
+    record(&bench, 0).heads().insert(part(80));
+    names(&bench, 1, "extents of a part or more in a block");
+}
+
+#[test]
+fn a_head_that_no_extent_stands_behind_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    // Splits a part into a used page, a free one, and two that are free together.
+    let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
+    let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn) };
+    bench.mm.page(page.add(3)).set_state(stray);
+    names(&bench, 1, "heads in a block's initialised parts");
+}
+
+#[test]
+fn an_offline_section_that_still_believes_descriptors_is_named() {
+    for placement in Placement::ALL {
+        let bench = added(MIB, placement);
+        record(&bench, 1).heads().insert(part(80));
+        names(&bench, 1, "an offline section's bitmaps are empty");
+
+        let bench = added(MIB, placement);
+        record(&bench, 1).initialised().insert(part(80));
+        names(&bench, 1, "an offline section's bitmaps are empty");
+    }
+}
+
+// Law 2.
+
+#[test]
+fn a_memmap_leaf_to_another_frame_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let leaf = memmap_at(SECTION).add(2 * PAGE);
+    unmap(&bench, leaf, PAGE);
+    map(&bench, leaf, boot_page(&bench), PAGE, Attr::WRITE);
+    names(&bench, 2, "a memmap leaf");
+}
+
+#[test]
+fn two_memmap_leaves_that_changed_places_are_named() {
+    let bench = added(MIB, Placement::PerRange);
+    let leaf = |page| memmap_at(0).add(page * PAGE);
+    unmap(&bench, leaf(2), 2 * PAGE);
+    map(&bench, leaf(2), PhysAddr::new(DIMM + 3 * PAGE), PAGE, Attr::WRITE);
+    map(&bench, leaf(3), PhysAddr::new(DIMM + 2 * PAGE), PAGE, Attr::WRITE);
+    names(&bench, 2, "a memmap leaf");
+}
+
+#[test]
+fn an_extent_that_leaves_its_block_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let used = PageState::Used { order: order(8), owner: Owner::Movable(bench.stubborn) };
+    bench.mm.page(pfn(128)).set_state(used);
+    names(&bench, 2, "an extent stays in its block");
+}
+
+#[test]
+fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
+    // Two sections a block: the second claims a memmap of its own in the middle of the block.
+    let bench = online(2 * MIB, Placement::PerBlock);
+    let head = pfn(SECTION);
+    bench.mm.page(head).set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
+    record(&bench, 1).group().set(head.get());
+    let violation = bench.mm.verify_counts(Verb::None).unwrap_err();
+    assert_eq!(violation.law, 2);
+    assert_eq!(violation.what, "a page outside all extents is memmap or absent");
+    names(&bench, 3, "the record's place");
+}
+
+// Law 3.
+
+#[test]
+fn a_memmap_too_small_for_a_section_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections: 0, pages: 3 });
+    names(&bench, 3, "a group describes the section");
+}
+
+#[test]
+fn a_head_that_counts_a_section_too_few_or_too_many_is_named() {
+    for (placement, pages, right) in
+        [(Placement::PerRange, 4 * MEMMAP, 4), (Placement::PerBlock, MEMMAP, 1)]
+    {
+        for sections in [right - 1, right + 1] {
+            let bench = added(MIB, placement);
+            bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections, pages });
+            names(&bench, 3, "sections of a group");
+        }
+    }
+}
+
+#[test]
+fn a_section_in_another_sections_group_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    record(&bench, 1).group().set(pfn(0).get());
+    names(&bench, 3, "a group describes the section");
+}
+
+#[test]
+fn a_head_that_counts_fewer_pages_is_named() {
+    let bench = added(MIB, Placement::PerRange);
+    bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections: 3, pages: 3 * MEMMAP });
+    names(&bench, 3, "a group describes the section");
+}
+
+#[test]
+fn a_record_in_the_wrong_page_is_named() {
+    let bench = added(MIB, Placement::PerRange);
+    let (from, to) = (pfn(2), pfn(10));
+    for (source, target) in bench.mm.page(from).payload().iter().zip(bench.mm.page(to).payload()) {
+        target.store(source.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    let word = SectionWord::new(SectionState::Present, false, to);
+    bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+    names(&bench, 3, "the record's place");
+}
+
+#[test]
+fn a_tail_that_does_not_answer_with_its_head_is_named() {
+    for state in [PageState::Tail, PageState::MemmapTail { head: pfn(1) }] {
+        let bench = added(MIB, Placement::PerRange);
+        bench.mm.page(pfn(2)).set_state(state);
+        names(&bench, 3, "a tail answers with its head");
+    }
+}
+
+#[test]
+fn a_group_whose_head_lost_its_mark_is_named() {
+    for placement in [Placement::PerRange, Placement::PerBlock] {
+        let bench = added(MIB, placement);
+        bench.mm.page(pfn(0)).set_state(PageState::Tail);
+        names(&bench, 3, "a self-hosted block has a head");
+    }
+}
+
+// Law 4.
+
+#[test]
+fn a_zone_that_counts_wrong_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    zone(&bench, |counts| counts.present += 1);
+    names(&bench, 4, "present pages of a zone");
+    zone(&bench, |counts| counts.present -= 1);
+
+    zone(&bench, |counts| counts.managed -= 1);
+    names(&bench, 4, "managed pages of a zone");
+    zone(&bench, |counts| counts.managed += 1);
+
+    zone(&bench, |counts| counts.memmap += 1);
+    names(&bench, 4, "memmap pages of a zone");
+    zone(&bench, |counts| counts.memmap -= 1);
+
+    zone(&bench, |counts| counts.free -= 1);
+    names(&bench, 4, "free pages of a zone");
+    zone(&bench, |counts| counts.free += 1);
+    bench.check();
+}
+
+#[test]
+fn a_block_that_counts_wrong_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let managed = record(&bench, 0).managed();
+    managed.set(managed.get() + 1);
+    names(&bench, 4, "managed pages of a block");
+    managed.set(managed.get() - 1);
+
+    let free = record(&bench, 0).free();
+    free.set(free.get() - 1);
+    names(&bench, 4, "free pages of a block");
+    free.set(free.get() + 1);
+    bench.check();
+}
+
+#[test]
+fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round() {
+    const NAMED: &str = "an extent is taken as its block is";
+    let bench = online(MIB, Placement::PerBlock);
+    let block = record(&bench, 0).block();
+    let word = BlockWord::decode(block.get());
+    block.set(BlockWord { taken: true, ..word }.encode());
+    names(&bench, 4, NAMED);
+    block.set(word.encode());
+    bench.check();
+
+    let held = bench.alloc_movable_zone(order(0)).unwrap();
+    let state = |owner| PageState::Used { order: order(0), owner };
+    let page = bench.mm.page(held);
+    let before = page.state().unwrap();
+    page.set_state(state(Owner::Taken));
+    names(&bench, 4, NAMED);
+    page.set_state(before);
+    bench.check();
+}
+
+#[test]
+fn a_free_extent_that_is_not_counted_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable).uncount_extent(order(3));
+    names(&bench, 4, "free extents of an order in a zone");
+}
+
+#[test]
+fn lists_of_the_wrong_order_are_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let mut zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
+    let (low, high) = (zone.first(order(3)), zone.first(order(4)));
+    zone.set_first(order(3), high);
+    zone.set_first(order(4), low);
+    drop(zone);
+    names(&bench, 4, "a listed extent is free and of its order");
+}
+
+#[test]
+fn lists_of_the_wrong_zone_are_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let second = NodeId::new(1).unwrap();
+    let other = range(DIMM + 4 * MIB, 4 * MIB);
+    bench.plug(other);
+    bench.mm.add(other, second, Placement::PerBlock).unwrap();
+    bench.online(dimm());
+    bench.online(other);
+    let lists = [NodeId::default(), second];
+    let first = lists.map(|node| bench.mm.nodes.lock(node, ZoneKind::Movable).first(order(5)));
+    for (node, head) in lists.into_iter().zip([first[1], first[0]]) {
+        bench.mm.nodes.lock(node, ZoneKind::Movable).set_first(order(5), head);
+    }
+    names(&bench, 4, "a listed extent is in its zone");
+}
+
+#[test]
+fn a_list_that_turns_back_or_breaks_off_is_named() {
+    for (link, what) in
+        [(true, "a listed extent names the one before it"), (false, "length of a free list")]
+    {
+        let bench = online(MIB, Placement::PerBlock);
+        let zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
+        let first = zone.first(order(6)).unwrap();
+        drop(zone);
+        let next = if link { first.get() + 1 } else { 0 };
+        bench.mm.page(first).payload()[0].store(next, Ordering::Relaxed);
+        names(&bench, 4, what);
+    }
+}
+
+#[test]
+fn a_wrong_link_back_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
+    let listed: std::vec::Vec<_> = bench.mm.list(&zone, order(6)).collect();
+    drop(zone);
+    for (nth, wrong) in [(0, listed[1].get() + 1), (1, 0), (1, listed[1].get() + 1)] {
+        let link = &bench.mm.page(listed[nth]).payload()[1];
+        let right = link.swap(wrong, Ordering::Relaxed);
+        names(&bench, 4, "a listed extent names the one before it");
+        link.store(right, Ordering::Relaxed);
+        bench.check();
+    }
+}
+
+#[test]
+fn free_buddies_that_are_not_merged_are_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let mut zone = bench.mm.nodes.lock(NodeId::default(), ZoneKind::Movable);
+    bench.mm.unlink(&mut zone, pfn(128), order(7));
+    bench.mm.insert_free(&mut zone, pfn(128), order(6));
+    bench.mm.insert_free(&mut zone, pfn(192), order(6));
+    drop(zone);
+    names(&bench, 4, "free buddies are merged");
+}
+
+#[test]
+fn added_memory_with_an_absent_part_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).present().remove(part(4));
+    names(&bench, 4, "only boot memory has absent parts");
+}
+
+#[test]
+fn a_zone_that_is_not_listed_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.nodes.set_populated(NodeId::default(), ZoneKind::Movable, false);
+    names(&bench, 4, "the zone of an online block has memory");
+}
+
+#[test]
+fn a_section_whose_state_is_not_its_blocks_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let word = section(&bench, 1).word();
+    let set = |bench: &Lab, word| {
+        bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+    };
+    set(&bench, word.with_state(SectionState::Online));
+    names(&bench, 4, "a section of an offline block is present");
+    set(&bench, word);
+    bench.online(dimm());
+    set(&bench, word);
+    names(&bench, 4, "a section of an online block is online");
+}

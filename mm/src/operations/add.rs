@@ -1,0 +1,361 @@
+//! Add: make a range of new memory present, its memmap where the caller wants it.
+//!
+//! ```text
+//!   nodes -> linear map -> memmap -> heads and records -> sections Present (blocks Offline)
+//! ```
+//!
+//! Each phase but the last two can fail, and keeps a cursor of how far it got; undo runs the phases
+//! backwards from their cursors and needs no memory.
+
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
+use crate::alloc::node::NodeId;
+use crate::machine::Machine;
+use crate::memmap::altmap::Altmap;
+use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::page::PageState;
+use crate::memmap::section::{
+    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor,
+    record_pfns, section_of,
+};
+use crate::operations::placement::{MhpFlags, Placement};
+use crate::paging::{MapError, Mapper, TableFrames};
+use core::fmt;
+
+/// Why a range was not added. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddError {
+    /// Another verb is running.
+    Busy,
+    /// The range is not whole, aligned memory blocks.
+    NotWholeBlocks {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of a memory block.
+        block: u64,
+    },
+    /// The range goes past what the machine can address, map or keep in its section map.
+    BeyondLimit {
+        /// The range.
+        range: PhysRange,
+        /// One past the highest address that works.
+        limit: PhysAddr,
+    },
+    /// Some of the range is there already.
+    Overlaps {
+        /// The range.
+        range: PhysRange,
+        /// The first block of it that is there.
+        block: BlockId,
+    },
+    /// Mapping the range or its memmap failed, mostly for want of memory for tables.
+    Map(MapError),
+    /// System memory cannot hold the memmap of a boot placement.
+    NoRoomForMemmap {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of its memmap.
+        bytes: u64,
+    },
+    /// No memory for a node of the section map.
+    OutOfMemory {
+        /// The range.
+        range: PhysRange,
+    },
+}
+
+impl fmt::Display for AddError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NotWholeBlocks { range, block } => write!(
+                f,
+                "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",
+                range.len()
+            ),
+            Self::BeyondLimit { range, limit } => {
+                write!(f, "{range} goes past {limit}, the end of what can be mapped")
+            }
+            Self::Overlaps { range, block } => {
+                write!(f, "{range} overlaps {block}, which is there already")
+            }
+            Self::Map(error) => error.fmt(f),
+            Self::NoRoomForMemmap { range, bytes } => write!(
+                f,
+                "out of memory: {range} needs {bytes:#x} bytes of system memory for its memmap"
+            ),
+            Self::OutOfMemory { range } => {
+                write!(f, "out of memory for the section map of {range}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for AddError {}
+
+impl From<MapError> for AddError {
+    fn from(error: MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+/// A range that was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The range.
+    pub range: PhysRange,
+    /// Where its memmap is.
+    pub placement: Placement,
+    /// Bytes of memory outside the range that this took: tables and nodes past the boot reserve, and
+    /// the memmap of a boot placement.
+    pub system_bytes: u64,
+}
+
+/// An add under way: what it adds, and a cursor for each phase.
+struct Add<'m, M: Machine> {
+    mm: &'m Mm<M>,
+    range: PhysRange,
+    pfns: PfnRange,
+    node: NodeId,
+    placement: Placement,
+    /// Nodes of the section map that were looked at.
+    nodes: u64,
+    /// Whether the linear range is mapped.
+    linear: bool,
+    /// Frames whose memmap is mapped.
+    populated: PfnRange,
+}
+
+impl<M: Machine> Mm<M> {
+    /// Adds `range`, which is RAM that nobody uses, on `node`; its blocks are then offline.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`]; everything is then as it was.
+    pub fn add(
+        &self,
+        range: PhysRange,
+        node: NodeId,
+        placement: Placement,
+    ) -> Result<Added, AddError> {
+        let _lock = self.verb().ok_or(AddError::Busy)?;
+        let pfns = self.check_add(range)?;
+        let placement = self.placement_for(range, placement);
+        let before = self.frames.system_pages();
+        let populated = PfnRange::new(pfns.start, 0);
+        let mut add =
+            Add { mm: self, range, pfns, node, placement, nodes: 0, linear: false, populated };
+        if let Err(error) = add.prepare() {
+            add.undo();
+            return Err(error);
+        }
+        add.publish();
+        self.nodes.add_blocks(node, self.blocks_in(range).count() as u64);
+        let pages = self.frames.system_pages() - before;
+        Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
+    }
+
+    /// [`add`](Self::add) for callers that speak the flags of the patch series.
+    ///
+    /// The flags are a hint: if they make no sense, one warning is logged and the memmap comes from
+    /// system memory.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`]; everything is then as it was.
+    pub fn add_memory(
+        &self,
+        node: NodeId,
+        range: PhysRange,
+        flags: MhpFlags,
+    ) -> Result<Added, AddError> {
+        let placement = Placement::from_flags(flags).unwrap_or_else(|| {
+            log::warn!("{range}: memmap flags {:#x} make no sense, ignored", flags.bits());
+            Placement::Boot
+        });
+        self.add(range, node, placement)
+    }
+
+    fn check_add(&self, range: PhysRange) -> Result<PfnRange, AddError> {
+        let block = self.block_size().bytes();
+        let pfns = self.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
+        let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
+        let limit = M::PHYS_LIMIT.min(PhysAddr::new(sections));
+        if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
+            return Err(AddError::BeyondLimit { range, limit });
+        }
+        for number in sections_of::<M>(pfns) {
+            if self.sections.word(&self.machine, number) != SectionWord::ABSENT {
+                let block = BlockId::new(number / self.block_sections());
+                return Err(AddError::Overlaps { range, block });
+            }
+        }
+        Ok(pfns)
+    }
+
+    /// The placement asked for; or system memory where that was switched off, or, with a warning, where
+    /// the machine cannot.
+    fn placement_for(&self, range: PhysRange, placement: Placement) -> Placement {
+        if !self.self_hosting() {
+            return Placement::Boot;
+        }
+        if placement.self_hosted() && !self.machine.allows_self_hosting() {
+            log::warn!("{range}: this machine cannot keep the memmap in the range it describes");
+            return Placement::Boot;
+        }
+        placement
+    }
+
+    /// Frees the node of `section` if nothing is in it.
+    pub(super) fn release_node(&self, section: u64) {
+        let Some(frame) = self.sections.take_empty_node(&self.machine, section) else {
+            return;
+        };
+        // A lookup that found the node before it was taken out reads absent sections there, but must
+        // not read what the frame holds next.
+        if self.readers.drain() {
+            self.give_back(frame, NODE_BYTES);
+        } else {
+            self.sections.put_back_node(section, frame);
+        }
+    }
+}
+
+/// The numbers of the sections of `pfns`, whole sections.
+pub(super) fn sections_of<M: Machine>(pfns: PfnRange) -> core::ops::Range<u64> {
+    section_of::<M>(pfns.start)..section_of::<M>(pfns.end)
+}
+
+/// The first section of each record of `pfns`, whole blocks.
+pub(super) fn records_of<M: Machine>(pfns: PfnRange) -> impl Iterator<Item = u64> {
+    sections_of::<M>(pfns).step_by(M::RECORD_SECTIONS as usize)
+}
+
+/// The first section of each node that holds a section of `pfns`.
+pub(super) fn nodes_of<M: Machine>(
+    pfns: PfnRange,
+) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
+    let sections = sections_of::<M>(pfns);
+    let first = sections.start / NODE_SECTIONS;
+    let count = sections.end.div_ceil(NODE_SECTIONS) - first;
+    (0..count as usize).map(move |i| (first + i as u64) * NODE_SECTIONS)
+}
+
+impl<M: Machine> Add<'_, M> {
+    /// The phases that can fail.
+    fn prepare(&mut self) -> Result<(), AddError> {
+        self.insert_nodes()?;
+        self.map_linear()?;
+        match self.placement {
+            Placement::Boot => self.populate_from_system(),
+            Placement::PerRange | Placement::PerBlock => self.populate_altmaps(),
+        }
+    }
+
+    fn insert_nodes(&mut self) -> Result<(), AddError> {
+        let mm = self.mm;
+        for section in nodes_of::<M>(self.pfns) {
+            if !mm.sections.has_node(section) {
+                let frame = TableFrames::take(mm, NODE_BYTES);
+                let frame = frame.map_err(|_| AddError::OutOfMemory { range: self.range })?;
+                mm.sections.insert_node(&mm.machine, section, frame);
+            }
+            self.nodes += 1;
+        }
+        Ok(())
+    }
+
+    fn map_linear(&mut self) -> Result<(), AddError> {
+        let mapping = self.mm.linear_mapping(self.range);
+        self.mm.machine.mapper().map(&mapping, self.mm)?;
+        self.linear = true;
+        Ok(())
+    }
+
+    fn populate_altmaps(&mut self) -> Result<(), AddError> {
+        for altmap in self.mm.altmaps(self.pfns, self.placement) {
+            self.mm.populate_altmap(altmap)?;
+            self.populated.end = altmap.described.end;
+        }
+        Ok(())
+    }
+
+    fn populate_from_system(&mut self) -> Result<(), AddError> {
+        while self.populated.end < self.pfns.end {
+            let described = PfnRange::new(self.populated.end, M::RECORD_PAGES);
+            self.mm.populate_from_system(described).map_err(|error| match error {
+                MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
+                    range: self.range,
+                    bytes: Mm::<M>::memmap_virt(self.pfns).len(),
+                },
+                error => AddError::Map(error),
+            })?;
+            self.populated.end = described.end;
+        }
+        Ok(())
+    }
+
+    /// Writes the heads and records, then makes the sections visible. Cannot fail.
+    fn publish(&self) {
+        match self.placement {
+            Placement::Boot => records_of::<M>(self.pfns).for_each(|first| {
+                let virt = Mm::<M>::memmap_virt(record_pfns::<M>(first)).start();
+                if let Some(leaf) = self.mm.machine.mapper().translate(virt) {
+                    self.describe(first, M::pfn(leaf.target(virt)), None);
+                }
+            }),
+            placement => self.mm.altmaps(self.pfns, placement).for_each(|altmap| {
+                let sections = altmap.sections::<M>();
+                let head = altmap.memmap.start;
+                let page = descriptor(&self.mm.machine, head);
+                page.set_state(PageState::MemmapHead {
+                    sections: sections as u32,
+                    pages: altmap.memmap.pages(),
+                });
+                for first in records_of::<M>(altmap.described) {
+                    let record = altmap.record::<M>(first);
+                    descriptor(&self.mm.machine, record).set_state(PageState::MemmapTail { head });
+                    self.describe(first, record, Some(altmap));
+                }
+            }),
+        }
+    }
+
+    /// Writes the record of section `first` and of those that share it, and publishes their words.
+    fn describe(&self, first: u64, record: Pfn, altmap: Option<Altmap>) {
+        let mm = self.mm;
+        let word = SectionWord::new(SectionState::Present, false, record);
+        let block = BlockWord::new(BlockState::Offline, self.node, self.placement);
+        let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
+        Section::with_word(&mm.machine, first, word).record().reset(u64::MAX, group, block);
+        for number in first..first + M::RECORD_SECTIONS {
+            mm.sections.set_word(&mm.machine, number, word);
+        }
+    }
+
+    /// Runs the phases backwards from their cursors.
+    fn undo(self) {
+        let mm = self.mm;
+        match self.placement {
+            Placement::Boot => mm.depopulate_to_system(self.populated),
+            Placement::PerRange | Placement::PerBlock => {
+                unmap_mapped(mm, Mm::<M>::memmap_virt(self.populated));
+            }
+        }
+        if self.linear {
+            unmap_mapped(mm, Mm::<M>::linear_virt(self.range));
+        }
+        let touched = nodes_of::<M>(self.pfns).take(self.nodes as usize);
+        touched.rev().for_each(|section| mm.release_node(section));
+    }
+}
+
+/// Unmaps what an add mapped before it failed.
+fn unmap_mapped<M: Machine>(mm: &Mm<M>, range: VirtRange) {
+    let mut gather = mm.gather();
+    if let Err(error) = mm.unmap(range, &mut gather) {
+        // It was mapped by this add, whole, so the mapper broke its word. The add fails anyway.
+        log::error!("cannot unmap {range}: {error}");
+    }
+    gather.flush();
+}

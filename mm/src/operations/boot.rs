@@ -1,0 +1,402 @@
+//! Boot memory: described by the same section map and descriptors as what is added later.
+//!
+//! ```text
+//!   early allocator:  [####....##......................]   taken so far, free
+//!   1. the reserve    [####RR..##......................]   frames for the hot-pluggable window
+//!   2. nodes, memmap  [####RRMM##MM....................]   a memmap wherever there is RAM
+//!   3. hand-over      [uuuuuuuuuuuu fffffffffffffffffff]   used extents, free extents
+//! ```
+//!
+//! A block that is only partly RAM keeps a mask of the parts that are; like every block with boot
+//! memory it can never be removed, so the memmaps, tables and nodes that lie there are safe.
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::alloc::node::NodeId;
+use crate::alloc::packed::Budget;
+use crate::alloc::zone::{PageCounts, Zone, ZoneKind};
+use crate::geometry::{BlockSize, GeometryError, PARTS_PER_RECORD};
+use crate::machine::Machine;
+use crate::memmap::block::{BlockState, BlockWord};
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::{
+    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
+    section_of,
+};
+use crate::operations::placement::Placement;
+use crate::paging::{MapError, Mapper, OutOfFrames, TableFrames};
+use core::cell::RefCell;
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+/// The share of boot RAM that the table reserve may take at the most: 1/64.
+pub const RESERVE_SHARE: u64 = 64;
+
+/// The allocator that the kernel boots with.
+pub trait EarlyFrames {
+    /// Takes `bytes` of RAM aligned to `align` (a power of two), contents unspecified.
+    fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr>;
+
+    /// Calls `each` with the ranges that are still free, ascending.
+    fn free_ranges(&self, each: &mut dyn FnMut(PhysRange));
+}
+
+/// What the kernel knows of its memory when it boots.
+#[derive(Clone, Copy, Debug)]
+pub struct BootMemory<'b> {
+    /// RAM and the node it is on: ascending, without overlap, all in the linear map already. A memory
+    /// block that holds RAM of several nodes counts for the node of its first page.
+    pub ram: &'b [(PhysRange, NodeId)],
+    /// The size of a memory block.
+    pub block_size: BlockSize,
+    /// Where memory may be hot-added, as firmware says; tables for it are taken now.
+    pub window: &'b [PhysRange],
+    /// How much RAM, from the lowest on, is system memory; blocks above that hold nothing yet, and
+    /// are RAM of one node from end to end, are movable: they can be taken offline. `None`: all RAM.
+    pub kernelcore: Option<u64>,
+}
+
+/// Why the boot memory could not be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootError {
+    /// The block size does not fit the geometry.
+    Geometry(GeometryError),
+    /// The RAM ranges are not ascending and apart.
+    Unsorted(PhysRange),
+    /// RAM lies past the end of the section map or of the linear map.
+    BeyondLimit(PhysRange),
+    /// The early allocator has no memory for nodes or descriptors.
+    OutOfMemory,
+    /// The memmap could not be mapped.
+    Map(MapError),
+    /// The manager has its memory already.
+    AlreadyBooted,
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Geometry(error) => error.fmt(f),
+            Self::Unsorted(range) => write!(f, "RAM range {range} is not above the one before it"),
+            Self::BeyondLimit(range) => write!(f, "RAM range {range} is past what can be mapped"),
+            Self::OutOfMemory => f.write_str("too little boot memory for its own descriptors"),
+            Self::Map(error) => write!(f, "mapping the boot memmap: {error}"),
+            Self::AlreadyBooted => f.write_str("boot memory was taken over before"),
+        }
+    }
+}
+
+impl core::error::Error for BootError {}
+
+impl From<MapError> for BootError {
+    fn from(error: MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+/// The early allocator as a source of table frames.
+struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
+
+impl TableFrames for EarlyTables<'_> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
+    }
+
+    /// Boot does not go on after a failure, so nothing is kept for later.
+    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+}
+
+impl<M: Machine> Mm<M> {
+    /// Takes over the memory that the machine was started with, once, before anything else.
+    ///
+    /// What `early` still has free goes to the system zones of its nodes, and to the movable ones past
+    /// `kernelcore`; what it gave away stays with [`Owner::Boot`].
+    ///
+    /// # Errors
+    ///
+    /// [`BootError`]. The manager cannot be used then.
+    pub fn boot(
+        &self,
+        memory: &BootMemory<'_>,
+        early: &mut dyn EarlyFrames,
+    ) -> Result<(), BootError> {
+        let _lock = self.hotplug.lock();
+        if self.sections.nodes().next().is_some() {
+            return Err(BootError::AlreadyBooted);
+        }
+        BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
+        self.block_shift.store(memory.block_size.shift(), Ordering::Relaxed);
+        check_ram::<M>(memory.ram)?;
+
+        self.take_reserve(memory, early);
+        // All memmaps first: a section's record may lie in the memmap of any other.
+        for (pfns, _) in whole_pages::<M>(memory.ram) {
+            for number in Self::sections_touched(pfns) {
+                self.back_section(number, early)?;
+            }
+        }
+        for (pfns, node) in whole_pages::<M>(memory.ram) {
+            self.describe_ram(pfns, node);
+        }
+        if let Some(bytes) = memory.kernelcore {
+            self.spare_blocks(bytes, memory.ram, early);
+        }
+        self.hand_over(memory.ram, early);
+        self.note_boot_blocks();
+        Ok(())
+    }
+
+    /// Sets aside what adding the whole window can need, as far as the share of boot RAM goes.
+    fn take_reserve(&self, memory: &BootMemory<'_>, early: &mut dyn EarlyFrames) {
+        let ram: u64 = memory.ram.iter().map(|(range, _)| range.len()).sum();
+        let mut budget = Budget::default();
+        memory.window.iter().for_each(|&range| self.budget_for(range, &mut budget));
+        let wanted = budget.frames();
+        let frames = wanted.min(ram / RESERVE_SHARE / M::PAGE_BYTES);
+        let bytes = frames * M::PAGE_BYTES;
+        if frames == 0 {
+            return;
+        }
+        let range = early.take(bytes, M::PAGE_BYTES).and_then(|at| PhysRange::new(at, bytes));
+        if let Some(range) = range {
+            self.frames.set_reserve(range, M::PAGE_BYTES);
+        }
+        if frames < wanted {
+            log::info!("table reserve holds {frames} of the {wanted} frames the window could need");
+        }
+    }
+
+    /// Adds the tables and section nodes that `range` can take at the most.
+    fn budget_for(&self, range: PhysRange, budget: &mut Budget) {
+        let section = M::SECTION_BYTES;
+        let limit = M::PHYS_LIMIT.min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
+        let end = range.start().get().saturating_add(range.len()).min(limit.get());
+        let start = range.start().align_down(section);
+        let Some(len) = end.checked_sub(start.get()).map(|len| len.next_multiple_of(section))
+        else {
+            return;
+        };
+        let Some(range) = PhysRange::new(start, len).filter(|range| !range.is_empty()) else {
+            return;
+        };
+        let pfns = M::pfns(range);
+        let mapper = self.machine.mapper();
+        let block = self.block_size().bytes();
+        let memmap = self.memmap_mapping(pfns, pfns.start).max_leaf;
+        let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
+            - section_of::<M>(pfns.start) / NODE_SECTIONS;
+        budget.add::<M>(NODE_BYTES, nodes);
+        let mut add = |bytes, count| budget.add::<M>(bytes, count);
+        mapper.tables_for(Self::linear_virt(range), block, &mut add);
+        mapper.tables_for(Self::memmap_virt(pfns), memmap, &mut add);
+    }
+
+    /// The numbers of the sections that hold a frame of `pfns`, which is not empty.
+    pub(crate) fn sections_touched(pfns: PfnRange) -> core::ops::RangeInclusive<u64> {
+        let last = Pfn::new(pfns.end.get() - 1);
+        section_of::<M>(pfns.start)..=section_of::<M>(last)
+    }
+
+    /// Backs the memmap of a section and of those that share its record, and makes its node, unless
+    /// that was done.
+    fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
+        let described = record_pfns::<M>(number);
+        let mapper = self.machine.mapper();
+        if mapper.translate(Self::memmap_virt(described).start()).is_some() {
+            return Ok(());
+        }
+        if !self.sections.has_node(number) {
+            let frame = early.take(NODE_BYTES, NODE_BYTES);
+            let frame = frame.ok_or(BootError::OutOfMemory)?;
+            self.sections.insert_node(&self.machine, number, frame);
+        }
+        let bytes = Self::memmap_virt(described).len();
+        let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
+        let mapping = self.memmap_mapping(described, M::pfn(backing));
+        mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
+        Ok(())
+    }
+
+    /// Describes the sections that hold a frame of `pfns`, those that are not described yet.
+    fn describe_ram(&self, pfns: PfnRange, node: NodeId) {
+        for number in Self::sections_touched(pfns) {
+            if self.section(number).is_none() {
+                self.describe_section(number, node);
+            }
+            let Some(section) = self.section(number) else {
+                continue;
+            };
+            let present = section.record().present();
+            for part in section.parts() {
+                if section.part_pfns(part).intersection(pfns).is_some() {
+                    present.insert(part);
+                }
+            }
+        }
+    }
+
+    /// Writes the record of a section into the descriptor of its memmap's first page, unless one that
+    /// shares it did so.
+    fn describe_section(&self, number: u64, node: NodeId) {
+        let shared = record_pfns::<M>(number);
+        let virt = Self::memmap_virt(shared).start();
+        let Some(leaf) = self.machine.mapper().translate(virt) else {
+            return;
+        };
+        let record = M::pfn(leaf.target(virt));
+        let state = BlockState::Online(ZoneKind::System);
+        let word = SectionWord::new(SectionState::Online, true, record);
+        let block = BlockWord::new(state, node, Placement::Boot);
+        if Self::sections_touched(shared).all(|other| self.section(other).is_none()) {
+            Section::with_word(&self.machine, number, word).record().reset(0, 0, block);
+        }
+        self.sections.set_word(&self.machine, number, word);
+    }
+
+    /// Makes the blocks above the lowest `bytes` of RAM movable, those that can be.
+    fn spare_blocks(&self, bytes: u64, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
+        let mut core = 0;
+        for (range, _) in ram {
+            for id in self.blocks_in(*range) {
+                let Some(block) = self.block_range(id) else { continue };
+                let start = block.start().max(range.start());
+                let here = block.end().min(range.end()).offset_from(start);
+                if core < bytes || !range.covers(block) || !is_free(block, early) {
+                    core += here;
+                    continue;
+                }
+                for record in self.sections_of_block(id).map(Section::record) {
+                    let word = BlockWord::decode(record.block().get());
+                    let state = BlockState::Online(ZoneKind::Movable);
+                    record.block().set(BlockWord { state, ..word }.encode());
+                }
+            }
+        }
+    }
+
+    /// Cuts all boot memory into extents: free what `early` has left, used the rest.
+    fn hand_over(&self, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
+        for number in self.sections.iter(&self.machine) {
+            if let Some(section) = self.section(number) {
+                self.mark_holes(section, ram);
+            }
+        }
+        for (whole, _) in whole_pages::<M>(ram) {
+            let mut used = whole.start;
+            early.free_ranges(&mut |free| {
+                let free = M::pfns(inner::<M>(free));
+                if let Some(free) = free.intersection(whole) {
+                    self.insert_used(PfnRange { start: used, end: free.start });
+                    self.give(free);
+                    used = free.end;
+                }
+            });
+            self.insert_used(PfnRange { start: used, end: whole.end });
+        }
+    }
+
+    /// Initialises the parts of a section that are not RAM from end to end, and marks their holes.
+    fn mark_holes(&self, section: Section<'_, M>, ram: &[(PhysRange, NodeId)]) {
+        for part in section.parts().filter(|&part| section.record().present().has(part)) {
+            let pfns = section.part_pfns(part);
+            let is_ram = |pfns| whole_pages::<M>(ram).any(|(whole, _)| whole.covers(pfns));
+            if is_ram(pfns) {
+                continue;
+            }
+            self.initialise_part(section, part);
+            for pfn in pfns.iter().filter(|&pfn| !is_ram(PfnRange::new(pfn, 1))) {
+                section.page(pfn).set_state(PageState::Hole);
+            }
+        }
+    }
+
+    /// Records `pfns`, boot memory that was taken before, as used.
+    fn insert_used(&self, pfns: PfnRange) {
+        for (pfn, order) in self.cut(pfns) {
+            let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
+                continue;
+            };
+            let state = PageState::Used { order, owner: Owner::Boot };
+            self.set_head(section, pfn, order, state);
+            self.count_managed(&mut zone, section, order, 0);
+        }
+    }
+
+    /// Gives `pfns`, boot memory that is free, to the allocator.
+    fn give(&self, pfns: PfnRange) {
+        for (pfn, order) in self.cut(pfns) {
+            let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
+                continue;
+            };
+            self.merge(&mut zone, section, pfn, order);
+            self.count_managed(&mut zone, section, order, order.pages());
+        }
+    }
+
+    /// The section and zone of an extent, whose descriptors can take its head.
+    fn boot_extent(
+        &self,
+        pfn: Pfn,
+        order: Order,
+    ) -> Option<(Section<'_, M>, spin::MutexGuard<'_, Zone>)> {
+        let section = self.section_at(pfn)?;
+        if order < M::PART_ORDER {
+            self.initialise_part(section, Section::<M>::part(pfn));
+        }
+        let record = self.block_record(section.number())?;
+        let word = BlockWord::decode(record.block().get());
+        let BlockState::Online(kind) = word.state else { return None };
+        self.nodes.set_populated(word.node, kind, true);
+        Some((section, self.nodes.lock(word.node, kind)))
+    }
+
+    fn count_managed(&self, zone: &mut Zone, section: Section<'_, M>, order: Order, free: u64) {
+        let pages = order.pages();
+        let counts = PageCounts { present: pages, managed: pages, memmap: 0, free };
+        zone.counts = zone.counts.plus(counts);
+        if let Some(record) = self.block_record(section.number()) {
+            record.managed().set(record.managed().get() + pages);
+            record.free().set(record.free().get() + free);
+        }
+    }
+}
+
+/// Whether the early allocator has given away nothing of `block`.
+fn is_free(block: PhysRange, early: &dyn EarlyFrames) -> bool {
+    let mut free = false;
+    early.free_ranges(&mut |range| free |= range.covers(block));
+    free
+}
+
+/// Refuses RAM that is out of order or past what can be mapped.
+fn check_ram<M: Machine>(ram: &[(PhysRange, NodeId)]) -> Result<(), BootError> {
+    let mut above = 0;
+    for &(range, _) in ram {
+        if range.is_empty() || range.start().get() < above {
+            return Err(BootError::Unsorted(range));
+        }
+        let limit = M::PHYS_LIMIT.get().min(MAX_SECTIONS.saturating_mul(M::SECTION_BYTES));
+        above = range.start().get().saturating_add(range.len());
+        if above > limit {
+            return Err(BootError::BeyondLimit(range));
+        }
+    }
+    Ok(())
+}
+
+/// The whole pages inside `range`.
+fn inner<M: Machine>(range: PhysRange) -> PhysRange {
+    let start = range.start().get().next_multiple_of(M::PAGE_BYTES);
+    let end = range.start().get().saturating_add(range.len()) & !(M::PAGE_BYTES - 1);
+    PhysRange::new(PhysAddr::new(start), end.saturating_sub(start)).unwrap_or_default()
+}
+
+/// The whole pages of each RAM range that has any, and the node they are on.
+fn whole_pages<M: Machine>(
+    ram: &[(PhysRange, NodeId)],
+) -> impl Iterator<Item = (PfnRange, NodeId)> + '_ {
+    let pages = ram.iter().map(|&(range, node)| (M::pfns(inner::<M>(range)), node));
+    pages.filter(|(pfns, _)| pfns.pages() != 0)
+}
+
+const _: () = assert!(PARTS_PER_RECORD == u64::BITS as u64);

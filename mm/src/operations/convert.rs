@@ -1,0 +1,369 @@
+//! Convert: give each block of a range that was added in one piece a memmap of its own, so that any of
+//! them can be removed alone.
+//!
+//! ```text
+//!   one memmap   [M0 M1 M2 M3 . . . .|. . . . . . . .|. . . . . . . .|. . . . . . . .]
+//!   last first   [M0 M1 M2 .  . . . .|. . . . . . . .|. . . . . . . .|M3. . . . . . .]
+//!                [M0 M1 .  .  . . . .|. . . . . . . .|M2. . . . . . .|M3. . . . . . .]
+//!   one each     [M0 .  .  .  . . . .|M1. . . . . . .|M2. . . . . . .|M3. . . . . . .]
+//! ```
+//!
+//! First the heads of all blocks are emptied and claimed: that can fail, and is undone. Then, with all
+//! readers held off, block after block gets its descriptors copied to its head and its memmap mapped
+//! there: invalid, flushed, valid. That cannot fail, for the leaves are as large as before and their
+//! tables stay. Going backwards, each step leaves a whole range behind, one block shorter; and what a
+//! block's head holds of other blocks' descriptors is gone by the time it is needed.
+//!
+//! A zone's lock is held while one block's descriptors are copied, readers wait for all of them.
+
+// UNSAFETY: copies descriptors between frames that nobody else touches.
+#![expect(unsafe_code)]
+
+use super::add::records_of;
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::alloc::evacuate::{Evacuation, Stuck};
+use crate::alloc::isolate::Area;
+use crate::alloc::zone::Zone;
+use crate::machine::Machine;
+use crate::memmap::altmap::Altmap;
+use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::{Record, Section, section_of};
+use crate::operations::placement::Placement;
+use crate::paging::{Gather, Mapper};
+use core::fmt;
+
+/// Why a range was not converted. Nothing was changed, but that what had moved stays where it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConvertError {
+    /// Another verb is running.
+    Busy,
+    /// The range is not whole, aligned memory blocks.
+    NotWholeBlocks {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of a memory block.
+        block: u64,
+    },
+    /// A block is not there.
+    NoSuchBlock(BlockId),
+    /// A block has its memmap elsewhere already.
+    NotPerRange(BlockId, Placement),
+    /// The range is not what was added in one piece; that is.
+    NotOnePiece(PfnRange),
+    /// A block has bad memory, and where in it is not known, or may be where descriptors are.
+    Poisoned(BlockId),
+    /// The head of a block holds a page that stays.
+    InUse(BlockId, Pfn, Owner),
+    /// What the head of a block holds has no room elsewhere.
+    NoRoom(BlockId, Order),
+    /// A reader does not leave.
+    ReadersStay,
+}
+
+impl fmt::Display for ConvertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NotWholeBlocks { range, block } => {
+                write!(f, "{range} is not whole aligned memory blocks of {block:#x} bytes")
+            }
+            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::NotPerRange(id, placement) => {
+                write!(f, "{id} has placement {placement}: it can be removed alone already")
+            }
+            Self::NotOnePiece(whole) => {
+                write!(f, "{whole} share one memmap: all of it, or nothing")
+            }
+            Self::Poisoned(id) => write!(f, "{id} has bad memory, maybe where descriptors are"),
+            Self::InUse(id, pfn, owner) => {
+                write!(f, "{pfn} at the head of {id} is held by {}", owner.name())
+            }
+            Self::NoRoom(id, order) => {
+                write!(f, "the head of {id} holds {} pages that fit nowhere else", order.pages())
+            }
+            Self::ReadersStay => f.write_str("a reader does not leave"),
+        }
+    }
+}
+
+impl core::error::Error for ConvertError {}
+
+/// The blocks of a group, and how many memmap pages each has in it.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// All that is described.
+    pfns: PfnRange,
+    block_pages: u64,
+    memmap_pages: u64,
+}
+
+impl Plan {
+    fn count(self) -> u64 {
+        self.pfns.pages() / self.block_pages
+    }
+
+    /// The frames of block `index`.
+    fn block(self, index: u64) -> PfnRange {
+        PfnRange::new(self.pfns.start.add(index * self.block_pages), self.block_pages)
+    }
+
+    /// Where its memmap shall be.
+    fn head(self, index: u64) -> PfnRange {
+        PfnRange::new(self.block(index).start, self.memmap_pages)
+    }
+
+    /// Where its memmap is in the group's.
+    fn piece(self, index: u64) -> PfnRange {
+        PfnRange::new(self.pfns.start.add(index * self.memmap_pages), self.memmap_pages)
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Gives each block of `range`, which was added with one memmap for all of it, its own, so that any
+    /// of them can be removed alone. Answers how many blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ConvertError`].
+    pub fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
+        let _lock = self.verb().ok_or(ConvertError::Busy)?;
+        let plan = self.plan_convert(range)?;
+        self.claim_heads(plan)?;
+        let Some(_gate) = self.readers.exclude() else {
+            self.unclaim_heads(plan, plan.count());
+            return Err(ConvertError::ReadersStay);
+        };
+        for index in (1..plan.count()).rev() {
+            self.move_memmap(plan, index);
+            self.give_piece(plan, index);
+        }
+        self.set_placement(plan.block(0), Placement::PerBlock);
+        Ok(plan.count())
+    }
+
+    fn plan_convert(&self, range: PhysRange) -> Result<Plan, ConvertError> {
+        let block = self.block_size().bytes();
+        let pfns = self.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
+        let id = self.block_at(range.start());
+        let known = self.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+        if known.placement != Placement::PerRange {
+            return Err(ConvertError::NotPerRange(id, known.placement));
+        }
+        let memmap = known.group.and_then(|head| self.memmap_at(head));
+        let memmap = memmap.ok_or(ConvertError::NoSuchBlock(id))?;
+        let whole = Altmap::of_memmap::<M>(memmap).described;
+        if whole != pfns {
+            return Err(ConvertError::NotOnePiece(whole));
+        }
+        let block_pages = self.block_size().pages::<M>();
+        let memmap_pages = memmap.pages() / (pfns.pages() / block_pages);
+        let plan = Plan { pfns, block_pages, memmap_pages };
+        self.check_poison(plan, memmap)?;
+        Ok(plan)
+    }
+
+    /// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
+    /// descriptors: only the bad pages that an online block's allocator had are known one by one.
+    fn check_poison(&self, plan: Plan, memmap: PfnRange) -> Result<(), ConvertError> {
+        for index in 0..plan.count() {
+            let id = self.block_at(M::address(plan.block(index).start));
+            let block = self.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+            let holds = memmap.intersection(block.pfns).is_some();
+            if block.poisoned && (holds || block.state == BlockState::Offline) {
+                return Err(ConvertError::Poisoned(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of block `index` that becomes memmap, if the block is online and its head is not memmap
+    /// of the group's.
+    fn head_area(&self, plan: Plan, index: u64) -> Option<Area> {
+        let head = plan.head(index);
+        self.area(head).filter(|area| area.pfns == head)
+    }
+
+    /// Empties the head of each block but the first, and claims it.
+    fn claim_heads(&self, plan: Plan) -> Result<(), ConvertError> {
+        for index in 1..plan.count() {
+            let Some(area) = self.head_area(plan, index) else { continue };
+            let emptied = Evacuation::begin(self, area).run(self);
+            let bad = emptied.is_ok() && self.has_poison(area.pfns);
+            match emptied {
+                Ok(area) if !bad => self.claim(&area, Owner::Memmap),
+                emptied => {
+                    if let Ok(area) = emptied {
+                        self.end_isolation(&area);
+                    }
+                    self.unclaim_heads(plan, index);
+                    let id = self.block_at(M::address(area.pfns.start));
+                    return Err(match emptied {
+                        Err(Stuck::NoRoom(order)) => ConvertError::NoRoom(id, order),
+                        Err(Stuck::Held(pfn, owner)) => ConvertError::InUse(id, pfn, owner),
+                        Ok(area) => ConvertError::InUse(id, area.pfns.start, Owner::Poison),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_poison(&self, pfns: PfnRange) -> bool {
+        let poison = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
+        self.extents(pfns).any(|(_, _, state)| poison(state))
+    }
+
+    /// Gives the heads of the blocks below `end` back.
+    fn unclaim_heads(&self, plan: Plan, end: u64) {
+        for index in 1..end {
+            if let Some(area) = self.head_area(plan, index) {
+                self.unclaim(&area, Owner::Memmap);
+            }
+        }
+    }
+
+    /// Moves the descriptors of the group's last block, `index`, to the block's head.
+    fn move_memmap(&self, plan: Plan, index: u64) {
+        let block = plan.block(index);
+        let Some(old) = self.block_record(section_of::<M>(block.start)) else { return };
+        let word = BlockWord::decode(old.block().get());
+        let mut zone = match word.state {
+            BlockState::Online(kind) => Some(self.nodes.lock(word.node, kind)),
+            BlockState::Offline => None,
+        };
+        self.copy_frames(plan.piece(index).start, plan.head(index));
+        self.switch_memmap(block, plan.head(index).start);
+        self.move_records(plan, index);
+
+        self.set_placement(block, Placement::PerBlock);
+        if let (Some(zone), Some(record)) =
+            (&mut zone, self.block_record(section_of::<M>(block.start)))
+        {
+            self.count_memmap(zone, record, plan.memmap_pages);
+        }
+    }
+
+    /// Counts pages of a block that were managed and in use as its memmap.
+    fn count_memmap(&self, zone: &mut Zone, record: Record<'_>, pages: u64) {
+        record.managed().set(record.managed().get() - pages);
+        zone.counts.managed -= pages;
+        zone.counts.memmap += pages;
+    }
+
+    /// Copies whole frames, which no reader and no allocation looks at.
+    fn copy_frames(&self, from: Pfn, to: PfnRange) {
+        for (index, target) in to.iter().enumerate() {
+            let source = self.machine.pointer(M::address(from.add(index as u64)));
+            let target = self.machine.pointer(M::address(target));
+            // SAFETY: both are whole frames of mapped RAM, apart from each other. The source backs
+            // descriptors that nobody writes: readers are drained and held off, and the lock of the
+            // zone that the block is online in is held. The target was claimed, or its block is offline.
+            unsafe { target.copy_from_nonoverlapping(source, M::PAGE_BYTES as usize) };
+        }
+    }
+
+    /// Has the memmap of `described` backed by the frames from `backing` on.
+    fn switch_memmap(&self, described: PfnRange, backing: Pfn) {
+        let mapper = self.machine.mapper();
+        let mut gather = Gather::keeping_tables(mapper.tlb(), self);
+        let unmapped = self.unmap(Self::memmap_virt(described), &mut gather);
+        gather.flush();
+        if let Err(error) = unmapped {
+            log::error!("cannot unmap the memmap of {described}: {error}");
+        }
+        let mapping = self.memmap_mapping(described, backing);
+        if let Err(error) = mapper.map(&mapping, self) {
+            // Leaves of the same sizes, in tables that stayed: this is a mapper that broke its word.
+            log::error!("cannot map the memmap of {described} again: {error}");
+        }
+    }
+
+    /// Moves the records of the group's last block to the descriptors of its own memmap, makes its first
+    /// page a head, and has the group's head count without it.
+    fn move_records(&self, plan: Plan, index: u64) {
+        let own = Altmap::new::<M>(plan.block(index));
+        let head = own.memmap.start;
+        for first in records_of::<M>(own.described) {
+            let record = own.record::<M>(first);
+            let word = self.sections.word(&self.machine, first);
+            let old = Section::with_word(&self.machine, first, word).record();
+            let new = Section::with_word(&self.machine, first, word.with_record(record)).record();
+            new.copy(old);
+            new.group().set(head.get());
+            for number in first..first + M::RECORD_SECTIONS {
+                let word = self.sections.word(&self.machine, number).with_record(record);
+                self.sections.set_word(&self.machine, number, word);
+            }
+        }
+        let blocks = |count: u64| PageState::MemmapHead {
+            sections: (count * self.block_sections()) as u32,
+            pages: count * plan.memmap_pages,
+        };
+        self.forget_extents(own.memmap);
+        for first in records_of::<M>(own.described) {
+            self.page(own.record::<M>(first)).set_state(PageState::MemmapTail { head });
+        }
+        self.page(head).set_state(blocks(1));
+        self.page(plan.pfns.start).set_state(blocks(index));
+    }
+
+    /// Makes pages that were claimed, or of an offline block, tails of a memmap.
+    fn forget_extents(&self, memmap: PfnRange) {
+        let head = memmap.start;
+        for (pfn, order) in self.cut(memmap) {
+            let Some(section) = self.section_at(pfn) else { continue };
+            self.clear_head(section, pfn, order);
+        }
+        for pfn in memmap.iter() {
+            if let Some(section) = self.section_at(pfn)
+                && section.record().initialised().has(Section::<M>::part(pfn))
+            {
+                section.page(pfn).set_state(PageState::MemmapTail { head });
+            }
+        }
+    }
+
+    /// Gives the frames that held the descriptors of block `index` to the block that they lie in: to its
+    /// allocator, or for its own descriptors.
+    fn give_piece(&self, plan: Plan, index: u64) {
+        let piece = plan.piece(index);
+        let holder = piece.start.offset_from(plan.pfns.start) / plan.block_pages;
+        let Some(section) = self.section_at(piece.start) else { return };
+        let Some(record) = self.block_record(section.number()) else { return };
+        let word = BlockWord::decode(record.block().get());
+        let BlockState::Online(kind) = word.state else { return };
+        let mut zone = self.nodes.lock(word.node, kind);
+        for pfn in piece.iter() {
+            if let Some(section) = self.section_at(pfn)
+                && section.record().initialised().has(Section::<M>::part(pfn))
+            {
+                section.page(pfn).set_state(PageState::Tail);
+            }
+        }
+        record.managed().set(record.managed().get() + piece.pages());
+        zone.counts.managed += piece.pages();
+        zone.counts.memmap -= piece.pages();
+        if holder > 0 && piece == plan.head(holder) {
+            self.give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
+            return;
+        }
+        for (pfn, order) in self.cut(piece) {
+            let Some(section) = self.section_at(pfn) else { continue };
+            if order < M::PART_ORDER {
+                self.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.merge(&mut zone, section, pfn, order);
+        }
+        record.free().set(record.free().get() + piece.pages());
+        zone.counts.free += piece.pages();
+    }
+
+    fn set_placement(&self, block: PfnRange, placement: Placement) {
+        if let Some(record) = self.block_record(section_of::<M>(block.start)) {
+            let word = BlockWord::decode(record.block().get());
+            record.block().set(BlockWord { placement, ..word }.encode());
+        }
+    }
+}

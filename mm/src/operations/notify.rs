@@ -1,0 +1,284 @@
+//! Notifiers: whoever must know, or may object, when a block changes hands.
+//!
+//! ```text
+//!   GoingOnline  --- all agree ---> Online          GoingOffline  --- all agree ---> Offline
+//!        \-- one vetoes --> CancelOnline                 \-- one vetoes, or it fails --> CancelOffline
+//! ```
+//!
+//! Listeners are told in the order of their priority, the highest first. A cancel goes to exactly
+//! those that were told and agreed, in the opposite order.
+
+use crate::Mm;
+use crate::addr::PfnRange;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::block::BlockId;
+use core::fmt;
+use core::ptr;
+use spin::Mutex;
+
+/// What happens to a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is about to come online. May be vetoed.
+    GoingOnline,
+    /// It is online.
+    Online,
+    /// It stays offline after all.
+    CancelOnline,
+    /// It is about to go offline: nothing is allocated there any more. May be vetoed.
+    GoingOffline,
+    /// It is offline.
+    Offline,
+    /// It stays online after all.
+    CancelOffline,
+}
+
+impl Event {
+    /// The event's name, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::GoingOnline => "going-online",
+            Self::Online => "online",
+            Self::CancelOnline => "cancel-online",
+            Self::GoingOffline => "going-offline",
+            Self::Offline => "offline",
+            Self::CancelOffline => "cancel-offline",
+        }
+    }
+}
+
+/// The block that changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its number.
+    pub block: BlockId,
+    /// Its frames that the allocator has, gets or had: all but its memmap.
+    pub pfns: PfnRange,
+    /// Its node.
+    pub node: NodeId,
+    /// The zone it comes to, or goes from.
+    pub kind: ZoneKind,
+}
+
+/// A listener objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Veto {
+    /// Who: the listener's name.
+    pub by: &'static str,
+    /// Why, for people.
+    pub why: &'static str,
+}
+
+impl fmt::Display for Veto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} objects: {}", self.by, self.why)
+    }
+}
+
+/// What a listener does when it is told.
+///
+/// Called with the hotplug lock held and no other: it may allocate, free and look up, and may not call
+/// a verb. The answer counts for [`Event::GoingOnline`] and [`Event::GoingOffline`] only; an error is
+/// the reason for the veto.
+pub trait Listen: Sync {
+    /// Takes note of `event`.
+    ///
+    /// # Errors
+    ///
+    /// Why it must not happen.
+    fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str>;
+}
+
+/// A place in the list, which whoever listens provides: the manager has no memory for it.
+pub struct Listener {
+    name: &'static str,
+    priority: i32,
+    hook: &'static dyn Listen,
+    next: Mutex<Option<&'static Listener>>,
+}
+
+impl Listener {
+    /// A listener that is in no list yet. Those of higher `priority` are told first.
+    pub const fn new(name: &'static str, priority: i32, hook: &'static dyn Listen) -> Self {
+        Self { name, priority, hook, next: Mutex::new(None) }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("name", &self.name)
+            .field("priority", &self.priority)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The list, by priority.
+#[derive(Debug)]
+pub(crate) struct Listeners(Mutex<Option<&'static Listener>>);
+
+impl Listeners {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'static Listener> {
+        let mut next = *self.0.lock();
+        core::iter::from_fn(move || {
+            let listener = next?;
+            next = *listener.next.lock();
+            Some(listener)
+        })
+    }
+
+    fn contains(&self, listener: &'static Listener) -> bool {
+        self.iter().any(|other| ptr::eq(other, listener))
+    }
+
+    /// Behind those of the same priority.
+    fn insert(&self, listener: &'static Listener) {
+        let before = self.iter().take_while(|other| other.priority >= listener.priority).last();
+        let link = before.map_or(&self.0, |before| &before.next);
+        let mut link = link.lock();
+        *listener.next.lock() = link.replace(listener);
+    }
+
+    fn remove(&self, listener: &'static Listener) {
+        let before = self.iter().take_while(|other| !ptr::eq(*other, listener)).last();
+        let link = before.map_or(&self.0, |before| &before.next);
+        *link.lock() = listener.next.lock().take();
+    }
+
+    /// Tells all of `event`, which can be vetoed; on a veto, tells those before it of `cancel`.
+    pub(crate) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
+        for (count, listener) in self.iter().enumerate() {
+            if let Err(why) = listener.hook.notify(event, change) {
+                self.tell_back(cancel, change, count);
+                return Err(Veto { by: listener.name, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells all of `event`, in order.
+    pub(crate) fn tell(&self, event: Event, change: &Change) {
+        for listener in self.iter() {
+            // It has happened: what a listener says of it changes nothing.
+            let _ = listener.hook.notify(event, change);
+        }
+    }
+
+    /// Tells all of `event`, in the opposite order.
+    pub(crate) fn tell_all_back(&self, event: Event, change: &Change) {
+        self.tell_back(event, change, self.iter().count());
+    }
+
+    fn tell_back(&self, event: Event, change: &Change, count: usize) {
+        // A list that is linked one way, and short: it is walked anew for each.
+        for index in (0..count).rev() {
+            if let Some(listener) = self.iter().nth(index) {
+                let _ = listener.hook.notify(event, change);
+            }
+        }
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Puts a listener on the list, unless it is there. Waits for a verb under way; not to be called
+    /// by a listener.
+    pub fn listen(&self, listener: &'static Listener) {
+        let _lock = self.hotplug.lock();
+        if !self.listeners.contains(listener) {
+            self.listeners.insert(listener);
+        }
+    }
+
+    /// Takes a listener off the list, if it is there.
+    pub fn unlisten(&self, listener: &'static Listener) {
+        let _lock = self.hotplug.lock();
+        if self.listeners.contains(listener) {
+            self.listeners.remove(listener);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::addr::Pfn;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    /// Notes what it is told; objects to going online if `objects`.
+    struct Ear {
+        number: u32,
+        objects: bool,
+        heard: &'static Mutex<Vec<(u32, Event)>>,
+    }
+
+    impl Listen for Ear {
+        fn notify(&self, event: Event, _: &Change) -> Result<(), &'static str> {
+            if self.objects && event == Event::GoingOnline {
+                return Err("no");
+            }
+            self.heard.lock().push((self.number, event));
+            Ok(())
+        }
+    }
+
+    const CHANGE: Change = Change {
+        block: BlockId::new(7),
+        pfns: PfnRange { start: Pfn::new(0), end: Pfn::new(1) },
+        node: NodeId::ZERO,
+        kind: ZoneKind::Normal,
+    };
+
+    type Heard = &'static Mutex<Vec<(u32, Event)>>;
+
+    fn list(priorities: &[(i32, bool)]) -> (Listeners, Heard, Vec<&'static Listener>) {
+        let heard: Heard = Box::leak(Box::new(Mutex::new(Vec::new())));
+        let listeners = Listeners::new();
+        let all = (0..).zip(priorities).map(|(number, &(priority, objects))| {
+            let ear: &'static Ear = Box::leak(Box::new(Ear { number, objects, heard }));
+            let listener: &'static Listener =
+                Box::leak(Box::new(Listener::new("ear", priority, ear)));
+            listeners.insert(listener);
+            listener
+        });
+        let all = all.collect();
+        (listeners, heard, all)
+    }
+
+    #[test]
+    fn listeners_are_told_by_priority_and_then_by_age() {
+        let (listeners, heard, _) = list(&[(0, false), (5, false), (0, false), (9, false)]);
+        listeners.tell(Event::Online, &CHANGE);
+        let order: Vec<_> = heard.lock().iter().map(|&(number, _)| number).collect();
+        assert_eq!(order, [3, 1, 0, 2]);
+    }
+
+    #[test]
+    fn a_veto_cancels_exactly_those_that_were_told_backwards() {
+        let (listeners, heard, _) = list(&[(9, false), (8, false), (7, true), (6, false)]);
+        let veto = listeners.ask(Event::GoingOnline, Event::CancelOnline, &CHANGE);
+        assert_eq!(veto, Err(Veto { by: "ear", why: "no" }));
+        let (going, cancel) = (Event::GoingOnline, Event::CancelOnline);
+        assert_eq!(*heard.lock(), [(0, going), (1, going), (1, cancel), (0, cancel)]);
+    }
+
+    #[test]
+    fn a_listener_that_left_is_not_told_and_can_come_back() {
+        let (listeners, heard, all) = list(&[(3, false), (2, false), (1, false)]);
+        listeners.remove(all[0]);
+        listeners.remove(all[1]);
+        assert!(!listeners.contains(all[1]));
+        listeners.insert(all[0]);
+        listeners.tell(Event::Offline, &CHANGE);
+        let order: Vec<_> = heard.lock().iter().map(|&(number, _)| number).collect();
+        assert_eq!(order, [0, 2]);
+    }
+}

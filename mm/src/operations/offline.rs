@@ -1,0 +1,293 @@
+//! Offline: take a block's pages back from the allocator, moving elsewhere what is in use.
+//!
+//! ```text
+//!   isolate --> ask the listeners --> survey --> move --> out of the zone
+//!      \--------- a veto, an extent that stays, no room, cancel ---------> give back what was isolated
+//! ```
+//!
+//! An offline is an operation that is stepped, so that a kernel can go on serving meanwhile; between
+//! steps its block is still online, and other verbs answer `Busy`. Memmap pages never stand in the way.
+
+use super::Verb;
+use crate::Mm;
+use crate::addr::{Order, Pfn};
+use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
+use crate::alloc::isolate::Area;
+use crate::alloc::zone::{PageCounts, ZoneKind};
+use crate::machine::Machine;
+use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
+use crate::memmap::page::Owner;
+use crate::memmap::section::SectionState;
+use crate::operations::notify::{Change, Event, Veto};
+use core::fmt;
+
+/// Why a block stayed online (or was not). It is as it was, but that extents which had been moved stay
+/// where they went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfflineError {
+    /// Another verb is running.
+    Busy,
+    /// There is no such block.
+    NoSuchBlock(BlockId),
+    /// The block is offline.
+    AlreadyOffline(BlockId),
+    /// The block is system memory, which stays.
+    SystemMemory(BlockId),
+    /// A listener objects.
+    Vetoed(BlockId, Veto),
+    /// An extent of the block cannot be moved, or its owner does not let go of it.
+    InUse {
+        /// The block.
+        block: BlockId,
+        /// How many pages of it are in use.
+        pages: u64,
+        /// The first that stays, and who holds it; `None` if it was freed meanwhile.
+        first: Option<(Pfn, Owner)>,
+    },
+    /// There is no free extent elsewhere for one of the block.
+    NoRoom {
+        /// The block.
+        block: BlockId,
+        /// The size of the extent.
+        order: Order,
+    },
+}
+
+impl fmt::Display for OfflineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::AlreadyOffline(id) => write!(f, "{id} is offline already"),
+            Self::SystemMemory(id) => write!(f, "{id} is system memory, it stays online"),
+            Self::Vetoed(id, veto) => write!(f, "{id} stays online: {veto}"),
+            Self::InUse { block, pages, first: Some((pfn, owner)) } => write!(
+                f,
+                "{block}: {pages} pages are in use, and {pfn}, held by {}, stays",
+                owner.name()
+            ),
+            Self::InUse { block, pages, first: None } => {
+                write!(f, "{block}: {pages} pages were in use")
+            }
+            Self::NoRoom { block, order } => write!(
+                f,
+                "{block}: no other online memory has {} free pages in one piece",
+                order.pages()
+            ),
+        }
+    }
+}
+
+impl core::error::Error for OfflineError {}
+
+/// How far an offline got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The block.
+    pub block: BlockId,
+    /// What it is doing: `isolating`, `surveying` or `moving`.
+    pub phase: &'static str,
+    /// Steps done, of [`OfflineOp::bound`] at the most.
+    pub steps: u64,
+    /// Pages that were found in use, and have to move.
+    pub found: u64,
+    /// Pages of them that have moved.
+    pub moved: u64,
+}
+
+/// What a step led to.
+#[derive(Debug)]
+pub enum Stepped<'m, M: Machine> {
+    /// There is more to do.
+    Going(OfflineOp<'m, M>),
+    /// The block is offline.
+    Done(Block),
+}
+
+/// A block that is going offline. Dropped before it is done, the block stays online.
+#[must_use = "an offline goes on only while it is stepped"]
+pub struct OfflineOp<'m, M: Machine> {
+    mm: &'m Mm<M>,
+    id: BlockId,
+    /// `None` once the block is offline: nothing is left to undo.
+    emptying: Option<Evacuation>,
+    /// Whether the listeners know.
+    told: bool,
+    steps: u64,
+}
+
+impl<M: Machine> Mm<M> {
+    /// Takes a block offline, moving elsewhere what is in use.
+    ///
+    /// # Errors
+    ///
+    /// [`OfflineError`]; the block is then online, as it was.
+    pub fn offline(&self, id: BlockId) -> Result<Block, OfflineError> {
+        let mut op = self.start_offline(id)?;
+        loop {
+            match op.step(u64::MAX)? {
+                Stepped::Going(more) => op = more,
+                Stepped::Done(block) => return Ok(block),
+            }
+        }
+    }
+
+    /// Begins to take a block offline; nothing is allocated in it once it is isolated.
+    ///
+    /// # Errors
+    ///
+    /// [`OfflineError`]; nothing is changed then.
+    pub fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
+        let mut lock = self.verb().ok_or(OfflineError::Busy)?;
+        let block = self.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
+        match block.state {
+            BlockState::Offline => return Err(OfflineError::AlreadyOffline(id)),
+            BlockState::Online(ZoneKind::System) => return Err(OfflineError::SystemMemory(id)),
+            BlockState::Online(_) => {}
+        }
+        let area = self.area(block.pfns).ok_or(OfflineError::NoSuchBlock(id))?;
+        *lock = Verb::Offlining(id);
+        let emptying = Some(Evacuation::begin(self, area));
+        Ok(OfflineOp { mm: self, id, emptying, told: false, steps: 0 })
+    }
+
+    /// The block that is going offline, if one is.
+    pub fn offlining(&self) -> Option<BlockId> {
+        match *self.hotplug.lock() {
+            Verb::Offlining(id) => Some(id),
+            Verb::None => None,
+        }
+    }
+
+    /// Takes an area that is empty out of its zone, and its block offline.
+    fn retire(&self, id: BlockId, area: &Area) {
+        let span = self.span_without(id, area);
+        let mut zone = self.nodes.lock(area.node, area.kind);
+        zone.span = span;
+        let pages = area.pfns.pages();
+        let block = self.block_pfns(id).pages();
+        let memmap = block - pages;
+        let all = PageCounts { present: block, managed: pages, memmap, free: 0 };
+        zone.counts = zone.counts.minus(all);
+        zone.isolating = crate::PfnRange::EMPTY;
+        zone.isolated = 0;
+        self.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
+        // A block that can go offline is whole: each record's first section is there.
+        for section in self.sections_of_block(id).step_by(M::RECORD_SECTIONS as usize) {
+            section.record().initialised().clear();
+            section.record().heads().clear();
+        }
+        if let Some(record) = self.sections_of_block(id).next().map(|first| first.record()) {
+            record.managed().set(0);
+            record.free().set(0);
+            let word = BlockWord::decode(record.block().get());
+            record.block().set(BlockWord { state: BlockState::Offline, ..word }.encode());
+        }
+        self.set_block_state(id, SectionState::Present);
+    }
+}
+
+impl<'m, M: Machine> OfflineOp<'m, M> {
+    /// Steps that taking any block offline takes at the most.
+    pub fn bound(mm: &Mm<M>) -> u64 {
+        Evacuation::bound(mm.block_size().pages::<M>())
+    }
+
+    /// How far it got.
+    pub fn progress(&self) -> Progress {
+        let (phase, found, moved) = match &self.emptying {
+            Some(emptying) => {
+                let phase = match emptying.phase {
+                    Phase::Isolate => "isolating",
+                    Phase::Survey => "surveying",
+                    Phase::Move(_) | Phase::Empty => "moving",
+                };
+                (phase, emptying.found, emptying.moved)
+            }
+            None => ("done", 0, 0),
+        };
+        Progress { block: self.id, phase, steps: self.steps, found, moved }
+    }
+
+    /// Does up to `budget` steps, each of which looks at one extent and moves it if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`OfflineError`]; the block is then online, as it was.
+    pub fn step(mut self, budget: u64) -> Result<Stepped<'m, M>, OfflineError> {
+        let mm = self.mm;
+        let lock = mm.hotplug.lock();
+        for _ in 0..budget {
+            let Some(emptying) = &mut self.emptying else { break };
+            if emptying.phase == Phase::Empty {
+                drop(lock);
+                return Ok(Stepped::Done(self.finish()?));
+            }
+            self.steps += 1;
+            if let Err(stuck) = emptying.step(mm) {
+                drop(lock);
+                return Err(self.stuck(stuck));
+            }
+            let isolated = emptying.phase != Phase::Isolate;
+            if isolated && !self.told {
+                let change = change(self.id, &emptying.area);
+                let asked = mm.listeners.ask(Event::GoingOffline, Event::CancelOffline, &change);
+                asked.map_err(|veto| OfflineError::Vetoed(self.id, veto))?;
+                self.told = true;
+            }
+        }
+        drop(lock);
+        Ok(Stepped::Going(self))
+    }
+
+    /// Gives up: the block stays online, and what was isolated is free again. Takes no more steps than
+    /// the block has extents.
+    pub fn cancel(self) {
+        drop(self);
+    }
+
+    fn finish(mut self) -> Result<Block, OfflineError> {
+        let mm = self.mm;
+        let mut lock = mm.hotplug.lock();
+        if let Some(emptying) = self.emptying.take() {
+            mm.retire(self.id, &emptying.area);
+            mm.listeners.tell(Event::Offline, &change(self.id, &emptying.area));
+        }
+        *lock = Verb::None;
+        mm.describe_block(self.id).ok_or(OfflineError::NoSuchBlock(self.id))
+    }
+
+    fn stuck(&self, stuck: Stuck) -> OfflineError {
+        let block = self.id;
+        match stuck {
+            Stuck::NoRoom(order) => OfflineError::NoRoom { block, order },
+            Stuck::Held(pfn, owner) => {
+                let pages = self.mm.used_pages(block);
+                OfflineError::InUse { block, pages, first: Some((pfn, owner)) }
+            }
+        }
+    }
+}
+
+impl<M: Machine> fmt::Debug for OfflineOp<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OfflineOp").field("progress", &self.progress()).finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine> Drop for OfflineOp<'_, M> {
+    fn drop(&mut self) {
+        let Some(emptying) = self.emptying.take() else { return };
+        let mut lock = self.mm.hotplug.lock();
+        self.mm.end_isolation(&emptying.area);
+        if self.told {
+            let change = change(self.id, &emptying.area);
+            self.mm.listeners.tell_all_back(Event::CancelOffline, &change);
+        }
+        *lock = Verb::None;
+    }
+}
+
+fn change(block: BlockId, area: &Area) -> Change {
+    Change { block, pfns: area.pfns, node: area.node, kind: area.kind }
+}

@@ -1,0 +1,121 @@
+//! Online: give a block's pages to the allocator, but for those that hold its range's memmap.
+
+use crate::Mm;
+use crate::addr::PfnRange;
+use crate::alloc::zone::{PageCounts, ZoneKind};
+use crate::machine::Machine;
+use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
+use crate::memmap::section::{Section, SectionState};
+use crate::operations::notify::{Change, Event, Veto};
+use core::fmt;
+
+/// Why a block was not brought online. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnlineError {
+    /// Another verb is running.
+    Busy,
+    /// There is no such block.
+    NoSuchBlock(BlockId),
+    /// The block is online.
+    AlreadyOnline(BlockId),
+    /// The block can be taken offline, so its memory cannot serve as system memory.
+    NotSystemMemory(BlockId),
+    /// Some of the block's memory is bad.
+    Poisoned(BlockId),
+    /// The block is out of the linear map.
+    Taken(BlockId),
+    /// A listener objects.
+    Vetoed(BlockId, Veto),
+}
+
+impl fmt::Display for OnlineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::AlreadyOnline(id) => write!(f, "{id} is online already"),
+            Self::NotSystemMemory(id) => {
+                write!(f, "{id} can be taken offline, so it cannot be system memory")
+            }
+            Self::Poisoned(id) => write!(f, "{id} has bad memory, it stays offline"),
+            Self::Taken(id) => write!(f, "{id} was taken out of the linear map"),
+            Self::Vetoed(id, veto) => write!(f, "{id} stays offline: {veto}"),
+        }
+    }
+}
+
+impl core::error::Error for OnlineError {}
+
+impl<M: Machine> Mm<M> {
+    /// Brings an offline block online in zone `kind` of its node.
+    ///
+    /// A block that is memmap from end to end comes online too, and gives the allocator nothing.
+    /// Takes the same few steps whatever the block holds: no descriptor is written but the heads of
+    /// the extents the block falls into.
+    ///
+    /// # Errors
+    ///
+    /// [`OnlineError`].
+    pub fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
+        let _lock = self.verb().ok_or(OnlineError::Busy)?;
+        let block = self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
+        if block.state != BlockState::Offline {
+            return Err(OnlineError::AlreadyOnline(id));
+        }
+        if kind == ZoneKind::System {
+            return Err(OnlineError::NotSystemMemory(id));
+        }
+        if block.poisoned {
+            return Err(OnlineError::Poisoned(id));
+        }
+        let change = Change { block: id, pfns: self.usable(&block), node: block.node, kind };
+        let asked = self.listeners.ask(Event::GoingOnline, Event::CancelOnline, &change);
+        asked.map_err(|veto| OnlineError::Vetoed(id, veto))?;
+        if block.taken {
+            self.listeners.tell_all_back(Event::CancelOnline, &change);
+            return Err(OnlineError::Taken(id));
+        }
+        self.give_block(&change, block.pfns);
+        self.listeners.tell(Event::Online, &change);
+        self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
+    }
+
+    /// The frames of an offline block but for its memmap.
+    fn usable(&self, block: &Block) -> PfnRange {
+        let first = self.sections_of_block(block.id).next();
+        let memmap = first.and_then(|section| self.memmap_in(section, block.pfns));
+        PfnRange { start: memmap.map_or(block.pfns.start, |memmap| memmap.end), ..block.pfns }
+    }
+
+    /// Makes an offline block online. Cannot fail.
+    fn give_block(&self, change: &Change, pfns: PfnRange) {
+        let usable = change.pfns.pages();
+        let counts = PageCounts {
+            present: pfns.pages(),
+            managed: usable,
+            memmap: pfns.pages() - usable,
+            free: usable,
+        };
+        let mut zone = self.nodes.lock(change.node, change.kind);
+        self.insert_range(&mut zone, change.pfns);
+        if let Some(record) = self.sections_of_block(change.block).next().map(Section::record) {
+            record.managed().set(counts.managed);
+            record.free().set(counts.free);
+            let word = BlockWord::decode(record.block().get());
+            let state = BlockState::Online(change.kind);
+            record.block().set(BlockWord { state, ..word }.encode());
+        }
+        self.set_block_state(change.block, SectionState::Online);
+        zone.counts = zone.counts.plus(counts);
+        zone.span = zone.span.hull(pfns);
+        self.nodes.set_populated(change.node, change.kind, true);
+    }
+
+    /// Moves the sections of a block to `state`.
+    pub(super) fn set_block_state(&self, id: BlockId, state: SectionState) {
+        for section in self.sections_of_block(id) {
+            let word = section.word().with_state(state);
+            self.sections.set_word(&self.machine, section.number(), word);
+        }
+    }
+}

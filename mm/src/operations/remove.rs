@@ -1,0 +1,234 @@
+//! Remove: make a range of offline blocks absent.
+//!
+//! ```text
+//!   check -> sections Leaving, drain readers -> unmap the linear range -> unmap the memmap, backwards,
+//!   a head's own page last -> flush -> sections Absent
+//! ```
+//!
+//! Nothing fails after the check and the drain, for nothing is allocated, unless the mapper does not
+//! do what it said: the range is then mapped again, and stays.
+
+use super::add::{nodes_of, sections_of};
+use crate::Mm;
+use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
+use crate::machine::Machine;
+use crate::memmap::altmap::Altmap;
+use crate::memmap::block::{BlockId, BlockWord};
+use crate::memmap::section::{Section, SectionState, SectionWord};
+use crate::operations::placement::Placement;
+use crate::paging::{Mapper, UnmapError};
+use core::fmt;
+
+/// Why a range was not removed. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoveError {
+    /// Another verb is running.
+    Busy,
+    /// The range is not whole, aligned memory blocks.
+    NotWholeBlocks {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of a memory block.
+        block: u64,
+    },
+    /// A block of the range is not there.
+    NoSuchBlock(BlockId),
+    /// A block of the range holds memory that the machine was started with.
+    BootMemory(BlockId),
+    /// A block of the range is online.
+    NotOffline(BlockId),
+    /// The memmap of a block also describes memory outside the range: it was added in one piece and
+    /// can only be removed so.
+    SplitsGroup {
+        /// The first such block.
+        block: BlockId,
+        /// What has to be removed together.
+        whole: PfnRange,
+    },
+    /// Some blocks of the range hold their memmap and others do not: they were added apart and must
+    /// be removed apart.
+    MixedPlacement(BlockId),
+    /// The page tables do not let go of the range.
+    Unmap(UnmapError),
+    /// A reader did not leave: it holds a page of the range for good.
+    ReadersStay,
+    /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper
+    /// used a larger leaf than it was told to.
+    CutsLeaf {
+        /// The first address of the range that would be unmapped.
+        virt: VirtAddr,
+    },
+}
+
+impl fmt::Display for RemoveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NotWholeBlocks { range, block } => write!(
+                f,
+                "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",
+                range.len()
+            ),
+            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::BootMemory(id) => {
+                write!(f, "{id} is memory the machine was started with, it cannot be removed")
+            }
+            Self::NotOffline(id) => write!(f, "{id} is online"),
+            Self::SplitsGroup { block, whole } => write!(
+                f,
+                "{block} was added with {whole} under one memmap, they can only be removed together"
+            ),
+            Self::MixedPlacement(id) => {
+                write!(f, "{id} keeps its memmap elsewhere than the blocks before it")
+            }
+            Self::CutsLeaf { virt } => {
+                write!(f, "what is mapped from {virt} on does not begin and end with a leaf")
+            }
+            Self::Unmap(error) => error.fmt(f),
+            Self::ReadersStay => f.write_str("a reader of the range does not leave"),
+        }
+    }
+}
+
+impl core::error::Error for RemoveError {}
+
+/// A range that was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The range.
+    pub range: PhysRange,
+    /// Bytes of memory outside the range that this gave back.
+    pub system_bytes: u64,
+}
+
+impl<M: Machine> Mm<M> {
+    /// Removes a range whose blocks are all offline, whole placement groups at a time.
+    ///
+    /// When this returns, nothing translates to the range any more, on any CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`]; everything is then as it was.
+    pub fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
+        let _lock = self.verb().ok_or(RemoveError::Busy)?;
+        let (pfns, placement) = self.check_remove(range)?;
+        let before = self.frames.system_pages();
+
+        self.set_words(pfns, SectionState::Leaving);
+        if !self.readers.drain() {
+            self.set_words(pfns, SectionState::Present);
+            return Err(RemoveError::ReadersStay);
+        }
+
+        self.unmap_range(range, pfns, placement).inspect_err(|_| {
+            self.set_words(pfns, SectionState::Present);
+        })?;
+        sections_of::<M>(pfns).for_each(|number| {
+            self.sections.set_word(&self.machine, number, SectionWord::ABSENT);
+        });
+        nodes_of::<M>(pfns).rev().for_each(|section| self.release_node(section));
+        let pages = before - self.frames.system_pages();
+        Ok(Removed { range, system_bytes: pages * M::PAGE_BYTES })
+    }
+
+    fn check_remove(&self, range: PhysRange) -> Result<(PfnRange, Placement), RemoveError> {
+        let checked = self.check_removable(range)?;
+        for id in self.blocks_in(range) {
+            let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
+            if self.sections_of_block(id).next().is_some_and(|section| online(&section)) {
+                return Err(RemoveError::NotOffline(id));
+            }
+        }
+        Ok(checked)
+    }
+
+    /// Whether `range` could be removed if its blocks were offline, and where its memmap is.
+    pub(crate) fn check_removable(
+        &self,
+        range: PhysRange,
+    ) -> Result<(PfnRange, Placement), RemoveError> {
+        let size = self.block_size().bytes();
+        let pfns =
+            self.whole_blocks(range).ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
+        let mut first = None;
+        for id in self.blocks_in(range) {
+            let placement = self.check_block(id, pfns)?;
+            let before = *first.get_or_insert(placement);
+            if before.self_hosted() != placement.self_hosted() {
+                return Err(RemoveError::MixedPlacement(id));
+            }
+        }
+        self.check_leaves(Self::linear_virt(range))?;
+        self.check_leaves(Self::memmap_virt(pfns))?;
+        Ok((pfns, first.unwrap_or_default()))
+    }
+
+    /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
+    fn check_leaves(&self, range: VirtRange) -> Result<(), RemoveError> {
+        let mapper = self.machine.mapper();
+        let last = range.end().add(1_u64.wrapping_neg());
+        let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
+        let whole = mapped && self.cut_leaf(range).is_none();
+        if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
+    }
+
+    /// Whether a block can go when `pfns` go, and where its memmap is.
+    fn check_block(&self, id: BlockId, pfns: PfnRange) -> Result<Placement, RemoveError> {
+        let section = self.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
+        if section.word().boot() {
+            return Err(RemoveError::BootMemory(id));
+        }
+        let placement = BlockWord::decode(section.record().block().get()).placement;
+        if placement.self_hosted()
+            && let Some(memmap) = self.memmap_at(section.group_head())
+        {
+            let whole = Altmap::of_memmap::<M>(memmap).described;
+            if !pfns.covers(whole) {
+                return Err(RemoveError::SplitsGroup { block: id, whole });
+            }
+        }
+        Ok(placement)
+    }
+
+    fn set_words(&self, pfns: PfnRange, state: SectionState) {
+        for number in sections_of::<M>(pfns) {
+            let word = self.sections.word(&self.machine, number).with_state(state);
+            self.sections.set_word(&self.machine, number, word);
+        }
+    }
+
+    /// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
+    ///
+    /// The linear map goes first, for that can be put back while the descriptors are still there.
+    fn unmap_range(
+        &self,
+        range: PhysRange,
+        pfns: PfnRange,
+        placement: Placement,
+    ) -> Result<(), RemoveError> {
+        let mut gather = self.gather();
+        let linear = self.unmap(Self::linear_virt(range), &mut gather);
+        if linear.is_ok() {
+            self.forget_blocks(range);
+        }
+        let unmapped = linear.and_then(|()| match placement {
+            Placement::Boot => {
+                self.depopulate_to_system(pfns);
+                Ok(())
+            }
+            Placement::PerRange | Placement::PerBlock => {
+                self.unmap(Self::memmap_virt(pfns), &mut gather)
+            }
+        });
+        gather.flush();
+        unmapped.map_err(|error| {
+            if linear.is_ok() {
+                self.remember_blocks(range);
+                if let Err(error) = self.machine.mapper().map(&self.linear_mapping(range), self) {
+                    log::error!("cannot map {range} again: {error}");
+                }
+            }
+            RemoveError::Unmap(error)
+        })
+    }
+}

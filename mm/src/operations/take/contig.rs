@@ -1,0 +1,159 @@
+//! The second way in: so many bytes of a node, adjacent, found and emptied here.
+
+use crate::Mm;
+use crate::addr::{PhysRange, VirtAddr};
+use crate::alloc::evacuate::{Evacuation, Stuck};
+use crate::alloc::isolate::Area;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::block::{Block, BlockId, BlockState};
+use crate::memmap::page::Owner;
+use crate::paging::UnmapError;
+use core::fmt;
+
+/// Why no memory was taken. What had moved stays where it went; all else is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContigError {
+    /// A verb is running.
+    Busy,
+    /// The size is no whole number of memory blocks, or none.
+    NotWholeBlocks {
+        /// Bytes that were asked for.
+        bytes: u64,
+        /// Bytes of a memory block.
+        block: u64,
+    },
+    /// The node has no such run of adjacent online boot blocks in one zone that could be emptied; why
+    /// the last of them could not, if there was one.
+    NoRun(Option<BlockId>),
+    /// The only runs that could be emptied are mapped by leaves larger than a memory block, and live
+    /// leaves are never split. This is one.
+    CutsLeaf {
+        /// The block.
+        block: BlockId,
+        /// The first virtual address of that leaf.
+        at: VirtAddr,
+        /// Its bytes.
+        len: u64,
+    },
+    /// The page tables do not let go of a block.
+    Unmap(BlockId, UnmapError),
+}
+
+impl fmt::Display for ContigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NotWholeBlocks { bytes, block } => {
+                write!(f, "{bytes:#x} bytes are not whole memory blocks of {block:#x} bytes")
+            }
+            Self::NoRun(None) => f.write_str("no run of movable boot blocks is as long"),
+            Self::NoRun(Some(id)) => write!(f, "{id} cannot be emptied"),
+            Self::CutsLeaf { block, at, len } => {
+                write!(f, "{block} is mapped by the leaf of {len:#x} bytes at {at}, larger than it")
+            }
+            Self::Unmap(id, error) => write!(f, "{id} stays mapped: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for ContigError {}
+
+impl<M: Machine> Mm<M> {
+    /// Takes `bytes` of adjacent boot memory of `node`, in one zone, out of the linear map. Its blocks
+    /// stay online, their pages held by [`Owner::Taken`].
+    ///
+    /// # Errors
+    ///
+    /// [`ContigError`].
+    pub fn take_contig(&self, node: NodeId, bytes: u64) -> Result<PhysRange, ContigError> {
+        let _lock = self.verb().ok_or(ContigError::Busy)?;
+        let block = self.block_size().bytes();
+        if bytes == 0 || !bytes.is_multiple_of(block) {
+            return Err(ContigError::NotWholeBlocks { bytes, block });
+        }
+        let count = bytes / block;
+        let mut failed = ContigError::NoRun(None);
+        let firsts = self.blocks().filter(|first| first.node == node);
+        for first in firsts {
+            let Some(kind) = self.run_kind(&first, count) else { continue };
+            let cut = run(first.id, count).find_map(|id| Some((id, self.larger_leaf(id)?)));
+            if let Some((block, leaf)) = cut {
+                failed = ContigError::CutsLeaf { block, at: leaf.virt, len: leaf.len };
+                continue;
+            }
+            match self.claim_run(first.id, count, node, kind) {
+                Ok(()) => return self.take_run(first.id, count, node, kind),
+                Err(id) => failed = ContigError::NoRun(Some(id)),
+            }
+        }
+        Err(failed)
+    }
+
+    /// Takes a run of claimed blocks out of the linear map.
+    fn take_run(
+        &self,
+        first: BlockId,
+        count: u64,
+        node: NodeId,
+        kind: ZoneKind,
+    ) -> Result<PhysRange, ContigError> {
+        if let Err((id, error)) = self.take_all_out(|| run(first, count)) {
+            self.unclaim_run(first, count, node, kind);
+            return Err(ContigError::Unmap(id, error));
+        }
+        let bytes = count * self.block_size().bytes();
+        let start = self.block_range(first).map(PhysRange::start);
+        let range = start.and_then(|start| PhysRange::new(start, bytes));
+        range.ok_or(ContigError::NoRun(None))
+    }
+
+    /// Gives a run of claimed blocks back.
+    fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
+        for id in run(first, count) {
+            self.unclaim(&Area { pfns: self.block_pfns(id), node, kind }, Owner::Taken);
+        }
+    }
+
+    /// The zone of `count` blocks from `first` on, if they are boot memory and online in the same.
+    fn run_kind(&self, first: &Block, count: u64) -> Option<ZoneKind> {
+        let BlockState::Online(kind) = first.state else { return None };
+        let fits = |id| {
+            self.describe_block(id).is_some_and(|block| {
+                (block.node, block.state) == (first.node, first.state)
+                    && block.boot
+                    && !block.taken
+                    && !block.poisoned
+            })
+        };
+        (kind != ZoneKind::System && run(first.id, count).all(fits)).then_some(kind)
+    }
+
+    /// Empties and claims a run of blocks; on failure none is, and the one that stays is named.
+    fn claim_run(
+        &self,
+        first: BlockId,
+        count: u64,
+        node: NodeId,
+        kind: ZoneKind,
+    ) -> Result<(), BlockId> {
+        for (done, id) in run(first, count).enumerate() {
+            let area = Area { pfns: self.block_pfns(id), node, kind };
+            let emptied: Result<Area, Stuck> = Evacuation::begin(self, area).run(self);
+            match emptied {
+                Ok(area) => self.claim(&area, Owner::Taken),
+                Err(_) => {
+                    self.unclaim_run(first, done as u64, node, kind);
+                    return Err(id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `count` blocks from `first` on.
+fn run(first: BlockId, count: u64) -> impl Iterator<Item = BlockId> {
+    (first.get()..first.get().saturating_add(count)).map(BlockId::new)
+}

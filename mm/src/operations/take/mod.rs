@@ -1,0 +1,240 @@
+//! Taking boot memory out of the linear map, for a device or a tracer that must have it for itself.
+//!
+//! ```text
+//!   by name    offline blocks          --take-->  cleared, cleaned out of the caches,
+//!   by size    a run of online blocks  --empty->  marked, out of the linear map, flushed
+//!                                      <--release--  mapped, cleared, unmarked
+//! ```
+//!
+//! While memory is mapped a CPU may prefetch from it, whether or not anybody means to; on some machines
+//! that is fatal for what the memory is taken for. So the mark comes before the unmapping: from then on
+//! nobody may look at the content, and a crash dump leaves it out.
+//!
+//! Only boot memory is taken. Added memory belongs to a device that may want it back at any time.
+
+// UNSAFETY: clears memory that nobody uses.
+#![expect(unsafe_code)]
+
+mod contig;
+mod list;
+
+pub use contig::ContigError;
+pub use list::{ListError, MAX_PIECES, Piece, TakeList};
+
+use crate::Mm;
+use crate::addr::{PfnRange, VirtAddr};
+use crate::alloc::isolate::Area;
+use crate::alloc::node::NodeId;
+use crate::machine::Machine;
+use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
+use crate::memmap::page::Owner;
+use crate::paging::{Gather, MapError, Mapper, Translation, UnmapError};
+use core::fmt;
+
+/// Why blocks were not taken. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeError {
+    /// A verb is running.
+    Busy,
+    /// A block is not there.
+    NoSuchBlock(BlockId),
+    /// A block is on another node than the list says.
+    OtherNode(BlockId, NodeId),
+    /// A block was added: it is its device's.
+    NotBootMemory(BlockId),
+    /// A block is taken already.
+    AlreadyTaken(BlockId),
+    /// A block is online.
+    NotOffline(BlockId),
+    /// A block has bad memory.
+    Poisoned(BlockId),
+    /// A block is named twice.
+    Twice(BlockId),
+    /// A block is mapped by a leaf that is larger than the block, and live leaves are never split.
+    CutsLeaf {
+        /// The block.
+        block: BlockId,
+        /// The first virtual address of that leaf.
+        at: VirtAddr,
+        /// Its bytes.
+        len: u64,
+    },
+    /// The page tables do not let go of a block.
+    Unmap(BlockId, UnmapError),
+}
+
+impl fmt::Display for TakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::OtherNode(id, node) => write!(f, "{id} is on {node}"),
+            Self::NotBootMemory(id) => write!(f, "{id} was added, it is its device's"),
+            Self::AlreadyTaken(id) => write!(f, "{id} is taken already"),
+            Self::NotOffline(id) => write!(f, "{id} is online"),
+            Self::Poisoned(id) => write!(f, "{id} has bad memory"),
+            Self::Twice(id) => write!(f, "{id} is named twice"),
+            Self::CutsLeaf { block, at, len } => {
+                write!(f, "{block} is mapped by the leaf of {len:#x} bytes at {at}, larger than it")
+            }
+            Self::Unmap(id, error) => write!(f, "{id} stays mapped: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for TakeError {}
+
+/// Why a block was not released. Those before it were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseError {
+    /// A verb is running.
+    Busy,
+    /// The linear map could not be restored: another removal took a table, and there is none left.
+    Map(BlockId, MapError),
+}
+
+impl fmt::Display for ReleaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another memory operation is running"),
+            Self::Map(id, error) => write!(f, "{id} stays taken: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for ReleaseError {}
+
+impl<M: Machine> Mm<M> {
+    /// Takes offline blocks out of the linear map: all of them, or none.
+    ///
+    /// When this returns they are clear, in memory and not just in a cache, and nothing translates to
+    /// them on any CPU. They cannot come online until they are [released](Self::release).
+    ///
+    /// # Errors
+    ///
+    /// [`TakeError`]; everything is then as it was.
+    pub fn take(&self, pieces: &[Piece]) -> Result<u64, TakeError> {
+        let _lock = self.verb().ok_or(TakeError::Busy)?;
+        for (index, piece) in pieces.iter().enumerate() {
+            let mut before = pieces.iter().take(index);
+            if let Some(other) = before.find(|other| other.overlaps(*piece)) {
+                return Err(TakeError::Twice(piece.first.max(other.first)));
+            }
+            piece.blocks().try_for_each(|id| self.check_take(id, piece.node))?;
+        }
+        let blocks = || pieces.iter().flat_map(|piece| piece.blocks());
+        self.take_all_out(blocks).map_err(|(id, error)| TakeError::Unmap(id, error))
+    }
+
+    /// Gives back all that was taken: by name, to be offline as it was; by size, to the allocator.
+    /// Answers how many blocks.
+    ///
+    /// What the taker left there is cleared before anybody else can read it. A block that went bad
+    /// meanwhile is not touched: it does not come online any more.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError`].
+    pub fn release(&self) -> Result<u64, ReleaseError> {
+        let _lock = self.verb().ok_or(ReleaseError::Busy)?;
+        let mut count = 0;
+        for block in self.blocks().filter(|block| block.taken) {
+            self.put_back(&block).map_err(|error| ReleaseError::Map(block.id, error))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn check_take(&self, id: BlockId, node: NodeId) -> Result<(), TakeError> {
+        let block = self.describe_block(id).ok_or(TakeError::NoSuchBlock(id))?;
+        match block {
+            Block { boot: false, .. } => Err(TakeError::NotBootMemory(id)),
+            _ if block.node != node => Err(TakeError::OtherNode(id, block.node)),
+            Block { taken: true, .. } => Err(TakeError::AlreadyTaken(id)),
+            Block { poisoned: true, .. } => Err(TakeError::Poisoned(id)),
+            _ if block.state != BlockState::Offline => Err(TakeError::NotOffline(id)),
+            _ => match self.larger_leaf(id) {
+                Some(Translation { virt: at, len, .. }) => {
+                    Err(TakeError::CutsLeaf { block: id, at, len })
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// The leaf of the linear map that goes past the block, if there is one.
+    fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
+        self.block_range(id).and_then(|range| self.cut_leaf(Self::linear_virt(range)))
+    }
+
+    /// Takes blocks that nobody uses out of the linear map, all of them or none; answers how many, or
+    /// which one stayed.
+    fn take_all_out<I: Iterator<Item = BlockId>>(
+        &self,
+        blocks: impl Fn() -> I,
+    ) -> Result<u64, (BlockId, UnmapError)> {
+        for (done, id) in blocks().enumerate() {
+            if let Err(error) = self.take_out(id) {
+                for earlier in blocks().take(done) {
+                    self.map_back(earlier);
+                }
+                return Err((id, error));
+            }
+        }
+        Ok(blocks().count() as u64)
+    }
+
+    /// Maps a block again that was just taken out, in tables that stayed.
+    fn map_back(&self, id: BlockId) {
+        let Some(range) = self.block_range(id) else { return };
+        match self.machine.mapper().map(&self.linear_mapping(range), self) {
+            Ok(()) => self.mark_taken(id, false),
+            Err(error) => log::error!("{id} stays taken: {error}"),
+        }
+    }
+
+    /// Takes a block that nobody uses out of the linear map.
+    fn take_out(&self, id: BlockId) -> Result<(), UnmapError> {
+        let Some(range) = self.block_range(id) else { return Ok(()) };
+        self.clear_pages(self.block_pfns(id));
+        self.machine.clean(Self::linear_virt(range));
+        self.mark_taken(id, true);
+        let mut gather = Gather::keeping_tables(self.machine.mapper().tlb(), self);
+        let unmapped = self.unmap(Self::linear_virt(range), &mut gather);
+        gather.flush();
+        unmapped.inspect_err(|_| self.mark_taken(id, false))
+    }
+
+    /// Maps a taken block again, clear, and gives it to who had it.
+    fn put_back(&self, block: &Block) -> Result<(), MapError> {
+        let Some(range) = self.block_range(block.id) else { return Ok(()) };
+        self.machine.mapper().map(&self.linear_mapping(range), self)?;
+        if !block.poisoned {
+            self.clear_pages(block.pfns);
+        }
+        self.mark_taken(block.id, false);
+        if let BlockState::Online(kind) = block.state {
+            let area = Area { pfns: block.pfns, node: block.node, kind };
+            self.unclaim(&area, Owner::Taken);
+        }
+        Ok(())
+    }
+
+    /// Clears pages of a block that is boot memory from end to end, mapped, and used by nobody.
+    fn clear_pages(&self, pfns: PfnRange) {
+        for pfn in pfns.iter() {
+            let page = self.machine.pointer(M::address(pfn));
+            // SAFETY: the page is mapped RAM; its block is offline, or every page of it was claimed to
+            // be taken, and the hotplug lock is held: nobody refers to any byte of it.
+            unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
+        }
+    }
+
+    fn mark_taken(&self, id: BlockId, taken: bool) {
+        if let Some(section) = self.sections_of_block(id).next() {
+            let record = section.record();
+            let word = BlockWord::decode(record.block().get());
+            record.block().set(BlockWord { taken, ..word }.encode());
+        }
+    }
+}
