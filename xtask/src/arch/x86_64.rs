@@ -82,6 +82,9 @@ fn machine(config: &Config, line: &mut Line) {
         // The MSR that lists hardware mitigations, which nested KVM may not take and nobody here reads.
         Accel::Kvm => String::from("host,arch-capabilities=off"),
     };
+    if !config.cpu.is_empty() {
+        cpu.clone_from(&config.cpu);
+    }
     if config.accel == Accel::Tcg && config.window > NEEDS_MORE_BITS {
         cpu.push_str(",phys-bits=46");
     }
