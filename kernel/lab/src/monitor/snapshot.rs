@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use hotmem::paging::Attr;
 use hotmem::{Fact, Machine, Mm};
 
 /// A saved state.
@@ -44,16 +45,25 @@ impl fmt::Display for Shown {
     }
 }
 
+/// The facts about memory. A device's registers are mapped when byte code first uses them, which may
+/// be at any event, and stay so: they are not memory.
+fn facts_of<M: Machine>(mm: &Mm<M>, each: &mut dyn FnMut(Fact)) {
+    mm.snapshot(&mut |fact| match fact {
+        Fact::Mapping { attr, .. } if attr.contains(Attr::DEVICE) => {}
+        fact => each(fact),
+    });
+}
+
 impl Saved {
     /// Saves the present state; answers with how many facts that is.
     pub(super) fn save<M: Machine>(&mut self, mm: &Mm<M>) -> Result<usize, SnapshotError> {
         self.0 = None;
         let mut count = 0;
-        mm.snapshot(&mut |_| count += 1);
+        facts_of(mm, &mut |_| count += 1);
 
         let mut facts = Vec::new();
         facts.try_reserve_exact(count).map_err(|_| SnapshotError::NoRoom(count))?;
-        mm.snapshot(&mut |fact| {
+        facts_of(mm, &mut |fact| {
             if facts.len() < count {
                 facts.push(fact);
             }
@@ -71,7 +81,7 @@ impl Saved {
     ) -> Result<usize, SnapshotError> {
         let saved = self.0.as_deref().ok_or(SnapshotError::NothingSaved)?;
         let (mut count, mut first) = (0, None);
-        mm.snapshot(&mut |is| {
+        facts_of(mm, &mut |is| {
             let was = saved.get(count).copied();
             if first.is_none() && was != Some(is) {
                 first = Some((count, was, Some(is)));
