@@ -100,7 +100,7 @@ impl Fadt {
     ///
     /// # Errors
     ///
-    /// [`TableError`] if it is missing, broken, or names registers that cannot exist.
+    /// [`TableError`] if it is missing or broken. Registers that cannot exist are left out.
     pub fn find<P: Physical>(tables: &Tables<'_, P>) -> Result<Self, TableError> {
         let table = tables.find(FADT, LEAST)?.ok_or(TableError::Missing(FADT))?;
         let hardware_reduced = number(&table, 112, 4) & HW_REDUCED != 0;
@@ -127,32 +127,42 @@ impl Fadt {
         if port > 0xFFFF {
             return Err(table.bad(48, port));
         }
+        let block = |fields| usable(block(table, fields));
         let fadt = Self {
             sci: Some(number(table, 46, 2) as u16),
             enable: (port != 0 && value != 0).then_some(Enable { port, value }),
-            pm1_event: [block(table, &PM1A_EVENT)?, block(table, &PM1B_EVENT)?],
-            pm1_control: [block(table, &PM1A_CONTROL)?, block(table, &PM1B_CONTROL)?],
-            gpe: [block(table, &GPE0)?, block(table, &GPE1)?],
+            pm1_event: [block(&PM1A_EVENT), block(&PM1B_EVENT)],
+            pm1_control: [block(&PM1A_CONTROL), block(&PM1B_CONTROL)],
+            gpe: [block(&GPE0), block(&GPE1)],
             gpe1_base: number(table, 94, 1) as u8,
             ..self
         };
-        fadt.check_events(table)?;
-        Ok(fadt)
+        Ok(fadt.with_numbered_events(table))
     }
 
-    /// Events are numbered 0..=255, since methods have two hexadecimal digits for them.
-    fn check_events(&self, table: &Table<'_>) -> Result<(), TableError> {
+    /// Leaves out a block of events that have no numbers of their own: events are numbered 0..=255, since
+    /// methods have two hexadecimal digits for them, and the second block begins behind the first.
+    fn with_numbered_events(mut self, table: &Table<'_>) -> Self {
         let events = |block: Option<Block>| block.map_or(0, |block| u32::from(block.len) * 4);
-        let (first, second) = (events(self.gpe[0]), events(self.gpe[1]));
+        let first = events(self.gpe[0]);
         if first > 256 {
-            return Err(table.bad(GPE0.len, first.into()));
+            self.gpe[0] = usable(Err(table.bad(GPE0.len, first.into())));
         }
+        let (first, second) = (events(self.gpe[0]), events(self.gpe[1]));
         let base = u32::from(self.gpe1_base);
         if second != 0 && (base + second > 256 || base < first) {
-            return Err(table.bad(94, base.into()));
+            self.gpe[1] = usable(Err(table.bad(94, base.into())));
         }
-        Ok(())
+        self
     }
+}
+
+/// The block, unless its registers cannot exist: the machine is then used without them.
+fn usable(block: Result<Option<Block>, TableError>) -> Option<Block> {
+    block.unwrap_or_else(|error| {
+        log::warn!("acpi: {error}; these registers are left out");
+        None
+    })
 }
 
 /// What the Arm boot flags say; on any other machine they are 0.

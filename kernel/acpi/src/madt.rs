@@ -54,13 +54,13 @@ impl<'a> Madt<'a> {
     ///
     /// # Errors
     ///
-    /// [`TableError`] if it is broken, or an override uses a reserved encoding.
+    /// [`TableError`] if it is broken.
     pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
         tables.find(MADT, RECORDS)?.map(Self::check).transpose()
     }
 
     fn check(table: Table<'a>) -> Result<Self, TableError> {
-        table.check_records(RECORDS, |kind| match kind {
+        let table = table.with_whole_records(RECORDS, |kind| match kind {
             IO_APIC | LOCAL_APIC_ADDRESS => 12,
             OVERRIDE => 10,
             GIC_CPU => 40,
@@ -72,7 +72,8 @@ impl<'a> Madt<'a> {
             let flags = record.field(8, 2).unwrap_or(0);
             // Two bits each; 0b10 is reserved (ACPI 6.5, table 5.26).
             if flags & 0b11 == 0b10 || flags >> 2 & 0b11 == 0b10 {
-                return Err(table.bad(record.offset + 8, flags));
+                let error = table.bad(record.offset + 8, flags);
+                log::warn!("acpi: {error}; that interrupt is taken as its bus has it");
             }
         }
         Ok(Self(table))

@@ -39,19 +39,22 @@ impl<'a> Srat<'a> {
     ///
     /// # Errors
     ///
-    /// [`TableError`] if it is broken, or an enabled range passes the end of the address space.
+    /// [`TableError`] if it is broken. An enabled range that passes the end of the address space is
+    /// left out.
     pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
         tables.find(SRAT, RECORDS)?.map(Self::check).transpose()
     }
 
     fn check(table: Table<'a>) -> Result<Self, TableError> {
-        table.check_records(RECORDS, |kind| if kind == MEMORY { 40 } else { 2 })?;
+        let least = |kind| if kind == MEMORY { 40 } else { 2 };
+        let table = table.with_whole_records(RECORDS, least)?;
         let srat = Self(table);
         for record in table.records(RECORDS).filter(|record| record.kind == MEMORY) {
             let (base, len) = (record.field(8, 8).unwrap_or(0), record.field(16, 8).unwrap_or(0));
             let enabled = record.field(28, 4).unwrap_or(0) & ENABLED != 0;
             if enabled && PhysRange::new(PhysAddr::new(base), len).is_none() {
-                return Err(table.bad(record.offset + 16, len));
+                let error = table.bad(record.offset + 16, len);
+                log::warn!("acpi: {error}; the range at {base:#x} is left out");
             }
         }
         Ok(srat)

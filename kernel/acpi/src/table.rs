@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The header is ACPI 6.5, 5.2.6. Holding a [`Table`] proves that its signature was wanted, that
-//! `bytes.len()` equals the length in its header, and that its bytes add up to 0.
+//! `bytes.len()` equals the length in its header, and that its bytes add up to 0. A list of records
+//! ends before the first one that is not whole.
 
 use hotmem::addr::{PhysAddr, PhysRange};
 
@@ -87,16 +88,18 @@ impl<'a> Table<'a> {
         TableError::Value { table: self.signature, offset: offset as u32, value }
     }
 
-    /// Walks the records behind the fixed fields of a MADT or SRAT, once, to see that each is whole.
+    /// Walks the records behind the fixed fields of a MADT or SRAT, once, to see that each is whole. One
+    /// that passes the end costs what follows as well, since nothing says where the next one begins; one
+    /// that is shorter than its kind costs itself, since its fields are missing.
     ///
     /// # Errors
     ///
-    /// [`TableError::Record`] for the first record that is not.
-    pub(super) fn check_records(
-        &self,
+    /// [`TableError::Length`] if the table is longer than any list of records is.
+    pub(super) fn with_whole_records(
+        self,
         first: usize,
         least: impl Fn(u8) -> usize,
-    ) -> Result<(), TableError> {
+    ) -> Result<Self, TableError> {
         if self.bytes.len() > LONGEST_LIST {
             return Err(TableError::Length {
                 table: self.signature,
@@ -108,15 +111,20 @@ impl<'a> Table<'a> {
         while at < self.bytes.len() {
             let kind = self.bytes.get(at).copied().unwrap_or(0);
             let length = self.bytes.get(at + 1).copied().unwrap_or(0);
+            let error =
+                TableError::Record { table: self.signature, offset: at as u32, kind, length };
             // Two bytes of kind and length are in every record: a length of 0 would never end.
-            let wanted = least(kind).max(2);
-            if usize::from(length) < wanted || at + usize::from(length) > self.bytes.len() {
-                let (table, offset) = (self.signature, at as u32);
-                return Err(TableError::Record { table, offset, kind, length });
+            if length < 2 || at + usize::from(length) > self.bytes.len() {
+                log::warn!("acpi: {error}; it and what follows it are left out");
+                let bytes = self.bytes.get(..at).unwrap_or_default();
+                return Ok(Self { bytes, ..self });
+            }
+            if usize::from(length) < least(kind) {
+                log::warn!("acpi: {error}; it is left out");
             }
             at += usize::from(length);
         }
-        Ok(())
+        Ok(self)
     }
 
     /// The records from `first` on, as (offset, kind, bytes). Stops at the first broken one.

@@ -9,9 +9,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::{Mm, NodeId, PhysAddr, PhysRange};
-use hotmem_acpi::{
-    AcpiSource, Controller, Fadt, Madt, Physical, PowerOff, Spcr, Srat, TableError, Tables,
-};
+use hotmem_acpi::{AcpiSource, Controller, Fadt, Madt, Physical, PowerOff, Spcr, Srat, Tables};
 use hotmem_aml::Limits;
 use hotmem_arch::current::console::ISA_IRQ;
 use hotmem_arch::current::cpu;
@@ -26,8 +24,6 @@ pub(crate) type Source = Option<Box<AcpiSource<KernelHardware>>>;
 /// What is wrong with firmware's description.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PlanError {
-    /// A table is broken or missing.
-    Table(TableError),
     /// Another kind of firmware describes the machine.
     OtherFirmware,
 }
@@ -35,7 +31,6 @@ pub(crate) enum PlanError {
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Table(error) => error.fmt(f),
             Self::OtherFirmware => f.write_str("this image needs ACPI tables"),
         }
     }
@@ -65,9 +60,11 @@ fn node_of(domain: u32) -> NodeId {
 
 /// Reads the tables that say where memory is and may come.
 ///
+/// Tables that are broken cost what they say: all RAM is then on node 0, and no window is known.
+///
 /// # Errors
 ///
-/// What is wrong with them.
+/// [`PlanError`] if another kind of firmware describes the machine.
 pub(crate) fn plan(
     firmware: Firmware,
     tables: &KernelTables,
@@ -76,14 +73,19 @@ pub(crate) fn plan(
     let rsdp = rsdp(firmware).ok_or(PlanError::OtherFirmware)?;
     let memory = FirmwareMemory::new(tables, ram);
     let srat = Tables::new(&memory, rsdp).and_then(|tables| Srat::find(&tables));
-    let srat = srat.map_err(PlanError::Table)?;
+    let srat = srat.unwrap_or_else(|error| {
+        log::warn!("{error}; all memory is taken as node 0, with no window for more");
+        None
+    });
     let affinities: Vec<_> = srat.iter().flat_map(Srat::memory).collect();
 
-    let fixed = affinities.iter().filter(|affinity| !affinity.hot_pluggable);
-    let fixed: Vec<_> = fixed.map(|fixed| (fixed.range, node_of(fixed.domain))).collect();
-    let window = affinities.iter().filter(|affinity| affinity.hot_pluggable);
-    let window = window.map(|affinity| affinity.range).collect();
-    Ok(MemoryPlan { ram: nodes::assign(ram, &fixed), window })
+    // A hot-pluggable range may hold memory from the start, so it names a node as any other does; where
+    // two ranges overlap, the one that says what is there counts.
+    let hot = |wanted: bool| affinities.iter().filter(move |entry| entry.hot_pluggable == wanted);
+    let all = hot(false).chain(hot(true));
+    let all: Vec<_> = all.map(|entry| (entry.range, node_of(entry.domain))).collect();
+    let window = hot(true).flat_map(|entry| nodes::without(entry.range, ram)).collect();
+    Ok(MemoryPlan { ram: nodes::assign(ram, &all), window })
 }
 
 /// Takes over the interrupts and starts ACPI.

@@ -29,6 +29,22 @@ pub fn assign(ram: &RangeList, affinities: &[(PhysRange, NodeId)]) -> Vec<(PhysR
     pieces
 }
 
+/// What is left of `range` without `ram`: where memory may still come.
+pub fn without(range: PhysRange, ram: &RangeList) -> Vec<PhysRange> {
+    let mut left = Vec::new();
+    let mut start = range.start();
+    for taken in ram.iter().filter(|taken| taken.overlaps(range)) {
+        if taken.start() > start {
+            left.extend(PhysRange::new(start, taken.start().offset_from(start)));
+        }
+        start = start.max(taken.end());
+    }
+    if start < range.end() {
+        left.extend(PhysRange::new(start, range.end().offset_from(start)));
+    }
+    left
+}
+
 /// Adds a piece, to the last one if it continues it.
 fn push(pieces: &mut Vec<(PhysRange, NodeId)>, start: PhysAddr, end: PhysAddr, node: NodeId) {
     let first = match pieces.last() {
@@ -71,6 +87,19 @@ mod tests {
             (range(0x700_0000, 0x800_0000), node(0)),
         ];
         assert_eq!(assign(&ram, &affinities), wanted);
+    }
+
+    #[test]
+    fn a_window_is_what_boot_memory_leaves_of_it() {
+        let mut ram = RangeList::new();
+        for piece in [range(0x1000, 0x3000), range(0x5000, 0x6000), range(0x9000, 0xb000)] {
+            ram.insert(piece).unwrap();
+        }
+        let left = without(range(0x2000, 0xa000), &ram);
+        assert_eq!(left, [range(0x3000, 0x5000), range(0x6000, 0x9000)]);
+        assert_eq!(without(range(0xb000, 0xc000), &ram), [range(0xb000, 0xc000)]);
+        assert_eq!(without(range(0x1000, 0x2000), &ram), []);
+        assert_eq!(without(range(0x1000, 0x8000), &RangeList::new()), [range(0x1000, 0x8000)]);
     }
 
     #[test]
