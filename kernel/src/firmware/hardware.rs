@@ -36,8 +36,13 @@ impl KernelHardware {
     }
 
     /// The window on the page that `address` is in, mapped if it was not yet.
+    ///
+    /// What the page is, is asked each time: memory may have come where there was none.
     fn page(&mut self, address: PhysAddr) -> Result<&Window, HostError> {
         let at = address.align_down(PAGE);
+        if self.mm.is_ram(KernelMachine::pfn(at)) {
+            return Err(HostError::Forbidden);
+        }
         let known = self.pages.iter().position(|(page, _)| *page == at);
         let index = match known {
             Some(index) => index,
@@ -51,11 +56,11 @@ impl KernelHardware {
     }
 
     fn map(&self, page: PhysAddr) -> Result<Window, HostError> {
-        if self.mm.is_ram(KernelMachine::pfn(page)) {
-            return Err(HostError::Forbidden);
-        }
         let range = PhysRange::new(page, PAGE).ok_or(HostError::Unsupported)?;
         if self.pages.len() == PAGES {
+            log::warn!(
+                "acpi: byte code uses more than {PAGES} pages of registers: {page} is refused"
+            );
             return Err(HostError::Unsupported);
         }
         // SAFETY: the page is no memory of the kernel's; the tables say that these registers are
