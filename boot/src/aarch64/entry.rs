@@ -106,7 +106,7 @@ hotmem_arm_entry:
     mrs x0, CurrentEL
     cmp x0, #(2 << 2)
     b.lo at_el1
-    b.hi unknown_level
+    b.hi at_el3
 
     /* EL2. If there are system registers for the GIC, let them be used (ICC_SRE_EL2: SRE, Enable). */
     mrs x0, id_aa64pfr0_el1
@@ -235,9 +235,50 @@ at_el1:
     mov x0, x20
     ldr x1, =hotmem_boot_main
     blr x1
-unknown_level:
+    b stop
+
+    /* EL3 belongs to secure firmware, which sets the interrupt controller up for the levels below. Say so on
+       the PL011 of QEMU's virt machine (the FLAGS register, 0x18, bit 5: transmit FIFO full), and leave by
+       semihosting (SYS_EXIT; reason, code); where there is none the call traps, and the CPU stops. */
+at_el3:
+    adrp x0, stop_vectors
+    add x0, x0, :lo12:stop_vectors
+    msr vbar_el3, x0
+    isb
+    mov x1, #0x09000000
+    mov x2, #0x301
+    str w2, [x1, #0x30]
+    adrp x0, el3_text
+    add x0, x0, :lo12:el3_text
+5:  ldrb w2, [x0], #1
+    cbz w2, 7f
+    mov x4, #0x10000
+6:  ldr w3, [x1, #0x18]
+    sub x4, x4, #1
+    cbz x4, 7f
+    tbnz w3, #5, 6b
+    str w2, [x1]
+    b 5b
+7:  mov x0, #0x18
+    adrp x1, el3_exit
+    add x1, x1, :lo12:el3_exit
+    hlt #0xf000
+stop:
     wfe
-    b unknown_level
+    b stop
     .ltorg
+
+    /* Synchronous exceptions of the current level, with either stack pointer. */
+    .balign 2048
+stop_vectors:
+    b stop
+    .balign 512
+    b stop
+    .balign 8
+el3_exit:
+    .quad 0x20026, 0x11
+el3_text:
+    .asciz "hotmem: cannot start: the CPU is at EL3, and the kernel needs EL2 or EL1 (QEMU: secure=off)\r\n"
+    .balign 4
 "#
 );
