@@ -15,16 +15,19 @@ macro_rules! address {
 
         impl $name {
             /// Wraps a raw address.
+            #[inline]
             pub const fn new(raw: u64) -> Self {
                 Self(raw)
             }
 
             /// The raw address.
+            #[inline]
             pub const fn get(self) -> u64 {
                 self.0
             }
 
             /// The address `bytes` further on, or `None` past the end of the address space.
+            #[inline]
             pub const fn checked_add(self, bytes: u64) -> Option<Self> {
                 match self.0.checked_add(bytes) {
                     Some(raw) => Some(Self(raw)),
@@ -36,22 +39,26 @@ macro_rules! address {
             ///
             /// For arithmetic inside a range that was checked when it was built.
             #[must_use]
+            #[inline]
             pub const fn add(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_add(bytes))
             }
 
             /// How many bytes `self` lies above `base` (wrapping).
+            #[inline]
             pub const fn offset_from(self, base: Self) -> u64 {
                 self.0.wrapping_sub(base.0)
             }
 
             /// Whether the address is a multiple of `align`, a power of two.
+            #[inline]
             pub const fn is_aligned(self, align: u64) -> bool {
                 self.0 & (align - 1) == 0
             }
 
             /// The address rounded down to a multiple of `align`, a power of two.
             #[must_use]
+            #[inline]
             pub const fn align_down(self, align: u64) -> Self {
                 Self(self.0 & !(align - 1))
             }
@@ -105,37 +112,44 @@ macro_rules! byte_range {
             }
 
             /// First byte.
+            #[inline]
             pub const fn start(self) -> $addr {
                 self.start
             }
 
             /// One past the last byte (wraps to 0 for a range that ends at 2^64).
+            #[inline]
             pub const fn end(self) -> $addr {
                 self.start.add(self.len)
             }
 
             /// Bytes.
+            #[inline]
             pub const fn len(self) -> u64 {
                 self.len
             }
 
             /// Whether the range holds no byte.
+            #[inline]
             pub const fn is_empty(self) -> bool {
                 self.len == 0
             }
 
             /// Whether `address` lies in the range.
+            #[inline]
             pub const fn contains(self, address: $addr) -> bool {
                 address.offset_from(self.start) < self.len
             }
 
             /// Whether every byte of `other` lies in the range.
+            #[inline]
             pub const fn covers(self, other: Self) -> bool {
                 let offset = other.start.offset_from(self.start);
                 other.len <= self.len && offset <= self.len - other.len
             }
 
             /// Whether the ranges share a byte.
+            #[inline]
             pub const fn overlaps(self, other: Self) -> bool {
                 self.len != 0
                     && other.len != 0
@@ -176,33 +190,39 @@ pub struct Pfn(u64);
 
 impl Pfn {
     /// Wraps a raw frame number.
+    #[inline]
     pub const fn new(raw: u64) -> Self {
         Self(raw)
     }
 
     /// The raw frame number.
+    #[inline]
     pub const fn get(self) -> u64 {
         self.0
     }
 
     /// The frame `pages` further on.
     #[must_use]
+    #[inline]
     pub const fn add(self, pages: u64) -> Self {
         Self(self.0.wrapping_add(pages))
     }
 
     /// How many pages `self` lies above `base`.
+    #[inline]
     pub const fn offset_from(self, base: Self) -> u64 {
         self.0.wrapping_sub(base.0)
     }
 
     /// Whether the frame number is a multiple of the pages of `order`.
+    #[inline]
     pub const fn is_aligned(self, order: Order) -> bool {
         self.0 & (order.pages() - 1) == 0
     }
 
     /// The frame number rounded down to a multiple of the pages of `order`.
     #[must_use]
+    #[inline]
     pub const fn align_down(self, order: Order) -> Self {
         Self(self.0 & !(order.pages() - 1))
     }
@@ -234,26 +254,31 @@ impl PfnRange {
     pub const EMPTY: Self = Self { start: Pfn(0), end: Pfn(0) };
 
     /// `pages` frames from `start`.
+    #[inline]
     pub const fn new(start: Pfn, pages: u64) -> Self {
         Self { start, end: start.add(pages) }
     }
 
     /// Pages in the run.
+    #[inline]
     pub const fn pages(self) -> u64 {
         self.end.offset_from(self.start)
     }
 
     /// Whether `pfn` lies in the run.
+    #[inline]
     pub const fn contains(self, pfn: Pfn) -> bool {
         pfn.offset_from(self.start) < self.pages()
     }
 
     /// Whether every frame of `other` lies in the run.
+    #[inline]
     pub const fn covers(self, other: Self) -> bool {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
     }
 
     /// The frames both runs share, if any.
+    #[inline]
     pub fn intersection(self, other: Self) -> Option<Self> {
         let start = self.start.max(other.start);
         let end = self.end.min(other.end);
@@ -262,6 +287,7 @@ impl PfnRange {
 
     /// The shortest run that covers both; one without frames adds nothing.
     #[must_use]
+    #[inline]
     pub fn hull(self, other: Self) -> Self {
         if self.pages() == 0 || other.pages() == 0 {
             return if self.pages() == 0 { other } else { self };
@@ -270,6 +296,7 @@ impl PfnRange {
     }
 
     /// The frames of the run, ascending.
+    #[inline]
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Pfn> + ExactSizeIterator {
         (0..self.pages() as usize).map(move |i| self.start.add(i as u64))
     }
@@ -301,27 +328,32 @@ impl Order {
     pub const MAX: Self = Self(Self::COUNT as u8 - 1);
 
     /// The order `raw`, or `None` above [`Order::MAX`].
+    #[inline]
     pub const fn new(raw: u8) -> Option<Self> {
         if (raw as usize) < Self::COUNT { Some(Self(raw)) } else { None }
     }
 
     /// The largest order whose pages fit into `pages` (1 at least), capped at [`Order::MAX`].
+    #[inline]
     pub const fn fitting(pages: u64) -> Self {
         let log = 63 - (pages | 1).leading_zeros() as u8;
         if log < Self::MAX.0 { Self(log) } else { Self::MAX }
     }
 
     /// The raw order.
+    #[inline]
     pub const fn get(self) -> u8 {
         self.0
     }
 
     /// Pages of the order.
+    #[inline]
     pub const fn pages(self) -> u64 {
         1 << self.0
     }
 
     /// The next smaller order, or `None` for one page.
+    #[inline]
     pub const fn half(self) -> Option<Self> {
         match self.0.checked_sub(1) {
             Some(raw) => Some(Self(raw)),
@@ -330,6 +362,7 @@ impl Order {
     }
 
     /// The next larger order, or `None` at [`Order::MAX`].
+    #[inline]
     pub const fn double(self) -> Option<Self> {
         Self::new(self.0 + 1)
     }
@@ -352,6 +385,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[inline]
     fn a_range_may_end_at_the_top_of_the_address_space_but_not_pass_it() {
         let top = PhysAddr::new(u64::MAX - 0xfff);
         assert_eq!(PhysRange::new(top, 0x1000).map(|r| r.end().get()), Some(0));
@@ -370,6 +404,7 @@ mod tests {
     }
 
     #[test]
+    #[inline]
     fn the_fitting_order_is_the_floor_of_the_logarithm() {
         assert_eq!(Order::fitting(1), Order(0));
         assert_eq!(Order::fitting(3), Order(1));

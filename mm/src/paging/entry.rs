@@ -41,21 +41,25 @@ pub struct Level {
 
 impl Level {
     /// Bytes of address space one entry spans.
+    #[inline]
     pub const fn span(self) -> u64 {
         1 << self.shift
     }
 
     /// Entries of one table.
+    #[inline]
     pub const fn entries(self) -> usize {
         1 << self.bits
     }
 
     /// Bytes of one table, with 8-byte entries.
+    #[inline]
     pub const fn table_bytes(self) -> u64 {
         8 << self.bits
     }
 
     /// Which entry of its table `address` selects.
+    #[inline]
     pub const fn index(self, address: u64) -> usize {
         (address >> self.shift) as usize & (self.entries() - 1)
     }
@@ -72,6 +76,7 @@ pub struct LeafTest {
 
 impl LeafTest {
     /// Zero if `word` is a leaf. Answers for many words may be or-ed before they are looked at.
+    #[inline]
     pub const fn miss(self, word: u64) -> u64 {
         (word ^ self.value) & self.mask
     }
@@ -107,6 +112,7 @@ pub trait PteFormat {
     /// (the bits above the root's are zero).
     ///
     /// A sign-extending MMU repeats the top bit; by default the upper bits are zero.
+    #[inline]
     fn canonical(low: u64) -> u64 {
         low
     }

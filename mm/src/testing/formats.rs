@@ -56,14 +56,17 @@ impl PteFormat for TinyPte {
         &[level(24, 8, false), level(20, 4, true), level(16, 4, true), level(12, 4, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
 
+    #[inline]
     fn encode(entry: Entry, _level: usize) -> u64 {
         word(entry)
     }
 
+    #[inline]
     fn decode(word: u64, level: usize) -> Entry {
         entry(word, Self::LEVELS[level])
     }
 
+    #[inline]
     fn leaf_test(_level: usize) -> LeafTest {
         BOTH
     }
@@ -73,14 +76,17 @@ impl PteFormat for ShallowPte {
     const LEVELS: &'static [Level] = &[level(16, 8, true), level(12, 4, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
 
+    #[inline]
     fn encode(entry: Entry, _level: usize) -> u64 {
         word(entry)
     }
 
+    #[inline]
     fn decode(word: u64, level: usize) -> Entry {
         entry(word, Self::LEVELS[level])
     }
 
+    #[inline]
     fn leaf_test(_level: usize) -> LeafTest {
         BOTH
     }
@@ -91,14 +97,17 @@ impl PteFormat for GranulePte {
         &[level(36, 11, false), level(25, 11, true), level(14, 11, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
 
+    #[inline]
     fn encode(entry: Entry, _level: usize) -> u64 {
         word(entry)
     }
 
+    #[inline]
     fn decode(word: u64, level: usize) -> Entry {
         entry(word, Self::LEVELS[level])
     }
 
+    #[inline]
     fn leaf_test(_level: usize) -> LeafTest {
         BOTH
     }
@@ -109,18 +118,22 @@ impl PteFormat for OddPte {
         &[level(39, 13, false), level(30, 9, true), level(21, 9, true), level(16, 5, true)];
     const PHYS_LIMIT: u64 = 1 << 56;
 
+    #[inline]
     fn encode(entry: Entry, _level: usize) -> u64 {
         word(entry).to_be()
     }
 
+    #[inline]
     fn decode(word: u64, level: usize) -> Entry {
         entry(u64::from_be(word), Self::LEVELS[level])
     }
 
+    #[inline]
     fn leaf_test(_level: usize) -> LeafTest {
         LeafTest { mask: BOTH.mask.to_be(), value: BOTH.value.to_be() }
     }
 
+    #[inline]
     fn canonical(low: u64) -> u64 {
         low | 0b11 << 62
     }

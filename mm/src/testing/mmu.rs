@@ -5,7 +5,8 @@
 
 use super::FakeRam;
 use super::std;
-use super::std::collections::BTreeMap;
+use super::std::collections::HashMap;
+use super::std::hash::{BuildHasherDefault, Hasher};
 use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
@@ -35,12 +36,39 @@ pub struct SoftMmu<F: PteFormat> {
     format: PhantomData<fn() -> F>,
 }
 
+/// A map by addresses, which every access of a suite looks up.
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+
+/// Mixes addresses: they differ in a few bits in the middle, and come from no one who would choose them
+/// badly.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // The low bits of the product of an aligned address are zero.
+        self.0 ^ self.0 >> 32
+    }
+}
+
 #[derive(Default)]
 struct Caches {
     /// Address of a page -> the page it goes to.
-    pages: BTreeMap<u64, (PhysAddr, Attr)>,
+    pages: Map<u64, (PhysAddr, Attr)>,
     /// Level and first address -> the table that translates from there.
-    tables: BTreeMap<(usize, u64), PhysAddr>,
+    tables: Map<(usize, u64), PhysAddr>,
     /// Where physical address 0 is mapped, if the walker's own accesses go through the MMU.
     linear: Option<VirtAddr>,
 }

@@ -3,15 +3,17 @@
 // UNSAFETY: allocates the memory behind the pointers it hands out, and frees it when unplugged.
 #![expect(unsafe_code)]
 
+use super::std;
 use super::std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use super::std::boxed::Box;
 use super::std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::std::vec::Vec;
 use crate::addr::{PhysAddr, PhysRange};
 
+use core::cell::Cell;
 use core::fmt;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Bytes of host memory taken at a time, and their alignment: pointers are good up to the next
 /// multiple of it, which holds the largest page-table root there is (ppc64 radix: 64 KiB).
@@ -25,9 +27,24 @@ const LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
 /// The RAM of a fake machine. What nobody touches costs 8 bytes per 64 KiB.
 ///
 /// An access where nothing is plugged panics ("bus error").
-#[derive(Default)]
 pub struct FakeRam {
     dimms: RwLock<Vec<Dimm>>,
+    /// What is plugged has this number and no other has: see [`Recent`].
+    generation: AtomicU64,
+}
+
+/// Numbers for sets of DIMMs; no two sets of any machine ever share one.
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+
+/// Chunks that a thread has used lately, so that most accesses need no lock: suites make billions of
+/// them.
+type Recent = [Cell<(u64, u64, *mut u8)>; RECENT];
+/// Chunks that are remembered.
+const RECENT: usize = 64;
+
+std::thread_local! {
+    /// Generation, number of the chunk (address / [`CHUNK`]), and where it is.
+    static CHUNKS: Recent = const { [const { Cell::new((0, 0, null_mut())) }; RECENT] };
 }
 
 /// One plugged range; chunks are allocated at the first touch.
@@ -40,7 +57,7 @@ struct Dimm {
 impl FakeRam {
     /// A machine without memory.
     pub fn new() -> Self {
-        Self::default()
+        Self { dimms: RwLock::default(), generation: AtomicU64::new(next_generation()) }
     }
 
     /// Plugs memory that holds `fill` in every byte, or zeroes.
@@ -54,6 +71,7 @@ impl FakeRam {
             panic!("{range} plugged over {}", old.range);
         }
         dimms.push(Dimm::new(range, fill.unwrap_or(0)));
+        self.generation.store(next_generation(), Ordering::SeqCst);
     }
 
     /// Takes out every plugged range in `range`; their contents are gone.
@@ -63,6 +81,7 @@ impl FakeRam {
     /// If there is none, or one lies only partly in `range`.
     pub fn unplug(&self, range: PhysRange) {
         let mut dimms = self.write();
+        self.generation.store(next_generation(), Ordering::SeqCst);
         let before = dimms.len();
         dimms.retain(|dimm| {
             let inside = range.covers(dimm.range);
@@ -81,12 +100,36 @@ impl FakeRam {
     /// # Panics
     ///
     /// If there is no RAM ("bus error").
+    #[inline]
     pub fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
-        let dimms = self.read();
-        match dimms.iter().find(|dimm| dimm.range.contains(at)) {
-            Some(dimm) => dimm.pointer(at),
-            None => panic!("bus error: no RAM at {at}"),
+        let (number, offset) = (at.get() / CHUNK as u64, at.get() as usize % CHUNK);
+        let generation = self.generation.load(Ordering::SeqCst);
+        let recent = CHUNKS.with(|chunks| chunks[number as usize % RECENT].get());
+        if (recent.0, recent.1) == (generation, number)
+            && let Some(chunk) = NonNull::new(recent.2)
+        {
+            // SAFETY: the chunk is an allocation of CHUNK bytes of this set of DIMMs, and the offset is
+            // below that.
+            return unsafe { chunk.add(offset) };
         }
+        self.look_up(at, generation)
+    }
+
+    /// Finds the byte at `at` among the DIMMs, and remembers its chunk.
+    fn look_up(&self, at: PhysAddr, generation: u64) -> NonNull<u8> {
+        let dimms = self.read();
+        let Some(dimm) = dimms.iter().find(|dimm| dimm.range.contains(at)) else {
+            panic!("bus error: no RAM at {at}")
+        };
+        let pointer = dimm.pointer(at);
+        let (number, offset) = (at.get() / CHUNK as u64, at.get() as usize % CHUNK);
+        // A chunk that is RAM in part is not remembered: past the DIMM's end there is no RAM.
+        let whole = PhysRange::new(PhysAddr::new(number * CHUNK as u64), CHUNK as u64);
+        if whole.is_some_and(|whole| dimm.range.covers(whole)) {
+            let chunk = pointer.as_ptr().wrapping_sub(offset);
+            CHUNKS.with(|chunks| chunks[number as usize % RECENT].set((generation, number, chunk)));
+        }
+        pointer
     }
 
     /// Whether there is RAM at `at`.
@@ -108,6 +151,17 @@ impl fmt::Debug for FakeRam {
         let dimms = self.read();
         f.debug_list().entries(dimms.iter().map(|dimm| dimm.range)).finish()
     }
+}
+
+impl Default for FakeRam {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A number that no set of DIMMs has had.
+fn next_generation() -> u64 {
+    GENERATIONS.fetch_add(1, Ordering::SeqCst)
 }
 
 impl Dimm {
