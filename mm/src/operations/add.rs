@@ -1,7 +1,7 @@
 //! Add: make a range of new memory present, its memmap where the caller wants it.
 //!
 //! ```text
-//!   nodes -> linear map -> memmap -> heads and records -> sections Present (blocks Offline)
+//!   nodes -> linear map -> memmap -> probe -> heads and records -> sections Present (blocks Offline)
 //! ```
 //!
 //! Each phase but the last two can fail, and keeps a cursor of how far it got; undo runs the phases
@@ -62,6 +62,11 @@ pub enum AddError {
         /// The range.
         range: PhysRange,
     },
+    /// The range's memory does not hold what is written: nothing may be there.
+    NoMemory {
+        /// Where the memory was tried.
+        at: PhysAddr,
+    },
 }
 
 impl fmt::Display for AddError {
@@ -87,6 +92,7 @@ impl fmt::Display for AddError {
             Self::OutOfMemory { range } => {
                 write!(f, "out of memory for the section map of {range}")
             }
+            Self::NoMemory { at } => write!(f, "memory at {at} does not hold what is written"),
         }
     }
 }
@@ -248,7 +254,11 @@ impl<M: Machine> Add<'_, M> {
         self.map_linear()?;
         match self.placement {
             Placement::Boot => self.populate_from_system(),
-            Placement::PerRange | Placement::PerBlock => self.populate_altmaps(),
+            Placement::PerRange | Placement::PerBlock => {
+                self.populate_altmaps()?;
+                let probed = self.mm.probe_memmap(self.pfns);
+                probed.map_err(|at| AddError::NoMemory { at })
+            }
         }
     }
 

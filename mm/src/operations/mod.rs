@@ -8,6 +8,7 @@ mod offline;
 mod online;
 pub(crate) mod placement;
 pub(crate) mod policy;
+mod probe;
 mod remove;
 pub(crate) mod take;
 #[cfg(test)]

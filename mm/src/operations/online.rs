@@ -1,7 +1,7 @@
 //! Online: give a block's pages to the allocator, but for those that hold its range's memmap.
 
 use crate::Mm;
-use crate::addr::PfnRange;
+use crate::addr::{PfnRange, PhysAddr};
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
@@ -26,6 +26,11 @@ pub enum OnlineError {
     Taken(BlockId),
     /// A listener objects.
     Vetoed(BlockId, Veto),
+    /// The block's memory does not hold what is written: nothing may be there.
+    NoMemory {
+        /// Where the memory was tried.
+        at: PhysAddr,
+    },
 }
 
 impl fmt::Display for OnlineError {
@@ -40,6 +45,7 @@ impl fmt::Display for OnlineError {
             Self::Poisoned(id) => write!(f, "{id} has bad memory, it stays offline"),
             Self::Taken(id) => write!(f, "{id} was taken out of the linear map"),
             Self::Vetoed(id, veto) => write!(f, "{id} stays offline: {veto}"),
+            Self::NoMemory { at } => write!(f, "memory at {at} does not hold what is written"),
         }
     }
 }
@@ -74,6 +80,11 @@ impl<M: Machine> Mm<M> {
         if block.taken {
             self.listeners.tell_all_back(Event::CancelOnline, &change);
             return Err(OnlineError::Taken(id));
+        }
+        // Not before the listeners agreed: one of them may be what makes the memory accessible.
+        if let Err(at) = self.probe_pages(change.pfns) {
+            self.listeners.tell_all_back(Event::CancelOnline, &change);
+            return Err(OnlineError::NoMemory { at });
         }
         self.give_block(&change, block.pfns);
         self.listeners.tell(Event::Online, &change);

@@ -154,6 +154,15 @@ impl<S: Shape> FakeMachine<S> {
         self.mmu.ram().plug(range, Some(GARBAGE));
     }
 
+    /// Makes `range` addresses that firmware calls memory, and that nothing is behind.
+    ///
+    /// # Panics
+    ///
+    /// If some of it is plugged already.
+    pub fn plug_hollow(&self, range: PhysRange) {
+        self.mmu.ram().plug_hollow(range);
+    }
+
     /// Pulls out a DIMM.
     ///
     /// # Panics

@@ -51,6 +51,8 @@ std::thread_local! {
 struct Dimm {
     range: PhysRange,
     fill: u8,
+    /// Nothing is behind the addresses: stores are dropped, loads read `fill`.
+    hollow: bool,
     chunks: Box<[AtomicPtr<u8>]>,
 }
 
@@ -72,6 +74,22 @@ impl FakeRam {
         }
         dimms.push(Dimm::new(range, fill.unwrap_or(0)));
         self.generation.store(next_generation(), Ordering::SeqCst);
+    }
+
+    /// Makes `range` addresses that somebody calls memory, and that nothing is behind: an access finds
+    /// all ones, whatever was stored before.
+    ///
+    /// A store is dropped when the next pointer is asked for, so whoever wants to see the loss asks for
+    /// a pointer for each access.
+    ///
+    /// # Panics
+    ///
+    /// If some of it is plugged already.
+    pub fn plug_hollow(&self, range: PhysRange) {
+        self.plug(range, Some(0xff));
+        if let Some(dimm) = self.write().last_mut() {
+            dimm.hollow = true;
+        }
     }
 
     /// Takes out every plugged range in `range`; their contents are gone.
@@ -169,7 +187,7 @@ impl Dimm {
         let first = range.start().get() / CHUNK as u64;
         let end = (range.start().get() + range.len()).div_ceil(CHUNK as u64);
         let chunks = (first..end).map(|_| AtomicPtr::new(null_mut())).collect();
-        Self { range, fill, chunks }
+        Self { range, fill, hollow: false, chunks }
     }
 
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
@@ -179,6 +197,11 @@ impl Dimm {
             Some(chunk) => chunk,
             None => self.fill_chunk(&self.chunks[index]),
         };
+        if self.hollow {
+            // SAFETY: the chunk is an allocation of CHUNK bytes; tests look at hollow memory from one
+            // thread.
+            unsafe { chunk.write_bytes(self.fill, CHUNK) };
+        }
         let offset = at.get() as usize % CHUNK;
         // SAFETY: the chunk is an allocation of CHUNK bytes, and the offset is below that.
         unsafe { chunk.add(offset) }

@@ -1,0 +1,114 @@
+//! Probe: memory is believed only when it holds what is written.
+//!
+//! Firmware, an operator or a worn slot may name addresses that nothing is behind: loads read all ones,
+//! stores go nowhere. Such memory must not be published, for nothing that is kept there can be
+//! trusted. One word of the first page and one of the last are written, each with another pattern,
+//! and read back only when all are written, so that addresses that share a cell are found, too.
+
+// UNSAFETY: writes words of memory that is about to be used, past the types.
+#![expect(unsafe_code)]
+
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange, PhysAddr};
+use crate::geometry::DESCRIPTOR_BYTES;
+use crate::machine::Machine;
+use crate::paging::Mapper;
+
+use core::ptr::NonNull;
+
+/// What a probed word holds, mixed with the number of its page.
+const PATTERN: u64 = 0x5aa5_c33c_0ff0_9669;
+
+/// The word of a descriptor that is written: the last one, which only records use.
+const WORD: usize = DESCRIPTOR_BYTES as usize / size_of::<u64>() - 1;
+
+/// The patterns of the first and the last page of a run of pages.
+fn patterns(pfns: PfnRange) -> [(Pfn, u64); 2] {
+    let last = Pfn::new(pfns.end.get().wrapping_sub(1));
+    [(pfns.start, PATTERN ^ pfns.start.get()), (last, !PATTERN ^ last.get())]
+}
+
+impl<M: Machine> Mm<M> {
+    /// Writes and reads a word in the first and in the last memmap page of each block of `pfns`, whose
+    /// memmap is mapped and not in use yet. Returns where memory does not hold.
+    pub(super) fn probe_memmap(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
+        let blocks = || {
+            let pages = self.block_size().pages::<M>();
+            let starts = (pfns.start.get()..pfns.end.get()).step_by(pages as usize);
+            starts.map(move |start| PfnRange::new(Pfn::new(start), pages))
+        };
+        for (pfn, pattern) in blocks().flat_map(patterns) {
+            self.write_descriptor(pfn, pattern);
+        }
+        for (pfn, pattern) in blocks().flat_map(patterns) {
+            if self.read_descriptor(pfn) != pattern {
+                return Err(self.behind_descriptor(pfn));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and reads a word in the first page of `pfns`, in the last one, and in the descriptor of
+    /// the first. The pages belong to a block that is offline, and hold no memmap. Returns where
+    /// memory does not hold.
+    pub(super) fn probe_pages(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
+        if pfns.pages() == 0 {
+            return Ok(());
+        }
+        let ends = patterns(pfns);
+        let (head, pattern) = ends[0];
+        self.write_descriptor(head, pattern);
+        for (pfn, pattern) in ends {
+            self.write_page(pfn, pattern);
+        }
+        if self.read_descriptor(head) != pattern {
+            return Err(self.behind_descriptor(head));
+        }
+        for (pfn, pattern) in ends {
+            // A single page is first and last, and holds what was written last.
+            let expected = if pfns.pages() == 1 { ends[1].1 } else { pattern };
+            if self.read_page(pfn) != expected {
+                return Err(M::address(pfn));
+            }
+        }
+        Ok(())
+    }
+
+    /// The physical address of the probed word of `pfn`'s descriptor.
+    fn behind_descriptor(&self, pfn: Pfn) -> PhysAddr {
+        let virt = Self::memmap_virt(PfnRange::new(pfn, 1)).start();
+        let leaf = self.machine.mapper().translate(virt);
+        leaf.map_or(M::address(pfn), |leaf| leaf.target(virt))
+    }
+
+    fn descriptor_word(&self, pfn: Pfn) -> NonNull<u64> {
+        let words: NonNull<u64> = self.machine.descriptor(pfn).cast();
+        // SAFETY: a descriptor is `WORD` + 1 words.
+        unsafe { words.add(WORD) }
+    }
+
+    // The pointer is asked for anew for each access, and each access is volatile: what is read comes
+    // from the memory, not from the compiler's knowledge of what was written.
+
+    fn write_descriptor(&self, pfn: Pfn, value: u64) {
+        // SAFETY: the memmap of `pfn` is mapped, and nobody reads the last word of the descriptor of a
+        // page that is in no extent.
+        unsafe { self.descriptor_word(pfn).write_volatile(value) };
+    }
+
+    fn read_descriptor(&self, pfn: Pfn) -> u64 {
+        // SAFETY: as in `write_descriptor`.
+        unsafe { self.descriptor_word(pfn).read_volatile() }
+    }
+
+    fn write_page(&self, pfn: Pfn, value: u64) {
+        // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline: nobody
+        // uses it.
+        unsafe { self.machine.pointer(M::address(pfn)).cast::<u64>().write_volatile(value) };
+    }
+
+    fn read_page(&self, pfn: Pfn) -> u64 {
+        // SAFETY: as in `write_page`.
+        unsafe { self.machine.pointer(M::address(pfn)).cast::<u64>().read_volatile() }
+    }
+}
