@@ -69,8 +69,9 @@ pub trait Machine: Geometry + PhysMem {
         0
     }
 
-    /// Writes back and forgets what the caches hold of `range`, which is mapped, and about to leave the
-    /// linear map: whoever looks at that memory by other ways shall see what was written last.
+    /// Writes back and forgets what the caches hold of `range`, which is mapped: memory holds what was
+    /// written last, and the next load comes from there. Called for whole pages that are about to leave
+    /// the linear map, and for single words by which memory is tried.
     fn clean(&self, range: VirtRange);
 
     /// A number for the CPU this runs on, so that readers on different CPUs count apart.

@@ -30,7 +30,7 @@ fn memory_that_is_not_there_cannot_hold_its_memmap() {
     fn on<S: Shape>(bench: &Bench<S>) {
         let dimm = plug(bench, |_| false);
         for placement in [Placement::PerRange, Placement::PerBlock] {
-            // The word that is tried is the last of the first descriptor.
+            // The word that is tried is in the first descriptor.
             refuses(bench, dimm, placement, TINY_WINDOW);
         }
         bench.unplug(dimm);

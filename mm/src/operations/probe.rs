@@ -3,13 +3,14 @@
 //! Firmware, an operator or a worn slot may name addresses that nothing is behind: loads read all ones,
 //! stores go nowhere. Such memory must not be published, for nothing that is kept there can be
 //! trusted. One word of the first page and one of the last are written, each with another pattern,
-//! and read back only when all are written, so that addresses that share a cell are found, too.
+//! and pushed out of the caches, which would hold them for any address. They are read back only when
+//! all are written, so that addresses that share a cell are found, too.
 
 // UNSAFETY: writes words of memory that is about to be used, past the types.
 #![expect(unsafe_code)]
 
 use crate::Mm;
-use crate::addr::{Pfn, PfnRange, PhysAddr};
+use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::paging::Mapper;
@@ -87,6 +88,10 @@ impl<M: Machine> Mm<M> {
         unsafe { words.add(WORD) }
     }
 
+    fn first_word(&self, pfn: Pfn) -> NonNull<u64> {
+        self.machine.pointer(M::address(pfn)).cast()
+    }
+
     // The pointer is asked for anew for each access, and each access is volatile: what is read comes
     // from the memory, not from the compiler's knowledge of what was written.
 
@@ -94,6 +99,8 @@ impl<M: Machine> Mm<M> {
         // SAFETY: the memmap of `pfn` is mapped, and nobody reads the last word of the descriptor of a
         // page that is in no extent.
         unsafe { self.descriptor_word(pfn).write_volatile(value) };
+        let descriptor = Self::memmap_virt(PfnRange::new(pfn, 1));
+        self.clean_word(descriptor.start().add((WORD * size_of::<u64>()) as u64));
     }
 
     fn read_descriptor(&self, pfn: Pfn) -> u64 {
@@ -104,11 +111,18 @@ impl<M: Machine> Mm<M> {
     fn write_page(&self, pfn: Pfn, value: u64) {
         // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline: nobody
         // uses it.
-        unsafe { self.machine.pointer(M::address(pfn)).cast::<u64>().write_volatile(value) };
+        unsafe { self.first_word(pfn).write_volatile(value) };
+        self.clean_word(M::LINEAR_BASE.add(M::address(pfn).get()));
     }
 
     fn read_page(&self, pfn: Pfn) -> u64 {
         // SAFETY: as in `write_page`.
-        unsafe { self.machine.pointer(M::address(pfn)).cast::<u64>().read_volatile() }
+        unsafe { self.first_word(pfn).read_volatile() }
+    }
+
+    fn clean_word(&self, at: VirtAddr) {
+        if let Some(word) = VirtRange::new(at, size_of::<u64>() as u64) {
+            self.machine.clean(word);
+        }
     }
 }

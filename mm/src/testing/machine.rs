@@ -242,8 +242,13 @@ impl<S: Shape> Machine for FakeMachine<S> {
 
     /// # Panics
     ///
-    /// If some of it is not mapped, or not clear.
+    /// If some of it is not mapped; or if whole pages are not clear, for those are about to leave the
+    /// linear map.
     fn clean(&self, range: VirtRange) {
+        self.mmu.ram().clean(self.mmu.translate_through(range.start()));
+        if range.len() < Self::PAGE_BYTES {
+            return;
+        }
         for at in (0..range.len()).step_by(Self::PAGE_BYTES as usize) {
             assert_eq!(self.mmu.load(range.start().add(at)), 0, "cleaned before it was cleared");
         }

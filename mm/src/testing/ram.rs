@@ -51,7 +51,7 @@ std::thread_local! {
 struct Dimm {
     range: PhysRange,
     fill: u8,
-    /// Nothing is behind the addresses: stores are dropped, loads read `fill`.
+    /// Nothing is behind the addresses: what leaves the caches is lost, and loads read `fill`.
     hollow: bool,
     chunks: Box<[AtomicPtr<u8>]>,
 }
@@ -76,11 +76,8 @@ impl FakeRam {
         self.generation.store(next_generation(), Ordering::SeqCst);
     }
 
-    /// Makes `range` addresses that somebody calls memory, and that nothing is behind: an access finds
-    /// all ones, whatever was stored before.
-    ///
-    /// A store is dropped when the next pointer is asked for, so whoever wants to see the loss asks for
-    /// a pointer for each access.
+    /// Makes `range` addresses that somebody calls memory, and that nothing is behind: loads read all
+    /// ones. What is stored stays in the caches until they are [cleaned](Self::clean).
     ///
     /// # Panics
     ///
@@ -89,6 +86,14 @@ impl FakeRam {
         self.plug(range, Some(0xff));
         if let Some(dimm) = self.write().last_mut() {
             dimm.hollow = true;
+        }
+    }
+
+    /// Writes back what the caches hold of the 64 KiB around `at`, and forgets it.
+    pub fn clean(&self, at: PhysAddr) {
+        let dimms = self.read();
+        if let Some(dimm) = dimms.iter().find(|dimm| dimm.hollow && dimm.range.contains(at)) {
+            dimm.lose(at);
         }
     }
 
@@ -190,6 +195,14 @@ impl Dimm {
         Self { range, fill, hollow: false, chunks }
     }
 
+    /// Fills the chunk that holds `at` with what a load reads where nothing is.
+    fn lose(&self, at: PhysAddr) {
+        let chunk = self.pointer(PhysAddr::new(at.get() & !(CHUNK as u64 - 1)));
+        // SAFETY: the chunk is an allocation of CHUNK bytes; tests look at hollow memory from one
+        // thread.
+        unsafe { chunk.write_bytes(self.fill, CHUNK) };
+    }
+
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         let first = self.range.start().get() / CHUNK as u64;
         let index = (at.get() / CHUNK as u64 - first) as usize;
@@ -197,11 +210,6 @@ impl Dimm {
             Some(chunk) => chunk,
             None => self.fill_chunk(&self.chunks[index]),
         };
-        if self.hollow {
-            // SAFETY: the chunk is an allocation of CHUNK bytes; tests look at hollow memory from one
-            // thread.
-            unsafe { chunk.write_bytes(self.fill, CHUNK) };
-        }
         let offset = at.get() as usize % CHUNK;
         // SAFETY: the chunk is an allocation of CHUNK bytes, and the offset is below that.
         unsafe { chunk.add(offset) }
