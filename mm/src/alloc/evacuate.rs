@@ -85,7 +85,7 @@ impl Evacuation {
     /// Looks at one extent, or goes to the next phase where there is none left.
     pub(crate) fn step<M: Machine>(&mut self, mm: &Mm<M>) -> Result<(), Stuck> {
         if self.at >= self.area.pfns.end {
-            return self.next_phase();
+            return self.next_phase(mm);
         }
         match self.phase {
             Phase::Isolate => {
@@ -109,9 +109,10 @@ impl Evacuation {
         Ok(self.area)
     }
 
-    fn next_phase(&mut self) -> Result<(), Stuck> {
+    fn next_phase<M: Machine>(&mut self, mm: &Mm<M>) -> Result<(), Stuck> {
         let largest = Order::new((u32::BITS - 1).saturating_sub(self.orders.leading_zeros()) as u8);
         self.phase = match (self.phase, self.held.take(), largest) {
+            (Phase::Isolate, ..) if mm.is_isolated(&self.area) => Phase::Empty,
             (Phase::Isolate, ..) => Phase::Survey,
             (Phase::Move(_), Some((pfn, owner)), _) if self.passes >= PASSES => {
                 return Err(Stuck::Held(pfn, owner));

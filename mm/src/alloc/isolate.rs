@@ -15,7 +15,7 @@ use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::block::BlockState;
+use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
 
@@ -27,16 +27,22 @@ pub(crate) struct Area {
     pub(crate) kind: ZoneKind,
 }
 
+impl Area {
+    /// The usable pages of a block, if it is online: all but its memmap.
+    pub(crate) fn of(block: &Block) -> Option<Self> {
+        let BlockState::Online(kind) = block.state else { return None };
+        let start = block.pfns.start.add(block.counts.memmap);
+        Some(Self { pfns: PfnRange { start, ..block.pfns }, node: block.node, kind })
+    }
+}
+
 impl<M: Machine> Mm<M> {
     /// The usable pages of a block among `pfns`, if it is online: all but its memmap.
     pub(crate) fn area(&self, pfns: PfnRange) -> Option<Area> {
         let id = self.block_at(M::address(pfns.start));
-        let block = self.describe_block(id)?;
-        let BlockState::Online(kind) = block.state else { return None };
-        let memmap = block.counts.memmap;
-        let usable = PfnRange { start: block.pfns.start.add(memmap), end: block.pfns.end };
-        let pfns = usable.intersection(pfns).unwrap_or(PfnRange::new(pfns.start, 0));
-        Some(Area { pfns, node: block.node, kind })
+        let area = Area::of(&self.describe_block(id)?)?;
+        let pfns = area.pfns.intersection(pfns).unwrap_or(PfnRange::new(pfns.start, 0));
+        Some(Area { pfns, ..area })
     }
 
     /// From now on nothing that is freed in the area comes back to the allocator.
@@ -54,8 +60,7 @@ impl<M: Machine> Mm<M> {
         {
             self.unlink(&mut zone, head, order);
             zone.counts.free -= order.pages();
-            self.clear_head(section, head, order);
-            self.split_isolated(&mut zone, PfnRange::new(head, order.pages()));
+            self.set_isolated(&mut zone, section, head, order);
         }
         head.add(state.extent_pages())
     }
@@ -70,8 +75,24 @@ impl<M: Machine> Mm<M> {
         order: Order,
     ) {
         zone.counts.free -= order.pages();
-        self.clear_head(section, pfn, order);
-        self.split_isolated(zone, PfnRange::new(pfn, order.pages()));
+        self.set_isolated(zone, section, pfn, order);
+    }
+
+    /// Whether all pages of the area are isolated: none is in use, and none will be.
+    pub(crate) fn is_isolated(&self, area: &Area) -> bool {
+        self.nodes.lock(area.node, area.kind).isolated == area.pfns.pages()
+    }
+
+    /// Isolates an extent that is on no list, as far as it is in the area being emptied.
+    fn set_isolated(&self, zone: &mut Zone, section: Section<'_, M>, head: Pfn, order: Order) {
+        let pfns = PfnRange::new(head, order.pages());
+        if zone.isolating.covers(pfns) {
+            section.page(head).set_state(PageState::Isolated { order });
+            zone.isolated += order.pages();
+        } else {
+            self.clear_head(section, head, order);
+            self.split_isolated(zone, pfns);
+        }
     }
 
     /// Makes `pfns`, an extent without a head, isolated extents inside the area being emptied and

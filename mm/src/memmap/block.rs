@@ -198,28 +198,24 @@ impl<M: Machine> Mm<M> {
         let record = section.record();
         let word = BlockWord::decode(record.block().get());
         let pfns = self.block_pfns(id);
-        let group = word.placement.self_hosted().then(|| section.group_head());
-
-        let mut counts = PageCounts::default();
-        if let BlockState::Online(_) = word.state {
-            counts.managed = record.managed().get();
-            counts.free = record.free().get();
-            counts.memmap = self.memmap_in(section, pfns).map_or(0, PfnRange::pages);
-            counts.present = counts.managed + counts.memmap;
-        }
-        let boot = section.word().boot();
-        Some(Block {
+        let mut block = Block {
             id,
             pfns,
             state: word.state,
             node: word.node,
             placement: word.placement,
-            boot,
-            group,
+            boot: section.word().boot(),
+            group: word.placement.self_hosted().then(|| section.group_head()),
             poisoned: word.poisoned,
             taken: word.taken,
-            counts,
-        })
+            counts: PageCounts::default(),
+        };
+        if let BlockState::Online(_) = word.state {
+            let (managed, free) = (record.managed().get(), record.free().get());
+            let memmap = self.memmap_of(&block).map_or(0, PfnRange::pages);
+            block.counts = PageCounts { present: managed + memmap, managed, memmap, free };
+        }
+        Some(block)
     }
 
     /// Pages of a block that are in use, bad ones included.
@@ -241,20 +237,22 @@ impl<M: Machine> Mm<M> {
         if !BlockWord::decode(record.block().get()).placement.self_hosted() {
             return None;
         }
-        let head = section.group_head();
-        let sections = match self.page(head).state() {
-            Some(PageState::MemmapHead { sections, .. }) => u64::from(sections),
-            _ => return None,
-        };
-        self.memmap_at(head).map(|pfns| Group { pfns, sections })
+        self.group_at(section.group_head())
     }
 
-    /// The pages of the memmap whose head is `head`, in a section that is there.
-    pub(crate) fn memmap_at(&self, head: Pfn) -> Option<PfnRange> {
+    /// The memmap whose head is `head`, in a section that is there.
+    pub(crate) fn group_at(&self, head: Pfn) -> Option<Group> {
         match self.page(head).state() {
-            Some(PageState::MemmapHead { pages, .. }) => Some(PfnRange::new(head, pages)),
+            Some(PageState::MemmapHead { pages, sections }) => {
+                Some(Group { pfns: PfnRange::new(head, pages), sections: u64::from(sections) })
+            }
             _ => None,
         }
+    }
+
+    /// The memmap pages that lie in a block.
+    pub(crate) fn memmap_of(&self, block: &Block) -> Option<PfnRange> {
+        self.group_at(block.group?)?.pfns.intersection(block.pfns)
     }
 
     /// The memmap pages among `pfns`, which lie in the block of `section`.

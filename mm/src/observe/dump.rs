@@ -61,9 +61,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn dump_block(&self, block: &Block, joiner: &mut Joiner<'_>) {
-        let first = self.sections_of_block(block.id).next();
-        let memmap = first.and_then(|section| self.memmap_in(section, block.pfns));
-        if let Some(memmap) = memmap {
+        if let Some(memmap) = self.memmap_of(block) {
             joiner.add(memmap.start, memmap.pages(), Content::Memmap);
         }
         if block.state == BlockState::Offline || block.taken {

@@ -151,8 +151,8 @@ impl<M: Machine> Mm<M> {
         if known.placement != Placement::PerRange {
             return Err(ConvertError::NotPerRange(id, known.placement));
         }
-        let memmap = known.group.and_then(|head| self.memmap_at(head));
-        let memmap = memmap.ok_or(ConvertError::NoSuchBlock(id))?;
+        let group = known.group.and_then(|head| self.group_at(head));
+        let memmap = group.ok_or(ConvertError::NoSuchBlock(id))?.pfns;
         let whole = Altmap::of_memmap::<M>(memmap).described;
         if whole != pfns {
             return Err(ConvertError::NotOnePiece(whole));

@@ -145,7 +145,7 @@ impl<M: Machine> Mm<M> {
             BlockState::Online(ZoneKind::System) => return Err(OfflineError::SystemMemory(id)),
             BlockState::Online(_) => {}
         }
-        let area = self.area(block.pfns).ok_or(OfflineError::NoSuchBlock(id))?;
+        let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
         *lock = Verb::Offlining(id);
         let emptying = Some(Evacuation::begin(self, area));
         Ok(OfflineOp { mm: self, id, emptying, told: false, steps: 0 })

@@ -93,8 +93,7 @@ impl<M: Machine> Mm<M> {
 
     /// The frames of an offline block but for its memmap.
     fn usable(&self, block: &Block) -> PfnRange {
-        let first = self.sections_of_block(block.id).next();
-        let memmap = first.and_then(|section| self.memmap_in(section, block.pfns));
+        let memmap = self.memmap_of(block);
         PfnRange { start: memmap.map_or(block.pfns.start, |memmap| memmap.end), ..block.pfns }
     }
 

@@ -180,9 +180,9 @@ impl<M: Machine> Mm<M> {
         }
         let placement = BlockWord::decode(section.record().block().get()).placement;
         if placement.self_hosted()
-            && let Some(memmap) = self.memmap_at(section.group_head())
+            && let Some(group) = self.group_at(section.group_head())
         {
-            let whole = Altmap::of_memmap::<M>(memmap).described;
+            let whole = Altmap::of_memmap::<M>(group.pfns).described;
             if !pfns.covers(whole) {
                 return Err(RemoveError::SplitsGroup { block: id, whole });
             }
