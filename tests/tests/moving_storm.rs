@@ -210,7 +210,7 @@ impl<S: Shape> Storm<S> {
         loop {
             match op.step(7) {
                 Ok(Stepped::Going(more)) => op = more,
-                Ok(Stepped::Done(_)) => return (Ok(()), steps),
+                Ok(Stepped::Done) => return (Ok(()), steps),
                 Err(error) => return (Err(error), steps),
             }
             steps = op.progress().steps;
@@ -236,7 +236,7 @@ impl<S: Shape> Storm<S> {
             }
             match op.step(1 + random.below(9)) {
                 Ok(Stepped::Going(more)) => op = more,
-                Ok(Stepped::Done(_)) | Err(_) => return,
+                Ok(Stepped::Done) | Err(_) => return,
             }
             if random.one_in(2) {
                 held.extend(holder.take(bench, *mover, Order::ZERO));

@@ -151,7 +151,8 @@ fn an_objection_to_what_has_happened_changes_nothing() {
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
     assert_eq!(rig.heard(ZoneKind::Movable).len(), 8);
     rig.object(Some((1, Event::Offline)));
-    assert_eq!(rig.mm().offline(rig.id()).unwrap().state, BlockState::Offline);
+    rig.mm().offline(rig.id()).unwrap();
+    assert_eq!(rig.mm().block(rig.id()).unwrap().state, BlockState::Offline);
     assert_eq!(rig.heard(ZoneKind::Movable).len(), 8);
     rig.bench.check();
 }

@@ -104,7 +104,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             ejecting.instructions = plus(ejecting.instructions, self.since(before));
             match stepped? {
                 Stage::Going(going) => ejecting.going = Some((going, zone)),
-                Stage::Done(_) => {
+                Stage::Done => {
                     self.touched.set(ejecting.index, zone);
                     ejecting.index += 1;
                     ejecting.next += 1;

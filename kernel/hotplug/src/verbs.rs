@@ -65,7 +65,7 @@ pub trait Verbs: View {
     /// # Errors
     ///
     /// As [`Mm::offline`].
-    fn offline(&mut self, id: BlockId) -> Result<Block, OfflineError>;
+    fn offline(&mut self, id: BlockId) -> Result<(), OfflineError>;
 
     /// Begins to take a block from the allocator.
     ///
@@ -101,14 +101,14 @@ pub enum Stage<O> {
     /// There is more to do.
     Going(O),
     /// The block is offline.
-    Done(Block),
+    Done,
 }
 
 impl<M: Machine> Offlining for OfflineOp<'_, M> {
     fn step(self, budget: u64) -> Result<Stage<Self>, OfflineError> {
         OfflineOp::step(self, budget).map(|stepped| match stepped {
             Stepped::Going(op) => Stage::Going(op),
-            Stepped::Done(block) => Stage::Done(block),
+            Stepped::Done => Stage::Done,
         })
     }
 
@@ -167,7 +167,7 @@ impl<'m, M: Machine> Verbs for &'m Mm<M> {
         Mm::online(self, id, zone)
     }
 
-    fn offline(&mut self, id: BlockId) -> Result<Block, OfflineError> {
+    fn offline(&mut self, id: BlockId) -> Result<(), OfflineError> {
         Mm::offline(self, id)
     }
 

@@ -7,9 +7,10 @@
 //! The survey finds what cannot move before anything has moved. Largest first, so that whether the
 //! rest of memory has room does not depend on the order: see [`crate::observe::explain`].
 //!
-//! A step looks at one extent. Nothing is allocated in the range once it is isolated, so with `P`
-//! pages it takes at most `P` steps to isolate, `P` to survey, and `P` for each pass over the extents
-//! of one order; an owner that does not let go is asked again in [`PASSES`] passes in all.
+//! A step looks at one extent; isolating takes several at once. Nothing is allocated in the range once
+//! it is isolated, so with `P` pages it takes at most `P` steps to isolate, `P` to survey, and `P` for
+//! each pass over the extents of one order; an owner that does not let go is asked again in [`PASSES`]
+//! passes in all. A range of which all is isolated at once is empty, and needs no survey.
 
 use crate::Mm;
 use crate::addr::{Order, Pfn};
@@ -47,6 +48,8 @@ pub(crate) struct Evacuation {
     pub(crate) phase: Phase,
     /// Everything below it is done, in this phase.
     at: Pfn,
+    /// Pages that were free when they were isolated.
+    isolated: u64,
     /// A bit for each order of which the survey found an extent.
     orders: u32,
     /// The first extent of this pass that its owner did not let go.
@@ -73,6 +76,7 @@ impl Evacuation {
             area,
             phase: Phase::Isolate,
             at: area.pfns.start,
+            isolated: 0,
             orders: 0,
             held: None,
             passes: 0,
@@ -82,26 +86,28 @@ impl Evacuation {
         }
     }
 
-    /// Looks at one extent, or goes to the next phase where there is none left.
-    pub(crate) fn step<M: Machine>(&mut self, mm: &Mm<M>) -> Result<(), Stuck> {
-        if self.at >= self.area.pfns.end {
-            return self.next_phase(mm);
-        }
-        match self.phase {
-            Phase::Isolate => {
-                self.at = mm.isolate_at(&self.area, self.at);
-                Ok(())
+    /// Looks at an extent, or at a few up to `budget`, and goes to the next phase where none is left.
+    /// Returns how many steps that was.
+    pub(crate) fn step<M: Machine>(&mut self, mm: &Mm<M>, budget: u64) -> Result<u64, Stuck> {
+        let mut steps = 1;
+        if self.at < self.area.pfns.end {
+            match self.phase {
+                Phase::Isolate => steps = self.isolate(mm, budget),
+                Phase::Survey => self.survey(mm)?,
+                Phase::Move(order) => self.move_one(mm, order)?,
+                Phase::Empty => {}
             }
-            Phase::Survey => self.survey(mm),
-            Phase::Move(order) => self.move_one(mm, order),
-            Phase::Empty => Ok(()),
         }
+        if self.at >= self.area.pfns.end {
+            self.next_phase()?;
+        }
+        Ok(steps)
     }
 
     /// All steps at once.
     pub(crate) fn run<M: Machine>(mut self, mm: &Mm<M>) -> Result<Area, Stuck> {
         while self.phase != Phase::Empty {
-            if let Err(stuck) = self.step(mm) {
+            if let Err(stuck) = self.step(mm, u64::MAX) {
                 mm.end_isolation(&self.area);
                 return Err(stuck);
             }
@@ -109,10 +115,11 @@ impl Evacuation {
         Ok(self.area)
     }
 
-    fn next_phase<M: Machine>(&mut self, mm: &Mm<M>) -> Result<(), Stuck> {
+    fn next_phase(&mut self) -> Result<(), Stuck> {
         let largest = Order::new((u32::BITS - 1).saturating_sub(self.orders.leading_zeros()) as u8);
         self.phase = match (self.phase, self.held.take(), largest) {
-            (Phase::Isolate, ..) if mm.is_isolated(&self.area) => Phase::Empty,
+            // None of it is in use, and none will be.
+            (Phase::Isolate, ..) if self.isolated == self.area.pfns.pages() => Phase::Empty,
             (Phase::Isolate, ..) => Phase::Survey,
             (Phase::Move(_), Some((pfn, owner)), _) if self.passes >= PASSES => {
                 return Err(Stuck::Held(pfn, owner));
@@ -139,6 +146,13 @@ impl Evacuation {
             None => self.at.add(1),
         };
         found
+    }
+
+    fn isolate<M: Machine>(&mut self, mm: &Mm<M>, budget: u64) -> u64 {
+        let done = mm.isolate_from(&self.area, self.at, budget);
+        self.at = done.next;
+        self.isolated += done.pages;
+        done.extents
     }
 
     fn survey<M: Machine>(&mut self, mm: &Mm<M>) -> Result<(), Stuck> {

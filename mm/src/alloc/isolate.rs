@@ -19,6 +19,20 @@ use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
 
+/// Extents that are isolated while the zone is locked once: others wait for it meanwhile.
+const EXTENTS_PER_LOCK: u64 = 16;
+
+/// How far isolating some extents got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Isolated {
+    /// Where the next extent begins.
+    pub(crate) next: Pfn,
+    /// Extents that were looked at.
+    pub(crate) extents: u64,
+    /// Pages that were free, and are isolated now.
+    pub(crate) pages: u64,
+}
+
 /// What is being emptied: usable pages of one online block, and the zone it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Area {
@@ -50,17 +64,30 @@ impl<M: Machine> Mm<M> {
         self.nodes.lock(area.node, area.kind).isolating = area.pfns;
     }
 
-    /// Isolates the extent that `at`, of the area, lies in, if it is free, as far as it is in the
-    /// area. Answers where the next extent begins.
-    pub(crate) fn isolate_at(&self, area: &Area, at: Pfn) -> Pfn {
+    /// Isolates what is free of the next extents from `at` on, which is in the area, as far as they
+    /// are in the area: `budget` of them, or as many as the zone may be locked for.
+    pub(crate) fn isolate_from(&self, area: &Area, at: Pfn, budget: u64) -> Isolated {
         let mut zone = self.nodes.lock(area.node, area.kind);
+        let before = zone.isolated;
+        let mut done = Isolated { next: at, extents: 0, pages: 0 };
+        while done.next < area.pfns.end && done.extents < budget.min(EXTENTS_PER_LOCK) {
+            done.next = self.isolate_at(&mut zone, done.next);
+            done.extents += 1;
+        }
+        done.pages = zone.isolated - before;
+        done
+    }
+
+    /// Isolates the extent that `at` lies in, if it is free, as far as it is in the area being emptied.
+    /// Returns where the next extent begins.
+    fn isolate_at(&self, zone: &mut Zone, at: Pfn) -> Pfn {
         let Some((head, state)) = self.extent_of(at) else { return at.add(1) };
         if let PageState::Free { order } = state
             && let Some(section) = self.section_at(head)
         {
-            self.unlink(&mut zone, head, order);
+            self.unlink(zone, head, order);
             zone.counts.free -= order.pages();
-            self.set_isolated(&mut zone, section, head, order);
+            self.set_isolated(zone, section, head, order);
         }
         head.add(state.extent_pages())
     }
@@ -76,11 +103,6 @@ impl<M: Machine> Mm<M> {
     ) {
         zone.counts.free -= order.pages();
         self.set_isolated(zone, section, pfn, order);
-    }
-
-    /// Whether all pages of the area are isolated: none is in use, and none will be.
-    pub(crate) fn is_isolated(&self, area: &Area) -> bool {
-        self.nodes.lock(area.node, area.kind).isolated == area.pfns.pages()
     }
 
     /// Isolates an extent that is on no list, as far as it is in the area being emptied.

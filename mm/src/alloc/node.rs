@@ -75,6 +75,7 @@ impl Nodes {
     }
 
     /// Locks a zone. Never two at a time.
+    #[inline]
     pub(crate) fn lock(&self, node: NodeId, kind: ZoneKind) -> MutexGuard<'_, Zone> {
         self.zones[node.index()][kind as usize].lock()
     }

@@ -89,21 +89,24 @@ impl<M: Machine> Mm<M> {
 
     /// The head and state of the extent that `pfn`, no memmap page, lies in.
     ///
-    /// Looks at each aligned place where a head could be: one for each order at the most.
+    /// Looks at each aligned place where a head could be: the page itself, then what is left as its
+    /// number loses one low bit after the other.
     pub(crate) fn extent_of(&self, pfn: Pfn) -> Option<(Pfn, PageState)> {
-        let largest = self.block_size().order::<M>().get();
-        let orders = (0..=largest).filter_map(Order::new);
-        let mut previous = None;
-        orders
-            .filter_map(|order| {
-                let head = pfn.align_down(order);
-                if previous.replace(head) == Some(head) {
-                    return None;
-                }
-                let state = self.head_state(self.section_at(head)?, head)?;
-                (pfn.offset_from(head) < state.extent_pages()).then_some((head, state))
-            })
-            .next()
+        let largest = u32::from(self.block_size().order::<M>().get());
+        let mut head = pfn;
+        loop {
+            let state = self.section_at(head).and_then(|section| self.head_state(section, head));
+            if let Some(state) = state
+                && pfn.offset_from(head) < state.extent_pages()
+            {
+                return Some((head, state));
+            }
+            let number = head.get();
+            if number.trailing_zeros() >= largest {
+                return None;
+            }
+            head = Pfn::new(number & (number - 1));
+        }
     }
 
     /// Cuts `pfns` into the fewest naturally aligned extents, none larger than a block.

@@ -15,11 +15,12 @@ use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
+use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::memmap::section::SectionState;
 use crate::operations::notify::{Change, Event, Veto};
 use core::fmt;
+use spin::MutexGuard;
 
 /// Why a block stayed online (or was not). It is as it was, but that extents which had been moved stay
 /// where they went.
@@ -101,7 +102,7 @@ pub enum Stepped<'m, M: Machine> {
     /// There is more to do.
     Going(OfflineOp<'m, M>),
     /// The block is offline.
-    Done(Block),
+    Done,
 }
 
 /// A block that is going offline. Dropped before it is done, the block stays online.
@@ -122,12 +123,12 @@ impl<M: Machine> Mm<M> {
     /// # Errors
     ///
     /// [`OfflineError`]; the block is then online, as it was.
-    pub fn offline(&self, id: BlockId) -> Result<Block, OfflineError> {
+    pub fn offline(&self, id: BlockId) -> Result<(), OfflineError> {
         let mut op = self.start_offline(id)?;
         loop {
             match op.step(u64::MAX)? {
                 Stepped::Going(more) => op = more,
-                Stepped::Done(block) => return Ok(block),
+                Stepped::Done => return Ok(()),
             }
         }
     }
@@ -172,18 +173,22 @@ impl<M: Machine> Mm<M> {
         zone.isolating = crate::PfnRange::EMPTY;
         zone.isolated = 0;
         self.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
-        // A block that can go offline is whole: each record's first section is there.
-        for section in self.sections_of_block(id).step_by(M::RECORD_SECTIONS as usize) {
-            section.record().initialised().clear();
-            section.record().heads().clear();
+        // A block that can go offline is whole: each record's first section is there, and the block's.
+        for (index, section) in (0..).zip(self.sections_of_block(id)) {
+            let record = section.record();
+            if index == 0 {
+                record.managed().set(0);
+                record.free().set(0);
+                let word = BlockWord::decode(record.block().get());
+                record.block().set(BlockWord { state: BlockState::Offline, ..word }.encode());
+            }
+            if index % M::RECORD_SECTIONS == 0 {
+                record.initialised().clear();
+                record.heads().clear();
+            }
+            let word = section.word().with_state(SectionState::Present);
+            self.sections.set_word(&self.machine, section.number(), word);
         }
-        if let Some(record) = self.sections_of_block(id).next().map(|first| first.record()) {
-            record.managed().set(0);
-            record.free().set(0);
-            let word = BlockWord::decode(record.block().get());
-            record.block().set(BlockWord { state: BlockState::Offline, ..word }.encode());
-        }
-        self.set_block_state(id, SectionState::Present);
     }
 }
 
@@ -217,16 +222,22 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     pub fn step(mut self, budget: u64) -> Result<Stepped<'m, M>, OfflineError> {
         let mm = self.mm;
         let lock = mm.hotplug.lock();
-        for _ in 0..budget {
+        let mut left = budget;
+        while left > 0 {
             let Some(emptying) = &mut self.emptying else { break };
             if emptying.phase == Phase::Empty {
-                drop(lock);
-                return Ok(Stepped::Done(self.finish()?));
+                self.finish(lock);
+                return Ok(Stepped::Done);
             }
-            self.steps += 1;
-            if let Err(stuck) = emptying.step(mm) {
-                drop(lock);
-                return Err(self.stuck(stuck));
+            match emptying.step(mm, left) {
+                Ok(steps) => {
+                    self.steps += steps;
+                    left = left.saturating_sub(steps);
+                }
+                Err(stuck) => {
+                    drop(lock);
+                    return Err(self.stuck(stuck));
+                }
             }
             let isolated = emptying.phase != Phase::Isolate;
             if isolated && !self.told {
@@ -246,15 +257,14 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         drop(self);
     }
 
-    fn finish(mut self) -> Result<Block, OfflineError> {
+    fn finish(mut self, mut lock: MutexGuard<'_, Verb>) {
         let mm = self.mm;
-        let mut lock = mm.hotplug.lock();
-        if let Some(emptying) = self.emptying.take() {
+        if let Some(emptying) = &self.emptying {
             mm.retire(self.id, &emptying.area);
             mm.listeners.tell(Event::Offline, &change(self.id, &emptying.area));
         }
+        self.emptying = None;
         *lock = Verb::None;
-        mm.describe_block(self.id).ok_or(OfflineError::NoSuchBlock(self.id))
     }
 
     fn stuck(&self, stuck: Stuck) -> OfflineError {

@@ -4,7 +4,8 @@
 //! stores go nowhere. Such memory must not be published, for nothing that is kept there can be
 //! trusted. One word of the first page and one of the last are written, each with another pattern,
 //! and pushed out of the caches, which would hold them for any address. They are read back only when
-//! all are written, so that addresses that share a cell are found, too.
+//! all are written, so that addresses that share a cell are found, too. Pages then get back what they
+//! held: nothing outside its memmap changes in memory that is added and brought online.
 
 // UNSAFETY: writes words of memory that is about to be used, past the types.
 #![expect(unsafe_code)]
@@ -50,29 +51,31 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Writes and reads a word in the first page of `pfns`, in the last one, and in the descriptor of
-    /// the first. The pages belong to a block that is offline, and hold no memmap. Returns where
-    /// memory does not hold.
+    /// the first. The pages belong to a block that is offline, hold no memmap, and keep their
+    /// contents. Returns where memory does not hold.
     pub(super) fn probe_pages(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
         if pfns.pages() == 0 {
             return Ok(());
         }
-        let ends = patterns(pfns);
-        let (head, pattern) = ends[0];
+        let [(head, pattern), (last, other)] = patterns(pfns);
+        let kept = [head, last].map(|pfn| self.read_page(pfn));
         self.write_descriptor(head, pattern);
-        for (pfn, pattern) in ends {
-            self.write_page(pfn, pattern);
-        }
-        if self.read_descriptor(head) != pattern {
-            return Err(self.behind_descriptor(head));
-        }
-        for (pfn, pattern) in ends {
-            // A single page is first and last, and holds what was written last.
-            let expected = if pfns.pages() == 1 { ends[1].1 } else { pattern };
-            if self.read_page(pfn) != expected {
-                return Err(M::address(pfn));
-            }
-        }
-        Ok(())
+        self.write_page(head, pattern);
+        self.write_page(last, other);
+        // A single page is first and last, and holds what was written last.
+        let expected = if head == last { other } else { pattern };
+        let result = if self.read_descriptor(head) != pattern {
+            Err(self.behind_descriptor(head))
+        } else if self.read_page(head) != expected {
+            Err(M::address(head))
+        } else if self.read_page(last) != other {
+            Err(M::address(last))
+        } else {
+            Ok(())
+        };
+        self.write_page(head, kept[0]);
+        self.write_page(last, kept[1]);
+        result
     }
 
     /// The physical address of the probed word of `pfn`'s descriptor.

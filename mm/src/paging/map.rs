@@ -55,13 +55,16 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     /// Maps the first run of `mapping` and answers its bytes, at least one leaf's.
     fn map_run<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<u64, MapError> {
         let level = Self::leaf_level(mapping);
-        let table = self.table_for(mapping.virt, level, frames)?;
+        let (table, empty) = self.table_for(mapping.virt, level, frames)?;
         let first = F::LEVELS[level].index(mapping.virt.get());
         let slots = &self.slots(table, level)[first..];
 
         let span = F::LEVELS[level].span();
         let wanted = (mapping.len >> F::LEVELS[level].shift).min(slots.len() as u64);
-        match fill::<F>(&slots[..wanted as usize], level, mapping) {
+        let wanted = &slots[..wanted as usize];
+        let empty = if empty { wanted.len() } else { slots::run(wanted, slots::any) };
+        fill::<F>(&wanted[..empty], level, mapping);
+        match empty {
             0 => Err(MapError::AlreadyMapped { at: mapping.virt }),
             leaves => Ok(leaves as u64 * span),
         }
@@ -78,18 +81,19 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
             .unwrap_or(F::LEVELS.len() - 1)
     }
 
-    /// The table of `level` that covers `at`, with the missing ones above it and itself created.
+    /// The table of `level` that covers `at`, with the missing ones above it and itself created; and
+    /// whether it was created, so that all of it is empty.
     fn table_for<S: TableFrames>(
         &self,
         at: VirtAddr,
         level: usize,
         frames: &S,
-    ) -> Result<PhysAddr, MapError> {
-        let mut table = self.root();
+    ) -> Result<(PhysAddr, bool), MapError> {
+        let (mut table, mut empty) = (self.root(), false);
         for above in 0..level {
             let slot = &self.slots(table, above)[F::LEVELS[above].index(at.get())];
-            table = match F::decode(slot.load(Ordering::Acquire), above) {
-                Entry::Table(next) => next,
+            (table, empty) = match F::decode(slot.load(Ordering::Acquire), above) {
+                Entry::Table(next) => (next, false),
                 Entry::Leaf(..) => return Err(MapError::AlreadyMapped { at }),
                 Entry::Absent => {
                     let bytes = F::LEVELS[above + 1].table_bytes();
@@ -97,11 +101,11 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
                     self.zero(frame, bytes);
                     // Release: whoever sees the link sees an empty table behind it.
                     slot.store(F::encode(Entry::Table(frame), above), Ordering::Release);
-                    frame
+                    (frame, true)
                 }
             };
         }
-        Ok(table)
+        Ok((table, empty))
     }
 
     /// Takes back the first `done` bytes and the tables made for a run that then failed.
@@ -127,15 +131,13 @@ fn rest(mapping: &Mapping, done: u64) -> Mapping {
     }
 }
 
-/// Writes consecutive leaves into empty slots, up to the first taken one; answers how many.
+/// Writes consecutive leaves into empty slots.
 #[inline]
-fn fill<F: PteFormat>(slots: &[AtomicU64], level: usize, mapping: &Mapping) -> usize {
-    let empty = slots::run(slots, slots::any);
+fn fill<F: PteFormat>(slots: &[AtomicU64], level: usize, mapping: &Mapping) {
     let span = F::LEVELS[level].span();
     let mut phys = mapping.phys;
-    for slot in &slots[..empty] {
+    for slot in slots {
         slot.store(F::encode(Entry::Leaf(phys, mapping.attr), level), Ordering::Release);
         phys = phys.add(span);
     }
-    empty
 }

@@ -115,7 +115,7 @@ struct AtOnce(Block);
 
 impl Offlining for AtOnce {
     fn step(self, _budget: u64) -> Result<Stage<Self>, OfflineError> {
-        Ok(Stage::Done(self.0))
+        Ok(Stage::Done)
     }
 
     fn progress(&self) -> Progress {
@@ -144,8 +144,9 @@ impl Verbs for States {
         Ok(self.change(id, BlockState::Online(zone)))
     }
 
-    fn offline(&mut self, id: BlockId) -> Result<Block, OfflineError> {
-        Ok(self.change(id, BlockState::Offline))
+    fn offline(&mut self, id: BlockId) -> Result<(), OfflineError> {
+        self.change(id, BlockState::Offline);
+        Ok(())
     }
 
     fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError> {

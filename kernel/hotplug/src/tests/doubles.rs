@@ -171,7 +171,7 @@ impl<V: Verbs> Verbs for Faulty<V> {
         if self.1.fails_now() { Err(OnlineError::Busy) } else { self.0.online(id, zone) }
     }
 
-    fn offline(&mut self, id: BlockId) -> Result<Block, OfflineError> {
+    fn offline(&mut self, id: BlockId) -> Result<(), OfflineError> {
         if self.1.fails_now() { Err(OfflineError::Busy) } else { self.0.offline(id) }
     }
 
