@@ -1,6 +1,7 @@
 //! The sizes a running kernel works with. It is asked, since its command line may say what it likes.
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Bytes of a page's descriptor.
@@ -45,6 +46,21 @@ impl Geometry {
     pub(crate) fn block_sections(self) -> u64 {
         self.block / self.section
     }
+}
+
+/// A memory block, as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Block {
+    /// Its number.
+    pub(crate) block: u64,
+    /// `online` or `offline`, and what more there is to say.
+    pub(crate) state: String,
+    /// The zone it is in while it is online.
+    pub(crate) zone: Option<String>,
+    /// Was it there at boot?
+    pub(crate) boot: bool,
+    /// Where the memmap begins that its own descriptors are in, if that lies in added memory.
+    pub(crate) memmap_start: Option<u64>,
 }
 
 #[cfg(test)]

@@ -32,9 +32,9 @@ pub(crate) use config::{Accel, Config, Line, joined};
 pub(crate) use console::{PROMPT, Reply};
 pub(crate) use dimm::Dimm;
 pub(crate) use exit::Exit;
-pub(crate) use geometry::{DESCRIPTOR, Geometry};
+pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};
 pub(crate) use installed::QemuDir;
-pub(crate) use step::{Add, Offline, Online, Placement, Remove, Step, Use};
+pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Step, Use};
 pub(crate) use verdict::Verdict;
 
 use crate::arch::{About, Image};
@@ -217,6 +217,15 @@ impl Machine {
         Ok(geometry)
     }
 
+    /// The memory blocks that the kernel knows.
+    ///
+    /// # Errors
+    /// When it does not list them.
+    pub(crate) fn blocks(&mut self) -> Result<Vec<Block>> {
+        let listed = self.json("blocks --json")?;
+        serde_json::from_value(listed).context("what `blocks --json` lists")
+    }
+
     /// Types a line without waiting for an answer.
     ///
     /// # Errors
@@ -240,59 +249,20 @@ impl Machine {
         step.and_then(|step| step).map_err(|error| self.explained(error))
     }
 
-    /// The next step, which has to be an add.
+    /// The next step, which has to be of the kind `T`.
     ///
     /// # Errors
-    /// When it is another, or none comes.
-    pub(crate) fn next_add(&mut self) -> Result<Add> {
-        match self.next_step()? {
-            Step::Add(step) => Ok(step),
-            other => Err(unexpected("add", &other)),
-        }
+    /// When it is of another, or none comes.
+    pub(crate) fn next<T: Kind>(&mut self) -> Result<T> {
+        T::expected(self.next_step()?)
     }
 
-    /// The next step, which has to be an online.
+    /// As [`next`](Self::next), of an operation that has to succeed.
     ///
     /// # Errors
-    /// When it is another, or none comes.
-    pub(crate) fn next_online(&mut self) -> Result<Online> {
-        match self.next_step()? {
-            Step::Online(step) => Ok(step),
-            other => Err(unexpected("online", &other)),
-        }
-    }
-
-    /// The next step, which has to be a use.
-    ///
-    /// # Errors
-    /// When it is another, or none comes.
-    pub(crate) fn next_use(&mut self) -> Result<Use> {
-        match self.next_step()? {
-            Step::Use(step) => Ok(step),
-            other => Err(unexpected("use", &other)),
-        }
-    }
-
-    /// The next step, which has to be an offline.
-    ///
-    /// # Errors
-    /// When it is another, or none comes.
-    pub(crate) fn next_offline(&mut self) -> Result<Offline> {
-        match self.next_step()? {
-            Step::Offline(step) => Ok(step),
-            other => Err(unexpected("offline", &other)),
-        }
-    }
-
-    /// The next step, which has to be a remove.
-    ///
-    /// # Errors
-    /// When it is another, or none comes.
-    pub(crate) fn next_remove(&mut self) -> Result<Remove> {
-        match self.next_step()? {
-            Step::Remove(step) => Ok(step),
-            other => Err(unexpected("remove", &other)),
-        }
+    /// When it failed; the error says why.
+    pub(crate) fn done<T: Kind>(&mut self) -> Result<T> {
+        self.next::<T>()?.good()
     }
 
     /// Steps that came in and were not asked for.
@@ -386,15 +356,6 @@ impl Machine {
             format!("; QEMU says: {complaints}")
         };
         anyhow!("{error:#} ({}{more})", Exit::of(end, self.about))
-    }
-}
-
-/// The complaint about a step out of order.
-fn unexpected(wanted: &str, step: &Step) -> Error {
-    let verb = step.verb();
-    match step.error() {
-        Some(why) => anyhow!("expected an {wanted}, but the kernel reports: {verb} failed: {why}"),
-        None => anyhow!("expected an {wanted}, but the kernel reports: {verb}"),
     }
 }
 

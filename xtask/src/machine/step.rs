@@ -3,7 +3,7 @@
 //! The same objects, checked here field by field, are the steps of the JSON report. Addresses and sizes
 //! are bytes. Instruction counts are null unless the guest counts instructions.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -92,6 +92,16 @@ impl Add {
     pub(crate) fn end(&self) -> u64 {
         self.start().saturating_add(self.size())
     }
+
+    /// Pages that hold page descriptors of the range, in the range itself.
+    pub(crate) fn memmap_pages(&self) -> u64 {
+        self.groups.iter().map(|group| group.memmap_pages).sum()
+    }
+
+    /// Sections that those describe.
+    pub(crate) fn sections(&self) -> u64 {
+        self.groups.iter().map(|group| group.sections).sum()
+    }
 }
 
 /// One memory block after it went online.
@@ -111,6 +121,13 @@ pub(crate) struct Online {
     pub(crate) instructions: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+}
+
+impl Online {
+    /// Bytes given to the page allocator.
+    pub(crate) fn managed(&self) -> u64 {
+        self.blocks.iter().map(|block| block.managed_bytes).sum()
+    }
 }
 
 /// All hot-added memory allocated and freed twice, then written and read back.
@@ -157,29 +174,72 @@ impl Step {
         let json = line.strip_prefix(PREFIX)?;
         Some(serde_json::from_str(json).with_context(|| format!("bad step line `{line}`")))
     }
+}
 
+/// One kind of step.
+pub(crate) trait Kind: Sized {
     /// The verb's name.
-    pub(crate) const fn verb(&self) -> &'static str {
-        match self {
-            Self::Add(_) => "add",
-            Self::Online(_) => "online",
-            Self::Use(_) => "use",
-            Self::Offline(_) => "offline",
-            Self::Remove(_) => "remove",
-        }
-    }
+    const VERB: &str;
+
+    /// The step itself if it is of this kind.
+    fn of(step: Step) -> Option<Self>;
 
     /// Why the verb failed, if it did.
-    pub(crate) fn error(&self) -> Option<&str> {
-        match self {
-            Self::Add(step) => step.error.as_deref(),
-            Self::Online(step) => step.error.as_deref(),
-            Self::Use(step) => step.error.as_deref(),
-            Self::Offline(step) => step.error.as_deref(),
-            Self::Remove(step) => step.error.as_deref(),
+    fn error(&self) -> Option<&str>;
+
+    /// `step`, which has to be of this kind.
+    ///
+    /// # Errors
+    /// When it is of another kind.
+    fn expected(step: Step) -> Result<Self> {
+        let why = step.error().map_or(String::new(), |why| format!(" failed: {why}"));
+        let said = format!("{}{why}", step.verb());
+        Self::of(step)
+            .with_context(|| format!("expected {}, but the kernel reports: {said}", Self::VERB))
+    }
+
+    /// The step, which must not have failed.
+    ///
+    /// # Errors
+    /// When it did; the error says why.
+    fn good(self) -> Result<Self> {
+        match self.error() {
+            None => Ok(self),
+            Some(why) => bail!("{} failed: {why}", Self::VERB),
         }
     }
 }
+
+/// Implements [`Kind`], and what all kinds have in common for a [`Step`].
+macro_rules! kinds {
+    ($($kind:ident $verb:literal),*) => {
+        impl Step {
+            /// The verb's name.
+            pub(crate) const fn verb(&self) -> &'static str {
+                match self { $(Self::$kind(_) => $verb),* }
+            }
+
+            /// Why the verb failed, if it did.
+            pub(crate) fn error(&self) -> Option<&str> {
+                match self { $(Self::$kind(step) => step.error.as_deref()),* }
+            }
+        }
+
+        $(impl Kind for $kind {
+            const VERB: &str = $verb;
+
+            fn of(step: Step) -> Option<Self> {
+                if let Step::$kind(step) = step { Some(step) } else { None }
+            }
+
+            fn error(&self) -> Option<&str> {
+                self.error.as_deref()
+            }
+        })*
+    };
+}
+
+kinds!(Add "add", Online "online", Use "use", Offline "offline", Remove "remove");
 
 #[cfg(test)]
 mod tests {
@@ -200,6 +260,20 @@ mod tests {
     fn other_lines_are_no_steps() {
         assert!(Step::parse("hotmem: ready").is_none());
         assert!(Step::parse("stepping out").is_none());
+    }
+
+    #[test]
+    fn a_step_of_another_kind_or_a_failed_one_is_told_with_its_reason() {
+        let step = || Step::parse(ADD).unwrap().unwrap();
+        assert_eq!(Add::expected(step()).unwrap().good().unwrap().ost, Some(0));
+        let error = Remove::expected(step()).unwrap_err().to_string();
+        assert_eq!(error, "expected remove, but the kernel reports: add");
+        let failed = ADD.replace("\"error\":null", "\"error\":\"odd\"");
+        let failed = || Step::parse(&failed).unwrap().unwrap();
+        let error = Remove::expected(failed()).unwrap_err().to_string();
+        assert_eq!(error, "expected remove, but the kernel reports: add failed: odd");
+        let error = Add::expected(failed()).unwrap().good().unwrap_err().to_string();
+        assert_eq!(error, "add failed: odd");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::lab::{
-    Lab, add, all_memmap, finish, finish_refused, leave, plug, refused, remove, switch, unchanged,
-    unowned, unplug,
+    Lab, add, all_memmap, check_nothing_elsewhere, finish, finish_refused, leave_verified, plug,
+    refused, remove, switch, unchanged, unowned, unplug,
 };
 use super::order::shuffled;
 use super::{Scenario, scenarios};
@@ -37,8 +37,7 @@ fn pieces_refused(lab: &Lab, pieces: &[(u64, u64)]) -> Result<()> {
             unchanged(machine)?;
         }
         remove(machine, start, 8 * block)?;
-        machine.run("verify")?;
-        leave(machine)
+        leave_verified(machine)
     })
 }
 
@@ -116,31 +115,26 @@ fn at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning(
 }
 
 fn at12_going_offline_and_online_again_keeps_the_memmap(lab: &Lab) -> Result<()> {
-    for placement in ["device", "block"] {
-        let config = lab.room(&["256M"])?.word(format_args!("placement={placement}"));
-        lab.with(&config, |machine| {
-            let taken = plug(machine, "256M")?;
-            let first = taken.dimm.start / lab.block();
-            machine.run("snapshot save")?;
-            let before = memmap_pages(machine, taken.dimm.start / lab.page())?;
-            for _ in 0..5 {
-                for block in [first, first + 1] {
-                    switch(machine, "offline", block)?;
-                }
-                machine.run("verify")?;
-                for block in [first + 1, first] {
-                    switch(machine, "online", block)?;
-                }
-                unchanged(machine)?;
+    lab.self_hosted(&["256M"], |machine| {
+        let taken = plug(machine, "256M")?;
+        let first = taken.dimm.start / lab.block();
+        machine.run("snapshot save")?;
+        let before = memmap_pages(machine, taken.dimm.start / lab.page())?;
+        for _ in 0..5 {
+            for block in [first, first + 1] {
+                switch(machine, "offline", block)?;
             }
-            let after = memmap_pages(machine, taken.dimm.start / lab.page())?;
-            ensure!(before == after, "before: {before:?}\nafter: {after:?}");
-            unplug(machine, &taken.dimm)?;
             machine.run("verify")?;
-            leave(machine)
-        })?;
-    }
-    Ok(())
+            for block in [first + 1, first] {
+                switch(machine, "online", block)?;
+            }
+            unchanged(machine)?;
+        }
+        let after = memmap_pages(machine, taken.dimm.start / lab.page())?;
+        ensure!(before == after, "before: {before:?}\nafter: {after:?}");
+        unplug(machine, &taken.dimm)?;
+        leave_verified(machine)
+    })
 }
 
 /// The descriptors of the first memmap page (the head), its neighbour and a later one.
@@ -162,19 +156,15 @@ fn boot_free(machine: &mut Machine) -> Result<u64> {
 fn at14_adding_memory_that_holds_its_own_memmap_takes_no_page_of_boot_memory(
     lab: &Lab,
 ) -> Result<()> {
-    for placement in ["device", "block"] {
-        let config = lab.room(&["1G"])?.word(format_args!("placement={placement}"));
-        lab.with(&config, |machine| {
-            let before = boot_free(machine)?;
-            ensure!(before > 0, "no free boot memory is told");
-            let taken = plug(machine, "1G")?;
-            let after = boot_free(machine)?;
-            ensure!(before == after, "{placement}: {before} bytes free before, {after} after");
-            unplug(machine, &taken.dimm)?;
-            finish(machine)
-        })?;
-    }
-    Ok(())
+    lab.self_hosted(&["1G"], |machine| {
+        let before = boot_free(machine)?;
+        ensure!(before > 0, "no free boot memory is told");
+        let taken = plug(machine, "1G")?;
+        let after = boot_free(machine)?;
+        ensure!(before == after, "{before} bytes free before, {after} after");
+        unplug(machine, &taken.dimm)?;
+        finish(machine)
+    })
 }
 
 fn at15_blocks_go_in_every_order_whatever_was_done_with_them(lab: &Lab) -> Result<()> {
@@ -208,26 +198,16 @@ fn at15_blocks_go_in_every_order_whatever_was_done_with_them(lab: &Lab) -> Resul
 }
 
 fn at16_every_memmap_lies_in_the_memory_it_describes(lab: &Lab) -> Result<()> {
-    for placement in ["device", "block"] {
-        let config = lab.room(&["512M@1", "256M@0"])?.word(format_args!("placement={placement}"));
-        lab.with(&config, |machine| {
-            // `plug` checks each group against its range, and the node against the firmware's.
-            let dimms = [plug(machine, "512M@1")?, plug(machine, "256M@0")?];
-            for taken in &dimms {
-                ensure!(!taken.add.groups.is_empty(), "the memmap lies elsewhere");
-                ensure!(
-                    taken.add.system_bytes == 0,
-                    "{} bytes came from elsewhere",
-                    taken.add.system_bytes
-                );
-            }
-            for taken in &dimms {
-                unplug(machine, &taken.dimm)?;
-            }
-            finish(machine)
-        })?;
-    }
-    Ok(())
+    lab.self_hosted(&["512M@1", "256M@0"], |machine| {
+        // `plug` checks each group against its range, and the node against the firmware's.
+        let dimms = [plug(machine, "512M@1")?, plug(machine, "256M@0")?];
+        for taken in &dimms {
+            ensure!(!taken.add.groups.is_empty(), "the memmap lies elsewhere");
+            check_nothing_elsewhere(&taken.add)?;
+        }
+        dimms.iter().try_for_each(|taken| unplug(machine, &taken.dimm).map(drop))?;
+        finish(machine)
+    })
 }
 
 fn at17_two_device_ranges_are_removed_interleaved(lab: &Lab) -> Result<()> {

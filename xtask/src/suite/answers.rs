@@ -5,9 +5,9 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::lab::{Lab, add, insert, leave, plug, remove, switch};
+use super::lab::{Lab, add, insert, insert_unowned, leave, plug, remove, switch};
 use super::{Scenario, scenarios};
-use crate::machine::{Dimm, Machine};
+use crate::machine::{Add, Dimm, Machine};
 use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -63,7 +63,7 @@ const ROWS: [Row; 5] = [
 fn unplug_told(lab: &Lab, machine: &mut Machine, dimm: &Dimm, codes: &[u64]) -> Result<()> {
     machine.unplug(dimm)?;
     let told = machine.ejection_answers(dimm)?;
-    ensure!(lab.are_told(&told, codes), "the firmware was told {told:x?}, not {codes:x?}");
+    lab.check_told(told, codes)?;
     if codes.last() == Some(&0) { machine.wait_deleted(dimm) } else { machine.wait_kept(dimm) }
 }
 
@@ -117,9 +117,8 @@ fn memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused(
 ) -> Result<()> {
     let block = lab.block();
     lab.with(&lab.room(&["256M"])?, |machine| {
-        let dimm = super::lab::insert_unowned(machine, "256M")?;
-        let told = machine.insertion_status(&dimm)?;
-        ensure!(lab.is_told(told, 1), "the firmware was told {told:x?} of a DIMM that is refused");
+        let dimm = insert_unowned(machine, "256M")?;
+        lab.check_told(machine.insertion_status(&dimm)?.as_slice(), &[1])?;
         let start = dimm.start.next_multiple_of(block);
         add(machine, start, block, "device")?;
         switch(machine, "online", start / block)?;
@@ -138,12 +137,10 @@ fn memory_that_is_added_but_does_not_come_online_is_told_apart(lab: &Lab) -> Res
     lab.with(&lab.room(&["256M"])?, |machine| {
         machine.run("notify add 0 online")?;
         let dimm = insert(machine, "256M")?;
-        let added = machine.next_add()?;
+        let added: Add = machine.next()?;
         let told = machine.insertion_status(&dimm)?;
-        ensure!(
-            lab.is_told(told, 0x81) && added.ost == told && added.error.is_none(),
-            "the firmware was told {told:x?}, the step says {added:?}"
-        );
+        lab.check_told(told.as_slice(), &[0x81])?;
+        ensure!(added.ost == told && added.error.is_none(), "the step says {added:?}");
         machine.run("verify")?;
         let steps = machine.unread_steps()?;
         let failed = steps.iter().find(|step| step.verb() == "online").and_then(|one| one.error());

@@ -1,14 +1,13 @@
 //! Firmware events: many at once, mixed, early, again; each DIMM is handled once and answered once.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::lab::{
-    Lab, check_add, check_success, end_well, finish, insert, leave, objects_with, plug, switch,
-    unchanged, unplug, unplug_taken,
+    Lab, blocks_of, check_success, end_well, finish, insert, leave, leave_verified, plug, switch,
+    taken, taken_online, unchanged, unplug, unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Add, Dimm, Machine, Remove, Step};
@@ -102,9 +101,7 @@ fn plug_many(machine: &mut Machine, count: usize) -> Result<Vec<Dimm>> {
 fn an_unplug_right_after_going_online_succeeds(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["1G"])?, |machine| {
         let dimm = insert(machine, "1G")?;
-        let add = machine.next_add()?;
-        check_add(machine, &add, &dimm)?;
-        ensure!(machine.next_online()?.error.is_none(), "online failed");
+        taken_online(machine, &dimm)?;
         unplug(machine, &dimm)?;
         finish(machine)
     })
@@ -187,8 +184,7 @@ fn of_dimms_asked_back_together_only_the_one_in_use_stays(lab: &Lab) -> Result<(
         ensure!(kept.len() == 1, "{removes:?}");
         machine.wait_kept(&used)?;
         free.iter().try_for_each(|dimm| machine.wait_deleted(dimm))?;
-        let told = machine.ejection_status(&used)?;
-        ensure!(lab.is_told(told, 0x81), "the firmware was told {told:x?}");
+        lab.check_told(machine.ejection_status(&used)?.as_slice(), &[0x81])?;
         machine.run("verify")?;
 
         machine.run("pool unpin 0")?;
@@ -257,15 +253,13 @@ fn a_refusal_by_the_last_of_many_blocks_keeps_all_of_them(lab: &Lab) -> Result<(
         let last = taken.dimm.start / lab.block() + 31;
         ensure!(why.contains(&format!("block {last}")), "block {last} is not in: {why}");
         machine.wait_kept(&taken.dimm)?;
-        let told = machine.ejection_status(&taken.dimm)?;
-        ensure!(lab.is_told(told, 0x81), "the firmware was told {told:x?}");
+        lab.check_told(machine.ejection_status(&taken.dimm)?.as_slice(), &[0x81])?;
         unchanged(machine)?;
 
         machine.run("pool unpin 0")?;
         unplug(machine, &taken.dimm)?;
         machine.run("pool check")?;
-        machine.run("verify")?;
-        leave(machine)
+        leave_verified(machine)
     })
 }
 
@@ -275,9 +269,7 @@ fn a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged(lab: &Lab) ->
     lab.started(&config, |machine| {
         machine.wait_ready()?;
         let [cold] = machine.dimms()?.try_into().ok().context("not one DIMM at power-on")?;
-        let add = machine.next_add()?;
-        check_add(machine, &add, &cold)?;
-        ensure!(machine.next_online()?.error.is_none(), "online failed");
+        taken_online(machine, &cold)?;
         machine.run("snapshot save")?;
 
         // The next event must not bring the first DIMM again.
@@ -295,9 +287,7 @@ fn plugged_early(lab: &Lab, moment: impl FnOnce(&mut Machine) -> Result<()>) -> 
         moment(machine)?;
         let early = insert(machine, "256M")?;
         machine.wait_ready()?;
-        let add = machine.next_add()?;
-        check_add(machine, &add, &early)?;
-        ensure!(machine.next_online()?.error.is_none(), "online failed");
+        taken_online(machine, &early)?;
 
         let taken = plug(machine, "128M")?;
         unplug_taken(machine, &taken)?;
@@ -329,36 +319,30 @@ fn dimms_in_every_slot_all_work(lab: &Lab) -> Result<()> {
     })
 }
 
-/// The states of those of `blocks` that are there, as the kernel lists them.
-fn block_states(machine: &mut Machine, blocks: Range<u64>) -> Result<Vec<String>> {
-    let listed = machine.json("blocks --json")?;
-    let ours = objects_with(&listed, "block").into_iter().filter(|one| {
-        let number = one["block"].as_u64();
-        number.is_some_and(|number| blocks.contains(&number))
-    });
-    Ok(ours.map(|one| one["state"].as_str().unwrap_or_default().to_owned()).collect())
+/// The states of those blocks of a DIMM that are there.
+fn states(machine: &mut Machine, dimm: &Dimm) -> Result<Vec<String>> {
+    Ok(blocks_of(machine, dimm)?.into_iter().map(|block| block.state).collect())
 }
 
 fn memory_stays_offline_by_policy_and_leaves_half_online(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?.word("policy=offline"), |machine| {
         let dimm = insert(machine, "256M")?;
-        let add = machine.next_add()?;
-        check_add(machine, &add, &dimm)?;
+        let add = taken(machine, &dimm)?;
         check_success(machine.insertion_status(&dimm)?, add.ost)?;
 
         let first = dimm.start / lab.block();
         machine.run("verify")?;
         let steps = machine.unread_steps()?;
         ensure!(steps.is_empty(), "the kernel did more than it was asked: {steps:?}");
-        ensure!(block_states(machine, first..first + 2)? == ["offline"; 2], "a block is online");
+        ensure!(states(machine, &dimm)? == ["offline"; 2], "a block is online");
 
         switch(machine, "online", first)?;
-        let states = block_states(machine, first..first + 2)?;
-        ensure!(states[0].starts_with("online") && states[1] == "offline", "{states:?}");
+        let found = states(machine, &dimm)?;
+        ensure!(found == ["online", "offline"], "{found:?}");
         machine.run("verify")?;
 
         unplug(machine, &dimm)?;
-        ensure!(block_states(machine, first..first + 2)?.is_empty(), "a block is still there");
+        ensure!(states(machine, &dimm)?.is_empty(), "a block is still there");
         finish(machine)
     })
 }

@@ -1,10 +1,10 @@
 //! Adding memory when there is none left: it needs none, and where it would, it fails without a trace.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::lab::{
-    Lab, add, check_add, exhaust, free, leave, plug, refused, remove, take_all, unchanged, unowned,
-    unplug_taken,
+    Lab, add, alloc, check_nothing_elsewhere, exhaust, free, leave_verified, plug, refused, remove,
+    take_all, taken, unchanged, unowned, unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Config, Machine};
@@ -38,16 +38,11 @@ fn a_gibibyte_is_added_with_no_free_page_left(lab: &Lab) -> Result<()> {
             let pages = exhaust(machine)?;
             machine.run("snapshot save")?;
             let taken = plug(machine, "1G")?;
-            ensure!(
-                taken.add.system_bytes == 0,
-                "the add took {} bytes elsewhere",
-                taken.add.system_bytes
-            );
+            check_nothing_elsewhere(&taken.add)?;
             unplug_taken(machine, &taken)?;
             unchanged(machine)?;
             pages.into_iter().try_for_each(|pfn| free(machine, pfn))?;
-            machine.run("verify")?;
-            leave(machine)
+            leave_verified(machine)
         })?;
     }
     Ok(())
@@ -62,8 +57,7 @@ fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -
     let config = lab.room(&[])?.room_for(&[large, lab.dimm("8G")?]).word("policy=offline");
     lab.with(&Config { memory, ..config }, |machine| {
         let dimm = machine.plug(large, None)?;
-        let taken = machine.next_add()?;
-        check_add(machine, &taken, &dimm)?;
+        let taken = taken(machine, &dimm)?;
         ensure!(taken.system_bytes > 0, "the tables set aside were enough for {}", large.size);
         let start = unowned(machine, "8G")?;
         fails_until_it_fits(machine, start, 64 * lab.block(), "device")
@@ -102,9 +96,7 @@ fn fails_until_it_fits(
         unchanged(machine)?;
         failures += 1;
 
-        let pfn = pages.pop();
-        ensure!(pfn.is_some(), "the add fails with all memory free");
-        free(machine, pfn.unwrap_or_default())?;
+        free(machine, pages.pop().context("the add fails with all memory free")?)?;
     }
     ensure!(failures > 0, "the add succeeded with no free page: it had nothing to run out of");
 
@@ -114,8 +106,7 @@ fn fails_until_it_fits(
     add(machine, start, size, placement)?;
     remove(machine, start, size)?;
     pages.into_iter().try_for_each(|pfn| free(machine, pfn))?;
-    machine.run("verify")?;
-    leave(machine)
+    leave_verified(machine)
 }
 
 /// Takes all memory; the last thousand pages one by one, so that they can be given back one by one.
@@ -123,7 +114,7 @@ fn exhaust_to_pages(machine: &mut Machine) -> Result<Vec<u64>> {
     const SINGLE: u32 = 1024;
     let mut single = Vec::new();
     for _ in 0..SINGLE {
-        single.extend(super::lab::alloc(machine, 0)?);
+        single.extend(alloc(machine, 0)?);
     }
     // That may have been all, where pages are large.
     let mut pages = take_all(machine)?;

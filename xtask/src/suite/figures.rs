@@ -5,9 +5,9 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::lab::{Lab, finish, plug, unplug};
+use super::lab::{Lab, Taken, finish, plug, unplug};
 use super::{Scenario, on_x86_64, scenarios};
-use crate::machine::{Machine, Offline, Remove};
+use crate::machine::{Offline, Remove, Use};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_gibibyte_costs_a_tenth_of_what_linux_takes if on_x86_64,
@@ -26,38 +26,19 @@ fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
     config.icount = true;
     let mut costs = [0; 4];
     lab.with(&config, |machine| {
-        let taken = plug(machine, size)?;
-        let add = taken.add.instructions.context("the add counted nothing")?;
-        let online = taken.online.instructions.context("the online counted nothing")?;
-        ensure!(
-            taken.add.event_instructions.is_some_and(|event| event > add),
-            "{:?}",
-            taken.add.event_instructions
-        );
-        let (offline, remove) = leaving(machine, &taken.dimm)?;
-        costs = [
-            add,
-            online,
-            offline.instructions.context("the offline counted nothing")?,
-            remove.instructions.context("the remove counted nothing")?,
-        ];
+        let Taken { dimm, add, online } = plug(machine, size)?;
+        ensure!(add.event_instructions > add.instructions, "{add:?}");
+        machine.unplug(&dimm)?;
+        let (offline, remove): (Offline, Remove) = (machine.done()?, machine.done()?);
+        machine.wait_deleted(&dimm)?;
+        let counted =
+            [add.instructions, online.instructions, offline.instructions, remove.instructions];
+        for (cost, (counted, (verb, _))) in costs.iter_mut().zip(counted.into_iter().zip(LINUX)) {
+            *cost = counted.with_context(|| format!("the {verb} counted nothing"))?;
+        }
         finish(machine)
     })?;
     Ok(costs)
-}
-
-/// Unplugs and keeps both steps.
-fn leaving(machine: &mut Machine, dimm: &crate::machine::Dimm) -> Result<(Offline, Remove)> {
-    machine.unplug(dimm)?;
-    let steps = (machine.next_offline()?, machine.next_remove()?);
-    ensure!(
-        steps.0.error.is_none() && steps.1.error.is_none(),
-        "{:?} {:?}",
-        steps.0.error,
-        steps.1.error
-    );
-    machine.wait_deleted(dimm)?;
-    Ok(steps)
 }
 
 fn a_gibibyte_costs_a_tenth_of_what_linux_takes(lab: &Lab) -> Result<()> {
@@ -83,8 +64,7 @@ fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
     lab.with(&config, |machine| {
         let taken = plug(machine, "1G")?;
         machine.run("use")?;
-        let used = machine.next_use()?;
-        ensure!(used.error.is_none(), "use failed: {:?}", used.error);
+        let used: Use = machine.done()?;
         let first = used.first_pass_instructions.context("the first pass counted nothing")?;
         let second = used.second_pass_instructions.context("the second pass counted nothing")?;
         ensure!(
@@ -98,17 +78,13 @@ fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
 
 fn counting_is_off_unless_asked_for(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
-        let taken = plug(machine, "128M")?;
-        ensure!(
-            taken.add.instructions.is_none() && taken.add.event_instructions.is_none(),
-            "{:?}",
-            taken.add
-        );
-        let (offline, remove) = leaving(machine, &taken.dimm)?;
-        ensure!(
-            offline.instructions.is_none() && remove.instructions.is_none(),
-            "the guest counts"
-        );
+        let Taken { dimm, add, .. } = plug(machine, "128M")?;
+        machine.unplug(&dimm)?;
+        let (offline, remove): (Offline, Remove) = (machine.done()?, machine.done()?);
+        machine.wait_deleted(&dimm)?;
+        let counted =
+            [add.instructions, add.event_instructions, offline.instructions, remove.instructions];
+        ensure!(counted == [None; 4], "the guest counts: {counted:?}");
         finish(machine)
     })
 }

@@ -5,11 +5,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::lab::{
-    Lab, add, check_add, end_well, insert, objects_with, plug, refused, remove, unowned, unplug,
+    Lab, add, blocks_of, end_well, insert, leave_verified, plug, refused, remove, switch, taken,
+    unowned, unplug,
 };
 use super::order::shuffled;
 use super::{Scenario, scenarios};
-use crate::machine::{Dimm, Machine, Placement};
+use crate::machine::{Dimm, Kind, Machine, Online, Placement, Remove};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content,
@@ -39,12 +40,11 @@ fn figure(machine: &mut Machine, owner: &str, name: &str) -> Result<u64> {
 fn kept(machine: &mut Machine, dimm: &Dimm) -> Result<(Option<u64>, String)> {
     machine.unplug(dimm)?;
     let remove = loop {
-        let step = machine.next_step()?;
-        if step.verb() == "remove" {
-            break step;
+        if let Some(remove) = Remove::of(machine.next_step()?) {
+            break remove;
         }
     };
-    let why = remove.error().context("the DIMM was removed")?.to_owned();
+    let why = remove.error.context("the DIMM was removed")?;
     machine.wait_kept(dimm)?;
     Ok((machine.ejection_status(dimm)?, why))
 }
@@ -84,20 +84,14 @@ fn a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_let_go(lab: &Lab) -> Re
         let pfn = foretold["pfn"].as_u64().context("no page is named")?;
 
         let (told, why) = kept(machine, &taken.dimm)?;
-        ensure!(lab.is_told(told, 0x81), "the firmware was told {told:x?}");
+        lab.check_told(told.as_slice(), &[0x81])?;
         ensure!(why.contains(&format!("pfn {pfn:#x}")), "page {pfn:#x} is not in: {why}");
         ensure!(figure(machine, "pool", "moved")? == 0, "pages moved for nothing");
         machine.run("pool unpin 4")?;
         unplug(machine, &taken.dimm)?;
         machine.run("pool check")?;
-        end_well_refused(machine)
+        leave_verified(machine)
     })
-}
-
-/// The end of a scenario in which an unplug was refused, but memory was in use.
-fn end_well_refused(machine: &mut Machine) -> Result<()> {
-    machine.run("verify")?;
-    super::lab::leave(machine)
 }
 
 fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Result<()> {
@@ -121,27 +115,16 @@ fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Resul
         ensure!(last.error().is_some_and(|why| why.contains("cancelled")), "{:?}", last.error());
         machine.wait_kept(&taken.dimm)?;
         let told = machine.ejection_status(&taken.dimm)?;
-        ensure!(lab.is_told(told, 0x82), "the firmware was told {told:x?}");
-        for state in states(machine, &taken.dimm, lab)? {
-            ensure!(state.starts_with("online"), "a block is {state}");
-        }
+        lab.check_told(told.as_slice(), &[0x82])?;
+        let blocks = blocks_of(machine, &taken.dimm)?;
+        ensure!(blocks.iter().all(|one| one.state == "online"), "{blocks:?}");
         machine.run("pool check")?;
         machine.run("verify")?;
         machine.run(&format!("pool shrink {}", pages - 100))?;
         unplug(machine, &taken.dimm)?;
         machine.run("pool check")?;
-        end_well_refused(machine)
+        leave_verified(machine)
     })
-}
-
-/// The states of a DIMM's blocks.
-fn states(machine: &mut Machine, dimm: &Dimm, lab: &Lab) -> Result<Vec<String>> {
-    let listed = machine.json("blocks --json")?;
-    let numbers = dimm.start / lab.block()..(dimm.start + dimm.size) / lab.block();
-    let ours = objects_with(&listed, "block")
-        .into_iter()
-        .filter(|one| one["block"].as_u64().is_some_and(|number| numbers.contains(&number)));
-    Ok(ours.map(|one| format!("{} {}", text(one, "state"), text(one, "zone"))).collect())
 }
 
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {
@@ -157,7 +140,7 @@ fn a_veto_reaches_the_firmware_and_those_who_had_agreed(lab: &Lab) -> Result<()>
         machine.run("snapshot save")?;
         let before = machine.position();
         let (told, why) = kept(machine, &taken.dimm)?;
-        ensure!(lab.is_told(told, 0x83), "the firmware was told {told:x?}");
+        lab.check_told(told.as_slice(), &[0x83])?;
         ensure!(why.contains("objects"), "{why}");
         let lines = machine.lines_from(before);
         let heard = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
@@ -172,29 +155,28 @@ fn a_veto_reaches_the_firmware_and_those_who_had_agreed(lab: &Lab) -> Result<()>
 
         machine.run("notify remove 1")?;
         unplug(machine, &taken.dimm)?;
-        end_well_refused(machine)
+        leave_verified(machine)
     })
 }
 
 fn policy_decides_at_run_time_where_memory_goes(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
-        for (policy, state) in [
-            ("offline", "offline"),
-            ("online", "online normal"),
-            ("online_kernel", "online normal"),
-            ("online_movable", "online movable"),
-            ("auto_movable", "online movable"),
-            ("auto_movable 0", "online normal"),
+        for (policy, zone) in [
+            ("offline", None),
+            ("online", Some("normal")),
+            ("online_kernel", Some("normal")),
+            ("online_movable", Some("movable")),
+            ("auto_movable", Some("movable")),
+            ("auto_movable 0", Some("normal")),
         ] {
             machine.run(&format!("policy {policy}"))?;
             let dimm = insert(machine, "128M")?;
-            let added = machine.next_add()?;
-            check_add(machine, &added, &dimm)?;
-            if policy != "offline" {
-                ensure!(machine.next_online()?.error.is_none(), "{policy}: online failed");
+            taken(machine, &dimm)?;
+            if zone.is_some() {
+                machine.done::<Online>().context(policy)?;
             }
-            let found = states(machine, &dimm, lab)?;
-            ensure!(found.iter().all(|one| one.trim_end() == state), "{policy}: {found:?}");
+            let found = blocks_of(machine, &dimm)?;
+            ensure!(found.iter().all(|one| one.zone.as_deref() == zone), "{policy}: {found:?}");
             unplug(machine, &dimm)?;
             machine.run("snapshot check").with_context(|| policy.to_owned())?;
         }
@@ -219,7 +201,7 @@ fn at06_with_self_hosting_off_the_memmap_is_elsewhere_and_mixed_removes_are_refu
         remove(machine, start, 2 * block)?;
         remove(machine, start + 2 * block, 2 * block)?;
         machine.run("snapshot check")?;
-        end_well_refused(machine)
+        leave_verified(machine)
     })
 }
 
@@ -228,12 +210,13 @@ fn at11_compaction_makes_room_between_memmaps(lab: &Lab) -> Result<()> {
     lab.with(&config, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run("pool grow 300")?;
-        let groups = objects_with(&machine.json("blocks --json")?, "group").len();
+        let before = blocks_of(machine, &taken.dimm)?;
+        ensure!(before.iter().all(|one| one.memmap_start.is_some()), "{before:?}");
         machine.run("compact 0 movable 9")?;
         machine.run("verify")?;
         machine.run("pool check")?;
-        let after = objects_with(&machine.json("blocks --json")?, "group").len();
-        ensure!(groups == after, "{groups} groups before, {after} after");
+        let after = blocks_of(machine, &taken.dimm)?;
+        ensure!(before == after, "before: {before:?}\nafter: {after:?}");
         machine.run("pool shrink 300")?;
         unplug(machine, &taken.dimm)?;
         end_well(machine)
@@ -247,12 +230,12 @@ fn at01_a_converted_device_range_is_removed_block_by_block(lab: &Lab) -> Result<
         for seed in 1..=3 {
             add(machine, start, 8 * block, "device")?;
             for index in [1, 4] {
-                super::lab::switch(machine, "online", start / block + index)?;
+                switch(machine, "online", start / block + index)?;
             }
             machine.run(&format!("convert {start:#x} {:#x} block", 8 * block))?;
             machine.run("verify")?;
             for index in [1, 4] {
-                super::lab::switch(machine, "offline", start / block + index)?;
+                switch(machine, "offline", start / block + index)?;
             }
             for index in shuffled(8, seed) {
                 remove(machine, start + index * block, block)?;
@@ -260,7 +243,7 @@ fn at01_a_converted_device_range_is_removed_block_by_block(lab: &Lab) -> Result<
             machine.run("verify")?;
             machine.run("snapshot check")?;
         }
-        end_well_refused(machine)
+        leave_verified(machine)
     })
 }
 
@@ -272,13 +255,13 @@ fn a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back(lab: &Lab) ->
         machine.run(&format!("poison {page}"))?;
         refused(machine, &format!("poison {page}"))?;
         machine.run("verify")?;
-        super::lab::switch(machine, "offline", second)?;
+        switch(machine, "offline", second)?;
         let why = machine.refused(&format!("online {second}"))?;
         ensure!(why.contains("has bad memory"), "{why}");
         machine.unread_steps()?;
         unplug(machine, &taken.dimm)?;
         machine.run("snapshot check")?;
-        end_well_refused(machine)
+        leave_verified(machine)
     })
 }
 
@@ -298,7 +281,7 @@ fn at13_a_dump_takes_memmaps_and_leaves_offline_memory_out(lab: &Lab) -> Result<
         let (memmap, free) = (inside(&online, "memmap"), inside(&online, "free"));
         ensure!((memmap + free) * lab.page() == taken.dimm.size, "{memmap} and {free} pages");
         for block in blocks.clone() {
-            super::lab::switch(machine, "offline", block)?;
+            switch(machine, "offline", block)?;
         }
         let offline = machine.json("dump --json")?;
         ensure!(inside(&offline, "memmap") == memmap, "the memmap is left out");

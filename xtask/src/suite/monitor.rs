@@ -1,9 +1,9 @@
 //! The monitor: what it answers, and that nothing typed at it does harm.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::lab::{
-    Lab, alloc, finish, free, leave, objects_with, plug, refused, switch, unchanged, unplug_taken,
+    Lab, alloc, finish, free, leave_verified, plug, refused, switch, unchanged, unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::Machine;
@@ -74,8 +74,7 @@ fn garbage_is_answered_with_errors_and_changes_nothing(lab: &Lab) -> Result<()> 
         }
         unchanged(machine)?;
         unplug_taken(machine, &taken)?;
-        machine.run("verify")?;
-        leave(machine)
+        leave_verified(machine)
     })
 }
 
@@ -125,22 +124,14 @@ fn help_names_every_command(lab: &Lab) -> Result<()> {
 fn answers_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
-        for command in ["blocks --json", "stats --json", "zones --json"] {
+        for command in ["stats --json", "zones --json"] {
             machine.json(command)?;
         }
-        let blocks = machine.json("blocks --json")?;
+        let blocks = machine.blocks()?;
         for online in &taken.online.blocks {
-            let listed: Vec<_> = objects_with(&blocks, "block")
-                .into_iter()
-                .filter(|one| one["block"] == online.block)
-                .collect();
-            ensure!(listed.len() == 1, "block {} is listed {} times", online.block, listed.len());
-            ensure!(
-                listed[0]["state"] == online.state.as_str(),
-                "block {} is {}",
-                online.block,
-                listed[0]
-            );
+            let listed: Vec<_> = blocks.iter().filter(|one| one.block == online.block).collect();
+            let agrees = matches!(listed.as_slice(), [one] if one.state == online.state);
+            ensure!(agrees, "{online:?} is listed as {listed:?}");
         }
         let page = machine.json(&format!("page {:#x} --json", taken.dimm.start / lab.page()))?;
         ensure!(page.is_object(), "a page is {page}");
@@ -152,12 +143,8 @@ fn answers_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
 fn pages_are_allocated_and_freed_and_a_double_free_is_refused(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         for order in [0, 1, 5, 9] {
-            let pfn = alloc(machine, order)?;
-            ensure!(
-                pfn.is_some_and(|pfn| pfn.is_multiple_of(1 << order)),
-                "order {order}: page frame {pfn:?}"
-            );
-            let pfn = pfn.unwrap_or_default();
+            let pfn = alloc(machine, order)?.context("there is no memory")?;
+            ensure!(pfn.is_multiple_of(1 << order), "order {order}: page frame {pfn:#x}");
             machine.run("verify")?;
             ensure!(
                 machine.command("snapshot check")?.error.is_some(),
@@ -182,8 +169,7 @@ fn a_block_goes_offline_and_online_by_hand(lab: &Lab) -> Result<()> {
         refused(machine, &format!("online {last}"))?;
         unchanged(machine)?;
         unplug_taken(machine, &taken)?;
-        machine.run("verify")?;
-        leave(machine)
+        leave_verified(machine)
     })
 }
 

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::lab::{
-    Lab, alloc, finish, finish_refused, free, insert_unowned, objects_with, plug, unchanged,
-    unplug_taken,
+    Lab, alloc, finish, finish_refused, free, insert_unowned, leave_verified, plug, refused,
+    unchanged, unplug_taken,
 };
 use super::{Scenario, scenarios};
-use crate::machine::{Config, DESCRIPTOR, Dimm, Machine};
+use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -28,7 +28,7 @@ fn has_larger_blocks(lab: &Lab) -> bool {
 /// Plugs a DIMM that has to be refused; answers with the kernel's reason.
 fn plug_refused(machine: &mut Machine, spec: DimmSpec) -> Result<String> {
     let dimm = machine.plug(spec, None)?;
-    let add = machine.next_add()?;
+    let add: Add = machine.next()?;
     let why = add.error.with_context(|| format!("a DIMM of {} was not refused", spec.size))?;
     let told = machine.insertion_status(&dimm)?;
     ensure!(
@@ -61,8 +61,7 @@ fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
 fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M", "256M"])?, |machine| {
         let refused = insert_unowned(machine, "256M")?;
-        let told = machine.insertion_status(&refused)?;
-        ensure!(lab.is_told(told, 1), "the firmware was told {told:x?}");
+        lab.check_told(machine.insertion_status(&refused)?.as_slice(), &[1])?;
         unchanged(machine)?;
 
         let taken = plug(machine, "256M")?;
@@ -70,8 +69,7 @@ fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) 
         // No verb has anything to do with the other one: its firmware has it back at once.
         machine.unplug(&refused)?;
         machine.wait_deleted(&refused)?;
-        let told = machine.ejection_status(&refused)?;
-        ensure!(lab.is_told(told, 0), "the firmware was told {told:x?}");
+        lab.check_told(machine.ejection_status(&refused)?.as_slice(), &[0])?;
         finish_refused(machine)
     })
 }
@@ -128,15 +126,14 @@ fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -
         let done = steps.iter().find(|step| step.error().is_none() && step.verb() != "online");
         ensure!(done.is_none(), "the kernel did more than it was asked: {done:?}");
         for block in &taken.online.blocks {
-            super::lab::refused(machine, &format!("online {}", block.block))?;
+            refused(machine, &format!("online {}", block.block))?;
         }
 
         for pfn in pages {
             free(machine, pfn)?;
         }
         unplug_taken(machine, &taken)?;
-        machine.run("verify")?;
-        super::lab::leave(machine)
+        leave_verified(machine)
     })
 }
 
@@ -160,18 +157,17 @@ fn allocate_inside(machine: &mut Machine, dimm: &Dimm, page: u64) -> Result<Vec<
 
 fn memory_that_was_there_at_boot_cannot_be_taken_away(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
-        let listed = machine.json("blocks --json")?;
-        let boot = objects_with(&listed, "block").into_iter().filter(|one| one["boot"] == true);
-        let boot: Vec<u64> = boot.filter_map(|one| one["block"].as_u64()).collect();
+        let mut boot = machine.blocks()?;
+        boot.retain(|one| one.boot);
         ensure!(!boot.is_empty(), "the kernel lists no block of boot memory");
-        for block in boot {
-            let why = super::lab::refused(machine, &format!("offline {block}"))?;
+        for block in boot.into_iter().map(|one| one.block) {
+            let why = refused(machine, &format!("offline {block}"))?;
             ensure!(
                 why.contains(&format!("block {block} is system memory")),
                 "boot block {block}: {why}"
             );
             let (start, size) = (block * lab.block(), lab.block());
-            let why = super::lab::refused(machine, &format!("remove {start:#x} {size:#x}"))?;
+            let why = refused(machine, &format!("remove {start:#x} {size:#x}"))?;
             ensure!(
                 why.contains(&format!("block {block} is memory the machine was started with")),
                 "boot block {block}: {why}"

@@ -1,8 +1,9 @@
 //! Boot memory that is taken out of the linear map, on a machine started with `kernelcore=`.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
-use super::lab::{Lab, end_well, leave, objects_with, plug, refused, switch, unplug};
+use super::lab::{Lab, end_well, leave_verified, plug, refused, switch, unplug};
 use super::{Scenario, scenarios};
 use crate::machine::Machine;
 
@@ -21,11 +22,9 @@ fn with_core(lab: &Lab, body: impl FnOnce(&mut Machine, &[u64]) -> Result<()>) -
     let mut config = lab.room(&["256M"])?.word(format_args!("kernelcore={}", 2 * lab.block()));
     config.memory = lab.memory(8 * lab.block());
     lab.with(&config, |machine| {
-        let listed = machine.json("blocks --json")?;
-        let spare = objects_with(&listed, "block")
-            .into_iter()
-            .filter(|one| one["boot"] == true && one["zone"] == "movable");
-        let spare: Vec<u64> = spare.filter_map(|one| one["block"].as_u64()).collect();
+        let mut spare = machine.blocks()?;
+        spare.retain(|one| one.boot && one.zone.as_deref() == Some("movable"));
+        let spare: Vec<u64> = spare.iter().map(|one| one.block).collect();
         ensure!(spare.len() >= 3, "only {spare:?} are movable");
         body(machine, &spare)
     })
@@ -66,7 +65,7 @@ fn at08_memory_of_a_dimm_is_not_taken(lab: &Lab) -> Result<()> {
         let why = refused(machine, &format!("memtrace 0:{},0:{block}", spare[0]))?;
         ensure!(why.contains("was added"), "{why}");
         let status = machine.json("memtrace status --json")?;
-        ensure!(objects_with(&status, "block").is_empty(), "{status}");
+        ensure!(status == json!([]), "{status}");
         // By size, neither: the run would be longer than boot memory.
         refused(machine, &format!("memtrace contig 0 {}", 7 * lab.block()))?;
         switch(machine, "online", spare[0])?;
@@ -128,10 +127,8 @@ fn memory_is_taken_by_size_emptied_first_and_given_back_clear(lab: &Lab) -> Resu
         machine.run("pool check")?;
         machine.run("verify")?;
         let status = machine.json("memtrace status --json")?;
-        let taken: Vec<u64> = objects_with(&status, "block")
-            .into_iter()
-            .filter_map(|one| one["block"].as_u64())
-            .collect();
+        let taken = status.as_array().context("the status is not a list")?;
+        let taken: Vec<u64> = taken.iter().filter_map(|one| one["block"].as_u64()).collect();
         ensure!(taken.len() == 2 && taken[1] == taken[0] + 1, "{taken:?}");
         ensure!(taken.iter().all(|block| spare.contains(block)), "{taken:?} of {spare:?}");
         let address = lab.linear(taken[0] * lab.block());
@@ -162,8 +159,7 @@ fn boot_blocks_go_offline_and_come_back_but_are_never_removed(lab: &Lab) -> Resu
             switch(machine, "online", block)?;
         }
         machine.run("snapshot check")?;
-        machine.run("verify")?;
-        leave(machine)
+        leave_verified(machine)
     })
 }
 

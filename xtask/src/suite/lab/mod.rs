@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use crate::arch::{About, Answers, Arch, Image};
 use crate::build::{self, Text};
-use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Online, Remove, Step, Verdict};
+use crate::machine::{
+    Add, Block, Config, DESCRIPTOR, Dimm, Machine, Offline, Online, Remove, Step, Use, Verdict,
+};
 use crate::size::{DimmSpec, MIB, Size};
 pub(crate) use verbs::{add, alloc, exhaust, free, refused, remove, switch, take_all};
 
@@ -99,17 +100,28 @@ impl Lab {
         self.about().memory_unit < self.block()
     }
 
-    /// Whether `told` is the status `code`, or this firmware is told none at all.
-    pub(crate) fn is_told(&self, told: Option<u64>, code: u64) -> bool {
-        self.are_told(told.as_slice(), &[code])
-    }
-
-    /// Whether `told` are the statuses `codes`, or this firmware is told none at all.
-    pub(crate) fn are_told(&self, told: &[u64], codes: &[u64]) -> bool {
-        match self.about().answers {
+    /// Checks that the firmware was told these statuses, or, where it takes none, nothing.
+    pub(crate) fn check_told(&self, told: impl AsRef<[u64]>, codes: &[u64]) -> Result<()> {
+        let told = told.as_ref();
+        let good = match self.about().answers {
             Answers::Ost => told == codes,
             Answers::Stays => told.is_empty(),
+        };
+        ensure!(good, "the firmware was told {told:x?} instead of {codes:x?}");
+        Ok(())
+    }
+
+    /// As [`with`](Self::with), on a machine with room for `sizes`, for each placement in added memory.
+    pub(crate) fn self_hosted(
+        &self,
+        sizes: &[&str],
+        body: impl Fn(&mut Machine) -> Result<()>,
+    ) -> Result<()> {
+        for placement in ["device", "block"] {
+            let config = self.room(sizes)?.word(format_args!("placement={placement}"));
+            self.with(&config, &body).context(placement)?;
         }
+        Ok(())
     }
 
     /// Boot memory of `bytes` bytes, or the least that the machine can have above that.
@@ -203,12 +215,10 @@ pub(crate) fn plug_filled(machine: &mut Machine, size: &str, fill: Option<u8>) -
 /// Plugs a DIMM of exactly this size, that has to be taken and put online.
 pub(crate) fn plug_spec(machine: &mut Machine, spec: DimmSpec, fill: Option<u8>) -> Result<Taken> {
     let dimm = machine.plug(spec, fill)?;
-    let add = machine.next_add()?;
-    check_add(machine, &add, &dimm)?;
+    let add = taken(machine, &dimm)?;
     let told = machine.insertion_status(&dimm)?;
     check_success(told, add.ost)?;
-    let online = machine.next_online()?;
-    ensure!(online.error.is_none(), "online failed: {:?}", online.error);
+    let online = machine.done()?;
     check_online(machine, &add, &online)?;
     Ok(Taken { dimm, add, online })
 }
@@ -220,9 +230,9 @@ pub(crate) fn check_success(told: Option<u64>, claimed: Option<u64>) -> Result<(
     Ok(())
 }
 
-/// Checks that an add is of this DIMM, and good.
-pub(crate) fn check_add(machine: &mut Machine, add: &Add, dimm: &Dimm) -> Result<()> {
-    ensure!(add.error.is_none(), "the add failed: {:?}", add.error);
+/// The next step, which has to add this DIMM.
+pub(crate) fn taken(machine: &mut Machine, dimm: &Dimm) -> Result<Add> {
+    let add: Add = machine.done()?;
     ensure!(
         (add.start(), add.size()) == (dimm.start, dimm.size),
         "added {:#x}+{:#x} instead of {:#x}+{:#x}",
@@ -232,7 +242,14 @@ pub(crate) fn check_add(machine: &mut Machine, add: &Add, dimm: &Dimm) -> Result
         dimm.size
     );
     ensure!(add.node == Some(dimm.node), "added to node {:?} instead of {}", add.node, dimm.node);
-    check_groups(machine, add)
+    check_groups(machine, &add)?;
+    Ok(add)
+}
+
+/// As [`taken`], and then put online.
+pub(crate) fn taken_online(machine: &mut Machine, dimm: &Dimm) -> Result<()> {
+    taken(machine, dimm)?;
+    machine.done::<Online>().map(drop)
 }
 
 /// Checks that every memmap lies in the range and describes it whole, 64 bytes a page.
@@ -252,17 +269,22 @@ pub(crate) fn check_groups(machine: &mut Machine, add: &Add) -> Result<()> {
             group.sections
         );
     }
-    let sections: u64 = add.groups.iter().map(|group| group.sections).sum();
+    let sections = add.sections();
     let all = add.groups.is_empty() || sections * geometry.section == add.size();
     ensure!(all, "the groups describe {sections} sections of a range of {:#x} bytes", add.size());
+    Ok(())
+}
+
+/// Checks that an add took nothing from memory elsewhere.
+pub(crate) fn check_nothing_elsewhere(add: &Add) -> Result<()> {
+    ensure!(add.system_bytes == 0, "the add took {} bytes elsewhere", add.system_bytes);
     Ok(())
 }
 
 /// Checks that what went online is the range less its memmap.
 pub(crate) fn check_online(machine: &mut Machine, add: &Add, online: &Online) -> Result<()> {
     let page = machine.geometry()?.page;
-    let managed: u64 = online.blocks.iter().map(|block| block.managed_bytes).sum();
-    let memmap: u64 = add.groups.iter().map(|group| group.memmap_pages * page).sum();
+    let (managed, memmap) = (online.managed(), add.memmap_pages() * page);
     ensure!(
         managed + memmap == add.size(),
         "{managed} bytes managed and {memmap} of memmap are not {}",
@@ -276,10 +298,8 @@ pub(crate) fn check_online(machine: &mut Machine, add: &Add, online: &Online) ->
 /// Unplugs a DIMM that has to go, and answers with its last step.
 pub(crate) fn unplug(machine: &mut Machine, dimm: &Dimm) -> Result<Remove> {
     machine.unplug(dimm)?;
-    let offline = machine.next_offline()?;
-    ensure!(offline.error.is_none(), "offline failed: {:?}", offline.error);
-    let remove = machine.next_remove()?;
-    ensure!(remove.error.is_none(), "remove failed: {:?}", remove.error);
+    machine.done::<Offline>()?;
+    let remove: Remove = machine.done()?;
     machine.wait_deleted(dimm)?;
     let told = machine.ejection_status(dimm)?;
     check_success(told, remove.ost)?;
@@ -301,9 +321,7 @@ pub(crate) fn unplug_taken(machine: &mut Machine, taken: &Taken) -> Result<()> {
 /// Runs the monitor's `use`, which has to succeed.
 pub(crate) fn use_all(machine: &mut Machine) -> Result<u64> {
     machine.run("use all")?;
-    let used = machine.next_use()?;
-    ensure!(used.error.is_none(), "use failed: {:?}", used.error);
-    Ok(used.touched_bytes)
+    Ok(machine.done::<Use>()?.touched_bytes)
 }
 
 /// Nothing differs from the last snapshot, and every law holds.
@@ -316,6 +334,11 @@ pub(crate) fn unchanged(machine: &mut Machine) -> Result<()> {
 /// The end of a scenario in which all went well: memory is as it was, and the kernel says pass.
 pub(crate) fn finish(machine: &mut Machine) -> Result<()> {
     unchanged(machine)?;
+    passed(machine)
+}
+
+/// Ends a machine whose kernel says pass.
+fn passed(machine: &mut Machine) -> Result<()> {
     let verdict = machine.verdict()?;
     ensure!(verdict == Verdict::Pass, "the verdict is {verdict}");
     leave(machine)
@@ -332,8 +355,12 @@ pub(crate) fn finish_refused(machine: &mut Machine) -> Result<()> {
 /// Ends a scenario that has no snapshot of the beginning.
 pub(crate) fn end_well(machine: &mut Machine) -> Result<()> {
     machine.run("verify")?;
-    let verdict = machine.verdict()?;
-    ensure!(verdict == Verdict::Pass, "the verdict is {verdict}");
+    passed(machine)
+}
+
+/// Ends a machine whose invariants hold, whatever its verdict.
+pub(crate) fn leave_verified(machine: &mut Machine) -> Result<()> {
+    machine.run("verify").context("a law is broken")?;
     leave(machine)
 }
 
@@ -358,7 +385,7 @@ pub(crate) fn insert_unowned(machine: &mut Machine, size: &str) -> Result<Dimm> 
     machine.run("vmemmap disable")?;
     let pages = take_all(machine)?;
     let dimm = insert(machine, size)?;
-    let add = machine.next_add()?;
+    let add: Add = machine.next()?;
     ensure!(add.error.is_some(), "a DIMM of {} bytes was not refused", dimm.size);
     pages.into_iter().try_for_each(|pfn| free(machine, pfn))?;
     machine.run("vmemmap enable")?;
@@ -372,19 +399,12 @@ pub(crate) fn all_memmap(lab: &Lab) -> String {
     Size::new(blocks * WRITTEN_FOR).word()
 }
 
-/// Every object in `value` that has a number under `key`.
-pub(crate) fn objects_with<'a>(value: &'a Value, key: &str) -> Vec<&'a Value> {
-    let mut found = Vec::new();
-    let inner: Vec<&Value> = match value {
-        Value::Object(map) => map.values().collect(),
-        Value::Array(list) => list.iter().collect(),
-        _ => Vec::new(),
-    };
-    if value[key].is_u64() {
-        found.push(value);
-    }
-    inner.into_iter().for_each(|value| found.extend(objects_with(value, key)));
-    found
+/// The blocks of a DIMM that the kernel lists.
+pub(crate) fn blocks_of(machine: &mut Machine, dimm: &Dimm) -> Result<Vec<Block>> {
+    let block = machine.geometry()?.block;
+    let numbers = dimm.start / block..(dimm.start + dimm.size) / block;
+    let listed = machine.blocks()?.into_iter();
+    Ok(listed.filter(|one| numbers.contains(&one.block)).collect())
 }
 
 #[cfg(test)]
@@ -403,11 +423,5 @@ mod tests {
                 assert_eq!(dimm.node, Some(1));
             }
         }
-    }
-
-    #[test]
-    fn objects_are_found_at_any_depth() {
-        let value = serde_json::json!({"zones": [{"node": 0}, {"node": 1, "inner": {"node": 2}}]});
-        assert_eq!(objects_with(&value, "node").len(), 3);
     }
 }

@@ -8,8 +8,7 @@ use crate::machine::{Add, Machine, Remove, Step};
 /// The monitor's `add`, which has to succeed.
 pub(crate) fn add(machine: &mut Machine, start: u64, size: u64, placement: &str) -> Result<Add> {
     machine.run(&format!("add {start:#x} {size:#x} {placement}"))?;
-    let add = machine.next_add()?;
-    ensure!(add.error.is_none(), "the add failed: {:?}", add.error);
+    let add: Add = machine.done()?;
     ensure!(
         (add.start(), add.size()) == (start, size),
         "added {:#x}+{:#x}",
@@ -23,9 +22,7 @@ pub(crate) fn add(machine: &mut Machine, start: u64, size: u64, placement: &str)
 /// The monitor's `remove`, which has to succeed.
 pub(crate) fn remove(machine: &mut Machine, start: u64, size: u64) -> Result<Remove> {
     machine.run(&format!("remove {start:#x} {size:#x}"))?;
-    let remove = machine.next_remove()?;
-    ensure!(remove.error.is_none(), "the remove failed: {:?}", remove.error);
-    Ok(remove)
+    machine.done()
 }
 
 /// A monitor command that has to be refused and reports a failed step, or none at all.
