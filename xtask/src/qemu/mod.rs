@@ -22,7 +22,7 @@ pub(crate) use options::Args;
 use crate::machine::{Config, Machine, Verdict};
 use crate::{build, setup, tool};
 use page::Page;
-use report::Report;
+use report::{Entry, Report};
 use tour::Tour;
 
 /// Lines of the console shown when a run fails.
@@ -34,10 +34,9 @@ const TAIL: usize = 30;
 /// When the machine cannot be set up or the report cannot be written.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut config = args.config()?;
-    let page = Page::stdout();
-    let mut report = Report::new(&config);
+    let mut report = Report::new(&config, Page::stdout());
     if let Err(refusal) = args.check_sizes(&config) {
-        return end(args, &page, &mut report, &Verdict::Refused(format!("{refusal:#}")));
+        return end(args, report, &Verdict::Refused(format!("{refusal:#}")));
     }
     setup::ready_to_run(&config)?;
     let image = build::image(root, config.image)?;
@@ -52,19 +51,22 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
         return interactive::run(&image, &config, args);
     }
 
-    let verdict = tour_of(&image, &config, args, &page, &mut report);
-    summary::print(&page, &report.steps);
-    end(args, &page, &mut report, &verdict)
+    let verdict = tour_of(&image, &config, args, &mut report);
+    if !report.steps.is_empty() {
+        let table = summary::table(&report.steps);
+        report.tell(Entry::Lines([vec![String::new()], table].concat()));
+    }
+    end(args, report, &verdict)
 }
 
 /// The end of a run: the report, the verdict, and the exit code that goes with it.
-fn end(args: &Args, page: &Page, report: &mut Report, verdict: &Verdict) -> Result<ExitCode> {
+fn end(args: &Args, mut report: Report, verdict: &Verdict) -> Result<ExitCode> {
     report.verdict = verdict.word();
     if let Some(path) = &args.json {
-        let json = serde_json::to_vec(report).context("cannot write the report as JSON")?;
+        let json = serde_json::to_vec(&report).context("cannot write the report as JSON")?;
         tool::write_atomically(path, &json)?;
     }
-    page.verdict(verdict);
+    report.tell(Entry::Verdict(verdict.clone()));
     Ok(match verdict {
         Verdict::Pass => ExitCode::SUCCESS,
         Verdict::Refused(_) => ExitCode::from(2),
@@ -73,28 +75,18 @@ fn end(args: &Args, page: &Page, report: &mut Report, verdict: &Verdict) -> Resu
 }
 
 /// Goes on the tour; whatever goes wrong on it is a `fail` with the end of the console.
-fn tour_of(
-    image: &Path,
-    config: &Config,
-    args: &Args,
-    page: &Page,
-    report: &mut Report,
-) -> Verdict {
-    page.title(config);
+fn tour_of(image: &Path, config: &Config, args: &Args, report: &mut Report) -> Verdict {
+    report.tell(page::title(config));
     let mut machine = match Machine::start(image, config, None) {
         Ok(machine) => machine,
         Err(error) => return Verdict::Fail(format!("{error:#}")),
     };
-    match Tour::new(&mut machine, config, args, page, report).run() {
-        Ok(Verdict::Fail(why)) => failed(page, &machine, why),
-        Ok(verdict) => verdict,
-        Err(error) => failed(page, &machine, format!("{error:#}")),
+    let verdict = Tour::new(&mut machine, config, args, report).run();
+    let verdict = verdict.unwrap_or_else(|error| Verdict::Fail(format!("{error:#}")));
+    if matches!(verdict, Verdict::Fail(_)) {
+        report.tell(Entry::Console(machine.tail(TAIL)));
     }
-}
-
-fn failed(page: &Page, machine: &Machine, why: String) -> Verdict {
-    page.console_tail(&machine.tail(TAIL));
-    Verdict::Fail(why)
+    verdict
 }
 
 /// A port of this host that nobody listens on.

@@ -1,90 +1,87 @@
-//! How the tour looks: headings, facts, the verdict; colours on a terminal only.
+//! The renderer of a report for people: wrapped text, aligned facts; colours on a terminal only.
 
 use std::io::{IsTerminal, stdout};
 
+use super::report::Entry;
 use crate::machine::{Config, Verdict};
 
-/// Width that running text is wrapped at.
+/// Width that running text is wrapped at, the margin included.
 const WIDTH: usize = 88;
+/// What stands before everything below a heading.
+const MARGIN: &str = "   ";
 
-/// The tour's output.
-pub(crate) struct Page {
-    colours: bool,
+/// Where a report is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// Standard output.
+    Plain,
+    /// Standard output that shows colours.
+    Coloured,
+    /// Nowhere.
+    #[cfg(test)]
+    Silent,
 }
 
 impl Page {
     /// Standard output, coloured if a person looks at it and wants colours (<https://no-color.org>).
     pub(crate) fn stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { colours: wanted && stdout().is_terminal() }
+        if wanted && stdout().is_terminal() { Self::Coloured } else { Self::Plain }
     }
 
-    /// Output without colours.
-    #[cfg(test)]
-    pub(crate) fn plain() -> Self {
-        Self { colours: false }
+    /// Prints an entry.
+    pub(crate) fn show(self, entry: &Entry) {
+        #[cfg(test)]
+        if self == Self::Silent {
+            return;
+        }
+        println!("{}", self.rendered(entry));
     }
 
-    fn painted(&self, code: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
-    /// What this tour is about.
-    pub(crate) fn title(&self, config: &Config) {
-        let what =
-            format!("Memory hotplug on {} ({})", config.image.arch, machine(config).join(", "));
-        println!("{}", self.painted("1", &what));
-    }
-
-    /// The start of a chapter.
-    pub(crate) fn chapter(&self, number: usize, title: &str) {
-        println!("\n{}", self.painted("1;36", &format!("{number}. {title}")));
-    }
-
-    /// Running text.
-    pub(crate) fn text(&self, text: &str) {
-        for line in wrapped(text, WIDTH - 3) {
-            println!("   {line}");
+    /// An entry as text.
+    fn rendered(self, entry: &Entry) -> String {
+        match entry {
+            Entry::Title(title) => self.painted("1", title),
+            Entry::Chapter(number, title) => {
+                format!("\n{}", self.painted("1;36", &format!("{number}. {title}")))
+            }
+            Entry::Text(text) => set(&wrapped(text, WIDTH - MARGIN.len()), MARGIN),
+            Entry::Lines(lines) => set(lines, MARGIN),
+            Entry::Fact(name, value) => format!("{MARGIN}{name:<28} {value}"),
+            Entry::Checked(what) => format!("{MARGIN}{} {what}", self.painted("32", "ok")),
+            Entry::Quote(words) => format!("{MARGIN}{} {words}", self.painted("33", "kernel:")),
+            Entry::Console(lines) => {
+                let lines: Vec<_> = lines.iter().map(|line| format!("{line:.200}")).collect();
+                let heading = self.painted("1", "The console's last lines:");
+                format!("\n{heading}\n{}", set(&lines, "   | "))
+            }
+            Entry::Verdict(verdict) => {
+                let colour = match verdict {
+                    Verdict::Pass => "1;32",
+                    Verdict::Refused(_) => "1;33",
+                    Verdict::Fail(_) => "1;31",
+                };
+                format!("\n{}", self.painted(colour, &format!("verdict: {verdict}")))
+            }
         }
     }
 
-    /// A line set as it is.
-    pub(crate) fn line(&self, line: &str) {
-        println!("{}", if line.is_empty() { String::new() } else { format!("   {line}") });
+    fn painted(self, code: &str, text: &str) -> String {
+        if self == Self::Coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
 
-    /// A named fact.
-    pub(crate) fn fact(&self, name: &str, value: &str) {
-        println!("   {name:<28} {value}");
-    }
+/// `lines` with `margin` before each that is not empty.
+fn set(lines: &[String], margin: &str) -> String {
+    let set =
+        |line: &String| if line.is_empty() { String::new() } else { format!("{margin}{line}") };
+    lines.iter().map(set).collect::<Vec<_>>().join("\n")
+}
 
-    /// Something that was checked and holds.
-    pub(crate) fn checked(&self, what: &str) {
-        println!("   {} {what}", self.painted("32", "ok"));
-    }
-
-    /// The kernel's own words.
-    pub(crate) fn quote(&self, words: &str) {
-        println!("   {} {words}", self.painted("33", "kernel:"));
-    }
-
-    /// The end of the console, for a run that failed.
-    pub(crate) fn console_tail(&self, lines: &[String]) {
-        println!("\n{}", self.painted("1", "The console's last lines:"));
-        for line in lines {
-            println!("   | {line:.200}");
-        }
-    }
-
-    /// The last line of all.
-    pub(crate) fn verdict(&self, verdict: &Verdict) {
-        let colour = match verdict {
-            Verdict::Pass => "1;32",
-            Verdict::Refused(_) => "1;33",
-            Verdict::Fail(_) => "1;31",
-        };
-        println!("\n{}", self.painted(colour, &format!("verdict: {verdict}")));
-    }
+/// The title of a tour of such a machine.
+pub(crate) fn title(config: &Config) -> Entry {
+    let (arch, machine) = (config.image.arch, machine(config).join(", "));
+    Entry::Title(format!("Memory hotplug on {arch} ({machine})"))
 }
 
 /// What the machine is, in a few words.
@@ -104,19 +101,11 @@ fn machine(config: &Config) -> Vec<String> {
 
 /// `text` in lines of at most `width` characters, broken at spaces.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
+    let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
-        let full = lines
-            .last()
-            .is_some_and(|line| !line.is_empty() && line.len() + 1 + word.len() > width);
-        if full {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
+        match lines.last_mut().filter(|line| line.len() + 1 + word.len() <= width) {
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(word.to_owned()),
         }
     }
     lines
@@ -143,8 +132,26 @@ mod tests {
     }
 
     #[test]
+    fn each_entry_has_its_form() {
+        let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
+        for (entry, text) in [
+            (title(&Config::of(Arch::X86_64)), "Memory hotplug on x86_64 (q35, tcg)"),
+            (Entry::Chapter(2, "Plug".into()), "\n2. Plug"),
+            (Entry::Text("It is up.".into()), "   It is up."),
+            (Entry::Lines(lines(&["", "a  b"])), "\n   a  b"),
+            (Entry::Fact("memory", "1 B".into()), "   memory                       1 B"),
+            (Entry::Checked("it is gone".into()), "   ok it is gone"),
+            (Entry::Quote("no".into()), "   kernel: no"),
+            (Entry::Console(lines(&["x"])), "\nThe console's last lines:\n   | x"),
+            (Entry::Verdict(Verdict::Pass), "\nverdict: pass"),
+        ] {
+            assert_eq!(Page::Plain.rendered(&entry), text);
+        }
+    }
+
+    #[test]
     fn colours_are_for_terminals_only() {
-        assert_eq!(Page::plain().painted("1", "x"), "x");
-        assert_eq!(Page { colours: true }.painted("1", "x"), "\x1b[1mx\x1b[0m");
+        let entry = Entry::Verdict(Verdict::Pass);
+        assert_eq!(Page::Coloured.rendered(&entry), "\n\x1b[1;32mverdict: pass\x1b[0m");
     }
 }

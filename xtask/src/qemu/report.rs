@@ -1,8 +1,12 @@
-//! The tour's report for programs: one JSON object, addresses and sizes in bytes.
+//! The tour's report: a value that holds all that a tour found and told.
+//!
+//! Programs read it as one JSON object, addresses and sizes in bytes. People read its entries as the
+//! [page](super::page) renders them, each as soon as it is told.
 
 use serde::Serialize;
 
-use crate::machine::{Config, Step};
+use super::page::Page;
+use crate::machine::{Config, Step, Verdict};
 
 /// What a tour found.
 #[derive(Debug, Serialize)]
@@ -18,11 +22,39 @@ pub(crate) struct Report {
     pub(crate) reserved_for_hotplug: Option<u64>,
     /// What the kernel did, in order, as it reported it.
     pub(crate) steps: Vec<Step>,
+    /// What was told about it, for people.
+    #[serde(skip)]
+    told: Vec<Entry>,
+    #[serde(skip)]
+    page: Page,
+}
+
+/// One thing that is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// What this tour is about.
+    Title(String),
+    /// The start of a chapter.
+    Chapter(usize, String),
+    /// Running text.
+    Text(String),
+    /// Lines set as they are: a picture, a table.
+    Lines(Vec<String>),
+    /// A named fact.
+    Fact(&'static str, String),
+    /// Something that was checked and holds.
+    Checked(String),
+    /// The kernel's own words.
+    Quote(String),
+    /// The end of the console, of a run that failed.
+    Console(Vec<String>),
+    /// The end.
+    Verdict(Verdict),
 }
 
 impl Report {
-    /// A report that has seen nothing pass yet.
-    pub(crate) fn new(config: &Config) -> Self {
+    /// A report on a machine that nothing has happened to, told on `page`.
+    pub(crate) fn new(config: &Config, page: Page) -> Self {
         Self {
             arch: config.image.arch.name(),
             machine: config.board,
@@ -31,7 +63,43 @@ impl Report {
             verdict: "fail",
             reserved_for_hotplug: None,
             steps: Vec::new(),
+            told: Vec::new(),
+            page,
         }
+    }
+
+    /// Tells something, now.
+    pub(crate) fn tell(&mut self, entry: Entry) {
+        self.page.show(&entry);
+        self.told.push(entry);
+    }
+
+    /// Begins a chapter.
+    pub(crate) fn chapter(&mut self, title: impl Into<String>) {
+        let before = self.told.iter().filter(|entry| matches!(entry, Entry::Chapter(..)));
+        let number = before.count() + 1;
+        self.tell(Entry::Chapter(number, title.into()));
+    }
+
+    /// Tells running text.
+    pub(crate) fn text(&mut self, text: impl Into<String>) {
+        self.tell(Entry::Text(text.into()));
+    }
+
+    /// Tells a named fact.
+    pub(crate) fn fact(&mut self, name: &'static str, value: impl Into<String>) {
+        self.tell(Entry::Fact(name, value.into()));
+    }
+
+    /// Tells what was checked and holds.
+    pub(crate) fn checked(&mut self, what: impl Into<String>) {
+        self.tell(Entry::Checked(what.into()));
+    }
+
+    /// All that was told.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> &[Entry] {
+        &self.told
     }
 }
 
@@ -42,10 +110,30 @@ mod tests {
 
     #[test]
     fn the_report_has_the_promised_fields_in_the_promised_order() {
-        let json = serde_json::to_string(&Report::new(&Config::of(Arch::X86_64))).unwrap();
+        let mut report = Report::new(&Config::of(Arch::X86_64), Page::Silent);
+        report.chapter("Boot");
+        let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
             r#"{"arch":"x86_64","machine":"q35","accel":"tcg","page_size":4096,"verdict":"fail","reserved_for_hotplug":null,"steps":[]}"#
+        );
+    }
+
+    #[test]
+    fn chapters_are_numbered_and_the_verdict_is_the_last_entry() {
+        let mut report = Report::new(&Config::of(Arch::X86_64), Page::Silent);
+        report.chapter("Boot");
+        report.text("The kernel is up.");
+        report.chapter("Check");
+        report.tell(Entry::Verdict(Verdict::Pass));
+        assert_eq!(
+            report.told(),
+            [
+                Entry::Chapter(1, "Boot".into()),
+                Entry::Text("The kernel is up.".into()),
+                Entry::Chapter(2, "Check".into()),
+                Entry::Verdict(Verdict::Pass),
+            ]
         );
     }
 }

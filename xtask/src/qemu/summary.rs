@@ -1,22 +1,10 @@
 //! The closing table: what each step did, what it cost, what the firmware was told.
 
-use super::page::Page;
-use crate::machine::Step;
+use crate::machine::{Add, Online, Step, Use};
 use crate::size::{counted, grouped, human, signed};
 
-/// Prints one row for each step.
-pub(crate) fn print(page: &Page, steps: &[Step]) {
-    if steps.is_empty() {
-        return;
-    }
-    println!();
-    for line in table(steps) {
-        page.line(&line);
-    }
-}
-
-/// The table's lines, columns aligned.
-fn table(steps: &[Step]) -> Vec<String> {
+/// The table of `steps`: a row for each, columns aligned.
+pub(crate) fn table(steps: &[Step]) -> Vec<String> {
     let header =
         ["step", "what", "memory elsewhere", "guest instructions", "_OST"].map(String::from);
     let mut rows: Vec<[String; 5]> = std::iter::once(header).chain(steps.iter().map(row)).collect();
@@ -48,56 +36,46 @@ fn aligned([step, what, memory, instructions, ost]: &[String; 5], widths: &[usiz
 }
 
 fn row(step: &Step) -> [String; 5] {
-    let what = match step.error() {
-        Some(why) => format!("refused: {}", shortened(why)),
-        None => what(step),
-    };
-    let (memory, instructions, ost) = match step {
-        Step::Add(step) => (signed(step.system_bytes), count(step.instructions), number(step.ost)),
-        Step::Online(step) => (String::new(), count(step.instructions), String::new()),
+    let none = String::new;
+    let (what, memory, instructions, ost) = match step {
+        Step::Add(step) => {
+            (added(step), signed(step.system_bytes), count(step.instructions), number(step.ost))
+        }
+        Step::Online(step) => (put_online(step), none(), count(step.instructions), none()),
         Step::Use(step) => {
-            let both = step.first_pass_instructions.zip(step.second_pass_instructions);
-            let passes = both.map_or("-".into(), |(first, second)| {
-                format!("{} + {}", grouped(first), grouped(second))
-            });
-            (String::new(), passes, String::new())
+            let what = format!("{} written and read back", human(step.touched_bytes));
+            (what, none(), passes(step), none())
         }
-        Step::Offline(step) => (String::new(), count(step.instructions), String::new()),
+        Step::Offline(step) => {
+            ("all blocks given back".into(), none(), count(step.instructions), none())
+        }
         Step::Remove(step) => {
-            (signed(step.system_bytes), count(step.instructions), number(step.ost))
+            ("gone".into(), signed(step.system_bytes), count(step.instructions), number(step.ost))
         }
     };
+    let what = step.error().map_or(what, |why| format!("refused: {}", shortened(why)));
     [step.verb().into(), what, memory, instructions, ost]
 }
 
-fn what(step: &Step) -> String {
-    match step {
-        Step::Add(add) => {
-            let pages: u64 = add.groups.iter().map(|group| group.memmap_pages).sum();
-            let sections: u64 = add.groups.iter().map(|group| group.sections).sum();
-            let groups = u64::try_from(add.groups.len()).unwrap_or_default();
-            let place = match groups {
-                0 => "memmap in boot memory".into(),
-                _ => [
-                    counted(groups, "memmap"),
-                    counted(sections, "section"),
-                    counted(pages, "page"),
-                ]
-                .join(", "),
-            };
-            format!("{} at {:#x}, {place}", human(add.size()), add.start())
-        }
-        Step::Online(online) => {
-            let managed = online.blocks.iter().map(|block| block.managed_bytes).sum();
-            {
-                let blocks = u64::try_from(online.blocks.len()).unwrap_or_default();
-                format!("{}, {} usable", counted(blocks, "block"), human(managed))
-            }
-        }
-        Step::Use(used) => format!("{} written and read back", human(used.touched_bytes)),
-        Step::Offline(_) => "all blocks given back".into(),
-        Step::Remove(_) => "gone".into(),
-    }
+fn added(add: &Add) -> String {
+    let groups = add.groups.len() as u64;
+    let place = if groups == 0 {
+        "memmap in boot memory".into()
+    } else {
+        let (sections, pages) = (add.sections(), add.memmap_pages());
+        [counted(groups, "memmap"), counted(sections, "section"), counted(pages, "page")].join(", ")
+    };
+    format!("{} at {:#x}, {place}", human(add.size()), add.start())
+}
+
+fn put_online(online: &Online) -> String {
+    let blocks = counted(online.blocks.len() as u64, "block");
+    format!("{blocks}, {} usable", human(online.managed()))
+}
+
+fn passes(used: &Use) -> String {
+    let both = used.first_pass_instructions.zip(used.second_pass_instructions);
+    both.map_or("-".into(), |(first, second)| format!("{} + {}", grouped(first), grouped(second)))
 }
 
 fn count(instructions: Option<u64>) -> String {
