@@ -66,6 +66,14 @@ impl Process for FakeProcess {
     }
 }
 
+impl Machine {
+    /// How many memory backends QEMU has.
+    pub(crate) fn backends(&mut self) -> Result<usize> {
+        let answer = self.qmp("query-memdev", json!({}))?;
+        Ok(answer.as_array().map_or(0, Vec::len))
+    }
+}
+
 /// A fake guest; both of its threads own one.
 pub(crate) struct Fake {
     habit: Habit,
@@ -199,6 +207,7 @@ impl Fake {
                 "qom-get" => refusal = Some("there is no such object"),
                 "object-add" if sizes.len() == BACKENDS => refusal = Some("no memory left"),
                 "object-add" => drop(sizes.insert(text("id"), arguments["size"].clone())),
+                "query-memdev" => answer = sizes.keys().map(|id| json!({"id": id})).collect(),
                 "object-del" => drop(sizes.remove(&text("id"))),
                 "query-memory-devices" => {
                     answer =

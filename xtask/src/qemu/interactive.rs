@@ -62,7 +62,14 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
                     io::stdout().flush()?;
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            // A DIMM that went while nothing was typed gives its memory back to this host now.
+            Err(RecvTimeoutError::Timeout) => {
+                let reaped = dimms.reap(&mut machine);
+                // A machine that ends meanwhile takes everything with it.
+                if machine.ended().is_none() {
+                    reaped?;
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => break machine.exit(0)?,
         }
     };
@@ -85,6 +92,16 @@ struct Dimms(Vec<Option<Dimm>>);
 impl Dimms {
     /// Plugs another one; answers with what to tell. Those that are gone by now make room for it.
     fn plug(&mut self, machine: &mut Machine, spec: DimmSpec, fill: Option<u8>) -> Result<String> {
+        self.reap(machine)?;
+        machine.image().arch.about().check_memory("plug", spec.size)?;
+        let dimm = machine.plug(spec, fill)?;
+        let told = format!("DIMM {}: {} at {:#x}", self.0.len(), human(dimm.size), dimm.start);
+        self.0.push(Some(dimm));
+        Ok(told)
+    }
+
+    /// Frees the memory behind those that are gone by now.
+    fn reap(&mut self, machine: &mut Machine) -> Result<()> {
         for one in &mut self.0 {
             if let Some(dimm) = one
                 && machine.reap(dimm)?
@@ -92,11 +109,7 @@ impl Dimms {
                 *one = None;
             }
         }
-        machine.image().arch.about().check_memory("plug", spec.size)?;
-        let dimm = machine.plug(spec, fill)?;
-        let told = format!("DIMM {}: {} at {:#x}", self.0.len(), human(dimm.size), dimm.start);
-        self.0.push(Some(dimm));
-        Ok(told)
+        Ok(())
     }
 
     /// Asks the guest to let go of DIMM `number`.
@@ -251,6 +264,19 @@ mod tests {
         }
         assert!(dimms.unplug(&mut machine, 48).unwrap_err().to_string().contains("is gone"));
         assert!(dimms.unplug(&mut machine, 50).unwrap_err().to_string().contains("no such"));
+    }
+
+    #[test]
+    fn the_memory_of_a_dimm_that_is_gone_is_freed_without_another_plug() {
+        let mut machine = Fake::start(Habit::Good, &Config::of(Arch::X86_64)).unwrap();
+        let mut dimms = Dimms::default();
+        dimms.plug(&mut machine, "1G".parse().unwrap(), None).unwrap();
+        assert_eq!(machine.backends().unwrap(), 1);
+        dimms.unplug(&mut machine, 0).unwrap();
+        // The reply to this comes after the event that the DIMM is gone.
+        assert_eq!(machine.backends().unwrap(), 1);
+        dimms.reap(&mut machine).unwrap();
+        assert_eq!(machine.backends().unwrap(), 0);
     }
 
     #[test]
