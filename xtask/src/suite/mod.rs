@@ -219,46 +219,23 @@ fn tell(progress: &Progress, root: &Path, run: &Run<'_>, one: &Finished<'_>) -> 
     let failure = result.as_ref().err().map(|error| explained(root, run, name, error));
     progress.line(&match &failure {
         None => format!("test {name} ... ok ({seconds:.1} s)"),
-        Some(text) => format!(
-            "test {name} ... FAILED ({seconds:.1} s)
-{text}
-"
-        ),
+        Some(text) => format!("test {name} ... FAILED ({seconds:.1} s)\n{text}\n"),
     });
     Case { name: (*name).to_owned(), seconds: Some(*seconds), failure }
 }
 
 /// What is known of a failure. Writes the console of its machine, if it had one, to a file.
 fn explained(root: &Path, run: &Run<'_>, name: &str, error: &Error) -> String {
-    let mut text = format!(
-        "{error:#}
-  repeat: {}",
-        run.repeat(name)
-    );
-    if let Some(failure) = error.downcast_ref::<lab::Failure>() {
-        let path = run.log(root, name);
-        let log = failure.console.join(
-            "
-",
-        ) + "
-";
-        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let written = folder
-            .map_err(Error::from)
-            .and_then(|()| tool::write_atomically(&path, log.as_bytes()));
-        text.push_str(&match written {
-            Ok(()) => format!(
-                "
-  console: {}",
-                path.display()
-            ),
-            Err(error) => format!(
-                "
-  console: not kept: {error:#}"
-            ),
-        });
+    let text = format!("{error:#}\n  repeat: {}", run.repeat(name));
+    let Some(failure) = error.downcast_ref::<lab::Failure>() else {
+        return text;
+    };
+    let path = run.log(root, name);
+    let log = failure.console.join("\n") + "\n";
+    match tool::write_in_folder(&path, log.as_bytes()) {
+        Ok(()) => format!("{text}\n  console: {}", path.display()),
+        Err(error) => format!("{text}\n  console: not kept: {error:#}"),
     }
-    text
 }
 
 #[cfg(test)]
@@ -315,18 +292,11 @@ mod tests {
         let failure = lab::Failure::new("wrong", &["hotmem: ready", "hotmem> "]);
         let error = Error::from(failure).context("in the middle");
         let text = explained(scratch.path(), &x86(&["x86_64"]), "kernel::x", &error);
-        assert!(text.contains(
-            "in the middle: wrong
-  repeat: cargo xtask test --arch x86_64 kernel::x"
-        ));
+        let repeat = "in the middle: wrong\n  repeat: cargo xtask test --arch x86_64 kernel::x";
+        assert!(text.contains(repeat), "{text}");
         let path = text.rsplit_once("console: ").unwrap().1;
         assert!(path.ends_with("logs/x86_64_--machine_pc/kernel.x.log"), "{path}");
-        assert_eq!(
-            std::fs::read_to_string(path).unwrap(),
-            "hotmem: ready
-hotmem> 
-"
-        );
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "hotmem: ready\nhotmem> \n");
         std::fs::remove_file(path).unwrap();
     }
 }
