@@ -37,18 +37,18 @@ pub(crate) struct Args {
 /// # Errors
 /// When there is no toolchain or the build fails.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
-    let image = image(root, args.choices.image(args.arch)?)?;
+    let image = image(root, args.choices.image(args.arch)?, &[])?;
     println!("{}", image.display());
     Ok(())
 }
 
-/// Builds an image; answers with the path of the finished one.
+/// Builds an image, with more `options` for cargo; returns the path of the finished one.
 ///
 /// # Errors
 /// When there is no such kernel, no toolchain for it, or the build fails.
-pub(crate) fn image(root: &Path, image: Image) -> Result<PathBuf> {
+pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathBuf> {
     image.arch.ensure_kernel()?;
-    let program = compile(root, image, image.boot().target, KERNEL, &[])?;
+    let program = compile(root, image, image.boot().target, KERNEL, options, &[])?;
 
     let mut bytes =
         std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
@@ -70,14 +70,21 @@ pub(crate) fn image(root: &Path, image: Image) -> Result<PathBuf> {
     let path = dir.join(KERNEL);
     write_changed(&path, &bytes)?;
     match image.boot().carrier {
-        Some(target) => carry(root, image, target, &path),
+        Some(target) => carry(root, image, target, options, &path),
         None => Ok(path),
     }
 }
 
 /// Builds the program that carries `kernel`; answers with its path, beside the kernel's.
-fn carry(root: &Path, image: Image, target: &Target, kernel: &Path) -> Result<PathBuf> {
-    let program = compile(root, image, target, CARRIER, &[("HOTMEM_KERNEL", kernel)])?;
+fn carry(
+    root: &Path,
+    image: Image,
+    target: &Target,
+    options: &[&str],
+    kernel: &Path,
+) -> Result<PathBuf> {
+    let environment = [("HOTMEM_KERNEL", kernel)];
+    let program = compile(root, image, target, CARRIER, options, &environment)?;
     let bytes =
         std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     let path = kernel.with_file_name(CARRIER).with_extension("efi");
@@ -116,12 +123,14 @@ fn compile(
     image: Image,
     target: &Target,
     package: &str,
+    options: &[&str],
     environment: &[(&str, &Path)],
 ) -> Result<PathBuf> {
     let mut cargo = setup::toolchain(target)?.cargo(target, "build");
     for_image(&mut cargo, image)
         .current_dir(root)
         .args(["--release", "--package", package, "--message-format=json-render-diagnostics"])
+        .args(options)
         .arg("--target-dir")
         .arg(target_dir(root, image))
         .envs(environment.iter().copied())

@@ -39,7 +39,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
         return end(args, report, &Verdict::Refused(format!("{refusal:#}")));
     }
     setup::ready_to_run(&config)?;
-    let image = build::image(root, config.image)?;
+    let image = build::image(root, config.image, &[])?;
     if args.gdb {
         config.gdb = Some(free_port()?);
         // Whoever debugs takes their time.

@@ -27,10 +27,8 @@ use std::time::Instant;
 use anyhow::{Error, Result};
 
 use crate::arch::Arch;
-use crate::build;
 use crate::machine::Config;
 use crate::progress::Progress;
-use crate::setup;
 use crate::test::results::{Case, Suite};
 use crate::{root, tool};
 use lab::Lab;
@@ -140,34 +138,26 @@ impl Run<'_> {
     }
 }
 
-/// Runs scenarios.
-///
-/// # Errors
-/// When QEMU or a toolchain is missing. An image that does not build fails every scenario.
-pub(crate) fn run(root: &Path, run: Run<'_>) -> Result<Suite> {
+/// Runs scenarios on `image`. One that was not built fails every scenario.
+pub(crate) fn run(root: &Path, run: &Run<'_>, image: Result<PathBuf>) -> Suite {
     let chosen: Vec<_> = run.scenarios().collect();
-    if chosen.is_empty() {
-        return Ok(Suite::of(&run.name, 0.0, Vec::new()));
-    }
-    setup::ready_to_run(&run.usual)?;
-    let program = match build::image(root, run.usual.image) {
+    let program = match image {
         Ok(program) => program,
         Err(error) => {
             let failure = format!("{error:#}");
             eprintln!("{failure}");
             let case = |(name, _)| Case { name, seconds: None, failure: Some(failure.clone()) };
-            return Ok(Suite::of(&run.name, 0.0, chosen.into_iter().map(case).collect()));
+            return Suite::of(&run.name, 0.0, chosen.into_iter().map(case).collect());
         }
     };
 
     let lab = Lab::new(program, run.usual.clone());
     let started = Instant::now();
     let mut cases = Vec::new();
-    run_all(&run, &lab, &chosen, |progress, finished| {
-        let case = tell(progress, root, &run, finished);
-        cases.push(case);
+    run_all(run, &lab, &chosen, |progress, finished| {
+        cases.push(tell(progress, root, run, finished));
     });
-    Ok(Suite::of(&run.name, started.elapsed().as_secs_f32(), cases))
+    Suite::of(&run.name, started.elapsed().as_secs_f32(), cases)
 }
 
 /// What became of a scenario.

@@ -5,15 +5,18 @@ pub(crate) mod results;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::arch::{self, Arch, BuildChoices, MachineChoices};
 use crate::machine::{Config, QemuDir};
+use crate::progress::Progress;
 use crate::suite::{self, Run};
-use crate::tool;
-use results::Counts;
+use crate::{build, setup, tool};
+use results::{Counts, Suite};
 
 /// Runs the tests and closes with a line `N passed, N failed`.
 #[derive(Debug, Clone, clap::Args)]
@@ -99,7 +102,8 @@ impl Args {
 
 impl Args {
     /// What runs in QEMU: on a machine that was asked for, everything; with no wish, everything on the usual
-    /// machine of each architecture, and a sample on its others.
+    /// machine of each architecture, and a sample on its others. Runs in which no scenario has a name that was
+    /// asked for are left out.
     ///
     /// # Errors
     /// When an architecture has no kernel, or lacks an option that was given.
@@ -120,6 +124,7 @@ impl Args {
                 runs.push(self.run(arch, words, config, !self.long));
             }
         }
+        runs.retain(|run| run.scenarios().next().is_some());
         Ok(runs)
     }
 
@@ -158,14 +163,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     if args.list {
         return list(root, args, &runs);
     }
-    let mut suites = Vec::new();
-    if args.on_host() {
-        suites.extend(host::run(root, args.quick, args.filter())?);
-    }
-    for run in runs {
-        suites.push(suite::run(root, run)?);
-    }
-
+    let suites = run_all(root, args, &runs)?;
     print!("{}", results::table(&suites));
     if let Some(path) = &args.junit {
         tool::write_atomically(path, results::junit(&suites).as_bytes())?;
@@ -177,6 +175,33 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the host's tests and `runs`. The images are built meanwhile, one after the other: a compiler at
+/// its last step keeps one processor busy, and most scenarios two.
+fn run_all(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<Vec<Suite>> {
+    // What is missing is told before anything runs, too.
+    runs.iter().try_for_each(|run| setup::ready_to_run(&run.usual))?;
+    thread::scope(|scope| {
+        let (sender, images) = mpsc::channel();
+        scope.spawn(move || {
+            let mut built =
+                runs.iter().map(|run| build::image(root, run.usual.image, &["--quiet"]));
+            // Nobody listens any more when the tests have been given up.
+            let _ = built.try_for_each(|image| sender.send(image));
+        });
+        let mut suites = Vec::new();
+        if args.on_host() {
+            suites = host::run(root, args.quick, args.filter())?;
+        }
+        for run in runs {
+            let building = Progress::start(format!("The image for {}", run.name));
+            let image = images.recv().context("no image was built")?;
+            building.done();
+            suites.push(suite::run(root, run, image));
+        }
+        Ok(suites)
+    })
 }
 
 /// Prints the names of the tests that would run.
@@ -232,6 +257,11 @@ mod tests {
         assert_eq!(long.len(), names(&[]).len());
         assert!(long.iter().all(|(_, sample)| !sample));
         assert!(Line::try_parse_from(["test", "--quick", "--long"]).is_err());
+    }
+
+    #[test]
+    fn a_run_without_a_scenario_of_the_name_builds_nothing() {
+        assert!(names(&["no_such_name"]).is_empty());
     }
 
     #[test]
