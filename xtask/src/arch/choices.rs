@@ -20,6 +20,10 @@ pub(crate) struct BuildChoices {
     /// What runs before the kernel: bare or uefi on aarch64, vof or slof on ppc64
     #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true)]
     firmware: Option<Firmware>,
+
+    /// Leave out the monitor, and all else that only people and tests need; the tour needs it
+    #[arg(long)]
+    no_lab: bool,
 }
 
 /// Options that choose the machine it runs on.
@@ -47,7 +51,9 @@ impl BuildChoices {
     pub(crate) fn words(&self) -> Vec<String> {
         let page = self.page_size.map(Size::word);
         let firmware = self.firmware.map(|firmware| firmware.name().to_owned());
-        typed([("--page-size", page), ("--firmware", firmware)])
+        let mut words = typed([("--page-size", page), ("--firmware", firmware)]);
+        words.extend(self.no_lab.then(|| "--no-lab".to_owned()));
+        words
     }
 
     /// The image of `arch` that these options describe.
@@ -65,6 +71,7 @@ impl BuildChoices {
             firmware: pick("--firmware", arch, self.firmware, &firmwares)?
                 .unwrap_or(usual.firmware),
             page: pick("--page-size", arch, page, &pages)?.map_or(usual.page, |page| page.0),
+            lab: !self.no_lab,
         })
     }
 }

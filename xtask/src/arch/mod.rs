@@ -199,13 +199,15 @@ pub(crate) struct Image {
     pub(crate) firmware: Firmware,
     /// Bytes in a page.
     pub(crate) page: u64,
+    /// Does it have the monitor, and all else that only people and tests need?
+    pub(crate) lab: bool,
 }
 
 impl Image {
     /// The default image of an architecture.
     pub(crate) const fn of(arch: Arch) -> Self {
         let about = arch.about();
-        Self { arch, firmware: about.boots[0].firmware, page: about.pages[0] }
+        Self { arch, firmware: about.boots[0].firmware, page: about.pages[0], lab: true }
     }
 
     /// The way it boots.
@@ -226,6 +228,9 @@ impl Image {
         // Two firmwares may take the same image.
         if self.boot().target != usual.boot().target {
             name.push_str(&format!("-{}", self.firmware.name()));
+        }
+        if !self.lab {
+            name.push_str("-no-lab");
         }
         name
     }
@@ -310,6 +315,7 @@ mod tests {
         assert_eq!(usual.folder(), "aarch64");
         assert_eq!(Image { page: 64 << 10, ..usual }.folder(), "aarch64-64K");
         assert_eq!(Image::of(Arch::X86_64).folder(), "x86_64");
+        assert_eq!(Image { lab: false, ..usual }.folder(), "aarch64-no-lab");
     }
 
     #[test]

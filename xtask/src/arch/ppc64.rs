@@ -42,7 +42,12 @@ pub(super) const ABOUT: About = About {
     exit_code,
     read_exit,
     debugger: "gdb-multiarch",
-    samples: &[&["--page-size", "4K"], &["--cpu", "power10"], &["--firmware", "slof"]],
+    samples: &[
+        &["--page-size", "4K"],
+        &["--cpu", "power10"],
+        &["--firmware", "slof"],
+        &["--no-lab"],
+    ],
     machine,
     start,
     beside: &[],

@@ -44,7 +44,7 @@ pub(super) const ABOUT: About = About {
     exit_code,
     read_exit,
     debugger: "gdb",
-    samples: &[],
+    samples: &[&["--no-lab"]],
     machine,
     start,
     beside: &[],

@@ -126,10 +126,12 @@ fn compile(
     options: &[&str],
     environment: &[(&str, &Path)],
 ) -> Result<PathBuf> {
+    let features = if image.lab { &[][..] } else { &["--no-default-features"] };
     let mut cargo = setup::toolchain(target)?.cargo(target, "build");
     for_image(&mut cargo, image)
         .current_dir(root)
         .args(["--release", "--package", package, "--message-format=json-render-diagnostics"])
+        .args(features)
         .args(options)
         .arg("--target-dir")
         .arg(target_dir(root, image))

@@ -149,6 +149,7 @@ impl Args {
     pub(crate) fn config(&self) -> Result<Config> {
         self.check()?;
         let image = self.build.image(self.arch)?;
+        ensure!(image.lab, "--no-lab: a tour needs the monitor; `cargo xtask test --no-lab` runs");
         let blocks: Vec<_> =
             (self.arch.about().blocks)(image.page).iter().copied().map(OptionSize).collect();
         let asked = self.block_size.map(|size| OptionSize(size.bytes()));
@@ -304,6 +305,12 @@ mod tests {
             let args = read(words);
             args.check_sizes(&args.config().unwrap()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_tour_of_an_image_without_a_monitor_is_refused() {
+        let error = read(&["--no-lab"]).config().unwrap_err().to_string();
+        assert!(error.starts_with("--no-lab: a tour needs the monitor"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! fails; nothing is skipped but what a machine cannot show (a second mainboard where there is one, say).
 
 mod acceptance;
+mod alone;
 mod answers;
 mod events;
 mod faults;
@@ -70,7 +71,7 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 11] = [
+const TOPICS: [(&str, &[Scenario]); 12] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
@@ -82,10 +83,14 @@ const TOPICS: [(&str, &[Scenario]); 11] = [
     ("taken", taken::SCENARIOS),
     ("faults", faults::SCENARIOS),
     ("figures", figures::SCENARIOS),
+    (ALONE, alone::SCENARIOS),
 ];
 
+/// The topic of images without a lab.
+const ALONE: &str = "alone";
+
 /// What is shown on every machine.
-const SAMPLE: [&str; 8] = [
+const SAMPLE: [&str; 9] = [
     "kernel::words_that_mean_nothing_are_told_and_change_nothing",
     "layout::eight_blocks_per_device_have_one_memmap_at_their_start",
     "layout::eight_blocks_per_block_have_a_memmap_in_each",
@@ -94,6 +99,7 @@ const SAMPLE: [&str; 8] = [
     "events::eight_dimms_in_one_event_are_all_taken_and_all_given_back",
     "events::inserts_and_ejects_in_one_event_are_told_apart",
     "monitor::the_guest_exits_with_the_code_it_is_told",
+    "alone::hotplug_events_are_served_without_a_monitor",
 ];
 
 /// One run of the scenarios.
@@ -115,7 +121,10 @@ impl Run<'_> {
     /// The scenarios it runs, by `topic::name`.
     pub(crate) fn scenarios(&self) -> impl Iterator<Item = (String, &'static Scenario)> {
         let lab = Lab::new(PathBuf::new(), self.usual.clone());
-        let all = TOPICS.iter().flat_map(|(topic, scenarios)| {
+        // What an image without a lab can show has a topic of its own.
+        let topics =
+            TOPICS.iter().filter(move |(topic, _)| (*topic == ALONE) != self.usual.image.lab);
+        let all = topics.flat_map(|(topic, scenarios)| {
             scenarios.iter().map(move |one| (format!("{topic}::{}", one.name), one))
         });
         all.filter(move |(_, one)| (one.on)(&lab))

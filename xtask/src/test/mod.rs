@@ -261,6 +261,9 @@ mod tests {
 
     #[test]
     fn a_run_without_a_scenario_of_the_name_builds_nothing() {
+        let alone: Vec<_> = names(&["alone::"]).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(alone, ["x86_64 --no-lab", "ppc64 --no-lab"]);
+        assert_eq!(names(&["--arch", "ppc64", "--no-lab"]).len(), 1);
         assert!(names(&["no_such_name"]).is_empty());
     }
 
@@ -274,6 +277,7 @@ mod tests {
         for words in [
             &["--arch", "aarch64", "--page-size", "64K", "--el", "1", "--gic", "2"] as &[&str],
             &["--arch", "x86_64", "--machine", "pc"],
+            &["--arch", "aarch64", "--no-lab"],
             &["--arch", "ppc64", "--cpu", "power10", "--firmware", "slof", "--qemu-dir", "/q d"],
         ] {
             let line = Line::try_parse_from([&["test"], words].concat()).unwrap();
