@@ -122,19 +122,14 @@ fn machine(config: &Config, line: &mut Line) {
 }
 
 fn start(config: &Config, image: &Path, line: &mut Line) {
-    let words = config.words.join(" ");
     if config.image.firmware == Firmware::Uefi {
         line.add("-bios", EDK2.find().unwrap_or_else(|| EDK2.name.into()));
-        line.add("-kernel", image);
-        if !words.is_empty() {
-            line.add("-append", words);
-        }
-        return;
+        return Line::kernel(config, image, line);
     }
     line.add("-bios", image.with_file_name(NO_FIRMWARE));
     line.add("-device", joined("loader,file=", image, ",cpu-num=0"));
-    if !words.is_empty() {
-        let words = words.replace(',', ",,");
+    if !config.words.is_empty() {
+        let words = config.words.join(" ").replace(',', ",,");
         line.add("-fw_cfg", OsString::from(format!("name={COMMAND_LINE},string={words}")));
     }
 }

@@ -119,14 +119,29 @@ fn typed<const N: usize>(options: [(&str, Option<String>); N]) -> Vec<String> {
     given.flat_map(|(option, value)| [option.to_owned(), value]).collect()
 }
 
-/// Both kinds of options on a line of their own.
-#[derive(Debug, Parser)]
-#[command(no_binary_name = true)]
-struct Line {
+/// Both kinds of options.
+#[derive(Debug, clap::Args)]
+struct Choices {
     #[command(flatten)]
     build: BuildChoices,
     #[command(flatten)]
     machine: MachineChoices,
+}
+
+/// Options on a line of their own.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Line<A: clap::Args> {
+    #[command(flatten)]
+    args: A,
+}
+
+/// Reads options as they are typed.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn parsed<A: clap::Args>(words: &[&str]) -> Result<A, clap::Error> {
+    Line::try_parse_from(words).map(|line| line.args)
 }
 
 /// The machine of `arch` that the options `words` describe.
@@ -134,8 +149,8 @@ struct Line {
 /// # Errors
 /// When `arch` lacks an option or knows no such value.
 pub(crate) fn read(arch: Arch, words: &[&str]) -> Result<Config> {
-    let line = Line::try_parse_from(words)?;
-    line.machine.config(line.build.image(arch)?)
+    let choices: Choices = parsed(words)?;
+    choices.machine.config(choices.build.image(arch)?)
 }
 
 /// The value of `option`: the one asked for if `arch` offers it, or else the first that it offers.

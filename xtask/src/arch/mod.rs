@@ -21,6 +21,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+#[cfg(test)]
+pub(crate) use choices::parsed;
 pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, pick, read};
 
 use crate::machine::{Accel, Config, Exit, Line};

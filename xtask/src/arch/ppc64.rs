@@ -1,7 +1,5 @@
 //! ppc64: QEMU's `pseries` board, whose hotplug events come from RTAS; there is no ACPI.
 
-use std::path::Path;
-
 use super::{About, Answers, Boot, Firmware, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
@@ -49,7 +47,7 @@ pub(super) const ABOUT: About = About {
         &["--no-lab"],
     ],
     machine,
-    start,
+    start: Line::kernel,
     beside: &[],
 };
 
@@ -95,15 +93,10 @@ fn machine(config: &Config, line: &mut Line) {
     line.add("-action", "panic=exit-failure");
 }
 
-fn start(config: &Config, image: &Path, line: &mut Line) {
-    line.add("-kernel", image);
-    if !config.words.is_empty() {
-        line.add("-append", config.words.join(" "));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::arch::{Arch, Image};
 

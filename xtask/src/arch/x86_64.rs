@@ -1,7 +1,5 @@
 //! x86_64: i440FX or Q35, the image started by QEMU through its PVH entry.
 
-use std::path::Path;
-
 use super::{About, Answers, Boot, Firmware, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
@@ -46,7 +44,7 @@ pub(super) const ABOUT: About = About {
     debugger: "gdb",
     samples: &[&["--no-lab"]],
     machine,
-    start,
+    start: Line::kernel,
     beside: &[],
 };
 
@@ -95,13 +93,6 @@ fn machine(config: &Config, line: &mut Line) {
     line.add("-cpu", cpu);
     // Writing N to this port ends QEMU with exit code 2 N + 1.
     line.add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
-}
-
-fn start(config: &Config, image: &Path, line: &mut Line) {
-    line.add("-kernel", image);
-    if !config.words.is_empty() {
-        line.add("-append", config.words.join(" "));
-    }
 }
 
 #[cfg(test)]

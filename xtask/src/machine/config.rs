@@ -204,6 +204,14 @@ impl Line {
         self
     }
 
+    /// Adds the image as what QEMU calls a kernel, and the kernel's command line.
+    pub(crate) fn kernel(config: &Config, image: &Path, line: &mut Self) {
+        line.add("-kernel", image);
+        if !config.words.is_empty() {
+            line.add("-append", config.words.join(" "));
+        }
+    }
+
     /// Adds an option that has no value.
     fn flag(&mut self, option: &str) -> &mut Self {
         self.0.push(option.into());

@@ -4,11 +4,13 @@
 //! inside its UART while QEMU holds its big lock, and QMP would never answer again.
 
 use std::io::{Read, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::inbox::{End, Inbox};
 
 /// What the kernel's monitor prints, without a newline, when it waits for a command.
 pub(crate) const PROMPT: &str = "hotmem> ";
@@ -22,12 +24,11 @@ struct Received {
     lines: Vec<String>,
     /// The line that is still coming in.
     partial: Vec<u8>,
-    closed: bool,
 }
 
 /// Both directions of a serial line.
 pub(crate) struct Console {
-    received: Arc<(Mutex<Received>, Condvar)>,
+    received: Arc<Inbox<Received>>,
     input: Mutex<Box<dyn Write + Send>>,
 }
 
@@ -47,7 +48,7 @@ impl Console {
         input: impl Write + Send + 'static,
         mirror: Option<Box<dyn Write + Send>>,
     ) -> Self {
-        let received = Arc::new((Mutex::new(Received::default()), Condvar::new()));
+        let received = Arc::new(Inbox::default());
         let theirs = Arc::clone(&received);
         thread::spawn(move || drain(output, mirror, &theirs));
         Self { received, input: Mutex::new(Box::new(input)) }
@@ -55,38 +56,31 @@ impl Console {
 
     /// How many lines have come in.
     pub(crate) fn position(&self) -> usize {
-        self.lock().lines.len()
+        self.received.with(|received| received.lines.len())
     }
 
     /// All lines from `position` on.
     pub(crate) fn lines_from(&self, position: usize) -> Vec<String> {
-        self.lock().lines.get(position..).unwrap_or_default().to_vec()
+        self.received.with(|received| received.lines.get(position..).unwrap_or_default().to_vec())
     }
 
     /// The last `count` lines, the unfinished one included.
     pub(crate) fn tail(&self, count: usize) -> Vec<String> {
-        let received = self.lock();
-        let mut lines = received.lines.clone();
-        if !received.partial.is_empty() {
-            lines.push(String::from_utf8_lossy(&received.partial).into_owned());
-        }
+        let mut lines = self.received.with(|received| {
+            let partial = String::from_utf8_lossy(&received.partial).into_owned();
+            let partial = Some(partial).filter(|line| !line.is_empty());
+            received.lines.iter().cloned().chain(partial).collect::<Vec<_>>()
+        });
         lines.split_off(lines.len().saturating_sub(count))
     }
 
     /// What a kernel that has given up said: the line that says so, and the one below it.
     pub(crate) fn panic_message(&self) -> Option<String> {
-        let received = self.lock();
-        let at = received.lines.iter().position(|line| line.starts_with(PANIC))?;
-        Some(
-            received
-                .lines
-                .iter()
-                .skip(at)
-                .take(2)
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(" "),
-        )
+        self.received.with(|received| {
+            let at = received.lines.iter().position(|line| line.starts_with(PANIC))?;
+            let message: Vec<_> = received.lines.iter().skip(at).take(2).cloned().collect();
+            Some(message.join(" "))
+        })
     }
 
     /// Waits until `wanted` likes a line at or after `*position`, and moves `*position` behind it.
@@ -100,43 +94,29 @@ impl Console {
         what: &str,
         mut wanted: impl FnMut(&str) -> Option<T>,
     ) -> Result<T> {
-        let mut received = self.lock();
-        loop {
+        let waited = self.received.wait(deadline, |received| {
             while let Some(line) = received.lines.get(*position) {
                 *position += 1;
                 if let Some(found) = wanted(line) {
-                    return Ok(found);
+                    return Some(Ok(found));
                 }
                 if line.starts_with(PANIC) {
-                    bail!("the kernel panicked while this waited for {what}");
+                    return Some(Err(anyhow!("the kernel panicked while this waited for {what}")));
                 }
             }
-            if received.closed {
-                bail!("the guest is gone; it never sent {what}");
-            }
-            let now = Instant::now();
-            if now >= deadline {
-                bail!("timed out waiting for {what}");
-            }
-            received = self
-                .received
-                .1
-                .wait_timeout(received, deadline - now)
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard);
+            None
+        });
+        match waited {
+            Ok(found) => found,
+            Err(End::Closed) => bail!("the guest is gone; it never sent {what}"),
+            Err(End::TimedOut) => bail!("timed out waiting for {what}"),
         }
     }
 
     /// Waits until the guest has hung up and everything it said has come in; not longer than until `deadline`.
     pub(crate) fn wait_closed(&self, deadline: Instant) {
-        let mut received = self.lock();
-        while !received.closed && Instant::now() < deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
-            received = self
-                .received
-                .1
-                .wait_timeout(received, left)
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard);
-        }
+        // Either end is the one that is waited for.
+        let _ = self.received.wait(deadline, |_| None::<()>);
     }
 
     /// Types `text` and a newline.
@@ -168,10 +148,6 @@ impl Console {
         lines.retain(|line| !line.starts_with(PROMPT) && line != text);
         Ok(Reply { lines, error })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Received> {
-        self.received.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Reads the line that ends an answer: `ok` is `Some(None)`, `error: why` is `Some(Some(why))`.
@@ -186,7 +162,7 @@ fn closing(line: &str) -> Option<Option<String>> {
 fn drain(
     mut output: impl Read,
     mut mirror: Option<Box<dyn Write + Send>>,
-    received: &(Mutex<Received>, Condvar),
+    received: &Inbox<Received>,
 ) {
     let mut chunk = [0; 4096];
     loop {
@@ -197,15 +173,10 @@ fn drain(
             let _ = mirror.write_all(bytes).and_then(|()| mirror.flush());
         }
 
-        let mut state = received.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.closed = count == 0;
-        for &byte in bytes {
-            state.push(byte);
-        }
-        received.1.notify_all();
         if count == 0 {
-            return;
+            return received.close();
         }
+        received.with(|received| bytes.iter().for_each(|&byte| received.push(byte)));
     }
 }
 

@@ -13,10 +13,15 @@ use crate::arch::Answers;
 use crate::scratch::Scratch;
 use crate::size::{DimmSpec, GIB, MIB};
 
-/// `_OST` source event of an insertion (ACPI 6.5, table 6.21: notification value 1, device check).
-const INSERTION: u64 = 1;
-/// `_OST` source event of an ejection request (notification value 3).
-const EJECTION: u64 = 3;
+/// What a guest is asked to do with a DIMM, by the `_OST` source event (ACPI 6.5, table 6.21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Notification value 1, device check.
+    Insertion = 1,
+    /// Notification value 3, ejection request.
+    Ejection = 3,
+}
+
 /// `_OST` status "ejection in progress" (ACPI 6.5, table 6.22), which a final status follows.
 const IN_PROGRESS: u64 = 0x84;
 
@@ -123,7 +128,7 @@ impl Machine {
     }
 
     /// Waits until the firmware is told that a DIMM which was asked back stays; at once where it is told so by
-    /// a status (see [`ejection_status`](Self::ejection_status)).
+    /// a status (see [`status`](Self::status)).
     ///
     /// # Errors
     /// When it is not told.
@@ -156,56 +161,39 @@ impl Machine {
         Ok(())
     }
 
-    /// The status the guest gave the firmware for a DIMM's insertion; `None` where firmware wants none.
+    /// The final status the guest gave the firmware for a request; `None` where firmware wants none.
     ///
     /// # Errors
     /// When it gives none.
-    pub(crate) fn insertion_status(&mut self, dimm: &Dimm) -> Result<Option<u64>> {
-        self.final_status(dimm, INSERTION, "insertion")
+    pub(crate) fn status(&mut self, dimm: &Dimm, request: Request) -> Result<Option<u64>> {
+        self.statuses(dimm, request).map(|statuses| statuses.last().copied())
     }
 
-    /// The final status the guest gave the firmware for a request to eject a DIMM; `None` where firmware
-    /// wants none.
-    ///
-    /// # Errors
-    /// When it gives none.
-    pub(crate) fn ejection_status(&mut self, dimm: &Dimm) -> Result<Option<u64>> {
-        self.final_status(dimm, EJECTION, "ejection")
-    }
-
-    /// Everything that the firmware is told of an ejection, from "in progress" to the end; nothing where the
+    /// Everything that the firmware is told of a request, from "in progress" to the end; nothing where the
     /// firmware is told nothing.
     ///
     /// # Errors
     /// When no end comes.
-    pub(crate) fn ejection_answers(&mut self, dimm: &Dimm) -> Result<Vec<u64>> {
-        self.answers(dimm, EJECTION, "ejection")
-    }
-
-    fn final_status(&mut self, dimm: &Dimm, source: u64, what: &str) -> Result<Option<u64>> {
-        self.answers(dimm, source, what).map(|answers| answers.last().copied())
-    }
-
-    fn answers(&mut self, dimm: &Dimm, source: u64, what: &str) -> Result<Vec<u64>> {
-        let mut answers = Vec::new();
+    pub(crate) fn statuses(&mut self, dimm: &Dimm, request: Request) -> Result<Vec<u64>> {
+        let mut statuses = Vec::new();
         if self.about.answers != Answers::Ost {
-            return Ok(answers);
+            return Ok(statuses);
         }
         let slot = dimm.slot.to_string();
         // The device is no longer named once it is gone, so the slot is what tells DIMMs apart.
         let status = |event: &Value| {
             let info = &event["data"]["info"];
             let ours = event["event"] == "ACPI_DEVICE_OST"
-                && info["source"] == source
+                && info["source"] == request as u64
                 && info["slot"] == slot.as_str();
             info["status"].as_u64().filter(|_| ours)
         };
-        let what = format!("ACPI_DEVICE_OST ({what} of {})", dimm.id);
-        while answers.last().is_none_or(|&last| last == IN_PROGRESS) {
+        let what = format!("ACPI_DEVICE_OST ({request:?} of {})", dimm.id);
+        while statuses.last().is_none_or(|&last| last == IN_PROGRESS) {
             let waited = self.qmp.wait_event(self.soon(), &what, status);
-            answers.push(waited.map_err(|error| self.explained(error))?);
+            statuses.push(waited.map_err(|error| self.explained(error))?);
         }
-        Ok(answers)
+        Ok(statuses)
     }
 
     /// All DIMMs, as QEMU tells.

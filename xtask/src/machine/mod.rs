@@ -14,6 +14,7 @@ mod exit;
 #[cfg(test)]
 pub(crate) mod fake;
 mod geometry;
+mod inbox;
 mod installed;
 mod process;
 mod qmp;
@@ -30,7 +31,7 @@ use serde_json::Value;
 
 pub(crate) use config::{Accel, Config, Line, joined};
 pub(crate) use console::{PROMPT, Reply};
-pub(crate) use dimm::Dimm;
+pub(crate) use dimm::{Dimm, Request};
 pub(crate) use exit::Exit;
 pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};
 pub(crate) use installed::QemuDir;

@@ -6,21 +6,17 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
-/// Events that came in and were not asked for yet.
-type Events = Arc<(Mutex<Inbox>, Condvar)>;
+use super::inbox::{End, Inbox};
 
-#[derive(Default)]
-struct Inbox {
-    events: Vec<Value>,
-    closed: bool,
-}
+/// Events that came in and were not asked for yet.
+type Events = Arc<Inbox<Vec<Value>>>;
 
 /// A connection to one QEMU.
 pub(crate) struct Qmp {
@@ -120,34 +116,26 @@ impl Qmp {
         what: &str,
         mut wanted: impl FnMut(&Value) -> Option<T>,
     ) -> Result<T> {
-        let mut inbox = self.events.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let found =
-                inbox.events.iter().enumerate().find_map(|(at, event)| Some((at, wanted(event)?)));
-            if let Some((at, value)) = found {
-                inbox.events.remove(at);
-                return Ok(value);
-            }
-            let now = Instant::now();
-            if inbox.closed || now >= deadline {
-                let names: Vec<_> =
-                    inbox.events.iter().map(|event| event["event"].to_string()).collect();
-                let end = if inbox.closed { "QEMU is gone" } else { "timed out" };
-                bail!("{end} waiting for the event {what}; seen: [{}]", names.join(", "));
-            }
-            inbox = self
-                .events
-                .1
-                .wait_timeout(inbox, deadline - now)
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard);
-        }
+        let waited = self.events.wait(deadline, |events| {
+            let mut numbered = events.iter().enumerate();
+            let (at, value) = numbered.find_map(|(at, event)| Some((at, wanted(event)?)))?;
+            events.remove(at);
+            Some(value)
+        });
+        waited.map_err(|end| {
+            let name = |event: &Value| event["event"].to_string();
+            let names = self.events.with(|events| events.iter().map(name).collect::<Vec<_>>());
+            let end = if end == End::Closed { "QEMU is gone" } else { "timed out" };
+            anyhow!("{end} waiting for the event {what}; seen: [{}]", names.join(", "))
+        })
     }
 
     /// Takes the first event that `wanted` likes out of the inbox, if it has come in.
-    pub(crate) fn take_event(&self, mut wanted: impl FnMut(&Value) -> bool) -> Option<Value> {
-        let mut inbox = self.events.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = inbox.events.iter().position(&mut wanted)?;
-        Some(inbox.events.remove(at))
+    pub(crate) fn take_event(&self, wanted: impl FnMut(&Value) -> bool) -> Option<Value> {
+        self.events.with(|events| {
+            let at = events.iter().position(wanted)?;
+            Some(events.remove(at))
+        })
     }
 
     fn next_reply(&self, deadline: Instant) -> Result<Value> {
@@ -165,18 +153,14 @@ fn sort(mut output: impl BufRead, replies: &mpsc::Sender<Value>, events: &Events
     while matches!(output.read_until(b'\n', &mut line), Ok(count) if count > 0) {
         if let Ok(message) = serde_json::from_slice::<Value>(&line) {
             if message.get("event").is_some() {
-                let mut inbox = events.0.lock().unwrap_or_else(PoisonError::into_inner);
-                inbox.events.push(message);
-                events.1.notify_all();
+                events.with(|events| events.push(message));
             } else if replies.send(message).is_err() {
                 break;
             }
         }
         line.clear();
     }
-    let mut inbox = events.0.lock().unwrap_or_else(PoisonError::into_inner);
-    inbox.closed = true;
-    events.1.notify_all();
+    events.close();
 }
 
 #[cfg(test)]

@@ -210,18 +210,11 @@ fn byte(text: &str) -> std::result::Result<u8, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::arch::parsed;
 
     fn read(words: &[&str]) -> Args {
-        Line::try_parse_from([&["qemu"], words].concat()).unwrap().args
+        parsed(words).unwrap()
     }
 
     #[test]
@@ -252,10 +245,7 @@ mod tests {
     }
 
     fn refusal(words: &[&str]) -> String {
-        match Line::try_parse_from([&["qemu"], words].concat()) {
-            Ok(_) => panic!("{words:?} is taken"),
-            Err(error) => error.to_string(),
-        }
+        parsed::<Args>(words).unwrap_err().to_string()
     }
 
     #[test]

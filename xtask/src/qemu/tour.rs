@@ -13,7 +13,7 @@ use super::report::{Entry, Report};
 use super::walked;
 use crate::machine::{
     Add, Config, DESCRIPTOR, Dimm, Geometry, Kind, Machine, Offline, Online, Placement, Remove,
-    Step, Use, Verdict,
+    Request, Step, Use, Verdict,
 };
 use crate::size::{DimmSpec, both, counted, human, signed};
 
@@ -120,8 +120,7 @@ impl<'a> Tour<'a> {
             add.start(),
             add.size(),
         );
-        let told = self.machine.insertion_status(&dimm)?;
-        self.compare_status("insertion", id, told, add.ost, add.error.is_none())?;
+        self.compare_status(&dimm, Request::Insertion, add.ost, add.error.is_none())?;
         if let Some(why) = add.error {
             self.report.tell(Entry::Quote(why));
             self.report.text("The kernel refused this DIMM. Nothing has changed.");
@@ -217,8 +216,7 @@ impl<'a> Tour<'a> {
         self.next::<Offline>()?.good()?;
         let remove = self.next::<Remove>()?.good()?;
         self.machine.wait_deleted(dimm)?;
-        let told = self.machine.ejection_status(dimm)?;
-        self.compare_status("ejection", &dimm.id, told, remove.ost, true)?;
+        self.compare_status(dimm, Request::Ejection, remove.ost, true)?;
         self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
 
         let departure = self.config.image.arch.about().departure;
@@ -233,12 +231,12 @@ impl<'a> Tour<'a> {
     /// Compares what the firmware was told of a DIMM with what a step claims, and with what was done.
     fn compare_status(
         &mut self,
-        what: &str,
-        id: &str,
-        told: Option<u64>,
+        dimm: &Dimm,
+        request: Request,
         claimed: Option<u64>,
         done: bool,
     ) -> Result<()> {
+        let (id, told) = (&dimm.id, self.machine.status(dimm, request)?);
         ensure!(
             claimed == told,
             "{id}: the kernel says it answered the firmware with {claimed:x?}, but QEMU got {told:x?}",
@@ -247,7 +245,7 @@ impl<'a> Tour<'a> {
         let meaning = if told == 0 { "success" } else { "failure" };
         ensure!(
             (told == 0) == done,
-            "the firmware was told of {meaning} at the {what} of {id}, which is not so",
+            "the firmware was told of {meaning} ({request:?} of {id}), which is not so",
         );
         self.report.checked(format!("the firmware was told of {meaning} (_OST {told:#x})"));
         Ok(())
@@ -281,21 +279,14 @@ impl<'a> Tour<'a> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
+    use crate::arch::parsed;
     use crate::machine::fake::{Fake, Habit};
     use crate::qemu::page::Page;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
     /// The outcome of a tour with `options` of a kernel with `habit`, and its report.
     fn tour(options: &[&str], habit: Habit) -> (Result<Verdict>, Report) {
-        let args = Line::try_parse_from([&["qemu"], options].concat()).unwrap().args;
+        let args: Args = parsed(options).unwrap();
         let config = args.config().unwrap();
         let mut report = Report::new(&config, Page::Silent);
         let mut machine = Fake::start(habit, &config).unwrap();

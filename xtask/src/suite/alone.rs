@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::lab::{Lab, check_success, unplug};
 use super::{Scenario, scenarios};
-use crate::machine::{Add, Machine, Online};
+use crate::machine::{Add, Machine, Online, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![hotplug_events_are_served_without_a_monitor];
 
@@ -28,7 +28,7 @@ fn comes_and_goes(lab: &Lab, machine: &mut Machine) -> Result<()> {
     let dimm = machine.plug(lab.dimm("256M")?, None)?;
     let add: Add = machine.done()?;
     ensure!((add.start(), add.size()) == (dimm.start, dimm.size), "{dimm:?}: {add:?}");
-    check_success(machine.insertion_status(&dimm)?, add.ost)?;
+    check_success(machine.status(&dimm, Request::Insertion)?, add.ost)?;
     let online: Online = machine.done()?;
     ensure!(online.managed() > 0 && online.managed() < dimm.size, "{online:?}");
     let remove = unplug(machine, &dimm)?;

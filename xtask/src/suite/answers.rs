@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::lab::{Lab, add, insert, insert_unowned, leave, plug, remove, switch};
 use super::{Scenario, scenarios};
-use crate::machine::{Add, Dimm, Machine};
+use crate::machine::{Add, Dimm, Machine, Request};
 use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -62,7 +62,7 @@ const ROWS: [Row; 5] = [
 /// the last of them says.
 fn unplug_told(lab: &Lab, machine: &mut Machine, dimm: &Dimm, codes: &[u64]) -> Result<()> {
     machine.unplug(dimm)?;
-    let told = machine.ejection_answers(dimm)?;
+    let told = machine.statuses(dimm, Request::Ejection)?;
     lab.check_told(told, codes)?;
     if codes.last() == Some(&0) { machine.wait_deleted(dimm) } else { machine.wait_kept(dimm) }
 }
@@ -118,7 +118,7 @@ fn memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused(
     let block = lab.block();
     lab.with(&lab.room(&["256M"])?, |machine| {
         let dimm = insert_unowned(machine, "256M")?;
-        lab.check_told(machine.insertion_status(&dimm)?.as_slice(), &[1])?;
+        lab.check_told(machine.status(&dimm, Request::Insertion)?.as_slice(), &[1])?;
         let start = dimm.start.next_multiple_of(block);
         add(machine, start, block, "device")?;
         switch(machine, "online", start / block)?;
@@ -138,7 +138,7 @@ fn memory_that_is_added_but_does_not_come_online_is_told_apart(lab: &Lab) -> Res
         machine.run("notify add 0 online")?;
         let dimm = insert(machine, "256M")?;
         let added: Add = machine.next()?;
-        let told = machine.insertion_status(&dimm)?;
+        let told = machine.status(&dimm, Request::Insertion)?;
         lab.check_told(told.as_slice(), &[0x81])?;
         ensure!(added.ost == told && added.error.is_none(), "the step says {added:?}");
         machine.run("verify")?;

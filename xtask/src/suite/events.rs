@@ -10,7 +10,7 @@ use super::lab::{
     taken, taken_online, unchanged, unplug, unplug_taken,
 };
 use super::{Scenario, scenarios};
-use crate::machine::{Add, Dimm, Machine, Remove, Step};
+use crate::machine::{Add, Dimm, Machine, Remove, Request, Step};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_unplug_right_after_going_online_succeeds,
@@ -72,7 +72,7 @@ fn all_taken(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
     );
     ensure!(seen.onlines == dimms.len(), "{} went online of {}", seen.onlines, dimms.len());
     for dimm in dimms {
-        let told = machine.insertion_status(dimm)?;
+        let told = machine.status(dimm, Request::Insertion)?;
         check_success(told, told).with_context(|| dimm.id.clone())?;
     }
     Ok(())
@@ -88,7 +88,7 @@ fn all_gone(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
     );
     for dimm in dimms {
         machine.wait_deleted(dimm)?;
-        let told = machine.ejection_status(dimm)?;
+        let told = machine.status(dimm, Request::Ejection)?;
         check_success(told, told).with_context(|| dimm.id.clone())?;
     }
     Ok(())
@@ -184,7 +184,7 @@ fn of_dimms_asked_back_together_only_the_one_in_use_stays(lab: &Lab) -> Result<(
         ensure!(kept.len() == 1, "{removes:?}");
         machine.wait_kept(&used)?;
         free.iter().try_for_each(|dimm| machine.wait_deleted(dimm))?;
-        lab.check_told(machine.ejection_status(&used)?.as_slice(), &[0x81])?;
+        lab.check_told(machine.status(&used, Request::Ejection)?.as_slice(), &[0x81])?;
         machine.run("verify")?;
 
         machine.run("pool unpin 0")?;
@@ -253,7 +253,7 @@ fn a_refusal_by_the_last_of_many_blocks_keeps_all_of_them(lab: &Lab) -> Result<(
         let last = taken.dimm.start / lab.block() + 31;
         ensure!(why.contains(&format!("block {last}")), "block {last} is not in: {why}");
         machine.wait_kept(&taken.dimm)?;
-        lab.check_told(machine.ejection_status(&taken.dimm)?.as_slice(), &[0x81])?;
+        lab.check_told(machine.status(&taken.dimm, Request::Ejection)?.as_slice(), &[0x81])?;
         unchanged(machine)?;
 
         machine.run("pool unpin 0")?;
@@ -328,7 +328,7 @@ fn memory_stays_offline_by_policy_and_leaves_half_online(lab: &Lab) -> Result<()
     lab.with(&lab.room(&["256M"])?.word("policy=offline"), |machine| {
         let dimm = insert(machine, "256M")?;
         let add = taken(machine, &dimm)?;
-        check_success(machine.insertion_status(&dimm)?, add.ost)?;
+        check_success(machine.status(&dimm, Request::Insertion)?, add.ost)?;
 
         let first = dimm.start / lab.block();
         machine.run("verify")?;

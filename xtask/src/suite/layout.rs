@@ -18,7 +18,9 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_per_device_may_fill_its_first_block_with_memmap,
     two_dimms_come_and_go_in_both_orders,
     every_mainboard_works if has_boards,
-    larger_blocks_work_for_every_placement if has_blocks,
+    larger_blocks_with_one_memmap_work if has_blocks,
+    larger_blocks_with_a_memmap_in_each_work if has_blocks,
+    larger_blocks_with_their_memmap_in_boot_memory_work if has_blocks,
     memory_full_of_ones_changes_nothing,
     a_dimm_belongs_to_the_node_the_firmware_names,
     a_dimm_256_times_as_large_as_boot_memory_fits_per_device,
@@ -169,27 +171,35 @@ fn has_blocks(lab: &Lab) -> bool {
     larger_blocks(lab).next().is_some()
 }
 
-fn larger_blocks_work_for_every_placement(lab: &Lab) -> Result<()> {
+/// Two larger blocks come and go, for each size of one; their memmap has so many groups.
+fn larger_blocks_work(lab: &Lab, placement: &str, groups: usize) -> Result<()> {
     for block in larger_blocks(lab) {
-        for (placement, groups) in [("device", 1), ("block", 2), ("boot", 0)] {
-            let spec = DimmSpec { size: Size::new(2 * block), node: None };
-            let config = lab.room(&[])?.room_for(&[spec]);
-            let block = Size::new(block).word();
-            let config = config
-                .word(format_args!("placement={placement}"))
-                .word(format_args!("block={block}"));
-            lab.with(&config, |machine| {
-                let taken = plug_spec(machine, spec, None)?;
-                ensure!(taken.online.blocks.len() == 2, "{} blocks", taken.online.blocks.len());
-                let found = taken.add.groups.len();
-                ensure!(found == groups, "{placement}, {block}: {found} groups");
-                use_all(machine)?;
-                unplug_taken(machine, &taken)?;
-                finish(machine)
-            })?;
-        }
+        let spec = DimmSpec { size: Size::new(2 * block), node: None };
+        let word = format!("block={}", Size::new(block).word());
+        let config = lab.room(&[])?.room_for(&[spec]).word(&word);
+        lab.with(&config.word(format_args!("placement={placement}")), |machine| {
+            let taken = plug_spec(machine, spec, None)?;
+            ensure!(taken.online.blocks.len() == 2, "{} blocks", taken.online.blocks.len());
+            ensure!(taken.add.groups.len() == groups, "{:?}", taken.add.groups);
+            use_all(machine)?;
+            unplug_taken(machine, &taken)?;
+            finish(machine)
+        })
+        .context(word)?;
     }
     Ok(())
+}
+
+fn larger_blocks_with_one_memmap_work(lab: &Lab) -> Result<()> {
+    larger_blocks_work(lab, "device", 1)
+}
+
+fn larger_blocks_with_a_memmap_in_each_work(lab: &Lab) -> Result<()> {
+    larger_blocks_work(lab, "block", 2)
+}
+
+fn larger_blocks_with_their_memmap_in_boot_memory_work(lab: &Lab) -> Result<()> {
+    larger_blocks_work(lab, "boot", 0)
 }
 
 fn memory_full_of_ones_changes_nothing(lab: &Lab) -> Result<()> {

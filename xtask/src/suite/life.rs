@@ -10,7 +10,7 @@ use super::lab::{
 };
 use super::order::shuffled;
 use super::{Scenario, scenarios};
-use crate::machine::{Dimm, Kind, Machine, Online, Placement, Remove};
+use crate::machine::{Dimm, Kind, Machine, Online, Placement, Remove, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content,
@@ -46,7 +46,7 @@ fn kept(machine: &mut Machine, dimm: &Dimm) -> Result<(Option<u64>, String)> {
     };
     let why = remove.error.context("the DIMM was removed")?;
     machine.wait_kept(dimm)?;
-    Ok((machine.ejection_status(dimm)?, why))
+    Ok((machine.status(dimm, Request::Ejection)?, why))
 }
 
 fn memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content(lab: &Lab) -> Result<()> {
@@ -114,7 +114,7 @@ fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Resul
         ensure!(last.verb() == "remove", "the last step is {}", last.verb());
         ensure!(last.error().is_some_and(|why| why.contains("cancelled")), "{:?}", last.error());
         machine.wait_kept(&taken.dimm)?;
-        let told = machine.ejection_status(&taken.dimm)?;
+        let told = machine.status(&taken.dimm, Request::Ejection)?;
         lab.check_told(told.as_slice(), &[0x82])?;
         let blocks = blocks_of(machine, &taken.dimm)?;
         ensure!(blocks.iter().all(|one| one.state == "online"), "{blocks:?}");

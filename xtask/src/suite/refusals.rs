@@ -7,7 +7,7 @@ use super::lab::{
     unchanged, unplug_taken,
 };
 use super::{Scenario, scenarios};
-use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine};
+use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Request};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -30,7 +30,7 @@ fn plug_refused(machine: &mut Machine, spec: DimmSpec) -> Result<String> {
     let dimm = machine.plug(spec, None)?;
     let add: Add = machine.next()?;
     let why = add.error.with_context(|| format!("a DIMM of {} was not refused", spec.size))?;
-    let told = machine.insertion_status(&dimm)?;
+    let told = machine.status(&dimm, Request::Insertion)?;
     ensure!(
         told != Some(0) && add.ost == told,
         "the firmware was told {told:x?}, the step says {:x?}",
@@ -61,7 +61,7 @@ fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
 fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M", "256M"])?, |machine| {
         let refused = insert_unowned(machine, "256M")?;
-        lab.check_told(machine.insertion_status(&refused)?.as_slice(), &[1])?;
+        lab.check_told(machine.status(&refused, Request::Insertion)?.as_slice(), &[1])?;
         unchanged(machine)?;
 
         let taken = plug(machine, "256M")?;
@@ -69,7 +69,7 @@ fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) 
         // No verb has anything to do with the other one: its firmware has it back at once.
         machine.unplug(&refused)?;
         machine.wait_deleted(&refused)?;
-        lab.check_told(machine.ejection_status(&refused)?.as_slice(), &[0])?;
+        lab.check_told(machine.status(&refused, Request::Ejection)?.as_slice(), &[0])?;
         finish_refused(machine)
     })
 }
@@ -117,7 +117,7 @@ fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -
             step.verb()
         );
         machine.wait_kept(&taken.dimm)?;
-        let told = machine.ejection_status(&taken.dimm)?;
+        let told = machine.status(&taken.dimm, Request::Ejection)?;
         // ACPI 6.5, table 6.22: 0x81 device in use, 0x82 device busy.
         ensure!(matches!(told, None | Some(0x81 | 0x82)), "the firmware was told {told:x?}");
         unchanged(machine)?;

@@ -217,19 +217,12 @@ fn list(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::arch::parsed;
 
     fn names(words: &[&str]) -> Vec<(String, bool)> {
-        let line = Line::try_parse_from([&["test"], words].concat()).unwrap();
-        line.args.runs().unwrap().into_iter().map(|run| (run.name, run.sample)).collect()
+        let args: Args = parsed(words).unwrap();
+        args.runs().unwrap().into_iter().map(|run| (run.name, run.sample)).collect()
     }
 
     #[test]
@@ -256,7 +249,7 @@ mod tests {
         let long = names(&["--long"]);
         assert_eq!(long.len(), names(&[]).len());
         assert!(long.iter().all(|(_, sample)| !sample));
-        assert!(Line::try_parse_from(["test", "--quick", "--long"]).is_err());
+        assert!(parsed::<Args>(&["--quick", "--long"]).is_err());
     }
 
     #[test]
@@ -280,11 +273,12 @@ mod tests {
             &["--arch", "aarch64", "--no-lab"],
             &["--arch", "ppc64", "--cpu", "power10", "--firmware", "slof", "--qemu-dir", "/q d"],
         ] {
-            let line = Line::try_parse_from([&["test"], words].concat()).unwrap();
-            let run = line.args.runs().unwrap().remove(0);
-            let again = [&["test".to_owned(), "--arch".to_owned()], run.words.as_slice()].concat();
-            let again = Line::try_parse_from(again).unwrap();
-            assert_eq!(again.args.runs().unwrap().remove(0).usual, run.usual);
+            let args: Args = parsed(words).unwrap();
+            let run = args.runs().unwrap().remove(0);
+            let again = run.words.iter().map(String::as_str);
+            let again: Args =
+                parsed(&["--arch"].into_iter().chain(again).collect::<Vec<_>>()).unwrap();
+            assert_eq!(again.runs().unwrap().remove(0).usual, run.usual);
         }
     }
 }

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use crate::arch::{About, Answers, Arch, Image};
 use crate::build::{self, Text};
 use crate::machine::{
-    Add, Block, Config, DESCRIPTOR, Dimm, Machine, Offline, Online, Remove, Step, Use, Verdict,
+    Add, Block, Config, DESCRIPTOR, Dimm, Machine, Offline, Online, Remove, Request, Step, Use,
+    Verdict,
 };
 use crate::size::{DimmSpec, MIB, Size};
 pub(crate) use verbs::{add, alloc, exhaust, free, refused, remove, switch, take_all};
@@ -216,7 +217,7 @@ pub(crate) fn plug_filled(machine: &mut Machine, size: &str, fill: Option<u8>) -
 pub(crate) fn plug_spec(machine: &mut Machine, spec: DimmSpec, fill: Option<u8>) -> Result<Taken> {
     let dimm = machine.plug(spec, fill)?;
     let add = taken(machine, &dimm)?;
-    let told = machine.insertion_status(&dimm)?;
+    let told = machine.status(&dimm, Request::Insertion)?;
     check_success(told, add.ost)?;
     let online = machine.done()?;
     check_online(machine, &add, &online)?;
@@ -301,7 +302,7 @@ pub(crate) fn unplug(machine: &mut Machine, dimm: &Dimm) -> Result<Remove> {
     machine.done::<Offline>()?;
     let remove: Remove = machine.done()?;
     machine.wait_deleted(dimm)?;
-    let told = machine.ejection_status(dimm)?;
+    let told = machine.status(dimm, Request::Ejection)?;
     check_success(told, remove.ost)?;
     Ok(remove)
 }
