@@ -3,3 +3,4 @@
 pub mod acpi;
 pub mod layout;
 pub mod memory;
+pub mod script;

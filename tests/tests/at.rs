@@ -1,7 +1,7 @@
 //! The acceptance tests AT1 to AT18: what the reviewers of the 2019 patch series worried about.
 //!
 //! Their numbers are those of 4 KiB pages, 64-byte descriptors and 128 MiB sections, so the machine
-//! here has these sizes, except where many orders of removal are tried.
+//! here has these sizes, except where many orders of removal are tried. More of them are `scripts.rs`.
 
 use hotmem::geometry::Geometry;
 use hotmem::paging::Mapper;
@@ -11,8 +11,8 @@ use hotmem::{
     Placement, RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{
-    GIB, MIB, REAL_WINDOW, Real, Sequence, TINY_WINDOW, assert_same, block_range,
-    fail_each_allocation, real, shuffle, tiny, tiny_without_reserve,
+    GIB, MIB, REAL_WINDOW, Real, TINY_WINDOW, assert_same, block_range, fail_each_allocation, real,
+    shuffle, tiny, tiny_without_reserve,
 };
 
 const BLOCK: u64 = 128 * MIB;
@@ -55,64 +55,6 @@ fn leave<S: Shape>(bench: &Bench<S>, dimm: PhysRange, before: &[Fact]) {
     bench.remove(dimm);
     assert_same(before, &bench.snapshot());
     bench.unplug(dimm);
-}
-
-/// Asks for the removal of a piece of a gigabyte added as one range, offline and onlined before.
-fn refuses_piece(first_block: u64, blocks: u64) {
-    let (bench, dimm, before) = gigabyte(Placement::PerRange);
-    let piece = range(REAL_WINDOW + first_block * BLOCK, blocks * BLOCK);
-    for onlined in [false, true] {
-        if onlined {
-            bench.online(dimm);
-            bench.offline(dimm);
-        }
-        let added = bench.snapshot();
-        let first = bench.mm.block_at(piece.start());
-        let whole = FakeMachine::<Real>::pfns(dimm);
-        let refused = bench.mm.remove(piece);
-        assert_eq!(refused, Err(RemoveError::SplitsGroup { block: first, whole }));
-        assert_same(&added, &bench.snapshot());
-        bench.check();
-    }
-    leave(&bench, dimm, &before);
-}
-
-#[test]
-fn at01_the_first_block_of_a_device_range_is_not_removed_alone() {
-    refuses_piece(0, 1);
-}
-
-#[test]
-fn at02_neither_the_last_nor_a_middle_block_of_a_device_range_is_removed_alone() {
-    refuses_piece(7, 1);
-    for middle in 1..7 {
-        refuses_piece(middle, 1);
-    }
-}
-
-#[test]
-fn at02_no_run_of_blocks_short_of_the_whole_device_range_is_removed() {
-    refuses_piece(0, 7);
-    refuses_piece(1, 7);
-    refuses_piece(2, 4);
-}
-
-#[test]
-fn at03_blocks_of_a_memblock_range_are_removed_one_by_one() {
-    for sequence in Sequence::ALL {
-        let (bench, dimm, before) = gigabyte(Placement::PerBlock);
-        let added = bench.snapshot();
-        bench.online(dimm);
-        bench.offline(dimm);
-        assert_same(&added, &bench.snapshot());
-        for id in sequence.arrange(bench.blocks(dimm)) {
-            let removed = bench.remove(block_range(&bench, id));
-            assert_eq!(removed.system_bytes, 0);
-            assert_eq!(bench.mm.block(id), None);
-        }
-        assert_same(&before, &bench.snapshot());
-        bench.unplug(dimm);
-    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use core::cell::RefCell;
 use hotmem::geometry::Geometry;
 use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, range};
-use hotmem::{Fact, Machine, MhpFlags, Mm, NodeId, PhysRange, Placement, RemoveError};
+use hotmem::{Fact, Machine, MhpFlags, Mm, NodeId, PhysRange, Placement};
 use hotmem_tests::memory::{GIB, MIB, REAL_WINDOW, Real, assert_same, real};
 
 const BLOCK: u64 = 128 * MIB;
@@ -134,29 +134,4 @@ fn at06_while_self_hosting_is_off_the_memmap_comes_from_system_memory_without_a_
     bench.mm.set_self_hosting(true);
     assert_eq!(bench.add(dimm, Placement::PerRange).placement, Placement::PerRange);
     leave(&bench, dimm, &before);
-}
-
-#[test]
-fn at06_a_remove_that_spans_both_kinds_is_refused_and_each_part_can_go() {
-    let bench = real(512 * MIB, BLOCK, 8 * GIB);
-    let before = bench.snapshot();
-    let (first, second) = (range(REAL_WINDOW, 4 * BLOCK), range(REAL_WINDOW + 4 * BLOCK, BLOCK));
-    let both = range(REAL_WINDOW, 5 * BLOCK);
-    for hosted_first in [true, false] {
-        for placement in [Placement::PerRange, Placement::PerBlock] {
-            bench.plug(both);
-            bench.mm.set_self_hosting(hosted_first);
-            bench.add(first, placement);
-            bench.mm.set_self_hosting(!hosted_first);
-            bench.add(second, placement);
-            let mixed = bench.snapshot();
-            let odd = bench.blocks(second)[0];
-            assert_eq!(bench.mm.remove(both), Err(RemoveError::MixedPlacement(odd)));
-            assert_same(&mixed, &bench.snapshot());
-            bench.remove(first);
-            bench.remove(second);
-            assert_same(&before, &bench.snapshot());
-            bench.unplug(both);
-        }
-    }
 }

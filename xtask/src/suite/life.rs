@@ -5,12 +5,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::lab::{
-    Lab, add, blocks_of, end_well, insert, leave_verified, plug, refused, remove, switch, taken,
-    unowned, unplug,
+    Lab, blocks_of, end_well, insert, leave_verified, plug, refused, switch, taken, unplug,
 };
-use super::order::shuffled;
 use super::{Scenario, scenarios};
-use crate::machine::{Dimm, Kind, Machine, Online, Placement, Remove, Request};
+use crate::machine::{Dimm, Kind, Machine, Online, Remove, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content,
@@ -18,9 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_unplug_is_cancelled_while_it_runs_and_works_afterwards,
     a_veto_reaches_the_firmware_and_those_who_had_agreed,
     policy_decides_at_run_time_where_memory_goes,
-    at06_with_self_hosting_off_the_memmap_is_elsewhere_and_mixed_removes_are_refused,
     at11_compaction_makes_room_between_memmaps,
-    at01_a_converted_device_range_is_removed_block_by_block,
     a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back,
     at13_a_dump_takes_memmaps_and_leaves_offline_memory_out,
 ];
@@ -184,27 +180,6 @@ fn policy_decides_at_run_time_where_memory_goes(lab: &Lab) -> Result<()> {
     })
 }
 
-fn at06_with_self_hosting_off_the_memmap_is_elsewhere_and_mixed_removes_are_refused(
-    lab: &Lab,
-) -> Result<()> {
-    let block = lab.block();
-    lab.with(&lab.room(&["512M"])?, |machine| {
-        let start = unowned(machine, "512M")?;
-        machine.run("vmemmap disable")?;
-        let elsewhere = add(machine, start, 2 * block, "block")?;
-        ensure!(elsewhere.placement == Placement::Boot, "{elsewhere:?}");
-        machine.run("vmemmap enable")?;
-        let own = add(machine, start + 2 * block, 2 * block, "block")?;
-        ensure!(own.placement == Placement::Block && own.system_bytes == 0, "{own:?}");
-        let why = refused(machine, &format!("remove {start:#x} {:#x}", 4 * block))?;
-        ensure!(why.contains("keeps its memmap elsewhere"), "{why}");
-        remove(machine, start, 2 * block)?;
-        remove(machine, start + 2 * block, 2 * block)?;
-        machine.run("snapshot check")?;
-        leave_verified(machine)
-    })
-}
-
 fn at11_compaction_makes_room_between_memmaps(lab: &Lab) -> Result<()> {
     let config = lab.room(&["256M"])?.word("placement=block");
     lab.with(&config, |machine| {
@@ -220,30 +195,6 @@ fn at11_compaction_makes_room_between_memmaps(lab: &Lab) -> Result<()> {
         machine.run("pool shrink 300")?;
         unplug(machine, &taken.dimm)?;
         end_well(machine)
-    })
-}
-
-fn at01_a_converted_device_range_is_removed_block_by_block(lab: &Lab) -> Result<()> {
-    let block = lab.block();
-    lab.with(&lab.room(&["1G"])?, |machine| {
-        let start = unowned(machine, "1G")?;
-        for seed in 1..=3 {
-            add(machine, start, 8 * block, "device")?;
-            for index in [1, 4] {
-                switch(machine, "online", start / block + index)?;
-            }
-            machine.run(&format!("convert {start:#x} {:#x} block", 8 * block))?;
-            machine.run("verify")?;
-            for index in [1, 4] {
-                switch(machine, "offline", start / block + index)?;
-            }
-            for index in shuffled(8, seed) {
-                remove(machine, start + index * block, block)?;
-            }
-            machine.run("verify")?;
-            machine.run("snapshot check")?;
-        }
-        leave_verified(machine)
     })
 }
 

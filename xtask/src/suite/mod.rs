@@ -15,8 +15,8 @@ mod lab;
 mod layout;
 mod life;
 mod monitor;
-mod order;
 mod refusals;
+mod scripts;
 mod taken;
 
 use std::path::{Path, PathBuf};
@@ -71,13 +71,14 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 12] = [
+const TOPICS: [(&str, &[Scenario]); 13] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
     ("events", events::SCENARIOS),
     ("monitor", monitor::SCENARIOS),
     ("acceptance", acceptance::SCENARIOS),
+    ("scripts", scripts::SCENARIOS),
     ("answers", answers::SCENARIOS),
     ("life", life::SCENARIOS),
     ("taken", taken::SCENARIOS),
