@@ -8,7 +8,7 @@ use hotmem_hotplug::number;
 
 /// A command on the life cycle of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the commands are described in HELP")]
+#[expect(missing_docs, reason = "the commands are described in TABLE")]
 #[expect(clippy::large_enum_variant, reason = "one command is read at a time, and not kept")]
 pub enum Life {
     Policy(Option<AutoOnline>),
@@ -27,7 +27,7 @@ pub enum Life {
 
 /// A command on the pool of movable pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the commands are described in HELP")]
+#[expect(missing_docs, reason = "the commands are described in TABLE")]
 pub enum PoolCommand {
     Status { json: bool },
     Grow(u64, Order),
@@ -39,7 +39,7 @@ pub enum PoolCommand {
 
 /// A command on the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the commands are described in HELP")]
+#[expect(missing_docs, reason = "the commands are described in TABLE")]
 pub enum CacheCommand {
     Status { json: bool },
     Write { object: u64, offset: u64, byte: u8, count: u64 },
@@ -51,31 +51,15 @@ pub enum CacheCommand {
 
 /// A command on watchers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the commands are described in HELP")]
+#[expect(missing_docs, reason = "the commands are described in TABLE")]
 pub enum Watch {
     List,
     Add(i32, Objection),
     Remove(u32),
 }
 
-/// Reads a command on the life cycle of memory.
-pub(super) fn life<'t>(name: &'t str, words: &mut Words<'t>) -> Result<Life, CommandError<'t>> {
-    match name {
-        "policy" => words.policy(),
-        "vmemmap" => words.vmemmap(),
-        "convert" => words.convert(),
-        "explain-remove" => Ok(Life::Explain { range: words.range()?, json: words.json()? }),
-        "memtrace" => words.memtrace(),
-        "poison" => words.pfn().map(Life::Poison),
-        "compact" => words.compact(),
-        "dump" => Ok(Life::Dump { json: words.json()? }),
-        "notify" => words.watch().map(Life::Watch),
-        unknown => Err(CommandError::Unknown(unknown)),
-    }
-}
-
 impl<'t> Words<'t> {
-    fn policy(&mut self) -> Result<Life, CommandError<'t>> {
+    pub(super) fn policy(&mut self) -> Result<Life, CommandError<'t>> {
         let Some(word) = self.next() else { return Ok(Life::Policy(None)) };
         let policy = word.parse().map_err(|_| CommandError::Bad(word, "a policy"))?;
         if word != "auto_movable" {
@@ -87,7 +71,7 @@ impl<'t> Words<'t> {
         Ok(Life::Policy(Some(AutoOnline::AutoMovable { ratio })))
     }
 
-    fn vmemmap(&mut self) -> Result<Life, CommandError<'t>> {
+    pub(super) fn vmemmap(&mut self) -> Result<Life, CommandError<'t>> {
         match self.next() {
             None => Ok(Life::Vmemmap(None)),
             Some("enable") => Ok(Life::Vmemmap(Some(true))),
@@ -144,7 +128,11 @@ impl<'t> Words<'t> {
         }
     }
 
-    fn convert(&mut self) -> Result<Life, CommandError<'t>> {
+    pub(super) fn explain(&mut self) -> Result<Life, CommandError<'t>> {
+        Ok(Life::Explain { range: self.range()?, json: self.json()? })
+    }
+
+    pub(super) fn convert(&mut self) -> Result<Life, CommandError<'t>> {
         let range = self.range()?;
         match self.word("block")? {
             "block" => Ok(Life::Convert(range)),
@@ -152,7 +140,7 @@ impl<'t> Words<'t> {
         }
     }
 
-    fn memtrace(&mut self) -> Result<Life, CommandError<'t>> {
+    pub(super) fn memtrace(&mut self) -> Result<Life, CommandError<'t>> {
         match self.word("a list of blocks, contig, status or release")? {
             "status" => Ok(Life::Taken { json: self.json()? }),
             "release" => Ok(Life::Release),
@@ -165,14 +153,14 @@ impl<'t> Words<'t> {
         }
     }
 
-    fn compact(&mut self) -> Result<Life, CommandError<'t>> {
+    pub(super) fn compact(&mut self) -> Result<Life, CommandError<'t>> {
         let node = self.node()?;
         let zone = |word: &str| ZoneKind::ALL.into_iter().find(|kind| kind.name() == word);
         let kind = self.read("normal or movable", zone)?;
         Ok(Life::Compact(node, kind, self.read("an order from 0 to 19", order)?))
     }
 
-    fn watch(&mut self) -> Result<Watch, CommandError<'t>> {
+    pub(super) fn watch(&mut self) -> Result<Watch, CommandError<'t>> {
         match self.next() {
             None => Ok(Watch::List),
             Some("add") => {

@@ -9,7 +9,6 @@
 
 mod command;
 mod held;
-mod help;
 mod life;
 mod line;
 mod listeners;
@@ -21,6 +20,7 @@ mod page;
 mod run;
 mod show;
 mod snapshot;
+mod table;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -28,7 +28,6 @@ mod walk;
 mod words;
 
 pub use command::{Command, CommandError, Sample, parse};
-pub use help::HELP;
 pub use life::{CacheCommand, Life, PoolCommand, Watch};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
 pub use listeners::Objection;

@@ -2,14 +2,13 @@
 
 use super::command::{Command, CommandError, Sample, parse};
 use super::held::Held;
-use super::help::HELP;
 use super::machinery::{Breach, Machinery};
 use super::mapping::Mapping;
 use super::memory::{LifeError, Lives};
 use super::movers::{MoverError, Movers};
 use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
-use super::{page, show, usage, walk};
+use super::{page, show, table, usage, walk};
 use crate::movers::Shared;
 use core::fmt::{self, Write};
 use hotmem::{
@@ -190,7 +189,7 @@ impl<M: Shared> Monitor<'_, M> {
             }
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
-            Command::Help => HELP.iter().try_for_each(|line| writeln!(out, "{line}"))?,
+            Command::Help => table::help(out)?,
             Command::Crash(crash) => machinery.crash(crash),
             Command::Exit(_) => {}
             Command::Alloc(order) => {

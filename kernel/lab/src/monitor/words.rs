@@ -2,7 +2,9 @@
 
 use super::command::{Command, CommandError, Sample};
 use super::machinery::Crash;
-use hotmem::{BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement};
+use hotmem::{
+    BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement, VirtAddr,
+};
 use hotmem_hotplug::number;
 
 /// The words of a line that were not read yet.
@@ -37,6 +39,10 @@ impl<'t> Words<'t> {
 
     pub(super) fn pfn(&mut self) -> Result<Pfn, CommandError<'t>> {
         self.read("a page frame number", number::parse).map(Pfn::new)
+    }
+
+    pub(super) fn address(&mut self) -> Result<VirtAddr, CommandError<'t>> {
+        self.read("an address", number::parse).map(VirtAddr::new)
     }
 
     pub(super) fn block(&mut self) -> Result<BlockId, CommandError<'t>> {

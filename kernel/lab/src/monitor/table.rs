@@ -1,0 +1,239 @@
+//! The monitor's commands, one entry for each: its name, its help, and how its words are read.
+
+use super::command::{Command, CommandError};
+use super::life::Life;
+use super::words::{Words, order};
+use core::fmt::{self, Write};
+
+/// Reads the words behind a name.
+type Read = for<'t> fn(&mut Words<'t>) -> Result<Command, CommandError<'t>>;
+
+/// A command.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The word it is called by.
+    pub(super) name: &'static str,
+    /// How it is used, and what it does: a line for each form.
+    pub(super) help: &'static [Usage],
+    /// Reads what follows its name.
+    pub(super) read: Read,
+}
+
+/// What follows a command's name, and what the command then does.
+type Usage = (&'static str, &'static str);
+
+/// All commands.
+pub(super) const TABLE: &[Entry] = &[
+    Entry { name: "help", help: &[("", "this list")], read: |_| Ok(Command::Help) },
+    Entry {
+        name: "blocks",
+        help: &[("[--json]", "memory blocks and their states")],
+        read: |words| Ok(Command::Blocks { json: words.json()? }),
+    },
+    Entry {
+        name: "stats",
+        help: &[("[--json]", "counts over all memory")],
+        read: |words| Ok(Command::Stats { json: words.json()? }),
+    },
+    Entry {
+        name: "zones",
+        help: &[("[--json]", "zones of each node, free extents by order")],
+        read: |words| Ok(Command::Zones { json: words.json()? }),
+    },
+    Entry {
+        name: "page",
+        help: &[("PFN [--json]", "what is known of a page")],
+        read: |words| Ok(Command::Page { pfn: words.pfn()?, json: words.json()? }),
+    },
+    Entry {
+        name: "mapping",
+        help: &[("PFN [--json]", "how it and its descriptor are mapped, and by what CPU")],
+        read: |words| Ok(Command::Mapping { pfn: words.pfn()?, json: words.json()? }),
+    },
+    Entry {
+        name: "peek",
+        help: &[("VADDR", "the eight bytes there, or that a load faults")],
+        read: |words| words.address().map(Command::Peek),
+    },
+    Entry {
+        name: "walk",
+        help: &[("VADDR", "how the page tables translate an address")],
+        read: |words| words.address().map(Command::Walk),
+    },
+    Entry { name: "verify", help: &[("", "check every law")], read: |_| Ok(Command::Verify) },
+    Entry {
+        name: "alloc",
+        help: &[("ORDER", "allocate 2^ORDER pages that stay where they are")],
+        read: |words| words.read("an order from 0 to 19", order).map(Command::Alloc),
+    },
+    Entry {
+        name: "free",
+        help: &[("PFN", "free what alloc gave")],
+        read: |words| words.pfn().map(Command::Free),
+    },
+    Entry {
+        name: "add",
+        help: &[("START SIZE [device|block|boot]", "add plugged memory that nobody owns")],
+        read: |words| Ok(Command::Add(words.range()?, words.flags()?)),
+    },
+    Entry {
+        name: "remove",
+        help: &[("START SIZE", "remove memory that add added")],
+        read: |words| words.range().map(Command::Remove),
+    },
+    Entry {
+        name: "online",
+        help: &[("N [WAY]", "bring block N online: online, online_kernel, online_movable")],
+        read: |words| Ok(Command::Online(words.block()?, words.way()?)),
+    },
+    Entry {
+        name: "offline",
+        help: &[
+            ("N", "take block N offline, moving what is in use"),
+            ("status|cancel", "the eject under way; give it up"),
+        ],
+        read: |words| words.offline(),
+    },
+    Entry {
+        name: "policy",
+        help: &[("[POLICY [RATIO]]", "what happens to added memory: offline, a WAY, auto_movable")],
+        read: |words| words.policy().map(Command::Life),
+    },
+    Entry {
+        name: "vmemmap",
+        help: &[("[enable|disable]", "whether added memory may hold its own memmap")],
+        read: |words| words.vmemmap().map(Command::Life),
+    },
+    Entry {
+        name: "convert",
+        help: &[("START SIZE block", "give each block of a device range its own memmap")],
+        read: |words| words.convert().map(Command::Life),
+    },
+    Entry {
+        name: "explain-remove",
+        help: &[("START SIZE [--json]", "whether the range could go, or what is in the way")],
+        read: |words| words.explain().map(Command::Life),
+    },
+    Entry {
+        name: "memtrace",
+        help: &[
+            ("NODE:FIRST-LAST[,...]", "take offline boot blocks out of the linear map"),
+            ("contig NODE SIZE", "find, empty and take so much adjacent boot memory"),
+            ("status [--json]|release", "what is taken; give it all back"),
+        ],
+        read: |words| words.memtrace().map(Command::Life),
+    },
+    Entry {
+        name: "poison",
+        help: &[("PFN", "take a bad page out of use")],
+        read: |words| words.pfn().map(|pfn| Command::Life(Life::Poison(pfn))),
+    },
+    Entry {
+        name: "compact",
+        help: &[("NODE ZONE ORDER", "make a free extent of that order")],
+        read: |words| words.compact().map(Command::Life),
+    },
+    Entry {
+        name: "dump",
+        help: &[("[--json]", "the pages that a crash dump takes")],
+        read: |words| Ok(Command::Life(Life::Dump { json: words.json()? })),
+    },
+    Entry {
+        name: "notify",
+        help: &[
+            ("", "the watchers of online and offline"),
+            ("add PRIORITY [online|offline]", "put up a watcher, one that objects to either"),
+            ("remove NUMBER", "take a watcher down"),
+        ],
+        read: |words| words.watch().map(|watch| Command::Life(Life::Watch(watch))),
+    },
+    Entry {
+        name: "pool",
+        help: &[
+            ("[--json]", "the pool of movable pages"),
+            ("grow N [ORDER]|shrink N|check", "add or free extents; check what they hold"),
+            ("pin|unpin|free HANDLE", "keep an extent where it is; give it back"),
+        ],
+        read: |words| words.pool().map(Command::Pool),
+    },
+    Entry {
+        name: "cache",
+        help: &[
+            ("[--json]", "the page cache, and the store of objects under it"),
+            ("write OBJECT OFFSET BYTE [COUNT]", "write bytes of an object, which grows"),
+            ("read OBJECT OFFSET", "read a byte of an object"),
+            ("flush|drop|check", "write back; forget; compare with the store"),
+        ],
+        read: |words| words.cache().map(Command::Cache),
+    },
+    Entry {
+        name: "use",
+        help: &[("[all|SEED]", "allocate, write and read back all added memory")],
+        read: |words| words.sample().map(Command::Use),
+    },
+    Entry {
+        name: "snapshot",
+        help: &[("save|check", "note the state of memory, or compare with it")],
+        read: |words| words.snapshot(),
+    },
+    Entry {
+        name: "verdict",
+        help: &[("", "pass, refused or fail, over all that happened")],
+        read: |_| Ok(Command::Verdict),
+    },
+    Entry {
+        name: "log",
+        help: &[("LEVEL", "off, error, warn, info, debug or trace")],
+        read: |words| words.read("a log level", |word| word.parse().ok()).map(Command::Log),
+    },
+    Entry {
+        name: "crash",
+        help: &[("[stack]", "write where nothing is, or fill the stack: a backtrace")],
+        read: |words| words.crash().map(Command::Crash),
+    },
+    Entry {
+        name: "exit",
+        help: &[("[CODE]", "leave the machine, CODE 0 to 100")],
+        read: |words| words.code().map(Command::Exit),
+    },
+];
+
+/// Columns of how a command is typed, before what it does.
+const COLUMNS: usize = 38;
+
+/// Writes what `help` prints: a line for each form of each command.
+pub(super) fn help(out: &mut dyn Write) -> fmt::Result {
+    TABLE.iter().try_for_each(|Entry { name, help, .. }| {
+        let width = COLUMNS.saturating_sub(name.len() + 1);
+        help.iter().try_for_each(|(usage, what)| writeln!(out, "{name} {usage:width$} {what}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_has_a_name_of_its_own_and_lines_of_help_that_fit() {
+        for (index, entry) in TABLE.iter().enumerate() {
+            assert!(TABLE.iter().skip(index + 1).all(|other| other.name != entry.name));
+            assert!(!entry.help.is_empty(), "{}", entry.name);
+            for (usage, what) in entry.help {
+                let fits = entry.name.len() + 1 + usage.len() <= COLUMNS && what.len() <= 64;
+                assert!(fits, "{} {usage}: {what}", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn help_has_a_line_for_each_form_with_what_it_does_in_one_column() {
+        let mut text = String::new();
+        help(&mut text).unwrap();
+        let line = "alloc ORDER                            allocate 2^ORDER pages that stay where they are";
+        assert!(text.lines().any(|one| one == line), "{text}");
+        let line = "cache write OBJECT OFFSET BYTE [COUNT] write bytes of an object, which grows";
+        assert!(text.lines().any(|one| one == line), "{text}");
+        let forms: usize = TABLE.iter().map(|entry| entry.help.len()).sum();
+        assert_eq!(text.lines().count(), forms);
+    }
+}
