@@ -44,7 +44,7 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "ODD", 1)
         {
             Name (_HID, EisaId ("PNP0C80"))
             Name (_CRS, ResourceTemplate () { Memory32Fixed (ReadWrite, 0x30000000, 0x100000) })
-            Name (_PXM, 0x500)
+            Method (_PXM) { Return (NOPE) }
         }
         // Nine ranges with holes between them
         Device (D009)

@@ -1,4 +1,4 @@
-//! Memory devices of the namespace, and what is pending for each.
+//! Memory devices of the namespace and what is around them, and what is pending for each.
 //!
 //! `Notify` runs in the middle of an event method that may hold a mutex, so it only sets bits here.
 //! There is a place for every device and setting a bit twice is setting it once: no number of
@@ -8,13 +8,15 @@ use alloc::vec::Vec;
 
 use hotmem_aml::NodeId;
 
+use super::parent::{Asked, Parents};
+
 /// The identifier of a memory device (ACPI 6.5, 9.11).
 pub(super) const MEMORY_DEVICE: &str = "PNP0C80";
 
 /// `Notify` values of every device (ACPI 6.5, table 5.161).
-const BUS_CHECK: u64 = 0;
-const DEVICE_CHECK: u64 = 1;
-const EJECT_REQUEST: u64 = 3;
+pub(super) const BUS_CHECK: u64 = 0;
+pub(super) const DEVICE_CHECK: u64 = 1;
+pub(super) const EJECT_REQUEST: u64 = 3;
 
 /// What is pending for a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,15 +40,18 @@ pub(super) struct MemoryDevice {
     pub(super) pending: Pending,
     /// The notification under way that the next answer is for; `None` after a scan.
     pub(super) answering: Option<u32>,
+    /// The driver was told of its memory, and has not given it up since.
+    pub(super) told: bool,
 }
 
-/// All memory devices, in the order of the tables.
+/// All memory devices, in the order of the tables, and the devices around them.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     list: Vec<MemoryDevice>,
+    pub(super) parents: Parents,
     /// Where the search for the next pending device starts, so that none waits forever.
     cursor: usize,
-    /// Something above the memory devices wants to be looked at.
+    /// Something that has no memory device below it wants to be looked at.
     rescan: bool,
     /// The clock of the event whose methods are running.
     now: Option<u64>,
@@ -60,7 +65,7 @@ impl Devices {
         let room = self.list.len() < usize::from(u16::MAX) && self.list.try_reserve(1).is_ok();
         if room {
             let pending = Pending::default();
-            self.list.push(MemoryDevice { node, pending, answering: None });
+            self.list.push(MemoryDevice { node, pending, answering: None, told: false });
         }
         room
     }
@@ -85,24 +90,21 @@ impl Devices {
     /// Notes a notification.
     pub(super) fn notify(&mut self, node: NodeId, value: u64) {
         let now = self.now;
-        match (self.list.iter_mut().find(|device| device.node == node), value) {
-            (Some(device), BUS_CHECK | DEVICE_CHECK) => {
-                self.noted += u64::from(!device.pending.insert);
-                device.pending.insert = true;
-                device.pending.source = value as u32;
-                device.pending.since = device.pending.since.or(now);
-            }
-            (Some(device), EJECT_REQUEST) => {
-                self.noted += u64::from(!device.pending.eject);
-                device.pending.eject = true;
-                device.pending.since = device.pending.since.or(now);
-            }
-            // A bus or a container: there may be new devices below it.
-            (None, BUS_CHECK | DEVICE_CHECK) => {
-                self.noted += u64::from(!self.rescan);
-                self.rescan = true;
-            }
-            (_, value) => log::debug!("acpi: notification {value:#x} ignored"),
+        let asked = match value {
+            BUS_CHECK | DEVICE_CHECK => Asked::Check(value as u32),
+            EJECT_REQUEST => Asked::Eject,
+            value => return log::debug!("acpi: notification {value:#x} ignored"),
+        };
+        if let Some(device) = self.list.iter_mut().find(|device| device.node == node) {
+            self.noted += u64::from(device.pending.note(asked, now));
+        } else if let Some(parent) = self.parents.of_node(node) {
+            self.noted += u64::from(parent.note(asked, now));
+        } else if asked != Asked::Eject {
+            // A device check wants everything below the parent looked at.
+            self.noted += u64::from(!self.rescan);
+            self.rescan = true;
+        } else {
+            log::debug!("acpi: an eject of something without memory is ignored");
         }
     }
 
@@ -128,6 +130,13 @@ impl Devices {
         }
     }
 
+    /// Wants a device looked at.
+    pub(super) fn scan_one(&mut self, index: u16) {
+        if let Some(device) = self.get_mut(index) {
+            device.pending.scan = true;
+        }
+    }
+
     /// Looks at every device if a notification asked for it.
     pub(super) fn rescan(&mut self) {
         if core::mem::take(&mut self.rescan) {
@@ -137,7 +146,7 @@ impl Devices {
 
     /// Whether anything is pending.
     pub(super) fn any_pending(&self) -> bool {
-        self.list.iter().any(|device| device.pending.is_any())
+        self.list.iter().any(|device| device.pending.is_any()) || self.parents.any_pending()
     }
 
     /// Takes the next thing that is pending. An insert comes before the eject of the same device:
@@ -171,6 +180,19 @@ pub(super) enum Wanted {
 impl Pending {
     const fn is_any(self) -> bool {
         self.scan || self.insert || self.eject
+    }
+
+    /// Notes a notification; whether that is new.
+    fn note(&mut self, asked: Asked, now: Option<u64>) -> bool {
+        let bit = match asked {
+            Asked::Check(value) => {
+                self.source = value;
+                &mut self.insert
+            }
+            Asked::Eject => &mut self.eject,
+        };
+        self.since = self.since.or(now);
+        !core::mem::replace(bit, true)
     }
 }
 

@@ -76,8 +76,6 @@ pub enum DeviceError {
     TooManyRanges,
     /// `_CRS` names no memory.
     NoMemory,
-    /// `_PXM` is a domain past the last node.
-    Domain(u64),
     /// The device was announced, but its `_STA` says that it is not there.
     Absent(u64),
 }
@@ -95,7 +93,6 @@ impl fmt::Display for DeviceError {
             }
             Self::TooManyRanges => f.write_str("_CRS names too many ranges"),
             Self::NoMemory => f.write_str("_CRS names no memory"),
-            Self::Domain(domain) => write!(f, "_PXM is {domain:#x}, past the last node"),
             Self::Absent(status) => write!(f, "announced, but _STA is {status:#x}"),
         }
     }

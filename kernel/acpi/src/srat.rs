@@ -3,6 +3,7 @@
 //! A hot-pluggable entry says where memory *may* appear, not where it is; QEMU writes one entry for
 //! the whole window, with the last node's number. The node of a plugged device is its `_PXM`.
 
+use hotmem::NodeId;
 use hotmem::addr::{PhysAddr, PhysRange};
 
 use super::error::{Signature, TableError};
@@ -69,6 +70,16 @@ impl<'a> Srat<'a> {
             .filter(|record| record.kind == MEMORY)
             .filter_map(move |record| affinity(&record, domain_bytes))
     }
+}
+
+/// The node of a proximity domain, whoever names it: the SRAT or a device's `_PXM`. Those past what the
+/// kernel can tell apart share node 0.
+pub fn node_of(domain: u64) -> NodeId {
+    let node = u32::try_from(domain).ok().and_then(NodeId::new);
+    node.unwrap_or_else(|| {
+        log::warn!("proximity domain {domain} is past the last node, taken as node 0");
+        NodeId::ZERO
+    })
 }
 
 /// Decodes a memory affinity record; `None` if it is disabled or empty, as some of QEMU's are.

@@ -232,6 +232,19 @@ impl Aml {
         }
     }
 
+    /// The node after `last` in the order of [`Self::devices`], whatever it stands for; the first one for
+    /// `None`.
+    #[must_use]
+    pub fn next_node(&self, last: Option<NodeId>) -> Option<NodeId> {
+        self.machine.names.next_in_walk(last.unwrap_or(NodeId::ROOT), true)
+    }
+
+    /// Whether a node is below another one, at any depth.
+    #[must_use]
+    pub fn is_below(&self, node: NodeId, other: NodeId) -> bool {
+        core::iter::successors(self.parent(node), |&at| self.parent(at)).any(|at| at == other)
+    }
+
     /// The event methods `_Exx` and `_Lxx` in `scope`: `\_GPE`, or a block device (ACPI0006).
     pub fn gpe_methods(&self, scope: NodeId) -> impl Iterator<Item = GpeMethod> + '_ {
         self.children(scope).filter_map(|node| {

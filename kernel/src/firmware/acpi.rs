@@ -8,8 +8,10 @@ use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use hotmem::{Mm, NodeId, PhysAddr, PhysRange};
-use hotmem_acpi::{AcpiSource, Controller, Fadt, Madt, Physical, PowerOff, Spcr, Srat, Tables};
+use hotmem::{Mm, PhysAddr, PhysRange};
+use hotmem_acpi::{
+    AcpiSource, Controller, Fadt, Madt, Physical, PowerOff, Spcr, Srat, Tables, node_of,
+};
 use hotmem_aml::Limits;
 use hotmem_arch::current::console::ISA_IRQ;
 use hotmem_arch::current::cpu;
@@ -50,14 +52,6 @@ fn rsdp(firmware: Firmware) -> Option<PhysAddr> {
     }
 }
 
-/// The node of a proximity domain; those past what the kernel can tell apart share node 0.
-fn node_of(domain: u32) -> NodeId {
-    NodeId::new(domain).unwrap_or_else(|| {
-        log::warn!("proximity domain {domain} is past the last node, taken as node 0");
-        NodeId::default()
-    })
-}
-
 /// Reads the tables that say where memory is and may come.
 ///
 /// Tables that are broken cost what they say: all RAM is then on node 0, and no window is known.
@@ -83,7 +77,7 @@ pub(crate) fn plan(
     // two ranges overlap, the one that says what is there counts.
     let hot = |wanted: bool| affinities.iter().filter(move |entry| entry.hot_pluggable == wanted);
     let all = hot(false).chain(hot(true));
-    let all: Vec<_> = all.map(|entry| (entry.range, node_of(entry.domain))).collect();
+    let all: Vec<_> = all.map(|entry| (entry.range, node_of(entry.domain.into()))).collect();
     let window = hot(true).flat_map(|entry| nodes::without(entry.range, ram)).collect();
     Ok(MemoryPlan { ram: nodes::assign(ram, &all), window })
 }

@@ -1,6 +1,7 @@
 //! Tests of the table parsers and of the events, on tables built here or compiled from source.
 
 mod board;
+mod boxes;
 mod events;
 mod firmware;
 mod heap;

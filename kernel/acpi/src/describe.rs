@@ -1,0 +1,150 @@
+//! What firmware says of a device: whether it is there, its memory, its node.
+
+use hotmem::{NodeId, PhysAddr, PhysRange};
+use hotmem_aml::resource::{self, RangeKind, Resource};
+use hotmem_aml::{self as aml, Arg, NodeKind};
+use hotmem_hotplug::{DeviceId, Ranges, Request, TooManyRanges};
+
+use super::bridge::Bridge;
+use super::fault::DeviceError;
+use super::hardware::Hardware;
+use super::source::AcpiSource;
+use super::srat::node_of;
+
+/// `_STA` bits (ACPI 6.5, 6.3.7): memory can be used if it is there, decodes and works.
+pub(super) const PRESENT: u64 = 1 << 0;
+const ENABLED: u64 = 1 << 1;
+pub(super) const FUNCTIONING: u64 = 1 << 3;
+pub(super) const USABLE: u64 = PRESENT | ENABLED | FUNCTIONING;
+
+impl<H: Hardware> AcpiSource<H> {
+    /// The namespace node of a device.
+    pub(super) fn node(&self, device: DeviceId) -> Result<aml::NodeId, DeviceError> {
+        let found = self.devices.get(device.0).map(|device| device.node);
+        found.ok_or(DeviceError::Unknown(device))
+    }
+
+    /// Calls a method whose value nobody needs.
+    pub(super) fn call(
+        &mut self,
+        name: &'static str,
+        method: aml::NodeId,
+        args: &[Arg<'_>],
+    ) -> Result<(), DeviceError> {
+        let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        let run = self.aml.evaluate(&mut host, method, args).map(drop);
+        run.map_err(|error| DeviceError::Method(name, error))
+    }
+
+    /// A device's `_STA`, or 0 if it is below one that is not there: what a device that is neither present
+    /// nor functioning holds is not there either (ACPI 6.5, 6.3.7).
+    pub(super) fn status(&mut self, node: aml::NodeId) -> Result<u64, DeviceError> {
+        let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        status(&mut self.aml, &mut host, node).map_err(|error| DeviceError::Method("_STA", error))
+    }
+
+    /// What a device is, if it is there.
+    pub(super) fn describe(&mut self, device: DeviceId) -> Result<(Ranges, NodeId), DeviceError> {
+        let node = self.node(device)?;
+        let status = self.status(node)?;
+        if status & USABLE != USABLE {
+            return Err(DeviceError::Absent(status));
+        }
+        let ranges = self.ranges(node)?;
+        let first = ranges.as_slice().first().ok_or(DeviceError::NoMemory)?;
+        Ok((ranges, self.proximity(node, first.start())?))
+    }
+
+    /// The request that a description makes.
+    pub(super) fn insert_request(
+        &mut self,
+        device: DeviceId,
+        described: Result<(Ranges, NodeId), DeviceError>,
+    ) -> Request<DeviceError> {
+        match described {
+            Err(error) => Request::Unreadable(error),
+            Ok((ranges, node)) => {
+                if let Some(device) = self.devices.get_mut(device.0) {
+                    device.told = true;
+                }
+                Request::Insert { ranges, node }
+            }
+        }
+    }
+
+    /// Whether a device whose `_EJ0` failed is still there, with the memory it had. Memory of a device
+    /// that cannot say so may be gone, and is not taken back.
+    pub(super) fn is_as_before(
+        &mut self,
+        node: aml::NodeId,
+        before: &Result<Ranges, DeviceError>,
+    ) -> bool {
+        let usable = PRESENT | ENABLED;
+        let there = self.status(node).is_ok_and(|status| status & usable == usable);
+        let now = self.ranges(node);
+        there && before.as_ref().is_ok_and(|before| now.is_ok_and(|now| now == *before))
+    }
+
+    /// The memory in a device's `_CRS`.
+    pub(super) fn ranges(&mut self, node: aml::NodeId) -> Result<Ranges, DeviceError> {
+        let crs = self.aml.child(node, "_CRS").ok_or(DeviceError::Missing("_CRS"))?;
+        let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        let value = self.aml.evaluate(&mut host, crs, &[]);
+        let value = value.map_err(|error| DeviceError::Method("_CRS", error))?;
+        memory_of(value.buffer().ok_or(DeviceError::NoBuffer)?)
+    }
+
+    /// The node of a device: its `_PXM`, else that of the nearest device around it that has one (ACPI 6.5,
+    /// 6.2.15), else that of the memory around it, else the first.
+    fn proximity(&mut self, node: aml::NodeId, at: PhysAddr) -> Result<NodeId, DeviceError> {
+        let mut above = Some(node);
+        while let Some(here) = above {
+            let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+            let said = self.aml.child_integer(&mut host, here, "_PXM");
+            if let Some(domain) = said.map_err(|error| DeviceError::Method("_PXM", error))? {
+                return Ok(node_of(domain));
+            }
+            above = self.aml.parent(here);
+        }
+        let near = self.affinity.iter().find(|entry| entry.range.contains(at));
+        Ok(near.map_or(NodeId::ZERO, |entry| node_of(entry.domain.into())))
+    }
+}
+
+/// A device's `_STA`, or 0 if one that it is below is not there.
+pub(super) fn status(
+    aml: &mut aml::Aml,
+    host: &mut dyn aml::Host,
+    node: aml::NodeId,
+) -> Result<u64, aml::AmlError> {
+    let mut above = aml.parent(node);
+    while let Some(here) = above {
+        let is_device = aml.kind(here) == NodeKind::Device;
+        if is_device && aml.status(host, here)? & (PRESENT | FUNCTIONING) == 0 {
+            return Ok(0);
+        }
+        above = aml.parent(here);
+    }
+    aml.status(host, node)
+}
+
+/// The memory that a resource list names.
+fn memory_of(list: &[u8]) -> Result<Ranges, DeviceError> {
+    let mut ranges = Ranges::default();
+    for resource in resource::resources(list) {
+        let Resource::Range(range) = resource.map_err(DeviceError::Resource)? else { continue };
+        let (min, max, length) = (range.min, range.max, range.length);
+        if range.kind != RangeKind::Memory || length == 0 {
+            continue;
+        }
+        let start = min.checked_add(range.translation).map(PhysAddr::new);
+        let memory = start.and_then(|start| PhysRange::new(start, length));
+        match memory {
+            Some(memory) if max.checked_sub(min) == Some(length - 1) => {
+                ranges.push(memory).map_err(|TooManyRanges| DeviceError::TooManyRanges)?;
+            }
+            _ => return Err(DeviceError::Range { min, max, length }),
+        }
+    }
+    Ok(ranges)
+}

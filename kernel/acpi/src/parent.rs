@@ -1,0 +1,108 @@
+//! Devices that have memory devices below them: containers (ACPI0004), buses, whatever firmware puts
+//! around memory. Firmware may announce one as a whole, or want it back.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use hotmem_aml::NodeId;
+
+/// The identifier of a container (ACPI 6.5, 9.12).
+pub(super) const CONTAINER: &str = "ACPI0004";
+
+/// What a notification asks of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Look at it and at what is below it; the value that said so.
+    Check(u32),
+    /// Give it up.
+    Eject,
+}
+
+/// A device around memory devices, and what is pending for it.
+#[derive(Clone, Debug)]
+pub(super) struct Parent {
+    pub(super) node: NodeId,
+    /// The memory devices below it, at any depth: they follow one another in the order of the tables.
+    pub(super) members: Range<u16>,
+    check: Option<u32>,
+    eject: bool,
+    since: Option<u64>,
+}
+
+impl Parent {
+    const fn is_pending(&self) -> bool {
+        self.check.is_some() || self.eject
+    }
+
+    /// Notes a notification; whether that is new.
+    pub(super) fn note(&mut self, asked: Asked, now: Option<u64>) -> bool {
+        self.since = self.since.or(now);
+        match asked {
+            Asked::Check(value) => self.check.replace(value).is_none(),
+            Asked::Eject => !core::mem::replace(&mut self.eject, true),
+        }
+    }
+
+    /// The device is gone: a request to eject it dies with it.
+    pub(super) fn gone(&mut self) {
+        self.eject = false;
+    }
+
+    /// Takes what is pending, a check before an eject.
+    fn take(&mut self) -> Option<(Asked, Option<u64>)> {
+        let asked = match self.check.take() {
+            Some(value) => Asked::Check(value),
+            None if core::mem::take(&mut self.eject) => Asked::Eject,
+            None => return None,
+        };
+        let since = self.since;
+        if !self.is_pending() {
+            self.since = None;
+        }
+        Some((asked, since))
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Parents(Vec<Parent>);
+
+impl Parents {
+    /// Takes note that memory device `index` is below a node, or that the node is a container and the
+    /// next memory device will have that index. Only while setting up; `false` if the heap is full.
+    pub(super) fn push(&mut self, node: NodeId, members: Range<u16>) -> bool {
+        if let Some(known) = self.0.iter_mut().rev().find(|parent| parent.node == node) {
+            known.members.end = known.members.end.max(members.end);
+            return true;
+        }
+        let room = self.0.try_reserve(1).is_ok();
+        if room {
+            self.0.push(Parent { node, members, check: None, eject: false, since: None });
+        }
+        room
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Parent> {
+        self.0.get_mut(index)
+    }
+
+    /// The one that a node is.
+    pub(super) fn of_node(&mut self, node: NodeId) -> Option<&mut Parent> {
+        self.0.iter_mut().find(|parent| parent.node == node)
+    }
+
+    pub(super) fn any_pending(&self) -> bool {
+        self.0.iter().any(Parent::is_pending)
+    }
+
+    /// Takes the next thing that is pending.
+    pub(super) fn take(&mut self) -> Option<(usize, Asked, Option<u64>)> {
+        let found = self.0.iter_mut().enumerate();
+        let mut found = found.filter_map(|(index, parent)| Some((index, parent.take()?)));
+        found.next().map(|(index, (asked, since))| (index, asked, since))
+    }
+}

@@ -1,0 +1,258 @@
+//! A request about a container, or whatever else is around memory devices, is seen through member by
+//! member; the answer is the container's.
+//!
+//! ```text
+//! check: look at each member --> add what is there --------------> _OST of the container: the worst
+//! eject: has _EJ0? --> _OST "under way" --> offline and remove each --> _EJ0 --> _OST
+//!           |                                    |   of the container
+//!           +-- refused, nothing moves           +-- one stays: _OST says why, the others come back
+//! ```
+//!
+//! Members go without `_EJ0` and `_OST` of their own: the container is what firmware takes away.
+
+use hotmem_aml::{Arg, NodeId, NodeKind};
+use hotmem_hotplug::{DeviceId, Event, Outcome, Refusal, Request};
+
+use super::describe::{PRESENT, USABLE};
+use super::device::EJECT_REQUEST;
+use super::fault::DeviceError;
+use super::hardware::Hardware;
+use super::parent::Asked;
+use super::source::{AcpiSource, status_code};
+
+/// Devices that the kernel has no way to give up: processors and host bridges (ACPI 6.5, table 5.163).
+const KEPT: [&str; 3] = ["ACPI0007", "PNP0A03", "PNP0A08"];
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    parent: usize,
+    node: NodeId,
+    asked: Asked,
+    since: Option<u64>,
+    /// The members: all of them, and those that are still to come.
+    first: u16,
+    next: u16,
+    end: u16,
+    /// The member that the driver is at.
+    current: Option<u16>,
+    /// The worst that happened.
+    worst: Outcome,
+    /// The container's `_EJ0` was run.
+    ejected: bool,
+}
+
+impl<H: Hardware> AcpiSource<H> {
+    /// Begins with the next request about a container; `false` if there is none.
+    pub(super) fn begin_round(&mut self) -> bool {
+        let Some((parent, asked, since)) = self.devices.parents.take() else { return false };
+        let Some(found) = self.devices.parents.get_mut(parent) else { return false };
+        let (node, members) = (found.node, found.members.clone());
+        if asked == Asked::Eject {
+            if let Err((refusal, why)) = self.may_go(node, members.is_empty()) {
+                log::warn!("acpi: {}: stays: {why}", self.aml.path(node));
+                self.report(node, asked, Outcome::EjectRefused(refusal));
+                return true;
+            }
+            self.report(node, asked, Outcome::Ejecting);
+        }
+        let (first, next, end) = (members.start, members.start, members.end);
+        let (worst, current, ejected) = (Outcome::Inserted, None, false);
+        self.round =
+            Some(Round { parent, node, asked, since, first, next, end, current, worst, ejected });
+        true
+    }
+
+    /// The event of the next member of the request under way. After the last one the request is over.
+    pub(super) fn next_member(&mut self) -> Option<Event<DeviceError>> {
+        while let Some(round) = self.round {
+            let Some(index) = self.find_member() else {
+                self.end_round(&round);
+                return None;
+            };
+            let device = DeviceId(index);
+            if let Some(round) = &mut self.round {
+                (round.current, round.next) = (Some(index), index + 1);
+            }
+            let request = match round.asked {
+                Asked::Eject => Request::Eject,
+                Asked::Check(_) => match self.describe(device) {
+                    // An empty slot is no event.
+                    Err(DeviceError::Absent(_)) => continue,
+                    described => self.insert_request(device, described),
+                },
+            };
+            return Some(Event { device, request, since: round.since });
+        }
+        None
+    }
+
+    /// Whether the driver is at a device for the sake of a container.
+    pub(super) fn is_member(&self, device: DeviceId) -> bool {
+        self.round.is_some_and(|round| round.current == Some(device.0))
+    }
+
+    /// Notes how it went with a member; the container is told if that was the end of it.
+    pub(super) fn answer_member(&mut self, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
+        let Some(round) = &mut self.round else { return Ok(None) };
+        if outcome == Outcome::Ejecting {
+            return Ok(None);
+        }
+        let at = round.current.take().unwrap_or(round.first);
+        if let Asked::Check(_) = round.asked {
+            round.worst = worse(round.worst, outcome);
+            return Ok(None);
+        }
+        if outcome == Outcome::Ejected && !round.ejected {
+            return Ok(None);
+        }
+        let (node, first) = (round.node, round.first);
+        self.round = None;
+        if outcome != Outcome::Ejected {
+            // What was given up before is still there, and comes back as newly plugged.
+            (first..at).for_each(|index| self.devices.scan_one(index));
+        }
+        self.tell(node, EJECT_REQUEST as u32, outcome)
+    }
+
+    /// Has the firmware take the container away, if the member that was given up is the last one.
+    pub(super) fn eject_member(&mut self, device: DeviceId) -> Result<(), DeviceError> {
+        let member = self.node(device)?;
+        if self.find_member().is_some() {
+            return Ok(());
+        }
+        let Some(round) = &mut self.round else { return Ok(()) };
+        round.ejected = true;
+        let round = *round;
+        self.run_eject(round.node, Some(member))?;
+        self.container_gone(&round);
+        Ok(())
+    }
+
+    /// Ends a request whose last member was seen.
+    fn end_round(&mut self, round: &Round) {
+        self.round = None;
+        let outcome = match round.asked {
+            Asked::Check(_) => round.worst,
+            Asked::Eject => match self.run_eject(round.node, None) {
+                Ok(()) => {
+                    self.container_gone(round);
+                    Outcome::Ejected
+                }
+                Err(error) => {
+                    log::error!("acpi: {}: {error}", self.aml.path(round.node));
+                    Outcome::EjectFailed
+                }
+            },
+        };
+        self.report(round.node, round.asked, outcome);
+    }
+
+    /// Moves to the next member that matters. For a check each does; for an eject, each whose memory the
+    /// driver may know, and each that is there.
+    fn find_member(&mut self) -> Option<u16> {
+        let round = self.round?;
+        for index in round.next..round.end {
+            let Some(device) = self.devices.get(index).copied() else { break };
+            let there = |status: Result<u64, _>| status.is_ok_and(|s| s & USABLE == USABLE);
+            if round.asked != Asked::Eject || device.told || there(self.status(device.node)) {
+                if let Some(round) = &mut self.round {
+                    round.next = index;
+                }
+                return Some(index);
+            }
+        }
+        if let Some(round) = &mut self.round {
+            round.next = round.end;
+        }
+        None
+    }
+
+    /// A container is gone, and requests for what was in it with it.
+    fn container_gone(&mut self, round: &Round) {
+        log::info!("acpi: {}: gone", self.aml.path(round.node));
+        (round.first..round.end).for_each(|index| self.devices.gone(index));
+        for index in 0..self.devices.parents.len() {
+            let Some(parent) = self.devices.parents.get_mut(index) else { continue };
+            if index == round.parent || self.aml.is_below(parent.node, round.node) {
+                parent.gone();
+            }
+        }
+    }
+
+    /// Whether a container can be given up at all, before anything moves.
+    fn may_go(&mut self, node: NodeId, is_empty: bool) -> Result<(), (Refusal, &'static str)> {
+        if self.aml.child(node, "_EJ0").is_none() {
+            return Err((Refusal::Unknown, "the device has no _EJ0"));
+        }
+        if is_empty {
+            return Err((Refusal::Unknown, "no memory device is below it"));
+        }
+        if !self.status(node).is_ok_and(|status| status & PRESENT != 0) {
+            return Err((Refusal::Unknown, "its _STA does not say that it is there"));
+        }
+        if self.has_kept(node) {
+            let why = "a processor or a host bridge is below it, which the kernel does not give up";
+            return Err((Refusal::Dependency, why));
+        }
+        Ok(())
+    }
+
+    /// Whether something is below a device that the kernel cannot give up.
+    fn has_kept(&mut self, node: NodeId) -> bool {
+        let mut last = Some(node);
+        while let Some(at) = self.aml.next_node(last).filter(|&at| self.aml.is_below(at, node)) {
+            last = Some(at);
+            let kept = match self.aml.kind(at) {
+                NodeKind::Processor => true,
+                NodeKind::Device => KEPT.iter().any(|id| self.has_id(at, id)),
+                _ => false,
+            };
+            if kept && !self.status(at).is_ok_and(|status| status & PRESENT == 0) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a device is of a kind. One that cannot say so may be.
+    fn has_id(&mut self, node: NodeId, id: &str) -> bool {
+        let mut host =
+            super::bridge::Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        self.aml.has_id(&mut host, node, id).unwrap_or(true)
+    }
+
+    /// Tells a container how its request went, where no driver waits for the answer.
+    fn report(&mut self, node: NodeId, asked: Asked, outcome: Outcome) {
+        let source = match asked {
+            Asked::Check(value) => value,
+            Asked::Eject => EJECT_REQUEST as u32,
+        };
+        if let Err(error) = self.tell(node, source, outcome) {
+            log::error!("acpi: {}: {error}", self.aml.path(node));
+        }
+    }
+
+    /// Evaluates a device's `_OST`, if it has one.
+    pub(super) fn tell(
+        &mut self,
+        node: NodeId,
+        source: u32,
+        outcome: Outcome,
+    ) -> Result<Option<u32>, DeviceError> {
+        let Some(ost) = self.aml.child(node, "_OST") else { return Ok(None) };
+        let status = status_code(outcome);
+        let args = [Arg::Integer(source.into()), Arg::Integer(status.into()), Arg::Buffer(&[])];
+        self.call("_OST", ost, &args).map(|()| Some(status))
+    }
+}
+
+/// The worse of two ends of an insert.
+fn worse(one: Outcome, other: Outcome) -> Outcome {
+    let rank = |outcome| match outcome {
+        Outcome::Inserted => 0,
+        Outcome::InsertedOffline => 1,
+        _ => 2,
+    };
+    if rank(other) > rank(one) { other } else { one }
+}

@@ -1,0 +1,123 @@
+//! From an interrupt to the event methods, which notify.
+
+use hotmem_aml::{self as aml, Arg};
+use hotmem_hotplug::Trigger;
+
+use super::bridge::Bridge;
+use super::fault::StartError;
+use super::handlers::Cause;
+use super::hardware::{Byte, Hardware};
+use super::source::AcpiSource;
+
+impl<H: Hardware> AcpiSource<H> {
+    /// Lets events come, and wants every device looked at that is there already. Set the
+    /// [`lines`](Self::lines) up before.
+    ///
+    /// No event method runs here. An event that is pending in a status register interrupts once it is
+    /// enabled, and a method that runs without its event may do anything: one that stands for a button
+    /// asks for memory that no one wants back.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Register`]; no event will ever come then.
+    pub fn arm(&mut self) -> Result<(), StartError> {
+        self.quiet_fixed_events();
+        self.handlers.enable(&mut self.hardware).map_err(StartError::Register)?;
+        self.devices.scan();
+        Ok(())
+    }
+
+    /// Handles every line that has interrupted.
+    pub(super) fn service(&mut self) {
+        let raised = self.latch.take();
+        for index in 0..self.handlers.lines.len() {
+            let cause = self.handlers.causes.get(index).copied();
+            let Some(cause) = cause.filter(|_| raised.has(index)) else { continue };
+
+            self.devices.begin(self.latch.since(index));
+            match cause {
+                Cause::Sci => self.service_registers(),
+                Cause::Method { method, argument } => self.run(method, argument),
+            }
+            if let Some(line) = self.handlers.lines.get(index)
+                && line.trigger == Trigger::Level
+            {
+                self.hardware.unmask(line);
+            }
+        }
+        self.devices.rescan();
+        self.devices.begin(None);
+    }
+
+    /// Runs the method of every general-purpose event whose status is set.
+    fn service_registers(&mut self) {
+        let mut idle = true;
+        for index in 0..self.handlers.gpes.len() {
+            let Some(gpe) = self.handlers.gpes.get(index).copied() else { continue };
+            let status = gpe.status.read(&mut self.hardware).unwrap_or(0);
+            if status & gpe.bit == 0 {
+                continue;
+            }
+            idle = false;
+            // Writing a one clears the bit. An edge is cleared before its method, which would
+            // otherwise miss what comes while it runs; a level stays until its method has removed
+            // the cause (ACPI 6.5, 5.6.4.1).
+            if gpe.edge {
+                self.clear(gpe.status, gpe.bit);
+            }
+            self.run(gpe.method, None);
+            if !gpe.edge {
+                self.clear(gpe.status, gpe.bit);
+            }
+        }
+        if idle {
+            self.quiet_fixed_events();
+        }
+    }
+
+    fn clear(&mut self, status: Byte, bits: u8) {
+        if let Err(error) = status.write(&mut self.hardware, bits) {
+            log::error!("acpi: event status register: {error}");
+        }
+    }
+
+    /// Disables and clears buttons, timers and all else of the fixed events: none is handled here,
+    /// and any would keep the interrupt active.
+    fn quiet_fixed_events(&mut self) {
+        for block in self.fadt.pm1_event.into_iter().flatten() {
+            let half = block.len / 2;
+            for offset in 0..half {
+                let enable = Byte::of(block, half + offset);
+                if enable.write(&mut self.hardware, 0).is_ok() {
+                    self.clear(Byte::of(block, offset), 0xFF);
+                }
+            }
+        }
+    }
+
+    /// Runs an event method until it has nothing new to say: a method may tell of one device, or of
+    /// one thing about a device, at a time, and the interrupt that brought several came once.
+    fn run(&mut self, method: aml::NodeId, argument: Option<u32>) {
+        // Each device can be announced and wanted back, and each run but the last tells something new.
+        let most = 2 * (self.devices.len() + self.devices.parents.len()) + 2;
+        for _ in 0..most {
+            let before = self.devices.noted();
+            if !self.run_once(method, argument) || self.devices.noted() == before {
+                return;
+            }
+        }
+        log::warn!("acpi: {} tells something new each time it runs", self.aml.path(method));
+    }
+
+    /// Runs an event method. A method that fails is reported, and the events it lost with it.
+    fn run_once(&mut self, method: aml::NodeId, argument: Option<u32>) -> bool {
+        let number = [Arg::Integer(argument.unwrap_or(0).into())];
+        let args = number.get(..usize::from(argument.is_some())).unwrap_or_default();
+        let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        let failure = self.aml.evaluate(&mut host, method, args).err();
+        if let Some(error) = failure {
+            log::error!("acpi: {}: {error}", self.aml.path(method));
+        }
+        failure.is_none()
+    }
+}

@@ -1,0 +1,152 @@
+//! From the tables to a source of events.
+
+use alloc::vec::Vec;
+
+use hotmem_aml::{self as aml, Aml, Limits, LoadReport, NodeKind};
+use hotmem_hotplug::Latch;
+
+use super::bridge::Bridge;
+use super::device::{Devices, MEMORY_DEVICE};
+use super::error::TableError;
+use super::fadt::Fadt;
+use super::fault::StartError;
+use super::handlers::Handlers;
+use super::hardware::Hardware;
+use super::madt::Madt;
+use super::mode;
+use super::parent::CONTAINER;
+use super::physical::Physical;
+use super::root::Tables;
+use super::source::AcpiSource;
+use super::srat::{Affinity, Srat};
+
+impl<H: Hardware> AcpiSource<H> {
+    /// Enters ACPI mode, loads the byte code, and finds memory devices and events. After this, no
+    /// heap is used.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; there is no memory hotplug then.
+    pub fn new<P: Physical>(
+        tables: &Tables<'_, P>,
+        mut hardware: H,
+        latch: &'static Latch,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
+        let fadt = Fadt::find(tables)?;
+        mode::enter(&fadt, &mut hardware).map_err(StartError::Mode)?;
+        let mut devices = Devices::default();
+        let mut host = Bridge { hardware: &mut hardware, devices: &mut devices };
+        let mut aml = load(tables, &fadt, &mut host, limits)?;
+
+        let report = aml.init(&mut host);
+        if let Some((node, error)) = report.first_failure {
+            let (path, failed) = (aml.path(node), report.failed);
+            log::warn!("acpi: {failed} devices failed to initialise, the first is {path}: {error}");
+        }
+        let madt =
+            or_none(Madt::find(tables), "the lines of events are taken as their bus has them");
+        let handlers = Handlers::find(&mut aml, &mut host, &fadt, madt.as_ref());
+        find_memory(&mut aml, &mut hardware, &mut devices)?;
+        let affinity = affinities(tables)?;
+        let round = None;
+        Ok(Self { aml, hardware, fadt, handlers, devices, round, affinity, latch })
+    }
+}
+
+/// Loads the DSDT and the SSDTs.
+fn load<P: Physical>(
+    tables: &Tables<'_, P>,
+    fadt: &Fadt,
+    host: &mut dyn aml::Host,
+    limits: Limits,
+) -> Result<Aml, StartError> {
+    let mut blocks: Vec<&[u8]> = Vec::new();
+    tables.each_definition_block(fadt, |table| {
+        blocks.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
+        blocks.push(table.bytes());
+        Ok::<_, StartError>(())
+    })?;
+    let aml = Aml::load(host, &blocks, limits)?;
+    tell_skipped(aml.load_report());
+    Ok(aml)
+}
+
+/// Says what the tables hold that could not be loaded.
+fn tell_skipped(report: &LoadReport) {
+    const TOLD: usize = 8;
+    for skipped in report.skipped().iter().take(TOLD) {
+        log::warn!("acpi: left out: {skipped}");
+    }
+    let more = (report.count() as usize).saturating_sub(TOLD);
+    if more != 0 {
+        log::warn!("acpi: left out: {more} more");
+    }
+}
+
+/// A table that the machine can do without. One that is broken costs what it says.
+fn or_none<T>(found: Result<Option<T>, TableError>, cost: &str) -> Option<T> {
+    found.unwrap_or_else(|error| {
+        log::warn!("acpi: {error}; {cost}");
+        None
+    })
+}
+
+/// Finds the memory devices, there or not, and the devices around them.
+fn find_memory<H: Hardware>(
+    aml: &mut Aml,
+    hardware: &mut H,
+    devices: &mut Devices,
+) -> Result<(), StartError> {
+    let mut last = None;
+    while let Some(node) = aml.next_device(last) {
+        last = Some(node);
+        // A device that cannot say what it is does not keep the others from being used.
+        let mut is = |id, devices: &mut Devices| {
+            let mut host = Bridge { hardware, devices };
+            aml.has_id(&mut host, node, id).unwrap_or_else(|error| {
+                log::warn!("acpi: {}: {error}", aml.path(node));
+                false
+            })
+        };
+        let index = devices.len() as u16;
+        let room = if is(MEMORY_DEVICE, devices) {
+            devices.push(node) && push_parents(aml, node, index, devices)
+        } else if is(CONTAINER, devices) {
+            devices.parents.push(node, index..index)
+        } else {
+            true
+        };
+        if !room {
+            return Err(StartError::OutOfHeap);
+        }
+    }
+    Ok(())
+}
+
+/// Takes note of the devices that a memory device is below; `false` if the heap is full.
+fn push_parents(aml: &Aml, node: aml::NodeId, index: u16, devices: &mut Devices) -> bool {
+    let mut above = aml.parent(node);
+    while let Some(here) = above {
+        let is_device = aml.kind(here) == NodeKind::Device;
+        if is_device && !devices.parents.push(here, index..index + 1) {
+            return false;
+        }
+        above = aml.parent(here);
+    }
+    true
+}
+
+/// The SRAT's ranges, for as long as the kernel runs. A machine without one has none.
+fn affinities<P: Physical>(tables: &Tables<'_, P>) -> Result<Vec<Affinity>, StartError> {
+    let mut list = Vec::new();
+    if let Some(srat) =
+        or_none(Srat::find(tables), "devices that do not say their node are on node 0")
+    {
+        for entry in srat.memory() {
+            list.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
+            list.push(entry);
+        }
+    }
+    Ok(list)
+}
