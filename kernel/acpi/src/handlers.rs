@@ -3,17 +3,20 @@
 //! ```text
 //! FADT has GPE blocks:  SCI --> status & enable --> \_GPE._Exx (clear, then run)
 //!                                                   \_GPE._Lxx (run, then clear)
+//! a device ACPI0006:    its interrupt, or the SCI --> its own status & enable --> its _Exx, _Lxx
 //! a device ACPI0013:    each interrupt of its _CRS --> its _Exx, _Lxx or _EVT(interrupt)
 //! ```
 //!
-//! The first is ACPI 6.5, 5.6.4; the second, the generic event device, is 5.6.9. A machine may have
-//! either, both or none.
+//! The first is ACPI 6.5, 5.6.4; the second, the block device, 9.10; the third, the generic event device,
+//! 5.6.9. A machine may have any number of each. A device that is not there has no events, and an event
+//! that some device names in its `_PRW` wakes the machine and tells nothing while it runs.
 
 use alloc::vec::Vec;
 
-use hotmem_aml::resource::{self, Resource};
-use hotmem_aml::{Aml, AmlError, Host, NodeId};
+use hotmem_aml::resource::{self, RangeKind, Resource};
+use hotmem_aml::{Aml, AmlError, Host, NodeId, Space, Value};
 
+use super::describe::{PRESENT, status};
 use super::fadt::{Block, Fadt};
 use super::hardware::{Byte, Hardware};
 use super::madt::Madt;
@@ -22,12 +25,19 @@ use hotmem_hotplug::{Line, Polarity, Trigger};
 
 /// The identifier of a generic event device.
 const EVENT_DEVICE: &str = "ACPI0013";
+/// The identifier of a device that is a block of general-purpose events.
+const BLOCK_DEVICE: &str = "ACPI0006";
+/// Bytes of the largest block: methods have two digits for an event, and each has two bits.
+const LARGEST_BLOCK: u64 = 256 / 8 * 2;
 
 /// A general-purpose event that has a method.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GpeHandler {
     pub(super) method: NodeId,
     pub(super) edge: bool,
+    /// Where the method is: `\_GPE`, or a block device; and its number there.
+    scope: NodeId,
+    number: u8,
     /// The bit in both registers.
     pub(super) bit: u8,
     pub(super) status: Byte,
@@ -37,8 +47,8 @@ pub(super) struct GpeHandler {
 /// What a line stands for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cause {
-    /// The system control interrupt: look at the registers.
-    Sci,
+    /// The system control interrupt, or that of a block device: look at the registers.
+    Registers,
     /// An interrupt of an event device: run its method, with the interrupt's number if it wants it.
     Method { method: NodeId, argument: Option<u32> },
 }
@@ -64,36 +74,44 @@ impl Handlers {
     ) -> Self {
         let mut found = Self::default();
         found.find_gpes(aml, fadt);
+        let mut lines = Vec::new();
+        each(aml, host, BLOCK_DEVICE, |aml, host, device| {
+            found.find_block(aml, host, device, &mut lines)
+        });
+        found.leave_wakers_off(aml, host);
         if let Some(sci) = fadt.sci.filter(|_| !found.gpes.is_empty()) {
             let (trigger, polarity) = (Trigger::Level, Polarity::ActiveLow);
             let plain = Line { gsi: sci.into(), trigger, polarity };
-            found.push(madt.map_or(plain, |madt| madt.sci_line(sci)), Cause::Sci);
+            found.push(madt.map_or(plain, |madt| madt.sci_line(sci)), Cause::Registers);
         }
-        let mut last = None;
-        while let Some(device) = aml.next_device(last) {
-            last = Some(device);
-            let result = match aml.has_id(host, device, EVENT_DEVICE) {
-                Ok(true) => found.find_interrupts(aml, host, device),
-                Ok(false) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = result {
-                log::warn!("acpi: {}: {error}", aml.path(device));
-            }
-        }
+        lines.into_iter().for_each(|line| found.push(line, Cause::Registers));
+        each(aml, host, EVENT_DEVICE, |aml, host, device| found.find_interrupts(aml, host, device));
         found
     }
 
     fn find_gpes(&mut self, aml: &Aml, fadt: &Fadt) {
-        for block in fadt.gpe.into_iter().flatten() {
-            let registers = block.len / 2..block.len;
-            if self.enables.try_reserve(registers.len()).is_ok() {
-                self.enables.extend(registers.map(|register| Byte::of(block, register)));
-            }
-        }
+        fadt.gpe.into_iter().flatten().for_each(|block| self.watch(block));
         let Some(scope) = aml.find("\\_GPE") else { return };
+        self.find_methods(aml, scope, |number| register_of(fadt, number));
+    }
+
+    /// Takes note of the enable registers of a block.
+    fn watch(&mut self, block: Block) {
+        let registers = block.len / 2..block.len;
+        if self.enables.try_reserve(registers.len()).is_ok() {
+            self.enables.extend(registers.map(|register| Byte::of(block, register)));
+        }
+    }
+
+    /// Takes the event methods in a scope whose events have registers.
+    fn find_methods(
+        &mut self,
+        aml: &Aml,
+        scope: NodeId,
+        register: impl Fn(u8) -> Option<(Block, u8)>,
+    ) {
         for found in aml.gpe_methods(scope) {
-            let Some((block, event)) = register_of(fadt, found.number) else {
+            let Some((block, event)) = register(found.number) else {
                 log::warn!("acpi: {} has no event register", aml.path(found.node));
                 continue;
             };
@@ -101,11 +119,74 @@ impl Handlers {
                 self.gpes.push(GpeHandler {
                     method: found.node,
                     edge: found.edge,
+                    scope,
+                    number: found.number,
                     bit: 1 << (event % 8),
                     status: Byte::of(block, event / 8),
                     enable: Byte::of(block, block.len / 2 + event / 8),
                 });
             }
+        }
+    }
+
+    /// Takes the events of a block device; its interrupt, if it has one of its own, goes to `lines`.
+    fn find_block(
+        &mut self,
+        aml: &mut Aml,
+        host: &mut dyn Host,
+        device: NodeId,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), AmlError> {
+        let Some(crs) = aml.child(device, "_CRS") else { return Ok(()) };
+        let value = aml.evaluate(host, crs, &[])?;
+        let list = || resource::resources(value.buffer().unwrap_or_default()).flatten();
+        let found = list().find_map(|resource| match resource {
+            Resource::Range(range) => registers(&range),
+            _ => None,
+        });
+        let own = list().find_map(|resource| match resource {
+            Resource::Interrupt(interrupt) => Some(line(interrupt)),
+            _ => None,
+        });
+        let Some(block) = found else {
+            log::warn!("acpi: {} names no registers of events", aml.path(device));
+            return Ok(());
+        };
+        self.watch(block);
+        self.find_methods(aml, device, |event| {
+            (event / 8 < block.len / 2).then_some((block, event))
+        });
+        if let Some(line) = own
+            && lines.try_reserve(1).is_ok()
+        {
+            lines.push(line);
+        }
+        Ok(())
+    }
+
+    /// Leaves the events out that wake the machine: firmware may raise them without end while it runs.
+    fn leave_wakers_off(&mut self, aml: &mut Aml, host: &mut dyn Host) {
+        let mut last = None;
+        while let Some(device) = aml.next_device(last) {
+            last = Some(device);
+            let Some(wake) = aml.child(device, "_PRW") else { continue };
+            let waker = match aml.evaluate(host, wake, &[]) {
+                Ok(value) => waker(value),
+                Err(error) => {
+                    log::debug!("acpi: {}: _PRW: {error}", aml.path(device));
+                    None
+                }
+            };
+            let Some((scope, number)) = waker else { continue };
+            let scope = scope.or_else(|| aml.find("\\_GPE"));
+            self.gpes.retain(|gpe| {
+                let wakes = scope == Some(gpe.scope) && number == u64::from(gpe.number);
+                if wakes {
+                    let (event, device) = (aml.path(gpe.method), aml.path(device));
+                    log::info!("acpi: {event} is left off: it wakes the machine for {device}");
+                }
+                !wakes
+            });
         }
     }
 
@@ -116,18 +197,20 @@ impl Handlers {
         device: NodeId,
     ) -> Result<(), AmlError> {
         let mut lines = [None; MAX_LINES];
+        let mut more = 0;
         if let Some(crs) = aml.child(device, "_CRS") {
             let value = aml.evaluate(host, crs, &[])?;
-            let interrupts =
-                resource::resources(value.buffer().unwrap_or_default()).filter_map(|resource| {
-                    match resource {
-                        Ok(Resource::Interrupt(interrupt)) => Some(interrupt),
-                        _ => None,
-                    }
-                });
-            for (slot, interrupt) in lines.iter_mut().zip(interrupts) {
-                *slot = Some(line(interrupt));
+            let mut slots = lines.iter_mut();
+            for resource in resource::resources(value.buffer().unwrap_or_default()).flatten() {
+                let Resource::Interrupt(interrupt) = resource else { continue };
+                match slots.next() {
+                    Some(slot) => *slot = Some(line(interrupt)),
+                    None => more += 1,
+                }
             }
+        }
+        if more != 0 {
+            log::warn!("acpi: {}: no room for {more} more interrupts", aml.path(device));
         }
         for line in lines.into_iter().flatten() {
             match method(aml, device, line) {
@@ -138,8 +221,14 @@ impl Handlers {
         Ok(())
     }
 
-    /// Watches a line, if there is room.
+    /// Watches a line, if there is room. Blocks of events may share one: all registers are looked at.
     fn push(&mut self, line: Line, cause: Cause) {
+        let known = self.lines.iter().zip(&self.causes).any(|(known, what)| {
+            known.gsi == line.gsi && matches!((what, cause), (Cause::Registers, Cause::Registers))
+        });
+        if known {
+            return;
+        }
         let room = self.lines.try_reserve(1).is_ok() && self.causes.try_reserve(1).is_ok();
         if self.lines.len() < MAX_LINES && room {
             self.lines.push(line);
@@ -175,6 +264,55 @@ fn method(aml: &Aml, device: NodeId, line: Line) -> Option<Cause> {
     }
 }
 
+/// Shows every device of a kind that is there to `found`. One that cannot say what it is or has is named.
+fn each(
+    aml: &mut Aml,
+    host: &mut dyn Host,
+    id: &str,
+    mut found: impl FnMut(&mut Aml, &mut dyn Host, NodeId) -> Result<(), AmlError>,
+) {
+    let mut last = None;
+    while let Some(device) = aml.next_device(last) {
+        last = Some(device);
+        let result = match aml.has_id(host, device, id) {
+            Ok(true) => match status(aml, host, device) {
+                Ok(status) if status & PRESENT != 0 => found(aml, host, device),
+                other => other.map(drop),
+            },
+            other => other.map(drop),
+        };
+        if let Err(error) = result {
+            log::warn!("acpi: {}: {error}", aml.path(device));
+        }
+    }
+}
+
+/// The registers of a block device, if a range can be that: as many for status as for enable.
+fn registers(range: &resource::Range) -> Option<Block> {
+    let (space, limit) = match range.kind {
+        RangeKind::Memory => (Space::SystemMemory, u64::MAX),
+        RangeKind::Io => (Space::SystemIo, 0xFFFF),
+        _ => return None,
+    };
+    let last = range.min.checked_add(range.length.checked_sub(1)?)?;
+    let fits = range.length <= LARGEST_BLOCK && range.length.is_multiple_of(2) && last <= limit;
+    fits.then_some(Block { space, address: range.min, len: range.length as u8 })
+}
+
+/// The event that a `_PRW` names (ACPI 6.5, 7.3.13): its number in `\_GPE`, or a block device and its
+/// number there.
+fn waker(wake: Value<'_>) -> Option<(Option<NodeId>, u64)> {
+    let Value::Package(wake) = wake else { return None };
+    match wake.get(0)? {
+        Value::Integer(number) => Some((None, number)),
+        Value::Package(event) => match (event.get(0)?, event.get(1)?) {
+            (Value::Node(block), Value::Integer(number)) => Some((Some(block), number)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// The block that event `number` is in, and its number there.
 fn register_of(fadt: &Fadt, number: u8) -> Option<(Block, u8)> {
     let [first, second] = fadt.gpe;
@@ -200,7 +338,6 @@ mod tests {
     use super::super::fadt::PowerOff;
     use super::*;
     use hotmem::PhysAddr;
-    use hotmem_aml::Space;
 
     #[test]
     fn events_of_the_second_block_are_counted_from_its_base() {

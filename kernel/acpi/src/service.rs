@@ -36,7 +36,7 @@ impl<H: Hardware> AcpiSource<H> {
 
             self.devices.begin(self.latch.since(index));
             match cause {
-                Cause::Sci => self.service_registers(),
+                Cause::Registers => self.service_registers(),
                 Cause::Method { method, argument } => self.run(method, argument),
             }
             if let Some(line) = self.handlers.lines.get(index)

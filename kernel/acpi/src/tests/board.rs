@@ -18,6 +18,9 @@ const PM1_CONTROL: u64 = 0x604;
 const GPE_STATUS: u64 = 0x620;
 const GPE_ENABLE: u64 = 0x628;
 const GPE_END: u64 = 0x630;
+/// A block device of eight events, as `handlers.asl` says.
+const BLOCK_STATUS: u64 = 0x700;
+const BLOCK_ENABLE: u64 = 0x701;
 
 /// The machine's state.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(super) struct Board {
     layout: Layout,
     pub(super) gpe_status: u64,
     pub(super) gpe_enable: u64,
+    pub(super) block_status: u64,
+    pub(super) block_enable: u64,
     pub(super) pm1_status: u64,
     pub(super) pm1_enable: u64,
     /// `SCI_EN`, and whether writing to the command port sets it.
@@ -55,6 +60,8 @@ impl Wire {
             layout,
             gpe_status: 0,
             gpe_enable: 0,
+            block_status: 0,
+            block_enable: 0,
             pm1_status: 0,
             pm1_enable: 0,
             acpi_enabled: false,
@@ -100,6 +107,8 @@ impl Board {
             PM1_ENABLE..PM1_CONTROL => Some((&mut self.pm1_enable, port - PM1_ENABLE, false)),
             GPE_STATUS..GPE_ENABLE => Some((&mut self.gpe_status, port - GPE_STATUS, true)),
             GPE_ENABLE..GPE_END => Some((&mut self.gpe_enable, port - GPE_ENABLE, false)),
+            BLOCK_STATUS => Some((&mut self.block_status, 0, true)),
+            BLOCK_ENABLE => Some((&mut self.block_enable, 0, false)),
             _ => None,
         }
     }

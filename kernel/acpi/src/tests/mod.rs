@@ -4,6 +4,7 @@ mod board;
 mod boxes;
 mod events;
 mod firmware;
+mod handlers;
 mod heap;
 mod odd;
 mod rig;
