@@ -24,6 +24,7 @@ mod fadt;
 mod fault;
 mod handlers;
 mod hardware;
+mod introduce;
 mod madt;
 mod mode;
 mod parent;

@@ -12,6 +12,7 @@ use super::fadt::Fadt;
 use super::fault::StartError;
 use super::handlers::Handlers;
 use super::hardware::Hardware;
+use super::introduce;
 use super::madt::Madt;
 use super::mode;
 use super::parent::CONTAINER;
@@ -39,6 +40,7 @@ impl<H: Hardware> AcpiSource<H> {
         let mut host = Bridge { hardware: &mut hardware, devices: &mut devices };
         let mut aml = load(tables, &fadt, &mut host, limits)?;
 
+        introduce::capabilities(&mut aml, &mut host);
         let report = aml.init(&mut host);
         if let Some((node, error)) = report.first_failure {
             let (path, failed) = (aml.path(node), report.failed);
@@ -46,6 +48,9 @@ impl<H: Hardware> AcpiSource<H> {
         }
         let madt =
             or_none(Madt::find(tables), "the lines of events are taken as their bus has them");
+        if madt.is_some_and(|madt| madt.io_apics().next().is_some()) {
+            introduce::io_apics(&mut aml, &mut host);
+        }
         let handlers = Handlers::find(&mut aml, &mut host, &fadt, madt.as_ref());
         find_memory(&mut aml, &mut hardware, &mut devices)?;
         let affinity = affinities(tables)?;

@@ -6,6 +6,7 @@ mod events;
 mod firmware;
 mod handlers;
 mod heap;
+mod introduce;
 mod odd;
 mod rig;
 mod tables;

@@ -65,11 +65,17 @@ pub(super) fn reduced() -> Layout {
 
 /// A firmware with one DSDT, on a machine with or without fixed hardware.
 pub(super) fn firmware(dsdt: &[u8], hardware_reduced: bool) -> Memory {
+    firmware_with(dsdt, hardware_reduced, &[])
+}
+
+/// The same, with more records in its MADT.
+pub(super) fn firmware_with(dsdt: &[u8], hardware_reduced: bool, records: &[&[u8]]) -> Memory {
     let mut fadt = firmware::fadt(276);
     put(&mut fadt, 140, 8, 0x1000_0000);
     put(&mut fadt, 112, 4, u64::from(hardware_reduced) << 20);
     fix(&mut fadt, 9);
-    let madt = firmware::madt(&[&firmware::source_override(9, 9, 0x0D)]);
+    let sci = firmware::source_override(9, 9, 0x0D);
+    let madt = firmware::madt(&[&[sci.as_slice()], records].concat());
     let near = firmware::affinity(1, WINDOW, 512 * MIB, 3);
     let mut memory = firmware::memory(2, &[fadt, madt, firmware::srat(2, &[near])]);
     memory.pieces.push((0x1000_0000, dsdt.to_vec()));
