@@ -3,12 +3,14 @@
 use hotmem_aml::{Host, HostError, NodeId, Space, Width};
 
 use super::device::Devices;
+use super::facs::GlobalLock;
 use super::hardware::Hardware;
 
 /// Registers go to the hardware, notifications to the devices.
 pub(super) struct Bridge<'a, H> {
     pub(super) hardware: &'a mut H,
     pub(super) devices: &'a mut Devices,
+    pub(super) lock: Option<GlobalLock>,
 }
 
 impl<H: Hardware> Host for Bridge<'_, H> {
@@ -40,5 +42,15 @@ impl<H: Hardware> Host for Bridge<'_, H> {
 
     fn timer(&mut self) -> u64 {
         self.hardware.timer()
+    }
+
+    fn take_global_lock(&mut self) -> bool {
+        self.lock.is_none_or(|lock| lock.take(self.hardware))
+    }
+
+    fn release_global_lock(&mut self) {
+        if let Some(lock) = self.lock {
+            lock.release(self.hardware);
+        }
     }
 }

@@ -31,7 +31,8 @@ impl<H: Hardware> AcpiSource<H> {
         method: aml::NodeId,
         args: &[Arg<'_>],
     ) -> Result<(), DeviceError> {
-        let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        let mut host =
+            Bridge { hardware: &mut self.hardware, devices: &mut self.devices, lock: self.lock };
         let run = self.aml.evaluate(&mut host, method, args).map(drop);
         run.map_err(|error| DeviceError::Method(name, error))
     }
@@ -39,7 +40,8 @@ impl<H: Hardware> AcpiSource<H> {
     /// A device's `_STA`, or 0 if it is below one that is not there: what a device that is neither present
     /// nor functioning holds is not there either (ACPI 6.5, 6.3.7).
     pub(super) fn status(&mut self, node: aml::NodeId) -> Result<u64, DeviceError> {
-        let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        let mut host =
+            Bridge { hardware: &mut self.hardware, devices: &mut self.devices, lock: self.lock };
         status(&mut self.aml, &mut host, node).map_err(|error| DeviceError::Method("_STA", error))
     }
 
@@ -88,7 +90,8 @@ impl<H: Hardware> AcpiSource<H> {
     /// The memory in a device's `_CRS`.
     pub(super) fn ranges(&mut self, node: aml::NodeId) -> Result<Ranges, DeviceError> {
         let crs = self.aml.child(node, "_CRS").ok_or(DeviceError::Missing("_CRS"))?;
-        let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        let mut host =
+            Bridge { hardware: &mut self.hardware, devices: &mut self.devices, lock: self.lock };
         let value = self.aml.evaluate(&mut host, crs, &[]);
         let value = value.map_err(|error| DeviceError::Method("_CRS", error))?;
         memory_of(value.buffer().ok_or(DeviceError::NoBuffer)?)
@@ -99,7 +102,11 @@ impl<H: Hardware> AcpiSource<H> {
     fn proximity(&mut self, node: aml::NodeId, at: PhysAddr) -> Result<NodeId, DeviceError> {
         let mut above = Some(node);
         while let Some(here) = above {
-            let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+            let mut host = Bridge {
+                hardware: &mut self.hardware,
+                devices: &mut self.devices,
+                lock: self.lock,
+            };
             let said = self.aml.child_integer(&mut host, here, "_PXM");
             if let Some(domain) = said.map_err(|error| DeviceError::Method("_PXM", error))? {
                 return Ok(node_of(domain));

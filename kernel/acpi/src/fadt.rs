@@ -61,6 +61,8 @@ pub struct Enable {
 pub struct Fadt {
     /// Where the DSDT is.
     pub dsdt: PhysAddr,
+    /// Where the FACS is, if there is one.
+    pub facs: Option<PhysAddr>,
     /// How firmware turns the machine off, on Arm.
     pub power_off: PowerOff,
     /// Whether there is no fixed hardware at all; then the fields below are `None`.
@@ -104,12 +106,14 @@ impl Fadt {
     pub fn find<P: Physical>(tables: &Tables<'_, P>) -> Result<Self, TableError> {
         let table = tables.find(FADT, LEAST)?.ok_or(TableError::Missing(FADT))?;
         let hardware_reduced = number(&table, 112, 4) & HW_REDUCED != 0;
-        let dsdt = match number(&table, 140, 8) {
-            0 => number(&table, 40, 4),
-            wide => wide,
+        let address = |narrow, wide| match number(&table, wide, 8) {
+            0 => number(&table, narrow, 4),
+            address => address,
         };
+        let (dsdt, facs) = (address(40, 140), address(36, 132));
         let fadt = Self {
             dsdt: PhysAddr::new(dsdt),
+            facs: (facs != 0).then_some(PhysAddr::new(facs)),
             power_off: power_off(number(&table, ARM_BOOT, 2)),
             hardware_reduced,
             sci: None,

@@ -344,6 +344,7 @@ mod tests {
         let block = |address, len| Some(Block { space: Space::SystemIo, address, len });
         let fadt = Fadt {
             dsdt: PhysAddr::new(0),
+            facs: None,
             power_off: PowerOff::No,
             hardware_reduced: false,
             sci: Some(9),

@@ -1,5 +1,6 @@
 //! What ACPI asks of the machine.
 
+use hotmem::PhysAddr;
 use hotmem_aml::{HostError, Space, Width};
 
 use super::fadt::Block;
@@ -26,6 +27,15 @@ pub trait Hardware {
         width: Width,
         value: u64,
     ) -> Result<(), HostError>;
+
+    /// Compares the 32-bit word of memory at `address`, which is no memory of the kernel's, with `old`,
+    /// and makes it `new` if it is that, in one access. Returns the word that was there.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if the machine cannot do that there.
+    fn compare_exchange(&mut self, address: PhysAddr, old: u32, new: u32)
+    -> Result<u32, HostError>;
 
     /// Waits by spinning.
     fn stall(&mut self, microseconds: u64);

@@ -20,6 +20,7 @@ mod controller;
 mod describe;
 mod device;
 mod error;
+mod facs;
 mod fadt;
 mod fault;
 mod handlers;

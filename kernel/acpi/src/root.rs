@@ -79,6 +79,11 @@ impl<'a, P: Physical> Tables<'a, P> {
         Ok(Self { memory, root, pointer })
     }
 
+    /// The memory that the tables are in.
+    pub(super) const fn memory(&self) -> &'a P {
+        self.memory
+    }
+
     /// Where the tables listed in the root are. Null pointers, which real firmware has, are left
     /// out.
     pub fn addresses(&self) -> impl Iterator<Item = PhysAddr> + '_ {

@@ -217,8 +217,11 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// Whether a device is of a kind. One that cannot say so may be.
     fn has_id(&mut self, node: NodeId, id: &str) -> bool {
-        let mut host =
-            super::bridge::Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        let mut host = super::bridge::Bridge {
+            hardware: &mut self.hardware,
+            devices: &mut self.devices,
+            lock: self.lock,
+        };
         self.aml.has_id(&mut host, node, id).unwrap_or(true)
     }
 

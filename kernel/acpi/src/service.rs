@@ -113,7 +113,8 @@ impl<H: Hardware> AcpiSource<H> {
     fn run_once(&mut self, method: aml::NodeId, argument: Option<u32>) -> bool {
         let number = [Arg::Integer(argument.unwrap_or(0).into())];
         let args = number.get(..usize::from(argument.is_some())).unwrap_or_default();
-        let mut host = Bridge { hardware: &mut self.hardware, devices: &mut self.devices };
+        let mut host =
+            Bridge { hardware: &mut self.hardware, devices: &mut self.devices, lock: self.lock };
         let failure = self.aml.evaluate(&mut host, method, args).err();
         if let Some(error) = failure {
             log::error!("acpi: {}: {error}", self.aml.path(method));

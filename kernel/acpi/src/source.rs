@@ -16,6 +16,7 @@ use hotmem_aml::{self as aml, Aml, Arg};
 use hotmem_hotplug::{DeviceId, Event, HotplugSource, Latch, Line, Outcome, Refusal, Request};
 
 use super::device::{Devices, Wanted};
+use super::facs::GlobalLock;
 use super::fadt::Fadt;
 use super::fault::DeviceError;
 use super::handlers::Handlers;
@@ -31,6 +32,8 @@ pub struct AcpiSource<H> {
     pub(super) fadt: Fadt,
     pub(super) handlers: Handlers,
     pub(super) devices: Devices,
+    /// The lock that firmware shares.
+    pub(super) lock: Option<GlobalLock>,
     /// The request about a container that is under way.
     pub(super) round: Option<Round>,
     /// Which memory is near which domain, for devices that do not say.

@@ -8,6 +8,7 @@ use hotmem_hotplug::Latch;
 use super::bridge::Bridge;
 use super::device::{Devices, MEMORY_DEVICE};
 use super::error::TableError;
+use super::facs::GlobalLock;
 use super::fadt::Fadt;
 use super::fault::StartError;
 use super::handlers::Handlers;
@@ -37,7 +38,8 @@ impl<H: Hardware> AcpiSource<H> {
         let fadt = Fadt::find(tables)?;
         mode::enter(&fadt, &mut hardware).map_err(StartError::Mode)?;
         let mut devices = Devices::default();
-        let mut host = Bridge { hardware: &mut hardware, devices: &mut devices };
+        let lock = GlobalLock::find(tables, &fadt);
+        let mut host = Bridge { hardware: &mut hardware, devices: &mut devices, lock };
         let mut aml = load(tables, &fadt, &mut host, limits)?;
 
         introduce::capabilities(&mut aml, &mut host);
@@ -52,10 +54,10 @@ impl<H: Hardware> AcpiSource<H> {
             introduce::io_apics(&mut aml, &mut host);
         }
         let handlers = Handlers::find(&mut aml, &mut host, &fadt, madt.as_ref());
-        find_memory(&mut aml, &mut hardware, &mut devices)?;
+        find_memory(&mut aml, &mut host)?;
         let affinity = affinities(tables)?;
         let round = None;
-        Ok(Self { aml, hardware, fadt, handlers, devices, round, affinity, latch })
+        Ok(Self { aml, hardware, fadt, handlers, devices, lock, round, affinity, latch })
     }
 }
 
@@ -98,27 +100,22 @@ fn or_none<T>(found: Result<Option<T>, TableError>, cost: &str) -> Option<T> {
 }
 
 /// Finds the memory devices, there or not, and the devices around them.
-fn find_memory<H: Hardware>(
-    aml: &mut Aml,
-    hardware: &mut H,
-    devices: &mut Devices,
-) -> Result<(), StartError> {
+fn find_memory<H: Hardware>(aml: &mut Aml, host: &mut Bridge<'_, H>) -> Result<(), StartError> {
     let mut last = None;
     while let Some(node) = aml.next_device(last) {
         last = Some(node);
         // A device that cannot say what it is does not keep the others from being used.
-        let mut is = |id, devices: &mut Devices| {
-            let mut host = Bridge { hardware, devices };
-            aml.has_id(&mut host, node, id).unwrap_or_else(|error| {
+        let mut is = |id, host: &mut Bridge<'_, H>| {
+            aml.has_id(host, node, id).unwrap_or_else(|error| {
                 log::warn!("acpi: {}: {error}", aml.path(node));
                 false
             })
         };
-        let index = devices.len() as u16;
-        let room = if is(MEMORY_DEVICE, devices) {
-            devices.push(node) && push_parents(aml, node, index, devices)
-        } else if is(CONTAINER, devices) {
-            devices.parents.push(node, index..index)
+        let index = host.devices.len() as u16;
+        let room = if is(MEMORY_DEVICE, host) {
+            host.devices.push(node) && push_parents(aml, node, index, host.devices)
+        } else if is(CONTAINER, host) {
+            host.devices.parents.push(node, index..index)
         } else {
             true
         };

@@ -151,6 +151,15 @@ pub trait Host {
         0
     }
 
+    /// Takes the lock that firmware shares with the system (ACPI 6.5, 5.2.10.1); false if firmware has it.
+    /// Then this is called again after a while. A machine without such a lock gives it at once.
+    fn take_global_lock(&mut self) -> bool {
+        true
+    }
+
+    /// Gives the lock back.
+    fn release_global_lock(&mut self) {}
+
     /// Whether the system claims an interface of `_OSI` (ACPI 6.5, 5.7.2). The default claims
     /// what every PC operating system claims, since firmware takes everything else for
     /// something older than itself.

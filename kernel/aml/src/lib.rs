@@ -25,8 +25,8 @@
 //!
 //! Integers have 32 bits if the DSDT's revision is below 2 (ACPI 6.5, 5.2.11.1). `Load`,
 //! `LoadTable` and `Unload` are not there: tables are loaded once. There is one evaluator and
-//! nothing runs beside it, so an `Acquire` never waits and every method is serialized; the global lock is not shared with the
-//! firmware.
+//! nothing runs beside it, so every method is serialized and an `Acquire` waits for nothing but the
+//! global lock, which firmware may hold ([`Host::take_global_lock`]).
 #![no_std]
 #![forbid(unsafe_code)]
 

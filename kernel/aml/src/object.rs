@@ -134,6 +134,9 @@ pub(crate) enum FieldBase {
     },
 }
 
+/// The index of the mutex `\_GL`, which firmware shares.
+pub(crate) const GLOBAL_LOCK: u32 = 0;
+
 /// The flags byte of a field list: access type, lock and update rule (ACPI 6.5, 20.2.5.2).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FieldFlags(pub(crate) u8);

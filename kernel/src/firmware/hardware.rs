@@ -142,6 +142,12 @@ impl Hardware for KernelHardware {
         }
     }
 
+    fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
+        let page = self.page(at)?;
+        let seen = page.compare_exchange((at.get() % PAGE) as usize, old, new);
+        seen.ok_or(HostError::Unsupported)
+    }
+
     fn stall(&mut self, microseconds: u64) {
         self.spin(microseconds);
     }

@@ -7,6 +7,7 @@ use super::layout::{DEVICE_BASE, PAGE, in_window};
 use super::machine::KernelTables;
 use super::spare::SpareFrames;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 use hotmem::paging::{Attr, MapError, Mapper, Mapping};
 use hotmem::{PhysAddr, PhysRange, VirtAddr};
 use hotmem_arch::irq::Registers;
@@ -66,6 +67,19 @@ impl Window {
         // SAFETY: as for `load`.
         unsafe { pointer.write_volatile(value) };
         Some(())
+    }
+}
+
+impl Window {
+    /// Makes the word at `offset` `new` if it is `old`, in one access; the word that was there, or `None`
+    /// outside of the window or unaligned.
+    pub fn compare_exchange(&self, offset: usize, old: u32, new: u32) -> Option<u32> {
+        let pointer = self.at::<u32>(offset)?;
+        // SAFETY: the address is inside the mapped window and aligned, and all accesses to the word that
+        // this kernel makes are atomic: whoever else shares it makes locked ones.
+        let word = unsafe { AtomicU32::from_ptr(pointer) };
+        let seen = word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
+        Some(seen.unwrap_or_else(|seen| seen))
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::vec::Vec;
 
+use hotmem::PhysAddr;
 use hotmem_aml::{Host, HostError, Space, Width};
 use hotmem_tests::acpi::{Controller, Layout};
 
@@ -43,6 +44,11 @@ pub(super) struct Board {
     pub(super) refill: Option<(usize, u64, u64)>,
     /// A general-purpose event that happens at the controller's next access.
     pub(super) surprise: Option<u8>,
+    /// The lock that firmware shares: where it is, and the word; and what was written to it.
+    pub(super) lock_word: Option<(PhysAddr, u32)>,
+    pub(super) lock_words: Vec<u32>,
+    /// What was written to the fixed control register.
+    pub(super) controls: Vec<u64>,
     /// The handler has masked the line.
     pub(super) masked: bool,
     pub(super) unmasked: Vec<u32>,
@@ -70,6 +76,9 @@ impl Wire {
             stuck: false,
             refill: None,
             surprise: None,
+            lock_word: None,
+            lock_words: Vec::new(),
+            controls: Vec::new(),
             masked: false,
             unmasked: Vec::new(),
             stalled: 0,
@@ -146,6 +155,10 @@ impl Hardware for Wire {
                 board.acpi_enabled |= board.answers_smi;
                 return Ok(());
             }
+            if address == PM1_CONTROL {
+                board.controls.push(value);
+                return Ok(());
+            }
             if let Some((register, byte, clears)) = board.fixed(address) {
                 assert_eq!(width, Width::Byte, "event registers are written as bytes");
                 let bits = (value & 0xFF) << (byte * 8);
@@ -165,6 +178,16 @@ impl Hardware for Wire {
             board.gpe_status |= 1 << 0x1B;
         }
         Ok(())
+    }
+
+    fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
+        let mut board = self.0.borrow_mut();
+        let word = board.lock_word.filter(|word| word.0 == at).ok_or(HostError::Forbidden)?.1;
+        if word == old {
+            board.lock_word = Some((at, new));
+            board.lock_words.push(new);
+        }
+        Ok(word)
     }
 
     fn stall(&mut self, microseconds: u64) {

@@ -7,6 +7,7 @@ mod firmware;
 mod handlers;
 mod heap;
 mod introduce;
+mod lock;
 mod odd;
 mod rig;
 mod tables;

@@ -38,6 +38,11 @@ impl FieldFlags {
         }
     }
 
+    /// Whether an access needs the lock that firmware shares.
+    pub(super) const fn locks(self) -> bool {
+        self.0 & 0x10 != 0
+    }
+
     /// What to do with neighbouring bits.
     const fn update(self) -> Update {
         match self.0 >> 5 & 3 {
@@ -53,10 +58,12 @@ impl Exec<'_> {
     pub(super) fn read_field(&mut self, index: u32) -> Res<Obj> {
         let field = self.m.fields.get(index)?;
         let mut data = self.room_for(field.bits, false)?;
+        self.lock_for(field.flags)?;
         self.each_unit(&field, |exec, unit| {
             let value = exec.read_unit(&field, unit.at)?;
             exec.put_bits(&mut data, unit.bit, unit.bits, value >> unit.shift)
         })?;
+        self.unlock_for(field.flags)?;
         Ok(match data {
             Data::Small(value) => Obj::Int(value),
             Data::Large(span) => Obj::Buf(span),
@@ -67,6 +74,7 @@ impl Exec<'_> {
     pub(super) fn write_field(&mut self, index: u32, value: Obj) -> Res<()> {
         let field = self.m.fields.get(index)?;
         let data = self.source(value)?;
+        self.lock_for(field.flags)?;
         self.each_unit(&field, |exec, unit| {
             let mask = ones(unit.bits) << unit.shift;
             let new = exec.get_bits(data, unit.bit, unit.bits) << unit.shift;
@@ -78,7 +86,8 @@ impl Exec<'_> {
                 Update::Zeros => 0,
             };
             exec.write_unit(&field, unit.at, rest & !mask | new)
-        })
+        })?;
+        self.unlock_for(field.flags)
     }
 
     /// Calls `access` for every unit that holds bits of the field.

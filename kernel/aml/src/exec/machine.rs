@@ -137,6 +137,7 @@ impl Machine {
         let os = b"Microsoft Windows NT";
         let span = self.bytes.lasting(os.len(), 0)?;
         self.bytes.get_mut(span)?.copy_from_slice(os);
+        // The first of all: its index is `GLOBAL_LOCK`.
         let lock = Obj::Mutex(self.syncs.push(Sync::default())?);
         for (name, obj) in [
             ("_GPE", Obj::Scope),

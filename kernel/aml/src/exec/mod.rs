@@ -16,6 +16,7 @@ mod convert;
 mod data;
 mod define;
 mod fields;
+mod lock;
 mod machine;
 mod pci;
 mod refs;
@@ -168,7 +169,8 @@ impl<'m> Exec<'m> {
     }
 
     /// Ends the evaluation: names of methods and held mutexes are gone, an error gets its place.
-    fn finish<T>(self, result: Res<T>) -> Result<T, AmlError> {
+    fn finish<T>(mut self, result: Res<T>) -> Result<T, AmlError> {
+        self.unlock_all();
         self.m.clean();
         self.m.peak_steps = self.m.peak_steps.max(self.steps);
         let place = self.fault.and_then(|at| self.m.code.place(at));

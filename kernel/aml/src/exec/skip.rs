@@ -194,7 +194,7 @@ impl Exec<'_> {
             self.m.frames.clear();
             self.m.drop_names(&first.marks);
         }
-        self.m.release_all();
+        self.unlock_all();
         self.level = 0;
     }
 

@@ -3,7 +3,7 @@
 use crate::code::Cursor;
 use crate::error::ErrorKind;
 use crate::namespace::NodeId;
-use crate::object::Obj;
+use crate::object::{GLOBAL_LOCK, Obj};
 use crate::opcode as op;
 
 use super::{Exec, Res};
@@ -16,9 +16,8 @@ impl Exec<'_> {
             op::SLEEP => self.sleep(cur)?,
             op::STALL => self.stall(cur)?,
             op::ACQUIRE => {
-                self.acquire(cur)?;
-                // False: it did not time out.
-                return Ok(Obj::Int(0));
+                let timed_out = self.acquire(cur)?;
+                return Ok(Obj::Int(if timed_out { self.cut(u64::MAX) } else { 0 }));
             }
             op::RELEASE => self.release(cur)?,
             op::SIGNAL | op::RESET => self.signal(code, cur)?,
@@ -75,7 +74,7 @@ impl Exec<'_> {
     }
 
     /// Counts microseconds against the limit, before they are spent.
-    fn spend(&mut self, time: u64) -> Res<()> {
+    pub(super) fn spend(&mut self, time: u64) -> Res<()> {
         self.slept = self.slept.saturating_add(time);
         let limit = u64::from(self.m.limits.sleep_ms) * 1000;
         if self.slept > limit { Err(ErrorKind::TooSleepy) } else { Ok(()) }
@@ -90,21 +89,25 @@ impl Exec<'_> {
         }
     }
 
-    /// `Acquire`: nothing runs beside an evaluation, so it never has to wait. The order of sync
-    /// levels is kept all the same (ACPI 6.5, 19.6.2).
-    fn acquire(&mut self, cur: &mut Cursor) -> Res<()> {
+    /// `Acquire`; true if it timed out. Nothing runs beside an evaluation, so only the lock that firmware
+    /// shares has to be waited for. The order of sync levels is kept all the same (ACPI 6.5, 19.6.2).
+    fn acquire(&mut self, cur: &mut Cursor) -> Res<bool> {
         let index = self.mutex_target(cur)?;
-        self.m.code.number(cur, 2)?;
+        let timeout = self.m.code.number(cur, 2)?;
         let mut mutex = self.m.syncs.get(index)?;
         if mutex.count == 0 {
             if mutex.level < self.level {
                 return Err(ErrorKind::MutexOrder);
             }
+            if index == GLOBAL_LOCK && !self.wait_for_firmware(timeout)? {
+                return Ok(true);
+            }
             mutex.before = self.level;
             self.level = mutex.level;
         }
         mutex.count = mutex.count.checked_add(1).ok_or(ErrorKind::TooDeep)?;
-        self.m.syncs.set(index, mutex)
+        self.m.syncs.set(index, mutex)?;
+        Ok(false)
     }
 
     /// `Release`.
@@ -114,6 +117,9 @@ impl Exec<'_> {
         mutex.count = mutex.count.checked_sub(1).ok_or(ErrorKind::NotHeld)?;
         if mutex.count == 0 {
             self.level = mutex.before;
+            if index == GLOBAL_LOCK {
+                self.host.release_global_lock();
+            }
         }
         self.m.syncs.set(index, mutex)
     }

@@ -1,0 +1,85 @@
+//! The FACS: the lock that firmware shares with the system (ACPI 6.5, 5.2.10).
+//!
+//! ```text
+//! word: bit 0 pending: someone waits for the owner     take:    owned; pending if it was owned already
+//!       bit 1 owned                                    release: 0; a waiter is told by GBL_RLS
+//! ```
+
+use hotmem::PhysAddr;
+
+use super::fadt::{Block, Fadt};
+use super::hardware::{Byte, Hardware};
+use super::physical::Physical;
+use super::root::Tables;
+use super::table;
+
+/// Where the word is, and how long a table is that has one.
+const WORD: u64 = 16;
+const LEAST: u64 = 24;
+
+const PENDING: u32 = 1 << 0;
+const OWNED: u32 = 1 << 1;
+
+/// `GBL_RLS` in the low byte of the fixed control register: tells firmware that the lock is free.
+const RELEASED: u8 = 1 << 2;
+
+/// Looks at a word that changes under the kernel's hands.
+const TRIES: u32 = 64;
+
+/// The lock of a machine that has one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GlobalLock {
+    word: PhysAddr,
+    controls: [Option<Block>; 2],
+}
+
+impl GlobalLock {
+    /// The lock of the FACS; `None` if there is none that can be used.
+    pub(super) fn find<P: Physical>(tables: &Tables<'_, P>, fadt: &Fadt) -> Option<Self> {
+        let at = fadt.facs.filter(|_| !fadt.hardware_reduced)?;
+        let bytes = table::slice(tables.memory(), at, LEAST).ok();
+        let bytes = bytes.filter(|bytes| bytes.starts_with(b"FACS"));
+        let long = |bytes: &&[u8]| table::le(bytes, 4, 4).is_some_and(|length| length >= LEAST);
+        if bytes.filter(long).is_none() || !at.get().is_multiple_of(4) {
+            log::warn!("acpi: no FACS is at {at}: the lock is not shared with firmware");
+            return None;
+        }
+        Some(Self { word: PhysAddr::new(at.get() + WORD), controls: fadt.pm1_control })
+    }
+
+    /// Takes the lock; false if firmware has it, which then knows that someone waits. A word that cannot be
+    /// reached locks nothing.
+    pub(super) fn take(&self, hardware: &mut impl Hardware) -> bool {
+        let next = |old| old & !PENDING | OWNED | if old & OWNED != 0 { PENDING } else { 0 };
+        self.change(hardware, next).is_none_or(|old| old & OWNED == 0)
+    }
+
+    /// Gives the lock back, and tells firmware if it waits.
+    pub(super) fn release(&self, hardware: &mut impl Hardware) {
+        let old = self.change(hardware, |old| old & !(PENDING | OWNED));
+        if old.is_none_or(|old| old & PENDING == 0) {
+            return;
+        }
+        for block in self.controls.into_iter().flatten() {
+            let control = Byte::of(block, 0);
+            let told =
+                control.read(hardware).and_then(|now| control.write(hardware, now | RELEASED));
+            if let Err(error) = told {
+                log::error!("acpi: fixed control register: {error}");
+            }
+        }
+    }
+
+    /// Changes the word; what it was, or `None` if it cannot be reached.
+    fn change(&self, hardware: &mut impl Hardware, next: impl Fn(u32) -> u32) -> Option<u32> {
+        let mut old = 0;
+        for _ in 0..TRIES {
+            match hardware.compare_exchange(self.word, old, next(old)) {
+                Ok(seen) if seen == old => return Some(old),
+                Ok(seen) => old = seen,
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}
