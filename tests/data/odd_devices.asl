@@ -82,6 +82,32 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "ODD", 1)
                 Memory32Fixed (ReadWrite, 0x05000000, 0x200000)
             })
         }
+        // Firmware's own memory, none of it RAM
+        Device (D00D)
+        {
+            Name (_HID, EisaId ("PNP0C80"))
+            Name (_CRS, ResourceTemplate ()
+            {
+                Memory32Fixed (ReadOnly, 0x08000000, 0x100000)
+                QWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite, 0,
+                    0x08100000, 0x081FFFFF, 0, 0x100000, , , , AddressRangeReserved, TypeStatic)
+                QWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite, 0,
+                    0x08200000, 0x082FFFFF, 0, 0x100000, , , , AddressRangeACPI, TypeStatic)
+                DWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite, 0,
+                    0x08300000, 0x083FFFFF, 0, 0x100000, , , , AddressRangeNVS, TypeStatic)
+            })
+        }
+        // RAM behind firmware's own memory; a translation that only a bridge can have
+        Device (D00E)
+        {
+            Name (_HID, EisaId ("PNP0C80"))
+            Name (_CRS, ResourceTemplate ()
+            {
+                Memory32Fixed (ReadOnly, 0x08000000, 0x100000)
+                QWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite, 0,
+                    0x09000000, 0x090FFFFF, 0x1000000000, 0x100000)
+            })
+        }
         Device (BUSX)
         {
             Name (_HID, EisaId ("PNP0A05"))

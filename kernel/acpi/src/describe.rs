@@ -144,8 +144,12 @@ fn memory_of(list: &[u8]) -> Result<Ranges, DeviceError> {
         if range.kind != RangeKind::Memory || length == 0 {
             continue;
         }
-        let start = min.checked_add(range.translation).map(PhysAddr::new);
-        let memory = start.and_then(|start| PhysRange::new(start, length));
+        if !range.ram {
+            log::warn!("acpi: memory at {min:#x} is read-only or has a purpose, and is no RAM");
+            continue;
+        }
+        // A translation is a bridge's to give, and a memory device is none: it is ignored.
+        let memory = PhysRange::new(PhysAddr::new(min), length);
         match memory {
             Some(memory) if max.checked_sub(min) == Some(length - 1) => {
                 ranges.push(memory).map_err(|TooManyRanges| DeviceError::TooManyRanges)?;

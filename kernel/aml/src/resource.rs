@@ -48,6 +48,9 @@ pub struct Range {
     pub length: u64,
     /// What to add to reach the other side of a bridge.
     pub translation: u64,
+    /// Memory that can be used as RAM: it may be written, and firmware keeps it for no purpose of its own
+    /// (ACPI 6.5, 6.4.3.5.5).
+    pub ram: bool,
 }
 
 /// An interrupt line. A descriptor that lists several gives several of these.
@@ -220,8 +223,10 @@ impl Resources<'_> {
             2 => RangeKind::BusNumber,
             other => RangeKind::Vendor(other as u8),
         };
+        let uses = self.checked(body + 2, 1, end)?;
         Some(Range {
             kind,
+            ram: kind == RangeKind::Memory && uses & (WRITABLE | MEMORY_TYPE) == WRITABLE,
             min: figure(1)?,
             max: figure(2)?,
             translation: figure(3)?,
@@ -251,14 +256,17 @@ impl Resources<'_> {
         let max = self.checked(body + 5, 4, end)?;
         let length = self.checked(body + 13, 4, end)?;
         let last = max.saturating_add(length.saturating_sub(1));
-        Some(Range::new(RangeKind::Memory, min, last, length))
+        let ram = self.checked(body, 1, end)? & WRITABLE != 0;
+        Some(Range { ram, ..Range::new(RangeKind::Memory, min, last, length) })
     }
 
     /// A fixed 32-bit memory descriptor: flags, base, length (6.4.3.4).
     fn fixed_memory32(&self, body: usize, end: usize) -> Option<Range> {
         let min = self.checked(body + 1, 4, end)?;
         let length = self.checked(body + 5, 4, end)?;
-        Some(Range::new(RangeKind::Memory, min, min + length.saturating_sub(1), length))
+        let ram = self.checked(body, 1, end)? & WRITABLE != 0;
+        let last = min + length.saturating_sub(1);
+        Some(Range { ram, ..Range::new(RangeKind::Memory, min, last, length) })
     }
 
     /// `size` bytes at `at`, little-endian, if they lie before `end`. Longer runs are only
@@ -278,11 +286,15 @@ impl Resources<'_> {
 }
 
 impl Range {
-    /// A range that nothing translates.
+    /// A range that nothing translates, and that is no RAM.
     const fn new(kind: RangeKind, min: u64, max: u64, length: u64) -> Self {
-        Self { kind, min, max, length, translation: 0 }
+        Self { kind, min, max, length, translation: 0, ram: false }
     }
 }
+
+/// The flags of a memory range: it may be written; it is reserved, ACPI's or non-volatile, not memory.
+const WRITABLE: u64 = 1 << 0;
+const MEMORY_TYPE: u64 = 0b11 << 3;
 
 // Small tags, length bits removed (ACPI 6.5, table 6.27).
 const IRQ: u8 = 0x20;
@@ -314,7 +326,7 @@ mod tests {
 
     /// A memory range of one of the address space descriptors.
     fn memory(min: u64, max: u64, length: u64) -> Range {
-        Range { kind: RangeKind::Memory, min, max, length, translation: 0 }
+        Range { kind: RangeKind::Memory, min, max, length, translation: 0, ram: true }
     }
 
     #[test]
@@ -339,6 +351,30 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_is_read_only_or_has_a_purpose_is_no_ram() {
+        let ram = |list: &[u8]| match all(&[list, END])[..] {
+            [Ok(Resource::Range(range))] => range.ram,
+            ref other => panic!("{other:?}"),
+        };
+        let space = |kind, flags| {
+            let mut item = Vec::from([0x87, 23, 0, kind, 0xC, flags]);
+            item.resize(26, 0);
+            ram(&item)
+        };
+        // Whatever the caching is (bits 1 and 2); bit 0 is write, bits 3 and 4 the purpose.
+        for flags in 0..0x20 {
+            assert_eq!(space(0, flags), flags & 1 == 1 && flags >> 3 == 0, "{flags:#x}");
+        }
+        assert!(!space(1, 1), "ports");
+        for (writable, flags) in [(false, 0), (true, 1)] {
+            assert_eq!(ram(&[0x86, 9, 0, flags, 0, 0x10, 0, 0, 0, 0x20, 0, 0]), writable);
+            let mut item = Vec::from([0x85, 17, 0, flags]);
+            item.resize(20, 0);
+            assert_eq!(ram(&item), writable);
+        }
+    }
+
+    #[test]
     fn interrupts_are_listed_one_by_one() {
         let extended: &[u8] = &[0x89, 10, 0, 0b0010, 2, 41, 0, 0, 0, 42, 0, 0, 0];
         let legacy: &[u8] = &[0x23, 0x10, 0x02, 0x18];
@@ -359,7 +395,7 @@ mod tests {
     fn ports_are_read_and_unknown_kinds_are_passed_on() {
         let io = |min, max, length| {
             let kind = RangeKind::Io;
-            Ok(Resource::Range(Range { kind, min, max, length, translation: 0 }))
+            Ok(Resource::Range(Range { kind, min, max, length, translation: 0, ram: false }))
         };
         assert_eq!(
             all(&[&[0x47, 1, 0x00, 0x0A, 0x00, 0x0A, 0, 0x18], &[0x2A, 1, 2], END]),

@@ -21,7 +21,7 @@ const ONLINE: BlockState = BlockState::Online(ZoneKind::Movable);
 fn odd() -> Rig {
     let dsdt = compile("odd_devices").unwrap();
     let rig = Rig::with(Wire::new(moved(), 4), &dsdt, Some(5), Policy::default());
-    for (at, len) in [(0, 2 * MIB), (16 * MIB, 2 * MIB), (32 * MIB, MIB)] {
+    for (at, len) in [(0, 2 * MIB), (16 * MIB, 2 * MIB), (32 * MIB, MIB), (80 * MIB, MIB)] {
         rig.bench.plug(range(WINDOW + at, len));
     }
     rig
@@ -30,7 +30,7 @@ fn odd() -> Rig {
 #[test]
 fn every_device_that_makes_no_sense_is_refused_by_name() {
     let mut rig = odd();
-    assert_eq!(rig.hotplug.source().device_count(), 13);
+    assert_eq!(rig.hotplug.source().device_count(), 15);
     let out = rig.run();
     let errors: Vec<_> =
         out.lines().filter_map(|line| Some(line.split_once("\"error\":\"")?.1)).collect();
@@ -45,6 +45,7 @@ fn every_device_that_makes_no_sense_is_refused_by_name() {
         "_CRS names no memory",
         "_PXM: name NOPE not found",
         "_CRS names too many ranges",
+        "_CRS names no memory",
     ];
     for (error, wanted) in errors.iter().zip(wanted) {
         assert!(error.starts_with(wanted), "{error} is not: {wanted}");
@@ -62,6 +63,15 @@ fn an_unusual_device_is_taken_on_the_node_the_srat_says() {
         assert_eq!(rig.states(piece), [ONLINE; 2], "{out}");
         assert!(rig.blocks(piece).iter().all(|block| block.node.get() == 1));
     }
+}
+
+#[test]
+fn memory_that_is_read_only_or_reserved_is_not_taken_for_ram() {
+    let mut rig = odd();
+    let out = rig.run();
+    // Eight MiB up from 128 MiB are firmware's; the device beside them has one of RAM.
+    assert_eq!(rig.states(range(2 * WINDOW, 8 * MIB)), [], "{out}");
+    assert_eq!(rig.states(range(WINDOW + 80 * MIB, MIB)), [ONLINE]);
 }
 
 #[test]
