@@ -49,12 +49,12 @@ impl<'a, P: Physical> Tables<'a, P> {
         table::check_sum(RSDP, rsdp, first)?;
 
         let revision = first.get(15).copied().unwrap_or(0);
-        let xsdt = if revision >= 2 { extended_root(memory, rsdp)? } else { 0 };
+        let xsdt = if revision >= 2 { extended_root(memory, rsdp) } else { Ok(0) };
         let rsdt = table::le(first, 16, 4).unwrap_or(0);
-        if xsdt == 0 {
+        if xsdt == Ok(0) {
             return Self::listed(memory, rsdt, RSDT, 4);
         }
-        match Self::listed(memory, xsdt, XSDT, 8) {
+        match xsdt.and_then(|xsdt| Self::listed(memory, xsdt, XSDT, 8)) {
             Err(error) if rsdt != 0 => {
                 log::warn!("acpi: {error}; the RSDT is used instead");
                 Self::listed(memory, rsdt, RSDT, 4).map_err(|_| error)

@@ -107,9 +107,22 @@ fn a_broken_xsdt_leads_to_the_rsdt_if_there_is_one() {
     put(rsdp, 16, 4, 0x3000_0000);
     fix(&mut rsdp[..20], 8);
     fix(rsdp, 32);
-    let tables = Tables::new(&memory, RSDP).unwrap();
-    assert_eq!(tables.addresses().collect::<Vec<_>>(), [PhysAddr::new(0x1FFE_0000)]);
-    assert!(Madt::find(&tables).unwrap().is_some());
+    let check = |memory: &Memory| {
+        let tables = Tables::new(memory, RSDP).unwrap();
+        assert_eq!(tables.addresses().collect::<Vec<_>>(), [PhysAddr::new(0x1FFE_0000)]);
+        assert!(Madt::find(&tables).unwrap().is_some());
+    };
+    check(&memory);
+
+    // The newer half of the RSDP may be broken, too: its sum, its length, or all of it missing.
+    piece(&mut memory, b"XSDT")[20] ^= 1;
+    piece(&mut memory, b"RSD PTR ")[33] ^= 1;
+    check(&memory);
+    let rsdp = piece(&mut memory, b"RSD PTR ");
+    put(rsdp, 20, 4, 8);
+    check(&memory);
+    memory.pieces.iter_mut().find(|(at, _)| *at == RSDP.get()).unwrap().1.truncate(20);
+    check(&memory);
 }
 
 #[test]
