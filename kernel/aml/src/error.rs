@@ -45,7 +45,7 @@ pub enum ErrorKind {
     Exists(NameSeg),
     /// An object of another type than the operator needs.
     WrongType(&'static str),
-    /// A value the operator has no meaning for, such as a string that is not ASCII.
+    /// A value the operator has no meaning for.
     BadValue(&'static str),
     /// An index, field or region access outside its object.
     OutOfBounds,
@@ -57,8 +57,8 @@ pub enum ErrorKind {
     TooDeep,
     /// More steps than [`Limits::steps`](crate::Limits): a loop that does not end.
     TooLong,
-    /// More sleeping than [`Limits::sleep_ms`](crate::Limits).
-    TooSleepy,
+    /// More sleeping, or waiting for firmware, than [`Limits::sleep_ms`](crate::Limits), which is this.
+    TooSleepy(u32),
     /// A pool of fixed size is full; its name.
     Full(Pool),
     /// The kernel heap had no room while loading.
@@ -153,7 +153,9 @@ impl fmt::Display for ErrorKind {
             Self::Arguments(wanted) => write!(f, "method takes {wanted} arguments"),
             Self::TooDeep => f.write_str("nested too deep"),
             Self::TooLong => f.write_str("too many steps"),
-            Self::TooSleepy => f.write_str("slept too long"),
+            Self::TooSleepy(limit) => {
+                write!(f, "wants to sleep longer than the {limit} ms that one evaluation may")
+            }
             Self::Full(pool) => write!(f, "no room for more {}", pool.name()),
             Self::OutOfHeap => f.write_str("no heap left to load the tables"),
             Self::NotHeld => f.write_str("release of a mutex that is not held"),

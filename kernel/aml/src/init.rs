@@ -107,7 +107,8 @@ impl InitReport {
     /// Counts a failure.
     fn fail(&mut self, node: NodeId, error: AmlError) {
         self.failed += 1;
-        self.endless += u32::from(matches!(error.kind, ErrorKind::TooLong | ErrorKind::TooSleepy));
+        self.endless +=
+            u32::from(matches!(error.kind, ErrorKind::TooLong | ErrorKind::TooSleepy(_)));
         self.first_failure.get_or_insert((node, error));
     }
 }

@@ -20,7 +20,7 @@ pub(crate) enum Obj {
     /// Not initialised.
     Nothing,
     Int(u64),
-    /// ASCII characters, without a terminator.
+    /// Characters, without a terminator. Most are ASCII.
     Str(Span),
     Buf(Span),
     /// Cells.

@@ -11,7 +11,7 @@ pub enum Arg<'a> {
     Integer(u64),
     /// A buffer; the method gets a copy.
     Buffer(&'a [u8]),
-    /// A string of ASCII characters; the method gets a copy.
+    /// A string; the method gets a copy.
     String(&'a str),
 }
 
@@ -25,6 +25,8 @@ pub enum Value<'a> {
     Integer(u64),
     /// A string.
     String(&'a str),
+    /// A string whose bytes are not UTF-8: ACPI's are ASCII, and real firmware's are not always.
+    Bytes(&'a [u8]),
     /// A buffer.
     Buffer(&'a [u8]),
     /// A list of values.

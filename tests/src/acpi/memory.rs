@@ -91,6 +91,7 @@ fn answer(value: Value<'_>) -> Answer {
         Value::Nothing => Answer::Nothing,
         Value::Integer(value) => Answer::Integer(value),
         Value::String(text) => Answer::String(text.to_owned()),
+        Value::Bytes(bytes) => Answer::String(String::from_utf8_lossy(bytes).into_owned()),
         Value::Buffer(bytes) => Answer::Buffer(bytes.to_owned()),
         Value::Package(list) => {
             Answer::Package((0..list.len()).filter_map(|n| list.get(n)).map(answer).collect())

@@ -25,16 +25,10 @@ impl Exec<'_> {
         }
     }
 
-    /// Characters up to a zero byte.
+    /// Characters up to a zero byte. Firmware also writes such that are not ASCII.
     fn string(&mut self, cur: &mut Cursor) -> Res<Obj> {
         let start = cur.at;
-        loop {
-            match self.m.code.byte(cur)? {
-                0 => break,
-                0x01..=0x7F => {}
-                _ => return Err(ErrorKind::BadValue("string is not ASCII")),
-            }
-        }
+        while self.m.code.byte(cur)? != 0 {}
         self.code_bytes(start, cur.at - 1 - start, 0).map(Obj::Str)
     }
 

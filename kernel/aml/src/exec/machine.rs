@@ -244,11 +244,9 @@ impl Machine {
     pub(crate) fn value(&self, obj: Obj) -> Value<'_> {
         match obj {
             Obj::Int(value) => Value::Integer(value),
-            Obj::Str(span) => {
-                let text =
-                    self.bytes.get(span).ok().and_then(|bytes| core::str::from_utf8(bytes).ok());
-                text.map_or(Value::Nothing, Value::String)
-            }
+            Obj::Str(span) => self.bytes.get(span).map_or(Value::Nothing, |bytes| {
+                core::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::String)
+            }),
             Obj::Buf(span) => self.bytes.get(span).map_or(Value::Nothing, Value::Buffer),
             Obj::Pkg(span) => self
                 .cells

@@ -156,8 +156,7 @@ impl<'m> Exec<'m> {
         match arg {
             Arg::Integer(value) => Ok(Obj::Int(self.cut(value))),
             Arg::Buffer(bytes) => Ok(Obj::Buf(self.put(bytes)?)),
-            Arg::String(text) if text.is_ascii() => Ok(Obj::Str(self.put(text.as_bytes())?)),
-            Arg::String(_) => Err(ErrorKind::BadValue("string is not ASCII")),
+            Arg::String(text) => Ok(Obj::Str(self.put(text.as_bytes())?)),
         }
     }
 

@@ -135,7 +135,7 @@ impl Exec<'_> {
     pub(super) fn recover(&mut self, start: u32, cur: &mut Cursor, kind: ErrorKind) -> Res<()> {
         self.fault.get_or_insert(start);
         let spent =
-            matches!(kind, ErrorKind::TooLong | ErrorKind::TooSleepy | ErrorKind::OutOfHeap);
+            matches!(kind, ErrorKind::TooLong | ErrorKind::TooSleepy(_) | ErrorKind::OutOfHeap);
         if self.ended || spent {
             self.cut_off();
             return Err(kind);

@@ -116,9 +116,6 @@ impl Exec<'_> {
         let bytes = self.m.bytes.get(span)?;
         let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
         let end = end.min(usize::try_from(length).unwrap_or(usize::MAX));
-        if !bytes.iter().take(end).all(u8::is_ascii) {
-            return Err(ErrorKind::BadValue("string is not ASCII"));
-        }
         self.duplicate(Span { len: end as u32, ..span }).map(Obj::Str)
     }
 

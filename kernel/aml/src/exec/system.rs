@@ -77,7 +77,7 @@ impl Exec<'_> {
     pub(super) fn spend(&mut self, time: u64) -> Res<()> {
         self.slept = self.slept.saturating_add(time);
         let limit = u64::from(self.m.limits.sleep_ms) * 1000;
-        if self.slept > limit { Err(ErrorKind::TooSleepy) } else { Ok(()) }
+        if self.slept > limit { Err(ErrorKind::TooSleepy(self.m.limits.sleep_ms)) } else { Ok(()) }
     }
 
     /// Takes a super name that has to stand for a mutex.

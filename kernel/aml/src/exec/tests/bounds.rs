@@ -1,5 +1,6 @@
 //! Evaluation ends, takes no more than it may, and leaves nothing behind.
 
+use std::format;
 use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
@@ -53,6 +54,37 @@ fn recursion_and_nesting_are_cut_off() {
     assert_eq!(integer(&mut aml, "SELF"), Err(ErrorKind::TooDeep));
     assert_eq!(integer(&mut aml, "NEST"), Err(ErrorKind::TooDeep));
     assert_eq!(integer(&mut aml, "FINE"), Ok(1));
+}
+
+#[test]
+fn methods_may_call_one_another_as_deep_as_firmware_does() {
+    // Method (Cnnn) { Return (Cnnn+1 () + 1) }, 90 of them.
+    let name = |n: u32| format!("C{n:03}").into_bytes();
+    let calls = (0..90).map(|n| {
+        let body = [b"\xA4\x72".as_slice(), &name(n + 1), b"\x01\x00"].concat();
+        method(&name(n).try_into().expect("four characters"), 0, &[&body])
+    });
+    let terms: Vec<u8> = calls.flatten().chain(*b"\x08C090\x00").collect();
+    let mut aml = load(&[&terms]).expect("loads");
+    assert_eq!(integer(&mut aml, "C000"), Ok(90));
+}
+
+#[test]
+fn strings_with_other_bytes_than_ascii_are_strings() {
+    // Name (TEXT, "caf\xE9"); ToString of the same bytes; both are equal, and have five with the next.
+    let mut aml = load(&[
+        b"\x08TEXT\x0Dcaf\xE9\x00",
+        b"\x08BYTE\x11\x08\x0A\x05caf\xE9\x00",
+        &method(b"SAME", 0, &[b"\xA4\x93TEXT\x9CBYTE\xFF\x00"]),
+        &method(b"LONG", 0, &[b"\x73TEXT\x0Da\x00\x60\xA4\x87\x60"]),
+    ])
+    .expect("loads");
+    assert_eq!(aml.load_report().count(), 0, "{:?}", aml.load_report());
+    assert_eq!(integer(&mut aml, "SAME"), Ok(u64::MAX));
+    assert_eq!(integer(&mut aml, "LONG"), Ok(5));
+    let text = aml.find("TEXT").expect("the name");
+    let read = aml.evaluate(&mut Log::default(), text, &[]).expect("a string");
+    assert!(matches!(read, Value::Bytes(b"caf\xE9")), "{read:?}");
 }
 
 #[test]
@@ -195,7 +227,9 @@ fn sleeping_is_bounded_before_it_is_done() {
     let mut host = Log::default();
     let long = aml.find("LONG").expect("the method");
     let error = aml.evaluate(&mut host, long, &[]).map(drop).expect_err("too long");
-    assert_eq!((error.kind, host.slept), (ErrorKind::TooSleepy, 0));
+    assert_eq!((error.kind, host.slept), (ErrorKind::TooSleepy(2000), 0));
+    let said = "wants to sleep longer than the 2000 ms that one evaluation may, in DSDT";
+    assert!(error.to_string().starts_with(said), "{error}");
     let nap = aml.find("NAP").expect("the method");
     aml.evaluate(&mut host, nap, &[Arg::Integer(3)]).expect("naps");
     assert_eq!(host.slept, 3005);
