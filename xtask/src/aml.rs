@@ -110,15 +110,7 @@ fn report(mut tables: Vec<Table>) -> Result<String> {
     let bytes: Vec<_> = sound.iter().map(|table| table.bytes.as_slice()).collect();
     let mut aml =
         Aml::load(&mut Zeros, &bytes, Limits::DEFAULT).context("cannot load the tables")?;
-    let (count, usage) = (aml.load_report().count(), aml.usage());
-    let (tables, names) = (bytes.len(), usage.nodes);
-    writeln!(out, "loaded: {names} names of {tables} tables; left out: {count} definitions")?;
-    let skipped = aml.load_report().skipped();
-    skipped.iter().try_for_each(|skipped| writeln!(out, "left out: {skipped}"))?;
-    let kept = skipped.len();
-    if (count as usize) > kept {
-        writeln!(out, "left out: {} more", count as usize - kept)?;
-    }
+    write!(out, "{}", aml.loaded())?;
     inventory(&mut aml, &mut out)?;
     Ok(out)
 }

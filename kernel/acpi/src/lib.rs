@@ -30,6 +30,7 @@ mod madt;
 mod mode;
 mod parent;
 mod physical;
+mod report;
 mod root;
 mod round;
 mod service;

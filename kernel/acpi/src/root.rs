@@ -103,8 +103,8 @@ impl<'a, P: Physical> Tables<'a, P> {
         self.named(wanted).next().map(|at| Table::read(self.memory, at, wanted, least)).transpose()
     }
 
-    /// Hands the DSDT and then every SSDT to `each`. A broken SSDT is left out: it may have nothing to do
-    /// with memory.
+    /// Hands the DSDT and then every SSDT to `each`, or what is wrong with an SSDT: it may have nothing to
+    /// do with memory.
     ///
     /// # Errors
     ///
@@ -112,16 +112,10 @@ impl<'a, P: Physical> Tables<'a, P> {
     pub fn each_definition_block<E: From<TableError>>(
         &self,
         fadt: &Fadt,
-        mut each: impl FnMut(Table<'a>) -> Result<(), E>,
+        mut each: impl FnMut(Result<Table<'a>, TableError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        each(Table::read(self.memory, fadt.dsdt, DSDT, HEADER)?)?;
-        for at in self.named(SSDT) {
-            match Table::read(self.memory, at, SSDT, HEADER) {
-                Ok(table) => each(table)?,
-                Err(error) => log::warn!("acpi: {error}; the table is left out"),
-            }
-        }
-        Ok(())
+        each(Ok(Table::read(self.memory, fadt.dsdt, DSDT, HEADER)?))?;
+        self.named(SSDT).try_for_each(|at| each(Table::read(self.memory, at, SSDT, HEADER)))
     }
 
     /// Where tables named `wanted` are. A pointer into unreadable memory names nothing.

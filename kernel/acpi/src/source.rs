@@ -16,11 +16,13 @@ use hotmem_aml::{self as aml, Aml, Arg};
 use hotmem_hotplug::{DeviceId, Event, HotplugSource, Latch, Line, Outcome, Refusal, Request};
 
 use super::device::{Devices, Wanted};
+use super::error::TableError;
 use super::facs::GlobalLock;
 use super::fadt::Fadt;
 use super::fault::DeviceError;
 use super::handlers::Handlers;
 use super::hardware::Hardware;
+use super::report;
 use super::round::Round;
 use super::srat::Affinity;
 
@@ -36,6 +38,8 @@ pub struct AcpiSource<H> {
     pub(super) lock: Option<GlobalLock>,
     /// The request about a container that is under way.
     pub(super) round: Option<Round>,
+    /// Tables that were left out, and why.
+    pub(super) left_out: Vec<TableError>,
     /// Which memory is near which domain, for devices that do not say.
     pub(super) affinity: Vec<Affinity>,
     pub(super) latch: &'static Latch,
@@ -155,6 +159,10 @@ impl<H: Hardware> HotplugSource for AcpiSource<H> {
         self.run_eject(node, Some(node))?;
         self.devices.gone(device.0);
         Ok(())
+    }
+
+    fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
+        if json { report::json(self, out) } else { report::text(self, out) }
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {

@@ -40,7 +40,8 @@ impl<H: Hardware> AcpiSource<H> {
         let mut devices = Devices::default();
         let lock = GlobalLock::find(tables, &fadt);
         let mut host = Bridge { hardware: &mut hardware, devices: &mut devices, lock };
-        let mut aml = load(tables, &fadt, &mut host, limits)?;
+        let mut left_out = Vec::new();
+        let mut aml = load(tables, &fadt, &mut host, limits, &mut left_out)?;
 
         introduce::capabilities(&mut aml, &mut host);
         let report = aml.init(&mut host);
@@ -48,16 +49,16 @@ impl<H: Hardware> AcpiSource<H> {
             let (path, failed) = (aml.path(node), report.failed);
             log::warn!("acpi: {failed} devices failed to initialise, the first is {path}: {error}");
         }
-        let madt =
-            or_none(Madt::find(tables), "the lines of events are taken as their bus has them");
+        let lost = "the lines of events are taken as their bus has them";
+        let madt = or_none(Madt::find(tables), lost, &mut left_out);
         if madt.is_some_and(|madt| madt.io_apics().next().is_some()) {
             introduce::io_apics(&mut aml, &mut host);
         }
         let handlers = Handlers::find(&mut aml, &mut host, &fadt, madt.as_ref());
         find_memory(&mut aml, &mut host)?;
-        let affinity = affinities(tables)?;
+        let affinity = affinities(tables, &mut left_out)?;
         let round = None;
-        Ok(Self { aml, hardware, fadt, handlers, devices, lock, round, affinity, latch })
+        Ok(Self { aml, hardware, fadt, handlers, devices, lock, round, left_out, affinity, latch })
     }
 }
 
@@ -67,11 +68,14 @@ fn load<P: Physical>(
     fadt: &Fadt,
     host: &mut dyn aml::Host,
     limits: Limits,
+    left_out: &mut Vec<TableError>,
 ) -> Result<Aml, StartError> {
     let mut blocks: Vec<&[u8]> = Vec::new();
     tables.each_definition_block(fadt, |table| {
-        blocks.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
-        blocks.push(table.bytes());
+        if let Some(table) = or_none(table.map(Some), "the table is left out", left_out) {
+            blocks.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
+            blocks.push(table.bytes());
+        }
         Ok::<_, StartError>(())
     })?;
     let aml = Aml::load(host, &blocks, limits)?;
@@ -91,10 +95,17 @@ fn tell_skipped(report: &LoadReport) {
     }
 }
 
-/// A table that the machine can do without. One that is broken costs what it says.
-fn or_none<T>(found: Result<Option<T>, TableError>, cost: &str) -> Option<T> {
+/// A table that the machine can do without. One that is broken costs what it says, and is noted.
+fn or_none<T>(
+    found: Result<Option<T>, TableError>,
+    cost: &str,
+    left_out: &mut Vec<TableError>,
+) -> Option<T> {
     found.unwrap_or_else(|error| {
         log::warn!("acpi: {error}; {cost}");
+        if left_out.try_reserve(1).is_ok() {
+            left_out.push(error);
+        }
         None
     })
 }
@@ -140,11 +151,13 @@ fn push_parents(aml: &Aml, node: aml::NodeId, index: u16, devices: &mut Devices)
 }
 
 /// The SRAT's ranges, for as long as the kernel runs. A machine without one has none.
-fn affinities<P: Physical>(tables: &Tables<'_, P>) -> Result<Vec<Affinity>, StartError> {
+fn affinities<P: Physical>(
+    tables: &Tables<'_, P>,
+    left_out: &mut Vec<TableError>,
+) -> Result<Vec<Affinity>, StartError> {
     let mut list = Vec::new();
-    if let Some(srat) =
-        or_none(Srat::find(tables), "devices that do not say their node are on node 0")
-    {
+    let lost = "devices that do not say their node are on node 0";
+    if let Some(srat) = or_none(Srat::find(tables), lost, left_out) {
         for entry in srat.memory() {
             list.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
             list.push(entry);

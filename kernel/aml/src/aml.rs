@@ -11,7 +11,7 @@ use crate::limits::{Limits, Usage};
 use crate::name::NameSeg;
 use crate::namespace::NodeId;
 use crate::object::Obj;
-use crate::report::{Extent, LoadReport, Skipped};
+use crate::report::{Extent, LoadReport, Loaded, Skipped};
 use crate::value::{Arg, Value};
 
 /// The namespace of a machine's tables and all that is needed to evaluate it.
@@ -80,6 +80,18 @@ impl Aml {
     #[must_use]
     pub const fn load_report(&self) -> &LoadReport {
         &self.machine.report
+    }
+
+    /// How many tables were loaded.
+    #[must_use]
+    pub fn table_count(&self) -> usize {
+        self.machine.code.tables().len()
+    }
+
+    /// What was loaded and what was left out, to be shown.
+    #[must_use]
+    pub const fn loaded(&self) -> Loaded<'_> {
+        Loaded(self)
     }
 
     /// Prepares the devices for use: `_REG` for PCI configuration space, then `_INI` of every

@@ -59,5 +59,5 @@ pub use init::InitReport;
 pub use limits::{Limits, Usage};
 pub use name::NameSeg;
 pub use namespace::NodeId;
-pub use report::{Extent, LoadReport, Skipped};
+pub use report::{Extent, LoadReport, Loaded, Skipped};
 pub use value::{Arg, Package, Value};

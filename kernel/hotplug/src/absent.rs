@@ -50,6 +50,14 @@ impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
         source.eject(device).map_err(SourceError::Source)
     }
 
+    fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self {
+            Some(source) => source.write_firmware(json, out),
+            None if json => writeln!(out, "null"),
+            None => writeln!(out, "there is no source of events"),
+        }
+    }
+
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
         fmt::from_fn(move |f| match self {
             Some(source) => fmt::Display::fmt(&source.label(device), f),

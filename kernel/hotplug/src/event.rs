@@ -179,6 +179,17 @@ pub trait HotplugSource {
     /// the device counts as gone: memory that may not be there is never added back.
     fn eject(&mut self, device: DeviceId) -> Result<(), Self::Error>;
 
+    /// Writes what the source understood of firmware's description of the machine and what it left out, for
+    /// people or as one line of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
+        let nothing = if json { "{\"left_out\":0}" } else { "nothing was left out" };
+        writeln!(out, "{nothing}")
+    }
+
     /// The firmware's name of a device, for messages.
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_;
 }

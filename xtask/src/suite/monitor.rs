@@ -108,8 +108,9 @@ fn help_names_every_command(lab: &Lab) -> Result<()> {
         let help = machine.run("help")?;
         let names: Vec<_> = help.iter().filter_map(|line| line.split_whitespace().next()).collect();
         for command in [
-            "help", "blocks", "stats", "zones", "page", "walk", "verify", "alloc", "free", "add",
-            "remove", "online", "offline", "log", "exit", "snapshot", "use", "verdict",
+            "help", "blocks", "stats", "zones", "firmware", "page", "walk", "verify", "alloc",
+            "free", "add", "remove", "online", "offline", "log", "exit", "snapshot", "use",
+            "verdict",
         ] {
             ensure!(names.contains(&command), "help does not name `{command}`");
         }
@@ -133,6 +134,11 @@ fn answers_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
             let agrees = matches!(listed.as_slice(), [one] if one.state == online.state);
             ensure!(agrees, "{online:?} is listed as {listed:?}");
         }
+        let firmware = machine.json("firmware --json")?;
+        ensure!(
+            firmware["left_out"] == 0,
+            "of QEMU's own tables something is left out: {firmware}"
+        );
         let page = machine.json(&format!("page {:#x} --json", taken.dimm.start / lab.page()))?;
         ensure!(page.is_object(), "a page is {page}");
         unplug_taken(machine, &taken)?;

@@ -167,6 +167,47 @@ fn faults_in_tables_do_not_cost_the_memory_devices() {
     let (wire, dsdt) = (Wire::new(moved(), 4), compile("faulty").unwrap());
     let source = start(&wire, &dsdt).unwrap();
     assert_eq!((source.device_count(), source.aml().load_report().count()), (1, 5));
+
+    // Each is named, for people and in JSON.
+    let said = |json| {
+        let mut out = std::string::String::new();
+        source.write_firmware(json, &mut out).unwrap();
+        out
+    };
+    let text = said(false);
+    assert!(text.contains("names of 1 tables; left out: 5 definitions\n"), "{text}");
+    for skipped in
+        ["left out: Device CHLD: name CHLD not found, in DSDT", "left out: If: name GONE not found"]
+    {
+        assert!(text.contains(skipped), "{skipped}: {text}");
+    }
+    let json = said(true);
+    assert_eq!((json.lines().count(), json.matches("\"what\":").count()), (1, 5), "{json}");
+    for part in [
+        "\"left_out\":5,",
+        "{\"what\":\"Device\",\"name\":\"CHLD\",\"extent\":\"term\",\"table\":0,\"offset\":",
+        "\"error\":\"name CHLD not found\"}",
+        "\"tables_left_out\":[],\"memory_devices\":1,\"lines\":[",
+    ] {
+        assert!(json.contains(part), "{part}: {json}");
+    }
+}
+
+#[test]
+fn tables_that_are_left_out_are_named_too() {
+    let mut memory = firmware(&compile("moved").unwrap(), false);
+    for (_, bytes) in &mut memory.pieces {
+        // A sum that does not add up, of the tables that a machine can do without.
+        bytes[9] ^= u8::from(bytes.starts_with(b"APIC") || bytes.starts_with(b"SRAT"));
+    }
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
+    let wire = Wire::new(moved(), 4);
+    let source = AcpiSource::new(&tables, wire, latch, Limits::DEFAULT).unwrap();
+    let mut json = std::string::String::new();
+    source.write_firmware(true, &mut json).unwrap();
+    let part = "\"left_out\":2,\"definitions\":[],\"tables_left_out\":[\"APIC at ";
+    assert!(json.contains(part) && json.contains("\"SRAT at "), "{json}");
 }
 
 #[test]

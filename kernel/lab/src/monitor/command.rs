@@ -26,6 +26,7 @@ pub enum Command {
     Blocks { json: bool },
     Stats { json: bool },
     Zones { json: bool },
+    Firmware { json: bool },
     Page { pfn: Pfn, json: bool },
     Mapping { pfn: Pfn, json: bool },
     Walk(VirtAddr),
@@ -116,6 +117,7 @@ mod tests {
         for (line, command) in [
             ("  blocks\t--json ", Command::Blocks { json: true }),
             ("stats", Command::Stats { json: false }),
+            ("firmware --json", Command::Firmware { json: true }),
             ("page 0x100 --json", Command::Page { pfn: Pfn::new(256), json: true }),
             ("mapping 7 --json", Command::Mapping { pfn: Pfn::new(7), json: true }),
             ("walk 0xffff800000000000", Command::Walk(VirtAddr::new(0xffff_8000_0000_0000))),

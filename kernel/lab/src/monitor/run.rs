@@ -187,6 +187,7 @@ impl<M: Shared> Monitor<'_, M> {
                 let word = machinery.peek(at).ok_or(Refused::Faults(at))?;
                 writeln!(out, "{word:#x}")?;
             }
+            Command::Firmware { json } => hotplug.source().write_firmware(json, out)?,
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
             Command::Help => table::help(out)?,

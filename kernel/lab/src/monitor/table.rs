@@ -41,6 +41,11 @@ pub(super) const TABLE: &[Entry] = &[
         read: |words| Ok(Command::Zones { json: words.json()? }),
     },
     Entry {
+        name: "firmware",
+        help: &[("[--json]", "what firmware's tables hold, and what of them is left out")],
+        read: |words| Ok(Command::Firmware { json: words.json()? }),
+    },
+    Entry {
         name: "page",
         help: &[("PFN [--json]", "what is known of a page")],
         read: |words| Ok(Command::Page { pfn: words.pfn()?, json: words.json()? }),

@@ -151,6 +151,7 @@ fn every_line_has_exactly_one_closing_line() {
         "blocks --json",
         "stats",
         "zones",
+        "firmware",
         "page 0",
         "walk 0x1000",
         "mapping 0",
@@ -196,9 +197,14 @@ fn exit_answers_before_it_leaves() {
 #[test]
 fn json_answers_are_one_line_and_agree_with_the_manager() {
     let mut this = Fixture::new();
-    for line in
-        ["blocks --json", "stats --json", "zones --json", "page 0x4000 --json", "mapping 0 --json"]
-    {
+    for line in [
+        "blocks --json",
+        "stats --json",
+        "zones --json",
+        "page 0x4000 --json",
+        "mapping 0 --json",
+        "firmware --json",
+    ] {
         let said = this.ok(line);
         assert_eq!(said.lines().count(), 1, "{line}: {said}");
         let count = |c| said.matches(c).count();

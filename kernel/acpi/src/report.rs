@@ -1,0 +1,74 @@
+//! What the tables hold that is used, and what of them was left out: for the monitor.
+
+use core::fmt::{self, Write};
+
+use hotmem_aml::{Extent, Skipped};
+use hotmem_hotplug::{JsonString, List, OrNull};
+
+use super::hardware::Hardware;
+use super::source::AcpiSource;
+
+/// For people.
+pub(super) fn text<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "{}", source.aml.loaded())?;
+    source.left_out.iter().try_for_each(|error| writeln!(out, "left out: {error}"))?;
+    writeln!(out, "memory devices: {}", source.devices.len())?;
+    source.handlers.lines.iter().try_for_each(|line| writeln!(out, "events by {line}"))
+}
+
+/// As one line of JSON.
+pub(super) fn json<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> fmt::Result {
+    let report = source.aml.load_report();
+    let definitions = fmt::from_fn(|f| {
+        let mut list = List::open(f);
+        report.skipped().iter().for_each(|skipped| list.element(format_args!("{}", Json(skipped))));
+        list.close()
+    });
+    let tables = fmt::from_fn(|f| {
+        let mut list = List::open(f);
+        source
+            .left_out
+            .iter()
+            .for_each(|error| list.element(format_args!("{}", JsonString(error))));
+        list.close()
+    });
+    let lines = fmt::from_fn(|f| {
+        let mut list = List::open(f);
+        source.handlers.lines.iter().for_each(|line| list.element(format_args!("{}", line.gsi)));
+        list.close()
+    });
+    writeln!(
+        out,
+        "{{\"tables\":{},\"names\":{},\"left_out\":{},\"definitions\":{definitions},\
+         \"tables_left_out\":{tables},\"memory_devices\":{},\"lines\":{lines}}}",
+        source.aml.table_count(),
+        source.aml.usage().nodes,
+        report.count() as usize + source.left_out.len(),
+        source.devices.len(),
+    )
+}
+
+/// A definition that was left out.
+struct Json<'a>(&'a Skipped);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Skipped { term, name, extent, error } = self.0;
+        let extent = match extent {
+            Extent::Term => "term",
+            Extent::List => "list",
+            Extent::Table => "table",
+        };
+        let table = error.place.map(|place| place.table);
+        let offset = error.place.map(|place| place.offset);
+        write!(
+            f,
+            "{{\"what\":{},\"name\":{},\"extent\":\"{extent}\",\"table\":{},\"offset\":{},\"error\":{}}}",
+            JsonString(term),
+            OrNull(name.map(JsonString)),
+            OrNull(table),
+            OrNull(offset),
+            JsonString(error.kind)
+        )
+    }
+}
