@@ -255,7 +255,9 @@ impl Resources<'_> {
         let min = self.checked(body + 1, 4, end)?;
         let max = self.checked(body + 5, 4, end)?;
         let length = self.checked(body + 13, 4, end)?;
-        let last = max.saturating_add(length.saturating_sub(1));
+        // To the specification the maximum is the highest base, to compilers the last address.
+        let fixed = max == min.saturating_add(length.saturating_sub(1));
+        let last = if fixed { max } else { max.saturating_add(length.saturating_sub(1)) };
         let ram = self.checked(body, 1, end)? & WRITABLE != 0;
         Some(Range { ram, ..Range::new(RangeKind::Memory, min, last, length) })
     }

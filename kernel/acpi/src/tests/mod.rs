@@ -10,4 +10,5 @@ mod introduce;
 mod lock;
 mod odd;
 mod rig;
+mod shapes;
 mod tables;
