@@ -120,6 +120,9 @@ fn inventory(aml: &mut Aml, out: &mut String) -> Result<()> {
     let init = aml.init(&mut Zeros);
     let (devices, run, failed) = (init.devices, init.methods, init.failed);
     writeln!(out, "devices: {devices}; methods run to initialise them: {run}, failed: {failed}")?;
+    if let Some((node, error)) = init.first_failure {
+        writeln!(out, "the first that failed: {}: {error}", aml.path(node))?;
+    }
     for (what, id) in [
         ("memory devices", "PNP0C80"),
         ("containers", "ACPI0004"),
@@ -182,9 +185,10 @@ mod tests {
 
     #[test]
     fn what_is_in_tables_and_what_was_left_out_is_told() {
-        // Device (MEM0) { Name (_HID, EisaId ("PNP0C80")) }; Scope (\_GPE) { Method (_E05) {} }; a scope
-        // of a name that does not exist.
-        let dsdt = table(b"DSDT", b"\x5B\x82\x0FMEM0\x08_HID\x0C\x41\xD0\x0C\x80");
+        // Device (MEM0) { Name (_HID, EisaId ("PNP0C80")) Method (_INI) { Return (NOPE) } };
+        // Scope (\_GPE) { Method (_E05) {} }; a scope of a name that does not exist.
+        let dsdt = b"\x5B\x82\x1BMEM0\x08_HID\x0C\x41\xD0\x0C\x80\x14\x0B_INI\x00\xA4NOPE";
+        let dsdt = table(b"DSDT", dsdt);
         let ssdt = table(b"SSDT", b"\x10\x0D\\_GPE\x14\x06_E05\x00\x10\x05NONE");
         let mut bad = table(b"SSDT", b"\x08NAME\x01");
         bad.bytes[9] ^= 1;
@@ -193,6 +197,7 @@ mod tests {
             "left out: ssdt has a bad checksum",
             "names of 2 tables; left out: 1 definitions\n",
             "left out: Scope NONE: name NONE not found, in SSDT (table 1)",
+            "the first that failed: \\MEM0._INI: name NOPE not found, in DSDT",
             "memory devices (PNP0C80): 1\n  \\MEM0\n",
             "event methods in \\_GPE:\n  \\_GPE._E05\n",
         ] {
