@@ -5,6 +5,7 @@
 //! notifications overflows anything.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use hotmem_aml::NodeId;
 
@@ -150,12 +151,15 @@ impl Devices {
     }
 
     /// Takes the next thing that is pending. An insert comes before the eject of the same device:
-    /// firmware cannot want back what it has not given.
-    pub(super) fn take(&mut self) -> Option<(u16, Wanted)> {
+    /// firmware cannot want back what it has not given. Devices in `busy` are passed over.
+    pub(super) fn take(&mut self, busy: &Range<u16>) -> Option<(u16, Wanted)> {
         let count = self.list.len();
         let order = (self.cursor..count).chain(0..self.cursor.min(count));
         for index in order {
             let device = self.list.get_mut(index)?;
+            if busy.contains(&(index as u16)) {
+                continue;
+            }
             if let Some(wanted) = device.take() {
                 // The same device again if more is pending for it, else the one behind it.
                 self.cursor = if device.pending.is_any() { index } else { index + 1 };

@@ -10,6 +10,8 @@
 //!
 //! Members go without `_EJ0` and `_OST` of their own: the container is what firmware takes away.
 
+use core::ops::Range;
+
 use hotmem_aml::{Arg, NodeId, NodeKind};
 use hotmem_hotplug::{DeviceId, Event, Outcome, Refusal, Request};
 
@@ -65,7 +67,7 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// The event of the next member of the request under way. After the last one the request is over.
     pub(super) fn next_member(&mut self) -> Option<Event<DeviceError>> {
-        while let Some(round) = self.round {
+        while let Some(round) = self.round.filter(|round| round.current.is_none()) {
             let Some(index) = self.find_member() else {
                 self.end_round(&round);
                 return None;
@@ -78,13 +80,29 @@ impl<H: Hardware> AcpiSource<H> {
                 Asked::Eject => Request::Eject,
                 Asked::Check(_) => match self.describe(device) {
                     // An empty slot is no event.
-                    Err(DeviceError::Absent(_)) => continue,
+                    Err(DeviceError::Absent(_)) => {
+                        self.pass_over();
+                        continue;
+                    }
                     described => self.insert_request(device, described),
                 },
             };
             return Some(Event { device, request, since: round.since });
         }
         None
+    }
+
+    /// Goes on without an answer about the member that was looked at.
+    fn pass_over(&mut self) {
+        if let Some(round) = &mut self.round {
+            round.current = None;
+        }
+    }
+
+    /// The members of the container that is under way: what is pending for them waits for its end, even if
+    /// the driver asks for events of others meanwhile.
+    pub(super) fn members_under_way(&self) -> Range<u16> {
+        self.round.map_or(0..0, |round| round.first..round.end)
     }
 
     /// Whether the driver is at a device for the sake of a container.

@@ -98,8 +98,9 @@ impl<H: Hardware> HotplugSource for AcpiSource<H> {
             }
             // What is said of single devices comes first: a container is given up as a whole, with all
             // that is known of its members.
-            let Some((index, wanted)) = self.devices.take() else {
-                if self.begin_round() {
+            let busy = self.members_under_way();
+            let Some((index, wanted)) = self.devices.take(&busy) else {
+                if self.round.is_none() && self.begin_round() {
                     continue;
                 }
                 return None;

@@ -1,15 +1,19 @@
 //! Memory in containers: announced, wanted back and answered for as a whole.
 
+use std::boxed::Box;
 use std::vec::Vec;
 use std::{format, vec};
 
 use hotmem::testing::range;
 use hotmem::{BlockState, Order, PhysRange, ZoneKind};
-use hotmem_hotplug::{Policy, Verdict};
+use hotmem_aml::Limits;
+use hotmem_hotplug::{HotplugSource, Latch, Outcome, Policy, Request, Verdict};
 use hotmem_tests::acpi::compile;
 
 use super::board::Wire;
-use super::rig::{BLOCK, MIB, Rig, WINDOW, reduced};
+use super::firmware::RSDP;
+use super::rig::{BLOCK, MIB, Rig, WINDOW, firmware, reduced};
+use crate::{AcpiSource, Tables};
 
 const ONLINE: BlockState = BlockState::Online(ZoneKind::Movable);
 
@@ -174,6 +178,51 @@ fn requests_for_a_container_and_for_a_device_in_it_cross() {
     let wanted: Vec<_> = device.into_iter().chain(container).chain([(200, 0, 0)]).collect();
     assert_eq!(told, wanted, "{out}");
     assert!(dimms.iter().all(|&dimm| rig.states(dimm).is_empty()), "{out}");
+}
+
+#[test]
+fn a_driver_that_asks_for_more_events_meanwhile_gets_those_of_others_only() {
+    let (wire, latch): (_, &'static Latch) =
+        (Wire::new(reduced(), 5), Box::leak(Box::new(Latch::new())));
+    let memory = firmware(&compile("containers").unwrap(), false);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let mut source = AcpiSource::new(&tables, wire.clone(), latch, Limits::DEFAULT).unwrap();
+    source.arm().unwrap();
+    let plug = |slot: usize| {
+        wire.0.borrow_mut().controller.plug(slot, WINDOW + slot as u64 * 8 * MIB, BLOCK, 0);
+    };
+    (0..3).for_each(plug);
+    let mut inserted = 0;
+    while let Some(event) = source.next_event() {
+        source.answer(event.device, Outcome::Inserted).unwrap();
+        inserted += 1;
+    }
+    assert_eq!(inserted, 3);
+
+    // The first container is wanted back, and announced, and a device of the second one comes.
+    plug(3);
+    wire.0.borrow_mut().gpe_status = 1 << 3 | 1 << 1 | 1 << 0x11;
+    latch.raise(0, 1);
+    let mut order = vec![];
+    while let Some(event) = source.next_event() {
+        order.push((event.device.0, matches!(event.request, Request::Eject)));
+        match event.request {
+            Request::Eject => {
+                // Asked again before this one is gone: nothing of the same container.
+                while let Some(other) = source.next_event() {
+                    assert_eq!(other.device.0, 3);
+                    source.answer(other.device, Outcome::Inserted).unwrap();
+                }
+                source.eject(event.device).unwrap();
+                source.answer(event.device, Outcome::Ejected).unwrap();
+            }
+            _ => drop(source.answer(event.device, Outcome::Inserted).unwrap()),
+        }
+    }
+    let ejects = order.iter().filter(|(_, eject)| *eject).map(|(device, _)| *device);
+    assert_eq!(ejects.collect::<Vec<_>>(), [0, 1, 2], "{order:?}");
+    assert_eq!(wire.0.borrow().controller.ejected, [0, 1, 2]);
+    assert!(!source.has_work());
 }
 
 #[test]
