@@ -17,7 +17,9 @@
 //!
 //! # Locks, in the order they are taken
 //!
-//! 1. the hotplug lock: one verb at a time, the others answer `Busy`;
+//! 1. the turn: one operation at a time, the others return `Busy`; and the gate, by which an operation
+//!    waits for looks (`explain_*`, `verify`, `dump`, `snapshot`) to end, and a look for an operation,
+//!    but not while that calls a listener or an owner of pages (`operations/looks.rs` has the proof);
 //! 2. the lock of the tables that share pages, held while a page is taken for them; then that of the
 //!    table reserve, a few loads and stores, and given up again;
 //! 3. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
@@ -25,7 +27,9 @@
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
 //! them. No function here may be called from an interrupt handler. `verify` holds a zone's lock
-//! while it walks a list: it is for when nothing else is going on.
+//! while it walks a list: it is for when nothing else is going on. A look spins while an operation
+//! changes something, so where [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, a look
+//! begins with interrupts on.
 #![no_std]
 
 pub mod addr;
@@ -76,7 +80,8 @@ use crate::alloc::migrate::Movers;
 use crate::alloc::node::Nodes;
 use crate::memmap::readers::Readers;
 use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
-use crate::operations::Verb;
+use crate::operations::Offlining;
+use crate::operations::looks::Looks;
 use crate::operations::notify::Listeners;
 use crate::operations::policy::Knobs;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -95,8 +100,11 @@ pub struct Mm<M: Machine> {
     knobs: Knobs,
     movers: Movers,
     listeners: Listeners,
-    /// Serialises the verbs. Held means: the section map and the page tables change under you.
-    hotplug: Mutex<Verb>,
+    /// Serialises the operations.
+    hotplug: Mutex<()>,
+    /// Held by an operation: the section map and the page tables change. By looks: they do not.
+    looks: Looks,
+    offlining: Offlining,
 }
 
 impl<M: Machine> Mm<M> {
@@ -112,7 +120,9 @@ impl<M: Machine> Mm<M> {
             knobs: Knobs::new(),
             movers: Movers::new(),
             listeners: Listeners::new(),
-            hotplug: Mutex::new(Verb::None),
+            hotplug: Mutex::new(()),
+            looks: Looks::new(),
+            offlining: Offlining::none(),
         }
     }
 

@@ -162,37 +162,6 @@ fn blocks_are_listed_while_they_come_and_go() {
 }
 
 #[test]
-fn a_verb_that_finds_another_one_running_is_told_so_and_changes_nothing() {
-    let bench = tiny(MIB);
-    bench.plug(dimm());
-    bench.add(dimm(), Placement::PerBlock);
-    let before = bench.snapshot();
-    let id = bench.blocks(dimm())[0];
-    // `snapshot` holds the lock of the verbs while it tells its facts.
-    let mut asked = false;
-    bench.mm.snapshot(&mut |_| {
-        if !std::mem::replace(&mut asked, true) {
-            let next = range(TINY_WINDOW + 4 * MIB, MIB);
-            for placement in Placement::ALL {
-                let added = bench.mm.add(next, NodeId::default(), placement);
-                assert_eq!(added, Err(AddError::Busy));
-            }
-            assert_eq!(bench.mm.online(id, ZoneKind::Movable), Err(OnlineError::Busy));
-            assert_eq!(bench.mm.offline(id), Err(OfflineError::Busy));
-            assert_eq!(bench.mm.remove(dimm()), Err(RemoveError::Busy));
-            // Lookups and the allocator do not care.
-            assert!(bench.mm.block(id).is_some_and(|b| b.state == BlockState::Offline));
-            let page = bench.mm.alloc(Order::ZERO);
-            assert!(page.is_ok_and(|pfn| bench.mm.free(pfn).is_ok()));
-        }
-    });
-    assert!(asked);
-    bench.check();
-    assert_same(&before, &bench.snapshot());
-    bench.remove(dimm());
-}
-
-#[test]
 fn verbs_from_many_threads_take_turns() {
     let bench = tiny_without_reserve(MIB);
     let before = bench.snapshot();

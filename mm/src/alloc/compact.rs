@@ -63,7 +63,7 @@ impl<M: Machine> Mm<M> {
         kind: ZoneKind,
         order: Order,
     ) -> Result<PfnRange, CompactError> {
-        let _lock = self.verb().ok_or(CompactError::Busy)?;
+        let _operation = self.verb().ok_or(CompactError::Busy)?;
         if order > self.block_size().order::<M>() {
             return Err(CompactError::TooLarge(order));
         }

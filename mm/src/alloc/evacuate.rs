@@ -164,7 +164,9 @@ impl Evacuation {
                 self.bad += order.pages();
                 Ok(())
             }
-            Owner::Movable(mover) if !mm.is_pinned(pfn, order, mover) => {
+            Owner::Movable(mover)
+                if !mm.looks.call(|| mm.is_pinned(&mm.extent(pfn, order), mover)) =>
+            {
                 self.orders |= 1 << order.get();
                 self.found += order.pages();
                 Ok(())
@@ -181,7 +183,8 @@ impl Evacuation {
         if order != wanted {
             return Ok(());
         }
-        match mm.move_extent(&self.area, pfn, order, mover) {
+        // Moving changes nothing that looks rely on: it allocates and frees, as anybody may meanwhile.
+        match mm.looks.call(|| mm.move_extent(&self.area, pfn, order, mover)) {
             Ok(true) => self.moved += order.pages(),
             Ok(false) => self.held = self.held.or(Some((pfn, owner))),
             Err(stuck) => return Err(stuck),
@@ -192,9 +195,13 @@ impl Evacuation {
 
 impl<M: Machine> Mm<M> {
     /// Whether the owner of an extent says that it will not let go.
-    pub(crate) fn is_pinned(&self, pfn: Pfn, order: Order, mover: Mover) -> bool {
-        let extent = Extent { pfn, order, private: self.owners_word(pfn) };
-        self.movers.get(mover).is_none_or(|ops| ops.pinned(&extent))
+    pub(crate) fn is_pinned(&self, extent: &Extent, mover: Mover) -> bool {
+        self.movers.get(mover).is_none_or(|ops| ops.pinned(extent))
+    }
+
+    /// A used extent, as its owner knows it.
+    pub(crate) fn extent(&self, pfn: Pfn, order: Order) -> Extent {
+        Extent { pfn, order, private: self.owners_word(pfn) }
     }
 
     /// Moves an extent out of the area; `false` if its owner does not let go, or freed it.
@@ -206,7 +213,7 @@ impl<M: Machine> Mm<M> {
         mover: Mover,
     ) -> Result<bool, Stuck> {
         let Some(ops) = self.movers.get(mover) else { return Ok(false) };
-        let extent = Extent { pfn, order, private: self.owners_word(pfn) };
+        let extent = self.extent(pfn, order);
         if ops.isolate(&extent).is_err() {
             return Ok(false);
         }

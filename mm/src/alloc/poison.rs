@@ -63,7 +63,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`PoisonError`].
     pub fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
-        let _lock = self.verb().ok_or(PoisonError::Busy)?;
+        let _operation = self.verb().ok_or(PoisonError::Busy)?;
         let section = self.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
         if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
             let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;

@@ -192,7 +192,7 @@ impl<M: Machine> Mm<M> {
         self.describe_block(id)
     }
 
-    /// As [`Mm::block`], for who holds the hotplug lock.
+    /// As [`Mm::block`], for who holds an operation, a look or a read guard.
     pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
         let section = self.sections_of_block(id).next()?;
         let record = section.record();
@@ -229,6 +229,16 @@ impl<M: Machine> Mm<M> {
         let mut last = None;
         let ids = self.sections.candidates().map(move |section| BlockId(section / count));
         ids.filter(move |&id| last.replace(id) != Some(id)).filter_map(|id| self.block(id))
+    }
+
+    /// As [`blocks`](Self::blocks), from `first` on, for who holds an operation, a look or a read guard.
+    pub(crate) fn blocks_from(&self, first: BlockId) -> impl Iterator<Item = Block> + '_ {
+        let count = self.block_sections();
+        let mut last = None;
+        let sections = self.sections.candidates_from(first.0.saturating_mul(count));
+        let ids = sections.map(move |section| BlockId(section / count));
+        let ids = ids.filter(move |&id| last.replace(id) != Some(id));
+        ids.filter_map(|id| self.describe_block(id))
     }
 
     /// The memmap that `section` is described in, as its head tells; `None` for a boot memmap.

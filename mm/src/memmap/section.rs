@@ -207,15 +207,21 @@ impl SectionMap {
 
     /// The numbers of all sections that are not absent, ascending.
     ///
-    /// For who holds the hotplug lock: between two steps nothing else keeps a node where it is.
+    /// For an operation or a look: between two steps nothing else keeps a node where it is.
     pub(crate) fn iter<'m>(&'m self, memory: &'m impl PhysMem) -> impl Iterator<Item = u64> + 'm {
         self.candidates().filter(|&section| self.word(memory, section) != SectionWord::ABSENT)
     }
 
     /// The numbers of all sections that have a node, ascending. Reads no node.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = u64> + '_ {
-        let roots = (0..ROOTS as u64).filter(|root| self.has_node(root * NODE_SECTIONS));
-        roots.flat_map(|root| (0..NODE_SECTIONS).map(move |i| root * NODE_SECTIONS + i))
+        self.candidates_from(0)
+    }
+
+    /// As [`candidates`](Self::candidates), from `first` on.
+    pub(crate) fn candidates_from(&self, first: u64) -> impl Iterator<Item = u64> + '_ {
+        let roots = first / NODE_SECTIONS..ROOTS as u64;
+        let roots = roots.map(|root| root * NODE_SECTIONS).filter(|&start| self.has_node(start));
+        roots.flat_map(move |start| start.max(first)..start + NODE_SECTIONS)
     }
 
     /// The physical addresses of all nodes.
@@ -226,7 +232,7 @@ impl SectionMap {
 
 /// A section that is there: its descriptors are mapped and its record can be read.
 ///
-/// Who holds one holds what keeps the section from being unmapped: the hotplug lock, the lock of the
+/// Who holds one holds what keeps the section from being unmapped: an operation, a look, the lock of the
 /// zone its block is online in, or a read guard.
 #[derive(Debug)]
 pub(crate) struct Section<'m, M> {
@@ -306,7 +312,7 @@ impl<'m, M: Machine> Section<'m, M> {
 /// The descriptor of `pfn`, in a section that is there or about to be: its memmap is mapped.
 pub(crate) fn descriptor<M: Machine>(machine: &M, pfn: Pfn) -> &Page {
     // SAFETY: the callers, all in this crate, ask only for frames whose memmap is mapped and stays so
-    // while they hold the hotplug lock, a zone's lock or a read guard; a page of atomics has no
+    // while they hold an operation, a look, a zone's lock or a read guard; a page of atomics has no
     // invalid value, so it may be shared even where it was never written.
     unsafe { machine.descriptor(pfn).as_ref() }
 }

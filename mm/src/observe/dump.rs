@@ -7,8 +7,9 @@
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
-use crate::memmap::block::{Block, BlockState};
+use crate::memmap::block::Block;
 use crate::memmap::page::{Owner, PageState};
+use crate::observe::runs::Piece;
 
 /// What the pages of a run hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,52 +31,33 @@ pub struct DumpRun {
     pub content: Content,
 }
 
-/// Joins runs before it hands them on.
-struct Joiner<'e> {
-    run: Option<DumpRun>,
-    each: &'e mut dyn FnMut(DumpRun),
-}
-
-impl Joiner<'_> {
-    fn add(&mut self, start: Pfn, pages: u64, content: Content) {
-        if let Some(run) = &mut self.run
-            && (run.pfns.end, run.content) == (start, content)
-        {
-            run.pfns.end = start.add(pages);
-            return;
-        }
-        let run = DumpRun { pfns: PfnRange::new(start, pages), content };
-        self.run.replace(run).into_iter().for_each(&mut *self.each);
-    }
-}
-
 impl<M: Machine> Mm<M> {
     /// Tells `each` every run of pages that a crash dump takes, ascending.
     ///
-    /// Takes the hotplug lock; exact while nobody allocates or frees.
+    /// `each` may do anything. Exact while nobody allocates, frees or operates; what changes between two
+    /// runs is told as it was or as it is. Waits while an operation changes something.
     pub fn dump(&self, each: &mut dyn FnMut(DumpRun)) {
-        let _lock = self.hotplug.lock();
-        let mut joiner = Joiner { run: None, each };
-        self.blocks().for_each(|block| self.dump_block(&block, &mut joiner));
-        joiner.run.take().into_iter().for_each(joiner.each);
+        let mut from = Pfn::new(0);
+        while let Some(run) = self.look(|| self.dump_run(from)) {
+            from = run.pfns.end;
+            each(run);
+        }
     }
 
-    fn dump_block(&self, block: &Block, joiner: &mut Joiner<'_>) {
-        if let Some(memmap) = self.memmap_of(block) {
-            joiner.add(memmap.start, memmap.pages(), Content::Memmap);
-        }
-        if block.state == BlockState::Offline || block.taken {
-            return;
-        }
-        for (pfn, pages, state) in self.extents(block.pfns) {
-            match state {
-                PageState::Free { .. } | PageState::Isolated { .. } => {
-                    joiner.add(pfn, pages, Content::Free);
-                }
-                PageState::Used { owner: Owner::Taken | Owner::Poison, .. } => {}
-                PageState::Used { owner, .. } => joiner.add(pfn, pages, Content::Used(owner)),
-                _ => {}
-            }
-        }
+    /// The first run at or above `from`.
+    fn dump_run(&self, from: Pfn) -> Option<DumpRun> {
+        self.next_run(from, content).map(|(pfns, content)| DumpRun { pfns, content })
+    }
+}
+
+/// What a dump says of a piece of a block; `None` if it leaves it out.
+fn content(block: &Block, piece: Piece) -> Option<Content> {
+    match piece {
+        Piece::Memmap => Some(Content::Memmap),
+        Piece::Extent(_) if block.taken => None,
+        Piece::Extent(PageState::Free { .. } | PageState::Isolated { .. }) => Some(Content::Free),
+        Piece::Extent(PageState::Used { owner: Owner::Taken | Owner::Poison, .. }) => None,
+        Piece::Extent(PageState::Used { owner, .. }) => Some(Content::Used(owner)),
+        Piece::Extent(_) => None,
     }
 }

@@ -10,10 +10,11 @@
 
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::alloc::migrate::Extent;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState};
-use crate::memmap::page::{Owner, PageState};
+use crate::memmap::page::{Mover, Owner, PageState};
 use crate::operations::RemoveError;
 use core::fmt;
 
@@ -123,10 +124,10 @@ impl Balance {
 impl<M: Machine> Mm<M> {
     /// Whether `range` could be removed, its online blocks offline first.
     ///
-    /// Waits for a verb under way, and looks at each extent of the range.
+    /// Waits while an operation changes something. Looks at each extent of the range, and asks the owners
+    /// of movable ones; what changes between two of those is judged as it was or as it is.
     pub fn explain_remove(&self, range: PhysRange) -> Removability {
-        let _lock = self.hotplug.lock();
-        if let Err(error) = self.check_removable(range) {
+        if let Err(error) = self.look(|| self.check_removable(range)) {
             return Removability::Blocked(Obstacle::Range(error));
         }
         self.explain(M::pfns(range))
@@ -134,8 +135,7 @@ impl<M: Machine> Mm<M> {
 
     /// Whether a block could be taken offline, as [`explain_remove`](Self::explain_remove) answers.
     pub fn explain_offline(&self, id: BlockId) -> Removability {
-        let _lock = self.hotplug.lock();
-        if self.describe_block(id).is_none() {
+        if self.block(id).is_none() {
             return Removability::Blocked(Obstacle::Range(RemoveError::NoSuchBlock(id)));
         }
         self.explain(self.block_pfns(id))
@@ -147,45 +147,59 @@ impl<M: Machine> Mm<M> {
         for zone in self.zones() {
             balance.free.iter_mut().zip(zone.extents).for_each(|(sum, count)| *sum += count);
         }
-        let first = self.block_at(M::address(pfns.start)).get();
-        let count = pfns.pages() / self.block_size().pages::<M>();
-        for id in (first..first + count).map(BlockId::new) {
-            if let Err(obstacle) = self.weigh(id, &mut balance) {
-                return Removability::Blocked(obstacle);
+        let mut rest = pfns;
+        loop {
+            // The owner is asked when the look is over, as it may look, too.
+            match self.look(|| self.weigh(&mut rest, &mut balance)) {
+                Err(obstacle) => return Removability::Blocked(obstacle),
+                Ok(None) => return balance.verdict(),
+                Ok(Some((extent, mover, obstacle))) => {
+                    if self.is_pinned(&extent, mover) {
+                        return Removability::Blocked(obstacle);
+                    }
+                    balance.needed[extent.order.get() as usize] += 1;
+                }
             }
         }
-        balance.verdict()
     }
 
-    /// Adds what has to leave a block to the balance, and takes its free extents out.
-    fn weigh(&self, id: BlockId, balance: &mut Balance) -> Result<(), Obstacle> {
-        let Some(block) = self.describe_block(id) else { return Ok(()) };
-        match block.state {
-            BlockState::Offline => return Ok(()),
-            BlockState::Online(ZoneKind::System) => return Err(Obstacle::SystemMemory(id)),
-            BlockState::Online(_) => {}
-        }
-        for (pfn, _, state) in self.extents(block.pfns) {
-            match state {
-                // Who frees meanwhile may not have been counted.
-                PageState::Free { order } => {
-                    let free = &mut balance.free[order.get() as usize];
-                    *free = free.saturating_sub(1);
-                }
-                PageState::Used { owner: Owner::Poison, .. } => {}
-                PageState::Used { order, owner: Owner::Movable(mover) }
-                    if !self.is_pinned(pfn, order, mover) =>
-                {
-                    balance.needed[order.get() as usize] += 1;
-                }
-                PageState::Used { owner, .. } => {
-                    let since = self.since(pfn);
-                    return Err(Obstacle::InUse { pfn, block: id, owner, since });
-                }
-                _ => {}
+    /// Takes the free extents of `rest` out of the balance as far as the first extent that can move, which
+    /// is returned, with what it is to say that it does not. `rest` is then what follows.
+    fn weigh(
+        &self,
+        rest: &mut PfnRange,
+        balance: &mut Balance,
+    ) -> Result<Option<(Extent, Mover, Obstacle)>, Obstacle> {
+        while rest.start < rest.end {
+            let id = self.block_at(M::address(rest.start));
+            let end = self.block_pfns(id).end;
+            let state = self.describe_block(id).map(|block| block.state);
+            if state == Some(BlockState::Online(ZoneKind::System)) {
+                return Err(Obstacle::SystemMemory(id));
             }
+            let online = state.is_some_and(|state| state != BlockState::Offline);
+            let here = PfnRange { start: rest.start, end: if online { end } else { rest.start } };
+            for (pfn, pages, state) in self.extents(here) {
+                rest.start = pfn.add(pages);
+                match state {
+                    // Who frees meanwhile may not have been counted.
+                    PageState::Free { order } => {
+                        let free = &mut balance.free[order.get() as usize];
+                        *free = free.saturating_sub(1);
+                    }
+                    PageState::Used { owner: Owner::Poison, .. } => {}
+                    PageState::Used { order, owner } => {
+                        let obstacle =
+                            Obstacle::InUse { pfn, block: id, owner, since: self.since(pfn) };
+                        let Owner::Movable(mover) = owner else { return Err(obstacle) };
+                        return Ok(Some((self.extent(pfn, order), mover, obstacle)));
+                    }
+                    _ => {}
+                }
+            }
+            rest.start = end;
         }
-        Ok(())
+        Ok(None)
     }
 }
 

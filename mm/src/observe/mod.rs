@@ -1,4 +1,4 @@
-//! Looking at memory without changing it.
+//! Looking at memory without changing it, and without keeping an operation from anything but its start.
 //!
 //! ```text
 //!   verify     the invariants;   snapshot   what must be equal before and after
@@ -7,6 +7,7 @@
 
 pub(crate) mod dump;
 pub(crate) mod explain;
+mod runs;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod verify;

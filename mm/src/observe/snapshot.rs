@@ -7,9 +7,10 @@ use crate::alloc::node::NodeId;
 use crate::alloc::span::NodeInfo;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::block::{Block, Group};
+use crate::memmap::block::{Block, BlockId, Group};
 use crate::memmap::page::PageState;
 use crate::memmap::section::SectionWord;
+use crate::observe::runs::Piece;
 use crate::paging::{Attr, Mapper, Translation};
 
 /// One fact of a snapshot. Two snapshots are equal if their sequences of facts are.
@@ -46,14 +47,47 @@ pub enum Fact {
     Frames(u64, u64),
 }
 
+/// Bytes of each half of the addresses, and where they start.
+const HALF: u64 = 1 << 63;
+const HALVES: [u64; 2] = [0, HALF];
+/// Runs of leaves that are found at a time.
+const RUNS: usize = 32;
+
+/// Runs of leaves, and where the next one begins.
+#[derive(Default)]
+struct Leaves {
+    runs: [Option<(Translation, u64)>; RUNS],
+    count: usize,
+    next: Option<VirtAddr>,
+}
+
+impl Leaves {
+    fn add(&mut self, leaf: Translation) {
+        let last = self.count.checked_sub(1).and_then(|last| self.runs.get_mut(last)?.as_mut());
+        match last {
+            _ if self.next.is_some() => {}
+            Some((first, len)) if continues(first, *len, &leaf) => *len += leaf.len,
+            _ => match self.runs.get_mut(self.count) {
+                Some(run) => {
+                    *run = Some((leaf, leaf.len));
+                    self.count += 1;
+                }
+                None => self.next = Some(leaf.virt),
+            },
+        }
+    }
+}
+
 impl<M: Machine> Mm<M> {
     /// Tells `each` the facts of the present state, always in the same order.
     ///
-    /// Takes the hotplug lock; the facts fit together if nobody allocates or frees meanwhile.
+    /// `each` may do anything. The facts fit together if nobody allocates, frees or operates meanwhile.
+    /// Waits while an operation changes something.
     pub fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
-        let _lock = self.hotplug.lock();
-        for number in self.sections.iter(&self.machine) {
-            each(Fact::Section(number, self.sections.word(&self.machine, number)));
+        let mut next = 0;
+        while let Some((number, word)) = self.look(|| self.first_section(next)) {
+            next = number + 1;
+            each(Fact::Section(number, word));
         }
         self.snapshot_blocks(each);
         for zone in self.zones() {
@@ -64,66 +98,68 @@ impl<M: Machine> Mm<M> {
         each(Fact::Frames(self.frames.reserve().1, self.frames.system_pages()));
     }
 
+    /// The first section from `number` on that is there.
+    fn first_section(&self, number: u64) -> Option<(u64, SectionWord)> {
+        let sections = self.sections.candidates_from(number);
+        let mut words = sections.map(|at| (at, self.sections.word(&self.machine, at)));
+        words.find(|&(_, word)| word != SectionWord::ABSENT)
+    }
+
     fn snapshot_blocks(&self, each: &mut dyn FnMut(Fact)) {
-        let mut free = PfnRange::new(Pfn::new(0), 0);
-        for block in self.blocks() {
+        let mut next = BlockId::new(0);
+        while let Some(block) = self.look(|| self.blocks_from(next).next()) {
+            next = BlockId::new(block.id.get() + 1);
             each(Fact::Block(block));
             if let Some(group) = block.group.and_then(|head| self.group(head)) {
                 each(Fact::Group(group));
             }
-            for (pfn, pages, state) in self.online_extents(&block) {
-                if !matches!(state, PageState::Free { .. }) {
-                    continue;
-                }
-                if free.end != pfn {
-                    tell(free, each);
-                    free.start = pfn;
-                }
-                free.end = pfn.add(pages);
-            }
         }
-        tell(free, each);
+        let free =
+            |_: &Block, piece| matches!(piece, Piece::Extent(PageState::Free { .. })).then_some(());
+        let mut from = Pfn::new(0);
+        while let Some((pfns, ())) = self.look(|| self.next_run(from, free)) {
+            from = pfns.end;
+            each(Fact::Free(pfns));
+        }
     }
 
     fn snapshot_tables(&self, each: &mut dyn FnMut(Fact)) {
-        let mut run: Option<(Translation, u64)> = None;
-        self.visit_all_leaves(&mut |leaf| match &mut run {
-            Some((first, len)) if continues(first, *len, &leaf) => *len += leaf.len,
-            _ => {
-                tell_run(run.replace((leaf, leaf.len)), each);
+        for start in HALVES {
+            let mut next = Some(VirtAddr::new(start));
+            while let Some(from) = next {
+                let leaves = self.look(|| self.leaves(from));
+                next = leaves.next;
+                for (Translation { virt, phys, len: leaf, attr }, len) in
+                    leaves.runs.into_iter().flatten()
+                {
+                    each(Fact::Mapping { virt, phys, len, leaf, attr });
+                }
             }
-        });
-        tell_run(run, each);
-
+        }
         let mut tables = [0; 8];
-        self.machine.mapper().visit_tables(&mut |table| tables[table.level & 7] += 1);
+        self.look(|| {
+            self.machine.mapper().visit_tables(&mut |table| tables[table.level & 7] += 1);
+        });
         tables.iter().enumerate().for_each(|(level, &count)| each(Fact::Tables(level, count)));
     }
 
-    /// The extents of a block, none if it is offline.
-    pub(crate) fn online_extents(
-        &self,
-        block: &Block,
-    ) -> impl Iterator<Item = (Pfn, u64, PageState)> {
-        let online = block.state != crate::BlockState::Offline;
-        let pfns = if online { block.pfns } else { PfnRange::new(block.pfns.start, 0) };
-        self.extents(pfns)
+    /// The first runs of leaves at or above `from`, in its half of the addresses.
+    fn leaves(&self, from: VirtAddr) -> Leaves {
+        let mut leaves = Leaves::default();
+        let rest = HALF - from.get() % HALF;
+        if let Some(range) = VirtRange::new(from, rest) {
+            self.machine.mapper().visit(range, &mut |leaf| leaves.add(leaf));
+        }
+        leaves
     }
 
     /// Shows every leaf of the page tables, in the order of addresses.
     pub(crate) fn visit_all_leaves(&self, each: &mut dyn FnMut(Translation)) {
-        let half = 1 << 63;
-        for start in [0, half] {
-            if let Some(range) = VirtRange::new(VirtAddr::new(start), half) {
+        for start in HALVES {
+            if let Some(range) = VirtRange::new(VirtAddr::new(start), HALF) {
                 self.machine.mapper().visit(range, each);
             }
         }
-    }
-}
-
-fn tell(free: PfnRange, each: &mut dyn FnMut(Fact)) {
-    if free.pages() != 0 {
-        each(Fact::Free(free));
     }
 }
 
@@ -131,10 +167,4 @@ fn continues(first: &Translation, len: u64, next: &Translation) -> bool {
     (next.len, next.attr) == (first.len, first.attr)
         && next.virt == first.virt.add(len)
         && next.phys == first.phys.add(len)
-}
-
-fn tell_run(run: Option<(Translation, u64)>, each: &mut dyn FnMut(Fact)) {
-    if let Some((Translation { virt, phys, len: leaf, attr }, len)) = run {
-        each(Fact::Mapping { virt, phys, len, leaf, attr });
-    }
 }

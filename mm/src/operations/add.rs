@@ -144,7 +144,7 @@ impl<M: Machine> Mm<M> {
         node: NodeId,
         placement: Placement,
     ) -> Result<Added, AddError> {
-        let _lock = self.verb().ok_or(AddError::Busy)?;
+        let _operation = self.verb().ok_or(AddError::Busy)?;
         let pfns = self.check_add(range)?;
         let placement = self.placement_for(range, placement);
         let before = self.frames.system_pages();

@@ -120,7 +120,8 @@ impl<M: Machine> Mm<M> {
         memory: &BootMemory<'_>,
         early: &mut dyn EarlyFrames,
     ) -> Result<(), BootError> {
-        let _lock = self.hotplug.lock();
+        // Who holds the turn boots, or has booted.
+        let _operation = self.verb().ok_or(BootError::AlreadyBooted)?;
         if self.sections.nodes().next().is_some() {
             return Err(BootError::AlreadyBooted);
         }

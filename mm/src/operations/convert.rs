@@ -58,7 +58,7 @@ pub enum ConvertError {
     InUse(BlockId, Pfn, Owner),
     /// What the head of a block holds has no room elsewhere.
     NoRoom(BlockId, Order),
-    /// A reader does not leave.
+    /// A reader does not leave, or a look does not end.
     ReadersStay,
 }
 
@@ -128,10 +128,10 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ConvertError`].
     pub fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
-        let _lock = self.verb().ok_or(ConvertError::Busy)?;
+        let operation = self.verb().ok_or(ConvertError::Busy)?;
         let plan = self.plan_convert(range)?;
         self.claim_heads(plan)?;
-        let Some(_gate) = self.readers.exclude() else {
+        let Some(_gate) = self.readers.exclude().filter(|_| operation.alone()) else {
             self.unclaim_heads(plan, plan.count());
             return Err(ConvertError::ReadersStay);
         };

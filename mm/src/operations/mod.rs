@@ -1,8 +1,10 @@
-//! The four verbs: add, online, offline, remove. One runs at a time; another gets `Busy`.
+//! The operations: add, online, offline, remove, and what is made of them. One runs at a time; another
+//! gets `Busy`. Looks never make an operation fail: see [`looks`].
 
 mod add;
 pub(crate) mod boot;
 mod convert;
+pub(crate) mod looks;
 pub(crate) mod notify;
 mod offline;
 mod online;
@@ -23,18 +25,76 @@ pub use remove::{RemoveError, Removed};
 use crate::Mm;
 use crate::machine::Machine;
 use crate::memmap::block::BlockId;
+use crate::operations::looks::{Looks, PATIENCE};
+use core::sync::atomic::{AtomicU64, Ordering};
 use spin::MutexGuard;
 
-/// What goes on between calls: an offline is stepped, the other verbs run in one go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
-    None,
-    Offlining(BlockId),
+/// The block that goes offline between the steps of its offline: its number plus one, or 0.
+#[derive(Debug)]
+pub(crate) struct Offlining(AtomicU64);
+
+impl Offlining {
+    pub(crate) const fn none() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn get(&self) -> Option<BlockId> {
+        // Acquire: partner of the Release in `set`.
+        self.0.load(Ordering::Acquire).checked_sub(1).map(BlockId::new)
+    }
+
+    /// For the operation under way.
+    fn set(&self, block: Option<BlockId>) {
+        self.0.store(block.map_or(0, |id| id.get() + 1), Ordering::Release);
+    }
+}
+
+/// An operation under way: no other is, and looks only while it calls somebody outside.
+#[must_use = "the operation is over when this is dropped"]
+pub(crate) struct Operation<'m> {
+    looks: &'m Looks,
+    _turn: MutexGuard<'m, ()>,
+}
+
+impl Operation<'_> {
+    /// Whether looks are kept out. If not, one stays from the last call of somebody outside, and what
+    /// looks rely on must not be changed.
+    pub(crate) fn alone(&self) -> bool {
+        self.looks.is_alone()
+    }
+}
+
+impl Drop for Operation<'_> {
+    fn drop(&mut self) {
+        // Before the turn ends, so that the next operation finds the gate open.
+        self.looks.open();
+    }
 }
 
 impl<M: Machine> Mm<M> {
-    /// The hotplug lock, unless a verb is running.
-    pub(crate) fn verb(&self) -> Option<MutexGuard<'_, Verb>> {
-        self.hotplug.try_lock().filter(|verb| **verb == Verb::None)
+    /// The turn to run an operation, unless another is under way or a block is going offline. Waits for
+    /// nothing.
+    pub(crate) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.hotplug.try_lock().filter(|_| self.offlining.get().is_none())
+    }
+
+    /// Begins an operation, unless another is under way. Waits for looks to end.
+    pub(crate) fn verb(&self) -> Option<Operation<'_>> {
+        let turn = self.turn()?;
+        if !self.looks.shut(PATIENCE) {
+            log::error!("a look at memory does not end: its CPU stopped in it");
+            return None;
+        }
+        Some(Operation { looks: &self.looks, _turn: turn })
+    }
+
+    /// Goes on with the offline that was begun. The turn is free but for moments: every other operation
+    /// is refused.
+    ///
+    /// If a look stays, the offline goes on beside it: nothing that it changes is unmapped or freed.
+    pub(crate) fn resume(&self) -> Operation<'_> {
+        let turn = self.hotplug.lock();
+        self.looks.shut(PATIENCE);
+        Operation { looks: &self.looks, _turn: turn }
     }
 }

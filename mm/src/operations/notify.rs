@@ -124,6 +124,10 @@ impl Listeners {
         Self(Mutex::new(None))
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_none()
+    }
+
     fn iter(&self) -> impl Iterator<Item = &'static Listener> {
         let mut next = *self.0.lock();
         core::iter::from_fn(move || {
@@ -152,7 +156,7 @@ impl Listeners {
     }
 
     /// Tells all of `event`, which can be vetoed; on a veto, tells those before it of `cancel`.
-    pub(crate) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
+    fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
         for (count, listener) in self.iter().enumerate() {
             if let Err(why) = listener.hook.notify(event, change) {
                 self.tell_back(cancel, change, count);
@@ -163,7 +167,7 @@ impl Listeners {
     }
 
     /// Tells all of `event`, in order.
-    pub(crate) fn tell(&self, event: Event, change: &Change) {
+    fn tell(&self, event: Event, change: &Change) {
         for listener in self.iter() {
             // It has happened: what a listener says of it changes nothing.
             let _ = listener.hook.notify(event, change);
@@ -171,7 +175,7 @@ impl Listeners {
     }
 
     /// Tells all of `event`, in the opposite order.
-    pub(crate) fn tell_all_back(&self, event: Event, change: &Change) {
+    fn tell_all_back(&self, event: Event, change: &Change) {
         self.tell_back(event, change, self.iter().count());
     }
 
@@ -186,6 +190,26 @@ impl Listeners {
 }
 
 impl<M: Machine> Mm<M> {
+    /// Asks all listeners whether `event` may happen; on a veto, those before it are told of `cancel`.
+    pub(crate) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
+        self.call_listeners(|listeners| listeners.ask(event, cancel, change)).unwrap_or(Ok(()))
+    }
+
+    /// Tells all listeners of `event`, in order.
+    pub(crate) fn tell(&self, event: Event, change: &Change) {
+        self.call_listeners(|listeners| listeners.tell(event, change));
+    }
+
+    /// Tells all listeners of `event`, in the opposite order.
+    pub(crate) fn tell_back(&self, event: Event, change: &Change) {
+        self.call_listeners(|listeners| listeners.tell_all_back(event, change));
+    }
+
+    /// Looks are let in while listeners are called; `None` if there are none.
+    fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
+        (!self.listeners.is_empty()).then(|| self.looks.call(|| call(&self.listeners)))
+    }
+
     /// Puts a listener on the list, unless it is there. Waits for a verb under way; not to be called
     /// by a listener.
     pub fn listen(&self, listener: &'static Listener) {

@@ -8,7 +8,7 @@
 //! An offline is an operation that is stepped, so that a kernel can go on serving meanwhile; between
 //! steps its block is still online, and other verbs answer `Busy`. Memmap pages never stand in the way.
 
-use super::Verb;
+use super::Operation;
 use crate::Mm;
 use crate::addr::{Order, Pfn};
 use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
@@ -20,7 +20,6 @@ use crate::memmap::page::Owner;
 use crate::memmap::section::SectionState;
 use crate::operations::notify::{Change, Event, Veto};
 use core::fmt;
-use spin::MutexGuard;
 
 /// Why a block stayed online (or was not). It is as it was, but that extents which had been moved stay
 /// where they went.
@@ -139,7 +138,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OfflineError`]; nothing is changed then.
     pub fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
-        let mut lock = self.verb().ok_or(OfflineError::Busy)?;
+        let operation = self.verb().ok_or(OfflineError::Busy)?;
         let block = self.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
         match block.state {
             BlockState::Offline => return Err(OfflineError::AlreadyOffline(id)),
@@ -147,17 +146,15 @@ impl<M: Machine> Mm<M> {
             BlockState::Online(_) => {}
         }
         let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
-        *lock = Verb::Offlining(id);
+        self.offlining.set(Some(id));
         let emptying = Some(Evacuation::begin(self, area));
+        drop(operation);
         Ok(OfflineOp { mm: self, id, emptying, told: false, steps: 0 })
     }
 
-    /// The block that is going offline, if one is.
+    /// The block that is going offline, if one is. One load: callable from anywhere.
     pub fn offlining(&self) -> Option<BlockId> {
-        match *self.hotplug.lock() {
-            Verb::Offlining(id) => Some(id),
-            Verb::None => None,
-        }
+        self.offlining.get()
     }
 
     /// Takes an area that is empty out of its zone, and its block offline.
@@ -221,12 +218,12 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     /// [`OfflineError`]; the block is then online, as it was.
     pub fn step(mut self, budget: u64) -> Result<Stepped<'m, M>, OfflineError> {
         let mm = self.mm;
-        let lock = mm.hotplug.lock();
+        let operation = mm.resume();
         let mut left = budget;
         while left > 0 {
             let Some(emptying) = &mut self.emptying else { break };
             if emptying.phase == Phase::Empty {
-                self.finish(lock);
+                self.finish(&operation);
                 return Ok(Stepped::Done);
             }
             match emptying.step(mm, left) {
@@ -235,19 +232,19 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                     left = left.saturating_sub(steps);
                 }
                 Err(stuck) => {
-                    drop(lock);
+                    drop(operation);
                     return Err(self.stuck(stuck));
                 }
             }
             let isolated = emptying.phase != Phase::Isolate;
             if isolated && !self.told {
                 let change = change(self.id, &emptying.area);
-                let asked = mm.listeners.ask(Event::GoingOffline, Event::CancelOffline, &change);
+                let asked = mm.ask(Event::GoingOffline, Event::CancelOffline, &change);
                 asked.map_err(|veto| OfflineError::Vetoed(self.id, veto))?;
                 self.told = true;
             }
         }
-        drop(lock);
+        drop(operation);
         Ok(Stepped::Going(self))
     }
 
@@ -257,14 +254,14 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         drop(self);
     }
 
-    fn finish(mut self, mut lock: MutexGuard<'_, Verb>) {
+    fn finish(mut self, _operation: &Operation<'_>) {
         let mm = self.mm;
         if let Some(emptying) = &self.emptying {
             mm.retire(self.id, &emptying.area);
-            mm.listeners.tell(Event::Offline, &change(self.id, &emptying.area));
+            mm.tell(Event::Offline, &change(self.id, &emptying.area));
         }
         self.emptying = None;
-        *lock = Verb::None;
+        mm.offlining.set(None);
     }
 
     fn stuck(&self, stuck: Stuck) -> OfflineError {
@@ -288,13 +285,13 @@ impl<M: Machine> fmt::Debug for OfflineOp<'_, M> {
 impl<M: Machine> Drop for OfflineOp<'_, M> {
     fn drop(&mut self) {
         let Some(emptying) = self.emptying.take() else { return };
-        let mut lock = self.mm.hotplug.lock();
+        let _operation = self.mm.resume();
         self.mm.end_isolation(&emptying.area);
         if self.told {
             let change = change(self.id, &emptying.area);
-            self.mm.listeners.tell_all_back(Event::CancelOffline, &change);
+            self.mm.tell_back(Event::CancelOffline, &change);
         }
-        *lock = Verb::None;
+        self.mm.offlining.set(None);
     }
 }
 

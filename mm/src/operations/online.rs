@@ -63,7 +63,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OnlineError`].
     pub fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
-        let _lock = self.verb().ok_or(OnlineError::Busy)?;
+        let _operation = self.verb().ok_or(OnlineError::Busy)?;
         let block = self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
         if block.state != BlockState::Offline {
             return Err(OnlineError::AlreadyOnline(id));
@@ -75,19 +75,19 @@ impl<M: Machine> Mm<M> {
             return Err(OnlineError::Poisoned(id));
         }
         let change = Change { block: id, pfns: self.usable(&block), node: block.node, kind };
-        let asked = self.listeners.ask(Event::GoingOnline, Event::CancelOnline, &change);
+        let asked = self.ask(Event::GoingOnline, Event::CancelOnline, &change);
         asked.map_err(|veto| OnlineError::Vetoed(id, veto))?;
         if block.taken {
-            self.listeners.tell_all_back(Event::CancelOnline, &change);
+            self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::Taken(id));
         }
         // Not before the listeners agreed: one of them may be what makes the memory accessible.
         if let Err(at) = self.probe_pages(change.pfns) {
-            self.listeners.tell_all_back(Event::CancelOnline, &change);
+            self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
         }
         self.give_block(&change, block.pfns);
-        self.listeners.tell(Event::Online, &change);
+        self.tell(Event::Online, &change);
         self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
     }
 

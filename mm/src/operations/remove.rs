@@ -110,7 +110,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`RemoveError`]; everything is then as it was.
     pub fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
-        let _lock = self.verb().ok_or(RemoveError::Busy)?;
+        let _operation = self.verb().ok_or(RemoveError::Busy)?;
         let (pfns, placement) = self.check_remove(range)?;
         let before = self.frames.system_pages();
 

@@ -39,5 +39,10 @@ pub use ram::FakeRam;
 pub use random::Random;
 pub use storm::{fail_each_allocation, storm};
 
+/// Lets another thread run: who waits may wait for one that has no CPU.
+pub(crate) fn give_way() {
+    std::thread::yield_now();
+}
+
 #[cfg(test)]
 mod tests;

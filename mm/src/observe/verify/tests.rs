@@ -9,7 +9,6 @@ use crate::machine::Machine;
 use crate::memmap::block::BlockWord;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Part, Record, Section, SectionState, SectionWord};
-use crate::operations::Verb;
 use crate::paging::{Attr, Mapper, Mapping};
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use crate::{Mm, NodeId, Placement, ZoneKind};
@@ -227,7 +226,7 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
     let head = pfn(SECTION);
     bench.mm.page(head).set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
     record(&bench, 1).group().set(head.get());
-    let violation = bench.mm.verify_counts(Verb::None).unwrap_err();
+    let violation = bench.mm.verify_counts().unwrap_err();
     assert_eq!(violation.law, 2);
     assert_eq!(violation.what, "a page outside all extents is memmap or absent");
     names(&bench, 3, "the record's place");

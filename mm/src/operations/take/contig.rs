@@ -68,7 +68,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ContigError`].
     pub fn take_contig(&self, node: NodeId, bytes: u64) -> Result<PhysRange, ContigError> {
-        let _lock = self.verb().ok_or(ContigError::Busy)?;
+        let operation = self.verb().ok_or(ContigError::Busy)?;
         let block = self.block_size().bytes();
         if bytes == 0 || !bytes.is_multiple_of(block) {
             return Err(ContigError::NotWholeBlocks { bytes, block });
@@ -84,7 +84,11 @@ impl<M: Machine> Mm<M> {
                 continue;
             }
             match self.claim_run(first.id, count, node, kind) {
-                Ok(()) => return self.take_run(first.id, count, node, kind),
+                Ok(()) if operation.alone() => return self.take_run(first.id, count, node, kind),
+                Ok(()) => {
+                    self.unclaim_run(first.id, count, node, kind);
+                    return Err(ContigError::Busy);
+                }
                 Err(id) => failed = ContigError::NoRun(Some(id)),
             }
         }

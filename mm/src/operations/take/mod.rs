@@ -114,7 +114,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`TakeError`]; everything is then as it was.
     pub fn take(&self, pieces: &[Piece]) -> Result<u64, TakeError> {
-        let _lock = self.verb().ok_or(TakeError::Busy)?;
+        let _operation = self.verb().ok_or(TakeError::Busy)?;
         for (index, piece) in pieces.iter().enumerate() {
             let mut before = pieces.iter().take(index);
             if let Some(other) = before.find(|other| other.overlaps(*piece)) {
@@ -136,7 +136,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ReleaseError`].
     pub fn release(&self) -> Result<u64, ReleaseError> {
-        let _lock = self.verb().ok_or(ReleaseError::Busy)?;
+        let _operation = self.verb().ok_or(ReleaseError::Busy)?;
         let mut count = 0;
         for block in self.blocks().filter(|block| block.taken) {
             self.put_back(&block).map_err(|error| ReleaseError::Map(block.id, error))?;

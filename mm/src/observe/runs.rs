@@ -1,0 +1,67 @@
+//! Runs of pages with the same kind of content, one at a time.
+//!
+//! Who is told of runs may do anything, look or operate, so no look is under way then: each run is found
+//! anew from the end of the one before it. A run fits together; between two runs memory may change.
+
+use crate::Mm;
+use crate::addr::{Pfn, PfnRange};
+use crate::machine::Machine;
+use crate::memmap::block::{Block, BlockState};
+use crate::memmap::page::PageState;
+
+/// What lies in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Descriptors.
+    Memmap,
+    /// An extent, of an online block.
+    Extent(PageState),
+}
+
+impl<M: Machine> Mm<M> {
+    /// Looks: no operation changes anything meanwhile. `what` must not call anything outside the manager
+    /// (see [`looks`](crate::operations::looks)).
+    pub(super) fn look<R>(&self, what: impl FnOnce() -> R) -> R {
+        let _look = self.looks.enter();
+        what()
+    }
+
+    /// The first run at or above `from`, as long as it can be, of adjacent pieces that `kind` says the
+    /// same of; pieces that it says nothing of are in none.
+    ///
+    /// For who holds a look or a read guard.
+    pub(super) fn next_run<K: PartialEq + Copy>(
+        &self,
+        from: Pfn,
+        kind: impl Fn(&Block, Piece) -> Option<K>,
+    ) -> Option<(PfnRange, K)> {
+        let mut run: Option<(PfnRange, K)> = None;
+        for block in self.blocks_from(self.block_at(M::address(from))) {
+            for (pfn, pages, piece) in self.pieces_of(&block, from) {
+                match (kind(&block, piece), &mut run) {
+                    (None, None) => {}
+                    (Some(kind), None) => run = Some((PfnRange::new(pfn, pages), kind)),
+                    (Some(kind), Some((pfns, same))) if kind == *same && pfns.end == pfn => {
+                        pfns.end = pfn.add(pages);
+                    }
+                    (_, Some(_)) => return run,
+                }
+            }
+        }
+        run
+    }
+
+    /// The pieces of a block at or above `from`, ascending: its memmap and its extents.
+    fn pieces_of(&self, block: &Block, from: Pfn) -> impl Iterator<Item = (Pfn, u64, Piece)> {
+        let memmap = self.memmap_of(block);
+        let rest = PfnRange { start: block.pfns.start.max(from), end: block.pfns.end };
+        let memmap = memmap.and_then(|memmap| memmap.intersection(rest));
+        let memmap = memmap.map(|memmap| (memmap.start, memmap.pages(), Piece::Memmap));
+        let online = block.state != BlockState::Offline;
+        let extents = if online { rest } else { PfnRange::new(rest.start, 0) };
+        let extents = self.extents(extents);
+        memmap
+            .into_iter()
+            .chain(extents.map(|(pfn, pages, state)| (pfn, pages, Piece::Extent(state))))
+    }
+}

@@ -1,0 +1,300 @@
+//! The gate between operations and looks: who looks (`explain_*`, `verify`, `dump`, `snapshot`) sees no
+//! operation half done, and no operation fails or starves because others look.
+//!
+//! ```text
+//!   operation    [ changes ]  listener, owner of pages  [ changes ]
+//!   gate     open|  shut   |          open             |  shut   |open
+//!   looks      ==|         |===    ===========      ===|         |====
+//! ```
+//!
+//! The crate does not know threads, so it cannot know whether a look comes from inside an operation or
+//! from another CPU. Two rules make it unnecessary:
+//!
+//! 1. *Nothing outside the manager is called while the gate is held*, by a look or by an operation. A
+//!    look returns its [`Look`] before it calls the closure of `dump` or `snapshot`, or
+//!    [`pinned`](crate::MovableOps::pinned); an operation opens the gate around each call of a listener
+//!    and of an owner of pages ([`Looks::call`]). So whatever those do, no look under way and no shut
+//!    gate is below them on their own stack: a look or an operation that they begin waits for others
+//!    only, never for itself.
+//! 2. *Each waits for a bounded part of the other.* An operation that comes raises a bit; a look that
+//!    comes later counts itself, and waits until that bit is lowered. The operation waits for the looks
+//!    that were counted before, so new ones do not hold it up; and the next operation waits for the
+//!    looks that waited for this one, so operations in a row do not hold up a look. (This is the
+//!    phase-fair lock of Brandenburg and Anderson, with one writer.)
+//!
+//! Proof that a look and a change are never at work together. `arrived` is changed by read-modify-write
+//! only, so arrivals and the raising of the bit have one order. Looks before the raising are in the
+//! number that the operation waits for `left` to reach; looks after it see the bit, and wait until it is
+//! lowered or another operation's. If it is another's, that one was raised later, and waits for them.
+//! Each way the one that goes ahead acquires what the other released: the operation by its load of
+//! `left`, the look by its load of `arrived`.
+//!
+//! What a look sees that was let in during a callback: the section map, the descriptors and the page
+//! tables as an operation may leave them, since operations call out only before their first change of
+//! those, or after the last one; no memmap is being moved, unmapped or freed, so all that a look can
+//! reach stays mapped until it returns. Zones are as they are whenever pages are allocated and freed
+//! meanwhile; free pages of the range that is being emptied are isolated. `Operation::alone` says
+//! whether the gate could be shut again: an operation that changes those three after a callback asks.
+//!
+//! No wait is unbounded: an operation gives up after [`PATIENCE`] turns, which no look takes whose CPU
+//! runs. A look waits for one stretch of one operation, whose length the operation's range bounds.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Set in `arrived` while the gate is shut, or about to be.
+const SHUT: u64 = 0x80;
+/// Tells a shut gate from the one before: a look that missed the moment between them goes in.
+const PHASE: u64 = 0x7f;
+/// One look.
+const ONE: u64 = 0x100;
+
+/// Turns that an operation waits for looks to end before it gives up: seconds.
+pub(crate) const PATIENCE: u64 = 1 << 26;
+
+/// The gate.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    /// Looks that have come, in units of [`ONE`], and [`SHUT`] and [`PHASE`].
+    arrived: AtomicU64,
+    /// Looks that have left, in units of [`ONE`].
+    left: AtomicU64,
+    /// How often the gate was shut. Changed by the operation under way.
+    phase: AtomicU64,
+    /// Whether an operation has the gate for itself.
+    alone: AtomicBool,
+    /// Whether an operation is calling somebody outside the manager.
+    calling: AtomicBool,
+}
+
+/// A look under way. Nothing outside the manager is called while it is.
+#[must_use = "operations are held off only while the look lives"]
+pub(crate) struct Look<'l>(&'l Looks);
+
+/// A call of somebody outside the manager.
+struct Call<'l>(&'l Looks);
+
+impl Looks {
+    pub(crate) const fn new() -> Self {
+        Self {
+            arrived: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            phase: AtomicU64::new(0),
+            alone: AtomicBool::new(false),
+            calling: AtomicBool::new(false),
+        }
+    }
+
+    /// Begins a look. Waits while an operation changes something.
+    pub(crate) fn enter(&self) -> Look<'_> {
+        let gate = |arrived: u64| arrived & (SHUT | PHASE);
+        // Acquire: partner of the Release in `open`; what the operation changed is seen.
+        let found = gate(self.arrived.fetch_add(ONE, Ordering::Acquire));
+        if found != 0 {
+            while gate(self.arrived.load(Ordering::Acquire)) == found {
+                relax();
+            }
+        }
+        Look(self)
+    }
+
+    /// Shuts the gate and waits for the looks under way, for so many turns at the most; `false` if one
+    /// stays, with the gate open. For the operation under way.
+    pub(crate) fn shut(&self, turns: u64) -> bool {
+        let phase = self.phase.fetch_add(1, Ordering::Relaxed) & PHASE;
+        let before = self.arrived.fetch_add(SHUT | phase, Ordering::Relaxed) & !(SHUT | PHASE);
+        // Acquire: partner of the Release in `Look::drop`; those looks have read what they wanted.
+        let empty = || self.left.load(Ordering::Acquire) == before;
+        let alone = empty()
+            || (0..turns).any(|_| {
+                empty() || {
+                    relax();
+                    false
+                }
+            });
+        if alone {
+            self.alone.store(true, Ordering::Relaxed);
+        } else {
+            self.lower();
+        }
+        alone
+    }
+
+    /// Lets looks in. For the operation under way.
+    pub(crate) fn open(&self) {
+        if self.alone.swap(false, Ordering::Relaxed) {
+            self.lower();
+        }
+    }
+
+    fn lower(&self) {
+        // Release: partner of the Acquire in `enter`.
+        self.arrived.fetch_and(!(SHUT | PHASE), Ordering::Release);
+    }
+
+    /// Whether the operation under way keeps looks out.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// Whether an operation under way is calling somebody outside. To a look this does not change.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.calling.load(Ordering::Relaxed)
+    }
+
+    /// Calls `outside`, which is not the manager's, with the gate open. For the operation under way, while
+    /// none of what looks rely on is half changed.
+    pub(crate) fn call<R>(&self, outside: impl FnOnce() -> R) -> R {
+        self.calling.store(true, Ordering::Relaxed);
+        self.open();
+        let call = Call(self);
+        let result = outside();
+        drop(call);
+        result
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        // Release: partner of the Acquire in `shut`.
+        self.0.left.fetch_add(ONE, Ordering::Release);
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.shut(PATIENCE);
+        self.0.calling.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Lets whoever is waited for get on: on a host another thread, which may need this CPU.
+fn relax() {
+    #[cfg(any(test, feature = "testing"))]
+    crate::testing::give_way();
+    core::hint::spin_loop();
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use spin::Mutex;
+    use std::thread;
+    use std::vec::Vec;
+
+    fn arrived(looks: &Looks) -> u64 {
+        looks.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `holds`, which another thread brings about.
+    fn until(holds: impl Fn() -> bool) {
+        while !holds() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn looks_are_together_and_an_operation_is_alone() {
+        let looks = Looks::new();
+        let (first, second) = (looks.enter(), looks.enter());
+        assert!(!looks.shut(10) && !looks.is_alone());
+        drop(first);
+        assert!(!looks.shut(10));
+        // After it gave up the gate is open.
+        drop((second, looks.enter()));
+        assert!(looks.shut(10) && looks.is_alone());
+        looks.call(|| {
+            assert!(looks.is_calling());
+            drop(looks.enter());
+        });
+        assert!(looks.is_alone() && !looks.is_calling());
+        looks.open();
+        drop(looks.enter());
+    }
+
+    #[test]
+    fn a_look_that_comes_after_an_operation_waits_for_it_and_the_next_operation_waits_for_the_look()
+    {
+        let (looks, order) = (Looks::new(), Mutex::new(Vec::new()));
+        let first = looks.enter();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(looks.shut(u64::MAX));
+                // The second look has come, and is held off by this operation.
+                until(|| arrived(&looks) >= 2 * ONE);
+                order.lock().push("operation");
+                looks.open();
+                assert!(looks.shut(u64::MAX));
+                order.lock().push("next operation");
+                looks.open();
+            });
+            until(|| arrived(&looks) & SHUT != 0);
+            scope.spawn(|| {
+                let look = looks.enter();
+                order.lock().push("look");
+                drop(look);
+            });
+            until(|| arrived(&looks) >= 2 * ONE);
+            drop(first);
+        });
+        assert_eq!(*order.lock(), ["operation", "look", "next operation"]);
+    }
+
+    #[test]
+    fn an_operation_that_calls_out_is_alone_again_only_after_the_looks_that_came_meanwhile() {
+        let (looks, order) = (Looks::new(), Mutex::new(Vec::new()));
+        thread::scope(|scope| {
+            assert!(looks.shut(10));
+            looks.call(|| {
+                scope.spawn(|| {
+                    let look = looks.enter();
+                    until(|| arrived(&looks) & SHUT != 0);
+                    order.lock().push("look");
+                    drop(look);
+                });
+                until(|| arrived(&looks) >= ONE);
+            });
+            assert!(looks.is_alone());
+            order.lock().push("operation");
+            looks.open();
+        });
+        assert_eq!(*order.lock(), ["look", "operation"]);
+    }
+
+    /// Two words that an operation changes one after the other, and looks compare.
+    #[derive(Default)]
+    struct Pair(AtomicU64, AtomicU64);
+
+    #[test]
+    fn looks_from_many_threads_never_see_a_change_half_done_nor_keep_operations_out() {
+        const OPERATIONS: u64 = 2000;
+        let (looks, pair, over) = (Looks::new(), Pair::default(), AtomicBool::new(false));
+        let seen: u64 = thread::scope(|scope| {
+            let look = || {
+                let mut count = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let look = looks.enter();
+                    let (a, b) = (&pair.0, &pair.1);
+                    assert_eq!(a.load(Ordering::Relaxed), b.load(Ordering::Relaxed));
+                    drop(look);
+                    count += 1;
+                }
+                count
+            };
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(look)).collect();
+            for turn in 0..OPERATIONS {
+                assert!(looks.shut(PATIENCE), "looks kept operation {turn} out");
+                pair.0.store(turn, Ordering::Relaxed);
+                thread::yield_now();
+                pair.1.store(turn, Ordering::Relaxed);
+                looks.call(thread::yield_now);
+                looks.open();
+            }
+            over.store(true, Ordering::Relaxed);
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        // Each of them waits for one operation at a time.
+        assert!(seen >= 3, "{seen}");
+    }
+}

@@ -1,0 +1,267 @@
+//! Looks beside operations: none makes an operation fail, and whoever an operation or a look calls may
+//! look without waiting for itself.
+//!
+//! A call that waits for itself does not return, so a fault here is a test that does not end.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use hotmem::testing::{Bench, FakeMachine, Tiny, range};
+use hotmem::{
+    AddError, BlockId, BlockState, Change, CompactError, ConvertError, Event, Extent, Listen,
+    Listener, Mm, MovableOps, NodeId, NotNow, OfflineError, OnlineError, Order, Pfn, PhysRange,
+    Placement, PoisonError, Removability, RemoveError, Stepped, ZoneKind,
+};
+use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny};
+
+type Manager = Mm<FakeMachine<Tiny>>;
+
+fn dimm() -> PhysRange {
+    range(TINY_WINDOW, 4 * MIB)
+}
+
+/// Three blocks of the DIMM online in one zone, one offline.
+fn rig() -> &'static Bench<Tiny> {
+    let bench: &'static Bench<Tiny> = Box::leak(Box::new(tiny(MIB)));
+    bench.plug(dimm());
+    bench.add(dimm(), Placement::PerBlock);
+    bench.online(range(TINY_WINDOW, 3 * MIB));
+    bench
+}
+
+/// Looks in every way there is; how much was told.
+fn look(mm: &Manager) -> u64 {
+    let mut told = 0;
+    mm.dump(&mut |_| told += 1);
+    mm.snapshot(&mut |_| told += 1);
+    let _ = (mm.explain_remove(dimm()), mm.offlining(), mm.stats(), mm.nodes().count());
+    for id in mm.blocks_in(dimm()) {
+        let _ = (mm.explain_offline(id), mm.block(id));
+    }
+    // What it says counts only while nothing is going on.
+    let _ = mm.verify();
+    told
+}
+
+/// Tries every operation while another is under way: all are refused, none waits.
+fn operate(mm: &Manager) {
+    let (id, next) = (BlockId::new(TINY_WINDOW / MIB), range(TINY_WINDOW + 8 * MIB, MIB));
+    for placement in Placement::ALL {
+        assert_eq!(mm.add(next, NodeId::ZERO, placement), Err(AddError::Busy));
+    }
+    assert_eq!(mm.online(id, ZoneKind::Movable), Err(OnlineError::Busy));
+    assert_eq!(mm.offline(id), Err(OfflineError::Busy));
+    assert_eq!(mm.remove(dimm()), Err(RemoveError::Busy));
+    assert_eq!(mm.convert(dimm()), Err(ConvertError::Busy));
+    assert_eq!(mm.poison(Pfn::new(0)), Err(PoisonError::Busy));
+    let compact = mm.compact(NodeId::ZERO, ZoneKind::Movable, Order::ZERO);
+    assert_eq!(compact, Err(CompactError::Busy));
+    assert!(mm.take(&[]).is_err() && mm.take_contig(NodeId::ZERO, MIB).is_err());
+    assert!(mm.release().is_err());
+    // Lookups and the allocator do not care.
+    let page = mm.alloc(Order::ZERO);
+    assert!(page.is_ok_and(|pfn| mm.page_info(pfn).is_some() && mm.free(pfn).is_ok()));
+}
+
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn looks_on_other_cpus_never_make_an_operation_fail_and_see_none_half_done() {
+    for placement in Placement::ALL {
+        let bench = tiny(MIB);
+        bench.plug(dimm());
+        let before = bench.snapshot();
+        let (over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        look(&bench.mm);
+                        assert_eq!(bench.mm.verify(), Ok(()));
+                        looks.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let end = EndOnDrop(&over);
+            let mut turns = 0;
+            while turns < 10 || looks.load(Ordering::Relaxed) < 10 {
+                cycle(&bench.mm, placement);
+                turns += 1;
+            }
+            drop(end);
+        });
+        bench.check();
+        assert_same(&before, &bench.snapshot());
+    }
+}
+
+/// A life of the DIMM in which nothing may fail.
+fn cycle(mm: &Manager, placement: Placement) {
+    mm.add(dimm(), NodeId::ZERO, placement).unwrap();
+    for id in mm.blocks_in(dimm()) {
+        mm.online(id, ZoneKind::Movable).unwrap();
+    }
+    if placement == Placement::PerRange {
+        mm.convert(dimm()).unwrap();
+    }
+    mm.compact(NodeId::ZERO, ZoneKind::Movable, Order::ZERO).unwrap();
+    for id in mm.blocks_in(dimm()) {
+        mm.offline(id).unwrap();
+    }
+    mm.remove(dimm()).unwrap();
+}
+
+/// A listener and an owner of pages that looks and tries to operate, whenever it is called.
+struct Curious {
+    mm: &'static Manager,
+    calls: AtomicU64,
+}
+
+impl Curious {
+    fn new(mm: &'static Manager) -> &'static Self {
+        Box::leak(Box::new(Self { mm, calls: AtomicU64::new(0) }))
+    }
+
+    fn ask(&self) {
+        assert!(look(self.mm) > 0);
+        operate(self.mm);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Listen for Curious {
+    fn notify(&self, _: Event, _: &Change) -> Result<(), &'static str> {
+        self.ask();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_listener_looks_and_is_refused_operations() {
+    let bench = rig();
+    let curious = Curious::new(&bench.mm);
+    bench.mm.listen(Box::leak(Box::new(Listener::new("curious", 0, curious))));
+    let id = bench.blocks(dimm())[1];
+    bench.mm.offline(id).unwrap();
+    bench.mm.online(id, ZoneKind::Normal).unwrap();
+    let mut op = bench.mm.start_offline(id).unwrap();
+    while curious.calls.load(Ordering::Relaxed) < 5 {
+        let Stepped::Going(more) = op.step(1).unwrap() else { panic!("nobody was asked") };
+        op = more;
+    }
+    assert_eq!(bench.mm.offlining(), Some(id));
+    operate(&bench.mm);
+    op.cancel();
+    assert_eq!((curious.calls.load(Ordering::Relaxed), bench.mm.offlining()), (6, None));
+    bench.check();
+}
+
+/// An owner that moves whatever it is asked to, and is curious each time.
+struct Mover(&'static Curious);
+
+impl MovableOps for Mover {
+    fn name(&self) -> &'static str {
+        "curious"
+    }
+
+    fn pinned(&self, _: &Extent) -> bool {
+        assert!(look_but_do_not_explain(self.0.mm) > 0);
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    fn isolate(&self, _: &Extent) -> Result<(), NotNow> {
+        look_but_do_not_explain(self.0.mm);
+        operate(self.0.mm);
+        Ok(())
+    }
+
+    fn migrate(&self, _: &Extent, _: Pfn) -> Result<(), NotNow> {
+        look_but_do_not_explain(self.0.mm);
+        operate(self.0.mm);
+        Ok(())
+    }
+
+    fn putback(&self, _: &Extent) {
+        look_but_do_not_explain(self.0.mm);
+    }
+}
+
+/// As `look`, but for what would ask the owner of pages again.
+fn look_but_do_not_explain(mm: &Manager) -> u64 {
+    let mut told = 0;
+    mm.dump(&mut |_| told += 1);
+    mm.snapshot(&mut |_| told += 1);
+    let _ = (mm.verify(), mm.offlining());
+    told
+}
+
+#[test]
+fn an_owner_of_pages_looks_and_is_refused_operations_while_its_pages_move() {
+    let bench = rig();
+    let curious = Curious::new(&bench.mm);
+    let mover = bench.mm.register(Box::leak(Box::new(Mover(curious)))).unwrap();
+    let pfn = bench.mm.alloc_movable_zone(Order::ZERO, mover).unwrap();
+    let id = bench.mm.page_info(pfn).unwrap().block;
+    // To explain asks the owner, too: from outside, and from the owner's own look.
+    assert_eq!(bench.mm.explain_offline(id), Removability::AfterMoving { extents: 1, pages: 1 });
+    assert_eq!(curious.calls.load(Ordering::Relaxed), 1);
+    assert_eq!(bench.mm.offline(id).unwrap().state, BlockState::Offline);
+    bench.mm.online(id, ZoneKind::Movable).unwrap();
+    bench.check();
+}
+
+#[test]
+fn who_is_told_of_a_look_may_look_and_operate() {
+    let bench = rig();
+    let (mm, id) = (&bench.mm, bench.blocks(dimm())[3]);
+    let mut told = 0;
+    mm.dump(&mut |_| {
+        told += look(mm);
+        mm.online(id, ZoneKind::Movable).unwrap();
+        mm.offline(id).unwrap();
+    });
+    mm.snapshot(&mut |_| {
+        told += 1;
+        mm.online(id, ZoneKind::Movable).unwrap();
+        mm.offline(id).unwrap();
+    });
+    assert!(told > 0);
+    bench.check();
+}
+
+#[test]
+fn a_stepped_offline_goes_on_between_looks() {
+    let bench = rig();
+    let id = bench.blocks(dimm())[0];
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                look(&bench.mm);
+            }
+        });
+        let end = EndOnDrop(&over);
+        for _ in 0..20 {
+            let mut op = bench.mm.start_offline(id).unwrap();
+            loop {
+                match op.step(1).unwrap() {
+                    Stepped::Going(more) => op = more,
+                    Stepped::Done(_) => break,
+                }
+                assert_eq!(bench.mm.verify(), Ok(()));
+            }
+            bench.mm.online(id, ZoneKind::Movable).unwrap();
+        }
+        drop(end);
+    });
+    bench.check();
+}
