@@ -58,7 +58,7 @@ pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
 pub use memmap::page::{MAX_MOVERS, Mover, Owner, Page, PageState};
 pub use memmap::section::MAX_SECTIONS;
-pub use observe::dump::{Content, DumpRun};
+pub use observe::dump::{Content, DescriptorsMove, DumpRun};
 pub use observe::explain::{Obstacle, Removability};
 pub use observe::snapshot::Fact;
 pub use observe::stats::{PageInfo, Stats, ZoneInfo};

@@ -14,6 +14,9 @@ const SHARDS: usize = 16;
 /// crate's own tests a reader stays on purpose, and is not waited for that long.
 const PATIENCE: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 
+/// How often `try_enter` counts anew when the epoch changes under it.
+const TRIES: usize = 16;
+
 /// One CPU's counters, a cache line of its own.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -66,20 +69,36 @@ impl Readers {
     pub(crate) fn enter(&self, cpu: usize) -> ReadGuard<'_> {
         let shard = &self.shards[cpu % SHARDS].0;
         loop {
-            while self.closed.load(Ordering::SeqCst) {
+            while self.is_closed() {
                 hint::spin_loop();
             }
-            let epoch = self.epoch.load(Ordering::SeqCst);
-            let count = &shard[epoch & 1];
-            count.fetch_add(1, Ordering::SeqCst);
-            let guard = ReadGuard { count };
-            // SeqCst on both sides: either these loads see the flip or the closing, and the reader
-            // counts again, or they came later, and `drain` sees the count.
-            let open = !self.closed.load(Ordering::SeqCst);
-            if open && self.epoch.load(Ordering::SeqCst) == epoch {
+            if let Some(guard) = self.try_count(shard) {
                 return guard;
             }
         }
+    }
+
+    /// As [`enter`](Self::enter), and never waits: `None` while readers are held off, or if removals
+    /// drain them again and again.
+    pub(crate) fn try_enter(&self, cpu: usize) -> Option<ReadGuard<'_>> {
+        let shard = &self.shards[cpu % SHARDS].0;
+        (0..TRIES).find_map(|_| self.try_count(shard))
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Counts a reader in the set of the current epoch, unless that changes just then.
+    fn try_count<'m>(&'m self, shard: &'m [AtomicUsize; 2]) -> Option<ReadGuard<'m>> {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let count = &shard[epoch & 1];
+        count.fetch_add(1, Ordering::SeqCst);
+        let guard = ReadGuard { count };
+        // SeqCst on both sides: either these loads see the flip or the closing, and the reader
+        // counts again, or they came later, and `drain` sees the count.
+        let open = !self.is_closed();
+        (open && self.epoch.load(Ordering::SeqCst) == epoch).then_some(guard)
     }
 
     /// Waits until every reader that entered before the call has left. Answers false if one stays
@@ -129,11 +148,11 @@ mod tests {
     fn behind_a_closed_gate_nobody_reads_and_afterwards_everybody_can() {
         let readers = Readers::new();
         let gate = readers.exclude();
-        assert!(gate.is_some());
+        assert!(gate.is_some() && readers.try_enter(0).is_none());
         drop(gate);
         let guard = readers.enter(0);
         assert!(readers.exclude().is_none());
-        drop(guard);
+        drop((guard, readers.try_enter(0).unwrap()));
         drop(readers.enter(0));
     }
 

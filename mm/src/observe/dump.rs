@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::memmap::block::Block;
 use crate::memmap::page::{Owner, PageState};
 use crate::observe::runs::Piece;
+use core::fmt;
 
 /// What the pages of a run hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,18 @@ pub struct DumpRun {
     pub content: Content,
 }
 
+/// Descriptors are being moved: none can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorsMove;
+
+impl fmt::Display for DescriptorsMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("descriptors are being moved and cannot be read")
+    }
+}
+
+impl core::error::Error for DescriptorsMove {}
+
 impl<M: Machine> Mm<M> {
     /// Tells `each` every run of pages that a crash dump takes, ascending.
     ///
@@ -39,6 +52,30 @@ impl<M: Machine> Mm<M> {
     pub fn dump(&self, each: &mut dyn FnMut(DumpRun)) {
         let mut from = Pfn::new(0);
         while let Some(run) = self.look(|| self.dump_run(from)) {
+            from = run.pfns.end;
+            each(run);
+        }
+    }
+
+    /// As [`dump`](Self::dump), and never waits: for a kernel that is dying, maybe inside an operation or
+    /// with locks of the manager's held, and for handlers of exceptions.
+    ///
+    /// What an operation or the allocator was changing may be told as it was, as it is, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`DescriptorsMove`], after a part of the dump or at once: a [`convert`](Self::convert) is at the
+    /// descriptors, which cannot be read meanwhile.
+    pub fn try_dump(&self, each: &mut dyn FnMut(DumpRun)) -> Result<(), DescriptorsMove> {
+        let mut from = Pfn::new(0);
+        loop {
+            // A read guard is enough to read the section map and descriptors: operations publish a
+            // section when its memmap is mapped, make it invisible and drain the readers before they
+            // unmap that, and hold readers off while they move it. None of what a dump reads is behind a
+            // lock, so that it does not matter which ones the caller's CPU holds.
+            let guard = self.readers.try_enter(self.machine.cpu()).ok_or(DescriptorsMove)?;
+            let Some(run) = self.dump_run(from) else { return Ok(()) };
+            drop(guard);
             from = run.pfns.end;
             each(run);
         }
@@ -59,5 +96,47 @@ fn content(block: &Block, piece: Piece) -> Option<Content> {
         Piece::Extent(PageState::Used { owner: Owner::Taken | Owner::Poison, .. }) => None,
         Piece::Extent(PageState::Used { owner, .. }) => Some(Content::Used(owner)),
         Piece::Extent(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::alloc::node::NodeId;
+    use crate::alloc::zone::ZoneKind;
+    use crate::testing::{Bench, Setup, Tiny, range};
+    use crate::{Order, Placement};
+    use std::vec::Vec;
+
+    const MIB: u64 = 1 << 20;
+    const DIMM: u64 = 64 * MIB;
+
+    #[test]
+    fn a_dump_that_does_not_wait_needs_no_lock_and_stops_where_descriptors_move() {
+        let ram = [(0, 16 * MIB, 0)].into_iter().collect();
+        let setup = Setup { ram, block: MIB, window: (DIMM, 64 * MIB), kernelcore: None };
+        let bench = Bench::<Tiny>::new(&setup);
+        let mm = &bench.mm;
+        bench.plug(range(DIMM, 4 * MIB));
+        bench.add(range(DIMM, 4 * MIB), Placement::PerBlock);
+        bench.online(range(DIMM, 2 * MIB));
+        bench.alloc_movable(Order::ZERO).unwrap();
+        let (mut waited, mut tried) = (Vec::new(), Vec::new());
+        mm.dump(&mut |run| waited.push(run));
+
+        // As if it died in an operation, and in the allocator.
+        let operation = mm.verb().unwrap();
+        let zone = |kind| mm.nodes.lock(NodeId::ZERO, kind);
+        let zones = ZoneKind::ALL.map(zone);
+        assert_eq!(mm.try_dump(&mut |run| tried.push(run)), Ok(()));
+        assert_eq!(tried, waited);
+
+        drop(zones);
+        let gate = mm.readers.exclude().unwrap();
+        assert_eq!(mm.try_dump(&mut |_| panic!("told of what moves")), Err(DescriptorsMove));
+        drop((gate, operation));
+        bench.check();
     }
 }

@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn looks_from_many_threads_never_see_a_change_half_done_nor_keep_operations_out() {
-        const OPERATIONS: u64 = 2000;
+        const OPERATIONS: u64 = 200;
         let (looks, pair, over) = (Looks::new(), Pair::default(), AtomicBool::new(false));
         let seen: u64 = thread::scope(|scope| {
             let look = || {
