@@ -148,7 +148,7 @@ impl Listen for Curious {
 fn a_listener_looks_and_is_refused_operations() {
     let bench = rig();
     let curious = Curious::new(&bench.mm);
-    bench.mm.listen(Box::leak(Box::new(Listener::new("curious", 0, curious))));
+    bench.mm.listen(Box::leak(Box::new(Listener::new("curious", 0, curious)))).unwrap();
     let id = bench.blocks(dimm())[1];
     bench.mm.offline(id).unwrap();
     bench.mm.online(id, ZoneKind::Normal).unwrap();

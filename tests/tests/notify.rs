@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use hotmem::testing::{Bench, FakeMachine, Holder, Tiny, range};
 use hotmem::{
-    BlockId, BlockState, Change, Event, Listen, Listener, Mm, NodeId, OfflineError, OnlineError,
-    Order, Pfn, PhysRange, Placement, Stepped, Veto, ZoneKind,
+    BlockId, BlockState, Change, Event, ListInUse, Listen, Listener, Mm, NodeId, OfflineError,
+    OnlineError, Order, Pfn, PhysRange, Placement, Stepped, Veto, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny};
 
@@ -56,7 +56,7 @@ fn rig() -> Rig {
         listener
     });
     let listeners: Vec<_> = listeners.collect();
-    [2, 0, 3, 1].iter().for_each(|&number: &usize| bench.mm.listen(listeners[number]));
+    [2, 0, 3, 1].iter().for_each(|&number: &usize| bench.mm.listen(listeners[number]).unwrap());
     Rig { bench, heard, objects, listeners, dimm }
 }
 
@@ -211,7 +211,7 @@ fn a_listener_may_allocate_free_and_look_up_while_it_is_told() {
     let rig = rig();
     let mm = rig.mm();
     let hook: &'static Busybody = Box::leak(Box::new(Busybody { mm, page: Mutex::new(None) }));
-    mm.listen(Box::leak(Box::new(Listener::new("busybody", 5, hook))));
+    mm.listen(Box::leak(Box::new(Listener::new("busybody", 5, hook)))).unwrap();
     for kind in [ZoneKind::Movable, ZoneKind::Normal] {
         mm.online(rig.id(), kind).unwrap();
         rig.bench.check();
@@ -224,15 +224,80 @@ fn a_listener_may_allocate_free_and_look_up_while_it_is_told() {
 #[test]
 fn who_leaves_the_list_hears_no_more_and_who_enlists_twice_hears_once() {
     let rig = rig();
-    rig.mm().unlisten(rig.listeners[1]);
-    rig.mm().unlisten(rig.listeners[1]);
-    rig.mm().listen(rig.listeners[2]);
+    rig.mm().unlisten(rig.listeners[1]).unwrap();
+    rig.mm().unlisten(rig.listeners[1]).unwrap();
+    rig.mm().listen(rig.listeners[2]).unwrap();
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
     let who = [0, 2, 3];
     let expected = [told(Event::GoingOnline, who), told(Event::Online, who)].concat();
     assert_eq!(rig.heard(ZoneKind::Movable), expected);
-    rig.mm().listen(rig.listeners[1]);
+    rig.mm().listen(rig.listeners[1]).unwrap();
     rig.mm().offline(rig.id()).unwrap();
     let expected = [told(Event::GoingOffline, 0..4), told(Event::Offline, 0..4)].concat();
     assert_eq!(rig.heard(ZoneKind::Movable), expected);
+}
+
+#[test]
+fn the_list_stays_as_it_is_while_a_block_goes_offline_in_steps() {
+    let rig = rig();
+    rig.mm().unlisten(rig.listeners[3]).unwrap();
+    rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
+    for cancelled in [true, false] {
+        rig.heard(ZoneKind::Movable);
+        let mut op = rig.mm().start_offline(rig.id()).unwrap();
+        while rig.heard.lock().unwrap().is_empty() {
+            let Stepped::Going(more) = op.step(1).unwrap() else { panic!("done too soon") };
+            op = more;
+        }
+        assert_eq!(rig.mm().unlisten(rig.listeners[0]), Err(ListInUse));
+        assert_eq!(rig.mm().listen(rig.listeners[3]), Err(ListInUse));
+        let end = if cancelled {
+            op.cancel();
+            told(Event::CancelOffline, (0..3).rev())
+        } else {
+            while let Stepped::Going(more) = op.step(1).unwrap() {
+                op = more;
+            }
+            told(Event::Offline, 0..3)
+        };
+        let expected = [told(Event::GoingOffline, 0..3), end].concat();
+        assert_eq!(rig.heard(ZoneKind::Movable), expected);
+    }
+    rig.mm().listen(rig.listeners[3]).unwrap();
+    rig.mm().unlisten(rig.listeners[0]).unwrap();
+    rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
+    let expected = [told(Event::GoingOnline, 1..4), told(Event::Online, 1..4)].concat();
+    assert_eq!(rig.heard(ZoneKind::Movable), expected);
+}
+
+/// Tries to leave the list, and to enlist another, whenever it is told.
+struct Restless {
+    mm: &'static Manager,
+    own: Mutex<Option<&'static Listener>>,
+    told: Mutex<Vec<Event>>,
+}
+
+impl Listen for Restless {
+    fn notify(&self, event: Event, _: &Change) -> Result<(), &'static str> {
+        let own = self.own.lock().unwrap().unwrap();
+        assert_eq!((self.mm.unlisten(own), self.mm.listen(own)), (Err(ListInUse), Err(ListInUse)));
+        self.told.lock().unwrap().push(event);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_listener_that_tries_to_leave_while_it_is_told_is_refused_and_hears_the_end() {
+    let rig = rig();
+    let mm = rig.mm();
+    let hook = Restless { mm, own: Mutex::default(), told: Mutex::default() };
+    let hook: &'static Restless = Box::leak(Box::new(hook));
+    let listener: &'static Listener = Box::leak(Box::new(Listener::new("restless", 5, hook)));
+    *hook.own.lock().unwrap() = Some(listener);
+    mm.listen(listener).unwrap();
+    mm.online(rig.id(), ZoneKind::Movable).unwrap();
+    mm.offline(rig.id()).unwrap();
+    let all = [Event::GoingOnline, Event::Online, Event::GoingOffline, Event::Offline];
+    assert_eq!(*hook.told.lock().unwrap(), all);
+    mm.unlisten(listener).unwrap();
 }

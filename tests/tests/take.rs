@@ -244,7 +244,7 @@ fn at09_a_taken_block_does_not_come_online() {
     assert_eq!(bench.mm.online(id(10), ZoneKind::Movable).unwrap_err(), OnlineError::Taken(id(10)));
     let guard: &'static Guard = Box::leak(Box::new(Guard(bench)));
     let listener: &'static Listener = Box::leak(Box::new(Listener::new("memtrace", 0, guard)));
-    bench.mm.listen(listener);
+    assert_eq!(bench.mm.listen(listener), Ok(()));
     let Err(OnlineError::Vetoed(at, veto)) = bench.mm.online(id(10), ZoneKind::Movable) else {
         panic!("not vetoed");
     };

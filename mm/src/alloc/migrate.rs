@@ -42,9 +42,11 @@ impl core::error::Error for NotNow {}
 
 /// An owner of movable pages.
 ///
-/// Called with no lock of the manager's but the hotplug lock, so an owner may allocate, free and look
-/// up; it may not call what takes that lock: a verb, `verify`, a snapshot. An extent may be freed by its owner at any time until
-/// [`isolate`](Self::isolate) has answered `Ok`.
+/// Called by an operation under way, with no lock held that anybody spins on, so an owner may allocate,
+/// free, look up and look; an operation that it begins is refused as busy. It may sleep if whoever called
+/// the operation may, and holds up every other operation meanwhile. An extent may be freed by its owner at
+/// any time until [`isolate`](Self::isolate) has answered `Ok`, and its block removed then, so `pinned` and
+/// `isolate` may be asked of an extent that is the owner's no more.
 pub trait MovableOps: Sync {
     /// The owner's name, for people.
     fn name(&self) -> &'static str;

@@ -43,7 +43,7 @@ pub enum PoisonError {
 impl fmt::Display for PoisonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str("another memory operation is running"),
+            Self::Busy => f.write_str(crate::operations::BUSY),
             Self::NotMemory(pfn) => write!(f, "there is no memory at {pfn}"),
             Self::Already(pfn) => write!(f, "{pfn} is out of use already"),
             Self::InUse(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),

@@ -29,6 +29,10 @@ use crate::operations::looks::{Looks, PATIENCE};
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::MutexGuard;
 
+/// What `Busy` says: whoever an operation calls is told why none begins there.
+pub(crate) const BUSY: &str = "another memory operation is running; \
+    none begins inside a listener or an owner of pages that one calls";
+
 /// The block that goes offline between the steps of its offline: its number plus one, or 0.
 #[derive(Debug)]
 pub(crate) struct Offlining(AtomicU64);

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Listeners are told in the order of their priority, the highest first. A cancel goes to exactly
-//! those that were told and agreed, in the opposite order.
+//! those that were told and agreed, in the opposite order. The list stays as it is while an operation is
+//! under way, a stepped offline included, so what was begun is ended for the same listeners.
 
 use crate::Mm;
 use crate::addr::PfnRange;
@@ -77,10 +78,26 @@ impl fmt::Display for Veto {
     }
 }
 
+/// The list of listeners stays as it is while a memory operation is under way: who hears that something
+/// begins hears how it ends, and nobody else does. Never waited for, so a listener that tries to leave, or
+/// to enlist another, is told, and does not hang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListInUse;
+
+impl fmt::Display for ListInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("listeners neither come nor go while a memory operation is under way")
+    }
+}
+
+impl core::error::Error for ListInUse {}
+
 /// What a listener does when it is told.
 ///
-/// Called with the hotplug lock held and no other: it may allocate, free and look up, and may not call
-/// a verb. The answer counts for [`Event::GoingOnline`] and [`Event::GoingOffline`] only; an error is
+/// Called by an operation under way, with no lock held that anybody spins on: it may allocate, free, look
+/// up and look (`explain_*`, `dump`, `snapshot`). An operation that it begins is refused as busy, and
+/// [`ListInUse`] keeps the list as it is; neither hangs. It may sleep if whoever called the operation
+/// may, and holds up every other operation meanwhile. The answer counts for [`Event::GoingOnline`] and [`Event::GoingOffline`] only; an error is
 /// the reason for the veto.
 pub trait Listen: Sync {
     /// Takes note of `event`.
@@ -210,21 +227,30 @@ impl<M: Machine> Mm<M> {
         (!self.listeners.is_empty()).then(|| self.looks.call(|| call(&self.listeners)))
     }
 
-    /// Puts a listener on the list, unless it is there. Waits for a verb under way; not to be called
-    /// by a listener.
-    pub fn listen(&self, listener: &'static Listener) {
-        let _lock = self.hotplug.lock();
+    /// Puts a listener on the list, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ListInUse`]; the list is as it was.
+    pub fn listen(&self, listener: &'static Listener) -> Result<(), ListInUse> {
+        let _turn = self.turn().ok_or(ListInUse)?;
         if !self.listeners.contains(listener) {
             self.listeners.insert(listener);
         }
+        Ok(())
     }
 
     /// Takes a listener off the list, if it is there.
-    pub fn unlisten(&self, listener: &'static Listener) {
-        let _lock = self.hotplug.lock();
+    ///
+    /// # Errors
+    ///
+    /// [`ListInUse`]; the list is as it was.
+    pub fn unlisten(&self, listener: &'static Listener) -> Result<(), ListInUse> {
+        let _turn = self.turn().ok_or(ListInUse)?;
         if self.listeners.contains(listener) {
             self.listeners.remove(listener);
         }
+        Ok(())
     }
 }
 

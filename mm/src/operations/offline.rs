@@ -56,7 +56,7 @@ pub enum OfflineError {
 impl fmt::Display for OfflineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str("another memory operation is running"),
+            Self::Busy => f.write_str(crate::operations::BUSY),
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::AlreadyOffline(id) => write!(f, "{id} is offline already"),
             Self::SystemMemory(id) => write!(f, "{id} is system memory, it stays online"),

@@ -125,7 +125,7 @@ fn each_way_an_eject_can_end_has_an_answer_of_its_own() {
     assert_eq!(no_room, refused(Refusal::Busy));
     let vetoed = told_of(|this| {
         static OBJECTOR: Listener = Listener::new("objector", 0, &Objector);
-        this.bench.mm.listen(&OBJECTOR);
+        this.bench.mm.listen(&OBJECTOR).unwrap();
     });
     assert_eq!(vetoed, refused(Refusal::Dependency));
     let mut unknown = Fixture::new();

@@ -1,5 +1,6 @@
 //! Listeners that the operator puts up: one for taken memory, and some that only watch, or object.
 
+use super::memory::LifeError;
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +32,10 @@ impl Trace {
     /// Listens from now on.
     pub(super) fn start<M: Machine>(mm: &Mm<M>) -> &'static Self {
         let trace: &'static Self = Box::leak(Box::new(Self { lists: Mutex::new([None; LISTS]) }));
-        mm.listen(Box::leak(Box::new(Listener::new("memtrace", i32::MAX, trace))));
+        let listener = Box::leak(Box::new(Listener::new("memtrace", i32::MAX, trace)));
+        if let Err(error) = mm.listen(listener) {
+            log::error!("memtrace does not guard what it takes: {error}");
+        }
         trace
     }
 
@@ -119,24 +123,28 @@ impl Watchers {
         mm: &Mm<M>,
         priority: i32,
         objection: Objection,
-    ) -> Result<u32, Full> {
+    ) -> Result<u32, LifeError> {
         let number = self.made;
-        let slot = self.up.get_mut(number as usize).ok_or(Full("watchers"))?;
+        let full = LifeError::Full(Full("watchers"));
+        let slot = self.up.get_mut(number as usize).ok_or(full)?;
         let heard = AtomicU32::new(0);
         let watcher: &'static Watcher =
             Box::leak(Box::new(Watcher { number, priority, objection, heard }));
         let listener: &'static Listener =
             Box::leak(Box::new(Listener::new("watcher", priority, watcher)));
-        mm.listen(listener);
+        mm.listen(listener).map_err(LifeError::Listeners)?;
         *slot = Some(Place(watcher, listener));
         self.made += 1;
         Ok(number)
     }
 
-    /// Takes one down; `false` if there is none of that number.
-    pub(super) fn remove<M: Machine>(&mut self, mm: &Mm<M>, number: u32) -> bool {
-        let place = self.up.get_mut(number as usize).and_then(Option::take);
-        place.inspect(|Place(_, listener)| mm.unlisten(listener)).is_some()
+    /// Takes one down.
+    pub(super) fn remove<M: Machine>(&mut self, mm: &Mm<M>, number: u32) -> Result<(), LifeError> {
+        let place = self.up.get_mut(number as usize).ok_or(LifeError::NoWatcher(number))?;
+        let Place(_, listener) = place.ok_or(LifeError::NoWatcher(number))?;
+        mm.unlisten(listener).map_err(LifeError::Listeners)?;
+        *place = None;
+        Ok(())
     }
 
     /// Lists them.

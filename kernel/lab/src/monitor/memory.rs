@@ -5,9 +5,9 @@ use super::listeners::{Full, Trace, Watchers};
 use super::machinery::Machinery;
 use core::fmt::{self, Write};
 use hotmem::{
-    AutoOnline, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun, Machine, Mm,
-    NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, ReleaseError, Removability,
-    TakeError, TakeList, ZoneKind,
+    AutoOnline, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun, ListInUse,
+    Machine, Mm, NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, ReleaseError,
+    Removability, TakeError, TakeList, ZoneKind,
 };
 use hotmem_hotplug::{JsonString, OrNull};
 
@@ -22,6 +22,7 @@ pub(super) enum LifeError {
     Convert(ConvertError),
     Full(Full),
     NoWatcher(u32),
+    Listeners(ListInUse),
     /// The console failed.
     Console(fmt::Error),
 }
@@ -37,6 +38,7 @@ impl fmt::Display for LifeError {
             Self::Convert(error) => error.fmt(f),
             Self::Full(error) => error.fmt(f),
             Self::NoWatcher(number) => write!(f, "there is no watcher {number}"),
+            Self::Listeners(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
         }
     }
@@ -172,12 +174,10 @@ impl<'m, M: Machine> Lives<'m, M> {
             Watch::List => self.watchers.write(out)?,
             Watch::Add(priority, objection) => {
                 let number = self.watchers.add(self.mm, priority, objection);
-                writeln!(out, "watcher {}", number.map_err(LifeError::Full)?)?;
+                writeln!(out, "watcher {}", number?)?;
             }
             Watch::Remove(number) => {
-                if !self.watchers.remove(self.mm, number) {
-                    return Err(LifeError::NoWatcher(number));
-                }
+                self.watchers.remove(self.mm, number)?;
             }
         }
         Ok(())
