@@ -22,7 +22,15 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "GREETS", 1)
         {
             CreateDWordField (Arg3, 0, STAT)
             CreateDWordField (Arg3, 4, CAPS)
-            If (Arg0 == ToUUID ("0811b06e-4a27-44f9-8d60-3cbbc22e7b48") && Arg2 == 2 && STAT == 0)
+#ifdef WIDE
+            // As for a host bridge
+            CreateDWordField (Arg3, 8, CTRL)
+            Local0 = CTRL
+            Local1 = 3
+#else
+            Local1 = 2
+#endif
+            If (Arg0 == ToUUID ("0811b06e-4a27-44f9-8d60-3cbbc22e7b48") && Arg2 == Local1 && STAT == 0)
             {
                 SAYS (1, CAPS, Arg1)
             }

@@ -32,6 +32,8 @@ fn firmware_hears_what_the_kernel_supports_and_then_how_interrupts_come() {
     let supported = 1 << 3 | 1 << 11;
     assert_eq!(noted(&[], true), [(1, supported, 1), (2, 0, 0), (3, 1, 0)]);
     assert_eq!(noted(&[], false), [(1, supported, 1), (2, 0, 0)]);
+    // Some firmware reads a third double word, and fails without.
+    assert_eq!(noted(&["WIDE"], true), [(1, supported, 1), (2, 0, 0), (3, 1, 0)]);
 }
 
 #[test]
