@@ -15,6 +15,7 @@ pub(crate) type KernelHotplug =
 /// What the main loop serves.
 #[derive(Debug)]
 pub(crate) struct Server {
+    pub(crate) mm: &'static Mm<KernelMachine>,
     pub(crate) hotplug: KernelHotplug,
     /// What is typed at the console goes here.
     #[cfg(feature = "lab")]
@@ -39,9 +40,18 @@ impl Server {
             if !event && typed.is_none() {
                 #[cfg(feature = "lab")]
                 self.prompt.show();
+                self.quarantine();
                 self.sleep();
             }
         }
+    }
+
+    /// Takes pages out of use that a handler found to be bad. One that is busy is tried again later.
+    fn quarantine(&self) {
+        self.mm.poison_queued(&mut |pfn, result| match result {
+            Ok(_) => log::warn!("{pfn} is bad and out of use"),
+            Err(error) => log::error!("{pfn} is bad and stays in use: {error}"),
+        });
     }
 
     /// Waits for an interrupt, unless there is something to do already.

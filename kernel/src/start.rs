@@ -160,6 +160,7 @@ fn serve(
         Err(error) => give_up(format_args!("monitor: {error}")),
     };
     Server {
+        mm,
         hotplug,
         #[cfg(feature = "lab")]
         prompt,

@@ -51,6 +51,7 @@ pub use alloc::compact::CompactError;
 pub use alloc::migrate::{Extent, MovableOps, NotNow, TooManyMovers};
 pub use alloc::node::{MAX_NODES, NodeId};
 pub use alloc::poison::{PoisonError, Quarantined};
+pub use alloc::poison_later::QueueFull;
 pub use alloc::span::NodeInfo;
 pub use alloc::zone::{PageCounts, ZoneKind};
 pub use geometry::{BlockSize, Geometry, GeometryError};
@@ -78,6 +79,7 @@ pub use operations::{ConvertError, Removed, Stepped};
 use crate::alloc::frames::Frames;
 use crate::alloc::migrate::Movers;
 use crate::alloc::node::Nodes;
+use crate::alloc::poison_later::Later;
 use crate::memmap::readers::Readers;
 use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
 use crate::operations::Offlining;
@@ -99,6 +101,7 @@ pub struct Mm<M: Machine> {
     readers: Readers,
     knobs: Knobs,
     movers: Movers,
+    later: Later,
     listeners: Listeners,
     /// Serialises the operations.
     hotplug: Mutex<()>,
@@ -119,6 +122,7 @@ impl<M: Machine> Mm<M> {
             readers: Readers::new(),
             knobs: Knobs::new(),
             movers: Movers::new(),
+            later: Later::new(),
             listeners: Listeners::new(),
             hotplug: Mutex::new(()),
             looks: Looks::new(),

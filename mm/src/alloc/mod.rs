@@ -4,6 +4,7 @@
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
 //!   buddy              allocate and free
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
+//!   poison_later       bad pages that the handler of a machine check notes
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //! ```
 
@@ -16,5 +17,6 @@ pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod packed;
 pub(crate) mod poison;
+pub(crate) mod poison_later;
 pub(crate) mod span;
 pub(crate) mod zone;

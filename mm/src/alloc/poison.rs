@@ -7,10 +7,12 @@
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::evacuate::{Evacuation, Stuck};
+use crate::alloc::zone::Zone;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::section_of;
 use core::fmt;
 
 /// What became of a bad page.
@@ -59,11 +61,14 @@ impl core::error::Error for PoisonError {}
 impl<M: Machine> Mm<M> {
     /// Takes a bad page out of use.
     ///
+    /// Between the steps of an offline, too; only a page in use that would have to move waits for its end
+    /// ([`PoisonError::Busy`]). For handlers of exceptions there is [`poison_later`](Self::poison_later).
+    ///
     /// # Errors
     ///
     /// [`PoisonError`].
     pub fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
-        let _operation = self.verb().ok_or(PoisonError::Busy)?;
+        let _operation = self.moment().ok_or(PoisonError::Busy)?;
         let section = self.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
         if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
             let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;
@@ -83,20 +88,24 @@ impl<M: Machine> Mm<M> {
         Ok(Quarantined::Page)
     }
 
-    /// Empties one page of an online block, and keeps it.
+    /// Empties one page of an online block, and keeps it. One that is free is taken where it is.
     fn quarantine(&self, pfn: Pfn) -> Result<(), PoisonError> {
         let area = self.area(PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
-        let found = {
+        {
             // An extent that is being split or merged is for a moment without a head.
-            let _zone = self.nodes.lock(area.node, area.kind);
-            self.extent_of(pfn)
-        };
-        match found {
-            None | Some((_, PageState::Hole)) => return Err(PoisonError::NotMemory(pfn)),
-            Some((_, PageState::Used { owner: Owner::Poison, .. })) => {
-                return Err(PoisonError::Already(pfn));
+            let mut zone = self.nodes.lock(area.node, area.kind);
+            match self.extent_of(pfn) {
+                Some((_, PageState::Used { owner, .. })) => match owner {
+                    Owner::Poison => return Err(PoisonError::Already(pfn)),
+                    Owner::Movable(_) => {}
+                    owner => return Err(PoisonError::InUse(pfn, owner)),
+                },
+                Some((head, state)) if self.take_free(&mut zone, pfn, head, state) => return Ok(()),
+                _ => return Err(PoisonError::NotMemory(pfn)),
             }
-            Some(_) => {}
+        }
+        if self.offlining().is_some() {
+            return Err(PoisonError::Busy);
         }
         let emptied = Evacuation::begin(self, area).run(self);
         let area = emptied.map_err(|stuck| match stuck {
@@ -107,9 +116,39 @@ impl<M: Machine> Mm<M> {
         Ok(())
     }
 
+    /// Takes a page out of a free or an isolated extent; `false` if the extent at `head` is neither.
+    fn take_free(&self, zone: &mut Zone, pfn: Pfn, head: Pfn, state: PageState) -> bool {
+        let (Some(section), Some(block)) =
+            (self.section_at(head), self.block_record(section_of::<M>(pfn)))
+        else {
+            return false;
+        };
+        let whole = PfnRange::new(head, state.extent_pages());
+        let (before, page) = (PfnRange { end: pfn, ..whole }, PfnRange::new(pfn, 1));
+        let rest = [before, PfnRange { start: page.end, ..whole }];
+        match state {
+            PageState::Free { order } => {
+                self.unlink(zone, head, order);
+                self.clear_head(section, head, order);
+                zone.counts.free -= 1;
+                rest.into_iter().for_each(|pfns| self.insert_range(zone, pfns));
+            }
+            PageState::Isolated { order } => {
+                self.clear_head(section, head, order);
+                zone.isolated -= 1;
+                let isolated = |order| PageState::Isolated { order };
+                rest.into_iter().for_each(|pfns| self.give_heads(pfns, isolated));
+            }
+            _ => return false,
+        }
+        self.give_heads(page, |order| PageState::Used { order, owner: Owner::Poison });
+        block.free().set(block.free().get() - 1);
+        true
+    }
+
     /// Marks the block of `pfn`, for as long as it is there.
     fn mark_poisoned(&self, pfn: Pfn) {
-        let number = crate::memmap::section::section_of::<M>(pfn);
+        let number = section_of::<M>(pfn);
         if let Some(record) = self.block_record(number) {
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { poisoned: true, ..word }.encode());

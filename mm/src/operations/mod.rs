@@ -84,7 +84,16 @@ impl<M: Machine> Mm<M> {
 
     /// Begins an operation, unless another is under way. Waits for looks to end.
     pub(crate) fn verb(&self) -> Option<Operation<'_>> {
-        let turn = self.turn()?;
+        self.begin(self.turn()?)
+    }
+
+    /// As [`verb`](Self::verb), also between the steps of an offline: for what neither empties a range nor
+    /// calls anybody outside, who might be about to step that offline.
+    pub(crate) fn moment(&self) -> Option<Operation<'_>> {
+        self.begin(self.hotplug.try_lock()?)
+    }
+
+    fn begin<'m>(&'m self, turn: MutexGuard<'m, ()>) -> Option<Operation<'m>> {
         if !self.looks.shut(PATIENCE) {
             log::error!("a look at memory does not end: its CPU stopped in it");
             return None;
