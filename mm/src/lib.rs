@@ -65,7 +65,7 @@ pub use observe::snapshot::Fact;
 pub use observe::stats::{PageInfo, Stats, ZoneInfo};
 pub use observe::verify::Violation;
 pub use operations::boot::{BootError, BootMemory, EarlyFrames, RESERVE_SHARE};
-pub use operations::notify::{Change, Event, ListInUse, Listen, Listener, Veto};
+pub use operations::notify::{Change, Event, ListInUse, Listen, Listener, News, Veto};
 pub use operations::placement::{MhpFlags, Placement, UnknownPlacement};
 pub use operations::policy::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
 pub use operations::take::{

@@ -6,8 +6,9 @@ use std::sync::Mutex;
 
 use hotmem::testing::{Bench, FakeMachine, Holder, Tiny, range};
 use hotmem::{
-    BlockId, BlockState, Change, Event, ListInUse, Listen, Listener, Mm, NodeId, OfflineError,
-    OnlineError, Order, Pfn, PhysRange, Placement, Stepped, Veto, ZoneKind,
+    BlockId, BlockState, Change, Event, ListInUse, Listen, Listener, Mm, News, NodeId,
+    OfflineError, OnlineError, Order, Pfn, PhysRange, Placement, Quarantined, Stepped, Veto,
+    ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny};
 
@@ -300,4 +301,65 @@ fn a_listener_that_tries_to_leave_while_it_is_told_is_refused_and_hears_the_end(
     let all = [Event::GoingOnline, Event::Online, Event::GoingOffline, Event::Offline];
     assert_eq!(*hook.told.lock().unwrap(), all);
     mm.unlisten(listener).unwrap();
+}
+
+/// Notes the news it hears, and looks.
+struct Reader {
+    mm: &'static Manager,
+    news: Mutex<Vec<News>>,
+}
+
+impl Listen for Reader {
+    fn notify(&self, _: Event, _: &Change) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    fn heard(&self, news: &News) {
+        self.mm.dump(&mut |_| ());
+        self.news.lock().unwrap().push(*news);
+    }
+}
+
+impl Reader {
+    #[track_caller]
+    fn expect(&self, news: &[News]) {
+        assert_eq!(core::mem::take(&mut *self.news.lock().unwrap()), news);
+    }
+}
+
+#[test]
+fn listeners_hear_of_memory_and_nodes_that_come_and_go_and_of_bad_pages() {
+    let bench: &'static Bench<Tiny> = Box::leak(Box::new(tiny(MIB)));
+    let mm = &bench.mm;
+    let reader: &'static Reader = Box::leak(Box::new(Reader { mm, news: Mutex::default() }));
+    mm.listen(Box::leak(Box::new(Listener::new("reader", 0, reader)))).unwrap();
+    let (dimm, node) = (range(TINY_WINDOW, 2 * MIB), NodeId::new(3).unwrap());
+    let more = range(TINY_WINDOW + 2 * MIB, MIB);
+    bench.plug(range(TINY_WINDOW, 3 * MIB));
+
+    let placement = Placement::PerRange;
+    let added = News::Added { range: dimm, node, placement };
+    mm.add(dimm, node, placement).unwrap();
+    reader.expect(&[News::NodeCame(node), added]);
+    mm.add(more, node, Placement::Boot).unwrap();
+    reader.expect(&[News::Added { range: more, node, placement: Placement::Boot }]);
+    assert!(mm.add(more, node, placement).is_err() && mm.remove(range(0, MIB)).is_err());
+    reader.expect(&[]);
+
+    mm.convert(dimm).unwrap();
+    reader.expect(&[News::Converted(dimm)]);
+    let id = bench.blocks(more)[0];
+    mm.online(id, ZoneKind::Movable).unwrap();
+    let op = mm.start_offline(id).unwrap();
+    let bad = Pfn::new(more.start().get() / 4096 + 5);
+    mm.poison(bad).unwrap();
+    reader.expect(&[News::Poisoned(bad, Quarantined::Page)]);
+    op.cancel();
+    mm.offline(id).unwrap();
+
+    mm.remove(more).unwrap();
+    reader.expect(&[News::Removed(more)]);
+    mm.remove(dimm).unwrap();
+    reader.expect(&[News::Removed(dimm), News::NodeWent(node)]);
+    bench.check();
 }

@@ -13,6 +13,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::section_of;
+use crate::operations::notify::News;
 use core::fmt;
 
 /// What became of a bad page.
@@ -68,7 +69,17 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`PoisonError`].
     pub fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
-        let _operation = self.moment().ok_or(PoisonError::Busy)?;
+        let operation = self.moment().ok_or(PoisonError::Busy)?;
+        let kind = self.poison_now(pfn)?;
+        // An offline may be under way: a listener that steps it would wait for this turn. The list does
+        // not change for those who tell.
+        let telling = self.listeners.keep();
+        drop(operation);
+        telling.tell(&News::Poisoned(pfn, kind));
+        Ok(kind)
+    }
+
+    fn poison_now(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let section = self.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
         if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
             let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;

@@ -59,9 +59,13 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Counts the blocks of `range` out, which are leaving: their records can still be read.
-    pub(crate) fn forget_blocks(&self, range: PhysRange) {
-        self.leaving_nodes(range).for_each(|node| self.nodes.remove_blocks(node, 1));
+    /// Counts the blocks of `range` out, which are leaving: their records can still be read. Returns a bit
+    /// for each node that has none left.
+    pub(crate) fn forget_blocks(&self, range: PhysRange) -> u128 {
+        self.leaving_nodes(range).fold(0, |gone, node| {
+            self.nodes.remove_blocks(node, 1);
+            gone | u128::from(self.nodes.blocks(node) == 0) << node.get()
+        })
     }
 
     /// Counts the blocks of `range` in again, which do not leave after all.

@@ -18,6 +18,7 @@ use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor,
     record_pfns, section_of,
 };
+use crate::operations::notify::News;
 use crate::operations::placement::{MhpFlags, Placement};
 use crate::paging::{MapError, Mapper, TableFrames};
 use core::fmt;
@@ -144,7 +145,7 @@ impl<M: Machine> Mm<M> {
         node: NodeId,
         placement: Placement,
     ) -> Result<Added, AddError> {
-        let _operation = self.verb().ok_or(AddError::Busy)?;
+        let operation = self.verb().ok_or(AddError::Busy)?;
         let pfns = self.check_add(range)?;
         let placement = self.placement_for(range, placement);
         let before = self.frames.system_pages();
@@ -156,7 +157,11 @@ impl<M: Machine> Mm<M> {
             return Err(error);
         }
         add.publish();
+        let came = self.nodes.blocks(node) == 0;
         self.nodes.add_blocks(node, self.blocks_in(range).count() as u64);
+        let came = came.then_some(News::NodeCame(node));
+        operation.settle();
+        self.announce(came.into_iter().chain([News::Added { range, node, placement }]));
         let pages = self.frames.system_pages() - before;
         Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
     }

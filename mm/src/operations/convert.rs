@@ -30,6 +30,7 @@ use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Record, Section, section_of};
+use crate::operations::notify::News;
 use crate::operations::placement::Placement;
 use crate::paging::{Gather, Mapper};
 use core::fmt;
@@ -131,7 +132,7 @@ impl<M: Machine> Mm<M> {
         let operation = self.verb().ok_or(ConvertError::Busy)?;
         let plan = self.plan_convert(range)?;
         self.claim_heads(plan)?;
-        let Some(_gate) = self.readers.exclude().filter(|_| operation.alone()) else {
+        let Some(gate) = self.readers.exclude().filter(|_| operation.alone()) else {
             self.unclaim_heads(plan, plan.count());
             return Err(ConvertError::ReadersStay);
         };
@@ -140,6 +141,10 @@ impl<M: Machine> Mm<M> {
             self.give_piece(plan, index);
         }
         self.set_placement(plan.block(0), Placement::PerBlock);
+        // Listeners may look up.
+        drop(gate);
+        operation.settle();
+        self.announce([News::Converted(range)]);
         Ok(plan.count())
     }
 

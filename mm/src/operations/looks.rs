@@ -100,8 +100,10 @@ impl Looks {
     /// Shuts the gate and waits for the looks under way, for so many turns at the most; `false` if one
     /// stays, with the gate open. For the operation under way.
     pub(crate) fn shut(&self, turns: u64) -> bool {
-        let phase = self.phase.fetch_add(1, Ordering::Relaxed) & PHASE;
-        let before = self.arrived.fetch_add(SHUT | phase, Ordering::Relaxed) & !(SHUT | PHASE);
+        let phase = self.phase.load(Ordering::Relaxed);
+        self.phase.store(phase.wrapping_add(1), Ordering::Relaxed);
+        let shut = SHUT | phase & PHASE;
+        let before = self.arrived.fetch_add(shut, Ordering::Relaxed) & !(SHUT | PHASE);
         // Acquire: partner of the Release in `Look::drop`; those looks have read what they wanted.
         let empty = || self.left.load(Ordering::Acquire) == before;
         let alone = empty()
@@ -121,7 +123,8 @@ impl Looks {
 
     /// Lets looks in. For the operation under way.
     pub(crate) fn open(&self) {
-        if self.alone.swap(false, Ordering::Relaxed) {
+        if self.is_alone() {
+            self.alone.store(false, Ordering::Relaxed);
             self.lower();
         }
     }
@@ -141,9 +144,12 @@ impl Looks {
         self.calling.load(Ordering::Relaxed)
     }
 
-    /// Calls `outside`, which is not the manager's, with the gate open. For the operation under way, while
+    /// Calls `outside`, which is not the manager's, with the gate open, and as it was again afterwards. For the operation under way, while
     /// none of what looks rely on is half changed.
     pub(crate) fn call<R>(&self, outside: impl FnOnce() -> R) -> R {
+        if !self.is_alone() {
+            return outside();
+        }
         self.calling.store(true, Ordering::Relaxed);
         self.open();
         let call = Call(self);

@@ -61,6 +61,11 @@ pub(crate) struct Operation<'m> {
 }
 
 impl Operation<'_> {
+    /// Lets looks in, for good: nothing changes any more.
+    pub(crate) fn settle(&self) {
+        self.looks.open();
+    }
+
     /// Whether looks are kept out. If not, one stays from the last call of somebody outside, and what
     /// looks rely on must not be changed.
     pub(crate) fn alone(&self) -> bool {
@@ -84,21 +89,22 @@ impl<M: Machine> Mm<M> {
 
     /// Begins an operation, unless another is under way. Waits for looks to end.
     pub(crate) fn verb(&self) -> Option<Operation<'_>> {
-        self.begin(self.turn()?)
+        self.begin(self.turn()?).ok()
     }
 
     /// As [`verb`](Self::verb), also between the steps of an offline: for what neither empties a range nor
     /// calls anybody outside, who might be about to step that offline.
     pub(crate) fn moment(&self) -> Option<Operation<'_>> {
-        self.begin(self.hotplug.try_lock()?)
+        self.begin(self.hotplug.try_lock()?).ok()
     }
 
-    fn begin<'m>(&'m self, turn: MutexGuard<'m, ()>) -> Option<Operation<'m>> {
-        if !self.looks.shut(PATIENCE) {
-            log::error!("a look at memory does not end: its CPU stopped in it");
-            return None;
+    /// Begins an operation, for who has the turn, which is given back if a look stays.
+    fn begin<'m>(&'m self, turn: MutexGuard<'m, ()>) -> Result<Operation<'m>, MutexGuard<'m, ()>> {
+        if self.looks.shut(PATIENCE) {
+            return Ok(Operation { looks: &self.looks, _turn: turn });
         }
-        Some(Operation { looks: &self.looks, _turn: turn })
+        log::error!("a look at memory does not end: its CPU stopped in it");
+        Err(turn)
     }
 
     /// Goes on with the offline that was begun. The turn is free but for moments: every other operation

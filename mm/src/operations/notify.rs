@@ -10,13 +10,16 @@
 //! under way, a stepped offline included, so what was begun is ended for the same listeners.
 
 use crate::Mm;
-use crate::addr::PfnRange;
+use crate::addr::{Pfn, PfnRange, PhysRange};
 use crate::alloc::node::NodeId;
+use crate::alloc::poison::Quarantined;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::BlockId;
+use crate::operations::placement::Placement;
 use core::fmt;
 use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::Mutex;
 
 /// What happens to a block.
@@ -63,6 +66,30 @@ pub struct Change {
     pub kind: ZoneKind,
 }
 
+/// What has happened to memory as a whole. Nobody can object any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A node has its first memory; told before that is [added](Self::Added).
+    NodeCame(NodeId),
+    /// Memory was added, and is offline.
+    Added {
+        /// The range.
+        range: PhysRange,
+        /// Its node.
+        node: NodeId,
+        /// Where its memmap is.
+        placement: Placement,
+    },
+    /// Each block of the range, which was added in one piece, has a memmap of its own.
+    Converted(PhysRange),
+    /// Memory was removed: nothing translates to it any more.
+    Removed(PhysRange),
+    /// A node has no memory left; told after that was [removed](Self::Removed).
+    NodeWent(NodeId),
+    /// A bad page was taken out of use.
+    Poisoned(Pfn, Quarantined),
+}
+
 /// A listener objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Veto {
@@ -106,6 +133,13 @@ pub trait Listen: Sync {
     ///
     /// Why it must not happen.
     fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str>;
+
+    /// Takes note of what has happened, with the same rights; does nothing unless it is implemented.
+    ///
+    /// Of a bad page it is told when that operation is over: it may then begin another.
+    fn heard(&self, news: &News) {
+        let _ = news;
+    }
 }
 
 /// A place in the list, which whoever listens provides: the manager has no memory for it.
@@ -134,19 +168,51 @@ impl fmt::Debug for Listener {
 
 /// The list, by priority.
 #[derive(Debug)]
-pub(crate) struct Listeners(Mutex<Option<&'static Listener>>);
+pub(crate) struct Listeners {
+    first: Mutex<Option<&'static Listener>>,
+    count: AtomicUsize,
+    /// Who tells of something when its operation is over.
+    tellers: AtomicUsize,
+}
+
+/// The list stays as it is while this lives, though no operation is under way.
+#[must_use = "the list may change when this is dropped"]
+pub(crate) struct Telling<'l>(&'l Listeners);
+
+impl Telling<'_> {
+    pub(crate) fn tell(&self, news: &News) {
+        self.0.iter().for_each(|listener| listener.hook.heard(news));
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        // Release: partner of the Acquire in `is_kept`.
+        self.0.tellers.fetch_sub(1, Ordering::Release);
+    }
+}
 
 impl Listeners {
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(None))
+        Self { first: Mutex::new(None), count: AtomicUsize::new(0), tellers: AtomicUsize::new(0) }
     }
 
     fn is_empty(&self) -> bool {
-        self.0.lock().is_none()
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// Keeps the list as it is. For the operation under way, which holds off `listen` until then.
+    pub(crate) fn keep(&self) -> Telling<'_> {
+        self.tellers.fetch_add(1, Ordering::Relaxed);
+        Telling(self)
+    }
+
+    fn is_kept(&self) -> bool {
+        self.tellers.load(Ordering::Acquire) != 0
     }
 
     fn iter(&self) -> impl Iterator<Item = &'static Listener> {
-        let mut next = *self.0.lock();
+        let mut next = *self.first.lock();
         core::iter::from_fn(move || {
             let listener = next?;
             next = *listener.next.lock();
@@ -161,15 +227,17 @@ impl Listeners {
     /// Behind those of the same priority.
     fn insert(&self, listener: &'static Listener) {
         let before = self.iter().take_while(|other| other.priority >= listener.priority).last();
-        let link = before.map_or(&self.0, |before| &before.next);
+        let link = before.map_or(&self.first, |before| &before.next);
         let mut link = link.lock();
         *listener.next.lock() = link.replace(listener);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn remove(&self, listener: &'static Listener) {
         let before = self.iter().take_while(|other| !ptr::eq(*other, listener)).last();
-        let link = before.map_or(&self.0, |before| &before.next);
+        let link = before.map_or(&self.first, |before| &before.next);
         *link.lock() = listener.next.lock().take();
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Tells all of `event`, which can be vetoed; on a veto, tells those before it of `cancel`.
@@ -222,6 +290,15 @@ impl<M: Machine> Mm<M> {
         self.call_listeners(|listeners| listeners.tell_all_back(event, change));
     }
 
+    /// Tells all listeners what has happened, in order.
+    pub(crate) fn announce(&self, news: impl IntoIterator<Item = News>) {
+        self.call_listeners(|listeners| {
+            for news in news {
+                listeners.iter().for_each(|listener| listener.hook.heard(&news));
+            }
+        });
+    }
+
     /// Looks are let in while listeners are called; `None` if there are none.
     fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
         (!self.listeners.is_empty()).then(|| self.looks.call(|| call(&self.listeners)))
@@ -233,7 +310,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ListInUse`]; the list is as it was.
     pub fn listen(&self, listener: &'static Listener) -> Result<(), ListInUse> {
-        let _turn = self.turn().ok_or(ListInUse)?;
+        let _turn = self.turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
         if !self.listeners.contains(listener) {
             self.listeners.insert(listener);
         }
@@ -246,7 +323,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ListInUse`]; the list is as it was.
     pub fn unlisten(&self, listener: &'static Listener) -> Result<(), ListInUse> {
-        let _turn = self.turn().ok_or(ListInUse)?;
+        let _turn = self.turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
         if self.listeners.contains(listener) {
             self.listeners.remove(listener);
         }
@@ -259,7 +336,6 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::addr::Pfn;
     use std::boxed::Box;
     use std::vec::Vec;
 

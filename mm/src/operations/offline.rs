@@ -8,7 +8,6 @@
 //! An offline is an operation that is stepped, so that a kernel can go on serving meanwhile; between
 //! steps its block is still online, and other verbs answer `Busy`. Memmap pages never stand in the way.
 
-use super::Operation;
 use crate::Mm;
 use crate::addr::{Order, Pfn};
 use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
@@ -18,6 +17,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::memmap::section::SectionState;
+use crate::operations::Operation;
 use crate::operations::notify::{Change, Event, Veto};
 use core::fmt;
 
@@ -138,7 +138,8 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OfflineError`]; nothing is changed then.
     pub fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
-        let operation = self.verb().ok_or(OfflineError::Busy)?;
+        // Looks may go on: they see the zone's range, as when others allocate and free meanwhile.
+        let _turn = self.turn().ok_or(OfflineError::Busy)?;
         let block = self.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
         match block.state {
             BlockState::Offline => return Err(OfflineError::AlreadyOffline(id)),
@@ -148,7 +149,6 @@ impl<M: Machine> Mm<M> {
         let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
         self.offlining.set(Some(id));
         let emptying = Some(Evacuation::begin(self, area));
-        drop(operation);
         Ok(OfflineOp { mm: self, id, emptying, told: false, steps: 0 })
     }
 
@@ -254,10 +254,11 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         drop(self);
     }
 
-    fn finish(mut self, _operation: &Operation<'_>) {
+    fn finish(mut self, operation: &Operation<'_>) {
         let mm = self.mm;
         if let Some(emptying) = &self.emptying {
             mm.retire(self.id, &emptying.area);
+            operation.settle();
             mm.tell(Event::Offline, &change(self.id, &emptying.area));
         }
         self.emptying = None;
@@ -285,8 +286,9 @@ impl<M: Machine> fmt::Debug for OfflineOp<'_, M> {
 impl<M: Machine> Drop for OfflineOp<'_, M> {
     fn drop(&mut self) {
         let Some(emptying) = self.emptying.take() else { return };
-        let _operation = self.mm.resume();
+        let operation = self.mm.resume();
         self.mm.end_isolation(&emptying.area);
+        operation.settle();
         if self.told {
             let change = change(self.id, &emptying.area);
             self.mm.tell_back(Event::CancelOffline, &change);

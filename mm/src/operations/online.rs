@@ -63,7 +63,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OnlineError`].
     pub fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
-        let _operation = self.verb().ok_or(OnlineError::Busy)?;
+        let turn = self.turn().ok_or(OnlineError::Busy)?;
         let block = self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
         if block.state != BlockState::Offline {
             return Err(OnlineError::AlreadyOnline(id));
@@ -81,12 +81,18 @@ impl<M: Machine> Mm<M> {
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::Taken(id));
         }
+        let operation = self.begin(turn).map_err(|_turn| {
+            self.tell_back(Event::CancelOnline, &change);
+            OnlineError::Busy
+        })?;
         // Not before the listeners agreed: one of them may be what makes the memory accessible.
         if let Err(at) = self.probe_pages(change.pfns) {
+            operation.settle();
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
         }
         self.give_block(&change, block.pfns);
+        operation.settle();
         self.tell(Event::Online, &change);
         self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
     }

@@ -11,10 +11,12 @@
 use super::add::{nodes_of, sections_of};
 use crate::Mm;
 use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
+use crate::alloc::node::NodeId;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockWord};
 use crate::memmap::section::{Section, SectionState, SectionWord};
+use crate::operations::notify::News;
 use crate::operations::placement::Placement;
 use crate::paging::{Mapper, UnmapError};
 use core::fmt;
@@ -110,7 +112,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`RemoveError`]; everything is then as it was.
     pub fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
-        let _operation = self.verb().ok_or(RemoveError::Busy)?;
+        let operation = self.verb().ok_or(RemoveError::Busy)?;
         let (pfns, placement) = self.check_remove(range)?;
         let before = self.frames.system_pages();
 
@@ -120,7 +122,7 @@ impl<M: Machine> Mm<M> {
             return Err(RemoveError::ReadersStay);
         }
 
-        self.unmap_range(range, pfns, placement).inspect_err(|_| {
+        let gone = self.unmap_range(range, pfns, placement).inspect_err(|_| {
             self.set_words(pfns, SectionState::Present);
         })?;
         sections_of::<M>(pfns).for_each(|number| {
@@ -128,6 +130,9 @@ impl<M: Machine> Mm<M> {
         });
         nodes_of::<M>(pfns).rev().for_each(|section| self.release_node(section));
         let pages = before - self.frames.system_pages();
+        let nodes = NodeId::all().filter(|node| gone >> node.get() & 1 != 0);
+        operation.settle();
+        self.announce([News::Removed(range)].into_iter().chain(nodes.map(News::NodeWent)));
         Ok(Removed { range, system_bytes: pages * M::PAGE_BYTES })
     }
 
@@ -198,6 +203,7 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
+    /// Returns a bit for each node that has no memory left.
     ///
     /// The linear map goes first, for that can be put back while the descriptors are still there.
     fn unmap_range(
@@ -205,12 +211,10 @@ impl<M: Machine> Mm<M> {
         range: PhysRange,
         pfns: PfnRange,
         placement: Placement,
-    ) -> Result<(), RemoveError> {
+    ) -> Result<u128, RemoveError> {
         let mut gather = self.gather();
         let linear = self.unmap(Self::linear_virt(range), &mut gather);
-        if linear.is_ok() {
-            self.forget_blocks(range);
-        }
+        let gone = if linear.is_ok() { self.forget_blocks(range) } else { 0 };
         let unmapped = linear.and_then(|()| match placement {
             Placement::Boot => {
                 self.depopulate_to_system(pfns);
@@ -221,7 +225,7 @@ impl<M: Machine> Mm<M> {
             }
         });
         gather.flush();
-        unmapped.map_err(|error| {
+        unmapped.map(|()| gone).map_err(|error| {
             if linear.is_ok() {
                 self.remember_blocks(range);
                 if let Err(error) = self.machine.mapper().map(&self.linear_mapping(range), self) {

@@ -72,7 +72,6 @@ impl<M: Machine> Mm<M> {
     /// Nodes count their blocks; a zone without memory is blank; a range is being emptied only while
     /// its block goes offline, or the operation that empties it calls somebody.
     fn verify_nodes(&self, blocks: &[u64; MAX_NODES]) -> Result<(), Violation> {
-        let going = self.offlining().map_or(PfnRange::EMPTY, |id| self.block_pfns(id));
         let emptying = self.looks.is_calling();
         for node in NodeId::all() {
             let at = u64::from(node.get());
@@ -88,6 +87,8 @@ impl<M: Machine> Mm<M> {
                 let blank = zone.counts.present != 0 || zone.span == PfnRange::EMPTY;
                 hold(4, "a zone without memory spans nothing", at, blank)?;
                 let isolating = zone.isolating;
+                // Asked after the zone: an offline that begins meanwhile is known before its range is.
+                let going = self.offlining().map_or(PfnRange::EMPTY, |id| self.block_pfns(id));
                 let known = isolating.pages() == 0 || going.covers(isolating) || emptying;
                 hold(4, "only a block that goes offline is being emptied", at, known)?;
             }
