@@ -26,7 +26,7 @@
 //!    for writing the descriptors of one part; but `convert` copies all descriptors of a block.
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
-//! them. No function here may be called from an interrupt handler. `verify` holds a zone's lock
+//! them. [`machine`] says what may be called from handlers. `verify` holds a zone's lock
 //! while it walks a list: it is for when nothing else is going on. A look spins while an operation
 //! changes something, so where [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, a look
 //! begins with interrupts on.

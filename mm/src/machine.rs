@@ -3,6 +3,28 @@
 //! Clocks, interrupts and firmware are not in it. A kernel implements [`Geometry`] (sizes),
 //! [`PhysMem`] (how to reach a frame and a descriptor), and a [`Mapper`] (page tables: its own, or
 //! [`crate::paging::Tables`] over a [`crate::paging::PteFormat`]); [`Machine`] ties them together.
+//!
+//! # Who is called when
+//!
+//! *Turn*: an operation is under way, every other is refused as busy; nobody spins on it. *Spun on*: other
+//! CPUs wait for it with a spin lock or the gate of looks, so it must be short.
+//!
+//! | called | by | held | may sleep, call out | may call the manager |
+//! |---|---|---|---|---|
+//! | [`Listen::notify`](crate::Listen::notify) | online, offline | turn | if its caller may | allocate, free, look up, look; operations are refused |
+//! | [`Listen::heard`](crate::Listen::heard) | add, remove, convert | turn | if its caller may | the same |
+//! | the same, of a bad page | poison | nothing | if its caller may | all but `listen`, `unlisten` |
+//! | [`MovableOps`](crate::MovableOps) | offline, compact, convert, poison, take_contig | turn | if its caller may | allocate, free, look up, look; operations are refused |
+//! | [`MovableOps::pinned`](crate::MovableOps::pinned) | explain, too | nothing | if its caller may | everything |
+//! | closures of `dump`, `snapshot`, `poison_queued`, `try_dump` | | nothing | if its caller may | everything |
+//! | [`Mapper`], [`Tlb`](crate::paging::Tlb), [`clean`](Machine::clean), [`allows_allocation`](Machine::allows_allocation) | operations, looks | turn, spun on | no | only the [`TableFrames`](crate::paging::TableFrames) that it is given |
+//! | [`EarlyFrames`](crate::EarlyFrames) | boot | turn, spun on | no | nothing |
+//! | [`PhysMem`], [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
+//! | the sink of `log` | everything | any of these | no | nothing |
+//!
+//! The policy is a value that the kernel asks for, and calls nobody. From handlers of exceptions and
+//! interrupts only [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump) and
+//! [`offlining`](crate::Mm::offlining) may be called; each is without locks.
 
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its pointers.
 #![expect(unsafe_code)]

@@ -6,7 +6,7 @@
 //!     <---unisolate------/       \--- the block goes offline: forgotten
 //! ```
 //!
-//! One range at a time, of one block: who isolates holds the hotplug lock. Isolated pages stay in
+//! One range at a time, of one block: who isolates has the turn. Isolated pages stay in
 //! their block's count of free pages, and leave their zone's. Offline, contiguous reservation and
 //! compaction all empty ranges by this code; memmap pages are in no extent, so they are never met.
 

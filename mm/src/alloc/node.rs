@@ -48,7 +48,7 @@ pub(crate) struct Nodes {
     zones: [[Mutex<Zone>; ZoneKind::ALL.len()]; MAX_NODES],
     /// A bit for each zone that holds a block, so that allocation visits no others.
     used: [AtomicU64; ZoneKind::ALL.len() * MAX_NODES / 64],
-    /// Blocks of each node that are there, online or not. Changed under the hotplug lock.
+    /// Blocks of each node that are there, online or not. Changed by operations.
     blocks: [AtomicU64; MAX_NODES],
 }
 

@@ -85,7 +85,7 @@ impl<M: Machine> Mm<M> {
 
     /// The span of the area's zone once block `id`, of the zone, is gone.
     ///
-    /// For who holds the hotplug lock, and not the zone's: it may look at every block of the span.
+    /// For an operation, without the zone's lock: it may look at every block of the span.
     pub(crate) fn span_without(&self, id: BlockId, area: &Area) -> PfnRange {
         let span = self.nodes.lock(area.node, area.kind).span;
         let gone = self.block_pfns(id);

@@ -104,7 +104,7 @@ impl Readers {
     /// Waits until every reader that entered before the call has left. Answers false if one stays
     /// for so long that it must be stuck; nothing may be freed then.
     ///
-    /// Called with the hotplug lock held, so that one drain runs at a time.
+    /// Called by an operation, so that one drain runs at a time.
     pub(crate) fn drain(&self) -> bool {
         let current = self.epoch.load(Ordering::SeqCst) & 1;
         // A drain that gave up left its readers in the other set: they entered before this call too.
@@ -116,7 +116,7 @@ impl Readers {
 
     /// Waits until no reader is under way, and holds off those that come; `None` if one stays.
     ///
-    /// Called with the hotplug lock held and no zone's: a reader may be waiting for one.
+    /// Called by an operation that holds no zone's lock: a reader may be waiting for one.
     pub(crate) fn exclude(&self) -> Option<Gate<'_>> {
         self.closed.store(true, Ordering::SeqCst);
         let gate = Gate(&self.closed);

@@ -348,7 +348,7 @@ impl Word<'_> {
     }
 }
 
-/// One bitmap of a record, a bit for each part. Changed under the zone's or the hotplug lock only.
+/// One bitmap of a record, a bit for each part. Changed by an operation, or under the zone's lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'m>(Word<'m>);
 

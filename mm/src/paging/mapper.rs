@@ -11,7 +11,7 @@ use core::fmt;
 /// page tables of its own implements it directly.
 ///
 /// Calls that change the tables are serialised by the caller, and so are look-ups against the
-/// giving back of tables (the hotplug lock does both).
+/// giving back of tables (the manager's operations and looks exclude each other).
 pub trait Mapper {
     /// The translation caches over these tables.
     type Tlb: Tlb;

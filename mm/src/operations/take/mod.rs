@@ -225,7 +225,7 @@ impl<M: Machine> Mm<M> {
         for pfn in pfns.iter() {
             let page = self.machine.pointer(M::address(pfn));
             // SAFETY: the page is mapped RAM; its block is offline, or every page of it was claimed to
-            // be taken, and the hotplug lock is held: nobody refers to any byte of it.
+            // be taken, and this is the operation under way: nobody refers to any byte of it.
             unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
         }
     }
