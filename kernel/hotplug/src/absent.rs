@@ -58,6 +58,13 @@ impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
         }
     }
 
+    fn is_withdrawn(&self, error: &Self::Error) -> bool {
+        match (self, error) {
+            (Some(source), SourceError::Source(error)) => source.is_withdrawn(error),
+            _ => false,
+        }
+    }
+
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
         fmt::from_fn(move |f| match self {
             Some(source) => fmt::Display::fmt(&source.label(device), f),

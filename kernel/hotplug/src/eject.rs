@@ -3,7 +3,8 @@
 //! ```text
 //! answer "in progress" --> offline every block --> remove --> firmware ejects --> answer
 //!                               |                    |              |
-//!                               +--- as it was <-----+              +-- added again, offline
+//!                               +--- as it was <-----+              +-- added again, offline;
+//!                                                                   online if it is not wanted any more
 //! ```
 
 use core::fmt;
@@ -191,6 +192,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     ) {
         let device = context.device;
         let ejected = self.source.eject(device);
+        let withdrawn = ejected.as_ref().is_err_and(|error| self.source.is_withdrawn(error));
         let answered = match &ejected {
             Ok(()) => {
                 self.owners.forget(device);
@@ -204,6 +206,9 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
                 log::info!("{}: gone, it was not in use", self.source.label(device));
             }
             Ok(()) => log::info!("{}: gave {ranges} up", self.source.label(device)),
+            Err(error) if withdrawn => {
+                log::info!("{}: stays: {error}", self.source.label(device));
+            }
             Err(error) => {
                 log::error!("{}: the firmware keeps it: {error}", self.source.label(device));
                 self.verdict.failed(error);
@@ -213,6 +218,10 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         self.write_removes(ranges, removes, error, answered, out);
         if ejected.is_err() {
             self.add_back(device, ranges.as_slice().iter(), out);
+        }
+        if withdrawn {
+            // The request is void, so all is as it was before.
+            self.restore(ranges, MAX_RANGES, out);
         }
     }
 

@@ -190,6 +190,12 @@ pub trait HotplugSource {
         writeln!(out, "{nothing}")
     }
 
+    /// Whether an eject failed only because the firmware does not want the device back any more.
+    fn is_withdrawn(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
     /// The firmware's name of a device, for messages.
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_;
 }

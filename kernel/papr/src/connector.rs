@@ -15,6 +15,9 @@ pub struct NoRtas;
 /// The status of an indicator that does not exist: that of a connector with nothing behind it has it, too
 /// (LoPAR 13.5.3.4).
 const NO_SUCH_INDICATOR: i32 = -3;
+/// The status of a block that is isolated though the hypervisor does not want it: a hardware error
+/// (QEMU's `drc_isolate_logical`).
+const NOT_WANTED: i32 = -1;
 const SET_INDICATOR: &str = "set-indicator";
 /// Indicators (LoPAR, table 42).
 const ISOLATION_STATE: u32 = 9001;
@@ -91,6 +94,11 @@ pub enum ConnectorError {
         /// For which connector.
         connector: u32,
     },
+    /// The hypervisor does not want this block back: its request was cancelled meanwhile.
+    NotWanted {
+        /// Which.
+        connector: u32,
+    },
 }
 
 impl ConnectorError {
@@ -106,6 +114,9 @@ impl fmt::Display for ConnectorError {
             Self::NoService(service) => write!(f, "firmware has no {service}"),
             Self::Failed { service, status, connector } => {
                 write!(f, "{service} failed for connector {connector:#x} (status {status})")
+            }
+            Self::NotWanted { connector } => {
+                write!(f, "the hypervisor does not want connector {connector:#x} back any more")
             }
         }
     }
@@ -178,7 +189,12 @@ pub(super) fn give(
     tokens: &Tokens,
     connector: u32,
 ) -> Result<(), ConnectorError> {
-    set(services, tokens, ISOLATION_STATE, connector, ISOLATE)?;
+    set(services, tokens, ISOLATION_STATE, connector, ISOLATE).map_err(|error| match error {
+        ConnectorError::Failed { status: NOT_WANTED, .. } => {
+            ConnectorError::NotWanted { connector }
+        }
+        other => other,
+    })?;
     let given = set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE);
     if given.is_err() {
         // The first error is the one to tell.

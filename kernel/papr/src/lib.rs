@@ -21,14 +21,17 @@ extern crate alloc;
 
 mod board;
 mod connector;
+mod fault;
 mod held;
 mod log_entry;
 mod pieces;
+mod queue;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use board::{Board, Terminal, Tokens, TreeError};
 pub use connector::{ConnectorError, NoRtas, Services};
+pub use fault::PaprError;
 pub use log_entry::{Action, LogError, MemoryEvent};
-pub use source::{PaprError, PaprSource};
+pub use source::PaprSource;

@@ -1,5 +1,6 @@
 //! A log of `check-exception` (LoPAR 10.3.2.2.2, and 10.3.2.2.14 for its hotplug section).
 
+use super::pieces::Piece;
 use core::fmt;
 
 /// Bytes of the fixed part, and of the extended log's header behind it.
@@ -90,6 +91,11 @@ impl fmt::Display for LogError {
 }
 
 impl MemoryEvent {
+    /// The memory that it is about.
+    pub(super) fn piece(&self) -> Piece {
+        Piece { connector: self.connector, count: self.count }
+    }
+
     /// Reads a log.
     ///
     /// # Errors

@@ -2,9 +2,11 @@
 
 use super::board::Board;
 use super::connector::{self, ConnectorError, Services, status};
+use super::fault::PaprError;
 use super::held::Held;
 use super::log_entry::{Action, LogError, MemoryEvent};
-use super::pieces::{DEVICES, Known, Piece, Pieces};
+use super::pieces::{Known, Piece, Pieces};
+use super::queue::{LOGS, Queue};
 use core::fmt;
 use hotmem::NodeId;
 use hotmem_hotplug::Latch;
@@ -14,56 +16,6 @@ use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
 const CLASSES: u32 = 0x4000_0000 | 0x1000_0000;
 /// Its first argument: the vector of an external interrupt.
 const EXTERNAL_VECTOR: u32 = 0x500;
-
-/// What can go wrong with a piece of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PaprError {
-    /// A connector did not do as it was told.
-    Connector(ConnectorError),
-    /// A log could not be read.
-    Log(LogError),
-    /// The device tree does not describe the memory behind these connectors.
-    NotDescribed {
-        /// The first.
-        connector: u32,
-        /// How many.
-        count: u32,
-    },
-    /// Some of these connectors, but not just these, are those of memory that is plugged already.
-    Overlaps {
-        /// The first.
-        connector: u32,
-        /// How many.
-        count: u32,
-    },
-    /// There are too many pieces to tell apart.
-    TooMany,
-    /// No such piece is known.
-    Unknown(DeviceId),
-}
-
-impl fmt::Display for PaprError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connector(error) => error.fmt(f),
-            Self::Log(error) => error.fmt(f),
-            Self::NotDescribed { connector, count } => {
-                write!(f, "{count} connectors from {connector:#x} on are not described")
-            }
-            Self::Overlaps { connector, count } => {
-                write!(f, "{count} connectors from {connector:#x} on are in part plugged already")
-            }
-            Self::TooMany => write!(f, "more than {DEVICES} pieces of memory"),
-            Self::Unknown(device) => write!(f, "memory device {} is not known", device.0),
-        }
-    }
-}
-
-impl From<ConnectorError> for PaprError {
-    fn from(error: ConnectorError) -> Self {
-        Self::Connector(error)
-    }
-}
 
 /// The number of a device that is none: of memory that was announced and not taken.
 const NONE: DeviceId = DeviceId(u16::MAX);
@@ -76,6 +28,7 @@ pub struct PaprSource<S> {
     latch: &'static Latch,
     pieces: Pieces,
     held: Held,
+    queue: Queue,
     /// The piece that is only a part of the device that the hypervisor asked for last.
     part: Option<DeviceId>,
     /// What was plugged before the start, and is still to be told: an index into the board's sets.
@@ -91,18 +44,9 @@ impl<S: Services> PaprSource<S> {
     /// The events of `board`, of which line 0 of `latch` tells. After this, no heap is used.
     pub fn new(board: Board, services: S, latch: &'static Latch) -> Self {
         let (pieces, held) = (Pieces::new(), Held::new());
-        let (next_assigned, pending) = (0, None);
-        Self {
-            services,
-            board,
-            latch,
-            pieces,
-            held,
-            part: None,
-            next_assigned,
-            pending,
-            polls: false,
-        }
+        let (queue, part, next_assigned) = (Queue::new(), None, 0);
+        let (pending, polls) = (None, false);
+        Self { services, board, latch, pieces, held, queue, part, next_assigned, pending, polls }
     }
 
     /// Lets the interrupt source `source` interrupt this CPU (LoPAR 7.3.10.2, 7.3.10.5).
@@ -211,6 +155,17 @@ impl<S: Services> PaprSource<S> {
                 return Err(error.into());
             }
         }
+        // What is usable now stays until it is configured or given back, so this is the moment to see
+        // whether the log was old: another device may be here, of which this piece is a part.
+        self.pending = self.pending.or(Some(None));
+        self.read_logs();
+        // And there may be more after that.
+        self.pending = self.pending.or(Some(None));
+        if self.queue.revokes(piece) {
+            self.undo(piece.connectors());
+            let Piece { connector, count } = piece;
+            return Err(PaprError::Revoked { connector, count });
+        }
         let mut node = None;
         for (index, at) in piece.connectors().enumerate() {
             let taken = match self.held.node(at) {
@@ -290,9 +245,40 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
+    /// Fetches every log there is. Once there is none, and none waits to be served, no more are looked
+    /// for until an interrupt comes.
+    fn read_logs(&mut self) {
+        if let Some(since) = self.latch.take_first() {
+            self.pending = Some(since);
+        } else if self.polls {
+            self.pending = Some(None);
+        }
+        let Some(since) = self.pending else { return };
+        // A hypervisor may make logs as fast as they are fetched: even those that are refused are counted.
+        for _ in 0..LOGS {
+            if !self.queue.has_room() {
+                return;
+            }
+            match self.fetch() {
+                Ok(Some(log)) => self.queue.push(log, since),
+                Ok(None) => {
+                    self.pending = self.pending.filter(|_| !self.queue.is_empty());
+                    return;
+                }
+                Err(PaprError::Log(error)) => self.refuse(error),
+                Err(error) => {
+                    log::error!("hotplug event: {error}");
+                    // Nor is there a point in asking again, until an interrupt comes.
+                    (self.pending, self.polls) = (None, false);
+                    return;
+                }
+            }
+        }
+    }
+
     /// The event that a log stands for.
     fn event(&mut self, log: MemoryEvent, since: Option<u64>) -> Option<Event<PaprError>> {
-        let piece = Piece { connector: log.connector, count: log.count };
+        let piece = log.piece();
         match log.action {
             Action::Add => self.arrival(piece, since),
             Action::Remove => self.removal(piece, since),
@@ -303,13 +289,13 @@ impl<S: Services> PaprSource<S> {
     /// is no failure of anybody's.
     fn arrival(&mut self, piece: Piece, since: Option<u64>) -> Option<Event<PaprError>> {
         let event = self.announce(piece, since, |this| this.take(piece));
-        if let Request::Unreadable(PaprError::Connector(error)) = &event.request
-            && error.is_absent()
-        {
-            log::warn!("{piece} went before the kernel took it: {error}");
-            return None;
+        match &event.request {
+            Request::Unreadable(error) if error.is_absent() => {
+                log::warn!("{piece} went before the kernel took it: {error}");
+                None
+            }
+            _ => Some(event),
         }
-        Some(event)
     }
 
     /// What is to be done when the hypervisor wants `wanted` back: what the kernel does not use of it is
@@ -372,34 +358,13 @@ impl<S: Services> HotplugSource for PaprSource<S> {
         if let Some(event) = self.assigned() {
             return Some(event);
         }
-        if let Some(since) = self.latch.take_first() {
-            self.pending = Some(since);
-        } else if self.polls {
-            self.pending = Some(None);
-        }
-        let since = self.pending?;
-        match self.fetch() {
-            Ok(Some(log)) => self.event(log, since),
-            Ok(None) => {
-                self.pending = None;
-                None
-            }
-            Err(PaprError::Log(error)) => {
-                self.refuse(error);
-                None
-            }
-            Err(error) => {
-                log::error!("hotplug event: {error}");
-                // Nor is there a point in asking again, until an interrupt comes.
-                self.pending = None;
-                self.polls = false;
-                None
-            }
-        }
+        self.read_logs();
+        let (log, since) = self.queue.pop()?;
+        self.event(log, since)
     }
 
     fn has_work(&self) -> bool {
-        self.pending.is_some() || self.latch.is_raised()
+        self.pending.is_some() || !self.queue.is_empty() || self.latch.is_raised()
     }
 
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, PaprError> {
@@ -434,6 +399,10 @@ impl<S: Services> HotplugSource for PaprSource<S> {
         self.give_back(rest, node);
         self.pieces.remove(device);
         Ok(())
+    }
+
+    fn is_withdrawn(&self, error: &PaprError) -> bool {
+        matches!(error, PaprError::Connector(ConnectorError::NotWanted { .. }))
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {

@@ -36,6 +36,8 @@ pub(super) struct Played {
     pub(super) ejected: Vec<u16>,
     /// The firmware does not let go.
     pub(super) stuck: bool,
+    /// It does not want the device any more: the eject fails.
+    pub(super) withdrawn: bool,
     /// The firmware cannot be told anything.
     pub(super) deaf: bool,
 }
@@ -80,11 +82,18 @@ impl HotplugSource for Script {
 
     fn eject(&mut self, device: DeviceId) -> Result<(), Wrong> {
         let mut played = self.0.borrow_mut();
+        if played.withdrawn {
+            return Err(Wrong("withdrawn"));
+        }
         if played.stuck {
             return Err(Wrong("stuck"));
         }
         played.ejected.push(device.0);
         Ok(())
+    }
+
+    fn is_withdrawn(&self, error: &Wrong) -> bool {
+        *error == Wrong("withdrawn")
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {

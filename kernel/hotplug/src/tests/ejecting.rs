@@ -7,7 +7,7 @@ use hotmem::testing::{Holder, Tiny};
 use hotmem::{AutoOnline, BlockState, Listen, Listener, Mover, OnlineAs, Order, PhysRange};
 
 use super::{Fixture, ONLINE};
-use crate::{OperatorError, Outcome, Refusal};
+use crate::{OperatorError, Outcome, Refusal, Verdict};
 
 /// A fixture whose memory holds pages that move.
 fn used() -> (Fixture, &'static Holder<Tiny>, Mover) {
@@ -100,6 +100,21 @@ fn told_of(spoil: impl Fn(&mut Fixture)) -> Vec<Outcome> {
     this.script.eject(0);
     this.run();
     this.script.told()
+}
+
+#[test]
+fn an_eject_that_is_not_wanted_any_more_leaves_the_memory_online_and_is_no_failure() {
+    let mut this = Fixture::inserted();
+    this.script.0.borrow_mut().withdrawn = true;
+    this.script.eject(0);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
+    assert_eq!(this.states(), [ONLINE; 5]);
+    assert!(matches!(this.driver.verdict(), Verdict::Pass));
+    this.script.0.borrow_mut().withdrawn = false;
+    this.script.eject(0);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
 }
 
 struct Objector;

@@ -72,7 +72,7 @@ impl Kernel {
         loop {
             let Some(event) = self.source.next_event() else {
                 let machine = self.machine.borrow();
-                if machine.logs.is_empty() && machine.host.is_empty() {
+                if !self.source.has_work() && machine.logs.is_empty() && machine.host.is_empty() {
                     return;
                 }
                 continue;
@@ -83,11 +83,10 @@ impl Kernel {
                     let refused = Outcome::EjectRefused(Refusal::InUse);
                     self.source.answer(event.device, refused).unwrap();
                 }
-                Request::Eject => {
-                    if self.source.eject(event.device).is_ok() {
-                        self.device = None;
-                    }
-                }
+                Request::Eject => match self.source.eject(event.device) {
+                    Ok(()) => self.device = None,
+                    Err(error) => assert!(self.source.is_withdrawn(&error), "{error}"),
+                },
                 Request::Unreadable(_) => {}
             }
         }
@@ -141,12 +140,10 @@ fn requests_in_any_order_at_any_call_never_bring_the_hypervisor_into_its_asserti
     };
     for round in 0..4000 {
         let mut kernel = Kernel::new(next(3) == 0);
-        // Of one size: a log that is old cannot be told from one of a device of another size.
-        let size = next(4) + 1;
         let mut at = 0;
         for _ in 0..next(12) {
             at += next(12) as usize;
-            let host = if next(2) == 0 { Host::Add(size as u32) } else { Host::Del };
+            let host = if next(2) == 0 { Host::Add(next(4) as u32 + 1) } else { Host::Del };
             kernel.machine.borrow_mut().host.push_back((at, host));
         }
         kernel.serve();
@@ -170,7 +167,32 @@ fn what_an_old_log_announces_may_be_a_smaller_device_by_now() {
 }
 
 #[test]
-fn a_refusal_for_a_part_of_a_device_whose_rest_is_gone_does_not_cancel() {
+fn an_old_log_of_a_smaller_device_takes_no_part_of_a_larger_one() {
+    // The larger device comes before the first log is read, or at any call while that one is served.
+    for at in 0..5 {
+        let mut kernel = Kernel::new(true);
+        kernel.act(Host::Add(2));
+        for host in [Host::Del, Host::Add(4), Host::Del] {
+            kernel.machine.borrow_mut().host.push_back((at, host));
+        }
+        kernel.serve();
+        kernel.finish(&format!("a larger device before call {at}"));
+    }
+}
+
+#[test]
+fn a_request_that_taking_the_memory_cancelled_is_void() {
+    let mut kernel = Kernel::new(false);
+    kernel.act(Host::Add(2));
+    // Between making the blocks usable and configuring them.
+    kernel.machine.borrow_mut().host.push_back((6, Host::Del));
+    kernel.serve();
+    assert_eq!((kernel.machine.borrow().cancelled, kernel.device.is_some()), (1, true));
+    kernel.finish("a void request");
+}
+
+#[test]
+fn a_refusal_after_an_old_log_cancels_for_the_whole_larger_device() {
     let mut kernel = Kernel::new(true);
     for host in [Host::Add(2), Host::Del, Host::Add(4)] {
         kernel.act(host);
@@ -178,7 +200,8 @@ fn a_refusal_for_a_part_of_a_device_whose_rest_is_gone_does_not_cancel() {
     kernel.serve();
     kernel.act(Host::Del);
     kernel.serve();
-    assert_eq!(kernel.machine.borrow().cancelled, 0, "half of the device is gone");
+    assert_eq!(kernel.machine.borrow().cancelled, 1);
+    kernel.finish("a larger device that was refused");
 }
 
 #[test]

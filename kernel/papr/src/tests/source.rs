@@ -5,7 +5,8 @@ use super::log_entry::log;
 use super::tree::{FIRST, lmbs, tree, tree_of};
 use crate::board::Board;
 use crate::connector::ConnectorError;
-use crate::source::{PaprError, PaprSource};
+use crate::fault::PaprError;
+use crate::source::PaprSource;
 use hotmem::{NodeId, PhysRange};
 use hotmem_hotplug::Latch;
 use hotmem_hotplug::{DeviceId, HotplugSource, Outcome, Refusal, Request};
@@ -234,7 +235,14 @@ fn an_eject_that_fails_at_the_first_block_leaves_the_device_whole() {
         rig.fake.0.borrow_mut().stuck = stuck;
         rig.fake.0.borrow_mut().clings = clings;
         let error = rig.source.eject(device).unwrap_err();
-        assert!(matches!(error, PaprError::Connector(ConnectorError::Failed { status: -1, .. })));
+        let failed = match error {
+            PaprError::Connector(ConnectorError::NotWanted { connector }) => connector,
+            PaprError::Connector(ConnectorError::Failed { status: -1, connector, .. }) => connector,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(failed, FIRST);
+        // Only a block that cannot even be isolated is not wanted.
+        assert_eq!(rig.source.is_withdrawn(&error), stuck.is_some());
         assert_eq!(rig.states(4), [HERE; 4]);
         rig.fake.0.borrow_mut().stuck = None;
         rig.fake.0.borrow_mut().clings = None;
@@ -290,6 +298,34 @@ fn a_removal_that_names_no_connector_is_refused_for_all_that_is_in_use() {
     assert!(rig.source.next_event().is_none());
     assert_eq!(rig.fake.0.borrow().kept, [FIRST, FIRST + 2]);
     assert_eq!(rig.states(3), [HERE; 3]);
+}
+
+#[test]
+fn a_removal_of_what_is_not_there_any_more_is_given_up_without_an_event() {
+    let mut rig = Rig::new(0);
+    rig.send(log(2, 4, [2, FIRST]));
+    rig.send(log(1, 4, [2, FIRST]));
+    rig.send(log(2, 4, [2, FIRST]));
+    rig.send(log(1, 4, [2, FIRST]));
+    assert!(
+        std::iter::repeat_with(|| rig.source.next_event()).take(3).all(|event| event.is_none())
+    );
+    assert_eq!(rig.inserted().1, [lmbs(0, 2)]);
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
+}
+
+#[test]
+fn more_logs_than_the_queue_holds_are_all_served_in_order() {
+    let mut rig = Rig::new(0);
+    for _ in 0..300 {
+        rig.send(log(2, 4, [2, FIRST]));
+    }
+    rig.send(log(1, 4, [2, FIRST]));
+    let mut events = 0;
+    while rig.source.has_work() {
+        events += usize::from(rig.source.next_event().is_some());
+    }
+    assert_eq!((events, rig.states(2)), (1, vec![HERE; 2]));
 }
 
 #[test]

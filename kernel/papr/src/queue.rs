@@ -1,0 +1,46 @@
+//! Logs that were fetched and are not served yet.
+//!
+//! A log is about the past: what it announces may have gone again, and another device may be in its place.
+//! Only the logs behind it tell, so all of them are fetched before one is served.
+
+use super::log_entry::{Action, MemoryEvent};
+use super::pieces::Piece;
+use alloc::collections::VecDeque;
+
+/// Logs at the most; more wait in the hypervisor.
+pub(super) const LOGS: usize = 256;
+
+/// The logs in their order, each with the clock when its interrupt came. The table never grows.
+#[derive(Debug)]
+pub(super) struct Queue(VecDeque<(MemoryEvent, Option<u64>)>);
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self(VecDeque::with_capacity(LOGS))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.0.len() < LOGS
+    }
+
+    /// Takes a log in. Call [`has_room`](Self::has_room) before.
+    pub(super) fn push(&mut self, log: MemoryEvent, since: Option<u64>) {
+        if self.has_room() {
+            self.0.push_back((log, since));
+        }
+    }
+
+    /// The oldest log.
+    pub(super) fn pop(&mut self) -> Option<(MemoryEvent, Option<u64>)> {
+        self.0.pop_front()
+    }
+
+    /// Whether one of these logs wants all of `piece` back.
+    pub(super) fn revokes(&self, piece: Piece) -> bool {
+        self.0.iter().any(|(log, _)| log.action == Action::Remove && piece.is_in(log.piece()))
+    }
+}
