@@ -130,9 +130,8 @@ impl<M: Machine> Mm<M> {
         });
         nodes_of::<M>(pfns).rev().for_each(|section| self.release_node(section));
         let pages = before - self.frames.system_pages();
-        let nodes = NodeId::all().filter(|node| gone >> node.get() & 1 != 0);
         operation.settle();
-        self.announce([News::Removed(range)].into_iter().chain(nodes.map(News::NodeWent)));
+        self.announce([News::Removed(range)].into_iter().chain(nodes_in(gone).map(News::NodeWent)));
         Ok(Removed { range, system_bytes: pages * M::PAGE_BYTES })
     }
 
@@ -235,4 +234,13 @@ impl<M: Machine> Mm<M> {
             RemoveError::Unmap(error)
         })
     }
+}
+
+/// The nodes whose bits are set, ascending.
+fn nodes_in(mut bits: u128) -> impl Iterator<Item = NodeId> {
+    core::iter::from_fn(move || {
+        let node = NodeId::new(bits.trailing_zeros())?;
+        bits &= bits - 1;
+        Some(node)
+    })
 }
