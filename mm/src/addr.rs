@@ -385,7 +385,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[inline]
     fn a_range_may_end_at_the_top_of_the_address_space_but_not_pass_it() {
         let top = PhysAddr::new(u64::MAX - 0xfff);
         assert_eq!(PhysRange::new(top, 0x1000).map(|r| r.end().get()), Some(0));
@@ -404,7 +403,6 @@ mod tests {
     }
 
     #[test]
-    #[inline]
     fn the_fitting_order_is_the_floor_of_the_logarithm() {
         assert_eq!(Order::fitting(1), Order(0));
         assert_eq!(Order::fitting(3), Order(1));

@@ -6,7 +6,7 @@
 //!
 //! This file is compiled into both, and uses nothing but `core` and `alloc`.
 
-/// Blocks of memory that is plugged before the first act; nobody has added any of it.
+/// Blocks of memory that is plugged before the first act; not yet added.
 pub const BLOCKS: u64 = 8;
 /// All of them.
 const ALL: Blocks = (0, BLOCKS);

@@ -154,7 +154,7 @@ fn a_listener_looks_and_is_refused_operations() {
     bench.mm.online(id, ZoneKind::Normal).unwrap();
     let mut op = bench.mm.start_offline(id).unwrap();
     while curious.calls.load(Ordering::Relaxed) < 5 {
-        let Stepped::Going(more) = op.step(1).unwrap() else { panic!("nobody was asked") };
+        let Stepped::Going(more) = op.step(1).unwrap() else { panic!("no listener was asked") };
         op = more;
     }
     assert_eq!(bench.mm.offlining(), Some(id));

@@ -1,16 +1,25 @@
 //! The machine as byte code sees it, while a method runs.
 
-use hotmem_aml::{Host, HostError, NodeId, Space, Width};
+use hotmem_aml::{Aml, Host, HostError, NodeId, Space, Width};
 
 use super::device::Devices;
 use super::facs::GlobalLock;
 use super::hardware::Hardware;
+use super::source::AcpiSource;
 
 /// Registers go to the hardware, notifications to the devices.
 pub(super) struct Bridge<'a, H> {
     pub(super) hardware: &'a mut H,
     pub(super) devices: &'a mut Devices,
     pub(super) lock: Option<GlobalLock>,
+}
+
+impl<H: Hardware> AcpiSource<H> {
+    /// The interpreter, and what byte code reaches.
+    pub(super) fn interpreter(&mut self) -> (&mut Aml, Bridge<'_, H>) {
+        let (hardware, devices) = (&mut self.hardware, &mut self.devices);
+        (&mut self.aml, Bridge { hardware, devices, lock: self.lock })
+    }
 }
 
 impl<H: Hardware> Host for Bridge<'_, H> {

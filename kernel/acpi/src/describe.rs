@@ -5,7 +5,6 @@ use hotmem_aml::resource::{self, RangeKind, Resource};
 use hotmem_aml::{self as aml, Arg, NodeKind};
 use hotmem_hotplug::{DeviceId, Ranges, Request, TooManyRanges};
 
-use super::bridge::Bridge;
 use super::fault::DeviceError;
 use super::hardware::Hardware;
 use super::source::AcpiSource;
@@ -24,25 +23,23 @@ impl<H: Hardware> AcpiSource<H> {
         found.ok_or(DeviceError::Unknown(device))
     }
 
-    /// Calls a method whose value nobody needs.
+    /// Calls a method and drops its value.
     pub(super) fn call(
         &mut self,
         name: &'static str,
         method: aml::NodeId,
         args: &[Arg<'_>],
     ) -> Result<(), DeviceError> {
-        let mut host =
-            Bridge { hardware: &mut self.hardware, devices: &mut self.devices, lock: self.lock };
-        let run = self.aml.evaluate(&mut host, method, args).map(drop);
+        let (aml, mut host) = self.interpreter();
+        let run = aml.evaluate(&mut host, method, args).map(drop);
         run.map_err(|error| DeviceError::Method(name, error))
     }
 
     /// A device's `_STA`, or 0 if it is below one that is not there: what a device that is neither present
     /// nor functioning holds is not there either (ACPI 6.5, 6.3.7).
     pub(super) fn status(&mut self, node: aml::NodeId) -> Result<u64, DeviceError> {
-        let mut host =
-            Bridge { hardware: &mut self.hardware, devices: &mut self.devices, lock: self.lock };
-        status(&mut self.aml, &mut host, node).map_err(|error| DeviceError::Method("_STA", error))
+        let (aml, mut host) = self.interpreter();
+        status(aml, &mut host, node).map_err(|error| DeviceError::Method("_STA", error))
     }
 
     /// What a device is, if it is there.
@@ -90,9 +87,8 @@ impl<H: Hardware> AcpiSource<H> {
     /// The memory in a device's `_CRS`.
     pub(super) fn ranges(&mut self, node: aml::NodeId) -> Result<Ranges, DeviceError> {
         let crs = self.aml.child(node, "_CRS").ok_or(DeviceError::Missing("_CRS"))?;
-        let mut host =
-            Bridge { hardware: &mut self.hardware, devices: &mut self.devices, lock: self.lock };
-        let value = self.aml.evaluate(&mut host, crs, &[]);
+        let (aml, mut host) = self.interpreter();
+        let value = aml.evaluate(&mut host, crs, &[]);
         let value = value.map_err(|error| DeviceError::Method("_CRS", error))?;
         memory_of(value.buffer().ok_or(DeviceError::NoBuffer)?)
     }
@@ -102,12 +98,8 @@ impl<H: Hardware> AcpiSource<H> {
     fn proximity(&mut self, node: aml::NodeId, at: PhysAddr) -> Result<NodeId, DeviceError> {
         let mut above = Some(node);
         while let Some(here) = above {
-            let mut host = Bridge {
-                hardware: &mut self.hardware,
-                devices: &mut self.devices,
-                lock: self.lock,
-            };
-            let said = self.aml.child_integer(&mut host, here, "_PXM");
+            let (aml, mut host) = self.interpreter();
+            let said = aml.child_integer(&mut host, here, "_PXM");
             if let Some(domain) = said.map_err(|error| DeviceError::Method("_PXM", error))? {
                 return Ok(node_of(domain));
             }
@@ -145,10 +137,10 @@ fn memory_of(list: &[u8]) -> Result<Ranges, DeviceError> {
             continue;
         }
         if !range.ram {
-            log::warn!("acpi: memory at {min:#x} is read-only or has a purpose, and is no RAM");
+            log::warn!("acpi: memory at {min:#x} is read-only or reserved, and not used as RAM");
             continue;
         }
-        // A translation is a bridge's to give, and a memory device is none: it is ignored.
+        // Only a bridge translates addresses, so the translation of a memory device is ignored.
         let memory = PhysRange::new(PhysAddr::new(min), length);
         match memory {
             Some(memory) if max.checked_sub(min) == Some(length - 1) => {

@@ -1,8 +1,8 @@
 //! The FACS: the lock that firmware shares with the system (ACPI 6.5, 5.2.10).
 //!
 //! ```text
-//! word: bit 0 pending: someone waits for the owner     take:    owned; pending if it was owned already
-//!       bit 1 owned                                    release: 0; a waiter is told by GBL_RLS
+//! word: bit 0 pending: the other side waits     take:    owned; pending if it was owned already
+//!       bit 1 owned                            release: 0; GBL_RLS if the other side waits
 //! ```
 
 use hotmem::PhysAddr;
@@ -34,7 +34,7 @@ pub(super) struct GlobalLock {
 }
 
 impl GlobalLock {
-    /// The lock of the FACS; `None` if there is none that can be used.
+    /// The lock of the FACS; `None` if the machine lacks a usable one.
     pub(super) fn find<P: Physical>(tables: &Tables<'_, P>, fadt: &Fadt) -> Option<Self> {
         let at = fadt.facs.filter(|_| !fadt.hardware_reduced)?;
         let bytes = table::slice(tables.memory(), at, LEAST).ok();
@@ -47,8 +47,8 @@ impl GlobalLock {
         Some(Self { word: PhysAddr::new(at.get() + WORD), controls: fadt.pm1_control })
     }
 
-    /// Takes the lock; false if firmware has it, which then knows that someone waits. A word that cannot be
-    /// reached locks nothing.
+    /// Takes the lock; false if firmware has it, which then sees that the kernel waits. A word that cannot
+    /// be reached locks nothing.
     pub(super) fn take(&self, hardware: &mut impl Hardware) -> bool {
         let next = |old| old & !PENDING | OWNED | if old & OWNED != 0 { PENDING } else { 0 };
         self.change(hardware, next).is_none_or(|old| old & OWNED == 0)

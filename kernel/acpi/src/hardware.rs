@@ -28,8 +28,8 @@ pub trait Hardware {
         value: u64,
     ) -> Result<(), HostError>;
 
-    /// Compares the 32-bit word of memory at `address`, which is no memory of the kernel's, with `old`,
-    /// and makes it `new` if it is that, in one access. Returns the word that was there.
+    /// Stores `new` in the 32-bit word at `address` if it holds `old`, in one access. The memory is
+    /// firmware's, not the kernel's. Returns the word that was there.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! What the kernel tells firmware of itself before it uses anything: firmware may do without what nobody
-//! says that they understand. A machine that does not ask is told nothing.
+//! What the kernel supports, reported to firmware before any device is used: firmware may turn off what the
+//! kernel does not report. A machine without these methods gets no report.
 
 use hotmem_aml::{Aml, AmlError, Arg, ErrorKind, Host, NodeId, NodeKind};
 

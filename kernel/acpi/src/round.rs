@@ -1,5 +1,5 @@
-//! A request about a container, or whatever else is around memory devices, is seen through member by
-//! member; the answer is the container's.
+//! A request about a container, or about another device around memory devices, is served member by member;
+//! `_OST` is evaluated for the container only.
 //!
 //! ```text
 //! check: look at each member --> add what is there --------------> _OST of the container: the worst
@@ -45,7 +45,7 @@ pub(super) struct Round {
 }
 
 impl<H: Hardware> AcpiSource<H> {
-    /// Begins with the next request about a container; `false` if there is none.
+    /// Begins with the next request about a container; `false` if none is pending.
     pub(super) fn begin_round(&mut self) -> bool {
         let Some((parent, asked, since)) = self.devices.parents.take() else { return false };
         let Some(found) = self.devices.parents.get_mut(parent) else { return false };
@@ -79,7 +79,7 @@ impl<H: Hardware> AcpiSource<H> {
             let request = match round.asked {
                 Asked::Eject => Request::Eject,
                 Asked::Check(_) => match self.describe(device) {
-                    // An empty slot is no event.
+                    // An empty slot needs no event.
                     Err(DeviceError::Absent(_)) => {
                         self.pass_over();
                         continue;
@@ -110,7 +110,7 @@ impl<H: Hardware> AcpiSource<H> {
         self.round.is_some_and(|round| round.current == Some(device.0))
     }
 
-    /// Notes how it went with a member; the container is told if that was the end of it.
+    /// Notes how it went with a member; evaluates the container's `_OST` if the request is over.
     pub(super) fn answer_member(&mut self, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
         let Some(round) = &mut self.round else { return Ok(None) };
         if outcome == Outcome::Ejecting {
@@ -235,15 +235,11 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// Whether a device is of a kind. One that cannot say so may be.
     fn has_id(&mut self, node: NodeId, id: &str) -> bool {
-        let mut host = super::bridge::Bridge {
-            hardware: &mut self.hardware,
-            devices: &mut self.devices,
-            lock: self.lock,
-        };
-        self.aml.has_id(&mut host, node, id).unwrap_or(true)
+        let (aml, mut host) = self.interpreter();
+        aml.has_id(&mut host, node, id).unwrap_or(true)
     }
 
-    /// Tells a container how its request went, where no driver waits for the answer.
+    /// Evaluates a container's `_OST` where the driver does not call `answer`.
     fn report(&mut self, node: NodeId, asked: Asked, outcome: Outcome) {
         let source = match asked {
             Asked::Check(value) => value,

@@ -3,7 +3,6 @@
 use hotmem_aml::{self as aml, Arg};
 use hotmem_hotplug::Trigger;
 
-use super::bridge::Bridge;
 use super::fault::StartError;
 use super::handlers::Cause;
 use super::hardware::{Byte, Hardware};
@@ -15,7 +14,7 @@ impl<H: Hardware> AcpiSource<H> {
     ///
     /// No event method runs here. An event that is pending in a status register interrupts once it is
     /// enabled, and a method that runs without its event may do anything: one that stands for a button
-    /// asks for memory that no one wants back.
+    /// asks for memory that the host did not ask for.
     ///
     /// # Errors
     ///
@@ -113,9 +112,8 @@ impl<H: Hardware> AcpiSource<H> {
     fn run_once(&mut self, method: aml::NodeId, argument: Option<u32>) -> bool {
         let number = [Arg::Integer(argument.unwrap_or(0).into())];
         let args = number.get(..usize::from(argument.is_some())).unwrap_or_default();
-        let mut host =
-            Bridge { hardware: &mut self.hardware, devices: &mut self.devices, lock: self.lock };
-        let failure = self.aml.evaluate(&mut host, method, args).err();
+        let (aml, mut host) = self.interpreter();
+        let failure = aml.evaluate(&mut host, method, args).err();
         if let Some(error) = failure {
             log::error!("acpi: {}: {error}", self.aml.path(method));
         }

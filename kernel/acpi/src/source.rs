@@ -113,7 +113,7 @@ impl<H: Hardware> HotplugSource for AcpiSource<H> {
                 Wanted::Scan => (None, self.describe(device)),
                 Wanted::Insert(since) => (since, self.describe(device)),
             };
-            // An empty slot is no event, unless the firmware says that it was filled.
+            // An empty slot needs no event, unless the firmware says that it was filled.
             if wanted == Wanted::Scan && matches!(described, Err(DeviceError::Absent(_))) {
                 continue;
             }
@@ -139,7 +139,7 @@ impl<H: Hardware> HotplugSource for AcpiSource<H> {
         {
             entry.answering = None;
         }
-        // Nobody asked about a device that a scan found.
+        // A scan found the device: no notification waits for `_OST`.
         asked.map_or(Ok(None), |source| self.tell(node, source, outcome))
     }
 

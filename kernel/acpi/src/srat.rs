@@ -72,8 +72,8 @@ impl<'a> Srat<'a> {
     }
 }
 
-/// The node of a proximity domain, whoever names it: the SRAT or a device's `_PXM`. Those past what the
-/// kernel can tell apart share node 0.
+/// The node of a proximity domain, as the SRAT or a device's `_PXM` names it. Domains past the last node
+/// share node 0.
 pub fn node_of(domain: u64) -> NodeId {
     let node = u32::try_from(domain).ok().and_then(NodeId::new);
     node.unwrap_or_else(|| {

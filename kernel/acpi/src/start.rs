@@ -28,7 +28,7 @@ impl<H: Hardware> AcpiSource<H> {
     ///
     /// # Errors
     ///
-    /// [`StartError`]; there is no memory hotplug then.
+    /// [`StartError`]; memory hotplug does not work then.
     pub fn new<P: Physical>(
         tables: &Tables<'_, P>,
         mut hardware: H,

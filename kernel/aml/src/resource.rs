@@ -288,7 +288,7 @@ impl Resources<'_> {
 }
 
 impl Range {
-    /// A range that nothing translates, and that is no RAM.
+    /// A range without translation that must not be used as RAM.
     const fn new(kind: RangeKind, min: u64, max: u64, length: u64) -> Self {
         Self { kind, min, max, length, translation: 0, ram: false }
     }

@@ -159,7 +159,7 @@ impl<S: Services> PaprSource<S> {
         // whether the log was old: another device may be here, of which this piece is a part.
         self.pending = self.pending.or(Some(None));
         self.read_logs();
-        // And there may be more after that.
+        // This call ended the look if it found no log; the logs behind this one are still to be fetched.
         self.pending = self.pending.or(Some(None));
         if self.queue.revokes(piece) {
             self.undo(piece.connectors());
@@ -245,8 +245,8 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// Fetches every log there is. Once there is none, and none waits to be served, no more are looked
-    /// for until an interrupt comes.
+    /// Fetches all logs. When the hypervisor has no more and the queue is empty, the next look waits for an
+    /// interrupt.
     fn read_logs(&mut self) {
         if let Some(since) = self.latch.take_first() {
             self.pending = Some(since);

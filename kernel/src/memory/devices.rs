@@ -68,15 +68,13 @@ impl Window {
         unsafe { pointer.write_volatile(value) };
         Some(())
     }
-}
 
-impl Window {
-    /// Makes the word at `offset` `new` if it is `old`, in one access; the word that was there, or `None`
-    /// outside of the window or unaligned.
+    /// Stores `new` in the word at `offset` if it holds `old`, in one access. Returns the word that was
+    /// there, or `None` if it is outside of the window or unaligned.
     pub fn compare_exchange(&self, offset: usize, old: u32, new: u32) -> Option<u32> {
         let pointer = self.at::<u32>(offset)?;
-        // SAFETY: the address is inside the mapped window and aligned, and all accesses to the word that
-        // this kernel makes are atomic: whoever else shares it makes locked ones.
+        // SAFETY: the address is inside the mapped window and aligned, and all accesses to the word, the
+        // kernel's and firmware's, are atomic.
         let word = unsafe { AtomicU32::from_ptr(pointer) };
         let seen = word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
         Some(seen.unwrap_or_else(|seen| seen))

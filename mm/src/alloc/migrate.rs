@@ -42,11 +42,11 @@ impl core::error::Error for NotNow {}
 
 /// An owner of movable pages.
 ///
-/// Called by an operation under way, with no lock held that anybody spins on, so an owner may allocate,
-/// free, look up and look; an operation that it begins is refused as busy. It may sleep if whoever called
-/// the operation may, and holds up every other operation meanwhile. An extent may be freed by its owner at
-/// any time until [`isolate`](Self::isolate) has answered `Ok`, and its block removed then, so `pinned` and
-/// `isolate` may be asked of an extent that is the owner's no more.
+/// Called by an operation under way, which holds no lock that other CPUs spin on: an owner may allocate,
+/// free, look up and look; an operation that it begins returns `Busy`. It may sleep if the caller of the
+/// operation may, and holds up every other operation meanwhile. An owner may free an extent at any time
+/// until [`isolate`](Self::isolate) has returned `Ok`, and the block may then be removed, so `pinned` and
+/// `isolate` may be called with an extent that the owner has freed.
 pub trait MovableOps: Sync {
     /// The owner's name, for people.
     fn name(&self) -> &'static str;

@@ -12,7 +12,7 @@
 use crate::Mm;
 use crate::addr::{PfnRange, PhysRange};
 use crate::alloc::isolate::Area;
-use crate::alloc::node::NodeId;
+use crate::alloc::node::{MAX_NODES, NodeId};
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
@@ -62,6 +62,7 @@ impl<M: Machine> Mm<M> {
     /// Counts the blocks of `range` out, which are leaving: their records can still be read. Returns a bit
     /// for each node that has none left.
     pub(crate) fn forget_blocks(&self, range: PhysRange) -> u128 {
+        const { assert!(MAX_NODES <= u128::BITS as usize) };
         self.leaving_nodes(range).fold(0, |gone, node| {
             self.nodes.remove_blocks(node, 1);
             gone | u128::from(self.nodes.blocks(node) == 0) << node.get()

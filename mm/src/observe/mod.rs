@@ -1,4 +1,4 @@
-//! Looking at memory without changing it, and without keeping an operation from anything but its start.
+//! Looking at memory without changing it. An operation waits for looks before it starts, and then only.
 //!
 //! ```text
 //!   verify     the invariants;   snapshot   what must be equal before and after

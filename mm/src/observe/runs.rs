@@ -1,7 +1,7 @@
 //! Runs of pages with the same kind of content, one at a time.
 //!
-//! Who is told of runs may do anything, look or operate, so no look is under way then: each run is found
-//! anew from the end of the one before it. A run fits together; between two runs memory may change.
+//! The closure that gets the runs may look or operate, so no look is under way while it runs: each run is
+//! found anew from the end of the one before it. A run fits together; between two runs memory may change.
 
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange};

@@ -62,7 +62,7 @@ pub(crate) struct Looks {
     phase: AtomicU64,
     /// Whether an operation has the gate for itself.
     alone: AtomicBool,
-    /// Whether an operation is calling somebody outside the manager.
+    /// Whether an operation is calling code outside the manager.
     calling: AtomicBool,
 }
 
@@ -139,13 +139,13 @@ impl Looks {
         self.alone.load(Ordering::Relaxed)
     }
 
-    /// Whether an operation under way is calling somebody outside. To a look this does not change.
+    /// Whether an operation under way is calling code outside the manager. It stays so during a look.
     pub(crate) fn is_calling(&self) -> bool {
         self.calling.load(Ordering::Relaxed)
     }
 
-    /// Calls `outside`, which is not the manager's, with the gate open, and as it was again afterwards. For the operation under way, while
-    /// none of what looks rely on is half changed.
+    /// Calls `outside`, code that is not the manager's, with the gate open; afterwards the gate is as it
+    /// was. For the operation under way, while nothing that looks rely on is half changed.
     pub(crate) fn call<R>(&self, outside: impl FnOnce() -> R) -> R {
         if !self.is_alone() {
             return outside();
@@ -173,7 +173,7 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Lets whoever is waited for get on: on a host another thread, which may need this CPU.
+/// Gives way to the thread that this one waits for, which may need this CPU on a host.
 fn relax() {
     #[cfg(any(test, feature = "testing"))]
     crate::testing::give_way();

@@ -29,7 +29,8 @@ use crate::operations::looks::{Looks, PATIENCE};
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::MutexGuard;
 
-/// What `Busy` says: whoever an operation calls is told why none begins there.
+/// What `Busy` says. It also explains the refusal to a listener or an owner of pages that begins an
+/// operation.
 pub(crate) const BUSY: &str = "another memory operation is running; \
     none begins inside a listener or an owner of pages that one calls";
 
@@ -53,7 +54,7 @@ impl Offlining {
     }
 }
 
-/// An operation under way: no other is, and looks only while it calls somebody outside.
+/// An operation under way: the only one, and alone but while it calls code outside the manager.
 #[must_use = "the operation is over when this is dropped"]
 pub(crate) struct Operation<'m> {
     looks: &'m Looks,
@@ -93,7 +94,7 @@ impl<M: Machine> Mm<M> {
     }
 
     /// As [`verb`](Self::verb), also between the steps of an offline: for what neither empties a range nor
-    /// calls anybody outside, who might be about to step that offline.
+    /// calls code outside the manager, which might be about to step that offline.
     pub(crate) fn moment(&self) -> Option<Operation<'_>> {
         self.begin(self.hotplug.try_lock()?).ok()
     }

@@ -66,7 +66,7 @@ pub struct Change {
     pub kind: ZoneKind,
 }
 
-/// What has happened to memory as a whole. Nobody can object any more.
+/// What has happened to memory as a whole. It is too late for a veto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
     /// A node has its first memory; told before that is [added](Self::Added).
@@ -105,9 +105,9 @@ impl fmt::Display for Veto {
     }
 }
 
-/// The list of listeners stays as it is while a memory operation is under way: who hears that something
-/// begins hears how it ends, and nobody else does. Never waited for, so a listener that tries to leave, or
-/// to enlist another, is told, and does not hang.
+/// The list of listeners stays as it is while a memory operation is under way, so that exactly those
+/// listeners that were notified of its begin are notified of its end. `listen` and `unlisten` return this
+/// instead of waiting, so a listener that calls them does not hang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListInUse;
 
@@ -121,11 +121,11 @@ impl core::error::Error for ListInUse {}
 
 /// What a listener does when it is told.
 ///
-/// Called by an operation under way, with no lock held that anybody spins on: it may allocate, free, look
-/// up and look (`explain_*`, `dump`, `snapshot`). An operation that it begins is refused as busy, and
-/// [`ListInUse`] keeps the list as it is; neither hangs. It may sleep if whoever called the operation
-/// may, and holds up every other operation meanwhile. The answer counts for [`Event::GoingOnline`] and [`Event::GoingOffline`] only; an error is
-/// the reason for the veto.
+/// Called by an operation under way, which holds no lock that other CPUs spin on: it may allocate, free,
+/// look up and look (`explain_*`, `dump`, `snapshot`). An operation that it begins returns `Busy`, and
+/// `listen` and `unlisten` return [`ListInUse`]; none of them hangs. It may sleep if the caller of the
+/// operation may, and holds up every other operation meanwhile. The result counts for
+/// [`Event::GoingOnline`] and [`Event::GoingOffline`] only; an error is the reason for the veto.
 pub trait Listen: Sync {
     /// Takes note of `event`.
     ///

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An offline is an operation that is stepped, so that a kernel can go on serving meanwhile; between
-//! steps its block is still online, and other verbs answer `Busy`. Memmap pages never stand in the way.
+//! steps its block is still online, and other operations return `Busy`. Memmap pages never stand in the way.
 
 use crate::Mm;
 use crate::addr::{Order, Pfn};

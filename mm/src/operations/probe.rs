@@ -1,8 +1,7 @@
 //! Probe: memory is believed only when it holds what is written.
 //!
-//! Firmware, an operator or a worn slot may name addresses that nothing is behind: loads read all ones,
-//! stores go nowhere. Such memory must not be published, for nothing that is kept there can be
-//! trusted. One word of the first page and one of the last are written, each with another pattern,
+//! Firmware, an operator or a worn slot may name addresses without memory: loads return all ones, stores
+//! are lost. Such memory must not be published. One word of the first page and one of the last are written, each with another pattern,
 //! and pushed out of the caches, which would hold them for any address. They are read back only when
 //! all are written, so that addresses that share a cell are found, too. Pages then get back what they
 //! held: nothing outside its memmap changes in memory that is added and brought online.
@@ -99,8 +98,8 @@ impl<M: Machine> Mm<M> {
     // from the memory, not from the compiler's knowledge of what was written.
 
     fn write_descriptor(&self, pfn: Pfn, value: u64) {
-        // SAFETY: the memmap of `pfn` is mapped, and nobody reads the last word of the descriptor of a
-        // page that is in no extent.
+        // SAFETY: the memmap of `pfn` is mapped, and the last word of a descriptor has no meaning while its
+        // page is in no extent.
         unsafe { self.descriptor_word(pfn).write_volatile(value) };
         let descriptor = Self::memmap_virt(PfnRange::new(pfn, 1));
         self.clean_word(descriptor.start().add((WORD * size_of::<u64>()) as u64));
@@ -112,8 +111,8 @@ impl<M: Machine> Mm<M> {
     }
 
     fn write_page(&self, pfn: Pfn, value: u64) {
-        // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline: nobody
-        // uses it.
+        // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline, so no
+        // reference to it exists.
         unsafe { self.first_word(pfn).write_volatile(value) };
         self.clean_word(M::LINEAR_BASE.add(M::address(pfn).get()));
     }

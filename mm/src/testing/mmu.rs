@@ -39,8 +39,7 @@ pub struct SoftMmu<F: PteFormat> {
 /// A map by addresses, which every access of a suite looks up.
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
-/// Mixes addresses: they differ in a few bits in the middle, and come from no one who would choose them
-/// badly.
+/// Mixes addresses: they differ in a few bits in the middle, and suites do not choose them to collide.
 #[derive(Default)]
 struct AddressHasher(u64);
 

@@ -146,7 +146,7 @@ impl FakeRam {
         };
         let pointer = dimm.pointer(at);
         let (number, offset) = (at.get() / CHUNK as u64, at.get() as usize % CHUNK);
-        // A chunk that is RAM in part is not remembered: past the DIMM's end there is no RAM.
+        // A chunk that is RAM only in part is not remembered: an access past the DIMM's end must fail.
         let whole = PhysRange::new(PhysAddr::new(number * CHUNK as u64), CHUNK as u64);
         if whole.is_some_and(|whole| dimm.range.covers(whole)) {
             let chunk = pointer.as_ptr().wrapping_sub(offset);

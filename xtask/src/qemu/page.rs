@@ -10,7 +10,7 @@ const WIDTH: usize = 88;
 /// What stands before everything below a heading.
 const MARGIN: &str = "   ";
 
-/// Where a report is told.
+/// Where a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Page {
     /// Standard output.

@@ -1,7 +1,7 @@
 //! The tour's report: a value that holds all that a tour found and told.
 //!
 //! Programs read it as one JSON object, addresses and sizes in bytes. People read its entries as the
-//! [page](super::page) renders them, each as soon as it is told.
+//! [page](super::page) renders each as soon as it is known.
 
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ pub(crate) struct Report {
     page: Page,
 }
 
-/// One thing that is told.
+/// One entry of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// What this tour is about.

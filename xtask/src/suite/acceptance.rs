@@ -100,7 +100,7 @@ fn at14_adding_memory_that_holds_its_own_memmap_takes_no_page_of_boot_memory(
 ) -> Result<()> {
     lab.self_hosted(&["1G"], |machine| {
         let before = boot_free(machine)?;
-        ensure!(before > 0, "no free boot memory is told");
+        ensure!(before > 0, "`zones` shows no free boot memory");
         let taken = plug(machine, "1G")?;
         let after = boot_free(machine)?;
         ensure!(before == after, "{before} bytes free before, {after} after");

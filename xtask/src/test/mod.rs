@@ -180,7 +180,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
 /// Runs the host's tests and `runs`. The images are built meanwhile, one after the other: a compiler at
 /// its last step keeps one processor busy, and most scenarios two.
 fn run_all(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<Vec<Suite>> {
-    // What is missing is told before anything runs, too.
+    // What is missing is reported before anything runs, too.
     runs.iter().try_for_each(|run| setup::ready_to_run(&run.usual))?;
     thread::scope(|scope| {
         let (sender, images) = mpsc::channel();
