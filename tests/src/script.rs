@@ -1,6 +1,6 @@
 //! Scenarios that are data: what is done with plugged memory, act by act, and what has to come of it.
 //!
-//! Two drivers play each of them: `tests/tests/scripts.rs` on the fake machine, where no flush may be
+//! Two drivers play each of them: `tests/tests/manager/scripts.rs` on the fake machine, where no flush may be
 //! missing, and `xtask/src/suite/scripts.rs` at the monitor of the image in QEMU. What only one of them can
 //! see is a test there.
 //!

@@ -1,0 +1,30 @@
+//! The manager on a fake machine, suite by suite: one program, so that the manager is compiled once for all.
+
+mod arm64;
+mod at;
+mod at_flags;
+mod boot_memory;
+mod convert;
+mod dump;
+mod explain;
+mod faults;
+mod flushes;
+mod granules;
+mod hollow;
+mod kernelcore;
+mod lifecycle;
+mod looks;
+mod loops;
+mod memory;
+mod migrate;
+mod moving_storm;
+mod nodes;
+mod notify;
+mod offline_threads;
+mod ppc64;
+mod refusals;
+mod reserve;
+mod scripts;
+mod storm;
+mod take;
+mod threads;
