@@ -1,6 +1,5 @@
-//! Helpers of the suites: firmware tables and second opinions on them, machines with memory.
+//! Helpers of the suites: machines with memory, and scripts.
 
-pub mod acpi;
 pub mod layout;
 pub mod memory;
 pub mod script;

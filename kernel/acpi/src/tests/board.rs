@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use hotmem::PhysAddr;
 use hotmem_aml::{Host, HostError, Space, Width};
-use hotmem_tests::acpi::{Controller, Layout};
+use hotmem_aml_fakes::{Controller, Layout};
 
 use crate::Hardware;
 use hotmem_hotplug::{Latch, Line};

@@ -7,8 +7,8 @@ use std::{format, vec};
 use hotmem::testing::range;
 use hotmem::{BlockState, Order, PhysRange, ZoneKind};
 use hotmem_aml::Limits;
+use hotmem_aml_fakes::compile;
 use hotmem_hotplug::{HotplugSource, Latch, Outcome, Policy, Request, Verdict};
-use hotmem_tests::acpi::compile;
 
 use super::board::Wire;
 use super::firmware::RSDP;

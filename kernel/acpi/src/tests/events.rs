@@ -6,7 +6,7 @@ use std::vec;
 
 use hotmem::{BlockState, Order, Placement, ZoneKind};
 use hotmem_aml::Space;
-use hotmem_tests::acpi::Layout;
+use hotmem_aml_fakes::Layout;
 
 use super::board::Wire;
 use super::rig::{BLOCK, MIB, Rig, WINDOW, moved, reduced};
@@ -393,7 +393,7 @@ fn the_policy_decides_where_the_memmap_goes_and_whether_memory_is_used() {
 
 #[test]
 fn qemu_tables_work_without_a_word_about_them_in_the_kernel() {
-    use hotmem_tests::acpi::{Machine, tables};
+    use hotmem_aml_fakes::{Machine, tables};
     for machine in [Machine::Q35, Machine::Pc] {
         let found = tables(machine, 8, &[]).unwrap();
         let wire = Wire::new(Layout::qemu(Space::SystemIo, 0xA00), 8);
@@ -405,7 +405,7 @@ fn qemu_tables_work_without_a_word_about_them_in_the_kernel() {
 
 #[test]
 fn an_edge_that_comes_while_its_method_runs_is_not_lost() {
-    use hotmem_tests::acpi::{Machine, tables};
+    use hotmem_aml_fakes::{Machine, tables};
     let found = tables(Machine::Q35, 8, &[]).unwrap();
     let wire = Wire::new(Layout::qemu(Space::SystemIo, 0xA00), 8);
     let mut rig = Rig::with(wire, &found.dsdt, Some(3), Policy::default());

@@ -4,8 +4,8 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 use hotmem_aml::Limits;
+use hotmem_aml_fakes::compile;
 use hotmem_hotplug::{HotplugSource, Latch, Request};
-use hotmem_tests::acpi::compile;
 
 use super::board::Wire;
 use super::firmware::RSDP;

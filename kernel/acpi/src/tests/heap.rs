@@ -16,7 +16,7 @@ use hotmem::{
     ZoneKind,
 };
 use hotmem_aml::Limits;
-use hotmem_tests::acpi::{Machine, compile, tables};
+use hotmem_aml_fakes::{Machine, compile, tables};
 
 use super::board::Wire;
 use super::firmware::RSDP;
@@ -224,7 +224,7 @@ fn no_heap_is_used_between_the_interrupt_and_the_answer() {
 #[test]
 fn no_heap_is_used_on_qemus_largest_machine() {
     use hotmem_aml::Space;
-    use hotmem_tests::acpi::Layout;
+    use hotmem_aml_fakes::Layout;
     let found = tables(Machine::Q35, 256, &[]).unwrap();
     let wire = Wire::new(Layout::qemu(Space::SystemIo, 0xA00), 256);
     assert_eq!(allocations(&wire, &found.dsdt, 3, 48), 0);

@@ -4,8 +4,8 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 use hotmem_aml::Limits;
+use hotmem_aml_fakes::compile_with;
 use hotmem_hotplug::Latch;
-use hotmem_tests::acpi::compile_with;
 
 use super::board::Wire;
 use super::firmware::{RSDP, io_apic};

@@ -6,8 +6,8 @@ use std::vec::Vec;
 
 use hotmem::PhysAddr;
 use hotmem_aml::Limits;
+use hotmem_aml_fakes::compile;
 use hotmem_hotplug::Latch;
-use hotmem_tests::acpi::compile;
 
 use super::board::Wire;
 use super::firmware::{RSDP, fix, put};

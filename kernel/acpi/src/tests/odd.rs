@@ -6,7 +6,7 @@ use std::vec::Vec;
 use hotmem::testing::range;
 use hotmem::{BlockState, ZoneKind};
 use hotmem_aml::Limits;
-use hotmem_tests::acpi::compile;
+use hotmem_aml_fakes::compile;
 
 use super::board::Wire;
 use super::firmware::{RSDP, Random, fix, put};

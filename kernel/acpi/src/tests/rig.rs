@@ -11,7 +11,7 @@ use std::vec::Vec;
 use hotmem::testing::{Bench, Setup, Tiny, range};
 use hotmem::{Block, BlockState, Mm, PhysRange};
 use hotmem_aml::{Limits, Space};
-use hotmem_tests::acpi::{Layout, Ost, compile};
+use hotmem_aml_fakes::{Layout, Ost, compile};
 
 use super::board::Wire;
 use super::firmware::{self, Memory, RSDP, fix, put};
@@ -94,7 +94,7 @@ pub(super) fn bench() -> &'static Bench<Tiny> {
 }
 
 impl Rig {
-    /// The machine of a table in `tests/data`, running, with nothing plugged.
+    /// The machine of a table in `kernel/aml/fakes/data`, running, with nothing plugged.
     pub(super) fn new(table: &str, layout: Layout, event: Option<u8>) -> Self {
         Self::on(Wire::new(layout, 4), table, event, Policy::default())
     }

@@ -2,8 +2,8 @@
 
 use hotmem::testing::range;
 use hotmem::{BlockState, ZoneKind};
+use hotmem_aml_fakes::compile;
 use hotmem_hotplug::Policy;
-use hotmem_tests::acpi::compile;
 
 use super::board::Wire;
 use super::rig::{MIB, Rig, WINDOW, moved};

@@ -1,11 +1,11 @@
 //! Tables with faults of real firmware: what can be loaded is, as ACPICA does it.
 
 use hotmem_aml::{Aml, Limits};
-use hotmem_tests::acpi::{self, AcpiExec, FlatMemory, Tables};
+use hotmem_aml_fakes::{self as fakes, AcpiExec, FlatMemory, Tables};
 
 #[test]
 fn what_is_loaded_around_faults_agrees_with_acpica() {
-    let dsdt = acpi::compile("faulty").expect("the table compiles");
+    let dsdt = fakes::compile("faulty").expect("the table compiles");
     // The same devices again: every definition is there twice.
     let mut ssdt = dsdt.clone();
     ssdt[..4].copy_from_slice(b"SSDT");
@@ -23,7 +23,7 @@ fn what_is_loaded_around_faults_agrees_with_acpica() {
         let paths = found.map(str::to_owned);
         let theirs = AcpiExec::default().run(&tables, &paths).expect("acpiexec answers");
         for (path, theirs) in paths.iter().zip(&theirs.answers) {
-            let (ours, error) = acpi::ask(&mut aml, &mut host, path, &[]);
+            let (ours, error) = fakes::ask(&mut aml, &mut host, path, &[]);
             assert_eq!(ours, *theirs, "{path}: {error:?}");
         }
         for path in ["\\INNR", "\\COND", "\\OTHE", "\\NVSR", "\\NVS0", "\\PAST"] {

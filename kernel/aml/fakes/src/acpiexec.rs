@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::process::Command;
 
-use super::{Outcome, Scratch, Tables, run};
+use crate::{Outcome, Scratch, Tables, run};
 
 /// A way to run `acpiexec` on tables: which fields of registers are preset to what.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hotmem_aml::resource::resources;
 use hotmem_aml::{Aml, Arg, ErrorKind, Limits, NodeId, NodeKind, Value};
-use hotmem_tests::acpi::{self, FlatMemory, Machine};
+use hotmem_aml_fakes::{self as fakes, FlatMemory, Machine};
 
 /// Mutants of each table.
 const MUTANTS: u32 = 6000;
@@ -153,25 +153,25 @@ fn survive(table: &[u8], seed: u64) {
 
 #[test]
 fn mutants_of_q35_do_no_harm() {
-    survive(&acpi::tables(Machine::Q35, 4, &[]).expect("QEMU's tables").dsdt, 0x5EED_0001);
+    survive(&fakes::tables(Machine::Q35, 4, &[]).expect("QEMU's tables").dsdt, 0x5EED_0001);
 }
 
 #[test]
 fn mutants_of_virt_do_no_harm() {
-    survive(&acpi::tables(Machine::Virt, 4, &[]).expect("QEMU's tables").dsdt, 0x5EED_0002);
+    survive(&fakes::tables(Machine::Virt, 4, &[]).expect("QEMU's tables").dsdt, 0x5EED_0002);
 }
 
 #[test]
 fn mutants_of_every_operator_do_no_harm() {
-    survive(&acpi::compile("operators").expect("the table compiles"), 0x5EED_0003);
-    let narrow = acpi::compile_with("operators", &["NARROW"]).expect("the table compiles");
+    survive(&fakes::compile("operators").expect("the table compiles"), 0x5EED_0003);
+    let narrow = fakes::compile_with("operators", &["NARROW"]).expect("the table compiles");
     survive(&narrow, 0x5EED_0004);
 }
 
 #[test]
 fn mutants_of_our_own_tables_do_no_harm() {
     for (n, name) in ["moved", "reduced", "cloud"].into_iter().enumerate() {
-        survive(&acpi::compile(name).expect("the table compiles"), 0x5EED_0010 + n as u64);
+        survive(&fakes::compile(name).expect("the table compiles"), 0x5EED_0010 + n as u64);
     }
 }
 
@@ -199,7 +199,7 @@ fn random_bytes_do_no_harm() {
 
 #[test]
 fn every_cut_of_a_table_is_an_error_or_a_smaller_table() {
-    let table = acpi::compile("reduced").expect("the table compiles");
+    let table = fakes::compile("reduced").expect("the table compiles");
     for length in 0..table.len() {
         let mut cut = table[..length].to_vec();
         if length >= 8 {

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::qtest::Qtest;
-use super::{Outcome, Scratch, Tables};
+use crate::qtest::Qtest;
+use crate::{Outcome, Scratch, Tables};
 
 /// A machine to take tables from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 use hotmem_aml::{Aml, Arg, GpeMethod, Limits, NodeId, NodeKind, Space, Width};
-use hotmem_tests::acpi::{
-    self, Access, AcpiExec, Answer, Controller, EventSource, FlatMemory, Layout, Machine, Ost,
-    Tables,
+use hotmem_aml_fakes::{
+    self as fakes, Access, AcpiExec, Answer, Controller, EventSource, FlatMemory, Layout, Machine,
+    Ost, Tables,
 };
 
 /// Two nodes with memory and one without.
@@ -55,7 +55,7 @@ fn layout(machine: Machine) -> Layout {
 
 /// A machine's tables, loaded and initialised, and its controller.
 fn boot(machine: Machine, slots: u32, more: &[&str]) -> (Aml, Controller) {
-    let tables = acpi::tables(machine, slots, more).expect("QEMU's tables");
+    let tables = fakes::tables(machine, slots, more).expect("QEMU's tables");
     let mut host = Controller::new(layout(machine), slots as usize);
     let mut aml = Aml::load(&mut host, &tables.all(), Limits::DEFAULT).expect("tables load");
     let report = aml.init(&mut host);
@@ -86,11 +86,11 @@ fn questions(aml: &Aml) -> Vec<String> {
 /// Evaluates everything in the tables, then reports and ejects, in both evaluators, on
 /// registers that are plain memory.
 fn everything_agrees(machine: Machine, slots: u32, more: &[&str], fill: u8) {
-    let tables = acpi::tables(machine, slots, more).expect("QEMU's tables");
+    let tables = fakes::tables(machine, slots, more).expect("QEMU's tables");
     let mut host = FlatMemory::new(fill);
     let mut aml = Aml::load(&mut host, &tables.all(), Limits::DEFAULT).expect("tables load");
     aml.init(&mut host);
-    let devices = acpi::memory_devices(&mut aml, &mut host).expect("identifiers");
+    let devices = fakes::memory_devices(&mut aml, &mut host).expect("identifiers");
     assert_eq!(devices.len(), slots as usize);
     // Every slot's methods are alike; ACPICA's console takes 10 ms for a question.
     let (asked, skipped): (Vec<_>, Vec<_>) = devices
@@ -145,7 +145,7 @@ fn differences(tables: &Tables, aml: &mut Aml, host: &mut FlatMemory, fill: u8, 
         } else {
             &[]
         };
-        let (ours, error) = acpi::ask(aml, host, path, args);
+        let (ours, error) = fakes::ask(aml, host, path, args);
         values += u32::from(!matches!(ours, Answer::Failed | Answer::Nothing));
         if !same(path, &ours, theirs) {
             different.push(format!("{question}: ours {ours:x?} {error:?}, theirs {theirs:x?}"));
@@ -229,7 +229,7 @@ fn presets(scope: &str, (base, len): (u64, u64)) -> [(String, u64, u64); 5] {
 #[test]
 fn ranges_of_dimms_agree_with_acpica() {
     for machine in [Machine::Q35, Machine::Pc, Machine::Virt] {
-        let tables = acpi::tables(machine, 8, &[]).expect("QEMU's tables");
+        let tables = fakes::tables(machine, 8, &[]).expect("QEMU's tables");
         for range in RANGES {
             let mut host = FlatMemory::new(0);
             let mut aml = Aml::load(&mut host, &tables.all(), Limits::DEFAULT).expect("loads");
@@ -246,7 +246,7 @@ fn ranges_of_dimms_agree_with_acpica() {
             let acpica = AcpiExec { fields, fill: 0 };
             let theirs = acpica.run(&tables, &paths).expect("acpiexec answers");
             for (path, theirs) in paths.iter().zip(theirs.answers) {
-                let (ours, error) = acpi::ask(&mut aml, &mut host, path, &[]);
+                let (ours, error) = fakes::ask(&mut aml, &mut host, path, &[]);
                 assert_eq!(ours, theirs, "{machine:?} {range:x?} {path} {error:?}");
             }
         }
@@ -256,11 +256,11 @@ fn ranges_of_dimms_agree_with_acpica() {
 /// The event source that leads to memory hotplug: on every machine there is exactly one that
 /// touches the controller.
 fn memory_event(aml: &mut Aml, host: &mut Controller) -> EventSource {
-    let sources = acpi::event_sources(aml, host).expect("event sources");
+    let sources = fakes::event_sources(aml, host).expect("event sources");
     let mut found = Vec::new();
     for source in sources {
         host.accesses.clear();
-        acpi::raise(aml, host, source).expect("the event method");
+        fakes::raise(aml, host, source).expect("the event method");
         if !host.accesses.is_empty() {
             found.push(source);
         }
@@ -295,11 +295,11 @@ fn plugged_dimms_are_notified_and_read_back_exactly() {
     for (machine, slots) in [(Machine::Q35, 8), (Machine::Pc, 8), (Machine::Virt, 256)] {
         let (mut aml, mut host) = boot(machine, slots, &[]);
         let event = memory_event(&mut aml, &mut host);
-        let devices = acpi::memory_devices(&mut aml, &mut host).expect("identifiers");
+        let devices = fakes::memory_devices(&mut aml, &mut host).expect("identifiers");
         for (slot, (base, len)) in RANGES.into_iter().enumerate() {
             host.plug(slot, base, len, slot as u32 % 3);
         }
-        acpi::raise(&mut aml, &mut host, event).expect("the event method");
+        fakes::raise(&mut aml, &mut host, event).expect("the event method");
 
         let noticed: Vec<_> =
             host.notices.iter().map(|notice| (notice.node, notice.value)).collect();
@@ -308,7 +308,7 @@ fn plugged_dimms_are_notified_and_read_back_exactly() {
         assert!(host.slots.iter().all(|slot| !slot.inserting), "every insertion was acknowledged");
         for (slot, (range, &device)) in RANGES.into_iter().zip(&devices).enumerate() {
             assert_eq!(aml.status(&mut host, device), Ok(0x0F));
-            assert_eq!(acpi::memory_range(&mut aml, &mut host, device), Ok(Some(range)));
+            assert_eq!(fakes::memory_range(&mut aml, &mut host, device), Ok(Some(range)));
             let node = aml.child_integer(&mut host, device, "_PXM");
             assert_eq!(node, Ok(Some(slot as u64 % 3)));
         }
@@ -324,11 +324,11 @@ fn an_eject_request_is_notified_reported_and_carried_out_in_that_order() {
     for machine in [Machine::Q35, Machine::Pc, Machine::Virt] {
         let (mut aml, mut host) = boot(machine, 8, &[]);
         let event = memory_event(&mut aml, &mut host);
-        let device = acpi::memory_devices(&mut aml, &mut host).expect("identifiers")[5];
+        let device = fakes::memory_devices(&mut aml, &mut host).expect("identifiers")[5];
         host.plug(5, 0x1_0000_0000, 0x4000_0000, 0);
-        acpi::raise(&mut aml, &mut host, event).expect("insert");
+        fakes::raise(&mut aml, &mut host, event).expect("insert");
         host.request_eject(5);
-        acpi::raise(&mut aml, &mut host, event).expect("eject request");
+        fakes::raise(&mut aml, &mut host, event).expect("eject request");
         let values: Vec<u64> = host.notices.iter().map(|notice| notice.value).collect();
         assert_eq!(values, [1, 3]);
 
@@ -362,17 +362,17 @@ fn one_event_with_inserts_and_ejects_notifies_each_once() {
     for slot in 0..256 {
         host.plug(slot, (slot as u64 + 16) << 30, 1 << 30, 0);
     }
-    acpi::raise(&mut aml, &mut host, event).expect("inserts");
+    fakes::raise(&mut aml, &mut host, event).expect("inserts");
     assert_eq!(host.notices.len(), 256);
     host.notices.clear();
     for slot in (0..256).step_by(2) {
         host.request_eject(slot);
     }
     host.plug(255, 16 << 30, 1 << 30, 0);
-    acpi::raise(&mut aml, &mut host, event).expect("mixed");
+    fakes::raise(&mut aml, &mut host, event).expect("mixed");
     assert_eq!(host.notices.iter().filter(|notice| notice.value == 3).count(), 128);
     assert_eq!(host.notices.iter().filter(|notice| notice.value == 1).count(), 1);
     host.notices.clear();
-    acpi::raise(&mut aml, &mut host, event).expect("nothing pending");
+    fakes::raise(&mut aml, &mut host, event).expect("nothing pending");
     assert!(host.notices.is_empty(), "an empty event notifies nobody");
 }

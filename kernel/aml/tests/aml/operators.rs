@@ -2,11 +2,11 @@
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 use hotmem_aml::{Aml, Limits, NodeKind};
-use hotmem_tests::acpi::{self, AcpiExec, FlatMemory, Tables};
+use hotmem_aml_fakes::{self as fakes, AcpiExec, FlatMemory, Tables};
 
 /// Evaluates every method of the table in order, in both evaluators, and compares.
 fn compare(defines: &[&str]) {
-    let dsdt = acpi::compile_with("operators", defines).expect("the table compiles");
+    let dsdt = fakes::compile_with("operators", defines).expect("the table compiles");
     let tables = Tables { dsdt, ssdts: Vec::new() };
     let mut host = FlatMemory::new(0);
     let mut aml = Aml::load(&mut host, &tables.all(), Limits::DEFAULT).expect("the table loads");
@@ -20,7 +20,7 @@ fn compare(defines: &[&str]) {
     let theirs = AcpiExec::default().run(&tables, &paths).expect("acpiexec answers");
     let mut different = Vec::new();
     for (path, theirs) in paths.iter().zip(&theirs.answers) {
-        let (ours, error) = acpi::ask(&mut aml, &mut host, path, &[]);
+        let (ours, error) = fakes::ask(&mut aml, &mut host, path, &[]);
         if ours != *theirs {
             let why = error.map(|error| error.to_string()).unwrap_or_default();
             different.push(format!("{path}: ours {ours:x?} {why}, theirs {theirs:x?}"));

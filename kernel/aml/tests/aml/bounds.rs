@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 
 use hotmem_aml::{Aml, Arg, ErrorKind, Host, HostError, Limits, NodeId, Space, Width};
-use hotmem_tests::acpi::{self, Controller, Layout, Machine};
+use hotmem_aml_fakes::{self as fakes, Controller, Layout, Machine};
 
 /// The system's allocator, which counts for each thread and refuses where it was told to.
 struct Counting;
@@ -52,7 +52,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// QEMU's q35 with 256 slots, and its controller.
 fn boot() -> (Vec<u8>, Controller) {
-    let tables = acpi::tables(Machine::Q35, 256, &[]).expect("QEMU's tables");
+    let tables = fakes::tables(Machine::Q35, 256, &[]).expect("QEMU's tables");
     let layout = Layout::qemu(Space::SystemIo, 0x0A00);
     (tables.dsdt, Controller::new(layout, 256))
 }

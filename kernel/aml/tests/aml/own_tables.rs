@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 use hotmem_aml::{Aml, Arg, Limits, NodeId, Space};
-use hotmem_tests::acpi::{self, Controller, EventSource, Layout, Ost, Tables};
+use hotmem_aml_fakes::{self as fakes, Controller, EventSource, Layout, Ost, Tables};
 
 /// A table and the controller it drives.
 struct Case {
@@ -56,21 +56,21 @@ struct Booted {
 
 impl Case {
     fn boot(&self) -> Booted {
-        let dsdt = acpi::compile(self.source).expect("the table compiles");
+        let dsdt = fakes::compile(self.source).expect("the table compiles");
         let tables = Tables { dsdt, ssdts: Vec::new() };
         let mut host = Controller::new(self.layout, self.slots);
         host.doorbell = self.doorbell;
         let mut aml = Aml::load(&mut host, &tables.all(), Limits::DEFAULT).expect("it loads");
         let report = aml.init(&mut host);
         assert_eq!(report.first_failure, None, "{}", self.source);
-        let devices = acpi::memory_devices(&mut aml, &mut host).expect("identifiers");
+        let devices = fakes::memory_devices(&mut aml, &mut host).expect("identifiers");
         assert_eq!(devices.len(), self.slots, "{}", self.source);
         host.accesses.clear();
-        let sources = acpi::event_sources(&mut aml, &mut host).expect("event sources");
+        let sources = fakes::event_sources(&mut aml, &mut host).expect("event sources");
         let event = *sources
             .iter()
             .find(|&&source| {
-                acpi::raise(&mut aml, &mut host, source).expect("the event method");
+                fakes::raise(&mut aml, &mut host, source).expect("the event method");
                 !host.accesses.is_empty()
             })
             .expect("an event that looks at the controller");
@@ -85,14 +85,14 @@ fn dimms_are_found_read_reported_and_ejected_on_every_table() {
         let last = case.slots - 1;
         let range = (0x1_F800_0000, 0x1_1000_0000);
         host.plug(last, range.0, range.1, 7);
-        acpi::raise(&mut aml, &mut host, event).expect("the event method");
+        fakes::raise(&mut aml, &mut host, event).expect("the event method");
         let noticed: Vec<_> = host.notices.iter().map(|n| (n.node, n.value)).collect();
         assert_eq!(noticed, [(devices[last], 1)], "{}", case.source);
 
         let device = devices[last];
         assert_eq!(aml.status(&mut host, device), Ok(0x0F), "{}", case.source);
         assert_eq!(aml.status(&mut host, devices[0]), Ok(0), "{}", case.source);
-        let found = acpi::memory_range(&mut aml, &mut host, device);
+        let found = fakes::memory_range(&mut aml, &mut host, device);
         assert_eq!(found, Ok(Some(range)), "{}", case.source);
         assert_eq!(aml.child_integer(&mut host, device, "_PXM"), Ok(Some(7)), "{}", case.source);
 
@@ -100,7 +100,7 @@ fn dimms_are_found_read_reported_and_ejected_on_every_table() {
         let args = [Arg::Integer(1), Arg::Integer(0), Arg::Buffer(&[])];
         aml.evaluate(&mut host, ost, &args).expect("_OST");
         host.request_eject(last);
-        acpi::raise(&mut aml, &mut host, event).expect("the event method");
+        fakes::raise(&mut aml, &mut host, event).expect("the event method");
         assert_eq!(host.notices.last().map(|n| (n.node, n.value)), Some((device, 3)));
         let eject = aml.child(device, "_EJ0").expect("_EJ0");
         aml.evaluate(&mut host, eject, &[Arg::Integer(1)]).expect("_EJ0");
@@ -117,7 +117,7 @@ fn many_notifications_in_one_event_name_each_device_once() {
         for slot in 0..case.slots {
             host.plug(slot, (slot as u64 + 4) << 30, 1 << 30, 0);
         }
-        acpi::raise(&mut aml, &mut host, event).expect("the event method");
+        fakes::raise(&mut aml, &mut host, event).expect("the event method");
         let mut noticed: Vec<_> = host.notices.iter().map(|n| n.node).collect();
         noticed.sort();
         devices.sort();
@@ -141,7 +141,7 @@ fn a_refused_register_access_leaves_the_tables_usable() {
         assert!(refused.is_err(), "{}", case.source);
         host.refuse = None;
         host.plug(0, 4 << 30, 1 << 30, 0);
-        acpi::raise(&mut aml, &mut host, event).expect("the event method");
+        fakes::raise(&mut aml, &mut host, event).expect("the event method");
         assert_eq!(host.notices.len(), 1, "{}", case.source);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hotmem_aml::{Aml, AmlError, Arg, Host, HostError, NodeId, Space, Value, Width};
 
-use super::{Answer, Notice};
+use crate::{Answer, Notice};
 
 /// A machine whose registers give back what was written to them.
 #[derive(Debug, Default)]

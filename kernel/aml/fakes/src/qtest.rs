@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::{Outcome, missing};
+use crate::{Outcome, missing};
 
 /// A QEMU that answers on its standard input and output. Killed when dropped.
 #[derive(Debug)]

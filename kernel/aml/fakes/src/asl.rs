@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Outcome, Scratch, run};
+use crate::{Outcome, Scratch, run};
 
-/// Compiles `tests/data/NAME.asl` with `iasl` and gives the table, header included.
+/// Compiles `data/NAME.asl` with `iasl` and gives the table, header included.
 ///
 /// # Errors
 /// `iasl` is missing or finds a fault in the source.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Outcome;
+use crate::Outcome;
 
 /// A fresh directory below the system's temporary one.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Scratch {
     pub fn new() -> Outcome<Self> {
         // Relaxed: only the value has to be new.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("hotmem-tests-{}-{number}", std::process::id());
+        let name = format!("hotmem-aml-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)
             .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
