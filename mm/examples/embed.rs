@@ -6,11 +6,7 @@
 
 // UNSAFETY: vouches for the pointers into the allocation that plays physical memory.
 #![expect(unsafe_code)]
-#![expect(
-    clippy::expect_used,
-    clippy::unreachable,
-    reason = "an example may stop where a kernel must not"
-)]
+#![expect(clippy::expect_used, reason = "an example may stop where a kernel must not")]
 
 use hotmem::paging::{
     Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables, Tlb,
@@ -87,14 +83,10 @@ impl Ram {
 }
 
 /// What the walker needs to reach its tables.
-// SAFETY: pointers into one allocation that nobody else uses; descriptors are never asked for here.
+// SAFETY: pointers into one allocation that nobody else uses.
 unsafe impl PhysMem for Ram {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         self.at(at)
-    }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        unreachable!("the walker asks for no descriptor, {pfn} neither")
     }
 }
 
@@ -118,20 +110,15 @@ impl Geometry for Demo {
     const SECTION_SHIFT: u32 = 27;
 }
 
-// SAFETY: pointers into one allocation that nobody else uses; a descriptor is where the tables say.
+// SAFETY: pointers into one allocation that nobody else uses.
 unsafe impl PhysMem for Demo {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         self.ram.at(at)
     }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        let virt = VMEMMAP.add(pfn.get() * 64);
-        let leaf = self.tables.translate(virt).expect("a mapped descriptor");
-        self.ram.at(leaf.target(virt)).cast()
-    }
 }
 
-impl Machine for Demo {
+// SAFETY: a descriptor is where the tables say.
+unsafe impl Machine for Demo {
     type Mapper = Tables<Format, Ram, NoTlb>;
     const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
     const VMEMMAP_BASE: VirtAddr = VMEMMAP;
@@ -139,6 +126,12 @@ impl Machine for Demo {
 
     fn mapper(&self) -> &Self::Mapper {
         &self.tables
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        let virt = VMEMMAP.add(pfn.get() * 64);
+        let leaf = self.tables.translate(virt).expect("a mapped descriptor");
+        self.ram.at(leaf.target(virt)).cast()
     }
 
     /// The host's caches are coherent with everything that could look. A kernel flushes line by line.

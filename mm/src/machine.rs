@@ -1,8 +1,9 @@
 //! The seam to the machine: what the memory manager may ask of the kernel it runs in.
 //!
 //! Clocks, interrupts and firmware are not in it. A kernel implements [`Geometry`] (sizes),
-//! [`PhysMem`] (how to reach a frame and a descriptor), and a [`Mapper`] (page tables: its own, or
-//! [`crate::paging::Tables`] over a [`crate::paging::PteFormat`]); [`Machine`] ties them together.
+//! [`PhysMem`] (how to reach a frame), and a [`Mapper`] (page tables: its own, or
+//! [`crate::paging::Tables`] over a [`crate::paging::PteFormat`]); [`Machine`] ties them together
+//! and says where descriptors are.
 //!
 //! # Who is called when
 //!
@@ -19,7 +20,7 @@
 //! | closures of `dump`, `snapshot`, `poison_queued`, `try_dump` | | nothing | if its caller may | everything |
 //! | [`Mapper`], [`Tlb`](crate::paging::Tlb), [`clean`](Machine::clean), [`allows_allocation`](Machine::allows_allocation) | operations, looks | turn, spun on | no | only the [`TableFrames`](crate::paging::TableFrames) that it is given |
 //! | [`EarlyFrames`](crate::EarlyFrames) | boot | turn, spun on | no | nothing |
-//! | [`PhysMem`], [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
+//! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
 //! The policy is a value that the kernel asks for, and calls nobody. From handlers of exceptions and
@@ -42,18 +43,19 @@ use core::ptr::NonNull;
 ///
 /// For every frame of mapped RAM, [`pointer`](Self::pointer) answers a pointer that is valid for
 /// reads and writes up to the end of the frame and aliases no Rust object outside the memory
-/// manager's own. For every pfn of a section whose memmap is mapped,
-/// [`descriptor`](Self::descriptor) answers a pointer to that pfn's 64 bytes in it, aligned to 64.
+/// manager's own.
 pub unsafe trait PhysMem {
     /// Where the byte at `at` can be read and written.
     fn pointer(&self, at: PhysAddr) -> NonNull<u8>;
-
-    /// Where the descriptor of `pfn` is: plain arithmetic in the virtual memmap.
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page>;
 }
 
 /// A machine the memory manager can run on.
-pub trait Machine: Geometry + PhysMem {
+///
+/// # Safety
+///
+/// For every pfn of a section whose memmap is mapped, [`descriptor`](Self::descriptor) returns a pointer
+/// to that pfn's 64 bytes in it, aligned to 64.
+pub unsafe trait Machine: Geometry + PhysMem {
     /// The kernel's page tables.
     type Mapper: Mapper;
 
@@ -66,6 +68,9 @@ pub trait Machine: Geometry + PhysMem {
 
     /// The page tables that hold the linear map and the virtual memmap.
     fn mapper(&self) -> &Self::Mapper;
+
+    /// Where the descriptor of `pfn` is: plain arithmetic in the virtual memmap.
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page>;
 
     /// Whether hot-added memory can hold its own memmap.
     ///

@@ -33,15 +33,10 @@ fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
 }
 
 // SAFETY: the linear map shows physical address `a` at `LINEAR_BASE + a` for all RAM: the early tables
-// below their limit, the kernel's own for all of it; page-table frames come from RAM. The memmap window is
-// laid out by `VMEMMAP_BASE`, which is a multiple of 64, and only the memory manager maps it.
+// below their limit, the kernel's own for all of it; page-table frames come from RAM.
 unsafe impl PhysMem for LinearMemory {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         pointer_to(LINEAR_BASE.add(at.get()))
-    }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        pointer_to(VMEMMAP_BASE.add(pfn.get() * DESCRIPTOR_BYTES))
     }
 }
 
@@ -159,13 +154,11 @@ unsafe impl PhysMem for KernelMachine {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         LinearMemory.pointer(at)
     }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        LinearMemory.descriptor(pfn)
-    }
 }
 
-impl Machine for KernelMachine {
+// SAFETY: the memmap window is laid out by `VMEMMAP_BASE`, which is a multiple of 64, and only the memory
+// manager maps it.
+unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
 
     const LINEAR_BASE: VirtAddr = LINEAR_BASE;
@@ -174,6 +167,10 @@ impl Machine for KernelMachine {
 
     fn mapper(&self) -> &KernelTables {
         &self.tables
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        pointer_to(VMEMMAP_BASE.add(pfn.get() * DESCRIPTOR_BYTES))
     }
 
     fn protected(&self) -> &[PhysRange] {

@@ -3,9 +3,8 @@
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its TLB.
 #![expect(unsafe_code)]
 
-use crate::addr::{Pfn, PhysAddr, VirtRange};
+use crate::addr::{PhysAddr, VirtRange};
 use crate::machine::PhysMem;
-use crate::memmap::page::Page;
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -75,10 +74,6 @@ impl core::error::Error for OutOfFrames {}
 unsafe impl<P: PhysMem + ?Sized> PhysMem for &P {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         (**self).pointer(at)
-    }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        (**self).descriptor(pfn)
     }
 }
 

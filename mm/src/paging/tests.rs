@@ -33,7 +33,7 @@ impl<F: PteFormat> Machine<F> {
     fn start() -> Self {
         let ram = FakeRam::new();
         ram.plug(PhysRange::new(PhysAddr::new(0), 2 * HUGE).unwrap(), None);
-        let mmu = SoftMmu::new(ram, PhysAddr::new(0), VirtAddr::new(0));
+        let mmu = SoftMmu::new(ram, PhysAddr::new(0));
         let plan = Arc::new(FaultPlan::never());
         let range = PhysRange::new(PhysAddr::new(HUGE), HUGE).unwrap();
         let frames = FakeTables::new(&mmu, range, &plan);

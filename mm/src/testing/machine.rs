@@ -1,13 +1,13 @@
 //! A whole fake machine: RAM, MMU and page tables behind the seam of the memory manager.
 
-// UNSAFETY: passes on the promises of the software MMU.
+// UNSAFETY: passes on the promises of the software MMU, and finds descriptors through it.
 #![expect(unsafe_code)]
 
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
 use super::{FakeRam, FaultPlan, GranulePte, OddPte, SoftMmu, TinyPte};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::geometry::Geometry;
+use crate::geometry::{DESCRIPTOR_BYTES, Geometry};
 use crate::machine::{Machine, PhysMem};
 use crate::memmap::page::Page;
 use crate::operations::boot::EarlyFrames;
@@ -116,7 +116,7 @@ impl<S: Shape> FakeMachine<S> {
         let Some(root) = early.take(bytes, bytes) else {
             panic!("no RAM for the root table");
         };
-        let mmu = SoftMmu::new(plugged, root, S::VMEMMAP_BASE);
+        let mmu = SoftMmu::new(plugged, root);
         mmu.clear(root, bytes);
         let machine = Self {
             tables: mmu.tables(),
@@ -219,13 +219,11 @@ unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         self.mmu.pointer(at)
     }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        self.mmu.descriptor(pfn)
-    }
 }
 
-impl<S: Shape> Machine for FakeMachine<S> {
+// SAFETY: the MMU's own walk of the window finds a descriptor, 64-byte aligned because the window's base
+// and its pages are.
+unsafe impl<S: Shape> Machine for FakeMachine<S> {
     type Mapper = Tables<S::Format, Mmu<S>, Mmu<S>>;
 
     const LINEAR_BASE: VirtAddr = S::LINEAR_BASE;
@@ -234,6 +232,13 @@ impl<S: Shape> Machine for FakeMachine<S> {
 
     fn mapper(&self) -> &Self::Mapper {
         &self.tables
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        let at = S::VMEMMAP_BASE.add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES));
+        let page = self.mmu.pointer_through(at).cast::<Page>();
+        assert!(page.is_aligned(), "a descriptor at {page:?}");
+        page
     }
 
     fn protected(&self) -> &[PhysRange] {

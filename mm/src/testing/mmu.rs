@@ -8,10 +8,8 @@ use super::std;
 use super::std::collections::HashMap;
 use super::std::hash::{BuildHasherDefault, Hasher};
 use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::geometry::DESCRIPTOR_BYTES;
+use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::machine::PhysMem;
-use crate::memmap::page::Page;
 use crate::paging::{Attr, Entry, Level, PteFormat, Tables, Tlb};
 
 use core::fmt;
@@ -27,7 +25,6 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct SoftMmu<F: PteFormat> {
     ram: FakeRam,
     root: PhysAddr,
-    vmemmap: VirtAddr,
     caches: Mutex<Caches>,
     flushes: AtomicU64,
     skips_flushes: AtomicBool,
@@ -94,12 +91,11 @@ impl Walk {
 impl<F: PteFormat> SoftMmu<F> {
     const PAGE: u64 = F::LEVELS[F::LEVELS.len() - 1].span();
 
-    /// A machine whose root table is at `root`, and whose descriptor of pfn 0 is at `vmemmap`.
-    pub fn new(ram: FakeRam, root: PhysAddr, vmemmap: VirtAddr) -> Arc<Self> {
+    /// A machine whose root table is at `root`.
+    pub fn new(ram: FakeRam, root: PhysAddr) -> Arc<Self> {
         Arc::new(Self {
             ram,
             root,
-            vmemmap,
             caches: Mutex::default(),
             flushes: AtomicU64::new(0),
             skips_flushes: AtomicBool::new(false),
@@ -162,6 +158,16 @@ impl<F: PteFormat> SoftMmu<F> {
     /// On a page fault, and if the caches disagree with the tables.
     pub fn translate_through(&self, at: VirtAddr) -> PhysAddr {
         self.access(at).0
+    }
+
+    /// Where the RAM is that an access to `at` reaches; good up to the end of the page.
+    ///
+    /// # Panics
+    ///
+    /// As [`translate_through`](Self::translate_through), and where there is no RAM.
+    pub fn pointer_through(&self, at: VirtAddr) -> NonNull<u8> {
+        self.give_way();
+        self.ram.pointer(self.access(at).0)
     }
 
     /// Loads the 8 bytes at `at`.
@@ -348,8 +354,7 @@ fn first(level: &Level, at: u64) -> u64 {
 }
 
 // SAFETY: pointers come from the RAM's own allocations, good up to the next multiple of 64 KiB, and
-// nothing but the fake machine's users refers to them. Descriptors are reached by the MMU's own walk
-// of the vmemmap, 64-byte aligned because the vmemmap's base and its pages are.
+// nothing but the fake machine's users refers to them.
 unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         let mut caches = self.lock();
@@ -360,14 +365,6 @@ unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
         drop(caches);
         self.give_way();
         self.ram.pointer(at)
-    }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        self.give_way();
-        let at = self.vmemmap.add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES));
-        let target = self.access(at).0;
-        assert!(target.is_aligned(DESCRIPTOR_BYTES), "a descriptor at {target}");
-        self.ram.pointer(target).cast()
     }
 }
 
@@ -405,10 +402,6 @@ unsafe impl<F: PteFormat> Tlb for SoftMmu<F> {
 unsafe impl<P: PhysMem + ?Sized> PhysMem for Arc<P> {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         (**self).pointer(at)
-    }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        (**self).descriptor(pfn)
     }
 }
 

@@ -76,7 +76,7 @@ impl<F: PteFormat> Rig<F> {
         let all = PhysRange::new(PhysAddr::new(0), RAM_BYTES);
         let rest = PhysRange::new(FRAMES, RAM_BYTES - FRAMES.get());
         ram.plug(all.unwrap_or_default(), None);
-        let mmu = SoftMmu::new(ram, ROOT, VirtAddr::new(0));
+        let mmu = SoftMmu::new(ram, ROOT);
         let plan = Arc::new(FaultPlan::never());
         Self {
             tables: mmu.tables(),

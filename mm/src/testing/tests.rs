@@ -25,7 +25,7 @@ fn machine() -> (Mmu, Tables<TinyPte, Mmu, Mmu>, FakeTables<TinyPte>) {
     let ram = FakeRam::new();
     ram.plug(phys(0, 0x20_0000), None);
     ram.plug(phys(0x20_0000, 0x20_0000), Some(0xee));
-    let mmu = SoftMmu::new(ram, ROOT, VirtAddr::new(0));
+    let mmu = SoftMmu::new(ram, ROOT);
     let frames = FakeTables::new(&mmu, phys(0x10_0000, 0x10_0000), &Arc::new(FaultPlan::never()));
     let tables = mmu.tables();
     tables.map(&page(Attr::WRITE), &frames).unwrap();

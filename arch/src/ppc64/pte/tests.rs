@@ -28,7 +28,7 @@ impl<F: PteFormat> Machine<F> {
     fn new() -> Self {
         let ram = FakeRam::new();
         ram.plug(PhysRange::new(PhysAddr::new(0), 4 << 20).unwrap(), None);
-        let mmu = SoftMmu::new(ram, ROOT, VirtAddr::new(0));
+        let mmu = SoftMmu::new(ram, ROOT);
         let range = PhysRange::new(PhysAddr::new(FRAMES), 1 << 20).unwrap();
         let frames = FakeTables::new(&mmu, range, &Arc::new(FaultPlan::never()));
         Self { tables: mmu.tables(), mmu, frames }
