@@ -124,8 +124,8 @@ impl fmt::Display for GeometryError {
 impl core::error::Error for GeometryError {}
 
 impl BlockSize {
-    /// The size whose logarithm is `shift`, which was checked before.
-    pub(crate) const fn from_shift(shift: u32) -> Self {
+    /// The size whose logarithm is `shift`. Whether a geometry can work with it, [`new`](Self::new) says.
+    pub const fn from_shift(shift: u32) -> Self {
         Self { shift }
     }
 

@@ -27,7 +27,7 @@
 //! interrupts only [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump) and
 //! [`offlining`](crate::Mm::offlining) may be called; each is without locks.
 
-// UNSAFETY: declares the unsafe trait by which the machine vouches for its pointers.
+// UNSAFETY: declares the unsafe trait by which the machine vouches for its descriptors.
 #![expect(unsafe_code)]
 
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
@@ -37,17 +37,7 @@ use crate::paging::Mapper;
 
 use core::ptr::NonNull;
 
-/// How the memory manager reaches physical memory.
-///
-/// # Safety
-///
-/// For every frame of mapped RAM, [`pointer`](Self::pointer) answers a pointer that is valid for
-/// reads and writes up to the end of the frame and aliases no Rust object outside the memory
-/// manager's own.
-pub unsafe trait PhysMem {
-    /// Where the byte at `at` can be read and written.
-    fn pointer(&self, at: PhysAddr) -> NonNull<u8>;
-}
+pub use crate::paging::PhysMem;
 
 /// A machine the memory manager can run on.
 ///

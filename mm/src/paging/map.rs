@@ -6,9 +6,8 @@
 
 use super::slots;
 use super::tables::Tables;
-use super::{Entry, Gather, MapError, Mapping, PteFormat, TableFrames, Tlb};
+use super::{Entry, Gather, MapError, Mapping, PhysMem, PteFormat, TableFrames, Tlb};
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
-use crate::machine::PhysMem;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

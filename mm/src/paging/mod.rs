@@ -31,5 +31,5 @@ mod visit;
 pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use gather::Gather;
 pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
-pub use seam::{OutOfFrames, TableFrames, Tlb};
+pub use seam::{OutOfFrames, PhysMem, TableFrames, Tlb};
 pub use tables::Tables;

@@ -1,13 +1,24 @@
 //! What the walker asks of the world: pointers to tables, a TLB, and frames for new tables.
 
-// UNSAFETY: declares the unsafe trait by which the machine vouches for its TLB.
+// UNSAFETY: declares the unsafe traits by which the machine vouches for its pointers and its TLB.
 #![expect(unsafe_code)]
 
 use crate::addr::{PhysAddr, VirtRange};
-use crate::machine::PhysMem;
 
 use core::fmt;
 use core::ptr::NonNull;
+
+/// How the walker, and the memory manager, reach physical memory.
+///
+/// # Safety
+///
+/// For every frame of mapped RAM, [`pointer`](Self::pointer) returns a pointer that is valid for
+/// reads and writes up to the end of the frame and aliases no Rust object but those that the walker
+/// and the memory manager make of it.
+pub unsafe trait PhysMem {
+    /// Where the byte at `at` can be read and written.
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8>;
+}
 
 /// The translation caches of every CPU that uses one set of page tables.
 ///

@@ -3,10 +3,9 @@
 // UNSAFETY: turns the machine's pointers to table frames into slices of atomic entries.
 #![expect(unsafe_code)]
 
-use super::{Entry, Gather, MapError, Mapper, Mapping, PteFormat, TableAt, TableFrames, Tlb};
-use super::{Translation, UnmapError};
+use super::{Entry, Gather, MapError, Mapper, Mapping, PhysMem, PteFormat, TableAt, TableFrames};
+use super::{Tlb, Translation, UnmapError};
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
-use crate::machine::PhysMem;
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -8,9 +8,8 @@
 
 use super::slots;
 use super::tables::{Stop, Tables};
-use super::{Entry, Gather, PteFormat, TableFrames, Tlb, UnmapError};
+use super::{Entry, Gather, PhysMem, PteFormat, TableFrames, Tlb, UnmapError};
 use crate::addr::{VirtAddr, VirtRange};
-use crate::machine::PhysMem;
 
 use core::sync::atomic::Ordering;
 

@@ -1,9 +1,8 @@
 //! Reading a whole tree: every leaf, every table.
 
 use super::tables::Tables;
-use super::{Entry, PteFormat, TableAt, Tlb, Translation};
+use super::{Entry, PhysMem, PteFormat, TableAt, Tlb, Translation};
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
-use crate::machine::PhysMem;
 
 use core::sync::atomic::Ordering;
 

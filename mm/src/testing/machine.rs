@@ -328,3 +328,6 @@ impl TableFrames for EarlyTables<'_> {
         panic!("the linear map of boot RAM gave {frame} back");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,7 @@ use super::std::collections::HashMap;
 use super::std::hash::{BuildHasherDefault, Hasher};
 use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::machine::PhysMem;
-use crate::paging::{Attr, Entry, Level, PteFormat, Tables, Tlb};
+use crate::paging::{Attr, Entry, Level, PhysMem, PteFormat, Tables, Tlb};
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -206,7 +205,7 @@ impl<F: PteFormat> SoftMmu<F> {
     }
 
     /// Makes `bytes` of RAM at `at` zero, past the MMU.
-    pub(super) fn clear(&self, at: PhysAddr, bytes: u64) {
+    pub fn clear(&self, at: PhysAddr, bytes: u64) {
         for offset in (0..bytes).step_by(8) {
             self.fill_word(at.add(offset), 0);
         }

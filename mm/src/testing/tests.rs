@@ -2,10 +2,8 @@
 
 use super::std;
 use super::std::sync::Arc;
-use super::{FakeMachine, FakeRam, FakeTables, FaultPlan, SoftMmu, Tiny, TinyPte};
-use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::machine::{Machine, PhysMem};
-use crate::operations::boot::EarlyFrames;
+use super::{FakeRam, FakeTables, FaultPlan, SoftMmu, TinyPte};
+use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::paging::{Attr, Gather, Mapper, Mapping, Tables};
 
 const PAGE: u64 = 4096;
@@ -138,34 +136,4 @@ fn the_nth_allocation_fails_once() {
     assert!(plan.fired() && plan.seen() == 5);
     plan.arm(9);
     assert!(!plan.fired());
-}
-
-#[test]
-fn a_fake_machine_starts_with_its_memory_mapped_and_full_of_garbage() {
-    let ram = [phys(0, 0x40_0000), phys(0x80_0000, 0x20_0000)];
-    let (machine, early) = FakeMachine::<Tiny>::start(&ram, 1 << 20);
-    let last = machine.mmu().load(VirtAddr::new(0x9f_fff8));
-    assert_eq!(last, u64::MAX);
-    assert_eq!(machine.pointer(PhysAddr::new(0x80_0000)).align_offset(4096), 0);
-
-    let mut free = 0;
-    early.free_ranges(&mut |range| free += range.len());
-    let mut tables = 0;
-    machine.mapper().visit_tables(&mut |_| tables += 1);
-    assert_eq!(free + tables * PAGE, 0x60_0000);
-}
-
-#[test]
-#[should_panic(expected = "page fault at 0x80000000")]
-fn a_descriptor_without_a_memmap_faults() {
-    let (machine, _) = FakeMachine::<Tiny>::start(&[phys(0, 0x40_0000)], 1 << 20);
-    machine.descriptor(Pfn::new(0));
-}
-
-#[test]
-#[should_panic(expected = "page fault at 0x800000")]
-fn memory_that_is_not_in_the_linear_map_cannot_be_reached() {
-    let (machine, _) = FakeMachine::<Tiny>::start(&[phys(0, 0x40_0000)], 1 << 20);
-    machine.plug(phys(0x80_0000, 0x10_0000));
-    machine.pointer(PhysAddr::new(0x80_0000));
 }
