@@ -32,20 +32,20 @@
 //! begins with interrupts on.
 #![no_std]
 
-pub mod addr;
 mod alloc;
-pub mod geometry;
 pub mod machine;
 mod memmap;
 mod observe;
 mod operations;
-pub mod paging;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+pub use hotmem_paging::{self as paging, addr, geometry};
+pub use hotmem_paging::{BlockSize, Geometry, GeometryError};
+pub use hotmem_paging::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+
 pub use alloc::buddy::{FreeError, OutOfMemory};
 pub use alloc::compact::CompactError;
 pub use alloc::migrate::{Extent, MovableOps, NotNow, TooManyMovers};
@@ -54,7 +54,6 @@ pub use alloc::poison::{PoisonError, Quarantined};
 pub use alloc::poison_later::QueueFull;
 pub use alloc::span::NodeInfo;
 pub use alloc::zone::{PageCounts, ZoneKind};
-pub use geometry::{BlockSize, Geometry, GeometryError};
 pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
 pub use memmap::page::{MAX_MOVERS, Mover, Owner, Page, PageState};

@@ -37,7 +37,7 @@ use crate::paging::Mapper;
 
 use core::ptr::NonNull;
 
-pub use crate::paging::PhysMem;
+pub use hotmem_paging::PhysMem;
 
 /// A machine the memory manager can run on.
 ///

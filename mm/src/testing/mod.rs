@@ -1,48 +1,24 @@
-//! A machine to test on: RAM that can be plugged, an MMU that keeps stale entries, failing
-//! allocations, formats nobody builds.
+//! A whole machine to test the manager on, over the RAM and the MMU of [`hotmem_paging::testing`].
 //!
-//! ```text
-//!    Tables<F>  --- stores entries --->  FakeRam  <--- walks ---  SoftMmu<F>
-//!        |                                                          ^    |
-//!        +--- publish, flush, retire (Tlb) -------------------------+    +--> panics on the use of
-//!                                                                             anything stale
-//! ```
-//!
-//! [`SoftMmu`] walks the tables by itself, as hardware does, and shares no code with the walker it
-//! checks. Everything here panics where a real machine would misbehave: it is for tests only.
+//! Everything here panics where a real machine would misbehave: it is for tests only.
 
 #![expect(clippy::panic, reason = "tests alone use this, and shall fail")]
 
 extern crate std;
 
 mod bench;
-mod fault;
-mod formats;
-mod frames;
 mod holder;
-mod laws;
 mod machine;
-mod mmu;
-mod ram;
-mod random;
-mod storm;
 
 pub use bench::{Bench, Setup, range};
-pub use fault::FaultPlan;
-pub use formats::{GranulePte, OddPte, ShallowPte, TinyPte};
-pub use frames::FakeTables;
 pub use holder::{Holder, Stubborn};
-pub use laws::check_format;
+pub use hotmem_paging::testing::{
+    FakeRam, FakeTables, FaultPlan, GranulePte, OddPte, Random, ShallowPte, SoftMmu, TinyPte,
+};
+pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
 pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
-pub use mmu::SoftMmu;
-pub use ram::FakeRam;
-pub use random::Random;
-pub use storm::{fail_each_allocation, storm};
 
 /// Lets another thread run: who waits may wait for one that has no CPU.
 pub(crate) fn give_way() {
     std::thread::yield_now();
 }
-
-#[cfg(test)]
-mod tests;

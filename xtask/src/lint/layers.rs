@@ -9,8 +9,9 @@ use serde_json::Value;
 
 /// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
 /// more: they are in no image.
-const LAYERS: [(&str, &[&str]); 13] = [
-    ("hotmem", &[]),
+const LAYERS: [(&str, &[&str]); 14] = [
+    ("hotmem-paging", &[]),
+    ("hotmem", &["hotmem-paging"]),
     ("hotmem-aml", &[]),
     ("hotmem-aml-fakes", &["hotmem-aml"]),
     ("hotmem-arch", &["hotmem"]),

@@ -16,7 +16,7 @@ use crate::build;
 use crate::setup::{self, Toolchain};
 
 /// The packages that an image is made of.
-const BARE: [&str; 9] = [
+const BARE: [&str; 10] = [
     "hotmem-kernel",
     "hotmem-acpi",
     "hotmem-aml",
@@ -25,6 +25,7 @@ const BARE: [&str; 9] = [
     "hotmem-hotplug",
     "hotmem-boot",
     "hotmem-arch",
+    "hotmem-paging",
     "hotmem",
 ];
 

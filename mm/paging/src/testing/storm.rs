@@ -5,8 +5,8 @@ use super::std::sync::Arc;
 use super::std::vec::Vec;
 use super::{FakeRam, FakeTables, FaultPlan, Random, SoftMmu};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::paging::{Attr, Gather, MapError, Mapper, Mapping, PteFormat};
-use crate::paging::{TableAt, Tables, Translation, UnmapError};
+use crate::{Attr, Gather, MapError, Mapper, Mapping, PteFormat};
+use crate::{TableAt, Tables, Translation, UnmapError};
 
 /// Where the root table lies: aligned for the largest one.
 const ROOT: PhysAddr = PhysAddr::new(0x1_0000);

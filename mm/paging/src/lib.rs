@@ -15,21 +15,28 @@
 //!   (break-before-make, Arm ARM D8.16.1, is respected by construction) and a live leaf is never split;
 //! - below the root no table is empty: one that loses its last entry is detached;
 //! - memory is free only after clear, then flush, in that order ([`Gather`]).
+#![no_std]
 
+pub mod addr;
 mod entry;
 mod gather;
+pub mod geometry;
 mod map;
 mod mapper;
 mod seam;
 mod slots;
 mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod unmap;
 mod visit;
 
+pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use gather::Gather;
+pub use geometry::{BlockSize, Geometry, GeometryError};
 pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 pub use seam::{OutOfFrames, PhysMem, TableFrames, Tlb};
 pub use tables::Tables;

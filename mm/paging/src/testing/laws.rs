@@ -2,7 +2,7 @@
 
 use super::Random;
 use crate::addr::PhysAddr;
-use crate::paging::{Attr, Entry, PteFormat};
+use crate::{Attr, Entry, PteFormat};
 
 /// Checks the laws of [`PteFormat`] on random entries and random words.
 ///

@@ -4,7 +4,7 @@ use super::std;
 use super::std::sync::Arc;
 use super::{FakeRam, FakeTables, FaultPlan, SoftMmu, TinyPte};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::paging::{Attr, Gather, Mapper, Mapping, Tables};
+use crate::{Attr, Gather, Mapper, Mapping, Tables};
 
 const PAGE: u64 = 4096;
 const ROOT: PhysAddr = PhysAddr::new(0);

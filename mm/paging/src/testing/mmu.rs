@@ -9,7 +9,7 @@ use super::std::collections::HashMap;
 use super::std::hash::{BuildHasherDefault, Hasher};
 use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::paging::{Attr, Entry, Level, PhysMem, PteFormat, Tables, Tlb};
+use crate::{Attr, Entry, Level, PhysMem, PteFormat, Tables, Tlb};
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -5,7 +5,7 @@ use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::std::vec::Vec;
 use super::{FaultPlan, SoftMmu};
 use crate::addr::{PhysAddr, PhysRange};
-use crate::paging::{OutOfFrames, PteFormat, TableFrames};
+use crate::{OutOfFrames, PteFormat, TableFrames};
 
 use core::fmt;
 

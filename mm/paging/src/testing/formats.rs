@@ -1,7 +1,7 @@
 //! Page-table formats that keep the walker honest.
 
 use crate::addr::PhysAddr;
-use crate::paging::{Attr, Entry, LeafTest, Level, PteFormat};
+use crate::{Attr, Entry, LeafTest, Level, PteFormat};
 
 const PRESENT: u64 = 1 << 0;
 const LEAF: u64 = 1 << 1;

@@ -1,0 +1,37 @@
+//! What page tables are tested on: RAM that can be plugged, an MMU that keeps stale entries, failing
+//! allocations, formats nobody builds.
+//!
+//! ```text
+//!    Tables<F>  --- stores entries --->  FakeRam  <--- walks ---  SoftMmu<F>
+//!        |                                                          ^    |
+//!        +--- publish, flush, retire (Tlb) -------------------------+    +--> panics on the use of
+//!                                                                             anything stale
+//! ```
+//!
+//! [`SoftMmu`] walks the tables by itself, as hardware does, and shares no code with the walker it
+//! checks. Everything here panics where a real machine would misbehave: it is for tests only.
+
+#![expect(clippy::panic, reason = "tests alone use this, and shall fail")]
+
+extern crate std;
+
+mod fault;
+mod formats;
+mod frames;
+mod laws;
+mod mmu;
+mod ram;
+mod random;
+mod storm;
+
+pub use fault::FaultPlan;
+pub use formats::{GranulePte, OddPte, ShallowPte, TinyPte};
+pub use frames::FakeTables;
+pub use laws::check_format;
+pub use mmu::SoftMmu;
+pub use ram::FakeRam;
+pub use random::Random;
+pub use storm::{fail_each_allocation, storm};
+
+#[cfg(test)]
+mod tests;
