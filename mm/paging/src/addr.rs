@@ -5,182 +5,221 @@
 //! Arithmetic that firmware or an operator can drive out of range is checked and says so.
 
 use core::fmt;
+use core::hash::Hash;
+use core::marker::PhantomData;
 
-macro_rules! address {
-    ($(#[$doc:meta])* $name:ident) => {
+/// An address space: what an address is a place in.
+pub trait Space: Copy + fmt::Debug + Ord + Hash + 'static {
+    /// What `Debug` calls an address of it.
+    const ADDRESS: &'static str;
+}
+
+macro_rules! space {
+    ($(#[$doc:meta])* $name:ident, $address:ident, $range:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(transparent)]
-        pub struct $name(u64);
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {}
 
-        impl $name {
-            /// Wraps a raw address.
-            #[inline]
-            pub const fn new(raw: u64) -> Self {
-                Self(raw)
-            }
-
-            /// The raw address.
-            #[inline]
-            pub const fn get(self) -> u64 {
-                self.0
-            }
-
-            /// The address `bytes` further on, or `None` past the end of the address space.
-            #[inline]
-            pub const fn checked_add(self, bytes: u64) -> Option<Self> {
-                match self.0.checked_add(bytes) {
-                    Some(raw) => Some(Self(raw)),
-                    None => None,
-                }
-            }
-
-            /// The address `bytes` further on, wrapping at the end of the address space.
-            ///
-            /// For arithmetic inside a range that was checked when it was built.
-            #[must_use]
-            #[inline]
-            pub const fn add(self, bytes: u64) -> Self {
-                Self(self.0.wrapping_add(bytes))
-            }
-
-            /// How many bytes `self` lies above `base` (wrapping).
-            #[inline]
-            pub const fn offset_from(self, base: Self) -> u64 {
-                self.0.wrapping_sub(base.0)
-            }
-
-            /// Whether the address is a multiple of `align`, a power of two.
-            #[inline]
-            pub const fn is_aligned(self, align: u64) -> bool {
-                self.0 & (align - 1) == 0
-            }
-
-            /// The address rounded down to a multiple of `align`, a power of two.
-            #[must_use]
-            #[inline]
-            pub const fn align_down(self, align: u64) -> Self {
-                Self(self.0 & !(align - 1))
-            }
+        impl Space for $name {
+            const ADDRESS: &'static str = stringify!($address);
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:#x}", self.0)
-            }
-        }
+        #[doc = concat!("A ", $what, " address, in bytes.")]
+        pub type $address = Address<$name>;
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({:#x})"), self.0)
-            }
-        }
+        #[doc = concat!("A range of ", $what, " addresses, in bytes.")]
+        pub type $range = AddressRange<$name>;
     };
 }
 
-address! {
-    /// A physical address, in bytes.
-    PhysAddr
+space! {
+    /// The memory bus of the machine.
+    Physical, PhysAddr, PhysRange, "physical"
 }
-address! {
-    /// A virtual address, in bytes. Canonicality is the page-table format's business.
-    VirtAddr
+space! {
+    /// What the CPU's own instructions use. Canonicality is the page-table format's business.
+    Virtual, VirtAddr, VirtRange, "virtual"
 }
-
-macro_rules! byte_range {
-    ($(#[$doc:meta])* $name:ident of $addr:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name {
-            start: $addr,
-            len: u64,
-        }
-
-        impl $name {
-            /// The range without a byte, at 0.
-            pub const EMPTY: Self = Self { start: $addr::new(0), len: 0 };
-
-            /// `len` bytes from `start`, or `None` if they run past the end of the address space.
-            ///
-            /// A range may end exactly at 2^64.
-            pub const fn new(start: $addr, len: u64) -> Option<Self> {
-                match start.get().checked_add(len) {
-                    Some(_) => Some(Self { start, len }),
-                    None if start.get().wrapping_add(len) == 0 => Some(Self { start, len }),
-                    None => None,
-                }
-            }
-
-            /// First byte.
-            #[inline]
-            pub const fn start(self) -> $addr {
-                self.start
-            }
-
-            /// One past the last byte (wraps to 0 for a range that ends at 2^64).
-            #[inline]
-            pub const fn end(self) -> $addr {
-                self.start.add(self.len)
-            }
-
-            /// Bytes.
-            #[inline]
-            pub const fn len(self) -> u64 {
-                self.len
-            }
-
-            /// Whether the range holds no byte.
-            #[inline]
-            pub const fn is_empty(self) -> bool {
-                self.len == 0
-            }
-
-            /// Whether `address` lies in the range.
-            #[inline]
-            pub const fn contains(self, address: $addr) -> bool {
-                address.offset_from(self.start) < self.len
-            }
-
-            /// Whether every byte of `other` lies in the range.
-            #[inline]
-            pub const fn covers(self, other: Self) -> bool {
-                let offset = other.start.offset_from(self.start);
-                other.len <= self.len && offset <= self.len - other.len
-            }
-
-            /// Whether the ranges share a byte.
-            #[inline]
-            pub const fn overlaps(self, other: Self) -> bool {
-                self.len != 0
-                    && other.len != 0
-                    && (self.contains(other.start) || other.contains(self.start))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self.len.checked_sub(1) {
-                    Some(last) => write!(f, "[{}-{}]", self.start, self.start.add(last)),
-                    None => write!(f, "[{}, empty]", self.start),
-                }
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    };
+space! {
+    /// What a guest takes for its memory bus: the input of second-stage tables.
+    Guest, GuestAddr, GuestRange, "guest-physical"
 }
 
-byte_range! {
-    /// A range of physical memory, in bytes.
-    PhysRange of PhysAddr
+/// A place in the address space `S`.
+///
+/// Addresses of different spaces do not mix:
+///
+/// ```
+/// use hotmem_paging::{GuestAddr, GuestRange};
+/// let start = GuestAddr::new(0x4000_0000);
+/// assert!(GuestRange::new(start, 0x1000).is_some());
+/// ```
+///
+/// ```compile_fail,E0308
+/// use hotmem_paging::{GuestAddr, VirtRange};
+/// let start = GuestAddr::new(0x4000_0000);
+/// assert!(VirtRange::new(start, 0x1000).is_some());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Address<S: Space>(u64, PhantomData<S>);
+
+impl<S: Space> Address<S> {
+    /// Wraps a raw address.
+    #[inline]
+    pub const fn new(raw: u64) -> Self {
+        Self(raw, PhantomData)
+    }
+
+    /// The raw address.
+    #[inline]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The address `bytes` further on, or `None` past the end of the address space.
+    #[inline]
+    pub const fn checked_add(self, bytes: u64) -> Option<Self> {
+        match self.0.checked_add(bytes) {
+            Some(raw) => Some(Self::new(raw)),
+            None => None,
+        }
+    }
+
+    /// The address `bytes` further on, wrapping at the end of the address space.
+    ///
+    /// For arithmetic inside a range that was checked when it was built.
+    #[must_use]
+    #[inline]
+    pub const fn add(self, bytes: u64) -> Self {
+        Self::new(self.0.wrapping_add(bytes))
+    }
+
+    /// How many bytes `self` lies above `base` (wrapping).
+    #[inline]
+    pub const fn offset_from(self, base: Self) -> u64 {
+        self.0.wrapping_sub(base.0)
+    }
+
+    /// Whether the address is a multiple of `align`, a power of two.
+    #[inline]
+    pub const fn is_aligned(self, align: u64) -> bool {
+        self.0 & (align - 1) == 0
+    }
+
+    /// The address rounded down to a multiple of `align`, a power of two.
+    #[must_use]
+    #[inline]
+    pub const fn align_down(self, align: u64) -> Self {
+        Self::new(self.0 & !(align - 1))
+    }
 }
-byte_range! {
-    /// A range of virtual addresses, in bytes.
-    VirtRange of VirtAddr
+
+impl<S: Space> Default for Address<S> {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl<S: Space> fmt::Display for Address<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl<S: Space> fmt::Debug for Address<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({:#x})", S::ADDRESS, self.0)
+    }
+}
+
+/// Adjacent bytes of the address space `S`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressRange<S: Space> {
+    start: Address<S>,
+    len: u64,
+}
+
+impl<S: Space> AddressRange<S> {
+    /// The range without a byte, at 0.
+    pub const EMPTY: Self = Self { start: Address::new(0), len: 0 };
+
+    /// `len` bytes from `start`, or `None` if they run past the end of the address space.
+    ///
+    /// A range may end exactly at 2^64.
+    pub const fn new(start: Address<S>, len: u64) -> Option<Self> {
+        match start.get().checked_add(len) {
+            Some(_) => Some(Self { start, len }),
+            None if start.get().wrapping_add(len) == 0 => Some(Self { start, len }),
+            None => None,
+        }
+    }
+
+    /// First byte.
+    #[inline]
+    pub const fn start(self) -> Address<S> {
+        self.start
+    }
+
+    /// One past the last byte (wraps to 0 for a range that ends at 2^64).
+    #[inline]
+    pub const fn end(self) -> Address<S> {
+        self.start.add(self.len)
+    }
+
+    /// Bytes.
+    #[inline]
+    pub const fn len(self) -> u64 {
+        self.len
+    }
+
+    /// Whether the range holds no byte.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether `address` lies in the range.
+    #[inline]
+    pub const fn contains(self, address: Address<S>) -> bool {
+        address.offset_from(self.start) < self.len
+    }
+
+    /// Whether every byte of `other` lies in the range.
+    #[inline]
+    pub const fn covers(self, other: Self) -> bool {
+        let offset = other.start.offset_from(self.start);
+        other.len <= self.len && offset <= self.len - other.len
+    }
+
+    /// Whether the ranges share a byte.
+    #[inline]
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.len != 0
+            && other.len != 0
+            && (self.contains(other.start) || other.contains(self.start))
+    }
+}
+
+impl<S: Space> Default for AddressRange<S> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl<S: Space> fmt::Display for AddressRange<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.len.checked_sub(1) {
+            Some(last) => write!(f, "[{}-{}]", self.start, self.start.add(last)),
+            None => write!(f, "[{}, empty]", self.start),
+        }
+    }
+}
+
+impl<S: Space> fmt::Debug for AddressRange<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A page frame number: a physical address in units of the base page.

@@ -11,7 +11,7 @@
 #![expect(unsafe_code)]
 
 use super::{TableFrames, Tlb};
-use crate::addr::{PhysAddr, VirtRange};
+use crate::addr::{AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -28,10 +28,10 @@ const RANGES: usize = 4;
 /// detached tables are remembered here, in a fixed array, and not by links inside the frames: a
 /// table walk under way would read such a link as an entry.
 #[must_use = "what was unmapped may not be freed before the flush"]
-pub struct Gather<'a, T: Tlb, S: TableFrames> {
+pub struct Gather<'a, T: Tlb<I>, S: TableFrames, I: Space = Virtual> {
     tlb: &'a T,
     frames: &'a S,
-    cleared: [VirtRange; RANGES],
+    cleared: [AddressRange<I>; RANGES],
     ranges: usize,
     /// The first `tables` of them are initialised.
     detached: [MaybeUninit<(PhysAddr, u64)>; TABLES],
@@ -39,13 +39,13 @@ pub struct Gather<'a, T: Tlb, S: TableFrames> {
     keeps_tables: bool,
 }
 
-impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
+impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     /// An empty gather, whose tables will go back to `frames`.
     pub fn new(tlb: &'a T, frames: &'a S) -> Self {
         Self {
             tlb,
             frames,
-            cleared: [VirtRange::default(); RANGES],
+            cleared: [AddressRange::EMPTY; RANGES],
             ranges: 0,
             detached: [const { MaybeUninit::uninit() }; TABLES],
             tables: 0,
@@ -69,7 +69,7 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
     /// Notes that entries were cleared which translated addresses of `range`.
     ///
     /// For implementers of [`Mapper`](super::Mapper): called after the entries are cleared.
-    pub fn cleared(&mut self, range: VirtRange) {
+    pub fn cleared(&mut self, range: AddressRange<I>) {
         if let Some(last) = self.cleared[..self.ranges].last_mut()
             && let Some(both) = joined(*last, range)
         {
@@ -87,7 +87,7 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
     /// which is enough for [`Tlb::flush`] to drop cached pointers to it.
     ///
     /// For implementers of [`Mapper`](super::Mapper): called after the parent's entry is cleared.
-    pub fn detached(&mut self, frame: PhysAddr, bytes: u64, near: VirtRange) {
+    pub fn detached(&mut self, frame: PhysAddr, bytes: u64, near: AddressRange<I>) {
         self.cleared(near);
         self.detached[self.tables].write((frame, bytes));
         self.tables += 1;
@@ -119,7 +119,7 @@ impl<'a, T: Tlb, S: TableFrames> Gather<'a, T, S> {
     }
 }
 
-impl<T: Tlb, S: TableFrames> fmt::Debug for Gather<'_, T, S> {
+impl<T: Tlb<I>, S: TableFrames, I: Space> fmt::Debug for Gather<'_, T, S, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gather")
             .field("cleared", &&self.cleared[..self.ranges])
@@ -129,11 +129,11 @@ impl<T: Tlb, S: TableFrames> fmt::Debug for Gather<'_, T, S> {
 }
 
 /// The range that two overlapping or adjacent ranges make together.
-fn joined(a: VirtRange, b: VirtRange) -> Option<VirtRange> {
+fn joined<I: Space>(a: AddressRange<I>, b: AddressRange<I>) -> Option<AddressRange<I>> {
     let (low, high) = if a.start() <= b.start() { (a, b) } else { (b, a) };
     let gap = high.start().offset_from(low.start());
     if gap > low.len() {
         return None;
     }
-    VirtRange::new(low.start(), low.len().max(gap + high.len()))
+    AddressRange::new(low.start(), low.len().max(gap + high.len()))
 }

@@ -9,6 +9,9 @@
 //!                                                           tables of its own implements this alone
 //! ```
 //!
+//! What goes in is an address of any [`Space`]: a kernel's tables take [`VirtAddr`], which is meant where
+//! nothing is said, and second-stage tables take [`GuestAddr`]. What comes out is physical.
+//!
 //! Three rules hold throughout:
 //!
 //! - mapping only ever fills empty slots, so an entry never changes from one live value to another
@@ -33,6 +36,7 @@ mod tests;
 mod unmap;
 mod visit;
 
+pub use addr::{Address, AddressRange, Guest, GuestAddr, GuestRange, Space, Virtual};
 pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use gather::Gather;

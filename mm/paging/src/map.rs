@@ -7,16 +7,16 @@
 use super::slots;
 use super::tables::Tables;
 use super::{Entry, Gather, MapError, Mapping, PhysMem, PteFormat, TableFrames, Tlb};
-use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
+impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     pub(super) fn map_range<S: TableFrames>(
         &self,
-        mapping: &Mapping,
+        mapping: &Mapping<I>,
         frames: &S,
-    ) -> Result<(), MapError> {
+    ) -> Result<(), MapError<I>> {
         if mapping.len == 0 {
             return Ok(());
         }
@@ -38,21 +38,25 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     }
 
     /// Refuses what the format cannot say.
-    fn check(mapping: &Mapping) -> Result<(), MapError> {
+    fn check(mapping: &Mapping<I>) -> Result<(), MapError<I>> {
         let Mapping { virt, phys, len, .. } = *mapping;
         let page = F::LEVELS[F::LEVELS.len() - 1].span();
         if (virt.get() | phys.get() | len) & (page - 1) != 0 {
             return Err(MapError::Misaligned { virt, phys, len });
         }
         let low_enough = phys.checked_add(len).is_some_and(|end| end.get() <= F::PHYS_LIMIT);
-        match VirtRange::new(virt, len) {
+        match AddressRange::new(virt, len) {
             Some(range) if low_enough && Self::reaches(range) => Ok(()),
             _ => Err(MapError::BeyondFormat { virt, phys, len }),
         }
     }
 
     /// Maps the first run of `mapping` and answers its bytes, at least one leaf's.
-    fn map_run<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<u64, MapError> {
+    fn map_run<S: TableFrames>(
+        &self,
+        mapping: &Mapping<I>,
+        frames: &S,
+    ) -> Result<u64, MapError<I>> {
         let level = Self::leaf_level(mapping);
         let (table, empty) = self.table_for(mapping.virt, level, frames)?;
         let first = F::LEVELS[level].index(mapping.virt.get());
@@ -62,7 +66,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         let wanted = (mapping.len >> F::LEVELS[level].shift).min(slots.len() as u64);
         let wanted = &slots[..wanted as usize];
         let empty = if empty { wanted.len() } else { slots::run(wanted, slots::any) };
-        fill::<F>(&wanted[..empty], level, mapping);
+        fill::<F, I>(&wanted[..empty], level, mapping);
         match empty {
             0 => Err(MapError::AlreadyMapped { at: mapping.virt }),
             leaves => Ok(leaves as u64 * span),
@@ -70,7 +74,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     }
 
     /// The level of the largest leaf that fits at the start of `mapping`.
-    fn leaf_level(mapping: &Mapping) -> usize {
+    fn leaf_level(mapping: &Mapping<I>) -> usize {
         let bits = mapping.virt.get() | mapping.phys.get();
         let room = mapping.len.min(mapping.max_leaf);
         F::LEVELS
@@ -84,10 +88,10 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     /// whether it was created, so that all of it is empty.
     fn table_for<S: TableFrames>(
         &self,
-        at: VirtAddr,
+        at: Address<I>,
         level: usize,
         frames: &S,
-    ) -> Result<(PhysAddr, bool), MapError> {
+    ) -> Result<(PhysAddr, bool), MapError<I>> {
         let (mut table, mut empty) = (self.root(), false);
         for above in 0..level {
             let slot = &self.slots(table, above)[F::LEVELS[above].index(at.get())];
@@ -109,10 +113,10 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
 
     /// Takes back the first `done` bytes and the tables made for a run that then failed.
     #[cold]
-    fn undo<S: TableFrames>(&self, start: VirtAddr, done: u64, frames: &S) {
+    fn undo<S: TableFrames>(&self, start: Address<I>, done: u64, frames: &S) {
         let mut gather = Gather::new(self.caches(), frames);
         self.prune(start.add(done), &mut gather);
-        if let Some(range) = VirtRange::new(start, done) {
+        if let Some(range) = AddressRange::new(start, done) {
             // It begins and ends with leaves of this mapping, so it cuts none.
             let _whole = self.clear(range, &mut gather);
         }
@@ -121,7 +125,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
 }
 
 /// What is left of `mapping` after its first `done` bytes.
-fn rest(mapping: &Mapping, done: u64) -> Mapping {
+fn rest<I: Space>(mapping: &Mapping<I>, done: u64) -> Mapping<I> {
     Mapping {
         virt: mapping.virt.add(done),
         phys: mapping.phys.add(done),
@@ -132,7 +136,7 @@ fn rest(mapping: &Mapping, done: u64) -> Mapping {
 
 /// Writes consecutive leaves into empty slots.
 #[inline]
-fn fill<F: PteFormat>(slots: &[AtomicU64], level: usize, mapping: &Mapping) {
+fn fill<F: PteFormat, I: Space>(slots: &[AtomicU64], level: usize, mapping: &Mapping<I>) {
     let span = F::LEVELS[level].span();
     let mut phys = mapping.phys;
     for slot in slots {

@@ -1,20 +1,20 @@
 //! What the verbs ask of page tables, and the values that pass over that edge.
 
 use super::{Attr, Gather, OutOfFrames, TableFrames, Tlb};
-use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
 
-/// A set of page tables, as the verbs see it.
+/// A set of page tables, as the verbs see it; its input addresses are of `I`.
 ///
 /// [`Tables`](super::Tables) implements it for any [`PteFormat`](super::PteFormat); a kernel with
 /// page tables of its own implements it directly.
 ///
 /// Calls that change the tables are serialised by the caller, and so are look-ups against the
 /// giving back of tables (the manager's operations and looks exclude each other).
-pub trait Mapper {
+pub trait Mapper<I: Space = Virtual> {
     /// The translation caches over these tables.
-    type Tlb: Tlb;
+    type Tlb: Tlb<I>;
 
     /// The translation caches over these tables.
     fn tlb(&self) -> &Self::Tlb;
@@ -26,7 +26,7 @@ pub trait Mapper {
     /// # Errors
     ///
     /// Any [`MapError`]; the tree, and the frames in use for tables, are then as before.
-    fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError>;
+    fn map<S: TableFrames>(&self, mapping: &Mapping<I>, frames: &S) -> Result<(), MapError<I>>;
 
     /// Clears every translation in `range`, the last one first, and detaches the tables that become
     /// empty, unless the gather keeps them.
@@ -39,34 +39,34 @@ pub trait Mapper {
     /// [`UnmapError`], with nothing changed.
     fn unmap<S: TableFrames>(
         &self,
-        range: VirtRange,
-        gather: &mut Gather<'_, Self::Tlb, S>,
-    ) -> Result<(), UnmapError>;
+        range: AddressRange<I>,
+        gather: &mut Gather<'_, Self::Tlb, S, I>,
+    ) -> Result<(), UnmapError<I>>;
 
     /// The leaf that translates `at`, if any.
-    fn translate(&self, at: VirtAddr) -> Option<Translation>;
+    fn translate(&self, at: Address<I>) -> Option<Translation<I>>;
 
     /// Shows every leaf that translates a byte of `range`, in the order of the tables.
     ///
     /// `each` must not change the tables.
-    fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation));
+    fn visit(&self, range: AddressRange<I>, each: &mut dyn FnMut(Translation<I>));
 
     /// Tells `each` how many tables below the root mapping all of `range`, with leaves of at most
     /// `max_leaf` bytes, can take: bytes of a table, and how many such. A caller that sets as many aside
     /// never fails for want of one.
-    fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64));
+    fn tables_for(&self, range: AddressRange<I>, max_leaf: u64, each: &mut dyn FnMut(u64, u64));
 
     /// Shows every table of the tree, the root first, a table before the ones below it.
     ///
     /// `each` must not change the tables.
-    fn visit_tables(&self, each: &mut dyn FnMut(TableAt));
+    fn visit_tables(&self, each: &mut dyn FnMut(TableAt<I>));
 }
 
-/// A wish: `len` bytes at `virt` shall translate to `phys`.
+/// A mapping request: translate `len` bytes at `virt` to `phys`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    /// First virtual address.
-    pub virt: VirtAddr,
+pub struct Mapping<I: Space = Virtual> {
+    /// First input address.
+    pub virt: Address<I>,
     /// First physical address.
     pub phys: PhysAddr,
     /// Bytes.
@@ -82,9 +82,9 @@ pub struct Mapping {
 
 /// A leaf as found in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Translation {
-    /// First virtual address of the leaf.
-    pub virt: VirtAddr,
+pub struct Translation<I: Space = Virtual> {
+    /// First input address of the leaf.
+    pub virt: Address<I>,
     /// First physical address of the leaf.
     pub phys: PhysAddr,
     /// Bytes of the leaf.
@@ -93,29 +93,29 @@ pub struct Translation {
     pub attr: Attr,
 }
 
-impl Translation {
+impl<I: Space> Translation<I> {
     /// The addresses it translates.
-    pub fn range(&self) -> VirtRange {
-        VirtRange::new(self.virt, self.len).unwrap_or_default()
+    pub fn range(&self) -> AddressRange<I> {
+        AddressRange::new(self.virt, self.len).unwrap_or_default()
     }
 
     /// Where `at`, an address in the leaf, goes.
-    pub fn target(&self, at: VirtAddr) -> PhysAddr {
+    pub fn target(&self, at: Address<I>) -> PhysAddr {
         self.phys.add(at.offset_from(self.virt))
     }
 }
 
 /// A table as found in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableAt {
+pub struct TableAt<I: Space = Virtual> {
     /// Its level, counted from the root (0).
     pub level: usize,
     /// Where it lies.
     pub frame: PhysAddr,
     /// Its bytes.
     pub bytes: u64,
-    /// The first virtual address it translates.
-    pub virt: VirtAddr,
+    /// The first input address it translates.
+    pub virt: Address<I>,
     /// Bytes of address space it translates (for a root that serves both ends of a sign-extended
     /// space: of both together).
     pub span: u64,
@@ -123,11 +123,11 @@ pub struct TableAt {
 
 /// Why a range was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapError {
+pub enum MapError<I: Space = Virtual> {
     /// The addresses or the length are no multiple of the base page.
     Misaligned {
-        /// First virtual address asked for.
-        virt: VirtAddr,
+        /// First input address asked for.
+        virt: Address<I>,
         /// First physical address asked for.
         phys: PhysAddr,
         /// Bytes asked for.
@@ -136,12 +136,12 @@ pub enum MapError {
     /// Something is mapped in the range already.
     AlreadyMapped {
         /// Where the first leaf that found its slot taken should have started.
-        at: VirtAddr,
+        at: Address<I>,
     },
     /// The format has no entry for some address of the range.
     BeyondFormat {
-        /// First virtual address asked for.
-        virt: VirtAddr,
+        /// First input address asked for.
+        virt: Address<I>,
         /// First physical address asked for.
         phys: PhysAddr,
         /// Bytes asked for.
@@ -151,7 +151,7 @@ pub enum MapError {
     OutOfFrames(OutOfFrames),
 }
 
-impl fmt::Display for MapError {
+impl<I: Space> fmt::Display for MapError<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Misaligned { virt, phys, len } => {
@@ -166,9 +166,9 @@ impl fmt::Display for MapError {
     }
 }
 
-impl core::error::Error for MapError {}
+impl<I: Space> core::error::Error for MapError<I> {}
 
-impl From<OutOfFrames> for MapError {
+impl<I: Space> From<OutOfFrames> for MapError<I> {
     fn from(out: OutOfFrames) -> Self {
         Self::OutOfFrames(out)
     }
@@ -176,22 +176,22 @@ impl From<OutOfFrames> for MapError {
 
 /// Why a range was not unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnmapError {
+pub enum UnmapError<I: Space = Virtual> {
     /// An end of the range lies inside a leaf, and live leaves are never split.
     CutsLeaf {
-        /// The first virtual address of that leaf.
-        at: VirtAddr,
+        /// The first input address of that leaf.
+        at: Address<I>,
         /// Its bytes.
         len: u64,
     },
     /// The format cannot name some address of the range.
     BeyondFormat {
         /// The range asked for.
-        range: VirtRange,
+        range: AddressRange<I>,
     },
 }
 
-impl fmt::Display for UnmapError {
+impl<I: Space> fmt::Display for UnmapError<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CutsLeaf { at, len } => {
@@ -204,4 +204,4 @@ impl fmt::Display for UnmapError {
     }
 }
 
-impl core::error::Error for UnmapError {}
+impl<I: Space> core::error::Error for UnmapError<I> {}

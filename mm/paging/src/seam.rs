@@ -3,7 +3,7 @@
 // UNSAFETY: declares the unsafe traits by which the machine vouches for its pointers and its TLB.
 #![expect(unsafe_code)]
 
-use crate::addr::{PhysAddr, VirtRange};
+use crate::addr::{AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -20,14 +20,14 @@ pub unsafe trait PhysMem {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8>;
 }
 
-/// The translation caches of every CPU that uses one set of page tables.
+/// The translation caches of every CPU that uses one set of page tables, whose input addresses are of `I`.
 ///
 /// # Safety
 ///
 /// Memory is given back to allocators, and taken out of the machine, on the strength of
 /// [`flush`](Self::flush): when it returns, no CPU may translate through an entry that was cleared
 /// before it was called, for any address of the range.
-pub unsafe trait Tlb {
+pub unsafe trait Tlb<I: Space = Virtual> {
     /// Orders the entries stored so far before any table walk that follows, on all CPUs.
     ///
     /// Called after entries went from absent to present; nothing cached needs to be dropped then.
@@ -38,7 +38,7 @@ pub unsafe trait Tlb {
     /// vol. 3A 4.10.3, Arm ARM D8.16 "TLB maintenance").
     ///
     /// Stores that cleared entries are ordered before the drop.
-    fn flush(&self, range: VirtRange);
+    fn flush(&self, range: AddressRange<I>);
 
     /// Told of each detached table, and of each unmapped piece of memmap that comes from system
     /// memory, after the flush and just before its frames go back.
@@ -89,12 +89,12 @@ unsafe impl<P: PhysMem + ?Sized> PhysMem for &P {
 }
 
 // SAFETY: every promise is the referent's own.
-unsafe impl<T: Tlb + ?Sized> Tlb for &T {
+unsafe impl<I: Space, T: Tlb<I> + ?Sized> Tlb<I> for &T {
     fn publish(&self) {
         (**self).publish();
     }
 
-    fn flush(&self, range: VirtRange) {
+    fn flush(&self, range: AddressRange<I>) {
         (**self).flush(range);
     }
 

@@ -5,7 +5,7 @@
 
 use super::{Entry, Gather, MapError, Mapper, Mapping, PhysMem, PteFormat, TableAt, TableFrames};
 use super::{Tlb, Translation, UnmapError};
-use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -14,15 +14,15 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// The most levels a format may have.
 pub(super) const MAX_LEVELS: usize = 6;
 
-/// A live tree of page tables in format `F`.
+/// A live tree of page tables in format `F`, whose input addresses are of `I`.
 ///
 /// Holding one means: the root and everything below it are tables of `F`, reachable through `P`, and
 /// nobody else changes them.
-pub struct Tables<F: PteFormat, P: PhysMem, T: Tlb> {
+pub struct Tables<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space = Virtual> {
     root: PhysAddr,
     mem: P,
     tlb: T,
-    format: PhantomData<fn() -> F>,
+    format: PhantomData<fn() -> (F, I)>,
 }
 
 /// The entry at which a walk towards an address stopped: a leaf, or nothing.
@@ -35,7 +35,7 @@ pub(super) struct Stop {
     pub(super) entry: Entry,
 }
 
-impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
+impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// Bytes (and alignment) of the root table.
     pub const ROOT_BYTES: u64 = F::LEVELS[0].table_bytes();
 
@@ -101,7 +101,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
 
     /// Walks from the root towards `at` until an entry is not a table.
     #[inline]
-    pub(super) fn walk(&self, at: VirtAddr) -> Stop {
+    pub(super) fn walk(&self, at: Address<I>) -> Stop {
         let mut path = [self.root; MAX_LEVELS];
         let mut level = 0;
         loop {
@@ -120,7 +120,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     }
 
     /// Whether the MMU can translate every address of a range that is not empty.
-    pub(super) fn reaches(range: VirtRange) -> bool {
+    pub(super) fn reaches(range: AddressRange<I>) -> bool {
         let span = F::LEVELS[0].shift + F::LEVELS[0].bits;
         let last = range.end().get().wrapping_sub(1);
         let known = |at: u64| F::canonical(at & ((1 << span) - 1)) == at;
@@ -128,7 +128,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     }
 
     /// The leaf at which a walk towards `at` stopped, if it did at one.
-    pub(super) fn leaf(at: VirtAddr, stop: &Stop) -> Option<Translation> {
+    pub(super) fn leaf(at: Address<I>, stop: &Stop) -> Option<Translation<I>> {
         let Entry::Leaf(phys, attr) = stop.entry else {
             return None;
         };
@@ -137,14 +137,14 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     }
 }
 
-impl<F: PteFormat, P: PhysMem, T: Tlb> Mapper for Tables<F, P, T> {
+impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Mapper<I> for Tables<F, P, T, I> {
     type Tlb = T;
 
     fn tlb(&self) -> &T {
         self.caches()
     }
 
-    fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
+    fn tables_for(&self, range: AddressRange<I>, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
         let first = range.start().get();
         let Some(len) = range.len().checked_sub(1) else {
             return;
@@ -158,33 +158,33 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Mapper for Tables<F, P, T> {
         }
     }
 
-    fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
+    fn map<S: TableFrames>(&self, mapping: &Mapping<I>, frames: &S) -> Result<(), MapError<I>> {
         self.map_range(mapping, frames)
     }
 
     fn unmap<S: TableFrames>(
         &self,
-        range: VirtRange,
-        gather: &mut Gather<'_, T, S>,
-    ) -> Result<(), UnmapError> {
+        range: AddressRange<I>,
+        gather: &mut Gather<'_, T, S, I>,
+    ) -> Result<(), UnmapError<I>> {
         self.unmap_range(range, gather)
     }
 
-    fn translate(&self, at: VirtAddr) -> Option<Translation> {
-        let byte = VirtRange::new(at, 1)?;
+    fn translate(&self, at: Address<I>) -> Option<Translation<I>> {
+        let byte = AddressRange::new(at, 1)?;
         if Self::reaches(byte) { Self::leaf(at, &self.walk(at)) } else { None }
     }
 
-    fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
+    fn visit(&self, range: AddressRange<I>, each: &mut dyn FnMut(Translation<I>)) {
         self.visit_leaves(range, each);
     }
 
-    fn visit_tables(&self, each: &mut dyn FnMut(TableAt)) {
+    fn visit_tables(&self, each: &mut dyn FnMut(TableAt<I>)) {
         self.visit_all_tables(each);
     }
 }
 
-impl<F: PteFormat, P: PhysMem, T: Tlb> fmt::Debug for Tables<F, P, T> {
+impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> fmt::Debug for Tables<F, P, T, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tables").field("root", &self.root).finish_non_exhaustive()
     }

@@ -1,7 +1,7 @@
 //! The walker on formats of our own; the storms also run on the real ones, in `hotmem-arch`.
 
 use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, Tables, UnmapError};
-use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::addr::{Guest, GuestAddr, PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
 use crate::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
 use crate::testing::{GranulePte, OddPte, ShallowPte, TinyPte};
 use crate::testing::{check_format, fail_each_allocation, storm};
@@ -81,22 +81,45 @@ fn the_test_formats_keep_the_laws() {
 #[test]
 fn a_storm_over_small_tables_agrees_with_the_model() {
     for seed in 0..8 {
-        storm::<TinyPte>(seed, 250);
+        storm::<TinyPte, Virtual>(seed, 250);
     }
 }
 
 #[test]
 fn a_storm_over_uneven_tables_agrees_with_the_model() {
     for seed in 0..8 {
-        storm::<OddPte>(seed, 150);
+        storm::<OddPte, Virtual>(seed, 150);
     }
+}
+
+#[test]
+fn a_storm_over_the_tables_of_a_guest_agrees_with_the_model() {
+    for seed in 0..4 {
+        storm::<TinyPte, Guest>(seed, 120);
+        fail_each_allocation::<OddPte, Guest>(seed, 20);
+    }
+}
+
+#[test]
+fn what_a_guests_tables_refuse_names_the_address_of_the_guest() {
+    let ram = FakeRam::new();
+    ram.plug(PhysRange::new(PhysAddr::new(0), 2 * HUGE).unwrap(), None);
+    let mmu = SoftMmu::<TinyPte>::new(ram, PhysAddr::new(0));
+    let range = PhysRange::new(PhysAddr::new(HUGE), HUGE).unwrap();
+    let frames = FakeTables::new(&mmu, range, &Arc::new(FaultPlan::never()));
+    let tables = mmu.tables::<Guest>();
+    let (virt, phys) = (GuestAddr::new(VIRT), PhysAddr::new(0));
+    let mapping = Mapping { virt, phys, len: PAGE, attr: Attr::WRITE, max_leaf: PAGE };
+    tables.map(&mapping, &frames).unwrap();
+    let taken = tables.map(&mapping, &frames).unwrap_err();
+    assert_eq!(std::format!("{taken:?}"), "AlreadyMapped { at: GuestAddr(0x40000000) }");
 }
 
 #[test]
 fn a_mapping_that_runs_out_of_frames_leaves_no_trace() {
     for seed in 0..4 {
-        fail_each_allocation::<TinyPte>(seed, 60);
-        fail_each_allocation::<OddPte>(seed, 60);
+        fail_each_allocation::<TinyPte, Virtual>(seed, 60);
+        fail_each_allocation::<OddPte, Virtual>(seed, 60);
     }
 }
 

@@ -9,16 +9,16 @@
 use super::slots;
 use super::tables::{Stop, Tables};
 use super::{Entry, Gather, PhysMem, PteFormat, TableFrames, Tlb, UnmapError};
-use crate::addr::{VirtAddr, VirtRange};
+use crate::addr::{Address, AddressRange, Space};
 
 use core::sync::atomic::Ordering;
 
-impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
+impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     pub(super) fn unmap_range<S: TableFrames>(
         &self,
-        range: VirtRange,
-        gather: &mut Gather<'_, T, S>,
-    ) -> Result<(), UnmapError> {
+        range: AddressRange<I>,
+        gather: &mut Gather<'_, T, S, I>,
+    ) -> Result<(), UnmapError<I>> {
         if range.is_empty() {
             return Ok(());
         }
@@ -31,9 +31,9 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     /// Clears a range that is not empty and that the MMU can translate, from its end to its start.
     pub(super) fn clear<S: TableFrames>(
         &self,
-        range: VirtRange,
-        gather: &mut Gather<'_, T, S>,
-    ) -> Result<(), UnmapError> {
+        range: AddressRange<I>,
+        gather: &mut Gather<'_, T, S, I>,
+    ) -> Result<(), UnmapError<I>> {
         let mut left = range.len();
         while left > 0 {
             let last = range.start().add(left - 1);
@@ -48,7 +48,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
 
     /// Refuses a range that cuts a leaf, which only the first and the last leaf can be; `stop` is
     /// where the walk towards its last byte stopped.
-    fn check_ends(&self, range: VirtRange, stop: &Stop) -> Result<(), UnmapError> {
+    fn check_ends(&self, range: AddressRange<I>, stop: &Stop) -> Result<(), UnmapError<I>> {
         let here = F::LEVELS[stop.level];
         let last = range.end().add(u64::MAX);
         let cut = |at| Self::leaf(at, &self.walk(at)).filter(|leaf| !range.covers(leaf.range()));
@@ -71,9 +71,9 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     fn clear_run<S: TableFrames>(
         &self,
         stop: &Stop,
-        last: VirtAddr,
+        last: Address<I>,
         left: u64,
-        gather: &mut Gather<'_, T, S>,
+        gather: &mut Gather<'_, T, S, I>,
     ) -> u64 {
         let here = F::LEVELS[stop.level];
         let Entry::Leaf(..) = stop.entry else {
@@ -87,7 +87,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         let leaves = slots::run_back(&slots[end - wanted..end], |word| test.miss(word)).max(1);
         let bytes = (leaves as u64) << here.shift;
         let start = last.align_down(here.span()).add(here.span()).add(bytes.wrapping_neg());
-        let Some(cleared) = VirtRange::new(start, bytes) else {
+        let Some(cleared) = AddressRange::new(start, bytes) else {
             return left;
         };
 
@@ -108,7 +108,12 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     }
 
     /// Unlinks the last table of `stop`'s path, and each one above that thereby becomes empty.
-    fn detach<S: TableFrames>(&self, stop: &Stop, near: VirtRange, gather: &mut Gather<'_, T, S>) {
+    fn detach<S: TableFrames>(
+        &self,
+        stop: &Stop,
+        near: AddressRange<I>,
+        gather: &mut Gather<'_, T, S, I>,
+    ) {
         for level in (1..=stop.level).rev() {
             let parents = self.slots(stop.path[level - 1], level - 1);
             let index = F::LEVELS[level - 1].index(near.start().get());
@@ -122,12 +127,12 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
     }
 
     /// Detaches the tables on the way to `at` that hold nothing, as a failed mapping leaves them.
-    pub(super) fn prune<S: TableFrames>(&self, at: VirtAddr, gather: &mut Gather<'_, T, S>) {
+    pub(super) fn prune<S: TableFrames>(&self, at: Address<I>, gather: &mut Gather<'_, T, S, I>) {
         let stop = self.walk(at);
         let page = F::LEVELS[F::LEVELS.len() - 1].span();
         if stop.level > 0
             && slots::is_empty_but(self.slots(stop.path[stop.level], stop.level), 0..0)
-            && let Some(near) = VirtRange::new(at, page)
+            && let Some(near) = AddressRange::new(at, page)
         {
             self.detach(&stop, near, gather);
         }

@@ -2,19 +2,24 @@
 
 use super::tables::Tables;
 use super::{Entry, PhysMem, PteFormat, TableAt, Tlb, Translation};
-use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
 use core::sync::atomic::Ordering;
 
 /// What a visit comes by.
-enum Node {
-    Table(TableAt),
-    Leaf(Translation),
+enum Node<I: Space> {
+    Table(TableAt<I>),
+    Leaf(Translation<I>),
 }
 
-impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
-    pub(super) fn visit_leaves(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
-        let wanted = |virt, len| VirtRange::new(virt, len).is_some_and(|span| span.overlaps(range));
+impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
+    pub(super) fn visit_leaves(
+        &self,
+        range: AddressRange<I>,
+        each: &mut dyn FnMut(Translation<I>),
+    ) {
+        let wanted =
+            |virt, len| AddressRange::new(virt, len).is_some_and(|span| span.overlaps(range));
         self.visit_from_root(&mut |node| match node {
             // The root of a sign-extended format spans two ranges apart: never skipped.
             Node::Table(table) => table.level == 0 || wanted(table.virt, table.span),
@@ -27,7 +32,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         });
     }
 
-    pub(super) fn visit_all_tables(&self, each: &mut dyn FnMut(TableAt)) {
+    pub(super) fn visit_all_tables(&self, each: &mut dyn FnMut(TableAt<I>)) {
         self.visit_from_root(&mut |node| match node {
             Node::Table(table) => {
                 each(table);
@@ -37,7 +42,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         });
     }
 
-    fn visit_from_root(&self, each: &mut dyn FnMut(Node) -> bool) {
+    fn visit_from_root(&self, each: &mut dyn FnMut(Node<I>) -> bool) {
         self.visit_below(self.root(), 0, 0, each);
     }
 
@@ -48,14 +53,14 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
         frame: PhysAddr,
         level: usize,
         base: u64,
-        each: &mut dyn FnMut(Node) -> bool,
+        each: &mut dyn FnMut(Node<I>) -> bool,
     ) {
         let here = F::LEVELS[level];
         let table = TableAt {
             level,
             frame,
             bytes: here.table_bytes(),
-            virt: VirtAddr::new(F::canonical(base)),
+            virt: Address::new(F::canonical(base)),
             span: here.span() << here.bits,
         };
         if !each(Node::Table(table)) {
@@ -72,7 +77,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb> Tables<F, P, T> {
                 Entry::Table(_) => {}
                 Entry::Leaf(phys, attr) => {
                     let leaf = Translation {
-                        virt: VirtAddr::new(F::canonical(low)),
+                        virt: Address::new(F::canonical(low)),
                         phys,
                         len: here.span(),
                         attr,

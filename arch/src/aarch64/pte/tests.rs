@@ -3,7 +3,7 @@
 extern crate std;
 
 use super::Stage1;
-use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
 use hotmem::paging::{Attr, Entry, Gather, MapError, Mapper, Mapping, PteFormat, Tables};
 use hotmem::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
 use hotmem::testing::{check_format, fail_each_allocation, storm};
@@ -167,9 +167,9 @@ fn a_live_leaf_is_never_replaced() {
 
 fn storms<F: PteFormat>() {
     for seed in 0..4 {
-        storm::<F>(seed, 120);
+        storm::<F, Virtual>(seed, 120);
     }
-    fail_each_allocation::<F>(1, 40);
+    fail_each_allocation::<F, Virtual>(1, 40);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 extern crate std;
 
 use super::{Radix, process_entry};
-use hotmem::addr::{PhysAddr, PhysRange, VirtAddr};
+use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, Virtual};
 use hotmem::paging::{Attr, Entry, MapError, Mapper, Mapping, PteFormat, Tables};
 use hotmem::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
 use hotmem::testing::{check_format, fail_each_allocation, storm};
@@ -174,9 +174,9 @@ fn only_quadrant_three_can_be_mapped_and_only_52_bits_of_it() {
 
 fn storms<F: PteFormat>() {
     for seed in 0..4 {
-        storm::<F>(seed, 120);
+        storm::<F, Virtual>(seed, 120);
     }
-    fail_each_allocation::<F>(1, 40);
+    fail_each_allocation::<F, Virtual>(1, 40);
 }
 
 #[test]

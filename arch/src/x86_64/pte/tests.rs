@@ -3,7 +3,7 @@
 extern crate std;
 
 use super::X86Pte4;
-use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
 use hotmem::paging::{
     Attr, Entry, Gather, MapError, Mapper, Mapping, PteFormat, Tables, UnmapError,
 };
@@ -203,11 +203,11 @@ fn a_gigabyte_comes_and_goes_with_its_table() {
 #[test]
 fn a_storm_agrees_with_the_model() {
     for seed in 0..6 {
-        storm::<X86Pte4>(seed, 150);
+        storm::<X86Pte4, Virtual>(seed, 150);
     }
 }
 
 #[test]
 fn a_mapping_that_runs_out_of_frames_leaves_no_trace() {
-    fail_each_allocation::<X86Pte4>(1, 80);
+    fail_each_allocation::<X86Pte4, Virtual>(1, 80);
 }

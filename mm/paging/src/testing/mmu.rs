@@ -8,7 +8,7 @@ use super::std;
 use super::std::collections::HashMap;
 use super::std::hash::{BuildHasherDefault, Hasher};
 use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::addr::{Address, AddressRange, PhysAddr, PhysRange, Space, VirtAddr};
 use crate::{Attr, Entry, Level, PhysMem, PteFormat, Tables, Tlb};
 
 use core::fmt;
@@ -109,7 +109,7 @@ impl<F: PteFormat> SoftMmu<F> {
     /// # Panics
     ///
     /// When called again.
-    pub fn tables(self: &Arc<Self>) -> Tables<F, Arc<Self>, Arc<Self>> {
+    pub fn tables<I: Space>(self: &Arc<Self>) -> Tables<F, Arc<Self>, Arc<Self>, I> {
         assert!(!self.claimed.swap(true, Ordering::SeqCst), "the tables have an owner");
         // SAFETY: `claimed` makes this the only owner; the root lies in plugged RAM or the first
         // access panics; the RAM's pointers are good for 64 KiB-aligned chunks, the largest table.
@@ -155,7 +155,7 @@ impl<F: PteFormat> SoftMmu<F> {
     /// # Panics
     ///
     /// On a page fault, and if the caches disagree with the tables.
-    pub fn translate_through(&self, at: VirtAddr) -> PhysAddr {
+    pub fn translate_through<I: Space>(&self, at: Address<I>) -> PhysAddr {
         self.access(at).0
     }
 
@@ -293,12 +293,12 @@ impl<F: PteFormat> SoftMmu<F> {
         walk
     }
 
-    fn access(&self, at: VirtAddr) -> (PhysAddr, Attr) {
+    fn access<I: Space>(&self, at: Address<I>) -> (PhysAddr, Attr) {
         let mut caches = self.lock();
         self.access_locked(&mut caches, at)
     }
 
-    fn access_locked(&self, caches: &mut Caches, at: VirtAddr) -> (PhysAddr, Attr) {
+    fn access_locked<I: Space>(&self, caches: &mut Caches, at: Address<I>) -> (PhysAddr, Attr) {
         let walk = self.walk(at.get());
         let truth = walk.page(at.get(), Self::PAGE);
         let key = at.get() & !(Self::PAGE - 1);
@@ -369,16 +369,16 @@ unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
 
 // SAFETY: one set of caches for the whole machine; `flush` removes every page of the range and every
 // pointer to a table that spans a byte of it, unless a test asked for a broken machine.
-unsafe impl<F: PteFormat> Tlb for SoftMmu<F> {
+unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
     fn publish(&self) {}
 
-    fn flush(&self, range: VirtRange) {
+    fn flush(&self, range: AddressRange<I>) {
         self.flushes.fetch_add(1, Ordering::SeqCst);
         if self.skips_flushes.load(Ordering::SeqCst) {
             return;
         }
         let touched =
-            |at, len| VirtRange::new(VirtAddr::new(at), len).is_some_and(|r| r.overlaps(range));
+            |at, len| AddressRange::new(Address::new(at), len).is_some_and(|r| r.overlaps(range));
         let mut caches = self.lock();
         caches.pages.retain(|&at, _| !touched(at, Self::PAGE));
         caches.tables.retain(|&(level, base), _| !touched(base, F::LEVELS[level - 1].span()));
@@ -405,12 +405,12 @@ unsafe impl<P: PhysMem + ?Sized> PhysMem for Arc<P> {
 }
 
 // SAFETY: every promise is the referent's own.
-unsafe impl<T: Tlb + ?Sized> Tlb for Arc<T> {
+unsafe impl<I: Space, T: Tlb<I> + ?Sized> Tlb<I> for Arc<T> {
     fn publish(&self) {
         (**self).publish();
     }
 
-    fn flush(&self, range: VirtRange) {
+    fn flush(&self, range: AddressRange<I>) {
         (**self).flush(range);
     }
 

@@ -4,7 +4,7 @@ use super::std::collections::BTreeMap;
 use super::std::sync::Arc;
 use super::std::vec::Vec;
 use super::{FakeRam, FakeTables, FaultPlan, Random, SoftMmu};
-use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::addr::{Address, AddressRange, PhysAddr, PhysRange, Space};
 use crate::{Attr, Gather, MapError, Mapper, Mapping, PteFormat};
 use crate::{TableAt, Tables, Translation, UnmapError};
 
@@ -20,13 +20,13 @@ const MOST_LEAVES: u64 = 1500;
 type Mmu<F> = Arc<SoftMmu<F>>;
 
 /// A machine, its tables, and what should be in them.
-struct Rig<F: PteFormat> {
+struct Rig<F: PteFormat, I: Space> {
     mmu: Mmu<F>,
     plan: Arc<FaultPlan>,
     frames: FakeTables<F>,
-    tables: Tables<F, Mmu<F>, Mmu<F>>,
+    tables: Tables<F, Mmu<F>, Mmu<F>, I>,
     /// First address of a leaf -> the leaf.
-    model: BTreeMap<u64, Translation>,
+    model: BTreeMap<u64, Translation<I>>,
     random: Random,
 }
 
@@ -36,8 +36,8 @@ struct Rig<F: PteFormat> {
 /// # Panics
 ///
 /// If anything differs.
-pub fn storm<F: PteFormat>(seed: u64, steps: usize) {
-    let mut rig = Rig::<F>::new(seed);
+pub fn storm<F: PteFormat, I: Space>(seed: u64, steps: usize) {
+    let mut rig = Rig::<F, I>::new(seed);
     for _ in 0..steps {
         if rig.random.one_in(3) {
             rig.unmap_some();
@@ -56,8 +56,8 @@ pub fn storm<F: PteFormat>(seed: u64, steps: usize) {
 /// # Panics
 ///
 /// If a failed mapping leaves a trace.
-pub fn fail_each_allocation<F: PteFormat>(seed: u64, mappings: usize) {
-    let mut rig = Rig::<F>::new(seed);
+pub fn fail_each_allocation<F: PteFormat, I: Space>(seed: u64, mappings: usize) {
+    let mut rig = Rig::<F, I>::new(seed);
     let mut faults = 0;
     for _ in 0..mappings {
         let mapping = rig.wish();
@@ -70,7 +70,7 @@ pub fn fail_each_allocation<F: PteFormat>(seed: u64, mappings: usize) {
     assert!(faults > 0, "no allocation ever failed");
 }
 
-impl<F: PteFormat> Rig<F> {
+impl<F: PteFormat, I: Space> Rig<F, I> {
     fn new(seed: u64) -> Self {
         let ram = FakeRam::new();
         let all = PhysRange::new(PhysAddr::new(0), RAM_BYTES);
@@ -89,7 +89,7 @@ impl<F: PteFormat> Rig<F> {
     }
 
     /// A random mapping near the border of two root entries, in the upper half.
-    fn wish(&mut self) -> Mapping {
+    fn wish(&mut self) -> Mapping<I> {
         let root = F::LEVELS[0];
         let spans: Vec<u64> = leaf_spans::<F>().collect();
         loop {
@@ -103,7 +103,7 @@ impl<F: PteFormat> Rig<F> {
             let modulus = if self.random.one_in(2) { spans[0] } else { granule };
             let phys = self.random.below(F::PHYS_LIMIT / 2) & !(modulus - 1) | low & (modulus - 1);
             let mapping = Mapping {
-                virt: VirtAddr::new(F::canonical(low)),
+                virt: Address::new(F::canonical(low)),
                 phys: PhysAddr::new(phys),
                 len,
                 attr: Attr::from_bits_truncate(self.random.bits() as u8),
@@ -131,7 +131,7 @@ impl<F: PteFormat> Rig<F> {
     }
 
     /// Maps with the first allocation failing, then the second, ... until none does.
-    fn map_with_each_fault(&mut self, mapping: &Mapping) -> usize {
+    fn map_with_each_fault(&mut self, mapping: &Mapping<I>) -> usize {
         for nth in 1.. {
             self.mmu.speculate();
             self.plan.arm(nth);
@@ -154,7 +154,7 @@ impl<F: PteFormat> Rig<F> {
         let mut gone = Vec::new();
         let mut gather = Gather::new(self.tables.tlb(), &self.frames);
         for _ in 0..1 + self.random.below(3) {
-            let range = pick_range::<F>(&self.model, &mut self.random);
+            let range = pick_range::<F, I>(&self.model, &mut self.random);
             let leaves: Vec<_> = overlapping(&self.model, range).collect();
             let cut = leaves.iter().find(|leaf| !range.covers(span(leaf)));
             match self.tables.unmap(range, &mut gather) {
@@ -187,7 +187,7 @@ impl<F: PteFormat> Rig<F> {
     }
 
     /// The leaves that a mapping must have been made of, found by trying sizes.
-    fn record(&mut self, mapping: &Mapping) {
+    fn record(&mut self, mapping: &Mapping<I>) {
         let mut done = 0;
         while done < mapping.len {
             let (virt, phys) = (mapping.virt.add(done), mapping.phys.add(done));
@@ -204,7 +204,7 @@ impl<F: PteFormat> Rig<F> {
         }
     }
 
-    fn overlapping(&self, range: VirtRange) -> impl Iterator<Item = Translation> + '_ {
+    fn overlapping(&self, range: AddressRange<I>) -> impl Iterator<Item = Translation<I>> + '_ {
         overlapping(&self.model, range)
     }
 
@@ -234,8 +234,8 @@ impl<F: PteFormat> Rig<F> {
         self.tables.visit_tables(&mut |table| tables.push(table));
         assert_eq!(tables.first().map(|root| (root.level, root.frame)), Some((0, ROOT)));
         tables.remove(0);
-        let idle = |table: &&TableAt| {
-            let span = VirtRange::new(table.virt, table.span).unwrap_or_default();
+        let idle = |table: &&TableAt<I>| {
+            let span = AddressRange::new(table.virt, table.span).unwrap_or_default();
             self.overlapping(span).next().is_none()
         };
         assert_eq!(tables.iter().find(idle), None, "an empty table");
@@ -246,10 +246,13 @@ impl<F: PteFormat> Rig<F> {
 }
 
 /// A range to unmap: often from leaf to leaf, sometimes anywhere.
-fn pick_range<F: PteFormat>(model: &BTreeMap<u64, Translation>, random: &mut Random) -> VirtRange {
+fn pick_range<F: PteFormat, I: Space>(
+    model: &BTreeMap<u64, Translation<I>>,
+    random: &mut Random,
+) -> AddressRange<I> {
     let leaves: Vec<_> = model.values().collect();
     let Some(most) = leaves.len().checked_sub(1) else {
-        return VirtRange::default();
+        return AddressRange::default();
     };
     let first = random.below(leaves.len() as u64) as usize;
     let bits = random.below(11);
@@ -257,13 +260,13 @@ fn pick_range<F: PteFormat>(model: &BTreeMap<u64, Translation>, random: &mut Ran
     let start = leaves[first].virt;
     let end = leaves[last].virt.add(leaves[last].len);
     let skew = if random.one_in(4) { page::<F>() } else { 0 };
-    VirtRange::new(start.add(skew), end.offset_from(start)).unwrap_or_default()
+    AddressRange::new(start.add(skew), end.offset_from(start)).unwrap_or_default()
 }
 
-fn overlapping(
-    model: &BTreeMap<u64, Translation>,
-    range: VirtRange,
-) -> impl Iterator<Item = Translation> + '_ {
+fn overlapping<I: Space>(
+    model: &BTreeMap<u64, Translation<I>>,
+    range: AddressRange<I>,
+) -> impl Iterator<Item = Translation<I>> + '_ {
     let before = model.range(..range.start().get()).next_back();
     let inside = model.range(range.start().get()..);
     let near = before.into_iter().chain(inside).map(|(_, leaf)| *leaf);
@@ -282,15 +285,15 @@ fn page<F: PteFormat>() -> u64 {
     F::LEVELS[F::LEVELS.len() - 1].span()
 }
 
-fn range(mapping: &Mapping) -> VirtRange {
-    VirtRange::new(mapping.virt, mapping.len).unwrap_or_default()
+fn range<I: Space>(mapping: &Mapping<I>) -> AddressRange<I> {
+    AddressRange::new(mapping.virt, mapping.len).unwrap_or_default()
 }
 
-fn span(leaf: &Translation) -> VirtRange {
-    VirtRange::new(leaf.virt, leaf.len).unwrap_or_default()
+fn span<I: Space>(leaf: &Translation<I>) -> AddressRange<I> {
+    AddressRange::new(leaf.virt, leaf.len).unwrap_or_default()
 }
 
 /// All addresses but the last, which no leaf starts at.
-fn everything() -> VirtRange {
-    VirtRange::new(VirtAddr::new(0), u64::MAX).unwrap_or_default()
+fn everything<I: Space>() -> AddressRange<I> {
+    AddressRange::new(Address::new(0), u64::MAX).unwrap_or_default()
 }
