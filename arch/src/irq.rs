@@ -5,7 +5,7 @@
 //! line is for.
 
 use core::fmt;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// When a line asks for attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 #![expect(unsafe_code)]
 
 use crate::current::KERNEL_BASE;
-use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 
 unsafe extern "C" {
     static __image_start: u8;

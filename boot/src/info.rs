@@ -3,7 +3,7 @@
 use crate::aarch64::table_loader::ScriptError;
 use crate::ranges::{RangeList, RangesFull};
 use core::fmt;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Bytes of command line that are kept.
 pub const COMMAND_LINE_BYTES: usize = 2048;

@@ -5,7 +5,7 @@
 //! once, and removing what is not there does nothing.
 
 use core::fmt;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Ranges a list has room for.
 pub const CAPACITY: usize = 128;

@@ -11,7 +11,7 @@
 
 use crate::info::{BootInfo, COMMAND_LINE_BYTES, CommandLine, Firmware, HandoffError, LeftOut};
 use crate::ranges::RangeList;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 const MAGIC: u32 = 0x336e_c578;
 const START_INFO_BYTES: u64 = 56;

@@ -15,7 +15,7 @@ use cells::{Cells, be32};
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// A device tree's first four bytes (Devicetree Specification 0.4, 5.2).
 const MAGIC: u32 = 0xd00d_feed;

@@ -14,7 +14,7 @@ use aarch64_cpu::registers::{
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
-use hotmem::addr::{PhysAddr, VirtRange};
+use hotmem_paging::addr::{PhysAddr, VirtRange};
 
 pub use super::switch::switch;
 pub use crate::exit::Exit;

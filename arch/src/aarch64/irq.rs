@@ -9,7 +9,7 @@ use super::gic::{
 use super::gic_cpu::SystemInterface;
 use super::trap::TrapFrame;
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected.
 pub const SLOTS: usize = 16;

@@ -4,7 +4,7 @@
 //! unless it was built for another.
 
 use crate::page_size::page_shift;
-use hotmem::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// Log2 of a base page's bytes.
 pub const PAGE_SHIFT: u32 = page_shift(option_env!("HOTMEM_PAGE_SIZE"), 12);

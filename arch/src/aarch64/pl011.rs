@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::layout::DEVICE_BASE;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Where QEMU's `virt` machine has it (`hw/arm/virt.c`, `VIRT_UART`).
 const AT: PhysAddr = PhysAddr::new(0x0900_0000);

@@ -11,7 +11,7 @@
 use super::syndrome::{self, DATA_ABORT, INSTRUCTION_ABORT};
 use super::trap::TrapFrame;
 use core::arch::naked_asm;
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 /// The access was not allowed, or there is no translation, or nothing answers there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

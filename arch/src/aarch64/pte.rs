@@ -13,8 +13,8 @@
 //! writes to a table. The same format serves EL1&0 and, with HCR_EL2.E2H, EL2&0. The tables attach no
 //! restriction of their own: what a page allows is what its leaf says.
 
-use hotmem::addr::PhysAddr;
-use hotmem::paging::{Attr, Entry, LeafTest, Level, PteFormat};
+use hotmem_paging::addr::PhysAddr;
+use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
 const VALID: u64 = 1 << 0;
 /// A table, or a leaf of the last level.

@@ -9,7 +9,7 @@
 
 use super::layout::{KERNEL_BASE, PAGE_SHIFT};
 use core::arch::naked_asm;
-use hotmem::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// TCR_ELx.TG1 for the kernel's page size (Arm ARM D17.2.131).
 const GRANULE: u64 = match PAGE_SHIFT {

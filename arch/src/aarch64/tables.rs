@@ -6,7 +6,7 @@
 use super::layout::TRAP_STACKS;
 use super::trap;
 use core::arch::asm;
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 /// The tops of the stacks for traps: of those that interrupt the kernel (SP_ELx), and of those that
 /// interrupt another trap.

@@ -7,8 +7,8 @@
 #![expect(unsafe_code)]
 
 use core::arch::asm;
-use hotmem::addr::VirtRange;
-use hotmem::paging::Tlb;
+use hotmem_paging::Tlb;
+use hotmem_paging::addr::VirtRange;
 
 /// Bytes of the smallest page.
 const PAGE: u64 = 1 << super::layout::PAGE_SHIFT;

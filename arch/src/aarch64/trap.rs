@@ -16,7 +16,7 @@ use super::{cpu, probe, semihosting, syndrome};
 use core::arch::global_asm;
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 /// The registers of what was interrupted, as the entry code saved them.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@
 use super::hcall::{H_BUSY, H_GET_TERM_CHAR, H_PUT_TERM_CHAR, H_SUCCESS, H_VIO_SIGNAL, hcall};
 use crate::described;
 use core::cell::Cell;
-use hotmem::addr::PhysRange;
+use hotmem_paging::addr::PhysRange;
 
 /// Terminal 0: whichever the machine has first (QEMU, `hw/char/spapr_vty.c`). Until a device tree was
 /// read, and where it names none.

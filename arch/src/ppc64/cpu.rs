@@ -11,7 +11,7 @@ use crate::described;
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hotmem::addr::{PhysAddr, VirtAddr, VirtRange};
+use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
 pub use crate::exit::Exit;
 

@@ -8,7 +8,7 @@ use super::hcall::{H_CPPR, H_EOI, H_XIRR, hcall};
 use super::trap::TrapFrame;
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
 use core::marker::PhantomData;
-use hotmem::addr::PhysRange;
+use hotmem_paging::addr::PhysRange;
 
 /// Lines that can be connected.
 pub const SLOTS: usize = 16;

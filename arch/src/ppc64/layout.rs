@@ -4,7 +4,7 @@
 //! page size, 64 KiB unless it was built for another.
 
 use crate::page_size::page_shift;
-use hotmem::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// Log2 of a base page's bytes: 16 or 12, for the page tables have no other format.
 pub const PAGE_SHIFT: u32 = page_shift(option_env!("HOTMEM_PAGE_SIZE"), 16);

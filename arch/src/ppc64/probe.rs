@@ -10,7 +10,7 @@
 
 use super::trap::{self, TrapFrame};
 use core::arch::naked_asm;
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 /// The access was not allowed, or there is no translation, or nothing answers there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@
 //! Entries are big-endian in memory, whatever the CPU's byte order. Reference and change bits are set
 //! from the start, so the CPU never writes to a table.
 
-use hotmem::addr::PhysAddr;
-use hotmem::paging::{Attr, Entry, LeafTest, Level, PteFormat};
+use hotmem_paging::addr::PhysAddr;
+use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
 const VALID: u64 = 1 << 63;
 const LEAF: u64 = 1 << 62;

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::rtas::{BUFFER_BYTES, CELLS, NoRtas};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 /// Token, two counts, and the cells.
 const ARRAY: usize = 3 + CELLS;

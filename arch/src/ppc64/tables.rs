@@ -7,7 +7,7 @@ use super::layout::{LINEAR_BASE, TRAP_STACKS};
 use super::trap;
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 /// Where the CPU goes on a trap: the first vector (book III, 6.5).
 const VECTORS: u64 = 0x100;

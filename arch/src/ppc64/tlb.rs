@@ -14,8 +14,8 @@
 #![expect(unsafe_code)]
 
 use core::arch::asm;
-use hotmem::addr::VirtRange;
-use hotmem::paging::Tlb;
+use hotmem_paging::Tlb;
+use hotmem_paging::addr::VirtRange;
 
 /// RB: invalidate by process (IS = 1), which is the kernel's: RS names process 0.
 const BY_PROCESS: u64 = 0b01 << 10;

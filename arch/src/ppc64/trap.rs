@@ -16,7 +16,7 @@ use super::{cpu, probe};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 pub(super) const DATA_STORAGE: u64 = 0x300;
 pub(super) const DATA_SEGMENT: u64 = 0x380;

@@ -11,7 +11,7 @@ use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hotmem::addr::{PhysAddr, VirtAddr, VirtRange};
+use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
 pub use crate::exit::Exit;
 

@@ -4,7 +4,7 @@ use super::apic::{IO_APIC_BYTES, IoApic, LOCAL_APIC_BYTES, LocalApic, Route};
 use super::pic;
 use super::trap::{FIRST_DEVICE, SPURIOUS, TrapFrame, VECTORS};
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected: one for each device vector.
 pub const SLOTS: usize = VECTORS - FIRST_DEVICE as usize;

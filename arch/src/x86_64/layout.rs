@@ -1,6 +1,6 @@
 //! The kernel's address space on x86_64, and the sizes it is compiled for.
 
-use hotmem::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// Log2 of a base page's bytes.
 pub const PAGE_SHIFT: u32 = 12;

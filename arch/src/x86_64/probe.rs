@@ -9,7 +9,7 @@
 
 use super::trap::{GENERAL_PROTECTION, PAGE_FAULT, TrapFrame};
 use core::arch::naked_asm;
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 /// The access was not allowed, or there is no translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

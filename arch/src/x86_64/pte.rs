@@ -11,8 +11,8 @@
 //! Accessed and Dirty are set from the start: the CPU then never writes to a table, and a stored
 //! entry stays the word that was encoded. Global is never set, so a CR3 reload drops everything.
 
-use hotmem::addr::PhysAddr;
-use hotmem::paging::{Attr, Entry, LeafTest, Level, PteFormat};
+use hotmem_paging::addr::PhysAddr;
+use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;

@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::port;
-use hotmem::addr::PhysRange;
+use hotmem_paging::addr::PhysRange;
 
 // Registers, by offset (table 4 of the data sheet).
 const DATA: u16 = 0;

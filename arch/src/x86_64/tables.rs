@@ -11,7 +11,7 @@ use ::x86_64::instructions::tables::{lidt, load_tss};
 use ::x86_64::structures::DescriptorTablePointer;
 use ::x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use ::x86_64::structures::tss::TaskStateSegment;
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 const GATES: usize = 256;
 

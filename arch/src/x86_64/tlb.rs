@@ -6,8 +6,8 @@
 use ::x86_64::VirtAddr as CpuAddr;
 use ::x86_64::instructions::tlb;
 use core::sync::atomic::{Ordering, compiler_fence};
-use hotmem::addr::VirtRange;
-use hotmem::paging::Tlb;
+use hotmem_paging::Tlb;
+use hotmem_paging::addr::VirtRange;
 
 /// Bytes one INVLPG is used for.
 const PAGE: u64 = 4096;

@@ -13,7 +13,7 @@ use ::x86_64::registers::control::Cr2;
 use core::arch::naked_asm;
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use hotmem::addr::VirtAddr;
+use hotmem_paging::addr::VirtAddr;
 
 /// Vectors below this are exceptions of the CPU.
 pub const EXCEPTIONS: usize = 32;

@@ -30,7 +30,7 @@ use crate::start_info::{self, LowMemory};
 use crate::tree;
 use core::arch::global_asm;
 use core::ptr::NonNull;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Where the early tables show `range`, if they do.
 fn early(range: PhysRange) -> Result<NonNull<u8>, HandoffError> {

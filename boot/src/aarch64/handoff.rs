@@ -4,7 +4,7 @@ use super::fw_cfg::{self, Device};
 use super::table_loader::{self, Arena};
 use crate::info::{BootInfo, COMMAND_LINE_BYTES, CommandLine, Firmware, HandoffError};
 use crate::tree::Machine;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// The file with the command line. QEMU leaves names that begin with `opt/` to its users.
 const COMMAND_LINE: &[u8] = b"opt/hotmem/cmdline";

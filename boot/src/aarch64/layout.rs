@@ -2,7 +2,7 @@
 //!
 //! The `virt` machine has devices in the first GiB of physical memory and RAM from there on.
 
-use hotmem::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// Where the image appears: virtual minus physical address.
 pub const KERNEL_BASE: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);

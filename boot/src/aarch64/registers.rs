@@ -6,7 +6,7 @@
 use super::fw_cfg::Device;
 use super::layout::{DEVICE_BASE, RAM_BASE};
 use crate::info::HandoffError;
-use hotmem::addr::PhysAddr;
+use hotmem_paging::addr::PhysAddr;
 
 /// Offset of the selector: 16 bits, big-endian.
 const SELECTOR: u64 = 8;

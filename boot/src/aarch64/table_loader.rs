@@ -13,7 +13,7 @@
 
 use super::fw_cfg::{self, Device, NAME_BYTES, Name};
 use core::fmt;
-use hotmem::addr::PhysAddr;
+use hotmem_paging::addr::PhysAddr;
 
 const SCRIPT: &[u8] = b"etc/table-loader";
 const RSDP: &[u8] = b"etc/acpi/rsdp";

@@ -24,7 +24,7 @@ use crate::image;
 use crate::info::{BootInfo, COMMAND_LINE_BYTES, HandoffError};
 use crate::main_entry::hotmem_kernel_main;
 use core::arch::global_asm;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Room for the command line: one byte more than is kept tells one that was cut.
 const ARGUMENTS: usize = 0x900;

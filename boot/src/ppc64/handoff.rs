@@ -3,7 +3,7 @@
 use super::granted;
 use crate::info::{BootInfo, CommandLine, Firmware, HandoffError};
 use crate::tree::{self, Machine};
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Memory set aside for the device tree. QEMU's needs 20 KiB, and 24 bytes for each logical memory
 /// block in the old format.

@@ -1,6 +1,6 @@
 //! Where the image and the early page tables put things.
 
-use hotmem::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// Where the image appears: virtual minus physical address.
 pub const KERNEL_BASE: VirtAddr = VirtAddr::new(0xc00f_0000_0000_0000);

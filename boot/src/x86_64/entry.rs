@@ -19,7 +19,7 @@ use super::layout::{EARLY_LIMIT, LINEAR_BASE};
 use crate::main_entry::hotmem_kernel_main;
 use crate::start_info::{self, LowMemory};
 use core::arch::global_asm;
-use hotmem::addr::{PhysAddr, PhysRange};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 struct EarlyMemory;
 

@@ -1,6 +1,6 @@
 //! Where the image and the early page tables put things.
 
-use hotmem::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// Where the image's first GiB of physical memory appears: virtual minus physical address.
 pub const KERNEL_BASE: VirtAddr = VirtAddr::new(0xffff_ffff_8000_0000);

@@ -3,10 +3,10 @@
 extern crate std;
 
 use super::{Radix, process_entry};
-use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, Virtual};
-use hotmem::paging::{Attr, Entry, MapError, Mapper, Mapping, PteFormat, Tables};
-use hotmem::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
-use hotmem::testing::{check_format, fail_each_allocation, storm};
+use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, Virtual};
+use hotmem_paging::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
+use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
+use hotmem_paging::{Attr, Entry, MapError, Mapper, Mapping, PteFormat, Tables};
 use std::sync::Arc;
 use std::vec::Vec;
 

@@ -3,12 +3,12 @@
 extern crate std;
 
 use super::X86Pte4;
-use hotmem::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
-use hotmem::paging::{
+use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
+use hotmem_paging::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
+use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
+use hotmem_paging::{
     Attr, Entry, Gather, MapError, Mapper, Mapping, PteFormat, Tables, UnmapError,
 };
-use hotmem::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
-use hotmem::testing::{check_format, fail_each_allocation, storm};
 use std::sync::Arc;
 use std::vec::Vec;
 
