@@ -260,7 +260,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     NOTE.ram.get_or_init(|| ram);
     let mover = mm.register(&NOTE)?;
-    let page = mm.alloc_movable(Order::ZERO, mover)?;
+    let page = mm.alloc_movable(Order::ZERO, &mover, 0)?;
     *NOTE.page.lock().expect("nobody panics with the lock") = page;
     NOTE.write(0x686f_746d_656d);
     println!("a page of it: {:?}", mm.page_info(page));
@@ -270,7 +270,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("{dimm} is offline; the page moved to {} and holds {:#x}", NOTE.pfn(), NOTE.read());
     mm.remove(dimm)?;
-    mm.free(NOTE.pfn())?;
+    mm.free_movable(NOTE.pfn(), &mover)?;
     mm.verify()?;
     println!("removed {dimm}, every law holds");
     Ok(())

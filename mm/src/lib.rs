@@ -48,15 +48,16 @@ pub use hotmem_paging::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, Vir
 
 pub use alloc::buddy::{FreeError, OutOfMemory};
 pub use alloc::compact::CompactError;
-pub use alloc::migrate::{Extent, MovableOps, NotNow, TooManyMovers};
+pub use alloc::migrate::{Extent, MovableOps, Mover, NotNow, TooManyMovers};
 pub use alloc::node::{MAX_NODES, NodeId};
+pub use alloc::pages::{Pages, Request};
 pub use alloc::poison::{PoisonError, Quarantined};
 pub use alloc::poison_later::QueueFull;
 pub use alloc::span::NodeInfo;
 pub use alloc::zone::{PageCounts, ZoneKind};
 pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
-pub use memmap::page::{MAX_MOVERS, Mover, Owner, Page, PageState};
+pub use memmap::page::{MAX_MOVERS, MoverId, Owner, Page, PageState};
 pub use memmap::section::MAX_SECTIONS;
 pub use observe::dump::{Content, DescriptorsMove, DumpRun};
 pub use observe::explain::{Obstacle, Removability};

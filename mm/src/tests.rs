@@ -250,14 +250,14 @@ fn the_allocator_may_give_page_0_for_a_section_node() {
     assert!(!node_at_zero(&bench));
 
     // Of all pages only the last eight are free, and page 0: an add takes the node first.
-    let mut held: Vec<_> = std::iter::from_fn(|| bench.mm.alloc(Order::ZERO).ok()).collect();
+    let mut held: Vec<_> = std::iter::from_fn(|| bench.mm.take_pages(Order::ZERO).ok()).collect();
     held.sort();
     let zero = held.remove(0);
     assert_eq!(zero, Pfn::new(0));
     for pfn in held.drain(held.len() - 8..) {
-        bench.mm.free(pfn).unwrap();
+        bench.mm.free_pages(pfn).unwrap();
     }
-    bench.mm.free(zero).unwrap();
+    bench.mm.free_pages(zero).unwrap();
     let before = bench.snapshot();
 
     let dimm = range(WINDOW, MIB);
@@ -265,7 +265,7 @@ fn the_allocator_may_give_page_0_for_a_section_node() {
     bench.add(dimm, Placement::PerRange);
     assert!(node_at_zero(&bench));
     assert!(bench.mm.block(bench.mm.block_at(dimm.start())).is_some());
-    assert_eq!(bench.mm.free(zero), Err(FreeError::NotYours(zero, Owner::Table)));
+    assert_eq!(bench.mm.free_pages(zero), Err(FreeError::NotYours(zero, Owner::Table)));
     bench.online(dimm);
     bench.offline(dimm);
     bench.remove(dimm);

@@ -6,19 +6,20 @@
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::node::NodeId;
+use crate::alloc::pages::Request;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
-use crate::memmap::page::{Mover, Owner, PageState};
+use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Record, Section, SectionState};
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 /// Payload words of a free extent's head: the list links, as pfn + 1, 0 for none.
 const NEXT: usize = 0;
 const PREVIOUS: usize = 1;
 /// Payload words of a used extent's head: its owner's, and when it was allocated.
-const PRIVATE: usize = 2;
+pub(crate) const PRIVATE: usize = 2;
 const SINCE: usize = 3;
 
 /// There is no free extent of the order in any zone the owner may use.
@@ -68,7 +69,7 @@ struct Home<'m, M> {
 }
 
 /// Whether extents of `owner` are freed by who allocated them, and not by the manager.
-fn is_users(owner: Owner) -> bool {
+pub(crate) fn is_users(owner: Owner) -> bool {
     matches!(owner, Owner::Kernel | Owner::Movable(_))
 }
 
@@ -79,45 +80,21 @@ fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
 }
 
 impl<M: Machine> Mm<M> {
-    /// Allocates `1 << order` pages that stay where they are, naturally aligned, contents unspecified.
-    ///
-    /// They never come from a movable zone, whose blocks can therefore always be emptied.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfMemory`] with the order.
-    pub fn alloc(&self, order: Order) -> Result<Pfn, OutOfMemory> {
-        self.alloc_as(order, Owner::Kernel)
-    }
-
-    /// Allocates `1 << order` pages, naturally aligned, contents unspecified, that `mover` will move
-    /// when it is asked to. Movable zones are filled first.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfMemory`] with the order.
-    pub fn alloc_movable(&self, order: Order, mover: Mover) -> Result<Pfn, OutOfMemory> {
-        self.alloc_as(order, Owner::Movable(mover))
-    }
-
-    /// As [`alloc_movable`](Self::alloc_movable), from the movable zones only; `None` when they have no
-    /// such extent.
-    pub fn alloc_movable_zone(&self, order: Order, mover: Mover) -> Option<Pfn> {
-        let nodes = self.nodes.populated(ZoneKind::Movable);
-        nodes
-            .filter_map(|node| self.alloc_in(node, ZoneKind::Movable, order, Owner::Movable(mover)))
-            .next()
-    }
-
-    /// Allocates from the zones that `owner` may have memory of.
+    /// Allocates for the manager itself, from the zones that `owner` may have memory of.
     pub(crate) fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
+        self.alloc_request(order.into(), owner)
+    }
+
+    /// Allocates what is asked for, from the first zone that `owner` may have memory of and that has it.
+    pub(crate) fn alloc_request(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
         let zones = ZoneKind::for_owner(owner)
             .iter()
             .flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
         zones
-            .filter_map(|(node, kind)| self.alloc_in(node, kind, order, owner))
+            .filter(|&(node, kind)| request.takes(node, kind))
+            .filter_map(|(node, kind)| self.alloc_in(node, kind, request, owner))
             .next()
-            .ok_or(OutOfMemory { order })
+            .ok_or(OutOfMemory { order: request.align })
     }
 
     /// As [`alloc_as`](Self::alloc_as), the smallest free extent that fits in any of the zones; among
@@ -137,13 +114,20 @@ impl<M: Machine> Mm<M> {
         // Nobody else may have taken it meanwhile; if so, any will do.
         sized
             .min_by_key(|&(size, far, ..)| (size, far))
-            .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, order, owner))
+            .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, order.into(), owner))
             .map_or_else(|| self.alloc_as(order, owner), Ok)
     }
 
-    fn alloc_in(&self, node: NodeId, kind: ZoneKind, order: Order, owner: Owner) -> Option<Pfn> {
+    fn alloc_in(
+        &self,
+        node: NodeId,
+        kind: ZoneKind,
+        Request { order, align, private, .. }: Request,
+        owner: Owner,
+    ) -> Option<Pfn> {
         let mut zone = self.nodes.lock(node, kind);
-        let mut size = zone.smallest_from(order)?;
+        // An extent is aligned to its size, and its first part is kept.
+        let mut size = zone.smallest_from(align)?;
         let pfn = zone.first(size)?;
         let section = self.section_at(pfn)?;
         let block = self.block_record(section.number())?;
@@ -160,20 +144,11 @@ impl<M: Machine> Mm<M> {
         }
 
         let page = section.page(pfn);
-        page.payload()[PRIVATE].store(0, Ordering::Relaxed);
+        page.payload()[PRIVATE].store(private, Ordering::Relaxed);
         page.payload()[SINCE].store(self.machine.stamp(), Ordering::Relaxed);
         self.set_head(section, pfn, order, PageState::Used { order, owner });
         count_free(&mut zone, block, order.pages().wrapping_neg());
         Some(pfn)
-    }
-
-    /// Frees an extent that [`alloc`](Self::alloc) handed out.
-    ///
-    /// # Errors
-    ///
-    /// [`FreeError`] if no such extent begins at `pfn`; nothing is changed then.
-    pub fn free(&self, pfn: Pfn) -> Result<(), FreeError> {
-        self.free_of(pfn, is_users).map(drop)
     }
 
     /// Frees an extent whose owner `mine` accepts. Answers its order.
@@ -213,25 +188,26 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// The owner's word of an allocated extent: whatever it last stored there, 0 at first.
+    /// The owner's word of an allocated extent.
     ///
     /// # Errors
     ///
-    /// [`FreeError`] if no extent that the caller could own begins at `pfn`.
+    /// [`FreeError`] if no extent that a user of the allocator could own begins at `pfn`.
     pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
         let _guard = self.readers.enter(self.machine.cpu());
-        Ok(self.private_word(pfn)?.load(Ordering::Acquire))
+        let section = self.online_section(pfn)?;
+        self.used(section, pfn, is_users)?;
+        Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
     }
 
-    /// Stores the owner's word of an allocated extent.
-    ///
-    /// # Errors
-    ///
-    /// [`FreeError`] if no extent that the caller could own begins at `pfn`.
-    pub fn set_private(&self, pfn: Pfn, value: u64) -> Result<(), FreeError> {
+    /// The order of the extent that begins at `pfn`, if an owner has it that `mine` accepts.
+    pub(crate) fn order_of(
+        &self,
+        pfn: Pfn,
+        mine: impl Fn(Owner) -> bool,
+    ) -> Result<Order, FreeError> {
         let _guard = self.readers.enter(self.machine.cpu());
-        self.private_word(pfn)?.store(value, Ordering::Release);
-        Ok(())
+        self.used(self.online_section(pfn)?, pfn, mine)
     }
 
     /// What [`Machine::stamp`] said when the extent that begins at `pfn` was allocated.
@@ -250,12 +226,6 @@ impl<M: Machine> Mm<M> {
     /// The owner's word of a used extent that nobody frees meanwhile.
     pub(crate) fn owners_word(&self, pfn: Pfn) -> u64 {
         self.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
-    }
-
-    fn private_word(&self, pfn: Pfn) -> Result<&AtomicU64, FreeError> {
-        let section = self.online_section(pfn)?;
-        self.used(section, pfn, is_users)?;
-        Ok(&section.page(pfn).payload()[PRIVATE])
     }
 
     fn online_section(&self, pfn: Pfn) -> Result<Section<'_, M>, FreeError> {

@@ -17,7 +17,7 @@ use crate::addr::{Order, Pfn};
 use crate::alloc::isolate::Area;
 use crate::alloc::migrate::Extent;
 use crate::machine::Machine;
-use crate::memmap::page::{Mover, Owner, PageState};
+use crate::memmap::page::{MoverId, Owner, PageState};
 
 /// Passes over extents of one order before an owner that does not let go is taken at its word.
 pub(crate) const PASSES: u64 = 8;
@@ -195,7 +195,7 @@ impl Evacuation {
 
 impl<M: Machine> Mm<M> {
     /// Whether the owner of an extent says that it will not let go.
-    pub(crate) fn is_pinned(&self, extent: &Extent, mover: Mover) -> bool {
+    pub(crate) fn is_pinned(&self, extent: &Extent, mover: MoverId) -> bool {
         self.movers.get(mover).is_none_or(|ops| ops.pinned(extent))
     }
 
@@ -210,7 +210,7 @@ impl<M: Machine> Mm<M> {
         area: &Area,
         pfn: Pfn,
         order: Order,
-        mover: Mover,
+        mover: MoverId,
     ) -> Result<bool, Stuck> {
         let Some(ops) = self.movers.get(mover) else { return Ok(false) };
         let extent = self.extent(pfn, order);

@@ -13,7 +13,7 @@
 use crate::Mm;
 use crate::addr::{Order, Pfn};
 use crate::machine::Machine;
-use crate::memmap::page::{MAX_MOVERS, Mover, Owner};
+use crate::memmap::page::{MAX_MOVERS, MoverId, Owner};
 use core::fmt;
 use spin::Once;
 
@@ -24,7 +24,7 @@ pub struct Extent {
     pub pfn: Pfn,
     /// The size.
     pub order: Order,
-    /// The owner's word: see [`Mm::private`].
+    /// The owner's word, given when it was allocated: see [`Mm::alloc_movable`].
     pub private: u64,
 }
 
@@ -89,6 +89,18 @@ impl fmt::Display for TooManyMovers {
 
 impl core::error::Error for TooManyMovers {}
 
+/// A registered owner of movable pages: with it memory is allocated and freed in that owner's name. There is one
+/// for each [`Mm::register`], so whoever has it is the owner, or was given it by the owner.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mover(MoverId);
+
+impl Mover {
+    /// The number by which the owner's pages name it.
+    pub const fn id(&self) -> MoverId {
+        self.0
+    }
+}
+
 /// The owners that have registered, for good.
 pub(crate) struct Movers([Once<&'static dyn MovableOps>; MAX_MOVERS]);
 
@@ -97,7 +109,7 @@ impl Movers {
         Self([const { Once::new() }; MAX_MOVERS])
     }
 
-    pub(crate) fn get(&self, mover: Mover) -> Option<&'static dyn MovableOps> {
+    pub(crate) fn get(&self, mover: MoverId) -> Option<&'static dyn MovableOps> {
         self.0.get(mover.index())?.get().copied()
     }
 }
@@ -123,7 +135,7 @@ impl<M: Machine> Mm<M> {
                 ops
             });
             if mine {
-                return Mover::new(index).ok_or(TooManyMovers);
+                return MoverId::new(index).map(Mover).ok_or(TooManyMovers);
             }
         }
         Err(TooManyMovers)

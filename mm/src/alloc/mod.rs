@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
-//!   buddy              allocate and free
+//!   buddy              free lists: split, merge
+//!   pages              what users allocate: owned pages, and pages in a mover's name
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
 //!   poison_later       bad pages that the handler of a machine check notes
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
@@ -16,6 +17,7 @@ pub(crate) mod isolate;
 pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod packed;
+pub(crate) mod pages;
 pub(crate) mod poison;
 pub(crate) mod poison_later;
 pub(crate) mod span;

@@ -190,7 +190,7 @@ mod tests {
 
         let zone = bench.mm.nodes.lock(NodeId::ZERO, ZoneKind::Movable);
         thread::scope(|scope| {
-            let free = scope.spawn(|| bench.mm.free(pfn));
+            let free = scope.spawn(|| bench.mm.free_pages(pfn));
             // It has entered once a drain does not come through; then it comes as far as the lock.
             while bench.mm.readers.drain() {
                 thread::yield_now();

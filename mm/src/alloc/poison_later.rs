@@ -205,7 +205,7 @@ mod tests {
         let bench = bench();
         let id = bench.blocks(range(DIMM, MIB))[0];
         let movable = bench.alloc_movable(Order::ZERO).unwrap();
-        let kernel = bench.mm.alloc(Order::ZERO).unwrap();
+        let kernel = bench.mm.take_pages(Order::ZERO).unwrap();
         let op = bench.mm.start_offline(id).unwrap();
         for pfn in [movable, kernel] {
             assert_eq!(bench.mm.poison_later(pfn), Ok(()));

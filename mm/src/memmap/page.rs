@@ -46,12 +46,12 @@ pub enum Owner {
     /// Whoever took it out of the linear map: its content is not to be touched.
     Taken,
     /// Whoever registered as this mover, and lets the page be moved.
-    Movable(Mover),
+    Movable(MoverId),
 }
 
-/// A registered owner of movable pages: see [`crate::Mm::register`].
+/// The number of a registered owner of movable pages, whose handle is [`Mover`](crate::Mover).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mover(u8);
+pub struct MoverId(u8);
 
 /// Owners of movable pages that can register.
 pub const MAX_MOVERS: usize = 16;
@@ -59,8 +59,8 @@ pub const MAX_MOVERS: usize = 16;
 /// Where the numbers of movers begin among those of owners.
 const FIRST_MOVER: u64 = 16;
 
-impl Mover {
-    /// Mover `index`, below [`MAX_MOVERS`].
+impl MoverId {
+    /// Number `index`, below [`MAX_MOVERS`].
     pub(crate) const fn new(index: usize) -> Option<Self> {
         if index < MAX_MOVERS { Some(Self(index as u8)) } else { None }
     }
@@ -90,7 +90,7 @@ impl Owner {
         if raw < Self::FIXED.len() as u64 {
             return Some(Self::FIXED[raw as usize]);
         }
-        match Mover::new(raw.wrapping_sub(FIRST_MOVER) as usize) {
+        match MoverId::new(raw.wrapping_sub(FIRST_MOVER) as usize) {
             Some(mover) => Some(Self::Movable(mover)),
             None => None,
         }
@@ -238,7 +238,7 @@ mod tests {
     fn states() -> impl Iterator<Item = PageState> {
         let orders = (0..Order::COUNT as u8).filter_map(Order::new);
         let sized = orders.flat_map(|order| {
-            let movers = (0..MAX_MOVERS).filter_map(Mover::new).map(Owner::Movable);
+            let movers = (0..MAX_MOVERS).filter_map(MoverId::new).map(Owner::Movable);
             let owners = Owner::FIXED.into_iter().chain(movers);
             let used = owners.map(move |owner| PageState::Used { order, owner });
             used.chain([PageState::Free { order }, PageState::Isolated { order }])

@@ -14,7 +14,7 @@ use crate::alloc::migrate::Extent;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState};
-use crate::memmap::page::{Mover, Owner, PageState};
+use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::operations::RemoveError;
 use core::fmt;
 
@@ -169,7 +169,7 @@ impl<M: Machine> Mm<M> {
         &self,
         rest: &mut PfnRange,
         balance: &mut Balance,
-    ) -> Result<Option<(Extent, Mover, Obstacle)>, Obstacle> {
+    ) -> Result<Option<(Extent, MoverId, Obstacle)>, Obstacle> {
         while rest.start < rest.end {
             let id = self.block_at(M::address(rest.start));
             let end = self.block_pfns(id).end;

@@ -7,11 +7,11 @@ use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::geometry::BlockSize;
 use crate::memmap::block::BlockId;
-use crate::memmap::page::{Mover, Owner};
+use crate::memmap::page::Owner;
 use crate::observe::snapshot::Fact;
 use crate::operations::boot::BootMemory;
 use crate::operations::placement::Placement;
-use crate::{Added, Mm, OutOfMemory, Removed};
+use crate::{Added, Mm, Mover, OutOfMemory, Removed, Request};
 
 /// What a bench boots with. Sizes and addresses are bytes.
 #[derive(Clone, Debug)]
@@ -91,12 +91,13 @@ impl<S: Shape> Bench<S> {
     ///
     /// As [`Mm::alloc_movable`].
     pub fn alloc_movable(&self, order: Order) -> Result<Pfn, OutOfMemory> {
-        self.mm.alloc_movable(order, self.stubborn)
+        self.mm.alloc_movable(order, &self.stubborn, 0)
     }
 
     /// As [`alloc_movable`](Self::alloc_movable), in a movable zone.
     pub fn alloc_movable_zone(&self, order: Order) -> Option<Pfn> {
-        self.mm.alloc_movable_zone(order, self.stubborn)
+        let request = Request::from(order).in_movable_zone();
+        self.mm.alloc_movable(request, &self.stubborn, 0).ok()
     }
 
     /// Allocates as the manager does for itself, and counts it as the verbs do.

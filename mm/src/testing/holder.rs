@@ -2,13 +2,14 @@
 
 use super::std::boxed::Box;
 use super::std::collections::BTreeMap;
-use super::std::sync::{Arc, Mutex, PoisonError};
+use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
 use super::{Bench, FakeMachine, Shape, SoftMmu};
 use crate::addr::{Order, Pfn, VirtAddr};
+use crate::alloc::migrate::Mover;
 use crate::alloc::migrate::{Extent, MovableOps, NotNow};
+use crate::alloc::pages::Request;
 use crate::geometry::Geometry;
-use crate::memmap::page::Mover;
 use core::fmt;
 
 /// Holds on to every page: whoever keeps page numbers by hand wants them to stay right.
@@ -49,6 +50,7 @@ struct Held {
 /// An owner that finds its pages by handles, writes to each of them, and follows their moves.
 pub struct Holder<S: Shape> {
     mmu: Arc<SoftMmu<S::Format>>,
+    mover: OnceLock<Mover>,
     held: Mutex<State>,
 }
 
@@ -68,46 +70,49 @@ impl<S: Shape> Holder<S> {
     /// # Panics
     ///
     /// If there are too many.
-    pub fn register(bench: &Bench<S>) -> (&'static Self, Mover) {
+    pub fn register(bench: &Bench<S>) -> &'static Self {
         let mmu = bench.mm.machine().share_mmu();
-        let holder: &'static Self =
-            Box::leak(Box::new(Self { mmu, held: Mutex::new(State::default()) }));
-        match bench.mm.register(holder) {
-            Ok(mover) => (holder, mover),
-            Err(error) => panic!("{error}"),
-        }
+        let held = Mutex::new(State::default());
+        let holder: &'static Self = Box::leak(Box::new(Self { mmu, mover: OnceLock::new(), held }));
+        let mover = bench.mm.register(holder).unwrap_or_else(|error| panic!("{error}"));
+        holder.mover.get_or_init(|| mover);
+        holder
+    }
+
+    /// What it allocates with.
+    ///
+    /// # Panics
+    ///
+    /// If it is not registered.
+    pub fn mover(&self) -> &Mover {
+        self.mover.get().unwrap_or_else(|| panic!("the holder is not registered"))
     }
 
     fn state(&self) -> super::std::sync::MutexGuard<'_, State> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over an extent that was just allocated; answers its handle.
-    pub fn hold(&self, pfn: Pfn, order: Order) -> u64 {
+    /// Allocates an extent for itself, and writes to each of its pages. Returns its handle.
+    pub fn take(&self, bench: &Bench<S>, order: Order) -> Option<u64> {
+        self.take_as(bench, order.into())
+    }
+
+    /// As [`take`](Self::take), in a movable zone.
+    pub fn take_in_zone(&self, bench: &Bench<S>, order: Order) -> Option<u64> {
+        self.take_as(bench, Request::from(order).in_movable_zone())
+    }
+
+    fn take_as(&self, bench: &Bench<S>, request: Request) -> Option<u64> {
         let mut state = self.state();
         let handle = state.next;
+        let pfn = bench.mm.alloc_movable(request, self.mover(), handle).ok()?;
         state.next += 1;
+        let order = request.order;
         let held = Held { pfn, order, isolated: false, pinned: false, busy: 0 };
         state.extents.insert(handle, held);
         for page in 0..order.pages() {
             self.mmu.store(word::<S>(pfn.add(page)), stamp(handle, page));
         }
-        handle
-    }
-
-    /// Allocates an extent for itself.
-    pub fn take(&self, bench: &Bench<S>, mover: Mover, order: Order) -> Option<u64> {
-        let pfn = bench.mm.alloc_movable(order, mover).ok()?;
-        let handle = self.hold(pfn, order);
-        bench.mm.set_private(pfn, handle).unwrap_or_else(|error| panic!("{error}"));
-        Some(handle)
-    }
-
-    /// As [`take`](Self::take), in a movable zone.
-    pub fn take_in_zone(&self, bench: &Bench<S>, mover: Mover, order: Order) -> Option<u64> {
-        let pfn = bench.mm.alloc_movable_zone(order, mover)?;
-        let handle = self.hold(pfn, order);
-        bench.mm.set_private(pfn, handle).unwrap_or_else(|error| panic!("{error}"));
         Some(handle)
     }
 
@@ -120,7 +125,7 @@ impl<S: Shape> Holder<S> {
         let held = self.state().extents.remove(&handle);
         let held = held.unwrap_or_else(|| panic!("handle {handle} holds nothing"));
         assert!(!held.isolated, "freed while it moves");
-        bench.mm.free(held.pfn).unwrap_or_else(|error| panic!("{error}"));
+        bench.mm.free_movable(held.pfn, self.mover()).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Where the extent of a handle is.

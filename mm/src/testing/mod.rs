@@ -9,6 +9,7 @@ extern crate std;
 mod bench;
 mod holder;
 mod machine;
+mod raw;
 
 pub use bench::{Bench, Setup, range};
 pub use holder::{Holder, Stubborn};

@@ -105,7 +105,7 @@ fn at04_the_first_section_of_8_gib_per_range_is_all_memmap_and_still_online() {
     bench.check();
     bench.mm.online(first, ZoneKind::Movable).unwrap();
     for id in &bench.blocks(dimm)[1..] {
-        bench.mm.free(Pfn::new(id.get() * (BLOCK / PAGE))).unwrap();
+        bench.mm.free_pages(Pfn::new(id.get() * (BLOCK / PAGE))).unwrap();
     }
     bench.offline(dimm);
     leave(&bench, dimm, &before);
@@ -379,7 +379,7 @@ fn at03_a_block_with_a_page_in_use_stays_while_its_neighbours_go() {
         bench.remove(block_range(&bench, id));
     }
     assert_eq!(bench.mm.remove(block_range(&bench, home)), Err(RemoveError::NotOffline(home)));
-    bench.mm.free(held).unwrap();
+    bench.mm.free_pages(held).unwrap();
     bench.offline(block_range(&bench, home));
     bench.remove(block_range(&bench, home));
     assert_same(&before, &bench.snapshot());

@@ -83,7 +83,7 @@ fn a_hole_is_a_hole_and_a_part_without_ram_is_nothing() {
     assert!(state(0x9e).is_some() && state(0x100).is_some());
     assert_eq!(state(0x2003), Some(PageState::Hole));
     for pfn in [0x9f, 0xa0].map(Pfn::new) {
-        assert_eq!(bench.mm.free(pfn), Err(FreeError::NotAllocated(pfn)));
+        assert_eq!(bench.mm.free_pages(pfn), Err(FreeError::NotAllocated(pfn)));
     }
 }
 
@@ -127,7 +127,7 @@ fn only_ram_is_allocated<S: Shape>() {
     held.dedup();
     assert_eq!(held.len() as u64, bench.mm.stats().pages.managed - boot_pages(&bench));
     bench.check();
-    held.iter().for_each(|&pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
+    held.iter().for_each(|&pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
     bench.check();
     assert_same(&before, &bench.snapshot());
 }

@@ -152,10 +152,10 @@ fn contents_move_away<S: Shape>() {
     let mut random = Random::new(5);
     for _ in 0..30 {
         let bench = rig_of::<S>(5, movable);
-        let (holder, mover) = Holder::register(&bench);
+        let holder = Holder::register(&bench);
         for _ in 0..random.below(500) {
             let order = Order::new(random.below(4) as u8).unwrap();
-            holder.take_in_zone(&bench, mover, order);
+            holder.take_in_zone(&bench, order);
         }
         for handle in holder.handles() {
             if random.one_in(3) {
@@ -175,7 +175,7 @@ fn contents_move_away<S: Shape>() {
 #[test]
 fn a_head_that_cannot_be_emptied_leaves_the_range_whole() {
     let bench = rig(4, |index| Some(if index == 2 { ZoneKind::Normal } else { ZoneKind::Movable }));
-    while bench.mm.alloc(Order::ZERO).is_ok() {}
+    while bench.mm.take_pages(Order::ZERO).is_ok() {}
     let before = bench.snapshot();
     let head = Pfn::new((TINY_WINDOW + 2 * MIB) / 4096);
     let id = BlockId::new(TINY_WINDOW / MIB + 2);
@@ -218,8 +218,8 @@ fn a_bad_page_of_which_nobody_knows_where_it_is_keeps_the_range_whole() {
 #[test]
 fn without_room_for_what_lies_at_a_head_nothing_is_converted() {
     let bench = rig(3, movable);
-    let (holder, mover) = Holder::register(&bench);
-    while holder.take(&bench, mover, Order::ZERO).is_some() {}
+    let holder = Holder::register(&bench);
+    while holder.take(&bench, Order::ZERO).is_some() {}
     let before = bench.snapshot();
     let refused = bench.mm.convert(dimm(3)).unwrap_err();
     assert!(matches!(refused, ConvertError::NoRoom(..)), "{refused}");
@@ -252,7 +252,7 @@ fn only_one_whole_piece_is_converted_and_the_rest_is_named() {
 #[test]
 fn a_conversion_takes_no_memory() {
     let bench = rig(8, movable);
-    while bench.mm.alloc(Order::ZERO).is_ok() {}
+    while bench.mm.take_pages(Order::ZERO).is_ok() {}
     bench.mm.machine().plan().arm(1);
     bench.mm.convert(dimm(8)).unwrap();
     assert!(!bench.mm.machine().plan().fired());
@@ -306,9 +306,9 @@ fn lmbs_of_64_kib_pages_convert_too() {
 #[test]
 fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
     let bench = rig(12, movable);
-    let (holder, mover) = Holder::register(&bench);
+    let holder = Holder::register(&bench);
     let handles: Vec<_> =
-        (0..900).filter_map(|_| holder.take_in_zone(&bench, mover, Order::ZERO)).collect();
+        (0..900).filter_map(|_| holder.take_in_zone(&bench, Order::ZERO)).collect();
     // Nobody moves these: they lie at no head.
     let still: Vec<_> = handles
         .iter()
@@ -316,7 +316,8 @@ fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
         .map(|(pfn, _)| pfn)
         .filter(|pfn| pfn.get() % 256 >= 4)
         .collect();
-    let used = Some(PageState::Used { order: Order::ZERO, owner: Owner::Movable(mover) });
+    let used =
+        Some(PageState::Used { order: Order::ZERO, owner: Owner::Movable(holder.mover().id()) });
     let stop = AtomicBool::new(false);
     let looks = AtomicU64::new(0);
     bench.mm.machine().mmu().yield_often(true);

@@ -31,8 +31,8 @@ fn first(block: u64) -> Pfn {
 fn runs_ascend_and_are_as_long_as_they_can_be() {
     let bench = bench();
     let held: Vec<_> =
-        (0..30).map(|i| bench.mm.alloc(Order::new(i % 3).unwrap()).unwrap()).collect();
-    bench.mm.free(held[4]).unwrap();
+        (0..30).map(|i| bench.mm.take_pages(Order::new(i % 3).unwrap()).unwrap()).collect();
+    bench.mm.free_pages(held[4]).unwrap();
     let runs = dump(&bench);
     for pair in runs.windows(2) {
         assert!(pair[0].pfns.end <= pair[1].pfns.start);

@@ -4,8 +4,8 @@
 
 use hotmem::testing::{Bench, Holder, Random, Tiny, range};
 use hotmem::{
-    BlockId, BlockState, Mover, NodeId, Obstacle, OfflineError, OfflineOp, Order, Owner, Pfn,
-    PhysRange, Placement, PoisonError, Quarantined, Removability, RemoveError, Stepped, ZoneKind,
+    BlockId, BlockState, NodeId, Obstacle, OfflineError, OfflineOp, Order, Owner, Pfn, PhysRange,
+    Placement, PoisonError, Quarantined, Removability, RemoveError, Stepped, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, block_range, tiny};
 
@@ -14,7 +14,6 @@ const BLOCKS: u64 = 5;
 struct Rig {
     bench: Bench<Tiny>,
     holder: &'static Holder<Tiny>,
-    mover: Mover,
     dimm: PhysRange,
     random: Random,
     kernel: Vec<Pfn>,
@@ -27,7 +26,7 @@ fn node(raw: u32) -> NodeId {
 /// Blocks on two nodes, some in each zone, some of each placement.
 fn rig(seed: u64) -> Rig {
     let bench = tiny(MIB);
-    let (holder, mover) = Holder::register(&bench);
+    let holder = Holder::register(&bench);
     let dimm = range(TINY_WINDOW, BLOCKS * MIB);
     let mut random = Random::new(seed);
     bench.plug(dimm);
@@ -37,7 +36,7 @@ fn rig(seed: u64) -> Rig {
         let kind = *random.pick(&[ZoneKind::Movable, ZoneKind::Movable, ZoneKind::Normal]);
         bench.mm.online(id, kind).unwrap();
     }
-    Rig { bench, holder, mover, dimm, random, kernel: Vec::new() }
+    Rig { bench, holder, dimm, random, kernel: Vec::new() }
 }
 
 impl Rig {
@@ -49,9 +48,9 @@ impl Rig {
         for _ in 0..self.random.below(700) {
             let order = Order::new(self.random.below(largest + 1) as u8).unwrap();
             if self.random.one_in(30) {
-                self.kernel.extend(self.bench.mm.alloc(order).ok());
+                self.kernel.extend(self.bench.mm.take_pages(order).ok());
             } else {
-                handles.extend(self.holder.take(&self.bench, self.mover, order));
+                handles.extend(self.holder.take(&self.bench, order));
             }
         }
         let keep = 1 + self.random.below(4);
@@ -66,7 +65,8 @@ impl Rig {
         let spare = self.random.below(room);
         while self.bench.mm.zones().map(|zone| zone.counts.free).sum::<u64>() > spare {
             let order = Order::new(self.random.below(4) as u8).unwrap();
-            let Ok(pfn) = self.bench.mm.alloc(order).or_else(|_| self.bench.mm.alloc(Order::ZERO))
+            let Ok(pfn) =
+                self.bench.mm.take_pages(order).or_else(|_| self.bench.mm.take_pages(Order::ZERO))
             else {
                 break;
             };
@@ -78,7 +78,7 @@ impl Rig {
                 if self.random.one_in(3) {
                     self.kernel.push(pfn);
                 } else {
-                    self.bench.mm.free(pfn).unwrap();
+                    self.bench.mm.free_pages(pfn).unwrap();
                 }
             }
         }
@@ -209,7 +209,7 @@ fn e16_a_bad_free_page_is_nobodys_and_its_block_goes_but_does_not_come_back() {
 fn e16_a_bad_page_in_use_moves_first_and_the_rest_of_its_extent_is_free() {
     let rig = rig(12);
     let order = Order::new(4).unwrap();
-    let handle = rig.holder.take(&rig.bench, rig.mover, order).unwrap();
+    let handle = rig.holder.take(&rig.bench, order).unwrap();
     let (pfn, _) = rig.holder.at(handle).unwrap();
     let free = rig.bench.mm.stats().pages.free;
     assert_eq!(rig.bench.mm.poison(pfn.add(5)), Ok(Quarantined::Page));
@@ -222,7 +222,7 @@ fn e16_a_bad_page_in_use_moves_first_and_the_rest_of_its_extent_is_free() {
 #[test]
 fn e16_a_bad_page_that_stays_is_refused_and_named() {
     let rig = rig(13);
-    let kernel = rig.bench.mm.alloc(Order::new(2).unwrap()).unwrap();
+    let kernel = rig.bench.mm.take_pages(Order::new(2).unwrap()).unwrap();
     let before = rig.bench.snapshot();
     let bad = kernel.add(3);
     assert_eq!(rig.bench.mm.poison(bad), Err(PoisonError::InUse(bad, Owner::Kernel)));

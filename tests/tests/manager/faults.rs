@@ -85,10 +85,10 @@ fn the_allocation_of_either_section_node_may_fail() {
 
 /// Takes what boot memory has free and gives back single pages, no two of them neighbours.
 fn fragment<S: Shape>(bench: &Bench<S>) -> Vec<Pfn> {
-    let one = || bench.mm.alloc(Order::ZERO).ok();
+    let one = || bench.mm.take_pages(Order::ZERO).ok();
     let all: Vec<_> = std::iter::from_fn(one).collect();
     let (held, freed): (Vec<_>, Vec<_>) = all.into_iter().partition(|pfn| pfn.get() % 2 == 0);
-    freed.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
+    freed.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
     let zone = bench.mm.zones().find(|zone| zone.kind == ZoneKind::System);
     assert!(zone.is_some_and(|zone| zone.extents[0] > 0 && zone.extents[1..] == [0; 19]));
     held
@@ -103,7 +103,7 @@ fn any_allocation_of_a_boot_memmap_in_single_pages_may_fail() {
         let failures = fail_each(&bench, dimm, Placement::Boot);
         // For each section the extent that is not there, then four pages; and the tables.
         assert!(failures >= 20 * 5, "only {failures} allocations");
-        held.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
+        held.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
     }
 }
 
@@ -133,7 +133,7 @@ fn a_boot_memmap_is_put_together_from_single_pages_of_real_memory() {
     bench.offline(dimm);
     bench.remove(dimm);
     assert_same(&before, &bench.snapshot());
-    held.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
+    held.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn memory_running_out_in_earnest_leaves_nothing_behind_either() {
     let mut held = Vec::new();
     let mut outcomes = [0, 0];
     // With every page fewer in the system the add fails one step earlier.
-    while let Ok(pfn) = bench.mm.alloc(Order::ZERO) {
+    while let Ok(pfn) = bench.mm.take_pages(Order::ZERO) {
         held.push(pfn);
         if bench.mm.stats().pages.free > 160 {
             continue;
@@ -159,7 +159,7 @@ fn memory_running_out_in_earnest_leaves_nothing_behind_either() {
         assert_same(&before, &bench.snapshot());
     }
     assert!(outcomes[0] > 128 && outcomes[1] > 0, "{outcomes:?}");
-    held.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
+    held.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
 }
 
 #[test]

@@ -67,10 +67,10 @@ fn add_boot(bench: &Bench<Tiny>, dimm: PhysRange) {
 
 /// Leaves boot memory without two free pages that are neighbours.
 fn fragment(bench: &Bench<Tiny>, _: PhysRange) {
-    let one = || bench.mm.alloc(Order::ZERO).ok();
+    let one = || bench.mm.take_pages(Order::ZERO).ok();
     let all: Vec<_> = std::iter::from_fn(one).collect();
     for pfn in all.into_iter().filter(|pfn| pfn.get() % 2 == 0) {
-        assert_eq!(bench.mm.free(pfn), Ok(()));
+        assert_eq!(bench.mm.free_pages(pfn), Ok(()));
     }
 }
 

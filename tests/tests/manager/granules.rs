@@ -37,7 +37,7 @@ fn take_all(next: impl FnMut() -> Option<Pfn>) -> Vec<Pfn> {
 
 #[track_caller]
 fn free_all(bench: &Bench<Granule16>, pages: Vec<Pfn>) {
-    pages.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(()), "{pfn}"));
+    pages.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(()), "{pfn}"));
     bench.check();
 }
 
@@ -73,7 +73,7 @@ fn boot_memory_of_any_size_is_handed_out_once_and_comes_back() {
         let before = bench.snapshot();
         let free = bench.mm.stats().pages.free;
         // Page by page: each part that memmap and free pages share is initialised on the way.
-        let pages = take_all(|| bench.mm.alloc(Order::ZERO).ok());
+        let pages = take_all(|| bench.mm.take_pages(Order::ZERO).ok());
         assert_eq!(pages.len() as u64, free, "{mib} MiB");
         assert!(pages.iter().all(|pfn| pfn.get() < mib * MIB / PAGE));
         bench.check();
@@ -166,7 +166,7 @@ fn check_memmap(bench: &Bench<Granule16>, memmap: PfnRange) {
         let is_head =
             matches!(state, Some(PageState::MemmapHead { pages, .. }) if pages == memmap.pages());
         assert!(if pfn == head { is_head } else { tail }, "{pfn}: {state:?}");
-        assert_eq!(bench.mm.free(pfn), Err(FreeError::NotAllocated(pfn)));
+        assert_eq!(bench.mm.free_pages(pfn), Err(FreeError::NotAllocated(pfn)));
         assert_eq!(bench.mm.set_private(pfn, 1), Err(FreeError::NotAllocated(pfn)));
     }
 }
@@ -176,7 +176,7 @@ fn stale_descriptors_of_memmap_pages_are_never_believed() {
     let bench = booted(128 * MIB, SECTION, 4 * GIB);
     let large = Order::new(5).unwrap_or_default();
     let stale = [Order::ZERO, large].into_iter().flat_map(|order| {
-        let used = [Owner::Movable(bench.stubborn), Owner::Memmap]
+        let used = [Owner::Movable(bench.stubborn.id()), Owner::Memmap]
             .map(|owner| PageState::Used { order, owner });
         [PageState::Free { order }].into_iter().chain(used)
     });

@@ -61,7 +61,7 @@ fn nothing_that_stays_lies_in_a_movable_block() {
     bench.plug(dimm);
     // The tables and the memmap of added memory, and all that the kernel can get.
     bench.add(dimm, Placement::Boot);
-    while bench.mm.alloc(Order::ZERO).is_ok() {}
+    while bench.mm.take_pages(Order::ZERO).is_ok() {}
     for block in bench.mm.blocks().filter(|block| block.id.get() < 16) {
         let pages = block.pfns.iter().filter_map(|pfn| bench.mm.page_info(pfn)?.state);
         let stays = pages.filter(|state| {

@@ -83,7 +83,7 @@ fn use_some<S: Shape>(bench: &Bench<S>) {
     }
     bench.check();
     for pfn in held {
-        bench.mm.free(pfn).unwrap_or_else(|error| panic!("{error}"));
+        bench.mm.free_pages(pfn).unwrap_or_else(|error| panic!("{error}"));
     }
     bench.check();
 }
@@ -244,7 +244,7 @@ fn a_256_mib_block_of_64_kib_pages_needs_four_pages_of_memmap_and_wastes_none() 
         assert_eq!(all.len() as u64, GIB / (64 * KIB) - memmap);
         assert!(all.contains(&head.add(pages)) && !all.contains(&head.add(pages - 1)));
         bench.check();
-        all.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
+        all.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
         bench.offline(dimm);
         bench.remove(dimm);
         assert_same(&before, &bench.snapshot());

@@ -60,8 +60,8 @@ fn operate(mm: &Manager) {
     assert!(mm.take(&[]).is_err() && mm.take_contig(NodeId::ZERO, MIB).is_err());
     assert!(mm.release().is_err());
     // Lookups and the allocator do not care.
-    let page = mm.alloc(Order::ZERO);
-    assert!(page.is_ok_and(|pfn| mm.page_info(pfn).is_some() && mm.free(pfn).is_ok()));
+    let page = mm.take_pages(Order::ZERO);
+    assert!(page.is_ok_and(|pfn| mm.page_info(pfn).is_some() && mm.free_pages(pfn).is_ok()));
 }
 
 struct EndOnDrop<'a>(&'a AtomicBool);
@@ -209,7 +209,7 @@ fn an_owner_of_pages_looks_and_is_refused_operations_while_its_pages_move() {
     let bench = rig();
     let curious = Curious::new(&bench.mm);
     let mover = bench.mm.register(Box::leak(Box::new(Mover(curious)))).unwrap();
-    let pfn = bench.mm.alloc_movable_zone(Order::ZERO, mover).unwrap();
+    let pfn = bench.mm.alloc_movable(Order::ZERO, &mover, 0).unwrap();
     let id = bench.mm.page_info(pfn).unwrap().block;
     // To explain asks the owner, too: from outside, and from the owner's own look.
     assert_eq!(bench.mm.explain_offline(id), Removability::AfterMoving { extents: 1, pages: 1 });

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use hotmem::testing::{Bench, Holder, Random, Tiny, range};
-use hotmem::{BlockId, BlockState, Mover, NodeId, OfflineOp, Order, Placement, Stepped, ZoneKind};
+use hotmem::{BlockId, BlockState, NodeId, OfflineOp, Order, Placement, Stepped, ZoneKind};
 use hotmem_tests::memory::{MIB, TINY_WINDOW, block_range, shuffle, tiny};
 
 const BLOCKS: u64 = 50;
@@ -12,7 +12,6 @@ const BLOCKS: u64 = 50;
 struct Rig {
     bench: Bench<Tiny>,
     holder: &'static Holder<Tiny>,
-    mover: Mover,
     random: Random,
     blocks: Vec<BlockId>,
 }
@@ -20,7 +19,7 @@ struct Rig {
 /// Fifty movable blocks, on two nodes in turns, of every placement.
 fn rig(seed: u64) -> Rig {
     let bench = tiny(MIB);
-    let (holder, mover) = Holder::register(&bench);
+    let holder = Holder::register(&bench);
     let dimm = range(TINY_WINDOW, BLOCKS * MIB);
     bench.plug(dimm);
     let mut random = Random::new(seed);
@@ -32,7 +31,7 @@ fn rig(seed: u64) -> Rig {
         bench.mm.online(id, ZoneKind::Movable).unwrap();
     }
     bench.check();
-    Rig { bench, holder, mover, random, blocks }
+    Rig { bench, holder, random, blocks }
 }
 
 impl Rig {
@@ -44,7 +43,7 @@ impl Rig {
         for _ in 0..rounds {
             if held < pages || handles.is_empty() {
                 let order = Order::new(self.random.below(5) as u8).unwrap();
-                if let Some(handle) = self.holder.take_in_zone(&self.bench, self.mover, order) {
+                if let Some(handle) = self.holder.take_in_zone(&self.bench, order) {
                     handles.push(handle);
                     held += order.pages();
                 }
@@ -76,7 +75,7 @@ impl Rig {
                     self.holder.release(&self.bench, handle);
                 }
             } else if taken.len() < 20 {
-                taken.extend(self.holder.take_in_zone(&self.bench, self.mover, Order::ZERO));
+                taken.extend(self.holder.take_in_zone(&self.bench, Order::ZERO));
             }
         }
         let block = self.bench.mm.block(id).unwrap();

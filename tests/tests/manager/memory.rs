@@ -43,7 +43,7 @@ fn take_all<S: Shape>(bench: &Bench<S>) -> Vec<Pfn> {
 
 #[track_caller]
 fn free<S: Shape>(bench: &Bench<S>, pfn: Pfn) {
-    assert_eq!(bench.mm.free(pfn), Ok(()), "{pfn}");
+    assert_eq!(bench.mm.free_pages(pfn), Ok(()), "{pfn}");
 }
 
 /// Takes every page of `dimm`, frees them in random order, and looks at each on the way.
@@ -58,7 +58,8 @@ fn every_page_once<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Place
     for &pfn in &pages {
         assert!(dimm.contains(FakeMachine::<S>::address(pfn)), "{pfn} is elsewhere");
         let info = bench.mm.page_info(pfn);
-        let used = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn) };
+        let used =
+            PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
         assert_eq!(info.and_then(|info| info.state), Some(used));
         let group = bench.mm.block(info.map_or(bench.blocks(dimm)[0], |info| info.block));
         let memmap = group.and_then(|block| bench.mm.group(block.group?));
@@ -170,7 +171,7 @@ fn a_free_block_is_as_few_extents_as_it_can_be() {
 #[track_caller]
 fn refused<S: Shape>(bench: &Bench<S>, pfn: Pfn) -> FreeError {
     let before = bench.snapshot();
-    let Err(error) = bench.mm.free(pfn) else {
+    let Err(error) = bench.mm.free_pages(pfn) else {
         panic!("{pfn} was freed");
     };
     assert!(bench.mm.private(pfn).is_err() && bench.mm.set_private(pfn, 1).is_err());
@@ -224,7 +225,7 @@ fn what_boot_the_tables_and_the_memmap_hold_is_nobodys_to_free() {
     for raw in 0..16 * MIB / PAGE {
         let pfn = Pfn::new(raw);
         if let Some(PageState::Used { owner, .. }) = bench.mm.page_info(pfn).and_then(|i| i.state) {
-            assert_eq!(bench.mm.free(pfn), Err(FreeError::NotYours(pfn, owner)));
+            assert_eq!(bench.mm.free_pages(pfn), Err(FreeError::NotYours(pfn, owner)));
             *owners.entry(owner).or_insert(0) += 1;
         }
     }
@@ -241,7 +242,7 @@ fn no_page_number_makes_free_do_harm() {
     for raw in [1 << 19, 1 << 20, 1 << 31, 1 << 51, 1 << 52, u64::MAX >> 1, u64::MAX - 1, u64::MAX]
     {
         let pfn = Pfn::new(raw);
-        assert_eq!(bench.mm.free(pfn), Err(FreeError::NotOnline(pfn)));
+        assert_eq!(bench.mm.free_pages(pfn), Err(FreeError::NotOnline(pfn)));
         assert_eq!(bench.mm.private(pfn), Err(FreeError::NotOnline(pfn)));
         assert_eq!(bench.mm.set_private(pfn, 1), Err(FreeError::NotOnline(pfn)));
         assert_eq!(bench.mm.page_info(pfn), None);
@@ -292,7 +293,7 @@ fn movable_memory_goes_to_those_who_can_be_moved_and_to_nobody_else() {
     assert!(places[512..].iter().all(|at| at.get() < 16 * MIB), "then what never goes");
     held.iter().for_each(|&pfn| free(&bench, pfn));
 
-    let held: Vec<_> = std::iter::from_fn(|| bench.mm.alloc(Order::ZERO).ok()).collect();
+    let held: Vec<_> = std::iter::from_fn(|| bench.mm.take_pages(Order::ZERO).ok()).collect();
     assert!(held.iter().all(|&pfn| !movable.contains(at(pfn))));
     assert_eq!(held.iter().filter(|&&pfn| normal.contains(at(pfn))).count(), 256);
     for owner in [Owner::Table, Owner::Memmap, Owner::Kernel] {

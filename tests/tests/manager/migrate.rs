@@ -5,8 +5,8 @@
 
 use hotmem::testing::{Bench, Holder, Random, Tiny, range};
 use hotmem::{
-    BlockId, BlockState, Mover, OfflineError, OfflineOp, Order, Owner, PhysRange, Placement,
-    Stepped, ZoneKind,
+    BlockId, BlockState, OfflineError, OfflineOp, Order, Owner, PhysRange, Placement, Stepped,
+    ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny};
 
@@ -15,25 +15,24 @@ type Op<'m> = OfflineOp<'m, hotmem::testing::FakeMachine<Tiny>>;
 struct Rig {
     bench: Bench<Tiny>,
     holder: &'static Holder<Tiny>,
-    mover: Mover,
     dimm: PhysRange,
 }
 
 /// A machine with `blocks` blocks of 1 MiB, movable, each with its own memmap.
 fn rig(blocks: u64) -> Rig {
     let bench = tiny(MIB);
-    let (holder, mover) = Holder::register(&bench);
+    let holder = Holder::register(&bench);
     let dimm = range(TINY_WINDOW, blocks * MIB);
     bench.plug(dimm);
     bench.add(dimm, Placement::PerBlock);
     bench.online(dimm);
-    Rig { bench, holder, mover, dimm }
+    Rig { bench, holder, dimm }
 }
 
 impl Rig {
     fn fill(&self, orders: &[u8]) -> Vec<u64> {
         let order = |&raw: &u8| Order::new(raw).unwrap();
-        let take = |order| self.holder.take_in_zone(&self.bench, self.mover, order).unwrap();
+        let take = |order| self.holder.take_in_zone(&self.bench, order).unwrap();
         orders.iter().map(order).map(take).collect()
     }
 
@@ -161,7 +160,7 @@ fn nothing_is_allocated_in_a_block_that_is_going_and_what_is_freed_there_stays_o
     rig.holder.release(&rig.bench, handles[3]);
     rig.holder.release(&rig.bench, handles[0]);
     rig.check();
-    while let Some(handle) = rig.holder.take_in_zone(&rig.bench, rig.mover, Order::ZERO) {
+    while let Some(handle) = rig.holder.take_in_zone(&rig.bench, Order::ZERO) {
         assert_ne!(rig.block_of(handle), block);
         if rig.bench.mm.zones().all(|zone| zone.counts.free < 40) {
             break;
@@ -177,7 +176,7 @@ fn an_unmovable_page_stops_the_offline_before_anything_moves_and_is_named() {
     let id = rig.first();
     rig.bench.mm.offline(id).unwrap();
     rig.bench.mm.online(id, ZoneKind::Normal).unwrap();
-    while rig.bench.mm.alloc(Order::ZERO).is_ok() {}
+    while rig.bench.mm.take_pages(Order::ZERO).is_ok() {}
     let before = rig.bench.snapshot();
     let error = rig.bench.mm.offline(id).unwrap_err();
     let OfflineError::InUse { block, first: Some((pfn, Owner::Kernel)), .. } = error else {
@@ -195,7 +194,8 @@ fn a_pinned_page_stops_the_offline_before_anything_moves_until_it_is_let_go() {
     rig.holder.pin(handles[1], true);
     let before = rig.bench.snapshot();
     let error = rig.bench.mm.offline(block).unwrap_err();
-    let held = rig.holder.at(handles[1]).map(|(pfn, _)| (pfn, Owner::Movable(rig.mover)));
+    let held =
+        rig.holder.at(handles[1]).map(|(pfn, _)| (pfn, Owner::Movable(rig.holder.mover().id())));
     let OfflineError::InUse { first, .. } = error else { panic!("{error:?}") };
     assert_eq!(first, held);
     assert_same(&before, &rig.bench.snapshot());
@@ -216,7 +216,8 @@ fn an_owner_that_is_busy_is_asked_again_but_not_for_ever() {
     let block = rig.block_of(handles[1]);
     rig.holder.be_busy(handles[1], u32::MAX);
     let error = rig.bench.mm.offline(block).unwrap_err();
-    let held = rig.holder.at(handles[1]).map(|(pfn, _)| (pfn, Owner::Movable(rig.mover)));
+    let held =
+        rig.holder.at(handles[1]).map(|(pfn, _)| (pfn, Owner::Movable(rig.holder.mover().id())));
     let OfflineError::InUse { first, .. } = error else { panic!("{error:?}") };
     assert_eq!(first, held);
     rig.check();
@@ -242,10 +243,9 @@ fn a_copy_that_fails_puts_the_page_back_and_frees_the_target() {
 fn without_room_elsewhere_the_block_stays_and_the_size_is_named() {
     let rig = rig(2);
     let handles = rig.fill(&[4]);
-    while rig.bench.mm.alloc(Order::new(4).unwrap()).is_ok() {}
+    while rig.bench.mm.take_pages(Order::new(4).unwrap()).is_ok() {}
     let block = rig.block_of(handles[0]);
-    while let Some(handle) = rig.holder.take_in_zone(&rig.bench, rig.mover, Order::new(4).unwrap())
-    {
+    while let Some(handle) = rig.holder.take_in_zone(&rig.bench, Order::new(4).unwrap()) {
         assert!(handle < 1000);
     }
     let before = rig.bench.snapshot();
@@ -263,7 +263,7 @@ fn an_offline_never_takes_more_steps_than_it_says() {
         let mut handles = Vec::new();
         for _ in 0..random.below(200) {
             let order = Order::new(random.below(5) as u8).unwrap();
-            handles.extend(rig.holder.take_in_zone(&rig.bench, rig.mover, order));
+            handles.extend(rig.holder.take_in_zone(&rig.bench, order));
         }
         for &handle in &handles {
             if random.one_in(2) {
@@ -317,8 +317,7 @@ fn at11_compaction_never_touches_the_memmap_at_the_start_of_a_block() {
     let before: Vec<_> = rig.bench.mm.blocks().filter_map(|block| block.group).collect();
     // Scatter single pages over every block, then ask for a large extent.
     let handles: Vec<_> =
-        std::iter::from_fn(|| rig.holder.take_in_zone(&rig.bench, rig.mover, Order::ZERO))
-            .collect();
+        std::iter::from_fn(|| rig.holder.take_in_zone(&rig.bench, Order::ZERO)).collect();
     for (i, &handle) in handles.iter().enumerate() {
         if i % 3 != 0 {
             rig.holder.release(&rig.bench, handle);
@@ -331,7 +330,7 @@ fn at11_compaction_never_touches_the_memmap_at_the_start_of_a_block() {
     assert!(rig.bench.mm.zones().any(|zone| none(&zone)), "nothing to compact");
     for _ in 0..6 {
         let run = rig.bench.mm.compact(node, ZoneKind::Movable, order).unwrap();
-        let held = rig.bench.mm.alloc_movable_zone(order, rig.bench.stubborn);
+        let held = rig.bench.alloc_movable_zone(order);
         assert_eq!(held, Some(run.start));
         rig.check();
     }
@@ -357,6 +356,6 @@ fn compaction_moves_the_least_and_says_what_is_in_the_way() {
         rig.bench.mm.compact(node, ZoneKind::Movable, Order::MAX),
         Err(hotmem::CompactError::TooLarge(Order::MAX))
     );
-    rig.bench.mm.free(pinned).unwrap();
+    rig.bench.mm.free_pages(pinned).unwrap();
     rig.check();
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use hotmem::testing::{Bench, Holder, Random, Setup, Shape, Tiny, TinyShared};
 use hotmem::{
-    BlockId, BlockState, Mover, NodeId, Obstacle, OfflineError, OfflineOp, OnlineError, Order, Pfn,
+    BlockId, BlockState, NodeId, Obstacle, OfflineError, OfflineOp, OnlineError, Order, Pfn,
     PhysRange, Placement, Removability, Stepped, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, block_range};
@@ -22,7 +22,6 @@ const BLOCKS: u64 = 12;
 struct Storm<S: Shape> {
     bench: Bench<S>,
     holder: &'static Holder<S>,
-    mover: Mover,
     random: Random,
     held: Vec<u64>,
     pinned: BTreeSet<u64>,
@@ -41,11 +40,10 @@ impl<S: Shape> Storm<S> {
         let kernelcore = Some(6 * MIB);
         let bench = Bench::new(&Setup { ram, block, window, kernelcore });
         bench.plug(hotmem::testing::range(TINY_WINDOW, BLOCKS * block));
-        let (holder, mover) = Holder::register(&bench);
+        let holder = Holder::register(&bench);
         Self {
             bench,
             holder,
-            mover,
             random: Random::new(seed),
             held: Vec::new(),
             pinned: BTreeSet::new(),
@@ -96,8 +94,8 @@ impl<S: Shape> Storm<S> {
     fn take(&mut self) {
         let order = self.order();
         if self.random.one_in(12) {
-            self.kernel.extend(self.bench.mm.alloc(order).ok());
-        } else if let Some(handle) = self.holder.take(&self.bench, self.mover, order) {
+            self.kernel.extend(self.bench.mm.take_pages(order).ok());
+        } else if let Some(handle) = self.holder.take(&self.bench, order) {
             self.held.push(handle);
         }
     }
@@ -105,7 +103,7 @@ impl<S: Shape> Storm<S> {
     fn give(&mut self) {
         if self.random.one_in(8) && !self.kernel.is_empty() {
             let index = self.random.below(self.kernel.len() as u64) as usize;
-            self.bench.mm.free(self.kernel.swap_remove(index)).unwrap();
+            self.bench.mm.free_pages(self.kernel.swap_remove(index)).unwrap();
         } else if !self.held.is_empty() {
             let index = self.random.below(self.held.len() as u64) as usize;
             let handle = self.held.swap_remove(index);
@@ -220,7 +218,7 @@ impl<S: Shape> Storm<S> {
     /// Owners are busy, allocate and free between the steps; the operator may cancel.
     fn offline_among_others(&mut self, id: BlockId) {
         // The operation borrows the manager, not what else this storm keeps.
-        let Self { bench, holder, mover, random, held, pinned, .. } = self;
+        let Self { bench, holder, random, held, pinned, .. } = self;
         for handle in held.iter() {
             if random.one_in(6) {
                 holder.be_busy(*handle, random.below(6) as u32);
@@ -239,7 +237,7 @@ impl<S: Shape> Storm<S> {
                 Ok(Stepped::Done) | Err(_) => return,
             }
             if random.one_in(2) {
-                held.extend(holder.take(bench, *mover, Order::ZERO));
+                held.extend(holder.take(bench, Order::ZERO));
             } else if !held.is_empty() {
                 let handle = held.swap_remove(random.below(held.len() as u64) as usize);
                 pinned.remove(&handle);

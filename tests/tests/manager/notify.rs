@@ -161,7 +161,7 @@ fn an_objection_to_what_has_happened_changes_nothing() {
 #[test]
 fn a_cancelled_a_dropped_and_a_failed_offline_are_each_taken_back_once() {
     let rig = rig();
-    let (holder, mover) = Holder::register(rig.bench);
+    let holder = Holder::register(rig.bench);
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
     rig.heard(ZoneKind::Movable);
     let both = [told(Event::GoingOffline, 0..4), told(Event::CancelOffline, (0..4).rev())].concat();
@@ -183,7 +183,7 @@ fn a_cancelled_a_dropped_and_a_failed_offline_are_each_taken_back_once() {
     rig.mm().start_offline(rig.id()).unwrap().cancel();
     assert_eq!(rig.heard(ZoneKind::Movable), []);
 
-    let handle = holder.take_in_zone(rig.bench, mover, Order::ZERO).unwrap();
+    let handle = holder.take_in_zone(rig.bench, Order::ZERO).unwrap();
     holder.pin(handle, true);
     assert!(matches!(rig.mm().offline(rig.id()), Err(OfflineError::InUse { .. })));
     assert_eq!(rig.heard(ZoneKind::Movable), both);
@@ -198,9 +198,9 @@ struct Busybody {
 
 impl Listen for Busybody {
     fn notify(&self, _: Event, change: &Change) -> Result<(), &'static str> {
-        let next = self.mm.alloc(Order::ZERO).map_err(|_| "no page for notes")?;
+        let next = self.mm.take_pages(Order::ZERO).map_err(|_| "no page for notes")?;
         if let Some(last) = self.page.lock().unwrap().replace(next) {
-            self.mm.free(last).map_err(|_| "the notes are gone")?;
+            self.mm.free_pages(last).map_err(|_| "the notes are gone")?;
         }
         assert!(self.mm.block(change.block).is_some() && self.mm.page_info(next).is_some());
         Ok(())

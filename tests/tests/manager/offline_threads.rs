@@ -10,7 +10,7 @@ use std::thread;
 use hotmem::testing::{Bench, Holder, Random, Tiny, range};
 use hotmem::{
     BlockState, Mover, OfflineError, Order, Pfn, PhysRange, Placement, PoisonError, Removability,
-    ZoneKind,
+    Request, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, tiny};
 
@@ -58,14 +58,14 @@ fn meanwhile(threads: u64, churn: impl Fn(&mut Random) + Sync, work: impl FnOnce
 }
 
 /// Allocates a few pages of the added memory and frees every one of them.
-fn take_and_free(bench: &Bench<Tiny>, mover: Mover, random: &mut Random) {
+fn take_and_free(bench: &Bench<Tiny>, mover: &Mover, random: &mut Random) {
     let count = 1 + random.below(6);
     let taken = (0..count).filter_map(|_| {
         let order = Order::new(random.below(3) as u8)?;
-        bench.mm.alloc_movable_zone(order, mover)
+        bench.mm.alloc_movable(Request::from(order).in_movable_zone(), mover, 0).ok()
     });
     for pfn in taken.collect::<Vec<_>>() {
-        assert_eq!(bench.mm.free(pfn), Ok(()));
+        assert_eq!(bench.mm.free_movable(pfn, mover), Ok(()));
     }
 }
 
@@ -74,8 +74,8 @@ fn a_page_is_freed_though_another_of_its_block_turns_out_bad_just_then() {
     for seed in 0..6 {
         let bench = rig();
         bench.mm.machine().mmu().yield_often(true);
-        let (_, mover) = Holder::register(&bench);
-        let churn = |random: &mut Random| take_and_free(&bench, mover, random);
+        let holder = Holder::register(&bench);
+        let churn = |random: &mut Random| take_and_free(&bench, holder.mover(), random);
         meanwhile(1, churn, || {
             let mut random = Random::new(seed);
             for block in 0..BLOCKS {
@@ -101,8 +101,8 @@ fn a_page_is_freed_though_another_of_its_block_turns_out_bad_just_then() {
 #[test]
 fn who_asks_whether_blocks_can_go_is_answered_while_others_allocate_and_free() {
     let bench = rig();
-    let (_, mover) = Holder::register(&bench);
-    let churn = |random: &mut Random| take_and_free(&bench, mover, random);
+    let other = Holder::register(&bench);
+    let churn = |random: &mut Random| take_and_free(&bench, other.mover(), random);
     meanwhile(1, churn, || {
         for _ in 0..2000 {
             for id in bench.blocks(dimm()) {
@@ -118,14 +118,14 @@ fn who_asks_whether_blocks_can_go_is_answered_while_others_allocate_and_free() {
 #[test]
 fn contents_follow_their_blocks_while_other_pages_come_and_go() {
     let bench = rig();
-    let (holder, keeper) = Holder::register(&bench);
-    let (_, other) = Holder::register(&bench);
+    let holder = Holder::register(&bench);
+    let other = Holder::register(&bench);
     let kept = 200;
     for _ in 0..kept {
-        holder.take_in_zone(&bench, keeper, Order::ZERO).unwrap();
+        holder.take_in_zone(&bench, Order::ZERO).unwrap();
     }
     let mut gone = 0;
-    let churn = |random: &mut Random| take_and_free(&bench, other, random);
+    let churn = |random: &mut Random| take_and_free(&bench, other.mover(), random);
     meanwhile(2, churn, || {
         let blocks = bench.blocks(dimm());
         for turn in 0..200 {

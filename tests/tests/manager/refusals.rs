@@ -263,12 +263,12 @@ fn a_block_with_used_pages_stays_online_and_says_how_many_and_whose() {
         let block = bench.blocks(dimm)[0];
         let large = bench.alloc_movable_zone(Order::new(4).unwrap()).unwrap();
         let small = bench.alloc_movable(Order::ZERO).unwrap();
-        let first = Some((large.min(small), Owner::Movable(bench.stubborn)));
+        let first = Some((large.min(small), Owner::Movable(bench.stubborn.id())));
         let error = refused(&bench, || bench.mm.offline(block));
         assert_eq!(error, OfflineError::InUse { block, pages: 17, first });
-        bench.mm.free(large.min(small)).unwrap();
+        bench.mm.free_pages(large.min(small)).unwrap();
         refused(&bench, || bench.mm.offline(block));
-        bench.mm.free(large.max(small)).unwrap();
+        bench.mm.free_pages(large.max(small)).unwrap();
         bench.offline(dimm);
         bench.remove(dimm);
         assert_same(&before, &bench.snapshot());
@@ -280,7 +280,7 @@ fn a_boot_memmap_that_does_not_fit_is_refused_and_nothing_changes() {
     let bench = tiny(MIB);
     let dimm = range(TINY_WINDOW, 512 * MIB);
     bench.plug(dimm);
-    while bench.mm.alloc(Order::new(3).unwrap()).is_ok() {}
+    while bench.mm.take_pages(Order::new(3).unwrap()).is_ok() {}
     let error = refused(&bench, || bench.mm.add(dimm, NODE, Placement::Boot));
     assert!(matches!(error, AddError::NoRoomForMemmap { .. }), "{error}");
     bench.unplug(dimm);

@@ -20,14 +20,14 @@ fn table_bytes<S: Shape>(bench: &Bench<S>) -> u64 {
 
 /// Allocates every page that the kernel can have; the buddy has none left for tables or memmaps.
 fn exhaust<S: Shape>(bench: &Bench<S>) -> Vec<Pfn> {
-    let one = || bench.mm.alloc(Order::ZERO).ok();
+    let one = || bench.mm.take_pages(Order::ZERO).ok();
     let held = std::iter::from_fn(one).collect();
     assert_eq!(bench.mm.stats().pages.free, 0);
     held
 }
 
 fn free_all<S: Shape>(bench: &Bench<S>, pages: Vec<Pfn>) {
-    pages.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
+    pages.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_gigabyte_is_added_used_and_removed_with_no_free_page_in_the_buddy() {
         bench.online(dimm);
         let page = bench.alloc_movable(Order::ZERO);
         assert!(page.is_ok_and(|pfn| dimm.contains(PhysAddr::new(pfn.get() * PAGE))));
-        page.into_iter().for_each(|pfn| assert_eq!(bench.mm.free(pfn), Ok(())));
+        page.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
         bench.offline(dimm);
         assert_eq!(bench.remove(dimm).system_bytes, 0);
         assert_same(&before, &bench.snapshot());
@@ -259,7 +259,7 @@ fn tables_never_come_from_added_memory() {
     bench.add(normal, Placement::PerBlock);
     // The system's own memory goes; then there is added memory that is free, and must not be used for
     // tables.
-    let held: Vec<_> = std::iter::from_fn(|| bench.mm.alloc(Order::ZERO).ok()).collect();
+    let held: Vec<_> = std::iter::from_fn(|| bench.mm.take_pages(Order::ZERO).ok()).collect();
     for id in bench.blocks(normal) {
         assert!(bench.mm.online(id, ZoneKind::Normal).is_ok());
     }

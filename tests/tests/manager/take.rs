@@ -96,7 +96,7 @@ fn taking_keeps_the_tables_so_that_giving_back_needs_no_memory() {
     let before = bench.snapshot();
     bench.mm.take(&list("0:8-15,1:16-23")).unwrap();
     bench.check();
-    while bench.mm.alloc(Order::ZERO).is_ok() {}
+    while bench.mm.take_pages(Order::ZERO).is_ok() {}
     bench.mm.machine().plan().arm(1);
     assert_eq!(bench.mm.release(), Ok(16));
     bench.mm.machine().plan().disarm();
@@ -259,10 +259,9 @@ fn at09_a_taken_block_does_not_come_online() {
 #[test]
 fn by_size_a_run_is_emptied_taken_and_given_back_to_the_allocator() {
     let bench = bench();
-    let (holder, mover) = Holder::register(&bench);
-    let handles: Vec<_> = (0..40)
-        .map(|i| holder.take_in_zone(&bench, mover, Order::new(i % 4).unwrap()).unwrap())
-        .collect();
+    let holder = Holder::register(&bench);
+    let handles: Vec<_> =
+        (0..40).map(|i| holder.take_in_zone(&bench, Order::new(i % 4).unwrap()).unwrap()).collect();
     let free = bench.mm.stats().pages.free;
     let taken = bench.mm.take_contig(NodeId::ZERO, 3 * MIB).unwrap();
     bench.check();
@@ -275,7 +274,7 @@ fn by_size_a_run_is_emptied_taken_and_given_back_to_the_allocator() {
         assert_eq!(block.state, BlockState::Online(ZoneKind::Movable));
         assert!(load_faults(&bench, linear(at.get())));
         let first = block.pfns.start;
-        assert_eq!(bench.mm.free(first), Err(FreeError::NotYours(first, Owner::Taken)));
+        assert_eq!(bench.mm.free_pages(first), Err(FreeError::NotYours(first, Owner::Taken)));
         let offline = bench.mm.offline(at).unwrap_err();
         let OfflineError::InUse { first: Some((_, Owner::Taken)), .. } = offline else {
             panic!("{offline:?}");
@@ -319,7 +318,7 @@ fn by_size_what_cannot_be_emptied_leaves_everything_with_who_had_it() {
         held.push(pfn);
     }
     for pfn in held.iter().filter(|pfn| pfn.get() % 2 == 0) {
-        bench.mm.free(*pfn).unwrap();
+        bench.mm.free_pages(*pfn).unwrap();
     }
     let before = bench.snapshot();
     let failed = bench.mm.take_contig(NodeId::new(1).unwrap(), 2 * MIB);

@@ -218,7 +218,7 @@ fn churn(bench: &Bench<Tiny>, seed: u64, steps: u64) -> Vec<(Pfn, Order)> {
         } else {
             let (pfn, _) = held.swap_remove(random.below(held.len() as u64) as usize);
             assert_eq!(bench.mm.private(pfn), Ok(seed), "{pfn} is somebody else's, too");
-            assert_eq!(bench.mm.free(pfn), Ok(()));
+            assert_eq!(bench.mm.free_pages(pfn), Ok(()));
         }
     }
     held
@@ -244,7 +244,7 @@ fn threads_that_allocate_at_once_never_share_a_page() {
         for page in 0..order.pages() {
             assert!(pages.insert(pfn.add(page)), "{pfn} is held twice");
         }
-        assert_eq!(bench.mm.free(pfn), Ok(()));
+        assert_eq!(bench.mm.free_pages(pfn), Ok(()));
     }
     bench.check();
     assert_same(&online, &bench.snapshot());
@@ -267,7 +267,7 @@ fn blocks_go_offline_under_the_hands_of_those_who_allocate() {
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
                     for (pfn, _) in churn(bench, seed, 50) {
-                        assert_eq!(bench.mm.free(pfn), Ok(()));
+                        assert_eq!(bench.mm.free_pages(pfn), Ok(()));
                     }
                 }
             });
@@ -309,8 +309,9 @@ fn a_page_that_two_threads_free_is_freed_once() {
         thread::scope(|scope| {
             for _ in 0..2 {
                 let (mm, freed) = (&bench.mm, &freed);
-                scope
-                    .spawn(move || freed.fetch_add(mm.free(pfn).is_ok().into(), Ordering::Relaxed));
+                scope.spawn(move || {
+                    freed.fetch_add(mm.free_pages(pfn).is_ok().into(), Ordering::Relaxed)
+                });
             }
         });
         assert_eq!(freed.into_inner(), 1);

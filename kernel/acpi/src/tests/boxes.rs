@@ -112,14 +112,14 @@ fn a_container_stays_whole_if_one_of_its_devices_stays() {
         held.push(rig.bench.alloc_movable(Order::ZERO).unwrap());
     }
     let keep = held.pop().unwrap();
-    held.into_iter().for_each(|pfn| rig.bench.mm.free(pfn).unwrap());
+    held.into_iter().for_each(|pfn| rig.bench.mm.free_pages(pfn).unwrap());
 
     event(&mut rig, 3);
     assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0x81)]);
     let states: Vec<_> = dimms.iter().flat_map(|&dimm| rig.states(dimm)).collect();
     assert_eq!(states, [ONLINE; 6]);
 
-    rig.bench.mm.free(keep).unwrap();
+    rig.bench.mm.free_pages(keep).unwrap();
     event(&mut rig, 3);
     assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0)]);
 }

@@ -282,7 +282,7 @@ fn memory_in_use_is_not_given_back_until_it_is_free() {
         held.push(rig.bench.alloc_movable(Order::ZERO).unwrap());
     }
     let keep = held.pop().unwrap();
-    held.into_iter().for_each(|pfn| rig.bench.mm.free(pfn).unwrap());
+    held.into_iter().for_each(|pfn| rig.bench.mm.free_pages(pfn).unwrap());
 
     rig.unplug(1);
     let out = rig.run();
@@ -291,7 +291,7 @@ fn memory_in_use_is_not_given_back_until_it_is_free() {
     assert!(out.contains("pages are in use"), "{out}");
     assert!(out.contains("\"verb\":\"remove\"") && out.contains("\"ost\":129"), "{out}");
 
-    rig.bench.mm.free(keep).unwrap();
+    rig.bench.mm.free_pages(keep).unwrap();
     assert_eq!((rig.bench.snapshot(), rig.blocks(dimm)), (before, blocks));
     rig.unplug(1);
     rig.run();

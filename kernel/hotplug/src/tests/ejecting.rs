@@ -4,20 +4,20 @@ use std::string::String;
 use std::vec::Vec;
 
 use hotmem::testing::{Holder, Tiny};
-use hotmem::{AutoOnline, BlockState, Listen, Listener, Mover, OnlineAs, Order, PhysRange};
+use hotmem::{AutoOnline, BlockState, Listen, Listener, OnlineAs, Order, PhysRange};
 
 use super::{Fixture, ONLINE};
 use crate::{OperatorError, Outcome, Refusal, Verdict};
 
 /// A fixture whose memory holds pages that move.
-fn used() -> (Fixture, &'static Holder<Tiny>, Mover) {
+fn used() -> (Fixture, &'static Holder<Tiny>) {
     let mut this = Fixture::inserted();
-    let (holder, mover) = Holder::register(this.bench);
+    let holder = Holder::register(this.bench);
     for i in 0..60 {
-        holder.take_in_zone(this.bench, mover, Order::new(i % 3).unwrap()).unwrap();
+        holder.take_in_zone(this.bench, Order::new(i % 3).unwrap()).unwrap();
     }
     this.driver.set_budget(1);
-    (this, holder, mover)
+    (this, holder)
 }
 
 /// Runs `count` steps.
@@ -31,14 +31,14 @@ fn steps(this: &mut Fixture, count: usize) -> String {
 
 #[test]
 fn the_console_is_looked_at_between_the_steps_of_an_eject() {
-    let (mut this, holder, mover) = used();
+    let (mut this, holder) = used();
     this.script.eject(0);
     steps(&mut this, 40);
     assert_eq!(this.script.told(), [Outcome::Ejecting]);
     let progress = this.driver.ejecting().unwrap().block.unwrap();
     assert!(progress.steps > 0);
     // Memory serves others meanwhile, and what is announced waits its turn.
-    let handle = holder.take(this.bench, mover, Order::ZERO).unwrap();
+    let handle = holder.take(this.bench, Order::ZERO).unwrap();
     holder.release(this.bench, handle);
     this.script.insert(1, &[]);
     this.run();
@@ -53,7 +53,7 @@ fn the_console_is_looked_at_between_the_steps_of_an_eject() {
 fn an_eject_can_be_cancelled_at_any_step_and_everything_is_online_again() {
     let mut cancelled = 0;
     for count in (1..).step_by(23) {
-        let (mut this, holder, _) = used();
+        let (mut this, holder) = used();
         this.script.eject(0);
         let mut out = String::new();
         for _ in 0..count {
@@ -134,8 +134,8 @@ fn each_way_an_eject_can_end_has_an_answer_of_its_own() {
     });
     assert_eq!(in_use, refused(Refusal::InUse));
     let no_room = told_of(|this| {
-        let (holder, mover) = Holder::register(this.bench);
-        while holder.take(this.bench, mover, Order::ZERO).is_some() {}
+        let holder = Holder::register(this.bench);
+        while holder.take(this.bench, Order::ZERO).is_some() {}
     });
     assert_eq!(no_room, refused(Refusal::Busy));
     let vetoed = told_of(|this| {

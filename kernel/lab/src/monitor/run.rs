@@ -10,16 +10,14 @@ use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
 use super::{page, show, table, usage, walk};
 use crate::movers::Shared;
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use hotmem::{
-    BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, OutOfMemory, Owner,
-    PageState, Pfn, PhysRange, Placement, Progress, TooManyMovers, Violation, VirtAddr, ZoneKind,
+    BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, Order, OutOfMemory, Pages,
+    Pfn, PhysRange, Placement, Progress, TooManyMovers, Violation, VirtAddr, ZoneKind,
 };
 use hotmem_hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
 use hotmem_hotplug::{EjectProgress, UseStep, Verbs};
-
-/// The word of extents that the operator allocated: no others are the operator's to free.
-const OPERATORS: u64 = u64::from_le_bytes(*b"operator");
 
 /// What to do after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +36,8 @@ enum Refused<'t> {
     Free(FreeError),
     NoPage(Pfn),
     NotAllocated(Pfn),
+    /// The kernel heap has no room for the list of what the operator allocated.
+    Heap,
     NothingGoing,
     Faults(VirtAddr),
     Law(Violation),
@@ -57,8 +57,9 @@ impl fmt::Display for Refused<'_> {
             Self::Operator(error) => error.fmt(f),
             Self::Memory(error) => error.fmt(f),
             Self::Free(error) => error.fmt(f),
-            Self::NoPage(pfn) => write!(f, "{pfn} is no memory that is there"),
-            Self::NotAllocated(pfn) => write!(f, "{pfn} is nothing that alloc gave"),
+            Self::NoPage(pfn) => write!(f, "no memory at {pfn}"),
+            Self::NotAllocated(pfn) => write!(f, "{pfn} was not allocated by alloc"),
+            Self::Heap => f.write_str("the kernel heap has no room to note the pages"),
             Self::NothingGoing => f.write_str("no device is being given up"),
             Self::Faults(at) => write!(f, "a load from {at} faults"),
             Self::Law(violation) => violation.fmt(f),
@@ -99,8 +100,10 @@ refused_from! {
 #[derive(Debug)]
 pub struct Monitor<'m, M: Shared> {
     mm: &'m Mm<M>,
-    /// What it allocates as.
+    /// What it allocates as when it uses memory.
     held: Mover,
+    /// What the operator allocated.
+    allocated: Vec<Pages<'m, M>>,
     lives: Lives<'m, M>,
     movers: Movers<M>,
     saved: Saved,
@@ -119,6 +122,7 @@ impl<M: Shared> Monitor<'_, M> {
         Ok(Self {
             mm,
             held,
+            allocated: Vec::new(),
             lives: Lives::new(mm),
             movers: Movers::new(mm)?,
             saved: Saved::default(),
@@ -194,8 +198,7 @@ impl<M: Shared> Monitor<'_, M> {
             Command::Crash(crash) => machinery.crash(crash),
             Command::Exit(_) => {}
             Command::Alloc(order) => {
-                let pfn = self.mm.alloc(order)?;
-                self.mm.set_private(pfn, OPERATORS)?;
+                let pfn = self.alloc(order)?;
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.free(pfn)?,
@@ -213,16 +216,25 @@ impl<M: Shared> Monitor<'_, M> {
         Ok(())
     }
 
+    /// Allocates for the operator. Returns the first page.
+    fn alloc(&mut self, order: Order) -> Result<Pfn, Refused<'static>> {
+        self.allocated.try_reserve(1).map_err(|_| Refused::Heap)?;
+        let pages = self.mm.alloc(order)?;
+        let pfn = pages.pfn();
+        self.allocated.push(pages);
+        Ok(pfn)
+    }
+
     /// Frees what the operator allocated. Other kernel memory is in use: whoever uses it would go on.
-    fn free(&self, pfn: Pfn) -> Result<(), Refused<'static>> {
-        let word = self.mm.private(pfn)?;
-        let state = self.mm.page_info(pfn).and_then(|info| info.state);
-        match state {
-            Some(PageState::Used { owner: Owner::Kernel, .. }) if word == OPERATORS => {
-                Ok(self.mm.free(pfn)?)
-            }
-            _ => Err(Refused::NotAllocated(pfn)),
-        }
+    fn free(&mut self, pfn: Pfn) -> Result<(), Refused<'static>> {
+        let at = self.allocated.iter().position(|pages| pages.pfn() == pfn);
+        let Some(at) = at else {
+            // Most of what is wrong with a page number has a better name.
+            self.mm.private(pfn)?;
+            return Err(Refused::NotAllocated(pfn));
+        };
+        drop(self.allocated.swap_remove(at));
+        Ok(())
     }
 
     /// The zone for a block that comes online this way. One that is not there is refused later.
@@ -261,7 +273,7 @@ impl<M: Shared> Monitor<'_, M> {
         machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
-        let result = usage::run(self.mm, self.held, sample, || machinery.instructions());
+        let result = usage::run(self.mm, &self.held, sample, || machinery.instructions());
         let used = result.unwrap_or_default();
         let Used { touched_bytes, first, second } = used;
         let step = Step::Use(UseStep {

@@ -266,8 +266,8 @@ fn pages_are_freed_once() {
 #[test]
 fn only_what_the_operator_allocated_is_the_operators_to_free() {
     let mut this = Fixture::new();
-    let kernels = this.bench.mm.alloc(hotmem::Order::ZERO).unwrap();
-    let nothing_of = |pfn: hotmem::Pfn| format!("{pfn} is nothing that alloc gave");
+    let kernels = this.bench.mm.take_pages(hotmem::Order::ZERO).unwrap();
+    let nothing_of = |pfn: hotmem::Pfn| format!("{pfn} was not allocated by alloc");
     assert_eq!(this.refused(&format!("free {}", kernels.get())), nothing_of(kernels));
     this.ok("pool grow 1");
     let first = WINDOW / 4096;
@@ -364,7 +364,7 @@ fn explain_says_what_a_remove_would_come_to() {
     assert!(boot.contains("blocked: block 0 is memory the machine was started with"), "{boot}");
     this.ok("offline 64");
     this.ok("online 64 online_kernel");
-    while this.bench.mm.alloc(hotmem::Order::ZERO).is_ok() {}
+    while this.bench.mm.take_pages(hotmem::Order::ZERO).is_ok() {}
     let held = this.ok(&format!("explain-remove {dimm}"));
     assert!(held.contains("of block 64 is held by kernel for"), "{held}");
     let json = this.ok(&format!("explain-remove {dimm} --json"));

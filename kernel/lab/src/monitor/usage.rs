@@ -14,7 +14,7 @@
 
 use super::command::Sample;
 use core::fmt;
-use hotmem::{FreeError, Machine, Mm, Mover, Order, Pfn};
+use hotmem::{FreeError, Machine, Mm, Mover, Order, Pfn, Request};
 
 /// More than this is not written and read back whole unless that is asked for.
 const EXHAUSTIVE_BYTES: u64 = 4 << 30;
@@ -75,6 +75,7 @@ impl From<FreeError> for UseError {
 /// Pages that are allocated, each pointing to the next.
 struct Chain<'m, M: Machine> {
     mm: &'m Mm<M>,
+    held: &'m Mover,
     /// The first page's number plus one; 0 for none.
     first: u64,
     pages: u64,
@@ -82,14 +83,14 @@ struct Chain<'m, M: Machine> {
 
 impl<'m, M: Machine> Chain<'m, M> {
     /// Allocates every free page of added memory, one by one.
-    fn take_all(mm: &'m Mm<M>, held: Mover) -> Result<Self, UseError> {
-        let mut chain = Self { mm, first: 0, pages: 0 };
-        while let Some(pfn) = mm.alloc_movable_zone(Order::ZERO, held) {
-            mm.set_private(pfn, chain.first)?;
+    fn take_all(mm: &'m Mm<M>, held: &'m Mover) -> Self {
+        let mut chain = Self { mm, held, first: 0, pages: 0 };
+        let request = Request::from(Order::ZERO).in_movable_zone();
+        while let Ok(pfn) = mm.alloc_movable(request, held, chain.first) {
             chain.first = pfn.get() + 1;
             chain.pages += 1;
         }
-        Ok(chain)
+        chain
     }
 
     /// Hands every page to `each`.
@@ -104,7 +105,7 @@ impl<'m, M: Machine> Chain<'m, M> {
 
     /// Frees every page.
     fn free_all(self) -> Result<(), UseError> {
-        self.visit(|pfn| Ok(self.mm.free(pfn)?))
+        self.visit(|pfn| Ok(self.mm.free_movable(pfn, self.held)?))
     }
 }
 
@@ -165,25 +166,25 @@ fn check<M: Machine>(chain: &Chain<'_, M>, pfn: Pfn) -> Result<(), UseError> {
 /// Allocates every page and frees it again; answers with what that took.
 fn pass<M: Machine>(
     mm: &Mm<M>,
-    held: Mover,
+    held: &Mover,
     instructions: &impl Fn() -> Option<u64>,
 ) -> Result<Option<u64>, UseError> {
     let before = instructions();
-    Chain::take_all(mm, held)?.free_all()?;
+    Chain::take_all(mm, held).free_all()?;
     Ok(before.zip(instructions()).map(|(before, after)| after.wrapping_sub(before)))
 }
 
 /// Uses all added memory that is online and free, and gives it back.
 pub(super) fn run<M: Machine>(
     mm: &Mm<M>,
-    held: Mover,
+    held: &Mover,
     sample: Sample,
     instructions: impl Fn() -> Option<u64>,
 ) -> Result<Used, UseError> {
     let first = pass(mm, held, &instructions)?;
     let second = pass(mm, held, &instructions)?;
 
-    let chain = Chain::take_all(mm, held)?;
+    let chain = Chain::take_all(mm, held);
     if chain.pages == 0 {
         return Err(UseError::Nothing);
     }

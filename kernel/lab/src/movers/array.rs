@@ -2,14 +2,10 @@
 //!
 //! The pages it is made of are listed on the heap, eight bytes for each.
 
-// UNSAFETY: uses the content of the array's own pages.
-#![expect(unsafe_code)]
-
-use super::frame;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hotmem::{Machine, Mm, Order, OutOfMemory, Pfn};
+use hotmem::{Machine, Mm, Order, OutOfMemory, Pages};
 
 /// Why the array cannot grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +25,11 @@ impl fmt::Display for Full {
     }
 }
 
-/// The array. Whoever drops it has truncated it to nothing, or its pages are lost.
+/// The array.
 #[derive(Debug)]
 pub(super) struct Array<M: Machine + 'static> {
     mm: &'static Mm<M>,
-    pages: Vec<Pfn>,
+    pages: Vec<Pages<'static, M>>,
     len: u64,
 }
 
@@ -51,12 +47,8 @@ impl<M: Machine> Array<M> {
 
     /// The word at `index`, if the array reaches that far.
     pub(super) fn word(&self, index: u64) -> Option<&AtomicU64> {
-        let page = self.pages.get((index / Self::PER_PAGE) as usize).copied();
-        let page = page.filter(|_| index < self.len)?;
-        // SAFETY: the page was allocated for this array, which alone uses it, until it is truncated,
-        // for which no reference may be left.
-        let words = unsafe { frame::words(self.mm, page) };
-        words.get((index % Self::PER_PAGE) as usize)
+        let page = self.pages.get((index / Self::PER_PAGE) as usize);
+        page.filter(|_| index < self.len)?.words(0)?.get((index % Self::PER_PAGE) as usize)
     }
 
     /// What the word at `index` holds; 0 past the end.
@@ -100,11 +92,6 @@ impl<M: Machine> Array<M> {
     pub(super) fn truncate(&mut self, len: u64) {
         self.len = self.len.min(len);
         let needed = self.len.div_ceil(Self::PER_PAGE) as usize;
-        while self.pages.len() > needed {
-            let Some(page) = self.pages.pop() else { return };
-            if let Err(error) = self.mm.free(page) {
-                log::error!("a page of a table is lost: {error}");
-            }
-        }
+        self.pages.truncate(needed);
     }
 }

@@ -24,7 +24,9 @@ use super::record::{Cached, Key, Record, Table};
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
-use hotmem::{Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn, TooManyMovers};
+use hotmem::{
+    Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pages, Pfn, TooManyMovers,
+};
 use spin::Mutex;
 
 /// Objects there are.
@@ -215,7 +217,8 @@ impl<M: Shared> Cache<M> {
             match table.record(key).cached {
                 Some(cached) if cached.isolated => moving = true,
                 Some(cached) => {
-                    self.owner.mm.free(cached.pfn).map_err(|_| CacheError::Lost(cached.pfn))?;
+                    let freed = self.owner.mm.free_movable(cached.pfn, &self.mover);
+                    freed.map_err(|_| CacheError::Lost(cached.pfn))?;
                     table.set_cached(key, None);
                     count += 1;
                 }
@@ -235,8 +238,10 @@ impl<M: Shared> Cache<M> {
         let mut table = self.owner.table.lock();
         for key in table.keys() {
             if let Some(pfn) = table.record(key).stored {
-                self.owner.mm.free(pfn).map_err(|_| CacheError::Lost(pfn))?;
                 table.set_stored(key, None);
+                // SAFETY: `store` left the page allocated for this record alone, which no longer has it.
+                let pages = unsafe { Pages::from_raw(self.owner.mm, pfn) };
+                drop(pages.map_err(|_| CacheError::Lost(pfn))?);
             }
         }
         table.objects.iter_mut().for_each(|object| object.truncate(0));
@@ -308,8 +313,11 @@ impl<M: Shared> Cache<M> {
         if let Some(cached) = record.cached {
             return Ok(cached);
         }
-        let pfn =
-            self.owner.mm.alloc_movable(Order::ZERO, self.mover).map_err(CacheError::Memory)?;
+        let pfn = self
+            .owner
+            .mm
+            .alloc_movable(Order::ZERO, &self.mover, key.encode())
+            .map_err(CacheError::Memory)?;
         let words = self.owner.content(pfn);
         match record.stored {
             Some(stored) => frame::copy(self.owner.content(stored), words),
@@ -318,7 +326,6 @@ impl<M: Shared> Cache<M> {
                 table.set_sum(key, frame::checksum(words));
             }
         }
-        self.owner.mm.set_private(pfn, key.encode()).map_err(|_| CacheError::Lost(pfn))?;
         let cached = Cached { pfn, dirty: false, isolated: false };
         table.set_cached(key, Some(cached));
         Ok(cached)
@@ -351,7 +358,7 @@ impl<M: Shared> Owner<M> {
         let Some(cached) = cached.filter(|cached| cached.dirty) else { return Ok(false) };
         let stored = match stored {
             Some(stored) => stored,
-            None => self.mm.alloc(Order::ZERO).map_err(CacheError::Memory)?,
+            None => self.mm.alloc(Order::ZERO).map_err(CacheError::Memory)?.into_raw(),
         };
         frame::copy(self.content(cached.pfn), self.content(stored));
         table.set_stored(key, Some(stored));

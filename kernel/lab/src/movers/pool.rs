@@ -164,16 +164,13 @@ impl<M: Shared> Pool<M> {
     pub fn take(&self, order: Order) -> Result<u64, PoolError> {
         let mut table = self.owner.table.lock();
         let handle = table.free_handle()?;
-        let pfn = match self.owner.mm.alloc_movable(order, self.mover) {
+        let pfn = match self.owner.mm.alloc_movable(order, &self.mover, handle) {
             Ok(pfn) => pfn,
             Err(error) => {
                 table.trim();
                 return Err(PoolError::Memory(error));
             }
         };
-        if self.owner.mm.set_private(pfn, handle).is_err() {
-            return Err(PoolError::Lost(handle));
-        }
         let slot = Slot { pfn, order, pinned: false, isolated: false };
         table.words.set(handle, slot.encode());
         table.free_from = handle + 1;
@@ -205,7 +202,7 @@ impl<M: Shared> Pool<M> {
         while freed < count && handle > 0 {
             handle -= 1;
             if table.slot(handle).is_some_and(Slot::idle) {
-                self.owner.give_back(&mut table, handle)?;
+                self.owner.give_back(&mut table, handle, &self.mover)?;
                 freed += 1;
             }
         }
@@ -224,7 +221,7 @@ impl<M: Shared> Pool<M> {
         if !slot.idle() {
             return Err(PoolError::Held(handle));
         }
-        self.owner.give_back(&mut table, handle)?;
+        self.owner.give_back(&mut table, handle, &self.mover)?;
         table.trim();
         Ok(())
     }
@@ -331,9 +328,9 @@ impl<M: Shared> Owner<M> {
         unsafe { frame::words(self.mm, slot.pfn.add(page)) }
     }
 
-    fn give_back(&self, table: &mut Table<M>, handle: u64) -> Result<(), PoolError> {
+    fn give_back(&self, table: &mut Table<M>, handle: u64, mover: &Mover) -> Result<(), PoolError> {
         let slot = table.slot(handle).ok_or(PoolError::NoHandle(handle))?;
-        self.mm.free(slot.pfn).map_err(|_| PoolError::Lost(handle))?;
+        self.mm.free_movable(slot.pfn, mover).map_err(|_| PoolError::Lost(handle))?;
         table.words.set(handle, 0);
         table.free_from = table.free_from.min(handle);
         Ok(())

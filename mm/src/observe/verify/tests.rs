@@ -93,7 +93,7 @@ fn memmap_at(nth: u64) -> VirtAddr {
 
 /// A page of boot memory that nobody uses.
 fn boot_page(bench: &Lab) -> PhysAddr {
-    PhysAddr::new(bench.mm.alloc(Order::ZERO).unwrap().get() * PAGE)
+    PhysAddr::new(bench.mm.take_pages(Order::ZERO).unwrap().get() * PAGE)
 }
 
 fn zone(bench: &Lab, change: impl FnOnce(&mut PageCounts)) {
@@ -172,7 +172,7 @@ fn a_head_that_no_extent_stands_behind_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     // Splits a part into a used page, a free one, and two that are free together.
     let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
-    let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn) };
+    let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
     bench.mm.page(page.add(3)).set_state(stray);
     names(&bench, 1, "heads in a block's initialised parts");
 }
@@ -214,7 +214,7 @@ fn two_memmap_leaves_that_changed_places_are_named() {
 #[test]
 fn an_extent_that_leaves_its_block_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    let used = PageState::Used { order: order(8), owner: Owner::Movable(bench.stubborn) };
+    let used = PageState::Used { order: order(8), owner: Owner::Movable(bench.stubborn.id()) };
     bench.mm.page(pfn(128)).set_state(used);
     names(&bench, 2, "an extent stays in its block");
 }

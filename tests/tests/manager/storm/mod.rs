@@ -279,8 +279,11 @@ impl Storm {
     fn alloc(&mut self) {
         let most = 1 + self.random.below(7);
         let order = Order::new(self.random.below(most) as u8).unwrap_or_default();
-        let owner =
-            if self.random.one_in(5) { Owner::Kernel } else { Owner::Movable(self.bench.stubborn) };
+        let owner = if self.random.one_in(5) {
+            Owner::Kernel
+        } else {
+            Owner::Movable(self.bench.stubborn.id())
+        };
         let Ok(pfn) = self.bench.alloc_as(order, owner) else {
             assert!(
                 order > Order::ZERO || self.model.free_pages(owner) == 0,
@@ -318,7 +321,7 @@ impl Storm {
     fn free_one(&mut self, pfn: Pfn) {
         let word = self.model.held.remove(&pfn).map(|(_, _, word)| word);
         assert_eq!(self.bench.mm.private(pfn).ok(), word);
-        assert_eq!(self.bench.mm.free(pfn), Ok(()));
+        assert_eq!(self.bench.mm.free_pages(pfn), Ok(()));
     }
 
     /// Frees what is not held at `pfn`: a tail, a free page, a memmap page, nothing at all.
@@ -329,7 +332,7 @@ impl Storm {
         let end = if self.random.one_in(2) { 1 << bits } else { window };
         let pfn = Pfn::new(self.random.below(end));
         if !self.model.held.contains_key(&pfn) {
-            match self.bench.mm.free(pfn) {
+            match self.bench.mm.free_pages(pfn) {
                 Err(FreeError::NotYours(_, Owner::Boot | Owner::Table | Owner::Memmap)) => {
                     assert!(pfn.get() < self.model.pages(self.model.first).start, "{pfn}");
                     self.count("not yours");

@@ -196,7 +196,7 @@ fn a_live_table_on_the_free_list_is_named() {
     bench.mm.return_frame(page);
     names_held(&bench, page);
     // Nor may anybody else have it.
-    while bench.mm.alloc(Order::ZERO).unwrap().get() * PAGE != page.get() {}
+    while bench.mm.take_pages(Order::ZERO).unwrap().get() * PAGE != page.get() {}
     names_held(&bench, page);
 }
 

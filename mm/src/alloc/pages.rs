@@ -1,0 +1,298 @@
+//! What users allocate: pages that stay, as owned values, and pages that move, in their mover's name.
+
+// UNSAFETY: shows the content of pages that a value owns.
+#![expect(unsafe_code)]
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::buddy::{FreeError, OutOfMemory};
+use crate::alloc::migrate::Mover;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::page::Owner;
+use core::mem::ManuallyDrop;
+use core::sync::atomic::AtomicU64;
+use core::{fmt, slice};
+
+/// What is to be allocated: `1 << order` pages, naturally aligned. An [`Order`] alone is a request for any
+/// node and zone that the owner may have memory of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub(crate) order: Order,
+    /// The order that the first page is aligned to: no less than the size.
+    pub(crate) align: Order,
+    pub(crate) private: u64,
+    node: Option<NodeId>,
+    movable_zone: bool,
+}
+
+impl From<Order> for Request {
+    fn from(order: Order) -> Self {
+        Self { order, align: order, private: 0, node: None, movable_zone: false }
+    }
+}
+
+impl Request {
+    /// Memory of `node` only.
+    #[must_use]
+    pub const fn on(self, node: NodeId) -> Self {
+        Self { node: Some(node), ..self }
+    }
+
+    /// The first page is aligned to `align`, if that is more than the size.
+    #[must_use]
+    pub fn aligned(self, align: Order) -> Self {
+        Self { align: align.max(self.order), ..self }
+    }
+
+    /// The extent has the owner's word `private`, 0 otherwise: see [`Mm::private`].
+    #[must_use]
+    pub const fn with_private(self, private: u64) -> Self {
+        Self { private, ..self }
+    }
+
+    /// Memory of movable zones only, which no unmovable memory comes from.
+    #[must_use]
+    pub const fn in_movable_zone(self) -> Self {
+        Self { movable_zone: true, ..self }
+    }
+
+    /// Whether memory of a node's zone will do.
+    pub(crate) fn takes(self, node: NodeId, kind: ZoneKind) -> bool {
+        self.node.is_none_or(|wanted| wanted == node)
+            && (!self.movable_zone || kind == ZoneKind::Movable)
+    }
+}
+
+/// Pages that are allocated and stay where they are. They are freed when this is dropped.
+///
+/// Who keeps frame numbers instead, in page tables for one, takes them by [`into_raw`](Self::into_raw).
+///
+/// They are freed once:
+///
+/// ```
+/// # use hotmem::{Machine, Mm, Order, OutOfMemory};
+/// fn use_a_page<M: Machine>(mm: &Mm<M>) -> Result<(), OutOfMemory> {
+///     let pages = mm.alloc(Order::ZERO)?;
+///     let other = mm.alloc(Order::ZERO)?;
+///     drop(pages);
+///     drop(other);
+///     Ok(())
+/// }
+/// ```
+///
+/// ```compile_fail,E0382
+/// # use hotmem::{Machine, Mm, Order, OutOfMemory};
+/// fn use_a_page<M: Machine>(mm: &Mm<M>) -> Result<(), OutOfMemory> {
+///     let pages = mm.alloc(Order::ZERO)?;
+///     let other = mm.alloc(Order::ZERO)?;
+///     drop(pages);
+///     drop(pages);
+///     Ok(())
+/// }
+/// ```
+#[must_use = "the pages are freed when this is dropped"]
+pub struct Pages<'m, M: Machine> {
+    mm: &'m Mm<M>,
+    pfn: Pfn,
+    order: Order,
+}
+
+impl<'m, M: Machine> Pages<'m, M> {
+    /// The first page.
+    pub const fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// The size.
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// All of them.
+    pub const fn pfns(&self) -> PfnRange {
+        PfnRange::new(self.pfn, self.order.pages())
+    }
+
+    /// The content of page `index` of them, if there are so many: at first whatever was left there.
+    pub fn words(&self, index: u64) -> Option<&[AtomicU64]> {
+        let pfn = (index < self.order.pages()).then(|| self.pfn.add(index))?;
+        let first = self.mm.machine().pointer(M::address(pfn)).cast::<AtomicU64>();
+        // SAFETY: the page is RAM of an online block, which no operation takes away while it is allocated,
+        // so the machine's pointer is good for all of it, and aligned to it; and it is this value's, which
+        // gives out shared references to atomic words only.
+        Some(unsafe {
+            slice::from_raw_parts(first.as_ptr(), M::PAGE_BYTES as usize / size_of::<u64>())
+        })
+    }
+
+    /// Gives up the value and keeps the pages allocated, until [`from_raw`](Self::from_raw).
+    #[must_use = "the pages stay allocated"]
+    pub fn into_raw(self) -> Pfn {
+        ManuallyDrop::new(self).pfn
+    }
+
+    /// Takes over pages that [`into_raw`](Self::into_raw) left allocated.
+    ///
+    /// # Safety
+    ///
+    /// `pfn` came from `into_raw` of pages of `mm`, and has not been passed here since. Nothing uses the
+    /// pages but by this value.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no such pages begin at `pfn`.
+    pub unsafe fn from_raw(mm: &'m Mm<M>, pfn: Pfn) -> Result<Self, FreeError> {
+        let order = mm.order_of(pfn, |owner| owner == Owner::Kernel)?;
+        Ok(Self { mm, pfn, order })
+    }
+}
+
+impl<M: Machine> Drop for Pages<'_, M> {
+    fn drop(&mut self) {
+        if let Err(error) = self.mm.free_of(self.pfn, |owner| owner == Owner::Kernel) {
+            log::error!("allocated pages cannot be freed: {error}");
+        }
+    }
+}
+
+impl<M: Machine> fmt::Debug for Pages<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages").field("pfn", &self.pfn).field("order", &self.order).finish()
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Allocates pages that stay where they are, contents unspecified.
+    ///
+    /// They never come from a movable zone, whose blocks can therefore always be emptied.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] with the order.
+    pub fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
+        let request = request.into();
+        let pfn = self.alloc_request(request, Owner::Kernel)?;
+        Ok(Pages { mm: self, pfn, order: request.order })
+    }
+
+    /// Allocates pages, contents unspecified, that `mover` will move when it is asked to. Movable zones are
+    /// filled first. From the moment that the extent can be moved on it has the owner's word `private`.
+    ///
+    /// Where it is at any time only the mover knows: it gives it back by [`free_movable`](Self::free_movable).
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] with the order.
+    pub fn alloc_movable(
+        &self,
+        request: impl Into<Request>,
+        mover: &Mover,
+        private: u64,
+    ) -> Result<Pfn, OutOfMemory> {
+        self.alloc_request(request.into().with_private(private), Owner::Movable(mover.id()))
+    }
+
+    /// Frees an extent that `mover` allocated, or moved to where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no extent of that mover begins at `pfn`; nothing is changed then.
+    pub fn free_movable(&self, pfn: Pfn, mover: &Mover) -> Result<(), FreeError> {
+        self.free_of(pfn, |owner| owner == Owner::Movable(mover.id())).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memmap::page::PageState;
+    use crate::testing::{Bench, Holder, Setup, Tiny};
+
+    const MIB: u64 = 1 << 20;
+
+    /// Two nodes with four mebibytes each.
+    fn bench() -> Bench<Tiny> {
+        Bench::new(&Setup {
+            ram: [(0, 4 * MIB, 0), (4 * MIB, 4 * MIB, 1)].into(),
+            block: MIB,
+            window: (64 * MIB, MIB),
+            kernelcore: None,
+        })
+    }
+
+    fn free(bench: &Bench<Tiny>) -> u64 {
+        bench.mm.stats().pages.free
+    }
+
+    #[test]
+    fn pages_are_freed_when_their_value_goes_unless_they_were_taken_out_of_it() {
+        let bench = bench();
+        let before = free(&bench);
+        let pages = bench.mm.alloc(Order::new(3).unwrap()).unwrap();
+        assert_eq!((pages.order().get(), pages.pfns().pages()), (3, 8));
+        assert_eq!(pages.words(7).map(<[_]>::len), Some(512));
+        assert!(pages.words(8).is_none());
+        assert_eq!(free(&bench), before - 8);
+        drop(pages);
+        assert_eq!(free(&bench), before);
+
+        let pfn = bench.mm.alloc(Order::ZERO).unwrap().into_raw();
+        assert_eq!(free(&bench), before - 1);
+        // SAFETY: `pfn` was taken out just now.
+        drop(unsafe { Pages::from_raw(&bench.mm, pfn) }.unwrap());
+        assert_eq!(free(&bench), before);
+        // SAFETY: nobody uses the page: no value is made of it.
+        let again = unsafe { Pages::from_raw(&bench.mm, pfn) };
+        assert_eq!(again.unwrap_err(), FreeError::NotAllocated(pfn));
+        bench.check();
+    }
+
+    #[test]
+    fn pages_of_one_owner_are_not_freed_as_those_of_another() {
+        let bench = bench();
+        let (one, other) = (Holder::register(&bench), Holder::register(&bench));
+        let pfn = bench.mm.alloc_movable(Order::ZERO, one.mover(), 7).unwrap();
+        let owner = Owner::Movable(one.mover().id());
+        let refused = Err(FreeError::NotYours(pfn, owner));
+        assert_eq!(bench.mm.free_movable(pfn, other.mover()), refused);
+        // SAFETY: no value is made of the page.
+        let stolen = unsafe { Pages::from_raw(&bench.mm, pfn) };
+        assert_eq!(stolen.map(drop), refused);
+        let mine = bench.mm.alloc(Order::ZERO).unwrap();
+        let refused = bench.mm.free_movable(mine.pfn(), one.mover());
+        assert_eq!(refused, Err(FreeError::NotYours(mine.pfn(), Owner::Kernel)));
+        assert_eq!(bench.mm.private(pfn), Ok(7));
+        assert_eq!(bench.mm.free_movable(pfn, one.mover()), Ok(()));
+        bench.check();
+    }
+
+    #[test]
+    fn a_request_says_node_alignment_and_zone() {
+        let bench = bench();
+        let order = |raw| Order::new(raw).unwrap();
+        let request = Request::from(order(1));
+        for raw in 0..2 {
+            let node = NodeId::new(raw).unwrap();
+            let pages = bench.mm.alloc(request.on(node)).unwrap();
+            assert_eq!(bench.mm.page_info(pages.pfn()).map(|info| info.node), Some(node));
+        }
+        let far = NodeId::new(5).unwrap();
+        assert_eq!(bench.mm.alloc(request.on(far)).unwrap_err(), OutOfMemory { order: order(1) });
+
+        let before = free(&bench);
+        let wide = bench.mm.alloc(request.aligned(order(6)).with_private(9)).unwrap();
+        assert_eq!((wide.pfn().get() % 64, free(&bench)), (0, before - 2));
+        assert_eq!(bench.mm.private(wide.pfn()), Ok(9));
+        let state = bench.mm.page_info(wide.pfn()).and_then(|info| info.state);
+        assert_eq!(state, Some(PageState::Used { order: order(1), owner: Owner::Kernel }));
+        let narrow = bench.mm.alloc(request.aligned(Order::ZERO)).unwrap();
+        assert_eq!(narrow.pfn().get() % 2, 0);
+        // There is no movable zone.
+        assert!(bench.alloc_movable_zone(Order::ZERO).is_none());
+        drop((wide, narrow));
+        assert_eq!(free(&bench), before);
+        bench.check();
+    }
+}
