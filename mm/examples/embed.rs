@@ -23,12 +23,14 @@ use std::sync::{Mutex, OnceLock};
 const MIB: u64 = 1 << 20;
 const BOOT_RAM: u64 = 128 * MIB;
 const ALL_RAM: u64 = 512 * MIB;
+const LINEAR: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
 const VMEMMAP: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
 
 /// Four levels of 512 entries: an address, bit 0 for present, bit 1 for a leaf.
 struct Format;
 
-impl PteFormat for Format {
+// SAFETY: no MMU walks these tables but the walker itself.
+unsafe impl PteFormat for Format {
     const LEVELS: &'static [Level] = &[
         Level { shift: 39, bits: 9, leaf: false },
         Level { shift: 30, bits: 9, leaf: false },
@@ -85,6 +87,10 @@ impl Ram {
 /// What the walker needs to reach its tables.
 // SAFETY: pointers into one allocation that nobody else uses.
 unsafe impl PhysMem for Ram {
+    fn linear_base(&self) -> VirtAddr {
+        LINEAR
+    }
+
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         self.at(at)
     }
@@ -112,6 +118,10 @@ impl Geometry for Demo {
 
 // SAFETY: pointers into one allocation that nobody else uses.
 unsafe impl PhysMem for Demo {
+    fn linear_base(&self) -> VirtAddr {
+        LINEAR
+    }
+
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         self.ram.at(at)
     }
@@ -120,11 +130,16 @@ unsafe impl PhysMem for Demo {
 // SAFETY: a descriptor is where the tables say.
 unsafe impl Machine for Demo {
     type Mapper = Tables<Format, Ram, NoTlb>;
-    const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
-    const VMEMMAP_BASE: VirtAddr = VMEMMAP;
-    const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 40);
 
-    fn mapper(&self) -> &Self::Mapper {
+    fn vmemmap_base(&self) -> VirtAddr {
+        VMEMMAP
+    }
+
+    fn phys_limit(&self) -> PhysAddr {
+        PhysAddr::new(1 << 40)
+    }
+
+    unsafe fn mapper(&self) -> &Self::Mapper {
         &self.tables
     }
 
@@ -203,7 +218,8 @@ impl Bump {
     }
 }
 
-impl EarlyFrames for Bump {
+// SAFETY: the bump pointer passes each byte once.
+unsafe impl EarlyFrames for Bump {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
         self.bump(bytes, align)
     }
@@ -213,7 +229,8 @@ impl EarlyFrames for Bump {
     }
 }
 
-impl TableFrames for Bump {
+// SAFETY: the bump pointer passes each byte once.
+unsafe impl TableFrames for Bump {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         self.bump(bytes, bytes).ok_or(OutOfFrames { bytes })
     }
@@ -232,7 +249,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tables = unsafe { Tables::new(root, ram, NoTlb) };
     let mut early = Bump(Cell::new(0x2000));
     let linear = Mapping {
-        virt: Demo::LINEAR_BASE,
+        virt: LINEAR,
         phys: PhysAddr::new(0),
         len: BOOT_RAM,
         attr: Attr::WRITE,
@@ -249,9 +266,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         window: &[dimm],
         kernelcore: None,
     };
-    mm.boot(&boot, &mut early)?;
+    // SAFETY: the allocation that plays RAM is used by nothing else.
+    unsafe { mm.boot(&boot, &mut early) }?;
 
-    let added = mm.add(dimm, node, Placement::PerRange)?;
+    // SAFETY: so is the part of it that plays a DIMM.
+    let added = unsafe { mm.add(dimm, node, Placement::PerRange) }?;
     println!("added {dimm}: {} bytes of system memory", added.system_bytes);
     for id in mm.blocks_in(dimm) {
         let block = mm.online(id, ZoneKind::Movable)?;

@@ -74,7 +74,7 @@ pub use operations::take::{
 pub use operations::{
     AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError,
 };
-pub use operations::{ConvertError, Removed, Stepped};
+pub use operations::{ConvertError, OwnMapError, Removed, Stepped, Walk};
 
 use crate::alloc::frames::Frames;
 use crate::alloc::migrate::Movers;

@@ -31,7 +31,7 @@
 #![expect(unsafe_code)]
 
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::geometry::Geometry;
+use crate::geometry::{DESCRIPTOR_BYTES, Geometry};
 use crate::memmap::page::Page;
 use crate::paging::Mapper;
 
@@ -44,23 +44,43 @@ pub use hotmem_paging::PhysMem;
 /// # Safety
 ///
 /// For every pfn of a section whose memmap is mapped, [`descriptor`](Self::descriptor) returns a pointer
-/// to that pfn's 64 bytes in it, aligned to 64.
+/// to that pfn's 64 bytes in it, aligned to 64. [`mapper`](Self::mapper) returns the tables by which the CPUs that
+/// run the kernel translate both windows, and nobody but the manager changes what is mapped there.
 pub unsafe trait Machine: Geometry + PhysMem {
     /// The kernel's page tables.
     type Mapper: Mapper;
 
-    /// Where physical address 0 is in the linear map.
-    const LINEAR_BASE: VirtAddr;
-    /// Where the descriptor of pfn 0 is.
-    const VMEMMAP_BASE: VirtAddr;
-    /// One past the highest physical address that both windows have room for.
-    const PHYS_LIMIT: PhysAddr;
+    /// Where the descriptor of pfn 0 is: a multiple of 64. The window from there on, 64 bytes for each page
+    /// below [`phys_limit`](Self::phys_limit), is the manager's alone.
+    fn vmemmap_base(&self) -> VirtAddr;
+
+    /// One past the highest physical address that the linear map and the memmap's window have room for.
+    fn phys_limit(&self) -> PhysAddr;
 
     /// The page tables that hold the linear map and the virtual memmap.
-    fn mapper(&self) -> &Self::Mapper;
+    ///
+    /// # Safety
+    ///
+    /// For the manager, which excludes its own calls from each other. Anybody else keeps to what
+    /// [`Mm::walk`](crate::Mm::walk), [`Mm::map_own`](crate::Mm::map_own) and
+    /// [`Mm::unmap_own`](crate::Mm::unmap_own) do under the manager's locks, but for a kernel that has not
+    /// called [`Mm::boot`](crate::Mm::boot) yet, or stopped all other CPUs.
+    unsafe fn mapper(&self) -> &Self::Mapper;
 
-    /// Where the descriptor of `pfn` is: plain arithmetic in the virtual memmap.
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page>;
+    /// Where the descriptor of `pfn` is, as a pointer. The default is the address in the memmap's window; a
+    /// machine whose virtual addresses are not this program's has another.
+    #[inline]
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        let at = self.vmemmap_base().add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES));
+        hotmem_paging::pointer_to(at)
+    }
+
+    /// Whether the linear map shows all of the window from the start, as many loaders leave it, and stays so
+    /// for good. Then `add` only looks whether the range is mapped to itself there, and `remove` leaves it
+    /// mapped. By default the manager maps memory when it is added, and unmaps it when it is removed.
+    fn linear_map_is_complete(&self) -> bool {
+        false
+    }
 
     /// Whether hot-added memory can hold its own memmap.
     ///
@@ -89,7 +109,12 @@ pub unsafe trait Machine: Geometry + PhysMem {
     /// Writes back and forgets what the caches hold of `range`, which is mapped: memory holds what was
     /// written last, and the next load comes from there. Called for whole pages that are about to leave
     /// the linear map, and for single words by which memory is tried.
-    fn clean(&self, range: VirtRange);
+    ///
+    /// The default does nothing, which is right where caches are coherent with all that reads memory, and
+    /// memory that is not there reads as something else than was written; so on most x86 machines.
+    fn clean(&self, range: VirtRange) {
+        let _ = range;
+    }
 
     /// A number for the CPU this runs on, so that readers on different CPUs count apart.
     fn cpu(&self) -> usize {

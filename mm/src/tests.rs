@@ -1,6 +1,9 @@
 //! What only the crate itself can bring about: readers that stay, memory at physical address 0, and
 //! RAM as no fake machine is made of.
 
+// UNSAFETY: vouches for the frames of an allocator that holds some back.
+#![expect(unsafe_code)]
+
 extern crate std;
 
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
@@ -107,7 +110,7 @@ fn boot(
         ram.iter().map(|&(range, node)| (range, NodeId::new(node).unwrap())).collect();
     let block_size = BlockSize::new::<FakeMachine<Tiny>>(MIB).unwrap();
     let bench = Bench::over(machine);
-    bench.mm.boot(&BootMemory { ram: &ram, block_size, window, kernelcore: None }, early).unwrap();
+    bench.mm.start(&BootMemory { ram: &ram, block_size, window, kernelcore: None }, early).unwrap();
     bench.check();
     bench
 }
@@ -217,7 +220,7 @@ fn a_table_reserve_at_physical_address_0_loses_no_frame() {
     }
 
     // Each frame is in the reserve, and there once.
-    let mut frames: Vec<_> = (0..free).map(|_| bench.mm.take_frame().unwrap()).collect();
+    let mut frames: Vec<_> = (0..free).map(|_| bench.mm.take_frame(true).unwrap()).collect();
     assert_eq!(bench.mm.frames.system_pages(), 0);
     frames.sort();
     let all: Vec<_> = (0..free).map(|nth| PhysAddr::new(nth * PAGE)).collect();
@@ -230,7 +233,8 @@ fn a_table_reserve_at_physical_address_0_loses_no_frame() {
 /// Has page 0 free when the manager takes over.
 struct ZeroLeft<E>(E);
 
-impl<E: EarlyFrames> EarlyFrames for ZeroLeft<E> {
+// SAFETY: every promise is the inner allocator's, with less to give.
+unsafe impl<E: EarlyFrames> EarlyFrames for ZeroLeft<E> {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
         self.0.take(bytes, align)
     }

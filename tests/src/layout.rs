@@ -5,7 +5,7 @@ use crate::memory::assert_same;
 use hotmem::geometry::{DESCRIPTOR_BYTES, Geometry};
 use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, Shape};
-use hotmem::{Machine, PhysRange, Placement};
+use hotmem::{PhysRange, Placement};
 
 /// Plugs, adds and removes `dimm`; answers with the sections and pages of each memmap.
 ///
@@ -54,7 +54,7 @@ pub fn groups_of<S: Shape>(
 pub fn tables_of<S: Shape>(bench: &Bench<S>, dimm: PhysRange) -> Vec<u64> {
     let table_bytes = || {
         let mut found = Vec::new();
-        bench.mm.machine().mapper().visit_tables(&mut |table| found.push(table.bytes));
+        bench.mm.tables().visit_tables(&mut |table| found.push(table.bytes));
         found
     };
     let before = table_bytes();

@@ -13,6 +13,9 @@
 //! writes to a table. The same format serves EL1&0 and, with HCR_EL2.E2H, EL2&0. The tables attach no
 //! restriction of their own: what a page allows is what its leaf says.
 
+// UNSAFETY: vouches for the bits of the format.
+#![expect(unsafe_code)]
+
 use hotmem_paging::addr::PhysAddr;
 use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
@@ -54,7 +57,8 @@ impl<const SHIFT: u32> Stage1<SHIFT> {
     }
 }
 
-impl<const SHIFT: u32> PteFormat for Stage1<SHIFT> {
+// SAFETY: the bits are those of VMSAv8-64 stage 1 (Arm ARM D8.3), and the laws are tested beside it.
+unsafe impl<const SHIFT: u32> PteFormat for Stage1<SHIFT> {
     const LEVELS: &'static [Level] = match SHIFT {
         12 => LEVELS_4K,
         14 => LEVELS_16K,

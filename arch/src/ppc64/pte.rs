@@ -12,6 +12,9 @@
 //! Entries are big-endian in memory, whatever the CPU's byte order. Reference and change bits are set
 //! from the start, so the CPU never writes to a table.
 
+// UNSAFETY: vouches for the bits of the format.
+#![expect(unsafe_code)]
+
 use hotmem_paging::addr::PhysAddr;
 use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
@@ -44,7 +47,8 @@ const LEVELS_4K: &[Level] =
 const LEVELS_64K: &[Level] =
     &[level(39, 13, false), level(30, 9, true), level(21, 9, true), level(16, 5, true)];
 
-impl<const SHIFT: u32> PteFormat for Radix<SHIFT> {
+// SAFETY: the bits are those of Power ISA radix trees (v3.0 book III 5.7.10), and the laws are tested beside it.
+unsafe impl<const SHIFT: u32> PteFormat for Radix<SHIFT> {
     const LEVELS: &'static [Level] = match SHIFT {
         12 => LEVELS_4K,
         16 => LEVELS_64K,

@@ -11,6 +11,9 @@
 //! Accessed and Dirty are set from the start: the CPU then never writes to a table, and a stored
 //! entry stays the word that was encoded. Global is never set, so a CR3 reload drops everything.
 
+// UNSAFETY: vouches for the bits of the format.
+#![expect(unsafe_code)]
+
 use hotmem_paging::addr::PhysAddr;
 use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
@@ -37,7 +40,8 @@ const LAST: usize = 3;
 #[derive(Clone, Copy, Debug)]
 pub struct X86Pte4;
 
-impl PteFormat for X86Pte4 {
+// SAFETY: the bits are those of four-level paging (Intel SDM vol. 3A 4.5), and the laws are tested beside it.
+unsafe impl PteFormat for X86Pte4 {
     const LEVELS: &'static [Level] =
         &[level(39, false), level(30, true), level(21, true), level(12, true)];
 

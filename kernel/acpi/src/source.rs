@@ -9,6 +9,9 @@
 //!
 //! Which registers and methods are involved comes from the tables alone.
 
+// UNSAFETY: vouches for the memory that the source announces.
+#![expect(unsafe_code)]
+
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -85,7 +88,9 @@ impl<H: Hardware> AcpiSource<H> {
     }
 }
 
-impl<H: Hardware> HotplugSource for AcpiSource<H> {
+// SAFETY: the ranges are those that `_CRS` of a device gives whose `_STA` says that it is there; what overlaps RAM in
+// use is refused by `add`.
+unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
     type Error = DeviceError;
 
     fn next_event(&mut self) -> Option<Event<DeviceError>> {

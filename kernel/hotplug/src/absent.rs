@@ -1,5 +1,8 @@
 //! A machine that may lack a source of events: without one there are no events, and the rest goes on.
 
+// UNSAFETY: vouches for the memory that the source announces.
+#![expect(unsafe_code)]
+
 use alloc::boxed::Box;
 use core::fmt;
 
@@ -23,7 +26,8 @@ impl<E: fmt::Display> fmt::Display for SourceError<E> {
     }
 }
 
-impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
+// SAFETY: every promise is the inner source's.
+unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
     type Error = SourceError<S::Error>;
 
     fn next_event(&mut self) -> Option<Event<Self::Error>> {

@@ -1,5 +1,8 @@
 //! What an event source and the driver say to each other.
 
+// UNSAFETY: declares the trait by which a source vouches for the memory that it announces.
+#![expect(unsafe_code)]
+
 use core::fmt;
 
 use hotmem::NodeId;
@@ -142,7 +145,12 @@ pub enum Outcome {
 }
 
 /// Where events come from, and where the answers go: ACPI, or a hypervisor call interface.
-pub trait HotplugSource {
+///
+/// # Safety
+///
+/// The ranges of an insert are memory of a device that firmware describes as plugged: RAM, if it is there at all,
+/// that nothing but the driver uses until [`eject`](Self::eject).
+pub unsafe trait HotplugSource {
     /// What can go wrong with a device.
     type Error: fmt::Display;
 

@@ -1,5 +1,8 @@
 //! The seam to the memory manager: its four verbs, and what can be read back of their effect.
 
+// UNSAFETY: adds memory on the word of the caller.
+#![expect(unsafe_code)]
+
 use core::fmt;
 use core::ops::Range;
 
@@ -43,10 +46,14 @@ pub trait Verbs: View {
 
     /// Adds memory; its blocks are then offline.
     ///
+    /// # Safety
+    ///
+    /// As [`Mm::add`].
+    ///
     /// # Errors
     ///
     /// As [`Mm::add`].
-    fn add(
+    unsafe fn add(
         &mut self,
         range: PhysRange,
         node: NodeId,
@@ -154,13 +161,14 @@ impl<M: Machine> View for &Mm<M> {
 impl<'m, M: Machine> Verbs for &'m Mm<M> {
     type Offline = OfflineOp<'m, M>;
 
-    fn add(
+    unsafe fn add(
         &mut self,
         range: PhysRange,
         node: NodeId,
         placement: Placement,
     ) -> Result<Added, AddError> {
-        Mm::add(self, range, node, placement)
+        // SAFETY: the caller's promise.
+        unsafe { Mm::add(self, range, node, placement) }
     }
 
     fn online(&mut self, id: BlockId, zone: ZoneKind) -> Result<Block, OnlineError> {

@@ -1,5 +1,8 @@
 //! The hypervisor's event logs as a source of hotplug events.
 
+// UNSAFETY: vouches for the memory that the source announces.
+#![expect(unsafe_code)]
+
 use super::board::Board;
 use super::connector::{self, ConnectorError, Services, status};
 use super::fault::PaprError;
@@ -351,7 +354,8 @@ impl<S: Services> PaprSource<S> {
     }
 }
 
-impl<S: Services> HotplugSource for PaprSource<S> {
+// SAFETY: the ranges are those of connectors that the hypervisor says are plugged, and checked against RAM in use.
+unsafe impl<S: Services> HotplugSource for PaprSource<S> {
     type Error = PaprError;
 
     fn next_event(&mut self) -> Option<Event<PaprError>> {

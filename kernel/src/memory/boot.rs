@@ -211,6 +211,6 @@ impl Boot {
 
     /// The kernel's page tables.
     pub fn tables(&self) -> &KernelTables {
-        self.machine.mapper()
+        self.machine.tables()
     }
 }

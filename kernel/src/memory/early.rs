@@ -3,6 +3,9 @@
 //! Low memory is left for last: the image lies there, and devices that can reach little want it. What
 //! is still free when the memory manager takes over is its to give out.
 
+// UNSAFETY: vouches for the frames that it gives away.
+#![expect(unsafe_code)]
+
 use core::cell::RefCell;
 use hotmem::EarlyFrames;
 use hotmem::addr::{PhysAddr, PhysRange};
@@ -59,7 +62,8 @@ fn place(range: PhysRange, bytes: u64, align: u64, limit: u64) -> Option<PhysAdd
     (start >= range.start().get()).then_some(PhysAddr::new(start))
 }
 
-impl EarlyFrames for EarlyMemory {
+// SAFETY: what is taken leaves the free ranges for good, and those are RAM that nothing else uses.
+unsafe impl EarlyFrames for EarlyMemory {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
         let below = |limit: PhysAddr| {
             self.free.iter().rev().find_map(|range| place(range, bytes, align, limit.get()))
@@ -78,7 +82,8 @@ impl EarlyFrames for EarlyMemory {
 #[derive(Debug)]
 pub struct EarlyTables<'e>(pub RefCell<&'e mut EarlyMemory>);
 
-impl TableFrames for EarlyTables<'_> {
+// SAFETY: every promise is the early allocator's; nothing is used again.
+unsafe impl TableFrames for EarlyTables<'_> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
     }

@@ -25,18 +25,11 @@ static MM: Once<Mm<KernelMachine>> = Once::new();
 #[derive(Clone, Copy, Debug)]
 pub struct LinearMemory;
 
-fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
-    let pointer = core::ptr::with_exposed_provenance_mut(at.get() as usize);
-    // The windows are in the upper half, so the address is not null; if an address wrapped round to
-    // it, a dangling pointer into the unmapped first page faults just the same.
-    NonNull::new(pointer).unwrap_or(NonNull::dangling())
-}
-
 // SAFETY: the linear map shows physical address `a` at `LINEAR_BASE + a` for all RAM: the early tables
 // below their limit, the kernel's own for all of it; page-table frames come from RAM.
 unsafe impl PhysMem for LinearMemory {
-    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
-        pointer_to(LINEAR_BASE.add(at.get()))
+    fn linear_base(&self) -> VirtAddr {
+        LINEAR_BASE
     }
 }
 
@@ -78,7 +71,8 @@ impl KernelTables {
     }
 }
 
-impl Mapper for KernelTables {
+// SAFETY: every promise is the generic walker's.
+unsafe impl Mapper for KernelTables {
     type Tlb = CpuTlb;
 
     fn tlb(&self) -> &CpuTlb {
@@ -151,8 +145,8 @@ impl Geometry for KernelMachine {
 
 // SAFETY: every promise is `LinearMemory`'s.
 unsafe impl PhysMem for KernelMachine {
-    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
-        LinearMemory.pointer(at)
+    fn linear_base(&self) -> VirtAddr {
+        LINEAR_BASE
     }
 }
 
@@ -161,16 +155,16 @@ unsafe impl PhysMem for KernelMachine {
 unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
 
-    const LINEAR_BASE: VirtAddr = LINEAR_BASE;
-    const VMEMMAP_BASE: VirtAddr = VMEMMAP_BASE;
-    const PHYS_LIMIT: PhysAddr = PHYS_LIMIT;
-
-    fn mapper(&self) -> &KernelTables {
-        &self.tables
+    fn vmemmap_base(&self) -> VirtAddr {
+        VMEMMAP_BASE
     }
 
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        pointer_to(VMEMMAP_BASE.add(pfn.get() * DESCRIPTOR_BYTES))
+    fn phys_limit(&self) -> PhysAddr {
+        PHYS_LIMIT
+    }
+
+    unsafe fn mapper(&self) -> &KernelTables {
+        &self.tables
     }
 
     fn protected(&self) -> &[PhysRange] {
@@ -197,6 +191,8 @@ pub fn take_over(
 ) -> Result<&'static Mm<KernelMachine>, BootError> {
     let Boot { machine, mut early, .. } = boot;
     let mm = MM.call_once(|| Mm::new(machine));
-    mm.boot(memory, &mut early)?;
+    // SAFETY: the RAM is what firmware describes, without what it and the kernel keep; the kernel's own tables
+    // show all of it, and `early` has given away what is in use.
+    unsafe { mm.boot(memory, &mut early) }?;
     Ok(mm)
 }

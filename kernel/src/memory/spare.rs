@@ -1,6 +1,9 @@
 //! A few frames kept for the tables of windows: device registers and firmware's tables are mapped when
 //! they are first asked for, before and after the memory manager has taken over.
 
+// UNSAFETY: vouches for the frames that it gives away.
+#![expect(unsafe_code)]
+
 use core::fmt;
 use hotmem::paging::{OutOfFrames, TableFrames};
 use hotmem::{EarlyFrames, PhysAddr};
@@ -38,7 +41,8 @@ impl SpareFrames {
     }
 }
 
-impl TableFrames for SpareFrames {
+// SAFETY: the frames were set aside from the early allocator, and each is in the list or given away.
+unsafe impl TableFrames for SpareFrames {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         let (frames, count) = &mut *self.free.lock();
         let index = count.checked_sub(1).filter(|_| bytes <= self.page);

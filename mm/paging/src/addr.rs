@@ -199,6 +199,16 @@ impl<S: Space> AddressRange<S> {
             && other.len != 0
             && (self.contains(other.start) || other.contains(self.start))
     }
+
+    /// The bytes that both have, if any.
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        if !self.overlaps(other) {
+            return None;
+        }
+        let (low, high) = if self.start <= other.start { (self, other) } else { (other, self) };
+        let len = high.len.min(low.len - high.start.offset_from(low.start));
+        Some(Self { start: high.start, len })
+    }
 }
 
 impl<S: Space> Default for AddressRange<S> {

@@ -1,5 +1,8 @@
 //! One page-table entry, free of any architecture, and the format that translates it to bits.
 
+// UNSAFETY: declares the unsafe trait by which a format vouches for its words.
+#![expect(unsafe_code)]
+
 use crate::addr::PhysAddr;
 
 bitflags::bitflags! {
@@ -89,7 +92,11 @@ impl LeafTest {
 /// empty, and a slot that is not zero is taken); `leaf_test(l)` agrees with `decode` on every word;
 /// an encoded entry fits the byte order the hardware reads, i.e. `encode` answers the value as the
 /// CPU stores it.
-pub trait PteFormat {
+///
+/// # Safety
+///
+/// The laws hold, and the MMU that walks the tables understands each word as `decode` does.
+pub unsafe trait PteFormat {
     /// The levels, root first. The last one's entries span a base page.
     const LEVELS: &'static [Level];
 

@@ -30,7 +30,7 @@ const RANGES: usize = 4;
 #[must_use = "what was unmapped may not be freed before the flush"]
 pub struct Gather<'a, T: Tlb<I>, S: TableFrames, I: Space = Virtual> {
     tlb: &'a T,
-    frames: &'a S,
+    frames: S,
     cleared: [AddressRange<I>; RANGES],
     ranges: usize,
     /// The first `tables` of them are initialised.
@@ -41,7 +41,7 @@ pub struct Gather<'a, T: Tlb<I>, S: TableFrames, I: Space = Virtual> {
 
 impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     /// An empty gather, whose tables will go back to `frames`.
-    pub fn new(tlb: &'a T, frames: &'a S) -> Self {
+    pub fn new(tlb: &'a T, frames: S) -> Self {
         Self {
             tlb,
             frames,
@@ -55,8 +55,10 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
 
     /// An empty gather for what will be mapped again: tables that become empty stay, so that mapping
     /// needs no memory.
-    pub fn keeping_tables(tlb: &'a T, frames: &'a S) -> Self {
-        Self { keeps_tables: true, ..Self::new(tlb, frames) }
+    pub fn keeping_tables(tlb: &'a T, frames: S) -> Self {
+        let mut gather = Self::new(tlb, frames);
+        gather.keeps_tables = true;
+        gather
     }
 
     /// Whether tables that become empty are to stay where they are.
@@ -116,6 +118,18 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
         }
         self.ranges = 0;
         self.tables = 0;
+    }
+}
+
+/// What was gathered and not flushed is flushed: nothing may be reused before. To forget the flush is an error
+/// all the same, for memory that was unmapped may have been freed before this runs: tests fail by it.
+impl<T: Tlb<I>, S: TableFrames, I: Space> Drop for Gather<'_, T, S, I> {
+    fn drop(&mut self) {
+        let owed = self.ranges != 0 || self.tables != 0;
+        self.settle();
+        #[cfg(any(test, feature = "testing"))]
+        crate::testing::fail_unless(!owed, "a gather was dropped before its flush");
+        let _ = owed;
     }
 }
 

@@ -42,5 +42,5 @@ pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use gather::Gather;
 pub use geometry::{BlockSize, Geometry, GeometryError};
 pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
-pub use seam::{OutOfFrames, PhysMem, TableFrames, Tlb};
+pub use seam::{OutOfFrames, PhysMem, TableFrames, Tlb, pointer_to};
 pub use tables::Tables;

@@ -1,5 +1,8 @@
 //! What the verbs ask of page tables, and the values that pass over that edge.
 
+// UNSAFETY: declares the unsafe trait by which page tables vouch for what they translate.
+#![expect(unsafe_code)]
+
 use super::{Attr, Gather, OutOfFrames, TableFrames, Tlb};
 use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
@@ -12,7 +15,13 @@ use core::fmt;
 ///
 /// Calls that change the tables are serialised by the caller, and so are look-ups against the
 /// giving back of tables (the manager's operations and looks exclude each other).
-pub trait Mapper<I: Space = Virtual> {
+///
+/// # Safety
+///
+/// Memory is handed out, and taken out of the machine, on the strength of these methods: after a `map` that
+/// returned `Ok` the CPU translates exactly as asked; `unmap` leaves no translation in the range, and tells the
+/// gather of each that it cleared; `translate` and `visit` show what the CPU's table walk finds.
+pub unsafe trait Mapper<I: Space = Virtual> {
     /// The translation caches over these tables.
     type Tlb: Tlb<I>;
 

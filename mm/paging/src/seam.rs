@@ -3,7 +3,7 @@
 // UNSAFETY: declares the unsafe traits by which the machine vouches for its pointers and its TLB.
 #![expect(unsafe_code)]
 
-use crate::addr::{AddressRange, PhysAddr, Space, Virtual};
+use crate::addr::{AddressRange, PhysAddr, Space, VirtAddr, Virtual};
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -13,11 +13,27 @@ use core::ptr::NonNull;
 /// # Safety
 ///
 /// For every frame of mapped RAM, [`pointer`](Self::pointer) returns a pointer that is valid for
-/// reads and writes up to the end of the frame and aliases no Rust object but those that the walker
-/// and the memory manager make of it.
+/// reads and writes up to the end of the frame, or of the page table that begins there, and aliases no Rust
+/// object but those that the walker and the memory manager make of it.
 pub unsafe trait PhysMem {
-    /// Where the byte at `at` can be read and written.
-    fn pointer(&self, at: PhysAddr) -> NonNull<u8>;
+    /// Where physical address 0 is in the linear map. A loader may say so when the kernel starts.
+    fn linear_base(&self) -> VirtAddr;
+
+    /// Where the byte at `at` can be read and written. The default is its address in the linear map; a
+    /// machine whose virtual addresses are not this program's has another.
+    #[inline]
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        pointer_to(self.linear_base().add(at.get()))
+    }
+}
+
+/// The pointer to what is mapped at `at`.
+#[inline]
+#[must_use]
+pub fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
+    let pointer = core::ptr::with_exposed_provenance_mut(at.get() as usize);
+    // An address that wrapped round to 0 becomes a pointer into the first page, which faults as well.
+    NonNull::new(pointer).unwrap_or(NonNull::dangling())
 }
 
 /// The translation caches of every CPU that uses one set of page tables, whose input addresses are of `I`.
@@ -50,7 +66,12 @@ pub unsafe trait Tlb<I: Space = Virtual> {
 }
 
 /// Where the frames of page tables come from, and where they go back to.
-pub trait TableFrames {
+///
+/// # Safety
+///
+/// What [`take`](Self::take) returns is RAM that nothing else uses, until it is given back, and that the machine's
+/// [`PhysMem`] reaches as long.
+pub unsafe trait TableFrames {
     /// Takes `bytes` of RAM, aligned to `bytes` (a power of two, possibly less than a page).
     ///
     /// What it holds does not matter: the walker zeroes it.
@@ -83,6 +104,10 @@ impl core::error::Error for OutOfFrames {}
 
 // SAFETY: every promise is the referent's own.
 unsafe impl<P: PhysMem + ?Sized> PhysMem for &P {
+    fn linear_base(&self) -> VirtAddr {
+        (**self).linear_base()
+    }
+
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         (**self).pointer(at)
     }
@@ -103,7 +128,8 @@ unsafe impl<I: Space, T: Tlb<I> + ?Sized> Tlb<I> for &T {
     }
 }
 
-impl<S: TableFrames + ?Sized> TableFrames for &S {
+// SAFETY: every promise is the referent's own.
+unsafe impl<S: TableFrames + ?Sized> TableFrames for &S {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         (**self).take(bytes)
     }

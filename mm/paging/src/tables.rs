@@ -137,7 +137,9 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     }
 }
 
-impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Mapper<I> for Tables<F, P, T, I> {
+// SAFETY: the walker writes entries of a format that the MMU understands, clears an entry before it tells the
+// gather, and looks at the entries that the MMU walks.
+unsafe impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Mapper<I> for Tables<F, P, T, I> {
     type Tlb = T;
 
     fn tlb(&self) -> &T {

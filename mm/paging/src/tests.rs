@@ -46,7 +46,7 @@ impl<F: PteFormat> Machine<F> {
         self.tables.map(&mapping, &self.frames)
     }
 
-    fn gather(&self) -> Gather<'_, Mmu<F>, FakeTables<F>> {
+    fn gather(&self) -> Gather<'_, Mmu<F>, &FakeTables<F>> {
         Gather::new(self.tables.tlb(), &self.frames)
     }
 

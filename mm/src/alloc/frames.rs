@@ -4,6 +4,9 @@
 //! need are set aside at boot, in one contiguous reserve. A frame goes back to where it came from: the
 //! reserve knows its own by their address. Tables of less than a page share frames: see `packed`.
 
+// UNSAFETY: links the reserve's free frames through their first word, and vouches for frames given away.
+#![expect(unsafe_code)]
+
 use crate::Mm;
 use crate::addr::{Order, PhysAddr, PhysRange};
 use crate::alloc::packed::Packed;
@@ -13,8 +16,6 @@ use crate::paging::{OutOfFrames, TableFrames};
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Mutex;
 
-// UNSAFETY: links the reserve's free frames through their first word.
-#[expect(unsafe_code)]
 mod link {
     use crate::addr::PhysAddr;
     use crate::machine::PhysMem;
@@ -138,10 +139,10 @@ impl Reserve {
 }
 
 impl<M: Machine> Mm<M> {
-    /// Takes a page for tables or nodes.
-    pub(crate) fn take_frame(&self) -> Option<PhysAddr> {
-        let reserved = self.frames.reserve.lock().pop(&self.machine);
-        reserved.or_else(|| {
+    /// Takes a page for tables or nodes, of the reserve first if it may.
+    pub(crate) fn take_frame(&self, from_reserve: bool) -> Option<PhysAddr> {
+        let reserved = || self.frames.reserve.lock().pop(&self.machine);
+        from_reserve.then(reserved).flatten().or_else(|| {
             let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
             self.frames.count_system(1);
             Some(M::address(pfn))
@@ -164,21 +165,47 @@ impl<M: Machine> Mm<M> {
     }
 }
 
-impl<M: Machine> TableFrames for Mm<M> {
+/// Where frames for tables come from while the manager maps.
+#[derive(Debug)]
+pub(crate) struct TableSource<'m, M: Machine> {
+    mm: &'m Mm<M>,
+    /// Whether the reserve, which is there for memory that comes, may be used.
+    reserve: bool,
+}
+
+// SAFETY: the reserve and the allocator give each frame away once until it comes back, and both have RAM of the
+// linear map only.
+unsafe impl<M: Machine> TableFrames for TableSource<'_, M> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        if bytes > M::PAGE_BYTES || !self.machine.allows_allocation() {
+        if bytes > M::PAGE_BYTES || !self.mm.machine.allows_allocation() {
             return Err(OutOfFrames { bytes });
         }
         let whole = bytes == M::PAGE_BYTES;
-        let taken = if whole { self.take_frame() } else { self.take_piece(bytes) };
+        let taken = if whole {
+            self.mm.take_frame(self.reserve)
+        } else {
+            self.mm.take_piece(bytes, self.reserve)
+        };
         taken.ok_or(OutOfFrames { bytes })
     }
 
     fn give_back(&self, frame: PhysAddr, bytes: u64) {
         if bytes < M::PAGE_BYTES {
-            self.return_piece(frame, bytes);
+            self.mm.return_piece(frame, bytes);
         } else {
-            self.return_frame(frame);
+            self.mm.return_frame(frame);
         }
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Frames for tables and section nodes.
+    pub(crate) fn table_frames(&self) -> TableSource<'_, M> {
+        TableSource { mm: self, reserve: true }
+    }
+
+    /// Frames for tables that the reserve is not there for.
+    pub(crate) fn spare_frames(&self) -> TableSource<'_, M> {
+        TableSource { mm: self, reserve: false }
     }
 }

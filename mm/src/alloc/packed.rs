@@ -211,8 +211,8 @@ impl Packed {
 
 impl<M: Machine> Mm<M> {
     /// Takes a table of less than a page.
-    pub(crate) fn take_piece(&self, bytes: u64) -> Option<PhysAddr> {
-        self.frames.packed.lock().take(&self.machine, bytes, || self.take_frame())
+    pub(crate) fn take_piece(&self, bytes: u64, from_reserve: bool) -> Option<PhysAddr> {
+        self.frames.packed.lock().take(&self.machine, bytes, || self.take_frame(from_reserve))
     }
 
     /// Gives such a table back, and its frame if it was the last one there.

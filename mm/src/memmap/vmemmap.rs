@@ -1,10 +1,14 @@
-//! The virtual memmap: the descriptor of pfn `n` is at `VMEMMAP_BASE + 64 n`, wherever its frame is.
+//! The virtual memmap: the descriptor of pfn `n` is at its base + 64 n, wherever its frame is.
 //!
 //! Only virtual contiguity is needed, so the frames behind it may come from the memory it describes
 //! or, page by page if need be, from anywhere else. A leaf never spans the memmap of two blocks.
 
+// UNSAFETY: uses the machine's page tables.
+#![expect(unsafe_code)]
+
 use crate::Mm;
-use crate::addr::{Order, Pfn, PfnRange, PhysRange, VirtRange};
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
+use crate::alloc::frames::TableSource;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
@@ -17,27 +21,47 @@ use crate::paging::{
 const BATCH: usize = 32;
 
 /// A gather over the machine's own TLB.
-pub(crate) type MachineGather<'a, M> = Gather<'a, <<M as Machine>::Mapper as Mapper>::Tlb, Mm<M>>;
+pub(crate) type MachineGather<'m, M> =
+    Gather<'m, <<M as Machine>::Mapper as Mapper>::Tlb, TableSource<'m, M>>;
 
 impl<M: Machine> Mm<M> {
+    /// The page tables, for an operation or a look that is under way.
+    pub(crate) fn mapper(&self) -> &M::Mapper {
+        // SAFETY: operations and looks exclude each other by the gate, and operations each other by the
+        // turn; `walk`, `map_own` and `unmap_own` are such.
+        unsafe { self.machine.mapper() }
+    }
+
+    /// Maps in one of the two windows, for the operation under way.
+    pub(crate) fn map(&self, mapping: &Mapping) -> Result<(), MapError> {
+        self.mapper().map(mapping, &self.table_frames())
+    }
+
+    pub(crate) fn gather(&self) -> MachineGather<'_, M> {
+        Gather::new(self.mapper().tlb(), self.table_frames())
+    }
+
+    /// As [`gather`](Self::gather), for what will be mapped again: see [`Gather::keeping_tables`].
+    pub(crate) fn gather_keeping_tables(&self) -> MachineGather<'_, M> {
+        Gather::keeping_tables(self.mapper().tlb(), self.table_frames())
+    }
+
     /// Where the descriptors of `pfns` are.
-    pub fn memmap_virt(pfns: PfnRange) -> VirtRange {
-        let start = M::VMEMMAP_BASE.add(pfns.start.get().wrapping_mul(DESCRIPTOR_BYTES));
+    pub fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
+        let start =
+            self.machine.vmemmap_base().add(pfns.start.get().wrapping_mul(DESCRIPTOR_BYTES));
         VirtRange::new(start, pfns.pages().wrapping_mul(DESCRIPTOR_BYTES)).unwrap_or_default()
     }
 
     /// Where `range` is in the linear map.
-    pub fn linear_virt(range: PhysRange) -> VirtRange {
-        VirtRange::new(M::LINEAR_BASE.add(range.start().get()), range.len()).unwrap_or_default()
-    }
-
-    pub(crate) fn gather(&self) -> MachineGather<'_, M> {
-        Gather::new(self.machine.mapper().tlb(), self)
+    pub fn linear_virt(&self, range: PhysRange) -> VirtRange {
+        VirtRange::new(self.machine.linear_base().add(range.start().get()), range.len())
+            .unwrap_or_default()
     }
 
     /// How `backing` is mapped as the memmap of `described`.
     pub(crate) fn memmap_mapping(&self, described: PfnRange, backing: Pfn) -> Mapping {
-        let virt = Self::memmap_virt(described);
+        let virt = self.memmap_virt(described);
         Mapping {
             virt: virt.start(),
             phys: M::address(backing),
@@ -50,7 +74,7 @@ impl<M: Machine> Mm<M> {
     /// How `range` is mapped in the linear map: with leaves that its blocks can be unmapped by.
     pub(crate) fn linear_mapping(&self, range: PhysRange) -> Mapping {
         Mapping {
-            virt: Self::linear_virt(range).start(),
+            virt: self.linear_virt(range).start(),
             phys: range.start(),
             len: range.len(),
             attr: Attr::WRITE,
@@ -58,10 +82,24 @@ impl<M: Machine> Mm<M> {
         }
     }
 
+    /// The first address of `range`, in pages, that the linear map does not show where it is.
+    pub(crate) fn find_unmapped(&self, range: PhysRange) -> Option<PhysAddr> {
+        let mut at = range.start();
+        while range.contains(at) {
+            let virt = self.machine.linear_base().add(at.get());
+            let leaf = self.mapper().translate(virt);
+            let leaf =
+                leaf.filter(|leaf| leaf.attr.contains(Attr::WRITE) && leaf.target(virt) == at);
+            let Some(leaf) = leaf else { return Some(at) };
+            at = leaf.phys.checked_add(leaf.len)?;
+        }
+        None
+    }
+
     /// Maps a group's memmap onto the altmap's frames.
     pub(crate) fn populate_altmap(&self, altmap: Altmap) -> Result<(), MapError> {
         let mapping = self.memmap_mapping(altmap.described, altmap.memmap.start);
-        self.machine.mapper().map(&mapping, self)
+        self.map(&mapping)
     }
 
     /// Maps the memmap of what one record keeps onto pages of the allocator's: one extent if there is
@@ -92,12 +130,12 @@ impl<M: Machine> Mm<M> {
         let backing = self.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
         self.frames.count_system(order.pages());
         let mapping = self.memmap_mapping(described, backing);
-        self.machine.mapper().map(&mapping, self).inspect_err(|_| self.free_memmap(backing))
+        self.map(&mapping).inspect_err(|_| self.free_memmap(backing))
     }
 
     /// Unmaps the memmap of `described`, backwards, and frees the allocator's pages behind it.
     pub(crate) fn depopulate_to_system(&self, described: PfnRange) {
-        let virt = Self::memmap_virt(described);
+        let virt = self.memmap_virt(described);
         let mut end = virt.end();
         while end > virt.start() {
             let mut frames = [(Pfn::default(), 0); BATCH];
@@ -105,7 +143,7 @@ impl<M: Machine> Mm<M> {
             let mut start = end;
             while start > virt.start() && count < BATCH {
                 let last = start.add(1_u64.wrapping_neg());
-                let Some(leaf) = self.machine.mapper().translate(last) else {
+                let Some(leaf) = self.mapper().translate(last) else {
                     return;
                 };
                 frames[count] = (M::pfn(leaf.phys), leaf.len);
@@ -123,7 +161,7 @@ impl<M: Machine> Mm<M> {
                 return;
             }
             for &(frame, bytes) in &frames[..count] {
-                self.machine.mapper().tlb().retire(M::address(frame), bytes);
+                self.mapper().tlb().retire(M::address(frame), bytes);
                 self.free_memmap(frame);
             }
             end = start;
@@ -148,14 +186,14 @@ impl<M: Machine> Mm<M> {
         range: VirtRange,
         gather: &mut Gather<'_, <M::Mapper as Mapper>::Tlb, S>,
     ) -> Result<(), UnmapError> {
-        self.machine.mapper().unmap(range, gather)
+        self.mapper().unmap(range, gather)
     }
 
     /// The leaf that an end of `range` cuts, if one does: such a range cannot be unmapped.
     pub(crate) fn cut_leaf(&self, range: VirtRange) -> Option<Translation> {
         let last = range.end().add(1_u64.wrapping_neg());
         let leaves = [range.start(), last].into_iter();
-        let mut leaves = leaves.filter_map(|at| self.machine.mapper().translate(at));
+        let mut leaves = leaves.filter_map(|at| self.mapper().translate(at));
         leaves.find(|leaf| !range.covers(leaf.range()))
     }
 }

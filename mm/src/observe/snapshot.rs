@@ -138,7 +138,7 @@ impl<M: Machine> Mm<M> {
         }
         let mut tables = [0; 8];
         self.look(|| {
-            self.machine.mapper().visit_tables(&mut |table| tables[table.level & 7] += 1);
+            self.mapper().visit_tables(&mut |table| tables[table.level & 7] += 1);
         });
         tables.iter().enumerate().for_each(|(level, &count)| each(Fact::Tables(level, count)));
     }
@@ -148,7 +148,7 @@ impl<M: Machine> Mm<M> {
         let mut leaves = Leaves::default();
         let rest = HALF - from.get() % HALF;
         if let Some(range) = VirtRange::new(from, rest) {
-            self.machine.mapper().visit(range, &mut |leaf| leaves.add(leaf));
+            self.mapper().visit(range, &mut |leaf| leaves.add(leaf));
         }
         leaves
     }
@@ -157,7 +157,7 @@ impl<M: Machine> Mm<M> {
     pub(crate) fn visit_all_leaves(&self, each: &mut dyn FnMut(Translation)) {
         for start in HALVES {
             if let Some(range) = VirtRange::new(VirtAddr::new(start), HALF) {
-                self.machine.mapper().visit(range, each);
+                self.mapper().visit(range, each);
             }
         }
     }

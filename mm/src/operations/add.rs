@@ -7,6 +7,9 @@
 //! Each phase but the last two can fail, and keeps a cursor of how far it got; undo runs the phases
 //! backwards from their cursors and needs no memory.
 
+// UNSAFETY: declares that memory is added on the word of the caller.
+#![expect(unsafe_code)]
+
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
 use crate::alloc::node::NodeId;
@@ -68,6 +71,11 @@ pub enum AddError {
         /// Where the memory was tried.
         at: PhysAddr,
     },
+    /// The machine says that its linear map is complete, and it does not show the range as writable memory.
+    NotInLinearMap {
+        /// The first address that it does not show.
+        at: PhysAddr,
+    },
 }
 
 impl fmt::Display for AddError {
@@ -93,6 +101,7 @@ impl fmt::Display for AddError {
             Self::OutOfMemory { range } => {
                 write!(f, "out of memory for the section map of {range}")
             }
+            Self::NotInLinearMap { at } => write!(f, "the linear map does not show {at}"),
             Self::NoMemory { at } => write!(f, "memory at {at} does not hold what is written"),
         }
     }
@@ -134,12 +143,17 @@ struct Add<'m, M: Machine> {
 }
 
 impl<M: Machine> Mm<M> {
-    /// Adds `range`, which is RAM that nobody uses, on `node`; its blocks are then offline.
+    /// Adds `range` on `node`; its blocks are then offline. What the range holds is lost.
+    ///
+    /// # Safety
+    ///
+    /// Where the machine has something in `range`, it is RAM that nothing uses: no device's registers, no
+    /// memory of firmware, another kernel or a device. (Where nothing is there the add fails.)
     ///
     /// # Errors
     ///
     /// [`AddError`]; everything is then as it was.
-    pub fn add(
+    pub unsafe fn add(
         &self,
         range: PhysRange,
         node: NodeId,
@@ -171,10 +185,14 @@ impl<M: Machine> Mm<M> {
     /// The flags are a hint: if they make no sense, one warning is logged and the memmap comes from
     /// system memory.
     ///
+    /// # Safety
+    ///
+    /// As [`add`](Self::add).
+    ///
     /// # Errors
     ///
     /// [`AddError`]; everything is then as it was.
-    pub fn add_memory(
+    pub unsafe fn add_memory(
         &self,
         node: NodeId,
         range: PhysRange,
@@ -184,14 +202,15 @@ impl<M: Machine> Mm<M> {
             log::warn!("{range}: memmap flags {:#x} make no sense, ignored", flags.bits());
             Placement::Boot
         });
-        self.add(range, node, placement)
+        // SAFETY: the caller's promise.
+        unsafe { self.add(range, node, placement) }
     }
 
     fn check_add(&self, range: PhysRange) -> Result<PfnRange, AddError> {
         let block = self.block_size().bytes();
         let pfns = self.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
         let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
-        let limit = M::PHYS_LIMIT.min(PhysAddr::new(sections));
+        let limit = self.machine.phys_limit().min(PhysAddr::new(sections));
         if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
             return Err(AddError::BeyondLimit { range, limit });
         }
@@ -225,7 +244,7 @@ impl<M: Machine> Mm<M> {
         // A lookup that found the node before it was taken out reads absent sections there, but must
         // not read what the frame holds next.
         if self.readers.drain() {
-            self.give_back(frame, NODE_BYTES);
+            self.table_frames().give_back(frame, NODE_BYTES);
         } else {
             self.sections.put_back_node(section, frame);
         }
@@ -271,7 +290,7 @@ impl<M: Machine> Add<'_, M> {
         let mm = self.mm;
         for section in nodes_of::<M>(self.pfns) {
             if !mm.sections.has_node(section) {
-                let frame = TableFrames::take(mm, NODE_BYTES);
+                let frame = mm.table_frames().take(NODE_BYTES);
                 let frame = frame.map_err(|_| AddError::OutOfMemory { range: self.range })?;
                 mm.sections.insert_node(&mm.machine, section, frame);
             }
@@ -281,8 +300,12 @@ impl<M: Machine> Add<'_, M> {
     }
 
     fn map_linear(&mut self) -> Result<(), AddError> {
+        if self.mm.machine.linear_map_is_complete() {
+            let unmapped = self.mm.find_unmapped(self.range);
+            return unmapped.map_or(Ok(()), |at| Err(AddError::NotInLinearMap { at }));
+        }
         let mapping = self.mm.linear_mapping(self.range);
-        self.mm.machine.mapper().map(&mapping, self.mm)?;
+        self.mm.map(&mapping)?;
         self.linear = true;
         Ok(())
     }
@@ -301,7 +324,7 @@ impl<M: Machine> Add<'_, M> {
             self.mm.populate_from_system(described).map_err(|error| match error {
                 MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
                     range: self.range,
-                    bytes: Mm::<M>::memmap_virt(self.pfns).len(),
+                    bytes: self.mm.memmap_virt(self.pfns).len(),
                 },
                 error => AddError::Map(error),
             })?;
@@ -314,8 +337,8 @@ impl<M: Machine> Add<'_, M> {
     fn publish(&self) {
         match self.placement {
             Placement::Boot => records_of::<M>(self.pfns).for_each(|first| {
-                let virt = Mm::<M>::memmap_virt(record_pfns::<M>(first)).start();
-                if let Some(leaf) = self.mm.machine.mapper().translate(virt) {
+                let virt = self.mm.memmap_virt(record_pfns::<M>(first)).start();
+                if let Some(leaf) = self.mm.mapper().translate(virt) {
                     self.describe(first, M::pfn(leaf.target(virt)), None);
                 }
             }),
@@ -354,11 +377,11 @@ impl<M: Machine> Add<'_, M> {
         match self.placement {
             Placement::Boot => mm.depopulate_to_system(self.populated),
             Placement::PerRange | Placement::PerBlock => {
-                unmap_mapped(mm, Mm::<M>::memmap_virt(self.populated));
+                unmap_mapped(mm, mm.memmap_virt(self.populated));
             }
         }
         if self.linear {
-            unmap_mapped(mm, Mm::<M>::linear_virt(self.range));
+            unmap_mapped(mm, mm.linear_virt(self.range));
         }
         let touched = nodes_of::<M>(self.pfns).take(self.nodes as usize);
         touched.rev().for_each(|section| mm.release_node(section));

@@ -10,12 +10,15 @@
 //! A block that is only partly RAM keeps a mask of the parts that are; like every block with boot
 //! memory it can never be removed, so the memmaps, tables and nodes that lie there are safe.
 
+// UNSAFETY: vouches for the frames that it gives away.
+#![expect(unsafe_code)]
+
 use crate::Mm;
-use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::packed::Budget;
 use crate::alloc::zone::{PageCounts, Zone, ZoneKind};
-use crate::geometry::{BlockSize, GeometryError, PARTS_PER_RECORD};
+use crate::geometry::{BlockSize, DESCRIPTOR_BYTES, GeometryError, PARTS_PER_RECORD};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
@@ -24,7 +27,7 @@ use crate::memmap::section::{
     section_of,
 };
 use crate::operations::placement::Placement;
-use crate::paging::{MapError, Mapper, OutOfFrames, TableFrames};
+use crate::paging::{MapError, Mapper, OutOfFrames, TableFrames, Translation};
 use core::cell::RefCell;
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -33,7 +36,12 @@ use core::sync::atomic::Ordering;
 pub const RESERVE_SHARE: u64 = 64;
 
 /// The allocator that the kernel boots with.
-pub trait EarlyFrames {
+///
+/// # Safety
+///
+/// What [`take`](Self::take) returns is RAM of the linear map that nothing else uses, for good; and so is what
+/// [`free_ranges`](Self::free_ranges) shows when boot has ended.
+pub unsafe trait EarlyFrames {
     /// Takes `bytes` of RAM aligned to `align` (a power of two), contents unspecified.
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr>;
 
@@ -69,6 +77,19 @@ pub enum BootError {
     OutOfMemory,
     /// The memmap could not be mapped.
     Map(MapError),
+    /// The linear map and the memmap's window share addresses, or one has no room for all memory below
+    /// [`Machine::phys_limit`]: their bases, and that limit.
+    Windows {
+        /// The linear map's.
+        linear: VirtAddr,
+        /// The memmap window's.
+        vmemmap: VirtAddr,
+        /// The limit.
+        limit: PhysAddr,
+    },
+    /// Something is mapped where memory that may come, or its memmap, will be: see
+    /// [`Machine::linear_map_is_complete`].
+    WindowMapped(Translation),
     /// The manager has its memory already.
     AlreadyBooted,
 }
@@ -81,6 +102,13 @@ impl fmt::Display for BootError {
             Self::BeyondLimit(range) => write!(f, "RAM range {range} is past what can be mapped"),
             Self::OutOfMemory => f.write_str("too little boot memory for its own descriptors"),
             Self::Map(error) => write!(f, "mapping the boot memmap: {error}"),
+            Self::Windows { linear, vmemmap, limit } => write!(
+                f,
+                "the linear map at {linear} and the memmap at {vmemmap} have no room for memory up to {limit}"
+            ),
+            Self::WindowMapped(Translation { virt, phys, len, .. }) => {
+                write!(f, "{virt} is mapped already, by a leaf of {len:#x} bytes to {phys}")
+            }
             Self::AlreadyBooted => f.write_str("boot memory was taken over before"),
         }
     }
@@ -97,7 +125,8 @@ impl From<MapError> for BootError {
 /// The early allocator as a source of table frames.
 struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
 
-impl TableFrames for EarlyTables<'_> {
+// SAFETY: every promise is the early allocator's; nothing is used again.
+unsafe impl TableFrames for EarlyTables<'_> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
     }
@@ -109,13 +138,18 @@ impl TableFrames for EarlyTables<'_> {
 impl<M: Machine> Mm<M> {
     /// Takes over the memory that the machine was started with, once, before anything else.
     ///
+    /// # Safety
+    ///
+    /// The ranges of `memory.ram` are RAM that the linear map shows, and nothing uses what `early` has not
+    /// given away: not a loader's leavings, not a device.
+    ///
     /// What `early` still has free goes to the system zones of its nodes, and to the movable ones past
     /// `kernelcore`; what it gave away stays with [`Owner::Boot`].
     ///
     /// # Errors
     ///
     /// [`BootError`]. The manager cannot be used then.
-    pub fn boot(
+    pub unsafe fn boot(
         &self,
         memory: &BootMemory<'_>,
         early: &mut dyn EarlyFrames,
@@ -127,7 +161,8 @@ impl<M: Machine> Mm<M> {
         }
         BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
         self.block_shift.store(memory.block_size.shift(), Ordering::Relaxed);
-        check_ram::<M>(memory.ram)?;
+        check_ram(&self.machine, memory.ram)?;
+        self.check_windows(memory.window)?;
 
         self.take_reserve(memory, early);
         // All memmaps first: a section's record may lie in the memmap of any other.
@@ -145,6 +180,43 @@ impl<M: Machine> Mm<M> {
         self.hand_over(memory.ram, early);
         self.note_boot_blocks();
         Ok(())
+    }
+
+    /// Checks that the two windows of virtual addresses are apart, and that the part of them where memory
+    /// may come is free; or, if the linear map is complete, that it shows that memory.
+    fn check_windows(&self, windows: &[PhysRange]) -> Result<(), BootError> {
+        let machine = &self.machine;
+        let limit = machine.phys_limit();
+        let (linear, vmemmap) = (machine.linear_base(), machine.vmemmap_base());
+        let descriptors = limit.get().div_ceil(M::PAGE_BYTES).checked_mul(DESCRIPTOR_BYTES);
+        let window = |base, len: Option<u64>| len.and_then(|len| VirtRange::new(base, len));
+        let both = window(linear, Some(limit.get())).zip(window(vmemmap, descriptors));
+        let apart = both.is_some_and(|(linear, memmap)| !linear.overlaps(memmap));
+        if !apart || !vmemmap.is_aligned(DESCRIPTOR_BYTES) {
+            return Err(BootError::Windows { linear, vmemmap, limit });
+        }
+        for &window in windows {
+            let len = limit.get().saturating_sub(window.start().get()).min(window.len());
+            let window = PhysRange::new(window.start(), len).unwrap_or_default();
+            self.check_window(inner::<M>(window))?;
+        }
+        Ok(())
+    }
+
+    /// Checks one window, whose memory may share sections with RAM that is mapped.
+    fn check_window(&self, window: PhysRange) -> Result<(), BootError> {
+        let machine = &self.machine;
+        let mut wrong = None;
+        self.mapper().visit(self.linear_virt(window), &mut |leaf| {
+            let linear = leaf.virt == machine.linear_base().add(leaf.phys.get());
+            if !(linear && machine.linear_map_is_complete()) {
+                wrong.get_or_insert(leaf);
+            }
+        });
+        self.mapper().visit(self.memmap_virt(M::pfns(window)), &mut |leaf| {
+            wrong.get_or_insert(leaf);
+        });
+        wrong.map_or(Ok(()), |leaf| Err(BootError::WindowMapped(leaf)))
     }
 
     /// Sets aside what adding the whole window can need, as far as the share of boot RAM goes.
@@ -170,7 +242,8 @@ impl<M: Machine> Mm<M> {
     /// Adds the tables and section nodes that `range` can take at the most.
     fn budget_for(&self, range: PhysRange, budget: &mut Budget) {
         let section = M::SECTION_BYTES;
-        let limit = M::PHYS_LIMIT.min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
+        let limit =
+            self.machine.phys_limit().min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
         let end = range.start().get().saturating_add(range.len()).min(limit.get());
         let start = range.start().align_down(section);
         let Some(len) = end.checked_sub(start.get()).map(|len| len.next_multiple_of(section))
@@ -181,15 +254,15 @@ impl<M: Machine> Mm<M> {
             return;
         };
         let pfns = M::pfns(range);
-        let mapper = self.machine.mapper();
+        let mapper = self.mapper();
         let block = self.block_size().bytes();
         let memmap = self.memmap_mapping(pfns, pfns.start).max_leaf;
         let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
             - section_of::<M>(pfns.start) / NODE_SECTIONS;
         budget.add::<M>(NODE_BYTES, nodes);
         let mut add = |bytes, count| budget.add::<M>(bytes, count);
-        mapper.tables_for(Self::linear_virt(range), block, &mut add);
-        mapper.tables_for(Self::memmap_virt(pfns), memmap, &mut add);
+        mapper.tables_for(self.linear_virt(range), block, &mut add);
+        mapper.tables_for(self.memmap_virt(pfns), memmap, &mut add);
     }
 
     /// The numbers of the sections that hold a frame of `pfns`, which is not empty.
@@ -202,8 +275,8 @@ impl<M: Machine> Mm<M> {
     /// that was done.
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
         let described = record_pfns::<M>(number);
-        let mapper = self.machine.mapper();
-        if mapper.translate(Self::memmap_virt(described).start()).is_some() {
+        let mapper = self.mapper();
+        if mapper.translate(self.memmap_virt(described).start()).is_some() {
             return Ok(());
         }
         if !self.sections.has_node(number) {
@@ -211,7 +284,7 @@ impl<M: Machine> Mm<M> {
             let frame = frame.ok_or(BootError::OutOfMemory)?;
             self.sections.insert_node(&self.machine, number, frame);
         }
-        let bytes = Self::memmap_virt(described).len();
+        let bytes = self.memmap_virt(described).len();
         let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
         let mapping = self.memmap_mapping(described, M::pfn(backing));
         mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
@@ -240,8 +313,8 @@ impl<M: Machine> Mm<M> {
     /// shares it did so.
     fn describe_section(&self, number: u64, node: NodeId) {
         let shared = record_pfns::<M>(number);
-        let virt = Self::memmap_virt(shared).start();
-        let Some(leaf) = self.machine.mapper().translate(virt) else {
+        let virt = self.memmap_virt(shared).start();
+        let Some(leaf) = self.mapper().translate(virt) else {
             return;
         };
         let record = M::pfn(leaf.target(virt));
@@ -370,13 +443,13 @@ fn is_free(block: PhysRange, early: &dyn EarlyFrames) -> bool {
 }
 
 /// Refuses RAM that is out of order or past what can be mapped.
-fn check_ram<M: Machine>(ram: &[(PhysRange, NodeId)]) -> Result<(), BootError> {
+fn check_ram<M: Machine>(machine: &M, ram: &[(PhysRange, NodeId)]) -> Result<(), BootError> {
     let mut above = 0;
     for &(range, _) in ram {
         if range.is_empty() || range.start().get() < above {
             return Err(BootError::Unsorted(range));
         }
-        let limit = M::PHYS_LIMIT.get().min(MAX_SECTIONS.saturating_mul(M::SECTION_BYTES));
+        let limit = machine.phys_limit().get().min(MAX_SECTIONS.saturating_mul(M::SECTION_BYTES));
         above = range.start().get().saturating_add(range.len());
         if above > limit {
             return Err(BootError::BeyondLimit(range));

@@ -32,7 +32,6 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Record, Section, section_of};
 use crate::operations::notify::News;
 use crate::operations::placement::Placement;
-use crate::paging::{Gather, Mapper};
 use core::fmt;
 
 /// Why a range was not converted. Nothing was changed, but that what had moved stays where it went.
@@ -271,15 +270,14 @@ impl<M: Machine> Mm<M> {
 
     /// Has the memmap of `described` backed by the frames from `backing` on.
     fn switch_memmap(&self, described: PfnRange, backing: Pfn) {
-        let mapper = self.machine.mapper();
-        let mut gather = Gather::keeping_tables(mapper.tlb(), self);
-        let unmapped = self.unmap(Self::memmap_virt(described), &mut gather);
+        let mut gather = self.gather_keeping_tables();
+        let unmapped = self.unmap(self.memmap_virt(described), &mut gather);
         gather.flush();
         if let Err(error) = unmapped {
             log::error!("cannot unmap the memmap of {described}: {error}");
         }
         let mapping = self.memmap_mapping(described, backing);
-        if let Err(error) = mapper.map(&mapping, self) {
+        if let Err(error) = self.map(&mapping) {
             // Leaves of the same sizes, in tables that stayed: this is a mapper that broke its word.
             log::error!("cannot map the memmap of {described} again: {error}");
         }

@@ -8,6 +8,7 @@ pub(crate) mod looks;
 pub(crate) mod notify;
 mod offline;
 mod online;
+pub(crate) mod own;
 pub(crate) mod placement;
 pub(crate) mod policy;
 mod probe;
@@ -20,6 +21,7 @@ pub use add::{AddError, Added};
 pub use convert::ConvertError;
 pub use offline::{OfflineError, OfflineOp, Progress, Stepped};
 pub use online::OnlineError;
+pub use own::{OwnMapError, Walk};
 pub use remove::{RemoveError, Removed};
 
 use crate::Mm;

@@ -79,8 +79,8 @@ impl<M: Machine> Mm<M> {
 
     /// The physical address of the probed word of `pfn`'s descriptor.
     fn behind_descriptor(&self, pfn: Pfn) -> PhysAddr {
-        let virt = Self::memmap_virt(PfnRange::new(pfn, 1)).start();
-        let leaf = self.machine.mapper().translate(virt);
+        let virt = self.memmap_virt(PfnRange::new(pfn, 1)).start();
+        let leaf = self.mapper().translate(virt);
         leaf.map_or(M::address(pfn), |leaf| leaf.target(virt))
     }
 
@@ -101,7 +101,7 @@ impl<M: Machine> Mm<M> {
         // SAFETY: the memmap of `pfn` is mapped, and the last word of a descriptor has no meaning while its
         // page is in no extent.
         unsafe { self.descriptor_word(pfn).write_volatile(value) };
-        let descriptor = Self::memmap_virt(PfnRange::new(pfn, 1));
+        let descriptor = self.memmap_virt(PfnRange::new(pfn, 1));
         self.clean_word(descriptor.start().add((WORD * size_of::<u64>()) as u64));
     }
 
@@ -114,7 +114,7 @@ impl<M: Machine> Mm<M> {
         // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline, so no
         // reference to it exists.
         unsafe { self.first_word(pfn).write_volatile(value) };
-        self.clean_word(M::LINEAR_BASE.add(M::address(pfn).get()));
+        self.clean_word(self.machine.linear_base().add(M::address(pfn).get()));
     }
 
     fn read_page(&self, pfn: Pfn) -> u64 {

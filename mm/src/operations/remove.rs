@@ -162,14 +162,16 @@ impl<M: Machine> Mm<M> {
                 return Err(RemoveError::MixedPlacement(id));
             }
         }
-        self.check_leaves(Self::linear_virt(range))?;
-        self.check_leaves(Self::memmap_virt(pfns))?;
+        if !self.machine.linear_map_is_complete() {
+            self.check_leaves(self.linear_virt(range))?;
+        }
+        self.check_leaves(self.memmap_virt(pfns))?;
         Ok((pfns, first.unwrap_or_default()))
     }
 
     /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
     fn check_leaves(&self, range: VirtRange) -> Result<(), RemoveError> {
-        let mapper = self.machine.mapper();
+        let mapper = self.mapper();
         let last = range.end().add(1_u64.wrapping_neg());
         let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
         let whole = mapped && self.cut_leaf(range).is_none();
@@ -212,7 +214,8 @@ impl<M: Machine> Mm<M> {
         placement: Placement,
     ) -> Result<u128, RemoveError> {
         let mut gather = self.gather();
-        let linear = self.unmap(Self::linear_virt(range), &mut gather);
+        let stays = self.machine.linear_map_is_complete();
+        let linear = if stays { Ok(()) } else { self.unmap(self.linear_virt(range), &mut gather) };
         let gone = if linear.is_ok() { self.forget_blocks(range) } else { 0 };
         let unmapped = linear.and_then(|()| match placement {
             Placement::Boot => {
@@ -220,14 +223,14 @@ impl<M: Machine> Mm<M> {
                 Ok(())
             }
             Placement::PerRange | Placement::PerBlock => {
-                self.unmap(Self::memmap_virt(pfns), &mut gather)
+                self.unmap(self.memmap_virt(pfns), &mut gather)
             }
         });
         gather.flush();
         unmapped.map(|()| gone).map_err(|error| {
             if linear.is_ok() {
                 self.remember_blocks(range);
-                if let Err(error) = self.machine.mapper().map(&self.linear_mapping(range), self) {
+                if !stays && let Err(error) = self.map(&self.linear_mapping(range)) {
                     log::error!("cannot map {range} again: {error}");
                 }
             }

@@ -1,19 +1,16 @@
 //! Refusals that need a hand inside the manager: a reader that stays, a mapper that broke its word.
 
 use super::RemoveError;
+use crate::Placement;
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::Geometry;
-use crate::machine::Machine;
 use crate::paging::{Attr, Mapper, Mapping};
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
-use crate::{Mm, Placement};
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
 /// Where the DIMM is.
 const DIMM: u64 = 64 * MIB;
-
-type Manager = Mm<FakeMachine<Tiny>>;
 
 /// A machine with blocks of one section and a plugged DIMM of four.
 fn bench() -> Bench<Tiny> {
@@ -45,19 +42,19 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
 fn unmap(bench: &Bench<Tiny>, virt: VirtAddr, len: u64) {
     let mut gather = bench.mm.gather();
     let range = VirtRange::new(virt, len).unwrap();
-    bench.mm.machine.mapper().unmap(range, &mut gather).unwrap();
+    bench.mm.mapper().unmap(range, &mut gather).unwrap();
     gather.flush();
 }
 
 fn map(bench: &Bench<Tiny>, virt: VirtAddr, phys: u64, len: u64) {
     let phys = PhysAddr::new(phys);
     let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf: len };
-    bench.mm.machine.mapper().map(&mapping, &bench.mm).unwrap();
+    bench.mm.mapper().map(&mapping, &bench.mm.table_frames()).unwrap();
 }
 
 /// Copies what the linear map shows at `from` to `to`.
 fn copy(bench: &Bench<Tiny>, from: u64, to: u64, len: u64) {
-    let linear = |at: u64| Manager::linear_virt(range(at, 8)).start();
+    let linear = |at: u64| bench.mm.linear_virt(range(at, 8)).start();
     for offset in (0..len).step_by(8) {
         let word = bench.mm.machine.mmu().load(linear(from + offset));
         bench.mm.machine.mmu().store(linear(to + offset), word);
@@ -74,7 +71,7 @@ fn a_range_whose_memmap_shares_a_leaf_with_its_neighbour_is_not_removed() {
 
     // As a mapper that takes a larger leaf than it was told to: one over the memmaps of both.
     let (each, both) = (32 * KIB, 64 * KIB);
-    let virt = Manager::memmap_virt(FakeMachine::<Tiny>::pfns(halves[0])).start();
+    let virt = bench.mm.memmap_virt(FakeMachine::<Tiny>::pfns(halves[0])).start();
     copy(&bench, halves[1].start().get(), DIMM + each, each);
     unmap(&bench, virt, both);
     map(&bench, virt, DIMM, both);

@@ -82,7 +82,7 @@ impl<S: Shape> Bench<S> {
         let window = [range(setup.window.0, setup.window.1)];
         let memory =
             BootMemory { ram: &ram, block_size, window: &window, kernelcore: setup.kernelcore };
-        self.mm.boot(&memory, early).unwrap_or_else(|error| panic!("{error}"));
+        self.mm.start(&memory, early).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Allocates movable memory that does not move: the page's number stays right.
@@ -135,7 +135,7 @@ impl<S: Shape> Bench<S> {
     #[track_caller]
     pub fn check(&self) {
         self.mm.machine().mmu().assert_coherent();
-        self.mm.verify().unwrap_or_else(|violation| panic!("{violation}"));
+        self.mm.verify_machine().unwrap_or_else(|violation| panic!("{violation}"));
         self.mm.machine().mmu().speculate();
     }
 
@@ -153,7 +153,7 @@ impl<S: Shape> Bench<S> {
     /// If that fails.
     #[track_caller]
     pub fn add(&self, dimm: PhysRange, placement: Placement) -> Added {
-        let added = self.mm.add(dimm, NodeId::default(), placement);
+        let added = self.mm.hot_add(dimm, NodeId::default(), placement);
         self.check();
         added.unwrap_or_else(|error| panic!("add {dimm}: {error}"))
     }

@@ -33,6 +33,8 @@ pub trait Shape: 'static {
     const VMEMMAP_BASE: VirtAddr;
     /// One past the highest physical address.
     const PHYS_LIMIT: PhysAddr;
+    /// Whether the linear map shows all of it from the start.
+    const LINEAR_MAP_IS_COMPLETE: bool = false;
 }
 
 /// For storms: 4 KiB pages, 1 MiB sections of 256 pages, 2 GiB of physical address space.
@@ -187,7 +189,16 @@ impl<S: Shape> FakeMachine<S> {
         self.protected.get_or_init(|| range);
     }
 
+    /// The page tables.
+    pub fn tables(&self) -> &<Self as Machine>::Mapper {
+        &self.tables
+    }
+
+    /// Maps RAM; or, where the linear map is complete, everything, with the largest leaves there are.
     fn map_ram(&self, ram: &[PhysRange], max_leaf: u64, early: &mut FakeEarly) {
+        let all = PhysRange::new(PhysAddr::new(0), S::PHYS_LIMIT.get()).unwrap_or_default();
+        let complete = S::LINEAR_MAP_IS_COMPLETE;
+        let (ram, max_leaf) = if complete { (&[all][..], u64::MAX) } else { (ram, max_leaf) };
         let frames = EarlyTables(RefCell::new(early));
         for range in ram {
             let mapping = Mapping {
@@ -216,6 +227,10 @@ const fn last(levels: &[Level]) -> Level {
 
 // SAFETY: every promise is the software MMU's own.
 unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
+    fn linear_base(&self) -> VirtAddr {
+        S::LINEAR_BASE
+    }
+
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         self.mmu.pointer(at)
     }
@@ -226,11 +241,19 @@ unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
 unsafe impl<S: Shape> Machine for FakeMachine<S> {
     type Mapper = Tables<S::Format, Mmu<S>, Mmu<S>>;
 
-    const LINEAR_BASE: VirtAddr = S::LINEAR_BASE;
-    const VMEMMAP_BASE: VirtAddr = S::VMEMMAP_BASE;
-    const PHYS_LIMIT: PhysAddr = S::PHYS_LIMIT;
+    fn vmemmap_base(&self) -> VirtAddr {
+        S::VMEMMAP_BASE
+    }
 
-    fn mapper(&self) -> &Self::Mapper {
+    fn phys_limit(&self) -> PhysAddr {
+        S::PHYS_LIMIT
+    }
+
+    fn linear_map_is_complete(&self) -> bool {
+        S::LINEAR_MAP_IS_COMPLETE
+    }
+
+    unsafe fn mapper(&self) -> &Self::Mapper {
         &self.tables
     }
 
@@ -293,7 +316,8 @@ pub struct FakeEarly {
     page: u64,
 }
 
-impl EarlyFrames for FakeEarly {
+// SAFETY: what is taken leaves the list of free ranges of fake RAM.
+unsafe impl EarlyFrames for FakeEarly {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
         let (bytes, align) = (bytes.next_multiple_of(self.page), align.max(self.page));
         for range in &mut self.free {
@@ -318,7 +342,8 @@ impl EarlyFrames for FakeEarly {
 /// The early allocator as the source of the linear map's tables.
 struct EarlyTables<'e>(RefCell<&'e mut FakeEarly>);
 
-impl TableFrames for EarlyTables<'_> {
+// SAFETY: every promise is the early allocator's; nothing is used again.
+unsafe impl TableFrames for EarlyTables<'_> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         let taken = self.0.borrow_mut().take(bytes, bytes);
         taken.ok_or(OutOfFrames { bytes })

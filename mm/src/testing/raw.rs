@@ -1,12 +1,68 @@
 //! Memory by its number, for tests: what a kernel does only by owned values, or by `unsafe`.
 
+// UNSAFETY: answers for fake RAM, which is nobody else's.
+#![expect(unsafe_code)]
+
 use super::{FakeMachine, Shape};
 use crate::addr::{Order, Pfn};
 use crate::alloc::buddy::{PRIVATE, is_users};
-use crate::{FreeError, Mm, OutOfMemory, Pages};
+use crate::machine::Machine;
+use crate::{
+    AddError, Added, BootError, BootMemory, EarlyFrames, FreeError, MhpFlags, Mm, NodeId,
+    OutOfMemory, Pages, PhysRange, Placement,
+};
 use core::sync::atomic::Ordering;
 
 impl<S: Shape> Mm<FakeMachine<S>> {
+    /// The page tables.
+    pub fn tables(&self) -> &<FakeMachine<S> as Machine>::Mapper {
+        self.mapper()
+    }
+
+    /// As [`Mm::boot`].
+    ///
+    /// # Errors
+    ///
+    /// [`BootError`].
+    pub fn start(
+        &self,
+        memory: &BootMemory<'_>,
+        early: &mut dyn EarlyFrames,
+    ) -> Result<(), BootError> {
+        // SAFETY: nothing uses fake RAM but the manager under test, and tests by its number.
+        unsafe { self.boot(memory, early) }
+    }
+
+    /// As [`Mm::add`].
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`].
+    pub fn hot_add(
+        &self,
+        range: PhysRange,
+        node: NodeId,
+        placement: Placement,
+    ) -> Result<Added, AddError> {
+        // SAFETY: as in `start`.
+        unsafe { self.add(range, node, placement) }
+    }
+
+    /// As [`Mm::add_memory`].
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`].
+    pub fn hot_add_memory(
+        &self,
+        node: NodeId,
+        range: PhysRange,
+        flags: MhpFlags,
+    ) -> Result<Added, AddError> {
+        // SAFETY: as in `start`.
+        unsafe { self.add_memory(node, range, flags) }
+    }
+
     /// Allocates pages that stay, and keeps only their number.
     ///
     /// # Errors

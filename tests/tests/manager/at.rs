@@ -7,8 +7,8 @@ use hotmem::geometry::Geometry;
 use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, Random, Shape, Tiny, range};
 use hotmem::{
-    BlockState, Fact, Group, Machine, Mm, NodeId, Order, PageState, Pfn, PfnRange, PhysRange,
-    Placement, RemoveError, ZoneKind,
+    BlockState, Fact, Group, NodeId, Order, PageState, Pfn, PfnRange, PhysRange, Placement,
+    RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, Real, TINY_WINDOW, assert_same, block_range, fail_each_allocation, real,
@@ -21,13 +21,9 @@ const DESCRIPTOR: u64 = 64;
 
 /// Frames that back the descriptors of `dimm`, as the page tables say.
 fn memmap_frames<S: Shape>(bench: &Bench<S>, dimm: PhysRange) -> Vec<PhysRange> {
-    let virt = Mm::<FakeMachine<S>>::memmap_virt(FakeMachine::<S>::pfns(dimm));
+    let virt = bench.mm.memmap_virt(FakeMachine::<S>::pfns(dimm));
     let mut frames = Vec::new();
-    bench
-        .mm
-        .machine()
-        .mapper()
-        .visit(virt, &mut |leaf| frames.push(range(leaf.phys.get(), leaf.len)));
+    bench.mm.tables().visit(virt, &mut |leaf| frames.push(range(leaf.phys.get(), leaf.len)));
     frames
 }
 
@@ -281,7 +277,7 @@ fn at16_the_memmap_of_a_node_is_on_that_node() {
     let dimm = range(REAL_WINDOW, GIB);
     bench.plug(dimm);
     let node = NodeId::new(5).unwrap();
-    bench.mm.add(dimm, node, Placement::PerRange).unwrap();
+    bench.mm.hot_add(dimm, node, Placement::PerRange).unwrap();
     bench.online(dimm);
     let zone = bench.mm.zones().find(|zone| zone.node == node).unwrap();
     assert_eq!((zone.counts.present, zone.counts.memmap), (GIB / PAGE, 4096));
@@ -341,7 +337,7 @@ fn at18_a_failure_in_any_section_of_an_add_leaves_nothing_behind() {
         let before = bench.snapshot();
         let dimm = range(TINY_WINDOW, 64 * MIB);
         bench.plug(dimm);
-        let add = || bench.mm.add(dimm, NodeId::default(), placement);
+        let add = || bench.mm.hot_add(dimm, NodeId::default(), placement);
         let remove = |_| _ = bench.remove(dimm);
         let (_, failures) = fail_each_allocation(&bench, add, remove);
         // Tables of the linear map and of the memmap, for Boot each section's memmap too.
@@ -357,7 +353,7 @@ fn at18_memory_of_a_failed_add_can_be_pulled_out() {
     let before = bench.snapshot();
     bench.plug(dimm);
     bench.mm.machine().plan().arm(3);
-    assert!(bench.mm.add(dimm, NodeId::default(), Placement::PerRange).is_err());
+    assert!(bench.mm.hot_add(dimm, NodeId::default(), Placement::PerRange).is_err());
     bench.mm.machine().plan().disarm();
     bench.unplug(dimm);
     assert_same(&before, &bench.snapshot());

@@ -8,7 +8,7 @@ use core::cell::RefCell;
 use hotmem::geometry::Geometry;
 use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, range};
-use hotmem::{Fact, Machine, MhpFlags, Mm, NodeId, PhysRange, Placement};
+use hotmem::{Fact, MhpFlags, NodeId, PhysRange, Placement};
 use hotmem_tests::memory::{GIB, MIB, REAL_WINDOW, Real, assert_same, real};
 
 const BLOCK: u64 = 128 * MIB;
@@ -52,7 +52,7 @@ fn warning_of(bench: &Bench<Real>, flags: MhpFlags) -> String {
     let dimm = range(REAL_WINDOW, GIB);
     let before = bench.snapshot();
     bench.plug(dimm);
-    let added = bench.mm.add_memory(NodeId::default(), dimm, flags);
+    let added = bench.mm.hot_add_memory(NodeId::default(), dimm, flags);
     let added = added.unwrap_or_else(|error| panic!("{error}"));
     let mut warnings = WARNINGS.take();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -61,8 +61,8 @@ fn warning_of(bench: &Bench<Real>, flags: MhpFlags) -> String {
     assert!(bench.blocks(dimm).iter().all(|&id| {
         bench.mm.block(id).is_some_and(|b| b.placement == Placement::Boot && b.group.is_none())
     }));
-    let virt = Mm::<FakeMachine<Real>>::memmap_virt(FakeMachine::<Real>::pfns(dimm));
-    bench.mm.machine().mapper().visit(virt, &mut |leaf| assert!(!dimm.contains(leaf.phys)));
+    let virt = bench.mm.memmap_virt(FakeMachine::<Real>::pfns(dimm));
+    bench.mm.tables().visit(virt, &mut |leaf| assert!(!dimm.contains(leaf.phys)));
     bench.check();
     bench.online(dimm);
     for id in bench.blocks(dimm) {
@@ -107,7 +107,7 @@ fn at05_flags_that_make_sense_are_honoured_without_a_warning() {
     for (flags, placement) in meanings {
         let before = bench.snapshot();
         bench.plug(dimm);
-        let added = bench.mm.add_memory(NodeId::default(), dimm, flags).unwrap();
+        let added = bench.mm.hot_add_memory(NodeId::default(), dimm, flags).unwrap();
         assert_eq!(added.placement, placement);
         leave(&bench, dimm, &before);
     }

@@ -101,7 +101,7 @@ fn stays<S: Shape>() {
         assert_eq!(bench.mm.offline(id), Err(OfflineError::SystemMemory(id)));
         let bytes = range(raw * 4 * MIB, 4 * MIB);
         assert_eq!(bench.mm.remove(bytes), Err(RemoveError::BootMemory(id)));
-        assert!(bench.mm.add(bytes, NodeId::default(), Placement::PerBlock).is_err());
+        assert!(bench.mm.hot_add(bytes, NodeId::default(), Placement::PerBlock).is_err());
     }
     bench.check();
     assert_same(&before, &bench.snapshot());

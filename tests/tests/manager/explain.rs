@@ -32,7 +32,7 @@ fn rig(seed: u64) -> Rig {
     bench.plug(dimm);
     for (i, id) in bench.blocks(dimm).into_iter().enumerate() {
         let placement = *random.pick(&Placement::ALL);
-        bench.mm.add(block_range(&bench, id), node(i as u32 % 2), placement).unwrap();
+        bench.mm.hot_add(block_range(&bench, id), node(i as u32 % 2), placement).unwrap();
         let kind = *random.pick(&[ZoneKind::Movable, ZoneKind::Movable, ZoneKind::Normal]);
         bench.mm.online(id, kind).unwrap();
     }

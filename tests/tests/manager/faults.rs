@@ -13,7 +13,7 @@ use hotmem_tests::memory::{
 /// Fails each allocation of adding `dimm`, then adds and removes it; how many failed.
 fn fail_each<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Placement) -> u64 {
     let before = bench.snapshot();
-    let add = || bench.mm.add(dimm, NodeId::default(), placement);
+    let add = || bench.mm.hot_add(dimm, NodeId::default(), placement);
     let remove = |_| _ = bench.remove(dimm);
     let (_, failures) = fail_each_allocation(bench, add, remove);
     bench.online(dimm);
@@ -114,7 +114,7 @@ fn a_boot_memmap_is_put_together_from_single_pages_of_real_memory() {
     let before = bench.snapshot();
     let dimm = range(REAL_WINDOW, 128 * MIB);
     bench.plug(dimm);
-    let add = || bench.mm.add(dimm, NodeId::default(), Placement::Boot);
+    let add = || bench.mm.hot_add(dimm, NodeId::default(), Placement::Boot);
     // Not each of its 512 pages: one of every 37 fails, and the last.
     let plan = bench.mm.machine().plan();
     for failing in (1..=512).step_by(37).chain([513]) {
@@ -150,7 +150,7 @@ fn memory_running_out_in_earnest_leaves_nothing_behind_either() {
             continue;
         }
         let before = bench.snapshot();
-        let added = bench.mm.add(dimm, NodeId::default(), Placement::Boot);
+        let added = bench.mm.hot_add(dimm, NodeId::default(), Placement::Boot);
         bench.check();
         outcomes[usize::from(added.is_ok())] += 1;
         if added.is_ok() {

@@ -91,7 +91,7 @@ fn remove_last(bench: &Bench<Tiny>, dimm: PhysRange) {
 fn fail(bench: &Bench<Tiny>, dimm: PhysRange, placement: Placement, nth: u64) {
     let plan = bench.mm.machine().plan();
     plan.arm(nth);
-    let result = bench.mm.add(dimm, NodeId::default(), placement);
+    let result = bench.mm.hot_add(dimm, NodeId::default(), placement);
     plan.disarm();
     assert!(result.is_err(), "allocation {nth} was not needed");
 }
@@ -227,7 +227,7 @@ fn the_verbs_flush_a_range_at_a_time_and_not_page_by_page() {
     bench.plug(dimm);
     for placement in [Placement::PerRange, Placement::PerBlock] {
         let before = bench.mm.machine().mmu().flushes();
-        assert!(bench.mm.add(dimm, NodeId::default(), placement).is_ok());
+        assert!(bench.mm.hot_add(dimm, NodeId::default(), placement).is_ok());
         assert_eq!(bench.mm.machine().mmu().flushes(), before, "an add drops nothing");
         bench.remove(dimm);
         let flushes = bench.mm.machine().mmu().flushes() - before;

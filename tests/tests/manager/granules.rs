@@ -4,7 +4,7 @@
 use hotmem::geometry::Geometry;
 use hotmem::testing::{Bench, FakeMachine, Granule16, Setup, range};
 use hotmem::{
-    BlockState, FreeError, Group, Mm, Order, Owner, PageState, Pfn, PfnRange, PhysRange, Placement,
+    BlockState, FreeError, Group, Order, Owner, PageState, Pfn, PfnRange, PhysRange, Placement,
     ZoneKind,
 };
 use hotmem_tests::memory::{GIB, KIB, MIB, Sequence, assert_same, block_range};
@@ -145,7 +145,7 @@ fn blocks_of_16_kib_pages_live_and_go_in_every_order() {
 fn leave_behind(bench: &Bench<Granule16>, dimm: PhysRange, state: PageState) {
     bench.add(dimm, Placement::Boot);
     for id in bench.blocks(dimm) {
-        let linear = Mm::<Machine>::linear_virt(block_range(bench, id)).start();
+        let linear = bench.mm.linear_virt(block_range(bench, id)).start();
         for nth in 0..PART {
             let descriptor = linear.add(nth * 64);
             bench.mm.machine().mmu().store(descriptor, state.encode());

@@ -19,7 +19,7 @@ fn plug<S: Shape>(bench: &Bench<S>, there: impl Fn(u64) -> bool) -> PhysRange {
 #[track_caller]
 fn refuses<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Placement, at: u64) {
     let before = bench.snapshot();
-    let added = bench.mm.add(dimm, NodeId::default(), placement);
+    let added = bench.mm.hot_add(dimm, NodeId::default(), placement);
     assert_eq!(added, Err(AddError::NoMemory { at: PhysAddr::new(at) }), "{placement}");
     assert_same(&before, &bench.snapshot());
     bench.check();

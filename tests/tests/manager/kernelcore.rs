@@ -87,7 +87,7 @@ fn such_a_block_goes_offline_and_comes_back_in_either_zone_and_is_never_removed(
         let bytes = block_range(&bench, id);
         let refuse = |bench: &Bench<Tiny>| {
             assert_eq!(bench.mm.remove(bytes), Err(RemoveError::BootMemory(id)));
-            assert!(bench.mm.add(bytes, NodeId::ZERO, Placement::PerBlock).is_err());
+            assert!(bench.mm.hot_add(bytes, NodeId::ZERO, Placement::PerBlock).is_err());
         };
         for kind in [ZoneKind::Normal, ZoneKind::Movable] {
             refuse(&bench);

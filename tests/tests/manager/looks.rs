@@ -41,7 +41,7 @@ fn look(mm: &Manager) -> u64 {
         let _ = (mm.explain_offline(id), mm.block(id));
     }
     // What it says counts only while nothing is going on.
-    let _ = mm.verify();
+    let _ = mm.verify_machine();
     told
 }
 
@@ -49,7 +49,7 @@ fn look(mm: &Manager) -> u64 {
 fn operate(mm: &Manager) {
     let (id, next) = (BlockId::new(TINY_WINDOW / MIB), range(TINY_WINDOW + 8 * MIB, MIB));
     for placement in Placement::ALL {
-        assert_eq!(mm.add(next, NodeId::ZERO, placement), Err(AddError::Busy));
+        assert_eq!(mm.hot_add(next, NodeId::ZERO, placement), Err(AddError::Busy));
     }
     assert_eq!(mm.online(id, ZoneKind::Movable), Err(OnlineError::Busy));
     assert_eq!(mm.offline(id), Err(OfflineError::Busy));
@@ -84,7 +84,7 @@ fn looks_on_other_cpus_never_make_an_operation_fail_and_see_none_half_done() {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
                         look(&bench.mm);
-                        assert_eq!(bench.mm.verify(), Ok(()));
+                        assert_eq!(bench.mm.verify_machine(), Ok(()));
                         looks.fetch_add(1, Ordering::Relaxed);
                     }
                 });
@@ -104,7 +104,7 @@ fn looks_on_other_cpus_never_make_an_operation_fail_and_see_none_half_done() {
 
 /// A life of the DIMM in which nothing may fail.
 fn cycle(mm: &Manager, placement: Placement) {
-    mm.add(dimm(), NodeId::ZERO, placement).unwrap();
+    mm.hot_add(dimm(), NodeId::ZERO, placement).unwrap();
     for id in mm.blocks_in(dimm()) {
         mm.online(id, ZoneKind::Movable).unwrap();
     }
@@ -200,7 +200,7 @@ fn look_but_do_not_explain(mm: &Manager) -> u64 {
     let mut told = 0;
     mm.dump(&mut |_| told += 1);
     mm.snapshot(&mut |_| told += 1);
-    let _ = (mm.verify(), mm.offlining());
+    let _ = (mm.verify_machine(), mm.offlining());
     told
 }
 
@@ -258,7 +258,7 @@ fn a_stepped_offline_goes_on_between_looks() {
                     Stepped::Going(more) => op = more,
                     Stepped::Done => break,
                 }
-                assert_eq!(bench.mm.verify(), Ok(()));
+                assert_eq!(bench.mm.verify_machine(), Ok(()));
             }
             bench.mm.online(id, ZoneKind::Movable).unwrap();
         }

@@ -27,7 +27,7 @@ fn rig(seed: u64) -> Rig {
     for (raw, &id) in (0..).zip(&blocks) {
         let node = NodeId::new(raw % 2).unwrap();
         let placement = *random.pick(&Placement::ALL);
-        bench.mm.add(block_range(&bench, id), node, placement).unwrap();
+        bench.mm.hot_add(block_range(&bench, id), node, placement).unwrap();
         bench.mm.online(id, ZoneKind::Movable).unwrap();
     }
     bench.check();

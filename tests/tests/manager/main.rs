@@ -28,3 +28,4 @@ mod scripts;
 mod storm;
 mod take;
 mod threads;
+mod windows;

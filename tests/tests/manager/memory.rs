@@ -8,8 +8,7 @@ use hotmem::geometry::Geometry;
 use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, Random, Shape, Tiny, range};
 use hotmem::{
-    FreeError, Machine, Mm, Order, OutOfMemory, Owner, PageState, Pfn, PhysAddr, PhysRange,
-    Placement, ZoneKind,
+    FreeError, Order, OutOfMemory, Owner, PageState, Pfn, PhysAddr, PhysRange, Placement, ZoneKind,
 };
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, Real, TINY_WINDOW, assert_same, real, shuffle, tiny,
@@ -394,9 +393,9 @@ fn descriptors_go_stale_offline_and_are_not_believed_online() {
 
 /// Words of garbage that are left in the memmap of a range, and words in all.
 fn garbage_left<S: Shape>(bench: &Bench<S>, dimm: PhysRange) -> (u64, u64) {
-    let virt = Mm::<FakeMachine<S>>::memmap_virt(FakeMachine::<S>::pfns(dimm));
+    let virt = bench.mm.memmap_virt(FakeMachine::<S>::pfns(dimm));
     let (mut left, mut all) = (0, 0);
-    bench.mm.machine().mapper().visit(virt, &mut |leaf| {
+    bench.mm.tables().visit(virt, &mut |leaf| {
         for offset in (0..leaf.len).step_by(8) {
             let word = bench.mm.machine().mmu().peek(leaf.phys.add(offset));
             left += u64::from(word == u64::MAX);

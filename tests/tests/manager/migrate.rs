@@ -300,7 +300,7 @@ fn while_a_block_goes_other_verbs_are_busy_and_lookups_are_not() {
     let dimm = range(TINY_WINDOW + 64 * MIB, MIB);
     let node = hotmem::NodeId::default();
     assert_eq!(
-        rig.bench.mm.add(dimm, node, Placement::PerBlock).unwrap_err(),
+        rig.bench.mm.hot_add(dimm, node, Placement::PerBlock).unwrap_err(),
         hotmem::AddError::Busy
     );
     assert_eq!(rig.bench.mm.remove(rig.dimm).unwrap_err(), hotmem::RemoveError::Busy);

@@ -77,7 +77,7 @@ impl<S: Shape> Storm<S> {
 
     #[track_caller]
     fn check(&self, step: u64) {
-        if let Err(violation) = self.bench.mm.verify() {
+        if let Err(violation) = self.bench.mm.verify_machine() {
             panic!("step {step}: {violation}");
         }
         if step.is_multiple_of(64) {
@@ -141,7 +141,7 @@ impl<S: Shape> Storm<S> {
         let node = NodeId::new(self.random.below(3) as u32).unwrap();
         let placement = *self.random.pick(&Placement::ALL);
         // It may overlap what is there, or find no memory: the laws say that nothing changed then.
-        let _ = self.bench.mm.add(range, node, placement);
+        let _ = self.bench.mm.hot_add(range, node, placement);
     }
 
     fn online(&mut self) {
@@ -243,7 +243,7 @@ impl<S: Shape> Storm<S> {
                 pinned.remove(&handle);
                 holder.release(bench, handle);
             }
-            bench.mm.verify().unwrap_or_else(|violation| panic!("half-way: {violation}"));
+            bench.mm.verify_machine().unwrap_or_else(|violation| panic!("half-way: {violation}"));
         }
     }
 

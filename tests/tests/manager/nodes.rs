@@ -25,7 +25,7 @@ fn node(raw: u32) -> NodeId {
 /// Adds block `nth` of the window to a node.
 fn add(bench: &Bench<Tiny>, nth: u64, raw: u32, placement: Placement) -> BlockId {
     let id = BlockId::new(FIRST + nth);
-    bench.mm.add(block_range(bench, id), node(raw), placement).unwrap();
+    bench.mm.hot_add(block_range(bench, id), node(raw), placement).unwrap();
     id
 }
 
@@ -109,7 +109,7 @@ fn memory_of_a_failed_add_makes_no_node() {
     let dimm = range(TINY_WINDOW, MIB);
     bench.plug(dimm);
     bench.mm.machine().plan().arm(1);
-    assert!(bench.mm.add(dimm, node(9), Placement::Boot).is_err());
+    assert!(bench.mm.hot_add(dimm, node(9), Placement::Boot).is_err());
     bench.mm.machine().plan().disarm();
     assert_eq!(info(&bench, 9), None);
     bench.check();
@@ -120,7 +120,7 @@ fn memmap_pages_are_present_and_not_managed_in_the_zone_of_their_block() {
     let bench = tiny(MIB);
     bench.plug(range(TINY_WINDOW, 4 * MIB));
     // One memmap of 16 pages, all of it in the first block; the blocks are in two zones.
-    bench.mm.add(range(TINY_WINDOW, 4 * MIB), node(1), Placement::PerRange).unwrap();
+    bench.mm.hot_add(range(TINY_WINDOW, 4 * MIB), node(1), Placement::PerRange).unwrap();
     let kinds = [ZoneKind::Normal, ZoneKind::Normal, ZoneKind::Movable, ZoneKind::Movable];
     for (raw, kind) in (FIRST..).zip(kinds) {
         bench.mm.online(BlockId::new(raw), kind).unwrap();

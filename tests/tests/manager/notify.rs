@@ -339,11 +339,11 @@ fn listeners_hear_of_memory_and_nodes_that_come_and_go_and_of_bad_pages() {
 
     let placement = Placement::PerRange;
     let added = News::Added { range: dimm, node, placement };
-    mm.add(dimm, node, placement).unwrap();
+    mm.hot_add(dimm, node, placement).unwrap();
     reader.expect(&[News::NodeCame(node), added]);
-    mm.add(more, node, Placement::Boot).unwrap();
+    mm.hot_add(more, node, Placement::Boot).unwrap();
     reader.expect(&[News::Added { range: more, node, placement: Placement::Boot }]);
-    assert!(mm.add(more, node, placement).is_err() && mm.remove(range(0, MIB)).is_err());
+    assert!(mm.hot_add(more, node, placement).is_err() && mm.remove(range(0, MIB)).is_err());
     reader.expect(&[]);
 
     mm.convert(dimm).unwrap();

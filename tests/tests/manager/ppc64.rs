@@ -4,8 +4,7 @@
 use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, Setup, Shape, range};
 use hotmem::{
-    BlockId, BlockSize, GeometryError, Machine, NodeId, PhysAddr, Placement, TakeList, VirtAddr,
-    ZoneKind,
+    BlockId, BlockSize, GeometryError, NodeId, PhysAddr, Placement, TakeList, VirtAddr, ZoneKind,
 };
 use hotmem_arch::ppc64::layout;
 use hotmem_arch::ppc64::pte::Radix;
@@ -111,7 +110,7 @@ fn any_allocation_of_an_add_may_fail() {
     let dimm = range(WINDOW + 512 * MIB, 4 * GIB);
     bench.plug(dimm);
     for placement in Placement::ALL {
-        let add = || bench.mm.add(dimm, NodeId::default(), placement);
+        let add = || bench.mm.hot_add(dimm, NodeId::default(), placement);
         let remove = |_| _ = bench.remove(dimm);
         let (_, failures) = fail_each_allocation(&bench, add, remove);
         assert!(failures >= 5, "{placement}: only {failures} allocations");
@@ -151,7 +150,7 @@ fn boot_blocks_are_taken_out_of_the_linear_map_and_given_back() {
     bench.check();
     for id in blocks {
         let at = layout::LINEAR_BASE.add(block_range(&bench, id).start().get());
-        assert_eq!(bench.mm.machine().mapper().translate(at), None);
+        assert_eq!(bench.mm.tables().translate(at), None);
     }
     assert_eq!(bench.mm.release(), Ok(3));
     for id in blocks {

@@ -38,7 +38,7 @@ fn memory_that_is_there_is_not_added_again_not_even_one_block_of_it() {
         for again in Placement::ALL {
             let add = |start, len| {
                 let range = range(start, len);
-                match refused(&bench, || bench.mm.add(range, NODE, again)) {
+                match refused(&bench, || bench.mm.hot_add(range, NODE, again)) {
                     AddError::Overlaps { range: r, block } if r == range => block,
                     error => panic!("{error}"),
                 }
@@ -75,7 +75,7 @@ fn what_is_not_whole_aligned_blocks_is_neither_added_nor_removed() {
     for (start, len) in odd {
         let range = range(start, len);
         for placement in Placement::ALL {
-            let error = refused(&bench, || bench.mm.add(range, NODE, placement));
+            let error = refused(&bench, || bench.mm.hot_add(range, NODE, placement));
             assert_eq!(error, AddError::NotWholeBlocks { range, block });
             assert!(error.to_string().contains(&format!("{len:#x} bytes")), "{error}");
         }
@@ -126,7 +126,7 @@ fn memory_past_the_limit_is_not_added_not_even_one_block_of_it() {
     for (start, len) in beyond {
         let range = range(start, len);
         for placement in Placement::ALL {
-            let error = refused(&bench, || bench.mm.add(range, NODE, placement));
+            let error = refused(&bench, || bench.mm.hot_add(range, NODE, placement));
             let limit = PhysAddr::new(limit);
             assert_eq!(error, AddError::BeyondLimit { range, limit });
         }
@@ -140,7 +140,7 @@ fn memory_past_64_tib_is_not_added() {
     let limit = PhysAddr::new(1 << 46);
     for (start, len) in [(1 << 46, 128 * MIB), ((1 << 46) - 128 * MIB, 256 * MIB)] {
         let range = range(start, len);
-        let error = bench.mm.add(range, NODE, Placement::PerBlock);
+        let error = bench.mm.hot_add(range, NODE, Placement::PerBlock);
         assert_eq!(error, Err(AddError::BeyondLimit { range, limit }));
     }
     bench.check();
@@ -165,7 +165,7 @@ fn boot_memory_is_not_taken_offline_not_removed_and_not_added_over() {
         let online = refused(&bench, || bench.mm.online(id, ZoneKind::Movable));
         assert_eq!(online, OnlineError::AlreadyOnline(id));
         for placement in Placement::ALL {
-            let error = refused(&bench, || bench.mm.add(pfns, NODE, placement));
+            let error = refused(&bench, || bench.mm.hot_add(pfns, NODE, placement));
             assert_eq!(error, AddError::Overlaps { range: pfns, block: id });
         }
     }
@@ -281,7 +281,7 @@ fn a_boot_memmap_that_does_not_fit_is_refused_and_nothing_changes() {
     let dimm = range(TINY_WINDOW, 512 * MIB);
     bench.plug(dimm);
     while bench.mm.take_pages(Order::new(3).unwrap()).is_ok() {}
-    let error = refused(&bench, || bench.mm.add(dimm, NODE, Placement::Boot));
+    let error = refused(&bench, || bench.mm.hot_add(dimm, NODE, Placement::Boot));
     assert!(matches!(error, AddError::NoRoomForMemmap { .. }), "{error}");
     bench.unplug(dimm);
 }

@@ -2,7 +2,7 @@
 
 use hotmem::paging::{MapError, Mapper};
 use hotmem::testing::{Bench, Random, Setup, Shape, Tiny, range};
-use hotmem::{AddError, Machine, NodeId, Order, Pfn, PhysAddr, PhysRange, Placement, ZoneKind};
+use hotmem::{AddError, NodeId, Order, Pfn, PhysAddr, PhysRange, Placement, ZoneKind};
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, Sequence, TINY_WINDOW, assert_same, real, shuffle, tiny_without_reserve,
 };
@@ -14,7 +14,7 @@ const HOSTED: [Placement; 2] = [Placement::PerRange, Placement::PerBlock];
 /// Page-table bytes in use.
 fn table_bytes<S: Shape>(bench: &Bench<S>) -> u64 {
     let mut bytes = 0;
-    bench.mm.machine().mapper().visit_tables(&mut |table| bytes += table.bytes);
+    bench.mm.tables().visit_tables(&mut |table| bytes += table.bytes);
     bytes
 }
 
@@ -60,7 +60,7 @@ fn a_boot_memmap_without_a_free_page_is_a_clean_out_of_memory() {
     let before = bench.snapshot();
     let dimm = range(REAL_WINDOW, GIB);
     bench.plug(dimm);
-    let error = bench.mm.add(dimm, NodeId::default(), Placement::Boot);
+    let error = bench.mm.hot_add(dimm, NodeId::default(), Placement::Boot);
     assert!(matches!(error, Err(AddError::NoRoomForMemmap { .. })), "{error:?}");
     bench.check();
     assert_same(&before, &bench.snapshot());
@@ -85,7 +85,7 @@ fn sixteen_gib_are_added_to_64_mib_but_their_memmap_must_be_their_own() {
         bench.remove(dimm);
         assert_same(&before, &bench.snapshot());
     }
-    let error = bench.mm.add(dimm, NodeId::default(), Placement::Boot);
+    let error = bench.mm.hot_add(dimm, NodeId::default(), Placement::Boot);
     assert!(matches!(error, Err(AddError::NoRoomForMemmap { .. })), "{error:?}");
     bench.check();
     assert_same(&before, &bench.snapshot());
@@ -266,7 +266,7 @@ fn tables_never_come_from_added_memory() {
     assert!(held.iter().all(|pfn| pfn.get() < 16 * MIB / PAGE));
     let added = bench.snapshot();
     for placement in Placement::ALL {
-        let error = bench.mm.add(next, NodeId::default(), placement);
+        let error = bench.mm.hot_add(next, NodeId::default(), placement);
         // Without pages for tables, or already for the memmap.
         assert!(
             matches!(

@@ -8,7 +8,7 @@ use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, Holder, Setup, Tiny, TinyShared, range};
 use hotmem::{
     BlockId, BlockSize, BlockState, BootMemory, Change, ContigError, Event, FreeError, Listen,
-    Listener, Machine, NodeId, OfflineError, OnlineError, Order, Owner, PhysAddr, PhysRange, Piece,
+    Listener, NodeId, OfflineError, OnlineError, Order, Owner, PhysAddr, PhysRange, Piece,
     Placement, RemoveError, TakeError, TakeList, VirtAddr, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
@@ -60,7 +60,7 @@ fn at10_what_was_taken_has_no_translation_and_a_load_of_it_faults() {
     for raw in 10..13 {
         for offset in [0, 4096, MIB - 4096] {
             let at = linear(raw).add(offset);
-            assert_eq!(bench.mm.machine().mapper().translate(at), None);
+            assert_eq!(bench.mm.tables().translate(at), None);
             assert!(load_faults(&bench, at), "{at} can be read");
         }
         assert!(bench.mm.block(id(raw)).unwrap().taken);
@@ -335,7 +335,7 @@ fn bench_with_larger_leaves() -> Bench<TinyShared> {
     let block_size = BlockSize::new::<FakeMachine<TinyShared>>(MIB / 2).unwrap();
     let ram = [(ram[0], NodeId::ZERO)];
     let memory = BootMemory { ram: &ram, block_size, window: &[], kernelcore: Some(8 * MIB) };
-    bench.mm.boot(&memory, &mut early).unwrap();
+    bench.mm.start(&memory, &mut early).unwrap();
     bench
 }
 

@@ -26,7 +26,7 @@ fn dimm() -> PhysRange {
 
 /// Adds, brings online, takes offline and removes the DIMM.
 fn cycle(mm: &Manager, placement: Placement) {
-    let done = mm.add(dimm(), NodeId::default(), placement);
+    let done = mm.hot_add(dimm(), NodeId::default(), placement);
     assert!(done.is_ok(), "{done:?}");
     for id in mm.blocks_in(dimm()) {
         let online = mm.online(id, ZoneKind::Movable);
@@ -147,7 +147,7 @@ fn blocks_are_listed_while_they_come_and_go() {
     look_while(&bench, look, |looks| {
         for turn in 0..25 {
             let placement = Placement::ALL[turn % 3];
-            assert!(bench.mm.add(far, NodeId::default(), placement).is_ok());
+            assert!(bench.mm.hot_add(far, NodeId::default(), placement).is_ok());
             let_look(looks);
             for id in bench.mm.blocks_in(far) {
                 assert!(bench.mm.online(id, ZoneKind::Movable).is_ok());
@@ -183,7 +183,7 @@ fn verbs_from_many_threads_take_turns() {
 
 /// A cycle over a range that no other thread touches; `Busy` is the only refusal it may meet.
 fn own_cycle(mm: &Manager, own: PhysRange, placement: Placement) {
-    insist(|| mm.add(own, NodeId::default(), placement), AddError::Busy);
+    insist(|| mm.hot_add(own, NodeId::default(), placement), AddError::Busy);
     for id in mm.blocks_in(own) {
         insist(|| mm.online(id, ZoneKind::Normal), OnlineError::Busy);
     }

@@ -130,7 +130,7 @@ impl Verbs for States {
         Ok(AtOnce(self.change(id, BlockState::Offline)))
     }
 
-    fn add(
+    unsafe fn add(
         &mut self,
         range: PhysRange,
         _node: NodeId,

@@ -1,5 +1,8 @@
 //! A source that says what the test wants, and a memory manager whose n-th verb fails.
 
+// UNSAFETY: vouches for the memory that the source announces.
+#![expect(unsafe_code)]
+
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::ops::Range;
@@ -63,7 +66,8 @@ impl Script {
     }
 }
 
-impl HotplugSource for Script {
+// SAFETY: the ranges are those of fake DIMMs.
+unsafe impl HotplugSource for Script {
     type Error = Wrong;
 
     fn next_event(&mut self) -> Option<Event<Wrong>> {
@@ -167,13 +171,17 @@ impl<V: Verbs> Verbs for Faulty<V> {
         if self.1.fails_now() { Err(OfflineError::Busy) } else { self.0.start_offline(id) }
     }
 
-    fn add(
+    unsafe fn add(
         &mut self,
         range: PhysRange,
         node: NodeId,
         placement: Placement,
     ) -> Result<Added, AddError> {
-        if self.1.fails_now() { Err(AddError::Busy) } else { self.0.add(range, node, placement) }
+        if self.1.fails_now() {
+            return Err(AddError::Busy);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(range, node, placement) }
     }
 
     fn online(&mut self, id: BlockId, zone: ZoneKind) -> Result<Block, OnlineError> {

@@ -3,7 +3,7 @@
 use super::Machinery;
 use super::walk::Rights;
 use core::fmt::{self, Write};
-use hotmem::paging::{Mapper, Translation};
+use hotmem::paging::Translation;
 use hotmem::{Machine, Mm, Pfn, PfnRange, PhysRange, VirtAddr};
 use hotmem_hotplug::{JsonString, OrNull};
 
@@ -12,7 +12,7 @@ struct Leaf(VirtAddr, Translation);
 
 impl Leaf {
     fn of<M: Machine>(mm: &Mm<M>, at: VirtAddr) -> Option<Self> {
-        mm.machine().mapper().translate(at).map(|leaf| Self(at, leaf))
+        mm.walk(at).leaf.map(|leaf| Self(at, leaf))
     }
 }
 
@@ -52,8 +52,8 @@ impl Mapping {
     /// Walks to `pfn` in the linear map, and to its descriptor in the memmap.
     pub(super) fn of<M: Machine>(mm: &Mm<M>, pfn: Pfn) -> Self {
         let page = PhysRange::new(M::address(pfn), M::PAGE_BYTES).unwrap_or_default();
-        let page = Mm::<M>::linear_virt(page).start();
-        let descriptor = Mm::<M>::memmap_virt(PfnRange::new(pfn, 1)).start();
+        let page = mm.linear_virt(page).start();
+        let descriptor = mm.memmap_virt(PfnRange::new(pfn, 1)).start();
         Self { pfn, page: Leaf::of(mm, page), descriptor: Leaf::of(mm, descriptor) }
     }
 

@@ -324,7 +324,7 @@ fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Re
 
 /// Checks every law, and that the machine enforces what the page tables say.
 fn verify<M: Machine>(mm: &Mm<M>, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
-    mm.verify()?;
+    mm.verify_machine()?;
     machinery.try_protection()?;
     Ok(())
 }

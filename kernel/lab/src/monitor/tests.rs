@@ -1,5 +1,8 @@
 //! The monitor on a fake machine: every line has one answer, and refusals change nothing.
 
+// UNSAFETY: vouches for the memory that the source announces.
+#![expect(unsafe_code)]
+
 use super::{After, Breach, Crash, Machinery, Monitor};
 use core::convert::Infallible;
 use core::fmt;
@@ -15,7 +18,8 @@ const WINDOW: u64 = 64 * MIB;
 /// Announces memory once; ejects nothing.
 struct Plug(Vec<PhysRange>);
 
-impl HotplugSource for Plug {
+// SAFETY: the ranges are those of fake DIMMs.
+unsafe impl HotplugSource for Plug {
     type Error = Infallible;
 
     fn next_event(&mut self) -> Option<Event<Infallible>> {

@@ -1,7 +1,7 @@
 //! How the page tables translate an address.
 
 use core::fmt::{self, Write};
-use hotmem::paging::{Attr, Mapper, Translation};
+use hotmem::paging::{Attr, Translation};
 use hotmem::{Machine, Mm, VirtAddr};
 
 /// What a translation allows, in words.
@@ -31,17 +31,11 @@ pub(super) fn write<M: Machine>(
     peek: impl Fn(VirtAddr) -> Option<u64>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let mapper = mm.machine().mapper();
-    let mut result = Ok(());
-    mapper.visit_tables(&mut |table| {
-        let inside = table.level == 0 || at.offset_from(table.virt) < table.span;
-        if inside && result.is_ok() {
-            result = writeln!(out, "level {}  table at {}", table.level, table.frame);
-        }
-    });
-    result?;
-
-    let Some(leaf) = mapper.translate(at) else {
+    let walk = mm.walk(at);
+    for table in walk.tables() {
+        writeln!(out, "level {}  table at {}", table.level, table.frame)?;
+    }
+    let Some(leaf) = walk.leaf else {
         return writeln!(out, "{at} has no translation");
     };
     let Translation { virt, phys, len, attr } = leaf;

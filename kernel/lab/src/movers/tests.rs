@@ -27,7 +27,7 @@ fn bench() -> &'static Bench<Tiny> {
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
     let memory = range(WINDOW, 4 * MIB);
     bench.plug(memory);
-    bench.mm.add(memory, hotmem::NodeId::ZERO, Placement::PerBlock).unwrap();
+    bench.mm.hot_add(memory, hotmem::NodeId::ZERO, Placement::PerBlock).unwrap();
     (FIRST..FIRST + 4).for_each(|block| online(bench, block));
     bench
 }
@@ -60,7 +60,7 @@ fn pool_pages_keep_their_content_while_every_block_goes_and_comes_back() {
     let status = pool.status();
     assert!(status.moved >= 101, "{status:?}");
     assert_eq!((status.extents, status.pages, status.putbacks), (101, 116, 0));
-    bench.mm.verify().unwrap();
+    bench.mm.verify_machine().unwrap();
     pool.release(large).unwrap();
     assert_eq!(pool.shrink(1000), Ok(100));
     assert_eq!(bench.snapshot(), before);
@@ -243,7 +243,7 @@ fn the_cache_is_used_by_another_thread_while_blocks_go_and_come_back() {
         assert!(user.join().unwrap() > 0);
     });
     assert!(cache.check().is_ok());
-    bench.mm.verify().unwrap();
+    bench.mm.verify_machine().unwrap();
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Page-table formats that keep the walker honest.
 
+// UNSAFETY: vouches for formats that no MMU but the software one walks.
+#![expect(unsafe_code)]
+
 use crate::addr::PhysAddr;
 use crate::{Attr, Entry, LeafTest, Level, PteFormat};
 
@@ -51,7 +54,8 @@ fn entry(word: u64, level: Level) -> Entry {
 
 const BOTH: LeafTest = LeafTest { mask: PRESENT | LEAF, value: PRESENT | LEAF };
 
-impl PteFormat for TinyPte {
+// SAFETY: no MMU but the software one walks these tables, and that decodes by this very code.
+unsafe impl PteFormat for TinyPte {
     const LEVELS: &'static [Level] =
         &[level(24, 8, false), level(20, 4, true), level(16, 4, true), level(12, 4, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
@@ -72,7 +76,8 @@ impl PteFormat for TinyPte {
     }
 }
 
-impl PteFormat for ShallowPte {
+// SAFETY: no MMU but the software one walks these tables, and that decodes by this very code.
+unsafe impl PteFormat for ShallowPte {
     const LEVELS: &'static [Level] = &[level(16, 8, true), level(12, 4, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
 
@@ -92,7 +97,8 @@ impl PteFormat for ShallowPte {
     }
 }
 
-impl PteFormat for GranulePte {
+// SAFETY: no MMU but the software one walks these tables, and that decodes by this very code.
+unsafe impl PteFormat for GranulePte {
     const LEVELS: &'static [Level] =
         &[level(36, 11, false), level(25, 11, true), level(14, 11, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
@@ -113,7 +119,8 @@ impl PteFormat for GranulePte {
     }
 }
 
-impl PteFormat for OddPte {
+// SAFETY: no MMU but the software one walks these tables, and that decodes by this very code.
+unsafe impl PteFormat for OddPte {
     const LEVELS: &'static [Level] =
         &[level(39, 13, false), level(30, 9, true), level(21, 9, true), level(16, 5, true)];
     const PHYS_LIMIT: u64 = 1 << 56;

@@ -1,5 +1,8 @@
 //! Frames for page tables out of a range of fake RAM, with every misuse caught.
 
+// UNSAFETY: vouches for the frames that it gives away.
+#![expect(unsafe_code)]
+
 use super::std::collections::BTreeMap;
 use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::std::vec::Vec;
@@ -53,7 +56,8 @@ impl<F: PteFormat> FakeTables<F> {
     }
 }
 
-impl<F: PteFormat> TableFrames for FakeTables<F> {
+// SAFETY: frames come from a range of fake RAM that belongs to this allocator, each once until it is back.
+unsafe impl<F: PteFormat> TableFrames for FakeTables<F> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         let out = OutOfFrames { bytes };
         if !self.plan.allows() {

@@ -355,6 +355,10 @@ fn first(level: &Level, at: u64) -> u64 {
 // SAFETY: pointers come from the RAM's own allocations, good up to the next multiple of 64 KiB, and
 // nothing but the fake machine's users refers to them.
 unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
+    fn linear_base(&self) -> VirtAddr {
+        self.lock().linear.unwrap_or_default()
+    }
+
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         let mut caches = self.lock();
         if let Some(base) = caches.linear {
@@ -399,6 +403,10 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
 
 // SAFETY: every promise is the referent's own.
 unsafe impl<P: PhysMem + ?Sized> PhysMem for Arc<P> {
+    fn linear_base(&self) -> VirtAddr {
+        (**self).linear_base()
+    }
+
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         (**self).pointer(at)
     }

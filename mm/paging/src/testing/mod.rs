@@ -33,5 +33,11 @@ pub use ram::FakeRam;
 pub use random::Random;
 pub use storm::{fail_each_allocation, storm};
 
+/// Fails the test unless `holds`, or it fails already.
+#[track_caller]
+pub(crate) fn fail_unless(holds: bool, what: &str) {
+    assert!(holds || std::thread::panicking(), "{what}");
+}
+
 #[cfg(test)]
 mod tests;

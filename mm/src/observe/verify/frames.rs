@@ -101,7 +101,7 @@ impl<M: Machine> Mm<M> {
             let known = hold(5, "a shared page counts its table", at.get(), first.is_some());
             result = result.and(known);
         };
-        self.machine.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
+        self.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
         self.sections.nodes().for_each(|node| visit(node, NODE_BYTES));
         result?;
         expect(4, "tables and nodes in shared pages", 0, pieces, self.pieces())?;
@@ -144,8 +144,8 @@ impl<M: Machine> Mm<M> {
     /// as many as the machine was started with, and no more.
     fn verify_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
         let backing = |number| {
-            let virt = Self::memmap_virt(record_pfns::<M>(number)).start();
-            self.machine.mapper().translate(virt).map(|leaf| leaf.target(virt))
+            let virt = self.memmap_virt(record_pfns::<M>(number)).start();
+            self.mapper().translate(virt).map(|leaf| leaf.target(virt))
         };
         let start = backing(number);
         let mut next = start.map(|start| M::pfn(start).get());
@@ -165,8 +165,8 @@ impl<M: Machine> Mm<M> {
 
     /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
     fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
-        let virt = Self::memmap_virt(record_pfns::<M>(number));
-        self.machine.mapper().visit(virt, &mut |leaf| {
+        let virt = self.memmap_virt(record_pfns::<M>(number));
+        self.mapper().visit(virt, &mut |leaf| {
             let start = leaf.virt.max(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));
             each(PfnRange::new(M::pfn(leaf.target(start)), end / M::PAGE_BYTES));

@@ -27,10 +27,10 @@ impl<M: Machine> Mm<M> {
 
     /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.
     fn verify_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let virt = Self::memmap_virt(section.pfns());
+        let virt = self.memmap_virt(section.pfns());
         // Leaves come in order; a gap stops the count.
         let mut mapped = 0;
-        self.machine.mapper().visit(virt, &mut |leaf| {
+        self.mapper().visit(virt, &mut |leaf| {
             let first = leaf.virt.max(virt.start()).offset_from(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(virt.start());
             mapped = if first == mapped { end } else { mapped };
@@ -55,9 +55,9 @@ impl<M: Machine> Mm<M> {
 
     /// The section's part of the memmap is backed by the altmap's frames, in order.
     fn verify_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
-        let base = Self::memmap_virt(altmap.described).start();
+        let base = self.memmap_virt(altmap.described).start();
         let mut result = Ok(());
-        self.machine.mapper().visit(Self::memmap_virt(section.pfns()), &mut |leaf| {
+        self.mapper().visit(self.memmap_virt(section.pfns()), &mut |leaf| {
             let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
             let found = leaf.phys.get();
             result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
@@ -74,7 +74,7 @@ impl<M: Machine> Mm<M> {
 
         let owner = if section.word().boot() { Owner::Boot } else { Owner::Memmap };
         let mut result = Ok(());
-        self.machine.mapper().visit(Self::memmap_virt(section.pfns()), &mut |leaf| {
+        self.mapper().visit(self.memmap_virt(section.pfns()), &mut |leaf| {
             let held = matches!(self.extent_of(M::pfn(leaf.phys)),
                 Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
             result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));

@@ -1,13 +1,19 @@
 //! The laws, checked: callable at any time that nobody allocates or frees.
 //!
+//! [`verify`](crate::Mm::verify) judges the manager: what it keeps, maps and holds, on any kernel's page tables.
+//! [`verify_machine`](crate::Mm::verify_machine) judges everything that the tables translate as well: it is for
+//! kernels whose mappings all follow laws 5 and 6.
+//!
 //! | law | what holds | where |
 //! |---|---|---|
 //! | 1 | every present section's descriptors are mapped, each where it belongs; every believed one holds a state | `memmap` |
 //! | 2 | a self-hosted memmap lies in what it describes, and the allocator has none of its pages | `memmap`, `counts` |
 //! | 3 | a head counts its sections and pages; its tails answer with it | `memmap` |
 //! | 4 | present = managed + memmap, per block and zone; lists, bitmaps, extents and spans agree | `counts` |
-//! | 5 | a leaf spans one memory block; tables, nodes and boot memmap lie in boot memory, in pages held for them and for nothing else | `tables`, `frames` |
-//! | 6 | a table page has one writable mapping, protected memory none; the linear map is plain memory; removed and taken memory has no translation | `tables` |
+//! | 5 | a leaf spans one memory block *; tables *, nodes and boot memmap lie in boot memory, in pages held for them and for nothing else | `tables`, `frames` |
+//! | 6 | all of a block is in the linear map, and nothing of one that was taken; a table page has one writable mapping *, protected memory none *; the linear map is plain memory *; removed and taken memory has no translation * | `tables` |
+//!
+//! What has a star is for `verify_machine`.
 //!
 //! Law 7 compares two [snapshots](crate::observe::snapshot).
 
@@ -20,6 +26,7 @@ mod tests;
 
 use crate::Mm;
 use crate::machine::Machine;
+use crate::paging::Translation;
 use core::fmt;
 
 /// A law that does not hold.
@@ -35,12 +42,17 @@ pub struct Violation {
     pub expected: u64,
     /// The value that is there.
     pub found: u64,
+    /// The leaf that is wrong, if one is.
+    pub leaf: Option<Translation>,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { law, what, at, expected, found } = self;
-        write!(f, "law {law}: {what} at {at:#x}: expected {expected:#x}, found {found:#x}")
+        let Self { law, what, at, expected, found, leaf } = self;
+        write!(f, "law {law}: {what} at {at:#x}: expected {expected:#x}, found {found:#x}")?;
+        let Some(Translation { virt, phys, len, attr }) = leaf else { return Ok(()) };
+        let attr = attr.bits();
+        write!(f, "; the leaf at {virt} maps {len:#x} bytes to {phys}, attributes {attr:#x}")
     }
 }
 
@@ -54,7 +66,8 @@ fn expect(
     expected: u64,
     found: u64,
 ) -> Result<(), Violation> {
-    if expected == found { Ok(()) } else { Err(Violation { law, what, at, expected, found }) }
+    let leaf = None;
+    if expected == found { Ok(()) } else { Err(Violation { law, what, at, expected, found, leaf }) }
 }
 
 /// Answers a violation of `law` unless `holds`.
@@ -63,7 +76,7 @@ fn hold(law: u8, what: &'static str, at: u64, holds: bool) -> Result<(), Violati
 }
 
 impl<M: Machine> Mm<M> {
-    /// Checks every law over all memory.
+    /// Checks the laws over all memory, as far as they are the manager's.
     ///
     /// Waits while an operation changes something. Meant for when nobody allocates or frees, and not for
     /// listeners and owners of pages that an operation calls: what changes meanwhile can look like a
@@ -77,6 +90,19 @@ impl<M: Machine> Mm<M> {
         self.verify_memmap()?;
         self.verify_frames()?;
         self.verify_counts()?;
+        self.verify_section_nodes()?;
+        self.verify_linear_map()
+    }
+
+    /// As [`verify`](Self::verify), and checks what the page tables translate besides: that nothing is
+    /// writable and executable, that memory is mapped once, that no leaf spans two blocks.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Violation`].
+    pub fn verify_machine(&self) -> Result<(), Violation> {
+        self.verify()?;
+        let _look = self.looks.enter();
         self.verify_tables()
     }
 }

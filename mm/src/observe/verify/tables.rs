@@ -2,7 +2,7 @@
 
 use super::{Violation, expect, hold};
 use crate::Mm;
-use crate::addr::{PhysAddr, PhysRange, VirtRange};
+use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::zone::ZoneKind;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
@@ -23,35 +23,39 @@ impl<M: Machine> Mm<M> {
         });
         result.and_then(|()| self.verify_aliases(run))?;
 
-        self.machine.mapper().visit_tables(&mut |table| {
+        self.mapper().visit_tables(&mut |table| {
             if result.is_ok() {
                 result = self.verify_table(table.frame);
             }
         });
-        result?;
-        self.verify_linear_map()?;
+        result
+    }
+
+    /// Section nodes lie in system memory, each in a page that is held for it.
+    pub(super) fn verify_section_nodes(&self) -> Result<(), Violation> {
         self.sections.nodes().try_for_each(|node| {
-            hold(
-                5,
-                "a section node lies in system memory",
-                node.get(),
-                self.is_system_memory(node),
-            )?;
+            let system = self.is_system_memory(node);
+            hold(5, "a section node lies in system memory", node.get(), system)?;
             hold(5, "a section node's page is held for it", node.get(), self.is_held(node))
         })
     }
 
     /// All of a block is in the linear map, but nothing of one that was taken. Boot memory with holes is
     /// passed over: what is mapped of it is the kernel's affair.
-    fn verify_linear_map(&self) -> Result<(), Violation> {
+    pub(super) fn verify_linear_map(&self) -> Result<(), Violation> {
         for block in self.blocks() {
             let Some(range) = self.block_range(block.id) else { continue };
             if block.boot && !self.is_whole(&block) {
                 continue;
             }
-            let mut mapped = 0;
-            let virt = Self::linear_virt(range);
-            self.machine.mapper().visit(virt, &mut |leaf| mapped += leaf.len);
+            let (mut mapped, mut result) = (0, Ok(()));
+            let virt = self.linear_virt(range);
+            self.mapper().visit(virt, &mut |leaf| {
+                mapped += leaf.range().intersection(virt).map_or(0, VirtRange::len);
+                let linear = self.linear_offset(&leaf) == Some(leaf.phys.get());
+                result = result.and(judge(6, "the linear map is linear", &leaf, linear));
+            });
+            result?;
             let expected = if block.taken { 0 } else { range.len() };
             expect(6, "bytes of a block in the linear map", block.id.get(), expected, mapped)?;
         }
@@ -64,22 +68,24 @@ impl<M: Machine> Mm<M> {
     }
 
     fn verify_leaf(&self, leaf: &Translation) -> Result<(), Violation> {
-        let at = leaf.virt.get();
         let both = leaf.attr.contains(Attr::WRITE | Attr::EXECUTE);
-        hold(6, "a leaf is not writable and executable", at, !both)?;
+        judge(6, "a leaf is not writable and executable", leaf, !both)?;
 
         let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
         let alias = self.machine.protected().iter().any(|range| range.overlaps(target));
         let writable = leaf.attr.contains(Attr::WRITE);
-        hold(6, "protected memory has no writable mapping", at, !(alias && writable))?;
+        judge(6, "protected memory has no writable mapping", leaf, !(alias && writable))?;
 
-        if let Some(offset) = offset_in(leaf, M::LINEAR_BASE.get(), M::PHYS_LIMIT.get()) {
-            hold(6, "the linear map is linear", at, offset == leaf.phys.get())?;
+        if let Some(offset) = self.linear_offset(leaf) {
+            judge(6, "the linear map is linear", leaf, offset == leaf.phys.get())?;
+            if self.machine.linear_map_is_complete() {
+                return Ok(());
+            }
             self.verify_linear_attr(leaf, alias)?;
             return self.verify_span(6, "a linear leaf's memory is there", target);
         }
-        let descriptors = M::PHYS_LIMIT.get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
-        if let Some(offset) = offset_in(leaf, M::VMEMMAP_BASE.get(), descriptors) {
+        let descriptors = self.machine.phys_limit().get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
+        if let Some(offset) = offset_in(leaf, self.machine.vmemmap_base(), descriptors) {
             let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
             // A record's memmap is there as a whole, even if some of its sections are not.
             let record = M::RECORD_PAGES * M::PAGE_BYTES;
@@ -94,33 +100,31 @@ impl<M: Machine> Mm<M> {
     /// Memory that the manager looks after is mapped as ordinary memory: writable, unless it is
     /// protected, and neither for unprivileged code nor as a device.
     fn verify_linear_attr(&self, leaf: &Translation, protected: bool) -> Result<(), Violation> {
-        let at = leaf.virt.get();
         let wrong = Attr::USER | Attr::DEVICE;
-        hold(6, "a linear leaf is ordinary memory", at, !leaf.attr.intersects(wrong))?;
+        judge(6, "a linear leaf is ordinary memory", leaf, !leaf.attr.intersects(wrong))?;
         if protected {
             return Ok(());
         }
         let plain = leaf.attr == Attr::WRITE;
-        hold(6, "a linear leaf is writable and not executable", at, plain)
+        judge(6, "a linear leaf is writable and not executable", leaf, plain)
     }
 
     /// A leaf in neither window. It may go to boot memory that was not taken, and to what is not the
     /// manager's: devices, and what firmware left to be read where no memory is.
     fn verify_elsewhere(&self, leaf: &Translation, target: PhysRange) -> Result<(), Violation> {
-        let at = leaf.virt.get();
         let device = leaf.attr.contains(Attr::DEVICE);
         let changes = leaf.attr.intersects(Attr::WRITE | Attr::EXECUTE);
         for number in Self::sections_touched(M::pfns(target)) {
             let word = self.sections.word(&self.machine, number);
             if word.state() == SectionState::Absent {
                 let gone = changes || self.sections.was_removed(number);
-                hold(6, "absent memory has no translation", at, device || !gone)?;
+                judge(6, "absent memory has no translation", leaf, device || !gone)?;
                 continue;
             }
-            hold(6, "added memory is mapped in the linear map only", at, device || word.boot())?;
+            judge(6, "added memory is mapped in the linear map only", leaf, device || word.boot())?;
             let block = self.block_record(number);
             let taken = block.is_some_and(|block| BlockWord::decode(block.block().get()).taken);
-            hold(6, "taken memory has no translation", at, !taken)?;
+            judge(6, "taken memory has no translation", leaf, !taken)?;
         }
         Ok(())
     }
@@ -139,7 +143,7 @@ impl<M: Machine> Mm<M> {
     /// A table lies in system memory, and the linear map can write it.
     fn verify_table(&self, frame: PhysAddr) -> Result<(), Violation> {
         hold(5, "a table lies in system memory", frame.get(), self.is_system_memory(frame))?;
-        let linear = self.machine.mapper().translate(M::LINEAR_BASE.add(frame.get()));
+        let linear = self.mapper().translate(self.machine.linear_base().add(frame.get()));
         let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
         hold(6, "the linear map can write a table", frame.get(), writable)?;
         hold(5, "a table's page is held for it", frame.get(), self.is_held(frame))
@@ -157,7 +161,7 @@ impl<M: Machine> Mm<M> {
     /// once for each run and not for each leaf; and not at all for a memmap in added memory, where no
     /// table may be.
     fn extend_run(&self, run: &mut PhysRange, leaf: &Translation) -> Result<(), Violation> {
-        let linear = offset_in(leaf, M::LINEAR_BASE.get(), M::PHYS_LIMIT.get()).is_some();
+        let linear = self.linear_offset(leaf).is_some();
         let added = self.is_hot(leaf.phys) && self.is_hot(leaf.phys.add(leaf.len - 1));
         if linear || added || !leaf.attr.contains(Attr::WRITE) {
             return Ok(());
@@ -173,7 +177,7 @@ impl<M: Machine> Mm<M> {
     /// No table lies in `range`, which something other than the linear map can write.
     fn verify_aliases(&self, range: PhysRange) -> Result<(), Violation> {
         let mut result = Ok(());
-        self.machine.mapper().visit_tables(&mut |table| {
+        self.mapper().visit_tables(&mut |table| {
             let alias = PhysRange::new(table.frame, table.bytes).is_some_and(|t| t.overlaps(range));
             result = result.and(hold(
                 6,
@@ -193,14 +197,25 @@ impl<M: Machine> Mm<M> {
         section.word().boot() && state == Some(BlockState::Online(ZoneKind::System))
     }
 
+    /// How far into the linear map a leaf lies, if it does.
+    fn linear_offset(&self, leaf: &Translation) -> Option<u64> {
+        offset_in(leaf, self.machine.linear_base(), self.machine.phys_limit().get())
+    }
+
     fn is_hot(&self, address: PhysAddr) -> bool {
         let word = self.sections.word(&self.machine, address.get() >> M::SECTION_SHIFT);
         word.state() != SectionState::Absent && !word.boot()
     }
 }
 
+/// As [`hold`], of a leaf.
+fn judge(law: u8, what: &'static str, leaf: &Translation, holds: bool) -> Result<(), Violation> {
+    let named = |violation| Violation { leaf: Some(*leaf), ..violation };
+    hold(law, what, leaf.virt.get(), holds).map_err(named)
+}
+
 /// How far into the window of `len` bytes at `base` a leaf lies, if it does.
-fn offset_in(leaf: &Translation, base: u64, len: u64) -> Option<u64> {
-    let window = VirtRange::new(crate::VirtAddr::new(base), len)?;
+fn offset_in(leaf: &Translation, base: VirtAddr, len: u64) -> Option<u64> {
+    let window = VirtRange::new(base, len)?;
     window.contains(leaf.virt).then(|| leaf.virt.offset_from(window.start()))
 }

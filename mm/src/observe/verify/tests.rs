@@ -5,13 +5,12 @@ extern crate std;
 use super::Violation;
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::zone::PageCounts;
-use crate::machine::Machine;
 use crate::memmap::block::BlockWord;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Part, Record, Section, SectionState, SectionWord};
 use crate::paging::{Attr, Mapper, Mapping};
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
-use crate::{Mm, NodeId, Placement, ZoneKind};
+use crate::{NodeId, Placement, ZoneKind};
 use core::sync::atomic::Ordering;
 
 const MIB: u64 = 1 << 20;
@@ -25,7 +24,6 @@ const MEMMAP: u64 = 4;
 const ELSEWHERE: VirtAddr = VirtAddr::new(0x9000_0000);
 
 type Lab = Bench<Tiny>;
-type Manager = Mm<FakeMachine<Tiny>>;
 
 /// A machine with four sections added in blocks of `block` bytes.
 fn added(block: u64, placement: Placement) -> Lab {
@@ -69,26 +67,26 @@ fn part(nth: u64) -> Part {
 /// Fails unless `verify` names this violation.
 #[track_caller]
 fn names(bench: &Lab, law: u8, what: &str) {
-    let Violation { law: found_law, what: found, .. } = bench.mm.verify().unwrap_err();
+    let Violation { law: found_law, what: found, .. } = bench.mm.verify_machine().unwrap_err();
     assert_eq!((found_law, found), (law, what));
 }
 
 /// Maps one leaf, or whole leaves, outside all bookkeeping.
 fn map(bench: &Lab, virt: VirtAddr, phys: PhysAddr, len: u64, attr: Attr) {
     let mapping = Mapping { virt, phys, len, attr, max_leaf: len };
-    bench.mm.machine.mapper().map(&mapping, &bench.mm).unwrap();
+    bench.mm.mapper().map(&mapping, &bench.mm.table_frames()).unwrap();
 }
 
 fn unmap(bench: &Lab, virt: VirtAddr, len: u64) {
     let mut gather = bench.mm.gather();
     let gone = VirtRange::new(virt, len).unwrap();
-    bench.mm.machine.mapper().unmap(gone, &mut gather).unwrap();
+    bench.mm.mapper().unmap(gone, &mut gather).unwrap();
     gather.flush();
 }
 
 /// Where the descriptor of the DIMM's `nth` page is.
-fn memmap_at(nth: u64) -> VirtAddr {
-    Manager::memmap_virt(PfnRange::new(pfn(nth), 1)).start()
+fn memmap_at(bench: &Bench<Tiny>, nth: u64) -> VirtAddr {
+    bench.mm.memmap_virt(PfnRange::new(pfn(nth), 1)).start()
 }
 
 /// A page of boot memory that nobody uses.
@@ -122,7 +120,7 @@ fn a_missing_memmap_leaf_is_named() {
     for placement in Placement::ALL {
         for page in 1..MEMMAP {
             let bench = added(MIB, placement);
-            unmap(&bench, memmap_at(2 * SECTION).add(page * PAGE), PAGE);
+            unmap(&bench, memmap_at(&bench, 2 * SECTION).add(page * PAGE), PAGE);
             names(&bench, 1, "mapped memmap of a section");
         }
     }
@@ -137,7 +135,7 @@ fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
 
     // Garbage, as a descriptor nobody initialised holds.
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.machine.mmu().store(memmap_at(64), u64::MAX);
+    bench.mm.machine.mmu().store(memmap_at(&bench, 64), u64::MAX);
     names(&bench, 1, what);
 
     let bench = online(MIB, Placement::PerBlock);
@@ -195,7 +193,7 @@ fn an_offline_section_that_still_believes_descriptors_is_named() {
 #[test]
 fn a_memmap_leaf_to_another_frame_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    let leaf = memmap_at(SECTION).add(2 * PAGE);
+    let leaf = memmap_at(&bench, SECTION).add(2 * PAGE);
     unmap(&bench, leaf, PAGE);
     map(&bench, leaf, boot_page(&bench), PAGE, Attr::WRITE);
     names(&bench, 2, "a memmap leaf");
@@ -204,7 +202,7 @@ fn a_memmap_leaf_to_another_frame_is_named() {
 #[test]
 fn two_memmap_leaves_that_changed_places_are_named() {
     let bench = added(MIB, Placement::PerRange);
-    let leaf = |page| memmap_at(0).add(page * PAGE);
+    let leaf = |page| memmap_at(&bench, 0).add(page * PAGE);
     unmap(&bench, leaf(2), 2 * PAGE);
     map(&bench, leaf(2), PhysAddr::new(DIMM + 3 * PAGE), PAGE, Attr::WRITE);
     map(&bench, leaf(3), PhysAddr::new(DIMM + 2 * PAGE), PAGE, Attr::WRITE);
@@ -381,7 +379,7 @@ fn lists_of_the_wrong_zone_are_named() {
     let second = NodeId::new(1).unwrap();
     let other = range(DIMM + 4 * MIB, 4 * MIB);
     bench.plug(other);
-    bench.mm.add(other, second, Placement::PerBlock).unwrap();
+    bench.mm.hot_add(other, second, Placement::PerBlock).unwrap();
     bench.online(dimm());
     bench.online(other);
     let lists = [NodeId::default(), second];

@@ -28,7 +28,7 @@ use crate::alloc::node::NodeId;
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
-use crate::paging::{Gather, MapError, Mapper, Translation, UnmapError};
+use crate::paging::{MapError, Translation, UnmapError};
 use core::fmt;
 
 /// Why blocks were not taken. Nothing was changed.
@@ -164,7 +164,7 @@ impl<M: Machine> Mm<M> {
 
     /// The leaf of the linear map that goes past the block, if there is one.
     fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
-        self.block_range(id).and_then(|range| self.cut_leaf(Self::linear_virt(range)))
+        self.block_range(id).and_then(|range| self.cut_leaf(self.linear_virt(range)))
     }
 
     /// Takes blocks that nobody uses out of the linear map, all of them or none; answers how many, or
@@ -187,7 +187,7 @@ impl<M: Machine> Mm<M> {
     /// Maps a block again that was just taken out, in tables that stayed.
     fn map_back(&self, id: BlockId) {
         let Some(range) = self.block_range(id) else { return };
-        match self.machine.mapper().map(&self.linear_mapping(range), self) {
+        match self.map(&self.linear_mapping(range)) {
             Ok(()) => self.mark_taken(id, false),
             Err(error) => log::error!("{id} stays taken: {error}"),
         }
@@ -197,10 +197,10 @@ impl<M: Machine> Mm<M> {
     fn take_out(&self, id: BlockId) -> Result<(), UnmapError> {
         let Some(range) = self.block_range(id) else { return Ok(()) };
         self.clear_pages(self.block_pfns(id));
-        self.machine.clean(Self::linear_virt(range));
+        self.machine.clean(self.linear_virt(range));
         self.mark_taken(id, true);
-        let mut gather = Gather::keeping_tables(self.machine.mapper().tlb(), self);
-        let unmapped = self.unmap(Self::linear_virt(range), &mut gather);
+        let mut gather = self.gather_keeping_tables();
+        let unmapped = self.unmap(self.linear_virt(range), &mut gather);
         gather.flush();
         unmapped.inspect_err(|_| self.mark_taken(id, false))
     }
@@ -208,7 +208,7 @@ impl<M: Machine> Mm<M> {
     /// Maps a taken block again, clear, and gives it to who had it.
     fn put_back(&self, block: &Block) -> Result<(), MapError> {
         let Some(range) = self.block_range(block.id) else { return Ok(()) };
-        self.machine.mapper().map(&self.linear_mapping(range), self)?;
+        self.map(&self.linear_mapping(range))?;
         if !block.poisoned {
             self.clear_pages(block.pfns);
         }

@@ -23,7 +23,7 @@ fn a_fake_machine_starts_with_its_memory_mapped_and_full_of_garbage() {
     let mut free = 0;
     early.free_ranges(&mut |range| free += range.len());
     let mut tables = 0;
-    machine.mapper().visit_tables(&mut |_| tables += 1);
+    machine.tables().visit_tables(&mut |_| tables += 1);
     assert_eq!(free + tables * PAGE, 0x60_0000);
 }
 

@@ -141,7 +141,7 @@ impl Storm {
 
         let plan = self.bench.mm.machine().plan();
         plan.arm(if self.random.one_in(2) { 1 + self.random.below(3) } else { 0 });
-        let result = self.bench.mm.add(bytes, node, placement);
+        let result = self.bench.mm.hot_add(bytes, node, placement);
         let fired = plan.fired();
         plan.disarm();
         match (result, there) {

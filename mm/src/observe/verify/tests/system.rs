@@ -18,8 +18,8 @@ fn going(bench: &Lab) -> OfflineOp<'_, FakeMachine<Tiny>> {
 
 /// The first page of the memmap of section `number`, and where it is mapped.
 fn memmap_of(bench: &Lab, number: u64) -> (VirtAddr, PhysAddr) {
-    let virt = Manager::memmap_virt(section_pfns::<FakeMachine<Tiny>>(number)).start();
-    let leaf = bench.mm.machine.mapper().translate(virt).unwrap();
+    let virt = bench.mm.memmap_virt(section_pfns::<FakeMachine<Tiny>>(number)).start();
+    let leaf = bench.mm.mapper().translate(virt).unwrap();
     (virt, leaf.target(virt))
 }
 
@@ -157,8 +157,8 @@ fn a_table_that_no_shared_page_counts_is_named() {
     let window = (4 << 30, 16 << 30);
     let setup = Setup { ram, block: 256 << 20, window, kernelcore: None };
     let bench = Bench::<Lmb>::new(&setup);
-    bench.mm.verify().unwrap();
-    TableFrames::take(&bench.mm, 256).unwrap();
-    let found = bench.mm.verify().unwrap_err();
+    bench.mm.verify_machine().unwrap();
+    bench.mm.table_frames().take(256).unwrap();
+    let found = bench.mm.verify_machine().unwrap_err();
     assert_eq!((found.law, found.what), (4, "tables and nodes in shared pages"));
 }

@@ -1,5 +1,8 @@
 //! Laws 5 and 6, broken in the page tables.
 
+// UNSAFETY: vouches for the frames that it gives away.
+#![expect(unsafe_code)]
+
 use core::cell::Cell;
 
 use super::*;
@@ -11,15 +14,15 @@ use crate::paging::{OutOfFrames, TableFrames};
 fn a_memmap_leaf_over_four_blocks_is_named() {
     let bench = added(MIB, Placement::PerRange);
     let len = 4 * MEMMAP * PAGE;
-    unmap(&bench, memmap_at(0), len);
-    map(&bench, memmap_at(0), PhysAddr::new(DIMM), len, Attr::WRITE);
+    unmap(&bench, memmap_at(&bench, 0), len);
+    map(&bench, memmap_at(&bench, 0), PhysAddr::new(DIMM), len, Attr::WRITE);
     names(&bench, 5, "a leaf spans one memory block");
 }
 
 #[test]
 fn a_boot_memmap_in_pages_that_were_freed_is_named() {
     let bench = added(MIB, Placement::Boot);
-    let leaf = bench.mm.machine.mapper().translate(memmap_at(0)).unwrap();
+    let leaf = bench.mm.mapper().translate(memmap_at(&bench, 0)).unwrap();
     bench.mm.free_of(Pfn::new(leaf.phys.get() / PAGE), |_| true).unwrap();
     names(&bench, 5, "a boot memmap's pages are held");
 }
@@ -35,7 +38,8 @@ fn a_section_node_in_added_memory_is_named() {
 /// Hands out page after page from this address on, whoever they belong to.
 struct AnyFrames(Cell<u64>);
 
-impl TableFrames for AnyFrames {
+// SAFETY: the one frame is a test's own.
+unsafe impl TableFrames for AnyFrames {
     fn take(&self, _bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         Ok(PhysAddr::new(self.0.replace(self.0.get() + PAGE)))
     }
@@ -47,7 +51,7 @@ impl TableFrames for AnyFrames {
 fn map_by_tables_at(bench: &Lab, at: u64) {
     let phys = boot_page(bench);
     let mapping = Mapping { virt: ELSEWHERE, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
-    bench.mm.machine.mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
+    bench.mm.mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
 }
 
 #[test]
@@ -78,7 +82,7 @@ fn protected_memory_that_the_linear_map_can_write_is_named() {
 #[test]
 fn a_linear_leaf_to_another_block_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    let virt = Manager::linear_virt(range(DIMM, MIB)).start();
+    let virt = bench.mm.linear_virt(range(DIMM, MIB)).start();
     unmap(&bench, virt, MIB);
     map(&bench, virt, PhysAddr::new(DIMM + MIB), MIB, Attr::WRITE);
     names(&bench, 6, "the linear map is linear");
@@ -88,14 +92,14 @@ fn a_linear_leaf_to_another_block_is_named() {
 fn a_linear_translation_that_was_left_over_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let gone = range(DIMM + 4 * MIB, MIB);
-    map(&bench, Manager::linear_virt(gone).start(), gone.start(), MIB, Attr::WRITE);
+    map(&bench, bench.mm.linear_virt(gone).start(), gone.start(), MIB, Attr::WRITE);
     names(&bench, 6, "a linear leaf's memory is there");
 }
 
 #[test]
 fn a_memmap_translation_that_was_left_over_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    map(&bench, memmap_at(8 * SECTION), boot_page(&bench), PAGE, Attr::WRITE);
+    map(&bench, memmap_at(&bench, 8 * SECTION), boot_page(&bench), PAGE, Attr::WRITE);
     names(&bench, 6, "a memmap leaf describes what is there");
 }
 
@@ -112,7 +116,7 @@ fn added_memory_that_is_mapped_elsewhere_is_named() {
 fn a_second_writable_mapping_of_a_table_is_named_and_a_read_only_one_is_not() {
     let bench = added(MIB, Placement::PerBlock);
     let mut tables = std::vec::Vec::new();
-    bench.mm.machine.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    bench.mm.mapper().visit_tables(&mut |table| tables.push(table.frame));
     for frame in tables {
         let page = frame.align_down(PAGE);
         map(&bench, ELSEWHERE, page, PAGE, Attr::empty());
@@ -133,7 +137,7 @@ fn a_table_that_the_linear_map_cannot_write_is_named() {
     // The tables lie in memory that the allocator has.
     names(&bench, 5, "a table's page is held for it");
     bench.mm.machine.protect(last);
-    let virt = Manager::linear_virt(last).start();
+    let virt = bench.mm.linear_virt(last).start();
     unmap(&bench, virt, MIB);
     map(&bench, virt, last.start(), MIB, Attr::empty());
     names(&bench, 6, "the linear map can write a table");
@@ -143,7 +147,7 @@ fn a_table_that_the_linear_map_cannot_write_is_named() {
 fn a_hole_in_the_linear_map_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let last = range(15 * MIB, MIB);
-    let virt = Manager::linear_virt(last).start();
+    let virt = bench.mm.linear_virt(last).start();
     unmap(&bench, virt, MIB);
     names(&bench, 6, "bytes of a block in the linear map");
 }
@@ -151,7 +155,7 @@ fn a_hole_in_the_linear_map_is_named() {
 /// The pages that the manager's own tables and nodes lie in, and `verify_tables` must name.
 fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
     let mut tables: std::vec::Vec<_> = bench.mm.sections.nodes().collect();
-    bench.mm.machine.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    bench.mm.mapper().visit_tables(&mut |table| tables.push(table.frame));
     tables.retain(|&frame| bench.mm.owns_tables(frame));
     tables.iter().map(|frame| frame.align_down(PAGE)).collect()
 }
@@ -171,7 +175,7 @@ fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
 /// Fails unless `verify` fails, as `verify_tables` does by this page.
 #[track_caller]
 fn names_held(bench: &Lab, page: PhysAddr) {
-    bench.mm.verify().unwrap_err();
+    bench.mm.verify_machine().unwrap_err();
     let found = bench.mm.verify_tables().unwrap_err();
     assert_eq!((found.law, found.what), (5, "a table's page is held for it"));
     assert_eq!(PhysAddr::new(found.at).align_down(PAGE), page);
@@ -213,7 +217,7 @@ fn a_table_from_before_the_manager_on_the_free_list_is_named() {
 fn a_page_for_tables_that_holds_none_is_named() {
     let what = "pages that hold tables and nodes";
     let bench = added(MIB, Placement::PerBlock);
-    let lost = bench.mm.take_frame().unwrap();
+    let lost = bench.mm.take_frame(true).unwrap();
     names(&bench, 5, what);
     bench.mm.return_frame(lost);
     bench.check();
@@ -225,7 +229,7 @@ fn a_page_for_tables_that_holds_none_is_named() {
 fn as_many_pages_for_tables_but_others_are_named() {
     let bench = added(MIB, Placement::PerBlock);
     let used = own_pages(&bench)[0];
-    let other = bench.mm.take_frame().unwrap();
+    let other = bench.mm.take_frame(true).unwrap();
     bench.mm.return_frame(used);
     names(&bench, 5, "the pages held for tables and nodes are theirs");
     assert_ne!(used, other);
@@ -235,14 +239,14 @@ fn as_many_pages_for_tables_but_others_are_named() {
 fn a_table_whose_shared_page_does_not_count_it_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let mut piece = None;
-    bench.mm.machine.mapper().visit_tables(&mut |table| {
+    bench.mm.mapper().visit_tables(&mut |table| {
         if table.bytes < PAGE && bench.mm.owns_tables(table.frame) {
             piece = Some(table);
         }
     });
     let table = piece.unwrap();
     bench.mm.return_piece(table.frame, table.bytes);
-    bench.mm.verify().unwrap_err();
+    bench.mm.verify_machine().unwrap_err();
     assert_eq!(bench.mm.is_first_piece(table.frame, table.bytes), None);
 }
 
@@ -298,7 +302,7 @@ fn taken_memory_with_a_translation_is_named_wherever_it_is() {
         unmap(&bench, ELSEWHERE, PAGE);
         bench.check();
     }
-    map(&bench, Manager::linear_virt(taken).start(), taken.start(), MIB, Attr::WRITE);
+    map(&bench, bench.mm.linear_virt(taken).start(), taken.start(), MIB, Attr::WRITE);
     names(&bench, 6, "bytes of a block in the linear map");
 }
 
@@ -315,7 +319,7 @@ fn a_wrong_attribute_in_the_linear_map_is_named() {
     for (attr, what) in cases {
         let bench = online(MIB, Placement::PerBlock);
         let block = range(DIMM + MIB, MIB);
-        let virt = Manager::linear_virt(block).start();
+        let virt = bench.mm.linear_virt(block).start();
         unmap(&bench, virt, MIB);
         map(&bench, virt, block.start(), MIB, attr);
         names(&bench, 6, what);

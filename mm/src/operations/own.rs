@@ -1,0 +1,122 @@
+//! The kernel's own use of the page tables, beside the manager's: looked at and changed under its locks.
+
+// UNSAFETY: declares functions by which a kernel maps memory a second way.
+#![expect(unsafe_code)]
+
+use crate::Mm;
+use crate::addr::{VirtAddr, VirtRange};
+use crate::geometry::DESCRIPTOR_BYTES;
+use crate::machine::Machine;
+use crate::paging::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
+use core::fmt;
+
+/// The most levels that a walk shows.
+const MAX_LEVELS: usize = 8;
+
+/// How the page tables translate an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// The tables on the way, the root first.
+    tables: [Option<TableAt>; MAX_LEVELS],
+    /// The leaf at the end, if there is one.
+    pub leaf: Option<Translation>,
+}
+
+impl Walk {
+    /// The tables on the way, the root first.
+    pub fn tables(&self) -> impl Iterator<Item = TableAt> + '_ {
+        self.tables.iter().flatten().copied()
+    }
+}
+
+/// Why the kernel's own addresses were not mapped or unmapped. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OwnMapError {
+    /// An operation is under way.
+    Busy,
+    /// The range reaches into the linear map or the memmap's window, which are the manager's.
+    InWindow(VirtRange),
+    /// The mapper's refusal.
+    Map(MapError),
+    /// The mapper's refusal.
+    Unmap(UnmapError),
+}
+
+impl fmt::Display for OwnMapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("a memory operation is running"),
+            Self::InWindow(range) => write!(f, "{range} is the memory manager's to map"),
+            Self::Map(error) => error.fmt(f),
+            Self::Unmap(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for OwnMapError {}
+
+impl<M: Machine> Mm<M> {
+    /// How the kernel's page tables translate `at`. Waits while an operation changes them.
+    pub fn walk(&self, at: VirtAddr) -> Walk {
+        let _look = self.looks.enter();
+        let mut tables = [None; MAX_LEVELS];
+        self.mapper().visit_tables(&mut |table| {
+            let inside = table.level == 0 || at.offset_from(table.virt) < table.span;
+            if let Some(slot) = tables.get_mut(table.level).filter(|_| inside) {
+                *slot = Some(table);
+            }
+        });
+        Walk { tables, leaf: self.mapper().translate(at) }
+    }
+
+    /// Maps addresses of the kernel's own in the page tables that the manager uses, so that both never
+    /// change them at once: device registers, stacks, whatever lies outside the two windows. Tables come from
+    /// the allocator, not from the reserve.
+    ///
+    /// # Safety
+    ///
+    /// Nothing uses the addresses. The memory behind them is the kernel's, and stays so until they are
+    /// unmapped; no Rust reference is broken by the second way to it.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnMapError`]; nothing is changed.
+    pub unsafe fn map_own(&self, mapping: &Mapping) -> Result<(), OwnMapError> {
+        let range = VirtRange::new(mapping.virt, mapping.len).unwrap_or_default();
+        self.check_own(range)?;
+        let _moment = self.moment().ok_or(OwnMapError::Busy)?;
+        let frames = self.spare_frames();
+        self.mapper().map(mapping, &frames).map_err(OwnMapError::Map)
+    }
+
+    /// Unmaps addresses of the kernel's own, on all CPUs. The memory behind them is free afterwards.
+    ///
+    /// # Safety
+    ///
+    /// Nothing uses the addresses any more.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnMapError`]; nothing is changed.
+    pub unsafe fn unmap_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
+        self.check_own(range)?;
+        let _moment = self.moment().ok_or(OwnMapError::Busy)?;
+        let mut gather = self.gather();
+        let unmapped = self.mapper().unmap(range, &mut gather);
+        gather.flush();
+        unmapped.map_err(OwnMapError::Unmap)
+    }
+
+    fn check_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
+        let limit = self.machine.phys_limit().get();
+        let descriptors = limit.div_ceil(M::PAGE_BYTES).saturating_mul(DESCRIPTOR_BYTES);
+        let windows =
+            [(self.machine.linear_base(), limit), (self.machine.vmemmap_base(), descriptors)];
+        let mut windows = windows.into_iter().filter_map(|(base, len)| VirtRange::new(base, len));
+        if windows.any(|window| window.overlaps(range)) {
+            return Err(OwnMapError::InWindow(range));
+        }
+        Ok(())
+    }
+}
