@@ -115,7 +115,7 @@ pub unsafe trait PteFormat {
     /// How to recognise a stored leaf at `level`; never called for a level without leaves.
     fn leaf_test(level: usize) -> LeafTest;
 
-    /// The virtual address that the MMU translates by the table indices in the low bits of `low`
+    /// The input address that the MMU translates by the table indices in the low bits of `low`
     /// (the bits above the root's are zero).
     ///
     /// A sign-extending MMU repeats the top bit; by default the upper bits are zero.
