@@ -29,6 +29,18 @@ const BARE: [&str; 10] = [
     "hotmem",
 ];
 
+/// The packages that other kernels can take. Together: each finds those below it in the same command.
+const LIBRARIES: [&str; 8] = [
+    "hotmem-paging",
+    "hotmem",
+    "hotmem-aml",
+    "hotmem-hotplug",
+    "hotmem-acpi",
+    "hotmem-arch",
+    "hotmem-boot",
+    "hotmem-papr",
+];
+
 /// Runs all checks.
 ///
 /// # Errors
@@ -39,6 +51,7 @@ pub(crate) fn main(root: &Path) -> Result<ExitCode> {
         check(&mut host_clippy(root), "clippy on the host")?,
     ];
     results.push(check(&mut documentation(root), "documentation")?);
+    results.push(check(&mut packages(root), "packages")?);
     for arch in Arch::with_kernel() {
         let image = Image::of(arch);
         let toolchain = setup::toolchain(image.boot().target)?;
@@ -122,6 +135,17 @@ fn documentation(root: &Path) -> Command {
             "--document-private-items",
         ])
         .env("RUSTDOCFLAGS", "-D warnings");
+    command
+}
+
+/// Packs what other kernels can take, and so finds a file or a version that a registry would miss.
+/// Nothing is compiled: clippy did that.
+fn packages(root: &Path) -> Command {
+    let mut command = cargo(root);
+    command.args(["package", "--quiet", "--offline", "--allow-dirty", "--no-verify"]);
+    for package in LIBRARIES {
+        command.args(["--package", package]);
+    }
     command
 }
 
