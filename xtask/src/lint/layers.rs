@@ -38,11 +38,11 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("xtask", &["hotmem-aml"]),
 ];
 
-/// Every dependency between packages of the workspace at `root` that no layer allows.
+/// The workspace at `root`, as `cargo metadata` describes it.
 ///
 /// # Errors
-/// When cargo does not describe the workspace.
-pub(super) fn check(root: &Path) -> Result<Vec<String>> {
+/// When cargo does not describe it.
+pub(super) fn workspace(root: &Path) -> Result<Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(root)
@@ -52,12 +52,11 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
     if !output.status.success() {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let workspace = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
-    Ok(complaints(&workspace))
+    serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")
 }
 
-/// What the layers do not allow in `workspace`, as `cargo metadata` describes it.
-fn complaints(workspace: &Value) -> Vec<String> {
+/// Every dependency between packages of `workspace` that no layer allows.
+pub(super) fn complaints(workspace: &Value) -> Vec<String> {
     let packages = workspace["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ours: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
     let mut complaints = Vec::new();

@@ -1,6 +1,7 @@
 //! `cargo xtask lint`: format, clippy and documentation on the host and for the bare targets, and the
 //! repository's own rules. All of them run, so that one run tells everything.
 
+mod arrows;
 mod choice;
 mod code;
 mod layers;
@@ -161,7 +162,9 @@ fn check(command: &mut Command, what: &str) -> Result<bool> {
 
 fn house_rules(root: &Path) -> Result<bool> {
     let mut complaints: Vec<_> = rules::check(root)?.iter().map(ToString::to_string).collect();
-    complaints.extend(layers::check(root)?);
+    let workspace = layers::workspace(root)?;
+    complaints.extend(layers::complaints(&workspace));
+    complaints.extend(arrows::check(&workspace)?);
     complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
     eprintln!("house rules: {}", if complaints.is_empty() { "ok" } else { "FAILED" });
     Ok(complaints.is_empty())

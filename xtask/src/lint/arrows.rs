@@ -1,0 +1,297 @@
+//! Which file may import which: no circle of files in a package, and between the wings of `mm` arrows that
+//! point down only. A `use` of something in another file is an arrow; `mod` lines, re-exports and tests are
+//! none. A re-exported name counts as the file that it comes from. What a crate's root itself defines is for
+//! all files, but see [`FACADE`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::code::code_only;
+
+/// Circles that are there: package, and its files. The list only shrinks.
+const CIRCLES: &[(&str, &str)] = &[
+    ("hotmem", "alloc::buddy alloc::pages"),
+    ("hotmem", "alloc::poison operations::notify"),
+    ("hotmem", "memmap::block memmap::section"),
+    ("hotmem", "testing::bench testing::holder"),
+    ("hotmem-acpi", "describe handlers report round source"),
+    ("hotmem-acpi", "fadt root"),
+    ("hotmem-aml", "aml exec exec::call exec::machine ids init report value"),
+    ("hotmem-aml", "code error host namespace object"),
+    ("hotmem-arch", "aarch64::cpu aarch64::probe aarch64::semihosting aarch64::trap"),
+    ("hotmem-arch", "ppc64::cpu ppc64::probe ppc64::trap"),
+    ("hotmem-arch", "x86_64::clock x86_64::cpu"),
+    ("hotmem-arch", "x86_64::probe x86_64::trap"),
+    ("hotmem-hotplug", "blocks driver eject ejecting insert"),
+    ("hotmem-kernel", "memory::boot memory::devices memory::machine memory::stacks"),
+    (
+        "hotmem-lab",
+        "monitor::command monitor::life monitor::listeners monitor::memory monitor::table monitor::words",
+    ),
+    ("hotmem-lab", "movers::cache movers::record"),
+    ("xtask", "arch machine::config machine::exit"),
+    ("xtask", "qemu::page qemu::report"),
+];
+
+/// The wings of `mm`, the lowest first: each may import those before it.
+const WINGS: [&str; 5] = ["memmap", "alloc", "operations", "observe", "testing"];
+
+/// Arrows that run back up between wings of `mm`. The list only shrinks.
+const UPWARDS: &[(&str, &str)] = &[
+    ("alloc::poison", "operations::notify"),
+    ("memmap::altmap", "operations::placement"),
+    ("memmap::block", "alloc::node"),
+    ("memmap::block", "alloc::zone"),
+    ("memmap::block", "operations::placement"),
+];
+
+/// Files of `mm`'s wings that import the façade, `Mm`. The number only shrinks.
+const FACADE: usize = 44;
+
+/// The path of a module in its crate; the crate's root has none.
+type Module = Vec<String>;
+/// What each file imports.
+type Arrows = BTreeMap<Module, BTreeSet<Module>>;
+
+/// Every circle and every arrow between wings that is not known, and every known one that is gone.
+///
+/// # Errors
+/// When a source cannot be read.
+pub(super) fn check(workspace: &Value) -> Result<Vec<String>> {
+    let mut complaints = Vec::new();
+    for package in workspace["packages"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let name = package["name"].as_str().unwrap_or_default();
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
+        let mut files = BTreeMap::new();
+        read(&manifest.with_file_name("src"), &[], &mut files)?;
+        let arrows = arrows(&files);
+        complaints.extend(unknown_circles(name, &arrows));
+        if name == "hotmem" {
+            complaints.extend(wings(&arrows));
+        }
+    }
+    Ok(complaints)
+}
+
+/// The code of all files below `folder`, which is the module `at`; not that of tests.
+fn read(folder: &Path, at: &[String], files: &mut BTreeMap<Module, String>) -> Result<()> {
+    let context = || format!("cannot read {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(context)? {
+        let path = entry?.path();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let module = match stem.as_str() {
+            "tests" => continue,
+            "mod" | "lib" | "main" => at.to_vec(),
+            _ => [at, &[stem]].concat(),
+        };
+        if path.is_dir() {
+            read(&path, &module, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let code = code_only(&std::fs::read_to_string(&path).with_context(context)?);
+            let tests = code.find("#[cfg(test)]\nmod tests {").unwrap_or(code.len());
+            files.insert(module, code[..tests].to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn arrows(files: &BTreeMap<Module, String>) -> Arrows {
+    let (mut exported, mut imported) = (BTreeMap::new(), Vec::new());
+    for (module, code) in files {
+        for (public, path) in uses(code) {
+            let Some(path) = absolute(module, &path, files) else { continue };
+            let Some(name) = path.last().filter(|_| public) else {
+                imported.push((module, path));
+                continue;
+            };
+            exported.insert([module.as_slice(), std::slice::from_ref(name)].concat(), path);
+        }
+    }
+    let mut arrows: Arrows = files.keys().map(|module| (module.clone(), BTreeSet::new())).collect();
+    for (module, mut path) in imported {
+        // No re-export leads further than there are re-exports.
+        for _ in 0..exported.len() {
+            let Some(behind) = (1..=path.len()).find_map(|n| Some((n, exported.get(&path[..n])?)))
+            else {
+                break;
+            };
+            path = [behind.1, &path[behind.0..]].concat();
+        }
+        while !files.contains_key(&path) && path.pop().is_some() {}
+        if &path != module {
+            arrows.entry(module.clone()).or_default().insert(path);
+        }
+    }
+    arrows
+}
+
+/// Each path that the `use` declarations of `code` name, and whether others can import it from there.
+fn uses(code: &str) -> Vec<(bool, String)> {
+    let mut found = Vec::new();
+    for statement in code.split(';') {
+        let starts = statement.match_indices("use ").map(|(at, _)| at);
+        let start =
+            starts.filter(|&at| !statement[..at].ends_with(|c: char| c != '\n' && c != ' '));
+        let Some(start) = start.last() else { continue };
+        let public = statement[..start].trim_end_matches(' ').rsplit('\n').next();
+        let public = public.is_some_and(|before| before.trim_start().starts_with("pub"));
+        let tree: String = statement[start + "use ".len()..].split_whitespace().collect();
+        expand("", &tree, &mut |path| found.push((public, path)));
+    }
+    found
+}
+
+/// Each path of the `use` tree `tree`, which has lost its spaces, behind `prefix`.
+fn expand(prefix: &str, tree: &str, each: &mut dyn FnMut(String)) {
+    let Some((head, rest)) = tree.split_once('{') else {
+        return each(format!("{prefix}{tree}"));
+    };
+    let (mut depth, mut start) = (0, 0);
+    let body = rest.strip_suffix('}').unwrap_or(rest);
+    for (at, c) in body.char_indices().chain([(body.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if start < at {
+                    expand(&format!("{prefix}{head}"), &body[start..at], each);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The path from the crate's root, if `path`, used in `module`, names something of the crate.
+fn absolute(module: &Module, path: &str, files: &BTreeMap<Module, String>) -> Option<Module> {
+    let mut parts = path.split("::").map(str::to_owned).peekable();
+    let mut base = module.clone();
+    match parts.peek()?.as_str() {
+        "crate" => base.clear(),
+        "self" | "super" => {}
+        first if files.contains_key(&[module.as_slice(), &[first.to_owned()]].concat()) => {
+            return Some(base.into_iter().chain(parts).collect());
+        }
+        _ => return None,
+    }
+    while let Some(part) = parts.next_if(|part| ["crate", "self", "super"].contains(&part.as_str()))
+    {
+        if part == "super" {
+            base.pop();
+        }
+    }
+    base.extend(parts.filter(|part| part != "self" && part != "*"));
+    Some(base)
+}
+
+/// Whether arrows lead from `from` to `to`, past the crate's root.
+fn leads(arrows: &Arrows, from: &Module, to: &Module) -> bool {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(at) = next.pop() {
+        for target in arrows.get(at).into_iter().flatten().filter(|target| !target.is_empty()) {
+            if target == to {
+                return true;
+            }
+            if seen.insert(target) {
+                next.push(target);
+            }
+        }
+    }
+    false
+}
+
+/// What the circles of `package` and the known ones do not have in common.
+fn unknown_circles(package: &str, arrows: &Arrows) -> Vec<String> {
+    let known = CIRCLES.iter().filter(|(of, _)| *of == package).map(|(_, circle)| *circle);
+    let mut circles = BTreeSet::new();
+    for module in arrows.keys().filter(|module| leads(arrows, module, module)) {
+        let others = arrows
+            .keys()
+            .filter(|other| leads(arrows, module, other) && leads(arrows, other, module));
+        let circle: Vec<String> = others.map(|other| other.join("::")).collect();
+        circles.insert(circle.join(" "));
+    }
+    differences(
+        &format!("{package}: a circle of files"),
+        &circles,
+        known.map(str::to_owned).collect(),
+    )
+}
+
+/// What the arrows between wings and the known ones do not have in common.
+fn wings(arrows: &Arrows) -> Vec<String> {
+    let height = |module: &Module| {
+        WINGS.iter().position(|wing| module.first().is_some_and(|first| first == wing))
+    };
+    let mut upwards = BTreeSet::new();
+    let mut facade = 0;
+    for (module, targets) in arrows {
+        let Some(own) = height(module) else { continue };
+        facade += usize::from(targets.contains(&Vec::new()));
+        for target in
+            targets.iter().filter(|target| height(target).is_some_and(|other| own < other))
+        {
+            upwards.insert(format!("{} to {}", module.join("::"), target.join("::")));
+        }
+    }
+    let known = UPWARDS.iter().map(|(from, to)| format!("{from} to {to}")).collect();
+    let mut complaints = differences("hotmem: an arrow up between wings", &upwards, known);
+    if facade != FACADE {
+        complaints
+            .push(format!("hotmem: {facade} files of its wings import Mm; FACADE says {FACADE}"));
+    }
+    complaints
+}
+
+/// What is found and not known, and what is known and not found.
+fn differences(what: &str, found: &BTreeSet<String>, known: BTreeSet<String>) -> Vec<String> {
+    let new = found.difference(&known).map(|one| format!("{what}: {one}"));
+    let gone = known
+        .difference(found)
+        .map(|one| format!("{what} is gone, so take it off the list: {one}"));
+    new.chain(gone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(files: &[(&str, &str)]) -> Arrows {
+        let module = |name: &str| {
+            name.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        arrows(&files.iter().map(|(name, code)| (module(name), (*code).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_circle_through_a_re_export_is_found() {
+        let files = of(&[
+            ("", "mod a;\nmod b;\npub use a::{A, c::{C, D as E}};"),
+            ("a", "use crate::b::B;\nstruct A;"),
+            ("b", "use super::A;\nuse core::fmt;"),
+        ]);
+        assert_eq!(unknown_circles("p", &files), ["p: a circle of files: a b"]);
+    }
+
+    #[test]
+    fn what_only_declares_or_re_exports_is_in_no_circle() {
+        let files = of(&[
+            ("", "mod a;\npub use a::A;\npub(crate) use self::a::b::B;"),
+            ("a", "mod b;\npub(super) use b::B;\n    use crate::A;"),
+            ("a::b", "use super::super::a::A;\nfn user_of() {}"),
+        ]);
+        assert!(unknown_circles("p", &files).is_empty(), "{files:?}");
+    }
+
+    #[test]
+    fn an_arrow_up_is_named_and_one_that_is_gone_is_taken_off_the_list() {
+        let files = of(&[("memmap::x", "use crate::alloc::y::Y;"), ("alloc::y", "")]);
+        let complaints = wings(&files);
+        assert!(complaints[0].ends_with("memmap::x to alloc::y"), "{complaints:?}");
+        assert!(complaints[1].contains("take it off the list"), "{complaints:?}");
+    }
+}
