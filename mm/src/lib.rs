@@ -58,6 +58,7 @@ pub use alloc::zone::{PageCounts, ZoneKind};
 pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
 pub use memmap::page::{MAX_MOVERS, MoverId, Owner, Page, PageState};
+pub use memmap::placement::{MhpFlags, Placement, UnknownPlacement};
 pub use memmap::section::MAX_SECTIONS;
 pub use observe::dump::{Content, DescriptorsMove, DumpRun};
 pub use observe::explain::{Obstacle, Removability};
@@ -66,7 +67,6 @@ pub use observe::stats::{PageInfo, Stats, ZoneInfo};
 pub use observe::verify::Violation;
 pub use operations::boot::{BootError, BootMemory, EarlyFrames, RESERVE_SHARE};
 pub use operations::notify::{Change, Event, ListInUse, Listen, Listener, News, Veto};
-pub use operations::placement::{MhpFlags, Placement, UnknownPlacement};
 pub use operations::policy::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
 pub use operations::take::{
     ContigError, ListError, MAX_PIECES, Piece, ReleaseError, TakeError, TakeList,

@@ -13,7 +13,7 @@
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
-use crate::operations::placement::Placement;
+use crate::memmap::placement::Placement;
 
 /// Where one group's memmap goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::page::PageState;
+use crate::memmap::placement::Placement;
 use crate::memmap::section::{Record, Section};
-use crate::operations::placement::Placement;
 use core::fmt;
 
 /// The number of a memory block: its first address divided by the block size.

@@ -5,6 +5,7 @@
 //!   section    the sparse section map; a section's word and its record
 //!   block      memory blocks: state, placement, head
 //!   extent     heads and tails of runs of pages, initialised part by part
+//!   placement  where the memmap of added memory goes
 //!   vmemmap    the memmap's translations; altmap: the frames that a range keeps for its own memmap
 //!   readers    who looks without a lock, so that a removal can wait
 //! ```
@@ -13,6 +14,7 @@ pub(crate) mod altmap;
 pub(crate) mod block;
 pub(crate) mod extent;
 pub(crate) mod page;
+pub(crate) mod placement;
 pub(crate) mod readers;
 pub(crate) mod section;
 pub(crate) mod vmemmap;

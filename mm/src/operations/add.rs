@@ -17,12 +17,12 @@ use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::PageState;
+use crate::memmap::placement::{MhpFlags, Placement};
 use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor,
     record_pfns, section_of,
 };
 use crate::operations::notify::News;
-use crate::operations::placement::{MhpFlags, Placement};
 use crate::paging::{MapError, Mapper, TableFrames};
 use core::fmt;
 

@@ -22,11 +22,11 @@ use crate::geometry::{BlockSize, DESCRIPTOR_BYTES, GeometryError, PARTS_PER_RECO
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::placement::Placement;
 use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
     section_of,
 };
-use crate::operations::placement::Placement;
 use crate::paging::{MapError, Mapper, OutOfFrames, TableFrames, Translation};
 use core::cell::RefCell;
 use core::fmt;

@@ -29,9 +29,9 @@ use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::placement::Placement;
 use crate::memmap::section::{Record, Section, section_of};
 use crate::operations::notify::News;
-use crate::operations::placement::Placement;
 use core::fmt;
 
 /// Why a range was not converted. Nothing was changed, but that what had moved stays where it went.

@@ -9,7 +9,6 @@ pub(crate) mod notify;
 mod offline;
 mod online;
 pub(crate) mod own;
-pub(crate) mod placement;
 pub(crate) mod policy;
 mod probe;
 mod remove;

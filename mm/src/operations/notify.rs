@@ -16,7 +16,7 @@ use crate::alloc::poison::Quarantined;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::BlockId;
-use crate::operations::placement::Placement;
+use crate::memmap::placement::Placement;
 use core::fmt;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};

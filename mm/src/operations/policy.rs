@@ -247,7 +247,7 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::operations::placement::Placement;
+    use crate::memmap::placement::Placement;
     use crate::testing::{Bench, Random, Setup, Tiny, range};
     use std::string::ToString;
     use std::vec;

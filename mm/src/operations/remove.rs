@@ -15,9 +15,9 @@ use crate::alloc::node::NodeId;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockWord};
+use crate::memmap::placement::Placement;
 use crate::memmap::section::{Section, SectionState, SectionWord};
 use crate::operations::notify::News;
-use crate::operations::placement::Placement;
 use crate::paging::{Mapper, UnmapError};
 use core::fmt;
 

@@ -8,9 +8,9 @@ use crate::alloc::zone::ZoneKind;
 use crate::geometry::BlockSize;
 use crate::memmap::block::BlockId;
 use crate::memmap::page::Owner;
+use crate::memmap::placement::Placement;
 use crate::observe::snapshot::Fact;
 use crate::operations::boot::BootMemory;
-use crate::operations::placement::Placement;
 use crate::{Added, Mm, Mover, OutOfMemory, Removed, Request};
 
 /// What a bench boots with. Sizes and addresses are bytes.

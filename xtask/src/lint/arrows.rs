@@ -42,10 +42,8 @@ const WINGS: [&str; 5] = ["memmap", "alloc", "operations", "observe", "testing"]
 /// Arrows that run back up between wings of `mm`. The list only shrinks.
 const UPWARDS: &[(&str, &str)] = &[
     ("alloc::poison", "operations::notify"),
-    ("memmap::altmap", "operations::placement"),
     ("memmap::block", "alloc::node"),
     ("memmap::block", "alloc::zone"),
-    ("memmap::block", "operations::placement"),
 ];
 
 /// Files of `mm`'s wings that import the façade, `Mm`. The number only shrinks.

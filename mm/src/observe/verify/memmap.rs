@@ -6,8 +6,8 @@ use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockWord, Group};
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::placement::Placement;
 use crate::memmap::section::{Section, SectionState};
-use crate::operations::placement::Placement;
 use crate::paging::Mapper;
 
 impl<M: Machine> Mm<M> {
