@@ -1,46 +1,10 @@
 //! NUMA nodes: each has a zone of every kind, and exists while it has a memory block.
 
 use crate::alloc::zone::{Zone, ZoneKind};
-use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::{Mutex, MutexGuard};
 
-/// Nodes the manager can keep apart.
-pub const MAX_NODES: usize = 128;
-
-/// The number of a NUMA node, below [`MAX_NODES`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(u8);
-
-impl NodeId {
-    /// Node 0, which every machine has.
-    pub const ZERO: Self = Self(0);
-
-    /// Node `raw`, or `None` from [`MAX_NODES`] on.
-    pub const fn new(raw: u32) -> Option<Self> {
-        if (raw as usize) < MAX_NODES { Some(Self(raw as u8)) } else { None }
-    }
-
-    /// Every number.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..MAX_NODES as u8).map(Self)
-    }
-
-    /// The raw number.
-    pub const fn get(self) -> u32 {
-        self.0 as u32
-    }
-
-    fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {}", self.0)
-    }
-}
+pub use crate::memmap::home::{MAX_NODES, NodeId};
 
 /// The zones of every node.
 #[derive(Debug)]
@@ -112,18 +76,13 @@ mod tests {
     #[test]
     fn populated_nodes_are_listed_in_order_and_per_zone() {
         let nodes = Nodes::new();
+        let node = |raw| NodeId::new(raw).unwrap();
         for raw in [127, 0, 64] {
-            nodes.set_populated(NodeId(raw), ZoneKind::Movable, true);
+            nodes.set_populated(node(raw), ZoneKind::Movable, true);
         }
-        nodes.set_populated(NodeId(3), ZoneKind::Normal, true);
-        nodes.set_populated(NodeId(64), ZoneKind::Movable, false);
-        assert!(nodes.populated(ZoneKind::Movable).eq([NodeId(0), NodeId(127)]));
-        assert!(nodes.populated(ZoneKind::Normal).eq([NodeId(3)]));
-    }
-
-    #[test]
-    fn a_node_number_past_the_last_is_refused() {
-        assert_eq!(NodeId::new(127).map(NodeId::get), Some(127));
-        assert_eq!(NodeId::new(128), None);
+        nodes.set_populated(node(3), ZoneKind::Normal, true);
+        nodes.set_populated(node(64), ZoneKind::Movable, false);
+        assert!(nodes.populated(ZoneKind::Movable).eq([node(0), node(127)]));
+        assert!(nodes.populated(ZoneKind::Normal).eq([node(3)]));
     }
 }

@@ -2,9 +2,8 @@
 
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
-use crate::alloc::node::NodeId;
-use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
+use crate::memmap::home::{NodeId, PageCounts, ZoneKind};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{Record, Section};

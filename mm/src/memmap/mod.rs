@@ -4,6 +4,7 @@
 //!   page       the 64 bytes of a descriptor, encoded and decoded in one place
 //!   section    the sparse section map; a section's word and its record
 //!   block      memory blocks: state, placement, head
+//!   home       the node and the zone that memory belongs to
 //!   extent     heads and tails of runs of pages, initialised part by part
 //!   placement  where the memmap of added memory goes
 //!   vmemmap    the memmap's translations; altmap: the frames that a range keeps for its own memmap
@@ -13,6 +14,7 @@
 pub(crate) mod altmap;
 pub(crate) mod block;
 pub(crate) mod extent;
+pub(crate) mod home;
 pub(crate) mod page;
 pub(crate) mod placement;
 pub(crate) mod readers;

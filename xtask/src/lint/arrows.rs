@@ -40,11 +40,7 @@ const CIRCLES: &[(&str, &str)] = &[
 const WINGS: [&str; 5] = ["memmap", "alloc", "operations", "observe", "testing"];
 
 /// Arrows that run back up between wings of `mm`. The list only shrinks.
-const UPWARDS: &[(&str, &str)] = &[
-    ("alloc::poison", "operations::notify"),
-    ("memmap::block", "alloc::node"),
-    ("memmap::block", "alloc::zone"),
-];
+const UPWARDS: &[(&str, &str)] = &[("alloc::poison", "operations::notify")];
 
 /// Files of `mm`'s wings that import the façade, `Mm`. The number only shrinks.
 const FACADE: usize = 44;
