@@ -19,7 +19,7 @@
 //!
 //! 1. the turn: one operation at a time, the others return `Busy`; and the gate, by which an operation
 //!    waits for looks (`explain_*`, `verify`, `dump`, `snapshot`) to end, and a look for an operation,
-//!    but not while that calls a listener or an owner of pages (`operations/looks.rs` has the proof);
+//!    but not while that calls a listener or an owner of pages (`turn/looks.rs` has the proof);
 //! 2. the lock of the tables that share pages, held while a page is taken for them; then that of the
 //!    table reserve, a few loads and stores, and given up again;
 //! 3. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
@@ -41,6 +41,7 @@ mod operations;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use hotmem_paging::{self as paging, addr, geometry};
 pub use hotmem_paging::{BlockSize, Geometry, GeometryError};
@@ -52,7 +53,6 @@ pub use alloc::migrate::{Extent, MovableOps, Mover, NotNow, TooManyMovers};
 pub use alloc::node::{MAX_NODES, NodeId};
 pub use alloc::pages::{Pages, Request};
 pub use alloc::poison::{PoisonError, Quarantined};
-pub use alloc::poison_later::QueueFull;
 pub use alloc::span::NodeInfo;
 pub use alloc::zone::{PageCounts, ZoneKind};
 pub use machine::{Machine, PhysMem};
@@ -67,6 +67,7 @@ pub use observe::stats::{PageInfo, Stats, ZoneInfo};
 pub use observe::verify::Violation;
 pub use operations::boot::{BootError, BootMemory, EarlyFrames, RESERVE_SHARE};
 pub use operations::notify::{Change, Event, ListInUse, Listen, Listener, News, Veto};
+pub use operations::poison_later::QueueFull;
 pub use operations::policy::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
 pub use operations::take::{
     ContigError, ListError, MAX_PIECES, Piece, ReleaseError, TakeError, TakeList,
@@ -79,13 +80,13 @@ pub use operations::{ConvertError, OwnMapError, Removed, Stepped, Walk};
 use crate::alloc::frames::Frames;
 use crate::alloc::migrate::Movers;
 use crate::alloc::node::Nodes;
-use crate::alloc::poison_later::Later;
 use crate::memmap::readers::Readers;
 use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
-use crate::operations::Offlining;
-use crate::operations::looks::Looks;
 use crate::operations::notify::Listeners;
+use crate::operations::poison_later::Later;
 use crate::operations::policy::Knobs;
+use crate::turn::Offlining;
+use crate::turn::looks::Looks;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 

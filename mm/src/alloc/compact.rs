@@ -33,7 +33,7 @@ pub enum CompactError {
 impl fmt::Display for CompactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::TooLarge(order) => write!(f, "no block has {} pages", order.pages()),
             Self::Immovable(order) => {
                 write!(f, "every run of {} pages holds something that stays", order.pages())

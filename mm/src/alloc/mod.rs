@@ -5,7 +5,6 @@
 //!   buddy              free lists: split, merge
 //!   pages              what users allocate: owned pages, and pages in a mover's name
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
-//!   poison_later       bad pages that the handler of a machine check notes
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //! ```
 
@@ -19,6 +18,5 @@ pub(crate) mod node;
 pub(crate) mod packed;
 pub(crate) mod pages;
 pub(crate) mod poison;
-pub(crate) mod poison_later;
 pub(crate) mod span;
 pub(crate) mod zone;

@@ -13,7 +13,6 @@ use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::section_of;
-use crate::operations::notify::News;
 use core::fmt;
 
 /// What became of a bad page.
@@ -46,7 +45,7 @@ pub enum PoisonError {
 impl fmt::Display for PoisonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::NotMemory(pfn) => write!(f, "there is no memory at {pfn}"),
             Self::Already(pfn) => write!(f, "{pfn} is out of use already"),
             Self::InUse(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
@@ -60,26 +59,8 @@ impl fmt::Display for PoisonError {
 impl core::error::Error for PoisonError {}
 
 impl<M: Machine> Mm<M> {
-    /// Takes a bad page out of use.
-    ///
-    /// Between the steps of an offline, too; only a page in use that would have to move waits for its end
-    /// ([`PoisonError::Busy`]). For handlers of exceptions there is [`poison_later`](Self::poison_later).
-    ///
-    /// # Errors
-    ///
-    /// [`PoisonError`].
-    pub fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
-        let operation = self.moment().ok_or(PoisonError::Busy)?;
-        let kind = self.poison_now(pfn)?;
-        // An offline may be under way: a listener that steps it would wait for this turn. The list does
-        // not change for those who tell.
-        let telling = self.listeners.keep();
-        drop(operation);
-        telling.tell(&News::Poisoned(pfn, kind));
-        Ok(kind)
-    }
-
-    fn poison_now(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
+    /// Takes a bad page out of use, for the operation under way.
+    pub(crate) fn poison_now(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let section = self.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
         if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
             let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;

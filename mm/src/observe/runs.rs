@@ -20,7 +20,7 @@ pub(super) enum Piece {
 
 impl<M: Machine> Mm<M> {
     /// Looks: no operation changes anything meanwhile. `what` must not call anything outside the manager
-    /// (see [`looks`](crate::operations::looks)).
+    /// (see [`looks`](crate::turn::looks)).
     pub(super) fn look<R>(&self, what: impl FnOnce() -> R) -> R {
         let _look = self.looks.enter();
         what()

@@ -81,7 +81,7 @@ pub enum AddError {
 impl fmt::Display for AddError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::NotWholeBlocks { range, block } => write!(
                 f,
                 "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",

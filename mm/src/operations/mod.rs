@@ -1,14 +1,15 @@
 //! The operations: add, online, offline, remove, and what is made of them. One runs at a time; another
-//! gets `Busy`. Looks never make an operation fail: see [`looks`].
+//! gets `Busy`. Looks never make an operation fail: see [`looks`](crate::turn::looks).
 
 mod add;
 pub(crate) mod boot;
 mod convert;
-pub(crate) mod looks;
 pub(crate) mod notify;
 mod offline;
 mod online;
 pub(crate) mod own;
+mod poison;
+pub(crate) mod poison_later;
 pub(crate) mod policy;
 mod probe;
 mod remove;
@@ -22,100 +23,3 @@ pub use offline::{OfflineError, OfflineOp, Progress, Stepped};
 pub use online::OnlineError;
 pub use own::{OwnMapError, Walk};
 pub use remove::{RemoveError, Removed};
-
-use crate::Mm;
-use crate::machine::Machine;
-use crate::memmap::block::BlockId;
-use crate::operations::looks::{Looks, PATIENCE};
-use core::sync::atomic::{AtomicU64, Ordering};
-use spin::MutexGuard;
-
-/// What `Busy` says. It also explains the refusal to a listener or an owner of pages that begins an
-/// operation.
-pub(crate) const BUSY: &str = "another memory operation is running; \
-    none begins inside a listener or an owner of pages that one calls";
-
-/// The block that goes offline between the steps of its offline: its number plus one, or 0.
-#[derive(Debug)]
-pub(crate) struct Offlining(AtomicU64);
-
-impl Offlining {
-    pub(crate) const fn none() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    pub(crate) fn get(&self) -> Option<BlockId> {
-        // Acquire: partner of the Release in `set`.
-        self.0.load(Ordering::Acquire).checked_sub(1).map(BlockId::new)
-    }
-
-    /// For the operation under way.
-    fn set(&self, block: Option<BlockId>) {
-        self.0.store(block.map_or(0, |id| id.get() + 1), Ordering::Release);
-    }
-}
-
-/// An operation under way: the only one, and alone but while it calls code outside the manager.
-#[must_use = "the operation is over when this is dropped"]
-pub(crate) struct Operation<'m> {
-    looks: &'m Looks,
-    _turn: MutexGuard<'m, ()>,
-}
-
-impl Operation<'_> {
-    /// Lets looks in, for good: nothing changes any more.
-    pub(crate) fn settle(&self) {
-        self.looks.open();
-    }
-
-    /// Whether looks are kept out. If not, one stays from the last call of somebody outside, and what
-    /// looks rely on must not be changed.
-    pub(crate) fn alone(&self) -> bool {
-        self.looks.is_alone()
-    }
-}
-
-impl Drop for Operation<'_> {
-    fn drop(&mut self) {
-        // Before the turn ends, so that the next operation finds the gate open.
-        self.looks.open();
-    }
-}
-
-impl<M: Machine> Mm<M> {
-    /// The turn to run an operation, unless another is under way or a block is going offline. Waits for
-    /// nothing.
-    pub(crate) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.hotplug.try_lock().filter(|_| self.offlining.get().is_none())
-    }
-
-    /// Begins an operation, unless another is under way. Waits for looks to end.
-    pub(crate) fn verb(&self) -> Option<Operation<'_>> {
-        self.begin(self.turn()?).ok()
-    }
-
-    /// As [`verb`](Self::verb), also between the steps of an offline: for what neither empties a range nor
-    /// calls code outside the manager, which might be about to step that offline.
-    pub(crate) fn moment(&self) -> Option<Operation<'_>> {
-        self.begin(self.hotplug.try_lock()?).ok()
-    }
-
-    /// Begins an operation, for who has the turn, which is given back if a look stays.
-    fn begin<'m>(&'m self, turn: MutexGuard<'m, ()>) -> Result<Operation<'m>, MutexGuard<'m, ()>> {
-        if self.looks.shut(PATIENCE) {
-            return Ok(Operation { looks: &self.looks, _turn: turn });
-        }
-        log::error!("a look at memory does not end: its CPU stopped in it");
-        Err(turn)
-    }
-
-    /// Goes on with the offline that was begun. The turn is free but for moments: every other operation
-    /// is refused.
-    ///
-    /// If a look stays, the offline goes on beside it: nothing that it changes is unmapped or freed.
-    pub(crate) fn resume(&self) -> Operation<'_> {
-        let turn = self.hotplug.lock();
-        self.looks.shut(PATIENCE);
-        Operation { looks: &self.looks, _turn: turn }
-    }
-}

@@ -17,8 +17,8 @@ use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::memmap::section::SectionState;
-use crate::operations::Operation;
 use crate::operations::notify::{Change, Event, Veto};
+use crate::turn::Operation;
 use core::fmt;
 
 /// Why a block stayed online (or was not). It is as it was, but that extents which had been moved stay
@@ -56,7 +56,7 @@ pub enum OfflineError {
 impl fmt::Display for OfflineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::AlreadyOffline(id) => write!(f, "{id} is offline already"),
             Self::SystemMemory(id) => write!(f, "{id} is system memory, it stays online"),

@@ -36,7 +36,7 @@ pub enum OnlineError {
 impl fmt::Display for OnlineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::AlreadyOnline(id) => write!(f, "{id} is online already"),
             Self::NotSystemMemory(id) => {

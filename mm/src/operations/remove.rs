@@ -65,7 +65,7 @@ pub enum RemoveError {
 impl fmt::Display for RemoveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::NotWholeBlocks { range, block } => write!(
                 f,
                 "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",

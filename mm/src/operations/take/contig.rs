@@ -44,7 +44,7 @@ pub enum ContigError {
 impl fmt::Display for ContigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::NotWholeBlocks { bytes, block } => {
                 write!(f, "{bytes:#x} bytes are not whole memory blocks of {block:#x} bytes")
             }

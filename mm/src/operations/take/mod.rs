@@ -66,7 +66,7 @@ pub enum TakeError {
 impl fmt::Display for TakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::OtherNode(id, node) => write!(f, "{id} is on {node}"),
             Self::NotBootMemory(id) => write!(f, "{id} was added, it is its device's"),
@@ -96,7 +96,7 @@ pub enum ReleaseError {
 impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str(crate::operations::BUSY),
+            Self::Busy => f.write_str(crate::turn::BUSY),
             Self::Map(id, error) => write!(f, "{id} stays taken: {error}"),
         }
     }
