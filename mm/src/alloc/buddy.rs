@@ -6,7 +6,7 @@
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::node::NodeId;
-use crate::alloc::pages::Request;
+use crate::alloc::request::Request;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};

@@ -3,7 +3,7 @@
 //! ```text
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
 //!   buddy              free lists: split, merge
-//!   pages              what users allocate: owned pages, and pages in a mover's name
+//!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //! ```
@@ -18,5 +18,6 @@ pub(crate) mod node;
 pub(crate) mod packed;
 pub(crate) mod pages;
 pub(crate) mod poison;
+pub(crate) mod request;
 pub(crate) mod span;
 pub(crate) mod zone;

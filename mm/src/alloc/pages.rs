@@ -7,63 +7,12 @@ use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::buddy::{FreeError, OutOfMemory};
 use crate::alloc::migrate::Mover;
-use crate::alloc::node::NodeId;
-use crate::alloc::zone::ZoneKind;
+use crate::alloc::request::Request;
 use crate::machine::Machine;
 use crate::memmap::page::Owner;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::AtomicU64;
 use core::{fmt, slice};
-
-/// What is to be allocated: `1 << order` pages, naturally aligned. An [`Order`] alone is a request for any
-/// node and zone that the owner may have memory of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    pub(crate) order: Order,
-    /// The order that the first page is aligned to: no less than the size.
-    pub(crate) align: Order,
-    pub(crate) private: u64,
-    node: Option<NodeId>,
-    movable_zone: bool,
-}
-
-impl From<Order> for Request {
-    fn from(order: Order) -> Self {
-        Self { order, align: order, private: 0, node: None, movable_zone: false }
-    }
-}
-
-impl Request {
-    /// Memory of `node` only.
-    #[must_use]
-    pub const fn on(self, node: NodeId) -> Self {
-        Self { node: Some(node), ..self }
-    }
-
-    /// The first page is aligned to `align`, if that is more than the size.
-    #[must_use]
-    pub fn aligned(self, align: Order) -> Self {
-        Self { align: align.max(self.order), ..self }
-    }
-
-    /// The extent has the owner's word `private`, 0 otherwise: see [`Mm::private`].
-    #[must_use]
-    pub const fn with_private(self, private: u64) -> Self {
-        Self { private, ..self }
-    }
-
-    /// Memory of movable zones only, which no unmovable memory comes from.
-    #[must_use]
-    pub const fn in_movable_zone(self) -> Self {
-        Self { movable_zone: true, ..self }
-    }
-
-    /// Whether memory of a node's zone will do.
-    pub(crate) fn takes(self, node: NodeId, kind: ZoneKind) -> bool {
-        self.node.is_none_or(|wanted| wanted == node)
-            && (!self.movable_zone || kind == ZoneKind::Movable)
-    }
-}
 
 /// Pages that are allocated and stay where they are. They are freed when this is dropped.
 ///
@@ -207,6 +156,7 @@ impl<M: Machine> Mm<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NodeId;
     use crate::memmap::page::PageState;
     use crate::testing::{Bench, Holder, Setup, Tiny};
 

@@ -3,11 +3,14 @@
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::machine::Machine;
-use crate::memmap::home::{NodeId, PageCounts, ZoneKind};
+use crate::memmap::home::{NodeId, PageCounts};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{Record, Section};
 use core::fmt;
+
+pub use crate::memmap::word::BlockState;
+pub(crate) use crate::memmap::word::BlockWord;
 
 /// The number of a memory block: its first address divided by the block size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,72 +31,6 @@ impl BlockId {
 impl fmt::Display for BlockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "block {}", self.0)
-    }
-}
-
-/// The state of a memory block that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockState {
-    /// Mapped and described; the allocator does not have it.
-    Offline,
-    /// The allocator has it, in this zone of the block's node.
-    Online(ZoneKind),
-}
-
-impl fmt::Display for BlockState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Offline => f.write_str("offline"),
-            Self::Online(_) => f.write_str("online"),
-        }
-    }
-}
-
-/// What the block's word in a record says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BlockWord {
-    pub(crate) state: BlockState,
-    pub(crate) node: NodeId,
-    pub(crate) placement: Placement,
-    /// Some of its memory is bad.
-    pub(crate) poisoned: bool,
-    /// Its content is not to be touched: it is, or is about to be, out of the linear map.
-    pub(crate) taken: bool,
-}
-
-const NODE_SHIFT: u32 = 8;
-const PLACEMENT_SHIFT: u32 = 16;
-const POISONED_BIT: u64 = 1 << 24;
-const TAKEN_BIT: u64 = 1 << 25;
-
-impl BlockWord {
-    pub(crate) fn encode(self) -> u64 {
-        let state = match self.state {
-            BlockState::Offline => 1,
-            BlockState::Online(kind) => 2 + kind as u64,
-        };
-        let node = u64::from(self.node.get()) << NODE_SHIFT;
-        let poisoned = if self.poisoned { POISONED_BIT } else { 0 };
-        let taken = if self.taken { TAKEN_BIT } else { 0 };
-        state | node | (self.placement as u64) << PLACEMENT_SHIFT | poisoned | taken
-    }
-
-    pub(crate) fn decode(word: u64) -> Self {
-        let state = match word & 0xff {
-            2 => BlockState::Online(ZoneKind::System),
-            3 => BlockState::Online(ZoneKind::Normal),
-            4 => BlockState::Online(ZoneKind::Movable),
-            _ => BlockState::Offline,
-        };
-        let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0x7f).unwrap_or_default();
-        let placement = Placement::decode(word >> PLACEMENT_SHIFT & 0xff);
-        let (poisoned, taken) = (word & POISONED_BIT != 0, word & TAKEN_BIT != 0);
-        Self { state, node, placement, poisoned, taken }
-    }
-
-    /// The word of a block that was just described.
-    pub(crate) const fn new(state: BlockState, node: NodeId, placement: Placement) -> Self {
-        Self { state, node, placement, poisoned: false, taken: false }
     }
 }
 
@@ -275,25 +212,5 @@ impl<M: Machine> Mm<M> {
         let _guard = self.readers.enter(self.machine.cpu());
         let section = self.section_at(head)?;
         self.group_of(section).filter(|group| group.pfns.start == head)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_block_word_survives_its_encoding() {
-        let online = ZoneKind::ALL.map(BlockState::Online);
-        for state in online.into_iter().chain([BlockState::Offline]) {
-            for placement in Placement::ALL {
-                for node in [0, 1, 127].map(|raw| NodeId::new(raw).unwrap()) {
-                    for (poisoned, taken) in [(false, false), (true, false), (false, true)] {
-                        let word = BlockWord { state, node, placement, poisoned, taken };
-                        assert_eq!(BlockWord::decode(word.encode()), word);
-                    }
-                }
-            }
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   page       the 64 bytes of a descriptor, encoded and decoded in one place
 //!   section    the sparse section map; a section's word and its record
-//!   block      memory blocks: state, placement, head
+//!   block      memory blocks: state, placement, head; word: what a record keeps of one
 //!   home       the node and the zone that memory belongs to
 //!   extent     heads and tails of runs of pages, initialised part by part
 //!   placement  where the memmap of added memory goes
@@ -20,3 +20,4 @@ pub(crate) mod placement;
 pub(crate) mod readers;
 pub(crate) mod section;
 pub(crate) mod vmemmap;
+pub(crate) mod word;

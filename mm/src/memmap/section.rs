@@ -30,8 +30,8 @@
 use crate::addr::{Pfn, PfnRange, PhysAddr};
 use crate::geometry::{Geometry, PARTS_PER_RECORD};
 use crate::machine::{Machine, PhysMem};
-use crate::memmap::block::BlockWord;
 use crate::memmap::page::Page;
+use crate::memmap::word::BlockWord;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 

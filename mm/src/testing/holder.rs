@@ -8,33 +8,9 @@ use super::{Bench, FakeMachine, Shape, SoftMmu};
 use crate::addr::{Order, Pfn, VirtAddr};
 use crate::alloc::migrate::Mover;
 use crate::alloc::migrate::{Extent, MovableOps, NotNow};
-use crate::alloc::pages::Request;
+use crate::alloc::request::Request;
 use crate::geometry::Geometry;
 use core::fmt;
-
-/// Holds on to every page: whoever keeps page numbers by hand wants them to stay right.
-#[derive(Debug)]
-pub struct Stubborn;
-
-impl MovableOps for Stubborn {
-    fn name(&self) -> &'static str {
-        "stubborn"
-    }
-
-    fn pinned(&self, _: &Extent) -> bool {
-        true
-    }
-
-    fn isolate(&self, _: &Extent) -> Result<(), NotNow> {
-        Err(NotNow)
-    }
-
-    fn migrate(&self, _: &Extent, _: Pfn) -> Result<(), NotNow> {
-        Err(NotNow)
-    }
-
-    fn putback(&self, _: &Extent) {}
-}
 
 /// What is held under a handle.
 #[derive(Clone, Copy, Debug)]

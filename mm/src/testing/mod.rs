@@ -10,14 +10,16 @@ mod bench;
 mod holder;
 mod machine;
 mod raw;
+mod stubborn;
 
 pub use bench::{Bench, Setup, range};
-pub use holder::{Holder, Stubborn};
+pub use holder::Holder;
 pub use hotmem_paging::testing::{
     FakeRam, FakeTables, FaultPlan, GranulePte, OddPte, Random, ShallowPte, SoftMmu, TinyPte,
 };
 pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
 pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
+pub use stubborn::Stubborn;
 
 /// Lets another thread run: who waits may wait for one that has no CPU.
 pub(crate) fn give_way() {

@@ -13,9 +13,6 @@ use super::code::code_only;
 
 /// Circles that are there: package, and its files. The list only shrinks.
 const CIRCLES: &[(&str, &str)] = &[
-    ("hotmem", "alloc::buddy alloc::pages"),
-    ("hotmem", "memmap::block memmap::section"),
-    ("hotmem", "testing::bench testing::holder"),
     ("hotmem-acpi", "describe handlers report round source"),
     ("hotmem-acpi", "fadt root"),
     ("hotmem-aml", "aml exec exec::call exec::machine ids init report value"),

@@ -1,0 +1,55 @@
+//! What a user of the allocator asks for.
+
+use crate::addr::Order;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
+
+/// What is to be allocated: `1 << order` pages, naturally aligned. An [`Order`] alone is a request for any
+/// node and zone that the owner may have memory of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub(crate) order: Order,
+    /// The order that the first page is aligned to: no less than the size.
+    pub(crate) align: Order,
+    pub(crate) private: u64,
+    node: Option<NodeId>,
+    movable_zone: bool,
+}
+
+impl From<Order> for Request {
+    fn from(order: Order) -> Self {
+        Self { order, align: order, private: 0, node: None, movable_zone: false }
+    }
+}
+
+impl Request {
+    /// Memory of `node` only.
+    #[must_use]
+    pub const fn on(self, node: NodeId) -> Self {
+        Self { node: Some(node), ..self }
+    }
+
+    /// The first page is aligned to `align`, if that is more than the size.
+    #[must_use]
+    pub fn aligned(self, align: Order) -> Self {
+        Self { align: align.max(self.order), ..self }
+    }
+
+    /// The extent has the owner's word `private`, 0 otherwise: see [`Mm::private`](crate::Mm::private).
+    #[must_use]
+    pub const fn with_private(self, private: u64) -> Self {
+        Self { private, ..self }
+    }
+
+    /// Memory of movable zones only, which no unmovable memory comes from.
+    #[must_use]
+    pub const fn in_movable_zone(self) -> Self {
+        Self { movable_zone: true, ..self }
+    }
+
+    /// Whether memory of a node's zone will do.
+    pub(crate) fn takes(self, node: NodeId, kind: ZoneKind) -> bool {
+        self.node.is_none_or(|wanted| wanted == node)
+            && (!self.movable_zone || kind == ZoneKind::Movable)
+    }
+}
