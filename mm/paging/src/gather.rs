@@ -53,19 +53,26 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
         }
     }
 
-    /// An empty gather for what will be mapped again: tables that become empty stay, so that mapping
-    /// needs no memory.
+    /// An empty gather for what is mapped again before anything else changes the tables: those that become
+    /// empty stay, so that mapping needs no memory.
     pub fn keeping_tables(tlb: &'a T, frames: S) -> Self {
         let mut gather = Self::new(tlb, frames);
         gather.keeps_tables = true;
         gather
     }
 
-    /// Whether tables that become empty are to stay where they are.
+    /// Whether tables that become empty are to stay where they are, all of them.
     ///
     /// For implementers of [`Mapper`](super::Mapper).
     pub fn keeps_tables(&self) -> bool {
         self.keeps_tables
+    }
+
+    /// Whether the table at `frame` is to stay though it is empty.
+    ///
+    /// For implementers of [`Mapper`](super::Mapper): asked before the table is detached.
+    pub fn keeps(&self, frame: PhysAddr) -> bool {
+        self.keeps_tables || self.frames.keeps(frame)
     }
 
     /// Notes that entries were cleared which translated addresses of `range`.

@@ -16,7 +16,8 @@
 //!
 //! - mapping only ever fills empty slots, so an entry never changes from one live value to another
 //!   (break-before-make, Arm ARM D8.16.1, is respected by construction) and a live leaf is never split;
-//! - below the root no table is empty: one that loses its last entry is detached;
+//! - below the root no table is empty but those that [`TableFrames::keeps`] names: another that loses its
+//!   last entry is detached;
 //! - memory is free only after clear, then flush, in that order ([`Gather`]).
 #![no_std]
 

@@ -25,10 +25,12 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         // The cursor: everything below it is mapped, and nothing above it.
         let mut done = 0;
         while done < mapping.len {
-            match self.map_run(&rest(mapping, done), frames) {
+            // The level of the first table that the run makes.
+            let mut made = F::LEVELS.len();
+            match self.map_run(&rest(mapping, done), &mut made, frames) {
                 Ok(bytes) => done += bytes,
                 Err(error) => {
-                    self.undo(mapping.virt, done, frames);
+                    self.undo(mapping.virt, done, made, frames);
                     return Err(error);
                 }
             }
@@ -55,10 +57,12 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     fn map_run<S: TableFrames>(
         &self,
         mapping: &Mapping<I>,
+        made: &mut usize,
         frames: &S,
     ) -> Result<u64, MapError<I>> {
         let level = Self::leaf_level(mapping);
-        let (table, empty) = self.table_for(mapping.virt, level, frames)?;
+        let table = self.table_for(mapping.virt, level, made, frames)?;
+        let empty = *made <= level;
         let first = F::LEVELS[level].index(mapping.virt.get());
         let slots = &self.slots(table, level)[first..];
 
@@ -84,19 +88,20 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
             .unwrap_or(F::LEVELS.len() - 1)
     }
 
-    /// The table of `level` that covers `at`, with the missing ones above it and itself created; and
-    /// whether it was created, so that all of it is empty.
+    /// The table of `level` that covers `at`, with the missing ones above it and itself made; `made`
+    /// becomes the level of the first that is made, which those below it then are, too.
     fn table_for<S: TableFrames>(
         &self,
         at: Address<I>,
         level: usize,
+        made: &mut usize,
         frames: &S,
-    ) -> Result<(PhysAddr, bool), MapError<I>> {
-        let (mut table, mut empty) = (self.root(), false);
+    ) -> Result<PhysAddr, MapError<I>> {
+        let mut table = self.root();
         for above in 0..level {
             let slot = &self.slots(table, above)[F::LEVELS[above].index(at.get())];
-            (table, empty) = match F::decode(slot.load(Ordering::Acquire), above) {
-                Entry::Table(next) => (next, false),
+            table = match F::decode(slot.load(Ordering::Acquire), above) {
+                Entry::Table(next) => next,
                 Entry::Leaf(..) => return Err(MapError::AlreadyMapped { at }),
                 Entry::Absent => {
                     let bytes = F::LEVELS[above + 1].table_bytes();
@@ -104,18 +109,22 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
                     self.zero(frame, bytes);
                     // Release: whoever sees the link sees an empty table behind it.
                     slot.store(F::encode(Entry::Table(frame), above), Ordering::Release);
-                    (frame, true)
+                    *made = (above + 1).min(*made);
+                    frame
                 }
             };
         }
-        Ok((table, empty))
+        Ok(table)
     }
 
-    /// Takes back the first `done` bytes and the tables made for a run that then failed.
+    /// Takes back the first `done` bytes, and the tables, from level `made` on, of a run that then failed.
+    ///
+    /// Tables that were there before stay: those in use, for they are not empty, and the empty ones,
+    /// which [`TableFrames::keeps`] names.
     #[cold]
-    fn undo<S: TableFrames>(&self, start: Address<I>, done: u64, frames: &S) {
+    fn undo<S: TableFrames>(&self, start: Address<I>, done: u64, made: usize, frames: &S) {
         let mut gather = Gather::new(self.caches(), frames);
-        self.prune(start.add(done), &mut gather);
+        self.prune(start.add(done), made, &mut gather);
         if let Some(range) = AddressRange::new(start, done) {
             // It begins and ends with leaves of this mapping, so it cuts none.
             let _whole = self.clear(range, &mut gather);

@@ -85,6 +85,13 @@ pub unsafe trait TableFrames {
     ///
     /// Only called for a table that nothing can be walking any more.
     fn give_back(&self, frame: PhysAddr, bytes: u64);
+
+    /// Whether the table at `frame`, which became empty, stays where it is: it was there before anything
+    /// was mapped, or what was unmapped must find it again.
+    fn keeps(&self, frame: PhysAddr) -> bool {
+        let _ = frame;
+        false
+    }
 }
 
 /// There is no frame left for a page table.
@@ -136,5 +143,9 @@ unsafe impl<S: TableFrames + ?Sized> TableFrames for &S {
 
     fn give_back(&self, frame: PhysAddr, bytes: u64) {
         (**self).give_back(frame, bytes);
+    }
+
+    fn keeps(&self, frame: PhysAddr) -> bool {
+        (**self).keeps(frame)
     }
 }

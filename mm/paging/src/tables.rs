@@ -57,8 +57,9 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// # Safety
     ///
     /// - `root` names [`ROOT_BYTES`](Self::ROOT_BYTES) of RAM that hold zeroes or a tree of format
-    ///   `F` without empty tables below the root, and that only this value (and the hardware)
-    ///   touches from now on. `mem`'s pointers to its tables are good for all bytes of a table.
+    ///   `F`, and that only this value (and the hardware) touches from now on. `mem`'s pointers to its
+    ///   tables are good for all bytes of a table. Below the root no table is empty but those that
+    ///   [`TableFrames::keeps`] names.
     /// - The frames given to `map` are unused RAM that `mem` reaches, as long as they are.
     /// - No call that changes the tree runs at the same time as any other call on it.
     /// - Who unmaps a range no longer uses it, and who maps one aliases no Rust object by it.

@@ -11,7 +11,7 @@ use super::tables::{Stop, Tables};
 use super::{Entry, Gather, PhysMem, PteFormat, TableFrames, Tlb, UnmapError};
 use crate::addr::{Address, AddressRange, Space};
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     pub(super) fn unmap_range<S: TableFrames>(
@@ -92,7 +92,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         };
 
         let detaches = stop.level > 0 && !gather.keeps_tables();
-        if leaves == slots.len() && detaches {
+        if leaves == slots.len() && detaches && !gather.keeps(stop.path[stop.level]) {
             // No table below, no leaf outside the range: unlinking it clears all of them.
             self.detach(stop, cleared, gather);
             return bytes;
@@ -101,13 +101,17 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
             slot.store(0, Ordering::Release);
         }
         gather.cleared(cleared);
-        if detaches && slots::is_empty_but(slots, end - leaves..end) {
+        if detaches
+            && slots::is_empty_but(slots, end - leaves..end)
+            && !gather.keeps(stop.path[stop.level])
+        {
             self.detach(stop, cleared, gather);
         }
         bytes
     }
 
-    /// Unlinks the last table of `stop`'s path, and each one above that thereby becomes empty.
+    /// Unlinks the last table of `stop`'s path, and each one above that thereby becomes empty and does not
+    /// stay.
     fn detach<S: TableFrames>(
         &self,
         stop: &Stop,
@@ -115,26 +119,44 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         gather: &mut Gather<'_, T, S, I>,
     ) {
         for level in (1..=stop.level).rev() {
-            let parents = self.slots(stop.path[level - 1], level - 1);
+            let parents = self.unlink(stop, level, near, gather);
             let index = F::LEVELS[level - 1].index(near.start().get());
-            parents[index].store(0, Ordering::Release);
-            let last = level == 1 || !slots::is_empty_but(parents, index..index + 1);
-            gather.detached(stop.path[level], F::LEVELS[level].table_bytes(), near);
-            if last {
+            if level == 1
+                || !slots::is_empty_but(parents, index..index + 1)
+                || gather.keeps(stop.path[level - 1])
+            {
                 return;
             }
         }
     }
 
-    /// Detaches the tables on the way to `at` that hold nothing, as a failed mapping leaves them.
-    pub(super) fn prune<S: TableFrames>(&self, at: Address<I>, gather: &mut Gather<'_, T, S, I>) {
+    /// Unlinks the table of `level` on `stop`'s path; returns the entries of the one above.
+    fn unlink<S: TableFrames>(
+        &self,
+        stop: &Stop,
+        level: usize,
+        near: AddressRange<I>,
+        gather: &mut Gather<'_, T, S, I>,
+    ) -> &[AtomicU64] {
+        let parents = self.slots(stop.path[level - 1], level - 1);
+        parents[F::LEVELS[level - 1].index(near.start().get())].store(0, Ordering::Release);
+        gather.detached(stop.path[level], F::LEVELS[level].table_bytes(), near);
+        parents
+    }
+
+    /// Detaches the tables from level `made` on that lead to `at`: a mapping that then failed made them,
+    /// and put nothing into the last of them.
+    pub(super) fn prune<S: TableFrames>(
+        &self,
+        at: Address<I>,
+        made: usize,
+        gather: &mut Gather<'_, T, S, I>,
+    ) {
         let stop = self.walk(at);
         let page = F::LEVELS[F::LEVELS.len() - 1].span();
-        if stop.level > 0
-            && slots::is_empty_but(self.slots(stop.path[stop.level], stop.level), 0..0)
-            && let Some(near) = AddressRange::new(at, page)
-        {
-            self.detach(&stop, near, gather);
+        let Some(near) = AddressRange::new(at.align_down(page), page) else { return };
+        for level in (made..=stop.level).rev() {
+            self.unlink(&stop, level, near, gather);
         }
     }
 }

@@ -159,8 +159,7 @@ impl<M: Machine> Mm<M> {
         drop(reserve);
         match self.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
             Ok(_) => self.frames.uncount_system(1),
-            // A table of the boot page tables that became empty: it stays boot memory.
-            Err(error) => log::debug!("table frame {frame} stays: {error}"),
+            Err(error) => log::error!("table frame {frame} is not given back: {error}"),
         }
     }
 }
@@ -195,6 +194,16 @@ unsafe impl<M: Machine> TableFrames for TableSource<'_, M> {
         } else {
             self.mm.return_frame(frame);
         }
+    }
+
+    /// Tables that were there before the manager stay, empty or not.
+    ///
+    /// The linear map of boot memory has no others, so releasing what was taken of it needs no memory.
+    /// Those that the manager made are never empty: what it maps there it maps in the call that makes
+    /// them, and what it unmaps detaches them (but for `convert`, which maps again at once). So an
+    /// operation that is undone detaches the tables that it made, and those alone.
+    fn keeps(&self, frame: PhysAddr) -> bool {
+        !self.mm.owns_tables(frame)
     }
 }
 

@@ -218,7 +218,7 @@ impl<M: Machine> Mm<M> {
     /// Gives such a table back, and its frame if it was the last one there.
     pub(crate) fn return_piece(&self, at: PhysAddr, bytes: u64) {
         if !self.owns_tables(at) {
-            log::debug!("table {at} stays: it was there before the memory manager");
+            log::error!("table {at} is not given back: it was there before the memory manager");
             return;
         }
         let empty = self.frames.packed.lock().give_back(&self.machine, at, bytes);

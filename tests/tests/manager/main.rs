@@ -12,6 +12,7 @@ mod flushes;
 mod granules;
 mod hollow;
 mod kernelcore;
+mod kept_tables;
 mod lifecycle;
 mod looks;
 mod loops;

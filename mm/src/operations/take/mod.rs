@@ -89,7 +89,7 @@ impl core::error::Error for TakeError {}
 pub enum ReleaseError {
     /// A verb is running.
     Busy,
-    /// The linear map could not be restored: another removal took a table, and there is none left.
+    /// The linear map could not be restored. Its tables stayed, so this is a mapper that broke its word.
     Map(BlockId, MapError),
 }
 

@@ -1,0 +1,186 @@
+//! Tables that were there before an operation are there after it, also if it fails, and if they are empty.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use hotmem::paging::{
+    Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableAt, TableFrames, Tables,
+};
+use hotmem::testing::{
+    Bench, FakeEarly, FakeMachine, FakeRam, FakeTables, FaultPlan, Lmb, Setup, Shape, SoftMmu,
+    Tiny, TinyPte, TinyShared, range,
+};
+use hotmem::{
+    BlockSize, BootMemory, EarlyFrames, Machine, NodeId, PhysAddr, PhysRange, Piece, Placement,
+    TakeList, VirtAddr, VirtRange,
+};
+use hotmem_tests::memory::{GIB, KIB, MIB, assert_same, fail_each_allocation};
+
+const PAGE: u64 = 4 * KIB;
+
+fn list(text: &str) -> Vec<Piece> {
+    TakeList::parse(text).unwrap().pieces().to_vec()
+}
+
+/// All tables of a machine.
+fn tables<S: Shape>(bench: &Bench<S>) -> Vec<TableAt> {
+    let mut tables = Vec::new();
+    bench.mm.machine().mapper().visit_tables(&mut |table| tables.push(table));
+    tables
+}
+
+/// Fails each allocation of adding `dimm`, then adds and removes it; the tables that were there before
+/// must be there after each.
+fn fail_each<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
+    let (before, first) = (bench.snapshot(), tables(bench));
+    for placement in Placement::ALL {
+        let add = || {
+            let added = bench.mm.add(dimm, NodeId::ZERO, placement);
+            if added.is_err() {
+                assert_eq!(tables(bench), first, "{placement}");
+            }
+            added
+        };
+        fail_each_allocation(bench, add, |_| _ = bench.remove(dimm));
+        bench.online(dimm);
+        bench.offline(dimm);
+        bench.remove(dimm);
+        assert_eq!(tables(bench), first, "{placement}");
+    }
+    assert_same(&before, &bench.snapshot());
+}
+
+#[test]
+fn a_failed_add_and_a_removal_leave_the_empty_table_of_taken_memory() {
+    // Blocks 16 to 19 are all that the table has of 16 MiB to 32 MiB, until the DIMM comes.
+    let bench = Bench::<Tiny>::new(&Setup {
+        ram: vec![(0, 20 * MIB, 0)],
+        block: MIB,
+        window: (24 * MIB, 8 * MIB),
+        kernelcore: Some(8 * MIB),
+    });
+    let before = bench.snapshot();
+    for id in 16..20 {
+        bench.mm.offline(hotmem::BlockId::new(id)).unwrap();
+    }
+    bench.mm.take(&list("0:16-19")).unwrap();
+    bench.check();
+    let dimm = range(24 * MIB, 4 * MIB);
+    bench.plug(dimm);
+    fail_each(&bench, dimm);
+    // A neighbour in the same table that stays meanwhile.
+    let neighbour = range(28 * MIB, 2 * MIB);
+    bench.plug(neighbour);
+    bench.add(neighbour, Placement::PerBlock);
+    fail_each(&bench, dimm);
+    bench.remove(neighbour);
+
+    while bench.mm.take_pages(hotmem::Order::ZERO).is_ok() {}
+    bench.mm.machine().plan().arm(1);
+    assert_eq!(bench.mm.release(), Ok(4), "its table is there still");
+    bench.mm.machine().plan().disarm();
+    bench.check();
+    let reserve = |facts: &[hotmem::Fact]| {
+        facts.iter().find(|fact| matches!(fact, hotmem::Fact::Frames(..))).copied()
+    };
+    assert_eq!(reserve(&before), reserve(&bench.snapshot()));
+}
+
+/// The early allocator as a source of tables that stay where they are.
+struct Early<'e>(RefCell<&'e mut FakeEarly>);
+
+impl TableFrames for Early<'_> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, frame: PhysAddr, _bytes: u64) {
+        panic!("{frame} was kept");
+    }
+}
+
+/// A machine that starts with an empty table for leaves of a block wherever one of `at` lies, as kernels make them that share
+/// the upper levels of all address spaces.
+fn with_empty_tables<S: Shape>(ram: u64, block: u64, window: PhysRange, at: &[u64]) -> Bench<S> {
+    let ram = [range(0, ram)];
+    let (machine, mut early) = FakeMachine::<S>::start(&ram, block);
+    let frames = Early(RefCell::new(&mut early));
+    for &at in at {
+        let (virt, phys) = (S::LINEAR_BASE.add(at), PhysAddr::new(0));
+        let mapping = Mapping { virt, phys, len: block, attr: Attr::WRITE, max_leaf: block };
+        machine.mapper().map(&mapping, &frames).unwrap();
+        let mut gather = Gather::keeping_tables(machine.mapper().tlb(), &frames);
+        let unmapped = machine.mapper().unmap(VirtRange::new(virt, block).unwrap(), &mut gather);
+        gather.flush();
+        unmapped.unwrap();
+    }
+    let bench = Bench::over(machine);
+    let block_size = BlockSize::new::<FakeMachine<S>>(block).unwrap();
+    let memory = BootMemory {
+        ram: &[(ram[0], NodeId::ZERO)],
+        block_size,
+        window: &[window],
+        kernelcore: None,
+    };
+    bench.mm.boot(&memory, &mut early).unwrap();
+    bench.check();
+    bench
+}
+
+#[test]
+fn empty_tables_from_before_the_manager_stay_through_failed_adds_and_removals() {
+    fn check<S: Shape>(ram: u64, block: u64, at: u64, reserve: bool) {
+        let window = range(at, if reserve { 64 * block } else { 0 });
+        // One at the start, one in the middle, none between, one past the end.
+        let empty = [at, at + 3 * block, at + 40 * block];
+        let bench = with_empty_tables::<S>(ram, block, window, &empty);
+        let dimm = range(at, 5 * block);
+        bench.plug(dimm);
+        fail_each(&bench, dimm);
+    }
+    for reserve in [true, false] {
+        check::<Tiny>(16 * MIB, MIB, 64 * MIB, reserve);
+        check::<TinyShared>(16 * MIB, MIB, 64 * MIB, reserve);
+        check::<Lmb>(256 * MIB, 256 * MIB, GIB, reserve);
+    }
+}
+
+#[test]
+fn a_map_that_fails_takes_back_what_it_made_and_no_table_that_it_found() {
+    let ram = FakeRam::new();
+    ram.plug(range(0, 4 * MIB), None);
+    let mmu = SoftMmu::<TinyPte>::new(ram, PhysAddr::new(0));
+    let tables: Tables<TinyPte, _, _> = mmu.tables();
+    let plan = Arc::new(FaultPlan::never());
+    let frames = FakeTables::new(&mmu, range(MIB, 3 * MIB), &plan);
+    let at = |offset: u64| VirtAddr::new(0x4000_0000 + offset);
+    let map = |offset, len, max_leaf| {
+        let (virt, phys) = (at(offset), PhysAddr::new(0));
+        tables.map(&Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf }, &frames)
+    };
+    // A table of the last level that is empty, as a gather leaves it that keeps tables.
+    map(0, PAGE, PAGE).unwrap();
+    let mut gather = Gather::keeping_tables(tables.tlb(), &frames);
+    tables.unmap(VirtRange::new(at(0), PAGE).unwrap(), &mut gather).unwrap();
+    gather.flush();
+    let used = frames.used();
+    assert_eq!(used.len(), 3);
+
+    // Above a level that has to be made: in the same table of each level in turn.
+    for (offset, made) in [(64 * KIB, 1), (MIB, 2), (16 * MIB, 3)] {
+        for failing in 1..=made {
+            plan.arm(failing);
+            let out = Err(MapError::OutOfFrames(OutOfFrames { bytes: 128 }));
+            assert_eq!(map(offset, PAGE, PAGE), out, "{offset:#x}, allocation {failing}");
+            assert!(plan.fired());
+            assert_eq!(frames.used(), used, "{offset:#x}, allocation {failing}");
+            mmu.assert_coherent();
+        }
+    }
+    // In the empty table itself: a large leaf finds its slot taken by it.
+    plan.disarm();
+    let taken = Err(MapError::AlreadyMapped { at: at(0) });
+    assert_eq!(map(0, 64 * KIB, 64 * KIB), taken);
+    assert_eq!(frames.used(), used);
+}
