@@ -10,8 +10,9 @@
 //!
 //! First the heads of all blocks are emptied and claimed: that can fail, and is undone. Then, with all
 //! readers held off, block after block gets its descriptors copied to its head and its memmap mapped
-//! there: invalid, flushed, valid. That cannot fail, for the leaves are as large as before and their
-//! tables stay. Going backwards, each step leaves a whole range behind, one block shorter; and what a
+//! there: invalid, flushed, valid. That cannot fail: `plan_convert` saw that no leaf goes past a block's
+//! memmap, the leaves are as large as before, and their tables stay. A mapper that breaks its word stops
+//! it between two blocks, with all descriptors where they are mapped. Going backwards, each step leaves a whole range behind, one block shorter; and what a
 //! block's head holds of other blocks' descriptors is gone by the time it is needed.
 //!
 //! A zone's lock is held while one block's descriptors are copied, readers wait for all of them.
@@ -32,6 +33,7 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{Record, Section, section_of};
 use crate::operations::notify::News;
+use crate::paging::{MapError, UnmapError};
 use core::fmt;
 
 /// Why a range was not converted. Nothing was changed, but that what had moved stays where it went.
@@ -60,6 +62,12 @@ pub enum ConvertError {
     NoRoom(BlockId, Order),
     /// A reader does not leave, or a look does not end.
     ReadersStay,
+    /// The page tables do not let go of the descriptors of a block: a leaf holds those of others, too.
+    /// If the mapper breaks its word, the blocks above this one are converted, and the others are not.
+    Unmap(BlockId, UnmapError),
+    /// The mapper broke its word: it does not map the descriptors of a block at its head. The blocks above
+    /// it are converted, and the others are not.
+    Map(BlockId, MapError),
 }
 
 impl fmt::Display for ConvertError {
@@ -84,6 +92,8 @@ impl fmt::Display for ConvertError {
                 write!(f, "the head of {id} holds {} pages that fit nowhere else", order.pages())
             }
             Self::ReadersStay => f.write_str("a reader does not leave"),
+            Self::Unmap(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
+            Self::Map(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
         }
     }
 }
@@ -135,16 +145,27 @@ impl<M: Machine> Mm<M> {
             self.unclaim_heads(plan, plan.count());
             return Err(ConvertError::ReadersStay);
         };
+        let moved = self.move_memmaps(plan);
+        // Listeners may look up.
+        drop(gate);
+        let first = moved.err().map_or(0, |(index, _)| index + 1);
+        self.unclaim_heads(plan, first);
+        operation.settle();
+        let start = M::address(plan.block(first).start);
+        let done = PhysRange::new(start, range.end().offset_from(start));
+        self.announce(done.filter(|done| !done.is_empty()).map(News::Converted));
+        moved.map(|()| plan.count()).map_err(|(_, error)| error)
+    }
+
+    /// Gives each block its own memmap, the last one first; on failure that block and those below it still
+    /// share one.
+    fn move_memmaps(&self, plan: Plan) -> Result<(), (u64, ConvertError)> {
         for index in (1..plan.count()).rev() {
-            self.move_memmap(plan, index);
+            self.move_memmap(plan, index).map_err(|error| (index, error))?;
             self.give_piece(plan, index);
         }
         self.set_placement(plan.block(0), Placement::PerBlock);
-        // Listeners may look up.
-        drop(gate);
-        operation.settle();
-        self.announce([News::Converted(range)]);
-        Ok(plan.count())
+        Ok(())
     }
 
     fn plan_convert(&self, range: PhysRange) -> Result<Plan, ConvertError> {
@@ -165,7 +186,20 @@ impl<M: Machine> Mm<M> {
         let memmap_pages = memmap.pages() / (pfns.pages() / block_pages);
         let plan = Plan { pfns, block_pages, memmap_pages };
         self.check_poison(plan, memmap)?;
+        self.check_memmap_leaves(plan)?;
         Ok(plan)
+    }
+
+    /// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
+    fn check_memmap_leaves(&self, plan: Plan) -> Result<(), ConvertError> {
+        for block in (0..plan.count()).map(|index| plan.block(index)) {
+            if let Some(leaf) = self.cut_leaf(self.memmap_virt(block)) {
+                let id = self.block_at(M::address(block.start));
+                let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
+                return Err(ConvertError::Unmap(id, cut));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
@@ -228,17 +262,20 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Moves the descriptors of the group's last block, `index`, to the block's head.
-    fn move_memmap(&self, plan: Plan, index: u64) {
+    /// Moves the descriptors of the group's last block, `index`, to the block's head; on failure they are
+    /// where they were.
+    fn move_memmap(&self, plan: Plan, index: u64) -> Result<(), ConvertError> {
         let block = plan.block(index);
-        let Some(old) = self.block_record(section_of::<M>(block.start)) else { return };
+        let id = self.block_at(M::address(block.start));
+        let old = self.block_record(section_of::<M>(block.start));
+        let old = old.ok_or(ConvertError::NoSuchBlock(id))?;
         let word = BlockWord::decode(old.block().get());
         let mut zone = match word.state {
             BlockState::Online(kind) => Some(self.nodes.lock(word.node, kind)),
             BlockState::Offline => None,
         };
         self.copy_frames(plan.piece(index).start, plan.head(index));
-        self.switch_memmap(block, plan.head(index).start);
+        self.switch_memmap(id, plan.piece(index).start, plan.head(index).start)?;
         self.move_records(plan, index);
 
         self.set_placement(block, Placement::PerBlock);
@@ -247,6 +284,7 @@ impl<M: Machine> Mm<M> {
         {
             self.count_memmap(zone, record, plan.memmap_pages);
         }
+        Ok(())
     }
 
     /// Counts pages of a block that were managed and in use as its memmap.
@@ -268,19 +306,21 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Has the memmap of `described` backed by the frames from `backing` on.
-    fn switch_memmap(&self, described: PfnRange, backing: Pfn) {
+    /// Has the memmap of a block backed by the frames from `to` on, and not by those from `from` on; on
+    /// failure it is as it was.
+    fn switch_memmap(&self, id: BlockId, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
+        let described = self.block_pfns(id);
         let mut gather = self.gather_keeping_tables();
         let unmapped = self.unmap(self.memmap_virt(described), &mut gather);
         gather.flush();
-        if let Err(error) = unmapped {
-            log::error!("cannot unmap the memmap of {described}: {error}");
-        }
-        let mapping = self.memmap_mapping(described, backing);
-        if let Err(error) = self.map(&mapping) {
-            // Leaves of the same sizes, in tables that stayed: this is a mapper that broke its word.
-            log::error!("cannot map the memmap of {described} again: {error}");
-        }
+        unmapped.map_err(|error| ConvertError::Unmap(id, error))?;
+        let map = |backing| self.map(&self.memmap_mapping(described, backing));
+        map(to).map_err(|error| {
+            if let Err(error) = map(from) {
+                log::error!("the descriptors of {id} are lost: {error}");
+            }
+            ConvertError::Map(id, error)
+        })
     }
 
     /// Moves the records of the group's last block to the descriptors of its own memmap, makes its first

@@ -1,4 +1,7 @@
 //! Tables that were there before an operation are there after it, also if it fails, and if they are empty.
+
+// UNSAFETY: vouches for the frames of a fake early allocator.
+#![expect(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::cell::RefCell;
@@ -12,8 +15,8 @@ use hotmem::testing::{
     Tiny, TinyPte, TinyShared, range,
 };
 use hotmem::{
-    BlockSize, BootMemory, EarlyFrames, Machine, NodeId, PhysAddr, PhysRange, Piece, Placement,
-    TakeList, VirtAddr, VirtRange,
+    BlockSize, BootMemory, EarlyFrames, NodeId, PhysAddr, PhysRange, Piece, Placement, TakeList,
+    VirtAddr, VirtRange,
 };
 use hotmem_tests::memory::{GIB, KIB, MIB, assert_same, fail_each_allocation};
 
@@ -26,7 +29,7 @@ fn list(text: &str) -> Vec<Piece> {
 /// All tables of a machine.
 fn tables<S: Shape>(bench: &Bench<S>) -> Vec<TableAt> {
     let mut tables = Vec::new();
-    bench.mm.machine().mapper().visit_tables(&mut |table| tables.push(table));
+    bench.mm.tables().visit_tables(&mut |table| tables.push(table));
     tables
 }
 
@@ -36,7 +39,7 @@ fn fail_each<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
     let (before, first) = (bench.snapshot(), tables(bench));
     for placement in Placement::ALL {
         let add = || {
-            let added = bench.mm.add(dimm, NodeId::ZERO, placement);
+            let added = bench.mm.hot_add(dimm, NodeId::ZERO, placement);
             if added.is_err() {
                 assert_eq!(tables(bench), first, "{placement}");
             }
@@ -90,7 +93,8 @@ fn a_failed_add_and_a_removal_leave_the_empty_table_of_taken_memory() {
 /// The early allocator as a source of tables that stay where they are.
 struct Early<'e>(RefCell<&'e mut FakeEarly>);
 
-impl TableFrames for Early<'_> {
+// SAFETY: every promise is the early allocator's; nothing is used again.
+unsafe impl TableFrames for Early<'_> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
         self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
     }
@@ -109,9 +113,9 @@ fn with_empty_tables<S: Shape>(ram: u64, block: u64, window: PhysRange, at: &[u6
     for &at in at {
         let (virt, phys) = (S::LINEAR_BASE.add(at), PhysAddr::new(0));
         let mapping = Mapping { virt, phys, len: block, attr: Attr::WRITE, max_leaf: block };
-        machine.mapper().map(&mapping, &frames).unwrap();
-        let mut gather = Gather::keeping_tables(machine.mapper().tlb(), &frames);
-        let unmapped = machine.mapper().unmap(VirtRange::new(virt, block).unwrap(), &mut gather);
+        machine.tables().map(&mapping, &frames).unwrap();
+        let mut gather = Gather::keeping_tables(machine.tables().tlb(), &frames);
+        let unmapped = machine.tables().unmap(VirtRange::new(virt, block).unwrap(), &mut gather);
         gather.flush();
         unmapped.unwrap();
     }
@@ -123,7 +127,7 @@ fn with_empty_tables<S: Shape>(ram: u64, block: u64, window: PhysRange, at: &[u6
         window: &[window],
         kernelcore: None,
     };
-    bench.mm.boot(&memory, &mut early).unwrap();
+    bench.mm.start(&memory, &mut early).unwrap();
     bench.check();
     bench
 }

@@ -1,0 +1,284 @@
+//! A mapper of the kernel's own that breaks its word: no operation goes on as if it had not.
+
+// UNSAFETY: passes on the promises of the fake machine.
+#![expect(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hotmem::paging::{
+    Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Translation, UnmapError,
+};
+use hotmem::testing::{FakeMachine, Tiny, range};
+use hotmem::{
+    AddError, Added, BlockId, BlockSize, BootMemory, ConvertError, Fact, Geometry, Machine, Mm,
+    NodeId, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, VirtAddr, VirtRange, ZoneKind,
+};
+use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
+
+type Inner = FakeMachine<Tiny>;
+
+/// A fake machine whose mapper refuses one call.
+struct Faulty {
+    inner: Inner,
+    calls: AtomicU64,
+    fails_at: AtomicU64,
+    /// Whether it uses leaves as large as fit, whatever it is told.
+    large: AtomicBool,
+}
+
+impl Faulty {
+    /// The `n`-th call that changes something fails, once; 0 for none.
+    fn arm(&self, n: u64) {
+        self.calls.store(0, Ordering::Relaxed);
+        self.fails_at.store(n, Ordering::Relaxed);
+    }
+
+    fn fails(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1 == self.fails_at.load(Ordering::Relaxed)
+    }
+
+    fn fired(&self) -> bool {
+        let at = self.fails_at.load(Ordering::Relaxed);
+        at != 0 && self.calls.load(Ordering::Relaxed) >= at
+    }
+}
+
+// SAFETY: what it does not refuse, the fake machine's tables do.
+unsafe impl Mapper for Faulty {
+    type Tlb = <<Inner as Machine>::Mapper as Mapper>::Tlb;
+
+    fn tlb(&self) -> &Self::Tlb {
+        self.inner.tables().tlb()
+    }
+
+    fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
+        if self.fails() {
+            return Err(MapError::AlreadyMapped { at: mapping.virt });
+        }
+        let large = self.large.load(Ordering::Relaxed);
+        let max_leaf = if large { u64::MAX } else { mapping.max_leaf };
+        self.inner.tables().map(&Mapping { max_leaf, ..*mapping }, frames)
+    }
+
+    fn unmap<S: TableFrames>(
+        &self,
+        range: VirtRange,
+        gather: &mut Gather<'_, Self::Tlb, S>,
+    ) -> Result<(), UnmapError> {
+        if self.fails() {
+            return Err(UnmapError::BeyondFormat { range });
+        }
+        self.inner.tables().unmap(range, gather)
+    }
+
+    fn translate(&self, at: VirtAddr) -> Option<Translation> {
+        self.inner.tables().translate(at)
+    }
+
+    fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
+        self.inner.tables().visit(range, each);
+    }
+
+    fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
+        self.inner.tables().tables_for(range, max_leaf, each);
+    }
+
+    fn visit_tables(&self, each: &mut dyn FnMut(TableAt)) {
+        self.inner.tables().visit_tables(each);
+    }
+}
+
+impl Geometry for Faulty {
+    const PAGE_SHIFT: u32 = Inner::PAGE_SHIFT;
+    const SECTION_SHIFT: u32 = Inner::SECTION_SHIFT;
+}
+
+// SAFETY: every promise is the fake machine's own.
+unsafe impl PhysMem for Faulty {
+    fn linear_base(&self) -> VirtAddr {
+        self.inner.linear_base()
+    }
+
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        self.inner.pointer(at)
+    }
+}
+
+// SAFETY: every promise is the fake machine's own.
+unsafe impl Machine for Faulty {
+    type Mapper = Self;
+
+    fn vmemmap_base(&self) -> VirtAddr {
+        self.inner.vmemmap_base()
+    }
+
+    fn phys_limit(&self) -> PhysAddr {
+        self.inner.phys_limit()
+    }
+
+    unsafe fn mapper(&self) -> &Self {
+        self
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        self.inner.descriptor(pfn)
+    }
+
+    fn clean(&self, range: VirtRange) {
+        self.inner.clean(range);
+    }
+}
+
+/// 16 MiB of boot memory, the upper half of it movable.
+fn boot() -> Mm<Faulty> {
+    let ram = [range(0, 16 * MIB)];
+    let (inner, mut early) = Inner::start(&ram, MIB);
+    let mm = Mm::new(Faulty {
+        inner,
+        calls: AtomicU64::new(0),
+        fails_at: AtomicU64::new(0),
+        large: AtomicBool::new(false),
+    });
+    let memory = BootMemory {
+        ram: &[(ram[0], NodeId::ZERO)],
+        block_size: BlockSize::new::<Faulty>(MIB).unwrap(),
+        window: &[range(TINY_WINDOW, 64 * MIB)],
+        kernelcore: Some(8 * MIB),
+    };
+    // SAFETY: nothing uses fake RAM but the manager under test.
+    unsafe { mm.boot(&memory, &mut early) }.unwrap();
+    mm
+}
+
+fn add(mm: &Mm<Faulty>, range: PhysRange, placement: Placement) -> Result<Added, AddError> {
+    // SAFETY: nothing uses fake RAM but the manager under test.
+    unsafe { mm.add(range, NodeId::ZERO, placement) }
+}
+
+fn check(mm: &Mm<Faulty>) {
+    assert_eq!(mm.verify_machine(), Ok(()));
+    mm.machine().inner.mmu().assert_coherent();
+}
+
+fn facts(mm: &Mm<Faulty>) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    mm.snapshot(&mut |fact| facts.push(fact));
+    facts
+}
+
+/// Lets `operation` run with its first call of the mapper failing, then its second, and so on, until one
+/// is done without a fault. After each failure all is as before.
+fn fail_each_call<T, E>(mm: &Mm<Faulty>, operation: impl Fn() -> Result<T, E>) -> u64 {
+    let before = facts(mm);
+    let mut failing = 1;
+    loop {
+        mm.machine().arm(failing);
+        let result = operation();
+        let fired = mm.machine().fired();
+        mm.machine().arm(0);
+        check(mm);
+        if !fired {
+            assert!(result.is_ok(), "no call failed");
+            return failing - 1;
+        }
+        assert!(result.is_err(), "call {failing} failed, and nobody heard");
+        assert_same(&before, &facts(mm));
+        failing += 1;
+    }
+}
+
+fn dimm(blocks: u64) -> PhysRange {
+    range(TINY_WINDOW, blocks * MIB)
+}
+
+#[test]
+fn an_add_and_a_removal_that_the_mapper_refuses_change_nothing() {
+    for placement in [Placement::PerRange, Placement::PerBlock] {
+        let mm = boot();
+        mm.machine().inner.plug(dimm(4));
+        let calls = fail_each_call(&mm, || add(&mm, dimm(4), placement));
+        assert!(calls >= 2, "{calls}");
+        let calls = fail_each_call(&mm, || mm.remove(dimm(4)));
+        assert!(calls >= 2, "{calls}");
+    }
+}
+
+#[test]
+fn memory_that_the_mapper_keeps_or_does_not_take_back_stays_where_it_was() {
+    let mm = boot();
+    let list = hotmem::TakeList::parse("0:9-10").unwrap();
+    for id in 9..11 {
+        mm.offline(BlockId::new(id)).unwrap();
+    }
+    assert_eq!(fail_each_call(&mm, || mm.take(list.pieces())), 2);
+    // What was released before the fault is released.
+    mm.machine().arm(2);
+    assert!(mm.release().is_err());
+    mm.machine().arm(0);
+    check(&mm);
+    assert_eq!(mm.release(), Ok(1));
+    check(&mm);
+}
+
+#[test]
+fn a_conversion_that_the_mapper_stops_leaves_each_block_with_all_its_descriptors() {
+    const BLOCKS: u64 = 66;
+    for online in [false, true] {
+        for failing in (1..2 * (BLOCKS - 1)).step_by(9).chain([2, 128, 129, 130]) {
+            let mm = boot();
+            mm.machine().inner.plug(dimm(BLOCKS));
+            add(&mm, dimm(BLOCKS), Placement::PerRange).unwrap();
+            for id in mm.blocks_in(dimm(BLOCKS)).filter(|id| online && id.get() % 3 != 0) {
+                mm.online(id, ZoneKind::Movable).unwrap();
+            }
+            let before = facts(&mm);
+            mm.machine().arm(failing);
+            let stopped = mm.convert(dimm(BLOCKS)).unwrap_err();
+            mm.machine().arm(0);
+            check(&mm);
+            let (ConvertError::Unmap(at, _) | ConvertError::Map(at, _)) = stopped else {
+                panic!("{stopped}");
+            };
+            // Two calls for each block, from the last one down.
+            let first = TINY_WINDOW / MIB;
+            if failing <= 2 {
+                assert_same(&before, &facts(&mm));
+            }
+            for id in mm.blocks_in(dimm(BLOCKS)) {
+                let placement = mm.block(id).unwrap().placement;
+                let expected = if id > at { Placement::PerBlock } else { Placement::PerRange };
+                assert_eq!(placement, expected, "{id} of {stopped}");
+            }
+            // The rest is one range, that can still be converted; and all of it can go.
+            let rest = range(TINY_WINDOW, (at.get() - first + 1) * MIB);
+            assert_eq!(mm.convert(rest), Ok(at.get() - first + 1));
+            check(&mm);
+            for id in mm.blocks_in(dimm(BLOCKS)) {
+                if online && id.get() % 3 != 0 {
+                    mm.offline(id).unwrap();
+                }
+                mm.remove(mm.block_range(id).unwrap()).unwrap();
+            }
+            check(&mm);
+        }
+    }
+}
+
+#[test]
+fn descriptors_under_a_leaf_that_holds_those_of_other_blocks_are_not_converted() {
+    let mm = boot();
+    mm.machine().inner.plug(dimm(16));
+    mm.machine().large.store(true, Ordering::Relaxed);
+    add(&mm, dimm(16), Placement::PerRange).unwrap();
+    let before = facts(&mm);
+    // 16 KiB of descriptors for each block, in leaves of 64 KiB.
+    let at = mm.memmap_virt(Faulty::pfns(dimm(16))).start();
+    let first = BlockId::new(TINY_WINDOW / MIB);
+    let cut = ConvertError::Unmap(first, UnmapError::CutsLeaf { at, len: 64 << 10 });
+    assert_eq!(mm.convert(dimm(16)), Err(cut));
+    assert_same(&before, &facts(&mm));
+    mm.remove(dimm(16)).unwrap();
+    check(&mm);
+}
