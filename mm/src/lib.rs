@@ -55,7 +55,7 @@ pub use alloc::pages::Pages;
 pub use alloc::poison::{PoisonError, Quarantined};
 pub use alloc::request::Request;
 pub use alloc::span::NodeInfo;
-pub use alloc::zone::{PageCounts, ZoneKind};
+pub use alloc::zone::{PageCounts, SYSTEM_FLOOR_SHARE, ZoneKind};
 pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
 pub use memmap::page::{MAX_MOVERS, MoverId, Owner, Page, PageState};

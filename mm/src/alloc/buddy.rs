@@ -99,12 +99,16 @@ impl<M: Machine> Mm<M> {
 
     /// As [`alloc_as`](Self::alloc_as), the smallest free extent that fits in any of the zones; among
     /// equals, on `node` if there is one. So no large extent is split while a small one would do.
+    ///
+    /// For what moves: it may use the floor of a system zone, for there is no more movable memory in use
+    /// after the move than before, and room that was foretold for it must be there.
     pub(crate) fn alloc_best(
         &self,
         node: NodeId,
         order: Order,
         owner: Owner,
     ) -> Result<Pfn, OutOfMemory> {
+        let request = Request::for_move(order);
         let kinds = ZoneKind::for_owner(owner).iter();
         let zones = kinds.flat_map(|&kind| self.nodes.populated(kind).map(move |at| (at, kind)));
         let sized = zones.filter_map(|(at, kind)| {
@@ -114,18 +118,21 @@ impl<M: Machine> Mm<M> {
         // Nobody else may have taken it meanwhile; if so, any will do.
         sized
             .min_by_key(|&(size, far, ..)| (size, far))
-            .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, order.into(), owner))
-            .map_or_else(|| self.alloc_as(order, owner), Ok)
+            .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, request, owner))
+            .map_or_else(|| self.alloc_request(request, owner), Ok)
     }
 
     fn alloc_in(
         &self,
         node: NodeId,
         kind: ZoneKind,
-        Request { order, align, private, .. }: Request,
+        Request { order, align, private, uses_floor, .. }: Request,
         owner: Owner,
     ) -> Option<Pfn> {
         let mut zone = self.nodes.lock(node, kind);
+        if !uses_floor && !zone.keeps_floor(kind, order, owner) {
+            return None;
+        }
         // An extent is aligned to its size, and its first part is kept.
         let mut size = zone.smallest_from(align)?;
         let pfn = zone.first(size)?;

@@ -14,15 +14,22 @@ pub struct Request {
     pub(crate) private: u64,
     node: Option<NodeId>,
     movable_zone: bool,
+    /// Whether movable memory may take the floor of a system zone.
+    pub(crate) uses_floor: bool,
 }
 
 impl From<Order> for Request {
     fn from(order: Order) -> Self {
-        Self { order, align: order, private: 0, node: None, movable_zone: false }
+        Self { order, align: order, private: 0, node: None, movable_zone: false, uses_floor: false }
     }
 }
 
 impl Request {
+    /// The request for where an extent moves to.
+    pub(crate) fn for_move(order: Order) -> Self {
+        Self { uses_floor: true, ..order.into() }
+    }
+
     /// Memory of `node` only.
     #[must_use]
     pub const fn on(self, node: NodeId) -> Self {

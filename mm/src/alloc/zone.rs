@@ -1,8 +1,16 @@
 //! Zones: the free extents of a node's online blocks, by order, and their counts.
 
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::memmap::page::Owner;
 
 pub use crate::memmap::home::{PageCounts, ZoneKind};
+
+/// The share of a system zone that new movable allocations leave free: 1/32 of what it manages.
+///
+/// Only page tables, section nodes, memmaps and the kernel may use the last of it, so that movable
+/// users cannot keep memory from being added. It holds the boot-placed memmap of as much memory as
+/// the zone has (64 bytes for 4 KiB are 1/64), and as much again for tables and the kernel.
+pub const SYSTEM_FLOOR_SHARE: u64 = 32;
 
 /// A zone: list heads of its free extents and its counts. The lists' links are in the descriptors.
 #[derive(Debug)]
@@ -63,6 +71,13 @@ impl Zone {
     /// Counts an extent that leaves the list of `order`.
     pub(crate) fn uncount_extent(&mut self, order: Order) {
         self.extents[order.get() as usize] -= 1;
+    }
+
+    /// Whether a new extent of `order` for `owner` leaves the floor of a zone of `kind` free.
+    pub(crate) fn keeps_floor(&self, kind: ZoneKind, order: Order, owner: Owner) -> bool {
+        let floored = kind == ZoneKind::System && matches!(owner, Owner::Movable(_));
+        let floor = self.counts.managed / SYSTEM_FLOOR_SHARE;
+        !floored || self.counts.free >= floor.saturating_add(order.pages())
     }
 
     /// The smallest order from `order` up that has a free extent.

@@ -62,7 +62,8 @@ impl ZoneKind {
     pub const fn for_owner(owner: Owner) -> &'static [Self] {
         match owner {
             Owner::Movable(_) => &[Self::Movable, Self::Normal, Self::System],
-            Owner::Kernel => &[Self::System, Self::Normal],
+            // What the kernel can have elsewhere it leaves to tables and memmaps, which cannot.
+            Owner::Kernel => &[Self::Normal, Self::System],
             Owner::Boot | Owner::Table | Owner::Memmap | Owner::Poison | Owner::Taken => {
                 &[Self::System]
             }

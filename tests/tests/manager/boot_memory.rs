@@ -117,7 +117,7 @@ fn only_ram_is_allocated<S: Shape>() {
     let bench = pc::<S>(4 * MIB);
     let before = bench.snapshot();
     let mut held = Vec::new();
-    while let Ok(pfn) = bench.alloc_movable(Order::ZERO) {
+    while let Ok(pfn) = bench.mm.take_pages(Order::ZERO) {
         let at = pfn.get() * PAGE;
         assert!(at < 0x9_f000 || (MIB..32 * MIB + 0x3000).contains(&at), "{pfn}");
         assert!(bench.mm.machine().mmu().ram().is_plugged(PhysAddr::new(at)));

@@ -9,6 +9,7 @@ mod dump;
 mod explain;
 mod faults;
 mod faulty_mapper;
+mod floor;
 mod flushes;
 mod granules;
 mod hollow;
