@@ -209,7 +209,7 @@ fn a_section_node_may_lie_at_physical_address_0() {
 fn a_table_reserve_at_physical_address_0_loses_no_frame() {
     let bench = boot_from_zero(&[range(WINDOW, 64 * MIB)]);
     let (reserve, free) = bench.mm.frames.reserve();
-    assert_eq!(reserve.start(), PhysAddr::new(0));
+    assert_eq!(reserve[0].start(), PhysAddr::new(0));
     let dimm = range(WINDOW, 32 * MIB);
     bench.plug(dimm);
     for _ in 0..4 {

@@ -1,8 +1,8 @@
 //! Frames for page tables and section nodes: the boot reserve, then the allocator.
 //!
 //! So that adding memory needs no memory, the frames that the machine's hot-pluggable window can ever
-//! need are set aside at boot, in one contiguous reserve. A frame goes back to where it came from: the
-//! reserve knows its own by their address. Tables of less than a page share frames: see `packed`.
+//! need are set aside at boot, in as few pieces of RAM as hold them. A frame goes back to where it came
+//! from: the reserve knows its own by their address. Tables of less than a page share frames: see `packed`.
 
 // UNSAFETY: links the reserve's free frames through their first word, and vouches for frames given away.
 #![expect(unsafe_code)]
@@ -11,9 +11,9 @@ use crate::Mm;
 use crate::addr::{Order, PhysAddr, PhysRange};
 use crate::alloc::packed::Packed;
 use crate::machine::Machine;
-use crate::memmap::page::Owner;
+use crate::memmap::page::{Owner, PageState};
 use crate::paging::{OutOfFrames, TableFrames};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Mutex;
 
 mod link {
@@ -39,11 +39,16 @@ mod link {
     }
 }
 
-/// The reserve's free frames: those never used, and a stack of those that came back.
+/// The most pieces of RAM that the reserve is made of.
+pub(crate) const RESERVE_PIECES: usize = 32;
+
+/// The reserve's free frames: those of the first piece that were never used, and a stack of those that
+/// came back, or are of another piece.
 #[derive(Debug)]
 struct Reserve {
-    range: PhysRange,
-    /// Where the frames that were never used begin.
+    /// The pieces, the largest first; the rest is empty.
+    pieces: [PhysRange; RESERVE_PIECES],
+    /// Where the frames of the first piece that were never used begin.
     unused: PhysAddr,
     /// The last frame that came back.
     returned: Option<PhysAddr>,
@@ -58,6 +63,8 @@ pub(crate) struct Frames {
     pub(crate) packed: Mutex<Packed>,
     /// Pages that the verbs hold of the allocator's: tables, nodes, and memmap placed there.
     system_pages: AtomicU64,
+    /// Whether a page that was taken for tables or nodes, or is of the reserve, turned out bad.
+    bad: AtomicBool,
 }
 
 impl Frames {
@@ -65,32 +72,50 @@ impl Frames {
         let unused = PhysRange::EMPTY.start();
         Self {
             reserve: Mutex::new(Reserve {
-                range: PhysRange::EMPTY,
+                pieces: [PhysRange::EMPTY; RESERVE_PIECES],
                 unused,
                 returned: None,
                 free: 0,
             }),
             packed: Mutex::new(Packed::new()),
             system_pages: AtomicU64::new(0),
+            bad: AtomicBool::new(false),
         }
     }
 
-    /// Makes `range`, which nobody else uses, the reserve.
-    pub(crate) fn set_reserve(&self, range: PhysRange, page_bytes: u64) {
-        let free = range.len() / page_bytes;
-        *self.reserve.lock() = Reserve { range, unused: range.start(), returned: None, free };
+    /// Makes `pieces`, which nobody else uses, the reserve; the first is the largest.
+    pub(crate) fn set_reserve<M: Machine>(&self, machine: &M, pieces: [PhysRange; RESERVE_PIECES]) {
+        let [first, others @ ..] = pieces;
+        let mut reserve = self.reserve.lock();
+        *reserve = Reserve {
+            pieces,
+            unused: first.start(),
+            returned: None,
+            free: first.len() / M::PAGE_BYTES,
+        };
+        for pfn in others.into_iter().rev().flat_map(|piece| M::pfns(piece).iter()) {
+            reserve.push(machine, M::address(pfn));
+        }
     }
 
-    /// The reserve: its range, and how many of its pages are free.
-    pub(crate) fn reserve(&self) -> (PhysRange, u64) {
+    /// The reserve: its pieces, and how many of its pages are free.
+    pub(crate) fn reserve(&self) -> ([PhysRange; RESERVE_PIECES], u64) {
         let reserve = self.reserve.lock();
-        (reserve.range, reserve.free)
+        (reserve.pieces, reserve.free)
     }
 
-    /// The frames of the reserve that were ever handed out.
-    pub(crate) fn handed_out(&self) -> PhysRange {
-        let Reserve { range, unused, .. } = *self.reserve.lock();
-        PhysRange::new(range.start(), unused.offset_from(range.start())).unwrap_or_default()
+    /// Whether the frame that holds `at` is of the reserve.
+    pub(crate) fn reserves(&self, at: PhysAddr) -> bool {
+        self.reserve.lock().contains(at)
+    }
+
+    /// The frames of the reserve but those never used, and those.
+    pub(crate) fn handed_out(&self) -> (impl Iterator<Item = PhysRange> + use<>, PhysRange) {
+        let Reserve { pieces: [first, others @ ..], unused, .. } = *self.reserve.lock();
+        let used = PhysRange::new(first.start(), unused.offset_from(first.start()));
+        let rest = PhysRange::new(unused, first.end().offset_from(unused));
+        let others = others.into_iter().filter(|piece| !piece.is_empty());
+        (used.into_iter().chain(others), rest.unwrap_or_default())
     }
 
     /// Shows the frames that came back to the reserve, the last one first, until `each` says no.
@@ -103,6 +128,11 @@ impl Frames {
         while let Some(frame) = next.filter(|&frame| each(frame)) {
             next = link::get(machine, frame);
         }
+    }
+
+    /// Whether some page that was taken for tables or nodes is bad.
+    pub(crate) fn any_bad(&self) -> bool {
+        self.bad.load(Ordering::Relaxed)
     }
 
     /// Pages of the allocator's that the verbs hold.
@@ -120,15 +150,48 @@ impl Frames {
 }
 
 impl Reserve {
-    fn pop<M: Machine>(&mut self, machine: &M) -> Option<PhysAddr> {
+    fn contains(&self, at: PhysAddr) -> bool {
+        self.pieces.iter().take_while(|piece| !piece.is_empty()).any(|piece| piece.contains(at))
+    }
+
+    /// Takes a frame, of those never used none that `is_bad`.
+    fn pop<M: Machine>(
+        &mut self,
+        machine: &M,
+        is_bad: impl Fn(PhysAddr) -> bool,
+    ) -> Option<PhysAddr> {
         self.free = self.free.checked_sub(1)?;
         if let Some(frame) = self.returned {
             self.returned = link::get(machine, frame);
             return Some(frame);
         }
-        let frame = self.unused;
-        self.unused = frame.add(M::PAGE_BYTES);
-        Some(frame)
+        loop {
+            let frame = self.unused;
+            self.unused = frame.add(M::PAGE_BYTES);
+            if !is_bad(frame) {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// Takes `frame` out if it is free; whether it was.
+    fn withdraw<M: Machine>(&mut self, machine: &M, frame: PhysAddr) -> bool {
+        let [first, ..] = self.pieces;
+        let mut free = frame >= self.unused && first.contains(frame);
+        let (mut before, mut next) = (None, self.returned);
+        while let Some(at) = next.filter(|_| !free) {
+            next = link::get(machine, at);
+            if at == frame {
+                free = true;
+                match before {
+                    Some(before) => link::set(machine, before, next),
+                    None => self.returned = next,
+                }
+            }
+            before = Some(at);
+        }
+        self.free -= u64::from(free);
+        free
     }
 
     fn push<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
@@ -141,7 +204,8 @@ impl Reserve {
 impl<M: Machine> Mm<M> {
     /// Takes a page for tables or nodes, of the reserve first if it may.
     pub(crate) fn take_frame(&self, from_reserve: bool) -> Option<PhysAddr> {
-        let reserved = || self.frames.reserve.lock().pop(&self.machine);
+        let pop = |reserve: &mut Reserve| reserve.pop(&self.machine, |at| self.is_bad_table(at));
+        let reserved = || pop(&mut self.frames.reserve.lock());
         from_reserve.then(reserved).flatten().or_else(|| {
             let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
             self.frames.count_system(1);
@@ -149,10 +213,14 @@ impl<M: Machine> Mm<M> {
         })
     }
 
-    /// Gives such a page back to where it came from.
+    /// Gives such a page back to where it came from; a bad one to nobody.
     pub(crate) fn return_frame(&self, frame: PhysAddr) {
+        if self.is_bad_table(frame) {
+            log::info!("bad page {}, which held tables, is out of use", M::pfn(frame));
+            return;
+        }
         let mut reserve = self.frames.reserve.lock();
-        if reserve.range.contains(frame) {
+        if reserve.contains(frame) {
             reserve.push(&self.machine, frame);
             return;
         }
@@ -161,6 +229,26 @@ impl<M: Machine> Mm<M> {
             Ok(_) => self.frames.uncount_system(1),
             Err(error) => log::error!("table frame {frame} is not given back: {error}"),
         }
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Whether a page that was taken for tables or nodes turned out bad.
+    pub(crate) fn is_bad_table(&self, frame: PhysAddr) -> bool {
+        let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
+        self.frames.any_bad() && self.extent_of(M::pfn(frame)).is_some_and(|(_, state)| bad(state))
+    }
+
+    /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
+    /// marked as bad already. Whether it is free, and not in use.
+    pub(crate) fn withdraw_frame(&self, frame: PhysAddr, owner: Owner) -> bool {
+        self.frames.bad.store(true, Ordering::Relaxed);
+        self.frames.packed.lock().forget(&self.machine, frame);
+        if owner == Owner::Table {
+            self.frames.uncount_system(1);
+            return false;
+        }
+        self.frames.reserve.lock().withdraw(&self.machine, frame)
     }
 }
 

@@ -164,8 +164,14 @@ impl Packed {
         Some(frame.add(slot * size.bytes))
     }
 
-    /// Takes a piece back. Answers its frame if that is empty now.
-    fn give_back<M: Machine>(&mut self, machine: &M, at: PhysAddr, bytes: u64) -> Option<PhysAddr> {
+    /// Takes a piece back. Answers its frame if that is empty now. A bad frame is on no list.
+    fn give_back<M: Machine>(
+        &mut self,
+        machine: &M,
+        at: PhysAddr,
+        bytes: u64,
+        bad: bool,
+    ) -> Option<PhysAddr> {
         let size = Size::of::<M>(bytes);
         let frame = at.align_down(M::PAGE_BYTES);
         let mut header = header::get(machine, frame);
@@ -174,11 +180,24 @@ impl Packed {
         header::set(machine, frame, header);
         self.pieces -= 1;
         match (was_full, header.is_empty()) {
+            _ if bad => {}
             (true, false) => self.link(machine, size, frame),
             (false, true) => self.unlink(machine, size, frame),
             _ => {}
         }
         header.is_empty().then_some(frame)
+    }
+
+    /// Takes a bad frame off the list that it is on, if it is on one: no more pieces come from it.
+    pub(crate) fn forget<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
+        for index in 0..SIZES {
+            let listed = |&at: &PhysAddr| named(header::get(machine, at).next);
+            let slots = 2 << index;
+            let size = Size { index, bytes: M::PAGE_BYTES / slots, slots };
+            if core::iter::successors(self.room[index], listed).any(|at| at == frame) {
+                self.unlink(machine, size, frame);
+            }
+        }
     }
 
     /// Puts a frame that has room again first in its list.
@@ -221,7 +240,8 @@ impl<M: Machine> Mm<M> {
             log::error!("table {at} is not given back: it was there before the memory manager");
             return;
         }
-        let empty = self.frames.packed.lock().give_back(&self.machine, at, bytes);
+        let bad = self.is_bad_table(at.align_down(M::PAGE_BYTES));
+        let empty = self.frames.packed.lock().give_back(&self.machine, at, bytes, bad);
         if let Some(frame) = empty {
             self.return_frame(frame);
         }
@@ -239,10 +259,12 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Mm::take_frame).
-    /// Tables from before the memory manager were not.
+    /// Tables from before the memory manager were not. A bad page that holds tables was: others are not
+    /// taken out of use.
     pub(crate) fn owns_tables(&self, at: PhysAddr) -> bool {
-        let table = |state| matches!(state, PageState::Used { owner: Owner::Table, .. });
-        self.frames.reserve().0.contains(at)
+        let table =
+            |state| matches!(state, PageState::Used { owner: Owner::Table | Owner::Poison, .. });
+        self.frames.reserves(at)
             || self.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
     }
 }

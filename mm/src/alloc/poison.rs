@@ -20,6 +20,9 @@ use core::fmt;
 pub enum Quarantined {
     /// It was free, or has been: nobody gets it any more.
     Page,
+    /// It holds page tables or nodes of the section map, which stay there. When they are gone nobody gets
+    /// it any more.
+    Table,
     /// It holds descriptors: of its block, and of the block they describe, both are marked.
     Memmap,
     /// Its block is offline, and stays so.
@@ -75,26 +78,40 @@ impl<M: Machine> Mm<M> {
             self.mark_poisoned(pfn);
             return Ok(Quarantined::Offline);
         }
-        self.quarantine(pfn)?;
+        let kind = self.quarantine(pfn)?;
         self.mark_poisoned(pfn);
-        Ok(Quarantined::Page)
+        Ok(kind)
     }
 
-    /// Empties one page of an online block, and keeps it. One that is free is taken where it is.
-    fn quarantine(&self, pfn: Pfn) -> Result<(), PoisonError> {
+    /// Empties one page of an online block, and keeps it. One that is free is taken where it is; so is one
+    /// for tables, whether it holds some or not.
+    fn quarantine(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let area = self.area(PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
+        // Operations alone change that, and this is one.
+        let for_tables = self.owns_tables(M::address(pfn));
+        let mut tables = None;
         {
             // An extent that is being split or merged is for a moment without a head.
             let mut zone = self.nodes.lock(area.node, area.kind);
             match self.extent_of(pfn) {
-                Some((_, PageState::Used { owner, .. })) => match owner {
+                Some((head, PageState::Used { order, owner })) => match owner {
                     Owner::Poison => return Err(PoisonError::Already(pfn)),
                     Owner::Movable(_) => {}
+                    owner if for_tables => {
+                        self.take_used(pfn, head, order, owner);
+                        tables = Some(owner);
+                    }
                     owner => return Err(PoisonError::InUse(pfn, owner)),
                 },
-                Some((head, state)) if self.take_free(&mut zone, pfn, head, state) => return Ok(()),
+                Some((head, state)) if self.take_free(&mut zone, pfn, head, state) => {
+                    return Ok(Quarantined::Page);
+                }
                 _ => return Err(PoisonError::NotMemory(pfn)),
             }
+        }
+        if let Some(owner) = tables {
+            let free = self.withdraw_frame(M::address(pfn), owner);
+            return Ok(if free { Quarantined::Page } else { Quarantined::Table });
         }
         if self.offlining().is_some() {
             return Err(PoisonError::Busy);
@@ -105,7 +122,18 @@ impl<M: Machine> Mm<M> {
             Stuck::NoRoom(order) => PoisonError::NoRoom(pfn, order),
         })?;
         self.claim(&area, Owner::Poison);
-        Ok(())
+        Ok(Quarantined::Page)
+    }
+
+    /// Makes a page of a used extent a bad one, and leaves the rest to `owner`.
+    fn take_used(&self, pfn: Pfn, head: Pfn, order: Order, owner: Owner) {
+        let Some(section) = self.section_at(head) else { return };
+        let (whole, page) = (PfnRange::new(head, order.pages()), PfnRange::new(pfn, 1));
+        self.clear_head(section, head, order);
+        for rest in [PfnRange { end: pfn, ..whole }, PfnRange { start: page.end, ..whole }] {
+            self.give_heads(rest, |order| PageState::Used { order, owner });
+        }
+        self.give_heads(page, |order| PageState::Used { order, owner: Owner::Poison });
     }
 
     /// Takes a page out of a free or an isolated extent; `false` if the extent at `head` is neither.

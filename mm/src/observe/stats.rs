@@ -1,7 +1,7 @@
 //! What the manager tells of itself: counts, zones, single pages.
 
 use crate::Mm;
-use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
@@ -17,8 +17,8 @@ pub struct Stats {
     /// Pages that the verbs hold of the allocator's: tables and nodes past the reserve, and memmap
     /// placed in system memory.
     pub system_pages: u64,
-    /// The frames set aside at boot for tables and section nodes.
-    pub reserve: PhysRange,
+    /// The pages set aside at boot for tables and section nodes.
+    pub reserve: u64,
     /// How many pages of the reserve are free.
     pub reserve_free: u64,
     /// Blocks online and offline.
@@ -66,7 +66,8 @@ impl<M: Machine> Mm<M> {
     pub fn stats(&self) -> Stats {
         let zones = self.zones().map(|zone| zone.counts);
         let pages = zones.fold(PageCounts::default(), PageCounts::plus);
-        let (reserve, reserve_free) = self.frames.reserve();
+        let (pieces, reserve_free) = self.frames.reserve();
+        let reserve = pieces.iter().map(|piece| piece.len()).sum::<u64>() / M::PAGE_BYTES;
         let blocks = self.blocks().fold((0, 0), |(online, offline), block| match block.state {
             BlockState::Online(_) => (online + 1, offline),
             BlockState::Offline => (online, offline + 1),

@@ -14,11 +14,12 @@
 #![expect(unsafe_code)]
 
 use crate::Mm;
-use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr};
+use crate::alloc::frames::RESERVE_PIECES;
 use crate::alloc::node::NodeId;
 use crate::alloc::packed::Budget;
 use crate::alloc::zone::{PageCounts, Zone, ZoneKind};
-use crate::geometry::{BlockSize, DESCRIPTOR_BYTES, GeometryError, PARTS_PER_RECORD};
+use crate::geometry::{BlockSize, GeometryError, PARTS_PER_RECORD};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
@@ -182,60 +183,35 @@ impl<M: Machine> Mm<M> {
         Ok(())
     }
 
-    /// Checks that the two windows of virtual addresses are apart, and that the part of them where memory
-    /// may come is free; or, if the linear map is complete, that it shows that memory.
-    fn check_windows(&self, windows: &[PhysRange]) -> Result<(), BootError> {
-        let machine = &self.machine;
-        let limit = machine.phys_limit();
-        let (linear, vmemmap) = (machine.linear_base(), machine.vmemmap_base());
-        let descriptors = limit.get().div_ceil(M::PAGE_BYTES).checked_mul(DESCRIPTOR_BYTES);
-        let window = |base, len: Option<u64>| len.and_then(|len| VirtRange::new(base, len));
-        let both = window(linear, Some(limit.get())).zip(window(vmemmap, descriptors));
-        let apart = both.is_some_and(|(linear, memmap)| !linear.overlaps(memmap));
-        if !apart || !vmemmap.is_aligned(DESCRIPTOR_BYTES) {
-            return Err(BootError::Windows { linear, vmemmap, limit });
-        }
-        for &window in windows {
-            let len = limit.get().saturating_sub(window.start().get()).min(window.len());
-            let window = PhysRange::new(window.start(), len).unwrap_or_default();
-            self.check_window(inner::<M>(window))?;
-        }
-        Ok(())
-    }
-
-    /// Checks one window, whose memory may share sections with RAM that is mapped.
-    fn check_window(&self, window: PhysRange) -> Result<(), BootError> {
-        let machine = &self.machine;
-        let mut wrong = None;
-        self.mapper().visit(self.linear_virt(window), &mut |leaf| {
-            let linear = leaf.virt == machine.linear_base().add(leaf.phys.get());
-            if !(linear && machine.linear_map_is_complete()) {
-                wrong.get_or_insert(leaf);
-            }
-        });
-        self.mapper().visit(self.memmap_virt(M::pfns(window)), &mut |leaf| {
-            wrong.get_or_insert(leaf);
-        });
-        wrong.map_or(Ok(()), |leaf| Err(BootError::WindowMapped(leaf)))
-    }
-
-    /// Sets aside what adding the whole window can need, as far as the share of boot RAM goes.
+    /// Sets aside what adding the whole window can need, as far as the share of boot RAM goes, in as many
+    /// pieces as that takes.
     fn take_reserve(&self, memory: &BootMemory<'_>, early: &mut dyn EarlyFrames) {
         let ram: u64 = memory.ram.iter().map(|(range, _)| range.len()).sum();
         let mut budget = Budget::default();
         memory.window.iter().for_each(|&range| self.budget_for(range, &mut budget));
         let wanted = budget.frames();
-        let frames = wanted.min(ram / RESERVE_SHARE / M::PAGE_BYTES);
-        let bytes = frames * M::PAGE_BYTES;
-        if frames == 0 {
-            return;
+        let most = wanted.min(ram / RESERVE_SHARE / M::PAGE_BYTES);
+        let (mut pieces, mut count, mut frames) = ([PhysRange::EMPTY; RESERVE_PIECES], 0, 0);
+        // RAM may be in pieces: half of what is too large for any of them may fit.
+        let mut size = most;
+        while size > 0 && count < RESERVE_PIECES {
+            let bytes = size * M::PAGE_BYTES;
+            let piece = early.take(bytes, M::PAGE_BYTES).and_then(|at| PhysRange::new(at, bytes));
+            let Some(piece) = piece else {
+                size /= 2;
+                continue;
+            };
+            pieces[count] = piece;
+            count += 1;
+            frames += size;
+            size = size.min(most - frames);
         }
-        let range = early.take(bytes, M::PAGE_BYTES).and_then(|at| PhysRange::new(at, bytes));
-        if let Some(range) = range {
-            self.frames.set_reserve(range, M::PAGE_BYTES);
-        }
-        if frames < wanted {
-            log::info!("table reserve holds {frames} of the {wanted} frames the window could need");
+        self.frames.set_reserve(&self.machine, pieces);
+        if wanted > 0 {
+            log::info!(
+                "table reserve: {frames} of the {wanted} frames that the window could need, \
+                 in {count} pieces"
+            );
         }
     }
 
@@ -459,7 +435,7 @@ fn check_ram<M: Machine>(machine: &M, ram: &[(PhysRange, NodeId)]) -> Result<(),
 }
 
 /// The whole pages inside `range`.
-fn inner<M: Machine>(range: PhysRange) -> PhysRange {
+pub(super) fn inner<M: Machine>(range: PhysRange) -> PhysRange {
     let start = range.start().get().next_multiple_of(M::PAGE_BYTES);
     let end = range.start().get().saturating_add(range.len()) & !(M::PAGE_BYTES - 1);
     PhysRange::new(PhysAddr::new(start), end.saturating_sub(start)).unwrap_or_default()

@@ -4,9 +4,10 @@
 #![expect(unsafe_code)]
 
 use crate::Mm;
-use crate::addr::{VirtAddr, VirtRange};
+use crate::addr::{PhysRange, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
+use crate::operations::boot::{BootError, inner};
 use crate::paging::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 use core::fmt;
 
@@ -109,14 +110,51 @@ impl<M: Machine> Mm<M> {
     }
 
     fn check_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
-        let limit = self.machine.phys_limit().get();
-        let descriptors = limit.div_ceil(M::PAGE_BYTES).saturating_mul(DESCRIPTOR_BYTES);
-        let windows =
-            [(self.machine.linear_base(), limit), (self.machine.vmemmap_base(), descriptors)];
-        let mut windows = windows.into_iter().filter_map(|(base, len)| VirtRange::new(base, len));
-        if windows.any(|window| window.overlaps(range)) {
+        if self.windows().into_iter().flatten().any(|window| window.overlaps(range)) {
             return Err(OwnMapError::InWindow(range));
         }
         Ok(())
+    }
+
+    /// The linear map and the memmap's window, unless one runs past the end of the address space.
+    fn windows(&self) -> [Option<VirtRange>; 2] {
+        let limit = self.machine.phys_limit().get();
+        let descriptors = limit.div_ceil(M::PAGE_BYTES).checked_mul(DESCRIPTOR_BYTES);
+        let memmap = descriptors.and_then(|len| VirtRange::new(self.machine.vmemmap_base(), len));
+        [VirtRange::new(self.machine.linear_base(), limit), memmap]
+    }
+
+    /// Checks that the two windows of virtual addresses are apart, and that the part of them where memory
+    /// of `windows` may come is free; or, if the linear map is complete, that it shows that memory.
+    pub(super) fn check_windows(&self, windows: &[PhysRange]) -> Result<(), BootError> {
+        let (linear, vmemmap) = (self.machine.linear_base(), self.machine.vmemmap_base());
+        let limit = self.machine.phys_limit();
+        let [Some(one), Some(other)] = self.windows() else {
+            return Err(BootError::Windows { linear, vmemmap, limit });
+        };
+        if one.overlaps(other) || !vmemmap.is_aligned(DESCRIPTOR_BYTES) {
+            return Err(BootError::Windows { linear, vmemmap, limit });
+        }
+        windows.iter().try_for_each(|window| {
+            let len = limit.get().saturating_sub(window.start().get()).min(window.len());
+            let window = PhysRange::new(window.start(), len).unwrap_or_default();
+            self.check_window(inner::<M>(window))
+        })
+    }
+
+    /// Checks one window, whose memory may share sections with RAM that is mapped.
+    fn check_window(&self, window: PhysRange) -> Result<(), BootError> {
+        let machine = &self.machine;
+        let mut wrong = None;
+        self.mapper().visit(self.linear_virt(window), &mut |leaf| {
+            let linear = leaf.virt == machine.linear_base().add(leaf.phys.get());
+            if !(linear && machine.linear_map_is_complete()) {
+                wrong.get_or_insert(leaf);
+            }
+        });
+        self.mapper().visit(self.memmap_virt(M::pfns(window)), &mut |leaf| {
+            wrong.get_or_insert(leaf);
+        });
+        wrong.map_or(Ok(()), |leaf| Err(BootError::WindowMapped(leaf)))
     }
 }

@@ -27,6 +27,7 @@ mod offline_threads;
 mod ppc64;
 mod refusals;
 mod reserve;
+mod reserve_frames;
 mod scripts;
 mod storm;
 mod take;

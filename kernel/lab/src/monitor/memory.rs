@@ -187,6 +187,7 @@ impl<'m, M: Machine> Lives<'m, M> {
 const fn quarantined(kind: Quarantined) -> &'static str {
     match kind {
         Quarantined::Page => "out of use",
+        Quarantined::Table => "holds page tables, and is out of use when they are gone",
         Quarantined::Memmap => "holds descriptors, its blocks do not come online again",
         Quarantined::Offline => "its block stays offline",
     }

@@ -121,7 +121,7 @@ pub(super) fn stats_json<M: Machine>(
         stats.blocks.1,
         CountsJson(&stats.pages, M::PAGE_BYTES),
         stats.system_pages * M::PAGE_BYTES,
-        stats.reserve.len(),
+        stats.reserve * M::PAGE_BYTES,
         stats.reserve_free * M::PAGE_BYTES,
         heap.0,
         heap.1,
@@ -143,7 +143,7 @@ pub(super) fn stats_text<M: Machine>(
     writeln!(out, "managed   {}, {} free", bytes(managed), bytes(free))?;
     writeln!(out, "memmap    {} in the memory it describes", bytes(memmap))?;
     writeln!(out, "system    {} held by hotplug", bytes(stats.system_pages))?;
-    let (reserve, left) = (Size(stats.reserve.len()), bytes(stats.reserve_free));
+    let (reserve, left) = (bytes(stats.reserve), bytes(stats.reserve_free));
     writeln!(out, "reserve   {reserve} for tables, {left} free")?;
     writeln!(out, "heap      {} used, {} free", Size(heap.0), Size(heap.1))
 }

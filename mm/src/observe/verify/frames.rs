@@ -61,13 +61,19 @@ impl<M: Machine> Mm<M> {
 
     /// Adds the frames of the reserve that are in use.
     fn hold_reserve(&self, held: &mut Bag) -> Result<(), Violation> {
-        let handed_out = self.frames.handed_out();
-        let (range, free) = self.frames.reserve();
-        held.insert(M::pfns(handed_out));
+        let (handed_out, never) = self.frames.handed_out();
+        let (pieces, free) = self.frames.reserve();
+        let is_good = |pfn: &Pfn| !self.is_bad_table(M::address(*pfn));
+        for pfn in handed_out.flat_map(|piece| M::pfns(piece).iter()).filter(is_good) {
+            held.insert(PfnRange::new(pfn, 1));
+        }
         let (mut count, mut stray) = (0, None);
-        let unused = (range.len() - handed_out.len()) / M::PAGE_BYTES;
+        let unused = M::pfns(never).iter().filter(is_good).count() as u64;
         self.frames.visit_returned(&self.machine, &mut |frame| {
-            let known = handed_out.contains(frame) && frame.is_aligned(M::PAGE_BYTES);
+            let known = pieces.iter().any(|piece| piece.contains(frame))
+                && !never.contains(frame)
+                && frame.is_aligned(M::PAGE_BYTES)
+                && is_good(&M::pfn(frame));
             if !known || unused + count >= free {
                 stray = Some(frame);
                 return false;
@@ -78,7 +84,7 @@ impl<M: Machine> Mm<M> {
         });
         let at = stray.map_or(0, PhysAddr::get);
         hold(4, "the reserve's list holds its frames, each once", at, stray.is_none())?;
-        expect(4, "free frames of the reserve", range.start().get(), unused + count, free)
+        expect(4, "free frames of the reserve", never.start().get(), unused + count, free)
     }
 
     /// The pages that are held for tables and nodes are those that tables and nodes lie in: none is
@@ -89,13 +95,17 @@ impl<M: Machine> Mm<M> {
             if !self.owns_tables(at) {
                 return;
             }
-            if bytes >= M::PAGE_BYTES {
+            // A bad page is nobody's when its tables are gone.
+            let good = !self.is_bad_table(at);
+            if bytes >= M::PAGE_BYTES && good {
                 used.insert(PfnRange::new(M::pfn(at), bytes / M::PAGE_BYTES));
+            }
+            if bytes >= M::PAGE_BYTES {
                 return;
             }
             pieces += 1;
             let first = self.is_first_piece(at, bytes);
-            if first == Some(true) {
+            if first == Some(true) && good {
                 used.insert(PfnRange::new(M::pfn(at), 1));
             }
             let known = hold(5, "a shared page counts its table", at.get(), first.is_some());

@@ -153,7 +153,7 @@ impl<M: Machine> Mm<M> {
     fn is_held(&self, frame: PhysAddr) -> bool {
         matches!(
             self.extent_of(M::pfn(frame)),
-            Some((_, PageState::Used { owner: Owner::Boot | Owner::Table, .. }))
+            Some((_, PageState::Used { owner: Owner::Boot | Owner::Table | Owner::Poison, .. }))
         )
     }
 
