@@ -54,6 +54,10 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
         source.eject(device).map_err(SourceError::Source)
     }
 
+    fn is_there(&mut self, device: DeviceId) -> bool {
+        self.as_mut().is_some_and(|source| source.is_there(device))
+    }
+
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
         match self {
             Some(source) => source.write_firmware(json, out),

@@ -9,6 +9,7 @@ use hotmem::{AddError, Added, NodeId, PhysRange, Placement, RemoveError, Removed
 
 use super::ejecting::Ejecting;
 use super::event::{DeviceId, Event, HotplugSource, Outcome, Request};
+use super::gone::Draining;
 use super::owners::{OutOfHeap, Owners, Plugged};
 use super::report::Verdict;
 use super::step::{AddStep, Failure, Step, StepLine};
@@ -37,6 +38,8 @@ pub struct Hotplug<S, V: Verbs, C> {
     pub(super) touched: Touched,
     pub(super) verdict: Verdict,
     pub(super) ejecting: Option<Ejecting<V::Offline>>,
+    /// The memory of a device that is gone.
+    pub(super) draining: Option<Draining<V::Offline>>,
     /// Steps that an eject does before the kernel looks at anything else.
     pub(super) budget: u64,
     /// Instructions that the request under way spent on writing to the console.
@@ -83,6 +86,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             touched: Touched::new()?,
             verdict: Verdict::Pass,
             ejecting: None,
+            draining: None,
             budget: BUDGET,
             written: 0,
         })
@@ -95,13 +99,13 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
     /// Whether [`run_one`](Self::run_one) has something to do. Safe to ask with interrupts off.
     pub fn has_work(&self) -> bool {
-        self.ejecting.is_some() || self.source.has_work()
+        self.ejecting.is_some() || self.draining.is_some() || self.source.has_work()
     }
 
     /// Goes on with an eject under way for some steps, or else sees one event through, or begins to.
     /// Answers whether there was anything. Writes a line for each verb to `out`.
     pub fn run_one(&mut self, out: &mut dyn fmt::Write) -> bool {
-        if self.step_eject(out) {
+        if self.step_eject(out) || self.step_gone(out) {
             return true;
         }
         let Some(Event { device, request, since }) = self.source.next_event() else {
@@ -113,6 +117,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             Request::Insert { ranges, node } => self.insert(context, &ranges, node, out),
             Request::Unreadable(error) => self.unreadable(context, &error, out),
             Request::Eject => self.eject(context, out),
+            Request::Gone => self.lose(context, None),
         }
         true
     }

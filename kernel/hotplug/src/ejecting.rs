@@ -148,6 +148,11 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         error: EjectError,
         out: &mut dyn fmt::Write,
     ) {
+        if !self.source.is_there(ejecting.context.device) {
+            log::error!("{}: {error}", self.source.label(ejecting.context.device));
+            self.lose(ejecting.context, None);
+            return;
+        }
         self.restore(&ejecting.ranges, ejecting.part, out);
         self.refuse(ejecting.context, error, out);
     }

@@ -37,6 +37,8 @@ pub enum Request<E> {
     Unreadable(E),
     /// Give the device's memory up.
     Eject,
+    /// The device is not there any more, and nobody asked the kernel: its memory was announced before.
+    Gone,
 }
 
 /// Ranges of memory that one device can have.
@@ -101,6 +103,7 @@ impl<E> Event<E> {
             Request::Insert { ranges, node } => Request::Insert { ranges, node },
             Request::Unreadable(error) => Request::Unreadable(f(error)),
             Request::Eject => Request::Eject,
+            Request::Gone => Request::Gone,
         };
         Event { device, request, since }
     }
@@ -140,7 +143,8 @@ pub enum Outcome {
     Ejected,
     /// The memory is kept; nothing has changed.
     EjectRefused(Refusal),
-    /// The memory was given up, but the firmware could not take the device away.
+    /// The memory was given up, but the firmware could not take the device away; or the device is gone,
+    /// and memory of it could not be given up.
     EjectFailed,
 }
 
@@ -186,6 +190,13 @@ pub unsafe trait HotplugSource {
     /// The device is still there with exactly the memory it had, and why. Where that is not certain,
     /// the device counts as gone: memory that may not be there is never added back.
     fn eject(&mut self, device: DeviceId) -> Result<(), Self::Error>;
+
+    /// Whether a device is still there, as far as the firmware can say. Memory of one that is not does not
+    /// come back online.
+    fn is_there(&mut self, device: DeviceId) -> bool {
+        let _ = device;
+        true
+    }
 
     /// Writes what the source understood of firmware's description of the machine and what it left out, for
     /// people or as one line of JSON.

@@ -45,7 +45,10 @@ impl fmt::Display for InsertError {
                 write!(f, "{count} memory blocks in one device, more than {MAX_BLOCKS}")
             }
             Self::Changed { was, is } => {
-                write!(f, "the device now begins with {is}, but {was} of it is in use")
+                write!(
+                    f,
+                    "the device now begins with {is}, but {was} of it is in use, and may be gone"
+                )
             }
         }
     }
@@ -74,14 +77,28 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             self.insert_again(context, ranges, node, out);
             return;
         }
+        if self.is_replaced(context, ranges) {
+            self.lose(context, Some((*ranges, node)));
+            return;
+        }
+        self.insert_new(context, ranges, node, out);
+    }
 
+    /// Takes a device whose memory is not known, and answers.
+    pub(super) fn insert_new(
+        &mut self,
+        context: Context,
+        ranges: &Ranges,
+        node: NodeId,
+        out: &mut dyn fmt::Write,
+    ) {
         if self.is_boot_memory(ranges) {
             self.know_boot_memory(context, ranges, node);
             return;
         }
 
         let mut trail = Trail::default();
-        let result = match known.as_slice() {
+        let result = match self.owners.added(context.device).as_slice() {
             [] => self.take(context, ranges, node, &mut trail),
             [was, ..] => {
                 let is = ranges.as_slice().first().copied().unwrap_or_default();

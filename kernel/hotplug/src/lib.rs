@@ -26,6 +26,7 @@ mod driver;
 mod eject;
 mod ejecting;
 mod event;
+mod gone;
 mod insert;
 mod json;
 mod latch;

@@ -11,6 +11,7 @@ use hotmem::{
 
 use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource};
+use super::gone::Draining;
 use super::insert::{remove_step, signed};
 use super::owners::Plugged;
 use super::step::{AddStep, BlocksStep, Failure, Step};
@@ -23,6 +24,8 @@ pub enum OperatorError {
     Firmwares(Plugged),
     /// A device is being given up: its blocks are half-way.
     Ejecting(DeviceId),
+    /// The block's memory is not there any more.
+    Gone(Plugged),
     /// No plugged and unused memory is there.
     NotPlugged(PhysRange),
     /// The memory manager refused.
@@ -44,6 +47,11 @@ impl fmt::Display for OperatorError {
                 entry.range, entry.device.0
             ),
             Self::Ejecting(device) => write!(f, "memory device {} is being given up", device.0),
+            Self::Gone(entry) => write!(
+                f,
+                "{} of memory device {} is not there any more",
+                entry.range, entry.device.0
+            ),
             Self::NotPlugged(range) => write!(f, "{range} is not in plugged and unused memory"),
             Self::Add(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
@@ -122,6 +130,10 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         out: &mut dyn fmt::Write,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
+        let range = self.verbs.block_range(id);
+        if let Some(gone) = range.and_then(|range| self.owners.gone_at(range)) {
+            return Err(OperatorError::Gone(gone));
+        }
         let before = self.clock.instructions();
         let result = self.verbs.online(id, zone).map(drop);
         let done = Done { result, instructions: self.since(before) };
@@ -153,8 +165,9 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
     /// Refuses while a device is being given up: what it had is put back if that fails.
     fn check_idle(&self) -> Result<(), OperatorError> {
-        match self.ejecting() {
-            Some(ejecting) => Err(OperatorError::Ejecting(ejecting.device)),
+        let leaving = self.ejecting().map(|ejecting| ejecting.device);
+        match leaving.or(self.draining.as_ref().map(Draining::device)) {
+            Some(device) => Err(OperatorError::Ejecting(device)),
             None => Ok(()),
         }
     }

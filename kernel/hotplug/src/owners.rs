@@ -10,7 +10,8 @@
 //!
 //! Memory that is `Added` is the firmware's to take back and not the operator's. Memory that is
 //! `Refused` is plugged, but nobody's: the operator may add parts of it, and then the firmware cannot
-//! have it until the operator has removed them.
+//! have it until the operator has removed them. Memory that is `Gone` stays in the table, whatever else
+//! comes into the slot of its device, until the memory manager has given it up.
 
 use alloc::vec::Vec;
 
@@ -31,6 +32,8 @@ pub enum Claim {
     Stranded,
     /// The memory manager would not have it.
     Refused,
+    /// The memory manager has it, but it is not there any more: it is given up as soon as nobody uses it.
+    Gone,
 }
 
 impl Claim {
@@ -112,9 +115,34 @@ impl Owners {
         }
     }
 
-    /// Forgets a device.
+    /// Forgets a device. What is left of one that was in its slot before stays.
     pub(super) fn forget(&mut self, device: DeviceId) {
-        self.0.retain(|entry| entry.device != device);
+        self.0.retain(|entry| entry.device != device || entry.claim == Claim::Gone);
+    }
+
+    /// Notes that a device is gone: what the memory manager has of it is to be given up.
+    pub(super) fn lose(&mut self, device: DeviceId) {
+        self.0.retain(|entry| entry.device != device || entry.claim != Claim::Refused);
+        let lost = self.0.iter_mut().filter(|entry| entry.device == device);
+        lost.for_each(|entry| entry.claim = Claim::Gone);
+    }
+
+    /// Forgets memory that is gone, now that the memory manager does not have it any more.
+    pub(super) fn drained(&mut self, device: DeviceId, range: PhysRange) {
+        let gone = |entry: &Plugged| (entry.device, entry.range, entry.claim);
+        self.0.retain(|entry| gone(entry) != (device, range, Claim::Gone));
+    }
+
+    /// The n-th range of a device that is gone and not given up yet.
+    pub(super) fn nth_gone(&self, device: DeviceId, n: usize) -> Option<PhysRange> {
+        let mut gone = self.of(device).filter(|entry| entry.claim == Claim::Gone);
+        gone.nth(n).map(|entry| entry.range)
+    }
+
+    /// Memory at `range` that is gone and not given up yet.
+    pub(super) fn gone_at(&self, range: PhysRange) -> Option<Plugged> {
+        let gone = self.0.iter().filter(|entry| entry.claim == Claim::Gone);
+        gone.copied().find(|entry| entry.range.overlaps(range))
     }
 
     /// The device that has memory of `range` added.

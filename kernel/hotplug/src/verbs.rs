@@ -8,8 +8,8 @@ use core::ops::Range;
 
 use hotmem::{
     AddError, Added, Block, BlockId, Group, Machine, Mm, NodeId, OfflineError, OfflineOp,
-    OnlineError, Pfn, PhysAddr, PhysRange, Placement, Progress, RemoveError, Removed, Stepped,
-    ZoneKind,
+    OnlineError, Pfn, PhysAddr, PhysRange, Placement, PoisonError, Progress, RemoveError, Removed,
+    Stepped, ZoneKind,
 };
 
 /// Reads back what the memory manager made of a range.
@@ -87,6 +87,13 @@ pub trait Verbs: View {
     ///
     /// As [`Mm::remove`].
     fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError>;
+
+    /// Takes a page out of use for good.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mm::poison`].
+    fn poison(&mut self, pfn: Pfn) -> Result<(), PoisonError>;
 }
 
 /// A block that is going offline. Dropped before it is done, the block stays online.
@@ -185,6 +192,10 @@ impl<'m, M: Machine> Verbs for &'m Mm<M> {
 
     fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError> {
         Mm::remove(self, range)
+    }
+
+    fn poison(&mut self, pfn: Pfn) -> Result<(), PoisonError> {
+        Mm::poison(self, pfn).map(drop)
     }
 }
 

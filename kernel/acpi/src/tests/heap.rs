@@ -12,8 +12,8 @@ use std::boxed::Box;
 
 use hotmem::{
     AddError, Added, Block, BlockId, BlockState, Group, NodeId, OfflineError, OnlineError,
-    PageCounts, Pfn, PfnRange, PhysAddr, PhysRange, Placement, Progress, RemoveError, Removed,
-    ZoneKind,
+    PageCounts, Pfn, PfnRange, PhysAddr, PhysRange, Placement, PoisonError, Progress, RemoveError,
+    Removed, ZoneKind,
 };
 use hotmem_aml::Limits;
 use hotmem_aml_fakes::{Machine, compile, tables};
@@ -152,6 +152,10 @@ impl Verbs for States {
     fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError> {
         self.set(range, None);
         Ok(Removed { range, system_bytes: 0 })
+    }
+
+    fn poison(&mut self, pfn: Pfn) -> Result<(), PoisonError> {
+        Err(PoisonError::NotMemory(pfn))
     }
 }
 

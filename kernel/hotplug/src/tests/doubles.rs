@@ -12,7 +12,7 @@ use std::vec::Vec;
 
 use hotmem::{
     AddError, Added, Block, BlockId, Group, NodeId, OfflineError, OnlineError, Pfn, PhysAddr,
-    PhysRange, Placement, RemoveError, Removed, ZoneKind,
+    PhysRange, Placement, PoisonError, RemoveError, Removed, ZoneKind,
 };
 
 use crate::{Clock, DeviceId, Event, HotplugSource, Outcome, Ranges, Request, Verbs, View};
@@ -41,6 +41,8 @@ pub(super) struct Played {
     pub(super) stuck: bool,
     /// It does not want the device any more: the eject fails.
     pub(super) withdrawn: bool,
+    /// Devices that are not there.
+    pub(super) absent: Vec<u16>,
     /// The firmware cannot be told anything.
     pub(super) deaf: bool,
 }
@@ -94,6 +96,10 @@ unsafe impl HotplugSource for Script {
         }
         played.ejected.push(device.0);
         Ok(())
+    }
+
+    fn is_there(&mut self, device: DeviceId) -> bool {
+        !self.0.borrow().absent.contains(&device.0)
     }
 
     fn is_withdrawn(&self, error: &Wrong) -> bool {
@@ -194,6 +200,10 @@ impl<V: Verbs> Verbs for Faulty<V> {
 
     fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError> {
         if self.1.fails_now() { Err(RemoveError::Busy) } else { self.0.remove(range) }
+    }
+
+    fn poison(&mut self, pfn: Pfn) -> Result<(), PoisonError> {
+        if self.1.fails_now() { Err(PoisonError::Busy) } else { self.0.poison(pfn) }
     }
 }
 

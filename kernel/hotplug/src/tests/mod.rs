@@ -4,6 +4,7 @@
 mod absent;
 mod doubles;
 mod ejecting;
+mod gone;
 mod operator;
 
 use core::cell::Cell;

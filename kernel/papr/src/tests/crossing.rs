@@ -87,7 +87,7 @@ impl Kernel {
                     Ok(()) => self.device = None,
                     Err(error) => assert!(self.source.is_withdrawn(&error), "{error}"),
                 },
-                Request::Unreadable(_) => {}
+                Request::Unreadable(_) | Request::Gone => {}
             }
         }
     }

@@ -1,0 +1,258 @@
+//! A device is gone without an eject: the firmware took it away, or it broke. Its memory is not there any
+//! more, whatever the kernel keeps in it.
+//!
+//! ```text
+//!   log --> for each range: [ step, ... block offline ] for each block --> removed --> answer
+//!                                 \--- a block stays: its free pages are taken out of use
+//! ```
+//!
+//! Nothing comes back online. A block that stays gets no new user, and goes offline once the old ones are
+//! gone: that is tried when the firmware tells of the device again. What the pages held is lost: what is
+//! moved from them is what the machine reads where no memory is.
+
+use core::fmt;
+
+use hotmem::{BlockId, BlockState, NodeId, OfflineError, PfnRange, PhysRange, PoisonError};
+
+use super::driver::{Context, Done, Hotplug};
+use super::event::{DeviceId, HotplugSource, Outcome, Ranges};
+use super::insert::{blocks_step, remove_step};
+use super::owners::Claim;
+use super::step::Step;
+use super::verbs::{Clock, Offlining, Stage, Verbs};
+
+/// How far the kernel got with the memory of a device that is gone.
+#[derive(Debug)]
+pub(super) struct Draining<O> {
+    context: Context,
+    /// The device that is in the slot now, if that was announced: it is taken afterwards.
+    next: Option<(Ranges, NodeId)>,
+    /// Ranges that stay, and come first in the table.
+    kept: usize,
+    /// The range under way.
+    range: Option<Draught>,
+    /// What is done to its block.
+    now: Option<Now<O>>,
+}
+
+/// A range whose blocks go offline.
+#[derive(Clone, Copy, Debug)]
+struct Draught {
+    range: PhysRange,
+    /// The next block.
+    block: u64,
+    /// Blocks that stay, and why the first of them does.
+    stays: u64,
+    error: Option<OfflineError>,
+}
+
+/// What is done to a block.
+#[derive(Debug)]
+enum Now<O> {
+    /// It goes offline.
+    Offlining(O),
+    /// It stays: its pages are taken out of use, those that can be.
+    Sealing { id: BlockId, pages: PfnRange, in_use: u64 },
+}
+
+/// The memory of a device that is gone, for the verdict.
+struct Lost(PhysRange);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is gone and was not ejected", self.0)
+    }
+}
+
+impl<O> Draining<O> {
+    /// The device that is gone.
+    pub(super) const fn device(&self) -> DeviceId {
+        self.context.device
+    }
+}
+
+impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+    /// Begins to give the memory of a device up that is not there any more; `next` is in its slot now.
+    pub(super) fn lose(&mut self, context: Context, next: Option<(Ranges, NodeId)>) {
+        let device = context.device;
+        for entry in self.owners.of(device) {
+            let (label, range) = (self.source.label(device), entry.range);
+            if entry.claim.has_memory() {
+                log::error!("{label}: {range} is gone and was not ejected: what it held is lost");
+            } else if entry.claim == Claim::Refused && self.is_used(range) {
+                log::error!("{label}: {range} is gone, but memory of it is in use otherwise");
+            } else {
+                continue;
+            }
+            self.verdict.failed(Lost(range));
+        }
+        self.owners.lose(device);
+        self.draining = Some(Draining { context, next, kept: 0, range: None, now: None });
+    }
+
+    /// Whether memory of a refused device is in use all the same, and not as another device's.
+    fn is_used(&self, range: PhysRange) -> bool {
+        let mut blocks = self.verbs.block_numbers(range).map(BlockId::new);
+        self.owners.owner_of(range).is_none() && blocks.any(|id| self.verbs.block(id).is_some())
+    }
+
+    /// Whether a device that is announced with `ranges` has taken the place of another one, whose memory
+    /// is still in use: nothing of that is described any more.
+    pub(super) fn is_replaced(&self, context: Context, ranges: &Ranges) -> bool {
+        let mut known = self.owners.of(context.device);
+        let left = known.any(|entry| entry.claim == Claim::Gone);
+        let known = self.owners.added(context.device);
+        let old = |range: &PhysRange| known.as_slice().iter().any(|old| old.overlaps(*range));
+        left || !known.as_slice().is_empty() && !ranges.as_slice().iter().any(old)
+    }
+
+    /// Goes on with the memory of a device that is gone. `false` if there is none.
+    pub(super) fn step_gone(&mut self, out: &mut dyn fmt::Write) -> bool {
+        let Some(mut draining) = self.draining.take() else { return false };
+        match (draining.now.take(), draining.range) {
+            (Some(Now::Offlining(going)), _) => self.step_going(&mut draining, going),
+            (Some(Now::Sealing { id, pages, in_use }), _) => {
+                self.seal(&mut draining, id, pages, in_use);
+            }
+            (None, Some(range)) => self.next_block(&mut draining, range, out),
+            (None, None) => {
+                if !self.next_range(&mut draining) {
+                    self.end_gone(draining, out);
+                    return true;
+                }
+            }
+        }
+        self.draining = Some(draining);
+        true
+    }
+
+    /// Turns to the next range. One that is somebody else's by now is forgotten.
+    fn next_range(&mut self, draining: &mut Draining<V::Offline>) -> bool {
+        let device = draining.context.device;
+        loop {
+            let Some(range) = self.owners.nth_gone(device, draining.kept) else { return false };
+            if self.owners.owner_of(range).is_none() {
+                let block = self.verbs.block_numbers(range).start;
+                draining.range = Some(Draught { range, block, stays: 0, error: None });
+                return true;
+            }
+            self.owners.drained(device, range);
+        }
+    }
+
+    /// Begins with the next block of a range; behind the last one the range is removed.
+    fn next_block(
+        &mut self,
+        draining: &mut Draining<V::Offline>,
+        mut range: Draught,
+        out: &mut dyn fmt::Write,
+    ) {
+        let id = BlockId::new(range.block);
+        if range.block >= self.verbs.block_numbers(range.range).end {
+            self.end_range(draining, range, out);
+            return;
+        }
+        range.block += 1;
+        draining.range = Some(range);
+        let online = |block: hotmem::Block| matches!(block.state, BlockState::Online(_));
+        if self.verbs.block(id).is_some_and(online) {
+            match self.verbs.start_offline(id) {
+                Ok(going) => draining.now = Some(Now::Offlining(going)),
+                Err(error) => self.stays(draining, id, error),
+            }
+        }
+    }
+
+    fn step_going(&mut self, draining: &mut Draining<V::Offline>, going: V::Offline) {
+        let id = going.progress().block;
+        match going.step(self.budget) {
+            Ok(Stage::Going(going)) => draining.now = Some(Now::Offlining(going)),
+            Ok(Stage::Done) => {}
+            Err(error) => self.stays(draining, id, error),
+        }
+    }
+
+    /// A block does not go offline: nobody shall get a page of it.
+    fn stays(&self, draining: &mut Draining<V::Offline>, id: BlockId, error: OfflineError) {
+        log::error!("{id} stays, though its memory is gone: {error}");
+        if let Some(range) = &mut draining.range {
+            range.stays += 1;
+            range.error.get_or_insert(error);
+        }
+        let pages = self.verbs.block(id).map_or(PfnRange::EMPTY, |block| block.pfns);
+        draining.now = Some(Now::Sealing { id, pages, in_use: 0 });
+    }
+
+    /// Takes some pages of a block out of use.
+    fn seal(
+        &mut self,
+        draining: &mut Draining<V::Offline>,
+        id: BlockId,
+        pages: PfnRange,
+        mut in_use: u64,
+    ) {
+        let count = pages.pages().min(self.budget);
+        for page in 0..count {
+            match self.verbs.poison(pages.start.add(page)) {
+                Ok(()) | Err(PoisonError::Already(_)) => {}
+                Err(_) => in_use += 1,
+            }
+        }
+        let pages = PfnRange::new(pages.start.add(count), pages.pages() - count);
+        if pages.pages() != 0 {
+            draining.now = Some(Now::Sealing { id, pages, in_use });
+            return;
+        }
+        log::error!(
+            "{id} is isolated: {in_use} of its pages are still in use, nobody gets another"
+        );
+    }
+
+    /// Removes a range, unless a block of it stays.
+    fn end_range(
+        &mut self,
+        draining: &mut Draining<V::Offline>,
+        range: Draught,
+        out: &mut dyn fmt::Write,
+    ) {
+        draining.range = None;
+        let done = Done { result: range.error.map_or(Ok(()), Err), instructions: None };
+        self.write(out, &Step::Offline(blocks_step(range.range, &done)));
+        let there = |raw| self.verbs.block(BlockId::new(raw)).is_some();
+        let gone = !self.verbs.block_numbers(range.range).any(there);
+        let removed = gone || range.stays == 0 && self.remove_gone(range.range, out);
+        if removed {
+            self.owners.drained(draining.context.device, range.range);
+        } else {
+            draining.kept += 1;
+        }
+    }
+
+    fn remove_gone(&mut self, range: PhysRange, out: &mut dyn fmt::Write) -> bool {
+        let done = self.remove(range);
+        self.write(out, &Step::Remove(remove_step(range, &done)));
+        if let Err(error) = done.result {
+            log::error!("{range} stays offline, though its memory is gone: {error}");
+        }
+        done.result.is_ok()
+    }
+
+    /// Answers, and takes the device that is in the slot now.
+    fn end_gone(&mut self, draining: Draining<V::Offline>, out: &mut dyn fmt::Write) {
+        let Draining { context, next, kept, .. } = draining;
+        {
+            let label = self.source.label(context.device);
+            match kept {
+                0 => log::info!("{label}: nothing is left of its memory"),
+                _ => log::error!("{label}: {kept} ranges of its memory cannot be given up yet"),
+            }
+        }
+        match next {
+            Some((ranges, node)) => self.insert_new(context, &ranges, node, out),
+            None => {
+                let outcome = if kept == 0 { Outcome::Ejected } else { Outcome::EjectFailed };
+                self.answer(context, outcome);
+            }
+        }
+    }
+}

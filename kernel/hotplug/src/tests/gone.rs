@@ -1,0 +1,175 @@
+//! Devices that go without an eject, and what comes into their slots.
+
+use std::string::String;
+use std::vec;
+
+use hotmem::testing::{Holder, range};
+use hotmem::{BlockState, Order, Pfn, PhysRange, ZoneKind};
+
+use super::{Fixture, MIB, ONLINE, WINDOW};
+use crate::{Claim, OperatorError, Outcome, Refusal, Request, Verdict};
+
+/// Device 0 with both pieces, and the firmware says that it is gone.
+fn lost() -> Fixture {
+    let this = Fixture::inserted();
+    this.script.0.borrow_mut().absent.push(0);
+    this.script.event(0, Request::Gone);
+    this
+}
+
+/// Every movable page, so that a block that is online has no free one.
+fn take_all(this: &Fixture) -> std::vec::Vec<Pfn> {
+    core::iter::from_fn(|| this.bench.alloc_movable_zone(Order::ZERO)).collect()
+}
+
+/// A page of the first piece is in use, and its owner does not let go of it.
+fn held() -> (Fixture, Pfn) {
+    let this = lost();
+    let mut pages = take_all(&this);
+    let inside = this.bench.mm.block(first_block(&this)).unwrap().pfns;
+    let at = pages.iter().position(|&page| inside.contains(page)).unwrap();
+    let page = pages.swap_remove(at);
+    pages.into_iter().for_each(|page| this.bench.mm.free_pages(page).unwrap());
+    (this, page)
+}
+
+fn first_block(this: &Fixture) -> hotmem::BlockId {
+    this.bench.mm.blocks_in(this.pieces[0]).next().unwrap()
+}
+
+#[test]
+fn memory_that_is_gone_is_drained_and_removed_and_no_eject_is_asked_for() {
+    let mut this = Fixture::inserted();
+    let holder = Holder::register(this.bench);
+    for _ in 0..60 {
+        holder.take_in_zone(this.bench, Order::ZERO).unwrap();
+    }
+    this.script.event(0, Request::Gone);
+    let out = this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejected]);
+    assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]), "{out}");
+    assert!(this.script.0.borrow().ejected.is_empty());
+    assert_eq!(out.matches("\"verb\":\"remove\"").count(), 2);
+    let Verdict::Fail(why) = this.driver.verdict() else { panic!("{}", this.driver.verdict()) };
+    assert!(why.as_str().contains("is gone and was not ejected"), "{why}");
+    holder.check(this.bench);
+}
+
+#[test]
+fn a_block_that_stays_gets_no_new_user_and_goes_with_the_last_one() {
+    let (mut this, page) = held();
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::EjectFailed]);
+    // What could go went: the second piece whole, and the other block of the first.
+    assert_eq!(this.states(), [ONLINE, BlockState::Offline]);
+    assert_eq!(this.driver.plugged().len(), 1);
+    assert!(this.driver.plugged().iter().all(|entry| entry.claim == Claim::Gone));
+    assert!(take_all(&this).is_empty(), "a page of what is gone was given out");
+
+    let id = first_block(&this);
+    let offline = this.bench.mm.blocks_in(this.pieces[0]).nth(1).unwrap();
+    let refused = this.driver.operator_online(offline, ZoneKind::Movable, &mut String::new());
+    assert!(matches!(refused, Err(OperatorError::Gone(entry)) if entry.range == this.pieces[0]));
+
+    this.bench.mm.free_pages(page).unwrap();
+    this.script.event(0, Request::Gone);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejected]);
+    assert_eq!((this.bench.mm.block(id), this.driver.plugged()), (None, &[][..]));
+}
+
+#[test]
+fn a_device_that_goes_during_its_eject_does_not_come_back_online() {
+    let (mut this, page) = held();
+    this.script.0.borrow_mut().events.clear();
+    this.script.eject(0);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
+    assert!(take_all(&this).is_empty());
+    this.bench.mm.free_pages(page).unwrap();
+    this.script.event(0, Request::Gone);
+    this.run();
+    assert_eq!((this.script.told(), this.states()), (vec![Outcome::Ejected], vec![]));
+}
+
+#[test]
+fn a_drain_whose_nth_verb_fails_is_finished_when_it_is_told_of_again() {
+    let mut failed = 0;
+    for n in (0..).step_by(7) {
+        let mut this = lost();
+        this.driver.set_budget(64);
+        this.plan.fail(n);
+        this.run();
+        match this.script.told()[..] {
+            [Outcome::Ejected] => break,
+            [Outcome::EjectFailed] => failed += 1,
+            ref other => panic!("call {n}: {other:?}"),
+        }
+        assert!(!this.driver.plugged().is_empty());
+        this.plan.never();
+        this.script.event(0, Request::Gone);
+        this.run();
+        assert_eq!(this.script.told(), [Outcome::Ejected], "call {n}");
+        assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]), "call {n}");
+    }
+    assert!(failed > 0);
+}
+
+#[test]
+fn another_device_in_the_slot_is_taken_once_the_old_one_is_drained() {
+    for used in [false, true] {
+        let (mut this, page) = held();
+        this.script.0.borrow_mut().events.clear();
+        if !used {
+            this.bench.mm.free_pages(page).unwrap();
+        }
+        let other: PhysRange = range(WINDOW + 32 * MIB, 2 * MIB);
+        this.bench.plug(other);
+        this.script.insert(0, &[other]);
+        let out = this.run();
+        assert_eq!(this.script.told(), [Outcome::Inserted], "{out}");
+        let owners = this.driver.plugged().iter();
+        let of = |claim| owners.clone().filter(|entry| entry.claim == claim).count();
+        assert_eq!((of(Claim::Added), of(Claim::Gone)), (1, usize::from(used)));
+        // Ejecting the new one does not lose track of what is left of the old one.
+        this.script.eject(0);
+        this.run();
+        assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+        assert_eq!(this.driver.plugged().len(), usize::from(used));
+        assert_eq!(this.bench.mm.blocks_in(other).find_map(|id| this.bench.mm.block(id)), None);
+    }
+}
+
+#[test]
+fn memory_of_another_device_is_not_touched_for_one_that_is_gone() {
+    let (mut this, page) = held();
+    this.run();
+    this.bench.mm.free_pages(page).unwrap();
+    this.script.told();
+    // The operator gives the rest up, and another device comes to the same addresses.
+    this.driver.operator_offline(first_block(&this), &mut String::new()).unwrap();
+    this.driver.operator_remove(this.pieces[0], &mut String::new()).unwrap();
+    this.script.insert(1, &this.pieces[..1]);
+    this.run();
+    this.script.event(0, Request::Gone);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Inserted, Outcome::Ejected]);
+    assert_eq!(this.states(), [ONLINE; 2]);
+}
+
+#[test]
+fn a_refused_device_that_goes_is_forgotten_quietly() {
+    let mut this = Fixture::inserted();
+    this.script.insert(1, &this.pieces[..1]);
+    this.run();
+    this.script.event(1, Request::Gone);
+    this.script.event(9, Request::Gone);
+    assert_eq!(this.run(), "");
+    let told = [Outcome::InsertFailed, Outcome::Ejected, Outcome::Ejected];
+    assert_eq!((&this.script.told()[..], this.states()), (&told[..], vec![ONLINE; 5]));
+    assert!(matches!(this.driver.verdict(), Verdict::Refused(_)));
+    this.script.eject(1);
+    this.run();
+    let refused = Outcome::EjectRefused(Refusal::Unknown);
+    assert_eq!(this.script.told(), [Outcome::Ejecting, refused]);
+}
