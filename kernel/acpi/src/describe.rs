@@ -42,6 +42,18 @@ impl<H: Hardware> AcpiSource<H> {
         status(aml, &mut host, node).map_err(|error| DeviceError::Method("_STA", error))
     }
 
+    /// Whether a device is certainly not there, or does not decode its addresses: nothing is at its memory.
+    pub(super) fn is_absent(&mut self, node: aml::NodeId) -> bool {
+        let decodes = PRESENT | ENABLED;
+        self.status(node).is_ok_and(|status| status & decodes != decodes)
+    }
+
+    /// Whether the driver has memory of a device that is not there: nobody ejected it.
+    pub(super) fn is_lost(&mut self, device: DeviceId) -> bool {
+        let Some(known) = self.devices.get(device.0).copied() else { return false };
+        known.told && self.is_absent(known.node)
+    }
+
     /// What a device is, if it is there.
     pub(super) fn describe(&mut self, device: DeviceId) -> Result<(Ranges, NodeId), DeviceError> {
         let node = self.node(device)?;
@@ -61,6 +73,7 @@ impl<H: Hardware> AcpiSource<H> {
         described: Result<(Ranges, NodeId), DeviceError>,
     ) -> Request<DeviceError> {
         match described {
+            Err(DeviceError::Absent(_)) if self.is_lost(device) => Request::Gone,
             Err(error) => Request::Unreadable(error),
             Ok((ranges, node)) => {
                 if let Some(device) = self.devices.get_mut(device.0) {

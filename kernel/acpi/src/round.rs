@@ -20,7 +20,7 @@ use super::device::EJECT_REQUEST;
 use super::fault::DeviceError;
 use super::hardware::Hardware;
 use super::parent::Asked;
-use super::source::{AcpiSource, status_code};
+use super::source::{AcpiSource, is_empty, status_code};
 
 /// Devices that the kernel has no way to give up: processors and host bridges (ACPI 6.5, table 5.163).
 const KEPT: [&str; 3] = ["ACPI0007", "PNP0A03", "PNP0A08"];
@@ -42,6 +42,8 @@ pub(super) struct Round {
     worst: Outcome,
     /// The container's `_EJ0` was run.
     ejected: bool,
+    /// The container is not there any more, so there is nothing to eject.
+    absent: bool,
 }
 
 impl<H: Hardware> AcpiSource<H> {
@@ -50,7 +52,8 @@ impl<H: Hardware> AcpiSource<H> {
         let Some((parent, asked, since)) = self.devices.parents.take() else { return false };
         let Some(found) = self.devices.parents.get_mut(parent) else { return false };
         let (node, members) = (found.node, found.members.clone());
-        if asked == Asked::Eject {
+        let absent = asked == Asked::Eject && self.is_vanished(node, &members);
+        if asked == Asked::Eject && !absent {
             if let Err((refusal, why)) = self.may_go(node, members.is_empty()) {
                 log::warn!("acpi: {}: stays: {why}", self.aml.path(node));
                 self.report(node, asked, Outcome::EjectRefused(refusal));
@@ -60,8 +63,9 @@ impl<H: Hardware> AcpiSource<H> {
         }
         let (first, next, end) = (members.start, members.start, members.end);
         let (worst, current, ejected) = (Outcome::Inserted, None, false);
-        self.round =
-            Some(Round { parent, node, asked, since, first, next, end, current, worst, ejected });
+        let round =
+            Round { parent, node, asked, since, first, next, end, current, worst, ejected, absent };
+        self.round = Some(round);
         true
     }
 
@@ -77,16 +81,18 @@ impl<H: Hardware> AcpiSource<H> {
                 (round.current, round.next) = (Some(index), index + 1);
             }
             let request = match round.asked {
+                Asked::Eject if self.is_lost(device) => Request::Gone,
                 Asked::Eject => Request::Eject,
-                Asked::Check(_) => match self.describe(device) {
-                    // An empty slot needs no event.
-                    Err(DeviceError::Absent(_)) => {
-                        self.pass_over();
-                        continue;
-                    }
-                    described => self.insert_request(device, described),
-                },
+                Asked::Check(_) => {
+                    let described = self.describe(device);
+                    self.insert_request(device, described)
+                }
             };
+            // An empty slot needs no event.
+            if is_empty(&request) {
+                self.pass_over();
+                continue;
+            }
             return Some(Event { device, request, since: round.since });
         }
         None
@@ -117,7 +123,7 @@ impl<H: Hardware> AcpiSource<H> {
             return Ok(None);
         }
         let at = round.current.take().unwrap_or(round.first);
-        if let Asked::Check(_) = round.asked {
+        if round.absent || matches!(round.asked, Asked::Check(_)) {
             round.worst = worse(round.worst, outcome);
             return Ok(None);
         }
@@ -152,6 +158,7 @@ impl<H: Hardware> AcpiSource<H> {
         self.round = None;
         let outcome = match round.asked {
             Asked::Check(_) => round.worst,
+            Asked::Eject if round.absent => round.worst,
             Asked::Eject => match self.run_eject(round.node, None) {
                 Ok(()) => {
                     self.container_gone(round);
@@ -184,6 +191,12 @@ impl<H: Hardware> AcpiSource<H> {
             round.next = round.end;
         }
         None
+    }
+
+    /// Whether a container is not there any more, and memory of it is in use.
+    fn is_vanished(&mut self, node: NodeId, members: &Range<u16>) -> bool {
+        let mut members = members.clone().filter_map(|index| self.devices.get(index));
+        members.any(|member| member.told) && self.is_absent(node)
     }
 
     /// A container is gone, and requests for what was in it with it.
@@ -267,7 +280,7 @@ impl<H: Hardware> AcpiSource<H> {
 /// The worse of two ends of an insert.
 fn worse(one: Outcome, other: Outcome) -> Outcome {
     let rank = |outcome| match outcome {
-        Outcome::Inserted => 0,
+        Outcome::Inserted | Outcome::Ejected => 0,
         Outcome::InsertedOffline => 1,
         _ => 2,
     };

@@ -18,6 +18,7 @@ use core::fmt;
 use hotmem_aml::{self as aml, Aml, Arg};
 use hotmem_hotplug::{DeviceId, Event, HotplugSource, Latch, Line, Outcome, Refusal, Request};
 
+use super::describe::PRESENT;
 use super::device::{Devices, Wanted};
 use super::error::TableError;
 use super::facs::GlobalLock;
@@ -62,6 +63,23 @@ impl<H: Hardware> AcpiSource<H> {
     /// The evaluator, to look things up in.
     pub const fn aml(&self) -> &Aml {
         &self.aml
+    }
+
+    /// The request of a device that the firmware wants back. One that is not there, and that the driver
+    /// does not know, has nothing to give up: the firmware is told that at once.
+    fn eject_request(&mut self, device: DeviceId) -> Option<Request<DeviceError>> {
+        let node = self.node(device).ok()?;
+        if self.status(node).is_ok_and(|status| status & PRESENT != 0) || !self.is_absent(node) {
+            return Some(Request::Eject);
+        }
+        if self.is_lost(device) {
+            return Some(Request::Gone);
+        }
+        log::debug!("acpi: {}: wanted back, but it is not there", self.aml.path(node));
+        if let Err(error) = self.answer(device, Outcome::Ejected) {
+            log::error!("acpi: {}: {error}", self.aml.path(node));
+        }
+        None
     }
 
     /// Has the firmware take a device away. An error if it is still there: it fails, and `memory`, if
@@ -113,16 +131,17 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
             let device = DeviceId(index);
             let (since, described) = match wanted {
                 Wanted::Eject(since) => {
-                    return Some(Event { device, request: Request::Eject, since });
+                    let Some(request) = self.eject_request(device) else { continue };
+                    return Some(Event { device, request, since });
                 }
                 Wanted::Scan => (None, self.describe(device)),
                 Wanted::Insert(since) => (since, self.describe(device)),
             };
+            let request = self.insert_request(device, described);
             // An empty slot needs no event, unless the firmware says that it was filled.
-            if wanted == Wanted::Scan && matches!(described, Err(DeviceError::Absent(_))) {
+            if wanted == Wanted::Scan && is_empty(&request) {
                 continue;
             }
-            let request = self.insert_request(device, described);
             return Some(Event { device, request, since });
         }
     }
@@ -167,6 +186,10 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         Ok(())
     }
 
+    fn is_there(&mut self, device: DeviceId) -> bool {
+        self.node(device).is_ok_and(|node| !self.is_absent(node))
+    }
+
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
         if json { report::json(self, out) } else { report::text(self, out) }
     }
@@ -175,6 +198,11 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         let node = self.node(device).unwrap_or(aml::NodeId::ROOT);
         self.aml.path(node)
     }
+}
+
+/// Whether a request is about a slot in which there is nothing, and was nothing.
+pub(super) const fn is_empty(request: &Request<DeviceError>) -> bool {
+    matches!(request, Request::Unreadable(DeviceError::Absent(_)))
 }
 
 /// The status code of an outcome (ACPI 6.5, 6.3.5: general processing, and ejection processing).

@@ -18,7 +18,7 @@ use crate::{AcpiSource, Tables};
 const ONLINE: BlockState = BlockState::Online(ZoneKind::Movable);
 
 /// The machine of `containers.asl`, with nothing plugged.
-fn boxes() -> Rig {
+pub(super) fn boxes() -> Rig {
     let dsdt = compile("containers").unwrap();
     let mut rig = Rig::with(Wire::new(reduced(), 5), &dsdt, Some(0), Policy::default());
     rig.run();
@@ -27,20 +27,20 @@ fn boxes() -> Rig {
 }
 
 /// Puts a DIMM into a slot without a word.
-fn put(rig: &mut Rig, slot: u32, blocks: u64) -> PhysRange {
+pub(super) fn put(rig: &mut Rig, slot: u32, blocks: u64) -> PhysRange {
     let dimm = rig.plug(slot, u64::from(slot) * 8 * MIB, blocks * BLOCK, 7);
     rig.wire.0.borrow_mut().gpe_status = 0;
     dimm
 }
 
 /// Lets an event happen.
-fn event(rig: &mut Rig, number: u32) -> std::string::String {
+pub(super) fn event(rig: &mut Rig, number: u32) -> std::string::String {
     rig.wire.0.borrow_mut().gpe_status |= 1 << number;
     rig.run()
 }
 
 /// The first container with three DIMMs, all in use.
-fn full() -> (Rig, [PhysRange; 3]) {
+pub(super) fn full() -> (Rig, [PhysRange; 3]) {
     let mut rig = boxes();
     let dimms = [0, 1, 2].map(|slot| put(&mut rig, slot, 2));
     event(&mut rig, 1);

@@ -12,3 +12,4 @@ mod odd;
 mod rig;
 mod shapes;
 mod tables;
+mod vanish;

@@ -107,6 +107,12 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BOXES", 1)
         Method (_L00) { Notify (\_SB.BOX0, 0) }
         Method (_L01) { Notify (\_SB.BOX0, 1) }
         Method (_L03) { Notify (\_SB.BOX0, 3) }
+        // One device; and something that has no memory
+        Method (_L05) { Notify (\_SB.BOX0.MEM0, 0) }
+        Method (_L06) { Notify (\_SB.BOX0.MEM0, 1) }
+        Method (_L07) { Notify (\_SB.BOX0.MEM0, 3) }
+        Method (_L08) { Notify (\_SB.BOX2.CPU0, 1) }
+        Method (_L09) { Notify (\_SB.BOX0.INNR, 3) }
         Method (_L11) { Notify (\_SB.BOX1, 1) }
         Method (_L13) { Notify (\_SB.BOX1, 3) }
         Method (_L21) { Notify (\_SB.BOX2, 1) }
