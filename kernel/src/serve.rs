@@ -5,8 +5,8 @@ use crate::console::{self, Screen};
 use crate::memory::KernelMachine;
 use crate::{firmware, interrupts};
 use hotmem::Mm;
-use hotmem_arch::current::cpu;
-use hotmem_hotplug::{Hotplug, Line, Trigger};
+use hotmem_arch::current::cpu::{self, Exit};
+use hotmem_hotplug::{Hotplug, HotplugSource, Line, Trigger};
 
 /// Hotplug on this machine.
 pub(crate) type KernelHotplug =
@@ -32,6 +32,10 @@ impl Server {
         loop {
             // One event, then a look at the console: neither can starve the other.
             let event = self.hotplug.run_one(&mut Screen);
+            if self.hotplug.source().wants_power_off() {
+                log::info!("the machine is turned off");
+                cpu::exit(Exit::Code(0));
+            }
             let typed = console::receive();
             #[cfg(feature = "lab")]
             if let Some(byte) = typed {

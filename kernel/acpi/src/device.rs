@@ -14,6 +14,11 @@ use super::parent::{Asked, Parents};
 /// The identifier of a memory device (ACPI 6.5, 9.11).
 pub(super) const MEMORY_DEVICE: &str = "PNP0C80";
 
+/// The identifier of a power button (ACPI 6.5, 4.8.2.2.1.2).
+pub(super) const POWER_BUTTON: &str = "PNP0C0C";
+/// Its `Notify` value when it is pressed.
+const PRESSED: u64 = 0x80;
+
 /// `Notify` values of every device (ACPI 6.5, table 5.161).
 pub(super) const BUS_CHECK: u64 = 0;
 pub(super) const DEVICE_CHECK: u64 = 1;
@@ -50,6 +55,10 @@ pub(super) struct MemoryDevice {
 pub(super) struct Devices {
     list: Vec<MemoryDevice>,
     pub(super) parents: Parents,
+    /// Devices that are power buttons.
+    buttons: Vec<NodeId>,
+    /// A power button was pressed.
+    pressed: bool,
     /// Where the search for the next pending device starts, so that none waits forever.
     cursor: usize,
     /// Something that has no memory device below it wants to be looked at.
@@ -69,6 +78,27 @@ impl Devices {
             self.list.push(MemoryDevice { node, pending, answering: None, told: false });
         }
         room
+    }
+
+    /// Takes note of a power button. Only while setting up; `false` if the heap is full.
+    pub(super) fn push_button(&mut self, node: NodeId) -> bool {
+        let room = self.buttons.try_reserve(1).is_ok();
+        if room {
+            self.buttons.push(node);
+        }
+        room
+    }
+
+    /// Notes that a power button was pressed.
+    pub(super) fn press(&mut self) {
+        if !core::mem::replace(&mut self.pressed, true) {
+            log::info!("acpi: the power button was pressed");
+        }
+    }
+
+    /// Whether a power button was pressed.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.pressed
     }
 
     pub(super) fn len(&self) -> usize {
@@ -94,6 +124,7 @@ impl Devices {
         let asked = match value {
             BUS_CHECK | DEVICE_CHECK => Asked::Check(value as u32),
             EJECT_REQUEST => Asked::Eject,
+            PRESSED if self.buttons.contains(&node) => return self.press(),
             value => return log::debug!("acpi: notification {value:#x} ignored"),
         };
         if let Some(device) = self.list.iter_mut().find(|device| device.node == node) {

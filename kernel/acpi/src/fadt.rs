@@ -17,6 +17,8 @@ const FADT: Signature = Signature(*b"FACP");
 const LEAST: usize = 116;
 /// Bytes of a generic address structure (ACPI 6.5, 5.2.3.2).
 const GENERIC_ADDRESS: usize = 12;
+/// `PWR_BUTTON` in the flags: the power button is a device of the namespace, or there is none.
+const BUTTON_DEVICE: u64 = 1 << 4;
 /// `HW_REDUCED_ACPI` in the flags.
 const HW_REDUCED: u64 = 1 << 20;
 
@@ -71,6 +73,8 @@ pub struct Fadt {
     pub sci: Option<u16>,
     /// How to enable ACPI mode; `None` if it always is.
     pub enable: Option<Enable>,
+    /// Whether the fixed event registers have a power button.
+    pub power_button: bool,
     /// The fixed event registers, status then enable.
     pub pm1_event: [Option<Block>; 2],
     /// The fixed control registers.
@@ -118,6 +122,7 @@ impl Fadt {
             hardware_reduced,
             sci: None,
             enable: None,
+            power_button: false,
             pm1_event: [None; 2],
             pm1_control: [None; 2],
             gpe: [None; 2],
@@ -135,6 +140,7 @@ impl Fadt {
         let fadt = Self {
             sci: Some(number(table, 46, 2) as u16),
             enable: (port != 0 && value != 0).then_some(Enable { port, value }),
+            power_button: number(table, 112, 4) & BUTTON_DEVICE == 0,
             pm1_event: [block(&PM1A_EVENT), block(&PM1B_EVENT)],
             pm1_control: [block(&PM1A_CONTROL), block(&PM1B_CONTROL)],
             gpe: [block(&GPE0), block(&GPE1)],

@@ -79,7 +79,7 @@ impl Handlers {
             found.find_block(aml, host, device, &mut lines)
         });
         found.leave_wakers_off(aml, host);
-        if let Some(sci) = fadt.sci.filter(|_| !found.gpes.is_empty()) {
+        if let Some(sci) = fadt.sci.filter(|_| fadt.power_button || !found.gpes.is_empty()) {
             let (trigger, polarity) = (Trigger::Level, Polarity::ActiveLow);
             let plain = Line { gsi: sci.into(), trigger, polarity };
             found.push(madt.map_or(plain, |madt| madt.sci_line(sci)), Cause::Registers);
@@ -349,6 +349,7 @@ mod tests {
             hardware_reduced: false,
             sci: Some(9),
             enable: None,
+            power_button: false,
             pm1_event: [None; 2],
             pm1_control: [None; 2],
             gpe: [block(0x620, 4), block(0x700, 8)],

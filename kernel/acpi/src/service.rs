@@ -3,10 +3,16 @@
 use hotmem_aml::{self as aml, Arg};
 use hotmem_hotplug::Trigger;
 
+use super::fadt::Fadt;
 use super::fault::StartError;
 use super::handlers::Cause;
 use super::hardware::{Byte, Hardware};
 use super::source::AcpiSource;
+
+/// The power button's bit in the fixed event registers, `PWRBTN_STS` and `PWRBTN_EN` (ACPI 6.5, 4.8.3.1): the
+/// byte, and the bit in it.
+const BUTTON_BYTE: u8 = 1;
+const BUTTON: u8 = 1 << 0;
 
 impl<H: Hardware> AcpiSource<H> {
     /// Lets events come, and wants every device looked at that is there already. Set the
@@ -20,7 +26,7 @@ impl<H: Hardware> AcpiSource<H> {
     ///
     /// [`StartError::Register`]; no event will ever come then.
     pub fn arm(&mut self) -> Result<(), StartError> {
-        self.quiet_fixed_events();
+        self.set_fixed_events();
         self.handlers.enable(&mut self.hardware).map_err(StartError::Register)?;
         self.devices.scan();
         Ok(())
@@ -50,7 +56,7 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// Runs the method of every general-purpose event whose status is set.
     fn service_registers(&mut self) {
-        let mut idle = true;
+        let mut idle = !self.look_at_button();
         for index in 0..self.handlers.gpes.len() {
             let Some(gpe) = self.handlers.gpes.get(index).copied() else { continue };
             let status = gpe.status.read(&mut self.hardware).unwrap_or(0);
@@ -70,7 +76,7 @@ impl<H: Hardware> AcpiSource<H> {
             }
         }
         if idle {
-            self.quiet_fixed_events();
+            self.set_fixed_events();
         }
     }
 
@@ -80,18 +86,41 @@ impl<H: Hardware> AcpiSource<H> {
         }
     }
 
-    /// Disables and clears buttons, timers and all else of the fixed events: none is handled here,
-    /// and any would keep the interrupt active.
-    fn quiet_fixed_events(&mut self) {
+    /// Disables and clears timers and all else of the fixed events but the power button: none is handled
+    /// here, and any would keep the interrupt active. A press from before, as the one that turned the machine
+    /// on, is forgotten.
+    fn set_fixed_events(&mut self) {
         for block in self.fadt.pm1_event.into_iter().flatten() {
             let half = block.len / 2;
             for offset in 0..half {
+                let button = self.fadt.power_button && offset == BUTTON_BYTE;
                 let enable = Byte::of(block, half + offset);
-                if enable.write(&mut self.hardware, 0).is_ok() {
-                    self.clear(Byte::of(block, offset), 0xFF);
+                self.clear(Byte::of(block, offset), 0xFF);
+                if let Err(error) =
+                    enable.write(&mut self.hardware, if button { BUTTON } else { 0 })
+                {
+                    log::error!("acpi: fixed event register: {error}");
                 }
             }
         }
+    }
+
+    /// Looks whether the fixed power button was pressed.
+    fn look_at_button(&mut self) -> bool {
+        let Fadt { power_button, pm1_event, .. } = self.fadt;
+        let mut pressed = false;
+        for block in pm1_event.into_iter().flatten() {
+            if !power_button || block.len / 2 <= BUTTON_BYTE {
+                continue;
+            }
+            let status = Byte::of(block, BUTTON_BYTE);
+            if status.read(&mut self.hardware).unwrap_or(0) & BUTTON != 0 {
+                self.clear(status, BUTTON);
+                self.devices.press();
+                pressed = true;
+            }
+        }
+        pressed
     }
 
     /// Runs an event method until it has nothing new to say: a method may tell of one device, or of

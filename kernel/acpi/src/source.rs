@@ -190,6 +190,10 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         self.node(device).is_ok_and(|node| !self.is_absent(node))
     }
 
+    fn wants_power_off(&self) -> bool {
+        self.devices.is_pressed()
+    }
+
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
         if json { report::json(self, out) } else { report::text(self, out) }
     }

@@ -6,7 +6,7 @@ use hotmem_aml::{self as aml, Aml, Limits, LoadReport, NodeKind};
 use hotmem_hotplug::Latch;
 
 use super::bridge::Bridge;
-use super::device::{Devices, MEMORY_DEVICE};
+use super::device::{Devices, MEMORY_DEVICE, POWER_BUTTON};
 use super::error::TableError;
 use super::facs::GlobalLock;
 use super::fadt::Fadt;
@@ -110,7 +110,7 @@ fn or_none<T>(
     })
 }
 
-/// Finds the memory devices, there or not, and the devices around them.
+/// Finds the memory devices, there or not, the devices around them, and the power buttons.
 fn find_memory<H: Hardware>(aml: &mut Aml, host: &mut Bridge<'_, H>) -> Result<(), StartError> {
     let mut last = None;
     while let Some(node) = aml.next_device(last) {
@@ -125,6 +125,8 @@ fn find_memory<H: Hardware>(aml: &mut Aml, host: &mut Bridge<'_, H>) -> Result<(
         let index = host.devices.len() as u16;
         let room = if is(MEMORY_DEVICE, host) {
             host.devices.push(node) && push_parents(aml, node, index, host.devices)
+        } else if is(POWER_BUTTON, host) {
+            host.devices.push_button(node)
         } else if is(CONTAINER, host) {
             host.devices.parents.push(node, index..index)
         } else {

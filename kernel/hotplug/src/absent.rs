@@ -58,6 +58,10 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
         self.as_mut().is_some_and(|source| source.is_there(device))
     }
 
+    fn wants_power_off(&self) -> bool {
+        self.as_ref().is_some_and(|source| source.wants_power_off())
+    }
+
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
         match self {
             Some(source) => source.write_firmware(json, out),

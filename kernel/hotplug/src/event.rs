@@ -198,6 +198,11 @@ pub unsafe trait HotplugSource {
         true
     }
 
+    /// Whether the firmware wants the machine turned off: its power button was pressed, say.
+    fn wants_power_off(&self) -> bool {
+        false
+    }
+
     /// Writes what the source understood of firmware's description of the machine and what it left out, for
     /// people or as one line of JSON.
     ///

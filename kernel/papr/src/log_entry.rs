@@ -74,7 +74,7 @@ impl fmt::Display for LogError {
             Self::Short => f.write_str("an event log ends too soon"),
             Self::NoHotplug => f.write_str("an event log is not about hotplug"),
             Self::NotMemory(kind) => write!(f, "hotplug of resource type {kind}, not memory"),
-            Self::Power { action } => write!(f, "powerdown is ignored (EPOW action {action})"),
+            Self::Power { action } => write!(f, "EPOW action {action}"),
             Self::NoConnector { action, by_name } => {
                 let action = match action {
                     Action::Add => "add",

@@ -20,6 +20,12 @@ const CLASSES: u32 = 0x4000_0000 | 0x1000_0000;
 /// Its first argument: the vector of an external interrupt.
 const EXTERNAL_VECTOR: u32 = 0x500;
 
+/// What a power event wants done (LoPAR 10.3.2.2.5): each of these ends with the machine off.
+const SYSTEM_SHUTDOWN: u8 = 3;
+const SYSTEM_HALT: u8 = 4;
+const MAIN_ENCLOSURE: u8 = 5;
+const POWER_OFF: u8 = 7;
+
 /// The number of a device that is none: of memory that was announced and not taken.
 const NONE: DeviceId = DeviceId(u16::MAX);
 
@@ -41,6 +47,8 @@ pub struct PaprSource<S> {
     pending: Option<Option<u64>>,
     /// Whether nothing interrupts, so that logs are to be looked for all the time.
     polls: bool,
+    /// The hypervisor wants the machine off.
+    wants_power_off: bool,
 }
 
 impl<S: Services> PaprSource<S> {
@@ -49,7 +57,19 @@ impl<S: Services> PaprSource<S> {
         let (pieces, held) = (Pieces::new(), Held::new());
         let (queue, part, next_assigned) = (Queue::new(), None, 0);
         let (pending, polls) = (None, false);
-        Self { services, board, latch, pieces, held, queue, part, next_assigned, pending, polls }
+        Self {
+            services,
+            board,
+            latch,
+            pieces,
+            held,
+            queue,
+            part,
+            next_assigned,
+            pending,
+            polls,
+            wants_power_off: false,
+        }
     }
 
     /// Lets the interrupt source `source` interrupt this CPU (LoPAR 7.3.10.2, 7.3.10.5).
@@ -337,7 +357,13 @@ impl<S: Services> PaprSource<S> {
     fn refuse(&mut self, error: LogError) {
         match error {
             LogError::NotMemory(_) => log::debug!("hotplug event: {error}"),
-            LogError::Power { .. } => log::warn!("{error}"),
+            LogError::Power {
+                action: SYSTEM_SHUTDOWN | SYSTEM_HALT | MAIN_ENCLOSURE | POWER_OFF,
+            } => {
+                log::info!("papr: {error}: the hypervisor wants the machine off");
+                self.wants_power_off = true;
+            }
+            LogError::Power { .. } => log::warn!("papr: {error} is ignored"),
             LogError::NoConnector { action, .. } => {
                 log::warn!("hotplug event: {error}");
                 if action == Action::Remove {
@@ -403,6 +429,10 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
         self.give_back(rest, node);
         self.pieces.remove(device);
         Ok(())
+    }
+
+    fn wants_power_off(&self) -> bool {
+        self.wants_power_off
     }
 
     fn is_withdrawn(&self, error: &PaprError) -> bool {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::lab::{Lab, finish};
+use super::lab::{Lab, finish, plug};
 use super::{Scenario, on_ppc64, on_x86_64, scenarios};
 use crate::arch::Arch;
 use crate::machine::{Config, Exit, Machine};
@@ -16,6 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
     a_cpu_without_a_local_apic_is_refused_by_name if on_x86_64,
+    a_power_button_that_is_pressed_turns_the_machine_off,
     words_that_mean_nothing_are_told_and_change_nothing,
     text_is_mapped_twice_and_writable_nowhere,
 ];
@@ -108,6 +109,16 @@ fn a_cpu_without_a_local_apic_is_refused_by_name(lab: &Lab) -> Result<()> {
         let exit = machine.wait_exit()?;
         ensure!(exit == machine.left(1), "{exit}");
         said(machine, &["hotmem: cannot start: this CPU does not have a local APIC"])
+    })
+}
+
+fn a_power_button_that_is_pressed_turns_the_machine_off(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?, |machine| {
+        plug(machine, "256M")?;
+        machine.qmp("system_powerdown", json!({}))?;
+        let exit = machine.wait_exit()?;
+        ensure!(exit == machine.left(0), "{exit}");
+        said(machine, &["the machine is turned off"])
     })
 }
 

@@ -10,8 +10,8 @@ use hotmem_aml_fakes::Layout;
 
 use super::board::Wire;
 use super::rig::{BLOCK, MIB, Rig, WINDOW, moved, reduced};
+use hotmem_hotplug::{HotplugSource, Policy, Verdict};
 use hotmem_hotplug::{Polarity, Trigger};
-use hotmem_hotplug::{Policy, Verdict};
 
 /// The general-purpose event of `moved.asl`.
 const EVENT: Option<u8> = Some(0x1B);
@@ -70,14 +70,14 @@ fn the_lines_to_watch_are_what_the_tables_say() {
 }
 
 #[test]
-fn only_events_with_a_method_are_enabled_and_fixed_events_are_not() {
+fn only_events_with_a_method_are_enabled_and_of_the_fixed_ones_the_power_button() {
     let wire = Wire::new(moved(), 4);
     wire.0.borrow_mut().pm1_enable = 0x0521;
     wire.0.borrow_mut().pm1_status = 0x0100;
     let rig = Rig::on(wire, "moved", EVENT, Policy::default());
     let board = rig.wire.0.borrow();
     assert_eq!(board.gpe_enable, 1 << 0x1B | 1);
-    assert_eq!((board.pm1_enable, board.pm1_status), (0, 0));
+    assert_eq!((board.pm1_enable, board.pm1_status), (0x100, 0));
     assert_eq!(board.smi_writes, [2]);
 }
 
@@ -140,11 +140,13 @@ fn an_event_with_nothing_behind_it_changes_nothing() {
 fn an_active_interrupt_without_an_event_does_not_keep_the_kernel_busy() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     rig.run();
-    // Somebody else enables the power button, and it is pressed.
-    rig.wire.0.borrow_mut().pm1_enable = 0x100;
-    rig.wire.0.borrow_mut().pm1_status = 0x100;
+    // Somebody else enables the clock's alarm, and it rings.
+    rig.wire.0.borrow_mut().pm1_enable = 0x400;
+    rig.wire.0.borrow_mut().pm1_status = 0x400;
     assert_eq!(rig.run(), "");
-    assert_eq!(rig.wire.0.borrow().pm1_status, 0);
+    let board = rig.wire.0.borrow();
+    assert_eq!((board.pm1_status, board.pm1_enable), (0, 0x100));
+    assert!(!rig.hotplug.source().wants_power_off());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod board;
 mod boxes;
+mod button;
 mod events;
 mod firmware;
 mod handlers;

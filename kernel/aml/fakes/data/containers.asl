@@ -29,6 +29,7 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BOXES", 1)
     }
     Scope (\_SB)
     {
+        Device (PWRB) { Name (_HID, EisaId ("PNP0C0C")) }
         Device (BOX0)
         {
             Name (_HID, "ACPI0004")
@@ -113,6 +114,8 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BOXES", 1)
         Method (_L07) { Notify (\_SB.BOX0.MEM0, 3) }
         Method (_L08) { Notify (\_SB.BOX2.CPU0, 1) }
         Method (_L09) { Notify (\_SB.BOX0.INNR, 3) }
+        Method (_L0A) { Notify (\_SB.PWRB, 2) Notify (\_SB.BOX0, 0x80) }
+        Method (_L0B) { Notify (\_SB.PWRB, 0x80) }
         Method (_L11) { Notify (\_SB.BOX1, 1) }
         Method (_L13) { Notify (\_SB.BOX1, 3) }
         Method (_L21) { Notify (\_SB.BOX2, 1) }

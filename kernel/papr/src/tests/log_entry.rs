@@ -44,7 +44,7 @@ fn a_power_warning_is_told_from_hotplug() {
     warning[104] = 3;
     let read = MemoryEvent::read(&warning);
     assert_eq!(read, Err(LogError::Power { action: 3 }));
-    assert_eq!(read.unwrap_err().to_string(), "powerdown is ignored (EPOW action 3)");
+    assert_eq!(read.unwrap_err().to_string(), "EPOW action 3");
 }
 
 #[test]

@@ -84,6 +84,21 @@ fn memory_comes_and_goes_and_comes_again() {
 }
 
 #[test]
+fn a_power_event_that_wants_the_machine_off_is_told_from_a_warning() {
+    for (action, off) in
+        [(0, false), (1, false), (2, false), (3, true), (4, true), (5, true), (7, true)]
+    {
+        let mut rig = Rig::new(0);
+        let mut warning = log(1, 4, [4, FIRST]);
+        warning[96..98].copy_from_slice(b"EP");
+        warning[104] = action;
+        rig.send(warning);
+        assert!(rig.source.next_event().is_none());
+        assert_eq!(rig.source.wants_power_off(), off, "{action}");
+    }
+}
+
+#[test]
 fn a_refusal_tells_the_hypervisor_before_any_block_is_isolated() {
     let mut rig = Rig::new(0);
     rig.send(log(1, 4, [3, FIRST]));
