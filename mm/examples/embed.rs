@@ -12,8 +12,9 @@ use hotmem::paging::{
     Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables, Tlb,
 };
 use hotmem::{
-    BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Mm, MovableOps, NodeId, NotNow,
-    Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, VirtAddr, VirtRange, ZoneKind,
+    BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Mm, MovableOps, NodeId,
+    NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, VirtAddr,
+    VirtRange, ZoneKind,
 };
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
@@ -130,6 +131,7 @@ unsafe impl PhysMem for Demo {
 // SAFETY: a descriptor is where the tables say.
 unsafe impl Machine for Demo {
     type Mapper = Tables<Format, Ram, NoTlb>;
+    type Nodes = NodeTable<1>;
 
     fn vmemmap_base(&self) -> VirtAddr {
         VMEMMAP

@@ -50,7 +50,7 @@ pub use hotmem_paging::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, Vir
 pub use alloc::buddy::{FreeError, OutOfMemory};
 pub use alloc::compact::CompactError;
 pub use alloc::migrate::{Extent, MovableOps, Mover, NotNow, TooManyMovers};
-pub use alloc::node::{MAX_NODES, NodeId};
+pub use alloc::node::{MAX_NODES, NodeId, NodeStorage, NodeTable};
 pub use alloc::pages::Pages;
 pub use alloc::poison::{PoisonError, Quarantined};
 pub use alloc::request::Request;
@@ -92,13 +92,15 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 
 /// The memory manager of one machine. Thread-safe; a kernel keeps it in a static.
+///
+/// All bytes of a new one are zero but for the machine's, so such a static takes no room in the image.
 #[derive(Debug)]
 pub struct Mm<M: Machine> {
     machine: M,
-    /// Log2 of a memory block's bytes; written once, by [`Mm::boot`].
-    block_shift: AtomicU32,
+    /// Log2 of a memory block's sections; written once, by [`Mm::boot`].
+    block_order: AtomicU32,
     sections: SectionMap,
-    nodes: Nodes,
+    nodes: Nodes<M::Nodes>,
     frames: Frames,
     readers: Readers,
     knobs: Knobs,
@@ -117,7 +119,7 @@ impl<M: Machine> Mm<M> {
     pub const fn new(machine: M) -> Self {
         Self {
             machine,
-            block_shift: AtomicU32::new(M::SECTION_SHIFT),
+            block_order: AtomicU32::new(0),
             sections: SectionMap::new(),
             nodes: Nodes::new(),
             frames: Frames::new(),
@@ -139,7 +141,7 @@ impl<M: Machine> Mm<M> {
 
     /// The size of a memory block.
     pub fn block_size(&self) -> BlockSize {
-        BlockSize::from_shift(self.block_shift.load(Ordering::Relaxed))
+        BlockSize::from_shift(M::SECTION_SHIFT + self.block_order.load(Ordering::Relaxed))
     }
 
     /// The section `number`, if it is there.

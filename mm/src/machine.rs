@@ -31,6 +31,7 @@
 #![expect(unsafe_code)]
 
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::alloc::node::NodeStorage;
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry};
 use crate::memmap::page::Page;
 use crate::paging::Mapper;
@@ -49,6 +50,9 @@ pub use hotmem_paging::PhysMem;
 pub unsafe trait Machine: Geometry + PhysMem {
     /// The kernel's page tables.
     type Mapper: Mapper;
+
+    /// Room for its nodes: [`NodeTable<1>`](crate::NodeTable) for a machine without NUMA.
+    type Nodes: NodeStorage;
 
     /// Where the descriptor of pfn 0 is: a multiple of 64. The window from there on, 64 bytes for each page
     /// below [`phys_limit`](Self::phys_limit), is the manager's alone.

@@ -8,8 +8,8 @@ extern crate std;
 
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use crate::{
-    BlockSize, BootMemory, EarlyFrames, FreeError, NodeId, Order, Owner, PageState, Pfn, PhysAddr,
-    PhysRange, Placement, RemoveError,
+    BlockSize, BootMemory, EarlyFrames, FreeError, MAX_NODES, Mm, NodeId, NodeTable, Order, Owner,
+    PageState, Pfn, PhysAddr, PhysRange, Placement, RemoveError,
 };
 use std::vec::Vec;
 
@@ -274,4 +274,12 @@ fn the_allocator_may_give_page_0_for_a_section_node() {
     bench.offline(dimm);
     bench.remove(dimm);
     assert_eq!(bench.snapshot(), before);
+}
+
+#[test]
+fn a_manager_of_one_node_takes_16_kib_at_the_most() {
+    let table = size_of::<NodeTable<1>>();
+    let others = size_of::<Mm<FakeMachine<Tiny>>>() - size_of::<FakeMachine<Tiny>>();
+    let one_node = others - size_of::<NodeTable<MAX_NODES>>() + table;
+    assert!(one_node <= 16 << 10, "{one_node} bytes, {table} of them for the node");
 }

@@ -11,7 +11,7 @@
 use super::devices::{SPARE, map_pages};
 use super::early::{EarlyMemory, EarlyTables};
 use super::layout::{DEVICE_BASE, LINEAR_BASE, PAGE, PHYS_LIMIT};
-use super::machine::{KernelMachine, KernelTables, LinearMemory};
+use super::machine::{KernelTables, LinearMemory};
 use super::stacks;
 use core::cell::RefCell;
 use core::fmt;
@@ -30,7 +30,9 @@ const _: () = assert!(current::LINEAR_BASE.get() == LINEAR_BASE.get());
 #[derive(Debug)]
 pub struct Boot {
     /// The kernel's page tables.
-    pub machine: KernelMachine,
+    pub tables: KernelTables,
+    /// Memory that nothing may write: the kernel's text and read-only data.
+    pub(super) protected: [PhysRange; 2],
     /// RAM that nobody uses yet.
     pub early: EarlyMemory,
     /// All RAM that the linear map shows.
@@ -104,8 +106,7 @@ pub fn prepare(
         // Early tables show devices at the same place, so the console goes on as it is.
         map_pages(registers, DEVICE_BASE, Attr::WRITE | Attr::DEVICE, &tables)?;
     }
-    let machine = KernelMachine::new(tables, protected());
-    Ok(Boot { machine, early, ram })
+    Ok(Boot { tables, protected: protected(), early, ram })
 }
 
 /// Where the lowest `bytes` of `ram` end.
@@ -211,6 +212,6 @@ impl Boot {
 
     /// The kernel's page tables.
     pub fn tables(&self) -> &KernelTables {
-        self.machine.tables()
+        &self.tables
     }
 }

@@ -5,21 +5,30 @@
 
 use super::boot::Boot;
 use super::layout::{LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
-use core::fmt;
 use core::ptr::NonNull;
 use hotmem::geometry::DESCRIPTOR_BYTES;
 use hotmem::paging::{
     Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Tables, Translation, UnmapError,
 };
 use hotmem::{
-    BootError, BootMemory, Geometry, Machine, Mm, Page, Pfn, PhysAddr, PhysMem, PhysRange,
-    VirtAddr, VirtRange,
+    BootError, BootMemory, Geometry, MAX_NODES, Machine, Mm, NodeTable, Page, Pfn, PhysAddr,
+    PhysMem, PhysRange, VirtAddr, VirtRange,
 };
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::{CpuTlb, Format};
 use spin::Once;
 
-static MM: Once<Mm<KernelMachine>> = Once::new();
+/// All of it is zero, so it takes no room in the image, and is never moved.
+static MM: Mm<KernelMachine> = Mm::new(KernelMachine(()));
+
+/// What the machine has once the kernel's page tables are there.
+static OWN: Once<Own> = Once::new();
+
+/// The kernel's page tables, and the memory that nothing may write.
+struct Own {
+    tables: KernelTables,
+    protected: [PhysRange; 2],
+}
 
 /// Physical memory, through the linear map.
 #[derive(Clone, Copy, Debug)]
@@ -116,25 +125,18 @@ unsafe impl Mapper for KernelTables {
 }
 
 /// The machine: sizes, pointers, page tables.
-pub struct KernelMachine {
-    tables: KernelTables,
-    protected: [PhysRange; 2],
-}
+#[derive(Debug)]
+pub struct KernelMachine(());
 
 impl KernelMachine {
-    pub(super) fn new(tables: KernelTables, protected: [PhysRange; 2]) -> Self {
-        Self { tables, protected }
+    fn own(&self) -> &Own {
+        // SAFETY: the only machine is in `MM`, which nobody sees before `take_over` has set `OWN`.
+        unsafe { OWN.get_unchecked() }
     }
 
     /// The kernel's page tables.
     pub fn tables(&self) -> &KernelTables {
-        &self.tables
-    }
-}
-
-impl fmt::Debug for KernelMachine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KernelMachine").field("tables", &self.tables).finish_non_exhaustive()
+        &self.own().tables
     }
 }
 
@@ -154,6 +156,7 @@ unsafe impl PhysMem for KernelMachine {
 // manager maps it.
 unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
+    type Nodes = NodeTable<MAX_NODES>;
 
     fn vmemmap_base(&self) -> VirtAddr {
         VMEMMAP_BASE
@@ -164,11 +167,11 @@ unsafe impl Machine for KernelMachine {
     }
 
     unsafe fn mapper(&self) -> &KernelTables {
-        &self.tables
+        self.tables()
     }
 
     fn protected(&self) -> &[PhysRange] {
-        &self.protected
+        &self.own().protected
     }
 
     fn stamp(&self) -> u64 {
@@ -189,10 +192,10 @@ pub fn take_over(
     boot: Boot,
     memory: &BootMemory<'_>,
 ) -> Result<&'static Mm<KernelMachine>, BootError> {
-    let Boot { machine, mut early, .. } = boot;
-    let mm = MM.call_once(|| Mm::new(machine));
+    let Boot { tables, protected, mut early, .. } = boot;
+    OWN.call_once(|| Own { tables, protected });
     // SAFETY: the RAM is what firmware describes, without what it and the kernel keep; the kernel's own tables
     // show all of it, and `early` has given away what is in use.
-    unsafe { mm.boot(memory, &mut early) }?;
-    Ok(mm)
+    unsafe { MM.boot(memory, &mut early) }?;
+    Ok(&MM)
 }

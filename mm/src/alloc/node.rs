@@ -1,65 +1,119 @@
 //! NUMA nodes: each has a zone of every kind, and exists while it has a memory block.
 
 use crate::alloc::zone::{Zone, ZoneKind};
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::{Mutex, MutexGuard};
 
 pub use crate::memmap::home::{MAX_NODES, NodeId};
 
-/// The zones of every node.
+/// Bits for all nodes, in words.
+const WORDS: usize = MAX_NODES / u64::BITS as usize;
+
+/// The zones of one node, and how many blocks of it are there, online or not.
 #[derive(Debug)]
-pub(crate) struct Nodes {
-    zones: [[Mutex<Zone>; ZoneKind::ALL.len()]; MAX_NODES],
-    /// A bit for each zone that holds a block, so that allocation visits no others.
-    used: [AtomicU64; ZoneKind::ALL.len() * MAX_NODES / 64],
-    /// Blocks of each node that are there, online or not. Changed by operations.
-    blocks: [AtomicU64; MAX_NODES],
+pub struct Node {
+    zones: [Mutex<Zone>; ZoneKind::ALL.len()],
+    /// Changed by operations.
+    blocks: AtomicU64,
 }
 
-impl Nodes {
-    pub(crate) const fn new() -> Self {
+/// Room for the nodes of a machine: [`NodeTable`] with their number. A kernel names it as
+/// [`Machine::Nodes`](crate::Machine::Nodes).
+pub trait NodeStorage: fmt::Debug + Sync {
+    /// Nodes without memory. All bytes of it are zero, so that a static of it takes no room in an image.
+    const EMPTY: Self;
+
+    /// The nodes, from number 0 on.
+    fn nodes(&self) -> &[Node];
+}
+
+/// Room for the nodes below `N`, at most [`MAX_NODES`]: about 1.5 KiB each.
+#[derive(Debug)]
+pub struct NodeTable<const N: usize>([Node; N]);
+
+impl<const N: usize> NodeStorage for NodeTable<N> {
+    const EMPTY: Self = {
+        assert!(0 < N && N <= MAX_NODES);
+        Self([const { Node::empty() }; N])
+    };
+
+    fn nodes(&self) -> &[Node] {
+        &self.0
+    }
+}
+
+impl Node {
+    const fn empty() -> Self {
         Self {
-            zones: [const { [const { Mutex::new(Zone::new()) }; ZoneKind::ALL.len()] }; MAX_NODES],
-            used: [const { AtomicU64::new(0) }; ZoneKind::ALL.len() * MAX_NODES / 64],
-            blocks: [const { AtomicU64::new(0) }; MAX_NODES],
+            zones: [const { Mutex::new(Zone::new()) }; ZoneKind::ALL.len()],
+            blocks: AtomicU64::new(0),
         }
+    }
+}
+
+/// The zones of every node.
+#[derive(Debug)]
+pub(crate) struct Nodes<S> {
+    storage: S,
+    /// A bit for each zone that holds a block, so that allocation visits no others.
+    used: [[AtomicU64; WORDS]; ZoneKind::ALL.len()],
+}
+
+impl<S: NodeStorage> Nodes<S> {
+    pub(crate) const fn new() -> Self {
+        let used = [const { [const { AtomicU64::new(0) }; WORDS] }; ZoneKind::ALL.len()];
+        Self { storage: S::EMPTY, used }
+    }
+
+    /// Whether there is room for `node`.
+    pub(crate) fn has(&self, node: NodeId) -> bool {
+        node.index() < self.storage.nodes().len()
+    }
+
+    /// The nodes that there is room for, ascending.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<S> {
+        NodeId::all().take(self.storage.nodes().len())
+    }
+
+    fn node(&self, node: NodeId) -> &Node {
+        &self.storage.nodes()[node.index()]
     }
 
     /// Blocks of `node` that are there.
     pub(crate) fn blocks(&self, node: NodeId) -> u64 {
-        self.blocks[node.index()].load(Ordering::Relaxed)
+        self.node(node).blocks.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add_blocks(&self, node: NodeId, count: u64) {
-        self.blocks[node.index()].fetch_add(count, Ordering::Relaxed);
+        self.node(node).blocks.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn remove_blocks(&self, node: NodeId, count: u64) {
-        self.blocks[node.index()].fetch_sub(count, Ordering::Relaxed);
+        self.node(node).blocks.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Locks a zone. Never two at a time.
+    /// Locks a zone of a node that there is room for. Never two at a time.
     #[inline]
     pub(crate) fn lock(&self, node: NodeId, kind: ZoneKind) -> MutexGuard<'_, Zone> {
-        self.zones[node.index()][kind as usize].lock()
+        self.node(node).zones[kind as usize].lock()
     }
 
     /// Notes that a zone has, or no longer has, memory. Called with the zone locked.
     pub(crate) fn set_populated(&self, node: NodeId, kind: ZoneKind, populated: bool) {
-        let bit = kind as usize * MAX_NODES + node.index();
+        let (word, bit) = (node.index() / 64, 1 << (node.index() % 64));
+        let word = &self.used[kind as usize][word];
         if populated {
-            self.used[bit / 64].fetch_or(1 << (bit % 64), Ordering::Relaxed);
+            word.fetch_or(bit, Ordering::Relaxed);
         } else {
-            self.used[bit / 64].fetch_and(!(1 << (bit % 64)), Ordering::Relaxed);
+            word.fetch_and(!bit, Ordering::Relaxed);
         }
     }
 
     /// The nodes whose zone `kind` has memory, ascending.
     pub(crate) fn populated(&self, kind: ZoneKind) -> impl Iterator<Item = NodeId> + '_ {
-        let words = MAX_NODES / 64;
-        let first = kind as usize * words;
-        (0..words).flat_map(move |word| {
-            let mut bits = self.used[first + word].load(Ordering::Relaxed);
+        self.used[kind as usize].iter().enumerate().flat_map(|(word, bits)| {
+            let mut bits = bits.load(Ordering::Relaxed);
             core::iter::from_fn(move || {
                 let bit = bits.trailing_zeros();
                 bits &= bits.checked_sub(1)?;
@@ -71,11 +125,21 @@ impl Nodes {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
+    fn there_is_room_for_as_many_nodes_as_the_machine_says() {
+        let nodes = Nodes::<NodeTable<3>>::new();
+        let node = |raw| NodeId::new(raw).unwrap();
+        assert_eq!(nodes.ids().collect::<std::vec::Vec<_>>(), [node(0), node(1), node(2)]);
+        assert!(nodes.has(node(2)) && !nodes.has(node(3)));
+    }
+
+    #[test]
     fn populated_nodes_are_listed_in_order_and_per_zone() {
-        let nodes = Nodes::new();
+        let nodes = Nodes::<NodeTable<MAX_NODES>>::new();
         let node = |raw| NodeId::new(raw).unwrap();
         for raw in [127, 0, 64] {
             nodes.set_populated(node(raw), ZoneKind::Movable, true);

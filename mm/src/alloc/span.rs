@@ -35,7 +35,7 @@ impl<M: Machine> Mm<M> {
     /// Every node that has memory, ascending: from when its first block is added until its last is
     /// removed.
     pub fn nodes(&self) -> impl Iterator<Item = NodeInfo> + '_ {
-        NodeId::all().filter_map(|node| {
+        self.nodes.ids().filter_map(|node| {
             let blocks = self.nodes.blocks(node);
             let mut info =
                 NodeInfo { node, blocks, span: PfnRange::EMPTY, counts: PageCounts::default() };

@@ -113,7 +113,7 @@ const NODE_BIT: u64 = 1;
 #[derive(Debug)]
 pub(crate) struct SectionMap {
     roots: [AtomicU64; ROOTS],
-    /// The lowest section that was removed, and one past the highest: for `verify`.
+    /// The complement of the lowest section that was removed, and one past the highest: for `verify`.
     removed: [AtomicU64; 2],
 }
 
@@ -124,7 +124,7 @@ fn node_frame(root: u64) -> Option<PhysAddr> {
 
 impl SectionMap {
     pub(crate) const fn new() -> Self {
-        let removed = [AtomicU64::new(u64::MAX), AtomicU64::new(0)];
+        let removed = [AtomicU64::new(0), AtomicU64::new(0)];
         Self { roots: [const { AtomicU64::new(0) }; ROOTS], removed }
     }
 
@@ -156,7 +156,7 @@ impl SectionMap {
             node[(section % NODE_SECTIONS) as usize].store(word.0, Ordering::SeqCst);
         }
         if word == SectionWord::ABSENT {
-            self.removed[0].fetch_min(section, Ordering::Relaxed);
+            self.removed[0].fetch_max(!section, Ordering::Relaxed);
             self.removed[1].fetch_max(section + 1, Ordering::Relaxed);
         }
     }
@@ -165,7 +165,7 @@ impl SectionMap {
     /// ever seen there.
     pub(crate) fn was_removed(&self, section: u64) -> bool {
         let [first, end] = &self.removed;
-        (first.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&section)
+        (!first.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&section)
     }
 
     /// Whether `section` has a node.

@@ -31,6 +31,8 @@ use core::fmt;
 pub enum AddError {
     /// Another verb is running.
     Busy,
+    /// The machine has no room for the node: see [`Machine::Nodes`].
+    NoSuchNode(NodeId),
     /// The range is not whole, aligned memory blocks.
     NotWholeBlocks {
         /// The range.
@@ -82,6 +84,7 @@ impl fmt::Display for AddError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str(crate::turn::BUSY),
+            Self::NoSuchNode(node) => write!(f, "there is no room for {node}"),
             Self::NotWholeBlocks { range, block } => write!(
                 f,
                 "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",
@@ -161,6 +164,9 @@ impl<M: Machine> Mm<M> {
     ) -> Result<Added, AddError> {
         let operation = self.verb().ok_or(AddError::Busy)?;
         let pfns = self.check_add(range)?;
+        if !self.nodes.has(node) {
+            return Err(AddError::NoSuchNode(node));
+        }
         let placement = self.placement_for(range, placement);
         let before = self.frames.system_pages();
         let populated = PfnRange::new(pfns.start, 0);

@@ -72,6 +72,8 @@ pub enum BootError {
     Geometry(GeometryError),
     /// The RAM ranges are not ascending and apart.
     Unsorted(PhysRange),
+    /// The machine has no room for a node that has RAM: see [`Machine::Nodes`].
+    NoSuchNode(NodeId),
     /// RAM lies past the end of the section map or of the linear map.
     BeyondLimit(PhysRange),
     /// The early allocator has no memory for nodes or descriptors.
@@ -100,6 +102,7 @@ impl fmt::Display for BootError {
         match self {
             Self::Geometry(error) => error.fmt(f),
             Self::Unsorted(range) => write!(f, "RAM range {range} is not above the one before it"),
+            Self::NoSuchNode(node) => write!(f, "there is no room for {node}"),
             Self::BeyondLimit(range) => write!(f, "RAM range {range} is past what can be mapped"),
             Self::OutOfMemory => f.write_str("too little boot memory for its own descriptors"),
             Self::Map(error) => write!(f, "mapping the boot memmap: {error}"),
@@ -161,8 +164,11 @@ impl<M: Machine> Mm<M> {
             return Err(BootError::AlreadyBooted);
         }
         BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
-        self.block_shift.store(memory.block_size.shift(), Ordering::Relaxed);
+        let order = memory.block_size.shift() - M::SECTION_SHIFT;
+        self.block_order.store(order, Ordering::Relaxed);
         check_ram(&self.machine, memory.ram)?;
+        let node = memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.nodes.has(node));
+        node.map_or(Ok(()), |node| Err(BootError::NoSuchNode(node)))?;
         self.check_windows(memory.window)?;
 
         self.take_reserve(memory, early);

@@ -122,35 +122,40 @@ impl fmt::Display for AutoOnline {
 /// The settings.
 #[derive(Debug)]
 pub(crate) struct Knobs {
-    /// The policy's number; from [`AUTO`] on, a ratio.
+    /// The policy's number, as it differs from [`MOVABLE`]: what nobody has set is zero.
     auto: AtomicU32,
+    /// As it differs from [`AUTO_MOVABLE_RATIO`].
     ratio: AtomicU32,
-    self_hosting: AtomicBool,
+    hosts_elsewhere: AtomicBool,
 }
 
 const OFFLINE: u32 = 0;
 const AUTO: u32 = 4;
+const MOVABLE: u32 = 1 + OnlineAs::Movable as u32;
 
 impl Knobs {
     pub(crate) const fn new() -> Self {
         Self {
-            auto: AtomicU32::new(1 + OnlineAs::Movable as u32),
-            ratio: AtomicU32::new(AUTO_MOVABLE_RATIO),
-            self_hosting: AtomicBool::new(true),
+            auto: AtomicU32::new(0),
+            ratio: AtomicU32::new(0),
+            hosts_elsewhere: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn self_hosting(&self) -> bool {
-        self.self_hosting.load(Ordering::Relaxed)
+        !self.hosts_elsewhere.load(Ordering::Relaxed)
     }
 }
 
 impl<M: Machine> Mm<M> {
     /// What happens to memory right after it was added: the kernel's to ask and to do.
     pub fn auto_online(&self) -> AutoOnline {
-        match self.knobs.auto.load(Ordering::Relaxed) {
+        match self.knobs.auto.load(Ordering::Relaxed) ^ MOVABLE {
             OFFLINE => AutoOnline::Offline,
-            AUTO => AutoOnline::AutoMovable { ratio: self.knobs.ratio.load(Ordering::Relaxed) },
+            AUTO => {
+                let ratio = self.knobs.ratio.load(Ordering::Relaxed) ^ AUTO_MOVABLE_RATIO;
+                AutoOnline::AutoMovable { ratio }
+            }
             way => AutoOnline::Online(
                 OnlineAs::ALL.get(way as usize - 1).map_or(OnlineAs::Movable, |&(_, way)| way),
             ),
@@ -163,11 +168,11 @@ impl<M: Machine> Mm<M> {
             AutoOnline::Offline => OFFLINE,
             AutoOnline::Online(way) => 1 + way as u32,
             AutoOnline::AutoMovable { ratio } => {
-                self.knobs.ratio.store(ratio, Ordering::Relaxed);
+                self.knobs.ratio.store(ratio ^ AUTO_MOVABLE_RATIO, Ordering::Relaxed);
                 AUTO
             }
         };
-        self.knobs.auto.store(number, Ordering::Relaxed);
+        self.knobs.auto.store(number ^ MOVABLE, Ordering::Relaxed);
     }
 
     /// Whether added memory may hold its own memmap. It may, unless told otherwise.
@@ -178,7 +183,7 @@ impl<M: Machine> Mm<M> {
     /// Lets memory that is added from now on hold its own memmap, or has it taken from system memory,
     /// whatever placement is asked for: for who wants to expose all of what is added.
     pub fn set_self_hosting(&self, enabled: bool) {
-        self.knobs.self_hosting.store(enabled, Ordering::Relaxed);
+        self.knobs.hosts_elsewhere.store(!enabled, Ordering::Relaxed);
     }
 
     /// The zone for memory that was just added on `node`, by the policy; `None` to leave it offline.

@@ -7,6 +7,7 @@ use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
 use super::{FakeRam, FaultPlan, GranulePte, OddPte, SoftMmu, TinyPte};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::alloc::node::{MAX_NODES, NodeTable};
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry};
 use crate::machine::{Machine, PhysMem};
 use crate::memmap::page::Page;
@@ -240,6 +241,7 @@ unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
 // and its pages are.
 unsafe impl<S: Shape> Machine for FakeMachine<S> {
     type Mapper = Tables<S::Format, Mmu<S>, Mmu<S>>;
+    type Nodes = NodeTable<MAX_NODES>;
 
     fn vmemmap_base(&self) -> VirtAddr {
         S::VMEMMAP_BASE

@@ -13,7 +13,8 @@ use hotmem::paging::{
 use hotmem::testing::{FakeMachine, Tiny, range};
 use hotmem::{
     AddError, Added, BlockId, BlockSize, BootMemory, ConvertError, Fact, Geometry, Machine, Mm,
-    NodeId, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, VirtAddr, VirtRange, ZoneKind,
+    NodeId, NodeTable, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, VirtAddr, VirtRange,
+    ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
@@ -109,6 +110,7 @@ unsafe impl PhysMem for Faulty {
 // SAFETY: every promise is the fake machine's own.
 unsafe impl Machine for Faulty {
     type Mapper = Self;
+    type Nodes = NodeTable<1>;
 
     fn vmemmap_base(&self) -> VirtAddr {
         self.inner.vmemmap_base()

@@ -3,7 +3,7 @@
 use super::{Violation, expect, hold};
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
-use crate::alloc::node::{MAX_NODES, NodeId};
+use crate::alloc::node::MAX_NODES;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState};
@@ -73,7 +73,7 @@ impl<M: Machine> Mm<M> {
     /// its block goes offline, or the operation that empties it calls somebody.
     fn verify_nodes(&self, blocks: &[u64; MAX_NODES]) -> Result<(), Violation> {
         let emptying = self.looks.is_calling();
-        for node in NodeId::all() {
+        for node in self.nodes.ids() {
             let at = u64::from(node.get());
             expect(
                 4,
