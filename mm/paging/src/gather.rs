@@ -14,7 +14,7 @@ use super::{TableFrames, Tlb};
 use crate::addr::{AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
-use core::mem::MaybeUninit;
+use core::mem::{self, MaybeUninit};
 
 /// Detached tables a gather holds before it flushes on its own.
 const TABLES: usize = 8;
@@ -114,17 +114,17 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     }
 
     fn settle(&mut self) {
-        for range in &self.cleared[..self.ranges] {
+        // Nothing is owed twice, not even by a drop after a panic in one of these.
+        let (ranges, tables) = (mem::take(&mut self.ranges), mem::take(&mut self.tables));
+        for range in &self.cleared[..ranges] {
             self.tlb.flush(*range);
         }
-        for slot in &self.detached[..self.tables] {
+        for slot in &self.detached[..tables] {
             // SAFETY: `detached` wrote the first `tables` slots, one by one.
             let (frame, bytes) = unsafe { slot.assume_init() };
             self.tlb.retire(frame, bytes);
             self.frames.give_back(frame, bytes);
         }
-        self.ranges = 0;
-        self.tables = 0;
     }
 }
 

@@ -42,7 +42,7 @@ fn range() -> VirtRange {
 fn unmap_without_flush(tables: &Tables<TinyPte, Mmu, Mmu>, frames: &FakeTables<TinyPte>) {
     let mut gather = Gather::new(tables.tlb(), frames);
     tables.unmap(range(), &mut gather).unwrap();
-    drop(gather);
+    core::mem::forget(gather);
 }
 
 #[test]
@@ -104,6 +104,19 @@ fn a_table_that_a_cpu_may_walk_is_not_freed() {
     let mut gather = Gather::new(tables.tlb(), &frames);
     tables.unmap(range(), &mut gather).unwrap();
     gather.flush();
+}
+
+#[test]
+fn a_gather_that_is_dropped_flushes_and_fails_the_test() {
+    let (mmu, tables, frames) = machine();
+    mmu.speculate();
+    let mut gather = Gather::new(tables.tlb(), &frames);
+    tables.unmap(range(), &mut gather).unwrap();
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(gather)));
+    let why = dropped.unwrap_err().downcast::<std::string::String>().unwrap();
+    assert_eq!(*why, "a gather was dropped before its flush");
+    mmu.assert_coherent();
+    assert_eq!(frames.used(), []);
 }
 
 #[test]
