@@ -6,6 +6,7 @@
 //!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
+//!   populate           memmaps mapped and unmapped, with those frames
 //! ```
 
 pub(crate) mod buddy;
@@ -18,6 +19,7 @@ pub(crate) mod node;
 pub(crate) mod packed;
 pub(crate) mod pages;
 pub(crate) mod poison;
+pub(crate) mod populate;
 pub(crate) mod request;
 pub(crate) mod span;
 pub(crate) mod zone;
