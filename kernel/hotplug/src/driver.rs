@@ -7,13 +7,12 @@ use core::fmt;
 
 use hotmem::{AddError, Added, NodeId, PhysRange, Placement, RemoveError, Removed};
 
-use super::ejecting::Ejecting;
-use super::event::{DeviceId, Event, HotplugSource, Outcome, Request};
-use super::gone::Draining;
+use super::event::{Event, HotplugSource, Outcome, Request};
 use super::owners::{OutOfHeap, Owners, Plugged};
 use super::report::Verdict;
 use super::step::{AddStep, Failure, Step, StepLine};
 use super::touched::Touched;
+use super::underway::{Context, Draining, Ejecting};
 use super::verbs::{Clock, Verbs};
 
 /// Extents that an eject looks at, unless told otherwise, before the kernel looks at its console.
@@ -51,14 +50,6 @@ pub struct Hotplug<S, V: Verbs, C> {
 pub(super) struct Done<T, E> {
     pub(super) result: Result<T, E>,
     pub(super) instructions: Option<u64>,
-}
-
-/// A request under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Context {
-    pub(super) device: DeviceId,
-    /// The clock when its interrupt came.
-    pub(super) since: Option<u64>,
 }
 
 /// The end of a request, for the steps that report it.

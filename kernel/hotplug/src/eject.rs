@@ -12,12 +12,12 @@ use core::fmt;
 use hotmem::{BlockId, NodeId, OfflineError, PhysRange, RemoveError, Removed};
 
 use super::blocks::{Part, parts};
-use super::driver::{Answered, Context, Done, Hotplug};
-use super::ejecting::Ejecting;
+use super::driver::{Answered, Done, Hotplug};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
 use super::insert::{blocks_step, remove_step, signed};
 use super::owners::Claim;
 use super::step::{AddStep, Failure, RemoveStep, Step};
+use super::underway::{Context, Ejecting};
 use super::verbs::{Clock, Verbs};
 
 /// Why a device is not given up.

@@ -8,31 +8,16 @@
 
 use core::fmt;
 
-use hotmem::{BlockId, BlockState, OfflineError, Progress, ZoneKind};
+use hotmem::{BlockId, BlockState, OfflineError, Progress};
 
 use super::blocks::{Part, plus};
-use super::driver::{Context, Done, Hotplug};
+use super::driver::{Done, Hotplug};
 use super::eject::EjectError;
-use super::event::{DeviceId, HotplugSource, Ranges};
+use super::event::{DeviceId, HotplugSource};
 use super::insert::blocks_step;
 use super::step::Step;
+use super::underway::Ejecting;
 use super::verbs::{Clock, Offlining, Stage, Verbs};
-
-/// How far an eject got.
-#[derive(Debug)]
-pub(super) struct Ejecting<O> {
-    context: Context,
-    ranges: Ranges,
-    /// The range whose blocks go now.
-    part: usize,
-    /// Its next block, and the number that has in the device.
-    next: u64,
-    index: u64,
-    /// The block that is going, and the zone it goes from.
-    going: Option<(O, ZoneKind)>,
-    /// Instructions that the blocks of this range took.
-    instructions: Option<u64>,
-}
 
 /// What an eject under way is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +36,6 @@ enum After {
     RangeDone,
     /// Every block is.
     AllDone,
-}
-
-impl<O> Ejecting<O> {
-    pub(super) fn new(context: Context, ranges: Ranges) -> Self {
-        Self { context, ranges, part: 0, next: 0, index: 0, going: None, instructions: None }
-    }
 }
 
 impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {

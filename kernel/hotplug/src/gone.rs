@@ -14,46 +14,13 @@ use core::fmt;
 
 use hotmem::{BlockId, BlockState, NodeId, OfflineError, PfnRange, PhysRange, PoisonError};
 
-use super::driver::{Context, Done, Hotplug};
-use super::event::{DeviceId, HotplugSource, Outcome, Ranges};
+use super::driver::{Done, Hotplug};
+use super::event::{HotplugSource, Outcome, Ranges};
 use super::insert::{blocks_step, remove_step};
 use super::owners::Claim;
 use super::step::Step;
+use super::underway::{Context, Draining, Draught, Now};
 use super::verbs::{Clock, Offlining, Stage, Verbs};
-
-/// How far the kernel got with the memory of a device that is gone.
-#[derive(Debug)]
-pub(super) struct Draining<O> {
-    context: Context,
-    /// The device that is in the slot now, if that was announced: it is taken afterwards.
-    next: Option<(Ranges, NodeId)>,
-    /// Ranges that stay, and come first in the table.
-    kept: usize,
-    /// The range under way.
-    range: Option<Draught>,
-    /// What is done to its block.
-    now: Option<Now<O>>,
-}
-
-/// A range whose blocks go offline.
-#[derive(Clone, Copy, Debug)]
-struct Draught {
-    range: PhysRange,
-    /// The next block.
-    block: u64,
-    /// Blocks that stay, and why the first of them does.
-    stays: u64,
-    error: Option<OfflineError>,
-}
-
-/// What is done to a block.
-#[derive(Debug)]
-enum Now<O> {
-    /// It goes offline.
-    Offlining(O),
-    /// It stays: its pages are taken out of use, those that can be.
-    Sealing { id: BlockId, pages: PfnRange, in_use: u64 },
-}
 
 /// The memory of a device that is gone, for the verdict.
 struct Lost(PhysRange);
@@ -61,13 +28,6 @@ struct Lost(PhysRange);
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is gone and was not ejected", self.0)
-    }
-}
-
-impl<O> Draining<O> {
-    /// The device that is gone.
-    pub(super) const fn device(&self) -> DeviceId {
-        self.context.device
     }
 }
 

@@ -13,11 +13,12 @@ use hotmem::{
 };
 
 use super::blocks::parts;
-use super::driver::{Answered, Context, Done, Hotplug};
+use super::driver::{Answered, Done, Hotplug};
 use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
 use super::owners::{Claim, Plugged};
 use super::step::{AddStep, BlocksStep, Failure, RemoveStep, Step};
 use super::touched::MAX_BLOCKS;
+use super::underway::Context;
 use super::verbs::{Clock, Verbs};
 
 /// Why a device was not taken.

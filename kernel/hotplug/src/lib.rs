@@ -39,6 +39,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod touched;
+mod underway;
 mod verbs;
 
 pub use absent::SourceError;

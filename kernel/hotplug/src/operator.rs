@@ -11,10 +11,10 @@ use hotmem::{
 
 use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource};
-use super::gone::Draining;
 use super::insert::{remove_step, signed};
 use super::owners::Plugged;
 use super::step::{AddStep, BlocksStep, Failure, Step};
+use super::underway::Draining;
 use super::verbs::{Clock, Verbs};
 
 /// Why the operator's command was not done. Nothing was changed.

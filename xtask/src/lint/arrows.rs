@@ -21,7 +21,6 @@ const CIRCLES: &[(&str, &str)] = &[
     ("hotmem-arch", "ppc64::cpu ppc64::probe ppc64::trap"),
     ("hotmem-arch", "x86_64::clock x86_64::cpu"),
     ("hotmem-arch", "x86_64::probe x86_64::trap"),
-    ("hotmem-hotplug", "blocks driver eject ejecting insert"),
     ("hotmem-kernel", "memory::boot memory::devices memory::machine memory::stacks"),
     (
         "hotmem-lab",

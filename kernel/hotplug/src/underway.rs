@@ -1,0 +1,76 @@
+//! What is under way: how far an eject, or the draining of a device that is gone, got.
+
+use hotmem::{BlockId, NodeId, OfflineError, PfnRange, PhysRange, ZoneKind};
+
+use super::event::{DeviceId, Ranges};
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) device: DeviceId,
+    /// The clock when its interrupt came.
+    pub(super) since: Option<u64>,
+}
+
+/// How far an eject got.
+#[derive(Debug)]
+pub(super) struct Ejecting<O> {
+    pub(super) context: Context,
+    pub(super) ranges: Ranges,
+    /// The range whose blocks go now.
+    pub(super) part: usize,
+    /// Its next block, and the number that has in the device.
+    pub(super) next: u64,
+    pub(super) index: u64,
+    /// The block that is going, and the zone it goes from.
+    pub(super) going: Option<(O, ZoneKind)>,
+    /// Instructions that the blocks of this range took.
+    pub(super) instructions: Option<u64>,
+}
+
+impl<O> Ejecting<O> {
+    pub(super) fn new(context: Context, ranges: Ranges) -> Self {
+        Self { context, ranges, part: 0, next: 0, index: 0, going: None, instructions: None }
+    }
+}
+
+/// How far the kernel got with the memory of a device that is gone.
+#[derive(Debug)]
+pub(super) struct Draining<O> {
+    pub(super) context: Context,
+    /// The device that is in the slot now, if that was announced: it is taken afterwards.
+    pub(super) next: Option<(Ranges, NodeId)>,
+    /// Ranges that stay, and come first in the table.
+    pub(super) kept: usize,
+    /// The range under way.
+    pub(super) range: Option<Draught>,
+    /// What is done to its block.
+    pub(super) now: Option<Now<O>>,
+}
+
+/// A range whose blocks go offline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draught {
+    pub(super) range: PhysRange,
+    /// The next block.
+    pub(super) block: u64,
+    /// Blocks that stay, and why the first of them does.
+    pub(super) stays: u64,
+    pub(super) error: Option<OfflineError>,
+}
+
+/// What is done to a block.
+#[derive(Debug)]
+pub(super) enum Now<O> {
+    /// It goes offline.
+    Offlining(O),
+    /// It stays: its pages are taken out of use, those that can be.
+    Sealing { id: BlockId, pages: PfnRange, in_use: u64 },
+}
+
+impl<O> Draining<O> {
+    /// The device that is gone.
+    pub(super) const fn device(&self) -> DeviceId {
+        self.context.device
+    }
+}
