@@ -8,7 +8,7 @@
 #![expect(unsafe_code)]
 
 use crate::Mm;
-use crate::addr::{Order, PhysAddr, PhysRange};
+use crate::addr::{Order, Pfn, PhysAddr, PhysRange};
 use crate::alloc::packed::Packed;
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
@@ -59,6 +59,8 @@ struct Reserve {
 #[derive(Debug)]
 pub(crate) struct Frames {
     reserve: Mutex<Reserve>,
+    /// The start and bytes of the reserve's first piece, which mostly is all of it: written once.
+    first: [AtomicU64; 2],
     /// Frames that hold several tables.
     pub(crate) packed: Mutex<Packed>,
     /// Pages that the verbs hold of the allocator's: tables, nodes, and memmap placed there.
@@ -77,6 +79,7 @@ impl Frames {
                 returned: None,
                 free: 0,
             }),
+            first: [const { AtomicU64::new(0) }; 2],
             packed: Mutex::new(Packed::new()),
             system_pages: AtomicU64::new(0),
             bad: AtomicBool::new(false),
@@ -86,6 +89,8 @@ impl Frames {
     /// Makes `pieces`, which nobody else uses, the reserve; the first is the largest.
     pub(crate) fn set_reserve<M: Machine>(&self, machine: &M, pieces: [PhysRange; RESERVE_PIECES]) {
         let [first, others @ ..] = pieces;
+        self.first[0].store(first.start().get(), Ordering::Relaxed);
+        self.first[1].store(first.len(), Ordering::Relaxed);
         let mut reserve = self.reserve.lock();
         *reserve = Reserve {
             pieces,
@@ -105,8 +110,16 @@ impl Frames {
     }
 
     /// Whether the frame that holds `at` is of the reserve.
+    #[inline]
     pub(crate) fn reserves(&self, at: PhysAddr) -> bool {
-        self.reserve.lock().contains(at)
+        let [start, len] = [0, 1].map(|index: usize| self.first[index].load(Ordering::Relaxed));
+        at.get().wrapping_sub(start) < len || self.reserves_elsewhere(at)
+    }
+
+    #[cold]
+    fn reserves_elsewhere(&self, at: PhysAddr) -> bool {
+        let [_, others @ ..] = self.reserve.lock().pieces;
+        others.iter().any(|piece| piece.contains(at))
     }
 
     /// The frames of the reserve but those never used, and those.
@@ -150,10 +163,6 @@ impl Frames {
 }
 
 impl Reserve {
-    fn contains(&self, at: PhysAddr) -> bool {
-        self.pieces.iter().take_while(|piece| !piece.is_empty()).any(|piece| piece.contains(at))
-    }
-
     /// Takes a frame, of those never used none that `is_bad`.
     fn pop<M: Machine>(
         &mut self,
@@ -219,12 +228,10 @@ impl<M: Machine> Mm<M> {
             log::info!("bad page {}, which held tables, is out of use", M::pfn(frame));
             return;
         }
-        let mut reserve = self.frames.reserve.lock();
-        if reserve.contains(frame) {
-            reserve.push(&self.machine, frame);
+        if self.frames.reserves(frame) {
+            self.frames.reserve.lock().push(&self.machine, frame);
             return;
         }
-        drop(reserve);
         match self.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
             Ok(_) => self.frames.uncount_system(1),
             Err(error) => log::error!("table frame {frame} is not given back: {error}"),
@@ -234,9 +241,15 @@ impl<M: Machine> Mm<M> {
 
 impl<M: Machine> Mm<M> {
     /// Whether a page that was taken for tables or nodes turned out bad.
+    #[inline]
     pub(crate) fn is_bad_table(&self, frame: PhysAddr) -> bool {
+        self.frames.any_bad() && self.is_bad(M::pfn(frame))
+    }
+
+    #[cold]
+    fn is_bad(&self, pfn: Pfn) -> bool {
         let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.frames.any_bad() && self.extent_of(M::pfn(frame)).is_some_and(|(_, state)| bad(state))
+        self.extent_of(pfn).is_some_and(|(_, state)| bad(state))
     }
 
     /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
