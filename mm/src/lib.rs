@@ -26,10 +26,24 @@
 //!    for writing the descriptors of one part; but `convert` copies all descriptors of a block.
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
-//! them. [`machine`] says what may be called from handlers. `verify` holds a zone's lock
-//! while it walks a list: it is for when nothing else is going on. A look spins while an operation
-//! changes something, so where [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, a look
-//! begins with interrupts on.
+//! them, about a second at the most: then it fails with [`RemoveError::ReadersStay`], which names the CPU.
+//! [`machine`] says what may be called from handlers. `verify` holds a zone's lock while it walks a list:
+//! it is for when nothing else is going on. A look spins while an operation changes something, so where
+//! [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, a look begins with interrupts on.
+//!
+//! # Preemption
+//!
+//! The crate knows no scheduler. What a preempted thread costs, until it runs again:
+//!
+//! - in a look-up (`page_info`, `block`, `free`, ..): a `remove` or `convert` that waits for it. It gives up
+//!   after some 2^26 turns, with everything as it was, and can be tried again; allocations and look-ups go
+//!   on meanwhile, looks wait. `convert` holds look-ups off for a thousandth of that at a time, until the
+//!   readers are gone.
+//! - in a look (`explain_*`, `verify`, ..): an operation that waits for it, and gives up as `Busy`.
+//! - with a zone's lock, that is inside `alloc` and `free`, or inside an operation: whoever needs the same lock
+//!   or looks meanwhile spins. A thread of a higher priority on the same CPU would spin for ever, so
+//!   a kernel that preempts its own threads switches that off around calls of the allocator and around
+//!   operations, but for the callbacks of the table in [`machine`], around which it may switch it on.
 #![no_std]
 
 mod alloc;

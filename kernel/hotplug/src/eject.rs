@@ -56,7 +56,7 @@ impl EjectError {
     fn refusal(&self) -> Refusal {
         match self {
             Self::Offline(OfflineError::Busy | OfflineError::NoRoom { .. })
-            | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay)
+            | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay(_))
             | Self::Cancelled => Refusal::Busy,
             Self::Offline(OfflineError::Vetoed(..)) => Refusal::Dependency,
             Self::Unknown | Self::NoWayOut => Refusal::Unknown,

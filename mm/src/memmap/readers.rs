@@ -14,6 +14,10 @@ const SHARDS: usize = 16;
 /// crate's own tests a reader stays on purpose, and is not waited for that long.
 const PATIENCE: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 
+/// How often `exclude` looks with the gate shut before it opens it again, and how often it shuts it.
+const SHUT_PATIENCE: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
+const SHUT_TRIES: usize = 64;
+
 /// How often `try_enter` counts anew when the epoch changes under it.
 const TRIES: usize = 16;
 
@@ -29,6 +33,10 @@ pub(crate) struct Readers {
     closed: AtomicBool,
     shards: [Shard; SHARDS],
 }
+
+/// A reader that stays: the number of its CPU, modulo [`SHARDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stays(pub(crate) usize);
 
 /// No reader is under way, and none gets in, until this is dropped.
 #[derive(Debug)]
@@ -101,57 +109,118 @@ impl Readers {
         (open && self.epoch.load(Ordering::SeqCst) == epoch).then_some(guard)
     }
 
-    /// Waits until every reader that entered before the call has left. Answers false if one stays
-    /// for so long that it must be stuck; nothing may be freed then.
+    /// Waits until every reader that entered before the call has left. Fails if one stays for so long
+    /// that its CPU stopped in it, or its thread was preempted; nothing may be freed then.
     ///
     /// Called by an operation, so that one drain runs at a time.
-    pub(crate) fn drain(&self) -> bool {
+    pub(crate) fn drain(&self) -> Result<(), Stays> {
+        self.drain_within(PATIENCE, &hint::spin_loop)
+    }
+
+    fn drain_within(&self, patience: usize, turn: &impl Fn()) -> Result<(), Stays> {
         let current = self.epoch.load(Ordering::SeqCst) & 1;
         // A drain that gave up left its readers in the other set: they entered before this call too.
-        self.wait_empty(current ^ 1) && {
-            self.epoch.fetch_add(1, Ordering::SeqCst);
-            self.wait_empty(current)
+        self.wait_empty(current ^ 1, patience, turn)?;
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.wait_empty(current, patience, turn)
+    }
+
+    /// Waits until no reader is under way, and holds off those that come; fails if one stays.
+    ///
+    /// Called by an operation that holds no zone's lock: a reader may be waiting for one.
+    pub(crate) fn exclude(&self) -> Result<Gate<'_>, Stays> {
+        self.exclude_with(&hint::spin_loop)
+    }
+
+    /// The long wait has the gate open, so that a reader whose thread was preempted holds up the caller
+    /// and nobody else; what it is shut for ends soon, or is tried again.
+    fn exclude_with(&self, turn: &impl Fn()) -> Result<Gate<'_>, Stays> {
+        let mut tries = SHUT_TRIES;
+        loop {
+            self.drain_within(PATIENCE, turn)?;
+            self.closed.store(true, Ordering::SeqCst);
+            let gate = Gate(&self.closed);
+            tries -= 1;
+            match self.drain_within(SHUT_PATIENCE, turn) {
+                Ok(()) => return Ok(gate),
+                Err(stays) if tries == 0 => return Err(stays),
+                Err(_) => drop(gate),
+            }
         }
     }
 
-    /// Waits until no reader is under way, and holds off those that come; `None` if one stays.
-    ///
-    /// Called by an operation that holds no zone's lock: a reader may be waiting for one.
-    pub(crate) fn exclude(&self) -> Option<Gate<'_>> {
-        self.closed.store(true, Ordering::SeqCst);
-        let gate = Gate(&self.closed);
-        self.drain().then_some(gate)
-    }
-
-    fn wait_empty(&self, set: usize) -> bool {
-        let empty = || self.shards.iter().all(|shard| shard.0[set].load(Ordering::SeqCst) == 0);
-        (0..PATIENCE).any(|_| {
-            let done = empty();
-            if !done {
-                hint::spin_loop();
+    fn wait_empty(&self, set: usize, patience: usize, turn: &impl Fn()) -> Result<(), Stays> {
+        let stays =
+            || self.shards.iter().position(|shard| shard.0[set].load(Ordering::SeqCst) != 0);
+        let mut last = 0;
+        for _ in 0..patience {
+            match stays() {
+                None => return Ok(()),
+                Some(cpu) => last = cpu,
             }
-            done
-        })
+            turn();
+        }
+        Err(Stays(last))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::cell::{Cell, RefCell};
 
     #[test]
     fn draining_without_readers_returns_at_once() {
-        assert!(Readers::new().drain());
+        assert_eq!(Readers::new().drain(), Ok(()));
+    }
+
+    #[test]
+    fn a_reader_that_stays_is_named_and_holds_up_no_other_reader() {
+        let readers = Readers::new();
+        let guard = readers.enter(SHARDS + 3);
+        assert_eq!(readers.drain(), Err(Stays(3)));
+        let (open, shut) = (Cell::new(0), Cell::new(0));
+        let turn = || {
+            let turns = if readers.is_closed() { &shut } else { &open };
+            turns.set(turns.get() + 1);
+            // Others come and go meanwhile.
+            drop(readers.try_enter(5));
+        };
+        assert_eq!(readers.exclude_with(&turn).map(drop), Err(Stays(3)));
+        assert_eq!((open.get(), shut.get()), (PATIENCE, 0));
+        assert!(readers.try_enter(5).is_some());
+        drop(guard);
+        assert!(readers.exclude().is_ok());
+    }
+
+    #[test]
+    fn a_reader_that_comes_between_the_waits_shuts_the_gate_for_a_short_time_only() {
+        let readers = Readers::new();
+        let shut = Cell::new(0);
+        // Found by the wait with the gate shut alone: it enters while that waits for another.
+        let first = RefCell::new(Some(readers.enter(1)));
+        let late = RefCell::new(None);
+        let turn = || {
+            if readers.is_closed() {
+                shut.set(shut.get() + 1);
+            } else if late.borrow().is_none() {
+                *late.borrow_mut() = readers.try_enter(2);
+                drop(first.borrow_mut().take());
+            }
+        };
+        assert_eq!(readers.exclude_with(&turn).map(drop), Err(Stays(2)));
+        assert!(shut.get() <= SHUT_TRIES * SHUT_PATIENCE, "{}", shut.get());
+        assert!(!readers.is_closed());
     }
 
     #[test]
     fn behind_a_closed_gate_nobody_reads_and_afterwards_everybody_can() {
         let readers = Readers::new();
         let gate = readers.exclude();
-        assert!(gate.is_some() && readers.try_enter(0).is_none());
+        assert!(gate.is_ok() && readers.try_enter(0).is_none());
         drop(gate);
         let guard = readers.enter(0);
-        assert!(readers.exclude().is_none());
+        assert!(readers.exclude().is_err());
         drop((guard, readers.try_enter(0).unwrap()));
         drop(readers.enter(0));
     }
@@ -159,10 +228,10 @@ mod tests {
     #[test]
     fn a_reader_that_entered_after_a_drain_does_not_block_it_but_the_next() {
         let readers = Readers::new();
-        assert!(readers.drain());
+        assert_eq!(readers.drain(), Ok(()));
         let guard = readers.enter(3);
         assert_eq!(guard.count.load(Ordering::Relaxed), 1);
         drop(guard);
-        assert!(readers.drain());
+        assert_eq!(readers.drain(), Ok(()));
     }
 }

@@ -249,7 +249,7 @@ impl<M: Machine> Mm<M> {
         };
         // A lookup that found the node before it was taken out reads absent sections there, but must
         // not read what the frame holds next.
-        if self.readers.drain() {
+        if self.readers.drain().is_ok() {
             self.table_frames().give_back(frame, NODE_BYTES);
         } else {
             self.sections.put_back_node(section, frame);

@@ -31,6 +31,7 @@ use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
+use crate::memmap::readers::Stays;
 use crate::memmap::section::{Record, Section, section_of};
 use crate::operations::notify::News;
 use crate::paging::{MapError, UnmapError};
@@ -60,8 +61,8 @@ pub enum ConvertError {
     InUse(BlockId, Pfn, Owner),
     /// What the head of a block holds has no room elsewhere.
     NoRoom(BlockId, Order),
-    /// A reader does not leave, or a look does not end.
-    ReadersStay,
+    /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay).
+    ReadersStay(usize),
     /// The page tables do not let go of the descriptors of a block: a leaf holds those of others, too.
     /// If the mapper breaks its word, the blocks above this one are converted, and the others are not.
     Unmap(BlockId, UnmapError),
@@ -91,7 +92,7 @@ impl fmt::Display for ConvertError {
             Self::NoRoom(id, order) => {
                 write!(f, "the head of {id} holds {} pages that fit nowhere else", order.pages())
             }
-            Self::ReadersStay => f.write_str("a reader does not leave"),
+            Self::ReadersStay(cpu) => write!(f, "a reader on CPU {cpu} does not leave"),
             Self::Unmap(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
             Self::Map(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
         }
@@ -141,10 +142,10 @@ impl<M: Machine> Mm<M> {
         let operation = self.verb().ok_or(ConvertError::Busy)?;
         let plan = self.plan_convert(range)?;
         self.claim_heads(plan)?;
-        let Some(gate) = self.readers.exclude().filter(|_| operation.alone()) else {
-            self.unclaim_heads(plan, plan.count());
-            return Err(ConvertError::ReadersStay);
-        };
+        let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
+        let held_off = self.readers.exclude();
+        let held_off = held_off.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu));
+        let gate = alone.and(held_off).inspect_err(|_| self.unclaim_heads(plan, plan.count()))?;
         let moved = self.move_memmaps(plan);
         // Listeners may look up.
         drop(gate);

@@ -16,6 +16,7 @@ use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockWord};
 use crate::memmap::placement::Placement;
+use crate::memmap::readers::Stays;
 use crate::memmap::section::{Section, SectionState, SectionWord};
 use crate::operations::notify::News;
 use crate::paging::{Mapper, UnmapError};
@@ -52,8 +53,9 @@ pub enum RemoveError {
     MixedPlacement(BlockId),
     /// The page tables do not let go of the range.
     Unmap(UnmapError),
-    /// A reader did not leave: it holds a page of the range for good.
-    ReadersStay,
+    /// A look-up under way does not end: its CPU stopped in it, or its thread was preempted. The number of
+    /// that CPU ([`Machine::cpu`]), modulo 16.
+    ReadersStay(usize),
     /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper
     /// used a larger leaf than it was told to.
     CutsLeaf {
@@ -87,7 +89,7 @@ impl fmt::Display for RemoveError {
                 write!(f, "what is mapped from {virt} on does not begin and end with a leaf")
             }
             Self::Unmap(error) => error.fmt(f),
-            Self::ReadersStay => f.write_str("a reader of the range does not leave"),
+            Self::ReadersStay(cpu) => write!(f, "a reader on CPU {cpu} does not leave"),
         }
     }
 }
@@ -117,10 +119,10 @@ impl<M: Machine> Mm<M> {
         let before = self.frames.system_pages();
 
         self.set_words(pfns, SectionState::Leaving);
-        if !self.readers.drain() {
+        self.readers.drain().map_err(|Stays(cpu)| {
             self.set_words(pfns, SectionState::Present);
-            return Err(RemoveError::ReadersStay);
-        }
+            RemoveError::ReadersStay(cpu)
+        })?;
 
         let gone = self.unmap_range(range, pfns, placement).inspect_err(|_| {
             self.set_words(pfns, SectionState::Present);
