@@ -24,8 +24,8 @@ pub enum CompactError {
     TooLarge(Order),
     /// Every run of the size holds memmap or what cannot move.
     Immovable(Order),
-    /// An owner did not let go of an extent.
-    InUse(Pfn, Owner),
+    /// An owner, whose name is the last field, did not let go of an extent.
+    InUse(Pfn, Owner, &'static str),
     /// Nothing else has room for an extent of this order, which was in the way.
     NoRoom(Order),
 }
@@ -38,7 +38,7 @@ impl fmt::Display for CompactError {
             Self::Immovable(order) => {
                 write!(f, "every run of {} pages holds something that stays", order.pages())
             }
-            Self::InUse(pfn, owner) => write!(f, "{pfn}, held by {}, stays", owner.name()),
+            Self::InUse(pfn, _, by) => write!(f, "{pfn}, held by {by}, stays"),
             Self::NoRoom(order) => {
                 write!(f, "nothing else has {} free pages in one piece", order.pages())
             }
@@ -74,7 +74,7 @@ impl<M: Machine> Mm<M> {
         let area = self.area(run).ok_or(CompactError::Immovable(order))?;
         let emptied = Evacuation::begin(self, area).run(self);
         let area = emptied.map_err(|stuck| match stuck {
-            Stuck::Held(pfn, owner) => CompactError::InUse(pfn, owner),
+            Stuck::Held(pfn, owner) => CompactError::InUse(pfn, owner, self.owner_name(owner)),
             Stuck::NoRoom(order) => CompactError::NoRoom(order),
         })?;
         self.end_isolation(&area);

@@ -39,8 +39,8 @@ pub enum PoisonError {
     NotMemory(Pfn),
     /// It is out of use already.
     Already(Pfn),
-    /// It cannot move, or its owner does not let go: the owner has to be told.
-    InUse(Pfn, Owner),
+    /// It cannot move, or its owner, whose name is the last field, does not let go and has to be told.
+    InUse(Pfn, Owner, &'static str),
     /// There is no room to move the extent that it is part of.
     NoRoom(Pfn, Order),
 }
@@ -51,7 +51,7 @@ impl fmt::Display for PoisonError {
             Self::Busy => f.write_str(crate::turn::BUSY),
             Self::NotMemory(pfn) => write!(f, "there is no memory at {pfn}"),
             Self::Already(pfn) => write!(f, "{pfn} is out of use already"),
-            Self::InUse(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
+            Self::InUse(pfn, _, by) => write!(f, "{pfn} is held by {by}"),
             Self::NoRoom(pfn, order) => {
                 write!(f, "{pfn} is part of {} pages that fit nowhere else", order.pages())
             }
@@ -101,7 +101,7 @@ impl<M: Machine> Mm<M> {
                         self.take_used(pfn, head, order, owner);
                         tables = Some(owner);
                     }
-                    owner => return Err(PoisonError::InUse(pfn, owner)),
+                    owner => return Err(self.poisons_used(pfn, owner)),
                 },
                 Some((head, state)) if self.take_free(&mut zone, pfn, head, state) => {
                     return Ok(Quarantined::Page);
@@ -118,11 +118,15 @@ impl<M: Machine> Mm<M> {
         }
         let emptied = Evacuation::begin(self, area).run(self);
         let area = emptied.map_err(|stuck| match stuck {
-            Stuck::Held(_, owner) => PoisonError::InUse(pfn, owner),
+            Stuck::Held(_, owner) => self.poisons_used(pfn, owner),
             Stuck::NoRoom(order) => PoisonError::NoRoom(pfn, order),
         })?;
         self.claim(&area, Owner::Poison);
         Ok(Quarantined::Page)
+    }
+
+    fn poisons_used(&self, pfn: Pfn, owner: Owner) -> PoisonError {
+        PoisonError::InUse(pfn, owner, self.owner_name(owner))
     }
 
     /// Makes a page of a used extent a bad one, and leaves the rest to `owner`.

@@ -49,6 +49,8 @@ pub enum Obstacle {
         block: BlockId,
         /// Who holds it.
         owner: Owner,
+        /// The name of who holds it: a mover's own, or the kind of owner.
+        by: &'static str,
         /// What [`Machine::stamp`] said when it was allocated.
         since: u64,
     },
@@ -76,8 +78,8 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Range(error) => error.fmt(f),
             Self::SystemMemory(id) => write!(f, "{id} is system memory"),
-            Self::InUse { pfn, block, owner, since } => {
-                write!(f, "{pfn} of {block} is held by {} since {since}", owner.name())
+            Self::InUse { pfn, block, by, since, .. } => {
+                write!(f, "{pfn} of {block} is held by {by} since {since}")
             }
             Self::NoRoom { order } => {
                 write!(f, "too few pieces of {} pages are free elsewhere", order.pages())
@@ -189,8 +191,8 @@ impl<M: Machine> Mm<M> {
                     }
                     PageState::Used { owner: Owner::Poison, .. } => {}
                     PageState::Used { order, owner } => {
-                        let obstacle =
-                            Obstacle::InUse { pfn, block: id, owner, since: self.since(pfn) };
+                        let (by, since) = (self.owner_name(owner), self.since(pfn));
+                        let obstacle = Obstacle::InUse { pfn, block: id, owner, by, since };
                         let Owner::Movable(mover) = owner else { return Err(obstacle) };
                         return Ok(Some((self.extent(pfn, order), mover, obstacle)));
                     }

@@ -6,7 +6,7 @@ use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
-use crate::memmap::page::PageState;
+use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, SectionState};
 
 /// Counts over all memory.
@@ -59,6 +59,8 @@ pub struct PageInfo {
     pub head: Option<Pfn>,
     /// What [`Machine::stamp`] said when its extent was allocated, if it is in use.
     pub since: Option<u64>,
+    /// The name of who holds its extent, if it is in use: a mover's own, or the kind of owner.
+    pub held_by: Option<&'static str>,
 }
 
 impl<M: Machine> Mm<M> {
@@ -96,6 +98,7 @@ impl<M: Machine> Mm<M> {
         let record = self.block_record(section.number())?;
         let word = BlockWord::decode(record.block().get());
         let (state, head) = self.state_of(pfn).unzip();
+        let used = head.and_then(|head| self.used_since(head));
         Some(PageInfo {
             pfn,
             block: BlockId::new(section.number() / self.block_sections()),
@@ -103,15 +106,16 @@ impl<M: Machine> Mm<M> {
             block_state: word.state,
             state,
             head,
-            since: head.and_then(|head| self.used_since(head)),
+            since: used.map(|(_, since)| since),
+            held_by: used.map(|(owner, _)| self.owner_name(owner)),
         })
     }
 
-    /// When the extent that begins at `head` was allocated, if it is in use.
-    fn used_since(&self, head: Pfn) -> Option<u64> {
-        let used = |state: &PageState| matches!(state, PageState::Used { .. });
-        self.head_state(self.section_at(head)?, head).filter(used)?;
-        Some(self.since(head))
+    /// Who holds the extent that begins at `head`, if it is in use, and when it was allocated.
+    fn used_since(&self, head: Pfn) -> Option<(Owner, u64)> {
+        let state = self.head_state(self.section_at(head)?, head)?;
+        let PageState::Used { owner, .. } = state else { return None };
+        Some((owner, self.since(head)))
     }
 
     /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.

@@ -57,8 +57,8 @@ pub enum ConvertError {
     NotOnePiece(PfnRange),
     /// A block has bad memory, and where in it is not known, or may be where descriptors are.
     Poisoned(BlockId),
-    /// The head of a block holds a page that stays.
-    InUse(BlockId, Pfn, Owner),
+    /// The head of a block holds a page that stays; the last field is its owner's name.
+    InUse(BlockId, Pfn, Owner, &'static str),
     /// What the head of a block holds has no room elsewhere.
     NoRoom(BlockId, Order),
     /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay).
@@ -86,8 +86,8 @@ impl fmt::Display for ConvertError {
                 write!(f, "{whole} share one memmap: all of it, or nothing")
             }
             Self::Poisoned(id) => write!(f, "{id} has bad memory, maybe where descriptors are"),
-            Self::InUse(id, pfn, owner) => {
-                write!(f, "{pfn} at the head of {id} is held by {}", owner.name())
+            Self::InUse(id, pfn, _, by) => {
+                write!(f, "{pfn} at the head of {id} is held by {by}")
             }
             Self::NoRoom(id, order) => {
                 write!(f, "the head of {id} holds {} pages that fit nowhere else", order.pages())
@@ -238,10 +238,11 @@ impl<M: Machine> Mm<M> {
                     }
                     self.unclaim_heads(plan, index);
                     let id = self.block_at(M::address(area.pfns.start));
+                    let held = |pfn, by| ConvertError::InUse(id, pfn, by, self.owner_name(by));
                     return Err(match emptied {
                         Err(Stuck::NoRoom(order)) => ConvertError::NoRoom(id, order),
-                        Err(Stuck::Held(pfn, owner)) => ConvertError::InUse(id, pfn, owner),
-                        Ok(area) => ConvertError::InUse(id, area.pfns.start, Owner::Poison),
+                        Err(Stuck::Held(pfn, owner)) => held(pfn, owner),
+                        Ok(area) => held(area.pfns.start, Owner::Poison),
                     });
                 }
             }

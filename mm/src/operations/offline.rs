@@ -43,6 +43,8 @@ pub enum OfflineError {
         pages: u64,
         /// The first that stays, and who holds it; `None` if it was freed meanwhile.
         first: Option<(Pfn, Owner)>,
+        /// The name of who holds that: a mover's own, or the kind of owner.
+        by: &'static str,
     },
     /// There is no free extent elsewhere for one of the block.
     NoRoom {
@@ -61,12 +63,10 @@ impl fmt::Display for OfflineError {
             Self::AlreadyOffline(id) => write!(f, "{id} is offline already"),
             Self::SystemMemory(id) => write!(f, "{id} is system memory, it stays online"),
             Self::Vetoed(id, veto) => write!(f, "{id} stays online: {veto}"),
-            Self::InUse { block, pages, first: Some((pfn, owner)) } => write!(
-                f,
-                "{block}: {pages} pages are in use, and {pfn}, held by {}, stays",
-                owner.name()
-            ),
-            Self::InUse { block, pages, first: None } => {
+            Self::InUse { block, pages, first: Some((pfn, _)), by } => {
+                write!(f, "{block}: {pages} pages are in use, and {pfn}, held by {by}, stays")
+            }
+            Self::InUse { block, pages, first: None, .. } => {
                 write!(f, "{block}: {pages} pages were in use")
             }
             Self::NoRoom { block, order } => write!(
@@ -271,7 +271,8 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             Stuck::NoRoom(order) => OfflineError::NoRoom { block, order },
             Stuck::Held(pfn, owner) => {
                 let pages = self.mm.used_pages(block);
-                OfflineError::InUse { block, pages, first: Some((pfn, owner)) }
+                let by = self.mm.owner_name(owner);
+                OfflineError::InUse { block, pages, first: Some((pfn, owner)), by }
             }
         }
     }

@@ -210,7 +210,7 @@ mod tests {
         for pfn in [movable, kernel] {
             assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         }
-        let in_use = (kernel, Err(PoisonError::InUse(kernel, Owner::Kernel)));
+        let in_use = (kernel, Err(PoisonError::InUse(kernel, Owner::Kernel, "kernel")));
         assert_eq!(empty(&bench), ([in_use].into_iter().collect(), 1));
         op.cancel();
         let (told, busy) = empty(&bench);

@@ -179,7 +179,10 @@ fn a_head_that_cannot_be_emptied_leaves_the_range_whole() {
     let before = bench.snapshot();
     let head = Pfn::new((TINY_WINDOW + 2 * MIB) / 4096);
     let id = BlockId::new(TINY_WINDOW / MIB + 2);
-    assert_eq!(bench.mm.convert(dimm(4)), Err(ConvertError::InUse(id, head, Owner::Kernel)));
+    assert_eq!(
+        bench.mm.convert(dimm(4)),
+        Err(ConvertError::InUse(id, head, Owner::Kernel, "kernel"))
+    );
     assert_same(&before, &bench.snapshot());
     bench.check();
 
@@ -188,7 +191,7 @@ fn a_head_that_cannot_be_emptied_leaves_the_range_whole() {
     bench.mm.poison(head.add(1)).unwrap();
     let before = bench.snapshot();
     let refused = bench.mm.convert(dimm(4));
-    assert_eq!(refused, Err(ConvertError::InUse(id, head, Owner::Poison)));
+    assert_eq!(refused, Err(ConvertError::InUse(id, head, Owner::Poison, "poison")));
     assert_same(&before, &bench.snapshot());
 }
 

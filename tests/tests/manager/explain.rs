@@ -225,7 +225,7 @@ fn e16_a_bad_page_that_stays_is_refused_and_named() {
     let kernel = rig.bench.mm.take_pages(Order::new(2).unwrap()).unwrap();
     let before = rig.bench.snapshot();
     let bad = kernel.add(3);
-    assert_eq!(rig.bench.mm.poison(bad), Err(PoisonError::InUse(bad, Owner::Kernel)));
+    assert_eq!(rig.bench.mm.poison(bad), Err(PoisonError::InUse(bad, Owner::Kernel, "kernel")));
     let absent = Pfn::new((TINY_WINDOW + 100 * MIB) / 4096);
     assert_eq!(rig.bench.mm.poison(absent), Err(PoisonError::NotMemory(absent)));
     assert_same(&before, &rig.bench.snapshot());

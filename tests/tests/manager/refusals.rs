@@ -265,7 +265,15 @@ fn a_block_with_used_pages_stays_online_and_says_how_many_and_whose() {
         let small = bench.alloc_movable(Order::ZERO).unwrap();
         let first = Some((large.min(small), Owner::Movable(bench.stubborn.id())));
         let error = refused(&bench, || bench.mm.offline(block));
-        assert_eq!(error, OfflineError::InUse { block, pages: 17, first });
+        assert_eq!(error, OfflineError::InUse { block, pages: 17, first, by: "stubborn" });
+        assert!(error.to_string().ends_with("held by stubborn, stays"), "{error}");
+        for pfn in [small, large, large.add(15)] {
+            assert_eq!(bench.mm.page_info(pfn).and_then(|page| page.held_by), Some("stubborn"));
+        }
+        let foretold = bench.mm.explain_offline(block).to_string();
+        assert!(foretold.contains("is held by stubborn since"), "{foretold}");
+        let refused_too = refused(&bench, || bench.mm.poison(small).map(drop)).to_string();
+        assert!(refused_too.ends_with("held by stubborn"), "{refused_too}");
         bench.mm.free_pages(large.min(small)).unwrap();
         refused(&bench, || bench.mm.offline(block));
         bench.mm.free_pages(large.max(small)).unwrap();

@@ -108,7 +108,7 @@ fn a_free_page_of_the_reserve_that_is_bad_is_never_used() {
                     assert_eq!((kind, bad.insert(pfn)), (Quarantined::Page, true));
                     assert_eq!(bench.mm.poison(pfn), Err(PoisonError::Already(pfn)));
                 }
-                Err(error) => assert_eq!(error, PoisonError::InUse(pfn, Owner::Boot)),
+                Err(error) => assert_eq!(error, PoisonError::InUse(pfn, Owner::Boot, "boot")),
             }
         }
         bench.check();
@@ -182,8 +182,8 @@ fn other_pages_of_the_system_that_are_in_use_are_refused_by_their_owners_name() 
     let virt = bench.mm.memmap_virt(FakeMachine::<Tiny>::pfns(dimm));
     let memmap = bench.mm.tables().translate(virt.start()).unwrap();
     let pfn = FakeMachine::<Tiny>::pfn(memmap.phys);
-    assert_eq!(bench.mm.poison(pfn), Err(PoisonError::InUse(pfn, Owner::Memmap)));
+    assert_eq!(bench.mm.poison(pfn), Err(PoisonError::InUse(pfn, Owner::Memmap, "memmap")));
     let root = FakeMachine::<Tiny>::pfn(PhysAddr::new(0));
-    assert_eq!(bench.mm.poison(root), Err(PoisonError::InUse(root, Owner::Boot)));
+    assert_eq!(bench.mm.poison(root), Err(PoisonError::InUse(root, Owner::Boot, "boot")));
     bench.check();
 }

@@ -75,9 +75,9 @@ impl<'m, M: Machine> Lives<'m, M> {
             Life::Explain { range, json } => {
                 let answer = self.mm.explain_remove(range);
                 if json {
-                    explain_json(self.mm, &answer, machinery, out)?;
+                    explain_json(&answer, machinery, out)?;
                 } else {
-                    explain_text(self.mm, range, &answer, machinery, out)?;
+                    explain_text(range, &answer, machinery, out)?;
                 }
             }
             Life::Convert(range) => {
@@ -193,26 +193,24 @@ const fn quarantined(kind: Quarantined) -> &'static str {
     }
 }
 
-fn explain_text<M: Machine>(
-    mm: &Mm<M>,
+fn explain_text(
     range: PhysRange,
     answer: &Removability,
     machinery: &impl Machinery,
     out: &mut dyn Write,
 ) -> fmt::Result {
     match *answer {
-        Removability::Blocked(Obstacle::InUse { pfn, block, owner, since }) => writeln!(
+        Removability::Blocked(Obstacle::InUse { pfn, block, by, since, .. }) => writeln!(
             out,
             "{range}: blocked: {pfn} of {block} is held by {} for {} ms",
-            mm.owner_name(owner),
+            by,
             machinery.age(since)
         ),
         ref other => writeln!(out, "{range}: {other}"),
     }
 }
 
-fn explain_json<M: Machine>(
-    mm: &Mm<M>,
+fn explain_json(
     answer: &Removability,
     machinery: &impl Machinery,
     out: &mut dyn Write,
@@ -223,9 +221,9 @@ fn explain_json<M: Machine>(
         Removability::Blocked(_) => ("blocked", 0, 0),
     };
     let (mut pfn, mut owner, mut age) = (None, None, None);
-    if let Removability::Blocked(Obstacle::InUse { pfn: at, owner: who, since, .. }) = *answer {
+    if let Removability::Blocked(Obstacle::InUse { pfn: at, by, since, .. }) = *answer {
         pfn = Some(at.get());
-        owner = Some(JsonString(mm.owner_name(who)));
+        owner = Some(JsonString(by));
         age = Some(machinery.age(since));
     }
     write!(out, "{{\"state\":\"{state}\",\"extents\":{extents},\"pages\":{pages}")?;

@@ -1,7 +1,7 @@
 //! One page, as text and as JSON.
 
 use core::fmt::{self, Write};
-use hotmem::{Order, Owner, PageInfo, PageState, Pfn};
+use hotmem::{Order, PageInfo, PageState, Pfn};
 use hotmem_hotplug::{JsonString, OrNull};
 
 /// What a page's state says, taken apart.
@@ -9,7 +9,6 @@ use hotmem_hotplug::{JsonString, OrNull};
 struct Parts {
     name: Option<&'static str>,
     order: Option<Order>,
-    owner: Option<Owner>,
     sections: Option<u32>,
     pages: Option<u64>,
 }
@@ -22,9 +21,7 @@ fn parts(state: Option<PageState>) -> Parts {
         Some(PageState::Hole) => named("hole"),
         Some(PageState::Free { order }) => Parts { order: Some(order), ..named("free") },
         Some(PageState::Isolated { order }) => Parts { order: Some(order), ..named("isolated") },
-        Some(PageState::Used { order, owner }) => {
-            Parts { order: Some(order), owner: Some(owner), ..named("used") }
-        }
+        Some(PageState::Used { order, .. }) => Parts { order: Some(order), ..named("used") },
         Some(PageState::MemmapHead { sections, pages }) => {
             Parts { sections: Some(sections), pages: Some(pages), ..named("memmap-head") }
         }
@@ -34,7 +31,7 @@ fn parts(state: Option<PageState>) -> Parts {
 
 /// Writes what is known of a page as one line of JSON.
 pub(super) fn json(page: &PageInfo, out: &mut dyn Write) -> fmt::Result {
-    let Parts { name, order, owner, sections, pages } = parts(page.state);
+    let Parts { name, order, sections, pages } = parts(page.state);
     writeln!(
         out,
         "{{\"pfn\":{},\"block\":{},\"node\":{},\"block_state\":\"{}\",\"state\":{},\"head\":{},\
@@ -46,7 +43,7 @@ pub(super) fn json(page: &PageInfo, out: &mut dyn Write) -> fmt::Result {
         OrNull(name.map(JsonString)),
         OrNull(page.head.map(Pfn::get)),
         OrNull(order.map(Order::get)),
-        OrNull(owner.map(|owner| JsonString(owner.name()))),
+        OrNull(page.held_by.map(JsonString)),
         OrNull(sections),
         OrNull(pages),
     )
@@ -54,14 +51,14 @@ pub(super) fn json(page: &PageInfo, out: &mut dyn Write) -> fmt::Result {
 
 /// Writes what is known of a page, for people.
 pub(super) fn text(page: &PageInfo, out: &mut dyn Write) -> fmt::Result {
-    let Parts { name, order, owner, sections, pages } = parts(page.state);
+    let Parts { name, order, sections, pages } = parts(page.state);
     let state = name.unwrap_or("nothing yet");
     write!(out, "{}: {state}, in {} ({}), {}", page.pfn, page.block, page.block_state, page.node)?;
     if let Some(order) = order {
         write!(out, ", {} pages", order.pages())?;
     }
-    if let Some(owner) = owner {
-        write!(out, " held by {}", owner.name())?;
+    if let Some(by) = page.held_by {
+        write!(out, " held by {by}")?;
     }
     if let (Some(sections), Some(pages)) = (sections, pages) {
         write!(out, ", {pages} pages that describe {sections} sections")?;

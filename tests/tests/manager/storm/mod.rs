@@ -221,7 +221,8 @@ impl Storm {
                 "offline already"
             }
             Some(_) if used > 0 => {
-                assert_eq!(result, Err(OfflineError::InUse { block: id, pages: used, first }));
+                let by = first.map_or("", |(_, owner)| self.bench.mm.owner_name(owner));
+                assert_eq!(result, Err(OfflineError::InUse { block: id, pages: used, first, by }));
                 "in use"
             }
             Some(known) => {
