@@ -26,10 +26,13 @@ impl<M: Machine> Mm<M> {
         order: Order,
         state: PageState,
     ) {
+        // The state first: a reader, who takes no lock, believes it from when it sees the bit on (a Release
+        // in `insert`, an Acquire in `has`), and `clear_head` takes the bit back before the state goes
+        // stale. So no reader sees what the descriptor held before, of an earlier DIMM for one.
+        section.page(pfn).set_state(state);
         if order >= M::PART_ORDER {
             section.record().heads().insert(Section::<M>::part(pfn));
         }
-        section.page(pfn).set_state(state);
     }
 
     /// Makes `pfn`, the head of an extent of `order`, a tail of whatever reaches over it next.

@@ -118,14 +118,14 @@ impl<M: Machine> Mm<M> {
         let (pfns, placement) = self.check_remove(range)?;
         let before = self.frames.system_pages();
 
-        self.set_words(pfns, SectionState::Leaving);
+        self.leave(pfns);
         self.readers.drain().map_err(|Stays(cpu)| {
-            self.set_words(pfns, SectionState::Present);
+            self.come_back(pfns);
             RemoveError::ReadersStay(cpu)
         })?;
 
         let gone = self.unmap_range(range, pfns, placement).inspect_err(|_| {
-            self.set_words(pfns, SectionState::Present);
+            self.come_back(pfns);
         })?;
         sections_of::<M>(pfns).for_each(|number| {
             self.sections.set_word(&self.machine, number, SectionWord::ABSENT);
@@ -198,11 +198,22 @@ impl<M: Machine> Mm<M> {
         Ok(placement)
     }
 
-    fn set_words(&self, pfns: PfnRange, state: SectionState) {
-        for number in sections_of::<M>(pfns) {
-            let word = self.sections.word(&self.machine, number).with_state(state);
-            self.sections.set_word(&self.machine, number, word);
-        }
+    /// Hides the sections of `pfns`, the last one first, and [`come_back`](Self::come_back) shows them, the
+    /// first one first: what is noted of a block is in the record of its first section, where a look-up
+    /// takes it from, so either it finds all of that or no block.
+    fn leave(&self, pfns: PfnRange) {
+        sections_of::<M>(pfns)
+            .rev()
+            .for_each(|number| self.set_state(number, SectionState::Leaving));
+    }
+
+    fn come_back(&self, pfns: PfnRange) {
+        sections_of::<M>(pfns).for_each(|number| self.set_state(number, SectionState::Present));
+    }
+
+    fn set_state(&self, number: u64, state: SectionState) {
+        let word = self.sections.word(&self.machine, number).with_state(state);
+        self.sections.set_word(&self.machine, number, word);
     }
 
     /// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
