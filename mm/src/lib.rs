@@ -28,8 +28,13 @@
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
 //! them, about a second at the most: then it fails with [`RemoveError::ReadersStay`], which names the CPU.
 //! [`machine`] says what may be called from handlers. `verify` holds a zone's lock while it walks a list:
-//! it is for when nothing else is going on. A look spins while an operation changes something, so where
-//! [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, a look begins with interrupts on.
+//! it is for when nothing else is going on.
+//!
+//! Where [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, nobody may spin here with
+//! interrupts off while one is under way. Looks begin with interrupts on, for they spin while an operation
+//! changes something; so do operations, whose turn is tried and not spun on, but for the steps of an
+//! offline, which wait for a moment's work of others; and allocations and look-ups while `convert` runs,
+//! which flushes with look-ups held off and the zone of the block locked.
 //!
 //! # Preemption
 //!

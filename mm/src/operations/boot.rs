@@ -255,6 +255,10 @@ impl<M: Machine> Mm<M> {
 
     /// Backs the memmap of a section and of those that share its record, and makes its node, unless
     /// that was done.
+    ///
+    /// With one aligned run, and never page by page as an add may: which sections have which memmap is then
+    /// told by where it begins (`verify_apart`), and leaves are as large as they can be. Boot memory that
+    /// has no such run (2 MiB for 128 MiB of 4 KiB pages) is [`BootError::OutOfMemory`], by design.
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
         let described = record_pfns::<M>(number);
         let mapper = self.mapper();
