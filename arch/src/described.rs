@@ -1,4 +1,4 @@
-//! What a CPU or its console cannot be asked, and only firmware's description says: noted by whoever
+//! What a CPU or its console cannot be asked, and only firmware's description leads to: noted by whoever
 //! reads that, used by an architecture that needs it.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -7,7 +7,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 static TIMEBASE_HERTZ: AtomicU64 = AtomicU64::new(0);
 static TERMINAL: AtomicU32 = AtomicU32::new(0);
 
-/// Notes how often the timebase ticks in a second (`timebase-frequency` of a CPU's node).
+/// Notes how often the timebase ticks in a second (`timebase-frequency` of a CPU's node; what the ACPI timer
+/// shows of the time stamp counter).
 pub fn set_timebase_hertz(hertz: u64) {
     // Relaxed: the number is all there is to see.
     TIMEBASE_HERTZ.store(hertz, Ordering::Relaxed);

@@ -34,10 +34,17 @@ impl Log for ConsoleLog {
     fn flush(&self) {}
 }
 
+/// Takes over how fast the clock ticks, once that is known, or will never be.
+pub(crate) fn set_clock() {
+    TICKS_PER_MICROSECOND.store(cpu::timestamp_hertz() / 1_000_000, Ordering::Relaxed);
+}
+
 /// Starts logging at `info`, with times counted from now.
 pub(crate) fn init() {
     BOOT_TICKS.store(cpu::timestamp(), Ordering::Relaxed);
-    TICKS_PER_MICROSECOND.store(cpu::timestamp_hertz() / 1_000_000, Ordering::Relaxed);
+    if cpu::timestamp_is_known() {
+        set_clock();
+    }
     if log::set_logger(&ConsoleLog).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }

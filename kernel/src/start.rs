@@ -117,10 +117,6 @@ extern "C" fn settled() -> ! {
         Ok(plan) => plan,
         Err(error) => give_up(format_args!("firmware tables: {error}")),
     };
-    if !cpu::timestamp_is_known() {
-        let hertz = cpu::timestamp_hertz();
-        log::warn!("clock: nothing tells how fast it ticks: {hertz} Hz and all times are guesses");
-    }
     let kernelcore = options.kernelcore;
     let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window, kernelcore };
     let mm = match memory::take_over(boot, &memory) {
@@ -128,7 +124,17 @@ extern "C" fn settled() -> ! {
         Err(error) => give_up(format_args!("memory: {error}")),
     };
     let events = firmware::events(info.firmware, mm, &ram);
+    set_clock();
     serve(mm, &options, events)
+}
+
+/// Has the log tell times by the clock, whose speed firmware's tables may have told.
+fn set_clock() {
+    logger::set_clock();
+    if !cpu::timestamp_is_known() {
+        let hertz = cpu::timestamp_hertz();
+        log::warn!("clock: nothing tells how fast it ticks: {hertz} Hz and all times are guesses");
+    }
 }
 
 /// Arms the events and serves them.

@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::{clock, port};
+use crate::described;
 use ::x86_64::instructions::interrupts;
 use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags};
@@ -92,9 +93,12 @@ static TIMESTAMP_HERTZ: AtomicU64 = AtomicU64::new(0);
 /// What is taken for them where nothing tells.
 const GUESSED_HERTZ: u64 = 1_000_000_000;
 
-/// Ticks of [`timestamp`] in a second: as the CPU or its hypervisor tells, else measured, else a guess of
-/// 1 GHz.
+/// Ticks of [`timestamp`] in a second: as the CPU or its hypervisor tells, else measured here, else by whoever
+/// knows a timer ([`described`]), else a guess of 1 GHz.
 pub fn timestamp_hertz() -> u64 {
+    if let Some(hertz) = described::timebase_hertz() {
+        return hertz;
+    }
     match TIMESTAMP_HERTZ.load(Ordering::Relaxed) {
         0 => {
             let hertz = known_hertz().unwrap_or(GUESSED_HERTZ);
@@ -107,7 +111,9 @@ pub fn timestamp_hertz() -> u64 {
 
 /// Whether [`timestamp_hertz`] is told or measured, not guessed.
 pub fn timestamp_is_known() -> bool {
-    timestamp_hertz() != GUESSED_HERTZ || known_hertz().is_some()
+    described::timebase_hertz().is_some()
+        || timestamp_hertz() != GUESSED_HERTZ
+        || known_hertz().is_some()
 }
 
 fn known_hertz() -> Option<u64> {

@@ -11,6 +11,7 @@ use super::error::{Signature, TableError};
 use super::physical::Physical;
 use super::root::Tables;
 use super::table::Table;
+use super::timer::PmTimer;
 
 const FADT: Signature = Signature(*b"FACP");
 /// The length of revision 1.
@@ -19,6 +20,8 @@ const LEAST: usize = 116;
 const GENERIC_ADDRESS: usize = 12;
 /// `PWR_BUTTON` in the flags: the power button is a device of the namespace, or there is none.
 const BUTTON_DEVICE: u64 = 1 << 4;
+/// `TMR_VAL_EXT` in the flags: the timer has 32 bits.
+const WIDE_TIMER: u64 = 1 << 8;
 /// `HW_REDUCED_ACPI` in the flags.
 const HW_REDUCED: u64 = 1 << 20;
 
@@ -79,6 +82,8 @@ pub struct Fadt {
     pub pm1_event: [Option<Block>; 2],
     /// The fixed control registers.
     pub pm1_control: [Option<Block>; 2],
+    /// The timer.
+    pub pm_timer: Option<PmTimer>,
     /// The general-purpose event registers, status then enable.
     pub gpe: [Option<Block>; 2],
     /// The number of the first event of the second GPE block.
@@ -98,6 +103,7 @@ const PM1A_EVENT: Fields = Fields { port: 56, len: 88, generic: 148, unit: 4 };
 const PM1B_EVENT: Fields = Fields { port: 60, len: 88, generic: 160, unit: 4 };
 const PM1A_CONTROL: Fields = Fields { port: 64, len: 89, generic: 172, unit: 2 };
 const PM1B_CONTROL: Fields = Fields { port: 68, len: 89, generic: 184, unit: 2 };
+const PM_TIMER: Fields = Fields { port: 76, len: 91, generic: 208, unit: 4 };
 const GPE0: Fields = Fields { port: 80, len: 92, generic: 220, unit: 2 };
 const GPE1: Fields = Fields { port: 84, len: 93, generic: 232, unit: 2 };
 
@@ -125,6 +131,7 @@ impl Fadt {
             power_button: false,
             pm1_event: [None; 2],
             pm1_control: [None; 2],
+            pm_timer: None,
             gpe: [None; 2],
             gpe1_base: 0,
         };
@@ -143,6 +150,8 @@ impl Fadt {
             power_button: number(table, 112, 4) & BUTTON_DEVICE == 0,
             pm1_event: [block(&PM1A_EVENT), block(&PM1B_EVENT)],
             pm1_control: [block(&PM1A_CONTROL), block(&PM1B_CONTROL)],
+            pm_timer: block(&PM_TIMER)
+                .and_then(|block| PmTimer::new(block, number(table, 112, 4) & WIDE_TIMER != 0)),
             gpe: [block(&GPE0), block(&GPE1)],
             gpe1_base: number(table, 94, 1) as u8,
             ..self

@@ -352,6 +352,7 @@ mod tests {
             power_button: false,
             pm1_event: [None; 2],
             pm1_control: [None; 2],
+            pm_timer: None,
             gpe: [block(0x620, 4), block(0x700, 8)],
             gpe1_base: 0x24,
         };

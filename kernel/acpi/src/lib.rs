@@ -41,6 +41,7 @@ mod start;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 pub use controller::Controller;
 pub use error::{Signature, TableError};
@@ -55,3 +56,4 @@ pub use source::AcpiSource;
 pub use spcr::Spcr;
 pub use srat::{Affinity, Srat, node_of};
 pub use table::Table;
+pub use timer::PmTimer;

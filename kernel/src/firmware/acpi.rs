@@ -15,6 +15,7 @@ use hotmem_acpi::{
 use hotmem_aml::Limits;
 use hotmem_arch::current::console::ISA_IRQ;
 use hotmem_arch::current::cpu;
+use hotmem_arch::described;
 use hotmem_arch::exit::{self, set_power_off};
 use hotmem_arch::irq;
 use hotmem_boot::{Firmware, RangeList};
@@ -101,7 +102,10 @@ pub(crate) fn events(
         }
     };
     match Fadt::find(&tables) {
-        Ok(fadt) => set_power_off(power_off(fadt.power_off)),
+        Ok(fadt) => {
+            set_power_off(power_off(fadt.power_off));
+            measure_clock(&fadt, mm);
+        }
         Err(error) => log::error!("firmware tables: {error}"),
     }
     let console_line = take_interrupts(&tables, mm);
@@ -141,6 +145,16 @@ pub(crate) fn arm(source: &mut Source) -> usize {
         tell_silence("no interrupt of ACPI is connected");
     }
     devices
+}
+
+/// Measures how fast the time stamp counter ticks, if nothing else tells.
+fn measure_clock(fadt: &Fadt, mm: &'static Mm<KernelMachine>) {
+    let Some(timer) = fadt.pm_timer.filter(|_| !cpu::timestamp_is_known()) else { return };
+    let mut hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
+    if let Some(hertz) = timer.measure(&mut hardware, cpu::timestamp) {
+        described::set_timebase_hertz(hertz);
+        log::info!("clock: {hertz} Hz, by the ACPI timer");
+    }
 }
 
 /// How the machine is turned off, as the architecture knows it.

@@ -13,4 +13,5 @@ mod odd;
 mod rig;
 mod shapes;
 mod tables;
+mod timer;
 mod vanish;
