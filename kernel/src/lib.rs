@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod cmdline;
+pub mod last_dump;
 pub mod memory;
 pub mod symbols;
 

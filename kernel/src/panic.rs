@@ -1,6 +1,6 @@
-//! The end: a message, a backtrace, and out.
+//! The end: a message, a backtrace, what memory holds, and out.
 
-use crate::{backtrace, console};
+use crate::{backtrace, console, last_dump, memory};
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     die(format_args!("{info}"), None, cpu::frame_pointer())
 }
 
-/// Reports `reason` with a backtrace and leaves the machine with the panic exit.
+/// Reports `reason` with a backtrace and the start of a dump, and leaves the machine with the panic exit.
 ///
 /// `first` is the instruction that failed, where it is not the caller's.
 pub(crate) fn die(reason: fmt::Arguments<'_>, first: Option<u64>, frame_pointer: u64) -> ! {
@@ -23,6 +23,9 @@ pub(crate) fn die(reason: fmt::Arguments<'_>, first: Option<u64>, frame_pointer:
         let mut out = console::last_words();
         let _ = writeln!(out, "\nhotmem: panic: {reason}");
         let _ = backtrace::write(&mut out, first, frame_pointer);
+        if let Some(mm) = memory::manager() {
+            let _ = last_dump::write(mm, &mut out);
+        }
     }
     cpu::exit(Exit::Panic)
 }

@@ -183,6 +183,11 @@ unsafe impl Machine for KernelMachine {
     }
 }
 
+/// The memory manager, once it has the memory.
+pub fn manager() -> Option<&'static Mm<KernelMachine>> {
+    MM.get()
+}
+
 /// Hands all memory over to the memory manager, which runs from here on.
 ///
 /// # Errors

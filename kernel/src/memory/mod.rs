@@ -23,4 +23,4 @@ pub use devices::Window;
 #[cfg(bare)]
 pub use firmware::FirmwareMemory;
 #[cfg(bare)]
-pub use machine::{KernelMachine, KernelTables, LinearMemory, take_over};
+pub use machine::{KernelMachine, KernelTables, LinearMemory, manager, take_over};
