@@ -1,16 +1,21 @@
-//! What the kernel does about traps: exceptions end it, device interrupts are noted.
+//! What the kernel does about traps: exceptions end it but news of bad memory, device interrupts are noted.
 
 // UNSAFETY: hands the CPU its tables and trap stacks.
 #![expect(unsafe_code)]
 
 use crate::memory::layout::Stack;
+use crate::memory::{self, KernelMachine};
 use crate::{interrupts, panic};
 use alloc::boxed::Box;
+use hotmem::{Geometry, PhysAddr};
 use hotmem_arch::current::tables::{CpuTables, TrapStacks};
 use hotmem_arch::current::trap::{self, TrapFrame};
 
 fn handle(frame: &mut TrapFrame) {
     if frame.is_exception() {
+        if frame.takes_bad_memory(&mut note_bad) {
+            return;
+        }
         let (at, caller) = (Some(frame.instruction()), frame.frame_pointer());
         match overflow(frame) {
             Some(stack) => panic::die(format_args!("{stack} stack overflow: {frame}"), at, caller),
@@ -18,6 +23,12 @@ fn handle(frame: &mut TrapFrame) {
         }
     }
     interrupts::handle(frame);
+}
+
+/// Notes that memory is bad, for the main loop. The trap may have come in the middle of anything.
+fn note_bad(at: PhysAddr) -> bool {
+    let noted = memory::manager().map(|mm| mm.poison_later(KernelMachine::pfn(at)));
+    noted.is_some_and(|noted| noted.is_ok())
 }
 
 /// The stack whose end the trap ran over.

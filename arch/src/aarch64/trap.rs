@@ -16,7 +16,7 @@ use super::{cpu, probe, semihosting, syndrome};
 use core::arch::global_asm;
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use hotmem_paging::addr::VirtAddr;
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// The registers of what was interrupted, as the entry code saved them.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,14 @@ impl TrapFrame {
     /// something broke, rather than a device interrupted.
     pub fn is_exception(&self) -> bool {
         self.vector % 4 != IRQ
+    }
+
+    /// If the trap tells of bad memory, passes each address to `told`, which says whether that can be dealt
+    /// with. Whether what was interrupted can go on.
+    pub fn takes_bad_memory(&self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+        // No trap of this architecture does yet.
+        let _ = (self, told);
+        false
     }
 
     /// Where the interrupted code was.

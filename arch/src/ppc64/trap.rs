@@ -16,7 +16,7 @@ use super::{cpu, probe};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use hotmem_paging::addr::VirtAddr;
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 pub(super) const DATA_STORAGE: u64 = 0x300;
 pub(super) const DATA_SEGMENT: u64 = 0x380;
@@ -60,6 +60,14 @@ impl TrapFrame {
     /// something broke, rather than a device interrupted.
     pub fn is_exception(&self) -> bool {
         self.vector != EXTERNAL
+    }
+
+    /// If the trap tells of bad memory, passes each address to `told`, which says whether that can be dealt
+    /// with. Whether what was interrupted can go on.
+    pub fn takes_bad_memory(&self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+        // No trap of this architecture does yet.
+        let _ = (self, told);
+        false
     }
 
     /// Where the interrupted code was.

@@ -3,7 +3,7 @@
 // UNSAFETY: privileged instructions.
 #![expect(unsafe_code)]
 
-use super::{clock, port};
+use super::{clock, machine_check, port};
 use crate::described;
 use ::x86_64::instructions::interrupts;
 use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
@@ -221,6 +221,7 @@ pub fn set_up() {
     unsafe { Cr0::update(|cr0| cr0.insert(Cr0Flags::WRITE_PROTECT)) };
     // SAFETY: no early entry is global, and without PCIDs a CR3 reload drops everything.
     unsafe { Cr4::update(|cr4| cr4.remove(Cr4Flags::PAGE_GLOBAL | Cr4Flags::PCID)) };
+    machine_check::set_up();
 }
 
 /// Makes the tree at `root` the page tables in use, dropping every cached translation, and continues

@@ -14,6 +14,8 @@ pub mod io;
 #[cfg(target_arch = "x86_64")]
 pub mod irq;
 #[cfg(target_arch = "x86_64")]
+mod machine_check;
+#[cfg(target_arch = "x86_64")]
 pub mod pic;
 #[cfg(target_arch = "x86_64")]
 pub mod port;

@@ -8,12 +8,12 @@
 // UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
 #![expect(unsafe_code)]
 
-use super::{cpu, probe};
+use super::{cpu, machine_check, probe};
 use ::x86_64::registers::control::Cr2;
 use core::arch::naked_asm;
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use hotmem_paging::addr::VirtAddr;
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// Vectors below this are exceptions of the CPU.
 pub const EXCEPTIONS: usize = 32;
@@ -30,6 +30,8 @@ pub const NMI: u8 = 2;
 pub const DOUBLE_FAULT: u8 = 8;
 /// General protection fault.
 pub const GENERAL_PROTECTION: u8 = 13;
+/// Machine check.
+pub const MACHINE_CHECK: u8 = 18;
 /// Page fault.
 pub const PAGE_FAULT: u8 = 14;
 
@@ -87,6 +89,12 @@ impl TrapFrame {
     pub fn fault_address(&self) -> Option<VirtAddr> {
         // CR2 keeps it until the next page fault, and none happens while one is handled.
         (self.vector() == PAGE_FAULT).then(|| VirtAddr::new(Cr2::read_raw()))
+    }
+
+    /// If the trap tells of bad memory, passes each address to `told`, which says whether that can be dealt
+    /// with. Whether what was interrupted can go on.
+    pub fn takes_bad_memory(&self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+        self.vector() == MACHINE_CHECK && machine_check::take(told)
     }
 
     /// The name of the exception (Intel SDM vol. 3A, table 7-1).

@@ -2,13 +2,13 @@
 //! cancels.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::lab::{
-    Lab, blocks_of, end_well, insert, leave_verified, plug, refused, switch, taken, unplug,
+    Lab, Taken, blocks_of, end_well, insert, leave_verified, plug, refused, switch, taken, unplug,
 };
-use super::{Scenario, scenarios};
-use crate::machine::{Dimm, Kind, Machine, Online, Remove, Request};
+use super::{Scenario, on_x86_64, scenarios};
+use crate::machine::{Dimm, Exit, Kind, Machine, Online, Remove, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content,
@@ -18,6 +18,9 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     policy_decides_at_run_time_where_memory_goes,
     at11_compaction_makes_room_between_memmaps,
     a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back,
+    a_bad_page_that_is_noted_for_later_is_taken_out_of_use,
+    a_machine_check_takes_its_page_out_of_use_and_the_kernel_goes_on if on_x86_64,
+    a_machine_check_that_lost_the_state_of_the_cpu_ends_the_kernel if on_x86_64,
     at13_a_dump_takes_memmaps_and_leaves_offline_memory_out,
 ];
 
@@ -213,6 +216,51 @@ fn a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back(lab: &Lab) ->
         unplug(machine, &taken.dimm)?;
         machine.run("snapshot check")?;
         leave_verified(machine)
+    })
+}
+
+/// A page of the second block of a DIMM that is plugged.
+fn page_of_a_dimm(lab: &Lab, machine: &mut Machine) -> Result<(Taken, u64)> {
+    let taken = plug(machine, "256M")?;
+    let second = taken.dimm.start / lab.block() + 1;
+    Ok((taken, second * (lab.block() / lab.page()) + 99))
+}
+
+/// A page was found to be bad by a handler, and is now out of use.
+fn goes_without(machine: &mut Machine, taken: &Taken, page: u64) -> Result<()> {
+    machine.wait_line("is bad and out of use")?;
+    refused(machine, &format!("poison {page}"))?;
+    machine.run("verify")?;
+    unplug(machine, &taken.dimm)?;
+    leave_verified(machine)
+}
+
+fn a_bad_page_that_is_noted_for_later_is_taken_out_of_use(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?, |machine| {
+        let (taken, page) = page_of_a_dimm(lab, machine)?;
+        machine.run(&format!("poison {page} later"))?;
+        goes_without(machine, &taken, page)
+    })
+}
+
+fn a_machine_check_takes_its_page_out_of_use_and_the_kernel_goes_on(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?, |machine| {
+        let (taken, page) = page_of_a_dimm(lab, machine)?;
+        let at = page * lab.page();
+        // Uncorrected, with a physical address; nobody has used what is there.
+        let line = format!("mce 0 1 0xbd00000000000134 0xd {at:#x} 0x8c");
+        machine.qmp("human-monitor-command", json!({ "command-line": line }))?;
+        goes_without(machine, &taken, page)
+    })
+}
+
+fn a_machine_check_that_lost_the_state_of_the_cpu_ends_the_kernel(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["256M"])?, |machine| {
+        let line = "mce 0 1 0xbf00000000000134 0xd 0x100000 0x8c";
+        machine.qmp("human-monitor-command", json!({ "command-line": line }))?;
+        let exit = machine.wait_exit()?;
+        ensure!(exit == Exit::Panicked, "{exit}");
+        Ok(())
     })
 }
 

@@ -14,13 +14,22 @@ pub enum Life {
     Policy(Option<AutoOnline>),
     Vmemmap(Option<bool>),
     Convert(PhysRange),
-    Explain { range: PhysRange, json: bool },
+    Explain {
+        range: PhysRange,
+        json: bool,
+    },
     Take(TakeList),
     Contig(NodeId, u64),
-    Taken { json: bool },
+    Taken {
+        json: bool,
+    },
     Release,
     Poison(Pfn),
-    Dump { json: bool },
+    /// The same, as the handler of a machine check has it done.
+    PoisonLater(Pfn),
+    Dump {
+        json: bool,
+    },
     Compact(NodeId, ZoneKind, Order),
     Watch(Watch),
 }
@@ -130,6 +139,15 @@ impl<'t> Words<'t> {
 
     pub(super) fn explain(&mut self) -> Result<Life, CommandError<'t>> {
         Ok(Life::Explain { range: self.range()?, json: self.json()? })
+    }
+
+    pub(super) fn poison(&mut self) -> Result<Life, CommandError<'t>> {
+        let pfn = self.pfn()?;
+        match self.next() {
+            None => Ok(Life::Poison(pfn)),
+            Some("later") => Ok(Life::PoisonLater(pfn)),
+            Some(word) => Err(CommandError::Bad(word, "later")),
+        }
     }
 
     pub(super) fn convert(&mut self) -> Result<Life, CommandError<'t>> {

@@ -6,8 +6,8 @@ use super::machinery::Machinery;
 use core::fmt::{self, Write};
 use hotmem::{
     AutoOnline, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun, ListInUse,
-    Machine, Mm, NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, ReleaseError,
-    Removability, TakeError, TakeList, ZoneKind,
+    Machine, Mm, NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, QueueFull,
+    ReleaseError, Removability, TakeError, TakeList, ZoneKind,
 };
 use hotmem_hotplug::{JsonString, OrNull};
 
@@ -18,6 +18,7 @@ pub(super) enum LifeError {
     Contig(ContigError),
     Release(ReleaseError),
     Poison(PoisonError),
+    PoisonLater(QueueFull),
     Compact(CompactError),
     Convert(ConvertError),
     Full(Full),
@@ -34,6 +35,7 @@ impl fmt::Display for LifeError {
             Self::Contig(error) => error.fmt(f),
             Self::Release(error) => error.fmt(f),
             Self::Poison(error) => error.fmt(f),
+            Self::PoisonLater(error) => error.fmt(f),
             Self::Compact(error) => error.fmt(f),
             Self::Convert(error) => error.fmt(f),
             Self::Full(error) => error.fmt(f),
@@ -95,6 +97,10 @@ impl<'m, M: Machine> Lives<'m, M> {
             Life::Poison(pfn) => {
                 let kind = self.mm.poison(pfn).map_err(LifeError::Poison)?;
                 writeln!(out, "{pfn}: {}", quarantined(kind))?;
+            }
+            Life::PoisonLater(pfn) => {
+                self.mm.poison_later(pfn).map_err(LifeError::PoisonLater)?;
+                writeln!(out, "{pfn}: is taken out of use when nothing else is to be done")?;
             }
             Life::Dump { json } => dump(self.mm, json, out)?,
             Life::Compact(node, kind, order) => self.compact(node, kind, order, out)?,

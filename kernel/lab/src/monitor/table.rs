@@ -130,8 +130,8 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         name: "poison",
-        help: &[("PFN", "take a bad page out of use")],
-        read: |words| words.pfn().map(|pfn| Command::Life(Life::Poison(pfn))),
+        help: &[("PFN [later]", "take a bad page out of use; later: as a machine check does")],
+        read: |words| words.poison().map(Command::Life),
     },
     Entry {
         name: "compact",

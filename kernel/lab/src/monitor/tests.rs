@@ -409,6 +409,11 @@ fn bad_pages_and_dumps_are_told_of() {
     let pfn = WINDOW / 4096 + 300;
     assert!(this.ok(&format!("poison {pfn}")).ends_with("out of use\n"));
     assert!(this.refused(&format!("poison {pfn}")).ends_with("is out of use already"));
+    this.ok(&format!("poison {} later", pfn + 1));
+    let mut told = Vec::new();
+    this.bench.mm.poison_queued(&mut |pfn, result| told.push((pfn.get(), result.is_ok())));
+    assert_eq!(told, [(pfn + 1, true)]);
+    this.refused(&format!("poison {pfn} soon"));
     let dump = this.ok("dump");
     assert!(dump.contains(" memmap ") && dump.contains(" free "), "{dump}");
     let json = this.ok("dump --json");
