@@ -16,6 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
     a_cpu_without_a_local_apic_is_refused_by_name if on_x86_64,
+    what_is_typed_before_the_kernel_runs_is_not_lost,
     a_machine_without_an_interval_timer_has_a_clock if on_x86_64,
     a_power_button_that_is_pressed_turns_the_machine_off,
     words_that_mean_nothing_are_told_and_change_nothing,
@@ -110,6 +111,15 @@ fn a_cpu_without_a_local_apic_is_refused_by_name(lab: &Lab) -> Result<()> {
         let exit = machine.wait_exit()?;
         ensure!(exit == machine.left(1), "{exit}");
         said(machine, &["hotmem: cannot start: this CPU does not have a local APIC"])
+    })
+}
+
+fn what_is_typed_before_the_kernel_runs_is_not_lost(lab: &Lab) -> Result<()> {
+    lab.started(&lab.room(&["128M"])?, |machine| {
+        machine.type_line("exit 7")?;
+        let exit = machine.wait_exit()?;
+        ensure!(exit == machine.left(7), "{exit}");
+        Ok(())
     })
 }
 
