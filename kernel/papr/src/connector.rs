@@ -15,8 +15,8 @@ pub struct NoRtas;
 /// The status of an indicator that does not exist: that of a connector with nothing behind it has it, too
 /// (LoPAR 13.5.3.4).
 const NO_SUCH_INDICATOR: i32 = -3;
-/// The status of a block that is isolated though the hypervisor does not want it: a hardware error
-/// (QEMU's `drc_isolate_logical`).
+/// The status of a block that is isolated though the hypervisor does not want it (QEMU's
+/// `drc_isolate_logical`), and of every hardware error.
 const NOT_WANTED: i32 = -1;
 const SET_INDICATOR: &str = "set-indicator";
 /// Indicators (LoPAR, table 42).
@@ -102,6 +102,11 @@ pub enum ConnectorError {
 }
 
 impl ConnectorError {
+    /// A block that the hypervisor wants cannot be isolated.
+    pub(super) fn not_isolated(connector: u32) -> Self {
+        Self::Failed { service: SET_INDICATOR, status: NOT_WANTED, connector }
+    }
+
     /// Whether this says that there is nothing behind the connector, or nothing that may be taken.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Failed { service: SET_INDICATOR, status: NO_SUCH_INDICATOR, .. })
@@ -116,7 +121,11 @@ impl fmt::Display for ConnectorError {
                 write!(f, "{service} failed for connector {connector:#x} (status {status})")
             }
             Self::NotWanted { connector } => {
-                write!(f, "the hypervisor does not want connector {connector:#x} back any more")
+                write!(
+                    f,
+                    "the hypervisor does not want connector {connector:#x} back any more \
+                     (status {NOT_WANTED})"
+                )
             }
         }
     }
@@ -189,7 +198,7 @@ pub(super) fn give(
     tokens: &Tokens,
     connector: u32,
 ) -> Result<(), ConnectorError> {
-    set(services, tokens, ISOLATION_STATE, connector, ISOLATE).map_err(|error| match error {
+    isolate(services, tokens, connector).map_err(|error| match error {
         ConnectorError::Failed { status: NOT_WANTED, .. } => {
             ConnectorError::NotWanted { connector }
         }
@@ -198,10 +207,18 @@ pub(super) fn give(
     let given = set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE);
     if given.is_err() {
         // The first error is the one to tell.
-        let _ = set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)
-            .and_then(|()| configure(services, tokens, connector));
+        let _ = take(services, tokens, connector);
     }
     given
+}
+
+/// Isolates the block behind `connector`, which is configured: the first step of giving it.
+pub(super) fn isolate(
+    services: &mut impl Services,
+    tokens: &Tokens,
+    connector: u32,
+) -> Result<(), ConnectorError> {
+    set(services, tokens, ISOLATION_STATE, connector, ISOLATE)
 }
 
 /// Leaves the block behind `connector`, which is not used, to the hypervisor, whatever its state: one that
@@ -211,7 +228,7 @@ pub(super) fn release(
     tokens: &Tokens,
     connector: u32,
 ) -> Result<(), ConnectorError> {
-    set(services, tokens, ISOLATION_STATE, connector, ISOLATE)?;
+    isolate(services, tokens, connector)?;
     set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE)
 }
 

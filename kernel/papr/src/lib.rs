@@ -26,6 +26,7 @@ mod held;
 mod log_entry;
 mod pieces;
 mod queue;
+mod removal;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -43,4 +43,35 @@ impl Queue {
     pub(super) fn revokes(&self, piece: Piece) -> bool {
         self.0.iter().any(|(log, _)| log.action == Action::Remove && piece.is_in(log.piece()))
     }
+
+    /// Whether one of these logs announces something else where `piece` is: it is no whole device then.
+    pub(super) fn replaces(&self, piece: Piece) -> bool {
+        self.0.iter().any(|(log, _)| {
+            let other = log.piece();
+            log.action == Action::Add && other != piece && other.overlaps(piece)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_replaced_by_an_add_of_something_else_in_its_place() {
+        let piece = Piece { connector: 4, count: 4 };
+        let cases = [
+            (Action::Add, 4, 4, false),
+            (Action::Add, 4, 8, true),
+            (Action::Add, 6, 1, true),
+            (Action::Add, 8, 4, false),
+            (Action::Remove, 4, 8, false),
+        ];
+        for (action, connector, count, replaces) in cases {
+            let mut queue = Queue::new();
+            let log = MemoryEvent { action, connector, count };
+            queue.push(log, None);
+            assert_eq!(queue.replaces(piece), replaces, "{log:?}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use super::held::Held;
 use super::log_entry::{Action, LogError, MemoryEvent};
 use super::pieces::{Known, Piece, Pieces};
 use super::queue::{LOGS, Queue};
+use super::removal::Wanted;
 use core::fmt;
 use hotmem::NodeId;
 use hotmem_hotplug::Latch;
@@ -32,14 +33,14 @@ const NONE: DeviceId = DeviceId(u16::MAX);
 /// The memory of a machine with a POWER hypervisor, and its events.
 #[derive(Debug)]
 pub struct PaprSource<S> {
-    services: S,
-    board: Board,
+    pub(super) services: S,
+    pub(super) board: Board,
     latch: &'static Latch,
-    pieces: Pieces,
-    held: Held,
-    queue: Queue,
-    /// The piece that is only a part of the device that the hypervisor asked for last.
-    part: Option<DeviceId>,
+    pub(super) pieces: Pieces,
+    pub(super) held: Held,
+    pub(super) queue: Queue,
+    /// What the hypervisor asked for last.
+    pub(super) wanted: Option<Wanted>,
     /// What was plugged before the start, and is still to be told: an index into the board's sets.
     next_assigned: usize,
     /// When the interrupt came after which there may be logs that were not fetched; `None`: there are
@@ -55,7 +56,7 @@ impl<S: Services> PaprSource<S> {
     /// The events of `board`, of which line 0 of `latch` tells. After this, no heap is used.
     pub fn new(board: Board, services: S, latch: &'static Latch) -> Self {
         let (pieces, held) = (Pieces::new(), Held::new());
-        let (queue, part, next_assigned) = (Queue::new(), None, 0);
+        let (queue, wanted, next_assigned) = (Queue::new(), None, 0);
         let (pending, polls) = (None, false);
         Self {
             services,
@@ -64,7 +65,7 @@ impl<S: Services> PaprSource<S> {
             pieces,
             held,
             queue,
-            part,
+            wanted,
             next_assigned,
             pending,
             polls,
@@ -236,17 +237,6 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// Gives blocks up that the hypervisor wants and the kernel does not use, whatever state they are in.
-    /// What is gone already is no error, and nothing is un-isolated: that would cancel the request.
-    fn give_up(&mut self, connectors: impl Iterator<Item = u32>) {
-        for at in connectors {
-            match connector::release(&mut self.services, &self.board.tokens, at) {
-                Ok(()) => self.held.remove(at),
-                Err(error) => log::debug!("a block that is not used is not taken: {error}"),
-            }
-        }
-    }
-
     fn piece(&self, device: DeviceId) -> Result<Piece, PaprError> {
         self.pieces.get(device).ok_or(PaprError::Unknown(device))
     }
@@ -270,7 +260,7 @@ impl<S: Services> PaprSource<S> {
 
     /// Fetches all logs. When the hypervisor has no more and the queue is empty, the next look waits for an
     /// interrupt.
-    fn read_logs(&mut self) {
+    pub(super) fn read_logs(&mut self) {
         if let Some(since) = self.latch.take_first() {
             self.pending = Some(since);
         } else if self.polls {
@@ -321,38 +311,6 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// What is to be done when the hypervisor wants `wanted` back: what the kernel does not use of it is
-    /// given up at once.
-    fn removal(&mut self, wanted: Piece, since: Option<u64>) -> Option<Event<PaprError>> {
-        let mut used = self.pieces.iter().filter(|(_, piece)| piece.overlaps(wanted));
-        let (found, is_only) = (used.next(), used.next().is_none());
-        drop(used);
-        let Some((device, piece)) = found else {
-            log::info!("{wanted}: not in use, given up");
-            self.give_up(wanted.connectors());
-            return None;
-        };
-        if !is_only || !piece.is_in(wanted) {
-            log::warn!("{wanted}: not added so, stays");
-            // The hypervisor may cancel what is in use to the last block, and that alone.
-            if wanted.is_in(piece) {
-                self.keep(wanted);
-            }
-            return None;
-        }
-        self.part = (piece != wanted).then_some(device);
-        self.give_up(wanted.connectors().filter(|&at| !piece.contains(at)));
-        Some(Event { device, request: Request::Eject, since })
-    }
-
-    /// Tells the hypervisor that a piece stays.
-    fn keep(&mut self, piece: Piece) {
-        let tokens = self.board.tokens;
-        if let Err(error) = connector::keep(&mut self.services, &tokens, piece.connector) {
-            log::error!("cannot refuse: {error}");
-        }
-    }
-
     /// Serves a log that could not be read. No other may come of it.
     fn refuse(&mut self, error: LogError) {
         match error {
@@ -385,7 +343,7 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
     type Error = PaprError;
 
     fn next_event(&mut self) -> Option<Event<PaprError>> {
-        if let Some(event) = self.assigned() {
+        if let Some(event) = self.assigned().or_else(|| self.next_removal()) {
             return Some(event);
         }
         self.read_logs();
@@ -394,18 +352,13 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
     }
 
     fn has_work(&self) -> bool {
-        self.pending.is_some() || !self.queue.is_empty() || self.latch.is_raised()
+        let removes = self.wanted.as_ref().is_some_and(Wanted::goes_on);
+        removes || self.pending.is_some() || !self.queue.is_empty() || self.latch.is_raised()
     }
 
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, PaprError> {
         if let Outcome::EjectRefused(_) = outcome {
-            let piece = self.piece(device)?;
-            if self.part == Some(device) {
-                // The rest of what is asked for is gone: the hypervisor cannot have it back.
-                log::error!("cannot refuse: {piece} is a part of what the hypervisor asked for");
-                return Ok(None);
-            }
-            connector::keep(&mut self.services, &self.board.tokens, piece.connector)?;
+            self.cancel(self.piece(device)?)?;
         }
         // What became of an add the hypervisor does not ask.
         Ok(None)
@@ -413,21 +366,18 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
 
     fn eject(&mut self, device: DeviceId) -> Result<(), PaprError> {
         let piece = self.piece(device)?;
-        let tokens = self.board.tokens;
-        let mut rest = piece.connectors();
-        if let Some(first) = rest.next() {
-            connector::give(&mut self.services, &tokens, first).inspect_err(|_| {
-                // The kernel adds the piece back, so the hypervisor is to want it no more: but only if all
-                // that it asked for is there.
-                if self.part != Some(device) {
-                    let _ = connector::keep(&mut self.services, &tokens, first);
-                }
-            })?;
+        if let Err(error) = self.give_first(piece) {
+            // The kernel adds the piece back, so the hypervisor is to want it no more.
+            let _ = self.cancel(piece);
+            return Err(error);
         }
         // With the first block gone there is no way back: what the hypervisor does not take is not used.
         let node = self.pieces.node(device);
-        self.give_back(rest, node);
+        self.give_back(piece.connectors(), node);
         self.pieces.remove(device);
+        if let Some(wanted) = &mut self.wanted {
+            wanted.lose(piece);
+        }
         Ok(())
     }
 

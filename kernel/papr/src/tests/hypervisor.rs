@@ -34,6 +34,10 @@ pub(super) struct Hypervisor {
     /// The connector that cannot be isolated, and the one that cannot be made unusable, once isolated.
     pub(super) stuck: Option<u32>,
     pub(super) clings: Option<u32>,
+    /// No connector can be isolated: nothing is wanted back any more.
+    pub(super) withdrawn: bool,
+    /// The connector that cannot be un-isolated.
+    pub(super) shut: Option<u32>,
     /// How often the next call of an indicator answers that it is busy.
     pub(super) busy: u32,
     /// A log that comes while a block is configured.
@@ -60,7 +64,8 @@ impl Hypervisor {
             return 9900;
         }
         let fails = match (indicator, value) {
-            (9001, 0) => self.stuck == Some(number),
+            (9001, 0) => self.withdrawn || self.stuck == Some(number),
+            (9001, 1) => self.shut == Some(number),
             (9003, 0) => self.clings == Some(number),
             _ => false,
         };

@@ -250,20 +250,45 @@ fn an_eject_that_fails_at_the_first_block_leaves_the_device_whole() {
         rig.fake.0.borrow_mut().stuck = stuck;
         rig.fake.0.borrow_mut().clings = clings;
         let error = rig.source.eject(device).unwrap_err();
-        let failed = match error {
-            PaprError::Connector(ConnectorError::NotWanted { connector }) => connector,
-            PaprError::Connector(ConnectorError::Failed { status: -1, connector, .. }) => connector,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(failed, FIRST);
-        // Only a block that cannot even be isolated is not wanted.
-        assert_eq!(rig.source.is_withdrawn(&error), stuck.is_some());
+        let failed =
+            ConnectorError::Failed { service: "set-indicator", status: -1, connector: FIRST };
+        // The hypervisor wants the other blocks, so this is an error, and is told as one.
+        assert_eq!(error, PaprError::Connector(failed));
+        assert!(!rig.source.is_withdrawn(&error));
         assert_eq!(rig.states(4), [HERE; 4]);
         rig.fake.0.borrow_mut().stuck = None;
         rig.fake.0.borrow_mut().clings = None;
         rig.source.eject(device).unwrap();
         assert_eq!(rig.states(4), [AWAY; 4]);
     }
+}
+
+#[test]
+fn an_eject_of_what_is_not_wanted_any_more_leaves_the_device_whole() {
+    for blocks in [1, 4] {
+        let mut rig = Rig::new(blocks);
+        let (device, ..) = rig.inserted();
+        rig.fake.0.borrow_mut().withdrawn = true;
+        let error = rig.source.eject(device).unwrap_err();
+        let not_wanted = ConnectorError::NotWanted { connector: FIRST };
+        assert_eq!(error, PaprError::Connector(not_wanted));
+        assert!(rig.source.is_withdrawn(&error) && error.to_string().contains("status -1"));
+        assert_eq!(rig.states(blocks), vec![HERE; blocks as usize]);
+        rig.fake.0.borrow_mut().withdrawn = false;
+        rig.source.eject(device).unwrap();
+        assert_eq!(rig.states(blocks), vec![AWAY; blocks as usize]);
+    }
+}
+
+#[test]
+fn an_eject_after_which_a_block_cannot_be_used_again_lets_the_device_go() {
+    let mut rig = Rig::new(3);
+    let (device, ..) = rig.inserted();
+    rig.fake.0.borrow_mut().stuck = Some(FIRST);
+    rig.fake.0.borrow_mut().shut = Some(FIRST + 1);
+    rig.source.eject(device).unwrap();
+    assert_eq!(rig.states(3), [HERE, AWAY, AWAY]);
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
 }
 
 #[test]
@@ -349,5 +374,99 @@ fn a_busy_service_is_called_again() {
     rig.fake.0.borrow_mut().busy = 40;
     rig.send(log(1, 4, [2, FIRST]));
     assert_eq!(rig.inserted().1, [lmbs(0, 2)]);
+    assert_eq!(rig.states(2), [HERE; 2]);
+}
+
+/// A machine with two devices in use, one behind the other: of one block and of two.
+fn two_pieces() -> (Rig, [DeviceId; 2]) {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [1, FIRST]));
+    rig.send(log(1, 4, [2, FIRST + 1]));
+    let devices = [rig.inserted().0, rig.inserted().0];
+    (rig, devices)
+}
+
+/// The device that is to go next.
+fn to_go(rig: &mut Rig) -> DeviceId {
+    assert!(rig.source.has_work());
+    let event = rig.source.next_event().unwrap();
+    assert!(matches!(event.request, Request::Eject), "{event:?}");
+    event.device
+}
+
+#[test]
+fn a_request_over_two_pieces_ejects_both_and_gives_the_rest_up() {
+    let (mut rig, devices) = two_pieces();
+    rig.send(log(2, 4, [4, FIRST]));
+    for device in devices {
+        assert_eq!(to_go(&mut rig), device);
+        rig.source.eject(device).unwrap();
+    }
+    assert!(rig.source.next_event().is_none());
+    assert_eq!(rig.states(4), [AWAY; 4]);
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
+}
+
+#[test]
+fn a_request_over_two_pieces_is_cancelled_whole_while_nothing_is_gone() {
+    let (mut rig, devices) = two_pieces();
+    rig.send(log(2, 4, [3, FIRST]));
+    assert_eq!(to_go(&mut rig), devices[0]);
+    rig.source.answer(devices[0], Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    assert!(rig.source.next_event().is_none(), "the second one is not asked for any more");
+    assert_eq!(rig.fake.0.borrow().kept, [FIRST, FIRST + 1]);
+    assert_eq!(rig.states(3), [HERE; 3]);
+}
+
+#[test]
+fn a_request_over_two_pieces_is_not_cancelled_when_one_is_gone() {
+    let (mut rig, devices) = two_pieces();
+    rig.send(log(2, 4, [3, FIRST]));
+    assert_eq!(to_go(&mut rig), devices[0]);
+    rig.source.eject(devices[0]).unwrap();
+    assert_eq!(to_go(&mut rig), devices[1]);
+    rig.source.answer(devices[1], Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
+    // Asked again, the rest goes.
+    rig.send(log(2, 4, [3, FIRST]));
+    assert_eq!(to_go(&mut rig), devices[1]);
+    rig.source.eject(devices[1]).unwrap();
+    assert_eq!(rig.states(3), [AWAY; 3]);
+}
+
+#[test]
+fn a_refusal_for_a_part_of_a_device_whose_rest_is_gone_does_not_cancel() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [2, FIRST]));
+    let (device, ..) = rig.inserted();
+    rig.send(log(2, 4, [4, FIRST]));
+    assert_eq!(to_go(&mut rig), device);
+    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
+}
+
+#[test]
+fn a_refusal_that_crosses_the_log_of_a_larger_device_does_not_cancel() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [2, FIRST]));
+    let (device, ..) = rig.inserted();
+    rig.send(log(2, 4, [2, FIRST]));
+    assert_eq!(to_go(&mut rig), device);
+    rig.send(log(1, 4, [4, FIRST]));
+    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
+}
+
+#[test]
+fn a_request_for_more_memory_than_there_can_be_ends_at_once() {
+    let mut rig = Rig::new(0);
+    rig.send(log(1, 4, [2, FIRST]));
+    rig.inserted();
+    rig.fake.0.borrow_mut().changes.clear();
+    for (count, first) in [(u32::MAX, FIRST), (u32::MAX, 0), (1 << 30, FIRST + 2)] {
+        rig.send(log(2, 4, [count, first]));
+        assert!(rig.source.next_event().is_none());
+    }
+    assert_eq!(rig.fake.0.borrow().changes, []);
     assert_eq!(rig.states(2), [HERE; 2]);
 }

@@ -1,0 +1,157 @@
+//! Requests of the hypervisor to give memory up.
+//!
+//! ```text
+//!   remove log --> not in use: given up at once
+//!              \-> in use, whole: Eject, device after device; what is between them is given up at once
+//!              \-> in use in part: stays
+//!   refused --> nothing of it is gone: cancelled as a whole
+//!           \-> some of it is gone: stays open, the hypervisor can ask for the rest again
+//! ```
+
+use super::connector::{self, ConnectorError, Services};
+use super::fault::PaprError;
+use super::pieces::Piece;
+use super::source::PaprSource;
+use hotmem_hotplug::{DeviceId, Event, Request};
+
+/// A request of the hypervisor for memory that is in use, in one piece or in several.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// All that the hypervisor asked for.
+    whole: Piece,
+    /// The next device of it that is to go.
+    next: Option<DeviceId>,
+    /// The clock when its interrupt came.
+    since: Option<u64>,
+    /// Whether some of it is gone: what is left cannot be kept as a device.
+    broken: bool,
+}
+
+impl Wanted {
+    /// Whether more devices of it are to go.
+    pub(super) fn goes_on(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Notes that `piece` is gone.
+    pub(super) fn lose(&mut self, piece: Piece) {
+        self.broken |= piece.is_in(self.whole);
+    }
+}
+
+impl<S: Services> PaprSource<S> {
+    /// What is to be done when the hypervisor wants `wanted` back: what the kernel does not use of it is
+    /// given up at once.
+    pub(super) fn removal(
+        &mut self,
+        wanted: Piece,
+        since: Option<u64>,
+    ) -> Option<Event<PaprError>> {
+        // A count may be any number: only memory that the tree describes can have come.
+        if self.board.memory(wanted.connector, wanted.count).is_none() {
+            log::warn!("{wanted}: wanted back, but the device tree does not describe them");
+            return None;
+        }
+        let used = || self.pieces.iter().filter(|(_, piece)| piece.overlaps(wanted));
+        let Some((first, piece)) = used().next() else {
+            log::info!("{wanted}: not in use, given up");
+            self.give_up(wanted.connectors());
+            return None;
+        };
+        if !used().all(|(_, piece)| piece.is_in(wanted)) {
+            log::warn!("{wanted}: not added so, stays");
+            // The hypervisor may cancel what is in use to the last block, and that alone.
+            if wanted.is_in(piece) {
+                self.keep(wanted);
+            }
+            return None;
+        }
+        let blocks_in_use: u32 = used().map(|(_, piece)| piece.count).sum();
+        let broken = blocks_in_use < wanted.count;
+        for at in wanted.connectors().filter(|_| broken) {
+            if !self.pieces.iter().any(|(_, piece)| piece.contains(at)) {
+                self.give_up(core::iter::once(at));
+            }
+        }
+        self.wanted = Some(Wanted { whole: wanted, next: Some(first), since, broken });
+        self.next_removal()
+    }
+
+    /// The next device of what the hypervisor wants back.
+    pub(super) fn next_removal(&mut self) -> Option<Event<PaprError>> {
+        let wanted = self.wanted.as_mut()?;
+        let (whole, from) = (wanted.whole, wanted.next.take()?);
+        let mut rest = self.pieces.iter().filter(|&(id, at)| id.0 >= from.0 && at.is_in(whole));
+        let (device, _) = rest.next()?;
+        wanted.next = rest.next().map(|(next, _)| next);
+        Some(Event { device, request: Request::Eject, since: wanted.since })
+    }
+
+    /// Has the hypervisor cancel its request for `piece`, and for all else that it asked for with it. It
+    /// cannot keep a device of which a block is gone, nor one that a log behind this request replaces.
+    pub(super) fn cancel(&mut self, piece: Piece) -> Result<(), PaprError> {
+        self.read_logs();
+        let wanted = self.wanted.as_mut().filter(|wanted| piece.is_in(wanted.whole));
+        if self.queue.replaces(piece) || wanted.as_ref().is_some_and(|wanted| wanted.broken) {
+            log::error!("cannot refuse: {piece} is a part of what the hypervisor asked for");
+            return Ok(());
+        }
+        let whole = wanted.map_or(piece, |wanted| {
+            wanted.next = None;
+            wanted.whole
+        });
+        let tokens = self.board.tokens;
+        for (_, piece) in self.pieces.iter().filter(|(_, piece)| piece.is_in(whole)) {
+            connector::keep(&mut self.services, &tokens, piece.connector)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the first block of `piece` to the hypervisor, as the last moment at which the piece can stay.
+    /// After an error all of it is as it was.
+    ///
+    /// The status of a block that is not wanted is that of any hardware error, too. What is wanted is wanted
+    /// whole, so the second block is tried: if that can be isolated, the first one has an error of its own.
+    pub(super) fn give_first(&mut self, piece: Piece) -> Result<(), PaprError> {
+        let (tokens, mut blocks) = (self.board.tokens, piece.connectors());
+        let Some(first) = blocks.next() else { return Ok(()) };
+        let services = &mut self.services;
+        let given = connector::give(services, &tokens, first);
+        let (Err(error @ ConnectorError::NotWanted { .. }), Some(second)) = (given, blocks.next())
+        else {
+            return Ok(given?);
+        };
+        if connector::isolate(services, &tokens, second).is_err() {
+            return Err(error.into());
+        }
+        // The request may have come between the two.
+        let Err(_) = connector::give(services, &tokens, first) else { return Ok(()) };
+        match connector::take(services, &tokens, second) {
+            Ok(_) => Err(ConnectorError::not_isolated(first).into()),
+            Err(error) => {
+                // It is not there as before, so there is no way back for the piece.
+                log::error!("a block cannot be used again: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the hypervisor that a piece stays.
+    fn keep(&mut self, piece: Piece) {
+        let tokens = self.board.tokens;
+        if let Err(error) = connector::keep(&mut self.services, &tokens, piece.connector) {
+            log::error!("cannot refuse: {error}");
+        }
+    }
+
+    /// Gives blocks up that the hypervisor wants and the kernel does not use, whatever state they are in.
+    /// What is gone already is no error, and nothing is un-isolated: that would cancel the request.
+    fn give_up(&mut self, connectors: impl Iterator<Item = u32>) {
+        for at in connectors {
+            match connector::release(&mut self.services, &self.board.tokens, at) {
+                Ok(()) => self.held.remove(at),
+                Err(error) => log::debug!("a block that is not used is not taken: {error}"),
+            }
+        }
+    }
+}
