@@ -18,6 +18,7 @@ mod lint;
 mod machine;
 mod progress;
 mod qemu;
+mod random;
 mod root;
 mod scratch;
 mod setup;

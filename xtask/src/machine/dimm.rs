@@ -23,7 +23,7 @@ pub(crate) enum Request {
 }
 
 /// `_OST` status "ejection in progress" (ACPI 6.5, table 6.22), which a final status follows.
-const IN_PROGRESS: u64 = 0x84;
+pub(super) const IN_PROGRESS: u64 = 0x84;
 
 /// The memory region for hot-plugged memory, among QEMU's objects. Its name and properties are the same in
 /// every QEMU from 2.1 on, while the text of `info mtree` differs: newer ones also list the region as an
@@ -38,24 +38,25 @@ pub(crate) struct Dimm {
     /// QEMU's name for the device.
     pub(crate) id: String,
     /// QEMU's name for the memory behind it.
-    backend: String,
+    pub(super) backend: String,
     /// Physical address.
     pub(crate) start: u64,
     /// Size in bytes.
     pub(crate) size: u64,
     /// NUMA node, as the machine tells it.
     pub(crate) node: u64,
-    slot: u64,
+    pub(super) slot: u64,
 }
 
 impl Dimm {
     /// Does `event` tell that this DIMM is gone?
-    fn is_deleted_by(&self, event: &Value) -> bool {
+    pub(super) fn is_deleted_by(&self, event: &Value) -> bool {
         event["event"] == "DEVICE_DELETED" && event["data"]["device"] == self.id.as_str()
     }
 
-    /// Does `event` tell that the guest keeps this DIMM? On pseries there is one for each refusal.
-    fn is_kept_by(&self, event: &Value) -> bool {
+    /// Does `event` tell that the guest keeps this DIMM? On pseries there is one for each refusal, beside a
+    /// DEVICE_UNPLUG_GUEST_ERROR.
+    pub(super) fn is_kept_by(&self, event: &Value) -> bool {
         event["event"] == "MEM_UNPLUG_ERROR" && event["data"]["device"] == self.id.as_str()
     }
 }
@@ -155,7 +156,7 @@ impl Machine {
     }
 
     /// Frees what stood behind a DIMM that is gone.
-    fn free(&mut self, dimm: &Dimm) -> Result<()> {
+    pub(super) fn free(&mut self, dimm: &Dimm) -> Result<()> {
         self.qmp("object-del", json!({"id": dimm.backend}))?;
         self.region()?.release(dimm.start);
         Ok(())
@@ -207,7 +208,7 @@ impl Machine {
     }
 
     /// The window for DIMMs, asked for once.
-    fn region(&mut self) -> Result<&mut Region> {
+    pub(super) fn region(&mut self) -> Result<&mut Region> {
         if self.region.is_none() {
             let [start, size] = ["addr", "size"]
                 .map(|property| self.qmp("qom-get", json!({"path": WINDOW, "property": property})));
@@ -236,7 +237,7 @@ const SAMPLED: u64 = 4 * GIB;
 ///
 /// QEMU asks for huge pages for private memory, so that a byte touched here and there would bring all of it
 /// into this host's. Shared memory comes page by page.
-fn backend_arguments(id: &str, size: u64, file: Option<&Path>) -> Value {
+pub(super) fn backend_arguments(id: &str, size: u64, file: Option<&Path>) -> Value {
     let mut arguments =
         json!({"qom-type": "memory-backend-ram", "id": id, "size": size, "reserve": false});
     if size > SAMPLED {

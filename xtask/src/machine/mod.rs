@@ -16,6 +16,7 @@ pub(crate) mod fake;
 mod geometry;
 mod inbox;
 mod installed;
+mod place;
 mod process;
 mod qmp;
 mod region;
@@ -35,6 +36,7 @@ pub(crate) use dimm::{Dimm, Request};
 pub(crate) use exit::Exit;
 pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};
 pub(crate) use installed::QemuDir;
+pub(crate) use place::{Answer, Asked, Place, Spare};
 pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Step, Use};
 pub(crate) use verdict::Verdict;
 

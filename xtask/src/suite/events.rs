@@ -9,6 +9,7 @@ use super::lab::{
     Lab, blocks_of, check_success, end_well, finish, insert, leave, leave_verified, plug, switch,
     taken, taken_online, unchanged, unplug, unplug_taken,
 };
+use super::storm::dimms_come_and_go_at_random_moments_and_none_is_lost;
 use super::{Scenario, scenarios};
 use crate::machine::{Add, Dimm, Machine, Remove, Request, Step};
 
@@ -25,6 +26,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_plugged_while_the_kernel_boots_is_added_once,
     dimms_in_every_slot_all_work,
     memory_stays_offline_by_policy_and_leaves_half_online,
+    dimms_come_and_go_at_random_moments_and_none_is_lost,
 ];
 
 /// Lets events pile up while `body` runs, then delivers them together.

@@ -17,6 +17,7 @@ mod life;
 mod monitor;
 mod refusals;
 mod scripts;
+mod storm;
 mod taken;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ use crate::progress::Progress;
 use crate::test::results::{Case, Suite};
 use crate::{root, tool};
 use lab::Lab;
+pub(crate) use storm::Storm;
 
 /// Machines at once; each may hold a few GiB of touched memory.
 const MOST_AT_ONCE: usize = 4;
@@ -112,6 +114,8 @@ pub(crate) struct Run<'a> {
     pub(crate) words: Vec<String>,
     /// What machines are like unless a scenario says otherwise.
     pub(crate) usual: Config,
+    /// Which storms there are.
+    pub(crate) storm: Storm,
     /// Only the sample?
     pub(crate) sample: bool,
     /// Only scenarios whose `topic::name` holds this.
@@ -121,7 +125,7 @@ pub(crate) struct Run<'a> {
 impl Run<'_> {
     /// The scenarios it runs, by `topic::name`.
     pub(crate) fn scenarios(&self) -> impl Iterator<Item = (String, &'static Scenario)> {
-        let lab = Lab::new(PathBuf::new(), self.usual.clone());
+        let lab = Lab::new(PathBuf::new(), self.usual.clone(), self.storm);
         // What an image without a lab can show has a topic of its own.
         let topics =
             TOPICS.iter().filter(move |(topic, _)| (*topic == ALONE) != self.usual.image.lab);
@@ -161,7 +165,7 @@ pub(crate) fn run(root: &Path, run: &Run<'_>, image: Result<PathBuf>) -> Suite {
         }
     };
 
-    let lab = Lab::new(program, run.usual.clone());
+    let lab = Lab::new(program, run.usual.clone(), run.storm);
     let started = Instant::now();
     let mut cases = Vec::new();
     run_all(run, &lab, &chosen, |progress, finished| {
@@ -184,7 +188,9 @@ fn run_all(
     chosen: &[(String, &Scenario)],
     mut told: impl FnMut(&Progress, &Finished<'_>),
 ) {
-    let progress = Progress::start(format!("{} scenarios in QEMU for {}", chosen.len(), run.name));
+    let (count, seed) = (chosen.len(), run.storm.seed);
+    let progress =
+        Progress::start(format!("{count} scenarios in QEMU for {}, seed {seed}", run.name));
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(MOST_AT_ONCE));
     let next = AtomicUsize::new(0);
     let (sender, finished) = mpsc::channel();
@@ -267,7 +273,8 @@ mod tests {
     fn x86(words: &[&str]) -> Run<'static> {
         let usual = Config::of(Arch::X86_64);
         let words = words.iter().map(|&word| word.to_owned()).collect();
-        Run { name: "x86_64 --machine pc".into(), words, usual, sample: false, filter: None }
+        let storm = Storm { seed: 1, rounds: 1 };
+        Run { name: "x86_64 --machine pc".into(), words, usual, storm, sample: false, filter: None }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -14,9 +15,13 @@ use clap::ValueEnum;
 use crate::arch::{self, Arch, BuildChoices, MachineChoices};
 use crate::machine::{Config, QemuDir};
 use crate::progress::Progress;
-use crate::suite::{self, Run};
+use crate::suite::{self, Run, Storm};
 use crate::{build, setup, tool};
 use results::{Counts, Suite};
+
+/// Rounds of a storm, and of one with `--long`.
+const STORM: u64 = 40;
+const LONG_STORM: u64 = 5000;
 
 /// Runs the tests and closes with a line `N passed, N failed`.
 #[derive(Debug, Clone, clap::Args)]
@@ -41,6 +46,14 @@ pub(crate) struct Args {
     /// All scenarios on every machine, instead of a sample on the less usual ones
     #[arg(long)]
     long: bool,
+
+    /// The number that the requests and pauses of storms follow from [default: another one each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Rounds of a storm [default: 40, with --long 5000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: Option<u64>,
 
     /// Print the names of the tests instead of running them
     #[arg(long, conflicts_with = "junit")]
@@ -93,6 +106,8 @@ impl Args {
             qemu: QemuDir::default(),
             quick: false,
             long: false,
+            seed: None,
+            rounds: None,
             list: false,
             junit: None,
             filter: None,
@@ -109,19 +124,20 @@ impl Args {
     /// When an architecture has no kernel, or lacks an option that was given.
     fn runs(&self) -> Result<Vec<Run<'_>>> {
         let mut runs = Vec::new();
+        let storm = self.storm();
         for arch in self.arch.archs() {
             arch.ensure_kernel()?;
             let words = [self.build.words(), self.machine.words()].concat();
             let wish = !words.is_empty();
             let usual = self.machine.config(self.build.image(arch)?)?;
-            runs.push(self.run(arch, words, usual, self.quick));
+            runs.push(self.run(arch, words, usual, storm, self.quick));
             if self.quick || wish {
                 continue;
             }
             for &words in arch.about().samples {
                 let config = arch::read(arch, words)?;
                 let words = words.iter().map(|&word| word.to_owned()).collect();
-                runs.push(self.run(arch, words, config, !self.long));
+                runs.push(self.run(arch, words, config, storm, !self.long));
             }
         }
         runs.retain(|run| run.scenarios().next().is_some());
@@ -129,7 +145,14 @@ impl Args {
     }
 
     /// One run on machines that the options `words` describe.
-    fn run(&self, arch: Arch, mut words: Vec<String>, usual: Config, sample: bool) -> Run<'_> {
+    fn run(
+        &self,
+        arch: Arch,
+        mut words: Vec<String>,
+        usual: Config,
+        storm: Storm,
+        sample: bool,
+    ) -> Run<'_> {
         words.insert(0, arch.to_string());
         let name = words.join(" ");
         let usual = Config { qemu: self.qemu.clone(), ..usual };
@@ -137,9 +160,19 @@ impl Args {
             name,
             words: [words, self.qemu.words()].concat(),
             usual,
+            storm,
             sample,
             filter: self.filter(),
         }
+    }
+
+    /// Which storms there are.
+    fn storm(&self) -> Storm {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Short enough to be typed.
+        let seed = self.seed.unwrap_or_else(|| u64::from(now().subsec_micros()));
+        let rounds = self.rounds.unwrap_or(if self.long { LONG_STORM } else { STORM });
+        Storm { seed, rounds }
     }
 
     /// What names have to hold.
@@ -258,6 +291,15 @@ mod tests {
         assert_eq!(alone, ["x86_64 --no-lab", "ppc64 --no-lab"]);
         assert_eq!(names(&["--arch", "ppc64", "--no-lab"]).len(), 1);
         assert!(names(&["no_such_name"]).is_empty());
+    }
+
+    #[test]
+    fn a_storm_is_repeated_by_its_seed_and_is_longer_with_long() {
+        let storm = |words: &[&str]| parsed::<Args>(words).unwrap().storm();
+        let again = storm(&["--seed", "7", "--rounds", "20"]);
+        assert_eq!(again, Storm { seed: 7, rounds: 20 });
+        assert_eq!((storm(&[]).rounds, storm(&["--long"]).rounds), (40, 5000));
+        assert!(parsed::<Args>(&["--rounds", "0"]).is_err());
     }
 
     #[test]

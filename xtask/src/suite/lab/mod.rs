@@ -15,6 +15,7 @@ use crate::machine::{
     Verdict,
 };
 use crate::size::{DimmSpec, MIB, Size};
+use crate::suite::Storm;
 pub(crate) use verbs::{add, alloc, exhaust, free, refused, remove, switch, take_all};
 
 /// Console lines shown with a failure.
@@ -36,6 +37,8 @@ pub(crate) struct Lab {
     program: PathBuf,
     /// What machines are like unless a scenario says otherwise.
     usual: Config,
+    /// Which storms there are.
+    storm: Storm,
 }
 
 /// A DIMM that the kernel took and put online.
@@ -47,8 +50,13 @@ pub(crate) struct Taken {
 
 impl Lab {
     /// A lab that boots `program` on machines like `usual`.
-    pub(crate) fn new(program: PathBuf, usual: Config) -> Self {
-        Self { program, usual }
+    pub(crate) fn new(program: PathBuf, usual: Config, storm: Storm) -> Self {
+        Self { program, usual, storm }
+    }
+
+    /// Which storms there are.
+    pub(crate) fn storm(&self) -> Storm {
+        self.storm
     }
 
     /// Where the kernel's instructions are.

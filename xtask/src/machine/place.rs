@@ -1,0 +1,231 @@
+//! DIMMs in slots and at addresses that the caller chooses, requested without waiting in between.
+
+use anyhow::{Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::Machine;
+use super::dimm::{Dimm, IN_PROGRESS, Request, backend_arguments};
+use crate::arch::Answers;
+use crate::size::Size;
+
+/// A slot, and the address of the DIMM in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    slot: u64,
+    start: u64,
+}
+
+/// A DIMM that is in no slot yet; its memory is there, so that it goes into one quickly.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    id: String,
+    backend: String,
+    size: u64,
+}
+
+/// What QEMU makes of a request to unplug a DIMM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It asks the guest.
+    Accepted,
+    /// It has asked the guest before, and waits for the answer.
+    Pending,
+    /// The DIMM has gone meanwhile.
+    Gone,
+    /// The guest has not yet said that it can give memory back.
+    TooEarly,
+}
+
+/// What is heard of a DIMM that was asked back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is gone.
+    Gone,
+    /// The guest said that it keeps it.
+    Kept,
+    /// The guest said that it has taken it: the request came before that.
+    Taken,
+}
+
+/// How QEMU refuses `device_del`, and what that means: pseries, boards with ACPI, all boards.
+const REFUSALS: [(&str, Asked); 4] = [
+    ("already in progress", Asked::Pending),
+    ("already in the process of unplug", Asked::Pending),
+    ("not found", Asked::Gone),
+    ("not supported for this guest", Asked::TooEarly),
+];
+
+impl Asked {
+    /// Reads QEMU's refusal of `device_del`.
+    fn read(refusal: &str) -> Option<Self> {
+        REFUSALS.iter().find(|(text, _)| refusal.contains(text)).map(|&(_, asked)| asked)
+    }
+}
+
+impl Answer {
+    /// Reads an event; `None` if it says nothing about what becomes of `dimm`.
+    fn read(event: &Value, dimm: &Dimm) -> Option<Self> {
+        if dimm.is_deleted_by(event) {
+            return Some(Self::Gone);
+        }
+        if status(event, dimm, Request::Insertion) == Some(0) {
+            return Some(Self::Taken);
+        }
+        let refused = status(event, dimm, Request::Ejection)
+            .is_some_and(|status| status != 0 && status != IN_PROGRESS);
+        (refused || dimm.is_kept_by(event)).then_some(Self::Kept)
+    }
+}
+
+/// The status that `event` tells of a request about a DIMM which is in its slot.
+fn status(event: &Value, dimm: &Dimm, request: Request) -> Option<u64> {
+    let info = &event["data"]["info"];
+    let ours = event["event"] == "ACPI_DEVICE_OST"
+        && info["device"] == dimm.id.as_str()
+        && info["source"] == request as u64;
+    info["status"].as_u64().filter(|_| ours)
+}
+
+impl Machine {
+    /// So many places, each for DIMMs of up to `size`.
+    ///
+    /// # Errors
+    /// When the window for DIMMs is too small.
+    pub(crate) fn places(&mut self, count: u64, size: Size) -> Result<Vec<Place>> {
+        let region = self.region()?;
+        (0..count).map(|slot| Ok(Place { slot, start: region.place(size.bytes())? })).collect()
+    }
+
+    /// A DIMM to be plugged later.
+    ///
+    /// # Errors
+    /// When QEMU makes no memory for it.
+    pub(crate) fn spare(&mut self, size: Size) -> Result<Spare> {
+        let number = self.dimms_made;
+        self.dimms_made += 1;
+        let (id, backend) = (format!("dimm{number}"), format!("mem{number}"));
+        self.qmp("object-add", backend_arguments(&backend, size.bytes(), None))?;
+        Ok(Spare { id, backend, size: size.bytes() })
+    }
+
+    /// Plugs a DIMM into a place that is empty.
+    ///
+    /// # Errors
+    /// When QEMU refuses it.
+    pub(crate) fn plug_into(&mut self, spare: Spare, place: Place) -> Result<Dimm> {
+        let Spare { id, backend, size } = spare;
+        let Place { slot, start } = place;
+        let device = json!({
+            "driver": "pc-dimm", "id": id, "memdev": backend, "slot": slot, "addr": start,
+        });
+        self.qmp("device_add", device)?;
+        Ok(Dimm { id, backend, start, size, node: 0, slot })
+    }
+
+    /// Asks the guest to let go of a DIMM.
+    ///
+    /// # Errors
+    /// When QEMU refuses to ask, for a reason that none of its machines should have.
+    pub(crate) fn ask_back(&mut self, dimm: &Dimm) -> Result<Asked> {
+        let Err(error) = self.unplug(dimm) else { return Ok(Asked::Accepted) };
+        Asked::read(&format!("{error:#}")).ok_or(error)
+    }
+
+    /// Waits for what is heard next of a DIMM that was asked back. Frees the memory of one that is gone.
+    ///
+    /// # Errors
+    /// When nothing is heard of it.
+    pub(crate) fn wait_answer(&mut self, dimm: &Dimm) -> Result<Answer> {
+        let what = format!("the answer to the unplug of {}", dimm.id);
+        let read = |event: &Value| Answer::read(event, dimm);
+        let waited = self.qmp.wait_event(self.soon(), &what, read);
+        let answer = waited.map_err(|error| self.explained(error))?;
+        if answer == Answer::Gone {
+            self.free(dimm)?;
+        }
+        Ok(answer)
+    }
+
+    /// Waits until the firmware is told that a DIMM was taken; at once where it is told nothing of that.
+    ///
+    /// # Errors
+    /// When it is told nothing, or that the DIMM was not taken.
+    pub(crate) fn wait_taken(&mut self, dimm: &Dimm) -> Result<()> {
+        if self.about.answers != Answers::Ost {
+            return Ok(());
+        }
+        let what = format!("ACPI_DEVICE_OST of {}", dimm.id);
+        let told = |event: &Value| status(event, dimm, Request::Insertion);
+        let waited = self.qmp.wait_event(self.soon(), &what, told);
+        let told = waited.map_err(|error| self.explained(error))?;
+        ensure!(told == 0, "the firmware was told {told:#x} of {}", dimm.id);
+        Ok(())
+    }
+
+    /// Whether the firmware has been told by now that a DIMM was taken. It is asked once.
+    pub(crate) fn was_taken(&mut self, dimm: &Dimm) -> bool {
+        let told = |event: &Value| status(event, dimm, Request::Insertion) == Some(0);
+        self.qmp.take_event(told).is_some()
+    }
+
+    /// Checks that no DIMM is gone but those for which [`wait_answer`](Self::wait_answer) was called.
+    ///
+    /// # Errors
+    /// When one is; the error names it.
+    pub(crate) fn no_other_is_gone(&mut self) -> Result<()> {
+        // Devices that have no name of their own are parts of others.
+        let gone = |event: &Value| {
+            event["event"] == "DEVICE_DELETED" && event["data"]["device"].is_string()
+        };
+        match self.qmp.take_event(gone) {
+            None => Ok(()),
+            Some(event) => bail!("{} is gone and was not asked back", event["data"]["device"]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dimm() -> Dimm {
+        let (id, backend) = ("dimm3".into(), "mem3".into());
+        Dimm { id, backend, start: 1 << 32, size: 1 << 27, node: 0, slot: 2 }
+    }
+
+    fn ost(device: &str, source: u64, status: u64) -> Value {
+        let info = json!({"device": device, "source": source, "status": status, "slot": "2"});
+        json!({"event": "ACPI_DEVICE_OST", "data": {"info": info}})
+    }
+
+    #[test]
+    fn each_refusal_to_ask_is_told_apart() {
+        for (text, asked) in [
+            ("Memory unplug already in progress for device dimm3", Some(Asked::Pending)),
+            ("Device dimm3 is already in the process of unplug", Some(Asked::Pending)),
+            ("Device 'dimm3' not found", Some(Asked::Gone)),
+            ("Memory hot unplug not supported for this guest", Some(Asked::TooEarly)),
+            ("Bus 'pci' does not support hotplugging", None),
+        ] {
+            assert_eq!(Asked::read(text), asked, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_of_the_dimm_that_it_names() {
+        let event = |name: &str, id: &str| json!({"event": name, "data": {"device": id}});
+        for (event, answer) in [
+            (event("DEVICE_DELETED", "dimm3"), Some(Answer::Gone)),
+            (event("DEVICE_DELETED", "dimm4"), None),
+            (event("MEM_UNPLUG_ERROR", "dimm3"), Some(Answer::Kept)),
+            (ost("dimm3", 3, 0x81), Some(Answer::Kept)),
+            (ost("dimm3", 3, 0x84), None),
+            (ost("dimm3", 3, 0), None),
+            (ost("dimm3", 1, 0), Some(Answer::Taken)),
+            (ost("dimm3", 1, 1), None),
+            (ost("dimm4", 3, 0x81), None),
+        ] {
+            assert_eq!(Answer::read(&event, &dimm()), answer, "{event}");
+        }
+    }
+}
