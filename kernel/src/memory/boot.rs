@@ -16,7 +16,7 @@ use super::stacks;
 use core::cell::RefCell;
 use core::fmt;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
-use hotmem::{BlockSize, EarlyFrames, Machine, PhysAddr, PhysMem, PhysRange};
+use hotmem::{BlockSize, EarlyFrames, PhysAddr, PhysMem, PhysRange};
 use hotmem_arch::current::console;
 use hotmem_arch::current::cpu::Features;
 use hotmem_arch::current::tables::TrapStacks;

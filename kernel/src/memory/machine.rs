@@ -5,14 +5,12 @@
 
 use super::boot::Boot;
 use super::layout::{LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
-use core::ptr::NonNull;
-use hotmem::geometry::DESCRIPTOR_BYTES;
 use hotmem::paging::{
     Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Tables, Translation, UnmapError,
 };
 use hotmem::{
-    BootError, BootMemory, Geometry, MAX_NODES, Machine, Mm, NodeTable, Page, Pfn, PhysAddr,
-    PhysMem, PhysRange, VirtAddr, VirtRange,
+    BootError, BootMemory, Geometry, MAX_NODES, Machine, Mm, NodeTable, PhysAddr, PhysMem,
+    PhysRange, VirtAddr, VirtRange,
 };
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::{CpuTlb, Format};
@@ -130,7 +128,7 @@ pub struct KernelMachine(());
 
 impl KernelMachine {
     fn own(&self) -> &Own {
-        // SAFETY: the only machine is in `MM`, which nobody sees before `take_over` has set `OWN`.
+        // SAFETY: the only machine is in `MM`, which `manager` and `take_over` give out only after `OWN` is set.
         unsafe { OWN.get_unchecked() }
     }
 
@@ -183,9 +181,9 @@ unsafe impl Machine for KernelMachine {
     }
 }
 
-/// The memory manager, once it has the memory.
+/// The memory manager, once it has the kernel's page tables.
 pub fn manager() -> Option<&'static Mm<KernelMachine>> {
-    MM.get()
+    OWN.get().map(|_| &MM)
 }
 
 /// Hands all memory over to the memory manager, which runs from here on.
