@@ -7,8 +7,8 @@
 
 use hotmem::PhysAddr;
 
-use super::fadt::{Block, Fadt};
-use super::hardware::{Byte, Hardware};
+use super::fadt::Fadt;
+use super::hardware::{Block, Byte, Hardware};
 use super::physical::Physical;
 use super::root::Tables;
 use super::table;

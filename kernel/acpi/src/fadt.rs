@@ -8,6 +8,7 @@ use hotmem::addr::PhysAddr;
 use hotmem_aml::Space;
 
 use super::error::{Signature, TableError};
+use super::hardware::Block;
 use super::physical::Physical;
 use super::root::Tables;
 use super::table::Table;
@@ -39,17 +40,6 @@ pub enum PowerOff {
     PsciHvc,
     /// PSCI, called by SMC (Arm).
     PsciSmc,
-}
-
-/// Registers of the fixed hardware: `len` bytes at `address` in `space`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// Memory or I/O ports; no other space passes the checks.
-    pub space: Space,
-    /// The first register. `address + len` does not wrap, and stays below 64 KiB for ports.
-    pub address: u64,
-    /// Bytes.
-    pub len: u8,
 }
 
 /// How to take the machine from legacy to ACPI mode.

@@ -17,8 +17,8 @@ use hotmem_aml::resource::{self, RangeKind, Resource};
 use hotmem_aml::{Aml, AmlError, Host, NodeId, Space, Value};
 
 use super::describe::{PRESENT, status};
-use super::fadt::{Block, Fadt};
-use super::hardware::{Byte, Hardware};
+use super::fadt::Fadt;
+use super::hardware::{Block, Byte, Hardware};
 use super::madt::Madt;
 use hotmem_hotplug::MAX_LINES;
 use hotmem_hotplug::{Line, Polarity, Trigger};

@@ -2,9 +2,18 @@
 
 use hotmem::PhysAddr;
 use hotmem_aml::{HostError, Space, Width};
-
-use super::fadt::Block;
 use hotmem_hotplug::Line;
+
+/// Registers of the fixed hardware: `len` bytes at `address` in `space`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Memory or I/O ports; no other space passes the checks.
+    pub space: Space,
+    /// The first register. `address + len` does not wrap, and stays below 64 KiB for ports.
+    pub address: u64,
+    /// Bytes.
+    pub len: u8,
+}
 
 /// Registers, time and interrupt lines. The kernel implements it; tests implement models of devices.
 pub trait Hardware {

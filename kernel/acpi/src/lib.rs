@@ -45,9 +45,9 @@ mod timer;
 
 pub use controller::Controller;
 pub use error::{Signature, TableError};
-pub use fadt::{Block, Enable, Fadt, PowerOff};
+pub use fadt::{Enable, Fadt, PowerOff};
 pub use fault::{DeviceError, StartError};
-pub use hardware::Hardware;
+pub use hardware::{Block, Hardware};
 pub use madt::{IoApic, Madt, Override};
 pub use mode::ModeError;
 pub use physical::Physical;

@@ -3,8 +3,7 @@
 
 use hotmem_aml::Width;
 
-use super::fadt::Block;
-use super::hardware::Hardware;
+use super::hardware::{Block, Hardware};
 
 /// Ticks in a second.
 const HERTZ: u64 = 3_579_545;

@@ -30,6 +30,7 @@ mod removal;
 mod source;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 pub use board::{Board, Terminal, Tokens, TreeError};
 pub use connector::{ConnectorError, NoRtas, Services};

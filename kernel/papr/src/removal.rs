@@ -12,32 +12,8 @@ use super::connector::{self, ConnectorError, Services};
 use super::fault::PaprError;
 use super::pieces::Piece;
 use super::source::PaprSource;
-use hotmem_hotplug::{DeviceId, Event, Request};
-
-/// A request of the hypervisor for memory that is in use, in one piece or in several.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    /// All that the hypervisor asked for.
-    whole: Piece,
-    /// The next device of it that is to go.
-    next: Option<DeviceId>,
-    /// The clock when its interrupt came.
-    since: Option<u64>,
-    /// Whether some of it is gone: what is left cannot be kept as a device.
-    broken: bool,
-}
-
-impl Wanted {
-    /// Whether more devices of it are to go.
-    pub(super) fn goes_on(&self) -> bool {
-        self.next.is_some()
-    }
-
-    /// Notes that `piece` is gone.
-    pub(super) fn lose(&mut self, piece: Piece) {
-        self.broken |= piece.is_in(self.whole);
-    }
-}
+use super::wanted::Wanted;
+use hotmem_hotplug::{Event, Request};
 
 impl<S: Services> PaprSource<S> {
     /// What is to be done when the hypervisor wants `wanted` back: what the kernel does not use of it is

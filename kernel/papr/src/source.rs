@@ -10,7 +10,7 @@ use super::held::Held;
 use super::log_entry::{Action, LogError, MemoryEvent};
 use super::pieces::{Known, Piece, Pieces};
 use super::queue::{LOGS, Queue};
-use super::removal::Wanted;
+use super::wanted::Wanted;
 use core::fmt;
 use hotmem::NodeId;
 use hotmem_hotplug::Latch;

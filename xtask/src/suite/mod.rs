@@ -34,7 +34,7 @@ use crate::progress::Progress;
 use crate::test::results::{Case, Suite};
 use crate::{root, tool};
 use lab::Lab;
-pub(crate) use storm::Storm;
+pub(crate) use lab::Storm;
 
 /// Machines at once; each may hold a few GiB of touched memory.
 const MOST_AT_ONCE: usize = 4;

@@ -11,20 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use super::lab::{Lab, end_well};
+use super::lab::{Lab, Storm, end_well};
 use crate::arch::{Answers, Arch};
 use crate::machine::{Answer, Asked, Config, Dimm, Machine, Place, Spare, Step};
 use crate::random::Random;
 use crate::size::Size;
-
-/// How much of a storm there is, and which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Storm {
-    /// What its requests and pauses follow from.
-    pub(crate) seed: u64,
-    /// How many rounds it has, over all its machines.
-    pub(crate) rounds: u64,
-}
 
 /// Rounds on one machine: each machine is asked for something before its kernel is ready, too.
 const ROUNDS_EACH: u64 = 20;

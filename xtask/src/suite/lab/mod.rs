@@ -15,7 +15,6 @@ use crate::machine::{
     Verdict,
 };
 use crate::size::{DimmSpec, MIB, Size};
-use crate::suite::Storm;
 pub(crate) use verbs::{add, alloc, exhaust, free, refused, remove, switch, take_all};
 
 /// Console lines shown with a failure.
@@ -27,6 +26,15 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The memory block of the machines that scenarios are written for.
 const WRITTEN_FOR: u64 = 128 * MIB;
+
+/// How much of a storm there is, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Storm {
+    /// What its requests and pauses follow from.
+    pub(crate) seed: u64,
+    /// How many rounds it has, over all its machines.
+    pub(crate) rounds: u64,
+}
 
 /// Where scenarios run.
 ///
