@@ -299,7 +299,8 @@ impl<M: Machine> Mm<M> {
         });
     }
 
-    /// Looks are let in while listeners are called; `None` if there are none.
+    /// Looks are let in while listeners are called; `None` if there are none, as is mostly so.
+    #[inline]
     fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
         (!self.listeners.is_empty()).then(|| self.looks.call(|| call(&self.listeners)))
     }
