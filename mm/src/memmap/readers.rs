@@ -16,7 +16,7 @@ const PATIENCE: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 
 /// How often `exclude` looks with the gate shut before it opens it again, and how often it shuts it.
 const SHUT_PATIENCE: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
-const SHUT_TRIES: usize = 64;
+const SHUT_TRIES: usize = if cfg!(test) { 1 << 6 } else { 1 << 10 };
 
 /// How often `try_enter` counts anew when the epoch changes under it.
 const TRIES: usize = 16;
@@ -64,6 +64,13 @@ impl Drop for ReadGuard<'_> {
     }
 }
 
+/// Gives way to the thread that this one waits for, which may need this CPU on a host.
+fn relax() {
+    #[cfg(any(test, feature = "testing"))]
+    crate::testing::give_way();
+    hint::spin_loop();
+}
+
 impl Readers {
     pub(crate) const fn new() -> Self {
         Self {
@@ -78,7 +85,7 @@ impl Readers {
         let shard = &self.shards[cpu % SHARDS].0;
         loop {
             while self.is_closed() {
-                hint::spin_loop();
+                relax();
             }
             if let Some(guard) = self.try_count(shard) {
                 return guard;
@@ -114,7 +121,7 @@ impl Readers {
     ///
     /// Called by an operation, so that one drain runs at a time.
     pub(crate) fn drain(&self) -> Result<(), Stays> {
-        self.drain_within(PATIENCE, &hint::spin_loop)
+        self.drain_within(PATIENCE, &relax)
     }
 
     fn drain_within(&self, patience: usize, turn: &impl Fn()) -> Result<(), Stays> {
@@ -129,7 +136,7 @@ impl Readers {
     ///
     /// Called by an operation that holds no zone's lock: a reader may be waiting for one.
     pub(crate) fn exclude(&self) -> Result<Gate<'_>, Stays> {
-        self.exclude_with(&hint::spin_loop)
+        self.exclude_with(&relax)
     }
 
     /// The long wait has the gate open, so that a reader whose thread was preempted holds up the caller
