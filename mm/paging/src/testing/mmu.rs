@@ -389,6 +389,10 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
     }
 
     fn retire(&self, frame: PhysAddr, bytes: u64) {
+        // A gather that is dropped by a panic settles: to fail once more would end the program.
+        if super::std::thread::panicking() {
+            return;
+        }
         let caches = self.lock();
         let walked = caches.tables.values().any(|table| *table == frame);
         assert!(!walked, "table {frame} freed before flush");
