@@ -1,18 +1,19 @@
 //! From an interrupt to the event methods, which notify.
 
-use hotmem_aml::{self as aml, Arg};
+use hotmem_aml::{self as aml, Arg, Space, Width};
 use hotmem_hotplug::Trigger;
 
-use super::fadt::Fadt;
+use super::fadt::Block;
 use super::fault::StartError;
 use super::handlers::Cause;
 use super::hardware::{Byte, Hardware};
 use super::source::AcpiSource;
 
-/// The power button's bit in the fixed event registers, `PWRBTN_STS` and `PWRBTN_EN` (ACPI 6.5, 4.8.3.1): the
-/// byte, and the bit in it.
-const BUTTON_BYTE: u8 = 1;
-const BUTTON: u8 = 1 << 0;
+/// The power button's bit in the fixed event registers, `PWRBTN_STS` and `PWRBTN_EN` (ACPI 6.5, 4.8.3.1).
+const BUTTON: u64 = 1 << 8;
+
+/// A register: its space and its address.
+type Register = (Space, u64);
 
 impl<H: Hardware> AcpiSource<H> {
     /// Lets events come, and wants every device looked at that is there already. Set the
@@ -90,37 +91,42 @@ impl<H: Hardware> AcpiSource<H> {
     /// here, and any would keep the interrupt active. A press from before, as the one that turned the machine
     /// on, is forgotten.
     fn set_fixed_events(&mut self) {
-        for block in self.fadt.pm1_event.into_iter().flatten() {
-            let half = block.len / 2;
-            for offset in 0..half {
-                let button = self.fadt.power_button && offset == BUTTON_BYTE;
-                let enable = Byte::of(block, half + offset);
-                self.clear(Byte::of(block, offset), 0xFF);
-                if let Err(error) =
-                    enable.write(&mut self.hardware, if button { BUTTON } else { 0 })
-                {
-                    log::error!("acpi: fixed event register: {error}");
-                }
+        for (status, enable) in self.fixed_registers() {
+            let wanted = if self.fadt.power_button { BUTTON } else { 0 };
+            // An event that is cleared before it is disabled may come again at once.
+            for (register, value) in [(enable, 0), (status, u64::MAX), (enable, wanted)] {
+                self.write_fixed(register, value);
             }
         }
     }
 
     /// Looks whether the fixed power button was pressed.
     fn look_at_button(&mut self) -> bool {
-        let Fadt { power_button, pm1_event, .. } = self.fadt;
         let mut pressed = false;
-        for block in pm1_event.into_iter().flatten() {
-            if !power_button || block.len / 2 <= BUTTON_BYTE {
-                continue;
-            }
-            let status = Byte::of(block, BUTTON_BYTE);
-            if status.read(&mut self.hardware).unwrap_or(0) & BUTTON != 0 {
-                self.clear(status, BUTTON);
+        for (status, _) in self.fixed_registers() {
+            let (space, address) = status;
+            let now = self.hardware.read(space, address, Width::Word).unwrap_or(0);
+            if self.fadt.power_button && now & BUTTON != 0 {
+                self.write_fixed(status, BUTTON);
                 self.devices.press();
                 pressed = true;
             }
         }
         pressed
+    }
+
+    /// The status and the enable register of each block of fixed events. They are words, and some machines
+    /// do not know them by bytes.
+    fn fixed_registers(&self) -> impl Iterator<Item = (Register, Register)> + use<H> {
+        self.fadt.pm1_event.into_iter().flatten().map(|Block { space, address, len }| {
+            ((space, address), (space, address.wrapping_add(u64::from(len / 2))))
+        })
+    }
+
+    fn write_fixed(&mut self, (space, address): Register, value: u64) {
+        if let Err(error) = self.hardware.write(space, address, Width::Word, value & 0xFFFF) {
+            log::error!("acpi: fixed event register: {error}");
+        }
     }
 
     /// Runs an event method until it has nothing new to say: a method may tell of one device, or of
