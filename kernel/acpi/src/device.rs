@@ -181,6 +181,16 @@ impl Devices {
         self.list.iter().any(|device| device.pending.is_any()) || self.parents.any_pending()
     }
 
+    /// Takes the next announcement or scan that is pending, of no device in `busy` and not of `except`. The
+    /// turn of [`take`](Self::take) stays where it is.
+    pub(super) fn take_insert(&mut self, except: u16, busy: &Range<u16>) -> Option<(u16, Wanted)> {
+        let (index, device) = (0..).zip(&mut self.list).find(|(index, device)| {
+            let is_insert = device.pending.insert || device.pending.scan;
+            is_insert && *index != except && !busy.contains(index)
+        })?;
+        Some((index, device.take()?))
+    }
+
     /// Takes the next thing that is pending. An insert comes before the eject of the same device:
     /// firmware cannot want back what it has not given. Devices in `busy` are passed over.
     pub(super) fn take(&mut self, busy: &Range<u16>) -> Option<(u16, Wanted)> {

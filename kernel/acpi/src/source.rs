@@ -82,6 +82,22 @@ impl<H: Hardware> AcpiSource<H> {
         None
     }
 
+    /// The event of what was pending for a device, if there is one.
+    fn event(&mut self, device: DeviceId, wanted: Wanted) -> Option<Event<DeviceError>> {
+        let (since, described) = match wanted {
+            Wanted::Eject(since) => {
+                let request = self.eject_request(device)?;
+                return Some(Event { device, request, since });
+            }
+            Wanted::Scan => (None, self.describe(device)),
+            Wanted::Insert(since) => (since, self.describe(device)),
+        };
+        let request = self.insert_request(device, described);
+        // An empty slot needs no event, unless the firmware says that it was filled.
+        let is_event = wanted != Wanted::Scan || !is_empty(&request);
+        is_event.then_some(Event { device, request, since })
+    }
+
     /// Has the firmware take a device away. An error if it is still there: it fails, and `memory`, if
     /// there is one, describes itself as before.
     pub(super) fn run_eject(
@@ -128,21 +144,24 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
                 }
                 return None;
             };
-            let device = DeviceId(index);
-            let (since, described) = match wanted {
-                Wanted::Eject(since) => {
-                    let Some(request) = self.eject_request(device) else { continue };
-                    return Some(Event { device, request, since });
-                }
-                Wanted::Scan => (None, self.describe(device)),
-                Wanted::Insert(since) => (since, self.describe(device)),
-            };
-            let request = self.insert_request(device, described);
-            // An empty slot needs no event, unless the firmware says that it was filled.
-            if wanted == Wanted::Scan && is_empty(&request) {
-                continue;
+            if let Some(event) = self.event(DeviceId(index), wanted) {
+                return Some(event);
             }
-            return Some(Event { device, request, since });
+        }
+    }
+
+    /// What is announced for single devices. A container that is announced waits, since the answer is about
+    /// all its members, and one request about a container is under way at a time.
+    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<DeviceError>> {
+        if self.latch.is_raised() {
+            self.service();
+        }
+        let busy = self.members_under_way();
+        loop {
+            let (index, wanted) = self.devices.take_insert(ejecting.0, &busy)?;
+            if let Some(event) = self.event(DeviceId(index), wanted) {
+                return Some(event);
+            }
         }
     }
 

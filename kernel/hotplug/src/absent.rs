@@ -35,6 +35,11 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
         Some(event.map_error(SourceError::Source))
     }
 
+    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<Self::Error>> {
+        let event = self.as_mut()?.next_insert(ejecting)?;
+        Some(event.map_error(SourceError::Source))
+    }
+
     fn has_work(&self) -> bool {
         self.as_ref().is_some_and(|source| source.has_work())
     }

@@ -37,7 +37,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     pub(super) fn bring_online(&mut self, part: Part<'_>, zone: ZoneKind) -> Done<(), OnlineError> {
         self.each_block(part, OnlineError::NoSuchBlock, |this, index, block, sum| {
             if block.state == BlockState::Offline {
-                this.touched.set(index, zone);
+                this.brought.set(index, zone);
                 return this.online_one(block.id, zone, sum);
             }
             Ok(())
@@ -47,7 +47,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     /// Brings back online what an eject took offline, each in its own zone.
     pub(super) fn back_online(&mut self, part: Part<'_>) -> Done<(), OnlineError> {
         self.each_block(part, OnlineError::NoSuchBlock, |this, index, block, sum| {
-            match (block.state, this.touched.get(index)) {
+            match (block.state, this.taken.get(index)) {
                 (BlockState::Offline, Some(zone)) => this.online_one(block.id, zone, sum),
                 _ => Ok(()),
             }
@@ -57,7 +57,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     /// Takes offline again what [`bring_online`](Self::bring_online) brought.
     pub(super) fn back_offline(&mut self, part: Part<'_>) -> Done<(), OfflineError> {
         self.each_block(part, OfflineError::NoSuchBlock, |this, index, block, sum| {
-            match (block.state, this.touched.get(index)) {
+            match (block.state, this.brought.get(index)) {
                 (BlockState::Online(_), Some(_)) => this.offline_one(block.id, sum),
                 _ => Ok(()),
             }

@@ -34,7 +34,10 @@ pub struct Hotplug<S, V: Verbs, C> {
     pub(super) clock: C,
     pub(super) policy: Policy,
     pub(super) owners: Owners,
-    pub(super) touched: Touched,
+    /// What the insert under way brought online.
+    pub(super) brought: Touched,
+    /// What the eject under way took offline. Inserts are served meanwhile.
+    pub(super) taken: Touched,
     pub(super) verdict: Verdict,
     pub(super) ejecting: Option<Ejecting<V::Offline>>,
     /// The memory of a device that is gone.
@@ -42,7 +45,7 @@ pub struct Hotplug<S, V: Verbs, C> {
     /// Steps that an eject does before the kernel looks at anything else.
     pub(super) budget: u64,
     /// Instructions that the request under way spent on writing to the console.
-    written: u64,
+    pub(super) written: u64,
 }
 
 /// A verb that was run, and what it took.
@@ -74,7 +77,8 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             clock,
             policy,
             owners: Owners::new()?,
-            touched: Touched::new()?,
+            brought: Touched::new()?,
+            taken: Touched::new()?,
             verdict: Verdict::Pass,
             ejecting: None,
             draining: None,
@@ -93,16 +97,22 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         self.ejecting.is_some() || self.draining.is_some() || self.source.has_work()
     }
 
-    /// Goes on with an eject under way for some steps, or else sees one event through, or begins to.
-    /// Answers whether there was anything. Writes a line for each verb to `out`.
+    /// Goes on with an eject under way for some steps, or else sees one event through, or begins to. Between
+    /// two blocks of an eject, an insert comes first. Answers whether there was anything. Writes a line for
+    /// each verb to `out`.
     pub fn run_one(&mut self, out: &mut dyn fmt::Write) -> bool {
-        if self.step_eject(out) || self.step_gone(out) {
+        if self.insert_meanwhile(out) || self.step_eject(out) || self.step_gone(out) {
             return true;
         }
-        let Some(Event { device, request, since }) = self.source.next_event() else {
-            return false;
-        };
+        let Some(event) = self.source.next_event() else { return false };
         self.written = 0;
+        self.serve(event, out);
+        true
+    }
+
+    /// Sees one event through, or begins to.
+    pub(super) fn serve(&mut self, event: Event<S::Error>, out: &mut dyn fmt::Write) {
+        let Event { device, request, since } = event;
         let context = Context { device, since };
         match request {
             Request::Insert { ranges, node } => self.insert(context, &ranges, node, out),
@@ -110,7 +120,6 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             Request::Eject => self.eject(context, out),
             Request::Gone => self.lose(context, None),
         }
-        true
     }
 
     /// The event source.

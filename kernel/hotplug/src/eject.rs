@@ -80,7 +80,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         self.answer(context, Outcome::Ejecting);
         match self.check_eject(context.device) {
             Ok(()) => {
-                self.touched.clear();
+                self.taken.clear();
                 let ranges = self.owners.added(context.device);
                 log::info!("{}: is being given up", self.source.label(context.device));
                 self.ejecting = Some(Ejecting::new(context, ranges));
@@ -140,7 +140,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     pub(super) fn restore(&mut self, ranges: &Ranges, last: usize, out: &mut dyn fmt::Write) {
         for (part, &range) in parts(ranges).zip(ranges.as_slice()) {
             let Part { index, .. } = part;
-            if index > last || self.touched.is_empty() {
+            if index > last || self.taken.is_empty() {
                 return;
             }
             let done = self.back_online(part);

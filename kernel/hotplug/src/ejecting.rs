@@ -2,8 +2,8 @@
 //! serving its console meanwhile.
 //!
 //! ```text
-//!   eject --> [ step, step, ... block offline ] for each block --> remove, let go
-//!                   |                 \--- a block stays, or cancel --> online again, refused
+//!   eject --> [ insert?, step, step, ... block offline ] for each block --> remove, let go
+//!                                 |           \--- a block stays, or cancel --> online again, refused
 //! ```
 
 use core::fmt;
@@ -49,6 +49,9 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     /// Gives an eject under way up: everything is then as it was, and the firmware is told that the
     /// device is busy. `false` if none is under way.
     pub fn cancel_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
+        // Memory of a device that is gone is drained between two blocks; that has to end first, for the
+        // memory manager does one operation at a time.
+        while self.ejecting.is_some() && self.step_gone(out) {}
         let Some(mut ejecting) = self.ejecting.take() else { return false };
         // Dropped, it leaves its block online.
         drop(ejecting.going.take());
@@ -56,9 +59,30 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         true
     }
 
+    /// Serves an insert between two blocks of an eject, so that it waits for one block at the most. There is
+    /// a step of the eject between two inserts: it ends however many devices are plugged.
+    pub(super) fn insert_meanwhile(&mut self, out: &mut dyn fmt::Write) -> bool {
+        let Some(ejecting) = self.ejecting.as_mut().filter(|ejecting| ejecting.going.is_none())
+        else {
+            return false;
+        };
+        let device = ejecting.context.device;
+        if core::mem::replace(&mut ejecting.looked, true) {
+            // The insert may have found that another device is gone.
+            return self.step_gone(out);
+        }
+        let Some(event) = self.source.next_insert(device) else { return false };
+        // What the eject wrote before is not a part of the insert.
+        let written = core::mem::take(&mut self.written);
+        self.serve(event, out);
+        self.written = self.written.saturating_add(written);
+        true
+    }
+
     /// Goes on with an eject under way. `false` if there is none.
     pub(super) fn step_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
         let Some(mut ejecting) = self.ejecting.take() else { return false };
+        ejecting.looked = false;
         match self.step_blocks(&mut ejecting) {
             Ok(After::Going) => self.ejecting = Some(ejecting),
             Ok(After::RangeDone) => {
@@ -84,7 +108,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             match stepped? {
                 Stage::Going(going) => ejecting.going = Some((going, zone)),
                 Stage::Done => {
-                    self.touched.set(ejecting.index, zone);
+                    self.taken.set(ejecting.index, zone);
                     ejecting.index += 1;
                     ejecting.next += 1;
                 }

@@ -161,6 +161,17 @@ pub unsafe trait HotplugSource {
     /// The next event, if there is one. Does a bounded amount of work.
     fn next_event(&mut self) -> Option<Event<Self::Error>>;
 
+    /// The next event that does not have to wait for the end of an eject: that of `ejecting`, which is under
+    /// way. It is an insert, or says of a device that is known what became of it; never an eject, and never of
+    /// `ejecting`. Does a bounded amount of work.
+    ///
+    /// What is not given out here comes by [`next_event`](Self::next_event) later. A source that gives nothing
+    /// out lets all its devices wait.
+    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<Self::Error>> {
+        let _ = ejecting;
+        None
+    }
+
     /// Whether [`next_event`](Self::next_event) has something to do. Safe to ask with interrupts
     /// off, right before the CPU is halted.
     fn has_work(&self) -> bool;

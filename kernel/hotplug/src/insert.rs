@@ -215,7 +215,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         let Some(zone) = self.verbs.auto_zone(ranges.as_slice(), node) else {
             return Ok(());
         };
-        self.touched.clear();
+        self.brought.clear();
         for (part, slot) in parts(ranges).zip(&mut trail.onlines) {
             let done = self.bring_online(part, zone);
             *slot = Some(done);

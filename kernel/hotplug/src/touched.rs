@@ -16,7 +16,7 @@ pub const MAX_BLOCKS: u64 = 65_536;
 const BITS: u64 = 2;
 const PER_WORD: u64 = 64 / BITS;
 
-/// The note for one device at a time.
+/// The note for one request at a time.
 #[derive(Debug)]
 pub(super) struct Touched {
     bits: Vec<u64>,

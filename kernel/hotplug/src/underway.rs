@@ -26,11 +26,14 @@ pub(super) struct Ejecting<O> {
     pub(super) going: Option<(O, ZoneKind)>,
     /// Instructions that the blocks of this range took.
     pub(super) instructions: Option<u64>,
+    /// An insert was looked for since the last step.
+    pub(super) looked: bool,
 }
 
 impl<O> Ejecting<O> {
     pub(super) fn new(context: Context, ranges: Ranges) -> Self {
-        Self { context, ranges, part: 0, next: 0, index: 0, going: None, instructions: None }
+        let (part, next, index, going, instructions) = (0, 0, 0, None, None);
+        Self { context, ranges, part, next, index, going, instructions, looked: false }
     }
 }
 

@@ -39,6 +39,16 @@ impl Queue {
         self.0.pop_front()
     }
 
+    /// Takes the first add that is about nothing of `busy`, nor of an older log.
+    pub(super) fn take_add(&mut self, busy: [Piece; 2]) -> Option<(MemoryEvent, Option<u64>)> {
+        let logs = &self.0;
+        let at = logs.iter().enumerate().position(|(at, (log, _))| {
+            let mut older = logs.iter().take(at).map(|(older, _)| older.piece()).chain(busy);
+            log.action == Action::Add && !older.any(|piece| piece.overlaps(log.piece()))
+        })?;
+        self.0.remove(at)
+    }
+
     /// Whether one of these logs wants all of `piece` back.
     pub(super) fn revokes(&self, piece: Piece) -> bool {
         self.0.iter().any(|(log, _)| log.action == Action::Remove && piece.is_in(log.piece()))
@@ -56,6 +66,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn a_device_is_replaced_by_an_add_of_something_else_in_its_place() {
@@ -73,5 +84,20 @@ mod tests {
             queue.push(log, None);
             assert_eq!(queue.replaces(piece), replaces, "{log:?}");
         }
+    }
+
+    #[test]
+    fn an_add_overtakes_only_what_is_about_other_memory() {
+        let log = |action, connector, count| MemoryEvent { action, connector, count };
+        let busy = [4, 40].map(|connector| Piece { connector, count: 4 });
+        let first = log(Action::Add, 2, 4);
+        let [old, odd] = [Action::Remove, Action::Add].map(|action| log(action, 8, 4));
+        let [asked, new] = [41, 16].map(|connector| log(Action::Add, connector, 1));
+        let mut queue = Queue::new();
+        [first, old, odd, asked, new].into_iter().for_each(|log| queue.push(log, Some(7)));
+        assert_eq!(queue.take_add(busy), Some((new, Some(7))));
+        assert_eq!(queue.take_add(busy), None);
+        let rest: Vec<_> = core::iter::from_fn(|| queue.pop()).map(|(log, _)| log).collect();
+        assert_eq!(rest, [first, old, odd, asked]);
     }
 }

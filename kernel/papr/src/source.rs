@@ -351,6 +351,14 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
         self.event(log, since)
     }
 
+    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<PaprError>> {
+        let piece = self.pieces.get(ejecting)?;
+        self.read_logs();
+        let whole = self.wanted.as_ref().map_or(piece, Wanted::whole);
+        let (log, since) = self.queue.take_add([piece, whole])?;
+        self.event(log, since)
+    }
+
     fn has_work(&self) -> bool {
         let removes = self.wanted.as_ref().is_some_and(Wanted::goes_on);
         removes || self.pending.is_some() || !self.queue.is_empty() || self.latch.is_raised()

@@ -9,6 +9,7 @@ mod handlers;
 mod heap;
 mod introduce;
 mod lock;
+mod meanwhile;
 mod odd;
 mod rig;
 mod shapes;

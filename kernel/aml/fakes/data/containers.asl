@@ -118,6 +118,7 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BOXES", 1)
         Method (_L0B) { Notify (\_SB.PWRB, 0x80) }
         Method (_L11) { Notify (\_SB.BOX1, 1) }
         Method (_L13) { Notify (\_SB.BOX1, 3) }
+        Method (_L14) { Notify (\_SB.BOX1.MEM3, 1) }
         Method (_L21) { Notify (\_SB.BOX2, 1) }
         Method (_L23) { Notify (\_SB.BOX2, 3) }
         Method (_L33) { Notify (\_SB.BOX3, 3) }

@@ -76,6 +76,15 @@ unsafe impl HotplugSource for Script {
         self.0.borrow_mut().events.pop_front()
     }
 
+    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<Wrong>> {
+        let events = &mut self.0.borrow_mut().events;
+        let may_pass = |event: &Event<Wrong>| {
+            event.device != ejecting && !matches!(event.request, Request::Eject)
+        };
+        let at = events.iter().position(may_pass)?;
+        events.remove(at)
+    }
+
     fn has_work(&self) -> bool {
         !self.0.borrow().events.is_empty()
     }

@@ -5,6 +5,7 @@ mod absent;
 mod doubles;
 mod ejecting;
 mod gone;
+mod meanwhile;
 mod operator;
 
 use core::cell::Cell;

@@ -3,6 +3,7 @@
 mod crossing;
 mod hypervisor;
 mod log_entry;
+mod removal;
 mod source;
 mod spapr;
 mod tree;

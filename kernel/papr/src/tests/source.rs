@@ -11,14 +11,14 @@ use hotmem::{NodeId, PhysRange};
 use hotmem_hotplug::Latch;
 use hotmem_hotplug::{DeviceId, HotplugSource, Outcome, Refusal, Request};
 
-struct Rig {
-    source: PaprSource<Side>,
-    fake: Fake,
+pub(super) struct Rig {
+    pub(super) source: PaprSource<Side>,
+    pub(super) fake: Fake,
     latch: &'static Latch,
 }
 
 impl Rig {
-    fn new(plugged: u32) -> Self {
+    pub(super) fn new(plugged: u32) -> Self {
         let mut rig = Self::of(&tree(plugged));
         for number in FIRST..FIRST + plugged {
             *rig.fake.0.borrow_mut().connector(number) = HERE;
@@ -36,17 +36,17 @@ impl Rig {
         Self { source: PaprSource::new(board, services, latch), fake, latch }
     }
 
-    fn send(&self, log: Vec<u8>) {
+    pub(super) fn send(&self, log: Vec<u8>) {
         self.fake.0.borrow_mut().logs.push_back(log);
         self.latch.raise(0, 7);
     }
 
-    fn states(&self, count: u32) -> Vec<Connector> {
+    pub(super) fn states(&self, count: u32) -> Vec<Connector> {
         let mut hypervisor = self.fake.0.borrow_mut();
         (FIRST..FIRST + count).map(|number| *hypervisor.connector(number)).collect()
     }
 
-    fn inserted(&mut self) -> (DeviceId, Vec<PhysRange>, NodeId) {
+    pub(super) fn inserted(&mut self) -> (DeviceId, Vec<PhysRange>, NodeId) {
         let event = self.source.next_event().unwrap();
         match event.request {
             Request::Insert { ranges, node } => (event.device, ranges.as_slice().to_vec(), node),
@@ -374,99 +374,5 @@ fn a_busy_service_is_called_again() {
     rig.fake.0.borrow_mut().busy = 40;
     rig.send(log(1, 4, [2, FIRST]));
     assert_eq!(rig.inserted().1, [lmbs(0, 2)]);
-    assert_eq!(rig.states(2), [HERE; 2]);
-}
-
-/// A machine with two devices in use, one behind the other: of one block and of two.
-fn two_pieces() -> (Rig, [DeviceId; 2]) {
-    let mut rig = Rig::new(0);
-    rig.send(log(1, 4, [1, FIRST]));
-    rig.send(log(1, 4, [2, FIRST + 1]));
-    let devices = [rig.inserted().0, rig.inserted().0];
-    (rig, devices)
-}
-
-/// The device that is to go next.
-fn to_go(rig: &mut Rig) -> DeviceId {
-    assert!(rig.source.has_work());
-    let event = rig.source.next_event().unwrap();
-    assert!(matches!(event.request, Request::Eject), "{event:?}");
-    event.device
-}
-
-#[test]
-fn a_request_over_two_pieces_ejects_both_and_gives_the_rest_up() {
-    let (mut rig, devices) = two_pieces();
-    rig.send(log(2, 4, [4, FIRST]));
-    for device in devices {
-        assert_eq!(to_go(&mut rig), device);
-        rig.source.eject(device).unwrap();
-    }
-    assert!(rig.source.next_event().is_none());
-    assert_eq!(rig.states(4), [AWAY; 4]);
-    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
-}
-
-#[test]
-fn a_request_over_two_pieces_is_cancelled_whole_while_nothing_is_gone() {
-    let (mut rig, devices) = two_pieces();
-    rig.send(log(2, 4, [3, FIRST]));
-    assert_eq!(to_go(&mut rig), devices[0]);
-    rig.source.answer(devices[0], Outcome::EjectRefused(Refusal::InUse)).unwrap();
-    assert!(rig.source.next_event().is_none(), "the second one is not asked for any more");
-    assert_eq!(rig.fake.0.borrow().kept, [FIRST, FIRST + 1]);
-    assert_eq!(rig.states(3), [HERE; 3]);
-}
-
-#[test]
-fn a_request_over_two_pieces_is_not_cancelled_when_one_is_gone() {
-    let (mut rig, devices) = two_pieces();
-    rig.send(log(2, 4, [3, FIRST]));
-    assert_eq!(to_go(&mut rig), devices[0]);
-    rig.source.eject(devices[0]).unwrap();
-    assert_eq!(to_go(&mut rig), devices[1]);
-    rig.source.answer(devices[1], Outcome::EjectRefused(Refusal::InUse)).unwrap();
-    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
-    // Asked again, the rest goes.
-    rig.send(log(2, 4, [3, FIRST]));
-    assert_eq!(to_go(&mut rig), devices[1]);
-    rig.source.eject(devices[1]).unwrap();
-    assert_eq!(rig.states(3), [AWAY; 3]);
-}
-
-#[test]
-fn a_refusal_for_a_part_of_a_device_whose_rest_is_gone_does_not_cancel() {
-    let mut rig = Rig::new(0);
-    rig.send(log(1, 4, [2, FIRST]));
-    let (device, ..) = rig.inserted();
-    rig.send(log(2, 4, [4, FIRST]));
-    assert_eq!(to_go(&mut rig), device);
-    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
-    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
-}
-
-#[test]
-fn a_refusal_that_crosses_the_log_of_a_larger_device_does_not_cancel() {
-    let mut rig = Rig::new(0);
-    rig.send(log(1, 4, [2, FIRST]));
-    let (device, ..) = rig.inserted();
-    rig.send(log(2, 4, [2, FIRST]));
-    assert_eq!(to_go(&mut rig), device);
-    rig.send(log(1, 4, [4, FIRST]));
-    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
-    assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
-}
-
-#[test]
-fn a_request_for_more_memory_than_there_can_be_ends_at_once() {
-    let mut rig = Rig::new(0);
-    rig.send(log(1, 4, [2, FIRST]));
-    rig.inserted();
-    rig.fake.0.borrow_mut().changes.clear();
-    for (count, first) in [(u32::MAX, FIRST), (u32::MAX, 0), (1 << 30, FIRST + 2)] {
-        rig.send(log(2, 4, [count, first]));
-        assert!(rig.source.next_event().is_none());
-    }
-    assert_eq!(rig.fake.0.borrow().changes, []);
     assert_eq!(rig.states(2), [HERE; 2]);
 }
