@@ -83,6 +83,7 @@ impl Options {
 mod tests {
     use super::*;
     use hotmem::OnlineAs;
+    use hotmem::testing::Random;
 
     #[test]
     fn every_word_sets_its_option() {
@@ -127,6 +128,74 @@ mod tests {
         assert_eq!(read(b"memmap_on_memory=device"), (Placement::PerRange, true));
         assert!(!read(b"memmap_on_memory=off").1);
         assert!(read(b"memmap_on_memory=off memmap_on_memory=block").1);
+    }
+
+    /// The command line that chooses these options.
+    fn line(options: &Options) -> String {
+        let Options { placement, self_hosting, block_bytes, policy, .. } = options;
+        let Options { kernelcore, budget, icount, log, .. } = options;
+        let policy = policy.to_string().replace(' ', ":");
+        let mut words = vec![
+            format!("placement={placement}"),
+            format!("block={block_bytes}"),
+            format!("policy={policy}"),
+            format!("budget={budget}"),
+            format!("log={log}"),
+        ];
+        words.extend((!self_hosting).then(|| "memmap_on_memory=off".into()));
+        words.extend(kernelcore.map(|bytes| format!("kernelcore={bytes:#x}")));
+        words.extend(icount.then(|| "icount".into()));
+        words.join(" ")
+    }
+
+    fn any(random: &mut Random) -> Options {
+        let mut number = || {
+            let shift = random.below(64);
+            random.bits() >> shift
+        };
+        let [block_bytes, core, budget, ratio] = [number(), number(), number().max(1), number()];
+        let policies = OnlineAs::ALL.map(|(_, way)| AutoOnline::Online(way));
+        let policies = policies
+            .into_iter()
+            .chain([AutoOnline::Offline, AutoOnline::AutoMovable { ratio: ratio as u32 }]);
+        Options {
+            placement: *random.pick(&Placement::ALL),
+            self_hosting: random.one_in(2),
+            block_bytes,
+            policy: *random.pick(&policies.collect::<Vec<_>>()),
+            kernelcore: random.one_in(2).then_some(core),
+            budget,
+            icount: random.one_in(2),
+            log: *random.pick(&[LevelFilter::Off, LevelFilter::Warn, LevelFilter::Trace]),
+        }
+    }
+
+    #[test]
+    fn every_option_reads_as_it_is_written() {
+        let mut random = Random::new(6);
+        for _ in 0..5000 {
+            let options = any(&mut random);
+            let text = line(&options);
+            let read = Options::parse(text.as_bytes(), |word| panic!("{word:?}"));
+            assert_eq!(read, options, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_is_read_as_far_as_it_makes_sense() {
+        let mut random = Random::new(7);
+        for _ in 0..20_000 {
+            let mut bytes = line(&any(&mut random)).into_bytes();
+            for _ in 0..=random.below(4) {
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes[at] = random.bits() as u8;
+            }
+            let options = Options::parse(&bytes, |word| assert!(!word.is_empty()));
+            // What was understood means the same when it is written again.
+            let text = line(&options);
+            let again = Options::parse(text.as_bytes(), |word| panic!("{word:?}"));
+            assert_eq!(again, options, "{text}");
+        }
     }
 
     #[test]

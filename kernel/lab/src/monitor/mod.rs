@@ -17,6 +17,8 @@ mod mapping;
 mod memory;
 mod movers;
 mod page;
+#[cfg(test)]
+mod round_trip;
 mod run;
 mod show;
 mod snapshot;

@@ -1,0 +1,339 @@
+//! Every command reads back as it was written, with its numbers; nothing that is typed makes a panic.
+
+use super::command::{Command, Sample, parse};
+use super::life::{CacheCommand, Life, PoolCommand, Watch};
+use super::line::{Edit, LineEditor};
+use super::listeners::Objection;
+use super::machinery::Crash;
+use super::table::TABLE;
+use hotmem::testing::Random;
+use hotmem::{
+    AutoOnline, BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, TakeList,
+    VirtAddr, ZoneKind,
+};
+use log::LevelFilter;
+use std::collections::BTreeSet;
+
+/// The line that asks for a command.
+fn line(command: &Command) -> String {
+    let flag = |json: &bool| if *json { " --json" } else { "" };
+    match command {
+        Command::Help => "help".into(),
+        Command::Blocks { json } => format!("blocks{}", flag(json)),
+        Command::Stats { json } => format!("stats{}", flag(json)),
+        Command::Zones { json } => format!("zones{}", flag(json)),
+        Command::Firmware { json } => format!("firmware{}", flag(json)),
+        Command::Page { pfn, json } => format!("page {:#x}{}", pfn.get(), flag(json)),
+        Command::Mapping { pfn, json } => format!("mapping {}{}", pfn.get(), flag(json)),
+        Command::Walk(address) => format!("walk {:#x}", address.get()),
+        Command::Peek(address) => format!("peek {}", address.get()),
+        Command::Verify => "verify".into(),
+        Command::Alloc(order) => format!("alloc {}", order.get()),
+        Command::Free(pfn) => format!("free {}", pfn.get()),
+        Command::Add(range, flags) => format!("add {}{}", spoken(range), placements(*flags)),
+        Command::Remove(range) => format!("remove {}", spoken(range)),
+        Command::Online(block, way) => format!("online {} {way}", block.get()),
+        Command::Offline(block) => format!("offline {}", block.get()),
+        Command::OfflineStatus => "offline status".into(),
+        Command::OfflineCancel => "offline cancel".into(),
+        Command::Life(life) => life_line(life),
+        Command::Pool(pool) => pool_line(pool),
+        Command::Cache(cache) => cache_line(cache),
+        Command::Use(Sample::All) => "use all".into(),
+        Command::Use(Sample::Seeded(seed)) => format!("use {seed}"),
+        Command::SnapshotSave => "snapshot save".into(),
+        Command::SnapshotCheck => "snapshot check".into(),
+        Command::Verdict => "verdict".into(),
+        Command::Log(level) => format!("log {level}"),
+        Command::Crash(Crash::Write) => "crash".into(),
+        Command::Crash(Crash::Stack) => "crash stack".into(),
+        Command::Exit(code) => format!("exit {code}"),
+    }
+}
+
+fn life_line(life: &Life) -> String {
+    let flag = |json: &bool| if *json { " --json" } else { "" };
+    match life {
+        Life::Policy(None) => "policy".into(),
+        Life::Policy(Some(policy)) => format!("policy {policy}"),
+        Life::Vmemmap(None) => "vmemmap".into(),
+        Life::Vmemmap(Some(true)) => "vmemmap enable".into(),
+        Life::Vmemmap(Some(false)) => "vmemmap disable".into(),
+        Life::Convert(range) => format!("convert {} block", spoken(range)),
+        Life::Explain { range, json } => {
+            format!("explain-remove {}{}", spoken(range), flag(json))
+        }
+        Life::Take(list) => {
+            let pieces = list.pieces().iter().map(|piece| {
+                format!("{}:{}-{}", piece.node.get(), piece.first.get(), piece.last.get())
+            });
+            format!("memtrace {}", pieces.collect::<Vec<_>>().join(","))
+        }
+        Life::Contig(node, bytes) => format!("memtrace contig {} {bytes}", node.get()),
+        Life::Taken { json } => format!("memtrace status{}", flag(json)),
+        Life::Release => "memtrace release".into(),
+        Life::Poison(pfn) => format!("poison {:#x}", pfn.get()),
+        Life::Dump { json } => format!("dump{}", flag(json)),
+        Life::Compact(node, kind, order) => {
+            format!("compact {} {kind} {}", node.get(), order.get())
+        }
+        Life::Watch(Watch::List) => "notify".into(),
+        Life::Watch(Watch::Add(priority, objection)) => {
+            let objects = match objection {
+                Objection::None => "",
+                Objection::Online => " online",
+                Objection::Offline => " offline",
+            };
+            format!("notify add {priority}{objects}")
+        }
+        Life::Watch(Watch::Remove(number)) => format!("notify remove {number}"),
+    }
+}
+
+fn pool_line(pool: &PoolCommand) -> String {
+    match pool {
+        PoolCommand::Status { json: false } => "pool".into(),
+        PoolCommand::Status { json: true } => "pool --json".into(),
+        PoolCommand::Grow(count, order) => format!("pool grow {count} {}", order.get()),
+        PoolCommand::Shrink(count) => format!("pool shrink {count}"),
+        PoolCommand::Free(handle) => format!("pool free {handle:#x}"),
+        PoolCommand::Check => "pool check".into(),
+        PoolCommand::Pin(handle, true) => format!("pool pin {handle}"),
+        PoolCommand::Pin(handle, false) => format!("pool unpin {handle}"),
+    }
+}
+
+fn cache_line(cache: &CacheCommand) -> String {
+    match cache {
+        CacheCommand::Status { json: false } => "cache".into(),
+        CacheCommand::Status { json: true } => "cache --json".into(),
+        CacheCommand::Write { object, offset, byte, count } => {
+            format!("cache write {object} {offset} {byte} {count}")
+        }
+        CacheCommand::Read { object, offset } => format!("cache read {object} {offset:#x}"),
+        CacheCommand::Flush => "cache flush".into(),
+        CacheCommand::Drop => "cache drop".into(),
+        CacheCommand::Check => "cache check".into(),
+    }
+}
+
+/// A range as it is typed: its size with a unit where one fits.
+fn spoken(range: &PhysRange) -> String {
+    let (start, bytes) = (range.start().get(), range.len());
+    let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+    let unit = units.iter().find(|&&(shift, _)| bytes.trailing_zeros() >= shift);
+    let size =
+        unit.map_or(format!("{bytes:#x}"), |(shift, name)| format!("{}{name}", bytes >> shift));
+    format!("{start:#x} {size}")
+}
+
+fn placements(flags: Option<MhpFlags>) -> &'static str {
+    match flags {
+        None => "",
+        Some(flags) if flags == MhpFlags::all() => " device block",
+        Some(flags) if flags == MhpFlags::MEMMAP_DEVICE => " device",
+        Some(flags) if flags == MhpFlags::MEMMAP_MEMBLOCK => " block",
+        Some(_) => " boot",
+    }
+}
+
+/// Random parts of commands.
+struct Any(Random);
+
+impl Any {
+    /// A number of any length, so that small ones and the largest come as well.
+    fn number(&mut self) -> u64 {
+        let shift = self.0.below(64);
+        self.0.bits() >> shift
+    }
+
+    fn flag(&mut self) -> bool {
+        self.0.one_in(2)
+    }
+
+    fn pfn(&mut self) -> Pfn {
+        Pfn::new(self.number())
+    }
+
+    fn block(&mut self) -> BlockId {
+        BlockId::new(self.number())
+    }
+
+    fn order(&mut self) -> Order {
+        Order::new(self.0.below(20) as u8).unwrap()
+    }
+
+    fn node(&mut self) -> NodeId {
+        NodeId::new(self.0.below(128) as u32).unwrap()
+    }
+
+    fn range(&mut self) -> PhysRange {
+        let unit = *self.0.pick(&[0, 10, 20, 30, 40]);
+        let size = ((self.number() >> 1).max(1) >> unit).max(1) << unit;
+        let start = self.0.below(u64::MAX - size);
+        PhysRange::new(PhysAddr::new(start), size).unwrap()
+    }
+
+    fn policy(&mut self) -> AutoOnline {
+        match self.0.below(3) {
+            0 => AutoOnline::Offline,
+            1 => AutoOnline::Online(self.way()),
+            _ => AutoOnline::AutoMovable { ratio: self.number() as u32 },
+        }
+    }
+
+    fn way(&mut self) -> OnlineAs {
+        self.0.pick(&OnlineAs::ALL).1
+    }
+
+    fn list(&mut self) -> TakeList {
+        let node = self.node().get();
+        let mut next = self.number() >> 8;
+        let mut pieces = Vec::new();
+        for _ in 0..=self.0.below(31) {
+            let last = next + self.0.below(9);
+            pieces.push(format!("{node}:{next}-{last}"));
+            next = last + 1 + self.0.below(9);
+        }
+        TakeList::parse(&pieces.join(",")).unwrap()
+    }
+
+    /// One command of each kind, with random numbers.
+    fn commands(&mut self) -> Vec<Command> {
+        let json = self.flag();
+        let level = *self.0.pick(&[LevelFilter::Off, LevelFilter::Info, LevelFilter::Trace]);
+        let flags = [
+            None,
+            Some(MhpFlags::empty()),
+            Some(MhpFlags::all()),
+            Some(MhpFlags::MEMMAP_DEVICE),
+            Some(MhpFlags::MEMMAP_MEMBLOCK),
+        ];
+        let mut all = vec![
+            Command::Help,
+            Command::Blocks { json },
+            Command::Stats { json },
+            Command::Zones { json },
+            Command::Firmware { json },
+            Command::Page { pfn: self.pfn(), json },
+            Command::Mapping { pfn: self.pfn(), json },
+            Command::Walk(VirtAddr::new(self.number())),
+            Command::Peek(VirtAddr::new(self.number())),
+            Command::Verify,
+            Command::Alloc(self.order()),
+            Command::Free(self.pfn()),
+            Command::Add(self.range(), *self.0.pick(&flags)),
+            Command::Remove(self.range()),
+            Command::Online(self.block(), self.way()),
+            Command::Offline(self.block()),
+            Command::OfflineStatus,
+            Command::OfflineCancel,
+            Command::Use(Sample::All),
+            Command::Use(Sample::Seeded(self.number())),
+            Command::SnapshotSave,
+            Command::SnapshotCheck,
+            Command::Verdict,
+            Command::Log(level),
+            Command::Crash(if json { Crash::Write } else { Crash::Stack }),
+            Command::Exit(self.0.below(101) as u8),
+        ];
+        all.extend(self.lives(json).map(Command::Life));
+        all.extend(self.pools(json).map(Command::Pool));
+        all.extend(self.caches(json).map(Command::Cache));
+        all
+    }
+
+    fn lives(&mut self, json: bool) -> [Life; 16] {
+        let objection = [Objection::None, Objection::Online, Objection::Offline];
+        [
+            Life::Policy(None),
+            Life::Policy(Some(self.policy())),
+            Life::Vmemmap(None),
+            Life::Vmemmap(Some(json)),
+            Life::Convert(self.range()),
+            Life::Explain { range: self.range(), json },
+            Life::Take(self.list()),
+            Life::Contig(self.node(), self.number()),
+            Life::Taken { json },
+            Life::Release,
+            Life::Poison(self.pfn()),
+            Life::Dump { json },
+            Life::Compact(self.node(), *self.0.pick(&ZoneKind::ALL), self.order()),
+            Life::Watch(Watch::List),
+            Life::Watch(Watch::Add(self.0.bits() as i32, *self.0.pick(&objection))),
+            Life::Watch(Watch::Remove(self.number() as u32)),
+        ]
+    }
+
+    fn pools(&mut self, json: bool) -> [PoolCommand; 6] {
+        [
+            PoolCommand::Status { json },
+            PoolCommand::Grow(self.number(), self.order()),
+            PoolCommand::Shrink(self.number()),
+            PoolCommand::Free(self.number()),
+            PoolCommand::Check,
+            PoolCommand::Pin(self.number(), json),
+        ]
+    }
+
+    fn caches(&mut self, json: bool) -> [CacheCommand; 6] {
+        let [object, offset, count] = [self.number(), self.number(), self.number()];
+        [
+            CacheCommand::Status { json },
+            CacheCommand::Write { object, offset, byte: self.0.bits() as u8, count },
+            CacheCommand::Read { object, offset },
+            CacheCommand::Flush,
+            CacheCommand::Drop,
+            CacheCommand::Check,
+        ]
+    }
+}
+
+#[test]
+fn every_command_reads_as_it_is_written() {
+    let mut any = Any(Random::new(3));
+    let mut names = BTreeSet::new();
+    for _ in 0..500 {
+        for command in any.commands() {
+            let text = line(&command);
+            assert_eq!(parse(&text), Ok(Some(command)), "{text}");
+            names.insert(text.split(' ').next().unwrap_or_default().to_owned());
+        }
+    }
+    let table: BTreeSet<_> = TABLE.iter().map(|entry| entry.name.to_owned()).collect();
+    assert_eq!(names, table, "a command of the table is not tried");
+}
+
+#[test]
+fn a_line_with_a_fault_in_it_is_read_or_refused_but_never_a_panic() {
+    let mut any = Any(Random::new(4));
+    let commands = any.commands();
+    let lines: Vec<_> = commands.iter().map(line).collect();
+    let words: Vec<_> = lines.iter().flat_map(|line| line.split(' ')).collect();
+    let odd = ["-", "0x", "18446744073709551616", "1T1", "ä", "\u{0}", "--json", "1:2-", ":,"];
+    for _ in 0..50_000 {
+        let count = any.0.below(6);
+        let word = |any: &mut Any| {
+            if any.0.one_in(3) { *any.0.pick(&odd) } else { *any.0.pick(&words) }
+        };
+        let text = (0..count).map(|_| word(&mut any)).collect::<Vec<_>>().join(" ");
+        // What is read means the same when it is written again, and what is refused says why.
+        match parse(&text) {
+            Ok(Some(command)) => assert_eq!(parse(&line(&command)), Ok(Some(command)), "{text}"),
+            Ok(None) => assert!(text.trim().is_empty(), "{text}"),
+            Err(error) => assert!(!error.to_string().is_empty(), "{text}"),
+        }
+    }
+}
+
+#[test]
+fn random_bytes_are_never_a_panic() {
+    let mut random = Random::new(5);
+    let mut editor = LineEditor::new();
+    for _ in 0..200_000 {
+        let byte = if random.one_in(20) { b'\n' } else { random.bits() as u8 };
+        if let Edit::Line(Ok(text)) = editor.push(byte) {
+            let _ = parse(text).map_err(|error| error.to_string());
+        }
+    }
+}
