@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => {
-            // With nobody left to read it, what it says is lost; what it means is not.
+            // When the reader has gone, the text is lost; the exit code still tells the result.
             let _ = answer.print();
             return ExitCode::from(usage_code(&answer));
         }

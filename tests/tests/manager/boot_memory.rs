@@ -132,7 +132,7 @@ fn only_ram_is_allocated<S: Shape>() {
     assert_same(&before, &bench.snapshot());
 }
 
-/// Pages that boot keeps: those nobody could ever allocate.
+/// Pages that boot keeps: those that were never free.
 fn boot_pages<S: Shape>(bench: &Bench<S>) -> u64 {
     let mut pages = 0;
     let mut pfn = 0;

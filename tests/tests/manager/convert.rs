@@ -196,7 +196,7 @@ fn a_head_that_cannot_be_emptied_leaves_the_range_whole() {
 }
 
 #[test]
-fn a_bad_page_of_which_nobody_knows_where_it_is_keeps_the_range_whole() {
+fn a_bad_page_whose_place_is_unknown_keeps_the_range_whole() {
     let block = |index| BlockId::new(TINY_WINDOW / MIB + index);
     let refused = |bench: Bench<Tiny>, at: u64, index| {
         bench.mm.poison(Pfn::new(at / 4096)).unwrap();
@@ -210,7 +210,7 @@ fn a_bad_page_of_which_nobody_knows_where_it_is_keeps_the_range_whole() {
     // It lies at the head of an offline block, and would have been given descriptors.
     refused(rig(4, |_| None), TINY_WINDOW + 2 * MIB + 4096, 2);
 
-    // One that the allocator had is known, and in nobody's way.
+    // One that the allocator had is known, and does not prevent it.
     let bench = rig(4, movable);
     bench.mm.poison(Pfn::new((TINY_WINDOW + 3 * MIB) / 4096 + 77)).unwrap();
     bench.mm.convert(dimm(4)).unwrap();
@@ -314,7 +314,7 @@ fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
     let holder = Holder::register(&bench);
     let handles: Vec<_> =
         (0..900).filter_map(|_| holder.take_in_zone(&bench, Order::ZERO)).collect();
-    // Nobody moves these: they lie at no head.
+    // These do not move: they lie at no head.
     let still: Vec<_> = handles
         .iter()
         .filter_map(|&handle| holder.at(handle))

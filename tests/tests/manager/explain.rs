@@ -1,4 +1,4 @@
-//! What `explain` foretells is what happens, while nobody allocates or frees in between.
+//! What `explain` foretells is what happens, if no page is allocated or freed in between.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
@@ -182,7 +182,7 @@ fn what_can_never_be_removed_is_said_by_the_reason_that_a_remove_gives() {
 }
 
 #[test]
-fn e16_a_bad_free_page_is_nobodys_and_its_block_goes_but_does_not_come_back() {
+fn e16_a_bad_free_page_is_not_allocated_and_its_block_goes_but_does_not_come_back() {
     let rig = rig(11);
     let id = rig.bench.blocks(rig.dimm)[2];
     let pfn = rig.bench.mm.block(id).unwrap().pfns.end.add(1_u64.wrapping_neg());

@@ -185,7 +185,7 @@ fn fail_each_call<T, E>(mm: &Mm<Faulty>, operation: impl Fn() -> Result<T, E>) -
             assert!(result.is_ok(), "no call failed");
             return failing - 1;
         }
-        assert!(result.is_err(), "call {failing} failed, and nobody heard");
+        assert!(result.is_err(), "call {failing} failed, and the operation did not");
         assert_same(&before, &facts(mm));
         failing += 1;
     }

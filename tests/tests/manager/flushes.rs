@@ -211,7 +211,7 @@ fn without_flushes_the_detector_trips_on_every_path() {
             bench.mm.machine().mmu().assert_coherent();
         }));
         let why = seen.err().and_then(|why| why.downcast::<String>().ok());
-        let why = why.unwrap_or_else(|| panic!("{}: nobody noticed", path.name));
+        let why = why.unwrap_or_else(|| panic!("{}: no check failed", path.name));
         assert!(
             why.contains("stale") || why.contains("freed before flush"),
             "{}: {why}",

@@ -157,7 +157,7 @@ fn leave_behind(bench: &Bench<Granule16>, dimm: PhysRange, state: PageState) {
     bench.remove(dimm);
 }
 
-/// Each page of a memmap says so, and is nobody's to free.
+/// Each page of a memmap says so, and cannot be freed.
 fn check_memmap(bench: &Bench<Granule16>, memmap: PfnRange) {
     let head = memmap.start;
     for pfn in memmap.iter() {

@@ -116,7 +116,7 @@ fn a_share_of_all_blocks_goes_offline_under_the_hands_of_those_who_allocate() {
         rig.bench.check();
     }
     assert!(rig.holder.moves().0 > 100, "hardly anything moved");
-    // All of them, once nobody needs a movable zone any more: what is left moves to system memory.
+    // All of them, once no page needs a movable zone: what is left moves to system memory.
     rig.churn(4000, 1000);
     for handle in rig.holder.handles().into_iter().skip(50) {
         rig.holder.release(&rig.bench, handle);

@@ -1,5 +1,5 @@
 //! The allocator on added memory: each page once, merged back, freed by its owner only; and
-//! descriptors that nobody initialised until somebody needed them.
+//! descriptors that are not initialised until they are needed.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use std::collections::BTreeMap;
@@ -215,7 +215,7 @@ fn a_page_is_freed_once_by_its_head_and_while_it_is_online() {
 }
 
 #[test]
-fn what_boot_the_tables_and_the_memmap_hold_is_nobodys_to_free() {
+fn what_boot_the_tables_and_the_memmap_hold_cannot_be_freed() {
     let bench = hotmem_tests::memory::tiny_without_reserve(MIB);
     let dimm = range(TINY_WINDOW, 4 * MIB);
     bench.plug(dimm);
@@ -273,7 +273,7 @@ fn an_owner_keeps_a_word_with_its_extent_until_it_frees_it() {
 }
 
 #[test]
-fn movable_memory_goes_to_those_who_can_be_moved_and_to_nobody_else() {
+fn movable_memory_is_allocated_for_movable_pages_only() {
     let bench = tiny(MIB);
     let (movable, normal) = (range(TINY_WINDOW, MIB), range(TINY_WINDOW + MIB, MIB));
     for dimm in [movable, normal] {

@@ -179,7 +179,7 @@ fn a_cancelled_a_dropped_and_a_failed_offline_are_each_taken_back_once() {
         assert_eq!(rig.heard(ZoneKind::Movable), both);
     }
 
-    // Given up before anybody was told, nobody is told of the cancel.
+    // Given up before any listener was told: none is told of the cancel.
     rig.mm().start_offline(rig.id()).unwrap().cancel();
     assert_eq!(rig.heard(ZoneKind::Movable), []);
 

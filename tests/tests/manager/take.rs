@@ -190,7 +190,7 @@ fn a_list_is_taken_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn at07_blocks_inside_a_device_range_are_nobodys_to_take_or_remove_alone() {
+fn at07_blocks_inside_a_device_range_are_not_taken_or_removed_alone() {
     let bench = bench();
     let dimm = range(TINY_WINDOW, 8 * MIB);
     bench.plug(dimm);

@@ -89,7 +89,7 @@ fn let_look(looks: &AtomicU64) {
         }
         thread::yield_now();
     }
-    panic!("nobody looks any more");
+    panic!("the readers do not look any more");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn pages_are_looked_up_while_their_range_comes_and_goes() {
             let Some(info) = bench.mm.page_info(pfn) else { return };
             assert_eq!(info.pfn, pfn);
             assert_eq!(info.block.get(), pfn.get() / SECTION_PAGES);
-            // Nobody allocates: whatever is seen is free, part of something free, or memmap.
+            // No thread allocates: whatever is seen is free, part of something free, or memmap.
             match info.state {
                 Some(PageState::Used { .. } | PageState::Hole) => panic!("{info:?}"),
                 Some(PageState::MemmapHead { .. }) => assert_eq!(info.head, Some(pfn)),

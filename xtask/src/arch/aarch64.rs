@@ -68,7 +68,7 @@ pub(super) const ABOUT: About = About {
 const PAGE_64K: u64 = 64 * KIB;
 /// The firmware that is none.
 const NO_FIRMWARE: &str = "no-firmware.bin";
-/// How the kernel finds its command line where there is nobody to hand it over: a file of QEMU's fw_cfg.
+/// How the kernel finds its command line where no loader passes one: a file of QEMU's fw_cfg.
 const COMMAND_LINE: &str = "opt/hotmem/cmdline";
 
 const TARGET: Target = Target {

@@ -77,7 +77,7 @@ fn machine(config: &Config, line: &mut Line) {
 
     let mut cpu = match config.accel {
         Accel::Tcg => String::from("max"),
-        // The MSR that lists hardware mitigations, which nested KVM may not take and nobody here reads.
+        // The MSR that lists hardware mitigations: nested KVM may not take it, and no kernel here reads it.
         Accel::Kvm => String::from("host,arch-capabilities=off"),
     };
     if !config.cpu.is_empty() {

@@ -106,7 +106,7 @@ impl Fake {
             Habit::Declines => "booting\nhotmem: cannot start: no such pages\n",
             _ => "booting\nhotmem: ready\nhotmem> ",
         });
-        // The console thread has to close the firmware's side too, or nobody would see the guest go.
+        // The console thread has to close the firmware's side too, or the client would not see the guest go.
         let hang_up = theirs.try_clone()?;
         thread::spawn(move || firmware.serve(theirs));
         let qmp = Qmp::new(ours.try_clone()?, ours, Instant::now() + Duration::from_secs(5))?;

@@ -89,7 +89,7 @@ fn tour_of(image: &Path, config: &Config, args: &Args, report: &mut Report) -> V
     verdict
 }
 
-/// A port of this host that nobody listens on.
+/// A port of this host on which no program listens.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port for the debugger")?;
     Ok(listener.local_addr()?.port())

@@ -58,7 +58,7 @@ fn watch(machine: &mut Machine, count: usize) -> Result<Seen> {
             Step::Online(_) => seen.onlines += 1,
             Step::Offline(_) => seen.offlines += 1,
             Step::Remove(remove) => seen.removes.push(remove),
-            Step::Use(_) => bail!("nobody asked for a use"),
+            Step::Use(_) => bail!("a use was reported that was not asked for"),
         }
     }
     Ok(seen)
@@ -205,7 +205,7 @@ fn removes(machine: &mut Machine, count: usize) -> Result<Vec<Remove>> {
         match machine.next_step()? {
             Step::Remove(remove) => removes.push(remove),
             Step::Offline(_) | Step::Online(_) => {}
-            other => bail!("nobody asked for {}", other.verb()),
+            other => bail!("{} was reported that was not asked for", other.verb()),
         }
     }
     Ok(removes)

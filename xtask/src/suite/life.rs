@@ -247,7 +247,7 @@ fn a_machine_check_takes_its_page_out_of_use_and_the_kernel_goes_on(lab: &Lab) -
     lab.with(&lab.room(&["256M"])?, |machine| {
         let (taken, page) = page_of_a_dimm(lab, machine)?;
         let at = page * lab.page();
-        // Uncorrected, with a physical address; nobody has used what is there.
+        // Uncorrected, with a physical address; the memory there was not used.
         let line = format!("mce 0 1 0xbd00000000000134 0xd {at:#x} 0x8c");
         machine.qmp("human-monitor-command", json!({ "command-line": line }))?;
         goes_without(machine, &taken, page)

@@ -1,4 +1,4 @@
-//! Plays the scripts of `tests/src/script.rs` at the monitor, on plugged memory that nobody owns.
+//! Plays the scripts of `tests/src/script.rs` at the monitor, on plugged memory without an owner.
 
 use anyhow::{Context, Result, ensure};
 

@@ -220,7 +220,7 @@ fn run_all(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<Vec<Suite>> {
         scope.spawn(move || {
             let mut built =
                 runs.iter().map(|run| build::image(root, run.usual.image, &["--quiet"]));
-            // Nobody listens any more when the tests have been given up.
+            // When the tests were given up, the receiver is gone, and no further image is built.
             let _ = built.try_for_each(|image| sender.send(image));
         });
         let mut suites = Vec::new();

@@ -391,8 +391,8 @@ pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// A DIMM that the kernel refuses because there is no page left for its descriptors: plugged memory that
-/// nobody owns, for the monitor's own `add` and `remove`. Answers with its address.
+/// A DIMM that the kernel refuses because there is no page left for its descriptors: plugged memory
+/// without an owner, for the monitor's own `add` and `remove`. Answers with its address.
 pub(crate) fn unowned(machine: &mut Machine, size: &str) -> Result<u64> {
     insert_unowned(machine, size).map(|dimm| dimm.start)
 }
