@@ -131,16 +131,31 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// Runs an event method until it has nothing new to say: a method may tell of one device, or of
     /// one thing about a device, at a time, and the interrupt that brought several came once.
+    ///
+    /// The method of an event device asks the device what happened, which may forget it then (QEMU's does):
+    /// the method does nothing when it runs again. What it had called to look at the devices is run instead.
     fn run(&mut self, method: aml::NodeId, argument: Option<u32>) {
         // Each device can be announced and wanted back, and each run but the last tells something new.
         let most = 2 * (self.devices.len() + self.devices.parents.len()) + 2;
+        let mut looker = None;
         for _ in 0..most {
-            let before = self.devices.noted();
-            if !self.run_once(method, argument) || self.devices.noted() == before {
+            let Some(new) = self.tells(method, argument) else { return };
+            if new {
+                looker = self.aml.looker().filter(|_| argument.is_some()).or(looker);
+                continue;
+            }
+            let again = looker.and_then(|looker| self.tells(looker, None));
+            if again != Some(true) {
                 return;
             }
         }
         log::warn!("acpi: {} tells something new each time it runs", self.aml.path(method));
+    }
+
+    /// Runs a method; whether it told something new, or `None` if it failed.
+    fn tells(&mut self, method: aml::NodeId, argument: Option<u32>) -> Option<bool> {
+        let before = self.devices.noted();
+        self.run_once(method, argument).then(|| self.devices.noted() != before)
     }
 
     /// Runs an event method. A method that fails is reported, and the events it lost with it.

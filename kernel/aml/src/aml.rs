@@ -116,6 +116,12 @@ impl Aml {
         Ok(self.machine.value(obj))
     }
 
+    /// The method in which the last evaluation found what it notified last: the outermost one without
+    /// arguments that the evaluated method called. `None` if it notified nothing, or did so by itself.
+    pub fn looker(&self) -> Option<NodeId> {
+        self.machine.looker
+    }
+
     /// Evaluates a node that has to give an integer.
     ///
     /// # Errors

@@ -122,6 +122,21 @@ fn an_insert_and_an_eject_of_the_same_slot_end_empty() {
 }
 
 #[test]
+fn an_event_device_that_forgets_what_happened_loses_no_eject() {
+    let mut rig = Rig::new("reduced", reduced(), None);
+    let [first, second] = [rig.plug(0, 0, BLOCK, 0), rig.plug(1, 8 * MIB, BLOCK, 0)];
+    rig.unplug(0);
+    rig.unplug(1);
+    // One interrupt for all four requests, and the device tells once that something happened.
+    rig.run();
+    let mut told = rig.told();
+    told.sort_unstable();
+    let of = |slot| [(slot, 1, 0), (slot, 3, 0), (slot, 3, 0x84)];
+    assert_eq!(told, [of(0), of(1)].concat());
+    assert_eq!((rig.states(first), rig.states(second)), (vec![], vec![]));
+}
+
+#[test]
 fn an_event_with_nothing_behind_it_changes_nothing() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     rig.run();

@@ -143,8 +143,9 @@ impl Rig {
         match self.event {
             Some(event) => self.wire.0.borrow_mut().gpe_status |= 1 << event,
             None => {
-                self.wire.0.borrow_mut().controller.doorbell =
-                    Some((Space::SystemMemory, 0xD000_8000, 4));
+                let controller = &mut self.wire.0.borrow_mut().controller;
+                controller.doorbell = Some((Space::SystemMemory, 0xD000_8000, 4));
+                controller.forgets = true;
                 self.latch.raise(0, 900);
             }
         }

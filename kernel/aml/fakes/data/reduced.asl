@@ -39,7 +39,7 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "REDUCED", 1)
             {
                 SL = Local0
                 If (IN) { TELL (Local0, 1) IN = 1 }
-                If (RM) { TELL (Local0, 3) RM = 1 }
+                ElseIf (RM) { TELL (Local0, 3) RM = 1 }
             }
             Release (LK)
         }

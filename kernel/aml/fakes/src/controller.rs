@@ -72,6 +72,8 @@ pub struct Controller {
     /// A register outside the controller, and what it reads as: a Generic Event Device's
     /// "what happened".
     pub doorbell: Option<(Space, u64, u64)>,
+    /// Whether that register forgets what happened once it was read, as QEMU's does.
+    pub forgets: bool,
     selected: u32,
     event: u32,
 }
@@ -124,6 +126,7 @@ impl Controller {
             strays: Vec::new(),
             layout,
             doorbell: None,
+            forgets: false,
             refuse: None,
             selected: 0,
             event: 0,
@@ -211,10 +214,10 @@ impl Controller {
 impl Host for Controller {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         self.check(address)?;
-        if let Some((_, _, value)) =
-            self.doorbell.filter(|bell| (bell.0, bell.1) == (space, address))
+        if let Some((bell_space, at, value)) = &mut self.doorbell
+            && (*bell_space, *at) == (space, address)
         {
-            return Ok(value);
+            return Ok(if self.forgets { core::mem::take(value) } else { *value });
         }
         let Some(offset) = self.offset(space, address) else {
             self.strays.push((space, address));

@@ -127,6 +127,10 @@ impl Exec<'_> {
         if self.m.frames.len() >= usize::from(self.m.limits.calls) {
             return Err(ErrorKind::TooDeep);
         }
+        let looker = self.looker;
+        if method.args == 0 && !self.m.frames.is_empty() {
+            self.looker = looker.or(Some(node));
+        }
         let marks = self.m.marks();
         self.m.push_frame(args, marks);
         let scope = core::mem::replace(&mut self.scope, node);
@@ -137,7 +141,7 @@ impl Exec<'_> {
             Flow::Break | Flow::Continue => return Err(ErrorKind::StrayFlow),
         };
 
-        self.scope = scope;
+        (self.scope, self.looker) = (scope, looker);
         self.m.frames.pop();
         self.m.drop_names(&marks);
         self.give_back(result, &marks)

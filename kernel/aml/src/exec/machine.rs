@@ -28,6 +28,8 @@ pub(crate) struct Machine {
     pub(crate) syncs: Table<Sync>,
     /// The methods that are running, the innermost last. Never grows: `limits.calls`.
     pub(crate) frames: Vec<Frame>,
+    /// The method that looked for what to notify, when something was notified last.
+    pub(crate) looker: Option<NodeId>,
     /// Serial number of the next call.
     serial: u32,
     /// Integers have 64 bits.
@@ -114,6 +116,7 @@ impl Machine {
         let mut machine = Self {
             limits,
             frames,
+            looker: None,
             serial: 0,
             code: Code::new(limits.code),
             names: Namespace::new(limits.nodes)?,

@@ -66,6 +66,8 @@ pub(crate) struct Exec<'m> {
     loops: u16,
     /// The device or its like whose body is loaded.
     defining: Option<NodeId>,
+    /// The outermost method without arguments that is running, below the one that is evaluated.
+    looker: Option<NodeId>,
 }
 
 /// How a statement went on.
@@ -81,6 +83,7 @@ impl<'m> Exec<'m> {
     /// Starts an evaluation: nothing of an earlier one is left.
     pub(crate) fn new(m: &'m mut Machine, host: &'m mut dyn Host) -> Self {
         m.clean();
+        m.looker = None;
         m.bytes.reset_all();
         m.cells.reset_all();
         let scope = NodeId::ROOT;
@@ -98,6 +101,7 @@ impl<'m> Exec<'m> {
             ended: false,
             loops: 0,
             defining: None,
+            looker: None,
         }
     }
 
