@@ -36,15 +36,13 @@ pub(crate) enum Asked {
     TooEarly,
 }
 
-/// What is heard of a DIMM that was asked back.
+/// What became of a request to unplug a DIMM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It is gone.
+    /// The DIMM is gone.
     Gone,
-    /// The guest said that it keeps it.
+    /// The guest said that it keeps the DIMM.
     Kept,
-    /// The guest said that it has taken it: the request came before that.
-    Taken,
 }
 
 /// How QEMU refuses `device_del`, and what that means: pseries, boards with ACPI, all boards.
@@ -67,9 +65,6 @@ impl Answer {
     fn read(event: &Value, dimm: &Dimm) -> Option<Self> {
         if dimm.is_deleted_by(event) {
             return Some(Self::Gone);
-        }
-        if status(event, dimm, Request::Insertion) == Some(0) {
-            return Some(Self::Taken);
         }
         let refused = status(event, dimm, Request::Ejection)
             .is_some_and(|status| status != 0 && status != IN_PROGRESS);
@@ -131,7 +126,7 @@ impl Machine {
         Asked::read(&format!("{error:#}")).ok_or(error)
     }
 
-    /// Waits for what is heard next of a DIMM that was asked back. Frees the memory of one that is gone.
+    /// Waits for what becomes of a DIMM that was asked back. Frees the memory of one that is gone.
     ///
     /// # Errors
     /// When nothing is heard of it.
@@ -160,12 +155,6 @@ impl Machine {
         let told = waited.map_err(|error| self.explained(error))?;
         ensure!(told == 0, "the firmware was told {told:#x} of {}", dimm.id);
         Ok(())
-    }
-
-    /// Whether the firmware has been told by now that a DIMM was taken. It is asked once.
-    pub(crate) fn was_taken(&mut self, dimm: &Dimm) -> bool {
-        let told = |event: &Value| status(event, dimm, Request::Insertion) == Some(0);
-        self.qmp.take_event(told).is_some()
     }
 
     /// Checks that no DIMM is gone but those for which [`wait_answer`](Self::wait_answer) was called.
@@ -221,7 +210,6 @@ mod tests {
             (ost("dimm3", 3, 0x81), Some(Answer::Kept)),
             (ost("dimm3", 3, 0x84), None),
             (ost("dimm3", 3, 0), None),
-            (ost("dimm3", 1, 0), Some(Answer::Taken)),
             (ost("dimm3", 1, 1), None),
             (ost("dimm4", 3, 0x81), None),
         ] {

@@ -127,9 +127,8 @@ struct State {
     may_keep: bool,
     /// Memory that was to be removed, and stays: the kernel may add it again.
     kept: BTreeSet<u64>,
-    /// Whether an unplug has to be asked for again if it came before the DIMM was taken: the event device of
-    /// QEMU's Arm boards forgets what happened as soon as its method has asked, and that method then tells
-    /// one thing about each slot.
+    /// Whether what was asked for before the kernel is ready has to be asked for again: the event device of
+    /// QEMU's Arm boards raises its interrupt for a moment only, before the kernel can receive it.
     forgets: bool,
 }
 
@@ -303,10 +302,7 @@ impl State {
                 false
             }
         };
-        if let Some(at) = self.untold.iter().position(|other| other.id == dimm.id) {
-            // What was said before the request is not about it.
-            machine.was_taken(&self.untold.swap_remove(at));
-        }
+        self.untold.retain(|other| other.id != dimm.id);
         self.set(slot, Slot::Leaving(dimm, passed_on));
         Ok(())
     }
@@ -324,9 +320,8 @@ impl State {
                     self.set(slot, Slot::Empty);
                     return Ok(());
                 }
-                Some(Answer::Taken) if !self.forgets => {}
                 Some(Answer::Kept) if !self.may_keep => break,
-                Some(Answer::Kept | Answer::Taken) | None => self.ask(machine, slot)?,
+                Some(Answer::Kept) | None => self.ask(machine, slot)?,
             }
         }
         bail!("the guest keeps the DIMM of slot {slot}: {:?}", self.slots.get(slot));
