@@ -3,10 +3,9 @@
 use hotmem_aml::{self as aml, Arg, Space, Width};
 use hotmem_hotplug::Trigger;
 
-use super::fadt::Block;
 use super::fault::StartError;
 use super::handlers::Cause;
-use super::hardware::{Byte, Hardware};
+use super::hardware::{Block, Byte, Hardware};
 use super::source::AcpiSource;
 
 /// The power button's bit in the fixed event registers, `PWRBTN_STS` and `PWRBTN_EN` (ACPI 6.5, 4.8.3.1).

@@ -354,7 +354,7 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
     fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<PaprError>> {
         let piece = self.pieces.get(ejecting)?;
         self.read_logs();
-        let whole = self.wanted.as_ref().map_or(piece, Wanted::whole);
+        let whole = self.wanted.as_ref().map_or(piece, |wanted| wanted.whole);
         let (log, since) = self.queue.take_add([piece, whole])?;
         self.event(log, since)
     }

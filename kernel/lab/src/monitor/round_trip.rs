@@ -73,6 +73,7 @@ fn life_line(life: &Life) -> String {
         Life::Taken { json } => format!("memtrace status{}", flag(json)),
         Life::Release => "memtrace release".into(),
         Life::Poison(pfn) => format!("poison {:#x}", pfn.get()),
+        Life::PoisonLater(pfn) => format!("poison {:#x} later", pfn.get()),
         Life::Dump { json } => format!("dump{}", flag(json)),
         Life::Compact(node, kind, order) => {
             format!("compact {} {kind} {}", node.get(), order.get())
@@ -243,7 +244,7 @@ impl Any {
         all
     }
 
-    fn lives(&mut self, json: bool) -> [Life; 16] {
+    fn lives(&mut self, json: bool) -> [Life; 17] {
         let objection = [Objection::None, Objection::Online, Objection::Offline];
         [
             Life::Policy(None),
@@ -257,6 +258,7 @@ impl Any {
             Life::Taken { json },
             Life::Release,
             Life::Poison(self.pfn()),
+            Life::PoisonLater(self.pfn()),
             Life::Dump { json },
             Life::Compact(self.node(), *self.0.pick(&ZoneKind::ALL), self.order()),
             Life::Watch(Watch::List),
