@@ -15,8 +15,8 @@ pub const SYSTEM_FLOOR_SHARE: u64 = 32;
 /// A zone: list heads of its free extents and its counts. The lists' links are in the descriptors.
 #[derive(Debug)]
 pub(crate) struct Zone {
-    /// The first extent of each list that has one.
-    heads: [Pfn; Order::COUNT],
+    /// The first extent of each list, as its number + 1; 0 for none.
+    heads: [u64; Order::COUNT],
     /// Extents on each list.
     extents: [u64; Order::COUNT],
     /// A bit for each order whose list has an extent.
@@ -35,7 +35,7 @@ impl Zone {
     pub(crate) const fn new() -> Self {
         let counts = PageCounts { present: 0, managed: 0, memmap: 0, free: 0 };
         Self {
-            heads: [Pfn::new(0); Order::COUNT],
+            heads: [0; Order::COUNT],
             extents: [0; Order::COUNT],
             nonempty: 0,
             counts,
@@ -47,17 +47,14 @@ impl Zone {
 
     /// The first free extent of `order`.
     pub(crate) fn first(&self, order: Order) -> Option<Pfn> {
-        let listed = self.nonempty >> order.get() & 1 != 0;
-        listed.then_some(self.heads[order.get() as usize])
+        self.heads[order.get() as usize].checked_sub(1).map(Pfn::new)
     }
 
     /// Makes `head` the first free extent of `order`.
     pub(crate) fn set_first(&mut self, order: Order, head: Option<Pfn>) {
+        self.heads[order.get() as usize] = head.map_or(0, |head| head.get() + 1);
         match head {
-            Some(head) => {
-                self.heads[order.get() as usize] = head;
-                self.nonempty |= 1 << order.get();
-            }
+            Some(_) => self.nonempty |= 1 << order.get(),
             None => self.nonempty &= !(1 << order.get()),
         }
     }
