@@ -33,6 +33,8 @@ pub enum OfflineError {
     AlreadyOffline(BlockId),
     /// The block is system memory, which stays.
     SystemMemory(BlockId),
+    /// The block is not going offline, or not any more: it was cancelled.
+    NotGoing(BlockId),
     /// A listener objects.
     Vetoed(BlockId, Veto),
     /// An extent of the block cannot be moved, or its owner does not let go of it.
@@ -62,6 +64,7 @@ impl fmt::Display for OfflineError {
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::AlreadyOffline(id) => write!(f, "{id} is offline already"),
             Self::SystemMemory(id) => write!(f, "{id} is system memory, it stays online"),
+            Self::NotGoing(id) => write!(f, "{id} is not going offline"),
             Self::Vetoed(id, veto) => write!(f, "{id} stays online: {veto}"),
             Self::InUse { block, pages, first: Some((pfn, _)), by } => {
                 write!(f, "{block}: {pages} pages are in use, and {pfn}, held by {by}, stays")
@@ -104,15 +107,16 @@ pub enum Stepped<'m, M: Machine> {
     Done,
 }
 
-/// A block that is going offline. Dropped before it is done, the block stays online.
+/// A block that is going offline. Dropped before it is done, the block stays online. One that was lost, to
+/// `mem::forget` for one, is found by [`Mm::offlining`] and given up by [`Mm::cancel_offline`].
 #[must_use = "an offline goes on only while it is stepped"]
 pub struct OfflineOp<'m, M: Machine> {
     mm: &'m Mm<M>,
     id: BlockId,
     /// `None` once the block is offline: nothing is left to undo.
     emptying: Option<Evacuation>,
-    /// Whether the listeners know.
-    told: bool,
+    /// The number of this offline.
+    number: u64,
     steps: u64,
 }
 
@@ -147,9 +151,33 @@ impl<M: Machine> Mm<M> {
             BlockState::Online(_) => {}
         }
         let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
-        self.offlining.set(Some(id));
+        let number = self.offlining.begin(id);
         let emptying = Some(Evacuation::begin(self, area));
-        Ok(OfflineOp { mm: self, id, emptying, told: false, steps: 0 })
+        Ok(OfflineOp { mm: self, id, emptying, number, steps: 0 })
+    }
+
+    /// Gives up the offline of a block whose [`OfflineOp`] is lost; the block stays online. If there is one
+    /// after all, its next step fails with [`OfflineError::NotGoing`].
+    ///
+    /// # Errors
+    ///
+    /// [`OfflineError::Busy`] during a step; [`OfflineError::NotGoing`] if another block goes, or none.
+    pub fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
+        let operation = self.moment().ok_or(OfflineError::Busy)?;
+        let block = self.describe_block(id).filter(|_| self.offlining() == Some(id));
+        let area = block.and_then(|block| Area::of(&block)).ok_or(OfflineError::NotGoing(id))?;
+        self.stay(id, &area, &operation);
+        Ok(())
+    }
+
+    /// Ends an offline with the block online as before.
+    fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_>) {
+        self.end_isolation(area);
+        operation.settle();
+        if self.offlining.is_told() {
+            self.tell_back(Event::CancelOffline, &change(id, area));
+        }
+        self.offlining.end();
     }
 
     /// The block that is going offline, if one is. One load: callable from anywhere.
@@ -219,6 +247,10 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     pub fn step(mut self, budget: u64) -> Result<Stepped<'m, M>, OfflineError> {
         let mm = self.mm;
         let operation = mm.resume();
+        if !mm.offlining.goes_on(self.number) {
+            self.emptying = None;
+            return Err(OfflineError::NotGoing(self.id));
+        }
         let mut left = budget;
         while left > 0 {
             let Some(emptying) = &mut self.emptying else { break };
@@ -237,11 +269,11 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 }
             }
             let isolated = emptying.phase != Phase::Isolate;
-            if isolated && !self.told {
+            if isolated && !mm.offlining.is_told() {
                 let change = change(self.id, &emptying.area);
                 let asked = mm.ask(Event::GoingOffline, Event::CancelOffline, &change);
                 asked.map_err(|veto| OfflineError::Vetoed(self.id, veto))?;
-                self.told = true;
+                mm.offlining.tell();
             }
         }
         drop(operation);
@@ -262,7 +294,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             mm.tell(Event::Offline, &change(self.id, &emptying.area));
         }
         self.emptying = None;
-        mm.offlining.set(None);
+        mm.offlining.end();
     }
 
     fn stuck(&self, stuck: Stuck) -> OfflineError {
@@ -288,13 +320,9 @@ impl<M: Machine> Drop for OfflineOp<'_, M> {
     fn drop(&mut self) {
         let Some(emptying) = self.emptying.take() else { return };
         let operation = self.mm.resume();
-        self.mm.end_isolation(&emptying.area);
-        operation.settle();
-        if self.told {
-            let change = change(self.id, &emptying.area);
-            self.mm.tell_back(Event::CancelOffline, &change);
+        if self.mm.offlining.goes_on(self.number) {
+            self.mm.stay(self.id, &emptying.area, &operation);
         }
-        self.mm.offlining.set(None);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::Mm;
 use crate::machine::Machine;
 use crate::memmap::block::BlockId;
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::MutexGuard;
 
 /// What `Busy` says. It also explains the refusal to a listener or an owner of pages that begins an
@@ -16,23 +16,54 @@ use spin::MutexGuard;
 pub(crate) const BUSY: &str = "another memory operation is running; \
     none begins inside a listener or an owner of pages that one calls";
 
-/// The block that goes offline between the steps of its offline: its number plus one, or 0.
+/// The block that goes offline between the steps of its offline.
 #[derive(Debug)]
-pub(crate) struct Offlining(AtomicU64);
+pub(crate) struct Offlining {
+    /// Its number plus one, or 0.
+    block: AtomicU64,
+    /// Offlines that have begun: the number of the one that is under way. Changed by operations.
+    count: AtomicU64,
+    /// Whether the listeners know of it. Changed by operations.
+    told: AtomicBool,
+}
 
 impl Offlining {
     pub(crate) const fn none() -> Self {
-        Self(AtomicU64::new(0))
+        let (block, count) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { block, count, told: AtomicBool::new(false) }
     }
 
     pub(crate) fn get(&self) -> Option<BlockId> {
-        // Acquire: partner of the Release in `set`.
-        self.0.load(Ordering::Acquire).checked_sub(1).map(BlockId::new)
+        // Acquire: partner of the Releases below.
+        self.block.load(Ordering::Acquire).checked_sub(1).map(BlockId::new)
     }
 
-    /// For the operation under way.
-    pub(crate) fn set(&self, block: Option<BlockId>) {
-        self.0.store(block.map_or(0, |id| id.get() + 1), Ordering::Release);
+    /// Begins an offline, for who has the turn. Returns its number.
+    pub(crate) fn begin(&self, block: BlockId) -> u64 {
+        self.told.store(false, Ordering::Relaxed);
+        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        self.block.store(block.get() + 1, Ordering::Release);
+        number
+    }
+
+    /// Whether the offline `number` goes on. For the operation under way.
+    pub(crate) fn goes_on(&self, number: u64) -> bool {
+        self.get().is_some() && self.count.load(Ordering::Relaxed) == number
+    }
+
+    /// Notes that the listeners know. For the operation under way.
+    pub(crate) fn tell(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the listeners know. For the operation under way.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// Ends it. For the operation under way.
+    pub(crate) fn end(&self) {
+        self.block.store(0, Ordering::Release);
     }
 }
 

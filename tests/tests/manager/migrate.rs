@@ -312,6 +312,52 @@ fn while_a_block_goes_other_verbs_are_busy_and_lookups_are_not() {
 }
 
 #[test]
+fn an_offline_whose_value_is_lost_is_found_and_cancelled_at_any_step() {
+    let rig = rig(2);
+    rig.fill(&[0, 3, 1, 0]);
+    let blocks = rig.bench.blocks(rig.dimm);
+    let (id, other) = (blocks[0], blocks[1]);
+    let free = rig.bench.mm.stats().pages.free;
+    let mut done = false;
+    for steps in 0.. {
+        let mut op = Some(rig.start(id));
+        for _ in 0..steps {
+            op = match op.take().map(|op| op.step(1)) {
+                Some(Ok(Stepped::Going(op))) => Some(op),
+                _ => None,
+            };
+        }
+        let Some(op) = op else {
+            done = true;
+            break;
+        };
+        std::mem::forget(op);
+        let mm = &rig.bench.mm;
+        assert_eq!(mm.offline(other), Err(OfflineError::Busy));
+        assert_eq!(mm.cancel_offline(other), Err(OfflineError::NotGoing(other)));
+        assert_eq!(mm.offlining(), Some(id));
+        assert_eq!(mm.cancel_offline(id), Ok(()));
+        assert_eq!(mm.offlining(), None);
+        assert_eq!(mm.cancel_offline(id), Err(OfflineError::NotGoing(id)));
+        rig.check();
+        assert_eq!(mm.stats().pages.free, free, "after {steps} steps");
+    }
+    assert!(done);
+    // The offline that is not lost ends at its next step, and does not end another.
+    rig.bench.mm.online(id, ZoneKind::Movable).unwrap();
+    let op = rig.start(id);
+    rig.bench.mm.cancel_offline(id).unwrap();
+    let another = rig.start(other);
+    assert_eq!(op.step(1).map(drop), Err(OfflineError::NotGoing(id)));
+    assert_eq!(rig.bench.mm.offlining(), Some(other));
+    let op = rig.bench.mm.cancel_offline(other).map(|()| another);
+    drop(op);
+    rig.check();
+    rig.bench.mm.offline(other).unwrap();
+    rig.check();
+}
+
+#[test]
 fn at11_compaction_never_touches_the_memmap_at_the_start_of_a_block() {
     let rig = rig(4);
     let before: Vec<_> = rig.bench.mm.blocks().filter_map(|block| block.group).collect();
