@@ -13,7 +13,7 @@ use hotmem::paging::{
 };
 use hotmem::{
     BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Mm, MovableOps, NodeId,
-    NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, VirtAddr,
+    NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes, VirtAddr,
     VirtRange, ZoneKind,
 };
 use std::alloc::{Layout, alloc_zeroed};
@@ -112,7 +112,7 @@ struct Demo {
     tables: Tables<Format, Ram, NoTlb>,
 }
 
-impl Geometry for Demo {
+impl Sizes for Demo {
     const PAGE_SHIFT: u32 = 12;
     const SECTION_SHIFT: u32 = 27;
 }

@@ -63,7 +63,7 @@ mod tests;
 mod turn;
 
 pub use hotmem_paging::{self as paging, addr, geometry};
-pub use hotmem_paging::{BlockSize, Geometry, GeometryError};
+pub use hotmem_paging::{BlockSize, Geometry, GeometryError, Sizes};
 pub use hotmem_paging::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 
 pub use alloc::buddy::{FreeError, OutOfMemory};

@@ -1,6 +1,6 @@
 //! The seam to the machine: what the memory manager may ask of the kernel it runs in.
 //!
-//! Clocks, interrupts and firmware are not in it. A kernel implements [`Geometry`] (sizes),
+//! Clocks, interrupts and firmware are not in it. A kernel implements [`Sizes`](crate::Sizes),
 //! [`PhysMem`] (how to reach a frame), and a [`Mapper`] (page tables: its own, or
 //! [`crate::paging::Tables`] over a [`crate::paging::PteFormat`]); [`Machine`] ties them together
 //! and says where descriptors are.

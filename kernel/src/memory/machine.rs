@@ -9,8 +9,8 @@ use hotmem::paging::{
     Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Tables, Translation, UnmapError,
 };
 use hotmem::{
-    BootError, BootMemory, Geometry, MAX_NODES, Machine, Mm, NodeTable, PhysAddr, PhysMem,
-    PhysRange, VirtAddr, VirtRange,
+    BootError, BootMemory, MAX_NODES, Machine, Mm, NodeTable, PhysAddr, PhysMem, PhysRange, Sizes,
+    VirtAddr, VirtRange,
 };
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::{CpuTlb, Format};
@@ -138,7 +138,7 @@ impl KernelMachine {
     }
 }
 
-impl Geometry for KernelMachine {
+impl Sizes for KernelMachine {
     const PAGE_SHIFT: u32 = PAGE_SHIFT;
     const SECTION_SHIFT: u32 = SECTION_SHIFT;
 }

@@ -9,13 +9,37 @@ pub const DESCRIPTOR_BYTES: u64 = 64;
 /// Parts that a record keeps: one bit each in its bitmaps.
 pub const PARTS_PER_RECORD: u64 = 64;
 
-/// The sizes that a kernel is compiled for.
-pub trait Geometry {
+/// The two sizes that a machine chooses. All others follow: see [`Geometry`].
+pub trait Sizes {
     /// Log2 of the base page's bytes.
     const PAGE_SHIFT: u32;
     /// Log2 of a section's bytes: the unit of the sparse section map.
     const SECTION_SHIFT: u32;
+}
 
+/// The sizes that a kernel is compiled for: what follows from [`Sizes`], and cannot be said otherwise.
+///
+/// ```
+/// # use hotmem_paging::{Geometry, Sizes};
+/// struct Kernel;
+/// impl Sizes for Kernel {
+///     const PAGE_SHIFT: u32 = 12;
+///     const SECTION_SHIFT: u32 = 27;
+/// }
+/// assert_eq!(Kernel::PAGE_BYTES, 4096);
+/// ```
+///
+/// ```compile_fail,E0438
+/// # use hotmem_paging::{Geometry, Sizes};
+/// struct Kernel;
+/// impl Sizes for Kernel {
+///     const PAGE_SHIFT: u32 = 12;
+///     const SECTION_SHIFT: u32 = 27;
+///     const PAGE_BYTES: u64 = 8192;
+/// }
+/// assert_eq!(Kernel::PAGE_BYTES, 4096);
+/// ```
+pub trait Geometry: Sizes {
     /// Bytes of a page.
     const PAGE_BYTES: u64 = 1 << Self::PAGE_SHIFT;
     /// Bytes of a section.
@@ -60,6 +84,8 @@ pub trait Geometry {
         PfnRange::new(Self::pfn(range.start()), range.len() >> Self::PAGE_SHIFT)
     }
 }
+
+impl<T: Sizes + ?Sized> Geometry for T {}
 
 /// The size of a memory block, chosen at boot: the unit of online, offline and removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

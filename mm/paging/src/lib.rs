@@ -41,7 +41,7 @@ pub use addr::{Address, AddressRange, Guest, GuestAddr, GuestRange, Space, Virtu
 pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use gather::Gather;
-pub use geometry::{BlockSize, Geometry, GeometryError};
+pub use geometry::{BlockSize, Geometry, GeometryError, Sizes};
 pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 pub use seam::{OutOfFrames, PhysMem, TableFrames, Tlb, pointer_to};
 pub use tables::Tables;

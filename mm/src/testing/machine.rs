@@ -8,7 +8,7 @@ use super::std::vec::Vec;
 use super::{FakeRam, FaultPlan, GranulePte, OddPte, SoftMmu, TinyPte};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::node::{MAX_NODES, NodeTable};
-use crate::geometry::{DESCRIPTOR_BYTES, Geometry};
+use crate::geometry::{DESCRIPTOR_BYTES, Geometry, Sizes};
 use crate::machine::{Machine, PhysMem};
 use crate::memmap::page::Page;
 use crate::operations::boot::EarlyFrames;
@@ -217,7 +217,7 @@ impl<S: Shape> FakeMachine<S> {
     }
 }
 
-impl<S: Shape> Geometry for FakeMachine<S> {
+impl<S: Shape> Sizes for FakeMachine<S> {
     const PAGE_SHIFT: u32 = last(S::Format::LEVELS).shift;
     const SECTION_SHIFT: u32 = S::SECTION_SHIFT;
 }

@@ -13,8 +13,8 @@ use hotmem::paging::{
 use hotmem::testing::{FakeMachine, Tiny, range};
 use hotmem::{
     AddError, Added, BlockId, BlockSize, BootMemory, ConvertError, Fact, Geometry, Machine, Mm,
-    NodeId, NodeTable, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, VirtAddr, VirtRange,
-    ZoneKind,
+    NodeId, NodeTable, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes, VirtAddr,
+    VirtRange, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
@@ -91,7 +91,7 @@ unsafe impl Mapper for Faulty {
     }
 }
 
-impl Geometry for Faulty {
+impl Sizes for Faulty {
     const PAGE_SHIFT: u32 = Inner::PAGE_SHIFT;
     const SECTION_SHIFT: u32 = Inner::SECTION_SHIFT;
 }
