@@ -11,7 +11,7 @@ use ::x86_64::registers::model_specific::{Efer, EferFlags};
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
 pub use crate::exit::Exit;
@@ -71,10 +71,40 @@ pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
     interrupts::without_interrupts(f)
 }
 
+/// Set by a machine check, which no CPU can keep out: the next wait ends at once.
+static WOKEN: AtomicBool = AtomicBool::new(false);
+
+/// Bytes from the start of [`wait_unless`] that hold all of it, and nothing else.
+const WAIT_BYTES: u64 = 16;
+
+/// Lets interrupts in and sleeps until one, unless `woken` is set. A machine check between the look and the halt
+/// would be slept through, so its handler has the look done again: see [`wake`]. That changes no register.
+#[unsafe(naked)]
+extern "C" fn wait_unless(woken: *const bool) {
+    naked_asm!(
+        "cmp byte ptr [rdi], 0",
+        "jne 2f",
+        "sti",
+        "hlt",
+        "2: sti",
+        "ret",
+        ".fill 16, 1, 0xcc", // nothing else within `WAIT_BYTES`
+    )
+}
+
+/// Called in a machine check that interrupted `instruction`: the wait that is under way, or the next one, ends at
+/// once. Returns where to go on.
+pub(super) fn wake(instruction: u64) -> u64 {
+    WOKEN.store(true, Ordering::Relaxed);
+    let begins = wait_unless as *const () as u64;
+    if (begins..begins + WAIT_BYTES).contains(&instruction) { begins } else { instruction }
+}
+
 /// Sleeps until an interrupt. Interrupts must be off: they are let in only together with the halt,
 /// so that one that arrives after the last look at its flag is not slept through.
 pub fn enable_interrupts_and_wait() {
-    interrupts::enable_and_hlt();
+    wait_unless(WOKEN.as_ptr().cast_const());
+    WOKEN.store(false, Ordering::Relaxed);
 }
 
 /// The time stamp counter: under `-icount shift=0` the number of instructions executed.

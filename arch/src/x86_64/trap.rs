@@ -93,8 +93,12 @@ impl TrapFrame {
 
     /// If the trap tells of bad memory, passes each address to `told`, which says whether that can be dealt
     /// with. Whether what was interrupted can go on.
-    pub fn takes_bad_memory(&self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
-        self.vector() == MACHINE_CHECK && machine_check::take(told)
+    pub fn takes_bad_memory(&mut self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+        let goes_on = self.vector() == MACHINE_CHECK && machine_check::take(told);
+        if goes_on {
+            self.rip = cpu::wake(self.rip);
+        }
+        goes_on
     }
 
     /// The name of the exception (Intel SDM vol. 3A, table 7-1).
