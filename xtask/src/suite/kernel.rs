@@ -18,6 +18,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_cpu_without_a_local_apic_is_refused_by_name if on_x86_64,
     what_is_typed_before_the_kernel_runs_is_not_lost,
     a_machine_without_an_interval_timer_has_a_clock if on_x86_64,
+    a_machine_without_a_system_control_port_has_a_clock if on_x86_64,
     a_power_button_that_is_pressed_turns_the_machine_off,
     words_that_mean_nothing_are_told_and_change_nothing,
     text_is_mapped_twice_and_writable_nowhere,
@@ -127,6 +128,15 @@ fn a_machine_without_an_interval_timer_has_a_clock(lab: &Lab) -> Result<()> {
     let bare = Config { board: "q35,pit=off", ..lab.room(&["128M"])? };
     lab.with(&bare, |machine| {
         said(machine, &["Hz, by the ACPI timer"])?;
+        let guesses = machine.lines_from(0).into_iter().find(|line| line.contains("guesses"));
+        ensure!(guesses.is_none(), "{guesses:?}");
+        finish(machine)
+    })
+}
+
+fn a_machine_without_a_system_control_port_has_a_clock(lab: &Lab) -> Result<()> {
+    let small = Config { board: "microvm", ..lab.room(&["128M"])? };
+    lab.with(&small, |machine| {
         let guesses = machine.lines_from(0).into_iter().find(|line| line.contains("guesses"));
         ensure!(guesses.is_none(), "{guesses:?}");
         finish(machine)
