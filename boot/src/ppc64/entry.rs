@@ -4,9 +4,11 @@
 //! Firmware enters with 32-bit big-endian instructions, whatever the byte order of the image, and its
 //! client interface (r5, IEEE 1275-1994) wants to be called so. The first part is therefore words, each
 //! with its bytes turned round by the macro `be`. It asks for the command line and for the services that
-//! end the machine, so that no later failure hangs, and changes the byte order. The second part negotiates with the hypervisor (client architecture support, LoPAR B.5.4.1,
-//! by QEMU's call 0xf002, which answers with a device tree), builds the early tables and turns
-//! translation on. One table of 1 GiB leaves is used twice:
+//! end the machine, so that no later failure hangs, and changes the byte order. The second part negotiates
+//! with the hypervisor (client architecture support, LoPAR B.5.4.1, by QEMU's call 0xf002, which answers with
+//! a device tree), builds the early tables and turns translation on. Both parts run at one address: at any
+//! other one the first instructions copy them there, and all that they do then is to say so. One table of
+//! 1 GiB leaves is used twice:
 //!
 //! ```text
 //!   0xc000_0000_0000_0000  linear map      0xc00f_0000_0000_0000  the image      each: 4 GiB
@@ -126,6 +128,12 @@ hotmem_early_processes: .space 4096
     .section .boot.text, "awx"
     .global hotmem_ppc_entry
 hotmem_ppc_entry:
+    be 0x429f0005 /* bcl 20, 31, the next one: LR = where that is */
+    be 0x7d0802a6 /* mflr r8 */
+    be 0x3928fffc /* addi r9, r8, -4: where the image is */
+    be 0x3c800040 /* lis r4, 0x40 */
+    be 0x7c092040 /* cmplw r9, r4 */
+    be 0x4082012c /* bne to "elsewhere" */
     be 0x2c050000 /* cmpwi r5, 0: no client interface */
     be 0x418200c0 /* beq to "change the byte order" */
     be 0x3c800040 /* lis r4, 0x40 */
@@ -158,8 +166,27 @@ hotmem_ppc_entry:
     be 0x7c9b03a6 /* mtsrr1 r4 */
     be 0x4c000024 /* rfid */
 
+    /* Elsewhere (QEMU: kernel-addr=). The entry part is copied to where it can run, to say so: the memory
+       there is of no use to a machine that does not start. */
+    .org 0x140
+    be 0x38e01000 /* li r7, 0x1000: up to the arguments */
+    be 0x7ce903a6 /* mtctr r7 */
+    be 0x38c00000 /* li r6, 0 */
+    be 0x7ce930ae /* lbzx r7, r9, r6 */
+    be 0x7ce431ae /* stbx r7, r4, r6 */
+    be 0x38c60001 /* addi r6, r6, 1 */
+    be 0x4200fff4 /* bdnz to lbzx */
+    be 0x90840204 /* stw r4, 0x204(r4) */
+    be 0x7c0004ac /* sync */
+    be 0x7c0027ac /* icbi 0, r4 */
+    be 0x4c00012c /* isync */
+    be 0x38840018 /* addi r4, r4, 0x18: "no client interface?" */
+    be 0x7c8903a6 /* mtctr r4 */
+    be 0x4e800420 /* bctr */
+
     .org 0x200
-    .long 0
+    .long 0       /* 0x200: the client interface */
+    .long 0       /* 0x204: not 0 if the image is elsewhere */
     .org 0x210
     cell 0x400280 /* finddevice: 1 argument, 1 result */
     cell 1
@@ -259,6 +286,11 @@ hotmem_ppc_power_off:
     .asciz "hotmem: kernel end"
 
     .org 0x400
+    lis 4, 0x40
+    lwz 3, 0x204(4)
+    cmpwi 3, 0
+    bne misplaced
+
     /* Negotiate; the device tree goes behind the image. */
     li 3, 0
     ori 3, 3, 0xf002
@@ -358,6 +390,10 @@ hotmem_ppc_power_off:
     std 0, 16(4)
     rfid
 
+misplaced:
+    lis 31, 0x40
+    ori 31, 31, 0xd00
+    b 4f
 refuse:
     lis 31, 0x40
     ori 31, 31, 0xc00
@@ -385,10 +421,15 @@ refuse:
     sc 1
 5:  b 5b
 
-    /* A multiple of 16 bytes, as many as one call sends. */
+    /* Multiples of 16 bytes, as many as one call sends. */
     .org 0xc00
     .ascii "hotmem: cannot start: the hypervisor agrees to no POWER9 or newer with a radix MMU."
     .ascii " Pass QEMU -cpu power9 or -cpu power10, and no max-cpu-compat below POWER9.\r\n"
+    .byte 0
+
+    .org 0xd00
+    .ascii "hotmem: cannot start: the image was linked for the address 0x400000, and is at another one."
+    .ascii " Start QEMU without kernel-addr=...\r\n"
     .byte 0
 
     .org 0x1000

@@ -15,6 +15,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_nmi_is_told_with_names_and_its_own_exit_code if has_nmi,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
+    an_image_that_is_loaded_elsewhere_is_refused_by_name if on_ppc64,
     a_cpu_without_a_local_apic_is_refused_by_name if on_x86_64,
     what_is_typed_before_the_kernel_runs_is_not_lost,
     a_machine_without_an_interval_timer_has_a_clock if on_x86_64,
@@ -103,6 +104,15 @@ fn a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass(lab: &Lab) -> Result<(
         let exit = machine.wait_exit()?;
         ensure!(exit == machine.left(1), "{exit}");
         said(machine, &["hotmem: cannot start: ", "radix MMU. Pass QEMU -cpu power9"])
+    })
+}
+
+fn an_image_that_is_loaded_elsewhere_is_refused_by_name(lab: &Lab) -> Result<()> {
+    let elsewhere = Config { board: "pseries,kernel-addr=0x1000000", ..lab.room(&["128M"])? };
+    lab.started(&elsewhere, |machine| {
+        let exit = machine.wait_exit()?;
+        ensure!(exit == machine.left(1), "{exit}");
+        said(machine, &["hotmem: cannot start: the image was linked for the address 0x400000"])
     })
 }
 
