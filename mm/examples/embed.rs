@@ -12,13 +12,14 @@ use hotmem::paging::{
     Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables, Tlb,
 };
 use hotmem::{
-    BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Mm, MovableOps, NodeId,
+    BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Meta, Mm, MovableOps, NodeId,
     NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes, VirtAddr,
     VirtRange, ZoneKind,
 };
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 const MIB: u64 = 1 << 20;
@@ -132,6 +133,7 @@ unsafe impl PhysMem for Demo {
 unsafe impl Machine for Demo {
     type Mapper = Tables<Format, Ram, NoTlb>;
     type Nodes = NodeTable<1>;
+    type Meta = Uses;
 
     fn vmemmap_base(&self) -> VirtAddr {
         VMEMMAP
@@ -153,6 +155,23 @@ unsafe impl Machine for Demo {
 
     /// The host's caches are coherent with everything that could look. A kernel flushes line by line.
     fn clean(&self, _range: VirtRange) {}
+}
+
+/// What this kernel keeps in the descriptor of each page that it allocates: how many use it.
+struct Uses(AtomicU32);
+
+impl Meta for Uses {
+    const NEW: Self = Self(AtomicU32::new(1));
+
+    fn moved(&self) -> Self {
+        Self(AtomicU32::new(self.count()))
+    }
+}
+
+impl Uses {
+    fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// An owner of one movable page, which it finds again wherever it is moved.
@@ -284,12 +303,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page = mm.alloc_movable(Order::ZERO, &mover, 0)?;
     *NOTE.page.lock().expect("nobody panics with the lock") = page;
     NOTE.write(0x686f_746d_656d);
+    mm.with_meta(page, 0, &mover, |uses| uses.0.fetch_add(1, Ordering::Relaxed))?;
     println!("a page of it: {:?}", mm.page_info(page));
 
     for id in mm.blocks_in(dimm) {
         mm.offline(id)?;
     }
     println!("{dimm} is offline; the page moved to {} and holds {:#x}", NOTE.pfn(), NOTE.read());
+    println!("{} use it", mm.with_meta(NOTE.pfn(), 0, &mover, Uses::count)?);
     mm.remove(dimm)?;
     mm.free_movable(NOTE.pfn(), &mover)?;
     mm.verify()?;

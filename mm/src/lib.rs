@@ -77,6 +77,7 @@ pub use alloc::span::NodeInfo;
 pub use alloc::zone::{PageCounts, SYSTEM_FLOOR_SHARE, ZoneKind};
 pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
+pub use memmap::meta::{META_BYTES, Meta, check_meta};
 pub use memmap::page::{MAX_MOVERS, MoverId, Owner, Page, PageState};
 pub use memmap::placement::{MhpFlags, Placement, UnknownPlacement};
 pub use memmap::section::MAX_SECTIONS;
@@ -136,6 +137,7 @@ pub struct Mm<M: Machine> {
 impl<M: Machine> Mm<M> {
     /// A manager that knows of no memory yet: see [`Mm::boot`].
     pub const fn new(machine: M) -> Self {
+        const { memmap::meta::check_meta::<M::Meta>() };
         Self {
             machine,
             block_order: AtomicU32::new(0),

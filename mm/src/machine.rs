@@ -20,6 +20,7 @@
 //! | closures of `dump`, `snapshot`, `poison_queued`, `try_dump` | | nothing | if its caller may | everything |
 //! | [`Mapper`], [`Tlb`](crate::paging::Tlb), [`clean`](Machine::clean), [`allows_allocation`](Machine::allows_allocation) | operations, looks | turn, spun on | no | only the [`TableFrames`](crate::paging::TableFrames) that it is given |
 //! | [`EarlyFrames`](crate::EarlyFrames) | boot | turn, spun on | no | nothing |
+//! | [`Meta::moved`](crate::Meta::moved), closures of `with_meta` | offline, compact, convert; anybody | a zone's lock, or none; spun on | no | nothing |
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
@@ -33,6 +34,7 @@
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::node::NodeStorage;
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry};
+use crate::memmap::meta::Meta;
 use crate::memmap::page::Page;
 use crate::paging::Mapper;
 
@@ -53,6 +55,9 @@ pub unsafe trait Machine: Geometry + PhysMem {
 
     /// Room for its nodes: [`NodeTable<1>`](crate::NodeTable) for a machine without NUMA.
     type Nodes: NodeStorage;
+
+    /// What the kernel keeps of its own in the descriptors of pages that it allocates: `()` for nothing.
+    type Meta: Meta;
 
     /// Where the descriptor of pfn 0 is: a multiple of 64. The window from there on, 64 bytes for each page
     /// below [`phys_limit`](Self::phys_limit), is the manager's alone.
@@ -104,8 +109,8 @@ pub unsafe trait Machine: Geometry + PhysMem {
         true
     }
 
-    /// What an allocation remembers of when it was made, for people: a clock's reading, say. The
-    /// manager hands it on and looks at it no further.
+    /// What an allocation remembers of when it was made, for people: a clock's reading, say, of which 63
+    /// bits are kept. The manager hands it on and looks at it no further.
     fn stamp(&self) -> u64 {
         0
     }

@@ -155,6 +155,7 @@ unsafe impl PhysMem for KernelMachine {
 unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
     type Nodes = NodeTable<MAX_NODES>;
+    type Meta = ();
 
     fn vmemmap_base(&self) -> VirtAddr {
         VMEMMAP_BASE

@@ -11,6 +11,7 @@ use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::readers::ReadGuard;
 use crate::memmap::section::{Record, Section, SectionState};
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -18,9 +19,11 @@ use core::sync::atomic::Ordering;
 /// Payload words of a free extent's head: the list links, as pfn + 1, 0 for none.
 const NEXT: usize = 0;
 const PREVIOUS: usize = 1;
-/// Payload words of a used extent's head: its owner's, and when it was allocated.
+/// Payload words of a used extent's head: of how many pages there is a kernel's part, when it was allocated,
+/// and its owner's word. Those from 3 on are the kernel's part: see [`crate::memmap::meta`].
+pub(crate) const COVERED: usize = 0;
+const SINCE: usize = 1;
 pub(crate) const PRIVATE: usize = 2;
-const SINCE: usize = 3;
 
 /// There is no free extent of the order in any zone the owner may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub enum FreeError {
     NotAllocated(Pfn),
     /// The extent is somebody else's: boot memory, tables or descriptors.
     NotYours(Pfn, Owner),
+    /// The page is not of the extent, or its request asked for no metadata but the first page's.
+    NoMeta(Pfn),
 }
 
 impl fmt::Display for FreeError {
@@ -54,6 +59,7 @@ impl fmt::Display for FreeError {
             Self::NotOnline(pfn) => write!(f, "{pfn} is in no online block"),
             Self::NotAllocated(pfn) => write!(f, "no allocated extent begins at {pfn}"),
             Self::NotYours(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
+            Self::NoMeta(pfn) => write!(f, "the extent has no metadata of {pfn}"),
         }
     }
 }
@@ -61,7 +67,7 @@ impl fmt::Display for FreeError {
 impl core::error::Error for FreeError {}
 
 /// Where a page belongs: its section, its block's record and word, and the zone that is online in.
-struct Home<'m, M> {
+pub(crate) struct Home<'m, M> {
     section: Section<'m, M>,
     block: Record<'m>,
     word: BlockWord,
@@ -100,19 +106,17 @@ impl<M: Machine> Mm<M> {
     /// As [`alloc_as`](Self::alloc_as), the smallest free extent that fits in any of the zones; among
     /// equals, on `node` if there is one. So no large extent is split while a small one would do.
     ///
-    /// For what moves: it may use the floor of a system zone, for there is no more movable memory in use
-    /// after the move than before, and room that was foretold for it must be there.
+    /// For what moves: see [`Request::for_move`].
     pub(crate) fn alloc_best(
         &self,
         node: NodeId,
-        order: Order,
+        request: Request,
         owner: Owner,
     ) -> Result<Pfn, OutOfMemory> {
-        let request = Request::for_move(order);
         let kinds = ZoneKind::for_owner(owner).iter();
         let zones = kinds.flat_map(|&kind| self.nodes.populated(kind).map(move |at| (at, kind)));
         let sized = zones.filter_map(|(at, kind)| {
-            let size = self.nodes.lock(at, kind).smallest_from(order)?;
+            let size = self.nodes.lock(at, kind).smallest_from(request.order)?;
             Some((size, at != node, at, kind))
         });
         // Nobody else may have taken it meanwhile; if so, any will do.
@@ -126,7 +130,7 @@ impl<M: Machine> Mm<M> {
         &self,
         node: NodeId,
         kind: ZoneKind,
-        Request { order, align, private, uses_floor, .. }: Request,
+        Request { order, align, private, uses_floor, meta_of_each, .. }: Request,
         owner: Owner,
     ) -> Option<Pfn> {
         let mut zone = self.nodes.lock(node, kind);
@@ -153,18 +157,32 @@ impl<M: Machine> Mm<M> {
         let page = section.page(pfn);
         page.payload()[PRIVATE].store(private, Ordering::Relaxed);
         page.payload()[SINCE].store(self.machine.stamp(), Ordering::Relaxed);
+        self.begin_meta(pfn, if meta_of_each { order.pages() } else { 1 });
         self.set_head(section, pfn, order, PageState::Used { order, owner });
         count_free(&mut zone, block, order.pages().wrapping_neg());
         Some(pfn)
     }
 
-    /// Frees an extent whose owner `mine` accepts. Answers its order.
+    /// Frees an extent whose owner `mine` accepts. Returns its order.
     pub(crate) fn free_of(
         &self,
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        let _guard = self.readers.enter(self.machine.cpu());
+        self.with_used(pfn, mine, |zone, home, order| {
+            self.free_extent(zone, home.block, home.section, pfn, order);
+            order
+        })
+    }
+
+    /// Runs `use_it` on an extent whose owner `mine` accepts, with its zone locked.
+    pub(crate) fn with_used<R>(
+        &self,
+        pfn: Pfn,
+        mine: impl Fn(Owner) -> bool,
+        use_it: impl FnOnce(&mut Zone, &Home<'_, M>, Order) -> R,
+    ) -> Result<R, FreeError> {
+        let _guard = self.read();
         let home = self.home(pfn)?;
         let mut zone = self.nodes.lock(home.word.node, home.kind);
         // Only now can nobody else free the extent, or take its block offline. What else is noted of the
@@ -174,8 +192,12 @@ impl<M: Machine> Mm<M> {
             return Err(FreeError::NotOnline(pfn));
         }
         let order = self.used(home.section, pfn, mine)?;
-        self.free_extent(&mut zone, home.block, home.section, pfn, order);
-        Ok(order)
+        Ok(use_it(&mut zone, &home, order))
+    }
+
+    /// Counts a look-up as a reader: what it finds stays mapped until the guard is dropped.
+    pub(crate) fn read(&self) -> ReadGuard<'_> {
+        self.readers.enter(self.machine.cpu())
     }
 
     /// Makes a used extent free; what of it is being emptied is isolated.
@@ -201,7 +223,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`FreeError`] if no extent that a user of the allocator could own begins at `pfn`.
     pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
-        let _guard = self.readers.enter(self.machine.cpu());
+        let _guard = self.read();
         let section = self.online_section(pfn)?;
         self.used(section, pfn, is_users)?;
         Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
@@ -213,7 +235,7 @@ impl<M: Machine> Mm<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        let _guard = self.readers.enter(self.machine.cpu());
+        let _guard = self.read();
         self.used(self.online_section(pfn)?, pfn, mine)
     }
 

@@ -16,6 +16,7 @@ use crate::Mm;
 use crate::addr::{Order, Pfn};
 use crate::alloc::isolate::Area;
 use crate::alloc::migrate::Extent;
+use crate::alloc::request::Request;
 use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner, PageState};
 
@@ -218,11 +219,13 @@ impl<M: Machine> Mm<M> {
             return Ok(false);
         }
         let owner = Owner::Movable(mover);
-        let Ok(target) = self.alloc_best(area.node, order, owner) else {
+        let request = Request::for_move(order, self.covers_all(&extent));
+        let Ok(target) = self.alloc_best(area.node, request, owner) else {
             ops.putback(&extent);
             return Err(Stuck::NoRoom(order));
         };
         self.inherit(pfn, target);
+        self.move_meta(&extent, target, owner);
         let moved = ops.migrate(&extent, target).is_ok();
         let unused = if moved { pfn } else { target };
         if let Err(error) = self.free_of(unused, |holder| holder == owner) {

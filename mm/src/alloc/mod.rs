@@ -4,6 +4,7 @@
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
 //!   buddy              free lists: split, merge
 //!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
+//!   meta               the kernel's own data of the pages that it allocates
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //!   populate           memmaps mapped and unmapped, with those frames
@@ -14,6 +15,7 @@ pub(crate) mod compact;
 pub(crate) mod evacuate;
 pub(crate) mod frames;
 pub(crate) mod isolate;
+pub(crate) mod meta;
 pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod packed;

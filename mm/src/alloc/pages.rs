@@ -49,6 +49,10 @@ pub struct Pages<'m, M: Machine> {
 }
 
 impl<'m, M: Machine> Pages<'m, M> {
+    pub(super) const fn mm(&self) -> &'m Mm<M> {
+        self.mm
+    }
+
     /// The first page.
     pub const fn pfn(&self) -> Pfn {
         self.pfn

@@ -16,18 +16,30 @@ pub struct Request {
     movable_zone: bool,
     /// Whether movable memory may take the floor of a system zone.
     pub(crate) uses_floor: bool,
+    /// Whether each page's descriptor has the kernel's part, and not just the head's.
+    pub(crate) meta_of_each: bool,
 }
 
 impl From<Order> for Request {
     fn from(order: Order) -> Self {
-        Self { order, align: order, private: 0, node: None, movable_zone: false, uses_floor: false }
+        Self {
+            order,
+            align: order,
+            private: 0,
+            node: None,
+            movable_zone: false,
+            uses_floor: false,
+            meta_of_each: false,
+        }
     }
 }
 
 impl Request {
-    /// The request for where an extent moves to.
-    pub(crate) fn for_move(order: Order) -> Self {
-        Self { uses_floor: true, ..order.into() }
+    /// The request for where an extent moves to, with metadata of each page if it had that. It may use the
+    /// floor of a system zone, for there is no more movable memory in use after the move than before, and
+    /// room that was foretold for it must be there.
+    pub(crate) fn for_move(order: Order, meta_of_each: bool) -> Self {
+        Self { uses_floor: true, meta_of_each, ..order.into() }
     }
 
     /// Memory of `node` only.
@@ -46,6 +58,13 @@ impl Request {
     #[must_use]
     pub const fn with_private(self, private: u64) -> Self {
         Self { private, ..self }
+    }
+
+    /// Each page has metadata of the kernel's own, and not just the first: see [`Meta`](crate::Meta). It takes
+    /// a store for each page, with the zone locked.
+    #[must_use]
+    pub const fn with_meta_of_each(self) -> Self {
+        Self { meta_of_each: true, ..self }
     }
 
     /// Memory of movable zones only, which no unmovable memory comes from.

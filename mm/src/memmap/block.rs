@@ -124,7 +124,7 @@ impl<M: Machine> Mm<M> {
 
     /// What is known of a block, or `None` if it is not there.
     pub fn block(&self, id: BlockId) -> Option<Block> {
-        let _guard = self.readers.enter(self.machine.cpu());
+        let _guard = self.read();
         self.describe_block(id)
     }
 
@@ -209,7 +209,7 @@ impl<M: Machine> Mm<M> {
     /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
     /// no head.
     pub fn group(&self, head: Pfn) -> Option<Group> {
-        let _guard = self.readers.enter(self.machine.cpu());
+        let _guard = self.read();
         let section = self.section_at(head)?;
         self.group_of(section).filter(|group| group.pfns.start == head)
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   page       the 64 bytes of a descriptor, encoded and decoded in one place
+//!   meta       the kernel's own part of a descriptor
 //!   section    the sparse section map; a section's word and its record
 //!   block      memory blocks: state, placement, head; word: what a record keeps of one
 //!   home       the node and the zone that memory belongs to
@@ -15,6 +16,7 @@ pub(crate) mod altmap;
 pub(crate) mod block;
 pub(crate) mod extent;
 pub(crate) mod home;
+pub(crate) mod meta;
 pub(crate) mod page;
 pub(crate) mod placement;
 pub(crate) mod readers;

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   word 0      the state: one atomic word, one encoder ([`PageState::encode`])
-//!   words 1..8  whoever the state names: list links of a free extent's head, the owner of a used
-//!               page, or the record of a section (in the descriptor of one of its memmap pages)
+//!   words 1..8  whoever the state names: list links of a free extent's head; the owner's word of a used
+//!               one, and in words 4..8 the kernel's own part (`meta`); or the record of a section (in the
+//!               descriptor of one of its memmap pages)
 //! ```
 //!
 //! An *extent* is a naturally aligned run of `1 << order` pages with one state. Only its first
@@ -25,7 +26,7 @@ pub(crate) const PAYLOAD_WORDS: usize = 7;
 #[repr(C, align(64))]
 pub struct Page {
     word: AtomicU64,
-    payload: [AtomicU64; PAYLOAD_WORDS],
+    pub(super) payload: [AtomicU64; PAYLOAD_WORDS],
 }
 
 const _: () = assert!(size_of::<Page>() as u64 == DESCRIPTOR_BYTES);

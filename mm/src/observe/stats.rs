@@ -93,7 +93,7 @@ impl<M: Machine> Mm<M> {
 
     /// What `pfn` is, if its section is there.
     pub fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
-        let _guard = self.readers.enter(self.machine.cpu());
+        let _guard = self.read();
         let section = self.section_at(pfn)?;
         let record = self.block_record(section.number())?;
         let word = BlockWord::decode(record.block().get());
@@ -120,7 +120,7 @@ impl<M: Machine> Mm<M> {
 
     /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
     pub fn is_ram(&self, pfn: Pfn) -> bool {
-        let _guard = self.readers.enter(self.machine.cpu());
+        let _guard = self.read();
         self.section_at(pfn).is_some_and(|section| {
             section.record().present().has(Section::<M>::part(pfn))
                 && self.head_state(section, pfn) != Some(PageState::Hole)

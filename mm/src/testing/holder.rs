@@ -4,7 +4,7 @@ use super::std::boxed::Box;
 use super::std::collections::BTreeMap;
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
-use super::{Bench, FakeMachine, Shape, SoftMmu};
+use super::{Bench, FakeMachine, Shape, SoftMmu, Tag};
 use crate::addr::{Order, Pfn, VirtAddr};
 use crate::alloc::migrate::Mover;
 use crate::alloc::migrate::{Extent, MovableOps, NotNow};
@@ -81,6 +81,7 @@ impl<S: Shape> Holder<S> {
     fn take_as(&self, bench: &Bench<S>, request: Request) -> Option<u64> {
         let mut state = self.state();
         let handle = state.next;
+        let request = if tags_each(handle) { request.with_meta_of_each() } else { request };
         let pfn = bench.mm.alloc_movable(request, self.mover(), handle).ok()?;
         state.next += 1;
         let order = request.order;
@@ -88,6 +89,12 @@ impl<S: Shape> Holder<S> {
         state.extents.insert(handle, held);
         for page in 0..order.pages() {
             self.mmu.store(word::<S>(pfn.add(page)), stamp(handle, page));
+        }
+        for (page, tag) in tags(handle, order) {
+            let new = bench.mm.with_meta(pfn, page, self.mover(), |meta| {
+                meta.get().is_none().then(|| meta.set(tag))
+            });
+            assert_eq!(new, Ok(Some(())), "page {page} of handle {handle}");
         }
         Some(handle)
     }
@@ -155,6 +162,10 @@ impl<S: Shape> Holder<S> {
                 let found = self.mmu.load(word::<S>(held.pfn.add(page)));
                 assert_eq!(found, stamp(handle, page), "page {page} of handle {handle}");
             }
+            for (page, tag) in tags(handle, held.order) {
+                let found = bench.mm.with_meta(held.pfn, page, self.mover(), Tag::get);
+                assert_eq!(found, Ok(Some(tag)), "page {page} of handle {handle}");
+            }
         }
     }
 }
@@ -166,6 +177,17 @@ fn word<S: Shape>(pfn: Pfn) -> VirtAddr {
 
 fn stamp(handle: u64, page: u64) -> u64 {
     handle << 32 | page << 8 | 0x5a
+}
+
+/// Whether it tags every page of an extent, and not just the first.
+const fn tags_each(handle: u64) -> bool {
+    handle % 8 == 1
+}
+
+/// The pages of an extent that it tags, with their tags.
+fn tags(handle: u64, order: Order) -> impl Iterator<Item = (u64, u64)> {
+    let pages = if tags_each(handle) { order.pages() } else { 1 };
+    (0..pages).map(move |page| (page, !stamp(handle, page)))
 }
 
 impl<S: Shape> fmt::Debug for Holder<S> {

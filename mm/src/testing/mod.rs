@@ -11,6 +11,7 @@ mod holder;
 mod machine;
 mod raw;
 mod stubborn;
+mod tag;
 
 pub use bench::{Bench, Setup, range};
 pub use holder::Holder;
@@ -20,6 +21,7 @@ pub use hotmem_paging::testing::{
 pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
 pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
 pub use stubborn::Stubborn;
+pub use tag::Tag;
 
 /// Lets another thread run: who waits may wait for one that has no CPU.
 pub(crate) fn give_way() {

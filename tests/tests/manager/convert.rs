@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hotmem::geometry::Geometry;
 use hotmem::testing::{
-    Bench, FakeMachine, Holder, Lmb, Random, Setup, Shape, Tiny, TinyShared, range,
+    Bench, FakeMachine, Holder, Lmb, Random, Setup, Shape, Tag, Tiny, TinyShared, range,
 };
 use hotmem::{
     BlockId, BlockState, ConvertError, Fact, Order, Owner, PageState, Pfn, PhysRange, Placement,
@@ -325,6 +326,8 @@ fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
         Some(PageState::Used { order: Order::ZERO, owner: Owner::Movable(holder.mover().id()) });
     let stop = AtomicBool::new(false);
     let looks = AtomicU64::new(0);
+    let counts: BTreeMap<Pfn, AtomicU64> =
+        still.iter().map(|&pfn| (pfn, AtomicU64::new(0))).collect();
     bench.mm.machine().mmu().yield_often(true);
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -334,6 +337,11 @@ fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
                         let info = bench.mm.page_info(pfn).unwrap();
                         assert_eq!((info.state, info.head), (used, Some(pfn)));
                         assert!(bench.mm.private(pfn).is_ok());
+                        let counted = bench.mm.with_meta(pfn, 0, holder.mover(), |tag| {
+                            tag.set(tag.get().unwrap().wrapping_add(1 << 40));
+                        });
+                        assert_eq!(counted, Ok(()));
+                        counts[&pfn].fetch_add(1, Ordering::Relaxed);
                         looks.fetch_add(1, Ordering::Relaxed);
                     }
                     for raw in (TINY_WINDOW / 4096..(TINY_WINDOW + 12 * MIB) / 4096).step_by(5) {
@@ -355,6 +363,12 @@ fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
     });
     bench.mm.machine().mmu().yield_often(false);
     check_converted(&bench, dimm(12));
+    // What was counted in the descriptors while they moved is all there.
+    for (&pfn, count) in &counts {
+        let counted = count.load(Ordering::Relaxed) << 40;
+        let taken = |tag: &Tag| tag.set(tag.get().unwrap().wrapping_sub(counted));
+        assert_eq!(bench.mm.with_meta(pfn, 0, holder.mover(), taken), Ok(()));
+    }
     holder.check(&bench);
     handles.iter().for_each(|&handle| holder.release(&bench, handle));
     bench.check();

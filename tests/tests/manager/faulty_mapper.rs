@@ -111,6 +111,7 @@ unsafe impl PhysMem for Faulty {
 unsafe impl Machine for Faulty {
     type Mapper = Self;
     type Nodes = NodeTable<1>;
+    type Meta = ();
 
     fn vmemmap_base(&self) -> VirtAddr {
         self.inner.vmemmap_base()

@@ -19,6 +19,7 @@ mod lifecycle;
 mod looks;
 mod loops;
 mod memory;
+mod meta;
 mod migrate;
 mod moving_storm;
 mod nodes;

@@ -1,0 +1,145 @@
+//! The kernel's own data of the pages that it allocates: see [`Meta`](crate::Meta).
+//!
+//! A descriptor is looked at only under a read guard or its zone's lock, because `convert` moves descriptors
+//! while pages are in use, and excludes both.
+
+// UNSAFETY: turns the kernel's part of a descriptor into a value of the kernel's type.
+#![expect(unsafe_code)]
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::buddy::{COVERED, FreeError};
+use crate::alloc::migrate::{Extent, Mover};
+use crate::alloc::pages::Pages;
+use crate::machine::Machine;
+use crate::memmap::meta::Meta;
+use crate::memmap::page::Owner;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+impl<M: Machine> Mm<M> {
+    /// Runs `look` on what the kernel keeps of page `index` of the extent that begins at `pfn`, which
+    /// `mover` allocated.
+    ///
+    /// The zone is locked meanwhile: `look` is short, and calls the manager for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no extent of that mover begins at `pfn`, or if it keeps nothing of that page: see
+    /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each).
+    pub fn with_meta<R>(
+        &self,
+        pfn: Pfn,
+        index: u64,
+        mover: &Mover,
+        look: impl FnOnce(&M::Meta) -> R,
+    ) -> Result<R, FreeError> {
+        self.with_used(
+            pfn,
+            |owner| owner == Owner::Movable(mover.id()),
+            |_, _, order| {
+                let meta = self.meta_of(pfn, order, index)?;
+                // SAFETY: the extent is in use, so its part is a value, and stays so: to free or to move it takes the
+                // zone's lock. So does moving its descriptors.
+                Ok(look(unsafe { meta.as_ref() }))
+            },
+        )?
+    }
+
+    /// What the kernel keeps of an allocated page, without a look at who has it and without a lock.
+    ///
+    /// # Safety
+    ///
+    /// The page is the first of an extent that is allocated, or of one that
+    /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each) asked for. While the reference is in use it is
+    /// not freed, nor moved if it is movable, and [`Mm::convert`] is not called.
+    #[must_use]
+    pub unsafe fn meta(&self, pfn: Pfn) -> &M::Meta {
+        // SAFETY: the page is allocated, so its part was begun as a value of this type; while it is, nobody
+        // begins it again, and its block is not removed.
+        unsafe { self.meta_at(pfn).as_ref() }
+    }
+
+    /// Begins the kernel's part of the first `covered` pages of an extent that is being allocated.
+    pub(crate) fn begin_meta(&self, pfn: Pfn, covered: u64) {
+        if size_of::<M::Meta>() == 0 {
+            return;
+        }
+        self.page(pfn).payload()[COVERED].store(covered, Ordering::Relaxed);
+        for pfn in PfnRange::new(pfn, covered).iter() {
+            // SAFETY: the page was free: nobody has a reference to its part, whose bytes fit and are aligned.
+            unsafe { self.meta_at(pfn).write(M::Meta::NEW) };
+        }
+    }
+
+    /// Whether there is a kernel's part of every page of an extent.
+    pub(crate) fn covers_all(&self, extent: &Extent) -> bool {
+        size_of::<M::Meta>() > 0 && self.covered(extent.pfn) == extent.order.pages()
+    }
+
+    /// Gives each page of `to`, allocated for a move, the kernel's part of its page in `from`. One after the
+    /// other: two zones are never locked at once.
+    pub(crate) fn move_meta(&self, from: &Extent, to: Pfn, owner: Owner) {
+        let mine = |holder| holder == owner;
+        let pages = if self.covers_all(from) { from.order.pages() } else { 1 };
+        for index in (0..pages).filter(|_| size_of::<M::Meta>() > 0) {
+            let moved = self.with_used(from.pfn, mine, |_, _, order| {
+                let meta = self.meta_of(from.pfn, order, index).ok()?;
+                // SAFETY: as in `with_meta`.
+                Some(unsafe { meta.as_ref() }.moved())
+            });
+            let Ok(Some(moved)) = moved else { return };
+            let written = self.with_used(to, mine, |_, _, order| {
+                let meta = self.meta_of(to, order, index).ok()?;
+                // SAFETY: it is a value of this type since `to` was allocated. Nothing refers to it: `with_meta`
+                // does so with the zone locked, and whoever may use `meta` does not know of `to` yet.
+                unsafe { meta.write(moved) };
+                Some(())
+            });
+            if !matches!(written, Ok(Some(()))) {
+                return;
+            }
+        }
+    }
+
+    /// Where the kernel's part of page `index` is, of an extent that is in use.
+    fn meta_of(&self, pfn: Pfn, order: Order, index: u64) -> Result<NonNull<M::Meta>, FreeError> {
+        let there = size_of::<M::Meta>() == 0 || index < self.covered(pfn);
+        if index < order.pages() && there {
+            return Ok(self.meta_at(pfn.add(index)));
+        }
+        Err(FreeError::NoMeta(Pfn::new(pfn.get().saturating_add(index))))
+    }
+
+    /// Of how many pages of a used extent there is a kernel's part. Called with the extent kept in use.
+    fn covered(&self, pfn: Pfn) -> u64 {
+        self.page(pfn).payload()[COVERED].load(Ordering::Relaxed)
+    }
+
+    fn meta_at(&self, pfn: Pfn) -> NonNull<M::Meta> {
+        self.page(pfn).meta().cast()
+    }
+}
+
+impl<M: Machine> Pages<'_, M> {
+    /// Runs `look` on what the kernel keeps of page `index` of them.
+    ///
+    /// Look-ups are counted meanwhile, and removals wait for them: `look` is short, and calls the manager for
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError::NoMeta`] if there is no such page, or if only the first has any: see
+    /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each).
+    pub fn with_meta<R>(
+        &self,
+        index: u64,
+        look: impl FnOnce(&M::Meta) -> R,
+    ) -> Result<R, FreeError> {
+        let _guard = self.mm().read();
+        let meta = self.mm().meta_of(self.pfn(), self.order(), index)?;
+        // SAFETY: the pages are this value's, so they are in use and stay so; the guard keeps `convert` from
+        // moving their descriptors.
+        Ok(look(unsafe { meta.as_ref() }))
+    }
+}

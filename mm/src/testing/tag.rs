@@ -1,0 +1,45 @@
+//! What a kernel under test keeps in descriptors: whose page it is, in all the room that there is.
+
+use crate::memmap::meta::{META_BYTES, Meta};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A value for each page, as wide as there is room, so that a byte that goes astray is seen.
+#[derive(Debug)]
+#[repr(align(32))]
+pub struct Tag([AtomicU64; META_BYTES / 8]);
+
+impl Tag {
+    fn of(value: u64) -> Self {
+        Self([0, 1, 2, 3].map(|word| AtomicU64::new(value ^ u64::MAX << word)))
+    }
+
+    /// Keeps `value`.
+    pub fn set(&self, value: u64) {
+        for (word, new) in self.0.iter().zip(Self::of(value).0) {
+            word.store(new.into_inner(), Ordering::Relaxed);
+        }
+    }
+
+    /// What was kept, if anything was since the page was allocated.
+    ///
+    /// # Panics
+    ///
+    /// If the words do not belong together.
+    pub fn get(&self) -> Option<u64> {
+        let words = self.0.each_ref().map(|word| word.load(Ordering::Relaxed));
+        if words == [0; 4] {
+            return None;
+        }
+        let value = words[0] ^ u64::MAX;
+        assert_eq!(words, Self::of(value).0.map(AtomicU64::into_inner), "a torn tag");
+        Some(value)
+    }
+}
+
+impl Meta for Tag {
+    const NEW: Self = Self([const { AtomicU64::new(0) }; META_BYTES / 8]);
+
+    fn moved(&self) -> Self {
+        self.get().map_or(Self::NEW, Self::of)
+    }
+}
