@@ -13,8 +13,8 @@ use hotmem::paging::{
 };
 use hotmem::{
     BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Meta, Mm, MovableOps, NodeId,
-    NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes, VirtAddr,
-    VirtRange, ZoneKind,
+    NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes, SpinLock,
+    VirtAddr, VirtRange, ZoneKind,
 };
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
@@ -133,6 +133,7 @@ unsafe impl PhysMem for Demo {
 unsafe impl Machine for Demo {
     type Mapper = Tables<Format, Ram, NoTlb>;
     type Nodes = NodeTable<1>;
+    type Lock = SpinLock;
     type Meta = Uses;
 
     fn vmemmap_base(&self) -> VirtAddr {

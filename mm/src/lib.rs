@@ -52,6 +52,7 @@
 #![no_std]
 
 mod alloc;
+pub mod lock;
 pub mod machine;
 mod memmap;
 mod observe;
@@ -75,6 +76,7 @@ pub use alloc::poison::{PoisonError, Quarantined};
 pub use alloc::request::Request;
 pub use alloc::span::NodeInfo;
 pub use alloc::zone::{PageCounts, SYSTEM_FLOOR_SHARE, ZoneKind};
+pub use lock::SpinLock;
 pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
 pub use memmap::meta::{META_BYTES, Meta, check_meta};
@@ -88,7 +90,7 @@ pub use observe::stats::{PageInfo, Stats, ZoneInfo};
 pub use observe::verify::Violation;
 pub use operations::boot::{BootError, BootMemory, EarlyFrames, RESERVE_SHARE};
 pub use operations::notify::{Change, Event, ListInUse, Listen, Listener, News, Veto};
-pub use operations::poison_later::QueueFull;
+pub use operations::poison::QueueFull;
 pub use operations::policy::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
 pub use operations::take::{
     ContigError, ListError, MAX_PIECES, Piece, ReleaseError, TakeError, TakeList,
@@ -104,7 +106,7 @@ use crate::alloc::node::Nodes;
 use crate::memmap::readers::Readers;
 use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
 use crate::operations::notify::Listeners;
-use crate::operations::poison_later::Later;
+use crate::operations::poison::Later;
 use crate::operations::policy::Knobs;
 use crate::turn::Offlining;
 use crate::turn::looks::Looks;
@@ -121,13 +123,13 @@ pub struct Mm<M: Machine> {
     block_order: AtomicU32,
     sections: SectionMap,
     nodes: Nodes<M::Nodes>,
-    frames: Frames,
+    frames: Frames<M::Lock>,
     readers: Readers,
     knobs: Knobs,
     movers: Movers,
     later: Later,
     listeners: Listeners,
-    /// Serialises the operations.
+    /// The turn: serialises the operations. Tried, and not waited for.
     hotplug: Mutex<()>,
     /// Held by an operation: the section map and the page tables change. By looks: they do not.
     looks: Looks,

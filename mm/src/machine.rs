@@ -20,12 +20,12 @@
 //! | closures of `dump`, `snapshot`, `poison_queued`, `try_dump` | | nothing | if its caller may | everything |
 //! | [`Mapper`], [`Tlb`](crate::paging::Tlb), [`clean`](Machine::clean), [`allows_allocation`](Machine::allows_allocation) | operations, looks | turn, spun on | no | only the [`TableFrames`](crate::paging::TableFrames) that it is given |
 //! | [`EarlyFrames`](crate::EarlyFrames) | boot | turn, spun on | no | nothing |
-//! | [`Meta::moved`](crate::Meta::moved), closures of `with_meta` | offline, compact, convert; anybody | a zone's lock, or none; spun on | no | nothing |
+//! | [`Meta::moved`], closures of `with_meta` | offline, compact, convert; anybody | a zone's lock, or none; spun on | no | nothing |
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
-//! The policy is a value that the kernel asks for, and calls nobody. From handlers of exceptions and
-//! interrupts only [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump) and
+//! The policy is a value that the kernel asks for, and calls nobody. Handlers of interrupts may allocate where
+//! [`Machine::Lock`] masks these. Else, from handlers of exceptions and interrupts only [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump) and
 //! [`offlining`](crate::Mm::offlining) may be called; each is without locks.
 
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its descriptors.
@@ -34,6 +34,7 @@
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::node::NodeStorage;
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry};
+use crate::lock::RawLock;
 use crate::memmap::meta::Meta;
 use crate::memmap::page::Page;
 use crate::paging::Mapper;
@@ -54,7 +55,11 @@ pub unsafe trait Machine: Geometry + PhysMem {
     type Mapper: Mapper;
 
     /// Room for its nodes: [`NodeTable<1>`](crate::NodeTable) for a machine without NUMA.
-    type Nodes: NodeStorage;
+    type Nodes: NodeStorage<Lock = Self::Lock>;
+
+    /// The locks of zones and of the table reserve: [`SpinLock`](crate::SpinLock), or the kernel's own. One that
+    /// masks interrupts while it is held lets handlers allocate, too.
+    type Lock: RawLock;
 
     /// What the kernel keeps of its own in the descriptors of pages that it allocates: `()` for nothing.
     type Meta: Meta;

@@ -6,7 +6,7 @@
 
 extern crate std;
 
-use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
+use crate::testing::{Bench, FakeMachine, Setup, Tiny, WatchedLock, range};
 use crate::{
     BlockSize, BootMemory, EarlyFrames, FreeError, MAX_NODES, Mm, NodeId, NodeTable, Order, Owner,
     PageState, Pfn, PhysAddr, PhysRange, Placement, RemoveError,
@@ -281,6 +281,6 @@ fn the_allocator_may_give_page_0_for_a_section_node() {
 fn a_manager_of_one_node_takes_16_kib_at_the_most() {
     let table = size_of::<NodeTable<1>>();
     let others = size_of::<Mm<FakeMachine<Tiny>>>() - size_of::<FakeMachine<Tiny>>();
-    let one_node = others - size_of::<NodeTable<MAX_NODES>>() + table;
+    let one_node = others - size_of::<NodeTable<MAX_NODES, WatchedLock>>() + table;
     assert!(one_node <= 16 << 10, "{one_node} bytes, {table} of them for the node");
 }

@@ -10,7 +10,7 @@ use hotmem::paging::{
 };
 use hotmem::{
     BootError, BootMemory, MAX_NODES, Machine, Mm, NodeTable, PhysAddr, PhysMem, PhysRange, Sizes,
-    VirtAddr, VirtRange,
+    SpinLock, VirtAddr, VirtRange,
 };
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::{CpuTlb, Format};
@@ -155,6 +155,7 @@ unsafe impl PhysMem for KernelMachine {
 unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
     type Nodes = NodeTable<MAX_NODES>;
+    type Lock = SpinLock;
     type Meta = ();
 
     fn vmemmap_base(&self) -> VirtAddr {

@@ -10,11 +10,11 @@
 use crate::Mm;
 use crate::addr::{Order, Pfn, PhysAddr, PhysRange};
 use crate::alloc::packed::Packed;
+use crate::lock::{Mutex, RawLock};
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
 use crate::paging::{OutOfFrames, TableFrames};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use spin::Mutex;
 
 mod link {
     use crate::addr::PhysAddr;
@@ -57,19 +57,19 @@ struct Reserve {
 
 /// Counts and the reserve.
 #[derive(Debug)]
-pub(crate) struct Frames {
-    reserve: Mutex<Reserve>,
+pub(crate) struct Frames<L: RawLock> {
+    reserve: Mutex<L, Reserve>,
     /// The start and bytes of the reserve's first piece, which mostly is all of it: written once.
     first: [AtomicU64; 2],
     /// Frames that hold several tables.
-    pub(crate) packed: Mutex<Packed>,
+    pub(crate) packed: Mutex<L, Packed>,
     /// Pages that the verbs hold of the allocator's: tables, nodes, and memmap placed there.
     system_pages: AtomicU64,
     /// Whether a page that was taken for tables or nodes, or is of the reserve, turned out bad.
     bad: AtomicBool,
 }
 
-impl Frames {
+impl<L: RawLock> Frames<L> {
     pub(crate) const fn new() -> Self {
         let unused = PhysRange::EMPTY.start();
         Self {
@@ -123,7 +123,7 @@ impl Frames {
     }
 
     /// The frames of the reserve but those never used, and those.
-    pub(crate) fn handed_out(&self) -> (impl Iterator<Item = PhysRange> + use<>, PhysRange) {
+    pub(crate) fn handed_out(&self) -> (impl Iterator<Item = PhysRange> + use<L>, PhysRange) {
         let Reserve { pieces: [first, others @ ..], unused, .. } = *self.reserve.lock();
         let used = PhysRange::new(first.start(), unused.offset_from(first.start()));
         let rest = PhysRange::new(unused, first.end().offset_from(unused));

@@ -1,4 +1,4 @@
-//! The kernel's own data of the pages that it allocates: see [`Meta`](crate::Meta).
+//! The kernel's own data of the pages that it allocates: see [`Meta`].
 //!
 //! A descriptor is looked at only under a read guard or its zone's lock, because `convert` moves descriptors
 //! while pages are in use, and excludes both.

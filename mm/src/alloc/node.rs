@@ -1,19 +1,22 @@
 //! NUMA nodes: each has a zone of every kind, and exists while it has a memory block.
 
 use crate::alloc::zone::{Zone, ZoneKind};
+use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use spin::{Mutex, MutexGuard};
 
 pub use crate::memmap::home::{MAX_NODES, NodeId};
+
+/// A zone that is locked.
+pub(crate) type ZoneGuard<'n, L> = MutexGuard<'n, L, Zone>;
 
 /// Bits for all nodes, in words.
 const WORDS: usize = MAX_NODES / u64::BITS as usize;
 
 /// The zones of one node, and how many blocks of it are there, online or not.
 #[derive(Debug)]
-pub struct Node {
-    zones: [Mutex<Zone>; ZoneKind::ALL.len()],
+pub struct Node<L: RawLock> {
+    zones: [Mutex<L, Zone>; ZoneKind::ALL.len()],
     /// Changed by operations.
     blocks: AtomicU64,
 }
@@ -21,29 +24,34 @@ pub struct Node {
 /// Room for the nodes of a machine: [`NodeTable`] with their number. A kernel names it as
 /// [`Machine::Nodes`](crate::Machine::Nodes).
 pub trait NodeStorage: fmt::Debug + Sync {
+    /// The locks of its zones.
+    type Lock: RawLock;
+
     /// Nodes without memory. All bytes of it are zero, so that a static of it takes no room in an image.
     const EMPTY: Self;
 
     /// The nodes, from number 0 on.
-    fn nodes(&self) -> &[Node];
+    fn nodes(&self) -> &[Node<Self::Lock>];
 }
 
 /// Room for the nodes below `N`, at most [`MAX_NODES`]: about 1.5 KiB each.
 #[derive(Debug)]
-pub struct NodeTable<const N: usize>([Node; N]);
+pub struct NodeTable<const N: usize, L: RawLock = SpinLock>([Node<L>; N]);
 
-impl<const N: usize> NodeStorage for NodeTable<N> {
+impl<const N: usize, L: RawLock> NodeStorage for NodeTable<N, L> {
+    type Lock = L;
+
     const EMPTY: Self = {
         assert!(0 < N && N <= MAX_NODES);
         Self([const { Node::empty() }; N])
     };
 
-    fn nodes(&self) -> &[Node] {
+    fn nodes(&self) -> &[Node<L>] {
         &self.0
     }
 }
 
-impl Node {
+impl<L: RawLock> Node<L> {
     const fn empty() -> Self {
         Self {
             zones: [const { Mutex::new(Zone::new()) }; ZoneKind::ALL.len()],
@@ -76,7 +84,7 @@ impl<S: NodeStorage> Nodes<S> {
         NodeId::all().take(self.storage.nodes().len())
     }
 
-    fn node(&self, node: NodeId) -> &Node {
+    fn node(&self, node: NodeId) -> &Node<S::Lock> {
         &self.storage.nodes()[node.index()]
     }
 
@@ -95,7 +103,7 @@ impl<S: NodeStorage> Nodes<S> {
 
     /// Locks a zone of a node that there is room for. Never two at a time.
     #[inline]
-    pub(crate) fn lock(&self, node: NodeId, kind: ZoneKind) -> MutexGuard<'_, Zone> {
+    pub(crate) fn lock(&self, node: NodeId, kind: ZoneKind) -> ZoneGuard<'_, S::Lock> {
         self.node(node).zones[kind as usize].lock()
     }
 

@@ -16,7 +16,7 @@
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr};
 use crate::alloc::frames::RESERVE_PIECES;
-use crate::alloc::node::NodeId;
+use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::packed::Budget;
 use crate::alloc::zone::{PageCounts, Zone, ZoneKind};
 use crate::geometry::{BlockSize, GeometryError, PARTS_PER_RECORD};
@@ -398,7 +398,7 @@ impl<M: Machine> Mm<M> {
         &self,
         pfn: Pfn,
         order: Order,
-    ) -> Option<(Section<'_, M>, spin::MutexGuard<'_, Zone>)> {
+    ) -> Option<(Section<'_, M>, ZoneGuard<'_, M::Lock>)> {
         let section = self.section_at(pfn)?;
         if order < M::PART_ORDER {
             self.initialise_part(section, Section::<M>::part(pfn));

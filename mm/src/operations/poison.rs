@@ -1,10 +1,62 @@
-//! A bad page taken out of use, with all who listen told of it.
+//! A bad page taken out of use, with all who listen told of it; or noted first, where nothing else can be done:
+//! in the handler of a machine check.
+//!
+//! ```text
+//!   machine check --> poison_later --> [ pfn | . | pfn | . ] <-- poison_queued --- main loop
+//!                     no lock, no wait                       a page stays noted while poison is busy
+//! ```
+//!
+//! The handler may have interrupted anything, the allocator with a zone's lock held or another call of
+//! its own, so a slot is claimed by one compare-exchange and nothing is ever waited for.
 
 use crate::Mm;
 use crate::addr::Pfn;
 use crate::alloc::poison::{PoisonError, Quarantined};
 use crate::machine::Machine;
 use crate::operations::notify::News;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Pages that can be noted at a time.
+const SLOTS: usize = 32;
+
+/// Noted pages: a number plus one, or 0.
+#[derive(Debug)]
+pub(crate) struct Later([AtomicU64; SLOTS]);
+
+/// No more bad pages can be noted before some are dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull(
+    /// The page that was not noted.
+    pub Pfn,
+);
+
+impl fmt::Display for QueueFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SLOTS} bad pages are noted already, {} is not", self.0)
+    }
+}
+
+impl core::error::Error for QueueFull {}
+
+impl Later {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; SLOTS])
+    }
+
+    /// Notes a page, once.
+    fn put(&self, pfn: Pfn) -> Result<(), QueueFull> {
+        let word = pfn.get().checked_add(1).ok_or(QueueFull(pfn))?;
+        if self.0.iter().any(|slot| slot.load(Ordering::Relaxed) == word) {
+            return Ok(());
+        }
+        // Relaxed: a slot says nothing of other memory.
+        let claims = |slot: &AtomicU64| {
+            slot.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if self.0.iter().any(claims) { Ok(()) } else { Err(QueueFull(pfn)) }
+    }
+}
 
 impl<M: Machine> Mm<M> {
     /// Takes a bad page out of use.
@@ -24,5 +76,167 @@ impl<M: Machine> Mm<M> {
         drop(operation);
         telling.tell(&News::Poisoned(pfn, kind));
         Ok(kind)
+    }
+
+    /// Notes that a page is bad, for [`poison_queued`](Self::poison_queued). Takes no lock and never
+    /// waits: for the handler of a machine check, or of any other exception.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`].
+    pub fn poison_later(&self, pfn: Pfn) -> Result<(), QueueFull> {
+        self.later.put(pfn)
+    }
+
+    /// Takes the pages that were noted out of use, and tells `each` what became of them; `each` may do
+    /// anything. Pages for which [`poison`](Self::poison) is busy stay noted: returns how many.
+    pub fn poison_queued(
+        &self,
+        each: &mut dyn FnMut(Pfn, Result<Quarantined, PoisonError>),
+    ) -> usize {
+        let mut busy = 0;
+        for slot in &self.later.0 {
+            let word = slot.load(Ordering::Relaxed);
+            let Some(pfn) = word.checked_sub(1).map(Pfn::new) else { continue };
+            let result = self.poison(pfn);
+            if result == Err(PoisonError::Busy) {
+                busy += 1;
+                continue;
+            }
+            // Another CPU may have dealt with it, too, and the slot may hold another page by now.
+            let mine = slot.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed);
+            if mine.is_ok() {
+                each(pfn, result);
+            }
+        }
+        busy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::testing::{Bench, Setup, Tiny, range};
+    use crate::{BlockState, NodeId, Order, Owner, Placement, Stepped, ZoneKind};
+    use std::thread;
+    use std::vec::Vec;
+
+    const MIB: u64 = 1 << 20;
+    const DIMM: u64 = 64 * MIB;
+
+    fn bench() -> Bench<Tiny> {
+        let ram = [(0, 16 * MIB, 0)].into_iter().collect();
+        let setup = Setup { ram, block: MIB, window: (DIMM, 64 * MIB), kernelcore: None };
+        let bench = Bench::new(&setup);
+        bench.plug(range(DIMM, 2 * MIB));
+        bench.add(range(DIMM, 2 * MIB), Placement::PerBlock);
+        bench.online(range(DIMM, 2 * MIB));
+        bench
+    }
+
+    type Told = Vec<(Pfn, Result<Quarantined, PoisonError>)>;
+
+    fn empty(bench: &Bench<Tiny>) -> (Told, usize) {
+        let mut told = Vec::new();
+        let busy = bench.mm.poison_queued(&mut |pfn, result| told.push((pfn, result)));
+        (told, busy)
+    }
+
+    #[test]
+    fn a_page_is_noted_under_every_lock_and_stays_noted_while_an_operation_runs() {
+        let (bench, pfn) = (bench(), Pfn::new(DIMM / 4096 + 9));
+        let operation = bench.mm.verb().unwrap();
+        let zones = ZoneKind::ALL.map(|kind| bench.mm.nodes.lock(NodeId::ZERO, kind));
+        let gate = bench.mm.readers.exclude().unwrap();
+        assert_eq!(bench.mm.poison_later(pfn), Ok(()));
+        assert_eq!(bench.mm.poison_later(pfn), Ok(()));
+        drop((gate, zones));
+        assert_eq!(empty(&bench), (Vec::new(), 1));
+        drop(operation);
+        assert_eq!(empty(&bench).0, [(pfn, Ok(Quarantined::Page))]);
+        assert_eq!(empty(&bench), (Vec::new(), 0));
+        bench.check();
+    }
+
+    #[test]
+    fn a_full_queue_says_which_page_it_has_no_room_for_and_has_room_again_when_emptied() {
+        let bench = bench();
+        let first = DIMM / 4096 + 16;
+        for n in 0..SLOTS as u64 {
+            assert_eq!(bench.mm.poison_later(Pfn::new(first + n)), Ok(()));
+        }
+        let next = Pfn::new(first + SLOTS as u64);
+        assert_eq!(bench.mm.poison_later(next), Err(QueueFull(next)));
+        assert_eq!(bench.mm.poison_later(Pfn::new(first)), Ok(()), "it is noted already");
+        assert_eq!(empty(&bench).0.len(), SLOTS);
+        assert_eq!(bench.mm.poison_later(next), Ok(()));
+        assert_eq!(bench.mm.poison_later(Pfn::new(u64::MAX)), Err(QueueFull(Pfn::new(u64::MAX))));
+        bench.check();
+    }
+
+    #[test]
+    fn pages_noted_by_many_cpus_are_each_told_once() {
+        let bench = bench();
+        let first = DIMM / 4096 + 16;
+        thread::scope(|scope| {
+            for n in 0..4 {
+                let mm = &bench.mm;
+                let note = move |at: u64| mm.poison_later(Pfn::new(first + 8 * n + at));
+                scope.spawn(move || (0..8).for_each(|at| assert_eq!(note(at), Ok(()))));
+            }
+        });
+        let told = empty(&bench).0;
+        assert_eq!(told.len(), 32);
+        assert!(told.iter().all(|&(_, result)| result == Ok(Quarantined::Page)), "{told:?}");
+        bench.check();
+    }
+
+    #[test]
+    fn free_pages_turn_bad_at_any_step_of_an_offline_of_their_block() {
+        for steps in 0..300 {
+            let bench = bench();
+            let (id, other) = (bench.blocks(range(DIMM, MIB))[0], Pfn::new(DIMM / 4096 + 256 + 77));
+            let mut op = bench.mm.start_offline(id).unwrap();
+            for _ in 0..steps {
+                match op.step(1).unwrap() {
+                    Stepped::Going(more) => op = more,
+                    Stepped::Done => return assert!(steps > 3),
+                }
+            }
+            // In the middle of what is isolated, at its end, and in another block of the zone.
+            for pfn in [Pfn::new(DIMM / 4096 + 77), Pfn::new(DIMM / 4096 + 255), other] {
+                assert_eq!(bench.mm.poison(pfn), Ok(Quarantined::Page));
+                assert_eq!(bench.mm.poison(pfn), Err(PoisonError::Already(pfn)));
+                bench.check();
+            }
+            while let Stepped::Going(more) = op.step(1).unwrap() {
+                op = more;
+            }
+            let block = bench.mm.block(id).unwrap();
+            assert_eq!((block.state, block.poisoned), (BlockState::Offline, true));
+            bench.check();
+            assert!(bench.mm.online(id, ZoneKind::Movable).is_err());
+        }
+    }
+
+    #[test]
+    fn a_used_page_waits_for_the_end_of_an_offline_or_is_refused_at_once() {
+        let bench = bench();
+        let id = bench.blocks(range(DIMM, MIB))[0];
+        let movable = bench.alloc_movable(Order::ZERO).unwrap();
+        let kernel = bench.mm.take_pages(Order::ZERO).unwrap();
+        let op = bench.mm.start_offline(id).unwrap();
+        for pfn in [movable, kernel] {
+            assert_eq!(bench.mm.poison_later(pfn), Ok(()));
+        }
+        let in_use = (kernel, Err(PoisonError::InUse(kernel, Owner::Kernel, "kernel")));
+        assert_eq!(empty(&bench), ([in_use].into_iter().collect(), 1));
+        op.cancel();
+        let (told, busy) = empty(&bench);
+        let [(pfn, Err(PoisonError::InUse(..)))] = told[..] else { panic!("{told:?}") };
+        assert_eq!((pfn, busy), (movable, 0));
+        bench.check();
     }
 }

@@ -1,7 +1,7 @@
 //! A booted memory manager on a fake machine, with DIMMs to plug and everything checked.
 
 use super::std::vec::Vec;
-use super::{FakeEarly, FakeMachine, Shape, Stubborn};
+use super::{FakeEarly, FakeMachine, Shape, Stubborn, locks_held};
 use crate::addr::{Order, Pfn, PhysAddr, PhysRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
@@ -127,13 +127,14 @@ impl<S: Shape> Bench<S> {
         self.mm.machine().unplug(dimm);
     }
 
-    /// Checks the laws, and that no cache holds anything stale.
+    /// Checks the laws, that no cache holds anything stale, and that no lock is left locked.
     ///
     /// # Panics
     ///
-    /// If either does not hold.
+    /// If one does not hold.
     #[track_caller]
     pub fn check(&self) {
+        assert_eq!(locks_held(), 0, "a lock is left locked");
         self.mm.machine().mmu().assert_coherent();
         self.mm.verify_machine().unwrap_or_else(|violation| panic!("{violation}"));
         self.mm.machine().mmu().speculate();

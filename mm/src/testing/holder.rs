@@ -4,7 +4,7 @@ use super::std::boxed::Box;
 use super::std::collections::BTreeMap;
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
-use super::{Bench, FakeMachine, Shape, SoftMmu, Tag};
+use super::{Bench, FakeMachine, Shape, SoftMmu, Tag, locks_held};
 use crate::addr::{Order, Pfn, VirtAddr};
 use crate::alloc::migrate::Mover;
 use crate::alloc::migrate::{Extent, MovableOps, NotNow};
@@ -202,12 +202,14 @@ impl<S: Shape> MovableOps for Holder<S> {
     }
 
     fn pinned(&self, extent: &Extent) -> bool {
+        assert_eq!(locks_held(), 0);
         let state = self.state();
         let held = state.extents.get(&extent.private);
         held.is_some_and(|held| held.pinned && held.pfn == extent.pfn)
     }
 
     fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
+        assert_eq!(locks_held(), 0);
         let mut state = self.state();
         let held = state.extents.get_mut(&extent.private).filter(|held| held.pfn == extent.pfn);
         let held = held.ok_or(NotNow)?;
@@ -221,6 +223,7 @@ impl<S: Shape> MovableOps for Holder<S> {
     }
 
     fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
+        assert_eq!(locks_held(), 0);
         let mut state = self.state();
         if let Some(left) = state.failures.checked_sub(1) {
             state.failures = left;
@@ -238,6 +241,7 @@ impl<S: Shape> MovableOps for Holder<S> {
     }
 
     fn putback(&self, extent: &Extent) {
+        assert_eq!(locks_held(), 0);
         let mut state = self.state();
         state.putbacks += 1;
         if let Some(held) = state.extents.get_mut(&extent.private) {

@@ -5,7 +5,7 @@
 
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
-use super::{FakeRam, FaultPlan, GranulePte, OddPte, SoftMmu, Tag, TinyPte};
+use super::{FakeRam, FaultPlan, GranulePte, OddPte, SoftMmu, Tag, TinyPte, WatchedLock};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::node::{MAX_NODES, NodeTable};
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry, Sizes};
@@ -241,7 +241,8 @@ unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
 // and its pages are.
 unsafe impl<S: Shape> Machine for FakeMachine<S> {
     type Mapper = Tables<S::Format, Mmu<S>, Mmu<S>>;
-    type Nodes = NodeTable<MAX_NODES>;
+    type Nodes = NodeTable<MAX_NODES, WatchedLock>;
+    type Lock = WatchedLock;
     type Meta = Tag;
 
     fn vmemmap_base(&self) -> VirtAddr {

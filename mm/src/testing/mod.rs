@@ -8,6 +8,7 @@ extern crate std;
 
 mod bench;
 mod holder;
+mod lock;
 mod machine;
 mod raw;
 mod stubborn;
@@ -19,6 +20,7 @@ pub use hotmem_paging::testing::{
     FakeRam, FakeTables, FaultPlan, GranulePte, OddPte, Random, ShallowPte, SoftMmu, TinyPte,
 };
 pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
+pub use lock::{WatchedLock, locks_held};
 pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
 pub use stubborn::Stubborn;
 pub use tag::Tag;

@@ -1,0 +1,20 @@
+//! The locks that CPUs spin on, whose kind is the kernel's choice: see [`Machine::Lock`](crate::Machine::Lock).
+//!
+//! They are held for short, and never while a listener, an owner of pages or a sink of a dump is called: see
+//! [`crate::machine`]. What only says that something is under way, as the turn does, is waited for by nobody with
+//! interrupts off, and is the manager's own.
+
+use core::fmt;
+
+pub use lock_api;
+
+/// A kind of lock: what implements [`lock_api::RawMutex`], [`SpinLock`] for one, or the kernel's own that is fair,
+/// or that masks interrupts while it is held.
+pub trait RawLock: lock_api::RawMutex + Send + Sync + fmt::Debug + 'static {}
+
+impl<L: lock_api::RawMutex + Send + Sync + fmt::Debug + 'static> RawLock for L {}
+
+/// A lock that spins and does nothing else.
+pub type SpinLock = spin::Mutex<()>;
+
+pub(crate) use lock_api::{Mutex, MutexGuard};

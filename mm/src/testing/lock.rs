@@ -1,0 +1,50 @@
+//! A lock of a kernel's own: it knows how many of its kind the thread holds, as one would that masks interrupts.
+
+// UNSAFETY: vouches for the exclusion, which is the spin lock's inside.
+#![expect(unsafe_code)]
+
+use super::std::cell::Cell;
+use super::std::thread_local;
+use crate::lock::SpinLock;
+use crate::lock::lock_api::{GuardNoSend, RawMutex};
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many of the manager's locks this thread holds.
+pub fn locks_held() -> usize {
+    HELD.get()
+}
+
+/// A spin lock that counts.
+#[derive(Debug)]
+pub struct WatchedLock(SpinLock);
+
+// SAFETY: the lock inside excludes; counting changes nothing of that.
+unsafe impl RawMutex for WatchedLock {
+    const INIT: Self = Self(<SpinLock as RawMutex>::INIT);
+
+    type GuardMarker = GuardNoSend;
+
+    fn lock(&self) {
+        while !RawMutex::try_lock(&self.0) {
+            super::give_way();
+        }
+        HELD.set(HELD.get() + 1);
+    }
+
+    fn try_lock(&self) -> bool {
+        let locked = RawMutex::try_lock(&self.0);
+        if locked {
+            HELD.set(HELD.get() + 1);
+        }
+        locked
+    }
+
+    unsafe fn unlock(&self) {
+        HELD.set(HELD.get() - 1);
+        // SAFETY: the caller's promise: it is held by this thread.
+        unsafe { RawMutex::unlock(&self.0) };
+    }
+}
