@@ -6,7 +6,7 @@ use crate::memory::KernelMachine;
 use crate::serve::KernelHotplug;
 use crate::{heap, protection};
 use core::fmt;
-use hotmem::{Mm, TooManyMovers, VirtAddr};
+use hotmem::{Mm, TooManyOwners, VirtAddr};
 use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::current::probe::probe_read;
 use hotmem_hotplug::Clock;
@@ -59,8 +59,8 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// [`TooManyMovers`] if the monitor cannot own movable pages.
-    pub(crate) fn new(mm: &'static Mm<KernelMachine>) -> Result<Self, TooManyMovers> {
+    /// [`TooManyOwners`] if the monitor cannot own movable pages.
+    pub(crate) fn new(mm: &'static Mm<KernelMachine>) -> Result<Self, TooManyOwners> {
         Ok(Self { monitor: Monitor::new(mm)?, editor: LineEditor::new() })
     }
 

@@ -69,8 +69,9 @@ pub use hotmem_paging::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, Vir
 
 pub use alloc::buddy::{FreeError, OutOfMemory};
 pub use alloc::compact::CompactError;
-pub use alloc::migrate::{Extent, MovableOps, Mover, NotNow, TooManyMovers};
+pub use alloc::migrate::{Extent, MovableOps, NotNow};
 pub use alloc::node::{MAX_NODES, NodeId, NodeStorage, NodeTable};
+pub use alloc::owners::{Mover, TooManyOwners, User};
 pub use alloc::pages::Pages;
 pub use alloc::poison::{PoisonError, Quarantined};
 pub use alloc::request::Request;
@@ -80,7 +81,7 @@ pub use lock::SpinLock;
 pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
 pub use memmap::meta::{META_BYTES, Meta, check_meta};
-pub use memmap::page::{MAX_MOVERS, MoverId, Owner, Page, PageState};
+pub use memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, Page, PageState, UserId};
 pub use memmap::placement::{MhpFlags, Placement, UnknownPlacement};
 pub use memmap::section::MAX_SECTIONS;
 pub use observe::dump::{Content, DescriptorsMove, DumpRun};
@@ -101,8 +102,8 @@ pub use operations::{
 pub use operations::{ConvertError, OwnMapError, Removed, Stepped, Walk};
 
 use crate::alloc::frames::Frames;
-use crate::alloc::migrate::Movers;
 use crate::alloc::node::Nodes;
+use crate::alloc::owners::Owners;
 use crate::memmap::readers::Readers;
 use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
 use crate::operations::notify::Listeners;
@@ -126,7 +127,7 @@ pub struct Mm<M: Machine> {
     frames: Frames<M::Lock>,
     readers: Readers,
     knobs: Knobs,
-    movers: Movers,
+    owners: Owners,
     later: Later,
     listeners: Listeners,
     /// The turn: serialises the operations. Tried, and not waited for.
@@ -148,7 +149,7 @@ impl<M: Machine> Mm<M> {
             frames: Frames::new(),
             readers: Readers::new(),
             knobs: Knobs::new(),
-            movers: Movers::new(),
+            owners: Owners::new(),
             later: Later::new(),
             listeners: Listeners::new(),
             hotplug: Mutex::new(()),

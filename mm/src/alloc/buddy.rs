@@ -74,9 +74,14 @@ pub(crate) struct Home<'m, M> {
     kind: ZoneKind,
 }
 
+/// Whether extents of `owner` are the kernel's, which stay where they are.
+pub(crate) fn is_kernels(owner: Owner) -> bool {
+    matches!(owner, Owner::Kernel | Owner::Named(_))
+}
+
 /// Whether extents of `owner` are freed by who allocated them, and not by the manager.
 pub(crate) fn is_users(owner: Owner) -> bool {
-    matches!(owner, Owner::Kernel | Owner::Movable(_))
+    is_kernels(owner) || matches!(owner, Owner::Movable(_))
 }
 
 /// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
@@ -130,7 +135,7 @@ impl<M: Machine> Mm<M> {
         &self,
         node: NodeId,
         kind: ZoneKind,
-        Request { order, align, private, uses_floor, meta_of_each, .. }: Request,
+        Request { order, align, private, uses_floor, meta_of_each, below, .. }: Request,
         owner: Owner,
     ) -> Option<Pfn> {
         let mut zone = self.nodes.lock(node, kind);
@@ -138,8 +143,7 @@ impl<M: Machine> Mm<M> {
             return None;
         }
         // An extent is aligned to its size, and its first part is kept.
-        let mut size = zone.smallest_from(align)?;
-        let pfn = zone.first(size)?;
+        let (mut size, pfn) = self.pick(&zone, align, order, below)?;
         let section = self.section_at(pfn)?;
         let block = self.block_record(section.number())?;
         self.unlink(&mut zone, pfn, size);
@@ -161,6 +165,26 @@ impl<M: Machine> Mm<M> {
         self.set_head(section, pfn, order, PageState::Used { order, owner });
         count_free(&mut zone, block, order.pages().wrapping_neg());
         Some(pfn)
+    }
+
+    /// The smallest free extent that serves, the first of its list; or the first whose first `order` pages end
+    /// by `below`, for which it looks at one after the other.
+    fn pick(
+        &self,
+        zone: &Zone,
+        align: Order,
+        order: Order,
+        below: Option<Pfn>,
+    ) -> Option<(Order, Pfn)> {
+        let mut size = zone.smallest_from(align)?;
+        let Some(below) = below else { return Some((size, zone.first(size)?)) };
+        loop {
+            let ends_by = |pfn: &Pfn| pfn.add(order.pages()) <= below;
+            if let Some(pfn) = self.list(zone, size).find(ends_by) {
+                return Some((size, pfn));
+            }
+            size = zone.smallest_from(size.double()?)?;
+        }
     }
 
     /// Frees an extent whose owner `mine` accepts. Returns its order.

@@ -197,7 +197,7 @@ impl Evacuation {
 impl<M: Machine> Mm<M> {
     /// Whether the owner of an extent says that it will not let go.
     pub(crate) fn is_pinned(&self, extent: &Extent, mover: MoverId) -> bool {
-        self.movers.get(mover).is_none_or(|ops| ops.pinned(extent))
+        self.owners.mover(mover).is_none_or(|ops| ops.pinned(extent))
     }
 
     /// A used extent, as its owner knows it.
@@ -213,7 +213,7 @@ impl<M: Machine> Mm<M> {
         order: Order,
         mover: MoverId,
     ) -> Result<bool, Stuck> {
-        let Some(ops) = self.movers.get(mover) else { return Ok(false) };
+        let Some(ops) = self.owners.mover(mover) else { return Ok(false) };
         let extent = self.extent(pfn, order);
         if ops.isolate(&extent).is_err() {
             return Ok(false);

@@ -9,7 +9,8 @@
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::buddy::{COVERED, FreeError};
-use crate::alloc::migrate::{Extent, Mover};
+use crate::alloc::migrate::Extent;
+use crate::alloc::owners::Mover;
 use crate::alloc::pages::Pages;
 use crate::machine::Machine;
 use crate::memmap::meta::Meta;

@@ -10,12 +10,8 @@
 //! Only a registered owner can allocate movable memory, so everything in a movable zone can be asked
 //! to move.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn};
-use crate::machine::Machine;
-use crate::memmap::page::{MAX_MOVERS, MoverId, Owner};
 use core::fmt;
-use spin::Once;
 
 /// An allocated extent, as its owner knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +20,7 @@ pub struct Extent {
     pub pfn: Pfn,
     /// The size.
     pub order: Order,
-    /// The owner's word, given when it was allocated: see [`Mm::alloc_movable`].
+    /// The owner's word, given when it was allocated: see [`Mm::alloc_movable`](crate::Mm::alloc_movable).
     pub private: u64,
 }
 
@@ -75,77 +71,4 @@ pub trait MovableOps: Sync {
 
     /// Uses an isolated extent again, where it is.
     fn putback(&self, extent: &Extent);
-}
-
-/// No more owners can register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyMovers;
-
-impl fmt::Display for TooManyMovers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there are {MAX_MOVERS} owners of movable pages already")
-    }
-}
-
-impl core::error::Error for TooManyMovers {}
-
-/// A registered owner of movable pages: with it memory is allocated and freed in that owner's name. There is one
-/// for each [`Mm::register`], so whoever has it is the owner, or was given it by the owner.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Mover(MoverId);
-
-impl Mover {
-    /// The number by which the owner's pages name it.
-    pub const fn id(&self) -> MoverId {
-        self.0
-    }
-}
-
-/// The owners that have registered, for good.
-pub(crate) struct Movers([Once<&'static dyn MovableOps>; MAX_MOVERS]);
-
-impl Movers {
-    pub(crate) const fn new() -> Self {
-        Self([const { Once::new() }; MAX_MOVERS])
-    }
-
-    pub(crate) fn get(&self, mover: MoverId) -> Option<&'static dyn MovableOps> {
-        self.0.get(mover.index())?.get().copied()
-    }
-}
-
-impl fmt::Debug for Movers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.iter().map_while(|slot| slot.get().map(|ops| ops.name()));
-        f.debug_list().entries(names).finish()
-    }
-}
-
-impl<M: Machine> Mm<M> {
-    /// Makes `ops` an owner of movable pages; the answer is what it allocates with.
-    ///
-    /// # Errors
-    ///
-    /// [`TooManyMovers`] from the 17th on.
-    pub fn register(&self, ops: &'static dyn MovableOps) -> Result<Mover, TooManyMovers> {
-        for (index, slot) in self.movers.0.iter().enumerate() {
-            let mut mine = false;
-            slot.call_once(|| {
-                mine = true;
-                ops
-            });
-            if mine {
-                return MoverId::new(index).map(Mover).ok_or(TooManyMovers);
-            }
-        }
-        Err(TooManyMovers)
-    }
-
-    /// The name of an owner, for people: that of a mover is its own.
-    pub fn owner_name(&self, owner: Owner) -> &'static str {
-        match owner {
-            Owner::Movable(mover) => self.movers.get(mover).map_or(owner.name(), |ops| ops.name()),
-            _ => owner.name(),
-        }
-    }
 }

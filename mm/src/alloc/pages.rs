@@ -5,8 +5,8 @@
 
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
-use crate::alloc::buddy::{FreeError, OutOfMemory};
-use crate::alloc::migrate::Mover;
+use crate::alloc::buddy::{FreeError, OutOfMemory, is_kernels};
+use crate::alloc::owners::Mover;
 use crate::alloc::request::Request;
 use crate::machine::Machine;
 use crate::memmap::page::Owner;
@@ -97,14 +97,14 @@ impl<'m, M: Machine> Pages<'m, M> {
     ///
     /// [`FreeError`] if no such pages begin at `pfn`.
     pub unsafe fn from_raw(mm: &'m Mm<M>, pfn: Pfn) -> Result<Self, FreeError> {
-        let order = mm.order_of(pfn, |owner| owner == Owner::Kernel)?;
+        let order = mm.order_of(pfn, is_kernels)?;
         Ok(Self { mm, pfn, order })
     }
 }
 
 impl<M: Machine> Drop for Pages<'_, M> {
     fn drop(&mut self) {
-        if let Err(error) = self.mm.free_of(self.pfn, |owner| owner == Owner::Kernel) {
+        if let Err(error) = self.mm.free_of(self.pfn, is_kernels) {
             log::error!("allocated pages cannot be freed: {error}");
         }
     }
@@ -126,7 +126,7 @@ impl<M: Machine> Mm<M> {
     /// [`OutOfMemory`] with the order.
     pub fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
         let request = request.into();
-        let pfn = self.alloc_request(request, Owner::Kernel)?;
+        let pfn = self.alloc_request(request, request.user)?;
         Ok(Pages { mm: self, pfn, order: request.order })
     }
 
@@ -159,6 +159,8 @@ impl<M: Machine> Mm<M> {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use crate::NodeId;
     use crate::memmap::page::PageState;
@@ -247,6 +249,54 @@ mod tests {
         assert!(bench.alloc_movable_zone(Order::ZERO).is_none());
         drop((wide, narrow));
         assert_eq!(free(&bench), before);
+        bench.check();
+    }
+
+    #[test]
+    fn memory_that_must_end_early_does_so_or_is_not_there() {
+        let bench = bench();
+        let order = |raw| Order::new(raw).unwrap();
+        let low = Pfn::new(2 * MIB / 4096);
+        let request = Request::from(order(2));
+        assert!(bench.mm.alloc(request.below(Pfn::new(0))).is_err());
+        assert!(bench.mm.alloc(request.below(Pfn::new(u64::MAX))).is_ok());
+        let (before, mut taken) = (free(&bench), std::vec::Vec::new());
+        while let Ok(pages) = bench.mm.alloc(request.below(low)) {
+            assert!(pages.pfns().end <= low, "{:?}", pages.pfns());
+            taken.push(pages);
+        }
+        // Nothing of four pages is left there, and no page beyond was taken.
+        assert!(taken.len() > 64);
+        assert_eq!(free(&bench), before - 4 * taken.len() as u64);
+        let beyond = bench.mm.alloc(request).unwrap();
+        assert!(beyond.pfn() >= low);
+        let wide = request.aligned(order(7));
+        drop(taken);
+        let aligned = bench.mm.alloc(wide.below(low)).unwrap();
+        assert!(aligned.pfn().is_aligned(order(7)) && aligned.pfns().end <= low);
+        drop((beyond, aligned));
+        bench.check();
+    }
+
+    #[test]
+    fn pages_that_stay_give_the_name_of_who_has_them() {
+        let bench = bench();
+        let heap = bench.mm.register_user("heap").unwrap();
+        let pages = bench.mm.alloc(Request::from(Order::ZERO).named(&heap)).unwrap();
+        let owner = Owner::Named(heap.id());
+        assert_eq!(bench.mm.owner_name(owner), "heap");
+        let info = bench.mm.page_info(pages.pfn()).unwrap();
+        assert_eq!(info.state, Some(PageState::Used { order: Order::ZERO, owner }));
+        assert_eq!(info.held_by, Some("heap"));
+        // They are owned as others are: by their value.
+        let pfn = pages.into_raw();
+        // SAFETY: `pfn` was taken out just now.
+        drop(unsafe { Pages::from_raw(&bench.mm, pfn) }.unwrap());
+        for _ in 1..crate::MAX_USERS {
+            bench.mm.register_user("another").unwrap();
+        }
+        let full = bench.mm.register_user("one too many").unwrap_err();
+        assert_eq!(std::format!("{full}"), "16 owners have registered already");
         bench.check();
     }
 }

@@ -1,8 +1,10 @@
 //! What a user of the allocator asks for.
 
-use crate::addr::Order;
+use crate::addr::{Order, Pfn};
 use crate::alloc::node::NodeId;
+use crate::alloc::owners::User;
 use crate::alloc::zone::ZoneKind;
+use crate::memmap::page::Owner;
 
 /// What is to be allocated: `1 << order` pages, naturally aligned. An [`Order`] alone is a request for any
 /// node and zone that the owner may have memory of.
@@ -14,6 +16,10 @@ pub struct Request {
     pub(crate) private: u64,
     node: Option<NodeId>,
     movable_zone: bool,
+    /// Who has it if it stays where it is.
+    pub(crate) user: Owner,
+    /// The frame that it ends by.
+    pub(crate) below: Option<Pfn>,
     /// Whether movable memory may take the floor of a system zone.
     pub(crate) uses_floor: bool,
     /// Whether each page's descriptor has the kernel's part, and not just the head's.
@@ -28,6 +34,8 @@ impl From<Order> for Request {
             private: 0,
             node: None,
             movable_zone: false,
+            user: Owner::Kernel,
+            below: None,
             uses_floor: false,
             meta_of_each: false,
         }
@@ -65,6 +73,20 @@ impl Request {
     #[must_use]
     pub const fn with_meta_of_each(self) -> Self {
         Self { meta_of_each: true, ..self }
+    }
+
+    /// Memory that ends by the frame `below`, as a device may need that reaches no further. The free extents of a
+    /// zone are looked at one by one, with the zone locked.
+    #[must_use]
+    pub const fn below(self, below: Pfn) -> Self {
+        Self { below: Some(below), ..self }
+    }
+
+    /// In the name of `user`, which obstacles and refusals then give, if the memory stays where it is. Movable memory
+    /// has its mover's name.
+    #[must_use]
+    pub const fn named(self, user: &User) -> Self {
+        Self { user: Owner::Named(user.id()), ..self }
     }
 
     /// Memory of movable zones only, which no unmovable memory comes from.

@@ -42,6 +42,8 @@ pub enum Owner {
     Memmap,
     /// The kernel's own data, which stays where it is.
     Kernel,
+    /// The same, of a user with a name.
+    Named(UserId),
     /// Nobody, for good: the page's memory is bad.
     Poison,
     /// Whoever took it out of the linear map: its content is not to be touched.
@@ -57,8 +59,27 @@ pub struct MoverId(u8);
 /// Owners of movable pages that can register.
 pub const MAX_MOVERS: usize = 16;
 
-/// Where the numbers of movers begin among those of owners.
+/// The number of a named user of pages that stay, whose handle is [`User`](crate::User).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(u8);
+
+/// Users of pages that stay that can have a name.
+pub const MAX_USERS: usize = 16;
+
+/// Where the numbers of movers and of named users begin among those of owners.
 const FIRST_MOVER: u64 = 16;
+const FIRST_USER: u64 = FIRST_MOVER + MAX_MOVERS as u64;
+
+impl UserId {
+    /// Number `index`, below [`MAX_USERS`].
+    pub(crate) const fn new(index: usize) -> Option<Self> {
+        if index < MAX_USERS { Some(Self(index as u8)) } else { None }
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 impl MoverId {
     /// Number `index`, below [`MAX_MOVERS`].
@@ -84,6 +105,7 @@ impl Owner {
             Self::Poison => 4,
             Self::Taken => 5,
             Self::Movable(mover) => FIRST_MOVER + mover.0 as u64,
+            Self::Named(user) => FIRST_USER + user.0 as u64,
         }
     }
 
@@ -91,19 +113,22 @@ impl Owner {
         if raw < Self::FIXED.len() as u64 {
             return Some(Self::FIXED[raw as usize]);
         }
+        if let Some(user) = UserId::new(raw.wrapping_sub(FIRST_USER) as usize) {
+            return Some(Self::Named(user));
+        }
         match MoverId::new(raw.wrapping_sub(FIRST_MOVER) as usize) {
             Some(mover) => Some(Self::Movable(mover)),
             None => None,
         }
     }
 
-    /// The kind of owner, for people. A mover has a name of its own: see [`crate::Mm::owner_name`].
+    /// The kind of owner, for people. Movers and users have names of their own: see [`crate::Mm::owner_name`].
     pub const fn name(self) -> &'static str {
         match self {
             Self::Boot => "boot",
             Self::Table => "table",
             Self::Memmap => "memmap",
-            Self::Kernel => "kernel",
+            Self::Kernel | Self::Named(_) => "kernel",
             Self::Poison => "poison",
             Self::Taken => "taken",
             Self::Movable(_) => "movable",
@@ -240,7 +265,8 @@ mod tests {
         let orders = (0..Order::COUNT as u8).filter_map(Order::new);
         let sized = orders.flat_map(|order| {
             let movers = (0..MAX_MOVERS).filter_map(MoverId::new).map(Owner::Movable);
-            let owners = Owner::FIXED.into_iter().chain(movers);
+            let users = (0..MAX_USERS).filter_map(UserId::new).map(Owner::Named);
+            let owners = Owner::FIXED.into_iter().chain(movers).chain(users);
             let used = owners.map(move |owner| PageState::Used { order, owner });
             used.chain([PageState::Free { order }, PageState::Isolated { order }])
         });
@@ -263,7 +289,7 @@ mod tests {
 
     #[test]
     fn no_two_states_share_a_word() {
-        let mut words: [u64; 1024] = [0; 1024];
+        let mut words: [u64; 2048] = [0; 2048];
         for (count, state) in states().enumerate() {
             assert!(!words[..count].contains(&state.encode()));
             words[count] = state.encode();

@@ -3,7 +3,7 @@
 use super::life::{CacheCommand, PoolCommand};
 use crate::movers::{Cache, CacheError, CacheStatus, Pool, PoolError, PoolStatus, Shared};
 use core::fmt::{self, Write};
-use hotmem::{Mm, TooManyMovers};
+use hotmem::{Mm, TooManyOwners};
 
 /// Why such a command was not done.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ pub(super) struct Movers<M: Shared> {
 }
 
 impl<M: Shared> Movers<M> {
-    pub(super) fn new(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
+    pub(super) fn new(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
         Ok(Self { pool: Pool::register(mm)?, cache: Cache::register(mm)? })
     }
 

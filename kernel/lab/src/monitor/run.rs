@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use hotmem::{
     BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, Order, OutOfMemory, Pages,
-    Pfn, PhysRange, Placement, Progress, TooManyMovers, Violation, VirtAddr, ZoneKind,
+    Pfn, PhysRange, Placement, Progress, TooManyOwners, Violation, VirtAddr, ZoneKind,
 };
 use hotmem_hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
 use hotmem_hotplug::{EjectProgress, UseStep, Verbs};
@@ -116,8 +116,8 @@ impl<M: Shared> Monitor<'_, M> {
     ///
     /// # Errors
     ///
-    /// [`TooManyMovers`] if it cannot become an owner of pages.
-    pub fn new(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
+    /// [`TooManyOwners`] if it cannot become an owner of pages.
+    pub fn new(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
         let held = mm.register(&Held)?;
         Ok(Self {
             mm,

@@ -25,7 +25,7 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use hotmem::{
-    Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pages, Pfn, TooManyMovers,
+    Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pages, Pfn, TooManyOwners,
 };
 use spin::Mutex;
 
@@ -117,8 +117,8 @@ impl<M: Shared> Cache<M> {
     ///
     /// # Errors
     ///
-    /// [`TooManyMovers`].
-    pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
+    /// [`TooManyOwners`].
+    pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
         let objects = core::array::from_fn(|_| Array::new(mm));
         let table = Mutex::new(Table { objects, moved: 0, putbacks: 0 });
         let owner: &'static Owner<M> = Box::leak(Box::new(Owner { mm, table }));

@@ -17,7 +17,7 @@ use super::frame;
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
-use hotmem::{Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn, TooManyMovers};
+use hotmem::{Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn, TooManyOwners};
 use spin::Mutex;
 
 const USED: u64 = 1 << 0;
@@ -149,8 +149,8 @@ impl<M: Shared> Pool<M> {
     ///
     /// # Errors
     ///
-    /// [`TooManyMovers`].
-    pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyMovers> {
+    /// [`TooManyOwners`].
+    pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
         let table = Table { words: Array::new(mm), free_from: 0, moved: 0, putbacks: 0 };
         let owner: &'static Owner<M> = Box::leak(Box::new(Owner { mm, table: Mutex::new(table) }));
         Ok(Self { owner, mover: mm.register(owner)? })

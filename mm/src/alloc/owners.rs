@@ -1,0 +1,133 @@
+//! Owners that register: those whose pages move, and those who only have a name. Both are there for good.
+
+use crate::Mm;
+use crate::alloc::migrate::MovableOps;
+use crate::machine::Machine;
+use crate::memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, UserId};
+use core::fmt;
+use spin::Once;
+
+/// No more owners of the kind can register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyOwners {
+    /// So many have.
+    pub count: usize,
+}
+
+impl fmt::Display for TooManyOwners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} owners have registered already", self.count)
+    }
+}
+
+impl core::error::Error for TooManyOwners {}
+
+/// A registered owner of movable pages: with it memory is allocated and freed in that owner's name. There is one
+/// for each [`Mm::register`], so whoever has it is the owner, or was given it by the owner.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mover(MoverId);
+
+impl Mover {
+    /// The number by which the owner's pages name it.
+    pub const fn id(&self) -> MoverId {
+        self.0
+    }
+}
+
+/// A name for pages that stay: see [`Mm::register_user`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct User(UserId);
+
+impl User {
+    /// The number by which its pages name it.
+    pub const fn id(&self) -> UserId {
+        self.0
+    }
+}
+
+/// What owners have registered, by their numbers.
+struct Registry<T, const N: usize>([Once<T>; N]);
+
+impl<T: Copy, const N: usize> Registry<T, N> {
+    const fn new() -> Self {
+        Self([const { Once::new() }; N])
+    }
+
+    fn get(&self, index: usize) -> Option<T> {
+        self.0.get(index)?.get().copied()
+    }
+
+    /// Keeps `value` for good. Returns its number.
+    fn add(&self, value: T) -> Result<usize, TooManyOwners> {
+        let takes = |slot: &Once<T>| {
+            let mut mine = false;
+            slot.call_once(|| {
+                mine = true;
+                value
+            });
+            mine
+        };
+        self.0.iter().position(takes).ok_or(TooManyOwners { count: N })
+    }
+}
+
+/// The owners that have registered.
+pub(crate) struct Owners {
+    movers: Registry<&'static dyn MovableOps, MAX_MOVERS>,
+    users: Registry<&'static str, MAX_USERS>,
+}
+
+impl Owners {
+    pub(crate) const fn new() -> Self {
+        Self { movers: Registry::new(), users: Registry::new() }
+    }
+
+    pub(crate) fn mover(&self, mover: MoverId) -> Option<&'static dyn MovableOps> {
+        self.movers.get(mover.index())
+    }
+
+    /// The name of an owner, for people.
+    fn name(&self, owner: Owner) -> Option<&'static str> {
+        match owner {
+            Owner::Movable(mover) => self.mover(mover).map(|ops| ops.name()),
+            Owner::Named(user) => self.users.get(user.index()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let movers = (0..MAX_MOVERS).filter_map(MoverId::new).map(Owner::Movable);
+        let users = (0..MAX_USERS).filter_map(UserId::new).map(Owner::Named);
+        f.debug_list().entries(movers.chain(users).filter_map(|owner| self.name(owner))).finish()
+    }
+}
+
+impl<M: Machine> Mm<M> {
+    /// Makes `ops` an owner of movable pages. Returns what it allocates with.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyOwners`] from the 17th on.
+    pub fn register(&self, ops: &'static dyn MovableOps) -> Result<Mover, TooManyOwners> {
+        let index = self.owners.movers.add(ops)?;
+        MoverId::new(index).map(Mover).ok_or(TooManyOwners { count: MAX_MOVERS })
+    }
+
+    /// Names a user of pages that stay, the heap or a driver. What it allocates as
+    /// [`named`](crate::Request::named) shows who keeps a block from going offline.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyOwners`] from the 17th on.
+    pub fn register_user(&self, name: &'static str) -> Result<User, TooManyOwners> {
+        let index = self.owners.users.add(name)?;
+        UserId::new(index).map(User).ok_or(TooManyOwners { count: MAX_USERS })
+    }
+
+    /// The name of an owner, for people: that of a mover or a user is its own.
+    pub fn owner_name(&self, owner: Owner) -> &'static str {
+        self.owners.name(owner).unwrap_or(owner.name())
+    }
+}
