@@ -22,8 +22,8 @@ const INTERRUPT_CLEAR: u64 = 0x44;
 
 const RECEIVE_EMPTY: u32 = 1 << 4;
 const TRANSMIT_FULL: u32 = 1 << 5;
-/// Eight bits, FIFOs on.
-const EIGHT_BITS_FIFO: u32 = 0b11 << 5 | 1 << 4;
+const EIGHT_BITS: u32 = 0b11 << 5;
+const FIFOS: u32 = 1 << 4;
 /// Receiver, transmitter, port.
 const ENABLE: u32 = 1 << 9 | 1 << 8 | 1;
 /// A byte was received; one has been waiting for a while.
@@ -59,7 +59,9 @@ impl Port {
         port.write(INTERRUPT_CLEAR, 0x7ff);
         port.write(INTEGER_DIVISOR, DIVISOR.0);
         port.write(FRACTIONAL_DIVISOR, DIVISOR.1);
-        port.write(LINE_CONTROL, EIGHT_BITS_FIFO);
+        // To turn the FIFOs on, or off, empties them. Where somebody has typed already they stay as they are.
+        let fifos = if port.has_input() { port.read(LINE_CONTROL) & FIFOS } else { FIFOS };
+        port.write(LINE_CONTROL, EIGHT_BITS | fifos);
         port.write(CONTROL, ENABLE);
         port
     }
