@@ -54,10 +54,14 @@ impl Dimm {
         event["event"] == "DEVICE_DELETED" && event["data"]["device"] == self.id.as_str()
     }
 
-    /// Does `event` tell that the guest keeps this DIMM? On pseries there is one for each refusal, beside a
-    /// DEVICE_UNPLUG_GUEST_ERROR.
+    /// Does `event` tell that the guest keeps this DIMM? On pseries there is one for each refusal, by the name
+    /// that this QEMU has for it.
     pub(super) fn is_kept_by(&self, event: &Value) -> bool {
-        event["event"] == "MEM_UNPLUG_ERROR" && event["data"]["device"] == self.id.as_str()
+        let refusal = matches!(
+            event["event"].as_str(),
+            Some("MEM_UNPLUG_ERROR" | "DEVICE_UNPLUG_GUEST_ERROR")
+        );
+        refusal && event["data"]["device"] == self.id.as_str()
     }
 }
 
@@ -137,7 +141,7 @@ impl Machine {
         if self.about.answers == Answers::Ost {
             return Ok(());
         }
-        let what = format!("MEM_UNPLUG_ERROR of {}", dimm.id);
+        let what = format!("that {} stays", dimm.id);
         let kept = |event: &Value| dimm.is_kept_by(event).then_some(());
         let waited = self.qmp.wait_event(self.soon(), &what, kept);
         waited.map_err(|error| self.explained(error))

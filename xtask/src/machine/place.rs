@@ -207,6 +207,7 @@ mod tests {
             (event("DEVICE_DELETED", "dimm3"), Some(Answer::Gone)),
             (event("DEVICE_DELETED", "dimm4"), None),
             (event("MEM_UNPLUG_ERROR", "dimm3"), Some(Answer::Kept)),
+            (event("DEVICE_UNPLUG_GUEST_ERROR", "dimm3"), Some(Answer::Kept)),
             (ost("dimm3", 3, 0x81), Some(Answer::Kept)),
             (ost("dimm3", 3, 0x84), None),
             (ost("dimm3", 3, 0), None),
