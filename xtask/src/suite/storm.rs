@@ -27,8 +27,9 @@ const MOST_EARLY: u64 = 3;
 const LONGEST_PAUSE: u64 = 50_000;
 /// How long any one answer may take on a busy host.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How much may be heard of a DIMM that was asked back before it is gone.
-const MOST_HEARD: usize = 8;
+/// How much may be heard of a DIMM that was asked back before it is gone. On pseries each of the five steps
+/// by which the kernel configures a block cancels a request that came before it.
+const MOST_HEARD: usize = 32;
 /// The largest DIMM, which is what a place has room for, and the smallest.
 const LARGEST: &str = "256M";
 const SMALLEST: &str = "128M";
