@@ -83,9 +83,21 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
-        fmt::from_fn(move |f| match self {
-            Some(source) => fmt::Display::fmt(&source.label(device), f),
-            None => write!(f, "memory device {}", device.0),
-        })
+        self.as_ref().map_or(Label::Absent(device), |source| Label::Source(source.label(device)))
+    }
+}
+
+/// How messages name a device.
+enum Label<L> {
+    Source(L),
+    Absent(DeviceId),
+}
+
+impl<L: fmt::Display> fmt::Display for Label<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(label) => label.fmt(f),
+            Self::Absent(device) => write!(f, "memory device {}", device.0),
+        }
     }
 }
