@@ -16,6 +16,7 @@ impl fmt::Display for Signature {
 
 /// Why a table cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TableError {
     /// The memory a table should be in cannot be read.
     Unreadable(PhysRange),

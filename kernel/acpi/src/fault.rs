@@ -11,6 +11,7 @@ use hotmem_hotplug::DeviceId;
 
 /// Why ACPI cannot be used at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StartError {
     /// A table is missing or broken.
     Table(TableError),
@@ -52,6 +53,7 @@ impl From<AmlError> for StartError {
 
 /// What is wrong with one memory device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// There is no such device.
     Unknown(DeviceId),

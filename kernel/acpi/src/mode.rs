@@ -17,6 +17,7 @@ const STEP_MICROSECONDS: u64 = 100;
 
 /// Why the machine is not in ACPI mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ModeError {
     /// The FADT has no control register and does not say hardware-reduced.
     NoControl,

@@ -30,6 +30,7 @@ pub struct Place {
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// A table is shorter than its header or than the length its header claims.
     BadTable,

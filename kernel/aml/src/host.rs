@@ -70,6 +70,7 @@ impl Width {
 
 /// Why the machine refused a register access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HostError {
     /// The machine has no such address space, or not in this width.
     Unsupported,

@@ -66,6 +66,7 @@ pub struct Interrupt {
 
 /// Why a resource list cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ResourceError {
     /// A descriptor runs past the end of the buffer, or is too short for its kind; the offset.
     Truncated(usize),

@@ -19,6 +19,7 @@ use super::verbs::{Clock, Verbs};
 
 /// Why the operator's command was not done. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OperatorError {
     /// The firmware has some of the range in use: it alone may take it away.
     Firmwares(Plugged),

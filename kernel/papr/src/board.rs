@@ -20,6 +20,7 @@ const SET_BYTES: usize = 24;
 
 /// Why the device tree is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TreeError {
     /// It is none.
     Broken,

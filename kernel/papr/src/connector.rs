@@ -82,6 +82,7 @@ pub trait Services {
 
 /// Why a connector did not change its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectorError {
     /// Firmware does not have the service.
     NoService(&'static str),

@@ -8,6 +8,7 @@ use hotmem_hotplug::DeviceId;
 
 /// What can go wrong with a piece of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PaprError {
     /// A connector did not do as it was told.
     Connector(ConnectorError),

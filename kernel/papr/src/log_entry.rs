@@ -39,6 +39,7 @@ pub struct MemoryEvent {
 
 /// A log says nothing that the kernel can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogError {
     /// It ends too soon.
     Short,

@@ -95,6 +95,7 @@ pub struct BlockSize {
 
 /// Why a geometry cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GeometryError {
     /// A block must be a power of two of whole sections.
     NotWholeSections {

@@ -132,6 +132,7 @@ pub struct TableAt<I: Space = Virtual> {
 
 /// Why a range was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MapError<I: Space = Virtual> {
     /// The addresses or the length are no multiple of the base page.
     Misaligned {
@@ -185,6 +186,7 @@ impl<I: Space> From<OutOfFrames> for MapError<I> {
 
 /// Why a range was not unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UnmapError<I: Space = Virtual> {
     /// An end of the range lies inside a leaf, and live leaves are never split.
     CutsLeaf {

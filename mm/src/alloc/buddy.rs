@@ -42,6 +42,7 @@ impl core::error::Error for OutOfMemory {}
 
 /// Why a page was not freed, or its owner's word not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FreeError {
     /// The page is in no online block.
     NotOnline(Pfn),

@@ -17,6 +17,7 @@ use core::fmt;
 
 /// Why there is no free extent of the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CompactError {
     /// A verb is running.
     Busy,

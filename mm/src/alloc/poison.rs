@@ -32,6 +32,7 @@ pub enum Quarantined {
 /// Why a bad page was not taken out of use. Nothing was changed, but that what had moved stays where it
 /// went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PoisonError {
     /// A verb is running.
     Busy,

@@ -20,6 +20,7 @@ use crate::memmap::section::Section;
 
 /// A node that has memory, online or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NodeInfo {
     /// The node.
     pub node: NodeId,

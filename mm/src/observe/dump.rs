@@ -14,6 +14,7 @@ use core::fmt;
 
 /// What the pages of a run hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Content {
     /// The descriptors of the memory that they lie in.
     Memmap,

@@ -36,6 +36,7 @@ pub enum Removability {
 
 /// What keeps memory from going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Obstacle {
     /// The range cannot be removed in this way, whatever is in it.
     Range(RemoveError),

@@ -11,6 +11,7 @@ use crate::memmap::section::{Section, SectionState};
 
 /// Counts over all memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// All zones together, in pages.
     pub pages: PageCounts,
@@ -27,6 +28,7 @@ pub struct Stats {
 
 /// One zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ZoneInfo {
     /// Its node.
     pub node: NodeId,
@@ -44,6 +46,7 @@ pub struct ZoneInfo {
 
 /// What is known of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PageInfo {
     /// The page.
     pub pfn: Pfn,

@@ -28,6 +28,7 @@ use core::fmt;
 
 /// Why a range was not added. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AddError {
     /// Another verb is running.
     Busy,

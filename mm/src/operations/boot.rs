@@ -67,6 +67,7 @@ pub struct BootMemory<'b> {
 
 /// Why the boot memory could not be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BootError {
     /// The block size does not fit the geometry.
     Geometry(GeometryError),

@@ -39,6 +39,7 @@ use core::fmt;
 
 /// Why a range was not converted. Nothing was changed, but that what had moved stays where it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// Another verb is running.
     Busy,

@@ -68,6 +68,7 @@ pub struct Change {
 
 /// What has happened to memory as a whole. It is too late for a veto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum News {
     /// A node has its first memory; told before that is [added](Self::Added).
     NodeCame(NodeId),

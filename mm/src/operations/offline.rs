@@ -24,6 +24,7 @@ use core::fmt;
 /// Why a block stayed online (or was not). It is as it was, but that extents which had been moved stay
 /// where they went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OfflineError {
     /// Another verb is running.
     Busy,

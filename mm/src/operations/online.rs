@@ -11,6 +11,7 @@ use core::fmt;
 
 /// Why a block was not brought online. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnlineError {
     /// Another verb is running.
     Busy,

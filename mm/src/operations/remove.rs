@@ -24,6 +24,7 @@ use core::fmt;
 
 /// Why a range was not removed. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RemoveError {
     /// Another verb is running.
     Busy,

@@ -64,16 +64,16 @@ impl Model {
             .collect();
         assert_eq!(found, zones);
         let found = bench.mm.nodes().filter(|info| info.node != NodeId::ZERO);
-        let found: Vec<_> = found.collect();
+        let found = found.map(|info| (info.node, info.blocks, info.span, info.counts));
         let expected = nodes.iter().map(|(&raw, &blocks)| {
             let mine = zones.iter().filter(|((node, _), _)| *node == raw).map(|(_, zone)| *zone);
             let (span, counts) = mine
                 .fold((PfnRange::EMPTY, PageCounts::default()), |(span, counts), zone| {
                     (span.hull(zone.0), counts.plus(zone.1))
                 });
-            NodeInfo { node: node(raw), blocks, span, counts }
+            (node(raw), blocks, span, counts)
         });
-        assert_eq!(found, expected.collect::<Vec<_>>());
+        assert!(found.eq(expected));
         bench.check();
     }
 }

@@ -132,9 +132,9 @@ impl Config {
 
         line.add("-display", "none").flag("-nodefaults").flag("-no-reboot");
         line.add("-serial", "stdio");
-        line.add("-qmp", joined("unix:", qmp, ",server,nowait"));
+        line.add("-qmp", joined("unix:", qmp, ",server,nowait")).flag("-S");
         if let Some(port) = self.gdb {
-            line.add("-gdb", format!("tcp:127.0.0.1:{port}")).flag("-S");
+            line.add("-gdb", format!("tcp:127.0.0.1:{port}"));
         }
         (about.start)(self, image, &mut line);
         line.0
@@ -254,7 +254,7 @@ mod tests {
             ),
             "{line}"
         );
-        assert!(line.contains("-qmp unix:/tmp/q,server,nowait -kernel /k.elf"), "{line}");
+        assert!(line.contains("-qmp unix:/tmp/q,server,nowait -S -kernel /k.elf"), "{line}");
         assert!(!line.contains("-append") && !line.contains("-gdb") && !line.contains("-icount"));
     }
 
@@ -314,7 +314,7 @@ mod tests {
         let config = Config { gdb: Some(1234), ..usual() }.word("placement=block").word("icount");
         assert!(
             line(&config).ends_with(
-                "-gdb tcp:127.0.0.1:1234 -S -kernel /k.elf -append placement=block icount"
+                "-S -gdb tcp:127.0.0.1:1234 -kernel /k.elf -append placement=block icount"
             )
         );
     }

@@ -28,7 +28,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) use config::{Accel, Config, Line, joined};
 pub(crate) use console::{PROMPT, Reply};
@@ -95,7 +95,14 @@ impl Machine {
         // The serial line is drained before QMP connects; see the console's module.
         let console = Console::new(output, input, mirror);
         let deadline = Instant::now() + Duration::from_secs(20);
-        let connected = Qmp::connect(&socket, deadline, || emulator.wait(Instant::now()).is_err());
+        let alive = || emulator.wait(Instant::now()).is_err();
+        let connected = Qmp::connect(&socket, deadline, alive).and_then(|mut qmp| {
+            // A kernel that refuses to start is gone sooner than QMP has said who it is.
+            if config.gdb.is_none() {
+                qmp.execute("cont", json!({}), deadline)?;
+            }
+            Ok(qmp)
+        });
         let qmp = connected.map_err(|error| {
             let complaints = emulator.complaints();
             error.context(format!("`{}` does not start\n{complaints}", tool::shown(&command)))

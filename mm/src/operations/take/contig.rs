@@ -14,6 +14,7 @@ use core::fmt;
 
 /// Why no memory was taken. What had moved stays where it went; all else is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ContigError {
     /// A verb is running.
     Busy,

@@ -33,6 +33,7 @@ use core::fmt;
 
 /// Why blocks were not taken. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TakeError {
     /// A verb is running.
     Busy,
@@ -86,6 +87,7 @@ impl core::error::Error for TakeError {}
 
 /// Why a block was not released. Those before it were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReleaseError {
     /// A verb is running.
     Busy,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::arch::{About, Answers, Arch, Image};
+use crate::arch::{About, Answers, Arch, Firmware, Image};
 use crate::build::{self, Text};
 use crate::machine::{
     Add, Block, Config, DESCRIPTOR, Dimm, Machine, Offline, Online, Remove, Request, Step, Use,
@@ -75,6 +75,11 @@ impl Lab {
     /// The architecture of its machines.
     pub(crate) fn arch(&self) -> Arch {
         self.usual.image.arch
+    }
+
+    /// What runs before the kernel.
+    pub(crate) fn firmware(&self) -> Firmware {
+        self.usual.image.firmware
     }
 
     /// Where the kernel maps the physical address `phys`.
