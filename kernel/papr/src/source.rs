@@ -48,6 +48,8 @@ pub struct PaprSource<S> {
     pending: Option<Option<u64>>,
     /// Whether nothing interrupts, so that logs are to be looked for all the time.
     polls: bool,
+    /// Whether logs could not be fetched the last time.
+    failed: bool,
     /// The hypervisor wants the machine off.
     wants_power_off: bool,
 }
@@ -69,6 +71,7 @@ impl<S: Services> PaprSource<S> {
             next_assigned,
             pending,
             polls,
+            failed: false,
             wants_power_off: false,
         }
     }
@@ -273,16 +276,24 @@ impl<S: Services> PaprSource<S> {
                 return;
             }
             match self.fetch() {
-                Ok(Some(log)) => self.queue.push(log, since),
+                Ok(Some(log)) => {
+                    self.failed = false;
+                    self.queue.push(log, since);
+                }
                 Ok(None) => {
+                    self.failed = false;
                     self.pending = self.pending.filter(|_| !self.queue.is_empty());
                     return;
                 }
                 Err(PaprError::Log(error)) => self.refuse(error),
                 Err(error) => {
-                    log::error!("hotplug event: {error}");
-                    // Nor is there a point in asking again, until an interrupt comes.
-                    (self.pending, self.polls) = (None, false);
+                    // Who asks all the time would be told so all the time.
+                    if !core::mem::replace(&mut self.failed, true) {
+                        log::error!(
+                            "hotplug event: {error}; asked again at the next interrupt or look"
+                        );
+                    }
+                    self.pending = None;
                     return;
                 }
             }

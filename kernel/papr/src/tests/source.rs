@@ -173,6 +173,19 @@ fn without_interrupts_logs_are_looked_for_all_the_time() {
 }
 
 #[test]
+fn a_failure_to_fetch_a_log_does_not_end_the_looking() {
+    let mut rig = Rig::new(0);
+    rig.source.arm(true);
+    rig.fake.0.borrow_mut().mute = true;
+    for _ in 0..3 {
+        assert!(rig.source.next_event().is_none());
+    }
+    rig.fake.0.borrow_mut().mute = false;
+    rig.fake.0.borrow_mut().logs.push_back(log(1, 4, [1, FIRST]));
+    assert_eq!(rig.inserted().1, [lmbs(0, 1)]);
+}
+
+#[test]
 fn a_source_of_interrupts_is_routed_and_enabled() {
     let mut rig = Rig::new(0);
     rig.source.enable(0x1001).unwrap();
