@@ -1,6 +1,6 @@
 //! Addresses and sizes: numbers of as many 32-bit cells as the parent node says.
 
-use dtoolkit::fdt::FdtNode;
+use dtoolkit::fdt::{FdtNode, FdtProperty};
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
 
@@ -45,6 +45,49 @@ impl Cells {
             Some(number(address).map(|start| (start, number(size).unwrap_or(u64::MAX))))
         })
         .flatten()
+    }
+}
+
+/// The `ranges` of a node (Devicetree Specification 0.4, 2.3.8): which of its children's addresses are which of
+/// its parent's.
+pub(super) struct Ranges<'t> {
+    entries: Option<FdtProperty<'t>>,
+    child: Cells,
+    parent: usize,
+}
+
+impl<'t> Ranges<'t> {
+    /// Those of `node`, whose children have numbers of `child` cells and which is a child of `parent`.
+    pub(super) fn of(node: &FdtNode<'t>, child: Cells, parent: Cells) -> Self {
+        Self { entries: node.property("ranges"), child, parent: parent.address }
+    }
+
+    /// Child address, parent address and size of each entry, as far as they are whole and fit 64 bits.
+    fn entries(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
+        let usable = self.child.pair_bytes().is_some() && (1..=MOST).contains(&self.parent);
+        let sizes = [self.child.address, self.parent, self.child.size].map(|cells| 4 * cells);
+        let entry = if usable { sizes.iter().sum() } else { usize::MAX };
+        let entries = self.entries.as_ref().map_or(&[][..], |ranges| ranges.value());
+        entries.chunks_exact(entry).filter_map(move |entry| {
+            let (child, rest) = entry.split_at_checked(sizes[0])?;
+            let (parent, size) = rest.split_at_checked(sizes[1])?;
+            Some((number(child)?, number(parent)?, number(size).unwrap_or(u64::MAX)))
+        })
+    }
+
+    /// Where the parent has `size` bytes of the children's addresses from `start` on, piece by piece; as they
+    /// stand if no entry names any of them.
+    pub(super) fn translate(&self, start: u64, size: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let pieces = move || {
+            self.entries().filter_map(move |(child, parent, len)| {
+                let first = start.max(child);
+                let end = start.saturating_add(size).min(child.saturating_add(len));
+                let size = end.checked_sub(first).filter(|&size| size > 0)?;
+                Some((parent.checked_add(first - child)?, size))
+            })
+        };
+        let as_it_stands = pieces().next().is_none().then_some((start, size));
+        pieces().chain(as_it_stands)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a device tree reserves, in both ways that it has.
 
-use super::cells::{Cells, be32, be64};
-use super::{is_available, touched_pages};
+use super::cells::{Cells, Ranges, be32, be64};
+use super::touched_pages;
 use crate::ranges::{RangeList, RangesFull};
-use dtoolkit::fdt::Fdt;
+use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
 /// The memory reservation block: pairs of address and size, ended by zeroes (Devicetree
@@ -26,7 +26,8 @@ pub(super) fn nodes(tree: &Fdt<'_>) -> Result<(RangeList, u32), RangesFull> {
     let (mut reserved, mut unplaced) = (RangeList::new(), 0);
     let Some(parent) = tree.find_node("/reserved-memory") else { return Ok((reserved, 0)) };
     let cells = Cells::of(&parent);
-    for node in parent.children().filter(is_available) {
+    let ranges = Ranges::of(&parent, cells, Cells::of(&tree.root()));
+    for node in parent.children().filter(|node| !is_disabled(node)) {
         let reg = node.property("reg");
         let readable = reg.is_some_and(|reg| {
             let len = reg.value().len();
@@ -34,8 +35,15 @@ pub(super) fn nodes(tree: &Fdt<'_>) -> Result<(RangeList, u32), RangesFull> {
         });
         unplaced += u32::from(!readable);
         for (start, size) in cells.registers(&node) {
-            reserved.insert(touched_pages(start, size))?;
+            for (start, size) in ranges.translate(start, size) {
+                reserved.insert(touched_pages(start, size))?;
+            }
         }
     }
     Ok((reserved, unplaced))
+}
+
+/// Whether a reservation is not meant. What is `reserved` or has failed is in use by somebody, or of no use.
+fn is_disabled(node: &FdtNode<'_>) -> bool {
+    node.property("status").is_some_and(|status| status.value() == b"disabled\0")
 }

@@ -126,6 +126,57 @@ fn with_reserved(cells: [u32; 2], fill: impl FnOnce(&mut Builder)) -> Vec<u8> {
 }
 
 #[test]
+fn a_reservation_is_where_the_ranges_of_its_parent_put_it() {
+    let ram = between(0x4000_0000, 0x6000_0000);
+    let without =
+        |start, end| Vec::from([between(ram.start().get(), start), between(end, ram.end().get())]);
+    // Sixteen bytes of ranges, and where 16 MiB from 0x800_0000 on are then.
+    let cases: [(&[u32], _); 6] = [
+        (&[0, 0x4000_0000, 0x1000_0000], without(0x4800_0000, 0x4900_0000)),
+        // The one half here, the other there.
+        (
+            &[0x800_0000, 0x4000_0000, 0x80_0000, 0x880_0000, 0x4080_0000, 0x80_0000],
+            Vec::from([between(0x4100_0000, 0x6000_0000)]),
+        ),
+        // Of what is not named nothing is known but what it says itself.
+        (&[0x1000_0000, 0x4000_0000, 0x1000], Vec::from([ram])),
+        (&[0, 0xffff_f000, u32::MAX], Vec::from([ram])),
+        // No whole entry.
+        (&[0, 0x4000_0000], Vec::from([ram])),
+        (&[], Vec::from([ram])),
+    ];
+    for (ranges, rest) in cases {
+        let mut tree = virt_open();
+        // The root's addresses have two cells.
+        let wide: Vec<u32> = ranges
+            .chunks(3)
+            .flat_map(|entry| match *entry {
+                [child, parent, size] => Vec::from([child, 0, parent, size]),
+                _ => entry.to_vec(),
+            })
+            .collect();
+        tree.begin("reserved-memory").cells("#address-cells", &[1]).cells("#size-cells", &[1]);
+        tree.cells("ranges", &wide);
+        tree.begin("firmware@8000000").cells("reg", &[0x800_0000, 0x100_0000]).end();
+        let machine = read(&tree.end().end().finish()).unwrap();
+        assert_eq!(machine.ram.as_slice(), rest, "{ranges:x?}");
+    }
+}
+
+#[test]
+fn a_reservation_is_kept_unless_it_is_disabled() {
+    for (status, kept) in
+        [(&b"okay\0"[..], true), (b"reserved\0", true), (b"fail\0", true), (b"disabled\0", false)]
+    {
+        let tree = with_reserved([1, 1], |tree| {
+            tree.begin("firmware@48000000").cells("reg", &[0x4800_0000, 0x1000]);
+            tree.property("status", status).end();
+        });
+        assert_eq!(!read(&tree).unwrap().reserved.as_slice().is_empty(), kept, "{status:?}");
+    }
+}
+
+#[test]
 fn children_of_reserved_memory_are_no_ram_whatever_the_form() {
     let rest = [between(0x4000_0000, 0x4800_0000), between(0x4900_0000, 0x6000_0000)];
     for cells in [[1, 1], [2, 2], [2, 1], [1, 2], [3, 2], [3, 3], [4, 4]] {
