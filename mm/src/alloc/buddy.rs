@@ -282,6 +282,11 @@ impl<M: Machine> Mm<M> {
         self.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
     }
 
+    /// Sets the word of an extent that is the manager's own.
+    pub(crate) fn set_owners_word(&self, pfn: Pfn, word: u64) {
+        self.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
+    }
+
     fn online_section(&self, pfn: Pfn) -> Result<Section<'_, M>, FreeError> {
         let online = |section: &Section<'_, M>| section.word().state() == SectionState::Online;
         self.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))

@@ -2,15 +2,20 @@
 //! way the tables above them take frames.
 
 use crate::Mm;
-use crate::addr::{Order, Pfn, PfnRange, VirtRange};
+use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::frames::TableSource;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::page::Owner;
 use crate::paging::{Gather, MapError, Mapper, Mapping, OutOfFrames, Tlb};
 
-/// Leaves that are unmapped together before their frames go back.
-const BATCH: usize = 32;
+/// The allocator's pages behind a memmap: the last extent, whose owner's word leads to the one before.
+#[must_use = "pages that are not freed are lost"]
+pub(crate) struct Backing(Option<Pfn>);
+
+fn is_memmap(owner: Owner) -> bool {
+    owner == Owner::Memmap
+}
 
 /// A gather over the machine's own TLB.
 pub(crate) type MachineGather<'m, M> =
@@ -41,8 +46,9 @@ impl<M: Machine> Mm<M> {
     /// one, so that large leaves fit, else page by page.
     pub(crate) fn populate_from_system(&self, described: PfnRange) -> Result<(), MapError> {
         let whole = Order::fitting(M::memmap_pages(described.pages()));
-        if self.back_with(described, whole).is_ok() {
-            return Ok(());
+        match self.back_with(described, whole) {
+            Err(MapError::OutOfFrames(_)) => {}
+            done => return done,
         }
 
         let mut done = PfnRange::new(described.start, 0);
@@ -68,45 +74,51 @@ impl<M: Machine> Mm<M> {
         self.map(&mapping).inspect_err(|_| self.free_memmap(backing))
     }
 
-    /// Unmaps the memmap of `described`, backwards, and frees the allocator's pages behind it.
+    /// Unmaps the memmap of `described`, and frees the allocator's pages behind it: for the undo of an add.
     pub(crate) fn depopulate_to_system(&self, described: PfnRange) {
-        let virt = self.memmap_virt(described);
-        let mut end = virt.end();
-        while end > virt.start() {
-            let mut frames = [(Pfn::default(), 0); BATCH];
-            let mut count = 0;
-            let mut start = end;
-            while start > virt.start() && count < BATCH {
-                let last = start.add(1_u64.wrapping_neg());
-                let Some(leaf) = self.mapper().translate(last) else {
-                    return;
-                };
-                frames[count] = (M::pfn(leaf.phys), leaf.len);
-                start = leaf.virt;
-                count += 1;
-            }
-            let leaves = VirtRange::new(start, end.offset_from(start)).unwrap_or_default();
-            let mut gather = self.gather();
-            let unmapped = self.unmap(leaves, &mut gather);
-            gather.flush();
-            if let Err(error) = unmapped {
-                // They are whole leaves, so the mapper broke its word. The pages behind them stay in
-                // use, for descriptors still go there.
-                log::error!("cannot unmap {leaves}: {error}");
-                return;
-            }
-            for &(frame, bytes) in &frames[..count] {
-                self.mapper().tlb().retire(M::address(frame), bytes);
-                self.free_memmap(frame);
-            }
-            end = start;
+        if described.pages() == 0 {
+            return;
+        }
+        let backing = self.link_backing(described);
+        let mut gather = self.gather();
+        let unmapped = self.unmap(self.memmap_virt(described), &mut gather);
+        gather.flush();
+        match unmapped {
+            Ok(()) => self.free_backing(backing),
+            // The pages stay in use, for they are still mapped.
+            Err(error) => log::error!("cannot unmap the memmap of {described}: {error}"),
         }
     }
 
-    /// Frees the memmap extent that begins at `pfn`. A page inside one goes with its head, which lies
-    /// below it and is unmapped after it.
+    /// Links the allocator's pages behind a memmap through their owner's words, which nothing else uses, so
+    /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else.
+    pub(crate) fn link_backing(&self, described: PfnRange) -> Backing {
+        let mut last = None;
+        self.mapper().visit(self.memmap_virt(described), &mut |leaf| {
+            let pfn = M::pfn(leaf.phys);
+            // A leaf inside an extent goes with its head, whose leaf lies below it.
+            if self.order_of(pfn, is_memmap).is_ok() {
+                self.set_owners_word(pfn, last.map_or(0, |last: Pfn| last.get() + 1));
+                last = Some(pfn);
+            }
+        });
+        Backing(last)
+    }
+
+    /// Frees pages behind a memmap that no CPU translates to any more.
+    pub(crate) fn free_backing(&self, Backing(mut last): Backing) {
+        while let Some(pfn) = last {
+            last = self.owners_word(pfn).checked_sub(1).map(Pfn::new);
+            if let Ok(order) = self.order_of(pfn, is_memmap) {
+                self.mapper().tlb().retire(M::address(pfn), order.pages() * M::PAGE_BYTES);
+            }
+            self.free_memmap(pfn);
+        }
+    }
+
+    /// Frees the memmap extent that begins at `pfn`.
     fn free_memmap(&self, pfn: Pfn) {
-        if let Ok(order) = self.free_of(pfn, |owner| owner == Owner::Memmap) {
+        if let Ok(order) = self.free_of(pfn, is_memmap) {
             self.frames.uncount_system(order.pages());
         }
     }

@@ -227,20 +227,18 @@ impl<M: Machine> Mm<M> {
         pfns: PfnRange,
         placement: Placement,
     ) -> Result<u128, RemoveError> {
+        let backing = (placement == Placement::Boot).then(|| self.link_backing(pfns));
         let mut gather = self.gather();
         let stays = self.machine.linear_map_is_complete();
         let linear = if stays { Ok(()) } else { self.unmap(self.linear_virt(range), &mut gather) };
         let gone = if linear.is_ok() { self.forget_blocks(range) } else { 0 };
-        let unmapped = linear.and_then(|()| match placement {
-            Placement::Boot => {
-                self.depopulate_to_system(pfns);
-                Ok(())
-            }
-            Placement::PerRange | Placement::PerBlock => {
-                self.unmap(self.memmap_virt(pfns), &mut gather)
-            }
-        });
+        let unmapped = linear.and_then(|()| self.unmap(self.memmap_virt(pfns), &mut gather));
         gather.flush();
+        if unmapped.is_ok()
+            && let Some(backing) = backing
+        {
+            self.free_backing(backing);
+        }
         unmapped.map(|()| gone).map_err(|error| {
             if linear.is_ok() {
                 self.remember_blocks(range);

@@ -199,11 +199,15 @@ fn dimm(blocks: u64) -> PhysRange {
 
 #[test]
 fn an_add_and_a_removal_that_the_mapper_refuses_change_nothing() {
-    for placement in [Placement::PerRange, Placement::PerBlock] {
+    for placement in [Placement::PerRange, Placement::PerBlock, Placement::Boot] {
         let mm = boot();
         mm.machine().inner.plug(dimm(4));
         let calls = fail_each_call(&mm, || add(&mm, dimm(4), placement));
         assert!(calls >= 2, "{calls}");
+        for id in mm.blocks_in(dimm(4)) {
+            fail_each_call(&mm, || mm.online(id, ZoneKind::Movable));
+            fail_each_call(&mm, || mm.offline(id));
+        }
         let calls = fail_each_call(&mm, || mm.remove(dimm(4)));
         assert!(calls >= 2, "{calls}");
     }
