@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod aarch64;
+mod common;
 #[cfg(target_arch = "aarch64")]
 #[path = "aarch64/current.rs"]
 pub mod current;

@@ -10,7 +10,7 @@ pub mod cpu;
 #[cfg(target_arch = "aarch64")]
 mod gic_cpu;
 #[cfg(target_arch = "aarch64")]
-pub mod io;
+pub use crate::common::no_io as io;
 #[cfg(target_arch = "aarch64")]
 pub mod irq;
 #[cfg(target_arch = "aarch64")]

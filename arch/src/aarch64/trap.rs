@@ -13,9 +13,9 @@
 #![expect(unsafe_code)]
 
 use super::{cpu, probe, semihosting, syndrome};
+use crate::common::trap::HandlerSlot;
 use core::arch::global_asm;
 use core::fmt;
-use core::sync::atomic::{AtomicPtr, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// The registers of what was interrupted, as the entry code saved them.
@@ -116,13 +116,11 @@ impl fmt::Display for TrapFrame {
 /// What the kernel does about a trap. Returning resumes what was interrupted.
 pub type Handler = fn(&mut TrapFrame);
 
-/// The handler as a pointer: null until one is installed.
-static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Makes `handler` answer every trap from now on.
 pub fn set_handler(handler: Handler) {
-    // Release: partner of the Acquire in `dispatch`.
-    HANDLER.store(handler as *mut (), Ordering::Release);
+    HANDLER.set(handler);
 }
 
 /// Called by the entry code with interrupts off.
@@ -131,13 +129,9 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     if synchronous && (probe::resume(frame) || semihosting::resume(frame)) {
         return;
     }
-    let handler = HANDLER.load(Ordering::Acquire);
-    if handler.is_null() {
+    if !HANDLER.call(frame) {
         cpu::halt_forever();
     }
-    // SAFETY: the only store into HANDLER is `set_handler`'s, of a function of this very type.
-    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
-    handler(frame);
 }
 
 unsafe extern "C" {

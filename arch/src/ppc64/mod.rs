@@ -11,7 +11,7 @@ pub mod cpu;
 #[cfg(target_arch = "powerpc64")]
 mod hcall;
 #[cfg(target_arch = "powerpc64")]
-pub mod io;
+pub use crate::common::no_io as io;
 #[cfg(target_arch = "powerpc64")]
 pub mod irq;
 #[cfg(target_arch = "powerpc64")]

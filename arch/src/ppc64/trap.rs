@@ -13,9 +13,10 @@
 #![expect(unsafe_code)]
 
 use super::{cpu, probe};
+use crate::common::trap::HandlerSlot;
 use core::arch::{asm, global_asm};
 use core::fmt;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 pub(super) const DATA_STORAGE: u64 = 0x300;
@@ -136,13 +137,11 @@ impl fmt::Display for TrapFrame {
 /// What the kernel does about a trap. Returning resumes what was interrupted.
 pub type Handler = fn(&mut TrapFrame);
 
-/// The handler as a pointer: null until one is installed.
-static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Makes `handler` answer every trap from now on.
 pub fn set_handler(handler: Handler) {
-    // Release: partner of the Acquire in `dispatch`.
-    HANDLER.store(handler as *mut (), Ordering::Release);
+    HANDLER.set(handler);
 }
 
 /// Called by the entry code with interrupts off.
@@ -156,13 +155,9 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     if probe::resume(frame) {
         return;
     }
-    let handler = HANDLER.load(Ordering::Acquire);
-    if handler.is_null() {
+    if !HANDLER.call(frame) {
         cpu::halt_forever();
     }
-    // SAFETY: the only store into HANDLER is `set_handler`'s, of a function of this very type.
-    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
-    handler(frame);
 }
 
 /// What the entry code keeps, by number of doubleword: r0, r1, r2, CR, SRR0, SRR1, the vector; then

@@ -5,14 +5,11 @@
 //!      --> a faulting probe is resumed at its answer; anything else goes to the kernel's handler
 //! ```
 
-// UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
-#![expect(unsafe_code)]
-
 use super::{cpu, machine_check, probe};
+use crate::common::trap::HandlerSlot;
 use ::x86_64::registers::control::Cr2;
 use core::arch::naked_asm;
 use core::fmt;
-use core::sync::atomic::{AtomicPtr, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// Vectors below this are exceptions of the CPU.
@@ -172,13 +169,11 @@ impl fmt::Display for TrapFrame {
 /// What the kernel does about a trap. Returning resumes what was interrupted.
 pub type Handler = fn(&mut TrapFrame);
 
-/// The handler as a pointer: null until one is installed.
-static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Makes `handler` answer every trap from now on.
 pub fn set_handler(handler: Handler) {
-    // Release: partner of the Acquire in `dispatch`.
-    HANDLER.store(handler as *mut (), Ordering::Release);
+    HANDLER.set(handler);
 }
 
 /// Called by the entry code with interrupts off.
@@ -186,13 +181,9 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     if probe::resume(frame) {
         return;
     }
-    let handler = HANDLER.load(Ordering::Acquire);
-    if handler.is_null() {
+    if !HANDLER.call(frame) {
         cpu::halt_forever();
     }
-    // SAFETY: the only store into HANDLER is `set_handler`'s, of a function of this very type.
-    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
-    handler(frame);
 }
 
 /// Saves what the CPU did not, calls [`dispatch`], restores, returns from the trap.

@@ -1,5 +1,5 @@
-//! Ports, which an Arm machine does not have, and PCI configuration space, which this kernel does not
-//! reach on one: byte code that asks for either fails, and says so.
+//! Ports and PCI configuration space where there are none, or this kernel does not reach them: byte code
+//! that asks for either fails, and the error says so.
 
 use crate::io::{IoError, PciFunction};
 
