@@ -78,6 +78,8 @@ pub enum ErrorKind {
         kind: u8,
         /// The firmware's own code.
         code: u32,
+        /// What it gave with it.
+        argument: u64,
     },
 }
 
@@ -163,7 +165,9 @@ impl fmt::Display for ErrorKind {
             Self::MutexOrder => f.write_str("mutex acquired below the level held"),
             Self::StrayFlow => f.write_str("Break, Continue or Return out of place"),
             Self::Host(error) => write!(f, "{error}"),
-            Self::Fatal { kind, code } => write!(f, "firmware fatal {kind:#x}/{code:#x}"),
+            Self::Fatal { kind, code, argument } => {
+                write!(f, "firmware fatal {kind:#x}/{code:#x}, with {argument:#x}")
+            }
         }
     }
 }

@@ -34,8 +34,8 @@ impl Exec<'_> {
             op::FATAL => {
                 let kind = self.m.code.byte(cur)?;
                 let code = self.m.code.number(cur, 4)? as u32;
-                self.term(cur)?;
-                return Err(ErrorKind::Fatal { kind, code });
+                let argument = self.int(cur)?;
+                return Err(ErrorKind::Fatal { kind, code, argument });
             }
             // Tables are loaded once, before anything runs.
             op::LOAD | op::LOAD_TABLE | op::UNLOAD => return Err(ErrorKind::Opcode(code)),

@@ -247,10 +247,10 @@ fn aliases_lead_to_what_exists_and_never_in_circles() {
 }
 
 #[test]
-fn fatal_is_an_error_with_its_code() {
+fn fatal_is_an_error_with_its_code_and_argument() {
     let mut aml =
-        load(&[&method(b"TEST", 0, &[b"\x5B\x32\x02\x78\x56\x34\x12\x00"])]).expect("loads");
-    let fatal = ErrorKind::Fatal { kind: 2, code: 0x1234_5678 };
+        load(&[&method(b"TEST", 0, &[b"\x5B\x32\x02\x78\x56\x34\x12\x0A\x07"])]).expect("loads");
+    let fatal = ErrorKind::Fatal { kind: 2, code: 0x1234_5678, argument: 7 };
     assert_eq!(integer(&mut aml, "TEST"), Err(fatal));
 }
 
