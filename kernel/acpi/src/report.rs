@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use hotmem_aml::{Extent, Skipped};
-use hotmem_hotplug::{JsonString, List, OrNull};
+use hotmem_hotplug::{JsonString, List, OrNull, shown};
 
 use super::hardware::Hardware;
 use super::source::AcpiSource;
@@ -19,12 +19,12 @@ pub(super) fn text<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> 
 /// As one line of JSON.
 pub(super) fn json<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> fmt::Result {
     let report = source.aml.load_report();
-    let definitions = fmt::from_fn(|f| {
+    let definitions = shown(|f| {
         let mut list = List::open(f);
         report.skipped().iter().for_each(|skipped| list.element(format_args!("{}", Json(skipped))));
         list.close()
     });
-    let tables = fmt::from_fn(|f| {
+    let tables = shown(|f| {
         let mut list = List::open(f);
         source
             .left_out
@@ -32,7 +32,7 @@ pub(super) fn json<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> 
             .for_each(|error| list.element(format_args!("{}", JsonString(error))));
         list.close()
     });
-    let lines = fmt::from_fn(|f| {
+    let lines = shown(|f| {
         let mut list = List::open(f);
         source.handlers.lines.iter().for_each(|line| list.element(format_args!("{}", line.gsi)));
         list.close()

@@ -6,6 +6,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use crate::shown::shown;
 use crate::{DeviceId, Event, HotplugSource, Outcome};
 
 /// What can go wrong with a source that may be absent.
@@ -83,21 +84,9 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
-        self.as_ref().map_or(Label::Absent(device), |source| Label::Source(source.label(device)))
-    }
-}
-
-/// How messages name a device.
-enum Label<L> {
-    Source(L),
-    Absent(DeviceId),
-}
-
-impl<L: fmt::Display> fmt::Display for Label<L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Source(label) => label.fmt(f),
-            Self::Absent(device) => write!(f, "memory device {}", device.0),
-        }
+        shown(move |f| match self {
+            Some(source) => fmt::Display::fmt(&source.label(device), f),
+            None => write!(f, "memory device {}", device.0),
+        })
     }
 }

@@ -117,7 +117,6 @@ impl fmt::Debug for Ranges {
 
 /// Why memory is not given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Refusal {
     /// Somebody uses it and will not let go.
     InUse,

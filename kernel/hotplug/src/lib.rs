@@ -35,6 +35,7 @@ pub mod number;
 mod operator;
 mod owners;
 mod report;
+mod shown;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ pub use line::{Line, Polarity, Trigger};
 pub use operator::OperatorError;
 pub use owners::{Claim, OutOfHeap, Plugged};
 pub use report::{Reason, Verdict};
+pub use shown::shown;
 pub use step::{AddStep, BlocksStep, Failure, RemoveStep, Step, StepLine, UseStep};
 pub use touched::MAX_BLOCKS;
 pub use verbs::{Clock, Offlining, Stage, Verbs, View};

@@ -14,7 +14,7 @@ use super::wanted::Wanted;
 use core::fmt;
 use hotmem::NodeId;
 use hotmem_hotplug::Latch;
-use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
+use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request, shown};
 
 /// Classes of events that `check-exception` looks for: power, and hotplug (LoPAR 10.3.2.1.1).
 const CLASSES: u32 = 0x4000_0000 | 0x1000_0000;
@@ -410,7 +410,7 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
         let piece = self.piece(device).ok();
-        fmt::from_fn(move |f| match piece {
+        shown(move |f| match piece {
             Some(piece) => write!(f, "{piece}"),
             None if device == NONE => f.write_str("memory that was not taken"),
             None => write!(f, "memory device {}", device.0),

@@ -14,7 +14,6 @@ use core::fmt;
 
 /// What the pages of a run hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Content {
     /// The descriptors of the memory that they lie in.
     Memmap,

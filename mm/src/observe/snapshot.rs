@@ -15,7 +15,6 @@ use crate::paging::{Attr, Mapper, Translation};
 
 /// One fact of a snapshot. Two snapshots are equal if their sequences of facts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Fact {
     /// The word of a section that is there.
     Section(u64, SectionWord),

@@ -152,7 +152,7 @@ pub(super) fn stats_text<M: Machine>(
 pub(super) fn zones_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
     let mut comma = "[";
     for zone in mm.zones() {
-        let ZoneInfo { node, kind, span, counts, isolated, extents } = zone;
+        let ZoneInfo { node, kind, span, counts, isolated, extents, .. } = zone;
         let counts = CountsJson(&counts, M::PAGE_BYTES);
         write!(
             out,
