@@ -103,19 +103,28 @@ impl<'a, P: Physical> Tables<'a, P> {
         self.named(wanted).next().map(|at| Table::read(self.memory, at, wanted, least)).transpose()
     }
 
-    /// Hands the DSDT and then every SSDT to `each`, or what is wrong with an SSDT: it may have nothing to
-    /// do with memory.
+    /// Hands the DSDT and then every SSDT to `each`, or what is wrong with it: another may have the memory.
     ///
     /// # Errors
     ///
-    /// [`TableError`] if the DSDT is broken, or whatever `each` returns.
-    pub fn each_definition_block<E: From<TableError>>(
+    /// Whatever `each` returns.
+    pub fn each_definition_block<E>(
         &self,
         fadt: &Fadt,
         mut each: impl FnMut(Result<Table<'a>, TableError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        each(Ok(Table::read(self.memory, fadt.dsdt, DSDT, HEADER)?))?;
+        each(self.dsdt(fadt))?;
         self.named(SSDT).try_for_each(|at| each(Table::read(self.memory, at, SSDT, HEADER)))
+    }
+
+    /// The DSDT. One that does not add up is used all the same, as other systems do: without it a machine has
+    /// nothing, and what in it makes no sense is left out one by one.
+    fn dsdt(&self, fadt: &Fadt) -> Result<Table<'a>, TableError> {
+        let table = Table::unsummed(self.memory, fadt.dsdt, DSDT, HEADER)?;
+        if let Err(error) = table.check_sum() {
+            log::warn!("acpi: {error}; it is used all the same");
+        }
+        Ok(table)
     }
 
     /// Where tables named `wanted` are. A pointer into unreadable memory names nothing.

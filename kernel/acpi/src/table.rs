@@ -42,6 +42,18 @@ impl<'a> Table<'a> {
         wanted: Signature,
         least: usize,
     ) -> Result<Self, TableError> {
+        let table = Self::unsummed(memory, at, wanted, least)?;
+        table.check_sum()?;
+        Ok(table)
+    }
+
+    /// As [`read`](Self::read), but whether the table adds up or not.
+    pub(super) fn unsummed(
+        memory: &'a impl Physical,
+        at: PhysAddr,
+        wanted: Signature,
+        least: usize,
+    ) -> Result<Self, TableError> {
         let found = signature(memory, at)?;
         if found != wanted {
             return Err(TableError::Signature { at, wanted, found });
@@ -54,8 +66,12 @@ impl<'a> Table<'a> {
         }
 
         let bytes = slice(memory, at, u64::from(length))?;
-        check_sum(wanted, at, bytes)?;
         Ok(Self { signature: wanted, at, bytes })
+    }
+
+    /// Refuses a table that does not add up.
+    pub(super) fn check_sum(&self) -> Result<(), TableError> {
+        check_sum(self.signature, self.at, self.bytes)
     }
 
     /// The table's name.
