@@ -22,7 +22,7 @@ const PREVIOUS: usize = 1;
 /// Payload words of a used extent's head: of how many pages there is a kernel's part, when it was allocated,
 /// and its owner's word. Those from 3 on are the kernel's part: see [`crate::memmap::meta`].
 pub(crate) const COVERED: usize = 0;
-const SINCE: usize = 1;
+pub(crate) const SINCE: usize = 1;
 pub(crate) const PRIVATE: usize = 2;
 
 /// There is no free extent of the order in any zone the owner may use.
@@ -269,12 +269,20 @@ impl<M: Machine> Mm<M> {
         self.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
     }
 
-    /// Gives the extent at `to` the owner's word and the age of the one at `from`.
-    pub(crate) fn inherit(&self, from: Pfn, to: Pfn) {
-        let (from, to) = (self.page(from).payload(), self.page(to).payload());
-        for word in [PRIVATE, SINCE] {
-            to[word].store(from[word].load(Ordering::Acquire), Ordering::Release);
-        }
+    /// Gives the extent of `owner` at `to` the owner's word and the age of the one at `from`.
+    ///
+    /// Only if it is still in use, with its zone locked: a mover that frees pages by number may have freed
+    /// it, and these words of a free extent are its links.
+    pub(crate) fn inherit(&self, from: Pfn, to: Pfn, owner: Owner) {
+        let from = self.page(from).payload();
+        let mine = |holder| holder == owner;
+        // If it was freed, the move finds that out.
+        _ = self.with_used(to, mine, |_, _, _| {
+            let to = self.page(to).payload();
+            for word in [PRIVATE, SINCE] {
+                to[word].store(from[word].load(Ordering::Acquire), Ordering::Release);
+            }
+        });
     }
 
     /// The owner's word of a used extent that nobody frees meanwhile.

@@ -224,7 +224,7 @@ impl<M: Machine> Mm<M> {
             ops.putback(&extent);
             return Err(Stuck::NoRoom(order));
         };
-        self.inherit(pfn, target);
+        self.inherit(pfn, target, owner);
         self.move_meta(&extent, target, owner);
         let moved = ops.migrate(&extent, target).is_ok();
         let unused = if moved { pfn } else { target };

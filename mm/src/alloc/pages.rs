@@ -149,6 +149,11 @@ impl<M: Machine> Mm<M> {
 
     /// Frees an extent that `mover` allocated, or moved to where it is.
     ///
+    /// Frame numbers are values, so a mover may free one twice. If another extent of its own begins there
+    /// by then, that is freed, and the next to allocate has the page: what a mover does with the content of
+    /// its pages is `unsafe` in the mover, and relies on its own frees. Pages of others, and the manager's
+    /// own state, are out of its reach.
+    ///
     /// # Errors
     ///
     /// [`FreeError`] if no extent of that mover begins at `pfn`; nothing is changed then.
@@ -221,6 +226,39 @@ mod tests {
         assert_eq!(refused, Err(FreeError::NotYours(mine.pfn(), Owner::Kernel)));
         assert_eq!(bench.mm.private(pfn), Ok(7));
         assert_eq!(bench.mm.free_movable(pfn, one.mover()), Ok(()));
+        bench.check();
+    }
+
+    #[test]
+    fn a_page_freed_twice_is_freed_of_its_own_mover_only() {
+        let bench = bench();
+        let (one, other) = (Holder::register(&bench), Holder::register(&bench));
+        let pfn = bench.mm.alloc_movable(Order::ZERO, one.mover(), 1).unwrap();
+        let again = |mover| {
+            let next = bench.mm.alloc_movable(Order::ZERO, mover, 2).unwrap();
+            assert_eq!(next, pfn, "the page that was freed last");
+        };
+        bench.mm.free_movable(pfn, one.mover()).unwrap();
+        again(other.mover());
+        let refused = FreeError::NotYours(pfn, Owner::Movable(other.mover().id()));
+        assert_eq!(bench.mm.free_movable(pfn, one.mover()), Err(refused));
+        bench.mm.free_movable(pfn, other.mover()).unwrap();
+        again(one.mover());
+        assert_eq!(bench.mm.free_movable(pfn, one.mover()), Ok(()));
+        assert_eq!(bench.mm.free_movable(pfn, one.mover()), Err(FreeError::NotAllocated(pfn)));
+        bench.check();
+    }
+
+    #[test]
+    fn a_page_freed_before_it_inherits_keeps_the_links_of_its_free_list() {
+        let bench = bench();
+        let one = Holder::register(&bench);
+        let take = || bench.mm.alloc_movable(Order::ZERO, one.mover(), u64::MAX).unwrap();
+        let (from, to) = (take(), take());
+        let since = &bench.mm.page(from).payload()[crate::alloc::buddy::SINCE];
+        since.store(u64::MAX, core::sync::atomic::Ordering::Relaxed);
+        bench.mm.free_movable(to, one.mover()).unwrap();
+        bench.mm.inherit(from, to, Owner::Movable(one.mover().id()));
         bench.check();
     }
 
