@@ -26,9 +26,6 @@ const TRANSMIT_EMPTY: u8 = 1 << 5;
 /// Polls before a byte is dropped: a port that is not there must not hang the kernel.
 const PATIENCE: u32 = 1 << 24;
 
-/// Bytes that are kept of those that come before the port is set up: without its FIFO it holds one.
-const EARLY: usize = 8;
-
 /// The first serial port of a PC.
 pub const COM1: u16 = 0x3f8;
 /// Its ISA interrupt, for machines whose firmware does not name the console's line.
@@ -41,11 +38,7 @@ pub fn registers() -> Option<PhysRange> {
 
 /// COM1 as a 16550 at 115,200 baud, 8 data bits, no parity.
 #[derive(Debug)]
-pub struct Port {
-    /// What came before the port was set up, which empties its FIFO: so many bytes, the last one first.
-    early: [u8; EARLY],
-    count: usize,
-}
+pub struct Port(());
 
 impl Port {
     /// Sets up the port.
@@ -54,30 +47,18 @@ impl Port {
     ///
     /// The eight ports from [`COM1`] on are a 16550 or nothing, and no other value drives it.
     pub unsafe fn open() -> Self {
-        let mut uart = Self { early: [0; EARLY], count: 0 };
+        let uart = Self(());
         uart.write(INTERRUPT_ENABLE, 0);
         uart.write(LINE_CONTROL, DIVISOR_LATCH);
         uart.write(DATA, 1);
         uart.write(INTERRUPT_ENABLE, 0);
         uart.write(LINE_CONTROL, EIGHT_BITS);
-        uart.keep_early();
-        uart.write(FIFO_CONTROL, FIFO_ON);
+        // To turn the FIFOs on empties them. Where somebody has typed already they stay as they are.
+        if !uart.has_input() {
+            uart.write(FIFO_CONTROL, FIFO_ON);
+        }
         uart.write(MODEM_CONTROL, MODEM_READY);
         uart
-    }
-
-    /// Takes what was received already.
-    fn keep_early(&mut self) {
-        let mut early = [0; EARLY];
-        for at in early.iter_mut().rev() {
-            if !self.is_ready() {
-                break;
-            }
-            *at = self.read(DATA);
-            self.count += 1;
-        }
-        early.rotate_left(EARLY - self.count);
-        self.early = early;
     }
 
     fn read(&self, register: u16) -> u8 {
@@ -102,10 +83,6 @@ impl Port {
 
     /// Whether a byte was received.
     pub fn has_input(&self) -> bool {
-        self.count != 0 || self.is_ready()
-    }
-
-    fn is_ready(&self) -> bool {
         let status = self.read(LINE_STATUS);
         // A port that is not there reads as all ones: that is no byte.
         status & DATA_READY != 0 && status != 0xff
@@ -113,11 +90,7 @@ impl Port {
 
     /// The next received byte, if there is one.
     pub fn receive(&mut self) -> Option<u8> {
-        if let Some(rest) = self.count.checked_sub(1) {
-            self.count = rest;
-            return self.early.get(rest).copied();
-        }
-        self.is_ready().then(|| self.read(DATA))
+        self.has_input().then(|| self.read(DATA))
     }
 
     /// Lets the port interrupt when a byte arrives.
