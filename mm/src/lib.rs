@@ -130,7 +130,7 @@ pub struct Mm<M: Machine> {
     owners: Owners,
     later: Later,
     listeners: Listeners,
-    /// The turn: serialises the operations. Tried, and not waited for.
+    /// The turn: serialises the operations. They try it; only a step of an offline waits for it.
     hotplug: Mutex<()>,
     /// Held by an operation: the section map and the page tables change. By looks: they do not.
     looks: Looks,

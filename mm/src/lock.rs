@@ -1,8 +1,8 @@
 //! The locks that CPUs spin on, whose kind is the kernel's choice: see [`Machine::Lock`](crate::Machine::Lock).
 //!
-//! They are held for short, and never while a listener, an owner of pages or a sink of a dump is called: see
-//! [`crate::machine`]. What only says that something is under way, as the turn does, is waited for by nobody with
-//! interrupts off, and is the manager's own.
+//! They are held for a short time, and never while a listener, an owner of pages or the closure of a dump is called: see
+//! [`crate::machine`]. The turn is not such a lock: it marks that an operation is under way, is held while others'
+//! code runs, and stays the manager's own.
 
 use core::fmt;
 

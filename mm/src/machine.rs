@@ -24,9 +24,10 @@
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
-//! The policy is a value that the kernel asks for, and calls nobody. Handlers of interrupts may allocate where
-//! [`Machine::Lock`] masks these. Else, from handlers of exceptions and interrupts only [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump) and
-//! [`offlining`](crate::Mm::offlining) may be called; each is without locks.
+//! The policy is a value that the kernel reads; it has no callbacks. Handlers of interrupts may allocate where
+//! [`Machine::Lock`] masks interrupts. Apart from that, handlers of exceptions and interrupts may call only
+//! [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump) and
+//! [`offlining`](crate::Mm::offlining), which take no lock.
 
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its descriptors.
 #![expect(unsafe_code)]

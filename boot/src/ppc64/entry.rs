@@ -5,7 +5,7 @@
 //! client interface (r5, IEEE 1275-1994) wants to be called so. The first part is therefore words, each
 //! with its bytes turned round by the macro `be`. It asks for the command line and for the services that
 //! end the machine, so that no later failure hangs, and changes the byte order. The second part negotiates
-//! with the hypervisor (client architecture support, LoPAR B.5.4.1, by QEMU's call 0xf002, which answers with
+//! with the hypervisor (client architecture support, LoPAR B.5.4.1, by QEMU's call 0xf002, which returns
 //! a device tree), builds the early tables and turns translation on. Both parts run at one address: at any
 //! other one the first instructions copy them there, and all that they do then is to say so. One table of
 //! 1 GiB leaves is used twice:

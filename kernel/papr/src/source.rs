@@ -287,7 +287,7 @@ impl<S: Services> PaprSource<S> {
                 }
                 Err(PaprError::Log(error)) => self.refuse(error),
                 Err(error) => {
-                    // Who asks all the time would be told so all the time.
+                    // Logged once: a kernel that polls would log it at every look.
                     if !core::mem::replace(&mut self.failed, true) {
                         log::error!(
                             "hotplug event: {error}; asked again at the next interrupt or look"

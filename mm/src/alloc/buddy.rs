@@ -40,7 +40,7 @@ impl fmt::Display for OutOfMemory {
 
 impl core::error::Error for OutOfMemory {}
 
-/// Why a page was not freed, or its owner's word not reached.
+/// Why a page was not freed, or its owner's word or metadata not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FreeError {

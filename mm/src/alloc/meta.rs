@@ -22,7 +22,7 @@ impl<M: Machine> Mm<M> {
     /// Runs `look` on what the kernel keeps of page `index` of the extent that begins at `pfn`, which
     /// `mover` allocated.
     ///
-    /// The zone is locked meanwhile: `look` is short, and calls the manager for nothing.
+    /// The zone is locked meanwhile: `look` must be short, and must not call the manager.
     ///
     /// # Errors
     ///
@@ -40,14 +40,15 @@ impl<M: Machine> Mm<M> {
             |owner| owner == Owner::Movable(mover.id()),
             |_, _, order| {
                 let meta = self.meta_of(pfn, order, index)?;
-                // SAFETY: the extent is in use, so its part is a value, and stays so: to free or to move it takes the
-                // zone's lock. So does moving its descriptors.
+                // SAFETY: `begin_meta` wrote a value of this type when the extent was allocated, and it is still
+                // in use. The zone is locked: without that lock the extent is not freed or moved, and its
+                // descriptors are not moved.
                 Ok(look(unsafe { meta.as_ref() }))
             },
         )?
     }
 
-    /// What the kernel keeps of an allocated page, without a look at who has it and without a lock.
+    /// What the kernel keeps of an allocated page. Takes no lock and does not check the owner.
     ///
     /// # Safety
     ///
@@ -56,8 +57,8 @@ impl<M: Machine> Mm<M> {
     /// not freed, nor moved if it is movable, and [`Mm::convert`] is not called.
     #[must_use]
     pub unsafe fn meta(&self, pfn: Pfn) -> &M::Meta {
-        // SAFETY: the page is allocated, so its part was begun as a value of this type; while it is, nobody
-        // begins it again, and its block is not removed.
+        // SAFETY: by the contract the page stays allocated. `begin_meta` wrote a value of this type when it
+        // was allocated and writes another only at the next allocation; its block is not removed meanwhile.
         unsafe { self.meta_at(pfn).as_ref() }
     }
 
@@ -68,7 +69,8 @@ impl<M: Machine> Mm<M> {
         }
         self.page(pfn).payload()[COVERED].store(covered, Ordering::Relaxed);
         for pfn in PfnRange::new(pfn, covered).iter() {
-            // SAFETY: the page was free: nobody has a reference to its part, whose bytes fit and are aligned.
+            // SAFETY: the page was free, so no reference to its part exists; `check_meta` made sure that the
+            // type fits the bytes and their alignment.
             unsafe { self.meta_at(pfn).write(M::Meta::NEW) };
         }
     }
@@ -92,8 +94,9 @@ impl<M: Machine> Mm<M> {
             let Ok(Some(moved)) = moved else { return };
             let written = self.with_used(to, mine, |_, _, order| {
                 let meta = self.meta_of(to, order, index).ok()?;
-                // SAFETY: it is a value of this type since `to` was allocated. Nothing refers to it: `with_meta`
-                // does so with the zone locked, and whoever may use `meta` does not know of `to` yet.
+                // SAFETY: it is a value of this type since `to` was allocated. No reference to it exists:
+                // `with_meta` makes one only with the zone locked, and `meta` only for pages that their
+                // owner was given, which `to` is not yet.
                 unsafe { meta.write(moved) };
                 Some(())
             });
@@ -125,12 +128,11 @@ impl<M: Machine> Mm<M> {
 impl<M: Machine> Pages<'_, M> {
     /// Runs `look` on what the kernel keeps of page `index` of them.
     ///
-    /// Look-ups are counted meanwhile, and removals wait for them: `look` is short, and calls the manager for
-    /// nothing.
+    /// This counts as a look-up, for which removals wait: `look` must be short, and must not call the manager.
     ///
     /// # Errors
     ///
-    /// [`FreeError::NoMeta`] if there is no such page, or if only the first has any: see
+    /// [`FreeError::NoMeta`] if the extent is smaller, or if only its first page has metadata: see
     /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each).
     pub fn with_meta<R>(
         &self,

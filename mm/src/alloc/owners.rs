@@ -22,8 +22,8 @@ impl fmt::Display for TooManyOwners {
 
 impl core::error::Error for TooManyOwners {}
 
-/// A registered owner of movable pages: with it memory is allocated and freed in that owner's name. There is one
-/// for each [`Mm::register`], so whoever has it is the owner, or was given it by the owner.
+/// A registered owner of movable pages: the handle to allocate and free memory in that owner's name.
+/// [`Mm::register`] returns one for each owner and it cannot be copied, so it proves that the caller acts for the owner.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mover(MoverId);
 

@@ -43,9 +43,9 @@ impl From<Order> for Request {
 }
 
 impl Request {
-    /// The request for where an extent moves to, with metadata of each page if it had that. It may use the
-    /// floor of a system zone, for there is no more movable memory in use after the move than before, and
-    /// room that was foretold for it must be there.
+    /// The request for the target of a move, with metadata of each page if the source has that. It may use the
+    /// floor of a system zone: the move frees as much movable memory as it takes, and what `explain_offline`
+    /// counted as room must be usable.
     pub(crate) fn for_move(order: Order, meta_of_each: bool) -> Self {
         Self { uses_floor: true, meta_of_each, ..order.into() }
     }

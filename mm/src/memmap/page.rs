@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!   word 0      the state: one atomic word, one encoder ([`PageState::encode`])
-//!   words 1..8  whoever the state names: list links of a free extent's head; the owner's word of a used
-//!               one, and in words 4..8 the kernel's own part (`meta`); or the record of a section (in the
-//!               descriptor of one of its memmap pages)
+//!   words 1..8  by state:
+//!               head of a free extent      words 1 and 2 are its list links
+//!               head of a used extent      word 1: pages with a kernel's part; 2: when it was allocated;
+//!                                          3: the owner's word; 4..8: the kernel's part (`meta`)
+//!               memmap page                the record of a section, in one of the section's pages
 //! ```
 //!
 //! An *extent* is a naturally aligned run of `1 << order` pages with one state. Only its first

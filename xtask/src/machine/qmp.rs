@@ -148,9 +148,9 @@ impl Qmp {
     }
 }
 
-/// The refusals of guests on pseries, of which each is told several times: until QEMU 9 by one
-/// MEM_UNPLUG_ERROR, which DEVICE_UNPLUG_GUEST_ERROR follows; since then, when the former went, by two of the latter
-/// (hw/ppc/spapr.c, spapr_memory_unplug_rollback, and hw/ppc/spapr_drc.c, drc_unisolate_logical).
+/// The refusals of guests on pseries. QEMU sends several events for each: until 9.0 one MEM_UNPLUG_ERROR and then
+/// DEVICE_UNPLUG_GUEST_ERROR; newer versions lack the former and send two of the latter (hw/ppc/spapr.c,
+/// spapr_memory_unplug_rollback, and hw/ppc/spapr_drc.c, drc_unisolate_logical).
 #[derive(Default)]
 struct Refusals {
     has_both: bool,
@@ -158,7 +158,7 @@ struct Refusals {
 }
 
 impl Refusals {
-    /// Whether `event` tells what another told already.
+    /// Whether `event` repeats the refusal of an earlier event.
     fn are_repeated_by(&mut self, event: &Value) -> bool {
         let device = || event["data"]["device"].to_string();
         match event["event"].as_str() {

@@ -455,8 +455,8 @@ fn flipped_bytes_never_panic_and_never_pass_unnoticed() {
         let (ssdt, dsdt) = (bytes.ends_with(b"another"), bytes.ends_with(b"a block"));
         let at = random.below(bytes.len());
         bytes[at] ^= 1 << random.below(8);
-        // A flipped name hides an optional table, a flip in an SSDT costs it, one in the DSDT is told; any
-        // other flip has to be an error.
+        // A flip in the name of an optional table hides the table; a flip in an SSDT leaves that SSDT out; a
+        // flip in the DSDT is logged and the DSDT is used. Every other flip must be an error.
         let costs = |seen| (at < 4 || ssdt) && seen < good || dsdt && seen <= good;
         match survey(&memory) {
             Err(_) => {}
