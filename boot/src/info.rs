@@ -1,7 +1,7 @@
 //! What the kernel is told about the machine it was started on.
 
 use crate::aarch64::table_loader::ScriptError;
-use crate::ranges::{RangeList, RangesFull};
+use crate::ranges::RangeList;
 use core::fmt;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
@@ -18,9 +18,12 @@ pub enum Firmware {
 }
 
 /// The kernel command line, copied.
-#[derive(Clone, Copy)]
-pub struct CommandLine {
-    bytes: [u8; COMMAND_LINE_BYTES],
+pub type CommandLine = Text<COMMAND_LINE_BYTES>;
+
+/// Text of firmware's, copied: at most `N` bytes of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
     len: usize,
     truncated: bool,
 }
@@ -32,18 +35,17 @@ pub struct LeftOut {
     pub hotpluggable: u64,
     /// Reservations that have no place: there is nothing that could be kept free for them.
     pub unplaced: u32,
+    /// The name of the first of them.
+    pub first_unplaced: Text<32>,
 }
 
 /// The machine as firmware handed it over, copied out of the memory that will be reused.
 ///
-/// `ram` and `reserved` share no byte, and both consist of whole 4 KiB pages: RAM that shares a page
-/// with something reserved is given up.
+/// RAM that shares a 4 KiB page with something reserved (tables, device windows, firmware's own) is given up.
 #[derive(Clone, Copy, Debug)]
 pub struct BootInfo {
-    /// RAM the kernel may use, its own image included.
+    /// RAM the kernel may use, its own image included, in whole 4 KiB pages.
     pub ram: RangeList,
-    /// What firmware keeps for itself: tables, device windows, holes.
-    pub reserved: RangeList,
     /// What firmware's description names and the kernel does not use.
     pub left_out: LeftOut,
     /// Where firmware's tables are.
@@ -77,8 +79,6 @@ pub enum HandoffError {
         /// How many it claims.
         entries: u32,
     },
-    /// More separate ranges than there is room for.
-    TooManyRanges,
     /// No usable RAM at all.
     NoRam,
     /// No ACPI root pointer.
@@ -106,7 +106,6 @@ impl fmt::Display for HandoffError {
                 write!(f, "start info version {version} has no memory map")
             }
             Self::TooManyEntries { entries } => write!(f, "a memory map of {entries} entries"),
-            Self::TooManyRanges => fmt::Display::fmt(&RangesFull, f),
             Self::NoRam => f.write_str("the memory map has no usable RAM"),
             Self::NoRsdp => f.write_str("no ACPI root pointer was handed over"),
             Self::DeviceTree(what) => write!(f, "the device tree has {what}"),
@@ -117,34 +116,28 @@ impl fmt::Display for HandoffError {
     }
 }
 
-impl From<RangesFull> for HandoffError {
-    fn from(_: RangesFull) -> Self {
-        Self::TooManyRanges
-    }
-}
-
-impl Default for CommandLine {
+impl<const N: usize> Default for Text<N> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl CommandLine {
-    /// An empty command line.
+impl<const N: usize> Text<N> {
+    /// No text.
     pub const fn new() -> Self {
-        Self { bytes: [0; COMMAND_LINE_BYTES], len: 0, truncated: false }
+        Self { bytes: [0; N], len: 0, truncated: false }
     }
 
     /// Copies `source` up to its first NUL; what does not fit is cut off, and remembered as cut.
     pub fn copy(source: &[u8]) -> Self {
         let text = source.split(|&byte| byte == 0).next().unwrap_or(&[]);
-        let mut line = Self::new();
-        line.len = text.len().min(COMMAND_LINE_BYTES);
-        line.truncated = text.len() > COMMAND_LINE_BYTES;
-        for (to, from) in line.bytes.iter_mut().zip(text) {
+        let mut copy = Self::new();
+        copy.len = text.len().min(N);
+        copy.truncated = text.len() > N;
+        for (to, from) in copy.bytes.iter_mut().zip(text) {
             *to = *from;
         }
-        line
+        copy
     }
 
     /// The bytes, which need not be UTF-8.
@@ -158,7 +151,7 @@ impl CommandLine {
     }
 }
 
-impl fmt::Debug for CommandLine {
+impl<const N: usize> fmt::Debug for Text<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.as_bytes().escape_ascii())
     }

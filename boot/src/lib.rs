@@ -33,4 +33,4 @@ pub mod tree;
 pub mod x86_64;
 
 pub use info::{BootInfo, CommandLine, Firmware, HandoffError, LeftOut};
-pub use ranges::{RangeList, RangesFull};
+pub use ranges::RangeList;

@@ -1,8 +1,11 @@
-//! A bounded set of physical ranges: sorted, disjoint, neighbours merged.
+//! A bounded set of physical ranges that can be used: sorted, disjoint, neighbours merged.
 //!
-//! Firmware's memory map and the early frame allocator are both sets of bytes. Keeping them in one
+//! The RAM of firmware's memory map and the early frame allocator are both sets of bytes. Keeping them in one
 //! normal form makes an unsorted, overlapping or repeated map harmless: inserting twice is inserting
 //! once, and removing what is not there does nothing.
+//!
+//! A machine with more pieces of RAM than a list can hold shall start all the same, with less RAM: a full list
+//! loses its smallest range, never one that was removed comes back.
 
 use core::fmt;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
@@ -15,18 +18,10 @@ pub const CAPACITY: usize = 128;
 /// Holding one means: no two ranges overlap or touch, none is empty, each starts above the last.
 #[derive(Clone, Copy)]
 pub struct RangeList {
-    ranges: [PhysRange; CAPACITY],
+    /// One more than is kept: a change may split one range in two before the smallest is dropped.
+    ranges: [PhysRange; CAPACITY + 1],
     len: usize,
-}
-
-/// The set would need more than [`CAPACITY`] ranges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RangesFull;
-
-impl fmt::Display for RangesFull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "more than {CAPACITY} separate ranges of physical memory")
-    }
+    dropped: u64,
 }
 
 impl Default for RangeList {
@@ -54,7 +49,7 @@ fn range(start: u64, end: u64) -> PhysRange {
 impl RangeList {
     /// The empty set.
     pub const fn new() -> Self {
-        Self { ranges: [PhysRange::EMPTY; CAPACITY], len: 0 }
+        Self { ranges: [PhysRange::EMPTY; CAPACITY + 1], len: 0, dropped: 0 }
     }
 
     /// The ranges, ascending.
@@ -72,6 +67,11 @@ impl RangeList {
         self.iter().map(PhysRange::len).sum()
     }
 
+    /// Bytes that were lost because the list was full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Whether every byte of `range` is in the set.
     pub fn covers(&self, range: PhysRange) -> bool {
         range.is_empty() || self.iter().any(|have| have.covers(range))
@@ -82,14 +82,10 @@ impl RangeList {
         self.iter().any(|have| have.overlaps(range))
     }
 
-    /// Adds every byte of `new`.
-    ///
-    /// # Errors
-    ///
-    /// [`RangesFull`] if the set has no room; it is then unchanged.
-    pub fn insert(&mut self, new: PhysRange) -> Result<(), RangesFull> {
+    /// Adds every byte of `new`. A full list loses its smallest range, which may be this one.
+    pub fn insert(&mut self, new: PhysRange) {
         if new.is_empty() {
-            return Ok(());
+            return;
         }
         let (mut start, mut end) = bounds(new);
         let first = self.iter().take_while(|have| bounds(*have).1 < start).count();
@@ -102,21 +98,18 @@ impl RangeList {
             end = end.max(high);
             last += 1;
         }
-        self.splice(first, last, &[range(start, end)])
+        self.splice(first, last, &[range(start, end)]);
     }
 
-    /// Takes every byte of `gone` out of the set.
-    ///
-    /// # Errors
-    ///
-    /// [`RangesFull`] if a range would be split in two and there is no room; the set is then unchanged.
-    pub fn remove(&mut self, gone: PhysRange) -> Result<(), RangesFull> {
+    /// Takes every byte of `gone` out of the set. Where that splits a range of a full list, the smallest is
+    /// lost too.
+    pub fn remove(&mut self, gone: PhysRange) {
         let (start, end) = bounds(gone);
         let first = self.iter().take_while(|have| bounds(*have).1 <= start).count();
         let touched = self.iter().skip(first).take_while(|have| bounds(*have).0 < end).count();
         let last = first + touched;
         if gone.is_empty() || touched == 0 {
-            return Ok(());
+            return;
         }
 
         let low = self.as_slice().get(first).map_or(start, |have| bounds(*have).0);
@@ -130,19 +123,35 @@ impl RangeList {
         }
     }
 
-    /// Replaces the ranges `first..last` by `new`.
-    fn splice(&mut self, first: usize, last: usize, new: &[PhysRange]) -> Result<(), RangesFull> {
+    /// Replaces the ranges `first..last` by `new`, which are at most one more.
+    fn splice(&mut self, first: usize, last: usize, new: &[PhysRange]) {
         let tail = self.len - last;
-        let len = first + new.len() + tail;
-        if len > CAPACITY {
-            return Err(RangesFull);
-        }
         self.ranges.copy_within(last..last + tail, first + new.len());
         for (slot, range) in self.ranges.iter_mut().skip(first).zip(new) {
             *slot = *range;
         }
-        self.len = len;
-        Ok(())
+        self.len = first + new.len() + tail;
+        if self.len > CAPACITY {
+            self.drop_smallest();
+        }
+    }
+
+    /// Of ranges that are equally small, the highest goes: low memory is what devices can reach.
+    fn drop_smallest(&mut self) {
+        let ranges = self.as_slice().iter().copied().enumerate().rev();
+        if let Some((index, range)) = ranges.min_by_key(|(_, range)| range.len()) {
+            self.ranges.copy_within(index + 1..self.len, index);
+            self.len -= 1;
+            self.dropped = self.dropped.saturating_add(range.len());
+        }
+    }
+}
+
+impl From<PhysRange> for RangeList {
+    fn from(range: PhysRange) -> Self {
+        let mut list = Self::new();
+        list.insert(range);
+        list
     }
 }
 
@@ -153,7 +162,7 @@ mod tests {
     fn list(ranges: &[(u64, u64)]) -> RangeList {
         let mut list = RangeList::new();
         for &(start, end) in ranges {
-            list.insert(range(start, end)).unwrap();
+            list.insert(range(start, end));
         }
         list
     }
@@ -171,26 +180,50 @@ mod tests {
     #[test]
     fn removing_from_the_middle_leaves_both_ends() {
         let mut list = list(&[(0, 10), (20, 30)]);
-        list.remove(range(5, 25)).unwrap();
+        list.remove(range(5, 25));
         assert!(pairs(&list).eq([(0, 5), (25, 30)]));
-        list.remove(range(1, 2)).unwrap();
+        list.remove(range(1, 2));
         assert!(pairs(&list).eq([(0, 1), (2, 5), (25, 30)]));
-        list.remove(range(0, u64::MAX)).unwrap();
+        list.remove(range(0, u64::MAX));
         assert!(list.as_slice().is_empty());
     }
 
-    #[test]
-    fn a_full_list_refuses_and_stays_as_it_was() {
+    /// A list that is full of ranges of three bytes.
+    fn full() -> RangeList {
         let mut list = RangeList::new();
-        for i in 0..CAPACITY as u64 {
-            list.insert(range(i * 4, i * 4 + 3)).unwrap();
-        }
+        (0..CAPACITY as u64).for_each(|i| list.insert(range(i * 4, i * 4 + 3)));
+        assert_eq!((list.as_slice().len(), list.dropped()), (CAPACITY, 0));
+        list
+    }
+
+    #[test]
+    fn a_full_list_loses_its_smallest_range_and_says_so() {
+        let mut list = full();
         let before = list.bytes();
-        assert_eq!(list.insert(range(1 << 40, 1 << 41)), Err(RangesFull));
-        assert_eq!(list.remove(range(1, 2)), Err(RangesFull));
-        assert_eq!(list.bytes(), before);
-        list.insert(range(3, 4)).unwrap();
-        assert_eq!(list.as_slice().len(), CAPACITY - 1);
+        // Larger than all: the highest of the small ones goes.
+        list.insert(range(1 << 40, 1 << 41));
+        assert!(list.covers(range(1 << 40, 1 << 41)) && list.covers(range(0, 3)));
+        assert!(!list.overlaps(range(508, 511)));
+        assert_eq!((list.bytes(), list.dropped()), (before - 3 + (1 << 40), 3));
+        // Smaller than all: it goes itself.
+        list.insert(range(1 << 50, (1 << 50) + 2));
+        assert!(!list.overlaps(range(1 << 50, 1 << 51)));
+        assert_eq!((list.as_slice().len(), list.dropped()), (CAPACITY, 5));
+        // What fills a hole needs no room.
+        list.insert(range(3, 4));
+        assert_eq!((list.as_slice().len(), list.dropped()), (CAPACITY - 1, 5));
+    }
+
+    #[test]
+    fn what_is_removed_from_a_full_list_is_gone_whatever_else_is_lost() {
+        let mut list = full();
+        for i in 0..CAPACITY as u64 {
+            list.remove(range(i * 4 + 1, i * 4 + 2));
+            assert!(!list.overlaps(range(i * 4 + 1, i * 4 + 2)), "{i}");
+            assert_eq!(list.as_slice().len(), CAPACITY, "{i}");
+        }
+        let taken = CAPACITY as u64;
+        assert_eq!(list.bytes() + list.dropped() + taken, 3 * CAPACITY as u64);
     }
 
     #[test]
@@ -206,12 +239,11 @@ mod tests {
             let start = next(200);
             let end = start + next(200 - start + 1);
             let insert = next(2) == 0;
-            let done = if insert {
-                list.insert(range(start, end))
+            if insert {
+                list.insert(range(start, end));
             } else {
-                list.remove(range(start, end))
-            };
-            done.unwrap();
+                list.remove(range(start, end));
+            }
             model[start as usize..end as usize].fill(insert);
             for (address, &there) in model.iter().enumerate() {
                 assert_eq!(list.overlaps(range(address as u64, address as u64 + 1)), there);

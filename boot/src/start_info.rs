@@ -48,46 +48,45 @@ pub fn parse(memory: &impl LowMemory, start_info: PhysAddr) -> Result<BootInfo, 
     }
 
     let map = PhysAddr::new(u64_at(header, 40));
-    let (ram, reserved) = memory_map(memory, map, u32_at(header, 48))?;
     Ok(BootInfo {
-        ram,
-        reserved,
+        ram: memory_map(memory, map, u32_at(header, 48))?,
         left_out: LeftOut::default(),
         firmware: Firmware::Acpi(PhysAddr::new(rsdp)),
         command_line: command_line(memory, PhysAddr::new(u64_at(header, 24))),
     })
 }
 
-/// RAM and reserved ranges, in whole pages and without overlap.
+/// RAM in whole pages, without what another entry claims too.
 fn memory_map(
     memory: &impl LowMemory,
     map: PhysAddr,
     entries: u32,
-) -> Result<(RangeList, RangeList), HandoffError> {
+) -> Result<RangeList, HandoffError> {
     if entries > MAX_ENTRIES {
         return Err(HandoffError::TooManyEntries { entries });
     }
     let bytes = fetch(memory, map, u64::from(entries) * ENTRY_BYTES)?;
+    let entries = |wanted: fn(u32) -> bool| {
+        let all = bytes.chunks_exact(ENTRY_BYTES as usize);
+        all.filter(move |entry| wanted(u32_at(entry, 16))).map(|entry| {
+            let start = u64_at(entry, 0);
+            (start, start.saturating_add(u64_at(entry, 8)))
+        })
+    };
 
-    let (mut ram, mut reserved) = (RangeList::new(), RangeList::new());
-    for entry in bytes.chunks_exact(ENTRY_BYTES as usize) {
-        let (start, size, kind) = (u64_at(entry, 0), u64_at(entry, 8), u32_at(entry, 16));
-        let end = start.saturating_add(size);
-        if kind == TYPE_RAM {
-            ram.insert(pages(start.saturating_add(PAGE - 1), end))?;
-        } else {
-            reserved.insert(pages(start, end.saturating_add(PAGE - 1)))?;
-        }
+    let mut ram = RangeList::new();
+    for (start, end) in entries(|kind| kind == TYPE_RAM) {
+        ram.insert(pages(start.saturating_add(PAGE - 1), end));
+    }
+    for (start, end) in entries(|kind| kind != TYPE_RAM) {
+        ram.remove(pages(start, end.saturating_add(PAGE - 1)));
     }
     // Page 0 holds real-mode vectors, and a null pointer must never be RAM.
-    reserved.insert(pages(0, PAGE))?;
-    for range in reserved.iter() {
-        ram.remove(range)?;
-    }
+    ram.remove(pages(0, PAGE));
     if ram.as_slice().is_empty() {
         return Err(HandoffError::NoRam);
     }
-    Ok((ram, reserved))
+    Ok(ram)
 }
 
 /// What [`write()`] writes.
@@ -192,11 +191,11 @@ mod tests {
 
     const START: u64 = 0x100;
     const MAP: u64 = 0x200;
-    const LINE: u64 = 0x800;
+    const LINE: u64 = 0x2000;
 
     impl Fake {
         fn new(entries: &[(u64, u64, u32)], line: &[u8]) -> Self {
-            let mut fake = Self(std::vec![0; 0x1800]);
+            let mut fake = Self(std::vec![0; 0x3000]);
             fake.put(START, &MAGIC.to_le_bytes());
             fake.put(START + 4, &1u32.to_le_bytes());
             fake.put(START + 24, &LINE.to_le_bytes());
@@ -240,7 +239,6 @@ mod tests {
         assert_eq!(info.ram.as_slice(), ram);
         assert_eq!(info.firmware, Firmware::Acpi(PhysAddr::new(0xf59e0)));
         assert_eq!(info.command_line.as_bytes(), b"placement=block log=debug");
-        assert!(info.reserved.covers(pages(0x9f000, 0xa0000)));
     }
 
     #[test]
@@ -301,26 +299,41 @@ mod tests {
     fn what_is_written_is_read_back() {
         let (at, rsdp) = (PhysAddr::new(0x100), PhysAddr::new(0xf59e0));
         let info = StartInfo { rsdp, command_line: b"placement=block" };
-        let ranges = [(pages(0x1000, 0x9000), true), (pages(0x9000, 0xb000), false)];
+        let ranges = [(pages(0x1000, 0xb000), true), (pages(0x9000, 0xa000), false)];
         let mut fake = Fake(std::vec![0xff; 0x1800]);
         write(&info, ranges.into_iter(), at, &mut fake.0[0x100..]).unwrap();
         let read = fake.parse().unwrap();
-        assert_eq!(read.ram.as_slice(), [pages(0x1000, 0x9000)]);
-        assert!(read.reserved.covers(pages(0x9000, 0xb000)));
+        assert_eq!(read.ram.as_slice(), [pages(0x1000, 0x9000), pages(0xa000, 0xb000)]);
         assert_eq!(read.firmware, Firmware::Acpi(rsdp));
         assert_eq!(read.command_line.as_bytes(), b"placement=block");
         assert_eq!(write(&info, ranges.into_iter(), at, &mut [0; 119]), None);
     }
 
     #[test]
-    fn no_flipped_byte_makes_the_parser_panic_or_ram_overlap_reserved() {
+    fn a_map_of_more_pieces_than_a_list_can_hold_costs_ram_and_not_the_boot() {
+        // Every other page of 1 MiB, then one large piece.
+        let small = (0..256).map(|i| (0x10_0000 + u64::from(i) * 0x1000, 0x1000, 2 - i % 2));
+        let map: Vec<_> = small.chain([(1 << 32, 1 << 30, TYPE_RAM)]).collect();
+        let ram = Fake::new(&map, b"").parse().unwrap().ram;
+        assert!(ram.covers(pages(1 << 32, 5 << 30)));
+        assert_eq!((ram.as_slice().len(), ram.dropped()), (128, 0x1000));
+    }
+
+    #[test]
+    fn no_flipped_byte_makes_the_parser_panic_or_reserved_memory_ram() {
         let clean = Fake::new(Q35, b"quiet");
         for at in START..LINE {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut fake = Fake(clean.0.clone());
                 fake.put(at, &[value]);
-                if let Ok(info) = fake.parse() {
-                    assert!(info.ram.iter().all(|range| !info.reserved.overlaps(range)));
+                let Ok(info) = fake.parse() else { continue };
+                let map = &fake.0[MAP as usize..];
+                let all = if at < MAP { 0 } else { Q35.len() };
+                for entry in map.chunks_exact(ENTRY_BYTES as usize).take(all) {
+                    let (start, size) = (u64_at(entry, 0), u64_at(entry, 8));
+                    let reserved = pages(start, start.saturating_add(size));
+                    let is_ram = u32_at(entry, 16) == TYPE_RAM;
+                    assert!(is_ram || !info.ram.overlaps(reserved), "{at:#x} is {value:#x}");
                 }
             }
         }

@@ -30,8 +30,6 @@ const PAGE: u64 = 4096;
 pub struct Machine {
     /// All RAM of boot, in whole 4 KiB pages, without what is reserved.
     pub ram: RangeList,
-    /// What the tree reserves, in whole 4 KiB pages.
-    pub reserved: RangeList,
     /// What the tree names and is not used.
     pub left_out: LeftOut,
     /// Where the firmware configuration device is.
@@ -51,50 +49,51 @@ pub fn total_bytes(header: &[u8]) -> Result<u64, HandoffError> {
     }
 }
 
-/// Reads the tree in `bytes`, which is as long as its header says.
+/// Reads the tree in `bytes`, which is as long as its header says. What holds the kernel's `image` stays RAM:
+/// firmware may reserve it, or a part of it, for whom it loads.
 ///
 /// # Errors
 ///
 /// [`HandoffError`] if it is broken, or has no RAM.
-pub fn read(bytes: &[u8]) -> Result<Machine, HandoffError> {
+pub fn read(bytes: &[u8], image: PhysRange) -> Result<Machine, HandoffError> {
     let tree = open(bytes).ok_or(HandoffError::DeviceTree("a broken structure"))?;
-    let (mut ram, hotpluggable) = memory(&tree)?;
-    let (mut reserved, unplaced) = reserved::nodes(&tree)?;
-    for (start, size) in reserved::block(bytes) {
-        reserved.insert(touched_pages(start, size))?;
-    }
-    for range in reserved.iter() {
-        ram.remove(range)?;
-    }
+    let (mut ram, hotpluggable) = memory(&tree);
+    let mut keep_free = |(start, size)| {
+        let mut reserved = RangeList::from(touched_pages(start, size));
+        reserved.remove(image);
+        reserved.iter().for_each(|range| ram.remove(range));
+    };
+    reserved::block(bytes).for_each(&mut keep_free);
+    let (unplaced, first_unplaced) = reserved::nodes(&tree, keep_free);
     if ram.as_slice().is_empty() {
         return Err(HandoffError::NoRam);
     }
-    let left_out = LeftOut { hotpluggable, unplaced };
-    Ok(Machine { ram, reserved, left_out, fw_cfg: fw_cfg(&tree) })
+    let left_out = LeftOut { hotpluggable, unplaced, first_unplaced };
+    Ok(Machine { ram, left_out, fw_cfg: fw_cfg(&tree) })
 }
 
 /// The RAM that the kernel starts with, and the bytes of memory marked `hotpluggable`.
 ///
 /// What the kernel starts with is never removed, so marked memory is left to whoever wants it back. Where
 /// all memory is marked, the mark tells nothing apart, and all of it is used.
-fn memory(tree: &Fdt<'_>) -> Result<(RangeList, u64), HandoffError> {
+fn memory(tree: &Fdt<'_>) -> (RangeList, u64) {
     let cells = Cells::of(&tree.root());
     let (mut fixed, mut marked) = (RangeList::new(), RangeList::new());
     for node in tree.root().children().filter(|node| is_memory(node) && is_available(node)) {
         let is_marked = node.property("hotpluggable").is_some();
         let ram = if is_marked { &mut marked } else { &mut fixed };
         for (start, size) in cells.registers(&node) {
-            ram.insert(whole_pages(start, size))?;
+            ram.insert(whole_pages(start, size));
         }
     }
     if fixed.as_slice().is_empty() {
-        return Ok((marked, 0));
+        return (marked, 0);
     }
     // Two nodes may claim the same bytes: the mark wins.
     for range in marked.iter() {
-        fixed.remove(range)?;
+        fixed.remove(range);
     }
-    Ok((fixed, marked.bytes()))
+    (fixed, marked.bytes())
 }
 
 fn is_memory(node: &FdtNode<'_>) -> bool {

@@ -20,7 +20,8 @@ use core::fmt;
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit, Features};
 use hotmem_arch::current::rtas;
-use hotmem_boot::{BootInfo, HandoffError, LeftOut, exits};
+use hotmem_boot::ranges::CAPACITY;
+use hotmem_boot::{BootInfo, HandoffError, exits};
 use hotmem_hotplug::{Hotplug, Policy};
 use spin::Mutex;
 
@@ -65,18 +66,24 @@ pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
     }
     log::set_max_level(options.log);
     log::info!("hotmem {}: {} KiB of RAM", env!("CARGO_PKG_VERSION"), info.ram.bytes() >> 10);
-    tell_left_out(info.left_out);
+    tell_left_out(&info);
     enter_own_space(info, options)
 }
 
 /// Says what firmware's description of memory names and the kernel does not use.
-fn tell_left_out(left_out: LeftOut) {
+fn tell_left_out(info: &BootInfo) {
+    let left_out = &info.left_out;
+    if info.ram.dropped() != 0 {
+        let kib = info.ram.dropped() >> 10;
+        log::warn!("{kib} KiB of RAM are left unused: more than {CAPACITY} separate ranges");
+    }
     if left_out.hotpluggable != 0 {
         let kib = left_out.hotpluggable >> 10;
         log::warn!("{kib} KiB of memory are marked hotpluggable: the kernel does not use them");
     }
     if left_out.unplaced != 0 {
-        log::warn!("reserved-memory: {} without a place are ignored", left_out.unplaced);
+        let (count, first) = (left_out.unplaced, left_out.first_unplaced);
+        log::warn!("reserved-memory: {count} without a place are ignored, the first is {first:?}");
     }
 }
 

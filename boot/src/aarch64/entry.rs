@@ -56,7 +56,7 @@ fn device_tree() -> Result<&'static [u8], HandoffError> {
 }
 
 fn read_handoff() -> Result<BootInfo, HandoffError> {
-    let machine = tree::read(device_tree()?)?;
+    let machine = tree::read(device_tree()?, image::phys())?;
     let at = machine.fw_cfg.ok_or(HandoffError::NoFwCfg)?;
     // SAFETY: the entry code has turned the early tables on, and the tree says what is at `at`.
     let mut device = unsafe { FwCfg::new(at)? };

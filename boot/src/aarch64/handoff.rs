@@ -35,12 +35,11 @@ pub fn read(
     let used = loaded.used.next_multiple_of(LARGEST_PAGE);
     let tables = PhysRange::new(start, used).ok_or(HandoffError::NoRam)?;
 
-    let (mut ram, mut reserved) = (machine.ram, machine.reserved);
-    reserved.insert(tables)?;
-    ram.remove(tables)?;
+    let mut ram = machine.ram;
+    ram.remove(tables);
     let firmware = Firmware::Acpi(loaded.rsdp);
     let (left_out, command_line) = (machine.left_out, command_line(device));
-    Ok(BootInfo { ram, reserved, left_out, firmware, command_line })
+    Ok(BootInfo { ram, left_out, firmware, command_line })
 }
 
 fn command_line(device: &mut impl Device) -> CommandLine {
@@ -63,7 +62,7 @@ mod tests {
 
     #[test]
     fn tables_lie_behind_the_image_and_are_no_ram() {
-        let machine = tree::read(&tree::tests::virt().finish()).unwrap();
+        let machine = tree::tests::read(&tree::tests::virt().finish()).unwrap();
         let place = table_range(&machine, range(0x4020_0000, 0x51_2340)).unwrap();
         assert_eq!(place, range(0x4072_0000, TABLE_BYTES));
 
@@ -80,15 +79,14 @@ mod tests {
         let arena = Arena { bytes: &mut memory, at: place.start() };
         let info = read(&machine, &mut device, arena).unwrap();
         assert_eq!(info.firmware, Firmware::Acpi(place.start()));
-        assert_eq!(info.reserved.as_slice(), [range(0x4072_0000, LARGEST_PAGE)]);
         assert_eq!(info.ram.bytes(), 0x2000_0000 - LARGEST_PAGE);
-        assert!(!info.ram.overlaps(info.reserved.as_slice()[0]));
+        assert!(!info.ram.overlaps(range(0x4072_0000, LARGEST_PAGE)));
         assert_eq!(info.command_line.as_bytes(), b"placement=block");
     }
 
     #[test]
     fn an_image_at_the_end_of_ram_leaves_no_room() {
-        let machine = tree::read(&tree::tests::virt().finish()).unwrap();
+        let machine = tree::tests::read(&tree::tests::virt().finish()).unwrap();
         let refused = table_range(&machine, range(0x5ff0_0000, 0x8_0000));
         assert_eq!(refused, Err(HandoffError::NoRam));
     }

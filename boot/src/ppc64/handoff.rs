@@ -38,20 +38,14 @@ pub fn read(found: &Found<'_>) -> Result<BootInfo, HandoffError> {
     let whole = found.tree.get(..bytes as usize);
     let whole = whole.ok_or(HandoffError::DeviceTree("a length that makes no sense"))?;
     granted::check(whole)?;
-    let Machine { mut ram, mut reserved, left_out, .. } = tree::read(whole)?;
-    // QEMU's Open Firmware claims the file's part of the image, to a byte, for whom it loads.
-    ram.insert(found.image)?;
-    reserved.remove(found.image)?;
-
-    for range in [PhysRange::new(PhysAddr::new(0), VECTORS_END), Some(found.memory)] {
-        let range = range.ok_or(HandoffError::NoRam)?;
-        reserved.insert(range)?;
-        ram.remove(range)?;
-    }
+    let Machine { mut ram, left_out, .. } = tree::read(whole, found.image)?;
+    let vectors = PhysRange::new(PhysAddr::new(0), VECTORS_END).ok_or(HandoffError::NoRam)?;
+    ram.remove(vectors);
+    ram.remove(found.memory);
     let tree = PhysRange::new(found.memory.start().add(TREE_OFFSET), bytes);
     let firmware = Firmware::Papr(tree.ok_or(HandoffError::NoRam)?);
     let command_line = CommandLine::copy(found.command_line);
-    Ok(BootInfo { ram, reserved, left_out, firmware, command_line })
+    Ok(BootInfo { ram, left_out, firmware, command_line })
 }
 
 #[cfg(test)]
@@ -76,7 +70,7 @@ mod tests {
         let info = read(&found).unwrap();
         assert_eq!(info.firmware, Firmware::Papr(range(0x0100_0008, len)));
         assert_eq!(info.command_line.as_bytes(), b"placement=block");
-        assert_eq!(info.reserved.as_slice(), [range(0, 0x1_0000), memory]);
+        assert!(!info.ram.overlaps(range(0, 0x1_0000)));
         assert!(!info.ram.overlaps(memory));
         assert!(info.ram.covers(image), "the image is RAM, though firmware claims a part of it");
     }

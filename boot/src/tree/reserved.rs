@@ -1,8 +1,7 @@
 //! What a device tree reserves, in both ways that it has.
 
 use super::cells::{Cells, Ranges, be32, be64};
-use super::touched_pages;
-use crate::ranges::{RangeList, RangesFull};
+use crate::info::Text;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
@@ -17,14 +16,14 @@ pub(super) fn block(bytes: &[u8]) -> impl Iterator<Item = (u64, u64)> + '_ {
     })
 }
 
-/// The children of `/reserved-memory` (Devicetree Specification 0.4, 3.5), in whole pages outwards, and
-/// how many of them have no place that could be kept free: they have a `size` alone, or no `reg` that
-/// can be read.
+/// Tells `each` where the children of `/reserved-memory` are (Devicetree Specification 0.4, 3.5). Returns how
+/// many of them have no place that could be kept free, and the name of the first: they have a `size` alone, or no
+/// `reg` that can be read.
 ///
 /// `no-map` makes no difference: the kernel uses none of it, and maps only what it uses.
-pub(super) fn nodes(tree: &Fdt<'_>) -> Result<(RangeList, u32), RangesFull> {
-    let (mut reserved, mut unplaced) = (RangeList::new(), 0);
-    let Some(parent) = tree.find_node("/reserved-memory") else { return Ok((reserved, 0)) };
+pub(super) fn nodes(tree: &Fdt<'_>, mut each: impl FnMut((u64, u64))) -> (u32, Text<32>) {
+    let (mut unplaced, mut first) = (0, Text::new());
+    let Some(parent) = tree.find_node("/reserved-memory") else { return (unplaced, first) };
     let cells = Cells::of(&parent);
     let ranges = Ranges::of(&parent, cells, Cells::of(&tree.root()));
     for node in parent.children().filter(|node| !is_disabled(node)) {
@@ -33,14 +32,14 @@ pub(super) fn nodes(tree: &Fdt<'_>) -> Result<(RangeList, u32), RangesFull> {
             let len = reg.value().len();
             len != 0 && cells.pair_bytes().is_some_and(|pair| len.is_multiple_of(pair))
         });
-        unplaced += u32::from(!readable);
-        for (start, size) in cells.registers(&node) {
-            for (start, size) in ranges.translate(start, size) {
-                reserved.insert(touched_pages(start, size))?;
-            }
+        if !readable {
+            first = if unplaced == 0 { Text::copy(node.name().as_bytes()) } else { first };
+            unplaced += 1;
         }
+        let places = cells.registers(&node);
+        places.flat_map(|(start, size)| ranges.translate(start, size)).for_each(&mut each);
     }
-    Ok((reserved, unplaced))
+    (unplaced, first)
 }
 
 /// Whether a reservation is not meant. What is `reserved` or has failed is in use by somebody, or of no use.

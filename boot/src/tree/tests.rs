@@ -3,6 +3,7 @@
 extern crate std;
 
 use super::*;
+use crate::info::Text;
 use std::vec::Vec;
 
 /// Builds a flattened tree (Devicetree Specification 0.4, chapter 5).
@@ -102,6 +103,11 @@ fn virt_open() -> Builder {
     tree
 }
 
+/// What is read of a tree for an image elsewhere.
+pub(crate) fn read(bytes: &[u8]) -> Result<Machine, HandoffError> {
+    super::read(bytes, PhysRange::EMPTY)
+}
+
 #[test]
 fn memory_nodes_become_ram_and_the_device_is_found() {
     let machine = read(&virt().finish()).unwrap();
@@ -172,7 +178,8 @@ fn a_reservation_is_kept_unless_it_is_disabled() {
             tree.begin("firmware@48000000").cells("reg", &[0x4800_0000, 0x1000]);
             tree.property("status", status).end();
         });
-        assert_eq!(!read(&tree).unwrap().reserved.as_slice().is_empty(), kept, "{status:?}");
+        let ram = read(&tree).unwrap().ram;
+        assert_eq!(!ram.overlaps(between(0x4800_0000, 0x4800_1000)), kept, "{status:?}");
     }
 }
 
@@ -195,7 +202,6 @@ fn children_of_reserved_memory_are_no_ram_whatever_the_form() {
             });
             let machine = read(&tree).unwrap();
             assert_eq!(machine.ram.as_slice(), rest, "{cells:?}");
-            assert_eq!(machine.reserved.as_slice(), [between(0x4800_0000, 0x4900_0000)]);
             assert_eq!(machine.left_out, LeftOut::default());
         }
     }
@@ -213,12 +219,45 @@ fn a_reservation_that_is_disabled_is_none_and_one_without_a_place_is_counted() {
     let machine = read(&tree).unwrap();
     let ram = [between(0x4000_0000, 0x5000_0000), between(0x5000_1000, 0x6000_0000)];
     assert_eq!(machine.ram.as_slice(), ram);
-    assert_eq!(machine.left_out, LeftOut { hotpluggable: 0, unplaced: 2 });
+    let first_unplaced = Text::copy(b"pool");
+    assert_eq!(machine.left_out, LeftOut { hotpluggable: 0, unplaced: 2, first_unplaced });
     // Counts of cells that make no sense leave nothing to read.
     let tree = with_reserved([0, 9], |tree| {
         tree.begin("firmware").cells("reg", &reg).end();
     });
     assert_eq!(read(&tree).unwrap().left_out.unplaced, 1);
+}
+
+#[test]
+fn more_reservations_than_a_list_can_hold_cost_ram_and_not_the_boot() {
+    // A page of each MiB: 384 pieces of RAM, of which the largest and the lowest stay.
+    let starts = (0..384u64).map(|i| 0x4000_0000 + (i << 20));
+    let reg: Vec<u32> = starts.clone().flat_map(|start| [0, start as u32, 0, 0x1000]).collect();
+    let tree = with_reserved([2, 2], |tree| {
+        tree.begin("firmware").cells("reg", &reg).end();
+    });
+    let mut by_header = virt();
+    starts.clone().for_each(|start| {
+        by_header.reserve(start, 0x1000);
+    });
+    for tree in [tree, by_header.finish()] {
+        let ram = read(&tree).unwrap().ram;
+        for start in starts.clone() {
+            assert!(!ram.overlaps(between(start, start + 0x1000)), "{start:#x}");
+        }
+        assert!(ram.covers(between(0x5800_0000, 0x6000_0000)), "the largest piece");
+        assert_eq!(ram.bytes() + ram.dropped() + 384 * 0x1000, 0x2000_0000);
+        assert_eq!(ram.as_slice().len(), crate::ranges::CAPACITY);
+    }
+}
+
+#[test]
+fn what_holds_the_image_is_ram_though_firmware_reserves_a_part_of_it() {
+    let tree = virt().reserve(0x4010_0000, 0x40_0000).finish();
+    let image = between(0x4020_0000, 0x4030_0000);
+    let ram = super::read(&tree, image).unwrap().ram;
+    let rest = between(0x4050_0000, 0x6000_0000);
+    assert_eq!(ram.as_slice(), [between(0x4000_0000, 0x4010_0000), image, rest]);
 }
 
 #[test]

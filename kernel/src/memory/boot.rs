@@ -44,8 +44,8 @@ pub struct Boot {
 pub enum PrepareError {
     /// The CPU lacks something.
     Missing(&'static str),
-    /// RAM in too many pieces.
-    TooManyRanges,
+    /// Firmware does not say that the RAM with the kernel's image in it is free.
+    Image(PhysRange),
     /// The page tables could not be built.
     Map(MapError),
 }
@@ -54,7 +54,7 @@ impl fmt::Display for PrepareError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(what) => write!(f, "this CPU does not have {what}"),
-            Self::TooManyRanges => f.write_str("boot memory is in too many pieces"),
+            Self::Image(range) => write!(f, "the kernel's own image at {range} is not in usable RAM"),
             Self::Map(error) => error.fmt(f),
         }
     }
@@ -83,9 +83,11 @@ pub fn prepare(
     if let Some(what) = features.missing() {
         return Err(PrepareError::Missing(what));
     }
-    let ram = mappable(&info.ram, features).ok_or(PrepareError::TooManyRanges)?;
-    let early = EarlyMemory::new(&ram, &[image::phys()], EARLY_LIMIT);
-    let mut early = early.ok_or(PrepareError::TooManyRanges)?;
+    let ram = mappable(&info.ram, features);
+    if !ram.covers(image::phys()) {
+        return Err(PrepareError::Image(image::phys()));
+    }
+    let mut early = EarlyMemory::new(&ram, &[image::phys()], EARLY_LIMIT);
     if let Some(bytes) = kernelcore {
         early.prefer(core_end(&ram, bytes));
     }
@@ -122,27 +124,26 @@ fn core_end(ram: &RangeList, bytes: u64) -> PhysAddr {
 }
 
 /// The part of `ram` that has room in the linear map and that the CPU can address.
-fn mappable(ram: &RangeList, features: &Features) -> Option<RangeList> {
+fn mappable(ram: &RangeList, features: &Features) -> RangeList {
     let limit = PHYS_LIMIT.min(features.phys_limit);
-    let beyond = PhysRange::new(limit, u64::MAX - limit.get())?;
-    let mut kept = whole_pages(ram)?;
-    kept.remove(beyond).ok()?;
+    let mut kept = whole_pages(ram);
+    kept.remove(PhysRange::new(limit, u64::MAX - limit.get()).unwrap_or_default());
     if kept.bytes() < ram.bytes() {
         log::warn!("RAM from {limit} on, or in parts of pages, is left unused");
     }
-    Some(kept)
+    kept
 }
 
 /// The whole pages of `ram`, whose ranges are whole pages of the smallest size only.
-fn whole_pages(ram: &RangeList) -> Option<RangeList> {
+fn whole_pages(ram: &RangeList) -> RangeList {
     let mut whole = RangeList::new();
     for range in ram.iter() {
-        let start = range.start().checked_add(PAGE - 1)?.align_down(PAGE);
-        let end = range.end().align_down(PAGE);
+        let Some(start) = range.start().checked_add(PAGE - 1) else { continue };
+        let (start, end) = (start.align_down(PAGE), range.end().align_down(PAGE));
         let len = end.get().saturating_sub(start.get());
-        whole.insert(PhysRange::new(start, len)?).ok()?;
+        whole.insert(PhysRange::new(start, len).unwrap_or_default());
     }
-    Some(whole)
+    whole
 }
 
 /// What nothing may be able to write.
@@ -175,20 +176,20 @@ fn map_linear(
     early: &mut EarlyMemory,
     ram: &RangeList,
     max_leaf: u64,
-) -> Result<(), PrepareError> {
+) -> Result<(), MapError> {
     let mut map = |range: PhysRange, attr| {
         let (virt, phys) = (LINEAR_BASE.add(range.start().get()), range.start());
         let mapping = Mapping { virt, phys, len: range.len(), attr, max_leaf };
         tables.map(&mapping, &EarlyTables(RefCell::new(early)))
     };
 
-    let mut writable = *ram;
     for range in protected() {
-        writable.remove(range).map_err(|_| PrepareError::TooManyRanges)?;
         map(range, Attr::empty())?;
     }
-    for range in writable.iter() {
-        map(range, Attr::WRITE)?;
+    for range in ram.iter() {
+        let mut writable = RangeList::from(range);
+        protected().into_iter().for_each(|range| writable.remove(range));
+        writable.iter().try_for_each(|range| map(range, Attr::WRITE))?;
     }
     Ok(())
 }

@@ -24,14 +24,10 @@ pub struct EarlyMemory {
 
 impl EarlyMemory {
     /// All of `ram` but the bytes of `taken`, giving out only what lies below `limit` at first.
-    ///
-    /// `None` if that is more separate pieces than a list can hold.
-    pub fn new(ram: &RangeList, taken: &[PhysRange], limit: PhysAddr) -> Option<Self> {
+    pub fn new(ram: &RangeList, taken: &[PhysRange], limit: PhysAddr) -> Self {
         let mut free = *ram;
-        for &range in taken {
-            free.remove(range).ok()?;
-        }
-        Some(Self { free, limit, preferred: PhysAddr::new(u64::MAX) })
+        taken.iter().for_each(|&range| free.remove(range));
+        Self { free, limit, preferred: PhysAddr::new(u64::MAX) }
     }
 
     /// Leaves what is at or above `end` for last: blocks there shall stay whole.
@@ -46,7 +42,7 @@ impl EarlyMemory {
 
     /// Adds RAM that is no longer used. What the list has no room for stays used.
     pub fn give(&mut self, range: PhysRange) {
-        let _ = self.free.insert(range);
+        self.free.insert(range);
     }
 
     /// Bytes still free.
@@ -69,7 +65,7 @@ unsafe impl EarlyFrames for EarlyMemory {
             self.free.iter().rev().find_map(|range| place(range, bytes, align, limit.get()))
         };
         let start = below(self.limit.min(self.preferred)).or_else(|| below(self.limit))?;
-        self.free.remove(PhysRange::new(start, bytes)?).ok()?;
+        self.free.remove(PhysRange::new(start, bytes)?);
         Some(start)
     }
 
@@ -105,7 +101,7 @@ mod tests {
 
     fn ram(ranges: &[PhysRange]) -> RangeList {
         let mut list = RangeList::new();
-        ranges.iter().for_each(|&range| list.insert(range).unwrap());
+        ranges.iter().for_each(|&range| list.insert(range));
         list
     }
 
@@ -114,7 +110,7 @@ mod tests {
     #[test]
     fn memory_is_given_out_from_the_top_and_aligned() {
         let ram = ram(&[range(0x1000, 0x9000), range(0x10_0000, 0x20_5000)]);
-        let mut early = EarlyMemory::new(&ram, &[range(0x10_0000, 0x11_0000)], ALL).unwrap();
+        let mut early = EarlyMemory::new(&ram, &[range(0x10_0000, 0x11_0000)], ALL);
         assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x20_4000)));
         assert_eq!(early.take(0x8_0000, 0x8_0000), Some(PhysAddr::new(0x18_0000)));
         // The hole that alignment left is used before anything lower.
@@ -125,7 +121,7 @@ mod tests {
     #[test]
     fn nothing_above_the_limit_is_given_out_until_it_is_lifted() {
         let ram = ram(&[range(0x1000, 0x4000), range(1 << 32, 2 << 32)]);
-        let mut early = EarlyMemory::new(&ram, &[], PhysAddr::new(1 << 32)).unwrap();
+        let mut early = EarlyMemory::new(&ram, &[], PhysAddr::new(1 << 32));
         assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x3000)));
         assert_eq!(early.take(0x4000, 0x1000), None);
         early.lift_limit();
@@ -135,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_preferred_is_given_out_first() {
         let ram = ram(&[range(0x1000, 0x9000)]);
-        let mut early = EarlyMemory::new(&ram, &[], ALL).unwrap();
+        let mut early = EarlyMemory::new(&ram, &[], ALL);
         early.prefer(PhysAddr::new(0x3000));
         assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x2000)));
         assert_eq!(early.take(0x2000, 0x1000), Some(PhysAddr::new(0x7000)));
@@ -146,7 +142,7 @@ mod tests {
     #[test]
     fn no_byte_is_given_out_twice_and_all_come_back() {
         let ram = ram(&[range(0x1000, 0x40_0000)]);
-        let mut early = EarlyMemory::new(&ram, &[], ALL).unwrap();
+        let mut early = EarlyMemory::new(&ram, &[], ALL);
         let before = early.bytes();
         let mut taken = RangeList::new();
         let mut pieces = Vec::new();
@@ -155,7 +151,7 @@ mod tests {
             let Some(at) = early.take(bytes, bytes) else { continue };
             let piece = range(at.get(), at.get() + bytes);
             assert!(at.is_aligned(bytes) && !taken.overlaps(piece));
-            taken.insert(piece).unwrap();
+            taken.insert(piece);
             pieces.push(piece);
         }
         assert_eq!(early.bytes() + taken.bytes(), before);

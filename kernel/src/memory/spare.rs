@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn frames_are_given_out_once_and_taken_back() {
         let mut ram = RangeList::new();
-        ram.insert(PhysRange::new(PhysAddr::new(0x1000), 0x10_0000).unwrap()).unwrap();
-        let mut early = EarlyMemory::new(&ram, &[], PhysAddr::new(u64::MAX)).unwrap();
+        ram.insert(PhysRange::new(PhysAddr::new(0x1000), 0x10_0000).unwrap());
+        let mut early = EarlyMemory::new(&ram, &[], PhysAddr::new(u64::MAX));
         let spare = SpareFrames::new(4096);
         assert!(spare.take(4096).is_err());
 
