@@ -31,6 +31,37 @@ impl<M: Machine> Mm<M> {
         result
     }
 
+    /// No table that the manager made is empty: one that nothing is mapped by is lost when the next map finds
+    /// it, or costs the frame that it lies in. Tables from before the manager stay, empty or not.
+    ///
+    /// Tables are gathered some at a time, so that no look-up is made while the mapper shows tables.
+    pub(super) fn verify_filled_tables(&self) -> Result<(), Violation> {
+        const BATCH: usize = 64;
+        let mut first = 0;
+        loop {
+            let (mut batch, mut seen) = ([None; BATCH], 0);
+            self.mapper().visit_tables(&mut |table| {
+                if table.level == 0 || !self.owns_tables(table.frame) {
+                    return;
+                }
+                if (first..first + BATCH).contains(&seen) {
+                    batch[seen - first] = Some(table);
+                }
+                seen += 1;
+            });
+            for table in batch.into_iter().flatten() {
+                let mut maps = false;
+                let range = VirtRange::new(table.virt, table.span).unwrap_or_default();
+                self.mapper().visit(range, &mut |_| maps = true);
+                hold(5, "a table maps something", table.frame.get(), maps)?;
+            }
+            first += BATCH;
+            if seen <= first {
+                return Ok(());
+            }
+        }
+    }
+
     /// Section nodes lie in system memory, each in a page that is held for it.
     pub(super) fn verify_section_nodes(&self) -> Result<(), Violation> {
         self.sections.nodes().try_for_each(|node| {

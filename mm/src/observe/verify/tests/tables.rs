@@ -61,6 +61,26 @@ fn a_table_in_added_memory_is_named() {
     names(&bench, 5, "a table lies in system memory");
 }
 
+#[test]
+fn an_empty_table_that_the_manager_made_is_named() {
+    for clears in [true, false] {
+        let bench = added(MIB, Placement::PerBlock);
+        let (virt, phys) = (ELSEWHERE, boot_page(&bench));
+        let mapping = Mapping { virt, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
+        bench.mm.map(&mapping).unwrap();
+        bench.check();
+        if clears {
+            let mut gather = bench.mm.gather_keeping_tables();
+            bench.mm.unmap(VirtRange::new(virt, PAGE).unwrap(), &mut gather).unwrap();
+            gather.flush();
+            names(&bench, 5, "a table maps something");
+        } else {
+            unmap(&bench, virt, PAGE);
+            bench.check();
+        }
+    }
+}
+
 // Law 6.
 
 #[test]
