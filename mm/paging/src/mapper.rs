@@ -16,6 +16,10 @@ use core::fmt;
 /// Calls that change the tables are serialised by the caller, and so are look-ups against the
 /// giving back of tables (the manager's operations and looks exclude each other).
 ///
+/// The manager holds locks that other CPUs spin on: no method sleeps, or calls the manager. The closures of
+/// `visit` and `visit_tables` may make look-ups (`verify_machine` of the manager does, `verify` and operations
+/// do not), so a lock of the mapper's own must let a look-up begin inside another.
+///
 /// # Safety
 ///
 /// Memory is handed out, and taken out of the machine, on the strength of these methods: after a `map` that

@@ -38,6 +38,10 @@ pub fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
 
 /// The translation caches of every CPU that uses one set of page tables, whose input addresses are of `I`.
 ///
+/// Called in the middle of a change, with locks held that other CPUs may spin on: no method sleeps, or calls
+/// the memory manager. A flush that waits for other CPUs waits for such, too; the manager says which of its
+/// callers must therefore have interrupts on.
+///
 /// # Safety
 ///
 /// Memory is given back to allocators, and taken out of the machine, on the strength of
@@ -66,6 +70,9 @@ pub unsafe trait Tlb<I: Space = Virtual> {
 }
 
 /// Where the frames of page tables come from, and where they go back to.
+///
+/// Called in the middle of a change of the tables, with the locks of who changes them held: no method changes
+/// the same tables, or sleeps where that caller may not.
 ///
 /// # Safety
 ///
