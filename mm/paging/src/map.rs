@@ -2,7 +2,9 @@
 //!
 //! A run is what one table takes without a change of leaf size. A larger leaf can only start where
 //! a table of the smaller ones ends, so a run ends at its table's end, at the range's, or at a slot
-//! that is taken (which the next run then reports).
+//! that is taken (which the next run then reports). A slot with a table is no place for a leaf, even if
+//! the table is empty: memory that was unmapped keeping its tables, or whose tables a kernel made before.
+//! The leaves then go into that table.
 
 use super::slots;
 use super::tables::Tables;
@@ -72,8 +74,30 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         let empty = if empty { wanted.len() } else { slots::run(wanted, slots::any) };
         fill::<F, I>(&wanted[..empty], level, mapping);
         match empty {
-            0 => Err(MapError::AlreadyMapped { at: mapping.virt }),
+            0 => self.map_below(mapping, level, slots, made, frames),
             leaves => Ok(leaves as u64 * span),
+        }
+    }
+
+    /// As [`map_run`](Self::map_run), where the first of `slots`, of `level`, is taken: with smaller leaves if
+    /// that is by a table.
+    #[cold]
+    fn map_below<S: TableFrames>(
+        &self,
+        mapping: &Mapping<I>,
+        level: usize,
+        slots: &[AtomicU64],
+        made: &mut usize,
+        frames: &S,
+    ) -> Result<u64, MapError<I>> {
+        let taken = slots.first().map(|slot| F::decode(slot.load(Ordering::Acquire), level));
+        let smaller = F::LEVELS.iter().skip(level + 1).find(|below| below.leaf);
+        match (taken, smaller) {
+            (Some(Entry::Table(_)), Some(below)) => {
+                let max_leaf = below.span();
+                self.map_run(&Mapping { max_leaf, ..*mapping }, made, frames)
+            }
+            _ => Err(MapError::AlreadyMapped { at: mapping.virt }),
         }
     }
 

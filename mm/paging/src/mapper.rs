@@ -32,7 +32,9 @@ pub unsafe trait Mapper<I: Space = Virtual> {
     /// The translation caches over these tables.
     fn tlb(&self) -> &Self::Tlb;
 
-    /// Maps a range that has no translation yet, with the largest leaves that fit.
+    /// Maps a range that has no translation yet, with the largest leaves that fit, and smaller ones where an
+    /// empty table is there already: what was unmapped keeping its tables ([`Gather::keeping_tables`]) can be
+    /// mapped again without a frame, whatever leaves it had.
     ///
     /// On success the translations are published: the CPU may use them at once.
     ///

@@ -15,8 +15,8 @@ use hotmem::testing::{
     Tiny, TinyPte, TinyShared, range,
 };
 use hotmem::{
-    BlockSize, BootMemory, EarlyFrames, NodeId, PhysAddr, PhysRange, Piece, Placement, TakeList,
-    VirtAddr, VirtRange,
+    BlockSize, BootMemory, EarlyFrames, Geometry, NodeId, PhysAddr, PhysRange, Piece, Placement,
+    TakeList, VirtAddr, VirtRange,
 };
 use hotmem_tests::memory::{GIB, KIB, MIB, assert_same, fail_each_allocation};
 
@@ -104,18 +104,23 @@ unsafe impl TableFrames for Early<'_> {
     }
 }
 
-/// A machine that starts with an empty table for leaves of a block wherever one of `at` lies, as kernels make them that share
-/// the upper levels of all address spaces.
-fn with_empty_tables<S: Shape>(ram: u64, block: u64, window: PhysRange, at: &[u64]) -> Bench<S> {
+/// A machine that starts with an empty table for leaves of `leaf` bytes wherever one of `at` lies, as kernels make them
+/// that share the upper levels of all address spaces.
+fn with_empty_tables<S: Shape>(
+    ram: u64,
+    block: u64,
+    window: PhysRange,
+    (at, leaf): (&[u64], u64),
+) -> Bench<S> {
     let ram = [range(0, ram)];
     let (machine, mut early) = FakeMachine::<S>::start(&ram, block);
     let frames = Early(RefCell::new(&mut early));
     for &at in at {
         let (virt, phys) = (S::LINEAR_BASE.add(at), PhysAddr::new(0));
-        let mapping = Mapping { virt, phys, len: block, attr: Attr::WRITE, max_leaf: block };
+        let mapping = Mapping { virt, phys, len: leaf, attr: Attr::WRITE, max_leaf: leaf };
         machine.tables().map(&mapping, &frames).unwrap();
         let mut gather = Gather::keeping_tables(machine.tables().tlb(), &frames);
-        let unmapped = machine.tables().unmap(VirtRange::new(virt, block).unwrap(), &mut gather);
+        let unmapped = machine.tables().unmap(VirtRange::new(virt, leaf).unwrap(), &mut gather);
         gather.flush();
         unmapped.unwrap();
     }
@@ -138,15 +143,47 @@ fn empty_tables_from_before_the_manager_stay_through_failed_adds_and_removals() 
         let window = range(at, if reserve { 64 * block } else { 0 });
         // One at the start, one in the middle, none between, one past the end.
         let empty = [at, at + 3 * block, at + 40 * block];
-        let bench = with_empty_tables::<S>(ram, block, window, &empty);
-        let dimm = range(at, 5 * block);
-        bench.plug(dimm);
-        fail_each(&bench, dimm);
+        for leaf in [block, FakeMachine::<S>::PAGE_BYTES] {
+            let bench = with_empty_tables::<S>(ram, block, window, (&empty, leaf));
+            let dimm = range(at, 5 * block);
+            bench.plug(dimm);
+            fail_each(&bench, dimm);
+        }
     }
     for reserve in [true, false] {
         check::<Tiny>(16 * MIB, MIB, 64 * MIB, reserve);
         check::<TinyShared>(16 * MIB, MIB, 64 * MIB, reserve);
         check::<Lmb>(256 * MIB, 256 * MIB, GIB, reserve);
+    }
+}
+
+#[test]
+fn boot_memory_that_a_loader_mapped_by_small_leaves_is_given_back_as_it_was_taken() {
+    for leaf in [PAGE, 64 * KIB, MIB] {
+        let ram = [range(0, 16 * MIB)];
+        let (machine, mut early) = FakeMachine::<Tiny>::start(&ram, leaf);
+        let bench = Bench::over(machine);
+        let memory = BootMemory {
+            ram: &[(ram[0], NodeId::ZERO)],
+            block_size: BlockSize::new::<FakeMachine<Tiny>>(MIB).unwrap(),
+            window: &[],
+            kernelcore: Some(8 * MIB),
+        };
+        bench.mm.start(&memory, &mut early).unwrap();
+        bench.check();
+        let online = bench.snapshot();
+        bench.mm.take_contig(NodeId::ZERO, 2 * MIB).unwrap();
+        bench.check();
+        assert_eq!(bench.mm.release(), Ok(2), "leaves of {leaf:#x} bytes");
+        bench.check();
+        assert_same(&online, &bench.snapshot());
+
+        bench.mm.offline(hotmem::BlockId::new(12)).unwrap();
+        let offline = bench.snapshot();
+        bench.mm.take(&list("0:12")).unwrap();
+        assert_eq!(bench.mm.release(), Ok(1), "leaves of {leaf:#x} bytes");
+        bench.check();
+        assert_same(&offline, &bench.snapshot());
     }
 }
 
@@ -182,9 +219,18 @@ fn a_map_that_fails_takes_back_what_it_made_and_no_table_that_it_found() {
             mmu.assert_coherent();
         }
     }
-    // In the empty table itself: a large leaf finds its slot taken by it.
+    // Where the empty table stands in place of a large leaf, leaves of its own size do.
     plan.disarm();
-    let taken = Err(MapError::AlreadyMapped { at: at(0) });
+    assert_eq!(map(0, 128 * KIB, 64 * KIB), Ok(()));
+    let leaf = |offset| tables.translate(at(offset)).map(|leaf| leaf.len);
+    assert_eq!((leaf(0), leaf(60 * KIB), leaf(64 * KIB)), (Some(PAGE), Some(PAGE), Some(64 * KIB)));
+    assert_eq!(frames.used(), used);
+    // Where it is not empty, the first address that is mapped is named.
+    let mut gather = Gather::new(tables.tlb(), &frames);
+    tables.unmap(VirtRange::new(at(0), 60 * KIB).unwrap(), &mut gather).unwrap();
+    gather.flush();
+    let taken = Err(MapError::AlreadyMapped { at: at(60 * KIB) });
     assert_eq!(map(0, 64 * KIB, 64 * KIB), taken);
+    assert_eq!((leaf(0), leaf(60 * KIB)), (None, Some(PAGE)));
     assert_eq!(frames.used(), used);
 }
