@@ -148,6 +148,8 @@ unsafe impl Machine for Demo {
         &self.tables
     }
 
+    /// There is no MMU to follow, so the tables are asked. Behind a lock that could not be: the manager wants
+    /// descriptors while a mapper shows it what is there.
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
         let virt = VMEMMAP.add(pfn.get() * 64);
         let leaf = self.tables.translate(virt).expect("a mapped descriptor");

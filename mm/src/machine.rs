@@ -24,6 +24,10 @@
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
+//! A mapper may be behind a lock: nothing that it is given calls it again. It is at work while it calls
+//! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager asks for descriptors, so none of these may
+//! call it either.
+//!
 //! The policy is a value that the kernel reads; it has no callbacks. Handlers of interrupts may allocate where
 //! [`Machine::Lock`] masks interrupts. Apart from that, handlers of exceptions and interrupts may call only
 //! [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump) and

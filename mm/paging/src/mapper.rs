@@ -16,9 +16,14 @@ use core::fmt;
 /// Calls that change the tables are serialised by the caller, and so are look-ups against the
 /// giving back of tables (the manager's operations and looks exclude each other).
 ///
-/// The manager holds locks that other CPUs spin on: no method sleeps, or calls the manager. The closures of
-/// `visit` and `visit_tables` may make look-ups (`verify_machine` of the manager does, `verify` and operations
-/// do not), so a lock of the mapper's own must let a look-up begin inside another.
+/// The manager holds locks that other CPUs spin on: no method sleeps, or calls the manager.
+///
+/// # Behind a lock
+///
+/// A mapper may hold a lock for the whole of each call but [`tlb`](Self::tlb), and the lock need not be
+/// re-entrant: nothing that a call is given (`each`, the frames, the gather) calls the mapper again. What it is
+/// given may take locks of the manager's, though, and the manager may call it while it holds some. So who takes
+/// that lock on another way must not call the manager meanwhile, not even to allocate.
 ///
 /// # Safety
 ///
@@ -63,7 +68,7 @@ pub unsafe trait Mapper<I: Space = Virtual> {
 
     /// Shows every leaf that translates a byte of `range`, in the order of the tables.
     ///
-    /// `each` must not change the tables.
+    /// `each` must not call the mapper.
     fn visit(&self, range: AddressRange<I>, each: &mut dyn FnMut(Translation<I>));
 
     /// Tells `each` how many tables below the root mapping all of `range`, with leaves of at most
@@ -73,7 +78,7 @@ pub unsafe trait Mapper<I: Space = Virtual> {
 
     /// Shows every table of the tree, the root first, a table before the ones below it.
     ///
-    /// `each` must not change the tables.
+    /// `each` must not call the mapper.
     fn visit_tables(&self, each: &mut dyn FnMut(TableAt<I>));
 }
 

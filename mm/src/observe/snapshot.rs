@@ -49,7 +49,7 @@ pub enum Fact {
 
 /// Bytes of each half of the addresses, and where they start.
 const HALF: u64 = 1 << 63;
-const HALVES: [u64; 2] = [0, HALF];
+pub(crate) const HALVES: [u64; 2] = [0, HALF];
 /// Runs of leaves that are found at a time.
 const RUNS: usize = 32;
 
@@ -146,19 +146,14 @@ impl<M: Machine> Mm<M> {
     /// The first runs of leaves at or above `from`, in its half of the addresses.
     fn leaves(&self, from: VirtAddr) -> Leaves {
         let mut leaves = Leaves::default();
-        let rest = HALF - from.get() % HALF;
-        if let Some(range) = VirtRange::new(from, rest) {
-            self.mapper().visit(range, &mut |leaf| leaves.add(leaf));
-        }
+        self.visit_rest(from, &mut |leaf| leaves.add(leaf));
         leaves
     }
 
-    /// Shows every leaf of the page tables, in the order of addresses.
-    pub(crate) fn visit_all_leaves(&self, each: &mut dyn FnMut(Translation)) {
-        for start in HALVES {
-            if let Some(range) = VirtRange::new(VirtAddr::new(start), HALF) {
-                self.mapper().visit(range, each);
-            }
+    /// Shows the leaves at or above `from`, in its half of the addresses.
+    pub(crate) fn visit_rest(&self, from: VirtAddr, each: &mut dyn FnMut(Translation)) {
+        if let Some(range) = VirtRange::new(from, HALF - from.get() % HALF) {
+            self.mapper().visit(range, each);
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
-use super::{FakeRam, FaultPlan, GranulePte, OddPte, SoftMmu, Tag, TinyPte, WatchedLock};
+use super::{
+    FakeRam, FaultPlan, GranulePte, LockedMapper, OddPte, SoftMmu, Tag, TinyPte, WatchedLock,
+};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::node::{MAX_NODES, NodeTable};
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry, Sizes};
@@ -91,10 +93,10 @@ impl Shape for Lmb {
 
 type Mmu<S> = Arc<SoftMmu<<S as Shape>::Format>>;
 
-/// A machine of shape `S`, with its RAM mapped linearly and nothing else.
+/// A machine of shape `S`, with its RAM mapped linearly and nothing else. Its page tables are behind a lock.
 pub struct FakeMachine<S: Shape> {
     mmu: Mmu<S>,
-    tables: Tables<S::Format, Mmu<S>, Mmu<S>>,
+    tables: <Self as Machine>::Mapper,
     plan: FaultPlan,
     self_hosting: AtomicBool,
     protected: OnceLock<PhysRange>,
@@ -122,7 +124,7 @@ impl<S: Shape> FakeMachine<S> {
         let mmu = SoftMmu::new(plugged, root);
         mmu.clear(root, bytes);
         let machine = Self {
-            tables: mmu.tables(),
+            tables: LockedMapper::new(mmu.tables()),
             mmu,
             plan: FaultPlan::never(),
             self_hosting: AtomicBool::new(true),
@@ -240,7 +242,7 @@ unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
 // SAFETY: the MMU's own walk of the window finds a descriptor, 64-byte aligned because the window's base
 // and its pages are.
 unsafe impl<S: Shape> Machine for FakeMachine<S> {
-    type Mapper = Tables<S::Format, Mmu<S>, Mmu<S>>;
+    type Mapper = LockedMapper<Tables<S::Format, Mmu<S>, Mmu<S>>>;
     type Nodes = NodeTable<MAX_NODES, WatchedLock>;
     type Lock = WatchedLock;
     type Meta = Tag;

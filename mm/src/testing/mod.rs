@@ -17,7 +17,8 @@ mod tag;
 pub use bench::{Bench, Setup, range};
 pub use holder::Holder;
 pub use hotmem_paging::testing::{
-    FakeRam, FakeTables, FaultPlan, GranulePte, OddPte, Random, ShallowPte, SoftMmu, TinyPte,
+    FakeRam, FakeTables, FaultPlan, GranulePte, LockedMapper, OddPte, Random, ShallowPte, SoftMmu,
+    TinyPte,
 };
 pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
 pub use lock::{WatchedLock, locks_held};

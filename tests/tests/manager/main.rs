@@ -16,6 +16,7 @@ mod hollow;
 mod kept_tables;
 mod kernelcore;
 mod lifecycle;
+mod locked_mapper;
 mod locks;
 mod looks;
 mod loops;

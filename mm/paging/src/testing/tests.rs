@@ -2,7 +2,7 @@
 
 use super::std;
 use super::std::sync::Arc;
-use super::{FakeRam, FakeTables, FaultPlan, SoftMmu, TinyPte};
+use super::{FakeRam, FakeTables, FaultPlan, LockedMapper, SoftMmu, TinyPte};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::{Attr, Gather, Mapper, Mapping, Tables};
 
@@ -137,6 +137,14 @@ fn a_page_fault_leaves_a_pointer_to_the_table_behind() {
     assert!(faults.is_err());
     unmap_without_flush(&tables, &frames);
     mmu.assert_coherent();
+}
+
+#[test]
+#[should_panic(expected = "the mapper is called from inside itself")]
+fn a_mapper_that_is_called_from_inside_itself_is_caught() {
+    let mapper = LockedMapper::new(machine().1);
+    assert_eq!(mapper.translate(VIRT).map(|leaf| leaf.phys), Some(TARGET));
+    mapper.visit(range(), &mut |leaf| assert_eq!(mapper.translate(leaf.virt), Some(leaf)));
 }
 
 #[test]

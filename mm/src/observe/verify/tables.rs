@@ -9,26 +9,87 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::SectionState;
+use crate::observe::snapshot::HALVES;
 use crate::paging::{Attr, Mapper, Translation};
+
+/// Tables that are noted at a time.
+const TABLES: usize = 64;
+/// Runs of written memory that are noted at a time.
+const RUNS: usize = 32;
+
+/// Memory that leaves outside the linear map can write, in runs.
+#[derive(Default)]
+struct Written {
+    runs: [PhysRange; RUNS],
+    count: usize,
+}
+
+impl Written {
+    /// Notes what `leaf` writes, if there is room.
+    fn add(&mut self, leaf: &Translation) -> bool {
+        let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
+        let last = self.count.checked_sub(1).and_then(|last| self.runs.get_mut(last));
+        if let Some(last) = last.filter(|last| last.end() == target.start()) {
+            *last = PhysRange::new(last.start(), last.len() + target.len()).unwrap_or_default();
+            return true;
+        }
+        let slot = self.runs.get_mut(self.count);
+        self.count += usize::from(slot.is_some());
+        slot.map(|slot| *slot = target).is_some()
+    }
+
+    fn has(&self, range: PhysRange) -> bool {
+        self.runs[..self.count].iter().any(|run| run.overlaps(range))
+    }
+}
 
 impl<M: Machine> Mm<M> {
     pub(super) fn verify_tables(&self) -> Result<(), Violation> {
-        let mut result = Ok(());
-        // The run of writable leaves outside the windows that is being followed.
-        let mut run = PhysRange::EMPTY;
-        self.visit_all_leaves(&mut |leaf| {
-            if result.is_ok() {
-                result = self.verify_leaf(&leaf).and_then(|()| self.extend_run(&mut run, &leaf));
+        for start in HALVES {
+            let mut next = Some(VirtAddr::new(start));
+            while let Some(from) = next {
+                next = self.verify_leaves(from)?;
             }
-        });
-        result.and_then(|()| self.verify_aliases(run))?;
+        }
+        let mut done = 0;
+        while let checked @ 1.. = self.verify_some_tables(done)? {
+            done += checked;
+        }
+        Ok(())
+    }
 
-        self.mapper().visit_tables(&mut |table| {
-            if result.is_ok() {
-                result = self.verify_table(table.frame);
+    /// Checks the leaves at or above `from`, in its half of the addresses, until there is no room to note
+    /// what they write. Returns where to go on.
+    ///
+    /// What needs the mapper is asked when it has shown all: it may be behind a lock.
+    fn verify_leaves(&self, from: VirtAddr) -> Result<Option<VirtAddr>, Violation> {
+        let (mut written, mut next, mut result) = (Written::default(), None, Ok(()));
+        self.visit_rest(from, &mut |leaf| {
+            if next.is_some() || result.is_err() {
+                return;
             }
+            if self.may_alias(&leaf) && !written.add(&leaf) {
+                next = Some(leaf.virt);
+                return;
+            }
+            result = self.verify_leaf(&leaf);
         });
-        result
+        result.and_then(|()| self.verify_aliases(&written))?;
+        Ok(next)
+    }
+
+    /// Checks as many tables as there is room for, but for the first `done`. Returns how many.
+    fn verify_some_tables(&self, done: usize) -> Result<usize, Violation> {
+        let (mut seen, mut frames) = (0, [PhysAddr::default(); TABLES]);
+        self.mapper().visit_tables(&mut |table| {
+            if let Some(slot) = usize::checked_sub(seen, done).and_then(|at| frames.get_mut(at)) {
+                *slot = table.frame;
+            }
+            seen += 1;
+        });
+        let count = seen.saturating_sub(done).min(TABLES);
+        frames[..count].iter().try_for_each(|&frame| self.verify_table(frame))?;
+        Ok(count)
     }
 
     /// No table that the manager made is empty: one that nothing is mapped by is lost when the next map finds
@@ -188,34 +249,23 @@ impl<M: Machine> Mm<M> {
         )
     }
 
-    /// Follows runs of writable leaves outside the linear map, so that the tables are looked through
-    /// once for each run and not for each leaf; and not at all for a memmap in added memory, where no
-    /// table may be.
-    fn extend_run(&self, run: &mut PhysRange, leaf: &Translation) -> Result<(), Violation> {
+    /// Whether a table could be written by a leaf: one outside the linear map, and not of a memmap in added
+    /// memory, where no table may be.
+    fn may_alias(&self, leaf: &Translation) -> bool {
         let linear = self.linear_offset(leaf).is_some();
         let added = self.is_hot(leaf.phys) && self.is_hot(leaf.phys.add(leaf.len - 1));
-        if linear || added || !leaf.attr.contains(Attr::WRITE) {
-            return Ok(());
-        }
-        let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
-        if run.end() == target.start() && !run.is_empty() {
-            *run = PhysRange::new(run.start(), run.len() + target.len()).unwrap_or_default();
-            return Ok(());
-        }
-        self.verify_aliases(core::mem::replace(run, target))
+        !linear && !added && leaf.attr.contains(Attr::WRITE)
     }
 
-    /// No table lies in `range`, which something other than the linear map can write.
-    fn verify_aliases(&self, range: PhysRange) -> Result<(), Violation> {
-        let mut result = Ok(());
+    /// No table lies in memory that something other than the linear map can write.
+    fn verify_aliases(&self, written: &Written) -> Result<(), Violation> {
+        if written.count == 0 {
+            return Ok(());
+        }
+        let (what, mut result) = ("only the linear map writes a table", Ok(()));
         self.mapper().visit_tables(&mut |table| {
-            let alias = PhysRange::new(table.frame, table.bytes).is_some_and(|t| t.overlaps(range));
-            result = result.and(hold(
-                6,
-                "only the linear map writes a table",
-                table.frame.get(),
-                !alias,
-            ));
+            let alias = PhysRange::new(table.frame, table.bytes).is_some_and(|at| written.has(at));
+            result = result.and(hold(6, what, table.frame.get(), !alias));
         });
         result
     }

@@ -47,17 +47,28 @@ unsafe impl TableFrames for AnyFrames {
     fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
 }
 
-/// Maps a page elsewhere, by tables that lie from `at` on.
-fn map_by_tables_at(bench: &Lab, at: u64) {
+/// Maps a page at `virt`, by tables that lie from `at` on.
+fn map_by_tables_at(bench: &Lab, virt: VirtAddr, at: u64) {
     let phys = boot_page(bench);
-    let mapping = Mapping { virt: ELSEWHERE, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
+    let mapping = Mapping { virt, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
     bench.mm.mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
 }
 
 #[test]
 fn a_table_in_added_memory_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    map_by_tables_at(&bench, DIMM + MIB / 2);
+    map_by_tables_at(&bench, ELSEWHERE, DIMM + MIB / 2);
+    names(&bench, 5, "a table lies in system memory");
+}
+
+#[test]
+fn a_table_in_added_memory_is_named_however_many_come_before_it() {
+    let bench = added(MIB, Placement::PerBlock);
+    for nth in 0..100 {
+        map(&bench, ELSEWHERE.add(nth * MIB), boot_page(&bench), PAGE, Attr::empty());
+    }
+    bench.check();
+    map_by_tables_at(&bench, ELSEWHERE.add(100 * MIB), DIMM + MIB / 2);
     names(&bench, 5, "a table lies in system memory");
 }
 
@@ -150,10 +161,26 @@ fn a_second_writable_mapping_of_a_table_is_named_and_a_read_only_one_is_not() {
 }
 
 #[test]
+fn a_second_writable_mapping_of_a_table_is_named_among_many_of_other_memory() {
+    for table in [0, 31, 32, 33, 64, 79] {
+        let bench = added(MIB, Placement::PerBlock);
+        for nth in 0..80 {
+            // Every other page: no two of them are a run.
+            let page = [boot_page(&bench), boot_page(&bench)][0];
+            let page = if nth == table { own_pages(&bench)[0] } else { page };
+            map(&bench, ELSEWHERE.add(nth * PAGE), page, PAGE, Attr::WRITE);
+        }
+        names(&bench, 6, "only the linear map writes a table");
+        unmap(&bench, ELSEWHERE.add(table * PAGE), PAGE);
+        bench.check();
+    }
+}
+
+#[test]
 fn a_table_that_the_linear_map_cannot_write_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let last = range(15 * MIB, MIB);
-    map_by_tables_at(&bench, last.start().get());
+    map_by_tables_at(&bench, ELSEWHERE, last.start().get());
     // The tables lie in memory that the allocator has.
     names(&bench, 5, "a table's page is held for it");
     bench.mm.machine.protect(last);

@@ -1,0 +1,99 @@
+//! A mapper behind a lock, as a kernel has one whose page tables need `&mut`.
+
+// UNSAFETY: passes on the promises of the mapper inside.
+#![expect(unsafe_code)]
+
+use super::std::sync::{Mutex, MutexGuard, PoisonError};
+use super::std::thread::{self, ThreadId};
+use crate::addr::{Address, AddressRange, Space};
+use crate::{Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Translation, UnmapError};
+
+/// A mapper whose every call holds one lock, from its start to its end. The lock is not re-entrant: a call from
+/// inside another, by what is shown or by the source of frames, panics where a kernel would hang.
+#[derive(Debug)]
+pub struct LockedMapper<T> {
+    inner: T,
+    lock: Mutex<()>,
+    /// The thread that holds the lock.
+    holder: Mutex<Option<ThreadId>>,
+}
+
+/// The lock, held.
+struct Held<'l> {
+    holder: &'l Mutex<Option<ThreadId>>,
+    _lock: MutexGuard<'l, ()>,
+}
+
+impl<T> LockedMapper<T> {
+    /// Puts `inner` behind a lock.
+    pub const fn new(inner: T) -> Self {
+        Self { inner, lock: Mutex::new(()), holder: Mutex::new(None) }
+    }
+
+    /// The mapper inside, past the lock.
+    pub const fn inner(&self) -> &T {
+        &self.inner
+    }
+
+    fn hold(&self) -> Held<'_> {
+        let me = Some(thread::current().id());
+        assert_ne!(*locked(&self.holder), me, "the mapper is called from inside itself");
+        let lock = locked(&self.lock);
+        *locked(&self.holder) = me;
+        Held { holder: &self.holder, _lock: lock }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *locked(self.holder) = None;
+    }
+}
+
+/// A panic is a failed test, which looks at what is left of its machine no further.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// SAFETY: every promise is the inner mapper's own.
+unsafe impl<I: Space, T: Mapper<I>> Mapper<I> for LockedMapper<T> {
+    type Tlb = T::Tlb;
+
+    fn tlb(&self) -> &T::Tlb {
+        self.inner.tlb()
+    }
+
+    fn map<S: TableFrames>(&self, mapping: &Mapping<I>, frames: &S) -> Result<(), MapError<I>> {
+        let _held = self.hold();
+        self.inner.map(mapping, frames)
+    }
+
+    fn unmap<S: TableFrames>(
+        &self,
+        range: AddressRange<I>,
+        gather: &mut Gather<'_, T::Tlb, S, I>,
+    ) -> Result<(), UnmapError<I>> {
+        let _held = self.hold();
+        self.inner.unmap(range, gather)
+    }
+
+    fn translate(&self, at: Address<I>) -> Option<Translation<I>> {
+        let _held = self.hold();
+        self.inner.translate(at)
+    }
+
+    fn visit(&self, range: AddressRange<I>, each: &mut dyn FnMut(Translation<I>)) {
+        let _held = self.hold();
+        self.inner.visit(range, each);
+    }
+
+    fn tables_for(&self, range: AddressRange<I>, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
+        let _held = self.hold();
+        self.inner.tables_for(range, max_leaf, each);
+    }
+
+    fn visit_tables(&self, each: &mut dyn FnMut(TableAt<I>)) {
+        let _held = self.hold();
+        self.inner.visit_tables(each);
+    }
+}
