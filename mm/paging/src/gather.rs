@@ -37,6 +37,59 @@ pub struct Gather<'a, T: Tlb<I>, S: TableFrames, I: Space = Virtual> {
     detached: [MaybeUninit<(PhysAddr, u64)>; TABLES],
     tables: usize,
     keeps_tables: bool,
+    /// What it was told, for who watches.
+    #[cfg(any(test, feature = "testing"))]
+    told: Option<crate::testing::Vec<Told<I>>>,
+}
+
+/// What a mapper tells a gather.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told<I: Space> {
+    Cleared(AddressRange<I>),
+    Detached(PhysAddr, u64, AddressRange<I>),
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl<I: Space> Told<I> {
+    pub(crate) fn cleared(&self) -> Option<AddressRange<I>> {
+        if let Self::Cleared(range) = self { Some(*range) } else { None }
+    }
+
+    pub(crate) fn detached(&self) -> Option<(PhysAddr, u64, AddressRange<I>)> {
+        if let Self::Detached(frame, bytes, near) = *self {
+            Some((frame, bytes, near))
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
+    /// As [`new`](Self::new), and remembers what it is told.
+    pub(crate) fn watched(tlb: &'a T, frames: S) -> Self {
+        let mut gather = Self::new(tlb, frames);
+        gather.told = Some(crate::testing::Vec::new());
+        gather
+    }
+
+    /// The same, which keeps tables.
+    pub(crate) fn and_keep_tables(mut self) -> Self {
+        self.keeps_tables = true;
+        self
+    }
+
+    /// What it was told since the last call.
+    pub(crate) fn told(&mut self) -> crate::testing::Vec<Told<I>> {
+        self.told.as_mut().map(mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, told: Told<I>) {
+        if let Some(all) = &mut self.told {
+            all.push(told);
+        }
+    }
 }
 
 impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
@@ -50,6 +103,8 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
             detached: [const { MaybeUninit::uninit() }; TABLES],
             tables: 0,
             keeps_tables: false,
+            #[cfg(any(test, feature = "testing"))]
+            told: None,
         }
     }
 
@@ -79,6 +134,8 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     ///
     /// For implementers of [`Mapper`](super::Mapper): called after the entries are cleared.
     pub fn cleared(&mut self, range: AddressRange<I>) {
+        #[cfg(any(test, feature = "testing"))]
+        self.note(Told::Cleared(range));
         if let Some(last) = self.cleared[..self.ranges].last_mut()
             && let Some(both) = joined(*last, range)
         {
@@ -98,6 +155,8 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     /// For implementers of [`Mapper`](super::Mapper): called after the parent's entry is cleared.
     pub fn detached(&mut self, frame: PhysAddr, bytes: u64, near: AddressRange<I>) {
         self.cleared(near);
+        #[cfg(any(test, feature = "testing"))]
+        self.note(Told::Detached(frame, bytes, near));
         self.detached[self.tables].write((frame, bytes));
         self.tables += 1;
         if self.tables == TABLES {

@@ -11,7 +11,8 @@ use core::fmt;
 /// A set of page tables, as the verbs see it; its input addresses are of `I`.
 ///
 /// [`Tables`](super::Tables) implements it for any [`PteFormat`](super::PteFormat); a kernel with
-/// page tables of its own implements it directly.
+/// page tables of its own implements it directly, and checks it on the host with
+/// `hotmem_paging::testing::check_mapper` (feature `testing`).
 ///
 /// Calls that change the tables are serialised by the caller, and so are look-ups against the
 /// giving back of tables (the manager's operations and looks exclude each other).
@@ -41,7 +42,9 @@ pub unsafe trait Mapper<I: Space = Virtual> {
     /// empty table is there already: what was unmapped keeping its tables ([`Gather::keeping_tables`]) can be
     /// mapped again without a frame, whatever leaves it had.
     ///
-    /// On success the translations are published: the CPU may use them at once.
+    /// On success the translations are published: the CPU may use them at once. A range where something is
+    /// mapped already is refused, also if it is the same translation: who undoes a mapping must know that it
+    /// made all of it. A range of no bytes is `Ok`.
     ///
     /// # Errors
     ///
@@ -49,7 +52,10 @@ pub unsafe trait Mapper<I: Space = Virtual> {
     fn map<S: TableFrames>(&self, mapping: &Mapping<I>, frames: &S) -> Result<(), MapError<I>>;
 
     /// Clears every translation in `range`, the last one first, and detaches the tables that become
-    /// empty, unless the gather keeps them.
+    /// empty, unless the gather keeps them ([`Gather::keeps`]). No other table below the root is ever empty.
+    ///
+    /// The last first, because descriptors may lie in the memory that is unmapped, in its first page those
+    /// that say what the rest is: whoever stops halfway must find them.
     ///
     /// Addresses without a translation are passed over. The memory behind `range` is only free
     /// once [`Gather::flush`] has run.

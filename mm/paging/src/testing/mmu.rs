@@ -159,6 +159,16 @@ impl<F: PteFormat> SoftMmu<F> {
         self.access(at).0
     }
 
+    /// Where an access to `at` goes and what it may do, if it does not fault; what it used is cached.
+    ///
+    /// # Panics
+    ///
+    /// If the caches disagree with the tables.
+    pub fn walk_to<I: Space>(&self, at: Address<I>) -> Option<(PhysAddr, Attr)> {
+        self.walk(at.get()).leaf?;
+        Some(self.access(at))
+    }
+
     /// Where the RAM is that an access to `at` reaches; good up to the end of the page.
     ///
     /// # Panics

@@ -15,6 +15,7 @@
 
 extern crate std;
 
+mod check;
 mod fault;
 mod formats;
 mod frames;
@@ -25,6 +26,7 @@ mod ram;
 mod random;
 mod storm;
 
+pub use check::{MapperRig, check_mapper};
 pub use fault::FaultPlan;
 pub use formats::{GranulePte, OddPte, ShallowPte, TinyPte};
 pub use frames::FakeTables;
@@ -34,6 +36,9 @@ pub use mmu::SoftMmu;
 pub use ram::FakeRam;
 pub use random::Random;
 pub use storm::{fail_each_allocation, storm};
+
+/// Vectors, for what watches.
+pub(crate) use self::std::vec::Vec;
 
 /// Fails the test unless `holds`, or it fails already.
 #[track_caller]
