@@ -59,11 +59,12 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     /// Whether a device that is announced with `ranges` has taken the place of another one, whose memory
     /// is still in use: nothing of that is described any more.
     pub(super) fn is_replaced(&self, context: Context, ranges: &Ranges) -> bool {
-        let mut known = self.owners.of(context.device);
-        let left = known.any(|entry| entry.claim == Claim::Gone);
         let known = self.owners.added(context.device);
         let old = |range: &PhysRange| known.as_slice().iter().any(|old| old.overlaps(*range));
-        left || !known.as_slice().is_empty() && !ranges.as_slice().iter().any(old)
+        match known.as_slice() {
+            [] => self.owners.left(context.device).next().is_some(),
+            _ => !ranges.as_slice().iter().any(old),
+        }
     }
 
     /// Goes on with the memory of a device that is gone. `false` if there is none.

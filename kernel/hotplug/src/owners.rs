@@ -76,8 +76,17 @@ impl Owners {
         &self.0
     }
 
-    /// The ranges of a device.
+    /// The ranges of a device, without what is left of one that was in its slot before.
     pub(super) fn of(&self, device: DeviceId) -> impl Iterator<Item = Plugged> + '_ {
+        self.entries(device).filter(|entry| entry.claim != Claim::Gone)
+    }
+
+    /// What is left of devices that were in a device's slot before.
+    pub(super) fn left(&self, device: DeviceId) -> impl Iterator<Item = Plugged> + '_ {
+        self.entries(device).filter(|entry| entry.claim == Claim::Gone)
+    }
+
+    fn entries(&self, device: DeviceId) -> impl Iterator<Item = Plugged> + '_ {
         self.0.iter().copied().filter(move |entry| entry.device == device)
     }
 
@@ -135,8 +144,7 @@ impl Owners {
 
     /// The n-th range of a device that is gone and not given up yet.
     pub(super) fn nth_gone(&self, device: DeviceId, n: usize) -> Option<PhysRange> {
-        let mut gone = self.of(device).filter(|entry| entry.claim == Claim::Gone);
-        gone.nth(n).map(|entry| entry.range)
+        self.left(device).nth(n).map(|entry| entry.range)
     }
 
     /// Memory at `range` that is gone and not given up yet.
@@ -182,6 +190,19 @@ mod tests {
         owners.forget(DeviceId(3));
         assert!(owners.has_room(DeviceId(CAPACITY as u16), &ranges(1 << 40)));
         assert_eq!(owners.all().len(), CAPACITY - 1);
+    }
+
+    #[test]
+    fn what_is_left_of_a_device_that_is_gone_keeps_its_place_in_the_table() {
+        let mut owners = Owners::new().unwrap();
+        for n in 0..CAPACITY as u16 {
+            owners.set(DeviceId(n), &ranges(u64::from(n) << 20), NodeId::default(), Claim::Added);
+        }
+        owners.lose(DeviceId(3));
+        // The next device in the slot needs a place of its own.
+        assert!(!owners.has_room(DeviceId(3), &ranges(1 << 40)));
+        owners.forget(DeviceId(4));
+        assert!(owners.has_room(DeviceId(3), &ranges(1 << 40)));
     }
 
     #[test]

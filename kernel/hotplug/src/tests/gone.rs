@@ -2,12 +2,13 @@
 
 use std::string::String;
 use std::vec;
+use std::vec::Vec;
 
 use hotmem::testing::{Holder, range};
-use hotmem::{BlockState, Order, Pfn, PhysRange, ZoneKind};
+use hotmem::{BlockState, NodeId, Order, Pfn, PhysRange, ZoneKind};
 
-use super::{Fixture, MIB, ONLINE, WINDOW};
-use crate::{Claim, OperatorError, Outcome, Refusal, Request, Verdict};
+use super::{Fixture, MIB, ONLINE, WINDOW, Wrong};
+use crate::{Claim, OperatorError, Outcome, Ranges, Refusal, Request, Verdict};
 
 /// Device 0 with both pieces, and the firmware says that it is gone.
 fn lost() -> Fixture {
@@ -18,7 +19,7 @@ fn lost() -> Fixture {
 }
 
 /// Every movable page, so that a block that is online has no free one.
-fn take_all(this: &Fixture) -> std::vec::Vec<Pfn> {
+fn take_all(this: &Fixture) -> Vec<Pfn> {
     core::iter::from_fn(|| this.bench.alloc_movable_zone(Order::ZERO)).collect()
 }
 
@@ -172,4 +173,55 @@ fn a_refused_device_that_goes_is_forgotten_quietly() {
     this.run();
     let refused = Outcome::EjectRefused(Refusal::Unknown);
     assert_eq!(this.script.told(), [Outcome::Ejecting, refused]);
+}
+
+/// A slot whose first device is gone but for a page in use, and its second device: two ranges on node 1.
+fn second_device() -> (Fixture, Pfn, [PhysRange; 2]) {
+    let (mut this, page) = held();
+    let others = [range(WINDOW + 32 * MIB, 2 * MIB), range(WINDOW + 40 * MIB, MIB)];
+    others.iter().for_each(|&other| this.bench.plug(other));
+    this.script.event(0, announced(&others));
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::EjectFailed, Outcome::Inserted]);
+    (this, page, others)
+}
+
+fn announced(pieces: &[PhysRange]) -> Request<Wrong> {
+    let mut ranges = Ranges::default();
+    pieces.iter().for_each(|&piece| ranges.push(piece).unwrap());
+    Request::Insert { ranges, node: NodeId::new(1).unwrap() }
+}
+
+#[test]
+fn a_device_that_changes_is_not_drained_for_one_that_was_in_its_slot_before() {
+    let (mut this, _, others) = second_device();
+    let before = this.bench.snapshot();
+    this.script.event(0, announced(&others[..1]));
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.bench.snapshot(), before);
+}
+
+#[test]
+fn a_device_that_is_added_back_comes_to_its_own_node() {
+    let (mut this, ..) = second_device();
+    this.script.0.borrow_mut().stuck = true;
+    this.script.eject(0);
+    let out = this.run();
+    let added: Vec<_> = out.lines().filter(|line| line.contains("\"verb\":\"add\"")).collect();
+    assert_eq!(added.len(), 2, "{out}");
+    assert!(added.iter().all(|line| line.contains("\"node\":1,")), "{out}");
+}
+
+#[test]
+fn a_device_of_unknown_memory_is_not_ejected_for_one_that_was_in_its_slot_before() {
+    let (mut this, _) = held();
+    this.script.event(0, Request::Unreadable(Wrong("broken")));
+    this.run();
+    this.script.told();
+    this.script.eject(0);
+    assert_eq!(this.run(), "");
+    let refused = Outcome::EjectRefused(Refusal::Unknown);
+    assert_eq!(this.script.told(), [Outcome::Ejecting, refused]);
+    assert!(this.script.0.borrow().ejected.is_empty());
 }
