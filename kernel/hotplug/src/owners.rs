@@ -147,8 +147,12 @@ impl Owners {
         self.left(device).nth(n).map(|entry| entry.range)
     }
 
-    /// Memory at `range` that is gone and not given up yet.
+    /// Memory at `range` that is gone and not given up yet. `None` if another device has brought memory there:
+    /// the operator has removed the old one.
     pub(super) fn gone_at(&self, range: PhysRange) -> Option<Plugged> {
+        if self.owner_of(range).is_some() {
+            return None;
+        }
         let gone = self.0.iter().filter(|entry| entry.claim == Claim::Gone);
         gone.copied().find(|entry| entry.range.overlaps(range))
     }

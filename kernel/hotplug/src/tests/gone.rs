@@ -152,6 +152,10 @@ fn memory_of_another_device_is_not_touched_for_one_that_is_gone() {
     this.driver.operator_remove(this.pieces[0], &mut String::new()).unwrap();
     this.script.insert(1, &this.pieces[..1]);
     this.run();
+    // That is there, and the operator's to switch.
+    let (id, mut out) = (first_block(&this), String::new());
+    this.driver.operator_offline(id, &mut out).unwrap();
+    this.driver.operator_online(id, ZoneKind::Movable, &mut out).unwrap();
     this.script.event(0, Request::Gone);
     this.run();
     assert_eq!(this.script.told(), [Outcome::Inserted, Outcome::Ejected]);
