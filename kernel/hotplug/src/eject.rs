@@ -110,10 +110,8 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             return Err(EjectError::Unknown);
         }
         let refused = self.owners.of(device).filter(|entry| entry.claim == Claim::Refused);
-        let mut used = refused
-            .flat_map(|entry| self.verbs.block_numbers(entry.range))
-            .filter_map(|raw| self.verbs.block(BlockId::new(raw)));
-        used.next().map_or(Ok(()), |block| Err(EjectError::Elsewhere(block.id)))
+        let mut used = refused.filter_map(|entry| self.verbs.block_in(entry.range));
+        used.next().map_or(Ok(()), |id| Err(EjectError::Elsewhere(id)))
     }
 
     /// Removes every range, or none.

@@ -52,8 +52,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
     /// Whether memory of a refused device is in use all the same, and not as another device's.
     fn is_used(&self, range: PhysRange) -> bool {
-        let mut blocks = self.verbs.block_numbers(range).map(BlockId::new);
-        self.owners.owner_of(range).is_none() && blocks.any(|id| self.verbs.block(id).is_some())
+        self.owners.owner_of(range).is_none() && self.verbs.block_in(range).is_some()
     }
 
     /// Whether a device that is announced with `ranges` has taken the place of another one, whose memory

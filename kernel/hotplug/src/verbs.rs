@@ -29,6 +29,9 @@ pub trait View {
     /// What is known of a block; `None` if it is not there.
     fn block(&self, id: BlockId) -> Option<Block>;
 
+    /// A block that is there and that `range` touches. Takes no longer for a range that is larger than all memory.
+    fn block_in(&self, range: PhysRange) -> Option<BlockId>;
+
     /// The memmap whose first page is `head`; `None` if none is.
     fn group(&self, head: Pfn) -> Option<Group>;
 
@@ -154,6 +157,11 @@ impl<M: Machine> View for &Mm<M> {
 
     fn block(&self, id: BlockId) -> Option<Block> {
         Mm::block(self, id)
+    }
+
+    fn block_in(&self, range: PhysRange) -> Option<BlockId> {
+        let numbers = self.block_numbers(range);
+        self.blocks().map(|block| block.id).find(|id| numbers.contains(&id.get()))
     }
 
     fn group(&self, head: Pfn) -> Option<Group> {

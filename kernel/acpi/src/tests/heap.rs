@@ -100,6 +100,10 @@ impl View for States {
         })
     }
 
+    fn block_in(&self, range: PhysRange) -> Option<BlockId> {
+        self.block_numbers(range).map(BlockId::new).find(|&id| self.block(id).is_some())
+    }
+
     fn group(&self, _head: Pfn) -> Option<Group> {
         None
     }

@@ -170,6 +170,10 @@ impl<V: View> View for Faulty<V> {
         self.0.block(id)
     }
 
+    fn block_in(&self, range: PhysRange) -> Option<BlockId> {
+        self.0.block_in(range)
+    }
+
     fn group(&self, head: Pfn) -> Option<Group> {
         self.0.group(head)
     }

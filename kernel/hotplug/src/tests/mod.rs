@@ -309,6 +309,20 @@ fn lines_are_json_with_the_figures_of_the_issue() {
     assert_eq!(lines[1], online);
 }
 
+#[test]
+fn a_device_that_claims_all_addresses_is_refused_and_can_go_in_no_time() {
+    let mut this = Fixture::new();
+    let all = range(0x1000_0000, u64::MAX - 0x1fff_ffff);
+    for last in [Request::Eject, Request::Gone] {
+        this.script.insert(1, &[all]);
+        this.script.event(1, last);
+        this.run();
+    }
+    let (refused, gone) = (Outcome::InsertFailed, Outcome::Ejected);
+    assert_eq!(this.script.told(), [refused, Outcome::Ejecting, gone, refused, gone]);
+    assert!(this.driver.plugged().is_empty());
+}
+
 /// A console on which every piece of text takes a million instructions.
 struct SlowConsole(Rc<Cell<u64>>, String);
 
