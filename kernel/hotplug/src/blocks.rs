@@ -1,8 +1,8 @@
 //! All blocks of a range, online or offline; and back again.
 //!
-//! Each function stops at the first block that fails. What was changed is noted in
-//! [`Touched`](super::touched::Touched), so that the caller can put it back. Figures count the memory
-//! manager's verb alone.
+//! A change stops at the first block that fails. What was changed is noted in
+//! [`Touched`](super::touched::Touched), so that the caller can put it back: that goes on after a block that
+//! fails, and reports the first one. Figures count the memory manager's verb alone.
 
 use hotmem::{Block, BlockId, BlockState, OfflineError, OnlineError, ZoneKind};
 
@@ -16,6 +16,15 @@ pub(super) struct Part<'a> {
     pub(super) ranges: &'a Ranges,
     /// Which of them.
     pub(super) index: usize,
+}
+
+/// Whether the blocks behind one that fails are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Onward {
+    /// They are not.
+    UntilOneFails,
+    /// They are.
+    ToTheEnd,
 }
 
 /// The parts of a device.
@@ -35,7 +44,8 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
     /// Brings the part's offline blocks online in `zone`.
     pub(super) fn bring_online(&mut self, part: Part<'_>, zone: ZoneKind) -> Done<(), OnlineError> {
-        self.each_block(part, OnlineError::NoSuchBlock, |this, index, block, sum| {
+        let absent = OnlineError::NoSuchBlock;
+        self.each_block(part, absent, Onward::UntilOneFails, |this, index, block, sum| {
             if block.state == BlockState::Offline {
                 this.brought.set(index, zone);
                 return this.online_one(block.id, zone, sum);
@@ -46,7 +56,8 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
     /// Brings back online what an eject took offline, each in its own zone.
     pub(super) fn back_online(&mut self, part: Part<'_>) -> Done<(), OnlineError> {
-        self.each_block(part, OnlineError::NoSuchBlock, |this, index, block, sum| {
+        let absent = OnlineError::NoSuchBlock;
+        self.each_block(part, absent, Onward::ToTheEnd, |this, index, block, sum| {
             match (block.state, this.taken.get(index)) {
                 (BlockState::Offline, Some(zone)) => this.online_one(block.id, zone, sum),
                 _ => Ok(()),
@@ -56,7 +67,8 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
     /// Takes offline again what [`bring_online`](Self::bring_online) brought.
     pub(super) fn back_offline(&mut self, part: Part<'_>) -> Done<(), OfflineError> {
-        self.each_block(part, OfflineError::NoSuchBlock, |this, index, block, sum| {
+        let absent = OfflineError::NoSuchBlock;
+        self.each_block(part, absent, Onward::ToTheEnd, |this, index, block, sum| {
             match (block.state, this.brought.get(index)) {
                 (BlockState::Online(_), Some(_)) => this.offline_one(block.id, sum),
                 _ => Ok(()),
@@ -64,34 +76,33 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         })
     }
 
-    /// Runs `verb` for the part's blocks, ascending, with the number each has in the device.
+    /// Runs `verb` for the part's blocks, ascending, with the number each has in the device. The first error is
+    /// the result.
     fn each_block<E>(
         &mut self,
         part: Part<'_>,
         absent: impl Fn(BlockId) -> E,
+        onward: Onward,
         mut verb: impl FnMut(&mut Self, u64, Block, &mut Option<u64>) -> Result<(), E>,
     ) -> Done<(), E> {
         let mut instructions = self.clock.instructions().map(|_| 0);
-        let mut index = 0;
-        for (n, &range) in part.ranges.as_slice().iter().enumerate() {
-            let numbers = self.verbs.block_numbers(range);
-            if n < part.index {
-                index += numbers.end - numbers.start;
-                continue;
+        let mut result = Ok(());
+        let numbers = |&range| self.verbs.block_numbers(range);
+        let ranges = part.ranges.as_slice();
+        let before = ranges.iter().take(part.index).map(numbers);
+        let first = before.map(|numbers| numbers.end - numbers.start).sum();
+        let numbers = ranges.get(part.index).map_or(0..0, numbers);
+        for (index, id) in (first..u64::MAX).zip(numbers.map(BlockId::new)) {
+            let done = match self.verbs.block(id) {
+                Some(block) => verb(self, index, block, &mut instructions),
+                None => Err(absent(id)),
+            };
+            result = result.and(done);
+            if result.is_err() && onward == Onward::UntilOneFails {
+                break;
             }
-            for id in numbers.map(BlockId::new) {
-                let result = match self.verbs.block(id) {
-                    Some(block) => verb(self, index, block, &mut instructions),
-                    None => Err(absent(id)),
-                };
-                if result.is_err() {
-                    return Done { result, instructions };
-                }
-                index += 1;
-            }
-            break;
         }
-        Done { result: Ok(()), instructions }
+        Done { result, instructions }
     }
 
     fn online_one(

@@ -222,7 +222,11 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             let Err(error) = done.result else { continue };
 
             for (part, slot) in parts(ranges).zip(&mut trail.offlines).take(part.index + 1) {
-                *slot = Some(self.back_offline(part));
+                let done = self.back_offline(part);
+                if let Err(error) = done.result {
+                    log::error!("{ranges}: some of it stays online: {error}");
+                }
+                *slot = Some(done);
             }
             return Err(error);
         }

@@ -6,7 +6,7 @@ use std::vec::Vec;
 use hotmem::testing::{Holder, Tiny};
 use hotmem::{AutoOnline, BlockState, Listen, Listener, OnlineAs, Order, PhysRange};
 
-use super::{Fixture, ONLINE};
+use super::{Fixture, MIB, ONLINE, WINDOW};
 use crate::{OperatorError, Outcome, Refusal, Verdict};
 
 /// A fixture whose memory holds pages that move.
@@ -88,6 +88,58 @@ fn the_operator_keeps_out_of_memory_that_is_being_given_up() {
     let refused = this.driver.operator_offline(id, &mut out).unwrap_err();
     assert!(matches!(refused, OperatorError::Ejecting(device) if device.0 == 0));
     assert_eq!(out, "");
+}
+
+#[test]
+fn a_block_that_cannot_be_put_back_does_not_keep_the_others_from_it() {
+    let mut kept = Vec::new();
+    for n in 5..10 {
+        let mut this = Fixture::inserted();
+        // Offline are the first four blocks when the last one, of which a page is in use, stays.
+        let pages: Vec<_> =
+            core::iter::from_fn(|| this.bench.alloc_movable_zone(Order::ZERO)).collect();
+        let last = this.bench.mm.blocks_in(this.pieces[1]).next_back().unwrap();
+        let inside = this.bench.mm.block(last).unwrap().pfns;
+        let held = pages.iter().position(|&page| inside.contains(page)).unwrap();
+        let mut others = pages.clone();
+        others.swap_remove(held);
+        others.into_iter().for_each(|page| this.bench.mm.free_pages(page).unwrap());
+        this.plan.fail(n);
+        this.script.eject(0);
+        this.run();
+        let refused = Outcome::EjectRefused(Refusal::InUse);
+        assert_eq!(this.script.told(), [Outcome::Ejecting, refused]);
+        kept.push(this.states().iter().filter(|&&state| state != ONLINE).count());
+    }
+    // Of each online that failed one block is missing; the fifth block never went.
+    assert_eq!(kept, [1, 1, 1, 1, 0]);
+}
+
+#[test]
+fn a_block_that_cannot_be_taken_back_does_not_keep_the_others_from_it() {
+    static LAST: Listener = Listener::new("the last", 0, &NotTheLast);
+    // Two adds and five onlines, of which the last one is refused; then four blocks are to go offline again.
+    for n in 7..11 {
+        let mut this = Fixture::new();
+        this.bench.mm.listen(&LAST).unwrap();
+        this.plan.fail(n);
+        this.script.insert(0, &this.pieces);
+        this.run();
+        this.bench.mm.unlisten(&LAST).unwrap();
+        assert_eq!(this.script.told(), [Outcome::InsertedOffline]);
+        let online = this.states().iter().filter(|&&state| state == ONLINE).count();
+        assert_eq!(online, 1, "call {n}");
+    }
+}
+
+/// Objects to the last block of the second piece.
+struct NotTheLast;
+
+impl Listen for NotTheLast {
+    fn notify(&self, event: hotmem::Event, change: &hotmem::Change) -> Result<(), &'static str> {
+        let is_last = change.block.get() == (WINDOW + 10 * MIB) / MIB;
+        if event == hotmem::Event::GoingOnline && is_last { Err("not the last") } else { Ok(()) }
+    }
 }
 
 /// What the firmware is told when `spoil` was done before the eject.
