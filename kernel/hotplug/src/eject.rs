@@ -163,7 +163,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             if let Err(error) = done.result {
                 log::error!("{range}: cannot be added back: {error}");
                 self.verdict.failed(error);
-                self.owners.refuse(device, range);
+                self.owners.turn(device, range, Claim::Refused);
             }
             let added = done.result.ok();
             let step = AddStep {

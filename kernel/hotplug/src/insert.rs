@@ -174,11 +174,23 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         };
         let claim = if result.is_ok() { Claim::Added } else { Claim::Refused };
         self.owners.set(context.device, ranges, node, claim);
+        self.keep_what_stays(context, ranges, trail);
         result?;
         self.online_all(ranges, node, trail).map_err(|error| {
             self.owners.set(context.device, ranges, node, Claim::Stranded);
             InsertError::Online(error)
         })
+    }
+
+    /// Notes ranges of a refused device that could not be removed again: they go when the device does.
+    fn keep_what_stays(&mut self, context: Context, ranges: &Ranges, trail: &Trail) {
+        for (&range, removed) in ranges.as_slice().iter().zip(&trail.removes) {
+            if let Some(Done { result: Err(error), .. }) = removed {
+                log::error!("{range}: cannot be removed again: {error}");
+                self.verdict.failed(error);
+                self.owners.turn(context.device, range, Claim::Stranded);
+            }
+        }
     }
 
     /// Adds every range; after a failure, none.

@@ -116,11 +116,13 @@ impl Owners {
         }
     }
 
-    /// Notes that the memory manager does not have a device's range any more.
-    pub(super) fn refuse(&mut self, device: DeviceId, range: PhysRange) {
-        let lost = |entry: &&mut Plugged| entry.device == device && entry.range == range;
-        if let Some(entry) = self.0.iter_mut().find(lost) {
-            entry.claim = Claim::Refused;
+    /// Notes what became of one of a device's ranges.
+    pub(super) fn turn(&mut self, device: DeviceId, range: PhysRange, claim: Claim) {
+        let is_it = |entry: &&mut Plugged| {
+            (entry.device, entry.range) == (device, range) && entry.claim != Claim::Gone
+        };
+        if let Some(entry) = self.0.iter_mut().find(is_it) {
+            entry.claim = claim;
         }
     }
 

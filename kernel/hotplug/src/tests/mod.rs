@@ -18,7 +18,7 @@ use std::vec::Vec;
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use hotmem::{BlockState, Mm, PhysRange, ZoneKind};
 
-use super::{Hotplug, Outcome, Policy, Refusal, Request, Verdict};
+use super::{Claim, Hotplug, Outcome, Policy, Refusal, Request, Verdict};
 use doubles::{Faulty, Plan, Script, Ticks, Wrong};
 
 const MIB: u64 = 1 << 20;
@@ -107,6 +107,25 @@ fn one_bad_range_refuses_the_whole_device() {
     let verbs: Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
     assert_eq!(verbs, ["add", "add", "remove"]);
     assert!(matches!(this.driver.verdict(), Verdict::Refused(_)));
+}
+
+#[test]
+fn what_stays_of_a_device_that_was_refused_goes_with_it() {
+    let mut this = Fixture::new();
+    let before = this.bench.snapshot();
+    // The second range is refused, and then the first cannot be removed.
+    this.plan.fail(2);
+    this.script.insert(0, &[this.pieces[0], range(WINDOW + 8 * MIB + 4096, MIB)]);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.states(), [BlockState::Offline; 2]);
+    let claims: Vec<_> = this.driver.plugged().iter().map(|entry| entry.claim).collect();
+    assert_eq!(claims, [Claim::Stranded, Claim::Refused]);
+    assert!(matches!(this.driver.verdict(), Verdict::Fail(_)));
+    this.script.eject(0);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!(this.bench.snapshot(), before);
 }
 
 #[test]
