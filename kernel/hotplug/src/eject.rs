@@ -97,10 +97,25 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         out: &mut dyn fmt::Write,
     ) {
         let mut removes = Removes::default();
-        match self.give_up(context.device, ranges, &mut removes, out) {
+        match self.give_up(ranges, &mut removes) {
             Ok(()) => self.let_go(context, ranges, &removes, out),
-            Err(error) => self.refuse(context, error, out),
+            Err(error) if !self.source.is_there(context.device) => {
+                self.vanish(context, EjectError::Remove(error));
+            }
+            Err(error) => {
+                let removed = ranges.as_slice().iter().zip(&removes);
+                let removed = removed.filter(|(_, done)| done.is_some()).map(|(range, _)| range);
+                self.add_back(context.device, removed, out);
+                self.restore(ranges, MAX_RANGES, out);
+                self.refuse(context, EjectError::Remove(error), out);
+            }
         }
+    }
+
+    /// A device that was to be given up, and could not be, is not there any more.
+    pub(super) fn vanish(&mut self, context: Context, error: EjectError) {
+        log::error!("{}: {error}", self.source.label(context.device));
+        self.lose(context, None);
     }
 
     /// Refuses a device whose memory is not known, and one that was refused but whose memory is in
@@ -114,21 +129,11 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         used.next().map_or(Ok(()), |id| Err(EjectError::Elsewhere(id)))
     }
 
-    /// Removes every range, or none.
-    fn give_up(
-        &mut self,
-        device: DeviceId,
-        ranges: &Ranges,
-        removes: &mut Removes,
-        out: &mut dyn fmt::Write,
-    ) -> Result<(), EjectError> {
-        for (n, (&range, slot)) in ranges.as_slice().iter().zip(removes).enumerate() {
+    /// Removes one range after the other, up to one that stays. The others are noted in `removes`.
+    fn give_up(&mut self, ranges: &Ranges, removes: &mut Removes) -> Result<(), RemoveError> {
+        for (&range, slot) in ranges.as_slice().iter().zip(removes) {
             let done = self.remove(range);
-            if let Err(error) = done.result {
-                self.add_back(device, ranges.as_slice().iter().take(n), out);
-                self.restore(ranges, MAX_RANGES, out);
-                return Err(EjectError::Remove(error));
-            }
+            done.result?;
             *slot = Some(done);
         }
         Ok(())

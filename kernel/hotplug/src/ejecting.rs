@@ -152,8 +152,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         out: &mut dyn fmt::Write,
     ) {
         if !self.source.is_there(ejecting.context.device) {
-            log::error!("{}: {error}", self.source.label(ejecting.context.device));
-            self.lose(ejecting.context, None);
+            self.vanish(ejecting.context, error);
             return;
         }
         self.restore(&ejecting.ranges, ejecting.part, out);

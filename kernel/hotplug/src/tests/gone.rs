@@ -94,6 +94,19 @@ fn a_device_that_goes_during_its_eject_does_not_come_back_online() {
 }
 
 #[test]
+fn a_device_that_goes_at_the_end_of_its_eject_is_not_added_back() {
+    let mut this = lost();
+    this.script.0.borrow_mut().events.clear();
+    // Five blocks go offline and a range is removed; the other one stays, and the device is not there.
+    this.plan.fail(6);
+    this.script.eject(0);
+    let out = this.run();
+    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]));
+    assert!(!out.contains("\"verb\":\"add\""), "{out}");
+}
+
+#[test]
 fn a_drain_whose_nth_verb_fails_is_finished_when_it_is_told_of_again() {
     let mut failed = 0;
     for n in (0..).step_by(7) {
