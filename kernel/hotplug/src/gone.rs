@@ -208,7 +208,17 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             }
         }
         match next {
-            Some((ranges, node)) => self.insert_new(context, &ranges, node, out),
+            Some((ranges, node)) if self.source.is_there(context.device) => {
+                self.insert_new(context, &ranges, node, out);
+            }
+            // It went, too, while the memory before it was drained.
+            Some((ranges, _)) => {
+                log::warn!(
+                    "{}: {ranges} went before it was taken",
+                    self.source.label(context.device)
+                );
+                self.answer(context, Outcome::InsertFailed);
+            }
             None => {
                 let outcome = if kept == 0 { Outcome::Ejected } else { Outcome::EjectFailed };
                 self.answer(context, outcome);

@@ -59,6 +59,10 @@ impl Script {
     }
 
     pub(super) fn event(&self, device: u16, request: Request<Wrong>) {
+        if let Request::Insert { .. } = request {
+            // What is announced is there.
+            self.0.borrow_mut().absent.retain(|&absent| absent != device);
+        }
         let device = DeviceId(device);
         self.0.borrow_mut().events.push_back(Event { device, request, since: Some(0) });
     }

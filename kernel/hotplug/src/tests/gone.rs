@@ -155,6 +155,20 @@ fn another_device_in_the_slot_is_taken_once_the_old_one_is_drained() {
 }
 
 #[test]
+fn a_device_that_went_while_the_one_before_it_was_drained_is_not_taken() {
+    let mut this = Fixture::inserted();
+    let other = range(WINDOW + 32 * MIB, 2 * MIB);
+    this.bench.plug(other);
+    this.script.insert(0, &[other]);
+    let mut out = String::new();
+    assert!(this.driver.run_one(&mut out));
+    this.script.0.borrow_mut().absent.push(0);
+    this.run();
+    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]));
+}
+
+#[test]
 fn memory_of_another_device_is_not_touched_for_one_that_is_gone() {
     let (mut this, page) = held();
     this.run();
