@@ -16,6 +16,7 @@ use super::blocks::parts;
 use super::driver::{Answered, Done, Hotplug};
 use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
 use super::owners::{Claim, Plugged};
+use super::shown::shown;
 use super::step::{AddStep, BlocksStep, Failure, RemoveStep, Step};
 use super::touched::MAX_BLOCKS;
 use super::underway::Context;
@@ -32,8 +33,8 @@ enum InsertError {
     TableFull,
     /// The device has more blocks than can be kept track of.
     TooManyBlocks(u64),
-    /// The device is in use with other memory than it has now; the first range of both.
-    Changed { was: PhysRange, is: PhysRange },
+    /// The device is in use with other memory than it has now: the first of its ranges that is not the same.
+    Changed { was: Option<PhysRange>, is: Option<PhysRange> },
 }
 
 impl fmt::Display for InsertError {
@@ -46,10 +47,13 @@ impl fmt::Display for InsertError {
                 write!(f, "{count} memory blocks in one device, more than {MAX_BLOCKS}")
             }
             Self::Changed { was, is } => {
-                write!(
-                    f,
-                    "the device now begins with {is}, but {was} of it is in use, and may be gone"
-                )
+                let [was, is] = [was, is].map(|range| {
+                    shown(move |f| match range {
+                        Some(range) => range.fmt(f),
+                        None => f.write_str("nothing"),
+                    })
+                });
+                write!(f, "the device is in use, and now has {is} instead of {was}")
             }
         }
     }
@@ -99,12 +103,10 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         }
 
         let mut trail = Trail::default();
-        let result = match self.owners.added(context.device).as_slice() {
+        let was = self.owners.added(context.device);
+        let result = match was.as_slice() {
             [] => self.take(context, ranges, node, &mut trail),
-            [was, ..] => {
-                let is = ranges.as_slice().first().copied().unwrap_or_default();
-                Err(InsertError::Changed { was: *was, is })
-            }
+            was => Err(changed(was, ranges.as_slice())),
         };
         let outcome = outcome_of(&result);
         let answered = self.answer(context, outcome);
@@ -330,6 +332,12 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             error: error.filter(|_| added.is_none()),
         }
     }
+}
+
+/// The first range in which two descriptions of a device differ.
+fn changed(was: &[PhysRange], is: &[PhysRange]) -> InsertError {
+    let same = was.iter().zip(is).take_while(|(was, is)| was == is).count();
+    InsertError::Changed { was: was.get(same).copied(), is: is.get(same).copied() }
 }
 
 /// What the firmware is told of an insert.

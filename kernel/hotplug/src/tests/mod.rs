@@ -202,7 +202,8 @@ fn a_device_that_changes_under_its_memory_is_answered_with_failure() {
     this.script.insert(0, &this.pieces[..1]);
     let out = this.run();
     assert_eq!(this.script.told(), [Outcome::InsertFailed]);
-    assert!(out.contains("is in use"), "{out}");
+    let why = std::format!("is in use, and now has nothing instead of {}", this.pieces[1]);
+    assert!(out.contains(&why), "{out}");
     assert_eq!(this.bench.snapshot(), before);
 }
 
