@@ -192,8 +192,8 @@ pub(super) fn take(
     configure(services, tokens, connector)
 }
 
-/// Gives the block behind `connector` to the hypervisor. On failure it is as before, as far as firmware
-/// lets.
+/// Gives the block behind `connector` to the hypervisor. After an error it is as before: a block that cannot be
+/// given, nor taken again, is not there any more.
 pub(super) fn give(
     services: &mut impl Services,
     tokens: &Tokens,
@@ -205,12 +205,14 @@ pub(super) fn give(
         }
         other => other,
     })?;
-    let given = set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE);
-    if given.is_err() {
-        // The first error is the one to tell.
-        let _ = take(services, tokens, connector);
+    let Err(error) = forbid(services, tokens, connector) else { return Ok(()) };
+    match take(services, tokens, connector) {
+        Ok(_) => Err(error),
+        Err(again) => {
+            log::error!("a block cannot be used again: {again}, after {error}");
+            Ok(())
+        }
     }
-    given
 }
 
 /// Isolates the block behind `connector`, which is configured: the first step of giving it.
@@ -222,14 +224,12 @@ pub(super) fn isolate(
     set(services, tokens, ISOLATION_STATE, connector, ISOLATE)
 }
 
-/// Leaves the block behind `connector`, which is not used, to the hypervisor, whatever its state: one that
-/// is gone already stays so, and nothing is undone.
-pub(super) fn release(
+/// Makes the block behind `connector`, which is isolated, unusable: the last step of giving it.
+pub(super) fn forbid(
     services: &mut impl Services,
     tokens: &Tokens,
     connector: u32,
 ) -> Result<(), ConnectorError> {
-    isolate(services, tokens, connector)?;
     set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE)
 }
 

@@ -124,9 +124,8 @@ impl<S: Services> PaprSource<S> {
     /// What is gone already is no error, and nothing is un-isolated: that would cancel the request.
     fn give_up(&mut self, connectors: impl Iterator<Item = u32>) {
         for at in connectors {
-            match connector::release(&mut self.services, &self.board.tokens, at) {
-                Ok(()) => self.held.remove(at),
-                Err(error) => log::debug!("a block that is not used is not taken: {error}"),
+            if let Err(error) = self.leave(at) {
+                log::debug!("a block that is not used is not taken: {error}");
             }
         }
     }

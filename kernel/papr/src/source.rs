@@ -215,10 +215,9 @@ impl<S: Services> PaprSource<S> {
 
     /// Gives blocks back that were made usable and not configured, except those that are held.
     fn undo(&mut self, connectors: impl Iterator<Item = u32>) {
-        let tokens = self.board.tokens;
         for at in connectors {
             if self.held.node(at).is_none()
-                && let Err(error) = connector::release(&mut self.services, &tokens, at)
+                && let Err(error) = self.leave(at)
             {
                 log::info!("a block that is not used stays usable: {error}");
             }
@@ -229,15 +228,25 @@ impl<S: Services> PaprSource<S> {
     /// it is announced or asked for again.
     fn give_back(&mut self, connectors: impl Iterator<Item = u32>, node: NodeId) {
         for at in connectors {
-            let Err(error) = connector::release(&mut self.services, &self.board.tokens, at) else {
-                self.held.remove(at);
-                continue;
-            };
+            let Err(error) = self.leave(at) else { continue };
             log::info!("a block that is not used is held: {error}");
             if !self.held.insert(at, node) {
                 log::error!("connector {at:#x} is lost: too many blocks are held");
             }
         }
+    }
+
+    /// Leaves a block that is not used to the hypervisor, whatever its state: one that is gone already stays so,
+    /// and nothing is undone. After an error it is as it was, and configured if it was.
+    pub(super) fn leave(&mut self, at: u32) -> Result<(), ConnectorError> {
+        let tokens = self.board.tokens;
+        connector::isolate(&mut self.services, &tokens, at)?;
+        // Whether it becomes unusable or not: to be used again, it has to be configured again.
+        self.held.remove(at);
+        if let Err(error) = connector::forbid(&mut self.services, &tokens, at) {
+            log::info!("a block that is not used stays usable: {error}");
+        }
+        Ok(())
     }
 
     fn piece(&self, device: DeviceId) -> Result<Piece, PaprError> {

@@ -326,6 +326,40 @@ fn an_eject_that_fails_later_gives_the_rest_up_and_cancels_nothing() {
 }
 
 #[test]
+fn a_block_that_can_neither_go_nor_be_used_again_is_not_kept_as_memory() {
+    for blocks in [1, 4] {
+        let mut rig = Rig::new(blocks);
+        let (device, ..) = rig.inserted();
+        rig.fake.0.borrow_mut().clings = Some(FIRST);
+        rig.fake.0.borrow_mut().shut = Some(FIRST);
+        // It is isolated, so an error would have the kernel use memory that is not there.
+        rig.source.eject(device).unwrap();
+        let states = rig.states(blocks);
+        assert!(states.iter().all(|&state| state != HERE), "{states:?}");
+        assert_eq!(rig.source.eject(device), Err(PaprError::Unknown(device)));
+    }
+}
+
+#[test]
+fn a_block_that_is_isolated_and_stays_usable_is_configured_when_it_comes_again() {
+    // It goes with its device, or after it was held.
+    for held in [None, Some(FIRST + 2)] {
+        let mut rig = Rig::new(4);
+        let (device, ..) = rig.inserted();
+        rig.fake.0.borrow_mut().stuck = held;
+        rig.fake.0.borrow_mut().clings = Some(FIRST + 2);
+        rig.source.eject(device).unwrap();
+        rig.fake.0.borrow_mut().stuck = None;
+        rig.send(log(2, 4, [4, FIRST]));
+        assert!(rig.source.next_event().is_none());
+        rig.fake.0.borrow_mut().clings = None;
+        rig.send(log(1, 4, [4, FIRST]));
+        rig.inserted();
+        assert_eq!(rig.states(4), [HERE; 4]);
+    }
+}
+
+#[test]
 fn blocks_that_are_held_go_when_they_are_asked_for() {
     let mut rig = Rig::new(4);
     let (device, ..) = rig.inserted();
