@@ -77,10 +77,13 @@ impl<S: Services> PaprSource<S> {
             wanted.whole
         });
         let tokens = self.board.tokens;
+        let mut result = Ok(());
         for (_, piece) in self.pieces.iter().filter(|(_, piece)| piece.is_in(whole)) {
-            connector::keep(&mut self.services, &tokens, piece.connector)?;
+            // One that cannot be told does not leave the others waiting.
+            let kept = connector::keep(&mut self.services, &tokens, piece.connector);
+            result = result.and(kept);
         }
-        Ok(())
+        Ok(result?)
     }
 
     /// Gives the first block of `piece` to the hypervisor, as the last moment at which the piece can stay.

@@ -48,6 +48,17 @@ fn a_request_over_two_pieces_is_cancelled_whole_while_nothing_is_gone() {
 }
 
 #[test]
+fn a_device_that_cannot_be_refused_does_not_keep_the_others_from_it() {
+    let (mut rig, devices) = two_pieces();
+    rig.send(log(2, 4, [3, FIRST]));
+    assert_eq!(to_go(&mut rig), devices[0]);
+    rig.fake.0.borrow_mut().shut = Some(FIRST);
+    let refused = Outcome::EjectRefused(Refusal::InUse);
+    assert!(rig.source.answer(devices[0], refused).is_err());
+    assert_eq!(rig.fake.0.borrow().kept, [FIRST + 1]);
+}
+
+#[test]
 fn a_request_over_two_pieces_is_not_cancelled_when_one_is_gone() {
     let (mut rig, devices) = two_pieces();
     rig.send(log(2, 4, [3, FIRST]));
