@@ -54,6 +54,12 @@ impl Queue {
         self.0.iter().any(|(log, _)| log.action == Action::Remove && piece.is_in(log.piece()))
     }
 
+    /// Whether one of these logs wants any of `piece` back.
+    pub(super) fn wants(&self, piece: Piece) -> bool {
+        let mut removes = self.0.iter().filter(|(log, _)| log.action == Action::Remove);
+        removes.any(|(log, _)| log.piece().overlaps(piece))
+    }
+
     /// Whether one of these logs announces something else where `piece` is: it is no whole device then.
     pub(super) fn replaces(&self, piece: Piece) -> bool {
         self.0.iter().any(|(log, _)| {

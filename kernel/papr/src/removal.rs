@@ -67,15 +67,13 @@ impl<S: Services> PaprSource<S> {
     /// cannot keep a device of which a block is gone, nor one that a log behind this request replaces.
     pub(super) fn cancel(&mut self, piece: Piece) -> Result<(), PaprError> {
         self.read_logs();
-        let wanted = self.wanted.as_mut().filter(|wanted| piece.is_in(wanted.whole));
-        if self.queue.replaces(piece) || wanted.as_ref().is_some_and(|wanted| wanted.broken) {
+        let wanted = self.wanted.filter(|wanted| piece.is_in(wanted.whole));
+        if self.queue.replaces(piece) || wanted.is_some_and(|wanted| wanted.broken) {
             log::error!("cannot refuse: {piece} is a part of what the hypervisor asked for");
             return Ok(());
         }
-        let whole = wanted.map_or(piece, |wanted| {
-            wanted.next = None;
-            wanted.whole
-        });
+        let whole = wanted.map_or(piece, |wanted| wanted.whole);
+        self.wanted = self.wanted.filter(|wanted| !piece.is_in(wanted.whole));
         let tokens = self.board.tokens;
         let mut result = Ok(());
         for (_, piece) in self.pieces.iter().filter(|(_, piece)| piece.is_in(whole)) {
@@ -120,6 +118,21 @@ impl<S: Services> PaprSource<S> {
         let tokens = self.board.tokens;
         if let Err(error) = connector::keep(&mut self.services, &tokens, piece.connector) {
             log::error!("cannot refuse: {error}");
+        }
+    }
+
+    /// Refuses a request that does not say for which device it is: for all but those of which another request
+    /// says what becomes of them. Which device it is, the hypervisor knows: for the others this says nothing.
+    pub(super) fn keep_the_rest(&mut self) {
+        let tokens = self.board.tokens;
+        for (_, piece) in self.pieces.iter() {
+            let is_asked = self.wanted.is_some_and(|wanted| piece.overlaps(wanted.whole));
+            if is_asked || self.queue.wants(piece) || self.queue.replaces(piece) {
+                continue;
+            }
+            if let Err(error) = connector::keep(&mut self.services, &tokens, piece.connector) {
+                log::error!("cannot refuse: {error}");
+            }
         }
     }
 

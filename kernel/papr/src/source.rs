@@ -345,12 +345,7 @@ impl<S: Services> PaprSource<S> {
             LogError::NoConnector { action, .. } => {
                 log::warn!("hotplug event: {error}");
                 if action == Action::Remove {
-                    // Which device that is, the hypervisor knows: for all others this says nothing.
-                    let pieces = self.pieces.iter().map(|(_, piece)| piece.connector);
-                    let tokens = self.board.tokens;
-                    for at in pieces {
-                        let _ = connector::keep(&mut self.services, &tokens, at);
-                    }
+                    self.keep_the_rest();
                 }
             }
             _ => log::error!("hotplug event: {error}"),
@@ -406,6 +401,8 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
         if let Some(wanted) = &mut self.wanted {
             wanted.lose(piece);
         }
+        let is_left = |wanted: &Wanted| self.pieces.iter().any(|(_, at)| at.is_in(wanted.whole));
+        self.wanted = self.wanted.filter(is_left);
         Ok(())
     }
 

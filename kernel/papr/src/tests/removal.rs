@@ -98,6 +98,36 @@ fn a_refusal_that_crosses_the_log_of_a_larger_device_does_not_cancel() {
 }
 
 #[test]
+fn a_request_that_names_no_connector_does_not_cancel_one_that_does() {
+    let (mut rig, devices) = two_pieces();
+    for first in [3, 4] {
+        rig.send(log(1, 2, [FIRST + first, 0]));
+        rig.inserted();
+    }
+    rig.send(log(2, 4, [3, FIRST]));
+    assert_eq!(to_go(&mut rig), devices[0]);
+    // One request is under way, and one waits.
+    rig.send(log(2, 2, [FIRST + 3, 0]));
+    rig.send(log(2, 3, [2, 0]));
+    assert!(rig.source.next_insert(devices[0]).is_none());
+    assert_eq!(rig.fake.0.borrow().kept, [FIRST + 4]);
+    rig.source.eject(devices[0]).unwrap();
+    while rig.source.has_work() {
+        if let Some(event) = rig.source.next_event() {
+            rig.source.eject(event.device).unwrap();
+        }
+    }
+    assert_eq!(rig.states(5), [AWAY, AWAY, AWAY, AWAY, HERE]);
+    // What has an answer is no request any more.
+    rig.send(log(1, 4, [2, FIRST]));
+    rig.inserted();
+    rig.fake.0.borrow_mut().kept.clear();
+    rig.send(log(2, 3, [2, 0]));
+    assert!(rig.source.next_event().is_none());
+    assert_eq!(rig.fake.0.borrow().kept, [FIRST, FIRST + 4]);
+}
+
+#[test]
 fn a_request_for_more_memory_than_there_can_be_ends_at_once() {
     let mut rig = Rig::new(0);
     rig.send(log(1, 4, [2, FIRST]));
