@@ -20,6 +20,8 @@ use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request, s
 const CLASSES: u32 = 0x4000_0000 | 0x1000_0000;
 /// Its first argument: the vector of an external interrupt.
 const EXTERNAL_VECTOR: u32 = 0x500;
+/// How often logs are asked for that cannot be fetched: there may be one, and no other interrupt comes for it.
+const TRIES: u32 = 16;
 
 /// What a power event wants done (LoPAR 10.3.2.2.5): each of these ends with the machine off.
 const SYSTEM_SHUTDOWN: u8 = 3;
@@ -48,8 +50,8 @@ pub struct PaprSource<S> {
     pending: Option<Option<u64>>,
     /// Whether nothing interrupts, so that logs are to be looked for all the time.
     polls: bool,
-    /// Whether logs could not be fetched the last time.
-    failed: bool,
+    /// How often logs could not be fetched since that last worked.
+    failed: u32,
     /// The hypervisor wants the machine off.
     wants_power_off: bool,
 }
@@ -71,7 +73,7 @@ impl<S: Services> PaprSource<S> {
             next_assigned,
             pending,
             polls,
-            failed: false,
+            failed: 0,
             wants_power_off: false,
         }
     }
@@ -286,23 +288,25 @@ impl<S: Services> PaprSource<S> {
             }
             match self.fetch() {
                 Ok(Some(log)) => {
-                    self.failed = false;
+                    self.failed = 0;
                     self.queue.push(log, since);
                 }
                 Ok(None) => {
-                    self.failed = false;
+                    self.failed = 0;
                     self.pending = self.pending.filter(|_| !self.queue.is_empty());
                     return;
                 }
                 Err(PaprError::Log(error)) => self.refuse(error),
                 Err(error) => {
                     // Logged once: a kernel that polls would log it at every look.
-                    if !core::mem::replace(&mut self.failed, true) {
-                        log::error!(
-                            "hotplug event: {error}; asked again at the next interrupt or look"
-                        );
+                    if self.failed == 0 {
+                        log::error!("hotplug event: {error}; asked again");
                     }
-                    self.pending = None;
+                    self.failed = self.failed.saturating_add(1);
+                    if self.failed >= TRIES {
+                        // From now on at the next interrupt, or look.
+                        self.pending = None;
+                    }
                     return;
                 }
             }

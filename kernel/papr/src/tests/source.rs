@@ -186,6 +186,23 @@ fn a_failure_to_fetch_a_log_does_not_end_the_looking() {
 }
 
 #[test]
+fn a_log_that_could_not_be_fetched_waits_for_no_other_interrupt() {
+    let mut rig = Rig::new(0);
+    rig.fake.0.borrow_mut().mute = true;
+    rig.send(log(1, 4, [1, FIRST]));
+    for _ in 0..3 {
+        assert!(rig.source.next_event().is_none() && rig.source.has_work());
+    }
+    rig.fake.0.borrow_mut().mute = false;
+    assert_eq!(rig.inserted().1, [lmbs(0, 1)]);
+    // Where it never works, the kernel has other things to do.
+    rig.fake.0.borrow_mut().mute = true;
+    rig.send(log(1, 4, [1, FIRST + 1]));
+    let looks = core::iter::from_fn(|| rig.source.has_work().then(|| rig.source.next_event()));
+    assert!(looks.take(1000).count() < 1000);
+}
+
+#[test]
 fn a_source_of_interrupts_is_routed_and_enabled() {
     let mut rig = Rig::new(0);
     rig.source.enable(0x1001).unwrap();
