@@ -18,7 +18,7 @@
 //! | [`MovableOps`](crate::MovableOps) | offline, compact, convert, poison, take_contig | turn | if its caller may | allocate, free, look up, look; operations are refused |
 //! | [`MovableOps::pinned`](crate::MovableOps::pinned) | explain, too | nothing | if its caller may | everything |
 //! | closures of `dump`, `snapshot`, `poison_queued`, `try_dump` | | nothing | if its caller may | everything |
-//! | [`Mapper`], [`Tlb`](crate::paging::Tlb), [`clean`](Machine::clean), [`allows_allocation`](Machine::allows_allocation) | operations, looks | turn, spun on | no | only the [`TableFrames`](crate::paging::TableFrames) that it is given |
+//! | [`Mapper`], [`Tlb`](crate::paging::Tlb), [`clean`](Machine::clean), [`allows_operation`](Machine::allows_operation), [`allows_allocation`](Machine::allows_allocation) | operations, looks | turn, spun on | no | only the [`TableFrames`](crate::paging::TableFrames) that it is given |
 //! | [`EarlyFrames`](crate::EarlyFrames) | boot | turn, spun on | no | nothing |
 //! | [`Meta::moved`], closures of `with_meta` | offline, compact, convert; anybody | a zone's lock, or none; spun on | no | nothing |
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
@@ -116,6 +116,11 @@ pub unsafe trait Machine: Geometry + PhysMem {
 
     /// Asked before each allocation a verb makes. A test machine answers no to see the undo.
     fn allows_allocation(&self) -> bool {
+        true
+    }
+
+    /// Asked before each operation begins. A test machine answers no to have it refused as busy.
+    fn allows_operation(&self) -> bool {
         true
     }
 

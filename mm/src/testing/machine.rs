@@ -98,6 +98,7 @@ pub struct FakeMachine<S: Shape> {
     mmu: Mmu<S>,
     tables: <Self as Machine>::Mapper,
     plan: FaultPlan,
+    busy: FaultPlan,
     self_hosting: AtomicBool,
     protected: OnceLock<PhysRange>,
     /// What was cleaned, in order.
@@ -127,6 +128,7 @@ impl<S: Shape> FakeMachine<S> {
             tables: LockedMapper::new(mmu.tables()),
             mmu,
             plan: FaultPlan::never(),
+            busy: FaultPlan::never(),
             self_hosting: AtomicBool::new(true),
             protected: OnceLock::new(),
             cleaned: Mutex::new(Vec::new()),
@@ -148,6 +150,11 @@ impl<S: Shape> FakeMachine<S> {
     /// Which allocations fail.
     pub fn plan(&self) -> &FaultPlan {
         &self.plan
+    }
+
+    /// Which operations are refused as busy.
+    pub fn busy(&self) -> &FaultPlan {
+        &self.busy
     }
 
     /// Plugs a DIMM full of garbage.
@@ -291,6 +298,10 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
 
     fn allows_self_hosting(&self) -> bool {
         self.self_hosting.load(Ordering::SeqCst)
+    }
+
+    fn allows_operation(&self) -> bool {
+        self.busy.allows()
     }
 
     /// Before an allocation fails the MMU caches all there is: what the verb did so far, and now takes

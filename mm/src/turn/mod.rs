@@ -98,7 +98,11 @@ impl<M: Machine> Mm<M> {
     /// The turn to run an operation, unless another is under way or a block is going offline. Waits for
     /// nothing.
     pub(crate) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.hotplug.try_lock().filter(|_| self.offlining.get().is_none())
+        self.lock_turn().filter(|_| self.offlining.get().is_none())
+    }
+
+    fn lock_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.hotplug.try_lock().filter(|_| self.machine.allows_operation())
     }
 
     /// Begins an operation, unless another is under way. Waits for looks to end.
@@ -109,7 +113,7 @@ impl<M: Machine> Mm<M> {
     /// As [`verb`](Self::verb), also between the steps of an offline: for what neither empties a range nor
     /// calls code outside the manager, which might be about to step that offline.
     pub(crate) fn moment(&self) -> Option<Operation<'_>> {
-        self.begin(self.hotplug.try_lock()?).ok()
+        self.begin(self.lock_turn()?).ok()
     }
 
     /// Begins an operation, for who has the turn, which is given back if a look stays.

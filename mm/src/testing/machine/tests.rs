@@ -5,6 +5,8 @@ use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
 use crate::machine::{Machine, PhysMem};
 use crate::operations::boot::EarlyFrames;
 use crate::paging::Mapper;
+use crate::testing::{Bench, Setup};
+use crate::{AddError, NodeId, Placement, PoisonError};
 
 const PAGE: u64 = 4096;
 
@@ -40,4 +42,22 @@ fn memory_that_is_not_in_the_linear_map_cannot_be_reached() {
     let (machine, _) = FakeMachine::<Tiny>::start(&[phys(0, 0x40_0000)], 1 << 20);
     machine.plug(phys(0x80_0000, 0x10_0000));
     machine.pointer(PhysAddr::new(0x80_0000));
+}
+
+#[test]
+fn an_operation_that_the_machine_does_not_allow_is_refused_as_busy() {
+    let ram = [(0, 0x100_0000, 0)].into();
+    let window = (0x400_0000, 0x1000_0000);
+    let bench = Bench::<Tiny>::new(&Setup { ram, block: 1 << 20, window, kernelcore: None });
+    let dimm = phys(0x400_0000, 1 << 20);
+    bench.plug(dimm);
+    let before = bench.snapshot();
+    let busy = bench.mm.machine().busy();
+    busy.arm(1);
+    let refused = bench.mm.hot_add(dimm, NodeId::default(), Placement::PerRange);
+    assert_eq!(refused, Err(AddError::Busy));
+    busy.arm(1);
+    assert_eq!(bench.mm.poison(Pfn::new(0)), Err(PoisonError::Busy));
+    assert_eq!(bench.snapshot(), before);
+    bench.add(dimm, Placement::PerRange);
 }
