@@ -1,21 +1,17 @@
-//! A source that says what the test wants, and a memory manager whose n-th verb fails.
+//! A source that says what the test wants, and a clock.
 
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::ops::Range;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::vec::Vec;
 
-use hotmem::{
-    AddError, Added, Block, BlockId, Group, NodeId, OfflineError, OnlineError, Pfn, PhysAddr,
-    PhysRange, Placement, PoisonError, RemoveError, Removed, ZoneKind,
-};
+use hotmem::{NodeId, PhysRange};
 
-use crate::{Clock, DeviceId, Event, HotplugSource, Outcome, Ranges, Request, Verbs, View};
+use crate::{Clock, DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
 
 /// What is wrong with a scripted device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,106 +117,6 @@ unsafe impl HotplugSource for Script {
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
         device.0
-    }
-}
-
-/// Which call of a verb fails: `Busy`, as if another verb were running.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Plan {
-    pub(super) calls: Rc<Cell<u32>>,
-    pub(super) fails: Rc<Cell<Option<u32>>>,
-}
-
-impl Plan {
-    /// The n-th call from now on fails, counted from 0.
-    pub(super) fn fail(&self, n: u32) {
-        self.calls.set(0);
-        self.fails.set(Some(n));
-    }
-
-    pub(super) fn never(&self) {
-        self.calls.set(0);
-        self.fails.set(None);
-    }
-
-    fn fails_now(&self) -> bool {
-        let call = self.calls.replace(self.calls.get() + 1);
-        self.fails.get() == Some(call)
-    }
-}
-
-/// A memory manager whose n-th verb fails.
-#[derive(Debug)]
-pub(super) struct Faulty<V>(pub(super) V, pub(super) Plan);
-
-impl<V: View> View for Faulty<V> {
-    fn page_bytes(&self) -> u64 {
-        self.0.page_bytes()
-    }
-
-    fn is_ram(&self, address: PhysAddr) -> bool {
-        self.0.is_ram(address)
-    }
-
-    fn block_numbers(&self, range: PhysRange) -> Range<u64> {
-        self.0.block_numbers(range)
-    }
-
-    fn block_range(&self, id: BlockId) -> Option<PhysRange> {
-        self.0.block_range(id)
-    }
-
-    fn block(&self, id: BlockId) -> Option<Block> {
-        self.0.block(id)
-    }
-
-    fn block_in(&self, range: PhysRange) -> Option<BlockId> {
-        self.0.block_in(range)
-    }
-
-    fn group(&self, head: Pfn) -> Option<Group> {
-        self.0.group(head)
-    }
-
-    fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
-        self.0.auto_zone(ranges, node)
-    }
-}
-
-impl<V: Verbs> Verbs for Faulty<V> {
-    type Offline = V::Offline;
-
-    fn start_offline(&mut self, id: BlockId) -> Result<V::Offline, OfflineError> {
-        if self.1.fails_now() { Err(OfflineError::Busy) } else { self.0.start_offline(id) }
-    }
-
-    unsafe fn add(
-        &mut self,
-        range: PhysRange,
-        node: NodeId,
-        placement: Placement,
-    ) -> Result<Added, AddError> {
-        if self.1.fails_now() {
-            return Err(AddError::Busy);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(range, node, placement) }
-    }
-
-    fn online(&mut self, id: BlockId, zone: ZoneKind) -> Result<Block, OnlineError> {
-        if self.1.fails_now() { Err(OnlineError::Busy) } else { self.0.online(id, zone) }
-    }
-
-    fn offline(&mut self, id: BlockId) -> Result<(), OfflineError> {
-        if self.1.fails_now() { Err(OfflineError::Busy) } else { self.0.offline(id) }
-    }
-
-    fn remove(&mut self, range: PhysRange) -> Result<Removed, RemoveError> {
-        if self.1.fails_now() { Err(RemoveError::Busy) } else { self.0.remove(range) }
-    }
-
-    fn poison(&mut self, pfn: Pfn) -> Result<(), PoisonError> {
-        if self.1.fails_now() { Err(PoisonError::Busy) } else { self.0.poison(pfn) }
     }
 }
 

@@ -104,7 +104,7 @@ fn a_block_that_cannot_be_put_back_does_not_keep_the_others_from_it() {
         let mut others = pages.clone();
         others.swap_remove(held);
         others.into_iter().for_each(|page| this.bench.mm.free_pages(page).unwrap());
-        this.plan.fail(n);
+        this.fail(n);
         this.script.eject(0);
         this.run();
         let refused = Outcome::EjectRefused(Refusal::InUse);
@@ -122,7 +122,7 @@ fn a_block_that_cannot_be_taken_back_does_not_keep_the_others_from_it() {
     for n in 7..11 {
         let mut this = Fixture::new();
         this.bench.mm.listen(&LAST).unwrap();
-        this.plan.fail(n);
+        this.fail(n);
         this.script.insert(0, &this.pieces);
         this.run();
         this.bench.mm.unlisten(&LAST).unwrap();
@@ -202,16 +202,16 @@ fn each_way_an_eject_can_end_has_an_answer_of_its_own() {
 fn memory_that_stayed_offline_comes_online_when_it_is_announced_again() {
     let mut this = Fixture::new();
     // The first online fails.
-    this.plan.fail(2);
+    this.fail(2);
     this.script.insert(0, &this.pieces);
     this.run();
     assert_eq!(this.script.told(), [Outcome::InsertedOffline]);
     assert_eq!(this.states(), [BlockState::Offline; 5]);
-    this.plan.fail(1);
+    this.fail(1);
     this.script.insert(0, &this.pieces);
     this.run();
     assert_eq!(this.script.told(), [Outcome::InsertedOffline]);
-    this.plan.never();
+    this.never();
     this.script.insert(0, &this.pieces);
     this.run();
     assert_eq!(this.script.told(), [Outcome::Inserted]);

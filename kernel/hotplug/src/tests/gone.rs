@@ -98,7 +98,7 @@ fn a_device_that_goes_at_the_end_of_its_eject_is_not_added_back() {
     let mut this = lost();
     this.script.0.borrow_mut().events.clear();
     // Five blocks go offline and a range is removed; the other one stays, and the device is not there.
-    this.plan.fail(6);
+    this.fail(6);
     this.script.eject(0);
     let out = this.run();
     assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
@@ -112,7 +112,7 @@ fn a_drain_whose_nth_verb_fails_is_finished_when_it_is_told_of_again() {
     for n in (0..).step_by(7) {
         let mut this = lost();
         this.driver.set_budget(64);
-        this.plan.fail(n);
+        this.fail(n);
         this.run();
         match this.script.told()[..] {
             [Outcome::Ejected] => break,
@@ -120,7 +120,7 @@ fn a_drain_whose_nth_verb_fails_is_finished_when_it_is_told_of_again() {
             ref other => panic!("call {n}: {other:?}"),
         }
         assert!(!this.driver.plugged().is_empty());
-        this.plan.never();
+        this.never();
         this.script.event(0, Request::Gone);
         this.run();
         assert_eq!(this.script.told(), [Outcome::Ejected], "call {n}");

@@ -93,11 +93,11 @@ fn an_insert_that_fails_during_an_eject_takes_back_what_it_changed_itself() {
         }
         this.script.insert(1, &[piece]);
         this.script.told();
-        this.plan.fail(n);
+        this.fail(n);
         while this.driver.ejecting().is_some_and(|_| this.script.0.borrow().told.is_empty()) {
             this.driver.run_one(&mut String::new());
         }
-        this.plan.never();
+        this.never();
         let told = this.script.told();
         failed += u32::from(told != [Outcome::Inserted]);
         this.driver.cancel_eject(&mut String::new());

@@ -19,19 +19,18 @@ use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use hotmem::{BlockState, Mm, PhysRange, ZoneKind};
 
 use super::{Claim, Hotplug, Outcome, Policy, Refusal, Request, Verdict};
-use doubles::{Faulty, Plan, Script, Ticks, Wrong};
+use doubles::{Script, Ticks, Wrong};
 
 const MIB: u64 = 1 << 20;
 const WINDOW: u64 = 64 * MIB;
 const ONLINE: BlockState = BlockState::Online(ZoneKind::Movable);
 
-type Driver = Hotplug<Script, Faulty<&'static Mm<FakeMachine<Tiny>>>, Ticks>;
+type Driver = Hotplug<Script, &'static Mm<FakeMachine<Tiny>>, Ticks>;
 
 /// A driver on a fake machine with two pieces of memory plugged.
 struct Fixture {
     bench: &'static Bench<Tiny>,
     script: Script,
-    plan: Plan,
     driver: Driver,
     pieces: [PhysRange; 2],
 }
@@ -45,12 +44,21 @@ impl Fixture {
         let ram = vec![(0, 16 * MIB, 0)];
         let setup = Setup { ram, block: MIB, window: (WINDOW, 512 * MIB), kernelcore: None };
         let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
-        let (script, plan) = (Script::default(), Plan::default());
-        let verbs = Faulty(&bench.mm, plan.clone());
-        let driver = Hotplug::new(script.clone(), verbs, clock, Policy::default()).unwrap();
+        let script = Script::default();
+        let driver = Hotplug::new(script.clone(), &bench.mm, clock, Policy::default()).unwrap();
         let pieces = [range(WINDOW, 2 * MIB), range(WINDOW + 8 * MIB, 3 * MIB)];
         pieces.iter().for_each(|&piece| bench.plug(piece));
-        Self { bench, script, plan, driver, pieces }
+        Self { bench, script, driver, pieces }
+    }
+
+    /// The n-th operation from now on is refused as busy, counted from 0.
+    fn fail(&self, n: u64) {
+        self.bench.mm.machine().busy().arm(n + 1);
+    }
+
+    /// No operation is refused from now on.
+    fn never(&self) {
+        self.bench.mm.machine().busy().disarm();
     }
 
     fn run(&mut self) -> String {
@@ -114,7 +122,7 @@ fn what_stays_of_a_device_that_was_refused_goes_with_it() {
     let mut this = Fixture::new();
     let before = this.bench.snapshot();
     // The second range is refused, and then the first cannot be removed.
-    this.plan.fail(2);
+    this.fail(2);
     this.script.insert(0, &[this.pieces[0], range(WINDOW + 8 * MIB + 4096, MIB)]);
     this.run();
     assert_eq!(this.script.told(), [Outcome::InsertFailed]);
@@ -134,7 +142,7 @@ fn an_insert_whose_nth_verb_fails_leaves_all_or_nothing() {
     for n in 0.. {
         let mut this = Fixture::new();
         let before = this.bench.snapshot();
-        this.plan.fail(n);
+        this.fail(n);
         this.script.insert(0, &this.pieces);
         this.run();
         let told = this.script.told();
@@ -151,7 +159,7 @@ fn an_insert_whose_nth_verb_fails_leaves_all_or_nothing() {
             assert_eq!(told, [Outcome::InsertedOffline]);
             assert_eq!(this.states(), [BlockState::Offline; 5], "call {n}");
         }
-        this.plan.never();
+        this.never();
         this.script.eject(0);
         this.run();
         assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected], "call {n}");
@@ -166,7 +174,7 @@ fn an_eject_whose_nth_verb_fails_changes_nothing() {
     for n in 0.. {
         let mut this = Fixture::inserted();
         let before = this.bench.snapshot();
-        this.plan.fail(n);
+        this.fail(n);
         this.script.eject(0);
         this.run();
         match this.script.told()[..] {
@@ -263,7 +271,7 @@ fn memory_that_cannot_be_added_back_is_not_claimed_any_more() {
     let mut this = Fixture::inserted();
     this.script.0.borrow_mut().stuck = true;
     // Five blocks go offline and two ranges are removed; then the first is to be added back.
-    this.plan.fail(7);
+    this.fail(7);
     this.script.eject(0);
     this.run();
     assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
