@@ -19,9 +19,8 @@ const PM1_CONTROL: u64 = 0x604;
 const GPE_STATUS: u64 = 0x620;
 const GPE_ENABLE: u64 = 0x628;
 const GPE_END: u64 = 0x630;
-/// A block device of eight events, as `handlers.asl` says.
+/// A block device: the status of its first eight events.
 const BLOCK_STATUS: u64 = 0x700;
-const BLOCK_ENABLE: u64 = 0x701;
 
 /// The machine's state.
 #[derive(Debug)]
@@ -32,6 +31,8 @@ pub(super) struct Board {
     pub(super) gpe_enable: u64,
     pub(super) block_status: u64,
     pub(super) block_enable: u64,
+    /// Where a block device enables its first eight events; as `handlers.asl` says.
+    pub(super) block_enable_at: u64,
     pub(super) pm1_status: u64,
     pub(super) pm1_enable: u64,
     /// `SCI_EN`, and whether writing to the command port sets it.
@@ -68,6 +69,7 @@ impl Wire {
             gpe_enable: 0,
             block_status: 0,
             block_enable: 0,
+            block_enable_at: 0x701,
             pm1_status: 0,
             pm1_enable: 0,
             acpi_enabled: false,
@@ -117,7 +119,7 @@ impl Board {
             GPE_STATUS..GPE_ENABLE => Some((&mut self.gpe_status, port - GPE_STATUS, true)),
             GPE_ENABLE..GPE_END => Some((&mut self.gpe_enable, port - GPE_ENABLE, false)),
             BLOCK_STATUS => Some((&mut self.block_status, 0, true)),
-            BLOCK_ENABLE => Some((&mut self.block_enable, 0, false)),
+            port if port == self.block_enable_at => Some((&mut self.block_enable, 0, false)),
             _ => None,
         }
     }

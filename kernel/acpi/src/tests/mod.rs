@@ -8,6 +8,7 @@ mod firmware;
 mod handlers;
 mod heap;
 mod introduce;
+mod legal;
 mod lock;
 mod meanwhile;
 mod odd;

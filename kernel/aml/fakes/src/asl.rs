@@ -18,16 +18,33 @@ pub fn compile(name: &str) -> Outcome<Vec<u8>> {
 /// # Errors
 /// As [`compile`].
 pub fn compile_with(name: &str, defines: &[&str]) -> Outcome<Vec<u8>> {
+    compile_file(&source(name), &[], defines, &Scratch::new()?)
+}
+
+/// Compiles a table that is written out, whether the specification allows what it says or not.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_text(text: &str) -> Outcome<Vec<u8>> {
     let scratch = Scratch::new()?;
-    let source = source(name);
-    let prefix = scratch.path().join(name);
+    let source = scratch.write("table.asl", text.as_bytes())?;
+    compile_file(&source, &["-f"], &[], &scratch)
+}
+
+fn compile_file(
+    source: &Path,
+    options: &[&str],
+    defines: &[&str],
+    scratch: &Scratch,
+) -> Outcome<Vec<u8>> {
+    let prefix = scratch.path().join("table");
     let mut command = Command::new("iasl");
     // Neither names shortened nor constants folded: what is tested is what was written.
-    command.args(["-oa", "-of", "-p"]).arg(&prefix);
+    command.args(options).args(["-oa", "-of", "-p"]).arg(&prefix);
     for define in defines {
         command.arg("-D").arg(define);
     }
-    run(command.arg(&source), "acpica-tools")?;
+    run(command.arg(source), "acpica-tools")?;
     let aml = prefix.with_extension("aml");
     std::fs::read(&aml).map_err(|error| format!("cannot read {}: {error}", aml.display()))
 }

@@ -13,7 +13,7 @@ mod scratch;
 mod walk;
 
 pub use acpiexec::{AcpiExec, Answer, Session};
-pub use asl::{compile, compile_with};
+pub use asl::{compile, compile_text, compile_with};
 pub use controller::{Access, Controller, Layout, Notice, Ost, Slot};
 pub use memory::{FlatMemory, ask};
 pub use qemu::{Machine, tables};
