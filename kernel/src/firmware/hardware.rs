@@ -7,8 +7,8 @@
 #![expect(unsafe_code)]
 
 use crate::interrupts;
+use crate::memory::windows::{Refused, Windows};
 use crate::memory::{KernelMachine, Window};
-use alloc::vec::Vec;
 use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
 use hotmem_acpi::Hardware;
 use hotmem_aml::{HostError, PciAddress, Space, Width};
@@ -25,48 +25,36 @@ const PAGE: u64 = KernelMachine::PAGE_BYTES;
 pub(crate) struct KernelHardware {
     mm: &'static Mm<KernelMachine>,
     /// The pages of device memory mapped so far.
-    pages: Vec<(PhysAddr, Window)>,
+    pages: Windows<Window>,
     ticks_per_second: u64,
 }
 
 impl KernelHardware {
     /// The machine whose memory `mm` manages.
     pub(crate) fn new(mm: &'static Mm<KernelMachine>, ticks_per_second: u64) -> Self {
-        Self { mm, pages: Vec::with_capacity(PAGES), ticks_per_second }
+        Self { mm, pages: Windows::new(PAGES), ticks_per_second }
     }
 
-    /// The window on the page that `address` is in, mapped if it was not yet.
-    ///
-    /// What the page is, is asked each time: memory may have come where there was none.
+    /// The window on the page that `address` is in.
     fn page(&mut self, address: PhysAddr) -> Result<&Window, HostError> {
-        let at = address.align_down(PAGE);
-        if self.mm.is_ram(KernelMachine::pfn(at)) {
-            return Err(HostError::Forbidden);
-        }
-        let known = self.pages.iter().position(|(page, _)| *page == at);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let window = self.map(at)?;
-                self.pages.push((at, window));
-                self.pages.len() - 1
+        let (mm, page) = (self.mm, address.align_down(PAGE));
+        let is_ram = |page| mm.is_ram(KernelMachine::pfn(page));
+        let window = self.pages.on(page, is_ram, |page| {
+            let range = PhysRange::new(page, PAGE)?;
+            // SAFETY: the page is no memory of the kernel's; the tables say that these registers are
+            // there, and the accesses are those that the firmware's own code makes to its devices.
+            unsafe { Window::map(range, mm.machine().tables()) }.ok()
+        });
+        window.map_err(|refused| match refused {
+            Refused::Ram => HostError::Forbidden,
+            Refused::Unmapped => HostError::Unsupported,
+            Refused::Full => {
+                log::warn!(
+                    "acpi: byte code uses more than {PAGES} pages of registers: {page} is refused"
+                );
+                HostError::Unsupported
             }
-        };
-        self.pages.get(index).map(|(_, window)| window).ok_or(HostError::Unsupported)
-    }
-
-    fn map(&self, page: PhysAddr) -> Result<Window, HostError> {
-        let range = PhysRange::new(page, PAGE).ok_or(HostError::Unsupported)?;
-        if self.pages.len() == PAGES {
-            log::warn!(
-                "acpi: byte code uses more than {PAGES} pages of registers: {page} is refused"
-            );
-            return Err(HostError::Unsupported);
-        }
-        // SAFETY: the page is no memory of the kernel's; the tables say that these registers are
-        // there, and the accesses are those that the firmware's own code makes to its devices.
-        let window = unsafe { Window::map(range, self.mm.machine().tables()) };
-        window.map_err(|_| HostError::Unsupported)
+        })
     }
 
     fn load(&mut self, address: u64, width: Width) -> Result<u64, HostError> {

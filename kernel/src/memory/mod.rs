@@ -4,6 +4,7 @@ pub mod early;
 pub mod layout;
 pub mod nodes;
 pub mod spare;
+pub mod windows;
 
 #[cfg(bare)]
 mod boot;

@@ -1,0 +1,85 @@
+//! Windows on pages of registers that byte code uses: each is mapped once, and asked about each time.
+
+use alloc::vec::Vec;
+
+use hotmem::PhysAddr;
+
+/// Why byte code cannot use a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is memory that the kernel uses.
+    Ram,
+    /// As many pages as there can be are in use.
+    Full,
+    /// It cannot be mapped.
+    Unmapped,
+}
+
+/// The windows, up to a number that never changes.
+#[derive(Debug)]
+pub struct Windows<W> {
+    pages: Vec<(PhysAddr, W)>,
+    most: usize,
+}
+
+impl<W> Windows<W> {
+    /// Room for `most` windows.
+    pub fn new(most: usize) -> Self {
+        Self { pages: Vec::with_capacity(most), most }
+    }
+
+    /// The window on a page, which `map` makes if there is none yet.
+    ///
+    /// What the page is, is asked each time: memory may have come where there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub fn on(
+        &mut self,
+        page: PhysAddr,
+        is_ram: impl FnOnce(PhysAddr) -> bool,
+        map: impl FnOnce(PhysAddr) -> Option<W>,
+    ) -> Result<&W, Refused> {
+        if is_ram(page) {
+            return Err(Refused::Ram);
+        }
+        let known = self.pages.iter().position(|(known, _)| *known == page);
+        let index = match known {
+            Some(index) => index,
+            None if self.pages.len() >= self.most => return Err(Refused::Full),
+            None => {
+                self.pages.push((page, map(page).ok_or(Refused::Unmapped)?));
+                self.pages.len() - 1
+            }
+        };
+        self.pages.get(index).map(|(_, window)| window).ok_or(Refused::Unmapped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: PhysAddr = PhysAddr::new(0x1_0000_0000);
+
+    #[test]
+    fn a_page_that_became_memory_is_refused_though_it_is_mapped() {
+        let mut windows = Windows::new(2);
+        assert_eq!(windows.on(PAGE, |_| false, |_| Some(7)), Ok(&7));
+        // A DIMM comes, and goes.
+        assert_eq!(windows.on(PAGE, |_| true, |_| Some(8)), Err(Refused::Ram));
+        assert_eq!(windows.on(PAGE, |_| false, |_| Some(8)), Ok(&7));
+    }
+
+    #[test]
+    fn memory_is_never_mapped_and_a_page_is_mapped_once() {
+        let mut windows = Windows::new(1);
+        let never = |_| -> Option<u8> { panic!("mapped") };
+        assert_eq!(windows.on(PAGE, |page| page == PAGE, never), Err(Refused::Ram));
+        assert_eq!(windows.on(PAGE, |_| false, |_| None), Err(Refused::Unmapped));
+        assert_eq!(windows.on(PAGE, |_| false, |_| Some(1)), Ok(&1));
+        assert_eq!(windows.on(PAGE, |_| false, never), Ok(&1));
+        assert_eq!(windows.on(PhysAddr::new(0), |_| false, never), Err(Refused::Full));
+    }
+}
