@@ -104,7 +104,10 @@ impl Fadt {
     ///
     /// [`TableError`] if it is missing or broken. Registers that cannot exist are left out.
     pub fn find<P: Physical>(tables: &Tables<'_, P>) -> Result<Self, TableError> {
-        let table = tables.find(FADT, LEAST)?.ok_or(TableError::Missing(FADT))?;
+        tables.find(FADT, LEAST, Self::read)?.ok_or(TableError::Missing(FADT))
+    }
+
+    fn read(table: Table<'_>) -> Result<Self, TableError> {
         let hardware_reduced = number(&table, 112, 4) & HW_REDUCED != 0;
         let address = |narrow, wide| match number(&table, wide, 8) {
             0 => number(&table, narrow, 4),

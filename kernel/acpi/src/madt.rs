@@ -56,7 +56,7 @@ impl<'a> Madt<'a> {
     ///
     /// [`TableError`] if it is broken.
     pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
-        tables.find(MADT, RECORDS)?.map(Self::check).transpose()
+        tables.find(MADT, RECORDS, Self::check)
     }
 
     fn check(table: Table<'a>) -> Result<Self, TableError> {

@@ -18,12 +18,17 @@ const RSDP_FIRST: u64 = 20;
 const RSDP_WHOLE: u64 = 36;
 /// Bound for the length that a newer RSDP claims.
 const RSDP_LONGEST: u64 = 4096;
+/// Tables that a root can list: ten times as many as large machines have. Each may be long, and is read
+/// whole.
+const MOST: usize = 1024;
 
 const RSDP: Signature = Signature(*b"RSD ");
 const RSDT: Signature = Signature(*b"RSDT");
 const XSDT: Signature = Signature(*b"XSDT");
 const DSDT: Signature = Signature(*b"DSDT");
 const SSDT: Signature = Signature(*b"SSDT");
+/// What an SSDT was called before ACPI 2.0 (ACPI 6.5, 5.2.11.3).
+const PSDT: Signature = Signature(*b"PSDT");
 
 /// The firmware's tables, found through a checked root.
 #[derive(Debug)]
@@ -71,12 +76,19 @@ impl<'a, P: Physical> Tables<'a, P> {
         pointer: usize,
     ) -> Result<Self, TableError> {
         let root = Table::read(memory, PhysAddr::new(at), signature, HEADER)?;
-        let length = root.bytes().len();
-        if !(length - HEADER).is_multiple_of(pointer) {
-            let (at, length) = (root.address(), length as u32);
-            return Err(TableError::Length { table: signature, at, length });
+        let tables = Self { memory, root, pointer };
+        let (size, at) = (root.bytes().len() - HEADER, root.address());
+        let rest = size % pointer;
+        if rest != 0 {
+            log::warn!("acpi: {signature} at {at}: {rest} bytes at its end are no whole pointer");
         }
-        Ok(Self { memory, root, pointer })
+        let more = (size / pointer).saturating_sub(MOST);
+        if more != 0 {
+            log::warn!(
+                "acpi: {signature} at {at}: {more} tables past the first {MOST} are left out"
+            );
+        }
+        Ok(tables)
     }
 
     /// The memory that the tables are in.
@@ -84,23 +96,44 @@ impl<'a, P: Physical> Tables<'a, P> {
         self.memory
     }
 
-    /// Where the tables listed in the root are. Null pointers, which real firmware has, are left
+    /// Where the tables listed in the root are, each once. Null pointers, which real firmware has, are left
     /// out.
     pub fn addresses(&self) -> impl Iterator<Item = PhysAddr> + '_ {
-        let count = (self.root.bytes().len() - HEADER) / self.pointer;
-        (0..count)
-            .filter_map(|index| self.root.field(HEADER + index * self.pointer, self.pointer))
-            .filter(|&at| at != 0)
-            .map(PhysAddr::new)
+        let all = ((self.root.bytes().len() - HEADER) / self.pointer).min(MOST);
+        let listed = |index: usize| {
+            self.root.field(HEADER + index * self.pointer, self.pointer).unwrap_or(0)
+        };
+        let again = move |index: usize, at| (0..index).any(|other| listed(other) == at);
+        let found = (0..all).map(move |index| (index, listed(index)));
+        let found = found.filter(move |&(index, at)| at != 0 && !again(index, at));
+        found.map(|(_, at)| PhysAddr::new(at))
     }
 
-    /// The first table named `wanted`, at least `least` bytes long; `None` if there is none.
+    /// The first table named `wanted` that is at least `least` bytes long and passes `check`; `None` if
+    /// none is named so. A broken one does not hide a sound one behind it.
     ///
     /// # Errors
     ///
-    /// [`TableError`] if there is one, but broken. Tables of other names are not looked at.
-    pub fn find(&self, wanted: Signature, least: usize) -> Result<Option<Table<'a>>, TableError> {
-        self.named(wanted).next().map(|at| Table::read(self.memory, at, wanted, least)).transpose()
+    /// [`TableError`] of the first one if all are broken. Tables of other names are not looked at.
+    pub fn find<T>(
+        &self,
+        wanted: Signature,
+        least: usize,
+        check: impl Fn(Table<'a>) -> Result<T, TableError>,
+    ) -> Result<Option<T>, TableError> {
+        let mut broken = None;
+        for at in self.named(|name| name == wanted) {
+            match Table::read(self.memory, at, wanted, least).and_then(&check) {
+                Ok(found) => {
+                    if let Some(error) = broken {
+                        log::warn!("acpi: {error}; the {wanted} at {at} is used instead");
+                    }
+                    return Ok(Some(found));
+                }
+                Err(error) => broken = broken.or(Some(error)),
+            }
+        }
+        broken.map_or(Ok(None), Err)
     }
 
     /// Hands the DSDT and then every SSDT to `each`, or what is wrong with it: another may have the memory.
@@ -114,7 +147,10 @@ impl<'a, P: Physical> Tables<'a, P> {
         mut each: impl FnMut(Result<Table<'a>, TableError>) -> Result<(), E>,
     ) -> Result<(), E> {
         each(self.dsdt(fadt))?;
-        self.named(SSDT).try_for_each(|at| each(Table::read(self.memory, at, SSDT, HEADER)))
+        self.named(|name| name == SSDT || name == PSDT).try_for_each(|at| {
+            let name = table::signature(self.memory, at);
+            each(name.and_then(|name| Table::read(self.memory, at, name, HEADER)))
+        })
     }
 
     /// The DSDT. One that does not add up is used all the same, as other systems do: without it a machine has
@@ -127,9 +163,9 @@ impl<'a, P: Physical> Tables<'a, P> {
         Ok(table)
     }
 
-    /// Where tables named `wanted` are. A pointer into unreadable memory names nothing.
-    fn named(&self, wanted: Signature) -> impl Iterator<Item = PhysAddr> + '_ {
-        self.addresses().filter(move |&at| table::signature(self.memory, at) == Ok(wanted))
+    /// Where the tables are whose names are wanted. A pointer into unreadable memory names nothing.
+    fn named(&self, wanted: impl Fn(Signature) -> bool) -> impl Iterator<Item = PhysAddr> {
+        self.addresses().filter(move |&at| table::signature(self.memory, at).is_ok_and(&wanted))
     }
 }
 

@@ -24,7 +24,7 @@ impl<'a> Spcr<'a> {
     ///
     /// [`TableError`] if it is broken.
     pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
-        Ok(tables.find(SPCR, LEAST)?.map(Self))
+        tables.find(SPCR, LEAST, |table| Ok(Self(table)))
     }
 
     /// The line of the port, if it has one: level-triggered and active high, as every serial port that

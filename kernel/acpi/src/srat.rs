@@ -43,7 +43,7 @@ impl<'a> Srat<'a> {
     /// [`TableError`] if it is broken. An enabled range that passes the end of the address space is
     /// left out.
     pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
-        tables.find(SRAT, RECORDS)?.map(Self::check).transpose()
+        tables.find(SRAT, RECORDS, Self::check)
     }
 
     fn check(table: Table<'a>) -> Result<Self, TableError> {

@@ -113,7 +113,7 @@ pub(super) fn memory(revision: u8, tables: &[Vec<u8>]) -> Memory {
     for bytes in tables {
         pointers.extend_from_slice(&u64::to_le_bytes(at)[..width]);
         memory.pieces.push((at, bytes.clone()));
-        at += 0x1_0000;
+        at += (bytes.len() as u64).next_multiple_of(0x1_0000);
     }
     let name = if revision >= 2 { b"XSDT" } else { b"RSDT" };
     memory.pieces.push((at, table(name, 1, &pointers)));

@@ -13,6 +13,7 @@ mod lock;
 mod meanwhile;
 mod odd;
 mod rig;
+mod root;
 mod shapes;
 mod tables;
 mod timer;
