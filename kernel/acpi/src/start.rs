@@ -42,6 +42,8 @@ impl<H: Hardware> AcpiSource<H> {
         let mut host = Bridge { hardware: &mut hardware, devices: &mut devices, lock };
         let mut left_out = Vec::new();
         let mut aml = load(tables, &fadt, &mut host, limits, &mut left_out)?;
+        // Every device is asked what it is, and firmware may have thousands that do not say.
+        aml.set_hurry(true);
 
         introduce::capabilities(&mut aml, &mut host);
         let report = aml.init(&mut host);
@@ -56,6 +58,7 @@ impl<H: Hardware> AcpiSource<H> {
         }
         let handlers = Handlers::find(&mut aml, &mut host, &fadt, madt.as_ref());
         find_memory(&mut aml, &mut host)?;
+        aml.set_hurry(false);
         let affinity = affinities(tables, &mut left_out)?;
         let round = None;
         Ok(Self { aml, hardware, fadt, handlers, devices, lock, round, left_out, affinity, latch })

@@ -97,9 +97,20 @@ impl Aml {
     /// Prepares the devices for use: `_REG` for PCI configuration space, then `_INI` of every
     /// device whose `_STA` allows it, parents first (ACPI 6.5, 6.5.1 and 6.5.4).
     ///
-    /// A method that fails does not stop the others: the report counts them.
+    /// A method that fails does not stop the others: the report counts them. All of it is done in a hurry:
+    /// see [`Self::set_hurry`].
     pub fn init(&mut self, host: &mut dyn Host) -> InitReport {
-        init::run(self, host)
+        let before = self.set_hurry(true);
+        let report = init::run(self, host);
+        self.set_hurry(before);
+        report
+    }
+
+    /// Sets whether each evaluation that does not end within [`Limits`] halves what later ones may take, as
+    /// long as this is so; returns what was set before. While a machine is set up, every device is asked what
+    /// it is: that takes bounded time then, and devices whose methods end still answer.
+    pub fn set_hurry(&mut self, hurry: bool) -> bool {
+        core::mem::replace(&mut self.machine.hurried, hurry)
     }
 
     /// Evaluates a node: calls a method, reads a field, or gives the value of a name.

@@ -1,7 +1,7 @@
 //! Bringing the devices up: `_REG` and `_INI`.
 
 use crate::aml::{Aml, NodeKind};
-use crate::error::{AmlError, ErrorKind};
+use crate::error::AmlError;
 use crate::host::Host;
 use crate::namespace::NodeId;
 use crate::value::Arg;
@@ -15,8 +15,6 @@ pub struct InitReport {
     pub methods: u32,
     /// How many of those failed.
     pub failed: u32,
-    /// Methods that failed because they did not end. After a few of them no more are run.
-    pub endless: u32,
     /// The first failure, and whose it was.
     pub first_failure: Option<(NodeId, AmlError)>,
 }
@@ -33,9 +31,6 @@ const PCI_CONFIG: u64 = 2;
 
 /// `_REG`: the space can be used from now on.
 const CONNECT: u64 = 1;
-
-/// Methods without end after which initialising gives up: each has cost seconds.
-const PATIENCE: u32 = 4;
 
 /// Runs the methods in the order that ACPI gives.
 pub(crate) fn run(aml: &mut Aml, host: &mut dyn Host) -> InitReport {
@@ -54,7 +49,7 @@ pub(crate) fn run(aml: &mut Aml, host: &mut dyn Host) -> InitReport {
 /// Walks the tree; below a device that is neither present nor functioning nothing is run.
 fn initialise(aml: &mut Aml, host: &mut dyn Host, report: &mut InitReport) {
     let mut at = aml.machine.names.next_in_walk(NodeId::ROOT, true);
-    while let Some(node) = at.filter(|_| report.endless < PATIENCE) {
+    while let Some(node) = at {
         let enter = enter(aml, host, node, report);
         at = aml.machine.names.next_in_walk(node, enter);
     }
@@ -95,7 +90,7 @@ impl InitReport {
         let Some(method) = aml.child(node, name) else {
             return;
         };
-        if !matches!(aml.kind(method), NodeKind::Method(_)) || self.endless >= PATIENCE {
+        if !matches!(aml.kind(method), NodeKind::Method(_)) {
             return;
         }
         self.methods += 1;
@@ -107,8 +102,6 @@ impl InitReport {
     /// Counts a failure.
     fn fail(&mut self, node: NodeId, error: AmlError) {
         self.failed += 1;
-        self.endless +=
-            u32::from(matches!(error.kind, ErrorKind::TooLong | ErrorKind::TooSleepy(_)));
         self.first_failure.get_or_insert((node, error));
     }
 }

@@ -15,6 +15,10 @@ use crate::value::{Package, Value};
 use super::Res;
 use super::call::{ARGS, Frame, LOCALS, Marks};
 
+/// Steps that are left to an evaluation whatever never ended before: more than identifiers and presence of
+/// real devices take.
+const LEAST_STEPS: u32 = 4096;
+
 /// The state of the evaluator between evaluations.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -36,6 +40,10 @@ pub(crate) struct Machine {
     pub(crate) wide: bool,
     pub(crate) peak_steps: u32,
     pub(crate) peak_depth: u16,
+    /// What never ends shortens what comes after it.
+    pub(crate) hurried: bool,
+    /// What did not end while that was so.
+    pub(crate) endless: u32,
     /// What loading left out.
     pub(crate) report: LoadReport,
 }
@@ -129,6 +137,8 @@ impl Machine {
             wide: tables.first().and_then(|dsdt| dsdt.get(8)).is_some_and(|&rev| rev >= 2),
             peak_steps: 0,
             peak_depth: 0,
+            hurried: true,
+            endless: 0,
             report: LoadReport::default(),
         };
         machine.predefine()?;
@@ -159,8 +169,33 @@ impl Machine {
         Ok(())
     }
 
+    /// Steps that an evaluation may take. In a hurry each that did not end halves them, so that all together
+    /// take little more than two, however many there are; what a sound method needs is left.
+    pub(crate) fn most_steps(&self) -> u32 {
+        let most = self.limits.steps;
+        most.checked_shr(self.halvings()).unwrap_or(0).max(most.min(LEAST_STEPS))
+    }
+
+    /// Milliseconds that an evaluation may sleep, likewise.
+    pub(crate) fn most_sleep(&self) -> u32 {
+        let most = self.limits.sleep_ms;
+        most.checked_shr(self.halvings()).unwrap_or(0).max(most.min(1))
+    }
+
+    const fn halvings(&self) -> u32 {
+        if self.hurried { self.endless } else { 0 }
+    }
+
+    /// Takes note of an evaluation that failed, if that was for want of time.
+    pub(crate) fn note_end(&mut self, kind: ErrorKind) {
+        if self.hurried && matches!(kind, ErrorKind::TooLong | ErrorKind::TooSleepy(_)) {
+            self.endless = self.endless.saturating_add(1);
+        }
+    }
+
     /// Ends loading: from here on nothing takes heap.
     pub(crate) fn seal(&mut self) -> Result<(), ErrorKind> {
+        self.hurried = false;
         let limits = self.limits;
         self.names.seal(limits.names)?;
         self.bytes.seal(limits.growth, limits.bytes, 0)?;

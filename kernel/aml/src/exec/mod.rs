@@ -176,6 +176,9 @@ impl<'m> Exec<'m> {
         self.unlock_all();
         self.m.clean();
         self.m.peak_steps = self.m.peak_steps.max(self.steps);
+        if let Err(kind) = &result {
+            self.m.note_end(*kind);
+        }
         let place = self.fault.and_then(|at| self.m.code.place(at));
         result.map_err(|kind| AmlError { kind, place })
     }
@@ -183,7 +186,7 @@ impl<'m> Exec<'m> {
     /// Counts `count` steps.
     fn charge(&mut self, count: u32) -> Res<()> {
         self.steps = self.steps.saturating_add(count);
-        if self.steps > self.m.limits.steps { Err(ErrorKind::TooLong) } else { Ok(()) }
+        if self.steps > self.m.most_steps() { Err(ErrorKind::TooLong) } else { Ok(()) }
     }
 
     /// Goes one level deeper. An error ends the whole evaluation, or comes back up to [`Self::block`]

@@ -18,6 +18,9 @@ use crate::report::{Extent, Skipped};
 
 use super::{Exec, Res};
 
+/// Terms without end that tables may have: the next one ends its table.
+const PATIENCE: u32 = 64;
+
 /// What follows an opcode.
 #[derive(Clone, Copy)]
 enum Part {
@@ -134,11 +137,16 @@ impl Exec<'_> {
     /// Goes on behind a term of a table that failed. An error if loading the table ends with it.
     pub(super) fn recover(&mut self, start: u32, cur: &mut Cursor, kind: ErrorKind) -> Res<()> {
         self.fault.get_or_insert(start);
-        let spent =
-            matches!(kind, ErrorKind::TooLong | ErrorKind::TooSleepy(_) | ErrorKind::OutOfHeap);
-        if self.ended || spent {
+        let endless = matches!(kind, ErrorKind::TooLong | ErrorKind::TooSleepy(_));
+        // A loop of the table ends with what did not end in it.
+        let spent = endless && (self.loops != 0 || self.m.endless >= PATIENCE);
+        if self.ended || spent || kind == ErrorKind::OutOfHeap {
             self.cut_off();
             return Err(kind);
+        }
+        if endless {
+            self.m.note_end(kind);
+            (self.steps, self.slept) = (0, 0);
         }
         self.unwind();
         let from = Cursor { at: start, end: cur.end };

@@ -77,8 +77,9 @@ impl Exec<'_> {
     /// Counts microseconds against the limit, before they are spent.
     pub(super) fn spend(&mut self, time: u64) -> Res<()> {
         self.slept = self.slept.saturating_add(time);
-        let limit = u64::from(self.m.limits.sleep_ms) * 1000;
-        if self.slept > limit { Err(ErrorKind::TooSleepy(self.m.limits.sleep_ms)) } else { Ok(()) }
+        let limit = self.m.most_sleep();
+        let spent = self.slept > u64::from(limit) * 1000;
+        if spent { Err(ErrorKind::TooSleepy(limit)) } else { Ok(()) }
     }
 
     /// Takes a super name that has to stand for a mutex.

@@ -111,13 +111,28 @@ fn a_failing_ini_is_reported_and_stops_nobody() {
 }
 
 #[test]
-fn initialising_gives_up_on_tables_full_of_endless_methods() {
-    let endless = method(b"_INI", 0, &[&package(&[0xA2], &[&[0x01]])]);
-    let names = (0..9).map(|n| [b'D', b'E', b'V', b'0' + n]);
-    let devices: Vec<u8> = names.flat_map(|name| device(&name, &[&endless])).collect();
-    let mut aml = load(&[&devices]).expect("loads");
-    let report = aml.init(&mut Log::default());
-    assert_eq!((report.methods, report.failed, report.endless), (4, 4, 4));
+fn methods_without_end_shorten_one_another_and_cost_no_other() {
+    let endless = package(&[0xA2], &[&[0x01]]);
+    let ini = method(b"_INI", 0, &[&endless]);
+    let sleepy = method(b"_INI", 0, &[b"\x5B\x22\x0C\xFF\x00\x00\x00", &endless]);
+    let names = (0..200).map(|n| [b'D', b'0' + n / 100, b'0' + n / 10 % 10, b'0' + n % 10]);
+    let devices: Vec<u8> = names
+        .flat_map(|name| device(&name, &[if name[3] == b'9' { &sleepy } else { &ini }]))
+        .collect();
+    let fine = device(b"FINE", &[&method(b"_INI", 0, &[b"\x5B\x21\x01"])]);
+    let count = method(
+        b"LOOP",
+        0,
+        &[b"\x70\x0C\x00\x00\x01\x00\x60", &package(&[0xA2], &[b"\x60\x76\x60"]), b"\xA4\x60"],
+    );
+    let mut aml = load(&[&devices, &fine, &count]).expect("loads");
+    let mut host = Log::default();
+    let report = aml.init(&mut host);
+    assert_eq!((report.methods, report.failed), (201, 200));
+    // Those that sleep for long may not any more, and the last one may stall as it wants.
+    assert_eq!(host.slept, 1);
+    // Afterwards a method has all the time again that it had before.
+    assert_eq!(integer(&mut aml, "LOOP").map_err(|_| "too long"), Ok(0));
 }
 
 #[test]

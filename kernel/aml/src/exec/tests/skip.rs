@@ -172,3 +172,18 @@ fn a_table_that_is_not_one_costs_that_table() {
     assert!(aml.find("ONE").is_some() && aml.find("TWO").is_some());
     assert!(Aml::load(&mut Log::default(), &tables[1..2], Limits::DEFAULT).is_err());
 }
+
+#[test]
+fn a_loop_without_end_costs_itself_and_what_is_in_it() {
+    // While (1) { Name (INNR, 1) While (1) { } }
+    let endless = package(&[0xA2], &[&[0x01]]);
+    let outer = package(&[0xA2], &[b"\x01\x08INNR\x01", &endless]);
+    for fault in [endless.clone(), outer] {
+        assert!(around(&fault).starts_with("While: "));
+    }
+    // However many there are, loading ends; what is behind very many is left out.
+    for (count, found) in [(20, true), (5000, false)] {
+        let aml = load(&[&endless.repeat(count), b"\x08LAST\x01"]).expect("loads");
+        assert_eq!(aml.find("LAST").is_some(), found, "{count}");
+    }
+}
