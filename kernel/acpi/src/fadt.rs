@@ -128,18 +128,14 @@ impl Fadt {
             gpe: [None; 2],
             gpe1_base: 0,
         };
-        if hardware_reduced { Ok(fadt) } else { fadt.with_fixed_hardware(&table) }
+        Ok(if hardware_reduced { fadt } else { fadt.with_fixed_hardware(&table) })
     }
 
-    fn with_fixed_hardware(self, table: &Table<'_>) -> Result<Self, TableError> {
-        let (port, value) = (number(table, 48, 4), number(table, 52, 1) as u8);
-        if port > 0xFFFF {
-            return Err(table.bad(48, port));
-        }
+    fn with_fixed_hardware(self, table: &Table<'_>) -> Self {
         let block = |fields| usable(block(table, fields));
         let fadt = Self {
             sci: Some(number(table, 46, 2) as u16),
-            enable: (port != 0 && value != 0).then_some(Enable { port, value }),
+            enable: usable(command(table)),
             power_button: number(table, 112, 4) & BUTTON_DEVICE == 0,
             pm1_event: [block(&PM1A_EVENT), block(&PM1B_EVENT)],
             pm1_control: [block(&PM1A_CONTROL), block(&PM1B_CONTROL)],
@@ -149,7 +145,7 @@ impl Fadt {
             gpe1_base: number(table, 94, 1) as u8,
             ..self
         };
-        Ok(fadt.with_numbered_events(table))
+        fadt.with_numbered_events(table)
     }
 
     /// Leaves out a block of events that have no numbers of their own: events are numbered 0..=255, since
@@ -169,12 +165,21 @@ impl Fadt {
     }
 }
 
-/// The block, unless its registers cannot exist: the machine is then used without them.
-fn usable(block: Result<Option<Block>, TableError>) -> Option<Block> {
-    block.unwrap_or_else(|error| {
+/// The registers, unless they cannot exist: the machine is then used without them.
+fn usable<T>(registers: Result<Option<T>, TableError>) -> Option<T> {
+    registers.unwrap_or_else(|error| {
         log::warn!("acpi: {error}; these registers are left out");
         None
     })
+}
+
+/// How to enable ACPI mode; `None` if the machine has no other.
+fn command(table: &Table<'_>) -> Result<Option<Enable>, TableError> {
+    let (port, value) = (number(table, 48, 4), number(table, 52, 1) as u8);
+    if port > 0xFFFF {
+        return Err(table.bad(48, port));
+    }
+    Ok((port != 0 && value != 0).then_some(Enable { port, value }))
 }
 
 /// What the Arm boot flags say; on any other machine they are 0.

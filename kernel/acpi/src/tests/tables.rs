@@ -267,8 +267,9 @@ fn registers_that_cannot_exist_cost_their_block_and_no_other() {
     for base in [0xF8, 0x10] {
         assert_eq!(gpe(&[(84, 4, 0x700), (93, 1, 4), (94, 1, base)]), [true, false], "{base:#x}");
     }
-    let command = fadt(&[(48, 4, 0x1_0000)]).unwrap_err().to_string();
-    assert_eq!(command, "FACP: impossible value 0x10000 at offset 0x30");
+    // The machine may be in ACPI mode already.
+    let command = fadt(&[(48, 4, 0x1_0000)]).unwrap();
+    assert!(command.enable.is_none() && command.gpe[0].is_some());
 }
 
 #[test]
