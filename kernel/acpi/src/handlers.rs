@@ -45,7 +45,7 @@ pub(super) struct GpeHandler {
 }
 
 /// What a line stands for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The system control interrupt, or that of a block device: look at the registers.
     Registers,
@@ -60,7 +60,8 @@ pub(super) struct Handlers {
     /// Every enable register of the event blocks, those of events without a method too.
     enables: Vec<Byte>,
     pub(super) lines: Vec<Line>,
-    pub(super) causes: Vec<Cause>,
+    /// What there is to do, each with the line that says so: several devices may share one.
+    pub(super) causes: Vec<(u8, Cause)>,
 }
 
 impl Handlers {
@@ -221,31 +222,44 @@ impl Handlers {
         Ok(())
     }
 
-    /// Watches a line, if there is room. Blocks of events may share one: all registers are looked at.
+    /// Watches a line, if there is room, for one more cause. A controller has one input for a line, so what
+    /// shares it is connected once. Blocks of events that share one are one cause: all registers are looked at.
     fn push(&mut self, line: Line, cause: Cause) {
-        let known = self.lines.iter().zip(&self.causes).any(|(known, what)| {
-            known.gsi == line.gsi && matches!((what, cause), (Cause::Registers, Cause::Registers))
-        });
-        if known {
+        let known = self.lines.iter().position(|known| known.gsi == line.gsi);
+        let index = known.unwrap_or(self.lines.len());
+        if let Some(known) = known.and_then(|index| self.lines.get(index))
+            && (known.trigger, known.polarity) != (line.trigger, line.polarity)
+        {
+            log::warn!("acpi: {line} is shared, and connected as {known}");
+        }
+        if self.causes.contains(&(index as u8, cause)) {
             return;
         }
         let room = self.lines.try_reserve(1).is_ok() && self.causes.try_reserve(1).is_ok();
-        if self.lines.len() < MAX_LINES && room {
-            self.lines.push(line);
-            self.causes.push(cause);
-        } else {
+        if index >= MAX_LINES || !room {
             log::warn!("acpi: no room to watch {line}");
+            return;
         }
+        if known.is_none() {
+            self.lines.push(line);
+        }
+        self.causes.push((index as u8, cause));
     }
 
     /// Enables exactly the events that have a method: one that firmware left enabled would keep its
     /// level interrupt asserted for ever. Their status is left alone: what was pending interrupts now.
+    ///
+    /// # Errors
+    ///
+    /// That of the first register that cannot be reached, after all others were written.
     pub(super) fn enable(&self, hardware: &mut impl Hardware) -> Result<(), hotmem_aml::HostError> {
+        let mut result = Ok(());
         for enable in &self.enables {
             let handled = self.gpes.iter().filter(|gpe| gpe.enable == *enable);
-            enable.write(hardware, handled.fold(0, |bits, gpe| bits | gpe.bit))?;
+            let bits = handled.fold(0, |bits, gpe| bits | gpe.bit);
+            result = result.and(enable.write(hardware, bits));
         }
-        Ok(())
+        result
     }
 }
 

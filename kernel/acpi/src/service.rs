@@ -24,34 +24,45 @@ impl<H: Hardware> AcpiSource<H> {
     ///
     /// # Errors
     ///
-    /// [`StartError::Register`]; no event will ever come then.
+    /// [`StartError::Register`] if a register of events cannot be reached: its events will not come. All
+    /// else is done all the same.
     pub fn arm(&mut self) -> Result<(), StartError> {
-        self.set_fixed_events();
-        self.handlers.enable(&mut self.hardware).map_err(StartError::Register)?;
+        self.set_fixed_events(false);
         self.devices.scan();
-        Ok(())
+        self.handlers.enable(&mut self.hardware).map_err(StartError::Register)
     }
 
     /// Handles every line that has interrupted.
     pub(super) fn service(&mut self) {
         let raised = self.latch.take();
         for index in 0..self.handlers.lines.len() {
-            let cause = self.handlers.causes.get(index).copied();
-            let Some(cause) = cause.filter(|_| raised.has(index)) else { continue };
-
-            self.devices.begin(self.latch.since(index));
-            match cause {
-                Cause::Registers => self.service_registers(),
-                Cause::Method { method, argument } => self.run(method, argument),
-            }
-            if let Some(line) = self.handlers.lines.get(index)
-                && line.trigger == Trigger::Level
-            {
-                self.hardware.unmask(line);
+            if raised.has(index) {
+                self.devices.begin(self.latch.since(index));
+                self.service_line(index);
             }
         }
         self.devices.rescan();
         self.devices.begin(None);
+    }
+
+    /// Handles all that a line may stand for, and lets it interrupt again.
+    fn service_line(&mut self, index: usize) {
+        for at in 0..self.handlers.causes.len() {
+            match self.handlers.causes.get(at) {
+                Some(&(line, Cause::Registers)) if usize::from(line) == index => {
+                    self.service_registers();
+                }
+                Some(&(line, Cause::Method { method, argument })) if usize::from(line) == index => {
+                    self.run(method, argument);
+                }
+                _ => {}
+            }
+        }
+        if let Some(line) = self.handlers.lines.get(index)
+            && line.trigger == Trigger::Level
+        {
+            self.hardware.unmask(line);
+        }
     }
 
     /// Runs the method of every general-purpose event whose status is set.
@@ -76,7 +87,7 @@ impl<H: Hardware> AcpiSource<H> {
             }
         }
         if idle {
-            self.set_fixed_events();
+            self.set_fixed_events(true);
         }
     }
 
@@ -87,15 +98,20 @@ impl<H: Hardware> AcpiSource<H> {
     }
 
     /// Disables and clears timers and all else of the fixed events but the power button: none is handled
-    /// here, and any would keep the interrupt active. A press from before, as the one that turned the machine
-    /// on, is forgotten.
-    fn set_fixed_events(&mut self) {
+    /// here, and any would keep the interrupt active. A press counts if the button is watched already; one
+    /// from before, as the one that turned the machine on, is forgotten.
+    fn set_fixed_events(&mut self, watched: bool) {
         for (status, enable) in self.fixed_registers() {
-            let wanted = if self.fadt.power_button { BUTTON } else { 0 };
             // An event that is cleared before it is disabled may come again at once.
-            for (register, value) in [(enable, 0), (status, u64::MAX), (enable, wanted)] {
-                self.write_fixed(register, value);
+            self.write_fixed(enable, 0);
+            if watched {
+                // What comes between the look and the clearing is not cleared.
+                self.write_fixed(status, !BUTTON);
+                self.take_press(status);
+            } else {
+                self.write_fixed(status, u64::MAX);
             }
+            self.write_fixed(enable, if self.fadt.power_button { BUTTON } else { 0 });
         }
     }
 
@@ -103,13 +119,19 @@ impl<H: Hardware> AcpiSource<H> {
     fn look_at_button(&mut self) -> bool {
         let mut pressed = false;
         for (status, _) in self.fixed_registers() {
-            let (space, address) = status;
-            let now = self.hardware.read(space, address, Width::Word).unwrap_or(0);
-            if self.fadt.power_button && now & BUTTON != 0 {
-                self.write_fixed(status, BUTTON);
-                self.devices.press();
-                pressed = true;
-            }
+            pressed |= self.take_press(status);
+        }
+        pressed
+    }
+
+    /// Takes a press of the fixed power button from a status register.
+    fn take_press(&mut self, status: Register) -> bool {
+        let (space, address) = status;
+        let now = self.hardware.read(space, address, Width::Word).unwrap_or(0);
+        let pressed = self.fadt.power_button && now & BUTTON != 0;
+        if pressed {
+            self.write_fixed(status, BUTTON);
+            self.devices.press();
         }
         pressed
     }

@@ -135,7 +135,7 @@ pub(crate) fn arm(source: &mut Source) -> usize {
         }
     }
     if let Err(error) = acpi.arm() {
-        log::error!("no memory hotplug events: {error}");
+        log::error!("some memory hotplug events will not come: {error}");
     }
     let devices = acpi.device_count();
     log::info!("acpi: {devices} memory devices");

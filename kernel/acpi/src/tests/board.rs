@@ -45,6 +45,8 @@ pub(super) struct Board {
     pub(super) refill: Option<(usize, u64, u64)>,
     /// A general-purpose event that happens at the controller's next access.
     pub(super) surprise: Option<u8>,
+    /// The power button is pressed when a general-purpose event is looked at next.
+    pub(super) press: bool,
     /// The lock that firmware shares: where it is, and the word; and what was written to it.
     pub(super) lock_word: Option<(PhysAddr, u32)>,
     pub(super) lock_words: Vec<u32>,
@@ -78,6 +80,7 @@ impl Wire {
             stuck: false,
             refill: None,
             surprise: None,
+            press: false,
             lock_word: None,
             lock_words: Vec::new(),
             controls: Vec::new(),
@@ -143,6 +146,9 @@ impl Hardware for Wire {
         if space == Space::SystemIo {
             if address == PM1_CONTROL {
                 return Ok(board.acpi_enabled.into());
+            }
+            if (GPE_STATUS..GPE_ENABLE).contains(&address) && core::mem::take(&mut board.press) {
+                board.pm1_status |= 0x100;
             }
             if let Some((register, byte, _)) = board.fixed(address) {
                 check_width(address, width);

@@ -38,6 +38,23 @@ fn a_press_and_a_dimm_that_come_by_one_interrupt_are_both_served() {
 }
 
 #[test]
+fn a_press_that_comes_while_an_interrupt_turns_out_to_be_idle_is_not_lost() {
+    let mut rig = Rig::new("moved", moved(), Some(0x1B));
+    rig.run();
+    // An interrupt of something else: another event that is left, and cleared, is no press.
+    rig.wire.0.borrow_mut().pm1_status = 0x400;
+    rig.latch.raise(0, 1);
+    rig.run();
+    assert!(!is_off(&rig));
+    rig.wire.0.borrow_mut().press = true;
+    rig.latch.raise(0, 1);
+    rig.run();
+    assert!(is_off(&rig));
+    let board = rig.wire.0.borrow();
+    assert_eq!((board.pm1_status, board.pm1_enable), (0, BUTTON));
+}
+
+#[test]
 fn the_press_that_turned_the_machine_on_does_not_turn_it_off() {
     let wire = Wire::new(moved(), 4);
     wire.0.borrow_mut().pm1_status = BUTTON;

@@ -39,6 +39,58 @@ fn a_device_without_a_way_out_is_kept_and_one_without_an_ear_goes() {
     play(&[kept, gone]);
 }
 
+/// An event device whose events come by this interrupt.
+fn shared(name: &str, gsi: u32, event: &str) -> std::string::String {
+    format!(
+        "Device ({name}) {{ Name (_HID, \"ACPI0013\") Name (_UID, \"{name}\")
+            Name (_CRS, ResourceTemplate () {{
+                Interrupt (ResourceConsumer, Level, ActiveHigh, Shared) {{ {gsi}, {gsi} }} }})
+            Method (_EVT, 1, Serialized) {{ {event} }} }}"
+    )
+}
+
+#[test]
+fn all_that_share_a_line_hear_of_it_and_the_line_is_connected_once() {
+    // With another event device, and with the registers of the system control interrupt.
+    for gsi in [LINE, 9] {
+        let other = shared("GED1", gsi, "Store (1, \\ON) Notify (\\_SB.MEM0, 1)");
+        let devices = format!("{} {other}", dimm(LATE, &gib()));
+        let asl = table("Name (ON, 0) Name (RAN, 0)", &devices, "Increment (\\RAN)");
+        let mut machine = Machine::new(&asl);
+        machine.source.arm().unwrap();
+        assert_eq!(machine.drain(), [""; 0]);
+        let lines = machine.source.lines().iter().map(|line| line.gsi);
+        assert_eq!(lines.collect::<std::vec::Vec<_>>(), [9, LINE]);
+        machine.wire.0.borrow_mut().pm1_status = 0x100;
+        assert_eq!(machine.interrupt(gsi), ONE, "{gsi}");
+        assert_eq!(machine.name("RAN"), u64::from(gsi == LINE));
+        assert_eq!(machine.source.devices.is_pressed(), gsi == 9);
+        let unmasked = machine.wire.0.borrow().unmasked.clone();
+        assert_eq!(unmasked, [gsi]);
+    }
+}
+
+#[test]
+fn registers_that_cannot_be_reached_cost_their_own_events() {
+    let block = |name: &str, memory: &str| {
+        format!(
+            "Device ({name}) {{ Name (_HID, \"ACPI0006\") Name (_UID, \"{name}\")
+                Name (_CRS, ResourceTemplate () {{ {memory} IRQNoFlags () {{ 5 }} }})
+                Method (_L01) {{ Notify (\\_SB.MEM0, 1) }} }}"
+        )
+    };
+    let bad = block("GPB0", "Memory32Fixed (ReadWrite, 0xFED40000, 8)");
+    let good = block("GPB1", "IO (Decode16, 0x700, 0x700, 1, 2)");
+    let devices = format!("{bad} {good} {}", dimm("", &gib()));
+    let mut machine = Machine::new(&table("", &devices, "Noop"));
+    machine.wire.0.borrow_mut().controller.refuse = Some(0xFED4_0000);
+    assert!(machine.source.arm().is_err());
+    assert_eq!(machine.drain(), ONE);
+    assert_eq!(machine.wire.0.borrow().block_enable, 1 << 1);
+    machine.wire.0.borrow_mut().block_status = 1 << 1;
+    assert_eq!(machine.interrupt(5), ONE);
+}
+
 /// An event device with a method for edges of interrupt 42.
 fn edge(name: &str, uid: u32, method: &str) -> std::string::String {
     format!(
