@@ -147,6 +147,10 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "OPERATOR", 1)
         Method (CAT7) { Return (ConcatenateResTemplate (
             ResourceTemplate () { IO (Decode16, 0x10, 0x10, 1, 4) },
             ResourceTemplate () { Memory32Fixed (ReadWrite, 0x1000, 0x1000) })) }
+        // Nothing, and something
+        Method (CAT8) { Return (ConcatenateResTemplate (
+            Buffer (Zero) {}, ResourceTemplate () { IO (Decode16, 0x10, 0x10, 1, 4) })) }
+        Method (CAT9) { Return (ConcatenateResTemplate (Buffer (Zero) {}, Buffer (Zero) {})) }
         Method (MID1) { Return (Mid ("abcdef", 2, 3)) }
         Method (MID2) { Return (Mid (BUFF, 4, 10)) }
         Method (MID3) { Return (Mid ("abc", 5, 1)) }

@@ -87,6 +87,10 @@ impl Exec<'_> {
     /// A resource list up to its end tag.
     fn without_end(&self, list: Span) -> Res<Span> {
         let bytes = self.m.bytes.get(list)?;
+        if bytes.is_empty() {
+            // Real firmware begins with nothing when it puts a list together, as other systems allow.
+            return Ok(list);
+        }
         let mut resources = crate::resource::resources(bytes);
         if resources.any(|resource| resource.is_err()) {
             return Err(ErrorKind::BadValue("resource list without an end"));
