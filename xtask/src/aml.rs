@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use hotmem_aml::{Aml, Host, HostError, Limits, NodeId, NodeKind, Space, Width};
 
 /// Bytes of every table's header (ACPI 6.5, 5.2.6).
@@ -99,15 +99,15 @@ fn report(mut tables: Vec<Table>) -> Result<String> {
     let is_dsdt = |table: &Table| table.bytes.starts_with(b"DSDT");
     tables.sort_by_key(|table| !is_dsdt(table));
     ensure!(tables.iter().filter(|table| is_dsdt(table)).count() <= 1, "more than one DSDT");
-    let (sound, broken): (Vec<_>, Vec<_>) = tables.into_iter().partition(|table| sum(table) == 0);
-    for table in &broken {
+    // As the kernel does: without the DSDT a machine has nothing.
+    let is_used = |table: &Table| sum(table) == 0 || is_dsdt(table);
+    for table in tables.iter().filter(|table| sum(table) != 0) {
         let (file, sum) = (table.file.display(), sum(table));
-        if is_dsdt(table) {
-            bail!("{file} has a bad checksum: bytes add up to {sum:#x}");
-        }
-        writeln!(out, "left out: {file} has a bad checksum: bytes add up to {sum:#x}")?;
+        let what = if is_used(table) { "used all the same" } else { "left out" };
+        writeln!(out, "{what}: {file} has a bad checksum: bytes add up to {sum:#x}")?;
     }
-    let bytes: Vec<_> = sound.iter().map(|table| table.bytes.as_slice()).collect();
+    tables.retain(is_used);
+    let bytes: Vec<_> = tables.iter().map(|table| table.bytes.as_slice()).collect();
     let mut aml =
         Aml::load(&mut Zeros, &bytes, Limits::DEFAULT).context("cannot load the tables")?;
     write!(out, "{}", aml.loaded())?;
@@ -192,9 +192,12 @@ mod tests {
         let ssdt = table(b"SSDT", b"\x10\x0D\\_GPE\x14\x06_E05\x00\x10\x05NONE");
         let mut bad = table(b"SSDT", b"\x08NAME\x01");
         bad.bytes[9] ^= 1;
+        let mut dsdt = dsdt;
+        dsdt.bytes[9] ^= 1;
         let text = report(vec![ssdt, bad, dsdt]).unwrap();
         for line in [
             "left out: ssdt has a bad checksum",
+            "used all the same: dsdt has a bad checksum",
             "names of 2 tables; left out: 1 definitions\n",
             "left out: Scope NONE: name NONE not found, in SSDT (table 1)",
             "the first that failed: \\MEM0._INI: name NOPE not found, in DSDT",
