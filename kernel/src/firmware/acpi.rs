@@ -72,15 +72,11 @@ pub(crate) fn plan(
         log::warn!("{error}; all memory is taken as node 0, with no window for more");
         None
     });
-    let affinities: Vec<_> = srat.iter().flat_map(Srat::memory).collect();
-
-    // A hot-pluggable range may hold memory from the start, so it names a node as any other does; where
-    // two ranges overlap, the one that says what is there counts.
-    let hot = |wanted: bool| affinities.iter().filter(move |entry| entry.hot_pluggable == wanted);
-    let all = hot(false).chain(hot(true));
-    let all: Vec<_> = all.map(|entry| (entry.range, node_of(entry.domain.into()))).collect();
-    let window = hot(true).flat_map(|entry| nodes::without(entry.range, ram)).collect();
-    Ok(MemoryPlan { ram: nodes::assign(ram, &all), window })
+    let affinities = srat.iter().flat_map(Srat::memory);
+    let affinities =
+        affinities.map(|near| (near.range, node_of(near.domain.into()), near.hot_pluggable));
+    let (ram, window) = nodes::plan(ram, &affinities.collect::<Vec<_>>());
+    Ok(MemoryPlan { ram, window })
 }
 
 /// Takes over the interrupts and starts ACPI.

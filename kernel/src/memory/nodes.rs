@@ -1,9 +1,27 @@
-//! Which node each piece of boot RAM is on.
+//! Which node each piece of boot RAM is on, and where more may come.
 
 use alloc::vec::Vec;
 use hotmem::NodeId;
 use hotmem::addr::{PhysAddr, PhysRange};
 use hotmem_boot::RangeList;
+
+/// A range that firmware puts on a node, and whether memory may be plugged into it.
+pub type Affinity = (PhysRange, NodeId, bool);
+
+/// The pieces of `ram` with their nodes, and where memory may be plugged.
+///
+/// A hot-pluggable range may hold memory from the start, so it names a node as any other does; where two
+/// ranges overlap, the one that says what is there counts.
+pub fn plan(
+    ram: &RangeList,
+    affinities: &[Affinity],
+) -> (Vec<(PhysRange, NodeId)>, Vec<PhysRange>) {
+    let hot = |wanted: bool| affinities.iter().filter(move |&&(_, _, hot)| hot == wanted);
+    let all = hot(false).chain(hot(true)).map(|&(range, node, _)| (range, node));
+    let all: Vec<_> = all.collect();
+    let window = hot(true).flat_map(|&(range, ..)| without(range, ram)).collect();
+    (assign(ram, &all), window)
+}
 
 /// Cuts `ram` where `affinities` change, and names the node of each piece.
 ///
@@ -39,8 +57,10 @@ pub fn without(range: PhysRange, ram: &RangeList) -> Vec<PhysRange> {
         }
         start = start.max(taken.end());
     }
-    if start < range.end() {
-        left.extend(PhysRange::new(start, range.end().offset_from(start)));
+    // The range may end where the address space does.
+    let rest = range.len().saturating_sub(start.offset_from(range.start()));
+    if rest != 0 {
+        left.extend(PhysRange::new(start, rest));
     }
     left
 }
@@ -61,6 +81,7 @@ fn push(pieces: &mut Vec<(PhysRange, NodeId)>, start: PhysAddr, end: PhysAddr, n
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     fn range(start: u64, end: u64) -> PhysRange {
         PhysRange::new(PhysAddr::new(start), end - start).unwrap()
@@ -100,6 +121,28 @@ mod tests {
         assert_eq!(without(range(0xb000, 0xc000), &ram), [range(0xb000, 0xc000)]);
         assert_eq!(without(range(0x1000, 0x2000), &ram), []);
         assert_eq!(without(range(0x1000, 0x8000), &RangeList::new()), [range(0x1000, 0x8000)]);
+        let all = PhysRange::new(PhysAddr::new(0x8000), 0x8000u64.wrapping_neg()).unwrap();
+        let rest = PhysRange::new(PhysAddr::new(0xb000), 0xb000u64.wrapping_neg()).unwrap();
+        assert_eq!(without(all, &ram), [range(0x8000, 0x9000), rest]);
+    }
+
+    #[test]
+    fn ram_of_boot_has_its_node_whether_firmware_calls_it_hot_pluggable_or_not() {
+        let mut ram = RangeList::new();
+        ram.insert(range(0, 0x8000_0000)).unwrap();
+        let (low, high) = (range(0, 0x4000_0000), range(0x4000_0000, 0x10_0000_0000_0000));
+        let pieces = vec![(low, node(0)), (range(0x4000_0000, 0x8000_0000), node(1))];
+        for hot in [false, true] {
+            // Hyper-V calls all of it hot-pluggable.
+            let (found, window) = plan(&ram, &[(low, node(0), hot), (high, node(1), hot)]);
+            assert_eq!(found, pieces);
+            let left = range(0x8000_0000, 0x10_0000_0000_0000);
+            assert_eq!(window, if hot { vec![left] } else { vec![] });
+        }
+        // Of ranges that overlap, the one that is not hot-pluggable counts, and then the first.
+        let both =
+            [(high, node(2), true), (range(0, 1 << 40), node(1), true), (low, node(0), false)];
+        assert_eq!(plan(&ram, &both).0, [pieces[0], (pieces[1].0, node(2))]);
     }
 
     #[test]
