@@ -5,6 +5,8 @@ use std::vec;
 use std::vec::Vec;
 
 use hotmem::addr::PhysAddr;
+use hotmem_aml::{Aml, Limits, Space};
+use hotmem_aml_fakes::{Controller, Layout};
 
 use super::firmware::{self, Memory, RSDP, fix, put};
 use super::tables::{machine, piece};
@@ -172,4 +174,42 @@ fn every_definition_block_is_used_under_its_old_name_too() {
         Ok::<_, TableError>(())
     });
     assert_eq!((all, names.join(" ")), (Ok(()), "SSDT PSDT SSDT".into()));
+}
+
+#[test]
+fn tables_that_nothing_needs_and_pointers_into_nowhere_do_not_matter() {
+    let madt = firmware::madt(&[&firmware::io_apic(3, 0, 0)]);
+    // None of them adds up.
+    let other = [b"HMAT", b"PPTT", b"SLIT", b"OEM0"].map(|name| [&name[..], &[0xFF; 60]].concat());
+    let blocks: Vec<_> = (0..100u8)
+        .map(|n| firmware::table(b"SSDT", 2, &[0x08, b'N', b'0', b'0' + n / 10, b'0' + n % 10, 1]))
+        .collect();
+    let mut fadt = firmware::fadt(276);
+    put(&mut fadt, 140, 8, 0x1000_0000);
+    fix(&mut fadt, 9);
+    let mut memory = firmware::memory(2, &[&other[..], &[fadt, madt], &blocks].concat());
+    memory.pieces.push((0x1000_0000, firmware::table(b"DSDT", 2, b"")));
+    let xsdt = piece(&mut memory, b"XSDT");
+    for nowhere in [0x4000_0000, u64::MAX, u64::MAX - 30] {
+        xsdt.splice(36..36, nowhere.to_le_bytes());
+    }
+    let length = xsdt.len() as u64;
+    put(xsdt, 4, 4, length);
+    fix(xsdt, 9);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    assert!(Madt::find(&tables).unwrap().is_some());
+    let mut found: Vec<&[u8]> = vec![];
+    let each = tables.each_definition_block(&Fadt::find(&tables).unwrap(), |table| {
+        found.push(table?.bytes());
+        Ok::<_, TableError>(())
+    });
+    assert_eq!((each, found.len()), (Ok(()), 101));
+    let aml = Aml::load(
+        &mut Controller::new(Layout::qemu(Space::SystemIo, 0xA00), 0),
+        &found,
+        Limits::DEFAULT,
+    )
+    .unwrap();
+    assert!(aml.find("N000").is_some() && aml.find("N099").is_some());
+    assert_eq!(aml.load_report().count(), 0);
 }

@@ -179,6 +179,15 @@ fn the_srat_leaves_out_disabled_and_empty_ranges() {
 
     let entries: Vec<_> = srat.memory().map(|e| (e.domain, e.range.len())).collect();
     assert_eq!(entries, [(0, 0xA_0000), (1, 0x1FF0_0000), (2, 8 << 30)]);
+
+    // Ranges that overlap are told as they are, and so is a domain that no machine has.
+    let records =
+        [firmware::affinity(4_000_000_000, 0, 1 << 30, 1), firmware::affinity(1, 0, 1 << 20, 1)];
+    let memory = firmware::memory(2, &[firmware::srat(2, &records)]);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let entries: Vec<_> = Srat::find(&tables).unwrap().unwrap().memory().collect();
+    assert_eq!(entries.iter().map(|e| e.domain).collect::<Vec<_>>(), [4_000_000_000, 1]);
+    assert_eq!(crate::node_of(4_000_000_000).get(), 0);
 }
 
 #[test]
