@@ -7,6 +7,7 @@
 
 pub mod aarch64;
 mod common;
+pub mod contract;
 #[cfg(target_arch = "aarch64")]
 #[path = "aarch64/current.rs"]
 pub mod current;

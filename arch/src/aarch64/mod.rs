@@ -18,7 +18,7 @@ pub mod pl011;
 #[cfg(target_arch = "aarch64")]
 pub mod pmu;
 #[cfg(target_arch = "aarch64")]
-pub mod probe;
+mod probe;
 #[cfg(target_arch = "aarch64")]
 mod psci;
 #[cfg(target_arch = "aarch64")]
@@ -31,3 +31,7 @@ pub mod tables;
 pub mod tlb;
 #[cfg(target_arch = "aarch64")]
 pub mod trap;
+
+/// This architecture, as the [contract](crate::contract) names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Aarch64;

@@ -77,11 +77,6 @@ impl TrapFrame {
         fault.then(|| VirtAddr::new(self.address))
     }
 
-    /// Continues elsewhere.
-    pub(super) fn resume_at(&mut self, address: u64) {
-        self.elr = address;
-    }
-
     /// Continues behind the instruction.
     pub(super) fn skip(&mut self) {
         self.elr = self.elr.wrapping_add(4);

@@ -15,7 +15,7 @@ pub use crate::common::no_io as io;
 #[cfg(target_arch = "powerpc64")]
 pub mod irq;
 #[cfg(target_arch = "powerpc64")]
-pub mod probe;
+mod probe;
 #[cfg(target_arch = "powerpc64")]
 pub mod rtas;
 #[cfg(target_arch = "powerpc64")]
@@ -24,3 +24,7 @@ pub mod tables;
 pub mod tlb;
 #[cfg(target_arch = "powerpc64")]
 pub mod trap;
+
+/// This architecture, as the [contract](crate::contract) names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ppc64;

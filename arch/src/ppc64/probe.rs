@@ -1,128 +1,53 @@
-//! Memory accesses that may fault: the answer is then an error, not a dead kernel.
-//!
-//! Each probe is a function whose *first* instruction is the access, so the trap code knows a
-//! faulting probe by its address alone and resumes it at a second function, which answers "fault".
-//! The stack and the return address are then as they were at the call. (A probe that executes is
-//! known by its registers.)
+//! The instructions of accesses that may fault.
 
 // UNSAFETY: deliberate accesses to arbitrary addresses, in assembly.
 #![expect(unsafe_code)]
 
+use super::Ppc64;
 use super::trap::{self, TrapFrame};
+use crate::contract::Probe;
 use core::arch::naked_asm;
-use hotmem_paging::addr::VirtAddr;
 
-/// The access was not allowed, or there is no translation, or nothing answers there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault;
+impl Probe for Ppc64 {
+    #[unsafe(naked)]
+    unsafe extern "C" fn load(_address: u64, _value: *mut u64) -> u64 {
+        naked_asm!("ld 5, 0(3)", "std 5, 0(4)", "li 3, 1", "blr")
+    }
 
-/// Loads from `r3` into `*r4`, and answers 1.
-///
-/// # Safety
-///
-/// Reading the address has no side effect, and `r4` can be written.
-#[unsafe(naked)]
-unsafe extern "C" fn load(_address: u64, _value: *mut u64) -> u64 {
-    naked_asm!("ld 5, 0(3)", "std 5, 0(4)", "li 3, 1", "blr")
+    #[unsafe(naked)]
+    unsafe extern "C" fn store(_address: u64, _value: u64) -> u64 {
+        naked_asm!("std 4, 0(3)", "li 3, 1", "blr")
+    }
+
+    #[unsafe(naked)]
+    unsafe extern "C" fn execute(_address: u64, _fetching: u64) -> u64 {
+        naked_asm!("mtctr 3", "bctr")
+    }
+
+    #[unsafe(naked)]
+    extern "C" fn executed() -> u64 {
+        naked_asm!("li 3, 1", "blr")
+    }
 }
 
-/// Stores `r4` to `r3`, and answers 1.
-///
-/// # Safety
-///
-/// If the address is writable, the value may be there.
-#[unsafe(naked)]
-unsafe extern "C" fn store(_address: u64, _value: u64) -> u64 {
-    naked_asm!("std 4, 0(3)", "li 3, 1", "blr")
-}
-
-/// What `r4` holds while [`execute`] fetches from `r3`.
-const FETCHING: u64 = 0x6665_7463_6869_6e67;
-
-/// Continues at `r3`, another address of [`executed`], with [`FETCHING`] in `r4`.
-///
-/// # Safety
-///
-/// `r3` translates to [`executed`], or faults.
-#[unsafe(naked)]
-unsafe extern "C" fn execute(_address: u64, _fetching: u64) -> u64 {
-    naked_asm!("mtctr 3", "bctr")
-}
-
-/// What [`execute`] is sent to: it answers 1.
-#[unsafe(naked)]
-extern "C" fn executed() -> u64 {
-    naked_asm!("li 3, 1", "blr")
-}
-
-/// Where a faulting probe continues: it answers 0.
+/// Where a faulting probe continues: it returns 0.
 #[unsafe(naked)]
 extern "C" fn faulted() -> u64 {
     naked_asm!("li 3, 0", "blr")
 }
 
-/// Resumes a probe that faulted; answers whether it was one.
+/// Resumes a probe that faulted; returns whether it was one.
 pub(super) fn resume(frame: &mut TrapFrame) -> bool {
-    let probes = [load as *const () as u64, store as *const () as u64];
+    let probes = [Ppc64::load as *const () as u64, Ppc64::store as *const () as u64];
     let ours = match frame.vector {
-        trap::DATA_STORAGE | trap::DATA_SEGMENT => probes.contains(&frame.instruction()),
+        trap::DATA_STORAGE | trap::DATA_SEGMENT => probes.contains(&frame.srr0),
         trap::INSTRUCTION_STORAGE | trap::INSTRUCTION_SEGMENT => {
-            frame.r[4] == FETCHING && frame.instruction() == frame.r[3]
+            frame.r[4] == Ppc64::FETCHING && frame.srr0 == frame.r[3]
         }
         _ => false,
     };
     if ours {
-        frame.resume_at(faulted as *const () as u64);
+        frame.srr0 = faulted as *const () as u64;
     }
     ours
-}
-
-/// The eight bytes at `address`.
-///
-/// # Errors
-///
-/// [`Fault`] if they cannot be read.
-pub fn probe_read(address: VirtAddr) -> Result<u64, Fault> {
-    let mut value = 0;
-    // SAFETY: a load changes nothing; if it faults, `resume` turns that into the answer 0. Device
-    // registers are mapped in a window of their own, which no caller probes.
-    let done = unsafe { load(address.get(), &raw mut value) };
-    if done == 1 { Ok(value) } else { Err(Fault) }
-}
-
-/// Tries to write the eight bytes at `address`.
-///
-/// # Safety
-///
-/// If the address is writable, `value` may be there: it is what the memory holds already, or nobody
-/// else uses it.
-///
-/// # Errors
-///
-/// [`Fault`] if they cannot be written.
-pub unsafe fn probe_write(address: VirtAddr, value: u64) -> Result<(), Fault> {
-    // SAFETY: the caller vouches for the store; if it faults, `resume` turns that into the answer 0.
-    let done = unsafe { store(address.get(), value) };
-    if done == 1 { Ok(()) } else { Err(Fault) }
-}
-
-/// The address of the function that [`probe_execute`] may be sent to by another address.
-pub fn executable() -> VirtAddr {
-    VirtAddr::new(executed as *const () as u64)
-}
-
-/// Tries to execute the code at `address`.
-///
-/// # Safety
-///
-/// `address` translates to the same memory as [`executable`], or faults.
-///
-/// # Errors
-///
-/// [`Fault`] if it cannot be executed.
-pub unsafe fn probe_execute(address: VirtAddr) -> Result<(), Fault> {
-    // SAFETY: what is executed, if anything, is `executed`; if the fetch faults, `resume` turns that
-    // into the answer 0.
-    let done = unsafe { execute(address.get(), FETCHING) };
-    if done == 1 { Ok(()) } else { Err(Fault) }
 }

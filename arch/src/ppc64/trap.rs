@@ -90,11 +90,6 @@ impl TrapFrame {
         }
     }
 
-    /// Continues elsewhere.
-    pub(super) fn resume_at(&mut self, address: u64) {
-        self.srr0 = address;
-    }
-
     /// The name of the interrupt (book III, figure 65).
     pub fn name(&self) -> &'static str {
         match self.vector {

@@ -20,7 +20,7 @@ pub mod pic;
 #[cfg(target_arch = "x86_64")]
 pub mod port;
 #[cfg(target_arch = "x86_64")]
-pub mod probe;
+mod probe;
 #[cfg(target_arch = "x86_64")]
 pub mod serial;
 #[cfg(target_arch = "x86_64")]
@@ -29,3 +29,7 @@ pub mod tables;
 pub mod tlb;
 #[cfg(target_arch = "x86_64")]
 pub mod trap;
+
+/// This architecture, as the [contract](crate::contract) names it.
+#[derive(Clone, Copy, Debug)]
+pub struct X86_64;

@@ -1,123 +1,49 @@
-//! Memory accesses that may fault: the answer is then an error, not a dead kernel.
-//!
-//! Each probe is a function whose *first* instruction is the access, so the trap code knows a
-//! faulting probe by its address alone and resumes it at a second function, which answers "fault".
-//! The stack is then as it was at the call. (A probe that executes is known by its registers.)
+//! The instructions of accesses that may fault.
 
 // UNSAFETY: deliberate accesses to arbitrary addresses, in assembly.
 #![expect(unsafe_code)]
 
+use super::X86_64;
 use super::trap::{GENERAL_PROTECTION, PAGE_FAULT, TrapFrame};
+use crate::contract::Probe;
 use core::arch::naked_asm;
-use hotmem_paging::addr::VirtAddr;
 
-/// The access was not allowed, or there is no translation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault;
+impl Probe for X86_64 {
+    #[unsafe(naked)]
+    unsafe extern "C" fn load(_address: u64, _value: *mut u64) -> u64 {
+        naked_asm!("mov rax, [rdi]", "mov [rsi], rax", "mov eax, 1", "ret")
+    }
 
-/// Loads from `rdi` into `*rsi`, and answers 1.
-///
-/// # Safety
-///
-/// Reading the address has no side effect, and `rsi` can be written.
-#[unsafe(naked)]
-unsafe extern "C" fn load(_address: u64, _value: *mut u64) -> u64 {
-    naked_asm!("mov rax, [rdi]", "mov [rsi], rax", "mov eax, 1", "ret")
+    #[unsafe(naked)]
+    unsafe extern "C" fn store(_address: u64, _value: u64) -> u64 {
+        naked_asm!("mov [rdi], rsi", "mov eax, 1", "ret")
+    }
+
+    #[unsafe(naked)]
+    unsafe extern "C" fn execute(_address: u64, _fetching: u64) -> u64 {
+        naked_asm!("jmp rdi")
+    }
+
+    #[unsafe(naked)]
+    extern "C" fn executed() -> u64 {
+        naked_asm!("mov eax, 1", "ret")
+    }
 }
 
-/// Stores `rsi` to `rdi`, and answers 1.
-///
-/// # Safety
-///
-/// If the address is writable, the value may be there.
-#[unsafe(naked)]
-unsafe extern "C" fn store(_address: u64, _value: u64) -> u64 {
-    naked_asm!("mov [rdi], rsi", "mov eax, 1", "ret")
-}
-
-/// What `rsi` holds while [`execute`] fetches from `rdi`.
-const FETCHING: u64 = 0x6665_7463_6869_6e67;
-
-/// Continues at `rdi`, another address of [`executed`].
-///
-/// # Safety
-///
-/// `rdi` translates to [`executed`], or faults.
-#[unsafe(naked)]
-unsafe extern "C" fn execute(_address: u64) -> u64 {
-    naked_asm!("movabs rsi, {fetching}", "jmp rdi", fetching = const FETCHING)
-}
-
-/// What [`execute`] is sent to: it answers 1.
-#[unsafe(naked)]
-extern "C" fn executed() -> u64 {
-    naked_asm!("mov eax, 1", "ret")
-}
-
-/// Where a faulting probe continues: it answers 0.
+/// Where a faulting probe continues: it returns 0.
 #[unsafe(naked)]
 extern "C" fn faulted() -> u64 {
     naked_asm!("xor eax, eax", "ret")
 }
 
-/// Resumes a probe that faulted; answers whether it was one.
+/// Resumes a probe that faulted; returns whether it was one.
 pub(super) fn resume(frame: &mut TrapFrame) -> bool {
-    let probes = [load as *const () as u64, store as *const () as u64];
-    let fetch = frame.rsi == FETCHING && frame.rip == frame.rdi;
+    let probes = [X86_64::load as *const () as u64, X86_64::store as *const () as u64];
+    let fetch = frame.rsi == X86_64::FETCHING && frame.rip == frame.rdi;
     let ours = matches!(frame.vector(), PAGE_FAULT | GENERAL_PROTECTION)
         && (fetch || probes.contains(&frame.rip));
     if ours {
         frame.rip = faulted as *const () as u64;
     }
     ours
-}
-
-/// The eight bytes at `address`.
-///
-/// # Errors
-///
-/// [`Fault`] if they cannot be read.
-pub fn probe_read(address: VirtAddr) -> Result<u64, Fault> {
-    let mut value = 0;
-    // SAFETY: a load changes nothing; if it faults, `resume` turns that into the answer 0. Device
-    // registers are mapped in a window of their own, which no caller probes.
-    let done = unsafe { load(address.get(), &raw mut value) };
-    if done == 1 { Ok(value) } else { Err(Fault) }
-}
-
-/// Tries to write the eight bytes at `address`.
-///
-/// # Safety
-///
-/// If the address is writable, `value` may be there: it is what the memory holds already, or nobody
-/// else uses it.
-///
-/// # Errors
-///
-/// [`Fault`] if they cannot be written.
-pub unsafe fn probe_write(address: VirtAddr, value: u64) -> Result<(), Fault> {
-    // SAFETY: the caller vouches for the store; if it faults, `resume` turns that into the answer 0.
-    let done = unsafe { store(address.get(), value) };
-    if done == 1 { Ok(()) } else { Err(Fault) }
-}
-
-/// The address of the function that [`probe_execute`] may be sent to by another address.
-pub fn executable() -> VirtAddr {
-    VirtAddr::new(executed as *const () as u64)
-}
-
-/// Tries to execute the code at `address`.
-///
-/// # Safety
-///
-/// `address` translates to the same memory as [`executable`], or faults.
-///
-/// # Errors
-///
-/// [`Fault`] if it cannot be executed.
-pub unsafe fn probe_execute(address: VirtAddr) -> Result<(), Fault> {
-    // SAFETY: what is executed, if anything, is `executed`; if the fetch faults, `resume` turns that
-    // into the answer 0.
-    let done = unsafe { execute(address.get()) };
-    if done == 1 { Ok(()) } else { Err(Fault) }
 }

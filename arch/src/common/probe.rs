@@ -1,0 +1,81 @@
+//! Memory accesses that may fault: the result is then an error, not a dead kernel.
+
+// UNSAFETY: deliberate accesses to arbitrary addresses.
+#![expect(unsafe_code)]
+
+use crate::contract::Probe;
+use crate::current::Arch;
+use hotmem_paging::addr::VirtAddr;
+
+/// The access was not allowed, or there is no translation, or nothing responds there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+/// What a probe tells by the number it returns.
+fn outcome(done: u64) -> Result<(), Fault> {
+    if done == 1 { Ok(()) } else { Err(Fault) }
+}
+
+/// The eight bytes at `address`.
+///
+/// # Errors
+///
+/// [`Fault`] if they cannot be read.
+pub fn probe_read(address: VirtAddr) -> Result<u64, Fault> {
+    let mut value = 0;
+    // SAFETY: a load changes nothing; if it faults, it returns 0. Device registers are mapped in a window of
+    // their own, which no caller probes.
+    outcome(unsafe { Arch::load(address.get(), &raw mut value) }).map(|()| value)
+}
+
+/// Tries to write the eight bytes at `address`.
+///
+/// # Safety
+///
+/// If the address is writable, `value` may be there: it is what the memory holds already, or only the caller
+/// uses it.
+///
+/// # Errors
+///
+/// [`Fault`] if they cannot be written.
+pub unsafe fn probe_write(address: VirtAddr, value: u64) -> Result<(), Fault> {
+    // SAFETY: the caller vouches for the store; if it faults, it returns 0.
+    outcome(unsafe { Arch::store(address.get(), value) })
+}
+
+/// The address of the function that [`probe_execute`] may be sent to by another address.
+pub fn executable() -> VirtAddr {
+    VirtAddr::new(Arch::executed as *const () as u64)
+}
+
+/// Tries to execute the code at `address`.
+///
+/// # Safety
+///
+/// `address` translates to the same memory as [`executable`], or faults.
+///
+/// # Errors
+///
+/// [`Fault`] if it cannot be executed.
+pub unsafe fn probe_execute(address: VirtAddr) -> Result<(), Fault> {
+    // SAFETY: the code that is executed, if any, is `executed`; a fetch that faults returns 0.
+    outcome(unsafe { Arch::execute(address.get(), Arch::FETCHING) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Faults take a kernel's trap handler, which the QEMU suite has; what is allowed works on any host.
+    #[test]
+    fn accesses_that_do_not_fault_are_made() {
+        let mut word = 0x1234_5678_9abc_def0_u64;
+        let at = VirtAddr::new((&raw mut word).expose_provenance() as u64);
+        assert_eq!(probe_read(at), Ok(0x1234_5678_9abc_def0));
+        // SAFETY: the word is this test's.
+        assert_eq!(unsafe { probe_write(at, 7) }, Ok(()));
+        assert_eq!(probe_read(at), Ok(7));
+        // SAFETY: the address is the function's own.
+        assert_eq!(unsafe { probe_execute(executable()) }, Ok(()));
+    }
+}
