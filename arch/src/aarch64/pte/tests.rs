@@ -1,53 +1,17 @@
 //! Literal words and tables as the manual draws them, and the walker on this format.
 
-extern crate std;
-
 use super::Stage1;
-use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
-use hotmem_paging::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
-use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
-use hotmem_paging::{Attr, Entry, Gather, MapError, Mapper, Mapping, PteFormat, Tables};
-use std::sync::Arc;
-use std::vec::Vec;
+use crate::common::pte_rig::{ROOT, Rig, storms};
+use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
+use hotmem_paging::testing::check_format;
+use hotmem_paging::{Attr, Entry, Gather, MapError, Mapper, PteFormat};
 
 type Pages4K = Stage1<12>;
 type Pages16K = Stage1<14>;
 type Pages64K = Stage1<16>;
 
-const ROOT: PhysAddr = PhysAddr::new(0x1_0000);
-/// The tables of a test are taken from here on, in the order they are needed.
-const FRAMES: u64 = 0x10_0000;
 /// The linear map's base.
 const LINEAR: u64 = 0xffff_0000_0000_0000;
-
-struct Machine<F: PteFormat> {
-    mmu: Arc<SoftMmu<F>>,
-    tables: Tables<F, Arc<SoftMmu<F>>, Arc<SoftMmu<F>>>,
-    frames: FakeTables<F>,
-}
-
-impl<F: PteFormat> Machine<F> {
-    fn new() -> Self {
-        let ram = FakeRam::new();
-        ram.plug(PhysRange::new(PhysAddr::new(0), 4 << 20).unwrap(), None);
-        let mmu = SoftMmu::new(ram, ROOT);
-        let range = PhysRange::new(PhysAddr::new(FRAMES), 1 << 20).unwrap();
-        let frames = FakeTables::new(&mmu, range, &Arc::new(FaultPlan::never()));
-        Self { tables: mmu.tables(), mmu, frames }
-    }
-
-    fn map(&self, virt: u64, phys: u64, len: u64, attr: Attr) -> Result<(), MapError> {
-        let (virt, phys) = (VirtAddr::new(virt), PhysAddr::new(phys));
-        let mapping = Mapping { virt, phys, len, attr, max_leaf: 1 << 30 };
-        self.tables.map(&mapping, &self.frames)
-    }
-
-    /// The entries of a table of `entries` that are not zero.
-    fn table(&self, at: u64, entries: u64) -> Vec<(u64, u64)> {
-        let word = |index| (index, self.mmu.peek(PhysAddr::new(at + 8 * index)));
-        (0..entries).map(word).filter(|(_, word)| *word != 0).collect()
-    }
-}
 
 fn leaf<F: PteFormat>(phys: u64, attr: Attr, level: usize) -> u64 {
     F::encode(Entry::Leaf(PhysAddr::new(phys), attr), level)
@@ -100,11 +64,11 @@ fn the_formats_keep_the_laws() {
 // A block of 128 MiB at 4 GiB: L0 0 -> L1 4 -> L2 0..64 of 2 MiB.
 #[test]
 fn a_linear_map_of_4k_pages_has_these_tables() {
-    let machine = Machine::<Pages4K>::new();
-    machine.map(LINEAR + (4 << 30), 4 << 30, 128 << 20, Attr::WRITE).unwrap();
-    assert_eq!(machine.table(ROOT.get(), 512), [(0, 0x10_0003)]);
-    assert_eq!(machine.table(0x10_0000, 512), [(4, 0x10_1003)]);
-    let leaves = machine.table(0x10_1000, 512);
+    let rig = Rig::<Pages4K>::new();
+    rig.map(LINEAR + (4 << 30), 4 << 30, 128 << 20, Attr::WRITE).unwrap();
+    assert_eq!(rig.table(ROOT, 512), [(0, 0x10_0003)]);
+    assert_eq!(rig.table(0x10_0000, 512), [(4, 0x10_1003)]);
+    let leaves = rig.table(0x10_1000, 512);
     assert_eq!(leaves.len(), 64);
     assert_eq!(leaves[0], (0, 0x0060_0001_0000_0701));
     assert_eq!(leaves[63], (63, 0x0060_0001_07e0_0701));
@@ -113,68 +77,61 @@ fn a_linear_map_of_4k_pages_has_these_tables() {
 // The same: L0 0 -> L1 0 -> L2 128..132 of 32 MiB.
 #[test]
 fn a_linear_map_of_16k_pages_has_these_tables() {
-    let machine = Machine::<Pages16K>::new();
-    machine.map(LINEAR + (4 << 30), 4 << 30, 128 << 20, Attr::WRITE).unwrap();
-    assert_eq!(machine.table(ROOT.get(), 2), [(0, 0x10_0003)]);
-    assert_eq!(machine.table(0x10_0000, 2048), [(0, 0x10_4003)]);
+    let rig = Rig::<Pages16K>::new();
+    rig.map(LINEAR + (4 << 30), 4 << 30, 128 << 20, Attr::WRITE).unwrap();
+    assert_eq!(rig.table(ROOT, 2), [(0, 0x10_0003)]);
+    assert_eq!(rig.table(0x10_0000, 2048), [(0, 0x10_4003)]);
     let leaves = [
         (128, 0x0060_0001_0000_0701),
         (129, 0x0060_0001_0200_0701),
         (130, 0x0060_0001_0400_0701),
         (131, 0x0060_0001_0600_0701),
     ];
-    assert_eq!(machine.table(0x10_4000, 2048), leaves);
+    assert_eq!(rig.table(0x10_4000, 2048), leaves);
 }
 
 // A block of 512 MiB at 4 GiB: L1 0 -> L2 8, one leaf. And one page: L3.
 #[test]
 fn a_linear_map_of_64k_pages_has_these_tables() {
-    let machine = Machine::<Pages64K>::new();
-    machine.map(LINEAR + (4 << 30), 4 << 30, 512 << 20, Attr::WRITE).unwrap();
-    machine.map(LINEAR + 0x1_0000, 0x1_0000, 0x1_0000, Attr::empty()).unwrap();
-    assert_eq!(machine.table(ROOT.get(), 64), [(0, 0x10_0003)]);
+    let rig = Rig::<Pages64K>::new();
+    rig.map(LINEAR + (4 << 30), 4 << 30, 512 << 20, Attr::WRITE).unwrap();
+    rig.map(LINEAR + 0x1_0000, 0x1_0000, 0x1_0000, Attr::empty()).unwrap();
+    assert_eq!(rig.table(ROOT, 64), [(0, 0x10_0003)]);
     let second = [(0, 0x11_0003), (8, 0x0060_0001_0000_0701)];
-    assert_eq!(machine.table(0x10_0000, 8192), second);
-    assert_eq!(machine.table(0x11_0000, 8192), [(1, 0x0060_0000_0001_0783)]);
+    assert_eq!(rig.table(0x10_0000, 8192), second);
+    assert_eq!(rig.table(0x11_0000, 8192), [(1, 0x0060_0000_0001_0783)]);
 }
 
 #[test]
 fn only_the_upper_range_can_be_mapped() {
-    let machine = Machine::<Pages4K>::new();
+    let rig = Rig::<Pages4K>::new();
     for virt in [0, 0x0000_ffff_ffff_f000, 0xfffe_ffff_ffff_f000] {
-        let refused = machine.map(virt, 0, 0x1000, Attr::WRITE);
+        let refused = rig.map(virt, 0, 0x1000, Attr::WRITE);
         assert!(matches!(refused, Err(MapError::BeyondFormat { .. })), "{virt:#x}");
     }
-    assert!(machine.map(LINEAR, 1 << 48, 0x1000, Attr::WRITE).is_err());
-    machine.map(LINEAR, 0, 0x1000, Attr::WRITE).unwrap();
-    machine.map(0xffff_ffff_ffff_f000, 0x1000, 0x1000, Attr::WRITE).unwrap();
-    assert_eq!(machine.mmu.translate_through(VirtAddr::new(u64::MAX)).get(), 0x1fff);
+    assert!(rig.map(LINEAR, 1 << 48, 0x1000, Attr::WRITE).is_err());
+    rig.map(LINEAR, 0, 0x1000, Attr::WRITE).unwrap();
+    rig.map(0xffff_ffff_ffff_f000, 0x1000, 0x1000, Attr::WRITE).unwrap();
+    assert_eq!(rig.mmu.translate_through(VirtAddr::new(u64::MAX)).get(), 0x1fff);
 }
 
 /// What is mapped over, or cut, is refused: no valid entry is ever replaced by another.
 #[test]
 fn a_live_leaf_is_never_replaced() {
-    let machine = Machine::<Pages64K>::new();
-    machine.map(LINEAR, 0, 512 << 20, Attr::WRITE).unwrap();
-    let over = machine.map(LINEAR + 0x1_0000, 0x1_0000, 0x1_0000, Attr::empty());
+    let rig = Rig::<Pages64K>::new();
+    rig.map(LINEAR, 0, 512 << 20, Attr::WRITE).unwrap();
+    let over = rig.map(LINEAR + 0x1_0000, 0x1_0000, 0x1_0000, Attr::empty());
     assert_eq!(over, Err(MapError::AlreadyMapped { at: VirtAddr::new(LINEAR + 0x1_0000) }));
     let part = VirtRange::new(VirtAddr::new(LINEAR), 0x1_0000).unwrap();
-    let mut gather = Gather::new(machine.tables.tlb(), &machine.frames);
-    let cut = machine.tables.unmap(part, &mut gather);
+    let mut gather = Gather::new(rig.tables.tlb(), &rig.frames);
+    let cut = rig.tables.unmap(part, &mut gather);
     gather.flush();
     assert!(cut.is_err());
 }
 
-fn storms<F: PteFormat>() {
-    for seed in 0..4 {
-        storm::<F, Virtual>(seed, 120);
-    }
-    fail_each_allocation::<F, Virtual>(1, 40);
-}
-
 #[test]
 fn storms_agree_with_the_model_for_each_granule() {
-    storms::<Pages4K>();
-    storms::<Pages16K>();
-    storms::<Pages64K>();
+    storms::<Pages4K>(4);
+    storms::<Pages16K>(4);
+    storms::<Pages64K>(4);
 }

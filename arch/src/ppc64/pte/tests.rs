@@ -3,48 +3,20 @@
 extern crate std;
 
 use super::{Radix, process_entry};
-use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, Virtual};
-use hotmem_paging::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
-use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
-use hotmem_paging::{Attr, Entry, MapError, Mapper, Mapping, PteFormat, Tables};
-use std::sync::Arc;
+use crate::common::pte_rig::{ROOT, Rig, storms};
+use hotmem_paging::addr::PhysAddr;
+use hotmem_paging::testing::check_format;
+use hotmem_paging::{Attr, Entry, MapError, PteFormat};
 use std::vec::Vec;
 
 type Pages4K = Radix<12>;
 type Pages64K = Radix<16>;
 
-const ROOT: PhysAddr = PhysAddr::new(0x1_0000);
-/// The tables of a test are taken from here on, in the order they are needed.
-const FRAMES: u64 = 0x10_0000;
 const LINEAR: u64 = 0xc000_0000_0000_0000;
 
-struct Machine<F: PteFormat> {
-    mmu: Arc<SoftMmu<F>>,
-    tables: Tables<F, Arc<SoftMmu<F>>, Arc<SoftMmu<F>>>,
-    frames: FakeTables<F>,
-}
-
-impl<F: PteFormat> Machine<F> {
-    fn new() -> Self {
-        let ram = FakeRam::new();
-        ram.plug(PhysRange::new(PhysAddr::new(0), 4 << 20).unwrap(), None);
-        let mmu = SoftMmu::new(ram, ROOT);
-        let range = PhysRange::new(PhysAddr::new(FRAMES), 1 << 20).unwrap();
-        let frames = FakeTables::new(&mmu, range, &Arc::new(FaultPlan::never()));
-        Self { tables: mmu.tables(), mmu, frames }
-    }
-
-    fn map(&self, virt: u64, phys: u64, len: u64, attr: Attr) -> Result<(), MapError> {
-        let (virt, phys) = (VirtAddr::new(virt), PhysAddr::new(phys));
-        let mapping = Mapping { virt, phys, len, attr, max_leaf: 1 << 28 };
-        self.tables.map(&mapping, &self.frames)
-    }
-
-    /// The entries of a table of `entries` that are not zero, as the CPU reads them.
-    fn table(&self, at: u64, entries: u64) -> Vec<(u64, u64)> {
-        let word = |index| (index, u64::from_be(self.mmu.peek(PhysAddr::new(at + 8 * index))));
-        (0..entries).map(word).filter(|(_, word)| *word != 0).collect()
-    }
+/// The entries of a table of `entries` that are not zero, as the CPU reads them.
+fn table<F: PteFormat>(rig: &Rig<F>, at: u64, entries: u64) -> Vec<(u64, u64)> {
+    rig.table(at, entries).into_iter().map(|(index, word)| (index, u64::from_be(word))).collect()
 }
 
 /// The bytes of an entry, in the order of their addresses.
@@ -140,11 +112,11 @@ fn the_formats_keep_the_laws() {
 #[test]
 fn a_linear_map_has_these_tables_with_either_page_size() {
     fn check<F: PteFormat>() {
-        let machine = Machine::<F>::new();
-        machine.map(LINEAR + (1 << 30), 1 << 30, 256 << 20, Attr::WRITE).unwrap();
-        assert_eq!(machine.table(ROOT.get(), 8192), [(0, 0x8000_0000_0010_0009)]);
-        assert_eq!(machine.table(0x10_0000, 512), [(1, 0x8000_0000_0010_1009)]);
-        let leaves = machine.table(0x10_1000, 512);
+        let rig = Rig::<F>::new();
+        rig.map(LINEAR + (1 << 30), 1 << 30, 256 << 20, Attr::WRITE).unwrap();
+        assert_eq!(table(&rig, ROOT, 8192), [(0, 0x8000_0000_0010_0009)]);
+        assert_eq!(table(&rig, 0x10_0000, 512), [(1, 0x8000_0000_0010_1009)]);
+        let leaves = table(&rig, 0x10_1000, 512);
         assert_eq!(leaves.len(), 128);
         assert_eq!(leaves[0], (0, 0xc000_0000_4000_018e));
         assert_eq!(leaves[127], (127, 0xc000_0000_4fe0_018e));
@@ -155,32 +127,25 @@ fn a_linear_map_has_these_tables_with_either_page_size() {
 
 #[test]
 fn a_page_of_64k_hangs_under_a_table_of_256_bytes() {
-    let machine = Machine::<Pages64K>::new();
-    machine.map(LINEAR + 0x3_0000, 0x5_0000, 0x1_0000, Attr::WRITE).unwrap();
-    assert_eq!(machine.table(0x10_1000, 512), [(0, 0x8000_0000_0010_2005)]);
-    assert_eq!(machine.table(0x10_2000, 32), [(3, 0xc000_0000_0005_018e)]);
+    let rig = Rig::<Pages64K>::new();
+    rig.map(LINEAR + 0x3_0000, 0x5_0000, 0x1_0000, Attr::WRITE).unwrap();
+    assert_eq!(table(&rig, 0x10_1000, 512), [(0, 0x8000_0000_0010_2005)]);
+    assert_eq!(table(&rig, 0x10_2000, 32), [(3, 0xc000_0000_0005_018e)]);
 }
 
 #[test]
 fn only_quadrant_three_can_be_mapped_and_only_52_bits_of_it() {
-    let machine = Machine::<Pages4K>::new();
+    let rig = Rig::<Pages4K>::new();
     for virt in [0, 0x4000_0000_0000_0000, 0x000f_ffff_ffff_f000, 0xc010_0000_0000_0000] {
-        let refused = machine.map(virt, 0, 0x1000, Attr::WRITE);
+        let refused = rig.map(virt, 0, 0x1000, Attr::WRITE);
         assert!(matches!(refused, Err(MapError::BeyondFormat { .. })), "{virt:#x}");
     }
-    machine.map(LINEAR, 0, 0x1000, Attr::WRITE).unwrap();
-    machine.map(0xc00f_ffff_ffff_f000, 0x1000, 0x1000, Attr::WRITE).unwrap();
-}
-
-fn storms<F: PteFormat>() {
-    for seed in 0..4 {
-        storm::<F, Virtual>(seed, 120);
-    }
-    fail_each_allocation::<F, Virtual>(1, 40);
+    rig.map(LINEAR, 0, 0x1000, Attr::WRITE).unwrap();
+    rig.map(0xc00f_ffff_ffff_f000, 0x1000, 0x1000, Attr::WRITE).unwrap();
 }
 
 #[test]
 fn storms_agree_with_the_model_for_either_page_size() {
-    storms::<Pages4K>();
-    storms::<Pages64K>();
+    storms::<Pages4K>(4);
+    storms::<Pages64K>(4);
 }

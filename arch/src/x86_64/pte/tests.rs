@@ -3,49 +3,11 @@
 extern crate std;
 
 use super::X86Pte4;
-use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
-use hotmem_paging::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
-use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
-use hotmem_paging::{
-    Attr, Entry, Gather, MapError, Mapper, Mapping, PteFormat, Tables, UnmapError,
-};
-use std::sync::Arc;
+use crate::common::pte_rig::{ROOT, Rig, storms};
+use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
+use hotmem_paging::testing::check_format;
+use hotmem_paging::{Attr, Entry, Gather, MapError, Mapper, PteFormat, UnmapError};
 use std::vec::Vec;
-
-const ROOT: PhysAddr = PhysAddr::new(0x1_0000);
-/// The tables of a test are taken from here on, in the order they are needed.
-const FRAMES: u64 = 0x10_0000;
-
-type Mmu = Arc<SoftMmu<X86Pte4>>;
-
-struct Machine {
-    mmu: Mmu,
-    tables: Tables<X86Pte4, Mmu, Mmu>,
-    frames: FakeTables<X86Pte4>,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let ram = FakeRam::new();
-        ram.plug(PhysRange::new(PhysAddr::new(0), 4 << 20).unwrap(), None);
-        let mmu = SoftMmu::new(ram, ROOT);
-        let range = PhysRange::new(PhysAddr::new(FRAMES), 1 << 20).unwrap();
-        let frames = FakeTables::new(&mmu, range, &Arc::new(FaultPlan::never()));
-        Self { tables: mmu.tables(), mmu, frames }
-    }
-
-    fn map(&self, virt: u64, phys: u64, len: u64, attr: Attr) -> Result<(), MapError> {
-        let (virt, phys) = (VirtAddr::new(virt), PhysAddr::new(phys));
-        let mapping = Mapping { virt, phys, len, attr, max_leaf: 1 << 30 };
-        self.tables.map(&mapping, &self.frames)
-    }
-
-    /// The entries of a table that are not zero.
-    fn table(&self, at: u64) -> Vec<(u64, u64)> {
-        let word = |index| (index, self.mmu.peek(PhysAddr::new(at + 8 * index)));
-        (0..512).map(word).filter(|(_, word)| *word != 0).collect()
-    }
-}
 
 fn leaf(phys: u64, attr: Attr, level: usize) -> u64 {
     X86Pte4::encode(Entry::Leaf(PhysAddr::new(phys), attr), level)
@@ -98,12 +60,12 @@ fn the_format_keeps_the_laws() {
 // A linear map of one block at 4 GiB: PML4 256 -> PDPT 4 -> PD 0..64 (AMD APM vol. 2 5.3.3).
 #[test]
 fn a_linear_map_has_these_tables() {
-    let machine = Machine::new();
-    machine.map(0xffff_8001_0000_0000, 0x1_0000_0000, 128 << 20, Attr::WRITE).unwrap();
+    let rig = Rig::<X86Pte4>::new();
+    rig.map(0xffff_8001_0000_0000, 0x1_0000_0000, 128 << 20, Attr::WRITE).unwrap();
 
-    assert_eq!(machine.table(ROOT.get()), [(256, 0x10_0027)]);
-    assert_eq!(machine.table(0x10_0000), [(4, 0x10_1027)]);
-    let leaves = machine.table(0x10_1000);
+    assert_eq!(rig.table(ROOT, 512), [(256, 0x10_0027)]);
+    assert_eq!(rig.table(0x10_0000, 512), [(4, 0x10_1027)]);
+    let leaves = rig.table(0x10_1000, 512);
     assert_eq!(leaves.len(), 64);
     assert_eq!(leaves[0], (0, 0x8000_0001_0000_00e3));
     assert_eq!(leaves[1], (1, 0x8000_0001_0020_00e3));
@@ -113,101 +75,94 @@ fn a_linear_map_has_these_tables() {
 // Text at -2 GiB: PML4 511 -> PDPT 510 -> PD 0 -> PT 256..258.
 #[test]
 fn kernel_text_has_these_tables() {
-    let machine = Machine::new();
-    machine.map(0xffff_ffff_8010_0000, 0x10_0000, 0x2000, Attr::EXECUTE).unwrap();
+    let rig = Rig::<X86Pte4>::new();
+    rig.map(0xffff_ffff_8010_0000, 0x10_0000, 0x2000, Attr::EXECUTE).unwrap();
 
-    assert_eq!(machine.table(ROOT.get()), [(511, 0x10_0027)]);
-    assert_eq!(machine.table(0x10_0000), [(510, 0x10_1027)]);
-    assert_eq!(machine.table(0x10_1000), [(0, 0x10_2027)]);
-    assert_eq!(machine.table(0x10_2000), [(256, 0x10_0061), (257, 0x10_1061)]);
+    assert_eq!(rig.table(ROOT, 512), [(511, 0x10_0027)]);
+    assert_eq!(rig.table(0x10_0000, 512), [(510, 0x10_1027)]);
+    assert_eq!(rig.table(0x10_1000, 512), [(0, 0x10_2027)]);
+    assert_eq!(rig.table(0x10_2000, 512), [(256, 0x10_0061), (257, 0x10_1061)]);
 }
 
 #[test]
 fn leaf_sizes_follow_the_alignment() {
-    let machine = Machine::new();
+    let rig = Rig::<X86Pte4>::new();
     let start = (1 << 30) - (2 << 20) - 4096;
-    machine.map(start, start, (1 << 30) + (2 << 20) + 4096, Attr::WRITE).unwrap();
+    rig.map(start, start, (1 << 30) + (2 << 20) + 4096, Attr::WRITE).unwrap();
 
     let mut found = Vec::new();
     let all = VirtRange::new(VirtAddr::new(0), u64::MAX).unwrap();
-    machine.tables.visit(all, &mut |leaf| found.push((leaf.virt.get(), leaf.len)));
+    rig.tables.visit(all, &mut |leaf| found.push((leaf.virt.get(), leaf.len)));
     assert_eq!(found, [(start, 4096), ((1 << 30) - (2 << 20), 2 << 20), (1 << 30, 1 << 30)]);
 }
 
 #[test]
 fn the_canonical_hole_cannot_be_mapped() {
-    let machine = Machine::new();
+    let rig = Rig::<X86Pte4>::new();
     let refused = |virt: u64, len: u64| {
-        let error = machine.map(virt, 0, len, Attr::WRITE).unwrap_err();
+        let error = rig.map(virt, 0, len, Attr::WRITE).unwrap_err();
         matches!(error, MapError::BeyondFormat { .. })
     };
     assert!(refused(0x0000_8000_0000_0000, 0x1000));
     assert!(refused(0xffff_7fff_ffff_f000, 0x1000));
     assert!(refused(0x0000_7fff_ffff_f000, 0x2000));
     assert!(refused(0x0000_7fff_ffff_f000, 0xffff_0000_0000_2000));
-    assert!(machine.map(0, 1 << 52, 0x1000, Attr::WRITE).is_err());
-    assert_eq!(machine.table(ROOT.get()), []);
+    assert!(rig.map(0, 1 << 52, 0x1000, Attr::WRITE).is_err());
+    assert_eq!(rig.table(ROOT, 512), []);
 
-    machine.map(0x0000_7fff_ffff_f000, 0, 0x1000, Attr::WRITE).unwrap();
-    machine.map(0xffff_ffff_ffff_f000, 0x1000, 0x1000, Attr::WRITE).unwrap();
-    assert_eq!(machine.mmu.translate_through(VirtAddr::new(u64::MAX)).get(), 0x1fff);
-    assert_eq!(machine.tables.translate(VirtAddr::new(0x0000_ffff_ffff_f000)), None);
+    rig.map(0x0000_7fff_ffff_f000, 0, 0x1000, Attr::WRITE).unwrap();
+    rig.map(0xffff_ffff_ffff_f000, 0x1000, 0x1000, Attr::WRITE).unwrap();
+    assert_eq!(rig.mmu.translate_through(VirtAddr::new(u64::MAX)).get(), 0x1fff);
+    assert_eq!(rig.tables.translate(VirtAddr::new(0x0000_ffff_ffff_f000)), None);
 }
 
 #[test]
 fn an_unmapping_across_the_canonical_hole_is_refused() {
-    let machine = Machine::new();
-    machine.map(0x0000_7fff_ffff_f000, 0, 0x1000, Attr::WRITE).unwrap();
+    let rig = Rig::<X86Pte4>::new();
+    rig.map(0x0000_7fff_ffff_f000, 0, 0x1000, Attr::WRITE).unwrap();
     let start = VirtAddr::new(0x0000_7fff_ffff_f000);
     let range = VirtRange::new(start, 0xffff_0000_0000_2000).unwrap();
-    let mut gather = Gather::new(machine.tables.tlb(), &machine.frames);
-    let result = machine.tables.unmap(range, &mut gather);
+    let mut gather = Gather::new(rig.tables.tlb(), &rig.frames);
+    let result = rig.tables.unmap(range, &mut gather);
     gather.flush();
     assert_eq!(result, Err(UnmapError::BeyondFormat { range }));
-    assert!(machine.tables.translate(start).is_some());
+    assert!(rig.tables.translate(start).is_some());
 }
 
 #[test]
 fn both_halves_are_visited() {
-    let machine = Machine::new();
+    let rig = Rig::<X86Pte4>::new();
     for virt in [0x4000_0000, 0xffff_8000_4000_0000] {
-        machine.map(virt, 0x20_0000, 0x1000, Attr::WRITE).unwrap();
+        rig.map(virt, 0x20_0000, 0x1000, Attr::WRITE).unwrap();
         let range = VirtRange::new(VirtAddr::new(virt), 0x1000).unwrap();
         let mut seen = Vec::new();
-        machine.tables.visit(range, &mut |leaf| seen.push(leaf.virt.get()));
+        rig.tables.visit(range, &mut |leaf| seen.push(leaf.virt.get()));
         assert_eq!(seen, [virt]);
     }
 }
 
 #[test]
 fn a_gigabyte_comes_and_goes_with_its_table() {
-    let machine = Machine::new();
-    machine.map(0xffff_8000_0000_0000, 0, 4 << 20, Attr::WRITE).unwrap();
-    let before = machine.frames.used();
+    let rig = Rig::<X86Pte4>::new();
+    rig.map(0xffff_8000_0000_0000, 0, 4 << 20, Attr::WRITE).unwrap();
+    let before = rig.frames.used();
     for round in 0..3 {
         let start = 0xffff_8001_0000_0000 + (round << 30);
         let range = VirtRange::new(VirtAddr::new(start), 1 << 30).unwrap();
         // One byte off in the physical address, and only 2 MiB leaves are aligned.
-        machine.map(start, (4 << 30) + (2 << 20), 1 << 30, Attr::WRITE).unwrap();
-        assert_eq!(machine.frames.used().len(), before.len() + 1);
-        machine.mmu.speculate();
+        rig.map(start, (4 << 30) + (2 << 20), 1 << 30, Attr::WRITE).unwrap();
+        assert_eq!(rig.frames.used().len(), before.len() + 1);
+        rig.mmu.speculate();
 
-        let mut gather = Gather::new(machine.tables.tlb(), &machine.frames);
-        machine.tables.unmap(range, &mut gather).unwrap();
+        let mut gather = Gather::new(rig.tables.tlb(), &rig.frames);
+        rig.tables.unmap(range, &mut gather).unwrap();
         gather.flush();
-        machine.mmu.assert_coherent();
-        assert_eq!(machine.frames.used(), before);
+        rig.mmu.assert_coherent();
+        assert_eq!(rig.frames.used(), before);
     }
 }
 
 #[test]
-fn a_storm_agrees_with_the_model() {
-    for seed in 0..6 {
-        storm::<X86Pte4, Virtual>(seed, 150);
-    }
-}
-
-#[test]
-fn a_mapping_that_runs_out_of_frames_leaves_no_trace() {
-    fail_each_allocation::<X86Pte4, Virtual>(1, 80);
+fn storms_agree_with_the_model() {
+    storms::<X86Pte4>(8);
 }
