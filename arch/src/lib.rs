@@ -17,10 +17,10 @@ pub mod current;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64/current.rs"]
 pub mod current;
-pub mod described;
 pub mod exit;
 pub mod io;
 pub mod irq;
+pub mod machine_info;
 mod page_size;
 pub mod ppc64;
 pub mod rtas;

@@ -52,7 +52,4 @@ pub mod absent {
             match self.0 {}
         }
     }
-
-    /// Does nothing.
-    pub fn set_exits(_power_off: Option<u32>, _os_term: Option<u32>) {}
 }

@@ -19,7 +19,7 @@ use crate::{console, heap, logger, say, traps};
 use core::fmt;
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit, Features};
-use hotmem_arch::current::rtas;
+use hotmem_arch::machine_info::MachineInfo;
 use hotmem_boot::ranges::CAPACITY;
 use hotmem_boot::{BootInfo, HandoffError, exits};
 use hotmem_hotplug::{Hotplug, Policy};
@@ -47,7 +47,8 @@ fn give_up(why: fmt::Arguments<'_>) -> ! {
 /// Runs on the early stack and the early page tables, with interrupts off.
 pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
     let exits = exits::noted();
-    rtas::set_exits(exits.power_off, exits.os_term);
+    let (power_off, os_term) = (exits.power_off, exits.os_term);
+    MachineInfo { power_off, os_term, ..MachineInfo::default() }.note();
     console::init();
     logger::init();
     heap::init();

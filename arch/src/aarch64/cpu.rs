@@ -5,7 +5,7 @@
 
 use super::layout::PAGE_SHIFT;
 use super::{pmu, psci, semihosting};
-use crate::exit::power_off;
+use crate::machine_info::MachineInfo;
 use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::{
     CNTFRQ_EL0, CNTVCT_EL0, CurrentEL, DAIF, ID_AA64MMFR0_EL1, ID_AA64PFR0_EL1, MAIR_EL1,
@@ -36,7 +36,9 @@ pub fn exit(exit: Exit) -> ! {
             Exit::Code(code) => EXIT_BASE + u64::from(code),
             Exit::Panic => EXIT_PANIC,
         });
-        psci::system_off(power_off());
+        if let Some(conduit) = MachineInfo::noted().psci {
+            psci::system_off(conduit);
+        }
     }
     halt_forever()
 }

@@ -3,23 +3,22 @@
 // UNSAFETY: calls the firmware.
 #![expect(unsafe_code)]
 
-use crate::exit::PowerOff;
+use crate::machine_info::Psci;
 use core::arch::asm;
 
 /// SYSTEM_OFF, 32-bit calling convention (DEN 0022F 5.10).
 const SYSTEM_OFF: u64 = 0x8400_0008;
 
 /// Turns the machine off, the way firmware wants to be called; returns where that is not possible.
-pub(super) fn system_off(way: PowerOff) {
+pub(super) fn system_off(way: Psci) {
     match way {
-        PowerOff::No => {}
-        // SAFETY: firmware said that it answers this call; it does not return, and what registers it
+        // SAFETY: firmware said that it takes this call, which does not return, and what registers it
         // changes otherwise is named (Arm DEN 0028F 2.6).
-        PowerOff::PsciHvc => unsafe {
+        Psci::Hvc => unsafe {
             asm!("hvc #0", inout("x0") SYSTEM_OFF => _, clobber_abi("C"), options(nostack));
         },
         // SAFETY: as above.
-        PowerOff::PsciSmc => unsafe {
+        Psci::Smc => unsafe {
             asm!("smc #0", inout("x0") SYSTEM_OFF => _, clobber_abi("C"), options(nostack));
         },
     }

@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::hcall::{H_BUSY, H_GET_TERM_CHAR, H_PUT_TERM_CHAR, H_SUCCESS, H_VIO_SIGNAL, hcall};
-use crate::described;
+use crate::machine_info::MachineInfo;
 use core::cell::Cell;
 use hotmem_paging::addr::PhysRange;
 
@@ -19,7 +19,7 @@ pub const ISA_IRQ: Option<u8> = None;
 
 /// The terminal that is the console.
 fn terminal() -> u64 {
-    described::terminal().map_or(FIRST, u64::from)
+    MachineInfo::noted().terminal.map_or(FIRST, u64::from)
 }
 
 /// The registers that the console needs mapped: none.

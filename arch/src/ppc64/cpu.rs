@@ -7,7 +7,7 @@ use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::layout::KERNEL_BASE;
 use super::pte::process_entry;
 use super::{rtas, tlb, trap};
-use crate::described;
+use crate::machine_info::MachineInfo;
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -111,12 +111,12 @@ pub fn timestamp() -> u64 {
 
 /// Ticks of [`timestamp`] in a second, by the device tree.
 pub fn timestamp_hertz() -> u64 {
-    described::timebase_hertz().unwrap_or(TIMEBASE_HERTZ)
+    MachineInfo::noted().timebase_hertz.unwrap_or(TIMEBASE_HERTZ)
 }
 
 /// Whether the device tree tells the timebase's frequency.
 pub fn timestamp_is_known() -> bool {
-    described::timebase_hertz().is_some()
+    MachineInfo::noted().timebase_hertz.is_some()
 }
 
 /// Instructions on a machine started with `-icount shift=0`, which takes a nanosecond for each: a tick

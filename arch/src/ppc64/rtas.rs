@@ -8,9 +8,10 @@
 use super::hcall::{H_SUCCESS, KVMPPC_H_RTAS, hcall};
 use super::layout::KERNEL_BASE;
 use crate::exit::Exit;
+use crate::machine_info::MachineInfo;
 use crate::rtas::{BUFFER_BYTES, CELLS, NoRtas};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem_paging::addr::VirtAddr;
 
 /// Token, two counts, and the cells.
@@ -30,9 +31,6 @@ static BUFFER: Memory<[u8; BUFFER_BYTES]> = Memory(UnsafeCell::new([0; BUFFER_BY
 static LAST_WORDS: [u8; 20] = *b"hotmem: kernel end\0\0";
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
-/// Tokens of the calls that end the machine; 0 while they are not known.
-static POWER_OFF: AtomicU32 = AtomicU32::new(0);
-static OS_TERM: AtomicU32 = AtomicU32::new(0);
 
 /// Where a static of the image lies.
 fn physical<T>(at: *const T) -> u64 {
@@ -104,22 +102,16 @@ impl Rtas {
     }
 }
 
-/// Tells by which calls the kernel can end the machine: `power-off` and `ibm,os-term`.
-pub fn set_exits(power_off: Option<u32>, os_term: Option<u32>) {
-    POWER_OFF.store(power_off.unwrap_or(0), Ordering::Relaxed);
-    OS_TERM.store(os_term.unwrap_or(0), Ordering::Relaxed);
-}
-
 /// Ends the machine as far as firmware can: `power-off` for success, `ibm,os-term` for the rest.
 /// Returns where it cannot.
 pub(super) fn exit(exit: Exit) {
     let words = physical(&raw const LAST_WORDS) as u32;
+    let MachineInfo { power_off, os_term, .. } = MachineInfo::noted();
     let (token, args): (_, &[u32]) = match exit {
-        Exit::Code(0) => (&POWER_OFF, &[u32::MAX, u32::MAX]),
-        _ => (&OS_TERM, &[words]),
+        Exit::Code(0) => (power_off, &[u32::MAX, u32::MAX]),
+        _ => (os_term, &[words]),
     };
-    let token = token.load(Ordering::Relaxed);
-    if token != 0 {
+    if let Some(token) = token {
         // SAFETY: nothing else runs any more, so the array is ours; neither call writes elsewhere.
         let _ = unsafe { call(LAST_CALL.0.get(), token, args, &mut [0]) };
     }

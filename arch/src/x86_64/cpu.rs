@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::{clock, machine_check, port};
-use crate::described;
+use crate::machine_info::MachineInfo;
 use ::x86_64::instructions::interrupts;
 use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags};
@@ -124,9 +124,9 @@ static TIMESTAMP_HERTZ: AtomicU64 = AtomicU64::new(0);
 const GUESSED_HERTZ: u64 = 1_000_000_000;
 
 /// Ticks of [`timestamp`] in a second: as the CPU or its hypervisor tells, else measured here, else by whoever
-/// knows a timer ([`described`]), else a guess of 1 GHz.
+/// knows a timer ([`MachineInfo`]), else a guess of 1 GHz.
 pub fn timestamp_hertz() -> u64 {
-    if let Some(hertz) = described::timebase_hertz() {
+    if let Some(hertz) = MachineInfo::noted().timebase_hertz {
         return hertz;
     }
     match TIMESTAMP_HERTZ.load(Ordering::Relaxed) {
@@ -141,7 +141,7 @@ pub fn timestamp_hertz() -> u64 {
 
 /// Whether [`timestamp_hertz`] is told or measured, not guessed.
 pub fn timestamp_is_known() -> bool {
-    described::timebase_hertz().is_some()
+    MachineInfo::noted().timebase_hertz.is_some()
         || timestamp_hertz() != GUESSED_HERTZ
         || known_hertz().is_some()
 }

@@ -15,9 +15,8 @@ use hotmem_acpi::{
 use hotmem_aml::Limits;
 use hotmem_arch::current::console::ISA_IRQ;
 use hotmem_arch::current::cpu;
-use hotmem_arch::described;
-use hotmem_arch::exit::{self, set_power_off};
 use hotmem_arch::irq;
+use hotmem_arch::machine_info::{MachineInfo, Psci};
 use hotmem_boot::{Firmware, RangeList};
 use hotmem_hotplug::Line;
 
@@ -99,7 +98,7 @@ pub(crate) fn events(
     };
     match Fadt::find(&tables) {
         Ok(fadt) => {
-            set_power_off(power_off(fadt.power_off));
+            MachineInfo { psci: psci(fadt.power_off), ..MachineInfo::default() }.note();
             measure_clock(&fadt, mm);
         }
         Err(error) => log::error!("firmware tables: {error}"),
@@ -148,17 +147,17 @@ fn measure_clock(fadt: &Fadt, mm: &'static Mm<KernelMachine>) {
     let Some(timer) = fadt.pm_timer.filter(|_| !cpu::timestamp_is_known()) else { return };
     let mut hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
     if let Some(hertz) = timer.measure(&mut hardware, cpu::timestamp) {
-        described::set_timebase_hertz(hertz);
+        MachineInfo { timebase_hertz: Some(hertz), ..MachineInfo::default() }.note();
         log::info!("clock: {hertz} Hz, by the ACPI timer");
     }
 }
 
 /// How the machine is turned off, as the architecture knows it.
-fn power_off(way: PowerOff) -> exit::PowerOff {
+fn psci(way: PowerOff) -> Option<Psci> {
     match way {
-        PowerOff::No => exit::PowerOff::No,
-        PowerOff::PsciHvc => exit::PowerOff::PsciHvc,
-        PowerOff::PsciSmc => exit::PowerOff::PsciSmc,
+        PowerOff::No => None,
+        PowerOff::PsciHvc => Some(Psci::Hvc),
+        PowerOff::PsciSmc => Some(Psci::Smc),
     }
 }
 

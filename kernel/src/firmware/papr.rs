@@ -7,9 +7,9 @@ use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use core::fmt;
 use hotmem::{Mm, PhysRange};
-use hotmem_arch::current::rtas::{self, Rtas};
-use hotmem_arch::described;
+use hotmem_arch::current::rtas::Rtas;
 use hotmem_arch::irq::Controller;
+use hotmem_arch::machine_info::MachineInfo;
 use hotmem_boot::{Firmware, RangeList};
 use hotmem_hotplug::{Line, Polarity, Trigger};
 use hotmem_papr::{Board, NoRtas, PaprSource, Services, TreeError};
@@ -78,13 +78,14 @@ pub(crate) fn plan(
 ) -> Result<MemoryPlan, PlanError> {
     let tree = tree(firmware).ok_or(PlanError::OtherFirmware)?;
     let board = board(tree, tables, ram).map_err(PlanError::Tree)?;
-    rtas::set_exits(board.tokens.power_off, board.tokens.os_term);
-    if let Some(hertz) = board.timebase_hertz {
-        described::set_timebase_hertz(hertz);
-    }
-    if let Some(terminal) = board.console {
-        described::set_terminal(terminal.unit);
-    }
+    let info = MachineInfo {
+        timebase_hertz: board.timebase_hertz,
+        terminal: board.console.map(|terminal| terminal.unit),
+        power_off: board.tokens.power_off,
+        os_term: board.tokens.os_term,
+        psci: None,
+    };
+    info.note();
     let window = board.window().collect();
     Ok(MemoryPlan { ram: nodes::assign(ram, &board.ram), window })
 }

@@ -1,0 +1,86 @@
+//! What neither a CPU nor its console tells, but firmware does.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// How PSCI is called (Arm).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Psci {
+    /// By HVC.
+    Hvc = 1,
+    /// By SMC.
+    Smc,
+}
+
+/// What firmware told of this machine; a part is `None` as long as it did not. No part is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineInfo {
+    /// Ticks of the timebase in a second (`timebase-frequency` of a CPU's node; what the ACPI timer shows of the
+    /// time stamp counter).
+    pub timebase_hertz: Option<u64>,
+    /// The unit address of the virtual terminal that is the console (`reg` of its node).
+    pub terminal: Option<u32>,
+    /// How the machine is turned off by PSCI.
+    pub psci: Option<Psci>,
+    /// The run-time service that turns the machine off (`power-off`).
+    pub power_off: Option<u32>,
+    /// The run-time service that tells that the kernel has failed (`ibm,os-term`).
+    pub os_term: Option<u32>,
+}
+
+/// One word for each part. Where the kernel ends it cannot wait for a lock.
+static NOTED: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+
+impl MachineInfo {
+    /// Notes the parts that are there; the others stay as they were noted before.
+    pub fn note(self) {
+        let number = |part: Option<u32>| part.map_or(0, u64::from);
+        let words = [
+            self.timebase_hertz.unwrap_or(0),
+            number(self.terminal),
+            self.psci.map_or(0, |psci| psci as u64),
+            number(self.power_off),
+            number(self.os_term),
+        ];
+        for (noted, word) in NOTED.iter().zip(words).filter(|(_, word)| *word != 0) {
+            // Relaxed: the number is all there is to see.
+            noted.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// What was noted.
+    pub fn noted() -> Self {
+        let words = NOTED.each_ref().map(|word| word.load(Ordering::Relaxed));
+        let [timebase_hertz, terminal, psci, power_off, os_term] =
+            words.map(|word| Some(word).filter(|&word| word != 0));
+        let number = |word: Option<u64>| word.map(|word| word as u32);
+        Self {
+            timebase_hertz,
+            terminal: number(terminal),
+            psci: [Psci::Hvc, Psci::Smc].into_iter().find(|&way| psci == Some(way as u64)),
+            power_off: number(power_off),
+            os_term: number(os_term),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_that_firmware_tells_is_remembered() {
+        assert_eq!(MachineInfo::noted(), MachineInfo::default());
+        let mut all = MachineInfo {
+            timebase_hertz: Some(u64::MAX),
+            terminal: Some(0x7100_0000),
+            psci: Some(Psci::Smc),
+            power_off: Some(0x2003),
+            os_term: Some(u32::MAX),
+        };
+        all.note();
+        assert_eq!(MachineInfo::noted(), all);
+        MachineInfo { psci: Some(Psci::Hvc), ..MachineInfo::default() }.note();
+        all.psci = Some(Psci::Hvc);
+        assert_eq!(MachineInfo::noted(), all, "a part that is not told again stays");
+    }
+}
