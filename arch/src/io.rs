@@ -13,6 +13,15 @@ pub struct PciFunction {
     pub function: u8,
 }
 
+/// A place to access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The port at an address.
+    Port(u64),
+    /// A function's configuration space, from an offset on.
+    Pci(PciFunction, u64),
+}
+
 /// Why an access was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoError {

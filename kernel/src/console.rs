@@ -8,8 +8,8 @@
 #![expect(unsafe_code)]
 
 use core::fmt::{self, Write};
-use hotmem_arch::current::console::Port;
-use hotmem_arch::current::cpu;
+use hotmem_arch::contract::Port as _;
+use hotmem_arch::current::{Port, cpu};
 use spin::Mutex;
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console { port: None, prompt: false });

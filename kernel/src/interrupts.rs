@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::MapError;
 use hotmem::{Geometry, Mm, PhysRange};
-use hotmem_arch::current::irq::{Controllers, SLOTS};
-use hotmem_arch::current::{cpu, trap};
+use hotmem_arch::contract::Controllers as _;
+use hotmem_arch::current::{Controllers, TrapFrame, cpu};
 use hotmem_arch::irq::{self, Controller, NoInput, TakeError};
 use hotmem_hotplug::{Latch, Line, Polarity, Trigger};
 use spin::Mutex;
@@ -134,7 +134,7 @@ pub fn init(
 pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
     with(|interrupts| {
         let slot = interrupts.connected.len();
-        if slot >= SLOTS {
+        if slot >= Controllers::<Window>::SLOTS {
             return Err(ConnectError::Full(line));
         }
         interrupts.controllers.connect(slot, input(line)).map_err(ConnectError::NoInput)?;
@@ -145,7 +145,7 @@ pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
 }
 
 /// Called by the trap handler, with interrupts off.
-pub(crate) fn handle(frame: &trap::TrapFrame) {
+pub(crate) fn handle(frame: &TrapFrame) {
     let now = cpu::instructions();
     let Some(Interrupts { controllers, connected }) = &*INTERRUPTS.lock() else { return };
     let Some(claim) = controllers.claim(frame) else { return };

@@ -18,7 +18,7 @@ use crate::serve::Server;
 use crate::{console, heap, logger, say, traps};
 use core::fmt;
 use hotmem::{BlockSize, BootMemory, Mm};
-use hotmem_arch::current::cpu::{self, Exit, Features};
+use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::machine_info::MachineInfo;
 use hotmem_boot::ranges::CAPACITY;
 use hotmem_boot::{BootInfo, HandoffError, exits};
@@ -94,8 +94,8 @@ fn enter_own_space(info: BootInfo, options: Options) -> ! {
         Ok(block_size) => block_size,
         Err(error) => give_up(format_args!("command line: {error}")),
     };
-    let features = Features::detect();
-    if let Some(what) = features.missing() {
+    let features = cpu::features();
+    if let Some(what) = features.missing {
         give_up(format_args!("this CPU does not have {what}"));
     }
     let boot = match memory::prepare(&info, &features, block_size, options.kernelcore) {

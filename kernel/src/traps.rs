@@ -8,8 +8,8 @@ use crate::memory::{self, KernelMachine};
 use crate::{interrupts, panic};
 use alloc::boxed::Box;
 use hotmem::{Geometry, PhysAddr};
-use hotmem_arch::current::tables::{CpuTables, TrapStacks};
-use hotmem_arch::current::trap::{self, TrapFrame};
+use hotmem_arch::contract::{CpuTables as _, TrapFrame as _, Traps};
+use hotmem_arch::current::{Arch, CpuTables, TrapFrame, TrapStacks};
 
 fn handle(frame: &mut TrapFrame) {
     if frame.is_exception() {
@@ -38,8 +38,8 @@ fn overflow(frame: &TrapFrame) -> Option<Stack> {
 
 /// Takes over traps. Without `stacks` they run on the stack they interrupt.
 pub(crate) fn init(stacks: Option<TrapStacks>) {
-    trap::set_handler(handle);
-    let tables = Box::leak(Box::new(CpuTables::new()));
+    Arch::set_handler(handle);
+    let tables = Box::leak(Box::new(CpuTables::default()));
     // SAFETY: whoever calls mapped the stacks for this purpose and never unmaps them.
     unsafe { tables.load(stacks) };
 }

@@ -1,11 +1,17 @@
-//! The names by which the kernel knows the architecture it runs on.
+//! This architecture keeps the contract.
 
-pub use crate::aarch64::Aarch64 as Arch;
-pub use crate::aarch64::pl011 as console;
-pub use crate::aarch64::tlb::BroadcastTlb as CpuTlb;
-pub use crate::aarch64::{cpu, io, irq, layout, tables, trap};
-pub use crate::common::probe;
-pub use crate::rtas::absent as rtas;
+use super::Aarch64;
+use super::{irq, pl011, pte, tlb};
+use crate::contract::{Architecture, Io, Layout};
+use crate::irq::Registers;
+use core::convert::Infallible;
 
-/// The format of the kernel's tables.
-pub type Format = crate::aarch64::pte::Stage1<{ layout::PAGE_SHIFT }>;
+impl Architecture for Aarch64 {
+    type Format = pte::Stage1<{ Self::PAGE_SHIFT }>;
+    type CpuTlb = tlb::BroadcastTlb;
+    type Port = pl011::Port;
+    type Controllers<R: Registers> = irq::Controllers<R>;
+    type Rtas = Infallible;
+}
+
+impl Io for Aarch64 {}

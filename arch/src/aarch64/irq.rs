@@ -8,11 +8,12 @@ use super::gic::{
 };
 use super::gic_cpu::SystemInterface;
 use super::trap::TrapFrame;
+use crate::contract;
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected.
-pub const SLOTS: usize = 16;
+const SLOTS: usize = 16;
 
 #[derive(Debug)]
 enum Interface<R> {
@@ -38,14 +39,10 @@ struct Described {
     redistributors: Option<PhysRange>,
 }
 
-impl<R: Registers> Controllers<R> {
-    /// Takes over the controllers that are `described`, with everything masked; `map` makes their
-    /// registers reachable.
-    ///
-    /// # Errors
-    ///
-    /// [`TakeError`] if a part is not described, or its registers cannot be mapped.
-    pub fn take<E>(
+impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
+    const SLOTS: usize = SLOTS;
+
+    fn take<E>(
         described: impl Iterator<Item = Controller>,
         mut map: impl FnMut(PhysRange) -> Result<R, E>,
     ) -> Result<Self, TakeError<E>> {
@@ -84,20 +81,14 @@ impl<R: Registers> Controllers<R> {
         Ok(Self { distributor, interface, version, slots: [None; SLOTS] })
     }
 
-    /// Lets `line` interrupt, and be known by `slot` (less than [`SLOTS`]).
-    ///
-    /// # Errors
-    ///
-    /// [`NoInput`] if it is no shared peripheral interrupt of the distributor.
-    pub fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
+    fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
         let place = self.slots.get_mut(slot).filter(|_| self.distributor.has(line.gsi));
         *place.ok_or(NoInput(line))? = Some(line.gsi);
         self.distributor.connect(line.gsi, line.trigger);
         Ok(())
     }
 
-    /// The interrupt that a trap stands for; `None` if it went away before it was taken.
-    pub fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
+    fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
         let id = match &self.interface {
             Interface::Memory(interface) => interface.acknowledge(),
             Interface::System(interface) => interface.acknowledge(),
@@ -106,16 +97,14 @@ impl<R: Registers> Controllers<R> {
         Some(Claim { slot: self.slots.iter().position(|&slot| slot == Some(interrupt)), id })
     }
 
-    /// Says that an interrupt was served.
-    pub fn finish(&self, claim: Claim) {
+    fn finish(&self, claim: Claim) {
         match &self.interface {
             Interface::Memory(interface) => interface.finish(claim.id),
             Interface::System(interface) => interface.finish(claim.id),
         }
     }
 
-    /// Masks `line` or unmasks it.
-    pub fn set_masked(&self, line: Line, masked: bool) {
+    fn set_masked(&self, line: Line, masked: bool) {
         self.distributor.set_enabled(line.gsi, !masked);
     }
 }

@@ -6,17 +6,17 @@ pub mod pte;
 pub mod syndrome;
 
 #[cfg(target_arch = "aarch64")]
-pub mod cpu;
+mod cpu;
+#[cfg(target_arch = "aarch64")]
+mod current;
 #[cfg(target_arch = "aarch64")]
 mod gic_cpu;
-#[cfg(target_arch = "aarch64")]
-pub use crate::common::no_io as io;
 #[cfg(target_arch = "aarch64")]
 pub mod irq;
 #[cfg(target_arch = "aarch64")]
 pub mod pl011;
 #[cfg(target_arch = "aarch64")]
-pub mod pmu;
+mod pmu;
 #[cfg(target_arch = "aarch64")]
 mod probe;
 #[cfg(target_arch = "aarch64")]
@@ -24,7 +24,7 @@ mod psci;
 #[cfg(target_arch = "aarch64")]
 mod semihosting;
 #[cfg(target_arch = "aarch64")]
-pub mod switch;
+mod switch;
 #[cfg(target_arch = "aarch64")]
 pub mod tables;
 #[cfg(target_arch = "aarch64")]

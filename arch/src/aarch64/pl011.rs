@@ -3,7 +3,8 @@
 // UNSAFETY: device registers.
 #![expect(unsafe_code)]
 
-use super::layout::DEVICE_BASE;
+use super::Aarch64;
+use crate::contract::{self, Layout};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Where QEMU's `virt` machine has it (`hw/arm/virt.c`, `VIRT_UART`).
@@ -33,41 +34,13 @@ const DIVISOR: (u32, u32) = (13, 1);
 /// Polls before a byte is dropped: a port that is stuck must not hang the kernel.
 const PATIENCE: u32 = 1 << 24;
 
-/// An Arm machine has no ISA interrupts: firmware names the console's line.
-pub const ISA_IRQ: Option<u8> = None;
-
-/// The registers that the console needs mapped in the device window.
-pub fn registers() -> Option<PhysRange> {
-    PhysRange::new(AT, BYTES)
-}
-
 /// The port at 115,200 baud, 8 data bits, no parity.
 #[derive(Debug)]
 pub struct Port(());
 
 impl Port {
-    /// Sets up the port.
-    ///
-    /// # Safety
-    ///
-    /// [`registers`] is a PL011, mapped at its place in the device window from now on, and no other
-    /// value drives it.
-    pub unsafe fn open() -> Self {
-        let port = Self(());
-        port.write(CONTROL, 0);
-        port.write(INTERRUPT_MASK, 0);
-        port.write(INTERRUPT_CLEAR, 0x7ff);
-        port.write(INTEGER_DIVISOR, DIVISOR.0);
-        port.write(FRACTIONAL_DIVISOR, DIVISOR.1);
-        // To turn the FIFOs on, or off, empties them. Where somebody has typed already they stay as they are.
-        let fifos = if port.has_input() { port.read(LINE_CONTROL) & FIFOS } else { FIFOS };
-        port.write(LINE_CONTROL, EIGHT_BITS | fifos);
-        port.write(CONTROL, ENABLE);
-        port
-    }
-
     fn register(offset: u64) -> *mut u32 {
-        let at = DEVICE_BASE.add(AT.get() + offset).get() as usize;
+        let at = Aarch64::DEVICE_BASE.add(AT.get() + offset).get() as usize;
         core::ptr::with_exposed_provenance_mut(at)
     }
 
@@ -81,26 +54,44 @@ impl Port {
         // SAFETY: by `open`'s contract the registers are mapped and ours; the port reaches no memory.
         unsafe { Self::register(register).write_volatile(value) }
     }
+}
 
-    /// Sends one byte, waiting for room; gives up on a port that never has any.
-    pub fn send(&mut self, byte: u8) {
+impl contract::Port for Port {
+    const ISA_IRQ: Option<u8> = None;
+
+    fn registers() -> Option<PhysRange> {
+        PhysRange::new(AT, BYTES)
+    }
+
+    unsafe fn open() -> Self {
+        let port = Self(());
+        port.write(CONTROL, 0);
+        port.write(INTERRUPT_MASK, 0);
+        port.write(INTERRUPT_CLEAR, 0x7ff);
+        port.write(INTEGER_DIVISOR, DIVISOR.0);
+        port.write(FRACTIONAL_DIVISOR, DIVISOR.1);
+        // To turn the FIFOs on, or off, empties them. Where somebody has typed already they stay as they are.
+        let fifos = if port.has_input() { port.read(LINE_CONTROL) & FIFOS } else { FIFOS };
+        port.write(LINE_CONTROL, EIGHT_BITS | fifos);
+        port.write(CONTROL, ENABLE);
+        port
+    }
+
+    fn send(&mut self, byte: u8) {
         if (0..PATIENCE).any(|_| self.read(FLAGS) & TRANSMIT_FULL == 0) {
             self.write(DATA, byte.into());
         }
     }
 
-    /// Whether a byte was received.
-    pub fn has_input(&self) -> bool {
+    fn has_input(&self) -> bool {
         self.read(FLAGS) & RECEIVE_EMPTY == 0
     }
 
-    /// The next received byte, if there is one.
-    pub fn receive(&mut self) -> Option<u8> {
+    fn receive(&mut self) -> Option<u8> {
         self.has_input().then(|| self.read(DATA) as u8)
     }
 
-    /// Lets the port interrupt when a byte arrives.
-    pub fn interrupt_on_receive(&mut self) {
+    fn interrupt_on_receive(&mut self) {
         self.write(INTERRUPT_MASK, RECEIVE_INTERRUPTS);
     }
 }

@@ -32,8 +32,7 @@ pub(super) fn exit(code: u64) {
 
 /// Goes on behind a call that nobody took; answers whether it was one.
 pub(super) fn resume(frame: &mut TrapFrame) -> bool {
-    let ours = syndrome::class(frame.syndrome) == UNKNOWN
-        && frame.instruction() == call as *const () as u64;
+    let ours = syndrome::class(frame.syndrome) == UNKNOWN && frame.elr == call as *const () as u64;
     if ours {
         frame.skip();
     }

@@ -7,12 +7,13 @@
 // UNSAFETY: changes the page tables.
 #![expect(unsafe_code)]
 
-use super::layout::{KERNEL_BASE, PAGE_SHIFT};
+use super::Aarch64;
+use crate::contract::Layout;
 use core::arch::naked_asm;
 use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// TCR_ELx.TG1 for the kernel's page size (Arm ARM D17.2.131).
-const GRANULE: u64 = match PAGE_SHIFT {
+const GRANULE: u64 = match Aarch64::PAGE_SHIFT {
     14 => 0b01 << 30,
     12 => 0b10 << 30,
     _ => 0b11 << 30,
@@ -23,18 +24,17 @@ const OFF1: u64 = 1 << 23;
 /// No walks of TTBR0.
 const OFF0: u64 = 1 << 7;
 
-/// Makes the tree at `root` the page tables in use, dropping every cached translation, and continues
-/// in `main` with an empty stack that ends at `top`. One function does both, because the old stack may
-/// have no translation in the new tables.
+/// [`Cpu::switch`](crate::contract::Cpu::switch), from early tables with an identity map.
 ///
 /// # Safety
 ///
-/// - `root` is a tree of [`Format`](crate::current::Format) that translates the code that runs, and
-///   what that refers to, as the tables before did; those are the early ones, with their identity map.
-/// - `top` is a multiple of 16 and, in these tables, the end of writable memory that nobody else uses,
-///   enough for what `main` does.
+/// As for that.
 #[unsafe(naked)]
-pub unsafe extern "C" fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+pub(super) unsafe extern "C" fn switch(
+    root: PhysAddr,
+    top: VirtAddr,
+    main: extern "C" fn() -> !,
+) -> ! {
     naked_asm!(
         "ldr x9, ={base}",
         "adr x10, 2f",
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" 
         "mov x30, xzr",
         "br x2",
         ".ltorg",
-        base = const KERNEL_BASE.get(),
+        base = const Aarch64::KERNEL_BASE.get(),
         off1 = const OFF1,
         off0 = const OFF0,
         granule = const GRANULE,

@@ -3,40 +3,25 @@
 // UNSAFETY: tells the CPU where its vectors and trap stacks are.
 #![expect(unsafe_code)]
 
-use super::layout::TRAP_STACKS;
-use super::trap;
+use super::{Aarch64, trap};
+use crate::contract::{self, Layout, Traps};
 use core::arch::asm;
 use hotmem_paging::addr::VirtAddr;
 
-/// The tops of the stacks for traps: of those that interrupt the kernel (SP_ELx), and of those that
-/// interrupt another trap.
-#[derive(Clone, Copy, Debug)]
-pub struct TrapStacks(pub [VirtAddr; TRAP_STACKS.len()]);
+/// The tops of the stacks of traps that interrupt the kernel, and of those that interrupt another trap.
+type TrapStacks = [VirtAddr; Aarch64::TRAP_STACKS.len()];
 
 /// What a CPU needs to take traps: on aarch64 all of it is in registers.
 #[derive(Debug, Default)]
 pub struct CpuTables(());
 
-impl CpuTables {
-    /// Nothing yet.
-    pub const fn new() -> Self {
-        Self(())
-    }
-
-    /// From here on traps reach [`trap::set_handler`]'s handler.
-    ///
-    /// With `stacks` absent they run on the stack that the entry code gave them.
-    ///
-    /// # Safety
-    ///
-    /// The stacks are mapped, writable and nobody else's, for as long as the kernel runs; the kernel
-    /// itself runs on SP_EL0.
-    pub unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
+impl contract::CpuTables<TrapStacks> for CpuTables {
+    unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
         // SAFETY: the vectors are entry code for every exception, and stay.
         unsafe {
             asm!("msr vbar_el1, {}", "isb", in(reg) trap::vectors(), options(nostack, preserves_flags));
         }
-        let Some(TrapStacks([first, nested])) = stacks else {
+        let Some([first, nested]) = stacks else {
             // SAFETY: reads SP_ELx and keeps it as the nested traps' stack too: such a trap overwrites
             // the frames of the first, and is reported all the same.
             unsafe {
@@ -56,5 +41,15 @@ impl CpuTables {
                 options(nostack, preserves_flags),
             );
         }
+    }
+}
+
+impl Traps for Aarch64 {
+    type TrapFrame = trap::TrapFrame;
+    type TrapStacks = TrapStacks;
+    type CpuTables = CpuTables;
+
+    fn set_handler(handler: fn(&mut trap::TrapFrame)) {
+        trap::HANDLER.set(handler);
     }
 }

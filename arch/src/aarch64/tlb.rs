@@ -6,12 +6,14 @@
 // UNSAFETY: vouches for what the invalidation instructions do.
 #![expect(unsafe_code)]
 
+use super::Aarch64;
+use crate::contract::{CpuTlb, Layout};
 use core::arch::asm;
 use hotmem_paging::Tlb;
 use hotmem_paging::addr::VirtRange;
 
 /// Bytes of the smallest page.
-const PAGE: u64 = 1 << super::layout::PAGE_SHIFT;
+const PAGE: u64 = 1 << Aarch64::PAGE_SHIFT;
 /// More pages than this are cheaper to drop all at once.
 const FEW: u64 = 32;
 
@@ -19,14 +21,8 @@ const FEW: u64 = 32;
 #[derive(Debug)]
 pub struct BroadcastTlb(());
 
-impl BroadcastTlb {
-    /// Vouches for who uses the tables.
-    ///
-    /// # Safety
-    ///
-    /// Only CPUs of this one's inner shareable domain ever load the tables it is used for, into
-    /// TTBR1 at the exception level (and in the translation regime) of whoever calls its methods.
-    pub const unsafe fn new() -> Self {
+impl CpuTlb for BroadcastTlb {
+    unsafe fn new() -> Self {
         Self(())
     }
 }

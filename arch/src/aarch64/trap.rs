@@ -14,9 +14,10 @@
 
 use super::{cpu, probe, semihosting, syndrome};
 use crate::common::trap::HandlerSlot;
+use crate::contract::{self, TrapFrame as _};
 use core::arch::global_asm;
 use core::fmt;
-use hotmem_paging::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::VirtAddr;
 
 /// The registers of what was interrupted, as the entry code saved them.
 #[derive(Clone, Copy, Debug)]
@@ -47,49 +48,38 @@ const IRQ: u64 = 1;
 const FIQ: u64 = 2;
 
 impl TrapFrame {
-    /// Whether the CPU raised it because of the instruction at [`instruction`](Self::instruction), or
-    /// something broke, rather than a device interrupted.
-    pub fn is_exception(&self) -> bool {
-        self.vector % 4 != IRQ
-    }
-
-    /// If the trap tells of bad memory, passes each address to `told`, which says whether that can be dealt
-    /// with. Whether what was interrupted can go on.
-    pub fn takes_bad_memory(&self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
-        // No trap of this architecture does yet.
-        let _ = (self, told);
-        false
-    }
-
-    /// Where the interrupted code was.
-    pub fn instruction(&self) -> u64 {
-        self.elr
-    }
-
-    /// The interrupted code's frame pointer.
-    pub fn frame_pointer(&self) -> u64 {
-        self.x[29]
-    }
-
-    /// The address whose access faulted, if the trap is such a fault.
-    pub fn fault_address(&self) -> Option<VirtAddr> {
-        let fault = self.vector % 4 == SYNCHRONOUS && syndrome::has_address(self.syndrome);
-        fault.then(|| VirtAddr::new(self.address))
-    }
-
     /// Continues behind the instruction.
     pub(super) fn skip(&mut self) {
         self.elr = self.elr.wrapping_add(4);
     }
 
     /// The name of the exception.
-    pub fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self.vector % 4 {
             SYNCHRONOUS => syndrome::name(self.syndrome),
             IRQ => "IRQ",
             FIQ => "FIQ",
             _ => "SError",
         }
+    }
+}
+
+impl contract::TrapFrame for TrapFrame {
+    fn is_exception(&self) -> bool {
+        self.vector % 4 != IRQ
+    }
+
+    fn instruction(&self) -> u64 {
+        self.elr
+    }
+
+    fn frame_pointer(&self) -> u64 {
+        self.x[29]
+    }
+
+    fn fault_address(&self) -> Option<VirtAddr> {
+        let fault = self.vector % 4 == SYNCHRONOUS && syndrome::has_address(self.syndrome);
+        fault.then(|| VirtAddr::new(self.address))
     }
 }
 
@@ -108,15 +98,8 @@ impl fmt::Display for TrapFrame {
     }
 }
 
-/// What the kernel does about a trap. Returning resumes what was interrupted.
-pub type Handler = fn(&mut TrapFrame);
-
-static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
-
-/// Makes `handler` answer every trap from now on.
-pub fn set_handler(handler: Handler) {
-    HANDLER.set(handler);
-}
+/// What the kernel does about a trap.
+pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Called by the entry code with interrupts off.
 extern "C" fn dispatch(frame: &mut TrapFrame) {

@@ -1,7 +1,5 @@
 //! What several architectures share.
 
-#[cfg(not(target_arch = "x86_64"))]
-pub mod no_io;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "powerpc64"))]
 pub mod probe;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::hcall::{H_BUSY, H_GET_TERM_CHAR, H_PUT_TERM_CHAR, H_SUCCESS, H_VIO_SIGNAL, hcall};
+use crate::contract;
 use crate::machine_info::MachineInfo;
 use core::cell::Cell;
 use hotmem_paging::addr::PhysRange;
@@ -14,17 +15,9 @@ const FIRST: u64 = 0;
 /// Tries before a byte is dropped: a terminal that is stuck must not hang the kernel.
 const PATIENCE: u32 = 1 << 24;
 
-/// There are no ISA interrupts: firmware names the terminal's line.
-pub const ISA_IRQ: Option<u8> = None;
-
 /// The terminal that is the console.
 fn terminal() -> u64 {
     MachineInfo::noted().terminal.map_or(FIRST, u64::from)
-}
-
-/// The registers that the console needs mapped: none.
-pub fn registers() -> Option<PhysRange> {
-    None
 }
 
 /// The terminal, and what came from it that nobody took yet.
@@ -34,18 +27,18 @@ pub struct Port {
     input: Cell<(u128, u32)>,
 }
 
-impl Port {
-    /// Opens the terminal.
-    ///
-    /// # Safety
-    ///
-    /// No other value takes its input: that would be lost to one of them.
-    pub unsafe fn open() -> Self {
+impl contract::Port for Port {
+    const ISA_IRQ: Option<u8> = None;
+
+    fn registers() -> Option<PhysRange> {
+        None
+    }
+
+    unsafe fn open() -> Self {
         Self { input: Cell::new((0, 0)) }
     }
 
-    /// Sends one byte, waiting for room; gives up on a terminal that never has any.
-    pub fn send(&mut self, byte: u8) {
+    fn send(&mut self, byte: u8) {
         let word = u64::from(byte) << 56;
         for _ in 0..PATIENCE {
             // SAFETY: the call sends one byte, the highest of the word.
@@ -56,8 +49,7 @@ impl Port {
         }
     }
 
-    /// Whether a byte was received.
-    pub fn has_input(&self) -> bool {
+    fn has_input(&self) -> bool {
         if self.input.get().1 == 0 {
             // SAFETY: the call answers in registers.
             let answer = unsafe { hcall(H_GET_TERM_CHAR, [terminal(), 0, 0, 0]) };
@@ -70,8 +62,7 @@ impl Port {
         self.input.get().1 != 0
     }
 
-    /// The next received byte, if there is one.
-    pub fn receive(&mut self) -> Option<u8> {
+    fn receive(&mut self) -> Option<u8> {
         if !self.has_input() {
             return None;
         }
@@ -80,8 +71,7 @@ impl Port {
         Some((bytes >> 120) as u8)
     }
 
-    /// Lets the terminal interrupt when a byte arrives; the device tree named it, and its interrupt.
-    pub fn interrupt_on_receive(&mut self) {
+    fn interrupt_on_receive(&mut self) {
         // SAFETY: the call lets a virtual device interrupt, no more.
         unsafe { hcall(H_VIO_SIGNAL, [terminal(), 1, 0, 0]) };
     }

@@ -4,16 +4,14 @@
 #![expect(unsafe_code)]
 
 use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
-use super::layout::KERNEL_BASE;
 use super::pte::process_entry;
-use super::{rtas, tlb, trap};
+use super::{Ppc64, rtas, tlb, trap};
+use crate::contract::{Clock, Cpu, Exit, Features};
 use crate::machine_info::MachineInfo;
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
-
-pub use crate::exit::Exit;
 
 /// MSR: external interrupts (book III, 3.2.1).
 const EE: u64 = 1 << 15;
@@ -31,29 +29,12 @@ struct ProcessTable([AtomicU64; 512]);
 
 static PROCESSES: ProcessTable = ProcessTable([const { AtomicU64::new(0) }; 512]);
 
-/// Ends the virtual machine; halts for good where nobody emulates it.
-pub fn exit(exit: Exit) -> ! {
-    rtas::exit(exit);
-    halt_forever()
-}
-
-/// Writes back what the caches hold of `range`, which is mapped, and forgets it.
-pub fn clean_cache(range: VirtRange) {
-    for at in (0..range.len()).step_by(LINE) {
-        let at = range.start().add(at).get();
-        // SAFETY: the line is mapped, as the caller says; writing it back changes no content.
-        unsafe { asm!("dcbf 0, {}", in(reg) at, options(nostack, preserves_flags)) };
-    }
-    // SAFETY: a barrier: the lines are written back before anything that follows.
-    unsafe { asm!("sync", options(nostack, preserves_flags)) };
-}
-
 /// Stops this CPU: it sleeps, but for the decrementer, which wakes it every few seconds.
-pub fn halt_forever() -> ! {
+pub(super) fn halt_forever() -> ! {
     // SAFETY: the call sets this CPU's priority to the highest, so that no device interrupts any more.
     unsafe { hcall(H_CPPR, [0; 4]) };
     loop {
-        disable_interrupts();
+        Ppc64::disable_interrupts();
         if trap::is_set_up() {
             // SAFETY: the vectors are in place, for the call lets interrupts in.
             unsafe { hcall(H_CEDE, [0; 4]) };
@@ -69,97 +50,11 @@ fn msr() -> u64 {
     value
 }
 
-/// Lets interrupts in.
-pub fn enable_interrupts() {
-    // SAFETY: the vectors are in place before anyone lets interrupts in. Only EE and RI change (L = 1).
-    // Memory accesses are not moved across.
-    unsafe { asm!("mtmsrd {}, 1", in(reg) msr() | EE, options(nostack, preserves_flags)) };
-}
-
-/// Keeps interrupts out.
-pub fn disable_interrupts() {
-    // SAFETY: masking interrupts is always allowed. Memory accesses are not moved across.
-    unsafe { asm!("mtmsrd {}, 1", in(reg) msr() & !EE, options(nostack, preserves_flags)) };
-}
-
-/// Runs `f` with interrupts off, and leaves them as they were.
-pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
-    let were_on = msr() & EE != 0;
-    disable_interrupts();
-    let result = f();
-    if were_on {
-        enable_interrupts();
-    }
-    result
-}
-
-/// Sleeps until an interrupt. Interrupts must be off: the hypervisor lets them in and puts the CPU to
-/// sleep in one step, so that one that arrives after the last look at its flag is not slept through.
-pub fn enable_interrupts_and_wait() {
-    // SAFETY: the vectors are in place; the call answers when there was something to do.
-    unsafe { hcall(H_CEDE, [0; 4]) };
-    enable_interrupts();
-}
-
-/// The timebase, which ticks at a fixed rate.
-pub fn timestamp() -> u64 {
-    let ticks;
-    // SAFETY: reads a register.
-    unsafe { asm!("mftb {}", out(reg) ticks, options(nomem, nostack, preserves_flags)) };
-    ticks
-}
-
-/// Ticks of [`timestamp`] in a second, by the device tree.
-pub fn timestamp_hertz() -> u64 {
-    MachineInfo::noted().timebase_hertz.unwrap_or(TIMEBASE_HERTZ)
-}
-
-/// Whether the device tree tells the timebase's frequency.
-pub fn timestamp_is_known() -> bool {
-    MachineInfo::noted().timebase_hertz.is_some()
-}
-
-/// Instructions on a machine started with `-icount shift=0`, which takes a nanosecond for each: a tick
-/// of the timebase is 1000/512 of them, so this is exact to two.
-pub fn instructions() -> u64 {
-    timestamp().wrapping_mul(125) / 64
-}
-
-/// What this CPU can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
-    /// Bytes of the largest leaf.
-    pub largest_leaf: u64,
-    /// One past the highest physical address.
-    pub phys_limit: PhysAddr,
-}
-
-impl Features {
-    /// What every CPU with a radix MMU can do (POWER9 and POWER10 User's Manual, "Supported radix tree
-    /// configurations"); the entry code refused all others.
-    pub fn detect() -> Self {
-        Self { largest_leaf: 1 << 30, phys_limit: PhysAddr::new(1 << 51) }
-    }
-
-    /// What the kernel cannot do without and this CPU does not have.
-    pub fn missing(&self) -> Option<&'static str> {
-        None
-    }
-}
-
 /// How the CPU is used, as its registers say.
 #[derive(Clone, Copy, Debug)]
-pub struct Mode {
+struct Mode {
     version: u64,
     msr: u64,
-}
-
-/// Asks the CPU how it is used.
-pub fn mode() -> Mode {
-    let version;
-    // SAFETY: the processor version register can be read by a guest.
-    unsafe { asm!("mfspr {}, 287", out(reg) version, options(nomem, nostack, preserves_flags)) };
-    Mode { version, msr: msr() }
 }
 
 impl fmt::Display for Mode {
@@ -173,52 +68,120 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Turns on what the kernel relies on: nothing that the entry code did not.
-pub fn set_up() {}
-
-/// Makes the tree at `root` the page tables in use, dropping every cached translation, and continues
-/// in `main` with an empty stack that ends at `top`. One function does both, because the old stack may
-/// have no translation in the new tables.
-///
-/// # Safety
-///
-/// - `root` is a tree of [`Format`](crate::current::Format) that translates the code that runs, and
-///   what that refers to, as the tables before did.
-/// - `top` is a multiple of 16 and, in these tables, the end of writable memory that nobody else uses,
-///   enough for what `main` does.
-pub unsafe fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
-    // The hypervisor was told the entry code's process table: now it is told this one.
-    PROCESSES.0[0].store(process_entry(root), Ordering::Release);
-    let table = VirtAddr::new((&raw const PROCESSES).addr() as u64).offset_from(KERNEL_BASE);
-    // SAFETY: the table names the caller's tree, and is a static of 4 KiB, aligned, at this address.
-    let answer = unsafe { hcall(H_REGISTER_PROC_TBL, [NEW_RADIX_TABLE, table, 0, 0]) };
-    if answer.status != H_SUCCESS {
-        // The old tables stay, and nothing more can be done with the machine.
-        exit(Exit::Panic);
+impl Cpu for Ppc64 {
+    fn exit(exit: Exit) -> ! {
+        rtas::exit(exit);
+        halt_forever()
     }
-    tlb::drop_all();
-    // SAFETY: by the contract of this function. The frame below the top is that of a first caller:
-    // a back chain of zero (64-bit ELF V2 ABI, 2.3.3).
-    unsafe {
-        asm!(
-            "addi 1, {top}, -64",
-            "li 0, 0",
-            "std 0, 0(1)",
-            "std 0, 16(1)",
-            "mr 12, {main}",
-            "mtctr 12",
-            "bctr",
-            top = in(reg_nonzero) top.get(), main = in(reg_nonzero) main,
-            options(noreturn),
-        )
+
+    fn clean_cache(range: VirtRange) {
+        for at in (0..range.len()).step_by(LINE) {
+            let at = range.start().add(at).get();
+            // SAFETY: the line is mapped, as the caller says; writing it back changes no content.
+            unsafe { asm!("dcbf 0, {}", in(reg) at, options(nostack, preserves_flags)) };
+        }
+        // SAFETY: a barrier: the lines are written back before anything that follows.
+        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+    }
+
+    fn enable_interrupts() {
+        // SAFETY: the vectors are in place before anyone lets interrupts in. Only EE and RI change (L = 1).
+        // Memory accesses are not moved across.
+        unsafe { asm!("mtmsrd {}, 1", in(reg) msr() | EE, options(nostack, preserves_flags)) };
+    }
+
+    fn disable_interrupts() {
+        // SAFETY: masking interrupts is always allowed. Memory accesses are not moved across.
+        unsafe { asm!("mtmsrd {}, 1", in(reg) msr() & !EE, options(nostack, preserves_flags)) };
+    }
+
+    fn interrupts_are_enabled() -> bool {
+        msr() & EE != 0
+    }
+
+    /// The hypervisor lets interrupts in and puts the CPU to sleep in one step.
+    fn enable_interrupts_and_wait() {
+        // SAFETY: the vectors are in place; the call answers when there was something to do.
+        unsafe { hcall(H_CEDE, [0; 4]) };
+        Self::enable_interrupts();
+    }
+
+    /// What every CPU with a radix MMU can do (POWER9 and POWER10 User's Manual, "Supported radix tree
+    /// configurations"); the entry code refused all others.
+    fn features() -> Features {
+        Features { largest_leaf: 1 << 30, phys_limit: PhysAddr::new(1 << 51), missing: None }
+    }
+
+    fn mode() -> impl fmt::Display {
+        let version;
+        // SAFETY: the processor version register can be read by a guest.
+        unsafe {
+            asm!("mfspr {}, 287", out(reg) version, options(nomem, nostack, preserves_flags))
+        };
+        Mode { version, msr: msr() }
+    }
+
+    /// Nothing that the entry code did not.
+    fn set_up() {}
+
+    unsafe fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+        // The hypervisor was told the entry code's process table: now it is told this one.
+        PROCESSES.0[0].store(process_entry(root), Ordering::Release);
+        let table =
+            VirtAddr::new((&raw const PROCESSES).addr() as u64).offset_from(Ppc64::KERNEL_BASE);
+        // SAFETY: the table names the caller's tree, and is a static of 4 KiB, aligned, at this address.
+        let answer = unsafe { hcall(H_REGISTER_PROC_TBL, [NEW_RADIX_TABLE, table, 0, 0]) };
+        if answer.status != H_SUCCESS {
+            // The old tables stay, and nothing more can be done with the machine.
+            Self::exit(Exit::Panic);
+        }
+        tlb::drop_all();
+        // SAFETY: by the contract of this function. The frame below the top is that of a first caller:
+        // a back chain of zero (64-bit ELF V2 ABI, 2.3.3).
+        unsafe {
+            asm!(
+                "addi 1, {top}, -64",
+                "li 0, 0",
+                "std 0, 0(1)",
+                "std 0, 16(1)",
+                "mr 12, {main}",
+                "mtctr 12",
+                "bctr",
+                top = in(reg_nonzero) top.get(), main = in(reg_nonzero) main,
+                options(noreturn),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn frame_pointer() -> u64 {
+        let pointer;
+        // SAFETY: copies a register.
+        unsafe { asm!("mr {}, 1", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+        pointer
     }
 }
 
-/// The stack pointer of whoever this is inlined into: its frame begins with the caller's.
-#[inline(always)]
-pub fn frame_pointer() -> u64 {
-    let pointer;
-    // SAFETY: copies a register.
-    unsafe { asm!("mr {}, 1", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
-    pointer
+impl Clock for Ppc64 {
+    /// The timebase.
+    fn timestamp() -> u64 {
+        let ticks;
+        // SAFETY: reads a register.
+        unsafe { asm!("mftb {}", out(reg) ticks, options(nomem, nostack, preserves_flags)) };
+        ticks
+    }
+
+    /// By the device tree.
+    fn timestamp_hertz() -> u64 {
+        MachineInfo::noted().timebase_hertz.unwrap_or(TIMEBASE_HERTZ)
+    }
+
+    fn timestamp_is_known() -> bool {
+        MachineInfo::noted().timebase_hertz.is_some()
+    }
+
+    /// An instruction takes a nanosecond, and a tick of the timebase is 1000/512 of them, so this is exact to two.
+    fn instructions() -> u64 {
+        Self::timestamp().wrapping_mul(125) / 64
+    }
 }

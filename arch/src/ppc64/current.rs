@@ -1,12 +1,19 @@
-//! The names by which the kernel knows the architecture it runs on.
+//! This architecture keeps the contract.
 
-pub use crate::common::probe;
-pub use crate::ppc64::Ppc64 as Arch;
-pub use crate::ppc64::tlb::BroadcastTlb as CpuTlb;
-pub use crate::ppc64::{console, cpu, io, irq, layout, rtas, tables, trap};
+use super::Ppc64;
+use super::{console, irq, pte, rtas, tlb};
+use crate::contract::{Architecture, Io, Layout};
+use crate::irq::Registers;
 
-/// The format of the kernel's tables.
-pub type Format = crate::ppc64::pte::Radix<{ layout::PAGE_SHIFT }>;
+impl Architecture for Ppc64 {
+    type Format = pte::Radix<{ Self::PAGE_SHIFT }>;
+    type CpuTlb = tlb::BroadcastTlb;
+    type Port = console::Port;
+    type Controllers<R: Registers> = irq::Controllers<R>;
+    type Rtas = rtas::Rtas;
+}
+
+impl Io for Ppc64 {}
 
 const _: () =
-    assert!(layout::PAGE_SHIFT == 12 || layout::PAGE_SHIFT == 16, "HOTMEM_PAGE_SIZE is 64K or 4K");
+    assert!(Ppc64::PAGE_SHIFT == 12 || Ppc64::PAGE_SHIFT == 16, "HOTMEM_PAGE_SIZE is 64K or 4K");

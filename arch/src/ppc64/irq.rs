@@ -6,12 +6,13 @@
 
 use super::hcall::{H_CPPR, H_EOI, H_XIRR, hcall};
 use super::trap::TrapFrame;
+use crate::contract;
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
 use core::marker::PhantomData;
 use hotmem_paging::addr::PhysRange;
 
 /// Lines that can be connected.
-pub const SLOTS: usize = 16;
+const SLOTS: usize = 16;
 
 /// The least favoured priority: everything may interrupt.
 const LEAST_FAVOURED: u64 = 0xff;
@@ -26,13 +27,10 @@ pub struct Controllers<R> {
     registers: PhantomData<fn() -> R>,
 }
 
-impl<R: Registers> Controllers<R> {
-    /// Takes over the presentation, if it is `described`; there are no registers to map.
-    ///
-    /// # Errors
-    ///
-    /// [`TakeError::Missing`] if it is not.
-    pub fn take<E>(
+impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
+    const SLOTS: usize = SLOTS;
+
+    fn take<E>(
         mut described: impl Iterator<Item = Controller>,
         _map: impl FnMut(PhysRange) -> Result<R, E>,
     ) -> Result<Self, TakeError<E>> {
@@ -44,18 +42,13 @@ impl<R: Registers> Controllers<R> {
         Ok(Self { slots: [None; SLOTS], registers: PhantomData })
     }
 
-    /// Lets `line`, whose source firmware was told to enable, be known by `slot` (less than [`SLOTS`]).
-    ///
-    /// # Errors
-    ///
-    /// [`NoInput`] if there is no such slot.
-    pub fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
+    /// Firmware was told to enable the line's source.
+    fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
         *self.slots.get_mut(slot).ok_or(NoInput(line))? = Some(line.gsi);
         Ok(())
     }
 
-    /// The interrupt that a trap stands for; `None` if it went away before it was taken.
-    pub fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
+    fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
         // SAFETY: the call takes an interrupt and answers in a register.
         let answer = unsafe { hcall(H_XIRR, [0; 4]) };
         let id = answer.results[0] as u32;
@@ -64,12 +57,11 @@ impl<R: Registers> Controllers<R> {
             .then(|| Claim { slot: self.slots.iter().position(|&slot| slot == Some(source)), id })
     }
 
-    /// Says that an interrupt was served.
-    pub fn finish(&self, claim: Claim) {
+    fn finish(&self, claim: Claim) {
         // SAFETY: the call ends the interrupt, and restores the priority that was before it.
         unsafe { hcall(H_EOI, [claim.id.into(), 0, 0, 0]) };
     }
 
     /// Nothing: every source of this presentation is edge-triggered.
-    pub fn set_masked(&self, _line: Line, _masked: bool) {}
+    fn set_masked(&self, _line: Line, _masked: bool) {}
 }

@@ -7,11 +7,11 @@ pub mod pte;
 #[cfg(target_arch = "powerpc64")]
 pub mod console;
 #[cfg(target_arch = "powerpc64")]
-pub mod cpu;
+mod cpu;
+#[cfg(target_arch = "powerpc64")]
+mod current;
 #[cfg(target_arch = "powerpc64")]
 mod hcall;
-#[cfg(target_arch = "powerpc64")]
-pub use crate::common::no_io as io;
 #[cfg(target_arch = "powerpc64")]
 pub mod irq;
 #[cfg(target_arch = "powerpc64")]

@@ -5,15 +5,18 @@
 // UNSAFETY: gives memory to firmware.
 #![expect(unsafe_code)]
 
+use super::Ppc64;
 use super::hcall::{H_SUCCESS, KVMPPC_H_RTAS, hcall};
-use super::layout::KERNEL_BASE;
-use crate::exit::Exit;
+use crate::contract::{self, Exit, NoRtas};
 use crate::machine_info::MachineInfo;
-use crate::rtas::{BUFFER_BYTES, CELLS, NoRtas};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem_paging::addr::VirtAddr;
 
+/// Bytes of the memory that calls exchange larger things by, a work area of `ibm,configure-connector` at least.
+const BUFFER_BYTES: usize = 4096;
+/// Arguments and results of a call, at the most.
+const CELLS: usize = 16;
 /// Token, two counts, and the cells.
 const ARRAY: usize = 3 + CELLS;
 
@@ -34,7 +37,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Where a static of the image lies.
 fn physical<T>(at: *const T) -> u64 {
-    VirtAddr::new(at.addr() as u64).offset_from(KERNEL_BASE)
+    VirtAddr::new(at.addr() as u64).offset_from(Ppc64::KERNEL_BASE)
 }
 
 /// Makes a call by the array at `cells`.
@@ -72,31 +75,23 @@ unsafe fn call(
 #[derive(Debug)]
 pub struct Rtas(());
 
-impl Rtas {
-    /// The firmware's functions, for who asks first.
-    pub fn take() -> Option<Self> {
+impl contract::Rtas for Rtas {
+    fn take() -> Option<Self> {
         (!TAKEN.swap(true, Ordering::Relaxed)).then_some(Self(()))
     }
 
-    /// Calls the function `token`, and fills in its results, of which the first is a status.
-    ///
-    /// # Errors
-    ///
-    /// [`NoRtas`] if there are more cells than [`CELLS`], or the hypervisor refused.
-    pub fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
+    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
         // SAFETY: there is one `Rtas`, and it is borrowed; the functions that a kernel calls write to
         // the buffer whose address they are given, which is `BUFFER` or nothing that Rust owns.
         unsafe { call(CALL.0.get(), token, args, rets) }
     }
 
-    /// The memory at [`buffer_address`](Self::buffer_address).
-    pub fn buffer(&mut self) -> &mut [u8] {
+    fn buffer(&mut self) -> &mut [u8] {
         // SAFETY: there is one `Rtas`, and it is borrowed; firmware writes during calls only.
         unsafe { &mut *BUFFER.0.get() }
     }
 
-    /// The physical address of the buffer, as calls want it.
-    pub fn buffer_address(&self) -> u32 {
+    fn buffer_address(&self) -> u32 {
         // The image is loaded below 4 GiB.
         physical(BUFFER.0.get()) as u32
     }

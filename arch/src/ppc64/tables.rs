@@ -3,8 +3,8 @@
 // UNSAFETY: writes the code that the CPU runs on a trap.
 #![expect(unsafe_code)]
 
-use super::layout::{LINEAR_BASE, TRAP_STACKS};
-use super::trap;
+use super::{Ppc64, trap};
+use crate::contract::{self, Layout, Traps};
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use hotmem_paging::addr::VirtAddr;
@@ -22,31 +22,16 @@ unsafe impl Sync for EarlyStack {}
 
 static EARLY_STACK: EarlyStack = EarlyStack(UnsafeCell::new([0; EARLY_BYTES]));
 
-/// The tops of the stacks for traps: of those that interrupt the kernel, and of those that interrupt
-/// another trap.
-#[derive(Clone, Copy, Debug)]
-pub struct TrapStacks(pub [VirtAddr; TRAP_STACKS.len()]);
+/// The tops of the stacks of traps that interrupt the kernel, and of those that interrupt another trap.
+type TrapStacks = [VirtAddr; Ppc64::TRAP_STACKS.len()];
 
 /// What a CPU needs to take traps: code in low memory.
 #[derive(Debug, Default)]
 pub struct CpuTables(());
 
-impl CpuTables {
-    /// Nothing yet.
-    pub const fn new() -> Self {
-        Self(())
-    }
-
-    /// From here on traps reach [`trap::set_handler`]'s handler.
-    ///
-    /// With `stacks` absent they run on a stack of the image, and the vectors are put in place.
-    ///
-    /// # Safety
-    ///
-    /// The stacks are mapped, writable and nobody else's, for as long as the kernel runs. The call
-    /// without them comes first, while the early tables show low memory, which nobody else uses.
-    pub unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
-        if let Some(TrapStacks([first, nested])) = stacks {
+impl contract::CpuTables<TrapStacks> for CpuTables {
+    unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
+        if let Some([first, nested]) = stacks {
             trap::set_stacks(first, nested);
             return;
         }
@@ -54,7 +39,8 @@ impl CpuTables {
         let top = VirtAddr::new((EARLY_STACK.0.get().addr() + EARLY_BYTES) as u64);
         trap::set_stacks(top, top);
         let code = trap::vectors();
-        let at = core::ptr::with_exposed_provenance_mut(LINEAR_BASE.add(VECTORS).get() as usize);
+        let at =
+            core::ptr::with_exposed_provenance_mut(Ppc64::LINEAR_BASE.add(VECTORS).get() as usize);
         // SAFETY: by the contract low memory is mapped and ours; the code is far below 64 KiB.
         unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), at, code.len()) };
         for line in (0..code.len()).step_by(128) {
@@ -64,5 +50,15 @@ impl CpuTables {
                 asm!("dcbst 0, {0}", "sync", "icbi 0, {0}", "isync", in(reg) line, options(nostack))
             };
         }
+    }
+}
+
+impl Traps for Ppc64 {
+    type TrapFrame = trap::TrapFrame;
+    type TrapStacks = TrapStacks;
+    type CpuTables = CpuTables;
+
+    fn set_handler(handler: fn(&mut trap::TrapFrame)) {
+        trap::HANDLER.set(handler);
     }
 }

@@ -13,6 +13,7 @@
 // UNSAFETY: vouches for what the invalidation instructions do.
 #![expect(unsafe_code)]
 
+use crate::contract::CpuTlb;
 use core::arch::asm;
 use hotmem_paging::Tlb;
 use hotmem_paging::addr::VirtRange;
@@ -24,14 +25,8 @@ const BY_PROCESS: u64 = 0b01 << 10;
 #[derive(Debug)]
 pub struct BroadcastTlb(());
 
-impl BroadcastTlb {
-    /// Vouches for who uses the tables.
-    ///
-    /// # Safety
-    ///
-    /// The tables are used by process 0 of this partition only, and the hypervisor lets the partition
-    /// use `tlbie` (GTSE).
-    pub const unsafe fn new() -> Self {
+impl CpuTlb for BroadcastTlb {
+    unsafe fn new() -> Self {
         Self(())
     }
 }

@@ -14,10 +14,11 @@
 
 use super::{cpu, probe};
 use crate::common::trap::HandlerSlot;
+use crate::contract::{self, TrapFrame as _};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hotmem_paging::addr::{PhysAddr, VirtAddr};
+use hotmem_paging::addr::VirtAddr;
 
 pub(super) const DATA_STORAGE: u64 = 0x300;
 pub(super) const DATA_SEGMENT: u64 = 0x380;
@@ -57,41 +58,8 @@ pub struct TrapFrame {
 const _: () = assert!(size_of::<TrapFrame>() == 336);
 
 impl TrapFrame {
-    /// Whether the CPU raised it because of the instruction at [`instruction`](Self::instruction), or
-    /// something broke, rather than a device interrupted.
-    pub fn is_exception(&self) -> bool {
-        self.vector != EXTERNAL
-    }
-
-    /// If the trap tells of bad memory, passes each address to `told`, which says whether that can be dealt
-    /// with. Whether what was interrupted can go on.
-    pub fn takes_bad_memory(&self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
-        // No trap of this architecture does yet.
-        let _ = (self, told);
-        false
-    }
-
-    /// Where the interrupted code was.
-    pub fn instruction(&self) -> u64 {
-        self.srr0
-    }
-
-    /// The interrupted code's stack pointer: its frame begins with the caller's.
-    pub fn frame_pointer(&self) -> u64 {
-        self.r[1]
-    }
-
-    /// The address whose access faulted, if the trap is such a fault.
-    pub fn fault_address(&self) -> Option<VirtAddr> {
-        match self.vector {
-            DATA_STORAGE | DATA_SEGMENT => Some(VirtAddr::new(self.dar)),
-            INSTRUCTION_STORAGE | INSTRUCTION_SEGMENT => Some(VirtAddr::new(self.srr0)),
-            _ => None,
-        }
-    }
-
     /// The name of the interrupt (book III, figure 65).
-    pub fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self.vector {
             0x100 => "system reset",
             0x200 => "machine check",
@@ -113,6 +81,28 @@ impl TrapFrame {
     }
 }
 
+impl contract::TrapFrame for TrapFrame {
+    fn is_exception(&self) -> bool {
+        self.vector != EXTERNAL
+    }
+
+    fn instruction(&self) -> u64 {
+        self.srr0
+    }
+
+    fn frame_pointer(&self) -> u64 {
+        self.r[1]
+    }
+
+    fn fault_address(&self) -> Option<VirtAddr> {
+        match self.vector {
+            DATA_STORAGE | DATA_SEGMENT => Some(VirtAddr::new(self.dar)),
+            INSTRUCTION_STORAGE | INSTRUCTION_SEGMENT => Some(VirtAddr::new(self.srr0)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for TrapFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (vector, dsisr, at) = (self.vector, self.dsisr, self.srr0);
@@ -129,15 +119,8 @@ impl fmt::Display for TrapFrame {
     }
 }
 
-/// What the kernel does about a trap. Returning resumes what was interrupted.
-pub type Handler = fn(&mut TrapFrame);
-
-static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
-
-/// Makes `handler` answer every trap from now on.
-pub fn set_handler(handler: Handler) {
-    HANDLER.set(handler);
-}
+/// What the kernel does about a trap.
+pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Called by the entry code with interrupts off.
 extern "C" fn dispatch(frame: &mut TrapFrame) {

@@ -3,7 +3,7 @@
 // UNSAFETY: drives the programmable interval timer.
 #![expect(unsafe_code)]
 
-use super::{cpu, port};
+use super::port;
 
 // Intel 8254 data sheet; the PC wires channel 2 to port 61h (gate: bit 0, speaker: bit 1, output: bit 5).
 const CHANNEL_0: u16 = 0x40;
@@ -42,20 +42,20 @@ fn control() -> u8 {
     unsafe { port::read_u8(SYSTEM_CONTROL) }
 }
 
-/// Ticks of the time stamp counter in a second, measured against the interval timer; `None` if there
-/// is no such timer.
-pub(super) fn measure_timestamp_hertz() -> Option<u64> {
-    by_output().or_else(|| {
+/// Ticks in a second of the time stamp counter, which is `now`, measured against the interval timer; `None` if
+/// there is no such timer.
+pub(super) fn measure_timestamp_hertz(now: fn() -> u64) -> Option<u64> {
+    by_output(now).or_else(|| {
         (0..ATTEMPTS).find_map(|_| {
             start_channel_0();
-            by_count(sample_channel_0, cpu::timestamp)
+            by_count(sample_channel_0, now)
         })
     })
 }
 
 /// Measures by the output of channel 2, which the system control port shows; some machines (QEMU's `microvm`)
 /// have the timer and not that port.
-fn by_output() -> Option<u64> {
+fn by_output(now: fn() -> u64) -> Option<u64> {
     write(SYSTEM_CONTROL, control() & !2 | 1);
     write(MODE, ONE_SHOT_CHANNEL_2);
     write(CHANNEL_2, COUNT.to_le_bytes()[0]);
@@ -65,9 +65,9 @@ fn by_output() -> Option<u64> {
     if control() & OUTPUT != 0 {
         return None;
     }
-    let start = cpu::timestamp();
+    let start = now();
     (0..PATIENCE).find(|_| control() & OUTPUT != 0)?;
-    let ticks = cpu::timestamp().wrapping_sub(start);
+    let ticks = now().wrapping_sub(start);
     ticks.checked_mul(100).filter(|&hertz| hertz != 0)
 }
 

@@ -3,18 +3,18 @@
 // UNSAFETY: privileged instructions.
 #![expect(unsafe_code)]
 
-use super::{clock, machine_check, port};
+use super::clock::measure_timestamp_hertz;
+use super::{X86_64, machine_check, port};
+use crate::contract::{Clock, Cpu, Exit, Features};
 use crate::machine_info::MachineInfo;
 use ::x86_64::instructions::interrupts;
-use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags};
+use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags};
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
-
-pub use crate::exit::Exit;
 
 /// QEMU's isa-debug-exit device: a value written ends the process with `value << 1 | 1`.
 const DEBUG_EXIT: u16 = 0xf4;
@@ -23,52 +23,12 @@ const EXIT_BASE: u32 = 0x10;
 /// The exit value of a panic.
 const EXIT_PANIC: u32 = 0x7f;
 
-/// Ends the virtual machine; halts for good where there is no device that could.
-pub fn exit(exit: Exit) -> ! {
-    let value = match exit {
-        Exit::Code(code) => EXIT_BASE + u32::from(code),
-        Exit::Panic => EXIT_PANIC,
-    };
-    // SAFETY: with isa-debug-exit there the machine ends; on any other PC nothing decodes the port.
-    unsafe { port::write_u32(DEBUG_EXIT, value) };
-    halt_forever()
-}
-
-/// Writes back what the caches hold of `range`, which is mapped, and forgets it (Intel SDM vol. 2A,
-/// CLFLUSH): memory holds what was written last.
-pub fn clean_cache(range: VirtRange) {
-    let line = u64::from(__cpuid(1).ebx >> 8 & 0xff) * 8;
-    let line = if line == 0 { 64 } else { line };
-    for at in (0..range.len()).step_by(line as usize) {
-        let at = range.start().add(at).get();
-        // SAFETY: the line is mapped, as the caller says; flushing it changes no content.
-        unsafe { asm!("clflush [{}]", in(reg) at, options(nostack, preserves_flags)) };
-    }
-    // SAFETY: a fence; the flushes are done before anything that follows (CLFLUSH is ordered by it).
-    unsafe { asm!("mfence", options(nostack, preserves_flags)) };
-}
-
 /// Stops this CPU.
-pub fn halt_forever() -> ! {
+pub(super) fn halt_forever() -> ! {
     loop {
         interrupts::disable();
         ::x86_64::instructions::hlt();
     }
-}
-
-/// Lets interrupts in.
-pub fn enable_interrupts() {
-    interrupts::enable();
-}
-
-/// Keeps interrupts out.
-pub fn disable_interrupts() {
-    interrupts::disable();
-}
-
-/// Runs `f` with interrupts off, and leaves them as they were.
-pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
-    interrupts::without_interrupts(f)
 }
 
 /// Set by a machine check, which no CPU can keep out: the next wait ends at once.
@@ -100,107 +60,20 @@ pub(super) fn wake(instruction: u64) -> u64 {
     if (begins..begins + WAIT_BYTES).contains(&instruction) { begins } else { instruction }
 }
 
-/// Sleeps until an interrupt. Interrupts must be off: they are let in only together with the halt,
-/// so that one that arrives after the last look at its flag is not slept through.
-pub fn enable_interrupts_and_wait() {
-    wait_unless(WOKEN.as_ptr().cast_const());
-    WOKEN.store(false, Ordering::Relaxed);
-}
-
-/// The time stamp counter: under `-icount shift=0` the number of instructions executed.
-pub fn timestamp() -> u64 {
-    // SAFETY: every 64-bit CPU has a time stamp counter, and CR4.TSD binds user code only.
-    unsafe { _rdtsc() }
-}
-
-/// The counter that counts instructions on a machine started with `-icount shift=0`.
-pub fn instructions() -> u64 {
-    timestamp()
-}
-
-/// Ticks of [`timestamp`] in a second, once they were asked for.
+/// Ticks of the time stamp counter in a second, once they were asked for.
 static TIMESTAMP_HERTZ: AtomicU64 = AtomicU64::new(0);
 /// What is taken for them where nothing tells.
 const GUESSED_HERTZ: u64 = 1_000_000_000;
 
-/// Ticks of [`timestamp`] in a second: as the CPU or its hypervisor tells, else measured here, else by whoever
-/// knows a timer ([`MachineInfo`]), else a guess of 1 GHz.
-pub fn timestamp_hertz() -> u64 {
-    if let Some(hertz) = MachineInfo::noted().timebase_hertz {
-        return hertz;
-    }
-    match TIMESTAMP_HERTZ.load(Ordering::Relaxed) {
-        0 => {
-            let hertz = known_hertz().unwrap_or(GUESSED_HERTZ);
-            TIMESTAMP_HERTZ.store(hertz, Ordering::Relaxed);
-            hertz
-        }
-        hertz => hertz,
-    }
-}
-
-/// Whether [`timestamp_hertz`] is told or measured, not guessed.
-pub fn timestamp_is_known() -> bool {
-    MachineInfo::noted().timebase_hertz.is_some()
-        || timestamp_hertz() != GUESSED_HERTZ
-        || known_hertz().is_some()
-}
-
 fn known_hertz() -> Option<u64> {
-    Features::detect().timestamp_hertz.or_else(clock::measure_timestamp_hertz)
-}
-
-/// The root of the page tables in use.
-pub fn page_table_root() -> PhysAddr {
-    PhysAddr::new(Cr3::read_raw().0.start_address().as_u64())
-}
-
-/// What this CPU can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
-    /// Pages can be made non-executable.
-    pub no_execute: bool,
-    /// Bytes of the largest leaf.
-    pub largest_leaf: u64,
-    /// One past the highest physical address.
-    pub phys_limit: PhysAddr,
-    /// There is a local APIC, and it is on: without one no interrupt arrives.
-    pub local_apic: bool,
-    /// Ticks of the time stamp counter in a second, where the CPU or its hypervisor tells.
-    pub timestamp_hertz: Option<u64>,
-}
-
-impl Features {
-    /// Asks the CPU (Intel SDM vol. 2A CPUID; AMD APM vol. 3 appendix E).
-    pub fn detect() -> Self {
-        let basic = __cpuid(0).eax;
-        let extended = __cpuid(0x8000_0000).eax;
-        let flags = if extended >= 0x8000_0001 { __cpuid(0x8000_0001).edx } else { 0 };
-        let bits = if extended >= 0x8000_0008 { __cpuid(0x8000_0008).eax & 0xff } else { 36 };
-        let crystal = if basic >= 0x15 { crystal_hertz() } else { None };
-        Self {
-            no_execute: flags & 1 << 20 != 0,
-            largest_leaf: if flags & 1 << 26 != 0 { 1 << 30 } else { 2 << 20 },
-            phys_limit: PhysAddr::new(1 << bits.clamp(32, 52)),
-            local_apic: __cpuid(1).edx & 1 << 9 != 0,
-            timestamp_hertz: crystal.or_else(hypervisor_hertz),
-        }
-    }
-}
-
-impl Features {
-    /// What the kernel cannot do without and this CPU does not have.
-    pub fn missing(&self) -> Option<&'static str> {
-        let needed = [
-            (self.no_execute, "pages that are not executable"),
-            (self.local_apic, "a local APIC (CPUID.1:EDX.APIC)"),
-        ];
-        needed.into_iter().find_map(|(is_there, what)| (!is_there).then_some(what))
-    }
+    crystal_hertz().or_else(hypervisor_hertz).or_else(|| measure_timestamp_hertz(X86_64::timestamp))
 }
 
 /// Leaf 15h: the counter's frequency as a ratio to the crystal's.
 fn crystal_hertz() -> Option<u64> {
+    if __cpuid(0).eax < 0x15 {
+        return None;
+    }
     let leaf = __cpuid_count(0x15, 0);
     let (denominator, numerator, crystal) = (leaf.eax, leaf.ebx, leaf.ecx);
     let hertz = u64::from(crystal).checked_mul(u64::from(numerator))?;
@@ -221,14 +94,9 @@ fn hypervisor_hertz() -> Option<u64> {
 
 /// How the CPU is used, as its registers say.
 #[derive(Clone, Copy, Debug)]
-pub struct Mode {
+struct Mode {
     cr4: Cr4Flags,
     no_execute: bool,
-}
-
-/// Asks the CPU how it is used.
-pub fn mode() -> Mode {
-    Mode { cr4: Cr4::read(), no_execute: Efer::read().contains(EferFlags::NO_EXECUTE_ENABLE) }
 }
 
 impl fmt::Display for Mode {
@@ -240,40 +108,131 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Turns on what the kernel's own page tables rely on: non-executable pages, and write protection
-/// that binds the kernel too.
-///
-/// The CPU must have [`Features::no_execute`].
-pub fn set_up() {
-    // SAFETY: NXE gives bit 63 of an entry its meaning; the early tables never set it.
-    unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
-    // SAFETY: the early tables map everything writable, so write protection refuses nothing yet.
-    unsafe { Cr0::update(|cr0| cr0.insert(Cr0Flags::WRITE_PROTECT)) };
-    // SAFETY: no early entry is global, and without PCIDs a CR3 reload drops everything.
-    unsafe { Cr4::update(|cr4| cr4.remove(Cr4Flags::PAGE_GLOBAL | Cr4Flags::PCID)) };
-    machine_check::set_up();
-}
-
-/// Makes the tree at `root` the page tables in use, dropping every cached translation, and continues
-/// in `main` with an empty stack that ends at `top`. One function does both, because the old stack may
-/// have no translation in the new tables.
+/// [`Cpu::switch`].
 ///
 /// # Safety
 ///
-/// - `root` is a four-level tree, [`set_up`] has run if it uses what that enables, and it
-///   translates the code that runs, and what that refers to, as the tables before did.
-/// - `top` is a multiple of 16 and, in these tables, the end of writable memory that nobody else uses,
-///   enough for what `main` does.
+/// As for that.
 #[unsafe(naked)]
-pub unsafe extern "C" fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+unsafe extern "C" fn switch(_root: PhysAddr, _top: VirtAddr, _main: extern "C" fn() -> !) -> ! {
     naked_asm!("mov cr3, rdi", "mov rsp, rsi", "xor ebp, ebp", "call rdx", "ud2")
 }
 
-/// The frame pointer of whoever this is inlined into.
-#[inline(always)]
-pub fn frame_pointer() -> u64 {
-    let pointer;
-    // SAFETY: copies a register.
-    unsafe { asm!("mov {}, rbp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
-    pointer
+impl Cpu for X86_64 {
+    fn exit(exit: Exit) -> ! {
+        let value = match exit {
+            Exit::Code(code) => EXIT_BASE + u32::from(code),
+            Exit::Panic => EXIT_PANIC,
+        };
+        // SAFETY: with isa-debug-exit there the machine ends; on any other PC nothing decodes the port.
+        unsafe { port::write_u32(DEBUG_EXIT, value) };
+        halt_forever()
+    }
+
+    /// Intel SDM vol. 2A, CLFLUSH.
+    fn clean_cache(range: VirtRange) {
+        let line = u64::from(__cpuid(1).ebx >> 8 & 0xff) * 8;
+        let line = if line == 0 { 64 } else { line };
+        for at in (0..range.len()).step_by(line as usize) {
+            let at = range.start().add(at).get();
+            // SAFETY: the line is mapped, as the caller says; flushing it changes no content.
+            unsafe { asm!("clflush [{}]", in(reg) at, options(nostack, preserves_flags)) };
+        }
+        // SAFETY: a fence; the flushes are done before anything that follows (CLFLUSH is ordered by it).
+        unsafe { asm!("mfence", options(nostack, preserves_flags)) };
+    }
+
+    fn enable_interrupts() {
+        interrupts::enable();
+    }
+
+    fn disable_interrupts() {
+        interrupts::disable();
+    }
+
+    fn interrupts_are_enabled() -> bool {
+        interrupts::are_enabled()
+    }
+
+    fn enable_interrupts_and_wait() {
+        wait_unless(WOKEN.as_ptr().cast_const());
+        WOKEN.store(false, Ordering::Relaxed);
+    }
+
+    /// Intel SDM vol. 2A CPUID; AMD APM vol. 3 appendix E.
+    fn features() -> Features {
+        let extended = __cpuid(0x8000_0000).eax;
+        let flags = if extended >= 0x8000_0001 { __cpuid(0x8000_0001).edx } else { 0 };
+        let bits = if extended >= 0x8000_0008 { __cpuid(0x8000_0008).eax & 0xff } else { 36 };
+        let needed = [
+            (flags & 1 << 20 != 0, "pages that are not executable"),
+            (__cpuid(1).edx & 1 << 9 != 0, "a local APIC (CPUID.1:EDX.APIC)"),
+        ];
+        Features {
+            largest_leaf: if flags & 1 << 26 != 0 { 1 << 30 } else { 2 << 20 },
+            phys_limit: PhysAddr::new(1 << bits.clamp(32, 52)),
+            missing: needed.into_iter().find_map(|(there, what)| (!there).then_some(what)),
+        }
+    }
+
+    fn mode() -> impl fmt::Display {
+        Mode { cr4: Cr4::read(), no_execute: Efer::read().contains(EferFlags::NO_EXECUTE_ENABLE) }
+    }
+
+    fn set_up() {
+        // SAFETY: NXE gives bit 63 of an entry its meaning; the early tables never set it.
+        unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
+        // SAFETY: the early tables map everything writable, so write protection refuses nothing yet.
+        unsafe { Cr0::update(|cr0| cr0.insert(Cr0Flags::WRITE_PROTECT)) };
+        // SAFETY: no early entry is global, and without PCIDs a CR3 reload drops everything.
+        unsafe { Cr4::update(|cr4| cr4.remove(Cr4Flags::PAGE_GLOBAL | Cr4Flags::PCID)) };
+        machine_check::set_up();
+    }
+
+    unsafe fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+        // SAFETY: by the contract of this function.
+        unsafe { switch(root, top, main) }
+    }
+
+    #[inline(always)]
+    fn frame_pointer() -> u64 {
+        let pointer;
+        // SAFETY: copies a register.
+        unsafe { asm!("mov {}, rbp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+        pointer
+    }
+}
+
+impl Clock for X86_64 {
+    /// The time stamp counter: under `-icount shift=0` the number of instructions executed.
+    fn timestamp() -> u64 {
+        // SAFETY: every 64-bit CPU has a time stamp counter, and CR4.TSD binds user code only.
+        unsafe { _rdtsc() }
+    }
+
+    /// As whoever knows a timer tells ([`MachineInfo`]), else as the CPU or its hypervisor does, else measured here,
+    /// else a guess of 1 GHz.
+    fn timestamp_hertz() -> u64 {
+        if let Some(hertz) = MachineInfo::noted().timebase_hertz {
+            return hertz;
+        }
+        match TIMESTAMP_HERTZ.load(Ordering::Relaxed) {
+            0 => {
+                let hertz = known_hertz().unwrap_or(GUESSED_HERTZ);
+                TIMESTAMP_HERTZ.store(hertz, Ordering::Relaxed);
+                hertz
+            }
+            hertz => hertz,
+        }
+    }
+
+    fn timestamp_is_known() -> bool {
+        MachineInfo::noted().timebase_hertz.is_some()
+            || Self::timestamp_hertz() != GUESSED_HERTZ
+            || known_hertz().is_some()
+    }
+
+    fn instructions() -> u64 {
+        Self::timestamp()
+    }
 }

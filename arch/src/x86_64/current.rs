@@ -1,9 +1,15 @@
-//! The names by which the kernel knows the architecture it runs on.
+//! This architecture keeps the contract.
 
-pub use crate::common::probe;
-pub use crate::rtas::absent as rtas;
-pub use crate::x86_64::X86_64 as Arch;
-pub use crate::x86_64::pte::X86Pte4 as Format;
-pub use crate::x86_64::serial as console;
-pub use crate::x86_64::tlb::LocalTlb as CpuTlb;
-pub use crate::x86_64::{cpu, io, irq, layout, tables, trap};
+use super::X86_64;
+use super::{irq, pte, serial, tlb};
+use crate::contract::Architecture;
+use crate::irq::Registers;
+use core::convert::Infallible;
+
+impl Architecture for X86_64 {
+    type Format = pte::X86Pte4;
+    type CpuTlb = tlb::LocalTlb;
+    type Port = serial::Port;
+    type Controllers<R: Registers> = irq::Controllers<R>;
+    type Rtas = Infallible;
+}

@@ -3,9 +3,11 @@
 // UNSAFETY: accesses ports that byte code asks for.
 #![expect(unsafe_code)]
 
+use super::X86_64;
 use super::port;
 use super::serial::COM1;
-use crate::io::{IoError, PciFunction};
+use crate::contract::Io;
+use crate::io::{IoError, PciFunction, Place};
 
 /// Ports that are the kernel's own: its console, and the masks of the 8259s.
 const OWN_PORTS: [(u16, u16); 3] = [(COM1, COM1 + 7), (0x20, 0x21), (0xa0, 0xa1)];
@@ -52,7 +54,7 @@ fn output(port: u16, bytes: u32, value: u64) -> Result<(), IoError> {
     Ok(())
 }
 
-/// Selects a register of PCI configuration space; answers with the port to access it through.
+/// Selects a register of PCI configuration space; returns the port to access it through.
 fn select(function: PciFunction, offset: u64, bytes: u32) -> Result<u16, IoError> {
     let offset = u32::try_from(offset).map_err(|_| IoError::Unsupported)?;
     if function.segment != 0 || offset > 0xff || bytes == 0 || !offset.is_multiple_of(bytes) {
@@ -64,43 +66,20 @@ fn select(function: PciFunction, offset: u64, bytes: u32) -> Result<u16, IoError
     Ok(PCI_DATA + (offset & 3) as u16)
 }
 
-/// Reads `bytes` bytes from the port at `address`.
-///
-/// # Errors
-///
-/// [`IoError`]
-pub fn read_port(address: u64, bytes: u32) -> Result<u64, IoError> {
-    input(checked(address, bytes)?, bytes)
+/// The port by which `place` is accessed.
+fn port_of(place: Place, bytes: u32) -> Result<u16, IoError> {
+    match place {
+        Place::Port(address) => checked(address, bytes),
+        Place::Pci(function, offset) => select(function, offset, bytes),
+    }
 }
 
-/// Writes `bytes` bytes to the port at `address`.
-///
-/// # Errors
-///
-/// [`IoError`]
-pub fn write_port(address: u64, bytes: u32, value: u64) -> Result<(), IoError> {
-    output(checked(address, bytes)?, bytes, value)
-}
+impl Io for X86_64 {
+    fn read(place: Place, bytes: u32) -> Result<u64, IoError> {
+        input(port_of(place, bytes)?, bytes)
+    }
 
-/// Reads `bytes` bytes of a function's configuration space.
-///
-/// # Errors
-///
-/// [`IoError`]
-pub fn read_pci(function: PciFunction, offset: u64, bytes: u32) -> Result<u64, IoError> {
-    input(select(function, offset, bytes)?, bytes)
-}
-
-/// Writes `bytes` bytes of a function's configuration space.
-///
-/// # Errors
-///
-/// [`IoError`]
-pub fn write_pci(
-    function: PciFunction,
-    offset: u64,
-    bytes: u32,
-    value: u64,
-) -> Result<(), IoError> {
-    output(select(function, offset, bytes)?, bytes, value)
+    fn write(place: Place, bytes: u32, value: u64) -> Result<(), IoError> {
+        output(port_of(place, bytes)?, bytes, value)
+    }
 }

@@ -3,11 +3,12 @@
 use super::apic::{IO_APIC_BYTES, IoApic, LOCAL_APIC_BYTES, LocalApic, Route};
 use super::pic;
 use super::trap::{FIRST_DEVICE, SPURIOUS, TrapFrame, VECTORS};
+use crate::contract;
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected: one for each device vector.
-pub const SLOTS: usize = VECTORS - FIRST_DEVICE as usize;
+const SLOTS: usize = VECTORS - FIRST_DEVICE as usize;
 
 /// I/O APICs used at most.
 const IO_APICS: usize = 8;
@@ -20,14 +21,10 @@ pub struct Controllers<R> {
     io: [Option<(IoApic<R>, u32)>; IO_APICS],
 }
 
-impl<R: Registers> Controllers<R> {
-    /// Takes over the controllers that are `described`, with everything masked; `map` makes their
-    /// registers reachable.
-    ///
-    /// # Errors
-    ///
-    /// [`TakeError`] if there is no local APIC, or registers cannot be mapped.
-    pub fn take<E>(
+impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
+    const SLOTS: usize = SLOTS;
+
+    fn take<E>(
         described: impl Iterator<Item = Controller>,
         mut map: impl FnMut(PhysRange) -> Result<R, E>,
     ) -> Result<Self, TakeError<E>> {
@@ -58,12 +55,7 @@ impl<R: Registers> Controllers<R> {
         Ok(Self { local, io })
     }
 
-    /// Lets `line` interrupt, and be known by `slot` (less than [`SLOTS`]).
-    ///
-    /// # Errors
-    ///
-    /// [`NoInput`] if no I/O APIC has an input for it.
-    pub fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
+    fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
         let (apic, input) = self.input(line).ok_or(NoInput(line))?;
         let vector = FIRST_DEVICE + (slot % SLOTS) as u8;
         let Line { trigger, polarity, .. } = line;
@@ -71,25 +63,24 @@ impl<R: Registers> Controllers<R> {
         apic.route(input, route).map_err(|_| NoInput(line))
     }
 
-    /// The interrupt that a trap stands for.
-    pub fn claim(&self, frame: &TrapFrame) -> Option<Claim> {
+    fn claim(&self, frame: &TrapFrame) -> Option<Claim> {
         let vector = frame.vector();
         let slot = vector.checked_sub(FIRST_DEVICE).map(usize::from);
         Some(Claim { slot, id: vector.into() })
     }
 
-    /// Says that an interrupt was served.
-    pub fn finish(&self, _claim: Claim) {
+    fn finish(&self, _claim: Claim) {
         self.local.end_of_interrupt();
     }
 
-    /// Masks `line` or unmasks it.
-    pub fn set_masked(&self, line: Line, masked: bool) {
+    fn set_masked(&self, line: Line, masked: bool) {
         if let Some((apic, input)) = self.input(line) {
             apic.set_masked(input, masked);
         }
     }
+}
 
+impl<R: Registers> Controllers<R> {
     /// The I/O APIC and its input that `line` ends in.
     fn input(&self, line: Line) -> Option<(&IoApic<R>, u32)> {
         self.io.iter().flatten().find_map(|(apic, first)| {

@@ -8,17 +8,19 @@ pub mod pte;
 #[cfg(target_arch = "x86_64")]
 mod clock;
 #[cfg(target_arch = "x86_64")]
-pub mod cpu;
+mod cpu;
 #[cfg(target_arch = "x86_64")]
-pub mod io;
+mod current;
+#[cfg(target_arch = "x86_64")]
+mod io;
 #[cfg(target_arch = "x86_64")]
 pub mod irq;
 #[cfg(target_arch = "x86_64")]
 mod machine_check;
 #[cfg(target_arch = "x86_64")]
-pub mod pic;
+mod pic;
 #[cfg(target_arch = "x86_64")]
-pub mod port;
+mod port;
 #[cfg(target_arch = "x86_64")]
 mod probe;
 #[cfg(target_arch = "x86_64")]

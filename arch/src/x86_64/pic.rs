@@ -9,7 +9,7 @@ use super::port;
 const MASKS: [u16; 2] = [0x21, 0xa1];
 
 /// Masks every input of both controllers: interrupts come by the I/O APICs.
-pub fn mask_all() {
+pub(super) fn mask_all() {
     for mask in MASKS {
         // SAFETY: masking an 8259's inputs only keeps interrupts away that nobody waits for.
         unsafe { port::write_u8(mask, 0xff) };

@@ -12,7 +12,7 @@ macro_rules! access {
         /// # Safety
         ///
         /// The read may have side effects: they must not break what other code relies on.
-        pub unsafe fn $read(port: u16) -> $word {
+        pub(super) unsafe fn $read(port: u16) -> $word {
             let mut port = Port::<$word>::new(port);
             // SAFETY: the caller vouches for the side effects.
             unsafe { port.read() }
@@ -23,7 +23,7 @@ macro_rules! access {
         /// # Safety
         ///
         /// What the device does with it, to memory included, must not break what other code relies on.
-        pub unsafe fn $write(port: u16, value: $word) {
+        pub(super) unsafe fn $write(port: u16, value: $word) {
             let mut port = Port::<$word>::new(port);
             // SAFETY: the caller vouches for the side effects.
             unsafe { port.write(value) }

@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::port;
+use crate::contract;
 use hotmem_paging::addr::PhysRange;
 
 // Registers, by offset (table 4 of the data sheet).
@@ -28,25 +29,31 @@ const PATIENCE: u32 = 1 << 24;
 
 /// The first serial port of a PC.
 pub const COM1: u16 = 0x3f8;
-/// Its ISA interrupt, for machines whose firmware does not name the console's line.
-pub const ISA_IRQ: Option<u8> = Some(4);
-
-/// The registers that the console needs mapped: none, its ports are always there.
-pub fn registers() -> Option<PhysRange> {
-    None
-}
 
 /// COM1 as a 16550 at 115,200 baud, 8 data bits, no parity.
 #[derive(Debug)]
 pub struct Port(());
 
 impl Port {
-    /// Sets up the port.
-    ///
-    /// # Safety
-    ///
-    /// The eight ports from [`COM1`] on are a 16550 or nothing, and no other value drives it.
-    pub unsafe fn open() -> Self {
+    fn read(&self, register: u16) -> u8 {
+        // SAFETY: by `open`'s contract the port is ours; reading affects its FIFO and status only.
+        unsafe { port::read_u8(COM1 + register) }
+    }
+
+    fn write(&self, register: u16, value: u8) {
+        // SAFETY: by `open`'s contract the port is ours; a 16550 reaches no memory.
+        unsafe { port::write_u8(COM1 + register, value) }
+    }
+}
+
+impl contract::Port for Port {
+    const ISA_IRQ: Option<u8> = Some(4);
+
+    fn registers() -> Option<PhysRange> {
+        None
+    }
+
+    unsafe fn open() -> Self {
         let uart = Self(());
         uart.write(INTERRUPT_ENABLE, 0);
         uart.write(LINE_CONTROL, DIVISOR_LATCH);
@@ -61,18 +68,7 @@ impl Port {
         uart
     }
 
-    fn read(&self, register: u16) -> u8 {
-        // SAFETY: by `open`'s contract the port is ours; reading affects its FIFO and status only.
-        unsafe { port::read_u8(COM1 + register) }
-    }
-
-    fn write(&self, register: u16, value: u8) {
-        // SAFETY: by `open`'s contract the port is ours; a 16550 reaches no memory.
-        unsafe { port::write_u8(COM1 + register, value) }
-    }
-
-    /// Sends one byte, waiting for room; gives up on a port that never has any.
-    pub fn send(&mut self, byte: u8) {
+    fn send(&mut self, byte: u8) {
         for _ in 0..PATIENCE {
             if self.read(LINE_STATUS) & TRANSMIT_EMPTY != 0 {
                 self.write(DATA, byte);
@@ -81,20 +77,17 @@ impl Port {
         }
     }
 
-    /// Whether a byte was received.
-    pub fn has_input(&self) -> bool {
+    fn has_input(&self) -> bool {
         let status = self.read(LINE_STATUS);
         // A port that is not there reads as all ones: that is no byte.
         status & DATA_READY != 0 && status != 0xff
     }
 
-    /// The next received byte, if there is one.
-    pub fn receive(&mut self) -> Option<u8> {
+    fn receive(&mut self) -> Option<u8> {
         self.has_input().then(|| self.read(DATA))
     }
 
-    /// Lets the port interrupt when a byte arrives.
-    pub fn interrupt_on_receive(&mut self) {
+    fn interrupt_on_receive(&mut self) {
         self.write(INTERRUPT_ENABLE, RECEIVED_DATA_INTERRUPT);
     }
 }

@@ -3,8 +3,10 @@
 // UNSAFETY: loads the tables the CPU trusts.
 #![expect(unsafe_code)]
 
+use super::X86_64;
 use super::gate::Gate;
 use super::trap::{self, DOUBLE_FAULT, NMI, PAGE_FAULT, SPURIOUS};
+use crate::contract::{self, Layout, Traps};
 use ::x86_64::VirtAddr as CpuAddr;
 use ::x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use ::x86_64::instructions::tables::{lidt, load_tss};
@@ -18,11 +20,10 @@ const GATES: usize = 256;
 /// Traps that run on a stack of their own, because the current one may be what is broken.
 const OWN_STACK: [u8; 3] = [DOUBLE_FAULT, PAGE_FAULT, NMI];
 
-/// The tops of the stacks for traps that need one of their own: double fault, page fault, NMI.
-#[derive(Clone, Copy, Debug)]
-pub struct TrapStacks(pub [VirtAddr; 3]);
+/// The tops of the stacks for double fault, page fault, NMI.
+type TrapStacks = [VirtAddr; X86_64::TRAP_STACKS.len()];
 
-/// GDT, TSS and IDT of one CPU. Too large for a stack: keep it in a static or on the heap.
+/// GDT, TSS and IDT of one CPU.
 #[derive(Debug)]
 pub struct CpuTables {
     gdt: GlobalDescriptorTable,
@@ -32,30 +33,17 @@ pub struct CpuTables {
 
 impl Default for CpuTables {
     fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl CpuTables {
-    /// Empty tables.
-    pub const fn new() -> Self {
         Self {
             gdt: GlobalDescriptorTable::new(),
             tss: TaskStateSegment::new(),
             idt: [Gate::ABSENT; GATES],
         }
     }
+}
 
-    /// Fills in the tables and loads them, for good. From here on traps reach
-    /// [`trap::set_handler`]'s handler.
-    ///
-    /// With `stacks` absent every trap runs on the stack it interrupts.
-    ///
-    /// # Safety
-    ///
-    /// The stacks are mapped, writable and nobody else's, for as long as the kernel runs.
-    pub unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
-        let tops = stacks.map_or([VirtAddr::new(0); 3], |stacks| stacks.0);
+impl contract::CpuTables<TrapStacks> for CpuTables {
+    unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
+        let tops = stacks.unwrap_or_default();
         let [first, second, third] = tops.map(|top| CpuAddr::new_truncate(top.get()));
         let none = CpuAddr::zero();
         self.tss.interrupt_stack_table = [first, second, third, none, none, none, none];
@@ -90,5 +78,15 @@ impl CpuTables {
         // SAFETY: every present gate leads to entry code of its vector, in the code segment loaded
         // above, on a stack the caller vouches for; the table lives for ever.
         unsafe { lidt(&pointer) };
+    }
+}
+
+impl Traps for X86_64 {
+    type TrapFrame = trap::TrapFrame;
+    type TrapStacks = TrapStacks;
+    type CpuTables = CpuTables;
+
+    fn set_handler(handler: fn(&mut trap::TrapFrame)) {
+        trap::HANDLER.set(handler);
     }
 }

@@ -3,6 +3,7 @@
 // UNSAFETY: vouches for what the invalidation instructions do.
 #![expect(unsafe_code)]
 
+use crate::contract::CpuTlb;
 use ::x86_64::VirtAddr as CpuAddr;
 use ::x86_64::instructions::tlb;
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -18,14 +19,8 @@ const FEW: u64 = 32;
 #[derive(Debug)]
 pub struct LocalTlb(());
 
-impl LocalTlb {
-    /// Vouches that no other CPU is involved.
-    ///
-    /// # Safety
-    ///
-    /// Only the CPU that calls this value's methods ever loads the tables it is used for into CR3,
-    /// and CR4.PCIDE is clear.
-    pub const unsafe fn new() -> Self {
+impl CpuTlb for LocalTlb {
+    unsafe fn new() -> Self {
         Self(())
     }
 }

@@ -7,6 +7,7 @@
 
 use super::{cpu, machine_check, probe};
 use crate::common::trap::HandlerSlot;
+use crate::contract::{self, TrapFrame as _};
 use ::x86_64::registers::control::Cr2;
 use core::arch::naked_asm;
 use core::fmt;
@@ -67,39 +68,8 @@ impl TrapFrame {
         self.vector as u8
     }
 
-    /// Whether the CPU raised it because of the instruction at `rip`, rather than a device.
-    pub fn is_exception(&self) -> bool {
-        (self.vector as usize) < EXCEPTIONS
-    }
-
-    /// Where the interrupted code was.
-    pub fn instruction(&self) -> u64 {
-        self.rip
-    }
-
-    /// The interrupted code's frame pointer.
-    pub fn frame_pointer(&self) -> u64 {
-        self.rbp
-    }
-
-    /// The address whose access faulted, if the trap is a page fault.
-    pub fn fault_address(&self) -> Option<VirtAddr> {
-        // CR2 keeps it until the next page fault, and none happens while one is handled.
-        (self.vector() == PAGE_FAULT).then(|| VirtAddr::new(Cr2::read_raw()))
-    }
-
-    /// If the trap tells of bad memory, passes each address to `told`, which says whether that can be dealt
-    /// with. Whether what was interrupted can go on.
-    pub fn takes_bad_memory(&mut self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
-        let goes_on = self.vector() == MACHINE_CHECK && machine_check::take(told);
-        if goes_on {
-            self.rip = cpu::wake(self.rip);
-        }
-        goes_on
-    }
-
     /// The name of the exception (Intel SDM vol. 3A, table 7-1).
-    pub fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self.vector {
             0 => "divide error",
             1 => "debug exception",
@@ -125,6 +95,33 @@ impl TrapFrame {
             30 => "security exception",
             _ => "unknown exception",
         }
+    }
+}
+
+impl contract::TrapFrame for TrapFrame {
+    fn is_exception(&self) -> bool {
+        (self.vector as usize) < EXCEPTIONS
+    }
+
+    fn instruction(&self) -> u64 {
+        self.rip
+    }
+
+    fn frame_pointer(&self) -> u64 {
+        self.rbp
+    }
+
+    fn fault_address(&self) -> Option<VirtAddr> {
+        // CR2 keeps it until the next page fault, and none happens while one is handled.
+        (self.vector() == PAGE_FAULT).then(|| VirtAddr::new(Cr2::read_raw()))
+    }
+
+    fn takes_bad_memory(&mut self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+        let goes_on = self.vector() == MACHINE_CHECK && machine_check::take(told);
+        if goes_on {
+            self.rip = cpu::wake(self.rip);
+        }
+        goes_on
     }
 }
 
@@ -166,15 +163,8 @@ impl fmt::Display for TrapFrame {
     }
 }
 
-/// What the kernel does about a trap. Returning resumes what was interrupted.
-pub type Handler = fn(&mut TrapFrame);
-
-static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
-
-/// Makes `handler` answer every trap from now on.
-pub fn set_handler(handler: Handler) {
-    HANDLER.set(handler);
-}
+/// What the kernel does about a trap.
+pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Called by the entry code with interrupts off.
 extern "C" fn dispatch(frame: &mut TrapFrame) {

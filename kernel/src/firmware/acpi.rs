@@ -13,8 +13,8 @@ use hotmem_acpi::{
     AcpiSource, Controller, Fadt, Madt, Physical, PowerOff, Spcr, Srat, Tables, node_of,
 };
 use hotmem_aml::Limits;
-use hotmem_arch::current::console::ISA_IRQ;
-use hotmem_arch::current::cpu;
+use hotmem_arch::contract::Port as _;
+use hotmem_arch::current::{Port, cpu};
 use hotmem_arch::irq;
 use hotmem_arch::machine_info::{MachineInfo, Psci};
 use hotmem_boot::{Firmware, RangeList};
@@ -180,7 +180,7 @@ fn console_line<P: Physical>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Option<
         log::error!("console interrupt: {error}");
         None
     });
-    named.and_then(|spcr| spcr.line()).or_else(|| Some(madt.isa_line(ISA_IRQ?)))
+    named.and_then(|spcr| spcr.line()).or_else(|| Some(madt.isa_line(Port::ISA_IRQ?)))
 }
 
 /// Takes over the interrupt controllers, and lets the console interrupt; answers with its line.

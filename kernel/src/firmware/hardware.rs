@@ -13,7 +13,7 @@ use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
 use hotmem_acpi::Hardware;
 use hotmem_aml::{HostError, PciAddress, Space, Width};
 use hotmem_arch::current::{cpu, io};
-use hotmem_arch::io::{IoError, PciFunction};
+use hotmem_arch::io::{IoError, PciFunction, Place};
 use hotmem_hotplug::Line;
 
 /// Pages of device memory that byte code can use in all.
@@ -88,10 +88,15 @@ impl KernelHardware {
     }
 }
 
-/// The function of a PCI device, as the architecture knows it.
-fn function(at: PciAddress) -> PciFunction {
-    let PciAddress { segment, bus, device, function, .. } = at;
-    PciFunction { segment, bus, device, function }
+/// The place beside memory that byte code names, as the architecture knows it.
+fn place(space: Space, address: u64) -> Result<Place, HostError> {
+    match space {
+        Space::SystemIo => Ok(Place::Port(address)),
+        Space::PciConfig(PciAddress { segment, bus, device, function, .. }) => {
+            Ok(Place::Pci(PciFunction { segment, bus, device, function }, address))
+        }
+        Space::SystemMemory | Space::Other(_) => Err(HostError::Unsupported),
+    }
 }
 
 fn refused(error: IoError) -> HostError {
@@ -105,11 +110,7 @@ impl Hardware for KernelHardware {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         match space {
             Space::SystemMemory => self.load(address, width),
-            Space::SystemIo => io::read_port(address, width.bytes()).map_err(refused),
-            Space::PciConfig(at) => {
-                io::read_pci(function(at), address, width.bytes()).map_err(refused)
-            }
-            Space::Other(_) => Err(HostError::Unsupported),
+            _ => io::read(place(space, address)?, width.bytes()).map_err(refused),
         }
     }
 
@@ -122,11 +123,7 @@ impl Hardware for KernelHardware {
     ) -> Result<(), HostError> {
         match space {
             Space::SystemMemory => self.store(address, width, value),
-            Space::SystemIo => io::write_port(address, width.bytes(), value).map_err(refused),
-            Space::PciConfig(at) => {
-                io::write_pci(function(at), address, width.bytes(), value).map_err(refused)
-            }
-            Space::Other(_) => Err(HostError::Unsupported),
+            _ => io::write(place(space, address)?, width.bytes(), value).map_err(refused),
         }
     }
 

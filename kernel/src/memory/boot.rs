@@ -17,9 +17,8 @@ use core::cell::RefCell;
 use core::fmt;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
 use hotmem::{BlockSize, EarlyFrames, PhysAddr, PhysMem, PhysRange};
-use hotmem_arch::current::console;
-use hotmem_arch::current::cpu::Features;
-use hotmem_arch::current::tables::TrapStacks;
+use hotmem_arch::contract::{Features, Port as _};
+use hotmem_arch::current::{Port, TrapStacks};
 use hotmem_boot::current::{self, EARLY_LIMIT};
 use hotmem_boot::image::{self, Segment};
 use hotmem_boot::{BootInfo, RangeList};
@@ -80,7 +79,7 @@ pub fn prepare(
     block_size: BlockSize,
     kernelcore: Option<u64>,
 ) -> Result<Boot, PrepareError> {
-    if let Some(what) = features.missing() {
+    if let Some(what) = features.missing {
         return Err(PrepareError::Missing(what));
     }
     let ram = mappable(&info.ram, features);
@@ -104,7 +103,7 @@ pub fn prepare(
     map_linear(&tables, &mut early, &ram, block_size.bytes())?;
     stacks::map(&tables, &mut early)?;
     SPARE.fill(&mut early);
-    if let Some(registers) = console::registers() {
+    if let Some(registers) = Port::registers() {
         // Early tables show devices at the same place, so the console goes on as it is.
         map_pages(registers, DEVICE_BASE, Attr::WRITE | Attr::DEVICE, &tables)?;
     }

@@ -12,6 +12,7 @@ use hotmem::{
     BootError, BootMemory, MAX_NODES, Machine, Mm, NodeTable, PhysAddr, PhysMem, PhysRange, Sizes,
     SpinLock, VirtAddr, VirtRange,
 };
+use hotmem_arch::contract::CpuTlb as _;
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::{CpuTlb, Format};
 use spin::Once;

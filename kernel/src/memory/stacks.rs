@@ -6,7 +6,7 @@ use super::machine::KernelTables;
 use core::cell::RefCell;
 use hotmem::EarlyFrames;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
-use hotmem_arch::current::tables::TrapStacks;
+use hotmem_arch::current::TrapStacks;
 
 /// Maps every stack onto RAM of its own.
 ///
@@ -26,5 +26,5 @@ pub(super) fn map(tables: &KernelTables, early: &mut EarlyMemory) -> Result<(), 
 
 /// The stacks that traps run on, in the CPU's order.
 pub(super) fn for_traps() -> TrapStacks {
-    TrapStacks(Stack::traps().map(Stack::top))
+    Stack::traps().map(Stack::top)
 }

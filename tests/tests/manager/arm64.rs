@@ -4,8 +4,9 @@
 use hotmem::geometry::Geometry;
 use hotmem::testing::{Bench, FakeMachine, Setup, Shape, range};
 use hotmem::{PhysAddr, Placement, VirtAddr};
-use hotmem_arch::aarch64::layout;
+use hotmem_arch::aarch64::Aarch64 as Kernel;
 use hotmem_arch::aarch64::pte::Stage1;
+use hotmem_arch::contract::Layout;
 use hotmem_tests::layout::{groups_of, tables_of};
 use hotmem_tests::memory::{GIB, KIB, MIB};
 
@@ -16,9 +17,9 @@ struct Arm64<const SHIFT: u32>;
 impl<const SHIFT: u32> Shape for Arm64<SHIFT> {
     type Format = Stage1<SHIFT>;
     const SECTION_SHIFT: u32 = if SHIFT == 16 { 29 } else { 27 };
-    const LINEAR_BASE: VirtAddr = layout::LINEAR_BASE;
-    const VMEMMAP_BASE: VirtAddr = layout::VMEMMAP_BASE;
-    const PHYS_LIMIT: PhysAddr = layout::PHYS_LIMIT;
+    const LINEAR_BASE: VirtAddr = Kernel::LINEAR_BASE;
+    const VMEMMAP_BASE: VirtAddr = Kernel::VMEMMAP_BASE;
+    const PHYS_LIMIT: PhysAddr = Kernel::PHYS_LIMIT;
 }
 
 /// Where DIMMs are plugged.

@@ -6,7 +6,8 @@ use hotmem::testing::{Bench, FakeMachine, Setup, Shape, range};
 use hotmem::{
     BlockId, BlockSize, GeometryError, NodeId, PhysAddr, Placement, TakeList, VirtAddr, ZoneKind,
 };
-use hotmem_arch::ppc64::layout;
+use hotmem_arch::contract::Layout;
+use hotmem_arch::ppc64::Ppc64 as Kernel;
 use hotmem_arch::ppc64::pte::Radix;
 use hotmem_tests::layout::{groups_of, tables_of};
 use hotmem_tests::memory::{
@@ -19,13 +20,13 @@ struct Ppc64<const SHIFT: u32>;
 
 impl<const SHIFT: u32> Shape for Ppc64<SHIFT> {
     type Format = Radix<SHIFT>;
-    const SECTION_SHIFT: u32 = layout::SECTION_SHIFT;
-    const LINEAR_BASE: VirtAddr = layout::LINEAR_BASE;
-    const VMEMMAP_BASE: VirtAddr = layout::VMEMMAP_BASE;
-    const PHYS_LIMIT: PhysAddr = layout::PHYS_LIMIT;
+    const SECTION_SHIFT: u32 = Kernel::SECTION_SHIFT;
+    const LINEAR_BASE: VirtAddr = Kernel::LINEAR_BASE;
+    const VMEMMAP_BASE: VirtAddr = Kernel::VMEMMAP_BASE;
+    const PHYS_LIMIT: PhysAddr = Kernel::PHYS_LIMIT;
 }
 
-const LMB: u64 = 1 << layout::BLOCK_SHIFT;
+const LMB: u64 = 1 << Kernel::BLOCK_SHIFT;
 /// Where DIMMs are plugged: right above boot memory.
 const WINDOW: u64 = GIB;
 
@@ -149,7 +150,7 @@ fn boot_blocks_are_taken_out_of_the_linear_map_and_given_back() {
     assert_eq!(list, Ok(Ok(3)));
     bench.check();
     for id in blocks {
-        let at = layout::LINEAR_BASE.add(block_range(&bench, id).start().get());
+        let at = Kernel::LINEAR_BASE.add(block_range(&bench, id).start().get());
         assert_eq!(bench.mm.tables().translate(at), None);
     }
     assert_eq!(bench.mm.release(), Ok(3));

@@ -19,7 +19,6 @@ const CIRCLES: &[(&str, &str)] = &[
     ("hotmem-aml", "code error host namespace object"),
     ("hotmem-arch", "aarch64::cpu aarch64::probe aarch64::semihosting aarch64::trap"),
     ("hotmem-arch", "ppc64::cpu ppc64::probe ppc64::trap"),
-    ("hotmem-arch", "x86_64::clock x86_64::cpu"),
     ("hotmem-arch", "x86_64::probe x86_64::trap"),
     ("hotmem-kernel", "memory::boot memory::devices memory::machine memory::stacks"),
     (

@@ -1,0 +1,130 @@
+//! The architecture that this build is for, by names that are the same for all.
+
+#[cfg(target_arch = "aarch64")]
+pub use crate::aarch64::Aarch64 as Arch;
+#[cfg(target_arch = "powerpc64")]
+pub use crate::ppc64::Ppc64 as Arch;
+#[cfg(target_arch = "x86_64")]
+pub use crate::x86_64::X86_64 as Arch;
+
+pub use crate::common::probe;
+use crate::contract::{Architecture, Clock, Cpu, Io, Layout, Traps};
+
+/// The format of the kernel's tables.
+pub type Format = <Arch as Architecture>::Format;
+/// What caches translations of the kernel's tables.
+pub type CpuTlb = <Arch as Architecture>::CpuTlb;
+/// The console.
+pub type Port = <Arch as Architecture>::Port;
+/// The interrupt controllers.
+pub type Controllers<R> = <Arch as Architecture>::Controllers<R>;
+/// The firmware functions that a device tree names.
+pub type Rtas = <Arch as Architecture>::Rtas;
+/// What a CPU needs to take traps.
+pub type CpuTables = <Arch as Traps>::CpuTables;
+/// The tops of the stacks for traps.
+pub type TrapStacks = <Arch as Traps>::TrapStacks;
+/// The registers of what was interrupted.
+pub type TrapFrame = <Arch as Traps>::TrapFrame;
+
+/// Functions by the names that they have in a trait of the contract.
+macro_rules! functions {
+    ($part:ident: $($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+        #[doc = concat!("[`", stringify!($part), "::", stringify!($name), "`]")]
+        #[inline(always)]
+        pub fn $name($($arg: $type),*) $(-> $result)? {
+            Arch::$name($($arg),*)
+        }
+    )*};
+}
+
+/// Constants by the names that they have in a trait of the contract.
+macro_rules! constants {
+    ($part:ident: $($name:ident: $type:ty;)*) => {$(
+        #[doc = concat!("[`", stringify!($part), "::", stringify!($name), "`]")]
+        pub const $name: $type = Arch::$name;
+    )*};
+}
+
+/// [`Layout`] of this architecture.
+pub mod layout {
+    use super::{Arch, Layout};
+    use hotmem_paging::addr::{PhysAddr, VirtAddr};
+
+    constants! { Layout:
+        PAGE_SHIFT: u32;
+        SECTION_SHIFT: u32;
+        BLOCK_SHIFT: u32;
+        LINEAR_BASE: VirtAddr;
+        VMEMMAP_BASE: VirtAddr;
+        DEVICE_BASE: VirtAddr;
+        FIRMWARE_BASE: VirtAddr;
+        STACK_BASE: VirtAddr;
+        PHYS_LIMIT: PhysAddr;
+        RETURN_ADDRESS: u64;
+        TRAP_STACKS: &'static [&'static str];
+    }
+}
+
+/// [`Cpu`] and [`Clock`] of this architecture.
+pub mod cpu {
+    // UNSAFETY: passes a promise on.
+    #![expect(unsafe_code)]
+
+    use super::{Arch, Clock, Cpu};
+    pub use crate::contract::{Exit, Features};
+    use core::fmt;
+    use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
+
+    functions! { Cpu:
+        exit(exit: Exit) -> !;
+        clean_cache(range: VirtRange);
+        enable_interrupts();
+        disable_interrupts();
+        interrupts_are_enabled() -> bool;
+        enable_interrupts_and_wait();
+        features() -> Features;
+        mode() -> impl fmt::Display;
+        set_up();
+        frame_pointer() -> u64;
+    }
+
+    functions! { Clock:
+        timestamp() -> u64;
+        timestamp_hertz() -> u64;
+        timestamp_is_known() -> bool;
+        instructions() -> u64;
+    }
+
+    /// Runs `f` with interrupts off, and leaves them as they were.
+    pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
+        let were_on = interrupts_are_enabled();
+        disable_interrupts();
+        let result = f();
+        if were_on {
+            enable_interrupts();
+        }
+        result
+    }
+
+    /// [`Cpu::switch`]
+    ///
+    /// # Safety
+    ///
+    /// As for that.
+    pub unsafe fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+        // SAFETY: by the contract of this function.
+        unsafe { Arch::switch(root, top, main) }
+    }
+}
+
+/// [`Io`] of this architecture.
+pub mod io {
+    use super::{Arch, Io};
+    use crate::io::{IoError, Place};
+
+    functions! { Io:
+        read(place: Place, bytes: u32) -> Result<u64, IoError>;
+        write(place: Place, bytes: u32, value: u64) -> Result<(), IoError>;
+    }
+}
