@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn ram_of_boot_has_its_node_whether_firmware_calls_it_hot_pluggable_or_not() {
         let mut ram = RangeList::new();
-        ram.insert(range(0, 0x8000_0000)).unwrap();
+        ram.insert(range(0, 0x8000_0000));
         let (low, high) = (range(0, 0x4000_0000), range(0x4000_0000, 0x10_0000_0000_0000));
         let pieces = vec![(low, node(0)), (range(0x4000_0000, 0x8000_0000), node(1))];
         for hot in [false, true] {
