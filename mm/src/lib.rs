@@ -104,14 +104,12 @@ pub use operations::{ConvertError, OwnMapError, Removed, Stepped, Walk};
 use crate::alloc::frames::Frames;
 use crate::alloc::node::Nodes;
 use crate::alloc::owners::Owners;
-use crate::memmap::readers::Readers;
-use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
+use crate::memmap::Memmap;
 use crate::operations::notify::Listeners;
 use crate::operations::poison::Later;
 use crate::operations::policy::Knobs;
 use crate::turn::Offlining;
 use crate::turn::looks::Looks;
-use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 
 /// The memory manager of one machine. Thread-safe; a kernel keeps it in a static.
@@ -119,13 +117,9 @@ use spin::Mutex;
 /// All bytes of a new one are zero but for the machine's, so such a static takes no room in the image.
 #[derive(Debug)]
 pub struct Mm<M: Machine> {
-    machine: M,
-    /// Log2 of a memory block's sections; written once, by [`Mm::boot`].
-    block_order: AtomicU32,
-    sections: SectionMap,
+    memmap: Memmap<M>,
     nodes: Nodes<M::Nodes>,
     frames: Frames<M::Lock>,
-    readers: Readers,
     knobs: Knobs,
     owners: Owners,
     later: Later,
@@ -142,12 +136,9 @@ impl<M: Machine> Mm<M> {
     pub const fn new(machine: M) -> Self {
         const { memmap::meta::check_meta::<M::Meta>() };
         Self {
-            machine,
-            block_order: AtomicU32::new(0),
-            sections: SectionMap::new(),
+            memmap: Memmap::new(machine),
             nodes: Nodes::new(),
             frames: Frames::new(),
-            readers: Readers::new(),
             knobs: Knobs::new(),
             owners: Owners::new(),
             later: Later::new(),
@@ -160,26 +151,52 @@ impl<M: Machine> Mm<M> {
 
     /// The machine it runs on.
     pub const fn machine(&self) -> &M {
-        &self.machine
+        self.memmap.machine()
     }
 
     /// The size of a memory block.
     pub fn block_size(&self) -> BlockSize {
-        BlockSize::from_shift(M::SECTION_SHIFT + self.block_order.load(Ordering::Relaxed))
+        self.memmap.block_size()
     }
 
-    /// The section `number`, if it is there.
-    pub(crate) fn section(&self, number: u64) -> Option<Section<'_, M>> {
-        Section::get(&self.sections, &self.machine, number)
+    /// The block that holds `address`.
+    pub fn block_at(&self, address: PhysAddr) -> BlockId {
+        self.memmap.block_at(address)
     }
 
-    /// The section that holds `pfn`, if it is there.
-    pub(crate) fn section_at(&self, pfn: Pfn) -> Option<Section<'_, M>> {
-        self.section(section_of::<M>(pfn))
+    /// The blocks that `range` touches, ascending, there or not.
+    pub fn blocks_in(&self, range: PhysRange) -> impl DoubleEndedIterator<Item = BlockId> + use<M> {
+        self.memmap.blocks_in(range)
     }
 
-    /// The descriptor of `pfn`, of a section that is there.
-    pub(crate) fn page(&self, pfn: Pfn) -> &Page {
-        descriptor(&self.machine, pfn)
+    /// The bytes of a block; `None` for a number past the end of the address space.
+    pub fn block_range(&self, id: BlockId) -> Option<PhysRange> {
+        self.memmap.block_range(id)
+    }
+
+    /// What is known of a block, or `None` if it is not there.
+    pub fn block(&self, id: BlockId) -> Option<Block> {
+        self.memmap.block(id)
+    }
+
+    /// Every block that is there, ascending.
+    pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+        self.memmap.blocks()
+    }
+
+    /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
+    /// no head.
+    pub fn group(&self, head: Pfn) -> Option<Group> {
+        self.memmap.group(head)
+    }
+
+    /// Where the descriptors of `pfns` are.
+    pub fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
+        self.memmap.memmap_virt(pfns)
+    }
+
+    /// Where `range` is in the linear map.
+    pub fn linear_virt(&self, range: PhysRange) -> VirtRange {
+        self.memmap.linear_virt(range)
     }
 }

@@ -41,11 +41,11 @@ fn a_removal_refused_because_a_reader_stays_is_refused_again_while_it_stays() {
             assert_eq!(bench.snapshot(), added);
         };
 
-        let first = bench.mm.readers.enter(0);
+        let first = bench.mm.memmap.readers().enter(0);
         refused();
         refused();
         // The next one keeps the range as well, and counts in the other set.
-        let second = bench.mm.readers.enter(1);
+        let second = bench.mm.memmap.readers().enter(1);
         refused();
         drop(first);
         refused();
@@ -81,7 +81,7 @@ fn nobody_keeps_a_word_with_what_boot_the_tables_or_the_memmap_hold() {
     }
     assert!(heads > 0, "boot holds nothing");
     for number in 0..RAM / MIB {
-        let record = bench.mm.section(number).unwrap().word().record();
+        let record = bench.mm.memmap.section(number).unwrap().word().record();
         assert!(bench.mm.set_private(record, 0).is_err(), "record of section {number}");
     }
 
@@ -178,7 +178,7 @@ fn boot_from_zero(window: &[PhysRange]) -> Bench<Tiny> {
 }
 
 fn node_at_zero(bench: &Bench<Tiny>) -> bool {
-    bench.mm.sections.nodes().any(|node| node == PhysAddr::new(0))
+    bench.mm.memmap.sections().nodes().any(|node| node == PhysAddr::new(0))
 }
 
 /// Lets a DIMM come and go.

@@ -11,7 +11,6 @@ use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
-use crate::memmap::readers::ReadGuard;
 use crate::memmap::section::{Record, Section, SectionState};
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -145,15 +144,15 @@ impl<M: Machine> Mm<M> {
         }
         // An extent is aligned to its size, and its first part is kept.
         let (mut size, pfn) = self.pick(&zone, align, order, below)?;
-        let section = self.section_at(pfn)?;
-        let block = self.block_record(section.number())?;
+        let section = self.memmap.section_at(pfn)?;
+        let block = self.memmap.block_record(section.number())?;
         self.unlink(&mut zone, pfn, size);
 
         while size > order {
             let half = size.half()?;
             if size == M::PART_ORDER {
-                self.clear_head(section, pfn, size);
-                self.initialise_part(section, Section::<M>::part(pfn));
+                self.memmap.clear_head(section, pfn, size);
+                self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
             self.insert_free(&mut zone, pfn.add(half.pages()), half);
             size = half;
@@ -161,9 +160,9 @@ impl<M: Machine> Mm<M> {
 
         let page = section.page(pfn);
         page.payload()[PRIVATE].store(private, Ordering::Relaxed);
-        page.payload()[SINCE].store(self.machine.stamp(), Ordering::Relaxed);
+        page.payload()[SINCE].store(self.machine().stamp(), Ordering::Relaxed);
         self.begin_meta(pfn, if meta_of_each { order.pages() } else { 1 });
-        self.set_head(section, pfn, order, PageState::Used { order, owner });
+        self.memmap.set_head(section, pfn, order, PageState::Used { order, owner });
         count_free(&mut zone, block, order.pages().wrapping_neg());
         Some(pfn)
     }
@@ -207,7 +206,7 @@ impl<M: Machine> Mm<M> {
         mine: impl Fn(Owner) -> bool,
         use_it: impl FnOnce(&mut Zone, &Home<'_, M>, Order) -> R,
     ) -> Result<R, FreeError> {
-        let _guard = self.read();
+        let _guard = self.memmap.read();
         let home = self.home(pfn)?;
         let mut zone = self.nodes.lock(home.word.node, home.kind);
         // Only now can nobody else free the extent, or take its block offline. What else is noted of the
@@ -218,11 +217,6 @@ impl<M: Machine> Mm<M> {
         }
         let order = self.used(home.section, pfn, mine)?;
         Ok(use_it(&mut zone, &home, order))
-    }
-
-    /// Counts a look-up as a reader: what it finds stays mapped until the guard is dropped.
-    pub(crate) fn read(&self) -> ReadGuard<'_> {
-        self.readers.enter(self.machine.cpu())
     }
 
     /// Makes a used extent free; what of it is being emptied is isolated.
@@ -248,7 +242,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`FreeError`] if no extent that a user of the allocator could own begins at `pfn`.
     pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
-        let _guard = self.read();
+        let _guard = self.memmap.read();
         let section = self.online_section(pfn)?;
         self.used(section, pfn, is_users)?;
         Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
@@ -260,13 +254,13 @@ impl<M: Machine> Mm<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        let _guard = self.read();
+        let _guard = self.memmap.read();
         self.used(self.online_section(pfn)?, pfn, mine)
     }
 
     /// What [`Machine::stamp`] said when the extent that begins at `pfn` was allocated.
     pub(crate) fn since(&self, pfn: Pfn) -> u64 {
-        self.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
+        self.memmap.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
     }
 
     /// Gives the extent of `owner` at `to` the owner's word and the age of the one at `from`.
@@ -274,11 +268,11 @@ impl<M: Machine> Mm<M> {
     /// Only if it is still in use, with its zone locked: a mover that frees pages by number may have freed
     /// it, and these words of a free extent are its links.
     pub(crate) fn inherit(&self, from: Pfn, to: Pfn, owner: Owner) {
-        let from = self.page(from).payload();
+        let from = self.memmap.page(from).payload();
         let mine = |holder| holder == owner;
         // If it was freed, the move finds that out.
         _ = self.with_used(to, mine, |_, _, _| {
-            let to = self.page(to).payload();
+            let to = self.memmap.page(to).payload();
             for word in [PRIVATE, SINCE] {
                 to[word].store(from[word].load(Ordering::Acquire), Ordering::Release);
             }
@@ -287,23 +281,23 @@ impl<M: Machine> Mm<M> {
 
     /// The owner's word of a used extent that nobody frees meanwhile.
     pub(crate) fn owners_word(&self, pfn: Pfn) -> u64 {
-        self.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
+        self.memmap.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
     }
 
     /// Sets the word of an extent that is the manager's own.
     pub(crate) fn set_owners_word(&self, pfn: Pfn, word: u64) {
-        self.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
+        self.memmap.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
     }
 
     fn online_section(&self, pfn: Pfn) -> Result<Section<'_, M>, FreeError> {
         let online = |section: &Section<'_, M>| section.word().state() == SectionState::Online;
-        self.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))
+        self.memmap.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))
     }
 
     /// Where `pfn` belongs while its block is online.
     fn home(&self, pfn: Pfn) -> Result<Home<'_, M>, FreeError> {
         let section = self.online_section(pfn)?;
-        let block = self.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
+        let block = self.memmap.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
         let word = BlockWord::decode(block.block().get());
         match word.state {
             BlockState::Online(kind) => Ok(Home { section, block, word, kind }),
@@ -318,7 +312,7 @@ impl<M: Machine> Mm<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        match self.head_state(section, pfn) {
+        match self.memmap.head_state(section, pfn) {
             Some(PageState::Used { order, owner }) if mine(owner) => Ok(order),
             Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
             _ => Err(FreeError::NotAllocated(pfn)),
@@ -332,16 +326,16 @@ impl<M: Machine> Mm<M> {
         while order < largest {
             let buddy = Pfn::new(pfn.get() ^ order.pages());
             let Some(double) = order.double() else { break };
-            let Some(buddy_section) = self.section_at(buddy) else {
+            let Some(buddy_section) = self.memmap.section_at(buddy) else {
                 break;
             };
-            if !self.is_free_head(buddy_section, buddy, order) {
+            if !self.memmap.is_free_head(buddy_section, buddy, order) {
                 break;
             }
             self.unlink(zone, buddy, order);
             // Both stop being heads of this order; the lower becomes the head of the next below.
-            self.clear_head(buddy_section, buddy, order);
-            self.clear_head(section, pfn, order);
+            self.memmap.clear_head(buddy_section, buddy, order);
+            self.memmap.clear_head(section, pfn, order);
             if buddy < pfn {
                 (section, pfn) = (buddy_section, buddy);
             }
@@ -352,7 +346,7 @@ impl<M: Machine> Mm<M> {
 
     /// Puts a free extent on its list.
     pub(crate) fn insert_free(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
-        if let Some(section) = self.section_at(pfn) {
+        if let Some(section) = self.memmap.section_at(pfn) {
             self.insert_free_in(zone, section, pfn, order);
         }
     }
@@ -363,24 +357,26 @@ impl<M: Machine> Mm<M> {
         page.payload()[NEXT].store(next.map_or(0, |next| next.get() + 1), Ordering::Relaxed);
         page.payload()[PREVIOUS].store(0, Ordering::Relaxed);
         if let Some(next) = next {
-            self.page(next).payload()[PREVIOUS].store(pfn.get() + 1, Ordering::Relaxed);
+            self.memmap.page(next).payload()[PREVIOUS].store(pfn.get() + 1, Ordering::Relaxed);
         }
         zone.set_first(order, Some(pfn));
         zone.count_extent(order);
-        self.set_head(section, pfn, order, PageState::Free { order });
+        self.memmap.set_head(section, pfn, order, PageState::Free { order });
     }
 
     /// Takes a free extent off its list. Its state stays: the caller changes it.
     pub(crate) fn unlink(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
         let link = |word: u64| word.checked_sub(1).map(Pfn::new);
-        let payload = self.page(pfn).payload();
+        let payload = self.memmap.page(pfn).payload();
         let next = payload[NEXT].load(Ordering::Relaxed);
         let previous = payload[PREVIOUS].load(Ordering::Relaxed);
         if let Some(next) = link(next) {
-            self.page(next).payload()[PREVIOUS].store(previous, Ordering::Relaxed);
+            self.memmap.page(next).payload()[PREVIOUS].store(previous, Ordering::Relaxed);
         }
         match link(previous) {
-            Some(previous) => self.page(previous).payload()[NEXT].store(next, Ordering::Relaxed),
+            Some(previous) => {
+                self.memmap.page(previous).payload()[NEXT].store(next, Ordering::Relaxed)
+            }
             None => zone.set_first(order, link(next)),
         }
         zone.uncount_extent(order);
@@ -388,12 +384,12 @@ impl<M: Machine> Mm<M> {
 
     /// Gives `pfns`, of a block that comes online in `zone`, to the allocator as free extents.
     pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
-        for (pfn, order) in self.cut(pfns) {
-            let Some(section) = self.section_at(pfn) else {
+        for (pfn, order) in self.memmap.cut(pfns) {
+            let Some(section) = self.memmap.section_at(pfn) else {
                 continue;
             };
             if order < M::PART_ORDER {
-                self.initialise_part(section, Section::<M>::part(pfn));
+                self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
             self.insert_free_in(zone, section, pfn, order);
         }
@@ -401,7 +397,10 @@ impl<M: Machine> Mm<M> {
 
     /// The extent before the free extent `pfn` on its list. Called with the zone locked.
     pub(crate) fn previous(&self, pfn: Pfn) -> Option<Pfn> {
-        self.page(pfn).payload()[PREVIOUS].load(Ordering::Relaxed).checked_sub(1).map(Pfn::new)
+        self.memmap.page(pfn).payload()[PREVIOUS]
+            .load(Ordering::Relaxed)
+            .checked_sub(1)
+            .map(Pfn::new)
     }
 
     /// The free extents of a list, first to last. Called with the zone locked.
@@ -409,7 +408,7 @@ impl<M: Machine> Mm<M> {
         let mut next = zone.first(order);
         core::iter::from_fn(move || {
             let pfn = next?;
-            let link = self.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+            let link = self.memmap.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
             next = link.checked_sub(1).map(Pfn::new);
             Some(pfn)
         })

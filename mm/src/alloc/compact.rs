@@ -97,7 +97,7 @@ impl<M: Machine> Mm<M> {
         let mut cost = 0;
         let mut at = run.start;
         while at < run.end {
-            let (head, state) = self.extent_of(at)?;
+            let (head, state) = self.memmap.extent_of(at)?;
             match state {
                 PageState::Used { owner: Owner::Movable(_), order } => cost += order.pages(),
                 PageState::Free { .. } => {}

@@ -141,7 +141,7 @@ impl Evacuation {
     /// The extent at the cursor, which moves past it.
     fn next_extent<M: Machine>(&mut self, mm: &Mm<M>) -> Option<(Pfn, PageState)> {
         let _zone = mm.nodes.lock(self.area.node, self.area.kind);
-        let found = mm.extent_of(self.at);
+        let found = mm.memmap.extent_of(self.at);
         self.at = match found {
             Some((head, state)) => head.add(state.extent_pages()),
             None => self.at.add(1),

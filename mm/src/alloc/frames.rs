@@ -213,7 +213,7 @@ impl Reserve {
 impl<M: Machine> Mm<M> {
     /// Takes a page for tables or nodes, of the reserve first if it may.
     pub(crate) fn take_frame(&self, from_reserve: bool) -> Option<PhysAddr> {
-        let pop = |reserve: &mut Reserve| reserve.pop(&self.machine, |at| self.is_bad_table(at));
+        let pop = |reserve: &mut Reserve| reserve.pop(self.machine(), |at| self.is_bad_table(at));
         let reserved = || pop(&mut self.frames.reserve.lock());
         from_reserve.then(reserved).flatten().or_else(|| {
             let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
@@ -229,7 +229,7 @@ impl<M: Machine> Mm<M> {
             return;
         }
         if self.frames.reserves(frame) {
-            self.frames.reserve.lock().push(&self.machine, frame);
+            self.frames.reserve.lock().push(self.machine(), frame);
             return;
         }
         match self.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
@@ -249,19 +249,19 @@ impl<M: Machine> Mm<M> {
     #[cold]
     fn is_bad(&self, pfn: Pfn) -> bool {
         let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.extent_of(pfn).is_some_and(|(_, state)| bad(state))
+        self.memmap.extent_of(pfn).is_some_and(|(_, state)| bad(state))
     }
 
     /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
     /// marked as bad already. Whether it is free, and not in use.
     pub(crate) fn withdraw_frame(&self, frame: PhysAddr, owner: Owner) -> bool {
         self.frames.bad.store(true, Ordering::Relaxed);
-        self.frames.packed.lock().forget(&self.machine, frame);
+        self.frames.packed.lock().forget(self.machine(), frame);
         if owner == Owner::Table {
             self.frames.uncount_system(1);
             return false;
         }
-        self.frames.reserve.lock().withdraw(&self.machine, frame)
+        self.frames.reserve.lock().withdraw(self.machine(), frame)
     }
 }
 
@@ -277,7 +277,7 @@ pub(crate) struct TableSource<'m, M: Machine> {
 // linear map only.
 unsafe impl<M: Machine> TableFrames for TableSource<'_, M> {
     fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        if bytes > M::PAGE_BYTES || !self.mm.machine.allows_allocation() {
+        if bytes > M::PAGE_BYTES || !self.mm.machine().allows_allocation() {
             return Err(OutOfFrames { bytes });
         }
         let whole = bytes == M::PAGE_BYTES;

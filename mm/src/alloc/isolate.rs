@@ -54,7 +54,7 @@ impl<M: Machine> Mm<M> {
     /// The usable pages of a block among `pfns`, if it is online: all but its memmap.
     pub(crate) fn area(&self, pfns: PfnRange) -> Option<Area> {
         let id = self.block_at(M::address(pfns.start));
-        let area = Area::of(&self.describe_block(id)?)?;
+        let area = Area::of(&self.memmap.describe_block(id)?)?;
         let pfns = area.pfns.intersection(pfns).unwrap_or(PfnRange::new(pfns.start, 0));
         Some(Area { pfns, ..area })
     }
@@ -81,9 +81,9 @@ impl<M: Machine> Mm<M> {
     /// Isolates the extent that `at` lies in, if it is free, as far as it is in the area being emptied.
     /// Returns where the next extent begins.
     fn isolate_at(&self, zone: &mut Zone, at: Pfn) -> Pfn {
-        let Some((head, state)) = self.extent_of(at) else { return at.add(1) };
+        let Some((head, state)) = self.memmap.extent_of(at) else { return at.add(1) };
         if let PageState::Free { order } = state
-            && let Some(section) = self.section_at(head)
+            && let Some(section) = self.memmap.section_at(head)
         {
             self.unlink(zone, head, order);
             zone.counts.free -= order.pages();
@@ -112,7 +112,7 @@ impl<M: Machine> Mm<M> {
             section.page(head).set_state(PageState::Isolated { order });
             zone.isolated += order.pages();
         } else {
-            self.clear_head(section, head, order);
+            self.memmap.clear_head(section, head, order);
             self.split_isolated(zone, pfns);
         }
     }
@@ -134,12 +134,12 @@ impl<M: Machine> Mm<M> {
 
     /// Cuts `pfns`, of no extent, into extents.
     pub(crate) fn give_heads(&self, pfns: PfnRange, state: impl Fn(Order) -> PageState) {
-        for (pfn, order) in self.cut(pfns) {
-            let Some(section) = self.section_at(pfn) else { continue };
+        for (pfn, order) in self.memmap.cut(pfns) {
+            let Some(section) = self.memmap.section_at(pfn) else { continue };
             if order < M::PART_ORDER {
-                self.initialise_part(section, Section::<M>::part(pfn));
+                self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
-            self.set_head(section, pfn, order, state(order));
+            self.memmap.set_head(section, pfn, order, state(order));
         }
     }
 
@@ -149,12 +149,12 @@ impl<M: Machine> Mm<M> {
         let mut at = area.pfns.start;
         while at < area.pfns.end {
             let mut zone = self.nodes.lock(area.node, area.kind);
-            let Some((head, state)) = self.extent_of(at) else {
+            let Some((head, state)) = self.memmap.extent_of(at) else {
                 at = at.add(1);
                 continue;
             };
             if let PageState::Isolated { order } = state
-                && let Some(section) = self.section_at(head)
+                && let Some(section) = self.memmap.section_at(head)
             {
                 zone.isolated -= order.pages();
                 zone.counts.free += order.pages();
@@ -169,12 +169,14 @@ impl<M: Machine> Mm<M> {
         let mut at = area.pfns.start;
         while at < area.pfns.end {
             let _zone = self.nodes.lock(area.node, area.kind);
-            let Some((head, state)) = self.extent_of(at) else {
+            let Some((head, state)) = self.memmap.extent_of(at) else {
                 at = at.add(1);
                 continue;
             };
-            if let (PageState::Isolated { order }, Some(section)) = (state, self.section_at(head)) {
-                self.clear_head(section, head, order);
+            if let (PageState::Isolated { order }, Some(section)) =
+                (state, self.memmap.section_at(head))
+            {
+                self.memmap.clear_head(section, head, order);
             }
             at = head.add(state.extent_pages());
         }
@@ -182,14 +184,14 @@ impl<M: Machine> Mm<M> {
         self.give_heads(area.pfns, |order| PageState::Used { order, owner });
         zone.isolating = PfnRange::EMPTY;
         zone.isolated -= area.pfns.pages();
-        if let Some(block) = self.block_record(section_of::<M>(area.pfns.start)) {
+        if let Some(block) = self.memmap.block_record(section_of::<M>(area.pfns.start)) {
             block.free().set(block.free().get() - area.pfns.pages());
         }
     }
 
     /// Frees what was claimed for `owner`.
     pub(crate) fn unclaim(&self, area: &Area, owner: Owner) {
-        for (pfn, _) in self.cut(area.pfns) {
+        for (pfn, _) in self.memmap.cut(area.pfns) {
             if let Err(error) = self.free_of(pfn, |holder| holder == owner) {
                 log::error!("a claimed extent is not its owner's: {error}");
             }

@@ -67,7 +67,7 @@ impl<M: Machine> Mm<M> {
         if size_of::<M::Meta>() == 0 {
             return;
         }
-        self.page(pfn).payload()[COVERED].store(covered, Ordering::Relaxed);
+        self.memmap.page(pfn).payload()[COVERED].store(covered, Ordering::Relaxed);
         for pfn in PfnRange::new(pfn, covered).iter() {
             // SAFETY: the page was free, so no reference to its part exists; `check_meta` made sure that the
             // type fits the bytes and their alignment.
@@ -117,11 +117,11 @@ impl<M: Machine> Mm<M> {
 
     /// Of how many pages of a used extent there is a kernel's part. Called with the extent kept in use.
     fn covered(&self, pfn: Pfn) -> u64 {
-        self.page(pfn).payload()[COVERED].load(Ordering::Relaxed)
+        self.memmap.page(pfn).payload()[COVERED].load(Ordering::Relaxed)
     }
 
     fn meta_at(&self, pfn: Pfn) -> NonNull<M::Meta> {
-        self.page(pfn).meta().cast()
+        self.memmap.page(pfn).meta().cast()
     }
 }
 
@@ -139,7 +139,7 @@ impl<M: Machine> Pages<'_, M> {
         index: u64,
         look: impl FnOnce(&M::Meta) -> R,
     ) -> Result<R, FreeError> {
-        let _guard = self.mm().read();
+        let _guard = self.mm().memmap.read();
         let meta = self.mm().meta_of(self.pfn(), self.order(), index)?;
         // SAFETY: the pages are this value's, so they are in use and stay so; the guard keeps `convert` from
         // moving their descriptors.

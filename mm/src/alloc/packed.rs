@@ -231,7 +231,7 @@ impl Packed {
 impl<M: Machine> Mm<M> {
     /// Takes a table of less than a page.
     pub(crate) fn take_piece(&self, bytes: u64, from_reserve: bool) -> Option<PhysAddr> {
-        self.frames.packed.lock().take(&self.machine, bytes, || self.take_frame(from_reserve))
+        self.frames.packed.lock().take(self.machine(), bytes, || self.take_frame(from_reserve))
     }
 
     /// Gives such a table back, and its frame if it was the last one there.
@@ -241,7 +241,7 @@ impl<M: Machine> Mm<M> {
             return;
         }
         let bad = self.is_bad_table(at.align_down(M::PAGE_BYTES));
-        let empty = self.frames.packed.lock().give_back(&self.machine, at, bytes, bad);
+        let empty = self.frames.packed.lock().give_back(self.machine(), at, bytes, bad);
         if let Some(frame) = empty {
             self.return_frame(frame);
         }
@@ -253,7 +253,7 @@ impl<M: Machine> Mm<M> {
         let _lock = self.frames.packed.lock();
         let frame = at.align_down(M::PAGE_BYTES);
         let slot = at.offset_from(frame) / Size::of::<M>(bytes).bytes;
-        let used = header::get(&self.machine, frame).used;
+        let used = header::get(self.machine(), frame).used;
         let in_use = |slot: u64| used[(slot / 64) as usize] >> (slot % 64) & 1 != 0;
         (slot > 0 && in_use(slot)).then(|| !(1..slot).any(in_use))
     }
@@ -265,7 +265,7 @@ impl<M: Machine> Mm<M> {
         let table =
             |state| matches!(state, PageState::Used { owner: Owner::Table | Owner::Poison, .. });
         self.frames.reserves(at)
-            || self.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
+            || self.memmap.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
     }
 }
 

@@ -65,8 +65,9 @@ impl core::error::Error for PoisonError {}
 impl<M: Machine> Mm<M> {
     /// Takes a bad page out of use, for the operation under way.
     pub(crate) fn poison_now(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
-        let section = self.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
-        if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
+        let section = self.memmap.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
+        if let Some(group) = self.memmap.group_of(section).filter(|group| group.pfns.contains(pfn))
+        {
             let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;
             let first = pfn.offset_from(group.pfns.start) * descriptors;
             self.mark_poisoned(pfn);
@@ -74,7 +75,7 @@ impl<M: Machine> Mm<M> {
             return Ok(Quarantined::Memmap);
         }
         let block = self.block_at(M::address(pfn));
-        let block = self.describe_block(block).ok_or(PoisonError::NotMemory(pfn))?;
+        let block = self.memmap.describe_block(block).ok_or(PoisonError::NotMemory(pfn))?;
         if block.state == BlockState::Offline {
             self.mark_poisoned(pfn);
             return Ok(Quarantined::Offline);
@@ -94,7 +95,7 @@ impl<M: Machine> Mm<M> {
         {
             // An extent that is being split or merged is for a moment without a head.
             let mut zone = self.nodes.lock(area.node, area.kind);
-            match self.extent_of(pfn) {
+            match self.memmap.extent_of(pfn) {
                 Some((head, PageState::Used { order, owner })) => match owner {
                     Owner::Poison => return Err(PoisonError::Already(pfn)),
                     Owner::Movable(_) => {}
@@ -132,9 +133,9 @@ impl<M: Machine> Mm<M> {
 
     /// Makes a page of a used extent a bad one, and leaves the rest to `owner`.
     fn take_used(&self, pfn: Pfn, head: Pfn, order: Order, owner: Owner) {
-        let Some(section) = self.section_at(head) else { return };
+        let Some(section) = self.memmap.section_at(head) else { return };
         let (whole, page) = (PfnRange::new(head, order.pages()), PfnRange::new(pfn, 1));
-        self.clear_head(section, head, order);
+        self.memmap.clear_head(section, head, order);
         for rest in [PfnRange { end: pfn, ..whole }, PfnRange { start: page.end, ..whole }] {
             self.give_heads(rest, |order| PageState::Used { order, owner });
         }
@@ -144,7 +145,7 @@ impl<M: Machine> Mm<M> {
     /// Takes a page out of a free or an isolated extent; `false` if the extent at `head` is neither.
     fn take_free(&self, zone: &mut Zone, pfn: Pfn, head: Pfn, state: PageState) -> bool {
         let (Some(section), Some(block)) =
-            (self.section_at(head), self.block_record(section_of::<M>(pfn)))
+            (self.memmap.section_at(head), self.memmap.block_record(section_of::<M>(pfn)))
         else {
             return false;
         };
@@ -154,12 +155,12 @@ impl<M: Machine> Mm<M> {
         match state {
             PageState::Free { order } => {
                 self.unlink(zone, head, order);
-                self.clear_head(section, head, order);
+                self.memmap.clear_head(section, head, order);
                 zone.counts.free -= 1;
                 rest.into_iter().for_each(|pfns| self.insert_range(zone, pfns));
             }
             PageState::Isolated { order } => {
-                self.clear_head(section, head, order);
+                self.memmap.clear_head(section, head, order);
                 zone.isolated -= 1;
                 let isolated = |order| PageState::Isolated { order };
                 rest.into_iter().for_each(|pfns| self.give_heads(pfns, isolated));
@@ -174,7 +175,7 @@ impl<M: Machine> Mm<M> {
     /// Marks the block of `pfn`, for as long as it is there.
     fn mark_poisoned(&self, pfn: Pfn) {
         let number = section_of::<M>(pfn);
-        if let Some(record) = self.block_record(number) {
+        if let Some(record) = self.memmap.block_record(number) {
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { poisoned: true, ..word }.encode());
         }
@@ -206,7 +207,7 @@ mod tests {
         thread::scope(|scope| {
             let free = scope.spawn(|| bench.mm.free_pages(pfn));
             // It has entered once a drain does not come through; then it comes as far as the lock.
-            while bench.mm.readers.drain().is_ok() {
+            while bench.mm.memmap.readers().drain().is_ok() {
                 thread::yield_now();
             }
             (0..2000).for_each(|_| thread::yield_now());

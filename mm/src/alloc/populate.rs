@@ -24,21 +24,21 @@ pub(crate) type MachineGather<'m, M> =
 impl<M: Machine> Mm<M> {
     /// Maps in one of the two windows, for the operation under way.
     pub(crate) fn map(&self, mapping: &Mapping) -> Result<(), MapError> {
-        self.mapper().map(mapping, &self.table_frames())
+        self.memmap.mapper().map(mapping, &self.table_frames())
     }
 
     pub(crate) fn gather(&self) -> MachineGather<'_, M> {
-        Gather::new(self.mapper().tlb(), self.table_frames())
+        Gather::new(self.memmap.mapper().tlb(), self.table_frames())
     }
 
     /// As [`gather`](Self::gather), for what will be mapped again: see [`Gather::keeping_tables`].
     pub(crate) fn gather_keeping_tables(&self) -> MachineGather<'_, M> {
-        Gather::keeping_tables(self.mapper().tlb(), self.table_frames())
+        Gather::keeping_tables(self.memmap.mapper().tlb(), self.table_frames())
     }
 
     /// Maps a group's memmap onto the altmap's frames.
     pub(crate) fn populate_altmap(&self, altmap: Altmap) -> Result<(), MapError> {
-        let mapping = self.memmap_mapping(altmap.described, altmap.memmap.start);
+        let mapping = self.memmap.memmap_mapping(altmap.described, altmap.memmap.start);
         self.map(&mapping)
     }
 
@@ -65,12 +65,12 @@ impl<M: Machine> Mm<M> {
 
     fn back_with(&self, described: PfnRange, order: Order) -> Result<(), MapError> {
         let out = OutOfFrames { bytes: order.pages() * M::PAGE_BYTES };
-        if !self.machine.allows_allocation() {
+        if !self.machine().allows_allocation() {
             return Err(out.into());
         }
         let backing = self.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
         self.frames.count_system(order.pages());
-        let mapping = self.memmap_mapping(described, backing);
+        let mapping = self.memmap.memmap_mapping(described, backing);
         self.map(&mapping).inspect_err(|_| self.free_memmap(backing))
     }
 
@@ -81,7 +81,7 @@ impl<M: Machine> Mm<M> {
         }
         let backing = self.link_backing(described);
         let mut gather = self.gather();
-        let unmapped = self.unmap(self.memmap_virt(described), &mut gather);
+        let unmapped = self.memmap.unmap(self.memmap_virt(described), &mut gather);
         gather.flush();
         match unmapped {
             Ok(()) => self.free_backing(backing),
@@ -94,7 +94,7 @@ impl<M: Machine> Mm<M> {
     /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else.
     pub(crate) fn link_backing(&self, described: PfnRange) -> Backing {
         let mut last = None;
-        self.mapper().visit(self.memmap_virt(described), &mut |leaf| {
+        self.memmap.mapper().visit(self.memmap_virt(described), &mut |leaf| {
             let pfn = M::pfn(leaf.phys);
             // A leaf inside an extent goes with its head, whose leaf lies below it.
             if self.order_of(pfn, is_memmap).is_ok() {
@@ -110,7 +110,7 @@ impl<M: Machine> Mm<M> {
         while let Some(pfn) = last {
             last = self.owners_word(pfn).checked_sub(1).map(Pfn::new);
             if let Ok(order) = self.order_of(pfn, is_memmap) {
-                self.mapper().tlb().retire(M::address(pfn), order.pages() * M::PAGE_BYTES);
+                self.memmap.mapper().tlb().retire(M::address(pfn), order.pages() * M::PAGE_BYTES);
             }
             self.free_memmap(pfn);
         }

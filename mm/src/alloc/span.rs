@@ -78,9 +78,9 @@ impl<M: Machine> Mm<M> {
     /// The node of each block of `range`, which is leaving.
     fn leaving_nodes(&self, range: PhysRange) -> impl Iterator<Item = NodeId> {
         self.blocks_in(range).map(|id| {
-            let first = id.get() * self.block_sections();
-            let word = self.sections.word(&self.machine, first);
-            let record = Section::with_word(&self.machine, first, word).record();
+            let first = id.get() * self.memmap.block_sections();
+            let word = self.memmap.sections().word(self.machine(), first);
+            let record = Section::with_word(self.machine(), first, word).record();
             BlockWord::decode(record.block().get()).node
         })
     }
@@ -90,17 +90,17 @@ impl<M: Machine> Mm<M> {
     /// For an operation, without the zone's lock: it may look at every block of the span.
     pub(crate) fn span_without(&self, id: BlockId, area: &Area) -> PfnRange {
         let span = self.nodes.lock(area.node, area.kind).span;
-        let gone = self.block_pfns(id);
+        let gone = self.memmap.block_pfns(id);
         let first = self.block_at(M::address(span.start)).get();
         let end = self.block_at(M::address(span.end)).get();
         let between = (first..end).map(BlockId::new);
         let mut stays = between.filter(|&other| other != id && self.is_home(other, area));
         if gone.start == span.start {
-            let next = stays.next().map(|id| self.block_pfns(id));
+            let next = stays.next().map(|id| self.memmap.block_pfns(id));
             return next.map_or(PfnRange::EMPTY, |next| PfnRange { start: next.start, ..span });
         }
         if gone.end == span.end {
-            let last = stays.next_back().map(|id| self.block_pfns(id));
+            let last = stays.next_back().map(|id| self.memmap.block_pfns(id));
             return last.map_or(PfnRange::EMPTY, |last| PfnRange { end: last.end, ..span });
         }
         span
@@ -108,11 +108,11 @@ impl<M: Machine> Mm<M> {
 
     /// Whether a block is online in the area's zone.
     fn is_home(&self, id: BlockId, area: &Area) -> bool {
-        let first = id.get() * self.block_sections();
-        if !self.sections.has_node(first) {
+        let first = id.get() * self.memmap.block_sections();
+        if !self.memmap.sections().has_node(first) {
             return false;
         }
-        self.block_record(first).is_some_and(|record| {
+        self.memmap.block_record(first).is_some_and(|record| {
             let word = BlockWord::decode(record.block().get());
             (word.node, word.state) == (area.node, BlockState::Online(area.kind))
         })

@@ -10,9 +10,9 @@
 //! descriptors of the pages after it hold the records of the group's sections, in order; there are two
 //! memmap pages a record at least.
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::placement::Placement;
 
 /// Where one group's memmap goes.
@@ -49,7 +49,7 @@ impl Altmap {
     }
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Memmap<M> {
     /// The groups of a range, whole blocks, that is added with a self-hosted `placement`.
     pub(crate) fn altmaps(
         &self,

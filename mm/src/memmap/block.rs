@@ -1,8 +1,8 @@
 //! Memory blocks: their numbers, states, and what is written down of each.
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::home::{NodeId, PageCounts};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::Placement;
@@ -53,7 +53,7 @@ pub struct Block {
     pub group: Option<Pfn>,
     /// Whether some of its memory was found to be bad: it is not brought online again.
     pub poisoned: bool,
-    /// Whether its content is not to be touched, as it is out of the linear map: see [`Mm::take`].
+    /// Whether its content is not to be touched, as it is out of the linear map: see [`Mm::take`](crate::Mm::take).
     pub taken: bool,
     /// Its pages: present and managed only while it is online.
     pub counts: PageCounts,
@@ -68,19 +68,22 @@ pub struct Group {
     pub sections: u64,
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Memmap<M> {
     /// Sections of a memory block.
     pub(crate) fn block_sections(&self) -> u64 {
         self.block_size().sections::<M>()
     }
 
     /// The block that holds `address`.
-    pub fn block_at(&self, address: PhysAddr) -> BlockId {
+    pub(crate) fn block_at(&self, address: PhysAddr) -> BlockId {
         BlockId(address.get() >> self.block_size().shift())
     }
 
     /// The blocks that `range` touches, ascending, there or not.
-    pub fn blocks_in(&self, range: PhysRange) -> impl DoubleEndedIterator<Item = BlockId> + use<M> {
+    pub(crate) fn blocks_in(
+        &self,
+        range: PhysRange,
+    ) -> impl DoubleEndedIterator<Item = BlockId> + use<M> {
         let shift = self.block_size().shift();
         let first = range.start().get() >> shift;
         let end = match range.len().checked_sub(1) {
@@ -98,7 +101,7 @@ impl<M: Machine> Mm<M> {
     }
 
     /// The bytes of a block; `None` for a number past the end of the address space.
-    pub fn block_range(&self, id: BlockId) -> Option<PhysRange> {
+    pub(crate) fn block_range(&self, id: BlockId) -> Option<PhysRange> {
         let bytes = self.block_size().bytes();
         PhysRange::new(PhysAddr::new(id.0.checked_mul(bytes)?), bytes)
     }
@@ -123,12 +126,12 @@ impl<M: Machine> Mm<M> {
     }
 
     /// What is known of a block, or `None` if it is not there.
-    pub fn block(&self, id: BlockId) -> Option<Block> {
+    pub(crate) fn block(&self, id: BlockId) -> Option<Block> {
         let _guard = self.read();
         self.describe_block(id)
     }
 
-    /// As [`Mm::block`], for who holds an operation, a look or a read guard.
+    /// As [`block`](Self::block), for who holds an operation, a look or a read guard.
     pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
         let section = self.sections_of_block(id).next()?;
         let record = section.record();
@@ -160,7 +163,7 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Every block that is there, ascending.
-    pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         let count = self.block_sections();
         let mut last = None;
         let ids = self.sections.candidates().map(move |section| BlockId(section / count));
@@ -208,7 +211,7 @@ impl<M: Machine> Mm<M> {
 
     /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
     /// no head.
-    pub fn group(&self, head: Pfn) -> Option<Group> {
+    pub(crate) fn group(&self, head: Pfn) -> Option<Group> {
         let _guard = self.read();
         let section = self.section_at(head)?;
         self.group_of(section).filter(|group| group.pfns.start == head)

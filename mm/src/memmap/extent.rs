@@ -11,13 +11,13 @@
 //! part or more has its bit in `heads` whether or not its parts are initialised: its head is always
 //! believed, and nothing else of it need ever be written.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::page::{Page, PageState};
 use crate::memmap::section::{Part, Section, section_of};
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Memmap<M> {
     /// Makes `pfn` the head of an extent. Its part is initialised if the extent is less than a part.
     pub(crate) fn set_head(
         &self,

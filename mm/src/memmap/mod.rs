@@ -23,3 +23,74 @@ pub(crate) mod readers;
 pub(crate) mod section;
 pub(crate) mod vmemmap;
 pub(crate) mod word;
+
+use crate::addr::Pfn;
+use crate::geometry::BlockSize;
+use crate::machine::Machine;
+use crate::memmap::page::Page;
+use crate::memmap::readers::{ReadGuard, Readers};
+use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Which memory is there, and the descriptors of its pages.
+#[derive(Debug)]
+pub(crate) struct Memmap<M: Machine> {
+    machine: M,
+    /// Log2 of a memory block's sections; written once, at boot.
+    block_order: AtomicU32,
+    sections: SectionMap,
+    readers: Readers,
+}
+
+impl<M: Machine> Memmap<M> {
+    /// A memmap of no memory.
+    pub(crate) const fn new(machine: M) -> Self {
+        let (sections, readers) = (SectionMap::new(), Readers::new());
+        Self { machine, block_order: AtomicU32::new(0), sections, readers }
+    }
+
+    /// The machine it runs on.
+    pub(crate) const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The size of a memory block.
+    pub(crate) fn block_size(&self) -> BlockSize {
+        BlockSize::from_shift(M::SECTION_SHIFT + self.block_order.load(Ordering::Relaxed))
+    }
+
+    /// Sets the size of a memory block, at boot.
+    pub(crate) fn set_block_order(&self, order: u32) {
+        self.block_order.store(order, Ordering::Relaxed);
+    }
+
+    /// The words of all sections.
+    pub(crate) const fn sections(&self) -> &SectionMap {
+        &self.sections
+    }
+
+    /// The look-ups under way.
+    pub(crate) const fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Counts a look-up as a reader: what it finds stays mapped until the guard is dropped.
+    pub(crate) fn read(&self) -> ReadGuard<'_> {
+        self.readers.enter(self.machine.cpu())
+    }
+
+    /// The section `number`, if it is there.
+    pub(crate) fn section(&self, number: u64) -> Option<Section<'_, M>> {
+        Section::get(&self.sections, &self.machine, number)
+    }
+
+    /// The section that holds `pfn`, if it is there.
+    pub(crate) fn section_at(&self, pfn: Pfn) -> Option<Section<'_, M>> {
+        self.section(section_of::<M>(pfn))
+    }
+
+    /// The descriptor of `pfn`, of a section that is there.
+    pub(crate) fn page(&self, pfn: Pfn) -> &Page {
+        descriptor(&self.machine, pfn)
+    }
+}

@@ -7,13 +7,13 @@
 // UNSAFETY: uses the machine's page tables.
 #![expect(unsafe_code)]
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::paging::{Attr, Gather, Mapper, Mapping, TableFrames, Translation, UnmapError};
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Memmap<M> {
     /// The page tables, for an operation or a look that is under way.
     pub(crate) fn mapper(&self) -> &M::Mapper {
         // SAFETY: operations and looks exclude each other by the gate, and operations each other by the
@@ -22,14 +22,14 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Where the descriptors of `pfns` are.
-    pub fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
+    pub(crate) fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
         let start =
             self.machine.vmemmap_base().add(pfns.start.get().wrapping_mul(DESCRIPTOR_BYTES));
         VirtRange::new(start, pfns.pages().wrapping_mul(DESCRIPTOR_BYTES)).unwrap_or_default()
     }
 
     /// Where `range` is in the linear map.
-    pub fn linear_virt(&self, range: PhysRange) -> VirtRange {
+    pub(crate) fn linear_virt(&self, range: PhysRange) -> VirtRange {
         VirtRange::new(self.machine.linear_base().add(range.start().get()), range.len())
             .unwrap_or_default()
     }

@@ -73,7 +73,8 @@ impl<M: Machine> Mm<M> {
             // section when its memmap is mapped, make it invisible and drain the readers before they
             // unmap that, and hold readers off while they move it. None of what a dump reads is behind a
             // lock, so that it does not matter which ones the caller's CPU holds.
-            let guard = self.readers.try_enter(self.machine.cpu()).ok_or(DescriptorsMove)?;
+            let guard =
+                self.memmap.readers().try_enter(self.machine().cpu()).ok_or(DescriptorsMove)?;
             let Some(run) = self.dump_run(from) else { return Ok(()) };
             drop(guard);
             from = run.pfns.end;
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(tried, waited);
 
         drop(zones);
-        let gate = mm.readers.exclude().unwrap();
+        let gate = mm.memmap.readers().exclude().unwrap();
         assert_eq!(mm.try_dump(&mut |_| panic!("told of what moves")), Err(DescriptorsMove));
         drop((gate, operation));
         bench.check();

@@ -141,7 +141,7 @@ impl<M: Machine> Mm<M> {
         if self.block(id).is_none() {
             return Removability::Blocked(Obstacle::Range(RemoveError::NoSuchBlock(id)));
         }
-        self.explain(self.block_pfns(id))
+        self.explain(self.memmap.block_pfns(id))
     }
 
     /// Whether the blocks of `pfns` that are online could all go offline.
@@ -175,14 +175,14 @@ impl<M: Machine> Mm<M> {
     ) -> Result<Option<(Extent, MoverId, Obstacle)>, Obstacle> {
         while rest.start < rest.end {
             let id = self.block_at(M::address(rest.start));
-            let end = self.block_pfns(id).end;
-            let state = self.describe_block(id).map(|block| block.state);
+            let end = self.memmap.block_pfns(id).end;
+            let state = self.memmap.describe_block(id).map(|block| block.state);
             if state == Some(BlockState::Online(ZoneKind::System)) {
                 return Err(Obstacle::SystemMemory(id));
             }
             let online = state.is_some_and(|state| state != BlockState::Offline);
             let here = PfnRange { start: rest.start, end: if online { end } else { rest.start } };
-            for (pfn, pages, state) in self.extents(here) {
+            for (pfn, pages, state) in self.memmap.extents(here) {
                 rest.start = pfn.add(pages);
                 match state {
                     // Who frees meanwhile may not have been counted.

@@ -96,15 +96,15 @@ impl<M: Machine> Mm<M> {
 
     /// What `pfn` is, if its section is there.
     pub fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
-        let _guard = self.read();
-        let section = self.section_at(pfn)?;
-        let record = self.block_record(section.number())?;
+        let _guard = self.memmap.read();
+        let section = self.memmap.section_at(pfn)?;
+        let record = self.memmap.block_record(section.number())?;
         let word = BlockWord::decode(record.block().get());
         let (state, head) = self.state_of(pfn).unzip();
         let used = head.and_then(|head| self.used_since(head));
         Some(PageInfo {
             pfn,
-            block: BlockId::new(section.number() / self.block_sections()),
+            block: BlockId::new(section.number() / self.memmap.block_sections()),
             node: word.node,
             block_state: word.state,
             state,
@@ -116,33 +116,37 @@ impl<M: Machine> Mm<M> {
 
     /// Who holds the extent that begins at `head`, if it is in use, and when it was allocated.
     fn used_since(&self, head: Pfn) -> Option<(Owner, u64)> {
-        let state = self.head_state(self.section_at(head)?, head)?;
+        let state = self.memmap.head_state(self.memmap.section_at(head)?, head)?;
         let PageState::Used { owner, .. } = state else { return None };
         Some((owner, self.since(head)))
     }
 
     /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
     pub fn is_ram(&self, pfn: Pfn) -> bool {
-        let _guard = self.read();
-        self.section_at(pfn).is_some_and(|section| {
+        let _guard = self.memmap.read();
+        self.memmap.section_at(pfn).is_some_and(|section| {
             section.record().present().has(Section::<M>::part(pfn))
-                && self.head_state(section, pfn) != Some(PageState::Hole)
+                && self.memmap.head_state(section, pfn) != Some(PageState::Hole)
         })
     }
 
     /// What `pfn` is, and the first page of the extent or memmap it belongs to.
     fn state_of(&self, pfn: Pfn) -> Option<(PageState, Pfn)> {
-        let section = self.section_at(pfn)?;
-        if let Some(group) = self.group_of(section).filter(|group| group.pfns.contains(pfn)) {
+        let section = self.memmap.section_at(pfn)?;
+        if let Some(group) = self.memmap.group_of(section).filter(|group| group.pfns.contains(pfn))
+        {
             let head = group.pfns.start;
-            let state =
-                if pfn == head { self.page(head).state()? } else { PageState::MemmapTail { head } };
+            let state = if pfn == head {
+                self.memmap.page(head).state()?
+            } else {
+                PageState::MemmapTail { head }
+            };
             return Some((state, head));
         }
         if section.word().state() != SectionState::Online {
             return None;
         }
-        let (head, state) = self.extent_of(pfn)?;
+        let (head, state) = self.memmap.extent_of(pfn)?;
         Some((if head == pfn { state } else { PageState::Tail }, head))
     }
 }

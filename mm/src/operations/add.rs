@@ -215,15 +215,16 @@ impl<M: Machine> Mm<M> {
 
     fn check_add(&self, range: PhysRange) -> Result<PfnRange, AddError> {
         let block = self.block_size().bytes();
-        let pfns = self.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
+        let pfns =
+            self.memmap.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
         let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
-        let limit = self.machine.phys_limit().min(PhysAddr::new(sections));
+        let limit = self.machine().phys_limit().min(PhysAddr::new(sections));
         if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
             return Err(AddError::BeyondLimit { range, limit });
         }
         for number in sections_of::<M>(pfns) {
-            if self.sections.word(&self.machine, number) != SectionWord::ABSENT {
-                let block = BlockId::new(number / self.block_sections());
+            if self.memmap.sections().word(self.machine(), number) != SectionWord::ABSENT {
+                let block = BlockId::new(number / self.memmap.block_sections());
                 return Err(AddError::Overlaps { range, block });
             }
         }
@@ -236,7 +237,7 @@ impl<M: Machine> Mm<M> {
         if !self.self_hosting() {
             return Placement::Boot;
         }
-        if placement.self_hosted() && !self.machine.allows_self_hosting() {
+        if placement.self_hosted() && !self.machine().allows_self_hosting() {
             log::warn!("{range}: this machine cannot keep the memmap in the range it describes");
             return Placement::Boot;
         }
@@ -245,15 +246,15 @@ impl<M: Machine> Mm<M> {
 
     /// Frees the node of `section` if nothing is in it.
     pub(super) fn release_node(&self, section: u64) {
-        let Some(frame) = self.sections.take_empty_node(&self.machine, section) else {
+        let Some(frame) = self.memmap.sections().take_empty_node(self.machine(), section) else {
             return;
         };
         // A lookup that found the node before it was taken out reads absent sections there, but must
         // not read what the frame holds next.
-        if self.readers.drain().is_ok() {
+        if self.memmap.readers().drain().is_ok() {
             self.table_frames().give_back(frame, NODE_BYTES);
         } else {
-            self.sections.put_back_node(section, frame);
+            self.memmap.sections().put_back_node(section, frame);
         }
     }
 }
@@ -296,10 +297,10 @@ impl<M: Machine> Add<'_, M> {
     fn insert_nodes(&mut self) -> Result<(), AddError> {
         let mm = self.mm;
         for section in nodes_of::<M>(self.pfns) {
-            if !mm.sections.has_node(section) {
+            if !mm.memmap.sections().has_node(section) {
                 let frame = mm.table_frames().take(NODE_BYTES);
                 let frame = frame.map_err(|_| AddError::OutOfMemory { range: self.range })?;
-                mm.sections.insert_node(&mm.machine, section, frame);
+                mm.memmap.sections().insert_node(mm.machine(), section, frame);
             }
             self.nodes += 1;
         }
@@ -307,18 +308,18 @@ impl<M: Machine> Add<'_, M> {
     }
 
     fn map_linear(&mut self) -> Result<(), AddError> {
-        if self.mm.machine.linear_map_is_complete() {
-            let unmapped = self.mm.find_unmapped(self.range);
+        if self.mm.machine().linear_map_is_complete() {
+            let unmapped = self.mm.memmap.find_unmapped(self.range);
             return unmapped.map_or(Ok(()), |at| Err(AddError::NotInLinearMap { at }));
         }
-        let mapping = self.mm.linear_mapping(self.range);
+        let mapping = self.mm.memmap.linear_mapping(self.range);
         self.mm.map(&mapping)?;
         self.linear = true;
         Ok(())
     }
 
     fn populate_altmaps(&mut self) -> Result<(), AddError> {
-        for altmap in self.mm.altmaps(self.pfns, self.placement) {
+        for altmap in self.mm.memmap.altmaps(self.pfns, self.placement) {
             self.mm.populate_altmap(altmap)?;
             self.populated.end = altmap.described.end;
         }
@@ -345,21 +346,21 @@ impl<M: Machine> Add<'_, M> {
         match self.placement {
             Placement::Boot => records_of::<M>(self.pfns).for_each(|first| {
                 let virt = self.mm.memmap_virt(record_pfns::<M>(first)).start();
-                if let Some(leaf) = self.mm.mapper().translate(virt) {
+                if let Some(leaf) = self.mm.memmap.mapper().translate(virt) {
                     self.describe(first, M::pfn(leaf.target(virt)), None);
                 }
             }),
-            placement => self.mm.altmaps(self.pfns, placement).for_each(|altmap| {
+            placement => self.mm.memmap.altmaps(self.pfns, placement).for_each(|altmap| {
                 let sections = altmap.sections::<M>();
                 let head = altmap.memmap.start;
-                let page = descriptor(&self.mm.machine, head);
+                let page = descriptor(self.mm.machine(), head);
                 page.set_state(PageState::MemmapHead {
                     sections: sections as u32,
                     pages: altmap.memmap.pages(),
                 });
                 for first in records_of::<M>(altmap.described) {
                     let record = altmap.record::<M>(first);
-                    descriptor(&self.mm.machine, record).set_state(PageState::MemmapTail { head });
+                    descriptor(self.mm.machine(), record).set_state(PageState::MemmapTail { head });
                     self.describe(first, record, Some(altmap));
                 }
             }),
@@ -372,9 +373,9 @@ impl<M: Machine> Add<'_, M> {
         let word = SectionWord::new(SectionState::Present, false, record);
         let block = BlockWord::new(BlockState::Offline, self.node, self.placement);
         let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
-        Section::with_word(&mm.machine, first, word).record().reset(u64::MAX, group, block);
+        Section::with_word(mm.machine(), first, word).record().reset(u64::MAX, group, block);
         for number in first..first + M::RECORD_SECTIONS {
-            mm.sections.set_word(&mm.machine, number, word);
+            mm.memmap.sections().set_word(mm.machine(), number, word);
         }
     }
 
@@ -398,7 +399,7 @@ impl<M: Machine> Add<'_, M> {
 /// Unmaps what an add mapped before it failed.
 fn unmap_mapped<M: Machine>(mm: &Mm<M>, range: VirtRange) {
     let mut gather = mm.gather();
-    if let Err(error) = mm.unmap(range, &mut gather) {
+    if let Err(error) = mm.memmap.unmap(range, &mut gather) {
         // It was mapped by this add, whole, so the mapper broke its word. The add fails anyway.
         log::error!("cannot unmap {range}: {error}");
     }

@@ -144,7 +144,7 @@ impl<M: Machine> Mm<M> {
         let plan = self.plan_convert(range)?;
         self.claim_heads(plan)?;
         let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
-        let held_off = self.readers.exclude();
+        let held_off = self.memmap.readers().exclude();
         let held_off = held_off.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu));
         let gate = alone.and(held_off).inspect_err(|_| self.unclaim_heads(plan, plan.count()))?;
         let moved = self.move_memmaps(plan);
@@ -172,13 +172,14 @@ impl<M: Machine> Mm<M> {
 
     fn plan_convert(&self, range: PhysRange) -> Result<Plan, ConvertError> {
         let block = self.block_size().bytes();
-        let pfns = self.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
+        let pfns =
+            self.memmap.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
         let id = self.block_at(range.start());
-        let known = self.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+        let known = self.memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
         if known.placement != Placement::PerRange {
             return Err(ConvertError::NotPerRange(id, known.placement));
         }
-        let group = known.group.and_then(|head| self.group_at(head));
+        let group = known.group.and_then(|head| self.memmap.group_at(head));
         let memmap = group.ok_or(ConvertError::NoSuchBlock(id))?.pfns;
         let whole = Altmap::of_memmap::<M>(memmap).described;
         if whole != pfns {
@@ -195,7 +196,7 @@ impl<M: Machine> Mm<M> {
     /// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
     fn check_memmap_leaves(&self, plan: Plan) -> Result<(), ConvertError> {
         for block in (0..plan.count()).map(|index| plan.block(index)) {
-            if let Some(leaf) = self.cut_leaf(self.memmap_virt(block)) {
+            if let Some(leaf) = self.memmap.cut_leaf(self.memmap_virt(block)) {
                 let id = self.block_at(M::address(block.start));
                 let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
                 return Err(ConvertError::Unmap(id, cut));
@@ -209,7 +210,7 @@ impl<M: Machine> Mm<M> {
     fn check_poison(&self, plan: Plan, memmap: PfnRange) -> Result<(), ConvertError> {
         for index in 0..plan.count() {
             let id = self.block_at(M::address(plan.block(index).start));
-            let block = self.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+            let block = self.memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
             let holds = memmap.intersection(block.pfns).is_some();
             if block.poisoned && (holds || block.state == BlockState::Offline) {
                 return Err(ConvertError::Poisoned(id));
@@ -253,7 +254,7 @@ impl<M: Machine> Mm<M> {
 
     fn has_poison(&self, pfns: PfnRange) -> bool {
         let poison = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.extents(pfns).any(|(_, _, state)| poison(state))
+        self.memmap.extents(pfns).any(|(_, _, state)| poison(state))
     }
 
     /// Gives the heads of the blocks below `end` back.
@@ -270,7 +271,7 @@ impl<M: Machine> Mm<M> {
     fn move_memmap(&self, plan: Plan, index: u64) -> Result<(), ConvertError> {
         let block = plan.block(index);
         let id = self.block_at(M::address(block.start));
-        let old = self.block_record(section_of::<M>(block.start));
+        let old = self.memmap.block_record(section_of::<M>(block.start));
         let old = old.ok_or(ConvertError::NoSuchBlock(id))?;
         let word = BlockWord::decode(old.block().get());
         let mut zone = match word.state {
@@ -283,7 +284,7 @@ impl<M: Machine> Mm<M> {
 
         self.set_placement(block, Placement::PerBlock);
         if let (Some(zone), Some(record)) =
-            (&mut zone, self.block_record(section_of::<M>(block.start)))
+            (&mut zone, self.memmap.block_record(section_of::<M>(block.start)))
         {
             self.count_memmap(zone, record, plan.memmap_pages);
         }
@@ -300,8 +301,8 @@ impl<M: Machine> Mm<M> {
     /// Copies whole frames, which no reader and no allocation looks at.
     fn copy_frames(&self, from: Pfn, to: PfnRange) {
         for (index, target) in to.iter().enumerate() {
-            let source = self.machine.pointer(M::address(from.add(index as u64)));
-            let target = self.machine.pointer(M::address(target));
+            let source = self.machine().pointer(M::address(from.add(index as u64)));
+            let target = self.machine().pointer(M::address(target));
             // SAFETY: both are whole frames of mapped RAM, apart from each other. The source backs
             // descriptors that nobody writes: readers are drained and held off, and the lock of the
             // zone that the block is online in is held. The target was claimed, or its block is offline.
@@ -312,12 +313,12 @@ impl<M: Machine> Mm<M> {
     /// Has the memmap of a block backed by the frames from `to` on, and not by those from `from` on; on
     /// failure it is as it was.
     fn switch_memmap(&self, id: BlockId, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
-        let described = self.block_pfns(id);
+        let described = self.memmap.block_pfns(id);
         let mut gather = self.gather_keeping_tables();
-        let unmapped = self.unmap(self.memmap_virt(described), &mut gather);
+        let unmapped = self.memmap.unmap(self.memmap_virt(described), &mut gather);
         gather.flush();
         unmapped.map_err(|error| ConvertError::Unmap(id, error))?;
-        let map = |backing| self.map(&self.memmap_mapping(described, backing));
+        let map = |backing| self.map(&self.memmap.memmap_mapping(described, backing));
         map(to).map_err(|error| {
             if let Err(error) = map(from) {
                 log::error!("the descriptors of {id} are lost: {error}");
@@ -333,37 +334,37 @@ impl<M: Machine> Mm<M> {
         let head = own.memmap.start;
         for first in records_of::<M>(own.described) {
             let record = own.record::<M>(first);
-            let word = self.sections.word(&self.machine, first);
-            let old = Section::with_word(&self.machine, first, word).record();
-            let new = Section::with_word(&self.machine, first, word.with_record(record)).record();
+            let word = self.memmap.sections().word(self.machine(), first);
+            let old = Section::with_word(self.machine(), first, word).record();
+            let new = Section::with_word(self.machine(), first, word.with_record(record)).record();
             new.copy(old);
             new.group().set(head.get());
             for number in first..first + M::RECORD_SECTIONS {
-                let word = self.sections.word(&self.machine, number).with_record(record);
-                self.sections.set_word(&self.machine, number, word);
+                let word = self.memmap.sections().word(self.machine(), number).with_record(record);
+                self.memmap.sections().set_word(self.machine(), number, word);
             }
         }
         let blocks = |count: u64| PageState::MemmapHead {
-            sections: (count * self.block_sections()) as u32,
+            sections: (count * self.memmap.block_sections()) as u32,
             pages: count * plan.memmap_pages,
         };
         self.forget_extents(own.memmap);
         for first in records_of::<M>(own.described) {
-            self.page(own.record::<M>(first)).set_state(PageState::MemmapTail { head });
+            self.memmap.page(own.record::<M>(first)).set_state(PageState::MemmapTail { head });
         }
-        self.page(head).set_state(blocks(1));
-        self.page(plan.pfns.start).set_state(blocks(index));
+        self.memmap.page(head).set_state(blocks(1));
+        self.memmap.page(plan.pfns.start).set_state(blocks(index));
     }
 
     /// Makes pages that were claimed, or of an offline block, tails of a memmap.
     fn forget_extents(&self, memmap: PfnRange) {
         let head = memmap.start;
-        for (pfn, order) in self.cut(memmap) {
-            let Some(section) = self.section_at(pfn) else { continue };
-            self.clear_head(section, pfn, order);
+        for (pfn, order) in self.memmap.cut(memmap) {
+            let Some(section) = self.memmap.section_at(pfn) else { continue };
+            self.memmap.clear_head(section, pfn, order);
         }
         for pfn in memmap.iter() {
-            if let Some(section) = self.section_at(pfn)
+            if let Some(section) = self.memmap.section_at(pfn)
                 && section.record().initialised().has(Section::<M>::part(pfn))
             {
                 section.page(pfn).set_state(PageState::MemmapTail { head });
@@ -376,13 +377,13 @@ impl<M: Machine> Mm<M> {
     fn give_piece(&self, plan: Plan, index: u64) {
         let piece = plan.piece(index);
         let holder = piece.start.offset_from(plan.pfns.start) / plan.block_pages;
-        let Some(section) = self.section_at(piece.start) else { return };
-        let Some(record) = self.block_record(section.number()) else { return };
+        let Some(section) = self.memmap.section_at(piece.start) else { return };
+        let Some(record) = self.memmap.block_record(section.number()) else { return };
         let word = BlockWord::decode(record.block().get());
         let BlockState::Online(kind) = word.state else { return };
         let mut zone = self.nodes.lock(word.node, kind);
         for pfn in piece.iter() {
-            if let Some(section) = self.section_at(pfn)
+            if let Some(section) = self.memmap.section_at(pfn)
                 && section.record().initialised().has(Section::<M>::part(pfn))
             {
                 section.page(pfn).set_state(PageState::Tail);
@@ -395,10 +396,10 @@ impl<M: Machine> Mm<M> {
             self.give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
             return;
         }
-        for (pfn, order) in self.cut(piece) {
-            let Some(section) = self.section_at(pfn) else { continue };
+        for (pfn, order) in self.memmap.cut(piece) {
+            let Some(section) = self.memmap.section_at(pfn) else { continue };
             if order < M::PART_ORDER {
-                self.initialise_part(section, Section::<M>::part(pfn));
+                self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
             self.merge(&mut zone, section, pfn, order);
         }
@@ -407,7 +408,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn set_placement(&self, block: PfnRange, placement: Placement) {
-        if let Some(record) = self.block_record(section_of::<M>(block.start)) {
+        if let Some(record) = self.memmap.block_record(section_of::<M>(block.start)) {
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { placement, ..word }.encode());
         }

@@ -145,7 +145,7 @@ impl<M: Machine> Mm<M> {
     pub fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
         // Looks may go on: they see the zone's range, as when others allocate and free meanwhile.
         let _turn = self.turn().ok_or(OfflineError::Busy)?;
-        let block = self.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
+        let block = self.memmap.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
         match block.state {
             BlockState::Offline => return Err(OfflineError::AlreadyOffline(id)),
             BlockState::Online(ZoneKind::System) => return Err(OfflineError::SystemMemory(id)),
@@ -165,7 +165,7 @@ impl<M: Machine> Mm<M> {
     /// [`OfflineError::Busy`] during a step; [`OfflineError::NotGoing`] if another block goes, or none.
     pub fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
         let operation = self.moment().ok_or(OfflineError::Busy)?;
-        let block = self.describe_block(id).filter(|_| self.offlining() == Some(id));
+        let block = self.memmap.describe_block(id).filter(|_| self.offlining() == Some(id));
         let area = block.and_then(|block| Area::of(&block)).ok_or(OfflineError::NotGoing(id))?;
         self.stay(id, &area, &operation);
         Ok(())
@@ -192,7 +192,7 @@ impl<M: Machine> Mm<M> {
         let mut zone = self.nodes.lock(area.node, area.kind);
         zone.span = span;
         let pages = area.pfns.pages();
-        let block = self.block_pfns(id).pages();
+        let block = self.memmap.block_pfns(id).pages();
         let memmap = block - pages;
         let all = PageCounts { present: block, managed: pages, memmap, free: 0 };
         zone.counts = zone.counts.minus(all);
@@ -200,7 +200,7 @@ impl<M: Machine> Mm<M> {
         zone.isolated = 0;
         self.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
         // A block that can go offline is whole: each record's first section is there, and the block's.
-        for (index, section) in (0..).zip(self.sections_of_block(id)) {
+        for (index, section) in (0..).zip(self.memmap.sections_of_block(id)) {
             let record = section.record();
             if index == 0 {
                 record.managed().set(0);
@@ -213,7 +213,7 @@ impl<M: Machine> Mm<M> {
                 record.heads().clear();
             }
             let word = section.word().with_state(SectionState::Present);
-            self.sections.set_word(&self.machine, section.number(), word);
+            self.memmap.sections().set_word(self.machine(), section.number(), word);
         }
     }
 }
@@ -303,7 +303,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         match stuck {
             Stuck::NoRoom(order) => OfflineError::NoRoom { block, order },
             Stuck::Held(pfn, owner) => {
-                let pages = self.mm.used_pages(block);
+                let pages = self.mm.memmap.used_pages(block);
                 let by = self.mm.owner_name(owner);
                 OfflineError::InUse { block, pages, first: Some((pfn, owner)), by }
             }

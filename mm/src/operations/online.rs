@@ -65,7 +65,7 @@ impl<M: Machine> Mm<M> {
     /// [`OnlineError`].
     pub fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
         let turn = self.turn().ok_or(OnlineError::Busy)?;
-        let block = self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
+        let block = self.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
         if block.state != BlockState::Offline {
             return Err(OnlineError::AlreadyOnline(id));
         }
@@ -95,12 +95,12 @@ impl<M: Machine> Mm<M> {
         self.give_block(&change, block.pfns);
         operation.settle();
         self.tell(Event::Online, &change);
-        self.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
+        self.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
     }
 
     /// The frames of an offline block but for its memmap.
     fn usable(&self, block: &Block) -> PfnRange {
-        let memmap = self.memmap_of(block);
+        let memmap = self.memmap.memmap_of(block);
         PfnRange { start: memmap.map_or(block.pfns.start, |memmap| memmap.end), ..block.pfns }
     }
 
@@ -115,7 +115,9 @@ impl<M: Machine> Mm<M> {
         };
         let mut zone = self.nodes.lock(change.node, change.kind);
         self.insert_range(&mut zone, change.pfns);
-        if let Some(record) = self.sections_of_block(change.block).next().map(Section::record) {
+        if let Some(record) =
+            self.memmap.sections_of_block(change.block).next().map(Section::record)
+        {
             record.managed().set(counts.managed);
             record.free().set(counts.free);
             let word = BlockWord::decode(record.block().get());
@@ -130,9 +132,9 @@ impl<M: Machine> Mm<M> {
 
     /// Moves the sections of a block to `state`.
     pub(super) fn set_block_state(&self, id: BlockId, state: SectionState) {
-        for section in self.sections_of_block(id) {
+        for section in self.memmap.sections_of_block(id) {
             let word = section.word().with_state(state);
-            self.sections.set_word(&self.machine, section.number(), word);
+            self.memmap.sections().set_word(self.machine(), section.number(), word);
         }
     }
 }

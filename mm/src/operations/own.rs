@@ -62,13 +62,13 @@ impl<M: Machine> Mm<M> {
     pub fn walk(&self, at: VirtAddr) -> Walk {
         let _look = self.looks.enter();
         let mut tables = [None; MAX_LEVELS];
-        self.mapper().visit_tables(&mut |table| {
+        self.memmap.mapper().visit_tables(&mut |table| {
             let inside = table.level == 0 || at.offset_from(table.virt) < table.span;
             if let Some(slot) = tables.get_mut(table.level).filter(|_| inside) {
                 *slot = Some(table);
             }
         });
-        Walk { tables, leaf: self.mapper().translate(at) }
+        Walk { tables, leaf: self.memmap.mapper().translate(at) }
     }
 
     /// Maps addresses of the kernel's own in the page tables that the manager uses, so that both never
@@ -88,7 +88,7 @@ impl<M: Machine> Mm<M> {
         self.check_own(range)?;
         let _moment = self.moment().ok_or(OwnMapError::Busy)?;
         let frames = self.spare_frames();
-        self.mapper().map(mapping, &frames).map_err(OwnMapError::Map)
+        self.memmap.mapper().map(mapping, &frames).map_err(OwnMapError::Map)
     }
 
     /// Unmaps addresses of the kernel's own, on all CPUs. The memory behind them is free afterwards.
@@ -104,7 +104,7 @@ impl<M: Machine> Mm<M> {
         self.check_own(range)?;
         let _moment = self.moment().ok_or(OwnMapError::Busy)?;
         let mut gather = self.gather();
-        let unmapped = self.mapper().unmap(range, &mut gather);
+        let unmapped = self.memmap.mapper().unmap(range, &mut gather);
         gather.flush();
         unmapped.map_err(OwnMapError::Unmap)
     }
@@ -118,17 +118,17 @@ impl<M: Machine> Mm<M> {
 
     /// The linear map and the memmap's window, unless one runs past the end of the address space.
     fn windows(&self) -> [Option<VirtRange>; 2] {
-        let limit = self.machine.phys_limit().get();
+        let limit = self.machine().phys_limit().get();
         let descriptors = limit.div_ceil(M::PAGE_BYTES).checked_mul(DESCRIPTOR_BYTES);
-        let memmap = descriptors.and_then(|len| VirtRange::new(self.machine.vmemmap_base(), len));
-        [VirtRange::new(self.machine.linear_base(), limit), memmap]
+        let memmap = descriptors.and_then(|len| VirtRange::new(self.machine().vmemmap_base(), len));
+        [VirtRange::new(self.machine().linear_base(), limit), memmap]
     }
 
     /// Checks that the two windows of virtual addresses are apart, and that the part of them where memory
     /// of `windows` may come is free; or, if the linear map is complete, that it shows that memory.
     pub(super) fn check_windows(&self, windows: &[PhysRange]) -> Result<(), BootError> {
-        let (linear, vmemmap) = (self.machine.linear_base(), self.machine.vmemmap_base());
-        let limit = self.machine.phys_limit();
+        let (linear, vmemmap) = (self.machine().linear_base(), self.machine().vmemmap_base());
+        let limit = self.machine().phys_limit();
         let [Some(one), Some(other)] = self.windows() else {
             return Err(BootError::Windows { linear, vmemmap, limit });
         };
@@ -144,15 +144,15 @@ impl<M: Machine> Mm<M> {
 
     /// Checks one window, whose memory may share sections with RAM that is mapped.
     fn check_window(&self, window: PhysRange) -> Result<(), BootError> {
-        let machine = &self.machine;
+        let machine = self.machine();
         let mut wrong = None;
-        self.mapper().visit(self.linear_virt(window), &mut |leaf| {
+        self.memmap.mapper().visit(self.linear_virt(window), &mut |leaf| {
             let linear = leaf.virt == machine.linear_base().add(leaf.phys.get());
             if !(linear && machine.linear_map_is_complete()) {
                 wrong.get_or_insert(leaf);
             }
         });
-        self.mapper().visit(self.memmap_virt(M::pfns(window)), &mut |leaf| {
+        self.memmap.mapper().visit(self.memmap_virt(M::pfns(window)), &mut |leaf| {
             wrong.get_or_insert(leaf);
         });
         wrong.map_or(Ok(()), |leaf| Err(BootError::WindowMapped(leaf)))

@@ -149,7 +149,7 @@ mod tests {
         let (bench, pfn) = (bench(), Pfn::new(DIMM / 4096 + 9));
         let operation = bench.mm.verb().unwrap();
         let zones = ZoneKind::ALL.map(|kind| bench.mm.nodes.lock(NodeId::ZERO, kind));
-        let gate = bench.mm.readers.exclude().unwrap();
+        let gate = bench.mm.memmap.readers().exclude().unwrap();
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         drop((gate, zones));

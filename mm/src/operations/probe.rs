@@ -80,18 +80,18 @@ impl<M: Machine> Mm<M> {
     /// The physical address of the probed word of `pfn`'s descriptor.
     fn behind_descriptor(&self, pfn: Pfn) -> PhysAddr {
         let virt = self.memmap_virt(PfnRange::new(pfn, 1)).start();
-        let leaf = self.mapper().translate(virt);
+        let leaf = self.memmap.mapper().translate(virt);
         leaf.map_or(M::address(pfn), |leaf| leaf.target(virt))
     }
 
     fn descriptor_word(&self, pfn: Pfn) -> NonNull<u64> {
-        let words: NonNull<u64> = self.machine.descriptor(pfn).cast();
+        let words: NonNull<u64> = self.machine().descriptor(pfn).cast();
         // SAFETY: a descriptor is `WORD` + 1 words.
         unsafe { words.add(WORD) }
     }
 
     fn first_word(&self, pfn: Pfn) -> NonNull<u64> {
-        self.machine.pointer(M::address(pfn)).cast()
+        self.machine().pointer(M::address(pfn)).cast()
     }
 
     // The pointer is asked for anew for each access, and each access is volatile: what is read comes
@@ -114,7 +114,7 @@ impl<M: Machine> Mm<M> {
         // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline, so no
         // reference to it exists.
         unsafe { self.first_word(pfn).write_volatile(value) };
-        self.clean_word(self.machine.linear_base().add(M::address(pfn).get()));
+        self.clean_word(self.machine().linear_base().add(M::address(pfn).get()));
     }
 
     fn read_page(&self, pfn: Pfn) -> u64 {
@@ -124,7 +124,7 @@ impl<M: Machine> Mm<M> {
 
     fn clean_word(&self, at: VirtAddr) {
         if let Some(word) = VirtRange::new(at, size_of::<u64>() as u64) {
-            self.machine.clean(word);
+            self.machine().clean(word);
         }
     }
 }

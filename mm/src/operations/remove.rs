@@ -120,7 +120,7 @@ impl<M: Machine> Mm<M> {
         let before = self.frames.system_pages();
 
         self.leave(pfns);
-        self.readers.drain().map_err(|Stays(cpu)| {
+        self.memmap.readers().drain().map_err(|Stays(cpu)| {
             self.come_back(pfns);
             RemoveError::ReadersStay(cpu)
         })?;
@@ -129,7 +129,7 @@ impl<M: Machine> Mm<M> {
             self.come_back(pfns);
         })?;
         sections_of::<M>(pfns).for_each(|number| {
-            self.sections.set_word(&self.machine, number, SectionWord::ABSENT);
+            self.memmap.sections().set_word(self.machine(), number, SectionWord::ABSENT);
         });
         nodes_of::<M>(pfns).rev().for_each(|section| self.release_node(section));
         let pages = before - self.frames.system_pages();
@@ -142,7 +142,7 @@ impl<M: Machine> Mm<M> {
         let checked = self.check_removable(range)?;
         for id in self.blocks_in(range) {
             let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
-            if self.sections_of_block(id).next().is_some_and(|section| online(&section)) {
+            if self.memmap.sections_of_block(id).next().is_some_and(|section| online(&section)) {
                 return Err(RemoveError::NotOffline(id));
             }
         }
@@ -155,8 +155,10 @@ impl<M: Machine> Mm<M> {
         range: PhysRange,
     ) -> Result<(PfnRange, Placement), RemoveError> {
         let size = self.block_size().bytes();
-        let pfns =
-            self.whole_blocks(range).ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
+        let pfns = self
+            .memmap
+            .whole_blocks(range)
+            .ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
         let mut first = None;
         for id in self.blocks_in(range) {
             let placement = self.check_block(id, pfns)?;
@@ -165,7 +167,7 @@ impl<M: Machine> Mm<M> {
                 return Err(RemoveError::MixedPlacement(id));
             }
         }
-        if !self.machine.linear_map_is_complete() {
+        if !self.machine().linear_map_is_complete() {
             self.check_leaves(self.linear_virt(range))?;
         }
         self.check_leaves(self.memmap_virt(pfns))?;
@@ -174,22 +176,23 @@ impl<M: Machine> Mm<M> {
 
     /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
     fn check_leaves(&self, range: VirtRange) -> Result<(), RemoveError> {
-        let mapper = self.mapper();
+        let mapper = self.memmap.mapper();
         let last = range.end().add(1_u64.wrapping_neg());
         let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
-        let whole = mapped && self.cut_leaf(range).is_none();
+        let whole = mapped && self.memmap.cut_leaf(range).is_none();
         if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
     }
 
     /// Whether a block can go when `pfns` go, and where its memmap is.
     fn check_block(&self, id: BlockId, pfns: PfnRange) -> Result<Placement, RemoveError> {
-        let section = self.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
+        let section =
+            self.memmap.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
         if section.word().boot() {
             return Err(RemoveError::BootMemory(id));
         }
         let placement = BlockWord::decode(section.record().block().get()).placement;
         if placement.self_hosted()
-            && let Some(group) = self.group_at(section.group_head())
+            && let Some(group) = self.memmap.group_at(section.group_head())
         {
             let whole = Altmap::of_memmap::<M>(group.pfns).described;
             if !pfns.covers(whole) {
@@ -213,8 +216,8 @@ impl<M: Machine> Mm<M> {
     }
 
     fn set_state(&self, number: u64, state: SectionState) {
-        let word = self.sections.word(&self.machine, number).with_state(state);
-        self.sections.set_word(&self.machine, number, word);
+        let word = self.memmap.sections().word(self.machine(), number).with_state(state);
+        self.memmap.sections().set_word(self.machine(), number, word);
     }
 
     /// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
@@ -229,10 +232,11 @@ impl<M: Machine> Mm<M> {
     ) -> Result<u128, RemoveError> {
         let backing = (placement == Placement::Boot).then(|| self.link_backing(pfns));
         let mut gather = self.gather();
-        let stays = self.machine.linear_map_is_complete();
-        let linear = if stays { Ok(()) } else { self.unmap(self.linear_virt(range), &mut gather) };
+        let stays = self.machine().linear_map_is_complete();
+        let linear =
+            if stays { Ok(()) } else { self.memmap.unmap(self.linear_virt(range), &mut gather) };
         let gone = if linear.is_ok() { self.forget_blocks(range) } else { 0 };
-        let unmapped = linear.and_then(|()| self.unmap(self.memmap_virt(pfns), &mut gather));
+        let unmapped = linear.and_then(|()| self.memmap.unmap(self.memmap_virt(pfns), &mut gather));
         gather.flush();
         if unmapped.is_ok()
             && let Some(backing) = backing
@@ -242,7 +246,7 @@ impl<M: Machine> Mm<M> {
         unmapped.map(|()| gone).map_err(|error| {
             if linear.is_ok() {
                 self.remember_blocks(range);
-                if !stays && let Err(error) = self.map(&self.linear_mapping(range)) {
+                if !stays && let Err(error) = self.map(&self.memmap.linear_mapping(range)) {
                     log::error!("cannot map {range} again: {error}");
                 }
             }

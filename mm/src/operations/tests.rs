@@ -29,7 +29,7 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
     let added = bench.snapshot();
 
     // As one whose thread was preempted: it costs that removal, and nobody else.
-    let guard = bench.mm.readers.enter(7);
+    let guard = bench.mm.memmap.readers().enter(7);
     for _ in 0..2 {
         assert_eq!(bench.mm.remove(dimm), Err(RemoveError::ReadersStay(7)));
         assert_eq!(bench.mm.convert(dimm), Err(ConvertError::ReadersStay(7)));
@@ -48,22 +48,22 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
 fn unmap(bench: &Bench<Tiny>, virt: VirtAddr, len: u64) {
     let mut gather = bench.mm.gather();
     let range = VirtRange::new(virt, len).unwrap();
-    bench.mm.mapper().unmap(range, &mut gather).unwrap();
+    bench.mm.memmap.mapper().unmap(range, &mut gather).unwrap();
     gather.flush();
 }
 
 fn map(bench: &Bench<Tiny>, virt: VirtAddr, phys: u64, len: u64) {
     let phys = PhysAddr::new(phys);
     let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf: len };
-    bench.mm.mapper().map(&mapping, &bench.mm.table_frames()).unwrap();
+    bench.mm.memmap.mapper().map(&mapping, &bench.mm.table_frames()).unwrap();
 }
 
 /// Copies what the linear map shows at `from` to `to`.
 fn copy(bench: &Bench<Tiny>, from: u64, to: u64, len: u64) {
     let linear = |at: u64| bench.mm.linear_virt(range(at, 8)).start();
     for offset in (0..len).step_by(8) {
-        let word = bench.mm.machine.mmu().load(linear(from + offset));
-        bench.mm.machine.mmu().store(linear(to + offset), word);
+        let word = bench.mm.machine().mmu().load(linear(from + offset));
+        bench.mm.machine().mmu().store(linear(to + offset), word);
     }
 }
 

@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering;
 impl<S: Shape> Mm<FakeMachine<S>> {
     /// The page tables.
     pub fn tables(&self) -> &<FakeMachine<S> as Machine>::Mapper {
-        self.mapper()
+        self.memmap.mapper()
     }
 
     /// As [`Mm::boot`].
@@ -88,7 +88,7 @@ impl<S: Shape> Mm<FakeMachine<S>> {
     /// As [`Mm::private`].
     pub fn set_private(&self, pfn: Pfn, word: u64) -> Result<(), FreeError> {
         self.order_of(pfn, is_users)?;
-        self.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
+        self.memmap.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
         Ok(())
     }
 }

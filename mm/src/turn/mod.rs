@@ -102,7 +102,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn lock_turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.hotplug.try_lock().filter(|_| self.machine.allows_operation())
+        self.hotplug.try_lock().filter(|_| self.machine().allows_operation())
     }
 
     /// Begins an operation, unless another is under way. Waits for looks to end.

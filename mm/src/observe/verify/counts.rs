@@ -88,7 +88,8 @@ impl<M: Machine> Mm<M> {
                 hold(4, "a zone without memory spans nothing", at, blank)?;
                 let isolating = zone.isolating;
                 // Asked after the zone: an offline that begins meanwhile is known before its range is.
-                let going = self.offlining().map_or(PfnRange::EMPTY, |id| self.block_pfns(id));
+                let going =
+                    self.offlining().map_or(PfnRange::EMPTY, |id| self.memmap.block_pfns(id));
                 let known = isolating.pages() == 0 || going.covers(isolating) || emptying;
                 hold(4, "only a block that goes offline is being emptied", at, known)?;
             }
@@ -108,8 +109,8 @@ impl<M: Machine> Mm<M> {
         let mut length = 0;
         let mut before = None;
         for pfn in self.list(&zone, order) {
-            let section = self.section_at(pfn);
-            let free = section.is_some_and(|section| self.is_free_head(section, pfn, order));
+            let section = self.memmap.section_at(pfn);
+            let free = section.is_some_and(|section| self.memmap.is_free_head(section, pfn, order));
             hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
             let block = self.block_at(M::address(pfn));
             let home = self.block(block).map(|block| (block.node, block.state));
@@ -132,7 +133,7 @@ impl<M: Machine> Mm<M> {
             BlockState::Online(kind) => self.nodes.lock(block.node, kind).isolating,
             BlockState::Offline => PfnRange::EMPTY,
         };
-        for (pfn, pages, state) in self.extents(block.pfns) {
+        for (pfn, pages, state) in self.memmap.extents(block.pfns) {
             self.verify_gap(block, next, pfn)?;
             hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
             let taken = matches!(state, PageState::Used { owner: Owner::Taken, .. });
@@ -175,7 +176,7 @@ impl<M: Machine> Mm<M> {
     fn verify_gap(&self, block: &Block, start: Pfn, end: Pfn) -> Result<(), Violation> {
         let mut pfn = start;
         while pfn < end {
-            let section = self.section_at(pfn);
+            let section = self.memmap.section_at(pfn);
             let part = Section::<M>::part(pfn);
             let absent = section.is_none_or(|section| !section.record().present().has(part));
             let memmap = block.group.and_then(|head| self.group(head));
@@ -193,8 +194,8 @@ impl<M: Machine> Mm<M> {
             return Ok(());
         }
         let buddy = Pfn::new(pfn.get() ^ order.pages());
-        let section = self.section_at(buddy);
-        let both = section.is_some_and(|section| self.is_free_head(section, buddy, order));
+        let section = self.memmap.section_at(buddy);
+        let both = section.is_some_and(|section| self.memmap.is_free_head(section, buddy, order));
         hold(4, "free buddies are merged", pfn.get(), !both)
     }
 
@@ -202,25 +203,25 @@ impl<M: Machine> Mm<M> {
     /// descriptor holds a state, and only the heads the walk came by say more than tail.
     fn verify_bitmaps(&self, block: &Block, walked: Heads) -> Result<(), Violation> {
         let mut found = Heads::default();
-        for section in self.sections_of_block(block.id) {
+        for section in self.memmap.sections_of_block(block.id) {
             let online = section.word().state() == SectionState::Online;
             hold(4, "a section of an online block is online", section.number(), online)?;
             let record = section.record();
             for part in section.parts() {
                 let pfns = section.part_pfns(part);
                 if record.heads().has(part) {
-                    let state = self.page(pfns.start).state();
+                    let state = self.memmap.page(pfns.start).state();
                     let pages = state.map_or(0, PageState::extent_pages);
                     hold(1, "a part's head bit", pfns.start.get(), pages >= M::PART_PAGES)?;
                     found.parts += 1;
                 }
                 if record.initialised().has(part) {
-                    let memmap = self.memmap_in(section, pfns);
+                    let memmap = self.memmap.memmap_in(section, pfns);
                     let outside = pfns
                         .iter()
                         .filter(|&pfn| memmap.is_none_or(|memmap| !memmap.contains(pfn)));
                     for pfn in outside {
-                        let state = self.page(pfn).state();
+                        let state = self.memmap.page(pfn).state();
                         hold(1, "an initialised part holds states", pfn.get(), state.is_some())?;
                         found.believed += u64::from(state != Some(PageState::Tail));
                     }
@@ -235,12 +236,12 @@ impl<M: Machine> Mm<M> {
     /// Whether each descriptor of the part that holds `pfn` is initialised.
     fn is_initialised(&self, pfn: Pfn) -> bool {
         let part = Section::<M>::part(pfn);
-        self.section_at(pfn).is_some_and(|section| section.record().initialised().has(part))
+        self.memmap.section_at(pfn).is_some_and(|section| section.record().initialised().has(part))
     }
 
     /// An offline block's sections are present, and nothing of their descriptors is believed.
     fn verify_offline(&self, block: &Block) -> Result<(), Violation> {
-        for section in self.sections_of_block(block.id) {
+        for section in self.memmap.sections_of_block(block.id) {
             let present = section.word().state() == SectionState::Present;
             hold(4, "a section of an offline block is present", section.number(), present)?;
             let record = section.record();

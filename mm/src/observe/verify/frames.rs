@@ -43,7 +43,7 @@ impl<M: Machine> Mm<M> {
         let (mut memmaps, mut tables) = (Bag::default(), Bag::default());
         let system = BlockState::Online(ZoneKind::System);
         for block in self.blocks().filter(|block| block.state == system) {
-            for (pfn, pages, state) in self.extents(block.pfns) {
+            for (pfn, pages, state) in self.memmap.extents(block.pfns) {
                 let pfns = PfnRange::new(pfn, pages);
                 match state {
                     PageState::Used { owner: Owner::Memmap, .. } => memmaps.insert(pfns),
@@ -69,7 +69,7 @@ impl<M: Machine> Mm<M> {
         }
         let (mut count, mut stray) = (0, None);
         let unused = M::pfns(never).iter().filter(is_good).count() as u64;
-        self.frames.visit_returned(&self.machine, &mut |frame| {
+        self.frames.visit_returned(self.machine(), &mut |frame| {
             let known = pieces.iter().any(|piece| piece.contains(frame))
                 && !never.contains(frame)
                 && frame.is_aligned(M::PAGE_BYTES)
@@ -111,8 +111,8 @@ impl<M: Machine> Mm<M> {
             let known = hold(5, "a shared page counts its table", at.get(), first.is_some());
             result = result.and(known);
         };
-        self.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
-        self.sections.nodes().for_each(|node| visit(node, NODE_BYTES));
+        self.memmap.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
+        self.memmap.sections().nodes().for_each(|node| visit(node, NODE_BYTES));
         result?;
         expect(4, "tables and nodes in shared pages", 0, pieces, self.pieces())?;
         expect(5, "pages that hold tables and nodes", 0, held.pages, used.pages)?;
@@ -125,10 +125,10 @@ impl<M: Machine> Mm<M> {
         let boot = self.records().filter(|&number| self.is_boot(number));
         let last = boot.last().unwrap_or(0);
         for number in self.records() {
-            let Some(section) = self.section(number) else { continue };
+            let Some(section) = self.memmap.section(number) else { continue };
             if section.word().boot() {
                 self.verify_apart(number, last)?;
-            } else if self.group_of(section).is_none() {
+            } else if self.memmap.group_of(section).is_none() {
                 self.visit_memmap(number, &mut |pfns| used.insert(pfns));
             }
         }
@@ -142,7 +142,7 @@ impl<M: Machine> Mm<M> {
     /// The sections that are there, the first of those that share a record.
     fn records(&self) -> impl Iterator<Item = u64> + '_ {
         let mut last = None;
-        let numbers = self.sections.iter(&self.machine);
+        let numbers = self.memmap.sections().iter(self.machine());
         numbers.filter(move |number| {
             let record = number / M::RECORD_SECTIONS;
             last.replace(record) != Some(record)
@@ -155,7 +155,7 @@ impl<M: Machine> Mm<M> {
     fn verify_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
         let backing = |number| {
             let virt = self.memmap_virt(record_pfns::<M>(number)).start();
-            self.mapper().translate(virt).map(|leaf| leaf.target(virt))
+            self.memmap.mapper().translate(virt).map(|leaf| leaf.target(virt))
         };
         let start = backing(number);
         let mut next = start.map(|start| M::pfn(start).get());
@@ -170,13 +170,13 @@ impl<M: Machine> Mm<M> {
     }
 
     fn is_boot(&self, number: u64) -> bool {
-        self.sections.word(&self.machine, number).boot()
+        self.memmap.sections().word(self.machine(), number).boot()
     }
 
     /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
     fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
         let virt = self.memmap_virt(record_pfns::<M>(number));
-        self.mapper().visit(virt, &mut |leaf| {
+        self.memmap.mapper().visit(virt, &mut |leaf| {
             let start = leaf.virt.max(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));
             each(PfnRange::new(M::pfn(leaf.target(start)), end / M::PAGE_BYTES));

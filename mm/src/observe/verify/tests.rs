@@ -52,7 +52,7 @@ fn pfn(nth: u64) -> Pfn {
 
 /// The DIMM's `nth` section.
 fn section(bench: &Lab, nth: u64) -> Section<'_, FakeMachine<Tiny>> {
-    bench.mm.section(DIMM / MIB + nth).unwrap()
+    bench.mm.memmap.section(DIMM / MIB + nth).unwrap()
 }
 
 fn record(bench: &Lab, nth: u64) -> Record<'_> {
@@ -74,13 +74,13 @@ fn names(bench: &Lab, law: u8, what: &str) {
 /// Maps one leaf, or whole leaves, outside all bookkeeping.
 fn map(bench: &Lab, virt: VirtAddr, phys: PhysAddr, len: u64, attr: Attr) {
     let mapping = Mapping { virt, phys, len, attr, max_leaf: len };
-    bench.mm.mapper().map(&mapping, &bench.mm.table_frames()).unwrap();
+    bench.mm.memmap.mapper().map(&mapping, &bench.mm.table_frames()).unwrap();
 }
 
 fn unmap(bench: &Lab, virt: VirtAddr, len: u64) {
     let mut gather = bench.mm.gather();
     let gone = VirtRange::new(virt, len).unwrap();
-    bench.mm.mapper().unmap(gone, &mut gather).unwrap();
+    bench.mm.memmap.mapper().unmap(gone, &mut gather).unwrap();
     gather.flush();
 }
 
@@ -111,7 +111,7 @@ mod tables;
 fn a_section_left_leaving_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let word = section(&bench, 1).word().with_state(SectionState::Leaving);
-    bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+    bench.mm.memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
     names(&bench, 1, "no section is leaving between verbs");
 }
 
@@ -130,12 +130,12 @@ fn a_missing_memmap_leaf_is_named() {
 fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
     let what = "a page of an online block is in an extent";
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.page(pfn(64)).set_state(PageState::Tail);
+    bench.mm.memmap.page(pfn(64)).set_state(PageState::Tail);
     names(&bench, 1, what);
 
     // Garbage, as a descriptor nobody initialised holds.
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.machine.mmu().store(memmap_at(&bench, 64), u64::MAX);
+    bench.mm.machine().mmu().store(memmap_at(&bench, 64), u64::MAX);
     names(&bench, 1, what);
 
     let bench = online(MIB, Placement::PerBlock);
@@ -160,7 +160,7 @@ fn an_initialised_part_with_garbage_is_named() {
 #[test]
 fn a_head_bit_inside_another_extent_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.page(pfn(80)).set_state(PageState::Free { order: order(4) });
+    bench.mm.memmap.page(pfn(80)).set_state(PageState::Free { order: order(4) });
     record(&bench, 0).heads().insert(part(80));
     names(&bench, 1, "extents of a part or more in a block");
 }
@@ -171,7 +171,7 @@ fn a_head_that_no_extent_stands_behind_is_named() {
     // Splits a part into a used page, a free one, and two that are free together.
     let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
     let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
-    bench.mm.page(page.add(3)).set_state(stray);
+    bench.mm.memmap.page(page.add(3)).set_state(stray);
     names(&bench, 1, "heads in a block's initialised parts");
 }
 
@@ -213,7 +213,7 @@ fn two_memmap_leaves_that_changed_places_are_named() {
 fn an_extent_that_leaves_its_block_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let used = PageState::Used { order: order(8), owner: Owner::Movable(bench.stubborn.id()) };
-    bench.mm.page(pfn(128)).set_state(used);
+    bench.mm.memmap.page(pfn(128)).set_state(used);
     names(&bench, 2, "an extent stays in its block");
 }
 
@@ -222,7 +222,7 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
     // Two sections a block: the second claims a memmap of its own in the middle of the block.
     let bench = online(2 * MIB, Placement::PerBlock);
     let head = pfn(SECTION);
-    bench.mm.page(head).set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
+    bench.mm.memmap.page(head).set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
     record(&bench, 1).group().set(head.get());
     let violation = bench.mm.verify_counts().unwrap_err();
     assert_eq!(violation.law, 2);
@@ -235,7 +235,7 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
 #[test]
 fn a_memmap_too_small_for_a_section_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections: 0, pages: 3 });
+    bench.mm.memmap.page(pfn(0)).set_state(PageState::MemmapHead { sections: 0, pages: 3 });
     names(&bench, 3, "a group describes the section");
 }
 
@@ -246,7 +246,7 @@ fn a_head_that_counts_a_section_too_few_or_too_many_is_named() {
     {
         for sections in [right - 1, right + 1] {
             let bench = added(MIB, placement);
-            bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections, pages });
+            bench.mm.memmap.page(pfn(0)).set_state(PageState::MemmapHead { sections, pages });
             names(&bench, 3, "sections of a group");
         }
     }
@@ -262,7 +262,11 @@ fn a_section_in_another_sections_group_is_named() {
 #[test]
 fn a_head_that_counts_fewer_pages_is_named() {
     let bench = added(MIB, Placement::PerRange);
-    bench.mm.page(pfn(0)).set_state(PageState::MemmapHead { sections: 3, pages: 3 * MEMMAP });
+    bench
+        .mm
+        .memmap
+        .page(pfn(0))
+        .set_state(PageState::MemmapHead { sections: 3, pages: 3 * MEMMAP });
     names(&bench, 3, "a group describes the section");
 }
 
@@ -270,11 +274,13 @@ fn a_head_that_counts_fewer_pages_is_named() {
 fn a_record_in_the_wrong_page_is_named() {
     let bench = added(MIB, Placement::PerRange);
     let (from, to) = (pfn(2), pfn(10));
-    for (source, target) in bench.mm.page(from).payload().iter().zip(bench.mm.page(to).payload()) {
+    for (source, target) in
+        bench.mm.memmap.page(from).payload().iter().zip(bench.mm.memmap.page(to).payload())
+    {
         target.store(source.load(Ordering::Relaxed), Ordering::Relaxed);
     }
     let word = SectionWord::new(SectionState::Present, false, to);
-    bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+    bench.mm.memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
     names(&bench, 3, "the record's place");
 }
 
@@ -282,7 +288,7 @@ fn a_record_in_the_wrong_page_is_named() {
 fn a_tail_that_does_not_answer_with_its_head_is_named() {
     for state in [PageState::Tail, PageState::MemmapTail { head: pfn(1) }] {
         let bench = added(MIB, Placement::PerRange);
-        bench.mm.page(pfn(2)).set_state(state);
+        bench.mm.memmap.page(pfn(2)).set_state(state);
         names(&bench, 3, "a tail answers with its head");
     }
 }
@@ -291,7 +297,7 @@ fn a_tail_that_does_not_answer_with_its_head_is_named() {
 fn a_group_whose_head_lost_its_mark_is_named() {
     for placement in [Placement::PerRange, Placement::PerBlock] {
         let bench = added(MIB, placement);
-        bench.mm.page(pfn(0)).set_state(PageState::Tail);
+        bench.mm.memmap.page(pfn(0)).set_state(PageState::Tail);
         names(&bench, 3, "a self-hosted block has a head");
     }
 }
@@ -347,7 +353,7 @@ fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round()
 
     let held = bench.alloc_movable_zone(order(0)).unwrap();
     let state = |owner| PageState::Used { order: order(0), owner };
-    let page = bench.mm.page(held);
+    let page = bench.mm.memmap.page(held);
     let before = page.state().unwrap();
     page.set_state(state(Owner::Taken));
     names(&bench, 4, NAMED);
@@ -400,7 +406,7 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
         let first = zone.first(order(6)).unwrap();
         drop(zone);
         let next = if link { first.get() + 1 } else { 0 };
-        bench.mm.page(first).payload()[0].store(next, Ordering::Relaxed);
+        bench.mm.memmap.page(first).payload()[0].store(next, Ordering::Relaxed);
         names(&bench, 4, what);
     }
 }
@@ -412,7 +418,7 @@ fn a_wrong_link_back_is_named() {
     let listed: std::vec::Vec<_> = bench.mm.list(&zone, order(6)).collect();
     drop(zone);
     for (nth, wrong) in [(0, listed[1].get() + 1), (1, 0), (1, listed[1].get() + 1)] {
-        let link = &bench.mm.page(listed[nth]).payload()[1];
+        let link = &bench.mm.memmap.page(listed[nth]).payload()[1];
         let right = link.swap(wrong, Ordering::Relaxed);
         names(&bench, 4, "a listed extent names the one before it");
         link.store(right, Ordering::Relaxed);
@@ -450,7 +456,7 @@ fn a_section_whose_state_is_not_its_blocks_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let word = section(&bench, 1).word();
     let set = |bench: &Lab, word| {
-        bench.mm.sections.set_word(&bench.mm.machine, DIMM / MIB + 1, word);
+        bench.mm.memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
     };
     set(&bench, word.with_state(SectionState::Online));
     names(&bench, 4, "a section of an offline block is present");

@@ -117,7 +117,7 @@ impl<M: Machine> Mm<M> {
     /// Gives a run of claimed blocks back.
     fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
         for id in run(first, count) {
-            self.unclaim(&Area { pfns: self.block_pfns(id), node, kind }, Owner::Taken);
+            self.unclaim(&Area { pfns: self.memmap.block_pfns(id), node, kind }, Owner::Taken);
         }
     }
 
@@ -125,7 +125,7 @@ impl<M: Machine> Mm<M> {
     fn run_kind(&self, first: &Block, count: u64) -> Option<ZoneKind> {
         let BlockState::Online(kind) = first.state else { return None };
         let fits = |id| {
-            self.describe_block(id).is_some_and(|block| {
+            self.memmap.describe_block(id).is_some_and(|block| {
                 (block.node, block.state) == (first.node, first.state)
                     && block.boot
                     && !block.taken
@@ -144,7 +144,7 @@ impl<M: Machine> Mm<M> {
         kind: ZoneKind,
     ) -> Result<(), BlockId> {
         for (done, id) in run(first, count).enumerate() {
-            let area = Area { pfns: self.block_pfns(id), node, kind };
+            let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
             let emptied: Result<Area, Stuck> = Evacuation::begin(self, area).run(self);
             match emptied {
                 Ok(area) => self.claim(&area, Owner::Taken),

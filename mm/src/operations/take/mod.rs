@@ -148,7 +148,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn check_take(&self, id: BlockId, node: NodeId) -> Result<(), TakeError> {
-        let block = self.describe_block(id).ok_or(TakeError::NoSuchBlock(id))?;
+        let block = self.memmap.describe_block(id).ok_or(TakeError::NoSuchBlock(id))?;
         match block {
             Block { boot: false, .. } => Err(TakeError::NotBootMemory(id)),
             _ if block.node != node => Err(TakeError::OtherNode(id, block.node)),
@@ -166,7 +166,7 @@ impl<M: Machine> Mm<M> {
 
     /// The leaf of the linear map that goes past the block, if there is one.
     fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
-        self.block_range(id).and_then(|range| self.cut_leaf(self.linear_virt(range)))
+        self.block_range(id).and_then(|range| self.memmap.cut_leaf(self.linear_virt(range)))
     }
 
     /// Takes blocks that nobody uses out of the linear map, all of them or none; answers how many, or
@@ -189,7 +189,7 @@ impl<M: Machine> Mm<M> {
     /// Maps a block again that was just taken out, in tables that stayed.
     fn map_back(&self, id: BlockId) {
         let Some(range) = self.block_range(id) else { return };
-        match self.map(&self.linear_mapping(range)) {
+        match self.map(&self.memmap.linear_mapping(range)) {
             Ok(()) => self.mark_taken(id, false),
             Err(error) => log::error!("{id} stays taken: {error}"),
         }
@@ -198,11 +198,11 @@ impl<M: Machine> Mm<M> {
     /// Takes a block that nobody uses out of the linear map.
     fn take_out(&self, id: BlockId) -> Result<(), UnmapError> {
         let Some(range) = self.block_range(id) else { return Ok(()) };
-        self.clear_pages(self.block_pfns(id));
-        self.machine.clean(self.linear_virt(range));
+        self.clear_pages(self.memmap.block_pfns(id));
+        self.machine().clean(self.linear_virt(range));
         self.mark_taken(id, true);
         let mut gather = self.gather_keeping_tables();
-        let unmapped = self.unmap(self.linear_virt(range), &mut gather);
+        let unmapped = self.memmap.unmap(self.linear_virt(range), &mut gather);
         gather.flush();
         unmapped.inspect_err(|_| self.mark_taken(id, false))
     }
@@ -210,7 +210,7 @@ impl<M: Machine> Mm<M> {
     /// Maps a taken block again, clear, and gives it to who had it.
     fn put_back(&self, block: &Block) -> Result<(), MapError> {
         let Some(range) = self.block_range(block.id) else { return Ok(()) };
-        self.map(&self.linear_mapping(range))?;
+        self.map(&self.memmap.linear_mapping(range))?;
         if !block.poisoned {
             self.clear_pages(block.pfns);
         }
@@ -225,7 +225,7 @@ impl<M: Machine> Mm<M> {
     /// Clears pages of a block that is boot memory from end to end, mapped, and used by nobody.
     fn clear_pages(&self, pfns: PfnRange) {
         for pfn in pfns.iter() {
-            let page = self.machine.pointer(M::address(pfn));
+            let page = self.machine().pointer(M::address(pfn));
             // SAFETY: the page is mapped RAM; its block is offline, or every page of it was claimed to
             // be taken, and this is the operation under way: nobody refers to any byte of it.
             unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
@@ -233,7 +233,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn mark_taken(&self, id: BlockId, taken: bool) {
-        if let Some(section) = self.sections_of_block(id).next() {
+        if let Some(section) = self.memmap.sections_of_block(id).next() {
             let record = section.record();
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { taken, ..word }.encode());

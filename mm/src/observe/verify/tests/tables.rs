@@ -22,7 +22,7 @@ fn a_memmap_leaf_over_four_blocks_is_named() {
 #[test]
 fn a_boot_memmap_in_pages_that_were_freed_is_named() {
     let bench = added(MIB, Placement::Boot);
-    let leaf = bench.mm.mapper().translate(memmap_at(&bench, 0)).unwrap();
+    let leaf = bench.mm.memmap.mapper().translate(memmap_at(&bench, 0)).unwrap();
     bench.mm.free_of(Pfn::new(leaf.phys.get() / PAGE), |_| true).unwrap();
     names(&bench, 5, "a boot memmap's pages are held");
 }
@@ -31,7 +31,7 @@ fn a_boot_memmap_in_pages_that_were_freed_is_named() {
 fn a_section_node_in_added_memory_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let frame = PhysAddr::new(DIMM + MIB - PAGE);
-    bench.mm.sections.insert_node(&bench.mm.machine, 1024, frame);
+    bench.mm.memmap.sections().insert_node(bench.mm.machine(), 1024, frame);
     names(&bench, 5, "a section node lies in system memory");
 }
 
@@ -51,7 +51,7 @@ unsafe impl TableFrames for AnyFrames {
 fn map_by_tables_at(bench: &Lab, virt: VirtAddr, at: u64) {
     let phys = boot_page(bench);
     let mapping = Mapping { virt, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
-    bench.mm.mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
+    bench.mm.memmap.mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn an_empty_table_that_the_manager_made_is_named() {
         bench.check();
         if clears {
             let mut gather = bench.mm.gather_keeping_tables();
-            bench.mm.unmap(VirtRange::new(virt, PAGE).unwrap(), &mut gather).unwrap();
+            bench.mm.memmap.unmap(VirtRange::new(virt, PAGE).unwrap(), &mut gather).unwrap();
             gather.flush();
             names(&bench, 5, "a table maps something");
         } else {
@@ -106,7 +106,7 @@ fn a_leaf_that_is_writable_and_executable_is_named() {
 #[test]
 fn protected_memory_that_the_linear_map_can_write_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    bench.mm.machine.protect(range(boot_page(&bench).get(), PAGE));
+    bench.mm.machine().protect(range(boot_page(&bench).get(), PAGE));
     names(&bench, 6, "protected memory has no writable mapping");
 }
 
@@ -147,7 +147,7 @@ fn added_memory_that_is_mapped_elsewhere_is_named() {
 fn a_second_writable_mapping_of_a_table_is_named_and_a_read_only_one_is_not() {
     let bench = added(MIB, Placement::PerBlock);
     let mut tables = std::vec::Vec::new();
-    bench.mm.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    bench.mm.memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
     for frame in tables {
         let page = frame.align_down(PAGE);
         map(&bench, ELSEWHERE, page, PAGE, Attr::empty());
@@ -183,7 +183,7 @@ fn a_table_that_the_linear_map_cannot_write_is_named() {
     map_by_tables_at(&bench, ELSEWHERE, last.start().get());
     // The tables lie in memory that the allocator has.
     names(&bench, 5, "a table's page is held for it");
-    bench.mm.machine.protect(last);
+    bench.mm.machine().protect(last);
     let virt = bench.mm.linear_virt(last).start();
     unmap(&bench, virt, MIB);
     map(&bench, virt, last.start(), MIB, Attr::empty());
@@ -201,8 +201,8 @@ fn a_hole_in_the_linear_map_is_named() {
 
 /// The pages that the manager's own tables and nodes lie in, and `verify_tables` must name.
 fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
-    let mut tables: std::vec::Vec<_> = bench.mm.sections.nodes().collect();
-    bench.mm.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    let mut tables: std::vec::Vec<_> = bench.mm.memmap.sections().nodes().collect();
+    bench.mm.memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
     tables.retain(|&frame| bench.mm.owns_tables(frame));
     tables.iter().map(|frame| frame.align_down(PAGE)).collect()
 }
@@ -253,7 +253,7 @@ fn a_live_table_on_the_free_list_is_named() {
 #[test]
 fn a_table_from_before_the_manager_on_the_free_list_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    let (head, _) = bench.mm.extent_of(Pfn::new(0)).unwrap();
+    let (head, _) = bench.mm.memmap.extent_of(Pfn::new(0)).unwrap();
     bench.mm.free_of(head, |owner| owner == Owner::Boot).unwrap();
     // The root table is the first that the machine set aside.
     names_held(&bench, PhysAddr::new(0));
@@ -285,7 +285,7 @@ fn as_many_pages_for_tables_but_others_are_named() {
 fn a_table_whose_shared_page_does_not_count_it_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let mut piece = None;
-    bench.mm.mapper().visit_tables(&mut |table| {
+    bench.mm.memmap.mapper().visit_tables(&mut |table| {
         if table.bytes < PAGE && bench.mm.owns_tables(table.frame) {
             piece = Some(table);
         }
