@@ -52,6 +52,7 @@
 #![no_std]
 
 mod alloc;
+mod facade;
 pub mod lock;
 pub mod machine;
 mod memmap;
@@ -101,102 +102,27 @@ pub use operations::{
 };
 pub use operations::{ConvertError, OwnMapError, Removed, Stepped, Walk};
 
-use crate::alloc::frames::Frames;
-use crate::alloc::node::Nodes;
-use crate::alloc::owners::Owners;
-use crate::memmap::Memmap;
+use crate::alloc::Allocator;
 use crate::operations::notify::Listeners;
 use crate::operations::poison::Later;
 use crate::operations::policy::Knobs;
-use crate::turn::Offlining;
-use crate::turn::looks::Looks;
-use spin::Mutex;
 
 /// The memory manager of one machine. Thread-safe; a kernel keeps it in a static.
 ///
 /// All bytes of a new one are zero but for the machine's, so such a static takes no room in the image.
 #[derive(Debug)]
 pub struct Mm<M: Machine> {
-    memmap: Memmap<M>,
-    nodes: Nodes<M::Nodes>,
-    frames: Frames<M::Lock>,
+    allocator: Allocator<M>,
     knobs: Knobs,
-    owners: Owners,
     later: Later,
     listeners: Listeners,
-    /// The turn: serialises the operations. They try it; only a step of an offline waits for it.
-    hotplug: Mutex<()>,
-    /// Held by an operation: the section map and the page tables change. By looks: they do not.
-    looks: Looks,
-    offlining: Offlining,
 }
 
 impl<M: Machine> Mm<M> {
     /// A manager that knows of no memory yet: see [`Mm::boot`].
     pub const fn new(machine: M) -> Self {
         const { memmap::meta::check_meta::<M::Meta>() };
-        Self {
-            memmap: Memmap::new(machine),
-            nodes: Nodes::new(),
-            frames: Frames::new(),
-            knobs: Knobs::new(),
-            owners: Owners::new(),
-            later: Later::new(),
-            listeners: Listeners::new(),
-            hotplug: Mutex::new(()),
-            looks: Looks::new(),
-            offlining: Offlining::none(),
-        }
-    }
-
-    /// The machine it runs on.
-    pub const fn machine(&self) -> &M {
-        self.memmap.machine()
-    }
-
-    /// The size of a memory block.
-    pub fn block_size(&self) -> BlockSize {
-        self.memmap.block_size()
-    }
-
-    /// The block that holds `address`.
-    pub fn block_at(&self, address: PhysAddr) -> BlockId {
-        self.memmap.block_at(address)
-    }
-
-    /// The blocks that `range` touches, ascending, there or not.
-    pub fn blocks_in(&self, range: PhysRange) -> impl DoubleEndedIterator<Item = BlockId> + use<M> {
-        self.memmap.blocks_in(range)
-    }
-
-    /// The bytes of a block; `None` for a number past the end of the address space.
-    pub fn block_range(&self, id: BlockId) -> Option<PhysRange> {
-        self.memmap.block_range(id)
-    }
-
-    /// What is known of a block, or `None` if it is not there.
-    pub fn block(&self, id: BlockId) -> Option<Block> {
-        self.memmap.block(id)
-    }
-
-    /// Every block that is there, ascending.
-    pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
-        self.memmap.blocks()
-    }
-
-    /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
-    /// no head.
-    pub fn group(&self, head: Pfn) -> Option<Group> {
-        self.memmap.group(head)
-    }
-
-    /// Where the descriptors of `pfns` are.
-    pub fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
-        self.memmap.memmap_virt(pfns)
-    }
-
-    /// Where `range` is in the linear map.
-    pub fn linear_virt(&self, range: PhysRange) -> VirtRange {
-        self.memmap.linear_virt(range)
+        let allocator = Allocator::new(machine);
+        Self { allocator, knobs: Knobs::new(), later: Later::new(), listeners: Listeners::new() }
     }
 }

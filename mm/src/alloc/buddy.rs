@@ -3,8 +3,8 @@
 //! A zone's lists are doubly linked through the payload of the extents' heads. No extent ever spans
 //! two blocks, so a block whose pages are all free is a handful of maximal extents.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::zone::{Zone, ZoneKind};
@@ -90,7 +90,7 @@ fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
     block.free().set(block.free().get().wrapping_add(pages));
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Allocator<M> {
     /// Allocates for the manager itself, from the zones that `owner` may have memory of.
     pub(crate) fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
         self.alloc_request(order.into(), owner)
@@ -236,12 +236,8 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// The owner's word of an allocated extent.
-    ///
-    /// # Errors
-    ///
-    /// [`FreeError`] if no extent that a user of the allocator could own begins at `pfn`.
-    pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
+    /// See [`Mm::private`](crate::Mm::private).
+    pub(crate) fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
         let _guard = self.memmap.read();
         let section = self.online_section(pfn)?;
         self.used(section, pfn, is_users)?;
@@ -321,7 +317,7 @@ impl<M: Machine> Mm<M> {
 
     /// Makes an extent free, merged with its free buddies as far as the block goes.
     pub(crate) fn merge(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
-        let largest = self.block_size().order::<M>();
+        let largest = self.memmap.block_size().order::<M>();
         let (mut section, mut pfn, mut order) = (section, pfn, order);
         while order < largest {
             let buddy = Pfn::new(pfn.get() ^ order.pages());

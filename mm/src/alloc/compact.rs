@@ -5,8 +5,8 @@
 //!       ^ this one                      a run with memmap, or with what cannot move, is never touched
 //! ```
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
@@ -49,33 +49,26 @@ impl fmt::Display for CompactError {
 
 impl core::error::Error for CompactError {}
 
-impl<M: Machine> Mm<M> {
-    /// Sees to it that a zone has a free extent of `order` at least; answers where, and it may be
-    /// allocated away at once.
-    ///
-    /// Looks at every extent of the zone. What it isolates meanwhile is free again when it returns.
-    ///
-    /// # Errors
-    ///
-    /// [`CompactError`]; what had moved stays where it went.
-    pub fn compact(
+impl<M: Machine> Allocator<M> {
+    /// See [`Mm::compact`](crate::Mm::compact).
+    pub(crate) fn compact(
         &self,
         node: NodeId,
         kind: ZoneKind,
         order: Order,
     ) -> Result<PfnRange, CompactError> {
-        let _operation = self.verb().ok_or(CompactError::Busy)?;
-        if order > self.block_size().order::<M>() {
+        let _operation = self.operation().ok_or(CompactError::Busy)?;
+        if order > self.memmap.block_size().order::<M>() {
             return Err(CompactError::TooLarge(order));
         }
-        let blocks = self.blocks();
+        let blocks = self.memmap.blocks();
         let blocks = blocks.filter(|b| (b.node, b.state) == (node, BlockState::Online(kind)));
         let best = blocks.filter_map(|block| self.cheapest_run(&block, order)).min();
         let (_, run) = best.ok_or(CompactError::Immovable(order))?;
         let area = self.area(run).ok_or(CompactError::Immovable(order))?;
         let emptied = Evacuation::begin(self, area).run(self);
         let area = emptied.map_err(|stuck| match stuck {
-            Stuck::Held(pfn, owner) => CompactError::InUse(pfn, owner, self.owner_name(owner)),
+            Stuck::Held(pfn, owner) => CompactError::InUse(pfn, owner, self.owners.name(owner)),
             Stuck::NoRoom(order) => CompactError::NoRoom(order),
         })?;
         self.end_isolation(&area);

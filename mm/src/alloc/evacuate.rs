@@ -12,8 +12,8 @@
 //! each pass over the extents of one order; an owner that does not let go is asked again in [`PASSES`]
 //! passes in all. A range of which all is isolated at once is empty, and needs no survey.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn};
+use crate::alloc::Allocator;
 use crate::alloc::isolate::Area;
 use crate::alloc::migrate::Extent;
 use crate::alloc::request::Request;
@@ -71,8 +71,8 @@ impl Evacuation {
         (pages + 1) * (2 + Order::COUNT as u64 * PASSES)
     }
 
-    pub(crate) fn begin<M: Machine>(mm: &Mm<M>, area: Area) -> Self {
-        mm.begin_isolation(&area);
+    pub(crate) fn begin<M: Machine>(allocator: &Allocator<M>, area: Area) -> Self {
+        allocator.begin_isolation(&area);
         Self {
             area,
             phase: Phase::Isolate,
@@ -89,13 +89,17 @@ impl Evacuation {
 
     /// Looks at an extent, or at a few up to `budget`, and goes to the next phase where none is left.
     /// Returns how many steps that was.
-    pub(crate) fn step<M: Machine>(&mut self, mm: &Mm<M>, budget: u64) -> Result<u64, Stuck> {
+    pub(crate) fn step<M: Machine>(
+        &mut self,
+        allocator: &Allocator<M>,
+        budget: u64,
+    ) -> Result<u64, Stuck> {
         let mut steps = 1;
         if self.at < self.area.pfns.end {
             match self.phase {
-                Phase::Isolate => steps = self.isolate(mm, budget),
-                Phase::Survey => self.survey(mm)?,
-                Phase::Move(order) => self.move_one(mm, order)?,
+                Phase::Isolate => steps = self.isolate(allocator, budget),
+                Phase::Survey => self.survey(allocator)?,
+                Phase::Move(order) => self.move_one(allocator, order)?,
                 Phase::Empty => {}
             }
         }
@@ -106,10 +110,10 @@ impl Evacuation {
     }
 
     /// All steps at once.
-    pub(crate) fn run<M: Machine>(mut self, mm: &Mm<M>) -> Result<Area, Stuck> {
+    pub(crate) fn run<M: Machine>(mut self, allocator: &Allocator<M>) -> Result<Area, Stuck> {
         while self.phase != Phase::Empty {
-            if let Err(stuck) = self.step(mm, u64::MAX) {
-                mm.end_isolation(&self.area);
+            if let Err(stuck) = self.step(allocator, u64::MAX) {
+                allocator.end_isolation(&self.area);
                 return Err(stuck);
             }
         }
@@ -139,9 +143,9 @@ impl Evacuation {
     }
 
     /// The extent at the cursor, which moves past it.
-    fn next_extent<M: Machine>(&mut self, mm: &Mm<M>) -> Option<(Pfn, PageState)> {
-        let _zone = mm.nodes.lock(self.area.node, self.area.kind);
-        let found = mm.memmap.extent_of(self.at);
+    fn next_extent<M: Machine>(&mut self, allocator: &Allocator<M>) -> Option<(Pfn, PageState)> {
+        let _zone = allocator.nodes.lock(self.area.node, self.area.kind);
+        let found = allocator.memmap.extent_of(self.at);
         self.at = match found {
             Some((head, state)) => head.add(state.extent_pages()),
             None => self.at.add(1),
@@ -149,15 +153,15 @@ impl Evacuation {
         found
     }
 
-    fn isolate<M: Machine>(&mut self, mm: &Mm<M>, budget: u64) -> u64 {
-        let done = mm.isolate_from(&self.area, self.at, budget);
+    fn isolate<M: Machine>(&mut self, allocator: &Allocator<M>, budget: u64) -> u64 {
+        let done = allocator.isolate_from(&self.area, self.at, budget);
         self.at = done.next;
         self.isolated += done.pages;
         done.extents
     }
 
-    fn survey<M: Machine>(&mut self, mm: &Mm<M>) -> Result<(), Stuck> {
-        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(mm) else {
+    fn survey<M: Machine>(&mut self, allocator: &Allocator<M>) -> Result<(), Stuck> {
+        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(allocator) else {
             return Ok(());
         };
         match owner {
@@ -166,7 +170,10 @@ impl Evacuation {
                 Ok(())
             }
             Owner::Movable(mover)
-                if !mm.looks.call(|| mm.is_pinned(&mm.extent(pfn, order), mover)) =>
+                if !allocator
+                    .turn
+                    .looks
+                    .call(|| allocator.is_pinned(&allocator.extent(pfn, order), mover)) =>
             {
                 self.orders |= 1 << order.get();
                 self.found += order.pages();
@@ -176,8 +183,12 @@ impl Evacuation {
         }
     }
 
-    fn move_one<M: Machine>(&mut self, mm: &Mm<M>, wanted: Order) -> Result<(), Stuck> {
-        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(mm) else {
+    fn move_one<M: Machine>(
+        &mut self,
+        allocator: &Allocator<M>,
+        wanted: Order,
+    ) -> Result<(), Stuck> {
+        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(allocator) else {
             return Ok(());
         };
         let Owner::Movable(mover) = owner else { return Ok(()) };
@@ -185,7 +196,7 @@ impl Evacuation {
             return Ok(());
         }
         // Moving changes nothing that looks rely on: it allocates and frees, as anybody may meanwhile.
-        match mm.looks.call(|| mm.move_extent(&self.area, pfn, order, mover)) {
+        match allocator.turn.looks.call(|| allocator.move_extent(&self.area, pfn, order, mover)) {
             Ok(true) => self.moved += order.pages(),
             Ok(false) => self.held = self.held.or(Some((pfn, owner))),
             Err(stuck) => return Err(stuck),
@@ -194,7 +205,7 @@ impl Evacuation {
     }
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Allocator<M> {
     /// Whether the owner of an extent says that it will not let go.
     pub(crate) fn is_pinned(&self, extent: &Extent, mover: MoverId) -> bool {
         self.owners.mover(mover).is_none_or(|ops| ops.pinned(extent))

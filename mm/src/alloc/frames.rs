@@ -7,13 +7,10 @@
 // UNSAFETY: links the reserve's free frames through their first word, and vouches for frames given away.
 #![expect(unsafe_code)]
 
-use crate::Mm;
-use crate::addr::{Order, Pfn, PhysAddr, PhysRange};
+use crate::addr::{PhysAddr, PhysRange};
 use crate::alloc::packed::Packed;
 use crate::lock::{Mutex, RawLock};
 use crate::machine::Machine;
-use crate::memmap::page::{Owner, PageState};
-use crate::paging::{OutOfFrames, TableFrames};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 mod link {
@@ -45,7 +42,7 @@ pub(crate) const RESERVE_PIECES: usize = 32;
 /// The reserve's free frames: those of the first piece that were never used, and a stack of those that
 /// came back, or are of another piece.
 #[derive(Debug)]
-struct Reserve {
+pub(super) struct Reserve {
     /// The pieces, the largest first; the rest is empty.
     pieces: [PhysRange; RESERVE_PIECES],
     /// Where the frames of the first piece that were never used begin.
@@ -58,7 +55,7 @@ struct Reserve {
 /// Counts and the reserve.
 #[derive(Debug)]
 pub(crate) struct Frames<L: RawLock> {
-    reserve: Mutex<L, Reserve>,
+    pub(super) reserve: Mutex<L, Reserve>,
     /// The start and bytes of the reserve's first piece, which mostly is all of it: written once.
     first: [AtomicU64; 2],
     /// Frames that hold several tables.
@@ -66,7 +63,7 @@ pub(crate) struct Frames<L: RawLock> {
     /// Pages that the verbs hold of the allocator's: tables, nodes, and memmap placed there.
     system_pages: AtomicU64,
     /// Whether a page that was taken for tables or nodes, or is of the reserve, turned out bad.
-    bad: AtomicBool,
+    pub(super) bad: AtomicBool,
 }
 
 impl<L: RawLock> Frames<L> {
@@ -164,7 +161,7 @@ impl<L: RawLock> Frames<L> {
 
 impl Reserve {
     /// Takes a frame, of those never used none that `is_bad`.
-    fn pop<M: Machine>(
+    pub(super) fn pop<M: Machine>(
         &mut self,
         machine: &M,
         is_bad: impl Fn(PhysAddr) -> bool,
@@ -184,7 +181,7 @@ impl Reserve {
     }
 
     /// Takes `frame` out if it is free; whether it was.
-    fn withdraw<M: Machine>(&mut self, machine: &M, frame: PhysAddr) -> bool {
+    pub(super) fn withdraw<M: Machine>(&mut self, machine: &M, frame: PhysAddr) -> bool {
         let [first, ..] = self.pieces;
         let mut free = frame >= self.unused && first.contains(frame);
         let (mut before, mut next) = (None, self.returned);
@@ -203,119 +200,9 @@ impl Reserve {
         free
     }
 
-    fn push<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
+    pub(super) fn push<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
         link::set(machine, frame, self.returned);
         self.returned = Some(frame);
         self.free += 1;
-    }
-}
-
-impl<M: Machine> Mm<M> {
-    /// Takes a page for tables or nodes, of the reserve first if it may.
-    pub(crate) fn take_frame(&self, from_reserve: bool) -> Option<PhysAddr> {
-        let pop = |reserve: &mut Reserve| reserve.pop(self.machine(), |at| self.is_bad_table(at));
-        let reserved = || pop(&mut self.frames.reserve.lock());
-        from_reserve.then(reserved).flatten().or_else(|| {
-            let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
-            self.frames.count_system(1);
-            Some(M::address(pfn))
-        })
-    }
-
-    /// Gives such a page back to where it came from; a bad one to nobody.
-    pub(crate) fn return_frame(&self, frame: PhysAddr) {
-        if self.is_bad_table(frame) {
-            log::info!("bad page {}, which held tables, is out of use", M::pfn(frame));
-            return;
-        }
-        if self.frames.reserves(frame) {
-            self.frames.reserve.lock().push(self.machine(), frame);
-            return;
-        }
-        match self.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
-            Ok(_) => self.frames.uncount_system(1),
-            Err(error) => log::error!("table frame {frame} is not given back: {error}"),
-        }
-    }
-}
-
-impl<M: Machine> Mm<M> {
-    /// Whether a page that was taken for tables or nodes turned out bad.
-    #[inline]
-    pub(crate) fn is_bad_table(&self, frame: PhysAddr) -> bool {
-        self.frames.any_bad() && self.is_bad(M::pfn(frame))
-    }
-
-    #[cold]
-    fn is_bad(&self, pfn: Pfn) -> bool {
-        let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.memmap.extent_of(pfn).is_some_and(|(_, state)| bad(state))
-    }
-
-    /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
-    /// marked as bad already. Whether it is free, and not in use.
-    pub(crate) fn withdraw_frame(&self, frame: PhysAddr, owner: Owner) -> bool {
-        self.frames.bad.store(true, Ordering::Relaxed);
-        self.frames.packed.lock().forget(self.machine(), frame);
-        if owner == Owner::Table {
-            self.frames.uncount_system(1);
-            return false;
-        }
-        self.frames.reserve.lock().withdraw(self.machine(), frame)
-    }
-}
-
-/// Where frames for tables come from while the manager maps.
-#[derive(Debug)]
-pub(crate) struct TableSource<'m, M: Machine> {
-    mm: &'m Mm<M>,
-    /// Whether the reserve, which is there for memory that comes, may be used.
-    reserve: bool,
-}
-
-// SAFETY: the reserve and the allocator give each frame away once until it comes back, and both have RAM of the
-// linear map only.
-unsafe impl<M: Machine> TableFrames for TableSource<'_, M> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        if bytes > M::PAGE_BYTES || !self.mm.machine().allows_allocation() {
-            return Err(OutOfFrames { bytes });
-        }
-        let whole = bytes == M::PAGE_BYTES;
-        let taken = if whole {
-            self.mm.take_frame(self.reserve)
-        } else {
-            self.mm.take_piece(bytes, self.reserve)
-        };
-        taken.ok_or(OutOfFrames { bytes })
-    }
-
-    fn give_back(&self, frame: PhysAddr, bytes: u64) {
-        if bytes < M::PAGE_BYTES {
-            self.mm.return_piece(frame, bytes);
-        } else {
-            self.mm.return_frame(frame);
-        }
-    }
-
-    /// Tables that were there before the manager stay, empty or not.
-    ///
-    /// The linear map of boot memory has no others, so releasing what was taken of it needs no memory.
-    /// Those that the manager made are never empty: what it maps there it maps in the call that makes
-    /// them, and what it unmaps detaches them (but for `convert`, which maps again at once). So an
-    /// operation that is undone detaches the tables that it made, and those alone.
-    fn keeps(&self, frame: PhysAddr) -> bool {
-        !self.mm.owns_tables(frame)
-    }
-}
-
-impl<M: Machine> Mm<M> {
-    /// Frames for tables and section nodes.
-    pub(crate) fn table_frames(&self) -> TableSource<'_, M> {
-        TableSource { mm: self, reserve: true }
-    }
-
-    /// Frames for tables that the reserve is not there for.
-    pub(crate) fn spare_frames(&self) -> TableSource<'_, M> {
-        TableSource { mm: self, reserve: false }
     }
 }

@@ -10,8 +10,8 @@
 //! their block's count of free pages, and leave their zone's. Offline, contiguous reservation and
 //! compaction all empty ranges by this code; memmap pages are in no extent, so they are never met.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
@@ -50,10 +50,10 @@ impl Area {
     }
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Allocator<M> {
     /// The usable pages of a block among `pfns`, if it is online: all but its memmap.
     pub(crate) fn area(&self, pfns: PfnRange) -> Option<Area> {
-        let id = self.block_at(M::address(pfns.start));
+        let id = self.memmap.block_at(M::address(pfns.start));
         let area = Area::of(&self.memmap.describe_block(id)?)?;
         let pfns = area.pfns.intersection(pfns).unwrap_or(PfnRange::new(pfns.start, 0));
         Some(Area { pfns, ..area })

@@ -6,8 +6,8 @@
 // UNSAFETY: turns the kernel's part of a descriptor into a value of the kernel's type.
 #![expect(unsafe_code)]
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
 use crate::alloc::buddy::{COVERED, FreeError};
 use crate::alloc::migrate::Extent;
 use crate::alloc::owners::Mover;
@@ -18,17 +18,9 @@ use crate::memmap::page::Owner;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-impl<M: Machine> Mm<M> {
-    /// Runs `look` on what the kernel keeps of page `index` of the extent that begins at `pfn`, which
-    /// `mover` allocated.
-    ///
-    /// The zone is locked meanwhile: `look` must be short, and must not call the manager.
-    ///
-    /// # Errors
-    ///
-    /// [`FreeError`] if no extent of that mover begins at `pfn`, or if it keeps nothing of that page: see
-    /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each).
-    pub fn with_meta<R>(
+impl<M: Machine> Allocator<M> {
+    /// See [`Mm::with_meta`](crate::Mm::with_meta).
+    pub(crate) fn with_meta<R>(
         &self,
         pfn: Pfn,
         index: u64,
@@ -48,15 +40,13 @@ impl<M: Machine> Mm<M> {
         )?
     }
 
-    /// What the kernel keeps of an allocated page. Takes no lock and does not check the owner.
+    /// See [`Mm::meta`](crate::Mm::meta).
     ///
     /// # Safety
     ///
-    /// The page is the first of an extent that is allocated, or of one that
-    /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each) asked for. While the reference is in use it is
-    /// not freed, nor moved if it is movable, and [`Mm::convert`] is not called.
+    /// As there.
     #[must_use]
-    pub unsafe fn meta(&self, pfn: Pfn) -> &M::Meta {
+    pub(crate) unsafe fn meta(&self, pfn: Pfn) -> &M::Meta {
         // SAFETY: by the contract the page stays allocated. `begin_meta` wrote a value of this type when it
         // was allocated and writes another only at the next allocation; its block is not removed meanwhile.
         unsafe { self.meta_at(pfn).as_ref() }
@@ -139,8 +129,8 @@ impl<M: Machine> Pages<'_, M> {
         index: u64,
         look: impl FnOnce(&M::Meta) -> R,
     ) -> Result<R, FreeError> {
-        let _guard = self.mm().memmap.read();
-        let meta = self.mm().meta_of(self.pfn(), self.order(), index)?;
+        let _guard = self.allocator().memmap.read();
+        let meta = self.allocator().meta_of(self.pfn(), self.order(), index)?;
         // SAFETY: the pages are this value's, so they are in use and stay so; the guard keeps `convert` from
         // moving their descriptors.
         Ok(look(unsafe { meta.as_ref() }))

@@ -8,6 +8,7 @@
 //!   owners             who registers: owners of pages that move, and names
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
+//!   tables             such frames taken and given back, of the reserve or of a zone
 //!   populate           memmaps mapped and unmapped, with those frames
 //! ```
 
@@ -26,4 +27,56 @@ pub(crate) mod poison;
 pub(crate) mod populate;
 pub(crate) mod request;
 pub(crate) mod span;
+pub(crate) mod tables;
 pub(crate) mod zone;
+
+use crate::alloc::frames::Frames;
+use crate::alloc::node::Nodes;
+use crate::alloc::owners::Owners;
+use crate::machine::Machine;
+use crate::memmap::Memmap;
+use crate::turn::{Operation, Turn};
+use spin::MutexGuard;
+
+/// Gives pages out and takes them back: zones, over a memmap.
+#[derive(Debug)]
+pub(crate) struct Allocator<M: Machine> {
+    pub(crate) memmap: Memmap<M>,
+    pub(crate) turn: Turn,
+    pub(crate) nodes: Nodes<M::Nodes>,
+    pub(crate) frames: Frames<M::Lock>,
+    pub(crate) owners: Owners,
+}
+
+impl<M: Machine> Allocator<M> {
+    /// An allocator without memory.
+    pub(crate) const fn new(machine: M) -> Self {
+        Self {
+            memmap: Memmap::new(machine),
+            turn: Turn::new(),
+            nodes: Nodes::new(),
+            frames: Frames::new(),
+            owners: Owners::new(),
+        }
+    }
+
+    /// The machine it runs on.
+    pub(crate) const fn machine(&self) -> &M {
+        self.memmap.machine()
+    }
+
+    /// See [`Turn::take`].
+    pub(crate) fn take_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.machine().allows_operation().then(|| self.turn.take())?
+    }
+
+    /// See [`Turn::operation`].
+    pub(crate) fn operation(&self) -> Option<Operation<'_>> {
+        self.machine().allows_operation().then(|| self.turn.operation())?
+    }
+
+    /// See [`Turn::moment`].
+    pub(crate) fn moment(&self) -> Option<Operation<'_>> {
+        self.machine().allows_operation().then(|| self.turn.moment())?
+    }
+}

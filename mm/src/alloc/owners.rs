@@ -1,8 +1,6 @@
 //! Owners that register: those whose pages move, and those who only have a name. Both are there for good.
 
-use crate::Mm;
 use crate::alloc::migrate::MovableOps;
-use crate::machine::Machine;
 use crate::memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, UserId};
 use core::fmt;
 use spin::Once;
@@ -86,48 +84,33 @@ impl Owners {
         self.movers.get(mover.index())
     }
 
-    /// The name of an owner, for people.
-    fn name(&self, owner: Owner) -> Option<&'static str> {
-        match owner {
+    /// See [`Mm::register`](crate::Mm::register).
+    pub(crate) fn register(&self, ops: &'static dyn MovableOps) -> Result<Mover, TooManyOwners> {
+        let index = self.movers.add(ops)?;
+        MoverId::new(index).map(Mover).ok_or(TooManyOwners { count: MAX_MOVERS })
+    }
+
+    /// See [`Mm::register_user`](crate::Mm::register_user).
+    pub(crate) fn register_user(&self, name: &'static str) -> Result<User, TooManyOwners> {
+        let index = self.users.add(name)?;
+        UserId::new(index).map(User).ok_or(TooManyOwners { count: MAX_USERS })
+    }
+
+    /// The name of an owner, for people: that of a mover or a user is its own.
+    pub(crate) fn name(&self, owner: Owner) -> &'static str {
+        let own = match owner {
             Owner::Movable(mover) => self.mover(mover).map(|ops| ops.name()),
             Owner::Named(user) => self.users.get(user.index()),
             _ => None,
-        }
+        };
+        own.unwrap_or(owner.name())
     }
 }
 
 impl fmt::Debug for Owners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let movers = (0..MAX_MOVERS).filter_map(MoverId::new).map(Owner::Movable);
-        let users = (0..MAX_USERS).filter_map(UserId::new).map(Owner::Named);
-        f.debug_list().entries(movers.chain(users).filter_map(|owner| self.name(owner))).finish()
-    }
-}
-
-impl<M: Machine> Mm<M> {
-    /// Makes `ops` an owner of movable pages. Returns what it allocates with.
-    ///
-    /// # Errors
-    ///
-    /// [`TooManyOwners`] from the 17th on.
-    pub fn register(&self, ops: &'static dyn MovableOps) -> Result<Mover, TooManyOwners> {
-        let index = self.owners.movers.add(ops)?;
-        MoverId::new(index).map(Mover).ok_or(TooManyOwners { count: MAX_MOVERS })
-    }
-
-    /// Names a user of pages that stay, the heap or a driver. What it allocates as
-    /// [`named`](crate::Request::named) shows who keeps a block from going offline.
-    ///
-    /// # Errors
-    ///
-    /// [`TooManyOwners`] from the 17th on.
-    pub fn register_user(&self, name: &'static str) -> Result<User, TooManyOwners> {
-        let index = self.owners.users.add(name)?;
-        UserId::new(index).map(User).ok_or(TooManyOwners { count: MAX_USERS })
-    }
-
-    /// The name of an owner, for people: that of a mover or a user is its own.
-    pub fn owner_name(&self, owner: Owner) -> &'static str {
-        self.owners.name(owner).unwrap_or(owner.name())
+        let movers = (0..MAX_MOVERS).filter_map(|index| Some(self.movers.get(index)?.name()));
+        let users = (0..MAX_USERS).filter_map(|index| self.users.get(index));
+        f.debug_list().entries(movers.chain(users)).finish()
     }
 }

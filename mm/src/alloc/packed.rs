@@ -12,11 +12,9 @@
 //! of that size with room. A frame comes when a piece is asked for and there is none, and goes when its
 //! last piece does, so as many pieces as ever were in use at once say how many frames there are at most.
 
-use crate::Mm;
 use crate::addr::PhysAddr;
 use crate::geometry::Geometry;
 use crate::machine::Machine;
-use crate::memmap::page::{Owner, PageState};
 
 /// The most pieces of a frame, the header's included.
 const SLOTS: u64 = 256;
@@ -91,7 +89,7 @@ impl Header {
     }
 
     /// Takes the lowest slot that is free.
-    fn take(&mut self) -> u64 {
+    pub(super) fn take(&mut self) -> u64 {
         let mut slot = 0;
         for word in &mut self.used {
             if *word != u64::MAX {
@@ -104,7 +102,7 @@ impl Header {
         slot
     }
 
-    fn give_back(&mut self, slot: u64) {
+    pub(super) fn give_back(&mut self, slot: u64) {
         if let Some(word) = self.used.get_mut((slot / 64) as usize) {
             *word &= !(1 << (slot % 64));
         }
@@ -138,7 +136,7 @@ impl Packed {
         self.pieces
     }
 
-    fn take<M: Machine>(
+    pub(super) fn take<M: Machine>(
         &mut self,
         machine: &M,
         bytes: u64,
@@ -165,7 +163,7 @@ impl Packed {
     }
 
     /// Takes a piece back. Answers its frame if that is empty now. A bad frame is on no list.
-    fn give_back<M: Machine>(
+    pub(super) fn give_back<M: Machine>(
         &mut self,
         machine: &M,
         at: PhysAddr,
@@ -189,7 +187,7 @@ impl Packed {
     }
 
     /// Takes a bad frame off the list that it is on, if it is on one: no more pieces come from it.
-    pub(crate) fn forget<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
+    pub(super) fn forget<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
         for index in 0..SIZES {
             let listed = |&at: &PhysAddr| named(header::get(machine, at).next);
             let slots = 2 << index;
@@ -226,46 +224,19 @@ impl Packed {
             header::set(machine, at, Header { previous, ..header });
         }
     }
-}
 
-impl<M: Machine> Mm<M> {
-    /// Takes a table of less than a page.
-    pub(crate) fn take_piece(&self, bytes: u64, from_reserve: bool) -> Option<PhysAddr> {
-        self.frames.packed.lock().take(self.machine(), bytes, || self.take_frame(from_reserve))
-    }
-
-    /// Gives such a table back, and its frame if it was the last one there.
-    pub(crate) fn return_piece(&self, at: PhysAddr, bytes: u64) {
-        if !self.owns_tables(at) {
-            log::error!("table {at} is not given back: it was there before the memory manager");
-            return;
-        }
-        let bad = self.is_bad_table(at.align_down(M::PAGE_BYTES));
-        let empty = self.frames.packed.lock().give_back(self.machine(), at, bytes, bad);
-        if let Some(frame) = empty {
-            self.return_frame(frame);
-        }
-    }
-
-    /// Whether a table of `bytes`, less than a page, is the first that its page holds; `None` if the page
-    /// does not count it as in use. The page is one that the manager took for tables.
-    pub(crate) fn is_first_piece(&self, at: PhysAddr, bytes: u64) -> Option<bool> {
-        let _lock = self.frames.packed.lock();
+    /// Whether a table of `bytes` is the first in use of its frame, which is packed; `None` if it is not in use.
+    pub(super) fn is_first<M: Machine>(
+        &self,
+        machine: &M,
+        at: PhysAddr,
+        bytes: u64,
+    ) -> Option<bool> {
         let frame = at.align_down(M::PAGE_BYTES);
         let slot = at.offset_from(frame) / Size::of::<M>(bytes).bytes;
-        let used = header::get(self.machine(), frame).used;
+        let used = header::get(machine, frame).used;
         let in_use = |slot: u64| used[(slot / 64) as usize] >> (slot % 64) & 1 != 0;
         (slot > 0 && in_use(slot)).then(|| !(1..slot).any(in_use))
-    }
-
-    /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Mm::take_frame).
-    /// Tables from before the memory manager were not. A bad page that holds tables was: others are not
-    /// taken out of use.
-    pub(crate) fn owns_tables(&self, at: PhysAddr) -> bool {
-        let table =
-            |state| matches!(state, PageState::Used { owner: Owner::Table | Owner::Poison, .. });
-        self.frames.reserves(at)
-            || self.memmap.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
     }
 }
 

@@ -3,8 +3,8 @@
 // UNSAFETY: shows the content of pages that a value owns.
 #![expect(unsafe_code)]
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
 use crate::alloc::buddy::{FreeError, OutOfMemory, is_kernels};
 use crate::alloc::owners::Mover;
 use crate::alloc::request::Request;
@@ -43,14 +43,24 @@ use core::{fmt, slice};
 /// ```
 #[must_use = "the pages are freed when this is dropped"]
 pub struct Pages<'m, M: Machine> {
-    mm: &'m Mm<M>,
+    allocator: &'m Allocator<M>,
     pfn: Pfn,
     order: Order,
 }
 
 impl<'m, M: Machine> Pages<'m, M> {
-    pub(super) const fn mm(&self) -> &'m Mm<M> {
-        self.mm
+    /// The used pages of the kernel's that begin at `pfn`, as a value.
+    ///
+    /// # Safety
+    ///
+    /// No other value has them, and nothing uses them but by this one.
+    pub(crate) unsafe fn of(allocator: &'m Allocator<M>, pfn: Pfn) -> Result<Self, FreeError> {
+        let order = allocator.order_of(pfn, is_kernels)?;
+        Ok(Self { allocator, pfn, order })
+    }
+
+    pub(super) const fn allocator(&self) -> &'m Allocator<M> {
+        self.allocator
     }
 
     /// The first page.
@@ -71,7 +81,7 @@ impl<'m, M: Machine> Pages<'m, M> {
     /// The content of page `index` of them, if there are so many: at first whatever was left there.
     pub fn words(&self, index: u64) -> Option<&[AtomicU64]> {
         let pfn = (index < self.order.pages()).then(|| self.pfn.add(index))?;
-        let first = self.mm.machine().pointer(M::address(pfn)).cast::<AtomicU64>();
+        let first = self.allocator.machine().pointer(M::address(pfn)).cast::<AtomicU64>();
         // SAFETY: the page is RAM of an online block, which no operation takes away while it is allocated,
         // so the machine's pointer is good for all of it, and aligned to it; and it is this value's, which
         // gives out shared references to atomic words only.
@@ -85,26 +95,11 @@ impl<'m, M: Machine> Pages<'m, M> {
     pub fn into_raw(self) -> Pfn {
         ManuallyDrop::new(self).pfn
     }
-
-    /// Takes over pages that [`into_raw`](Self::into_raw) left allocated.
-    ///
-    /// # Safety
-    ///
-    /// `pfn` came from `into_raw` of pages of `mm`, and has not been passed here since. Nothing uses the
-    /// pages but by this value.
-    ///
-    /// # Errors
-    ///
-    /// [`FreeError`] if no such pages begin at `pfn`.
-    pub unsafe fn from_raw(mm: &'m Mm<M>, pfn: Pfn) -> Result<Self, FreeError> {
-        let order = mm.order_of(pfn, is_kernels)?;
-        Ok(Self { mm, pfn, order })
-    }
 }
 
 impl<M: Machine> Drop for Pages<'_, M> {
     fn drop(&mut self) {
-        if let Err(error) = self.mm.free_of(self.pfn, is_kernels) {
+        if let Err(error) = self.allocator.free_of(self.pfn, is_kernels) {
             log::error!("allocated pages cannot be freed: {error}");
         }
     }
@@ -116,29 +111,16 @@ impl<M: Machine> fmt::Debug for Pages<'_, M> {
     }
 }
 
-impl<M: Machine> Mm<M> {
-    /// Allocates pages that stay where they are, contents unspecified.
-    ///
-    /// They never come from a movable zone, whose blocks can therefore always be emptied.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfMemory`] with the order.
-    pub fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
+impl<M: Machine> Allocator<M> {
+    /// See [`Mm::alloc`](crate::Mm::alloc).
+    pub(crate) fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
         let request = request.into();
         let pfn = self.alloc_request(request, request.user)?;
-        Ok(Pages { mm: self, pfn, order: request.order })
+        Ok(Pages { allocator: self, pfn, order: request.order })
     }
 
-    /// Allocates pages, contents unspecified, that `mover` will move when it is asked to. Movable zones are
-    /// filled first; of system zones it leaves [`SYSTEM_FLOOR_SHARE`](crate::SYSTEM_FLOOR_SHARE) free. From the moment that the extent can be moved on it has the owner's word `private`.
-    ///
-    /// Where it is at any time only the mover knows: it gives it back by [`free_movable`](Self::free_movable).
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfMemory`] with the order.
-    pub fn alloc_movable(
+    /// See [`Mm::alloc_movable`](crate::Mm::alloc_movable).
+    pub(crate) fn alloc_movable(
         &self,
         request: impl Into<Request>,
         mover: &Mover,
@@ -147,17 +129,8 @@ impl<M: Machine> Mm<M> {
         self.alloc_request(request.into().with_private(private), Owner::Movable(mover.id()))
     }
 
-    /// Frees an extent that `mover` allocated, or moved to where it is.
-    ///
-    /// Frame numbers are values, so a mover may free one twice. If another extent of its own begins there
-    /// by then, that is freed, and the next to allocate has the page: what a mover does with the content of
-    /// its pages is `unsafe` in the mover, and relies on its own frees. Pages of others, and the manager's
-    /// own state, are out of its reach.
-    ///
-    /// # Errors
-    ///
-    /// [`FreeError`] if no extent of that mover begins at `pfn`; nothing is changed then.
-    pub fn free_movable(&self, pfn: Pfn, mover: &Mover) -> Result<(), FreeError> {
+    /// See [`Mm::free_movable`](crate::Mm::free_movable).
+    pub(crate) fn free_movable(&self, pfn: Pfn, mover: &Mover) -> Result<(), FreeError> {
         self.free_of(pfn, |owner| owner == Owner::Movable(mover.id())).map(drop)
     }
 }
@@ -255,10 +228,10 @@ mod tests {
         let one = Holder::register(&bench);
         let take = || bench.mm.alloc_movable(Order::ZERO, one.mover(), u64::MAX).unwrap();
         let (from, to) = (take(), take());
-        let since = &bench.mm.memmap.page(from).payload()[crate::alloc::buddy::SINCE];
+        let since = &bench.mm.allocator.memmap.page(from).payload()[crate::alloc::buddy::SINCE];
         since.store(u64::MAX, core::sync::atomic::Ordering::Relaxed);
         bench.mm.free_movable(to, one.mover()).unwrap();
-        bench.mm.inherit(from, to, Owner::Movable(one.mover().id()));
+        bench.mm.allocator.inherit(from, to, Owner::Movable(one.mover().id()));
         bench.check();
     }
 

@@ -4,8 +4,8 @@
 //! mostly still be read; an owner that cannot read it fails the move. From then on its block is marked:
 //! it can be taken offline, the bad page being in nobody's way, and does not come online again.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::zone::Zone;
 use crate::geometry::DESCRIPTOR_BYTES;
@@ -62,7 +62,7 @@ impl fmt::Display for PoisonError {
 
 impl core::error::Error for PoisonError {}
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Allocator<M> {
     /// Takes a bad page out of use, for the operation under way.
     pub(crate) fn poison_now(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let section = self.memmap.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
@@ -74,7 +74,7 @@ impl<M: Machine> Mm<M> {
             self.mark_poisoned(group.pfns.start.add(first));
             return Ok(Quarantined::Memmap);
         }
-        let block = self.block_at(M::address(pfn));
+        let block = self.memmap.block_at(M::address(pfn));
         let block = self.memmap.describe_block(block).ok_or(PoisonError::NotMemory(pfn))?;
         if block.state == BlockState::Offline {
             self.mark_poisoned(pfn);
@@ -115,7 +115,7 @@ impl<M: Machine> Mm<M> {
             let free = self.withdraw_frame(M::address(pfn), owner);
             return Ok(if free { Quarantined::Page } else { Quarantined::Table });
         }
-        if self.offlining().is_some() {
+        if self.turn.offlining.get().is_some() {
             return Err(PoisonError::Busy);
         }
         let emptied = Evacuation::begin(self, area).run(self);
@@ -128,7 +128,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn poisons_used(&self, pfn: Pfn, owner: Owner) -> PoisonError {
-        PoisonError::InUse(pfn, owner, self.owner_name(owner))
+        PoisonError::InUse(pfn, owner, self.owners.name(owner))
     }
 
     /// Makes a page of a used extent a bad one, and leaves the rest to `owner`.
@@ -203,15 +203,15 @@ mod tests {
         bench.online(range(WINDOW, MIB));
         let pfn = bench.alloc_movable_zone(Order::ZERO).unwrap();
 
-        let zone = bench.mm.nodes.lock(NodeId::ZERO, ZoneKind::Movable);
+        let zone = bench.mm.allocator.nodes.lock(NodeId::ZERO, ZoneKind::Movable);
         thread::scope(|scope| {
             let free = scope.spawn(|| bench.mm.free_pages(pfn));
             // It has entered once a drain does not come through; then it comes as far as the lock.
-            while bench.mm.memmap.readers().drain().is_ok() {
+            while bench.mm.allocator.memmap.readers().drain().is_ok() {
                 thread::yield_now();
             }
             (0..2000).for_each(|_| thread::yield_now());
-            bench.mm.mark_poisoned(pfn);
+            bench.mm.allocator.mark_poisoned(pfn);
             drop(zone);
             assert_eq!(free.join().unwrap(), Ok(()));
         });

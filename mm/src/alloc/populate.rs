@@ -1,9 +1,9 @@
 //! Memmaps mapped and unmapped: onto frames of their own range, or onto pages of the allocator's. Either
 //! way the tables above them take frames.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
-use crate::alloc::frames::TableSource;
+use crate::alloc::Allocator;
+use crate::alloc::tables::TableSource;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::page::Owner;
@@ -21,7 +21,7 @@ fn is_memmap(owner: Owner) -> bool {
 pub(crate) type MachineGather<'m, M> =
     Gather<'m, <<M as Machine>::Mapper as Mapper>::Tlb, TableSource<'m, M>>;
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Allocator<M> {
     /// Maps in one of the two windows, for the operation under way.
     pub(crate) fn map(&self, mapping: &Mapping) -> Result<(), MapError> {
         self.memmap.mapper().map(mapping, &self.table_frames())
@@ -81,7 +81,7 @@ impl<M: Machine> Mm<M> {
         }
         let backing = self.link_backing(described);
         let mut gather = self.gather();
-        let unmapped = self.memmap.unmap(self.memmap_virt(described), &mut gather);
+        let unmapped = self.memmap.unmap(self.memmap.memmap_virt(described), &mut gather);
         gather.flush();
         match unmapped {
             Ok(()) => self.free_backing(backing),
@@ -94,7 +94,7 @@ impl<M: Machine> Mm<M> {
     /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else.
     pub(crate) fn link_backing(&self, described: PfnRange) -> Backing {
         let mut last = None;
-        self.memmap.mapper().visit(self.memmap_virt(described), &mut |leaf| {
+        self.memmap.mapper().visit(self.memmap.memmap_virt(described), &mut |leaf| {
             let pfn = M::pfn(leaf.phys);
             // A leaf inside an extent goes with its head, whose leaf lies below it.
             if self.order_of(pfn, is_memmap).is_ok() {

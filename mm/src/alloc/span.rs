@@ -9,8 +9,8 @@
 //! the walk reads the words of the blocks between the two and nothing else, and a run of sections that
 //! never had memory by its empty root. A block that goes from the middle, or is the last, costs nothing.
 
-use crate::Mm;
 use crate::addr::{PfnRange, PhysRange};
+use crate::alloc::Allocator;
 use crate::alloc::isolate::Area;
 use crate::alloc::node::{MAX_NODES, NodeId};
 use crate::alloc::zone::{PageCounts, ZoneKind};
@@ -32,10 +32,9 @@ pub struct NodeInfo {
     pub counts: PageCounts,
 }
 
-impl<M: Machine> Mm<M> {
-    /// Every node that has memory, ascending: from when its first block is added until its last is
-    /// removed.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeInfo> + '_ {
+impl<M: Machine> Allocator<M> {
+    /// See [`Mm::nodes`](crate::Mm::nodes).
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeInfo> + '_ {
         self.nodes.ids().filter_map(|node| {
             let blocks = self.nodes.blocks(node);
             let mut info =
@@ -51,7 +50,7 @@ impl<M: Machine> Mm<M> {
 
     /// Counts the blocks that the machine was started with.
     pub(crate) fn note_boot_blocks(&self) {
-        for block in self.blocks() {
+        for block in self.memmap.blocks() {
             self.nodes.add_blocks(block.node, 1);
             if let BlockState::Online(kind) = block.state {
                 let mut zone = self.nodes.lock(block.node, kind);
@@ -77,7 +76,7 @@ impl<M: Machine> Mm<M> {
 
     /// The node of each block of `range`, which is leaving.
     fn leaving_nodes(&self, range: PhysRange) -> impl Iterator<Item = NodeId> {
-        self.blocks_in(range).map(|id| {
+        self.memmap.blocks_in(range).map(|id| {
             let first = id.get() * self.memmap.block_sections();
             let word = self.memmap.sections().word(self.machine(), first);
             let record = Section::with_word(self.machine(), first, word).record();
@@ -91,8 +90,8 @@ impl<M: Machine> Mm<M> {
     pub(crate) fn span_without(&self, id: BlockId, area: &Area) -> PfnRange {
         let span = self.nodes.lock(area.node, area.kind).span;
         let gone = self.memmap.block_pfns(id);
-        let first = self.block_at(M::address(span.start)).get();
-        let end = self.block_at(M::address(span.end)).get();
+        let first = self.memmap.block_at(M::address(span.start)).get();
+        let end = self.memmap.block_at(M::address(span.end)).get();
         let between = (first..end).map(BlockId::new);
         let mut stays = between.filter(|&other| other != id && self.is_home(other, area));
         if gone.start == span.start {

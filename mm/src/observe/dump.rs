@@ -73,8 +73,12 @@ impl<M: Machine> Mm<M> {
             // section when its memmap is mapped, make it invisible and drain the readers before they
             // unmap that, and hold readers off while they move it. None of what a dump reads is behind a
             // lock, so that it does not matter which ones the caller's CPU holds.
-            let guard =
-                self.memmap.readers().try_enter(self.machine().cpu()).ok_or(DescriptorsMove)?;
+            let guard = self
+                .allocator
+                .memmap
+                .readers()
+                .try_enter(self.machine().cpu())
+                .ok_or(DescriptorsMove)?;
             let Some(run) = self.dump_run(from) else { return Ok(()) };
             drop(guard);
             from = run.pfns.end;
@@ -128,14 +132,14 @@ mod tests {
         mm.dump(&mut |run| waited.push(run));
 
         // As if it died in an operation, and in the allocator.
-        let operation = mm.verb().unwrap();
-        let zone = |kind| mm.nodes.lock(NodeId::ZERO, kind);
+        let operation = mm.allocator.operation().unwrap();
+        let zone = |kind| mm.allocator.nodes.lock(NodeId::ZERO, kind);
         let zones = ZoneKind::ALL.map(zone);
         assert_eq!(mm.try_dump(&mut |run| tried.push(run)), Ok(()));
         assert_eq!(tried, waited);
 
         drop(zones);
-        let gate = mm.memmap.readers().exclude().unwrap();
+        let gate = mm.allocator.memmap.readers().exclude().unwrap();
         assert_eq!(mm.try_dump(&mut |_| panic!("told of what moves")), Err(DescriptorsMove));
         drop((gate, operation));
         bench.check();

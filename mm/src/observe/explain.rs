@@ -141,7 +141,7 @@ impl<M: Machine> Mm<M> {
         if self.block(id).is_none() {
             return Removability::Blocked(Obstacle::Range(RemoveError::NoSuchBlock(id)));
         }
-        self.explain(self.memmap.block_pfns(id))
+        self.explain(self.allocator.memmap.block_pfns(id))
     }
 
     /// Whether the blocks of `pfns` that are online could all go offline.
@@ -157,7 +157,7 @@ impl<M: Machine> Mm<M> {
                 Err(obstacle) => return Removability::Blocked(obstacle),
                 Ok(None) => return balance.verdict(),
                 Ok(Some((extent, mover, obstacle))) => {
-                    if self.is_pinned(&extent, mover) {
+                    if self.allocator.is_pinned(&extent, mover) {
                         return Removability::Blocked(obstacle);
                     }
                     balance.needed[extent.order.get() as usize] += 1;
@@ -175,14 +175,14 @@ impl<M: Machine> Mm<M> {
     ) -> Result<Option<(Extent, MoverId, Obstacle)>, Obstacle> {
         while rest.start < rest.end {
             let id = self.block_at(M::address(rest.start));
-            let end = self.memmap.block_pfns(id).end;
-            let state = self.memmap.describe_block(id).map(|block| block.state);
+            let end = self.allocator.memmap.block_pfns(id).end;
+            let state = self.allocator.memmap.describe_block(id).map(|block| block.state);
             if state == Some(BlockState::Online(ZoneKind::System)) {
                 return Err(Obstacle::SystemMemory(id));
             }
             let online = state.is_some_and(|state| state != BlockState::Offline);
             let here = PfnRange { start: rest.start, end: if online { end } else { rest.start } };
-            for (pfn, pages, state) in self.memmap.extents(here) {
+            for (pfn, pages, state) in self.allocator.memmap.extents(here) {
                 rest.start = pfn.add(pages);
                 match state {
                     // Who frees meanwhile may not have been counted.
@@ -192,10 +192,11 @@ impl<M: Machine> Mm<M> {
                     }
                     PageState::Used { owner: Owner::Poison, .. } => {}
                     PageState::Used { order, owner } => {
-                        let (by, since) = (self.owner_name(owner), self.since(pfn));
+                        let (by, since) =
+                            (self.allocator.owners.name(owner), self.allocator.since(pfn));
                         let obstacle = Obstacle::InUse { pfn, block: id, owner, by, since };
                         let Owner::Movable(mover) = owner else { return Err(obstacle) };
-                        return Ok(Some((self.extent(pfn, order), mover, obstacle)));
+                        return Ok(Some((self.allocator.extent(pfn, order), mover, obstacle)));
                     }
                     _ => {}
                 }

@@ -22,7 +22,7 @@ impl<M: Machine> Mm<M> {
     /// Looks: no operation changes anything meanwhile. `what` must not call anything outside the manager
     /// (see [`looks`](crate::turn::looks)).
     pub(super) fn look<R>(&self, what: impl FnOnce() -> R) -> R {
-        let _look = self.looks.enter();
+        let _look = self.allocator.turn.looks.enter();
         what()
     }
 
@@ -36,7 +36,7 @@ impl<M: Machine> Mm<M> {
         kind: impl Fn(&Block, Piece) -> Option<K>,
     ) -> Option<(PfnRange, K)> {
         let mut run: Option<(PfnRange, K)> = None;
-        for block in self.memmap.blocks_from(self.block_at(M::address(from))) {
+        for block in self.allocator.memmap.blocks_from(self.block_at(M::address(from))) {
             for (pfn, pages, piece) in self.pieces_of(&block, from) {
                 match (kind(&block, piece), &mut run) {
                     (None, None) => {}
@@ -53,13 +53,13 @@ impl<M: Machine> Mm<M> {
 
     /// The pieces of a block at or above `from`, ascending: its memmap and its extents.
     fn pieces_of(&self, block: &Block, from: Pfn) -> impl Iterator<Item = (Pfn, u64, Piece)> {
-        let memmap = self.memmap.memmap_of(block);
+        let memmap = self.allocator.memmap.memmap_of(block);
         let rest = PfnRange { start: block.pfns.start.max(from), end: block.pfns.end };
         let memmap = memmap.and_then(|memmap| memmap.intersection(rest));
         let memmap = memmap.map(|memmap| (memmap.start, memmap.pages(), Piece::Memmap));
         let online = block.state != BlockState::Offline;
         let extents = if online { rest } else { PfnRange::new(rest.start, 0) };
-        let extents = self.memmap.extents(extents);
+        let extents = self.allocator.memmap.extents(extents);
         memmap
             .into_iter()
             .chain(extents.map(|(pfn, pages, state)| (pfn, pages, Piece::Extent(state))))

@@ -95,19 +95,20 @@ impl<M: Machine> Mm<M> {
         }
         self.nodes().for_each(|node| each(Fact::Node(node)));
         self.snapshot_tables(each);
-        each(Fact::Frames(self.frames.reserve().1, self.frames.system_pages()));
+        each(Fact::Frames(self.allocator.frames.reserve().1, self.allocator.frames.system_pages()));
     }
 
     /// The first section from `number` on that is there.
     fn first_section(&self, number: u64) -> Option<(u64, SectionWord)> {
-        let sections = self.memmap.sections().candidates_from(number);
-        let mut words = sections.map(|at| (at, self.memmap.sections().word(self.machine(), at)));
+        let sections = self.allocator.memmap.sections().candidates_from(number);
+        let mut words =
+            sections.map(|at| (at, self.allocator.memmap.sections().word(self.machine(), at)));
         words.find(|&(_, word)| word != SectionWord::ABSENT)
     }
 
     fn snapshot_blocks(&self, each: &mut dyn FnMut(Fact)) {
         let mut next = BlockId::new(0);
-        while let Some(block) = self.look(|| self.memmap.blocks_from(next).next()) {
+        while let Some(block) = self.look(|| self.allocator.memmap.blocks_from(next).next()) {
             next = BlockId::new(block.id.get() + 1);
             each(Fact::Block(block));
             if let Some(group) = block.group.and_then(|head| self.group(head)) {
@@ -138,7 +139,7 @@ impl<M: Machine> Mm<M> {
         }
         let mut tables = [0; 8];
         self.look(|| {
-            self.memmap.mapper().visit_tables(&mut |table| tables[table.level & 7] += 1);
+            self.allocator.memmap.mapper().visit_tables(&mut |table| tables[table.level & 7] += 1);
         });
         tables.iter().enumerate().for_each(|(level, &count)| each(Fact::Tables(level, count)));
     }
@@ -153,7 +154,7 @@ impl<M: Machine> Mm<M> {
     /// Shows the leaves at or above `from`, in its half of the addresses.
     pub(crate) fn visit_rest(&self, from: VirtAddr, each: &mut dyn FnMut(Translation)) {
         if let Some(range) = VirtRange::new(from, HALF - from.get() % HALF) {
-            self.memmap.mapper().visit(range, each);
+            self.allocator.memmap.mapper().visit(range, each);
         }
     }
 }

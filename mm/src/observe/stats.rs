@@ -71,73 +71,76 @@ impl<M: Machine> Mm<M> {
     pub fn stats(&self) -> Stats {
         let zones = self.zones().map(|zone| zone.counts);
         let pages = zones.fold(PageCounts::default(), PageCounts::plus);
-        let (pieces, reserve_free) = self.frames.reserve();
+        let (pieces, reserve_free) = self.allocator.frames.reserve();
         let reserve = pieces.iter().map(|piece| piece.len()).sum::<u64>() / M::PAGE_BYTES;
         let blocks = self.blocks().fold((0, 0), |(online, offline), block| match block.state {
             BlockState::Online(_) => (online + 1, offline),
             BlockState::Offline => (online, offline + 1),
         });
-        let system_pages = self.frames.system_pages();
+        let system_pages = self.allocator.frames.system_pages();
         Stats { pages, system_pages, reserve, reserve_free, blocks }
     }
 
     /// Every zone that has memory, by node.
     pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
         let kinds = ZoneKind::ALL.into_iter();
-        kinds
-            .flat_map(move |kind| self.nodes.populated(kind).map(move |node| self.zone(node, kind)))
+        kinds.flat_map(move |kind| {
+            self.allocator.nodes.populated(kind).map(move |node| self.zone(node, kind))
+        })
     }
 
     fn zone(&self, node: NodeId, kind: ZoneKind) -> ZoneInfo {
-        let zone = self.nodes.lock(node, kind);
+        let zone = self.allocator.nodes.lock(node, kind);
         let (span, counts, isolated) = (zone.span, zone.counts, zone.isolated);
         ZoneInfo { node, kind, span, counts, isolated, extents: zone.all_extents() }
     }
 
     /// What `pfn` is, if its section is there.
     pub fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
-        let _guard = self.memmap.read();
-        let section = self.memmap.section_at(pfn)?;
-        let record = self.memmap.block_record(section.number())?;
+        let _guard = self.allocator.memmap.read();
+        let section = self.allocator.memmap.section_at(pfn)?;
+        let record = self.allocator.memmap.block_record(section.number())?;
         let word = BlockWord::decode(record.block().get());
         let (state, head) = self.state_of(pfn).unzip();
         let used = head.and_then(|head| self.used_since(head));
         Some(PageInfo {
             pfn,
-            block: BlockId::new(section.number() / self.memmap.block_sections()),
+            block: BlockId::new(section.number() / self.allocator.memmap.block_sections()),
             node: word.node,
             block_state: word.state,
             state,
             head,
             since: used.map(|(_, since)| since),
-            held_by: used.map(|(owner, _)| self.owner_name(owner)),
+            held_by: used.map(|(owner, _)| self.allocator.owners.name(owner)),
         })
     }
 
     /// Who holds the extent that begins at `head`, if it is in use, and when it was allocated.
     fn used_since(&self, head: Pfn) -> Option<(Owner, u64)> {
-        let state = self.memmap.head_state(self.memmap.section_at(head)?, head)?;
+        let state =
+            self.allocator.memmap.head_state(self.allocator.memmap.section_at(head)?, head)?;
         let PageState::Used { owner, .. } = state else { return None };
-        Some((owner, self.since(head)))
+        Some((owner, self.allocator.since(head)))
     }
 
     /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
     pub fn is_ram(&self, pfn: Pfn) -> bool {
-        let _guard = self.memmap.read();
-        self.memmap.section_at(pfn).is_some_and(|section| {
+        let _guard = self.allocator.memmap.read();
+        self.allocator.memmap.section_at(pfn).is_some_and(|section| {
             section.record().present().has(Section::<M>::part(pfn))
-                && self.memmap.head_state(section, pfn) != Some(PageState::Hole)
+                && self.allocator.memmap.head_state(section, pfn) != Some(PageState::Hole)
         })
     }
 
     /// What `pfn` is, and the first page of the extent or memmap it belongs to.
     fn state_of(&self, pfn: Pfn) -> Option<(PageState, Pfn)> {
-        let section = self.memmap.section_at(pfn)?;
-        if let Some(group) = self.memmap.group_of(section).filter(|group| group.pfns.contains(pfn))
+        let section = self.allocator.memmap.section_at(pfn)?;
+        if let Some(group) =
+            self.allocator.memmap.group_of(section).filter(|group| group.pfns.contains(pfn))
         {
             let head = group.pfns.start;
             let state = if pfn == head {
-                self.memmap.page(head).state()?
+                self.allocator.memmap.page(head).state()?
             } else {
                 PageState::MemmapTail { head }
             };
@@ -146,7 +149,7 @@ impl<M: Machine> Mm<M> {
         if section.word().state() != SectionState::Online {
             return None;
         }
-        let (head, state) = self.memmap.extent_of(pfn)?;
+        let (head, state) = self.allocator.memmap.extent_of(pfn)?;
         Some((if head == pfn { state } else { PageState::Tail }, head))
     }
 }

@@ -163,13 +163,13 @@ impl<M: Machine> Mm<M> {
         node: NodeId,
         placement: Placement,
     ) -> Result<Added, AddError> {
-        let operation = self.verb().ok_or(AddError::Busy)?;
+        let operation = self.allocator.operation().ok_or(AddError::Busy)?;
         let pfns = self.check_add(range)?;
-        if !self.nodes.has(node) {
+        if !self.allocator.nodes.has(node) {
             return Err(AddError::NoSuchNode(node));
         }
         let placement = self.placement_for(range, placement);
-        let before = self.frames.system_pages();
+        let before = self.allocator.frames.system_pages();
         let populated = PfnRange::new(pfns.start, 0);
         let mut add =
             Add { mm: self, range, pfns, node, placement, nodes: 0, linear: false, populated };
@@ -178,12 +178,12 @@ impl<M: Machine> Mm<M> {
             return Err(error);
         }
         add.publish();
-        let came = self.nodes.blocks(node) == 0;
-        self.nodes.add_blocks(node, self.blocks_in(range).count() as u64);
+        let came = self.allocator.nodes.blocks(node) == 0;
+        self.allocator.nodes.add_blocks(node, self.blocks_in(range).count() as u64);
         let came = came.then_some(News::NodeCame(node));
         operation.settle();
         self.announce(came.into_iter().chain([News::Added { range, node, placement }]));
-        let pages = self.frames.system_pages() - before;
+        let pages = self.allocator.frames.system_pages() - before;
         Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
     }
 
@@ -215,16 +215,20 @@ impl<M: Machine> Mm<M> {
 
     fn check_add(&self, range: PhysRange) -> Result<PfnRange, AddError> {
         let block = self.block_size().bytes();
-        let pfns =
-            self.memmap.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
+        let pfns = self
+            .allocator
+            .memmap
+            .whole_blocks(range)
+            .ok_or(AddError::NotWholeBlocks { range, block })?;
         let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
         let limit = self.machine().phys_limit().min(PhysAddr::new(sections));
         if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
             return Err(AddError::BeyondLimit { range, limit });
         }
         for number in sections_of::<M>(pfns) {
-            if self.memmap.sections().word(self.machine(), number) != SectionWord::ABSENT {
-                let block = BlockId::new(number / self.memmap.block_sections());
+            if self.allocator.memmap.sections().word(self.machine(), number) != SectionWord::ABSENT
+            {
+                let block = BlockId::new(number / self.allocator.memmap.block_sections());
                 return Err(AddError::Overlaps { range, block });
             }
         }
@@ -246,15 +250,16 @@ impl<M: Machine> Mm<M> {
 
     /// Frees the node of `section` if nothing is in it.
     pub(super) fn release_node(&self, section: u64) {
-        let Some(frame) = self.memmap.sections().take_empty_node(self.machine(), section) else {
+        let Some(frame) = self.allocator.memmap.sections().take_empty_node(self.machine(), section)
+        else {
             return;
         };
         // A lookup that found the node before it was taken out reads absent sections there, but must
         // not read what the frame holds next.
-        if self.memmap.readers().drain().is_ok() {
-            self.table_frames().give_back(frame, NODE_BYTES);
+        if self.allocator.memmap.readers().drain().is_ok() {
+            self.allocator.table_frames().give_back(frame, NODE_BYTES);
         } else {
-            self.memmap.sections().put_back_node(section, frame);
+            self.allocator.memmap.sections().put_back_node(section, frame);
         }
     }
 }
@@ -297,10 +302,10 @@ impl<M: Machine> Add<'_, M> {
     fn insert_nodes(&mut self) -> Result<(), AddError> {
         let mm = self.mm;
         for section in nodes_of::<M>(self.pfns) {
-            if !mm.memmap.sections().has_node(section) {
-                let frame = mm.table_frames().take(NODE_BYTES);
+            if !mm.allocator.memmap.sections().has_node(section) {
+                let frame = mm.allocator.table_frames().take(NODE_BYTES);
                 let frame = frame.map_err(|_| AddError::OutOfMemory { range: self.range })?;
-                mm.memmap.sections().insert_node(mm.machine(), section, frame);
+                mm.allocator.memmap.sections().insert_node(mm.machine(), section, frame);
             }
             self.nodes += 1;
         }
@@ -309,18 +314,18 @@ impl<M: Machine> Add<'_, M> {
 
     fn map_linear(&mut self) -> Result<(), AddError> {
         if self.mm.machine().linear_map_is_complete() {
-            let unmapped = self.mm.memmap.find_unmapped(self.range);
+            let unmapped = self.mm.allocator.memmap.find_unmapped(self.range);
             return unmapped.map_or(Ok(()), |at| Err(AddError::NotInLinearMap { at }));
         }
-        let mapping = self.mm.memmap.linear_mapping(self.range);
-        self.mm.map(&mapping)?;
+        let mapping = self.mm.allocator.memmap.linear_mapping(self.range);
+        self.mm.allocator.map(&mapping)?;
         self.linear = true;
         Ok(())
     }
 
     fn populate_altmaps(&mut self) -> Result<(), AddError> {
-        for altmap in self.mm.memmap.altmaps(self.pfns, self.placement) {
-            self.mm.populate_altmap(altmap)?;
+        for altmap in self.mm.allocator.memmap.altmaps(self.pfns, self.placement) {
+            self.mm.allocator.populate_altmap(altmap)?;
             self.populated.end = altmap.described.end;
         }
         Ok(())
@@ -329,7 +334,7 @@ impl<M: Machine> Add<'_, M> {
     fn populate_from_system(&mut self) -> Result<(), AddError> {
         while self.populated.end < self.pfns.end {
             let described = PfnRange::new(self.populated.end, M::RECORD_PAGES);
-            self.mm.populate_from_system(described).map_err(|error| match error {
+            self.mm.allocator.populate_from_system(described).map_err(|error| match error {
                 MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
                     range: self.range,
                     bytes: self.mm.memmap_virt(self.pfns).len(),
@@ -346,24 +351,27 @@ impl<M: Machine> Add<'_, M> {
         match self.placement {
             Placement::Boot => records_of::<M>(self.pfns).for_each(|first| {
                 let virt = self.mm.memmap_virt(record_pfns::<M>(first)).start();
-                if let Some(leaf) = self.mm.memmap.mapper().translate(virt) {
+                if let Some(leaf) = self.mm.allocator.memmap.mapper().translate(virt) {
                     self.describe(first, M::pfn(leaf.target(virt)), None);
                 }
             }),
-            placement => self.mm.memmap.altmaps(self.pfns, placement).for_each(|altmap| {
-                let sections = altmap.sections::<M>();
-                let head = altmap.memmap.start;
-                let page = descriptor(self.mm.machine(), head);
-                page.set_state(PageState::MemmapHead {
-                    sections: sections as u32,
-                    pages: altmap.memmap.pages(),
-                });
-                for first in records_of::<M>(altmap.described) {
-                    let record = altmap.record::<M>(first);
-                    descriptor(self.mm.machine(), record).set_state(PageState::MemmapTail { head });
-                    self.describe(first, record, Some(altmap));
-                }
-            }),
+            placement => {
+                self.mm.allocator.memmap.altmaps(self.pfns, placement).for_each(|altmap| {
+                    let sections = altmap.sections::<M>();
+                    let head = altmap.memmap.start;
+                    let page = descriptor(self.mm.machine(), head);
+                    page.set_state(PageState::MemmapHead {
+                        sections: sections as u32,
+                        pages: altmap.memmap.pages(),
+                    });
+                    for first in records_of::<M>(altmap.described) {
+                        let record = altmap.record::<M>(first);
+                        descriptor(self.mm.machine(), record)
+                            .set_state(PageState::MemmapTail { head });
+                        self.describe(first, record, Some(altmap));
+                    }
+                })
+            }
         }
     }
 
@@ -375,7 +383,7 @@ impl<M: Machine> Add<'_, M> {
         let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
         Section::with_word(mm.machine(), first, word).record().reset(u64::MAX, group, block);
         for number in first..first + M::RECORD_SECTIONS {
-            mm.memmap.sections().set_word(mm.machine(), number, word);
+            mm.allocator.memmap.sections().set_word(mm.machine(), number, word);
         }
     }
 
@@ -383,7 +391,7 @@ impl<M: Machine> Add<'_, M> {
     fn undo(self) {
         let mm = self.mm;
         match self.placement {
-            Placement::Boot => mm.depopulate_to_system(self.populated),
+            Placement::Boot => mm.allocator.depopulate_to_system(self.populated),
             Placement::PerRange | Placement::PerBlock => {
                 unmap_mapped(mm, mm.memmap_virt(self.populated));
             }
@@ -398,8 +406,8 @@ impl<M: Machine> Add<'_, M> {
 
 /// Unmaps what an add mapped before it failed.
 fn unmap_mapped<M: Machine>(mm: &Mm<M>, range: VirtRange) {
-    let mut gather = mm.gather();
-    if let Err(error) = mm.memmap.unmap(range, &mut gather) {
+    let mut gather = mm.allocator.gather();
+    if let Err(error) = mm.allocator.memmap.unmap(range, &mut gather) {
         // It was mapped by this add, whole, so the mapper broke its word. The add fails anyway.
         log::error!("cannot unmap {range}: {error}");
     }

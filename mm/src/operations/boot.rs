@@ -159,15 +159,16 @@ impl<M: Machine> Mm<M> {
         early: &mut dyn EarlyFrames,
     ) -> Result<(), BootError> {
         // Who holds the turn boots, or has booted.
-        let _operation = self.verb().ok_or(BootError::AlreadyBooted)?;
-        if self.memmap.sections().nodes().next().is_some() {
+        let _operation = self.allocator.operation().ok_or(BootError::AlreadyBooted)?;
+        if self.allocator.memmap.sections().nodes().next().is_some() {
             return Err(BootError::AlreadyBooted);
         }
         BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
         let order = memory.block_size.shift() - M::SECTION_SHIFT;
-        self.memmap.set_block_order(order);
+        self.allocator.memmap.set_block_order(order);
         check_ram(self.machine(), memory.ram)?;
-        let node = memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.nodes.has(node));
+        let node =
+            memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.allocator.nodes.has(node));
         node.map_or(Ok(()), |node| Err(BootError::NoSuchNode(node)))?;
         self.check_windows(memory.window)?;
 
@@ -185,7 +186,7 @@ impl<M: Machine> Mm<M> {
             self.spare_blocks(bytes, memory.ram, early);
         }
         self.hand_over(memory.ram, early);
-        self.note_boot_blocks();
+        self.allocator.note_boot_blocks();
         Ok(())
     }
 
@@ -212,7 +213,7 @@ impl<M: Machine> Mm<M> {
             frames += size;
             size = size.min(most - frames);
         }
-        self.frames.set_reserve(self.machine(), pieces);
+        self.allocator.frames.set_reserve(self.machine(), pieces);
         if wanted > 0 {
             log::info!(
                 "table reserve: {frames} of the {wanted} frames that the window could need, \
@@ -236,9 +237,9 @@ impl<M: Machine> Mm<M> {
             return;
         };
         let pfns = M::pfns(range);
-        let mapper = self.memmap.mapper();
+        let mapper = self.allocator.memmap.mapper();
         let block = self.block_size().bytes();
-        let memmap = self.memmap.memmap_mapping(pfns, pfns.start).max_leaf;
+        let memmap = self.allocator.memmap.memmap_mapping(pfns, pfns.start).max_leaf;
         let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
             - section_of::<M>(pfns.start) / NODE_SECTIONS;
         budget.add::<M>(NODE_BYTES, nodes);
@@ -261,18 +262,18 @@ impl<M: Machine> Mm<M> {
     /// has no such run (2 MiB for 128 MiB of 4 KiB pages) is [`BootError::OutOfMemory`], by design.
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
         let described = record_pfns::<M>(number);
-        let mapper = self.memmap.mapper();
+        let mapper = self.allocator.memmap.mapper();
         if mapper.translate(self.memmap_virt(described).start()).is_some() {
             return Ok(());
         }
-        if !self.memmap.sections().has_node(number) {
+        if !self.allocator.memmap.sections().has_node(number) {
             let frame = early.take(NODE_BYTES, NODE_BYTES);
             let frame = frame.ok_or(BootError::OutOfMemory)?;
-            self.memmap.sections().insert_node(self.machine(), number, frame);
+            self.allocator.memmap.sections().insert_node(self.machine(), number, frame);
         }
         let bytes = self.memmap_virt(described).len();
         let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
-        let mapping = self.memmap.memmap_mapping(described, M::pfn(backing));
+        let mapping = self.allocator.memmap.memmap_mapping(described, M::pfn(backing));
         mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
         Ok(())
     }
@@ -280,10 +281,10 @@ impl<M: Machine> Mm<M> {
     /// Describes the sections that hold a frame of `pfns`, those that are not described yet.
     fn describe_ram(&self, pfns: PfnRange, node: NodeId) {
         for number in Self::sections_touched(pfns) {
-            if self.memmap.section(number).is_none() {
+            if self.allocator.memmap.section(number).is_none() {
                 self.describe_section(number, node);
             }
-            let Some(section) = self.memmap.section(number) else {
+            let Some(section) = self.allocator.memmap.section(number) else {
                 continue;
             };
             let present = section.record().present();
@@ -300,17 +301,19 @@ impl<M: Machine> Mm<M> {
     fn describe_section(&self, number: u64, node: NodeId) {
         let shared = record_pfns::<M>(number);
         let virt = self.memmap_virt(shared).start();
-        let Some(leaf) = self.memmap.mapper().translate(virt) else {
+        let Some(leaf) = self.allocator.memmap.mapper().translate(virt) else {
             return;
         };
         let record = M::pfn(leaf.target(virt));
         let state = BlockState::Online(ZoneKind::System);
         let word = SectionWord::new(SectionState::Online, true, record);
         let block = BlockWord::new(state, node, Placement::Boot);
-        if Self::sections_touched(shared).all(|other| self.memmap.section(other).is_none()) {
+        if Self::sections_touched(shared)
+            .all(|other| self.allocator.memmap.section(other).is_none())
+        {
             Section::with_word(self.machine(), number, word).record().reset(0, 0, block);
         }
-        self.memmap.sections().set_word(self.machine(), number, word);
+        self.allocator.memmap.sections().set_word(self.machine(), number, word);
     }
 
     /// Makes the blocks above the lowest `bytes` of RAM movable, those that can be.
@@ -325,7 +328,7 @@ impl<M: Machine> Mm<M> {
                     core += here;
                     continue;
                 }
-                for record in self.memmap.sections_of_block(id).map(Section::record) {
+                for record in self.allocator.memmap.sections_of_block(id).map(Section::record) {
                     let word = BlockWord::decode(record.block().get());
                     let state = BlockState::Online(ZoneKind::Movable);
                     record.block().set(BlockWord { state, ..word }.encode());
@@ -336,8 +339,8 @@ impl<M: Machine> Mm<M> {
 
     /// Cuts all boot memory into extents: free what `early` has left, used the rest.
     fn hand_over(&self, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
-        for number in self.memmap.sections().iter(self.machine()) {
-            if let Some(section) = self.memmap.section(number) {
+        for number in self.allocator.memmap.sections().iter(self.machine()) {
+            if let Some(section) = self.allocator.memmap.section(number) {
                 self.mark_holes(section, ram);
             }
         }
@@ -363,7 +366,7 @@ impl<M: Machine> Mm<M> {
             if is_ram(pfns) {
                 continue;
             }
-            self.memmap.initialise_part(section, part);
+            self.allocator.memmap.initialise_part(section, part);
             for pfn in pfns.iter().filter(|&pfn| !is_ram(PfnRange::new(pfn, 1))) {
                 section.page(pfn).set_state(PageState::Hole);
             }
@@ -372,23 +375,23 @@ impl<M: Machine> Mm<M> {
 
     /// Records `pfns`, boot memory that was taken before, as used.
     fn insert_used(&self, pfns: PfnRange) {
-        for (pfn, order) in self.memmap.cut(pfns) {
+        for (pfn, order) in self.allocator.memmap.cut(pfns) {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
             let state = PageState::Used { order, owner: Owner::Boot };
-            self.memmap.set_head(section, pfn, order, state);
+            self.allocator.memmap.set_head(section, pfn, order, state);
             self.count_managed(&mut zone, section, order, 0);
         }
     }
 
     /// Gives `pfns`, boot memory that is free, to the allocator.
     fn give(&self, pfns: PfnRange) {
-        for (pfn, order) in self.memmap.cut(pfns) {
+        for (pfn, order) in self.allocator.memmap.cut(pfns) {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
-            self.merge(&mut zone, section, pfn, order);
+            self.allocator.merge(&mut zone, section, pfn, order);
             self.count_managed(&mut zone, section, order, order.pages());
         }
     }
@@ -399,22 +402,22 @@ impl<M: Machine> Mm<M> {
         pfn: Pfn,
         order: Order,
     ) -> Option<(Section<'_, M>, ZoneGuard<'_, M::Lock>)> {
-        let section = self.memmap.section_at(pfn)?;
+        let section = self.allocator.memmap.section_at(pfn)?;
         if order < M::PART_ORDER {
-            self.memmap.initialise_part(section, Section::<M>::part(pfn));
+            self.allocator.memmap.initialise_part(section, Section::<M>::part(pfn));
         }
-        let record = self.memmap.block_record(section.number())?;
+        let record = self.allocator.memmap.block_record(section.number())?;
         let word = BlockWord::decode(record.block().get());
         let BlockState::Online(kind) = word.state else { return None };
-        self.nodes.set_populated(word.node, kind, true);
-        Some((section, self.nodes.lock(word.node, kind)))
+        self.allocator.nodes.set_populated(word.node, kind, true);
+        Some((section, self.allocator.nodes.lock(word.node, kind)))
     }
 
     fn count_managed(&self, zone: &mut Zone, section: Section<'_, M>, order: Order, free: u64) {
         let pages = order.pages();
         let counts = PageCounts { present: pages, managed: pages, memmap: 0, free };
         zone.counts = zone.counts.plus(counts);
-        if let Some(record) = self.memmap.block_record(section.number()) {
+        if let Some(record) = self.allocator.memmap.block_record(section.number()) {
             record.managed().set(record.managed().get() + pages);
             record.free().set(record.free().get() + free);
         }

@@ -140,11 +140,11 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ConvertError`].
     pub fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
-        let operation = self.verb().ok_or(ConvertError::Busy)?;
+        let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
         let plan = self.plan_convert(range)?;
         self.claim_heads(plan)?;
         let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
-        let held_off = self.memmap.readers().exclude();
+        let held_off = self.allocator.memmap.readers().exclude();
         let held_off = held_off.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu));
         let gate = alone.and(held_off).inspect_err(|_| self.unclaim_heads(plan, plan.count()))?;
         let moved = self.move_memmaps(plan);
@@ -172,14 +172,18 @@ impl<M: Machine> Mm<M> {
 
     fn plan_convert(&self, range: PhysRange) -> Result<Plan, ConvertError> {
         let block = self.block_size().bytes();
-        let pfns =
-            self.memmap.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
+        let pfns = self
+            .allocator
+            .memmap
+            .whole_blocks(range)
+            .ok_or(ConvertError::NotWholeBlocks { range, block })?;
         let id = self.block_at(range.start());
-        let known = self.memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+        let known =
+            self.allocator.memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
         if known.placement != Placement::PerRange {
             return Err(ConvertError::NotPerRange(id, known.placement));
         }
-        let group = known.group.and_then(|head| self.memmap.group_at(head));
+        let group = known.group.and_then(|head| self.allocator.memmap.group_at(head));
         let memmap = group.ok_or(ConvertError::NoSuchBlock(id))?.pfns;
         let whole = Altmap::of_memmap::<M>(memmap).described;
         if whole != pfns {
@@ -196,7 +200,7 @@ impl<M: Machine> Mm<M> {
     /// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
     fn check_memmap_leaves(&self, plan: Plan) -> Result<(), ConvertError> {
         for block in (0..plan.count()).map(|index| plan.block(index)) {
-            if let Some(leaf) = self.memmap.cut_leaf(self.memmap_virt(block)) {
+            if let Some(leaf) = self.allocator.memmap.cut_leaf(self.memmap_virt(block)) {
                 let id = self.block_at(M::address(block.start));
                 let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
                 return Err(ConvertError::Unmap(id, cut));
@@ -210,7 +214,8 @@ impl<M: Machine> Mm<M> {
     fn check_poison(&self, plan: Plan, memmap: PfnRange) -> Result<(), ConvertError> {
         for index in 0..plan.count() {
             let id = self.block_at(M::address(plan.block(index).start));
-            let block = self.memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+            let block =
+                self.allocator.memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
             let holds = memmap.intersection(block.pfns).is_some();
             if block.poisoned && (holds || block.state == BlockState::Offline) {
                 return Err(ConvertError::Poisoned(id));
@@ -223,24 +228,25 @@ impl<M: Machine> Mm<M> {
     /// of the group's.
     fn head_area(&self, plan: Plan, index: u64) -> Option<Area> {
         let head = plan.head(index);
-        self.area(head).filter(|area| area.pfns == head)
+        self.allocator.area(head).filter(|area| area.pfns == head)
     }
 
     /// Empties the head of each block but the first, and claims it.
     fn claim_heads(&self, plan: Plan) -> Result<(), ConvertError> {
         for index in 1..plan.count() {
             let Some(area) = self.head_area(plan, index) else { continue };
-            let emptied = Evacuation::begin(self, area).run(self);
+            let emptied = Evacuation::begin(&self.allocator, area).run(&self.allocator);
             let bad = emptied.is_ok() && self.has_poison(area.pfns);
             match emptied {
-                Ok(area) if !bad => self.claim(&area, Owner::Memmap),
+                Ok(area) if !bad => self.allocator.claim(&area, Owner::Memmap),
                 emptied => {
                     if let Ok(area) = emptied {
-                        self.end_isolation(&area);
+                        self.allocator.end_isolation(&area);
                     }
                     self.unclaim_heads(plan, index);
                     let id = self.block_at(M::address(area.pfns.start));
-                    let held = |pfn, by| ConvertError::InUse(id, pfn, by, self.owner_name(by));
+                    let held =
+                        |pfn, by| ConvertError::InUse(id, pfn, by, self.allocator.owners.name(by));
                     return Err(match emptied {
                         Err(Stuck::NoRoom(order)) => ConvertError::NoRoom(id, order),
                         Err(Stuck::Held(pfn, owner)) => held(pfn, owner),
@@ -254,14 +260,14 @@ impl<M: Machine> Mm<M> {
 
     fn has_poison(&self, pfns: PfnRange) -> bool {
         let poison = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.memmap.extents(pfns).any(|(_, _, state)| poison(state))
+        self.allocator.memmap.extents(pfns).any(|(_, _, state)| poison(state))
     }
 
     /// Gives the heads of the blocks below `end` back.
     fn unclaim_heads(&self, plan: Plan, end: u64) {
         for index in 1..end {
             if let Some(area) = self.head_area(plan, index) {
-                self.unclaim(&area, Owner::Memmap);
+                self.allocator.unclaim(&area, Owner::Memmap);
             }
         }
     }
@@ -271,11 +277,11 @@ impl<M: Machine> Mm<M> {
     fn move_memmap(&self, plan: Plan, index: u64) -> Result<(), ConvertError> {
         let block = plan.block(index);
         let id = self.block_at(M::address(block.start));
-        let old = self.memmap.block_record(section_of::<M>(block.start));
+        let old = self.allocator.memmap.block_record(section_of::<M>(block.start));
         let old = old.ok_or(ConvertError::NoSuchBlock(id))?;
         let word = BlockWord::decode(old.block().get());
         let mut zone = match word.state {
-            BlockState::Online(kind) => Some(self.nodes.lock(word.node, kind)),
+            BlockState::Online(kind) => Some(self.allocator.nodes.lock(word.node, kind)),
             BlockState::Offline => None,
         };
         self.copy_frames(plan.piece(index).start, plan.head(index));
@@ -284,7 +290,7 @@ impl<M: Machine> Mm<M> {
 
         self.set_placement(block, Placement::PerBlock);
         if let (Some(zone), Some(record)) =
-            (&mut zone, self.memmap.block_record(section_of::<M>(block.start)))
+            (&mut zone, self.allocator.memmap.block_record(section_of::<M>(block.start)))
         {
             self.count_memmap(zone, record, plan.memmap_pages);
         }
@@ -313,12 +319,13 @@ impl<M: Machine> Mm<M> {
     /// Has the memmap of a block backed by the frames from `to` on, and not by those from `from` on; on
     /// failure it is as it was.
     fn switch_memmap(&self, id: BlockId, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
-        let described = self.memmap.block_pfns(id);
-        let mut gather = self.gather_keeping_tables();
-        let unmapped = self.memmap.unmap(self.memmap_virt(described), &mut gather);
+        let described = self.allocator.memmap.block_pfns(id);
+        let mut gather = self.allocator.gather_keeping_tables();
+        let unmapped = self.allocator.memmap.unmap(self.memmap_virt(described), &mut gather);
         gather.flush();
         unmapped.map_err(|error| ConvertError::Unmap(id, error))?;
-        let map = |backing| self.map(&self.memmap.memmap_mapping(described, backing));
+        let map =
+            |backing| self.allocator.map(&self.allocator.memmap.memmap_mapping(described, backing));
         map(to).map_err(|error| {
             if let Err(error) = map(from) {
                 log::error!("the descriptors of {id} are lost: {error}");
@@ -334,37 +341,45 @@ impl<M: Machine> Mm<M> {
         let head = own.memmap.start;
         for first in records_of::<M>(own.described) {
             let record = own.record::<M>(first);
-            let word = self.memmap.sections().word(self.machine(), first);
+            let word = self.allocator.memmap.sections().word(self.machine(), first);
             let old = Section::with_word(self.machine(), first, word).record();
             let new = Section::with_word(self.machine(), first, word.with_record(record)).record();
             new.copy(old);
             new.group().set(head.get());
             for number in first..first + M::RECORD_SECTIONS {
-                let word = self.memmap.sections().word(self.machine(), number).with_record(record);
-                self.memmap.sections().set_word(self.machine(), number, word);
+                let word = self
+                    .allocator
+                    .memmap
+                    .sections()
+                    .word(self.machine(), number)
+                    .with_record(record);
+                self.allocator.memmap.sections().set_word(self.machine(), number, word);
             }
         }
         let blocks = |count: u64| PageState::MemmapHead {
-            sections: (count * self.memmap.block_sections()) as u32,
+            sections: (count * self.allocator.memmap.block_sections()) as u32,
             pages: count * plan.memmap_pages,
         };
         self.forget_extents(own.memmap);
         for first in records_of::<M>(own.described) {
-            self.memmap.page(own.record::<M>(first)).set_state(PageState::MemmapTail { head });
+            self.allocator
+                .memmap
+                .page(own.record::<M>(first))
+                .set_state(PageState::MemmapTail { head });
         }
-        self.memmap.page(head).set_state(blocks(1));
-        self.memmap.page(plan.pfns.start).set_state(blocks(index));
+        self.allocator.memmap.page(head).set_state(blocks(1));
+        self.allocator.memmap.page(plan.pfns.start).set_state(blocks(index));
     }
 
     /// Makes pages that were claimed, or of an offline block, tails of a memmap.
     fn forget_extents(&self, memmap: PfnRange) {
         let head = memmap.start;
-        for (pfn, order) in self.memmap.cut(memmap) {
-            let Some(section) = self.memmap.section_at(pfn) else { continue };
-            self.memmap.clear_head(section, pfn, order);
+        for (pfn, order) in self.allocator.memmap.cut(memmap) {
+            let Some(section) = self.allocator.memmap.section_at(pfn) else { continue };
+            self.allocator.memmap.clear_head(section, pfn, order);
         }
         for pfn in memmap.iter() {
-            if let Some(section) = self.memmap.section_at(pfn)
+            if let Some(section) = self.allocator.memmap.section_at(pfn)
                 && section.record().initialised().has(Section::<M>::part(pfn))
             {
                 section.page(pfn).set_state(PageState::MemmapTail { head });
@@ -377,13 +392,13 @@ impl<M: Machine> Mm<M> {
     fn give_piece(&self, plan: Plan, index: u64) {
         let piece = plan.piece(index);
         let holder = piece.start.offset_from(plan.pfns.start) / plan.block_pages;
-        let Some(section) = self.memmap.section_at(piece.start) else { return };
-        let Some(record) = self.memmap.block_record(section.number()) else { return };
+        let Some(section) = self.allocator.memmap.section_at(piece.start) else { return };
+        let Some(record) = self.allocator.memmap.block_record(section.number()) else { return };
         let word = BlockWord::decode(record.block().get());
         let BlockState::Online(kind) = word.state else { return };
-        let mut zone = self.nodes.lock(word.node, kind);
+        let mut zone = self.allocator.nodes.lock(word.node, kind);
         for pfn in piece.iter() {
-            if let Some(section) = self.memmap.section_at(pfn)
+            if let Some(section) = self.allocator.memmap.section_at(pfn)
                 && section.record().initialised().has(Section::<M>::part(pfn))
             {
                 section.page(pfn).set_state(PageState::Tail);
@@ -393,22 +408,23 @@ impl<M: Machine> Mm<M> {
         zone.counts.managed += piece.pages();
         zone.counts.memmap -= piece.pages();
         if holder > 0 && piece == plan.head(holder) {
-            self.give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
+            self.allocator
+                .give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
             return;
         }
-        for (pfn, order) in self.memmap.cut(piece) {
-            let Some(section) = self.memmap.section_at(pfn) else { continue };
+        for (pfn, order) in self.allocator.memmap.cut(piece) {
+            let Some(section) = self.allocator.memmap.section_at(pfn) else { continue };
             if order < M::PART_ORDER {
-                self.memmap.initialise_part(section, Section::<M>::part(pfn));
+                self.allocator.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
-            self.merge(&mut zone, section, pfn, order);
+            self.allocator.merge(&mut zone, section, pfn, order);
         }
         record.free().set(record.free().get() + piece.pages());
         zone.counts.free += piece.pages();
     }
 
     fn set_placement(&self, block: PfnRange, placement: Placement) {
-        if let Some(record) = self.memmap.block_record(section_of::<M>(block.start)) {
+        if let Some(record) = self.allocator.memmap.block_record(section_of::<M>(block.start)) {
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { placement, ..word }.encode());
         }

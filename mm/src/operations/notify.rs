@@ -303,7 +303,8 @@ impl<M: Machine> Mm<M> {
     /// Looks are let in while listeners are called; `None` if there are none, as is mostly so.
     #[inline]
     fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
-        (!self.listeners.is_empty()).then(|| self.looks.call(|| call(&self.listeners)))
+        (!self.listeners.is_empty())
+            .then(|| self.allocator.turn.looks.call(|| call(&self.listeners)))
     }
 
     /// Puts a listener on the list, unless it is there.
@@ -312,7 +313,8 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ListInUse`]; the list is as it was.
     pub fn listen(&self, listener: &'static Listener) -> Result<(), ListInUse> {
-        let _turn = self.turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
+        let _turn =
+            self.allocator.take_turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
         if !self.listeners.contains(listener) {
             self.listeners.insert(listener);
         }
@@ -325,7 +327,8 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ListInUse`]; the list is as it was.
     pub fn unlisten(&self, listener: &'static Listener) -> Result<(), ListInUse> {
-        let _turn = self.turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
+        let _turn =
+            self.allocator.take_turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
         if self.listeners.contains(listener) {
             self.listeners.remove(listener);
         }

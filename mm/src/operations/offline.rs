@@ -144,16 +144,17 @@ impl<M: Machine> Mm<M> {
     /// [`OfflineError`]; nothing is changed then.
     pub fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
         // Looks may go on: they see the zone's range, as when others allocate and free meanwhile.
-        let _turn = self.turn().ok_or(OfflineError::Busy)?;
-        let block = self.memmap.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
+        let _turn = self.allocator.take_turn().ok_or(OfflineError::Busy)?;
+        let block =
+            self.allocator.memmap.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
         match block.state {
             BlockState::Offline => return Err(OfflineError::AlreadyOffline(id)),
             BlockState::Online(ZoneKind::System) => return Err(OfflineError::SystemMemory(id)),
             BlockState::Online(_) => {}
         }
         let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
-        let number = self.offlining.begin(id);
-        let emptying = Some(Evacuation::begin(self, area));
+        let number = self.allocator.turn.offlining.begin(id);
+        let emptying = Some(Evacuation::begin(&self.allocator, area));
         Ok(OfflineOp { mm: self, id, emptying, number, steps: 0 })
     }
 
@@ -164,8 +165,9 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OfflineError::Busy`] during a step; [`OfflineError::NotGoing`] if another block goes, or none.
     pub fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
-        let operation = self.moment().ok_or(OfflineError::Busy)?;
-        let block = self.memmap.describe_block(id).filter(|_| self.offlining() == Some(id));
+        let operation = self.allocator.moment().ok_or(OfflineError::Busy)?;
+        let block =
+            self.allocator.memmap.describe_block(id).filter(|_| self.offlining() == Some(id));
         let area = block.and_then(|block| Area::of(&block)).ok_or(OfflineError::NotGoing(id))?;
         self.stay(id, &area, &operation);
         Ok(())
@@ -173,34 +175,34 @@ impl<M: Machine> Mm<M> {
 
     /// Ends an offline with the block online as before.
     fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_>) {
-        self.end_isolation(area);
+        self.allocator.end_isolation(area);
         operation.settle();
-        if self.offlining.is_told() {
+        if self.allocator.turn.offlining.is_told() {
             self.tell_back(Event::CancelOffline, &change(id, area));
         }
-        self.offlining.end();
+        self.allocator.turn.offlining.end();
     }
 
     /// The block that is going offline, if one is. One load: callable from anywhere.
     pub fn offlining(&self) -> Option<BlockId> {
-        self.offlining.get()
+        self.allocator.turn.offlining.get()
     }
 
     /// Takes an area that is empty out of its zone, and its block offline.
     fn retire(&self, id: BlockId, area: &Area) {
-        let span = self.span_without(id, area);
-        let mut zone = self.nodes.lock(area.node, area.kind);
+        let span = self.allocator.span_without(id, area);
+        let mut zone = self.allocator.nodes.lock(area.node, area.kind);
         zone.span = span;
         let pages = area.pfns.pages();
-        let block = self.memmap.block_pfns(id).pages();
+        let block = self.allocator.memmap.block_pfns(id).pages();
         let memmap = block - pages;
         let all = PageCounts { present: block, managed: pages, memmap, free: 0 };
         zone.counts = zone.counts.minus(all);
         zone.isolating = crate::PfnRange::EMPTY;
         zone.isolated = 0;
-        self.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
+        self.allocator.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
         // A block that can go offline is whole: each record's first section is there, and the block's.
-        for (index, section) in (0..).zip(self.memmap.sections_of_block(id)) {
+        for (index, section) in (0..).zip(self.allocator.memmap.sections_of_block(id)) {
             let record = section.record();
             if index == 0 {
                 record.managed().set(0);
@@ -213,7 +215,7 @@ impl<M: Machine> Mm<M> {
                 record.heads().clear();
             }
             let word = section.word().with_state(SectionState::Present);
-            self.memmap.sections().set_word(self.machine(), section.number(), word);
+            self.allocator.memmap.sections().set_word(self.machine(), section.number(), word);
         }
     }
 }
@@ -247,8 +249,8 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     /// [`OfflineError`]; the block is then online, as it was.
     pub fn step(mut self, budget: u64) -> Result<Stepped<'m, M>, OfflineError> {
         let mm = self.mm;
-        let operation = mm.resume();
-        if !mm.offlining.goes_on(self.number) {
+        let operation = mm.allocator.turn.resume();
+        if !mm.allocator.turn.offlining.goes_on(self.number) {
             self.emptying = None;
             return Err(OfflineError::NotGoing(self.id));
         }
@@ -259,7 +261,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 self.finish(&operation);
                 return Ok(Stepped::Done);
             }
-            match emptying.step(mm, left) {
+            match emptying.step(&mm.allocator, left) {
                 Ok(steps) => {
                     self.steps += steps;
                     left = left.saturating_sub(steps);
@@ -270,11 +272,11 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 }
             }
             let isolated = emptying.phase != Phase::Isolate;
-            if isolated && !mm.offlining.is_told() {
+            if isolated && !mm.allocator.turn.offlining.is_told() {
                 let change = change(self.id, &emptying.area);
                 let asked = mm.ask(Event::GoingOffline, Event::CancelOffline, &change);
                 asked.map_err(|veto| OfflineError::Vetoed(self.id, veto))?;
-                mm.offlining.tell();
+                mm.allocator.turn.offlining.tell();
             }
         }
         drop(operation);
@@ -295,7 +297,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             mm.tell(Event::Offline, &change(self.id, &emptying.area));
         }
         self.emptying = None;
-        mm.offlining.end();
+        mm.allocator.turn.offlining.end();
     }
 
     fn stuck(&self, stuck: Stuck) -> OfflineError {
@@ -303,8 +305,8 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         match stuck {
             Stuck::NoRoom(order) => OfflineError::NoRoom { block, order },
             Stuck::Held(pfn, owner) => {
-                let pages = self.mm.memmap.used_pages(block);
-                let by = self.mm.owner_name(owner);
+                let pages = self.mm.allocator.memmap.used_pages(block);
+                let by = self.mm.allocator.owners.name(owner);
                 OfflineError::InUse { block, pages, first: Some((pfn, owner)), by }
             }
         }
@@ -320,8 +322,8 @@ impl<M: Machine> fmt::Debug for OfflineOp<'_, M> {
 impl<M: Machine> Drop for OfflineOp<'_, M> {
     fn drop(&mut self) {
         let Some(emptying) = self.emptying.take() else { return };
-        let operation = self.mm.resume();
-        if self.mm.offlining.goes_on(self.number) {
+        let operation = self.mm.allocator.turn.resume();
+        if self.mm.allocator.turn.offlining.goes_on(self.number) {
             self.mm.stay(self.id, &emptying.area, &operation);
         }
     }

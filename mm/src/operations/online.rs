@@ -64,8 +64,8 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OnlineError`].
     pub fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
-        let turn = self.turn().ok_or(OnlineError::Busy)?;
-        let block = self.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
+        let turn = self.allocator.take_turn().ok_or(OnlineError::Busy)?;
+        let block = self.allocator.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
         if block.state != BlockState::Offline {
             return Err(OnlineError::AlreadyOnline(id));
         }
@@ -82,7 +82,7 @@ impl<M: Machine> Mm<M> {
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::Taken(id));
         }
-        let operation = self.begin(turn).map_err(|_turn| {
+        let operation = self.allocator.turn.begin(turn).map_err(|_turn| {
             self.tell_back(Event::CancelOnline, &change);
             OnlineError::Busy
         })?;
@@ -95,12 +95,12 @@ impl<M: Machine> Mm<M> {
         self.give_block(&change, block.pfns);
         operation.settle();
         self.tell(Event::Online, &change);
-        self.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
+        self.allocator.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
     }
 
     /// The frames of an offline block but for its memmap.
     fn usable(&self, block: &Block) -> PfnRange {
-        let memmap = self.memmap.memmap_of(block);
+        let memmap = self.allocator.memmap.memmap_of(block);
         PfnRange { start: memmap.map_or(block.pfns.start, |memmap| memmap.end), ..block.pfns }
     }
 
@@ -113,10 +113,10 @@ impl<M: Machine> Mm<M> {
             memmap: pfns.pages() - usable,
             free: usable,
         };
-        let mut zone = self.nodes.lock(change.node, change.kind);
-        self.insert_range(&mut zone, change.pfns);
+        let mut zone = self.allocator.nodes.lock(change.node, change.kind);
+        self.allocator.insert_range(&mut zone, change.pfns);
         if let Some(record) =
-            self.memmap.sections_of_block(change.block).next().map(Section::record)
+            self.allocator.memmap.sections_of_block(change.block).next().map(Section::record)
         {
             record.managed().set(counts.managed);
             record.free().set(counts.free);
@@ -127,14 +127,14 @@ impl<M: Machine> Mm<M> {
         self.set_block_state(change.block, SectionState::Online);
         zone.counts = zone.counts.plus(counts);
         zone.span = zone.span.hull(pfns);
-        self.nodes.set_populated(change.node, change.kind, true);
+        self.allocator.nodes.set_populated(change.node, change.kind, true);
     }
 
     /// Moves the sections of a block to `state`.
     pub(super) fn set_block_state(&self, id: BlockId, state: SectionState) {
-        for section in self.memmap.sections_of_block(id) {
+        for section in self.allocator.memmap.sections_of_block(id) {
             let word = section.word().with_state(state);
-            self.memmap.sections().set_word(self.machine(), section.number(), word);
+            self.allocator.memmap.sections().set_word(self.machine(), section.number(), word);
         }
     }
 }

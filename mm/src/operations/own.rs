@@ -60,15 +60,15 @@ impl core::error::Error for OwnMapError {}
 impl<M: Machine> Mm<M> {
     /// How the kernel's page tables translate `at`. Waits while an operation changes them.
     pub fn walk(&self, at: VirtAddr) -> Walk {
-        let _look = self.looks.enter();
+        let _look = self.allocator.turn.looks.enter();
         let mut tables = [None; MAX_LEVELS];
-        self.memmap.mapper().visit_tables(&mut |table| {
+        self.allocator.memmap.mapper().visit_tables(&mut |table| {
             let inside = table.level == 0 || at.offset_from(table.virt) < table.span;
             if let Some(slot) = tables.get_mut(table.level).filter(|_| inside) {
                 *slot = Some(table);
             }
         });
-        Walk { tables, leaf: self.memmap.mapper().translate(at) }
+        Walk { tables, leaf: self.allocator.memmap.mapper().translate(at) }
     }
 
     /// Maps addresses of the kernel's own in the page tables that the manager uses, so that both never
@@ -86,9 +86,9 @@ impl<M: Machine> Mm<M> {
     pub unsafe fn map_own(&self, mapping: &Mapping) -> Result<(), OwnMapError> {
         let range = VirtRange::new(mapping.virt, mapping.len).unwrap_or_default();
         self.check_own(range)?;
-        let _moment = self.moment().ok_or(OwnMapError::Busy)?;
-        let frames = self.spare_frames();
-        self.memmap.mapper().map(mapping, &frames).map_err(OwnMapError::Map)
+        let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
+        let frames = self.allocator.spare_frames();
+        self.allocator.memmap.mapper().map(mapping, &frames).map_err(OwnMapError::Map)
     }
 
     /// Unmaps addresses of the kernel's own, on all CPUs. The memory behind them is free afterwards.
@@ -102,9 +102,9 @@ impl<M: Machine> Mm<M> {
     /// [`OwnMapError`]; nothing is changed.
     pub unsafe fn unmap_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
         self.check_own(range)?;
-        let _moment = self.moment().ok_or(OwnMapError::Busy)?;
-        let mut gather = self.gather();
-        let unmapped = self.memmap.mapper().unmap(range, &mut gather);
+        let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
+        let mut gather = self.allocator.gather();
+        let unmapped = self.allocator.memmap.mapper().unmap(range, &mut gather);
         gather.flush();
         unmapped.map_err(OwnMapError::Unmap)
     }
@@ -146,13 +146,13 @@ impl<M: Machine> Mm<M> {
     fn check_window(&self, window: PhysRange) -> Result<(), BootError> {
         let machine = self.machine();
         let mut wrong = None;
-        self.memmap.mapper().visit(self.linear_virt(window), &mut |leaf| {
+        self.allocator.memmap.mapper().visit(self.linear_virt(window), &mut |leaf| {
             let linear = leaf.virt == machine.linear_base().add(leaf.phys.get());
             if !(linear && machine.linear_map_is_complete()) {
                 wrong.get_or_insert(leaf);
             }
         });
-        self.memmap.mapper().visit(self.memmap_virt(M::pfns(window)), &mut |leaf| {
+        self.allocator.memmap.mapper().visit(self.memmap_virt(M::pfns(window)), &mut |leaf| {
             wrong.get_or_insert(leaf);
         });
         wrong.map_or(Ok(()), |leaf| Err(BootError::WindowMapped(leaf)))

@@ -68,8 +68,8 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`PoisonError`].
     pub fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
-        let operation = self.moment().ok_or(PoisonError::Busy)?;
-        let kind = self.poison_now(pfn)?;
+        let operation = self.allocator.moment().ok_or(PoisonError::Busy)?;
+        let kind = self.allocator.poison_now(pfn)?;
         // An offline may be under way: a listener that steps it would wait for this turn. The list does
         // not change for those who tell.
         let telling = self.listeners.keep();
@@ -147,9 +147,9 @@ mod tests {
     #[test]
     fn a_page_is_noted_under_every_lock_and_stays_noted_while_an_operation_runs() {
         let (bench, pfn) = (bench(), Pfn::new(DIMM / 4096 + 9));
-        let operation = bench.mm.verb().unwrap();
-        let zones = ZoneKind::ALL.map(|kind| bench.mm.nodes.lock(NodeId::ZERO, kind));
-        let gate = bench.mm.memmap.readers().exclude().unwrap();
+        let operation = bench.mm.allocator.operation().unwrap();
+        let zones = ZoneKind::ALL.map(|kind| bench.mm.allocator.nodes.lock(NodeId::ZERO, kind));
+        let gate = bench.mm.allocator.memmap.readers().exclude().unwrap();
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         drop((gate, zones));

@@ -80,7 +80,7 @@ impl<M: Machine> Mm<M> {
     /// The physical address of the probed word of `pfn`'s descriptor.
     fn behind_descriptor(&self, pfn: Pfn) -> PhysAddr {
         let virt = self.memmap_virt(PfnRange::new(pfn, 1)).start();
-        let leaf = self.memmap.mapper().translate(virt);
+        let leaf = self.allocator.memmap.mapper().translate(virt);
         leaf.map_or(M::address(pfn), |leaf| leaf.target(virt))
     }
 

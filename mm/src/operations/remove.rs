@@ -115,12 +115,12 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`RemoveError`]; everything is then as it was.
     pub fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
-        let operation = self.verb().ok_or(RemoveError::Busy)?;
+        let operation = self.allocator.operation().ok_or(RemoveError::Busy)?;
         let (pfns, placement) = self.check_remove(range)?;
-        let before = self.frames.system_pages();
+        let before = self.allocator.frames.system_pages();
 
         self.leave(pfns);
-        self.memmap.readers().drain().map_err(|Stays(cpu)| {
+        self.allocator.memmap.readers().drain().map_err(|Stays(cpu)| {
             self.come_back(pfns);
             RemoveError::ReadersStay(cpu)
         })?;
@@ -129,10 +129,10 @@ impl<M: Machine> Mm<M> {
             self.come_back(pfns);
         })?;
         sections_of::<M>(pfns).for_each(|number| {
-            self.memmap.sections().set_word(self.machine(), number, SectionWord::ABSENT);
+            self.allocator.memmap.sections().set_word(self.machine(), number, SectionWord::ABSENT);
         });
         nodes_of::<M>(pfns).rev().for_each(|section| self.release_node(section));
-        let pages = before - self.frames.system_pages();
+        let pages = before - self.allocator.frames.system_pages();
         operation.settle();
         self.announce([News::Removed(range)].into_iter().chain(nodes_in(gone).map(News::NodeWent)));
         Ok(Removed { range, system_bytes: pages * M::PAGE_BYTES })
@@ -142,7 +142,13 @@ impl<M: Machine> Mm<M> {
         let checked = self.check_removable(range)?;
         for id in self.blocks_in(range) {
             let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
-            if self.memmap.sections_of_block(id).next().is_some_and(|section| online(&section)) {
+            if self
+                .allocator
+                .memmap
+                .sections_of_block(id)
+                .next()
+                .is_some_and(|section| online(&section))
+            {
                 return Err(RemoveError::NotOffline(id));
             }
         }
@@ -156,6 +162,7 @@ impl<M: Machine> Mm<M> {
     ) -> Result<(PfnRange, Placement), RemoveError> {
         let size = self.block_size().bytes();
         let pfns = self
+            .allocator
             .memmap
             .whole_blocks(range)
             .ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
@@ -176,23 +183,27 @@ impl<M: Machine> Mm<M> {
 
     /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
     fn check_leaves(&self, range: VirtRange) -> Result<(), RemoveError> {
-        let mapper = self.memmap.mapper();
+        let mapper = self.allocator.memmap.mapper();
         let last = range.end().add(1_u64.wrapping_neg());
         let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
-        let whole = mapped && self.memmap.cut_leaf(range).is_none();
+        let whole = mapped && self.allocator.memmap.cut_leaf(range).is_none();
         if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
     }
 
     /// Whether a block can go when `pfns` go, and where its memmap is.
     fn check_block(&self, id: BlockId, pfns: PfnRange) -> Result<Placement, RemoveError> {
-        let section =
-            self.memmap.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
+        let section = self
+            .allocator
+            .memmap
+            .sections_of_block(id)
+            .next()
+            .ok_or(RemoveError::NoSuchBlock(id))?;
         if section.word().boot() {
             return Err(RemoveError::BootMemory(id));
         }
         let placement = BlockWord::decode(section.record().block().get()).placement;
         if placement.self_hosted()
-            && let Some(group) = self.memmap.group_at(section.group_head())
+            && let Some(group) = self.allocator.memmap.group_at(section.group_head())
         {
             let whole = Altmap::of_memmap::<M>(group.pfns).described;
             if !pfns.covers(whole) {
@@ -216,8 +227,8 @@ impl<M: Machine> Mm<M> {
     }
 
     fn set_state(&self, number: u64, state: SectionState) {
-        let word = self.memmap.sections().word(self.machine(), number).with_state(state);
-        self.memmap.sections().set_word(self.machine(), number, word);
+        let word = self.allocator.memmap.sections().word(self.machine(), number).with_state(state);
+        self.allocator.memmap.sections().set_word(self.machine(), number, word);
     }
 
     /// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
@@ -230,23 +241,30 @@ impl<M: Machine> Mm<M> {
         pfns: PfnRange,
         placement: Placement,
     ) -> Result<u128, RemoveError> {
-        let backing = (placement == Placement::Boot).then(|| self.link_backing(pfns));
-        let mut gather = self.gather();
+        let backing = (placement == Placement::Boot).then(|| self.allocator.link_backing(pfns));
+        let mut gather = self.allocator.gather();
         let stays = self.machine().linear_map_is_complete();
-        let linear =
-            if stays { Ok(()) } else { self.memmap.unmap(self.linear_virt(range), &mut gather) };
-        let gone = if linear.is_ok() { self.forget_blocks(range) } else { 0 };
-        let unmapped = linear.and_then(|()| self.memmap.unmap(self.memmap_virt(pfns), &mut gather));
+        let linear = if stays {
+            Ok(())
+        } else {
+            self.allocator.memmap.unmap(self.linear_virt(range), &mut gather)
+        };
+        let gone = if linear.is_ok() { self.allocator.forget_blocks(range) } else { 0 };
+        let unmapped =
+            linear.and_then(|()| self.allocator.memmap.unmap(self.memmap_virt(pfns), &mut gather));
         gather.flush();
         if unmapped.is_ok()
             && let Some(backing) = backing
         {
-            self.free_backing(backing);
+            self.allocator.free_backing(backing);
         }
         unmapped.map(|()| gone).map_err(|error| {
             if linear.is_ok() {
-                self.remember_blocks(range);
-                if !stays && let Err(error) = self.map(&self.memmap.linear_mapping(range)) {
+                self.allocator.remember_blocks(range);
+                if !stays
+                    && let Err(error) =
+                        self.allocator.map(&self.allocator.memmap.linear_mapping(range))
+                {
                     log::error!("cannot map {range} again: {error}");
                 }
             }

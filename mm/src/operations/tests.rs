@@ -29,7 +29,7 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
     let added = bench.snapshot();
 
     // As one whose thread was preempted: it costs that removal, and nobody else.
-    let guard = bench.mm.memmap.readers().enter(7);
+    let guard = bench.mm.allocator.memmap.readers().enter(7);
     for _ in 0..2 {
         assert_eq!(bench.mm.remove(dimm), Err(RemoveError::ReadersStay(7)));
         assert_eq!(bench.mm.convert(dimm), Err(ConvertError::ReadersStay(7)));
@@ -46,16 +46,16 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
 }
 
 fn unmap(bench: &Bench<Tiny>, virt: VirtAddr, len: u64) {
-    let mut gather = bench.mm.gather();
+    let mut gather = bench.mm.allocator.gather();
     let range = VirtRange::new(virt, len).unwrap();
-    bench.mm.memmap.mapper().unmap(range, &mut gather).unwrap();
+    bench.mm.allocator.memmap.mapper().unmap(range, &mut gather).unwrap();
     gather.flush();
 }
 
 fn map(bench: &Bench<Tiny>, virt: VirtAddr, phys: u64, len: u64) {
     let phys = PhysAddr::new(phys);
     let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf: len };
-    bench.mm.memmap.mapper().map(&mapping, &bench.mm.table_frames()).unwrap();
+    bench.mm.allocator.memmap.mapper().map(&mapping, &bench.mm.allocator.table_frames()).unwrap();
 }
 
 /// Copies what the linear map shows at `from` to `to`.

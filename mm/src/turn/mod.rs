@@ -4,12 +4,10 @@
 pub(crate) mod looks;
 
 use self::looks::{Looks, PATIENCE};
-use crate::Mm;
-use crate::machine::Machine;
 use crate::memmap::block::BlockId;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use spin::MutexGuard;
+use spin::{Mutex, MutexGuard};
 
 /// What `Busy` says. It also explains the refusal to a listener or an owner of pages that begins an
 /// operation.
@@ -94,26 +92,36 @@ impl Drop for Operation<'_> {
     }
 }
 
-impl<M: Machine> Mm<M> {
-    /// The turn to run an operation, unless another is under way or a block is going offline. Waits for
-    /// nothing.
-    pub(crate) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.lock_turn().filter(|_| self.offlining.get().is_none())
+/// Whose turn it is: what serialises the operations, and keeps them from looks.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// Operations try it; only a step of an offline waits for it.
+    taken: Mutex<()>,
+    /// Held by an operation: the section map and the page tables change. By looks: they do not.
+    pub(crate) looks: Looks,
+    pub(crate) offlining: Offlining,
+}
+
+impl Turn {
+    pub(crate) const fn new() -> Self {
+        Self { taken: Mutex::new(()), looks: Looks::new(), offlining: Offlining::none() }
     }
 
-    fn lock_turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.hotplug.try_lock().filter(|_| self.machine().allows_operation())
+    /// The turn to run an operation, unless another is under way or a block is going offline. Waits for
+    /// nothing.
+    pub(crate) fn take(&self) -> Option<MutexGuard<'_, ()>> {
+        self.taken.try_lock().filter(|_| self.offlining.get().is_none())
     }
 
     /// Begins an operation, unless another is under way. Waits for looks to end.
-    pub(crate) fn verb(&self) -> Option<Operation<'_>> {
-        self.begin(self.turn()?).ok()
+    pub(crate) fn operation(&self) -> Option<Operation<'_>> {
+        self.begin(self.take()?).ok()
     }
 
-    /// As [`verb`](Self::verb), also between the steps of an offline: for what neither empties a range nor
+    /// As [`operation`](Self::operation), also between the steps of an offline: for what neither empties a range nor
     /// calls code outside the manager, which might be about to step that offline.
     pub(crate) fn moment(&self) -> Option<Operation<'_>> {
-        self.begin(self.lock_turn()?).ok()
+        self.begin(self.taken.try_lock()?).ok()
     }
 
     /// Begins an operation, for who has the turn, which is given back if a look stays.
@@ -133,7 +141,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// If a look stays, the offline goes on beside it: nothing that it changes is unmapped or freed.
     pub(crate) fn resume(&self) -> Operation<'_> {
-        let turn = self.hotplug.lock();
+        let turn = self.taken.lock();
         self.looks.shut(PATIENCE);
         Operation { looks: &self.looks, _turn: turn }
     }

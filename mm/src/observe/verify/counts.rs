@@ -72,24 +72,25 @@ impl<M: Machine> Mm<M> {
     /// Nodes count their blocks; a zone without memory is blank; a range is being emptied only while
     /// its block goes offline, or the operation that empties it calls somebody.
     fn verify_nodes(&self, blocks: &[u64; MAX_NODES]) -> Result<(), Violation> {
-        let emptying = self.looks.is_calling();
-        for node in self.nodes.ids() {
+        let emptying = self.allocator.turn.looks.is_calling();
+        for node in self.allocator.nodes.ids() {
             let at = u64::from(node.get());
             expect(
                 4,
                 "blocks of a node",
                 at,
                 blocks[node.get() as usize],
-                self.nodes.blocks(node),
+                self.allocator.nodes.blocks(node),
             )?;
             for kind in ZoneKind::ALL {
-                let zone = self.nodes.lock(node, kind);
+                let zone = self.allocator.nodes.lock(node, kind);
                 let blank = zone.counts.present != 0 || zone.span == PfnRange::EMPTY;
                 hold(4, "a zone without memory spans nothing", at, blank)?;
                 let isolating = zone.isolating;
                 // Asked after the zone: an offline that begins meanwhile is known before its range is.
-                let going =
-                    self.offlining().map_or(PfnRange::EMPTY, |id| self.memmap.block_pfns(id));
+                let going = self
+                    .offlining()
+                    .map_or(PfnRange::EMPTY, |id| self.allocator.memmap.block_pfns(id));
                 let known = isolating.pages() == 0 || going.covers(isolating) || emptying;
                 hold(4, "only a block that goes offline is being emptied", at, known)?;
             }
@@ -105,18 +106,19 @@ impl<M: Machine> Mm<M> {
         kind: ZoneKind,
         order: Order,
     ) -> Result<(), Violation> {
-        let zone = self.nodes.lock(node, kind);
+        let zone = self.allocator.nodes.lock(node, kind);
         let mut length = 0;
         let mut before = None;
-        for pfn in self.list(&zone, order) {
-            let section = self.memmap.section_at(pfn);
-            let free = section.is_some_and(|section| self.memmap.is_free_head(section, pfn, order));
+        for pfn in self.allocator.list(&zone, order) {
+            let section = self.allocator.memmap.section_at(pfn);
+            let free = section
+                .is_some_and(|section| self.allocator.memmap.is_free_head(section, pfn, order));
             hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
             let block = self.block_at(M::address(pfn));
             let home = self.block(block).map(|block| (block.node, block.state));
             let here = home == Some((node, BlockState::Online(kind)));
             hold(4, "a listed extent is in its zone", pfn.get(), here)?;
-            let back = self.previous(pfn) == before.replace(pfn);
+            let back = self.allocator.previous(pfn) == before.replace(pfn);
             hold(4, "a listed extent names the one before it", pfn.get(), back)?;
             length += 1;
         }
@@ -130,10 +132,10 @@ impl<M: Machine> Mm<M> {
         let (mut managed, mut free) = (0, 0);
         let mut heads = Heads::default();
         let isolating = match block.state {
-            BlockState::Online(kind) => self.nodes.lock(block.node, kind).isolating,
+            BlockState::Online(kind) => self.allocator.nodes.lock(block.node, kind).isolating,
             BlockState::Offline => PfnRange::EMPTY,
         };
-        for (pfn, pages, state) in self.memmap.extents(block.pfns) {
+        for (pfn, pages, state) in self.allocator.memmap.extents(block.pfns) {
             self.verify_gap(block, next, pfn)?;
             hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
             let taken = matches!(state, PageState::Used { owner: Owner::Taken, .. });
@@ -176,7 +178,7 @@ impl<M: Machine> Mm<M> {
     fn verify_gap(&self, block: &Block, start: Pfn, end: Pfn) -> Result<(), Violation> {
         let mut pfn = start;
         while pfn < end {
-            let section = self.memmap.section_at(pfn);
+            let section = self.allocator.memmap.section_at(pfn);
             let part = Section::<M>::part(pfn);
             let absent = section.is_none_or(|section| !section.record().present().has(part));
             let memmap = block.group.and_then(|head| self.group(head));
@@ -194,8 +196,9 @@ impl<M: Machine> Mm<M> {
             return Ok(());
         }
         let buddy = Pfn::new(pfn.get() ^ order.pages());
-        let section = self.memmap.section_at(buddy);
-        let both = section.is_some_and(|section| self.memmap.is_free_head(section, buddy, order));
+        let section = self.allocator.memmap.section_at(buddy);
+        let both = section
+            .is_some_and(|section| self.allocator.memmap.is_free_head(section, buddy, order));
         hold(4, "free buddies are merged", pfn.get(), !both)
     }
 
@@ -203,25 +206,25 @@ impl<M: Machine> Mm<M> {
     /// descriptor holds a state, and only the heads the walk came by say more than tail.
     fn verify_bitmaps(&self, block: &Block, walked: Heads) -> Result<(), Violation> {
         let mut found = Heads::default();
-        for section in self.memmap.sections_of_block(block.id) {
+        for section in self.allocator.memmap.sections_of_block(block.id) {
             let online = section.word().state() == SectionState::Online;
             hold(4, "a section of an online block is online", section.number(), online)?;
             let record = section.record();
             for part in section.parts() {
                 let pfns = section.part_pfns(part);
                 if record.heads().has(part) {
-                    let state = self.memmap.page(pfns.start).state();
+                    let state = self.allocator.memmap.page(pfns.start).state();
                     let pages = state.map_or(0, PageState::extent_pages);
                     hold(1, "a part's head bit", pfns.start.get(), pages >= M::PART_PAGES)?;
                     found.parts += 1;
                 }
                 if record.initialised().has(part) {
-                    let memmap = self.memmap.memmap_in(section, pfns);
+                    let memmap = self.allocator.memmap.memmap_in(section, pfns);
                     let outside = pfns
                         .iter()
                         .filter(|&pfn| memmap.is_none_or(|memmap| !memmap.contains(pfn)));
                     for pfn in outside {
-                        let state = self.memmap.page(pfn).state();
+                        let state = self.allocator.memmap.page(pfn).state();
                         hold(1, "an initialised part holds states", pfn.get(), state.is_some())?;
                         found.believed += u64::from(state != Some(PageState::Tail));
                     }
@@ -236,12 +239,15 @@ impl<M: Machine> Mm<M> {
     /// Whether each descriptor of the part that holds `pfn` is initialised.
     fn is_initialised(&self, pfn: Pfn) -> bool {
         let part = Section::<M>::part(pfn);
-        self.memmap.section_at(pfn).is_some_and(|section| section.record().initialised().has(part))
+        self.allocator
+            .memmap
+            .section_at(pfn)
+            .is_some_and(|section| section.record().initialised().has(part))
     }
 
     /// An offline block's sections are present, and nothing of their descriptors is believed.
     fn verify_offline(&self, block: &Block) -> Result<(), Violation> {
-        for section in self.memmap.sections_of_block(block.id) {
+        for section in self.allocator.memmap.sections_of_block(block.id) {
             let present = section.word().state() == SectionState::Present;
             hold(4, "a section of an offline block is present", section.number(), present)?;
             let record = section.record();
@@ -256,7 +262,7 @@ impl<M: Machine> Mm<M> {
     /// An online block's zone is one that [`Mm::zones`] shows; an offline block is in none.
     fn verify_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
         let BlockState::Online(kind) = block.state else { return self.verify_offline(block) };
-        let listed = self.nodes.populated(kind).any(|node| node == block.node);
+        let listed = self.allocator.nodes.populated(kind).any(|node| node == block.node);
         hold(4, "the zone of an online block has memory", block.id.get(), listed)
     }
 }

@@ -43,7 +43,7 @@ impl<M: Machine> Mm<M> {
         let (mut memmaps, mut tables) = (Bag::default(), Bag::default());
         let system = BlockState::Online(ZoneKind::System);
         for block in self.blocks().filter(|block| block.state == system) {
-            for (pfn, pages, state) in self.memmap.extents(block.pfns) {
+            for (pfn, pages, state) in self.allocator.memmap.extents(block.pfns) {
                 let pfns = PfnRange::new(pfn, pages);
                 match state {
                     PageState::Used { owner: Owner::Memmap, .. } => memmaps.insert(pfns),
@@ -52,7 +52,7 @@ impl<M: Machine> Mm<M> {
                 }
             }
         }
-        let counted = self.frames.system_pages();
+        let counted = self.allocator.frames.system_pages();
         expect(4, "pages that the verbs hold", 0, memmaps.pages + tables.pages, counted)?;
         self.hold_reserve(&mut tables)?;
         self.verify_held_tables(&tables)?;
@@ -61,15 +61,15 @@ impl<M: Machine> Mm<M> {
 
     /// Adds the frames of the reserve that are in use.
     fn hold_reserve(&self, held: &mut Bag) -> Result<(), Violation> {
-        let (handed_out, never) = self.frames.handed_out();
-        let (pieces, free) = self.frames.reserve();
-        let is_good = |pfn: &Pfn| !self.is_bad_table(M::address(*pfn));
+        let (handed_out, never) = self.allocator.frames.handed_out();
+        let (pieces, free) = self.allocator.frames.reserve();
+        let is_good = |pfn: &Pfn| !self.allocator.is_bad_table(M::address(*pfn));
         for pfn in handed_out.flat_map(|piece| M::pfns(piece).iter()).filter(is_good) {
             held.insert(PfnRange::new(pfn, 1));
         }
         let (mut count, mut stray) = (0, None);
         let unused = M::pfns(never).iter().filter(is_good).count() as u64;
-        self.frames.visit_returned(self.machine(), &mut |frame| {
+        self.allocator.frames.visit_returned(self.machine(), &mut |frame| {
             let known = pieces.iter().any(|piece| piece.contains(frame))
                 && !never.contains(frame)
                 && frame.is_aligned(M::PAGE_BYTES)
@@ -92,11 +92,11 @@ impl<M: Machine> Mm<M> {
     fn verify_held_tables(&self, held: &Bag) -> Result<(), Violation> {
         let (mut used, mut pieces, mut result) = (Bag::default(), 0, Ok(()));
         let mut visit = |at: PhysAddr, bytes: u64| {
-            if !self.owns_tables(at) {
+            if !self.allocator.owns_tables(at) {
                 return;
             }
             // A bad page is nobody's when its tables are gone.
-            let good = !self.is_bad_table(at);
+            let good = !self.allocator.is_bad_table(at);
             if bytes >= M::PAGE_BYTES && good {
                 used.insert(PfnRange::new(M::pfn(at), bytes / M::PAGE_BYTES));
             }
@@ -104,15 +104,15 @@ impl<M: Machine> Mm<M> {
                 return;
             }
             pieces += 1;
-            let first = self.is_first_piece(at, bytes);
+            let first = self.allocator.is_first_piece(at, bytes);
             if first == Some(true) && good {
                 used.insert(PfnRange::new(M::pfn(at), 1));
             }
             let known = hold(5, "a shared page counts its table", at.get(), first.is_some());
             result = result.and(known);
         };
-        self.memmap.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
-        self.memmap.sections().nodes().for_each(|node| visit(node, NODE_BYTES));
+        self.allocator.memmap.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
+        self.allocator.memmap.sections().nodes().for_each(|node| visit(node, NODE_BYTES));
         result?;
         expect(4, "tables and nodes in shared pages", 0, pieces, self.pieces())?;
         expect(5, "pages that hold tables and nodes", 0, held.pages, used.pages)?;
@@ -125,10 +125,10 @@ impl<M: Machine> Mm<M> {
         let boot = self.records().filter(|&number| self.is_boot(number));
         let last = boot.last().unwrap_or(0);
         for number in self.records() {
-            let Some(section) = self.memmap.section(number) else { continue };
+            let Some(section) = self.allocator.memmap.section(number) else { continue };
             if section.word().boot() {
                 self.verify_apart(number, last)?;
-            } else if self.memmap.group_of(section).is_none() {
+            } else if self.allocator.memmap.group_of(section).is_none() {
                 self.visit_memmap(number, &mut |pfns| used.insert(pfns));
             }
         }
@@ -136,13 +136,13 @@ impl<M: Machine> Mm<M> {
     }
 
     fn pieces(&self) -> u64 {
-        self.frames.packed.lock().pieces()
+        self.allocator.frames.packed.lock().pieces()
     }
 
     /// The sections that are there, the first of those that share a record.
     fn records(&self) -> impl Iterator<Item = u64> + '_ {
         let mut last = None;
-        let numbers = self.memmap.sections().iter(self.machine());
+        let numbers = self.allocator.memmap.sections().iter(self.machine());
         numbers.filter(move |number| {
             let record = number / M::RECORD_SECTIONS;
             last.replace(record) != Some(record)
@@ -155,7 +155,7 @@ impl<M: Machine> Mm<M> {
     fn verify_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
         let backing = |number| {
             let virt = self.memmap_virt(record_pfns::<M>(number)).start();
-            self.memmap.mapper().translate(virt).map(|leaf| leaf.target(virt))
+            self.allocator.memmap.mapper().translate(virt).map(|leaf| leaf.target(virt))
         };
         let start = backing(number);
         let mut next = start.map(|start| M::pfn(start).get());
@@ -170,13 +170,13 @@ impl<M: Machine> Mm<M> {
     }
 
     fn is_boot(&self, number: u64) -> bool {
-        self.memmap.sections().word(self.machine(), number).boot()
+        self.allocator.memmap.sections().word(self.machine(), number).boot()
     }
 
     /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
     fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
         let virt = self.memmap_virt(record_pfns::<M>(number));
-        self.memmap.mapper().visit(virt, &mut |leaf| {
+        self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
             let start = leaf.virt.max(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));
             each(PfnRange::new(M::pfn(leaf.target(start)), end / M::PAGE_BYTES));

@@ -12,12 +12,12 @@ use crate::paging::Mapper;
 
 impl<M: Machine> Mm<M> {
     pub(super) fn verify_memmap(&self) -> Result<(), Violation> {
-        for number in self.memmap.sections().iter(self.machine()) {
-            let state = self.memmap.sections().word(self.machine(), number).state();
+        for number in self.allocator.memmap.sections().iter(self.machine()) {
+            let state = self.allocator.memmap.sections().word(self.machine(), number).state();
             hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
-            let Some(section) = self.memmap.section(number) else { continue };
+            let Some(section) = self.allocator.memmap.section(number) else { continue };
             self.verify_mapped(section)?;
-            match self.memmap.group_of(section) {
+            match self.allocator.memmap.group_of(section) {
                 Some(group) => self.verify_group(section, group)?,
                 None => self.verify_boot_memmap(section)?,
             }
@@ -30,7 +30,7 @@ impl<M: Machine> Mm<M> {
         let virt = self.memmap_virt(section.pfns());
         // Leaves come in order; a gap stops the count.
         let mut mapped = 0;
-        self.memmap.mapper().visit(virt, &mut |leaf| {
+        self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
             let first = leaf.virt.max(virt.start()).offset_from(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(virt.start());
             mapped = if first == mapped { end } else { mapped };
@@ -49,7 +49,12 @@ impl<M: Machine> Mm<M> {
         let record = altmap.record::<M>(number);
         expect(3, "the record's place", number, record.get(), section.word().record().get())?;
         let tail = PageState::MemmapTail { head };
-        hold(3, "a tail answers with its head", number, self.memmap.page(record).is(tail))?;
+        hold(
+            3,
+            "a tail answers with its head",
+            number,
+            self.allocator.memmap.page(record).is(tail),
+        )?;
         self.verify_backing(section, altmap)
     }
 
@@ -57,7 +62,7 @@ impl<M: Machine> Mm<M> {
     fn verify_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
         let base = self.memmap_virt(altmap.described).start();
         let mut result = Ok(());
-        self.memmap.mapper().visit(self.memmap_virt(section.pfns()), &mut |leaf| {
+        self.allocator.memmap.mapper().visit(self.memmap_virt(section.pfns()), &mut |leaf| {
             let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
             let found = leaf.phys.get();
             result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
@@ -67,15 +72,15 @@ impl<M: Machine> Mm<M> {
 
     /// A memmap in system memory: its pages are held by whoever holds descriptors.
     fn verify_boot_memmap(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let record = self.memmap.block_record(section.number());
+        let record = self.allocator.memmap.block_record(section.number());
         let placement = record.map(|record| BlockWord::decode(record.block().get()).placement);
         let number = section.number();
         hold(3, "a self-hosted block has a head", number, placement == Some(Placement::Boot))?;
 
         let owner = if section.word().boot() { Owner::Boot } else { Owner::Memmap };
         let mut result = Ok(());
-        self.memmap.mapper().visit(self.memmap_virt(section.pfns()), &mut |leaf| {
-            let held = matches!(self.memmap.extent_of(M::pfn(leaf.phys)),
+        self.allocator.memmap.mapper().visit(self.memmap_virt(section.pfns()), &mut |leaf| {
+            let held = matches!(self.allocator.memmap.extent_of(M::pfn(leaf.phys)),
                 Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
             result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
         });

@@ -86,7 +86,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// The first [`Violation`].
     pub fn verify(&self) -> Result<(), Violation> {
-        let _look = self.looks.enter();
+        let _look = self.allocator.turn.looks.enter();
         self.verify_memmap()?;
         self.verify_frames()?;
         self.verify_counts()?;
@@ -103,7 +103,7 @@ impl<M: Machine> Mm<M> {
     /// The first [`Violation`].
     pub fn verify_machine(&self) -> Result<(), Violation> {
         self.verify()?;
-        let _look = self.looks.enter();
+        let _look = self.allocator.turn.looks.enter();
         self.verify_tables()
     }
 }

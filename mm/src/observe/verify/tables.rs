@@ -81,7 +81,7 @@ impl<M: Machine> Mm<M> {
     /// Checks as many tables as there is room for, but for the first `done`. Returns how many.
     fn verify_some_tables(&self, done: usize) -> Result<usize, Violation> {
         let (mut seen, mut frames) = (0, [PhysAddr::default(); TABLES]);
-        self.memmap.mapper().visit_tables(&mut |table| {
+        self.allocator.memmap.mapper().visit_tables(&mut |table| {
             if let Some(slot) = usize::checked_sub(seen, done).and_then(|at| frames.get_mut(at)) {
                 *slot = table.frame;
             }
@@ -101,8 +101,8 @@ impl<M: Machine> Mm<M> {
         let mut first = 0;
         loop {
             let (mut batch, mut seen) = ([None; BATCH], 0);
-            self.memmap.mapper().visit_tables(&mut |table| {
-                if table.level == 0 || !self.owns_tables(table.frame) {
+            self.allocator.memmap.mapper().visit_tables(&mut |table| {
+                if table.level == 0 || !self.allocator.owns_tables(table.frame) {
                     return;
                 }
                 if (first..first + BATCH).contains(&seen) {
@@ -113,7 +113,7 @@ impl<M: Machine> Mm<M> {
             for table in batch.into_iter().flatten() {
                 let mut maps = false;
                 let range = VirtRange::new(table.virt, table.span).unwrap_or_default();
-                self.memmap.mapper().visit(range, &mut |_| maps = true);
+                self.allocator.memmap.mapper().visit(range, &mut |_| maps = true);
                 hold(5, "a table maps something", table.frame.get(), maps)?;
             }
             first += BATCH;
@@ -125,7 +125,7 @@ impl<M: Machine> Mm<M> {
 
     /// Section nodes lie in system memory, each in a page that is held for it.
     pub(super) fn verify_section_nodes(&self) -> Result<(), Violation> {
-        self.memmap.sections().nodes().try_for_each(|node| {
+        self.allocator.memmap.sections().nodes().try_for_each(|node| {
             let system = self.is_system_memory(node);
             hold(5, "a section node lies in system memory", node.get(), system)?;
             hold(5, "a section node's page is held for it", node.get(), self.is_held(node))
@@ -142,7 +142,7 @@ impl<M: Machine> Mm<M> {
             }
             let (mut mapped, mut result) = (0, Ok(()));
             let virt = self.linear_virt(range);
-            self.memmap.mapper().visit(virt, &mut |leaf| {
+            self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
                 mapped += leaf.range().intersection(virt).map_or(0, VirtRange::len);
                 let linear = self.linear_offset(&leaf) == Some(leaf.phys.get());
                 result = result.and(judge(6, "the linear map is linear", &leaf, linear));
@@ -207,14 +207,14 @@ impl<M: Machine> Mm<M> {
         let device = leaf.attr.contains(Attr::DEVICE);
         let changes = leaf.attr.intersects(Attr::WRITE | Attr::EXECUTE);
         for number in Self::sections_touched(M::pfns(target)) {
-            let word = self.memmap.sections().word(self.machine(), number);
+            let word = self.allocator.memmap.sections().word(self.machine(), number);
             if word.state() == SectionState::Absent {
-                let gone = changes || self.memmap.sections().was_removed(number);
+                let gone = changes || self.allocator.memmap.sections().was_removed(number);
                 judge(6, "absent memory has no translation", leaf, device || !gone)?;
                 continue;
             }
             judge(6, "added memory is mapped in the linear map only", leaf, device || word.boot())?;
-            let block = self.memmap.block_record(number);
+            let block = self.allocator.memmap.block_record(number);
             let taken = block.is_some_and(|block| BlockWord::decode(block.block().get()).taken);
             judge(6, "taken memory has no translation", leaf, !taken)?;
         }
@@ -228,14 +228,15 @@ impl<M: Machine> Mm<M> {
         let last = range.end().add(1_u64.wrapping_neg()).align_down(block);
         hold(5, "a leaf spans one memory block", range.start().get(), first == last)?;
         let mut sections = Self::sections_touched(M::pfns(range));
-        let there = sections.any(|number| self.memmap.section(number).is_some());
+        let there = sections.any(|number| self.allocator.memmap.section(number).is_some());
         hold(law, what, range.start().get(), there)
     }
 
     /// A table lies in system memory, and the linear map can write it.
     fn verify_table(&self, frame: PhysAddr) -> Result<(), Violation> {
         hold(5, "a table lies in system memory", frame.get(), self.is_system_memory(frame))?;
-        let linear = self.memmap.mapper().translate(self.machine().linear_base().add(frame.get()));
+        let linear =
+            self.allocator.memmap.mapper().translate(self.machine().linear_base().add(frame.get()));
         let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
         hold(6, "the linear map can write a table", frame.get(), writable)?;
         hold(5, "a table's page is held for it", frame.get(), self.is_held(frame))
@@ -244,7 +245,7 @@ impl<M: Machine> Mm<M> {
     /// Whether the allocator knows the page of a table or node as one that it may not give to anybody.
     fn is_held(&self, frame: PhysAddr) -> bool {
         matches!(
-            self.memmap.extent_of(M::pfn(frame)),
+            self.allocator.memmap.extent_of(M::pfn(frame)),
             Some((_, PageState::Used { owner: Owner::Boot | Owner::Table | Owner::Poison, .. }))
         )
     }
@@ -263,7 +264,7 @@ impl<M: Machine> Mm<M> {
             return Ok(());
         }
         let (what, mut result) = ("only the linear map writes a table", Ok(()));
-        self.memmap.mapper().visit_tables(&mut |table| {
+        self.allocator.memmap.mapper().visit_tables(&mut |table| {
             let alias = PhysRange::new(table.frame, table.bytes).is_some_and(|at| written.has(at));
             result = result.and(hold(6, what, table.frame.get(), !alias));
         });
@@ -272,8 +273,8 @@ impl<M: Machine> Mm<M> {
 
     /// Whether `address` is in memory that never goes: boot memory, and online as system memory.
     fn is_system_memory(&self, address: PhysAddr) -> bool {
-        let Some(section) = self.memmap.section_at(M::pfn(address)) else { return false };
-        let block = self.memmap.block_record(section.number());
+        let Some(section) = self.allocator.memmap.section_at(M::pfn(address)) else { return false };
+        let block = self.allocator.memmap.block_record(section.number());
         let state = block.map(|record| BlockWord::decode(record.block().get()).state);
         section.word().boot() && state == Some(BlockState::Online(ZoneKind::System))
     }
@@ -284,7 +285,11 @@ impl<M: Machine> Mm<M> {
     }
 
     fn is_hot(&self, address: PhysAddr) -> bool {
-        let word = self.memmap.sections().word(self.machine(), address.get() >> M::SECTION_SHIFT);
+        let word = self
+            .allocator
+            .memmap
+            .sections()
+            .word(self.machine(), address.get() >> M::SECTION_SHIFT);
         word.state() != SectionState::Absent && !word.boot()
     }
 }

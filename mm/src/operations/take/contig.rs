@@ -69,7 +69,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ContigError`].
     pub fn take_contig(&self, node: NodeId, bytes: u64) -> Result<PhysRange, ContigError> {
-        let operation = self.verb().ok_or(ContigError::Busy)?;
+        let operation = self.allocator.operation().ok_or(ContigError::Busy)?;
         let block = self.block_size().bytes();
         if bytes == 0 || !bytes.is_multiple_of(block) {
             return Err(ContigError::NotWholeBlocks { bytes, block });
@@ -117,7 +117,10 @@ impl<M: Machine> Mm<M> {
     /// Gives a run of claimed blocks back.
     fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
         for id in run(first, count) {
-            self.unclaim(&Area { pfns: self.memmap.block_pfns(id), node, kind }, Owner::Taken);
+            self.allocator.unclaim(
+                &Area { pfns: self.allocator.memmap.block_pfns(id), node, kind },
+                Owner::Taken,
+            );
         }
     }
 
@@ -125,7 +128,7 @@ impl<M: Machine> Mm<M> {
     fn run_kind(&self, first: &Block, count: u64) -> Option<ZoneKind> {
         let BlockState::Online(kind) = first.state else { return None };
         let fits = |id| {
-            self.memmap.describe_block(id).is_some_and(|block| {
+            self.allocator.memmap.describe_block(id).is_some_and(|block| {
                 (block.node, block.state) == (first.node, first.state)
                     && block.boot
                     && !block.taken
@@ -144,10 +147,11 @@ impl<M: Machine> Mm<M> {
         kind: ZoneKind,
     ) -> Result<(), BlockId> {
         for (done, id) in run(first, count).enumerate() {
-            let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
-            let emptied: Result<Area, Stuck> = Evacuation::begin(self, area).run(self);
+            let area = Area { pfns: self.allocator.memmap.block_pfns(id), node, kind };
+            let emptied: Result<Area, Stuck> =
+                Evacuation::begin(&self.allocator, area).run(&self.allocator);
             match emptied {
-                Ok(area) => self.claim(&area, Owner::Taken),
+                Ok(area) => self.allocator.claim(&area, Owner::Taken),
                 Err(_) => {
                     self.unclaim_run(first, done as u64, node, kind);
                     return Err(id);

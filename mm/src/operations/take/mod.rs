@@ -116,7 +116,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`TakeError`]; everything is then as it was.
     pub fn take(&self, pieces: &[Piece]) -> Result<u64, TakeError> {
-        let _operation = self.verb().ok_or(TakeError::Busy)?;
+        let _operation = self.allocator.operation().ok_or(TakeError::Busy)?;
         for (index, piece) in pieces.iter().enumerate() {
             let mut before = pieces.iter().take(index);
             if let Some(other) = before.find(|other| other.overlaps(*piece)) {
@@ -138,7 +138,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`ReleaseError`].
     pub fn release(&self) -> Result<u64, ReleaseError> {
-        let _operation = self.verb().ok_or(ReleaseError::Busy)?;
+        let _operation = self.allocator.operation().ok_or(ReleaseError::Busy)?;
         let mut count = 0;
         for block in self.blocks().filter(|block| block.taken) {
             self.put_back(&block).map_err(|error| ReleaseError::Map(block.id, error))?;
@@ -148,7 +148,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn check_take(&self, id: BlockId, node: NodeId) -> Result<(), TakeError> {
-        let block = self.memmap.describe_block(id).ok_or(TakeError::NoSuchBlock(id))?;
+        let block = self.allocator.memmap.describe_block(id).ok_or(TakeError::NoSuchBlock(id))?;
         match block {
             Block { boot: false, .. } => Err(TakeError::NotBootMemory(id)),
             _ if block.node != node => Err(TakeError::OtherNode(id, block.node)),
@@ -166,7 +166,8 @@ impl<M: Machine> Mm<M> {
 
     /// The leaf of the linear map that goes past the block, if there is one.
     fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
-        self.block_range(id).and_then(|range| self.memmap.cut_leaf(self.linear_virt(range)))
+        self.block_range(id)
+            .and_then(|range| self.allocator.memmap.cut_leaf(self.linear_virt(range)))
     }
 
     /// Takes blocks that nobody uses out of the linear map, all of them or none; answers how many, or
@@ -189,7 +190,7 @@ impl<M: Machine> Mm<M> {
     /// Maps a block again that was just taken out, in tables that stayed.
     fn map_back(&self, id: BlockId) {
         let Some(range) = self.block_range(id) else { return };
-        match self.map(&self.memmap.linear_mapping(range)) {
+        match self.allocator.map(&self.allocator.memmap.linear_mapping(range)) {
             Ok(()) => self.mark_taken(id, false),
             Err(error) => log::error!("{id} stays taken: {error}"),
         }
@@ -198,11 +199,11 @@ impl<M: Machine> Mm<M> {
     /// Takes a block that nobody uses out of the linear map.
     fn take_out(&self, id: BlockId) -> Result<(), UnmapError> {
         let Some(range) = self.block_range(id) else { return Ok(()) };
-        self.clear_pages(self.memmap.block_pfns(id));
+        self.clear_pages(self.allocator.memmap.block_pfns(id));
         self.machine().clean(self.linear_virt(range));
         self.mark_taken(id, true);
-        let mut gather = self.gather_keeping_tables();
-        let unmapped = self.memmap.unmap(self.linear_virt(range), &mut gather);
+        let mut gather = self.allocator.gather_keeping_tables();
+        let unmapped = self.allocator.memmap.unmap(self.linear_virt(range), &mut gather);
         gather.flush();
         unmapped.inspect_err(|_| self.mark_taken(id, false))
     }
@@ -210,14 +211,14 @@ impl<M: Machine> Mm<M> {
     /// Maps a taken block again, clear, and gives it to who had it.
     fn put_back(&self, block: &Block) -> Result<(), MapError> {
         let Some(range) = self.block_range(block.id) else { return Ok(()) };
-        self.map(&self.memmap.linear_mapping(range))?;
+        self.allocator.map(&self.allocator.memmap.linear_mapping(range))?;
         if !block.poisoned {
             self.clear_pages(block.pfns);
         }
         self.mark_taken(block.id, false);
         if let BlockState::Online(kind) = block.state {
             let area = Area { pfns: block.pfns, node: block.node, kind };
-            self.unclaim(&area, Owner::Taken);
+            self.allocator.unclaim(&area, Owner::Taken);
         }
         Ok(())
     }
@@ -233,7 +234,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn mark_taken(&self, id: BlockId, taken: bool) {
-        if let Some(section) = self.memmap.sections_of_block(id).next() {
+        if let Some(section) = self.allocator.memmap.sections_of_block(id).next() {
             let record = section.record();
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { taken, ..word }.encode());

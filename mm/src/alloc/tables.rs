@@ -1,0 +1,158 @@
+//! Frames taken for tables and section nodes and given back, of the reserve or of a zone, whole or in pieces.
+
+// UNSAFETY: vouches for the frames that it gives away.
+#![expect(unsafe_code)]
+
+use crate::addr::{Order, Pfn, PhysAddr};
+use crate::alloc::Allocator;
+use crate::alloc::frames::Reserve;
+use crate::machine::Machine;
+use crate::memmap::page::{Owner, PageState};
+use crate::paging::{OutOfFrames, TableFrames};
+use core::sync::atomic::Ordering;
+
+impl<M: Machine> Allocator<M> {
+    /// Takes a page for tables or nodes, of the reserve first if it may.
+    pub(crate) fn take_frame(&self, from_reserve: bool) -> Option<PhysAddr> {
+        let pop = |reserve: &mut Reserve| reserve.pop(self.machine(), |at| self.is_bad_table(at));
+        let reserved = || pop(&mut self.frames.reserve.lock());
+        from_reserve.then(reserved).flatten().or_else(|| {
+            let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
+            self.frames.count_system(1);
+            Some(M::address(pfn))
+        })
+    }
+
+    /// Gives such a page back to where it came from; a bad one to nobody.
+    pub(crate) fn return_frame(&self, frame: PhysAddr) {
+        if self.is_bad_table(frame) {
+            log::info!("bad page {}, which held tables, is out of use", M::pfn(frame));
+            return;
+        }
+        if self.frames.reserves(frame) {
+            self.frames.reserve.lock().push(self.machine(), frame);
+            return;
+        }
+        match self.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
+            Ok(_) => self.frames.uncount_system(1),
+            Err(error) => log::error!("table frame {frame} is not given back: {error}"),
+        }
+    }
+}
+
+impl<M: Machine> Allocator<M> {
+    /// Whether a page that was taken for tables or nodes turned out bad.
+    #[inline]
+    pub(crate) fn is_bad_table(&self, frame: PhysAddr) -> bool {
+        self.frames.any_bad() && self.is_bad(M::pfn(frame))
+    }
+
+    #[cold]
+    fn is_bad(&self, pfn: Pfn) -> bool {
+        let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
+        self.memmap.extent_of(pfn).is_some_and(|(_, state)| bad(state))
+    }
+
+    /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
+    /// marked as bad already. Whether it is free, and not in use.
+    pub(crate) fn withdraw_frame(&self, frame: PhysAddr, owner: Owner) -> bool {
+        self.frames.bad.store(true, Ordering::Relaxed);
+        self.frames.packed.lock().forget(self.machine(), frame);
+        if owner == Owner::Table {
+            self.frames.uncount_system(1);
+            return false;
+        }
+        self.frames.reserve.lock().withdraw(self.machine(), frame)
+    }
+}
+
+/// Where frames for tables come from while the manager maps.
+#[derive(Debug)]
+pub(crate) struct TableSource<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    /// Whether the reserve, which is there for memory that comes, may be used.
+    reserve: bool,
+}
+
+// SAFETY: the reserve and the allocator give each frame away once until it comes back, and both have RAM of the
+// linear map only.
+unsafe impl<M: Machine> TableFrames for TableSource<'_, M> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        if bytes > M::PAGE_BYTES || !self.allocator.machine().allows_allocation() {
+            return Err(OutOfFrames { bytes });
+        }
+        let whole = bytes == M::PAGE_BYTES;
+        let taken = if whole {
+            self.allocator.take_frame(self.reserve)
+        } else {
+            self.allocator.take_piece(bytes, self.reserve)
+        };
+        taken.ok_or(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+        if bytes < M::PAGE_BYTES {
+            self.allocator.return_piece(frame, bytes);
+        } else {
+            self.allocator.return_frame(frame);
+        }
+    }
+
+    /// Tables that were there before the manager stay, empty or not.
+    ///
+    /// The linear map of boot memory has no others, so releasing what was taken of it needs no memory.
+    /// Those that the manager made are never empty: what it maps there it maps in the call that makes
+    /// them, and what it unmaps detaches them (but for `convert`, which maps again at once). So an
+    /// operation that is undone detaches the tables that it made, and those alone.
+    fn keeps(&self, frame: PhysAddr) -> bool {
+        !self.allocator.owns_tables(frame)
+    }
+}
+
+impl<M: Machine> Allocator<M> {
+    /// Frames for tables and section nodes.
+    pub(crate) fn table_frames(&self) -> TableSource<'_, M> {
+        TableSource { allocator: self, reserve: true }
+    }
+
+    /// Frames for tables that the reserve is not there for.
+    pub(crate) fn spare_frames(&self) -> TableSource<'_, M> {
+        TableSource { allocator: self, reserve: false }
+    }
+}
+
+impl<M: Machine> Allocator<M> {
+    /// Takes a table of less than a page.
+    pub(crate) fn take_piece(&self, bytes: u64, from_reserve: bool) -> Option<PhysAddr> {
+        self.frames.packed.lock().take(self.machine(), bytes, || self.take_frame(from_reserve))
+    }
+
+    /// Gives such a table back, and its frame if it was the last one there.
+    pub(crate) fn return_piece(&self, at: PhysAddr, bytes: u64) {
+        if !self.owns_tables(at) {
+            log::error!("table {at} is not given back: it was there before the memory manager");
+            return;
+        }
+        let bad = self.is_bad_table(at.align_down(M::PAGE_BYTES));
+        let empty = self.frames.packed.lock().give_back(self.machine(), at, bytes, bad);
+        if let Some(frame) = empty {
+            self.return_frame(frame);
+        }
+    }
+
+    /// Whether a table of `bytes`, less than a page, is the first that its page holds; `None` if the page
+    /// does not count it as in use. The page is one that the manager took for tables.
+    pub(crate) fn is_first_piece(&self, at: PhysAddr, bytes: u64) -> Option<bool> {
+        self.frames.packed.lock().is_first(self.machine(), at, bytes)
+    }
+
+    /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Mm::take_frame).
+    /// Tables from before the memory manager were not. A bad page that holds tables was: others are not
+    /// taken out of use.
+    pub(crate) fn owns_tables(&self, at: PhysAddr) -> bool {
+        let table =
+            |state| matches!(state, PageState::Used { owner: Owner::Table | Owner::Poison, .. });
+        self.frames.reserves(at)
+            || self.memmap.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
+    }
+}
