@@ -438,6 +438,11 @@ pub(crate) fn section_of<G: Geometry>(pfn: Pfn) -> u64 {
     pfn.get() / G::SECTION_PAGES
 }
 
+/// The numbers of the sections that hold a frame of `pfns`, which is not empty.
+pub(crate) fn sections_touched<G: Geometry>(pfns: PfnRange) -> core::ops::RangeInclusive<u64> {
+    section_of::<G>(pfns.start)..=section_of::<G>(Pfn::new(pfns.end.get() - 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,11 +4,11 @@
 //! can be made sense of. Left out are pages of offline blocks, which have no content; those that were
 //! taken, which nobody may touch; and bad ones, which cannot be read.
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::block::Block;
 use crate::memmap::page::{Owner, PageState};
+use crate::observe::View;
 use crate::observe::runs::Piece;
 use core::fmt;
 
@@ -44,12 +44,9 @@ impl fmt::Display for DescriptorsMove {
 
 impl core::error::Error for DescriptorsMove {}
 
-impl<M: Machine> Mm<M> {
-    /// Tells `each` every run of pages that a crash dump takes, ascending.
-    ///
-    /// `each` may do anything. Exact while nobody allocates, frees or operates; what changes between two
-    /// runs is told as it was or as it is. Waits while an operation changes something.
-    pub fn dump(&self, each: &mut dyn FnMut(DumpRun)) {
+impl<M: Machine> View<'_, M> {
+    /// See [`Mm::dump`](crate::Mm::dump).
+    pub(crate) fn dump(&self, each: &mut dyn FnMut(DumpRun)) {
         let mut from = Pfn::new(0);
         while let Some(run) = self.look(|| self.dump_run(from)) {
             from = run.pfns.end;
@@ -57,16 +54,8 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// As [`dump`](Self::dump), and never waits: for a kernel that is dying, maybe inside an operation or
-    /// with locks of the manager's held, and for handlers of exceptions.
-    ///
-    /// What an operation or the allocator was changing may be told as it was, as it is, or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`DescriptorsMove`], after a part of the dump or at once: a [`convert`](Self::convert) is at the
-    /// descriptors, which cannot be read meanwhile.
-    pub fn try_dump(&self, each: &mut dyn FnMut(DumpRun)) -> Result<(), DescriptorsMove> {
+    /// See [`Mm::try_dump`](crate::Mm::try_dump).
+    pub(crate) fn try_dump(&self, each: &mut dyn FnMut(DumpRun)) -> Result<(), DescriptorsMove> {
         let mut from = Pfn::new(0);
         loop {
             // A read guard is enough to read the section map and descriptors: operations publish a
@@ -77,7 +66,7 @@ impl<M: Machine> Mm<M> {
                 .allocator
                 .memmap
                 .readers()
-                .try_enter(self.machine().cpu())
+                .try_enter(self.allocator.machine().cpu())
                 .ok_or(DescriptorsMove)?;
             let Some(run) = self.dump_run(from) else { return Ok(()) };
             drop(guard);

@@ -8,14 +8,15 @@
 //! is split while a small one would do; then extents that have to move fit, in whatever order they
 //! come, exactly if they fit largest first.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::migrate::Extent;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::page::{MoverId, Owner, PageState};
+use crate::observe::View;
 use crate::operations::RemoveError;
+use crate::operations::remove::check_removable;
 use core::fmt;
 
 /// Whether memory can go.
@@ -124,21 +125,18 @@ impl Balance {
     }
 }
 
-impl<M: Machine> Mm<M> {
-    /// Whether `range` could be removed, its online blocks offline first.
-    ///
-    /// Waits while an operation changes something. Looks at each extent of the range, and asks the owners
-    /// of movable ones; what changes between two of those is judged as it was or as it is.
-    pub fn explain_remove(&self, range: PhysRange) -> Removability {
-        if let Err(error) = self.look(|| self.check_removable(range)) {
+impl<M: Machine> View<'_, M> {
+    /// See [`Mm::explain_remove`](crate::Mm::explain_remove).
+    pub(crate) fn explain_remove(&self, range: PhysRange) -> Removability {
+        if let Err(error) = self.look(|| check_removable(&self.allocator.memmap, range)) {
             return Removability::Blocked(Obstacle::Range(error));
         }
         self.explain(M::pfns(range))
     }
 
-    /// Whether a block could be taken offline, as [`explain_remove`](Self::explain_remove) answers.
-    pub fn explain_offline(&self, id: BlockId) -> Removability {
-        if self.block(id).is_none() {
+    /// See [`Mm::explain_offline`](crate::Mm::explain_offline).
+    pub(crate) fn explain_offline(&self, id: BlockId) -> Removability {
+        if self.allocator.memmap.block(id).is_none() {
             return Removability::Blocked(Obstacle::Range(RemoveError::NoSuchBlock(id)));
         }
         self.explain(self.allocator.memmap.block_pfns(id))
@@ -174,7 +172,7 @@ impl<M: Machine> Mm<M> {
         balance: &mut Balance,
     ) -> Result<Option<(Extent, MoverId, Obstacle)>, Obstacle> {
         while rest.start < rest.end {
-            let id = self.block_at(M::address(rest.start));
+            let id = self.allocator.memmap.block_at(M::address(rest.start));
             let end = self.allocator.memmap.block_pfns(id).end;
             let state = self.allocator.memmap.describe_block(id).map(|block| block.state);
             if state == Some(BlockState::Online(ZoneKind::System)) {

@@ -3,11 +3,11 @@
 //! The closure that gets the runs may look or operate, so no look is under way while it runs: each run is
 //! found anew from the end of the one before it. A run fits together; between two runs memory may change.
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::PageState;
+use crate::observe::View;
 
 /// What lies in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) enum Piece {
     Extent(PageState),
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> View<'_, M> {
     /// Looks: no operation changes anything meanwhile. `what` must not call anything outside the manager
     /// (see [`looks`](crate::turn::looks)).
     pub(super) fn look<R>(&self, what: impl FnOnce() -> R) -> R {
@@ -36,7 +36,9 @@ impl<M: Machine> Mm<M> {
         kind: impl Fn(&Block, Piece) -> Option<K>,
     ) -> Option<(PfnRange, K)> {
         let mut run: Option<(PfnRange, K)> = None;
-        for block in self.allocator.memmap.blocks_from(self.block_at(M::address(from))) {
+        for block in
+            self.allocator.memmap.blocks_from(self.allocator.memmap.block_at(M::address(from)))
+        {
             for (pfn, pages, piece) in self.pieces_of(&block, from) {
                 match (kind(&block, piece), &mut run) {
                     (None, None) => {}

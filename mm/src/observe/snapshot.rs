@@ -1,7 +1,6 @@
 //! The snapshot of law 7: everything that an add followed by a remove, or a failed operation, must
 //! leave exactly as it was.
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::span::NodeInfo;
@@ -10,6 +9,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, Group};
 use crate::memmap::page::PageState;
 use crate::memmap::section::SectionWord;
+use crate::observe::View;
 use crate::observe::runs::Piece;
 use crate::paging::{Attr, Mapper, Translation};
 
@@ -78,12 +78,9 @@ impl Leaves {
     }
 }
 
-impl<M: Machine> Mm<M> {
-    /// Tells `each` the facts of the present state, always in the same order.
-    ///
-    /// `each` may do anything. The facts fit together if nobody allocates, frees or operates meanwhile.
-    /// Waits while an operation changes something.
-    pub fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
+impl<M: Machine> View<'_, M> {
+    /// See [`Mm::snapshot`](crate::Mm::snapshot).
+    pub(crate) fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
         let mut next = 0;
         while let Some((number, word)) = self.look(|| self.first_section(next)) {
             next = number + 1;
@@ -93,7 +90,7 @@ impl<M: Machine> Mm<M> {
         for zone in self.zones() {
             each(Fact::Zone(zone.node, zone.kind, zone.counts, zone.span));
         }
-        self.nodes().for_each(|node| each(Fact::Node(node)));
+        self.allocator.nodes().for_each(|node| each(Fact::Node(node)));
         self.snapshot_tables(each);
         each(Fact::Frames(self.allocator.frames.reserve().1, self.allocator.frames.system_pages()));
     }
@@ -101,8 +98,8 @@ impl<M: Machine> Mm<M> {
     /// The first section from `number` on that is there.
     fn first_section(&self, number: u64) -> Option<(u64, SectionWord)> {
         let sections = self.allocator.memmap.sections().candidates_from(number);
-        let mut words =
-            sections.map(|at| (at, self.allocator.memmap.sections().word(self.machine(), at)));
+        let mut words = sections
+            .map(|at| (at, self.allocator.memmap.sections().word(self.allocator.machine(), at)));
         words.find(|&(_, word)| word != SectionWord::ABSENT)
     }
 
@@ -111,7 +108,7 @@ impl<M: Machine> Mm<M> {
         while let Some(block) = self.look(|| self.allocator.memmap.blocks_from(next).next()) {
             next = BlockId::new(block.id.get() + 1);
             each(Fact::Block(block));
-            if let Some(group) = block.group.and_then(|head| self.group(head)) {
+            if let Some(group) = block.group.and_then(|head| self.allocator.memmap.group(head)) {
                 each(Fact::Group(group));
             }
         }

@@ -1,6 +1,5 @@
 //! What the manager tells of itself: counts, zones, single pages.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
@@ -8,6 +7,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, SectionState};
+use crate::observe::View;
 
 /// Counts over all memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,23 +66,25 @@ pub struct PageInfo {
     pub held_by: Option<&'static str>,
 }
 
-impl<M: Machine> Mm<M> {
-    /// Counts over all memory.
-    pub fn stats(&self) -> Stats {
+impl<'m, M: Machine> View<'m, M> {
+    /// See [`Mm::stats`](crate::Mm::stats).
+    pub(crate) fn stats(&self) -> Stats {
         let zones = self.zones().map(|zone| zone.counts);
         let pages = zones.fold(PageCounts::default(), PageCounts::plus);
         let (pieces, reserve_free) = self.allocator.frames.reserve();
         let reserve = pieces.iter().map(|piece| piece.len()).sum::<u64>() / M::PAGE_BYTES;
-        let blocks = self.blocks().fold((0, 0), |(online, offline), block| match block.state {
-            BlockState::Online(_) => (online + 1, offline),
-            BlockState::Offline => (online, offline + 1),
+        let blocks = self.allocator.memmap.blocks().fold((0, 0), |(online, offline), block| {
+            match block.state {
+                BlockState::Online(_) => (online + 1, offline),
+                BlockState::Offline => (online, offline + 1),
+            }
         });
         let system_pages = self.allocator.frames.system_pages();
         Stats { pages, system_pages, reserve, reserve_free, blocks }
     }
 
-    /// Every zone that has memory, by node.
-    pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
+    /// See [`Mm::zones`](crate::Mm::zones).
+    pub(crate) fn zones(self) -> impl Iterator<Item = ZoneInfo> + 'm {
         let kinds = ZoneKind::ALL.into_iter();
         kinds.flat_map(move |kind| {
             self.allocator.nodes.populated(kind).map(move |node| self.zone(node, kind))
@@ -95,8 +97,8 @@ impl<M: Machine> Mm<M> {
         ZoneInfo { node, kind, span, counts, isolated, extents: zone.all_extents() }
     }
 
-    /// What `pfn` is, if its section is there.
-    pub fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
+    /// See [`Mm::page_info`](crate::Mm::page_info).
+    pub(crate) fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
         let _guard = self.allocator.memmap.read();
         let section = self.allocator.memmap.section_at(pfn)?;
         let record = self.allocator.memmap.block_record(section.number())?;
@@ -123,8 +125,8 @@ impl<M: Machine> Mm<M> {
         Some((owner, self.allocator.since(head)))
     }
 
-    /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
-    pub fn is_ram(&self, pfn: Pfn) -> bool {
+    /// See [`Mm::is_ram`](crate::Mm::is_ram).
+    pub(crate) fn is_ram(&self, pfn: Pfn) -> bool {
         let _guard = self.allocator.memmap.read();
         self.allocator.memmap.section_at(pfn).is_some_and(|section| {
             section.record().present().has(Section::<M>::part(pfn))

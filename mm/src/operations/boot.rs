@@ -24,6 +24,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
+use crate::memmap::section::sections_touched;
 use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
     section_of,
@@ -175,7 +176,7 @@ impl<M: Machine> Mm<M> {
         self.take_reserve(memory, early);
         // All memmaps first: a section's record may lie in the memmap of any other.
         for (pfns, _) in whole_pages::<M>(memory.ram) {
-            for number in Self::sections_touched(pfns) {
+            for number in sections_touched::<M>(pfns) {
                 self.back_section(number, early)?;
             }
         }
@@ -248,12 +249,6 @@ impl<M: Machine> Mm<M> {
         mapper.tables_for(self.memmap_virt(pfns), memmap, &mut add);
     }
 
-    /// The numbers of the sections that hold a frame of `pfns`, which is not empty.
-    pub(crate) fn sections_touched(pfns: PfnRange) -> core::ops::RangeInclusive<u64> {
-        let last = Pfn::new(pfns.end.get() - 1);
-        section_of::<M>(pfns.start)..=section_of::<M>(last)
-    }
-
     /// Backs the memmap of a section and of those that share its record, and makes its node, unless
     /// that was done.
     ///
@@ -280,7 +275,7 @@ impl<M: Machine> Mm<M> {
 
     /// Describes the sections that hold a frame of `pfns`, those that are not described yet.
     fn describe_ram(&self, pfns: PfnRange, node: NodeId) {
-        for number in Self::sections_touched(pfns) {
+        for number in sections_touched::<M>(pfns) {
             if self.allocator.memmap.section(number).is_none() {
                 self.describe_section(number, node);
             }
@@ -308,8 +303,7 @@ impl<M: Machine> Mm<M> {
         let state = BlockState::Online(ZoneKind::System);
         let word = SectionWord::new(SectionState::Online, true, record);
         let block = BlockWord::new(state, node, Placement::Boot);
-        if Self::sections_touched(shared)
-            .all(|other| self.allocator.memmap.section(other).is_none())
+        if sections_touched::<M>(shared).all(|other| self.allocator.memmap.section(other).is_none())
         {
             Section::with_word(self.machine(), number, word).record().reset(0, 0, block);
         }

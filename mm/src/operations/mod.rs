@@ -11,7 +11,7 @@ pub(crate) mod own;
 pub(crate) mod poison;
 pub(crate) mod policy;
 mod probe;
-mod remove;
+pub(crate) mod remove;
 pub(crate) mod take;
 #[cfg(test)]
 mod tests;

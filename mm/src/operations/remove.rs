@@ -13,6 +13,7 @@ use crate::Mm;
 use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::node::NodeId;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockWord};
 use crate::memmap::placement::Placement;
@@ -139,7 +140,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn check_remove(&self, range: PhysRange) -> Result<(PfnRange, Placement), RemoveError> {
-        let checked = self.check_removable(range)?;
+        let checked = check_removable(&self.allocator.memmap, range)?;
         for id in self.blocks_in(range) {
             let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
             if self
@@ -153,64 +154,6 @@ impl<M: Machine> Mm<M> {
             }
         }
         Ok(checked)
-    }
-
-    /// Whether `range` could be removed if its blocks were offline, and where its memmap is.
-    pub(crate) fn check_removable(
-        &self,
-        range: PhysRange,
-    ) -> Result<(PfnRange, Placement), RemoveError> {
-        let size = self.block_size().bytes();
-        let pfns = self
-            .allocator
-            .memmap
-            .whole_blocks(range)
-            .ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
-        let mut first = None;
-        for id in self.blocks_in(range) {
-            let placement = self.check_block(id, pfns)?;
-            let before = *first.get_or_insert(placement);
-            if before.self_hosted() != placement.self_hosted() {
-                return Err(RemoveError::MixedPlacement(id));
-            }
-        }
-        if !self.machine().linear_map_is_complete() {
-            self.check_leaves(self.linear_virt(range))?;
-        }
-        self.check_leaves(self.memmap_virt(pfns))?;
-        Ok((pfns, first.unwrap_or_default()))
-    }
-
-    /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
-    fn check_leaves(&self, range: VirtRange) -> Result<(), RemoveError> {
-        let mapper = self.allocator.memmap.mapper();
-        let last = range.end().add(1_u64.wrapping_neg());
-        let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
-        let whole = mapped && self.allocator.memmap.cut_leaf(range).is_none();
-        if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
-    }
-
-    /// Whether a block can go when `pfns` go, and where its memmap is.
-    fn check_block(&self, id: BlockId, pfns: PfnRange) -> Result<Placement, RemoveError> {
-        let section = self
-            .allocator
-            .memmap
-            .sections_of_block(id)
-            .next()
-            .ok_or(RemoveError::NoSuchBlock(id))?;
-        if section.word().boot() {
-            return Err(RemoveError::BootMemory(id));
-        }
-        let placement = BlockWord::decode(section.record().block().get()).placement;
-        if placement.self_hosted()
-            && let Some(group) = self.allocator.memmap.group_at(section.group_head())
-        {
-            let whole = Altmap::of_memmap::<M>(group.pfns).described;
-            if !pfns.covers(whole) {
-                return Err(RemoveError::SplitsGroup { block: id, whole });
-            }
-        }
-        Ok(placement)
     }
 
     /// Hides the sections of `pfns`, the last one first, and [`come_back`](Self::come_back) shows them, the
@@ -271,6 +214,60 @@ impl<M: Machine> Mm<M> {
             RemoveError::Unmap(error)
         })
     }
+}
+
+/// Whether `range` could be removed if its blocks were offline, and where its memmap is.
+pub(crate) fn check_removable<M: Machine>(
+    memmap: &Memmap<M>,
+    range: PhysRange,
+) -> Result<(PfnRange, Placement), RemoveError> {
+    let size = memmap.block_size().bytes();
+    let pfns =
+        memmap.whole_blocks(range).ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
+    let mut first = None;
+    for id in memmap.blocks_in(range) {
+        let placement = check_block(memmap, id, pfns)?;
+        let before = *first.get_or_insert(placement);
+        if before.self_hosted() != placement.self_hosted() {
+            return Err(RemoveError::MixedPlacement(id));
+        }
+    }
+    if !memmap.machine().linear_map_is_complete() {
+        check_leaves(memmap, memmap.linear_virt(range))?;
+    }
+    check_leaves(memmap, memmap.memmap_virt(pfns))?;
+    Ok((pfns, first.unwrap_or_default()))
+}
+
+/// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
+fn check_leaves<M: Machine>(memmap: &Memmap<M>, range: VirtRange) -> Result<(), RemoveError> {
+    let mapper = memmap.mapper();
+    let last = range.end().add(1_u64.wrapping_neg());
+    let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
+    let whole = mapped && memmap.cut_leaf(range).is_none();
+    if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
+}
+
+/// Whether a block can go when `pfns` go, and where its memmap is.
+fn check_block<M: Machine>(
+    memmap: &Memmap<M>,
+    id: BlockId,
+    pfns: PfnRange,
+) -> Result<Placement, RemoveError> {
+    let section = memmap.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
+    if section.word().boot() {
+        return Err(RemoveError::BootMemory(id));
+    }
+    let placement = BlockWord::decode(section.record().block().get()).placement;
+    if placement.self_hosted()
+        && let Some(group) = memmap.group_at(section.group_head())
+    {
+        let whole = Altmap::of_memmap::<M>(group.pfns).described;
+        if !pfns.covers(whole) {
+            return Err(RemoveError::SplitsGroup { block: id, whole });
+        }
+    }
+    Ok(placement)
 }
 
 /// The nodes whose bits are set, ascending.

@@ -1,7 +1,6 @@
 //! Law 4, and the allocator's share of laws 1 and 2: what is counted is what is there.
 
 use super::{Violation, expect, hold};
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::node::MAX_NODES;
 use crate::alloc::zone::{PageCounts, ZoneKind};
@@ -9,6 +8,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, SectionState};
+use crate::observe::View;
 
 /// What the blocks of a zone add up to.
 struct Found {
@@ -27,7 +27,7 @@ struct Heads {
     believed: u64,
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> View<'_, M> {
     pub(super) fn verify_counts(&self) -> Result<(), Violation> {
         for zone in self.zones() {
             let mut found = Found {
@@ -37,9 +37,10 @@ impl<M: Machine> Mm<M> {
                 span: PfnRange::EMPTY,
             };
             let home = (zone.node, BlockState::Online(zone.kind));
-            let first = self.block_at(M::address(zone.span.start)).get();
-            let end = self.block_at(M::address(zone.span.end)).get();
-            let blocks = (first..end).filter_map(|raw| self.block(BlockId::new(raw)));
+            let first = self.allocator.memmap.block_at(M::address(zone.span.start)).get();
+            let end = self.allocator.memmap.block_at(M::address(zone.span.end)).get();
+            let blocks =
+                (first..end).filter_map(|raw| self.allocator.memmap.block(BlockId::new(raw)));
             for block in blocks.filter(|block| (block.node, block.state) == home) {
                 self.verify_block(&block, &mut found)?;
             }
@@ -62,7 +63,7 @@ impl<M: Machine> Mm<M> {
             }
         }
         let mut blocks = [0; MAX_NODES];
-        for block in self.blocks() {
+        for block in self.allocator.memmap.blocks() {
             blocks[block.node.get() as usize] += 1;
             self.verify_zone_is_listed(&block)?;
         }
@@ -89,7 +90,10 @@ impl<M: Machine> Mm<M> {
                 let isolating = zone.isolating;
                 // Asked after the zone: an offline that begins meanwhile is known before its range is.
                 let going = self
-                    .offlining()
+                    .allocator
+                    .turn
+                    .offlining
+                    .get()
                     .map_or(PfnRange::EMPTY, |id| self.allocator.memmap.block_pfns(id));
                 let known = isolating.pages() == 0 || going.covers(isolating) || emptying;
                 hold(4, "only a block that goes offline is being emptied", at, known)?;
@@ -114,8 +118,8 @@ impl<M: Machine> Mm<M> {
             let free = section
                 .is_some_and(|section| self.allocator.memmap.is_free_head(section, pfn, order));
             hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
-            let block = self.block_at(M::address(pfn));
-            let home = self.block(block).map(|block| (block.node, block.state));
+            let block = self.allocator.memmap.block_at(M::address(pfn));
+            let home = self.allocator.memmap.block(block).map(|block| (block.node, block.state));
             let here = home == Some((node, BlockState::Online(kind)));
             hold(4, "a listed extent is in its zone", pfn.get(), here)?;
             let back = self.allocator.previous(pfn) == before.replace(pfn);
@@ -181,7 +185,7 @@ impl<M: Machine> Mm<M> {
             let section = self.allocator.memmap.section_at(pfn);
             let part = Section::<M>::part(pfn);
             let absent = section.is_none_or(|section| !section.record().present().has(part));
-            let memmap = block.group.and_then(|head| self.group(head));
+            let memmap = block.group.and_then(|head| self.allocator.memmap.group(head));
             let memmap = memmap.is_some_and(|group| group.pfns.contains(pfn));
             hold(2, "a page outside all extents is memmap or absent", pfn.get(), absent || memmap)?;
             hold(4, "only boot memory has absent parts", pfn.get(), memmap || block.boot)?;
@@ -192,7 +196,7 @@ impl<M: Machine> Mm<M> {
 
     /// A free extent's buddy is not free too.
     fn verify_merged(&self, pfn: Pfn, order: Order) -> Result<(), Violation> {
-        if order >= self.block_size().order::<M>() {
+        if order >= self.allocator.memmap.block_size().order::<M>() {
             return Ok(());
         }
         let buddy = Pfn::new(pfn.get() ^ order.pages());

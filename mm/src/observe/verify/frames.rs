@@ -1,13 +1,13 @@
 //! What the verbs hold of system memory: counted, and each frame used once (laws 4 and 5).
 
 use super::{Violation, expect, hold};
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr};
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::BlockState;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{NODE_BYTES, record_pfns};
+use crate::observe::View;
 use crate::paging::Mapper;
 
 /// Pages with how often each occurs, told from another such bag by a sum of hashes: bags that differ
@@ -38,11 +38,11 @@ fn mix(pfn: Pfn) -> u64 {
     word ^ word >> 31
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> View<'_, M> {
     pub(super) fn verify_frames(&self) -> Result<(), Violation> {
         let (mut memmaps, mut tables) = (Bag::default(), Bag::default());
         let system = BlockState::Online(ZoneKind::System);
-        for block in self.blocks().filter(|block| block.state == system) {
+        for block in self.allocator.memmap.blocks().filter(|block| block.state == system) {
             for (pfn, pages, state) in self.allocator.memmap.extents(block.pfns) {
                 let pfns = PfnRange::new(pfn, pages);
                 match state {
@@ -69,7 +69,7 @@ impl<M: Machine> Mm<M> {
         }
         let (mut count, mut stray) = (0, None);
         let unused = M::pfns(never).iter().filter(is_good).count() as u64;
-        self.allocator.frames.visit_returned(self.machine(), &mut |frame| {
+        self.allocator.frames.visit_returned(self.allocator.machine(), &mut |frame| {
             let known = pieces.iter().any(|piece| piece.contains(frame))
                 && !never.contains(frame)
                 && frame.is_aligned(M::PAGE_BYTES)
@@ -142,7 +142,7 @@ impl<M: Machine> Mm<M> {
     /// The sections that are there, the first of those that share a record.
     fn records(&self) -> impl Iterator<Item = u64> + '_ {
         let mut last = None;
-        let numbers = self.allocator.memmap.sections().iter(self.machine());
+        let numbers = self.allocator.memmap.sections().iter(self.allocator.machine());
         numbers.filter(move |number| {
             let record = number / M::RECORD_SECTIONS;
             last.replace(record) != Some(record)
@@ -154,7 +154,7 @@ impl<M: Machine> Mm<M> {
     /// as many as the machine was started with, and no more.
     fn verify_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
         let backing = |number| {
-            let virt = self.memmap_virt(record_pfns::<M>(number)).start();
+            let virt = self.allocator.memmap.memmap_virt(record_pfns::<M>(number)).start();
             self.allocator.memmap.mapper().translate(virt).map(|leaf| leaf.target(virt))
         };
         let start = backing(number);
@@ -170,12 +170,12 @@ impl<M: Machine> Mm<M> {
     }
 
     fn is_boot(&self, number: u64) -> bool {
-        self.allocator.memmap.sections().word(self.machine(), number).boot()
+        self.allocator.memmap.sections().word(self.allocator.machine(), number).boot()
     }
 
     /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
     fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
-        let virt = self.memmap_virt(record_pfns::<M>(number));
+        let virt = self.allocator.memmap.memmap_virt(record_pfns::<M>(number));
         self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
             let start = leaf.virt.max(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));

@@ -1,19 +1,20 @@
 //! Laws 1 to 3: descriptors, memmaps and their heads.
 
 use super::{Violation, expect, hold};
-use crate::Mm;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockWord, Group};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{Section, SectionState};
+use crate::observe::View;
 use crate::paging::Mapper;
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> View<'_, M> {
     pub(super) fn verify_memmap(&self) -> Result<(), Violation> {
-        for number in self.allocator.memmap.sections().iter(self.machine()) {
-            let state = self.allocator.memmap.sections().word(self.machine(), number).state();
+        for number in self.allocator.memmap.sections().iter(self.allocator.machine()) {
+            let state =
+                self.allocator.memmap.sections().word(self.allocator.machine(), number).state();
             hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
             let Some(section) = self.allocator.memmap.section(number) else { continue };
             self.verify_mapped(section)?;
@@ -27,7 +28,7 @@ impl<M: Machine> Mm<M> {
 
     /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.
     fn verify_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let virt = self.memmap_virt(section.pfns());
+        let virt = self.allocator.memmap.memmap_virt(section.pfns());
         // Leaves come in order; a gap stops the count.
         let mut mapped = 0;
         self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
@@ -60,13 +61,17 @@ impl<M: Machine> Mm<M> {
 
     /// The section's part of the memmap is backed by the altmap's frames, in order.
     fn verify_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
-        let base = self.memmap_virt(altmap.described).start();
+        let base = self.allocator.memmap.memmap_virt(altmap.described).start();
         let mut result = Ok(());
-        self.allocator.memmap.mapper().visit(self.memmap_virt(section.pfns()), &mut |leaf| {
-            let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
-            let found = leaf.phys.get();
-            result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
-        });
+        self.allocator.memmap.mapper().visit(
+            self.allocator.memmap.memmap_virt(section.pfns()),
+            &mut |leaf| {
+                let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
+                let found = leaf.phys.get();
+                result =
+                    result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
+            },
+        );
         result
     }
 
@@ -79,11 +84,15 @@ impl<M: Machine> Mm<M> {
 
         let owner = if section.word().boot() { Owner::Boot } else { Owner::Memmap };
         let mut result = Ok(());
-        self.allocator.memmap.mapper().visit(self.memmap_virt(section.pfns()), &mut |leaf| {
-            let held = matches!(self.allocator.memmap.extent_of(M::pfn(leaf.phys)),
+        self.allocator.memmap.mapper().visit(
+            self.allocator.memmap.memmap_virt(section.pfns()),
+            &mut |leaf| {
+                let held = matches!(self.allocator.memmap.extent_of(M::pfn(leaf.phys)),
                 Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
-            result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
-        });
+                result =
+                    result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
+            },
+        );
         result
     }
 }

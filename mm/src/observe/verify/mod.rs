@@ -24,8 +24,8 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use crate::Mm;
 use crate::machine::Machine;
+use crate::observe::View;
 use crate::paging::Translation;
 use core::fmt;
 
@@ -75,17 +75,9 @@ fn hold(law: u8, what: &'static str, at: u64, holds: bool) -> Result<(), Violati
     expect(law, what, at, 1, u64::from(holds))
 }
 
-impl<M: Machine> Mm<M> {
-    /// Checks the laws over all memory, as far as they are the manager's.
-    ///
-    /// Waits while an operation changes something. Meant for when nobody allocates or frees, and not for
-    /// listeners and owners of pages that an operation calls: what changes meanwhile can look like a
-    /// violation.
-    ///
-    /// # Errors
-    ///
-    /// The first [`Violation`].
-    pub fn verify(&self) -> Result<(), Violation> {
+impl<M: Machine> View<'_, M> {
+    /// See [`Mm::verify`](crate::Mm::verify).
+    pub(crate) fn verify(&self) -> Result<(), Violation> {
         let _look = self.allocator.turn.looks.enter();
         self.verify_memmap()?;
         self.verify_frames()?;
@@ -95,13 +87,8 @@ impl<M: Machine> Mm<M> {
         self.verify_linear_map()
     }
 
-    /// As [`verify`](Self::verify), and checks what the page tables translate besides: that nothing is
-    /// writable and executable, that memory is mapped once, that no leaf spans two blocks.
-    ///
-    /// # Errors
-    ///
-    /// The first [`Violation`].
-    pub fn verify_machine(&self) -> Result<(), Violation> {
+    /// See [`Mm::verify_machine`](crate::Mm::verify_machine).
+    pub(crate) fn verify_machine(&self) -> Result<(), Violation> {
         self.verify()?;
         let _look = self.allocator.turn.looks.enter();
         self.verify_tables()

@@ -1,7 +1,6 @@
 //! Laws 5 and 6: what the page tables translate.
 
 use super::{Violation, expect, hold};
-use crate::Mm;
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::zone::ZoneKind;
 use crate::geometry::DESCRIPTOR_BYTES;
@@ -9,6 +8,8 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::SectionState;
+use crate::memmap::section::sections_touched;
+use crate::observe::View;
 use crate::observe::snapshot::HALVES;
 use crate::paging::{Attr, Mapper, Translation};
 
@@ -43,7 +44,7 @@ impl Written {
     }
 }
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> View<'_, M> {
     pub(super) fn verify_tables(&self) -> Result<(), Violation> {
         for start in HALVES {
             let mut next = Some(VirtAddr::new(start));
@@ -135,13 +136,13 @@ impl<M: Machine> Mm<M> {
     /// All of a block is in the linear map, but nothing of one that was taken. Boot memory with holes is
     /// passed over: what is mapped of it is the kernel's affair.
     pub(super) fn verify_linear_map(&self) -> Result<(), Violation> {
-        for block in self.blocks() {
-            let Some(range) = self.block_range(block.id) else { continue };
+        for block in self.allocator.memmap.blocks() {
+            let Some(range) = self.allocator.memmap.block_range(block.id) else { continue };
             if block.boot && !self.is_whole(&block) {
                 continue;
             }
             let (mut mapped, mut result) = (0, Ok(()));
-            let virt = self.linear_virt(range);
+            let virt = self.allocator.memmap.linear_virt(range);
             self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
                 mapped += leaf.range().intersection(virt).map_or(0, VirtRange::len);
                 let linear = self.linear_offset(&leaf) == Some(leaf.phys.get());
@@ -164,20 +165,22 @@ impl<M: Machine> Mm<M> {
         judge(6, "a leaf is not writable and executable", leaf, !both)?;
 
         let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
-        let alias = self.machine().protected().iter().any(|range| range.overlaps(target));
+        let alias = self.allocator.machine().protected().iter().any(|range| range.overlaps(target));
         let writable = leaf.attr.contains(Attr::WRITE);
         judge(6, "protected memory has no writable mapping", leaf, !(alias && writable))?;
 
         if let Some(offset) = self.linear_offset(leaf) {
             judge(6, "the linear map is linear", leaf, offset == leaf.phys.get())?;
-            if self.machine().linear_map_is_complete() {
+            if self.allocator.machine().linear_map_is_complete() {
                 return Ok(());
             }
             self.verify_linear_attr(leaf, alias)?;
             return self.verify_span(6, "a linear leaf's memory is there", target);
         }
-        let descriptors = self.machine().phys_limit().get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
-        if let Some(offset) = offset_in(leaf, self.machine().vmemmap_base(), descriptors) {
+        let descriptors =
+            self.allocator.machine().phys_limit().get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
+        if let Some(offset) = offset_in(leaf, self.allocator.machine().vmemmap_base(), descriptors)
+        {
             let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
             // A record's memmap is there as a whole, even if some of its sections are not.
             let record = M::RECORD_PAGES * M::PAGE_BYTES;
@@ -206,8 +209,8 @@ impl<M: Machine> Mm<M> {
     fn verify_elsewhere(&self, leaf: &Translation, target: PhysRange) -> Result<(), Violation> {
         let device = leaf.attr.contains(Attr::DEVICE);
         let changes = leaf.attr.intersects(Attr::WRITE | Attr::EXECUTE);
-        for number in Self::sections_touched(M::pfns(target)) {
-            let word = self.allocator.memmap.sections().word(self.machine(), number);
+        for number in sections_touched::<M>(M::pfns(target)) {
+            let word = self.allocator.memmap.sections().word(self.allocator.machine(), number);
             if word.state() == SectionState::Absent {
                 let gone = changes || self.allocator.memmap.sections().was_removed(number);
                 judge(6, "absent memory has no translation", leaf, device || !gone)?;
@@ -223,11 +226,11 @@ impl<M: Machine> Mm<M> {
 
     /// `range` is inside one block (law 5), and of sections one of which is there.
     fn verify_span(&self, law: u8, what: &'static str, range: PhysRange) -> Result<(), Violation> {
-        let block = self.block_size().bytes();
+        let block = self.allocator.memmap.block_size().bytes();
         let first = range.start().align_down(block);
         let last = range.end().add(1_u64.wrapping_neg()).align_down(block);
         hold(5, "a leaf spans one memory block", range.start().get(), first == last)?;
-        let mut sections = Self::sections_touched(M::pfns(range));
+        let mut sections = sections_touched::<M>(M::pfns(range));
         let there = sections.any(|number| self.allocator.memmap.section(number).is_some());
         hold(law, what, range.start().get(), there)
     }
@@ -235,8 +238,11 @@ impl<M: Machine> Mm<M> {
     /// A table lies in system memory, and the linear map can write it.
     fn verify_table(&self, frame: PhysAddr) -> Result<(), Violation> {
         hold(5, "a table lies in system memory", frame.get(), self.is_system_memory(frame))?;
-        let linear =
-            self.allocator.memmap.mapper().translate(self.machine().linear_base().add(frame.get()));
+        let linear = self
+            .allocator
+            .memmap
+            .mapper()
+            .translate(self.allocator.machine().linear_base().add(frame.get()));
         let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
         hold(6, "the linear map can write a table", frame.get(), writable)?;
         hold(5, "a table's page is held for it", frame.get(), self.is_held(frame))
@@ -281,7 +287,11 @@ impl<M: Machine> Mm<M> {
 
     /// How far into the linear map a leaf lies, if it does.
     fn linear_offset(&self, leaf: &Translation) -> Option<u64> {
-        offset_in(leaf, self.machine().linear_base(), self.machine().phys_limit().get())
+        offset_in(
+            leaf,
+            self.allocator.machine().linear_base(),
+            self.allocator.machine().phys_limit().get(),
+        )
     }
 
     fn is_hot(&self, address: PhysAddr) -> bool {
@@ -289,7 +299,7 @@ impl<M: Machine> Mm<M> {
             .allocator
             .memmap
             .sections()
-            .word(self.machine(), address.get() >> M::SECTION_SHIFT);
+            .word(self.allocator.machine(), address.get() >> M::SECTION_SHIFT);
         word.state() != SectionState::Absent && !word.boot()
     }
 }

@@ -227,7 +227,7 @@ fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
 #[track_caller]
 fn names_held(bench: &Lab, page: PhysAddr) {
     bench.mm.verify_machine().unwrap_err();
-    let found = bench.mm.verify_tables().unwrap_err();
+    let found = bench.mm.view().verify_tables().unwrap_err();
     assert_eq!((found.law, found.what), (5, "a table's page is held for it"));
     assert_eq!(PhysAddr::new(found.at).align_down(PAGE), page);
     assert!(std::format!("{found}").contains(&std::format!("at {:#x}", found.at)));
