@@ -1,7 +1,6 @@
 //! x86_64: page-table format, TLB, CPU and trap code.
 
 pub mod apic;
-pub mod gate;
 pub mod layout;
 pub mod pte;
 

@@ -4,7 +4,6 @@
 #![expect(unsafe_code)]
 
 use super::X86_64;
-use super::gate::Gate;
 use super::trap::{self, DOUBLE_FAULT, NMI, PAGE_FAULT, SPURIOUS};
 use crate::contract::{self, Layout, Traps};
 use ::x86_64::VirtAddr as CpuAddr;
@@ -12,6 +11,7 @@ use ::x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use ::x86_64::instructions::tables::{lidt, load_tss};
 use ::x86_64::structures::DescriptorTablePointer;
 use ::x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
+use ::x86_64::structures::idt::{Entry, HandlerFunc};
 use ::x86_64::structures::tss::TaskStateSegment;
 use hotmem_paging::addr::VirtAddr;
 
@@ -28,7 +28,7 @@ type TrapStacks = [VirtAddr; X86_64::TRAP_STACKS.len()];
 pub struct CpuTables {
     gdt: GlobalDescriptorTable,
     tss: TaskStateSegment,
-    idt: [Gate; GATES],
+    idt: [Entry<HandlerFunc>; GATES],
 }
 
 impl Default for CpuTables {
@@ -36,7 +36,22 @@ impl Default for CpuTables {
         Self {
             gdt: GlobalDescriptorTable::new(),
             tss: TaskStateSegment::new(),
-            idt: [Gate::ABSENT; GATES],
+            idt: [Entry::missing(); GATES],
+        }
+    }
+}
+
+/// Makes an interrupt gate in `idt` of each vector that has entry code, in the code segment that is loaded; some with
+/// the stacks of their own that the TSS names, if it does.
+fn fill(idt: &mut [Entry<HandlerFunc>; GATES], own_stacks: bool) {
+    for (vector, entry) in trap::entries().chain([(SPURIOUS.into(), trap::spurious_entry())]) {
+        let Some(gate) = idt.get_mut(vector) else { continue };
+        // SAFETY: the entry code is that of the vector, and returns as that of an interrupt gate has to.
+        let options = unsafe { gate.set_handler_addr(CpuAddr::new_truncate(entry)) };
+        let own = OWN_STACK.iter().position(|&own| usize::from(own) == vector);
+        if let Some(index) = own.filter(|_| own_stacks) {
+            // SAFETY: the caller of `load` vouches for the stack; no other vector uses it.
+            unsafe { options.set_stack_index(index as u16) };
         }
     }
 }
@@ -51,14 +66,6 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
         let data = self.gdt.append(Descriptor::kernel_data_segment());
         let tss = self.gdt.append(Descriptor::tss_segment(&self.tss));
 
-        for (vector, entry) in trap::entries().chain([(SPURIOUS.into(), trap::spurious_entry())]) {
-            let own = OWN_STACK.iter().position(|&own| usize::from(own) == vector);
-            let stack = own.filter(|_| stacks.is_some()).map_or(0, |index| index as u8 + 1);
-            if let Some(gate) = self.idt.get_mut(vector) {
-                *gate = Gate::interrupt(entry, code.0, stack);
-            }
-        }
-
         self.gdt.load();
         // SAFETY: `code` is the 64-bit code segment of the table just loaded.
         unsafe { CS::set_reg(code) };
@@ -69,6 +76,7 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
         unsafe { DS::set_reg(data) };
         // SAFETY: as above.
         unsafe { ES::set_reg(data) };
+        fill(&mut self.idt, stacks.is_some());
         // SAFETY: the descriptor refers to our own TSS, which lives as long as the table.
         unsafe { load_tss(tss) };
         let pointer = DescriptorTablePointer {
