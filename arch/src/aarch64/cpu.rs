@@ -46,11 +46,11 @@ pub(super) fn has_gic_registers() -> bool {
 }
 
 /// How the CPU is used, as its registers say.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Mode {
     level: u64,
     has_el2: bool,
-    tcr: u64,
+    granule: Option<TCR_EL1::TG1::Value>,
 }
 
 impl fmt::Display for Mode {
@@ -60,12 +60,12 @@ impl fmt::Display for Mode {
             (_, true) => ", since this CPU's EL2 has no VHE,",
             (_, false) => "",
         };
-        // TCR_ELx.TG1.
-        let granule = match self.tcr >> 30 & 3 {
-            1 => "16 KiB",
-            2 => "4 KiB",
-            3 => "64 KiB",
-            _ => "unknown",
+        use TCR_EL1::TG1::Value;
+        let granule = match self.granule {
+            Some(Value::KiB_16) => "16 KiB",
+            Some(Value::KiB_4) => "4 KiB",
+            Some(Value::KiB_64) => "64 KiB",
+            None => "unknown",
         };
         write!(f, "EL{}{why} with a granule of {granule}", self.level)
     }
@@ -103,15 +103,15 @@ impl Cpu for Aarch64 {
         barrier::dsb(barrier::SY);
     }
 
+    // Not by aarch64-cpu's DAIF: memory accesses could be moved across that.
     fn enable_interrupts() {
-        // SAFETY: the vectors are in place before anyone lets interrupts in. Memory accesses are not moved
-        // across.
-        unsafe { core::arch::asm!("msr daifclr, #2", options(nostack, preserves_flags)) };
+        // SAFETY: the vectors are in place before interrupts are let in.
+        unsafe { asm!("msr daifclr, #2", options(nostack, preserves_flags)) };
     }
 
     fn disable_interrupts() {
-        // SAFETY: masking interrupts is always allowed. Memory accesses are not moved across.
-        unsafe { core::arch::asm!("msr daifset, #2", options(nostack, preserves_flags)) };
+        // SAFETY: masking interrupts is always allowed.
+        unsafe { asm!("msr daifset, #2", options(nostack, preserves_flags)) };
     }
 
     fn interrupts_are_enabled() -> bool {
@@ -126,15 +126,16 @@ impl Cpu for Aarch64 {
 
     /// Arm ARM D17.2.64, ID_AA64MMFR0_EL1.
     fn features() -> Features {
-        let id = ID_AA64MMFR0_EL1.get();
-        let (gran16, gran64, gran4) = (id >> 20 & 0xf, id >> 24 & 0xf, id >> 28 & 0xf);
-        let (granule, what) = match Self::PAGE_SHIFT {
-            14 => (gran16 != 0, "pages of 16 KiB"),
-            16 => (gran64 == 0, "pages of 64 KiB"),
-            _ => (gran4 != 0xf, "pages of 4 KiB"),
+        use ID_AA64MMFR0_EL1::{PARange, TGran4, TGran16, TGran64};
+        // More than plain support has values of its own.
+        let lacks = |field| ID_AA64MMFR0_EL1.matches_all(field);
+        let (lacks, what) = match Self::PAGE_SHIFT {
+            14 => (lacks(TGran16::NotSupported), "pages of 16 KiB"),
+            16 => (lacks(TGran64::NotSupported), "pages of 64 KiB"),
+            _ => (lacks(TGran4::NotSupported), "pages of 4 KiB"),
         };
         // What is past 48 bits needs tables of another format.
-        let bits = match id & 0xf {
+        let bits = match ID_AA64MMFR0_EL1.read(PARange) {
             0 => 32,
             1 => 36,
             2 => 40,
@@ -142,16 +143,16 @@ impl Cpu for Aarch64 {
             4 => 44,
             _ => 48,
         };
-        let missing = (!granule).then_some(what);
+        let missing = lacks.then_some(what);
         // Any leaf that the format has.
         Features { largest_leaf: 1 << 47, phys_limit: PhysAddr::new(1 << bits), missing }
     }
 
     fn mode() -> impl fmt::Display {
         Mode {
-            level: CurrentEL.get() >> 2 & 3,
+            level: CurrentEL.read(CurrentEL::EL),
             has_el2: ID_AA64PFR0_EL1.get() >> 8 & 0xf != 0,
-            tcr: TCR_EL1.get(),
+            granule: TCR_EL1.read_as_enum(TCR_EL1::TG1),
         }
     }
 
@@ -159,7 +160,7 @@ impl Cpu for Aarch64 {
     fn set_up() {
         // The early tables name the same types.
         MAIR_EL1.set(MAIR);
-        asm::barrier::isb(asm::barrier::SY);
+        barrier::isb(barrier::SY);
         pmu::start();
     }
 
@@ -173,7 +174,7 @@ impl Cpu for Aarch64 {
         let pointer;
         // SAFETY: copies a register.
         unsafe {
-            core::arch::asm!("mov {}, x29", out(reg) pointer, options(nomem, nostack, preserves_flags));
+            asm!("mov {}, x29", out(reg) pointer, options(nomem, nostack, preserves_flags));
         }
         pointer
     }
@@ -182,7 +183,7 @@ impl Cpu for Aarch64 {
 impl Clock for Aarch64 {
     fn timestamp() -> u64 {
         // The counter may be read early (Arm ARM D12.2.2).
-        asm::barrier::isb(asm::barrier::SY);
+        barrier::isb(barrier::SY);
         CNTVCT_EL0.get()
     }
 

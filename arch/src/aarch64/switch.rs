@@ -9,20 +9,19 @@
 
 use super::Aarch64;
 use crate::contract::Layout;
+use aarch64_cpu::registers::TCR_EL1::{EPD0, EPD1, TG1};
 use core::arch::naked_asm;
 use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
-/// TCR_ELx.TG1 for the kernel's page size (Arm ARM D17.2.131).
+/// The kernel's page size.
 const GRANULE: u64 = match Aarch64::PAGE_SHIFT {
-    14 => 0b01 << 30,
-    12 => 0b10 << 30,
-    _ => 0b11 << 30,
+    14 => TG1::KiB_16.value,
+    12 => TG1::KiB_4.value,
+    _ => TG1::KiB_64.value,
 };
-const GRANULE_MASK: u64 = 0b11 << 30;
-/// No walks of TTBR1.
-const OFF1: u64 = 1 << 23;
-/// No walks of TTBR0.
-const OFF0: u64 = 1 << 7;
+const GRANULE_MASK: u64 = TG1::KiB_64.mask();
+const OFF1: u64 = EPD1::DisableTTBR1Walks.value;
+const OFF0: u64 = EPD0::DisableTTBR0Walks.value;
 
 /// [`Cpu::switch`](crate::contract::Cpu::switch), from early tables with an identity map.
 ///

@@ -5,6 +5,8 @@
 
 use super::{Aarch64, trap};
 use crate::contract::{self, Layout, Traps};
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{TPIDR_EL1, VBAR_EL1, Writeable};
 use core::arch::asm;
 use hotmem_paging::addr::VirtAddr;
 
@@ -17,30 +19,25 @@ pub struct CpuTables(());
 
 impl contract::CpuTables<TrapStacks> for CpuTables {
     unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
-        // SAFETY: the vectors are entry code for every exception, and stay.
-        unsafe {
-            asm!("msr vbar_el1, {}", "isb", in(reg) trap::vectors(), options(nostack, preserves_flags));
-        }
+        // The vectors are entry code for every exception, and stay.
+        VBAR_EL1.set(trap::vectors());
+        barrier::isb(barrier::SY);
         let Some([first, nested]) = stacks else {
-            // SAFETY: reads SP_ELx and keeps it as the nested traps' stack too: such a trap overwrites
-            // the frames of the first, and is reported all the same.
+            let sp;
+            // SAFETY: reads SP_ELx.
             unsafe {
-                asm!(
-                    "msr spsel, #1", "mov {sp}, sp", "msr spsel, #0", "msr tpidr_el1, {sp}",
-                    sp = out(reg) _, options(nostack, preserves_flags),
-                );
-            }
-            return;
+                asm!("msr spsel, #1", "mov {}, sp", "msr spsel, #0", out(reg) sp, options(nomem, nostack))
+            };
+            // A trap of a trap overwrites the frames of the first, and is reported all the same.
+            return TPIDR_EL1.set(sp);
         };
         // SAFETY: no trap is being handled, so nothing is on SP_ELx; by the caller's promise the
-        // stacks are there for traps. TPIDR_EL1 is read by the vectors alone.
+        // stacks are there for traps.
         unsafe {
-            asm!(
-                "msr spsel, #1", "mov sp, {first}", "msr spsel, #0", "msr tpidr_el1, {nested}",
-                first = in(reg) first.get(), nested = in(reg) nested.get(),
-                options(nostack, preserves_flags),
-            );
-        }
+            asm!("msr spsel, #1", "mov sp, {}", "msr spsel, #0", in(reg) first.get(), options(nostack))
+        };
+        // Only the vectors read it.
+        TPIDR_EL1.set(nested.get());
     }
 }
 

@@ -8,6 +8,7 @@
 
 use super::Aarch64;
 use crate::contract::{CpuTlb, Layout};
+use aarch64_cpu::asm::barrier;
 use core::arch::asm;
 use hotmem_paging::Tlb;
 use hotmem_paging::addr::VirtRange;
@@ -33,16 +34,15 @@ impl CpuTlb for BroadcastTlb {
 // orders the stores that cleared entries, the one behind waits until every CPU is done.
 unsafe impl Tlb for BroadcastTlb {
     fn publish(&self) {
-        // SAFETY: barriers only. The ISB keeps this CPU's own next access from having been
-        // translated before the stores (Arm ARM D8.14.2).
-        unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
+        barrier::dsb(barrier::ISHST);
+        // Keeps this CPU's own next access from having been translated before the stores (Arm ARM D8.14.2).
+        barrier::isb(barrier::SY);
     }
 
     fn flush(&self, range: VirtRange) {
         let first = range.start().align_down(PAGE);
         let pages = range.end().offset_from(first).div_ceil(PAGE);
-        // SAFETY: a barrier.
-        unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
+        barrier::dsb(barrier::ISHST);
         if pages > FEW {
             // SAFETY: dropping cached translations never makes a right one wrong.
             unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
@@ -56,7 +56,7 @@ unsafe impl Tlb for BroadcastTlb {
                 };
             }
         }
-        // SAFETY: barriers.
-        unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
+        barrier::dsb(barrier::ISH);
+        barrier::isb(barrier::SY);
     }
 }
