@@ -2,12 +2,12 @@
 //! the CPU.
 
 use super::cpu;
+use super::frame::TrapFrame;
 use super::gic::{
     self, CPU_INTERFACE_BYTES, CpuInterface, DISTRIBUTOR_BYTES, DISTRIBUTOR_V2_BYTES, Distributor,
     REDISTRIBUTOR_BYTES, Redistributor, Version,
 };
 use super::gic_cpu::SystemInterface;
-use super::trap::TrapFrame;
 use crate::contract;
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
 use hotmem_paging::addr::{PhysAddr, PhysRange};

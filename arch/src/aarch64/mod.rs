@@ -10,6 +10,8 @@ mod cpu;
 #[cfg(target_arch = "aarch64")]
 mod current;
 #[cfg(target_arch = "aarch64")]
+pub mod frame;
+#[cfg(target_arch = "aarch64")]
 mod gic_cpu;
 #[cfg(target_arch = "aarch64")]
 pub mod irq;
@@ -30,7 +32,7 @@ pub mod tables;
 #[cfg(target_arch = "aarch64")]
 pub mod tlb;
 #[cfg(target_arch = "aarch64")]
-pub mod trap;
+mod trap;
 
 /// This architecture, as the [contract](crate::contract) names it.
 #[derive(Clone, Copy, Debug)]

@@ -4,8 +4,8 @@
 #![expect(unsafe_code)]
 
 use super::Aarch64;
+use super::frame::TrapFrame;
 use super::syndrome::{self, DATA_ABORT, INSTRUCTION_ABORT};
-use super::trap::TrapFrame;
 use crate::contract::Probe;
 use core::arch::naked_asm;
 

@@ -3,8 +3,8 @@
 // UNSAFETY: a call in assembly.
 #![expect(unsafe_code)]
 
+use super::frame::TrapFrame;
 use super::syndrome::{self, UNKNOWN};
-use super::trap::TrapFrame;
 use core::arch::naked_asm;
 
 /// SYS_EXIT, with a reason and a code on 64-bit machines.

@@ -3,6 +3,7 @@
 // UNSAFETY: tells the CPU where its vectors and trap stacks are.
 #![expect(unsafe_code)]
 
+use super::frame::TrapFrame;
 use super::{Aarch64, trap};
 use crate::contract::{self, Layout, Traps};
 use aarch64_cpu::asm::barrier;
@@ -42,11 +43,11 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
 }
 
 impl Traps for Aarch64 {
-    type TrapFrame = trap::TrapFrame;
+    type TrapFrame = TrapFrame;
     type TrapStacks = TrapStacks;
     type CpuTables = CpuTables;
 
-    fn set_handler(handler: fn(&mut trap::TrapFrame)) {
+    fn set_handler(handler: fn(&mut TrapFrame)) {
         trap::HANDLER.set(handler);
     }
 }

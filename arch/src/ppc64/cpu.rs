@@ -5,7 +5,7 @@
 
 use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::pte::process_entry;
-use super::{Ppc64, rtas, tlb, trap};
+use super::{Ppc64, frame, rtas, tlb};
 use crate::contract::{Clock, Cpu, Exit, Features};
 use crate::machine_info::MachineInfo;
 use core::arch::asm;
@@ -35,7 +35,7 @@ pub(super) fn halt_forever() -> ! {
     unsafe { hcall(H_CPPR, [0; 4]) };
     loop {
         Ppc64::disable_interrupts();
-        if trap::is_set_up() {
+        if frame::is_set_up() {
             // SAFETY: the vectors are in place, for the call lets interrupts in.
             unsafe { hcall(H_CEDE, [0; 4]) };
         }

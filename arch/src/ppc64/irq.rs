@@ -4,8 +4,8 @@
 // UNSAFETY: hypercalls.
 #![expect(unsafe_code)]
 
+use super::frame::TrapFrame;
 use super::hcall::{H_CPPR, H_EOI, H_XIRR, hcall};
-use super::trap::TrapFrame;
 use crate::contract;
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
 use core::marker::PhantomData;

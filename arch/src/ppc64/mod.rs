@@ -11,6 +11,8 @@ mod cpu;
 #[cfg(target_arch = "powerpc64")]
 mod current;
 #[cfg(target_arch = "powerpc64")]
+pub mod frame;
+#[cfg(target_arch = "powerpc64")]
 mod hcall;
 #[cfg(target_arch = "powerpc64")]
 pub mod irq;
@@ -23,7 +25,7 @@ pub mod tables;
 #[cfg(target_arch = "powerpc64")]
 pub mod tlb;
 #[cfg(target_arch = "powerpc64")]
-pub mod trap;
+mod trap;
 
 /// This architecture, as the [contract](crate::contract) names it.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::Ppc64;
-use super::trap::{self, TrapFrame};
+use super::frame::{self, TrapFrame};
 use crate::contract::Probe;
 use core::arch::naked_asm;
 
@@ -40,8 +40,8 @@ extern "C" fn faulted() -> u64 {
 pub(super) fn resume(frame: &mut TrapFrame) -> bool {
     let probes = [Ppc64::load as *const () as u64, Ppc64::store as *const () as u64];
     let ours = match frame.vector {
-        trap::DATA_STORAGE | trap::DATA_SEGMENT => probes.contains(&frame.srr0),
-        trap::INSTRUCTION_STORAGE | trap::INSTRUCTION_SEGMENT => {
+        frame::DATA_STORAGE | frame::DATA_SEGMENT => probes.contains(&frame.srr0),
+        frame::INSTRUCTION_STORAGE | frame::INSTRUCTION_SEGMENT => {
             frame.r[4] == Ppc64::FETCHING && frame.srr0 == frame.r[3]
         }
         _ => false,

@@ -3,6 +3,7 @@
 // UNSAFETY: writes the code that the CPU runs on a trap.
 #![expect(unsafe_code)]
 
+use super::frame::{self, TrapFrame};
 use super::{Ppc64, trap};
 use crate::contract::{self, Layout, Traps};
 use core::arch::asm;
@@ -32,12 +33,12 @@ pub struct CpuTables(());
 impl contract::CpuTables<TrapStacks> for CpuTables {
     unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
         if let Some([first, nested]) = stacks {
-            trap::set_stacks(first, nested);
+            frame::set_stacks(first, nested);
             return;
         }
         // A trap of a trap overwrites the frames of the first, and is reported all the same.
         let top = VirtAddr::new((EARLY_STACK.0.get().addr() + EARLY_BYTES) as u64);
-        trap::set_stacks(top, top);
+        frame::set_stacks(top, top);
         let code = trap::vectors();
         let at =
             core::ptr::with_exposed_provenance_mut(Ppc64::LINEAR_BASE.add(VECTORS).get() as usize);
@@ -54,11 +55,11 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
 }
 
 impl Traps for Ppc64 {
-    type TrapFrame = trap::TrapFrame;
+    type TrapFrame = TrapFrame;
     type TrapStacks = TrapStacks;
     type CpuTables = CpuTables;
 
-    fn set_handler(handler: fn(&mut trap::TrapFrame)) {
+    fn set_handler(handler: fn(&mut TrapFrame)) {
         trap::HANDLER.set(handler);
     }
 }

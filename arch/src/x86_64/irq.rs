@@ -1,8 +1,8 @@
 //! The interrupt controllers of a PC, together: I/O APICs for the lines, a local APIC for the CPU.
 
 use super::apic::{IO_APIC_BYTES, IoApic, LOCAL_APIC_BYTES, LocalApic, Route};
+use super::frame::{FIRST_DEVICE, SPURIOUS, TrapFrame, VECTORS};
 use super::pic;
-use super::trap::{FIRST_DEVICE, SPURIOUS, TrapFrame, VECTORS};
 use crate::contract;
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
 use hotmem_paging::addr::{PhysAddr, PhysRange};

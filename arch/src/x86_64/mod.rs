@@ -11,6 +11,8 @@ mod cpu;
 #[cfg(target_arch = "x86_64")]
 mod current;
 #[cfg(target_arch = "x86_64")]
+pub mod frame;
+#[cfg(target_arch = "x86_64")]
 mod io;
 #[cfg(target_arch = "x86_64")]
 pub mod irq;
@@ -29,7 +31,7 @@ pub mod tables;
 #[cfg(target_arch = "x86_64")]
 pub mod tlb;
 #[cfg(target_arch = "x86_64")]
-pub mod trap;
+mod trap;
 
 /// This architecture, as the [contract](crate::contract) names it.
 #[derive(Clone, Copy, Debug)]

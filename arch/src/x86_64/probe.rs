@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::X86_64;
-use super::trap::{GENERAL_PROTECTION, PAGE_FAULT, TrapFrame};
+use super::frame::{GENERAL_PROTECTION, PAGE_FAULT, TrapFrame};
 use crate::contract::Probe;
 use core::arch::naked_asm;
 

@@ -4,7 +4,8 @@
 #![expect(unsafe_code)]
 
 use super::X86_64;
-use super::trap::{self, DOUBLE_FAULT, NMI, PAGE_FAULT, SPURIOUS};
+use super::frame::{DOUBLE_FAULT, NMI, PAGE_FAULT, SPURIOUS, TrapFrame};
+use super::trap;
 use crate::contract::{self, Layout, Traps};
 use ::x86_64::VirtAddr as CpuAddr;
 use ::x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
@@ -90,11 +91,11 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
 }
 
 impl Traps for X86_64 {
-    type TrapFrame = trap::TrapFrame;
+    type TrapFrame = TrapFrame;
     type TrapStacks = TrapStacks;
     type CpuTables = CpuTables;
 
-    fn set_handler(handler: fn(&mut trap::TrapFrame)) {
+    fn set_handler(handler: fn(&mut TrapFrame)) {
         trap::HANDLER.set(handler);
     }
 }

@@ -17,9 +17,6 @@ const CIRCLES: &[(&str, &str)] = &[
     ("hotmem-acpi", "fadt root"),
     ("hotmem-aml", "aml exec exec::call exec::machine ids init report value"),
     ("hotmem-aml", "code error host namespace object"),
-    ("hotmem-arch", "aarch64::cpu aarch64::probe aarch64::semihosting aarch64::trap"),
-    ("hotmem-arch", "ppc64::cpu ppc64::probe ppc64::trap"),
-    ("hotmem-arch", "x86_64::probe x86_64::trap"),
     ("hotmem-kernel", "memory::boot memory::devices memory::machine memory::stacks"),
     (
         "hotmem-lab",
