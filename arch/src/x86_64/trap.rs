@@ -61,14 +61,14 @@ extern "C" fn spurious() {
     naked_asm!("iretq")
 }
 
-/// Address of the entry code of [`SPURIOUS`].
+/// Address of the entry code of [`SPURIOUS`](super::frame::SPURIOUS).
 pub(super) fn spurious_entry() -> u64 {
     spurious as *const () as u64
 }
 
 macro_rules! entries {
     ($($kind:ident $($vector:literal)*;)*) => {
-        /// The entry code of every vector below [`VECTORS`].
+        /// The entry code of every vector below [`VECTORS`](super::frame::VECTORS).
         pub(super) fn entries() -> impl Iterator<Item = (usize, u64)> {
             [$($(($vector, $kind::<$vector> as *const () as u64)),*),*].into_iter()
         }
