@@ -53,7 +53,9 @@ impl fmt::Display for PrepareError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(what) => write!(f, "this CPU does not have {what}"),
-            Self::Image(range) => write!(f, "the kernel's own image at {range} is not in usable RAM"),
+            Self::Image(range) => {
+                write!(f, "the kernel's own image at {range} is not in usable RAM")
+            }
             Self::Map(error) => error.fmt(f),
         }
     }
