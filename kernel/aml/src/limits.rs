@@ -39,7 +39,7 @@ impl Limits {
     /// processors beside them.
     ///
     /// What that takes, measured on QEMU's q35 with 256 slots (a table of 40 KB with 2,300 names):
-    /// 410 KiB of heap held and 455 KiB while loading. Its methods use 152 of the bytes, 11 of
+    /// 330 KiB of heap held and 337 KiB while loading. Its methods use 152 of the bytes, 11 of
     /// the names and none of the cells, nest 12 levels deep, and an event that notifies all
     /// slots takes 270,000 steps. A call takes three levels or more; ACPICA allows some 250 calls, on a
     /// stack of its own. The deepest nesting that is allowed takes 260 KiB of stack.

@@ -11,6 +11,7 @@ use crate::code::DEEPEST;
 use crate::error::{ErrorKind, Pool};
 use crate::name::NameSeg;
 use crate::object::Obj;
+use crate::pool::make_room;
 
 /// Names an object of the tables for as long as they are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,7 +138,7 @@ impl Namespace {
             return Err(ErrorKind::Full(Pool::Nodes));
         }
         let index = u32::try_from(self.nodes.len()).map_err(|_| ErrorKind::Full(Pool::Nodes))?;
-        self.nodes.try_reserve(1).map_err(|_| ErrorKind::OutOfHeap)?;
+        make_room(&mut self.nodes, 1)?;
         self.nodes.push(node);
         self.peak = self.peak.max(self.nodes.len());
         Ok(index)

@@ -11,6 +11,16 @@ use alloc::vec::Vec;
 use crate::error::{ErrorKind, Pool as Kind};
 use crate::object::Span;
 
+/// Makes room for `count` more items, and for a quarter of those there are: doubling would take up to twice
+/// what large tables need.
+pub(crate) fn make_room<T>(items: &mut Vec<T>, count: usize) -> Result<(), ErrorKind> {
+    if items.capacity() - items.len() >= count {
+        return Ok(());
+    }
+    let more = count.max(items.len() / 4 + 64);
+    items.try_reserve_exact(more).map_err(|_| ErrorKind::OutOfHeap)
+}
+
 /// A bump allocator over items of one type.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
@@ -88,7 +98,7 @@ impl<T: Copy> Pool<T> {
         let start = self.items.len();
         let full = ErrorKind::Full(self.kind);
         let end = start.checked_add(count).filter(|&end| end <= self.limit).ok_or(full)?;
-        self.items.try_reserve(count).map_err(|_| ErrorKind::OutOfHeap)?;
+        make_room(&mut self.items, count)?;
         self.items.resize(end, fill);
         span(start, count).ok_or(full)
     }

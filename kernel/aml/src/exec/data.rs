@@ -44,7 +44,12 @@ impl Exec<'_> {
     fn code_bytes(&mut self, at: u32, len: u32, size: u32) -> Res<Span> {
         let size = size.max(len);
         self.charge(size / 16)?;
-        let span = self.m.bytes.temporary(size as usize, 0)?;
+        // What a table writes out outside methods is likely to be a name's.
+        let span = if self.is_of_table() {
+            self.lasting_room(size)?
+        } else {
+            self.m.bytes.temporary(size as usize, 0)?
+        };
         let from = self.m.code.slice(at, len)?;
         let to = self.m.bytes.get_mut(span)?;
         to.get_mut(..from.len()).ok_or(ErrorKind::OutOfBounds)?.copy_from_slice(from);

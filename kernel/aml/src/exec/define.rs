@@ -9,6 +9,11 @@ use crate::opcode as op;
 
 use super::{Exec, Flow, Res};
 
+/// Whether a term with this opcode is written out: a string, a buffer or a package.
+const fn is_literal(code: u16) -> bool {
+    matches!(code, op::STRING | op::BUFFER | op::PACKAGE | op::VAR_PACKAGE)
+}
+
 impl Exec<'_> {
     /// Runs a defining term.
     pub(super) fn define(&mut self, code: u16, cur: &mut Cursor) -> Res<()> {
@@ -90,8 +95,11 @@ impl Exec<'_> {
     /// `Name`.
     fn named_value(&mut self, cur: &mut Cursor) -> Res<()> {
         let place = self.declaration(cur)?;
+        let literal = is_literal(self.m.code.peek_opcode(*cur)?);
         let value = self.term(cur)?;
-        let value = self.copy(value, self.m.frames.is_empty())?;
+        // What a table writes out belongs to the name alone. A copy would take as much again, for good.
+        let own = literal && self.is_of_table();
+        let value = if own { value } else { self.copy(value, self.m.frames.is_empty())? };
         self.add(place, value).map(drop)
     }
 

@@ -8,7 +8,7 @@ use crate::limits::{Limits, Usage};
 use crate::name::NameSeg;
 use crate::namespace::{Namespace, NodeId};
 use crate::object::{Field, LazyName, Obj, Ref, Region, Sync};
-use crate::pool::Pool;
+use crate::pool::{Pool, make_room};
 use crate::report::LoadReport;
 use crate::value::{Package, Value};
 
@@ -78,7 +78,7 @@ impl<T: Copy> Table<T> {
         if self.items.len() >= self.limit {
             return Err(full);
         }
-        self.items.try_reserve(1).map_err(|_| ErrorKind::OutOfHeap)?;
+        make_room(&mut self.items, 1)?;
         self.items.push(item);
         Ok(index)
     }

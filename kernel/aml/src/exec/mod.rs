@@ -183,6 +183,11 @@ impl<'m> Exec<'m> {
         result.map_err(|kind| AmlError { kind, place })
     }
 
+    /// Whether terms of tables are loaded, and none of a method is run.
+    fn is_of_table(&self) -> bool {
+        self.loading && self.m.frames.is_empty()
+    }
+
     /// Counts `count` steps.
     fn charge(&mut self, count: u32) -> Res<()> {
         self.steps = self.steps.saturating_add(count);
@@ -204,7 +209,7 @@ impl<'m> Exec<'m> {
     fn block(&mut self, mut cur: Cursor) -> Res<Flow> {
         self.enter()?;
         // Faults inside a method come up to the term of the table that called it.
-        let of_table = self.loading && self.m.frames.is_empty();
+        let of_table = self.is_of_table();
         let (depth, scope, loops, defining) = (self.depth, self.scope, self.loops, self.defining);
         while cur.at < cur.end {
             let start = cur.at;

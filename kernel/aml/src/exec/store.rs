@@ -214,12 +214,17 @@ impl Exec<'_> {
     /// A lasting copy with room for `room` bytes.
     fn lasting(&mut self, data: Span, room: u32) -> Res<Span> {
         self.charge(room / 16)?;
+        let span = Span { len: data.len, ..self.lasting_room(room)? };
+        self.m.bytes.copy(data, span)?;
+        Ok(span)
+    }
+
+    /// Room for bytes that last, all of them zero.
+    pub(super) fn lasting_room(&mut self, room: u32) -> Res<Span> {
         let whole = self.m.bytes.lasting(ROOM + room as usize, 0)?;
         let head = Span { len: ROOM as u32, ..whole };
         self.m.bytes.get_mut(head)?.copy_from_slice(&room.to_le_bytes());
-        let span = Span { start: whole.start + ROOM as u32, len: data.len };
-        self.m.bytes.copy(data, span)?;
-        Ok(span)
+        Ok(Span { start: whole.start + ROOM as u32, len: room })
     }
 
     /// A copy in the arena.

@@ -98,8 +98,8 @@ fn loading_256_slots_takes_the_heap_that_is_documented() {
     (0..256).for_each(|slot| host.plug(slot, (slot as u64 + 4) << 30, 1 << 30, 0));
     aml.evaluate(&mut host, event, &[]).expect("the event method");
     println!("held {held}, peak {peak}, {:?}", aml.usage());
-    assert!(held < 416 << 10, "{held} bytes held");
-    assert!(peak < 464 << 10, "{peak} bytes while loading");
+    assert!(held < 336 << 10, "{held} bytes held");
+    assert!(peak < 344 << 10, "{peak} bytes while loading");
     let usage = aml.usage();
     assert!((2_000..2_500).contains(&usage.nodes), "{usage:?}");
     assert!(usage.peak_bytes < 1024 && usage.peak_names < 32, "{usage:?}");

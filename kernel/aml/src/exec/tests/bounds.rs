@@ -285,3 +285,23 @@ fn references_that_outlive_their_method_are_refused() {
         assert!(matches!(result, Err(ErrorKind::BadValue(_))), "{name}: {result:?}");
     }
 }
+
+#[test]
+fn what_a_table_writes_out_takes_its_room_once() {
+    // Name (BUFF, Buffer (1000) {}), Name (LIST, Package (1) { "0123456789" })
+    let buffer = package(&[0x11], &[&[0x0B, 0xE8, 0x03]]);
+    let list = package(&[0x12], &[&[1, 0x0D], b"0123456789\x00"]);
+    let empty = load(&[]).expect("loads").usage().data;
+    let named = |name: &[u8], value: &[u8]| [&[0x08], name, value].concat();
+    let aml = load(&[&named(b"BUFF", &buffer), &named(b"LIST", &list)]).expect("loads");
+    // Four bytes before each tell how much room it has.
+    assert_eq!(aml.usage().data - empty, 1010 + 2 * 4);
+    // Each name has a value of its own all the same: Store (0x5A, Index (BUF0, 0)).
+    let two = [named(b"BUF0", &buffer), named(b"BUF1", &buffer)].concat();
+    let store = b"\x70\x0A\x5A\x88BUF0\x00\x00";
+    let first = |name: &[u8]| [b"\xA4\x83\x88", name, b"\x00\x00"].concat();
+    let (one, other) =
+        (method(b"ONE_", 0, &[&first(b"BUF0")]), method(b"TWO_", 0, &[&first(b"BUF1")]));
+    let mut aml = load(&[&two, store, &one, &other]).expect("loads");
+    assert_eq!((integer(&mut aml, "ONE"), integer(&mut aml, "TWO")), (Ok(0x5A), Ok(0)));
+}
