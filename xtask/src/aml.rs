@@ -111,6 +111,7 @@ fn report(mut tables: Vec<Table>) -> Result<String> {
     let mut aml =
         Aml::load(&mut Zeros, &bytes, Limits::DEFAULT).context("cannot load the tables")?;
     write!(out, "{}", aml.loaded())?;
+    writeln!(out, "heap: {} KiB", aml.usage().heap.div_ceil(1024))?;
     inventory(&mut aml, &mut out)?;
     Ok(out)
 }
@@ -199,6 +200,7 @@ mod tests {
             "left out: ssdt has a bad checksum",
             "used all the same: dsdt has a bad checksum",
             "names of 2 tables; left out: 1 definitions\n",
+            "\nheap: 1",
             "left out: Scope NONE: name NONE not found, in SSDT (table 1)",
             "the first that failed: \\MEM0._INI: name NOPE not found, in DSDT",
             "memory devices (PNP0C80): 1\n  \\MEM0\n",

@@ -83,6 +83,11 @@ impl Code {
         Ok(Cursor { at: start + HEADER as u32, end })
     }
 
+    /// Bytes of heap that are held.
+    pub(crate) const fn heap(&self) -> usize {
+        self.bytes.capacity() + self.tables.capacity() * size_of::<Loaded>()
+    }
+
     /// Where the tables lie.
     pub(crate) fn tables(&self) -> &[Loaded] {
         &self.tables

@@ -68,6 +68,8 @@ impl Default for Limits {
 /// needed so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
+    /// Bytes of heap that are held, those for evaluations among them.
+    pub heap: usize,
     /// Bytes of tables.
     pub code: u32,
     /// Named objects of the tables.

@@ -76,6 +76,11 @@ impl Namespace {
         Ok(tree)
     }
 
+    /// Bytes of heap that are held.
+    pub(crate) const fn heap(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.buckets.capacity() * size_of::<u32>()
+    }
+
     /// Ends loading: takes the heap for `names` more nodes, and never more.
     pub(crate) fn seal(&mut self, names: u32) -> Result<(), ErrorKind> {
         self.nodes.try_reserve_exact(names as usize).map_err(|_| ErrorKind::OutOfHeap)?;

@@ -176,6 +176,11 @@ impl<T: Copy> Pool<T> {
         Ok(to)
     }
 
+    /// Bytes of heap that are held.
+    pub(crate) const fn heap(&self) -> usize {
+        self.items.capacity() * size_of::<T>()
+    }
+
     /// Items that the tables define.
     pub(crate) fn defined(&self) -> u32 {
         self.growth.unwrap_or(self.items.len()) as u32

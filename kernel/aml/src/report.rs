@@ -70,6 +70,11 @@ impl LoadReport {
         &self.skipped
     }
 
+    /// Bytes of heap that are held.
+    pub(crate) const fn heap(&self) -> usize {
+        self.skipped.capacity() * size_of::<Skipped>()
+    }
+
     /// Counts a term.
     pub(crate) fn note(&mut self, skipped: Skipped) {
         self.count = self.count.saturating_add(1);

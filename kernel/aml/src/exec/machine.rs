@@ -94,6 +94,11 @@ impl<T: Copy> Table<T> {
         Ok(())
     }
 
+    /// Bytes of heap that are held.
+    const fn heap(&self) -> usize {
+        self.items.capacity() * size_of::<T>()
+    }
+
     /// All items.
     fn iter_mut(&mut self) -> core::slice::IterMut<'_, T> {
         self.items.iter_mut()
@@ -317,7 +322,11 @@ impl Machine {
 
     /// How much of the pools is used.
     pub(crate) fn usage(&self) -> Usage {
+        let tables = self.fields.heap() + self.regions.heap() + self.syncs.heap();
+        let pools = self.names.heap() + self.bytes.heap() + self.cells.heap();
+        let frames = self.frames.capacity() * size_of::<Frame>();
         Usage {
+            heap: self.code.heap() + pools + tables + frames + self.report.heap(),
             code: self.code.tables().last().map_or(0, |table| table.end),
             nodes: self.names.fixed() as u32,
             data: self.bytes.defined(),

@@ -101,6 +101,7 @@ fn loading_256_slots_takes_the_heap_that_is_documented() {
     assert!(held < 336 << 10, "{held} bytes held");
     assert!(peak < 344 << 10, "{peak} bytes while loading");
     let usage = aml.usage();
+    assert_eq!(usage.heap as isize, held);
     assert!((2_000..2_500).contains(&usage.nodes), "{usage:?}");
     assert!(usage.peak_bytes < 1024 && usage.peak_names < 32, "{usage:?}");
 }
