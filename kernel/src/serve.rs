@@ -9,8 +9,7 @@ use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_hotplug::{Hotplug, HotplugSource, Line, Trigger};
 
 /// Hotplug on this machine.
-pub(crate) type KernelHotplug =
-    Hotplug<firmware::Source, &'static Mm<KernelMachine>, InstructionClock>;
+pub(crate) type KernelHotplug = Hotplug<'static, firmware::Source, KernelMachine, InstructionClock>;
 
 /// What the main loop serves.
 #[derive(Debug)]

@@ -4,11 +4,13 @@
 //! [`Touched`](super::touched::Touched), so that the caller can put it back: that goes on after a block that
 //! fails, and reports the first one. Figures count the memory manager's verb alone.
 
-use hotmem::{Block, BlockId, BlockState, OfflineError, OnlineError, ZoneKind};
+use core::ops::Range;
 
+use hotmem::{Block, BlockId, BlockState, Machine, OfflineError, OnlineError, PhysRange, ZoneKind};
+
+use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{HotplugSource, Ranges};
-use super::verbs::{Clock, Verbs};
 
 /// One range of a device.
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +34,25 @@ pub(super) fn parts(ranges: &Ranges) -> impl DoubleEndedIterator<Item = Part<'_>
     (0..ranges.as_slice().len()).map(move |index| Part { ranges, index })
 }
 
-impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
+    /// The numbers of the blocks that `range` touches, there or not.
+    pub(super) fn numbers(&self, range: PhysRange) -> Range<u64> {
+        let mut blocks = self.mm.blocks_in(range).map(BlockId::get);
+        let Some(first) = blocks.next() else { return 0..0 };
+        first..blocks.next_back().unwrap_or(first) + 1
+    }
+
+    /// A block that is there and that `range` touches. Takes no longer for a range that is larger than all
+    /// memory.
+    pub(super) fn block_in(&self, range: PhysRange) -> Option<BlockId> {
+        let numbers = self.numbers(range);
+        self.mm.blocks().map(|block| block.id).find(|id| numbers.contains(&id.get()))
+    }
+
     /// How many blocks the ranges touch.
     pub(super) fn count_blocks(&self, ranges: &Ranges) -> u64 {
         let counts = ranges.as_slice().iter().map(|&range| {
-            let numbers = self.verbs.block_numbers(range);
+            let numbers = self.numbers(range);
             numbers.end - numbers.start
         });
         counts.fold(0, u64::saturating_add)
@@ -87,13 +103,13 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     ) -> Done<(), E> {
         let mut instructions = self.clock.instructions().map(|_| 0);
         let mut result = Ok(());
-        let numbers = |&range| self.verbs.block_numbers(range);
+        let numbers = |&range| self.numbers(range);
         let ranges = part.ranges.as_slice();
         let before = ranges.iter().take(part.index).map(numbers);
         let first = before.map(|numbers| numbers.end - numbers.start).sum();
         let numbers = ranges.get(part.index).map_or(0..0, numbers);
         for (index, id) in (first..u64::MAX).zip(numbers.map(BlockId::new)) {
-            let done = match self.verbs.block(id) {
+            let done = match self.mm.block(id) {
                 Some(block) => verb(self, index, block, &mut instructions),
                 None => Err(absent(id)),
             };
@@ -112,14 +128,14 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         sum: &mut Option<u64>,
     ) -> Result<(), OnlineError> {
         let before = self.clock.instructions();
-        let result = self.verbs.online(id, zone);
+        let result = self.mm.online(id, zone);
         *sum = plus(*sum, self.since(before));
         result.map(drop)
     }
 
     fn offline_one(&mut self, id: BlockId, sum: &mut Option<u64>) -> Result<(), OfflineError> {
         let before = self.clock.instructions();
-        let result = self.verbs.offline(id);
+        let result = self.mm.offline(id);
         *sum = plus(*sum, self.since(before));
         result.map(drop)
     }

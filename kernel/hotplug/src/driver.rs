@@ -5,15 +5,15 @@
 
 use core::fmt;
 
-use hotmem::{AddError, Added, NodeId, PhysRange, Placement, RemoveError, Removed};
+use hotmem::{AddError, Added, Machine, Mm, NodeId, PhysRange, Placement, RemoveError, Removed};
 
+use super::clock::Clock;
 use super::event::{Event, HotplugSource, Outcome, Request};
 use super::owners::{OutOfHeap, Owners, Plugged};
 use super::report::Verdict;
 use super::step::{AddStep, Failure, Step, StepLine};
 use super::touched::Touched;
 use super::underway::{Context, Draining, Ejecting};
-use super::verbs::{Clock, Verbs};
 
 /// Extents that an eject looks at, unless told otherwise, before the kernel looks at its console.
 pub const BUDGET: u64 = 256;
@@ -22,15 +22,15 @@ pub const BUDGET: u64 = 256;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Where its memmap goes. What then happens to it is the memory manager's to say:
-    /// [`View::auto_zone`](super::View::auto_zone).
+    /// [`Mm::auto_zone`].
     pub placement: Placement,
 }
 
-/// Hotplug of memory: events from `S`, memory of `V`, instructions counted by `C`.
+/// Hotplug of memory: events from `S`, memory of an `Mm<M>`, instructions counted by `C`.
 #[derive(Debug)]
-pub struct Hotplug<S, V: Verbs, C> {
+pub struct Hotplug<'m, S, M: Machine, C> {
     pub(super) source: S,
-    pub(super) verbs: V,
+    pub(super) mm: &'m Mm<M>,
     pub(super) clock: C,
     pub(super) policy: Policy,
     pub(super) owners: Owners,
@@ -39,9 +39,9 @@ pub struct Hotplug<S, V: Verbs, C> {
     /// What the eject under way took offline. Inserts are served meanwhile.
     pub(super) taken: Touched,
     pub(super) verdict: Verdict,
-    pub(super) ejecting: Option<Ejecting<V::Offline>>,
+    pub(super) ejecting: Option<Ejecting<'m, M>>,
     /// The memory of a device that is gone.
-    pub(super) draining: Option<Draining<V::Offline>>,
+    pub(super) draining: Option<Draining<'m, M>>,
     /// Steps that an eject does before the kernel looks at anything else.
     pub(super) budget: u64,
     /// Instructions that the request under way spent on writing to the console.
@@ -64,16 +64,16 @@ pub(super) struct Answered {
     pub(super) instructions: Option<u64>,
 }
 
-impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// A driver that has seen no event yet.
     ///
     /// # Errors
     ///
     /// [`OutOfHeap`]: this is the one time that the driver asks for memory.
-    pub fn new(source: S, verbs: V, clock: C, policy: Policy) -> Result<Self, OutOfHeap> {
+    pub fn new(source: S, mm: &'m Mm<M>, clock: C, policy: Policy) -> Result<Self, OutOfHeap> {
         Ok(Self {
             source,
-            verbs,
+            mm,
             clock,
             policy,
             owners: Owners::new()?,
@@ -159,7 +159,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     pub(super) fn write(&mut self, out: &mut dyn fmt::Write, step: &Step<'_>) {
         let before = self.clock.instructions();
         // A console that fails has nobody to tell.
-        let _ = writeln!(out, "{}", StepLine { step, view: &self.verbs });
+        let _ = writeln!(out, "{}", StepLine { step, mm: self.mm });
         self.written = self.written.saturating_add(self.since(before).unwrap_or(0));
     }
 
@@ -184,14 +184,14 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         let placement = self.policy.placement;
         let before = self.clock.instructions();
         // SAFETY: the range is one that the source announced, and the device that has it is still plugged.
-        let result = unsafe { self.verbs.add(range, node, placement) };
+        let result = unsafe { self.mm.add(range, node, placement) };
         Done { result, instructions: self.since(before) }
     }
 
     /// Removes a range, and counts what that took.
     pub(super) fn remove(&mut self, range: PhysRange) -> Done<Removed, RemoveError> {
         let before = self.clock.instructions();
-        let result = self.verbs.remove(range);
+        let result = self.mm.remove(range);
         Done { result, instructions: self.since(before) }
     }
 

@@ -9,16 +9,16 @@
 
 use core::fmt;
 
-use hotmem::{BlockId, NodeId, OfflineError, PhysRange, RemoveError, Removed};
+use hotmem::{BlockId, Machine, NodeId, OfflineError, PhysRange, RemoveError, Removed};
 
 use super::blocks::{Part, parts};
+use super::clock::Clock;
 use super::driver::{Answered, Done, Hotplug};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
 use super::insert::{blocks_step, remove_step, signed};
 use super::owners::Claim;
 use super::step::{AddStep, Failure, RemoveStep, Step};
 use super::underway::{Context, Ejecting};
-use super::verbs::{Clock, Verbs};
 
 /// Why a device is not given up.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ impl EjectError {
 /// The removes of one eject, range by range.
 type Removes = [Option<Done<Removed, RemoveError>>; MAX_RANGES];
 
-impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Begins to give a device's memory up: the steps that follow let the firmware have it, or leave
     /// everything as it was.
     pub(super) fn eject(&mut self, context: Context, out: &mut dyn fmt::Write) {
@@ -125,7 +125,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
             return Err(EjectError::Unknown);
         }
         let refused = self.owners.of(device).filter(|entry| entry.claim == Claim::Refused);
-        let mut used = refused.filter_map(|entry| self.verbs.block_in(entry.range));
+        let mut used = refused.filter_map(|entry| self.block_in(entry.range));
         used.next().map_or(Ok(()), |id| Err(EjectError::Elsewhere(id)))
     }
 

@@ -8,16 +8,16 @@
 
 use core::fmt;
 
-use hotmem::{BlockId, BlockState, OfflineError, Progress};
+use hotmem::{BlockId, BlockState, Machine, OfflineError, Progress, Stepped};
 
 use super::blocks::{Part, plus};
+use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::eject::EjectError;
 use super::event::{DeviceId, HotplugSource};
 use super::insert::blocks_step;
 use super::step::Step;
 use super::underway::Ejecting;
-use super::verbs::{Clock, Offlining, Stage, Verbs};
 
 /// What an eject under way is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum After {
     AllDone,
 }
 
-impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// What an eject under way is doing, if one is.
     pub fn ejecting(&self) -> Option<EjectProgress> {
         let ejecting = self.ejecting.as_ref()?;
@@ -100,14 +100,14 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         true
     }
 
-    fn step_blocks(&mut self, ejecting: &mut Ejecting<V::Offline>) -> Result<After, OfflineError> {
+    fn step_blocks(&mut self, ejecting: &mut Ejecting<'m, M>) -> Result<After, OfflineError> {
         if let Some((going, zone)) = ejecting.going.take() {
             let before = self.clock.instructions();
             let stepped = going.step(self.budget);
             ejecting.instructions = plus(ejecting.instructions, self.since(before));
             match stepped? {
-                Stage::Going(going) => ejecting.going = Some((going, zone)),
-                Stage::Done => {
+                Stepped::Going(going) => ejecting.going = Some((going, zone)),
+                Stepped::Done => {
                     self.taken.set(ejecting.index, zone);
                     ejecting.index += 1;
                     ejecting.next += 1;
@@ -118,7 +118,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         let Some(&range) = ejecting.ranges.as_slice().get(ejecting.part) else {
             return Ok(After::AllDone);
         };
-        let numbers = self.verbs.block_numbers(range);
+        let numbers = self.numbers(range);
         ejecting.next = ejecting.next.max(numbers.start);
         ejecting.instructions = ejecting.instructions.or(self.clock.instructions().map(|_| 0));
         if ejecting.next >= numbers.end {
@@ -129,28 +129,23 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     }
 
     /// Begins with the next block, or passes over it if it is offline.
-    fn start_block(&mut self, ejecting: &mut Ejecting<V::Offline>) -> Result<(), OfflineError> {
+    fn start_block(&mut self, ejecting: &mut Ejecting<'m, M>) -> Result<(), OfflineError> {
         let id = BlockId::new(ejecting.next);
-        let block = self.verbs.block(id).ok_or(OfflineError::NoSuchBlock(id))?;
+        let block = self.mm.block(id).ok_or(OfflineError::NoSuchBlock(id))?;
         let BlockState::Online(zone) = block.state else {
             ejecting.index += 1;
             ejecting.next += 1;
             return Ok(());
         };
         let before = self.clock.instructions();
-        let started = self.verbs.start_offline(id);
+        let started = self.mm.start_offline(id);
         ejecting.instructions = plus(ejecting.instructions, self.since(before));
         ejecting.going = Some((started?, zone));
         Ok(())
     }
 
     /// Puts everything back as it was, and refuses.
-    fn fail(
-        &mut self,
-        ejecting: &Ejecting<V::Offline>,
-        error: EjectError,
-        out: &mut dyn fmt::Write,
-    ) {
+    fn fail(&mut self, ejecting: &Ejecting<'m, M>, error: EjectError, out: &mut dyn fmt::Write) {
         if !self.source.is_there(ejecting.context.device) {
             self.vanish(ejecting.context, error);
             return;
@@ -162,7 +157,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     /// Writes the line of the range whose blocks went, or were to go.
     fn write_range(
         &mut self,
-        ejecting: &Ejecting<V::Offline>,
+        ejecting: &Ejecting<'m, M>,
         result: Result<(), OfflineError>,
         out: &mut dyn fmt::Write,
     ) {

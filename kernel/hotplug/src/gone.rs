@@ -12,15 +12,18 @@
 
 use core::fmt;
 
-use hotmem::{BlockId, BlockState, NodeId, OfflineError, PfnRange, PhysRange, PoisonError};
+use hotmem::{
+    BlockId, BlockState, Machine, NodeId, OfflineError, OfflineOp, PfnRange, PhysRange,
+    PoisonError, Stepped,
+};
 
+use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{HotplugSource, Outcome, Ranges};
 use super::insert::{blocks_step, remove_step};
 use super::owners::Claim;
 use super::step::Step;
 use super::underway::{Context, Draining, Draught, Now};
-use super::verbs::{Clock, Offlining, Stage, Verbs};
 
 /// The memory of a device that is gone, for the verdict.
 struct Lost(PhysRange);
@@ -31,7 +34,7 @@ impl fmt::Display for Lost {
     }
 }
 
-impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// Begins to give the memory of a device up that is not there any more; `next` is in its slot now.
     pub(super) fn lose(&mut self, context: Context, next: Option<(Ranges, NodeId)>) {
         let device = context.device;
@@ -52,7 +55,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
     /// Whether memory of a refused device is in use all the same, and not as another device's.
     fn is_used(&self, range: PhysRange) -> bool {
-        self.owners.owner_of(range).is_none() && self.verbs.block_in(range).is_some()
+        self.owners.owner_of(range).is_none() && self.block_in(range).is_some()
     }
 
     /// Whether a device that is announced with `ranges` has taken the place of another one, whose memory
@@ -87,12 +90,12 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     }
 
     /// Turns to the next range. One that is somebody else's by now is forgotten.
-    fn next_range(&mut self, draining: &mut Draining<V::Offline>) -> bool {
+    fn next_range(&mut self, draining: &mut Draining<'m, M>) -> bool {
         let device = draining.context.device;
         loop {
             let Some(range) = self.owners.nth_gone(device, draining.kept) else { return false };
             if self.owners.owner_of(range).is_none() {
-                let block = self.verbs.block_numbers(range).start;
+                let block = self.numbers(range).start;
                 draining.range = Some(Draught { range, block, stays: 0, error: None });
                 return true;
             }
@@ -103,58 +106,58 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     /// Begins with the next block of a range; behind the last one the range is removed.
     fn next_block(
         &mut self,
-        draining: &mut Draining<V::Offline>,
+        draining: &mut Draining<'m, M>,
         mut range: Draught,
         out: &mut dyn fmt::Write,
     ) {
         let id = BlockId::new(range.block);
-        if range.block >= self.verbs.block_numbers(range.range).end {
+        if range.block >= self.numbers(range.range).end {
             self.end_range(draining, range, out);
             return;
         }
         range.block += 1;
         draining.range = Some(range);
         let online = |block: hotmem::Block| matches!(block.state, BlockState::Online(_));
-        if self.verbs.block(id).is_some_and(online) {
-            match self.verbs.start_offline(id) {
+        if self.mm.block(id).is_some_and(online) {
+            match self.mm.start_offline(id) {
                 Ok(going) => draining.now = Some(Now::Offlining(going)),
                 Err(error) => self.stays(draining, id, error),
             }
         }
     }
 
-    fn step_going(&mut self, draining: &mut Draining<V::Offline>, going: V::Offline) {
+    fn step_going(&mut self, draining: &mut Draining<'m, M>, going: OfflineOp<'m, M>) {
         let id = going.progress().block;
         match going.step(self.budget) {
-            Ok(Stage::Going(going)) => draining.now = Some(Now::Offlining(going)),
-            Ok(Stage::Done) => {}
+            Ok(Stepped::Going(going)) => draining.now = Some(Now::Offlining(going)),
+            Ok(Stepped::Done) => {}
             Err(error) => self.stays(draining, id, error),
         }
     }
 
     /// A block does not go offline: nobody shall get a page of it.
-    fn stays(&self, draining: &mut Draining<V::Offline>, id: BlockId, error: OfflineError) {
+    fn stays(&self, draining: &mut Draining<'m, M>, id: BlockId, error: OfflineError) {
         log::error!("{id} stays, though its memory is gone: {error}");
         if let Some(range) = &mut draining.range {
             range.stays += 1;
             range.error.get_or_insert(error);
         }
-        let pages = self.verbs.block(id).map_or(PfnRange::EMPTY, |block| block.pfns);
+        let pages = self.mm.block(id).map_or(PfnRange::EMPTY, |block| block.pfns);
         draining.now = Some(Now::Sealing { id, pages, in_use: 0 });
     }
 
     /// Takes some pages of a block out of use.
     fn seal(
         &mut self,
-        draining: &mut Draining<V::Offline>,
+        draining: &mut Draining<'m, M>,
         id: BlockId,
         pages: PfnRange,
         mut in_use: u64,
     ) {
         let count = pages.pages().min(self.budget);
         for page in 0..count {
-            match self.verbs.poison(pages.start.add(page)) {
-                Ok(()) | Err(PoisonError::Already(_)) => {}
+            match self.mm.poison(pages.start.add(page)) {
+                Ok(_) | Err(PoisonError::Already(_)) => {}
                 Err(_) => in_use += 1,
             }
         }
@@ -171,15 +174,15 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     /// Removes a range, unless a block of it stays.
     fn end_range(
         &mut self,
-        draining: &mut Draining<V::Offline>,
+        draining: &mut Draining<'m, M>,
         range: Draught,
         out: &mut dyn fmt::Write,
     ) {
         draining.range = None;
         let done = Done { result: range.error.map_or(Ok(()), Err), instructions: None };
         self.write(out, &Step::Offline(blocks_step(range.range, &done)));
-        let there = |raw| self.verbs.block(BlockId::new(raw)).is_some();
-        let gone = !self.verbs.block_numbers(range.range).any(there);
+        let there = |raw| self.mm.block(BlockId::new(raw)).is_some();
+        let gone = !self.numbers(range.range).any(there);
         let removed = gone || range.stays == 0 && self.remove_gone(range.range, out);
         if removed {
             self.owners.drained(draining.context.device, range.range);
@@ -198,7 +201,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     }
 
     /// Answers, and takes the device that is in the slot now.
-    fn end_gone(&mut self, draining: Draining<V::Offline>, out: &mut dyn fmt::Write) {
+    fn end_gone(&mut self, draining: Draining<'m, M>, out: &mut dyn fmt::Write) {
         let Draining { context, next, kept, .. } = draining;
         {
             let label = self.source.label(context.device);

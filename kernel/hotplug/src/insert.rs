@@ -9,10 +9,12 @@
 use core::fmt;
 
 use hotmem::{
-    AddError, Added, BlockId, NodeId, OfflineError, OnlineError, PhysRange, RemoveError, Removed,
+    AddError, Added, BlockId, Machine, NodeId, OfflineError, OnlineError, PhysRange, RemoveError,
+    Removed,
 };
 
 use super::blocks::parts;
+use super::clock::Clock;
 use super::driver::{Answered, Done, Hotplug};
 use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
 use super::owners::{Claim, Plugged};
@@ -20,7 +22,6 @@ use super::shown::shown;
 use super::step::{AddStep, BlocksStep, Failure, RemoveStep, Step};
 use super::touched::MAX_BLOCKS;
 use super::underway::Context;
-use super::verbs::{Clock, Verbs};
 
 /// Why a device was not taken.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,7 @@ struct Trail {
     offlines: [Option<Done<(), OfflineError>>; MAX_RANGES],
 }
 
-impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Takes a device's memory into use, and answers.
     pub(super) fn insert(
         &mut self,
@@ -143,10 +144,9 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         // A block may be boot memory in part only: both ends have to be memory, too.
         let last = |range: &PhysRange| range.start().add(range.len().saturating_sub(1));
         let ends = |range: &PhysRange| [range.start(), last(range)];
-        let mut numbers =
-            ranges.as_slice().iter().flat_map(|&range| self.verbs.block_numbers(range));
-        numbers.all(|raw| self.verbs.block(BlockId::new(raw)).is_some_and(|block| block.boot))
-            && ranges.as_slice().iter().flat_map(ends).all(|end| self.verbs.is_ram(end))
+        let mut numbers = ranges.as_slice().iter().flat_map(|&range| self.numbers(range));
+        numbers.all(|raw| self.mm.block(BlockId::new(raw)).is_some_and(|block| block.boot))
+            && ranges.as_slice().iter().flat_map(ends).all(|end| self.mm.is_ram(M::pfn(end)))
     }
 
     /// Remembers a device whose memory is in use since the start, so that it is never ejected.
@@ -226,7 +226,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         trail: &mut Trail,
     ) -> Result<(), OnlineError> {
         // A device comes and goes as a whole, so its ranges are weighed together.
-        let Some(zone) = self.verbs.auto_zone(ranges.as_slice(), node) else {
+        let Some(zone) = self.mm.auto_zone(ranges.as_slice(), node) else {
             return Ok(());
         };
         self.brought.clear();

@@ -1,7 +1,7 @@
 //! Memory hotplug as the kernel drives it: from a firmware's request to its answer.
 //!
 //! ```text
-//! HotplugSource (ACPI, ...)          Hotplug                       Verbs (the memory manager)
+//! HotplugSource (ACPI, ...)          Hotplug                       Mm (the memory manager)
 //!    next_event --- Insert ------> which device?  ------------------> add, online
 //!               <-- answer -------  true outcome
 //!    next_event --- Eject -------> offline every block -------------> offline, remove
@@ -22,6 +22,7 @@ extern crate alloc;
 
 mod absent;
 mod blocks;
+mod clock;
 mod driver;
 mod eject;
 mod ejecting;
@@ -41,9 +42,9 @@ mod step;
 mod tests;
 mod touched;
 mod underway;
-mod verbs;
 
 pub use absent::SourceError;
+pub use clock::Clock;
 pub use driver::{BUDGET, Hotplug, Policy};
 pub use ejecting::EjectProgress;
 pub use event::{
@@ -58,4 +59,3 @@ pub use report::{Reason, Verdict};
 pub use shown::shown;
 pub use step::{AddStep, BlocksStep, Failure, RemoveStep, Step, StepLine, UseStep};
 pub use touched::MAX_BLOCKS;
-pub use verbs::{Clock, Offlining, Stage, Verbs, View};

@@ -6,16 +6,17 @@
 use core::fmt;
 
 use hotmem::{
-    AddError, BlockId, OfflineError, OnlineError, PhysRange, Placement, RemoveError, ZoneKind,
+    AddError, BlockId, Machine, OfflineError, OnlineError, PhysRange, Placement, RemoveError,
+    ZoneKind,
 };
 
+use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource};
 use super::insert::{remove_step, signed};
 use super::owners::Plugged;
 use super::step::{AddStep, BlocksStep, Failure, Step};
 use super::underway::Draining;
-use super::verbs::{Clock, Verbs};
 
 /// Why the operator's command was not done. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl fmt::Display for OperatorError {
 
 impl core::error::Error for OperatorError {}
 
-impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
+impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Adds `range`, which lies in memory that is plugged but was refused. Writes its line to `out`.
     ///
     /// # Errors
@@ -84,7 +85,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
 
         let before = self.clock.instructions();
         // SAFETY: the range is part of a device's that the source announced, and which is in no owner's hands.
-        let result = unsafe { self.verbs.add(range, entry.node, placement) };
+        let result = unsafe { self.mm.add(range, entry.node, placement) };
         let instructions = self.since(before);
         let step = AddStep {
             range: Some(range),
@@ -131,12 +132,12 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         out: &mut dyn fmt::Write,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
-        let range = self.verbs.block_range(id);
+        let range = self.mm.block_range(id);
         if let Some(gone) = range.and_then(|range| self.owners.gone_at(range)) {
             return Err(OperatorError::Gone(gone));
         }
         let before = self.clock.instructions();
-        let result = self.verbs.online(id, zone).map(drop);
+        let result = self.mm.online(id, zone).map(drop);
         let done = Done { result, instructions: self.since(before) };
         if let Some(step) = self.block_step(id, &done) {
             self.write(out, &Step::Online(step));
@@ -156,7 +157,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
         let before = self.clock.instructions();
-        let result = self.verbs.offline(id).map(drop);
+        let result = self.mm.offline(id);
         let done = Done { result, instructions: self.since(before) };
         if let Some(step) = self.block_step(id, &done) {
             self.write(out, &Step::Offline(step));
@@ -180,7 +181,7 @@ impl<S: HotplugSource, V: Verbs, C: Clock> Hotplug<S, V, C> {
         done: &'a Done<(), E>,
     ) -> Option<BlocksStep<'a>> {
         let error = done.result.as_ref().err().map(|error| Failure(error));
-        let range = self.verbs.block_range(id)?;
+        let range = self.mm.block_range(id)?;
         Some(BlocksStep { range, instructions: done.instructions, error })
     }
 }

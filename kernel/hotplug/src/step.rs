@@ -1,15 +1,14 @@
 //! The machine-readable line that every verb leaves: `hotmem: step {...}`.
 //!
 //! Sizes and addresses are numbers in bytes. `groups`, `blocks` and their figures are read back from
-//! the memory manager when the line is written, through [`View`]; nothing is computed from the
+//! the memory manager when the line is written; nothing is computed from the
 //! request.
 
 use core::fmt;
 
-use hotmem::{BlockId, NodeId, PhysRange, Placement};
+use hotmem::{Machine, Mm, NodeId, PhysRange, Placement};
 
 use super::json::{JsonString, List, OrNull};
-use super::verbs::View;
 
 /// Why a verb failed.
 #[derive(Clone, Copy)]
@@ -105,36 +104,35 @@ pub enum Step<'a> {
 }
 
 /// The line of a step: `hotmem: step {...}`, without a line end.
-#[derive(Clone, Copy)]
-pub struct StepLine<'a> {
+pub struct StepLine<'a, M: Machine> {
     /// What a verb did.
     pub step: &'a Step<'a>,
     /// Where what came of it is read back.
-    pub view: &'a dyn View,
+    pub mm: &'a Mm<M>,
 }
 
-impl fmt::Debug for StepLine<'_> {
+impl<M: Machine> fmt::Debug for StepLine<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl fmt::Display for StepLine<'_> {
+impl<M: Machine> fmt::Display for StepLine<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("hotmem: step ")?;
-        let view = self.view;
+        let mm = self.mm;
         let error = match self.step {
-            Step::Add(step) => add(step, view, f).map(|()| step.error)?,
-            Step::Online(step) => blocks("online", step, view, f).map(|()| step.error)?,
+            Step::Add(step) => add(step, mm, f).map(|()| step.error)?,
+            Step::Online(step) => blocks("online", step, mm, f).map(|()| step.error)?,
             Step::Use(step) => passes(step, f).map(|()| step.error)?,
-            Step::Offline(step) => blocks("offline", step, view, f).map(|()| step.error)?,
+            Step::Offline(step) => blocks("offline", step, mm, f).map(|()| step.error)?,
             Step::Remove(step) => remove(step, f).map(|()| step.error)?,
         };
         write!(f, ",\"error\":{}}}", OrNull(error.map(JsonString)))
     }
 }
 
-fn add(step: &AddStep<'_>, view: &dyn View, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn add<M: Machine>(step: &AddStep<'_>, mm: &Mm<M>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(
         f,
         "{{\"verb\":\"add\",\"start\":{},\"size\":{},\"node\":{},\"placement\":\"{}\",\"groups\":",
@@ -144,22 +142,26 @@ fn add(step: &AddStep<'_>, view: &dyn View, f: &mut fmt::Formatter<'_>) -> fmt::
         step.placement,
     )?;
 
-    groups(step.range.filter(|_| step.error.is_none()), view, f)?;
+    groups(step.range.filter(|_| step.error.is_none()), mm, f)?;
     write!(f, ",\"system_bytes\":{}", step.system_bytes)?;
     figures(step.instructions, step.event_instructions, step.ost, f)
 }
 
 /// The memmaps that lie in `range`: those its blocks name, each once.
-fn groups(range: Option<PhysRange>, view: &dyn View, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn groups<M: Machine>(
+    range: Option<PhysRange>,
+    mm: &Mm<M>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let mut list = List::open(f);
     let mut last = None;
-    let blocks = range.map_or(0..0, |range| view.block_numbers(range));
-    let heads = blocks.filter_map(|raw| view.block(BlockId::new(raw))?.group);
+    let blocks = range.into_iter().flat_map(|range| mm.blocks_in(range));
+    let heads = blocks.filter_map(|id| mm.block(id)?.group);
     for head in heads.filter(|&head| last.replace(head) != Some(head)) {
-        if let Some(group) = view.group(head) {
+        if let Some(group) = mm.group(head) {
             list.element(format_args!(
                 "{{\"memmap_start\":{},\"memmap_pages\":{},\"sections\":{}}}",
-                group.pfns.start.get().saturating_mul(view.page_bytes()),
+                group.pfns.start.get().saturating_mul(M::PAGE_BYTES),
                 group.pfns.pages(),
                 group.sections,
             ));
@@ -168,23 +170,23 @@ fn groups(range: Option<PhysRange>, view: &dyn View, f: &mut fmt::Formatter<'_>)
     list.close()
 }
 
-fn blocks(
+fn blocks<M: Machine>(
     verb: &str,
     step: &BlocksStep<'_>,
-    view: &dyn View,
+    mm: &Mm<M>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     let (start, size) = (step.range.start().get(), step.range.len());
     write!(f, "{{\"verb\":\"{verb}\",\"start\":{start},\"size\":{size},\"blocks\":")?;
 
     let mut list = List::open(f);
-    let present = view.block_numbers(step.range).filter_map(|raw| view.block(BlockId::new(raw)));
+    let present = mm.blocks_in(step.range).filter_map(|id| mm.block(id));
     for block in present {
         list.element(format_args!(
             "{{\"block\":{},\"state\":\"{}\",\"managed_bytes\":{}}}",
             block.id.get(),
             block.state,
-            block.counts.managed.saturating_mul(view.page_bytes()),
+            block.counts.managed.saturating_mul(M::PAGE_BYTES),
         ));
     }
     list.close()?;

@@ -1,6 +1,6 @@
 //! What is under way: how far an eject, or the draining of a device that is gone, got.
 
-use hotmem::{BlockId, NodeId, OfflineError, PfnRange, PhysRange, ZoneKind};
+use hotmem::{BlockId, Machine, NodeId, OfflineError, OfflineOp, PfnRange, PhysRange, ZoneKind};
 
 use super::event::{DeviceId, Ranges};
 
@@ -14,7 +14,7 @@ pub(super) struct Context {
 
 /// How far an eject got.
 #[derive(Debug)]
-pub(super) struct Ejecting<O> {
+pub(super) struct Ejecting<'m, M: Machine> {
     pub(super) context: Context,
     pub(super) ranges: Ranges,
     /// The range whose blocks go now.
@@ -23,14 +23,14 @@ pub(super) struct Ejecting<O> {
     pub(super) next: u64,
     pub(super) index: u64,
     /// The block that is going, and the zone it goes from.
-    pub(super) going: Option<(O, ZoneKind)>,
+    pub(super) going: Option<(OfflineOp<'m, M>, ZoneKind)>,
     /// Instructions that the blocks of this range took.
     pub(super) instructions: Option<u64>,
     /// An insert was looked for since the last step.
     pub(super) looked: bool,
 }
 
-impl<O> Ejecting<O> {
+impl<M: Machine> Ejecting<'_, M> {
     pub(super) fn new(context: Context, ranges: Ranges) -> Self {
         let (part, next, index, going, instructions) = (0, 0, 0, None, None);
         Self { context, ranges, part, next, index, going, instructions, looked: false }
@@ -39,7 +39,7 @@ impl<O> Ejecting<O> {
 
 /// How far the kernel got with the memory of a device that is gone.
 #[derive(Debug)]
-pub(super) struct Draining<O> {
+pub(super) struct Draining<'m, M: Machine> {
     pub(super) context: Context,
     /// The device that is in the slot now, if that was announced: it is taken afterwards.
     pub(super) next: Option<(Ranges, NodeId)>,
@@ -48,7 +48,7 @@ pub(super) struct Draining<O> {
     /// The range under way.
     pub(super) range: Option<Draught>,
     /// What is done to its block.
-    pub(super) now: Option<Now<O>>,
+    pub(super) now: Option<Now<'m, M>>,
 }
 
 /// A range whose blocks go offline.
@@ -64,14 +64,14 @@ pub(super) struct Draught {
 
 /// What is done to a block.
 #[derive(Debug)]
-pub(super) enum Now<O> {
+pub(super) enum Now<'m, M: Machine> {
     /// It goes offline.
-    Offlining(O),
+    Offlining(OfflineOp<'m, M>),
     /// It stays: its pages are taken out of use, those that can be.
     Sealing { id: BlockId, pages: PfnRange, in_use: u64 },
 }
 
-impl<O> Draining<O> {
+impl<M: Machine> Draining<'_, M> {
     /// The device that is gone.
     pub(super) const fn device(&self) -> DeviceId {
         self.context.device

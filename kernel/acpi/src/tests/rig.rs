@@ -8,8 +8,8 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use hotmem::testing::{Bench, Setup, Tiny, range};
-use hotmem::{Block, BlockState, Mm, PhysRange};
+use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
+use hotmem::{Block, BlockState, PhysRange};
 use hotmem_aml::{Limits, Space};
 use hotmem_aml_fakes::{Layout, Ost, compile};
 
@@ -23,8 +23,6 @@ pub(super) const MIB: u64 = 1 << 20;
 /// Where DIMMs are plugged, and the block size of the fake machine.
 pub(super) const WINDOW: u64 = 64 * MIB;
 pub(super) const BLOCK: u64 = MIB;
-
-type FakeMm = Mm<hotmem::testing::FakeMachine<Tiny>>;
 
 /// A clock that stands still: 1000 everywhere.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +38,7 @@ pub(super) struct Rig {
     pub(super) bench: &'static Bench<Tiny>,
     pub(super) wire: Wire,
     pub(super) latch: &'static Latch,
-    pub(super) hotplug: Hotplug<AcpiSource<Wire>, &'static FakeMm, Still>,
+    pub(super) hotplug: Hotplug<'static, AcpiSource<Wire>, FakeMachine<Tiny>, Still>,
     /// Which event says that something happened: a GPE, or line 0 of an event device.
     event: Option<u8>,
     dimms: BTreeMap<u32, PhysRange>,

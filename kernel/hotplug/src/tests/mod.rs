@@ -16,7 +16,7 @@ use std::vec;
 use std::vec::Vec;
 
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
-use hotmem::{BlockState, Mm, PhysRange, ZoneKind};
+use hotmem::{BlockState, PhysRange, ZoneKind};
 
 use super::{Claim, Hotplug, Outcome, Policy, Refusal, Request, Verdict};
 use doubles::{Script, Ticks, Wrong};
@@ -25,7 +25,7 @@ const MIB: u64 = 1 << 20;
 const WINDOW: u64 = 64 * MIB;
 const ONLINE: BlockState = BlockState::Online(ZoneKind::Movable);
 
-type Driver = Hotplug<Script, &'static Mm<FakeMachine<Tiny>>, Ticks>;
+type Driver = Hotplug<'static, Script, FakeMachine<Tiny>, Ticks>;
 
 /// A driver on a fake machine with two pieces of memory plugged.
 struct Fixture {

@@ -17,7 +17,7 @@ use hotmem::{
     Pfn, PhysRange, Placement, Progress, TooManyOwners, Violation, VirtAddr, ZoneKind,
 };
 use hotmem_hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
-use hotmem_hotplug::{EjectProgress, UseStep, Verbs};
+use hotmem_hotplug::{EjectProgress, UseStep};
 
 /// What to do after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +131,10 @@ impl<M: Shared> Monitor<'_, M> {
     }
 
     /// Runs a line and writes its answer.
-    pub fn run<S: HotplugSource, V: Verbs, C: Clock>(
+    pub fn run<S: HotplugSource, C: Clock>(
         &mut self,
         line: &str,
-        hotplug: &mut Hotplug<S, V, C>,
+        hotplug: &mut Hotplug<'_, S, M, C>,
         machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> After {
@@ -156,10 +156,10 @@ impl<M: Shared> Monitor<'_, M> {
         }
     }
 
-    fn execute<S: HotplugSource, V: Verbs, C: Clock>(
+    fn execute<S: HotplugSource, C: Clock>(
         &mut self,
         command: Command,
-        hotplug: &mut Hotplug<S, V, C>,
+        hotplug: &mut Hotplug<'_, S, M, C>,
         machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
@@ -282,7 +282,7 @@ impl<M: Shared> Monitor<'_, M> {
             second_pass_instructions: second,
             error: result.as_ref().err().map(|error| Failure(error)),
         });
-        writeln!(out, "{}", StepLine { step: &step, view: &self.mm })?;
+        writeln!(out, "{}", StepLine { step: &step, mm: self.mm })?;
         if let Err(error) = result
             && error != UseError::Nothing
         {
@@ -293,9 +293,9 @@ impl<M: Shared> Monitor<'_, M> {
     }
 
     /// Writes the verdict over everything that happened so far. The laws have a say in it.
-    fn verdict<S: HotplugSource, V: Verbs, C: Clock>(
+    fn verdict<S: HotplugSource, C: Clock>(
         &self,
-        hotplug: &Hotplug<S, V, C>,
+        hotplug: &Hotplug<'_, S, M, C>,
         machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> fmt::Result {

@@ -7,7 +7,7 @@ use super::{After, Breach, Crash, Machinery, Monitor};
 use core::convert::Infallible;
 use core::fmt;
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
-use hotmem::{Mm, NodeId, PhysRange, VirtAddr};
+use hotmem::{NodeId, PhysRange, VirtAddr};
 use hotmem_hotplug::{
     Clock, DeviceId, Event, Hotplug, HotplugSource, Outcome, Policy, Ranges, Request,
 };
@@ -87,7 +87,7 @@ type Fake = FakeMachine<Tiny>;
 
 struct Fixture {
     bench: &'static Bench<Tiny>,
-    hotplug: Hotplug<Plug, &'static Mm<Fake>, Blank>,
+    hotplug: Hotplug<'static, Plug, Fake, Blank>,
     monitor: Monitor<'static, Fake>,
     protects: bool,
 }
