@@ -61,45 +61,40 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Brings the part's offline blocks online in `zone`.
     pub(super) fn bring_online(&mut self, part: Part<'_>, zone: ZoneKind) -> Done<(), OnlineError> {
         let absent = OnlineError::NoSuchBlock;
-        self.each_block(part, absent, Onward::UntilOneFails, |this, index, block, sum| {
-            if block.state == BlockState::Offline {
+        self.each_block(part, absent, Onward::UntilOneFails, |this, index, block| {
+            (block.state == BlockState::Offline).then(|| {
                 this.brought.set(index, zone);
-                return this.online_one(block.id, zone, sum);
-            }
-            Ok(())
+                this.counted(|mm| mm.online(block.id, zone).map(drop))
+            })
         })
     }
 
     /// Brings back online what an eject took offline, each in its own zone.
     pub(super) fn back_online(&mut self, part: Part<'_>) -> Done<(), OnlineError> {
         let absent = OnlineError::NoSuchBlock;
-        self.each_block(part, absent, Onward::ToTheEnd, |this, index, block, sum| {
-            match (block.state, this.taken.get(index)) {
-                (BlockState::Offline, Some(zone)) => this.online_one(block.id, zone, sum),
-                _ => Ok(()),
-            }
+        self.each_block(part, absent, Onward::ToTheEnd, |this, index, block| {
+            let zone = this.taken.get(index).filter(|_| block.state == BlockState::Offline)?;
+            Some(this.counted(|mm| mm.online(block.id, zone).map(drop)))
         })
     }
 
     /// Takes offline again what [`bring_online`](Self::bring_online) brought.
     pub(super) fn back_offline(&mut self, part: Part<'_>) -> Done<(), OfflineError> {
         let absent = OfflineError::NoSuchBlock;
-        self.each_block(part, absent, Onward::ToTheEnd, |this, index, block, sum| {
-            match (block.state, this.brought.get(index)) {
-                (BlockState::Online(_), Some(_)) => this.offline_one(block.id, sum),
-                _ => Ok(()),
-            }
+        self.each_block(part, absent, Onward::ToTheEnd, |this, index, block| {
+            this.brought.get(index).filter(|_| block.state != BlockState::Offline)?;
+            Some(this.counted(|mm| mm.offline(block.id)))
         })
     }
 
-    /// Runs `verb` for the part's blocks, ascending, with the number each has in the device. The first error is
-    /// the result.
+    /// Runs `verb` for the part's blocks, ascending, with the number each has in the device; it may have
+    /// nothing to do. The first error is the result.
     fn each_block<E>(
         &mut self,
         part: Part<'_>,
         absent: impl Fn(BlockId) -> E,
         onward: Onward,
-        mut verb: impl FnMut(&mut Self, u64, Block, &mut Option<u64>) -> Result<(), E>,
+        mut verb: impl FnMut(&mut Self, u64, Block) -> Option<Done<(), E>>,
     ) -> Done<(), E> {
         let mut instructions = self.clock.instructions().map(|_| 0);
         let mut result = Ok(());
@@ -110,34 +105,17 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let numbers = ranges.get(part.index).map_or(0..0, numbers);
         for (index, id) in (first..u64::MAX).zip(numbers.map(BlockId::new)) {
             let done = match self.mm.block(id) {
-                Some(block) => verb(self, index, block, &mut instructions),
-                None => Err(absent(id)),
+                Some(block) => verb(self, index, block),
+                None => Some(Done { result: Err(absent(id)), instructions: Some(0) }),
             };
-            result = result.and(done);
+            let Some(done) = done else { continue };
+            instructions = plus(instructions, done.instructions);
+            result = result.and(done.result);
             if result.is_err() && onward == Onward::UntilOneFails {
                 break;
             }
         }
         Done { result, instructions }
-    }
-
-    fn online_one(
-        &mut self,
-        id: BlockId,
-        zone: ZoneKind,
-        sum: &mut Option<u64>,
-    ) -> Result<(), OnlineError> {
-        let before = self.clock.instructions();
-        let result = self.mm.online(id, zone);
-        *sum = plus(*sum, self.since(before));
-        result.map(drop)
-    }
-
-    fn offline_one(&mut self, id: BlockId, sum: &mut Option<u64>) -> Result<(), OfflineError> {
-        let before = self.clock.instructions();
-        let result = self.mm.offline(id);
-        *sum = plus(*sum, self.since(before));
-        result.map(drop)
     }
 }
 

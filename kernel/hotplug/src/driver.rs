@@ -180,18 +180,26 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Adds a range, and counts what that took.
-    pub(super) fn add(&mut self, range: PhysRange, node: NodeId) -> Done<Added, AddError> {
-        let placement = self.policy.placement;
-        let before = self.clock.instructions();
-        // SAFETY: the range is one that the source announced, and the device that has it is still plugged.
-        let result = unsafe { self.mm.add(range, node, placement) };
-        Done { result, instructions: self.since(before) }
+    pub(super) fn add(
+        &self,
+        range: PhysRange,
+        node: NodeId,
+        placement: Placement,
+    ) -> Done<Added, AddError> {
+        // SAFETY: the source announced the range, as it is or as a part, the device that has it is still
+        // plugged, and the memory is in no owner's hands.
+        self.counted(|mm| unsafe { mm.add(range, node, placement) })
     }
 
     /// Removes a range, and counts what that took.
-    pub(super) fn remove(&mut self, range: PhysRange) -> Done<Removed, RemoveError> {
+    pub(super) fn remove(&self, range: PhysRange) -> Done<Removed, RemoveError> {
+        self.counted(|mm| mm.remove(range))
+    }
+
+    /// Runs a verb, and counts what that took.
+    pub(super) fn counted<T, E>(&self, verb: impl FnOnce(&'m Mm<M>) -> Result<T, E>) -> Done<T, E> {
         let before = self.clock.instructions();
-        let result = self.mm.remove(range);
+        let result = verb(self.mm);
         Done { result, instructions: self.since(before) }
     }
 

@@ -15,9 +15,9 @@ use super::blocks::{Part, parts};
 use super::clock::Clock;
 use super::driver::{Answered, Done, Hotplug};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
-use super::insert::{blocks_step, remove_step, signed};
+use super::insert::{add_step, blocks_step, remove_step};
 use super::owners::Claim;
-use super::step::{AddStep, Failure, RemoveStep, Step};
+use super::step::{Failure, RemoveStep, Step};
 use super::underway::{Context, Ejecting};
 
 /// Why a device is not given up.
@@ -164,24 +164,13 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     ) {
         let node = self.owners.of(device).next().map_or(NodeId::default(), |entry| entry.node);
         for &range in ranges {
-            let done = self.add(range, node);
+            let done = self.add(range, node, self.policy.placement);
             if let Err(error) = done.result {
                 log::error!("{range}: cannot be added back: {error}");
                 self.verdict.failed(error);
                 self.owners.turn(device, range, Claim::Refused);
             }
-            let added = done.result.ok();
-            let step = AddStep {
-                range: Some(range),
-                node: Some(node),
-                placement: added.map_or(self.policy.placement, |added| added.placement),
-                system_bytes: added.map_or(0, |added| signed(added.system_bytes)),
-                instructions: done.instructions,
-                event_instructions: None,
-                ost: None,
-                error: done.result.as_ref().err().map(|error| Failure(error)),
-            };
-            self.write(out, &Step::Add(step));
+            self.write(out, &Step::Add(add_step(range, node, self.policy.placement, Some(&done))));
         }
     }
 

@@ -102,10 +102,9 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
 
     fn step_blocks(&mut self, ejecting: &mut Ejecting<'m, M>) -> Result<After, OfflineError> {
         if let Some((going, zone)) = ejecting.going.take() {
-            let before = self.clock.instructions();
-            let stepped = going.step(self.budget);
-            ejecting.instructions = plus(ejecting.instructions, self.since(before));
-            match stepped? {
+            let stepped = self.counted(|_| going.step(self.budget));
+            ejecting.instructions = plus(ejecting.instructions, stepped.instructions);
+            match stepped.result? {
                 Stepped::Going(going) => ejecting.going = Some((going, zone)),
                 Stepped::Done => {
                     self.taken.set(ejecting.index, zone);
@@ -137,10 +136,9 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             ejecting.next += 1;
             return Ok(());
         };
-        let before = self.clock.instructions();
-        let started = self.mm.start_offline(id);
-        ejecting.instructions = plus(ejecting.instructions, self.since(before));
-        ejecting.going = Some((started?, zone));
+        let started = self.counted(|mm| mm.start_offline(id));
+        ejecting.instructions = plus(ejecting.instructions, started.instructions);
+        ejecting.going = Some((started.result?, zone));
         Ok(())
     }
 

@@ -9,8 +9,8 @@
 use core::fmt;
 
 use hotmem::{
-    AddError, Added, BlockId, Machine, NodeId, OfflineError, OnlineError, PhysRange, RemoveError,
-    Removed,
+    AddError, Added, BlockId, Machine, NodeId, OfflineError, OnlineError, PhysRange, Placement,
+    RemoveError, Removed,
 };
 
 use super::blocks::parts;
@@ -203,7 +203,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         trail: &mut Trail,
     ) -> Result<(), AddError> {
         for (&range, slot) in ranges.as_slice().iter().zip(&mut trail.adds) {
-            let done = self.add(range, node);
+            let done = self.add(range, node, self.policy.placement);
             *slot = Some(done);
             let Err(error) = done.result else { continue };
 
@@ -282,8 +282,12 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         for (n, (&range, add)) in ranges.as_slice().iter().zip(adds).enumerate() {
             // A device that was refused before the first verb still has one line that says so.
             if add.is_some() || n == 0 {
-                let error = error.map(|error| Failure(error));
-                let step = self.add_step(range, node, add.as_ref(), error, answered);
+                let step = add_step(range, node, self.policy.placement, add.as_ref());
+                // An add that worked is no failure, even if the device was refused for another range.
+                let worked = add.as_ref().is_some_and(|add| add.result.is_ok());
+                let error = error.filter(|_| !worked).map(|error| Failure(error));
+                let Answered { ost, instructions } = answered;
+                let step = AddStep { event_instructions: instructions, ost, error, ..step };
                 self.write(out, &Step::Add(step));
             }
         }
@@ -309,29 +313,6 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             }
         }
     }
-
-    /// The line of one add. An add that worked is no failure, even if the device was refused for
-    /// another of its ranges.
-    fn add_step<'a>(
-        &self,
-        range: PhysRange,
-        node: NodeId,
-        add: Option<&Done<Added, AddError>>,
-        error: Option<Failure<'a>>,
-        answered: Answered,
-    ) -> AddStep<'a> {
-        let added = add.and_then(|add| add.result.ok());
-        AddStep {
-            range: Some(range),
-            node: Some(node),
-            placement: added.map_or(self.policy.placement, |added| added.placement),
-            system_bytes: added.map_or(0, |added| signed(added.system_bytes)),
-            instructions: add.and_then(|add| add.instructions),
-            event_instructions: answered.instructions,
-            ost: answered.ost,
-            error: error.filter(|_| added.is_none()),
-        }
-    }
 }
 
 /// The first range in which two descriptions of a device differ.
@@ -346,6 +327,26 @@ const fn outcome_of(result: &Result<(), InsertError>) -> Outcome {
         Ok(()) => Outcome::Inserted,
         Err(InsertError::Online(_)) => Outcome::InsertedOffline,
         Err(_) => Outcome::InsertFailed,
+    }
+}
+
+/// The line of an add that no answer belongs to; `None` for one that was not run.
+pub(super) fn add_step(
+    range: PhysRange,
+    node: NodeId,
+    placement: Placement,
+    done: Option<&Done<Added, AddError>>,
+) -> AddStep<'_> {
+    let added = done.and_then(|done| done.result.ok());
+    AddStep {
+        range: Some(range),
+        node: Some(node),
+        placement: added.map_or(placement, |added| added.placement),
+        system_bytes: added.map_or(0, |added| signed(added.system_bytes)),
+        instructions: done.and_then(|done| done.instructions),
+        event_instructions: None,
+        ost: None,
+        error: done.and_then(|done| done.result.as_ref().err()).map(|error| Failure(error)),
     }
 }
 
@@ -371,6 +372,6 @@ pub(super) fn blocks_step<E: fmt::Display>(range: PhysRange, done: &Done<(), E>)
 }
 
 /// A number of bytes that can also be given back.
-pub(super) fn signed(bytes: u64) -> i64 {
+fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -1,8 +1,5 @@
 //! The operator's verbs: the same memory manager, but never over memory the firmware owns.
 
-// UNSAFETY: adds memory on the word of the source.
-#![expect(unsafe_code)]
-
 use core::fmt;
 
 use hotmem::{
@@ -13,9 +10,9 @@ use hotmem::{
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource};
-use super::insert::{remove_step, signed};
+use super::insert::{add_step, remove_step};
 use super::owners::Plugged;
-use super::step::{AddStep, BlocksStep, Failure, Step};
+use super::step::{BlocksStep, Failure, Step};
 use super::underway::Draining;
 
 /// Why the operator's command was not done. Nothing was changed.
@@ -82,23 +79,9 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             return Err(OperatorError::Firmwares(entry));
         }
         let entry = self.owners.unclaimed(range).ok_or(OperatorError::NotPlugged(range))?;
-
-        let before = self.clock.instructions();
-        // SAFETY: the range is part of a device's that the source announced, and which is in no owner's hands.
-        let result = unsafe { self.mm.add(range, entry.node, placement) };
-        let instructions = self.since(before);
-        let step = AddStep {
-            range: Some(range),
-            node: Some(entry.node),
-            placement: result.map_or(placement, |added| added.placement),
-            system_bytes: result.map_or(0, |added| signed(added.system_bytes)),
-            instructions,
-            event_instructions: None,
-            ost: None,
-            error: result.as_ref().err().map(|error| Failure(error)),
-        };
-        self.write(out, &Step::Add(step));
-        result.map(drop).map_err(OperatorError::Add)
+        let done = self.add(range, entry.node, placement);
+        self.write(out, &Step::Add(add_step(range, entry.node, placement, Some(&done))));
+        done.result.map(drop).map_err(OperatorError::Add)
     }
 
     /// Removes `range`, which the operator added and took offline. Writes its line to `out`.
@@ -136,9 +119,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         if let Some(gone) = range.and_then(|range| self.owners.gone_at(range)) {
             return Err(OperatorError::Gone(gone));
         }
-        let before = self.clock.instructions();
-        let result = self.mm.online(id, zone).map(drop);
-        let done = Done { result, instructions: self.since(before) };
+        let done = self.counted(|mm| mm.online(id, zone).map(drop));
         if let Some(step) = self.block_step(id, &done) {
             self.write(out, &Step::Online(step));
         }
@@ -156,9 +137,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         out: &mut dyn fmt::Write,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
-        let before = self.clock.instructions();
-        let result = self.mm.offline(id);
-        let done = Done { result, instructions: self.since(before) };
+        let done = self.counted(|mm| mm.offline(id));
         if let Some(step) = self.block_step(id, &done) {
             self.write(out, &Step::Offline(step));
         }
