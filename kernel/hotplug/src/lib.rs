@@ -25,7 +25,6 @@ mod blocks;
 mod clock;
 mod driver;
 mod eject;
-mod ejecting;
 mod event;
 mod gone;
 mod insert;
@@ -46,7 +45,7 @@ mod underway;
 pub use absent::SourceError;
 pub use clock::Clock;
 pub use driver::{BUDGET, Hotplug, Policy};
-pub use ejecting::EjectProgress;
+pub use eject::EjectProgress;
 pub use event::{
     DeviceId, Event, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal, Request, TooManyRanges,
 };
