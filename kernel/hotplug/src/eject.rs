@@ -15,10 +15,10 @@ use core::fmt;
 
 use hotmem::{
     BlockId, BlockState, Machine, NodeId, OfflineError, PhysRange, Progress, RemoveError, Removed,
-    Stepped,
+    Stepped, ZoneKind,
 };
 
-use super::blocks::{Part, parts, plus};
+use super::blocks::{parts, plus};
 use super::clock::Clock;
 use super::driver::{Answered, Done, Hotplug};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
@@ -29,7 +29,7 @@ use super::underway::{Context, Ejecting};
 
 /// Why a device is not given up.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum EjectError {
+enum EjectError {
     /// A block does not go offline.
     Offline(OfflineError),
     /// The memory manager keeps a range.
@@ -84,16 +84,6 @@ pub struct EjectProgress {
     pub block: Option<Progress>,
 }
 
-/// What one step led to.
-enum After {
-    /// There is more to do.
-    Going,
-    /// The blocks of a range are offline.
-    RangeDone,
-    /// Every block is.
-    AllDone,
-}
-
 impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// Begins to give a device's memory up: the steps that follow let the firmware have it, or leave
     /// everything as it was.
@@ -131,7 +121,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let Some(mut ejecting) = self.ejecting.take() else { return false };
         // Dropped, it leaves its block online.
         drop(ejecting.going.take());
-        self.fail(&ejecting, EjectError::Cancelled, out);
+        self.fail(&ejecting, &Removes::default(), EjectError::Cancelled, out);
         true
     }
 
@@ -159,116 +149,108 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     pub(super) fn step_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
         let Some(mut ejecting) = self.ejecting.take() else { return false };
         ejecting.looked = false;
-        match self.step_blocks(&mut ejecting) {
-            Ok(After::Going) => self.ejecting = Some(ejecting),
-            Ok(After::RangeDone) => {
-                self.write_range(&ejecting, Ok(()), out);
+        let Some(&range) = ejecting.ranges.as_slice().get(ejecting.part) else {
+            self.finish_eject(&ejecting, out);
+            return true;
+        };
+        match self.step_range(&mut ejecting, range) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.write_range(&ejecting, range, Ok(()), out);
                 ejecting.part += 1;
+                ejecting.next = 0;
                 ejecting.instructions = None;
-                self.ejecting = Some(ejecting);
             }
-            Ok(After::AllDone) => self.finish_eject(ejecting.context, &ejecting.ranges, out),
             Err(error) => {
-                self.write_range(&ejecting, Err(error), out);
-                self.fail(&ejecting, EjectError::Offline(error), out);
+                self.write_range(&ejecting, range, Err(error), out);
+                self.fail(&ejecting, &Removes::default(), EjectError::Offline(error), out);
+                return true;
             }
         }
+        self.ejecting = Some(ejecting);
         true
     }
 
-    fn step_blocks(&mut self, ejecting: &mut Ejecting<'m, M>) -> Result<After, OfflineError> {
+    /// Goes on with the block of `range` that is going, or begins with the next one. `true`: there is none.
+    fn step_range(
+        &mut self,
+        ejecting: &mut Ejecting<'m, M>,
+        range: PhysRange,
+    ) -> Result<bool, OfflineError> {
+        ejecting.instructions = ejecting.instructions.or(self.clock.instructions().map(|_| 0));
         if let Some((going, zone)) = ejecting.going.take() {
             let stepped = self.counted(|_| going.step(self.budget));
             ejecting.instructions = plus(ejecting.instructions, stepped.instructions);
             match stepped.result? {
                 Stepped::Going(going) => ejecting.going = Some((going, zone)),
-                Stepped::Done => {
-                    self.taken.set(ejecting.index, zone);
-                    ejecting.index += 1;
-                    ejecting.next += 1;
-                }
+                Stepped::Done => self.pass_block(ejecting, Some(zone)),
             }
-            return Ok(After::Going);
+            return Ok(false);
         }
-        let Some(&range) = ejecting.ranges.as_slice().get(ejecting.part) else {
-            return Ok(After::AllDone);
-        };
         let numbers = self.numbers(range);
         ejecting.next = ejecting.next.max(numbers.start);
-        ejecting.instructions = ejecting.instructions.or(self.clock.instructions().map(|_| 0));
         if ejecting.next >= numbers.end {
-            ejecting.next = 0;
-            return Ok(After::RangeDone);
+            return Ok(true);
         }
-        self.start_block(ejecting).map(|()| After::Going)
-    }
-
-    /// Begins with the next block, or passes over it if it is offline.
-    fn start_block(&mut self, ejecting: &mut Ejecting<'m, M>) -> Result<(), OfflineError> {
         let id = BlockId::new(ejecting.next);
         let block = self.mm.block(id).ok_or(OfflineError::NoSuchBlock(id))?;
         let BlockState::Online(zone) = block.state else {
-            ejecting.index += 1;
-            ejecting.next += 1;
-            return Ok(());
+            self.pass_block(ejecting, None);
+            return Ok(false);
         };
         let started = self.counted(|mm| mm.start_offline(id));
         ejecting.instructions = plus(ejecting.instructions, started.instructions);
         ejecting.going = Some((started.result?, zone));
-        Ok(())
+        Ok(false)
     }
 
-    /// Puts everything back as it was, and refuses.
-    fn fail(&mut self, ejecting: &Ejecting<'m, M>, error: EjectError, out: &mut dyn fmt::Write) {
-        if !self.source.is_there(ejecting.context.device) {
-            self.vanish(ejecting.context, error);
+    /// Turns to the next block. The last one is offline, and went from `zone` if it was online before.
+    fn pass_block(&mut self, ejecting: &mut Ejecting<'m, M>, zone: Option<ZoneKind>) {
+        if let Some(zone) = zone {
+            self.taken.set(ejecting.index, zone);
+        }
+        ejecting.index += 1;
+        ejecting.next += 1;
+    }
+
+    /// Puts everything back as it was, and refuses; what was removed is in `removes`.
+    fn fail(
+        &mut self,
+        ejecting: &Ejecting<'m, M>,
+        removes: &Removes,
+        error: EjectError,
+        out: &mut dyn fmt::Write,
+    ) {
+        let context = ejecting.context;
+        if !self.source.is_there(context.device) {
+            log::error!("{}: {error}", self.source.label(context.device));
+            self.lose(context, None);
             return;
         }
-        self.restore(&ejecting.ranges, ejecting.part, out);
-        self.refuse(ejecting.context, error, out);
+        self.add_back(ejecting, removes, out);
+        self.restore(ejecting, out);
+        self.refuse(context, error, out);
     }
 
     /// Writes the line of the range whose blocks went, or were to go.
     fn write_range(
         &mut self,
         ejecting: &Ejecting<'m, M>,
+        range: PhysRange,
         result: Result<(), OfflineError>,
         out: &mut dyn fmt::Write,
     ) {
-        let part = Part { ranges: &ejecting.ranges, index: ejecting.part };
-        if let Some(&range) = part.ranges.as_slice().get(part.index) {
-            let done = Done { result, instructions: ejecting.instructions };
-            self.write(out, &Step::Offline(blocks_step(range, &done)));
-        }
+        let done = Done { result, instructions: ejecting.instructions };
+        self.write(out, &Step::Offline(blocks_step(range, &done)));
     }
 
     /// Removes a device's memory, which is offline, and lets the firmware have it.
-    pub(super) fn finish_eject(
-        &mut self,
-        context: Context,
-        ranges: &Ranges,
-        out: &mut dyn fmt::Write,
-    ) {
+    fn finish_eject(&mut self, ejecting: &Ejecting<'m, M>, out: &mut dyn fmt::Write) {
         let mut removes = Removes::default();
-        match self.give_up(ranges, &mut removes) {
-            Ok(()) => self.let_go(context, ranges, &removes, out),
-            Err(error) if !self.source.is_there(context.device) => {
-                self.vanish(context, EjectError::Remove(error));
-            }
-            Err(error) => {
-                let removed = ranges.as_slice().iter().zip(&removes);
-                let removed = removed.filter(|(_, done)| done.is_some()).map(|(range, _)| range);
-                self.add_back(context.device, removed, out);
-                self.restore(ranges, MAX_RANGES, out);
-                self.refuse(context, EjectError::Remove(error), out);
-            }
+        match self.give_up(&ejecting.ranges, &mut removes) {
+            Ok(()) => self.let_go(ejecting, &removes, out),
+            Err(error) => self.fail(ejecting, &removes, EjectError::Remove(error), out),
         }
-    }
-
-    /// A device that was to be given up, and could not be, is not there any more.
-    pub(super) fn vanish(&mut self, context: Context, error: EjectError) {
-        log::error!("{}: {error}", self.source.label(context.device));
-        self.lose(context, None);
     }
 
     /// Refuses a device whose memory is not known, and one that was refused but whose memory is in
@@ -292,11 +274,11 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         Ok(())
     }
 
-    /// Brings the blocks of the parts up to `last` back online.
-    pub(super) fn restore(&mut self, ranges: &Ranges, last: usize, out: &mut dyn fmt::Write) {
-        for (part, &range) in parts(ranges).zip(ranges.as_slice()) {
-            let Part { index, .. } = part;
-            if index > last || self.taken.is_empty() {
+    /// Brings the blocks that went back online.
+    fn restore(&mut self, ejecting: &Ejecting<'m, M>, out: &mut dyn fmt::Write) {
+        let ranges = &ejecting.ranges;
+        for (part, &range) in parts(ranges).zip(ranges.as_slice()).take(ejecting.part + 1) {
+            if self.taken.is_empty() {
                 return;
             }
             let done = self.back_online(part);
@@ -308,33 +290,32 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    /// Adds removed ranges again; their blocks are then offline.
-    fn add_back<'a>(
+    /// Adds the ranges that were removed again; their blocks are then offline.
+    fn add_back(
         &mut self,
-        device: DeviceId,
-        ranges: impl Iterator<Item = &'a PhysRange>,
+        ejecting: &Ejecting<'m, M>,
+        removes: &Removes,
         out: &mut dyn fmt::Write,
     ) {
+        let (device, placement) = (ejecting.context.device, self.policy.placement);
         let node = self.owners.of(device).next().map_or(NodeId::default(), |entry| entry.node);
-        for &range in ranges {
-            let done = self.add(range, node, self.policy.placement);
+        for (&range, removed) in ejecting.ranges.as_slice().iter().zip(removes) {
+            if removed.is_none() {
+                continue;
+            }
+            let done = self.add(range, node, placement);
             if let Err(error) = done.result {
                 log::error!("{range}: cannot be added back: {error}");
                 self.verdict.failed(error);
                 self.owners.turn(device, range, Claim::Refused);
             }
-            self.write(out, &Step::Add(add_step(range, node, self.policy.placement, Some(&done))));
+            self.write(out, &Step::Add(add_step(range, node, placement, Some(&done))));
         }
     }
 
     /// Has the firmware take the device away, and answers.
-    fn let_go(
-        &mut self,
-        context: Context,
-        ranges: &Ranges,
-        removes: &Removes,
-        out: &mut dyn fmt::Write,
-    ) {
+    fn let_go(&mut self, ejecting: &Ejecting<'m, M>, removes: &Removes, out: &mut dyn fmt::Write) {
+        let (context, ranges) = (ejecting.context, &ejecting.ranges);
         let device = context.device;
         let ejected = self.source.eject(device);
         let withdrawn = ejected.as_ref().is_err_and(|error| self.source.is_withdrawn(error));
@@ -362,16 +343,16 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let error = ejected.as_ref().err().map(|error| Failure(error));
         self.write_removes(ranges, removes, error, answered, out);
         if ejected.is_err() {
-            self.add_back(device, ranges.as_slice().iter(), out);
+            self.add_back(ejecting, removes, out);
         }
         if withdrawn {
             // The request is void, so all is as it was before.
-            self.restore(ranges, MAX_RANGES, out);
+            self.restore(ejecting, out);
         }
     }
 
     /// Answers that the device stays, with why.
-    pub(super) fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn fmt::Write) {
+    fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn fmt::Write) {
         let answered = self.answer(context, Outcome::EjectRefused(error.refusal()));
         log::warn!("{}: stays: {error}", self.source.label(context.device));
 
