@@ -136,9 +136,10 @@ fn d6_a_device_with_other_memory_than_before_is_another_device() {
 
 #[test]
 fn d7_a_device_that_grew_is_refused_and_keeps_what_it_had() {
-    let (rig, out) = changing((LOW.0, 2 * LOW.1));
+    let grown = (LOW.0, 2 * LOW.1);
+    let (rig, out) = changing(grown);
     assert_eq!(states(&rig), low_only());
-    let why = format!("{} of it is in use, and may be gone", piece(LOW));
+    let why = format!("in use, and now has {} instead of {}", piece(grown), piece(LOW));
     assert!(out.contains("\"ost\":1") && out.contains(&why), "{out}");
 }
 
