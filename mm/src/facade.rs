@@ -71,7 +71,8 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Allocates pages, contents unspecified, that `mover` will move when it is asked to. Movable zones are
-    /// filled first; of system zones it leaves [`SYSTEM_FLOOR_SHARE`](crate::SYSTEM_FLOOR_SHARE) free. From the moment that the extent can be moved on it has the owner's word `private`.
+    /// filled first; of system zones it leaves [`SYSTEM_FLOOR_SHARE`] free. From the moment that the extent can
+    /// be moved on it has the owner's word `private`.
     ///
     /// Where it is at any time only the mover knows: it gives it back by [`free_movable`](Self::free_movable).
     ///

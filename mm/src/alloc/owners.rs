@@ -21,7 +21,8 @@ impl fmt::Display for TooManyOwners {
 impl core::error::Error for TooManyOwners {}
 
 /// A registered owner of movable pages: the handle to allocate and free memory in that owner's name.
-/// [`Mm::register`] returns one for each owner and it cannot be copied, so it proves that the caller acts for the owner.
+/// [`Mm::register`](crate::Mm::register) returns one for each owner and it cannot be copied, so it proves that
+/// the caller acts for the owner.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mover(MoverId);
 
@@ -32,7 +33,7 @@ impl Mover {
     }
 }
 
-/// A name for pages that stay: see [`Mm::register_user`].
+/// A name for pages that stay: see [`Mm::register_user`](crate::Mm::register_user).
 #[derive(Debug, PartialEq, Eq)]
 pub struct User(UserId);
 

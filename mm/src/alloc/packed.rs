@@ -35,8 +35,8 @@ struct Header {
 // UNSAFETY: keeps headers in frames that it has to itself.
 #[expect(unsafe_code)]
 mod header {
-    use super::Header;
     use crate::addr::PhysAddr;
+    use crate::alloc::packed::Header;
     use crate::machine::PhysMem;
 
     pub(super) fn get(memory: &impl PhysMem, frame: PhysAddr) -> Header {

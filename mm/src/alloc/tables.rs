@@ -146,7 +146,7 @@ impl<M: Machine> Allocator<M> {
         self.frames.packed.lock().is_first(self.machine(), at, bytes)
     }
 
-    /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Mm::take_frame).
+    /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Self::take_frame).
     /// Tables from before the memory manager were not. A bad page that holds tables was: others are not
     /// taken out of use.
     pub(crate) fn owns_tables(&self, at: PhysAddr) -> bool {

@@ -263,7 +263,7 @@ impl<M: Machine> View<'_, M> {
         Ok(())
     }
 
-    /// An online block's zone is one that [`Mm::zones`] shows; an offline block is in none.
+    /// An online block's zone is one that [`zones`](View::zones) shows; an offline block is in none.
     fn verify_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
         let BlockState::Online(kind) = block.state else { return self.verify_offline(block) };
         let listed = self.allocator.nodes.populated(kind).any(|node| node == block.node);
