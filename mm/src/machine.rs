@@ -101,6 +101,21 @@ pub unsafe trait Machine: Geometry + PhysMem {
         false
     }
 
+    /// For kernels whose address spaces have root tables of their own: the bytes that an entry of the root
+    /// translates, a power of two (512 GiB on x86_64 with four levels).
+    ///
+    /// [`Mm::boot`](crate::Mm::boot) then makes a table behind each root entry of the linear map and of the
+    /// memmap's window, up to [`phys_limit`](Self::phys_limit), and the manager never changes these entries again,
+    /// nor frees the tables behind them. So an address space copies them when it is made, at any time after boot,
+    /// and sees all memory that is added later; and what was removed is gone from it, too. That costs a table
+    /// for each entry, 512 KiB for 64 TiB on x86_64. `Tlb::flush` has to reach what every address space
+    /// cached: leaves of the windows are global, or it drops them for all.
+    ///
+    /// By default root entries come and go as memory does, which is right for one root table.
+    fn root_entry_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether hot-added memory can hold its own memmap.
     ///
     /// A machine whose added memory is inaccessible until it is online says no; the add then takes

@@ -26,6 +26,13 @@ use core::fmt;
 /// given may take locks of the manager's, though, and the manager may call it while it holds some. So who takes
 /// that lock on another way must not call the manager meanwhile, not even to allocate.
 ///
+/// # Several root tables
+///
+/// The manager changes the tables below one root. Entries of that root come and go with memory, unless the
+/// machine names their size (`Machine::root_entry_bytes` of `hotmem`): then those of the manager's windows are made at
+/// boot, and a mapper that keeps what [`Gather::keeps`] names never changes them again, so that other roots can
+/// hold copies.
+///
 /// # Safety
 ///
 /// Memory is handed out, and taken out of the machine, on the strength of these methods: after a `map` that

@@ -9,6 +9,7 @@
 //!   extent     heads and tails of runs of pages, initialised part by part
 //!   placement  where the memmap of added memory goes
 //!   vmemmap    the memmap's translations; altmap: the frames that a range keeps for its own memmap
+//!   roots      root entries of the windows, that address spaces share
 //!   readers    who looks without a lock, so that a removal can wait
 //! ```
 
@@ -20,6 +21,7 @@ pub(crate) mod meta;
 pub(crate) mod page;
 pub(crate) mod placement;
 pub(crate) mod readers;
+pub(crate) mod roots;
 pub(crate) mod section;
 pub(crate) mod vmemmap;
 pub(crate) mod word;

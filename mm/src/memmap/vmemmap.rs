@@ -34,6 +34,14 @@ impl<M: Machine> Memmap<M> {
             .unwrap_or_default()
     }
 
+    /// The linear map and the memmap's window, unless one runs past the end of the address space.
+    pub(crate) fn windows(&self) -> [Option<VirtRange>; 2] {
+        let limit = self.machine.phys_limit().get();
+        let descriptors = limit.div_ceil(M::PAGE_BYTES).checked_mul(DESCRIPTOR_BYTES);
+        let memmap = descriptors.and_then(|len| VirtRange::new(self.machine.vmemmap_base(), len));
+        [VirtRange::new(self.machine.linear_base(), limit), memmap]
+    }
+
     /// How `backing` is mapped as the memmap of `described`.
     pub(crate) fn memmap_mapping(&self, described: PfnRange, backing: Pfn) -> Mapping {
         let virt = self.memmap_virt(described);
@@ -42,7 +50,7 @@ impl<M: Machine> Memmap<M> {
             phys: M::address(backing),
             len: virt.len(),
             attr: Attr::WRITE,
-            max_leaf: self.block_size().pages::<M>() * DESCRIPTOR_BYTES,
+            max_leaf: self.largest_leaf(self.block_size().pages::<M>() * DESCRIPTOR_BYTES),
         }
     }
 
@@ -53,8 +61,13 @@ impl<M: Machine> Memmap<M> {
             phys: range.start(),
             len: range.len(),
             attr: Attr::WRITE,
-            max_leaf: self.block_size().bytes(),
+            max_leaf: self.largest_leaf(self.block_size().bytes()),
         }
+    }
+
+    /// `bytes`, or less where such a leaf would take an entry of the root that address spaces share.
+    fn largest_leaf(&self, bytes: u64) -> u64 {
+        self.machine.root_entry_bytes().map_or(bytes, |entry| bytes.min(entry / 2))
     }
 
     /// The first address of `range`, in pages, that the linear map does not show where it is.

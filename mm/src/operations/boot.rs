@@ -94,6 +94,9 @@ pub enum BootError {
     /// Something is mapped where memory that may come, or its memmap, will be: see
     /// [`Machine::linear_map_is_complete`].
     WindowMapped(Translation),
+    /// The entry of the root table for this address cannot be [shared](Machine::root_entry_bytes), for there is
+    /// no table behind it.
+    RootEntry(VirtAddr),
     /// The manager has its memory already.
     AlreadyBooted,
 }
@@ -113,6 +116,9 @@ impl fmt::Display for BootError {
             ),
             Self::WindowMapped(Translation { virt, phys, len, .. }) => {
                 write!(f, "{virt} is mapped already, by a leaf of {len:#x} bytes to {phys}")
+            }
+            Self::RootEntry(at) => {
+                write!(f, "the root entry for {at} has no table of its own, and cannot be shared")
             }
             Self::AlreadyBooted => f.write_str("boot memory was taken over before"),
         }
@@ -172,6 +178,7 @@ impl<M: Machine> Mm<M> {
             memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.allocator.nodes.has(node));
         node.map_or(Ok(()), |node| Err(BootError::NoSuchNode(node)))?;
         self.check_windows(memory.window)?;
+        self.pin_root_entries(memory.ram.first().map(|&(range, _)| range), early)?;
 
         self.take_reserve(memory, early);
         // All memmaps first: a section's record may lie in the memmap of any other.
@@ -239,13 +246,16 @@ impl<M: Machine> Mm<M> {
         };
         let pfns = M::pfns(range);
         let mapper = self.allocator.memmap.mapper();
-        let block = self.block_size().bytes();
         let memmap = self.allocator.memmap.memmap_mapping(pfns, pfns.start).max_leaf;
         let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
             - section_of::<M>(pfns.start) / NODE_SECTIONS;
         budget.add::<M>(NODE_BYTES, nodes);
         let mut add = |bytes, count| budget.add::<M>(bytes, count);
-        mapper.tables_for(self.linear_virt(range), block, &mut add);
+        mapper.tables_for(
+            self.linear_virt(range),
+            self.allocator.memmap.linear_mapping(range).max_leaf,
+            &mut add,
+        );
         mapper.tables_for(self.memmap_virt(pfns), memmap, &mut add);
     }
 

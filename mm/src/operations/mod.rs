@@ -8,6 +8,7 @@ pub(crate) mod notify;
 mod offline;
 mod online;
 pub(crate) mod own;
+mod pin;
 pub(crate) mod poison;
 pub(crate) mod policy;
 mod probe;

@@ -4,10 +4,11 @@
 #![expect(unsafe_code)]
 
 use crate::Mm;
-use crate::addr::{PhysRange, VirtAddr, VirtRange};
+use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
-use crate::operations::boot::{BootError, inner};
+use crate::operations::boot::{BootError, EarlyFrames, inner};
+use crate::operations::pin::{PinError, pin};
 use crate::paging::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 use core::fmt;
 
@@ -75,6 +76,10 @@ impl<M: Machine> Mm<M> {
     /// change them at once: device registers, stacks, whatever lies outside the two windows. Tables come from
     /// the allocator, not from the reserve.
     ///
+    /// Root entries outside the two windows come and go with what is mapped there. Where address spaces
+    /// [share](Machine::root_entry_bytes) more than the windows, something stays mapped behind each entry
+    /// from before the first is copied.
+    ///
     /// # Safety
     ///
     /// Nothing uses the addresses. The memory behind them is the kernel's, and stays so until they are
@@ -110,18 +115,34 @@ impl<M: Machine> Mm<M> {
     }
 
     fn check_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
-        if self.windows().into_iter().flatten().any(|window| window.overlaps(range)) {
+        if self
+            .allocator
+            .memmap
+            .windows()
+            .into_iter()
+            .flatten()
+            .any(|window| window.overlaps(range))
+        {
             return Err(OwnMapError::InWindow(range));
         }
         Ok(())
     }
 
-    /// The linear map and the memmap's window, unless one runs past the end of the address space.
-    fn windows(&self) -> [Option<VirtRange>; 2] {
-        let limit = self.machine().phys_limit().get();
-        let descriptors = limit.div_ceil(M::PAGE_BYTES).checked_mul(DESCRIPTOR_BYTES);
-        let memmap = descriptors.and_then(|len| VirtRange::new(self.machine().vmemmap_base(), len));
-        [VirtRange::new(self.machine().linear_base(), limit), memmap]
+    /// Makes the tables behind the root entries that address spaces share.
+    pub(super) fn pin_root_entries(
+        &self,
+        ram: Option<PhysRange>,
+        early: &mut dyn EarlyFrames,
+    ) -> Result<(), BootError> {
+        let page = ram.map_or(PhysAddr::default(), |range| inner::<M>(range).start());
+        let memmap = &self.allocator.memmap;
+        memmap.shared_root_entries().try_for_each(|entries| {
+            pin(entries, memmap.mapper(), early, (page, M::PAGE_BYTES)).map_err(|error| match error
+            {
+                PinError::NoTable(at) => BootError::RootEntry(at),
+                PinError::Map(error) => BootError::Map(error),
+            })
+        })
     }
 
     /// Checks that the two windows of virtual addresses are apart, and that the part of them where memory
@@ -129,7 +150,7 @@ impl<M: Machine> Mm<M> {
     pub(super) fn check_windows(&self, windows: &[PhysRange]) -> Result<(), BootError> {
         let (linear, vmemmap) = (self.machine().linear_base(), self.machine().vmemmap_base());
         let limit = self.machine().phys_limit();
-        let [Some(one), Some(other)] = self.windows() else {
+        let [Some(one), Some(other)] = self.allocator.memmap.windows() else {
             return Err(BootError::Windows { linear, vmemmap, limit });
         };
         if one.overlaps(other) || !vmemmap.is_aligned(DESCRIPTOR_BYTES) {

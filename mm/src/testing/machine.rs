@@ -38,6 +38,8 @@ pub trait Shape: 'static {
     const PHYS_LIMIT: PhysAddr;
     /// Whether the linear map shows all of it from the start.
     const LINEAR_MAP_IS_COMPLETE: bool = false;
+    /// Whether address spaces share the root entries of the windows.
+    const SHARES_ROOT_ENTRIES: bool = false;
 }
 
 /// For storms: 4 KiB pages, 1 MiB sections of 256 pages, 2 GiB of physical address space.
@@ -264,6 +266,10 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
 
     fn linear_map_is_complete(&self) -> bool {
         S::LINEAR_MAP_IS_COMPLETE
+    }
+
+    fn root_entry_bytes(&self) -> Option<u64> {
+        S::SHARES_ROOT_ENTRIES.then_some(S::Format::LEVELS[0].span())
     }
 
     unsafe fn mapper(&self) -> &Self::Mapper {

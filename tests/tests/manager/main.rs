@@ -1,5 +1,6 @@
 //! The manager on a fake machine, suite by suite: one program, so that the manager is compiled once for all.
 
+mod address_spaces;
 mod arm64;
 mod at;
 mod at_flags;

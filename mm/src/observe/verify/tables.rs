@@ -52,6 +52,11 @@ impl<M: Machine> View<'_, M> {
                 next = self.verify_leaves(from)?;
             }
         }
+        for entries in self.allocator.memmap.shared_root_entries() {
+            let missing = entries.without_table(self.allocator.memmap.mapper());
+            let at = missing.unwrap_or_default().get();
+            hold(5, "a shared root entry has a table behind it", at, missing.is_none())?;
+        }
         let mut done = 0;
         while let checked @ 1.. = self.verify_some_tables(done)? {
             done += checked;

@@ -1,0 +1,75 @@
+//! The entries of the root table that translate the two windows, for address spaces that share them.
+
+use crate::addr::{VirtAddr, VirtRange};
+use crate::machine::Machine;
+use crate::memmap::Memmap;
+use crate::paging::Mapper;
+
+/// Entries that are looked at together.
+const BATCH: u64 = u64::BITS as u64;
+
+/// The entries of the root table that translate a byte of a window.
+#[derive(Clone, Copy)]
+pub(crate) struct RootEntries {
+    first: VirtAddr,
+    count: u64,
+    /// Bytes that each translates.
+    bytes: u64,
+}
+
+impl RootEntries {
+    pub(crate) fn of(window: VirtRange, bytes: u64) -> Self {
+        let first = window.start().align_down(bytes);
+        let skipped = window.start().offset_from(first);
+        Self { first, count: window.len().saturating_add(skipped).div_ceil(bytes), bytes }
+    }
+
+    fn at(&self, index: u64) -> VirtAddr {
+        self.first.add(index.wrapping_mul(self.bytes))
+    }
+
+    /// The first entry without a table behind it.
+    pub(crate) fn without_table(&self, mapper: &impl Mapper) -> Option<VirtAddr> {
+        self.batches().find_map(|first| {
+            let missing = self.missing(mapper, first);
+            (missing != 0).then(|| self.at(first + u64::from(missing.trailing_zeros())))
+        })
+    }
+
+    /// The addresses of the entries from `first` on whose bits are set.
+    pub(crate) fn of_bits(self, first: u64, bits: u64) -> impl Iterator<Item = VirtAddr> {
+        (0..BATCH).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| self.at(first + bit))
+    }
+
+    /// The first of each of the entries that are looked at together.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = u64> + use<> {
+        (0..self.count).step_by(BATCH as usize)
+    }
+
+    /// A bit for each of the entries from `first` on that has no table behind it.
+    pub(crate) fn missing(&self, mapper: &impl Mapper, first: u64) -> u64 {
+        let mut there = 0_u64;
+        mapper.visit_tables(&mut |table| {
+            let index = table.virt.offset_from(self.first) / self.bytes;
+            let right = table.level == 1 && table.span == self.bytes;
+            if let Some(bit) = index.checked_sub(first)
+                && bit < BATCH
+                && right
+                && self.at(index) == table.virt
+            {
+                there |= 1 << bit;
+            }
+        });
+        let all = u64::MAX >> (BATCH - BATCH.min(self.count - first));
+        all & !there
+    }
+}
+
+impl<M: Machine> Memmap<M> {
+    /// The root entries that address spaces share, those of each window.
+    pub(crate) fn shared_root_entries(&self) -> impl Iterator<Item = RootEntries> {
+        let bytes = self.machine.root_entry_bytes();
+        let windows = self.windows().into_iter().flatten();
+        windows.filter_map(move |window| Some(RootEntries::of(window, bytes?)))
+    }
+}

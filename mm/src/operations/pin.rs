@@ -1,0 +1,110 @@
+//! Root entries of the windows that are there for good, so that address spaces can share them.
+//!
+//! ```text
+//!   root of the manager's tables   [ . | text | linear, linear, ... | memmap ]
+//!                                                |          |          |       tables made at boot, never freed
+//!   root of a process              [ u |  u   | linear, linear, ... | memmap ]
+//! ```
+
+// UNSAFETY: vouches for the frames that it gives away.
+#![expect(unsafe_code)]
+
+use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::memmap::roots::RootEntries;
+use crate::operations::boot::EarlyFrames;
+use crate::paging::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrames};
+use core::cell::{Cell, RefCell};
+
+/// Spare frames that are kept: as many tables as lead from an entry of the root to a page.
+const SPARE: usize = 8;
+
+/// Why an entry was not pinned.
+pub(super) enum PinError {
+    /// There is no table behind the entry that begins here: a leaf is in it, or the mapper gave the table back
+    /// though it is to be kept.
+    NoTable(VirtAddr),
+    /// What the mapper said.
+    Map(MapError),
+}
+
+/// Makes a table behind each of `entries` that has none, empty, which stays. `page` is one of RAM.
+pub(super) fn pin(
+    entries: RootEntries,
+    mapper: &impl Mapper,
+    early: &mut dyn EarlyFrames,
+    page: (PhysAddr, u64),
+) -> Result<(), PinError> {
+    let frames = Pinned::new(early);
+    for first in entries.batches() {
+        for at in entries.of_bits(first, entries.missing(mapper, first)) {
+            frames.top.set(None);
+            pin_one(mapper, &frames, at, page)?;
+        }
+    }
+    entries.without_table(mapper).map_or(Ok(()), |at| Err(PinError::NoTable(at)))
+}
+
+/// Maps a page at `at`, for reading, and unmaps it again, but for the first of the tables that this took.
+fn pin_one(
+    mapper: &impl Mapper,
+    frames: &Pinned<'_>,
+    at: VirtAddr,
+    (phys, len): (PhysAddr, u64),
+) -> Result<(), PinError> {
+    let mapping = Mapping { virt: at, phys, len, attr: Attr::empty(), max_leaf: len };
+    mapper.map(&mapping, frames).map_err(|error| match error {
+        // Nothing but a leaf in the root itself can be in the way.
+        MapError::AlreadyMapped { .. } => PinError::NoTable(at),
+        error => PinError::Map(error),
+    })?;
+    let mut gather = Gather::new(mapper.tlb(), frames);
+    let unmapped = VirtRange::new(at, len).map(|range| mapper.unmap(range, &mut gather));
+    gather.flush();
+    if let Some(Ok(())) = unmapped { Ok(()) } else { Err(PinError::NoTable(at)) }
+}
+
+/// The early allocator as a source of tables of which the first stays for good. Those that come back are used
+/// for the next entry; the few that are left at the end stay unused.
+struct Pinned<'e> {
+    early: RefCell<&'e mut dyn EarlyFrames>,
+    /// The first table that was taken for the entry.
+    top: Cell<Option<PhysAddr>>,
+    spare: Cell<[Option<(PhysAddr, u64)>; SPARE]>,
+}
+
+impl<'e> Pinned<'e> {
+    fn new(early: &'e mut dyn EarlyFrames) -> Self {
+        let early = RefCell::new(early);
+        Self { early, top: Cell::new(None), spare: Cell::new([None; SPARE]) }
+    }
+
+    fn take_spare(&self, bytes: u64) -> Option<PhysAddr> {
+        let mut spare = self.spare.get();
+        let slot = spare.iter_mut().find(|slot| slot.is_some_and(|(_, size)| size == bytes))?;
+        let taken = slot.take();
+        self.spare.set(spare);
+        taken.map(|(frame, _)| frame)
+    }
+}
+
+// SAFETY: frames are the early allocator's, which gives each away once, and those that came back.
+unsafe impl TableFrames for Pinned<'_> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        let taken = self.take_spare(bytes).or_else(|| self.early.borrow_mut().take(bytes, bytes));
+        let frame = taken.ok_or(OutOfFrames { bytes })?;
+        self.top.set(self.top.get().or(Some(frame)));
+        Ok(frame)
+    }
+
+    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+        let mut spare = self.spare.get();
+        if let Some(slot) = spare.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some((frame, bytes));
+        }
+        self.spare.set(spare);
+    }
+
+    fn keeps(&self, frame: PhysAddr) -> bool {
+        self.top.get() == Some(frame)
+    }
+}
