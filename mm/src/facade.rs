@@ -65,7 +65,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`] with the order.
+    /// [`OutOfMemory`] with the order: also in the name of a user of another manager, who has no memory here.
     pub fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
         self.allocator.alloc(request)
     }
@@ -78,7 +78,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`] with the order.
+    /// [`OutOfMemory`] with the order: also for a mover of another manager, which has no memory here.
     pub fn alloc_movable(
         &self,
         request: impl Into<Request>,

@@ -27,9 +27,10 @@ impl<M: Machine> Allocator<M> {
         mover: &Mover,
         look: impl FnOnce(&M::Meta) -> R,
     ) -> Result<R, FreeError> {
+        let mine = self.owners.owner_of(mover);
         self.with_used(
             pfn,
-            |owner| owner == Owner::Movable(mover.id()),
+            |owner| Some(owner) == mine,
             |_, _, order| {
                 let meta = self.meta_of(pfn, order, index)?;
                 // SAFETY: `begin_meta` wrote a value of this type when the extent was allocated, and it is still

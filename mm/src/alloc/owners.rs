@@ -3,7 +3,11 @@
 use crate::alloc::migrate::MovableOps;
 use crate::memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, UserId};
 use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
+
+/// Managers that have registered an owner.
+static MANAGERS: AtomicU32 = AtomicU32::new(0);
 
 /// No more owners of the kind can register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +27,9 @@ impl core::error::Error for TooManyOwners {}
 /// A registered owner of movable pages: the handle to allocate and free memory in that owner's name.
 /// [`Mm::register`](crate::Mm::register) returns one for each owner and it cannot be copied, so it proves that
 /// the caller acts for the owner.
+/// Another manager refuses it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Mover(MoverId);
+pub struct Mover(MoverId, ManagerId);
 
 impl Mover {
     /// The number by which the owner's pages name it.
@@ -33,16 +38,26 @@ impl Mover {
     }
 }
 
-/// A name for pages that stay: see [`Mm::register_user`](crate::Mm::register_user).
+/// A name for pages that stay: see [`Mm::register_user`](crate::Mm::register_user). Another manager
+/// refuses it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct User(UserId);
+pub struct User(UserId, ManagerId);
 
 impl User {
     /// The number by which its pages name it.
     pub const fn id(&self) -> UserId {
         self.0
     }
+
+    /// The manager that has it.
+    pub(crate) const fn manager(&self) -> ManagerId {
+        self.1
+    }
 }
+
+/// Which manager an owner has registered with: managers count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ManagerId(u32);
 
 /// What owners have registered, by their numbers.
 struct Registry<T, const N: usize>([Once<T>; N]);
@@ -74,11 +89,29 @@ impl<T: Copy, const N: usize> Registry<T, N> {
 pub(crate) struct Owners {
     movers: Registry<&'static dyn MovableOps, MAX_MOVERS>,
     users: Registry<&'static str, MAX_USERS>,
+    /// The manager's number; 0 until the first owner registers.
+    manager: AtomicU32,
 }
 
 impl Owners {
     pub(crate) const fn new() -> Self {
-        Self { movers: Registry::new(), users: Registry::new() }
+        let manager = AtomicU32::new(0);
+        Self { movers: Registry::new(), users: Registry::new(), manager }
+    }
+
+    /// The manager's number.
+    fn manager(&self) -> ManagerId {
+        ManagerId(self.manager.load(Ordering::Relaxed))
+    }
+
+    /// The same, for who registers.
+    fn number(&self) -> ManagerId {
+        if self.manager() == ManagerId(0) {
+            let number = MANAGERS.fetch_add(1, Ordering::Relaxed) + 1;
+            // Another CPU may have been faster: its number stays.
+            let _ = self.manager.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        self.manager()
     }
 
     pub(crate) fn mover(&self, mover: MoverId) -> Option<&'static dyn MovableOps> {
@@ -88,13 +121,29 @@ impl Owners {
     /// See [`Mm::register`](crate::Mm::register).
     pub(crate) fn register(&self, ops: &'static dyn MovableOps) -> Result<Mover, TooManyOwners> {
         let index = self.movers.add(ops)?;
-        MoverId::new(index).map(Mover).ok_or(TooManyOwners { count: MAX_MOVERS })
+        let id = MoverId::new(index).ok_or(TooManyOwners { count: MAX_MOVERS })?;
+        Ok(Mover(id, self.number()))
     }
 
     /// See [`Mm::register_user`](crate::Mm::register_user).
     pub(crate) fn register_user(&self, name: &'static str) -> Result<User, TooManyOwners> {
         let index = self.users.add(name)?;
-        UserId::new(index).map(User).ok_or(TooManyOwners { count: MAX_USERS })
+        let id = UserId::new(index).ok_or(TooManyOwners { count: MAX_USERS })?;
+        Ok(User(id, self.number()))
+    }
+
+    /// Whose memory is `mover`'s, if it has registered here.
+    pub(crate) fn owner_of(&self, mover: &Mover) -> Option<Owner> {
+        self.is_here(mover.1).then_some(Owner::Movable(mover.0))
+    }
+
+    /// Whether this is the manager that an owner has registered with.
+    pub(crate) fn is_here(&self, manager: ManagerId) -> bool {
+        let here = self.manager() == manager;
+        if !here {
+            log::error!("an owner of memory came to a manager that it has not registered with");
+        }
+        here
     }
 
     /// The name of an owner, for people: that of a mover or a user is its own.

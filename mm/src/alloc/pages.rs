@@ -9,7 +9,6 @@ use crate::alloc::buddy::{FreeError, OutOfMemory, is_kernels};
 use crate::alloc::owners::Mover;
 use crate::alloc::request::Request;
 use crate::machine::Machine;
-use crate::memmap::page::Owner;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::AtomicU64;
 use core::{fmt, slice};
@@ -115,7 +114,11 @@ impl<M: Machine> Allocator<M> {
     /// See [`Mm::alloc`](crate::Mm::alloc).
     pub(crate) fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
         let request = request.into();
-        let pfn = self.alloc_request(request, request.user)?;
+        let (owner, manager) = request.user;
+        if manager.is_some_and(|manager| !self.owners.is_here(manager)) {
+            return Err(OutOfMemory { order: request.order });
+        }
+        let pfn = self.alloc_request(request, owner)?;
         Ok(Pages { allocator: self, pfn, order: request.order })
     }
 
@@ -126,12 +129,15 @@ impl<M: Machine> Allocator<M> {
         mover: &Mover,
         private: u64,
     ) -> Result<Pfn, OutOfMemory> {
-        self.alloc_request(request.into().with_private(private), Owner::Movable(mover.id()))
+        let request = request.into().with_private(private);
+        let owner = self.owners.owner_of(mover).ok_or(OutOfMemory { order: request.order })?;
+        self.alloc_request(request, owner)
     }
 
     /// See [`Mm::free_movable`](crate::Mm::free_movable).
     pub(crate) fn free_movable(&self, pfn: Pfn, mover: &Mover) -> Result<(), FreeError> {
-        self.free_of(pfn, |owner| owner == Owner::Movable(mover.id())).map(drop)
+        let mine = self.owners.owner_of(mover);
+        self.free_of(pfn, |owner| Some(owner) == mine).map(drop)
     }
 }
 
@@ -141,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::NodeId;
-    use crate::memmap::page::PageState;
+    use crate::memmap::page::{Owner, PageState};
     use crate::testing::{Bench, Holder, Setup, Tiny};
 
     const MIB: u64 = 1 << 20;
@@ -200,6 +206,32 @@ mod tests {
         assert_eq!(bench.mm.private(pfn), Ok(7));
         assert_eq!(bench.mm.free_movable(pfn, one.mover()), Ok(()));
         bench.check();
+    }
+
+    #[test]
+    fn an_owner_of_another_manager_is_refused() {
+        let (here, there) = (bench(), bench());
+        let stranger = Holder::register(&there);
+        let theirs = there.mm.register_user("heap").unwrap();
+        let before = here.snapshot();
+        let out = OutOfMemory { order: Order::ZERO };
+        let movable = here.mm.alloc_movable(Order::ZERO, stranger.mover(), 7);
+        assert_eq!(movable, Err(out));
+        let named = here.mm.alloc(Request::from(Order::ZERO).named(&theirs));
+        assert_eq!(named.map(drop), Err(out));
+        assert_eq!(here.snapshot(), before);
+
+        // Both have the same number.
+        let mine = Holder::register(&here);
+        assert_eq!(mine.mover().id(), stranger.mover().id());
+        assert_ne!(mine.mover(), stranger.mover());
+        let pfn = here.mm.alloc_movable(Order::ZERO, mine.mover(), 7).unwrap();
+        let refused = FreeError::NotYours(pfn, Owner::Movable(mine.mover().id()));
+        assert_eq!(here.mm.free_movable(pfn, stranger.mover()), Err(refused));
+        let looked = here.mm.with_meta(pfn, 0, stranger.mover(), |_| ());
+        assert_eq!(looked, Err(refused));
+        here.mm.free_movable(pfn, mine.mover()).unwrap();
+        assert_eq!(here.snapshot(), before);
     }
 
     #[test]

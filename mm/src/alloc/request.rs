@@ -2,7 +2,7 @@
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::node::NodeId;
-use crate::alloc::owners::User;
+use crate::alloc::owners::{ManagerId, User};
 use crate::alloc::zone::ZoneKind;
 use crate::memmap::page::Owner;
 
@@ -16,8 +16,8 @@ pub struct Request {
     pub(crate) private: u64,
     node: Option<NodeId>,
     movable_zone: bool,
-    /// Who has it if it stays where it is.
-    pub(crate) user: Owner,
+    /// Who has it if it stays where it is, and which manager knows the name.
+    pub(crate) user: (Owner, Option<ManagerId>),
     /// The frame that it ends by.
     pub(crate) below: Option<Pfn>,
     /// Whether movable memory may take the floor of a system zone.
@@ -34,7 +34,7 @@ impl From<Order> for Request {
             private: 0,
             node: None,
             movable_zone: false,
-            user: Owner::Kernel,
+            user: (Owner::Kernel, None),
             below: None,
             uses_floor: false,
             meta_of_each: false,
@@ -86,7 +86,7 @@ impl Request {
     /// has its mover's name.
     #[must_use]
     pub const fn named(self, user: &User) -> Self {
-        Self { user: Owner::Named(user.id()), ..self }
+        Self { user: (Owner::Named(user.id()), Some(user.manager())), ..self }
     }
 
     /// Memory of movable zones only, which no unmovable memory comes from.
