@@ -83,7 +83,21 @@ pub unsafe trait Machine: Geometry + PhysMem {
     /// For the manager, which excludes its own calls from each other. Anybody else keeps to what
     /// [`Mm::walk`](crate::Mm::walk), [`Mm::map_own`](crate::Mm::map_own) and
     /// [`Mm::unmap_own`](crate::Mm::unmap_own) do under the manager's locks, but for a kernel that has not
-    /// called [`Mm::boot`](crate::Mm::boot) yet, or stopped all other CPUs.
+    /// called [`Mm::boot`](crate::Mm::boot) yet, or stopped all other CPUs. Safe code reaches neither the tables, nor
+    /// the frames that they come from:
+    ///
+    /// ```compile_fail,E0133
+    /// fn tables<M: hotmem::Machine>(mm: &hotmem::Mm<M>) -> &M::Mapper {
+    ///     mm.machine().mapper()
+    /// }
+    /// ```
+    ///
+    /// ```compile_fail,E0277
+    /// fn give_back(mm: impl hotmem::paging::TableFrames) {}
+    /// fn gives_back<M: hotmem::Machine>(mm: hotmem::Mm<M>) {
+    ///     give_back(mm)
+    /// }
+    /// ```
     unsafe fn mapper(&self) -> &Self::Mapper;
 
     /// Where the descriptor of `pfn` is, as a pointer. The default is the address in the memmap's window; a

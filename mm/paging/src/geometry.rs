@@ -180,9 +180,12 @@ impl BlockSize {
         Ok(Self { shift: bytes.trailing_zeros() })
     }
 
-    /// Bytes of a block.
+    /// Bytes of a block; 0 if no address is as large.
     pub const fn bytes(self) -> u64 {
-        1 << self.shift
+        match 1_u64.checked_shl(self.shift) {
+            Some(bytes) => bytes,
+            None => 0,
+        }
     }
 
     /// Sections of a block.

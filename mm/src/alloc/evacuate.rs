@@ -231,7 +231,9 @@ impl<M: Machine> Allocator<M> {
         }
         let owner = Owner::Movable(mover);
         let request = Request::for_move(order, self.covers_all(&extent));
-        let Ok(target) = self.alloc_best(area.node, request, owner) else {
+        let allowed = self.machine().allows_allocation();
+        let target = allowed.then(|| self.alloc_best(area.node, request, owner).ok()).flatten();
+        let Some(target) = target else {
             ops.putback(&extent);
             return Err(Stuck::NoRoom(order));
         };

@@ -118,11 +118,19 @@ impl<M: Machine> Memmap<M> {
         (first..first.saturating_add(count)).filter_map(|number| self.section(number))
     }
 
-    /// The record that keeps the block's own words: that of its first section that is there.
+    /// The record that keeps the block's own words.
     pub(crate) fn block_record(&self, section: u64) -> Option<Record<'_>> {
-        let count = self.block_sections();
-        let first = section & !(count - 1);
-        (first..first + count).find_map(|number| self.section(number)).map(Section::record)
+        self.first_section_of(BlockId(section / self.block_sections())).map(Section::record)
+    }
+
+    /// The section in whose record the block's own words are: its first that is there.
+    ///
+    /// Added blocks are whole, so if the first is hidden, others may be seen only because the block was coming or
+    /// going while they were looked at: it is not there.
+    fn first_section_of(&self, id: BlockId) -> Option<Section<'_, M>> {
+        let section = self.sections_of_block(id).next()?;
+        let first = section.number().is_multiple_of(self.block_sections());
+        (first || section.word().boot()).then_some(section)
     }
 
     /// What is known of a block, or `None` if it is not there.
@@ -133,7 +141,7 @@ impl<M: Machine> Memmap<M> {
 
     /// As [`block`](Self::block), for who holds an operation, a look or a read guard.
     pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
-        let section = self.sections_of_block(id).next()?;
+        let section = self.first_section_of(id)?;
         let record = section.record();
         let word = BlockWord::decode(record.block().get());
         let pfns = self.block_pfns(id);

@@ -158,14 +158,14 @@ impl<M: Machine> Mm<M> {
 
     /// Hides the sections of `pfns`, the last one first, and [`come_back`](Self::come_back) shows them, the
     /// first one first: what is noted of a block is in the record of its first section, where a look-up
-    /// takes it from, so either it finds all of that or no block.
-    fn leave(&self, pfns: PfnRange) {
+    /// takes it from, or it finds no block.
+    pub(super) fn leave(&self, pfns: PfnRange) {
         sections_of::<M>(pfns)
             .rev()
             .for_each(|number| self.set_state(number, SectionState::Leaving));
     }
 
-    fn come_back(&self, pfns: PfnRange) {
+    pub(super) fn come_back(&self, pfns: PfnRange) {
         sections_of::<M>(pfns).for_each(|number| self.set_state(number, SectionState::Present));
     }
 

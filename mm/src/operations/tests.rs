@@ -1,11 +1,15 @@
 //! Refusals that need a hand inside the manager: a reader that stays, a mapper that broke its word.
 
+extern crate std;
+
 use super::{ConvertError, RemoveError};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::Geometry;
 use crate::paging::{Attr, Mapper, Mapping};
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use crate::{Order, Placement};
+use core::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::boxed::Box;
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
@@ -97,4 +101,39 @@ fn a_range_whose_memmap_shares_a_leaf_with_its_neighbour_is_not_removed() {
     assert_eq!(bench.snapshot(), added);
     halves.iter().for_each(|&half| _ = bench.remove(half));
     assert_eq!(bench.snapshot(), before);
+}
+
+#[test]
+fn a_block_is_seen_with_all_that_is_noted_of_it_or_not_at_all_while_it_leaves_and_comes_back() {
+    let ram = [(0, 16 * MIB, 0)].into_iter().collect();
+    let setup = Setup { ram, block: 4 * MIB, window: (DIMM, 64 * MIB), kernelcore: None };
+    let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
+    let (mm, dimm) = (&bench.mm, range(DIMM, 4 * MIB));
+    let pfns = FakeMachine::<Tiny>::pfns(dimm);
+    bench.plug(dimm);
+    bench.add(dimm, Placement::PerBlock);
+    let id = mm.block_at(dimm.start());
+    mm.poison(pfns.start.add(900)).unwrap();
+    // Another CPU's operation comes just before one access of the look-up.
+    static LEFT: AtomicI64 = AtomicI64::new(0);
+    static LEAVES: AtomicBool = AtomicBool::new(false);
+    mm.machine().mmu().on_access(move || match LEFT.fetch_sub(1, Ordering::Relaxed) {
+        1 if LEAVES.load(Ordering::Relaxed) => bench.mm.leave(pfns),
+        1 => bench.mm.come_back(pfns),
+        _ => {}
+    });
+    for leaves in [true, false] {
+        for nth in 1..50 {
+            if !leaves {
+                mm.leave(pfns);
+            }
+            LEAVES.store(leaves, Ordering::Relaxed);
+            LEFT.store(nth, Ordering::Relaxed);
+            let found = mm.block(id);
+            assert!(found.is_none_or(|block| block.poisoned), "access {nth}: {found:?}");
+            LEFT.store(0, Ordering::Relaxed);
+            mm.come_back(pfns);
+        }
+    }
+    bench.remove(dimm);
 }

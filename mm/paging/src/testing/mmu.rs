@@ -5,9 +5,10 @@
 
 use super::FakeRam;
 use super::std;
+use super::std::boxed::Box;
 use super::std::collections::HashMap;
 use super::std::hash::{BuildHasherDefault, Hasher};
-use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use super::std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::addr::{Address, AddressRange, PhysAddr, PhysRange, Space, VirtAddr};
 use crate::{Attr, Entry, Level, PhysMem, PteFormat, Tables, Tlb};
 
@@ -26,11 +27,16 @@ pub struct SoftMmu<F: PteFormat> {
     root: PhysAddr,
     caches: Mutex<Caches>,
     flushes: AtomicU64,
+    on_flush: Hook,
+    on_access: Hook,
     skips_flushes: AtomicBool,
     yields: AtomicBool,
     claimed: AtomicBool,
     format: PhantomData<fn() -> F>,
 }
+
+/// What a test does at a certain kind of moment.
+type Hook = OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// A map by addresses, which every access of a suite looks up.
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
@@ -97,6 +103,8 @@ impl<F: PteFormat> SoftMmu<F> {
             root,
             caches: Mutex::default(),
             flushes: AtomicU64::new(0),
+            on_flush: Hook::new(),
+            on_access: Hook::new(),
             skips_flushes: AtomicBool::new(false),
             yields: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
@@ -128,6 +136,11 @@ impl<F: PteFormat> SoftMmu<F> {
         self.lock().linear = Some(base);
     }
 
+    /// Calls `waits` in each flush, as one that waits for other CPUs; the first call counts.
+    pub fn on_flush(&self, waits: impl Fn() + Send + Sync + 'static) {
+        self.on_flush.get_or_init(|| Box::new(waits));
+    }
+
     /// Makes every flush do nothing, to see whether its absence is noticed.
     pub fn skip_flushes(&self, skip: bool) {
         self.skips_flushes.store(skip, Ordering::SeqCst);
@@ -139,7 +152,14 @@ impl<F: PteFormat> SoftMmu<F> {
         self.yields.store(yields, Ordering::SeqCst);
     }
 
+    /// Calls `meets` before every access to memory, as another CPU may do anything there; the first call
+    /// counts. What `meets` itself accesses, it is called for, too.
+    pub fn on_access(&self, meets: impl Fn() + Send + Sync + 'static) {
+        self.on_access.get_or_init(|| Box::new(meets));
+    }
+
     fn give_way(&self) {
+        self.on_access.get().into_iter().for_each(|meets| meets());
         if self.yields.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
@@ -388,6 +408,7 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
 
     fn flush(&self, range: AddressRange<I>) {
         self.flushes.fetch_add(1, Ordering::SeqCst);
+        self.on_flush.get().into_iter().for_each(|waits| waits());
         if self.skips_flushes.load(Ordering::SeqCst) {
             return;
         }

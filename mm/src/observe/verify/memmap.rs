@@ -17,6 +17,7 @@ impl<M: Machine> View<'_, M> {
                 self.allocator.memmap.sections().word(self.allocator.machine(), number).state();
             hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
             let Some(section) = self.allocator.memmap.section(number) else { continue };
+            self.verify_whole(section)?;
             self.verify_mapped(section)?;
             match self.allocator.memmap.group_of(section) {
                 Some(group) => self.verify_group(section, group)?,
@@ -24,6 +25,15 @@ impl<M: Machine> View<'_, M> {
             }
         }
         Ok(())
+    }
+
+    /// An added block has all its sections: each is followed by the next, the last by the first.
+    fn verify_whole(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let last = self.allocator.memmap.block_sections() - 1;
+        let number = section.number();
+        let next = number & !last | (number + 1) & last;
+        let there = section.word().boot() || self.allocator.memmap.section(next).is_some();
+        hold(4, "an added block has all its sections", next, there)
     }
 
     /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.

@@ -162,3 +162,19 @@ fn a_table_that_no_shared_page_counts_is_named() {
     let found = bench.mm.verify_machine().unwrap_err();
     assert_eq!((found.law, found.what), (4, "tables and nodes in shared pages"));
 }
+
+#[test]
+fn a_section_that_is_missing_from_an_added_block_is_named() {
+    for placement in Placement::ALL {
+        for missing in 0..2 {
+            let bench = added(2 * MIB, placement);
+            let number = DIMM / MIB + missing;
+            bench.mm.allocator.memmap.sections().set_word(
+                bench.mm.machine(),
+                number,
+                SectionWord::ABSENT,
+            );
+            names(&bench, 4, "an added block has all its sections");
+        }
+    }
+}
