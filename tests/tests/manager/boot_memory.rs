@@ -1,9 +1,9 @@
 //! Boot memory: blocks that are only partly RAM are counted to the page.
 
-use hotmem::testing::{Bench, Setup, Shape, Tiny, TinyShared, range};
+use hotmem::testing::{Bench, FakeMachine, Setup, Shape, Tiny, TinyShared, range};
 use hotmem::{
-    BlockId, FreeError, NodeId, OfflineError, Order, Owner, PageState, Pfn, PhysAddr, Placement,
-    RemoveError,
+    BlockId, BlockSize, BootError, BootMemory, FreeError, NodeId, OfflineError, Order, Owner,
+    PageState, Pfn, PhysAddr, Placement, RemoveError,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
@@ -184,5 +184,26 @@ fn sections_that_share_a_record_are_counted_each_for_itself() {
             let ram = !matches!(state, None | Some(PageState::Hole));
             assert_eq!(ram, there, "{at} KiB: {state:?}");
         }
+    }
+}
+
+#[test]
+fn ram_without_an_aligned_run_for_the_memmap_of_a_section_is_refused_by_name() {
+    // A section's memmap is four pages, aligned: of each run of seven only three pages beside the boundary.
+    for (run, fits) in [(7, true), (3, false)] {
+        let ram: Vec<_> = (0..100).map(|n| range((n * 8 + 1) * PAGE, run * PAGE)).collect();
+        let tables = range(16 * MIB, 4 * PAGE);
+        let (machine, mut early) =
+            FakeMachine::<Tiny>::start(&[&[tables], &ram[..]].concat(), PAGE);
+        let bench = Bench::over(machine);
+        let ram: Vec<_> = ram.iter().map(|&range| (range, NodeId::ZERO)).collect();
+        let block_size = BlockSize::new::<FakeMachine<Tiny>>(MIB).unwrap();
+        let memory = BootMemory { ram: &ram, block_size, window: &[], kernelcore: None };
+        let booted = bench.mm.start(&memory, &mut early);
+        assert_eq!(
+            booted,
+            if fits { Ok(()) } else { Err(BootError::OutOfMemory) },
+            "runs of {run}"
+        );
     }
 }

@@ -4,13 +4,13 @@
 //! Where two threads have to meet in a window of a few accesses, the machine makes each access give way
 //! to the other. Its TLB finds every use of a stale translation.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use hotmem::testing::{Bench, Holder, Random, Tiny, range};
 use hotmem::{
-    BlockState, Mover, OfflineError, Order, Pfn, PhysRange, Placement, PoisonError, Removability,
-    Request, ZoneKind,
+    BlockState, Extent, MovableOps, Mover, NotNow, OfflineError, Order, Pfn, PhysRange, Placement,
+    PoisonError, Removability, Request, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, tiny};
 
@@ -144,5 +144,72 @@ fn contents_follow_their_blocks_while_other_pages_come_and_go() {
     assert!(gone > 0, "no block ever went");
     assert_eq!(holder.handles().len(), kept);
     holder.check(&bench);
+    bench.check();
+}
+
+/// The word of each extent of [`Sure`].
+const WORD: u64 = 0x5eed_feed;
+
+/// An owner that lets nothing go, and counts how often it is asked; each time it must know the extent.
+struct Sure(AtomicU64);
+
+impl Sure {
+    fn knows(&self, extent: &Extent) {
+        assert_eq!(extent.private, WORD, "{}", extent.pfn);
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl MovableOps for Sure {
+    fn name(&self) -> &'static str {
+        "sure"
+    }
+
+    fn pinned(&self, extent: &Extent) -> bool {
+        self.knows(extent);
+        false
+    }
+
+    fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
+        self.knows(extent);
+        Err(NotNow)
+    }
+
+    fn migrate(&self, extent: &Extent, _: Pfn) -> Result<(), NotNow> {
+        self.knows(extent);
+        Err(NotNow)
+    }
+
+    fn putback(&self, extent: &Extent) {
+        self.knows(extent);
+    }
+}
+
+#[test]
+fn an_owner_is_asked_about_an_extent_with_its_word_from_the_first_moment_on() {
+    let bench = rig();
+    let sure: &'static Sure = Box::leak(Box::new(Sure(AtomicU64::new(0))));
+    let mover = bench.mm.register(sure).unwrap();
+    bench.mm.machine().mmu().yield_often(true);
+    let churn = |random: &mut Random| {
+        let order = Order::new(random.below(3) as u8).unwrap();
+        let request = Request::from(order).in_movable_zone();
+        if let Ok(pfn) = bench.mm.alloc_movable(request, &mover, WORD) {
+            bench.mm.free_movable(pfn, &mover).unwrap();
+        }
+    };
+    meanwhile(2, churn, || {
+        let mut turn = 0;
+        while sure.0.load(Ordering::Relaxed) < 100 {
+            let blocks = bench.blocks(dimm());
+            let id = blocks[turn % blocks.len()];
+            bench.mm.explain_offline(id);
+            if bench.mm.offline(id).is_ok() {
+                bench.mm.online(id, ZoneKind::Movable).unwrap();
+            }
+            turn += 1;
+        }
+    });
+    bench.mm.machine().mmu().yield_often(false);
     bench.check();
 }

@@ -342,6 +342,7 @@ fn bench_with_larger_leaves() -> Bench<TinyShared> {
 #[test]
 fn memory_whose_leaf_is_larger_than_its_block_is_not_taken() {
     let bench = bench_with_larger_leaves();
+    assert_eq!(bench.mm.verify(), Ok(()), "that is the loader's affair");
     let leaf = VirtAddr::new(12 * MIB);
     bench.mm.offline(id(24)).unwrap();
     bench.mm.machine().mmu().poke(PhysAddr::new(12 * MIB), 0xdead);

@@ -10,8 +10,8 @@ use std::thread;
 
 use hotmem::testing::{Bench, FakeMachine, Random, Tiny, range};
 use hotmem::{
-    AddError, BlockId, BlockState, Mm, NodeId, OfflineError, OnlineError, Order, PageState, Pfn,
-    PhysRange, Placement, RemoveError, ZoneKind,
+    AddError, BlockId, BlockState, Mm, NodeId, OfflineError, OnlineError, Order, Owner, PageState,
+    Pfn, PhysRange, Placement, RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny, tiny_without_reserve};
 
@@ -316,5 +316,35 @@ fn a_page_that_two_threads_free_is_freed_once() {
         });
         assert_eq!(freed.into_inner(), 1);
     }
+    bench.check();
+}
+
+#[test]
+fn no_look_up_believes_what_a_dimm_held_before_while_it_comes_online() {
+    let bench = tiny(MIB);
+    let block = range(TINY_WINDOW, MIB);
+    bench.plug(block);
+    // As an earlier life leaves them: each descriptor says that a bad page begins there.
+    let stale = PageState::Used { order: Order::ZERO, owner: Owner::Poison }.encode();
+    let first = TINY_WINDOW / PAGE;
+    let look = |random: &mut Random| {
+        // Where the extents of the block begin once it is online.
+        let pfn = Pfn::new(first + (4 << random.below(6)));
+        let state = bench.mm.page_info(pfn).and_then(|info| info.state);
+        assert!(!matches!(state, Some(PageState::Used { .. })), "{pfn}: {state:?}");
+    };
+    let id = BlockId::new(TINY_WINDOW / MIB);
+    look_while(&bench, look, |looks| {
+        for _ in 0..60 {
+            for word in (0..4 * PAGE).step_by(8) {
+                bench.mm.machine().mmu().poke(block.start().add(word), stale);
+            }
+            bench.mm.hot_add(block, NodeId::default(), Placement::PerBlock).unwrap();
+            bench.mm.online(id, ZoneKind::Movable).unwrap();
+            let_look(looks);
+            bench.mm.offline(id).unwrap();
+            bench.mm.remove(block).unwrap();
+        }
+    });
     bench.check();
 }

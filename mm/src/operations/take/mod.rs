@@ -85,13 +85,14 @@ impl fmt::Display for TakeError {
 
 impl core::error::Error for TakeError {}
 
-/// Why a block was not released. Those before it were.
+/// Why nothing was released. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {
     /// A verb is running.
     Busy,
-    /// The linear map could not be restored. Its tables stayed, so this is a mapper that broke its word.
+    /// The linear map of a block could not be restored. Its tables stayed, so this is a mapper that broke its
+    /// word.
     Map(BlockId, MapError),
 }
 
@@ -99,7 +100,7 @@ impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::Map(id, error) => write!(f, "{id} stays taken: {error}"),
+            Self::Map(id, error) => write!(f, "{id} cannot be mapped again: {error}"),
         }
     }
 }
@@ -128,8 +129,8 @@ impl<M: Machine> Mm<M> {
         self.take_all_out(blocks).map_err(|(id, error)| TakeError::Unmap(id, error))
     }
 
-    /// Gives back all that was taken: by name, to be offline as it was; by size, to the allocator.
-    /// Answers how many blocks.
+    /// Gives back all that was taken, or nothing: by name, to be offline as it was; by size, to the allocator.
+    /// Returns how many blocks.
     ///
     /// What the taker left there is cleared before anybody else can read it. A block that went bad
     /// meanwhile is not touched: it does not come online any more.
@@ -139,12 +140,34 @@ impl<M: Machine> Mm<M> {
     /// [`ReleaseError`].
     pub fn release(&self) -> Result<u64, ReleaseError> {
         let _operation = self.allocator.operation().ok_or(ReleaseError::Busy)?;
-        let mut count = 0;
-        for block in self.blocks().filter(|block| block.taken) {
-            self.put_back(&block).map_err(|error| ReleaseError::Map(block.id, error))?;
-            count += 1;
+        let taken = || self.blocks().filter(|block| block.taken);
+        for (done, block) in taken().enumerate() {
+            if let Err(error) = self.map_taken(block.id) {
+                taken().take(done).for_each(|block| self.unmap_taken(block.id));
+                return Err(ReleaseError::Map(block.id, error));
+            }
         }
-        Ok(count)
+        let count = taken().count();
+        taken().for_each(|block| self.put_back(&block));
+        Ok(count as u64)
+    }
+
+    /// Maps a block that was taken, in tables that stayed.
+    fn map_taken(&self, id: BlockId) -> Result<(), MapError> {
+        self.block_range(id).map_or(Ok(()), |range| {
+            self.allocator.map(&self.allocator.memmap.linear_mapping(range))
+        })
+    }
+
+    /// Unmaps a block of which nobody knows yet that it was mapped again.
+    fn unmap_taken(&self, id: BlockId) {
+        let Some(range) = self.block_range(id) else { return };
+        let mut gather = self.allocator.gather_keeping_tables();
+        let unmapped = self.allocator.memmap.unmap(self.linear_virt(range), &mut gather);
+        gather.flush();
+        if let Err(error) = unmapped {
+            log::error!("{id} stays mapped though it is taken: {error}");
+        }
     }
 
     fn check_take(&self, id: BlockId, node: NodeId) -> Result<(), TakeError> {
@@ -187,10 +210,9 @@ impl<M: Machine> Mm<M> {
         Ok(blocks().count() as u64)
     }
 
-    /// Maps a block again that was just taken out, in tables that stayed.
+    /// Maps a block again that was just taken out.
     fn map_back(&self, id: BlockId) {
-        let Some(range) = self.block_range(id) else { return };
-        match self.allocator.map(&self.allocator.memmap.linear_mapping(range)) {
+        match self.map_taken(id) {
             Ok(()) => self.mark_taken(id, false),
             Err(error) => log::error!("{id} stays taken: {error}"),
         }
@@ -208,10 +230,8 @@ impl<M: Machine> Mm<M> {
         unmapped.inspect_err(|_| self.mark_taken(id, false))
     }
 
-    /// Maps a taken block again, clear, and gives it to who had it.
-    fn put_back(&self, block: &Block) -> Result<(), MapError> {
-        let Some(range) = self.block_range(block.id) else { return Ok(()) };
-        self.allocator.map(&self.allocator.memmap.linear_mapping(range))?;
+    /// Gives a taken block, which is mapped again, to who had it, and clears it before.
+    fn put_back(&self, block: &Block) {
         if !block.poisoned {
             self.clear_pages(block.pfns);
         }
@@ -220,7 +240,6 @@ impl<M: Machine> Mm<M> {
             let area = Area { pfns: block.pfns, node: block.node, kind };
             self.allocator.unclaim(&area, Owner::Taken);
         }
-        Ok(())
     }
 
     /// Clears pages of a block that is boot memory from end to end, mapped, and used by nobody.

@@ -7,6 +7,7 @@ use core::cell::Cell;
 
 use super::*;
 use crate::paging::{OutOfFrames, TableFrames};
+use crate::testing::TinyShared;
 
 // Law 5.
 
@@ -366,6 +367,7 @@ fn a_wrong_attribute_in_the_linear_map_is_named() {
         (Attr::EXECUTE, access),
         (Attr::WRITE | Attr::USER, kind),
         (Attr::WRITE | Attr::DEVICE, kind),
+        (Attr::EXECUTE | Attr::USER | Attr::DEVICE, kind),
     ];
     for (attr, what) in cases {
         let bench = online(MIB, Placement::PerBlock);
@@ -375,4 +377,43 @@ fn a_wrong_attribute_in_the_linear_map_is_named() {
         map(&bench, virt, block.start(), MIB, attr);
         names(&bench, 6, what);
     }
+}
+
+#[test]
+fn a_leaf_that_begins_in_boot_memory_is_judged_by_all_that_it_maps() {
+    // A leaf of a mebibyte covers half boot memory, half of what came, was removed, or never was.
+    let ram = [(0, 12 * MIB + MIB / 2, 0)].into_iter().collect();
+    let window = (12 * MIB + MIB / 2, 8 * MIB);
+    let setup = Setup { ram, block: MIB / 2, window, kernelcore: Some(8 * MIB) };
+    let bench = Bench::<TinyShared>::new(&setup);
+    let dimm = range(window.0, MIB / 2);
+    bench.plug(dimm);
+    let elsewhere = |named: &str| {
+        let (phys, attr) = (PhysAddr::new(12 * MIB), Attr::WRITE);
+        let mapping = Mapping { virt: ELSEWHERE, phys, len: MIB, attr, max_leaf: MIB };
+        bench
+            .mm
+            .allocator
+            .memmap
+            .mapper()
+            .map(&mapping, &bench.mm.allocator.spare_frames())
+            .unwrap();
+        let found = bench.mm.verify_machine().unwrap_err();
+        assert_eq!((found.law, found.what), (6, named));
+        let mut gather = bench.mm.allocator.gather();
+        bench
+            .mm
+            .allocator
+            .memmap
+            .mapper()
+            .unmap(VirtRange::new(ELSEWHERE, MIB).unwrap(), &mut gather)
+            .unwrap();
+        gather.flush();
+        bench.check();
+    };
+    elsewhere("absent memory has no translation");
+    bench.add(dimm, Placement::Boot);
+    elsewhere("added memory is mapped in the linear map only");
+    bench.remove(dimm);
+    elsewhere("absent memory has no translation");
 }
