@@ -120,17 +120,22 @@ impl<M: Machine> Memmap<M> {
 
     /// The record that keeps the block's own words.
     pub(crate) fn block_record(&self, section: u64) -> Option<Record<'_>> {
-        self.first_section_of(BlockId(section / self.block_sections())).map(Section::record)
+        self.first_section(section & !(self.block_sections() - 1)).map(Section::record)
     }
 
-    /// The section in whose record the block's own words are: its first that is there.
-    ///
-    /// Added blocks are whole, so if the first is hidden, others may be seen only because the block was coming or
-    /// going while they were looked at: it is not there.
-    fn first_section_of(&self, id: BlockId) -> Option<Section<'_, M>> {
-        let section = self.sections_of_block(id).next()?;
-        let first = section.number().is_multiple_of(self.block_sections());
-        (first || section.word().boot()).then_some(section)
+    /// The section in whose record the block's own words are: its first that is there. `first` is the first that
+    /// it can have.
+    fn first_section(&self, first: u64) -> Option<Section<'_, M>> {
+        self.section(first).or_else(|| self.first_boot_section(first))
+    }
+
+    /// As [`first_section`](Self::first_section), without its first section. Added blocks are whole, so if that is hidden, others
+    /// may be seen only because the block was coming or going while they were looked at: it is not there.
+    #[cold]
+    fn first_boot_section(&self, first: u64) -> Option<Section<'_, M>> {
+        let others = first..first.saturating_add(self.block_sections());
+        let section = others.skip(1).find_map(|number| self.section(number))?;
+        section.word().boot().then_some(section)
     }
 
     /// What is known of a block, or `None` if it is not there.
@@ -141,7 +146,7 @@ impl<M: Machine> Memmap<M> {
 
     /// As [`block`](Self::block), for who holds an operation, a look or a read guard.
     pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
-        let section = self.first_section_of(id)?;
+        let section = self.first_section(id.0.saturating_mul(self.block_sections()))?;
         let record = section.record();
         let word = BlockWord::decode(record.block().get());
         let pfns = self.block_pfns(id);
