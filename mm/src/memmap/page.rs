@@ -98,6 +98,7 @@ impl Owner {
     const FIXED: [Self; 6] =
         [Self::Boot, Self::Table, Self::Memmap, Self::Kernel, Self::Poison, Self::Taken];
 
+    #[inline]
     const fn encode(self) -> u64 {
         match self {
             Self::Boot => 0,
@@ -111,6 +112,7 @@ impl Owner {
         }
     }
 
+    #[inline]
     const fn decode(raw: u64) -> Option<Self> {
         if raw < Self::FIXED.len() as u64 {
             return Some(Self::FIXED[raw as usize]);
@@ -195,6 +197,7 @@ const fn field(word: u64, shift: u32, bits: u32) -> u64 {
 
 impl PageState {
     /// The state word: the only place that knows its bits, with [`PageState::decode`].
+    #[inline]
     pub const fn encode(self) -> u64 {
         match self {
             Self::Tail => TAIL,
@@ -213,6 +216,7 @@ impl PageState {
     }
 
     /// What a state word means, or `None` for a word that [`PageState::encode`] never makes.
+    #[inline]
     pub const fn decode(word: u64) -> Option<Self> {
         let rest = word >> KIND_BITS;
         let order = Order::new(field(rest, 0, ORDER_BITS) as u8);
@@ -244,11 +248,13 @@ impl Page {
     }
 
     /// Whether the state word is exactly that of `state`.
+    #[inline]
     pub(crate) fn is(&self, state: PageState) -> bool {
         self.word.load(Ordering::Acquire) == state.encode()
     }
 
     /// Publishes a new state, after its payload.
+    #[inline]
     pub(crate) fn set_state(&self, state: PageState) {
         self.word.store(state.encode(), Ordering::Release);
     }
