@@ -86,8 +86,11 @@ impl Qmp {
     ) -> Result<Value> {
         let id = self.next_id;
         self.next_id += 1;
-        let line = json!({"execute": command, "arguments": arguments, "id": id});
-        writeln!(self.input, "{line}")
+        // Written as one piece: QEMU acts on the closing brace, and a guest that ends at once takes it away
+        // before a line end that is sent on its own.
+        let line = format!("{}\n", json!({"execute": command, "arguments": arguments, "id": id}));
+        self.input
+            .write_all(line.as_bytes())
             .and_then(|()| self.input.flush())
             .with_context(|| format!("QMP: cannot send {command}"))?;
 
@@ -224,6 +227,24 @@ mod tests {
         assert!(lines.next().unwrap().unwrap().contains("qmp_capabilities"));
         let sent: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         assert_eq!(sent, json!({"execute": "query-x", "arguments": {"a": 1}, "id": 2}));
+    }
+
+    #[test]
+    fn a_server_that_goes_at_the_closing_brace_has_the_whole_line() {
+        /// A server that is gone once it has an object: it takes what ends a line, and breaks before.
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                let whole = bytes.ends_with(b"}\n");
+                if whole { Ok(bytes.len()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let script = format!("{GREETING}{}", "{\"return\": {}, \"id\": 2}\r\n");
+        let mut qmp = Qmp::new(std::io::Cursor::new(script), Gone, soon()).unwrap();
+        qmp.execute("cont", json!({}), soon()).unwrap();
     }
 
     #[test]
