@@ -3,8 +3,13 @@
 //! Just before an allocation fails the fake machine caches every translation there is, so an undo
 //! that forgets a flush leaves a stale entry behind, which the check after it finds.
 
-use hotmem::testing::{Bench, Shape, range};
-use hotmem::{NodeId, Order, Pfn, PhysRange, Placement, ZoneKind};
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use hotmem::testing::{Bench, Holder, Setup, Shape, Tiny, range};
+use hotmem::{
+    CompactError, ContigError, ConvertError, NodeId, OfflineError, Order, Pfn, PhysRange,
+    Placement, PoisonError, ZoneKind,
+};
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, fail_each_allocation, real, tiny,
     tiny_without_reserve,
@@ -176,4 +181,104 @@ fn online_offline_and_remove_allocate_nothing() {
         bench.remove(dimm);
         assert_eq!((plan.seen(), plan.fired()), (0, false), "{placement}");
     }
+}
+
+/// An operation that moves what is in use, and whether it failed for want of room.
+type Moves = fn(&Bench<Tiny>) -> Result<(), bool>;
+
+const MOVES: [(&str, Moves); 5] = [
+    ("offline", |bench| {
+        let done = bench.mm.offline(bench.blocks(moved())[1]);
+        done.map_err(|error| matches!(error, OfflineError::NoRoom { .. }))
+    }),
+    ("compact", |bench| {
+        let order = Order::new(7).unwrap();
+        let done = bench.mm.compact(NodeId::ZERO, ZoneKind::Movable, order);
+        done.map(drop).map_err(|error| matches!(error, CompactError::NoRoom(_)))
+    }),
+    ("convert", |bench| {
+        let done = bench.mm.convert(moved());
+        done.map(drop).map_err(|error| matches!(error, ConvertError::NoRoom(..)))
+    }),
+    ("poison", |bench| {
+        let pfn = Pfn::new((TINY_WINDOW + MIB) / 4096 + 1);
+        let done = bench.mm.poison(pfn);
+        done.map(drop).map_err(|error| matches!(error, PoisonError::NoRoom(..)))
+    }),
+    ("take_contig", |bench| {
+        let done = bench.mm.take_contig(NodeId::ZERO, 8 * MIB);
+        done.map(drop).map_err(|error| matches!(error, ContigError::NoRun(Some(_))))
+    }),
+];
+
+fn moved() -> PhysRange {
+    range(TINY_WINDOW, 4 * MIB)
+}
+
+/// Movable memory, some of it boot memory, with an extent of 16 pages in each 32.
+fn half_full() -> (Bench<Tiny>, &'static Holder<Tiny>) {
+    let ram = vec![(0, 16 * MIB, 0)];
+    let window = (TINY_WINDOW, 64 * MIB);
+    let bench = Bench::new(&Setup { ram, block: MIB, window, kernelcore: Some(8 * MIB) });
+    bench.plug(moved());
+    bench.add(moved(), Placement::PerRange);
+    bench.online(moved());
+    let holder = Holder::register(&bench);
+    let order = Order::new(4).unwrap();
+    let all: Vec<_> = std::iter::from_fn(|| holder.take_in_zone(&bench, order)).collect();
+    for handle in all {
+        if holder.at(handle).is_some_and(|(pfn, _)| pfn.get() % 32 != 0) {
+            holder.release(&bench, handle);
+        }
+    }
+    (bench, holder)
+}
+
+/// What an operation that failed leaves as it was, though what had moved stays where it went.
+fn outline(bench: &Bench<Tiny>) -> impl PartialEq + std::fmt::Debug + use<> {
+    let blocks = bench.mm.blocks();
+    let blocks = blocks.map(|b| (b.id, b.state, b.placement, b.taken, b.poisoned));
+    (blocks.collect::<Vec<_>>(), bench.mm.stats().pages)
+}
+
+#[test]
+fn any_allocation_of_what_moves_may_fail_and_nothing_is_lost() {
+    for (name, operation) in MOVES {
+        for failing in 1.. {
+            let (bench, holder) = half_full();
+            let before = outline(&bench);
+            let plan = bench.mm.machine().plan();
+            plan.arm(failing);
+            let done = operation(&bench);
+            let fired = plan.fired();
+            plan.disarm();
+            bench.check();
+            holder.check(&bench);
+            if !fired {
+                assert_eq!(done, Ok(()), "{name}");
+                assert!(failing > 1, "{name} moves nothing");
+                break;
+            }
+            assert_eq!(done, Err(true), "{name}, allocation {failing}");
+            assert_eq!(outline(&bench), before, "{name}, allocation {failing}");
+            assert_eq!(operation(&bench), Ok(()), "{name}, after allocation {failing} failed");
+            bench.check();
+            holder.check(&bench);
+        }
+    }
+}
+
+#[test]
+fn memory_is_taken_and_given_back_without_an_allocation_where_nothing_moves() {
+    let ram = vec![(0, 16 * MIB, 0)];
+    let setup = Setup { ram, block: MIB, window: (TINY_WINDOW, 0), kernelcore: Some(8 * MIB) };
+    let bench = Bench::<Tiny>::new(&setup);
+    let before = bench.snapshot();
+    let plan = bench.mm.machine().plan();
+    plan.arm(1);
+    bench.mm.take_contig(NodeId::ZERO, 3 * MIB).unwrap();
+    assert_eq!(bench.mm.release(), Ok(3));
+    assert_eq!((plan.seen(), plan.fired()), (0, false));
+    bench.check();
+    assert_same(&before, &bench.snapshot());
 }

@@ -2,9 +2,10 @@
 
 use hotmem::testing::{Bench, Holder, Setup, Tiny, locks_held, range};
 use hotmem::{
-    Change, Event, Listen, Listener, News, Order, Placement, Removability, Request, ZoneKind,
+    BlockId, Change, Event, Listen, Listener, News, NodeId, Order, Pfn, Placement, Removability,
+    Request, TakeList, ZoneKind,
 };
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 const MIB: u64 = 1 << 20;
 
@@ -65,5 +66,81 @@ fn no_lock_is_held_while_a_listener_an_owner_or_a_sink_is_called() {
     assert!(holder.moves().0 > 0);
     assert!(EAR.0.load(Ordering::Relaxed) >= 10);
     drop(pages);
+    bench.check();
+}
+
+/// What a flush that waits for other CPUs finds.
+struct Flushes {
+    count: AtomicUsize,
+    /// The most locks that were held.
+    locks: AtomicUsize,
+    converts: AtomicBool,
+}
+
+static FLUSHES: Flushes = Flushes {
+    count: AtomicUsize::new(0),
+    locks: AtomicUsize::new(0),
+    converts: AtomicBool::new(false),
+};
+
+impl Flushes {
+    /// Flushes since the last call, and the most locks that were held in one.
+    fn take(&self) -> (usize, usize) {
+        (self.count.swap(0, Ordering::Relaxed), self.locks.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// A CPU that a flush waits for may be in the allocator or in a look-up with interrupts off, so whatever those
+/// wait for must be free then: here they are called by the flush itself, and would wait for good.
+#[test]
+fn whoever_a_flush_waits_for_gets_through_the_allocator_and_look_ups_but_during_a_conversion() {
+    let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&Setup {
+        ram: [(0, 16 * MIB, 0)].into(),
+        block: MIB,
+        window: (64 * MIB, 8 * MIB),
+        kernelcore: Some(8 * MIB),
+    })));
+    let (mm, dimm) = (&bench.mm, range(64 * MIB, 4 * MIB));
+    bench.plug(dimm);
+    mm.machine().mmu().on_flush(move || {
+        FLUSHES.count.fetch_add(1, Ordering::Relaxed);
+        FLUSHES.locks.fetch_max(locks_held(), Ordering::Relaxed);
+        if FLUSHES.converts.load(Ordering::Relaxed) {
+            return;
+        }
+        let pfn = mm.take_pages(Order::ZERO).unwrap();
+        assert!(mm.page_info(pfn).is_some() && mm.block(BlockId::new(9)).is_some());
+        mm.free_pages(pfn).unwrap();
+    });
+    for placement in Placement::ALL {
+        bench.add(dimm, placement);
+        bench.online(dimm);
+        bench.offline(dimm);
+        bench.remove(dimm);
+        assert!(matches!(FLUSHES.take(), (1.., 0)), "a removal");
+    }
+    bench.unplug(dimm);
+    mm.machine().plug_hollow(dimm);
+    for placement in [Placement::PerBlock, Placement::PerRange] {
+        assert!(mm.hot_add(dimm, NodeId::ZERO, placement).is_err(), "{placement}");
+        assert!(matches!(FLUSHES.take(), (1.., 0)), "the undo of an add");
+    }
+    bench.unplug(dimm);
+    bench.plug(dimm);
+    mm.take_contig(NodeId::ZERO, 2 * MIB).unwrap();
+    mm.offline(BlockId::new(15)).unwrap();
+    mm.take(TakeList::parse("0:15").unwrap().pieces()).unwrap();
+    assert!(matches!(FLUSHES.take(), (3.., 0)), "memory is taken");
+    assert_eq!(mm.release(), Ok(3));
+
+    // A conversion holds the lock of a zone, and look-ups off: nobody may wait for those with interrupts off.
+    bench.add(dimm, Placement::PerRange);
+    bench.online(dimm);
+    FLUSHES.converts.store(true, Ordering::Relaxed);
+    mm.convert(dimm).unwrap();
+    assert!(matches!(FLUSHES.take(), (3.., 1)), "a conversion");
+    FLUSHES.converts.store(false, Ordering::Relaxed);
+    let own = mm.take_pages(Order::ZERO).unwrap();
+    assert!(mm.page_info(Pfn::new(own.get())).is_some());
     bench.check();
 }

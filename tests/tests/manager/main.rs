@@ -27,6 +27,7 @@ mod migrate;
 mod moving_storm;
 mod nodes;
 mod notify;
+mod odd;
 mod offline_threads;
 mod ppc64;
 mod refusals;

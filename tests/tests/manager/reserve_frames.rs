@@ -65,6 +65,24 @@ fn the_reserve_is_made_of_as_many_pieces_of_ram_as_hold_it() {
     }
 }
 
+#[test]
+fn ram_in_many_pieces_holds_the_reserve_that_it_would_hold_in_one() {
+    // 1152 pages in one piece, and in 128 pieces of 36 KiB with a page between them.
+    let window = range(GIB / 2, 512 * MIB);
+    let reserves = [(1, 1152), (128, 9)].map(|(pieces, pages)| {
+        let ram = (0..pieces).map(|n| (n * (pages + 1) * 4 * KIB, pages * 4 * KIB, 0)).collect();
+        let window_of = (window.start().get(), window.len());
+        let setup = Setup { ram, block: MIB, window: window_of, kernelcore: None };
+        let bench = Bench::<Tiny>::new(&setup);
+        let reserve = bench.mm.stats().reserve_free;
+        let dimm = range(window.start().get(), 64 * MIB);
+        bench.plug(dimm);
+        assert_eq!(bench.add(dimm, Placement::PerBlock).system_bytes, 0, "{pieces} pieces");
+        reserve
+    });
+    assert!(reserves[0] > 0 && reserves[0] == reserves[1], "{reserves:?}");
+}
+
 /// The pages that tables lie in.
 fn table_pages<S: Shape>(bench: &Bench<S>) -> BTreeSet<Pfn> {
     let mut pages = BTreeSet::new();
