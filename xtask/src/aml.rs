@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use hotmem_aml::{Aml, Host, HostError, Limits, NodeId, NodeKind, Space, Width};
+use hotmem_aml::{Aml, Host, HostError, Io, Limits, NodeId, NodeKind, Space, Width};
 
 /// Bytes of every table's header (ACPI 6.5, 5.2.6).
 const HEADER: usize = 36;
@@ -31,7 +31,7 @@ struct Table {
 /// A machine whose registers read as zero and take every write.
 struct Zeros;
 
-impl Host for Zeros {
+impl Io for Zeros {
     fn read(&mut self, _: Space, _: u64, _: Width) -> Result<u64, HostError> {
         Ok(0)
     }
@@ -40,11 +40,21 @@ impl Host for Zeros {
         Ok(())
     }
 
-    fn notify(&mut self, _: NodeId, _: u64) {}
-
     fn stall(&mut self, _: u64) {}
 
     fn sleep(&mut self, _: u64) {}
+
+    fn timer(&mut self) -> u64 {
+        0
+    }
+}
+
+impl Host for Zeros {
+    fn io(&mut self) -> &mut dyn Io {
+        self
+    }
+
+    fn notify(&mut self, _: NodeId, _: u64) {}
 }
 
 /// Loads the tables and prints what is in them.

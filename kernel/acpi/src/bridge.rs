@@ -1,6 +1,6 @@
 //! The machine as byte code sees it, while a method runs.
 
-use hotmem_aml::{Aml, Host, HostError, NodeId, Space, Width};
+use hotmem_aml::{Aml, Host, Io, NodeId};
 
 use super::device::Devices;
 use super::facs::GlobalLock;
@@ -23,34 +23,12 @@ impl<H: Hardware> AcpiSource<H> {
 }
 
 impl<H: Hardware> Host for Bridge<'_, H> {
-    fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
-        self.hardware.read(space, address, width)
-    }
-
-    fn write(
-        &mut self,
-        space: Space,
-        address: u64,
-        width: Width,
-        value: u64,
-    ) -> Result<(), HostError> {
-        self.hardware.write(space, address, width, value)
+    fn io(&mut self) -> &mut dyn Io {
+        self.hardware
     }
 
     fn notify(&mut self, node: NodeId, value: u64) {
         self.devices.notify(node, value);
-    }
-
-    fn stall(&mut self, microseconds: u64) {
-        self.hardware.stall(microseconds);
-    }
-
-    fn sleep(&mut self, milliseconds: u64) {
-        self.hardware.sleep(milliseconds);
-    }
-
-    fn timer(&mut self) -> u64 {
-        self.hardware.timer()
     }
 
     fn take_global_lock(&mut self) -> bool {

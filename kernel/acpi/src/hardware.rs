@@ -1,7 +1,7 @@
 //! What ACPI asks of the machine.
 
 use hotmem::PhysAddr;
-use hotmem_aml::{HostError, Space, Width};
+use hotmem_aml::{HostError, Io, Space, Width};
 use hotmem_hotplug::Line;
 
 /// Registers of the fixed hardware: `len` bytes at `address` in `space`.
@@ -16,27 +16,7 @@ pub struct Block {
 }
 
 /// Registers, time and interrupt lines. The kernel implements it; tests implement models of devices.
-pub trait Hardware {
-    /// Reads a register.
-    ///
-    /// # Errors
-    ///
-    /// [`HostError`] if the machine has no such register, or firmware may not touch it.
-    fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError>;
-
-    /// Writes a register.
-    ///
-    /// # Errors
-    ///
-    /// [`HostError`] if the machine has no such register, or firmware may not touch it.
-    fn write(
-        &mut self,
-        space: Space,
-        address: u64,
-        width: Width,
-        value: u64,
-    ) -> Result<(), HostError>;
-
+pub trait Hardware: Io {
     /// Stores `new` in the 32-bit word at `address` if it holds `old`, in one access. The memory is
     /// firmware's, not the kernel's. Returns the word that was there.
     ///
@@ -45,15 +25,6 @@ pub trait Hardware {
     /// [`HostError`] if the machine cannot do that there.
     fn compare_exchange(&mut self, address: PhysAddr, old: u32, new: u32)
     -> Result<u32, HostError>;
-
-    /// Waits by spinning.
-    fn stall(&mut self, microseconds: u64);
-
-    /// Waits; interrupts may be handled meanwhile.
-    fn sleep(&mut self, milliseconds: u64);
-
-    /// A clock that only grows, in units of 100 nanoseconds.
-    fn timer(&mut self) -> u64;
 
     /// Lets a level-triggered line interrupt again, which the interrupt handler had masked.
     fn unmask(&mut self, line: &Line);

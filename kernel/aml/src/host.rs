@@ -115,10 +115,9 @@ const INTERFACES: [&str; 22] = [
     "Module Device",
 ];
 
-/// The machine as AML sees it. The kernel implements it; tests implement register models.
-///
-/// No method may call back into the evaluator: it is borrowed while one of them runs.
-pub trait Host {
+/// Registers and time of the machine. The kernel implements it; tests implement register models.
+/// No method has a default, so that a machine that lacks one does not compile.
+pub trait Io {
     /// Reads a register. The result is in the low bits; higher ones are ignored.
     ///
     /// # Errors
@@ -137,10 +136,6 @@ pub trait Host {
         value: u64,
     ) -> Result<(), HostError>;
 
-    /// Takes note of `Notify (node, value)`. Only queue it: the method that notifies may still
-    /// hold a mutex, and the evaluator cannot be entered again from here.
-    fn notify(&mut self, node: NodeId, value: u64);
-
     /// Waits by spinning, at most 100 microseconds at a time as ACPI asks.
     fn stall(&mut self, microseconds: u64);
 
@@ -148,9 +143,19 @@ pub trait Host {
     fn sleep(&mut self, milliseconds: u64);
 
     /// A clock that only grows, in units of 100 nanoseconds.
-    fn timer(&mut self) -> u64 {
-        0
-    }
+    fn timer(&mut self) -> u64;
+}
+
+/// The machine as AML sees it.
+///
+/// No method may call back into the evaluator: it is borrowed while one of them runs.
+pub trait Host {
+    /// Its registers and its time.
+    fn io(&mut self) -> &mut dyn Io;
+
+    /// Takes note of `Notify (node, value)`. Only queue it: the method that notifies may still
+    /// hold a mutex, and the evaluator cannot be entered again from here.
+    fn notify(&mut self, node: NodeId, value: u64);
 
     /// Takes the lock that firmware shares with the system (ACPI 6.5, 5.2.10.1); false if firmware has it.
     /// Then this is called again after a while. A machine without such a lock gives it at once.

@@ -53,7 +53,7 @@ mod value;
 
 pub use aml::{Aml, Devices, GpeMethod, NodeKind, NodePath};
 pub use error::{AmlError, ErrorKind, Place, Pool};
-pub use host::{Host, HostError, PciAddress, Space, Width};
+pub use host::{Host, HostError, Io, PciAddress, Space, Width};
 pub use ids::HardwareId;
 pub use init::InitReport;
 pub use limits::{Limits, Usage};

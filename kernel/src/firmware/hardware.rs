@@ -11,7 +11,7 @@ use crate::memory::windows::{Refused, Windows};
 use crate::memory::{KernelMachine, Window};
 use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
 use hotmem_acpi::Hardware;
-use hotmem_aml::{HostError, PciAddress, Space, Width};
+use hotmem_aml::{HostError, Io, PciAddress, Space, Width};
 use hotmem_arch::current::{cpu, io};
 use hotmem_arch::io::{IoError, PciFunction, Place};
 use hotmem_hotplug::Line;
@@ -106,7 +106,7 @@ fn refused(error: IoError) -> HostError {
     }
 }
 
-impl Hardware for KernelHardware {
+impl Io for KernelHardware {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         match space {
             Space::SystemMemory => self.load(address, width),
@@ -127,12 +127,6 @@ impl Hardware for KernelHardware {
         }
     }
 
-    fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
-        let page = self.page(at)?;
-        let seen = page.compare_exchange((at.get() % PAGE) as usize, old, new);
-        seen.ok_or(HostError::Unsupported)
-    }
-
     fn stall(&mut self, microseconds: u64) {
         self.spin(microseconds);
     }
@@ -144,6 +138,14 @@ impl Hardware for KernelHardware {
     fn timer(&mut self) -> u64 {
         let per_unit = (self.ticks_per_second / 10_000_000).max(1);
         cpu::timestamp() / per_unit
+    }
+}
+
+impl Hardware for KernelHardware {
+    fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
+        let page = self.page(at)?;
+        let seen = page.compare_exchange((at.get() % PAGE) as usize, old, new);
+        seen.ok_or(HostError::Unsupported)
     }
 
     fn unmask(&mut self, line: &Line) {

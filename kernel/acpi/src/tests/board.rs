@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::vec::Vec;
 
 use hotmem::PhysAddr;
-use hotmem_aml::{Host, HostError, Space, Width};
+use hotmem_aml::{HostError, Io, Space, Width};
 use hotmem_aml_fakes::{Controller, Layout};
 
 use crate::Hardware;
@@ -140,7 +140,7 @@ fn check_width(port: u64, width: Width) {
     assert!(!fixed || port.is_multiple_of(2), "{port:#x}");
 }
 
-impl Hardware for Wire {
+impl Io for Wire {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         let mut board = self.0.borrow_mut();
         if space == Space::SystemIo {
@@ -200,16 +200,6 @@ impl Hardware for Wire {
         Ok(())
     }
 
-    fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
-        let mut board = self.0.borrow_mut();
-        let word = board.lock_word.filter(|word| word.0 == at).ok_or(HostError::Forbidden)?.1;
-        if word == old {
-            board.lock_word = Some((at, new));
-            board.lock_words.push(new);
-        }
-        Ok(word)
-    }
-
     fn stall(&mut self, microseconds: u64) {
         self.0.borrow_mut().stalled += microseconds;
     }
@@ -218,6 +208,18 @@ impl Hardware for Wire {
 
     fn timer(&mut self) -> u64 {
         0
+    }
+}
+
+impl Hardware for Wire {
+    fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
+        let mut board = self.0.borrow_mut();
+        let word = board.lock_word.filter(|word| word.0 == at).ok_or(HostError::Forbidden)?.1;
+        if word == old {
+            board.lock_word = Some((at, new));
+            board.lock_words.push(new);
+        }
+        Ok(word)
     }
 
     fn unmask(&mut self, line: &Line) {

@@ -1,7 +1,7 @@
 //! The ACPI timer: where the FADT has it, and what is measured by it.
 
 use hotmem::PhysAddr;
-use hotmem_aml::{HostError, Space, Width};
+use hotmem_aml::{HostError, Io, Space, Width};
 use hotmem_hotplug::Line;
 
 use super::firmware::{self, RSDP, fix, put};
@@ -17,7 +17,7 @@ struct Counter {
     mask: u64,
 }
 
-impl Hardware for Counter {
+impl Io for Counter {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         assert_eq!((space, address, width), (Space::SystemIo, 0x608, Width::Dword));
         self.reads += 1;
@@ -31,16 +31,18 @@ impl Hardware for Counter {
         Err(HostError::Forbidden)
     }
 
-    fn compare_exchange(&mut self, _: PhysAddr, _: u32, _: u32) -> Result<u32, HostError> {
-        Err(HostError::Forbidden)
-    }
-
     fn stall(&mut self, _: u64) {}
 
     fn sleep(&mut self, _: u64) {}
 
     fn timer(&mut self) -> u64 {
         0
+    }
+}
+
+impl Hardware for Counter {
+    fn compare_exchange(&mut self, _: PhysAddr, _: u32, _: u32) -> Result<u32, HostError> {
+        Err(HostError::Forbidden)
     }
 
     fn unmask(&mut self, _: &Line) {}

@@ -1,7 +1,7 @@
 //! A model of QEMU's memory hotplug controller (docs/specs/acpi_mem_hotplug.rst), to evaluate
 //! hotplug methods against. Where its registers lie is the test's choice.
 
-use hotmem_aml::{Host, HostError, NodeId, Space, Width};
+use hotmem_aml::{Host, HostError, Io, NodeId, Space, Width};
 
 /// A memory slot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -211,7 +211,7 @@ impl Controller {
     }
 }
 
-impl Host for Controller {
+impl Io for Controller {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         self.check(address)?;
         if let Some((bell_space, at, value)) = &mut self.doorbell
@@ -244,11 +244,21 @@ impl Host for Controller {
         Ok(())
     }
 
-    fn notify(&mut self, node: NodeId, value: u64) {
-        self.notices.push(Notice { node, value });
-    }
-
     fn stall(&mut self, _microseconds: u64) {}
 
     fn sleep(&mut self, _milliseconds: u64) {}
+
+    fn timer(&mut self) -> u64 {
+        0
+    }
+}
+
+impl Host for Controller {
+    fn io(&mut self) -> &mut dyn Io {
+        self
+    }
+
+    fn notify(&mut self, node: NodeId, value: u64) {
+        self.notices.push(Notice { node, value });
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hotmem_aml::{Aml, AmlError, Arg, Host, HostError, NodeId, Space, Value, Width};
+use hotmem_aml::{Aml, AmlError, Arg, Host, HostError, Io, NodeId, Space, Value, Width};
 
 use crate::{Answer, Notice};
 
@@ -41,7 +41,7 @@ impl FlatMemory {
     }
 }
 
-impl Host for FlatMemory {
+impl Io for FlatMemory {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         let byte = |n: u64| {
             let key = (space, address.wrapping_add(n));
@@ -61,13 +61,23 @@ impl Host for FlatMemory {
         Ok(())
     }
 
-    fn notify(&mut self, node: NodeId, value: u64) {
-        self.notices.push(Notice { node, value });
-    }
-
     fn stall(&mut self, _microseconds: u64) {}
 
     fn sleep(&mut self, _milliseconds: u64) {}
+
+    fn timer(&mut self) -> u64 {
+        0
+    }
+}
+
+impl Host for FlatMemory {
+    fn io(&mut self) -> &mut dyn Io {
+        self
+    }
+
+    fn notify(&mut self, node: NodeId, value: u64) {
+        self.notices.push(Notice { node, value });
+    }
 }
 
 /// Evaluates a path and gives the result in the form that [`super::AcpiExec`] gives its own.

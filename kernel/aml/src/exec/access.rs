@@ -169,7 +169,7 @@ impl Exec<'_> {
     fn read_region(&mut self, index: u32, at: u64, width: Width) -> Res<u64> {
         let (space, address) = self.register(index, at, width)?;
         let value = match space {
-            Some(space) => self.host.read(space, address, width).map_err(ErrorKind::Host)?,
+            Some(space) => self.host.io().read(space, address, width).map_err(ErrorKind::Host)?,
             None => {
                 let at = u32::try_from(address).map_err(|_| ErrorKind::OutOfBounds)?;
                 let bytes = self.m.code.slice(at, width.bytes())?;
@@ -184,7 +184,7 @@ impl Exec<'_> {
         let (space, address) = self.register(index, at, width)?;
         let space = space.ok_or(ErrorKind::BadValue("tables are not written"))?;
         let value = value & width.mask();
-        self.host.write(space, address, width, value).map_err(ErrorKind::Host)
+        self.host.io().write(space, address, width, value).map_err(ErrorKind::Host)
     }
 
     /// Reads bits of a buffer.

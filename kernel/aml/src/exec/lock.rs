@@ -22,7 +22,7 @@ impl Exec<'_> {
                 return Ok(false);
             }
             self.spend(PAUSE)?;
-            self.host.stall(PAUSE);
+            self.host.io().stall(PAUSE);
             waited += PAUSE;
         }
         Ok(true)

@@ -62,7 +62,7 @@ impl Exec<'_> {
         for (n, address) in passed.iter().take(count).rev().flatten().enumerate() {
             if n > 0 {
                 let space = Space::PciConfig(found);
-                let read = self.host.read(space, SECONDARY_BUS, Width::Byte);
+                let read = self.host.io().read(space, SECONDARY_BUS, Width::Byte);
                 bus = read.map_err(ErrorKind::Host)? as u8;
             }
             let device = (address >> 16 & 0x1F) as u8;

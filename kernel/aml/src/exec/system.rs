@@ -26,7 +26,7 @@ impl Exec<'_> {
                 return Ok(Obj::Int(if timed_out { self.cut(u64::MAX) } else { 0 }));
             }
             op::TIMER => {
-                let now = self.host.timer();
+                let now = self.host.io().timer();
                 return Ok(Obj::Int(self.cut(now)));
             }
             // The level of AML this evaluator speaks: that of ACPI 2.0 and later.
@@ -62,7 +62,7 @@ impl Exec<'_> {
     fn sleep(&mut self, cur: &mut Cursor) -> Res<()> {
         let time = self.int(cur)?;
         self.spend(time.saturating_mul(1000))?;
-        self.host.sleep(time);
+        self.host.io().sleep(time);
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Exec<'_> {
     fn stall(&mut self, cur: &mut Cursor) -> Res<()> {
         let time = self.int(cur)?;
         self.spend(time)?;
-        self.host.stall(time);
+        self.host.io().stall(time);
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 
-use hotmem_aml::{Aml, Arg, ErrorKind, Host, HostError, Limits, NodeId, Space, Width};
+use hotmem_aml::{Aml, Arg, ErrorKind, Host, HostError, Io, Limits, NodeId, Space, Width};
 use hotmem_aml_fakes::{self as fakes, Controller, Layout, Machine};
 
 /// The system's allocator, which counts for each thread and refuses where it was told to.
@@ -131,7 +131,7 @@ struct Depth {
     deepest: usize,
 }
 
-impl Host for Depth {
+impl Io for Depth {
     fn read(&mut self, _: Space, _: u64, _: Width) -> Result<u64, HostError> {
         let here = 0u8;
         self.deepest = self.deepest.max(self.top - (&raw const here).addr());
@@ -142,11 +142,21 @@ impl Host for Depth {
         Ok(())
     }
 
-    fn notify(&mut self, _: NodeId, _: u64) {}
-
     fn stall(&mut self, _: u64) {}
 
     fn sleep(&mut self, _: u64) {}
+
+    fn timer(&mut self) -> u64 {
+        0
+    }
+}
+
+impl Host for Depth {
+    fn io(&mut self) -> &mut dyn Io {
+        self
+    }
+
+    fn notify(&mut self, _: NodeId, _: u64) {}
 }
 
 /// A table with `body` behind a field `REG_` of one byte in I/O space.

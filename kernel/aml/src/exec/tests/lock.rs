@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use super::{load, method};
-use crate::{Aml, ErrorKind, Host, HostError, NodeId, Space, Width};
+use crate::{Aml, ErrorKind, Host, HostError, Io, NodeId, Space, Width};
 
 /// What happened, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ struct Shared {
     did: Vec<Did>,
 }
 
-impl Host for Shared {
+impl Io for Shared {
     fn read(&mut self, _: Space, _: u64, _: Width) -> Result<u64, HostError> {
         Err(HostError::Forbidden)
     }
@@ -33,13 +33,23 @@ impl Host for Shared {
         Ok(())
     }
 
-    fn notify(&mut self, _: NodeId, _: u64) {}
-
     fn stall(&mut self, _: u64) {
         self.did.push(Wait);
     }
 
     fn sleep(&mut self, _: u64) {}
+
+    fn timer(&mut self) -> u64 {
+        0
+    }
+}
+
+impl Host for Shared {
+    fn io(&mut self) -> &mut dyn Io {
+        self
+    }
+
+    fn notify(&mut self, _: NodeId, _: u64) {}
 
     fn take_global_lock(&mut self) -> bool {
         let free = self.held == 0;

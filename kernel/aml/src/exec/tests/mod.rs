@@ -10,7 +10,7 @@ mod skip;
 use std::vec;
 use std::vec::Vec;
 
-use crate::{Aml, AmlError, ErrorKind, Host, HostError, Limits, NodeId, Space, Width};
+use crate::{Aml, AmlError, ErrorKind, Host, HostError, Io, Limits, NodeId, Space, Width};
 
 /// A machine that logs what is done to it; every register reads as 1.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ struct Log {
     slept: u64,
 }
 
-impl Host for Log {
+impl Io for Log {
     fn read(&mut self, space: Space, address: u64, _: Width) -> Result<u64, HostError> {
         self.reads.push((space, address));
         Ok(1)
@@ -32,16 +32,26 @@ impl Host for Log {
         Ok(())
     }
 
-    fn notify(&mut self, node: NodeId, value: u64) {
-        self.notices.push((node, value));
-    }
-
     fn stall(&mut self, microseconds: u64) {
         self.slept += microseconds;
     }
 
     fn sleep(&mut self, milliseconds: u64) {
         self.slept += milliseconds * 1000;
+    }
+
+    fn timer(&mut self) -> u64 {
+        0
+    }
+}
+
+impl Host for Log {
+    fn io(&mut self) -> &mut dyn Io {
+        self
+    }
+
+    fn notify(&mut self, node: NodeId, value: u64) {
+        self.notices.push((node, value));
     }
 }
 
