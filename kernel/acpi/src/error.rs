@@ -71,8 +71,15 @@ pub enum TableError {
     },
     /// The firmware has no such table.
     Missing(Signature),
-    /// There are more AML tables than the kernel has room for.
-    TooMany(Signature),
+    /// The kernel heap has no room for what a table of byte code defines.
+    NoRoom {
+        /// Which table.
+        table: Signature,
+        /// Where it is.
+        at: PhysAddr,
+        /// Its length, in bytes.
+        length: u32,
+    },
 }
 
 impl fmt::Display for TableError {
@@ -97,7 +104,9 @@ impl fmt::Display for TableError {
                 write!(f, "{table}: impossible value {value:#x} at offset {offset:#x}")
             }
             Self::Missing(table) => write!(f, "there is no {table}"),
-            Self::TooMany(table) => write!(f, "there are too many tables named {table}"),
+            Self::NoRoom { table, at, length } => {
+                write!(f, "the kernel heap has no room for {table} at {at} of {length} bytes")
+            }
         }
     }
 }

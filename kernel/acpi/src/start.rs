@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use hotmem_aml::{self as aml, Aml, Limits, LoadReport, NodeKind};
+use hotmem_aml::{self as aml, Aml, AmlError, ErrorKind, Limits, LoadReport, NodeKind};
 use hotmem_hotplug::Latch;
 
 use super::bridge::Bridge;
@@ -21,6 +21,13 @@ use super::physical::Physical;
 use super::root::Tables;
 use super::source::AcpiSource;
 use super::srat::{Affinity, Srat};
+use super::table::Table;
+
+/// Bytes of heap that loading leaves to the rest of the kernel.
+const RESERVE: usize = 1 << 20;
+
+/// [`MEMORY_DEVICE`] as a compressed EISA identifier (ACPI 6.5, 19.3.4).
+const MEMORY_NUMBER: [u8; 4] = [0x41, 0xD0, 0x0C, 0x80];
 
 impl<H: Hardware> AcpiSource<H> {
     /// Enters ACPI mode, loads the byte code, and finds memory devices and events. After this, no
@@ -73,17 +80,64 @@ fn load<P: Physical>(
     limits: Limits,
     left_out: &mut Vec<TableError>,
 ) -> Result<Aml, StartError> {
-    let mut blocks: Vec<&[u8]> = Vec::new();
+    let mut blocks: Vec<Table<'_>> = Vec::new();
     tables.each_definition_block(fadt, |table| {
         if let Some(table) = or_none(table.map(Some), "the table is left out", left_out) {
             blocks.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
-            blocks.push(table.bytes());
+            blocks.push(table);
         }
         Ok::<_, StartError>(())
     })?;
-    let aml = Aml::load(host, &blocks, limits)?;
+    let aml = load_blocks(blocks, host, limits, left_out)?;
     tell_skipped(aml.load_report());
     Ok(aml)
+}
+
+/// Loads the DSDT, and of the SSDTs those that the heap has room for: the others are left out one by one, the
+/// largest first, and last those that describe memory. What code tables hold outside methods runs again then.
+fn load_blocks(
+    mut blocks: Vec<Table<'_>>,
+    host: &mut dyn aml::Host,
+    limits: Limits,
+    left_out: &mut Vec<TableError>,
+) -> Result<Aml, StartError> {
+    loop {
+        let error = match load_leaving(RESERVE, &blocks, host, limits) {
+            Err(error) if error.kind == ErrorKind::OutOfHeap => error,
+            result => return Ok(result?),
+        };
+        let ssdts = blocks.iter().enumerate().skip(1);
+        let size = |block: &Table<'_>| (!describes_memory(block.bytes()), block.bytes().len());
+        let Some((index, _)) = ssdts.max_by_key(|(_, block)| size(block)) else {
+            return Err(error.into());
+        };
+        let block = blocks.remove(index);
+        let (table, at, length) = (block.signature(), block.address(), block.bytes().len() as u32);
+        let error = TableError::NoRoom { table, at, length };
+        or_none::<()>(Err(error), "it is left out", left_out);
+    }
+}
+
+/// Whether byte code names memory devices or containers of them, as text or as the number that stands for it.
+fn describes_memory(code: &[u8]) -> bool {
+    let ids = [MEMORY_DEVICE.as_bytes(), MEMORY_NUMBER.as_slice(), CONTAINER.as_bytes()];
+    ids.iter().any(|id| code.windows(id.len()).any(|bytes| bytes == *id))
+}
+
+/// Loads tables if so many bytes of heap are left then.
+fn load_leaving(
+    reserve: usize,
+    blocks: &[Table<'_>],
+    host: &mut dyn aml::Host,
+    limits: Limits,
+) -> Result<Aml, AmlError> {
+    let no_room = |_| AmlError::from(ErrorKind::OutOfHeap);
+    let mut rest: Vec<u8> = Vec::new();
+    rest.try_reserve_exact(reserve).map_err(no_room)?;
+    let mut list: Vec<&[u8]> = Vec::new();
+    list.try_reserve_exact(blocks.len()).map_err(no_room)?;
+    list.extend(blocks.iter().map(Table::bytes));
+    Aml::load(host, &list, limits)
 }
 
 /// Says what the tables hold that could not be loaded.

@@ -6,36 +6,51 @@
 
 use core::cell::Cell;
 use core::fmt;
+use core::ops::Range;
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::boxed::Box;
+use std::format;
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
 
 use hotmem_aml::Limits;
 use hotmem_aml_fakes::{Machine, compile, tables};
 
 use super::board::Wire;
-use super::firmware::RSDP;
+use super::firmware::{Memory as Pieces, RSDP, fix, put, table};
 use super::rig::{BLOCK, Still, WINDOW, bench, firmware, moved};
 use crate::{AcpiSource, Tables};
 use hotmem::testing::range;
 use hotmem_hotplug::Latch;
-use hotmem_hotplug::{Hotplug, Policy};
+use hotmem_hotplug::{Hotplug, HotplugSource, Policy};
 
 std::thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that the thread may still take.
+    static ROOM: Cell<usize> = const { Cell::new(AMPLE) };
 }
 
-/// The system's allocator, with a count for each thread.
+/// More than a test takes.
+const AMPLE: usize = usize::MAX / 2;
+
+/// The system's allocator, with a count and a bound for each thread.
 struct Counting;
 
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the promises.
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the promises, or is refused.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Memory) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        let Some(room) = ROOM.get().checked_sub(layout.size()) else {
+            return core::ptr::null_mut();
+        };
+        ROOM.set(room);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Memory) {
+        ROOM.set(ROOM.get().wrapping_add(layout.size()));
         // SAFETY: the caller's promises are passed on; `alloc` got it from the same allocator.
         unsafe { System.dealloc(at, layout) }
     }
@@ -124,4 +139,61 @@ fn no_heap_is_used_on_qemus_largest_machine() {
     let found = tables(Machine::Q35, 256, &[]).unwrap();
     let wire = Wire::new(Layout::qemu(Space::SystemIo, 0xA00), 256);
     assert_eq!(allocations(&wire, &found.dsdt, 3, 48), 0);
+}
+
+/// An SSDT with these names, each of a package that takes its 255 places many times over.
+fn packages(names: Range<u16>, more: &[u8]) -> Vec<u8> {
+    let zeros = [&[0x12, 0x42, 0x10, 255][..], &[0; 255]].concat();
+    let name = |n: u16| [format!("\u{8}L{n:03}").as_bytes(), &zeros].concat();
+    table(b"SSDT", 2, &[&names.flat_map(name).collect::<Vec<_>>(), more].concat())
+}
+
+/// A machine with SSDTs beside its DSDT.
+fn with_ssdts(ssdts: Vec<Vec<u8>>) -> Pieces {
+    let mut memory = firmware(&compile("moved").unwrap(), false);
+    let (_, xsdt) = memory.pieces.iter_mut().find(|(_, it)| it.starts_with(b"XSDT")).unwrap();
+    let placed: Vec<_> = (1u64..).map(|n| n << 40).zip(ssdts).collect();
+    placed.iter().for_each(|(at, _)| xsdt.extend(at.to_le_bytes()));
+    let length = xsdt.len() as u64;
+    put(xsdt, 4, 4, length);
+    fix(xsdt, 9);
+    memory.pieces.extend(placed);
+    memory
+}
+
+/// Starts with so much heap. Returns which of three names there are, the number of memory devices, and how many
+/// tables the monitor says were left out for want of heap.
+fn start(memory: &Pieces, heap: usize) -> ([bool; 3], usize, usize) {
+    let tables = Tables::new(memory, RSDP).unwrap();
+    let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
+    let wire = Wire::new(moved(), 4);
+    ROOM.set(heap);
+    let source = AcpiSource::new(&tables, wire, latch, Limits::DEFAULT);
+    ROOM.set(AMPLE);
+    let source = source.unwrap();
+    let mut text = String::new();
+    source.write_firmware(false, &mut text).unwrap();
+    let told = text.matches("left out: the kernel heap has no room for SSDT at ").count();
+    let found = ["L000", "SMLL", "L699"].map(|name| source.aml().find(name).is_some());
+    (found, source.device_count(), told)
+}
+
+#[test]
+fn tables_that_the_heap_has_no_room_for_are_left_out_the_largest_first() {
+    let small = table(b"SSDT", 2, b"\x08SMLL\x01");
+    let memory = with_ssdts(vec![packages(0..300, b""), small, packages(300..700, b"")]);
+    assert_eq!(start(&memory, AMPLE), ([true, true, true], 4, 0));
+    assert_eq!(start(&memory, 6 << 20), ([true, true, false], 4, 1));
+    assert_eq!(start(&memory, 2 << 20), ([false, true, false], 4, 2));
+}
+
+#[test]
+fn a_table_that_describes_memory_is_left_out_last_however_large() {
+    // Device (MEMX) { Name (_HID, EisaId ("PNP0C80")) }
+    let device = b"\x5B\x82\x0FMEMX\x08_HID\x0C\x41\xD0\x0C\x80";
+    let small = table(b"SSDT", 2, b"\x08SMLL\x01");
+    let memory = with_ssdts(vec![packages(0..300, b""), small, packages(300..700, device)]);
+    assert_eq!(start(&memory, AMPLE), ([true, true, true], 5, 0));
+    assert_eq!(start(&memory, 6 << 20), ([false, true, true], 5, 1));
+    assert_eq!(start(&memory, 2 << 20), ([false, false, false], 4, 3));
 }
