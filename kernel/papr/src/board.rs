@@ -6,7 +6,6 @@ use core::fmt;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 use hotmem::{NodeId, PhysAddr, PhysRange};
-use hotmem_boot::tree;
 
 /// Flags of a logical memory block (LoPAR C.6.6.2): the kernel has it; it has no connector; it is not
 /// for this partition.
@@ -22,8 +21,6 @@ const SET_BYTES: usize = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TreeError {
-    /// It is none.
-    Broken,
     /// A property is missing, or too short.
     Missing(&'static str),
 }
@@ -31,7 +28,6 @@ pub enum TreeError {
 impl fmt::Display for TreeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Broken => f.write_str("the device tree is broken"),
             Self::Missing(what) => write!(f, "the device tree has no {what}"),
         }
     }
@@ -106,14 +102,14 @@ pub struct Board {
 }
 
 impl Board {
-    /// Reads the tree in `bytes`.
+    /// Reads a tree whose structure was checked. Its names may be longer than the standard's 31 characters, so
+    /// that [`Fdt::new`] refuses it: the caller has a check of its own.
     ///
     /// # Errors
     ///
-    /// [`TreeError`] if it is broken, or what it says of memory that can come and go is. A machine that
-    /// was given no room for more memory says nothing of that.
-    pub fn read(bytes: &[u8]) -> Result<Self, TreeError> {
-        let tree = tree::open(bytes).ok_or(TreeError::Broken)?;
+    /// [`TreeError`] if what it says of memory that can come and go is broken. A machine that was given no room
+    /// for more memory says nothing of that.
+    pub fn read(tree: &Fdt<'_>) -> Result<Self, TreeError> {
         let rtas = tree.find_node("/rtas").ok_or(TreeError::Missing("node /rtas"))?;
         let dynamic = tree.find_node("/ibm,dynamic-reconfiguration-memory");
         let block_bytes = dynamic.as_ref().map_or(Ok(USUAL_BLOCK), block_bytes)?;
@@ -128,15 +124,15 @@ impl Board {
             ram: Vec::new(),
             block_bytes,
             sets: dynamic.as_ref().map_or(Ok(Vec::new()), sets)?,
-            event_source: interrupt(&tree, "/event-sources/hot-plug-events"),
-            power_source: interrupt(&tree, "/event-sources/epow-events"),
-            console: console(&tree),
-            timebase_hertz: timebase(&tree),
+            event_source: interrupt(tree, "/event-sources/hot-plug-events"),
+            power_source: interrupt(tree, "/event-sources/epow-events"),
+            console: console(tree),
+            timebase_hertz: timebase(tree),
             node_index: points.first().map_or(4, |&index| index as usize),
             row,
             rows: lookup.collect(),
         };
-        board.ram = board.boot_memory(&tree);
+        board.ram = board.boot_memory(tree);
         Ok(board)
     }
 

@@ -11,7 +11,7 @@ use hotmem_arch::contract::Rtas as _;
 use hotmem_arch::current::Rtas;
 use hotmem_arch::irq::Controller;
 use hotmem_arch::machine_info::MachineInfo;
-use hotmem_boot::{Firmware, RangeList};
+use hotmem_boot::{Firmware, RangeList, tree};
 use hotmem_hotplug::{Line, Polarity, Trigger};
 use hotmem_papr::{Board, NoRtas, PaprSource, Services, TreeError};
 
@@ -21,7 +21,9 @@ pub(crate) type Source = Option<Box<PaprSource<RunTime>>>;
 /// What is wrong with firmware's description.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PlanError {
-    /// The device tree is broken, or lacks what the kernel needs.
+    /// The device tree is broken.
+    Broken,
+    /// The device tree lacks what the kernel needs.
     Tree(TreeError),
     /// Another kind of firmware describes the machine.
     OtherFirmware,
@@ -30,6 +32,7 @@ pub(crate) enum PlanError {
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Broken => f.write_str("the device tree is broken"),
             Self::Tree(error) => error.fmt(f),
             Self::OtherFirmware => f.write_str("this image needs a hypervisor's device tree"),
         }
@@ -62,9 +65,10 @@ fn tree(firmware: Firmware) -> Option<PhysRange> {
     }
 }
 
-fn board(tree: PhysRange, tables: &KernelTables, ram: &RangeList) -> Result<Board, TreeError> {
+fn board(at: PhysRange, tables: &KernelTables, ram: &RangeList) -> Result<Board, PlanError> {
     let memory = FirmwareMemory::new(tables, ram);
-    Board::read(memory.bytes(tree).ok_or(TreeError::Broken)?)
+    let tree = memory.bytes(at).and_then(tree::open).ok_or(PlanError::Broken)?;
+    Board::read(&tree).map_err(PlanError::Tree)
 }
 
 /// Reads where memory is and may come, how the machine can be left, and what it does not say itself.
@@ -78,7 +82,7 @@ pub(crate) fn plan(
     ram: &RangeList,
 ) -> Result<MemoryPlan, PlanError> {
     let tree = tree(firmware).ok_or(PlanError::OtherFirmware)?;
-    let board = board(tree, tables, ram).map_err(PlanError::Tree)?;
+    let board = board(tree, tables, ram)?;
     let info = MachineInfo {
         timebase_hertz: board.timebase_hertz,
         terminal: board.console.map(|terminal| terminal.unit),

@@ -18,7 +18,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("hotmem-boot", &["hotmem-paging"]),
     ("hotmem-hotplug", &["hotmem"]),
     ("hotmem-acpi", &["hotmem", "hotmem-aml", "hotmem-hotplug"]),
-    ("hotmem-papr", &["hotmem", "hotmem-boot", "hotmem-hotplug"]),
+    ("hotmem-papr", &["hotmem", "hotmem-hotplug"]),
     ("hotmem-lab", &["hotmem", "hotmem-hotplug"]),
     (
         "hotmem-kernel",

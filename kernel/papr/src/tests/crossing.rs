@@ -2,8 +2,7 @@
 
 use super::hypervisor::{CHECK_EXCEPTION, CONFIGURE, SET_INDICATOR};
 use super::spapr::{Host, Spapr, State};
-use super::tree::{FIRST, tree};
-use crate::board::Board;
+use super::tree::{FIRST, board, tree};
 use crate::connector::{NoRtas, Services};
 use crate::source::PaprSource;
 use hotmem_hotplug::Latch;
@@ -58,7 +57,7 @@ impl Kernel {
         let machine = Rc::new(RefCell::new(Spapr::default()));
         let services = Side { machine: machine.clone(), buffer: vec![0; 4096] };
         let latch = Box::leak(Box::new(Latch::new()));
-        let mut source = PaprSource::new(Board::read(&tree(0)).unwrap(), services, latch);
+        let mut source = PaprSource::new(board(&tree(0)), services, latch);
         source.arm(true);
         Self { source, machine, refuses, device: None }
     }

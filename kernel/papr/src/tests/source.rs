@@ -2,8 +2,7 @@
 
 use super::hypervisor::{AWAY, Connector, Fake, HERE, Side};
 use super::log_entry::log;
-use super::tree::{FIRST, lmbs, tree, tree_of};
-use crate::board::Board;
+use super::tree::{FIRST, board, lmbs, tree, tree_of};
 use crate::connector::ConnectorError;
 use crate::fault::PaprError;
 use crate::source::PaprSource;
@@ -32,8 +31,7 @@ impl Rig {
         let fake = Fake::default();
         let latch = Box::leak(Box::new(Latch::new()));
         let services = Side { fake: fake.clone(), buffer: vec![0; 4096] };
-        let board = Board::read(tree).unwrap();
-        Self { source: PaprSource::new(board, services, latch), fake, latch }
+        Self { source: PaprSource::new(board(tree), services, latch), fake, latch }
     }
 
     pub(super) fn send(&self, log: Vec<u8>) {

@@ -3,7 +3,7 @@
 use super::hypervisor::{CHECK_EXCEPTION, CONFIGURE, INT_ON, SET_INDICATOR, SET_XIVE};
 use crate::board::{Board, Terminal};
 use hotmem::{NodeId, PhysAddr, PhysRange};
-use hotmem_boot::tree;
+use hotmem_boot::tree::open;
 
 pub(super) const FIRST: u32 = 0x8000_0004;
 const LMB: u64 = 256 << 20;
@@ -89,6 +89,11 @@ pub(super) fn tree_of(plugged: u32, blocks: u32) -> Vec<u8> {
     }
 }
 
+/// What is read of a tree whose structure is sound.
+pub(super) fn board(tree: &[u8]) -> Board {
+    Board::read(&open(tree).unwrap()).unwrap()
+}
+
 /// A machine with these sets of blocks, and this path of the console. Without sets it is one that was
 /// given no room for more memory.
 fn describe(sets: &[[u32; 6]], stdout: &[u8]) -> Vec<u8> {
@@ -124,7 +129,7 @@ pub(super) fn lmbs(first: u64, count: u64) -> PhysRange {
 
 #[test]
 fn the_tree_says_where_memory_is_and_may_come() {
-    let board = Board::read(&tree(0)).unwrap();
+    let board = board(&tree(0));
     let boot = PhysRange::new(PhysAddr::new(0), 0x2000_0000).unwrap();
     assert_eq!(board.ram, [(boot, NodeId::default())]);
     assert_eq!(board.window().collect::<Vec<_>>(), [lmbs(0, 8)]);
@@ -137,7 +142,7 @@ fn the_tree_says_where_memory_is_and_may_come() {
 
 #[test]
 fn the_terminal_that_is_chosen_is_the_console() {
-    let console = |path: &[u8]| Board::read(&describe(&[], path)).unwrap().console.unwrap();
+    let console = |path: &[u8]| board(&describe(&[], path)).console.unwrap();
     assert_eq!(console(b"/vdevice/vty@71000001\0").unit, 0x7100_0001);
     // What is no terminal, or no text, chooses none.
     for path in [&b"/vdevice/l-lan@71000002\0"[..], b"/nothing\0", b"\xff\0", b""] {
@@ -147,7 +152,7 @@ fn the_terminal_that_is_chosen_is_the_console() {
 
 #[test]
 fn a_machine_without_room_for_more_memory_has_what_it_was_started_with() {
-    let board = Board::read(&describe(&[], STDOUT)).unwrap();
+    let board = board(&describe(&[], STDOUT));
     assert_eq!(board.ram.len(), 1);
     assert_eq!((board.window().count(), board.assigned().count()), (0, 0));
     assert_eq!(board.memory(FIRST, 1), None);
@@ -158,7 +163,7 @@ fn memory_is_behind_connectors_only_if_every_one_is_described_where_it_should_be
     let set = |count, start: u32, connector, flags| [count, 0, start, connector, 0, flags];
     let [gib, lmb] = [0x4000_0000, LMB as u32];
     let sets = [set(2, gib, FIRST, 8), set(1, gib + 2 * lmb, FIRST + 2, 0)];
-    let whole = Board::read(&describe(&sets, STDOUT)).unwrap();
+    let whole = board(&describe(&sets, STDOUT));
     assert_eq!(whole.memory(FIRST, 3), Some(lmbs(0, 3)));
     assert_eq!(whole.memory(FIRST + 1, 2), Some(lmbs(1, 2)));
     for (connector, count) in [(FIRST, 0), (FIRST, 4), (FIRST - 1, 1), (FIRST, u32::MAX)] {
@@ -167,7 +172,7 @@ fn memory_is_behind_connectors_only_if_every_one_is_described_where_it_should_be
     // The one in the middle is elsewhere, or not for this partition.
     let ends = [set(1, gib, FIRST, 8), set(1, gib + 2 * lmb, FIRST + 2, 8)];
     for middle in [set(1, gib + 5 * lmb, FIRST + 1, 8), set(1, gib + lmb, FIRST + 1, 0x80)] {
-        let board = Board::read(&describe(&[ends[0], middle, ends[1]], STDOUT)).unwrap();
+        let board = board(&describe(&[ends[0], middle, ends[1]], STDOUT));
         assert_eq!(board.memory(FIRST, 3), None);
     }
 }
@@ -179,13 +184,13 @@ fn a_tree_with_any_byte_changed_is_read_or_refused_without_a_panic() {
         for value in [0, 1, 0x7f, 0xff] {
             let mut bytes = clean.clone();
             bytes[at] = value;
-            if let Ok(board) = Board::read(&bytes) {
+            let tree = open(&bytes);
+            if let Some(Ok(board)) = tree.as_ref().map(Board::read) {
                 let _ = board.window().count() + board.assigned().count();
                 let _ = (board.memory(FIRST, 3), board.memory(FIRST, u32::MAX));
                 let nodes: Vec<_> = board.assigned().map(|set| board.node_of(set)).collect();
                 assert_eq!(nodes.len(), board.assigned().count());
             }
-            let _ = tree::open(&bytes);
         }
     }
 }
