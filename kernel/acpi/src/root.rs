@@ -8,7 +8,6 @@
 use hotmem::addr::PhysAddr;
 
 use super::error::{Signature, TableError};
-use super::fadt::Fadt;
 use super::physical::Physical;
 use super::table::{self, HEADER, Table};
 
@@ -136,17 +135,17 @@ impl<'a, P: Physical> Tables<'a, P> {
         broken.map_or(Ok(None), Err)
     }
 
-    /// Hands the DSDT and then every SSDT to `each`, or what is wrong with it: another may have the memory.
+    /// Hands the DSDT, which is at `dsdt`, and then every SSDT to `each`, or what is wrong with it: another may have the memory.
     ///
     /// # Errors
     ///
     /// Whatever `each` returns.
     pub fn each_definition_block<E>(
         &self,
-        fadt: &Fadt,
+        dsdt: PhysAddr,
         mut each: impl FnMut(Result<Table<'a>, TableError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        each(self.dsdt(fadt))?;
+        each(self.dsdt(dsdt))?;
         self.named(|name| name == SSDT || name == PSDT).try_for_each(|at| {
             let name = table::signature(self.memory, at);
             each(name.and_then(|name| Table::read(self.memory, at, name, HEADER)))
@@ -155,8 +154,8 @@ impl<'a, P: Physical> Tables<'a, P> {
 
     /// The DSDT. One that does not add up is used all the same, as other systems do: without it a machine has
     /// nothing, and what in it makes no sense is left out one by one.
-    fn dsdt(&self, fadt: &Fadt) -> Result<Table<'a>, TableError> {
-        let table = Table::unsummed(self.memory, fadt.dsdt, DSDT, HEADER)?;
+    fn dsdt(&self, at: PhysAddr) -> Result<Table<'a>, TableError> {
+        let table = Table::unsummed(self.memory, at, DSDT, HEADER)?;
         if let Err(error) = table.check_sum() {
             log::warn!("acpi: {error}; it is used all the same");
         }

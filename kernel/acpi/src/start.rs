@@ -81,7 +81,7 @@ fn load<P: Physical>(
     left_out: &mut Vec<TableError>,
 ) -> Result<Aml, StartError> {
     let mut blocks: Vec<Table<'_>> = Vec::new();
-    tables.each_definition_block(fadt, |table| {
+    tables.each_definition_block(fadt.dsdt, |table| {
         if let Some(table) = or_none(table.map(Some), "the table is left out", left_out) {
             blocks.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
             blocks.push(table);

@@ -22,7 +22,7 @@ fn both_kinds_of_root_lead_to_every_table() {
         let fadt = Fadt::find(&tables).unwrap();
         let mut names = Vec::new();
         tables
-            .each_definition_block(&fadt, |table| {
+            .each_definition_block(fadt.dsdt, |table| {
                 let table = table.unwrap();
                 names.push((table.signature().to_string(), table.revision()));
                 Ok::<_, TableError>(())
@@ -67,7 +67,7 @@ fn a_broken_definition_block_is_left_out_and_a_dsdt_that_does_not_add_up_is_used
     let signatures = |memory: &Memory| {
         let tables = Tables::new(memory, RSDP)?;
         let mut names = Vec::new();
-        tables.each_definition_block(&Fadt::find(&tables)?, |table| {
+        tables.each_definition_block(Fadt::find(&tables)?.dsdt, |table| {
             let named = table.map(|table| table.signature().to_string());
             names.push(named.unwrap_or_else(|error| error.to_string()));
             Ok::<_, TableError>(())
@@ -169,7 +169,7 @@ fn every_definition_block_is_used_under_its_old_name_too() {
     let tables = Tables::new(&memory, RSDP).unwrap();
     let mut names = Vec::new();
     let fadt = Fadt::find(&tables).unwrap();
-    let all = tables.each_definition_block(&fadt, |table| {
+    let all = tables.each_definition_block(fadt.dsdt, |table| {
         names.extend(table.map(|table| table.signature().to_string()));
         Ok::<_, TableError>(())
     });
@@ -199,7 +199,7 @@ fn tables_that_nothing_needs_and_pointers_into_nowhere_do_not_matter() {
     let tables = Tables::new(&memory, RSDP).unwrap();
     assert!(Madt::find(&tables).unwrap().is_some());
     let mut found: Vec<&[u8]> = vec![];
-    let each = tables.each_definition_block(&Fadt::find(&tables).unwrap(), |table| {
+    let each = tables.each_definition_block(Fadt::find(&tables).unwrap().dsdt, |table| {
         found.push(table?.bytes());
         Ok::<_, TableError>(())
     });

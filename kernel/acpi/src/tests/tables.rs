@@ -56,7 +56,7 @@ fn survey(memory: &Memory) -> Result<usize, TableError> {
         seen += srat.memory().count();
     }
     let fadt = Fadt::find(&tables)?;
-    tables.each_definition_block(&fadt, |table| {
+    tables.each_definition_block(fadt.dsdt, |table| {
         seen += table.map_or(1, |table| table.bytes().len());
         Ok::<_, TableError>(())
     })?;
@@ -307,7 +307,7 @@ fn a_table_that_is_not_what_it_says_is_refused() {
     change(&mut memory, b"FACP", 40, 4, 0x1FFE_0000);
     let tables = Tables::new(&memory, RSDP).unwrap();
     let mut first = None;
-    let told = tables.each_definition_block(&Fadt::find(&tables).unwrap(), |table| {
+    let told = tables.each_definition_block(Fadt::find(&tables).unwrap().dsdt, |table| {
         first = first.take().or(Some(table.map(|table| table.signature())));
         Ok::<_, TableError>(())
     });
