@@ -2,19 +2,14 @@
 
 use hotmem::{NodeId, PhysAddr, PhysRange};
 use hotmem_aml::resource::{self, RangeKind, Resource};
-use hotmem_aml::{self as aml, Arg, NodeKind};
+use hotmem_aml::{self as aml, Arg};
 use hotmem_hotplug::{DeviceId, Ranges, Request, TooManyRanges};
 
 use super::fault::DeviceError;
 use super::hardware::Hardware;
+use super::presence::{ENABLED, PRESENT, USABLE, status};
 use super::source::AcpiSource;
 use super::srat::node_of;
-
-/// `_STA` bits (ACPI 6.5, 6.3.7): memory can be used if it is there, decodes and works.
-pub(super) const PRESENT: u64 = 1 << 0;
-const ENABLED: u64 = 1 << 1;
-pub(super) const FUNCTIONING: u64 = 1 << 3;
-pub(super) const USABLE: u64 = PRESENT | ENABLED | FUNCTIONING;
 
 impl<H: Hardware> AcpiSource<H> {
     /// The namespace node of a device.
@@ -123,21 +118,9 @@ impl<H: Hardware> AcpiSource<H> {
     }
 }
 
-/// A device's `_STA`, or 0 if one that it is below is not there.
-pub(super) fn status(
-    aml: &mut aml::Aml,
-    host: &mut dyn aml::Host,
-    node: aml::NodeId,
-) -> Result<u64, aml::AmlError> {
-    let mut above = aml.parent(node);
-    while let Some(here) = above {
-        let is_device = aml.kind(here) == NodeKind::Device;
-        if is_device && aml.status(host, here)? & (PRESENT | FUNCTIONING) == 0 {
-            return Ok(0);
-        }
-        above = aml.parent(here);
-    }
-    aml.status(host, node)
+/// Whether a request is about a slot in which there is nothing, and was nothing.
+pub(super) const fn is_empty(request: &Request<DeviceError>) -> bool {
+    matches!(request, Request::Unreadable(DeviceError::Absent(_)))
 }
 
 /// The memory that a resource list names.

@@ -16,10 +16,10 @@ use alloc::vec::Vec;
 use hotmem_aml::resource::{self, RangeKind, Resource};
 use hotmem_aml::{Aml, AmlError, Host, NodeId, Space, Value};
 
-use super::describe::{PRESENT, status};
 use super::fadt::Fadt;
 use super::hardware::{Block, Byte, Hardware};
 use super::madt::Madt;
+use super::presence::{PRESENT, status};
 use hotmem_hotplug::MAX_LINES;
 use hotmem_hotplug::{Line, Polarity, Trigger};
 

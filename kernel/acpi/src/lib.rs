@@ -15,11 +15,13 @@
 
 extern crate alloc;
 
+mod answer;
 mod bridge;
 mod controller;
 mod describe;
 mod device;
 mod error;
+mod events;
 mod facs;
 mod fadt;
 mod fault;
@@ -30,6 +32,7 @@ mod madt;
 mod mode;
 mod parent;
 mod physical;
+mod presence;
 mod report;
 mod root;
 mod round;

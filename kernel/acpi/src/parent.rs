@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use hotmem_aml::NodeId;
+use hotmem_hotplug::Outcome;
 
 /// The identifier of a container (ACPI 6.5, 9.12).
 pub(super) const CONTAINER: &str = "ACPI0004";
@@ -61,6 +62,27 @@ impl Parent {
         }
         Some((asked, since))
     }
+}
+
+/// A request about a parent that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    pub(super) parent: usize,
+    pub(super) node: NodeId,
+    pub(super) asked: Asked,
+    pub(super) since: Option<u64>,
+    /// The members: all of them, and those that are still to come.
+    pub(super) first: u16,
+    pub(super) next: u16,
+    pub(super) end: u16,
+    /// The member that the driver is at.
+    pub(super) current: Option<u16>,
+    /// The worst that happened.
+    pub(super) worst: Outcome,
+    /// The container's `_EJ0` was run.
+    pub(super) ejected: bool,
+    /// The container is not there any more, so there is nothing to eject.
+    pub(super) absent: bool,
 }
 
 /// All of them.

@@ -12,39 +12,19 @@
 
 use core::ops::Range;
 
-use hotmem_aml::{Arg, NodeId, NodeKind};
+use hotmem_aml::{NodeId, NodeKind};
 use hotmem_hotplug::{DeviceId, Event, Outcome, Refusal, Request};
 
-use super::describe::{PRESENT, USABLE};
+use super::describe::is_empty;
 use super::device::EJECT_REQUEST;
 use super::fault::DeviceError;
 use super::hardware::Hardware;
-use super::parent::Asked;
-use super::source::{AcpiSource, is_empty, status_code};
+use super::parent::{Asked, Round};
+use super::presence::{PRESENT, USABLE};
+use super::source::AcpiSource;
 
 /// Devices that the kernel has no way to give up: processors and host bridges (ACPI 6.5, table 5.163).
 const KEPT: [&str; 3] = ["ACPI0007", "PNP0A03", "PNP0A08"];
-
-/// A request under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Round {
-    parent: usize,
-    node: NodeId,
-    asked: Asked,
-    since: Option<u64>,
-    /// The members: all of them, and those that are still to come.
-    first: u16,
-    next: u16,
-    end: u16,
-    /// The member that the driver is at.
-    current: Option<u16>,
-    /// The worst that happened.
-    worst: Outcome,
-    /// The container's `_EJ0` was run.
-    ejected: bool,
-    /// The container is not there any more, so there is nothing to eject.
-    absent: bool,
-}
 
 impl<H: Hardware> AcpiSource<H> {
     /// Begins with the next request about a container; `false` if none is pending.
@@ -261,19 +241,6 @@ impl<H: Hardware> AcpiSource<H> {
         if let Err(error) = self.tell(node, source, outcome) {
             log::error!("acpi: {}: {error}", self.aml.path(node));
         }
-    }
-
-    /// Evaluates a device's `_OST`, if it has one.
-    pub(super) fn tell(
-        &mut self,
-        node: NodeId,
-        source: u32,
-        outcome: Outcome,
-    ) -> Result<Option<u32>, DeviceError> {
-        let Some(ost) = self.aml.child(node, "_OST") else { return Ok(None) };
-        let status = status_code(outcome);
-        let args = [Arg::Integer(source.into()), Arg::Integer(status.into()), Arg::Buffer(&[])];
-        self.call("_OST", ost, &args).map(|()| Some(status))
     }
 }
 

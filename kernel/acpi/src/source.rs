@@ -1,33 +1,16 @@
-//! ACPI as a source of hotplug events.
-//!
-//! ```text
-//! interrupt --> Latch --> next_event: event methods --> Notify: bits for each device
-//!                                     _STA, _CRS, _PXM of one device --> Insert
-//!               answer: _OST                             its eject bit --> Eject
-//!               eject:  _EJ0
-//! ```
-//!
-//! Which registers and methods are involved comes from the tables alone.
-
-// UNSAFETY: vouches for the memory that the source announces.
-#![expect(unsafe_code)]
+//! What is kept of a machine with ACPI.
 
 use alloc::vec::Vec;
-use core::fmt;
 
-use hotmem_aml::{self as aml, Aml, Arg};
-use hotmem_hotplug::{DeviceId, Event, HotplugSource, Latch, Line, Outcome, Refusal, Request};
+use hotmem_aml::Aml;
+use hotmem_hotplug::{Latch, Line};
 
-use super::describe::PRESENT;
-use super::device::{Devices, Wanted};
+use super::device::Devices;
 use super::error::TableError;
 use super::facs::GlobalLock;
 use super::fadt::Fadt;
-use super::fault::DeviceError;
 use super::handlers::Handlers;
-use super::hardware::Hardware;
-use super::report;
-use super::round::Round;
+use super::parent::Round;
 use super::srat::Affinity;
 
 /// The memory devices and events of a machine with ACPI.
@@ -49,7 +32,7 @@ pub struct AcpiSource<H> {
     pub(super) latch: &'static Latch,
 }
 
-impl<H: Hardware> AcpiSource<H> {
+impl<H> AcpiSource<H> {
     /// The interrupt lines to set up. Their position is what [`Latch::raise`] wants.
     pub fn lines(&self) -> &[Line] {
         &self.handlers.lines
@@ -63,205 +46,5 @@ impl<H: Hardware> AcpiSource<H> {
     /// The evaluator, to look things up in.
     pub const fn aml(&self) -> &Aml {
         &self.aml
-    }
-
-    /// The request of a device that the firmware wants back. One that is not there, and that the driver
-    /// does not know, has nothing to give up: the firmware is told that at once.
-    fn eject_request(&mut self, device: DeviceId) -> Option<Request<DeviceError>> {
-        let node = self.node(device).ok()?;
-        if self.status(node).is_ok_and(|status| status & PRESENT != 0) || !self.is_absent(node) {
-            return Some(Request::Eject);
-        }
-        if self.is_lost(device) {
-            return Some(Request::Gone);
-        }
-        log::debug!("acpi: {}: wanted back, but it is not there", self.aml.path(node));
-        if let Err(error) = self.answer(device, Outcome::Ejected) {
-            log::error!("acpi: {}: {error}", self.aml.path(node));
-        }
-        None
-    }
-
-    /// The event of what was pending for a device, if there is one.
-    fn event(&mut self, device: DeviceId, wanted: Wanted) -> Option<Event<DeviceError>> {
-        let (since, described) = match wanted {
-            Wanted::Eject(since) => {
-                let request = self.eject_request(device)?;
-                return Some(Event { device, request, since });
-            }
-            Wanted::Scan => (None, self.describe(device)),
-            Wanted::Insert(since) => (since, self.describe(device)),
-        };
-        let request = self.insert_request(device, described);
-        // An empty slot needs no event, unless the firmware says that it was filled.
-        let is_event = wanted != Wanted::Scan || !is_empty(&request);
-        is_event.then_some(Event { device, request, since })
-    }
-
-    /// Has the firmware take a device away. An error if it is still there: it fails, and `memory`, if
-    /// there is one, describes itself as before.
-    pub(super) fn run_eject(
-        &mut self,
-        target: aml::NodeId,
-        memory: Option<aml::NodeId>,
-    ) -> Result<(), DeviceError> {
-        let eject = self.aml.child(target, "_EJ0").ok_or(DeviceError::Missing("_EJ0"))?;
-        // What was told of the device until now dies with it, so it is taken note of first.
-        if self.latch.is_raised() {
-            self.service();
-        }
-        let before = memory.map(|node| (node, self.ranges(node)));
-        let run = self.call("_EJ0", eject, &[Arg::Integer(1)]);
-        // The slot is not the device. A method that ran without error has let the device go, and
-        // whatever _STA says of the slot afterwards is about the next one, which may be in it already.
-        match (run, before) {
-            (Err(error), Some((node, before))) if self.is_as_before(node, &before) => Err(error),
-            (Err(error), None) => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-// SAFETY: the ranges are those that `_CRS` of a device gives whose `_STA` says that it is there; what overlaps RAM in
-// use is refused by `add`.
-unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
-    type Error = DeviceError;
-
-    fn next_event(&mut self) -> Option<Event<DeviceError>> {
-        if self.latch.is_raised() {
-            self.service();
-        }
-        loop {
-            if let Some(event) = self.next_member() {
-                return Some(event);
-            }
-            // What is said of single devices comes first: a container is given up as a whole, with all
-            // that is known of its members.
-            let busy = self.members_under_way();
-            let Some((index, wanted)) = self.devices.take(&busy) else {
-                if self.round.is_none() && self.begin_round() {
-                    continue;
-                }
-                return None;
-            };
-            if let Some(event) = self.event(DeviceId(index), wanted) {
-                return Some(event);
-            }
-        }
-    }
-
-    /// What is announced for single devices. A container that is announced waits, since the answer is about
-    /// all its members, and one request about a container is under way at a time.
-    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<DeviceError>> {
-        if self.latch.is_raised() {
-            self.service();
-        }
-        let busy = self.members_under_way();
-        loop {
-            let (index, wanted) = self.devices.take_insert(ejecting.0, &busy)?;
-            if let Some(event) = self.event(DeviceId(index), wanted) {
-                return Some(event);
-            }
-        }
-    }
-
-    fn has_work(&self) -> bool {
-        self.latch.is_raised() || self.round.is_some() || self.devices.any_pending()
-    }
-
-    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
-        let node = self.node(device)?;
-        let entry = self.devices.get_mut(device.0).ok_or(DeviceError::Unknown(device))?;
-        entry.told &= outcome != Outcome::Ejected;
-        let asked = entry.answering;
-        if self.is_member(device) {
-            return self.answer_member(outcome);
-        }
-        if outcome != Outcome::Ejecting
-            && let Some(entry) = self.devices.get_mut(device.0)
-        {
-            entry.answering = None;
-        }
-        // A scan found the device: no notification waits for `_OST`.
-        asked.map_or(Ok(None), |source| self.tell(node, source, outcome))
-    }
-
-    fn can_eject(&self, device: DeviceId) -> Result<(), DeviceError> {
-        if self.is_member(device) {
-            // The container was asked before the first of its members.
-            return Ok(());
-        }
-        let node = self.node(device)?;
-        self.aml.child(node, "_EJ0").map(drop).ok_or(DeviceError::Missing("_EJ0"))
-    }
-
-    fn eject(&mut self, device: DeviceId) -> Result<(), DeviceError> {
-        if self.is_member(device) {
-            return self.eject_member(device);
-        }
-        let node = self.node(device)?;
-        self.run_eject(node, Some(node))?;
-        self.devices.gone(device.0);
-        Ok(())
-    }
-
-    fn is_there(&mut self, device: DeviceId) -> bool {
-        self.node(device).is_ok_and(|node| !self.is_absent(node))
-    }
-
-    fn wants_power_off(&self) -> bool {
-        self.devices.is_pressed()
-    }
-
-    fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
-        if json { report::json(self, out) } else { report::text(self, out) }
-    }
-
-    fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
-        let node = self.node(device).unwrap_or(aml::NodeId::ROOT);
-        self.aml.path(node)
-    }
-}
-
-/// Whether a request is about a slot in which there is nothing, and was nothing.
-pub(super) const fn is_empty(request: &Request<DeviceError>) -> bool {
-    matches!(request, Request::Unreadable(DeviceError::Absent(_)))
-}
-
-/// The status code of an outcome (ACPI 6.5, 6.3.5: general processing, and ejection processing).
-pub(super) const fn status_code(outcome: Outcome) -> u32 {
-    match outcome {
-        Outcome::Inserted | Outcome::Ejected => 0,
-        Outcome::InsertFailed | Outcome::EjectFailed => 1,
-        Outcome::EjectRefused(Refusal::Unknown) => 0x80,
-        Outcome::EjectRefused(Refusal::InUse) => 0x81,
-        Outcome::EjectRefused(Refusal::Busy) => 0x82,
-        Outcome::EjectRefused(Refusal::Dependency) => 0x83,
-        Outcome::Ejecting => 0x84,
-        Outcome::InsertedOffline => 0x81,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_outcome_has_the_code_that_acpi_gives_it() {
-        // ACPI 6.5, 6.3.5: tables of general, ejection (0x80 up, 0x84 pending) and insertion status.
-        for (outcome, code) in [
-            (Outcome::Inserted, 0),
-            (Outcome::InsertFailed, 1),
-            (Outcome::InsertedOffline, 0x81),
-            (Outcome::Ejecting, 0x84),
-            (Outcome::Ejected, 0),
-            (Outcome::EjectFailed, 1),
-            (Outcome::EjectRefused(Refusal::Unknown), 0x80),
-            (Outcome::EjectRefused(Refusal::InUse), 0x81),
-            (Outcome::EjectRefused(Refusal::Busy), 0x82),
-            (Outcome::EjectRefused(Refusal::Dependency), 0x83),
-        ] {
-            assert_eq!(status_code(outcome), code, "{outcome:?}");
-        }
     }
 }
