@@ -14,7 +14,7 @@ use super::srat::node_of;
 impl<H: Hardware> AcpiSource<H> {
     /// The namespace node of a device.
     pub(super) fn node(&self, device: DeviceId) -> Result<aml::NodeId, DeviceError> {
-        let found = self.devices.get(device.0).map(|device| device.node);
+        let found = self.devices.get(device.number()).map(|device| device.node);
         found.ok_or(DeviceError::Unknown(device))
     }
 
@@ -45,7 +45,7 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// Whether the driver has memory of a device that is not there: nobody ejected it.
     pub(super) fn is_lost(&mut self, device: DeviceId) -> bool {
-        let Some(known) = self.devices.get(device.0).copied() else { return false };
+        let Some(known) = self.devices.get(device.number()).copied() else { return false };
         known.told && self.is_absent(known.node)
     }
 
@@ -71,7 +71,7 @@ impl<H: Hardware> AcpiSource<H> {
             Err(DeviceError::Absent(_)) if self.is_lost(device) => Request::Gone,
             Err(error) => Request::Unreadable(error),
             Ok((ranges, node)) => {
-                if let Some(device) = self.devices.get_mut(device.0) {
+                if let Some(device) = self.devices.get_mut(device.number()) {
                     device.told = true;
                 }
                 Request::Insert { ranges, node }

@@ -183,10 +183,14 @@ impl Devices {
 
     /// Takes the next announcement or scan that is pending, of no device in `busy` and not of `except`. The
     /// turn of [`take`](Self::take) stays where it is.
-    pub(super) fn take_insert(&mut self, except: u16, busy: &Range<u16>) -> Option<(u16, Wanted)> {
+    pub(super) fn take_insert(
+        &mut self,
+        except: Option<u16>,
+        busy: &Range<u16>,
+    ) -> Option<(u16, Wanted)> {
         let (index, device) = (0..).zip(&mut self.list).find(|(index, device)| {
             let is_insert = device.pending.insert || device.pending.scan;
-            is_insert && *index != except && !busy.contains(index)
+            is_insert && Some(*index) != except && !busy.contains(index)
         })?;
         Some((index, device.take()?))
     }

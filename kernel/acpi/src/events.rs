@@ -105,7 +105,7 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
                 }
                 return None;
             };
-            if let Some(event) = self.event(DeviceId(index), wanted) {
+            if let Some(event) = self.event(DeviceId::new(index), wanted) {
                 return Some(event);
             }
         }
@@ -113,14 +113,15 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
 
     /// What is announced for single devices. A container that is announced waits, since the answer is about
     /// all its members, and one request about a container is under way at a time.
-    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<DeviceError>> {
+    fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<DeviceError>> {
         if self.latch.is_raised() {
             self.service();
         }
         let busy = self.members_under_way();
+        let ejecting = ejecting.map(DeviceId::number);
         loop {
-            let (index, wanted) = self.devices.take_insert(ejecting.0, &busy)?;
-            if let Some(event) = self.event(DeviceId(index), wanted) {
+            let (index, wanted) = self.devices.take_insert(ejecting, &busy)?;
+            if let Some(event) = self.event(DeviceId::new(index), wanted) {
                 return Some(event);
             }
         }
@@ -132,14 +133,14 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
 
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
         let node = self.node(device)?;
-        let entry = self.devices.get_mut(device.0).ok_or(DeviceError::Unknown(device))?;
+        let entry = self.devices.get_mut(device.number()).ok_or(DeviceError::Unknown(device))?;
         entry.told &= outcome != Outcome::Ejected;
         let asked = entry.answering;
         if self.is_member(device) {
             return self.answer_member(outcome);
         }
         if outcome != Outcome::Ejecting
-            && let Some(entry) = self.devices.get_mut(device.0)
+            && let Some(entry) = self.devices.get_mut(device.number())
         {
             entry.answering = None;
         }
@@ -162,7 +163,7 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         }
         let node = self.node(device)?;
         self.run_eject(node, Some(node))?;
-        self.devices.gone(device.0);
+        self.devices.gone(device.number());
         Ok(())
     }
 

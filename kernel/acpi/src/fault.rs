@@ -85,7 +85,7 @@ pub enum DeviceError {
 impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Unknown(DeviceId(raw)) => write!(f, "there is no memory device {raw}"),
+            Self::Unknown(device) => write!(f, "there is no {device}"),
             Self::Method(name, error) => write!(f, "{name}: {error}"),
             Self::Missing(name) => write!(f, "the device has no {name}"),
             Self::NoBuffer => f.write_str("_CRS is not a buffer"),

@@ -37,7 +37,7 @@ pub(super) fn json<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> 
         source.handlers.lines.iter().for_each(|line| list.element(format_args!("{}", line.gsi)));
         list.close()
     });
-    writeln!(
+    write!(
         out,
         "{{\"tables\":{},\"names\":{},\"left_out\":{},\"definitions\":{definitions},\
          \"tables_left_out\":{tables},\"memory_devices\":{},\"lines\":{lines}}}",

@@ -56,7 +56,7 @@ impl<H: Hardware> AcpiSource<H> {
                 self.end_round(&round);
                 return None;
             };
-            let device = DeviceId(index);
+            let device = DeviceId::new(index);
             if let Some(round) = &mut self.round {
                 (round.current, round.next) = (Some(index), index + 1);
             }
@@ -93,7 +93,7 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// Whether the driver is at a device for the sake of a container.
     pub(super) fn is_member(&self, device: DeviceId) -> bool {
-        self.round.is_some_and(|round| round.current == Some(device.0))
+        self.round.is_some_and(|round| round.current == Some(device.number()))
     }
 
     /// Notes how it went with a member; evaluates the container's `_OST` if the request is over.

@@ -22,7 +22,7 @@ impl<E: fmt::Display> fmt::Display for SourceError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source(error) => error.fmt(f),
-            Self::NoSource(device) => write!(f, "memory device {} is not known", device.0),
+            Self::NoSource(device) => write!(f, "{device} is not known"),
         }
     }
 }
@@ -31,12 +31,14 @@ impl<E: fmt::Display> fmt::Display for SourceError<E> {
 unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
     type Error = SourceError<S::Error>;
 
+    const SOURCES: u8 = S::SOURCES;
+
     fn next_event(&mut self) -> Option<Event<Self::Error>> {
         let event = self.as_mut()?.next_event()?;
         Some(event.map_error(SourceError::Source))
     }
 
-    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<Self::Error>> {
+    fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<Self::Error>> {
         let event = self.as_mut()?.next_insert(ejecting)?;
         Some(event.map_error(SourceError::Source))
     }
@@ -71,7 +73,7 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
         match self {
             Some(source) => source.write_firmware(json, out),
-            None if json => writeln!(out, "null"),
+            None if json => out.write_str("null"),
             None => writeln!(out, "there is no source of events"),
         }
     }
@@ -86,7 +88,7 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
         shown(move |f| match self {
             Some(source) => fmt::Display::fmt(&source.label(device), f),
-            None => write!(f, "memory device {}", device.0),
+            None => write!(f, "{device}"),
         })
     }
 }

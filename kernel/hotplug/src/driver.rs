@@ -26,7 +26,7 @@ pub struct Policy {
     pub placement: Placement,
 }
 
-/// Hotplug of memory: events from `S`, memory of an `Mm<M>`, instructions counted by `C`.
+/// Hotplug of memory: events from `S`, a source or a list of them ([`Sources`](crate::Sources)), memory of an `Mm<M>`, instructions counted by `C`.
 #[derive(Debug)]
 pub struct Hotplug<'m, S, M: Machine, C> {
     pub(super) source: S,
@@ -76,7 +76,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             mm,
             clock,
             policy,
-            owners: Owners::new()?,
+            owners: Owners::new(S::SOURCES)?,
             brought: Touched::new()?,
             taken: Touched::new()?,
             verdict: Verdict::Pass,

@@ -137,7 +137,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             // The insert may have found that another device is gone.
             return self.step_gone(out);
         }
-        let Some(event) = self.source.next_insert(device) else { return false };
+        let Some(event) = self.source.next_insert(Some(device)) else { return false };
         // What the eject wrote before is not a part of the insert.
         let written = core::mem::take(&mut self.written);
         self.serve(event, out);

@@ -8,9 +8,53 @@ use core::fmt;
 use hotmem::NodeId;
 use hotmem::addr::PhysRange;
 
-/// Names a device of the source that gave it, for as long as the kernel runs.
+/// Names a device for as long as the kernel runs: a number that its source gave it, and which source of a list
+/// ([`Sources`](crate::Sources)) that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceId(pub u16);
+pub struct DeviceId {
+    source: u8,
+    number: u16,
+}
+
+impl DeviceId {
+    /// The device that a source itself calls `number`.
+    #[must_use]
+    pub const fn new(number: u16) -> Self {
+        Self { source: 0, number }
+    }
+
+    /// What its source calls it.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.number
+    }
+
+    /// Which source of the driver's list it is of.
+    #[must_use]
+    pub const fn source(self) -> u8 {
+        self.source
+    }
+
+    /// The same device, as a list calls it that has `sources` before that of the device.
+    pub(super) const fn behind(self, sources: u8) -> Self {
+        Self { source: self.source.saturating_add(sources), ..self }
+    }
+
+    /// The same device, as the part of a list calls it that is behind `sources`; `None` if it is of one of these.
+    pub(super) const fn past(self, sources: u8) -> Option<Self> {
+        match self.source.checked_sub(sources) {
+            Some(source) => Some(Self { source, ..self }),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memory device {}", self.number)?;
+        if self.source == 0 { Ok(()) } else { write!(f, " of source {}", self.source) }
+    }
+}
 
 /// Something the firmware wants done.
 #[derive(Clone, Debug)]
@@ -158,16 +202,19 @@ pub unsafe trait HotplugSource {
     /// What can go wrong with a device.
     type Error: fmt::Display;
 
+    /// How many sources this is: one, but for a list of them.
+    const SOURCES: u8 = 1;
+
     /// The next event, if there is one. Does a bounded amount of work.
     fn next_event(&mut self) -> Option<Event<Self::Error>>;
 
-    /// The next event that does not have to wait for the end of an eject: that of `ejecting`, which is under
-    /// way. It is an insert, or says of a device that is known what became of it; never an eject, and never of
-    /// `ejecting`. Does a bounded amount of work.
+    /// The next event that does not have to wait for the end of the eject that is under way: that of `ejecting`,
+    /// or of a device of another source. It is an insert, or says of a device that is known what became of it;
+    /// never an eject, and never of `ejecting`. Does a bounded amount of work.
     ///
     /// What is not given out here comes by [`next_event`](Self::next_event) later. A source that gives nothing
     /// out lets all its devices wait.
-    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<Self::Error>> {
+    fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<Self::Error>> {
         let _ = ejecting;
         None
     }
@@ -214,15 +261,14 @@ pub unsafe trait HotplugSource {
         false
     }
 
-    /// Writes what the source understood of firmware's description of the machine and what it left out, for
-    /// people or as one line of JSON.
+    /// Writes what the source understood of firmware's description of the machine and what it left out: in whole
+    /// lines for people, or as one value of JSON without a line end.
     ///
     /// # Errors
     ///
     /// Those of `out`.
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
-        let nothing = if json { "{\"left_out\":0}" } else { "nothing was left out" };
-        writeln!(out, "{nothing}")
+        out.write_str(if json { "{\"left_out\":0}" } else { "nothing was left out\n" })
     }
 
     /// Whether an eject failed only because the firmware does not want the device back any more.

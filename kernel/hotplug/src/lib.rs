@@ -8,6 +8,8 @@
 //!               <-- eject, answer    any failure: everything as it was
 //! ```
 //!
+//! One source, or a list of them ([`Sources`]), each with devices of its own: the driver serves them in turns.
+//!
 //! Nothing here knows an architecture or a firmware, so all of it runs on the host. It belongs to the
 //! main loop: no function may be called from an interrupt handler.
 //!
@@ -36,6 +38,7 @@ mod operator;
 mod owners;
 mod report;
 mod shown;
+mod sources;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -56,5 +59,6 @@ pub use operator::OperatorError;
 pub use owners::{Claim, OutOfHeap, Plugged};
 pub use report::{Reason, Verdict};
 pub use shown::shown;
+pub use sources::{OneOf, Sources};
 pub use step::{AddStep, BlocksStep, Failure, RemoveStep, Step, StepLine, UseStep};
 pub use touched::MAX_BLOCKS;

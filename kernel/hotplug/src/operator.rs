@@ -42,15 +42,13 @@ impl fmt::Display for OperatorError {
         match self {
             Self::Firmwares(entry) => write!(
                 f,
-                "{} belongs to memory device {}, which the firmware gives and takes",
-                entry.range, entry.device.0
+                "{} belongs to {}, which the firmware gives and takes",
+                entry.range, entry.device
             ),
-            Self::Ejecting(device) => write!(f, "memory device {} is being given up", device.0),
-            Self::Gone(entry) => write!(
-                f,
-                "{} of memory device {} is not there any more",
-                entry.range, entry.device.0
-            ),
+            Self::Ejecting(device) => write!(f, "{device} is being given up"),
+            Self::Gone(entry) => {
+                write!(f, "{} of {} is not there any more", entry.range, entry.device)
+            }
             Self::NotPlugged(range) => write!(f, "{range} is not in plugged and unused memory"),
             Self::Add(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),

@@ -19,7 +19,7 @@ use hotmem::{NodeId, PhysRange};
 
 use super::event::{DeviceId, Ranges};
 
-/// Ranges that the table has room for: 256 slots, and some with several ranges.
+/// Ranges of one source that the table has room for: 256 slots, and some with several ranges.
 pub(super) const CAPACITY: usize = 512;
 
 /// What became of a plugged range.
@@ -60,14 +60,15 @@ pub struct Plugged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfHeap;
 
-/// The table. All its memory is taken when it is made.
+/// The table. All its memory is taken when it is made, and each source has its own share of it: one that announces
+/// more than fits keeps nothing of another out.
 #[derive(Debug)]
 pub(super) struct Owners(Vec<Plugged>);
 
 impl Owners {
-    pub(super) fn new() -> Result<Self, OutOfHeap> {
+    pub(super) fn new(sources: u8) -> Result<Self, OutOfHeap> {
         let mut table = Vec::new();
-        table.try_reserve_exact(CAPACITY).map_err(|_| OutOfHeap)?;
+        table.try_reserve_exact(CAPACITY * usize::from(sources)).map_err(|_| OutOfHeap)?;
         Ok(Self(table))
     }
 
@@ -102,7 +103,8 @@ impl Owners {
 
     /// Whether the table has room for `ranges` of a device, whose own entries may be replaced.
     pub(super) fn has_room(&self, device: DeviceId, ranges: &Ranges) -> bool {
-        let others = self.0.len() - self.of(device).count();
+        let of_source = self.0.iter().filter(|entry| entry.device.source() == device.source());
+        let others = of_source.count() - self.of(device).count();
         others + ranges.as_slice().len() <= CAPACITY
     }
 
@@ -110,7 +112,7 @@ impl Owners {
     pub(super) fn set(&mut self, device: DeviceId, ranges: &Ranges, node: NodeId, claim: Claim) {
         self.forget(device);
         for &range in ranges.as_slice() {
-            if self.0.len() < CAPACITY {
+            if self.0.len() < self.0.capacity() {
                 self.0.push(Plugged { device, range, node, claim });
             }
         }
@@ -185,41 +187,46 @@ mod tests {
 
     #[test]
     fn a_full_table_has_room_for_what_is_already_in_it() {
-        let mut owners = Owners::new().unwrap();
+        let mut owners = Owners::new(1).unwrap();
         for n in 0..CAPACITY as u16 {
             let piece = ranges(u64::from(n) << 20);
-            assert!(owners.has_room(DeviceId(n), &piece));
-            owners.set(DeviceId(n), &piece, NodeId::default(), Claim::Added);
+            assert!(owners.has_room(DeviceId::new(n), &piece));
+            owners.set(DeviceId::new(n), &piece, NodeId::default(), Claim::Added);
         }
-        assert!(!owners.has_room(DeviceId(CAPACITY as u16), &ranges(1 << 40)));
-        assert!(owners.has_room(DeviceId(3), &ranges(3 << 20)));
-        owners.forget(DeviceId(3));
-        assert!(owners.has_room(DeviceId(CAPACITY as u16), &ranges(1 << 40)));
+        assert!(!owners.has_room(DeviceId::new(CAPACITY as u16), &ranges(1 << 40)));
+        assert!(owners.has_room(DeviceId::new(3), &ranges(3 << 20)));
+        owners.forget(DeviceId::new(3));
+        assert!(owners.has_room(DeviceId::new(CAPACITY as u16), &ranges(1 << 40)));
         assert_eq!(owners.all().len(), CAPACITY - 1);
     }
 
     #[test]
     fn what_is_left_of_a_device_that_is_gone_keeps_its_place_in_the_table() {
-        let mut owners = Owners::new().unwrap();
+        let mut owners = Owners::new(1).unwrap();
         for n in 0..CAPACITY as u16 {
-            owners.set(DeviceId(n), &ranges(u64::from(n) << 20), NodeId::default(), Claim::Added);
+            owners.set(
+                DeviceId::new(n),
+                &ranges(u64::from(n) << 20),
+                NodeId::default(),
+                Claim::Added,
+            );
         }
-        owners.lose(DeviceId(3));
+        owners.lose(DeviceId::new(3));
         // The next device in the slot needs a place of its own.
-        assert!(!owners.has_room(DeviceId(3), &ranges(1 << 40)));
-        owners.forget(DeviceId(4));
-        assert!(owners.has_room(DeviceId(3), &ranges(1 << 40)));
+        assert!(!owners.has_room(DeviceId::new(3), &ranges(1 << 40)));
+        owners.forget(DeviceId::new(4));
+        assert!(owners.has_room(DeviceId::new(3), &ranges(1 << 40)));
     }
 
     #[test]
     fn a_range_is_somebodys_only_while_it_is_added() {
-        let mut owners = Owners::new().unwrap();
+        let mut owners = Owners::new(1).unwrap();
         let (piece, range) = (ranges(0x10_0000), ranges(0x10_0000).as_slice()[0]);
-        owners.set(DeviceId(1), &piece, NodeId::default(), Claim::Refused);
+        owners.set(DeviceId::new(1), &piece, NodeId::default(), Claim::Refused);
         assert_eq!(owners.owner_of(range), None);
-        assert_eq!(owners.unclaimed(range).map(|entry| entry.device), Some(DeviceId(1)));
-        owners.set(DeviceId(1), &piece, NodeId::default(), Claim::Added);
-        assert_eq!(owners.owner_of(range).map(|entry| entry.device), Some(DeviceId(1)));
+        assert_eq!(owners.unclaimed(range).map(|entry| entry.device), Some(DeviceId::new(1)));
+        owners.set(DeviceId::new(1), &piece, NodeId::default(), Claim::Added);
+        assert_eq!(owners.owner_of(range).map(|entry| entry.device), Some(DeviceId::new(1)));
         assert_eq!(owners.unclaimed(range), None);
     }
 }

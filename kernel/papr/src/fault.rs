@@ -56,7 +56,7 @@ impl fmt::Display for PaprError {
             Self::Revoked { connector, count } => {
                 write!(f, "{count} connectors from {connector:#x} on are wanted back already")
             }
-            Self::Unknown(device) => write!(f, "memory device {} is not known", device.0),
+            Self::Unknown(device) => write!(f, "{device} is not known"),
         }
     }
 }

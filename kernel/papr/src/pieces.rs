@@ -73,7 +73,7 @@ impl Pieces {
         let plugged = self.table.iter().position(|slot| slot.is_some_and(|(is, _)| is == piece));
         if let Some(index) = plugged {
             let node = self.table.get(index).copied().flatten().map(|(_, node)| node);
-            return Known::Plugged(DeviceId(index as u16), node.unwrap_or_default());
+            return Known::Plugged(DeviceId::new(index as u16), node.unwrap_or_default());
         }
         let others = self.table.iter().flatten();
         if others.copied().any(|(is, _)| is.overlaps(piece)) { Known::InPart } else { Known::No }
@@ -82,7 +82,8 @@ impl Pieces {
     /// The pieces that are plugged.
     pub(super) fn iter(&self) -> impl Iterator<Item = (DeviceId, Piece)> + '_ {
         let slots = self.table.iter().enumerate();
-        slots.filter_map(|(index, slot)| slot.map(|(piece, _)| (DeviceId(index as u16), piece)))
+        slots
+            .filter_map(|(index, slot)| slot.map(|(piece, _)| (DeviceId::new(index as u16), piece)))
     }
 
     /// Takes a piece in that is not known; `None` if there is no room.
@@ -95,7 +96,7 @@ impl Pieces {
             self.table.push(None);
         }
         *self.table.get_mut(index)? = Some((piece, node));
-        Some(DeviceId(index as u16))
+        Some(DeviceId::new(index as u16))
     }
 
     /// Whether there is room for one more.
@@ -105,18 +106,18 @@ impl Pieces {
 
     /// The piece with this number.
     pub(super) fn get(&self, device: DeviceId) -> Option<Piece> {
-        self.table.get(usize::from(device.0)).copied().flatten().map(|(piece, _)| piece)
+        self.table.get(usize::from(device.number())).copied().flatten().map(|(piece, _)| piece)
     }
 
     /// The node of the piece with this number.
     pub(super) fn node(&self, device: DeviceId) -> NodeId {
-        let slot = self.table.get(usize::from(device.0)).copied().flatten();
+        let slot = self.table.get(usize::from(device.number())).copied().flatten();
         slot.map_or(NodeId::default(), |(_, node)| node)
     }
 
     /// The piece with this number is gone.
     pub(super) fn remove(&mut self, device: DeviceId) {
-        if let Some(slot) = self.table.get_mut(usize::from(device.0)) {
+        if let Some(slot) = self.table.get_mut(usize::from(device.number())) {
             *slot = None;
         }
     }

@@ -40,10 +40,14 @@ impl Queue {
     }
 
     /// Takes the first add that is about nothing of `busy`, nor of an older log.
-    pub(super) fn take_add(&mut self, busy: [Piece; 2]) -> Option<(MemoryEvent, Option<u64>)> {
+    pub(super) fn take_add(
+        &mut self,
+        busy: impl Iterator<Item = Piece> + Clone,
+    ) -> Option<(MemoryEvent, Option<u64>)> {
         let logs = &self.0;
         let at = logs.iter().enumerate().position(|(at, (log, _))| {
-            let mut older = logs.iter().take(at).map(|(older, _)| older.piece()).chain(busy);
+            let mut older =
+                logs.iter().take(at).map(|(older, _)| older.piece()).chain(busy.clone());
             log.action == Action::Add && !older.any(|piece| piece.overlaps(log.piece()))
         })?;
         self.0.remove(at)
@@ -101,8 +105,8 @@ mod tests {
         let [asked, new] = [41, 16].map(|connector| log(Action::Add, connector, 1));
         let mut queue = Queue::new();
         [first, old, odd, asked, new].into_iter().for_each(|log| queue.push(log, Some(7)));
-        assert_eq!(queue.take_add(busy), Some((new, Some(7))));
-        assert_eq!(queue.take_add(busy), None);
+        assert_eq!(queue.take_add(busy.into_iter()), Some((new, Some(7))));
+        assert_eq!(queue.take_add(busy.into_iter()), None);
         let rest: Vec<_> = core::iter::from_fn(|| queue.pop()).map(|(log, _)| log).collect();
         assert_eq!(rest, [first, old, odd, asked]);
     }

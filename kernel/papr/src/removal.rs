@@ -57,7 +57,8 @@ impl<S: Services> PaprSource<S> {
     pub(super) fn next_removal(&mut self) -> Option<Event<PaprError>> {
         let wanted = self.wanted.as_mut()?;
         let (whole, from) = (wanted.whole, wanted.next.take()?);
-        let mut rest = self.pieces.iter().filter(|&(id, at)| id.0 >= from.0 && at.is_in(whole));
+        let mut rest =
+            self.pieces.iter().filter(|&(id, at)| id.number() >= from.number() && at.is_in(whole));
         let (device, _) = rest.next()?;
         wanted.next = rest.next().map(|(next, _)| next);
         Some(Event { device, request: Request::Eject, since: wanted.since })

@@ -30,7 +30,7 @@ const MAIN_ENCLOSURE: u8 = 5;
 const POWER_OFF: u8 = 7;
 
 /// The number of a device that is none: of memory that was announced and not taken.
-const NONE: DeviceId = DeviceId(u16::MAX);
+const NONE: DeviceId = DeviceId::new(u16::MAX);
 
 /// The memory of a machine with a POWER hypervisor, and its events.
 #[derive(Debug)]
@@ -370,11 +370,14 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
         self.event(log, since)
     }
 
-    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<PaprError>> {
-        let piece = self.pieces.get(ejecting)?;
+    fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<PaprError>> {
+        let going = match ejecting {
+            Some(device) => Some(self.pieces.get(device)?),
+            None => None,
+        };
         self.read_logs();
-        let whole = self.wanted.as_ref().map_or(piece, |wanted| wanted.whole);
-        let (log, since) = self.queue.take_add([piece, whole])?;
+        let wanted = self.wanted.as_ref().map(|wanted| wanted.whole);
+        let (log, since) = self.queue.take_add(going.into_iter().chain(wanted))?;
         self.event(log, since)
     }
 
@@ -423,7 +426,7 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
         shown(move |f| match piece {
             Some(piece) => write!(f, "{piece}"),
             None if device == NONE => f.write_str("memory that was not taken"),
-            None => write!(f, "memory device {}", device.0),
+            None => write!(f, "{device}"),
         })
     }
 }

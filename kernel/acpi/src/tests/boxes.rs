@@ -205,12 +205,12 @@ fn a_driver_that_asks_for_more_events_meanwhile_gets_those_of_others_only() {
     latch.raise(0, 1);
     let mut order = vec![];
     while let Some(event) = source.next_event() {
-        order.push((event.device.0, matches!(event.request, Request::Eject)));
+        order.push((event.device.number(), matches!(event.request, Request::Eject)));
         match event.request {
             Request::Eject => {
                 // Asked again before this one is gone: nothing of the same container.
                 while let Some(other) = source.next_event() {
-                    assert_eq!(other.device.0, 3);
+                    assert_eq!(other.device.number(), 3);
                     source.answer(other.device, Outcome::Inserted).unwrap();
                 }
                 source.eject(event.device).unwrap();

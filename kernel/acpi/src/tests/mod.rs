@@ -1,5 +1,6 @@
 //! Tests of the table parsers and of the events, on tables built here or compiled from source.
 
+mod beside;
 mod board;
 mod boxes;
 mod button;

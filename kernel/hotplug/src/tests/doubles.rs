@@ -59,7 +59,7 @@ impl Script {
             // What is announced is there.
             self.0.borrow_mut().absent.retain(|&absent| absent != device);
         }
-        let device = DeviceId(device);
+        let device = DeviceId::new(device);
         self.0.borrow_mut().events.push_back(Event { device, request, since: Some(0) });
     }
 
@@ -76,10 +76,10 @@ unsafe impl HotplugSource for Script {
         self.0.borrow_mut().events.pop_front()
     }
 
-    fn next_insert(&mut self, ejecting: DeviceId) -> Option<Event<Wrong>> {
+    fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<Wrong>> {
         let events = &mut self.0.borrow_mut().events;
         let may_pass = |event: &Event<Wrong>| {
-            event.device != ejecting && !matches!(event.request, Request::Eject)
+            Some(event.device) != ejecting && !matches!(event.request, Request::Eject)
         };
         let at = events.iter().position(may_pass)?;
         events.remove(at)
@@ -91,7 +91,7 @@ unsafe impl HotplugSource for Script {
 
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Wrong> {
         let mut played = self.0.borrow_mut();
-        played.told.push((device.0, outcome));
+        played.told.push((device.number(), outcome));
         if played.deaf { Err(Wrong("deaf")) } else { Ok(Some(played.told.len() as u32)) }
     }
 
@@ -103,12 +103,12 @@ unsafe impl HotplugSource for Script {
         if played.stuck {
             return Err(Wrong("stuck"));
         }
-        played.ejected.push(device.0);
+        played.ejected.push(device.number());
         Ok(())
     }
 
     fn is_there(&mut self, device: DeviceId) -> bool {
-        !self.0.borrow().absent.contains(&device.0)
+        !self.0.borrow().absent.contains(&device.number())
     }
 
     fn is_withdrawn(&self, error: &Wrong) -> bool {
@@ -116,7 +116,7 @@ unsafe impl HotplugSource for Script {
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
-        device.0
+        device.number()
     }
 }
 

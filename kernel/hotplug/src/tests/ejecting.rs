@@ -86,7 +86,7 @@ fn the_operator_keeps_out_of_memory_that_is_being_given_up() {
     let mut out = String::new();
     let id = this.bench.mm.blocks_in(this.pieces[1]).next().unwrap();
     let refused = this.driver.operator_offline(id, &mut out).unwrap_err();
-    assert!(matches!(refused, OperatorError::Ejecting(device) if device.0 == 0));
+    assert!(matches!(refused, OperatorError::Ejecting(device) if device.number() == 0));
     assert_eq!(out, "");
 }
 

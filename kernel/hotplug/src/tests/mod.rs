@@ -7,6 +7,7 @@ mod ejecting;
 mod gone;
 mod meanwhile;
 mod operator;
+mod sources;
 
 use core::cell::Cell;
 use std::boxed::Box;

@@ -191,7 +191,10 @@ impl<M: Shared> Monitor<'_, M> {
                 let word = machinery.peek(at).ok_or(Refused::Faults(at))?;
                 writeln!(out, "{word:#x}")?;
             }
-            Command::Firmware { json } => hotplug.source().write_firmware(json, out)?,
+            Command::Firmware { json } => {
+                hotplug.source().write_firmware(json, out)?;
+                out.write_str(if json { "\n" } else { "" })?;
+            }
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
             Command::Help => table::help(out)?,
@@ -313,13 +316,9 @@ fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Re
         return writeln!(out, "no device is being given up");
     };
     let Some(Progress { block, phase, steps, found, moved }) = block else {
-        return writeln!(out, "memory device {}: between two blocks", device.0);
+        return writeln!(out, "{device}: between two blocks");
     };
-    writeln!(
-        out,
-        "memory device {}: {block} {phase}, {moved} of {found} pages moved, {steps} steps",
-        device.0
-    )
+    writeln!(out, "{device}: {block} {phase}, {moved} of {found} pages moved, {steps} steps")
 }
 
 /// Checks every law, and that the machine enforces what the page tables say.

@@ -26,7 +26,7 @@ unsafe impl HotplugSource for Plug {
         let mut ranges = Ranges::default();
         ranges.push(self.0.pop()?).unwrap();
         let request = Request::Insert { ranges, node: NodeId::default() };
-        Some(Event { device: DeviceId(self.0.len() as u16), request, since: None })
+        Some(Event { device: DeviceId::new(self.0.len() as u16), request, since: None })
     }
 
     fn has_work(&self) -> bool {
@@ -42,7 +42,7 @@ unsafe impl HotplugSource for Plug {
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
-        device.0
+        device.number()
     }
 }
 

@@ -109,7 +109,7 @@ fn a_request_that_names_no_connector_does_not_cancel_one_that_does() {
     // One request is under way, and one waits.
     rig.send(log(2, 2, [FIRST + 3, 0]));
     rig.send(log(2, 3, [2, 0]));
-    assert!(rig.source.next_insert(devices[0]).is_none());
+    assert!(rig.source.next_insert(Some(devices[0])).is_none());
     assert_eq!(rig.fake.0.borrow().kept, [FIRST + 4]);
     rig.source.eject(devices[0]).unwrap();
     while rig.source.has_work() {
@@ -154,18 +154,33 @@ fn going() -> (Rig, DeviceId) {
 #[test]
 fn an_add_is_served_while_another_device_is_given_up() {
     let (mut rig, device) = going();
-    assert!(rig.source.next_insert(device).is_none());
+    assert!(rig.source.next_insert(Some(device)).is_none());
     rig.send(log(1, 4, [2, FIRST + 4]));
     // What cannot be read, or is not described, is refused at once, too.
     rig.send(log(1, 4, [4, FIRST + 6]));
-    let event = rig.source.next_insert(device).unwrap();
+    let event = rig.source.next_insert(Some(device)).unwrap();
     assert!(matches!(event.request, Request::Insert { .. }) && event.device != device);
-    let event = rig.source.next_insert(device).unwrap();
+    let event = rig.source.next_insert(Some(device)).unwrap();
     assert!(matches!(event.request, Request::Unreadable(_)), "{event:?}");
-    assert!(rig.source.next_insert(device).is_none());
+    assert!(rig.source.next_insert(Some(device)).is_none());
     rig.source.eject(device).unwrap();
     assert_eq!(rig.states(6), [AWAY, AWAY, AWAY, AWAY, HERE, HERE]);
     assert!(rig.source.next_event().is_none());
+}
+
+#[test]
+fn an_add_is_served_while_a_device_of_another_source_is_given_up() {
+    let mut rig = Rig::new(0);
+    assert!(rig.source.next_insert(None).is_none());
+    rig.send(log(1, 4, [2, FIRST + 4]));
+    rig.send(log(2, 4, [2, FIRST + 4]));
+    rig.send(log(1, 4, [2, FIRST]));
+    // The first one is wanted back already, and that waits.
+    let event = rig.source.next_insert(None);
+    assert!(event.is_none(), "{event:?}");
+    let event = rig.source.next_insert(None).unwrap();
+    assert!(matches!(event.request, Request::Insert { .. }), "{event:?}");
+    assert!(rig.source.next_insert(None).is_none());
 }
 
 #[test]
@@ -174,11 +189,14 @@ fn an_add_in_the_place_of_the_device_that_is_given_up_waits_for_its_end() {
     // The same connectors come again, and go, and come.
     for action in [1, 2, 1] {
         rig.send(log(action, 4, [2, FIRST]));
-        assert!(rig.source.next_insert(device).is_none());
+        assert!(rig.source.next_insert(Some(device)).is_none());
     }
     rig.send(log(2, 4, [2, FIRST + 4]));
     rig.send(log(1, 4, [2, FIRST + 4]));
-    assert!(rig.source.next_insert(device).is_none(), "an older log is about the same memory");
+    assert!(
+        rig.source.next_insert(Some(device)).is_none(),
+        "an older log is about the same memory"
+    );
     rig.source.eject(device).unwrap();
     let mut inserted = Vec::new();
     while rig.source.has_work() {
