@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 
 /// An address space of operation regions (ACPI 6.5, 19.6.100).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

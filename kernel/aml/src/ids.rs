@@ -5,7 +5,7 @@ use core::fmt;
 use crate::aml::Aml;
 use crate::error::AmlError;
 use crate::host::Host;
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 use crate::value::Value;
 
 /// An identifier such as `PNP0C80` or `ACPI0013`, whichever way the table writes it.

@@ -3,7 +3,7 @@
 use crate::aml::{Aml, NodeKind};
 use crate::error::AmlError;
 use crate::host::Host;
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 use crate::value::Arg;
 
 /// What [`Aml::init`] did.

@@ -57,7 +57,6 @@ pub use host::{Host, HostError, Io, PciAddress, Space, Width};
 pub use ids::HardwareId;
 pub use init::InitReport;
 pub use limits::{Limits, Usage};
-pub use name::NameSeg;
-pub use namespace::NodeId;
+pub use name::{NameSeg, NodeId};
 pub use report::{Extent, LoadReport, Loaded, Skipped};
 pub use value::{Arg, Package, Value};

@@ -1,6 +1,15 @@
-//! Name segments: the four characters every named object has.
+//! What names an object: four characters for tables, a number for the evaluator and its callers.
 
 use core::fmt;
+
+/// Names an object of the tables for as long as they are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub(crate) u32);
+
+impl NodeId {
+    /// The root of the tree, `\`.
+    pub const ROOT: Self = Self(0);
+}
 
 /// Four characters, `A-Z`, `_` and, not in front, `0-9`; short names are padded with `_`
 /// (ACPI 6.5, 20.2.2).

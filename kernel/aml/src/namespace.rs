@@ -9,18 +9,9 @@ use alloc::vec::Vec;
 
 use crate::code::DEEPEST;
 use crate::error::{ErrorKind, Pool};
-use crate::name::NameSeg;
+use crate::name::{NameSeg, NodeId};
 use crate::object::Obj;
 use crate::pool::make_room;
-
-/// Names an object of the tables for as long as they are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub(crate) u32);
-
-impl NodeId {
-    /// The root of the tree, `\`.
-    pub const ROOT: Self = Self(0);
-}
 
 /// No node.
 const NONE: u32 = u32::MAX;
@@ -291,8 +282,8 @@ fn bucket(parent: NodeId, name: NameSeg) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Namespace, NodeId};
-    use crate::name::NameSeg;
+    use super::Namespace;
+    use crate::name::{NameSeg, NodeId};
     use crate::object::Obj;
 
     fn seg(text: &str) -> NameSeg {

@@ -5,7 +5,7 @@
 //! the AML that kept it, never the evaluator.
 
 use crate::host::PciAddress;
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 
 /// A run of bytes or cells in a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Values at the edge of the evaluator: arguments going in, results coming out.
 
 use crate::exec::Machine;
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 use crate::object::Obj;
 
 /// An argument of a method.

@@ -2,7 +2,7 @@
 
 use crate::code::{Cursor, Path};
 use crate::error::ErrorKind;
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 use crate::object::{Method, Obj, Ref, Span};
 
 use super::{Exec, Flow, Res};

@@ -2,8 +2,7 @@
 
 use crate::code::{Cursor, HEADER};
 use crate::error::ErrorKind;
-use crate::name::NameSeg;
-use crate::namespace::NodeId;
+use crate::name::{NameSeg, NodeId};
 use crate::object::{BufferField, Method, Obj, Region, RegionSpace, Sync};
 use crate::opcode as op;
 

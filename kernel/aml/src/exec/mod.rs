@@ -30,7 +30,7 @@ mod tests;
 use crate::code::{Cursor, starts_name};
 use crate::error::{AmlError, ErrorKind};
 use crate::host::Host;
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 use crate::object::{Obj, Span};
 use crate::opcode as op;
 use crate::report::Extent;

@@ -6,8 +6,7 @@
 use crate::error::ErrorKind;
 use crate::host::{PciAddress, Space, Width};
 use crate::ids::HardwareId;
-use crate::name::NameSeg;
-use crate::namespace::NodeId;
+use crate::name::{NameSeg, NodeId};
 use crate::object::Obj;
 
 use super::{Exec, Res};

@@ -2,8 +2,7 @@
 
 use crate::code::{Cursor, starts_name};
 use crate::error::ErrorKind;
-use crate::name::NameSeg;
-use crate::namespace::NodeId;
+use crate::name::{NameSeg, NodeId};
 use crate::object::{Obj, Ref};
 use crate::opcode as op;
 

@@ -5,7 +5,7 @@
 
 use crate::code::{Cursor, starts_name};
 use crate::error::ErrorKind;
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 use crate::object::{Obj, Ref, Span};
 use crate::opcode as op;
 

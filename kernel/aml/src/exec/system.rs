@@ -2,7 +2,7 @@
 
 use crate::code::Cursor;
 use crate::error::ErrorKind;
-use crate::namespace::NodeId;
+use crate::name::NodeId;
 use crate::object::{GLOBAL_LOCK, Obj};
 use crate::opcode as op;
 
