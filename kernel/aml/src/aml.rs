@@ -5,12 +5,10 @@ use core::fmt;
 use crate::error::{AmlError, ErrorKind};
 use crate::exec::{Exec, Machine};
 use crate::host::Host;
-use crate::ids;
-use crate::init::{self, InitReport};
 use crate::limits::{Limits, Usage};
 use crate::name::{NameSeg, NodeId};
 use crate::object::Obj;
-use crate::report::{Extent, LoadReport, Loaded, Skipped};
+use crate::report::{Extent, LoadReport, Skipped};
 use crate::value::{Arg, Value};
 
 /// The namespace of a machine's tables and all that is needed to evaluate it.
@@ -87,24 +85,6 @@ impl Aml {
         self.machine.code.tables().len()
     }
 
-    /// What was loaded and what was left out, to be shown.
-    #[must_use]
-    pub const fn loaded(&self) -> Loaded<'_> {
-        Loaded(self)
-    }
-
-    /// Prepares the devices for use: `_REG` for PCI configuration space, then `_INI` of every
-    /// device whose `_STA` allows it, parents first (ACPI 6.5, 6.5.1 and 6.5.4).
-    ///
-    /// A method that fails does not stop the others: the report counts them. All of it is done in a hurry:
-    /// see [`Self::set_hurry`].
-    pub fn init(&mut self, host: &mut dyn Host) -> InitReport {
-        let before = self.set_hurry(true);
-        let report = init::run(self, host);
-        self.set_hurry(before);
-        report
-    }
-
     /// Sets whether each evaluation that does not end within [`Limits`] halves what later ones may take, as
     /// long as this is so; returns what was set before. While a machine is set up, every device is asked what
     /// it is: that takes bounded time then, and devices whose methods end still answer.
@@ -168,31 +148,6 @@ impl Aml {
     /// As [`Self::integer`].
     pub fn status(&mut self, host: &mut dyn Host, device: NodeId) -> Result<u64, AmlError> {
         Ok(self.child_integer(host, device, "_STA")?.unwrap_or(0x0F))
-    }
-
-    /// Whether a device's `_HID` or one of its `_CID`s is `id`, such as `PNP0C80`.
-    ///
-    /// # Errors
-    /// As [`Self::evaluate`]: both may be methods.
-    pub fn has_id(
-        &mut self,
-        host: &mut dyn Host,
-        device: NodeId,
-        id: &str,
-    ) -> Result<bool, AmlError> {
-        ids::matches(self, host, device, id)
-    }
-
-    /// A device's `_HID`. `Ok(None)` if it has none, or one that is no identifier.
-    ///
-    /// # Errors
-    /// As [`Self::evaluate`].
-    pub fn hid(
-        &mut self,
-        host: &mut dyn Host,
-        device: NodeId,
-    ) -> Result<Option<ids::HardwareId>, AmlError> {
-        ids::hid(self, host, device)
     }
 
     /// The node at an absolute path such as `\_SB.PCI0` (the backslash may be missing). Names

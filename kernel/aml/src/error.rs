@@ -17,6 +17,9 @@ pub struct AmlError {
     pub place: Option<Place>,
 }
 
+/// Results inside the evaluator; places are added at its edge.
+pub(crate) type Res<T> = Result<T, ErrorKind>;
+
 /// A byte of a loaded table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {

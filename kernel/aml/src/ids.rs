@@ -74,12 +74,35 @@ impl fmt::Debug for HardwareId {
     }
 }
 
+impl Aml {
+    /// Whether a device's `_HID` or one of its `_CID`s is `id`, such as `PNP0C80`.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`]: both may be methods.
+    pub fn has_id(
+        &mut self,
+        host: &mut dyn Host,
+        device: NodeId,
+        id: &str,
+    ) -> Result<bool, AmlError> {
+        matches(self, host, device, id)
+    }
+
+    /// A device's `_HID`. `Ok(None)` if it has none, or one that is no identifier.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn hid(
+        &mut self,
+        host: &mut dyn Host,
+        device: NodeId,
+    ) -> Result<Option<HardwareId>, AmlError> {
+        hid(self, host, device)
+    }
+}
+
 /// A device's `_HID`, if it has one.
-pub(crate) fn hid(
-    aml: &mut Aml,
-    host: &mut dyn Host,
-    device: NodeId,
-) -> Result<Option<HardwareId>, AmlError> {
+fn hid(aml: &mut Aml, host: &mut dyn Host, device: NodeId) -> Result<Option<HardwareId>, AmlError> {
     match aml.child(device, "_HID") {
         Some(node) => Ok(HardwareId::from_value(aml.evaluate(host, node, &[])?)),
         None => Ok(None),
@@ -87,12 +110,7 @@ pub(crate) fn hid(
 }
 
 /// Whether `_HID`, `_CID` or an element of `_CID` is `id`.
-pub(crate) fn matches(
-    aml: &mut Aml,
-    host: &mut dyn Host,
-    device: NodeId,
-    id: &str,
-) -> Result<bool, AmlError> {
+fn matches(aml: &mut Aml, host: &mut dyn Host, device: NodeId, id: &str) -> Result<bool, AmlError> {
     for name in ["_HID", "_CID"] {
         let Some(node) = aml.child(device, name) else {
             continue;

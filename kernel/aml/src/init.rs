@@ -32,8 +32,22 @@ const PCI_CONFIG: u64 = 2;
 /// `_REG`: the space can be used from now on.
 const CONNECT: u64 = 1;
 
+impl Aml {
+    /// Prepares the devices for use: `_REG` for PCI configuration space, then `_INI` of every
+    /// device whose `_STA` allows it, parents first (ACPI 6.5, 6.5.1 and 6.5.4).
+    ///
+    /// A method that fails does not stop the others: the report counts them. All of it is done in a hurry:
+    /// see [`Self::set_hurry`].
+    pub fn init(&mut self, host: &mut dyn Host) -> InitReport {
+        let before = self.set_hurry(true);
+        let report = run(self, host);
+        self.set_hurry(before);
+        report
+    }
+}
+
 /// Runs the methods in the order that ACPI gives.
-pub(crate) fn run(aml: &mut Aml, host: &mut dyn Host) -> InitReport {
+fn run(aml: &mut Aml, host: &mut dyn Host) -> InitReport {
     let mut report = InitReport { devices: aml.devices().count() as u32, ..InitReport::default() };
     let mut last = None;
     while let Some(device) = aml.next_device(last) {

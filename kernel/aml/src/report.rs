@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::aml::Aml;
 use crate::error::AmlError;
 use crate::name::NameSeg;
 
@@ -80,26 +79,6 @@ impl LoadReport {
         self.count = self.count.saturating_add(1);
         if self.skipped.len() < KEPT && self.skipped.try_reserve(1).is_ok() {
             self.skipped.push(skipped);
-        }
-    }
-}
-
-/// Shows what was loaded, and what was left out, a line for each: see [`Aml::loaded`](crate::Aml::loaded).
-#[derive(Debug, Clone, Copy)]
-pub struct Loaded<'a>(pub(crate) &'a Aml);
-
-impl fmt::Display for Loaded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(aml) = self;
-        let (tables, names) = (aml.table_count(), aml.usage().nodes);
-        let report = aml.load_report();
-        let count = report.count();
-        writeln!(f, "loaded: {names} names of {tables} tables; left out: {count} definitions")?;
-        let kept = report.skipped();
-        kept.iter().try_for_each(|skipped| writeln!(f, "left out: {skipped}"))?;
-        match count as usize - kept.len().min(count as usize) {
-            0 => Ok(()),
-            more => writeln!(f, "left out: {more} more"),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Values at the edge of the evaluator: arguments going in, results coming out.
 
+use crate::code::Cursor;
 use crate::exec::Machine;
 use crate::name::NodeId;
-use crate::object::Obj;
+use crate::object::{LazyName, Obj, Ref};
 
 /// An argument of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,5 +83,35 @@ impl<'a> Package<'a> {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Value<'a>> {
         self.cells.get(index).map(|&obj| self.machine.value(obj))
+    }
+}
+
+impl Machine {
+    /// An object as the outside sees it.
+    pub(crate) fn value(&self, obj: Obj) -> Value<'_> {
+        match obj {
+            Obj::Int(value) => Value::Integer(value),
+            Obj::Str(span) => self.bytes.get(span).map_or(Value::Nothing, |bytes| {
+                core::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::String)
+            }),
+            Obj::Buf(span) => self.bytes.get(span).map_or(Value::Nothing, Value::Buffer),
+            Obj::Pkg(span) => self
+                .cells
+                .get(span)
+                .map_or(Value::Nothing, |cells| Value::Package(Package { machine: self, cells })),
+            Obj::Ref(Ref::Node(node)) => Value::Node(node),
+            Obj::Name(name) => self.named(name),
+            _ => Value::Nothing,
+        }
+    }
+
+    /// What a name in a package stands for: data is given itself, anything else as its node.
+    fn named(&self, name: LazyName) -> Value<'_> {
+        let path = self.code.path(&mut Cursor { at: name.at, end: u32::MAX });
+        let node = path.and_then(|path| self.lookup(name.scope, &path)).ok().flatten();
+        node.map_or(Value::Nothing, |node| match self.names.obj(node) {
+            Some(obj @ (Obj::Int(_) | Obj::Str(_) | Obj::Buf(_) | Obj::Pkg(_))) => self.value(obj),
+            _ => Value::Node(node),
+        })
     }
 }

@@ -13,7 +13,6 @@ use super::code::code_only;
 
 /// Circles that are there: package, and its files. The list only shrinks.
 const CIRCLES: &[(&str, &str)] = &[
-    ("hotmem-aml", "aml exec exec::call exec::machine ids init report value"),
     ("hotmem-kernel", "memory::boot memory::devices memory::machine memory::stacks"),
     (
         "hotmem-lab",

@@ -2,18 +2,16 @@
 
 use alloc::vec::Vec;
 
-use crate::code::{Code, Cursor, Path};
-use crate::error::{AmlError, ErrorKind, Pool as Kind};
+use crate::code::{Code, Path};
+use crate::error::{AmlError, ErrorKind, Pool as Kind, Res};
 use crate::limits::{Limits, Usage};
 use crate::name::{NameSeg, NodeId};
 use crate::namespace::Namespace;
-use crate::object::{Field, LazyName, Obj, Ref, Region, Sync};
+use crate::object::{Field, Obj, Region, Sync};
 use crate::pool::{Pool, make_room};
 use crate::report::LoadReport;
-use crate::value::{Package, Value};
 
-use super::Res;
-use super::call::{ARGS, Frame, LOCALS, Marks};
+use super::frame::{ARGS, Frame, LOCALS, Marks};
 
 /// Steps that are left to an evaluation whatever never ended before: more than identifiers and presence of
 /// real devices take.
@@ -281,34 +279,6 @@ impl Machine {
             }
         }
         Ok(Some(at))
-    }
-
-    /// An object as the outside sees it.
-    pub(crate) fn value(&self, obj: Obj) -> Value<'_> {
-        match obj {
-            Obj::Int(value) => Value::Integer(value),
-            Obj::Str(span) => self.bytes.get(span).map_or(Value::Nothing, |bytes| {
-                core::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::String)
-            }),
-            Obj::Buf(span) => self.bytes.get(span).map_or(Value::Nothing, Value::Buffer),
-            Obj::Pkg(span) => self
-                .cells
-                .get(span)
-                .map_or(Value::Nothing, |cells| Value::Package(Package { machine: self, cells })),
-            Obj::Ref(Ref::Node(node)) => Value::Node(node),
-            Obj::Name(name) => self.named(name),
-            _ => Value::Nothing,
-        }
-    }
-
-    /// What a name in a package stands for: data is given itself, anything else as its node.
-    fn named(&self, name: LazyName) -> Value<'_> {
-        let path = self.code.path(&mut Cursor { at: name.at, end: u32::MAX });
-        let node = path.and_then(|path| self.lookup(name.scope, &path)).ok().flatten();
-        node.map_or(Value::Nothing, |node| match self.names.obj(node) {
-            Some(obj @ (Obj::Int(_) | Obj::Str(_) | Obj::Buf(_) | Obj::Pkg(_))) => self.value(obj),
-            _ => Value::Node(node),
-        })
     }
 
     /// Looks up a dotted path given as text.

@@ -16,6 +16,7 @@ mod convert;
 mod data;
 mod define;
 mod fields;
+mod frame;
 mod lock;
 mod machine;
 mod pci;
@@ -28,7 +29,7 @@ mod system;
 mod tests;
 
 use crate::code::{Cursor, starts_name};
-use crate::error::{AmlError, ErrorKind};
+use crate::error::{AmlError, ErrorKind, Res};
 use crate::host::Host;
 use crate::name::NodeId;
 use crate::object::{Obj, Span};
@@ -37,9 +38,6 @@ use crate::report::Extent;
 use crate::value::Arg;
 
 pub(crate) use machine::Machine;
-
-/// Results inside the evaluator; places are added at its edge.
-pub(crate) type Res<T> = Result<T, ErrorKind>;
 
 /// One evaluation.
 pub(crate) struct Exec<'m> {
@@ -134,9 +132,9 @@ impl<'m> Exec<'m> {
 
     /// Evaluates a node, and what a name in its result stands for.
     fn evaluate(&mut self, node: NodeId, args: &[Arg<'_>]) -> Res<Obj> {
-        let mut list = [Obj::Nothing; call::ARGS];
+        let mut list = [Obj::Nothing; frame::ARGS];
         if args.len() > list.len() {
-            return Err(ErrorKind::Arguments(call::ARGS as u8));
+            return Err(ErrorKind::Arguments(frame::ARGS as u8));
         }
         for (slot, arg) in list.iter_mut().zip(args) {
             *slot = self.argument(*arg)?;

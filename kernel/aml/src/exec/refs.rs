@@ -6,7 +6,7 @@ use crate::name::{NameSeg, NodeId};
 use crate::object::{Obj, Ref};
 use crate::opcode as op;
 
-use super::call::LOCALS;
+use super::frame::LOCALS;
 use super::store::Target;
 use super::{Exec, Res};
 

@@ -9,8 +9,8 @@ use crate::name::NodeId;
 use crate::object::{Obj, Ref, Span};
 use crate::opcode as op;
 
-use super::call::LOCALS;
 use super::convert::Style;
+use super::frame::LOCALS;
 use super::{Exec, Res};
 
 /// Where a result goes.
