@@ -4,12 +4,11 @@
 //! all files, but see [`FACADE`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
-use super::code::code_only;
+use super::sources::{Module, of_package};
 
 /// Circles that are there: package, and its files. The list only shrinks.
 const CIRCLES: &[(&str, &str)] = &[
@@ -29,8 +28,6 @@ const WINGS: [&str; 5] = ["memmap", "alloc", "operations", "observe", "testing"]
 /// Files of `mm`'s wings that import the façade, `Mm`. The number only shrinks.
 const FACADE: usize = 15;
 
-/// The path of a module in its crate; the crate's root has none.
-type Module = Vec<String>;
 /// What each file imports.
 type Arrows = BTreeMap<Module, BTreeSet<Module>>;
 
@@ -42,38 +39,13 @@ pub(super) fn check(workspace: &Value) -> Result<Vec<String>> {
     let mut complaints = Vec::new();
     for package in workspace["packages"].as_array().map(Vec::as_slice).unwrap_or_default() {
         let name = package["name"].as_str().unwrap_or_default();
-        let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
-        let mut files = BTreeMap::new();
-        read(&manifest.with_file_name("src"), &[], &mut files)?;
-        let arrows = arrows(&files);
+        let arrows = arrows(&of_package(package)?);
         complaints.extend(unknown_circles(name, &arrows));
         if name == "hotmem" {
             complaints.extend(wings(&arrows));
         }
     }
     Ok(complaints)
-}
-
-/// The code of all files below `folder`, which is the module `at`; not that of tests.
-fn read(folder: &Path, at: &[String], files: &mut BTreeMap<Module, String>) -> Result<()> {
-    let context = || format!("cannot read {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(context)? {
-        let path = entry?.path();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let module = match stem.as_str() {
-            "tests" => continue,
-            "mod" | "lib" | "main" => at.to_vec(),
-            _ => [at, &[stem]].concat(),
-        };
-        if path.is_dir() {
-            read(&path, &module, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let code = code_only(&std::fs::read_to_string(&path).with_context(context)?);
-            let tests = code.find("#[cfg(test)]\nmod tests {").unwrap_or(code.len());
-            files.insert(module, code[..tests].to_owned());
-        }
-    }
-    Ok(())
 }
 
 fn arrows(files: &BTreeMap<Module, String>) -> Arrows {

@@ -6,6 +6,7 @@ mod choice;
 mod code;
 mod layers;
 mod rules;
+mod sources;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
