@@ -5,6 +5,7 @@ mod arrows;
 mod choice;
 mod code;
 mod layers;
+mod methods;
 mod rules;
 mod sources;
 
@@ -166,6 +167,7 @@ fn house_rules(root: &Path) -> Result<bool> {
     let workspace = layers::workspace(root)?;
     complaints.extend(layers::complaints(&workspace));
     complaints.extend(arrows::check(&workspace)?);
+    complaints.extend(methods::check(&workspace)?);
     complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
     eprintln!("house rules: {}", if complaints.is_empty() { "ok" } else { "FAILED" });
     Ok(complaints.is_empty())
