@@ -91,9 +91,9 @@ pub use observe::snapshot::Fact;
 pub use observe::stats::{PageInfo, Stats, ZoneInfo};
 pub use observe::verify::Violation;
 pub use operations::boot::{BootError, BootMemory, EarlyFrames, RESERVE_SHARE};
+pub use operations::knobs::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
+pub use operations::later::QueueFull;
 pub use operations::notify::{Change, Event, ListInUse, Listen, Listener, News, Veto};
-pub use operations::poison::QueueFull;
-pub use operations::policy::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
 pub use operations::take::{
     ContigError, ListError, MAX_PIECES, Piece, ReleaseError, TakeError, TakeList,
 };
@@ -103,9 +103,9 @@ pub use operations::{
 pub use operations::{ConvertError, OwnMapError, Removed, Stepped, Walk};
 
 use crate::alloc::Allocator;
+use crate::operations::knobs::Knobs;
+use crate::operations::later::Later;
 use crate::operations::notify::Listeners;
-use crate::operations::poison::Later;
-use crate::operations::policy::Knobs;
 
 /// The memory manager of one machine. Thread-safe; a kernel keeps it in a static.
 ///

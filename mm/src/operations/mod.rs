@@ -4,6 +4,8 @@
 mod add;
 pub(crate) mod boot;
 mod convert;
+pub(crate) mod knobs;
+pub(crate) mod later;
 pub(crate) mod notify;
 mod offline;
 mod online;
@@ -14,8 +16,11 @@ pub(crate) mod policy;
 mod probe;
 pub(crate) mod remove;
 pub(crate) mod take;
+mod takeover;
+mod tell;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub use add::{AddError, Added};
 pub use convert::ConvertError;

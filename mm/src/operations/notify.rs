@@ -9,12 +9,10 @@
 //! those that were told and agreed, in the opposite order. The list stays as it is while an operation is
 //! under way, a stepped offline included, so what was begun is ended for the same listeners.
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::poison::Quarantined;
 use crate::alloc::zone::ZoneKind;
-use crate::machine::Machine;
 use crate::memmap::block::BlockId;
 use crate::memmap::placement::Placement;
 use core::fmt;
@@ -182,7 +180,7 @@ pub(crate) struct Telling<'l>(&'l Listeners);
 
 impl Telling<'_> {
     pub(crate) fn tell(&self, news: &News) {
-        self.0.iter().for_each(|listener| listener.hook.heard(news));
+        self.0.announce(news);
     }
 }
 
@@ -198,7 +196,7 @@ impl Listeners {
         Self { first: Mutex::new(None), count: AtomicUsize::new(0), tellers: AtomicUsize::new(0) }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
@@ -208,7 +206,7 @@ impl Listeners {
         Telling(self)
     }
 
-    fn is_kept(&self) -> bool {
+    pub(super) fn is_kept(&self) -> bool {
         self.tellers.load(Ordering::Acquire) != 0
     }
 
@@ -221,12 +219,12 @@ impl Listeners {
         })
     }
 
-    fn contains(&self, listener: &'static Listener) -> bool {
+    pub(super) fn contains(&self, listener: &'static Listener) -> bool {
         self.iter().any(|other| ptr::eq(other, listener))
     }
 
     /// Behind those of the same priority.
-    fn insert(&self, listener: &'static Listener) {
+    pub(super) fn insert(&self, listener: &'static Listener) {
         let before = self.iter().take_while(|other| other.priority >= listener.priority).last();
         let link = before.map_or(&self.first, |before| &before.next);
         let mut link = link.lock();
@@ -234,7 +232,7 @@ impl Listeners {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn remove(&self, listener: &'static Listener) {
+    pub(super) fn remove(&self, listener: &'static Listener) {
         let before = self.iter().take_while(|other| !ptr::eq(*other, listener)).last();
         let link = before.map_or(&self.first, |before| &before.next);
         *link.lock() = listener.next.lock().take();
@@ -242,7 +240,7 @@ impl Listeners {
     }
 
     /// Tells all of `event`, which can be vetoed; on a veto, tells those before it of `cancel`.
-    fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
+    pub(super) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
         for (count, listener) in self.iter().enumerate() {
             if let Err(why) = listener.hook.notify(event, change) {
                 self.tell_back(cancel, change, count);
@@ -253,15 +251,20 @@ impl Listeners {
     }
 
     /// Tells all of `event`, in order.
-    fn tell(&self, event: Event, change: &Change) {
+    pub(super) fn tell(&self, event: Event, change: &Change) {
         for listener in self.iter() {
             // It has happened: what a listener says of it changes nothing.
             let _ = listener.hook.notify(event, change);
         }
     }
 
+    /// Tells all what has happened, in order.
+    pub(super) fn announce(&self, news: &News) {
+        self.iter().for_each(|listener| listener.hook.heard(news));
+    }
+
     /// Tells all of `event`, in the opposite order.
-    fn tell_all_back(&self, event: Event, change: &Change) {
+    pub(super) fn tell_all_back(&self, event: Event, change: &Change) {
         self.tell_back(event, change, self.iter().count());
     }
 
@@ -272,67 +275,6 @@ impl Listeners {
                 let _ = listener.hook.notify(event, change);
             }
         }
-    }
-}
-
-impl<M: Machine> Mm<M> {
-    /// Asks all listeners whether `event` may happen; on a veto, those before it are told of `cancel`.
-    pub(crate) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
-        self.call_listeners(|listeners| listeners.ask(event, cancel, change)).unwrap_or(Ok(()))
-    }
-
-    /// Tells all listeners of `event`, in order.
-    pub(crate) fn tell(&self, event: Event, change: &Change) {
-        self.call_listeners(|listeners| listeners.tell(event, change));
-    }
-
-    /// Tells all listeners of `event`, in the opposite order.
-    pub(crate) fn tell_back(&self, event: Event, change: &Change) {
-        self.call_listeners(|listeners| listeners.tell_all_back(event, change));
-    }
-
-    /// Tells all listeners what has happened, in order.
-    pub(crate) fn announce(&self, news: impl IntoIterator<Item = News>) {
-        self.call_listeners(|listeners| {
-            for news in news {
-                listeners.iter().for_each(|listener| listener.hook.heard(&news));
-            }
-        });
-    }
-
-    /// Looks are let in while listeners are called; `None` if there are none, as is mostly so.
-    #[inline]
-    fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
-        (!self.listeners.is_empty())
-            .then(|| self.allocator.turn.looks.call(|| call(&self.listeners)))
-    }
-
-    /// Puts a listener on the list, unless it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`ListInUse`]; the list is as it was.
-    pub fn listen(&self, listener: &'static Listener) -> Result<(), ListInUse> {
-        let _turn =
-            self.allocator.take_turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
-        if !self.listeners.contains(listener) {
-            self.listeners.insert(listener);
-        }
-        Ok(())
-    }
-
-    /// Takes a listener off the list, if it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`ListInUse`]; the list is as it was.
-    pub fn unlisten(&self, listener: &'static Listener) -> Result<(), ListInUse> {
-        let _turn =
-            self.allocator.take_turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
-        if self.listeners.contains(listener) {
-            self.listeners.remove(listener);
-        }
-        Ok(())
     }
 }
 

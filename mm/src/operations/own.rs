@@ -4,11 +4,8 @@
 #![expect(unsafe_code)]
 
 use crate::Mm;
-use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::geometry::DESCRIPTOR_BYTES;
+use crate::addr::{VirtAddr, VirtRange};
 use crate::machine::Machine;
-use crate::operations::boot::{BootError, EarlyFrames, inner};
-use crate::operations::pin::{PinError, pin};
 use crate::paging::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 use core::fmt;
 
@@ -126,56 +123,5 @@ impl<M: Machine> Mm<M> {
             return Err(OwnMapError::InWindow(range));
         }
         Ok(())
-    }
-
-    /// Makes the tables behind the root entries that address spaces share.
-    pub(super) fn pin_root_entries(
-        &self,
-        ram: Option<PhysRange>,
-        early: &mut dyn EarlyFrames,
-    ) -> Result<(), BootError> {
-        let page = ram.map_or(PhysAddr::default(), |range| inner::<M>(range).start());
-        let memmap = &self.allocator.memmap;
-        memmap.shared_root_entries().try_for_each(|entries| {
-            pin(entries, memmap.mapper(), early, (page, M::PAGE_BYTES)).map_err(|error| match error
-            {
-                PinError::NoTable(at) => BootError::RootEntry(at),
-                PinError::Map(error) => BootError::Map(error),
-            })
-        })
-    }
-
-    /// Checks that the two windows of virtual addresses are apart, and that the part of them where memory
-    /// of `windows` may come is free; or, if the linear map is complete, that it shows that memory.
-    pub(super) fn check_windows(&self, windows: &[PhysRange]) -> Result<(), BootError> {
-        let (linear, vmemmap) = (self.machine().linear_base(), self.machine().vmemmap_base());
-        let limit = self.machine().phys_limit();
-        let [Some(one), Some(other)] = self.allocator.memmap.windows() else {
-            return Err(BootError::Windows { linear, vmemmap, limit });
-        };
-        if one.overlaps(other) || !vmemmap.is_aligned(DESCRIPTOR_BYTES) {
-            return Err(BootError::Windows { linear, vmemmap, limit });
-        }
-        windows.iter().try_for_each(|window| {
-            let len = limit.get().saturating_sub(window.start().get()).min(window.len());
-            let window = PhysRange::new(window.start(), len).unwrap_or_default();
-            self.check_window(inner::<M>(window))
-        })
-    }
-
-    /// Checks one window, whose memory may share sections with RAM that is mapped.
-    fn check_window(&self, window: PhysRange) -> Result<(), BootError> {
-        let machine = self.machine();
-        let mut wrong = None;
-        self.allocator.memmap.mapper().visit(self.linear_virt(window), &mut |leaf| {
-            let linear = leaf.virt == machine.linear_base().add(leaf.phys.get());
-            if !(linear && machine.linear_map_is_complete()) {
-                wrong.get_or_insert(leaf);
-            }
-        });
-        self.allocator.memmap.mapper().visit(self.memmap_virt(M::pfns(window)), &mut |leaf| {
-            wrong.get_or_insert(leaf);
-        });
-        wrong.map_or(Ok(()), |leaf| Err(BootError::WindowMapped(leaf)))
     }
 }

@@ -7,56 +7,14 @@
 //! ```
 //!
 //! The handler may have interrupted anything, the allocator with a zone's lock held or another call of
-//! its own, so a slot is claimed by one compare-exchange and nothing is ever waited for.
+//! its own: see [`later`](super::later).
 
 use crate::Mm;
 use crate::addr::Pfn;
 use crate::alloc::poison::{PoisonError, Quarantined};
 use crate::machine::Machine;
+use crate::operations::later::QueueFull;
 use crate::operations::notify::News;
-use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
-
-/// Pages that can be noted at a time.
-const SLOTS: usize = 32;
-
-/// Noted pages: a number plus one, or 0.
-#[derive(Debug)]
-pub(crate) struct Later([AtomicU64; SLOTS]);
-
-/// No more bad pages can be noted before some are dealt with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueFull(
-    /// The page that was not noted.
-    pub Pfn,
-);
-
-impl fmt::Display for QueueFull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SLOTS} bad pages are noted already, {} is not", self.0)
-    }
-}
-
-impl core::error::Error for QueueFull {}
-
-impl Later {
-    pub(crate) const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; SLOTS])
-    }
-
-    /// Notes a page, once.
-    fn put(&self, pfn: Pfn) -> Result<(), QueueFull> {
-        let word = pfn.get().checked_add(1).ok_or(QueueFull(pfn))?;
-        if self.0.iter().any(|slot| slot.load(Ordering::Relaxed) == word) {
-            return Ok(());
-        }
-        // Relaxed: a slot says nothing of other memory.
-        let claims = |slot: &AtomicU64| {
-            slot.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        };
-        if self.0.iter().any(claims) { Ok(()) } else { Err(QueueFull(pfn)) }
-    }
-}
 
 impl<M: Machine> Mm<M> {
     /// Takes a bad page out of use.
@@ -95,17 +53,12 @@ impl<M: Machine> Mm<M> {
         each: &mut dyn FnMut(Pfn, Result<Quarantined, PoisonError>),
     ) -> usize {
         let mut busy = 0;
-        for slot in &self.later.0 {
-            let word = slot.load(Ordering::Relaxed);
-            let Some(pfn) = word.checked_sub(1).map(Pfn::new) else { continue };
+        for noted in self.later.iter() {
+            let pfn = noted.pfn;
             let result = self.poison(pfn);
             if result == Err(PoisonError::Busy) {
                 busy += 1;
-                continue;
-            }
-            // Another CPU may have dealt with it, too, and the slot may hold another page by now.
-            let mine = slot.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed);
-            if mine.is_ok() {
+            } else if noted.forget() {
                 each(pfn, result);
             }
         }
@@ -118,6 +71,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::operations::later::SLOTS;
     use crate::testing::{Bench, Setup, Tiny, range};
     use crate::{BlockState, NodeId, Order, Owner, Placement, Stepped, ZoneKind};
     use std::thread;

@@ -1,0 +1,358 @@
+//! Boot memory: described by the same section map and descriptors as what is added later.
+//!
+//! ```text
+//!   early allocator:  [####....##......................]   taken so far, free
+//!   1. the reserve    [####RR..##......................]   frames for the hot-pluggable window
+//!   2. nodes, memmap  [####RRMM##MM....................]   a memmap wherever there is RAM
+//!   3. hand-over      [uuuuuuuuuuuu fffffffffffffffffff]   used extents, free extents
+//! ```
+//!
+//! A block that is only partly RAM keeps a mask of the parts that are; like every block with boot
+//! memory it can never be removed, so the memmaps, tables and nodes that lie there are safe.
+
+// UNSAFETY: vouches for the frames that it gives away.
+#![expect(unsafe_code)]
+
+use crate::Mm;
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::alloc::frames::RESERVE_PIECES;
+use crate::alloc::node::{NodeId, ZoneGuard};
+use crate::alloc::packed::Budget;
+use crate::alloc::zone::{PageCounts, Zone, ZoneKind};
+use crate::geometry::{BlockSize, PARTS_PER_RECORD};
+use crate::machine::Machine;
+use crate::memmap::block::{BlockState, BlockWord};
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::placement::Placement;
+use crate::memmap::section::sections_touched;
+use crate::memmap::section::{
+    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
+    section_of,
+};
+use crate::operations::boot::{
+    BootError, BootMemory, EarlyFrames, RESERVE_SHARE, inner, whole_pages,
+};
+use crate::operations::windows::{check_windows, pin_root_entries};
+use crate::paging::{Mapper, OutOfFrames, TableFrames};
+use core::cell::RefCell;
+
+/// The early allocator as a source of table frames.
+struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
+
+// SAFETY: every promise is the early allocator's; nothing is used again.
+unsafe impl TableFrames for EarlyTables<'_> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
+    }
+
+    /// Boot does not go on after a failure, so nothing is kept for later.
+    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+}
+
+impl<M: Machine> Mm<M> {
+    /// Takes over the memory that the machine was started with, once, before anything else.
+    ///
+    /// # Safety
+    ///
+    /// The ranges of `memory.ram` are RAM that the linear map shows, and nothing uses what `early` has not
+    /// given away: not a loader's leavings, not a device.
+    ///
+    /// What `early` still has free goes to the system zones of its nodes, and to the movable ones past
+    /// `kernelcore`; what it gave away stays with [`Owner::Boot`].
+    ///
+    /// # Errors
+    ///
+    /// [`BootError`]. The manager cannot be used then.
+    pub unsafe fn boot(
+        &self,
+        memory: &BootMemory<'_>,
+        early: &mut dyn EarlyFrames,
+    ) -> Result<(), BootError> {
+        // Who holds the turn boots, or has booted.
+        let _operation = self.allocator.operation().ok_or(BootError::AlreadyBooted)?;
+        if self.allocator.memmap.sections().nodes().next().is_some() {
+            return Err(BootError::AlreadyBooted);
+        }
+        BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
+        let order = memory.block_size.shift() - M::SECTION_SHIFT;
+        self.allocator.memmap.set_block_order(order);
+        check_ram(self.machine(), memory.ram)?;
+        let node =
+            memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.allocator.nodes.has(node));
+        node.map_or(Ok(()), |node| Err(BootError::NoSuchNode(node)))?;
+        check_windows(&self.allocator.memmap, memory.window)?;
+        let first = memory.ram.first().map(|&(range, _)| range);
+        pin_root_entries(&self.allocator.memmap, first, early)?;
+
+        self.take_reserve(memory, early);
+        // All memmaps first: a section's record may lie in the memmap of any other.
+        for (pfns, _) in whole_pages::<M>(memory.ram) {
+            for number in sections_touched::<M>(pfns) {
+                self.back_section(number, early)?;
+            }
+        }
+        for (pfns, node) in whole_pages::<M>(memory.ram) {
+            self.describe_ram(pfns, node);
+        }
+        if let Some(bytes) = memory.kernelcore {
+            self.spare_blocks(bytes, memory.ram, early);
+        }
+        self.hand_over(memory.ram, early);
+        self.allocator.note_boot_blocks();
+        Ok(())
+    }
+
+    /// Sets aside what adding the whole window can need, as far as the share of boot RAM goes, in as many
+    /// pieces as that takes.
+    fn take_reserve(&self, memory: &BootMemory<'_>, early: &mut dyn EarlyFrames) {
+        let ram: u64 = memory.ram.iter().map(|(range, _)| range.len()).sum();
+        let mut budget = Budget::default();
+        memory.window.iter().for_each(|&range| self.budget_for(range, &mut budget));
+        let wanted = budget.frames();
+        let most = wanted.min(ram / RESERVE_SHARE / M::PAGE_BYTES);
+        let (mut pieces, mut count, mut frames) = ([PhysRange::EMPTY; RESERVE_PIECES], 0, 0);
+        // RAM may be in pieces: half of what is too large for any of them may fit.
+        let mut size = most;
+        while size > 0 && count < RESERVE_PIECES {
+            let bytes = size * M::PAGE_BYTES;
+            let piece = early.take(bytes, M::PAGE_BYTES).and_then(|at| PhysRange::new(at, bytes));
+            let Some(piece) = piece else {
+                size /= 2;
+                continue;
+            };
+            pieces[count] = piece;
+            count += 1;
+            frames += size;
+            size = size.min(most - frames);
+        }
+        self.allocator.frames.set_reserve(self.machine(), pieces);
+        if wanted > 0 {
+            log::info!(
+                "table reserve: {frames} of the {wanted} frames that the window could need, \
+                 in {count} pieces"
+            );
+        }
+    }
+
+    /// Adds the tables and section nodes that `range` can take at the most.
+    fn budget_for(&self, range: PhysRange, budget: &mut Budget) {
+        let section = M::SECTION_BYTES;
+        let limit =
+            self.machine().phys_limit().min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
+        let end = range.start().get().saturating_add(range.len()).min(limit.get());
+        let start = range.start().align_down(section);
+        let Some(len) = end.checked_sub(start.get()).map(|len| len.next_multiple_of(section))
+        else {
+            return;
+        };
+        let Some(range) = PhysRange::new(start, len).filter(|range| !range.is_empty()) else {
+            return;
+        };
+        let pfns = M::pfns(range);
+        let mapper = self.allocator.memmap.mapper();
+        let memmap = self.allocator.memmap.memmap_mapping(pfns, pfns.start).max_leaf;
+        let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
+            - section_of::<M>(pfns.start) / NODE_SECTIONS;
+        budget.add::<M>(NODE_BYTES, nodes);
+        let mut add = |bytes, count| budget.add::<M>(bytes, count);
+        mapper.tables_for(
+            self.linear_virt(range),
+            self.allocator.memmap.linear_mapping(range).max_leaf,
+            &mut add,
+        );
+        mapper.tables_for(self.memmap_virt(pfns), memmap, &mut add);
+    }
+
+    /// Backs the memmap of a section and of those that share its record, and makes its node, unless
+    /// that was done.
+    ///
+    /// With one aligned run, and never page by page as an add may: which sections have which memmap is then
+    /// told by where it begins (`verify_apart`), and leaves are as large as they can be. Boot memory that
+    /// has no such run (2 MiB for 128 MiB of 4 KiB pages) is [`BootError::OutOfMemory`], by design.
+    fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
+        let described = record_pfns::<M>(number);
+        let mapper = self.allocator.memmap.mapper();
+        if mapper.translate(self.memmap_virt(described).start()).is_some() {
+            return Ok(());
+        }
+        if !self.allocator.memmap.sections().has_node(number) {
+            let frame = early.take(NODE_BYTES, NODE_BYTES);
+            let frame = frame.ok_or(BootError::OutOfMemory)?;
+            self.allocator.memmap.sections().insert_node(self.machine(), number, frame);
+        }
+        let bytes = self.memmap_virt(described).len();
+        let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
+        let mapping = self.allocator.memmap.memmap_mapping(described, M::pfn(backing));
+        mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
+        Ok(())
+    }
+
+    /// Describes the sections that hold a frame of `pfns`, those that are not described yet.
+    fn describe_ram(&self, pfns: PfnRange, node: NodeId) {
+        for number in sections_touched::<M>(pfns) {
+            if self.allocator.memmap.section(number).is_none() {
+                self.describe_section(number, node);
+            }
+            let Some(section) = self.allocator.memmap.section(number) else {
+                continue;
+            };
+            let present = section.record().present();
+            for part in section.parts() {
+                if section.part_pfns(part).intersection(pfns).is_some() {
+                    present.insert(part);
+                }
+            }
+        }
+    }
+
+    /// Writes the record of a section into the descriptor of its memmap's first page, unless one that
+    /// shares it did so.
+    fn describe_section(&self, number: u64, node: NodeId) {
+        let shared = record_pfns::<M>(number);
+        let virt = self.memmap_virt(shared).start();
+        let Some(leaf) = self.allocator.memmap.mapper().translate(virt) else {
+            return;
+        };
+        let record = M::pfn(leaf.target(virt));
+        let state = BlockState::Online(ZoneKind::System);
+        let word = SectionWord::new(SectionState::Online, true, record);
+        let block = BlockWord::new(state, node, Placement::Boot);
+        if sections_touched::<M>(shared).all(|other| self.allocator.memmap.section(other).is_none())
+        {
+            Section::with_word(self.machine(), number, word).record().reset(0, 0, block);
+        }
+        self.allocator.memmap.sections().set_word(self.machine(), number, word);
+    }
+
+    /// Makes the blocks above the lowest `bytes` of RAM movable, those that can be.
+    fn spare_blocks(&self, bytes: u64, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
+        let mut core = 0;
+        for (range, _) in ram {
+            for id in self.blocks_in(*range) {
+                let Some(block) = self.block_range(id) else { continue };
+                let start = block.start().max(range.start());
+                let here = block.end().min(range.end()).offset_from(start);
+                if core < bytes || !range.covers(block) || !is_free(block, early) {
+                    core += here;
+                    continue;
+                }
+                for record in self.allocator.memmap.sections_of_block(id).map(Section::record) {
+                    let word = BlockWord::decode(record.block().get());
+                    let state = BlockState::Online(ZoneKind::Movable);
+                    record.block().set(BlockWord { state, ..word }.encode());
+                }
+            }
+        }
+    }
+
+    /// Cuts all boot memory into extents: free what `early` has left, used the rest.
+    fn hand_over(&self, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
+        for number in self.allocator.memmap.sections().iter(self.machine()) {
+            if let Some(section) = self.allocator.memmap.section(number) {
+                self.mark_holes(section, ram);
+            }
+        }
+        for (whole, _) in whole_pages::<M>(ram) {
+            let mut used = whole.start;
+            early.free_ranges(&mut |free| {
+                let free = M::pfns(inner::<M>(free));
+                if let Some(free) = free.intersection(whole) {
+                    self.insert_used(PfnRange { start: used, end: free.start });
+                    self.give(free);
+                    used = free.end;
+                }
+            });
+            self.insert_used(PfnRange { start: used, end: whole.end });
+        }
+    }
+
+    /// Initialises the parts of a section that are not RAM from end to end, and marks their holes.
+    fn mark_holes(&self, section: Section<'_, M>, ram: &[(PhysRange, NodeId)]) {
+        for part in section.parts().filter(|&part| section.record().present().has(part)) {
+            let pfns = section.part_pfns(part);
+            let is_ram = |pfns| whole_pages::<M>(ram).any(|(whole, _)| whole.covers(pfns));
+            if is_ram(pfns) {
+                continue;
+            }
+            self.allocator.memmap.initialise_part(section, part);
+            for pfn in pfns.iter().filter(|&pfn| !is_ram(PfnRange::new(pfn, 1))) {
+                section.page(pfn).set_state(PageState::Hole);
+            }
+        }
+    }
+
+    /// Records `pfns`, boot memory that was taken before, as used.
+    fn insert_used(&self, pfns: PfnRange) {
+        for (pfn, order) in self.allocator.memmap.cut(pfns) {
+            let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
+                continue;
+            };
+            let state = PageState::Used { order, owner: Owner::Boot };
+            self.allocator.memmap.set_head(section, pfn, order, state);
+            self.count_managed(&mut zone, section, order, 0);
+        }
+    }
+
+    /// Gives `pfns`, boot memory that is free, to the allocator.
+    fn give(&self, pfns: PfnRange) {
+        for (pfn, order) in self.allocator.memmap.cut(pfns) {
+            let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
+                continue;
+            };
+            self.allocator.merge(&mut zone, section, pfn, order);
+            self.count_managed(&mut zone, section, order, order.pages());
+        }
+    }
+
+    /// The section and zone of an extent, whose descriptors can take its head.
+    fn boot_extent(
+        &self,
+        pfn: Pfn,
+        order: Order,
+    ) -> Option<(Section<'_, M>, ZoneGuard<'_, M::Lock>)> {
+        let section = self.allocator.memmap.section_at(pfn)?;
+        if order < M::PART_ORDER {
+            self.allocator.memmap.initialise_part(section, Section::<M>::part(pfn));
+        }
+        let record = self.allocator.memmap.block_record(section.number())?;
+        let word = BlockWord::decode(record.block().get());
+        let BlockState::Online(kind) = word.state else { return None };
+        self.allocator.nodes.set_populated(word.node, kind, true);
+        Some((section, self.allocator.nodes.lock(word.node, kind)))
+    }
+
+    fn count_managed(&self, zone: &mut Zone, section: Section<'_, M>, order: Order, free: u64) {
+        let pages = order.pages();
+        let counts = PageCounts { present: pages, managed: pages, memmap: 0, free };
+        zone.counts = zone.counts.plus(counts);
+        if let Some(record) = self.allocator.memmap.block_record(section.number()) {
+            record.managed().set(record.managed().get() + pages);
+            record.free().set(record.free().get() + free);
+        }
+    }
+}
+
+/// Whether the early allocator has given away nothing of `block`.
+fn is_free(block: PhysRange, early: &dyn EarlyFrames) -> bool {
+    let mut free = false;
+    early.free_ranges(&mut |range| free |= range.covers(block));
+    free
+}
+
+/// Refuses RAM that is out of order or past what can be mapped.
+fn check_ram<M: Machine>(machine: &M, ram: &[(PhysRange, NodeId)]) -> Result<(), BootError> {
+    let mut above = 0;
+    for &(range, _) in ram {
+        if range.is_empty() || range.start().get() < above {
+            return Err(BootError::Unsorted(range));
+        }
+        let limit = machine.phys_limit().get().min(MAX_SECTIONS.saturating_mul(M::SECTION_BYTES));
+        above = range.start().get().saturating_add(range.len());
+        if above > limit {
+            return Err(BootError::BeyondLimit(range));
+        }
+    }
+    Ok(())
+}
+
+const _: () = assert!(PARTS_PER_RECORD == u64::BITS as u64);

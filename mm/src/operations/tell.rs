@@ -1,0 +1,64 @@
+//! The listeners of a manager: told by its operations, and put on and off its list.
+
+use crate::Mm;
+use crate::machine::Machine;
+use crate::operations::notify::{Change, Event, ListInUse, Listener, Listeners, News, Veto};
+
+impl<M: Machine> Mm<M> {
+    /// Asks all listeners whether `event` may happen; on a veto, those before it are told of `cancel`.
+    pub(crate) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
+        self.call_listeners(|listeners| listeners.ask(event, cancel, change)).unwrap_or(Ok(()))
+    }
+
+    /// Tells all listeners of `event`, in order.
+    pub(crate) fn tell(&self, event: Event, change: &Change) {
+        self.call_listeners(|listeners| listeners.tell(event, change));
+    }
+
+    /// Tells all listeners of `event`, in the opposite order.
+    pub(crate) fn tell_back(&self, event: Event, change: &Change) {
+        self.call_listeners(|listeners| listeners.tell_all_back(event, change));
+    }
+
+    /// Tells all listeners what has happened, in order.
+    pub(crate) fn announce(&self, news: impl IntoIterator<Item = News>) {
+        self.call_listeners(|listeners| {
+            news.into_iter().for_each(|news| listeners.announce(&news));
+        });
+    }
+
+    /// Looks are let in while listeners are called; `None` if there are none, as is mostly so.
+    #[inline]
+    fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
+        (!self.listeners.is_empty())
+            .then(|| self.allocator.turn.looks.call(|| call(&self.listeners)))
+    }
+
+    /// Puts a listener on the list, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ListInUse`]; the list is as it was.
+    pub fn listen(&self, listener: &'static Listener) -> Result<(), ListInUse> {
+        let _turn =
+            self.allocator.take_turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
+        if !self.listeners.contains(listener) {
+            self.listeners.insert(listener);
+        }
+        Ok(())
+    }
+
+    /// Takes a listener off the list, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ListInUse`]; the list is as it was.
+    pub fn unlisten(&self, listener: &'static Listener) -> Result<(), ListInUse> {
+        let _turn =
+            self.allocator.take_turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
+        if self.listeners.contains(listener) {
+            self.listeners.remove(listener);
+        }
+        Ok(())
+    }
+}
