@@ -12,8 +12,10 @@
 
 use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
+use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::PageState;
@@ -23,6 +25,7 @@ use crate::memmap::section::{
     record_pfns, section_of,
 };
 use crate::operations::notify::News;
+use crate::operations::probe::Probe;
 use crate::paging::{MapError, Mapper, TableFrames};
 use core::fmt;
 
@@ -133,7 +136,8 @@ pub struct Added {
 
 /// An add under way: what it adds, and a cursor for each phase.
 struct Add<'m, M: Machine> {
-    mm: &'m Mm<M>,
+    allocator: &'m Allocator<M>,
+    memmap: &'m Memmap<M>,
     range: PhysRange,
     pfns: PfnRange,
     node: NodeId,
@@ -164,15 +168,25 @@ impl<M: Machine> Mm<M> {
         placement: Placement,
     ) -> Result<Added, AddError> {
         let operation = self.allocator.operation().ok_or(AddError::Busy)?;
-        let pfns = self.check_add(range)?;
+        let pfns = check_add(&self.allocator.memmap, range)?;
         if !self.allocator.nodes.has(node) {
             return Err(AddError::NoSuchNode(node));
         }
         let placement = self.placement_for(range, placement);
         let before = self.allocator.frames.system_pages();
         let populated = PfnRange::new(pfns.start, 0);
-        let mut add =
-            Add { mm: self, range, pfns, node, placement, nodes: 0, linear: false, populated };
+        let (allocator, memmap) = (&self.allocator, &self.allocator.memmap);
+        let mut add = Add {
+            allocator,
+            memmap,
+            range,
+            pfns,
+            node,
+            placement,
+            nodes: 0,
+            linear: false,
+            populated,
+        };
         if let Err(error) = add.prepare() {
             add.undo();
             return Err(error);
@@ -213,28 +227,6 @@ impl<M: Machine> Mm<M> {
         unsafe { self.add(range, node, placement) }
     }
 
-    fn check_add(&self, range: PhysRange) -> Result<PfnRange, AddError> {
-        let block = self.block_size().bytes();
-        let pfns = self
-            .allocator
-            .memmap
-            .whole_blocks(range)
-            .ok_or(AddError::NotWholeBlocks { range, block })?;
-        let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
-        let limit = self.machine().phys_limit().min(PhysAddr::new(sections));
-        if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
-            return Err(AddError::BeyondLimit { range, limit });
-        }
-        for number in sections_of::<M>(pfns) {
-            if self.allocator.memmap.sections().word(self.machine(), number) != SectionWord::ABSENT
-            {
-                let block = BlockId::new(number / self.allocator.memmap.block_sections());
-                return Err(AddError::Overlaps { range, block });
-            }
-        }
-        Ok(pfns)
-    }
-
     /// The placement asked for; or system memory where that was switched off, or, with a warning, where
     /// the machine cannot.
     fn placement_for(&self, range: PhysRange, placement: Placement) -> Placement {
@@ -247,20 +239,38 @@ impl<M: Machine> Mm<M> {
         }
         placement
     }
+}
 
-    /// Frees the node of `section` if nothing is in it.
-    pub(super) fn release_node(&self, section: u64) {
-        let Some(frame) = self.allocator.memmap.sections().take_empty_node(self.machine(), section)
-        else {
-            return;
-        };
-        // A lookup that found the node before it was taken out reads absent sections there, but must
-        // not read what the frame holds next.
-        if self.allocator.memmap.readers().drain().is_ok() {
-            self.allocator.table_frames().give_back(frame, NODE_BYTES);
-        } else {
-            self.allocator.memmap.sections().put_back_node(section, frame);
+/// The frames of a range that can be added.
+fn check_add<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> Result<PfnRange, AddError> {
+    let block = memmap.block_size().bytes();
+    let pfns = memmap.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
+    let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
+    let limit = memmap.machine().phys_limit().min(PhysAddr::new(sections));
+    if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
+        return Err(AddError::BeyondLimit { range, limit });
+    }
+    for number in sections_of::<M>(pfns) {
+        if memmap.sections().word(memmap.machine(), number) != SectionWord::ABSENT {
+            let block = BlockId::new(number / memmap.block_sections());
+            return Err(AddError::Overlaps { range, block });
         }
+    }
+    Ok(pfns)
+}
+
+/// Frees the node of `section` if nothing is in it.
+pub(super) fn release_node<M: Machine>(allocator: &Allocator<M>, section: u64) {
+    let Some(frame) = allocator.memmap.sections().take_empty_node(allocator.machine(), section)
+    else {
+        return;
+    };
+    // A lookup that found the node before it was taken out reads absent sections there, but must
+    // not read what the frame holds next.
+    if allocator.memmap.readers().drain().is_ok() {
+        allocator.table_frames().give_back(frame, NODE_BYTES);
+    } else {
+        allocator.memmap.sections().put_back_node(section, frame);
     }
 }
 
@@ -293,19 +303,18 @@ impl<M: Machine> Add<'_, M> {
             Placement::Boot => self.populate_from_system(),
             Placement::PerRange | Placement::PerBlock => {
                 self.populate_altmaps()?;
-                let probed = self.mm.probe_memmap(self.pfns);
+                let probed = Probe(self.memmap).memmap_of(self.pfns);
                 probed.map_err(|at| AddError::NoMemory { at })
             }
         }
     }
 
     fn insert_nodes(&mut self) -> Result<(), AddError> {
-        let mm = self.mm;
         for section in nodes_of::<M>(self.pfns) {
-            if !mm.allocator.memmap.sections().has_node(section) {
-                let frame = mm.allocator.table_frames().take(NODE_BYTES);
+            if !self.memmap.sections().has_node(section) {
+                let frame = self.allocator.table_frames().take(NODE_BYTES);
                 let frame = frame.map_err(|_| AddError::OutOfMemory { range: self.range })?;
-                mm.allocator.memmap.sections().insert_node(mm.machine(), section, frame);
+                self.memmap.sections().insert_node(self.memmap.machine(), section, frame);
             }
             self.nodes += 1;
         }
@@ -313,19 +322,19 @@ impl<M: Machine> Add<'_, M> {
     }
 
     fn map_linear(&mut self) -> Result<(), AddError> {
-        if self.mm.machine().linear_map_is_complete() {
-            let unmapped = self.mm.allocator.memmap.find_unmapped(self.range);
+        if self.memmap.machine().linear_map_is_complete() {
+            let unmapped = self.memmap.find_unmapped(self.range);
             return unmapped.map_or(Ok(()), |at| Err(AddError::NotInLinearMap { at }));
         }
-        let mapping = self.mm.allocator.memmap.linear_mapping(self.range);
-        self.mm.allocator.map(&mapping)?;
+        let mapping = self.memmap.linear_mapping(self.range);
+        self.allocator.map(&mapping)?;
         self.linear = true;
         Ok(())
     }
 
     fn populate_altmaps(&mut self) -> Result<(), AddError> {
-        for altmap in self.mm.allocator.memmap.altmaps(self.pfns, self.placement) {
-            self.mm.allocator.populate_altmap(altmap)?;
+        for altmap in self.memmap.altmaps(self.pfns, self.placement) {
+            self.allocator.populate_altmap(altmap)?;
             self.populated.end = altmap.described.end;
         }
         Ok(())
@@ -334,10 +343,10 @@ impl<M: Machine> Add<'_, M> {
     fn populate_from_system(&mut self) -> Result<(), AddError> {
         while self.populated.end < self.pfns.end {
             let described = PfnRange::new(self.populated.end, M::RECORD_PAGES);
-            self.mm.allocator.populate_from_system(described).map_err(|error| match error {
+            self.allocator.populate_from_system(described).map_err(|error| match error {
                 MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
                     range: self.range,
-                    bytes: self.mm.memmap_virt(self.pfns).len(),
+                    bytes: self.memmap.memmap_virt(self.pfns).len(),
                 },
                 error => AddError::Map(error),
             })?;
@@ -350,64 +359,64 @@ impl<M: Machine> Add<'_, M> {
     fn publish(&self) {
         match self.placement {
             Placement::Boot => records_of::<M>(self.pfns).for_each(|first| {
-                let virt = self.mm.memmap_virt(record_pfns::<M>(first)).start();
-                if let Some(leaf) = self.mm.allocator.memmap.mapper().translate(virt) {
+                let virt = self.memmap.memmap_virt(record_pfns::<M>(first)).start();
+                if let Some(leaf) = self.memmap.mapper().translate(virt) {
                     self.describe(first, M::pfn(leaf.target(virt)), None);
                 }
             }),
-            placement => {
-                self.mm.allocator.memmap.altmaps(self.pfns, placement).for_each(|altmap| {
-                    let sections = altmap.sections::<M>();
-                    let head = altmap.memmap.start;
-                    let page = descriptor(self.mm.machine(), head);
-                    page.set_state(PageState::MemmapHead {
-                        sections: sections as u32,
-                        pages: altmap.memmap.pages(),
-                    });
-                    for first in records_of::<M>(altmap.described) {
-                        let record = altmap.record::<M>(first);
-                        descriptor(self.mm.machine(), record)
-                            .set_state(PageState::MemmapTail { head });
-                        self.describe(first, record, Some(altmap));
-                    }
-                })
-            }
+            placement => self.memmap.altmaps(self.pfns, placement).for_each(|altmap| {
+                let sections = altmap.sections::<M>();
+                let head = altmap.memmap.start;
+                let page = descriptor(self.memmap.machine(), head);
+                page.set_state(PageState::MemmapHead {
+                    sections: sections as u32,
+                    pages: altmap.memmap.pages(),
+                });
+                for first in records_of::<M>(altmap.described) {
+                    let record = altmap.record::<M>(first);
+                    descriptor(self.memmap.machine(), record)
+                        .set_state(PageState::MemmapTail { head });
+                    self.describe(first, record, Some(altmap));
+                }
+            }),
         }
     }
 
     /// Writes the record of section `first` and of those that share it, and publishes their words.
     fn describe(&self, first: u64, record: Pfn, altmap: Option<Altmap>) {
-        let mm = self.mm;
         let word = SectionWord::new(SectionState::Present, false, record);
         let block = BlockWord::new(BlockState::Offline, self.node, self.placement);
         let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
-        Section::with_word(mm.machine(), first, word).record().reset(u64::MAX, group, block);
+        Section::with_word(self.memmap.machine(), first, word).record().reset(
+            u64::MAX,
+            group,
+            block,
+        );
         for number in first..first + M::RECORD_SECTIONS {
-            mm.allocator.memmap.sections().set_word(mm.machine(), number, word);
+            self.memmap.sections().set_word(self.memmap.machine(), number, word);
         }
     }
 
     /// Runs the phases backwards from their cursors.
     fn undo(self) {
-        let mm = self.mm;
         match self.placement {
-            Placement::Boot => mm.allocator.depopulate_to_system(self.populated),
+            Placement::Boot => self.allocator.depopulate_to_system(self.populated),
             Placement::PerRange | Placement::PerBlock => {
-                unmap_mapped(mm, mm.memmap_virt(self.populated));
+                unmap_mapped(self.allocator, self.memmap.memmap_virt(self.populated));
             }
         }
         if self.linear {
-            unmap_mapped(mm, mm.linear_virt(self.range));
+            unmap_mapped(self.allocator, self.memmap.linear_virt(self.range));
         }
         let touched = nodes_of::<M>(self.pfns).take(self.nodes as usize);
-        touched.rev().for_each(|section| mm.release_node(section));
+        touched.rev().for_each(|section| release_node(self.allocator, section));
     }
 }
 
 /// Unmaps what an add mapped before it failed.
-fn unmap_mapped<M: Machine>(mm: &Mm<M>, range: VirtRange) {
-    let mut gather = mm.allocator.gather();
-    if let Err(error) = mm.allocator.memmap.unmap(range, &mut gather) {
+fn unmap_mapped<M: Machine>(allocator: &Allocator<M>, range: VirtRange) {
+    let mut gather = allocator.gather();
+    if let Err(error) = allocator.memmap.unmap(range, &mut gather) {
         // It was mapped by this add, whole, so the mapper broke its word. The add fails anyway.
         log::error!("cannot unmap {range}: {error}");
     }

@@ -23,10 +23,12 @@
 use super::add::records_of;
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::Zone;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
@@ -141,101 +143,111 @@ impl<M: Machine> Mm<M> {
     /// [`ConvertError`].
     pub fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
         let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
-        let plan = self.plan_convert(range)?;
-        self.claim_heads(plan)?;
+        let memmap = &self.allocator.memmap;
+        let plan = plan_convert(memmap, range)?;
+        let convert = Convert { allocator: &self.allocator, memmap, plan };
+        convert.claim_heads()?;
         let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
-        let held_off = self.allocator.memmap.readers().exclude();
+        let held_off = memmap.readers().exclude();
         let held_off = held_off.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu));
-        let gate = alone.and(held_off).inspect_err(|_| self.unclaim_heads(plan, plan.count()))?;
-        let moved = self.move_memmaps(plan);
+        let gate = alone.and(held_off).inspect_err(|_| convert.unclaim_heads(plan.count()))?;
+        let moved = convert.move_memmaps();
         // Listeners may look up.
         drop(gate);
         let first = moved.err().map_or(0, |(index, _)| index + 1);
-        self.unclaim_heads(plan, first);
+        convert.unclaim_heads(first);
         operation.settle();
         let start = M::address(plan.block(first).start);
         let done = PhysRange::new(start, range.end().offset_from(start));
         self.announce(done.filter(|done| !done.is_empty()).map(News::Converted));
         moved.map(|()| plan.count()).map_err(|(_, error)| error)
     }
+}
 
+/// What converting `range` does, if it can be converted.
+fn plan_convert<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> Result<Plan, ConvertError> {
+    let block = memmap.block_size().bytes();
+    let pfns = memmap.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
+    let id = memmap.block_at(range.start());
+    let known = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+    if known.placement != Placement::PerRange {
+        return Err(ConvertError::NotPerRange(id, known.placement));
+    }
+    let group = known.group.and_then(|head| memmap.group_at(head));
+    let held = group.ok_or(ConvertError::NoSuchBlock(id))?.pfns;
+    let whole = Altmap::of_memmap::<M>(held).described;
+    if whole != pfns {
+        return Err(ConvertError::NotOnePiece(whole));
+    }
+    let block_pages = memmap.block_size().pages::<M>();
+    let memmap_pages = held.pages() / (pfns.pages() / block_pages);
+    let plan = Plan { pfns, block_pages, memmap_pages };
+    check_poison(memmap, plan, held)?;
+    check_memmap_leaves(memmap, plan)?;
+    Ok(plan)
+}
+
+/// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
+fn check_memmap_leaves<M: Machine>(memmap: &Memmap<M>, plan: Plan) -> Result<(), ConvertError> {
+    for block in (0..plan.count()).map(|index| plan.block(index)) {
+        if let Some(leaf) = memmap.cut_leaf(memmap.memmap_virt(block)) {
+            let id = memmap.block_at(M::address(block.start));
+            let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
+            return Err(ConvertError::Unmap(id, cut));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
+/// descriptors: only the bad pages that an online block's allocator had are known one by one.
+fn check_poison<M: Machine>(
+    memmap: &Memmap<M>,
+    plan: Plan,
+    held: PfnRange,
+) -> Result<(), ConvertError> {
+    for index in 0..plan.count() {
+        let id = memmap.block_at(M::address(plan.block(index).start));
+        let block = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+        let holds = held.intersection(block.pfns).is_some();
+        if block.poisoned && (holds || block.state == BlockState::Offline) {
+            return Err(ConvertError::Poisoned(id));
+        }
+    }
+    Ok(())
+}
+
+/// A range that is converted.
+struct Convert<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    memmap: &'m Memmap<M>,
+    plan: Plan,
+}
+
+impl<M: Machine> Convert<'_, M> {
     /// Gives each block its own memmap, the last one first; on failure that block and those below it still
     /// share one.
-    fn move_memmaps(&self, plan: Plan) -> Result<(), (u64, ConvertError)> {
-        for index in (1..plan.count()).rev() {
-            self.move_memmap(plan, index).map_err(|error| (index, error))?;
-            self.give_piece(plan, index);
+    fn move_memmaps(&self) -> Result<(), (u64, ConvertError)> {
+        for index in (1..self.plan.count()).rev() {
+            self.move_memmap(index).map_err(|error| (index, error))?;
+            self.give_piece(index);
         }
-        self.set_placement(plan.block(0), Placement::PerBlock);
-        Ok(())
-    }
-
-    fn plan_convert(&self, range: PhysRange) -> Result<Plan, ConvertError> {
-        let block = self.block_size().bytes();
-        let pfns = self
-            .allocator
-            .memmap
-            .whole_blocks(range)
-            .ok_or(ConvertError::NotWholeBlocks { range, block })?;
-        let id = self.block_at(range.start());
-        let known =
-            self.allocator.memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
-        if known.placement != Placement::PerRange {
-            return Err(ConvertError::NotPerRange(id, known.placement));
-        }
-        let group = known.group.and_then(|head| self.allocator.memmap.group_at(head));
-        let memmap = group.ok_or(ConvertError::NoSuchBlock(id))?.pfns;
-        let whole = Altmap::of_memmap::<M>(memmap).described;
-        if whole != pfns {
-            return Err(ConvertError::NotOnePiece(whole));
-        }
-        let block_pages = self.block_size().pages::<M>();
-        let memmap_pages = memmap.pages() / (pfns.pages() / block_pages);
-        let plan = Plan { pfns, block_pages, memmap_pages };
-        self.check_poison(plan, memmap)?;
-        self.check_memmap_leaves(plan)?;
-        Ok(plan)
-    }
-
-    /// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
-    fn check_memmap_leaves(&self, plan: Plan) -> Result<(), ConvertError> {
-        for block in (0..plan.count()).map(|index| plan.block(index)) {
-            if let Some(leaf) = self.allocator.memmap.cut_leaf(self.memmap_virt(block)) {
-                let id = self.block_at(M::address(block.start));
-                let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
-                return Err(ConvertError::Unmap(id, cut));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
-    /// descriptors: only the bad pages that an online block's allocator had are known one by one.
-    fn check_poison(&self, plan: Plan, memmap: PfnRange) -> Result<(), ConvertError> {
-        for index in 0..plan.count() {
-            let id = self.block_at(M::address(plan.block(index).start));
-            let block =
-                self.allocator.memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
-            let holds = memmap.intersection(block.pfns).is_some();
-            if block.poisoned && (holds || block.state == BlockState::Offline) {
-                return Err(ConvertError::Poisoned(id));
-            }
-        }
+        self.set_placement(self.plan.block(0), Placement::PerBlock);
         Ok(())
     }
 
     /// The part of block `index` that becomes memmap, if the block is online and its head is not memmap
     /// of the group's.
-    fn head_area(&self, plan: Plan, index: u64) -> Option<Area> {
-        let head = plan.head(index);
+    fn head_area(&self, index: u64) -> Option<Area> {
+        let head = self.plan.head(index);
         self.allocator.area(head).filter(|area| area.pfns == head)
     }
 
     /// Empties the head of each block but the first, and claims it.
-    fn claim_heads(&self, plan: Plan) -> Result<(), ConvertError> {
-        for index in 1..plan.count() {
-            let Some(area) = self.head_area(plan, index) else { continue };
-            let emptied = Evacuation::begin(&self.allocator, area).run(&self.allocator);
+    fn claim_heads(&self) -> Result<(), ConvertError> {
+        for index in 1..self.plan.count() {
+            let Some(area) = self.head_area(index) else { continue };
+            let emptied = Evacuation::begin(self.allocator, area).run(self.allocator);
             let bad = emptied.is_ok() && self.has_poison(area.pfns);
             match emptied {
                 Ok(area) if !bad => self.allocator.claim(&area, Owner::Memmap),
@@ -243,8 +255,8 @@ impl<M: Machine> Mm<M> {
                     if let Ok(area) = emptied {
                         self.allocator.end_isolation(&area);
                     }
-                    self.unclaim_heads(plan, index);
-                    let id = self.block_at(M::address(area.pfns.start));
+                    self.unclaim_heads(index);
+                    let id = self.memmap.block_at(M::address(area.pfns.start));
                     let held =
                         |pfn, by| ConvertError::InUse(id, pfn, by, self.allocator.owners.name(by));
                     return Err(match emptied {
@@ -260,13 +272,13 @@ impl<M: Machine> Mm<M> {
 
     fn has_poison(&self, pfns: PfnRange) -> bool {
         let poison = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.allocator.memmap.extents(pfns).any(|(_, _, state)| poison(state))
+        self.memmap.extents(pfns).any(|(_, _, state)| poison(state))
     }
 
     /// Gives the heads of the blocks below `end` back.
-    fn unclaim_heads(&self, plan: Plan, end: u64) {
+    fn unclaim_heads(&self, end: u64) {
         for index in 1..end {
-            if let Some(area) = self.head_area(plan, index) {
+            if let Some(area) = self.head_area(index) {
                 self.allocator.unclaim(&area, Owner::Memmap);
             }
         }
@@ -274,25 +286,25 @@ impl<M: Machine> Mm<M> {
 
     /// Moves the descriptors of the group's last block, `index`, to the block's head; on failure they are
     /// where they were.
-    fn move_memmap(&self, plan: Plan, index: u64) -> Result<(), ConvertError> {
-        let block = plan.block(index);
-        let id = self.block_at(M::address(block.start));
-        let old = self.allocator.memmap.block_record(section_of::<M>(block.start));
+    fn move_memmap(&self, index: u64) -> Result<(), ConvertError> {
+        let block = self.plan.block(index);
+        let id = self.memmap.block_at(M::address(block.start));
+        let old = self.memmap.block_record(section_of::<M>(block.start));
         let old = old.ok_or(ConvertError::NoSuchBlock(id))?;
         let word = BlockWord::decode(old.block().get());
         let mut zone = match word.state {
             BlockState::Online(kind) => Some(self.allocator.nodes.lock(word.node, kind)),
             BlockState::Offline => None,
         };
-        self.copy_frames(plan.piece(index).start, plan.head(index));
-        self.switch_memmap(id, plan.piece(index).start, plan.head(index).start)?;
-        self.move_records(plan, index);
+        self.copy_frames(self.plan.piece(index).start, self.plan.head(index));
+        self.switch_memmap(id, self.plan.piece(index).start, self.plan.head(index).start)?;
+        self.move_records(index);
 
         self.set_placement(block, Placement::PerBlock);
         if let (Some(zone), Some(record)) =
-            (&mut zone, self.allocator.memmap.block_record(section_of::<M>(block.start)))
+            (&mut zone, self.memmap.block_record(section_of::<M>(block.start)))
         {
-            self.count_memmap(zone, record, plan.memmap_pages);
+            self.count_memmap(zone, record, self.plan.memmap_pages);
         }
         Ok(())
     }
@@ -307,8 +319,8 @@ impl<M: Machine> Mm<M> {
     /// Copies whole frames, which no reader and no allocation looks at.
     fn copy_frames(&self, from: Pfn, to: PfnRange) {
         for (index, target) in to.iter().enumerate() {
-            let source = self.machine().pointer(M::address(from.add(index as u64)));
-            let target = self.machine().pointer(M::address(target));
+            let source = self.memmap.machine().pointer(M::address(from.add(index as u64)));
+            let target = self.memmap.machine().pointer(M::address(target));
             // SAFETY: both are whole frames of mapped RAM, apart from each other. The source backs
             // descriptors that nobody writes: readers are drained and held off, and the lock of the
             // zone that the block is online in is held. The target was claimed, or its block is offline.
@@ -319,13 +331,12 @@ impl<M: Machine> Mm<M> {
     /// Has the memmap of a block backed by the frames from `to` on, and not by those from `from` on; on
     /// failure it is as it was.
     fn switch_memmap(&self, id: BlockId, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
-        let described = self.allocator.memmap.block_pfns(id);
+        let described = self.memmap.block_pfns(id);
         let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped = self.allocator.memmap.unmap(self.memmap_virt(described), &mut gather);
+        let unmapped = self.memmap.unmap(self.memmap.memmap_virt(described), &mut gather);
         gather.flush();
         unmapped.map_err(|error| ConvertError::Unmap(id, error))?;
-        let map =
-            |backing| self.allocator.map(&self.allocator.memmap.memmap_mapping(described, backing));
+        let map = |backing| self.allocator.map(&self.memmap.memmap_mapping(described, backing));
         map(to).map_err(|error| {
             if let Err(error) = map(from) {
                 log::error!("the descriptors of {id} are lost: {error}");
@@ -336,29 +347,26 @@ impl<M: Machine> Mm<M> {
 
     /// Moves the records of the group's last block to the descriptors of its own memmap, makes its first
     /// page a head, and has the group's head count without it.
-    fn move_records(&self, plan: Plan, index: u64) {
-        let own = Altmap::new::<M>(plan.block(index));
+    fn move_records(&self, index: u64) {
+        let own = Altmap::new::<M>(self.plan.block(index));
         let head = own.memmap.start;
         for first in records_of::<M>(own.described) {
             let record = own.record::<M>(first);
-            let word = self.allocator.memmap.sections().word(self.machine(), first);
-            let old = Section::with_word(self.machine(), first, word).record();
-            let new = Section::with_word(self.machine(), first, word.with_record(record)).record();
+            let word = self.memmap.sections().word(self.memmap.machine(), first);
+            let old = Section::with_word(self.memmap.machine(), first, word).record();
+            let new =
+                Section::with_word(self.memmap.machine(), first, word.with_record(record)).record();
             new.copy(old);
             new.group().set(head.get());
             for number in first..first + M::RECORD_SECTIONS {
-                let word = self
-                    .allocator
-                    .memmap
-                    .sections()
-                    .word(self.machine(), number)
-                    .with_record(record);
-                self.allocator.memmap.sections().set_word(self.machine(), number, word);
+                let word =
+                    self.memmap.sections().word(self.memmap.machine(), number).with_record(record);
+                self.memmap.sections().set_word(self.memmap.machine(), number, word);
             }
         }
         let blocks = |count: u64| PageState::MemmapHead {
-            sections: (count * self.allocator.memmap.block_sections()) as u32,
-            pages: count * plan.memmap_pages,
+            sections: (count * self.memmap.block_sections()) as u32,
+            pages: count * self.plan.memmap_pages,
         };
         self.forget_extents(own.memmap);
         for first in records_of::<M>(own.described) {
@@ -367,19 +375,19 @@ impl<M: Machine> Mm<M> {
                 .page(own.record::<M>(first))
                 .set_state(PageState::MemmapTail { head });
         }
-        self.allocator.memmap.page(head).set_state(blocks(1));
-        self.allocator.memmap.page(plan.pfns.start).set_state(blocks(index));
+        self.memmap.page(head).set_state(blocks(1));
+        self.memmap.page(self.plan.pfns.start).set_state(blocks(index));
     }
 
     /// Makes pages that were claimed, or of an offline block, tails of a memmap.
     fn forget_extents(&self, memmap: PfnRange) {
         let head = memmap.start;
-        for (pfn, order) in self.allocator.memmap.cut(memmap) {
-            let Some(section) = self.allocator.memmap.section_at(pfn) else { continue };
-            self.allocator.memmap.clear_head(section, pfn, order);
+        for (pfn, order) in self.memmap.cut(memmap) {
+            let Some(section) = self.memmap.section_at(pfn) else { continue };
+            self.memmap.clear_head(section, pfn, order);
         }
         for pfn in memmap.iter() {
-            if let Some(section) = self.allocator.memmap.section_at(pfn)
+            if let Some(section) = self.memmap.section_at(pfn)
                 && section.record().initialised().has(Section::<M>::part(pfn))
             {
                 section.page(pfn).set_state(PageState::MemmapTail { head });
@@ -389,16 +397,16 @@ impl<M: Machine> Mm<M> {
 
     /// Gives the frames that held the descriptors of block `index` to the block that they lie in: to its
     /// allocator, or for its own descriptors.
-    fn give_piece(&self, plan: Plan, index: u64) {
-        let piece = plan.piece(index);
-        let holder = piece.start.offset_from(plan.pfns.start) / plan.block_pages;
-        let Some(section) = self.allocator.memmap.section_at(piece.start) else { return };
-        let Some(record) = self.allocator.memmap.block_record(section.number()) else { return };
+    fn give_piece(&self, index: u64) {
+        let piece = self.plan.piece(index);
+        let holder = piece.start.offset_from(self.plan.pfns.start) / self.plan.block_pages;
+        let Some(section) = self.memmap.section_at(piece.start) else { return };
+        let Some(record) = self.memmap.block_record(section.number()) else { return };
         let word = BlockWord::decode(record.block().get());
         let BlockState::Online(kind) = word.state else { return };
         let mut zone = self.allocator.nodes.lock(word.node, kind);
         for pfn in piece.iter() {
-            if let Some(section) = self.allocator.memmap.section_at(pfn)
+            if let Some(section) = self.memmap.section_at(pfn)
                 && section.record().initialised().has(Section::<M>::part(pfn))
             {
                 section.page(pfn).set_state(PageState::Tail);
@@ -407,15 +415,15 @@ impl<M: Machine> Mm<M> {
         record.managed().set(record.managed().get() + piece.pages());
         zone.counts.managed += piece.pages();
         zone.counts.memmap -= piece.pages();
-        if holder > 0 && piece == plan.head(holder) {
+        if holder > 0 && piece == self.plan.head(holder) {
             self.allocator
                 .give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
             return;
         }
-        for (pfn, order) in self.allocator.memmap.cut(piece) {
-            let Some(section) = self.allocator.memmap.section_at(pfn) else { continue };
+        for (pfn, order) in self.memmap.cut(piece) {
+            let Some(section) = self.memmap.section_at(pfn) else { continue };
             if order < M::PART_ORDER {
-                self.allocator.memmap.initialise_part(section, Section::<M>::part(pfn));
+                self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
             self.allocator.merge(&mut zone, section, pfn, order);
         }
@@ -424,7 +432,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn set_placement(&self, block: PfnRange, placement: Placement) {
-        if let Some(record) = self.allocator.memmap.block_record(section_of::<M>(block.start)) {
+        if let Some(record) = self.memmap.block_record(section_of::<M>(block.start)) {
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { placement, ..word }.encode());
         }

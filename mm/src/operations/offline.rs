@@ -10,6 +10,7 @@
 
 use crate::Mm;
 use crate::addr::{Order, Pfn};
+use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
@@ -187,37 +188,6 @@ impl<M: Machine> Mm<M> {
     pub fn offlining(&self) -> Option<BlockId> {
         self.allocator.turn.offlining.get()
     }
-
-    /// Takes an area that is empty out of its zone, and its block offline.
-    fn retire(&self, id: BlockId, area: &Area) {
-        let span = self.allocator.span_without(id, area);
-        let mut zone = self.allocator.nodes.lock(area.node, area.kind);
-        zone.span = span;
-        let pages = area.pfns.pages();
-        let block = self.allocator.memmap.block_pfns(id).pages();
-        let memmap = block - pages;
-        let all = PageCounts { present: block, managed: pages, memmap, free: 0 };
-        zone.counts = zone.counts.minus(all);
-        zone.isolating = crate::PfnRange::EMPTY;
-        zone.isolated = 0;
-        self.allocator.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
-        // A block that can go offline is whole: each record's first section is there, and the block's.
-        for (index, section) in (0..).zip(self.allocator.memmap.sections_of_block(id)) {
-            let record = section.record();
-            if index == 0 {
-                record.managed().set(0);
-                record.free().set(0);
-                let word = BlockWord::decode(record.block().get());
-                record.block().set(BlockWord { state: BlockState::Offline, ..word }.encode());
-            }
-            if index % M::RECORD_SECTIONS == 0 {
-                record.initialised().clear();
-                record.heads().clear();
-            }
-            let word = section.word().with_state(SectionState::Present);
-            self.allocator.memmap.sections().set_word(self.machine(), section.number(), word);
-        }
-    }
 }
 
 impl<'m, M: Machine> OfflineOp<'m, M> {
@@ -292,7 +262,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     fn finish(mut self, operation: &Operation<'_>) {
         let mm = self.mm;
         if let Some(emptying) = &self.emptying {
-            mm.retire(self.id, &emptying.area);
+            retire(&mm.allocator, self.id, &emptying.area);
             operation.settle();
             mm.tell(Event::Offline, &change(self.id, &emptying.area));
         }
@@ -326,6 +296,37 @@ impl<M: Machine> Drop for OfflineOp<'_, M> {
         if self.mm.allocator.turn.offlining.goes_on(self.number) {
             self.mm.stay(self.id, &emptying.area, &operation);
         }
+    }
+}
+
+/// Takes an area that is empty out of its zone, and its block offline.
+fn retire<M: Machine>(allocator: &Allocator<M>, id: BlockId, area: &Area) {
+    let span = allocator.span_without(id, area);
+    let mut zone = allocator.nodes.lock(area.node, area.kind);
+    zone.span = span;
+    let pages = area.pfns.pages();
+    let block = allocator.memmap.block_pfns(id).pages();
+    let memmap = block - pages;
+    let all = PageCounts { present: block, managed: pages, memmap, free: 0 };
+    zone.counts = zone.counts.minus(all);
+    zone.isolating = crate::PfnRange::EMPTY;
+    zone.isolated = 0;
+    allocator.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
+    // A block that can go offline is whole: each record's first section is there, and the block's.
+    for (index, section) in (0..).zip(allocator.memmap.sections_of_block(id)) {
+        let record = section.record();
+        if index == 0 {
+            record.managed().set(0);
+            record.free().set(0);
+            let word = BlockWord::decode(record.block().get());
+            record.block().set(BlockWord { state: BlockState::Offline, ..word }.encode());
+        }
+        if index % M::RECORD_SECTIONS == 0 {
+            record.initialised().clear();
+            record.heads().clear();
+        }
+        let word = section.word().with_state(SectionState::Present);
+        allocator.memmap.sections().set_word(allocator.machine(), section.number(), word);
     }
 }
 

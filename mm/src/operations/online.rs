@@ -2,11 +2,14 @@
 
 use crate::Mm;
 use crate::addr::{PfnRange, PhysAddr};
+use crate::alloc::Allocator;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::section::{Section, SectionState};
 use crate::operations::notify::{Change, Event, Veto};
+use crate::operations::probe::Probe;
 use core::fmt;
 
 /// Why a block was not brought online. Nothing was changed.
@@ -75,7 +78,12 @@ impl<M: Machine> Mm<M> {
         if block.poisoned {
             return Err(OnlineError::Poisoned(id));
         }
-        let change = Change { block: id, pfns: self.usable(&block), node: block.node, kind };
+        let change = Change {
+            block: id,
+            pfns: usable(&self.allocator.memmap, &block),
+            node: block.node,
+            kind,
+        };
         let asked = self.ask(Event::GoingOnline, Event::CancelOnline, &change);
         asked.map_err(|veto| OnlineError::Vetoed(id, veto))?;
         if block.taken {
@@ -87,54 +95,54 @@ impl<M: Machine> Mm<M> {
             OnlineError::Busy
         })?;
         // Not before the listeners agreed: one of them may be what makes the memory accessible.
-        if let Err(at) = self.probe_pages(change.pfns) {
+        if let Err(at) = Probe(&self.allocator.memmap).pages(change.pfns) {
             operation.settle();
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
         }
-        self.give_block(&change, block.pfns);
+        give_block(&self.allocator, &change, block.pfns);
         operation.settle();
         self.tell(Event::Online, &change);
         self.allocator.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
     }
+}
 
-    /// The frames of an offline block but for its memmap.
-    fn usable(&self, block: &Block) -> PfnRange {
-        let memmap = self.allocator.memmap.memmap_of(block);
-        PfnRange { start: memmap.map_or(block.pfns.start, |memmap| memmap.end), ..block.pfns }
+/// The frames of an offline block but for its memmap.
+fn usable<M: Machine>(memmap: &Memmap<M>, block: &Block) -> PfnRange {
+    let memmap = memmap.memmap_of(block);
+    PfnRange { start: memmap.map_or(block.pfns.start, |memmap| memmap.end), ..block.pfns }
+}
+
+/// Makes an offline block online. Cannot fail.
+fn give_block<M: Machine>(allocator: &Allocator<M>, change: &Change, pfns: PfnRange) {
+    let usable = change.pfns.pages();
+    let counts = PageCounts {
+        present: pfns.pages(),
+        managed: usable,
+        memmap: pfns.pages() - usable,
+        free: usable,
+    };
+    let mut zone = allocator.nodes.lock(change.node, change.kind);
+    allocator.insert_range(&mut zone, change.pfns);
+    if let Some(record) =
+        allocator.memmap.sections_of_block(change.block).next().map(Section::record)
+    {
+        record.managed().set(counts.managed);
+        record.free().set(counts.free);
+        let word = BlockWord::decode(record.block().get());
+        let state = BlockState::Online(change.kind);
+        record.block().set(BlockWord { state, ..word }.encode());
     }
+    set_block_state(&allocator.memmap, change.block, SectionState::Online);
+    zone.counts = zone.counts.plus(counts);
+    zone.span = zone.span.hull(pfns);
+    allocator.nodes.set_populated(change.node, change.kind, true);
+}
 
-    /// Makes an offline block online. Cannot fail.
-    fn give_block(&self, change: &Change, pfns: PfnRange) {
-        let usable = change.pfns.pages();
-        let counts = PageCounts {
-            present: pfns.pages(),
-            managed: usable,
-            memmap: pfns.pages() - usable,
-            free: usable,
-        };
-        let mut zone = self.allocator.nodes.lock(change.node, change.kind);
-        self.allocator.insert_range(&mut zone, change.pfns);
-        if let Some(record) =
-            self.allocator.memmap.sections_of_block(change.block).next().map(Section::record)
-        {
-            record.managed().set(counts.managed);
-            record.free().set(counts.free);
-            let word = BlockWord::decode(record.block().get());
-            let state = BlockState::Online(change.kind);
-            record.block().set(BlockWord { state, ..word }.encode());
-        }
-        self.set_block_state(change.block, SectionState::Online);
-        zone.counts = zone.counts.plus(counts);
-        zone.span = zone.span.hull(pfns);
-        self.allocator.nodes.set_populated(change.node, change.kind, true);
-    }
-
-    /// Moves the sections of a block to `state`.
-    pub(super) fn set_block_state(&self, id: BlockId, state: SectionState) {
-        for section in self.allocator.memmap.sections_of_block(id) {
-            let word = section.word().with_state(state);
-            self.allocator.memmap.sections().set_word(self.machine(), section.number(), word);
-        }
+/// Moves the sections of a block to `state`.
+fn set_block_state<M: Machine>(memmap: &Memmap<M>, id: BlockId, state: SectionState) {
+    for section in memmap.sections_of_block(id) {
+        let word = section.word().with_state(state);
+        memmap.sections().set_word(memmap.machine(), section.number(), word);
     }
 }

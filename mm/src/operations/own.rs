@@ -6,6 +6,7 @@
 use crate::Mm;
 use crate::addr::{VirtAddr, VirtRange};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::paging::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 use core::fmt;
 
@@ -87,7 +88,7 @@ impl<M: Machine> Mm<M> {
     /// [`OwnMapError`]; nothing is changed.
     pub unsafe fn map_own(&self, mapping: &Mapping) -> Result<(), OwnMapError> {
         let range = VirtRange::new(mapping.virt, mapping.len).unwrap_or_default();
-        self.check_own(range)?;
+        check_own(&self.allocator.memmap, range)?;
         let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
         let frames = self.allocator.spare_frames();
         self.allocator.memmap.mapper().map(mapping, &frames).map_err(OwnMapError::Map)
@@ -103,25 +104,19 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OwnMapError`]; nothing is changed.
     pub unsafe fn unmap_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
-        self.check_own(range)?;
+        check_own(&self.allocator.memmap, range)?;
         let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
         let mut gather = self.allocator.gather();
         let unmapped = self.allocator.memmap.mapper().unmap(range, &mut gather);
         gather.flush();
         unmapped.map_err(OwnMapError::Unmap)
     }
+}
 
-    fn check_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
-        if self
-            .allocator
-            .memmap
-            .windows()
-            .into_iter()
-            .flatten()
-            .any(|window| window.overlaps(range))
-        {
-            return Err(OwnMapError::InWindow(range));
-        }
-        Ok(())
+/// Refuses a range that is the manager's.
+fn check_own<M: Machine>(memmap: &Memmap<M>, range: VirtRange) -> Result<(), OwnMapError> {
+    if memmap.windows().into_iter().flatten().any(|window| window.overlaps(range)) {
+        return Err(OwnMapError::InWindow(range));
     }
+    Ok(())
 }

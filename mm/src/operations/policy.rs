@@ -4,9 +4,10 @@
 
 use crate::Mm;
 use crate::addr::PhysRange;
-use crate::alloc::node::NodeId;
+use crate::alloc::node::{NodeId, Nodes};
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{BlockId, BlockState};
 use crate::operations::knobs::{AutoOnline, OnlineAs};
 
@@ -44,7 +45,7 @@ impl<M: Machine> Mm<M> {
                 let pages = ranges.iter().map(|&range| M::pfns(range).pages());
                 let pages = pages.fold(0, u64::saturating_add);
                 // Past the ratio the kernel's zone, whatever the neighbour's is: that one may be movable.
-                match self.movable_share_allows(pages, ratio) {
+                match movable_share_allows::<M>(&self.allocator.nodes, pages, ratio) {
                     true => OnlineAs::Movable,
                     false => OnlineAs::Kernel,
                 }
@@ -62,35 +63,34 @@ impl<M: Machine> Mm<M> {
             OnlineAs::Kernel => ZoneKind::Normal,
             OnlineAs::Movable => ZoneKind::Movable,
             OnlineAs::Default => {
-                let first = self.block_at(range.start()).get();
-                let end = self.block_at(range.end()).get();
-                let below = first.checked_sub(1).and_then(|raw| self.neighbour(raw, node));
-                below.or_else(|| self.neighbour(end, node)).unwrap_or(ZoneKind::Normal)
+                let memmap = &self.allocator.memmap;
+                let first = memmap.block_at(range.start()).get();
+                let end = memmap.block_at(range.end()).get();
+                let below = first.checked_sub(1).and_then(|raw| neighbour(memmap, raw, node));
+                below.or_else(|| neighbour(memmap, end, node)).unwrap_or(ZoneKind::Normal)
             }
         }
     }
+}
 
-    /// The zone of an online block on `node`. System memory's is not for anything that comes later.
-    fn neighbour(&self, raw: u64, node: NodeId) -> Option<ZoneKind> {
-        let block = self.block(BlockId::new(raw)).filter(|block| block.node == node)?;
-        match block.state {
-            BlockState::Online(ZoneKind::System) | BlockState::Offline => None,
-            BlockState::Online(kind) => Some(kind),
-        }
+/// The zone of an online block on `node`. System memory's is not for anything that comes later.
+fn neighbour<M: Machine>(memmap: &Memmap<M>, raw: u64, node: NodeId) -> Option<ZoneKind> {
+    let block = memmap.block(BlockId::new(raw)).filter(|block| block.node == node)?;
+    match block.state {
+        BlockState::Online(ZoneKind::System) | BlockState::Offline => None,
+        BlockState::Online(kind) => Some(kind),
     }
+}
 
-    /// Whether `pages` more movable ones are within the ratio.
-    fn movable_share_allows(&self, pages: u64, ratio: u32) -> bool {
-        let mut movable = u128::from(pages);
-        let mut other = 0_u128;
-        for zone in self.zones() {
-            match zone.kind {
-                ZoneKind::Movable => movable += u128::from(zone.counts.present),
-                ZoneKind::System | ZoneKind::Normal => other += u128::from(zone.counts.present),
-            }
-        }
-        movable * 100 <= other * u128::from(ratio)
-    }
+/// Whether `pages` more movable ones are within the ratio.
+fn movable_share_allows<M: Machine>(nodes: &Nodes<M::Nodes>, pages: u64, ratio: u32) -> bool {
+    let present = |kind| {
+        let zones = nodes.populated(kind).map(|node| nodes.lock(node, kind).counts.present);
+        zones.map(u128::from).sum::<u128>()
+    };
+    let movable = u128::from(pages) + present(ZoneKind::Movable);
+    let other = present(ZoneKind::System) + present(ZoneKind::Normal);
+    movable * 100 <= other * u128::from(ratio)
 }
 
 #[cfg(test)]

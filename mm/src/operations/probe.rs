@@ -9,10 +9,10 @@
 // UNSAFETY: writes words of memory that is about to be used, past the types.
 #![expect(unsafe_code)]
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::paging::Mapper;
 
 use core::ptr::NonNull;
@@ -29,12 +29,15 @@ fn patterns(pfns: PfnRange) -> [(Pfn, u64); 2] {
     [(pfns.start, PATTERN ^ pfns.start.get()), (last, !PATTERN ^ last.get())]
 }
 
-impl<M: Machine> Mm<M> {
+/// Probes memory of a memmap.
+pub(super) struct Probe<'m, M: Machine>(pub(super) &'m Memmap<M>);
+
+impl<M: Machine> Probe<'_, M> {
     /// Writes and reads a word in the first and in the last memmap page of each block of `pfns`, whose
     /// memmap is mapped and not in use yet. Returns where memory does not hold.
-    pub(super) fn probe_memmap(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
+    pub(super) fn memmap_of(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
         let blocks = || {
-            let pages = self.block_size().pages::<M>();
+            let pages = self.0.block_size().pages::<M>();
             let starts = (pfns.start.get()..pfns.end.get()).step_by(pages as usize);
             starts.map(move |start| PfnRange::new(Pfn::new(start), pages))
         };
@@ -52,7 +55,7 @@ impl<M: Machine> Mm<M> {
     /// Writes and reads a word in the first page of `pfns`, in the last one, and in the descriptor of
     /// the first. The pages belong to a block that is offline, hold no memmap, and keep their
     /// contents. Returns where memory does not hold.
-    pub(super) fn probe_pages(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
+    pub(super) fn pages(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
         if pfns.pages() == 0 {
             return Ok(());
         }
@@ -79,19 +82,19 @@ impl<M: Machine> Mm<M> {
 
     /// The physical address of the probed word of `pfn`'s descriptor.
     fn behind_descriptor(&self, pfn: Pfn) -> PhysAddr {
-        let virt = self.memmap_virt(PfnRange::new(pfn, 1)).start();
-        let leaf = self.allocator.memmap.mapper().translate(virt);
+        let virt = self.0.memmap_virt(PfnRange::new(pfn, 1)).start();
+        let leaf = self.0.mapper().translate(virt);
         leaf.map_or(M::address(pfn), |leaf| leaf.target(virt))
     }
 
     fn descriptor_word(&self, pfn: Pfn) -> NonNull<u64> {
-        let words: NonNull<u64> = self.machine().descriptor(pfn).cast();
+        let words: NonNull<u64> = self.0.machine().descriptor(pfn).cast();
         // SAFETY: a descriptor is `WORD` + 1 words.
         unsafe { words.add(WORD) }
     }
 
     fn first_word(&self, pfn: Pfn) -> NonNull<u64> {
-        self.machine().pointer(M::address(pfn)).cast()
+        self.0.machine().pointer(M::address(pfn)).cast()
     }
 
     // The pointer is asked for anew for each access, and each access is volatile: what is read comes
@@ -101,7 +104,7 @@ impl<M: Machine> Mm<M> {
         // SAFETY: the memmap of `pfn` is mapped, and the last word of a descriptor has no meaning while its
         // page is in no extent.
         unsafe { self.descriptor_word(pfn).write_volatile(value) };
-        let descriptor = self.memmap_virt(PfnRange::new(pfn, 1));
+        let descriptor = self.0.memmap_virt(PfnRange::new(pfn, 1));
         self.clean_word(descriptor.start().add((WORD * size_of::<u64>()) as u64));
     }
 
@@ -114,7 +117,7 @@ impl<M: Machine> Mm<M> {
         // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline, so no
         // reference to it exists.
         unsafe { self.first_word(pfn).write_volatile(value) };
-        self.clean_word(self.machine().linear_base().add(M::address(pfn).get()));
+        self.clean_word(self.0.machine().linear_base().add(M::address(pfn).get()));
     }
 
     fn read_page(&self, pfn: Pfn) -> u64 {
@@ -124,7 +127,7 @@ impl<M: Machine> Mm<M> {
 
     fn clean_word(&self, at: VirtAddr) {
         if let Some(word) = VirtRange::new(at, size_of::<u64>() as u64) {
-            self.machine().clean(word);
+            self.0.machine().clean(word);
         }
     }
 }

@@ -8,9 +8,10 @@
 //! Nothing fails after the check and the drain, for nothing is allocated, unless the mapper does not
 //! do what it said: the range is then mapped again, and stays.
 
-use super::add::{nodes_of, sections_of};
+use super::add::{nodes_of, release_node, sections_of};
 use crate::Mm;
 use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
+use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
@@ -117,103 +118,99 @@ impl<M: Machine> Mm<M> {
     /// [`RemoveError`]; everything is then as it was.
     pub fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
         let operation = self.allocator.operation().ok_or(RemoveError::Busy)?;
-        let (pfns, placement) = self.check_remove(range)?;
+        let memmap = &self.allocator.memmap;
+        let (pfns, placement) = check_remove(memmap, range)?;
         let before = self.allocator.frames.system_pages();
 
-        self.leave(pfns);
-        self.allocator.memmap.readers().drain().map_err(|Stays(cpu)| {
-            self.come_back(pfns);
+        leave(memmap, pfns);
+        memmap.readers().drain().map_err(|Stays(cpu)| {
+            come_back(memmap, pfns);
             RemoveError::ReadersStay(cpu)
         })?;
 
-        let gone = self.unmap_range(range, pfns, placement).inspect_err(|_| {
-            self.come_back(pfns);
+        let gone = unmap_range(&self.allocator, range, pfns, placement).inspect_err(|_| {
+            come_back(memmap, pfns);
         })?;
         sections_of::<M>(pfns).for_each(|number| {
-            self.allocator.memmap.sections().set_word(self.machine(), number, SectionWord::ABSENT);
+            memmap.sections().set_word(memmap.machine(), number, SectionWord::ABSENT);
         });
-        nodes_of::<M>(pfns).rev().for_each(|section| self.release_node(section));
+        nodes_of::<M>(pfns).rev().for_each(|section| release_node(&self.allocator, section));
         let pages = before - self.allocator.frames.system_pages();
         operation.settle();
         self.announce([News::Removed(range)].into_iter().chain(nodes_in(gone).map(News::NodeWent)));
         Ok(Removed { range, system_bytes: pages * M::PAGE_BYTES })
     }
+}
 
-    fn check_remove(&self, range: PhysRange) -> Result<(PfnRange, Placement), RemoveError> {
-        let checked = check_removable(&self.allocator.memmap, range)?;
-        for id in self.blocks_in(range) {
-            let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
-            if self
-                .allocator
-                .memmap
-                .sections_of_block(id)
-                .next()
-                .is_some_and(|section| online(&section))
-            {
-                return Err(RemoveError::NotOffline(id));
+/// The frames of a range that can be removed, and where its memmap is.
+fn check_remove<M: Machine>(
+    memmap: &Memmap<M>,
+    range: PhysRange,
+) -> Result<(PfnRange, Placement), RemoveError> {
+    let checked = check_removable(memmap, range)?;
+    for id in memmap.blocks_in(range) {
+        let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
+        if memmap.sections_of_block(id).next().is_some_and(|section| online(&section)) {
+            return Err(RemoveError::NotOffline(id));
+        }
+    }
+    Ok(checked)
+}
+
+/// Hides the sections of `pfns`, the last one first, and [`come_back`] shows them, the
+/// first one first: what is noted of a block is in the record of its first section, where a look-up
+/// takes it from, or it finds no block.
+pub(super) fn leave<M: Machine>(memmap: &Memmap<M>, pfns: PfnRange) {
+    sections_of::<M>(pfns)
+        .rev()
+        .for_each(|number| set_state(memmap, number, SectionState::Leaving));
+}
+
+pub(super) fn come_back<M: Machine>(memmap: &Memmap<M>, pfns: PfnRange) {
+    sections_of::<M>(pfns).for_each(|number| set_state(memmap, number, SectionState::Present));
+}
+
+fn set_state<M: Machine>(memmap: &Memmap<M>, number: u64, state: SectionState) {
+    let word = memmap.sections().word(memmap.machine(), number).with_state(state);
+    memmap.sections().set_word(memmap.machine(), number, word);
+}
+
+/// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
+/// Returns a bit for each node that has no memory left.
+///
+/// The linear map goes first, for that can be put back while the descriptors are still there.
+fn unmap_range<M: Machine>(
+    allocator: &Allocator<M>,
+    range: PhysRange,
+    pfns: PfnRange,
+    placement: Placement,
+) -> Result<u128, RemoveError> {
+    let backing = (placement == Placement::Boot).then(|| allocator.link_backing(pfns));
+    let mut gather = allocator.gather();
+    let stays = allocator.memmap.machine().linear_map_is_complete();
+    let linear = if stays {
+        Ok(())
+    } else {
+        allocator.memmap.unmap(allocator.memmap.linear_virt(range), &mut gather)
+    };
+    let gone = if linear.is_ok() { allocator.forget_blocks(range) } else { 0 };
+    let unmapped = linear
+        .and_then(|()| allocator.memmap.unmap(allocator.memmap.memmap_virt(pfns), &mut gather));
+    gather.flush();
+    if unmapped.is_ok()
+        && let Some(backing) = backing
+    {
+        allocator.free_backing(backing);
+    }
+    unmapped.map(|()| gone).map_err(|error| {
+        if linear.is_ok() {
+            allocator.remember_blocks(range);
+            if !stays && let Err(error) = allocator.map(&allocator.memmap.linear_mapping(range)) {
+                log::error!("cannot map {range} again: {error}");
             }
         }
-        Ok(checked)
-    }
-
-    /// Hides the sections of `pfns`, the last one first, and [`come_back`](Self::come_back) shows them, the
-    /// first one first: what is noted of a block is in the record of its first section, where a look-up
-    /// takes it from, or it finds no block.
-    pub(super) fn leave(&self, pfns: PfnRange) {
-        sections_of::<M>(pfns)
-            .rev()
-            .for_each(|number| self.set_state(number, SectionState::Leaving));
-    }
-
-    pub(super) fn come_back(&self, pfns: PfnRange) {
-        sections_of::<M>(pfns).for_each(|number| self.set_state(number, SectionState::Present));
-    }
-
-    fn set_state(&self, number: u64, state: SectionState) {
-        let word = self.allocator.memmap.sections().word(self.machine(), number).with_state(state);
-        self.allocator.memmap.sections().set_word(self.machine(), number, word);
-    }
-
-    /// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
-    /// Returns a bit for each node that has no memory left.
-    ///
-    /// The linear map goes first, for that can be put back while the descriptors are still there.
-    fn unmap_range(
-        &self,
-        range: PhysRange,
-        pfns: PfnRange,
-        placement: Placement,
-    ) -> Result<u128, RemoveError> {
-        let backing = (placement == Placement::Boot).then(|| self.allocator.link_backing(pfns));
-        let mut gather = self.allocator.gather();
-        let stays = self.machine().linear_map_is_complete();
-        let linear = if stays {
-            Ok(())
-        } else {
-            self.allocator.memmap.unmap(self.linear_virt(range), &mut gather)
-        };
-        let gone = if linear.is_ok() { self.allocator.forget_blocks(range) } else { 0 };
-        let unmapped =
-            linear.and_then(|()| self.allocator.memmap.unmap(self.memmap_virt(pfns), &mut gather));
-        gather.flush();
-        if unmapped.is_ok()
-            && let Some(backing) = backing
-        {
-            self.allocator.free_backing(backing);
-        }
-        unmapped.map(|()| gone).map_err(|error| {
-            if linear.is_ok() {
-                self.allocator.remember_blocks(range);
-                if !stays
-                    && let Err(error) =
-                        self.allocator.map(&self.allocator.memmap.linear_mapping(range))
-                {
-                    log::error!("cannot map {range} again: {error}");
-                }
-            }
-            RemoveError::Unmap(error)
-        })
-    }
+        RemoveError::Unmap(error)
+    })
 }
 
 /// Whether `range` could be removed if its blocks were offline, and where its memmap is.

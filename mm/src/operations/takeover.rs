@@ -15,12 +15,14 @@
 
 use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::alloc::Allocator;
 use crate::alloc::frames::RESERVE_PIECES;
 use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::packed::Budget;
 use crate::alloc::zone::{PageCounts, Zone, ZoneKind};
 use crate::geometry::{BlockSize, PARTS_PER_RECORD};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
@@ -70,19 +72,31 @@ impl<M: Machine> Mm<M> {
     ) -> Result<(), BootError> {
         // Who holds the turn boots, or has booted.
         let _operation = self.allocator.operation().ok_or(BootError::AlreadyBooted)?;
-        if self.allocator.memmap.sections().nodes().next().is_some() {
+        Boot { allocator: &self.allocator, memmap: &self.allocator.memmap }.run(memory, early)
+    }
+}
+
+/// A boot under way.
+struct Boot<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    memmap: &'m Memmap<M>,
+}
+
+impl<M: Machine> Boot<'_, M> {
+    fn run(&self, memory: &BootMemory<'_>, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
+        if self.memmap.sections().nodes().next().is_some() {
             return Err(BootError::AlreadyBooted);
         }
         BlockSize::new::<M>(memory.block_size.bytes()).map_err(BootError::Geometry)?;
         let order = memory.block_size.shift() - M::SECTION_SHIFT;
-        self.allocator.memmap.set_block_order(order);
-        check_ram(self.machine(), memory.ram)?;
+        self.memmap.set_block_order(order);
+        check_ram(self.memmap.machine(), memory.ram)?;
         let node =
             memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.allocator.nodes.has(node));
         node.map_or(Ok(()), |node| Err(BootError::NoSuchNode(node)))?;
-        check_windows(&self.allocator.memmap, memory.window)?;
+        check_windows(self.memmap, memory.window)?;
         let first = memory.ram.first().map(|&(range, _)| range);
-        pin_root_entries(&self.allocator.memmap, first, early)?;
+        pin_root_entries(self.memmap, first, early)?;
 
         self.take_reserve(memory, early);
         // All memmaps first: a section's record may lie in the memmap of any other.
@@ -125,7 +139,7 @@ impl<M: Machine> Mm<M> {
             frames += size;
             size = size.min(most - frames);
         }
-        self.allocator.frames.set_reserve(self.machine(), pieces);
+        self.allocator.frames.set_reserve(self.memmap.machine(), pieces);
         if wanted > 0 {
             log::info!(
                 "table reserve: {frames} of the {wanted} frames that the window could need, \
@@ -137,8 +151,11 @@ impl<M: Machine> Mm<M> {
     /// Adds the tables and section nodes that `range` can take at the most.
     fn budget_for(&self, range: PhysRange, budget: &mut Budget) {
         let section = M::SECTION_BYTES;
-        let limit =
-            self.machine().phys_limit().min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
+        let limit = self
+            .memmap
+            .machine()
+            .phys_limit()
+            .min(PhysAddr::new(MAX_SECTIONS.saturating_mul(section)));
         let end = range.start().get().saturating_add(range.len()).min(limit.get());
         let start = range.start().align_down(section);
         let Some(len) = end.checked_sub(start.get()).map(|len| len.next_multiple_of(section))
@@ -149,18 +166,18 @@ impl<M: Machine> Mm<M> {
             return;
         };
         let pfns = M::pfns(range);
-        let mapper = self.allocator.memmap.mapper();
-        let memmap = self.allocator.memmap.memmap_mapping(pfns, pfns.start).max_leaf;
+        let mapper = self.memmap.mapper();
+        let memmap = self.memmap.memmap_mapping(pfns, pfns.start).max_leaf;
         let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
             - section_of::<M>(pfns.start) / NODE_SECTIONS;
         budget.add::<M>(NODE_BYTES, nodes);
         let mut add = |bytes, count| budget.add::<M>(bytes, count);
         mapper.tables_for(
-            self.linear_virt(range),
-            self.allocator.memmap.linear_mapping(range).max_leaf,
+            self.memmap.linear_virt(range),
+            self.memmap.linear_mapping(range).max_leaf,
             &mut add,
         );
-        mapper.tables_for(self.memmap_virt(pfns), memmap, &mut add);
+        mapper.tables_for(self.memmap.memmap_virt(pfns), memmap, &mut add);
     }
 
     /// Backs the memmap of a section and of those that share its record, and makes its node, unless
@@ -171,18 +188,18 @@ impl<M: Machine> Mm<M> {
     /// has no such run (2 MiB for 128 MiB of 4 KiB pages) is [`BootError::OutOfMemory`], by design.
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
         let described = record_pfns::<M>(number);
-        let mapper = self.allocator.memmap.mapper();
-        if mapper.translate(self.memmap_virt(described).start()).is_some() {
+        let mapper = self.memmap.mapper();
+        if mapper.translate(self.memmap.memmap_virt(described).start()).is_some() {
             return Ok(());
         }
-        if !self.allocator.memmap.sections().has_node(number) {
+        if !self.memmap.sections().has_node(number) {
             let frame = early.take(NODE_BYTES, NODE_BYTES);
             let frame = frame.ok_or(BootError::OutOfMemory)?;
-            self.allocator.memmap.sections().insert_node(self.machine(), number, frame);
+            self.memmap.sections().insert_node(self.memmap.machine(), number, frame);
         }
-        let bytes = self.memmap_virt(described).len();
+        let bytes = self.memmap.memmap_virt(described).len();
         let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
-        let mapping = self.allocator.memmap.memmap_mapping(described, M::pfn(backing));
+        let mapping = self.memmap.memmap_mapping(described, M::pfn(backing));
         mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
         Ok(())
     }
@@ -190,10 +207,10 @@ impl<M: Machine> Mm<M> {
     /// Describes the sections that hold a frame of `pfns`, those that are not described yet.
     fn describe_ram(&self, pfns: PfnRange, node: NodeId) {
         for number in sections_touched::<M>(pfns) {
-            if self.allocator.memmap.section(number).is_none() {
+            if self.memmap.section(number).is_none() {
                 self.describe_section(number, node);
             }
-            let Some(section) = self.allocator.memmap.section(number) else {
+            let Some(section) = self.memmap.section(number) else {
                 continue;
             };
             let present = section.record().present();
@@ -209,34 +226,33 @@ impl<M: Machine> Mm<M> {
     /// shares it did so.
     fn describe_section(&self, number: u64, node: NodeId) {
         let shared = record_pfns::<M>(number);
-        let virt = self.memmap_virt(shared).start();
-        let Some(leaf) = self.allocator.memmap.mapper().translate(virt) else {
+        let virt = self.memmap.memmap_virt(shared).start();
+        let Some(leaf) = self.memmap.mapper().translate(virt) else {
             return;
         };
         let record = M::pfn(leaf.target(virt));
         let state = BlockState::Online(ZoneKind::System);
         let word = SectionWord::new(SectionState::Online, true, record);
         let block = BlockWord::new(state, node, Placement::Boot);
-        if sections_touched::<M>(shared).all(|other| self.allocator.memmap.section(other).is_none())
-        {
-            Section::with_word(self.machine(), number, word).record().reset(0, 0, block);
+        if sections_touched::<M>(shared).all(|other| self.memmap.section(other).is_none()) {
+            Section::with_word(self.memmap.machine(), number, word).record().reset(0, 0, block);
         }
-        self.allocator.memmap.sections().set_word(self.machine(), number, word);
+        self.memmap.sections().set_word(self.memmap.machine(), number, word);
     }
 
     /// Makes the blocks above the lowest `bytes` of RAM movable, those that can be.
     fn spare_blocks(&self, bytes: u64, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
         let mut core = 0;
         for (range, _) in ram {
-            for id in self.blocks_in(*range) {
-                let Some(block) = self.block_range(id) else { continue };
+            for id in self.memmap.blocks_in(*range) {
+                let Some(block) = self.memmap.block_range(id) else { continue };
                 let start = block.start().max(range.start());
                 let here = block.end().min(range.end()).offset_from(start);
                 if core < bytes || !range.covers(block) || !is_free(block, early) {
                     core += here;
                     continue;
                 }
-                for record in self.allocator.memmap.sections_of_block(id).map(Section::record) {
+                for record in self.memmap.sections_of_block(id).map(Section::record) {
                     let word = BlockWord::decode(record.block().get());
                     let state = BlockState::Online(ZoneKind::Movable);
                     record.block().set(BlockWord { state, ..word }.encode());
@@ -247,8 +263,8 @@ impl<M: Machine> Mm<M> {
 
     /// Cuts all boot memory into extents: free what `early` has left, used the rest.
     fn hand_over(&self, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
-        for number in self.allocator.memmap.sections().iter(self.machine()) {
-            if let Some(section) = self.allocator.memmap.section(number) {
+        for number in self.memmap.sections().iter(self.memmap.machine()) {
+            if let Some(section) = self.memmap.section(number) {
                 self.mark_holes(section, ram);
             }
         }
@@ -274,7 +290,7 @@ impl<M: Machine> Mm<M> {
             if is_ram(pfns) {
                 continue;
             }
-            self.allocator.memmap.initialise_part(section, part);
+            self.memmap.initialise_part(section, part);
             for pfn in pfns.iter().filter(|&pfn| !is_ram(PfnRange::new(pfn, 1))) {
                 section.page(pfn).set_state(PageState::Hole);
             }
@@ -283,19 +299,19 @@ impl<M: Machine> Mm<M> {
 
     /// Records `pfns`, boot memory that was taken before, as used.
     fn insert_used(&self, pfns: PfnRange) {
-        for (pfn, order) in self.allocator.memmap.cut(pfns) {
+        for (pfn, order) in self.memmap.cut(pfns) {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
             let state = PageState::Used { order, owner: Owner::Boot };
-            self.allocator.memmap.set_head(section, pfn, order, state);
+            self.memmap.set_head(section, pfn, order, state);
             self.count_managed(&mut zone, section, order, 0);
         }
     }
 
     /// Gives `pfns`, boot memory that is free, to the allocator.
     fn give(&self, pfns: PfnRange) {
-        for (pfn, order) in self.allocator.memmap.cut(pfns) {
+        for (pfn, order) in self.memmap.cut(pfns) {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
@@ -310,11 +326,11 @@ impl<M: Machine> Mm<M> {
         pfn: Pfn,
         order: Order,
     ) -> Option<(Section<'_, M>, ZoneGuard<'_, M::Lock>)> {
-        let section = self.allocator.memmap.section_at(pfn)?;
+        let section = self.memmap.section_at(pfn)?;
         if order < M::PART_ORDER {
-            self.allocator.memmap.initialise_part(section, Section::<M>::part(pfn));
+            self.memmap.initialise_part(section, Section::<M>::part(pfn));
         }
-        let record = self.allocator.memmap.block_record(section.number())?;
+        let record = self.memmap.block_record(section.number())?;
         let word = BlockWord::decode(record.block().get());
         let BlockState::Online(kind) = word.state else { return None };
         self.allocator.nodes.set_populated(word.node, kind, true);
@@ -325,7 +341,7 @@ impl<M: Machine> Mm<M> {
         let pages = order.pages();
         let counts = PageCounts { present: pages, managed: pages, memmap: 0, free };
         zone.counts = zone.counts.plus(counts);
-        if let Some(record) = self.allocator.memmap.block_record(section.number()) {
+        if let Some(record) = self.memmap.block_record(section.number()) {
             record.managed().set(record.managed().get() + pages);
             record.free().set(record.free().get() + free);
         }

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use super::remove::{come_back, leave};
 use super::{ConvertError, RemoveError};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::Geometry;
@@ -118,21 +119,21 @@ fn a_block_is_seen_with_all_that_is_noted_of_it_or_not_at_all_while_it_leaves_an
     static LEFT: AtomicI64 = AtomicI64::new(0);
     static LEAVES: AtomicBool = AtomicBool::new(false);
     mm.machine().mmu().on_access(move || match LEFT.fetch_sub(1, Ordering::Relaxed) {
-        1 if LEAVES.load(Ordering::Relaxed) => bench.mm.leave(pfns),
-        1 => bench.mm.come_back(pfns),
+        1 if LEAVES.load(Ordering::Relaxed) => leave(&bench.mm.allocator.memmap, pfns),
+        1 => come_back(&bench.mm.allocator.memmap, pfns),
         _ => {}
     });
     for leaves in [true, false] {
         for nth in 1..50 {
             if !leaves {
-                mm.leave(pfns);
+                leave(&mm.allocator.memmap, pfns);
             }
             LEAVES.store(leaves, Ordering::Relaxed);
             LEFT.store(nth, Ordering::Relaxed);
             let found = mm.block(id);
             assert!(found.is_none_or(|block| block.poisoned), "access {nth}: {found:?}");
             LEFT.store(0, Ordering::Relaxed);
-            mm.come_back(pfns);
+            come_back(&mm.allocator.memmap, pfns);
         }
     }
     bench.remove(dimm);

@@ -1,5 +1,6 @@
 //! The second way in: so many bytes of a node, adjacent, found and emptied here.
 
+use super::Carveout;
 use crate::Mm;
 use crate::addr::{PhysRange, VirtAddr};
 use crate::alloc::evacuate::{Evacuation, Stuck};
@@ -10,6 +11,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState};
 use crate::memmap::page::Owner;
 use crate::paging::UnmapError;
+use crate::turn::Operation;
 use core::fmt;
 
 /// Why no memory was taken. What had moved stays where it went; all else is as it was.
@@ -70,13 +72,24 @@ impl<M: Machine> Mm<M> {
     /// [`ContigError`].
     pub fn take_contig(&self, node: NodeId, bytes: u64) -> Result<PhysRange, ContigError> {
         let operation = self.allocator.operation().ok_or(ContigError::Busy)?;
-        let block = self.block_size().bytes();
+        Carveout::of(&self.allocator).contig(node, bytes, &operation)
+    }
+}
+
+impl<M: Machine> Carveout<'_, M> {
+    fn contig(
+        &self,
+        node: NodeId,
+        bytes: u64,
+        operation: &Operation<'_>,
+    ) -> Result<PhysRange, ContigError> {
+        let block = self.memmap.block_size().bytes();
         if bytes == 0 || !bytes.is_multiple_of(block) {
             return Err(ContigError::NotWholeBlocks { bytes, block });
         }
         let count = bytes / block;
         let mut failed = ContigError::NoRun(None);
-        let firsts = self.blocks().filter(|first| first.node == node);
+        let firsts = self.memmap.blocks().filter(|first| first.node == node);
         for first in firsts {
             let Some(kind) = self.run_kind(&first, count) else { continue };
             let cut = run(first.id, count).find_map(|id| Some((id, self.larger_leaf(id)?)));
@@ -108,8 +121,8 @@ impl<M: Machine> Mm<M> {
             self.unclaim_run(first, count, node, kind);
             return Err(ContigError::Unmap(id, error));
         }
-        let bytes = count * self.block_size().bytes();
-        let start = self.block_range(first).map(PhysRange::start);
+        let bytes = count * self.memmap.block_size().bytes();
+        let start = self.memmap.block_range(first).map(PhysRange::start);
         let range = start.and_then(|start| PhysRange::new(start, bytes));
         range.ok_or(ContigError::NoRun(None))
     }
@@ -117,10 +130,8 @@ impl<M: Machine> Mm<M> {
     /// Gives a run of claimed blocks back.
     fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
         for id in run(first, count) {
-            self.allocator.unclaim(
-                &Area { pfns: self.allocator.memmap.block_pfns(id), node, kind },
-                Owner::Taken,
-            );
+            self.allocator
+                .unclaim(&Area { pfns: self.memmap.block_pfns(id), node, kind }, Owner::Taken);
         }
     }
 
@@ -128,7 +139,7 @@ impl<M: Machine> Mm<M> {
     fn run_kind(&self, first: &Block, count: u64) -> Option<ZoneKind> {
         let BlockState::Online(kind) = first.state else { return None };
         let fits = |id| {
-            self.allocator.memmap.describe_block(id).is_some_and(|block| {
+            self.memmap.describe_block(id).is_some_and(|block| {
                 (block.node, block.state) == (first.node, first.state)
                     && block.boot
                     && !block.taken
@@ -147,9 +158,9 @@ impl<M: Machine> Mm<M> {
         kind: ZoneKind,
     ) -> Result<(), BlockId> {
         for (done, id) in run(first, count).enumerate() {
-            let area = Area { pfns: self.allocator.memmap.block_pfns(id), node, kind };
+            let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
             let emptied: Result<Area, Stuck> =
-                Evacuation::begin(&self.allocator, area).run(&self.allocator);
+                Evacuation::begin(self.allocator, area).run(self.allocator);
             match emptied {
                 Ok(area) => self.allocator.claim(&area, Owner::Taken),
                 Err(_) => {

@@ -23,9 +23,11 @@ pub use list::{ListError, MAX_PIECES, Piece, TakeList};
 
 use crate::Mm;
 use crate::addr::{PfnRange, VirtAddr};
+use crate::alloc::Allocator;
 use crate::alloc::isolate::Area;
 use crate::alloc::node::NodeId;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::paging::{MapError, Translation, UnmapError};
@@ -118,15 +120,16 @@ impl<M: Machine> Mm<M> {
     /// [`TakeError`]; everything is then as it was.
     pub fn take(&self, pieces: &[Piece]) -> Result<u64, TakeError> {
         let _operation = self.allocator.operation().ok_or(TakeError::Busy)?;
+        let carveout = Carveout::of(&self.allocator);
         for (index, piece) in pieces.iter().enumerate() {
             let mut before = pieces.iter().take(index);
             if let Some(other) = before.find(|other| other.overlaps(*piece)) {
                 return Err(TakeError::Twice(piece.first.max(other.first)));
             }
-            piece.blocks().try_for_each(|id| self.check_take(id, piece.node))?;
+            piece.blocks().try_for_each(|id| carveout.check_take(id, piece.node))?;
         }
         let blocks = || pieces.iter().flat_map(|piece| piece.blocks());
-        self.take_all_out(blocks).map_err(|(id, error)| TakeError::Unmap(id, error))
+        carveout.take_all_out(blocks).map_err(|(id, error)| TakeError::Unmap(id, error))
     }
 
     /// Gives back all that was taken, or nothing: by name, to be offline as it was; by size, to the allocator.
@@ -140,30 +143,43 @@ impl<M: Machine> Mm<M> {
     /// [`ReleaseError`].
     pub fn release(&self) -> Result<u64, ReleaseError> {
         let _operation = self.allocator.operation().ok_or(ReleaseError::Busy)?;
-        let taken = || self.blocks().filter(|block| block.taken);
+        let carveout = Carveout::of(&self.allocator);
+        let taken = || self.allocator.memmap.blocks().filter(|block| block.taken);
         for (done, block) in taken().enumerate() {
-            if let Err(error) = self.map_taken(block.id) {
-                taken().take(done).for_each(|block| self.unmap_taken(block.id));
+            if let Err(error) = carveout.map_taken(block.id) {
+                taken().take(done).for_each(|block| carveout.unmap_taken(block.id));
                 return Err(ReleaseError::Map(block.id, error));
             }
         }
         let count = taken().count();
-        taken().for_each(|block| self.put_back(&block));
+        taken().for_each(|block| carveout.put_back(&block));
         Ok(count as u64)
+    }
+}
+
+/// Blocks that go out of the linear map, and come back.
+struct Carveout<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    memmap: &'m Memmap<M>,
+}
+
+impl<'m, M: Machine> Carveout<'m, M> {
+    fn of(allocator: &'m Allocator<M>) -> Self {
+        Self { allocator, memmap: &allocator.memmap }
     }
 
     /// Maps a block that was taken, in tables that stayed.
     fn map_taken(&self, id: BlockId) -> Result<(), MapError> {
-        self.block_range(id).map_or(Ok(()), |range| {
-            self.allocator.map(&self.allocator.memmap.linear_mapping(range))
-        })
+        self.memmap
+            .block_range(id)
+            .map_or(Ok(()), |range| self.allocator.map(&self.memmap.linear_mapping(range)))
     }
 
     /// Unmaps a block of which nobody knows yet that it was mapped again.
     fn unmap_taken(&self, id: BlockId) {
-        let Some(range) = self.block_range(id) else { return };
+        let Some(range) = self.memmap.block_range(id) else { return };
         let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped = self.allocator.memmap.unmap(self.linear_virt(range), &mut gather);
+        let unmapped = self.memmap.unmap(self.memmap.linear_virt(range), &mut gather);
         gather.flush();
         if let Err(error) = unmapped {
             log::error!("{id} stays mapped though it is taken: {error}");
@@ -171,7 +187,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn check_take(&self, id: BlockId, node: NodeId) -> Result<(), TakeError> {
-        let block = self.allocator.memmap.describe_block(id).ok_or(TakeError::NoSuchBlock(id))?;
+        let block = self.memmap.describe_block(id).ok_or(TakeError::NoSuchBlock(id))?;
         match block {
             Block { boot: false, .. } => Err(TakeError::NotBootMemory(id)),
             _ if block.node != node => Err(TakeError::OtherNode(id, block.node)),
@@ -189,8 +205,9 @@ impl<M: Machine> Mm<M> {
 
     /// The leaf of the linear map that goes past the block, if there is one.
     fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
-        self.block_range(id)
-            .and_then(|range| self.allocator.memmap.cut_leaf(self.linear_virt(range)))
+        self.memmap
+            .block_range(id)
+            .and_then(|range| self.memmap.cut_leaf(self.memmap.linear_virt(range)))
     }
 
     /// Takes blocks that nobody uses out of the linear map, all of them or none; answers how many, or
@@ -220,12 +237,12 @@ impl<M: Machine> Mm<M> {
 
     /// Takes a block that nobody uses out of the linear map.
     fn take_out(&self, id: BlockId) -> Result<(), UnmapError> {
-        let Some(range) = self.block_range(id) else { return Ok(()) };
-        self.clear_pages(self.allocator.memmap.block_pfns(id));
-        self.machine().clean(self.linear_virt(range));
+        let Some(range) = self.memmap.block_range(id) else { return Ok(()) };
+        self.clear_pages(self.memmap.block_pfns(id));
+        self.memmap.machine().clean(self.memmap.linear_virt(range));
         self.mark_taken(id, true);
         let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped = self.allocator.memmap.unmap(self.linear_virt(range), &mut gather);
+        let unmapped = self.memmap.unmap(self.memmap.linear_virt(range), &mut gather);
         gather.flush();
         unmapped.inspect_err(|_| self.mark_taken(id, false))
     }
@@ -245,7 +262,7 @@ impl<M: Machine> Mm<M> {
     /// Clears pages of a block that is boot memory from end to end, mapped, and used by nobody.
     fn clear_pages(&self, pfns: PfnRange) {
         for pfn in pfns.iter() {
-            let page = self.machine().pointer(M::address(pfn));
+            let page = self.memmap.machine().pointer(M::address(pfn));
             // SAFETY: the page is mapped RAM; its block is offline, or every page of it was claimed to
             // be taken, and this is the operation under way: nobody refers to any byte of it.
             unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
@@ -253,7 +270,7 @@ impl<M: Machine> Mm<M> {
     }
 
     fn mark_taken(&self, id: BlockId, taken: bool) {
-        if let Some(section) = self.allocator.memmap.sections_of_block(id).next() {
+        if let Some(section) = self.memmap.sections_of_block(id).next() {
             let record = section.record();
             let word = BlockWord::decode(record.block().get());
             record.block().set(BlockWord { taken, ..word }.encode());
