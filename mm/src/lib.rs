@@ -78,6 +78,7 @@ pub use alloc::poison::{PoisonError, Quarantined};
 pub use alloc::request::Request;
 pub use alloc::span::NodeInfo;
 pub use alloc::zone::{PageCounts, SYSTEM_FLOOR_SHARE, ZoneKind};
+pub use facade::Mm;
 pub use lock::SpinLock;
 pub use machine::{Machine, PhysMem};
 pub use memmap::block::{Block, BlockId, BlockState, Group};
@@ -101,28 +102,3 @@ pub use operations::{
     AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError,
 };
 pub use operations::{ConvertError, OwnMapError, Removed, Stepped, Walk};
-
-use crate::alloc::Allocator;
-use crate::operations::knobs::Knobs;
-use crate::operations::later::Later;
-use crate::operations::notify::Listeners;
-
-/// The memory manager of one machine. Thread-safe; a kernel keeps it in a static.
-///
-/// All bytes of a new one are zero but for the machine's, so such a static takes no room in the image.
-#[derive(Debug)]
-pub struct Mm<M: Machine> {
-    allocator: Allocator<M>,
-    knobs: Knobs,
-    later: Later,
-    listeners: Listeners,
-}
-
-impl<M: Machine> Mm<M> {
-    /// A manager that knows of no memory yet: see [`Mm::boot`].
-    pub const fn new(machine: M) -> Self {
-        const { memmap::meta::check_meta::<M::Meta>() };
-        let allocator = Allocator::new(machine);
-        Self { allocator, knobs: Knobs::new(), later: Later::new(), listeners: Listeners::new() }
-    }
-}

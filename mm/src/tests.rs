@@ -41,11 +41,11 @@ fn a_removal_refused_because_a_reader_stays_is_refused_again_while_it_stays() {
             assert_eq!(bench.snapshot(), added);
         };
 
-        let first = bench.mm.allocator.memmap.readers().enter(0);
+        let first = bench.mm.allocator().memmap.readers().enter(0);
         refused();
         refused();
         // The next one keeps the range as well, and counts in the other set.
-        let second = bench.mm.allocator.memmap.readers().enter(1);
+        let second = bench.mm.allocator().memmap.readers().enter(1);
         refused();
         drop(first);
         refused();
@@ -81,15 +81,15 @@ fn nobody_keeps_a_word_with_what_boot_the_tables_or_the_memmap_hold() {
     }
     assert!(heads > 0, "boot holds nothing");
     for number in 0..RAM / MIB {
-        let record = bench.mm.allocator.memmap.section(number).unwrap().word().record();
+        let record = bench.mm.allocator().memmap.section(number).unwrap().word().record();
         assert!(bench.mm.set_private(record, 0).is_err(), "record of section {number}");
     }
 
     for owner in [Owner::Table, Owner::Memmap] {
         let pfn = bench.alloc_as(Order::ZERO, owner).unwrap();
         refused(pfn, FreeError::NotYours(pfn, owner));
-        bench.mm.allocator.free_of(pfn, |holder| holder == owner).unwrap();
-        bench.mm.allocator.frames.uncount_system(1);
+        bench.mm.allocator().free_of(pfn, |holder| holder == owner).unwrap();
+        bench.mm.allocator().frames.uncount_system(1);
     }
     bench.check();
     assert_eq!(bench.snapshot(), before);
@@ -178,7 +178,7 @@ fn boot_from_zero(window: &[PhysRange]) -> Bench<Tiny> {
 }
 
 fn node_at_zero(bench: &Bench<Tiny>) -> bool {
-    bench.mm.allocator.memmap.sections().nodes().any(|node| node == PhysAddr::new(0))
+    bench.mm.allocator().memmap.sections().nodes().any(|node| node == PhysAddr::new(0))
 }
 
 /// Lets a DIMM come and go.
@@ -209,26 +209,26 @@ fn a_section_node_may_lie_at_physical_address_0() {
 #[test]
 fn a_table_reserve_at_physical_address_0_loses_no_frame() {
     let bench = boot_from_zero(&[range(WINDOW, 64 * MIB)]);
-    let (reserve, free) = bench.mm.allocator.frames.reserve();
+    let (reserve, free) = bench.mm.allocator().frames.reserve();
     assert_eq!(reserve[0].start(), PhysAddr::new(0));
     let dimm = range(WINDOW, 32 * MIB);
     bench.plug(dimm);
     for _ in 0..4 {
         bench.add(dimm, Placement::PerRange);
-        assert!(bench.mm.allocator.frames.reserve().1 < free, "no frame was taken");
+        assert!(bench.mm.allocator().frames.reserve().1 < free, "no frame was taken");
         bench.remove(dimm);
-        assert_eq!(bench.mm.allocator.frames.reserve(), (reserve, free));
+        assert_eq!(bench.mm.allocator().frames.reserve(), (reserve, free));
     }
 
     // Each frame is in the reserve, and there once.
     let mut frames: Vec<_> =
-        (0..free).map(|_| bench.mm.allocator.take_frame(true).unwrap()).collect();
-    assert_eq!(bench.mm.allocator.frames.system_pages(), 0);
+        (0..free).map(|_| bench.mm.allocator().take_frame(true).unwrap()).collect();
+    assert_eq!(bench.mm.allocator().frames.system_pages(), 0);
     frames.sort();
     let all: Vec<_> = (0..free).map(|nth| PhysAddr::new(nth * PAGE)).collect();
     assert_eq!(frames, all);
-    frames.into_iter().rev().for_each(|frame| bench.mm.allocator.return_frame(frame));
-    assert_eq!(bench.mm.allocator.frames.reserve(), (reserve, free));
+    frames.into_iter().rev().for_each(|frame| bench.mm.allocator().return_frame(frame));
+    assert_eq!(bench.mm.allocator().frames.reserve(), (reserve, free));
     bench.check();
 }
 

@@ -203,15 +203,15 @@ mod tests {
         bench.online(range(WINDOW, MIB));
         let pfn = bench.alloc_movable_zone(Order::ZERO).unwrap();
 
-        let zone = bench.mm.allocator.nodes.lock(NodeId::ZERO, ZoneKind::Movable);
+        let zone = bench.mm.allocator().nodes.lock(NodeId::ZERO, ZoneKind::Movable);
         thread::scope(|scope| {
             let free = scope.spawn(|| bench.mm.free_pages(pfn));
             // It has entered once a drain does not come through; then it comes as far as the lock.
-            while bench.mm.allocator.memmap.readers().drain().is_ok() {
+            while bench.mm.allocator().memmap.readers().drain().is_ok() {
                 thread::yield_now();
             }
             (0..2000).for_each(|_| thread::yield_now());
-            bench.mm.allocator.mark_poisoned(pfn);
+            bench.mm.allocator().mark_poisoned(pfn);
             drop(zone);
             assert_eq!(free.join().unwrap(), Ok(()));
         });

@@ -121,14 +121,14 @@ mod tests {
         mm.dump(&mut |run| waited.push(run));
 
         // As if it died in an operation, and in the allocator.
-        let operation = mm.allocator.operation().unwrap();
-        let zone = |kind| mm.allocator.nodes.lock(NodeId::ZERO, kind);
+        let operation = mm.allocator().operation().unwrap();
+        let zone = |kind| mm.allocator().nodes.lock(NodeId::ZERO, kind);
         let zones = ZoneKind::ALL.map(zone);
         assert_eq!(mm.try_dump(&mut |run| tried.push(run)), Ok(()));
         assert_eq!(tried, waited);
 
         drop(zones);
-        let gate = mm.allocator.memmap.readers().exclude().unwrap();
+        let gate = mm.allocator().memmap.readers().exclude().unwrap();
         assert_eq!(mm.try_dump(&mut |_| panic!("told of what moves")), Err(DescriptorsMove));
         drop((gate, operation));
         bench.check();

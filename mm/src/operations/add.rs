@@ -10,7 +10,6 @@
 // UNSAFETY: declares that memory is added on the word of the caller.
 #![expect(unsafe_code)]
 
-use crate::Mm;
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
 use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
@@ -24,6 +23,7 @@ use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor,
     record_pfns, section_of,
 };
+use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::operations::probe::Probe;
 use crate::paging::{MapError, Mapper, TableFrames};
@@ -150,18 +150,13 @@ struct Add<'m, M: Machine> {
     populated: PfnRange,
 }
 
-impl<M: Machine> Mm<M> {
-    /// Adds `range` on `node`; its blocks are then offline. What the range holds is lost.
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::add`](crate::Mm::add).
     ///
     /// # Safety
     ///
-    /// Where the machine has something in `range`, it is RAM that nothing uses: no device's registers, no
-    /// memory of firmware, another kernel or a device. (Where nothing is there the add fails.)
-    ///
-    /// # Errors
-    ///
-    /// [`AddError`]; everything is then as it was.
-    pub unsafe fn add(
+    /// By the same contract.
+    pub(crate) unsafe fn add(
         &self,
         range: PhysRange,
         node: NodeId,
@@ -193,7 +188,9 @@ impl<M: Machine> Mm<M> {
         }
         add.publish();
         let came = self.allocator.nodes.blocks(node) == 0;
-        self.allocator.nodes.add_blocks(node, self.blocks_in(range).count() as u64);
+        self.allocator
+            .nodes
+            .add_blocks(node, self.allocator.memmap.blocks_in(range).count() as u64);
         let came = came.then_some(News::NodeCame(node));
         operation.settle();
         self.announce(came.into_iter().chain([News::Added { range, node, placement }]));
@@ -201,19 +198,12 @@ impl<M: Machine> Mm<M> {
         Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
     }
 
-    /// [`add`](Self::add) for callers that speak the flags of the patch series.
-    ///
-    /// The flags are a hint: if they make no sense, one warning is logged and the memmap comes from
-    /// system memory.
+    /// See [`Mm::add_memory`](crate::Mm::add_memory).
     ///
     /// # Safety
     ///
-    /// As [`add`](Self::add).
-    ///
-    /// # Errors
-    ///
-    /// [`AddError`]; everything is then as it was.
-    pub unsafe fn add_memory(
+    /// By the same contract.
+    pub(crate) unsafe fn add_memory(
         &self,
         node: NodeId,
         range: PhysRange,
@@ -233,7 +223,7 @@ impl<M: Machine> Mm<M> {
         if !self.self_hosting() {
             return Placement::Boot;
         }
-        if placement.self_hosted() && !self.machine().allows_self_hosting() {
+        if placement.self_hosted() && !self.allocator.memmap.machine().allows_self_hosting() {
             log::warn!("{range}: this machine cannot keep the memmap in the range it describes");
             return Placement::Boot;
         }

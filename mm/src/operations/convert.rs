@@ -21,7 +21,6 @@
 #![expect(unsafe_code)]
 
 use super::add::records_of;
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Stuck};
@@ -35,6 +34,7 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::section::{Record, Section, section_of};
+use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::paging::{MapError, UnmapError};
 use core::fmt;
@@ -134,14 +134,9 @@ impl Plan {
     }
 }
 
-impl<M: Machine> Mm<M> {
-    /// Gives each block of `range`, which was added with one memmap for all of it, its own, so that any
-    /// of them can be removed alone. Answers how many blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`ConvertError`].
-    pub fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::convert`](crate::Mm::convert).
+    pub(crate) fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
         let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
         let memmap = &self.allocator.memmap;
         let plan = plan_convert(memmap, range)?;

@@ -8,7 +8,6 @@
 //! An offline is an operation that is stepped, so that a kernel can go on serving meanwhile; between
 //! steps its block is still online, and other operations return `Busy`. Memmap pages never stand in the way.
 
-use crate::Mm;
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
@@ -18,6 +17,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::memmap::section::SectionState;
+use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, Veto};
 use crate::turn::Operation;
 use core::fmt;
@@ -110,10 +110,11 @@ pub enum Stepped<'m, M: Machine> {
 }
 
 /// A block that is going offline. Dropped before it is done, the block stays online. One that was lost, to
-/// `mem::forget` for one, is found by [`Mm::offlining`] and given up by [`Mm::cancel_offline`].
+/// `mem::forget` for one, is found by
+/// [`Mm::offlining`](crate::Mm::offlining) and given up by [`Mm::cancel_offline`](crate::Mm::cancel_offline).
 #[must_use = "an offline goes on only while it is stepped"]
 pub struct OfflineOp<'m, M: Machine> {
-    mm: &'m Mm<M>,
+    operations: &'m Operations<M>,
     id: BlockId,
     /// `None` once the block is offline: nothing is left to undo.
     emptying: Option<Evacuation>,
@@ -122,13 +123,9 @@ pub struct OfflineOp<'m, M: Machine> {
     steps: u64,
 }
 
-impl<M: Machine> Mm<M> {
-    /// Takes a block offline, moving elsewhere what is in use.
-    ///
-    /// # Errors
-    ///
-    /// [`OfflineError`]; the block is then online, as it was.
-    pub fn offline(&self, id: BlockId) -> Result<(), OfflineError> {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::offline`](crate::Mm::offline).
+    pub(crate) fn offline(&self, id: BlockId) -> Result<(), OfflineError> {
         let mut op = self.start_offline(id)?;
         loop {
             match op.step(u64::MAX)? {
@@ -138,12 +135,8 @@ impl<M: Machine> Mm<M> {
         }
     }
 
-    /// Begins to take a block offline; nothing is allocated in it once it is isolated.
-    ///
-    /// # Errors
-    ///
-    /// [`OfflineError`]; nothing is changed then.
-    pub fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
+    /// See [`Mm::start_offline`](crate::Mm::start_offline).
+    pub(crate) fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
         // Looks may go on: they see the zone's range, as when others allocate and free meanwhile.
         let _turn = self.allocator.take_turn().ok_or(OfflineError::Busy)?;
         let block =
@@ -156,16 +149,11 @@ impl<M: Machine> Mm<M> {
         let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
         let number = self.allocator.turn.offlining.begin(id);
         let emptying = Some(Evacuation::begin(&self.allocator, area));
-        Ok(OfflineOp { mm: self, id, emptying, number, steps: 0 })
+        Ok(OfflineOp { operations: self, id, emptying, number, steps: 0 })
     }
 
-    /// Gives up the offline of a block whose [`OfflineOp`] is lost; the block stays online. If there is one
-    /// after all, its next step fails with [`OfflineError::NotGoing`].
-    ///
-    /// # Errors
-    ///
-    /// [`OfflineError::Busy`] during a step; [`OfflineError::NotGoing`] if another block goes, or none.
-    pub fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
+    /// See [`Mm::cancel_offline`](crate::Mm::cancel_offline).
+    pub(crate) fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
         let operation = self.allocator.moment().ok_or(OfflineError::Busy)?;
         let block =
             self.allocator.memmap.describe_block(id).filter(|_| self.offlining() == Some(id));
@@ -184,18 +172,18 @@ impl<M: Machine> Mm<M> {
         self.allocator.turn.offlining.end();
     }
 
-    /// The block that is going offline, if one is. One load: callable from anywhere.
-    pub fn offlining(&self) -> Option<BlockId> {
+    /// See [`OfflineOp::bound`].
+    pub(crate) fn offline_bound(&self) -> u64 {
+        Evacuation::bound(self.allocator.memmap.block_size().pages::<M>())
+    }
+
+    /// See [`Mm::offlining`](crate::Mm::offlining).
+    pub(crate) fn offlining(&self) -> Option<BlockId> {
         self.allocator.turn.offlining.get()
     }
 }
 
 impl<'m, M: Machine> OfflineOp<'m, M> {
-    /// Steps that taking any block offline takes at the most.
-    pub fn bound(mm: &Mm<M>) -> u64 {
-        Evacuation::bound(mm.block_size().pages::<M>())
-    }
-
     /// How far it got.
     pub fn progress(&self) -> Progress {
         let (phase, found, moved) = match &self.emptying {
@@ -218,9 +206,9 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     ///
     /// [`OfflineError`]; the block is then online, as it was.
     pub fn step(mut self, budget: u64) -> Result<Stepped<'m, M>, OfflineError> {
-        let mm = self.mm;
-        let operation = mm.allocator.turn.resume();
-        if !mm.allocator.turn.offlining.goes_on(self.number) {
+        let operations = self.operations;
+        let operation = operations.allocator.turn.resume();
+        if !operations.allocator.turn.offlining.goes_on(self.number) {
             self.emptying = None;
             return Err(OfflineError::NotGoing(self.id));
         }
@@ -231,7 +219,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 self.finish(&operation);
                 return Ok(Stepped::Done);
             }
-            match emptying.step(&mm.allocator, left) {
+            match emptying.step(&operations.allocator, left) {
                 Ok(steps) => {
                     self.steps += steps;
                     left = left.saturating_sub(steps);
@@ -242,11 +230,11 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 }
             }
             let isolated = emptying.phase != Phase::Isolate;
-            if isolated && !mm.allocator.turn.offlining.is_told() {
+            if isolated && !operations.allocator.turn.offlining.is_told() {
                 let change = change(self.id, &emptying.area);
-                let asked = mm.ask(Event::GoingOffline, Event::CancelOffline, &change);
+                let asked = operations.ask(Event::GoingOffline, Event::CancelOffline, &change);
                 asked.map_err(|veto| OfflineError::Vetoed(self.id, veto))?;
-                mm.allocator.turn.offlining.tell();
+                operations.allocator.turn.offlining.tell();
             }
         }
         drop(operation);
@@ -260,14 +248,14 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     }
 
     fn finish(mut self, operation: &Operation<'_>) {
-        let mm = self.mm;
+        let operations = self.operations;
         if let Some(emptying) = &self.emptying {
-            retire(&mm.allocator, self.id, &emptying.area);
+            retire(&operations.allocator, self.id, &emptying.area);
             operation.settle();
-            mm.tell(Event::Offline, &change(self.id, &emptying.area));
+            operations.tell(Event::Offline, &change(self.id, &emptying.area));
         }
         self.emptying = None;
-        mm.allocator.turn.offlining.end();
+        operations.allocator.turn.offlining.end();
     }
 
     fn stuck(&self, stuck: Stuck) -> OfflineError {
@@ -275,8 +263,8 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         match stuck {
             Stuck::NoRoom(order) => OfflineError::NoRoom { block, order },
             Stuck::Held(pfn, owner) => {
-                let pages = self.mm.allocator.memmap.used_pages(block);
-                let by = self.mm.allocator.owners.name(owner);
+                let pages = self.operations.allocator.memmap.used_pages(block);
+                let by = self.operations.allocator.owners.name(owner);
                 OfflineError::InUse { block, pages, first: Some((pfn, owner)), by }
             }
         }
@@ -292,9 +280,9 @@ impl<M: Machine> fmt::Debug for OfflineOp<'_, M> {
 impl<M: Machine> Drop for OfflineOp<'_, M> {
     fn drop(&mut self) {
         let Some(emptying) = self.emptying.take() else { return };
-        let operation = self.mm.allocator.turn.resume();
-        if self.mm.allocator.turn.offlining.goes_on(self.number) {
-            self.mm.stay(self.id, &emptying.area, &operation);
+        let operation = self.operations.allocator.turn.resume();
+        if self.operations.allocator.turn.offlining.goes_on(self.number) {
+            self.operations.stay(self.id, &emptying.area, &operation);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Online: give a block's pages to the allocator, but for those that hold its range's memmap.
 
-use crate::Mm;
 use crate::addr::{PfnRange, PhysAddr};
 use crate::alloc::Allocator;
 use crate::alloc::zone::{PageCounts, ZoneKind};
@@ -8,6 +7,7 @@ use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::section::{Section, SectionState};
+use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, Veto};
 use crate::operations::probe::Probe;
 use core::fmt;
@@ -56,17 +56,9 @@ impl fmt::Display for OnlineError {
 
 impl core::error::Error for OnlineError {}
 
-impl<M: Machine> Mm<M> {
-    /// Brings an offline block online in zone `kind` of its node.
-    ///
-    /// A block that is memmap from end to end comes online too, and gives the allocator nothing.
-    /// Takes the same few steps whatever the block holds: no descriptor is written but the heads of
-    /// the extents the block falls into.
-    ///
-    /// # Errors
-    ///
-    /// [`OnlineError`].
-    pub fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::online`](crate::Mm::online).
+    pub(crate) fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
         let turn = self.allocator.take_turn().ok_or(OnlineError::Busy)?;
         let block = self.allocator.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
         if block.state != BlockState::Offline {

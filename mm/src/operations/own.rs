@@ -3,10 +3,10 @@
 // UNSAFETY: declares functions by which a kernel maps memory a second way.
 #![expect(unsafe_code)]
 
-use crate::Mm;
 use crate::addr::{VirtAddr, VirtRange};
 use crate::machine::Machine;
 use crate::memmap::Memmap;
+use crate::operations::Operations;
 use crate::paging::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 use core::fmt;
 
@@ -56,9 +56,9 @@ impl fmt::Display for OwnMapError {
 
 impl core::error::Error for OwnMapError {}
 
-impl<M: Machine> Mm<M> {
-    /// How the kernel's page tables translate `at`. Waits while an operation changes them.
-    pub fn walk(&self, at: VirtAddr) -> Walk {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::walk`](crate::Mm::walk).
+    pub(crate) fn walk(&self, at: VirtAddr) -> Walk {
         let _look = self.allocator.turn.looks.enter();
         let mut tables = [None; MAX_LEVELS];
         self.allocator.memmap.mapper().visit_tables(&mut |table| {
@@ -70,23 +70,12 @@ impl<M: Machine> Mm<M> {
         Walk { tables, leaf: self.allocator.memmap.mapper().translate(at) }
     }
 
-    /// Maps addresses of the kernel's own in the page tables that the manager uses, so that both never
-    /// change them at once: device registers, stacks, whatever lies outside the two windows. Tables come from
-    /// the allocator, not from the reserve.
-    ///
-    /// Root entries outside the two windows come and go with what is mapped there. Where address spaces
-    /// [share](Machine::root_entry_bytes) more than the windows, something stays mapped behind each entry
-    /// from before the first is copied.
+    /// See [`Mm::map_own`](crate::Mm::map_own).
     ///
     /// # Safety
     ///
-    /// Nothing uses the addresses. The memory behind them is the kernel's, and stays so until they are
-    /// unmapped; no Rust reference is broken by the second way to it.
-    ///
-    /// # Errors
-    ///
-    /// [`OwnMapError`]; nothing is changed.
-    pub unsafe fn map_own(&self, mapping: &Mapping) -> Result<(), OwnMapError> {
+    /// By the same contract.
+    pub(crate) unsafe fn map_own(&self, mapping: &Mapping) -> Result<(), OwnMapError> {
         let range = VirtRange::new(mapping.virt, mapping.len).unwrap_or_default();
         check_own(&self.allocator.memmap, range)?;
         let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
@@ -94,16 +83,12 @@ impl<M: Machine> Mm<M> {
         self.allocator.memmap.mapper().map(mapping, &frames).map_err(OwnMapError::Map)
     }
 
-    /// Unmaps addresses of the kernel's own, on all CPUs. The memory behind them is free afterwards.
+    /// See [`Mm::unmap_own`](crate::Mm::unmap_own).
     ///
     /// # Safety
     ///
-    /// Nothing uses the addresses any more.
-    ///
-    /// # Errors
-    ///
-    /// [`OwnMapError`]; nothing is changed.
-    pub unsafe fn unmap_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
+    /// By the same contract.
+    pub(crate) unsafe fn unmap_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
         check_own(&self.allocator.memmap, range)?;
         let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
         let mut gather = self.allocator.gather();

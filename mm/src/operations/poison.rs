@@ -9,23 +9,16 @@
 //! The handler may have interrupted anything, the allocator with a zone's lock held or another call of
 //! its own: see [`later`](super::later).
 
-use crate::Mm;
 use crate::addr::Pfn;
 use crate::alloc::poison::{PoisonError, Quarantined};
 use crate::machine::Machine;
+use crate::operations::Operations;
 use crate::operations::later::QueueFull;
 use crate::operations::notify::News;
 
-impl<M: Machine> Mm<M> {
-    /// Takes a bad page out of use.
-    ///
-    /// Between the steps of an offline, too; only a page in use that would have to move waits for its end
-    /// ([`PoisonError::Busy`]). For handlers of exceptions there is [`poison_later`](Self::poison_later).
-    ///
-    /// # Errors
-    ///
-    /// [`PoisonError`].
-    pub fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::poison`](crate::Mm::poison).
+    pub(crate) fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let operation = self.allocator.moment().ok_or(PoisonError::Busy)?;
         let kind = self.allocator.poison_now(pfn)?;
         // An offline may be under way: a listener that steps it would wait for this turn. The list does
@@ -36,19 +29,13 @@ impl<M: Machine> Mm<M> {
         Ok(kind)
     }
 
-    /// Notes that a page is bad, for [`poison_queued`](Self::poison_queued). Takes no lock and never
-    /// waits: for the handler of a machine check, or of any other exception.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueFull`].
-    pub fn poison_later(&self, pfn: Pfn) -> Result<(), QueueFull> {
+    /// See [`Mm::poison_later`](crate::Mm::poison_later).
+    pub(crate) fn poison_later(&self, pfn: Pfn) -> Result<(), QueueFull> {
         self.later.put(pfn)
     }
 
-    /// Takes the pages that were noted out of use, and tells `each` what became of them; `each` may do
-    /// anything. Pages for which [`poison`](Self::poison) is busy stay noted: returns how many.
-    pub fn poison_queued(
+    /// See [`Mm::poison_queued`](crate::Mm::poison_queued).
+    pub(crate) fn poison_queued(
         &self,
         each: &mut dyn FnMut(Pfn, Result<Quarantined, PoisonError>),
     ) -> usize {
@@ -101,9 +88,9 @@ mod tests {
     #[test]
     fn a_page_is_noted_under_every_lock_and_stays_noted_while_an_operation_runs() {
         let (bench, pfn) = (bench(), Pfn::new(DIMM / 4096 + 9));
-        let operation = bench.mm.allocator.operation().unwrap();
-        let zones = ZoneKind::ALL.map(|kind| bench.mm.allocator.nodes.lock(NodeId::ZERO, kind));
-        let gate = bench.mm.allocator.memmap.readers().exclude().unwrap();
+        let operation = bench.mm.allocator().operation().unwrap();
+        let zones = ZoneKind::ALL.map(|kind| bench.mm.allocator().nodes.lock(NodeId::ZERO, kind));
+        let gate = bench.mm.allocator().memmap.readers().exclude().unwrap();
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         drop((gate, zones));

@@ -2,42 +2,38 @@
 //!
 //! Both can be changed at any time, and count for what is added later.
 
-use crate::Mm;
 use crate::addr::PhysRange;
 use crate::alloc::node::{NodeId, Nodes};
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{BlockId, BlockState};
+use crate::operations::Operations;
 use crate::operations::knobs::{AutoOnline, OnlineAs};
 
-impl<M: Machine> Mm<M> {
-    /// What happens to memory right after it was added: the kernel's to ask and to do.
-    pub fn auto_online(&self) -> AutoOnline {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::auto_online`](crate::Mm::auto_online).
+    pub(crate) fn auto_online(&self) -> AutoOnline {
         self.knobs.auto_online()
     }
 
-    /// Changes that, for what is added from now on.
-    pub fn set_auto_online(&self, policy: AutoOnline) {
+    /// See [`Mm::set_auto_online`](crate::Mm::set_auto_online).
+    pub(crate) fn set_auto_online(&self, policy: AutoOnline) {
         self.knobs.set_auto_online(policy);
     }
 
-    /// Whether added memory may hold its own memmap. It may, unless told otherwise.
-    pub fn self_hosting(&self) -> bool {
+    /// See [`Mm::self_hosting`](crate::Mm::self_hosting).
+    pub(crate) fn self_hosting(&self) -> bool {
         self.knobs.self_hosting()
     }
 
-    /// Lets memory that is added from now on hold its own memmap, or has it taken from system memory,
-    /// whatever placement is asked for: for who wants to expose all of what is added.
-    pub fn set_self_hosting(&self, enabled: bool) {
+    /// See [`Mm::set_self_hosting`](crate::Mm::set_self_hosting).
+    pub(crate) fn set_self_hosting(&self, enabled: bool) {
         self.knobs.set_self_hosting(enabled);
     }
 
-    /// The zone for memory that was just added on `node`, by the policy; `None` to leave it offline.
-    ///
-    /// Asked once for all the ranges that come and go together, so that their blocks do not part and
-    /// count against the ratio as a whole.
-    pub fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
+    /// See [`Mm::auto_zone`](crate::Mm::auto_zone).
+    pub(crate) fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
         let way = match self.auto_online() {
             AutoOnline::Offline => return None,
             AutoOnline::Online(way) => way,
@@ -54,11 +50,8 @@ impl<M: Machine> Mm<M> {
         Some(self.zone_of(ranges.first().copied().unwrap_or_default(), node, way))
     }
 
-    /// The zone for offline memory on `node` that is brought online this way.
-    ///
-    /// By default that of the nearest online block next to it on the same node, below it if there is
-    /// one, so that zones stay in one piece; without one, [`ZoneKind::Normal`].
-    pub fn zone_of(&self, range: PhysRange, node: NodeId, way: OnlineAs) -> ZoneKind {
+    /// See [`Mm::zone_of`](crate::Mm::zone_of).
+    pub(crate) fn zone_of(&self, range: PhysRange, node: NodeId, way: OnlineAs) -> ZoneKind {
         match way {
             OnlineAs::Kernel => ZoneKind::Normal,
             OnlineAs::Movable => ZoneKind::Movable,

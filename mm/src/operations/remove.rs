@@ -9,7 +9,6 @@
 //! do what it said: the range is then mapped again, and stays.
 
 use super::add::{nodes_of, release_node, sections_of};
-use crate::Mm;
 use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
@@ -20,6 +19,7 @@ use crate::memmap::block::{BlockId, BlockWord};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::section::{Section, SectionState, SectionWord};
+use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::paging::{Mapper, UnmapError};
 use core::fmt;
@@ -108,15 +108,9 @@ pub struct Removed {
     pub system_bytes: u64,
 }
 
-impl<M: Machine> Mm<M> {
-    /// Removes a range whose blocks are all offline, whole placement groups at a time.
-    ///
-    /// When this returns, nothing translates to the range any more, on any CPU.
-    ///
-    /// # Errors
-    ///
-    /// [`RemoveError`]; everything is then as it was.
-    pub fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::remove`](crate::Mm::remove).
+    pub(crate) fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
         let operation = self.allocator.operation().ok_or(RemoveError::Busy)?;
         let memmap = &self.allocator.memmap;
         let (pfns, placement) = check_remove(memmap, range)?;

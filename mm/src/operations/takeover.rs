@@ -13,7 +13,6 @@
 // UNSAFETY: vouches for the frames that it gives away.
 #![expect(unsafe_code)]
 
-use crate::Mm;
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::alloc::Allocator;
 use crate::alloc::frames::RESERVE_PIECES;
@@ -31,6 +30,7 @@ use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
     section_of,
 };
+use crate::operations::Operations;
 use crate::operations::boot::{
     BootError, BootMemory, EarlyFrames, RESERVE_SHARE, inner, whole_pages,
 };
@@ -51,21 +51,13 @@ unsafe impl TableFrames for EarlyTables<'_> {
     fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
 }
 
-impl<M: Machine> Mm<M> {
-    /// Takes over the memory that the machine was started with, once, before anything else.
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::boot`](crate::Mm::boot).
     ///
     /// # Safety
     ///
-    /// The ranges of `memory.ram` are RAM that the linear map shows, and nothing uses what `early` has not
-    /// given away: not a loader's leavings, not a device.
-    ///
-    /// What `early` still has free goes to the system zones of its nodes, and to the movable ones past
-    /// `kernelcore`; what it gave away stays with [`Owner::Boot`].
-    ///
-    /// # Errors
-    ///
-    /// [`BootError`]. The manager cannot be used then.
-    pub unsafe fn boot(
+    /// By the same contract.
+    pub(crate) unsafe fn boot(
         &self,
         memory: &BootMemory<'_>,
         early: &mut dyn EarlyFrames,

@@ -1,10 +1,10 @@
 //! The listeners of a manager: told by its operations, and put on and off its list.
 
-use crate::Mm;
 use crate::machine::Machine;
+use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, ListInUse, Listener, Listeners, News, Veto};
 
-impl<M: Machine> Mm<M> {
+impl<M: Machine> Operations<M> {
     /// Asks all listeners whether `event` may happen; on a veto, those before it are told of `cancel`.
     pub(crate) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
         self.call_listeners(|listeners| listeners.ask(event, cancel, change)).unwrap_or(Ok(()))
@@ -34,12 +34,8 @@ impl<M: Machine> Mm<M> {
             .then(|| self.allocator.turn.looks.call(|| call(&self.listeners)))
     }
 
-    /// Puts a listener on the list, unless it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`ListInUse`]; the list is as it was.
-    pub fn listen(&self, listener: &'static Listener) -> Result<(), ListInUse> {
+    /// See [`Mm::listen`](crate::Mm::listen).
+    pub(crate) fn listen(&self, listener: &'static Listener) -> Result<(), ListInUse> {
         let _turn =
             self.allocator.take_turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
         if !self.listeners.contains(listener) {
@@ -48,12 +44,8 @@ impl<M: Machine> Mm<M> {
         Ok(())
     }
 
-    /// Takes a listener off the list, if it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`ListInUse`]; the list is as it was.
-    pub fn unlisten(&self, listener: &'static Listener) -> Result<(), ListInUse> {
+    /// See [`Mm::unlisten`](crate::Mm::unlisten).
+    pub(crate) fn unlisten(&self, listener: &'static Listener) -> Result<(), ListInUse> {
         let _turn =
             self.allocator.take_turn().filter(|_| !self.listeners.is_kept()).ok_or(ListInUse)?;
         if self.listeners.contains(listener) {

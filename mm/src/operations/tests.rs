@@ -34,7 +34,7 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
     let added = bench.snapshot();
 
     // As one whose thread was preempted: it costs that removal, and nobody else.
-    let guard = bench.mm.allocator.memmap.readers().enter(7);
+    let guard = bench.mm.allocator().memmap.readers().enter(7);
     for _ in 0..2 {
         assert_eq!(bench.mm.remove(dimm), Err(RemoveError::ReadersStay(7)));
         assert_eq!(bench.mm.convert(dimm), Err(ConvertError::ReadersStay(7)));
@@ -51,16 +51,22 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
 }
 
 fn unmap(bench: &Bench<Tiny>, virt: VirtAddr, len: u64) {
-    let mut gather = bench.mm.allocator.gather();
+    let mut gather = bench.mm.allocator().gather();
     let range = VirtRange::new(virt, len).unwrap();
-    bench.mm.allocator.memmap.mapper().unmap(range, &mut gather).unwrap();
+    bench.mm.allocator().memmap.mapper().unmap(range, &mut gather).unwrap();
     gather.flush();
 }
 
 fn map(bench: &Bench<Tiny>, virt: VirtAddr, phys: u64, len: u64) {
     let phys = PhysAddr::new(phys);
     let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf: len };
-    bench.mm.allocator.memmap.mapper().map(&mapping, &bench.mm.allocator.table_frames()).unwrap();
+    bench
+        .mm
+        .allocator()
+        .memmap
+        .mapper()
+        .map(&mapping, &bench.mm.allocator().table_frames())
+        .unwrap();
 }
 
 /// Copies what the linear map shows at `from` to `to`.
@@ -119,21 +125,21 @@ fn a_block_is_seen_with_all_that_is_noted_of_it_or_not_at_all_while_it_leaves_an
     static LEFT: AtomicI64 = AtomicI64::new(0);
     static LEAVES: AtomicBool = AtomicBool::new(false);
     mm.machine().mmu().on_access(move || match LEFT.fetch_sub(1, Ordering::Relaxed) {
-        1 if LEAVES.load(Ordering::Relaxed) => leave(&bench.mm.allocator.memmap, pfns),
-        1 => come_back(&bench.mm.allocator.memmap, pfns),
+        1 if LEAVES.load(Ordering::Relaxed) => leave(&bench.mm.allocator().memmap, pfns),
+        1 => come_back(&bench.mm.allocator().memmap, pfns),
         _ => {}
     });
     for leaves in [true, false] {
         for nth in 1..50 {
             if !leaves {
-                leave(&mm.allocator.memmap, pfns);
+                leave(&mm.allocator().memmap, pfns);
             }
             LEAVES.store(leaves, Ordering::Relaxed);
             LEFT.store(nth, Ordering::Relaxed);
             let found = mm.block(id);
             assert!(found.is_none_or(|block| block.poisoned), "access {nth}: {found:?}");
             LEFT.store(0, Ordering::Relaxed);
-            come_back(&mm.allocator.memmap, pfns);
+            come_back(&mm.allocator().memmap, pfns);
         }
     }
     bench.remove(dimm);

@@ -106,9 +106,9 @@ impl<S: Shape> Bench<S> {
     ///
     /// As [`Mm::alloc`].
     pub fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
-        let pfn = self.mm.allocator.alloc_as(order, owner)?;
+        let pfn = self.mm.allocator().alloc_as(order, owner)?;
         if matches!(owner, Owner::Table | Owner::Memmap) {
-            self.mm.allocator.frames.count_system(order.pages());
+            self.mm.allocator().frames.count_system(order.pages());
         }
         Ok(pfn)
     }

@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering;
 impl<S: Shape> Mm<FakeMachine<S>> {
     /// The page tables.
     pub fn tables(&self) -> &<FakeMachine<S> as Machine>::Mapper {
-        self.allocator.memmap.mapper()
+        self.allocator().memmap.mapper()
     }
 
     /// As [`Mm::boot`].
@@ -78,7 +78,7 @@ impl<S: Shape> Mm<FakeMachine<S>> {
     ///
     /// [`FreeError`] if no extent of a user begins at `pfn`; nothing is changed then.
     pub fn free_pages(&self, pfn: Pfn) -> Result<(), FreeError> {
-        self.allocator.free_of(pfn, is_users).map(drop)
+        self.allocator().free_of(pfn, is_users).map(drop)
     }
 
     /// Changes the owner's word of an extent of any user.
@@ -87,8 +87,8 @@ impl<S: Shape> Mm<FakeMachine<S>> {
     ///
     /// As [`Mm::private`].
     pub fn set_private(&self, pfn: Pfn, word: u64) -> Result<(), FreeError> {
-        self.allocator.order_of(pfn, is_users)?;
-        self.allocator.memmap.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
+        self.allocator().order_of(pfn, is_users)?;
+        self.allocator().memmap.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ fn bench(window: u64) -> Bench<Lmb> {
 
 /// Frames that are free or could be: of the reserve, and of the allocator.
 fn held(bench: &Bench<Lmb>) -> (u64, u64) {
-    (bench.mm.allocator.frames.reserve().1, bench.mm.allocator.frames.system_pages())
+    (bench.mm.allocator().frames.reserve().1, bench.mm.allocator().frames.system_pages())
 }
 
 #[test]
@@ -30,24 +30,24 @@ fn as_many_pieces_fit_a_frame_as_it_has_room_for_beside_its_header() {
     for (bytes, pieces) in [(256, 255), (512, 127), (4096, 15), (8192, 7), (PAGE / 2, 1)] {
         let bench = bench(64 << 30);
         let (free, _) = held(&bench);
-        let first = bench.mm.allocator.table_frames().take(bytes).unwrap();
+        let first = bench.mm.allocator().table_frames().take(bytes).unwrap();
         let frame = first.align_down(PAGE);
         let mut taken = vec![first];
         for _ in 1..pieces {
-            let piece = bench.mm.allocator.table_frames().take(bytes).unwrap();
+            let piece = bench.mm.allocator().table_frames().take(bytes).unwrap();
             assert!(piece.is_aligned(bytes) && piece.align_down(PAGE) == frame && piece != frame);
             taken.push(piece);
         }
         assert_eq!(held(&bench).0, free - 1);
-        let next = bench.mm.allocator.table_frames().take(bytes).unwrap();
+        let next = bench.mm.allocator().table_frames().take(bytes).unwrap();
         assert_ne!(next.align_down(PAGE), frame);
         assert_eq!(held(&bench).0, free - 2);
 
         taken.sort_unstable();
         taken.dedup();
         assert_eq!(taken.len(), pieces);
-        bench.mm.allocator.table_frames().give_back(next, bytes);
-        taken.iter().for_each(|&piece| bench.mm.allocator.table_frames().give_back(piece, bytes));
+        bench.mm.allocator().table_frames().give_back(next, bytes);
+        taken.iter().for_each(|&piece| bench.mm.allocator().table_frames().give_back(piece, bytes));
         assert_eq!(held(&bench).0, free);
     }
 }
@@ -63,21 +63,21 @@ fn pieces_of_all_sizes_come_and_go_in_any_order_and_no_two_overlap() {
         for _ in 0..20_000 {
             if random.below(100) < 53 {
                 let bytes = [256, 4096, 1024, PAGE][random.below(4) as usize];
-                let piece = bench.mm.allocator.table_frames().take(bytes).unwrap();
+                let piece = bench.mm.allocator().table_frames().take(bytes).unwrap();
                 assert!(piece.is_aligned(bytes));
                 let below = taken.range(..piece.add(bytes)).next_back();
                 assert!(below.is_none_or(|(at, bytes)| at.add(*bytes) <= piece));
                 taken.insert(piece, bytes);
             } else if let Some((&piece, &bytes)) = taken.iter().nth(random.below(200) as usize) {
                 taken.remove(&piece);
-                bench.mm.allocator.table_frames().give_back(piece, bytes);
+                bench.mm.allocator().table_frames().give_back(piece, bytes);
             }
         }
         let small = taken.values().filter(|&&bytes| bytes < PAGE).count() as u64;
-        assert_eq!(bench.mm.allocator.frames.packed.lock().pieces(), small);
-        taken
-            .iter()
-            .for_each(|(&piece, &bytes)| bench.mm.allocator.table_frames().give_back(piece, bytes));
+        assert_eq!(bench.mm.allocator().frames.packed.lock().pieces(), small);
+        taken.iter().for_each(|(&piece, &bytes)| {
+            bench.mm.allocator().table_frames().give_back(piece, bytes)
+        });
         assert_eq!((held(&bench), bench.snapshot()), before);
     }
 }
@@ -89,7 +89,7 @@ fn a_budget_is_what_its_tables_take() {
     let mut budget = Budget::default();
     for (bytes, count) in [(256, 256), (4096, 30), (PAGE, 3)] {
         budget.add::<FakeMachine<Lmb>>(bytes, count);
-        (0..count).for_each(|_| assert!(bench.mm.allocator.table_frames().take(bytes).is_ok()));
+        (0..count).for_each(|_| assert!(bench.mm.allocator().table_frames().take(bytes).is_ok()));
     }
     assert_eq!(budget.frames(), 2 + 2 + 3);
     assert_eq!(free - held(&bench).0, budget.frames());
@@ -127,14 +127,14 @@ fn a_table_from_before_the_manager_stays_where_it_is() {
     let before = (held(&bench), bench.snapshot());
     let machine = bench.mm.machine();
     let mut boot = None;
-    bench.mm.allocator.memmap.mapper().visit_tables(&mut |table| {
+    bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| {
         boot = boot.or((table.bytes == 4096).then_some(table.frame));
     });
     let boot = boot.unwrap();
     let word = |offset| machine.mmu().load(Lmb::LINEAR_BASE.add(boot.get() + offset));
     let bytes: Vec<_> = (0..4096).step_by(8).map(word).collect();
-    bench.mm.allocator.table_frames().give_back(boot, 4096);
+    bench.mm.allocator().table_frames().give_back(boot, 4096);
     assert_eq!((held(&bench), bench.snapshot()), before);
-    assert_eq!(bench.mm.allocator.frames.packed.lock().pieces(), 0);
+    assert_eq!(bench.mm.allocator().frames.packed.lock().pieces(), 0);
     assert_eq!((0..4096).step_by(8).map(word).collect::<Vec<_>>(), bytes);
 }

@@ -52,7 +52,7 @@ fn pfn(nth: u64) -> Pfn {
 
 /// The DIMM's `nth` section.
 fn section(bench: &Lab, nth: u64) -> Section<'_, FakeMachine<Tiny>> {
-    bench.mm.allocator.memmap.section(DIMM / MIB + nth).unwrap()
+    bench.mm.allocator().memmap.section(DIMM / MIB + nth).unwrap()
 }
 
 fn record(bench: &Lab, nth: u64) -> Record<'_> {
@@ -74,13 +74,19 @@ fn names(bench: &Lab, law: u8, what: &str) {
 /// Maps one leaf, or whole leaves, outside all bookkeeping.
 fn map(bench: &Lab, virt: VirtAddr, phys: PhysAddr, len: u64, attr: Attr) {
     let mapping = Mapping { virt, phys, len, attr, max_leaf: len };
-    bench.mm.allocator.memmap.mapper().map(&mapping, &bench.mm.allocator.table_frames()).unwrap();
+    bench
+        .mm
+        .allocator()
+        .memmap
+        .mapper()
+        .map(&mapping, &bench.mm.allocator().table_frames())
+        .unwrap();
 }
 
 fn unmap(bench: &Lab, virt: VirtAddr, len: u64) {
-    let mut gather = bench.mm.allocator.gather();
+    let mut gather = bench.mm.allocator().gather();
     let gone = VirtRange::new(virt, len).unwrap();
-    bench.mm.allocator.memmap.mapper().unmap(gone, &mut gather).unwrap();
+    bench.mm.allocator().memmap.mapper().unmap(gone, &mut gather).unwrap();
     gather.flush();
 }
 
@@ -95,7 +101,7 @@ fn boot_page(bench: &Lab) -> PhysAddr {
 }
 
 fn zone(bench: &Lab, change: impl FnOnce(&mut PageCounts)) {
-    change(&mut bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable).counts);
+    change(&mut bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).counts);
 }
 
 fn order(raw: u8) -> Order {
@@ -111,7 +117,7 @@ mod tables;
 fn a_section_left_leaving_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let word = section(&bench, 1).word().with_state(SectionState::Leaving);
-    bench.mm.allocator.memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
+    bench.mm.allocator().memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
     names(&bench, 1, "no section is leaving between verbs");
 }
 
@@ -130,7 +136,7 @@ fn a_missing_memmap_leaf_is_named() {
 fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
     let what = "a page of an online block is in an extent";
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.allocator.memmap.page(pfn(64)).set_state(PageState::Tail);
+    bench.mm.allocator().memmap.page(pfn(64)).set_state(PageState::Tail);
     names(&bench, 1, what);
 
     // Garbage, as a descriptor nobody initialised holds.
@@ -160,7 +166,7 @@ fn an_initialised_part_with_garbage_is_named() {
 #[test]
 fn a_head_bit_inside_another_extent_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.allocator.memmap.page(pfn(80)).set_state(PageState::Free { order: order(4) });
+    bench.mm.allocator().memmap.page(pfn(80)).set_state(PageState::Free { order: order(4) });
     record(&bench, 0).heads().insert(part(80));
     names(&bench, 1, "extents of a part or more in a block");
 }
@@ -171,7 +177,7 @@ fn a_head_that_no_extent_stands_behind_is_named() {
     // Splits a part into a used page, a free one, and two that are free together.
     let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
     let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
-    bench.mm.allocator.memmap.page(page.add(3)).set_state(stray);
+    bench.mm.allocator().memmap.page(page.add(3)).set_state(stray);
     names(&bench, 1, "heads in a block's initialised parts");
 }
 
@@ -213,7 +219,7 @@ fn two_memmap_leaves_that_changed_places_are_named() {
 fn an_extent_that_leaves_its_block_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let used = PageState::Used { order: order(8), owner: Owner::Movable(bench.stubborn.id()) };
-    bench.mm.allocator.memmap.page(pfn(128)).set_state(used);
+    bench.mm.allocator().memmap.page(pfn(128)).set_state(used);
     names(&bench, 2, "an extent stays in its block");
 }
 
@@ -224,7 +230,7 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
     let head = pfn(SECTION);
     bench
         .mm
-        .allocator
+        .allocator()
         .memmap
         .page(head)
         .set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
@@ -242,7 +248,7 @@ fn a_memmap_too_small_for_a_section_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     bench
         .mm
-        .allocator
+        .allocator()
         .memmap
         .page(pfn(0))
         .set_state(PageState::MemmapHead { sections: 0, pages: 3 });
@@ -258,7 +264,7 @@ fn a_head_that_counts_a_section_too_few_or_too_many_is_named() {
             let bench = added(MIB, placement);
             bench
                 .mm
-                .allocator
+                .allocator()
                 .memmap
                 .page(pfn(0))
                 .set_state(PageState::MemmapHead { sections, pages });
@@ -279,7 +285,7 @@ fn a_head_that_counts_fewer_pages_is_named() {
     let bench = added(MIB, Placement::PerRange);
     bench
         .mm
-        .allocator
+        .allocator()
         .memmap
         .page(pfn(0))
         .set_state(PageState::MemmapHead { sections: 3, pages: 3 * MEMMAP });
@@ -292,17 +298,17 @@ fn a_record_in_the_wrong_page_is_named() {
     let (from, to) = (pfn(2), pfn(10));
     for (source, target) in bench
         .mm
-        .allocator
+        .allocator()
         .memmap
         .page(from)
         .payload()
         .iter()
-        .zip(bench.mm.allocator.memmap.page(to).payload())
+        .zip(bench.mm.allocator().memmap.page(to).payload())
     {
         target.store(source.load(Ordering::Relaxed), Ordering::Relaxed);
     }
     let word = SectionWord::new(SectionState::Present, false, to);
-    bench.mm.allocator.memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
+    bench.mm.allocator().memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
     names(&bench, 3, "the record's place");
 }
 
@@ -310,7 +316,7 @@ fn a_record_in_the_wrong_page_is_named() {
 fn a_tail_that_does_not_answer_with_its_head_is_named() {
     for state in [PageState::Tail, PageState::MemmapTail { head: pfn(1) }] {
         let bench = added(MIB, Placement::PerRange);
-        bench.mm.allocator.memmap.page(pfn(2)).set_state(state);
+        bench.mm.allocator().memmap.page(pfn(2)).set_state(state);
         names(&bench, 3, "a tail answers with its head");
     }
 }
@@ -319,7 +325,7 @@ fn a_tail_that_does_not_answer_with_its_head_is_named() {
 fn a_group_whose_head_lost_its_mark_is_named() {
     for placement in [Placement::PerRange, Placement::PerBlock] {
         let bench = added(MIB, placement);
-        bench.mm.allocator.memmap.page(pfn(0)).set_state(PageState::Tail);
+        bench.mm.allocator().memmap.page(pfn(0)).set_state(PageState::Tail);
         names(&bench, 3, "a self-hosted block has a head");
     }
 }
@@ -375,7 +381,7 @@ fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round()
 
     let held = bench.alloc_movable_zone(order(0)).unwrap();
     let state = |owner| PageState::Used { order: order(0), owner };
-    let page = bench.mm.allocator.memmap.page(held);
+    let page = bench.mm.allocator().memmap.page(held);
     let before = page.state().unwrap();
     page.set_state(state(Owner::Taken));
     names(&bench, 4, NAMED);
@@ -386,14 +392,14 @@ fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round()
 #[test]
 fn a_free_extent_that_is_not_counted_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable).uncount_extent(order(3));
+    bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).uncount_extent(order(3));
     names(&bench, 4, "free extents of an order in a zone");
 }
 
 #[test]
 fn lists_of_the_wrong_order_are_named() {
     let bench = online(MIB, Placement::PerBlock);
-    let mut zone = bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable);
+    let mut zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
     let (low, high) = (zone.first(order(3)), zone.first(order(4)));
     zone.set_first(order(3), high);
     zone.set_first(order(4), low);
@@ -412,9 +418,9 @@ fn lists_of_the_wrong_zone_are_named() {
     bench.online(other);
     let lists = [NodeId::default(), second];
     let first =
-        lists.map(|node| bench.mm.allocator.nodes.lock(node, ZoneKind::Movable).first(order(5)));
+        lists.map(|node| bench.mm.allocator().nodes.lock(node, ZoneKind::Movable).first(order(5)));
     for (node, head) in lists.into_iter().zip([first[1], first[0]]) {
-        bench.mm.allocator.nodes.lock(node, ZoneKind::Movable).set_first(order(5), head);
+        bench.mm.allocator().nodes.lock(node, ZoneKind::Movable).set_first(order(5), head);
     }
     names(&bench, 4, "a listed extent is in its zone");
 }
@@ -425,11 +431,11 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
         [(true, "a listed extent names the one before it"), (false, "length of a free list")]
     {
         let bench = online(MIB, Placement::PerBlock);
-        let zone = bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable);
+        let zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
         let first = zone.first(order(6)).unwrap();
         drop(zone);
         let next = if link { first.get() + 1 } else { 0 };
-        bench.mm.allocator.memmap.page(first).payload()[0].store(next, Ordering::Relaxed);
+        bench.mm.allocator().memmap.page(first).payload()[0].store(next, Ordering::Relaxed);
         names(&bench, 4, what);
     }
 }
@@ -437,11 +443,11 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
 #[test]
 fn a_wrong_link_back_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    let zone = bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable);
-    let listed: std::vec::Vec<_> = bench.mm.allocator.list(&zone, order(6)).collect();
+    let zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
+    let listed: std::vec::Vec<_> = bench.mm.allocator().list(&zone, order(6)).collect();
     drop(zone);
     for (nth, wrong) in [(0, listed[1].get() + 1), (1, 0), (1, listed[1].get() + 1)] {
-        let link = &bench.mm.allocator.memmap.page(listed[nth]).payload()[1];
+        let link = &bench.mm.allocator().memmap.page(listed[nth]).payload()[1];
         let right = link.swap(wrong, Ordering::Relaxed);
         names(&bench, 4, "a listed extent names the one before it");
         link.store(right, Ordering::Relaxed);
@@ -452,10 +458,10 @@ fn a_wrong_link_back_is_named() {
 #[test]
 fn free_buddies_that_are_not_merged_are_named() {
     let bench = online(MIB, Placement::PerBlock);
-    let mut zone = bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable);
-    bench.mm.allocator.unlink(&mut zone, pfn(128), order(7));
-    bench.mm.allocator.insert_free(&mut zone, pfn(128), order(6));
-    bench.mm.allocator.insert_free(&mut zone, pfn(192), order(6));
+    let mut zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
+    bench.mm.allocator().unlink(&mut zone, pfn(128), order(7));
+    bench.mm.allocator().insert_free(&mut zone, pfn(128), order(6));
+    bench.mm.allocator().insert_free(&mut zone, pfn(192), order(6));
     drop(zone);
     names(&bench, 4, "free buddies are merged");
 }
@@ -470,7 +476,7 @@ fn added_memory_with_an_absent_part_is_named() {
 #[test]
 fn a_zone_that_is_not_listed_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.allocator.nodes.set_populated(NodeId::default(), ZoneKind::Movable, false);
+    bench.mm.allocator().nodes.set_populated(NodeId::default(), ZoneKind::Movable, false);
     names(&bench, 4, "the zone of an online block has memory");
 }
 
@@ -479,7 +485,7 @@ fn a_section_whose_state_is_not_its_blocks_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let word = section(&bench, 1).word();
     let set = |bench: &Lab, word| {
-        bench.mm.allocator.memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
+        bench.mm.allocator().memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
     };
     set(&bench, word.with_state(SectionState::Online));
     names(&bench, 4, "a section of an offline block is present");

@@ -1,7 +1,6 @@
 //! The second way in: so many bytes of a node, adjacent, found and emptied here.
 
 use super::Carveout;
-use crate::Mm;
 use crate::addr::{PhysRange, VirtAddr};
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
@@ -10,6 +9,7 @@ use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState};
 use crate::memmap::page::Owner;
+use crate::operations::Operations;
 use crate::paging::UnmapError;
 use crate::turn::Operation;
 use core::fmt;
@@ -63,14 +63,9 @@ impl fmt::Display for ContigError {
 
 impl core::error::Error for ContigError {}
 
-impl<M: Machine> Mm<M> {
-    /// Takes `bytes` of adjacent boot memory of `node`, in one zone, out of the linear map. Its blocks
-    /// stay online, their pages held by [`Owner::Taken`].
-    ///
-    /// # Errors
-    ///
-    /// [`ContigError`].
-    pub fn take_contig(&self, node: NodeId, bytes: u64) -> Result<PhysRange, ContigError> {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::take_contig`](crate::Mm::take_contig).
+    pub(crate) fn take_contig(&self, node: NodeId, bytes: u64) -> Result<PhysRange, ContigError> {
         let operation = self.allocator.operation().ok_or(ContigError::Busy)?;
         Carveout::of(&self.allocator).contig(node, bytes, &operation)
     }

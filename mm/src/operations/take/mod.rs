@@ -21,7 +21,6 @@ mod list;
 pub use contig::ContigError;
 pub use list::{ListError, MAX_PIECES, Piece, TakeList};
 
-use crate::Mm;
 use crate::addr::{PfnRange, VirtAddr};
 use crate::alloc::Allocator;
 use crate::alloc::isolate::Area;
@@ -30,6 +29,7 @@ use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
+use crate::operations::Operations;
 use crate::paging::{MapError, Translation, UnmapError};
 use core::fmt;
 
@@ -109,16 +109,9 @@ impl fmt::Display for ReleaseError {
 
 impl core::error::Error for ReleaseError {}
 
-impl<M: Machine> Mm<M> {
-    /// Takes offline blocks out of the linear map: all of them, or none.
-    ///
-    /// When this returns they are clear, in memory and not just in a cache, and nothing translates to
-    /// them on any CPU. They cannot come online until they are [released](Self::release).
-    ///
-    /// # Errors
-    ///
-    /// [`TakeError`]; everything is then as it was.
-    pub fn take(&self, pieces: &[Piece]) -> Result<u64, TakeError> {
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::take`](crate::Mm::take).
+    pub(crate) fn take(&self, pieces: &[Piece]) -> Result<u64, TakeError> {
         let _operation = self.allocator.operation().ok_or(TakeError::Busy)?;
         let carveout = Carveout::of(&self.allocator);
         for (index, piece) in pieces.iter().enumerate() {
@@ -132,16 +125,8 @@ impl<M: Machine> Mm<M> {
         carveout.take_all_out(blocks).map_err(|(id, error)| TakeError::Unmap(id, error))
     }
 
-    /// Gives back all that was taken, or nothing: by name, to be offline as it was; by size, to the allocator.
-    /// Returns how many blocks.
-    ///
-    /// What the taker left there is cleared before anybody else can read it. A block that went bad
-    /// meanwhile is not touched: it does not come online any more.
-    ///
-    /// # Errors
-    ///
-    /// [`ReleaseError`].
-    pub fn release(&self) -> Result<u64, ReleaseError> {
+    /// See [`Mm::release`](crate::Mm::release).
+    pub(crate) fn release(&self) -> Result<u64, ReleaseError> {
         let _operation = self.allocator.operation().ok_or(ReleaseError::Busy)?;
         let carveout = Carveout::of(&self.allocator);
         let taken = || self.allocator.memmap.blocks().filter(|block| block.taken);

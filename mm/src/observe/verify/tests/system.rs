@@ -19,7 +19,7 @@ fn going(bench: &Lab) -> OfflineOp<'_, FakeMachine<Tiny>> {
 /// The first page of the memmap of section `number`, and where it is mapped.
 fn memmap_of(bench: &Lab, number: u64) -> (VirtAddr, PhysAddr) {
     let virt = bench.mm.memmap_virt(section_pfns::<FakeMachine<Tiny>>(number)).start();
-    let leaf = bench.mm.allocator.memmap.mapper().translate(virt).unwrap();
+    let leaf = bench.mm.allocator().memmap.mapper().translate(virt).unwrap();
     (virt, leaf.target(virt))
 }
 
@@ -35,7 +35,7 @@ fn back(bench: &Lab, virt: VirtAddr, pages: &[PhysAddr]) {
 fn a_span_that_is_too_long_or_too_short_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let span = |change: &dyn Fn(&mut PfnRange)| {
-        change(&mut bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable).span);
+        change(&mut bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).span);
     };
     span(&|span| span.start = span.start.add(SECTION));
     // A block outside the span is missing from the zone.
@@ -63,11 +63,11 @@ fn a_span_that_is_too_long_or_too_short_is_named() {
 #[test]
 fn a_node_that_counts_its_blocks_wrong_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    bench.mm.allocator.nodes.remove_blocks(NodeId::default(), 1);
+    bench.mm.allocator().nodes.remove_blocks(NodeId::default(), 1);
     names(&bench, 4, "blocks of a node");
-    bench.mm.allocator.nodes.add_blocks(NodeId::default(), 1);
+    bench.mm.allocator().nodes.add_blocks(NodeId::default(), 1);
     bench.check();
-    bench.mm.allocator.nodes.add_blocks(NodeId::new(127).unwrap(), 1);
+    bench.mm.allocator().nodes.add_blocks(NodeId::new(127).unwrap(), 1);
     names(&bench, 4, "blocks of a node");
 }
 
@@ -77,7 +77,7 @@ fn an_isolated_extent_outside_what_is_being_emptied_is_named() {
     let op = going(&bench);
     bench.check();
     let isolating = |range| {
-        let mut zone = bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable);
+        let mut zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
         core::mem::replace(&mut zone.isolating, range)
     };
     let whole = isolating(PfnRange::new(pfn(MEMMAP), 4));
@@ -93,7 +93,7 @@ fn a_range_that_is_being_emptied_for_no_verb_is_named() {
     let what = "only a block that goes offline is being emptied";
     let bench = online(MIB, Placement::PerBlock);
     let isolating = |range| {
-        bench.mm.allocator.nodes.lock(NodeId::default(), ZoneKind::Movable).isolating = range;
+        bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).isolating = range;
     };
     isolating(PfnRange::new(pfn(MEMMAP), 4));
     names(&bench, 4, what);
@@ -112,7 +112,7 @@ fn a_range_that_is_being_emptied_for_no_verb_is_named() {
 fn a_page_that_the_verbs_hold_and_did_not_count_is_named() {
     for owner in [Owner::Table, Owner::Memmap] {
         let bench = added(MIB, Placement::Boot);
-        bench.mm.allocator.alloc_as(Order::ZERO, owner).unwrap();
+        bench.mm.allocator().alloc_as(Order::ZERO, owner).unwrap();
         names(&bench, 4, "pages that the verbs hold");
     }
 }
@@ -158,7 +158,7 @@ fn a_table_that_no_shared_page_counts_is_named() {
     let setup = Setup { ram, block: 256 << 20, window, kernelcore: None };
     let bench = Bench::<Lmb>::new(&setup);
     bench.mm.verify_machine().unwrap();
-    bench.mm.allocator.table_frames().take(256).unwrap();
+    bench.mm.allocator().table_frames().take(256).unwrap();
     let found = bench.mm.verify_machine().unwrap_err();
     assert_eq!((found.law, found.what), (4, "tables and nodes in shared pages"));
 }
@@ -169,7 +169,7 @@ fn a_section_that_is_missing_from_an_added_block_is_named() {
         for missing in 0..2 {
             let bench = added(2 * MIB, placement);
             let number = DIMM / MIB + missing;
-            bench.mm.allocator.memmap.sections().set_word(
+            bench.mm.allocator().memmap.sections().set_word(
                 bench.mm.machine(),
                 number,
                 SectionWord::ABSENT,

@@ -23,8 +23,8 @@ fn a_memmap_leaf_over_four_blocks_is_named() {
 #[test]
 fn a_boot_memmap_in_pages_that_were_freed_is_named() {
     let bench = added(MIB, Placement::Boot);
-    let leaf = bench.mm.allocator.memmap.mapper().translate(memmap_at(&bench, 0)).unwrap();
-    bench.mm.allocator.free_of(Pfn::new(leaf.phys.get() / PAGE), |_| true).unwrap();
+    let leaf = bench.mm.allocator().memmap.mapper().translate(memmap_at(&bench, 0)).unwrap();
+    bench.mm.allocator().free_of(Pfn::new(leaf.phys.get() / PAGE), |_| true).unwrap();
     names(&bench, 5, "a boot memmap's pages are held");
 }
 
@@ -32,7 +32,7 @@ fn a_boot_memmap_in_pages_that_were_freed_is_named() {
 fn a_section_node_in_added_memory_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let frame = PhysAddr::new(DIMM + MIB - PAGE);
-    bench.mm.allocator.memmap.sections().insert_node(bench.mm.machine(), 1024, frame);
+    bench.mm.allocator().memmap.sections().insert_node(bench.mm.machine(), 1024, frame);
     names(&bench, 5, "a section node lies in system memory");
 }
 
@@ -52,7 +52,7 @@ unsafe impl TableFrames for AnyFrames {
 fn map_by_tables_at(bench: &Lab, virt: VirtAddr, at: u64) {
     let phys = boot_page(bench);
     let mapping = Mapping { virt, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
-    bench.mm.allocator.memmap.mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
+    bench.mm.allocator().memmap.mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
 }
 
 #[test]
@@ -79,13 +79,13 @@ fn an_empty_table_that_the_manager_made_is_named() {
         let bench = added(MIB, Placement::PerBlock);
         let (virt, phys) = (ELSEWHERE, boot_page(&bench));
         let mapping = Mapping { virt, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
-        bench.mm.allocator.map(&mapping).unwrap();
+        bench.mm.allocator().map(&mapping).unwrap();
         bench.check();
         if clears {
-            let mut gather = bench.mm.allocator.gather_keeping_tables();
+            let mut gather = bench.mm.allocator().gather_keeping_tables();
             bench
                 .mm
-                .allocator
+                .allocator()
                 .memmap
                 .unmap(VirtRange::new(virt, PAGE).unwrap(), &mut gather)
                 .unwrap();
@@ -153,7 +153,7 @@ fn added_memory_that_is_mapped_elsewhere_is_named() {
 fn a_second_writable_mapping_of_a_table_is_named_and_a_read_only_one_is_not() {
     let bench = added(MIB, Placement::PerBlock);
     let mut tables = std::vec::Vec::new();
-    bench.mm.allocator.memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
     for frame in tables {
         let page = frame.align_down(PAGE);
         map(&bench, ELSEWHERE, page, PAGE, Attr::empty());
@@ -207,21 +207,24 @@ fn a_hole_in_the_linear_map_is_named() {
 
 /// The pages that the manager's own tables and nodes lie in, and `verify_tables` must name.
 fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
-    let mut tables: std::vec::Vec<_> = bench.mm.allocator.memmap.sections().nodes().collect();
-    bench.mm.allocator.memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
-    tables.retain(|&frame| bench.mm.allocator.owns_tables(frame));
+    let mut tables: std::vec::Vec<_> = bench.mm.allocator().memmap.sections().nodes().collect();
+    bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    tables.retain(|&frame| bench.mm.allocator().owns_tables(frame));
     tables.iter().map(|frame| frame.align_down(PAGE)).collect()
 }
 
 /// Pages of the allocator's that hold tables, once the reserve is used up.
 fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
     let mut at = ELSEWHERE;
-    while bench.mm.allocator.frames.system_pages() < 2 {
+    while bench.mm.allocator().frames.system_pages() < 2 {
         map(bench, at, PhysAddr::new(0), PAGE, Attr::empty());
         at = at.add(MIB);
     }
     bench.check();
-    own_pages(bench).into_iter().filter(|&page| !bench.mm.allocator.frames.reserves(page)).collect()
+    own_pages(bench)
+        .into_iter()
+        .filter(|&page| !bench.mm.allocator().frames.reserves(page))
+        .collect()
 }
 
 /// Fails unless `verify` fails, as `verify_tables` does by this page.
@@ -240,7 +243,7 @@ fn a_live_table_on_the_reserves_list_is_named() {
     assert!(count > 2);
     for nth in 0..count {
         let bench = added(MIB, Placement::PerBlock);
-        bench.mm.allocator.return_frame(own_pages(&bench)[nth]);
+        bench.mm.allocator().return_frame(own_pages(&bench)[nth]);
         names(&bench, 5, "pages that hold tables and nodes");
     }
 }
@@ -249,7 +252,7 @@ fn a_live_table_on_the_reserves_list_is_named() {
 fn a_live_table_on_the_free_list_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let page = system_pages(&bench)[0];
-    bench.mm.allocator.return_frame(page);
+    bench.mm.allocator().return_frame(page);
     names_held(&bench, page);
     // Nor may anybody else have it.
     while bench.mm.take_pages(Order::ZERO).unwrap().get() * PAGE != page.get() {}
@@ -259,8 +262,8 @@ fn a_live_table_on_the_free_list_is_named() {
 #[test]
 fn a_table_from_before_the_manager_on_the_free_list_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    let (head, _) = bench.mm.allocator.memmap.extent_of(Pfn::new(0)).unwrap();
-    bench.mm.allocator.free_of(head, |owner| owner == Owner::Boot).unwrap();
+    let (head, _) = bench.mm.allocator().memmap.extent_of(Pfn::new(0)).unwrap();
+    bench.mm.allocator().free_of(head, |owner| owner == Owner::Boot).unwrap();
     // The root table is the first that the machine set aside.
     names_held(&bench, PhysAddr::new(0));
 }
@@ -269,9 +272,9 @@ fn a_table_from_before_the_manager_on_the_free_list_is_named() {
 fn a_page_for_tables_that_holds_none_is_named() {
     let what = "pages that hold tables and nodes";
     let bench = added(MIB, Placement::PerBlock);
-    let lost = bench.mm.allocator.take_frame(true).unwrap();
+    let lost = bench.mm.allocator().take_frame(true).unwrap();
     names(&bench, 5, what);
-    bench.mm.allocator.return_frame(lost);
+    bench.mm.allocator().return_frame(lost);
     bench.check();
     bench.alloc_as(Order::ZERO, Owner::Table).unwrap();
     names(&bench, 5, what);
@@ -281,8 +284,8 @@ fn a_page_for_tables_that_holds_none_is_named() {
 fn as_many_pages_for_tables_but_others_are_named() {
     let bench = added(MIB, Placement::PerBlock);
     let used = own_pages(&bench)[0];
-    let other = bench.mm.allocator.take_frame(true).unwrap();
-    bench.mm.allocator.return_frame(used);
+    let other = bench.mm.allocator().take_frame(true).unwrap();
+    bench.mm.allocator().return_frame(used);
     names(&bench, 5, "the pages held for tables and nodes are theirs");
     assert_ne!(used, other);
 }
@@ -291,28 +294,28 @@ fn as_many_pages_for_tables_but_others_are_named() {
 fn a_table_whose_shared_page_does_not_count_it_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let mut piece = None;
-    bench.mm.allocator.memmap.mapper().visit_tables(&mut |table| {
-        if table.bytes < PAGE && bench.mm.allocator.owns_tables(table.frame) {
+    bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| {
+        if table.bytes < PAGE && bench.mm.allocator().owns_tables(table.frame) {
             piece = Some(table);
         }
     });
     let table = piece.unwrap();
-    bench.mm.allocator.return_piece(table.frame, table.bytes);
+    bench.mm.allocator().return_piece(table.frame, table.bytes);
     bench.mm.verify_machine().unwrap_err();
-    assert_eq!(bench.mm.allocator.is_first_piece(table.frame, table.bytes), None);
+    assert_eq!(bench.mm.allocator().is_first_piece(table.frame, table.bytes), None);
 }
 
 #[test]
 fn a_list_of_the_reserve_that_leads_astray_is_named() {
     let what = "the reserve's list holds its frames, each once";
     let bench = added(MIB, Placement::PerBlock);
-    bench.mm.allocator.return_frame(boot_reserve(&bench));
+    bench.mm.allocator().return_frame(boot_reserve(&bench));
     names(&bench, 4, what);
 }
 
 /// A frame of the reserve that was never handed out.
 fn boot_reserve(bench: &Lab) -> PhysAddr {
-    bench.mm.allocator.frames.handed_out().1.start()
+    bench.mm.allocator().frames.handed_out().1.start()
 }
 
 #[test]
@@ -393,17 +396,17 @@ fn a_leaf_that_begins_in_boot_memory_is_judged_by_all_that_it_maps() {
         let mapping = Mapping { virt: ELSEWHERE, phys, len: MIB, attr, max_leaf: MIB };
         bench
             .mm
-            .allocator
+            .allocator()
             .memmap
             .mapper()
-            .map(&mapping, &bench.mm.allocator.spare_frames())
+            .map(&mapping, &bench.mm.allocator().spare_frames())
             .unwrap();
         let found = bench.mm.verify_machine().unwrap_err();
         assert_eq!((found.law, found.what), (6, named));
-        let mut gather = bench.mm.allocator.gather();
+        let mut gather = bench.mm.allocator().gather();
         bench
             .mm
-            .allocator
+            .allocator()
             .memmap
             .mapper()
             .unmap(VirtRange::new(ELSEWHERE, MIB).unwrap(), &mut gather)

@@ -1,62 +1,61 @@
-//! What the manager's users call of memmap and allocator: each is one call of a wing's.
+//! What the manager's users call of memmap and allocator.
 
 // UNSAFETY: passes the contracts of two calls on.
 #![expect(unsafe_code)]
 
 use crate::machine::Machine;
-use crate::observe::View;
 use crate::*;
 
 impl<M: Machine> Mm<M> {
     /// The machine it runs on.
     pub const fn machine(&self) -> &M {
-        self.allocator.memmap.machine()
+        self.allocator().memmap.machine()
     }
 
     /// The size of a memory block.
     pub fn block_size(&self) -> BlockSize {
-        self.allocator.memmap.block_size()
+        self.allocator().memmap.block_size()
     }
 
     /// The block that holds `address`.
     pub fn block_at(&self, address: PhysAddr) -> BlockId {
-        self.allocator.memmap.block_at(address)
+        self.allocator().memmap.block_at(address)
     }
 
     /// The blocks that `range` touches, ascending, there or not.
     pub fn blocks_in(&self, range: PhysRange) -> impl DoubleEndedIterator<Item = BlockId> + use<M> {
-        self.allocator.memmap.blocks_in(range)
+        self.allocator().memmap.blocks_in(range)
     }
 
     /// The bytes of a block; `None` for a number past the end of the address space.
     pub fn block_range(&self, id: BlockId) -> Option<PhysRange> {
-        self.allocator.memmap.block_range(id)
+        self.allocator().memmap.block_range(id)
     }
 
     /// What is known of a block, or `None` if it is not there.
     pub fn block(&self, id: BlockId) -> Option<Block> {
-        self.allocator.memmap.block(id)
+        self.allocator().memmap.block(id)
     }
 
     /// Every block that is there, ascending.
     pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
-        self.allocator.memmap.blocks()
+        self.allocator().memmap.blocks()
     }
 
     /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
     /// no head.
     pub fn group(&self, head: Pfn) -> Option<Group> {
-        self.allocator.memmap.group(head)
+        self.allocator().memmap.group(head)
     }
 
     /// Where the descriptors of `pfns` are.
     pub fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
-        self.allocator.memmap.memmap_virt(pfns)
+        self.allocator().memmap.memmap_virt(pfns)
     }
 
     /// Where `range` is in the linear map.
     pub fn linear_virt(&self, range: PhysRange) -> VirtRange {
-        self.allocator.memmap.linear_virt(range)
+        self.allocator().memmap.linear_virt(range)
     }
 
     /// Allocates pages that stay where they are, contents unspecified.
@@ -67,7 +66,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`OutOfMemory`] with the order: also in the name of a user of another manager, who has no memory here.
     pub fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
-        self.allocator.alloc(request)
+        self.allocator().alloc(request)
     }
 
     /// Allocates pages, contents unspecified, that `mover` will move when it is asked to. Movable zones are
@@ -85,7 +84,7 @@ impl<M: Machine> Mm<M> {
         mover: &Mover,
         private: u64,
     ) -> Result<Pfn, OutOfMemory> {
-        self.allocator.alloc_movable(request, mover, private)
+        self.allocator().alloc_movable(request, mover, private)
     }
 
     /// Frees an extent that `mover` allocated, or moved to where it is.
@@ -99,7 +98,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`FreeError`] if no extent of that mover begins at `pfn`; nothing is changed then.
     pub fn free_movable(&self, pfn: Pfn, mover: &Mover) -> Result<(), FreeError> {
-        self.allocator.free_movable(pfn, mover)
+        self.allocator().free_movable(pfn, mover)
     }
 
     /// Makes `ops` an owner of movable pages. Returns what it allocates with.
@@ -108,7 +107,7 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`TooManyOwners`] from the 17th on.
     pub fn register(&self, ops: &'static dyn MovableOps) -> Result<Mover, TooManyOwners> {
-        self.allocator.owners.register(ops)
+        self.allocator().owners.register(ops)
     }
 
     /// Names a user of pages that stay, the heap or a driver. What it allocates as
@@ -118,12 +117,12 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`TooManyOwners`] from the 17th on.
     pub fn register_user(&self, name: &'static str) -> Result<User, TooManyOwners> {
-        self.allocator.owners.register_user(name)
+        self.allocator().owners.register_user(name)
     }
 
     /// The name of an owner, for people: that of a mover or a user is its own.
     pub fn owner_name(&self, owner: Owner) -> &'static str {
-        self.allocator.owners.name(owner)
+        self.allocator().owners.name(owner)
     }
 
     /// Runs `look` on what the kernel keeps of page `index` of the extent that begins at `pfn`, which
@@ -142,7 +141,7 @@ impl<M: Machine> Mm<M> {
         mover: &Mover,
         look: impl FnOnce(&M::Meta) -> R,
     ) -> Result<R, FreeError> {
-        self.allocator.with_meta(pfn, index, mover, look)
+        self.allocator().with_meta(pfn, index, mover, look)
     }
 
     /// What the kernel keeps of an allocated page. Takes no lock and does not check the owner.
@@ -155,7 +154,7 @@ impl<M: Machine> Mm<M> {
     #[must_use]
     pub unsafe fn meta(&self, pfn: Pfn) -> &M::Meta {
         // SAFETY: by the same contract.
-        unsafe { self.allocator.meta(pfn) }
+        unsafe { self.allocator().meta(pfn) }
     }
 
     /// The owner's word of an allocated extent.
@@ -164,10 +163,10 @@ impl<M: Machine> Mm<M> {
     ///
     /// [`FreeError`] if no extent that a user of the allocator could own begins at `pfn`.
     pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
-        self.allocator.private(pfn)
+        self.allocator().private(pfn)
     }
 
-    /// Sees to it that a zone has a free extent of `order` at least; answers where, and it may be
+    /// Sees to it that a zone has a free extent of `order` at least. Returns where, and it may be
     /// allocated away at once.
     ///
     /// Looks at every extent of the zone. What it isolates meanwhile is free again when it returns.
@@ -181,102 +180,13 @@ impl<M: Machine> Mm<M> {
         kind: ZoneKind,
         order: Order,
     ) -> Result<PfnRange, CompactError> {
-        self.allocator.compact(node, kind, order)
+        self.allocator().compact(node, kind, order)
     }
 
     /// Every node that has memory, ascending: from when its first block is added until its last is
     /// removed.
     pub fn nodes(&self) -> impl Iterator<Item = NodeInfo> + '_ {
-        self.allocator.nodes()
-    }
-
-    /// Tells `each` every run of pages that a crash dump takes, ascending.
-    ///
-    /// `each` may do anything. Exact while nobody allocates, frees or operates; what changes between two
-    /// runs is told as it was or as it is. Waits while an operation changes something.
-    pub fn dump(&self, each: &mut dyn FnMut(DumpRun)) {
-        self.view().dump(each)
-    }
-
-    /// As [`dump`](Self::dump), and never waits: for a kernel that is dying, maybe inside an operation or
-    /// with locks of the manager's held, and for handlers of exceptions.
-    ///
-    /// What an operation or the allocator was changing may be told as it was, as it is, or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`DescriptorsMove`], after a part of the dump or at once: a [`convert`](Self::convert) is at the
-    /// descriptors, which cannot be read meanwhile.
-    pub fn try_dump(&self, each: &mut dyn FnMut(DumpRun)) -> Result<(), DescriptorsMove> {
-        self.view().try_dump(each)
-    }
-
-    /// Whether `range` could be removed, its online blocks offline first.
-    ///
-    /// Waits while an operation changes something. Looks at each extent of the range, and asks the owners
-    /// of movable ones; what changes between two of those is judged as it was or as it is.
-    pub fn explain_remove(&self, range: PhysRange) -> Removability {
-        self.view().explain_remove(range)
-    }
-
-    /// Whether a block could be taken offline, as [`explain_remove`](Self::explain_remove) answers.
-    pub fn explain_offline(&self, id: BlockId) -> Removability {
-        self.view().explain_offline(id)
-    }
-
-    /// Tells `each` the facts of the present state, always in the same order.
-    ///
-    /// `each` may do anything. The facts fit together if nobody allocates, frees or operates meanwhile.
-    /// Waits while an operation changes something.
-    pub fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
-        self.view().snapshot(each)
-    }
-
-    /// Counts over all memory.
-    pub fn stats(&self) -> Stats {
-        self.view().stats()
-    }
-
-    /// Every zone that has memory, by node.
-    pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
-        self.view().zones()
-    }
-
-    /// What `pfn` is, if its section is there.
-    pub fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
-        self.view().page_info(pfn)
-    }
-
-    /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
-    pub fn is_ram(&self, pfn: Pfn) -> bool {
-        self.view().is_ram(pfn)
-    }
-
-    /// Checks the laws over all memory, as far as they are the manager's.
-    ///
-    /// Waits while an operation changes something. Meant for when nobody allocates or frees, and not for
-    /// listeners and owners of pages that an operation calls: what changes meanwhile can look like a
-    /// violation.
-    ///
-    /// # Errors
-    ///
-    /// The first [`Violation`].
-    pub fn verify(&self) -> Result<(), Violation> {
-        self.view().verify()
-    }
-
-    /// As [`verify`](Self::verify), and checks what the page tables translate besides: that nothing is
-    /// writable and executable, that memory is mapped once, that no leaf spans two blocks.
-    ///
-    /// # Errors
-    ///
-    /// The first [`Violation`].
-    pub fn verify_machine(&self) -> Result<(), Violation> {
-        self.view().verify_machine()
-    }
-
-    pub(crate) const fn view(&self) -> View<'_, M> {
-        View::new(&self.allocator)
+        self.allocator().nodes()
     }
 }
 
@@ -293,6 +203,6 @@ impl<'m, M: Machine> Pages<'m, M> {
     /// [`FreeError`] if no such pages begin at `pfn`.
     pub unsafe fn from_raw(mm: &'m Mm<M>, pfn: Pfn) -> Result<Self, FreeError> {
         // SAFETY: by the contract.
-        unsafe { Pages::of(&mm.allocator, pfn) }
+        unsafe { Pages::of(mm.allocator(), pfn) }
     }
 }
