@@ -6,6 +6,7 @@ use crate::alloc::node::NodeId;
 use crate::alloc::span::NodeInfo;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, Group};
 use crate::memmap::page::PageState;
 use crate::memmap::section::SectionWord;
@@ -144,15 +145,19 @@ impl<M: Machine> View<'_, M> {
     /// The first runs of leaves at or above `from`, in its half of the addresses.
     fn leaves(&self, from: VirtAddr) -> Leaves {
         let mut leaves = Leaves::default();
-        self.visit_rest(from, &mut |leaf| leaves.add(leaf));
+        visit_rest(&self.allocator.memmap, from, &mut |leaf| leaves.add(leaf));
         leaves
     }
+}
 
-    /// Shows the leaves at or above `from`, in its half of the addresses.
-    pub(crate) fn visit_rest(&self, from: VirtAddr, each: &mut dyn FnMut(Translation)) {
-        if let Some(range) = VirtRange::new(from, HALF - from.get() % HALF) {
-            self.allocator.memmap.mapper().visit(range, each);
-        }
+/// Shows the leaves at or above `from`, in its half of the addresses.
+pub(super) fn visit_rest<M: Machine>(
+    memmap: &Memmap<M>,
+    from: VirtAddr,
+    each: &mut dyn FnMut(Translation),
+) {
+    if let Some(range) = VirtRange::new(from, HALF - from.get() % HALF) {
+        memmap.mapper().visit(range, each);
     }
 }
 

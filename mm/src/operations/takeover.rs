@@ -176,7 +176,7 @@ impl<M: Machine> Boot<'_, M> {
     /// that was done.
     ///
     /// With one aligned run, and never page by page as an add may: which sections have which memmap is then
-    /// told by where it begins (`verify_apart`), and leaves are as large as they can be. Boot memory that
+    /// told by where it begins (`verify` checks it), and leaves are as large as they can be. Boot memory that
     /// has no such run (2 MiB for 128 MiB of 4 KiB pages) is [`BootError::OutOfMemory`], by design.
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
         let described = record_pfns::<M>(number);

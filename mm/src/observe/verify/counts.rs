@@ -1,10 +1,12 @@
 //! Law 4, and the allocator's share of laws 1 and 2: what is counted is what is there.
 
-use super::{Violation, expect, hold};
+use super::violation::{Violation, expect, hold};
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
 use crate::alloc::node::MAX_NODES;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, SectionState};
@@ -27,9 +29,19 @@ struct Heads {
     believed: u64,
 }
 
-impl<M: Machine> View<'_, M> {
-    pub(super) fn verify_counts(&self) -> Result<(), Violation> {
-        for zone in self.zones() {
+/// Checks what zones, nodes and blocks count.
+pub(super) struct Counts<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    memmap: &'m Memmap<M>,
+}
+
+impl<'m, M: Machine> Counts<'m, M> {
+    pub(super) const fn of(allocator: &'m Allocator<M>) -> Self {
+        Self { allocator, memmap: &allocator.memmap }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Violation> {
+        for zone in View::new(self.allocator).zones() {
             let mut found = Found {
                 counts: PageCounts::default(),
                 extents: [0; Order::COUNT],
@@ -37,12 +49,11 @@ impl<M: Machine> View<'_, M> {
                 span: PfnRange::EMPTY,
             };
             let home = (zone.node, BlockState::Online(zone.kind));
-            let first = self.allocator.memmap.block_at(M::address(zone.span.start)).get();
-            let end = self.allocator.memmap.block_at(M::address(zone.span.end)).get();
-            let blocks =
-                (first..end).filter_map(|raw| self.allocator.memmap.block(BlockId::new(raw)));
+            let first = self.memmap.block_at(M::address(zone.span.start)).get();
+            let end = self.memmap.block_at(M::address(zone.span.end)).get();
+            let blocks = (first..end).filter_map(|raw| self.memmap.block(BlockId::new(raw)));
             for block in blocks.filter(|block| (block.node, block.state) == home) {
-                self.verify_block(&block, &mut found)?;
+                self.check_block(&block, &mut found)?;
             }
             let at = u64::from(zone.node.get());
             let (expected, counted) = (found.counts, zone.counts);
@@ -59,20 +70,20 @@ impl<M: Machine> View<'_, M> {
                 let expected = found.extents[order.get() as usize];
                 let counted = zone.extents[order.get() as usize];
                 expect(4, "free extents of an order in a zone", at, expected, counted)?;
-                self.verify_list(zone.node, zone.kind, order)?;
+                self.check_list(zone.node, zone.kind, order)?;
             }
         }
         let mut blocks = [0; MAX_NODES];
-        for block in self.allocator.memmap.blocks() {
+        for block in self.memmap.blocks() {
             blocks[block.node.get() as usize] += 1;
-            self.verify_zone_is_listed(&block)?;
+            self.check_zone_is_listed(&block)?;
         }
-        self.verify_nodes(&blocks)
+        self.check_nodes(&blocks)
     }
 
     /// Nodes count their blocks; a zone without memory is blank; a range is being emptied only while
     /// its block goes offline, or the operation that empties it calls somebody.
-    fn verify_nodes(&self, blocks: &[u64; MAX_NODES]) -> Result<(), Violation> {
+    fn check_nodes(&self, blocks: &[u64; MAX_NODES]) -> Result<(), Violation> {
         let emptying = self.allocator.turn.looks.is_calling();
         for node in self.allocator.nodes.ids() {
             let at = u64::from(node.get());
@@ -94,7 +105,7 @@ impl<M: Machine> View<'_, M> {
                     .turn
                     .offlining
                     .get()
-                    .map_or(PfnRange::EMPTY, |id| self.allocator.memmap.block_pfns(id));
+                    .map_or(PfnRange::EMPTY, |id| self.memmap.block_pfns(id));
                 let known = isolating.pages() == 0 || going.covers(isolating) || emptying;
                 hold(4, "only a block that goes offline is being emptied", at, known)?;
             }
@@ -104,7 +115,7 @@ impl<M: Machine> View<'_, M> {
 
     /// Each extent on a list is free, of the list's order, in the list's zone, and linked both ways, so
     /// that no list goes round in a circle.
-    fn verify_list(
+    fn check_list(
         &self,
         node: crate::NodeId,
         kind: ZoneKind,
@@ -114,12 +125,11 @@ impl<M: Machine> View<'_, M> {
         let mut length = 0;
         let mut before = None;
         for pfn in self.allocator.list(&zone, order) {
-            let section = self.allocator.memmap.section_at(pfn);
-            let free = section
-                .is_some_and(|section| self.allocator.memmap.is_free_head(section, pfn, order));
+            let section = self.memmap.section_at(pfn);
+            let free = section.is_some_and(|section| self.memmap.is_free_head(section, pfn, order));
             hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
-            let block = self.allocator.memmap.block_at(M::address(pfn));
-            let home = self.allocator.memmap.block(block).map(|block| (block.node, block.state));
+            let block = self.memmap.block_at(M::address(pfn));
+            let home = self.memmap.block(block).map(|block| (block.node, block.state));
             let here = home == Some((node, BlockState::Online(kind)));
             hold(4, "a listed extent is in its zone", pfn.get(), here)?;
             let back = self.allocator.previous(pfn) == before.replace(pfn);
@@ -131,7 +141,7 @@ impl<M: Machine> View<'_, M> {
     }
 
     /// The block's extents cover it without a gap, and add up to its counts.
-    fn verify_block(&self, block: &Block, found: &mut Found) -> Result<(), Violation> {
+    fn check_block(&self, block: &Block, found: &mut Found) -> Result<(), Violation> {
         let mut next = block.pfns.start;
         let (mut managed, mut free) = (0, 0);
         let mut heads = Heads::default();
@@ -139,8 +149,8 @@ impl<M: Machine> View<'_, M> {
             BlockState::Online(kind) => self.allocator.nodes.lock(block.node, kind).isolating,
             BlockState::Offline => PfnRange::EMPTY,
         };
-        for (pfn, pages, state) in self.allocator.memmap.extents(block.pfns) {
-            self.verify_gap(block, next, pfn)?;
+        for (pfn, pages, state) in self.memmap.extents(block.pfns) {
+            self.check_gap(block, next, pfn)?;
             hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
             let taken = matches!(state, PageState::Used { owner: Owner::Taken, .. });
             hold(4, "an extent is taken as its block is", pfn.get(), taken == block.taken)?;
@@ -148,7 +158,7 @@ impl<M: Machine> View<'_, M> {
                 PageState::Free { order } => {
                     (managed, free) = (managed + pages, free + pages);
                     found.extents[order.get() as usize] += 1;
-                    self.verify_merged(pfn, order)?;
+                    self.check_merged(pfn, order)?;
                 }
                 PageState::Isolated { .. } => {
                     (managed, free) = (managed + pages, free + pages);
@@ -169,8 +179,8 @@ impl<M: Machine> View<'_, M> {
             heads.believed += u64::from(self.is_initialised(pfn));
             next = pfn.add(pages);
         }
-        self.verify_gap(block, next, block.pfns.end)?;
-        self.verify_bitmaps(block, heads)?;
+        self.check_gap(block, next, block.pfns.end)?;
+        self.check_bitmaps(block, heads)?;
         expect(4, "managed pages of a block", block.id.get(), managed, block.counts.managed)?;
         expect(4, "free pages of a block", block.id.get(), free, block.counts.free)?;
         found.counts = found.counts.plus(block.counts);
@@ -179,13 +189,13 @@ impl<M: Machine> View<'_, M> {
     }
 
     /// What lies between two extents is memmap or absent.
-    fn verify_gap(&self, block: &Block, start: Pfn, end: Pfn) -> Result<(), Violation> {
+    fn check_gap(&self, block: &Block, start: Pfn, end: Pfn) -> Result<(), Violation> {
         let mut pfn = start;
         while pfn < end {
-            let section = self.allocator.memmap.section_at(pfn);
+            let section = self.memmap.section_at(pfn);
             let part = Section::<M>::part(pfn);
             let absent = section.is_none_or(|section| !section.record().present().has(part));
-            let memmap = block.group.and_then(|head| self.allocator.memmap.group(head));
+            let memmap = block.group.and_then(|head| self.memmap.group(head));
             let memmap = memmap.is_some_and(|group| group.pfns.contains(pfn));
             hold(2, "a page outside all extents is memmap or absent", pfn.get(), absent || memmap)?;
             hold(4, "only boot memory has absent parts", pfn.get(), memmap || block.boot)?;
@@ -195,40 +205,39 @@ impl<M: Machine> View<'_, M> {
     }
 
     /// A free extent's buddy is not free too.
-    fn verify_merged(&self, pfn: Pfn, order: Order) -> Result<(), Violation> {
-        if order >= self.allocator.memmap.block_size().order::<M>() {
+    fn check_merged(&self, pfn: Pfn, order: Order) -> Result<(), Violation> {
+        if order >= self.memmap.block_size().order::<M>() {
             return Ok(());
         }
         let buddy = Pfn::new(pfn.get() ^ order.pages());
-        let section = self.allocator.memmap.section_at(buddy);
-        let both = section
-            .is_some_and(|section| self.allocator.memmap.is_free_head(section, buddy, order));
+        let section = self.memmap.section_at(buddy);
+        let both = section.is_some_and(|section| self.memmap.is_free_head(section, buddy, order));
         hold(4, "free buddies are merged", pfn.get(), !both)
     }
 
     /// A bit in `heads` stands for an extent of a part or more; in an initialised part each
     /// descriptor holds a state, and only the heads the walk came by say more than tail.
-    fn verify_bitmaps(&self, block: &Block, walked: Heads) -> Result<(), Violation> {
+    fn check_bitmaps(&self, block: &Block, walked: Heads) -> Result<(), Violation> {
         let mut found = Heads::default();
-        for section in self.allocator.memmap.sections_of_block(block.id) {
+        for section in self.memmap.sections_of_block(block.id) {
             let online = section.word().state() == SectionState::Online;
             hold(4, "a section of an online block is online", section.number(), online)?;
             let record = section.record();
             for part in section.parts() {
                 let pfns = section.part_pfns(part);
                 if record.heads().has(part) {
-                    let state = self.allocator.memmap.page(pfns.start).state();
+                    let state = self.memmap.page(pfns.start).state();
                     let pages = state.map_or(0, PageState::extent_pages);
                     hold(1, "a part's head bit", pfns.start.get(), pages >= M::PART_PAGES)?;
                     found.parts += 1;
                 }
                 if record.initialised().has(part) {
-                    let memmap = self.allocator.memmap.memmap_in(section, pfns);
+                    let memmap = self.memmap.memmap_in(section, pfns);
                     let outside = pfns
                         .iter()
                         .filter(|&pfn| memmap.is_none_or(|memmap| !memmap.contains(pfn)));
                     for pfn in outside {
-                        let state = self.allocator.memmap.page(pfn).state();
+                        let state = self.memmap.page(pfn).state();
                         hold(1, "an initialised part holds states", pfn.get(), state.is_some())?;
                         found.believed += u64::from(state != Some(PageState::Tail));
                     }
@@ -243,15 +252,12 @@ impl<M: Machine> View<'_, M> {
     /// Whether each descriptor of the part that holds `pfn` is initialised.
     fn is_initialised(&self, pfn: Pfn) -> bool {
         let part = Section::<M>::part(pfn);
-        self.allocator
-            .memmap
-            .section_at(pfn)
-            .is_some_and(|section| section.record().initialised().has(part))
+        self.memmap.section_at(pfn).is_some_and(|section| section.record().initialised().has(part))
     }
 
     /// An offline block's sections are present, and nothing of their descriptors is believed.
-    fn verify_offline(&self, block: &Block) -> Result<(), Violation> {
-        for section in self.allocator.memmap.sections_of_block(block.id) {
+    fn check_offline(&self, block: &Block) -> Result<(), Violation> {
+        for section in self.memmap.sections_of_block(block.id) {
             let present = section.word().state() == SectionState::Present;
             hold(4, "a section of an offline block is present", section.number(), present)?;
             let record = section.record();
@@ -264,8 +270,8 @@ impl<M: Machine> View<'_, M> {
     }
 
     /// An online block's zone is one that [`zones`](View::zones) shows; an offline block is in none.
-    fn verify_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
-        let BlockState::Online(kind) = block.state else { return self.verify_offline(block) };
+    fn check_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
+        let BlockState::Online(kind) = block.state else { return self.check_offline(block) };
         let listed = self.allocator.nodes.populated(kind).any(|node| node == block.node);
         hold(4, "the zone of an online block has memory", block.id.get(), listed)
     }

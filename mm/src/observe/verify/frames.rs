@@ -1,13 +1,14 @@
 //! What the verbs hold of system memory: counted, and each frame used once (laws 4 and 5).
 
-use super::{Violation, expect, hold};
+use super::violation::{Violation, expect, hold};
 use crate::addr::{Pfn, PfnRange, PhysAddr};
+use crate::alloc::Allocator;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::BlockState;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{NODE_BYTES, record_pfns};
-use crate::observe::View;
 use crate::paging::Mapper;
 
 /// Pages with how often each occurs, told from another such bag by a sum of hashes: bags that differ
@@ -38,12 +39,22 @@ fn mix(pfn: Pfn) -> u64 {
     word ^ word >> 31
 }
 
-impl<M: Machine> View<'_, M> {
-    pub(super) fn verify_frames(&self) -> Result<(), Violation> {
+/// Checks the frames of tables, nodes and memmaps.
+pub(super) struct Frames<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    memmap: &'m Memmap<M>,
+}
+
+impl<'m, M: Machine> Frames<'m, M> {
+    pub(super) const fn of(allocator: &'m Allocator<M>) -> Self {
+        Self { allocator, memmap: &allocator.memmap }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Violation> {
         let (mut memmaps, mut tables) = (Bag::default(), Bag::default());
         let system = BlockState::Online(ZoneKind::System);
-        for block in self.allocator.memmap.blocks().filter(|block| block.state == system) {
-            for (pfn, pages, state) in self.allocator.memmap.extents(block.pfns) {
+        for block in self.memmap.blocks().filter(|block| block.state == system) {
+            for (pfn, pages, state) in self.memmap.extents(block.pfns) {
                 let pfns = PfnRange::new(pfn, pages);
                 match state {
                     PageState::Used { owner: Owner::Memmap, .. } => memmaps.insert(pfns),
@@ -54,13 +65,13 @@ impl<M: Machine> View<'_, M> {
         }
         let counted = self.allocator.frames.system_pages();
         expect(4, "pages that the verbs hold", 0, memmaps.pages + tables.pages, counted)?;
-        self.hold_reserve(&mut tables)?;
-        self.verify_held_tables(&tables)?;
-        self.verify_held_memmaps(&memmaps)
+        self.add_reserve(&mut tables)?;
+        self.check_tables(&tables)?;
+        self.check_memmaps(&memmaps)
     }
 
     /// Adds the frames of the reserve that are in use.
-    fn hold_reserve(&self, held: &mut Bag) -> Result<(), Violation> {
+    fn add_reserve(&self, held: &mut Bag) -> Result<(), Violation> {
         let (handed_out, never) = self.allocator.frames.handed_out();
         let (pieces, free) = self.allocator.frames.reserve();
         let is_good = |pfn: &Pfn| !self.allocator.is_bad_table(M::address(*pfn));
@@ -69,7 +80,7 @@ impl<M: Machine> View<'_, M> {
         }
         let (mut count, mut stray) = (0, None);
         let unused = M::pfns(never).iter().filter(is_good).count() as u64;
-        self.allocator.frames.visit_returned(self.allocator.machine(), &mut |frame| {
+        self.allocator.frames.visit_returned(self.memmap.machine(), &mut |frame| {
             let known = pieces.iter().any(|piece| piece.contains(frame))
                 && !never.contains(frame)
                 && frame.is_aligned(M::PAGE_BYTES)
@@ -89,7 +100,7 @@ impl<M: Machine> View<'_, M> {
 
     /// The pages that are held for tables and nodes are those that tables and nodes lie in: none is
     /// lost, and none that is in use is free.
-    fn verify_held_tables(&self, held: &Bag) -> Result<(), Violation> {
+    fn check_tables(&self, held: &Bag) -> Result<(), Violation> {
         let (mut used, mut pieces, mut result) = (Bag::default(), 0, Ok(()));
         let mut visit = |at: PhysAddr, bytes: u64| {
             if !self.allocator.owns_tables(at) {
@@ -111,8 +122,8 @@ impl<M: Machine> View<'_, M> {
             let known = hold(5, "a shared page counts its table", at.get(), first.is_some());
             result = result.and(known);
         };
-        self.allocator.memmap.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
-        self.allocator.memmap.sections().nodes().for_each(|node| visit(node, NODE_BYTES));
+        self.memmap.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
+        self.memmap.sections().nodes().for_each(|node| visit(node, NODE_BYTES));
         result?;
         expect(4, "tables and nodes in shared pages", 0, pieces, self.pieces())?;
         expect(5, "pages that hold tables and nodes", 0, held.pages, used.pages)?;
@@ -120,15 +131,15 @@ impl<M: Machine> View<'_, M> {
     }
 
     /// The pages that are held for memmaps are those that memmaps lie in.
-    fn verify_held_memmaps(&self, held: &Bag) -> Result<(), Violation> {
+    fn check_memmaps(&self, held: &Bag) -> Result<(), Violation> {
         let mut used = Bag::default();
         let boot = self.records().filter(|&number| self.is_boot(number));
         let last = boot.last().unwrap_or(0);
         for number in self.records() {
-            let Some(section) = self.allocator.memmap.section(number) else { continue };
+            let Some(section) = self.memmap.section(number) else { continue };
             if section.word().boot() {
-                self.verify_apart(number, last)?;
-            } else if self.allocator.memmap.group_of(section).is_none() {
+                self.check_apart(number, last)?;
+            } else if self.memmap.group_of(section).is_none() {
                 self.visit_memmap(number, &mut |pfns| used.insert(pfns));
             }
         }
@@ -142,7 +153,7 @@ impl<M: Machine> View<'_, M> {
     /// The sections that are there, the first of those that share a record.
     fn records(&self) -> impl Iterator<Item = u64> + '_ {
         let mut last = None;
-        let numbers = self.allocator.memmap.sections().iter(self.allocator.machine());
+        let numbers = self.memmap.sections().iter(self.memmap.machine());
         numbers.filter(move |number| {
             let record = number / M::RECORD_SECTIONS;
             last.replace(record) != Some(record)
@@ -152,10 +163,10 @@ impl<M: Machine> View<'_, M> {
     /// No boot section above, up to `last`, has its memmap where this one has, but for those that share
     /// its record. Each lies in one aligned piece, so it is enough to compare where they begin; there are
     /// as many as the machine was started with, and no more.
-    fn verify_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
+    fn check_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
         let backing = |number| {
-            let virt = self.allocator.memmap.memmap_virt(record_pfns::<M>(number)).start();
-            self.allocator.memmap.mapper().translate(virt).map(|leaf| leaf.target(virt))
+            let virt = self.memmap.memmap_virt(record_pfns::<M>(number)).start();
+            self.memmap.mapper().translate(virt).map(|leaf| leaf.target(virt))
         };
         let start = backing(number);
         let mut next = start.map(|start| M::pfn(start).get());
@@ -170,13 +181,13 @@ impl<M: Machine> View<'_, M> {
     }
 
     fn is_boot(&self, number: u64) -> bool {
-        self.allocator.memmap.sections().word(self.allocator.machine(), number).boot()
+        self.memmap.sections().word(self.memmap.machine(), number).boot()
     }
 
     /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
     fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
-        let virt = self.allocator.memmap.memmap_virt(record_pfns::<M>(number));
-        self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
+        let virt = self.memmap.memmap_virt(record_pfns::<M>(number));
+        self.memmap.mapper().visit(virt, &mut |leaf| {
             let start = leaf.virt.max(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));
             each(PfnRange::new(M::pfn(leaf.target(start)), end / M::PAGE_BYTES));

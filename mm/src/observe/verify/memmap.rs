@@ -1,47 +1,55 @@
 //! Laws 1 to 3: descriptors, memmaps and their heads.
 
-use super::{Violation, expect, hold};
+use super::violation::{Violation, expect, hold};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockWord, Group};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{Section, SectionState};
-use crate::observe::View;
 use crate::paging::Mapper;
 
-impl<M: Machine> View<'_, M> {
-    pub(super) fn verify_memmap(&self) -> Result<(), Violation> {
-        for number in self.allocator.memmap.sections().iter(self.allocator.machine()) {
-            let state =
-                self.allocator.memmap.sections().word(self.allocator.machine(), number).state();
+/// Checks what describes memory.
+pub(super) struct Descriptors<'m, M: Machine> {
+    memmap: &'m Memmap<M>,
+}
+
+impl<'m, M: Machine> Descriptors<'m, M> {
+    pub(super) const fn of(memmap: &'m Memmap<M>) -> Self {
+        Self { memmap }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Violation> {
+        for number in self.memmap.sections().iter(self.memmap.machine()) {
+            let state = self.memmap.sections().word(self.memmap.machine(), number).state();
             hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
-            let Some(section) = self.allocator.memmap.section(number) else { continue };
-            self.verify_whole(section)?;
-            self.verify_mapped(section)?;
-            match self.allocator.memmap.group_of(section) {
-                Some(group) => self.verify_group(section, group)?,
-                None => self.verify_boot_memmap(section)?,
+            let Some(section) = self.memmap.section(number) else { continue };
+            self.check_whole(section)?;
+            self.check_mapped(section)?;
+            match self.memmap.group_of(section) {
+                Some(group) => self.check_group(section, group)?,
+                None => self.check_boot(section)?,
             }
         }
         Ok(())
     }
 
     /// An added block has all its sections: each is followed by the next, the last by the first.
-    fn verify_whole(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let last = self.allocator.memmap.block_sections() - 1;
+    fn check_whole(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let last = self.memmap.block_sections() - 1;
         let number = section.number();
         let next = number & !last | (number + 1) & last;
-        let there = section.word().boot() || self.allocator.memmap.section(next).is_some();
+        let there = section.word().boot() || self.memmap.section(next).is_some();
         hold(4, "an added block has all its sections", next, there)
     }
 
     /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.
-    fn verify_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let virt = self.allocator.memmap.memmap_virt(section.pfns());
+    fn check_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let virt = self.memmap.memmap_virt(section.pfns());
         // Leaves come in order; a gap stops the count.
         let mut mapped = 0;
-        self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
+        self.memmap.mapper().visit(virt, &mut |leaf| {
             let first = leaf.virt.max(virt.start()).offset_from(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(virt.start());
             mapped = if first == mapped { end } else { mapped };
@@ -50,7 +58,7 @@ impl<M: Machine> View<'_, M> {
         expect(1, "mapped memmap of a section", section.number(), virt.len(), covered)
     }
 
-    fn verify_group(&self, section: Section<'_, M>, group: Group) -> Result<(), Violation> {
+    fn check_group(&self, section: Section<'_, M>, group: Group) -> Result<(), Violation> {
         let number = section.number();
         let head = group.pfns.start;
         let altmap = Altmap::of_memmap::<M>(group.pfns);
@@ -60,49 +68,36 @@ impl<M: Machine> View<'_, M> {
         let record = altmap.record::<M>(number);
         expect(3, "the record's place", number, record.get(), section.word().record().get())?;
         let tail = PageState::MemmapTail { head };
-        hold(
-            3,
-            "a tail answers with its head",
-            number,
-            self.allocator.memmap.page(record).is(tail),
-        )?;
-        self.verify_backing(section, altmap)
+        hold(3, "a tail answers with its head", number, self.memmap.page(record).is(tail))?;
+        self.check_backing(section, altmap)
     }
 
     /// The section's part of the memmap is backed by the altmap's frames, in order.
-    fn verify_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
-        let base = self.allocator.memmap.memmap_virt(altmap.described).start();
+    fn check_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
+        let base = self.memmap.memmap_virt(altmap.described).start();
         let mut result = Ok(());
-        self.allocator.memmap.mapper().visit(
-            self.allocator.memmap.memmap_virt(section.pfns()),
-            &mut |leaf| {
-                let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
-                let found = leaf.phys.get();
-                result =
-                    result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
-            },
-        );
+        self.memmap.mapper().visit(self.memmap.memmap_virt(section.pfns()), &mut |leaf| {
+            let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
+            let found = leaf.phys.get();
+            result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
+        });
         result
     }
 
     /// A memmap in system memory: its pages are held by whoever holds descriptors.
-    fn verify_boot_memmap(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let record = self.allocator.memmap.block_record(section.number());
+    fn check_boot(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let record = self.memmap.block_record(section.number());
         let placement = record.map(|record| BlockWord::decode(record.block().get()).placement);
         let number = section.number();
         hold(3, "a self-hosted block has a head", number, placement == Some(Placement::Boot))?;
 
         let owner = if section.word().boot() { Owner::Boot } else { Owner::Memmap };
         let mut result = Ok(());
-        self.allocator.memmap.mapper().visit(
-            self.allocator.memmap.memmap_virt(section.pfns()),
-            &mut |leaf| {
-                let held = matches!(self.allocator.memmap.extent_of(M::pfn(leaf.phys)),
+        self.memmap.mapper().visit(self.memmap.memmap_virt(section.pfns()), &mut |leaf| {
+            let held = matches!(self.memmap.extent_of(M::pfn(leaf.phys)),
                 Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
-                result =
-                    result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
-            },
-        );
+            result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
+        });
         result
     }
 }

@@ -23,74 +23,34 @@ mod memmap;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod violation;
 
+pub use violation::Violation;
+
+use self::counts::Counts;
+use self::frames::Frames;
+use self::memmap::Descriptors;
+use self::tables::Tables;
 use crate::machine::Machine;
 use crate::observe::View;
-use crate::paging::Translation;
-use core::fmt;
-
-/// A law that does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The law's number.
-    pub law: u8,
-    /// What is wrong.
-    pub what: &'static str,
-    /// Where: an address, a pfn, a section or a block, as `what` says.
-    pub at: u64,
-    /// The value that should be there.
-    pub expected: u64,
-    /// The value that is there.
-    pub found: u64,
-    /// The leaf that is wrong, if one is.
-    pub leaf: Option<Translation>,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { law, what, at, expected, found, leaf } = self;
-        write!(f, "law {law}: {what} at {at:#x}: expected {expected:#x}, found {found:#x}")?;
-        let Some(Translation { virt, phys, len, attr }) = leaf else { return Ok(()) };
-        let attr = attr.bits();
-        write!(f, "; the leaf at {virt} maps {len:#x} bytes to {phys}, attributes {attr:#x}")
-    }
-}
-
-impl core::error::Error for Violation {}
-
-/// Answers a violation of `law` unless the values are equal.
-fn expect(
-    law: u8,
-    what: &'static str,
-    at: u64,
-    expected: u64,
-    found: u64,
-) -> Result<(), Violation> {
-    let leaf = None;
-    if expected == found { Ok(()) } else { Err(Violation { law, what, at, expected, found, leaf }) }
-}
-
-/// Answers a violation of `law` unless `holds`.
-fn hold(law: u8, what: &'static str, at: u64, holds: bool) -> Result<(), Violation> {
-    expect(law, what, at, 1, u64::from(holds))
-}
 
 impl<M: Machine> View<'_, M> {
     /// See [`Mm::verify`](crate::Mm::verify).
     pub(crate) fn verify(&self) -> Result<(), Violation> {
         let _look = self.allocator.turn.looks.enter();
-        self.verify_memmap()?;
-        self.verify_frames()?;
-        self.verify_counts()?;
-        self.verify_section_nodes()?;
-        self.verify_filled_tables()?;
-        self.verify_linear_map()
+        Descriptors::of(&self.allocator.memmap).check()?;
+        Frames::of(self.allocator).check()?;
+        Counts::of(self.allocator).check()?;
+        let tables = Tables::of(self.allocator);
+        tables.check_section_nodes()?;
+        tables.check_filled()?;
+        tables.check_linear_map()
     }
 
     /// See [`Mm::verify_machine`](crate::Mm::verify_machine).
     pub(crate) fn verify_machine(&self) -> Result<(), Violation> {
         self.verify()?;
         let _look = self.allocator.turn.looks.enter();
-        self.verify_tables()
+        Tables::of(self.allocator).check()
     }
 }

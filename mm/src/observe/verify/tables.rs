@@ -1,16 +1,17 @@
 //! Laws 5 and 6: what the page tables translate.
 
-use super::{Violation, expect, hold};
+use super::violation::{Violation, expect, hold};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::alloc::Allocator;
 use crate::alloc::zone::ZoneKind;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::SectionState;
 use crate::memmap::section::sections_touched;
-use crate::observe::View;
-use crate::observe::snapshot::HALVES;
+use crate::observe::snapshot::{HALVES, visit_rest};
 use crate::paging::{Attr, Mapper, Translation};
 
 /// Tables that are noted at a time.
@@ -44,21 +45,31 @@ impl Written {
     }
 }
 
-impl<M: Machine> View<'_, M> {
-    pub(super) fn verify_tables(&self) -> Result<(), Violation> {
+/// Checks what the page tables translate.
+pub(super) struct Tables<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    memmap: &'m Memmap<M>,
+}
+
+impl<'m, M: Machine> Tables<'m, M> {
+    pub(super) const fn of(allocator: &'m Allocator<M>) -> Self {
+        Self { allocator, memmap: &allocator.memmap }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Violation> {
         for start in HALVES {
             let mut next = Some(VirtAddr::new(start));
             while let Some(from) = next {
-                next = self.verify_leaves(from)?;
+                next = self.check_leaves(from)?;
             }
         }
-        for entries in self.allocator.memmap.shared_root_entries() {
-            let missing = entries.without_table(self.allocator.memmap.mapper());
+        for entries in self.memmap.shared_root_entries() {
+            let missing = entries.without_table(self.memmap.mapper());
             let at = missing.unwrap_or_default().get();
             hold(5, "a shared root entry has a table behind it", at, missing.is_none())?;
         }
         let mut done = 0;
-        while let checked @ 1.. = self.verify_some_tables(done)? {
+        while let checked @ 1.. = self.check_some(done)? {
             done += checked;
         }
         Ok(())
@@ -68,9 +79,9 @@ impl<M: Machine> View<'_, M> {
     /// what they write. Returns where to go on.
     ///
     /// What needs the mapper is asked when it has shown all: it may be behind a lock.
-    fn verify_leaves(&self, from: VirtAddr) -> Result<Option<VirtAddr>, Violation> {
+    fn check_leaves(&self, from: VirtAddr) -> Result<Option<VirtAddr>, Violation> {
         let (mut written, mut next, mut result) = (Written::default(), None, Ok(()));
-        self.visit_rest(from, &mut |leaf| {
+        visit_rest(self.memmap, from, &mut |leaf| {
             if next.is_some() || result.is_err() {
                 return;
             }
@@ -78,23 +89,23 @@ impl<M: Machine> View<'_, M> {
                 next = Some(leaf.virt);
                 return;
             }
-            result = self.verify_leaf(&leaf);
+            result = self.check_leaf(&leaf);
         });
-        result.and_then(|()| self.verify_aliases(&written))?;
+        result.and_then(|()| self.check_aliases(&written))?;
         Ok(next)
     }
 
     /// Checks as many tables as there is room for, but for the first `done`. Returns how many.
-    fn verify_some_tables(&self, done: usize) -> Result<usize, Violation> {
+    fn check_some(&self, done: usize) -> Result<usize, Violation> {
         let (mut seen, mut frames) = (0, [PhysAddr::default(); TABLES]);
-        self.allocator.memmap.mapper().visit_tables(&mut |table| {
+        self.memmap.mapper().visit_tables(&mut |table| {
             if let Some(slot) = usize::checked_sub(seen, done).and_then(|at| frames.get_mut(at)) {
                 *slot = table.frame;
             }
             seen += 1;
         });
         let count = seen.saturating_sub(done).min(TABLES);
-        frames[..count].iter().try_for_each(|&frame| self.verify_table(frame))?;
+        frames[..count].iter().try_for_each(|&frame| self.check_table(frame))?;
         Ok(count)
     }
 
@@ -102,12 +113,12 @@ impl<M: Machine> View<'_, M> {
     /// it, or costs the frame that it lies in. Tables from before the manager stay, empty or not.
     ///
     /// Tables are gathered some at a time, so that no look-up is made while the mapper shows tables.
-    pub(super) fn verify_filled_tables(&self) -> Result<(), Violation> {
+    pub(super) fn check_filled(&self) -> Result<(), Violation> {
         const BATCH: usize = 64;
         let mut first = 0;
         loop {
             let (mut batch, mut seen) = ([None; BATCH], 0);
-            self.allocator.memmap.mapper().visit_tables(&mut |table| {
+            self.memmap.mapper().visit_tables(&mut |table| {
                 if table.level == 0 || !self.allocator.owns_tables(table.frame) {
                     return;
                 }
@@ -119,7 +130,7 @@ impl<M: Machine> View<'_, M> {
             for table in batch.into_iter().flatten() {
                 let mut maps = false;
                 let range = VirtRange::new(table.virt, table.span).unwrap_or_default();
-                self.allocator.memmap.mapper().visit(range, &mut |_| maps = true);
+                self.memmap.mapper().visit(range, &mut |_| maps = true);
                 hold(5, "a table maps something", table.frame.get(), maps)?;
             }
             first += BATCH;
@@ -130,8 +141,8 @@ impl<M: Machine> View<'_, M> {
     }
 
     /// Section nodes lie in system memory, each in a page that is held for it.
-    pub(super) fn verify_section_nodes(&self) -> Result<(), Violation> {
-        self.allocator.memmap.sections().nodes().try_for_each(|node| {
+    pub(super) fn check_section_nodes(&self) -> Result<(), Violation> {
+        self.memmap.sections().nodes().try_for_each(|node| {
             let system = self.is_system_memory(node);
             hold(5, "a section node lies in system memory", node.get(), system)?;
             hold(5, "a section node's page is held for it", node.get(), self.is_held(node))
@@ -140,15 +151,15 @@ impl<M: Machine> View<'_, M> {
 
     /// All of a block is in the linear map, but nothing of one that was taken. Boot memory with holes is
     /// passed over: what is mapped of it is the kernel's affair.
-    pub(super) fn verify_linear_map(&self) -> Result<(), Violation> {
-        for block in self.allocator.memmap.blocks() {
-            let Some(range) = self.allocator.memmap.block_range(block.id) else { continue };
+    pub(super) fn check_linear_map(&self) -> Result<(), Violation> {
+        for block in self.memmap.blocks() {
+            let Some(range) = self.memmap.block_range(block.id) else { continue };
             if block.boot && !self.is_whole(&block) {
                 continue;
             }
             let (mut mapped, mut result) = (0, Ok(()));
-            let virt = self.allocator.memmap.linear_virt(range);
-            self.allocator.memmap.mapper().visit(virt, &mut |leaf| {
+            let virt = self.memmap.linear_virt(range);
+            self.memmap.mapper().visit(virt, &mut |leaf| {
                 mapped += leaf.range().intersection(virt).map_or(0, VirtRange::len);
                 let linear = self.linear_offset(&leaf) == Some(leaf.phys.get());
                 result = result.and(judge(6, "the linear map is linear", &leaf, linear));
@@ -165,41 +176,40 @@ impl<M: Machine> View<'_, M> {
         block.state == BlockState::Offline || block.counts.present == block.pfns.pages()
     }
 
-    fn verify_leaf(&self, leaf: &Translation) -> Result<(), Violation> {
+    fn check_leaf(&self, leaf: &Translation) -> Result<(), Violation> {
         let both = leaf.attr.contains(Attr::WRITE | Attr::EXECUTE);
         judge(6, "a leaf is not writable and executable", leaf, !both)?;
 
         let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
-        let alias = self.allocator.machine().protected().iter().any(|range| range.overlaps(target));
+        let alias = self.memmap.machine().protected().iter().any(|range| range.overlaps(target));
         let writable = leaf.attr.contains(Attr::WRITE);
         judge(6, "protected memory has no writable mapping", leaf, !(alias && writable))?;
 
         if let Some(offset) = self.linear_offset(leaf) {
             judge(6, "the linear map is linear", leaf, offset == leaf.phys.get())?;
-            if self.allocator.machine().linear_map_is_complete() {
+            if self.memmap.machine().linear_map_is_complete() {
                 return Ok(());
             }
-            self.verify_linear_attr(leaf, alias)?;
-            return self.verify_span(6, "a linear leaf's memory is there", target);
+            self.check_linear_attr(leaf, alias)?;
+            return self.check_span(6, "a linear leaf's memory is there", target);
         }
         let descriptors =
-            self.allocator.machine().phys_limit().get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
-        if let Some(offset) = offset_in(leaf, self.allocator.machine().vmemmap_base(), descriptors)
-        {
+            self.memmap.machine().phys_limit().get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
+        if let Some(offset) = offset_in(leaf, self.memmap.machine().vmemmap_base(), descriptors) {
             let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
             // A record's memmap is there as a whole, even if some of its sections are not.
             let record = M::RECORD_PAGES * M::PAGE_BYTES;
             let start = PhysAddr::new(pages(offset)).align_down(record);
             let end = pages(offset + leaf.len).next_multiple_of(record);
             let described = PhysRange::new(start, end - start.get()).unwrap_or_default();
-            return self.verify_span(6, "a memmap leaf describes what is there", described);
+            return self.check_span(6, "a memmap leaf describes what is there", described);
         }
-        self.verify_elsewhere(leaf, target)
+        self.check_elsewhere(leaf, target)
     }
 
     /// Memory that the manager looks after is mapped as ordinary memory: writable, unless it is
     /// protected, and neither for unprivileged code nor as a device.
-    fn verify_linear_attr(&self, leaf: &Translation, protected: bool) -> Result<(), Violation> {
+    fn check_linear_attr(&self, leaf: &Translation, protected: bool) -> Result<(), Violation> {
         let wrong = Attr::USER | Attr::DEVICE;
         judge(6, "a linear leaf is ordinary memory", leaf, !leaf.attr.intersects(wrong))?;
         if protected {
@@ -211,18 +221,18 @@ impl<M: Machine> View<'_, M> {
 
     /// A leaf in neither window. It may go to boot memory that was not taken, and to what is not the
     /// manager's: devices, and what firmware left to be read where no memory is.
-    fn verify_elsewhere(&self, leaf: &Translation, target: PhysRange) -> Result<(), Violation> {
+    fn check_elsewhere(&self, leaf: &Translation, target: PhysRange) -> Result<(), Violation> {
         let device = leaf.attr.contains(Attr::DEVICE);
         let changes = leaf.attr.intersects(Attr::WRITE | Attr::EXECUTE);
         for number in sections_touched::<M>(M::pfns(target)) {
-            let word = self.allocator.memmap.sections().word(self.allocator.machine(), number);
+            let word = self.memmap.sections().word(self.memmap.machine(), number);
             if word.state() == SectionState::Absent {
-                let gone = changes || self.allocator.memmap.sections().was_removed(number);
+                let gone = changes || self.memmap.sections().was_removed(number);
                 judge(6, "absent memory has no translation", leaf, device || !gone)?;
                 continue;
             }
             judge(6, "added memory is mapped in the linear map only", leaf, device || word.boot())?;
-            let block = self.allocator.memmap.block_record(number);
+            let block = self.memmap.block_record(number);
             let taken = block.is_some_and(|block| BlockWord::decode(block.block().get()).taken);
             judge(6, "taken memory has no translation", leaf, !taken)?;
         }
@@ -230,24 +240,21 @@ impl<M: Machine> View<'_, M> {
     }
 
     /// `range` is inside one block (law 5), and of sections one of which is there.
-    fn verify_span(&self, law: u8, what: &'static str, range: PhysRange) -> Result<(), Violation> {
-        let block = self.allocator.memmap.block_size().bytes();
+    fn check_span(&self, law: u8, what: &'static str, range: PhysRange) -> Result<(), Violation> {
+        let block = self.memmap.block_size().bytes();
         let first = range.start().align_down(block);
         let last = range.end().add(1_u64.wrapping_neg()).align_down(block);
         hold(5, "a leaf spans one memory block", range.start().get(), first == last)?;
         let mut sections = sections_touched::<M>(M::pfns(range));
-        let there = sections.any(|number| self.allocator.memmap.section(number).is_some());
+        let there = sections.any(|number| self.memmap.section(number).is_some());
         hold(law, what, range.start().get(), there)
     }
 
     /// A table lies in system memory, and the linear map can write it.
-    fn verify_table(&self, frame: PhysAddr) -> Result<(), Violation> {
+    fn check_table(&self, frame: PhysAddr) -> Result<(), Violation> {
         hold(5, "a table lies in system memory", frame.get(), self.is_system_memory(frame))?;
-        let linear = self
-            .allocator
-            .memmap
-            .mapper()
-            .translate(self.allocator.machine().linear_base().add(frame.get()));
+        let linear =
+            self.memmap.mapper().translate(self.memmap.machine().linear_base().add(frame.get()));
         let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
         hold(6, "the linear map can write a table", frame.get(), writable)?;
         hold(5, "a table's page is held for it", frame.get(), self.is_held(frame))
@@ -256,7 +263,7 @@ impl<M: Machine> View<'_, M> {
     /// Whether the allocator knows the page of a table or node as one that it may not give to anybody.
     fn is_held(&self, frame: PhysAddr) -> bool {
         matches!(
-            self.allocator.memmap.extent_of(M::pfn(frame)),
+            self.memmap.extent_of(M::pfn(frame)),
             Some((_, PageState::Used { owner: Owner::Boot | Owner::Table | Owner::Poison, .. }))
         )
     }
@@ -270,12 +277,12 @@ impl<M: Machine> View<'_, M> {
     }
 
     /// No table lies in memory that something other than the linear map can write.
-    fn verify_aliases(&self, written: &Written) -> Result<(), Violation> {
+    fn check_aliases(&self, written: &Written) -> Result<(), Violation> {
         if written.count == 0 {
             return Ok(());
         }
         let (what, mut result) = ("only the linear map writes a table", Ok(()));
-        self.allocator.memmap.mapper().visit_tables(&mut |table| {
+        self.memmap.mapper().visit_tables(&mut |table| {
             let alias = PhysRange::new(table.frame, table.bytes).is_some_and(|at| written.has(at));
             result = result.and(hold(6, what, table.frame.get(), !alias));
         });
@@ -284,8 +291,8 @@ impl<M: Machine> View<'_, M> {
 
     /// Whether `address` is in memory that never goes: boot memory, and online as system memory.
     fn is_system_memory(&self, address: PhysAddr) -> bool {
-        let Some(section) = self.allocator.memmap.section_at(M::pfn(address)) else { return false };
-        let block = self.allocator.memmap.block_record(section.number());
+        let Some(section) = self.memmap.section_at(M::pfn(address)) else { return false };
+        let block = self.memmap.block_record(section.number());
         let state = block.map(|record| BlockWord::decode(record.block().get()).state);
         section.word().boot() && state == Some(BlockState::Online(ZoneKind::System))
     }
@@ -294,17 +301,14 @@ impl<M: Machine> View<'_, M> {
     fn linear_offset(&self, leaf: &Translation) -> Option<u64> {
         offset_in(
             leaf,
-            self.allocator.machine().linear_base(),
-            self.allocator.machine().phys_limit().get(),
+            self.memmap.machine().linear_base(),
+            self.memmap.machine().phys_limit().get(),
         )
     }
 
     fn is_hot(&self, address: PhysAddr) -> bool {
-        let word = self
-            .allocator
-            .memmap
-            .sections()
-            .word(self.allocator.machine(), address.get() >> M::SECTION_SHIFT);
+        let word =
+            self.memmap.sections().word(self.memmap.machine(), address.get() >> M::SECTION_SHIFT);
         word.state() != SectionState::Absent && !word.boot()
     }
 }

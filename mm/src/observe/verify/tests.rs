@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use super::Violation;
+use super::{Counts, Frames, Tables, Violation};
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::zone::PageCounts;
 use crate::memmap::block::BlockWord;
@@ -235,7 +235,7 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
         .page(head)
         .set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
     record(&bench, 1).group().set(head.get());
-    let violation = bench.mm.view().verify_counts().unwrap_err();
+    let violation = Counts::of(bench.mm.allocator()).check().unwrap_err();
     assert_eq!(violation.law, 2);
     assert_eq!(violation.what, "a page outside all extents is memmap or absent");
     names(&bench, 3, "the record's place");

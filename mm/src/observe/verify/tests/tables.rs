@@ -205,7 +205,7 @@ fn a_hole_in_the_linear_map_is_named() {
     names(&bench, 6, "bytes of a block in the linear map");
 }
 
-/// The pages that the manager's own tables and nodes lie in, and `verify_tables` must name.
+/// The pages that the manager's own tables and nodes lie in, and `Tables::check` must name.
 fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
     let mut tables: std::vec::Vec<_> = bench.mm.allocator().memmap.sections().nodes().collect();
     bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
@@ -227,11 +227,11 @@ fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
         .collect()
 }
 
-/// Fails unless `verify` fails, as `verify_tables` does by this page.
+/// Fails unless `verify` fails, as `Tables::check` does by this page.
 #[track_caller]
 fn names_held(bench: &Lab, page: PhysAddr) {
     bench.mm.verify_machine().unwrap_err();
-    let found = bench.mm.view().verify_tables().unwrap_err();
+    let found = Tables::of(bench.mm.allocator()).check().unwrap_err();
     assert_eq!((found.law, found.what), (5, "a table's page is held for it"));
     assert_eq!(PhysAddr::new(found.at).align_down(PAGE), page);
     assert!(std::format!("{found}").contains(&std::format!("at {:#x}", found.at)));

@@ -1,0 +1,50 @@
+//! What a check says of a law that does not hold.
+
+use crate::paging::Translation;
+use core::fmt;
+
+/// A law that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The law's number.
+    pub law: u8,
+    /// What is wrong.
+    pub what: &'static str,
+    /// Where: an address, a pfn, a section or a block, as `what` says.
+    pub at: u64,
+    /// The value that should be there.
+    pub expected: u64,
+    /// The value that is there.
+    pub found: u64,
+    /// The leaf that is wrong, if one is.
+    pub leaf: Option<Translation>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { law, what, at, expected, found, leaf } = self;
+        write!(f, "law {law}: {what} at {at:#x}: expected {expected:#x}, found {found:#x}")?;
+        let Some(Translation { virt, phys, len, attr }) = leaf else { return Ok(()) };
+        let attr = attr.bits();
+        write!(f, "; the leaf at {virt} maps {len:#x} bytes to {phys}, attributes {attr:#x}")
+    }
+}
+
+impl core::error::Error for Violation {}
+
+/// Returns a violation of `law` unless the values are equal.
+pub(super) fn expect(
+    law: u8,
+    what: &'static str,
+    at: u64,
+    expected: u64,
+    found: u64,
+) -> Result<(), Violation> {
+    let leaf = None;
+    if expected == found { Ok(()) } else { Err(Violation { law, what, at, expected, found, leaf }) }
+}
+
+/// Returns a violation of `law` unless `holds`.
+pub(super) fn hold(law: u8, what: &'static str, at: u64, holds: bool) -> Result<(), Violation> {
+    expect(law, what, at, 1, u64::from(holds))
+}
