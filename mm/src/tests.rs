@@ -222,12 +222,15 @@ fn a_table_reserve_at_physical_address_0_loses_no_frame() {
 
     // Each frame is in the reserve, and there once.
     let mut frames: Vec<_> =
-        (0..free).map(|_| bench.mm.allocator().take_frame(true).unwrap()).collect();
+        (0..free).map(|_| bench.mm.allocator().table_frames().take_frame().unwrap()).collect();
     assert_eq!(bench.mm.allocator().frames.system_pages(), 0);
     frames.sort();
     let all: Vec<_> = (0..free).map(|nth| PhysAddr::new(nth * PAGE)).collect();
     assert_eq!(frames, all);
-    frames.into_iter().rev().for_each(|frame| bench.mm.allocator().return_frame(frame));
+    frames
+        .into_iter()
+        .rev()
+        .for_each(|frame| bench.mm.allocator().table_frames().return_frame(frame));
     assert_eq!(bench.mm.allocator().frames.reserve(), (reserve, free));
     bench.check();
 }

@@ -8,9 +8,11 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Stuck};
+use crate::alloc::isolate::Area;
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use core::fmt;
@@ -63,41 +65,44 @@ impl<M: Machine> Allocator<M> {
         }
         let blocks = self.memmap.blocks();
         let blocks = blocks.filter(|b| (b.node, b.state) == (node, BlockState::Online(kind)));
-        let best = blocks.filter_map(|block| self.cheapest_run(&block, order)).min();
+        let best = blocks.filter_map(|block| cheapest_run(&self.memmap, &block, order)).min();
         let (_, run) = best.ok_or(CompactError::Immovable(order))?;
-        let area = self.area(run).ok_or(CompactError::Immovable(order))?;
+        let area = Area::among(&self.memmap, run).ok_or(CompactError::Immovable(order))?;
         let emptied = Evacuation::begin(self, area).run(self);
         let area = emptied.map_err(|stuck| match stuck {
             Stuck::Held(pfn, owner) => CompactError::InUse(pfn, owner, self.owners.name(owner)),
             Stuck::NoRoom(order) => CompactError::NoRoom(order),
         })?;
-        self.end_isolation(&area);
+        area.end_isolation(self);
         Ok(run)
     }
+}
 
-    /// The aligned run of a block with the fewest used pages, and how many, if one could be emptied.
-    fn cheapest_run(&self, block: &Block, order: Order) -> Option<(u64, PfnRange)> {
-        let pages = order.pages();
-        let count = block.pfns.pages() / pages;
-        let runs = (0..count).map(|i| PfnRange::new(block.pfns.start.add(i * pages), pages));
-        let free_of_memmap =
-            |run: &PfnRange| run.start >= block.pfns.start.add(block.counts.memmap);
-        runs.filter(free_of_memmap).filter_map(|run| Some((self.cost(run)?, run))).min()
-    }
+/// The aligned run of a block with the fewest used pages, and how many, if one could be emptied.
+fn cheapest_run<M: Machine>(
+    memmap: &Memmap<M>,
+    block: &Block,
+    order: Order,
+) -> Option<(u64, PfnRange)> {
+    let pages = order.pages();
+    let count = block.pfns.pages() / pages;
+    let runs = (0..count).map(|i| PfnRange::new(block.pfns.start.add(i * pages), pages));
+    let free_of_memmap = |run: &PfnRange| run.start >= block.pfns.start.add(block.counts.memmap);
+    runs.filter(free_of_memmap).filter_map(|run| Some((cost(memmap, run)?, run))).min()
+}
 
-    /// Pages in use that have to move for `run` to be free; `None` if some cannot.
-    fn cost(&self, run: PfnRange) -> Option<u64> {
-        let mut cost = 0;
-        let mut at = run.start;
-        while at < run.end {
-            let (head, state) = self.memmap.extent_of(at)?;
-            match state {
-                PageState::Used { owner: Owner::Movable(_), order } => cost += order.pages(),
-                PageState::Free { .. } => {}
-                _ => return None,
-            }
-            at = head.add(state.extent_pages());
+/// Pages in use that have to move for `run` to be free; `None` if some cannot.
+fn cost<M: Machine>(memmap: &Memmap<M>, run: PfnRange) -> Option<u64> {
+    let mut cost = 0;
+    let mut at = run.start;
+    while at < run.end {
+        let (head, state) = memmap.extent_of(at)?;
+        match state {
+            PageState::Used { owner: Owner::Movable(_), order } => cost += order.pages(),
+            PageState::Free { .. } => {}
+            _ => return None,
         }
-        Some(cost)
+        at = head.add(state.extent_pages());
     }
+    Some(cost)
 }

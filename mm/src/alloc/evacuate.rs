@@ -15,6 +15,7 @@
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::isolate::Area;
+use crate::alloc::metas::Metas;
 use crate::alloc::migrate::Extent;
 use crate::alloc::request::Request;
 use crate::machine::Machine;
@@ -72,7 +73,7 @@ impl Evacuation {
     }
 
     pub(crate) fn begin<M: Machine>(allocator: &Allocator<M>, area: Area) -> Self {
-        allocator.begin_isolation(&area);
+        area.begin_isolation(allocator);
         Self {
             area,
             phase: Phase::Isolate,
@@ -113,7 +114,7 @@ impl Evacuation {
     pub(crate) fn run<M: Machine>(mut self, allocator: &Allocator<M>) -> Result<Area, Stuck> {
         while self.phase != Phase::Empty {
             if let Err(stuck) = self.step(allocator, u64::MAX) {
-                allocator.end_isolation(&self.area);
+                self.area.end_isolation(allocator);
                 return Err(stuck);
             }
         }
@@ -154,7 +155,7 @@ impl Evacuation {
     }
 
     fn isolate<M: Machine>(&mut self, allocator: &Allocator<M>, budget: u64) -> u64 {
-        let done = allocator.isolate_from(&self.area, self.at, budget);
+        let done = self.area.isolate_from(allocator, self.at, budget);
         self.at = done.next;
         self.isolated += done.pages;
         done.extents
@@ -196,7 +197,7 @@ impl Evacuation {
             return Ok(());
         }
         // Moving changes nothing that looks rely on: it allocates and frees, as anybody may meanwhile.
-        match allocator.turn.looks.call(|| allocator.move_extent(&self.area, pfn, order, mover)) {
+        match allocator.turn.looks.call(|| move_extent(allocator, &self.area, pfn, order, mover)) {
             Ok(true) => self.moved += order.pages(),
             Ok(false) => self.held = self.held.or(Some((pfn, owner))),
             Err(stuck) => return Err(stuck),
@@ -215,38 +216,38 @@ impl<M: Machine> Allocator<M> {
     pub(crate) fn extent(&self, pfn: Pfn, order: Order) -> Extent {
         Extent { pfn, order, private: self.owners_word(pfn) }
     }
+}
 
-    /// Moves an extent out of the area; `false` if its owner does not let go, or freed it.
-    fn move_extent(
-        &self,
-        area: &Area,
-        pfn: Pfn,
-        order: Order,
-        mover: MoverId,
-    ) -> Result<bool, Stuck> {
-        let Some(ops) = self.owners.mover(mover) else { return Ok(false) };
-        let extent = self.extent(pfn, order);
-        if ops.isolate(&extent).is_err() {
-            return Ok(false);
-        }
-        let owner = Owner::Movable(mover);
-        let request = Request::for_move(order, self.covers_all(&extent));
-        let allowed = self.machine().allows_allocation();
-        let target = allowed.then(|| self.alloc_best(area.node, request, owner).ok()).flatten();
-        let Some(target) = target else {
-            ops.putback(&extent);
-            return Err(Stuck::NoRoom(order));
-        };
-        self.inherit(pfn, target, owner);
-        self.move_meta(&extent, target, owner);
-        let moved = ops.migrate(&extent, target).is_ok();
-        let unused = if moved { pfn } else { target };
-        if let Err(error) = self.free_of(unused, |holder| holder == owner) {
-            log::error!("{}: an extent was freed while it moved: {error}", ops.name());
-        }
-        if !moved {
-            ops.putback(&extent);
-        }
-        Ok(moved)
+/// Moves an extent out of the area; `false` if its owner does not let go, or freed it.
+fn move_extent<M: Machine>(
+    allocator: &Allocator<M>,
+    area: &Area,
+    pfn: Pfn,
+    order: Order,
+    mover: MoverId,
+) -> Result<bool, Stuck> {
+    let Some(ops) = allocator.owners.mover(mover) else { return Ok(false) };
+    let extent = allocator.extent(pfn, order);
+    if ops.isolate(&extent).is_err() {
+        return Ok(false);
     }
+    let owner = Owner::Movable(mover);
+    let request = Request::for_move(order, Metas::of(&allocator.memmap).covers_all(pfn, order));
+    let allowed = allocator.machine().allows_allocation();
+    let target = allowed.then(|| allocator.alloc_best(area.node, request, owner).ok()).flatten();
+    let Some(target) = target else {
+        ops.putback(&extent);
+        return Err(Stuck::NoRoom(order));
+    };
+    allocator.inherit(pfn, target, owner);
+    allocator.move_meta(&extent, target, owner);
+    let moved = ops.migrate(&extent, target).is_ok();
+    let unused = if moved { pfn } else { target };
+    if let Err(error) = allocator.free_of(unused, |holder| holder == owner) {
+        log::error!("{}: an extent was freed while it moved: {error}", ops.name());
+    }
+    if !moved {
+        ops.putback(&extent);
+    }
+    Ok(moved)
 }

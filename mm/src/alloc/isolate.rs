@@ -12,9 +12,11 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
-use crate::alloc::node::NodeId;
+use crate::alloc::lists::FreeLists;
+use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
@@ -48,42 +50,107 @@ impl Area {
         let start = block.pfns.start.add(block.counts.memmap);
         Some(Self { pfns: PfnRange { start, ..block.pfns }, node: block.node, kind })
     }
-}
 
-impl<M: Machine> Allocator<M> {
     /// The usable pages of a block among `pfns`, if it is online: all but its memmap.
-    pub(crate) fn area(&self, pfns: PfnRange) -> Option<Area> {
-        let id = self.memmap.block_at(M::address(pfns.start));
-        let area = Area::of(&self.memmap.describe_block(id)?)?;
+    pub(crate) fn among<M: Machine>(memmap: &Memmap<M>, pfns: PfnRange) -> Option<Self> {
+        let id = memmap.block_at(M::address(pfns.start));
+        let area = Self::of(&memmap.describe_block(id)?)?;
         let pfns = area.pfns.intersection(pfns).unwrap_or(PfnRange::new(pfns.start, 0));
-        Some(Area { pfns, ..area })
+        Some(Self { pfns, ..area })
+    }
+
+    /// Locks the zone.
+    fn lock<'m, M: Machine>(&self, allocator: &'m Allocator<M>) -> ZoneGuard<'m, M::Lock> {
+        allocator.nodes.lock(self.node, self.kind)
     }
 
     /// From now on nothing that is freed in the area comes back to the allocator.
-    pub(crate) fn begin_isolation(&self, area: &Area) {
-        self.nodes.lock(area.node, area.kind).isolating = area.pfns;
+    pub(crate) fn begin_isolation<M: Machine>(&self, allocator: &Allocator<M>) {
+        self.lock(allocator).isolating = self.pfns;
     }
 
     /// Isolates what is free of the next extents from `at` on, which is in the area, as far as they
     /// are in the area: `budget` of them, or as many as the zone may be locked for.
-    pub(crate) fn isolate_from(&self, area: &Area, at: Pfn, budget: u64) -> Isolated {
-        let mut zone = self.nodes.lock(area.node, area.kind);
+    pub(crate) fn isolate_from<M: Machine>(
+        &self,
+        allocator: &Allocator<M>,
+        at: Pfn,
+        budget: u64,
+    ) -> Isolated {
+        let mut zone = self.lock(allocator);
         let before = zone.isolated;
         let mut done = Isolated { next: at, extents: 0, pages: 0 };
-        while done.next < area.pfns.end && done.extents < budget.min(EXTENTS_PER_LOCK) {
-            done.next = self.isolate_at(&mut zone, done.next);
+        while done.next < self.pfns.end && done.extents < budget.min(EXTENTS_PER_LOCK) {
+            done.next = allocator.lists().isolate_at(&mut zone, done.next);
             done.extents += 1;
         }
         done.pages = zone.isolated - before;
         done
     }
 
+    /// Gives every isolated extent of the area back to the allocator.
+    pub(crate) fn end_isolation<M: Machine>(&self, allocator: &Allocator<M>) {
+        self.lock(allocator).isolating = PfnRange::EMPTY;
+        let mut at = self.pfns.start;
+        while at < self.pfns.end {
+            let mut zone = self.lock(allocator);
+            let Some((head, state)) = allocator.memmap.extent_of(at) else {
+                at = at.add(1);
+                continue;
+            };
+            if let PageState::Isolated { order } = state
+                && let Some(section) = allocator.memmap.section_at(head)
+            {
+                zone.isolated -= order.pages();
+                zone.counts.free += order.pages();
+                allocator.lists().merge(&mut zone, section, head, order);
+            }
+            at = head.add(state.extent_pages());
+        }
+    }
+
+    /// Ends the isolation of an area that is empty, and lets `owner` have all of it.
+    pub(crate) fn claim<M: Machine>(&self, allocator: &Allocator<M>, owner: Owner) {
+        let mut at = self.pfns.start;
+        while at < self.pfns.end {
+            let _zone = self.lock(allocator);
+            let Some((head, state)) = allocator.memmap.extent_of(at) else {
+                at = at.add(1);
+                continue;
+            };
+            if let (PageState::Isolated { order }, Some(section)) =
+                (state, allocator.memmap.section_at(head))
+            {
+                allocator.memmap.clear_head(section, head, order);
+            }
+            at = head.add(state.extent_pages());
+        }
+        let mut zone = self.lock(allocator);
+        allocator.lists().give_heads(self.pfns, |order| PageState::Used { order, owner });
+        zone.isolating = PfnRange::EMPTY;
+        zone.isolated -= self.pfns.pages();
+        if let Some(block) = allocator.memmap.block_record(section_of::<M>(self.pfns.start)) {
+            block.free().set(block.free().get() - self.pfns.pages());
+        }
+    }
+
+    /// Frees what was claimed for `owner`.
+    pub(crate) fn unclaim<M: Machine>(&self, allocator: &Allocator<M>, owner: Owner) {
+        for (pfn, _) in allocator.memmap.cut(self.pfns) {
+            if let Err(error) = allocator.free_of(pfn, |holder| holder == owner) {
+                log::error!("a claimed extent is not its owner's: {error}");
+            }
+        }
+    }
+}
+
+impl<M: Machine> FreeLists<'_, M> {
     /// Isolates the extent that `at` lies in, if it is free, as far as it is in the area being emptied.
     /// Returns where the next extent begins.
     fn isolate_at(&self, zone: &mut Zone, at: Pfn) -> Pfn {
-        let Some((head, state)) = self.memmap.extent_of(at) else { return at.add(1) };
+        let Some((head, state)) = self.0.extent_of(at) else { return at.add(1) };
         if let PageState::Free { order } = state
-            && let Some(section) = self.memmap.section_at(head)
+            && let Some(section) = self.0.section_at(head)
         {
             self.unlink(zone, head, order);
             zone.counts.free -= order.pages();
@@ -112,7 +179,7 @@ impl<M: Machine> Allocator<M> {
             section.page(head).set_state(PageState::Isolated { order });
             zone.isolated += order.pages();
         } else {
-            self.memmap.clear_head(section, head, order);
+            self.0.clear_head(section, head, order);
             self.split_isolated(zone, pfns);
         }
     }
@@ -134,67 +201,12 @@ impl<M: Machine> Allocator<M> {
 
     /// Cuts `pfns`, of no extent, into extents.
     pub(crate) fn give_heads(&self, pfns: PfnRange, state: impl Fn(Order) -> PageState) {
-        for (pfn, order) in self.memmap.cut(pfns) {
-            let Some(section) = self.memmap.section_at(pfn) else { continue };
+        for (pfn, order) in self.0.cut(pfns) {
+            let Some(section) = self.0.section_at(pfn) else { continue };
             if order < M::PART_ORDER {
-                self.memmap.initialise_part(section, Section::<M>::part(pfn));
+                self.0.initialise_part(section, Section::<M>::part(pfn));
             }
-            self.memmap.set_head(section, pfn, order, state(order));
-        }
-    }
-
-    /// Gives every isolated extent of the area back to the allocator.
-    pub(crate) fn end_isolation(&self, area: &Area) {
-        self.nodes.lock(area.node, area.kind).isolating = PfnRange::EMPTY;
-        let mut at = area.pfns.start;
-        while at < area.pfns.end {
-            let mut zone = self.nodes.lock(area.node, area.kind);
-            let Some((head, state)) = self.memmap.extent_of(at) else {
-                at = at.add(1);
-                continue;
-            };
-            if let PageState::Isolated { order } = state
-                && let Some(section) = self.memmap.section_at(head)
-            {
-                zone.isolated -= order.pages();
-                zone.counts.free += order.pages();
-                self.merge(&mut zone, section, head, order);
-            }
-            at = head.add(state.extent_pages());
-        }
-    }
-
-    /// Ends the isolation of an area that is empty, and lets `owner` have all of it.
-    pub(crate) fn claim(&self, area: &Area, owner: Owner) {
-        let mut at = area.pfns.start;
-        while at < area.pfns.end {
-            let _zone = self.nodes.lock(area.node, area.kind);
-            let Some((head, state)) = self.memmap.extent_of(at) else {
-                at = at.add(1);
-                continue;
-            };
-            if let (PageState::Isolated { order }, Some(section)) =
-                (state, self.memmap.section_at(head))
-            {
-                self.memmap.clear_head(section, head, order);
-            }
-            at = head.add(state.extent_pages());
-        }
-        let mut zone = self.nodes.lock(area.node, area.kind);
-        self.give_heads(area.pfns, |order| PageState::Used { order, owner });
-        zone.isolating = PfnRange::EMPTY;
-        zone.isolated -= area.pfns.pages();
-        if let Some(block) = self.memmap.block_record(section_of::<M>(area.pfns.start)) {
-            block.free().set(block.free().get() - area.pfns.pages());
-        }
-    }
-
-    /// Frees what was claimed for `owner`.
-    pub(crate) fn unclaim(&self, area: &Area, owner: Owner) {
-        for (pfn, _) in self.memmap.cut(area.pfns) {
-            if let Err(error) = self.free_of(pfn, |holder| holder == owner) {
-                log::error!("a claimed extent is not its owner's: {error}");
-            }
+            self.0.set_head(section, pfn, order, state(order));
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
-//!   buddy              free lists: split, merge
+//!   lists, buddy       free lists: linked, merged; extents taken from them and given back
 //!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
-//!   meta               the kernel's own data of the pages that it allocates
+//!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
 //!   owners             who registers: owners of pages that move, and names
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
@@ -17,7 +17,9 @@ pub(crate) mod compact;
 pub(crate) mod evacuate;
 pub(crate) mod frames;
 pub(crate) mod isolate;
+pub(crate) mod lists;
 pub(crate) mod meta;
+mod metas;
 pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod owners;

@@ -7,9 +7,11 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Stuck};
+use crate::alloc::isolate::Area;
 use crate::alloc::zone::Zone;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::section_of;
@@ -62,9 +64,19 @@ impl fmt::Display for PoisonError {
 
 impl core::error::Error for PoisonError {}
 
-impl<M: Machine> Allocator<M> {
-    /// Takes a bad page out of use, for the operation under way.
-    pub(crate) fn poison_now(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
+/// Takes bad pages out of use, for the operation under way.
+pub(crate) struct Quarantine<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    memmap: &'m Memmap<M>,
+}
+
+impl<'m, M: Machine> Quarantine<'m, M> {
+    pub(crate) const fn of(allocator: &'m Allocator<M>) -> Self {
+        Self { allocator, memmap: &allocator.memmap }
+    }
+
+    /// Takes a bad page out of use.
+    pub(crate) fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let section = self.memmap.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
         if let Some(group) = self.memmap.group_of(section).filter(|group| group.pfns.contains(pfn))
         {
@@ -80,21 +92,22 @@ impl<M: Machine> Allocator<M> {
             self.mark_poisoned(pfn);
             return Ok(Quarantined::Offline);
         }
-        let kind = self.quarantine(pfn)?;
+        let kind = self.take_online(pfn)?;
         self.mark_poisoned(pfn);
         Ok(kind)
     }
 
     /// Empties one page of an online block, and keeps it. One that is free is taken where it is; so is one
     /// for tables, whether it holds some or not.
-    fn quarantine(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
-        let area = self.area(PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
+    fn take_online(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
+        let area =
+            Area::among(self.memmap, PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
         // Operations alone change that, and this is one.
-        let for_tables = self.owns_tables(M::address(pfn));
+        let for_tables = self.allocator.table_frames().owns(M::address(pfn));
         let mut tables = None;
         {
             // An extent that is being split or merged is for a moment without a head.
-            let mut zone = self.nodes.lock(area.node, area.kind);
+            let mut zone = self.allocator.nodes.lock(area.node, area.kind);
             match self.memmap.extent_of(pfn) {
                 Some((head, PageState::Used { order, owner })) => match owner {
                     Owner::Poison => return Err(PoisonError::Already(pfn)),
@@ -112,34 +125,35 @@ impl<M: Machine> Allocator<M> {
             }
         }
         if let Some(owner) = tables {
-            let free = self.withdraw_frame(M::address(pfn), owner);
+            let free = self.allocator.table_frames().withdraw(M::address(pfn), owner);
             return Ok(if free { Quarantined::Page } else { Quarantined::Table });
         }
-        if self.turn.offlining.get().is_some() {
+        if self.allocator.turn.offlining.get().is_some() {
             return Err(PoisonError::Busy);
         }
-        let emptied = Evacuation::begin(self, area).run(self);
+        let emptied = Evacuation::begin(self.allocator, area).run(self.allocator);
         let area = emptied.map_err(|stuck| match stuck {
             Stuck::Held(_, owner) => self.poisons_used(pfn, owner),
             Stuck::NoRoom(order) => PoisonError::NoRoom(pfn, order),
         })?;
-        self.claim(&area, Owner::Poison);
+        area.claim(self.allocator, Owner::Poison);
         Ok(Quarantined::Page)
     }
 
     fn poisons_used(&self, pfn: Pfn, owner: Owner) -> PoisonError {
-        PoisonError::InUse(pfn, owner, self.owners.name(owner))
+        PoisonError::InUse(pfn, owner, self.allocator.owners.name(owner))
     }
 
     /// Makes a page of a used extent a bad one, and leaves the rest to `owner`.
     fn take_used(&self, pfn: Pfn, head: Pfn, order: Order, owner: Owner) {
         let Some(section) = self.memmap.section_at(head) else { return };
+        let lists = self.allocator.lists();
         let (whole, page) = (PfnRange::new(head, order.pages()), PfnRange::new(pfn, 1));
         self.memmap.clear_head(section, head, order);
         for rest in [PfnRange { end: pfn, ..whole }, PfnRange { start: page.end, ..whole }] {
-            self.give_heads(rest, |order| PageState::Used { order, owner });
+            lists.give_heads(rest, |order| PageState::Used { order, owner });
         }
-        self.give_heads(page, |order| PageState::Used { order, owner: Owner::Poison });
+        lists.give_heads(page, |order| PageState::Used { order, owner: Owner::Poison });
     }
 
     /// Takes a page out of a free or an isolated extent; `false` if the extent at `head` is neither.
@@ -149,25 +163,26 @@ impl<M: Machine> Allocator<M> {
         else {
             return false;
         };
+        let lists = self.allocator.lists();
         let whole = PfnRange::new(head, state.extent_pages());
         let (before, page) = (PfnRange { end: pfn, ..whole }, PfnRange::new(pfn, 1));
         let rest = [before, PfnRange { start: page.end, ..whole }];
         match state {
             PageState::Free { order } => {
-                self.unlink(zone, head, order);
+                lists.unlink(zone, head, order);
                 self.memmap.clear_head(section, head, order);
                 zone.counts.free -= 1;
-                rest.into_iter().for_each(|pfns| self.insert_range(zone, pfns));
+                rest.into_iter().for_each(|pfns| lists.insert_range(zone, pfns));
             }
             PageState::Isolated { order } => {
                 self.memmap.clear_head(section, head, order);
                 zone.isolated -= 1;
                 let isolated = |order| PageState::Isolated { order };
-                rest.into_iter().for_each(|pfns| self.give_heads(pfns, isolated));
+                rest.into_iter().for_each(|pfns| lists.give_heads(pfns, isolated));
             }
             _ => return false,
         }
-        self.give_heads(page, |order| PageState::Used { order, owner: Owner::Poison });
+        lists.give_heads(page, |order| PageState::Used { order, owner: Owner::Poison });
         block.free().set(block.free().get() - 1);
         true
     }
@@ -186,6 +201,7 @@ impl<M: Machine> Allocator<M> {
 mod tests {
     extern crate std;
 
+    use super::Quarantine;
     use crate::testing::{Bench, Setup, Tiny, range};
     use crate::{NodeId, Order, Placement, ZoneKind};
     use std::thread;
@@ -211,7 +227,7 @@ mod tests {
                 thread::yield_now();
             }
             (0..2000).for_each(|_| thread::yield_now());
-            bench.mm.allocator().mark_poisoned(pfn);
+            Quarantine::of(bench.mm.allocator()).mark_poisoned(pfn);
             drop(zone);
             assert_eq!(free.join().unwrap(), Ok(()));
         });

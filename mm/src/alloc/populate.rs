@@ -35,16 +35,25 @@ impl<M: Machine> Allocator<M> {
     pub(crate) fn gather_keeping_tables(&self) -> MachineGather<'_, M> {
         Gather::keeping_tables(self.memmap.mapper().tlb(), self.table_frames())
     }
+}
+
+/// Maps and unmaps the memmap of memory that comes and goes.
+pub(crate) struct Populate<'m, M: Machine>(&'m Allocator<M>);
+
+impl<'m, M: Machine> Populate<'m, M> {
+    pub(crate) const fn of(allocator: &'m Allocator<M>) -> Self {
+        Self(allocator)
+    }
 
     /// Maps a group's memmap onto the altmap's frames.
-    pub(crate) fn populate_altmap(&self, altmap: Altmap) -> Result<(), MapError> {
-        let mapping = self.memmap.memmap_mapping(altmap.described, altmap.memmap.start);
-        self.map(&mapping)
+    pub(crate) fn map_altmap(&self, altmap: Altmap) -> Result<(), MapError> {
+        let mapping = self.0.memmap.memmap_mapping(altmap.described, altmap.memmap.start);
+        self.0.map(&mapping)
     }
 
     /// Maps the memmap of what one record keeps onto pages of the allocator's: one extent if there is
     /// one, so that large leaves fit, else page by page.
-    pub(crate) fn populate_from_system(&self, described: PfnRange) -> Result<(), MapError> {
+    pub(crate) fn fill(&self, described: PfnRange) -> Result<(), MapError> {
         let whole = Order::fitting(M::memmap_pages(described.pages()));
         match self.back_with(described, whole) {
             Err(MapError::OutOfFrames(_)) => {}
@@ -55,7 +64,7 @@ impl<M: Machine> Allocator<M> {
         while done.end < described.end {
             let next = PfnRange::new(done.end, M::described_pages(1));
             if let Err(error) = self.back_with(next, Order::ZERO) {
-                self.depopulate_to_system(done);
+                self.empty(done);
                 return Err(error);
             }
             done.end = next.end;
@@ -65,23 +74,23 @@ impl<M: Machine> Allocator<M> {
 
     fn back_with(&self, described: PfnRange, order: Order) -> Result<(), MapError> {
         let out = OutOfFrames { bytes: order.pages() * M::PAGE_BYTES };
-        if !self.machine().allows_allocation() {
+        if !self.0.machine().allows_allocation() {
             return Err(out.into());
         }
-        let backing = self.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
-        self.frames.count_system(order.pages());
-        let mapping = self.memmap.memmap_mapping(described, backing);
-        self.map(&mapping).inspect_err(|_| self.free_memmap(backing))
+        let backing = self.0.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
+        self.0.frames.count_system(order.pages());
+        let mapping = self.0.memmap.memmap_mapping(described, backing);
+        self.0.map(&mapping).inspect_err(|_| self.free_memmap(backing))
     }
 
     /// Unmaps the memmap of `described`, and frees the allocator's pages behind it: for the undo of an add.
-    pub(crate) fn depopulate_to_system(&self, described: PfnRange) {
+    pub(crate) fn empty(&self, described: PfnRange) {
         if described.pages() == 0 {
             return;
         }
         let backing = self.link_backing(described);
-        let mut gather = self.gather();
-        let unmapped = self.memmap.unmap(self.memmap.memmap_virt(described), &mut gather);
+        let mut gather = self.0.gather();
+        let unmapped = self.0.memmap.unmap(self.0.memmap.memmap_virt(described), &mut gather);
         gather.flush();
         match unmapped {
             Ok(()) => self.free_backing(backing),
@@ -94,11 +103,11 @@ impl<M: Machine> Allocator<M> {
     /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else.
     pub(crate) fn link_backing(&self, described: PfnRange) -> Backing {
         let mut last = None;
-        self.memmap.mapper().visit(self.memmap.memmap_virt(described), &mut |leaf| {
+        self.0.memmap.mapper().visit(self.0.memmap.memmap_virt(described), &mut |leaf| {
             let pfn = M::pfn(leaf.phys);
             // A leaf inside an extent goes with its head, whose leaf lies below it.
-            if self.order_of(pfn, is_memmap).is_ok() {
-                self.set_owners_word(pfn, last.map_or(0, |last: Pfn| last.get() + 1));
+            if self.0.order_of(pfn, is_memmap).is_ok() {
+                self.0.set_owners_word(pfn, last.map_or(0, |last: Pfn| last.get() + 1));
                 last = Some(pfn);
             }
         });
@@ -108,9 +117,9 @@ impl<M: Machine> Allocator<M> {
     /// Frees pages behind a memmap that no CPU translates to any more.
     pub(crate) fn free_backing(&self, Backing(mut last): Backing) {
         while let Some(pfn) = last {
-            last = self.owners_word(pfn).checked_sub(1).map(Pfn::new);
-            if let Ok(order) = self.order_of(pfn, is_memmap) {
-                self.memmap.mapper().tlb().retire(M::address(pfn), order.pages() * M::PAGE_BYTES);
+            last = self.0.owners_word(pfn).checked_sub(1).map(Pfn::new);
+            if let Ok(order) = self.0.order_of(pfn, is_memmap) {
+                self.0.memmap.mapper().tlb().retire(M::address(pfn), order.pages() * M::PAGE_BYTES);
             }
             self.free_memmap(pfn);
         }
@@ -118,8 +127,8 @@ impl<M: Machine> Allocator<M> {
 
     /// Frees the memmap extent that begins at `pfn`.
     fn free_memmap(&self, pfn: Pfn) {
-        if let Ok(order) = self.free_of(pfn, is_memmap) {
-            self.frames.uncount_system(order.pages());
+        if let Ok(order) = self.0.free_of(pfn, is_memmap) {
+            self.0.frames.uncount_system(order.pages());
         }
     }
 }

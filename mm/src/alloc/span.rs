@@ -15,6 +15,7 @@ use crate::alloc::isolate::Area;
 use crate::alloc::node::{MAX_NODES, NodeId};
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::section::Section;
 
@@ -63,7 +64,7 @@ impl<M: Machine> Allocator<M> {
     /// for each node that has none left.
     pub(crate) fn forget_blocks(&self, range: PhysRange) -> u128 {
         const { assert!(MAX_NODES <= u128::BITS as usize) };
-        self.leaving_nodes(range).fold(0, |gone, node| {
+        leaving_nodes(&self.memmap, range).fold(0, |gone, node| {
             self.nodes.remove_blocks(node, 1);
             gone | u128::from(self.nodes.blocks(node) == 0) << node.get()
         })
@@ -71,17 +72,7 @@ impl<M: Machine> Allocator<M> {
 
     /// Counts the blocks of `range` in again, which do not leave after all.
     pub(crate) fn remember_blocks(&self, range: PhysRange) {
-        self.leaving_nodes(range).for_each(|node| self.nodes.add_blocks(node, 1));
-    }
-
-    /// The node of each block of `range`, which is leaving.
-    fn leaving_nodes(&self, range: PhysRange) -> impl Iterator<Item = NodeId> {
-        self.memmap.blocks_in(range).map(|id| {
-            let first = id.get() * self.memmap.block_sections();
-            let word = self.memmap.sections().word(self.machine(), first);
-            let record = Section::with_word(self.machine(), first, word).record();
-            BlockWord::decode(record.block().get()).node
-        })
+        leaving_nodes(&self.memmap, range).for_each(|node| self.nodes.add_blocks(node, 1));
     }
 
     /// The span of the area's zone once block `id`, of the zone, is gone.
@@ -93,7 +84,7 @@ impl<M: Machine> Allocator<M> {
         let first = self.memmap.block_at(M::address(span.start)).get();
         let end = self.memmap.block_at(M::address(span.end)).get();
         let between = (first..end).map(BlockId::new);
-        let mut stays = between.filter(|&other| other != id && self.is_home(other, area));
+        let mut stays = between.filter(|&other| other != id && is_home(&self.memmap, other, area));
         if gone.start == span.start {
             let next = stays.next().map(|id| self.memmap.block_pfns(id));
             return next.map_or(PfnRange::EMPTY, |next| PfnRange { start: next.start, ..span });
@@ -104,16 +95,26 @@ impl<M: Machine> Allocator<M> {
         }
         span
     }
+}
 
-    /// Whether a block is online in the area's zone.
-    fn is_home(&self, id: BlockId, area: &Area) -> bool {
-        let first = id.get() * self.memmap.block_sections();
-        if !self.memmap.sections().has_node(first) {
-            return false;
-        }
-        self.memmap.block_record(first).is_some_and(|record| {
-            let word = BlockWord::decode(record.block().get());
-            (word.node, word.state) == (area.node, BlockState::Online(area.kind))
-        })
+/// The node of each block of `range`, which is leaving.
+fn leaving_nodes<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> impl Iterator<Item = NodeId> {
+    memmap.blocks_in(range).map(|id| {
+        let first = id.get() * memmap.block_sections();
+        let word = memmap.sections().word(memmap.machine(), first);
+        let record = Section::with_word(memmap.machine(), first, word).record();
+        BlockWord::decode(record.block().get()).node
+    })
+}
+
+/// Whether a block is online in the area's zone.
+fn is_home<M: Machine>(memmap: &Memmap<M>, id: BlockId, area: &Area) -> bool {
+    let first = id.get() * memmap.block_sections();
+    if !memmap.sections().has_node(first) {
+        return false;
     }
+    memmap.block_record(first).is_some_and(|record| {
+        let word = BlockWord::decode(record.block().get());
+        (word.node, word.state) == (area.node, BlockState::Online(area.kind))
+    })
 }

@@ -11,102 +11,12 @@ use crate::memmap::page::{Owner, PageState};
 use crate::paging::{OutOfFrames, TableFrames};
 use core::sync::atomic::Ordering;
 
-impl<M: Machine> Allocator<M> {
-    /// Takes a page for tables or nodes, of the reserve first if it may.
-    pub(crate) fn take_frame(&self, from_reserve: bool) -> Option<PhysAddr> {
-        let pop = |reserve: &mut Reserve| reserve.pop(self.machine(), |at| self.is_bad_table(at));
-        let reserved = || pop(&mut self.frames.reserve.lock());
-        from_reserve.then(reserved).flatten().or_else(|| {
-            let pfn = self.alloc_as(Order::ZERO, Owner::Table).ok()?;
-            self.frames.count_system(1);
-            Some(M::address(pfn))
-        })
-    }
-
-    /// Gives such a page back to where it came from; a bad one to nobody.
-    pub(crate) fn return_frame(&self, frame: PhysAddr) {
-        if self.is_bad_table(frame) {
-            log::info!("bad page {}, which held tables, is out of use", M::pfn(frame));
-            return;
-        }
-        if self.frames.reserves(frame) {
-            self.frames.reserve.lock().push(self.machine(), frame);
-            return;
-        }
-        match self.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
-            Ok(_) => self.frames.uncount_system(1),
-            Err(error) => log::error!("table frame {frame} is not given back: {error}"),
-        }
-    }
-}
-
-impl<M: Machine> Allocator<M> {
-    /// Whether a page that was taken for tables or nodes turned out bad.
-    #[inline]
-    pub(crate) fn is_bad_table(&self, frame: PhysAddr) -> bool {
-        self.frames.any_bad() && self.is_bad(M::pfn(frame))
-    }
-
-    #[cold]
-    fn is_bad(&self, pfn: Pfn) -> bool {
-        let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.memmap.extent_of(pfn).is_some_and(|(_, state)| bad(state))
-    }
-
-    /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
-    /// marked as bad already. Whether it is free, and not in use.
-    pub(crate) fn withdraw_frame(&self, frame: PhysAddr, owner: Owner) -> bool {
-        self.frames.bad.store(true, Ordering::Relaxed);
-        self.frames.packed.lock().forget(self.machine(), frame);
-        if owner == Owner::Table {
-            self.frames.uncount_system(1);
-            return false;
-        }
-        self.frames.reserve.lock().withdraw(self.machine(), frame)
-    }
-}
-
 /// Where frames for tables come from while the manager maps.
 #[derive(Debug)]
 pub(crate) struct TableSource<'m, M: Machine> {
     allocator: &'m Allocator<M>,
     /// Whether the reserve, which is there for memory that comes, may be used.
     reserve: bool,
-}
-
-// SAFETY: the reserve and the allocator give each frame away once until it comes back, and both have RAM of the
-// linear map only.
-unsafe impl<M: Machine> TableFrames for TableSource<'_, M> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        if bytes > M::PAGE_BYTES || !self.allocator.machine().allows_allocation() {
-            return Err(OutOfFrames { bytes });
-        }
-        let whole = bytes == M::PAGE_BYTES;
-        let taken = if whole {
-            self.allocator.take_frame(self.reserve)
-        } else {
-            self.allocator.take_piece(bytes, self.reserve)
-        };
-        taken.ok_or(OutOfFrames { bytes })
-    }
-
-    fn give_back(&self, frame: PhysAddr, bytes: u64) {
-        if bytes < M::PAGE_BYTES {
-            self.allocator.return_piece(frame, bytes);
-        } else {
-            self.allocator.return_frame(frame);
-        }
-    }
-
-    /// Tables that were there before the manager stay, empty or not.
-    ///
-    /// The linear map of boot memory has no others, so releasing what was taken of it needs no memory.
-    /// Those that the manager made are never empty: what it maps there it maps in the call that makes
-    /// them, and what it unmaps detaches them (but for `convert`, which maps again at once). So an
-    /// operation that is undone detaches the tables that it made, and those alone.
-    fn keeps(&self, frame: PhysAddr) -> bool {
-        !self.allocator.owns_tables(frame)
-    }
 }
 
 impl<M: Machine> Allocator<M> {
@@ -121,20 +31,53 @@ impl<M: Machine> Allocator<M> {
     }
 }
 
-impl<M: Machine> Allocator<M> {
+impl<M: Machine> TableSource<'_, M> {
+    /// Takes a page for tables or nodes, of the reserve first if it may.
+    pub(crate) fn take_frame(&self) -> Option<PhysAddr> {
+        let pop =
+            |reserve: &mut Reserve| reserve.pop(self.allocator.machine(), |at| self.is_bad(at));
+        let reserved = || pop(&mut self.allocator.frames.reserve.lock());
+        self.reserve.then(reserved).flatten().or_else(|| {
+            let pfn = self.allocator.alloc_as(Order::ZERO, Owner::Table).ok()?;
+            self.allocator.frames.count_system(1);
+            Some(M::address(pfn))
+        })
+    }
+
+    /// Gives such a page back to where it came from; a bad one to nobody.
+    pub(crate) fn return_frame(&self, frame: PhysAddr) {
+        if self.is_bad(frame) {
+            log::info!("bad page {}, which held tables, is out of use", M::pfn(frame));
+            return;
+        }
+        if self.allocator.frames.reserves(frame) {
+            self.allocator.frames.reserve.lock().push(self.allocator.machine(), frame);
+            return;
+        }
+        match self.allocator.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
+            Ok(_) => self.allocator.frames.uncount_system(1),
+            Err(error) => log::error!("table frame {frame} is not given back: {error}"),
+        }
+    }
+
     /// Takes a table of less than a page.
-    pub(crate) fn take_piece(&self, bytes: u64, from_reserve: bool) -> Option<PhysAddr> {
-        self.frames.packed.lock().take(self.machine(), bytes, || self.take_frame(from_reserve))
+    fn take_piece(&self, bytes: u64) -> Option<PhysAddr> {
+        self.allocator
+            .frames
+            .packed
+            .lock()
+            .take(self.allocator.machine(), bytes, || self.take_frame())
     }
 
     /// Gives such a table back, and its frame if it was the last one there.
-    pub(crate) fn return_piece(&self, at: PhysAddr, bytes: u64) {
-        if !self.owns_tables(at) {
+    fn return_piece(&self, at: PhysAddr, bytes: u64) {
+        if !self.owns(at) {
             log::error!("table {at} is not given back: it was there before the memory manager");
             return;
         }
-        let bad = self.is_bad_table(at.align_down(M::PAGE_BYTES));
-        let empty = self.frames.packed.lock().give_back(self.machine(), at, bytes, bad);
+        let bad = self.is_bad(at.align_down(M::PAGE_BYTES));
+        let empty =
+            self.allocator.frames.packed.lock().give_back(self.allocator.machine(), at, bytes, bad);
         if let Some(frame) = empty {
             self.return_frame(frame);
         }
@@ -143,16 +86,71 @@ impl<M: Machine> Allocator<M> {
     /// Whether a table of `bytes`, less than a page, is the first that its page holds; `None` if the page
     /// does not count it as in use. The page is one that the manager took for tables.
     pub(crate) fn is_first_piece(&self, at: PhysAddr, bytes: u64) -> Option<bool> {
-        self.frames.packed.lock().is_first(self.machine(), at, bytes)
+        self.allocator.frames.packed.lock().is_first(self.allocator.machine(), at, bytes)
     }
 
     /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Self::take_frame).
     /// Tables from before the memory manager were not. A bad page that holds tables was: others are not
     /// taken out of use.
-    pub(crate) fn owns_tables(&self, at: PhysAddr) -> bool {
+    pub(crate) fn owns(&self, at: PhysAddr) -> bool {
         let table =
             |state| matches!(state, PageState::Used { owner: Owner::Table | Owner::Poison, .. });
-        self.frames.reserves(at)
-            || self.memmap.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
+        self.allocator.frames.reserves(at)
+            || self.allocator.memmap.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
+    }
+
+    /// Whether a page that was taken for tables or nodes turned out bad.
+    #[inline]
+    pub(crate) fn is_bad(&self, frame: PhysAddr) -> bool {
+        self.allocator.frames.any_bad() && self.is_bad_page(M::pfn(frame))
+    }
+
+    #[cold]
+    fn is_bad_page(&self, pfn: Pfn) -> bool {
+        let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
+        self.allocator.memmap.extent_of(pfn).is_some_and(|(_, state)| bad(state))
+    }
+
+    /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
+    /// marked as bad already. Whether it is free, and not in use.
+    pub(crate) fn withdraw(&self, frame: PhysAddr, owner: Owner) -> bool {
+        self.allocator.frames.bad.store(true, Ordering::Relaxed);
+        self.allocator.frames.packed.lock().forget(self.allocator.machine(), frame);
+        if owner == Owner::Table {
+            self.allocator.frames.uncount_system(1);
+            return false;
+        }
+        self.allocator.frames.reserve.lock().withdraw(self.allocator.machine(), frame)
+    }
+}
+
+// SAFETY: the reserve and the allocator give each frame away once until it comes back, and both have RAM of the
+// linear map only.
+unsafe impl<M: Machine> TableFrames for TableSource<'_, M> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        if bytes > M::PAGE_BYTES || !self.allocator.machine().allows_allocation() {
+            return Err(OutOfFrames { bytes });
+        }
+        let whole = bytes == M::PAGE_BYTES;
+        let taken = if whole { self.take_frame() } else { self.take_piece(bytes) };
+        taken.ok_or(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+        if bytes < M::PAGE_BYTES {
+            self.return_piece(frame, bytes);
+        } else {
+            self.return_frame(frame);
+        }
+    }
+
+    /// Tables that were there before the manager stay, empty or not.
+    ///
+    /// The linear map of boot memory has no others, so releasing what was taken of it needs no memory.
+    /// Those that the manager made are never empty: what it maps there it maps in the call that makes
+    /// them, and what it unmaps detaches them (but for `convert`, which maps again at once). So an
+    /// operation that is undone detaches the tables that it made, and those alone.
+    fn keeps(&self, frame: PhysAddr) -> bool {
+        !self.owns(frame)
     }
 }

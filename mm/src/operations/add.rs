@@ -13,6 +13,7 @@
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
 use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
+use crate::alloc::populate::Populate;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
@@ -293,7 +294,7 @@ impl<M: Machine> Add<'_, M> {
             Placement::Boot => self.populate_from_system(),
             Placement::PerRange | Placement::PerBlock => {
                 self.populate_altmaps()?;
-                let probed = Probe(self.memmap).memmap_of(self.pfns);
+                let probed = Probe::of(self.memmap).memmap_of(self.pfns);
                 probed.map_err(|at| AddError::NoMemory { at })
             }
         }
@@ -324,7 +325,7 @@ impl<M: Machine> Add<'_, M> {
 
     fn populate_altmaps(&mut self) -> Result<(), AddError> {
         for altmap in self.memmap.altmaps(self.pfns, self.placement) {
-            self.allocator.populate_altmap(altmap)?;
+            Populate::of(self.allocator).map_altmap(altmap)?;
             self.populated.end = altmap.described.end;
         }
         Ok(())
@@ -333,7 +334,7 @@ impl<M: Machine> Add<'_, M> {
     fn populate_from_system(&mut self) -> Result<(), AddError> {
         while self.populated.end < self.pfns.end {
             let described = PfnRange::new(self.populated.end, M::RECORD_PAGES);
-            self.allocator.populate_from_system(described).map_err(|error| match error {
+            Populate::of(self.allocator).fill(described).map_err(|error| match error {
                 MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
                     range: self.range,
                     bytes: self.memmap.memmap_virt(self.pfns).len(),
@@ -390,7 +391,7 @@ impl<M: Machine> Add<'_, M> {
     /// Runs the phases backwards from their cursors.
     fn undo(self) {
         match self.placement {
-            Placement::Boot => self.allocator.depopulate_to_system(self.populated),
+            Placement::Boot => Populate::of(self.allocator).empty(self.populated),
             Placement::PerRange | Placement::PerBlock => {
                 unmap_mapped(self.allocator, self.memmap.memmap_virt(self.populated));
             }

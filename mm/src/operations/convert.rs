@@ -235,7 +235,7 @@ impl<M: Machine> Convert<'_, M> {
     /// of the group's.
     fn head_area(&self, index: u64) -> Option<Area> {
         let head = self.plan.head(index);
-        self.allocator.area(head).filter(|area| area.pfns == head)
+        Area::among(self.memmap, head).filter(|area| area.pfns == head)
     }
 
     /// Empties the head of each block but the first, and claims it.
@@ -245,10 +245,10 @@ impl<M: Machine> Convert<'_, M> {
             let emptied = Evacuation::begin(self.allocator, area).run(self.allocator);
             let bad = emptied.is_ok() && self.has_poison(area.pfns);
             match emptied {
-                Ok(area) if !bad => self.allocator.claim(&area, Owner::Memmap),
+                Ok(area) if !bad => area.claim(self.allocator, Owner::Memmap),
                 emptied => {
                     if let Ok(area) = emptied {
-                        self.allocator.end_isolation(&area);
+                        area.end_isolation(self.allocator);
                     }
                     self.unclaim_heads(index);
                     let id = self.memmap.block_at(M::address(area.pfns.start));
@@ -274,7 +274,7 @@ impl<M: Machine> Convert<'_, M> {
     fn unclaim_heads(&self, end: u64) {
         for index in 1..end {
             if let Some(area) = self.head_area(index) {
-                self.allocator.unclaim(&area, Owner::Memmap);
+                area.unclaim(self.allocator, Owner::Memmap);
             }
         }
     }
@@ -412,6 +412,7 @@ impl<M: Machine> Convert<'_, M> {
         zone.counts.memmap -= piece.pages();
         if holder > 0 && piece == self.plan.head(holder) {
             self.allocator
+                .lists()
                 .give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
             return;
         }
@@ -420,7 +421,7 @@ impl<M: Machine> Convert<'_, M> {
             if order < M::PART_ORDER {
                 self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
-            self.allocator.merge(&mut zone, section, pfn, order);
+            self.allocator.lists().merge(&mut zone, section, pfn, order);
         }
         record.free().set(record.free().get() + piece.pages());
         zone.counts.free += piece.pages();

@@ -164,7 +164,7 @@ impl<M: Machine> Operations<M> {
 
     /// Ends an offline with the block online as before.
     fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_>) {
-        self.allocator.end_isolation(area);
+        area.end_isolation(&self.allocator);
         operation.settle();
         if self.allocator.turn.offlining.is_told() {
             self.tell_back(Event::CancelOffline, &change(id, area));

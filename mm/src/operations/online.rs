@@ -87,7 +87,7 @@ impl<M: Machine> Operations<M> {
             OnlineError::Busy
         })?;
         // Not before the listeners agreed: one of them may be what makes the memory accessible.
-        if let Err(at) = Probe(&self.allocator.memmap).pages(change.pfns) {
+        if let Err(at) = Probe::of(&self.allocator.memmap).pages(change.pfns) {
             operation.settle();
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
@@ -115,7 +115,7 @@ fn give_block<M: Machine>(allocator: &Allocator<M>, change: &Change, pfns: PfnRa
         free: usable,
     };
     let mut zone = allocator.nodes.lock(change.node, change.kind);
-    allocator.insert_range(&mut zone, change.pfns);
+    allocator.lists().insert_range(&mut zone, change.pfns);
     if let Some(record) =
         allocator.memmap.sections_of_block(change.block).next().map(Section::record)
     {

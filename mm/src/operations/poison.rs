@@ -10,7 +10,7 @@
 //! its own: see [`later`](super::later).
 
 use crate::addr::Pfn;
-use crate::alloc::poison::{PoisonError, Quarantined};
+use crate::alloc::poison::{PoisonError, Quarantine, Quarantined};
 use crate::machine::Machine;
 use crate::operations::Operations;
 use crate::operations::later::QueueFull;
@@ -20,7 +20,7 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::poison`](crate::Mm::poison).
     pub(crate) fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let operation = self.allocator.moment().ok_or(PoisonError::Busy)?;
-        let kind = self.allocator.poison_now(pfn)?;
+        let kind = Quarantine::of(&self.allocator).poison(pfn)?;
         // An offline may be under way: a listener that steps it would wait for this turn. The list does
         // not change for those who tell.
         let telling = self.listeners.keep();

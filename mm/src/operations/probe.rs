@@ -30,9 +30,13 @@ fn patterns(pfns: PfnRange) -> [(Pfn, u64); 2] {
 }
 
 /// Probes memory of a memmap.
-pub(super) struct Probe<'m, M: Machine>(pub(super) &'m Memmap<M>);
+pub(super) struct Probe<'m, M: Machine>(&'m Memmap<M>);
 
-impl<M: Machine> Probe<'_, M> {
+impl<'m, M: Machine> Probe<'m, M> {
+    pub(super) const fn of(memmap: &'m Memmap<M>) -> Self {
+        Self(memmap)
+    }
+
     /// Writes and reads a word in the first and in the last memmap page of each block of `pfns`, whose
     /// memmap is mapped and not in use yet. Returns where memory does not hold.
     pub(super) fn memmap_of(&self, pfns: PfnRange) -> Result<(), PhysAddr> {

@@ -12,6 +12,7 @@ use super::add::{nodes_of, release_node, sections_of};
 use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
+use crate::alloc::populate::Populate;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
@@ -179,7 +180,8 @@ fn unmap_range<M: Machine>(
     pfns: PfnRange,
     placement: Placement,
 ) -> Result<u128, RemoveError> {
-    let backing = (placement == Placement::Boot).then(|| allocator.link_backing(pfns));
+    let backing =
+        (placement == Placement::Boot).then(|| Populate::of(allocator).link_backing(pfns));
     let mut gather = allocator.gather();
     let stays = allocator.memmap.machine().linear_map_is_complete();
     let linear = if stays {
@@ -194,7 +196,7 @@ fn unmap_range<M: Machine>(
     if unmapped.is_ok()
         && let Some(backing) = backing
     {
-        allocator.free_backing(backing);
+        Populate::of(allocator).free_backing(backing);
     }
     unmapped.map(|()| gone).map_err(|error| {
         if linear.is_ok() {

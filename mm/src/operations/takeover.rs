@@ -307,7 +307,7 @@ impl<M: Machine> Boot<'_, M> {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
-            self.allocator.merge(&mut zone, section, pfn, order);
+            self.allocator.lists().merge(&mut zone, section, pfn, order);
             self.count_managed(&mut zone, section, order, order.pages());
         }
     }

@@ -124,7 +124,7 @@ impl<'m, M: Machine> Counts<'m, M> {
         let zone = self.allocator.nodes.lock(node, kind);
         let mut length = 0;
         let mut before = None;
-        for pfn in self.allocator.list(&zone, order) {
+        for pfn in self.allocator.lists().list(&zone, order) {
             let section = self.memmap.section_at(pfn);
             let free = section.is_some_and(|section| self.memmap.is_free_head(section, pfn, order));
             hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
@@ -132,7 +132,7 @@ impl<'m, M: Machine> Counts<'m, M> {
             let home = self.memmap.block(block).map(|block| (block.node, block.state));
             let here = home == Some((node, BlockState::Online(kind)));
             hold(4, "a listed extent is in its zone", pfn.get(), here)?;
-            let back = self.allocator.previous(pfn) == before.replace(pfn);
+            let back = self.allocator.lists().previous(pfn) == before.replace(pfn);
             hold(4, "a listed extent names the one before it", pfn.get(), back)?;
             length += 1;
         }

@@ -40,12 +40,12 @@ fn mix(pfn: Pfn) -> u64 {
 }
 
 /// Checks the frames of tables, nodes and memmaps.
-pub(super) struct Frames<'m, M: Machine> {
+pub(super) struct HeldFrames<'m, M: Machine> {
     allocator: &'m Allocator<M>,
     memmap: &'m Memmap<M>,
 }
 
-impl<'m, M: Machine> Frames<'m, M> {
+impl<'m, M: Machine> HeldFrames<'m, M> {
     pub(super) const fn of(allocator: &'m Allocator<M>) -> Self {
         Self { allocator, memmap: &allocator.memmap }
     }
@@ -74,7 +74,7 @@ impl<'m, M: Machine> Frames<'m, M> {
     fn add_reserve(&self, held: &mut Bag) -> Result<(), Violation> {
         let (handed_out, never) = self.allocator.frames.handed_out();
         let (pieces, free) = self.allocator.frames.reserve();
-        let is_good = |pfn: &Pfn| !self.allocator.is_bad_table(M::address(*pfn));
+        let is_good = |pfn: &Pfn| !self.allocator.table_frames().is_bad(M::address(*pfn));
         for pfn in handed_out.flat_map(|piece| M::pfns(piece).iter()).filter(is_good) {
             held.insert(PfnRange::new(pfn, 1));
         }
@@ -103,11 +103,11 @@ impl<'m, M: Machine> Frames<'m, M> {
     fn check_tables(&self, held: &Bag) -> Result<(), Violation> {
         let (mut used, mut pieces, mut result) = (Bag::default(), 0, Ok(()));
         let mut visit = |at: PhysAddr, bytes: u64| {
-            if !self.allocator.owns_tables(at) {
+            if !self.allocator.table_frames().owns(at) {
                 return;
             }
             // A bad page is nobody's when its tables are gone.
-            let good = !self.allocator.is_bad_table(at);
+            let good = !self.allocator.table_frames().is_bad(at);
             if bytes >= M::PAGE_BYTES && good {
                 used.insert(PfnRange::new(M::pfn(at), bytes / M::PAGE_BYTES));
             }
@@ -115,7 +115,7 @@ impl<'m, M: Machine> Frames<'m, M> {
                 return;
             }
             pieces += 1;
-            let first = self.allocator.is_first_piece(at, bytes);
+            let first = self.allocator.table_frames().is_first_piece(at, bytes);
             if first == Some(true) && good {
                 used.insert(PfnRange::new(M::pfn(at), 1));
             }

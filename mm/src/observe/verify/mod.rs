@@ -28,7 +28,7 @@ mod violation;
 pub use violation::Violation;
 
 use self::counts::Counts;
-use self::frames::Frames;
+use self::frames::HeldFrames;
 use self::memmap::Descriptors;
 use self::tables::Tables;
 use crate::machine::Machine;
@@ -39,7 +39,7 @@ impl<M: Machine> View<'_, M> {
     pub(crate) fn verify(&self) -> Result<(), Violation> {
         let _look = self.allocator.turn.looks.enter();
         Descriptors::of(&self.allocator.memmap).check()?;
-        Frames::of(self.allocator).check()?;
+        HeldFrames::of(self.allocator).check()?;
         Counts::of(self.allocator).check()?;
         let tables = Tables::of(self.allocator);
         tables.check_section_nodes()?;

@@ -119,7 +119,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         loop {
             let (mut batch, mut seen) = ([None; BATCH], 0);
             self.memmap.mapper().visit_tables(&mut |table| {
-                if table.level == 0 || !self.allocator.owns_tables(table.frame) {
+                if table.level == 0 || !self.allocator.table_frames().owns(table.frame) {
                     return;
                 }
                 if (first..first + BATCH).contains(&seen) {

@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use super::{Counts, Frames, Tables, Violation};
+use super::{Counts, HeldFrames, Tables, Violation};
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::zone::PageCounts;
 use crate::memmap::block::BlockWord;
@@ -444,7 +444,7 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
 fn a_wrong_link_back_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-    let listed: std::vec::Vec<_> = bench.mm.allocator().list(&zone, order(6)).collect();
+    let listed: std::vec::Vec<_> = bench.mm.allocator().lists().list(&zone, order(6)).collect();
     drop(zone);
     for (nth, wrong) in [(0, listed[1].get() + 1), (1, 0), (1, listed[1].get() + 1)] {
         let link = &bench.mm.allocator().memmap.page(listed[nth]).payload()[1];
@@ -459,9 +459,9 @@ fn a_wrong_link_back_is_named() {
 fn free_buddies_that_are_not_merged_are_named() {
     let bench = online(MIB, Placement::PerBlock);
     let mut zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-    bench.mm.allocator().unlink(&mut zone, pfn(128), order(7));
-    bench.mm.allocator().insert_free(&mut zone, pfn(128), order(6));
-    bench.mm.allocator().insert_free(&mut zone, pfn(192), order(6));
+    bench.mm.allocator().lists().unlink(&mut zone, pfn(128), order(7));
+    bench.mm.allocator().lists().insert_free(&mut zone, pfn(128), order(6));
+    bench.mm.allocator().lists().insert_free(&mut zone, pfn(192), order(6));
     drop(zone);
     names(&bench, 4, "free buddies are merged");
 }

@@ -125,8 +125,8 @@ impl<M: Machine> Carveout<'_, M> {
     /// Gives a run of claimed blocks back.
     fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
         for id in run(first, count) {
-            self.allocator
-                .unclaim(&Area { pfns: self.memmap.block_pfns(id), node, kind }, Owner::Taken);
+            let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
+            area.unclaim(self.allocator, Owner::Taken);
         }
     }
 
@@ -157,7 +157,7 @@ impl<M: Machine> Carveout<'_, M> {
             let emptied: Result<Area, Stuck> =
                 Evacuation::begin(self.allocator, area).run(self.allocator);
             match emptied {
-                Ok(area) => self.allocator.claim(&area, Owner::Taken),
+                Ok(area) => area.claim(self.allocator, Owner::Taken),
                 Err(_) => {
                     self.unclaim_run(first, done as u64, node, kind);
                     return Err(id);

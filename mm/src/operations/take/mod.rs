@@ -240,7 +240,7 @@ impl<'m, M: Machine> Carveout<'m, M> {
         self.mark_taken(block.id, false);
         if let BlockState::Online(kind) = block.state {
             let area = Area { pfns: block.pfns, node: block.node, kind };
-            self.allocator.unclaim(&area, Owner::Taken);
+            area.unclaim(self.allocator, Owner::Taken);
         }
     }
 

@@ -209,7 +209,7 @@ fn a_hole_in_the_linear_map_is_named() {
 fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
     let mut tables: std::vec::Vec<_> = bench.mm.allocator().memmap.sections().nodes().collect();
     bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
-    tables.retain(|&frame| bench.mm.allocator().owns_tables(frame));
+    tables.retain(|&frame| bench.mm.allocator().table_frames().owns(frame));
     tables.iter().map(|frame| frame.align_down(PAGE)).collect()
 }
 
@@ -243,7 +243,7 @@ fn a_live_table_on_the_reserves_list_is_named() {
     assert!(count > 2);
     for nth in 0..count {
         let bench = added(MIB, Placement::PerBlock);
-        bench.mm.allocator().return_frame(own_pages(&bench)[nth]);
+        bench.mm.allocator().table_frames().return_frame(own_pages(&bench)[nth]);
         names(&bench, 5, "pages that hold tables and nodes");
     }
 }
@@ -252,7 +252,7 @@ fn a_live_table_on_the_reserves_list_is_named() {
 fn a_live_table_on_the_free_list_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let page = system_pages(&bench)[0];
-    bench.mm.allocator().return_frame(page);
+    bench.mm.allocator().table_frames().return_frame(page);
     names_held(&bench, page);
     // Nor may anybody else have it.
     while bench.mm.take_pages(Order::ZERO).unwrap().get() * PAGE != page.get() {}
@@ -272,9 +272,9 @@ fn a_table_from_before_the_manager_on_the_free_list_is_named() {
 fn a_page_for_tables_that_holds_none_is_named() {
     let what = "pages that hold tables and nodes";
     let bench = added(MIB, Placement::PerBlock);
-    let lost = bench.mm.allocator().take_frame(true).unwrap();
+    let lost = bench.mm.allocator().table_frames().take_frame().unwrap();
     names(&bench, 5, what);
-    bench.mm.allocator().return_frame(lost);
+    bench.mm.allocator().table_frames().return_frame(lost);
     bench.check();
     bench.alloc_as(Order::ZERO, Owner::Table).unwrap();
     names(&bench, 5, what);
@@ -284,8 +284,8 @@ fn a_page_for_tables_that_holds_none_is_named() {
 fn as_many_pages_for_tables_but_others_are_named() {
     let bench = added(MIB, Placement::PerBlock);
     let used = own_pages(&bench)[0];
-    let other = bench.mm.allocator().take_frame(true).unwrap();
-    bench.mm.allocator().return_frame(used);
+    let other = bench.mm.allocator().table_frames().take_frame().unwrap();
+    bench.mm.allocator().table_frames().return_frame(used);
     names(&bench, 5, "the pages held for tables and nodes are theirs");
     assert_ne!(used, other);
 }
@@ -295,21 +295,21 @@ fn a_table_whose_shared_page_does_not_count_it_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let mut piece = None;
     bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| {
-        if table.bytes < PAGE && bench.mm.allocator().owns_tables(table.frame) {
+        if table.bytes < PAGE && bench.mm.allocator().table_frames().owns(table.frame) {
             piece = Some(table);
         }
     });
     let table = piece.unwrap();
-    bench.mm.allocator().return_piece(table.frame, table.bytes);
+    bench.mm.allocator().table_frames().give_back(table.frame, table.bytes);
     bench.mm.verify_machine().unwrap_err();
-    assert_eq!(bench.mm.allocator().is_first_piece(table.frame, table.bytes), None);
+    assert_eq!(bench.mm.allocator().table_frames().is_first_piece(table.frame, table.bytes), None);
 }
 
 #[test]
 fn a_list_of_the_reserve_that_leads_astray_is_named() {
     let what = "the reserve's list holds its frames, each once";
     let bench = added(MIB, Placement::PerBlock);
-    bench.mm.allocator().return_frame(boot_reserve(&bench));
+    bench.mm.allocator().table_frames().return_frame(boot_reserve(&bench));
     names(&bench, 4, what);
 }
 

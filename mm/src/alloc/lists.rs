@@ -1,0 +1,140 @@
+//! Free lists: the free extents of a zone, a list for each order.
+//!
+//! They are doubly linked through the payload of the extents' heads. The zone is locked whenever they are
+//! looked at or changed.
+
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
+use crate::alloc::zone::Zone;
+use crate::machine::Machine;
+use crate::memmap::Memmap;
+use crate::memmap::page::PageState;
+use crate::memmap::section::Section;
+use core::sync::atomic::Ordering;
+
+/// Payload words of a free extent's head: the list links, as pfn + 1, 0 for none.
+const NEXT: usize = 0;
+const PREVIOUS: usize = 1;
+
+/// The lists of a zone that is locked, over the memmap that has their links.
+#[derive(Debug)]
+pub(crate) struct FreeLists<'m, M: Machine>(pub(super) &'m Memmap<M>);
+
+impl<M: Machine> Allocator<M> {
+    /// The free lists of its zones.
+    pub(crate) const fn lists(&self) -> FreeLists<'_, M> {
+        FreeLists(&self.memmap)
+    }
+}
+
+impl<'m, M: Machine> FreeLists<'m, M> {
+    /// Makes an extent free, merged with its free buddies as far as the block goes.
+    pub(crate) fn merge(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
+        let largest = self.0.block_size().order::<M>();
+        let (mut section, mut pfn, mut order) = (section, pfn, order);
+        while order < largest {
+            let buddy = Pfn::new(pfn.get() ^ order.pages());
+            let Some(double) = order.double() else { break };
+            let Some(buddy_section) = self.0.section_at(buddy) else {
+                break;
+            };
+            if !self.0.is_free_head(buddy_section, buddy, order) {
+                break;
+            }
+            self.unlink(zone, buddy, order);
+            // Both stop being heads of this order; the lower becomes the head of the next below.
+            self.0.clear_head(buddy_section, buddy, order);
+            self.0.clear_head(section, pfn, order);
+            if buddy < pfn {
+                (section, pfn) = (buddy_section, buddy);
+            }
+            order = double;
+        }
+        self.insert_free_in(zone, section, pfn, order);
+    }
+
+    /// Puts a free extent on its list.
+    pub(crate) fn insert_free(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
+        if let Some(section) = self.0.section_at(pfn) {
+            self.insert_free_in(zone, section, pfn, order);
+        }
+    }
+
+    fn insert_free_in(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
+        let page = section.page(pfn);
+        let next = zone.first(order);
+        page.payload()[NEXT].store(next.map_or(0, |next| next.get() + 1), Ordering::Relaxed);
+        page.payload()[PREVIOUS].store(0, Ordering::Relaxed);
+        if let Some(next) = next {
+            self.0.page(next).payload()[PREVIOUS].store(pfn.get() + 1, Ordering::Relaxed);
+        }
+        zone.set_first(order, Some(pfn));
+        zone.count_extent(order);
+        self.0.set_head(section, pfn, order, PageState::Free { order });
+    }
+
+    /// Takes a free extent off its list. Its state stays: the caller changes it.
+    pub(crate) fn unlink(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
+        let link = |word: u64| word.checked_sub(1).map(Pfn::new);
+        let payload = self.0.page(pfn).payload();
+        let next = payload[NEXT].load(Ordering::Relaxed);
+        let previous = payload[PREVIOUS].load(Ordering::Relaxed);
+        if let Some(next) = link(next) {
+            self.0.page(next).payload()[PREVIOUS].store(previous, Ordering::Relaxed);
+        }
+        match link(previous) {
+            Some(previous) => self.0.page(previous).payload()[NEXT].store(next, Ordering::Relaxed),
+            None => zone.set_first(order, link(next)),
+        }
+        zone.uncount_extent(order);
+    }
+
+    /// Gives `pfns`, of a block that comes online in `zone`, to the allocator as free extents.
+    pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
+        for (pfn, order) in self.0.cut(pfns) {
+            let Some(section) = self.0.section_at(pfn) else {
+                continue;
+            };
+            if order < M::PART_ORDER {
+                self.0.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.insert_free_in(zone, section, pfn, order);
+        }
+    }
+
+    /// The extent before the free extent `pfn` on its list. Called with the zone locked.
+    pub(crate) fn previous(&self, pfn: Pfn) -> Option<Pfn> {
+        self.0.page(pfn).payload()[PREVIOUS].load(Ordering::Relaxed).checked_sub(1).map(Pfn::new)
+    }
+
+    /// The free extents of a list, first to last. Called with the zone locked.
+    pub(crate) fn list(&self, zone: &Zone, order: Order) -> impl Iterator<Item = Pfn> {
+        let mut next = zone.first(order);
+        core::iter::from_fn(move || {
+            let pfn = next?;
+            let link = self.0.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+            next = link.checked_sub(1).map(Pfn::new);
+            Some(pfn)
+        })
+    }
+
+    /// The smallest free extent that serves, the first of its list; or the first whose first `order` pages end
+    /// by `below`, for which it looks at one after the other.
+    pub(super) fn pick(
+        &self,
+        zone: &Zone,
+        align: Order,
+        order: Order,
+        below: Option<Pfn>,
+    ) -> Option<(Order, Pfn)> {
+        let mut size = zone.smallest_from(align)?;
+        let Some(below) = below else { return Some((size, zone.first(size)?)) };
+        loop {
+            let ends_by = |pfn: &Pfn| pfn.add(order.pages()) <= below;
+            if let Some(pfn) = self.list(zone, size).find(ends_by) {
+                return Some((size, pfn));
+            }
+            size = zone.smallest_from(size.double()?)?;
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Where the kernel's own data of a page is, and of how many pages of an extent there is any.
+
+// UNSAFETY: begins the kernel's part of a descriptor.
+#![expect(unsafe_code)]
+
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::machine::Machine;
+use crate::memmap::Memmap;
+use crate::memmap::meta::Meta;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+/// Payload word of a used extent's head: of how many pages there is a kernel's part.
+const COVERED: usize = 0;
+
+/// The kernel's parts of the descriptors of a memmap.
+pub(super) struct Metas<'m, M: Machine>(&'m Memmap<M>);
+
+impl<'m, M: Machine> Metas<'m, M> {
+    pub(super) const fn of(memmap: &'m Memmap<M>) -> Self {
+        Self(memmap)
+    }
+
+    /// Begins the kernel's part of the first `covered` pages of an extent that is being allocated.
+    pub(super) fn begin(&self, pfn: Pfn, covered: u64) {
+        if size_of::<M::Meta>() == 0 {
+            return;
+        }
+        self.0.page(pfn).payload()[COVERED].store(covered, Ordering::Relaxed);
+        for pfn in PfnRange::new(pfn, covered).iter() {
+            // SAFETY: the page was free, so no reference to its part exists; `check_meta` made sure that the
+            // type fits the bytes and their alignment.
+            unsafe { self.at(pfn).write(M::Meta::NEW) };
+        }
+    }
+
+    /// Whether there is a kernel's part of every page of an extent.
+    pub(super) fn covers_all(&self, pfn: Pfn, order: Order) -> bool {
+        size_of::<M::Meta>() > 0 && self.covered(pfn) == order.pages()
+    }
+
+    /// Where the kernel's part of page `index` is, of an extent that is in use.
+    /// `None` if it has no such page, or if there is none of that page.
+    pub(super) fn of_page(&self, pfn: Pfn, order: Order, index: u64) -> Option<NonNull<M::Meta>> {
+        let there = size_of::<M::Meta>() == 0 || index < self.covered(pfn);
+        (index < order.pages() && there).then(|| self.at(pfn.add(index)))
+    }
+
+    /// Of how many pages of a used extent there is a kernel's part. Called with the extent kept in use.
+    fn covered(&self, pfn: Pfn) -> u64 {
+        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn at(&self, pfn: Pfn) -> NonNull<M::Meta> {
+        self.0.page(pfn).meta().cast()
+    }
+}
