@@ -13,11 +13,6 @@ use super::sources::{Module, of_package};
 /// Circles that are there: package, and its files. The list only shrinks.
 const CIRCLES: &[(&str, &str)] = &[
     ("hotmem-kernel", "memory::boot memory::devices memory::machine memory::stacks"),
-    (
-        "hotmem-lab",
-        "monitor::command monitor::life monitor::listeners monitor::memory monitor::table monitor::words",
-    ),
-    ("hotmem-lab", "movers::cache movers::record"),
     ("xtask", "arch machine::config machine::exit"),
     ("xtask", "qemu::page qemu::report"),
 ];

@@ -1,8 +1,7 @@
 //! Commands on the life cycle of memory, and on what is movable in it.
 
-use super::command::CommandError;
 use super::listeners::Objection;
-use super::words::{Words, order};
+use super::words::{CommandError, Words, order};
 use hotmem::{AutoOnline, NodeId, Order, Pfn, PhysRange, TakeList, ZoneKind};
 use hotmem_hotplug::number;
 

@@ -1,10 +1,9 @@
 //! Listeners that the operator puts up: one for taken memory, and some that only watch, or object.
 
-use super::memory::LifeError;
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
-use hotmem::{Change, Event, Listen, Listener, Machine, Mm, TakeList};
+use hotmem::{Change, Event, ListInUse, Listen, Listener, Machine, Mm, TakeList};
 use spin::Mutex;
 
 /// Lists of taken blocks that can be remembered.
@@ -19,6 +18,24 @@ pub(super) struct Full(&'static str);
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no more {} can be kept", self.0)
+    }
+}
+
+/// Why a watcher was not put up or taken down.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WatchError {
+    Full(Full),
+    Unknown(u32),
+    List(ListInUse),
+}
+
+impl fmt::Display for WatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(error) => error.fmt(f),
+            Self::Unknown(number) => write!(f, "there is no watcher {number}"),
+            Self::List(error) => error.fmt(f),
+        }
     }
 }
 
@@ -123,26 +140,26 @@ impl Watchers {
         mm: &Mm<M>,
         priority: i32,
         objection: Objection,
-    ) -> Result<u32, LifeError> {
+    ) -> Result<u32, WatchError> {
         let number = self.made;
-        let full = LifeError::Full(Full("watchers"));
+        let full = WatchError::Full(Full("watchers"));
         let slot = self.up.get_mut(number as usize).ok_or(full)?;
         let heard = AtomicU32::new(0);
         let watcher: &'static Watcher =
             Box::leak(Box::new(Watcher { number, priority, objection, heard }));
         let listener: &'static Listener =
             Box::leak(Box::new(Listener::new("watcher", priority, watcher)));
-        mm.listen(listener).map_err(LifeError::Listeners)?;
+        mm.listen(listener).map_err(WatchError::List)?;
         *slot = Some(Place(watcher, listener));
         self.made += 1;
         Ok(number)
     }
 
     /// Takes one down.
-    pub(super) fn remove<M: Machine>(&mut self, mm: &Mm<M>, number: u32) -> Result<(), LifeError> {
-        let place = self.up.get_mut(number as usize).ok_or(LifeError::NoWatcher(number))?;
-        let Place(_, listener) = place.ok_or(LifeError::NoWatcher(number))?;
-        mm.unlisten(listener).map_err(LifeError::Listeners)?;
+    pub(super) fn remove<M: Machine>(&mut self, mm: &Mm<M>, number: u32) -> Result<(), WatchError> {
+        let place = self.up.get_mut(number as usize).ok_or(WatchError::Unknown(number))?;
+        let Place(_, listener) = place.ok_or(WatchError::Unknown(number))?;
+        mm.unlisten(listener).map_err(WatchError::List)?;
         *place = None;
         Ok(())
     }

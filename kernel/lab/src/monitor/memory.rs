@@ -1,13 +1,13 @@
 //! Commands on memory's life cycle: policy, explanations, taken memory, bad pages, dumps.
 
 use super::life::{Life, Watch};
-use super::listeners::{Full, Trace, Watchers};
+use super::listeners::{Full, Trace, WatchError, Watchers};
 use super::machinery::Machinery;
 use core::fmt::{self, Write};
 use hotmem::{
-    AutoOnline, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun, ListInUse,
-    Machine, Mm, NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, QueueFull,
-    ReleaseError, Removability, TakeError, TakeList, ZoneKind,
+    AutoOnline, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun, Machine, Mm,
+    NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, QueueFull, ReleaseError,
+    Removability, TakeError, TakeList, ZoneKind,
 };
 use hotmem_hotplug::{JsonString, OrNull};
 
@@ -22,8 +22,7 @@ pub(super) enum LifeError {
     Compact(CompactError),
     Convert(ConvertError),
     Full(Full),
-    NoWatcher(u32),
-    Listeners(ListInUse),
+    Watch(WatchError),
     /// The console failed.
     Console(fmt::Error),
 }
@@ -39,8 +38,7 @@ impl fmt::Display for LifeError {
             Self::Compact(error) => error.fmt(f),
             Self::Convert(error) => error.fmt(f),
             Self::Full(error) => error.fmt(f),
-            Self::NoWatcher(number) => write!(f, "there is no watcher {number}"),
-            Self::Listeners(error) => error.fmt(f),
+            Self::Watch(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
         }
     }
@@ -180,10 +178,10 @@ impl<'m, M: Machine> Lives<'m, M> {
             Watch::List => self.watchers.write(out)?,
             Watch::Add(priority, objection) => {
                 let number = self.watchers.add(self.mm, priority, objection);
-                writeln!(out, "watcher {}", number?)?;
+                writeln!(out, "watcher {}", number.map_err(LifeError::Watch)?)?;
             }
             Watch::Remove(number) => {
-                self.watchers.remove(self.mm, number)?;
+                self.watchers.remove(self.mm, number).map_err(LifeError::Watch)?;
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ mod mapping;
 mod memory;
 mod movers;
 mod page;
+mod parse;
 #[cfg(test)]
 mod round_trip;
 mod run;
@@ -29,9 +30,11 @@ mod usage;
 mod walk;
 mod words;
 
-pub use command::{Command, CommandError, Sample, parse};
+pub use command::{Command, Sample};
 pub use life::{CacheCommand, Life, PoolCommand, Watch};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
 pub use listeners::Objection;
 pub use machinery::{Breach, Crash, Machinery};
+pub use parse::parse;
 pub use run::{After, Monitor};
+pub use words::CommandError;

@@ -1,10 +1,11 @@
 //! Every command reads back as it was written, with its numbers; nothing that is typed makes a panic.
 
-use super::command::{Command, Sample, parse};
+use super::command::{Command, Sample};
 use super::life::{CacheCommand, Life, PoolCommand, Watch};
 use super::line::{Edit, LineEditor};
 use super::listeners::Objection;
 use super::machinery::Crash;
+use super::parse::parse;
 use super::table::TABLE;
 use hotmem::testing::Random;
 use hotmem::{

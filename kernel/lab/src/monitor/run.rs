@@ -1,13 +1,15 @@
 //! Runs commands and writes their answers.
 
-use super::command::{Command, CommandError, Sample, parse};
+use super::command::{Command, Sample};
 use super::held::Held;
 use super::machinery::{Breach, Machinery};
 use super::mapping::Mapping;
 use super::memory::{LifeError, Lives};
 use super::movers::{MoverError, Movers};
+use super::parse::parse;
 use super::snapshot::{Saved, SnapshotError};
 use super::usage::{UseError, Used};
+use super::words::CommandError;
 use super::{page, show, table, usage, walk};
 use crate::movers::Shared;
 use alloc::vec::Vec;

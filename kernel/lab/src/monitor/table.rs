@@ -1,8 +1,8 @@
 //! The monitor's commands, one entry for each: its name, its help, and how its words are read.
 
-use super::command::{Command, CommandError};
+use super::command::Command;
 use super::life::Life;
-use super::words::{Words, order};
+use super::words::{CommandError, Words, order};
 use core::fmt::{self, Write};
 
 /// Reads the words behind a name.

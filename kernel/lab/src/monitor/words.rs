@@ -1,14 +1,51 @@
 //! The words of a typed line, read one after the other.
 
-use super::command::{Command, CommandError, Sample};
 use super::machinery::Crash;
+use core::fmt;
 use hotmem::{
-    BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement, VirtAddr,
+    BlockId, ListError, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement,
+    VirtAddr,
 };
 use hotmem_hotplug::number;
 
+/// Why a line is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandError<'t> {
+    /// There is no such command.
+    Unknown(&'t str),
+    /// A word is missing; its name.
+    Missing(&'static str),
+    /// A word makes no sense; what it should be.
+    Bad(&'t str, &'static str),
+    /// More words than the command takes.
+    Surplus(&'t str),
+    /// A list of blocks makes no sense.
+    List(ListError<'t>),
+}
+
+/// Characters of a typed word that an error repeats.
+const REPEATED: usize = 40;
+
+/// A typed word, cut to a sensible length.
+fn cut(word: &str) -> &str {
+    word.char_indices().nth(REPEATED).map_or(word, |(end, _)| word.get(..end).unwrap_or(word))
+}
+
+impl fmt::Display for CommandError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Unknown(word) => write!(f, "no command is called {:?}: try help", cut(word)),
+            Self::Missing(what) => write!(f, "{what} is missing"),
+            Self::Bad(word, what) => write!(f, "{:?} is not {what}", cut(word)),
+            Self::Surplus(word) => write!(f, "{:?} is too much", cut(word)),
+            Self::List(ListError { part, why }) => write!(f, "{:?} {why}", cut(part)),
+        }
+    }
+}
+
 /// The words of a line that were not read yet.
 pub(super) struct Words<'t>(core::str::SplitAsciiWhitespace<'t>);
+
 impl<'t> Words<'t> {
     /// The words of `line`.
     pub(super) fn of(line: &'t str) -> Self {
@@ -95,39 +132,10 @@ impl<'t> Words<'t> {
         Ok(flags)
     }
 
-    pub(super) fn sample(&mut self) -> Result<Sample, CommandError<'t>> {
-        match self.next() {
-            None => Ok(Sample::Seeded(0)),
-            Some("all") => Ok(Sample::All),
-            Some(word) => number::parse(word)
-                .map(Sample::Seeded)
-                .ok_or(CommandError::Bad(word, "all or a number")),
-        }
-    }
-
     /// How to bring a block online; movable if nothing is said.
     pub(super) fn way(&mut self) -> Result<OnlineAs, CommandError<'t>> {
         let Some(word) = self.next() else { return Ok(OnlineAs::Movable) };
         word.parse().map_err(|_| CommandError::Bad(word, "online, online_kernel or online_movable"))
-    }
-
-    pub(super) fn offline(&mut self) -> Result<Command, CommandError<'t>> {
-        match self.word("a block number, status or cancel")? {
-            "status" => Ok(Command::OfflineStatus),
-            "cancel" => Ok(Command::OfflineCancel),
-            word => match number::parse(word) {
-                Some(raw) => Ok(Command::Offline(BlockId::new(raw))),
-                None => Err(CommandError::Bad(word, "a block number, status or cancel")),
-            },
-        }
-    }
-
-    pub(super) fn snapshot(&mut self) -> Result<Command, CommandError<'t>> {
-        match self.word("save or check")? {
-            "save" => Ok(Command::SnapshotSave),
-            "check" => Ok(Command::SnapshotCheck),
-            word => Err(CommandError::Bad(word, "save or check")),
-        }
     }
 
     pub(super) fn code(&mut self) -> Result<u8, CommandError<'t>> {

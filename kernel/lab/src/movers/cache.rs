@@ -20,7 +20,7 @@
 use super::Shared;
 use super::array::{Array, Full};
 use super::frame;
-use super::record::{Cached, Key, Record, Table};
+use super::record::{Cached, Key, OBJECTS, Record, Table};
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
@@ -29,8 +29,6 @@ use hotmem::{
 };
 use spin::Mutex;
 
-/// Objects there are.
-pub const OBJECTS: u64 = 64;
 /// Pages of an object.
 const MAX_PAGES: u64 = 1 << 20;
 /// Why the cache does not do what it is asked to.

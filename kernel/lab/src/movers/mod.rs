@@ -21,8 +21,9 @@ mod record;
 mod tests;
 
 pub use array::Full;
-pub use cache::{Cache, CacheError, CacheStatus, OBJECTS};
+pub use cache::{Cache, CacheError, CacheStatus};
 pub use pool::{Pool, PoolError, PoolStatus, Slot};
+pub use record::OBJECTS;
 
 use hotmem::Machine;
 

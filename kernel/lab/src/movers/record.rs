@@ -2,9 +2,10 @@
 
 use super::Shared;
 use super::array::{Array, Full};
-use super::cache::OBJECTS;
 use hotmem::{Extent, Pfn};
 
+/// Objects there are.
+pub const OBJECTS: u64 = 64;
 /// Words of a record.
 const RECORD: u64 = 3;
 /// Where the object's number is in the manager's word.

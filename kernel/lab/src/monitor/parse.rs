@@ -1,0 +1,101 @@
+//! A typed line, read into a [`Command`].
+
+use super::command::Command;
+use super::table::TABLE;
+use super::words::{CommandError, Words};
+
+/// Reads a line; `None` if it is empty.
+///
+/// # Errors
+///
+/// [`CommandError`] with the word that is wrong.
+pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
+    let mut words = Words::of(line);
+    let Some(name) = words.next() else { return Ok(None) };
+    let entry = TABLE.iter().find(|entry| entry.name == name);
+    let command = (entry.ok_or(CommandError::Unknown(name))?.read)(&mut words)?;
+    match words.next() {
+        None => Ok(Some(command)),
+        Some(word) => Err(CommandError::Surplus(word)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::Sample;
+    use super::super::machinery::Crash;
+    use super::*;
+    use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysAddr, PhysRange, VirtAddr};
+    use log::LevelFilter;
+
+    fn range(start: u64, bytes: u64) -> PhysRange {
+        PhysRange::new(PhysAddr::new(start), bytes).unwrap()
+    }
+
+    #[test]
+    fn commands_are_read_with_their_arguments() {
+        for (line, command) in [
+            ("  blocks\t--json ", Command::Blocks { json: true }),
+            ("stats", Command::Stats { json: false }),
+            ("firmware --json", Command::Firmware { json: true }),
+            ("page 0x100 --json", Command::Page { pfn: Pfn::new(256), json: true }),
+            ("mapping 7 --json", Command::Mapping { pfn: Pfn::new(7), json: true }),
+            ("walk 0xffff800000000000", Command::Walk(VirtAddr::new(0xffff_8000_0000_0000))),
+            ("alloc 3", Command::Alloc(Order::new(3).unwrap())),
+            ("add 0x100000000 128M", Command::Add(range(1 << 32, 128 << 20), None)),
+            ("remove 4096 4096", Command::Remove(range(4096, 4096))),
+            ("online 32", Command::Online(BlockId::new(32), OnlineAs::Movable)),
+            ("use", Command::Use(Sample::Seeded(0))),
+            ("use all", Command::Use(Sample::All)),
+            ("use 7", Command::Use(Sample::Seeded(7))),
+            ("snapshot check", Command::SnapshotCheck),
+            ("log debug", Command::Log(LevelFilter::Debug)),
+            ("crash", Command::Crash(Crash::Write)),
+            ("crash stack", Command::Crash(Crash::Stack)),
+            ("exit", Command::Exit(0)),
+            ("exit 100", Command::Exit(100)),
+        ] {
+            assert_eq!(parse(line), Ok(Some(command)), "{line}");
+        }
+        assert_eq!(parse(" \t "), Ok(None));
+    }
+
+    #[test]
+    fn placements_add_up_to_flags() {
+        let flags = |line| match parse(line) {
+            Ok(Some(Command::Add(_, flags))) => flags,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(flags("add 0 4096 boot"), Some(MhpFlags::empty()));
+        assert_eq!(flags("add 0 4096 block"), Some(MhpFlags::MEMMAP_MEMBLOCK));
+        assert_eq!(flags("add 0 4096 device block"), Some(MhpFlags::all()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (line, error) in [
+            ("nonsense x", CommandError::Unknown("nonsense")),
+            ("online", CommandError::Missing("a block number")),
+            ("online -1", CommandError::Bad("-1", "a block number")),
+            ("offline 1 2", CommandError::Surplus("2")),
+            ("alloc 20", CommandError::Bad("20", "an order from 0 to 19")),
+            ("alloc 4294967296", CommandError::Bad("4294967296", "an order from 0 to 19")),
+            ("exit 101", CommandError::Bad("101", "a code from 0 to 100")),
+            ("crash heap", CommandError::Bad("heap", "stack")),
+            ("blocks --xml", CommandError::Bad("--xml", "--json")),
+            ("add 0 4096 up", CommandError::Bad("up", "device, block or boot")),
+        ] {
+            assert_eq!(parse(line), Err(error), "{line}");
+        }
+        for line in ["add 0 0", "add 1", "remove 0xffffffffffffffff 2", "free x", "log loud"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_repeats_only_the_start_of_a_long_word() {
+        let long = "ä".repeat(1000);
+        let error = parse(&long).unwrap_err().to_string();
+        assert!(error.len() < 200, "{error}");
+    }
+}
