@@ -37,11 +37,12 @@ use crate::io::{IoError, Place};
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
 use core::convert::Infallible;
 use core::fmt;
+use core::ptr::NonNull;
 use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{PteFormat, Tlb};
 
 /// All that an architecture gives.
-pub trait Architecture: Layout + Cpu + Clock + Traps + Probe + Io {
+pub trait Architecture: Layout + Addressing + Cpu + Clock + Traps + Probe + Io {
     /// The format of the kernel's tables.
     type Format: PteFormat;
     /// What caches translations of the kernel's tables.
@@ -78,6 +79,22 @@ pub trait Layout {
     const RETURN_ADDRESS: u64;
     /// The names of the stacks of traps, in the order of [`Traps::TrapStacks`].
     const TRAP_STACKS: &'static [&'static str];
+}
+
+/// How code gets from an address that the kernel's tables translate to a pointer. On a real machine they are the
+/// same, and an architecture says no more than `impl Addressing`.
+pub trait Addressing {
+    /// A pointer to the byte at `at`, good up to the end of its page, or of the page table there.
+    #[inline(always)]
+    fn pointer(at: VirtAddr) -> NonNull<u8> {
+        hotmem_paging::pointer_to(at)
+    }
+
+    /// A pointer to the bytes of `range`, which the tables show; `None` if nothing is there.
+    #[inline(always)]
+    fn bytes(range: VirtRange) -> Option<NonNull<u8>> {
+        Some(Self::pointer(range.start()))
+    }
 }
 
 /// How the kernel leaves the machine.

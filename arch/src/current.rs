@@ -1,14 +1,16 @@
 //! The architecture that this build is for, by names that are the same for all.
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(bare, target_arch = "aarch64"))]
 pub use crate::aarch64::Aarch64 as Arch;
-#[cfg(target_arch = "powerpc64")]
+#[cfg(not(bare))]
+pub use crate::host::Host as Arch;
+#[cfg(all(bare, target_arch = "powerpc64"))]
 pub use crate::ppc64::Ppc64 as Arch;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(bare, target_arch = "x86_64"))]
 pub use crate::x86_64::X86_64 as Arch;
 
 pub use crate::common::probe;
-use crate::contract::{Architecture, Clock, Cpu, Io, Layout, Traps};
+use crate::contract::{Addressing, Architecture, Clock, Cpu, Io, Layout, Traps};
 
 /// The format of the kernel's tables.
 pub type Format = <Arch as Architecture>::Format;
@@ -63,6 +65,18 @@ pub mod layout {
         PHYS_LIMIT: PhysAddr;
         RETURN_ADDRESS: u64;
         TRAP_STACKS: &'static [&'static str];
+    }
+}
+
+/// [`Addressing`] of this architecture.
+pub mod addressing {
+    use super::{Addressing, Arch};
+    use core::ptr::NonNull;
+    use hotmem_paging::addr::{VirtAddr, VirtRange};
+
+    functions! { Addressing:
+        pointer(at: VirtAddr) -> NonNull<u8>;
+        bytes(range: VirtRange) -> Option<NonNull<u8>>;
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! The pure bit code of every architecture compiles on every host, so that its tests run anywhere;
 //! only what executes instructions is limited to its own. [`contract`] names what each of them gives,
-//! and the kernel asks [`current`] for the one that it runs on.
+//! and the kernel asks [`current`] for the one that it runs on: in a build that is not for bare metal, `host`.
 #![no_std]
 
 pub mod aarch64;
 mod common;
 pub mod contract;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "powerpc64"))]
 pub mod current;
+#[cfg(not(bare))]
+pub mod host;
 pub mod io;
 pub mod irq;
 pub mod machine_info;

@@ -6,7 +6,8 @@
 //!
 //! What firmware hands over lies in memory that the kernel will reuse, and may be nonsense: it is
 //! copied and checked here, before anything else runs, and nobody reads the original again. The
-//! parsers are plain host code; only the entry itself needs `cfg(bare)`.
+//! parsers are plain host code; only the entry itself needs `cfg(bare)`. On the host the kernel's address space
+//! is laid out as on x86_64.
 #![no_std]
 
 pub mod aarch64;
@@ -16,12 +17,11 @@ pub mod current;
 #[cfg(all(bare, target_arch = "powerpc64"))]
 #[path = "ppc64/current.rs"]
 pub mod current;
-#[cfg(all(bare, target_arch = "x86_64"))]
+#[cfg(any(not(bare), target_arch = "x86_64"))]
 #[path = "x86_64/current.rs"]
 pub mod current;
 pub mod efi;
 pub mod exits;
-#[cfg(bare)]
 pub mod image;
 pub mod info;
 #[cfg(bare)]

@@ -2,7 +2,7 @@
 
 use super::Aarch64;
 use super::{irq, pl011, pte, tlb};
-use crate::contract::{Architecture, Io, Layout};
+use crate::contract::{Addressing, Architecture, Io, Layout};
 use crate::irq::Registers;
 use core::convert::Infallible;
 
@@ -13,5 +13,7 @@ impl Architecture for Aarch64 {
     type Controllers<R: Registers> = irq::Controllers<R>;
     type Rtas = Infallible;
 }
+
+impl Addressing for Aarch64 {}
 
 impl Io for Aarch64 {}

@@ -65,17 +65,27 @@ pub unsafe fn probe_execute(address: VirtAddr) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "aarch64")]
+    use crate::aarch64::Aarch64 as Native;
+    #[cfg(target_arch = "powerpc64")]
+    use crate::ppc64::Ppc64 as Native;
+    #[cfg(target_arch = "x86_64")]
+    use crate::x86_64::X86_64 as Native;
 
     /// Faults take a kernel's trap handler, which the QEMU suite has; what is allowed works on any host.
     #[test]
     fn accesses_that_do_not_fault_are_made() {
-        let mut word = 0x1234_5678_9abc_def0_u64;
-        let at = VirtAddr::new((&raw mut word).expose_provenance() as u64);
-        assert_eq!(probe_read(at), Ok(0x1234_5678_9abc_def0));
+        let (mut word, mut read) = (0x1234_5678_9abc_def0_u64, 0);
+        let at = (&raw mut word).expose_provenance() as u64;
+        // SAFETY: both words are this test's.
+        assert_eq!(unsafe { Native::load(at, &raw mut read) }, 1);
+        assert_eq!(read, 0x1234_5678_9abc_def0);
         // SAFETY: the word is this test's.
-        assert_eq!(unsafe { probe_write(at, 7) }, Ok(()));
-        assert_eq!(probe_read(at), Ok(7));
+        assert_eq!(unsafe { Native::store(at, 7) }, 1);
+        // SAFETY: as above.
+        assert_eq!(unsafe { (&raw const word).read_volatile() }, 7);
+        let executed = Native::executed as *const () as u64;
         // SAFETY: the address is the function's own.
-        assert_eq!(unsafe { probe_execute(executable()) }, Ok(()));
+        assert_eq!(unsafe { Native::execute(executed, Native::FETCHING) }, 1);
     }
 }

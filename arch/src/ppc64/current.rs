@@ -2,7 +2,7 @@
 
 use super::Ppc64;
 use super::{console, irq, pte, rtas, tlb};
-use crate::contract::{Architecture, Io, Layout};
+use crate::contract::{Addressing, Architecture, Io, Layout};
 use crate::irq::Registers;
 
 impl Architecture for Ppc64 {
@@ -12,6 +12,8 @@ impl Architecture for Ppc64 {
     type Controllers<R: Registers> = irq::Controllers<R>;
     type Rtas = rtas::Rtas;
 }
+
+impl Addressing for Ppc64 {}
 
 impl Io for Ppc64 {}
 

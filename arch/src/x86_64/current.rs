@@ -2,7 +2,7 @@
 
 use super::X86_64;
 use super::{irq, pte, serial, tlb};
-use crate::contract::Architecture;
+use crate::contract::{Addressing, Architecture};
 use crate::irq::Registers;
 use core::convert::Infallible;
 
@@ -13,3 +13,5 @@ impl Architecture for X86_64 {
     type Controllers<R: Registers> = irq::Controllers<R>;
     type Rtas = Infallible;
 }
+
+impl Addressing for X86_64 {}

@@ -1,0 +1,85 @@
+//! Interrupt lines, the serial line, and how the machine ended.
+
+use super::std::collections::{BTreeMap, VecDeque};
+use super::std::vec::Vec;
+use super::traps::Trap;
+use crate::contract::Exit;
+use crate::irq::{Line, Trigger};
+
+/// Inputs of the one interrupt controller.
+pub(super) const INPUTS: u32 = 24;
+
+/// An input of the interrupt controller.
+#[derive(Clone, Copy, Debug, Default)]
+struct Input {
+    /// How it was connected: its slot, and whether it is level-triggered.
+    connected: Option<(usize, Trigger)>,
+    masked: bool,
+    active: bool,
+    /// It became active, and was not claimed since.
+    changed: bool,
+}
+
+impl Input {
+    fn interrupts(&self) -> bool {
+        let asks = match self.connected {
+            Some((_, Trigger::Edge)) => self.changed,
+            Some((_, Trigger::Level)) => self.active,
+            None => false,
+        };
+        asks && !self.masked
+    }
+}
+
+/// What both sides of the machine change.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    inputs: BTreeMap<u32, Input>,
+    /// Exceptions that come from outside, and did not come yet.
+    pub(super) exceptions: VecDeque<Trap>,
+    pub(super) typed: VecDeque<u8>,
+    pub(super) interrupts_on_receive: bool,
+    pub(super) written: Vec<u8>,
+    /// How much of what was written a test has seen.
+    pub(super) seen: usize,
+    pub(super) ended: Option<Exit>,
+    /// The CPU's thread is gone.
+    pub(super) died: bool,
+}
+
+impl Board {
+    pub(super) fn set_line(&mut self, gsi: u32, active: bool) {
+        let input = self.inputs.entry(gsi).or_default();
+        input.changed |= active && !input.active;
+        input.active = active;
+    }
+
+    /// A line that is active for a moment.
+    pub(super) fn pulse(&mut self, gsi: u32) {
+        self.set_line(gsi, true);
+        self.set_line(gsi, false);
+    }
+
+    pub(super) fn connect(&mut self, slot: usize, line: Line) {
+        let input = self.inputs.entry(line.gsi).or_default();
+        input.connected = Some((slot, line.trigger));
+        input.masked = false;
+    }
+
+    pub(super) fn set_masked(&mut self, gsi: u32, masked: bool) {
+        self.inputs.entry(gsi).or_default().masked = masked;
+    }
+
+    /// The slot of the input that interrupts, which has the CPU's attention now.
+    pub(super) fn claim(&mut self, gsi: u32) -> Option<usize> {
+        let input = self.inputs.get_mut(&gsi).filter(|input| input.interrupts())?;
+        input.changed = false;
+        input.connected.map(|(slot, _)| slot)
+    }
+
+    /// The next trap that the CPU takes.
+    pub(super) fn next_trap(&mut self) -> Option<Trap> {
+        let line = || self.inputs.iter().find(|(_, input)| input.interrupts());
+        self.exceptions.pop_front().or_else(|| line().map(|(&gsi, _)| Trap::Line(gsi)))
+    }
+}

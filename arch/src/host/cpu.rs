@@ -1,0 +1,193 @@
+//! The CPU: a thread of the host.
+
+// UNSAFETY: vouches for the fake TLB, and writes where probes are told to.
+#![expect(unsafe_code)]
+
+use super::Host;
+use super::machine::own;
+use super::std::thread;
+use super::std::thread_local;
+use super::traps::{HANDLER, Trap, TrapFrame};
+use crate::contract::{Addressing, Clock, Cpu, CpuTlb, Exit, Features, Io, Probe};
+use crate::io::{IoError, Place};
+use core::cell::Cell;
+use core::fmt;
+use core::ptr::NonNull;
+use hotmem_paging::Attr;
+use hotmem_paging::Tlb;
+use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+
+thread_local! {
+    /// Whether this CPU lets interrupts in.
+    static ENABLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ticks of the clock in a second.
+const HERTZ: u64 = 1_000_000_000;
+/// Ticks from one look at the clock to the next.
+const STEP: u64 = 1000;
+
+/// Takes a trap as a CPU does, with interrupts off.
+fn take(trap: Trap) {
+    ENABLED.set(false);
+    HANDLER.call(&mut TrapFrame(trap));
+}
+
+impl Cpu for Host {
+    fn exit(exit: Exit) -> ! {
+        own().change(|board| board.ended = board.ended.or(Some(exit)));
+        loop {
+            thread::park();
+        }
+    }
+
+    /// The host's caches are coherent with all that reads its memory.
+    fn clean_cache(_range: VirtRange) {}
+
+    fn enable_interrupts() {
+        let machine = own();
+        loop {
+            let trap = machine.board().next_trap();
+            let Some(trap) = trap else { break };
+            take(trap);
+        }
+        ENABLED.set(true);
+    }
+
+    fn disable_interrupts() {
+        ENABLED.set(false);
+    }
+
+    fn interrupts_are_enabled() -> bool {
+        ENABLED.get()
+    }
+
+    fn enable_interrupts_and_wait() {
+        take(own().wait_for_trap());
+        Self::enable_interrupts();
+    }
+
+    fn features() -> Features {
+        Features {
+            largest_leaf: 1 << 30,
+            phys_limit: PhysAddr::new(1 << 46),
+            missing: own().missing(),
+        }
+    }
+
+    fn mode() -> impl fmt::Display {
+        "a thread of the host, four-level page tables of 4 KiB pages"
+    }
+
+    fn set_up() {}
+
+    unsafe fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
+        own().memory().load_root(root);
+        let stack = own().memory().translate(VirtAddr::new(top.get() - 8));
+        assert!(stack.is_some_and(|(_, attr)| attr.contains(Attr::WRITE)), "no stack below {top}");
+        main()
+    }
+
+    fn frame_pointer() -> u64 {
+        0
+    }
+}
+
+impl Addressing for Host {
+    fn pointer(at: VirtAddr) -> NonNull<u8> {
+        own().memory().pointer(at)
+    }
+
+    fn bytes(range: VirtRange) -> Option<NonNull<u8>> {
+        own().memory().bytes(range)
+    }
+}
+
+impl Clock for Host {
+    fn timestamp() -> u64 {
+        own().tick(STEP)
+    }
+
+    fn timestamp_hertz() -> u64 {
+        HERTZ
+    }
+
+    fn timestamp_is_known() -> bool {
+        true
+    }
+
+    fn instructions() -> u64 {
+        Self::timestamp()
+    }
+}
+
+impl Io for Host {
+    fn read(place: Place, bytes: u32) -> Result<u64, IoError> {
+        own().access(|device| device.read(place, bytes))
+    }
+
+    fn write(place: Place, bytes: u32, value: u64) -> Result<(), IoError> {
+        own().access(|device| device.write(place, bytes, value))
+    }
+}
+
+/// The word at `address`, if it may be used for `attr`.
+fn word(address: u64, attr: Attr) -> Option<NonNull<u64>> {
+    let word = VirtRange::new(VirtAddr::new(address), 8)?;
+    let machine = own();
+    let mut memory = machine.memory();
+    let (_, allowed) = memory.translate(word.start())?;
+    let word = memory.bytes(word)?.cast();
+    (allowed.contains(attr) && word.is_aligned()).then_some(word)
+}
+
+impl Probe for Host {
+    unsafe extern "C" fn load(address: u64, value: *mut u64) -> u64 {
+        let Some(word) = word(address, Attr::empty()) else { return 0 };
+        // SAFETY: the word is memory of the machine's.
+        let found = unsafe { word.read_volatile() };
+        // SAFETY: the caller says so.
+        unsafe { value.write(found) };
+        1
+    }
+
+    unsafe extern "C" fn store(address: u64, value: u64) -> u64 {
+        let Some(word) = word(address, Attr::WRITE) else { return 0 };
+        // SAFETY: the word is memory of the machine's, and the caller says that the value may be there.
+        unsafe { word.write_volatile(value) };
+        1
+    }
+
+    unsafe extern "C" fn execute(address: u64, _fetching: u64) -> u64 {
+        let own_code = address == Self::executed as *const () as u64;
+        if own_code || word(address, Attr::EXECUTE).is_some() { Self::executed() } else { 0 }
+    }
+
+    extern "C" fn executed() -> u64 {
+        1
+    }
+}
+
+/// What a host's CPU keeps of the tables.
+#[derive(Debug)]
+pub struct HostTlb(());
+
+impl CpuTlb for HostTlb {
+    unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+// SAFETY: there is one CPU, which forgets at once what it kept of the range.
+unsafe impl Tlb for HostTlb {
+    fn publish(&self) {}
+
+    fn flush(&self, range: VirtRange) {
+        own().memory().flush(range);
+    }
+
+    fn retire(&self, frame: PhysAddr, bytes: u64) {
+        let range = PhysRange::new(frame, bytes).unwrap_or_default();
+        own().memory().retire(range);
+    }
+}

@@ -1,0 +1,55 @@
+//! The interrupt controller: an I/O APIC without registers that anybody looks at.
+
+use super::board::INPUTS;
+use super::machine::own;
+use super::traps::{Trap, TrapFrame};
+use crate::contract;
+use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
+use hotmem_paging::addr::PhysRange;
+
+/// Bytes of its registers.
+const BYTES: u64 = 4096;
+
+/// The interrupt controller of the machine.
+#[derive(Debug)]
+pub struct Controllers<R> {
+    _registers: R,
+    first: u32,
+}
+
+impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
+    const SLOTS: usize = 8;
+
+    fn take<E>(
+        mut described: impl Iterator<Item = Controller>,
+        mut map: impl FnMut(PhysRange) -> Result<R, E>,
+    ) -> Result<Self, TakeError<E>> {
+        let found = described.find_map(|controller| match controller {
+            Controller::IoApic { at, first } => Some((at, first)),
+            _ => None,
+        });
+        let (at, first) = found.ok_or(TakeError::Missing("I/O APIC"))?;
+        let range = PhysRange::new(at, BYTES).unwrap_or_default();
+        let registers = map(range).map_err(|error| TakeError::Map(range, error))?;
+        Ok(Self { _registers: registers, first })
+    }
+
+    fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
+        let input = line.gsi.checked_sub(self.first).filter(|&input| input < INPUTS);
+        input.ok_or(NoInput(line))?;
+        own().change(|board| board.connect(slot, line));
+        Ok(())
+    }
+
+    fn claim(&self, frame: &TrapFrame) -> Option<Claim> {
+        let Trap::Line(gsi) = frame.0 else { return None };
+        let slot = own().board().claim(gsi)?;
+        Some(Claim { slot: Some(slot), id: gsi })
+    }
+
+    fn finish(&self, _claim: Claim) {}
+
+    fn set_masked(&self, line: Line, masked: bool) {
+        own().change(|board| board.set_masked(line.gsi, masked));
+    }
+}

@@ -1,0 +1,295 @@
+//! The machine as a test holds it.
+
+// UNSAFETY: copies bytes into the fake memory.
+#![expect(unsafe_code)]
+#![expect(clippy::panic, reason = "where a machine would misbehave, the test fails")]
+
+use super::board::Board;
+use super::memory::Memory;
+use super::std::string::String;
+use super::std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use super::std::time::{Duration, Instant};
+use super::std::{format, thread, thread_local};
+use super::traps::Trap;
+use crate::contract::Exit;
+use crate::io::{IoError, Place};
+use core::cell::OnceCell;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hotmem_paging::addr::{PhysAddr, PhysRange};
+
+/// The console's interrupt.
+pub(super) const CONSOLE_LINE: u8 = 4;
+/// Bytes of the CPU's own stack.
+const STACK: usize = 16 << 20;
+/// How long a kernel may take before a test gives up; it takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+thread_local! {
+    /// The machine whose CPU this thread is.
+    static OWN: OnceCell<Arc<Machine>> = const { OnceCell::new() };
+}
+
+/// What is reached by ports and PCI configuration space.
+pub trait Device: Send {
+    /// Reads `bytes` bytes at `place`.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError`]
+    fn read(&mut self, place: Place, bytes: u32) -> Result<u64, IoError>;
+
+    /// Writes the low `bytes` bytes of `value` to `place`.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError`]
+    fn write(&mut self, place: Place, bytes: u32, value: u64) -> Result<(), IoError>;
+
+    /// The interrupt line of the device, and whether it is active now.
+    fn line(&self) -> (u32, bool);
+}
+
+/// The machine whose CPU this thread is.
+pub(super) fn own() -> Arc<Machine> {
+    let own = OWN.with(|own| own.get().cloned());
+    own.unwrap_or_else(|| panic!("this thread is the CPU of no machine"))
+}
+
+/// Held by the thread of a CPU: its end is noticed, whatever that is.
+struct Ending(Arc<Machine>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.change(|board| board.died = true);
+    }
+}
+
+/// A machine with one CPU, memory, a serial line, an interrupt controller, and at most one [`Device`].
+#[derive(Default)]
+pub struct Machine {
+    memory: Mutex<Memory>,
+    board: Mutex<Board>,
+    /// Something on the board changed.
+    changed: Condvar,
+    device: OnceLock<Arc<Mutex<dyn Device>>>,
+    ticks: AtomicU64,
+    missing: OnceLock<&'static str>,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("board", &*self.board()).finish_non_exhaustive()
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Machine {
+    /// A machine that has nothing yet, and is off.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Plugs memory full of garbage. Registers of a device that nobody looks at are memory, too.
+    ///
+    /// # Panics
+    ///
+    /// If there is some already, or the range is not whole pages.
+    pub fn plug(&self, range: PhysRange) {
+        self.memory().plug(range);
+    }
+
+    /// Takes out memory that was plugged in one piece.
+    ///
+    /// # Panics
+    ///
+    /// If it was not, or the CPU still translates to it.
+    pub fn unplug(&self, range: PhysRange) {
+        self.memory().unplug(range);
+    }
+
+    /// Writes `bytes` to memory, as firmware does before the kernel runs.
+    ///
+    /// # Panics
+    ///
+    /// If some of that is no memory.
+    pub fn write(&self, at: PhysAddr, bytes: &[u8]) {
+        let memory = self.memory();
+        for (offset, &byte) in (0..).zip(bytes) {
+            let at = at.add(offset);
+            let Some(pointer) = memory.byte(at) else { panic!("nothing is at {at}") };
+            // SAFETY: the byte is memory of this machine's, whose kernel does not use it, as the caller says.
+            unsafe { pointer.write_volatile(byte) };
+        }
+    }
+
+    /// Makes the CPU one without something that the kernel needs; the first call counts.
+    pub fn lack(&self, what: &'static str) {
+        self.missing.get_or_init(|| what);
+    }
+
+    /// Puts the device in; the first call counts.
+    pub fn attach<D: Device + 'static>(&self, device: &Arc<Mutex<D>>) {
+        let device: Arc<Mutex<dyn Device>> = Arc::<Mutex<D>>::clone(device);
+        self.device.get_or_init(|| device);
+    }
+
+    /// Does something to the device, whose line may change by that.
+    pub fn act<D: Device + ?Sized, R>(
+        &self,
+        device: &Mutex<D>,
+        act: impl FnOnce(&mut D) -> R,
+    ) -> R {
+        let mut device = lock(device);
+        let result = act(&mut device);
+        let (gsi, active) = device.line();
+        self.set_line(gsi, active);
+        result
+    }
+
+    /// Makes an interrupt line active or not.
+    pub fn set_line(&self, gsi: u32, active: bool) {
+        self.change(|board| board.set_line(gsi, active));
+    }
+
+    /// Has the CPU take an exception as soon as it lets interrupts in.
+    pub fn raise(&self, exception: Trap) {
+        self.change(|board| board.exceptions.push_back(exception));
+    }
+
+    /// Types at the console.
+    pub fn type_in(&self, text: &str) {
+        self.change(|board| {
+            board.typed.extend(text.bytes());
+            if board.interrupts_on_receive {
+                board.pulse(CONSOLE_LINE.into());
+            }
+        });
+    }
+
+    /// Starts the CPU: a thread that runs `main`.
+    ///
+    /// # Panics
+    ///
+    /// If the host has no thread for it.
+    pub fn power_on(self: &Arc<Self>, main: impl FnOnce() + Send + 'static) {
+        let machine = Arc::clone(self);
+        let cpu = move || {
+            let _end = Ending(Arc::clone(&machine));
+            OWN.with(|own| {
+                own.get_or_init(|| machine);
+            });
+            main();
+        };
+        let started = thread::Builder::new().name("cpu".into()).stack_size(STACK).spawn(cpu);
+        assert!(started.is_ok(), "no thread for a CPU");
+    }
+
+    /// Waits until the kernel has written `text`. Returns what it wrote since the last wait, up to that.
+    ///
+    /// # Panics
+    ///
+    /// If it ends before, or takes too long.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        let find = |board: &mut Board| {
+            let unseen = board.written.get(board.seen..).unwrap_or_default();
+            let place = unseen.windows(text.len()).position(|here| here == text.as_bytes())?;
+            let end = place + text.len();
+            let found = String::from_utf8_lossy(unseen.get(..end).unwrap_or_default());
+            let found = found.into_owned();
+            board.seen += end;
+            Some(found)
+        };
+        self.wait(find).unwrap_or_else(|| panic!("\"{text}\" was not written; {}", self.story()))
+    }
+
+    /// Waits until the kernel leaves the machine. Returns how.
+    ///
+    /// # Panics
+    ///
+    /// If it ends by a panic of the host's, or takes too long.
+    #[track_caller]
+    pub fn wait_for_exit(&self) -> Exit {
+        let exit = self.wait(|board| board.ended);
+        exit.unwrap_or_else(|| panic!("the kernel did not leave; {}", self.story()))
+    }
+
+    /// What the kernel wrote so far.
+    pub fn written(&self) -> String {
+        String::from_utf8_lossy(&self.board().written).into_owned()
+    }
+
+    fn story(&self) -> String {
+        let end = self.board().ended;
+        format!("it ended by {end:?} and wrote:\n{}", self.written())
+    }
+
+    /// Waits for `find` to find something. `None` if the CPU's thread is gone, or it takes too long.
+    fn wait<R>(&self, mut find: impl FnMut(&mut Board) -> Option<R>) -> Option<R> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut board = self.board();
+        loop {
+            if let Some(found) = find(&mut board) {
+                return Some(found);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if board.died || board.ended.is_some() || left.is_zero() {
+                return None;
+            }
+            let waited = self.changed.wait_timeout(board, left);
+            board = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// What the CPU sees.
+impl Machine {
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
+    }
+
+    pub(super) fn board(&self) -> MutexGuard<'_, Board> {
+        lock(&self.board)
+    }
+
+    /// Changes the board, and wakes who waits for that.
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Board) -> R) -> R {
+        let result = change(&mut self.board());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits until there is a trap to take.
+    pub(super) fn wait_for_trap(&self) -> Trap {
+        let mut board = self.board();
+        loop {
+            if let Some(trap) = board.next_trap() {
+                return trap;
+            }
+            board = self.changed.wait(board).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Accesses the device.
+    pub(super) fn access<R>(
+        &self,
+        access: impl FnOnce(&mut dyn Device) -> Result<R, IoError>,
+    ) -> Result<R, IoError> {
+        let device = self.device.get().ok_or(IoError::Unsupported)?;
+        self.act(&**device, |device| access(device))
+    }
+
+    /// What the CPU does not have.
+    pub(super) fn missing(&self) -> Option<&'static str> {
+        self.missing.get().copied()
+    }
+
+    /// The clock, which goes on whenever it is read.
+    pub(super) fn tick(&self, ticks: u64) -> u64 {
+        self.ticks.fetch_add(ticks, Ordering::Relaxed)
+    }
+}

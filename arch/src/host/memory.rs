@@ -1,0 +1,182 @@
+//! Memory that can be plugged, and an MMU that keeps what it read of the tables.
+
+// UNSAFETY: allocates what stands for memory, and hands out pointers into it.
+#![expect(unsafe_code)]
+#![expect(clippy::panic, reason = "where a machine would misbehave, the test fails")]
+
+use super::Host;
+use super::std::alloc::{Layout as Shape, alloc, dealloc, handle_alloc_error};
+use super::std::collections::BTreeMap;
+use super::std::vec::Vec;
+use crate::contract::{Architecture, Layout};
+use core::ptr::NonNull;
+use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use hotmem_paging::{Attr, Entry, PteFormat};
+
+type Format = <Host as Architecture>::Format;
+
+const PAGE: u64 = 1 << Host::PAGE_SHIFT;
+/// What memory holds when it is plugged: garbage, as a real DIMM does.
+const GARBAGE: u8 = 0xff;
+
+/// Memory in one piece.
+struct Piece {
+    range: PhysRange,
+    base: NonNull<u8>,
+}
+
+// SAFETY: the piece owns its allocation, which is no thread's own.
+unsafe impl Send for Piece {}
+
+impl Piece {
+    fn shape(range: PhysRange) -> Shape {
+        let shape = Shape::from_size_align(range.len() as usize, PAGE as usize);
+        shape.unwrap_or_else(|_| panic!("{range} is too large to fake"))
+    }
+
+    fn new(range: PhysRange) -> Self {
+        let whole = range.start().is_aligned(PAGE) && range.len().is_multiple_of(PAGE);
+        assert!(whole && !range.is_empty(), "{range} is not whole pages");
+        let shape = Self::shape(range);
+        // SAFETY: the size is not 0.
+        let base = unsafe { alloc(shape) };
+        let Some(base) = NonNull::new(base) else { handle_alloc_error(shape) };
+        // SAFETY: the allocation has that many bytes.
+        unsafe { base.write_bytes(GARBAGE, shape.size()) };
+        Self { range, base }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this shape. A pointer into memory that was taken out is as dead as one into a
+        // DIMM that was pulled.
+        unsafe { dealloc(self.base.as_ptr(), Self::shape(self.range)) };
+    }
+}
+
+/// Memory, and what the CPU knows of the tables.
+#[derive(Default)]
+pub(super) struct Memory {
+    pieces: Vec<Piece>,
+    /// The tables in use; before them, the early ones show memory in the linear map and in the device window.
+    root: Option<PhysAddr>,
+    /// Page -> where it goes, as read at its first use since the last flush.
+    cached: BTreeMap<u64, (PhysAddr, Attr)>,
+}
+
+impl Memory {
+    pub(super) fn plug(&mut self, range: PhysRange) {
+        let taken = self.pieces.iter().find(|piece| piece.range.overlaps(range));
+        assert!(taken.is_none(), "{range} is plugged already");
+        self.pieces.push(Piece::new(range));
+    }
+
+    pub(super) fn unplug(&mut self, range: PhysRange) {
+        let user = self.cached.iter().find(|(_, (page, _))| range.contains(*page));
+        if let Some((at, _)) = user {
+            panic!("{range} is unplugged, but the CPU translates {at:#x} to it");
+        }
+        let before = self.pieces.len();
+        self.pieces.retain(|piece| piece.range != range);
+        assert!(self.pieces.len() < before, "{range} is not what was plugged");
+    }
+
+    /// The byte at `at`, if memory is there.
+    pub(super) fn byte(&self, at: PhysAddr) -> Option<NonNull<u8>> {
+        let piece = self.pieces.iter().find(|piece| piece.range.contains(at))?;
+        let offset = at.offset_from(piece.range.start()) as usize;
+        // SAFETY: the offset is less than the piece's bytes.
+        Some(unsafe { piece.base.add(offset) })
+    }
+
+    /// Makes the tree at `root` the tables in use.
+    pub(super) fn load_root(&mut self, root: PhysAddr) {
+        self.root = Some(root);
+        self.cached.clear();
+    }
+
+    /// Where an access to `at` goes and what it may do; what it used is kept.
+    pub(super) fn translate(&mut self, at: VirtAddr) -> Option<(PhysAddr, Attr)> {
+        let page = at.get() & !(PAGE - 1);
+        let truth = self.walk(VirtAddr::new(page));
+        match (self.cached.get(&page), truth) {
+            (Some(&known), truth) => {
+                assert_eq!(Some(known), truth, "a stale translation of {at} is used");
+            }
+            (None, Some(fresh)) => {
+                self.cached.insert(page, fresh);
+            }
+            (None, None) => {}
+        }
+        truth.map(|(phys, attr)| (phys.add(at.get() - page), attr))
+    }
+
+    /// What the tables say of the page at `page`.
+    fn walk(&self, page: VirtAddr) -> Option<(PhysAddr, Attr)> {
+        let Some(mut table) = self.root else { return early(page) };
+        for (level, here) in Format::LEVELS.iter().enumerate() {
+            let entry = table.add(here.index(page.get()) as u64 * 8);
+            match Format::decode(self.word(entry), level) {
+                Entry::Absent => return None,
+                Entry::Table(next) => table = next,
+                Entry::Leaf(phys, attr) => {
+                    return Some((phys.add(page.get() & (here.span() - 1)), attr));
+                }
+            }
+        }
+        None
+    }
+
+    fn word(&self, at: PhysAddr) -> u64 {
+        let Some(word) = self.byte(at) else { panic!("bus error: a table at {at}") };
+        // SAFETY: an entry lies in one page, and pieces are whole pages; only the CPU writes its tables.
+        unsafe { word.cast::<u64>().read_volatile() }
+    }
+
+    /// A pointer to the byte at `at`.
+    pub(super) fn pointer(&mut self, at: VirtAddr) -> NonNull<u8> {
+        let Some((phys, _)) = self.translate(at) else { panic!("page fault at {at}") };
+        self.byte(phys).unwrap_or_else(|| panic!("bus error: nothing is at {phys}"))
+    }
+
+    /// A pointer to the bytes of `range`, if that is one piece of memory.
+    pub(super) fn bytes(&mut self, range: VirtRange) -> Option<NonNull<u8>> {
+        let (start, _) = self.translate(range.start())?;
+        for offset in (0..range.len()).step_by(PAGE as usize) {
+            let (phys, _) = self.translate(range.start().add(offset))?;
+            if phys != start.add(offset) {
+                return None;
+            }
+        }
+        let range = PhysRange::new(start, range.len())?;
+        let whole = self.pieces.iter().any(|piece| piece.range.covers(range));
+        self.byte(start).filter(|_| whole)
+    }
+
+    /// Forgets what is known of `range`.
+    pub(super) fn flush(&mut self, range: VirtRange) {
+        let touched = |page| VirtRange::new(VirtAddr::new(page), PAGE);
+        self.cached.retain(|&page, _| !touched(page).is_some_and(|page| page.overlaps(range)));
+    }
+
+    /// Fails if something other than the linear map still translates to `range`, whose use ends.
+    pub(super) fn retire(&self, range: PhysRange) {
+        let linear = |phys: PhysAddr| Host::LINEAR_BASE.add(phys.get()).get();
+        let user = self
+            .cached
+            .iter()
+            .find(|&(&page, &(phys, _))| range.contains(phys) && page != linear(phys));
+        if let Some((at, _)) = user {
+            panic!("{range} is given back, but the CPU translates {at:#x} to it");
+        }
+    }
+}
+
+/// What the early tables say of the page at `page`.
+fn early(page: VirtAddr) -> Option<(PhysAddr, Attr)> {
+    let bases = [Host::LINEAR_BASE, Host::DEVICE_BASE];
+    let offsets = bases.map(|base| page.offset_from(base));
+    let offset = offsets.into_iter().find(|&offset| offset < Host::PHYS_LIMIT.get())?;
+    Some((PhysAddr::new(offset), Attr::WRITE))
+}

@@ -1,0 +1,86 @@
+//! Traps: the machine's lines, and exceptions that a test raises.
+
+use super::Host;
+use crate::common::trap::HandlerSlot;
+use crate::contract::{self, Layout, Traps};
+use core::fmt;
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
+
+/// The kernel's handler.
+pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
+
+/// Why the CPU traps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// An interrupt line wants attention.
+    Line(u32),
+    /// Memory at this address is bad.
+    BadMemory(PhysAddr),
+    /// An access to this address faulted.
+    Fault(VirtAddr),
+}
+
+/// What a trap interrupted: of a host's CPU there is nothing to save.
+#[derive(Clone, Copy, Debug)]
+pub struct TrapFrame(pub(super) Trap);
+
+impl fmt::Display for TrapFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Trap::Line(gsi) => write!(f, "interrupt {gsi}"),
+            Trap::BadMemory(at) => write!(f, "bad memory at {at}"),
+            Trap::Fault(at) => write!(f, "page fault at {at}"),
+        }
+    }
+}
+
+impl contract::TrapFrame for TrapFrame {
+    fn is_exception(&self) -> bool {
+        !matches!(self.0, Trap::Line(_))
+    }
+
+    fn instruction(&self) -> u64 {
+        0
+    }
+
+    fn frame_pointer(&self) -> u64 {
+        0
+    }
+
+    fn fault_address(&self) -> Option<VirtAddr> {
+        match self.0 {
+            Trap::Fault(at) => Some(at),
+            Trap::Line(_) | Trap::BadMemory(_) => None,
+        }
+    }
+
+    fn takes_bad_memory(&mut self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+        match self.0 {
+            Trap::BadMemory(at) => told(at),
+            Trap::Line(_) | Trap::Fault(_) => false,
+        }
+    }
+}
+
+/// Traps are calls: the CPU needs no tables for them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuTables(());
+
+/// The tops of the stacks for traps.
+type TrapStacks = [VirtAddr; Host::TRAP_STACKS.len()];
+
+// UNSAFETY: implements a trait that asks for promises, which nothing here needs.
+#[expect(unsafe_code)]
+impl contract::CpuTables<TrapStacks> for CpuTables {
+    unsafe fn load(&'static mut self, _stacks: Option<TrapStacks>) {}
+}
+
+impl Traps for Host {
+    type TrapFrame = TrapFrame;
+    type TrapStacks = TrapStacks;
+    type CpuTables = CpuTables;
+
+    fn set_handler(handler: fn(&mut TrapFrame)) {
+        HANDLER.set(handler);
+    }
+}
