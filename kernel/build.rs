@@ -1,4 +1,5 @@
-//! Bare-metal builds: `HOTMEM_BARE=1` becomes `cfg(bare)`, and the image gets its linker script.
+//! Chooses the firmware that describes the machine. Bare-metal builds: `HOTMEM_BARE=1` becomes `cfg(bare)`, and the
+//! image gets its linker script.
 
 use std::env;
 use std::path::Path;
@@ -6,16 +7,16 @@ use std::path::Path;
 fn main() {
     println!("cargo::rerun-if-env-changed=HOTMEM_BARE");
     println!("cargo::rerun-if-changed=build.rs");
-    if env::var_os("HOTMEM_BARE").is_none() {
-        return;
-    }
-    println!("cargo::rustc-cfg=bare");
-
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     // The compiler's name and the project's differ for one architecture.
     let arch = if arch == "powerpc64" { "ppc64".into() } else { arch };
     // An image links the firmware interface of its architecture, and no other.
     println!("cargo::rustc-cfg={}", if arch == "ppc64" { "papr" } else { "acpi" });
+    if env::var_os("HOTMEM_BARE").is_none() {
+        return;
+    }
+    println!("cargo::rustc-cfg=bare");
+
     let here = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     let script = Path::new(&here).join("../boot/src").join(arch).join("image.ld");
     println!("cargo::rerun-if-changed={}", script.display());

@@ -23,7 +23,7 @@ static SPACE: Space = Space(UnsafeCell::new([0; HEAP_BYTES]));
 
 struct KernelHeap(Mutex<Heap>);
 
-#[global_allocator]
+#[cfg_attr(bare, global_allocator)]
 static HEAP: KernelHeap = KernelHeap(Mutex::new(Heap::empty()));
 
 impl KernelHeap {

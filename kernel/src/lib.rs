@@ -6,40 +6,28 @@
 //!                                                                 firmware events -> hotplug
 //! ```
 //!
-//! What decides something is plain code with tests on the host; modules under `cfg(bare)` connect it
-//! to the machine.
+//! All of it compiles on the host, where the machine is `hotmem_arch`'s fake, and starts, serves and ends there in
+//! tests. Only the panic handler and the global allocator are for images alone.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
-pub mod cmdline;
-pub mod last_dump;
-pub mod memory;
-pub mod symbols;
-
-#[cfg(bare)]
 pub mod backtrace;
-#[cfg(bare)]
 pub mod clock;
-#[cfg(bare)]
+pub mod cmdline;
 pub mod console;
-#[cfg(bare)]
 mod firmware;
-#[cfg(bare)]
 mod heap;
-#[cfg(bare)]
 pub mod interrupts;
-#[cfg(bare)]
+pub mod last_dump;
 mod logger;
-#[cfg(bare)]
+pub mod memory;
 mod panic;
-#[cfg(all(bare, feature = "lab"))]
+#[cfg(feature = "lab")]
 mod prompt;
-#[cfg(all(bare, feature = "lab"))]
+#[cfg(feature = "lab")]
 pub mod protection;
-#[cfg(bare)]
 mod serve;
-#[cfg(bare)]
 pub mod start;
-#[cfg(bare)]
+pub mod symbols;
 mod traps;

@@ -2,6 +2,7 @@
 
 use crate::{backtrace, console, last_dump, memory};
 use core::fmt::{self, Write};
+#[cfg(bare)]
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem_arch::current::cpu::{self, Exit};
@@ -9,6 +10,7 @@ use hotmem_arch::current::cpu::{self, Exit};
 /// Set by the first death: a second one while reporting it just leaves.
 static DYING: AtomicBool = AtomicBool::new(false);
 
+#[cfg(bare)]
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     die(format_args!("{info}"), None, cpu::frame_pointer())

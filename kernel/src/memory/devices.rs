@@ -9,7 +9,8 @@ use super::spare::SpareFrames;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hotmem::paging::{Attr, MapError, Mapper, Mapping};
-use hotmem::{PhysAddr, PhysRange, VirtAddr};
+use hotmem::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use hotmem_arch::current::addressing;
 use hotmem_arch::irq::Registers;
 
 /// Frames for the tables of both windows.
@@ -40,10 +41,11 @@ impl Window {
     /// [`MapError`] if the window or the tables have no room.
     pub unsafe fn map(range: PhysRange, tables: &KernelTables) -> Result<Self, MapError> {
         let start = map_pages(range, DEVICE_BASE, Attr::WRITE | Attr::DEVICE, tables)?;
-        let base = core::ptr::with_exposed_provenance_mut(start.get() as usize);
-        // The window is in the upper half: its addresses are not null.
-        let base = NonNull::new(base).unwrap_or(NonNull::dangling());
-        Ok(Self { base, bytes: range.len() as usize })
+        let (phys, len) = (range.start(), range.len());
+        let beyond = MapError::BeyondFormat { virt: start, phys, len };
+        let window = VirtRange::new(start, len).ok_or(beyond)?;
+        let base = addressing::bytes(window).ok_or(beyond)?;
+        Ok(Self { base, bytes: len as usize })
     }
 
     /// Where `size` bytes at `offset` are, if they are inside and aligned.

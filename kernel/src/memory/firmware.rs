@@ -6,8 +6,9 @@
 use super::devices::map_pages;
 use super::layout::FIRMWARE_BASE;
 use super::machine::KernelTables;
-use hotmem::PhysRange;
 use hotmem::paging::Attr;
+use hotmem::{PhysRange, VirtRange};
+use hotmem_arch::current::addressing;
 use hotmem_boot::RangeList;
 
 /// Longest range that is mapped at once: no table is larger.
@@ -35,9 +36,9 @@ impl<'b> FirmwareMemory<'b> {
             return None;
         }
         let start = map_pages(range, FIRMWARE_BASE, Attr::empty(), self.tables).ok()?;
-        let start = core::ptr::with_exposed_provenance(start.get() as usize);
+        let bytes = addressing::bytes(VirtRange::new(start, range.len())?)?;
         // SAFETY: the pages are mapped, for ever and nowhere writable; they are no RAM of ours, so
         // nobody in this kernel changes them.
-        Some(unsafe { core::slice::from_raw_parts(start, range.len() as usize) })
+        Some(unsafe { core::slice::from_raw_parts(bytes.as_ptr(), range.len() as usize) })
     }
 }

@@ -5,14 +5,17 @@
 
 use super::boot::Boot;
 use super::layout::{LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
+use core::ptr::NonNull;
+use hotmem::geometry::DESCRIPTOR_BYTES;
 use hotmem::paging::{
     Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Tables, Translation, UnmapError,
 };
 use hotmem::{
-    BootError, BootMemory, MAX_NODES, Machine, Mm, NodeTable, PhysAddr, PhysMem, PhysRange, Sizes,
-    SpinLock, VirtAddr, VirtRange,
+    BootError, BootMemory, MAX_NODES, Machine, Mm, NodeTable, Page, Pfn, PhysAddr, PhysMem,
+    PhysRange, Sizes, SpinLock, VirtAddr, VirtRange,
 };
 use hotmem_arch::contract::CpuTlb as _;
+use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::{CpuTlb, Format};
 use spin::Once;
@@ -38,6 +41,11 @@ pub struct LinearMemory;
 unsafe impl PhysMem for LinearMemory {
     fn linear_base(&self) -> VirtAddr {
         LINEAR_BASE
+    }
+
+    #[inline]
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        addressing::pointer(LINEAR_BASE.add(at.get()))
     }
 }
 
@@ -149,6 +157,11 @@ unsafe impl PhysMem for KernelMachine {
     fn linear_base(&self) -> VirtAddr {
         LINEAR_BASE
     }
+
+    #[inline]
+    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        LinearMemory.pointer(at)
+    }
 }
 
 // SAFETY: the memmap window is laid out by `VMEMMAP_BASE`, which is a multiple of 64, and only the memory
@@ -165,6 +178,12 @@ unsafe impl Machine for KernelMachine {
 
     fn phys_limit(&self) -> PhysAddr {
         PHYS_LIMIT
+    }
+
+    #[inline]
+    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        let offset = pfn.get().wrapping_mul(DESCRIPTOR_BYTES);
+        addressing::pointer(VMEMMAP_BASE.add(offset)).cast()
     }
 
     unsafe fn mapper(&self) -> &KernelTables {

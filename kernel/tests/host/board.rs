@@ -1,0 +1,112 @@
+//! What the kernel reaches by ports: fixed ACPI hardware, and a memory hotplug controller.
+
+use hotmem_aml::{Host as _, HostError, Space, Width};
+use hotmem_aml_fakes::{Controller, Layout};
+use hotmem_arch::host::Device;
+use hotmem_arch::io::{IoError, Place};
+
+use crate::firmware::SCI;
+
+const SMI_COMMAND: u64 = 0xB2;
+const PM1_STATUS: u64 = 0x600;
+const PM1_ENABLE: u64 = 0x602;
+const PM1_CONTROL: u64 = 0x604;
+const GPE_STATUS: u64 = 0x620;
+const GPE_ENABLE: u64 = 0x628;
+/// Bytes of each half of the general-purpose events.
+const GPE_BYTES: u64 = GPE_ENABLE - GPE_STATUS;
+const CONTROLLER: u64 = 0xA00;
+/// The power button, in the fixed status register.
+const POWER_BUTTON: u64 = 1 << 8;
+/// The event that tells of memory, as `pc.asl` says.
+const MEMORY_EVENT: u64 = 1 << 3;
+
+/// The registers.
+#[derive(Debug)]
+pub(crate) struct Board {
+    pub(crate) controller: Controller,
+    /// Whether the fixed hardware is ACPI's, not the firmware's.
+    acpi: bool,
+    pm1: [u64; 2],
+    gpe: [u64; 2],
+    /// The line is active whatever the registers say.
+    held: bool,
+}
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        let controller = Controller::new(Layout::qemu(Space::SystemIo, CONTROLLER), 2);
+        Self { controller, acpi: false, pm1: [0; 2], gpe: [0; 2], held: false }
+    }
+
+    /// Tells of something that happened to memory.
+    pub(crate) fn tell_of_memory(&mut self) {
+        self.gpe[0] |= MEMORY_EVENT;
+    }
+
+    pub(crate) fn press_power_button(&mut self) {
+        self.pm1[0] |= POWER_BUTTON;
+    }
+
+    pub(crate) fn hold_line(&mut self) {
+        self.held = true;
+    }
+
+    /// A register of events with the byte of it that is at `port`, and whether ones that are written clear it.
+    fn events(&mut self, port: u64) -> Option<(&mut u64, u64, bool)> {
+        Some(match port {
+            PM1_STATUS..PM1_ENABLE => (&mut self.pm1[0], port - PM1_STATUS, true),
+            PM1_ENABLE..PM1_CONTROL => (&mut self.pm1[1], port - PM1_ENABLE, false),
+            GPE_STATUS..GPE_ENABLE => (&mut self.gpe[0], port - GPE_STATUS, true),
+            _ if port.wrapping_sub(GPE_ENABLE) < GPE_BYTES => {
+                (&mut self.gpe[1], port - GPE_ENABLE, false)
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn width(bytes: u32) -> Result<Width, IoError> {
+    let widths = [Width::Byte, Width::Word, Width::Dword, Width::Qword];
+    widths.into_iter().find(|width| width.bytes() == bytes).ok_or(IoError::Unsupported)
+}
+
+fn mask(bytes: u32) -> u64 {
+    u64::MAX >> (64 - 8 * bytes)
+}
+
+fn failed(_: HostError) -> IoError {
+    IoError::Unsupported
+}
+
+impl Device for Board {
+    fn read(&mut self, place: Place, bytes: u32) -> Result<u64, IoError> {
+        let Place::Port(port) = place else { return Err(IoError::Unsupported) };
+        if port == PM1_CONTROL {
+            return Ok(self.acpi.into());
+        }
+        if let Some((register, byte, _)) = self.events(port) {
+            return Ok(*register >> (8 * byte) & mask(bytes));
+        }
+        self.controller.read(Space::SystemIo, port, width(bytes)?).map_err(failed)
+    }
+
+    fn write(&mut self, place: Place, bytes: u32, value: u64) -> Result<(), IoError> {
+        let Place::Port(port) = place else { return Err(IoError::Unsupported) };
+        if port == SMI_COMMAND {
+            self.acpi = true;
+            return Ok(());
+        }
+        if let Some((register, byte, clears)) = self.events(port) {
+            let (bits, all) = (value << (8 * byte), mask(bytes) << (8 * byte));
+            *register = if clears { *register & !(bits & all) } else { *register & !all | bits };
+            return Ok(());
+        }
+        self.controller.write(Space::SystemIo, port, width(bytes)?, value).map_err(failed)
+    }
+
+    fn line(&self) -> (u32, bool) {
+        let happened = |[status, enable]: [u64; 2]| status & enable != 0;
+        (SCI, self.held || self.acpi && (happened(self.pm1) || happened(self.gpe)))
+    }
+}

@@ -1,0 +1,130 @@
+//! The kernel starts, refuses to start, and ends.
+
+use hotmem::PhysAddr;
+use hotmem_arch::contract::Exit;
+use hotmem_boot::image;
+
+use crate::alone::alone;
+use crate::firmware::{self, IO_APIC, RSDP, Rom, START_INFO};
+use crate::pc::{MIB, Pc, RAM, range};
+
+/// What the kernel says when `pc` makes it refuse to start.
+#[track_caller]
+fn refusal(pc: &Pc) -> String {
+    pc.power_on();
+    assert_eq!(pc.machine.wait_for_exit(), Exit::Code(1), "{}", pc.machine.written());
+    let text = pc.machine.written();
+    let (_, why) = text.split_once("hotmem: cannot start: ").unwrap_or_else(|| panic!("{text}"));
+    why.trim_end().to_owned()
+}
+
+#[test]
+fn a_pc_becomes_ready_with_all_laws_kept_and_leaves_with_a_code() {
+    alone(|| {
+        let (pc, text) = Pc::ready("log=debug");
+        assert!(text.contains("hotmem 0.1.0: 64512 KiB of RAM\n"), "{text}");
+        assert!(text.contains("acpi: 2 memory devices\n"), "{text}");
+        assert!(!text.contains("WARN") && !text.contains("ERROR"), "{text}");
+        pc.verify();
+        let blocks = pc.ask("blocks");
+        assert_eq!(blocks.matches(" online ").count(), 4, "{blocks}");
+        pc.machine.type_in("exit 7\n");
+        assert_eq!(pc.machine.wait_for_exit(), Exit::Code(7));
+    });
+}
+
+#[test]
+fn words_that_are_not_the_kernels_are_told_and_change_nothing() {
+    alone(|| {
+        let (pc, text) = Pc::ready("colour=blue policy=offline");
+        assert!(text.contains("WARN  command line: \"colour=blue\" is no word"), "{text}");
+        assert!(pc.ask("policy").contains("offline"));
+    });
+}
+
+#[test]
+fn a_cpu_that_lacks_something_is_refused_by_name() {
+    alone(|| {
+        let pc = Pc::new("");
+        pc.machine.lack("a memory management unit");
+        assert_eq!(refusal(&pc), "this CPU does not have a memory management unit");
+    });
+}
+
+#[test]
+fn a_hand_off_without_its_magic_is_refused_by_its_value() {
+    alone(|| {
+        let mut rom = Rom::new("");
+        rom.put(START_INFO, &[0]);
+        let why =
+            "the loader's hand-off is unusable: start info has magic 0x336ec500, not 0x336ec578";
+        assert_eq!(refusal(&Pc::with(&rom)), why);
+    });
+}
+
+#[test]
+fn a_block_size_that_is_no_power_of_two_is_refused() {
+    alone(|| {
+        let why = refusal(&Pc::new("block=48M"));
+        assert!(why.starts_with("command line: ") && why.contains("0x3000000"), "{why}");
+    });
+}
+
+#[test]
+fn ram_that_does_not_hold_the_image_is_refused() {
+    alone(|| {
+        let ram = range(32 * MIB, 32 * MIB);
+        let rom = Rom::with("", ram, &firmware::madt(IO_APIC.start()));
+        let why = refusal(&Pc::with(&rom));
+        let image = image::phys();
+        let wanted = format!("page tables: the kernel's own image at {image} is not in usable RAM");
+        assert_eq!(why, wanted);
+    });
+}
+
+#[test]
+fn ram_that_holds_nothing_but_the_image_is_too_little() {
+    alone(|| {
+        let rom = Rom::with("", range(MIB, MIB), &firmware::madt(IO_APIC.start()));
+        let why = refusal(&Pc::with(&rom));
+        assert!(why.starts_with("page tables: no frame left"), "{why}");
+    });
+}
+
+#[test]
+fn without_firmware_tables_the_kernel_runs_and_says_that_no_event_comes() {
+    alone(|| {
+        let mut rom = Rom::new("");
+        rom.put(RSDP, b"nothing!");
+        let pc = Pc::with(&rom);
+        pc.power_on();
+        let text = pc.machine.wait_for("hotmem: ready\n");
+        assert!(text.contains("ERROR firmware tables: "), "{text}");
+        assert!(text.contains("WARN  no hotplug event can come: "), "{text}");
+        pc.verify();
+    });
+}
+
+#[test]
+fn an_interrupt_controller_in_the_kernels_memory_is_refused_and_the_console_is_polled() {
+    alone(|| {
+        let at = PhysAddr::new(RAM.start().get() + 16 * MIB);
+        let pc = Pc::with(&Rom::with("", RAM, &firmware::madt(at)));
+        pc.power_on();
+        let text = pc.machine.wait_for("hotmem: ready\n");
+        let why = format!("ERROR interrupt controllers: registers at {at}: that is memory\n");
+        assert!(text.contains(&why), "{text}");
+        pc.machine.type_in("exit 0\n");
+        assert_eq!(pc.machine.wait_for_exit(), Exit::Code(0));
+    });
+}
+
+#[test]
+fn the_power_button_turns_the_machine_off() {
+    alone(|| {
+        let (pc, _) = Pc::ready("");
+        pc.machine.act(&pc.board, |board| board.press_power_button());
+        assert_eq!(pc.machine.wait_for_exit(), Exit::Code(0));
+        assert!(pc.machine.written().contains("INFO  the machine is turned off\n"));
+    });
+}

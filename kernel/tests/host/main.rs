@@ -1,0 +1,14 @@
+//! The kernel on the fake machine of the host: it starts, serves, and ends, from hand-off to exit.
+//!
+//! A kernel's statics start once, so each test is a process of its own. The machine is a PC that is built here: RAM,
+//! firmware's tables, a hotplug controller as QEMU has it, an interrupt line, a serial line.
+#![cfg(acpi)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod alone;
+mod board;
+mod boot;
+mod firmware;
+mod hotplug;
+mod pc;
+mod traps;

@@ -1,0 +1,118 @@
+//! A PC of the host, to start the kernel on.
+
+use std::sync::{Arc, Mutex};
+
+use hotmem::{PhysAddr, PhysRange};
+use hotmem_aml_fakes::Ost;
+use hotmem_arch::host::Machine;
+use hotmem_boot::{BootInfo, HandoffError};
+use hotmem_kernel::start;
+
+use crate::board::Board;
+use crate::firmware::{IO_APIC, ROM, Rom};
+
+/// What the monitor puts up when it waits.
+const PROMPT: &str = "hotmem> ";
+
+pub(crate) const MIB: u64 = 1 << 20;
+/// The RAM of boot.
+pub(crate) const RAM: PhysRange = range(MIB, 63 * MIB);
+/// Where memory may be plugged.
+pub(crate) const WINDOW: PhysRange = range(4 << 30, 512 * MIB);
+
+/// The range of `len` bytes at `start`.
+pub(crate) const fn range(start: u64, len: u64) -> PhysRange {
+    match PhysRange::new(PhysAddr::new(start), len) {
+        Some(range) => range,
+        None => panic!("the range ends past the address space"),
+    }
+}
+
+/// A machine with its board, and firmware in its memory.
+pub(crate) struct Pc {
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) board: Arc<Mutex<Board>>,
+    hand_off: Result<BootInfo, HandoffError>,
+}
+
+impl Pc {
+    /// A machine that is off, whose loader passes `command_line` on.
+    pub(crate) fn new(command_line: &str) -> Self {
+        Self::with(&Rom::new(command_line))
+    }
+
+    /// The same with another firmware, whose map may show less than the RAM that is there.
+    pub(crate) fn with(rom: &Rom) -> Self {
+        let machine = Machine::new();
+        [RAM, ROM, IO_APIC].into_iter().for_each(|range| machine.plug(range));
+        machine.write(ROM.start(), &rom.bytes);
+        let board = Arc::new(Mutex::new(Board::new()));
+        machine.attach(&board);
+        Self { machine, board, hand_off: rom.hand_off() }
+    }
+
+    /// Starts the kernel.
+    pub(crate) fn power_on(&self) {
+        let hand_off = self.hand_off;
+        self.machine.power_on(move || start::main(hand_off));
+    }
+
+    /// A machine that is on, and ready. Also what the kernel wrote until then.
+    pub(crate) fn ready(command_line: &str) -> (Self, String) {
+        let pc = Self::new(command_line);
+        pc.power_on();
+        let text = pc.machine.wait_for("hotmem: ready\n");
+        (pc, text)
+    }
+
+    /// What the monitor says to `line`.
+    #[track_caller]
+    pub(crate) fn ask(&self, line: &str) -> String {
+        self.machine.type_in(&format!("{line}\n"));
+        self.machine.wait_for(&format!("{line}\n"));
+        self.machine.wait_for(PROMPT).trim_end_matches(PROMPT).to_owned()
+    }
+
+    /// Whether every law holds, and the CPU enforces what the tables say.
+    #[track_caller]
+    pub(crate) fn verify(&self) {
+        let answer = self.ask("verify");
+        assert!(answer.starts_with("ok"), "{answer}");
+    }
+
+    /// Puts a DIMM into a slot, and tells the kernel.
+    pub(crate) fn plug(&self, slot: usize, dimm: PhysRange) {
+        self.machine.plug(dimm);
+        self.machine.act(&self.board, |board| {
+            board.controller.plug(slot, dimm.start().get(), dimm.len(), 1);
+            board.tell_of_memory();
+        });
+    }
+
+    /// Asks for the DIMM of a slot.
+    pub(crate) fn unplug(&self, slot: usize) {
+        self.machine.act(&self.board, |board| {
+            board.controller.request_eject(slot);
+            board.tell_of_memory();
+        });
+    }
+
+    /// The next step that the kernel reports.
+    #[track_caller]
+    pub(crate) fn step(&self) -> String {
+        self.machine.wait_for("hotmem: step ");
+        self.machine.wait_for("\n")
+    }
+
+    /// What firmware was told since the last look: slot, event, status.
+    pub(crate) fn told(&self) -> Vec<(u32, u32, u32)> {
+        let reports = |board: &mut Board| core::mem::take(&mut board.controller.reports);
+        let reports = self.machine.act(&self.board, reports);
+        reports.into_iter().map(|Ost { slot, event, status }| (slot, event, status)).collect()
+    }
+
+    /// The slots that were ejected so far.
+    pub(crate) fn ejected(&self) -> Vec<u32> {
+        self.machine.act(&self.board, |board| board.controller.ejected.clone())
+    }
+}

@@ -1,0 +1,44 @@
+//! Exceptions: bad memory is taken out of use, anything else ends the kernel with a report.
+
+use hotmem::{PhysAddr, VirtAddr};
+use hotmem_arch::contract::Exit;
+use hotmem_arch::host::Trap;
+use hotmem_kernel::memory::layout::Stack;
+
+use crate::alone::alone;
+use crate::pc::Pc;
+
+#[test]
+fn bad_memory_is_out_of_use_and_the_kernel_goes_on() {
+    alone(|| {
+        let (pc, _) = Pc::ready("");
+        let at = PhysAddr::new(0x200_0000);
+        pc.machine.raise(Trap::BadMemory(at));
+        pc.machine.wait_for("WARN  pfn 0x2000 is bad and out of use\n");
+        pc.verify();
+    });
+}
+
+#[test]
+fn bad_memory_that_is_not_the_kernels_is_told_and_nothing_else() {
+    alone(|| {
+        let (pc, _) = Pc::ready("");
+        pc.machine.raise(Trap::BadMemory(PhysAddr::new(1 << 40)));
+        pc.machine.wait_for("ERROR pfn 0x10000000 is bad and stays in use: there is no memory");
+        pc.verify();
+    });
+}
+
+#[test]
+fn a_fault_below_a_stack_is_its_overflow_and_what_memory_holds_is_told() {
+    alone(|| {
+        let (pc, _) = Pc::ready("");
+        let below = VirtAddr::new(Stack::KERNEL.range().start().get() - 8);
+        pc.machine.raise(Trap::Fault(below));
+        assert_eq!(pc.machine.wait_for_exit(), Exit::Panic);
+        let text = pc.machine.written();
+        let (_, report) = text.split_once("hotmem: panic: ").unwrap();
+        assert!(report.starts_with("kernel stack overflow: page fault at 0x"), "{report}");
+        assert!(report.contains("\nmemory, in pages of 4096 bytes:\n"), "{report}");
+    });
+}
