@@ -1,6 +1,6 @@
 //! What the kernel reaches by ports: fixed ACPI hardware, and a memory hotplug controller.
 
-use hotmem_aml::{Host as _, HostError, Space, Width};
+use hotmem_aml::{HostError, Io as _, Space, Width};
 use hotmem_aml_fakes::{Controller, Layout};
 use hotmem_arch::host::Device;
 use hotmem_arch::io::{IoError, Place};
