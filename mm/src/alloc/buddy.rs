@@ -149,7 +149,7 @@ impl<M: Machine> Allocator<M> {
         while size > order {
             let half = size.half()?;
             if size == M::PART_ORDER {
-                self.memmap.clear_head(section, pfn, size);
+                section.clear_head(pfn, size);
                 self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
             lists.insert_free(&mut zone, pfn.add(half.pages()), half);
@@ -160,7 +160,7 @@ impl<M: Machine> Allocator<M> {
         page.payload()[PRIVATE].store(private, Ordering::Relaxed);
         page.payload()[SINCE].store(self.machine().stamp(), Ordering::Relaxed);
         Metas::of(&self.memmap).begin(pfn, if meta_of_each { order.pages() } else { 1 });
-        self.memmap.set_head(section, pfn, order, PageState::Used { order, owner });
+        section.set_head(pfn, order, PageState::Used { order, owner });
         count_free(&mut zone, block, order.pages().wrapping_neg());
         Some(pfn)
     }
@@ -193,7 +193,7 @@ impl<M: Machine> Allocator<M> {
         if (now.state, now.node) != (home.word.state, home.word.node) {
             return Err(FreeError::NotOnline(pfn));
         }
-        let order = used(&self.memmap, home.section, pfn, mine)?;
+        let order = used(home.section, pfn, mine)?;
         Ok(use_it(&mut zone, &home, order))
     }
 
@@ -218,7 +218,7 @@ impl<M: Machine> Allocator<M> {
     pub(crate) fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
         let _guard = self.memmap.read();
         let section = online_section(&self.memmap, pfn)?;
-        used(&self.memmap, section, pfn, is_users)?;
+        used(section, pfn, is_users)?;
         Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
     }
 
@@ -229,7 +229,7 @@ impl<M: Machine> Allocator<M> {
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
         let _guard = self.memmap.read();
-        used(&self.memmap, online_section(&self.memmap, pfn)?, pfn, mine)
+        used(online_section(&self.memmap, pfn)?, pfn, mine)
     }
 
     /// What [`Machine::stamp`] said when the extent that begins at `pfn` was allocated.
@@ -283,12 +283,11 @@ fn home<M: Machine>(memmap: &Memmap<M>, pfn: Pfn) -> Result<Home<'_, M>, FreeErr
 
 /// The order of the extent that begins at `pfn`, if somebody whom `mine` accepts holds it.
 fn used<M: Machine>(
-    memmap: &Memmap<M>,
     section: Section<'_, M>,
     pfn: Pfn,
     mine: impl Fn(Owner) -> bool,
 ) -> Result<Order, FreeError> {
-    match memmap.head_state(section, pfn) {
+    match section.head_state(pfn) {
         Some(PageState::Used { order, owner }) if mine(owner) => Ok(order),
         Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
         _ => Err(FreeError::NotAllocated(pfn)),

@@ -121,7 +121,7 @@ impl Area {
             if let (PageState::Isolated { order }, Some(section)) =
                 (state, allocator.memmap.section_at(head))
             {
-                allocator.memmap.clear_head(section, head, order);
+                section.clear_head(head, order);
             }
             at = head.add(state.extent_pages());
         }
@@ -179,7 +179,7 @@ impl<M: Machine> FreeLists<'_, M> {
             section.page(head).set_state(PageState::Isolated { order });
             zone.isolated += order.pages();
         } else {
-            self.0.clear_head(section, head, order);
+            section.clear_head(head, order);
             self.split_isolated(zone, pfns);
         }
     }
@@ -206,7 +206,7 @@ impl<M: Machine> FreeLists<'_, M> {
             if order < M::PART_ORDER {
                 self.0.initialise_part(section, Section::<M>::part(pfn));
             }
-            self.0.set_head(section, pfn, order, state(order));
+            section.set_head(pfn, order, state(order));
         }
     }
 }

@@ -38,13 +38,13 @@ impl<'m, M: Machine> FreeLists<'m, M> {
             let Some(buddy_section) = self.0.section_at(buddy) else {
                 break;
             };
-            if !self.0.is_free_head(buddy_section, buddy, order) {
+            if !buddy_section.is_free_head(buddy, order) {
                 break;
             }
             self.unlink(zone, buddy, order);
             // Both stop being heads of this order; the lower becomes the head of the next below.
-            self.0.clear_head(buddy_section, buddy, order);
-            self.0.clear_head(section, pfn, order);
+            buddy_section.clear_head(buddy, order);
+            section.clear_head(pfn, order);
             if buddy < pfn {
                 (section, pfn) = (buddy_section, buddy);
             }
@@ -70,7 +70,7 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         }
         zone.set_first(order, Some(pfn));
         zone.count_extent(order);
-        self.0.set_head(section, pfn, order, PageState::Free { order });
+        section.set_head(pfn, order, PageState::Free { order });
     }
 
     /// Takes a free extent off its list. Its state stays: the caller changes it.

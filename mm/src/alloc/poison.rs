@@ -149,7 +149,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         let Some(section) = self.memmap.section_at(head) else { return };
         let lists = self.allocator.lists();
         let (whole, page) = (PfnRange::new(head, order.pages()), PfnRange::new(pfn, 1));
-        self.memmap.clear_head(section, head, order);
+        section.clear_head(head, order);
         for rest in [PfnRange { end: pfn, ..whole }, PfnRange { start: page.end, ..whole }] {
             lists.give_heads(rest, |order| PageState::Used { order, owner });
         }
@@ -170,12 +170,12 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         match state {
             PageState::Free { order } => {
                 lists.unlink(zone, head, order);
-                self.memmap.clear_head(section, head, order);
+                section.clear_head(head, order);
                 zone.counts.free -= 1;
                 rest.into_iter().for_each(|pfns| lists.insert_range(zone, pfns));
             }
             PageState::Isolated { order } => {
-                self.memmap.clear_head(section, head, order);
+                section.clear_head(head, order);
                 zone.isolated -= 1;
                 let isolated = |order| PageState::Isolated { order };
                 rest.into_iter().for_each(|pfns| lists.give_heads(pfns, isolated));

@@ -47,7 +47,7 @@ impl<'m, M: Machine> Populate<'m, M> {
 
     /// Maps a group's memmap onto the altmap's frames.
     pub(crate) fn map_altmap(&self, altmap: Altmap) -> Result<(), MapError> {
-        let mapping = self.0.memmap.memmap_mapping(altmap.described, altmap.memmap.start);
+        let mapping = self.0.memmap.windows().memmap_mapping(altmap.described, altmap.memmap.start);
         self.0.map(&mapping)
     }
 
@@ -79,7 +79,7 @@ impl<'m, M: Machine> Populate<'m, M> {
         }
         let backing = self.0.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
         self.0.frames.count_system(order.pages());
-        let mapping = self.0.memmap.memmap_mapping(described, backing);
+        let mapping = self.0.memmap.windows().memmap_mapping(described, backing);
         self.0.map(&mapping).inspect_err(|_| self.free_memmap(backing))
     }
 
@@ -90,7 +90,11 @@ impl<'m, M: Machine> Populate<'m, M> {
         }
         let backing = self.link_backing(described);
         let mut gather = self.0.gather();
-        let unmapped = self.0.memmap.unmap(self.0.memmap.memmap_virt(described), &mut gather);
+        let unmapped = self
+            .0
+            .memmap
+            .windows()
+            .unmap(self.0.memmap.windows().memmap_virt(described), &mut gather);
         gather.flush();
         match unmapped {
             Ok(()) => self.free_backing(backing),
@@ -103,7 +107,7 @@ impl<'m, M: Machine> Populate<'m, M> {
     /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else.
     pub(crate) fn link_backing(&self, described: PfnRange) -> Backing {
         let mut last = None;
-        self.0.memmap.mapper().visit(self.0.memmap.memmap_virt(described), &mut |leaf| {
+        self.0.memmap.mapper().visit(self.0.memmap.windows().memmap_virt(described), &mut |leaf| {
             let pfn = M::pfn(leaf.phys);
             // A leaf inside an extent goes with its head, whose leaf lies below it.
             if self.0.order_of(pfn, is_memmap).is_ok() {

@@ -50,12 +50,12 @@ impl<M: Machine> Mm<M> {
 
     /// Where the descriptors of `pfns` are.
     pub fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
-        self.allocator().memmap.memmap_virt(pfns)
+        self.allocator().memmap.windows().memmap_virt(pfns)
     }
 
     /// Where `range` is in the linear map.
     pub fn linear_virt(&self, range: PhysRange) -> VirtRange {
-        self.allocator().memmap.linear_virt(range)
+        self.allocator().memmap.windows().linear_virt(range)
     }
 
     /// Allocates pages that stay where they are, contents unspecified.

@@ -17,35 +17,51 @@ use crate::memmap::Memmap;
 use crate::memmap::page::{Page, PageState};
 use crate::memmap::section::{Part, Section, section_of};
 
-impl<M: Machine> Memmap<M> {
+impl<'m, M: Machine> Section<'m, M> {
     /// Makes `pfn` the head of an extent. Its part is initialised if the extent is less than a part.
-    pub(crate) fn set_head(
-        &self,
-        section: Section<'_, M>,
-        pfn: Pfn,
-        order: Order,
-        state: PageState,
-    ) {
+    pub(crate) fn set_head(self, pfn: Pfn, order: Order, state: PageState) {
         // The state first: a reader, who takes no lock, believes it from when it sees the bit on (a Release
         // in `insert`, an Acquire in `has`), and `clear_head` takes the bit back before the state goes
         // stale. So no reader sees what the descriptor held before, of an earlier DIMM for one.
-        section.page(pfn).set_state(state);
+        self.page(pfn).set_state(state);
         if order >= M::PART_ORDER {
-            section.record().heads().insert(Section::<M>::part(pfn));
+            self.record().heads().insert(Self::part(pfn));
         }
     }
 
     /// Makes `pfn`, the head of an extent of `order`, a tail of whatever reaches over it next.
-    pub(crate) fn clear_head(&self, section: Section<'_, M>, pfn: Pfn, order: Order) {
-        let part = Section::<M>::part(pfn);
+    pub(crate) fn clear_head(self, pfn: Pfn, order: Order) {
+        let part = Self::part(pfn);
         if order >= M::PART_ORDER {
-            section.record().heads().remove(part);
+            self.record().heads().remove(part);
         }
-        if section.record().initialised().has(part) {
-            section.page(pfn).set_state(PageState::Tail);
+        if self.record().initialised().has(part) {
+            self.page(pfn).set_state(PageState::Tail);
         }
     }
 
+    /// The descriptor of `pfn` if it can be believed: its part is initialised, or an extent of a
+    /// part or more begins there.
+    fn believed(self, pfn: Pfn) -> Option<&'m Page> {
+        let part = Self::part(pfn);
+        let record = self.record();
+        let begins = pfn.is_aligned(M::PART_ORDER) && record.heads().has(part);
+        (begins || record.initialised().has(part)).then(|| self.page(pfn))
+    }
+
+    /// The state that `pfn`'s descriptor gives as the head of an extent (or as a hole).
+    pub(crate) fn head_state(self, pfn: Pfn) -> Option<PageState> {
+        self.believed(pfn)?.state().filter(|&state| state != PageState::Tail)
+    }
+
+    /// Whether a free extent of exactly `order` begins at `pfn`.
+    pub(crate) fn is_free_head(self, pfn: Pfn, order: Order) -> bool {
+        let page = self.believed(pfn);
+        page.is_some_and(|page| page.is(PageState::Free { order }))
+    }
+}
+
+impl<M: Machine> Memmap<M> {
     /// Writes the state of every descriptor of `part`. Payloads stay: whoever takes a page fills in
     /// what its state speaks of, and the records of sections lie in memmap pages' payloads.
     pub(crate) fn initialise_part(&self, section: Section<'_, M>, part: Part) {
@@ -70,26 +86,6 @@ impl<M: Machine> Memmap<M> {
         initialised.insert(part);
     }
 
-    /// The descriptor of `pfn` if it can be believed: its part is initialised, or an extent of a
-    /// part or more begins there.
-    fn believed(&self, section: Section<'_, M>, pfn: Pfn) -> Option<&Page> {
-        let part = Section::<M>::part(pfn);
-        let record = section.record();
-        let begins = pfn.is_aligned(M::PART_ORDER) && record.heads().has(part);
-        (begins || record.initialised().has(part)).then(|| self.page(pfn))
-    }
-
-    /// The state that `pfn`'s descriptor gives as the head of an extent (or as a hole).
-    pub(crate) fn head_state(&self, section: Section<'_, M>, pfn: Pfn) -> Option<PageState> {
-        self.believed(section, pfn)?.state().filter(|&state| state != PageState::Tail)
-    }
-
-    /// Whether a free extent of exactly `order` begins at `pfn`.
-    pub(crate) fn is_free_head(&self, section: Section<'_, M>, pfn: Pfn, order: Order) -> bool {
-        let page = self.believed(section, pfn);
-        page.is_some_and(|page| page.is(PageState::Free { order }))
-    }
-
     /// The head and state of the extent that `pfn`, no memmap page, lies in.
     ///
     /// Looks at each aligned place where a head could be: the page itself, then what is left as its
@@ -98,7 +94,7 @@ impl<M: Machine> Memmap<M> {
         let largest = u32::from(self.block_size().order::<M>().get());
         let mut head = pfn;
         loop {
-            let state = self.section_at(head).and_then(|section| self.head_state(section, head));
+            let state = self.section_at(head).and_then(|section| section.head_state(head));
             if let Some(state) = state
                 && pfn.offset_from(head) < state.extent_pages()
             {
@@ -163,7 +159,7 @@ impl<M: Machine> Memmap<M> {
         {
             return Err(memmap.end);
         }
-        let state = self.head_state(section, pfn).unwrap_or(PageState::Tail);
+        let state = section.head_state(pfn).unwrap_or(PageState::Tail);
         Ok((state.extent_pages(), state))
     }
 }

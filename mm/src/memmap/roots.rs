@@ -2,7 +2,7 @@
 
 use crate::addr::{VirtAddr, VirtRange};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
+use crate::memmap::vmemmap::Windows;
 use crate::paging::Mapper;
 
 /// Entries that are looked at together.
@@ -65,11 +65,11 @@ impl RootEntries {
     }
 }
 
-impl<M: Machine> Memmap<M> {
+impl<M: Machine> Windows<'_, M> {
     /// The root entries that address spaces share, those of each window.
     pub(crate) fn shared_root_entries(&self) -> impl Iterator<Item = RootEntries> {
-        let bytes = self.machine.root_entry_bytes();
-        let windows = self.windows().into_iter().flatten();
+        let bytes = self.machine().root_entry_bytes();
+        let windows = self.both().into_iter().flatten();
         windows.filter_map(move |window| Some(RootEntries::of(window, bytes?)))
     }
 }

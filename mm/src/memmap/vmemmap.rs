@@ -21,25 +21,40 @@ impl<M: Machine> Memmap<M> {
         unsafe { self.machine.mapper() }
     }
 
+    /// The two windows of virtual addresses.
+    pub(crate) const fn windows(&self) -> Windows<'_, M> {
+        Windows(self)
+    }
+}
+
+/// The linear map, and the window of the memmap.
+#[derive(Debug)]
+pub(crate) struct Windows<'m, M: Machine>(&'m Memmap<M>);
+
+impl<'m, M: Machine> Windows<'m, M> {
+    pub(super) const fn machine(&self) -> &'m M {
+        &self.0.machine
+    }
+
     /// Where the descriptors of `pfns` are.
     pub(crate) fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
         let start =
-            self.machine.vmemmap_base().add(pfns.start.get().wrapping_mul(DESCRIPTOR_BYTES));
+            self.0.machine.vmemmap_base().add(pfns.start.get().wrapping_mul(DESCRIPTOR_BYTES));
         VirtRange::new(start, pfns.pages().wrapping_mul(DESCRIPTOR_BYTES)).unwrap_or_default()
     }
 
     /// Where `range` is in the linear map.
     pub(crate) fn linear_virt(&self, range: PhysRange) -> VirtRange {
-        VirtRange::new(self.machine.linear_base().add(range.start().get()), range.len())
+        VirtRange::new(self.0.machine.linear_base().add(range.start().get()), range.len())
             .unwrap_or_default()
     }
 
     /// The linear map and the memmap's window, unless one runs past the end of the address space.
-    pub(crate) fn windows(&self) -> [Option<VirtRange>; 2] {
-        let limit = self.machine.phys_limit().get();
+    pub(crate) fn both(&self) -> [Option<VirtRange>; 2] {
+        let limit = self.0.machine.phys_limit().get();
         let descriptors = limit.div_ceil(M::PAGE_BYTES).checked_mul(DESCRIPTOR_BYTES);
-        let memmap = descriptors.and_then(|len| VirtRange::new(self.machine.vmemmap_base(), len));
-        [VirtRange::new(self.machine.linear_base(), limit), memmap]
+        let memmap = descriptors.and_then(|len| VirtRange::new(self.0.machine.vmemmap_base(), len));
+        [VirtRange::new(self.0.machine.linear_base(), limit), memmap]
     }
 
     /// How `backing` is mapped as the memmap of `described`.
@@ -50,7 +65,7 @@ impl<M: Machine> Memmap<M> {
             phys: M::address(backing),
             len: virt.len(),
             attr: Attr::WRITE,
-            max_leaf: self.largest_leaf(self.block_size().pages::<M>() * DESCRIPTOR_BYTES),
+            max_leaf: self.largest_leaf(self.0.block_size().pages::<M>() * DESCRIPTOR_BYTES),
         }
     }
 
@@ -61,21 +76,21 @@ impl<M: Machine> Memmap<M> {
             phys: range.start(),
             len: range.len(),
             attr: Attr::WRITE,
-            max_leaf: self.largest_leaf(self.block_size().bytes()),
+            max_leaf: self.largest_leaf(self.0.block_size().bytes()),
         }
     }
 
     /// `bytes`, or less where such a leaf would take an entry of the root that address spaces share.
     fn largest_leaf(&self, bytes: u64) -> u64 {
-        self.machine.root_entry_bytes().map_or(bytes, |entry| bytes.min(entry / 2))
+        self.0.machine.root_entry_bytes().map_or(bytes, |entry| bytes.min(entry / 2))
     }
 
     /// The first address of `range`, in pages, that the linear map does not show where it is.
     pub(crate) fn find_unmapped(&self, range: PhysRange) -> Option<PhysAddr> {
         let mut at = range.start();
         while range.contains(at) {
-            let virt = self.machine.linear_base().add(at.get());
-            let leaf = self.mapper().translate(virt);
+            let virt = self.0.machine.linear_base().add(at.get());
+            let leaf = self.0.mapper().translate(virt);
             let leaf =
                 leaf.filter(|leaf| leaf.attr.contains(Attr::WRITE) && leaf.target(virt) == at);
             let Some(leaf) = leaf else { return Some(at) };
@@ -94,14 +109,14 @@ impl<M: Machine> Memmap<M> {
         range: VirtRange,
         gather: &mut Gather<'_, <M::Mapper as Mapper>::Tlb, S>,
     ) -> Result<(), UnmapError> {
-        self.mapper().unmap(range, gather)
+        self.0.mapper().unmap(range, gather)
     }
 
     /// The leaf that an end of `range` cuts, if one does: such a range cannot be unmapped.
     pub(crate) fn cut_leaf(&self, range: VirtRange) -> Option<Translation> {
         let last = range.end().add(1_u64.wrapping_neg());
         let leaves = [range.start(), last].into_iter();
-        let mut leaves = leaves.filter_map(|at| self.mapper().translate(at));
+        let mut leaves = leaves.filter_map(|at| self.0.mapper().translate(at));
         leaves.find(|leaf| !range.covers(leaf.range()))
     }
 }

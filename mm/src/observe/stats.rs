@@ -119,8 +119,7 @@ impl<'m, M: Machine> View<'m, M> {
 
     /// Who holds the extent that begins at `head`, if it is in use, and when it was allocated.
     fn used_since(&self, head: Pfn) -> Option<(Owner, u64)> {
-        let state =
-            self.allocator.memmap.head_state(self.allocator.memmap.section_at(head)?, head)?;
+        let state = self.allocator.memmap.section_at(head)?.head_state(head)?;
         let PageState::Used { owner, .. } = state else { return None };
         Some((owner, self.allocator.since(head)))
     }
@@ -130,7 +129,7 @@ impl<'m, M: Machine> View<'m, M> {
         let _guard = self.allocator.memmap.read();
         self.allocator.memmap.section_at(pfn).is_some_and(|section| {
             section.record().present().has(Section::<M>::part(pfn))
-                && self.allocator.memmap.head_state(section, pfn) != Some(PageState::Hole)
+                && section.head_state(pfn) != Some(PageState::Hole)
         })
     }
 

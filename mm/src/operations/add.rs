@@ -314,10 +314,10 @@ impl<M: Machine> Add<'_, M> {
 
     fn map_linear(&mut self) -> Result<(), AddError> {
         if self.memmap.machine().linear_map_is_complete() {
-            let unmapped = self.memmap.find_unmapped(self.range);
+            let unmapped = self.memmap.windows().find_unmapped(self.range);
             return unmapped.map_or(Ok(()), |at| Err(AddError::NotInLinearMap { at }));
         }
-        let mapping = self.memmap.linear_mapping(self.range);
+        let mapping = self.memmap.windows().linear_mapping(self.range);
         self.allocator.map(&mapping)?;
         self.linear = true;
         Ok(())
@@ -337,7 +337,7 @@ impl<M: Machine> Add<'_, M> {
             Populate::of(self.allocator).fill(described).map_err(|error| match error {
                 MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
                     range: self.range,
-                    bytes: self.memmap.memmap_virt(self.pfns).len(),
+                    bytes: self.memmap.windows().memmap_virt(self.pfns).len(),
                 },
                 error => AddError::Map(error),
             })?;
@@ -350,7 +350,7 @@ impl<M: Machine> Add<'_, M> {
     fn publish(&self) {
         match self.placement {
             Placement::Boot => records_of::<M>(self.pfns).for_each(|first| {
-                let virt = self.memmap.memmap_virt(record_pfns::<M>(first)).start();
+                let virt = self.memmap.windows().memmap_virt(record_pfns::<M>(first)).start();
                 if let Some(leaf) = self.memmap.mapper().translate(virt) {
                     self.describe(first, M::pfn(leaf.target(virt)), None);
                 }
@@ -393,11 +393,11 @@ impl<M: Machine> Add<'_, M> {
         match self.placement {
             Placement::Boot => Populate::of(self.allocator).empty(self.populated),
             Placement::PerRange | Placement::PerBlock => {
-                unmap_mapped(self.allocator, self.memmap.memmap_virt(self.populated));
+                unmap_mapped(self.allocator, self.memmap.windows().memmap_virt(self.populated));
             }
         }
         if self.linear {
-            unmap_mapped(self.allocator, self.memmap.linear_virt(self.range));
+            unmap_mapped(self.allocator, self.memmap.windows().linear_virt(self.range));
         }
         let touched = nodes_of::<M>(self.pfns).take(self.nodes as usize);
         touched.rev().for_each(|section| release_node(self.allocator, section));
@@ -407,7 +407,7 @@ impl<M: Machine> Add<'_, M> {
 /// Unmaps what an add mapped before it failed.
 fn unmap_mapped<M: Machine>(allocator: &Allocator<M>, range: VirtRange) {
     let mut gather = allocator.gather();
-    if let Err(error) = allocator.memmap.unmap(range, &mut gather) {
+    if let Err(error) = allocator.memmap.windows().unmap(range, &mut gather) {
         // It was mapped by this add, whole, so the mapper broke its word. The add fails anyway.
         log::error!("cannot unmap {range}: {error}");
     }

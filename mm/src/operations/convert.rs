@@ -185,7 +185,7 @@ fn plan_convert<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> Result<Plan
 /// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
 fn check_memmap_leaves<M: Machine>(memmap: &Memmap<M>, plan: Plan) -> Result<(), ConvertError> {
     for block in (0..plan.count()).map(|index| plan.block(index)) {
-        if let Some(leaf) = memmap.cut_leaf(memmap.memmap_virt(block)) {
+        if let Some(leaf) = memmap.windows().cut_leaf(memmap.windows().memmap_virt(block)) {
             let id = memmap.block_at(M::address(block.start));
             let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
             return Err(ConvertError::Unmap(id, cut));
@@ -328,10 +328,12 @@ impl<M: Machine> Convert<'_, M> {
     fn switch_memmap(&self, id: BlockId, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
         let described = self.memmap.block_pfns(id);
         let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped = self.memmap.unmap(self.memmap.memmap_virt(described), &mut gather);
+        let unmapped =
+            self.memmap.windows().unmap(self.memmap.windows().memmap_virt(described), &mut gather);
         gather.flush();
         unmapped.map_err(|error| ConvertError::Unmap(id, error))?;
-        let map = |backing| self.allocator.map(&self.memmap.memmap_mapping(described, backing));
+        let map =
+            |backing| self.allocator.map(&self.memmap.windows().memmap_mapping(described, backing));
         map(to).map_err(|error| {
             if let Err(error) = map(from) {
                 log::error!("the descriptors of {id} are lost: {error}");
@@ -379,7 +381,7 @@ impl<M: Machine> Convert<'_, M> {
         let head = memmap.start;
         for (pfn, order) in self.memmap.cut(memmap) {
             let Some(section) = self.memmap.section_at(pfn) else { continue };
-            self.memmap.clear_head(section, pfn, order);
+            section.clear_head(pfn, order);
         }
         for pfn in memmap.iter() {
             if let Some(section) = self.memmap.section_at(pfn)

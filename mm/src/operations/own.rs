@@ -100,7 +100,7 @@ impl<M: Machine> Operations<M> {
 
 /// Refuses a range that is the manager's.
 fn check_own<M: Machine>(memmap: &Memmap<M>, range: VirtRange) -> Result<(), OwnMapError> {
-    if memmap.windows().into_iter().flatten().any(|window| window.overlaps(range)) {
+    if memmap.windows().both().into_iter().flatten().any(|window| window.overlaps(range)) {
         return Err(OwnMapError::InWindow(range));
     }
     Ok(())

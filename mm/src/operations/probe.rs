@@ -86,7 +86,7 @@ impl<'m, M: Machine> Probe<'m, M> {
 
     /// The physical address of the probed word of `pfn`'s descriptor.
     fn behind_descriptor(&self, pfn: Pfn) -> PhysAddr {
-        let virt = self.0.memmap_virt(PfnRange::new(pfn, 1)).start();
+        let virt = self.0.windows().memmap_virt(PfnRange::new(pfn, 1)).start();
         let leaf = self.0.mapper().translate(virt);
         leaf.map_or(M::address(pfn), |leaf| leaf.target(virt))
     }
@@ -108,7 +108,7 @@ impl<'m, M: Machine> Probe<'m, M> {
         // SAFETY: the memmap of `pfn` is mapped, and the last word of a descriptor has no meaning while its
         // page is in no extent.
         unsafe { self.descriptor_word(pfn).write_volatile(value) };
-        let descriptor = self.0.memmap_virt(PfnRange::new(pfn, 1));
+        let descriptor = self.0.windows().memmap_virt(PfnRange::new(pfn, 1));
         self.clean_word(descriptor.start().add((WORD * size_of::<u64>()) as u64));
     }
 

@@ -187,11 +187,12 @@ fn unmap_range<M: Machine>(
     let linear = if stays {
         Ok(())
     } else {
-        allocator.memmap.unmap(allocator.memmap.linear_virt(range), &mut gather)
+        allocator.memmap.windows().unmap(allocator.memmap.windows().linear_virt(range), &mut gather)
     };
     let gone = if linear.is_ok() { allocator.forget_blocks(range) } else { 0 };
-    let unmapped = linear
-        .and_then(|()| allocator.memmap.unmap(allocator.memmap.memmap_virt(pfns), &mut gather));
+    let unmapped = linear.and_then(|()| {
+        allocator.memmap.windows().unmap(allocator.memmap.windows().memmap_virt(pfns), &mut gather)
+    });
     gather.flush();
     if unmapped.is_ok()
         && let Some(backing) = backing
@@ -201,7 +202,9 @@ fn unmap_range<M: Machine>(
     unmapped.map(|()| gone).map_err(|error| {
         if linear.is_ok() {
             allocator.remember_blocks(range);
-            if !stays && let Err(error) = allocator.map(&allocator.memmap.linear_mapping(range)) {
+            if !stays
+                && let Err(error) = allocator.map(&allocator.memmap.windows().linear_mapping(range))
+            {
                 log::error!("cannot map {range} again: {error}");
             }
         }
@@ -226,9 +229,9 @@ pub(crate) fn check_removable<M: Machine>(
         }
     }
     if !memmap.machine().linear_map_is_complete() {
-        check_leaves(memmap, memmap.linear_virt(range))?;
+        check_leaves(memmap, memmap.windows().linear_virt(range))?;
     }
-    check_leaves(memmap, memmap.memmap_virt(pfns))?;
+    check_leaves(memmap, memmap.windows().memmap_virt(pfns))?;
     Ok((pfns, first.unwrap_or_default()))
 }
 
@@ -237,7 +240,7 @@ fn check_leaves<M: Machine>(memmap: &Memmap<M>, range: VirtRange) -> Result<(), 
     let mapper = memmap.mapper();
     let last = range.end().add(1_u64.wrapping_neg());
     let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
-    let whole = mapped && memmap.cut_leaf(range).is_none();
+    let whole = mapped && memmap.windows().cut_leaf(range).is_none();
     if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
 }
 

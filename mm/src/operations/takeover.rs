@@ -159,17 +159,17 @@ impl<M: Machine> Boot<'_, M> {
         };
         let pfns = M::pfns(range);
         let mapper = self.memmap.mapper();
-        let memmap = self.memmap.memmap_mapping(pfns, pfns.start).max_leaf;
+        let memmap = self.memmap.windows().memmap_mapping(pfns, pfns.start).max_leaf;
         let nodes = (section_of::<M>(pfns.end).div_ceil(NODE_SECTIONS))
             - section_of::<M>(pfns.start) / NODE_SECTIONS;
         budget.add::<M>(NODE_BYTES, nodes);
         let mut add = |bytes, count| budget.add::<M>(bytes, count);
         mapper.tables_for(
-            self.memmap.linear_virt(range),
-            self.memmap.linear_mapping(range).max_leaf,
+            self.memmap.windows().linear_virt(range),
+            self.memmap.windows().linear_mapping(range).max_leaf,
             &mut add,
         );
-        mapper.tables_for(self.memmap.memmap_virt(pfns), memmap, &mut add);
+        mapper.tables_for(self.memmap.windows().memmap_virt(pfns), memmap, &mut add);
     }
 
     /// Backs the memmap of a section and of those that share its record, and makes its node, unless
@@ -181,7 +181,7 @@ impl<M: Machine> Boot<'_, M> {
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
         let described = record_pfns::<M>(number);
         let mapper = self.memmap.mapper();
-        if mapper.translate(self.memmap.memmap_virt(described).start()).is_some() {
+        if mapper.translate(self.memmap.windows().memmap_virt(described).start()).is_some() {
             return Ok(());
         }
         if !self.memmap.sections().has_node(number) {
@@ -189,9 +189,9 @@ impl<M: Machine> Boot<'_, M> {
             let frame = frame.ok_or(BootError::OutOfMemory)?;
             self.memmap.sections().insert_node(self.memmap.machine(), number, frame);
         }
-        let bytes = self.memmap.memmap_virt(described).len();
+        let bytes = self.memmap.windows().memmap_virt(described).len();
         let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
-        let mapping = self.memmap.memmap_mapping(described, M::pfn(backing));
+        let mapping = self.memmap.windows().memmap_mapping(described, M::pfn(backing));
         mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
         Ok(())
     }
@@ -218,7 +218,7 @@ impl<M: Machine> Boot<'_, M> {
     /// shares it did so.
     fn describe_section(&self, number: u64, node: NodeId) {
         let shared = record_pfns::<M>(number);
-        let virt = self.memmap.memmap_virt(shared).start();
+        let virt = self.memmap.windows().memmap_virt(shared).start();
         let Some(leaf) = self.memmap.mapper().translate(virt) else {
             return;
         };
@@ -296,7 +296,7 @@ impl<M: Machine> Boot<'_, M> {
                 continue;
             };
             let state = PageState::Used { order, owner: Owner::Boot };
-            self.memmap.set_head(section, pfn, order, state);
+            section.set_head(pfn, order, state);
             self.count_managed(&mut zone, section, order, 0);
         }
     }

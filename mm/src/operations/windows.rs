@@ -15,7 +15,7 @@ pub(super) fn pin_root_entries<M: Machine>(
     early: &mut dyn EarlyFrames,
 ) -> Result<(), BootError> {
     let page = ram.map_or(PhysAddr::default(), |range| inner::<M>(range).start());
-    memmap.shared_root_entries().try_for_each(|entries| {
+    memmap.windows().shared_root_entries().try_for_each(|entries| {
         pin(entries, memmap.mapper(), early, (page, M::PAGE_BYTES)).map_err(|error| match error {
             PinError::NoTable(at) => BootError::RootEntry(at),
             PinError::Map(error) => BootError::Map(error),
@@ -31,7 +31,7 @@ pub(super) fn check_windows<M: Machine>(
 ) -> Result<(), BootError> {
     let (linear, vmemmap) = (memmap.machine().linear_base(), memmap.machine().vmemmap_base());
     let limit = memmap.machine().phys_limit();
-    let [Some(one), Some(other)] = memmap.windows() else {
+    let [Some(one), Some(other)] = memmap.windows().both() else {
         return Err(BootError::Windows { linear, vmemmap, limit });
     };
     if one.overlaps(other) || !vmemmap.is_aligned(DESCRIPTOR_BYTES) {
@@ -48,13 +48,13 @@ pub(super) fn check_windows<M: Machine>(
 fn check_window<M: Machine>(memmap: &Memmap<M>, window: PhysRange) -> Result<(), BootError> {
     let machine = memmap.machine();
     let mut wrong = None;
-    memmap.mapper().visit(memmap.linear_virt(window), &mut |leaf| {
+    memmap.mapper().visit(memmap.windows().linear_virt(window), &mut |leaf| {
         let linear = leaf.virt == machine.linear_base().add(leaf.phys.get());
         if !(linear && machine.linear_map_is_complete()) {
             wrong.get_or_insert(leaf);
         }
     });
-    memmap.mapper().visit(memmap.memmap_virt(M::pfns(window)), &mut |leaf| {
+    memmap.mapper().visit(memmap.windows().memmap_virt(M::pfns(window)), &mut |leaf| {
         wrong.get_or_insert(leaf);
     });
     wrong.map_or(Ok(()), |leaf| Err(BootError::WindowMapped(leaf)))

@@ -1,6 +1,6 @@
 //! How many methods each type of `mm` has: a type with too many of them does the work of several.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -10,13 +10,10 @@ use super::sources::{Module, of_package};
 /// The most methods that a type of `mm` may have.
 const MOST: usize = 40;
 
-/// Types that have more, and how many. The list, and each number, only shrinks.
-const KNOWN: &[(&str, usize)] = &[("Memmap", 52)];
-
 /// The façade: each of its methods is one call of a wing's, and a kernel calls all of them on one value.
 const FACADE: &str = "Mm";
 
-/// Each type of `mm` that has too many methods, and each known one that has another number by now.
+/// Each type of `mm` that has too many methods.
 ///
 /// # Errors
 /// When a source cannot be read.
@@ -26,25 +23,17 @@ pub(super) fn check(workspace: &Value) -> Result<Vec<String>> {
     let Some(package) = packages.find(|package| package["name"] == "hotmem") else {
         return Ok(Vec::from(["hotmem: the package is not in the workspace".to_owned()]));
     };
-    Ok(complaints(&of_package(package)?, KNOWN))
+    Ok(complaints(&of_package(package)?))
 }
 
-fn complaints(files: &BTreeMap<Module, String>, known: &[(&str, usize)]) -> Vec<String> {
+fn complaints(files: &BTreeMap<Module, String>) -> Vec<String> {
     let mut counts = BTreeMap::new();
     for code in files.values() {
         count(code, &mut counts);
     }
-    counts.remove(FACADE);
-    let found: BTreeSet<_> = counts.into_iter().filter(|&(_, methods)| methods > MOST).collect();
-    let known: BTreeSet<_> =
-        known.iter().map(|&(name, methods)| (name.to_owned(), methods)).collect();
-    let new = found.difference(&known).map(|(name, methods)| {
-        format!("hotmem: {name} has {methods} methods, more than {MOST} or than KNOWN says")
-    });
-    let gone = known.difference(&found).map(|(name, methods)| {
-        format!("hotmem: {name} no longer has {methods} methods: change KNOWN")
-    });
-    new.chain(gone).collect()
+    let many = counts.iter().filter(|&(name, &methods)| methods > MOST && name != FACADE);
+    many.map(|(name, methods)| format!("hotmem: {name} has {methods} methods, more than {MOST}"))
+        .collect()
 }
 
 /// Adds the functions in the `impl` blocks of `code` to the counts of their types, but for those of traits.
@@ -149,10 +138,6 @@ mod tests {
             |name: &str| format!("impl {name} {{\n{}}}\n", "    fn f() {}\n".repeat(MOST / 2 + 1));
         let file = |name: &str| (Vec::from([name.to_owned()]), block("A") + &block(FACADE));
         let files = [file("x"), file("y")].into_iter().collect();
-        let named = complaints(&files, &[]);
-        assert_eq!(named, ["hotmem: A has 42 methods, more than 40 or than KNOWN says"]);
-        assert!(complaints(&files, &[("A", 42)]).is_empty());
-        let stale = complaints(&files, &[("A", 42), ("B", 50)]);
-        assert_eq!(stale, ["hotmem: B no longer has 50 methods: change KNOWN"]);
+        assert_eq!(complaints(&files), ["hotmem: A has 42 methods, more than 40"]);
     }
 }

@@ -126,7 +126,7 @@ impl<'m, M: Machine> Counts<'m, M> {
         let mut before = None;
         for pfn in self.allocator.lists().list(&zone, order) {
             let section = self.memmap.section_at(pfn);
-            let free = section.is_some_and(|section| self.memmap.is_free_head(section, pfn, order));
+            let free = section.is_some_and(|section| section.is_free_head(pfn, order));
             hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
             let block = self.memmap.block_at(M::address(pfn));
             let home = self.memmap.block(block).map(|block| (block.node, block.state));
@@ -211,7 +211,7 @@ impl<'m, M: Machine> Counts<'m, M> {
         }
         let buddy = Pfn::new(pfn.get() ^ order.pages());
         let section = self.memmap.section_at(buddy);
-        let both = section.is_some_and(|section| self.memmap.is_free_head(section, buddy, order));
+        let both = section.is_some_and(|section| section.is_free_head(buddy, order));
         hold(4, "free buddies are merged", pfn.get(), !both)
     }
 

@@ -165,7 +165,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
     /// as many as the machine was started with, and no more.
     fn check_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
         let backing = |number| {
-            let virt = self.memmap.memmap_virt(record_pfns::<M>(number)).start();
+            let virt = self.memmap.windows().memmap_virt(record_pfns::<M>(number)).start();
             self.memmap.mapper().translate(virt).map(|leaf| leaf.target(virt))
         };
         let start = backing(number);
@@ -186,7 +186,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
 
     /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
     fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
-        let virt = self.memmap.memmap_virt(record_pfns::<M>(number));
+        let virt = self.memmap.windows().memmap_virt(record_pfns::<M>(number));
         self.memmap.mapper().visit(virt, &mut |leaf| {
             let start = leaf.virt.max(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));

@@ -46,7 +46,7 @@ impl<'m, M: Machine> Descriptors<'m, M> {
 
     /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.
     fn check_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let virt = self.memmap.memmap_virt(section.pfns());
+        let virt = self.memmap.windows().memmap_virt(section.pfns());
         // Leaves come in order; a gap stops the count.
         let mut mapped = 0;
         self.memmap.mapper().visit(virt, &mut |leaf| {
@@ -74,13 +74,17 @@ impl<'m, M: Machine> Descriptors<'m, M> {
 
     /// The section's part of the memmap is backed by the altmap's frames, in order.
     fn check_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
-        let base = self.memmap.memmap_virt(altmap.described).start();
+        let base = self.memmap.windows().memmap_virt(altmap.described).start();
         let mut result = Ok(());
-        self.memmap.mapper().visit(self.memmap.memmap_virt(section.pfns()), &mut |leaf| {
-            let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
-            let found = leaf.phys.get();
-            result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
-        });
+        self.memmap.mapper().visit(
+            self.memmap.windows().memmap_virt(section.pfns()),
+            &mut |leaf| {
+                let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
+                let found = leaf.phys.get();
+                result =
+                    result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
+            },
+        );
         result
     }
 
@@ -93,11 +97,15 @@ impl<'m, M: Machine> Descriptors<'m, M> {
 
         let owner = if section.word().boot() { Owner::Boot } else { Owner::Memmap };
         let mut result = Ok(());
-        self.memmap.mapper().visit(self.memmap.memmap_virt(section.pfns()), &mut |leaf| {
-            let held = matches!(self.memmap.extent_of(M::pfn(leaf.phys)),
+        self.memmap.mapper().visit(
+            self.memmap.windows().memmap_virt(section.pfns()),
+            &mut |leaf| {
+                let held = matches!(self.memmap.extent_of(M::pfn(leaf.phys)),
                 Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
-            result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
-        });
+                result =
+                    result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
+            },
+        );
         result
     }
 }

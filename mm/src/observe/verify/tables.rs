@@ -63,7 +63,7 @@ impl<'m, M: Machine> Tables<'m, M> {
                 next = self.check_leaves(from)?;
             }
         }
-        for entries in self.memmap.shared_root_entries() {
+        for entries in self.memmap.windows().shared_root_entries() {
             let missing = entries.without_table(self.memmap.mapper());
             let at = missing.unwrap_or_default().get();
             hold(5, "a shared root entry has a table behind it", at, missing.is_none())?;
@@ -158,7 +158,7 @@ impl<'m, M: Machine> Tables<'m, M> {
                 continue;
             }
             let (mut mapped, mut result) = (0, Ok(()));
-            let virt = self.memmap.linear_virt(range);
+            let virt = self.memmap.windows().linear_virt(range);
             self.memmap.mapper().visit(virt, &mut |leaf| {
                 mapped += leaf.range().intersection(virt).map_or(0, VirtRange::len);
                 let linear = self.linear_offset(&leaf) == Some(leaf.phys.get());

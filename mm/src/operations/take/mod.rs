@@ -155,16 +155,17 @@ impl<'m, M: Machine> Carveout<'m, M> {
 
     /// Maps a block that was taken, in tables that stayed.
     fn map_taken(&self, id: BlockId) -> Result<(), MapError> {
-        self.memmap
-            .block_range(id)
-            .map_or(Ok(()), |range| self.allocator.map(&self.memmap.linear_mapping(range)))
+        self.memmap.block_range(id).map_or(Ok(()), |range| {
+            self.allocator.map(&self.memmap.windows().linear_mapping(range))
+        })
     }
 
     /// Unmaps a block of which nobody knows yet that it was mapped again.
     fn unmap_taken(&self, id: BlockId) {
         let Some(range) = self.memmap.block_range(id) else { return };
         let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped = self.memmap.unmap(self.memmap.linear_virt(range), &mut gather);
+        let unmapped =
+            self.memmap.windows().unmap(self.memmap.windows().linear_virt(range), &mut gather);
         gather.flush();
         if let Err(error) = unmapped {
             log::error!("{id} stays mapped though it is taken: {error}");
@@ -190,9 +191,9 @@ impl<'m, M: Machine> Carveout<'m, M> {
 
     /// The leaf of the linear map that goes past the block, if there is one.
     fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
-        self.memmap
-            .block_range(id)
-            .and_then(|range| self.memmap.cut_leaf(self.memmap.linear_virt(range)))
+        self.memmap.block_range(id).and_then(|range| {
+            self.memmap.windows().cut_leaf(self.memmap.windows().linear_virt(range))
+        })
     }
 
     /// Takes blocks that nobody uses out of the linear map, all of them or none; answers how many, or
@@ -224,10 +225,11 @@ impl<'m, M: Machine> Carveout<'m, M> {
     fn take_out(&self, id: BlockId) -> Result<(), UnmapError> {
         let Some(range) = self.memmap.block_range(id) else { return Ok(()) };
         self.clear_pages(self.memmap.block_pfns(id));
-        self.memmap.machine().clean(self.memmap.linear_virt(range));
+        self.memmap.machine().clean(self.memmap.windows().linear_virt(range));
         self.mark_taken(id, true);
         let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped = self.memmap.unmap(self.memmap.linear_virt(range), &mut gather);
+        let unmapped =
+            self.memmap.windows().unmap(self.memmap.windows().linear_virt(range), &mut gather);
         gather.flush();
         unmapped.inspect_err(|_| self.mark_taken(id, false))
     }

@@ -87,6 +87,7 @@ fn an_empty_table_that_the_manager_made_is_named() {
                 .mm
                 .allocator()
                 .memmap
+                .windows()
                 .unmap(VirtRange::new(virt, PAGE).unwrap(), &mut gather)
                 .unwrap();
             gather.flush();
