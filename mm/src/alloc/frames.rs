@@ -59,7 +59,7 @@ pub(crate) struct Frames<L: RawLock> {
     /// The start and bytes of the reserve's first piece, which mostly is all of it: written once.
     first: [AtomicU64; 2],
     /// Frames that hold several tables.
-    pub(crate) packed: Mutex<L, Packed>,
+    pub(super) packed: Mutex<L, Packed>,
     /// Pages that the verbs hold of the allocator's: tables, nodes, and memmap placed there.
     system_pages: AtomicU64,
     /// Whether a page that was taken for tables or nodes, or is of the reserve, turned out bad.
@@ -143,6 +143,11 @@ impl<L: RawLock> Frames<L> {
     /// Whether some page that was taken for tables or nodes is bad.
     pub(crate) fn any_bad(&self) -> bool {
         self.bad.load(Ordering::Relaxed)
+    }
+
+    /// Tables and nodes in frames that they share.
+    pub(crate) fn pieces(&self) -> u64 {
+        self.packed.lock().pieces()
     }
 
     /// Pages of the allocator's that the verbs hold.

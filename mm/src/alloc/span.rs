@@ -55,7 +55,7 @@ impl<M: Machine> Allocator<M> {
             self.nodes.add_blocks(block.node, 1);
             if let BlockState::Online(kind) = block.state {
                 let mut zone = self.nodes.lock(block.node, kind);
-                zone.span = zone.span.hull(block.pfns);
+                zone.widen(block.pfns);
             }
         }
     }

@@ -22,13 +22,13 @@ pub(crate) struct Zone {
     /// A bit for each order whose list has an extent.
     nonempty: u32,
     /// Its pages; those isolated are not free here, though they are in their block's count.
-    pub(crate) counts: PageCounts,
+    pub(super) counts: PageCounts,
     /// From its first block to its last: see [`crate::alloc::span`].
-    pub(crate) span: PfnRange,
+    pub(super) span: PfnRange,
     /// What is being emptied: an extent freed there is isolated, and given to nobody.
-    pub(crate) isolating: PfnRange,
+    pub(super) isolating: PfnRange,
     /// Isolated pages.
-    pub(crate) isolated: u64,
+    pub(super) isolated: u64,
 }
 
 impl Zone {
@@ -43,6 +43,65 @@ impl Zone {
             isolating: PfnRange::EMPTY,
             isolated: 0,
         }
+    }
+
+    /// Its pages; those isolated are not free here, though they are in their block's count.
+    pub(crate) const fn counts(&self) -> PageCounts {
+        self.counts
+    }
+
+    /// From its first block to its last.
+    pub(crate) const fn span(&self) -> PfnRange {
+        self.span
+    }
+
+    /// What is being emptied.
+    pub(crate) const fn isolating(&self) -> PfnRange {
+        self.isolating
+    }
+
+    /// Isolated pages.
+    pub(crate) const fn isolated(&self) -> u64 {
+        self.isolated
+    }
+
+    /// Counts pages that come.
+    pub(crate) fn add(&mut self, counts: PageCounts) {
+        self.counts = self.counts.plus(counts);
+    }
+
+    /// Widens the span over a block that comes.
+    pub(crate) fn widen(&mut self, block: PfnRange) {
+        self.span = self.span.hull(block);
+    }
+
+    /// Counts the pages out of a block that was emptied, and ends its isolation. `span` is left without it.
+    pub(crate) fn retire(&mut self, counts: PageCounts, span: PfnRange) {
+        self.counts = self.counts.minus(counts);
+        (self.span, self.isolating, self.isolated) = (span, PfnRange::EMPTY, 0);
+    }
+
+    /// Counts managed pages as memmap.
+    pub(crate) fn make_memmap(&mut self, pages: u64) {
+        self.counts.managed -= pages;
+        self.counts.memmap += pages;
+    }
+
+    /// Counts pages of memmap as managed, and in use.
+    pub(crate) fn make_managed(&mut self, pages: u64) {
+        self.counts.managed += pages;
+        self.counts.memmap -= pages;
+    }
+
+    /// Counts managed pages as free.
+    pub(crate) fn make_free(&mut self, pages: u64) {
+        self.counts.free += pages;
+    }
+
+    /// Its counts, its span and what is being emptied, for tests that make them wrong.
+    #[cfg(test)]
+    pub(crate) fn parts(&mut self) -> (&mut PageCounts, &mut PfnRange, &mut PfnRange) {
+        (&mut self.counts, &mut self.span, &mut self.isolating)
     }
 
     /// The first free extent of `order`.

@@ -93,7 +93,7 @@ impl<'m, M: Machine> View<'m, M> {
 
     fn zone(&self, node: NodeId, kind: ZoneKind) -> ZoneInfo {
         let zone = self.allocator.nodes.lock(node, kind);
-        let (span, counts, isolated) = (zone.span, zone.counts, zone.isolated);
+        let (span, counts, isolated) = (zone.span(), zone.counts(), zone.isolated());
         ZoneInfo { node, kind, span, counts, isolated, extents: zone.all_extents() }
     }
 

@@ -307,8 +307,7 @@ impl<M: Machine> Convert<'_, M> {
     /// Counts pages of a block that were managed and in use as its memmap.
     fn count_memmap(&self, zone: &mut Zone, record: Record<'_>, pages: u64) {
         record.managed().set(record.managed().get() - pages);
-        zone.counts.managed -= pages;
-        zone.counts.memmap += pages;
+        zone.make_memmap(pages);
     }
 
     /// Copies whole frames, which no reader and no allocation looks at.
@@ -410,8 +409,7 @@ impl<M: Machine> Convert<'_, M> {
             }
         }
         record.managed().set(record.managed().get() + piece.pages());
-        zone.counts.managed += piece.pages();
-        zone.counts.memmap -= piece.pages();
+        zone.make_managed(piece.pages());
         if holder > 0 && piece == self.plan.head(holder) {
             self.allocator
                 .lists()
@@ -426,7 +424,7 @@ impl<M: Machine> Convert<'_, M> {
             self.allocator.lists().merge(&mut zone, section, pfn, order);
         }
         record.free().set(record.free().get() + piece.pages());
-        zone.counts.free += piece.pages();
+        zone.make_free(piece.pages());
     }
 
     fn set_placement(&self, block: PfnRange, placement: Placement) {

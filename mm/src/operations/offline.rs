@@ -291,15 +291,12 @@ impl<M: Machine> Drop for OfflineOp<'_, M> {
 fn retire<M: Machine>(allocator: &Allocator<M>, id: BlockId, area: &Area) {
     let span = allocator.span_without(id, area);
     let mut zone = allocator.nodes.lock(area.node, area.kind);
-    zone.span = span;
     let pages = area.pfns.pages();
     let block = allocator.memmap.block_pfns(id).pages();
     let memmap = block - pages;
     let all = PageCounts { present: block, managed: pages, memmap, free: 0 };
-    zone.counts = zone.counts.minus(all);
-    zone.isolating = crate::PfnRange::EMPTY;
-    zone.isolated = 0;
-    allocator.nodes.set_populated(area.node, area.kind, zone.counts.present != 0);
+    zone.retire(all, span);
+    allocator.nodes.set_populated(area.node, area.kind, zone.counts().present != 0);
     // A block that can go offline is whole: each record's first section is there, and the block's.
     for (index, section) in (0..).zip(allocator.memmap.sections_of_block(id)) {
         let record = section.record();

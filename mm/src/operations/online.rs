@@ -126,8 +126,8 @@ fn give_block<M: Machine>(allocator: &Allocator<M>, change: &Change, pfns: PfnRa
         record.block().set(BlockWord { state, ..word }.encode());
     }
     set_block_state(&allocator.memmap, change.block, SectionState::Online);
-    zone.counts = zone.counts.plus(counts);
-    zone.span = zone.span.hull(pfns);
+    zone.add(counts);
+    zone.widen(pfns);
     allocator.nodes.set_populated(change.node, change.kind, true);
 }
 

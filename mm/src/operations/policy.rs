@@ -78,7 +78,7 @@ fn neighbour<M: Machine>(memmap: &Memmap<M>, raw: u64, node: NodeId) -> Option<Z
 /// Whether `pages` more movable ones are within the ratio.
 fn movable_share_allows<M: Machine>(nodes: &Nodes<M::Nodes>, pages: u64, ratio: u32) -> bool {
     let present = |kind| {
-        let zones = nodes.populated(kind).map(|node| nodes.lock(node, kind).counts.present);
+        let zones = nodes.populated(kind).map(|node| nodes.lock(node, kind).counts().present);
         zones.map(u128::from).sum::<u128>()
     };
     let movable = u128::from(pages) + present(ZoneKind::Movable);

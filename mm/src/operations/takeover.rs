@@ -332,7 +332,7 @@ impl<M: Machine> Boot<'_, M> {
     fn count_managed(&self, zone: &mut Zone, section: Section<'_, M>, order: Order, free: u64) {
         let pages = order.pages();
         let counts = PageCounts { present: pages, managed: pages, memmap: 0, free };
-        zone.counts = zone.counts.plus(counts);
+        zone.add(counts);
         if let Some(record) = self.memmap.block_record(section.number()) {
             record.managed().set(record.managed().get() + pages);
             record.free().set(record.free().get() + free);

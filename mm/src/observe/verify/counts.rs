@@ -96,9 +96,9 @@ impl<'m, M: Machine> Counts<'m, M> {
             )?;
             for kind in ZoneKind::ALL {
                 let zone = self.allocator.nodes.lock(node, kind);
-                let blank = zone.counts.present != 0 || zone.span == PfnRange::EMPTY;
+                let blank = zone.counts().present != 0 || zone.span() == PfnRange::EMPTY;
                 hold(4, "a zone without memory spans nothing", at, blank)?;
-                let isolating = zone.isolating;
+                let isolating = zone.isolating();
                 // Asked after the zone: an offline that begins meanwhile is known before its range is.
                 let going = self
                     .allocator
@@ -146,7 +146,7 @@ impl<'m, M: Machine> Counts<'m, M> {
         let (mut managed, mut free) = (0, 0);
         let mut heads = Heads::default();
         let isolating = match block.state {
-            BlockState::Online(kind) => self.allocator.nodes.lock(block.node, kind).isolating,
+            BlockState::Online(kind) => self.allocator.nodes.lock(block.node, kind).isolating(),
             BlockState::Offline => PfnRange::EMPTY,
         };
         for (pfn, pages, state) in self.memmap.extents(block.pfns) {

@@ -125,7 +125,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         self.memmap.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
         self.memmap.sections().nodes().for_each(|node| visit(node, NODE_BYTES));
         result?;
-        expect(4, "tables and nodes in shared pages", 0, pieces, self.pieces())?;
+        expect(4, "tables and nodes in shared pages", 0, pieces, self.allocator.frames.pieces())?;
         expect(5, "pages that hold tables and nodes", 0, held.pages, used.pages)?;
         hold(5, "the pages held for tables and nodes are theirs", 0, *held == used)
     }
@@ -144,10 +144,6 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
             }
         }
         hold(5, "each frame of a boot memmap is used once", 0, *held == used)
-    }
-
-    fn pieces(&self) -> u64 {
-        self.allocator.frames.packed.lock().pieces()
     }
 
     /// The sections that are there, the first of those that share a record.

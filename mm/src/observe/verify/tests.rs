@@ -101,7 +101,7 @@ fn boot_page(bench: &Lab) -> PhysAddr {
 }
 
 fn zone(bench: &Lab, change: impl FnOnce(&mut PageCounts)) {
-    change(&mut bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).counts);
+    change(bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).parts().0);
 }
 
 fn order(raw: u8) -> Order {

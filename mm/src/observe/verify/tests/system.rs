@@ -35,7 +35,7 @@ fn back(bench: &Lab, virt: VirtAddr, pages: &[PhysAddr]) {
 fn a_span_that_is_too_long_or_too_short_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let span = |change: &dyn Fn(&mut PfnRange)| {
-        change(&mut bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).span);
+        change(bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).parts().1);
     };
     span(&|span| span.start = span.start.add(SECTION));
     // A block outside the span is missing from the zone.
@@ -78,7 +78,7 @@ fn an_isolated_extent_outside_what_is_being_emptied_is_named() {
     bench.check();
     let isolating = |range| {
         let mut zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-        core::mem::replace(&mut zone.isolating, range)
+        core::mem::replace(zone.parts().2, range)
     };
     let whole = isolating(PfnRange::new(pfn(MEMMAP), 4));
     names(&bench, 4, "an isolated extent is where a range is being emptied");
@@ -93,7 +93,8 @@ fn a_range_that_is_being_emptied_for_no_verb_is_named() {
     let what = "only a block that goes offline is being emptied";
     let bench = online(MIB, Placement::PerBlock);
     let isolating = |range| {
-        bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable).isolating = range;
+        let mut zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
+        *zone.parts().2 = range;
     };
     isolating(PfnRange::new(pfn(MEMMAP), 4));
     names(&bench, 4, what);
