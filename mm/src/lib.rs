@@ -12,8 +12,8 @@
 //!           described         free lists          free again         then given back
 //! ```
 //!
-//! A kernel gives it a [`Machine`]: sizes, pointers, page tables. It has no heap, and no static of its
-//! own but a count of managers; it knows no architecture and no firmware.
+//! A kernel gives it a [`Machine`]: sizes, pointers, page tables. It has no heap, and no statics but a count of
+//! managers and a mark that a broken rule was told; it knows no architecture and no firmware.
 //!
 //! # Locks, in the order they are taken
 //!
@@ -53,6 +53,7 @@
 
 mod alloc;
 mod facade;
+mod impossible;
 pub mod lock;
 pub mod machine;
 mod memmap;

@@ -12,7 +12,8 @@ use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
-use crate::memmap::section::{Record, Section, SectionState};
+use crate::memmap::record::Record;
+use crate::memmap::section::{Section, SectionState};
 use core::fmt;
 use core::sync::atomic::Ordering;
 
@@ -84,7 +85,7 @@ pub(crate) fn is_users(owner: Owner) -> bool {
 /// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
 fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
     zone.counts.free = zone.counts.free.wrapping_add(pages);
-    block.free().set(block.free().get().wrapping_add(pages));
+    block.free().add(pages);
 }
 
 impl<M: Machine> Allocator<M> {
@@ -189,7 +190,7 @@ impl<M: Machine> Allocator<M> {
         let mut zone = self.nodes.lock(home.word.node, home.kind);
         // Only now can nobody else free the extent, or take its block offline. What else is noted of the
         // block, that some of it is bad for one, may have changed meanwhile.
-        let now = BlockWord::decode(home.block.block().get());
+        let now = home.block.block();
         if (now.state, now.node) != (home.word.state, home.word.node) {
             return Err(FreeError::NotOnline(pfn));
         }
@@ -274,7 +275,7 @@ fn online_section<M: Machine>(memmap: &Memmap<M>, pfn: Pfn) -> Result<Section<'_
 fn home<M: Machine>(memmap: &Memmap<M>, pfn: Pfn) -> Result<Home<'_, M>, FreeError> {
     let section = online_section(memmap, pfn)?;
     let block = memmap.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
-    let word = BlockWord::decode(block.block().get());
+    let word = block.block();
     match word.state {
         BlockState::Online(kind) => Ok(Home { section, block, word, kind }),
         BlockState::Offline => Err(FreeError::NotOnline(pfn)),

@@ -129,8 +129,8 @@ impl Area {
         allocator.lists().give_heads(self.pfns, |order| PageState::Used { order, owner });
         zone.isolating = PfnRange::EMPTY;
         zone.isolated -= self.pfns.pages();
-        if let Some(block) = allocator.memmap.block_record(section_of::<M>(self.pfns.start)) {
-            block.free().set(block.free().get() - self.pfns.pages());
+        if let Some(block) = allocator.memmap.known_block_record(section_of::<M>(self.pfns.start)) {
+            block.free().sub(self.pfns.pages());
         }
     }
 
@@ -202,7 +202,7 @@ impl<M: Machine> FreeLists<'_, M> {
     /// Cuts `pfns`, of no extent, into extents.
     pub(crate) fn give_heads(&self, pfns: PfnRange, state: impl Fn(Order) -> PageState) {
         for (pfn, order) in self.0.cut(pfns) {
-            let Some(section) = self.0.section_at(pfn) else { continue };
+            let Some(section) = self.0.known_section(pfn) else { continue };
             if order < M::PART_ORDER {
                 self.0.initialise_part(section, Section::<M>::part(pfn));
             }

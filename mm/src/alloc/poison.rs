@@ -146,7 +146,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
 
     /// Makes a page of a used extent a bad one, and leaves the rest to `owner`.
     fn take_used(&self, pfn: Pfn, head: Pfn, order: Order, owner: Owner) {
-        let Some(section) = self.memmap.section_at(head) else { return };
+        let Some(section) = self.memmap.known_section(head) else { return };
         let lists = self.allocator.lists();
         let (whole, page) = (PfnRange::new(head, order.pages()), PfnRange::new(pfn, 1));
         section.clear_head(head, order);
@@ -183,7 +183,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
             _ => return false,
         }
         lists.give_heads(page, |order| PageState::Used { order, owner: Owner::Poison });
-        block.free().set(block.free().get() - 1);
+        block.free().sub(1);
         true
     }
 
@@ -191,8 +191,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
     fn mark_poisoned(&self, pfn: Pfn) {
         let number = section_of::<M>(pfn);
         if let Some(record) = self.memmap.block_record(number) {
-            let word = BlockWord::decode(record.block().get());
-            record.block().set(BlockWord { poisoned: true, ..word }.encode());
+            record.change_block(|word| BlockWord { poisoned: true, ..word });
         }
     }
 }

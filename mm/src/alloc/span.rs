@@ -16,7 +16,7 @@ use crate::alloc::node::{MAX_NODES, NodeId};
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::Memmap;
-use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::section::Section;
 
 /// A node that has memory, online or not.
@@ -103,7 +103,7 @@ fn leaving_nodes<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> impl Itera
         let first = id.get() * memmap.block_sections();
         let word = memmap.sections().word(memmap.machine(), first);
         let record = Section::with_word(memmap.machine(), first, word).record();
-        BlockWord::decode(record.block().get()).node
+        record.block().node
     })
 }
 
@@ -114,7 +114,7 @@ fn is_home<M: Machine>(memmap: &Memmap<M>, id: BlockId, area: &Area) -> bool {
         return false;
     }
     memmap.block_record(first).is_some_and(|record| {
-        let word = BlockWord::decode(record.block().get());
+        let word = record.block();
         (word.node, word.state) == (area.node, BlockState::Online(area.kind))
     })
 }

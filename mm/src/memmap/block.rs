@@ -1,12 +1,14 @@
 //! Memory blocks: their numbers, states, and what is written down of each.
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::home::{NodeId, PageCounts};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::Placement;
-use crate::memmap::section::{Record, Section};
+use crate::memmap::record::Record;
+use crate::memmap::section::Section;
 use core::fmt;
 
 pub use crate::memmap::word::BlockState;
@@ -123,6 +125,16 @@ impl<M: Machine> Memmap<M> {
         self.first_section(section & !(self.block_sections() - 1)).map(Section::record)
     }
 
+    /// As [`block_record`](Self::block_record), of a block that the caller knows to be there.
+    #[track_caller]
+    pub(crate) fn known_block_record(&self, section: u64) -> Option<Record<'_>> {
+        let record = self.block_record(section);
+        if record.is_none() {
+            impossible("no block holds this section", section);
+        }
+        record
+    }
+
     /// The section in whose record the block's own words are: its first that is there. `first` is the first that
     /// it can have.
     fn first_section(&self, first: u64) -> Option<Section<'_, M>> {
@@ -148,7 +160,7 @@ impl<M: Machine> Memmap<M> {
     pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
         let section = self.first_section(id.0.saturating_mul(self.block_sections()))?;
         let record = section.record();
-        let word = BlockWord::decode(record.block().get());
+        let word = record.block();
         let pfns = self.block_pfns(id);
         let mut block = Block {
             id,
@@ -196,7 +208,7 @@ impl<M: Machine> Memmap<M> {
     /// The memmap that `section` is described in, as its head tells; `None` for a boot memmap.
     pub(crate) fn group_of(&self, section: Section<'_, M>) -> Option<Group> {
         let record = self.block_record(section.number())?;
-        if !BlockWord::decode(record.block().get()).placement.self_hosted() {
+        if !record.block().placement.self_hosted() {
             return None;
         }
         self.group_at(section.group_head())

@@ -15,7 +15,8 @@ use crate::addr::{Order, Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::page::{Page, PageState};
-use crate::memmap::section::{Part, Section, section_of};
+use crate::memmap::record::Part;
+use crate::memmap::section::{Section, section_of};
 
 impl<'m, M: Machine> Section<'m, M> {
     /// Makes `pfn` the head of an extent. Its part is initialised if the extent is less than a part.

@@ -3,7 +3,8 @@
 //! ```text
 //!   page       the 64 bytes of a descriptor, encoded and decoded in one place
 //!   meta       the kernel's own part of a descriptor
-//!   section    the sparse section map; a section's word and its record
+//!   section    the sparse section map; a section's word
+//!   record     what is noted of a section and of its block
 //!   block      memory blocks: state, placement, head; word: what a record keeps of one
 //!   home       the node and the zone that memory belongs to
 //!   extent     heads and tails of runs of pages, initialised part by part
@@ -21,6 +22,7 @@ pub(crate) mod meta;
 pub(crate) mod page;
 pub(crate) mod placement;
 pub(crate) mod readers;
+pub(crate) mod record;
 pub(crate) mod roots;
 pub(crate) mod section;
 pub(crate) mod vmemmap;
@@ -28,6 +30,7 @@ pub(crate) mod word;
 
 use crate::addr::Pfn;
 use crate::geometry::BlockSize;
+use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::page::Page;
 use crate::memmap::readers::{ReadGuard, Readers};
@@ -89,6 +92,16 @@ impl<M: Machine> Memmap<M> {
     /// The section that holds `pfn`, if it is there.
     pub(crate) fn section_at(&self, pfn: Pfn) -> Option<Section<'_, M>> {
         self.section(section_of::<M>(pfn))
+    }
+
+    /// The section that holds `pfn`, which the caller knows to be there.
+    #[track_caller]
+    pub(crate) fn known_section(&self, pfn: Pfn) -> Option<Section<'_, M>> {
+        let section = self.section_at(pfn);
+        if section.is_none() {
+            impossible("no section holds this frame", pfn.get());
+        }
+        section
     }
 
     /// The descriptor of `pfn`, of a section that is there.

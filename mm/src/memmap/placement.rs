@@ -47,11 +47,12 @@ impl Placement {
         !matches!(self, Self::Boot)
     }
 
-    pub(crate) const fn decode(raw: u64) -> Self {
+    pub(crate) const fn decode(raw: u64) -> Option<Self> {
         match raw {
-            1 => Self::PerRange,
-            2 => Self::PerBlock,
-            _ => Self::Boot,
+            0 => Some(Self::Boot),
+            1 => Some(Self::PerRange),
+            2 => Some(Self::PerBlock),
+            _ => None,
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::addr::{Pfn, PfnRange, PhysAddr};
 use crate::geometry::{Geometry, PARTS_PER_RECORD};
 use crate::machine::{Machine, PhysMem};
 use crate::memmap::page::Page;
-use crate::memmap::word::BlockWord;
+use crate::memmap::record::{Part, Record};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,6 +62,8 @@ pub enum SectionState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionWord(u64);
 
+/// Every value of these bits is a state.
+const STATE_MASK: u64 = 0x3;
 const BOOT_BIT: u64 = 1 << 3;
 const RECORD_SHIFT: u32 = 12;
 
@@ -77,11 +79,11 @@ impl SectionWord {
 
     /// The section's state.
     pub const fn state(self) -> SectionState {
-        match self.0 & 0x7 {
+        match self.0 & STATE_MASK {
+            0 => SectionState::Absent,
             1 => SectionState::Present,
             2 => SectionState::Online,
-            3 => SectionState::Leaving,
-            _ => SectionState::Absent,
+            _ => SectionState::Leaving,
         }
     }
 
@@ -102,7 +104,7 @@ impl SectionWord {
 
     /// The same section in another state.
     pub const fn with_state(self, state: SectionState) -> Self {
-        Self(self.0 & !0x7 | state as u64)
+        Self(self.0 & !STATE_MASK | state as u64)
     }
 }
 
@@ -283,29 +285,29 @@ impl<'m, M: Machine> Section<'m, M> {
 
     /// The section's record.
     pub(crate) fn record(self) -> Record<'m> {
-        Record(descriptor(self.machine, self.word.record()).payload())
+        Record::new(descriptor(self.machine, self.word.record()).payload())
     }
 
     /// The head of the memmap group that describes the section (self-hosted memmap only).
     pub(crate) fn group_head(self) -> Pfn {
-        Pfn::new(self.record().group().get())
+        self.record().group()
     }
 
     /// Which part of its record `pfn` is in.
     pub(crate) fn part(pfn: Pfn) -> Part {
-        Part((pfn.get() % M::RECORD_PAGES) / M::PART_PAGES)
+        Part::new((pfn.get() % M::RECORD_PAGES) / M::PART_PAGES)
     }
 
     /// The section's parts.
     pub(crate) fn parts(self) -> impl Iterator<Item = Part> + use<M> {
-        let first = Self::part(self.pfns().start).0;
-        (first..first + PARTS_PER_RECORD / M::RECORD_SECTIONS).map(Part)
+        let first = Self::part(self.pfns().start).number();
+        (first..first + PARTS_PER_RECORD / M::RECORD_SECTIONS).map(Part::new)
     }
 
     /// The frames of `part`, of the section's record.
     pub(crate) fn part_pfns(self, part: Part) -> PfnRange {
         let record = record_pfns::<M>(self.number);
-        PfnRange::new(record.start.add(part.0 * M::PART_PAGES), M::PART_PAGES)
+        PfnRange::new(record.start.add(part.number() * M::PART_PAGES), M::PART_PAGES)
     }
 }
 
@@ -315,111 +317,6 @@ pub(crate) fn descriptor<M: Machine>(machine: &M, pfn: Pfn) -> &Page {
     // while they hold an operation, a look, a zone's lock or a read guard; a page of atomics has no
     // invalid value, so it may be shared even where it was never written.
     unsafe { machine.descriptor(pfn).as_ref() }
-}
-
-/// One of the 64 parts that a record keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part(u64);
-
-impl Part {
-    const fn bit(self) -> u64 {
-        1 << self.0
-    }
-}
-
-/// The record of a section, or of the neighbours that share it: seven words in the descriptor of one of
-/// its memmap pages.
-///
-/// The last three words belong to the memory block and are kept by its first present section.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Record<'m>(&'m [AtomicU64; 7]);
-
-/// One word of a record.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Word<'m>(&'m AtomicU64);
-
-impl Word<'_> {
-    pub(crate) fn get(self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set(self, value: u64) {
-        self.0.store(value, Ordering::Release);
-    }
-}
-
-/// One bitmap of a record, a bit for each part. Changed by an operation, or under the zone's lock.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts<'m>(Word<'m>);
-
-impl Parts<'_> {
-    pub(crate) fn has(self, part: Part) -> bool {
-        self.0.get() & part.bit() != 0
-    }
-
-    pub(crate) fn insert(self, part: Part) {
-        self.0.set(self.0.get() | part.bit());
-    }
-
-    pub(crate) fn remove(self, part: Part) {
-        self.0.set(self.0.get() & !part.bit());
-    }
-
-    pub(crate) fn clear(self) {
-        self.0.set(0);
-    }
-}
-
-impl<'m> Record<'m> {
-    /// Fills the record of a section whose `present` parts hold memory, of an offline block.
-    pub(crate) fn reset(self, present: u64, group: u64, block: BlockWord) {
-        let words = [0, 0, present, group, block.encode(), 0, 0];
-        for (word, value) in self.0.iter().zip(words) {
-            word.store(value, Ordering::Release);
-        }
-    }
-
-    /// Takes over what another record says.
-    pub(crate) fn copy(self, from: Record<'_>) {
-        for (word, other) in self.0.iter().zip(from.0) {
-            word.store(other.load(Ordering::Acquire), Ordering::Release);
-        }
-    }
-
-    /// Parts whose descriptors are all initialised.
-    pub(crate) fn initialised(self) -> Parts<'m> {
-        Parts(Word(&self.0[0]))
-    }
-
-    /// Parts at which an extent of a part or more begins.
-    pub(crate) fn heads(self) -> Parts<'m> {
-        Parts(Word(&self.0[1]))
-    }
-
-    /// Parts that hold memory at all.
-    pub(crate) fn present(self) -> Parts<'m> {
-        Parts(Word(&self.0[2]))
-    }
-
-    /// The head of the memmap group (self-hosted memmap only).
-    pub(crate) fn group(self) -> Word<'m> {
-        Word(&self.0[3])
-    }
-
-    /// The block's state, zone, node and placement: see [`crate::memmap::block`].
-    pub(crate) fn block(self) -> Word<'m> {
-        Word(&self.0[4])
-    }
-
-    /// Pages of the block that the allocator was given.
-    pub(crate) fn managed(self) -> Word<'m> {
-        Word(&self.0[5])
-    }
-
-    /// Pages of the block that are free.
-    pub(crate) fn free(self) -> Word<'m> {
-        Word(&self.0[6])
-    }
 }
 
 /// The frames of section `number`.

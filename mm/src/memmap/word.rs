@@ -40,6 +40,15 @@ const POISONED_BIT: u64 = 1 << 24;
 const TAKEN_BIT: u64 = 1 << 25;
 
 impl BlockWord {
+    /// A block that does not come online, is not taken and holds no memmap.
+    pub(crate) const UNTOUCHABLE: Self = Self {
+        state: BlockState::Offline,
+        node: NodeId::ZERO,
+        placement: Placement::Boot,
+        poisoned: true,
+        taken: true,
+    };
+
     pub(crate) fn encode(self) -> u64 {
         let state = match self.state {
             BlockState::Offline => 1,
@@ -51,17 +60,19 @@ impl BlockWord {
         state | node | (self.placement as u64) << PLACEMENT_SHIFT | poisoned | taken
     }
 
-    pub(crate) fn decode(word: u64) -> Self {
+    /// `None` if no block has this word.
+    pub(crate) fn decode(word: u64) -> Option<Self> {
         let state = match word & 0xff {
+            1 => BlockState::Offline,
             2 => BlockState::Online(ZoneKind::System),
             3 => BlockState::Online(ZoneKind::Normal),
             4 => BlockState::Online(ZoneKind::Movable),
-            _ => BlockState::Offline,
+            _ => return None,
         };
-        let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0x7f).unwrap_or_default();
-        let placement = Placement::decode(word >> PLACEMENT_SHIFT & 0xff);
+        let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0xff)?;
+        let placement = Placement::decode(word >> PLACEMENT_SHIFT & 0xff)?;
         let (poisoned, taken) = (word & POISONED_BIT != 0, word & TAKEN_BIT != 0);
-        Self { state, node, placement, poisoned, taken }
+        (word < TAKEN_BIT << 1).then_some(Self { state, node, placement, poisoned, taken })
     }
 
     /// The word of a block that was just described.
@@ -82,10 +93,22 @@ mod tests {
                 for node in [0, 1, 127].map(|raw| NodeId::new(raw).unwrap()) {
                     for (poisoned, taken) in [(false, false), (true, false), (false, true)] {
                         let word = BlockWord { state, node, placement, poisoned, taken };
-                        assert_eq!(BlockWord::decode(word.encode()), word);
+                        assert_eq!(BlockWord::decode(word.encode()), Some(word));
                     }
                 }
             }
+        }
+    }
+    #[test]
+    fn a_word_that_no_block_has_is_no_word_of_a_block() {
+        let word = BlockWord::new(BlockState::Offline, NodeId::ZERO, Placement::PerRange).encode();
+        for bit in 0..u64::BITS {
+            let other = word ^ 1 << bit;
+            let decoded = BlockWord::decode(other);
+            assert!(decoded.is_none_or(|decoded| decoded.encode() == other), "bit {bit}");
+        }
+        for garbage in [0, 5, 0xff, 3 << PLACEMENT_SHIFT | 1, 0x80 << NODE_SHIFT | 1, u64::MAX] {
+            assert_eq!(BlockWord::decode(garbage), None, "{garbage:#x}");
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, SectionState};
 use crate::observe::View;
@@ -102,7 +102,7 @@ impl<'m, M: Machine> View<'m, M> {
         let _guard = self.allocator.memmap.read();
         let section = self.allocator.memmap.section_at(pfn)?;
         let record = self.allocator.memmap.block_record(section.number())?;
-        let word = BlockWord::decode(record.block().get());
+        let word = record.block();
         let (state, head) = self.state_of(pfn).unzip();
         let used = head.and_then(|head| self.used_since(head));
         Some(PageInfo {

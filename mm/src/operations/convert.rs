@@ -33,7 +33,8 @@ use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
-use crate::memmap::section::{Record, Section, section_of};
+use crate::memmap::record::Record;
+use crate::memmap::section::{Section, section_of};
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::paging::{MapError, UnmapError};
@@ -286,7 +287,7 @@ impl<M: Machine> Convert<'_, M> {
         let id = self.memmap.block_at(M::address(block.start));
         let old = self.memmap.block_record(section_of::<M>(block.start));
         let old = old.ok_or(ConvertError::NoSuchBlock(id))?;
-        let word = BlockWord::decode(old.block().get());
+        let word = old.block();
         let mut zone = match word.state {
             BlockState::Online(kind) => Some(self.allocator.nodes.lock(word.node, kind)),
             BlockState::Offline => None,
@@ -306,7 +307,7 @@ impl<M: Machine> Convert<'_, M> {
 
     /// Counts pages of a block that were managed and in use as its memmap.
     fn count_memmap(&self, zone: &mut Zone, record: Record<'_>, pages: u64) {
-        record.managed().set(record.managed().get() - pages);
+        record.managed().sub(pages);
         zone.make_memmap(pages);
     }
 
@@ -353,7 +354,7 @@ impl<M: Machine> Convert<'_, M> {
             let new =
                 Section::with_word(self.memmap.machine(), first, word.with_record(record)).record();
             new.copy(old);
-            new.group().set(head.get());
+            new.set_group(head);
             for number in first..first + M::RECORD_SECTIONS {
                 let word =
                     self.memmap.sections().word(self.memmap.machine(), number).with_record(record);
@@ -379,7 +380,7 @@ impl<M: Machine> Convert<'_, M> {
     fn forget_extents(&self, memmap: PfnRange) {
         let head = memmap.start;
         for (pfn, order) in self.memmap.cut(memmap) {
-            let Some(section) = self.memmap.section_at(pfn) else { continue };
+            let Some(section) = self.memmap.known_section(pfn) else { continue };
             section.clear_head(pfn, order);
         }
         for pfn in memmap.iter() {
@@ -396,9 +397,9 @@ impl<M: Machine> Convert<'_, M> {
     fn give_piece(&self, index: u64) {
         let piece = self.plan.piece(index);
         let holder = piece.start.offset_from(self.plan.pfns.start) / self.plan.block_pages;
-        let Some(section) = self.memmap.section_at(piece.start) else { return };
-        let Some(record) = self.memmap.block_record(section.number()) else { return };
-        let word = BlockWord::decode(record.block().get());
+        let number = section_of::<M>(piece.start);
+        let Some(record) = self.memmap.known_block_record(number) else { return };
+        let word = record.block();
         let BlockState::Online(kind) = word.state else { return };
         let mut zone = self.allocator.nodes.lock(word.node, kind);
         for pfn in piece.iter() {
@@ -408,7 +409,7 @@ impl<M: Machine> Convert<'_, M> {
                 section.page(pfn).set_state(PageState::Tail);
             }
         }
-        record.managed().set(record.managed().get() + piece.pages());
+        record.managed().add(piece.pages());
         zone.make_managed(piece.pages());
         if holder > 0 && piece == self.plan.head(holder) {
             self.allocator
@@ -417,20 +418,19 @@ impl<M: Machine> Convert<'_, M> {
             return;
         }
         for (pfn, order) in self.memmap.cut(piece) {
-            let Some(section) = self.memmap.section_at(pfn) else { continue };
+            let Some(section) = self.memmap.known_section(pfn) else { continue };
             if order < M::PART_ORDER {
                 self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
             self.allocator.lists().merge(&mut zone, section, pfn, order);
         }
-        record.free().set(record.free().get() + piece.pages());
+        record.free().add(piece.pages());
         zone.make_free(piece.pages());
     }
 
     fn set_placement(&self, block: PfnRange, placement: Placement) {
-        if let Some(record) = self.memmap.block_record(section_of::<M>(block.start)) {
-            let word = BlockWord::decode(record.block().get());
-            record.block().set(BlockWord { placement, ..word }.encode());
+        if let Some(record) = self.memmap.known_block_record(section_of::<M>(block.start)) {
+            record.change_block(|word| BlockWord { placement, ..word });
         }
     }
 }

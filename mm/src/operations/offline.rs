@@ -303,8 +303,7 @@ fn retire<M: Machine>(allocator: &Allocator<M>, id: BlockId, area: &Area) {
         if index == 0 {
             record.managed().set(0);
             record.free().set(0);
-            let word = BlockWord::decode(record.block().get());
-            record.block().set(BlockWord { state: BlockState::Offline, ..word }.encode());
+            record.change_block(|word| BlockWord { state: BlockState::Offline, ..word });
         }
         if index % M::RECORD_SECTIONS == 0 {
             record.initialised().clear();

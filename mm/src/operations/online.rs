@@ -6,7 +6,7 @@ use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
-use crate::memmap::section::{Section, SectionState};
+use crate::memmap::section::{SectionState, section_of};
 use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, Veto};
 use crate::operations::probe::Probe;
@@ -116,14 +116,11 @@ fn give_block<M: Machine>(allocator: &Allocator<M>, change: &Change, pfns: PfnRa
     };
     let mut zone = allocator.nodes.lock(change.node, change.kind);
     allocator.lists().insert_range(&mut zone, change.pfns);
-    if let Some(record) =
-        allocator.memmap.sections_of_block(change.block).next().map(Section::record)
-    {
+    if let Some(record) = allocator.memmap.known_block_record(section_of::<M>(pfns.start)) {
         record.managed().set(counts.managed);
         record.free().set(counts.free);
-        let word = BlockWord::decode(record.block().get());
         let state = BlockState::Online(change.kind);
-        record.block().set(BlockWord { state, ..word }.encode());
+        record.change_block(|word| BlockWord { state, ..word });
     }
     set_block_state(&allocator.memmap, change.block, SectionState::Online);
     zone.add(counts);

@@ -16,7 +16,7 @@ use crate::alloc::populate::Populate;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::{BlockId, BlockWord};
+use crate::memmap::block::BlockId;
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::section::{Section, SectionState, SectionWord};
@@ -254,7 +254,7 @@ fn check_block<M: Machine>(
     if section.word().boot() {
         return Err(RemoveError::BootMemory(id));
     }
-    let placement = BlockWord::decode(section.record().block().get()).placement;
+    let placement = section.record().block().placement;
     if placement.self_hosted()
         && let Some(group) = memmap.group_at(section.group_head())
     {

@@ -20,15 +20,15 @@ use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::packed::Budget;
 use crate::alloc::zone::{PageCounts, Zone, ZoneKind};
 use crate::geometry::{BlockSize, PARTS_PER_RECORD};
+use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
-use crate::memmap::section::sections_touched;
 use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
-    section_of,
+    section_of, section_pfns, sections_touched,
 };
 use crate::operations::Operations;
 use crate::operations::boot::{
@@ -202,7 +202,7 @@ impl<M: Machine> Boot<'_, M> {
             if self.memmap.section(number).is_none() {
                 self.describe_section(number, node);
             }
-            let Some(section) = self.memmap.section(number) else {
+            let Some(section) = self.memmap.known_section(section_pfns::<M>(number).start) else {
                 continue;
             };
             let present = section.record().present();
@@ -220,7 +220,7 @@ impl<M: Machine> Boot<'_, M> {
         let shared = record_pfns::<M>(number);
         let virt = self.memmap.windows().memmap_virt(shared).start();
         let Some(leaf) = self.memmap.mapper().translate(virt) else {
-            return;
+            return impossible("these descriptors of boot memory are not mapped", virt.get());
         };
         let record = M::pfn(leaf.target(virt));
         let state = BlockState::Online(ZoneKind::System);
@@ -245,9 +245,8 @@ impl<M: Machine> Boot<'_, M> {
                     continue;
                 }
                 for record in self.memmap.sections_of_block(id).map(Section::record) {
-                    let word = BlockWord::decode(record.block().get());
                     let state = BlockState::Online(ZoneKind::Movable);
-                    record.block().set(BlockWord { state, ..word }.encode());
+                    record.change_block(|word| BlockWord { state, ..word });
                 }
             }
         }
@@ -318,12 +317,12 @@ impl<M: Machine> Boot<'_, M> {
         pfn: Pfn,
         order: Order,
     ) -> Option<(Section<'_, M>, ZoneGuard<'_, M::Lock>)> {
-        let section = self.memmap.section_at(pfn)?;
+        let section = self.memmap.known_section(pfn)?;
         if order < M::PART_ORDER {
             self.memmap.initialise_part(section, Section::<M>::part(pfn));
         }
-        let record = self.memmap.block_record(section.number())?;
-        let word = BlockWord::decode(record.block().get());
+        let record = self.memmap.known_block_record(section.number())?;
+        let word = record.block();
         let BlockState::Online(kind) = word.state else { return None };
         self.allocator.nodes.set_populated(word.node, kind, true);
         Some((section, self.allocator.nodes.lock(word.node, kind)))
@@ -333,9 +332,9 @@ impl<M: Machine> Boot<'_, M> {
         let pages = order.pages();
         let counts = PageCounts { present: pages, managed: pages, memmap: 0, free };
         zone.add(counts);
-        if let Some(record) = self.memmap.block_record(section.number()) {
-            record.managed().set(record.managed().get() + pages);
-            record.free().set(record.free().get() + free);
+        if let Some(record) = self.memmap.known_block_record(section.number()) {
+            record.managed().add(pages);
+            record.free().add(free);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::violation::{Violation, expect, hold};
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::{BlockWord, Group};
+use crate::memmap::block::Group;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{Section, SectionState};
@@ -25,8 +25,10 @@ impl<'m, M: Machine> Descriptors<'m, M> {
             let state = self.memmap.sections().word(self.memmap.machine(), number).state();
             hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
             let Some(section) = self.memmap.section(number) else { continue };
-            self.check_whole(section)?;
             self.check_mapped(section)?;
+            let sound = section.record().has_block();
+            hold(1, "a record holds a block's word", number, sound)?;
+            self.check_whole(section)?;
             match self.memmap.group_of(section) {
                 Some(group) => self.check_group(section, group)?,
                 None => self.check_boot(section)?,
@@ -91,7 +93,7 @@ impl<'m, M: Machine> Descriptors<'m, M> {
     /// A memmap in system memory: its pages are held by whoever holds descriptors.
     fn check_boot(&self, section: Section<'_, M>) -> Result<(), Violation> {
         let record = self.memmap.block_record(section.number());
-        let placement = record.map(|record| BlockWord::decode(record.block().get()).placement);
+        let placement = record.map(|record| record.block().placement);
         let number = section.number();
         hold(3, "a self-hosted block has a head", number, placement == Some(Placement::Boot))?;
 

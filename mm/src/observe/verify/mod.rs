@@ -6,7 +6,7 @@
 //!
 //! | law | what holds | where |
 //! |---|---|---|
-//! | 1 | every present section's descriptors are mapped, each where it belongs; every believed one holds a state | `memmap` |
+//! | 1 | every present section's descriptors are mapped, each where it belongs; every believed one holds a state, every record a word of its block | `memmap` |
 //! | 2 | a self-hosted memmap lies in what it describes, and the allocator has none of its pages | `memmap`, `counts` |
 //! | 3 | a head counts its sections and pages; its tails answer with it | `memmap` |
 //! | 4 | present = managed + memmap, per block and zone; lists, bitmaps, extents and spans agree | `counts` |

@@ -7,7 +7,7 @@ use crate::alloc::zone::ZoneKind;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
-use crate::memmap::block::{Block, BlockState, BlockWord};
+use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::SectionState;
 use crate::memmap::section::sections_touched;
@@ -233,7 +233,7 @@ impl<'m, M: Machine> Tables<'m, M> {
             }
             judge(6, "added memory is mapped in the linear map only", leaf, device || word.boot())?;
             let block = self.memmap.block_record(number);
-            let taken = block.is_some_and(|block| BlockWord::decode(block.block().get()).taken);
+            let taken = block.is_some_and(|block| block.block().taken);
             judge(6, "taken memory has no translation", leaf, !taken)?;
         }
         Ok(())
@@ -293,7 +293,7 @@ impl<'m, M: Machine> Tables<'m, M> {
     fn is_system_memory(&self, address: PhysAddr) -> bool {
         let Some(section) = self.memmap.section_at(M::pfn(address)) else { return false };
         let block = self.memmap.block_record(section.number());
-        let state = block.map(|record| BlockWord::decode(record.block().get()).state);
+        let state = block.map(|record| record.block().state);
         section.word().boot() && state == Some(BlockState::Online(ZoneKind::System))
     }
 

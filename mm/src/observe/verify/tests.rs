@@ -7,7 +7,8 @@ use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange
 use crate::alloc::zone::PageCounts;
 use crate::memmap::block::BlockWord;
 use crate::memmap::page::{Owner, PageState};
-use crate::memmap::section::{Part, Record, Section, SectionState, SectionWord};
+use crate::memmap::record::{Part, Record};
+use crate::memmap::section::{Section, SectionState, SectionWord};
 use crate::paging::{Attr, Mapper, Mapping};
 use crate::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use crate::{NodeId, Placement, ZoneKind};
@@ -108,91 +109,9 @@ fn order(raw: u8) -> Order {
     Order::new(raw).unwrap()
 }
 
+mod descriptors;
 mod system;
 mod tables;
-
-// Law 1.
-
-#[test]
-fn a_section_left_leaving_is_named() {
-    let bench = added(MIB, Placement::PerBlock);
-    let word = section(&bench, 1).word().with_state(SectionState::Leaving);
-    bench.mm.allocator().memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
-    names(&bench, 1, "no section is leaving between verbs");
-}
-
-#[test]
-fn a_missing_memmap_leaf_is_named() {
-    for placement in Placement::ALL {
-        for page in 1..MEMMAP {
-            let bench = added(MIB, placement);
-            unmap(&bench, memmap_at(&bench, 2 * SECTION).add(page * PAGE), PAGE);
-            names(&bench, 1, "mapped memmap of a section");
-        }
-    }
-}
-
-#[test]
-fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
-    let what = "a page of an online block is in an extent";
-    let bench = online(MIB, Placement::PerBlock);
-    bench.mm.allocator().memmap.page(pfn(64)).set_state(PageState::Tail);
-    names(&bench, 1, what);
-
-    // Garbage, as a descriptor nobody initialised holds.
-    let bench = online(MIB, Placement::PerBlock);
-    bench.mm.machine().mmu().store(memmap_at(&bench, 64), u64::MAX);
-    names(&bench, 1, what);
-
-    let bench = online(MIB, Placement::PerBlock);
-    record(&bench, 0).heads().remove(part(64));
-    names(&bench, 1, what);
-}
-
-#[test]
-fn a_head_bit_without_a_head_is_named() {
-    let bench = online(MIB, Placement::PerBlock);
-    record(&bench, 0).heads().insert(part(80));
-    names(&bench, 1, "a part's head bit");
-}
-
-#[test]
-fn an_initialised_part_with_garbage_is_named() {
-    let bench = online(MIB, Placement::PerBlock);
-    record(&bench, 0).initialised().insert(part(80));
-    names(&bench, 1, "an initialised part holds states");
-}
-
-#[test]
-fn a_head_bit_inside_another_extent_is_named() {
-    let bench = online(MIB, Placement::PerBlock);
-    bench.mm.allocator().memmap.page(pfn(80)).set_state(PageState::Free { order: order(4) });
-    record(&bench, 0).heads().insert(part(80));
-    names(&bench, 1, "extents of a part or more in a block");
-}
-
-#[test]
-fn a_head_that_no_extent_stands_behind_is_named() {
-    let bench = online(MIB, Placement::PerBlock);
-    // Splits a part into a used page, a free one, and two that are free together.
-    let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
-    let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
-    bench.mm.allocator().memmap.page(page.add(3)).set_state(stray);
-    names(&bench, 1, "heads in a block's initialised parts");
-}
-
-#[test]
-fn an_offline_section_that_still_believes_descriptors_is_named() {
-    for placement in Placement::ALL {
-        let bench = added(MIB, placement);
-        record(&bench, 1).heads().insert(part(80));
-        names(&bench, 1, "an offline section's bitmaps are empty");
-
-        let bench = added(MIB, placement);
-        record(&bench, 1).initialised().insert(part(80));
-        names(&bench, 1, "an offline section's bitmaps are empty");
-    }
-}
 
 // Law 2.
 
@@ -234,7 +153,7 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
         .memmap
         .page(head)
         .set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
-    record(&bench, 1).group().set(head.get());
+    record(&bench, 1).set_group(head);
     let violation = Counts::of(bench.mm.allocator()).check().unwrap_err();
     assert_eq!(violation.law, 2);
     assert_eq!(violation.what, "a page outside all extents is memmap or absent");
@@ -276,7 +195,7 @@ fn a_head_that_counts_a_section_too_few_or_too_many_is_named() {
 #[test]
 fn a_section_in_another_sections_group_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    record(&bench, 1).group().set(pfn(0).get());
+    record(&bench, 1).set_group(pfn(0));
     names(&bench, 3, "a group describes the section");
 }
 
@@ -357,14 +276,14 @@ fn a_zone_that_counts_wrong_is_named() {
 fn a_block_that_counts_wrong_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let managed = record(&bench, 0).managed();
-    managed.set(managed.get() + 1);
+    managed.add(1);
     names(&bench, 4, "managed pages of a block");
-    managed.set(managed.get() - 1);
+    managed.sub(1);
 
     let free = record(&bench, 0).free();
-    free.set(free.get() - 1);
+    free.sub(1);
     names(&bench, 4, "free pages of a block");
-    free.set(free.get() + 1);
+    free.add(1);
     bench.check();
 }
 
@@ -372,11 +291,10 @@ fn a_block_that_counts_wrong_is_named() {
 fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round() {
     const NAMED: &str = "an extent is taken as its block is";
     let bench = online(MIB, Placement::PerBlock);
-    let block = record(&bench, 0).block();
-    let word = BlockWord::decode(block.get());
-    block.set(BlockWord { taken: true, ..word }.encode());
+    let record = record(&bench, 0);
+    record.change_block(|word| BlockWord { taken: true, ..word });
     names(&bench, 4, NAMED);
-    block.set(word.encode());
+    record.change_block(|word| BlockWord { taken: false, ..word });
     bench.check();
 
     let held = bench.alloc_movable_zone(order(0)).unwrap();

@@ -29,6 +29,7 @@ use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
+use crate::memmap::section::section_of;
 use crate::operations::Operations;
 use crate::paging::{MapError, Translation, UnmapError};
 use core::fmt;
@@ -257,10 +258,9 @@ impl<'m, M: Machine> Carveout<'m, M> {
     }
 
     fn mark_taken(&self, id: BlockId, taken: bool) {
-        if let Some(section) = self.memmap.sections_of_block(id).next() {
-            let record = section.record();
-            let word = BlockWord::decode(record.block().get());
-            record.block().set(BlockWord { taken, ..word }.encode());
+        let first = self.memmap.block_pfns(id).start;
+        if let Some(record) = self.memmap.known_block_record(section_of::<M>(first)) {
+            record.change_block(|word| BlockWord { taken, ..word });
         }
     }
 }

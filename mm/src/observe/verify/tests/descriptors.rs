@@ -1,0 +1,99 @@
+//! Law 1: what is not mapped, or holds no state.
+
+use super::*;
+
+#[test]
+fn a_section_left_leaving_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let word = section(&bench, 1).word().with_state(SectionState::Leaving);
+    bench.mm.allocator().memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
+    names(&bench, 1, "no section is leaving between verbs");
+}
+
+#[test]
+fn a_record_with_garbage_for_its_block_is_named() {
+    for placement in Placement::ALL {
+        for garbage in [0, 5, 1 << 26, u64::MAX] {
+            let bench = added(MIB, placement);
+            let at = section(&bench, 1).word().record();
+            let block = &bench.mm.allocator().memmap.page(at).payload()[4];
+            let word = block.swap(garbage, Ordering::Relaxed);
+            names(&bench, 1, "a record holds a block's word");
+            block.store(word, Ordering::Relaxed);
+            bench.check();
+        }
+    }
+}
+
+#[test]
+fn a_missing_memmap_leaf_is_named() {
+    for placement in Placement::ALL {
+        for page in 1..MEMMAP {
+            let bench = added(MIB, placement);
+            unmap(&bench, memmap_at(&bench, 2 * SECTION).add(page * PAGE), PAGE);
+            names(&bench, 1, "mapped memmap of a section");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
+    let what = "a page of an online block is in an extent";
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.allocator().memmap.page(pfn(64)).set_state(PageState::Tail);
+    names(&bench, 1, what);
+
+    // Garbage, as a descriptor nobody initialised holds.
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.machine().mmu().store(memmap_at(&bench, 64), u64::MAX);
+    names(&bench, 1, what);
+
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).heads().remove(part(64));
+    names(&bench, 1, what);
+}
+
+#[test]
+fn a_head_bit_without_a_head_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).heads().insert(part(80));
+    names(&bench, 1, "a part's head bit");
+}
+
+#[test]
+fn an_initialised_part_with_garbage_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    record(&bench, 0).initialised().insert(part(80));
+    names(&bench, 1, "an initialised part holds states");
+}
+
+#[test]
+fn a_head_bit_inside_another_extent_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    bench.mm.allocator().memmap.page(pfn(80)).set_state(PageState::Free { order: order(4) });
+    record(&bench, 0).heads().insert(part(80));
+    names(&bench, 1, "extents of a part or more in a block");
+}
+
+#[test]
+fn a_head_that_no_extent_stands_behind_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    // Splits a part into a used page, a free one, and two that are free together.
+    let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
+    let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
+    bench.mm.allocator().memmap.page(page.add(3)).set_state(stray);
+    names(&bench, 1, "heads in a block's initialised parts");
+}
+
+#[test]
+fn an_offline_section_that_still_believes_descriptors_is_named() {
+    for placement in Placement::ALL {
+        let bench = added(MIB, placement);
+        record(&bench, 1).heads().insert(part(80));
+        names(&bench, 1, "an offline section's bitmaps are empty");
+
+        let bench = added(MIB, placement);
+        record(&bench, 1).initialised().insert(part(80));
+        names(&bench, 1, "an offline section's bitmaps are empty");
+    }
+}
