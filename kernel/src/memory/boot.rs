@@ -11,12 +11,12 @@
 use super::devices::{SPARE, map_pages};
 use super::early::{EarlyMemory, EarlyTables};
 use super::layout::{DEVICE_BASE, LINEAR_BASE, PAGE, PHYS_LIMIT};
-use super::machine::{KernelTables, LinearMemory};
+use super::machine::{self, KernelMachine, KernelTables, LinearMemory};
 use super::stacks;
 use core::cell::RefCell;
 use core::fmt;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
-use hotmem::{BlockSize, EarlyFrames, PhysAddr, PhysMem, PhysRange};
+use hotmem::{BlockSize, BootError, BootMemory, EarlyFrames, Mm, PhysAddr, PhysMem, PhysRange};
 use hotmem_arch::contract::{Features, Port as _};
 use hotmem_arch::current::{Port, TrapStacks};
 use hotmem_boot::current::{self, EARLY_LIMIT};
@@ -31,7 +31,7 @@ pub struct Boot {
     /// The kernel's page tables.
     pub tables: KernelTables,
     /// Memory that nothing may write: the kernel's text and read-only data.
-    pub(super) protected: [PhysRange; 2],
+    protected: [PhysRange; 2],
     /// RAM that nobody uses yet.
     pub early: EarlyMemory,
     /// All RAM that the linear map shows.
@@ -216,4 +216,17 @@ impl Boot {
     pub fn tables(&self) -> &KernelTables {
         &self.tables
     }
+}
+
+/// Hands all memory over to the memory manager, which runs from here on.
+///
+/// # Errors
+///
+/// [`BootError`], after which there is no way on.
+pub fn take_over(
+    boot: Boot,
+    memory: &BootMemory<'_>,
+) -> Result<&'static Mm<KernelMachine>, BootError> {
+    let Boot { tables, protected, mut early, .. } = boot;
+    machine::start(tables, protected, &mut early, memory)
 }

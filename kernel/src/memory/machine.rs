@@ -3,7 +3,7 @@
 // UNSAFETY: vouches for the linear map, the memmap window and the kernel's page tables.
 #![expect(unsafe_code)]
 
-use super::boot::Boot;
+use super::early::EarlyMemory;
 use super::layout::{LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
 use core::ptr::NonNull;
 use hotmem::geometry::DESCRIPTOR_BYTES;
@@ -137,7 +137,7 @@ pub struct KernelMachine(());
 
 impl KernelMachine {
     fn own(&self) -> &Own {
-        // SAFETY: the only machine is in `MM`, which `manager` and `take_over` give out only after `OWN` is set.
+        // SAFETY: the only machine is in `MM`, which `manager` and `start` give out only after `OWN` is set.
         unsafe { OWN.get_unchecked() }
     }
 
@@ -208,19 +208,21 @@ pub fn manager() -> Option<&'static Mm<KernelMachine>> {
     OWN.get().map(|_| &MM)
 }
 
-/// Hands all memory over to the memory manager, which runs from here on.
+/// Gives the memory manager the kernel's page tables, the memory that nothing may write, and all that `early` has not
+/// given away.
 ///
 /// # Errors
 ///
 /// [`BootError`], after which there is no way on.
-pub fn take_over(
-    boot: Boot,
+pub(super) fn start(
+    tables: KernelTables,
+    protected: [PhysRange; 2],
+    early: &mut EarlyMemory,
     memory: &BootMemory<'_>,
 ) -> Result<&'static Mm<KernelMachine>, BootError> {
-    let Boot { tables, protected, mut early, .. } = boot;
     OWN.call_once(|| Own { tables, protected });
     // SAFETY: the RAM is what firmware describes, without what it and the kernel keep; the kernel's own tables
     // show all of it, and `early` has given away what is in use.
-    unsafe { MM.boot(memory, &mut early) }?;
+    unsafe { MM.boot(memory, early) }?;
     Ok(&MM)
 }

@@ -11,7 +11,7 @@ pub mod spare;
 mod stacks;
 pub mod windows;
 
-pub use boot::{Boot, PrepareError, prepare};
+pub use boot::{Boot, PrepareError, prepare, take_over};
 pub use devices::Window;
 pub use firmware::FirmwareMemory;
-pub use machine::{KernelMachine, KernelTables, LinearMemory, manager, take_over};
+pub use machine::{KernelMachine, KernelTables, LinearMemory, manager};

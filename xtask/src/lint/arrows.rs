@@ -11,11 +11,8 @@ use serde_json::Value;
 use super::sources::{Module, of_package};
 
 /// Circles that are there: package, and its files. The list only shrinks.
-const CIRCLES: &[(&str, &str)] = &[
-    ("hotmem-kernel", "memory::boot memory::devices memory::machine memory::stacks"),
-    ("xtask", "arch machine::config machine::exit"),
-    ("xtask", "qemu::page qemu::report"),
-];
+const CIRCLES: &[(&str, &str)] =
+    &[("xtask", "arch machine::config machine::exit"), ("xtask", "qemu::page qemu::report")];
 
 /// The wings of `mm`, the lowest first: each may import those before it. So none knows the façade, `Mm`, but
 /// `testing`: that is for tests of users, which call what users call.
