@@ -12,6 +12,7 @@
 
 mod aarch64;
 mod choices;
+mod image;
 mod ppc64;
 mod x86_64;
 
@@ -24,37 +25,11 @@ use clap::ValueEnum;
 #[cfg(test)]
 pub(crate) use choices::parsed;
 pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, pick, read};
+pub(crate) use image::{Arch, Firmware, Image};
 
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{Size, human};
-
-/// An architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Arch {
-    /// 64-bit x86
-    #[value(name = "x86_64")]
-    X86_64,
-    /// 64-bit Arm
-    Aarch64,
-    /// 64-bit Power, little-endian
-    Ppc64,
-}
-
-/// What runs before the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Firmware {
-    /// SeaBIOS, which QEMU has built in
-    Bios,
-    /// None: QEMU loads the kernel and starts it
-    Bare,
-    /// UEFI (EDK II)
-    Uefi,
-    /// QEMU's own minimal Open Firmware
-    Vof,
-    /// Slimline Open Firmware
-    Slof,
-}
 
 /// A way to boot, and what an image for it is built with.
 #[derive(Debug)]
@@ -192,19 +167,6 @@ impl fmt::Display for Arch {
     }
 }
 
-/// One kernel image: what it is built for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Image {
-    /// The architecture.
-    pub(crate) arch: Arch,
-    /// What runs before it.
-    pub(crate) firmware: Firmware,
-    /// Bytes in a page.
-    pub(crate) page: u64,
-    /// Does it have the monitor, and all else that only people and tests need?
-    pub(crate) lab: bool,
-}
-
 impl Image {
     /// The default image of an architecture.
     pub(crate) const fn of(arch: Arch) -> Self {
@@ -238,20 +200,12 @@ impl Image {
     }
 }
 
-impl Firmware {
-    /// The name on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Bios => "bios",
-            Self::Bare => "bare",
-            Self::Uefi => "uefi",
-            Self::Vof => "vof",
-            Self::Slof => "slof",
-        }
-    }
-}
-
 impl About {
+    /// How the monitor's `exit N` ends.
+    pub(crate) fn left(&self, code: u32) -> Exit {
+        (self.read_exit)((self.exit_code)(code))
+    }
+
     /// The smallest memory block, in bytes, with pages of `page` bytes.
     pub(crate) fn block(&self, page: u64) -> u64 {
         (self.blocks)(page).iter().copied().min().unwrap_or(self.dimm_alignment)

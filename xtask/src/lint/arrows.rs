@@ -10,10 +10,6 @@ use serde_json::Value;
 
 use super::sources::{Module, of_package};
 
-/// Circles that are there: package, and its files. The list only shrinks.
-const CIRCLES: &[(&str, &str)] =
-    &[("xtask", "arch machine::config machine::exit"), ("xtask", "qemu::page qemu::report")];
-
 /// The wings of `mm`, the lowest first: each may import those before it. So none knows the façade, `Mm`, but
 /// `testing`: that is for tests of users, which call what users call.
 const WINGS: [&str; 7] = ["memmap", "turn", "alloc", "operations", "observe", "facade", "testing"];
@@ -21,7 +17,7 @@ const WINGS: [&str; 7] = ["memmap", "turn", "alloc", "operations", "observe", "f
 /// What each file imports.
 type Arrows = BTreeMap<Module, BTreeSet<Module>>;
 
-/// Every circle that is not known, every known one that is gone, and every arrow up between wings.
+/// Every circle, and every arrow up between wings.
 ///
 /// # Errors
 /// When a source cannot be read.
@@ -30,7 +26,7 @@ pub(super) fn check(workspace: &Value) -> Result<Vec<String>> {
     for package in workspace["packages"].as_array().map(Vec::as_slice).unwrap_or_default() {
         let name = package["name"].as_str().unwrap_or_default();
         let arrows = arrows(&of_package(package)?);
-        complaints.extend(unknown_circles(name, &arrows));
+        complaints.extend(circles(name, &arrows));
         if name == "hotmem" {
             complaints.extend(wings(&arrows));
         }
@@ -150,22 +146,17 @@ fn leads(arrows: &Arrows, from: &Module, to: &Module) -> bool {
     false
 }
 
-/// What the circles of `package` and the known ones do not have in common.
-fn unknown_circles(package: &str, arrows: &Arrows) -> Vec<String> {
-    let known = CIRCLES.iter().filter(|(of, _)| *of == package).map(|(_, circle)| *circle);
+/// Each circle of files in `package`.
+fn circles(package: &str, arrows: &Arrows) -> Vec<String> {
     let mut circles = BTreeSet::new();
     for module in arrows.keys().filter(|module| leads(arrows, module, module)) {
         let others = arrows
             .keys()
             .filter(|other| leads(arrows, module, other) && leads(arrows, other, module));
         let circle: Vec<String> = others.map(|other| other.join("::")).collect();
-        circles.insert(circle.join(" "));
+        circles.insert(format!("{package}: a circle of files: {}", circle.join(" ")));
     }
-    differences(
-        &format!("{package}: a circle of files"),
-        &circles,
-        known.map(str::to_owned).collect(),
-    )
+    circles.into_iter().collect()
 }
 
 /// The arrows that run back up between wings of `mm`.
@@ -186,15 +177,6 @@ fn wings(arrows: &Arrows) -> Vec<String> {
     complaints
 }
 
-/// What is found and not known, and what is known and not found.
-fn differences(what: &str, found: &BTreeSet<String>, known: BTreeSet<String>) -> Vec<String> {
-    let new = found.difference(&known).map(|one| format!("{what}: {one}"));
-    let gone = known
-        .difference(found)
-        .map(|one| format!("{what} is gone, so take it off the list: {one}"));
-    new.chain(gone).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,7 +195,7 @@ mod tests {
             ("a", "use crate::b::B;\nstruct A;"),
             ("b", "use super::E;\nuse core::fmt;"),
         ]);
-        assert_eq!(unknown_circles("p", &files), ["p: a circle of files: a b"]);
+        assert_eq!(circles("p", &files), ["p: a circle of files: a b"]);
     }
 
     #[test]
@@ -223,7 +205,7 @@ mod tests {
             ("a", "mod b;\npub(super) use b::B;\n    use crate::A;"),
             ("a::b", "use super::super::a::A;\nfn user_of() {}"),
         ]);
-        assert!(unknown_circles("p", &files).is_empty(), "{files:?}");
+        assert!(circles("p", &files).is_empty(), "{files:?}");
     }
 
     #[test]
@@ -249,12 +231,5 @@ mod tests {
         ]);
         let complaints = wings(&files);
         assert_eq!(complaints, ["hotmem: operations::add imports facade of a wing above its own"]);
-    }
-
-    #[test]
-    fn a_known_circle_that_is_gone_is_taken_off_the_list() {
-        let known = BTreeSet::from(["a b".to_owned()]);
-        let complaints = differences("p: a circle", &BTreeSet::new(), known);
-        assert_eq!(complaints, ["p: a circle is gone, so take it off the list: a b"]);
     }
 }

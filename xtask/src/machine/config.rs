@@ -1,4 +1,4 @@
-//! What machine to run: the choices, and the QEMU command line they make.
+//! What machine to run.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{QemuDir, region};
-use crate::arch::{Arch, Image};
-use crate::size::{DimmSpec, GIB, KIB, MIB, Size};
+use super::QemuDir;
+use crate::arch::Image;
+use crate::size::{DimmSpec, Size};
 
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,126 +75,16 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The usual machine of an architecture, with 512 MiB and room for one DIMM of 1 GiB.
-    pub(crate) fn of(arch: Arch) -> Self {
-        let about = arch.about();
-        Self {
-            image: Image::of(arch),
-            board: about.boards.first().copied().unwrap_or_default(),
-            qemu: QemuDir::default(),
-            accel: Accel::Tcg,
-            cpu: about.cpu.unwrap_or_default().to_owned(),
-            level: about.levels.first().copied(),
-            gic: about.gics.first().copied(),
-            memory: Size::new(512 * MIB),
-            slots: 1,
-            window: 2 * GIB,
-            cold: Vec::new(),
-            nodes: 0,
-            icount: false,
-            words: Vec::new(),
-            gdb: None,
-            timeout: Some(Duration::from_secs(120)),
-            patience: Duration::from_secs(120),
-        }
-    }
-
-    /// Makes room for exactly these DIMMs.
-    pub(crate) fn room_for(mut self, dimms: &[DimmSpec]) -> Self {
-        self.slots = u32::try_from(dimms.len().max(1)).unwrap_or(u32::MAX);
-        self.window = region::window(dimms.iter().map(|dimm| dimm.size.bytes()), self.alignment());
-        let highest = dimms.iter().filter_map(|dimm| dimm.node).max();
-        self.nodes = highest.map_or(0, |node| node + 1);
-        self
-    }
-
-    /// Where a DIMM starts is a multiple of this many bytes.
-    pub(crate) const fn alignment(&self) -> u64 {
-        self.image.arch.about().dimm_alignment
-    }
-
     /// Adds a word to the kernel command line.
     pub(crate) fn word(mut self, word: impl fmt::Display) -> Self {
         self.words.push(word.to_string());
         self
     }
-
-    /// QEMU's arguments to run `image` with its QMP at the socket `qmp`.
-    pub(crate) fn arguments(&self, image: &Path, qmp: &Path) -> Vec<OsString> {
-        let mut line = Line::default();
-        let about = self.image.arch.about();
-        (about.machine)(self, &mut line);
-        line.add("-accel", self.accel.name());
-        if self.icount {
-            line.add("-icount", "shift=0,sleep=off");
-        }
-        self.memory(&mut line);
-
-        line.add("-display", "none").flag("-nodefaults").flag("-no-reboot");
-        line.add("-serial", "stdio");
-        line.add("-qmp", joined("unix:", qmp, ",server,nowait")).flag("-S");
-        if let Some(port) = self.gdb {
-            line.add("-gdb", format!("tcp:127.0.0.1:{port}"));
-        }
-        (about.start)(self, image, &mut line);
-        line.0
-    }
-
-    /// The least boot memory that such a machine can have, in bytes.
-    pub(crate) fn least_memory(&self) -> u64 {
-        let about = self.image.arch.about();
-        if about.empty_nodes { 0 } else { u64::from(self.nodes) * about.memory_unit }
-    }
-
-    /// Bytes of boot memory in each node: all of it in the first, or, where none can be without, shared out,
-    /// with what is left over in the first.
-    fn shares(&self) -> Vec<u64> {
-        let about = self.image.arch.about();
-        let (memory, nodes) = (self.memory.bytes(), u64::from(self.nodes));
-        let each = match nodes {
-            0 => 0,
-            _ if about.empty_nodes => 0,
-            _ => memory / about.memory_unit / nodes * about.memory_unit,
-        };
-        let first = |node| if node == 0 { memory - each * (nodes - 1) } else { each };
-        (0..nodes).map(first).collect()
-    }
-
-    fn memory(&self, line: &mut Line) {
-        let memory = self.memory.bytes();
-        let page_aligned = (memory + self.window).next_multiple_of(4 * KIB);
-        line.add(
-            "-m",
-            // QEMU takes plain digits for MiB.
-            format!("size={memory}B,slots={},maxmem={page_aligned}B", self.slots),
-        );
-
-        for (node, share) in self.shares().into_iter().enumerate() {
-            let mut words = format!("node,nodeid={node}");
-            if share > 0 {
-                line.add("-object", format!("memory-backend-ram,id=ram{node},size={share}B"));
-                words.push_str(&format!(",memdev=ram{node}"));
-            }
-            if node == 0 {
-                words.push_str(",cpus=0");
-            }
-            line.add("-numa", words);
-        }
-        for (index, dimm) in self.cold.iter().enumerate() {
-            let size = dimm.size.bytes();
-            line.add(
-                "-object",
-                format!("memory-backend-ram,id=coldmem{index},size={size}B,reserve=off"),
-            );
-            let node = dimm.node.map_or(String::new(), |node| format!(",node={node}"));
-            line.add("-device", format!("pc-dimm,id=cold{index},memdev=coldmem{index}{node}"));
-        }
-    }
 }
 
 /// A command line in the making.
 #[derive(Debug, Default)]
-pub(crate) struct Line(Vec<OsString>);
+pub(crate) struct Line(pub(super) Vec<OsString>);
 
 impl Line {
     /// Adds an option and its value.
@@ -213,7 +103,7 @@ impl Line {
     }
 
     /// Adds an option that has no value.
-    fn flag(&mut self, option: &str) -> &mut Self {
+    pub(super) fn flag(&mut self, option: &str) -> &mut Self {
         self.0.push(option.into());
         self
     }
@@ -228,94 +118,4 @@ pub(crate) fn joined(before: &str, path: &Path, after: &str) -> OsString {
     }
     value.push(after);
     value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn usual() -> Config {
-        Config::of(Arch::X86_64)
-    }
-
-    fn line(config: &Config) -> String {
-        let arguments = config.arguments(Path::new("/k.elf"), Path::new("/tmp/q"));
-        let words: Vec<_> =
-            arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        words.join(" ")
-    }
-
-    #[test]
-    fn the_default_machine_is_a_q35_with_room_for_one_dimm() {
-        let line = line(&usual());
-        assert!(
-            line.contains(
-                "-machine q35 -cpu max -device isa-debug-exit,iobase=0xf4,iosize=4 -accel tcg -m size=536870912B,slots=1,maxmem=2684354560B"
-            ),
-            "{line}"
-        );
-        assert!(line.contains("-qmp unix:/tmp/q,server,nowait -S -kernel /k.elf"), "{line}");
-        assert!(!line.contains("-append") && !line.contains("-gdb") && !line.contains("-icount"));
-    }
-
-    #[test]
-    fn memory_of_an_odd_size_reaches_qemu_in_bytes() {
-        let config = Config { memory: Size::new(512 * MIB + 1), ..usual() };
-        assert!(line(&config).contains("-m size=536870913B,slots=1,"), "{}", line(&config));
-    }
-
-    #[test]
-    fn counting_instructions_needs_a_processor_without_erms() {
-        let line = line(&Config { icount: true, ..usual() });
-        assert!(line.contains("-cpu max,la57=off,erms=off "), "{line}");
-    }
-
-    #[test]
-    fn nodes_come_from_the_dimms_that_name_them() {
-        let dimms = ["1G@2".parse().unwrap(), "1G".parse().unwrap()];
-        let config = usual().room_for(&dimms);
-        assert_eq!((config.slots, config.nodes, config.window), (2, 3, 4 * GIB));
-        let line = line(&config);
-        assert!(
-            line.contains(
-                "-numa node,nodeid=0,memdev=ram0,cpus=0 -numa node,nodeid=1 -numa node,nodeid=2"
-            ),
-            "{line}"
-        );
-    }
-
-    #[test]
-    fn where_no_node_can_be_without_boot_memory_each_has_a_share_of_whole_units() {
-        let dimms = ["1G@2".parse().unwrap()];
-        let config = Config::of(Arch::Ppc64).room_for(&dimms);
-        assert_eq!(config.least_memory(), 768 * MIB);
-        let config = Config { memory: Size::new(GIB), ..config };
-        assert_eq!(config.shares(), [512 * MIB, 256 * MIB, 256 * MIB]);
-        let line = line(&config);
-        assert!(line.contains("id=ram2,size=268435456B -numa node,nodeid=2,memdev=ram2"), "{line}");
-        assert_eq!(usual().room_for(&dimms).least_memory(), 0);
-    }
-
-    #[test]
-    fn cold_dimms_are_there_at_power_on_and_reserve_nothing() {
-        let config = Config { cold: vec!["128M@1".parse().unwrap()], ..usual() };
-        let line = line(&config);
-        assert!(line.contains("id=coldmem0,size=134217728B,reserve=off -device pc-dimm,id=cold0,memdev=coldmem0,node=1"), "{line}");
-    }
-
-    #[test]
-    fn a_window_of_a_tebibyte_gets_more_address_bits() {
-        let config = usual().room_for(&["1T".parse().unwrap()]);
-        assert!(line(&config).contains("-cpu max,phys-bits=46"));
-    }
-
-    #[test]
-    fn words_reach_the_kernel_in_their_order_and_a_debugger_stops_it() {
-        let config = Config { gdb: Some(1234), ..usual() }.word("placement=block").word("icount");
-        assert!(
-            line(&config).ends_with(
-                "-S -gdb tcp:127.0.0.1:1234 -kernel /k.elf -append placement=block icount"
-            )
-        );
-    }
 }

@@ -7,6 +7,7 @@
 //! ```
 //! A machine is killed when its handle goes. Nothing waits without a deadline.
 
+mod arguments;
 mod config;
 mod console;
 mod dimm;
@@ -321,7 +322,7 @@ impl Machine {
 
     /// How the monitor's `exit N` looks from here.
     pub(crate) fn left(&self, code: u32) -> Exit {
-        Exit::left(code, self.about)
+        self.about.left(code)
     }
 
     /// Waits for the guest's end, and until all it said has come in.
@@ -332,12 +333,12 @@ impl Machine {
         let deadline = self.soon();
         let end = self.process.wait(deadline)?;
         self.console.wait_closed(Instant::now() + LAST_WORDS);
-        Ok(Exit::of(end, self.about))
+        Ok(end.meaning(self.about))
     }
 
     /// How the guest ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<Exit> {
-        Some(Exit::of(self.process.wait(Instant::now()).ok()?, self.about))
+        Some(self.process.wait(Instant::now()).ok()?.meaning(self.about))
     }
 
     /// Executes a QMP command.
@@ -365,7 +366,7 @@ impl Machine {
         } else {
             format!("; QEMU says: {complaints}")
         };
-        anyhow!("{error:#} ({}{more})", Exit::of(end, self.about))
+        anyhow!("{error:#} ({}{more})", end.meaning(self.about))
     }
 }
 

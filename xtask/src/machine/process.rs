@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::exit::Exit;
+use crate::arch::About;
 use crate::tool;
 
 /// How QEMU ended.
@@ -19,6 +21,16 @@ pub(crate) enum End {
     Code(i32),
     /// By this signal.
     Signal(i32),
+}
+
+impl End {
+    /// What that means on this architecture.
+    pub(crate) fn meaning(self, about: &About) -> Exit {
+        match self {
+            Self::Code(code) => (about.read_exit)(code),
+            Self::Signal(signal) => Exit::Signal(signal),
+        }
+    }
 }
 
 /// Something that runs a guest.
@@ -115,6 +127,7 @@ impl Drop for Emulator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Arch;
 
     fn shell(script: &str) -> Emulator {
         Emulator::start(Command::new("sh").args(["-c", script])).unwrap().0
@@ -122,6 +135,17 @@ mod tests {
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn an_end_is_read_as_its_architecture_means_it() {
+        let x86 = Arch::X86_64.about();
+        assert_eq!(End::Code(47).meaning(x86), Exit::Left(7));
+        assert_eq!(x86.left(7), Exit::Left(7));
+        let ppc = Arch::Ppc64.about();
+        assert_eq!(End::Code(0).meaning(ppc), Exit::Left(0));
+        assert_eq!(ppc.left(7), Exit::Panicked);
+        assert_eq!(End::Signal(9).meaning(ppc), Exit::Signal(9));
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub(crate) use options::Args;
 
 use crate::machine::{Config, Machine, Verdict};
 use crate::{build, setup, tool};
-use page::Page;
-use report::{Entry, Report};
+use page::{Entry, Page};
+use report::Report;
 use tour::Tour;
 
 /// Lines of the console shown when a run fails.

@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, stdout};
 
-use super::report::Entry;
 use crate::machine::{Config, Verdict};
 
 /// Width that running text is wrapped at, the margin included.
@@ -20,6 +19,29 @@ pub(crate) enum Page {
     /// Nowhere.
     #[cfg(test)]
     Silent,
+}
+
+/// One entry of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// What this tour is about.
+    Title(String),
+    /// The start of a chapter.
+    Chapter(usize, String),
+    /// Running text.
+    Text(String),
+    /// Lines set as they are: a picture, a table.
+    Lines(Vec<String>),
+    /// A named fact.
+    Fact(&'static str, String),
+    /// Something that was checked and holds.
+    Checked(String),
+    /// The kernel's own words.
+    Quote(String),
+    /// The end of the console, of a run that failed.
+    Console(Vec<String>),
+    /// The end.
+    Verdict(Verdict),
 }
 
 impl Page {

@@ -5,8 +5,8 @@
 
 use serde::Serialize;
 
-use super::page::Page;
-use crate::machine::{Config, Step, Verdict};
+use super::page::{Entry, Page};
+use crate::machine::{Config, Step};
 
 /// What a tour found.
 #[derive(Debug, Serialize)]
@@ -27,29 +27,6 @@ pub(crate) struct Report {
     told: Vec<Entry>,
     #[serde(skip)]
     page: Page,
-}
-
-/// One entry of the report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// What this tour is about.
-    Title(String),
-    /// The start of a chapter.
-    Chapter(usize, String),
-    /// Running text.
-    Text(String),
-    /// Lines set as they are: a picture, a table.
-    Lines(Vec<String>),
-    /// A named fact.
-    Fact(&'static str, String),
-    /// Something that was checked and holds.
-    Checked(String),
-    /// The kernel's own words.
-    Quote(String),
-    /// The end of the console, of a run that failed.
-    Console(Vec<String>),
-    /// The end.
-    Verdict(Verdict),
 }
 
 impl Report {
@@ -107,6 +84,7 @@ impl Report {
 mod tests {
     use super::*;
     use crate::arch::Arch;
+    use crate::machine::Verdict;
 
     #[test]
     fn the_report_has_the_promised_fields_in_the_promised_order() {

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 
 use super::options::{Args, Touch};
+use super::page::Entry;
 use super::picture;
-use super::report::{Entry, Report};
+use super::report::Report;
 use super::walked;
 use crate::machine::{
     Add, Config, DESCRIPTOR, Dimm, Geometry, Kind, Machine, Offline, Online, Placement, Remove,

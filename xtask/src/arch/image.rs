@@ -1,0 +1,56 @@
+//! What an image is built for, as it is named; what that means, the descriptions say.
+
+use clap::ValueEnum;
+
+/// An architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arch {
+    /// 64-bit x86
+    #[value(name = "x86_64")]
+    X86_64,
+    /// 64-bit Arm
+    Aarch64,
+    /// 64-bit Power, little-endian
+    Ppc64,
+}
+
+/// What runs before the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Firmware {
+    /// SeaBIOS, which QEMU has built in
+    Bios,
+    /// None: QEMU loads the kernel and starts it
+    Bare,
+    /// UEFI (EDK II)
+    Uefi,
+    /// QEMU's own minimal Open Firmware
+    Vof,
+    /// Slimline Open Firmware
+    Slof,
+}
+
+impl Firmware {
+    /// The name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::Bare => "bare",
+            Self::Uefi => "uefi",
+            Self::Vof => "vof",
+            Self::Slof => "slof",
+        }
+    }
+}
+
+/// One kernel image: what it is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// The architecture.
+    pub(crate) arch: Arch,
+    /// What runs before it.
+    pub(crate) firmware: Firmware,
+    /// Bytes in a page.
+    pub(crate) page: u64,
+    /// Does it have the monitor, and all else that only people and tests need?
+    pub(crate) lab: bool,
+}
