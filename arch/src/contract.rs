@@ -35,6 +35,7 @@
 
 use crate::io::{IoError, Place};
 use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
+use crate::mmio::Register;
 use core::convert::Infallible;
 use core::fmt;
 use core::ptr::NonNull;
@@ -42,7 +43,7 @@ use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{PteFormat, Tlb};
 
 /// All that an architecture gives.
-pub trait Architecture: Layout + Addressing + Cpu + Clock + Traps + Probe + Io {
+pub trait Architecture: Layout + Addressing + Mmio + Cpu + Clock + Traps + Probe + Io {
     /// The format of the kernel's tables.
     type Format: PteFormat;
     /// What caches translations of the kernel's tables.
@@ -94,6 +95,32 @@ pub trait Addressing {
     #[inline(always)]
     fn bytes(range: VirtRange) -> Option<NonNull<u8>> {
         Some(Self::pointer(range.start()))
+    }
+}
+
+/// Accesses to device registers in memory. An architecture where what the compiler makes of a volatile access will do
+/// says no more than `impl Mmio`.
+pub trait Mmio {
+    /// Loads the register at `at`.
+    ///
+    /// # Safety
+    ///
+    /// A register of that size is mapped there, and reading it does what the caller wants of the device.
+    #[inline(always)]
+    unsafe fn load_register<T: Register>(at: *const T) -> T {
+        // SAFETY: by the contract of this function.
+        unsafe { at.read_volatile() }
+    }
+
+    /// Stores `value` in the register at `at`.
+    ///
+    /// # Safety
+    ///
+    /// A register of that size is mapped there, and storing the value does what the caller wants of the device.
+    #[inline(always)]
+    unsafe fn store_register<T: Register>(at: *mut T, value: T) {
+        // SAFETY: by the contract of this function.
+        unsafe { at.write_volatile(value) }
     }
 }
 

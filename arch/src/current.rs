@@ -10,7 +10,7 @@ pub use crate::ppc64::Ppc64 as Arch;
 pub use crate::x86_64::X86_64 as Arch;
 
 pub use crate::common::probe;
-use crate::contract::{Addressing, Architecture, Clock, Cpu, Io, Layout, Traps};
+use crate::contract::{Addressing, Architecture, Clock, Cpu, Io, Layout, Mmio, Traps};
 
 /// The format of the kernel's tables.
 pub type Format = <Arch as Architecture>::Format;
@@ -77,6 +77,37 @@ pub mod addressing {
     functions! { Addressing:
         pointer(at: VirtAddr) -> NonNull<u8>;
         bytes(range: VirtRange) -> Option<NonNull<u8>>;
+    }
+}
+
+/// [`Mmio`] of this architecture.
+pub mod mmio {
+    // UNSAFETY: passes a promise on.
+    #![expect(unsafe_code)]
+
+    use super::{Arch, Mmio};
+    use crate::mmio::Register;
+
+    /// [`Mmio::load_register`]
+    ///
+    /// # Safety
+    ///
+    /// As for that.
+    #[inline(always)]
+    pub unsafe fn load<T: Register>(at: *const T) -> T {
+        // SAFETY: by the contract of this function.
+        unsafe { Arch::load_register(at) }
+    }
+
+    /// [`Mmio::store_register`]
+    ///
+    /// # Safety
+    ///
+    /// As for that.
+    #[inline(always)]
+    pub unsafe fn store<T: Register>(at: *mut T, value: T) {
+        // SAFETY: by the contract of this function.
+        unsafe { Arch::store_register(at, value) }
     }
 }
 

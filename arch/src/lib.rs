@@ -14,6 +14,7 @@ pub mod host;
 pub mod io;
 pub mod irq;
 pub mod machine_info;
+pub mod mmio;
 mod page_size;
 pub mod ppc64;
 pub mod x86_64;

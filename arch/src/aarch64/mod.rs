@@ -16,6 +16,8 @@ mod gic_cpu;
 #[cfg(target_arch = "aarch64")]
 pub mod irq;
 #[cfg(target_arch = "aarch64")]
+mod mmio;
+#[cfg(target_arch = "aarch64")]
 pub mod pl011;
 #[cfg(target_arch = "aarch64")]
 mod pmu;

@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::Aarch64;
-use crate::contract::{self, Layout};
+use crate::contract::{self, Layout, Mmio};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Where QEMU's `virt` machine has it (`hw/arm/virt.c`, `VIRT_UART`).
@@ -47,12 +47,12 @@ impl Port {
     fn read(&self, register: u64) -> u32 {
         // SAFETY: by `open`'s contract the registers are mapped and ours; reading affects the port's
         // FIFO and status only.
-        unsafe { Self::register(register).read_volatile() }
+        unsafe { Aarch64::load_register(Self::register(register)) }
     }
 
     fn write(&self, register: u64, value: u32) {
         // SAFETY: by `open`'s contract the registers are mapped and ours; the port reaches no memory.
-        unsafe { Self::register(register).write_volatile(value) }
+        unsafe { Aarch64::store_register(Self::register(register), value) }
     }
 }
 

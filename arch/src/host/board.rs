@@ -7,7 +7,7 @@ use crate::contract::Exit;
 use crate::irq::{Line, Trigger};
 
 /// Inputs of the one interrupt controller.
-pub(super) const INPUTS: u32 = 24;
+pub(super) const INPUTS: u32 = 64;
 
 /// An input of the interrupt controller.
 #[derive(Clone, Copy, Debug, Default)]

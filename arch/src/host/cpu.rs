@@ -8,8 +8,9 @@ use super::machine::own;
 use super::std::thread;
 use super::std::thread_local;
 use super::traps::{HANDLER, Trap, TrapFrame};
-use crate::contract::{Addressing, Clock, Cpu, CpuTlb, Exit, Features, Io, Probe};
+use crate::contract::{Addressing, Clock, Cpu, CpuTlb, Exit, Features, Io, Mmio, Probe};
 use crate::io::{IoError, Place};
+use crate::mmio::Register;
 use core::cell::Cell;
 use core::fmt;
 use core::ptr::NonNull;
@@ -100,6 +101,33 @@ impl Addressing for Host {
 
     fn bytes(range: VirtRange) -> Option<NonNull<u8>> {
         own().memory().bytes(range)
+    }
+}
+
+/// A register is the device's; firmware's byte code uses memory that it calls registers, too.
+impl Mmio for Host {
+    unsafe fn load_register<T: Register>(at: *const T) -> T {
+        let (machine, bytes) = (own(), size_of::<T>() as u32);
+        let register = machine.memory().register(at.cast());
+        let Some(register) = register else {
+            // SAFETY: by the contract of this function.
+            return unsafe { at.read_volatile() };
+        };
+        T::from_bits(machine.access(|device| Ok(device.load(register, bytes))).unwrap_or(u64::MAX))
+    }
+
+    unsafe fn store_register<T: Register>(at: *mut T, value: T) {
+        let (machine, bytes) = (own(), size_of::<T>() as u32);
+        let register = machine.memory().register(at.cast());
+        let Some(register) = register else {
+            // SAFETY: by the contract of this function.
+            return unsafe { at.write_volatile(value) };
+        };
+        // Without a device nobody hears it.
+        let _ = machine.access(|device| {
+            device.store(register, bytes, value.bits());
+            Ok(())
+        });
     }
 }
 

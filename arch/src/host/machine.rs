@@ -30,7 +30,7 @@ thread_local! {
     static OWN: OnceCell<Arc<Machine>> = const { OnceCell::new() };
 }
 
-/// What is reached by ports and PCI configuration space.
+/// What is reached by ports, PCI configuration space, and registers in memory.
 pub trait Device: Send {
     /// Reads `bytes` bytes at `place`.
     ///
@@ -45,6 +45,17 @@ pub trait Device: Send {
     ///
     /// [`IoError`]
     fn write(&mut self, place: Place, bytes: u32, value: u64) -> Result<(), IoError>;
+
+    /// Loads the `bytes` bytes of the register at `at`, which was [plugged](Machine::plug_registers).
+    fn load(&mut self, at: PhysAddr, bytes: u32) -> u64 {
+        let _ = (at, bytes);
+        u64::MAX
+    }
+
+    /// Stores the low `bytes` bytes of `value` in the register at `at`.
+    fn store(&mut self, at: PhysAddr, bytes: u32, value: u64) {
+        let _ = (at, bytes, value);
+    }
 
     /// The interrupt line of the device, and whether it is active now.
     fn line(&self) -> (u32, bool);
@@ -93,13 +104,22 @@ impl Machine {
         Arc::default()
     }
 
-    /// Plugs memory full of garbage. Registers of a device that nobody looks at are memory, too.
+    /// Plugs memory full of garbage.
     ///
     /// # Panics
     ///
     /// If there is some already, or the range is not whole pages.
     pub fn plug(&self, range: PhysRange) {
-        self.memory().plug(range);
+        self.memory().plug(range, false);
+    }
+
+    /// Makes `range` registers of the device.
+    ///
+    /// # Panics
+    ///
+    /// As [`plug`](Self::plug).
+    pub fn plug_registers(&self, range: PhysRange) {
+        self.memory().plug(range, true);
     }
 
     /// Takes out memory that was plugged in one piece.

@@ -19,10 +19,11 @@ const PAGE: u64 = 1 << Host::PAGE_SHIFT;
 /// What memory holds when it is plugged: garbage, as a real DIMM does.
 const GARBAGE: u8 = 0xff;
 
-/// Memory in one piece.
+/// Memory in one piece, or what stands for registers of the device, which are nowhere but in the device.
 struct Piece {
     range: PhysRange,
     base: NonNull<u8>,
+    registers: bool,
 }
 
 // SAFETY: the piece owns its allocation, which is no thread's own.
@@ -34,7 +35,7 @@ impl Piece {
         shape.unwrap_or_else(|_| panic!("{range} is too large to fake"))
     }
 
-    fn new(range: PhysRange) -> Self {
+    fn new(range: PhysRange, registers: bool) -> Self {
         let whole = range.start().is_aligned(PAGE) && range.len().is_multiple_of(PAGE);
         assert!(whole && !range.is_empty(), "{range} is not whole pages");
         let shape = Self::shape(range);
@@ -43,7 +44,7 @@ impl Piece {
         let Some(base) = NonNull::new(base) else { handle_alloc_error(shape) };
         // SAFETY: the allocation has that many bytes.
         unsafe { base.write_bytes(GARBAGE, shape.size()) };
-        Self { range, base }
+        Self { range, base, registers }
     }
 }
 
@@ -66,10 +67,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn plug(&mut self, range: PhysRange) {
+    pub(super) fn plug(&mut self, range: PhysRange, registers: bool) {
         let taken = self.pieces.iter().find(|piece| piece.range.overlaps(range));
         assert!(taken.is_none(), "{range} is plugged already");
-        self.pieces.push(Piece::new(range));
+        self.pieces.push(Piece::new(range, registers));
     }
 
     pub(super) fn unplug(&mut self, range: PhysRange) {
@@ -88,6 +89,15 @@ impl Memory {
         let offset = at.offset_from(piece.range.start()) as usize;
         // SAFETY: the offset is less than the piece's bytes.
         Some(unsafe { piece.base.add(offset) })
+    }
+
+    /// The address of the register that `pointer`, one that the CPU got for its tables, leads to.
+    pub(super) fn register(&self, pointer: *const u8) -> Option<PhysAddr> {
+        let pieces = self.pieces.iter().filter(|piece| piece.registers);
+        let offset = |piece: &Piece| pointer.addr().wrapping_sub(piece.base.addr().get()) as u64;
+        let mut found = pieces.map(|piece| (piece.range, offset(piece)));
+        let (range, offset) = found.find(|(range, offset)| *offset < range.len())?;
+        Some(range.start().add(offset))
     }
 
     /// Makes the tree at `root` the tables in use.

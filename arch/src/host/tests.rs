@@ -9,7 +9,8 @@ use super::std::sync::{Arc, Mutex, mpsc};
 use super::std::vec::Vec;
 use super::*;
 use crate::contract::{
-    Addressing, Clock, Controllers as _, Cpu, CpuTlb, Exit, Io, Layout, Port as _, Probe, Traps,
+    Addressing, Clock, Controllers as _, Cpu, CpuTlb, Exit, Io, Layout, Mmio, Port as _, Probe,
+    Traps,
 };
 use crate::io::{IoError, Place};
 use crate::irq::{Controller, Line, NoInput, Polarity, Registers, TakeError, Trigger};
@@ -192,9 +193,9 @@ fn a_controller_that_is_missing_and_an_input_that_is_not_there_are_named() {
     let machine = machine();
     let named = run(&machine, || {
         let missing = take(&[Controller::Presentation]).err();
-        (missing, take(&[IO_APIC]).unwrap().connect(0, line(24, Trigger::Edge)))
+        (missing, take(&[IO_APIC]).unwrap().connect(0, line(64, Trigger::Edge)))
     });
-    let wanted = (Some(TakeError::Missing("I/O APIC")), Err(NoInput(line(24, Trigger::Edge))));
+    let wanted = (Some(TakeError::Missing("I/O APIC")), Err(NoInput(line(64, Trigger::Edge))));
     assert_eq!(named, Ok(wanted));
 }
 
@@ -245,6 +246,14 @@ impl Device for Counter {
         Ok(())
     }
 
+    fn load(&mut self, at: PhysAddr, bytes: u32) -> u64 {
+        at.get() << 8 | u64::from(bytes)
+    }
+
+    fn store(&mut self, at: PhysAddr, bytes: u32, value: u64) {
+        self.0 = at.get() << 32 | u64::from(bytes) << 24 | value;
+    }
+
     fn line(&self) -> (u32, bool) {
         (3, self.0 != 0)
     }
@@ -259,6 +268,32 @@ fn a_device_is_reached_by_its_place_and_without_one_nothing_is() {
     assert_eq!(run(&machine, read), Ok(Ok(5)));
     let elsewhere = run(&machine, || Host::read(Place::Port(2), 4));
     assert_eq!(elsewhere, Ok(Err(IoError::Unsupported)));
+}
+
+#[test]
+fn a_register_is_the_devices_and_memory_is_memory() {
+    let machine = machine();
+    let registers = range(0x20_0000, PAGE);
+    machine.plug_registers(registers);
+    let counter = Arc::new(Mutex::new(Counter(0)));
+    machine.attach(&counter);
+    let at = Host::DEVICE_BASE.add(registers.start().get() + 4);
+    let read = run(&machine, move || {
+        let pointer = Host::pointer(at);
+        // SAFETY: the register is this program's.
+        let byte = unsafe { Host::load_register(pointer.cast::<u8>().as_ptr()) };
+        // SAFETY: as above.
+        let long = unsafe { Host::load_register(pointer.cast::<u64>().as_ptr()) };
+        // SAFETY: as above.
+        unsafe { Host::store_register(pointer.cast::<u16>().as_ptr(), 7) };
+        let word = Host::pointer(Host::LINEAR_BASE.add(RAM.get())).cast::<u16>();
+        // SAFETY: nobody else uses this memory.
+        unsafe { Host::store_register(word.as_ptr(), 9) };
+        // SAFETY: as above.
+        (byte, long, unsafe { Host::load_register(word.as_ptr()) })
+    });
+    assert_eq!(read, Ok((1, 0x2000_0408, 9)));
+    assert_eq!(counter.lock().unwrap().0, 0x0020_0004_0200_0007);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::Ppc64;
 use super::{console, irq, pte, rtas, tlb};
-use crate::contract::{Addressing, Architecture, Io, Layout};
+use crate::contract::{Addressing, Architecture, Io, Layout, Mmio};
 use crate::irq::Registers;
 
 impl Architecture for Ppc64 {
@@ -14,6 +14,8 @@ impl Architecture for Ppc64 {
 }
 
 impl Addressing for Ppc64 {}
+
+impl Mmio for Ppc64 {}
 
 impl Io for Ppc64 {}
 

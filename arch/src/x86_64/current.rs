@@ -2,7 +2,7 @@
 
 use super::X86_64;
 use super::{irq, pte, serial, tlb};
-use crate::contract::{Addressing, Architecture};
+use crate::contract::{Addressing, Architecture, Mmio};
 use crate::irq::Registers;
 use core::convert::Infallible;
 
@@ -15,3 +15,5 @@ impl Architecture for X86_64 {
 }
 
 impl Addressing for X86_64 {}
+
+impl Mmio for X86_64 {}

@@ -10,8 +10,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hotmem::paging::{Attr, MapError, Mapper, Mapping};
 use hotmem::{PhysAddr, PhysRange, VirtAddr, VirtRange};
-use hotmem_arch::current::addressing;
+use hotmem_arch::current::{addressing, mmio};
 use hotmem_arch::irq::Registers;
+use hotmem_arch::mmio::Register;
 
 /// Frames for the tables of both windows.
 pub(super) static SPARE: SpareFrames = SpareFrames::new(PAGE);
@@ -23,7 +24,7 @@ pub struct Window {
     bytes: usize,
 }
 
-// SAFETY: the mapping is never undone, and every access through it is a single volatile one.
+// SAFETY: the mapping is never undone, and every access through it is a single one.
 unsafe impl Send for Window {}
 // SAFETY: as above: registers are not memory, and one access is never torn by another.
 unsafe impl Sync for Window {}
@@ -56,18 +57,18 @@ impl Window {
     }
 
     /// Reads the register of type `T` at `offset`; `None` outside of the window or unaligned.
-    pub fn load<T: Copy>(&self, offset: usize) -> Option<T> {
+    pub fn load<T: Register>(&self, offset: usize) -> Option<T> {
         let pointer = self.at::<T>(offset)?;
         // SAFETY: the address is inside the mapped window and aligned; that reading this device's
         // registers is sound is `map`'s contract.
-        Some(unsafe { pointer.read_volatile() })
+        Some(unsafe { mmio::load(pointer) })
     }
 
     /// Writes the register of type `T` at `offset`; `None` outside of the window or unaligned.
-    pub fn store<T: Copy>(&self, offset: usize, value: T) -> Option<()> {
+    pub fn store<T: Register>(&self, offset: usize, value: T) -> Option<()> {
         let pointer = self.at::<T>(offset)?;
         // SAFETY: as for `load`.
-        unsafe { pointer.write_volatile(value) };
+        unsafe { mmio::store(pointer, value) };
         Some(())
     }
 

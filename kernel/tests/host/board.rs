@@ -1,11 +1,13 @@
-//! What the kernel reaches by ports: fixed ACPI hardware, and a memory hotplug controller.
+//! What the kernel reaches by ports and registers: a memory hotplug controller, and fixed ACPI hardware or a device
+//! that tells of events.
 
+use hotmem::PhysAddr;
 use hotmem_aml::{HostError, Io as _, Space, Width};
 use hotmem_aml_fakes::{Controller, Layout};
 use hotmem_arch::host::Device;
 use hotmem_arch::io::{IoError, Place};
 
-use crate::firmware::SCI;
+use crate::firmware::{DOORBELL, EVENT_LINE, MEMORY_HAPPENED, REGISTERS, SCI};
 
 const SMI_COMMAND: u64 = 0xB2;
 const PM1_STATUS: u64 = 0x600;
@@ -31,17 +33,27 @@ pub(crate) struct Board {
     gpe: [u64; 2],
     /// The line is active whatever the registers say.
     held: bool,
+    /// Without fixed hardware: what happened, until somebody reads it.
+    doorbell: Option<u64>,
 }
 
 impl Board {
-    pub(crate) fn new() -> Self {
-        let controller = Controller::new(Layout::qemu(Space::SystemIo, CONTROLLER), 2);
-        Self { controller, acpi: false, pm1: [0; 2], gpe: [0; 2], held: false }
+    pub(crate) fn new(reduced: bool) -> Self {
+        let layout = if reduced {
+            Layout::qemu(Space::SystemMemory, REGISTERS.start().get())
+        } else {
+            Layout::qemu(Space::SystemIo, CONTROLLER)
+        };
+        let (controller, doorbell) = (Controller::new(layout, 2), reduced.then_some(0));
+        Self { controller, acpi: false, pm1: [0; 2], gpe: [0; 2], held: false, doorbell }
     }
 
     /// Tells of something that happened to memory.
     pub(crate) fn tell_of_memory(&mut self) {
-        self.gpe[0] |= MEMORY_EVENT;
+        match &mut self.doorbell {
+            Some(happened) => *happened |= MEMORY_HAPPENED,
+            None => self.gpe[0] |= MEMORY_EVENT,
+        }
     }
 
     pub(crate) fn press_power_button(&mut self) {
@@ -105,7 +117,23 @@ impl Device for Board {
         self.controller.write(Space::SystemIo, port, width(bytes)?, value).map_err(failed)
     }
 
+    fn load(&mut self, at: PhysAddr, bytes: u32) -> u64 {
+        if let Some(happened) = self.doorbell.as_mut().filter(|_| at == DOORBELL) {
+            return core::mem::take(happened);
+        }
+        let width = width(bytes).unwrap();
+        self.controller.read(Space::SystemMemory, at.get(), width).unwrap()
+    }
+
+    fn store(&mut self, at: PhysAddr, bytes: u32, value: u64) {
+        let width = width(bytes).unwrap();
+        self.controller.write(Space::SystemMemory, at.get(), width, value).unwrap();
+    }
+
     fn line(&self) -> (u32, bool) {
+        if let Some(happened) = self.doorbell {
+            return (EVENT_LINE, happened != 0);
+        }
         let happened = |[status, enable]: [u64; 2]| status & enable != 0;
         (SCI, self.held || self.acpi && (happened(self.pm1) || happened(self.gpe)))
     }

@@ -1,11 +1,10 @@
 //! The kernel starts, refuses to start, and ends.
 
-use hotmem::PhysAddr;
 use hotmem_arch::contract::Exit;
 use hotmem_boot::image;
 
 use crate::alone::alone;
-use crate::firmware::{self, IO_APIC, RSDP, Rom, START_INFO};
+use crate::firmware::{Firmware, RSDP, Rom, START_INFO};
 use crate::pc::{MIB, Pc, RAM, range};
 
 /// What the kernel says when `pc` makes it refuse to start.
@@ -45,7 +44,7 @@ fn words_that_are_not_the_kernels_are_told_and_change_nothing() {
 #[test]
 fn a_cpu_that_lacks_something_is_refused_by_name() {
     alone(|| {
-        let pc = Pc::new("");
+        let pc = Pc::new(&Firmware::default());
         pc.machine.lack("a memory management unit");
         assert_eq!(refusal(&pc), "this CPU does not have a memory management unit");
     });
@@ -54,18 +53,19 @@ fn a_cpu_that_lacks_something_is_refused_by_name() {
 #[test]
 fn a_hand_off_without_its_magic_is_refused_by_its_value() {
     alone(|| {
-        let mut rom = Rom::new("");
+        let firmware = Firmware::default();
+        let mut rom = Rom::new(&firmware);
         rom.put(START_INFO, &[0]);
         let why =
             "the loader's hand-off is unusable: start info has magic 0x336ec500, not 0x336ec578";
-        assert_eq!(refusal(&Pc::with(&rom)), why);
+        assert_eq!(refusal(&Pc::with(&firmware, &rom)), why);
     });
 }
 
 #[test]
 fn a_block_size_that_is_no_power_of_two_is_refused() {
     alone(|| {
-        let why = refusal(&Pc::new("block=48M"));
+        let why = refusal(&Pc::new(&Firmware { command_line: "block=48M", ..Firmware::default() }));
         assert!(why.starts_with("command line: ") && why.contains("0x3000000"), "{why}");
     });
 }
@@ -74,8 +74,7 @@ fn a_block_size_that_is_no_power_of_two_is_refused() {
 fn ram_that_does_not_hold_the_image_is_refused() {
     alone(|| {
         let ram = range(32 * MIB, 32 * MIB);
-        let rom = Rom::with("", ram, &firmware::madt(IO_APIC.start()));
-        let why = refusal(&Pc::with(&rom));
+        let why = refusal(&Pc::new(&Firmware { ram, ..Firmware::default() }));
         let image = image::phys();
         let wanted = format!("page tables: the kernel's own image at {image} is not in usable RAM");
         assert_eq!(why, wanted);
@@ -85,8 +84,8 @@ fn ram_that_does_not_hold_the_image_is_refused() {
 #[test]
 fn ram_that_holds_nothing_but_the_image_is_too_little() {
     alone(|| {
-        let rom = Rom::with("", range(MIB, MIB), &firmware::madt(IO_APIC.start()));
-        let why = refusal(&Pc::with(&rom));
+        let ram = range(MIB, MIB);
+        let why = refusal(&Pc::new(&Firmware { ram, ..Firmware::default() }));
         assert!(why.starts_with("page tables: no frame left"), "{why}");
     });
 }
@@ -94,11 +93,11 @@ fn ram_that_holds_nothing_but_the_image_is_too_little() {
 #[test]
 fn without_firmware_tables_the_kernel_runs_and_says_that_no_event_comes() {
     alone(|| {
-        let mut rom = Rom::new("");
+        let firmware = Firmware::default();
+        let mut rom = Rom::new(&firmware);
         rom.put(RSDP, b"nothing!");
-        let pc = Pc::with(&rom);
-        pc.power_on();
-        let text = pc.machine.wait_for("hotmem: ready\n");
+        let pc = Pc::with(&firmware, &rom);
+        let text = pc.start();
         assert!(text.contains("ERROR firmware tables: "), "{text}");
         assert!(text.contains("WARN  no hotplug event can come: "), "{text}");
         pc.verify();
@@ -108,11 +107,10 @@ fn without_firmware_tables_the_kernel_runs_and_says_that_no_event_comes() {
 #[test]
 fn an_interrupt_controller_in_the_kernels_memory_is_refused_and_the_console_is_polled() {
     alone(|| {
-        let at = PhysAddr::new(RAM.start().get() + 16 * MIB);
-        let pc = Pc::with(&Rom::with("", RAM, &firmware::madt(at)));
-        pc.power_on();
-        let text = pc.machine.wait_for("hotmem: ready\n");
-        let why = format!("ERROR interrupt controllers: registers at {at}: that is memory\n");
+        let io_apic = RAM.start().add(16 * MIB);
+        let pc = Pc::new(&Firmware { io_apic, ..Firmware::default() });
+        let text = pc.start();
+        let why = format!("ERROR interrupt controllers: registers at {io_apic}: that is memory\n");
         assert!(text.contains(&why), "{text}");
         pc.machine.type_in("exit 0\n");
         assert_eq!(pc.machine.wait_for_exit(), Exit::Code(0));

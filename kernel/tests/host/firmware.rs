@@ -1,7 +1,7 @@
 //! Firmware's tables, built byte by byte, and the start info that leads to them.
 
 use hotmem::{PhysAddr, PhysRange};
-use hotmem_aml_fakes::compile_text;
+use hotmem_aml_fakes::{compile, compile_text};
 use hotmem_boot::start_info::{self, LowMemory, StartInfo};
 use hotmem_boot::{BootInfo, HandoffError};
 
@@ -15,6 +15,12 @@ const XSDT: PhysAddr = START_INFO.add(0x1100);
 const TABLES: PhysAddr = START_INFO.add(0x2000);
 /// The system control interrupt.
 pub(crate) const SCI: u32 = 9;
+/// Where `reduced.asl` has its hotplug controller, and the register that says what happened.
+pub(crate) const REGISTERS: PhysRange = pc::range(0xD000_0000, 0x9000);
+pub(crate) const DOORBELL: PhysAddr = PhysAddr::new(0xD000_8000);
+/// The interrupt of that, and the bit for memory.
+pub(crate) const EVENT_LINE: u32 = 41;
+pub(crate) const MEMORY_HAPPENED: u64 = 1 << 2;
 /// Where the interrupt controller's registers are.
 pub(crate) const IO_APIC: PhysRange = pc::range(0xFEC0_0000, 0x1000);
 
@@ -31,14 +37,27 @@ impl LowMemory for Rom {
     }
 }
 
-impl Rom {
-    /// The firmware of a PC that starts the kernel with `command_line`.
-    pub(crate) fn new(command_line: &str) -> Self {
-        Self::with(command_line, RAM, &madt(IO_APIC.start()))
-    }
+/// What firmware finds, and says of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Firmware<'a> {
+    pub(crate) command_line: &'a str,
+    /// The RAM in the loader's map.
+    pub(crate) ram: PhysRange,
+    /// Where the interrupt controller is.
+    pub(crate) io_apic: PhysAddr,
+    /// Whether there is no fixed hardware, but a device that tells of events.
+    pub(crate) reduced: bool,
+}
 
-    /// The same, whose map shows `ram`, and with another MADT.
-    pub(crate) fn with(command_line: &str, ram: PhysRange, madt: &[u8]) -> Self {
+impl Default for Firmware<'_> {
+    fn default() -> Self {
+        Self { command_line: "", ram: RAM, io_apic: IO_APIC.start(), reduced: false }
+    }
+}
+
+impl Rom {
+    pub(crate) fn new(firmware: &Firmware<'_>) -> Self {
+        let Firmware { command_line, ram, io_apic, reduced } = *firmware;
         let mut rom = Self { bytes: vec![0; ROM.len() as usize] };
         let mut at = TABLES;
         let mut place = |rom: &mut Self, table: &[u8]| {
@@ -47,8 +66,10 @@ impl Rom {
             at = at.add((table.len() as u64).next_multiple_of(64));
             here
         };
-        let dsdt = place(&mut rom, &compile_text(include_str!("pc.asl")).unwrap());
-        let tables = [&fadt(dsdt), madt, &srat()].map(|bytes| place(&mut rom, bytes).get());
+        let dsdt = if reduced { compile("reduced") } else { compile_text(include_str!("pc.asl")) };
+        let dsdt = place(&mut rom, &dsdt.unwrap());
+        let tables = [fadt(dsdt, reduced), madt(io_apic), srat()];
+        let tables = tables.map(|bytes| place(&mut rom, &bytes).get());
         let pointers: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
         rom.put(XSDT, &table(b"XSDT", 1, &pointers));
         rom.put(RSDP, &rsdp());
@@ -106,8 +127,9 @@ fn rsdp() -> Vec<u8> {
 }
 
 /// Fixed hardware where QEMU's q35 has it, and the DSDT.
-fn fadt(dsdt: PhysAddr) -> Vec<u8> {
+fn fadt(dsdt: PhysAddr, reduced: bool) -> Vec<u8> {
     let mut bytes = vec![0; 276];
+    put(&mut bytes, 112, 4, u64::from(reduced) << 20);
     put(&mut bytes, 46, 2, SCI.into());
     put(&mut bytes, 48, 4, 0xB2);
     put(&mut bytes, 52, 1, 2);
@@ -122,7 +144,7 @@ fn fadt(dsdt: PhysAddr) -> Vec<u8> {
 }
 
 /// One I/O APIC; the system control interrupt is level-triggered and active high.
-pub(crate) fn madt(io_apic_at: PhysAddr) -> Vec<u8> {
+fn madt(io_apic_at: PhysAddr) -> Vec<u8> {
     let mut body = vec![0; 8];
     put(&mut body, 0, 4, 0xFEE0_0000);
     let mut io_apic = vec![0; 12];

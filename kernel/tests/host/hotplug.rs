@@ -6,6 +6,7 @@ use hotmem_hotplug::Clock;
 use hotmem_kernel::clock::InstructionClock;
 
 use crate::alone::alone;
+use crate::firmware::Firmware;
 use crate::pc::{MIB, Pc, WINDOW, range};
 
 const BLOCK: u64 = 16 * MIB;
@@ -62,6 +63,17 @@ fn memory_comes_online_is_used_and_goes_again() {
 }
 
 #[test]
+fn a_machine_without_fixed_hardware_tells_by_a_device_of_its_own() {
+    alone(|| {
+        let pc = Pc::new(&Firmware { reduced: true, ..Firmware::default() });
+        let text = pc.start();
+        assert!(text.contains("acpi: 2 memory devices\n"), "{text}");
+        plug(&pc);
+        unplug(&pc);
+    });
+}
+
+#[test]
 fn what_is_in_use_moves_before_its_memory_goes() {
     alone(|| {
         let (pc, _) = Pc::ready("policy=online_movable");
@@ -77,10 +89,9 @@ fn what_is_in_use_moves_before_its_memory_goes() {
 #[test]
 fn memory_that_was_plugged_before_the_start_is_online_when_the_kernel_is_ready() {
     alone(|| {
-        let pc = Pc::new("");
+        let pc = Pc::new(&Firmware::default());
         pc.plug(1, DIMM);
-        pc.power_on();
-        let text = pc.machine.wait_for("hotmem: ready\n");
+        let text = pc.start();
         assert!(text.contains(r#""verb":"online","start":4294967296"#), "{text}");
         pc.verify();
         assert_eq!(pc.told(), [(1, INSERT, 0)]);

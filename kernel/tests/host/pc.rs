@@ -9,7 +9,7 @@ use hotmem_boot::{BootInfo, HandoffError};
 use hotmem_kernel::start;
 
 use crate::board::Board;
-use crate::firmware::{IO_APIC, ROM, Rom};
+use crate::firmware::{Firmware, IO_APIC, REGISTERS, ROM, Rom};
 
 /// What the monitor puts up when it waits.
 const PROMPT: &str = "hotmem> ";
@@ -36,17 +36,18 @@ pub(crate) struct Pc {
 }
 
 impl Pc {
-    /// A machine that is off, whose loader passes `command_line` on.
-    pub(crate) fn new(command_line: &str) -> Self {
-        Self::with(&Rom::new(command_line))
+    /// A machine that is off.
+    pub(crate) fn new(firmware: &Firmware<'_>) -> Self {
+        Self::with(firmware, &Rom::new(firmware))
     }
 
-    /// The same with another firmware, whose map may show less than the RAM that is there.
-    pub(crate) fn with(rom: &Rom) -> Self {
+    /// The same with something else in its ROM.
+    pub(crate) fn with(firmware: &Firmware<'_>, rom: &Rom) -> Self {
         let machine = Machine::new();
-        [RAM, ROM, IO_APIC].into_iter().for_each(|range| machine.plug(range));
+        [RAM, ROM].into_iter().for_each(|range| machine.plug(range));
+        [IO_APIC, REGISTERS].into_iter().for_each(|range| machine.plug_registers(range));
         machine.write(ROM.start(), &rom.bytes);
-        let board = Arc::new(Mutex::new(Board::new()));
+        let board = Arc::new(Mutex::new(Board::new(firmware.reduced)));
         machine.attach(&board);
         Self { machine, board, hand_off: rom.hand_off() }
     }
@@ -57,11 +58,17 @@ impl Pc {
         self.machine.power_on(move || start::main(hand_off));
     }
 
+    /// Starts the kernel, and waits until it is ready. Returns what it wrote until then.
+    #[track_caller]
+    pub(crate) fn start(&self) -> String {
+        self.power_on();
+        self.machine.wait_for("hotmem: ready\n")
+    }
+
     /// A machine that is on, and ready. Also what the kernel wrote until then.
     pub(crate) fn ready(command_line: &str) -> (Self, String) {
-        let pc = Self::new(command_line);
-        pc.power_on();
-        let text = pc.machine.wait_for("hotmem: ready\n");
+        let pc = Self::new(&Firmware { command_line, ..Firmware::default() });
+        let text = pc.start();
         (pc, text)
     }
 
