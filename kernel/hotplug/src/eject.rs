@@ -253,15 +253,18 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    /// Refuses a device whose memory is not known, and one that was refused but whose memory is in
-    /// use all the same.
+    /// Refuses, before anything moves, a device whose memory is not known, one that was refused but whose memory
+    /// is in use all the same, and one with a range that could not be removed if it were offline.
     fn check_eject(&self, device: DeviceId) -> Result<(), EjectError> {
         if self.owners.of(device).next().is_none() {
             return Err(EjectError::Unknown);
         }
         let refused = self.owners.of(device).filter(|entry| entry.claim == Claim::Refused);
         let mut used = refused.filter_map(|entry| self.block_in(entry.range));
-        used.next().map_or(Ok(()), |id| Err(EjectError::Elsewhere(id)))
+        used.next().map_or(Ok(()), |id| Err(EjectError::Elsewhere(id)))?;
+        let ranges = self.owners.added(device);
+        let mut checks = ranges.as_slice().iter().map(|&range| self.mm.check_remove(range));
+        checks.try_for_each(|check| check).map_err(EjectError::Remove)
     }
 
     /// Removes one range after the other, up to one that stays. The others are noted in `removes`.

@@ -26,6 +26,16 @@ impl<M: Machine> Mm<M> {
         self.view().try_dump(each)
     }
 
+    /// Whether `range` could be removed if its blocks were offline: for who is about to take them offline for that.
+    /// [`explain_remove`](Self::explain_remove) says whether they could be, too.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`], as a removal of the offline blocks would give it now.
+    pub fn check_remove(&self, range: PhysRange) -> Result<(), RemoveError> {
+        self.view().check_remove(range)
+    }
+
     /// Whether `range` could be removed, its online blocks offline first.
     ///
     /// Waits while an operation changes something. Looks at each extent of the range, and asks the owners

@@ -126,9 +126,14 @@ impl Balance {
 }
 
 impl<M: Machine> View<'_, M> {
+    /// See [`Mm::check_remove`](crate::Mm::check_remove).
+    pub(crate) fn check_remove(&self, range: PhysRange) -> Result<(), RemoveError> {
+        self.look(|| check_removable(&self.allocator.memmap, range)).map(drop)
+    }
+
     /// See [`Mm::explain_remove`](crate::Mm::explain_remove).
     pub(crate) fn explain_remove(&self, range: PhysRange) -> Removability {
-        if let Err(error) = self.look(|| check_removable(&self.allocator.memmap, range)) {
+        if let Err(error) = self.check_remove(range) {
             return Removability::Blocked(Obstacle::Range(error));
         }
         self.explain(M::pfns(range))

@@ -1,10 +1,12 @@
 //! Ejects in steps: what happens between them, cancelling, and what the firmware is told of each end.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
-use hotmem::testing::{Holder, Tiny};
-use hotmem::{AutoOnline, BlockState, Listen, Listener, OnlineAs, Order, PhysRange};
+use hotmem::testing::{Holder, Tiny, range};
+use hotmem::{AutoOnline, BlockState, Listen, Listener, OnlineAs, Order, PhysRange, Placement};
 
 use super::{Fixture, MIB, ONLINE, WINDOW};
 use crate::{OperatorError, Outcome, Refusal, Verdict};
@@ -44,6 +46,38 @@ fn the_console_is_looked_at_between_the_steps_of_an_eject() {
     assert_eq!(this.script.told(), [Outcome::Ejected]);
     assert!(this.driver.ejecting().is_none());
     holder.check(this.bench);
+}
+
+/// Counts blocks that were to go offline.
+struct Goings(AtomicUsize);
+
+impl Listen for Goings {
+    fn notify(&self, event: hotmem::Event, _: &hotmem::Change) -> Result<(), &'static str> {
+        self.0.fetch_add(usize::from(event == hotmem::Event::GoingOffline), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_range_that_cannot_be_removed_is_refused_before_a_block_goes_offline() {
+    let mut this = Fixture::inserted();
+    // The last range was added anew behind the driver's back, in one piece with a block above it.
+    let (mm, [_, last]) = (&this.bench.mm, this.pieces);
+    let more = range(last.start().get(), last.len() + MIB);
+    this.bench.offline(last);
+    this.bench.remove(last);
+    this.bench.plug(range(last.end().get(), MIB));
+    this.bench.add(more, Placement::PerRange);
+    this.bench.online(more);
+
+    static GOINGS: Goings = Goings(AtomicUsize::new(0));
+    static LISTENER: Listener = Listener::new("goings", 0, &GOINGS);
+    mm.listen(&LISTENER).unwrap();
+    this.script.eject(0);
+    let out = this.run();
+    let refused = Outcome::EjectRefused(Refusal::InUse);
+    assert_eq!(this.script.told(), [Outcome::Ejecting, refused], "{out}");
+    assert_eq!((GOINGS.0.load(Ordering::Relaxed), this.states()), (0, vec![ONLINE; 5]));
 }
 
 #[test]
