@@ -11,7 +11,9 @@
 use super::devices::{SPARE, map_pages};
 use super::early::{EarlyMemory, EarlyTables};
 use super::layout::{DEVICE_BASE, LINEAR_BASE, PAGE, PHYS_LIMIT};
-use super::machine::{self, KernelMachine, KernelTables, LinearMemory};
+use super::machine::{
+    self, KernelMachine, KernelTables, LinearMemory, ROOT_BYTES, kernel_tables,
+};
 use super::stacks;
 use core::cell::RefCell;
 use core::fmt;
@@ -93,13 +95,13 @@ pub fn prepare(
         early.prefer(core_end(&ram, bytes));
     }
 
-    let bytes = KernelTables::ROOT_BYTES;
+    let bytes = ROOT_BYTES;
     let root = early.take(bytes, bytes).ok_or(MapError::from(OutOfFrames { bytes }))?;
     // SAFETY: the frame was just taken from RAM below the early limit, which the early tables show
     // writable.
     unsafe { LinearMemory.pointer(root).write_bytes(0, bytes as usize) };
     // SAFETY: the root is zeroed and ours; no other CPU is ever started.
-    let tables = unsafe { KernelTables::new(root, features) };
+    let tables = unsafe { kernel_tables(root, features) };
 
     map_image(&tables, &mut early)?;
     map_linear(&tables, &mut early, &ram, block_size.bytes())?;

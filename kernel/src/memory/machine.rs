@@ -7,9 +7,7 @@ use super::early::EarlyMemory;
 use super::layout::{LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
 use core::ptr::NonNull;
 use hotmem::geometry::DESCRIPTOR_BYTES;
-use hotmem::paging::{
-    Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Tables, Translation, UnmapError,
-};
+use hotmem::paging::Tables;
 use hotmem::{
     BootError, BootMemory, MAX_NODES, Machine, Mm, NodeTable, Page, Pfn, PhysAddr, PhysMem,
     PhysRange, Sizes, SpinLock, VirtAddr, VirtRange,
@@ -49,86 +47,29 @@ unsafe impl PhysMem for LinearMemory {
     }
 }
 
-/// The kernel's page tables: the generic walker, with leaves no larger than this CPU has.
-#[derive(Debug)]
-pub struct KernelTables {
-    tables: Tables<Format, LinearMemory, CpuTlb>,
-    largest_leaf: u64,
-    /// One past the highest physical address the CPU can put on its bus.
-    phys_limit: PhysAddr,
-}
+/// The kernel's page tables.
+pub type KernelTables = Tables<Format, LinearMemory, CpuTlb>;
 
-impl KernelTables {
-    /// Bytes (and alignment) of the root table: a page's at least.
-    pub(super) const ROOT_BYTES: u64 = {
-        let bytes = Tables::<Format, LinearMemory, CpuTlb>::ROOT_BYTES;
-        if bytes < PAGE { PAGE } else { bytes }
-    };
+/// Bytes (and alignment) of the root table: a page's at least.
+pub(super) const ROOT_BYTES: u64 =
+    if KernelTables::ROOT_BYTES < PAGE { PAGE } else { KernelTables::ROOT_BYTES };
 
-    /// Takes over the empty tree at `root`.
-    ///
-    /// # Safety
-    ///
-    /// `root` is [`ROOT_BYTES`](Self::ROOT_BYTES) of zeroed memory that the early tables show, that nobody else uses, and only this CPU will load it.
-    pub(super) unsafe fn new(root: PhysAddr, features: &Features) -> Self {
-        // SAFETY: the caller promises one CPU; `cpu::set_up` runs before the tree is
-        // loaded.
-        let tlb = unsafe { CpuTlb::new() };
-        // SAFETY: the root is zeroed and ours, `LinearMemory` reaches every frame of RAM, and table
-        // frames come from the early allocator or the memory manager, which give each away once. All
-        // calls come from the one main loop.
-        let tables = unsafe { Tables::new(root, LinearMemory, tlb) };
-        Self { tables, largest_leaf: features.largest_leaf, phys_limit: features.phys_limit }
-    }
-
-    /// The table the CPU is given.
-    pub fn root(&self) -> PhysAddr {
-        self.tables.root()
-    }
-}
-
-// SAFETY: every promise is the generic walker's.
-unsafe impl Mapper for KernelTables {
-    type Tlb = CpuTlb;
-
-    fn tlb(&self) -> &CpuTlb {
-        self.tables.tlb()
-    }
-
-    fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
-        // A leaf with address bits that the CPU does not have faults when it is used (Intel SDM vol. 3A
-        // 4.6.1, reserved bits; Arm ARM D8.2.3), and firmware may name any address.
-        let Mapping { virt, phys, len, .. } = *mapping;
-        if phys.checked_add(len).is_none_or(|end| end > self.phys_limit) {
-            return Err(MapError::BeyondFormat { virt, phys, len });
-        }
-        let max_leaf = mapping.max_leaf.min(self.largest_leaf);
-        self.tables.map(&Mapping { max_leaf, ..*mapping }, frames)
-    }
-
-    fn unmap<S: TableFrames>(
-        &self,
-        range: VirtRange,
-        gather: &mut Gather<'_, CpuTlb, S>,
-    ) -> Result<(), UnmapError> {
-        self.tables.unmap(range, gather)
-    }
-
-    fn translate(&self, at: VirtAddr) -> Option<Translation> {
-        self.tables.translate(at)
-    }
-
-    fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
-        self.tables.visit(range, each);
-    }
-
-    fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
-        self.tables.tables_for(range, max_leaf.min(self.largest_leaf), each);
-    }
-
-    fn visit_tables(&self, each: &mut dyn FnMut(TableAt)) {
-        self.tables.visit_tables(each);
-    }
+/// Takes over the empty tree at `root`, with no leaf and no address that this CPU does not have: firmware may name
+/// any.
+///
+/// # Safety
+///
+/// `root` is [`ROOT_BYTES`] of zeroed memory that the early tables show, that nobody else uses, and only this CPU
+/// will load it.
+pub(super) unsafe fn kernel_tables(root: PhysAddr, features: &Features) -> KernelTables {
+    // SAFETY: the caller promises one CPU; `cpu::set_up` runs before the tree is
+    // loaded.
+    let tlb = unsafe { CpuTlb::new() };
+    // SAFETY: the root is zeroed and ours, `LinearMemory` reaches every frame of RAM, and table
+    // frames come from the early allocator or the memory manager, which give each away once. All
+    // calls come from the one main loop.
+    let tables = unsafe { Tables::new(root, LinearMemory, tlb) };
+    tables.limited(features.largest_leaf, features.phys_limit)
 }
 
 /// The machine: sizes, pointers, page tables.

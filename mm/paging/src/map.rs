@@ -22,7 +22,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         if mapping.len == 0 {
             return Ok(());
         }
-        Self::check(mapping)?;
+        self.check(mapping)?;
+        let mapping = &Mapping { max_leaf: self.largest_leaf(mapping.max_leaf), ..*mapping };
 
         // The cursor: everything below it is mapped, and nothing above it.
         let mut done = 0;
@@ -41,14 +42,14 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         Ok(())
     }
 
-    /// Refuses what the format cannot say.
-    fn check(mapping: &Mapping<I>) -> Result<(), MapError<I>> {
+    /// Refuses what the format cannot say, or the MMU cannot use.
+    fn check(&self, mapping: &Mapping<I>) -> Result<(), MapError<I>> {
         let Mapping { virt, phys, len, .. } = *mapping;
         let page = F::LEVELS[F::LEVELS.len() - 1].span();
         if (virt.get() | phys.get() | len) & (page - 1) != 0 {
             return Err(MapError::Misaligned { virt, phys, len });
         }
-        let low_enough = phys.checked_add(len).is_some_and(|end| end.get() <= F::PHYS_LIMIT);
+        let low_enough = phys.checked_add(len).is_some_and(|end| end.get() <= self.phys_limit());
         match AddressRange::new(virt, len) {
             Some(range) if low_enough && Self::reaches(range) => Ok(()),
             _ => Err(MapError::BeyondFormat { virt, phys, len }),

@@ -22,6 +22,10 @@ pub struct Tables<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space = Virtual> {
     root: PhysAddr,
     mem: P,
     tlb: T,
+    /// Bytes of the largest leaf that is written.
+    largest_leaf: u64,
+    /// One past the highest physical address that is written.
+    phys_limit: u64,
     format: PhantomData<fn() -> (F, I)>,
 }
 
@@ -65,7 +69,30 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// - Who unmaps a range no longer uses it, and who maps one aliases no Rust object by it.
     pub const unsafe fn new(root: PhysAddr, mem: P, tlb: T) -> Self {
         let () = Self::FITS;
-        Self { root, mem, tlb, format: PhantomData }
+        let phys_limit = F::PHYS_LIMIT;
+        Self { root, mem, tlb, largest_leaf: u64::MAX, phys_limit, format: PhantomData }
+    }
+
+    /// The same tree for an MMU that has less than its format: no leaf that is larger than `largest_leaf` bytes, and no
+    /// physical address from `phys_limit` on. A leaf with address bits that the CPU does not have faults when it is
+    /// used (Intel SDM vol. 3A 4.6.1, reserved bits; Arm ARM D8.2.3).
+    #[must_use]
+    pub const fn limited(mut self, largest_leaf: u64, phys_limit: PhysAddr) -> Self {
+        self.largest_leaf = largest_leaf;
+        if phys_limit.get() < self.phys_limit {
+            self.phys_limit = phys_limit.get();
+        }
+        self
+    }
+
+    /// Bytes of the largest leaf of a mapping whose leaves are to be `max_leaf` bytes at the most.
+    pub(super) fn largest_leaf(&self, max_leaf: u64) -> u64 {
+        max_leaf.min(self.largest_leaf)
+    }
+
+    /// One past the highest physical address that a leaf can lead to.
+    pub(super) const fn phys_limit(&self) -> u64 {
+        self.phys_limit
     }
 
     /// The table the walk starts at.
@@ -153,6 +180,7 @@ unsafe impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Mapper<I> for Tables<
             return;
         };
         let last = range.start().add(len).get();
+        let max_leaf = self.largest_leaf(max_leaf);
         for (level, below) in F::LEVELS.iter().zip(&F::LEVELS[1..]) {
             if !level.leaf || level.span() > max_leaf {
                 let count = (last >> level.shift) - (first >> level.shift) + 1;

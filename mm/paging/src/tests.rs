@@ -174,6 +174,25 @@ fn what_the_format_cannot_name_is_refused() {
 }
 
 #[test]
+fn an_mmu_that_has_less_than_its_format_gets_no_larger_leaf_and_no_higher_address() {
+    let mut machine = Machine::new();
+    machine.tables = machine.tables.limited(LARGE, PhysAddr::new(2 * HUGE));
+    for (phys, len) in [(2 * HUGE, PAGE), (2 * HUGE - PAGE, 2 * PAGE), (0, 3 * HUGE)] {
+        let error = machine.map(VIRT, phys, len, HUGE).unwrap_err();
+        assert!(matches!(error, MapError::BeyondFormat { .. }), "{error}");
+    }
+    machine.map(VIRT, 0, 2 * HUGE, HUGE).unwrap();
+    let leaf = machine.tables.translate(VirtAddr::new(VIRT)).unwrap();
+    assert_eq!(leaf.len, LARGE);
+    // The tables that it said it would need are those that it made.
+    let (mut foretold, mut made) = (0, 0);
+    machine.tables.tables_for(range(VIRT, 2 * HUGE), HUGE, &mut |_, count| foretold += count);
+    machine.tables.visit_tables(&mut |table| made += u64::from(table.level > 0));
+    assert_eq!(made, foretold);
+    machine.unmap(VIRT, 2 * HUGE).unwrap();
+}
+
+#[test]
 fn mapping_over_something_changes_nothing() {
     let machine = Machine::new();
     machine.map(VIRT + HUGE, 0, HUGE, HUGE).unwrap();
