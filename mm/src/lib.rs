@@ -92,7 +92,7 @@ pub use observe::explain::{Obstacle, Removability};
 pub use observe::snapshot::Fact;
 pub use observe::stats::{PageInfo, Stats, ZoneInfo};
 pub use observe::verify::Violation;
-pub use operations::boot::{BootError, BootMemory, EarlyFrames, RESERVE_SHARE};
+pub use operations::boot::{BootError, BootMemory, EarlyFrames, EarlyTables, RESERVE_SHARE};
 pub use operations::knobs::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
 pub use operations::later::QueueFull;
 pub use operations::notify::{Change, Event, ListInUse, Listen, Listener, News, Veto};

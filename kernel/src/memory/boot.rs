@@ -9,16 +9,15 @@
 #![expect(unsafe_code)]
 
 use super::devices::{SPARE, map_pages};
-use super::early::{EarlyMemory, EarlyTables};
+use super::early::EarlyMemory;
 use super::layout::{DEVICE_BASE, LINEAR_BASE, PAGE, PHYS_LIMIT};
-use super::machine::{
-    self, KernelMachine, KernelTables, LinearMemory, ROOT_BYTES, kernel_tables,
-};
+use super::machine::{self, KernelMachine, KernelTables, LinearMemory, ROOT_BYTES, kernel_tables};
 use super::stacks;
-use core::cell::RefCell;
 use core::fmt;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
-use hotmem::{BlockSize, BootError, BootMemory, EarlyFrames, Mm, PhysAddr, PhysMem, PhysRange};
+use hotmem::{
+    BlockSize, BootError, BootMemory, EarlyFrames, EarlyTables, Mm, PhysAddr, PhysMem, PhysRange,
+};
 use hotmem_arch::contract::{Features, Port as _};
 use hotmem_arch::current::{Port, TrapStacks};
 use hotmem_boot::current::{self, EARLY_LIMIT};
@@ -169,7 +168,7 @@ fn map_image(tables: &KernelTables, early: &mut EarlyMemory) -> Result<(), MapEr
             attr,
             max_leaf: PAGE,
         };
-        tables.map(&mapping, &EarlyTables(RefCell::new(early)))?;
+        tables.map(&mapping, &EarlyTables::new(early))?;
     }
     Ok(())
 }
@@ -183,7 +182,7 @@ fn map_linear(
     let mut map = |range: PhysRange, attr| {
         let (virt, phys) = (LINEAR_BASE.add(range.start().get()), range.start());
         let mapping = Mapping { virt, phys, len: range.len(), attr, max_leaf };
-        tables.map(&mapping, &EarlyTables(RefCell::new(early)))
+        tables.map(&mapping, &EarlyTables::new(early))
     };
 
     for range in protected() {

@@ -6,10 +6,8 @@
 // UNSAFETY: vouches for the frames that it gives away.
 #![expect(unsafe_code)]
 
-use core::cell::RefCell;
 use hotmem::EarlyFrames;
 use hotmem::addr::{PhysAddr, PhysRange};
-use hotmem::paging::{OutOfFrames, TableFrames};
 use hotmem_boot::RangeList;
 
 /// Free RAM at boot.
@@ -71,23 +69,6 @@ unsafe impl EarlyFrames for EarlyMemory {
 
     fn free_ranges(&self, each: &mut dyn FnMut(PhysRange)) {
         self.free.iter().for_each(each);
-    }
-}
-
-/// Early memory as the source of page-table frames.
-#[derive(Debug)]
-pub struct EarlyTables<'e>(pub RefCell<&'e mut EarlyMemory>);
-
-// SAFETY: every promise is the early allocator's; nothing is used again.
-unsafe impl TableFrames for EarlyTables<'_> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
-    }
-
-    fn give_back(&self, frame: PhysAddr, bytes: u64) {
-        if let Some(range) = PhysRange::new(frame, bytes) {
-            self.0.borrow_mut().give(range);
-        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! The kernel's stacks, mapped where an overflow hits a page that is not.
 
-use super::early::{EarlyMemory, EarlyTables};
+use super::early::EarlyMemory;
 use super::layout::{PAGE, Stack};
 use super::machine::KernelTables;
-use core::cell::RefCell;
-use hotmem::EarlyFrames;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
+use hotmem::{EarlyFrames, EarlyTables};
 use hotmem_arch::current::TrapStacks;
 
 /// Maps every stack onto RAM of its own.
@@ -19,7 +18,7 @@ pub(super) fn map(tables: &KernelTables, early: &mut EarlyMemory) -> Result<(), 
         let phys = early.take(bytes, PAGE).ok_or(OutOfFrames { bytes })?;
         let virt = stack.range().start();
         let mapping = Mapping { virt, phys, len: bytes, attr: Attr::WRITE, max_leaf: PAGE };
-        tables.map(&mapping, &EarlyTables(RefCell::new(early)))?;
+        tables.map(&mapping, &EarlyTables::new(early))?;
     }
     Ok(())
 }

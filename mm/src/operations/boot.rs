@@ -7,7 +7,8 @@ use crate::addr::{PfnRange, PhysAddr, PhysRange, VirtAddr};
 use crate::alloc::node::NodeId;
 use crate::geometry::{BlockSize, GeometryError};
 use crate::machine::Machine;
-use crate::paging::{MapError, Translation};
+use crate::paging::{MapError, OutOfFrames, TableFrames, Translation};
+use core::cell::RefCell;
 use core::fmt;
 
 /// The share of boot RAM that the table reserve may take at the most: 1/64.
@@ -25,6 +26,33 @@ pub unsafe trait EarlyFrames {
 
     /// Calls `each` with the ranges that are still free, ascending.
     fn free_ranges(&self, each: &mut dyn FnMut(PhysRange));
+}
+
+/// The early allocator as a source of table frames: for boot, and for a kernel that maps its memory before it.
+///
+/// A kernel does not go on after a mapping that failed, so nothing is kept for later.
+pub struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
+
+impl fmt::Debug for EarlyTables<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EarlyTables(..)")
+    }
+}
+
+impl<'e> EarlyTables<'e> {
+    /// Frames of `early`.
+    pub const fn new(early: &'e mut dyn EarlyFrames) -> Self {
+        Self(RefCell::new(early))
+    }
+}
+
+// SAFETY: every promise is the early allocator's; nothing is used again.
+unsafe impl TableFrames for EarlyTables<'_> {
+    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
 }
 
 /// What the kernel knows of its memory when it boots.

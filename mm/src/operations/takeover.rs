@@ -32,24 +32,10 @@ use crate::memmap::section::{
 };
 use crate::operations::Operations;
 use crate::operations::boot::{
-    BootError, BootMemory, EarlyFrames, RESERVE_SHARE, inner, whole_pages,
+    BootError, BootMemory, EarlyFrames, EarlyTables, RESERVE_SHARE, inner, whole_pages,
 };
 use crate::operations::windows::{check_windows, pin_root_entries};
-use crate::paging::{Mapper, OutOfFrames, TableFrames};
-use core::cell::RefCell;
-
-/// The early allocator as a source of table frames.
-struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
-
-// SAFETY: every promise is the early allocator's; nothing is used again.
-unsafe impl TableFrames for EarlyTables<'_> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
-    }
-
-    /// Boot does not go on after a failure, so nothing is kept for later.
-    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
-}
+use crate::paging::Mapper;
 
 impl<M: Machine> Operations<M> {
     /// See [`Mm::boot`](crate::Mm::boot).
@@ -192,7 +178,7 @@ impl<M: Machine> Boot<'_, M> {
         let bytes = self.memmap.windows().memmap_virt(described).len();
         let backing = early.take(bytes, bytes).ok_or(BootError::OutOfMemory)?;
         let mapping = self.memmap.windows().memmap_mapping(described, M::pfn(backing));
-        mapper.map(&mapping, &EarlyTables(RefCell::new(early)))?;
+        mapper.map(&mapping, &EarlyTables::new(early))?;
         Ok(())
     }
 

@@ -13,10 +13,9 @@ use crate::alloc::node::{MAX_NODES, NodeTable};
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry, Sizes};
 use crate::machine::{Machine, PhysMem};
 use crate::memmap::page::Page;
-use crate::operations::boot::EarlyFrames;
-use crate::paging::{Attr, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables};
+use crate::operations::boot::{EarlyFrames, EarlyTables};
+use crate::paging::{Attr, Level, Mapper, Mapping, PteFormat, Tables};
 
-use core::cell::RefCell;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -211,7 +210,7 @@ impl<S: Shape> FakeMachine<S> {
         let all = PhysRange::new(PhysAddr::new(0), S::PHYS_LIMIT.get()).unwrap_or_default();
         let complete = S::LINEAR_MAP_IS_COMPLETE;
         let (ram, max_leaf) = if complete { (&[all][..], u64::MAX) } else { (ram, max_leaf) };
-        let frames = EarlyTables(RefCell::new(early));
+        let frames = EarlyTables::new(early);
         for range in ram {
             let mapping = Mapping {
                 virt: S::LINEAR_BASE.add(range.start().get()),
@@ -359,21 +358,6 @@ unsafe impl EarlyFrames for FakeEarly {
         for &range in self.free.iter().filter(|range| !range.is_empty()) {
             each(range);
         }
-    }
-}
-
-/// The early allocator as the source of the linear map's tables.
-struct EarlyTables<'e>(RefCell<&'e mut FakeEarly>);
-
-// SAFETY: every promise is the early allocator's; nothing is used again.
-unsafe impl TableFrames for EarlyTables<'_> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        let taken = self.0.borrow_mut().take(bytes, bytes);
-        taken.ok_or(OutOfFrames { bytes })
-    }
-
-    fn give_back(&self, frame: PhysAddr, _bytes: u64) {
-        panic!("the linear map of boot RAM gave {frame} back");
     }
 }
 
