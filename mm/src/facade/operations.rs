@@ -11,13 +11,13 @@ use crate::*;
 impl<M: Machine> Mm<M> {
     /// Takes over the memory that the machine was started with, once, before anything else.
     ///
+    /// What `early` still has free goes to the system zones of its nodes, and to the movable ones past
+    /// `kernelcore`; what it gave away stays with [`Owner::Boot`].
+    ///
     /// # Safety
     ///
     /// The ranges of `memory.ram` are RAM that the linear map shows, and nothing uses what `early` has not
     /// given away: not a loader's leavings, not a device.
-    ///
-    /// What `early` still has free goes to the system zones of its nodes, and to the movable ones past
-    /// `kernelcore`; what it gave away stays with [`Owner::Boot`].
     ///
     /// # Errors
     ///
