@@ -11,6 +11,7 @@
 
 use crate::info::{BootInfo, COMMAND_LINE_BYTES, CommandLine, Firmware, HandoffError, LeftOut};
 use crate::ranges::RangeList;
+use hotmem_paging::ReadPhys;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 const MAGIC: u32 = 0x336e_c578;
@@ -21,19 +22,13 @@ const TYPE_RAM: u32 = 1;
 const TYPE_RESERVED: u32 = 2;
 const PAGE: u64 = 4096;
 
-/// Physical memory that early code can read.
-pub trait LowMemory {
-    /// The bytes of `range`, or `None` if some of them cannot be read.
-    fn bytes(&self, range: PhysRange) -> Option<&[u8]>;
-}
-
 /// Copies the hand-off at `start_info` into a [`BootInfo`].
 ///
 /// # Errors
 ///
 /// [`HandoffError`] for a start info that is not one, has no RAM or no RSDP, or points outside of
 /// what `memory` can read. A command line that cannot be read counts as empty.
-pub fn parse(memory: &impl LowMemory, start_info: PhysAddr) -> Result<BootInfo, HandoffError> {
+pub fn parse(memory: &impl ReadPhys, start_info: PhysAddr) -> Result<BootInfo, HandoffError> {
     let header = fetch(memory, start_info, START_INFO_BYTES)?;
     let (magic, version) = (u32_at(header, 0), u32_at(header, 4));
     if magic != MAGIC {
@@ -58,7 +53,7 @@ pub fn parse(memory: &impl LowMemory, start_info: PhysAddr) -> Result<BootInfo, 
 
 /// RAM in whole pages, without what another entry claims too.
 fn memory_map(
-    memory: &impl LowMemory,
+    memory: &impl ReadPhys,
     map: PhysAddr,
     entries: u32,
 ) -> Result<RangeList, HandoffError> {
@@ -145,7 +140,7 @@ fn pages(start: u64, end: u64) -> PhysRange {
 }
 
 /// The NUL-terminated text at `at`, read page by page: its length is not known beforehand.
-fn command_line(memory: &impl LowMemory, at: PhysAddr) -> CommandLine {
+fn command_line(memory: &impl ReadPhys, at: PhysAddr) -> CommandLine {
     if at.get() == 0 {
         return CommandLine::new();
     }
@@ -157,7 +152,7 @@ fn command_line(memory: &impl LowMemory, at: PhysAddr) -> CommandLine {
     text.map(CommandLine::copy).unwrap_or_default()
 }
 
-fn fetch(memory: &impl LowMemory, at: PhysAddr, bytes: u64) -> Result<&[u8], HandoffError> {
+fn fetch(memory: &impl ReadPhys, at: PhysAddr, bytes: u64) -> Result<&[u8], HandoffError> {
     PhysRange::new(at, bytes)
         .and_then(|range| memory.bytes(range))
         .ok_or(HandoffError::Unreachable { address: at.get(), bytes })
@@ -182,7 +177,7 @@ mod tests {
 
     struct Fake(Vec<u8>);
 
-    impl LowMemory for Fake {
+    impl ReadPhys for Fake {
         fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
             let start = usize::try_from(range.start().get()).ok()?;
             self.0.get(start..start.checked_add(usize::try_from(range.len()).ok()?)?)

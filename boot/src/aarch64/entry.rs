@@ -26,10 +26,11 @@ use super::table_loader::Arena;
 use crate::image;
 use crate::info::{BootInfo, HandoffError};
 use crate::main_entry::hotmem_kernel_main;
-use crate::start_info::{self, LowMemory};
+use crate::start_info;
 use crate::tree;
 use core::arch::global_asm;
 use core::ptr::NonNull;
+use hotmem_paging::ReadPhys;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Where the early tables show `range`, if they do.
@@ -72,7 +73,7 @@ fn read_handoff() -> Result<BootInfo, HandoffError> {
 
 struct EarlyMemory;
 
-impl LowMemory for EarlyMemory {
+impl ReadPhys for EarlyMemory {
     fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
         let pointer = early(range).ok()?;
         // SAFETY: the early tables show these bytes; nothing runs beside us, so they do not change

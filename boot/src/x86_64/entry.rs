@@ -17,13 +17,14 @@
 
 use super::layout::{EARLY_LIMIT, LINEAR_BASE};
 use crate::main_entry::hotmem_kernel_main;
-use crate::start_info::{self, LowMemory};
+use crate::start_info;
 use core::arch::global_asm;
+use hotmem_paging::ReadPhys;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 struct EarlyMemory;
 
-impl LowMemory for EarlyMemory {
+impl ReadPhys for EarlyMemory {
     fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
         let end = range.start().get().checked_add(range.len())?;
         if range.start().get() == 0 || end > EARLY_LIMIT.get() {

@@ -9,9 +9,9 @@ use hotmem::PhysAddr;
 
 use super::fadt::Fadt;
 use super::hardware::{Block, Byte, Hardware};
-use super::physical::Physical;
 use super::root::Tables;
 use super::table;
+use hotmem::paging::ReadPhys;
 
 /// Where the word is, and how long a table is that has one.
 const WORD: u64 = 16;
@@ -35,7 +35,7 @@ pub(super) struct GlobalLock {
 
 impl GlobalLock {
     /// The lock of the FACS; `None` if the machine lacks a usable one.
-    pub(super) fn find<P: Physical>(tables: &Tables<'_, P>, fadt: &Fadt) -> Option<Self> {
+    pub(super) fn find<P: ReadPhys>(tables: &Tables<'_, P>, fadt: &Fadt) -> Option<Self> {
         let at = fadt.facs.filter(|_| !fadt.hardware_reduced)?;
         let bytes = table::slice(tables.memory(), at, LEAST).ok();
         let bytes = bytes.filter(|bytes| bytes.starts_with(b"FACS"));

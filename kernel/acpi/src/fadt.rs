@@ -9,10 +9,10 @@ use hotmem_aml::Space;
 
 use super::error::{Signature, TableError};
 use super::hardware::Block;
-use super::physical::Physical;
 use super::root::Tables;
 use super::table::Table;
 use super::timer::PmTimer;
+use hotmem::paging::ReadPhys;
 
 const FADT: Signature = Signature(*b"FACP");
 /// The length of revision 1.
@@ -103,7 +103,7 @@ impl Fadt {
     /// # Errors
     ///
     /// [`TableError`] if it is missing or broken. Registers that cannot exist are left out.
-    pub fn find<P: Physical>(tables: &Tables<'_, P>) -> Result<Self, TableError> {
+    pub fn find<P: ReadPhys>(tables: &Tables<'_, P>) -> Result<Self, TableError> {
         tables.find(FADT, LEAST, Self::read)?.ok_or(TableError::Missing(FADT))
     }
 

@@ -9,7 +9,7 @@
 //!
 //! Firmware is not trusted: every table is checked (signature, length, checksum, bounds) before it
 //! is used, and what is wrong with it is an error that names the value. The parsers have no `unsafe`
-//! and no `cfg`: they see memory through [`Physical`] and registers through [`Hardware`], so all of
+//! and no `cfg`: they see memory through [`ReadPhys`](hotmem::paging::ReadPhys) and registers through [`Hardware`], so all of
 //! it runs on the host.
 #![cfg_attr(not(test), no_std)]
 
@@ -31,7 +31,6 @@ mod introduce;
 mod madt;
 mod mode;
 mod parent;
-mod physical;
 mod presence;
 mod report;
 mod root;
@@ -53,7 +52,6 @@ pub use fault::{DeviceError, StartError};
 pub use hardware::{Block, Hardware};
 pub use madt::{IoApic, Madt, Override};
 pub use mode::ModeError;
-pub use physical::Physical;
 pub use root::Tables;
 pub use source::AcpiSource;
 pub use spcr::Spcr;

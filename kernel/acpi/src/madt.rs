@@ -4,9 +4,9 @@ use hotmem::addr::{PhysAddr, PhysRange};
 
 use super::controller::Controller;
 use super::error::{Signature, TableError};
-use super::physical::Physical;
 use super::root::Tables;
 use super::table::{Record, Table};
+use hotmem::paging::ReadPhys;
 use hotmem_hotplug::{Line, Polarity, Trigger};
 
 const MADT: Signature = Signature(*b"APIC");
@@ -55,7 +55,7 @@ impl<'a> Madt<'a> {
     /// # Errors
     ///
     /// [`TableError`] if it is broken.
-    pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
+    pub fn find<P: ReadPhys>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
         tables.find(MADT, RECORDS, Self::check)
     }
 

@@ -8,8 +8,8 @@
 use hotmem::addr::PhysAddr;
 
 use super::error::{Signature, TableError};
-use super::physical::Physical;
 use super::table::{self, HEADER, Table};
+use hotmem::paging::ReadPhys;
 
 /// Bytes of the RSDP of ACPI 1.0, which its first checksum covers (ACPI 6.5, 5.2.5.3).
 const RSDP_FIRST: u64 = 20;
@@ -38,7 +38,7 @@ pub struct Tables<'a, P> {
     pointer: usize,
 }
 
-impl<'a, P: Physical> Tables<'a, P> {
+impl<'a, P: ReadPhys> Tables<'a, P> {
     /// Finds the root table through the RSDP at `rsdp`.
     ///
     /// # Errors
@@ -169,7 +169,7 @@ impl<'a, P: Physical> Tables<'a, P> {
 }
 
 /// The XSDT's address out of an RSDP of ACPI 2.0 or later; 0 if it has none.
-fn extended_root(memory: &impl Physical, rsdp: PhysAddr) -> Result<u64, TableError> {
+fn extended_root(memory: &impl ReadPhys, rsdp: PhysAddr) -> Result<u64, TableError> {
     let whole = table::slice(memory, rsdp, RSDP_WHOLE)?;
     let length = table::le(whole, 20, 4).ok_or(TableError::Address(rsdp))?;
     if !(RSDP_WHOLE..=RSDP_LONGEST).contains(&length) {

@@ -2,9 +2,9 @@
 //! Microsoft, version 1.10).
 
 use super::error::{Signature, TableError};
-use super::physical::Physical;
 use super::root::Tables;
 use super::table::Table;
+use hotmem::paging::ReadPhys;
 use hotmem_hotplug::{Line, Polarity, Trigger};
 
 const SPCR: Signature = Signature(*b"SPCR");
@@ -23,7 +23,7 @@ impl<'a> Spcr<'a> {
     /// # Errors
     ///
     /// [`TableError`] if it is broken.
-    pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
+    pub fn find<P: ReadPhys>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
         tables.find(SPCR, LEAST, |table| Ok(Self(table)))
     }
 

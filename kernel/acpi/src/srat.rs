@@ -7,9 +7,9 @@ use hotmem::NodeId;
 use hotmem::addr::{PhysAddr, PhysRange};
 
 use super::error::{Signature, TableError};
-use super::physical::Physical;
 use super::root::Tables;
 use super::table::{Record, Table};
+use hotmem::paging::ReadPhys;
 
 const SRAT: Signature = Signature(*b"SRAT");
 /// Where the records start.
@@ -42,7 +42,7 @@ impl<'a> Srat<'a> {
     ///
     /// [`TableError`] if it is broken. An enabled range that passes the end of the address space is
     /// left out.
-    pub fn find<P: Physical>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
+    pub fn find<P: ReadPhys>(tables: &Tables<'a, P>) -> Result<Option<Self>, TableError> {
         tables.find(SRAT, RECORDS, Self::check)
     }
 

@@ -17,11 +17,11 @@ use super::introduce;
 use super::madt::Madt;
 use super::mode;
 use super::parent::CONTAINER;
-use super::physical::Physical;
 use super::root::Tables;
 use super::source::AcpiSource;
 use super::srat::{Affinity, Srat};
 use super::table::Table;
+use hotmem::paging::ReadPhys;
 
 /// Bytes of heap that loading leaves to the rest of the kernel.
 const RESERVE: usize = 1 << 20;
@@ -36,7 +36,7 @@ impl<H: Hardware> AcpiSource<H> {
     /// # Errors
     ///
     /// [`StartError`]; memory hotplug does not work then.
-    pub fn new<P: Physical>(
+    pub fn new<P: ReadPhys>(
         tables: &Tables<'_, P>,
         mut hardware: H,
         latch: &'static Latch,
@@ -73,7 +73,7 @@ impl<H: Hardware> AcpiSource<H> {
 }
 
 /// Loads the DSDT and the SSDTs.
-fn load<P: Physical>(
+fn load<P: ReadPhys>(
     tables: &Tables<'_, P>,
     fadt: &Fadt,
     host: &mut dyn aml::Host,
@@ -210,7 +210,7 @@ fn push_parents(aml: &Aml, node: aml::NodeId, index: u16, devices: &mut Devices)
 }
 
 /// The SRAT's ranges, for as long as the kernel runs. A machine without one has none.
-fn affinities<P: Physical>(
+fn affinities<P: ReadPhys>(
     tables: &Tables<'_, P>,
     left_out: &mut Vec<TableError>,
 ) -> Result<Vec<Affinity>, StartError> {

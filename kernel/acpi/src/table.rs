@@ -11,7 +11,7 @@
 use hotmem::addr::{PhysAddr, PhysRange};
 
 use super::error::{Signature, TableError};
-use super::physical::Physical;
+use hotmem::paging::ReadPhys;
 
 /// Bytes of the header that every table has.
 pub(super) const HEADER: usize = 36;
@@ -37,7 +37,7 @@ impl<'a> Table<'a> {
     /// [`TableError`] unless the table is named `wanted`, is at least `least` bytes long, readable
     /// as a whole, and adds up.
     pub fn read(
-        memory: &'a impl Physical,
+        memory: &'a impl ReadPhys,
         at: PhysAddr,
         wanted: Signature,
         least: usize,
@@ -49,7 +49,7 @@ impl<'a> Table<'a> {
 
     /// As [`read`](Self::read), but whether the table adds up or not.
     pub(super) fn unsummed(
-        memory: &'a impl Physical,
+        memory: &'a impl ReadPhys,
         at: PhysAddr,
         wanted: Signature,
         least: usize,
@@ -175,13 +175,13 @@ impl Record<'_> {
 }
 
 /// Reads the name of the table at `at`.
-pub(super) fn signature(memory: &impl Physical, at: PhysAddr) -> Result<Signature, TableError> {
+pub(super) fn signature(memory: &impl ReadPhys, at: PhysAddr) -> Result<Signature, TableError> {
     let bytes = slice(memory, at, 4)?;
     bytes.try_into().map(Signature).map_err(|_| TableError::Address(at))
 }
 
 /// `len` bytes at `at`.
-pub(super) fn slice(memory: &impl Physical, at: PhysAddr, len: u64) -> Result<&[u8], TableError> {
+pub(super) fn slice(memory: &impl ReadPhys, at: PhysAddr, len: u64) -> Result<&[u8], TableError> {
     let range = PhysRange::new(at, len).ok_or(TableError::Address(at))?;
     let bytes = memory.bytes(range).ok_or(TableError::Unreadable(range))?;
     // An implementation that answers another length would break every offset below.

@@ -8,10 +8,9 @@ use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use hotmem::{Mm, PhysAddr, PhysRange};
-use hotmem_acpi::{
-    AcpiSource, Controller, Fadt, Madt, Physical, PowerOff, Spcr, Srat, Tables, node_of,
-};
+use hotmem::paging::ReadPhys;
+use hotmem::{Mm, PhysAddr};
+use hotmem_acpi::{AcpiSource, Controller, Fadt, Madt, PowerOff, Spcr, Srat, Tables, node_of};
 use hotmem_aml::Limits;
 use hotmem_arch::contract::Port as _;
 use hotmem_arch::current::{Port, cpu};
@@ -35,12 +34,6 @@ impl fmt::Display for PlanError {
         match self {
             Self::OtherFirmware => f.write_str("this image needs ACPI tables"),
         }
-    }
-}
-
-impl Physical for FirmwareMemory<'_> {
-    fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
-        FirmwareMemory::bytes(self, range)
     }
 }
 
@@ -175,7 +168,7 @@ fn controller(described: Controller) -> irq::Controller {
 }
 
 /// The line of the console: the one that firmware names, else the machine's old one.
-fn console_line<P: Physical>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Option<Line> {
+fn console_line<P: ReadPhys>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Option<Line> {
     let named = Spcr::find(tables).unwrap_or_else(|error| {
         log::error!("console interrupt: {error}");
         None
@@ -184,7 +177,7 @@ fn console_line<P: Physical>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Option<
 }
 
 /// Takes over the interrupt controllers, and lets the console interrupt; answers with its line.
-fn take_interrupts<P: Physical>(tables: &Tables<'_, P>, mm: &Mm<KernelMachine>) -> Option<Line> {
+fn take_interrupts<P: ReadPhys>(tables: &Tables<'_, P>, mm: &Mm<KernelMachine>) -> Option<Line> {
     let madt = match Madt::find(tables) {
         Ok(Some(madt)) => madt,
         Ok(None) => {

@@ -6,6 +6,7 @@ use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use core::fmt;
+use hotmem::paging::ReadPhys;
 use hotmem::{Mm, PhysRange};
 use hotmem_arch::contract::Rtas as _;
 use hotmem_arch::current::Rtas;

@@ -6,7 +6,7 @@
 use super::devices::map_pages;
 use super::layout::FIRMWARE_BASE;
 use super::machine::KernelTables;
-use hotmem::paging::Attr;
+use hotmem::paging::{Attr, ReadPhys};
 use hotmem::{PhysRange, VirtRange};
 use hotmem_arch::current::addressing;
 use hotmem_boot::RangeList;
@@ -26,9 +26,10 @@ impl<'b> FirmwareMemory<'b> {
     pub fn new(tables: &'b KernelTables, ram: &'b RangeList) -> Self {
         Self { tables, ram }
     }
+}
 
-    /// The bytes of `range`; `None` if they cannot be mapped, or if part of it is the kernel's RAM.
-    pub fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
+impl ReadPhys for FirmwareMemory<'_> {
+    fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
         if range.is_empty() {
             return Some(&[]);
         }

@@ -1,8 +1,9 @@
 //! Firmware's tables, built byte by byte, and the start info that leads to them.
 
+use hotmem::paging::ReadPhys;
 use hotmem::{PhysAddr, PhysRange};
 use hotmem_aml_fakes::{compile, compile_text};
-use hotmem_boot::start_info::{self, LowMemory, StartInfo};
+use hotmem_boot::start_info::{self, StartInfo};
 use hotmem_boot::{BootInfo, HandoffError};
 
 use crate::pc::{self, RAM, WINDOW};
@@ -30,7 +31,7 @@ pub(crate) struct Rom {
     pub(crate) bytes: Vec<u8>,
 }
 
-impl LowMemory for Rom {
+impl ReadPhys for Rom {
     fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
         let start = range.start().get().checked_sub(ROM.start().get())? as usize;
         self.bytes.get(start..start.checked_add(range.len() as usize)?)

@@ -3,7 +3,7 @@
 // UNSAFETY: declares the unsafe traits by which the machine vouches for its pointers and its TLB.
 #![expect(unsafe_code)]
 
-use crate::addr::{AddressRange, PhysAddr, Space, VirtAddr, Virtual};
+use crate::addr::{AddressRange, PhysAddr, PhysRange, Space, VirtAddr, Virtual};
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -25,6 +25,16 @@ pub unsafe trait PhysMem {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         pointer_to(self.linear_base().add(at.get()))
     }
+}
+
+/// Physical memory that can be read as bytes: what a loader or firmware left there.
+///
+/// Parsers ask for every range before they look at it and never for more than one table, so an implementation may
+/// map what is asked for on demand.
+pub trait ReadPhys {
+    /// The bytes of `range`, or `None` unless all of it can be read as data: mapped, and neither device registers nor
+    /// memory that the reader writes meanwhile.
+    fn bytes(&self, range: PhysRange) -> Option<&[u8]>;
 }
 
 /// The pointer to what is mapped at `at`.

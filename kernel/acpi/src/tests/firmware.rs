@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use hotmem::addr::{PhysAddr, PhysRange};
 
-use crate::Physical;
+use hotmem::paging::ReadPhys;
 
 /// Where the RSDP is.
 pub(super) const RSDP: PhysAddr = PhysAddr::new(0xF5A0);
@@ -15,7 +15,7 @@ pub(super) struct Memory {
     pub(super) pieces: Vec<(u64, Vec<u8>)>,
 }
 
-impl Physical for Memory {
+impl ReadPhys for Memory {
     fn bytes(&self, range: PhysRange) -> Option<&[u8]> {
         self.pieces.iter().find_map(|(at, bytes)| {
             let start = usize::try_from(range.start().get().checked_sub(*at)?).ok()?;
