@@ -3,11 +3,11 @@
 //! Source: QEMU's docs/interop/qmp-spec. The server greets, wants `qmp_capabilities`, answers each
 //! command with `return` or `error`, and sends events whenever it likes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::inbox::{End, Inbox};
+
+fn locked(refusals: &Mutex<Refusals>) -> MutexGuard<'_, Refusals> {
+    refusals.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Events that came in and were not asked for yet.
 type Events = Arc<Inbox<Vec<Value>>>;
@@ -24,6 +28,7 @@ pub(crate) struct Qmp {
     input: Box<dyn Write + Send>,
     replies: mpsc::Receiver<Value>,
     events: Events,
+    refusals: Arc<Mutex<Refusals>>,
     next_id: u64,
 }
 
@@ -62,10 +67,11 @@ impl Qmp {
     ) -> Result<Self> {
         let events = Events::default();
         let (sender, replies) = mpsc::channel();
-        let theirs = Arc::clone(&events);
-        thread::spawn(move || sort(BufReader::new(output), &sender, &theirs));
+        let refusals = Arc::<Mutex<Refusals>>::default();
+        let theirs = (Arc::clone(&events), Arc::clone(&refusals));
+        thread::spawn(move || sort(BufReader::new(output), &sender, &theirs.0, &theirs.1));
 
-        let mut qmp = Self { input: Box::new(input), replies, events, next_id: 1 };
+        let mut qmp = Self { input: Box::new(input), replies, events, refusals, next_id: 1 };
         let greeting = qmp.next_reply(deadline).context("QMP: no greeting")?;
         if greeting.get("QMP").is_none() {
             bail!("QMP: not a greeting: {greeting}");
@@ -86,6 +92,7 @@ impl Qmp {
     ) -> Result<Value> {
         let id = self.next_id;
         self.next_id += 1;
+        locked(&self.refusals).note(id, command, &arguments);
         // Written as one piece: QEMU acts on the closing brace, and a guest that ends at once takes it away
         // before a line end that is sent on its own.
         let line = format!("{}\n", json!({"execute": command, "arguments": arguments, "id": id}));
@@ -151,41 +158,54 @@ impl Qmp {
     }
 }
 
-/// The refusals of guests on pseries. QEMU sends several events for each: until 9.0 one MEM_UNPLUG_ERROR and then
-/// DEVICE_UNPLUG_GUEST_ERROR; newer versions lack the former and send two of the latter (hw/ppc/spapr.c,
-/// spapr_memory_unplug_rollback, and hw/ppc/spapr_drc.c, drc_unisolate_logical).
+/// The refusals of guests, each of which is told once for each request that QEMU accepted.
+///
+/// QEMU tells one refusal by several events: `MEM_UNPLUG_ERROR` and `DEVICE_UNPLUG_GUEST_ERROR` until 9.0, later the
+/// latter alone; on pseries twice if the guest unisolates a connector, once if it configures it again (hw/ppc/spapr.c,
+/// spapr_memory_unplug_rollback, and its two callers in hw/ppc/spapr_drc.c). Requests, answers and events come in one
+/// order: whatever comes before the next accepted request is the same refusal.
 #[derive(Default)]
 struct Refusals {
-    has_both: bool,
-    told_once: HashSet<String>,
+    /// Requests to unplug that QEMU has not answered yet, and their devices.
+    sent: HashMap<u64, String>,
+    /// Devices with an accepted request that no refusal was told of.
+    open: HashSet<String>,
 }
 
 impl Refusals {
-    /// Whether `event` repeats the refusal of an earlier event.
-    fn are_repeated_by(&mut self, event: &Value) -> bool {
-        let device = || event["data"]["device"].to_string();
-        match event["event"].as_str() {
-            Some("MEM_UNPLUG_ERROR") => {
-                self.has_both = true;
-                false
-            }
-            Some("DEVICE_UNPLUG_GUEST_ERROR") => {
-                self.has_both || self.told_once.take(&device()).is_some() || {
-                    self.told_once.insert(device());
-                    false
-                }
-            }
-            _ => false,
+    /// Notes a command that is about to be sent.
+    fn note(&mut self, id: u64, command: &str, arguments: &Value) {
+        if let ("device_del", Some(device)) = (command, arguments["id"].as_str()) {
+            self.sent.insert(id, device.to_owned());
         }
+    }
+
+    /// Whether `message` repeats the refusal of an earlier event.
+    fn are_repeated_by(&mut self, message: &Value) -> bool {
+        if let Some(device) = message["id"].as_u64().and_then(|id| self.sent.remove(&id)) {
+            if message.get("return").is_some() {
+                self.open.insert(device);
+            }
+            return false;
+        }
+        let named = message["event"].as_str();
+        let refusal = matches!(named, Some("MEM_UNPLUG_ERROR" | "DEVICE_UNPLUG_GUEST_ERROR"));
+        let device = message["data"]["device"].as_str().unwrap_or_default();
+        refusal && !self.open.remove(device)
     }
 }
 
 /// Reads lines until the end: events go to the inbox, everything else is an answer.
-fn sort(mut output: impl BufRead, replies: &mpsc::Sender<Value>, events: &Events) {
-    let (mut line, mut refusals) = (Vec::new(), Refusals::default());
+fn sort(
+    mut output: impl BufRead,
+    replies: &mpsc::Sender<Value>,
+    events: &Events,
+    refusals: &Mutex<Refusals>,
+) {
+    let mut line = Vec::new();
     while matches!(output.read_until(b'\n', &mut line), Ok(count) if count > 0) {
         if let Ok(message) = serde_json::from_slice::<Value>(&line) {
-            if refusals.are_repeated_by(&message) {
+            if locked(refusals).are_repeated_by(&message) {
                 // The inbox has it.
             } else if message.get("event").is_some() {
                 events.with(|events| events.push(message));
@@ -248,19 +268,48 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_refusal_counts_once_however_often_it_is_told() {
-        let event = |name: &str, id: &str| json!({"event": name, "data": {"device": id}});
-        let counted = |events: &[(&str, &str)]| {
+    fn a_guests_refusal_counts_once_for_each_accepted_request_however_often_it_is_told() {
+        #[derive(Clone, Copy)]
+        enum Line {
+            Asked(u64, &'static str),
+            Accepted(u64),
+            Refused(u64),
+            Event(&'static str, &'static str),
+        }
+        use Line::{Accepted, Asked, Event, Refused};
+        let counted = |lines: &[Line]| {
             let mut refusals = Refusals::default();
-            let events = events.iter().map(|(name, id)| event(name, id));
-            events.filter(|event| !refusals.are_repeated_by(event)).count()
+            let counts = lines.iter().filter(|line| match line {
+                Asked(id, device) => {
+                    refusals.note(*id, "device_del", &json!({"id": device}));
+                    false
+                }
+                Accepted(id) => refusals.are_repeated_by(&json!({"return": {}, "id": id})),
+                Refused(id) => refusals.are_repeated_by(&json!({"error": {}, "id": id})),
+                Event(name, device) => {
+                    !refusals.are_repeated_by(&json!({"event": name, "data": {"device": device}}))
+                }
+            });
+            counts.count()
         };
         let (old, new) = ("MEM_UNPLUG_ERROR", "DEVICE_UNPLUG_GUEST_ERROR");
-        assert_eq!(counted(&[(old, "a"), (new, "a"), (new, "a"), (old, "a"), (new, "a")]), 2);
-        assert_eq!(counted(&[(new, "a"), (new, "a")]), 1);
-        assert_eq!(counted(&[(new, "a"), (new, "a"), (new, "a"), (new, "a")]), 2);
-        assert_eq!(counted(&[(new, "a"), (new, "b"), (new, "a"), (new, "b")]), 2);
-        assert_eq!(counted(&[("DEVICE_DELETED", "a"), ("DEVICE_DELETED", "a")]), 2);
+        // By a connector that is unisolated, on old and on new versions, and by one that is configured again.
+        assert_eq!(counted(&[Asked(2, "a"), Accepted(2), Event(old, "a"), Event(new, "a")]), 1);
+        assert_eq!(counted(&[Asked(2, "a"), Accepted(2), Event(new, "a"), Event(new, "a")]), 1);
+        let twice = |between: &[Line]| {
+            let first = [Asked(2, "a"), Accepted(2), Event(new, "a")];
+            let second = [Asked(3, "a"), Accepted(3), Event(new, "a")];
+            counted(&[&first, between, &second].concat())
+        };
+        assert_eq!((twice(&[]), twice(&[Event(new, "a")])), (2, 2));
+        // A request that QEMU refuses is no request; each device has its own.
+        let pending = [Asked(2, "a"), Accepted(2), Event(new, "a"), Asked(3, "a"), Refused(3)];
+        assert_eq!(counted(&[&pending[..], &[Event(new, "a")]].concat()), 1);
+        let two = [Asked(2, "a"), Asked(3, "b"), Accepted(2), Accepted(3)];
+        let both = [Event(new, "a"), Event(new, "b"), Event(new, "a"), Event(new, "b")];
+        assert_eq!(counted(&[two, both].concat()), 2);
+        let gone = [Event("DEVICE_DELETED", "a"), Event("DEVICE_DELETED", "a")];
+        assert_eq!(counted(&gone), 2);
     }
 
     #[test]
