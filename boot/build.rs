@@ -1,11 +1,13 @@
-//! Marks bare-metal builds: `HOTMEM_BARE=1` becomes `cfg(bare)`, without it the crate is host code.
-//! So it is for the UEFI loader, a program under another system, which uses only the pure parts.
+//! Marks bare-metal builds: `HOTMEM_BARE=1` becomes `cfg(bare)`, and so does a target without an operating system.
+//! Any other build is host code, as it is for the UEFI loader, a program under another system, which uses only the
+//! pure parts.
 
 fn main() {
     println!("cargo::rerun-if-env-changed=HOTMEM_BARE");
     println!("cargo::rerun-if-changed=build.rs");
     let os = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
-    if std::env::var_os("HOTMEM_BARE").is_some() && os != "uefi" {
+    let wanted = std::env::var_os("HOTMEM_BARE").is_some() || os == "none";
+    if wanted && os != "uefi" {
         println!("cargo::rustc-cfg=bare");
     }
 }

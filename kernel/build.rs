@@ -1,5 +1,5 @@
-//! Chooses the firmware that describes the machine. Bare-metal builds: `HOTMEM_BARE=1` becomes `cfg(bare)`, and the
-//! image gets its linker script.
+//! Chooses the firmware that describes the machine. Bare-metal builds: `HOTMEM_BARE=1` becomes `cfg(bare)`, and so does
+//! a target without an operating system; the image gets its linker script.
 
 use std::env;
 use std::path::Path;
@@ -12,7 +12,8 @@ fn main() {
     let arch = if arch == "powerpc64" { "ppc64".into() } else { arch };
     // An image links the firmware interface of its architecture, and no other.
     println!("cargo::rustc-cfg={}", if arch == "ppc64" { "papr" } else { "acpi" });
-    if env::var_os("HOTMEM_BARE").is_none() {
+    let os = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
+    if env::var_os("HOTMEM_BARE").is_none() && os != "none" {
         return;
     }
     println!("cargo::rustc-cfg=bare");
