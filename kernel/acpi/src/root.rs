@@ -24,7 +24,7 @@ const MOST: usize = 1024;
 const RSDP: Signature = Signature(*b"RSD ");
 const RSDT: Signature = Signature(*b"RSDT");
 const XSDT: Signature = Signature(*b"XSDT");
-const DSDT: Signature = Signature(*b"DSDT");
+pub(super) const DSDT: Signature = Signature(*b"DSDT");
 const SSDT: Signature = Signature(*b"SSDT");
 /// What an SSDT was called before ACPI 2.0 (ACPI 6.5, 5.2.11.3).
 const PSDT: Signature = Signature(*b"PSDT");
@@ -135,7 +135,8 @@ impl<'a, P: ReadPhys> Tables<'a, P> {
         broken.map_or(Ok(None), Err)
     }
 
-    /// Hands the DSDT, which is at `dsdt`, and then every SSDT to `each`, or what is wrong with it: another may have the memory.
+    /// Hands the DSDT, which is at `dsdt`, and then every SSDT to `each`, or what is wrong with it: another may have
+    /// the memory.
     ///
     /// # Errors
     ///

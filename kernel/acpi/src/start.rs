@@ -17,7 +17,7 @@ use super::introduce;
 use super::madt::Madt;
 use super::mode;
 use super::parent::CONTAINER;
-use super::root::Tables;
+use super::root::{DSDT, Tables};
 use super::source::AcpiSource;
 use super::srat::{Affinity, Srat};
 use super::table::Table;
@@ -102,14 +102,15 @@ fn load_blocks(
     left_out: &mut Vec<TableError>,
 ) -> Result<Aml, StartError> {
     loop {
-        let error = match load_leaving(RESERVE, &blocks, host, limits) {
-            Err(error) if error.kind == ErrorKind::OutOfHeap => error,
+        match load_leaving(RESERVE, &blocks, host, limits) {
+            Err(error) if error.kind == ErrorKind::OutOfHeap => {}
             result => return Ok(result?),
-        };
-        let ssdts = blocks.iter().enumerate().skip(1);
+        }
+        let ssdts = blocks.iter().enumerate().filter(|(_, block)| block.signature() != DSDT);
         let size = |block: &Table<'_>| (!describes_memory(block.bytes()), block.bytes().len());
         let Some((index, _)) = ssdts.max_by_key(|(_, block)| size(block)) else {
-            return Err(error.into());
+            // The DSDT alone may have what the rest of the kernel was to have.
+            return Ok(load_leaving(0, &blocks, host, limits)?);
         };
         let block = blocks.remove(index);
         let (table, at, length) = (block.signature(), block.address(), block.bytes().len() as u32);
@@ -137,7 +138,10 @@ fn load_leaving(
     let mut list: Vec<&[u8]> = Vec::new();
     list.try_reserve_exact(blocks.len()).map_err(no_room)?;
     list.extend(blocks.iter().map(Table::bytes));
-    Aml::load(host, &list, limits)
+    let loaded = Aml::load(host, &list, limits);
+    // Never read, but it has to be there until then.
+    core::hint::black_box(&rest);
+    loaded
 }
 
 /// Says what the tables hold that could not be loaded.

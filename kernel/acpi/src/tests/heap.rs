@@ -197,3 +197,9 @@ fn a_table_that_describes_memory_is_left_out_last_however_large() {
     assert_eq!(start(&memory, 6 << 20), ([false, true, true], 5, 1));
     assert_eq!(start(&memory, 2 << 20), ([false, false, false], 4, 3));
 }
+
+#[test]
+fn a_dsdt_that_leaves_less_than_the_rest_of_the_kernel_was_to_have_is_loaded_all_the_same() {
+    let memory = with_ssdts(vec![table(b"SSDT", 2, b"\x08SMLL\x01")]);
+    assert_eq!(start(&memory, 768 << 10), ([false, false, false], 4, 1));
+}
