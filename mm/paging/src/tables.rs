@@ -78,7 +78,9 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// used (Intel SDM vol. 3A 4.6.1, reserved bits; Arm ARM D8.2.3).
     #[must_use]
     pub const fn limited(mut self, largest_leaf: u64, phys_limit: PhysAddr) -> Self {
-        self.largest_leaf = largest_leaf;
+        if largest_leaf < self.largest_leaf {
+            self.largest_leaf = largest_leaf;
+        }
         if phys_limit.get() < self.phys_limit {
             self.phys_limit = phys_limit.get();
         }
