@@ -30,6 +30,8 @@ fn read(folder: &Path, at: &[String], files: &mut BTreeMap<Module, String>) -> R
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let module = match stem.as_str() {
             "tests" => continue,
+            // A program beside a library is another crate, which no file of the library can import.
+            "main" if folder.join("lib.rs").exists() => [at, &["main".to_owned()]].concat(),
             "mod" | "lib" | "main" => at.to_vec(),
             _ => [at, &[stem]].concat(),
         };
