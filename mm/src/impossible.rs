@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Reports a state that cannot be: the first one in the log, and by a panic in tests.
 ///
-/// The caller goes on with whatever does the least harm, and skips nothing without this. One such state
+/// The caller goes on with whatever does the least harm. One such state
 /// has others follow, so only the first is worth a line; [`Mm::verify`](crate::Mm::verify) finds the law that broke.
 #[cold]
 #[track_caller]

@@ -143,8 +143,8 @@ impl<M: Machine> Allocator<M> {
         // An extent is aligned to its size, and its first part is kept.
         let lists = self.lists();
         let (mut size, pfn) = lists.pick(&zone, align, order, below)?;
-        let section = self.memmap.section_at(pfn)?;
-        let block = self.memmap.block_record(section.number())?;
+        let section = self.memmap.known_section(pfn)?;
+        let block = self.memmap.known_block_record(section.number())?;
         lists.unlink(&mut zone, pfn, size);
 
         while size > order {

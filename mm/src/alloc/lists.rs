@@ -55,7 +55,7 @@ impl<'m, M: Machine> FreeLists<'m, M> {
 
     /// Puts a free extent on its list.
     pub(crate) fn insert_free(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
-        if let Some(section) = self.0.section_at(pfn) {
+        if let Some(section) = self.0.known_section(pfn) {
             self.insert_free_in(zone, section, pfn, order);
         }
     }
@@ -92,7 +92,7 @@ impl<'m, M: Machine> FreeLists<'m, M> {
     /// Gives `pfns`, of a block that comes online in `zone`, to the allocator as free extents.
     pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
         for (pfn, order) in self.0.cut(pfns) {
-            let Some(section) = self.0.section_at(pfn) else {
+            let Some(section) = self.0.known_section(pfn) else {
                 continue;
             };
             if order < M::PART_ORDER {

@@ -160,7 +160,8 @@ impl<M: Machine> Memmap<M> {
     pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
         let section = self.first_section(id.0.saturating_mul(self.block_sections()))?;
         let record = section.record();
-        let word = record.block();
+        // Silently: a dump of a kernel that dies looks, too, and the log may be what it died in.
+        let word = record.sound_block().unwrap_or(BlockWord::BROKEN);
         let pfns = self.block_pfns(id);
         let mut block = Block {
             id,
@@ -208,7 +209,7 @@ impl<M: Machine> Memmap<M> {
     /// The memmap that `section` is described in, as its head tells; `None` for a boot memmap.
     pub(crate) fn group_of(&self, section: Section<'_, M>) -> Option<Group> {
         let record = self.block_record(section.number())?;
-        if !record.block().placement.self_hosted() {
+        if !record.sound_block()?.placement.self_hosted() {
             return None;
         }
         self.group_at(section.group_head())

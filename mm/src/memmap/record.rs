@@ -135,27 +135,27 @@ impl<'m> Record<'m> {
         set(&self.0[3], head.get());
     }
 
-    /// The block's state, zone, node and placement.
-    ///
-    /// A word that the manager cannot have written is a block that nothing is done with.
+    /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written.
+    pub(crate) fn sound_block(self) -> Option<BlockWord> {
+        BlockWord::decode(get(&self.0[4]))
+    }
+
+    /// As [`sound_block`](Self::sound_block). A block whose word makes no sense does not come online.
     #[track_caller]
     pub(crate) fn block(self) -> BlockWord {
-        let word = get(&self.0[4]);
-        BlockWord::decode(word).unwrap_or_else(|| {
-            impossible("this is no word of a block", word);
-            BlockWord::UNTOUCHABLE
+        self.sound_block().unwrap_or_else(|| {
+            impossible("this is no word of a block", get(&self.0[4]));
+            BlockWord::BROKEN
         })
     }
 
-    /// Changes the block's word. For an operation, or under the lock of the block's zone.
+    /// Changes the block's word, unless that makes no sense. For an operation, or under the lock of the block's zone.
     #[track_caller]
     pub(crate) fn change_block(self, change: impl FnOnce(BlockWord) -> BlockWord) {
-        set(&self.0[4], change(self.block()).encode());
-    }
-
-    /// Whether the block's word is one that the manager can have written: for `verify`.
-    pub(crate) fn has_block(self) -> bool {
-        BlockWord::decode(get(&self.0[4])).is_some()
+        match self.sound_block() {
+            Some(word) => set(&self.0[4], change(word).encode()),
+            None => impossible("this is no word of a block", get(&self.0[4])),
+        }
     }
 
     /// Pages of the block that the allocator was given.

@@ -40,13 +40,13 @@ const POISONED_BIT: u64 = 1 << 24;
 const TAKEN_BIT: u64 = 1 << 25;
 
 impl BlockWord {
-    /// A block that does not come online, is not taken and holds no memmap.
-    pub(crate) const UNTOUCHABLE: Self = Self {
+    /// What a block counts as whose word makes no sense: it does not come online, and is not taken.
+    pub(crate) const BROKEN: Self = Self {
         state: BlockState::Offline,
         node: NodeId::ZERO,
         placement: Placement::Boot,
         poisoned: true,
-        taken: true,
+        taken: false,
     };
 
     pub(crate) fn encode(self) -> u64 {

@@ -60,6 +60,8 @@ pub enum RemoveError {
     /// A look-up under way does not end: its CPU stopped in it, or its thread was preempted. The number of
     /// that CPU ([`Machine::cpu`]), modulo 16.
     ReadersStay(usize),
+    /// What is noted of the block is nothing that the manager wrote: its memory was overwritten.
+    Broken(BlockId),
     /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper
     /// used a larger leaf than it was told to.
     CutsLeaf {
@@ -89,6 +91,7 @@ impl fmt::Display for RemoveError {
             Self::MixedPlacement(id) => {
                 write!(f, "{id} keeps its memmap elsewhere than the blocks before it")
             }
+            Self::Broken(id) => write!(f, "what is noted of {id} makes no sense"),
             Self::CutsLeaf { virt } => {
                 write!(f, "what is mapped from {virt} on does not begin and end with a leaf")
             }
@@ -254,7 +257,8 @@ fn check_block<M: Machine>(
     if section.word().boot() {
         return Err(RemoveError::BootMemory(id));
     }
-    let placement = section.record().block().placement;
+    let word = section.record().sound_block();
+    let placement = word.ok_or(RemoveError::Broken(id))?.placement;
     if placement.self_hosted()
         && let Some(group) = memmap.group_at(section.group_head())
     {

@@ -79,6 +79,29 @@ fn copy(bench: &Bench<Tiny>, from: u64, to: u64, len: u64) {
 }
 
 #[test]
+fn a_block_whose_record_was_overwritten_is_not_removed_and_harms_no_other() {
+    let bench = bench();
+    for placement in Placement::ALL {
+        bench.add(range(DIMM, 2 * MIB), placement);
+        bench.add(range(DIMM + 2 * MIB, MIB), Placement::PerBlock);
+        let memmap = &bench.mm.allocator().memmap;
+        let record = memmap.section(DIMM / MIB).unwrap().word().record();
+        let word = &memmap.page(record).payload()[4];
+        let sound = word.swap(u64::MAX, Ordering::Relaxed);
+        let id = bench.mm.block_at(PhysAddr::new(DIMM));
+        for len in [MIB, 2 * MIB] {
+            let refused = bench.mm.remove(range(DIMM, len));
+            assert_eq!(refused, Err(RemoveError::Broken(id)), "{placement}");
+        }
+        assert!(bench.mm.block(id).is_some_and(|block| block.poisoned && !block.taken));
+        assert_eq!(bench.mm.release(), Ok(0));
+        bench.mm.remove(range(DIMM + 2 * MIB, MIB)).unwrap();
+        word.store(sound, Ordering::Relaxed);
+        bench.remove(range(DIMM, 2 * MIB));
+    }
+}
+
+#[test]
 fn a_range_whose_memmap_shares_a_leaf_with_its_neighbour_is_not_removed() {
     let bench = bench();
     let before = bench.snapshot();

@@ -26,7 +26,7 @@ impl<'m, M: Machine> Descriptors<'m, M> {
             hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
             let Some(section) = self.memmap.section(number) else { continue };
             self.check_mapped(section)?;
-            let sound = section.record().has_block();
+            let sound = section.record().sound_block().is_some();
             hold(1, "a record holds a block's word", number, sound)?;
             self.check_whole(section)?;
             match self.memmap.group_of(section) {
