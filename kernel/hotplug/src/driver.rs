@@ -26,7 +26,8 @@ pub struct Policy {
     pub placement: Placement,
 }
 
-/// Hotplug of memory: events from `S`, a source or a list of them ([`Sources`](crate::Sources)), memory of an `Mm<M>`, instructions counted by `C`.
+/// Hotplug of memory: events from `S`, a source or a list of them ([`Sources`](crate::Sources)), memory of an `Mm<M>`,
+/// instructions counted by `C`.
 #[derive(Debug)]
 pub struct Hotplug<'m, S, M: Machine, C> {
     pub(super) source: S,
