@@ -18,3 +18,13 @@ impl<L: lock_api::RawMutex + Send + Sync + fmt::Debug + 'static> RawLock for L {
 pub type SpinLock = spin::Mutex<()>;
 
 pub(crate) use lock_api::{Mutex, MutexGuard};
+
+/// One turn of a wait. On a host it lets another thread run: the one that this one waits for may have no CPU.
+pub(crate) fn relax() {
+    #[cfg(any(test, feature = "testing"))]
+    {
+        extern crate std;
+        std::thread::yield_now();
+    }
+    core::hint::spin_loop();
+}

@@ -5,7 +5,7 @@
 //! other set, so they cannot hold it up. Where what they would read must not be looked at for a moment,
 //! a closed [`Gate`] holds them off as well.
 
-use core::hint;
+use crate::lock::relax;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
@@ -62,13 +62,6 @@ impl Drop for ReadGuard<'_> {
         // Release: partner of the Acquire side of the load in `drain`; what was read is done with.
         self.count.fetch_sub(1, Ordering::Release);
     }
-}
-
-/// Gives way to the thread that this one waits for, which may need this CPU on a host.
-fn relax() {
-    #[cfg(any(test, feature = "testing"))]
-    crate::testing::give_way();
-    hint::spin_loop();
 }
 
 impl Readers {

@@ -29,7 +29,7 @@ unsafe impl RawMutex for WatchedLock {
 
     fn lock(&self) {
         while !RawMutex::try_lock(&self.0) {
-            super::give_way();
+            crate::lock::relax();
         }
         HELD.set(HELD.get() + 1);
     }

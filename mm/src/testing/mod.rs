@@ -26,8 +26,3 @@ pub use lock::{WatchedLock, locks_held};
 pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
 pub use stubborn::Stubborn;
 pub use tag::Tag;
-
-/// Lets another thread run: who waits may wait for one that has no CPU.
-pub(crate) fn give_way() {
-    std::thread::yield_now();
-}

@@ -39,6 +39,7 @@
 //! No wait is unbounded: an operation gives up after [`PATIENCE`] turns, which no look takes whose CPU
 //! runs. A look waits for one stretch of one operation, whose length the operation's range bounds.
 
+use crate::lock::relax;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Set in `arrived` while the gate is shut, or about to be.
@@ -171,13 +172,6 @@ impl Drop for Call<'_> {
         self.0.shut(PATIENCE);
         self.0.calling.store(false, Ordering::Relaxed);
     }
-}
-
-/// Gives way to the thread that this one waits for, which may need this CPU on a host.
-fn relax() {
-    #[cfg(any(test, feature = "testing"))]
-    crate::testing::give_way();
-    core::hint::spin_loop();
 }
 
 #[cfg(test)]
