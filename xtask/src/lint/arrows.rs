@@ -167,6 +167,12 @@ fn wings(arrows: &Arrows) -> Vec<String> {
     let mut complaints = Vec::new();
     for (module, targets) in arrows {
         let Some(own) = height(module) else { continue };
+        // What the root has by a glob is the façade, too.
+        let glob = own < WINGS.len() - 2 && targets.iter().any(|target| target.is_empty());
+        if glob {
+            let module = module.join("::");
+            complaints.push(format!("hotmem: {module} imports all of the root, façade included"));
+        }
         for target in
             targets.iter().filter(|target| height(target).is_some_and(|other| own < other))
         {
@@ -226,10 +232,14 @@ mod tests {
             ("", "mod facade;\npub use facade::Mm;"),
             ("facade", "mod memory;\nuse crate::operations::Operations;"),
             ("operations", "mod add;"),
+            ("observe::stats", "use crate::*;"),
             ("operations::add", "use crate::Mm;"),
             ("testing::bench", "use crate::{Added, Mm};"),
         ]);
-        let complaints = wings(&files);
-        assert_eq!(complaints, ["hotmem: operations::add imports facade of a wing above its own"]);
+        let complaints = [
+            "hotmem: observe::stats imports all of the root, façade included",
+            "hotmem: operations::add imports facade of a wing above its own",
+        ];
+        assert_eq!(wings(&files), complaints);
     }
 }
