@@ -11,8 +11,8 @@
 //! memmap pages a record at least.
 
 use crate::addr::{Pfn, PfnRange};
+use crate::geometry::BlockSize;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::placement::Placement;
 
 /// Where one group's memmap goes.
@@ -47,20 +47,18 @@ impl Altmap {
         let first = self.described.start.get() / M::RECORD_PAGES;
         self.memmap.start.add(1 + section / M::RECORD_SECTIONS - first)
     }
-}
 
-impl<M: Machine> Memmap<M> {
-    /// The groups of a range, whole blocks, that is added with a self-hosted `placement`.
-    pub(crate) fn altmaps(
-        &self,
+    /// The groups of `range`, whole blocks of `block`, that is added with a self-hosted `placement`.
+    pub(crate) fn all_of<M: Machine>(
         range: PfnRange,
         placement: Placement,
-    ) -> impl DoubleEndedIterator<Item = Altmap> + use<M> {
+        block: BlockSize,
+    ) -> impl DoubleEndedIterator<Item = Self> + use<M> {
         let pages = match placement {
             Placement::PerRange => range.pages(),
-            _ => self.block_size().pages::<M>(),
+            _ => block.pages::<M>(),
         };
         let count = range.pages() / pages;
-        (0..count).map(move |i| Altmap::new::<M>(PfnRange::new(range.start.add(i * pages), pages)))
+        (0..count).map(move |i| Self::new::<M>(PfnRange::new(range.start.add(i * pages), pages)))
     }
 }

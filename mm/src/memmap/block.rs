@@ -183,11 +183,6 @@ impl<M: Machine> Memmap<M> {
         Some(block)
     }
 
-    /// Pages of a block that are in use, bad ones included.
-    pub(crate) fn used_pages(&self, id: BlockId) -> u64 {
-        self.describe_block(id).map_or(0, |block| block.counts.managed - block.counts.free)
-    }
-
     /// Every block that is there, ascending.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         let count = self.block_sections();

@@ -323,8 +323,13 @@ impl<M: Machine> Add<'_, M> {
         Ok(())
     }
 
+    /// The groups of a self-hosted placement.
+    fn altmaps(&self) -> impl Iterator<Item = Altmap> + use<M> {
+        Altmap::all_of::<M>(self.pfns, self.placement, self.memmap.block_size())
+    }
+
     fn populate_altmaps(&mut self) -> Result<(), AddError> {
-        for altmap in self.memmap.altmaps(self.pfns, self.placement) {
+        for altmap in self.altmaps() {
             Populate::of(self.allocator).map_altmap(altmap)?;
             self.populated.end = altmap.described.end;
         }
@@ -355,7 +360,7 @@ impl<M: Machine> Add<'_, M> {
                     self.describe(first, M::pfn(leaf.target(virt)), None);
                 }
             }),
-            placement => self.memmap.altmaps(self.pfns, placement).for_each(|altmap| {
+            Placement::PerRange | Placement::PerBlock => self.altmaps().for_each(|altmap| {
                 let sections = altmap.sections::<M>();
                 let head = altmap.memmap.start;
                 let page = descriptor(self.memmap.machine(), head);

@@ -263,7 +263,8 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         match stuck {
             Stuck::NoRoom(order) => OfflineError::NoRoom { block, order },
             Stuck::Held(pfn, owner) => {
-                let pages = self.operations.allocator.memmap.used_pages(block);
+                let held = self.operations.allocator.memmap.describe_block(block);
+                let pages = held.map_or(0, |held| held.counts.managed - held.counts.free);
                 let by = self.operations.allocator.owners.name(owner);
                 OfflineError::InUse { block, pages, first: Some((pfn, owner)), by }
             }
