@@ -6,6 +6,7 @@ mod choice;
 mod code;
 mod layers;
 mod methods;
+mod release;
 mod rules;
 mod sources;
 
@@ -168,6 +169,7 @@ fn house_rules(root: &Path) -> Result<bool> {
     complaints.extend(layers::complaints(&workspace));
     complaints.extend(arrows::check(&workspace)?);
     complaints.extend(methods::check(&workspace)?);
+    complaints.extend(release::check(root, &workspace)?);
     complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
     eprintln!("house rules: {}", if complaints.is_empty() { "ok" } else { "FAILED" });
     Ok(complaints.is_empty())
