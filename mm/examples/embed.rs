@@ -9,7 +9,8 @@
 #![expect(clippy::expect_used, reason = "an example may stop where a kernel must not")]
 
 use hotmem::paging::{
-    Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables, Tlb,
+    Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrame, TableFrames,
+    Tables, Tlb,
 };
 use hotmem::{
     BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Meta, Mm, MovableOps, NodeId,
@@ -253,13 +254,16 @@ unsafe impl EarlyFrames for Bump {
     }
 }
 
-// SAFETY: the bump pointer passes each byte once.
-unsafe impl TableFrames for Bump {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        self.bump(bytes, bytes).ok_or(OutOfFrames { bytes })
+impl TableFrames for Bump {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
+        let at = self.bump(bytes, bytes).ok_or(OutOfFrames { bytes })?;
+        // SAFETY: the bump pointer passes each byte once.
+        Ok(unsafe { TableFrame::new(at, bytes) })
     }
 
-    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+    fn give_back(&self, frame: TableFrame) {
+        let _unused = frame.into_raw();
+    }
 }
 
 fn range(start: u64, len: u64) -> PhysRange {

@@ -5,7 +5,7 @@
 #![expect(unsafe_code)]
 
 use core::fmt;
-use hotmem::paging::{OutOfFrames, TableFrames};
+use hotmem::paging::{OutOfFrames, TableFrame, TableFrames};
 use hotmem::{EarlyFrames, PhysAddr};
 use spin::Mutex;
 
@@ -41,19 +41,21 @@ impl SpareFrames {
     }
 }
 
-// SAFETY: the frames were set aside from the early allocator, and each is in the list or given away.
-unsafe impl TableFrames for SpareFrames {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+impl TableFrames for SpareFrames {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         let (frames, count) = &mut *self.free.lock();
         let index = count.checked_sub(1).filter(|_| bytes <= self.page);
         let (index, frame) = index
             .and_then(|index| frames.get(index).map(|&frame| (index, frame)))
             .ok_or(OutOfFrames { bytes })?;
         *count = index;
-        Ok(frame)
+        // SAFETY: the frames were set aside from the early allocator, and each is in the list or given away. They are
+        // aligned to a page, so to less, too.
+        Ok(unsafe { TableFrame::new(frame, bytes) })
     }
 
-    fn give_back(&self, frame: PhysAddr, _bytes: u64) {
+    fn give_back(&self, frame: TableFrame) {
+        let frame = frame.into_raw();
         let (frames, count) = &mut *self.free.lock();
         // Only what was taken comes back, so there is room.
         if let Some(slot) = frames.get_mut(*count) {
@@ -82,15 +84,14 @@ mod tests {
         assert!(spare.take(8192).is_err());
         let mut taken: Vec<_> = (0..FRAMES).map(|_| spare.take(4096).unwrap()).collect();
         assert!(spare.take(4096).is_err());
-        taken.sort();
-        taken.dedup();
-        assert_eq!(taken.len(), FRAMES);
+        taken.sort_by_key(TableFrame::at);
+        assert!(taken.windows(2).all(|two| two[0].at() < two[1].at()));
         for frame in taken {
-            spare.give_back(frame, 4096);
+            spare.give_back(frame);
         }
         let frame = spare.take(256).unwrap();
-        assert!(frame.is_aligned(4096));
-        spare.give_back(frame, 256);
-        assert!(spare.take(4096).is_ok());
+        assert!(frame.at().is_aligned(4096) && frame.bytes() == 256);
+        spare.give_back(frame);
+        spare.give_back(spare.take(4096).unwrap());
     }
 }

@@ -10,7 +10,7 @@
 // many a gather that detaches nothing.
 #![expect(unsafe_code)]
 
-use super::{TableFrames, Tlb};
+use super::{TableFrame, TableFrames, Tlb};
 use crate::addr::{AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
@@ -34,7 +34,7 @@ pub struct Gather<'a, T: Tlb<I>, S: TableFrames, I: Space = Virtual> {
     cleared: [AddressRange<I>; RANGES],
     ranges: usize,
     /// The first `tables` of them are initialised.
-    detached: [MaybeUninit<(PhysAddr, u64)>; TABLES],
+    detached: [MaybeUninit<TableFrame>; TABLES],
     tables: usize,
     keeps_tables: bool,
     /// What it was told, for who watches.
@@ -149,15 +149,15 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
         self.ranges += 1;
     }
 
-    /// Notes that the table of `bytes` at `frame` has no parent any more; it spans a byte of `near`,
+    /// Notes that the table in `frame` has no parent any more; it spans a byte of `near`,
     /// which is enough for [`Tlb::flush`] to drop cached pointers to it.
     ///
     /// For implementers of [`Mapper`](super::Mapper): called after the parent's entry is cleared.
-    pub fn detached(&mut self, frame: PhysAddr, bytes: u64, near: AddressRange<I>) {
+    pub fn detached(&mut self, frame: TableFrame, near: AddressRange<I>) {
         self.cleared(near);
         #[cfg(any(test, feature = "testing"))]
-        self.note(Told::Detached(frame, bytes, near));
-        self.detached[self.tables].write((frame, bytes));
+        self.note(Told::Detached(frame.at(), frame.bytes(), near));
+        self.detached[self.tables].write(frame);
         self.tables += 1;
         if self.tables == TABLES {
             self.settle();
@@ -179,10 +179,10 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
             self.tlb.flush(*range);
         }
         for slot in &self.detached[..tables] {
-            // SAFETY: `detached` wrote the first `tables` slots, one by one.
-            let (frame, bytes) = unsafe { slot.assume_init() };
-            self.tlb.retire(frame, bytes);
-            self.frames.give_back(frame, bytes);
+            // SAFETY: `detached` wrote the first `tables` slots, one by one, and they count as empty already.
+            let frame = unsafe { slot.assume_init_read() };
+            self.tlb.retire(frame.at(), frame.bytes());
+            self.frames.give_back(frame);
         }
     }
 }

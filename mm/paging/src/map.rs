@@ -131,7 +131,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
                 Entry::Absent => {
                     let bytes = F::LEVELS[above + 1].table_bytes();
                     let frame = frames.take(bytes)?;
-                    self.zero(frame, bytes);
+                    self.zero(&frame);
+                    let frame = frame.into_raw();
                     // Release: whoever sees the link sees an empty table behind it.
                     slot.store(F::encode(Entry::Table(frame), above), Ordering::Release);
                     *made = (above + 1).min(*made);

@@ -79,16 +79,56 @@ pub unsafe trait Tlb<I: Space = Virtual> {
     }
 }
 
+/// RAM for one page table, which nothing else uses: who holds it may write it, and owes it to the source it came from.
+#[derive(Debug)]
+#[must_use = "a frame that is dropped is lost"]
+pub struct TableFrame {
+    at: PhysAddr,
+    bytes: u64,
+}
+
+impl TableFrame {
+    /// The `bytes` of RAM at `at`.
+    ///
+    /// # Safety
+    ///
+    /// They are aligned to `bytes`, a power of two. Nothing else uses them for as long as this value is there, or the
+    /// table that is made of it, and the [`PhysMem`] of who gets it reaches them as long.
+    pub const unsafe fn new(at: PhysAddr, bytes: u64) -> Self {
+        Self { at, bytes }
+    }
+
+    /// Where it is.
+    pub const fn at(&self) -> PhysAddr {
+        self.at
+    }
+
+    /// How large it is.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its address, for who remembers it otherwise: in an entry of a table above, or in a list of free frames.
+    pub const fn into_raw(self) -> PhysAddr {
+        let at = self.at;
+        core::mem::forget(self);
+        at
+    }
+}
+
+/// A frame that is dropped stays unused for good. That is no harm to anybody else, but an error: tests fail by it.
+impl Drop for TableFrame {
+    fn drop(&mut self) {
+        #[cfg(any(test, feature = "testing"))]
+        crate::testing::fail_unless(false, "a frame for a page table was dropped");
+    }
+}
+
 /// Where the frames of page tables come from, and where they go back to.
 ///
 /// Called in the middle of a change of the tables, with the locks of who changes them held: no method changes
 /// the same tables, or sleeps where that caller may not.
-///
-/// # Safety
-///
-/// What [`take`](Self::take) returns is RAM that nothing else uses, until it is given back, and that the machine's
-/// [`PhysMem`] reaches as long.
-pub unsafe trait TableFrames {
+pub trait TableFrames {
     /// Takes `bytes` of RAM, aligned to `bytes` (a power of two, possibly less than a page).
     ///
     /// What it holds does not matter: the walker zeroes it.
@@ -96,12 +136,12 @@ pub unsafe trait TableFrames {
     /// # Errors
     ///
     /// [`OutOfFrames`] when there is none.
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames>;
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames>;
 
-    /// Gives back what [`take`](Self::take) answered for the same number of bytes.
+    /// Gives back what [`take`](Self::take) returned.
     ///
     /// Only called for a table that nothing can be walking any more.
-    fn give_back(&self, frame: PhysAddr, bytes: u64);
+    fn give_back(&self, frame: TableFrame);
 
     /// Whether the table at `frame`, which became empty, stays where it is: it was there before anything
     /// was mapped, or what was unmapped must find it again.
@@ -152,14 +192,13 @@ unsafe impl<I: Space, T: Tlb<I> + ?Sized> Tlb<I> for &T {
     }
 }
 
-// SAFETY: every promise is the referent's own.
-unsafe impl<S: TableFrames + ?Sized> TableFrames for &S {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+impl<S: TableFrames + ?Sized> TableFrames for &S {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         (**self).take(bytes)
     }
 
-    fn give_back(&self, frame: PhysAddr, bytes: u64) {
-        (**self).give_back(frame, bytes);
+    fn give_back(&self, frame: TableFrame) {
+        (**self).give_back(frame);
     }
 
     fn keeps(&self, frame: PhysAddr) -> bool {

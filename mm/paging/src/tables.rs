@@ -3,7 +3,9 @@
 // UNSAFETY: turns the machine's pointers to table frames into slices of atomic entries.
 #![expect(unsafe_code)]
 
-use super::{Entry, Gather, MapError, Mapper, Mapping, PhysMem, PteFormat, TableAt, TableFrames};
+use super::{
+    Entry, Gather, MapError, Mapper, Mapping, PhysMem, PteFormat, TableAt, TableFrame, TableFrames,
+};
 use super::{Tlb, Translation, UnmapError};
 use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
@@ -64,7 +66,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     ///   `F`, and that only this value (and the hardware) touches from now on. `mem`'s pointers to its
     ///   tables are good for all bytes of a table. Below the root no table is empty but those that
     ///   [`TableFrames::keeps`] names.
-    /// - The frames given to `map` are unused RAM that `mem` reaches, as long as they are.
+    /// - `mem` reaches the frames that are given to `map`.
     /// - No call that changes the tree runs at the same time as any other call on it.
     /// - Who unmaps a range no longer uses it, and who maps one aliases no Rust object by it.
     pub const unsafe fn new(root: PhysAddr, mem: P, tlb: T) -> Self {
@@ -122,11 +124,28 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     }
 
     /// Fills a frame with empty entries before it becomes part of the tree.
-    pub(super) fn zero(&self, frame: PhysAddr, bytes: u64) {
-        let first = self.mem.pointer(frame);
-        // SAFETY: the frame was just taken from the source of table frames: unused RAM of `bytes`
-        // bytes, by `new`'s contract; no walk can reach it yet.
-        unsafe { first.write_bytes(0, bytes as usize) }
+    pub(super) fn zero(&self, frame: &TableFrame) {
+        let first = self.mem.pointer(frame.at());
+        // SAFETY: a table frame is RAM of its size that nothing else uses and that `mem` reaches, by the
+        // contract of `TableFrame::new`; no walk can reach it yet.
+        unsafe { first.write_bytes(0, frame.bytes() as usize) }
+    }
+
+    /// Takes the table of `level` on the path of `stop`, which leads to `at`, out of the tree. Returns its frame, and
+    /// the entries of the table above.
+    pub(super) fn take_out(
+        &self,
+        stop: &Stop,
+        level: usize,
+        at: Address<I>,
+    ) -> (TableFrame, &[AtomicU64]) {
+        let parents = self.slots(stop.path[level - 1], level - 1);
+        parents[F::LEVELS[level - 1].index(at.get())].store(0, Ordering::Release);
+        let bytes = F::LEVELS[level].table_bytes();
+        // SAFETY: a table of this tree was a table frame of its level's size, or was there before, by the contract of
+        // `new`; its entry is gone, so nothing but this value and walks under way reaches it, and those end with the
+        // flush, before which the gather gives no frame back.
+        (unsafe { TableFrame::new(stop.path[level], bytes) }, parents)
     }
 
     /// Walks from the root towards `at` until an entry is not a table.

@@ -1,6 +1,7 @@
 //! The walker on formats of our own; the storms also run on the real ones, in `hotmem-arch`.
 
-use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, Tables, UnmapError};
+use super::UnmapError;
+use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables};
 use crate::addr::{Guest, GuestAddr, PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
 use crate::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
 use crate::testing::{GranulePte, OddPte, ShallowPte, TinyPte};
@@ -171,6 +172,12 @@ fn what_the_format_cannot_name_is_refused() {
 
     machine.map(top - PAGE, (1 << 48) - PAGE, PAGE, HUGE).unwrap();
     machine.unmap(top - PAGE, PAGE).unwrap();
+}
+
+#[test]
+#[should_panic(expected = "a frame for a page table was dropped")]
+fn a_frame_that_is_neither_used_nor_given_back_fails_a_test() {
+    drop(Machine::new().frames.take(PAGE).unwrap());
 }
 
 #[test]

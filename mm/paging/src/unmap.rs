@@ -138,9 +138,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         near: AddressRange<I>,
         gather: &mut Gather<'_, T, S, I>,
     ) -> &[AtomicU64] {
-        let parents = self.slots(stop.path[level - 1], level - 1);
-        parents[F::LEVELS[level - 1].index(near.start().get())].store(0, Ordering::Release);
-        gather.detached(stop.path[level], F::LEVELS[level].table_bytes(), near);
+        let (table, parents) = self.take_out(stop, level, near.start());
+        gather.detached(table, near);
         parents
     }
 

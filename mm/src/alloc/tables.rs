@@ -8,7 +8,7 @@ use crate::alloc::Allocator;
 use crate::alloc::frames::Reserve;
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
-use crate::paging::{OutOfFrames, TableFrames};
+use crate::paging::{OutOfFrames, TableFrame, TableFrames};
 use core::sync::atomic::Ordering;
 
 /// Where frames for tables come from while the manager maps.
@@ -124,19 +124,21 @@ impl<M: Machine> TableSource<'_, M> {
     }
 }
 
-// SAFETY: the reserve and the allocator give each frame away once until it comes back, and both have RAM of the
-// linear map only.
-unsafe impl<M: Machine> TableFrames for TableSource<'_, M> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+impl<M: Machine> TableFrames for TableSource<'_, M> {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         if bytes > M::PAGE_BYTES || !self.allocator.machine().allows_allocation() {
             return Err(OutOfFrames { bytes });
         }
         let whole = bytes == M::PAGE_BYTES;
         let taken = if whole { self.take_frame() } else { self.take_piece(bytes) };
-        taken.ok_or(OutOfFrames { bytes })
+        // SAFETY: the reserve and the allocator give each frame away once until it comes back, aligned to its size,
+        // and both have RAM of the linear map only.
+        let frame = |at| unsafe { TableFrame::new(at, bytes) };
+        taken.map(frame).ok_or(OutOfFrames { bytes })
     }
 
-    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+    fn give_back(&self, frame: TableFrame) {
+        let (bytes, frame) = (frame.bytes(), frame.into_raw());
         if bytes < M::PAGE_BYTES {
             self.return_piece(frame, bytes);
         } else {

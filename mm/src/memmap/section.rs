@@ -32,6 +32,7 @@ use crate::geometry::{Geometry, PARTS_PER_RECORD};
 use crate::machine::{Machine, PhysMem};
 use crate::memmap::page::Page;
 use crate::memmap::record::{Part, Record};
+use crate::paging::TableFrame;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -177,33 +178,37 @@ impl SectionMap {
             .is_some_and(|root| root.load(Ordering::Acquire) != 0)
     }
 
-    /// Makes the frame at `frame` the node of `section`, with every section in it absent.
-    ///
-    /// The frame is the caller's to give: [`NODE_BYTES`] of RAM that nobody else uses.
-    pub(crate) fn insert_node(&self, memory: &impl PhysMem, section: u64, frame: PhysAddr) {
-        // SAFETY: the frame is RAM, mapped, and the caller gives it up: nothing else refers to it.
-        unsafe { memory.pointer(frame).write_bytes(0, NODE_BYTES as usize) };
-        if let Some(root) = self.roots.get((section / NODE_SECTIONS) as usize) {
-            root.store(frame.get() | NODE_BIT, Ordering::Release);
-        }
+    /// Makes `frame`, of [`NODE_BYTES`], the node of `section`, with every section in it absent.
+    pub(crate) fn insert_node(&self, memory: &impl PhysMem, section: u64, frame: TableFrame) {
+        // SAFETY: a table frame is RAM of its size that nothing else uses and that `memory` reaches.
+        unsafe { memory.pointer(frame.at()).write_bytes(0, frame.bytes() as usize) };
+        self.put_back_node(section, frame);
     }
 
     /// Takes the node of `section` out of the map if every section in it is absent. A lookup may
     /// still be reading it.
-    pub(crate) fn take_empty_node(&self, memory: &impl PhysMem, section: u64) -> Option<PhysAddr> {
+    pub(crate) fn take_empty_node(
+        &self,
+        memory: &impl PhysMem,
+        section: u64,
+    ) -> Option<TableFrame> {
         let node = self.node(memory, section)?;
         if node.iter().any(|word| word.load(Ordering::Relaxed) != 0) {
             return None;
         }
         let root = self.roots.get((section / NODE_SECTIONS) as usize)?;
         // SeqCst: as in `set_word`, a reader sees no node or is waited for.
-        node_frame(root.swap(0, Ordering::SeqCst))
+        let frame = node_frame(root.swap(0, Ordering::SeqCst))?;
+        // SAFETY: a node is a table frame of this size, by `insert_node`, and in the map no more. Look-ups under way
+        // only read it, and the caller waits for them before it gives it back.
+        Some(unsafe { TableFrame::new(frame, NODE_BYTES) })
     }
 
-    /// Puts a node back that was taken out empty.
-    pub(crate) fn put_back_node(&self, section: u64, frame: PhysAddr) {
+    /// Puts a node back that was taken out empty, or is new.
+    pub(crate) fn put_back_node(&self, section: u64, frame: TableFrame) {
+        let at = frame.into_raw();
         if let Some(root) = self.roots.get((section / NODE_SECTIONS) as usize) {
-            root.store(frame.get() | NODE_BIT, Ordering::Release);
+            root.store(at.get() | NODE_BIT, Ordering::Release);
         }
     }
 

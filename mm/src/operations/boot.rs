@@ -1,13 +1,13 @@
 //! What a manager boots with: RAM as the kernel names it, and an early allocator.
 
-// UNSAFETY: declares what an early allocator promises.
+// UNSAFETY: declares what an early allocator promises, and vouches for its frames.
 #![expect(unsafe_code)]
 
 use crate::addr::{PfnRange, PhysAddr, PhysRange, VirtAddr};
 use crate::alloc::node::NodeId;
 use crate::geometry::{BlockSize, GeometryError};
 use crate::machine::Machine;
-use crate::paging::{MapError, OutOfFrames, TableFrames, Translation};
+use crate::paging::{MapError, OutOfFrames, TableFrame, TableFrames, Translation};
 use core::cell::RefCell;
 use core::fmt;
 
@@ -46,13 +46,16 @@ impl<'e> EarlyTables<'e> {
     }
 }
 
-// SAFETY: every promise is the early allocator's; nothing is used again.
-unsafe impl TableFrames for EarlyTables<'_> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
+impl TableFrames for EarlyTables<'_> {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
+        let taken = self.0.borrow_mut().take(bytes, bytes);
+        // SAFETY: what an early allocator gives is RAM of the linear map that nothing else uses, for good.
+        taken.map(|at| unsafe { TableFrame::new(at, bytes) }).ok_or(OutOfFrames { bytes })
     }
 
-    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+    fn give_back(&self, frame: TableFrame) {
+        let _unused = frame.into_raw();
+    }
 }
 
 /// What the kernel knows of its memory when it boots.

@@ -6,13 +6,12 @@
 //!   root of a process              [ u |  u   | linear, linear, ... | memmap ]
 //! ```
 
-// UNSAFETY: vouches for the frames that it gives away.
-#![expect(unsafe_code)]
-
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::memmap::roots::RootEntries;
-use crate::operations::boot::EarlyFrames;
-use crate::paging::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrames};
+use crate::operations::boot::{EarlyFrames, EarlyTables};
+use crate::paging::{
+    Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrame, TableFrames,
+};
 use core::cell::{Cell, RefCell};
 
 /// Spare frames that are kept: as many tables as lead from an entry of the root to a page.
@@ -69,39 +68,45 @@ struct Pinned<'e> {
     early: RefCell<&'e mut dyn EarlyFrames>,
     /// The first table that was taken for the entry.
     top: Cell<Option<PhysAddr>>,
-    spare: Cell<[Option<(PhysAddr, u64)>; SPARE]>,
+    spare: RefCell<[Option<TableFrame>; SPARE]>,
 }
 
 impl<'e> Pinned<'e> {
     fn new(early: &'e mut dyn EarlyFrames) -> Self {
         let early = RefCell::new(early);
-        Self { early, top: Cell::new(None), spare: Cell::new([None; SPARE]) }
+        Self { early, top: Cell::new(None), spare: RefCell::default() }
     }
 
-    fn take_spare(&self, bytes: u64) -> Option<PhysAddr> {
-        let mut spare = self.spare.get();
-        let slot = spare.iter_mut().find(|slot| slot.is_some_and(|(_, size)| size == bytes))?;
-        let taken = slot.take();
-        self.spare.set(spare);
-        taken.map(|(frame, _)| frame)
+    fn take_spare(&self, bytes: u64) -> Option<TableFrame> {
+        let mut spare = self.spare.borrow_mut();
+        let fits = |slot: &&mut Option<TableFrame>| {
+            slot.as_ref().is_some_and(|frame| frame.bytes() == bytes)
+        };
+        spare.iter_mut().find(fits)?.take()
     }
 }
 
-// SAFETY: frames are the early allocator's, which gives each away once, and those that came back.
-unsafe impl TableFrames for Pinned<'_> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        let taken = self.take_spare(bytes).or_else(|| self.early.borrow_mut().take(bytes, bytes));
-        let frame = taken.ok_or(OutOfFrames { bytes })?;
-        self.top.set(self.top.get().or(Some(frame)));
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        for frame in self.spare.get_mut().iter_mut().filter_map(Option::take) {
+            let _unused = frame.into_raw();
+        }
+    }
+}
+
+impl TableFrames for Pinned<'_> {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
+        let early = || EarlyTables::new(&mut **self.early.borrow_mut()).take(bytes);
+        let frame = self.take_spare(bytes).map_or_else(early, Ok)?;
+        self.top.set(self.top.get().or(Some(frame.at())));
         Ok(frame)
     }
 
-    fn give_back(&self, frame: PhysAddr, bytes: u64) {
-        let mut spare = self.spare.get();
-        if let Some(slot) = spare.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some((frame, bytes));
+    fn give_back(&self, frame: TableFrame) {
+        match self.spare.borrow_mut().iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(frame),
+            None => _ = frame.into_raw(),
         }
-        self.spare.set(spare);
     }
 
     fn keeps(&self, frame: PhysAddr) -> bool {

@@ -35,7 +35,7 @@ use crate::operations::boot::{
     BootError, BootMemory, EarlyFrames, EarlyTables, RESERVE_SHARE, inner, whole_pages,
 };
 use crate::operations::windows::{check_windows, pin_root_entries};
-use crate::paging::Mapper;
+use crate::paging::{Mapper, TableFrames};
 
 impl<M: Machine> Operations<M> {
     /// See [`Mm::boot`](crate::Mm::boot).
@@ -171,8 +171,8 @@ impl<M: Machine> Boot<'_, M> {
             return Ok(());
         }
         if !self.memmap.sections().has_node(number) {
-            let frame = early.take(NODE_BYTES, NODE_BYTES);
-            let frame = frame.ok_or(BootError::OutOfMemory)?;
+            let frame = EarlyTables::new(early).take(NODE_BYTES);
+            let frame = frame.map_err(|_| BootError::OutOfMemory)?;
             self.memmap.sections().insert_node(self.memmap.machine(), number, frame);
         }
         let bytes = self.memmap.windows().memmap_virt(described).len();

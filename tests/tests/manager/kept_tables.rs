@@ -1,21 +1,19 @@
 //! Tables that were there before an operation are there after it, also if it fails, and if they are empty.
 
-// UNSAFETY: vouches for the frames of a fake early allocator.
-#![expect(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use hotmem::paging::{
-    Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableAt, TableFrames, Tables,
+    Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableAt, TableFrame, TableFrames, Tables,
 };
 use hotmem::testing::{
     Bench, FakeEarly, FakeMachine, FakeRam, FakeTables, FaultPlan, Lmb, Setup, Shape, SoftMmu,
     Tiny, TinyPte, TinyShared, range,
 };
 use hotmem::{
-    BlockSize, BootMemory, EarlyFrames, Geometry, NodeId, PhysAddr, PhysRange, Piece, Placement,
+    BlockSize, BootMemory, EarlyTables, Geometry, NodeId, PhysAddr, PhysRange, Piece, Placement,
     TakeList, VirtAddr, VirtRange,
 };
 use hotmem_tests::memory::{GIB, KIB, MIB, assert_same, fail_each_allocation};
@@ -93,14 +91,13 @@ fn a_failed_add_and_a_removal_leave_the_empty_table_of_taken_memory() {
 /// The early allocator as a source of tables that stay where they are.
 struct Early<'e>(RefCell<&'e mut FakeEarly>);
 
-// SAFETY: every promise is the early allocator's; nothing is used again.
-unsafe impl TableFrames for Early<'_> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
+impl TableFrames for Early<'_> {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
+        EarlyTables::new(&mut **self.0.borrow_mut()).take(bytes)
     }
 
-    fn give_back(&self, frame: PhysAddr, _bytes: u64) {
-        panic!("{frame} was kept");
+    fn give_back(&self, frame: TableFrame) {
+        panic!("{frame:?} was kept");
     }
 }
 

@@ -5,12 +5,10 @@
 #![expect(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::cell::RefCell;
-
-use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames, TableFrames, Translation};
-use hotmem::testing::{Bench, FakeEarly, FakeMachine, Shape, Tiny, range};
+use hotmem::paging::{Attr, MapError, Mapper, Mapping, Translation};
+use hotmem::testing::{Bench, FakeMachine, Shape, Tiny, range};
 use hotmem::{
-    AddError, BlockSize, BootError, BootMemory, EarlyFrames, Mm, NodeId, Order, OwnMapError,
+    AddError, BlockSize, BootError, BootMemory, EarlyTables, Mm, NodeId, Order, OwnMapError,
     PhysAddr, PhysRange, Placement, VirtAddr, VirtRange, ZoneKind,
 };
 use hotmem_arch::x86_64::pte::X86Pte4;
@@ -41,18 +39,6 @@ impl Shape for Overlapping {
     const PHYS_LIMIT: PhysAddr = Tiny::PHYS_LIMIT;
 }
 
-/// Frames for tables that a loader makes.
-struct Loader<'e>(RefCell<&'e mut FakeEarly>);
-
-// SAFETY: every promise is the early allocator's.
-unsafe impl TableFrames for Loader<'_> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        self.0.borrow_mut().take(bytes, bytes).ok_or(OutOfFrames { bytes })
-    }
-
-    fn give_back(&self, _: PhysAddr, _: u64) {}
-}
-
 /// Boots with `ram` and `window`, after a loader has mapped `mapping`.
 fn boot_after<S: Shape>(
     ram: PhysRange,
@@ -60,7 +46,7 @@ fn boot_after<S: Shape>(
     mapping: Option<Mapping>,
 ) -> (Mm<FakeMachine<S>>, Result<(), BootError>) {
     let (machine, mut early) = FakeMachine::<S>::start(&[ram], MIB);
-    let loader = Loader(RefCell::new(&mut early));
+    let loader = EarlyTables::new(&mut early);
     mapping.iter().for_each(|mapping| machine.tables().map(mapping, &loader).unwrap());
     let mm = Mm::new(machine);
     let block_size = BlockSize::new::<FakeMachine<S>>(1 << S::SECTION_SHIFT).unwrap();
@@ -100,7 +86,7 @@ fn a_range_that_a_complete_linear_map_does_not_show_is_not_added() {
     // What loaders map read-only is not shown as memory either.
     let last = VirtRange::new(Complete::LINEAR_BASE.add(REAL_WINDOW + GIB), GIB).unwrap();
     let (_, mut early) = FakeMachine::<Tiny>::start(&[range(0, MIB)], MIB);
-    let frames = Loader(RefCell::new(&mut early));
+    let frames = EarlyTables::new(&mut early);
     let mut gather = hotmem::paging::Gather::new(mm.tables().tlb(), &frames);
     mm.tables().unmap(last, &mut gather).unwrap();
     gather.flush();

@@ -8,7 +8,7 @@ use super::std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::std::vec::Vec;
 use super::{FaultPlan, SoftMmu};
 use crate::addr::{PhysAddr, PhysRange};
-use crate::{OutOfFrames, PteFormat, TableFrames};
+use crate::{OutOfFrames, PteFormat, TableFrame, TableFrames};
 
 use core::fmt;
 
@@ -56,9 +56,8 @@ impl<F: PteFormat> FakeTables<F> {
     }
 }
 
-// SAFETY: frames come from a range of fake RAM that belongs to this allocator, each once until it is back.
-unsafe impl<F: PteFormat> TableFrames for FakeTables<F> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+impl<F: PteFormat> TableFrames for FakeTables<F> {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         let out = OutOfFrames { bytes };
         if !self.plan.allows() {
             return Err(out);
@@ -80,10 +79,12 @@ unsafe impl<F: PteFormat> TableFrames for FakeTables<F> {
         };
         self.poison(frame, bytes);
         state.used.insert(frame, bytes);
-        Ok(frame)
+        // SAFETY: frames come from a range of fake RAM that belongs to this allocator, each once until it is back.
+        Ok(unsafe { TableFrame::new(frame, bytes) })
     }
 
-    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+    fn give_back(&self, frame: TableFrame) {
+        let (bytes, frame) = (frame.bytes(), frame.into_raw());
         let mut state = self.lock();
         assert_eq!(
             state.used.remove(&frame),

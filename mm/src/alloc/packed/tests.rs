@@ -1,12 +1,15 @@
 //! Pieces of frames, on a machine with pages of 64 KiB.
 
+// UNSAFETY: gives back what was never taken, of fake RAM.
+#![expect(unsafe_code)]
+
 extern crate std;
 
 use super::*;
 use crate::NodeId;
 use crate::Placement;
 use crate::addr::PhysRange;
-use crate::paging::{Mapper, TableFrames};
+use crate::paging::{Mapper, TableFrame, TableFrames};
 use crate::testing::{Bench, FakeMachine, Lmb, Random, Setup, Shape, range};
 use std::collections::BTreeMap;
 use std::vec;
@@ -31,23 +34,23 @@ fn as_many_pieces_fit_a_frame_as_it_has_room_for_beside_its_header() {
         let bench = bench(64 << 30);
         let (free, _) = held(&bench);
         let first = bench.mm.allocator().table_frames().take(bytes).unwrap();
-        let frame = first.align_down(PAGE);
+        let frame = first.at().align_down(PAGE);
         let mut taken = vec![first];
         for _ in 1..pieces {
             let piece = bench.mm.allocator().table_frames().take(bytes).unwrap();
-            assert!(piece.is_aligned(bytes) && piece.align_down(PAGE) == frame && piece != frame);
+            let at = piece.at();
+            assert!(at.is_aligned(bytes) && at.align_down(PAGE) == frame && at != frame);
             taken.push(piece);
         }
         assert_eq!(held(&bench).0, free - 1);
         let next = bench.mm.allocator().table_frames().take(bytes).unwrap();
-        assert_ne!(next.align_down(PAGE), frame);
+        assert_ne!(next.at().align_down(PAGE), frame);
         assert_eq!(held(&bench).0, free - 2);
 
-        taken.sort_unstable();
-        taken.dedup();
-        assert_eq!(taken.len(), pieces);
-        bench.mm.allocator().table_frames().give_back(next, bytes);
-        taken.iter().for_each(|&piece| bench.mm.allocator().table_frames().give_back(piece, bytes));
+        taken.sort_unstable_by_key(TableFrame::at);
+        assert!(taken.windows(2).all(|two| two[0].at() < two[1].at()));
+        bench.mm.allocator().table_frames().give_back(next);
+        taken.into_iter().for_each(|piece| bench.mm.allocator().table_frames().give_back(piece));
         assert_eq!(held(&bench).0, free);
     }
 }
@@ -59,25 +62,24 @@ fn pieces_of_all_sizes_come_and_go_in_any_order_and_no_two_overlap() {
         let bench = bench(window);
         let before = (held(&bench), bench.snapshot());
         let mut random = Random::new(window + 1);
-        let mut taken: BTreeMap<PhysAddr, u64> = BTreeMap::new();
+        let mut taken: BTreeMap<PhysAddr, TableFrame> = BTreeMap::new();
         for _ in 0..20_000 {
             if random.below(100) < 53 {
                 let bytes = [256, 4096, 1024, PAGE][random.below(4) as usize];
                 let piece = bench.mm.allocator().table_frames().take(bytes).unwrap();
-                assert!(piece.is_aligned(bytes));
-                let below = taken.range(..piece.add(bytes)).next_back();
-                assert!(below.is_none_or(|(at, bytes)| at.add(*bytes) <= piece));
-                taken.insert(piece, bytes);
-            } else if let Some((&piece, &bytes)) = taken.iter().nth(random.below(200) as usize) {
-                taken.remove(&piece);
-                bench.mm.allocator().table_frames().give_back(piece, bytes);
+                let at = piece.at();
+                assert!(at.is_aligned(bytes));
+                let below = taken.range(..at.add(bytes)).next_back();
+                assert!(below.is_none_or(|(below, frame)| below.add(frame.bytes()) <= at));
+                taken.insert(at, piece);
+            } else if let Some(&at) = taken.keys().nth(random.below(200) as usize) {
+                let piece = taken.remove(&at).unwrap();
+                bench.mm.allocator().table_frames().give_back(piece);
             }
         }
-        let small = taken.values().filter(|&&bytes| bytes < PAGE).count() as u64;
+        let small = taken.values().filter(|piece| piece.bytes() < PAGE).count() as u64;
         assert_eq!(bench.mm.allocator().frames.packed.lock().pieces(), small);
-        taken.iter().for_each(|(&piece, &bytes)| {
-            bench.mm.allocator().table_frames().give_back(piece, bytes)
-        });
+        taken.into_values().for_each(|piece| bench.mm.allocator().table_frames().give_back(piece));
         assert_eq!((held(&bench), bench.snapshot()), before);
     }
 }
@@ -89,7 +91,9 @@ fn a_budget_is_what_its_tables_take() {
     let mut budget = Budget::default();
     for (bytes, count) in [(256, 256), (4096, 30), (PAGE, 3)] {
         budget.add::<FakeMachine<Lmb>>(bytes, count);
-        (0..count).for_each(|_| assert!(bench.mm.allocator().table_frames().take(bytes).is_ok()));
+        (0..count).for_each(|_| {
+            let _used = bench.mm.allocator().table_frames().take(bytes).unwrap().into_raw();
+        });
     }
     assert_eq!(budget.frames(), 2 + 2 + 3);
     assert_eq!(free - held(&bench).0, budget.frames());
@@ -133,7 +137,9 @@ fn a_table_from_before_the_manager_stays_where_it_is() {
     let boot = boot.unwrap();
     let word = |offset| machine.mmu().load(Lmb::LINEAR_BASE.add(boot.get() + offset));
     let bytes: Vec<_> = (0..4096).step_by(8).map(word).collect();
-    bench.mm.allocator().table_frames().give_back(boot, 4096);
+    // SAFETY: a table of fake RAM; that it is in use is what the manager shall notice.
+    let in_use = unsafe { TableFrame::new(boot, 4096) };
+    bench.mm.allocator().table_frames().give_back(in_use);
     assert_eq!((held(&bench), bench.snapshot()), before);
     assert_eq!(bench.mm.allocator().frames.packed.lock().pieces(), 0);
     assert_eq!((0..4096).step_by(8).map(word).collect::<Vec<_>>(), bytes);

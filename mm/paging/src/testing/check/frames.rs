@@ -8,7 +8,7 @@ use super::super::std::sync::{Mutex, MutexGuard, PoisonError};
 use super::super::std::vec::Vec;
 use super::super::{FaultPlan, std};
 use crate::addr::{PhysAddr, PhysRange};
-use crate::{OutOfFrames, TableFrames};
+use crate::{OutOfFrames, TableFrame, TableFrames};
 
 /// Frames out of a range of RAM.
 pub(super) struct Frames<'r> {
@@ -52,9 +52,8 @@ impl<'r> Frames<'r> {
     }
 }
 
-// SAFETY: frames come from RAM that the rig vouches for, each once until it is back.
-unsafe impl TableFrames for Frames<'_> {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+impl TableFrames for Frames<'_> {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         let out = OutOfFrames { bytes };
         if !self.plan.allows() {
             return Err(out);
@@ -76,10 +75,12 @@ unsafe impl TableFrames for Frames<'_> {
         };
         (self.spoil)(frame, bytes);
         state.used.insert(frame, bytes);
-        Ok(frame)
+        // SAFETY: frames come from RAM that the rig vouches for, each once until it is back.
+        Ok(unsafe { TableFrame::new(frame, bytes) })
     }
 
-    fn give_back(&self, frame: PhysAddr, bytes: u64) {
+    fn give_back(&self, frame: TableFrame) {
+        let (bytes, frame) = (frame.bytes(), frame.into_raw());
         let mut state = self.state();
         let known = state.used.remove(&frame);
         if std::thread::panicking() {

@@ -9,7 +9,7 @@ use super::super::std::string::String;
 use super::super::storm::WalkerRig;
 use super::*;
 use crate::addr::{VirtAddr, VirtRange};
-use crate::{OutOfFrames, TableFrames};
+use crate::{OutOfFrames, TableFrame, TableFrames};
 
 type Inner = WalkerRig<TinyPte, Virtual>;
 
@@ -53,13 +53,14 @@ struct Faulty {
 /// Takes tables that a gather must not see.
 struct Lost;
 
-// SAFETY: it gives nothing away.
-unsafe impl TableFrames for Lost {
-    fn take(&self, bytes: u64) -> Result<PhysAddr, OutOfFrames> {
+impl TableFrames for Lost {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         Err(OutOfFrames { bytes })
     }
 
-    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+    fn give_back(&self, frame: TableFrame) {
+        let _lost = frame.into_raw();
+    }
 }
 
 const PAGE: u64 = 4096;

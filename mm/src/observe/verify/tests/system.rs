@@ -159,7 +159,7 @@ fn a_table_that_no_shared_page_counts_is_named() {
     let setup = Setup { ram, block: 256 << 20, window, kernelcore: None };
     let bench = Bench::<Lmb>::new(&setup);
     bench.mm.verify_machine().unwrap();
-    bench.mm.allocator().table_frames().take(256).unwrap();
+    let _lost = bench.mm.allocator().table_frames().take(256).unwrap().into_raw();
     let found = bench.mm.verify_machine().unwrap_err();
     assert_eq!((found.law, found.what), (4, "tables and nodes in shared pages"));
 }

@@ -6,7 +6,7 @@
 use core::cell::Cell;
 
 use super::*;
-use crate::paging::{OutOfFrames, TableFrames};
+use crate::paging::{OutOfFrames, TableFrame, TableFrames};
 use crate::testing::TinyShared;
 
 // Law 5.
@@ -31,7 +31,7 @@ fn a_boot_memmap_in_pages_that_were_freed_is_named() {
 #[test]
 fn a_section_node_in_added_memory_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    let frame = PhysAddr::new(DIMM + MIB - PAGE);
+    let frame = frame(PhysAddr::new(DIMM + MIB - PAGE), PAGE);
     bench.mm.allocator().memmap.sections().insert_node(bench.mm.machine(), 1024, frame);
     names(&bench, 5, "a section node lies in system memory");
 }
@@ -39,13 +39,20 @@ fn a_section_node_in_added_memory_is_named() {
 /// Hands out page after page from this address on, whoever they belong to.
 struct AnyFrames(Cell<u64>);
 
-// SAFETY: the one frame is a test's own.
-unsafe impl TableFrames for AnyFrames {
-    fn take(&self, _bytes: u64) -> Result<PhysAddr, OutOfFrames> {
-        Ok(PhysAddr::new(self.0.replace(self.0.get() + PAGE)))
+impl TableFrames for AnyFrames {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
+        Ok(frame(PhysAddr::new(self.0.replace(self.0.get() + PAGE)), bytes))
     }
 
-    fn give_back(&self, _frame: PhysAddr, _bytes: u64) {}
+    fn give_back(&self, frame: TableFrame) {
+        let _unused = frame.into_raw();
+    }
+}
+
+/// RAM as if it were free for a table.
+fn frame(at: PhysAddr, bytes: u64) -> TableFrame {
+    // SAFETY: it is fake RAM, and no Rust object lies there.
+    unsafe { TableFrame::new(at, bytes) }
 }
 
 /// Maps a page at `virt`, by tables that lie from `at` on.
@@ -301,7 +308,7 @@ fn a_table_whose_shared_page_does_not_count_it_is_named() {
         }
     });
     let table = piece.unwrap();
-    bench.mm.allocator().table_frames().give_back(table.frame, table.bytes);
+    bench.mm.allocator().table_frames().give_back(frame(table.frame, table.bytes));
     bench.mm.verify_machine().unwrap_err();
     assert_eq!(bench.mm.allocator().table_frames().is_first_piece(table.frame, table.bytes), None);
 }
