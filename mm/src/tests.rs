@@ -81,7 +81,7 @@ fn nobody_keeps_a_word_with_what_boot_the_tables_or_the_memmap_hold() {
     }
     assert!(heads > 0, "boot holds nothing");
     for number in 0..RAM / MIB {
-        let record = bench.mm.allocator().memmap.section(number).unwrap().word().record();
+        let record = bench.mm.allocator().memmap.alone().section(number).unwrap().word().record();
         assert!(bench.mm.set_private(record, 0).is_err(), "record of section {number}");
     }
 

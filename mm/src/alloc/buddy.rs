@@ -4,16 +4,17 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
+use crate::alloc::lists::FreeLists;
 use crate::alloc::metas::Metas;
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::record::Record;
 use crate::memmap::section::{Section, SectionState};
+use crate::memmap::seen::Seen;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
@@ -136,33 +137,34 @@ impl<M: Machine> Allocator<M> {
         Request { order, align, private, uses_floor, meta_of_each, below, .. }: Request,
         owner: Owner,
     ) -> Option<Pfn> {
-        let mut zone = self.nodes.lock(node, kind);
+        let mut guard = self.nodes.lock(node, kind);
+        let (zone, memmap) = self.locked(&mut guard);
         if !uses_floor && !zone.keeps_floor(kind, order, owner) {
             return None;
         }
         // An extent is aligned to its size, and its first part is kept.
-        let lists = self.lists();
-        let (mut size, pfn) = lists.pick(&zone, align, order, below)?;
-        let section = self.memmap.known_section(pfn)?;
-        let block = self.memmap.known_block_record(section.number())?;
-        lists.unlink(&mut zone, pfn, size);
+        let lists = FreeLists::of(memmap);
+        let (mut size, pfn) = lists.pick(zone, align, order, below)?;
+        let section = memmap.known_section(pfn)?;
+        let block = memmap.known_block_record(section.number())?;
+        lists.unlink(zone, pfn, size);
 
         while size > order {
             let half = size.half()?;
             if size == M::PART_ORDER {
                 section.clear_head(pfn, size);
-                self.memmap.initialise_part(section, Section::<M>::part(pfn));
+                memmap.initialise_part(section, Section::<M>::part(pfn));
             }
-            lists.insert_free(&mut zone, pfn.add(half.pages()), half);
+            lists.insert_free(zone, pfn.add(half.pages()), half);
             size = half;
         }
 
         let page = section.page(pfn);
         page.payload()[PRIVATE].store(private, Ordering::Relaxed);
         page.payload()[SINCE].store(self.machine().stamp(), Ordering::Relaxed);
-        Metas::of(&self.memmap).begin(pfn, if meta_of_each { order.pages() } else { 1 });
+        Metas::of(memmap).begin(pfn, if meta_of_each { order.pages() } else { 1 });
         section.set_head(pfn, order, PageState::Used { order, owner });
-        count_free(&mut zone, block, order.pages().wrapping_neg());
+        count_free(zone, block, order.pages().wrapping_neg());
         Some(pfn)
     }
 
@@ -172,8 +174,8 @@ impl<M: Machine> Allocator<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        self.with_used(pfn, mine, |zone, home, order| {
-            self.free_extent(zone, home.block, home.section, pfn, order);
+        self.with_used(pfn, mine, |memmap, zone, home, order| {
+            free_extent(memmap, zone, home, pfn, order);
             order
         })
     }
@@ -183,10 +185,11 @@ impl<M: Machine> Allocator<M> {
         &self,
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
-        use_it: impl FnOnce(&mut Zone, &Home<'_, M>, Order) -> R,
+        use_it: impl FnOnce(Seen<'_, M>, &mut Zone, &Home<'_, M>, Order) -> R,
     ) -> Result<R, FreeError> {
-        let _guard = self.memmap.read();
-        let home = home(&self.memmap, pfn)?;
+        let guard = self.memmap.read();
+        let memmap = self.memmap.seen(&guard);
+        let home = home(memmap, pfn)?;
         let mut zone = self.nodes.lock(home.word.node, home.kind);
         // Only now can nobody else free the extent, or take its block offline. What else is noted of the
         // block, that some of it is bad for one, may have changed meanwhile.
@@ -195,30 +198,13 @@ impl<M: Machine> Allocator<M> {
             return Err(FreeError::NotOnline(pfn));
         }
         let order = used(home.section, pfn, mine)?;
-        Ok(use_it(&mut zone, &home, order))
-    }
-
-    /// Makes a used extent free; what of it is being emptied is isolated.
-    pub(crate) fn free_extent(
-        &self,
-        zone: &mut Zone,
-        block: Record<'_>,
-        section: Section<'_, M>,
-        pfn: Pfn,
-        order: Order,
-    ) {
-        count_free(zone, block, order.pages());
-        if zone.isolating.intersection(PfnRange::new(pfn, order.pages())).is_some() {
-            self.lists().release_isolated(zone, section, pfn, order);
-        } else {
-            self.lists().merge(zone, section, pfn, order);
-        }
+        Ok(use_it(memmap, &mut zone, &home, order))
     }
 
     /// See [`Mm::private`](crate::Mm::private).
     pub(crate) fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
-        let _guard = self.memmap.read();
-        let section = online_section(&self.memmap, pfn)?;
+        let guard = self.memmap.read();
+        let section = online_section(self.memmap.seen(&guard), pfn)?;
         used(section, pfn, is_users)?;
         Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
     }
@@ -229,50 +215,38 @@ impl<M: Machine> Allocator<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        let _guard = self.memmap.read();
-        used(online_section(&self.memmap, pfn)?, pfn, mine)
-    }
-
-    /// What [`Machine::stamp`] said when the extent that begins at `pfn` was allocated.
-    pub(crate) fn since(&self, pfn: Pfn) -> u64 {
-        self.memmap.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
+        let guard = self.memmap.read();
+        used(online_section(self.memmap.seen(&guard), pfn)?, pfn, mine)
     }
 
     /// Gives the extent of `owner` at `to` the owner's word and the age of the one at `from`.
     ///
     /// Only if it is still in use, with its zone locked: a mover that frees pages by number may have freed
     /// it, and these words of a free extent are its links.
-    pub(crate) fn inherit(&self, from: Pfn, to: Pfn, owner: Owner) {
-        let from = self.memmap.page(from).payload();
+    pub(crate) fn inherit(&self, memmap: Seen<'_, M>, from: Pfn, to: Pfn, owner: Owner) {
+        let from = memmap.page(from).payload();
         let mine = |holder| holder == owner;
         // If it was freed, the move finds that out.
-        _ = self.with_used(to, mine, |_, _, _| {
-            let to = self.memmap.page(to).payload();
+        _ = self.with_used(to, mine, |memmap, _, _, _| {
+            let to = memmap.page(to).payload();
             for word in [PRIVATE, SINCE] {
                 to[word].store(from[word].load(Ordering::Acquire), Ordering::Release);
             }
         });
     }
-
-    /// The owner's word of a used extent that nobody frees meanwhile.
-    pub(crate) fn owners_word(&self, pfn: Pfn) -> u64 {
-        self.memmap.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
-    }
-
-    /// Sets the word of an extent that is the manager's own.
-    pub(crate) fn set_owners_word(&self, pfn: Pfn, word: u64) {
-        self.memmap.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
-    }
 }
 
 /// The section of `pfn`, if it is online.
-fn online_section<M: Machine>(memmap: &Memmap<M>, pfn: Pfn) -> Result<Section<'_, M>, FreeError> {
-    let online = |section: &Section<'_, M>| section.word().state() == SectionState::Online;
+fn online_section<'g, M: Machine>(
+    memmap: Seen<'g, M>,
+    pfn: Pfn,
+) -> Result<Section<'g, M>, FreeError> {
+    let online = |section: &Section<'g, M>| section.word().state() == SectionState::Online;
     memmap.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))
 }
 
 /// Where `pfn` belongs while its block is online.
-fn home<M: Machine>(memmap: &Memmap<M>, pfn: Pfn) -> Result<Home<'_, M>, FreeError> {
+fn home<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Result<Home<'_, M>, FreeError> {
     let section = online_section(memmap, pfn)?;
     let block = memmap.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
     let word = block.block();
@@ -293,4 +267,36 @@ fn used<M: Machine>(
         Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
         _ => Err(FreeError::NotAllocated(pfn)),
     }
+}
+
+/// Makes a used extent free; what of it is being emptied is isolated.
+fn free_extent<M: Machine>(
+    memmap: Seen<'_, M>,
+    zone: &mut Zone,
+    home: &Home<'_, M>,
+    pfn: Pfn,
+    order: Order,
+) {
+    count_free(zone, home.block, order.pages());
+    let lists = FreeLists::of(memmap);
+    if zone.isolating.intersection(PfnRange::new(pfn, order.pages())).is_some() {
+        lists.release_isolated(zone, home.section, pfn, order);
+    } else {
+        lists.merge(zone, home.section, pfn, order);
+    }
+}
+
+/// What [`Machine::stamp`] said when the extent that begins at `pfn` was allocated.
+pub(crate) fn since<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> u64 {
+    memmap.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
+}
+
+/// The owner's word of a used extent that nobody frees meanwhile.
+pub(crate) fn owners_word<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> u64 {
+    memmap.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
+}
+
+/// Sets the word of an extent that is the manager's own.
+pub(crate) fn set_owners_word<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn, word: u64) {
+    memmap.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
 }

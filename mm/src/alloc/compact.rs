@@ -12,9 +12,9 @@ use crate::alloc::isolate::Area;
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::seen::Seen;
 use core::fmt;
 
 /// Why there is no free extent of the order.
@@ -59,28 +59,29 @@ impl<M: Machine> Allocator<M> {
         kind: ZoneKind,
         order: Order,
     ) -> Result<PfnRange, CompactError> {
-        let _operation = self.operation().ok_or(CompactError::Busy)?;
+        let operation = self.operation().ok_or(CompactError::Busy)?;
+        let memmap = self.memmap.seen(&operation);
         if order > self.memmap.block_size().order::<M>() {
             return Err(CompactError::TooLarge(order));
         }
         let blocks = self.memmap.blocks();
         let blocks = blocks.filter(|b| (b.node, b.state) == (node, BlockState::Online(kind)));
-        let best = blocks.filter_map(|block| cheapest_run(&self.memmap, &block, order)).min();
+        let best = blocks.filter_map(|block| cheapest_run(memmap, &block, order)).min();
         let (_, run) = best.ok_or(CompactError::Immovable(order))?;
-        let area = Area::among(&self.memmap, run).ok_or(CompactError::Immovable(order))?;
-        let emptied = Evacuation::begin(self, area).run(self);
+        let area = Area::among(memmap, run).ok_or(CompactError::Immovable(order))?;
+        let emptied = Evacuation::begin(self, area).run(self, memmap);
         let area = emptied.map_err(|stuck| match stuck {
             Stuck::Held(pfn, owner) => CompactError::InUse(pfn, owner, self.owners.name(owner)),
             Stuck::NoRoom(order) => CompactError::NoRoom(order),
         })?;
-        area.end_isolation(self);
+        area.end_isolation(self, memmap);
         Ok(run)
     }
 }
 
 /// The aligned run of a block with the fewest used pages, and how many, if one could be emptied.
 fn cheapest_run<M: Machine>(
-    memmap: &Memmap<M>,
+    memmap: Seen<'_, M>,
     block: &Block,
     order: Order,
 ) -> Option<(u64, PfnRange)> {
@@ -92,7 +93,7 @@ fn cheapest_run<M: Machine>(
 }
 
 /// Pages in use that have to move for `run` to be free; `None` if some cannot.
-fn cost<M: Machine>(memmap: &Memmap<M>, run: PfnRange) -> Option<u64> {
+fn cost<M: Machine>(memmap: Seen<'_, M>, run: PfnRange) -> Option<u64> {
     let mut cost = 0;
     let mut at = run.start;
     while at < run.end {

@@ -14,12 +14,14 @@
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
+use crate::alloc::buddy::owners_word;
 use crate::alloc::isolate::Area;
 use crate::alloc::metas::Metas;
 use crate::alloc::migrate::Extent;
 use crate::alloc::request::Request;
 use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner, PageState};
+use crate::memmap::seen::Seen;
 
 /// Passes over extents of one order before an owner that does not let go is taken at its word.
 pub(crate) const PASSES: u64 = 8;
@@ -93,14 +95,15 @@ impl Evacuation {
     pub(crate) fn step<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
         budget: u64,
     ) -> Result<u64, Stuck> {
         let mut steps = 1;
         if self.at < self.area.pfns.end {
             match self.phase {
-                Phase::Isolate => steps = self.isolate(allocator, budget),
-                Phase::Survey => self.survey(allocator)?,
-                Phase::Move(order) => self.move_one(allocator, order)?,
+                Phase::Isolate => steps = self.isolate(allocator, memmap, budget),
+                Phase::Survey => self.survey(allocator, memmap)?,
+                Phase::Move(order) => self.move_one(allocator, memmap, order)?,
                 Phase::Empty => {}
             }
         }
@@ -111,10 +114,14 @@ impl Evacuation {
     }
 
     /// All steps at once.
-    pub(crate) fn run<M: Machine>(mut self, allocator: &Allocator<M>) -> Result<Area, Stuck> {
+    pub(crate) fn run<M: Machine>(
+        mut self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+    ) -> Result<Area, Stuck> {
         while self.phase != Phase::Empty {
-            if let Err(stuck) = self.step(allocator, u64::MAX) {
-                self.area.end_isolation(allocator);
+            if let Err(stuck) = self.step(allocator, memmap, u64::MAX) {
+                self.area.end_isolation(allocator, memmap);
                 return Err(stuck);
             }
         }
@@ -144,9 +151,13 @@ impl Evacuation {
     }
 
     /// The extent at the cursor, which moves past it.
-    fn next_extent<M: Machine>(&mut self, allocator: &Allocator<M>) -> Option<(Pfn, PageState)> {
+    fn next_extent<M: Machine>(
+        &mut self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+    ) -> Option<(Pfn, PageState)> {
         let _zone = allocator.nodes.lock(self.area.node, self.area.kind);
-        let found = allocator.memmap.extent_of(self.at);
+        let found = memmap.extent_of(self.at);
         self.at = match found {
             Some((head, state)) => head.add(state.extent_pages()),
             None => self.at.add(1),
@@ -154,15 +165,25 @@ impl Evacuation {
         found
     }
 
-    fn isolate<M: Machine>(&mut self, allocator: &Allocator<M>, budget: u64) -> u64 {
-        let done = self.area.isolate_from(allocator, self.at, budget);
+    fn isolate<M: Machine>(
+        &mut self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+        budget: u64,
+    ) -> u64 {
+        let done = self.area.isolate_from(allocator, memmap, self.at, budget);
         self.at = done.next;
         self.isolated += done.pages;
         done.extents
     }
 
-    fn survey<M: Machine>(&mut self, allocator: &Allocator<M>) -> Result<(), Stuck> {
-        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(allocator) else {
+    fn survey<M: Machine>(
+        &mut self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+    ) -> Result<(), Stuck> {
+        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(allocator, memmap)
+        else {
             return Ok(());
         };
         match owner {
@@ -174,7 +195,7 @@ impl Evacuation {
                 if !allocator
                     .turn
                     .looks
-                    .call(|| allocator.is_pinned(&allocator.extent(pfn, order), mover)) =>
+                    .call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>
             {
                 self.orders |= 1 << order.get();
                 self.found += order.pages();
@@ -187,9 +208,11 @@ impl Evacuation {
     fn move_one<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
         wanted: Order,
     ) -> Result<(), Stuck> {
-        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(allocator) else {
+        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(allocator, memmap)
+        else {
             return Ok(());
         };
         let Owner::Movable(mover) = owner else { return Ok(()) };
@@ -197,7 +220,11 @@ impl Evacuation {
             return Ok(());
         }
         // Moving changes nothing that looks rely on: it allocates and frees, as anybody may meanwhile.
-        match allocator.turn.looks.call(|| move_extent(allocator, &self.area, pfn, order, mover)) {
+        match allocator
+            .turn
+            .looks
+            .call(|| move_extent(allocator, memmap, &self.area, pfn, order, mover))
+        {
             Ok(true) => self.moved += order.pages(),
             Ok(false) => self.held = self.held.or(Some((pfn, owner))),
             Err(stuck) => return Err(stuck),
@@ -211,36 +238,37 @@ impl<M: Machine> Allocator<M> {
     pub(crate) fn is_pinned(&self, extent: &Extent, mover: MoverId) -> bool {
         self.owners.mover(mover).is_none_or(|ops| ops.pinned(extent))
     }
+}
 
-    /// A used extent, as its owner knows it.
-    pub(crate) fn extent(&self, pfn: Pfn, order: Order) -> Extent {
-        Extent { pfn, order, private: self.owners_word(pfn) }
-    }
+/// A used extent, as its owner knows it.
+pub(crate) fn extent<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn, order: Order) -> Extent {
+    Extent { pfn, order, private: owners_word(memmap, pfn) }
 }
 
 /// Moves an extent out of the area; `false` if its owner does not let go, or freed it.
 fn move_extent<M: Machine>(
     allocator: &Allocator<M>,
+    memmap: Seen<'_, M>,
     area: &Area,
     pfn: Pfn,
     order: Order,
     mover: MoverId,
 ) -> Result<bool, Stuck> {
     let Some(ops) = allocator.owners.mover(mover) else { return Ok(false) };
-    let extent = allocator.extent(pfn, order);
+    let extent = extent(memmap, pfn, order);
     if ops.isolate(&extent).is_err() {
         return Ok(false);
     }
     let owner = Owner::Movable(mover);
-    let request = Request::for_move(order, Metas::of(&allocator.memmap).covers_all(pfn, order));
+    let request = Request::for_move(order, Metas::of(memmap).covers_all(pfn, order));
     let allowed = allocator.machine().allows_allocation();
     let target = allowed.then(|| allocator.alloc_best(area.node, request, owner).ok()).flatten();
     let Some(target) = target else {
         ops.putback(&extent);
         return Err(Stuck::NoRoom(order));
     };
-    allocator.inherit(pfn, target, owner);
-    allocator.move_meta(&extent, target, owner);
+    allocator.inherit(memmap, pfn, target, owner);
+    allocator.move_meta(memmap, &extent, target, owner);
     let moved = ops.migrate(&extent, target).is_ok();
     let unused = if moved { pfn } else { target };
     if let Err(error) = allocator.free_of(unused, |holder| holder == owner) {

@@ -16,10 +16,10 @@ use crate::alloc::lists::FreeLists;
 use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
+use crate::memmap::seen::Seen;
 
 /// Extents that are isolated while the zone is locked once: others wait for it meanwhile.
 const EXTENTS_PER_LOCK: u64 = 16;
@@ -52,7 +52,7 @@ impl Area {
     }
 
     /// The usable pages of a block among `pfns`, if it is online: all but its memmap.
-    pub(crate) fn among<M: Machine>(memmap: &Memmap<M>, pfns: PfnRange) -> Option<Self> {
+    pub(crate) fn among<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange) -> Option<Self> {
         let id = memmap.block_at(M::address(pfns.start));
         let area = Self::of(&memmap.describe_block(id)?)?;
         let pfns = area.pfns.intersection(pfns).unwrap_or(PfnRange::new(pfns.start, 0));
@@ -74,6 +74,7 @@ impl Area {
     pub(crate) fn isolate_from<M: Machine>(
         &self,
         allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
         at: Pfn,
         budget: u64,
     ) -> Isolated {
@@ -81,7 +82,7 @@ impl Area {
         let before = zone.isolated;
         let mut done = Isolated { next: at, extents: 0, pages: 0 };
         while done.next < self.pfns.end && done.extents < budget.min(EXTENTS_PER_LOCK) {
-            done.next = allocator.lists().isolate_at(&mut zone, done.next);
+            done.next = FreeLists::of(memmap).isolate_at(&mut zone, done.next);
             done.extents += 1;
         }
         done.pages = zone.isolated - before;
@@ -89,47 +90,51 @@ impl Area {
     }
 
     /// Gives every isolated extent of the area back to the allocator.
-    pub(crate) fn end_isolation<M: Machine>(&self, allocator: &Allocator<M>) {
+    pub(crate) fn end_isolation<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
         self.lock(allocator).isolating = PfnRange::EMPTY;
         let mut at = self.pfns.start;
         while at < self.pfns.end {
             let mut zone = self.lock(allocator);
-            let Some((head, state)) = allocator.memmap.extent_of(at) else {
+            let Some((head, state)) = memmap.extent_of(at) else {
                 at = at.add(1);
                 continue;
             };
             if let PageState::Isolated { order } = state
-                && let Some(section) = allocator.memmap.section_at(head)
+                && let Some(section) = memmap.section_at(head)
             {
                 zone.isolated -= order.pages();
                 zone.counts.free += order.pages();
-                allocator.lists().merge(&mut zone, section, head, order);
+                FreeLists::of(memmap).merge(&mut zone, section, head, order);
             }
             at = head.add(state.extent_pages());
         }
     }
 
     /// Ends the isolation of an area that is empty, and lets `owner` have all of it.
-    pub(crate) fn claim<M: Machine>(&self, allocator: &Allocator<M>, owner: Owner) {
+    pub(crate) fn claim<M: Machine>(
+        &self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+        owner: Owner,
+    ) {
         let mut at = self.pfns.start;
         while at < self.pfns.end {
             let _zone = self.lock(allocator);
-            let Some((head, state)) = allocator.memmap.extent_of(at) else {
+            let Some((head, state)) = memmap.extent_of(at) else {
                 at = at.add(1);
                 continue;
             };
-            if let (PageState::Isolated { order }, Some(section)) =
-                (state, allocator.memmap.section_at(head))
+            if let (PageState::Isolated { order }, Some(section)) = (state, memmap.section_at(head))
             {
                 section.clear_head(head, order);
             }
             at = head.add(state.extent_pages());
         }
         let mut zone = self.lock(allocator);
-        allocator.lists().give_heads(self.pfns, |order| PageState::Used { order, owner });
+        FreeLists::of(memmap).give_heads(self.pfns, |order| PageState::Used { order, owner });
         zone.isolating = PfnRange::EMPTY;
         zone.isolated -= self.pfns.pages();
-        if let Some(block) = allocator.memmap.known_block_record(section_of::<M>(self.pfns.start)) {
+        if let Some(block) = memmap.known_block_record(section_of::<M>(self.pfns.start)) {
             block.free().sub(self.pfns.pages());
         }
     }

@@ -3,13 +3,17 @@
 //! They are doubly linked through the payload of the extents' heads. The zone is locked whenever they are
 //! looked at or changed.
 
+// UNSAFETY: vouches for what a locked zone keeps.
+#![expect(unsafe_code)]
+
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
+use crate::alloc::node::ZoneGuard;
 use crate::alloc::zone::Zone;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::page::PageState;
 use crate::memmap::section::Section;
+use crate::memmap::seen::Seen;
 use core::sync::atomic::Ordering;
 
 /// Payload words of a free extent's head: the list links, as pfn + 1, 0 for none.
@@ -18,16 +22,25 @@ const PREVIOUS: usize = 1;
 
 /// The lists of a zone that is locked, over the memmap that has their links.
 #[derive(Debug)]
-pub(crate) struct FreeLists<'m, M: Machine>(pub(super) &'m Memmap<M>);
+pub(crate) struct FreeLists<'m, M: Machine>(pub(super) Seen<'m, M>);
 
 impl<M: Machine> Allocator<M> {
-    /// The free lists of its zones.
-    pub(crate) const fn lists(&self) -> FreeLists<'_, M> {
-        FreeLists(&self.memmap)
+    /// A zone that is locked, and the memmap of what is online in it.
+    pub(crate) fn locked<'z>(
+        &'z self,
+        guard: &'z mut ZoneGuard<'_, M::Lock>,
+    ) -> (&'z mut Zone, Seen<'z, M>) {
+        // SAFETY: the guard is borrowed for as long, so the zone stays locked.
+        (guard, unsafe { Seen::vouched(&self.memmap) })
     }
 }
 
 impl<'m, M: Machine> FreeLists<'m, M> {
+    /// The lists of the zones whose memory `memmap` shows.
+    pub(crate) const fn of(memmap: Seen<'m, M>) -> Self {
+        Self(memmap)
+    }
+
     /// Makes an extent free, merged with its free buddies as far as the block goes.
     pub(crate) fn merge(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
         let largest = self.0.block_size().order::<M>();

@@ -16,6 +16,7 @@ use crate::alloc::pages::Pages;
 use crate::machine::Machine;
 use crate::memmap::meta::Meta;
 use crate::memmap::page::Owner;
+use crate::memmap::seen::Seen;
 
 impl<M: Machine> Allocator<M> {
     /// See [`Mm::with_meta`](crate::Mm::with_meta).
@@ -30,8 +31,8 @@ impl<M: Machine> Allocator<M> {
         self.with_used(
             pfn,
             |owner| Some(owner) == mine,
-            |_, _, order| {
-                let meta = Metas::of(&self.memmap).of_page(pfn, order, index);
+            |memmap, _, _, order| {
+                let meta = Metas::of(memmap).of_page(pfn, order, index);
                 let meta = meta.ok_or_else(|| no_meta(pfn, index))?;
                 // SAFETY: `Metas::begin` wrote a value of this type when the extent was allocated, and it is still
                 // in use. The zone is locked: without that lock the extent is not freed or moved, and its
@@ -48,29 +49,29 @@ impl<M: Machine> Allocator<M> {
     /// As there.
     #[must_use]
     pub(crate) unsafe fn meta(&self, pfn: Pfn) -> &M::Meta {
-        // SAFETY: by the contract the page stays allocated. `Metas::begin` wrote a value of this type when it
-        // was allocated and writes another only at the next allocation; its block is not removed meanwhile.
-        unsafe { Metas::of(&self.memmap).at(pfn).as_ref() }
+        // SAFETY: by the contract the page stays allocated, so its block is not removed meanwhile, and nothing
+        // else is looked at.
+        let memmap = unsafe { Seen::vouched(&self.memmap) };
+        // SAFETY: `Metas::begin` wrote a value of this type when the page was allocated and writes another only at the
+        // next allocation.
+        unsafe { Metas::of(memmap).at(pfn).as_ref() }
     }
 
     /// Gives each page of `to`, allocated for a move, the kernel's part of its page in `from`. One after the
     /// other: two zones are never locked at once.
-    pub(crate) fn move_meta(&self, from: &Extent, to: Pfn, owner: Owner) {
+    pub(crate) fn move_meta(&self, memmap: Seen<'_, M>, from: &Extent, to: Pfn, owner: Owner) {
         let mine = |holder| holder == owner;
-        let pages = if Metas::of(&self.memmap).covers_all(from.pfn, from.order) {
-            from.order.pages()
-        } else {
-            1
-        };
+        let pages =
+            if Metas::of(memmap).covers_all(from.pfn, from.order) { from.order.pages() } else { 1 };
         for index in (0..pages).filter(|_| size_of::<M::Meta>() > 0) {
-            let moved = self.with_used(from.pfn, mine, |_, _, order| {
-                let meta = Metas::of(&self.memmap).of_page(from.pfn, order, index)?;
+            let moved = self.with_used(from.pfn, mine, |memmap, _, _, order| {
+                let meta = Metas::of(memmap).of_page(from.pfn, order, index)?;
                 // SAFETY: as in `with_meta`.
                 Some(unsafe { meta.as_ref() }.moved())
             });
             let Ok(Some(moved)) = moved else { return };
-            let written = self.with_used(to, mine, |_, _, order| {
-                let meta = Metas::of(&self.memmap).of_page(to, order, index)?;
+            let written = self.with_used(to, mine, |memmap, _, _, order| {
+                let meta = Metas::of(memmap).of_page(to, order, index)?;
                 // SAFETY: it is a value of this type since `to` was allocated. No reference to it exists:
                 // `with_meta` makes one only with the zone locked, and `meta` only for pages that their
                 // owner was given, which `to` is not yet.
@@ -102,8 +103,8 @@ impl<M: Machine> Pages<'_, M> {
         index: u64,
         look: impl FnOnce(&M::Meta) -> R,
     ) -> Result<R, FreeError> {
-        let _guard = self.allocator().memmap.read();
-        let meta = Metas::of(&self.allocator().memmap);
+        let guard = self.allocator().memmap.read();
+        let meta = Metas::of(self.allocator().memmap.seen(&guard));
         let meta = meta.of_page(self.pfn(), self.order(), index);
         let meta = meta.ok_or_else(|| no_meta(self.pfn(), index))?;
         // SAFETY: the pages are this value's, so they are in use and stay so; the guard keeps `convert` from

@@ -5,8 +5,8 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::meta::Meta;
+use crate::memmap::seen::Seen;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
@@ -14,10 +14,10 @@ use core::sync::atomic::Ordering;
 const COVERED: usize = 0;
 
 /// The kernel's parts of the descriptors of a memmap.
-pub(super) struct Metas<'m, M: Machine>(&'m Memmap<M>);
+pub(super) struct Metas<'m, M: Machine>(Seen<'m, M>);
 
 impl<'m, M: Machine> Metas<'m, M> {
-    pub(super) const fn of(memmap: &'m Memmap<M>) -> Self {
+    pub(super) const fn of(memmap: Seen<'m, M>) -> Self {
         Self(memmap)
     }
 

@@ -260,10 +260,11 @@ mod tests {
         let one = Holder::register(&bench);
         let take = || bench.mm.alloc_movable(Order::ZERO, one.mover(), u64::MAX).unwrap();
         let (from, to) = (take(), take());
-        let since = &bench.mm.allocator().memmap.page(from).payload()[crate::alloc::buddy::SINCE];
+        let memmap = bench.mm.allocator().memmap.alone();
+        let since = &memmap.page(from).payload()[crate::alloc::buddy::SINCE];
         since.store(u64::MAX, core::sync::atomic::Ordering::Relaxed);
         bench.mm.free_movable(to, one.mover()).unwrap();
-        bench.mm.allocator().inherit(from, to, Owner::Movable(one.mover().id()));
+        bench.mm.allocator().inherit(memmap, from, to, Owner::Movable(one.mover().id()));
         bench.check();
     }
 

@@ -8,13 +8,14 @@ use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
+use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::Zone;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::section_of;
+use crate::memmap::seen::Seen;
 use core::fmt;
 
 /// What became of a bad page.
@@ -67,12 +68,12 @@ impl core::error::Error for PoisonError {}
 /// Takes bad pages out of use, for the operation under way.
 pub(crate) struct Quarantine<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
 }
 
 impl<'m, M: Machine> Quarantine<'m, M> {
-    pub(crate) const fn of(allocator: &'m Allocator<M>) -> Self {
-        Self { allocator, memmap: &allocator.memmap }
+    pub(crate) const fn of(allocator: &'m Allocator<M>, memmap: Seen<'m, M>) -> Self {
+        Self { allocator, memmap }
     }
 
     /// Takes a bad page out of use.
@@ -131,12 +132,12 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         if self.allocator.turn.offlining.get().is_some() {
             return Err(PoisonError::Busy);
         }
-        let emptied = Evacuation::begin(self.allocator, area).run(self.allocator);
+        let emptied = Evacuation::begin(self.allocator, area).run(self.allocator, self.memmap);
         let area = emptied.map_err(|stuck| match stuck {
             Stuck::Held(_, owner) => self.poisons_used(pfn, owner),
             Stuck::NoRoom(order) => PoisonError::NoRoom(pfn, order),
         })?;
-        area.claim(self.allocator, Owner::Poison);
+        area.claim(self.allocator, self.memmap, Owner::Poison);
         Ok(Quarantined::Page)
     }
 
@@ -147,7 +148,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
     /// Makes a page of a used extent a bad one, and leaves the rest to `owner`.
     fn take_used(&self, pfn: Pfn, head: Pfn, order: Order, owner: Owner) {
         let Some(section) = self.memmap.known_section(head) else { return };
-        let lists = self.allocator.lists();
+        let lists = FreeLists::of(self.memmap);
         let (whole, page) = (PfnRange::new(head, order.pages()), PfnRange::new(pfn, 1));
         section.clear_head(head, order);
         for rest in [PfnRange { end: pfn, ..whole }, PfnRange { start: page.end, ..whole }] {
@@ -163,7 +164,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         else {
             return false;
         };
-        let lists = self.allocator.lists();
+        let lists = FreeLists::of(self.memmap);
         let whole = PfnRange::new(head, state.extent_pages());
         let (before, page) = (PfnRange { end: pfn, ..whole }, PfnRange::new(pfn, 1));
         let rest = [before, PfnRange { start: page.end, ..whole }];
@@ -226,7 +227,8 @@ mod tests {
                 thread::yield_now();
             }
             (0..2000).for_each(|_| thread::yield_now());
-            Quarantine::of(bench.mm.allocator()).mark_poisoned(pfn);
+            let allocator = bench.mm.allocator();
+            Quarantine::of(allocator, allocator.memmap.alone()).mark_poisoned(pfn);
             drop(zone);
             assert_eq!(free.join().unwrap(), Ok(()));
         });

@@ -3,10 +3,12 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
+use crate::alloc::buddy::{owners_word, set_owners_word};
 use crate::alloc::tables::TableSource;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::page::Owner;
+use crate::memmap::seen::Seen;
 use crate::paging::{Gather, MapError, Mapper, Mapping, OutOfFrames, Tlb};
 
 /// The allocator's pages behind a memmap: the last extent, whose owner's word leads to the one before.
@@ -38,17 +40,20 @@ impl<M: Machine> Allocator<M> {
 }
 
 /// Maps and unmaps the memmap of memory that comes and goes.
-pub(crate) struct Populate<'m, M: Machine>(&'m Allocator<M>);
+pub(crate) struct Populate<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
+    memmap: Seen<'m, M>,
+}
 
 impl<'m, M: Machine> Populate<'m, M> {
-    pub(crate) const fn of(allocator: &'m Allocator<M>) -> Self {
-        Self(allocator)
+    pub(crate) const fn of(allocator: &'m Allocator<M>, memmap: Seen<'m, M>) -> Self {
+        Self { allocator, memmap }
     }
 
     /// Maps a group's memmap onto the altmap's frames.
     pub(crate) fn map_altmap(&self, altmap: Altmap) -> Result<(), MapError> {
-        let mapping = self.0.memmap.windows().memmap_mapping(altmap.described, altmap.memmap.start);
-        self.0.map(&mapping)
+        let mapping = self.memmap.windows().memmap_mapping(altmap.described, altmap.memmap.start);
+        self.allocator.map(&mapping)
     }
 
     /// Maps the memmap of what one record keeps onto pages of the allocator's: one extent if there is
@@ -74,13 +79,13 @@ impl<'m, M: Machine> Populate<'m, M> {
 
     fn back_with(&self, described: PfnRange, order: Order) -> Result<(), MapError> {
         let out = OutOfFrames { bytes: order.pages() * M::PAGE_BYTES };
-        if !self.0.machine().allows_allocation() {
+        if !self.allocator.machine().allows_allocation() {
             return Err(out.into());
         }
-        let backing = self.0.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
-        self.0.frames.count_system(order.pages());
-        let mapping = self.0.memmap.windows().memmap_mapping(described, backing);
-        self.0.map(&mapping).inspect_err(|_| self.free_memmap(backing))
+        let backing = self.allocator.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
+        self.allocator.frames.count_system(order.pages());
+        let mapping = self.memmap.windows().memmap_mapping(described, backing);
+        self.allocator.map(&mapping).inspect_err(|_| self.free_memmap(backing))
     }
 
     /// Unmaps the memmap of `described`, and frees the allocator's pages behind it: for the undo of an add.
@@ -89,12 +94,9 @@ impl<'m, M: Machine> Populate<'m, M> {
             return;
         }
         let backing = self.link_backing(described);
-        let mut gather = self.0.gather();
-        let unmapped = self
-            .0
-            .memmap
-            .windows()
-            .unmap(self.0.memmap.windows().memmap_virt(described), &mut gather);
+        let mut gather = self.allocator.gather();
+        let unmapped =
+            self.memmap.windows().unmap(self.memmap.windows().memmap_virt(described), &mut gather);
         gather.flush();
         match unmapped {
             Ok(()) => self.free_backing(backing),
@@ -107,11 +109,11 @@ impl<'m, M: Machine> Populate<'m, M> {
     /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else.
     pub(crate) fn link_backing(&self, described: PfnRange) -> Backing {
         let mut last = None;
-        self.0.memmap.mapper().visit(self.0.memmap.windows().memmap_virt(described), &mut |leaf| {
+        self.memmap.mapper().visit(self.memmap.windows().memmap_virt(described), &mut |leaf| {
             let pfn = M::pfn(leaf.phys);
             // A leaf inside an extent goes with its head, whose leaf lies below it.
-            if self.0.order_of(pfn, is_memmap).is_ok() {
-                self.0.set_owners_word(pfn, last.map_or(0, |last: Pfn| last.get() + 1));
+            if self.allocator.order_of(pfn, is_memmap).is_ok() {
+                set_owners_word(self.memmap, pfn, last.map_or(0, |last: Pfn| last.get() + 1));
                 last = Some(pfn);
             }
         });
@@ -121,9 +123,9 @@ impl<'m, M: Machine> Populate<'m, M> {
     /// Frees pages behind a memmap that no CPU translates to any more.
     pub(crate) fn free_backing(&self, Backing(mut last): Backing) {
         while let Some(pfn) = last {
-            last = self.0.owners_word(pfn).checked_sub(1).map(Pfn::new);
-            if let Ok(order) = self.0.order_of(pfn, is_memmap) {
-                self.0.memmap.mapper().tlb().retire(M::address(pfn), order.pages() * M::PAGE_BYTES);
+            last = owners_word(self.memmap, pfn).checked_sub(1).map(Pfn::new);
+            if let Ok(order) = self.allocator.order_of(pfn, is_memmap) {
+                self.memmap.mapper().tlb().retire(M::address(pfn), order.pages() * M::PAGE_BYTES);
             }
             self.free_memmap(pfn);
         }
@@ -131,8 +133,8 @@ impl<'m, M: Machine> Populate<'m, M> {
 
     /// Frees the memmap extent that begins at `pfn`.
     fn free_memmap(&self, pfn: Pfn) {
-        if let Ok(order) = self.0.free_of(pfn, is_memmap) {
-            self.0.frames.uncount_system(order.pages());
+        if let Ok(order) = self.allocator.free_of(pfn, is_memmap) {
+            self.allocator.frames.uncount_system(order.pages());
         }
     }
 }

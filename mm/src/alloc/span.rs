@@ -15,9 +15,8 @@ use crate::alloc::isolate::Area;
 use crate::alloc::node::{MAX_NODES, NodeId};
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{BlockId, BlockState};
-use crate::memmap::section::Section;
+use crate::memmap::seen::Seen;
 
 /// A node that has memory, online or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,29 +61,29 @@ impl<M: Machine> Allocator<M> {
 
     /// Counts the blocks of `range` out, which are leaving: their records can still be read. Returns a bit
     /// for each node that has none left.
-    pub(crate) fn forget_blocks(&self, range: PhysRange) -> u128 {
+    pub(crate) fn forget_blocks(&self, memmap: Seen<'_, M>, range: PhysRange) -> u128 {
         const { assert!(MAX_NODES <= u128::BITS as usize) };
-        leaving_nodes(&self.memmap, range).fold(0, |gone, node| {
+        leaving_nodes(memmap, range).fold(0, |gone, node| {
             self.nodes.remove_blocks(node, 1);
             gone | u128::from(self.nodes.blocks(node) == 0) << node.get()
         })
     }
 
     /// Counts the blocks of `range` in again, which do not leave after all.
-    pub(crate) fn remember_blocks(&self, range: PhysRange) {
-        leaving_nodes(&self.memmap, range).for_each(|node| self.nodes.add_blocks(node, 1));
+    pub(crate) fn remember_blocks(&self, memmap: Seen<'_, M>, range: PhysRange) {
+        leaving_nodes(memmap, range).for_each(|node| self.nodes.add_blocks(node, 1));
     }
 
     /// The span of the area's zone once block `id`, of the zone, is gone.
     ///
     /// For an operation, without the zone's lock: it may look at every block of the span.
-    pub(crate) fn span_without(&self, id: BlockId, area: &Area) -> PfnRange {
+    pub(crate) fn span_without(&self, memmap: Seen<'_, M>, id: BlockId, area: &Area) -> PfnRange {
         let span = self.nodes.lock(area.node, area.kind).span;
         let gone = self.memmap.block_pfns(id);
         let first = self.memmap.block_at(M::address(span.start)).get();
         let end = self.memmap.block_at(M::address(span.end)).get();
         let between = (first..end).map(BlockId::new);
-        let mut stays = between.filter(|&other| other != id && is_home(&self.memmap, other, area));
+        let mut stays = between.filter(|&other| other != id && is_home(memmap, other, area));
         if gone.start == span.start {
             let next = stays.next().map(|id| self.memmap.block_pfns(id));
             return next.map_or(PfnRange::EMPTY, |next| PfnRange { start: next.start, ..span });
@@ -98,17 +97,20 @@ impl<M: Machine> Allocator<M> {
 }
 
 /// The node of each block of `range`, which is leaving.
-fn leaving_nodes<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> impl Iterator<Item = NodeId> {
-    memmap.blocks_in(range).map(|id| {
+fn leaving_nodes<M: Machine>(
+    memmap: Seen<'_, M>,
+    range: PhysRange,
+) -> impl Iterator<Item = NodeId> {
+    memmap.blocks_in(range).map(move |id| {
         let first = id.get() * memmap.block_sections();
         let word = memmap.sections().word(memmap.machine(), first);
-        let record = Section::with_word(memmap.machine(), first, word).record();
+        let record = memmap.hidden_section(first, word).record();
         record.block().node
     })
 }
 
 /// Whether a block is online in the area's zone.
-fn is_home<M: Machine>(memmap: &Memmap<M>, id: BlockId, area: &Area) -> bool {
+fn is_home<M: Machine>(memmap: Seen<'_, M>, id: BlockId, area: &Area) -> bool {
     let first = id.get() * memmap.block_sections();
     if !memmap.sections().has_node(first) {
         return false;

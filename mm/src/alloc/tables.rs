@@ -8,6 +8,7 @@ use crate::alloc::Allocator;
 use crate::alloc::frames::Reserve;
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::seen::Seen;
 use crate::paging::{OutOfFrames, TableFrame, TableFrames};
 use core::sync::atomic::Ordering;
 
@@ -89,6 +90,12 @@ impl<M: Machine> TableSource<'_, M> {
         self.allocator.frames.packed.lock().is_first(self.allocator.machine(), at, bytes)
     }
 
+    /// The memmap of what tables and nodes lie in.
+    fn seen(&self) -> Seen<'_, M> {
+        // SAFETY: that is boot memory, which is never removed, and whose memmap never moves.
+        unsafe { Seen::vouched(&self.allocator.memmap) }
+    }
+
     /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Self::take_frame).
     /// Tables from before the memory manager were not. A bad page that holds tables was: others are not
     /// taken out of use.
@@ -96,7 +103,7 @@ impl<M: Machine> TableSource<'_, M> {
         let table =
             |state| matches!(state, PageState::Used { owner: Owner::Table | Owner::Poison, .. });
         self.allocator.frames.reserves(at)
-            || self.allocator.memmap.extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
+            || self.seen().extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
     }
 
     /// Whether a page that was taken for tables or nodes turned out bad.
@@ -108,7 +115,7 @@ impl<M: Machine> TableSource<'_, M> {
     #[cold]
     fn is_bad_page(&self, pfn: Pfn) -> bool {
         let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.allocator.memmap.extent_of(pfn).is_some_and(|(_, state)| bad(state))
+        self.seen().extent_of(pfn).is_some_and(|(_, state)| bad(state))
     }
 
     /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is

@@ -9,6 +9,7 @@ use crate::memmap::page::PageState;
 use crate::memmap::placement::Placement;
 use crate::memmap::record::Record;
 use crate::memmap::section::Section;
+use crate::memmap::seen::Seen;
 use core::fmt;
 
 pub use crate::memmap::word::BlockState;
@@ -113,21 +114,46 @@ impl<M: Machine> Memmap<M> {
         PfnRange::new(Pfn::new(id.0.wrapping_mul(pages)), pages)
     }
 
+    /// What is known of a block, or `None` if it is not there.
+    pub(crate) fn block(&self, id: BlockId) -> Option<Block> {
+        let guard = self.read();
+        self.seen(&guard).describe_block(id)
+    }
+
+    /// Every block that is there, ascending.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+        let count = self.block_sections();
+        let mut last = None;
+        let ids = self.sections.candidates().map(move |section| BlockId(section / count));
+        ids.filter(move |&id| last.replace(id) != Some(id)).filter_map(|id| self.block(id))
+    }
+
+    /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
+    /// no head.
+    pub(crate) fn group(&self, head: Pfn) -> Option<Group> {
+        let guard = self.read();
+        let memmap = self.seen(&guard);
+        let section = memmap.section_at(head)?;
+        memmap.group_of(section).filter(|group| group.pfns.start == head)
+    }
+}
+
+impl<'g, M: Machine> Seen<'g, M> {
     /// The sections of a block that are there, ascending.
-    pub(crate) fn sections_of_block(&self, id: BlockId) -> impl Iterator<Item = Section<'_, M>> {
+    pub(crate) fn sections_of_block(self, id: BlockId) -> impl Iterator<Item = Section<'g, M>> {
         let count = self.block_sections();
         let first = id.0.saturating_mul(count);
-        (first..first.saturating_add(count)).filter_map(|number| self.section(number))
+        (first..first.saturating_add(count)).filter_map(move |number| self.section(number))
     }
 
     /// The record that keeps the block's own words.
-    pub(crate) fn block_record(&self, section: u64) -> Option<Record<'_>> {
+    pub(crate) fn block_record(self, section: u64) -> Option<Record<'g>> {
         self.first_section(section & !(self.block_sections() - 1)).map(Section::record)
     }
 
     /// As [`block_record`](Self::block_record), of a block that the caller knows to be there.
     #[track_caller]
-    pub(crate) fn known_block_record(&self, section: u64) -> Option<Record<'_>> {
+    pub(crate) fn known_block_record(self, section: u64) -> Option<Record<'g>> {
         let record = self.block_record(section);
         if record.is_none() {
             impossible("no block holds this section", section);
@@ -137,27 +163,21 @@ impl<M: Machine> Memmap<M> {
 
     /// The section in whose record the block's own words are: its first that is there. `first` is the first that
     /// it can have.
-    fn first_section(&self, first: u64) -> Option<Section<'_, M>> {
+    fn first_section(self, first: u64) -> Option<Section<'g, M>> {
         self.section(first).or_else(|| self.first_boot_section(first))
     }
 
     /// As [`first_section`](Self::first_section), without its first section. Added blocks are whole, so if that is hidden, others
     /// may be seen only because the block was coming or going while they were looked at: it is not there.
     #[cold]
-    fn first_boot_section(&self, first: u64) -> Option<Section<'_, M>> {
+    fn first_boot_section(self, first: u64) -> Option<Section<'g, M>> {
         let others = first..first.saturating_add(self.block_sections());
         let section = others.skip(1).find_map(|number| self.section(number))?;
         section.word().boot().then_some(section)
     }
 
     /// What is known of a block, or `None` if it is not there.
-    pub(crate) fn block(&self, id: BlockId) -> Option<Block> {
-        let _guard = self.read();
-        self.describe_block(id)
-    }
-
-    /// As [`block`](Self::block), for who holds an operation, a look or a read guard.
-    pub(crate) fn describe_block(&self, id: BlockId) -> Option<Block> {
+    pub(crate) fn describe_block(self, id: BlockId) -> Option<Block> {
         let section = self.first_section(id.0.saturating_mul(self.block_sections()))?;
         let record = section.record();
         // Silently: a dump of a kernel that dies looks, too, and the log may be what it died in.
@@ -183,26 +203,18 @@ impl<M: Machine> Memmap<M> {
         Some(block)
     }
 
-    /// Every block that is there, ascending.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+    /// Every block from `first` on, ascending.
+    pub(crate) fn blocks_from(self, first: BlockId) -> impl Iterator<Item = Block> + use<'g, M> {
         let count = self.block_sections();
         let mut last = None;
-        let ids = self.sections.candidates().map(move |section| BlockId(section / count));
-        ids.filter(move |&id| last.replace(id) != Some(id)).filter_map(|id| self.block(id))
-    }
-
-    /// As [`blocks`](Self::blocks), from `first` on, for who holds an operation, a look or a read guard.
-    pub(crate) fn blocks_from(&self, first: BlockId) -> impl Iterator<Item = Block> + '_ {
-        let count = self.block_sections();
-        let mut last = None;
-        let sections = self.sections.candidates_from(first.0.saturating_mul(count));
+        let sections = self.memmap().sections.candidates_from(first.0.saturating_mul(count));
         let ids = sections.map(move |section| BlockId(section / count));
         let ids = ids.filter(move |&id| last.replace(id) != Some(id));
-        ids.filter_map(|id| self.describe_block(id))
+        ids.filter_map(move |id| self.describe_block(id))
     }
 
     /// The memmap that `section` is described in, as its head tells; `None` for a boot memmap.
-    pub(crate) fn group_of(&self, section: Section<'_, M>) -> Option<Group> {
+    pub(crate) fn group_of(self, section: Section<'g, M>) -> Option<Group> {
         let record = self.block_record(section.number())?;
         if !record.sound_block()?.placement.self_hosted() {
             return None;
@@ -211,7 +223,7 @@ impl<M: Machine> Memmap<M> {
     }
 
     /// The memmap whose head is `head`, in a section that is there.
-    pub(crate) fn group_at(&self, head: Pfn) -> Option<Group> {
+    pub(crate) fn group_at(self, head: Pfn) -> Option<Group> {
         match self.page(head).state() {
             Some(PageState::MemmapHead { pages, sections }) => {
                 Some(Group { pfns: PfnRange::new(head, pages), sections: u64::from(sections) })
@@ -221,20 +233,12 @@ impl<M: Machine> Memmap<M> {
     }
 
     /// The memmap pages that lie in a block.
-    pub(crate) fn memmap_of(&self, block: &Block) -> Option<PfnRange> {
+    pub(crate) fn memmap_of(self, block: &Block) -> Option<PfnRange> {
         self.group_at(block.group?)?.pfns.intersection(block.pfns)
     }
 
     /// The memmap pages among `pfns`, which lie in the block of `section`.
-    pub(crate) fn memmap_in(&self, section: Section<'_, M>, pfns: PfnRange) -> Option<PfnRange> {
+    pub(crate) fn memmap_in(self, section: Section<'g, M>, pfns: PfnRange) -> Option<PfnRange> {
         self.group_of(section)?.pfns.intersection(pfns)
-    }
-
-    /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
-    /// no head.
-    pub(crate) fn group(&self, head: Pfn) -> Option<Group> {
-        let _guard = self.read();
-        let section = self.section_at(head)?;
-        self.group_of(section).filter(|group| group.pfns.start == head)
     }
 }

@@ -17,6 +17,7 @@ use crate::memmap::Memmap;
 use crate::memmap::page::{Page, PageState};
 use crate::memmap::record::Part;
 use crate::memmap::section::{Section, section_of};
+use crate::memmap::seen::Seen;
 
 impl<'m, M: Machine> Section<'m, M> {
     /// Makes `pfn` the head of an extent. Its part is initialised if the extent is less than a part.
@@ -62,10 +63,10 @@ impl<'m, M: Machine> Section<'m, M> {
     }
 }
 
-impl<M: Machine> Memmap<M> {
+impl<'g, M: Machine> Seen<'g, M> {
     /// Writes the state of every descriptor of `part`. Payloads stay: whoever takes a page fills in
     /// what its state speaks of, and the records of sections lie in memmap pages' payloads.
-    pub(crate) fn initialise_part(&self, section: Section<'_, M>, part: Part) {
+    pub(crate) fn initialise_part(self, section: Section<'g, M>, part: Part) {
         let initialised = section.record().initialised();
         if initialised.has(part) {
             return;
@@ -91,7 +92,7 @@ impl<M: Machine> Memmap<M> {
     ///
     /// Looks at each aligned place where a head could be: the page itself, then what is left as its
     /// number loses one low bit after the other.
-    pub(crate) fn extent_of(&self, pfn: Pfn) -> Option<(Pfn, PageState)> {
+    pub(crate) fn extent_of(self, pfn: Pfn) -> Option<(Pfn, PageState)> {
         let largest = u32::from(self.block_size().order::<M>().get());
         let mut head = pfn;
         loop {
@@ -109,28 +110,14 @@ impl<M: Machine> Memmap<M> {
         }
     }
 
-    /// Cuts `pfns` into the fewest naturally aligned extents, none larger than a block.
-    pub(crate) fn cut(&self, pfns: PfnRange) -> impl Iterator<Item = (Pfn, Order)> + use<M> {
-        let largest = self.block_size().order::<M>();
-        let mut rest = pfns;
-        core::iter::from_fn(move || {
-            if rest.start >= rest.end {
-                return None;
-            }
-            let start = rest.start;
-            let aligned =
-                Order::new(start.get().trailing_zeros().min(Order::MAX.get().into()) as u8);
-            let order = Order::fitting(rest.pages()).min(aligned?).min(largest);
-            rest.start = start.add(order.pages());
-            Some((start, order))
-        })
-    }
-
     /// The extents of `pfns`, in online blocks, ascending: head, pages and state.
     ///
     /// Holes come page by page, absent parts and memmap pages not at all. A page that should be a
     /// head and is none comes as a tail of one page.
-    pub(crate) fn extents(&self, pfns: PfnRange) -> impl Iterator<Item = (Pfn, u64, PageState)> {
+    pub(crate) fn extents(
+        self,
+        pfns: PfnRange,
+    ) -> impl Iterator<Item = (Pfn, u64, PageState)> + use<'g, M> {
         let mut pfn = pfns.start;
         core::iter::from_fn(move || {
             while pfn < pfns.end {
@@ -148,7 +135,7 @@ impl<M: Machine> Memmap<M> {
     }
 
     /// The extent that begins at `pfn`, or where to look next if nothing can.
-    fn extent_at(&self, pfn: Pfn) -> Result<(u64, PageState), Pfn> {
+    fn extent_at(self, pfn: Pfn) -> Result<(u64, PageState), Pfn> {
         let next_section = Pfn::new((section_of::<M>(pfn) + 1) * M::SECTION_PAGES);
         let section = self.section_at(pfn).ok_or(next_section)?;
         if !section.record().present().has(Section::<M>::part(pfn)) {
@@ -162,6 +149,25 @@ impl<M: Machine> Memmap<M> {
         }
         let state = section.head_state(pfn).unwrap_or(PageState::Tail);
         Ok((state.extent_pages(), state))
+    }
+}
+
+impl<M: Machine> Memmap<M> {
+    /// Cuts `pfns` into the fewest naturally aligned extents, none larger than a block.
+    pub(crate) fn cut(&self, pfns: PfnRange) -> impl Iterator<Item = (Pfn, Order)> + use<M> {
+        let largest = self.block_size().order::<M>();
+        let mut rest = pfns;
+        core::iter::from_fn(move || {
+            if rest.start >= rest.end {
+                return None;
+            }
+            let start = rest.start;
+            let aligned =
+                Order::new(start.get().trailing_zeros().min(Order::MAX.get().into()) as u8);
+            let order = Order::fitting(rest.pages()).min(aligned?).min(largest);
+            rest.start = start.add(order.pages());
+            Some((start, order))
+        })
     }
 }
 

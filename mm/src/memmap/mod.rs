@@ -5,6 +5,7 @@
 //!   meta       the kernel's own part of a descriptor
 //!   section    the sparse section map; a section's word
 //!   record     what is noted of a section and of its block
+//!   seen       the memmap under a guard (keeps): only this shows sections and descriptors
 //!   block      memory blocks: state, placement, head; word: what a record keeps of one
 //!   home       the node and the zone that memory belongs to
 //!   extent     heads and tails of runs of pages, initialised part by part
@@ -18,6 +19,7 @@ pub(crate) mod altmap;
 pub(crate) mod block;
 pub(crate) mod extent;
 pub(crate) mod home;
+pub(crate) mod keeps;
 pub(crate) mod meta;
 pub(crate) mod page;
 pub(crate) mod placement;
@@ -25,16 +27,14 @@ pub(crate) mod readers;
 pub(crate) mod record;
 pub(crate) mod roots;
 pub(crate) mod section;
+pub(crate) mod seen;
 pub(crate) mod vmemmap;
 pub(crate) mod word;
 
-use crate::addr::Pfn;
 use crate::geometry::BlockSize;
-use crate::impossible::impossible;
 use crate::machine::Machine;
-use crate::memmap::page::Page;
 use crate::memmap::readers::{ReadGuard, Readers};
-use crate::memmap::section::{Section, SectionMap, descriptor, section_of};
+use crate::memmap::section::SectionMap;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Which memory is there, and the descriptors of its pages.
@@ -82,30 +82,5 @@ impl<M: Machine> Memmap<M> {
     /// Counts a look-up as a reader: what it finds stays mapped until the guard is dropped.
     pub(crate) fn read(&self) -> ReadGuard<'_> {
         self.readers.enter(self.machine.cpu())
-    }
-
-    /// The section `number`, if it is there.
-    pub(crate) fn section(&self, number: u64) -> Option<Section<'_, M>> {
-        Section::get(&self.sections, &self.machine, number)
-    }
-
-    /// The section that holds `pfn`, if it is there.
-    pub(crate) fn section_at(&self, pfn: Pfn) -> Option<Section<'_, M>> {
-        self.section(section_of::<M>(pfn))
-    }
-
-    /// The section that holds `pfn`, which the caller knows to be there.
-    #[track_caller]
-    pub(crate) fn known_section(&self, pfn: Pfn) -> Option<Section<'_, M>> {
-        let section = self.section_at(pfn);
-        if section.is_none() {
-            impossible("no section holds this frame", pfn.get());
-        }
-        section
-    }
-
-    /// The descriptor of `pfn`, of a section that is there.
-    pub(crate) fn page(&self, pfn: Pfn) -> &Page {
-        descriptor(&self.machine, pfn)
     }
 }

@@ -5,7 +5,11 @@
 //! other set, so they cannot hold it up. Where what they would read must not be looked at for a moment,
 //! a closed [`Gate`] holds them off as well.
 
+// UNSAFETY: vouches for what a read guard keeps.
+#![expect(unsafe_code)]
+
 use crate::lock::relax;
+use crate::memmap::keeps::Keeps;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
@@ -56,6 +60,10 @@ impl Drop for Gate<'_> {
 pub(crate) struct ReadGuard<'m> {
     count: &'m AtomicUsize,
 }
+
+// SAFETY: a removal or a conversion waits for those who were counted before it hides a section, and unmaps nothing
+// before.
+unsafe impl Keeps for ReadGuard<'_> {}
 
 impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {

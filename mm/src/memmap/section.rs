@@ -258,14 +258,14 @@ impl<M> Copy for Section<'_, M> {}
 
 impl<'m, M: Machine> Section<'m, M> {
     /// The section `number`, if `map` has it: present or online.
-    pub(crate) fn get(map: &SectionMap, machine: &'m M, number: u64) -> Option<Self> {
+    pub(super) fn get(map: &SectionMap, machine: &'m M, number: u64) -> Option<Self> {
         let word = map.word(machine, number);
         let there = matches!(word.state(), SectionState::Present | SectionState::Online);
         there.then_some(Self { machine, word, number })
     }
 
     /// The section `number` with a word that is not (or no longer) to be found in the map.
-    pub(crate) fn with_word(machine: &'m M, number: u64, word: SectionWord) -> Self {
+    pub(super) fn with_word(machine: &'m M, number: u64, word: SectionWord) -> Self {
         Self { machine, word, number }
     }
 
@@ -317,10 +317,10 @@ impl<'m, M: Machine> Section<'m, M> {
 }
 
 /// The descriptor of `pfn`, in a section that is there or about to be: its memmap is mapped.
-pub(crate) fn descriptor<M: Machine>(machine: &M, pfn: Pfn) -> &Page {
-    // SAFETY: the callers, all in this crate, ask only for frames whose memmap is mapped and stays so
-    // while they hold an operation, a look, a zone's lock or a read guard; a page of atomics has no
-    // invalid value, so it may be shared even where it was never written.
+pub(super) fn descriptor<M: Machine>(machine: &M, pfn: Pfn) -> &Page {
+    // SAFETY: the callers, all in this wing, have it from a `Seen`, so that a guard keeps the memmap mapped; they ask
+    // for frames of sections that are there, or that the operation under way makes or hides itself. A page of
+    // atomics has no invalid value, so it may be shared even where it was never written.
     unsafe { machine.descriptor(pfn).as_ref() }
 }
 

@@ -8,8 +8,9 @@ use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::block::Block;
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::seen::Seen;
 use crate::observe::View;
-use crate::observe::runs::Piece;
+use crate::observe::runs::{Piece, next_run};
 use core::fmt;
 
 /// What the pages of a run hold.
@@ -48,7 +49,7 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::dump`](crate::Mm::dump).
     pub(crate) fn dump(&self, each: &mut dyn FnMut(DumpRun)) {
         let mut from = Pfn::new(0);
-        while let Some(run) = self.look(|| self.dump_run(from)) {
+        while let Some(run) = self.look(|memmap| dump_run(memmap, from)) {
             from = run.pfns.end;
             each(run);
         }
@@ -68,17 +69,18 @@ impl<M: Machine> View<'_, M> {
                 .readers()
                 .try_enter(self.allocator.machine().cpu())
                 .ok_or(DescriptorsMove)?;
-            let Some(run) = self.dump_run(from) else { return Ok(()) };
+            let memmap = self.allocator.memmap.seen(&guard);
+            let Some(run) = dump_run(memmap, from) else { return Ok(()) };
             drop(guard);
             from = run.pfns.end;
             each(run);
         }
     }
+}
 
-    /// The first run at or above `from`.
-    fn dump_run(&self, from: Pfn) -> Option<DumpRun> {
-        self.next_run(from, content).map(|(pfns, content)| DumpRun { pfns, content })
-    }
+/// The first run at or above `from`.
+fn dump_run<M: Machine>(memmap: Seen<'_, M>, from: Pfn) -> Option<DumpRun> {
+    next_run(memmap, from, content).map(|(pfns, content)| DumpRun { pfns, content })
 }
 
 /// What a dump says of a piece of a block; `None` if it leaves it out.

@@ -9,11 +9,14 @@
 //! come, exactly if they fit largest first.
 
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::alloc::buddy::since;
+use crate::alloc::evacuate::extent;
 use crate::alloc::migrate::Extent;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::page::{MoverId, Owner, PageState};
+use crate::memmap::seen::Seen;
 use crate::observe::View;
 use crate::operations::RemoveError;
 use crate::operations::remove::check_removable;
@@ -128,7 +131,7 @@ impl Balance {
 impl<M: Machine> View<'_, M> {
     /// See [`Mm::check_remove`](crate::Mm::check_remove).
     pub(crate) fn check_remove(&self, range: PhysRange) -> Result<(), RemoveError> {
-        self.look(|| check_removable(&self.allocator.memmap, range)).map(drop)
+        self.look(|memmap| check_removable(memmap, range)).map(drop)
     }
 
     /// See [`Mm::explain_remove`](crate::Mm::explain_remove).
@@ -156,7 +159,7 @@ impl<M: Machine> View<'_, M> {
         let mut rest = pfns;
         loop {
             // The owner is asked when the look is over, as it may look, too.
-            match self.look(|| self.weigh(&mut rest, &mut balance)) {
+            match self.look(|memmap| self.weigh(memmap, &mut rest, &mut balance)) {
                 Err(obstacle) => return Removability::Blocked(obstacle),
                 Ok(None) => return balance.verdict(),
                 Ok(Some((extent, mover, obstacle))) => {
@@ -173,19 +176,20 @@ impl<M: Machine> View<'_, M> {
     /// is returned, with what it is to say that it does not. `rest` is then what follows.
     fn weigh(
         &self,
+        memmap: Seen<'_, M>,
         rest: &mut PfnRange,
         balance: &mut Balance,
     ) -> Result<Option<(Extent, MoverId, Obstacle)>, Obstacle> {
         while rest.start < rest.end {
             let id = self.allocator.memmap.block_at(M::address(rest.start));
             let end = self.allocator.memmap.block_pfns(id).end;
-            let state = self.allocator.memmap.describe_block(id).map(|block| block.state);
+            let state = memmap.describe_block(id).map(|block| block.state);
             if state == Some(BlockState::Online(ZoneKind::System)) {
                 return Err(Obstacle::SystemMemory(id));
             }
             let online = state.is_some_and(|state| state != BlockState::Offline);
             let here = PfnRange { start: rest.start, end: if online { end } else { rest.start } };
-            for (pfn, pages, state) in self.allocator.memmap.extents(here) {
+            for (pfn, pages, state) in memmap.extents(here) {
                 rest.start = pfn.add(pages);
                 match state {
                     // Who frees meanwhile may not have been counted.
@@ -195,11 +199,10 @@ impl<M: Machine> View<'_, M> {
                     }
                     PageState::Used { owner: Owner::Poison, .. } => {}
                     PageState::Used { order, owner } => {
-                        let (by, since) =
-                            (self.allocator.owners.name(owner), self.allocator.since(pfn));
+                        let (by, since) = (self.allocator.owners.name(owner), since(memmap, pfn));
                         let obstacle = Obstacle::InUse { pfn, block: id, owner, by, since };
                         let Owner::Movable(mover) = owner else { return Err(obstacle) };
-                        return Ok(Some((self.allocator.extent(pfn, order), mover, obstacle)));
+                        return Ok(Some((extent(memmap, pfn, order), mover, obstacle)));
                     }
                     _ => {}
                 }

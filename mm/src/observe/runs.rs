@@ -7,6 +7,7 @@ use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::PageState;
+use crate::memmap::seen::Seen;
 use crate::observe::View;
 
 /// What lies in a block.
@@ -21,49 +22,49 @@ pub(super) enum Piece {
 impl<M: Machine> View<'_, M> {
     /// Looks: no operation changes anything meanwhile. `what` must not call anything outside the manager
     /// (see [`looks`](crate::turn::looks)).
-    pub(super) fn look<R>(&self, what: impl FnOnce() -> R) -> R {
-        let _look = self.allocator.turn.looks.enter();
-        what()
+    pub(super) fn look<R>(&self, what: impl FnOnce(Seen<'_, M>) -> R) -> R {
+        let look = self.allocator.turn.looks.enter();
+        what(self.allocator.memmap.seen(&look))
     }
+}
 
-    /// The first run at or above `from`, as long as it can be, of adjacent pieces that `kind` says the
-    /// same of; pieces that it says nothing of are in none.
-    ///
-    /// For who holds a look or a read guard.
-    pub(super) fn next_run<K: PartialEq + Copy>(
-        &self,
-        from: Pfn,
-        kind: impl Fn(&Block, Piece) -> Option<K>,
-    ) -> Option<(PfnRange, K)> {
-        let mut run: Option<(PfnRange, K)> = None;
-        for block in
-            self.allocator.memmap.blocks_from(self.allocator.memmap.block_at(M::address(from)))
-        {
-            for (pfn, pages, piece) in self.pieces_of(&block, from) {
-                match (kind(&block, piece), &mut run) {
-                    (None, None) => {}
-                    (Some(kind), None) => run = Some((PfnRange::new(pfn, pages), kind)),
-                    (Some(kind), Some((pfns, same))) if kind == *same && pfns.end == pfn => {
-                        pfns.end = pfn.add(pages);
-                    }
-                    (_, Some(_)) => return run,
+/// The first run at or above `from`, as long as it can be, of adjacent pieces that `kind` says the
+/// same of; pieces that it says nothing of are in none.
+///
+/// For who holds a look or a read guard.
+pub(super) fn next_run<M: Machine, K: PartialEq + Copy>(
+    memmap: Seen<'_, M>,
+    from: Pfn,
+    kind: impl Fn(&Block, Piece) -> Option<K>,
+) -> Option<(PfnRange, K)> {
+    let mut run: Option<(PfnRange, K)> = None;
+    for block in memmap.blocks_from(memmap.block_at(M::address(from))) {
+        for (pfn, pages, piece) in pieces_of(memmap, &block, from) {
+            match (kind(&block, piece), &mut run) {
+                (None, None) => {}
+                (Some(kind), None) => run = Some((PfnRange::new(pfn, pages), kind)),
+                (Some(kind), Some((pfns, same))) if kind == *same && pfns.end == pfn => {
+                    pfns.end = pfn.add(pages);
                 }
+                (_, Some(_)) => return run,
             }
         }
-        run
     }
+    run
+}
 
-    /// The pieces of a block at or above `from`, ascending: its memmap and its extents.
-    fn pieces_of(&self, block: &Block, from: Pfn) -> impl Iterator<Item = (Pfn, u64, Piece)> {
-        let memmap = self.allocator.memmap.memmap_of(block);
-        let rest = PfnRange { start: block.pfns.start.max(from), end: block.pfns.end };
-        let memmap = memmap.and_then(|memmap| memmap.intersection(rest));
-        let memmap = memmap.map(|memmap| (memmap.start, memmap.pages(), Piece::Memmap));
-        let online = block.state != BlockState::Offline;
-        let extents = if online { rest } else { PfnRange::new(rest.start, 0) };
-        let extents = self.allocator.memmap.extents(extents);
-        memmap
-            .into_iter()
-            .chain(extents.map(|(pfn, pages, state)| (pfn, pages, Piece::Extent(state))))
-    }
+/// The pieces of a block at or above `from`, ascending: its memmap and its extents.
+fn pieces_of<'g, M: Machine>(
+    memmap: Seen<'g, M>,
+    block: &Block,
+    from: Pfn,
+) -> impl Iterator<Item = (Pfn, u64, Piece)> + use<'g, M> {
+    let own = memmap.memmap_of(block);
+    let rest = PfnRange { start: block.pfns.start.max(from), end: block.pfns.end };
+    let own = own.and_then(|own| own.intersection(rest));
+    let own = own.map(|own| (own.start, own.pages(), Piece::Memmap));
+    let online = block.state != BlockState::Offline;
+    let extents = if online { rest } else { PfnRange::new(rest.start, 0) };
+    let extents = memmap.extents(extents);
+    own.into_iter().chain(extents.map(|(pfn, pages, state)| (pfn, pages, Piece::Extent(state))))
 }

@@ -11,7 +11,7 @@ use crate::memmap::block::{Block, BlockId, Group};
 use crate::memmap::page::PageState;
 use crate::memmap::section::SectionWord;
 use crate::observe::View;
-use crate::observe::runs::Piece;
+use crate::observe::runs::{Piece, next_run};
 use crate::paging::{Attr, Mapper, Translation};
 
 /// One fact of a snapshot. Two snapshots are equal if their sequences of facts are.
@@ -83,7 +83,7 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::snapshot`](crate::Mm::snapshot).
     pub(crate) fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
         let mut next = 0;
-        while let Some((number, word)) = self.look(|| self.first_section(next)) {
+        while let Some((number, word)) = self.look(|_| self.first_section(next)) {
             next = number + 1;
             each(Fact::Section(number, word));
         }
@@ -106,7 +106,7 @@ impl<M: Machine> View<'_, M> {
 
     fn snapshot_blocks(&self, each: &mut dyn FnMut(Fact)) {
         let mut next = BlockId::new(0);
-        while let Some(block) = self.look(|| self.allocator.memmap.blocks_from(next).next()) {
+        while let Some(block) = self.look(|memmap| memmap.blocks_from(next).next()) {
             next = BlockId::new(block.id.get() + 1);
             each(Fact::Block(block));
             if let Some(group) = block.group.and_then(|head| self.allocator.memmap.group(head)) {
@@ -116,7 +116,7 @@ impl<M: Machine> View<'_, M> {
         let free =
             |_: &Block, piece| matches!(piece, Piece::Extent(PageState::Free { .. })).then_some(());
         let mut from = Pfn::new(0);
-        while let Some((pfns, ())) = self.look(|| self.next_run(from, free)) {
+        while let Some((pfns, ())) = self.look(|memmap| next_run(memmap, from, free)) {
             from = pfns.end;
             each(Fact::Free(pfns));
         }
@@ -126,7 +126,7 @@ impl<M: Machine> View<'_, M> {
         for start in HALVES {
             let mut next = Some(VirtAddr::new(start));
             while let Some(from) = next {
-                let leaves = self.look(|| self.leaves(from));
+                let leaves = self.look(|_| self.leaves(from));
                 next = leaves.next;
                 for (Translation { virt, phys, len: leaf, attr }, len) in
                     leaves.runs.into_iter().flatten()
@@ -136,8 +136,8 @@ impl<M: Machine> View<'_, M> {
             }
         }
         let mut tables = [0; 8];
-        self.look(|| {
-            self.allocator.memmap.mapper().visit_tables(&mut |table| tables[table.level & 7] += 1);
+        self.look(|memmap| {
+            memmap.mapper().visit_tables(&mut |table| tables[table.level & 7] += 1);
         });
         tables.iter().enumerate().for_each(|(level, &count)| each(Fact::Tables(level, count)));
     }

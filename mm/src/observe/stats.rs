@@ -1,12 +1,14 @@
 //! What the manager tells of itself: counts, zones, single pages.
 
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::buddy::since;
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, SectionState};
+use crate::memmap::seen::Seen;
 use crate::observe::View;
 
 /// Counts over all memory.
@@ -99,15 +101,15 @@ impl<'m, M: Machine> View<'m, M> {
 
     /// See [`Mm::page_info`](crate::Mm::page_info).
     pub(crate) fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
-        let _guard = self.allocator.memmap.read();
-        let section = self.allocator.memmap.section_at(pfn)?;
-        let record = self.allocator.memmap.block_record(section.number())?;
-        let word = record.block();
-        let (state, head) = self.state_of(pfn).unzip();
-        let used = head.and_then(|head| self.used_since(head));
+        let guard = self.allocator.memmap.read();
+        let memmap = self.allocator.memmap.seen(&guard);
+        let section = memmap.section_at(pfn)?;
+        let word = memmap.block_record(section.number())?.block();
+        let (state, head) = state_of(memmap, pfn).unzip();
+        let used = head.and_then(|head| used_since(memmap, head));
         Some(PageInfo {
             pfn,
-            block: BlockId::new(section.number() / self.allocator.memmap.block_sections()),
+            block: BlockId::new(section.number() / memmap.block_sections()),
             node: word.node,
             block_state: word.state,
             state,
@@ -117,40 +119,35 @@ impl<'m, M: Machine> View<'m, M> {
         })
     }
 
-    /// Who holds the extent that begins at `head`, if it is in use, and when it was allocated.
-    fn used_since(&self, head: Pfn) -> Option<(Owner, u64)> {
-        let state = self.allocator.memmap.section_at(head)?.head_state(head)?;
-        let PageState::Used { owner, .. } = state else { return None };
-        Some((owner, self.allocator.since(head)))
-    }
-
     /// See [`Mm::is_ram`](crate::Mm::is_ram).
     pub(crate) fn is_ram(&self, pfn: Pfn) -> bool {
-        let _guard = self.allocator.memmap.read();
-        self.allocator.memmap.section_at(pfn).is_some_and(|section| {
+        let guard = self.allocator.memmap.read();
+        self.allocator.memmap.seen(&guard).section_at(pfn).is_some_and(|section| {
             section.record().present().has(Section::<M>::part(pfn))
                 && section.head_state(pfn) != Some(PageState::Hole)
         })
     }
+}
 
-    /// What `pfn` is, and the first page of the extent or memmap it belongs to.
-    fn state_of(&self, pfn: Pfn) -> Option<(PageState, Pfn)> {
-        let section = self.allocator.memmap.section_at(pfn)?;
-        if let Some(group) =
-            self.allocator.memmap.group_of(section).filter(|group| group.pfns.contains(pfn))
-        {
-            let head = group.pfns.start;
-            let state = if pfn == head {
-                self.allocator.memmap.page(head).state()?
-            } else {
-                PageState::MemmapTail { head }
-            };
-            return Some((state, head));
-        }
-        if section.word().state() != SectionState::Online {
-            return None;
-        }
-        let (head, state) = self.allocator.memmap.extent_of(pfn)?;
-        Some((if head == pfn { state } else { PageState::Tail }, head))
+/// Who holds the extent that begins at `head`, if it is in use, and when it was allocated.
+fn used_since<M: Machine>(memmap: Seen<'_, M>, head: Pfn) -> Option<(Owner, u64)> {
+    let state = memmap.section_at(head)?.head_state(head)?;
+    let PageState::Used { owner, .. } = state else { return None };
+    Some((owner, since(memmap, head)))
+}
+
+/// What `pfn` is, and the first page of the extent or memmap it belongs to.
+fn state_of<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Option<(PageState, Pfn)> {
+    let section = memmap.section_at(pfn)?;
+    if let Some(group) = memmap.group_of(section).filter(|group| group.pfns.contains(pfn)) {
+        let head = group.pfns.start;
+        let state =
+            if pfn == head { memmap.page(head).state()? } else { PageState::MemmapTail { head } };
+        return Some((state, head));
     }
+    if section.word().state() != SectionState::Online {
+        return None;
+    }
+    let (head, state) = memmap.extent_of(pfn)?;
+    Some((if head == pfn { state } else { PageState::Tail }, head))
 }

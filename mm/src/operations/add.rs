@@ -21,9 +21,9 @@ use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::{MhpFlags, Placement};
 use crate::memmap::section::{
-    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, descriptor,
-    record_pfns, section_of,
+    MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, SectionState, SectionWord, record_pfns, section_of,
 };
+use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::operations::probe::Probe;
@@ -138,7 +138,7 @@ pub struct Added {
 /// An add under way: what it adds, and a cursor for each phase.
 struct Add<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
     range: PhysRange,
     pfns: PfnRange,
     node: NodeId,
@@ -171,7 +171,7 @@ impl<M: Machine> Operations<M> {
         let placement = self.placement_for(range, placement);
         let before = self.allocator.frames.system_pages();
         let populated = PfnRange::new(pfns.start, 0);
-        let (allocator, memmap) = (&self.allocator, &self.allocator.memmap);
+        let (allocator, memmap) = (&self.allocator, self.allocator.memmap.seen(&operation));
         let mut add = Add {
             allocator,
             memmap,
@@ -294,7 +294,7 @@ impl<M: Machine> Add<'_, M> {
             Placement::Boot => self.populate_from_system(),
             Placement::PerRange | Placement::PerBlock => {
                 self.populate_altmaps()?;
-                let probed = Probe::of(self.memmap).memmap_of(self.pfns);
+                let probed = Probe::of(&self.memmap).memmap_of(self.pfns);
                 probed.map_err(|at| AddError::NoMemory { at })
             }
         }
@@ -330,7 +330,7 @@ impl<M: Machine> Add<'_, M> {
 
     fn populate_altmaps(&mut self) -> Result<(), AddError> {
         for altmap in self.altmaps() {
-            Populate::of(self.allocator).map_altmap(altmap)?;
+            Populate::of(self.allocator, self.memmap).map_altmap(altmap)?;
             self.populated.end = altmap.described.end;
         }
         Ok(())
@@ -339,13 +339,15 @@ impl<M: Machine> Add<'_, M> {
     fn populate_from_system(&mut self) -> Result<(), AddError> {
         while self.populated.end < self.pfns.end {
             let described = PfnRange::new(self.populated.end, M::RECORD_PAGES);
-            Populate::of(self.allocator).fill(described).map_err(|error| match error {
-                MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
-                    range: self.range,
-                    bytes: self.memmap.windows().memmap_virt(self.pfns).len(),
+            Populate::of(self.allocator, self.memmap).fill(described).map_err(
+                |error| match error {
+                    MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
+                        range: self.range,
+                        bytes: self.memmap.windows().memmap_virt(self.pfns).len(),
+                    },
+                    error => AddError::Map(error),
                 },
-                error => AddError::Map(error),
-            })?;
+            )?;
             self.populated.end = described.end;
         }
         Ok(())
@@ -363,15 +365,14 @@ impl<M: Machine> Add<'_, M> {
             Placement::PerRange | Placement::PerBlock => self.altmaps().for_each(|altmap| {
                 let sections = altmap.sections::<M>();
                 let head = altmap.memmap.start;
-                let page = descriptor(self.memmap.machine(), head);
+                let page = self.memmap.page(head);
                 page.set_state(PageState::MemmapHead {
                     sections: sections as u32,
                     pages: altmap.memmap.pages(),
                 });
                 for first in records_of::<M>(altmap.described) {
                     let record = altmap.record::<M>(first);
-                    descriptor(self.memmap.machine(), record)
-                        .set_state(PageState::MemmapTail { head });
+                    self.memmap.page(record).set_state(PageState::MemmapTail { head });
                     self.describe(first, record, Some(altmap));
                 }
             }),
@@ -383,11 +384,7 @@ impl<M: Machine> Add<'_, M> {
         let word = SectionWord::new(SectionState::Present, false, record);
         let block = BlockWord::new(BlockState::Offline, self.node, self.placement);
         let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
-        Section::with_word(self.memmap.machine(), first, word).record().reset(
-            u64::MAX,
-            group,
-            block,
-        );
+        self.memmap.hidden_section(first, word).record().reset(u64::MAX, group, block);
         for number in first..first + M::RECORD_SECTIONS {
             self.memmap.sections().set_word(self.memmap.machine(), number, word);
         }
@@ -396,7 +393,7 @@ impl<M: Machine> Add<'_, M> {
     /// Runs the phases backwards from their cursors.
     fn undo(self) {
         match self.placement {
-            Placement::Boot => Populate::of(self.allocator).empty(self.populated),
+            Placement::Boot => Populate::of(self.allocator, self.memmap).empty(self.populated),
             Placement::PerRange | Placement::PerBlock => {
                 unmap_mapped(self.allocator, self.memmap.windows().memmap_virt(self.populated));
             }

@@ -25,9 +25,9 @@ use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::Allocator;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
+use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::Zone;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
@@ -35,6 +35,7 @@ use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::record::Record;
 use crate::memmap::section::{Section, section_of};
+use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::paging::{MapError, UnmapError};
@@ -139,7 +140,7 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::convert`](crate::Mm::convert).
     pub(crate) fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
         let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
-        let memmap = &self.allocator.memmap;
+        let memmap = self.allocator.memmap.seen(&operation);
         let plan = plan_convert(memmap, range)?;
         let convert = Convert { allocator: &self.allocator, memmap, plan };
         convert.claim_heads()?;
@@ -161,7 +162,7 @@ impl<M: Machine> Operations<M> {
 }
 
 /// What converting `range` does, if it can be converted.
-fn plan_convert<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> Result<Plan, ConvertError> {
+fn plan_convert<M: Machine>(memmap: Seen<'_, M>, range: PhysRange) -> Result<Plan, ConvertError> {
     let block = memmap.block_size().bytes();
     let pfns = memmap.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
     let id = memmap.block_at(range.start());
@@ -184,7 +185,7 @@ fn plan_convert<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> Result<Plan
 }
 
 /// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
-fn check_memmap_leaves<M: Machine>(memmap: &Memmap<M>, plan: Plan) -> Result<(), ConvertError> {
+fn check_memmap_leaves<M: Machine>(memmap: Seen<'_, M>, plan: Plan) -> Result<(), ConvertError> {
     for block in (0..plan.count()).map(|index| plan.block(index)) {
         if let Some(leaf) = memmap.windows().cut_leaf(memmap.windows().memmap_virt(block)) {
             let id = memmap.block_at(M::address(block.start));
@@ -198,7 +199,7 @@ fn check_memmap_leaves<M: Machine>(memmap: &Memmap<M>, plan: Plan) -> Result<(),
 /// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
 /// descriptors: only the bad pages that an online block's allocator had are known one by one.
 fn check_poison<M: Machine>(
-    memmap: &Memmap<M>,
+    memmap: Seen<'_, M>,
     plan: Plan,
     held: PfnRange,
 ) -> Result<(), ConvertError> {
@@ -216,7 +217,7 @@ fn check_poison<M: Machine>(
 /// A range that is converted.
 struct Convert<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
     plan: Plan,
 }
 
@@ -243,13 +244,13 @@ impl<M: Machine> Convert<'_, M> {
     fn claim_heads(&self) -> Result<(), ConvertError> {
         for index in 1..self.plan.count() {
             let Some(area) = self.head_area(index) else { continue };
-            let emptied = Evacuation::begin(self.allocator, area).run(self.allocator);
+            let emptied = Evacuation::begin(self.allocator, area).run(self.allocator, self.memmap);
             let bad = emptied.is_ok() && self.has_poison(area.pfns);
             match emptied {
-                Ok(area) if !bad => area.claim(self.allocator, Owner::Memmap),
+                Ok(area) if !bad => area.claim(self.allocator, self.memmap, Owner::Memmap),
                 emptied => {
                     if let Ok(area) = emptied {
-                        area.end_isolation(self.allocator);
+                        area.end_isolation(self.allocator, self.memmap);
                     }
                     self.unclaim_heads(index);
                     let id = self.memmap.block_at(M::address(area.pfns.start));
@@ -350,9 +351,8 @@ impl<M: Machine> Convert<'_, M> {
         for first in records_of::<M>(own.described) {
             let record = own.record::<M>(first);
             let word = self.memmap.sections().word(self.memmap.machine(), first);
-            let old = Section::with_word(self.memmap.machine(), first, word).record();
-            let new =
-                Section::with_word(self.memmap.machine(), first, word.with_record(record)).record();
+            let old = self.memmap.hidden_section(first, word).record();
+            let new = self.memmap.hidden_section(first, word.with_record(record)).record();
             new.copy(old);
             new.set_group(head);
             for number in first..first + M::RECORD_SECTIONS {
@@ -367,10 +367,7 @@ impl<M: Machine> Convert<'_, M> {
         };
         self.forget_extents(own.memmap);
         for first in records_of::<M>(own.described) {
-            self.allocator
-                .memmap
-                .page(own.record::<M>(first))
-                .set_state(PageState::MemmapTail { head });
+            self.memmap.page(own.record::<M>(first)).set_state(PageState::MemmapTail { head });
         }
         self.memmap.page(head).set_state(blocks(1));
         self.memmap.page(self.plan.pfns.start).set_state(blocks(index));
@@ -412,8 +409,7 @@ impl<M: Machine> Convert<'_, M> {
         record.managed().add(piece.pages());
         zone.make_managed(piece.pages());
         if holder > 0 && piece == self.plan.head(holder) {
-            self.allocator
-                .lists()
+            FreeLists::of(self.memmap)
                 .give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
             return;
         }
@@ -422,7 +418,7 @@ impl<M: Machine> Convert<'_, M> {
             if order < M::PART_ORDER {
                 self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
-            self.allocator.lists().merge(&mut zone, section, pfn, order);
+            FreeLists::of(self.memmap).merge(&mut zone, section, pfn, order);
         }
         record.free().add(piece.pages());
         zone.make_free(piece.pages());

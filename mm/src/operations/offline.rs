@@ -17,6 +17,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::memmap::section::SectionState;
+use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, Veto};
 use crate::turn::Operation;
@@ -138,9 +139,9 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::start_offline`](crate::Mm::start_offline).
     pub(crate) fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
         // Looks may go on: they see the zone's range, as when others allocate and free meanwhile.
-        let _turn = self.allocator.take_turn().ok_or(OfflineError::Busy)?;
-        let block =
-            self.allocator.memmap.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
+        let turn = self.allocator.take_turn().ok_or(OfflineError::Busy)?;
+        let block = self.allocator.memmap.seen(&turn).describe_block(id);
+        let block = block.ok_or(OfflineError::NoSuchBlock(id))?;
         match block.state {
             BlockState::Offline => return Err(OfflineError::AlreadyOffline(id)),
             BlockState::Online(ZoneKind::System) => return Err(OfflineError::SystemMemory(id)),
@@ -155,8 +156,8 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::cancel_offline`](crate::Mm::cancel_offline).
     pub(crate) fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
         let operation = self.allocator.moment().ok_or(OfflineError::Busy)?;
-        let block =
-            self.allocator.memmap.describe_block(id).filter(|_| self.offlining() == Some(id));
+        let block = self.allocator.memmap.seen(&operation).describe_block(id);
+        let block = block.filter(|_| self.offlining() == Some(id));
         let area = block.and_then(|block| Area::of(&block)).ok_or(OfflineError::NotGoing(id))?;
         self.stay(id, &area, &operation);
         Ok(())
@@ -164,7 +165,7 @@ impl<M: Machine> Operations<M> {
 
     /// Ends an offline with the block online as before.
     fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_>) {
-        area.end_isolation(&self.allocator);
+        area.end_isolation(&self.allocator, self.allocator.memmap.seen(operation));
         operation.settle();
         if self.allocator.turn.offlining.is_told() {
             self.tell_back(Event::CancelOffline, &change(id, area));
@@ -212,6 +213,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             self.emptying = None;
             return Err(OfflineError::NotGoing(self.id));
         }
+        let memmap = operations.allocator.memmap.seen(&operation);
         let mut left = budget;
         while left > 0 {
             let Some(emptying) = &mut self.emptying else { break };
@@ -219,14 +221,15 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 self.finish(&operation);
                 return Ok(Stepped::Done);
             }
-            match emptying.step(&operations.allocator, left) {
+            match emptying.step(&operations.allocator, memmap, left) {
                 Ok(steps) => {
                     self.steps += steps;
                     left = left.saturating_sub(steps);
                 }
                 Err(stuck) => {
+                    let error = self.stuck(memmap, stuck);
                     drop(operation);
-                    return Err(self.stuck(stuck));
+                    return Err(error);
                 }
             }
             let isolated = emptying.phase != Phase::Isolate;
@@ -250,7 +253,8 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     fn finish(mut self, operation: &Operation<'_>) {
         let operations = self.operations;
         if let Some(emptying) = &self.emptying {
-            retire(&operations.allocator, self.id, &emptying.area);
+            let memmap = operations.allocator.memmap.seen(operation);
+            retire(&operations.allocator, memmap, self.id, &emptying.area);
             operation.settle();
             operations.tell(Event::Offline, &change(self.id, &emptying.area));
         }
@@ -258,12 +262,12 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         operations.allocator.turn.offlining.end();
     }
 
-    fn stuck(&self, stuck: Stuck) -> OfflineError {
+    fn stuck(&self, memmap: Seen<'_, M>, stuck: Stuck) -> OfflineError {
         let block = self.id;
         match stuck {
             Stuck::NoRoom(order) => OfflineError::NoRoom { block, order },
             Stuck::Held(pfn, owner) => {
-                let held = self.operations.allocator.memmap.describe_block(block);
+                let held = memmap.describe_block(block);
                 let pages = held.map_or(0, |held| held.counts.managed - held.counts.free);
                 let by = self.operations.allocator.owners.name(owner);
                 OfflineError::InUse { block, pages, first: Some((pfn, owner)), by }
@@ -289,17 +293,17 @@ impl<M: Machine> Drop for OfflineOp<'_, M> {
 }
 
 /// Takes an area that is empty out of its zone, and its block offline.
-fn retire<M: Machine>(allocator: &Allocator<M>, id: BlockId, area: &Area) {
-    let span = allocator.span_without(id, area);
+fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId, area: &Area) {
+    let span = allocator.span_without(memmap, id, area);
     let mut zone = allocator.nodes.lock(area.node, area.kind);
     let pages = area.pfns.pages();
-    let block = allocator.memmap.block_pfns(id).pages();
-    let memmap = block - pages;
-    let all = PageCounts { present: block, managed: pages, memmap, free: 0 };
+    let block = memmap.block_pfns(id).pages();
+    let own = block - pages;
+    let all = PageCounts { present: block, managed: pages, memmap: own, free: 0 };
     zone.retire(all, span);
     allocator.nodes.set_populated(area.node, area.kind, zone.counts().present != 0);
     // A block that can go offline is whole: each record's first section is there, and the block's.
-    for (index, section) in (0..).zip(allocator.memmap.sections_of_block(id)) {
+    for (index, section) in (0..).zip(memmap.sections_of_block(id)) {
         let record = section.record();
         if index == 0 {
             record.managed().set(0);
@@ -311,7 +315,7 @@ fn retire<M: Machine>(allocator: &Allocator<M>, id: BlockId, area: &Area) {
             record.heads().clear();
         }
         let word = section.word().with_state(SectionState::Present);
-        allocator.memmap.sections().set_word(allocator.machine(), section.number(), word);
+        memmap.sections().set_word(memmap.machine(), section.number(), word);
     }
 }
 

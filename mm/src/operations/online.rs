@@ -2,11 +2,12 @@
 
 use crate::addr::{PfnRange, PhysAddr};
 use crate::alloc::Allocator;
+use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::section::{SectionState, section_of};
+use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, Veto};
 use crate::operations::probe::Probe;
@@ -60,7 +61,8 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::online`](crate::Mm::online).
     pub(crate) fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
         let turn = self.allocator.take_turn().ok_or(OnlineError::Busy)?;
-        let block = self.allocator.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
+        let memmap = self.allocator.memmap.seen(&turn);
+        let block = memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
         if block.state != BlockState::Offline {
             return Err(OnlineError::AlreadyOnline(id));
         }
@@ -70,12 +72,7 @@ impl<M: Machine> Operations<M> {
         if block.poisoned {
             return Err(OnlineError::Poisoned(id));
         }
-        let change = Change {
-            block: id,
-            pfns: usable(&self.allocator.memmap, &block),
-            node: block.node,
-            kind,
-        };
+        let change = Change { block: id, pfns: usable(memmap, &block), node: block.node, kind };
         let asked = self.ask(Event::GoingOnline, Event::CancelOnline, &change);
         asked.map_err(|veto| OnlineError::Vetoed(id, veto))?;
         if block.taken {
@@ -92,21 +89,27 @@ impl<M: Machine> Operations<M> {
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
         }
-        give_block(&self.allocator, &change, block.pfns);
+        let memmap = self.allocator.memmap.seen(&operation);
+        give_block(&self.allocator, memmap, &change, block.pfns);
         operation.settle();
         self.tell(Event::Online, &change);
-        self.allocator.memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
+        memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
     }
 }
 
 /// The frames of an offline block but for its memmap.
-fn usable<M: Machine>(memmap: &Memmap<M>, block: &Block) -> PfnRange {
-    let memmap = memmap.memmap_of(block);
-    PfnRange { start: memmap.map_or(block.pfns.start, |memmap| memmap.end), ..block.pfns }
+fn usable<M: Machine>(memmap: Seen<'_, M>, block: &Block) -> PfnRange {
+    let own = memmap.memmap_of(block);
+    PfnRange { start: own.map_or(block.pfns.start, |own| own.end), ..block.pfns }
 }
 
 /// Makes an offline block online. Cannot fail.
-fn give_block<M: Machine>(allocator: &Allocator<M>, change: &Change, pfns: PfnRange) {
+fn give_block<M: Machine>(
+    allocator: &Allocator<M>,
+    memmap: Seen<'_, M>,
+    change: &Change,
+    pfns: PfnRange,
+) {
     let usable = change.pfns.pages();
     let counts = PageCounts {
         present: pfns.pages(),
@@ -115,21 +118,21 @@ fn give_block<M: Machine>(allocator: &Allocator<M>, change: &Change, pfns: PfnRa
         free: usable,
     };
     let mut zone = allocator.nodes.lock(change.node, change.kind);
-    allocator.lists().insert_range(&mut zone, change.pfns);
-    if let Some(record) = allocator.memmap.known_block_record(section_of::<M>(pfns.start)) {
+    FreeLists::of(memmap).insert_range(&mut zone, change.pfns);
+    if let Some(record) = memmap.known_block_record(section_of::<M>(pfns.start)) {
         record.managed().set(counts.managed);
         record.free().set(counts.free);
         let state = BlockState::Online(change.kind);
         record.change_block(|word| BlockWord { state, ..word });
     }
-    set_block_state(&allocator.memmap, change.block, SectionState::Online);
+    set_block_state(memmap, change.block, SectionState::Online);
     zone.add(counts);
     zone.widen(pfns);
     allocator.nodes.set_populated(change.node, change.kind, true);
 }
 
 /// Moves the sections of a block to `state`.
-fn set_block_state<M: Machine>(memmap: &Memmap<M>, id: BlockId, state: SectionState) {
+fn set_block_state<M: Machine>(memmap: Seen<'_, M>, id: BlockId, state: SectionState) {
     for section in memmap.sections_of_block(id) {
         let word = section.word().with_state(state);
         memmap.sections().set_word(memmap.machine(), section.number(), word);

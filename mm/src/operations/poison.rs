@@ -20,7 +20,8 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::poison`](crate::Mm::poison).
     pub(crate) fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let operation = self.allocator.moment().ok_or(PoisonError::Busy)?;
-        let kind = Quarantine::of(&self.allocator).poison(pfn)?;
+        let memmap = self.allocator.memmap.seen(&operation);
+        let kind = Quarantine::of(&self.allocator, memmap).poison(pfn)?;
         // An offline may be under way: a listener that steps it would wait for this turn. The list does
         // not change for those who tell.
         let telling = self.listeners.keep();

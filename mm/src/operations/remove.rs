@@ -14,12 +14,12 @@ use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
 use crate::alloc::populate::Populate;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::BlockId;
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::section::{Section, SectionState, SectionWord};
+use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::paging::{Mapper, UnmapError};
@@ -116,7 +116,7 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::remove`](crate::Mm::remove).
     pub(crate) fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
         let operation = self.allocator.operation().ok_or(RemoveError::Busy)?;
-        let memmap = &self.allocator.memmap;
+        let memmap = self.allocator.memmap.seen(&operation);
         let (pfns, placement) = check_remove(memmap, range)?;
         let before = self.allocator.frames.system_pages();
 
@@ -126,9 +126,10 @@ impl<M: Machine> Operations<M> {
             RemoveError::ReadersStay(cpu)
         })?;
 
-        let gone = unmap_range(&self.allocator, range, pfns, placement).inspect_err(|_| {
-            come_back(memmap, pfns);
-        })?;
+        let gone =
+            unmap_range(&self.allocator, memmap, range, pfns, placement).inspect_err(|_| {
+                come_back(memmap, pfns);
+            })?;
         sections_of::<M>(pfns).for_each(|number| {
             memmap.sections().set_word(memmap.machine(), number, SectionWord::ABSENT);
         });
@@ -142,7 +143,7 @@ impl<M: Machine> Operations<M> {
 
 /// The frames of a range that can be removed, and where its memmap is.
 fn check_remove<M: Machine>(
-    memmap: &Memmap<M>,
+    memmap: Seen<'_, M>,
     range: PhysRange,
 ) -> Result<(PfnRange, Placement), RemoveError> {
     let checked = check_removable(memmap, range)?;
@@ -158,17 +159,17 @@ fn check_remove<M: Machine>(
 /// Hides the sections of `pfns`, the last one first, and [`come_back`] shows them, the
 /// first one first: what is noted of a block is in the record of its first section, where a look-up
 /// takes it from, or it finds no block.
-pub(super) fn leave<M: Machine>(memmap: &Memmap<M>, pfns: PfnRange) {
+pub(super) fn leave<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange) {
     sections_of::<M>(pfns)
         .rev()
         .for_each(|number| set_state(memmap, number, SectionState::Leaving));
 }
 
-pub(super) fn come_back<M: Machine>(memmap: &Memmap<M>, pfns: PfnRange) {
+pub(super) fn come_back<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange) {
     sections_of::<M>(pfns).for_each(|number| set_state(memmap, number, SectionState::Present));
 }
 
-fn set_state<M: Machine>(memmap: &Memmap<M>, number: u64, state: SectionState) {
+fn set_state<M: Machine>(memmap: Seen<'_, M>, number: u64, state: SectionState) {
     let word = memmap.sections().word(memmap.machine(), number).with_state(state);
     memmap.sections().set_word(memmap.machine(), number, word);
 }
@@ -179,12 +180,13 @@ fn set_state<M: Machine>(memmap: &Memmap<M>, number: u64, state: SectionState) {
 /// The linear map goes first, for that can be put back while the descriptors are still there.
 fn unmap_range<M: Machine>(
     allocator: &Allocator<M>,
+    memmap: Seen<'_, M>,
     range: PhysRange,
     pfns: PfnRange,
     placement: Placement,
 ) -> Result<u128, RemoveError> {
     let backing =
-        (placement == Placement::Boot).then(|| Populate::of(allocator).link_backing(pfns));
+        (placement == Placement::Boot).then(|| Populate::of(allocator, memmap).link_backing(pfns));
     let mut gather = allocator.gather();
     let stays = allocator.memmap.machine().linear_map_is_complete();
     let linear = if stays {
@@ -192,7 +194,7 @@ fn unmap_range<M: Machine>(
     } else {
         allocator.memmap.windows().unmap(allocator.memmap.windows().linear_virt(range), &mut gather)
     };
-    let gone = if linear.is_ok() { allocator.forget_blocks(range) } else { 0 };
+    let gone = if linear.is_ok() { allocator.forget_blocks(memmap, range) } else { 0 };
     let unmapped = linear.and_then(|()| {
         allocator.memmap.windows().unmap(allocator.memmap.windows().memmap_virt(pfns), &mut gather)
     });
@@ -200,11 +202,11 @@ fn unmap_range<M: Machine>(
     if unmapped.is_ok()
         && let Some(backing) = backing
     {
-        Populate::of(allocator).free_backing(backing);
+        Populate::of(allocator, memmap).free_backing(backing);
     }
     unmapped.map(|()| gone).map_err(|error| {
         if linear.is_ok() {
-            allocator.remember_blocks(range);
+            allocator.remember_blocks(memmap, range);
             if !stays
                 && let Err(error) = allocator.map(&allocator.memmap.windows().linear_mapping(range))
             {
@@ -217,7 +219,7 @@ fn unmap_range<M: Machine>(
 
 /// Whether `range` could be removed if its blocks were offline, and where its memmap is.
 pub(crate) fn check_removable<M: Machine>(
-    memmap: &Memmap<M>,
+    memmap: Seen<'_, M>,
     range: PhysRange,
 ) -> Result<(PfnRange, Placement), RemoveError> {
     let size = memmap.block_size().bytes();
@@ -239,7 +241,7 @@ pub(crate) fn check_removable<M: Machine>(
 }
 
 /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
-fn check_leaves<M: Machine>(memmap: &Memmap<M>, range: VirtRange) -> Result<(), RemoveError> {
+fn check_leaves<M: Machine>(memmap: Seen<'_, M>, range: VirtRange) -> Result<(), RemoveError> {
     let mapper = memmap.mapper();
     let last = range.end().add(1_u64.wrapping_neg());
     let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
@@ -249,7 +251,7 @@ fn check_leaves<M: Machine>(memmap: &Memmap<M>, range: VirtRange) -> Result<(), 
 
 /// Whether a block can go when `pfns` go, and where its memmap is.
 fn check_block<M: Machine>(
-    memmap: &Memmap<M>,
+    memmap: Seen<'_, M>,
     id: BlockId,
     pfns: PfnRange,
 ) -> Result<Placement, RemoveError> {

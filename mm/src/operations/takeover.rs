@@ -16,13 +16,13 @@
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::alloc::Allocator;
 use crate::alloc::frames::RESERVE_PIECES;
+use crate::alloc::lists::FreeLists;
 use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::packed::Budget;
 use crate::alloc::zone::{PageCounts, Zone, ZoneKind};
 use crate::geometry::{BlockSize, PARTS_PER_RECORD};
 use crate::impossible::impossible;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
@@ -30,6 +30,7 @@ use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
     section_of, section_pfns, sections_touched,
 };
+use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::operations::boot::{
     BootError, BootMemory, EarlyFrames, EarlyTables, RESERVE_SHARE, inner, whole_pages,
@@ -49,15 +50,16 @@ impl<M: Machine> Operations<M> {
         early: &mut dyn EarlyFrames,
     ) -> Result<(), BootError> {
         // Who holds the turn boots, or has booted.
-        let _operation = self.allocator.operation().ok_or(BootError::AlreadyBooted)?;
-        Boot { allocator: &self.allocator, memmap: &self.allocator.memmap }.run(memory, early)
+        let operation = self.allocator.operation().ok_or(BootError::AlreadyBooted)?;
+        let memmap = self.allocator.memmap.seen(&operation);
+        Boot { allocator: &self.allocator, memmap }.run(memory, early)
     }
 }
 
 /// A boot under way.
 struct Boot<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
 }
 
 impl<M: Machine> Boot<'_, M> {
@@ -72,9 +74,9 @@ impl<M: Machine> Boot<'_, M> {
         let node =
             memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.allocator.nodes.has(node));
         node.map_or(Ok(()), |node| Err(BootError::NoSuchNode(node)))?;
-        check_windows(self.memmap, memory.window)?;
+        check_windows(&self.memmap, memory.window)?;
         let first = memory.ram.first().map(|&(range, _)| range);
-        pin_root_entries(self.memmap, first, early)?;
+        pin_root_entries(&self.memmap, first, early)?;
 
         self.take_reserve(memory, early);
         // All memmaps first: a section's record may lie in the memmap of any other.
@@ -213,7 +215,7 @@ impl<M: Machine> Boot<'_, M> {
         let word = SectionWord::new(SectionState::Online, true, record);
         let block = BlockWord::new(state, node, Placement::Boot);
         if sections_touched::<M>(shared).all(|other| self.memmap.section(other).is_none()) {
-            Section::with_word(self.memmap.machine(), number, word).record().reset(0, 0, block);
+            self.memmap.hidden_section(number, word).record().reset(0, 0, block);
         }
         self.memmap.sections().set_word(self.memmap.machine(), number, word);
     }
@@ -292,7 +294,7 @@ impl<M: Machine> Boot<'_, M> {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
-            self.allocator.lists().merge(&mut zone, section, pfn, order);
+            FreeLists::of(self.memmap).merge(&mut zone, section, pfn, order);
             self.count_managed(&mut zone, section, order, order.pages());
         }
     }

@@ -84,7 +84,7 @@ fn a_block_whose_record_was_overwritten_is_not_removed_and_harms_no_other() {
     for placement in Placement::ALL {
         bench.add(range(DIMM, 2 * MIB), placement);
         bench.add(range(DIMM + 2 * MIB, MIB), Placement::PerBlock);
-        let memmap = &bench.mm.allocator().memmap;
+        let memmap = bench.mm.allocator().memmap.alone();
         let record = memmap.section(DIMM / MIB).unwrap().word().record();
         let word = &memmap.page(record).payload()[4];
         let sound = word.swap(u64::MAX, Ordering::Relaxed);
@@ -148,21 +148,21 @@ fn a_block_is_seen_with_all_that_is_noted_of_it_or_not_at_all_while_it_leaves_an
     static LEFT: AtomicI64 = AtomicI64::new(0);
     static LEAVES: AtomicBool = AtomicBool::new(false);
     mm.machine().mmu().on_access(move || match LEFT.fetch_sub(1, Ordering::Relaxed) {
-        1 if LEAVES.load(Ordering::Relaxed) => leave(&bench.mm.allocator().memmap, pfns),
-        1 => come_back(&bench.mm.allocator().memmap, pfns),
+        1 if LEAVES.load(Ordering::Relaxed) => leave(bench.mm.allocator().memmap.alone(), pfns),
+        1 => come_back(bench.mm.allocator().memmap.alone(), pfns),
         _ => {}
     });
     for leaves in [true, false] {
         for nth in 1..50 {
             if !leaves {
-                leave(&mm.allocator().memmap, pfns);
+                leave(mm.allocator().memmap.alone(), pfns);
             }
             LEAVES.store(leaves, Ordering::Relaxed);
             LEFT.store(nth, Ordering::Relaxed);
             let found = mm.block(id);
             assert!(found.is_none_or(|block| block.poisoned), "access {nth}: {found:?}");
             LEFT.store(0, Ordering::Relaxed);
-            come_back(&mm.allocator().memmap, pfns);
+            come_back(mm.allocator().memmap.alone(), pfns);
         }
     }
     bench.remove(dimm);

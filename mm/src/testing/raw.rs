@@ -88,7 +88,9 @@ impl<S: Shape> Mm<FakeMachine<S>> {
     /// As [`Mm::private`].
     pub fn set_private(&self, pfn: Pfn, word: u64) -> Result<(), FreeError> {
         self.allocator().order_of(pfn, is_users)?;
-        self.allocator().memmap.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
+        let guard = self.allocator().memmap.read();
+        self.allocator().memmap.seen(&guard).page(pfn).payload()[PRIVATE]
+            .store(word, Ordering::Release);
         Ok(())
     }
 }

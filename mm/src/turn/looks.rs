@@ -39,7 +39,11 @@
 //! No wait is unbounded: an operation gives up after [`PATIENCE`] turns, which no look takes whose CPU
 //! runs. A look waits for one stretch of one operation, whose length the operation's range bounds.
 
+// UNSAFETY: vouches for what a look keeps.
+#![expect(unsafe_code)]
+
 use crate::lock::relax;
+use crate::memmap::keeps::Keeps;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Set in `arrived` while the gate is shut, or about to be.
@@ -159,6 +163,10 @@ impl Looks {
         result
     }
 }
+
+// SAFETY: the gate is shut while an operation changes the section map, the memmap or the page tables, and a look waits
+// for that; where an operation calls out, none of those is half changed, and none is until the look has ended.
+unsafe impl Keeps for Look<'_> {}
 
 impl Drop for Look<'_> {
     fn drop(&mut self) {

@@ -1,10 +1,14 @@
 //! The turn: one operation runs at a time. Below the allocator, since compaction and the quarantine of a
 //! bad page are operations, too.
 
+// UNSAFETY: vouches for what the turn keeps.
+#![expect(unsafe_code)]
+
 pub(crate) mod looks;
 
 use self::looks::{Looks, PATIENCE};
 use crate::memmap::block::BlockId;
+use crate::memmap::keeps::Keeps;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::{Mutex, MutexGuard};
@@ -71,6 +75,12 @@ pub(crate) struct Operation<'m> {
     looks: &'m Looks,
     _turn: MutexGuard<'m, ()>,
 }
+
+// SAFETY: operations alone unmap memory and move memmaps, one at a time; what this one changes itself it hides first.
+unsafe impl Keeps for Operation<'_> {}
+
+// SAFETY: who has the turn keeps every operation from running.
+unsafe impl Keeps for MutexGuard<'_, ()> {}
 
 impl Operation<'_> {
     /// Lets looks in, for good: nothing changes any more.

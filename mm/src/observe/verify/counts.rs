@@ -3,14 +3,16 @@
 use super::violation::{Violation, expect, hold};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
+use crate::alloc::lists::FreeLists;
 use crate::alloc::node::MAX_NODES;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, SectionState};
+use crate::memmap::seen::Seen;
 use crate::observe::View;
+use crate::turn::looks::Look;
 
 /// What the blocks of a zone add up to.
 struct Found {
@@ -32,12 +34,12 @@ struct Heads {
 /// Checks what zones, nodes and blocks count.
 pub(super) struct Counts<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
 }
 
 impl<'m, M: Machine> Counts<'m, M> {
-    pub(super) const fn of(allocator: &'m Allocator<M>) -> Self {
-        Self { allocator, memmap: &allocator.memmap }
+    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_>) -> Self {
+        Self { allocator, memmap: allocator.memmap.seen(look) }
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {
@@ -124,7 +126,7 @@ impl<'m, M: Machine> Counts<'m, M> {
         let zone = self.allocator.nodes.lock(node, kind);
         let mut length = 0;
         let mut before = None;
-        for pfn in self.allocator.lists().list(&zone, order) {
+        for pfn in FreeLists::of(self.memmap).list(&zone, order) {
             let section = self.memmap.section_at(pfn);
             let free = section.is_some_and(|section| section.is_free_head(pfn, order));
             hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
@@ -132,7 +134,7 @@ impl<'m, M: Machine> Counts<'m, M> {
             let home = self.memmap.block(block).map(|block| (block.node, block.state));
             let here = home == Some((node, BlockState::Online(kind)));
             hold(4, "a listed extent is in its zone", pfn.get(), here)?;
-            let back = self.allocator.lists().previous(pfn) == before.replace(pfn);
+            let back = FreeLists::of(self.memmap).previous(pfn) == before.replace(pfn);
             hold(4, "a listed extent names the one before it", pfn.get(), back)?;
             length += 1;
         }

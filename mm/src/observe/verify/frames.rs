@@ -5,11 +5,12 @@ use crate::addr::{Pfn, PfnRange, PhysAddr};
 use crate::alloc::Allocator;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::BlockState;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{NODE_BYTES, record_pfns};
+use crate::memmap::seen::Seen;
 use crate::paging::Mapper;
+use crate::turn::looks::Look;
 
 /// Pages with how often each occurs, told from another such bag by a sum of hashes: bags that differ
 /// look alike once in 2^64 times, and no memory is needed to compare them.
@@ -42,12 +43,12 @@ fn mix(pfn: Pfn) -> u64 {
 /// Checks the frames of tables, nodes and memmaps.
 pub(super) struct HeldFrames<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
 }
 
 impl<'m, M: Machine> HeldFrames<'m, M> {
-    pub(super) const fn of(allocator: &'m Allocator<M>) -> Self {
-        Self { allocator, memmap: &allocator.memmap }
+    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_>) -> Self {
+        Self { allocator, memmap: allocator.memmap.seen(look) }
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {

@@ -2,21 +2,21 @@
 
 use super::violation::{Violation, expect, hold};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::Group;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{Section, SectionState};
+use crate::memmap::seen::Seen;
 use crate::paging::Mapper;
 
 /// Checks what describes memory.
 pub(super) struct Descriptors<'m, M: Machine> {
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
 }
 
 impl<'m, M: Machine> Descriptors<'m, M> {
-    pub(super) const fn of(memmap: &'m Memmap<M>) -> Self {
+    pub(super) const fn of(memmap: Seen<'m, M>) -> Self {
         Self { memmap }
     }
 

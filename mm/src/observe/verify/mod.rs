@@ -37,11 +37,11 @@ use crate::observe::View;
 impl<M: Machine> View<'_, M> {
     /// See [`Mm::verify`](crate::Mm::verify).
     pub(crate) fn verify(&self) -> Result<(), Violation> {
-        let _look = self.allocator.turn.looks.enter();
-        Descriptors::of(&self.allocator.memmap).check()?;
-        HeldFrames::of(self.allocator).check()?;
-        Counts::of(self.allocator).check()?;
-        let tables = Tables::of(self.allocator);
+        let look = &self.allocator.turn.looks.enter();
+        Descriptors::of(self.allocator.memmap.seen(look)).check()?;
+        HeldFrames::of(self.allocator, look).check()?;
+        Counts::of(self.allocator, look).check()?;
+        let tables = Tables::of(self.allocator, look);
         tables.check_section_nodes()?;
         tables.check_filled()?;
         tables.check_linear_map()
@@ -50,7 +50,7 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::verify_machine`](crate::Mm::verify_machine).
     pub(crate) fn verify_machine(&self) -> Result<(), Violation> {
         self.verify()?;
-        let _look = self.allocator.turn.looks.enter();
-        Tables::of(self.allocator).check()
+        let look = &self.allocator.turn.looks.enter();
+        Tables::of(self.allocator, look).check()
     }
 }

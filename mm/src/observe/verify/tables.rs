@@ -6,13 +6,14 @@ use crate::alloc::Allocator;
 use crate::alloc::zone::ZoneKind;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::SectionState;
 use crate::memmap::section::sections_touched;
+use crate::memmap::seen::Seen;
 use crate::observe::snapshot::{HALVES, visit_rest};
 use crate::paging::{Attr, Mapper, Translation};
+use crate::turn::looks::Look;
 
 /// Tables that are noted at a time.
 const TABLES: usize = 64;
@@ -48,12 +49,12 @@ impl Written {
 /// Checks what the page tables translate.
 pub(super) struct Tables<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
 }
 
 impl<'m, M: Machine> Tables<'m, M> {
-    pub(super) const fn of(allocator: &'m Allocator<M>) -> Self {
-        Self { allocator, memmap: &allocator.memmap }
+    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_>) -> Self {
+        Self { allocator, memmap: allocator.memmap.seen(look) }
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {
@@ -81,7 +82,7 @@ impl<'m, M: Machine> Tables<'m, M> {
     /// What needs the mapper is asked when it has shown all: it may be behind a lock.
     fn check_leaves(&self, from: VirtAddr) -> Result<Option<VirtAddr>, Violation> {
         let (mut written, mut next, mut result) = (Written::default(), None, Ok(()));
-        visit_rest(self.memmap, from, &mut |leaf| {
+        visit_rest(&self.memmap, from, &mut |leaf| {
             if next.is_some() || result.is_err() {
                 return;
             }

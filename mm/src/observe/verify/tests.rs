@@ -4,6 +4,7 @@ extern crate std;
 
 use super::{Counts, HeldFrames, Tables, Violation};
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::PageCounts;
 use crate::memmap::block::BlockWord;
 use crate::memmap::page::{Owner, PageState};
@@ -53,7 +54,7 @@ fn pfn(nth: u64) -> Pfn {
 
 /// The DIMM's `nth` section.
 fn section(bench: &Lab, nth: u64) -> Section<'_, FakeMachine<Tiny>> {
-    bench.mm.allocator().memmap.section(DIMM / MIB + nth).unwrap()
+    bench.mm.allocator().memmap.alone().section(DIMM / MIB + nth).unwrap()
 }
 
 fn record(bench: &Lab, nth: u64) -> Record<'_> {
@@ -138,7 +139,7 @@ fn two_memmap_leaves_that_changed_places_are_named() {
 fn an_extent_that_leaves_its_block_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let used = PageState::Used { order: order(8), owner: Owner::Movable(bench.stubborn.id()) };
-    bench.mm.allocator().memmap.page(pfn(128)).set_state(used);
+    bench.mm.allocator().memmap.alone().page(pfn(128)).set_state(used);
     names(&bench, 2, "an extent stays in its block");
 }
 
@@ -151,10 +152,13 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
         .mm
         .allocator()
         .memmap
+        .alone()
         .page(head)
         .set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
     record(&bench, 1).set_group(head);
-    let violation = Counts::of(bench.mm.allocator()).check().unwrap_err();
+    let violation = Counts::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
+        .check()
+        .unwrap_err();
     assert_eq!(violation.law, 2);
     assert_eq!(violation.what, "a page outside all extents is memmap or absent");
     names(&bench, 3, "the record's place");
@@ -169,6 +173,7 @@ fn a_memmap_too_small_for_a_section_is_named() {
         .mm
         .allocator()
         .memmap
+        .alone()
         .page(pfn(0))
         .set_state(PageState::MemmapHead { sections: 0, pages: 3 });
     names(&bench, 3, "a group describes the section");
@@ -185,6 +190,7 @@ fn a_head_that_counts_a_section_too_few_or_too_many_is_named() {
                 .mm
                 .allocator()
                 .memmap
+                .alone()
                 .page(pfn(0))
                 .set_state(PageState::MemmapHead { sections, pages });
             names(&bench, 3, "sections of a group");
@@ -206,6 +212,7 @@ fn a_head_that_counts_fewer_pages_is_named() {
         .mm
         .allocator()
         .memmap
+        .alone()
         .page(pfn(0))
         .set_state(PageState::MemmapHead { sections: 3, pages: 3 * MEMMAP });
     names(&bench, 3, "a group describes the section");
@@ -219,10 +226,11 @@ fn a_record_in_the_wrong_page_is_named() {
         .mm
         .allocator()
         .memmap
+        .alone()
         .page(from)
         .payload()
         .iter()
-        .zip(bench.mm.allocator().memmap.page(to).payload())
+        .zip(bench.mm.allocator().memmap.alone().page(to).payload())
     {
         target.store(source.load(Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -235,7 +243,7 @@ fn a_record_in_the_wrong_page_is_named() {
 fn a_tail_that_does_not_answer_with_its_head_is_named() {
     for state in [PageState::Tail, PageState::MemmapTail { head: pfn(1) }] {
         let bench = added(MIB, Placement::PerRange);
-        bench.mm.allocator().memmap.page(pfn(2)).set_state(state);
+        bench.mm.allocator().memmap.alone().page(pfn(2)).set_state(state);
         names(&bench, 3, "a tail answers with its head");
     }
 }
@@ -244,7 +252,7 @@ fn a_tail_that_does_not_answer_with_its_head_is_named() {
 fn a_group_whose_head_lost_its_mark_is_named() {
     for placement in [Placement::PerRange, Placement::PerBlock] {
         let bench = added(MIB, placement);
-        bench.mm.allocator().memmap.page(pfn(0)).set_state(PageState::Tail);
+        bench.mm.allocator().memmap.alone().page(pfn(0)).set_state(PageState::Tail);
         names(&bench, 3, "a self-hosted block has a head");
     }
 }
@@ -299,7 +307,7 @@ fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round()
 
     let held = bench.alloc_movable_zone(order(0)).unwrap();
     let state = |owner| PageState::Used { order: order(0), owner };
-    let page = bench.mm.allocator().memmap.page(held);
+    let page = bench.mm.allocator().memmap.alone().page(held);
     let before = page.state().unwrap();
     page.set_state(state(Owner::Taken));
     names(&bench, 4, NAMED);
@@ -353,7 +361,7 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
         let first = zone.first(order(6)).unwrap();
         drop(zone);
         let next = if link { first.get() + 1 } else { 0 };
-        bench.mm.allocator().memmap.page(first).payload()[0].store(next, Ordering::Relaxed);
+        bench.mm.allocator().memmap.alone().page(first).payload()[0].store(next, Ordering::Relaxed);
         names(&bench, 4, what);
     }
 }
@@ -362,10 +370,11 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
 fn a_wrong_link_back_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-    let listed: std::vec::Vec<_> = bench.mm.allocator().lists().list(&zone, order(6)).collect();
+    let listed: std::vec::Vec<_> =
+        FreeLists::of(bench.mm.allocator().memmap.alone()).list(&zone, order(6)).collect();
     drop(zone);
     for (nth, wrong) in [(0, listed[1].get() + 1), (1, 0), (1, listed[1].get() + 1)] {
-        let link = &bench.mm.allocator().memmap.page(listed[nth]).payload()[1];
+        let link = &bench.mm.allocator().memmap.alone().page(listed[nth]).payload()[1];
         let right = link.swap(wrong, Ordering::Relaxed);
         names(&bench, 4, "a listed extent names the one before it");
         link.store(right, Ordering::Relaxed);
@@ -377,9 +386,9 @@ fn a_wrong_link_back_is_named() {
 fn free_buddies_that_are_not_merged_are_named() {
     let bench = online(MIB, Placement::PerBlock);
     let mut zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-    bench.mm.allocator().lists().unlink(&mut zone, pfn(128), order(7));
-    bench.mm.allocator().lists().insert_free(&mut zone, pfn(128), order(6));
-    bench.mm.allocator().lists().insert_free(&mut zone, pfn(192), order(6));
+    FreeLists::of(bench.mm.allocator().memmap.alone()).unlink(&mut zone, pfn(128), order(7));
+    FreeLists::of(bench.mm.allocator().memmap.alone()).insert_free(&mut zone, pfn(128), order(6));
+    FreeLists::of(bench.mm.allocator().memmap.alone()).insert_free(&mut zone, pfn(192), order(6));
     drop(zone);
     names(&bench, 4, "free buddies are merged");
 }

@@ -67,7 +67,7 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::take_contig`](crate::Mm::take_contig).
     pub(crate) fn take_contig(&self, node: NodeId, bytes: u64) -> Result<PhysRange, ContigError> {
         let operation = self.allocator.operation().ok_or(ContigError::Busy)?;
-        Carveout::of(&self.allocator).contig(node, bytes, &operation)
+        Carveout::of(&self.allocator, &operation).contig(node, bytes, &operation)
     }
 }
 
@@ -155,9 +155,9 @@ impl<M: Machine> Carveout<'_, M> {
         for (done, id) in run(first, count).enumerate() {
             let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
             let emptied: Result<Area, Stuck> =
-                Evacuation::begin(self.allocator, area).run(self.allocator);
+                Evacuation::begin(self.allocator, area).run(self.allocator, self.memmap);
             match emptied {
-                Ok(area) => area.claim(self.allocator, Owner::Taken),
+                Ok(area) => area.claim(self.allocator, self.memmap, Owner::Taken),
                 Err(_) => {
                     self.unclaim_run(first, done as u64, node, kind);
                     return Err(id);

@@ -26,12 +26,13 @@ use crate::alloc::Allocator;
 use crate::alloc::isolate::Area;
 use crate::alloc::node::NodeId;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::memmap::section::section_of;
+use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::paging::{MapError, Translation, UnmapError};
+use crate::turn::Operation;
 use core::fmt;
 
 /// Why blocks were not taken. Nothing was changed.
@@ -113,8 +114,8 @@ impl core::error::Error for ReleaseError {}
 impl<M: Machine> Operations<M> {
     /// See [`Mm::take`](crate::Mm::take).
     pub(crate) fn take(&self, pieces: &[Piece]) -> Result<u64, TakeError> {
-        let _operation = self.allocator.operation().ok_or(TakeError::Busy)?;
-        let carveout = Carveout::of(&self.allocator);
+        let operation = self.allocator.operation().ok_or(TakeError::Busy)?;
+        let carveout = Carveout::of(&self.allocator, &operation);
         for (index, piece) in pieces.iter().enumerate() {
             let mut before = pieces.iter().take(index);
             if let Some(other) = before.find(|other| other.overlaps(*piece)) {
@@ -128,8 +129,8 @@ impl<M: Machine> Operations<M> {
 
     /// See [`Mm::release`](crate::Mm::release).
     pub(crate) fn release(&self) -> Result<u64, ReleaseError> {
-        let _operation = self.allocator.operation().ok_or(ReleaseError::Busy)?;
-        let carveout = Carveout::of(&self.allocator);
+        let operation = self.allocator.operation().ok_or(ReleaseError::Busy)?;
+        let carveout = Carveout::of(&self.allocator, &operation);
         let taken = || self.allocator.memmap.blocks().filter(|block| block.taken);
         for (done, block) in taken().enumerate() {
             if let Err(error) = carveout.map_taken(block.id) {
@@ -146,12 +147,12 @@ impl<M: Machine> Operations<M> {
 /// Blocks that go out of the linear map, and come back.
 struct Carveout<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: &'m Memmap<M>,
+    memmap: Seen<'m, M>,
 }
 
 impl<'m, M: Machine> Carveout<'m, M> {
-    fn of(allocator: &'m Allocator<M>) -> Self {
-        Self { allocator, memmap: &allocator.memmap }
+    fn of(allocator: &'m Allocator<M>, operation: &'m Operation<'_>) -> Self {
+        Self { allocator, memmap: allocator.memmap.seen(operation) }
     }
 
     /// Maps a block that was taken, in tables that stayed.

@@ -16,7 +16,7 @@ fn a_record_with_garbage_for_its_block_is_named() {
         for garbage in [0, 5, 1 << 26, u64::MAX] {
             let bench = added(MIB, placement);
             let at = section(&bench, 1).word().record();
-            let block = &bench.mm.allocator().memmap.page(at).payload()[4];
+            let block = &bench.mm.allocator().memmap.alone().page(at).payload()[4];
             let word = block.swap(garbage, Ordering::Relaxed);
             names(&bench, 1, "a record holds a block's word");
             block.store(word, Ordering::Relaxed);
@@ -40,7 +40,7 @@ fn a_missing_memmap_leaf_is_named() {
 fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
     let what = "a page of an online block is in an extent";
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.allocator().memmap.page(pfn(64)).set_state(PageState::Tail);
+    bench.mm.allocator().memmap.alone().page(pfn(64)).set_state(PageState::Tail);
     names(&bench, 1, what);
 
     // Garbage, as a descriptor nobody initialised holds.
@@ -70,7 +70,13 @@ fn an_initialised_part_with_garbage_is_named() {
 #[test]
 fn a_head_bit_inside_another_extent_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    bench.mm.allocator().memmap.page(pfn(80)).set_state(PageState::Free { order: order(4) });
+    bench
+        .mm
+        .allocator()
+        .memmap
+        .alone()
+        .page(pfn(80))
+        .set_state(PageState::Free { order: order(4) });
     record(&bench, 0).heads().insert(part(80));
     names(&bench, 1, "extents of a part or more in a block");
 }
@@ -81,7 +87,7 @@ fn a_head_that_no_extent_stands_behind_is_named() {
     // Splits a part into a used page, a free one, and two that are free together.
     let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
     let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
-    bench.mm.allocator().memmap.page(page.add(3)).set_state(stray);
+    bench.mm.allocator().memmap.alone().page(page.add(3)).set_state(stray);
     names(&bench, 1, "heads in a block's initialised parts");
 }
 

@@ -239,7 +239,9 @@ fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
 #[track_caller]
 fn names_held(bench: &Lab, page: PhysAddr) {
     bench.mm.verify_machine().unwrap_err();
-    let found = Tables::of(bench.mm.allocator()).check().unwrap_err();
+    let found = Tables::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
+        .check()
+        .unwrap_err();
     assert_eq!((found.law, found.what), (5, "a table's page is held for it"));
     assert_eq!(PhysAddr::new(found.at).align_down(PAGE), page);
     assert!(std::format!("{found}").contains(&std::format!("at {:#x}", found.at)));
@@ -270,7 +272,7 @@ fn a_live_table_on_the_free_list_is_named() {
 #[test]
 fn a_table_from_before_the_manager_on_the_free_list_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    let (head, _) = bench.mm.allocator().memmap.extent_of(Pfn::new(0)).unwrap();
+    let (head, _) = bench.mm.allocator().memmap.alone().extent_of(Pfn::new(0)).unwrap();
     bench.mm.allocator().free_of(head, |owner| owner == Owner::Boot).unwrap();
     // The root table is the first that the machine set aside.
     names_held(&bench, PhysAddr::new(0));
