@@ -191,7 +191,12 @@ impl Refusals {
         let named = message["event"].as_str();
         let refusal = matches!(named, Some("MEM_UNPLUG_ERROR" | "DEVICE_UNPLUG_GUEST_ERROR"));
         let device = message["data"]["device"].as_str().unwrap_or_default();
-        refusal && !self.open.remove(device)
+        if !refusal || self.open.remove(device) {
+            return false;
+        }
+        // The guest may be quicker than QEMU's answer to the request.
+        let early = self.sent.iter().find(|(_, sent)| *sent == device).map(|(&id, _)| id);
+        early.and_then(|id| self.sent.remove(&id)).is_none()
     }
 }
 
@@ -308,6 +313,9 @@ mod tests {
         let two = [Asked(2, "a"), Asked(3, "b"), Accepted(2), Accepted(3)];
         let both = [Event(new, "a"), Event(new, "b"), Event(new, "a"), Event(new, "b")];
         assert_eq!(counted(&[two, both].concat()), 2);
+        // The guest is quicker than QEMU's answer.
+        let early = [Asked(2, "a"), Event(new, "a"), Accepted(2), Event(new, "a")];
+        assert_eq!(counted(&early), 1);
         let gone = [Event("DEVICE_DELETED", "a"), Event("DEVICE_DELETED", "a")];
         assert_eq!(counted(&gone), 2);
     }
