@@ -321,6 +321,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     mm.remove(dimm)?;
     mm.free_movable(NOTE.pfn(), &mover)?;
     mm.verify()?;
-    println!("removed {dimm}, every law holds");
+    println!("removed {dimm}, every invariant holds");
     Ok(())
 }

@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Reports a state that cannot be: the first one in the log, and by a panic in tests.
 ///
-/// The caller goes on with whatever does the least harm. One such state
-/// has others follow, so only the first is worth a line; [`Mm::verify`](crate::Mm::verify) finds the law that broke.
+/// The caller goes on with whatever does the least harm. One such state has others follow, so only the first is worth
+/// a line; [`Mm::verify`](crate::Mm::verify) finds the invariant that broke.
 #[cold]
 #[track_caller]
 #[cfg_attr(any(test, feature = "testing"), expect(clippy::panic, reason = "tests shall fail"))]

@@ -2,7 +2,7 @@
 //!
 //! The manager keeps a sparse section map, a virtual memmap of 64-byte page descriptors, and a buddy
 //! allocator with zones for each node. Memory is hot-added, brought online, taken offline and removed
-//! by four verbs; the descriptors of added memory are placed *in the added memory itself*, for the
+//! by four operations; the descriptors of added memory are placed *in the added memory itself*, for the
 //! whole range or for each block, as the caller chooses, so that adding memory needs no memory.
 //!
 //! ```text

@@ -143,7 +143,7 @@ pub unsafe trait Machine: Geometry + PhysMem {
         &[]
     }
 
-    /// Asked before each allocation a verb makes. A test machine answers no to see the undo.
+    /// Asked before each allocation an operation makes. A test machine answers no to see the undo.
     fn allows_allocation(&self) -> bool {
         true
     }

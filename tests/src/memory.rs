@@ -83,7 +83,7 @@ pub fn assert_same(before: &[Fact], after: &[Fact]) {
     panic!("the snapshots differ\n  only before: {gone:#?}\n  only after: {new:#?}");
 }
 
-/// Lets `verb` run with its first allocation failing, then its second, and so on, until a run meets no
+/// Lets `operation` run with its first allocation failing, then its second, and so on, until a run meets no
 /// fault: that one's answer is returned, with how many allocations failed before.
 ///
 /// All there is to cache is cached before each run. After a failed run the bench is checked and its
@@ -96,7 +96,7 @@ pub fn assert_same(before: &[Fact], after: &[Fact]) {
 #[track_caller]
 pub fn fail_each_allocation<S: Shape, T, E: Debug>(
     bench: &Bench<S>,
-    verb: impl Fn() -> Result<T, E>,
+    operation: impl Fn() -> Result<T, E>,
     undo: impl Fn(T),
 ) -> (T, u64) {
     let before = bench.snapshot();
@@ -104,7 +104,7 @@ pub fn fail_each_allocation<S: Shape, T, E: Debug>(
     for failing in 1.. {
         bench.mm.machine().mmu().speculate();
         plan.arm(failing);
-        let result = verb();
+        let result = operation();
         let fired = plan.fired();
         plan.disarm();
         bench.check();
@@ -118,7 +118,7 @@ pub fn fail_each_allocation<S: Shape, T, E: Debug>(
         }
         assert_same(&before, &bench.snapshot());
     }
-    unreachable!("the verb has an end")
+    unreachable!("the operation has an end")
 }
 
 /// In which order the pieces of a range are removed.

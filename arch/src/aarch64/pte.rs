@@ -57,7 +57,7 @@ impl<const SHIFT: u32> Stage1<SHIFT> {
     }
 }
 
-// SAFETY: the bits are those of VMSAv8-64 stage 1 (Arm ARM D8.3), and the laws are tested beside it.
+// SAFETY: the bits are those of VMSAv8-64 stage 1 (Arm ARM D8.3), and the invariants are tested beside it.
 unsafe impl<const SHIFT: u32> PteFormat for Stage1<SHIFT> {
     const LEVELS: &'static [Level] = match SHIFT {
         12 => LEVELS_4K,

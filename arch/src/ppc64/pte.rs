@@ -47,7 +47,7 @@ const LEVELS_4K: &[Level] =
 const LEVELS_64K: &[Level] =
     &[level(39, 13, false), level(30, 9, true), level(21, 9, true), level(16, 5, true)];
 
-// SAFETY: the bits are those of Power ISA radix trees (v3.0 book III 5.7.10), and the laws are tested beside it.
+// SAFETY: the bits are those of Power ISA radix trees (v3.0 book III 5.7.10), and the invariants are tested beside it.
 unsafe impl<const SHIFT: u32> PteFormat for Radix<SHIFT> {
     const LEVELS: &'static [Level] = match SHIFT {
         12 => LEVELS_4K,

@@ -40,7 +40,7 @@ const LAST: usize = 3;
 #[derive(Clone, Copy, Debug)]
 pub struct X86Pte4;
 
-// SAFETY: the bits are those of four-level paging (Intel SDM vol. 3A 4.5), and the laws are tested beside it.
+// SAFETY: the bits are those of four-level paging (Intel SDM vol. 3A 4.5), and the invariants are tested beside it.
 unsafe impl PteFormat for X86Pte4 {
     const LEVELS: &'static [Level] =
         &[level(39, false), level(30, true), level(21, true), level(12, true)];

@@ -2,7 +2,7 @@
 //!
 //! A change stops at the first block that fails. What was changed is noted in
 //! [`Touched`](super::touched::Touched), so that the caller can put it back: that goes on after a block that
-//! fails, and reports the first one. Figures count the memory manager's verb alone.
+//! fails, and reports the first one. Figures count the memory manager's operation alone.
 
 use core::ops::Range;
 
@@ -87,14 +87,14 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         })
     }
 
-    /// Runs `verb` for the part's blocks, ascending, with the number each has in the device; it may have
+    /// Runs `operation` for the part's blocks, ascending, with the number each has in the device; it may have
     /// nothing to do. The first error is the result.
     fn each_block<E>(
         &mut self,
         part: Part<'_>,
         absent: impl Fn(BlockId) -> E,
         onward: Onward,
-        mut verb: impl FnMut(&mut Self, u64, Block) -> Option<Done<(), E>>,
+        mut operation: impl FnMut(&mut Self, u64, Block) -> Option<Done<(), E>>,
     ) -> Done<(), E> {
         let mut instructions = self.clock.instructions().map(|_| 0);
         let mut result = Ok(());
@@ -105,7 +105,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let numbers = ranges.get(part.index).map_or(0..0, numbers);
         for (index, id) in (first..u64::MAX).zip(numbers.map(BlockId::new)) {
             let done = match self.mm.block(id) {
-                Some(block) => verb(self, index, block),
+                Some(block) => operation(self, index, block),
                 None => Some(Done { result: Err(absent(id)), instructions: Some(0) }),
             };
             let Some(done) = done else { continue };

@@ -49,7 +49,7 @@ pub struct Hotplug<'m, S, M: Machine, C> {
     pub(super) written: u64,
 }
 
-/// A verb that was run, and what it took.
+/// An operation that was run, and what it took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Done<T, E> {
     pub(super) result: Result<T, E>,
@@ -100,7 +100,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
 
     /// Goes on with an eject under way for some steps, or else sees one event through, or begins to. Between
     /// two blocks of an eject, an insert comes first. Answers whether there was anything. Writes a line for
-    /// each verb to `out`.
+    /// each operation to `out`.
     pub fn run_one(&mut self, out: &mut dyn fmt::Write) -> bool {
         if self.insert_meanwhile(out) || self.step_eject(out) || self.step_gone(out) {
             return true;
@@ -156,7 +156,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.write(out, &Step::Add(step));
     }
 
-    /// Writes the line of a verb. What that takes is not counted as part of the request.
+    /// Writes the line of an operation. What that takes is not counted as part of the request.
     pub(super) fn write(&mut self, out: &mut dyn fmt::Write, step: &Step<'_>) {
         let before = self.clock.instructions();
         // A console that fails has nobody to tell.
@@ -197,10 +197,13 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.counted(|mm| mm.remove(range))
     }
 
-    /// Runs a verb, and counts what that took.
-    pub(super) fn counted<T, E>(&self, verb: impl FnOnce(&'m Mm<M>) -> Result<T, E>) -> Done<T, E> {
+    /// Runs an operation, and counts what that took.
+    pub(super) fn counted<T, E>(
+        &self,
+        operation: impl FnOnce(&'m Mm<M>) -> Result<T, E>,
+    ) -> Done<T, E> {
         let before = self.clock.instructions();
-        let result = verb(self.mm);
+        let result = operation(self.mm);
         Done { result, instructions: self.since(before) }
     }
 

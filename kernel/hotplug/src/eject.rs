@@ -359,7 +359,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let answered = self.answer(context, Outcome::EjectRefused(error.refusal()));
         log::warn!("{}: stays: {error}", self.source.label(context.device));
 
-        // The line a harness looks for: no verb removed anything, and this is why.
+        // The line a harness looks for: no operation removed anything, and this is why.
         let mut stays = Ranges::default();
         for entry in self.owners.of(context.device) {
             // They came out of one `Ranges`, so they fit into one.

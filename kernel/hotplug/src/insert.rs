@@ -60,7 +60,7 @@ impl fmt::Display for InsertError {
     }
 }
 
-/// The verbs of one insert, range by range; `None` where a verb was not run.
+/// The operations of one insert, range by range; `None` where an operation was not run.
 #[derive(Default)]
 struct Trail {
     adds: [Option<Done<Added, AddError>>; MAX_RANGES],
@@ -268,7 +268,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         }
     }
 
-    /// Writes the line of each verb: adds, and their undo; onlines, and theirs.
+    /// Writes the line of each operation: adds, and their undo; onlines, and theirs.
     fn write_insert(
         &mut self,
         ranges: &Ranges,
@@ -280,7 +280,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     ) {
         let Trail { adds, removes, .. } = trail;
         for (n, (&range, add)) in ranges.as_slice().iter().zip(adds).enumerate() {
-            // A device that was refused before the first verb still has one line that says so.
+            // A device that was refused before the first operation still has one line that says so.
             if add.is_some() || n == 0 {
                 let step = add_step(range, node, self.policy.placement, add.as_ref());
                 // An add that worked is no failure, even if the device was refused for another range.

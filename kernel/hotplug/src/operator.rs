@@ -1,4 +1,4 @@
-//! The operator's verbs: the same memory manager, but never over memory the firmware owns.
+//! The operator's operations: the same memory manager, but never over memory the firmware owns.
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! The machine-readable line that every verb leaves: `hotmem: step {...}`.
+//! The machine-readable line that every operation leaves: `hotmem: step {...}`.
 //!
 //! Sizes and addresses are numbers in bytes. `groups`, `blocks` and their figures are read back from
 //! the memory manager when the line is written; nothing is computed from the
@@ -10,7 +10,7 @@ use hotmem::{Machine, Mm, NodeId, PhysRange, Placement};
 
 use super::json::{JsonString, List, OrNull};
 
-/// Why a verb failed.
+/// Why an operation failed.
 #[derive(Clone, Copy)]
 pub struct Failure<'a>(pub &'a dyn fmt::Display);
 
@@ -37,7 +37,7 @@ pub struct AddStep<'a> {
     pub placement: Placement,
     /// Bytes taken from memory outside the range.
     pub system_bytes: i64,
-    /// Instructions of the verb alone.
+    /// Instructions of the operation alone.
     pub instructions: Option<u64>,
     /// Instructions from the interrupt to the answer.
     pub event_instructions: Option<u64>,
@@ -52,7 +52,7 @@ pub struct AddStep<'a> {
 pub struct BlocksStep<'a> {
     /// The blocks' memory.
     pub range: PhysRange,
-    /// Instructions of the verb alone, over all blocks.
+    /// Instructions of the operation alone, over all blocks.
     pub instructions: Option<u64>,
     /// Why it failed; `None` if it did not.
     pub error: Option<Failure<'a>>,
@@ -78,7 +78,7 @@ pub struct RemoveStep<'a> {
     pub range: PhysRange,
     /// Bytes taken from memory outside the range: negative, if any were given back.
     pub system_bytes: i64,
-    /// Instructions of the verb alone.
+    /// Instructions of the operation alone.
     pub instructions: Option<u64>,
     /// Instructions from the interrupt to the answer.
     pub event_instructions: Option<u64>,
@@ -88,7 +88,7 @@ pub struct RemoveStep<'a> {
     pub error: Option<Failure<'a>>,
 }
 
-/// What a verb did.
+/// What an operation did.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
     /// Memory was added.
@@ -105,7 +105,7 @@ pub enum Step<'a> {
 
 /// The line of a step: `hotmem: step {...}`, without a line end.
 pub struct StepLine<'a, M: Machine> {
-    /// What a verb did.
+    /// What an operation did.
     pub step: &'a Step<'a>,
     /// Where what came of it is read back.
     pub mm: &'a Mm<M>,
@@ -135,7 +135,7 @@ impl<M: Machine> fmt::Display for StepLine<'_, M> {
 fn add<M: Machine>(step: &AddStep<'_>, mm: &Mm<M>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(
         f,
-        "{{\"verb\":\"add\",\"start\":{},\"size\":{},\"node\":{},\"placement\":\"{}\",\"groups\":",
+        "{{\"operation\":\"add\",\"start\":{},\"size\":{},\"node\":{},\"placement\":\"{}\",\"groups\":",
         OrNull(step.range.map(|range| range.start().get())),
         OrNull(step.range.map(PhysRange::len)),
         OrNull(step.node.map(NodeId::get)),
@@ -171,13 +171,13 @@ fn groups<M: Machine>(
 }
 
 fn blocks<M: Machine>(
-    verb: &str,
+    operation: &str,
     step: &BlocksStep<'_>,
     mm: &Mm<M>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     let (start, size) = (step.range.start().get(), step.range.len());
-    write!(f, "{{\"verb\":\"{verb}\",\"start\":{start},\"size\":{size},\"blocks\":")?;
+    write!(f, "{{\"operation\":\"{operation}\",\"start\":{start},\"size\":{size},\"blocks\":")?;
 
     let mut list = List::open(f);
     let present = mm.blocks_in(step.range).filter_map(|id| mm.block(id));
@@ -197,7 +197,7 @@ fn blocks<M: Machine>(
 fn passes(step: &UseStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(
         f,
-        "{{\"verb\":\"use\",\"touched_bytes\":{},\"first_pass_instructions\":{},\"second_pass_instructions\":{}",
+        "{{\"operation\":\"use\",\"touched_bytes\":{},\"first_pass_instructions\":{},\"second_pass_instructions\":{}",
         step.touched_bytes,
         OrNull(step.first_pass_instructions),
         OrNull(step.second_pass_instructions),
@@ -208,7 +208,7 @@ fn remove(step: &RemoveStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (start, size) = (step.range.start().get(), step.range.len());
     write!(
         f,
-        "{{\"verb\":\"remove\",\"start\":{start},\"size\":{size},\"system_bytes\":{}",
+        "{{\"operation\":\"remove\",\"start\":{start},\"size\":{size},\"system_bytes\":{}",
         step.system_bytes
     )?;
     figures(step.instructions, step.event_instructions, step.ost, f)

@@ -18,7 +18,7 @@ fn refusal(pc: &Pc) -> String {
 }
 
 #[test]
-fn a_pc_becomes_ready_with_all_laws_kept_and_leaves_with_a_code() {
+fn a_pc_becomes_ready_with_all_invariants_kept_and_leaves_with_a_code() {
     alone(|| {
         let (pc, text) = Pc::ready("log=debug");
         assert!(text.contains("hotmem 0.1.0: 64512 KiB of RAM\n"), "{text}");

@@ -22,7 +22,10 @@ const IN_PROGRESS: u32 = 0x84;
 fn plug(pc: &Pc) {
     pc.plug(0, DIMM);
     let (add, online) = (pc.step(), pc.step());
-    assert!(add.contains(r#""verb":"add","start":4294967296,"size":33554432,"node":1"#), "{add}");
+    assert!(
+        add.contains(r#""operation":"add","start":4294967296,"size":33554432,"node":1"#),
+        "{add}"
+    );
     assert!(add.contains(r#""error":null"#), "{add}");
     assert_eq!(online.matches(r#""state":"online""#).count(), 2, "{online}");
     pc.verify();
@@ -34,9 +37,9 @@ fn plug(pc: &Pc) {
 fn unplug(pc: &Pc) {
     pc.unplug(0);
     let (offline, remove) = (pc.step(), pc.step());
-    assert!(offline.contains(r#""verb":"offline""#), "{offline}");
+    assert!(offline.contains(r#""operation":"offline""#), "{offline}");
     assert!(
-        remove.contains(r#""verb":"remove""#) && remove.contains(r#""error":null"#),
+        remove.contains(r#""operation":"remove""#) && remove.contains(r#""error":null"#),
         "{remove}"
     );
     pc.verify();
@@ -53,7 +56,8 @@ fn memory_comes_online_is_used_and_goes_again() {
         plug(&pc);
         let used = pc.ask("use");
         assert!(
-            used.contains(r#""verb":"use","touched_bytes":"#) && used.contains(r#""error":null"#),
+            used.contains(r#""operation":"use","touched_bytes":"#)
+                && used.contains(r#""error":null"#),
             "{used}"
         );
         unplug(&pc);
@@ -92,7 +96,7 @@ fn memory_that_was_plugged_before_the_start_is_online_when_the_kernel_is_ready()
         let pc = Pc::new(&Firmware::default());
         pc.plug(1, DIMM);
         let text = pc.start();
-        assert!(text.contains(r#""verb":"online","start":4294967296"#), "{text}");
+        assert!(text.contains(r#""operation":"online","start":4294967296"#), "{text}");
         pc.verify();
         assert_eq!(pc.told(), [(1, INSERT, 0)]);
     });
@@ -109,7 +113,7 @@ fn memory_over_memory_is_refused_and_firmware_is_told() {
         });
         let refused = pc.step();
         assert!(
-            refused.contains(r#""verb":"add""#) && !refused.contains(r#""error":null"#),
+            refused.contains(r#""operation":"add""#) && !refused.contains(r#""error":null"#),
             "{refused}"
         );
         pc.verify();
@@ -125,7 +129,7 @@ fn a_line_that_stays_active_does_not_keep_the_console_away() {
         pc.machine.act(&pc.board, |board| board.hold_line());
         pc.verify();
         pc.plug(0, DIMM);
-        assert!(pc.step().contains(r#""verb":"add""#));
+        assert!(pc.step().contains(r#""operation":"add""#));
         assert!(pc.step().contains(r#""state":"online""#));
     });
 }
@@ -150,7 +154,7 @@ fn whatever_the_order_every_dimm_comes_and_goes() {
                 }
                 Some(dimm) => {
                     pc.unplug(slot);
-                    pc.machine.wait_for(r#"{"verb":"remove""#);
+                    pc.machine.wait_for(r#"{"operation":"remove""#);
                     pc.verify();
                     assert_eq!(pc.ejected().last(), Some(&(slot as u32)));
                     pc.machine.unplug(dimm);

@@ -80,7 +80,7 @@ impl Pc {
         self.machine.wait_for(PROMPT).trim_end_matches(PROMPT).to_owned()
     }
 
-    /// Whether every law holds, and the CPU enforces what the tables say.
+    /// Whether every invariant holds, and the CPU enforces what the tables say.
     #[track_caller]
     pub(crate) fn verify(&self) {
         let answer = self.ask("verify");

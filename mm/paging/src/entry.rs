@@ -87,7 +87,7 @@ impl LeafTest {
 
 /// A page-table format: the pure bits of one architecture's (and regime's) tables.
 ///
-/// Laws, tested for every format by `hotmem_paging::testing::check_format`: `decode(encode(e, l), l) == e`
+/// Invariants, tested for every format by `hotmem_paging::testing::check_format`: `decode(encode(e, l), l) == e`
 /// for each entry the level allows; a word is zero exactly if it encodes `Absent` (a zeroed table is
 /// empty, and a slot that is not zero is taken); `leaf_test(l)` agrees with `decode` on every word;
 /// an encoded entry fits the byte order the hardware reads, i.e. `encode` answers the value as the
@@ -95,7 +95,7 @@ impl LeafTest {
 ///
 /// # Safety
 ///
-/// The laws hold, and the MMU that walks the tables understands each word as `decode` does.
+/// The invariants hold, and the MMU that walks the tables understands each word as `decode` does.
 pub unsafe trait PteFormat {
     /// The levels, root first. The last one's entries span a base page.
     const LEVELS: &'static [Level];

@@ -6,7 +6,7 @@
 //!                                                         +--> the caller frees the data frames
 //! ```
 
-// UNSAFETY: keeps the detached tables in an array that is not initialised as a whole: the verbs make
+// UNSAFETY: keeps the detached tables in an array that is not initialised as a whole: the operations make
 // many a gather that detaches nothing.
 #![expect(unsafe_code)]
 

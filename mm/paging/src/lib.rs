@@ -5,7 +5,7 @@
 //!                  \                               |                          /
 //!                   +---------------- Tables: one loop over levels ---------+
 //!                                                  |
-//!                                               Mapper   <- what the verbs use; a kernel with page
+//!                                               Mapper   <- what the operations use; a kernel with page
 //!                                                           tables of its own implements this alone
 //! ```
 //!

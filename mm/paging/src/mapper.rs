@@ -1,4 +1,4 @@
-//! What the verbs ask of page tables, and the values that pass over that edge.
+//! What the operations ask of page tables, and the values that pass over that edge.
 
 // UNSAFETY: declares the unsafe trait by which page tables vouch for what they translate.
 #![expect(unsafe_code)]
@@ -8,7 +8,7 @@ use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
 
-/// A set of page tables, as the verbs see it; its input addresses are of `I`.
+/// A set of page tables, as the operations see it; its input addresses are of `I`.
 ///
 /// [`Tables`](super::Tables) implements it for any [`PteFormat`](super::PteFormat); a kernel with
 /// page tables of its own implements it directly, and checks it on the host with

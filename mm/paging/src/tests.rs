@@ -72,7 +72,7 @@ fn range(start: u64, len: u64) -> VirtRange {
 }
 
 #[test]
-fn the_test_formats_keep_the_laws() {
+fn the_test_formats_keep_the_invariants() {
     check_format::<TinyPte>(1);
     check_format::<OddPte>(2);
     check_format::<ShallowPte>(3);

@@ -21,7 +21,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompactError {
-    /// A verb is running.
+    /// An operation is running.
     Busy,
     /// No block is as large.
     TooLarge(Order),

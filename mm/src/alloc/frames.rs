@@ -60,7 +60,7 @@ pub(crate) struct Frames<L: RawLock> {
     first: [AtomicU64; 2],
     /// Frames that hold several tables.
     pub(super) packed: Mutex<L, Packed>,
-    /// Pages that the verbs hold of the allocator's: tables, nodes, and memmap placed there.
+    /// Pages that the operations hold of the allocator's: tables, nodes, and memmap placed there.
     system_pages: AtomicU64,
     /// Whether a page that was taken for tables or nodes, or is of the reserve, turned out bad.
     pub(super) bad: AtomicBool,
@@ -150,7 +150,7 @@ impl<L: RawLock> Frames<L> {
         self.packed.lock().pieces()
     }
 
-    /// Pages of the allocator's that the verbs hold.
+    /// Pages of the allocator's that the operations hold.
     pub(crate) fn system_pages(&self) -> u64 {
         self.system_pages.load(Ordering::Relaxed)
     }

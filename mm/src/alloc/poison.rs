@@ -37,7 +37,7 @@ pub enum Quarantined {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoisonError {
-    /// A verb is running.
+    /// An operation is running.
     Busy,
     /// There is no memory at the page.
     NotMemory(Pfn),

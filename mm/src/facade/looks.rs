@@ -77,7 +77,7 @@ impl<M: Machine> Mm<M> {
         self.view().is_ram(pfn)
     }
 
-    /// Checks the laws over all memory, as far as they are the manager's.
+    /// Checks the invariants over all memory, as far as they are the manager's.
     ///
     /// Waits while an operation changes something. Meant for when nobody allocates or frees, and not for
     /// listeners and owners of pages that an operation calls: what changes meanwhile can look like a

@@ -1,4 +1,4 @@
-//! The snapshot of law 7: everything that an add followed by a remove, or a failed operation, must
+//! The snapshot of invariant 7: everything that an add followed by a remove, or a failed operation, must
 //! leave exactly as it was.
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
@@ -44,7 +44,7 @@ pub enum Fact {
     },
     /// Page-table pages in use at a level.
     Tables(usize, u64),
-    /// Free pages of the table reserve, and pages of the allocator's that the verbs hold.
+    /// Free pages of the table reserve, and pages of the allocator's that the operations hold.
     Frames(u64, u64),
 }
 

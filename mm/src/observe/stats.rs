@@ -17,7 +17,7 @@ use crate::observe::View;
 pub struct Stats {
     /// All zones together, in pages.
     pub pages: PageCounts,
-    /// Pages that the verbs hold of the allocator's: tables and nodes past the reserve, and memmap
+    /// Pages that the operations hold of the allocator's: tables and nodes past the reserve, and memmap
     /// placed in system memory.
     pub system_pages: u64,
     /// The pages set aside at boot for tables and section nodes.

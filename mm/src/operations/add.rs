@@ -34,7 +34,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddError {
-    /// Another verb is running.
+    /// Another operation is running.
     Busy,
     /// The machine has no room for the node: see [`Machine::Nodes`].
     NoSuchNode(NodeId),

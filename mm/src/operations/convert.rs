@@ -45,7 +45,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConvertError {
-    /// Another verb is running.
+    /// Another operation is running.
     Busy,
     /// The range is not whole, aligned memory blocks.
     NotWholeBlocks {

@@ -28,7 +28,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OfflineError {
-    /// Another verb is running.
+    /// Another operation is running.
     Busy,
     /// There is no such block.
     NoSuchBlock(BlockId),

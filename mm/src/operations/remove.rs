@@ -29,7 +29,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RemoveError {
-    /// Another verb is running.
+    /// Another operation is running.
     Busy,
     /// The range is not whole, aligned memory blocks.
     NotWholeBlocks {

@@ -100,7 +100,7 @@ impl<S: Shape> Bench<S> {
         self.mm.alloc_movable(request, &self.stubborn, 0).ok()
     }
 
-    /// Allocates as the manager does for itself, and counts it as the verbs do.
+    /// Allocates as the manager does for itself, and counts it as the operations do.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl<S: Shape> Bench<S> {
         self.mm.machine().unplug(dimm);
     }
 
-    /// Checks the laws, that no cache holds anything stale, and that no lock is left locked.
+    /// Checks the invariants, that no cache holds anything stale, and that no lock is left locked.
     ///
     /// # Panics
     ///
@@ -140,7 +140,7 @@ impl<S: Shape> Bench<S> {
         self.mm.machine().mmu().speculate();
     }
 
-    /// Everything law 7 speaks of.
+    /// Everything invariant 7 speaks of.
     pub fn snapshot(&self) -> Vec<Fact> {
         let mut facts = Vec::new();
         self.mm.snapshot(&mut |fact| facts.push(fact));

@@ -309,7 +309,7 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
         self.busy.allows()
     }
 
-    /// Before an allocation fails the MMU caches all there is: what the verb did so far, and now takes
+    /// Before an allocation fails the MMU caches all there is: what the operation did so far, and now takes
     /// back, may have been seen by a CPU.
     fn allows_allocation(&self) -> bool {
         let allows = self.plan.allows();

@@ -1,4 +1,4 @@
-//! The n-th allocation fails, for every n until a whole run meets no fault: law 7 holds after each.
+//! The n-th allocation fails, for every n until a whole run meets no fault: invariant 7 holds after each.
 //!
 //! Just before an allocation fails the fake machine caches every translation there is, so an undo
 //! that forgets a flush leaves a stale entry behind, which the check after it finds.

@@ -1,11 +1,11 @@
 //! Every path that takes a translation away flushes it: with one flush less, one of these fails.
 //!
 //! ```text
-//!   map ... MMU caches all of it ... verb takes it away -> flush -> nothing stale -> memory is free
+//!   map ... MMU caches all of it ... operation takes it away -> flush -> nothing stale -> memory is free
 //! ```
 //!
-//! Each path stands in [`PATHS`] with what happens before the verb. The MMU then caches whatever it
-//! can, the verb runs, and nothing stale may be left. With flushes switched off the detector must
+//! Each path stands in [`PATHS`] with what happens before the operation. The MMU then caches whatever it
+//! can, the operation runs, and nothing stale may be left. With flushes switched off the detector must
 //! trip on every path: otherwise it would be blind there.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
@@ -17,38 +17,48 @@ use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, real, tiny_without_reserve,
 };
 
-/// A path through a verb that takes translations away.
+/// A path through an operation that takes translations away.
 struct Path {
     name: &'static str,
     /// Memory that is plugged, in MiB.
     size: u64,
-    /// What happens before the verb.
+    /// What happens before the operation.
     before: fn(&Bench<Tiny>, PhysRange),
-    /// The verb.
-    verb: fn(&Bench<Tiny>, PhysRange),
+    /// The operation.
+    operation: fn(&Bench<Tiny>, PhysRange),
 }
 
 const PATHS: [Path; 10] = [
-    Path { name: "remove a device range", size: 4, before: add_range, verb: remove },
-    Path { name: "remove memblock ranges", size: 4, before: add_blocks, verb: remove },
-    Path { name: "remove one block of many", size: 8, before: add_blocks, verb: remove_last },
-    Path { name: "remove a boot memmap", size: 4, before: add_boot, verb: remove },
+    Path { name: "remove a device range", size: 4, before: add_range, operation: remove },
+    Path { name: "remove memblock ranges", size: 4, before: add_blocks, operation: remove },
+    Path { name: "remove one block of many", size: 8, before: add_blocks, operation: remove_last },
+    Path { name: "remove a boot memmap", size: 4, before: add_boot, operation: remove },
     Path {
         name: "remove a boot memmap of single pages",
         size: 20,
         before: add_pages,
-        verb: remove,
+        operation: remove,
     },
     Path {
         name: "remove more tables than a gather holds",
         size: 192,
         before: add_blocks,
-        verb: remove,
+        operation: remove,
     },
-    Path { name: "undo a linear map cut short", size: 32, before: nothing, verb: fail_linear },
-    Path { name: "undo a linear map alone", size: 16, before: nothing, verb: fail_first_memmap },
-    Path { name: "undo some memmaps", size: 16, before: nothing, verb: fail_later_memmap },
-    Path { name: "undo some boot memmaps", size: 16, before: fragment, verb: fail_boot_memmap },
+    Path { name: "undo a linear map cut short", size: 32, before: nothing, operation: fail_linear },
+    Path {
+        name: "undo a linear map alone",
+        size: 16,
+        before: nothing,
+        operation: fail_first_memmap,
+    },
+    Path { name: "undo some memmaps", size: 16, before: nothing, operation: fail_later_memmap },
+    Path {
+        name: "undo some boot memmaps",
+        size: 16,
+        before: fragment,
+        operation: fail_boot_memmap,
+    },
 ];
 
 fn nothing(_: &Bench<Tiny>, _: PhysRange) {}
@@ -131,7 +141,7 @@ fn walk(name: &str) {
     (path.before)(&bench, dimm);
     let before = bench.snapshot();
     bench.mm.machine().mmu().speculate();
-    (path.verb)(&bench, dimm);
+    (path.operation)(&bench, dimm);
     bench.check();
 
     if name.starts_with("undo") {
@@ -207,7 +217,7 @@ fn without_flushes_the_detector_trips_on_every_path() {
         bench.mm.machine().mmu().speculate();
         bench.mm.machine().mmu().skip_flushes(true);
         let seen = catch_unwind(AssertUnwindSafe(|| {
-            (path.verb)(&bench, dimm);
+            (path.operation)(&bench, dimm);
             bench.mm.machine().mmu().assert_coherent();
         }));
         let why = seen.err().and_then(|why| why.downcast::<String>().ok());
@@ -221,7 +231,7 @@ fn without_flushes_the_detector_trips_on_every_path() {
 }
 
 #[test]
-fn the_verbs_flush_a_range_at_a_time_and_not_page_by_page() {
+fn the_operations_flush_a_range_at_a_time_and_not_page_by_page() {
     let bench = real(256 * MIB, 128 * MIB, 64 * GIB);
     let dimm = range(REAL_WINDOW, 4 * GIB);
     bench.plug(dimm);

@@ -1,4 +1,4 @@
-//! The four verbs over every size, placement, order of removal and history.
+//! The four operations over every size, placement, order of removal and history.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use hotmem::geometry::Geometry;

@@ -287,7 +287,7 @@ fn an_offline_never_takes_more_steps_than_it_says() {
 }
 
 #[test]
-fn while_a_block_goes_other_verbs_are_busy_and_lookups_are_not() {
+fn while_a_block_goes_other_operations_are_busy_and_lookups_are_not() {
     let rig = rig(2);
     let blocks = rig.bench.blocks(rig.dimm);
     let op = rig.start(blocks[0]);

@@ -1,4 +1,4 @@
-//! Random operations on memory in use, every law checked after each: pages are allocated, moved, pinned,
+//! Random operations on memory in use, every invariant checked after each: pages are allocated, moved, pinned,
 //! found bad and freed while blocks come, go, are cancelled half-way, compacted and converted.
 //!
 //! What `explain` foretells is held against what happens, and each offline of a movable block in which
@@ -140,7 +140,7 @@ impl<S: Shape> Storm<S> {
         let range = PhysRange::new(start, count * self.bench.mm.block_size().bytes()).unwrap();
         let node = NodeId::new(self.random.below(3) as u32).unwrap();
         let placement = *self.random.pick(&Placement::ALL);
-        // It may overlap what is there, or find no memory: the laws say that nothing changed then.
+        // It may overlap what is there, or find no memory: the invariants say that nothing changed then.
         let _ = self.bench.mm.hot_add(range, node, placement);
     }
 
@@ -313,26 +313,26 @@ fn storm<S: Shape>(seed: u64, block: u64, steps: u64) {
 }
 
 #[test]
-fn e15_a_storm_over_blocks_of_one_section_keeps_every_law_and_every_promise() {
+fn e15_a_storm_over_blocks_of_one_section_keeps_every_invariant_and_every_promise() {
     storm::<Tiny>(1, MIB, STEPS);
 }
 
 #[test]
-fn e15_another_storm_over_blocks_of_one_section_keeps_every_law_and_every_promise() {
+fn e15_another_storm_over_blocks_of_one_section_keeps_every_invariant_and_every_promise() {
     storm::<Tiny>(2, MIB, STEPS);
 }
 
 #[test]
-fn e15_a_storm_over_blocks_of_two_sections_keeps_every_law_and_every_promise() {
+fn e15_a_storm_over_blocks_of_two_sections_keeps_every_invariant_and_every_promise() {
     storm::<Tiny>(3, 2 * MIB, STEPS);
 }
 
 #[test]
-fn e15_another_storm_over_blocks_of_two_sections_keeps_every_law_and_every_promise() {
+fn e15_another_storm_over_blocks_of_two_sections_keeps_every_invariant_and_every_promise() {
     storm::<Tiny>(4, 2 * MIB, STEPS);
 }
 
 #[test]
-fn e13_a_storm_over_sections_that_share_memmap_pages_keeps_every_law_and_every_promise() {
+fn e13_a_storm_over_sections_that_share_memmap_pages_keeps_every_invariant_and_every_promise() {
     storm::<TinyShared>(5, MIB, STEPS / 4);
 }

@@ -1,4 +1,4 @@
-//! Listeners over whole verbs: who hears what, in which order, and that a veto changes nothing.
+//! Listeners over whole operations: who hears what, in which order, and that a veto changes nothing.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

@@ -1,4 +1,4 @@
-//! Everything the four verbs refuse: by the right name, and with nothing changed.
+//! Everything the four operations refuse: by the right name, and with nothing changed.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use hotmem::testing::{Bench, Tiny, range};
@@ -14,11 +14,14 @@ const NODE: NodeId = match NodeId::new(0) {
     None => panic!("there is a node 0"),
 };
 
-/// Runs `verb`, which is refused, and compares before with after.
+/// Runs `operation`, which is refused, and compares before with after.
 #[track_caller]
-fn refused<T: core::fmt::Debug, E>(bench: &Bench<Tiny>, verb: impl FnOnce() -> Result<T, E>) -> E {
+fn refused<T: core::fmt::Debug, E>(
+    bench: &Bench<Tiny>,
+    operation: impl FnOnce() -> Result<T, E>,
+) -> E {
     let before = bench.snapshot();
-    let error = match verb() {
+    let error = match operation() {
         Ok(done) => panic!("not refused: {done:?}"),
         Err(error) => error,
     };

@@ -1,4 +1,4 @@
-//! Lookups take no lock, verbs exclude each other, allocation is shared: all of it from many threads.
+//! Lookups take no lock, operations exclude each other, allocation is shared: all of it from many threads.
 //!
 //! Nothing here waits for time to pass: loops are bounded by counts. Where lookups meet removals the
 //! machine makes every access give way to other threads, so that they meet between any two accesses.
@@ -162,7 +162,7 @@ fn blocks_are_listed_while_they_come_and_go() {
 }
 
 #[test]
-fn verbs_from_many_threads_take_turns() {
+fn operations_from_many_threads_take_turns() {
     let bench = tiny_without_reserve(MIB);
     let before = bench.snapshot();
     bench.plug(range(TINY_WINDOW, 8 * MIB));
@@ -194,9 +194,9 @@ fn own_cycle(mm: &Manager, own: PhysRange, placement: Placement) {
 }
 
 /// Tries until it is done, as long as the only reason against it is `busy`.
-fn insist<T, E: PartialEq + std::fmt::Debug>(verb: impl Fn() -> Result<T, E>, busy: E) -> T {
+fn insist<T, E: PartialEq + std::fmt::Debug>(operation: impl Fn() -> Result<T, E>, busy: E) -> T {
     loop {
-        match verb() {
+        match operation() {
             Ok(done) => return done,
             Err(error) => assert_eq!(error, busy),
         }

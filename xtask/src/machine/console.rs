@@ -271,12 +271,17 @@ mod tests {
     fn a_guest_that_goes_away_or_panics_is_an_error_at_once() {
         let gone = answering(b"half a li").command("stats", soon()).unwrap_err().to_string();
         assert!(gone.contains("gone") && gone.contains("`stats`"), "{gone}");
-        let panicked =
-            answering(b"hotmem: panic: law 2\n").command("stats", soon()).unwrap_err().to_string();
+        let panicked = answering(b"hotmem: panic: invariant 2\n")
+            .command("stats", soon())
+            .unwrap_err()
+            .to_string();
         assert!(panicked.contains("the kernel panicked"), "{panicked}");
         let console = saying("hotmem: panic: panicked at a.rs:1:\nlaw 2\n  0 main\n");
         assert!(console.wait_for(&mut 0, soon(), "x", |_| None::<()>).is_err());
-        assert_eq!(console.panic_message().unwrap(), "hotmem: panic: panicked at a.rs:1: law 2");
+        assert_eq!(
+            console.panic_message().unwrap(),
+            "hotmem: panic: panicked at a.rs:1: invariant 2"
+        );
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Fake {
                     Habit::Vanishes => return End::Code(0),
                     _ => format!(
                         "hotmem: step {}\nok",
-                        json!({"verb": "use", "touched_bytes": 4096})
+                        json!({"operation": "use", "touched_bytes": 4096})
                     ),
                 },
                 "exit 0" => break,
@@ -250,7 +250,7 @@ impl Fake {
             *self.verdict() = format!("refused: {why}");
         }
         self.step(&json!({
-            "verb": "add", "start": start, "size": size, "node": 0, "placement": "boot", "groups": [],
+            "operation": "add", "start": start, "size": size, "node": 0, "placement": "boot", "groups": [],
             "system_bytes": system_bytes, "ost": u64::from(odd), "error": error,
         }));
         if !odd && !self.offline_policy {
@@ -273,8 +273,8 @@ impl Fake {
     fn eject(&mut self, dimm: &Value, others: usize) -> Vec<Value> {
         let kept = self.habit == Habit::Keeps4K;
         let system_bytes = if kept { 0 } else { -self.elsewhere(others) };
-        self.step(&json!({"verb": "offline", "instructions": null, "error": null}));
-        self.step(&json!({"verb": "remove", "system_bytes": system_bytes, "instructions": null, "ost": 0, "error": null}));
+        self.step(&json!({"operation": "offline", "instructions": null, "error": null}));
+        self.step(&json!({"operation": "remove", "system_bytes": system_bytes, "instructions": null, "ost": 0, "error": null}));
         let deleted =
             json!({"event": "DEVICE_DELETED", "data": {"device": dimm["id"], "path": "/"}});
         vec![ost(dimm, 3, 0x84), deleted, ost(dimm, 3, 0)]
@@ -286,7 +286,7 @@ fn online(first: u64, count: u64, size: u64) -> Value {
     let blocks: Vec<_> = blocks
         .map(|block| json!({"block": block, "state": "online", "managed_bytes": size}))
         .collect();
-    json!({"verb": "online", "blocks": blocks, "instructions": null, "error": null})
+    json!({"operation": "online", "blocks": blocks, "instructions": null, "error": null})
 }
 
 /// The translations of a page in a linear map, and of its descriptor in boot memory.

@@ -1,4 +1,4 @@
-//! What the kernel says about each verb it performed: one line `hotmem: step {json}`.
+//! What the kernel says about each operation it performed: one line `hotmem: step {json}`.
 //!
 //! The same objects, checked here field by field, are the steps of the JSON report. Addresses and sizes
 //! are bytes. Instruction counts are null unless the guest counts instructions.
@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 /// How such a line begins.
 const PREFIX: &str = "hotmem: step ";
 
-/// One verb performed.
+/// One operation performed.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(tag = "verb", rename_all = "lowercase")]
+#[serde(tag = "operation", rename_all = "lowercase")]
 pub(crate) enum Step {
     Add(Add),
     Online(Online),
@@ -178,13 +178,13 @@ impl Step {
 
 /// One kind of step.
 pub(crate) trait Kind: Sized {
-    /// The verb's name.
-    const VERB: &str;
+    /// The operation's name.
+    const OPERATION: &str;
 
     /// The step itself if it is of this kind.
     fn of(step: Step) -> Option<Self>;
 
-    /// Why the verb failed, if it did.
+    /// Why the operation failed, if it did.
     fn error(&self) -> Option<&str>;
 
     /// `step`, which has to be of this kind.
@@ -193,9 +193,10 @@ pub(crate) trait Kind: Sized {
     /// When it is of another kind.
     fn expected(step: Step) -> Result<Self> {
         let why = step.error().map_or(String::new(), |why| format!(" failed: {why}"));
-        let said = format!("{}{why}", step.verb());
-        Self::of(step)
-            .with_context(|| format!("expected {}, but the kernel reports: {said}", Self::VERB))
+        let said = format!("{}{why}", step.operation());
+        Self::of(step).with_context(|| {
+            format!("expected {}, but the kernel reports: {said}", Self::OPERATION)
+        })
     }
 
     /// The step, which must not have failed.
@@ -205,28 +206,28 @@ pub(crate) trait Kind: Sized {
     fn good(self) -> Result<Self> {
         match self.error() {
             None => Ok(self),
-            Some(why) => bail!("{} failed: {why}", Self::VERB),
+            Some(why) => bail!("{} failed: {why}", Self::OPERATION),
         }
     }
 }
 
 /// Implements [`Kind`], and what all kinds have in common for a [`Step`].
 macro_rules! kinds {
-    ($($kind:ident $verb:literal),*) => {
+    ($($kind:ident $operation:literal),*) => {
         impl Step {
-            /// The verb's name.
-            pub(crate) const fn verb(&self) -> &'static str {
-                match self { $(Self::$kind(_) => $verb),* }
+            /// The operation's name.
+            pub(crate) const fn operation(&self) -> &'static str {
+                match self { $(Self::$kind(_) => $operation),* }
             }
 
-            /// Why the verb failed, if it did.
+            /// Why the operation failed, if it did.
             pub(crate) fn error(&self) -> Option<&str> {
                 match self { $(Self::$kind(step) => step.error.as_deref()),* }
             }
         }
 
         $(impl Kind for $kind {
-            const VERB: &str = $verb;
+            const OPERATION: &str = $operation;
 
             fn of(step: Step) -> Option<Self> {
                 if let Step::$kind(step) = step { Some(step) } else { None }
@@ -245,7 +246,7 @@ kinds!(Add "add", Online "online", Use "use", Offline "offline", Remove "remove"
 mod tests {
     use super::*;
 
-    const ADD: &str = r#"hotmem: step {"verb":"add","start":4294967296,"size":1073741824,"node":0,"placement":"device","groups":[{"memmap_start":4294967296,"memmap_pages":4096,"sections":8}],"system_bytes":0,"instructions":null,"event_instructions":null,"ost":0,"error":null}"#;
+    const ADD: &str = r#"hotmem: step {"operation":"add","start":4294967296,"size":1073741824,"node":0,"placement":"device","groups":[{"memmap_start":4294967296,"memmap_pages":4096,"sections":8}],"system_bytes":0,"instructions":null,"event_instructions":null,"ost":0,"error":null}"#;
 
     #[test]
     fn an_add_is_read_whole() {
@@ -294,7 +295,7 @@ mod tests {
         let step = Step::parse(ADD).unwrap().unwrap();
         let json = serde_json::to_string(&step).unwrap();
         assert!(
-            json.starts_with(r#"{"verb":"add","start":4294967296"#) && !json.contains("error"),
+            json.starts_with(r#"{"operation":"add","start":4294967296"#) && !json.contains("error"),
             "{json}"
         );
         let refused =
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn further_facts_of_a_remove_are_handed_on() {
-        let line = r#"hotmem: step {"verb":"remove","start":4294967296,"system_bytes":-4096,"instructions":7,"ost":0,"error":null}"#;
+        let line = r#"hotmem: step {"operation":"remove","start":4294967296,"system_bytes":-4096,"instructions":7,"ost":0,"error":null}"#;
         let step = Step::parse(line).unwrap().unwrap();
         let json = serde_json::to_value(&step).unwrap();
         assert_eq!(

@@ -61,8 +61,8 @@ mod tests {
             Some(refused)
         );
         assert_eq!(
-            Verdict::parse("hotmem: verdict fail: law 4"),
-            Some(Verdict::Fail("law 4".into()))
+            Verdict::parse("hotmem: verdict fail: invariant 4"),
+            Some(Verdict::Fail("invariant 4".into()))
         );
         assert_eq!(Verdict::parse("hotmem: ready"), None);
     }

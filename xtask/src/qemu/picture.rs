@@ -159,7 +159,7 @@ mod tests {
                 serde_json::json!({"block": 32 + index, "state": "online", "managed_bytes": 128 * MIB - memmap})
             })
             .collect();
-        let online = serde_json::json!({"verb": "online", "blocks": told});
+        let online = serde_json::json!({"operation": "online", "blocks": told});
         let Step::Online(online) = serde_json::from_value(online).unwrap() else {
             panic!("not an online");
         };

@@ -54,7 +54,7 @@ fn row(step: &Step) -> [String; 5] {
         }
     };
     let what = step.error().map_or(what, |why| format!("refused: {}", shortened(why)));
-    [step.verb().into(), what, memory, instructions, ost]
+    [step.operation().into(), what, memory, instructions, ost]
 }
 
 fn added(add: &Add) -> String {
@@ -107,12 +107,12 @@ mod tests {
     fn figures_stand_below_each_other() {
         let steps = [
             step(
-                r#"{"verb":"add","start":4294967296,"size":1073741824,"node":0,"placement":"device","groups":[{"memmap_start":4294967296,"memmap_pages":4096,"sections":8}],"system_bytes":4096,"instructions":31500,"ost":0}"#,
+                r#"{"operation":"add","start":4294967296,"size":1073741824,"node":0,"placement":"device","groups":[{"memmap_start":4294967296,"memmap_pages":4096,"sections":8}],"system_bytes":4096,"instructions":31500,"ost":0}"#,
             ),
             step(
-                r#"{"verb":"use","touched_bytes":1073741824,"first_pass_instructions":2000,"second_pass_instructions":1000}"#,
+                r#"{"operation":"use","touched_bytes":1073741824,"first_pass_instructions":2000,"second_pass_instructions":1000}"#,
             ),
-            step(r#"{"verb":"remove","system_bytes":-4096,"instructions":null,"ost":0}"#),
+            step(r#"{"operation":"remove","system_bytes":-4096,"instructions":null,"ost":0}"#),
         ];
         let lines = table(&steps);
         assert_eq!(
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn where_no_firmware_asks_there_is_no_column_for_answers() {
-        let line = r#"{"verb":"remove","system_bytes":0,"instructions":12,"ost":null}"#;
+        let line = r#"{"operation":"remove","system_bytes":0,"instructions":12,"ost":null}"#;
         let lines = table(&[step(line)]);
         assert!(lines[0].ends_with("guest instructions") && lines[1].ends_with("12"), "{lines:?}");
     }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_refusal_shows_its_reason_shortened() {
         let long = "x".repeat(100);
-        let refused = step(&format!(r#"{{"verb":"online","blocks":[],"error":"{long}"}}"#));
+        let refused = step(&format!(r#"{{"operation":"online","blocks":[],"error":"{long}"}}"#));
         let line = &table(&[refused])[1];
         assert!(line.contains("refused: xxx") && line.contains("...") && line.len() < 120);
     }

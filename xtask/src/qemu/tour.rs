@@ -28,7 +28,7 @@ pub(crate) struct Tour<'a> {
     geometry: Geometry,
     /// Bytes that the adds so far took from memory elsewhere, and the removes did not give back.
     ///
-    /// The law holds for all DIMMs together: two of them may share a table, which the first takes and
+    /// The invariant holds for all DIMMs together: two of them may share a table, which the first takes and
     /// the last gives back.
     elsewhere: i64,
 }
@@ -263,7 +263,7 @@ impl<'a> Tour<'a> {
         self.machine.run("snapshot check")?;
         self.report.checked("memory looks exactly as it did before");
         self.machine.run("verify")?;
-        self.report.checked("every law holds");
+        self.report.checked("every invariant holds");
 
         let verdict = self.machine.verdict()?;
         let exit = self.machine.exit(0)?;
@@ -303,9 +303,9 @@ mod tests {
     fn a_kernel_that_does_everything_right_passes() {
         let (verdict, report) = tour(&["--dimm", "1G", "--dimm", "2G@1"], Habit::Good);
         assert_eq!(verdict.unwrap(), Verdict::Pass);
-        let verbs: Vec<_> = report.steps.iter().map(Step::verb).collect();
+        let operations: Vec<_> = report.steps.iter().map(Step::operation).collect();
         assert_eq!(
-            verbs,
+            operations,
             ["add", "online", "add", "online", "use", "offline", "remove", "offline", "remove"]
         );
         assert_eq!(report.reserved_for_hotplug, Some(135168));
@@ -331,7 +331,7 @@ mod tests {
     fn blocks_that_stay_offline_are_put_online_one_by_one() {
         let (verdict, report) = tour(&["--cmdline", "policy=offline"], Habit::Good);
         assert_eq!(verdict.unwrap(), Verdict::Pass);
-        assert_eq!(report.steps.iter().filter(|step| step.verb() == "online").count(), 8);
+        assert_eq!(report.steps.iter().filter(|step| step.operation() == "online").count(), 8);
     }
 
     #[test]
@@ -381,7 +381,7 @@ mod tests {
         let words = "policy=offline block=1G";
         let (verdict, report) = tour(&["--dimm", "2G", "--cmdline", words], Habit::Good);
         assert_eq!(verdict.unwrap(), Verdict::Pass);
-        assert_eq!(report.steps.iter().filter(|step| step.verb() == "online").count(), 2);
+        assert_eq!(report.steps.iter().filter(|step| step.operation() == "online").count(), 2);
     }
 
     #[test]

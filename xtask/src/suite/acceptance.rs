@@ -141,7 +141,7 @@ fn at17_two_device_ranges_are_removed_interleaved(lab: &Lab) -> Result<()> {
         let mut removed = 0;
         while removed < 2 {
             let step = machine.next_step()?;
-            ensure!(step.error().is_none(), "{} failed: {:?}", step.verb(), step.error());
+            ensure!(step.error().is_none(), "{} failed: {:?}", step.operation(), step.error());
             removed += usize::from(matches!(step, Step::Remove(_)));
         }
         for taken in &dimms {

@@ -67,7 +67,7 @@ fn unplug_told(lab: &Lab, machine: &mut Machine, dimm: &Dimm, codes: &[u64]) -> 
     if codes.last() == Some(&0) { machine.wait_deleted(dimm) } else { machine.wait_kept(dimm) }
 }
 
-/// As [`unplug_told`], of memory that verbs have something to do with: reads their steps.
+/// As [`unplug_told`], of memory that operations have something to do with: reads their steps.
 fn unplug_told_in_steps(
     lab: &Lab,
     machine: &mut Machine,
@@ -77,7 +77,7 @@ fn unplug_told_in_steps(
     unplug_told(lab, machine, dimm, codes)?;
     loop {
         let step = machine.next_step()?;
-        if step.verb() == "remove" {
+        if step.operation() == "remove" {
             let goes = codes.last() == Some(&0);
             ensure!(step.error().is_none() == goes, "told {codes:x?}, but {:?}", step.error());
             return Ok(());
@@ -126,7 +126,7 @@ fn memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused(
         machine.unread_steps()?;
         switch(machine, "offline", start / block)?;
         remove(machine, start, block)?;
-        // Nothing of it is in use: no verb has anything to do.
+        // Nothing of it is in use: no operation has anything to do.
         unplug_told(lab, machine, &dimm, &[0x84, 0]).context("afterwards")?;
         machine.run("snapshot check")?;
         leave(machine)
@@ -143,7 +143,8 @@ fn memory_that_is_added_but_does_not_come_online_is_told_apart(lab: &Lab) -> Res
         ensure!(added.ost == told && added.error.is_none(), "the step says {added:?}");
         machine.run("verify")?;
         let steps = machine.unread_steps()?;
-        let failed = steps.iter().find(|step| step.verb() == "online").and_then(|one| one.error());
+        let failed =
+            steps.iter().find(|step| step.operation() == "online").and_then(|one| one.error());
         ensure!(failed.is_some_and(|why| why.contains("objects")), "online ended {failed:?}");
 
         machine.run("notify remove 0")?;

@@ -37,7 +37,7 @@ fn together(machine: &mut Machine, body: impl FnOnce(&mut Machine) -> Result<()>
     Ok(())
 }
 
-/// The next steps, by verb; none may have failed.
+/// The next steps, by operation; none may have failed.
 #[derive(Default)]
 struct Seen {
     adds: Vec<Add>,
@@ -51,7 +51,7 @@ fn watch(machine: &mut Machine, count: usize) -> Result<Seen> {
     for _ in 0..count {
         let step = machine.next_step()?;
         if let Some(why) = step.error() {
-            bail!("{} failed: {why}", step.verb());
+            bail!("{} failed: {why}", step.operation());
         }
         match step {
             Step::Add(add) => seen.adds.push(add),
@@ -205,7 +205,7 @@ fn removes(machine: &mut Machine, count: usize) -> Result<Vec<Remove>> {
         match machine.next_step()? {
             Step::Remove(remove) => removes.push(remove),
             Step::Offline(_) | Step::Online(_) => {}
-            other => bail!("{} was reported that was not asked for", other.verb()),
+            other => bail!("{} was reported that was not asked for", other.operation()),
         }
     }
     Ok(removes)

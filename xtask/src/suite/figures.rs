@@ -1,4 +1,4 @@
-//! What the verbs cost, in guest instructions: exact, and the same on every host.
+//! What the operations cost, in guest instructions: exact, and the same on every host.
 //!
 //! The limits are a tenth of what Linux 6.12 takes on the same ruler (its memmap on the memory, too), and
 //! say that page descriptors are really initialised when first used and not before.
@@ -20,7 +20,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 const LINUX: [(&str, u64); 4] =
     [("add", 320_000), ("online", 14_900_000), ("offline", 46_600_000), ("remove", 74_000)];
 
-/// The verbs' instructions for one DIMM: add, online, offline, remove.
+/// The operations' instructions for one DIMM: add, online, offline, remove.
 fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
     let mut config = lab.room(&[size])?.word("placement=block").word("icount");
     config.icount = true;
@@ -33,8 +33,10 @@ fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
         machine.wait_deleted(&dimm)?;
         let counted =
             [add.instructions, online.instructions, offline.instructions, remove.instructions];
-        for (cost, (counted, (verb, _))) in costs.iter_mut().zip(counted.into_iter().zip(LINUX)) {
-            *cost = counted.with_context(|| format!("the {verb} counted nothing"))?;
+        for (cost, (counted, (operation, _))) in
+            costs.iter_mut().zip(counted.into_iter().zip(LINUX))
+        {
+            *cost = counted.with_context(|| format!("the {operation} counted nothing"))?;
         }
         finish(machine)
     })?;
@@ -43,17 +45,20 @@ fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
 
 fn a_gibibyte_costs_a_tenth_of_what_linux_takes(lab: &Lab) -> Result<()> {
     let costs = costs(lab, "1G")?;
-    for ((verb, linux), cost) in LINUX.into_iter().zip(costs) {
-        ensure!(cost > 0 && cost * 10 <= linux, "{verb} takes {cost} instructions, Linux {linux}");
+    for ((operation, linux), cost) in LINUX.into_iter().zip(costs) {
+        ensure!(
+            cost > 0 && cost * 10 <= linux,
+            "{operation} takes {cost} instructions, Linux {linux}"
+        );
     }
     Ok(())
 }
 
 fn thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one(lab: &Lab) -> Result<()> {
     let (small, large) = (costs(lab, "1G")?, costs(lab, "32G")?);
-    for ((verb, _), (small, large)) in LINUX.into_iter().zip(small.into_iter().zip(large)) {
+    for ((operation, _), (small, large)) in LINUX.into_iter().zip(small.into_iter().zip(large)) {
         let limit = small * 32 * 110 / 100;
-        ensure!(large <= limit, "{verb}: {large} instructions for 32 GiB, {small} for one");
+        ensure!(large <= limit, "{operation}: {large} instructions for 32 GiB, {small} for one");
     }
     Ok(())
 }

@@ -110,7 +110,7 @@ fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Resul
 
         let mut steps = machine.unread_steps()?;
         let last = steps.pop().context("no step")?;
-        ensure!(last.verb() == "remove", "the last step is {}", last.verb());
+        ensure!(last.operation() == "remove", "the last step is {}", last.operation());
         ensure!(last.error().is_some_and(|why| why.contains("cancelled")), "{:?}", last.error());
         machine.wait_kept(&taken.dimm)?;
         let told = machine.status(&taken.dimm, Request::Ejection)?;

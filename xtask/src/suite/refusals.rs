@@ -66,7 +66,7 @@ fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) 
 
         let taken = plug(machine, "256M")?;
         unplug_taken(machine, &taken)?;
-        // No verb has anything to do with the other one: its firmware has it back at once.
+        // No operation has anything to do with the other one: its firmware has it back at once.
         machine.unplug(&refused)?;
         machine.wait_deleted(&refused)?;
         lab.check_told(machine.status(&refused, Request::Ejection)?.as_slice(), &[0])?;
@@ -114,7 +114,7 @@ fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -
         ensure!(
             step.error().is_some(),
             "the kernel did {} though pages are allocated",
-            step.verb()
+            step.operation()
         );
         machine.wait_kept(&taken.dimm)?;
         let told = machine.status(&taken.dimm, Request::Ejection)?;
@@ -123,7 +123,7 @@ fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -
         unchanged(machine)?;
         // What else is reported are the failure itself and blocks that come back online.
         let steps = machine.unread_steps()?;
-        let done = steps.iter().find(|step| step.error().is_none() && step.verb() != "online");
+        let done = steps.iter().find(|step| step.error().is_none() && step.operation() != "online");
         ensure!(done.is_none(), "the kernel did more than it was asked: {done:?}");
         for block in &taken.online.blocks {
             refused(machine, &format!("online {}", block.block))?;

@@ -381,7 +381,7 @@ impl State {
         match (step.error(), &step) {
             (None, _) => {}
             (Some(_), Step::Remove(_)) if self.may_keep => {}
-            (Some(why), _) => bail!("{} failed: {why}", step.verb()),
+            (Some(why), _) => bail!("{} failed: {why}", step.operation()),
         }
         match step {
             Step::Add(add) => {

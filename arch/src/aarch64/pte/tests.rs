@@ -55,7 +55,7 @@ fn words_that_the_cpu_ignores_are_absent() {
 }
 
 #[test]
-fn the_formats_keep_the_laws() {
+fn the_formats_keep_the_invariants() {
     check_format::<Pages4K>(3);
     check_format::<Pages16K>(4);
     check_format::<Pages64K>(5);

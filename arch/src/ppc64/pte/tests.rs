@@ -103,7 +103,7 @@ fn words_that_the_cpu_does_not_take_are_absent() {
 }
 
 #[test]
-fn the_formats_keep_the_laws() {
+fn the_formats_keep_the_invariants() {
     check_format::<Pages4K>(3);
     check_format::<Pages64K>(4);
 }

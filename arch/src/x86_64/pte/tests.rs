@@ -53,7 +53,7 @@ fn entries_that_others_wrote_are_understood() {
 }
 
 #[test]
-fn the_format_keeps_the_laws() {
+fn the_format_keeps_the_invariants() {
     check_format::<X86Pte4>(3);
 }
 

@@ -36,7 +36,7 @@ fn plug_and_unplug(mut rig: Rig) {
     let out = rig.run();
     // The last report comes after the eject, as ACPI has it.
     assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0)]);
-    assert!(out.contains("\"verb\":\"remove\""), "{out}");
+    assert!(out.contains("\"operation\":\"remove\""), "{out}");
     assert_eq!(rig.states(dimm), []);
     assert_eq!(rig.bench.snapshot(), before);
     assert!(matches!(rig.hotplug.verdict(), Verdict::Pass));
@@ -306,7 +306,7 @@ fn memory_in_use_is_not_given_back_until_it_is_free() {
     assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0x81)]);
     assert_eq!(rig.states(dimm), [ONLINE; 4]);
     assert!(out.contains("pages are in use"), "{out}");
-    assert!(out.contains("\"verb\":\"remove\"") && out.contains("\"ost\":129"), "{out}");
+    assert!(out.contains("\"operation\":\"remove\"") && out.contains("\"ost\":129"), "{out}");
 
     rig.bench.mm.free_pages(keep).unwrap();
     assert_eq!((rig.bench.snapshot(), rig.blocks(dimm)), (before, blocks));
@@ -323,8 +323,8 @@ fn an_eject_that_is_refused_at_its_first_block_brings_nothing_back() {
     rig.bench.alloc_movable(Order::ZERO).unwrap();
     rig.unplug(1);
     let out = rig.run();
-    let verbs: vec::Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
-    assert_eq!(verbs, ["offline", "remove"]);
+    let operations: vec::Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
+    assert_eq!(operations, ["offline", "remove"]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn a_device_that_vanished_is_drained_whatever_tells_of_it() {
             (rig.states(dimms[1]), rig.states(dimms[2])),
             (vec![ONLINE; 2], vec![ONLINE; 2])
         );
-        assert!(out.contains("\"verb\":\"remove\""), "{out}");
+        assert!(out.contains("\"operation\":\"remove\""), "{out}");
         assert!(matches!(rig.hotplug.verdict(), Verdict::Fail(_)));
         // Told again, there is nothing left to say; and the slot takes another device.
         event(&mut rig, 8);

@@ -50,7 +50,7 @@ fn memory_that_is_gone_is_drained_and_removed_and_no_eject_is_asked_for() {
     assert_eq!(this.script.told(), [Outcome::Ejected]);
     assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]), "{out}");
     assert!(this.script.0.borrow().ejected.is_empty());
-    assert_eq!(out.matches("\"verb\":\"remove\"").count(), 2);
+    assert_eq!(out.matches("\"operation\":\"remove\"").count(), 2);
     let Verdict::Fail(why) = this.driver.verdict() else { panic!("{}", this.driver.verdict()) };
     assert!(why.as_str().contains("is gone and was not ejected"), "{why}");
     holder.check(this.bench);
@@ -103,11 +103,11 @@ fn a_device_that_goes_at_the_end_of_its_eject_is_not_added_back() {
     let out = this.run();
     assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
     assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]));
-    assert!(!out.contains("\"verb\":\"add\""), "{out}");
+    assert!(!out.contains("\"operation\":\"add\""), "{out}");
 }
 
 #[test]
-fn a_drain_whose_nth_verb_fails_is_finished_when_it_is_told_of_again() {
+fn a_drain_whose_nth_operation_fails_is_finished_when_it_is_told_of_again() {
     let mut failed = 0;
     for n in (0..).step_by(7) {
         let mut this = lost();
@@ -239,7 +239,7 @@ fn a_device_that_is_added_back_comes_to_its_own_node() {
     this.script.0.borrow_mut().stuck = true;
     this.script.eject(0);
     let out = this.run();
-    let added: Vec<_> = out.lines().filter(|line| line.contains("\"verb\":\"add\"")).collect();
+    let added: Vec<_> = out.lines().filter(|line| line.contains("\"operation\":\"add\"")).collect();
     assert_eq!(added.len(), 2, "{out}");
     assert!(added.iter().all(|line| line.contains("\"node\":1,")), "{out}");
 }

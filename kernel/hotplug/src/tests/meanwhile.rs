@@ -102,7 +102,7 @@ fn an_insert_that_fails_during_an_eject_takes_back_what_it_changed_itself() {
         failed += u32::from(told != [Outcome::Inserted]);
         this.driver.cancel_eject(&mut String::new());
         this.run();
-        assert_eq!(this.states(), [ONLINE; 5], "verb {n} failed, {told:?}");
+        assert_eq!(this.states(), [ONLINE; 5], "operation {n} failed, {told:?}");
         holder.check(this.bench);
     }
     assert!(failed >= 3, "{failed}");

@@ -1,4 +1,4 @@
-//! Tests of the driver on the real memory manager: requests with several ranges, verbs that fail at
+//! Tests of the driver on the real memory manager: requests with several ranges, operations that fail at
 //! every possible place, owners, and the lines that are written.
 
 mod absent;
@@ -93,13 +93,13 @@ fn the_ranges_of_one_device_come_and_go_together() {
     let out = this.run();
     assert_eq!(this.states(), [ONLINE; 5]);
     assert_eq!(this.script.told(), [Outcome::Inserted]);
-    assert_eq!(out.matches("\"verb\":\"add\"").count(), 2);
-    assert_eq!(out.matches("\"verb\":\"online\"").count(), 2);
+    assert_eq!(out.matches("\"operation\":\"add\"").count(), 2);
+    assert_eq!(out.matches("\"operation\":\"online\"").count(), 2);
 
     this.script.eject(0);
     let out = this.run();
     assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
-    assert_eq!(out.matches("\"verb\":\"remove\"").count(), 2);
+    assert_eq!(out.matches("\"operation\":\"remove\"").count(), 2);
     assert_eq!(this.bench.snapshot(), before);
     assert!(this.driver.plugged().is_empty());
 }
@@ -113,8 +113,8 @@ fn one_bad_range_refuses_the_whole_device() {
     assert_eq!(this.script.told(), [Outcome::InsertFailed]);
     assert_eq!(this.bench.snapshot(), before);
     // The range that was added and removed again has a line for both.
-    let verbs: Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
-    assert_eq!(verbs, ["add", "add", "remove"]);
+    let operations: Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
+    assert_eq!(operations, ["add", "add", "remove"]);
     assert!(matches!(this.driver.verdict(), Verdict::Refused(_)));
 }
 
@@ -138,7 +138,7 @@ fn what_stays_of_a_device_that_was_refused_goes_with_it() {
 }
 
 #[test]
-fn an_insert_whose_nth_verb_fails_leaves_all_or_nothing() {
+fn an_insert_whose_nth_operation_fails_leaves_all_or_nothing() {
     let mut failed = 0;
     for n in 0.. {
         let mut this = Fixture::new();
@@ -170,7 +170,7 @@ fn an_insert_whose_nth_verb_fails_leaves_all_or_nothing() {
 }
 
 #[test]
-fn an_eject_whose_nth_verb_fails_changes_nothing() {
+fn an_eject_whose_nth_operation_fails_changes_nothing() {
     let mut failed = 0;
     for n in 0.. {
         let mut this = Fixture::inserted();
@@ -198,8 +198,8 @@ fn a_device_the_firmware_keeps_is_added_back_and_offline() {
     let out = this.run();
     assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
     assert_eq!(this.states(), [BlockState::Offline; 5]);
-    let verbs: Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
-    assert_eq!(verbs, ["offline", "offline", "remove", "remove", "add", "add"]);
+    let operations: Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
+    assert_eq!(operations, ["offline", "offline", "remove", "remove", "add", "add"]);
     assert!(out.contains("\"error\":\"stuck\""), "{out}");
     assert_eq!(this.driver.plugged().len(), 2);
 }
@@ -321,7 +321,7 @@ fn lines_are_json_with_the_figures_of_the_issue() {
     // One group: 512 descriptors of 64 bytes are 8 pages.
     let start = WINDOW;
     let add = std::format!(
-        "hotmem: step {{\"verb\":\"add\",\"start\":{start},\"size\":2097152,\"node\":0,\
+        "hotmem: step {{\"operation\":\"add\",\"start\":{start},\"size\":2097152,\"node\":0,\
          \"placement\":\"device\",\"groups\":[{{\"memmap_start\":{start},\"memmap_pages\":8,\
          \"sections\":2}}],\"system_bytes\":0,\"instructions\":10,\"event_instructions\":80,\
          \"ost\":1,\"error\":null}}"
@@ -330,7 +330,7 @@ fn lines_are_json_with_the_figures_of_the_issue() {
     let first = WINDOW / MIB;
     let (next, less) = (first + 1, MIB - 8 * 4096);
     let online = std::format!(
-        "hotmem: step {{\"verb\":\"online\",\"start\":{start},\"size\":2097152,\"blocks\":[\
+        "hotmem: step {{\"operation\":\"online\",\"start\":{start},\"size\":2097152,\"blocks\":[\
          {{\"block\":{first},\"state\":\"online\",\"managed_bytes\":{less}}},\
          {{\"block\":{next},\"state\":\"online\",\"managed_bytes\":{MIB}}}],\
          \"instructions\":20,\"error\":null}}"

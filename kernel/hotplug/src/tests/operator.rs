@@ -1,4 +1,4 @@
-//! The operator's verbs, and who owns what.
+//! The operator's operations, and who owns what.
 
 use std::string::String;
 
@@ -43,9 +43,10 @@ fn plugged_memory_that_was_refused_is_the_operators_to_use() {
     this.driver.operator_remove(part, &mut out).unwrap();
     assert_eq!(this.bench.snapshot(), before);
 
-    let verbs: std::vec::Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
-    assert_eq!(verbs[..5], ["add", "remove", "remove", "remove", "online"]);
-    assert_eq!(verbs.last(), Some(&"remove"));
+    let operations: std::vec::Vec<_> =
+        out.lines().filter_map(|line| line.split('"').nth(3)).collect();
+    assert_eq!(operations[..5], ["add", "remove", "remove", "remove", "online"]);
+    assert_eq!(operations.last(), Some(&"remove"));
     this.bench.check();
 }
 
@@ -76,7 +77,7 @@ fn memory_that_is_not_plugged_cannot_be_added() {
     let odd = range(WINDOW + 32 * MIB, MIB + 4096);
     let error = this.driver.operator_add(odd, Placement::PerBlock, &mut out);
     assert!(matches!(error, Err(OperatorError::Add(AddError::NotWholeBlocks { .. }))));
-    assert!(out.contains("\"verb\":\"add\"") && out.contains("is not whole"), "{out}");
+    assert!(out.contains("\"operation\":\"add\"") && out.contains("is not whole"), "{out}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ enum Refused<'t> {
     Heap,
     NothingGoing,
     Faults(VirtAddr),
-    Law(Violation),
+    Invariant(Violation),
     Protection(Breach),
     Snapshot(SnapshotError),
     Use(UseError),
@@ -64,7 +64,7 @@ impl fmt::Display for Refused<'_> {
             Self::Heap => f.write_str("the kernel heap has no room to note the pages"),
             Self::NothingGoing => f.write_str("no device is being given up"),
             Self::Faults(at) => write!(f, "a load from {at} faults"),
-            Self::Law(violation) => violation.fmt(f),
+            Self::Invariant(violation) => violation.fmt(f),
             Self::Protection(breach) => breach.fmt(f),
             Self::Snapshot(error) => error.fmt(f),
             Self::Use(error) => error.fmt(f),
@@ -89,7 +89,7 @@ refused_from! {
     Operator: OperatorError,
     Memory: OutOfMemory,
     Free: FreeError,
-    Law: Violation,
+    Invariant: Violation,
     Protection: Breach,
     Snapshot: SnapshotError,
     Use: UseError,
@@ -297,7 +297,7 @@ impl<M: Shared> Monitor<'_, M> {
         Ok(())
     }
 
-    /// Writes the verdict over everything that happened so far. The laws have a say in it.
+    /// Writes the verdict over everything that happened so far. The invariants have a say in it.
     fn verdict<S: HotplugSource, C: Clock>(
         &self,
         hotplug: &Hotplug<'_, S, M, C>,
@@ -323,7 +323,7 @@ fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Re
     writeln!(out, "{device}: {block} {phase}, {moved} of {found} pages moved, {steps} steps")
 }
 
-/// Checks every law, and that the machine enforces what the page tables say.
+/// Checks every invariant, and that the machine enforces what the page tables say.
 fn verify<M: Machine>(mm: &Mm<M>, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
     mm.verify_machine()?;
     machinery.try_protection()?;

@@ -1,4 +1,4 @@
-//! The state of memory, kept to compare with (law 7).
+//! The state of memory, kept to compare with (invariant 7).
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};

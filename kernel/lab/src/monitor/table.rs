@@ -65,7 +65,7 @@ pub(super) const TABLE: &[Entry] = &[
         help: &[("VADDR", "how the page tables translate an address")],
         read: |words| words.address().map(Command::Walk),
     },
-    Entry { name: "verify", help: &[("", "check every law")], read: |_| Ok(Command::Verify) },
+    Entry { name: "verify", help: &[("", "check every invariant")], read: |_| Ok(Command::Verify) },
     Entry {
         name: "alloc",
         help: &[("ORDER", "allocate 2^ORDER pages that stay where they are")],

@@ -229,14 +229,17 @@ fn the_operator_adds_uses_and_removes_what_nobody_owns() {
     let start = WINDOW + 8 * MIB;
     for placement in ["", "device", "block", "boot"] {
         let said = this.ok(&format!("add {start:#x} 4M {placement}"));
-        assert!(said.starts_with("hotmem: step {\"verb\":\"add\""), "{said}");
+        assert!(said.starts_with("hotmem: step {\"operation\":\"add\""), "{said}");
         this.refused("snapshot check");
         let first = start / MIB;
         for block in first..first + 4 {
             this.ok(&format!("online {block}"));
         }
         let used = this.ok("use all");
-        assert!(used.contains("\"verb\":\"use\"") && used.contains("\"error\":null"), "{used}");
+        assert!(
+            used.contains("\"operation\":\"use\"") && used.contains("\"error\":null"),
+            "{used}"
+        );
         for block in first..first + 4 {
             this.ok(&format!("offline {block}"));
         }

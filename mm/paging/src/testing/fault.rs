@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Which allocation fails, counted from 1 since the plan was armed.
 ///
-/// A test runs a verb with n = 1, 2, 3 ... and compares before with after, until a run meets no fault
-/// ([`fired`](Self::fired) says no): then each allocation of the verb has failed once.
+/// A test runs an operation with n = 1, 2, 3 ... and compares before with after, until a run meets no fault
+/// ([`fired`](Self::fired) says no): then each allocation of the operation has failed once.
 #[derive(Debug, Default)]
 pub struct FaultPlan {
     seen: AtomicU64,

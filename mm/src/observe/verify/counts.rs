@@ -1,4 +1,4 @@
-//! Law 4, and the allocator's share of laws 1 and 2: what is counted is what is there.
+//! Invariant 4, and the allocator's share of invariants 1 and 2: what is counted is what is there.
 
 use super::violation::{Violation, expect, hold};
 use crate::addr::{Order, Pfn, PfnRange};

@@ -1,4 +1,4 @@
-//! What the verbs hold of system memory: counted, and each frame used once (laws 4 and 5).
+//! What the operations hold of system memory: counted, and each frame used once (invariants 4 and 5).
 
 use super::violation::{Violation, expect, hold};
 use crate::addr::{Pfn, PfnRange, PhysAddr};
@@ -65,7 +65,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
             }
         }
         let counted = self.allocator.frames.system_pages();
-        expect(4, "pages that the verbs hold", 0, memmaps.pages + tables.pages, counted)?;
+        expect(4, "pages that the operations hold", 0, memmaps.pages + tables.pages, counted)?;
         self.add_reserve(&mut tables)?;
         self.check_tables(&tables)?;
         self.check_memmaps(&memmaps)

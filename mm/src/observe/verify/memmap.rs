@@ -1,4 +1,4 @@
-//! Laws 1 to 3: descriptors, memmaps and their heads.
+//! Invariants 1 to 3: descriptors, memmaps and their heads.
 
 use super::violation::{Violation, expect, hold};
 use crate::machine::Machine;
@@ -23,7 +23,12 @@ impl<'m, M: Machine> Descriptors<'m, M> {
     pub(super) fn check(&self) -> Result<(), Violation> {
         for number in self.memmap.sections().iter(self.memmap.machine()) {
             let state = self.memmap.sections().word(self.memmap.machine(), number).state();
-            hold(1, "no section is leaving between verbs", number, state != SectionState::Leaving)?;
+            hold(
+                1,
+                "no section is leaving between operations",
+                number,
+                state != SectionState::Leaving,
+            )?;
             let Some(section) = self.memmap.section(number) else { continue };
             self.check_mapped(section)?;
             let sound = section.record().sound_block().is_some();

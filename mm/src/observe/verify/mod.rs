@@ -1,10 +1,10 @@
-//! The laws, checked: callable at any time that nobody allocates or frees.
+//! The invariants, checked: callable at any time that nobody allocates or frees.
 //!
 //! [`verify`](crate::Mm::verify) judges the manager: what it keeps, maps and holds, on any kernel's page tables.
 //! [`verify_machine`](crate::Mm::verify_machine) judges everything that the tables translate as well: it is for
-//! kernels whose mappings all follow laws 5 and 6.
+//! kernels whose mappings all follow invariants 5 and 6.
 //!
-//! | law | what holds | where |
+//! | invariant | what holds | where |
 //! |---|---|---|
 //! | 1 | every present section's descriptors are mapped, each where it belongs; every believed one holds a state, every record a word of its block | `memmap` |
 //! | 2 | a self-hosted memmap lies in what it describes, and the allocator has none of its pages | `memmap`, `counts` |
@@ -15,7 +15,7 @@
 //!
 //! What has a star is for `verify_machine`.
 //!
-//! Law 7 compares two [snapshots](crate::observe::snapshot).
+//! Invariant 7 compares two [snapshots](crate::observe::snapshot).
 
 mod counts;
 mod frames;

@@ -1,4 +1,4 @@
-//! Laws 5 and 6: what the page tables translate.
+//! Invariants 5 and 6: what the page tables translate.
 
 use super::violation::{Violation, expect, hold};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
@@ -240,15 +240,20 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(())
     }
 
-    /// `range` is inside one block (law 5), and of sections one of which is there.
-    fn check_span(&self, law: u8, what: &'static str, range: PhysRange) -> Result<(), Violation> {
+    /// `range` is inside one block (invariant 5), and of sections one of which is there.
+    fn check_span(
+        &self,
+        invariant: u8,
+        what: &'static str,
+        range: PhysRange,
+    ) -> Result<(), Violation> {
         let block = self.memmap.block_size().bytes();
         let first = range.start().align_down(block);
         let last = range.end().add(1_u64.wrapping_neg()).align_down(block);
         hold(5, "a leaf spans one memory block", range.start().get(), first == last)?;
         let mut sections = sections_touched::<M>(M::pfns(range));
         let there = sections.any(|number| self.memmap.section(number).is_some());
-        hold(law, what, range.start().get(), there)
+        hold(invariant, what, range.start().get(), there)
     }
 
     /// A table lies in system memory, and the linear map can write it.
@@ -315,9 +320,14 @@ impl<'m, M: Machine> Tables<'m, M> {
 }
 
 /// As [`hold`], of a leaf.
-fn judge(law: u8, what: &'static str, leaf: &Translation, holds: bool) -> Result<(), Violation> {
+fn judge(
+    invariant: u8,
+    what: &'static str,
+    leaf: &Translation,
+    holds: bool,
+) -> Result<(), Violation> {
     let named = |violation| Violation { leaf: Some(*leaf), ..violation };
-    hold(law, what, leaf.virt.get(), holds).map_err(named)
+    hold(invariant, what, leaf.virt.get(), holds).map_err(named)
 }
 
 /// How far into the window of `len` bytes at `base` a leaf lies, if it does.

@@ -1,4 +1,4 @@
-//! Each law is broken on purpose, in each way that the checks can tell apart, and must be named.
+//! Each invariant is broken on purpose, in each way that the checks can tell apart, and must be named.
 
 extern crate std;
 
@@ -68,9 +68,10 @@ fn part(nth: u64) -> Part {
 
 /// Fails unless `verify` names this violation.
 #[track_caller]
-fn names(bench: &Lab, law: u8, what: &str) {
-    let Violation { law: found_law, what: found, .. } = bench.mm.verify_machine().unwrap_err();
-    assert_eq!((found_law, found), (law, what));
+fn names(bench: &Lab, invariant: u8, what: &str) {
+    let Violation { invariant: found_invariant, what: found, .. } =
+        bench.mm.verify_machine().unwrap_err();
+    assert_eq!((found_invariant, found), (invariant, what));
 }
 
 /// Maps one leaf, or whole leaves, outside all bookkeeping.
@@ -114,7 +115,7 @@ mod descriptors;
 mod system;
 mod tables;
 
-// Law 2.
+// Invariant 2.
 
 #[test]
 fn a_memmap_leaf_to_another_frame_is_named() {
@@ -159,12 +160,12 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
     let violation = Counts::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
         .check()
         .unwrap_err();
-    assert_eq!(violation.law, 2);
+    assert_eq!(violation.invariant, 2);
     assert_eq!(violation.what, "a page outside all extents is memmap or absent");
     names(&bench, 3, "the record's place");
 }
 
-// Law 3.
+// Invariant 3.
 
 #[test]
 fn a_memmap_too_small_for_a_section_is_named() {
@@ -257,7 +258,7 @@ fn a_group_whose_head_lost_its_mark_is_named() {
     }
 }
 
-// Law 4.
+// Invariant 4.
 
 #[test]
 fn a_zone_that_counts_wrong_is_named() {

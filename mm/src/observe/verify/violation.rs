@@ -1,13 +1,13 @@
-//! What a check says of a law that does not hold.
+//! What a check says of an invariant that does not hold.
 
 use crate::paging::Translation;
 use core::fmt;
 
-/// A law that does not hold.
+/// An invariant that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The law's number.
-    pub law: u8,
+    /// The invariant's number.
+    pub invariant: u8,
     /// What is wrong.
     pub what: &'static str,
     /// Where: an address, a pfn, a section or a block, as `what` says.
@@ -22,8 +22,11 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { law, what, at, expected, found, leaf } = self;
-        write!(f, "law {law}: {what} at {at:#x}: expected {expected:#x}, found {found:#x}")?;
+        let Self { invariant, what, at, expected, found, leaf } = self;
+        write!(
+            f,
+            "invariant {invariant}: {what} at {at:#x}: expected {expected:#x}, found {found:#x}"
+        )?;
         let Some(Translation { virt, phys, len, attr }) = leaf else { return Ok(()) };
         let attr = attr.bits();
         write!(f, "; the leaf at {virt} maps {len:#x} bytes to {phys}, attributes {attr:#x}")
@@ -32,19 +35,28 @@ impl fmt::Display for Violation {
 
 impl core::error::Error for Violation {}
 
-/// Returns a violation of `law` unless the values are equal.
+/// Returns a violation of `invariant` unless the values are equal.
 pub(super) fn expect(
-    law: u8,
+    invariant: u8,
     what: &'static str,
     at: u64,
     expected: u64,
     found: u64,
 ) -> Result<(), Violation> {
     let leaf = None;
-    if expected == found { Ok(()) } else { Err(Violation { law, what, at, expected, found, leaf }) }
+    if expected == found {
+        Ok(())
+    } else {
+        Err(Violation { invariant, what, at, expected, found, leaf })
+    }
 }
 
-/// Returns a violation of `law` unless `holds`.
-pub(super) fn hold(law: u8, what: &'static str, at: u64, holds: bool) -> Result<(), Violation> {
-    expect(law, what, at, 1, u64::from(holds))
+/// Returns a violation of `invariant` unless `holds`.
+pub(super) fn hold(
+    invariant: u8,
+    what: &'static str,
+    at: u64,
+    holds: bool,
+) -> Result<(), Violation> {
+    expect(invariant, what, at, 1, u64::from(holds))
 }

@@ -18,7 +18,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContigError {
-    /// A verb is running.
+    /// An operation is running.
     Busy,
     /// The size is no whole number of memory blocks, or none.
     NotWholeBlocks {

@@ -39,7 +39,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TakeError {
-    /// A verb is running.
+    /// An operation is running.
     Busy,
     /// A block is not there.
     NoSuchBlock(BlockId),
@@ -93,7 +93,7 @@ impl core::error::Error for TakeError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// A verb is running.
+    /// An operation is running.
     Busy,
     /// The linear map of a block could not be restored. Its tables stayed, so this is a mapper that broke its
     /// word.

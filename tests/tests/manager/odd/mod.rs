@@ -1,5 +1,5 @@
 //! Every operation in any order, on machines of odd sizes and places, with allocations that fail in between, and
-//! with numbers that no sane caller comes up with. Every law is checked after each step.
+//! with numbers that no sane caller comes up with. Every invariant is checked after each step.
 
 mod numbers;
 mod wild;
@@ -9,7 +9,7 @@ use hotmem::{PhysAddr, VirtAddr};
 use hotmem_arch::x86_64::pte::X86Pte4;
 use hotmem_tests::memory::{GIB, KIB, MIB, Real};
 
-use wild::{Place, VERBS, Wild};
+use wild::{OPERATIONS, Place, Wild};
 
 /// Memory blocks as small as x86_64 can have them.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Shape for Fine {
 
 /// How often each operation succeeded.
 #[derive(Default)]
-struct Done([u64; VERBS.len()]);
+struct Done([u64; OPERATIONS.len()]);
 
 impl Done {
     /// Runs a storm in each place.
@@ -44,8 +44,12 @@ impl Done {
     /// Checks that every operation succeeded, but for those that cannot there.
     #[track_caller]
     fn all_but(self, never: &[&str]) {
-        for (verb, count) in VERBS.iter().zip(self.0) {
-            assert!(count > 0 || never.contains(verb), "{verb} was never done: {:?}", self.0);
+        for (operation, count) in OPERATIONS.iter().zip(self.0) {
+            assert!(
+                count > 0 || never.contains(operation),
+                "{operation} was never done: {:?}",
+                self.0
+            );
         }
     }
 }

@@ -35,19 +35,19 @@ pub(super) struct Wild<S: Shape> {
     /// Bad pages of boot memory, which stay bad.
     bad: u64,
     /// How often operations succeeded.
-    done: [u64; VERBS.len()],
+    done: [u64; OPERATIONS.len()],
 }
 
 /// What a storm does, and how often; whether it was done.
-type Verb<S> = fn(&mut Wild<S>) -> bool;
+type Operation<S> = fn(&mut Wild<S>) -> bool;
 
-pub(super) const VERBS: [&str; 10] = [
+pub(super) const OPERATIONS: [&str; 10] = [
     "add", "online", "offline", "remove", "convert", "compact", "take", "release", "poison",
     "alloc",
 ];
 
 impl<S: Shape> Wild<S> {
-    const VERBS: [(Verb<S>, u64); VERBS.len()] = [
+    const OPERATIONS: [(Operation<S>, u64); OPERATIONS.len()] = [
         (Self::add, 5),
         (Self::online, 6),
         (Self::offline, 6),
@@ -72,29 +72,29 @@ impl<S: Shape> Wild<S> {
         let holder = Holder::register(&bench);
         let random = Random::new(place.seed);
         let (held, pinned, kernel) = (Vec::new(), BTreeSet::new(), Vec::new());
-        let (bad, done) = (0, [0; VERBS.len()]);
+        let (bad, done) = (0, [0; OPERATIONS.len()]);
         Self { bench, holder, random, window, held, pinned, kernel, bad, done }
     }
 
     pub(super) fn run(&mut self, steps: u64) {
-        let all: u64 = Self::VERBS.iter().map(|(_, weight)| weight).sum();
+        let all: u64 = Self::OPERATIONS.iter().map(|(_, weight)| weight).sum();
         for step in 0..steps {
             let mut left = self.random.below(all);
-            let verb = Self::VERBS.iter().position(|(_, weight)| {
+            let operation = Self::OPERATIONS.iter().position(|(_, weight)| {
                 let here = left < *weight;
                 left = left.saturating_sub(*weight);
                 here
             });
-            let verb = verb.unwrap();
+            let operation = operation.unwrap();
             let fails = self.random.one_in(4);
             let nth = if fails { 1 + self.random.below(6) } else { 0 };
             self.bench.mm.machine().plan().arm(nth);
-            let done = Self::VERBS[verb].0(self);
+            let done = Self::OPERATIONS[operation].0(self);
             self.bench.mm.machine().plan().disarm();
-            self.done[verb] += u64::from(done);
+            self.done[operation] += u64::from(done);
             numbers::call(&self.bench, &mut self.random);
             if let Err(violation) = self.bench.mm.verify_machine() {
-                panic!("step {step}, {}: {violation}", VERBS[verb]);
+                panic!("step {step}, {}: {violation}", OPERATIONS[operation]);
             }
             if step.is_multiple_of(32) {
                 self.bench.check();
@@ -343,7 +343,7 @@ impl<S: Shape> Wild<S> {
     }
 
     /// Undoes everything: nothing may be left but bad pages of boot memory.
-    pub(super) fn end(mut self, booted: &[Fact]) -> [u64; VERBS.len()] {
+    pub(super) fn end(mut self, booted: &[Fact]) -> [u64; OPERATIONS.len()] {
         self.bench.mm.release().unwrap();
         std::mem::take(&mut self.held).into_iter().for_each(|at| {
             self.holder.release(&self.bench, at);

@@ -1,6 +1,6 @@
 //! Random storms over the whole manager, against a model that knows only what was asked and answered.
 //!
-//! The model keeps blocks and held extents in two maps, predicts every refusal of a verb, and is
+//! The model keeps blocks and held extents in two maps, predicts every refusal of an operation, and is
 //! compared with the manager after each. Memory is plugged everywhere from the start, so a range may
 //! be added and removed in any pieces; contents are never cleared in between.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
@@ -21,7 +21,7 @@ use model::{Known, Model, PAGE};
 
 /// Blocks that can be plugged.
 const BLOCKS: u64 = 40;
-/// Steps of one of the eight storms. One in ten is a verb, after which every law is checked.
+/// Steps of one of the eight storms. One in ten is an operation, after which every invariant is checked.
 const STEPS: u64 = 12_500;
 
 /// Answers that the storms over one block size must come by.
@@ -376,7 +376,7 @@ impl Storm {
         }
     }
 
-    /// Checks every law, and compares with the model.
+    /// Checks every invariant, and compares with the model.
     fn compare(&self) {
         self.bench.check();
         self.model.compare(&self.bench);

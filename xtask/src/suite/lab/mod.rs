@@ -1,6 +1,6 @@
 //! What scenarios share: booting, plugging and unplugging with all the checks that always hold.
 
-mod verbs;
+mod operations;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::machine::{
     Verdict,
 };
 use crate::size::{DimmSpec, MIB, Size};
-pub(crate) use verbs::{add, alloc, exhaust, free, refused, remove, switch, take_all};
+pub(crate) use operations::{add, alloc, exhaust, free, refused, remove, switch, take_all};
 
 /// Console lines shown with a failure.
 const TAIL: usize = 40;
@@ -346,10 +346,10 @@ pub(crate) fn use_all(machine: &mut Machine) -> Result<u64> {
     Ok(machine.done::<Use>()?.touched_bytes)
 }
 
-/// Nothing differs from the last snapshot, and every law holds.
+/// Nothing differs from the last snapshot, and every invariant holds.
 pub(crate) fn unchanged(machine: &mut Machine) -> Result<()> {
     machine.run("snapshot check").context("memory is not as it was")?;
-    machine.run("verify").context("a law is broken")?;
+    machine.run("verify").context("an invariant is broken")?;
     Ok(())
 }
 
@@ -382,15 +382,19 @@ pub(crate) fn end_well(machine: &mut Machine) -> Result<()> {
 
 /// Ends a machine whose invariants hold, whatever its verdict.
 pub(crate) fn leave_verified(machine: &mut Machine) -> Result<()> {
-    machine.run("verify").context("a law is broken")?;
+    machine.run("verify").context("an invariant is broken")?;
     leave(machine)
 }
 
 /// Ends the machine in good order, with no step left unread.
 pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
     let steps = machine.unread_steps()?;
-    let verbs: Vec<_> = steps.iter().map(Step::verb).collect();
-    ensure!(verbs.is_empty(), "the kernel did more than it was asked: {}", verbs.join(", "));
+    let operations: Vec<_> = steps.iter().map(Step::operation).collect();
+    ensure!(
+        operations.is_empty(),
+        "the kernel did more than it was asked: {}",
+        operations.join(", ")
+    );
     let exit = machine.exit(0)?;
     ensure!(exit == machine.left(0), "{exit}");
     Ok(())

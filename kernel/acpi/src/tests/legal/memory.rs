@@ -63,7 +63,7 @@ fn d1_a_device_without_a_way_out_stays_online() {
     let (mut rig, _) = machine(&dimm(&[LOW], OST), "Notify (\\_SB.MEM0, 3)");
     let before = rig.bench.snapshot();
     let out = event(&mut rig);
-    assert!(out.contains("\"ost\":128") && !out.contains("\"verb\":\"offline\""), "{out}");
+    assert!(out.contains("\"ost\":128") && !out.contains("\"operation\":\"offline\""), "{out}");
     assert_eq!((states(&rig), rig.bench.snapshot()), (low_only(), before));
 }
 
@@ -73,7 +73,7 @@ fn d2_a_device_of_two_ranges_comes_and_goes_whole() {
     let (mut rig, _) = machine(&device, "Notify (\\_SB.MEM0, 3)");
     assert_eq!(states(&rig), [vec![ONLINE; 2], vec![ONLINE; 2]]);
     let out = event(&mut rig);
-    assert!(out.contains("\"verb\":\"remove\"") && out.contains("\"ost\":0"), "{out}");
+    assert!(out.contains("\"operation\":\"remove\"") && out.contains("\"ost\":0"), "{out}");
     assert_eq!(states(&rig), [vec![], vec![]]);
     assert!(rig.hotplug.plugged().is_empty());
 }
@@ -83,7 +83,7 @@ fn d3_a_device_whose_ranges_overlap_is_undone_and_can_leave() {
     let device = dimm(&[LOW, (WINDOW + MIB, 2 * MIB)], &format!("{OST} {EJ0} {STA}"));
     let (mut rig, out) = machine(&device, "Notify (\\_SB.MEM0, 3)");
     let wanted = format!("{}", piece((WINDOW + MIB, 2 * MIB)));
-    assert!(out.contains(&wanted) && out.contains("\"verb\":\"remove\""), "{out}");
+    assert!(out.contains(&wanted) && out.contains("\"operation\":\"remove\""), "{out}");
     assert_eq!(states(&rig), [vec![], vec![]]);
     assert!(matches!(rig.hotplug.verdict(), Verdict::Refused(_)));
     assert_eq!(event(&mut rig), "");
@@ -108,7 +108,7 @@ fn d5_a_device_that_vanished_is_drained() {
     let (mut rig, _) = machine(&device, "Store (0, \\ON) Notify (\\_SB.MEM0, 1)");
     assert_eq!(states(&rig), low_only());
     let out = event(&mut rig);
-    assert!(out.contains("\"verb\":\"remove\""), "{out}");
+    assert!(out.contains("\"operation\":\"remove\""), "{out}");
     assert_eq!(states(&rig), [vec![], vec![]]);
     assert!(matches!(rig.hotplug.verdict(), Verdict::Fail(_)));
 }
@@ -151,7 +151,7 @@ fn d8_a_device_whose_second_range_is_past_the_limit_is_undone() {
         let (mut rig, out) = machine(&device, "Notify (\\_SB.MEM0, 1)");
         assert_eq!(states(&rig), [vec![], vec![]]);
         let why = format!("{}", piece((high, 2 * MIB)));
-        assert!(out.contains("\"verb\":\"remove\"") && out.contains(&why), "{out}");
+        assert!(out.contains("\"operation\":\"remove\"") && out.contains(&why), "{out}");
         let out = event(&mut rig);
         assert!(out.contains("\"ost\":1"), "{out}");
         assert_eq!(states(&rig), [vec![], vec![]]);

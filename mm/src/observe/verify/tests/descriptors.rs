@@ -1,4 +1,4 @@
-//! Law 1: what is not mapped, or holds no state.
+//! Invariant 1: what is not mapped, or holds no state.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn a_section_left_leaving_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let word = section(&bench, 1).word().with_state(SectionState::Leaving);
     bench.mm.allocator().memmap.sections().set_word(bench.mm.machine(), DIMM / MIB + 1, word);
-    names(&bench, 1, "no section is leaving between verbs");
+    names(&bench, 1, "no section is leaving between operations");
 }
 
 #[test]

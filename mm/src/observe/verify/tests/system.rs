@@ -1,4 +1,4 @@
-//! Laws 4 and 5 broken: spans, nodes, what is being emptied, and what the verbs hold.
+//! Invariants 4 and 5 broken: spans, nodes, what is being emptied, and what the operations hold.
 
 use super::*;
 use crate::memmap::section::section_pfns;
@@ -89,7 +89,7 @@ fn an_isolated_extent_outside_what_is_being_emptied_is_named() {
 }
 
 #[test]
-fn a_range_that_is_being_emptied_for_no_verb_is_named() {
+fn a_range_that_is_being_emptied_for_no_operation_is_named() {
     let what = "only a block that goes offline is being emptied";
     let bench = online(MIB, Placement::PerBlock);
     let isolating = |range| {
@@ -110,11 +110,11 @@ fn a_range_that_is_being_emptied_for_no_verb_is_named() {
 }
 
 #[test]
-fn a_page_that_the_verbs_hold_and_did_not_count_is_named() {
+fn a_page_that_the_operations_hold_and_did_not_count_is_named() {
     for owner in [Owner::Table, Owner::Memmap] {
         let bench = added(MIB, Placement::Boot);
         bench.mm.allocator().alloc_as(Order::ZERO, owner).unwrap();
-        names(&bench, 4, "pages that the verbs hold");
+        names(&bench, 4, "pages that the operations hold");
     }
 }
 
@@ -143,7 +143,7 @@ fn a_frame_that_two_boot_sections_share_is_named() {
     let violation = HeldFrames::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
         .check()
         .unwrap_err();
-    assert_eq!((violation.law, violation.at), (5, 14));
+    assert_eq!((violation.invariant, violation.at), (5, 14));
     assert_eq!(violation.what, "boot sections have memmaps of their own");
 
     let mut mixed = pages(own);
@@ -152,7 +152,7 @@ fn a_frame_that_two_boot_sections_share_is_named() {
     let violation = HeldFrames::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
         .check()
         .unwrap_err();
-    assert_eq!((violation.law, violation.at), (5, 15));
+    assert_eq!((violation.invariant, violation.at), (5, 15));
     assert_eq!(violation.what, "the memmap of a boot section is in one piece");
 }
 
@@ -165,7 +165,7 @@ fn a_table_that_no_shared_page_counts_is_named() {
     bench.mm.verify_machine().unwrap();
     let _lost = bench.mm.allocator().table_frames().take(256).unwrap().into_raw();
     let found = bench.mm.verify_machine().unwrap_err();
-    assert_eq!((found.law, found.what), (4, "tables and nodes in shared pages"));
+    assert_eq!((found.invariant, found.what), (4, "tables and nodes in shared pages"));
 }
 
 #[test]

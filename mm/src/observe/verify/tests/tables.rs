@@ -1,4 +1,4 @@
-//! Laws 5 and 6, broken in the page tables.
+//! Invariants 5 and 6, broken in the page tables.
 
 // UNSAFETY: vouches for the frames that it gives away.
 #![expect(unsafe_code)]
@@ -9,7 +9,7 @@ use super::*;
 use crate::paging::{OutOfFrames, TableFrame, TableFrames};
 use crate::testing::TinyShared;
 
-// Law 5.
+// Invariant 5.
 
 #[test]
 fn a_memmap_leaf_over_four_blocks_is_named() {
@@ -106,7 +106,7 @@ fn an_empty_table_that_the_manager_made_is_named() {
     }
 }
 
-// Law 6.
+// Invariant 6.
 
 #[test]
 fn a_leaf_that_is_writable_and_executable_is_named() {
@@ -242,7 +242,7 @@ fn names_held(bench: &Lab, page: PhysAddr) {
     let found = Tables::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
         .check()
         .unwrap_err();
-    assert_eq!((found.law, found.what), (5, "a table's page is held for it"));
+    assert_eq!((found.invariant, found.what), (5, "a table's page is held for it"));
     assert_eq!(PhysAddr::new(found.at).align_down(PAGE), page);
     assert!(std::format!("{found}").contains(&std::format!("at {:#x}", found.at)));
 }
@@ -412,7 +412,7 @@ fn a_leaf_that_begins_in_boot_memory_is_judged_by_all_that_it_maps() {
             .map(&mapping, &bench.mm.allocator().spare_frames())
             .unwrap();
         let found = bench.mm.verify_machine().unwrap_err();
-        assert_eq!((found.law, found.what), (6, named));
+        assert_eq!((found.invariant, found.what), (6, named));
         let mut gather = bench.mm.allocator().gather();
         bench
             .mm

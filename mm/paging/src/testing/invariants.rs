@@ -1,10 +1,10 @@
-//! The laws every page-table format keeps.
+//! The invariants every page-table format keeps.
 
 use super::Random;
 use crate::addr::PhysAddr;
 use crate::{Attr, Entry, PteFormat};
 
-/// Checks the laws of [`PteFormat`] on random entries and random words.
+/// Checks the invariants of [`PteFormat`] on random entries and random words.
 ///
 /// # Panics
 ///

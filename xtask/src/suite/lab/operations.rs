@@ -1,4 +1,4 @@
-//! The monitor's own verbs, with the checks that always hold.
+//! The monitor's own operations, with the checks that always hold.
 
 use anyhow::{Context, Result, ensure};
 
@@ -35,13 +35,13 @@ pub(crate) fn refused(machine: &mut Machine, command: &str) -> Result<String> {
 }
 
 /// The monitor's `online` or `offline` of one block, which has to succeed.
-pub(crate) fn switch(machine: &mut Machine, verb: &str, block: u64) -> Result<Step> {
-    machine.run(&format!("{verb} {block}"))?;
+pub(crate) fn switch(machine: &mut Machine, operation: &str, block: u64) -> Result<Step> {
+    machine.run(&format!("{operation} {block}"))?;
     let step = machine.next_step()?;
     ensure!(
-        step.verb() == verb && step.error().is_none(),
-        "{verb} {block}: {} {:?}",
-        step.verb(),
+        step.operation() == operation && step.error().is_none(),
+        "{operation} {block}: {} {:?}",
+        step.operation(),
         step.error()
     );
     Ok(step)
