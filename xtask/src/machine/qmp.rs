@@ -163,12 +163,14 @@ impl Qmp {
 /// QEMU tells one refusal by several events: `MEM_UNPLUG_ERROR` and `DEVICE_UNPLUG_GUEST_ERROR` until 9.0, later the
 /// latter alone; on pseries twice if the guest unisolates a connector, once if it configures it again (hw/ppc/spapr.c,
 /// spapr_memory_unplug_rollback, and its two callers in hw/ppc/spapr_drc.c). Requests, answers and events come in one
-/// order: whatever comes before the next accepted request is the same refusal.
+/// order: whatever comes before the next accepted request is the same refusal. A second event that comes between a
+/// request and its answer is taken for a refusal of that request. If it was none, QEMU refuses the next request because
+/// this one is pending, and the event that follows counts.
 #[derive(Default)]
 struct Refusals {
     /// Requests to unplug that QEMU has not answered yet, and their devices.
     sent: HashMap<u64, String>,
-    /// Devices with an accepted request that no refusal was told of.
+    /// Devices with a request that QEMU has accepted, or calls pending, and that no refusal was told of.
     open: HashSet<String>,
 }
 
@@ -183,9 +185,7 @@ impl Refusals {
     /// Whether `message` repeats the refusal of an earlier event.
     fn are_repeated_by(&mut self, message: &Value) -> bool {
         if let Some(device) = message["id"].as_u64().and_then(|id| self.sent.remove(&id)) {
-            if message.get("return").is_some() {
-                self.open.insert(device);
-            }
+            self.open.insert(device);
             return false;
         }
         let named = message["event"].as_str();
@@ -307,9 +307,11 @@ mod tests {
             counted(&[&first, between, &second].concat())
         };
         assert_eq!((twice(&[]), twice(&[Event(new, "a")])), (2, 2));
-        // A request that QEMU refuses is no request; each device has its own.
-        let pending = [Asked(2, "a"), Accepted(2), Event(new, "a"), Asked(3, "a"), Refused(3)];
-        assert_eq!(counted(&[&pending[..], &[Event(new, "a")]].concat()), 1);
+        // The second event of a refusal comes while the next request is on its way: the one after that finds it pending.
+        let late = [Asked(2, "a"), Accepted(2), Event(old, "a"), Asked(3, "a"), Event(new, "a")];
+        let pending = [Accepted(3), Asked(4, "a"), Refused(4), Event(old, "a"), Event(new, "a")];
+        assert_eq!(counted(&[late, pending].concat()), 3);
+        // Each device has its own.
         let two = [Asked(2, "a"), Asked(3, "b"), Accepted(2), Accepted(3)];
         let both = [Event(new, "a"), Event(new, "b"), Event(new, "a"), Event(new, "b")];
         assert_eq!(counted(&[two, both].concat()), 2);
