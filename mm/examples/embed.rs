@@ -9,8 +9,8 @@
 #![expect(clippy::expect_used, reason = "an example may stop where a kernel must not")]
 
 use hotmem::paging::{
-    Attr, Entry, LeafTest, Level, Mapper, Mapping, OutOfFrames, PteFormat, TableFrame, TableFrames,
-    Tables, Tlb,
+    Attr, Entry, LeafTest, Level, Mapper, Mapping, NotFlushed, OutOfFrames, PteFormat, TableFrame,
+    TableFrames, Tables, Tlb,
 };
 use hotmem::{
     BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Meta, Mm, MovableOps, NodeId,
@@ -105,7 +105,9 @@ struct NoTlb;
 // SAFETY: nothing caches translations: descriptors are looked up in the tables each time.
 unsafe impl Tlb for NoTlb {
     fn publish(&self) {}
-    fn flush(&self, _range: VirtRange) {}
+    fn flush(&self, _ranges: &[VirtRange]) -> Result<(), NotFlushed> {
+        Ok(())
+    }
 }
 
 /// The machine: sizes, pointers, page tables.

@@ -7,16 +7,15 @@
 #![expect(unsafe_code)]
 
 use super::Aarch64;
+use crate::common::tlb::few_pages;
 use crate::contract::{CpuTlb, Layout};
 use aarch64_cpu::asm::barrier;
 use core::arch::asm;
-use hotmem_paging::Tlb;
 use hotmem_paging::addr::VirtRange;
+use hotmem_paging::{NotFlushed, Tlb};
 
 /// Bytes of the smallest page.
 const PAGE: u64 = 1 << Aarch64::PAGE_SHIFT;
-/// More pages than this are cheaper to drop all at once.
-const FEW: u64 = 32;
 
 /// The translation caches of every CPU in the inner shareable domain.
 #[derive(Debug)]
@@ -39,24 +38,22 @@ unsafe impl Tlb for BroadcastTlb {
         barrier::isb(barrier::SY);
     }
 
-    fn flush(&self, range: VirtRange) {
-        let first = range.start().align_down(PAGE);
-        let pages = range.end().offset_from(first).div_ceil(PAGE);
+    fn flush(&self, ranges: &[VirtRange]) -> Result<(), NotFlushed> {
         barrier::dsb(barrier::ISHST);
-        if pages > FEW {
+        match few_pages(ranges, PAGE) {
             // SAFETY: dropping cached translations never makes a right one wrong.
-            unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
-        } else {
-            for page in 0..pages {
+            None => unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) },
+            Some(pages) => pages.for_each(|page| {
                 // Bits 43..0 are bits 55..12 of the address, whatever the granule.
-                let operand = first.add(page * PAGE).get() >> 12 & ((1 << 44) - 1);
+                let operand = page.get() >> 12 & ((1 << 44) - 1);
                 // SAFETY: as above.
                 unsafe {
                     asm!("tlbi vaae1is, {}", in(reg) operand, options(nostack, preserves_flags))
                 };
-            }
+            }),
         }
         barrier::dsb(barrier::ISH);
         barrier::isb(barrier::SY);
+        Ok(())
     }
 }

@@ -15,8 +15,8 @@ use core::cell::Cell;
 use core::fmt;
 use core::ptr::NonNull;
 use hotmem_paging::Attr;
-use hotmem_paging::Tlb;
 use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use hotmem_paging::{NotFlushed, Tlb};
 
 thread_local! {
     /// Whether this CPU lets interrupts in.
@@ -210,8 +210,9 @@ impl CpuTlb for HostTlb {
 unsafe impl Tlb for HostTlb {
     fn publish(&self) {}
 
-    fn flush(&self, range: VirtRange) {
-        own().memory().flush(range);
+    fn flush(&self, ranges: &[VirtRange]) -> Result<(), NotFlushed> {
+        ranges.iter().for_each(|&range| own().memory().flush(range));
+        Ok(())
     }
 
     fn retire(&self, frame: PhysAddr, bytes: u64) {

@@ -108,7 +108,7 @@ fn a_stale_translation_is_found_and_a_flush_drops_it() {
             // SAFETY: only this CPU uses the tables.
             let tlb = unsafe { HostTlb::new() };
             if flushes {
-                tlb.flush(VirtRange::new(virt, PAGE).unwrap());
+                tlb.flush(&[VirtRange::new(virt, PAGE).unwrap()]).unwrap();
             }
             Host::pointer(virt) != before
         });

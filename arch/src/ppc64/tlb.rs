@@ -15,8 +15,8 @@
 
 use crate::contract::CpuTlb;
 use core::arch::asm;
-use hotmem_paging::Tlb;
 use hotmem_paging::addr::VirtRange;
+use hotmem_paging::{NotFlushed, Tlb};
 
 /// RB: invalidate by process (IS = 1), which is the kernel's: RS names process 0.
 const BY_PROCESS: u64 = 0b01 << 10;
@@ -58,7 +58,8 @@ unsafe impl Tlb for BroadcastTlb {
         unsafe { asm!("ptesync", "isync", options(nostack, preserves_flags)) };
     }
 
-    fn flush(&self, _range: VirtRange) {
+    fn flush(&self, _ranges: &[VirtRange]) -> Result<(), NotFlushed> {
         drop_all();
+        Ok(())
     }
 }

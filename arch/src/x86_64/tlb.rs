@@ -3,17 +3,16 @@
 // UNSAFETY: vouches for what the invalidation instructions do.
 #![expect(unsafe_code)]
 
+use crate::common::tlb::few_pages;
 use crate::contract::CpuTlb;
 use ::x86_64::VirtAddr as CpuAddr;
 use ::x86_64::instructions::tlb;
 use core::sync::atomic::{Ordering, compiler_fence};
-use hotmem_paging::Tlb;
 use hotmem_paging::addr::VirtRange;
+use hotmem_paging::{NotFlushed, Tlb};
 
 /// Bytes one INVLPG is used for.
 const PAGE: u64 = 4096;
-/// More pages than this are cheaper to drop by reloading CR3.
-const FEW: u64 = 32;
 
 /// The translation caches of the one CPU that uses a set of page tables.
 #[derive(Debug)]
@@ -35,17 +34,13 @@ unsafe impl Tlb for LocalTlb {
         compiler_fence(Ordering::SeqCst);
     }
 
-    fn flush(&self, range: VirtRange) {
+    fn flush(&self, ranges: &[VirtRange]) -> Result<(), NotFlushed> {
         compiler_fence(Ordering::SeqCst);
-        let first = range.start().align_down(PAGE);
-        let pages = range.end().offset_from(first).div_ceil(PAGE);
-        if pages > FEW {
-            tlb::flush_all();
-        } else {
-            for page in 0..pages {
-                tlb::flush(CpuAddr::new_truncate(first.add(page * PAGE).get()));
-            }
+        match few_pages(ranges, PAGE) {
+            None => tlb::flush_all(),
+            Some(pages) => pages.for_each(|page| tlb::flush(CpuAddr::new_truncate(page.get()))),
         }
         compiler_fence(Ordering::SeqCst);
+        Ok(())
     }
 }

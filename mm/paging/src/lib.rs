@@ -43,5 +43,7 @@ pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use gather::Gather;
 pub use geometry::{BlockSize, Geometry, GeometryError, Sizes};
 pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
-pub use seam::{OutOfFrames, PhysMem, ReadPhys, TableFrame, TableFrames, Tlb, pointer_to};
+pub use seam::{
+    NotFlushed, OutOfFrames, PhysMem, ReadPhys, TableFrame, TableFrames, Tlb, pointer_to,
+};
 pub use tables::Tables;

@@ -8,7 +8,7 @@
 
 use super::slots;
 use super::tables::Tables;
-use super::{Entry, Gather, MapError, Mapping, PhysMem, PteFormat, TableFrames, Tlb};
+use super::{Entry, Gather, MapError, Mapping, NotFlushed, PhysMem, PteFormat, TableFrames, Tlb};
 use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -33,8 +33,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
             match self.map_run(&rest(mapping, done), &mut made, frames) {
                 Ok(bytes) => done += bytes,
                 Err(error) => {
-                    self.undo(mapping.virt, done, made, frames);
-                    return Err(error);
+                    let undone = self.undo(mapping.virt, done, made, frames);
+                    return Err(undone.err().map_or(error, MapError::NotFlushed));
                 }
             }
         }
@@ -148,14 +148,20 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// Tables that were there before stay: those in use, for they are not empty, and the empty ones,
     /// which [`TableFrames::keeps`] names.
     #[cold]
-    fn undo<S: TableFrames>(&self, start: Address<I>, done: u64, made: usize, frames: &S) {
+    fn undo<S: TableFrames>(
+        &self,
+        start: Address<I>,
+        done: u64,
+        made: usize,
+        frames: &S,
+    ) -> Result<(), NotFlushed> {
         let mut gather = Gather::new(self.caches(), frames);
         self.prune(start.add(done), made, &mut gather);
         if let Some(range) = AddressRange::new(start, done) {
             // It begins and ends with leaves of this mapping, so it cuts none.
             let _whole = self.clear(range, &mut gather);
         }
-        gather.flush();
+        gather.flush()
     }
 }
 

@@ -3,7 +3,7 @@
 // UNSAFETY: declares the unsafe trait by which page tables vouch for what they translate.
 #![expect(unsafe_code)]
 
-use super::{Attr, Gather, OutOfFrames, TableFrames, Tlb};
+use super::{Attr, Gather, NotFlushed, OutOfFrames, TableFrames, Tlb};
 use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
@@ -55,7 +55,8 @@ pub unsafe trait Mapper<I: Space = Virtual> {
     ///
     /// # Errors
     ///
-    /// Any [`MapError`]; the tree, and the frames in use for tables, are then as before.
+    /// Any [`MapError`]; the tree, and the frames in use for tables, are then as before, but for what
+    /// [`MapError::NotFlushed`] says.
     fn map<S: TableFrames>(&self, mapping: &Mapping<I>, frames: &S) -> Result<(), MapError<I>>;
 
     /// Clears every translation in `range`, the last one first, and detaches the tables that become
@@ -183,6 +184,9 @@ pub enum MapError<I: Space = Virtual> {
     },
     /// A table was needed and there was no frame for it.
     OutOfFrames(OutOfFrames),
+    /// Mapping failed half-way and was undone, but a CPU did not drop what it may have cached: what was to be mapped
+    /// must not be used for anything else, and the tables that were made are stranded.
+    NotFlushed(NotFlushed),
 }
 
 impl<I: Space> fmt::Display for MapError<I> {
@@ -196,6 +200,7 @@ impl<I: Space> fmt::Display for MapError<I> {
                 write!(f, "the page tables cannot express {len:#x} bytes at {virt} to {phys}")
             }
             Self::OutOfFrames(out) => out.fmt(f),
+            Self::NotFlushed(cpu) => cpu.fmt(f),
         }
     }
 }
@@ -208,7 +213,7 @@ impl<I: Space> From<OutOfFrames> for MapError<I> {
     }
 }
 
-/// Why a range was not unmapped.
+/// Why a range was not unmapped, or the memory behind it is not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnmapError<I: Space = Virtual> {
@@ -224,6 +229,8 @@ pub enum UnmapError<I: Space = Virtual> {
         /// The range asked for.
         range: AddressRange<I>,
     },
+    /// The range has no translation any more, but a CPU did not drop what it had cached ([`Gather::conclude`]).
+    NotFlushed(NotFlushed),
 }
 
 impl<I: Space> fmt::Display for UnmapError<I> {
@@ -235,6 +242,7 @@ impl<I: Space> fmt::Display for UnmapError<I> {
             Self::BeyondFormat { range } => {
                 write!(f, "the page tables cannot express {range}")
             }
+            Self::NotFlushed(cpu) => cpu.fmt(f),
         }
     }
 }

@@ -48,27 +48,30 @@ pub fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
 
 /// The translation caches of every CPU that uses one set of page tables, whose input addresses are of `I`.
 ///
-/// Called in the middle of a change, with locks held that other CPUs may spin on: no method sleeps, or calls
-/// the memory manager. A flush that waits for other CPUs waits for such, too; the manager says which of its
-/// callers must therefore have interrupts on.
+/// Called in the middle of a change: no method sleeps, or calls the memory manager.
 ///
 /// # Safety
 ///
 /// Memory is given back to allocators, and taken out of the machine, on the strength of
-/// [`flush`](Self::flush): when it returns, no CPU may translate through an entry that was cleared
-/// before it was called, for any address of the range.
+/// [`flush`](Self::flush): when it returns `Ok`, no CPU may translate through an entry that was cleared
+/// before it was called, for any address of the ranges.
 pub unsafe trait Tlb<I: Space = Virtual> {
     /// Orders the entries stored so far before any table walk that follows, on all CPUs.
     ///
     /// Called after entries went from absent to present; nothing cached needs to be dropped then.
     fn publish(&self);
 
-    /// Drops, on all CPUs, what is cached for `range`: the leaf entries of its addresses, and the
-    /// cached pointers to every table that spans a byte of it (paging-structure caches; Intel SDM
+    /// Drops, on all CPUs, what is cached for `ranges`: the leaf entries of their addresses, and the
+    /// cached pointers to every table that spans a byte of them (paging-structure caches; Intel SDM
     /// vol. 3A 4.10.3, Arm ARM D8.16 "TLB maintenance").
     ///
+    /// One call is one round: where other CPUs have to be asked, they are asked once, for all of the ranges.
     /// Stores that cleared entries are ordered before the drop.
-    fn flush(&self, range: AddressRange<I>);
+    ///
+    /// # Errors
+    ///
+    /// [`NotFlushed`] when a CPU does not say in time that it dropped its share. A wait for other CPUs is bounded.
+    fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed>;
 
     /// Told of each detached table, and of each unmapped piece of memmap that comes from system
     /// memory, after the flush and just before its frames go back.
@@ -143,6 +146,14 @@ pub trait TableFrames {
     /// Only called for a table that nothing can be walking any more.
     fn give_back(&self, frame: TableFrame);
 
+    /// Keeps what [`take`](Self::take) returned from being used again: a flush failed, and a CPU may be walking the
+    /// table still, which must stay as it is.
+    ///
+    /// By default the frame is forgotten.
+    fn strand(&self, frame: TableFrame) {
+        let _stays = frame.into_raw();
+    }
+
     /// Whether the table at `frame`, which became empty, stays where it is: it was there before anything
     /// was mapped, or what was unmapped must find it again.
     fn keeps(&self, frame: PhysAddr) -> bool {
@@ -150,6 +161,21 @@ pub trait TableFrames {
         false
     }
 }
+
+/// A CPU did not say in time that it dropped stale translations: it may translate by them still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotFlushed {
+    /// Its number, or the lowest of several.
+    pub cpu: usize,
+}
+
+impl fmt::Display for NotFlushed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CPU {} does not answer, and may still use translations that are gone", self.cpu)
+    }
+}
+
+impl core::error::Error for NotFlushed {}
 
 /// There is no frame left for a page table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,8 +209,8 @@ unsafe impl<I: Space, T: Tlb<I> + ?Sized> Tlb<I> for &T {
         (**self).publish();
     }
 
-    fn flush(&self, range: AddressRange<I>) {
-        (**self).flush(range);
+    fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed> {
+        (**self).flush(ranges)
     }
 
     fn retire(&self, frame: PhysAddr, bytes: u64) {
@@ -199,6 +225,10 @@ impl<S: TableFrames + ?Sized> TableFrames for &S {
 
     fn give_back(&self, frame: TableFrame) {
         (**self).give_back(frame);
+    }
+
+    fn strand(&self, frame: TableFrame) {
+        (**self).strand(frame);
     }
 
     fn keeps(&self, frame: PhysAddr) -> bool {

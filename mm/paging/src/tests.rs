@@ -1,11 +1,11 @@
 //! The walker on formats of our own; the storms also run on the real ones, in `hotmem-arch`.
 
-use super::UnmapError;
 use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables};
+use super::{NotFlushed, UnmapError};
 use crate::addr::{Guest, GuestAddr, PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
 use crate::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
 use crate::testing::{GranulePte, OddPte, ShallowPte, TinyPte};
-use crate::testing::{check_format, fail_each_allocation, storm};
+use crate::testing::{check_format, fail_each_allocation, on_cpu, storm};
 use std::sync::Arc;
 
 extern crate std;
@@ -54,7 +54,7 @@ impl<F: PteFormat> Machine<F> {
     fn unmap(&self, virt: u64, len: u64) -> Result<(), UnmapError> {
         let mut gather = self.gather();
         let result = self.tables.unmap(range(virt, len), &mut gather);
-        gather.flush();
+        let result = gather.conclude(result);
         self.mmu.assert_coherent();
         result
     }
@@ -273,29 +273,30 @@ fn nothing_is_given_back_before_the_flush() {
     machine.tables.unmap(range(VIRT, 4 << 16), &mut gather).unwrap();
     assert_eq!(machine.leaves(), []);
     assert_eq!((machine.mmu.flushes(), machine.frames.used()), (0, frames));
-    gather.flush();
+    gather.flush().unwrap();
     assert_eq!((machine.mmu.flushes(), machine.frames.used().len()), (1, 0));
 }
 
 #[test]
 fn a_gather_that_is_full_flushes_before_it_frees() {
     let machine = Machine::new();
-    // 768 KiB of small pages: 12 last-level tables, more than a gather holds.
-    machine.map(VIRT, 0, 12 << 16, PAGE).unwrap();
+    // 2,304 KiB of small pages: 36 last-level tables, more than a gather holds.
+    machine.map(VIRT, 0, 36 << 16, PAGE).unwrap();
     let all = machine.frames.used().len();
     machine.mmu.speculate();
     let mut gather = machine.gather();
-    machine.tables.unmap(range(VIRT, 12 << 16), &mut gather).unwrap();
-    assert_eq!((machine.mmu.flushes(), all - machine.frames.used().len()), (1, 8));
-    gather.flush();
+    machine.tables.unmap(range(VIRT, 36 << 16), &mut gather).unwrap();
+    assert_eq!((machine.mmu.flushes(), all - machine.frames.used().len()), (1, 32));
+    gather.flush().unwrap();
     assert_eq!((machine.mmu.flushes(), machine.frames.used().len()), (2, 0));
     machine.mmu.assert_coherent();
 }
 
 #[test]
-fn neighbouring_ranges_are_flushed_together_and_distant_ones_apart() {
+fn every_range_of_a_gather_is_flushed_in_one_round_on_every_cpu() {
     let machine = Machine::new();
-    for page in [3, 2, 1, 0, 8, 10, 12, 14] {
+    machine.mmu.start_cpus(3);
+    for page in [3, 2, 1, 0, 8, 10, 12, 14, 19] {
         machine.map(VIRT + page * PAGE, 0, PAGE, PAGE).unwrap();
     }
     machine.mmu.speculate();
@@ -303,15 +304,50 @@ fn neighbouring_ranges_are_flushed_together_and_distant_ones_apart() {
     for page in [3, 2, 1, 0] {
         machine.tables.unmap(range(VIRT + page * PAGE, PAGE), &mut gather).unwrap();
     }
-    for page in [8, 10, 12] {
+    // More ranges than a gather tells apart, the last of them below the others.
+    for page in [8, 10, 14, 19, 12] {
         machine.tables.unmap(range(VIRT + page * PAGE, PAGE), &mut gather).unwrap();
     }
     assert_eq!(machine.mmu.flushes(), 0);
-    machine.tables.unmap(range(VIRT + 14 * PAGE, PAGE), &mut gather).unwrap();
-    assert_eq!(machine.mmu.flushes(), 4, "the fifth range had no room");
-    gather.flush();
-    assert_eq!(machine.mmu.flushes(), 5);
+    gather.flush().unwrap();
+    assert_eq!(machine.mmu.flushes(), 1);
     machine.mmu.assert_coherent();
+}
+
+#[test]
+#[should_panic(expected = "stale TLB entry for 0x40000000")]
+fn a_flush_that_misses_a_cpu_leaves_it_something_stale() {
+    let machine = Machine::new();
+    machine.mmu.start_cpus(3);
+    machine.map(VIRT, 0, PAGE, PAGE).unwrap();
+    machine.map(VIRT + PAGE, 0, PAGE, PAGE).unwrap();
+    on_cpu(2, || machine.mmu.load(VirtAddr::new(VIRT)));
+    machine.mmu.miss(Some(2));
+    machine.unmap(VIRT, PAGE).unwrap();
+}
+
+#[test]
+fn a_flush_that_fails_names_the_cpu_and_strands_the_tables() {
+    let machine = Machine::new();
+    machine.mmu.start_cpus(3);
+    machine.map(VIRT, 0, 2 << 16, PAGE).unwrap();
+    let used = machine.frames.used();
+    machine.mmu.speculate();
+    machine.mmu.silence(Some(1));
+    let mut gather = machine.gather();
+    let unmapped = machine.tables.unmap(range(VIRT, 2 << 16), &mut gather);
+    let failed = NotFlushed { cpu: 1 };
+    assert_eq!(gather.conclude(unmapped), Err(UnmapError::NotFlushed(failed)));
+    assert_eq!(machine.frames.used(), used, "a table that CPU 1 may walk is free");
+    // The undo of a mapping needs a flush, too.
+    machine.plan.arm(3);
+    let refused = machine.map(VIRT, 0, 32 << 16, PAGE);
+    assert_eq!(refused, Err(MapError::NotFlushed(failed)));
+    assert_eq!(machine.leaves(), []);
+    machine.plan.disarm();
+    machine.mmu.silence(None);
+    machine.map(VIRT, 0, PAGE, PAGE).unwrap();
+    machine.unmap(VIRT, PAGE).unwrap();
 }
 
 #[test]

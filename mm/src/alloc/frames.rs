@@ -62,7 +62,9 @@ pub(crate) struct Frames<L: RawLock> {
     pub(super) packed: Mutex<L, Packed>,
     /// Pages that the operations hold of the allocator's: tables, nodes, and memmap placed there.
     system_pages: AtomicU64,
-    /// Whether a page that was taken for tables or nodes, or is of the reserve, turned out bad.
+    /// Pages that are stranded.
+    stranded: AtomicU64,
+    /// Whether a page that was taken for tables or nodes, or is of the reserve, turned out bad, or is stranded.
     pub(super) bad: AtomicBool,
 }
 
@@ -79,6 +81,7 @@ impl<L: RawLock> Frames<L> {
             first: [const { AtomicU64::new(0) }; 2],
             packed: Mutex::new(Packed::new()),
             system_pages: AtomicU64::new(0),
+            stranded: AtomicU64::new(0),
             bad: AtomicBool::new(false),
         }
     }
@@ -153,6 +156,15 @@ impl<L: RawLock> Frames<L> {
     /// Pages of the allocator's that the operations hold.
     pub(crate) fn system_pages(&self) -> u64 {
         self.system_pages.load(Ordering::Relaxed)
+    }
+
+    /// Pages that are stranded.
+    pub(crate) fn stranded(&self) -> u64 {
+        self.stranded.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_stranded(&self, pages: u64) {
+        self.stranded.fetch_add(pages, Ordering::Relaxed);
     }
 
     pub(crate) fn count_system(&self, pages: u64) {

@@ -11,7 +11,7 @@ use crate::alloc::Allocator;
 use crate::alloc::node::ZoneGuard;
 use crate::alloc::zone::Zone;
 use crate::machine::Machine;
-use crate::memmap::page::PageState;
+use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::Section;
 use crate::memmap::seen::Seen;
 use core::sync::atomic::Ordering;
@@ -113,6 +113,23 @@ impl<'m, M: Machine> FreeLists<'m, M> {
             }
             self.insert_free_in(zone, section, pfn, order);
         }
+    }
+
+    /// Gives pages of a used extent to `to`, and leaves the rest to its owner. Called with the zone locked.
+    pub(super) fn hand_over(
+        &self,
+        (head, order, owner): (Pfn, Order, Owner),
+        pages: PfnRange,
+        to: Owner,
+    ) {
+        let Some(section) = self.0.known_section(head) else { return };
+        let whole = PfnRange::new(head, order.pages());
+        section.clear_head(head, order);
+        for rest in [PfnRange { end: pages.start, ..whole }, PfnRange { start: pages.end, ..whole }]
+        {
+            self.give_heads(rest, |order| PageState::Used { order, owner });
+        }
+        self.give_heads(pages, |order| PageState::Used { order, owner: to });
     }
 
     /// The extent before the free extent `pfn` on its list. Called with the zone locked.

@@ -9,6 +9,7 @@
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //!   tables             such frames taken and given back, of the reserve or of a zone
+//!   strand             pages that a CPU may still reach, kept for good
 //!   populate           memmaps mapped and unmapped, with those frames
 //! ```
 
@@ -29,6 +30,7 @@ pub(crate) mod poison;
 pub(crate) mod populate;
 pub(crate) mod request;
 pub(crate) mod span;
+mod strand;
 pub(crate) mod tables;
 pub(crate) mod zone;
 

@@ -111,10 +111,12 @@ impl<'m, M: Machine> Quarantine<'m, M> {
             let mut zone = self.allocator.nodes.lock(area.node, area.kind);
             match self.memmap.extent_of(pfn) {
                 Some((head, PageState::Used { order, owner })) => match owner {
-                    Owner::Poison => return Err(PoisonError::Already(pfn)),
+                    owner if owner.is_out_of_use() => return Err(PoisonError::Already(pfn)),
                     Owner::Movable(_) => {}
                     owner if for_tables => {
-                        self.take_used(pfn, head, order, owner);
+                        let page = PfnRange::new(pfn, 1);
+                        let extent = (head, order, owner);
+                        FreeLists::of(self.memmap).hand_over(extent, page, Owner::Poison);
                         tables = Some(owner);
                     }
                     owner => return Err(self.poisons_used(pfn, owner)),
@@ -143,18 +145,6 @@ impl<'m, M: Machine> Quarantine<'m, M> {
 
     fn poisons_used(&self, pfn: Pfn, owner: Owner) -> PoisonError {
         PoisonError::InUse(pfn, owner, self.allocator.owners.name(owner))
-    }
-
-    /// Makes a page of a used extent a bad one, and leaves the rest to `owner`.
-    fn take_used(&self, pfn: Pfn, head: Pfn, order: Order, owner: Owner) {
-        let Some(section) = self.memmap.known_section(head) else { return };
-        let lists = FreeLists::of(self.memmap);
-        let (whole, page) = (PfnRange::new(head, order.pages()), PfnRange::new(pfn, 1));
-        section.clear_head(head, order);
-        for rest in [PfnRange { end: pfn, ..whole }, PfnRange { start: page.end, ..whole }] {
-            lists.give_heads(rest, |order| PageState::Used { order, owner });
-        }
-        lists.give_heads(page, |order| PageState::Used { order, owner: Owner::Poison });
     }
 
     /// Takes a page out of a free or an isolated extent; `false` if the extent at `head` is neither.

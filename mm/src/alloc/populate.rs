@@ -9,7 +9,7 @@ use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::page::Owner;
 use crate::memmap::seen::Seen;
-use crate::paging::{Gather, MapError, Mapper, Mapping, OutOfFrames, Tlb};
+use crate::paging::{Gather, MapError, Mapper, Mapping, NotFlushed, OutOfFrames, Tlb, UnmapError};
 
 /// The allocator's pages behind a memmap: the last extent, whose owner's word leads to the one before.
 #[must_use = "pages that are not freed are lost"]
@@ -69,8 +69,7 @@ impl<'m, M: Machine> Populate<'m, M> {
         while done.end < described.end {
             let next = PfnRange::new(done.end, M::described_pages(1));
             if let Err(error) = self.back_with(next, Order::ZERO) {
-                self.empty(done);
-                return Err(error);
+                return Err(self.empty(done).err().map_or(error, MapError::NotFlushed));
             }
             done.end = next.end;
         }
@@ -85,28 +84,36 @@ impl<'m, M: Machine> Populate<'m, M> {
         let backing = self.allocator.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
         self.allocator.frames.count_system(order.pages());
         let mapping = self.memmap.windows().memmap_mapping(described, backing);
-        self.allocator.map(&mapping).inspect_err(|_| self.free_memmap(backing))
+        self.allocator.map(&mapping).inspect_err(|error| match error {
+            MapError::NotFlushed(_) => self.allocator.strand_memmap(backing),
+            _ => self.free_memmap(backing),
+        })
     }
 
     /// Unmaps the memmap of `described`, and frees the allocator's pages behind it: for the undo of an add.
-    pub(crate) fn empty(&self, described: PfnRange) {
+    pub(crate) fn empty(&self, described: PfnRange) -> Result<(), NotFlushed> {
         if described.pages() == 0 {
-            return;
+            return Ok(());
         }
         let backing = self.link_backing(described);
         let mut gather = self.allocator.gather();
         let unmapped =
             self.memmap.windows().unmap(self.memmap.windows().memmap_virt(described), &mut gather);
-        gather.flush();
-        match unmapped {
+        match gather.conclude(unmapped) {
             Ok(()) => self.free_backing(backing),
+            Err(UnmapError::NotFlushed(cpu)) => {
+                self.each_of(backing, |pfn| self.allocator.strand_memmap(pfn));
+                return Err(cpu);
+            }
             // The pages stay in use, for they are still mapped.
             Err(error) => log::error!("cannot unmap the memmap of {described}: {error}"),
         }
+        Ok(())
     }
 
     /// Links the allocator's pages behind a memmap through their owner's words, which nothing else uses, so
-    /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else.
+    /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else: if the
+    /// memmap stays, [`unlink_backing`](Self::unlink_backing) takes the links out.
     pub(crate) fn link_backing(&self, described: PfnRange) -> Backing {
         let mut last = None;
         self.memmap.mapper().visit(self.memmap.windows().memmap_virt(described), &mut |leaf| {
@@ -121,13 +128,49 @@ impl<'m, M: Machine> Populate<'m, M> {
     }
 
     /// Frees pages behind a memmap that no CPU translates to any more.
-    pub(crate) fn free_backing(&self, Backing(mut last): Backing) {
-        while let Some(pfn) = last {
-            last = owners_word(self.memmap, pfn).checked_sub(1).map(Pfn::new);
+    pub(crate) fn free_backing(&self, backing: Backing) {
+        self.each_of(backing, |pfn| {
             if let Ok(order) = self.allocator.order_of(pfn, is_memmap) {
                 self.memmap.mapper().tlb().retire(M::address(pfn), order.pages() * M::PAGE_BYTES);
             }
             self.free_memmap(pfn);
+        });
+    }
+
+    /// Maps the memmap of `described` again onto the pages that were behind it.
+    pub(crate) fn map_backing(
+        &self,
+        described: PfnRange,
+        backing: Backing,
+    ) -> Result<(), MapError> {
+        let (mut left, mut mapped) = (described, Ok(()));
+        self.each_of(backing, |pfn| {
+            let order = self.allocator.order_of(pfn, is_memmap).unwrap_or(Order::ZERO);
+            let pages = M::described_pages(order.pages()).min(left.pages());
+            let piece = PfnRange { start: Pfn::new(left.end.get() - pages), ..left };
+            left.end = piece.start;
+            let mapping = self.memmap.windows().memmap_mapping(piece, pfn);
+            mapped = mapped.and_then(|()| self.allocator.map(&mapping));
+            self.unlink(pfn);
+        });
+        mapped
+    }
+
+    /// Takes the links out of pages that stay.
+    pub(crate) fn unlink_backing(&self, backing: Backing) {
+        self.each_of(backing, |pfn| self.unlink(pfn));
+    }
+
+    /// Where a record is, the owner's word says which parts are present: all, in memory that was added.
+    fn unlink(&self, pfn: Pfn) {
+        set_owners_word(self.memmap, pfn, u64::MAX);
+    }
+
+    /// Shows the extents behind a memmap, the last one first. `each` may free what it is shown.
+    fn each_of(&self, Backing(mut last): Backing, mut each: impl FnMut(Pfn)) {
+        while let Some(pfn) = last {
+            last = owners_word(self.memmap, pfn).checked_sub(1).map(Pfn::new);
+            each(pfn);
         }
     }
 

@@ -48,7 +48,7 @@ impl<M: Machine> TableSource<'_, M> {
     /// Gives such a page back to where it came from; a bad one to nobody.
     pub(crate) fn return_frame(&self, frame: PhysAddr) {
         if self.is_bad(frame) {
-            log::info!("bad page {}, which held tables, is out of use", M::pfn(frame));
+            log::info!("page {}, which held tables, is out of use", M::pfn(frame));
             return;
         }
         if self.allocator.frames.reserves(frame) {
@@ -100,13 +100,15 @@ impl<M: Machine> TableSource<'_, M> {
     /// Tables from before the memory manager were not. A bad page that holds tables was: others are not
     /// taken out of use.
     pub(crate) fn owns(&self, at: PhysAddr) -> bool {
-        let table =
-            |state| matches!(state, PageState::Used { owner: Owner::Table | Owner::Poison, .. });
+        let table = |state| match state {
+            PageState::Used { owner, .. } => owner == Owner::Table || owner.is_out_of_use(),
+            _ => false,
+        };
         self.allocator.frames.reserves(at)
             || self.seen().extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
     }
 
-    /// Whether a page that was taken for tables or nodes turned out bad.
+    /// Whether a page that was taken for tables or nodes turned out bad, or is stranded.
     #[inline]
     pub(crate) fn is_bad(&self, frame: PhysAddr) -> bool {
         self.allocator.frames.any_bad() && self.is_bad_page(M::pfn(frame))
@@ -114,12 +116,12 @@ impl<M: Machine> TableSource<'_, M> {
 
     #[cold]
     fn is_bad_page(&self, pfn: Pfn) -> bool {
-        let bad = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
+        let bad = |state| matches!(state, PageState::Used { owner, .. } if owner.is_out_of_use());
         self.seen().extent_of(pfn).is_some_and(|(_, state)| bad(state))
     }
 
     /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
-    /// marked as bad already. Whether it is free, and not in use.
+    /// marked as out of use already. Whether it is free, and not in use.
     pub(crate) fn withdraw(&self, frame: PhysAddr, owner: Owner) -> bool {
         self.allocator.frames.bad.store(true, Ordering::Relaxed);
         self.allocator.frames.packed.lock().forget(self.allocator.machine(), frame);
@@ -151,6 +153,16 @@ impl<M: Machine> TableFrames for TableSource<'_, M> {
         } else {
             self.return_frame(frame);
         }
+    }
+
+    /// The page becomes one that is out of use; what else is in it stays, as in a bad one.
+    fn strand(&self, frame: TableFrame) {
+        let page = frame.at().align_down(M::PAGE_BYTES);
+        log::error!("the page {} of a table is stranded", M::pfn(page));
+        if let Some(owner) = self.allocator.strand_table(M::pfn(page)) {
+            self.withdraw(page, owner);
+        }
+        self.give_back(frame);
     }
 
     /// Tables that were there before the manager stay, empty or not.

@@ -13,7 +13,9 @@
 use crate::addr::{Pfn, PfnRange};
 use crate::geometry::BlockSize;
 use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::placement::Placement;
+use crate::memmap::section::section_of;
 
 /// Where one group's memmap goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,5 +62,25 @@ impl Altmap {
         };
         let count = range.pages() / pages;
         (0..count).map(move |i| Self::new::<M>(PfnRange::new(range.start.add(i * pages), pages)))
+    }
+
+    /// The groups of `range`, which is whole groups, by the words of their sections alone: no descriptor is looked at.
+    pub(crate) fn of_words<M: Machine>(
+        memmap: &Memmap<M>,
+        range: PfnRange,
+    ) -> impl Iterator<Item = Self> {
+        let (mut start, end) = (range.start, section_of::<M>(range.end));
+        // Records follow one another in a group, as its sections do.
+        let shift = |number: u64| {
+            let record = memmap.sections().word(memmap.machine(), number).record();
+            record.get().wrapping_sub(number / M::RECORD_SECTIONS)
+        };
+        core::iter::from_fn(move || {
+            let first = section_of::<M>(start);
+            let sections = (first..end).take_while(|&number| shift(number) == shift(first)).count();
+            let described = PfnRange::new(start, sections as u64 * M::SECTION_PAGES);
+            start = described.end;
+            (sections > 0).then(|| Self::new::<M>(described))
+        })
     }
 }

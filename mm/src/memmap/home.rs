@@ -64,9 +64,12 @@ impl ZoneKind {
             Owner::Movable(_) => &[Self::Movable, Self::Normal, Self::System],
             // What the kernel can have elsewhere it leaves to tables and memmaps, which cannot.
             Owner::Kernel | Owner::Named(_) => &[Self::Normal, Self::System],
-            Owner::Boot | Owner::Table | Owner::Memmap | Owner::Poison | Owner::Taken => {
-                &[Self::System]
-            }
+            Owner::Boot
+            | Owner::Table
+            | Owner::Memmap
+            | Owner::Poison
+            | Owner::Taken
+            | Owner::Stranded => &[Self::System],
         }
     }
 

@@ -50,6 +50,8 @@ pub enum Owner {
     Poison,
     /// Whoever took it out of the linear map: its content is not to be touched.
     Taken,
+    /// Nobody, for good: it held a table, or descriptors, and a CPU did not say that it dropped what leads there.
+    Stranded,
     /// Whoever registered as this mover, and lets the page be moved.
     Movable(MoverId),
 }
@@ -95,8 +97,20 @@ impl MoverId {
 }
 
 impl Owner {
-    const FIXED: [Self; 6] =
-        [Self::Boot, Self::Table, Self::Memmap, Self::Kernel, Self::Poison, Self::Taken];
+    const FIXED: [Self; 7] = [
+        Self::Boot,
+        Self::Table,
+        Self::Memmap,
+        Self::Kernel,
+        Self::Poison,
+        Self::Taken,
+        Self::Stranded,
+    ];
+
+    /// Whether nobody gets the page any more.
+    pub(crate) const fn is_out_of_use(self) -> bool {
+        matches!(self, Self::Poison | Self::Stranded)
+    }
 
     #[inline]
     const fn encode(self) -> u64 {
@@ -107,6 +121,7 @@ impl Owner {
             Self::Kernel => 3,
             Self::Poison => 4,
             Self::Taken => 5,
+            Self::Stranded => 6,
             Self::Movable(mover) => FIRST_MOVER + mover.0 as u64,
             Self::Named(user) => FIRST_USER + user.0 as u64,
         }
@@ -135,6 +150,7 @@ impl Owner {
             Self::Kernel | Self::Named(_) => "kernel",
             Self::Poison => "poison",
             Self::Taken => "taken",
+            Self::Stranded => "stranded",
             Self::Movable(_) => "movable",
         }
     }

@@ -20,6 +20,9 @@ pub struct Stats {
     /// Pages that the operations hold of the allocator's: tables and nodes past the reserve, and memmap
     /// placed in system memory.
     pub system_pages: u64,
+    /// Pages that a CPU may still reach by translations that are gone, since a flush failed: they are out of use for
+    /// good ([`Owner::Stranded`]).
+    pub stranded: u64,
     /// The pages set aside at boot for tables and section nodes.
     pub reserve: u64,
     /// How many pages of the reserve are free.
@@ -82,7 +85,8 @@ impl<'m, M: Machine> View<'m, M> {
             }
         });
         let system_pages = self.allocator.frames.system_pages();
-        Stats { pages, system_pages, reserve, reserve_free, blocks }
+        let stranded = self.allocator.frames.stranded();
+        Stats { pages, system_pages, stranded, reserve, reserve_free, blocks }
     }
 
     /// See [`Mm::zones`](crate::Mm::zones).

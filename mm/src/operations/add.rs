@@ -27,10 +27,11 @@ use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::operations::probe::Probe;
-use crate::paging::{MapError, Mapper, TableFrames};
+use crate::paging::{MapError, Mapper, NotFlushed, TableFrames};
 use core::fmt;
 
-/// Why a range was not added. Nothing was changed.
+/// Why a range was not added. Nothing was changed; but with [`MapError::NotFlushed`] a CPU may still reach the range,
+/// which must stay where it is, and pages that led there are stranded ([`Owner::Stranded`](crate::Owner::Stranded)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddError {
@@ -184,8 +185,8 @@ impl<M: Machine> Operations<M> {
             populated,
         };
         if let Err(error) = add.prepare() {
-            add.undo();
-            return Err(error);
+            let undone = add.undo();
+            return Err(undone.err().map_or(error, |cpu| MapError::NotFlushed(cpu).into()));
         }
         add.publish();
         let came = self.allocator.nodes.blocks(node) == 0;
@@ -391,27 +392,30 @@ impl<M: Machine> Add<'_, M> {
     }
 
     /// Runs the phases backwards from their cursors.
-    fn undo(self) {
-        match self.placement {
+    fn undo(self) -> Result<(), NotFlushed> {
+        let windows = self.memmap.windows();
+        let memmap = match self.placement {
             Placement::Boot => Populate::of(self.allocator, self.memmap).empty(self.populated),
             Placement::PerRange | Placement::PerBlock => {
-                unmap_mapped(self.allocator, self.memmap.windows().memmap_virt(self.populated));
+                unmap_mapped(self.allocator, windows.memmap_virt(self.populated))
             }
-        }
+        };
+        let mut linear = Ok(());
         if self.linear {
-            unmap_mapped(self.allocator, self.memmap.windows().linear_virt(self.range));
+            linear = unmap_mapped(self.allocator, windows.linear_virt(self.range));
         }
         let touched = nodes_of::<M>(self.pfns).take(self.nodes as usize);
         touched.rev().for_each(|section| release_node(self.allocator, section));
+        memmap.and(linear)
     }
 }
 
 /// Unmaps what an add mapped before it failed.
-fn unmap_mapped<M: Machine>(allocator: &Allocator<M>, range: VirtRange) {
+fn unmap_mapped<M: Machine>(allocator: &Allocator<M>, range: VirtRange) -> Result<(), NotFlushed> {
     let mut gather = allocator.gather();
     if let Err(error) = allocator.memmap.windows().unmap(range, &mut gather) {
         // It was mapped by this add, whole, so the mapper broke its word. The add fails anyway.
         log::error!("cannot unmap {range}: {error}");
     }
-    gather.flush();
+    gather.flush()
 }

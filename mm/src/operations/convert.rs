@@ -69,7 +69,8 @@ pub enum ConvertError {
     /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay).
     ReadersStay(usize),
     /// The page tables do not let go of the descriptors of a block: a leaf holds those of others, too.
-    /// If the mapper breaks its word, the blocks above this one are converted, and the others are not.
+    /// If the mapper breaks its word, or a CPU does not answer a flush, the blocks above this one are converted, and the
+    /// others are not.
     Unmap(BlockId, UnmapError),
     /// The mapper broke its word: it does not map the descriptors of a block at its head. The blocks above
     /// it are converted, and the others are not.
@@ -331,14 +332,21 @@ impl<M: Machine> Convert<'_, M> {
         let mut gather = self.allocator.gather_keeping_tables();
         let unmapped =
             self.memmap.windows().unmap(self.memmap.windows().memmap_virt(described), &mut gather);
-        gather.flush();
-        unmapped.map_err(|error| ConvertError::Unmap(id, error))?;
         let map =
             |backing| self.allocator.map(&self.memmap.windows().memmap_mapping(described, backing));
-        map(to).map_err(|error| {
+        let map_back = || {
             if let Err(error) = map(from) {
                 log::error!("the descriptors of {id} are lost: {error}");
             }
+        };
+        gather.conclude(unmapped).map_err(|error| {
+            if let UnmapError::NotFlushed(_) = error {
+                map_back();
+            }
+            ConvertError::Unmap(id, error)
+        })?;
+        map(to).map_err(|error| {
+            map_back();
             ConvertError::Map(id, error)
         })
     }

@@ -29,7 +29,8 @@ impl Walk {
     }
 }
 
-/// Why the kernel's own addresses were not mapped or unmapped. Nothing was changed.
+/// Why the kernel's own addresses were not mapped or unmapped. Nothing was changed; but what says `NotFlushed` left
+/// nothing mapped, and a CPU that may still reach the memory behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OwnMapError {
@@ -93,8 +94,7 @@ impl<M: Machine> Operations<M> {
         let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
         let mut gather = self.allocator.gather();
         let unmapped = self.allocator.memmap.mapper().unmap(range, &mut gather);
-        gather.flush();
-        unmapped.map_err(OwnMapError::Unmap)
+        gather.conclude(unmapped).map_err(OwnMapError::Unmap)
     }
 }
 

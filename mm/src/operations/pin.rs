@@ -10,7 +10,7 @@ use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::memmap::roots::RootEntries;
 use crate::operations::boot::{EarlyFrames, EarlyTables};
 use crate::paging::{
-    Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrame, TableFrames,
+    Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableFrame, TableFrames, UnmapError,
 };
 use core::cell::{Cell, RefCell};
 
@@ -57,9 +57,11 @@ fn pin_one(
         error => PinError::Map(error),
     })?;
     let mut gather = Gather::new(mapper.tlb(), frames);
-    let unmapped = VirtRange::new(at, len).map(|range| mapper.unmap(range, &mut gather));
-    gather.flush();
-    if let Some(Ok(())) = unmapped { Ok(()) } else { Err(PinError::NoTable(at)) }
+    let unmapped = mapper.unmap(VirtRange::new(at, len).unwrap_or_default(), &mut gather);
+    gather.conclude(unmapped).map_err(|error| match error {
+        UnmapError::NotFlushed(cpu) => PinError::Map(MapError::NotFlushed(cpu)),
+        _ => PinError::NoTable(at),
+    })
 }
 
 /// The early allocator as a source of tables of which the first stays for good. Those that come back are used

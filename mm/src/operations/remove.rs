@@ -55,7 +55,8 @@ pub enum RemoveError {
     /// Some blocks of the range hold their memmap and others do not: they were added apart and must
     /// be removed apart.
     MixedPlacement(BlockId),
-    /// The page tables do not let go of the range.
+    /// The page tables do not let go of the range, or a CPU does not answer their flush: then the range is mapped again,
+    /// and the tables that led to it are stranded ([`Owner::Stranded`](crate::Owner::Stranded)).
     Unmap(UnmapError),
     /// A look-up under way does not end: its CPU stopped in it, or its thread was preempted. The number of
     /// that CPU ([`Machine::cpu`]), modulo 16.
@@ -126,10 +127,7 @@ impl<M: Machine> Operations<M> {
             RemoveError::ReadersStay(cpu)
         })?;
 
-        let gone =
-            unmap_range(&self.allocator, memmap, range, pfns, placement).inspect_err(|_| {
-                come_back(memmap, pfns);
-            })?;
+        let gone = unmap_range(&self.allocator, memmap, range, pfns, placement)?;
         sections_of::<M>(pfns).for_each(|number| {
             memmap.sections().set_word(memmap.machine(), number, SectionWord::ABSENT);
         });
@@ -174,8 +172,8 @@ fn set_state<M: Machine>(memmap: Seen<'_, M>, number: u64, state: SectionState) 
     memmap.sections().set_word(memmap.machine(), number, word);
 }
 
-/// Unmaps a range that nobody reads any more, and its memmap; on failure both are still mapped.
-/// Returns a bit for each node that has no memory left.
+/// Unmaps a range that nobody reads any more, and its memmap; on failure both are mapped as before, and the sections
+/// are back. Returns a bit for each node that has no memory left.
 ///
 /// The linear map goes first, for that can be put back while the descriptors are still there.
 fn unmap_range<M: Machine>(
@@ -198,23 +196,35 @@ fn unmap_range<M: Machine>(
     let unmapped = linear.and_then(|()| {
         allocator.memmap.windows().unmap(allocator.memmap.windows().memmap_virt(pfns), &mut gather)
     });
-    gather.flush();
-    if unmapped.is_ok()
-        && let Some(backing) = backing
-    {
-        Populate::of(allocator, memmap).free_backing(backing);
-    }
-    unmapped.map(|()| gone).map_err(|error| {
-        if linear.is_ok() {
-            allocator.remember_blocks(memmap, range);
-            if !stays
-                && let Err(error) = allocator.map(&allocator.memmap.windows().linear_mapping(range))
-            {
-                log::error!("cannot map {range} again: {error}");
-            }
+    let Err(error) = gather.conclude(unmapped) else {
+        backing
+            .into_iter()
+            .for_each(|backing| Populate::of(allocator, memmap).free_backing(backing));
+        return Ok(gone);
+    };
+    let populate = Populate::of(allocator, memmap);
+    let gone = matches!(error, UnmapError::NotFlushed(_));
+    let mut mapped = match backing {
+        Some(backing) if gone => populate.map_backing(pfns, backing),
+        Some(backing) => {
+            populate.unlink_backing(backing);
+            Ok(())
         }
-        RemoveError::Unmap(error)
-    })
+        None if gone => Altmap::of_words(memmap.memmap(), pfns)
+            .try_for_each(|altmap| populate.map_altmap(altmap)),
+        None => Ok(()),
+    };
+    if mapped.is_ok() && linear.is_ok() {
+        allocator.remember_blocks(memmap, range);
+        if !stays {
+            mapped = allocator.map(&allocator.memmap.windows().linear_mapping(range));
+        }
+    }
+    match mapped {
+        Ok(()) => come_back(memmap, pfns),
+        Err(error) => log::error!("{range} stays hidden, for it cannot be mapped again: {error}"),
+    }
+    Err(RemoveError::Unmap(error))
 }
 
 /// Whether `range` could be removed if its blocks were offline, and where its memmap is.

@@ -54,7 +54,7 @@ fn unmap(bench: &Bench<Tiny>, virt: VirtAddr, len: u64) {
     let mut gather = bench.mm.allocator().gather();
     let range = VirtRange::new(virt, len).unwrap();
     bench.mm.allocator().memmap.mapper().unmap(range, &mut gather).unwrap();
-    gather.flush();
+    gather.flush().unwrap();
 }
 
 fn map(bench: &Bench<Tiny>, virt: VirtAddr, phys: u64, len: u64) {

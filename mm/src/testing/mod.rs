@@ -20,6 +20,7 @@ pub use hotmem_paging::testing::{
     FakeRam, FakeTables, FaultPlan, GranulePte, LockedMapper, OddPte, Random, ShallowPte, SoftMmu,
     TinyPte,
 };
+pub use hotmem_paging::testing::{MAX_CPUS, cpu, on_cpu};
 pub use hotmem_paging::testing::{MapperRig, check_mapper};
 pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
 pub use lock::{WatchedLock, locks_held};

@@ -118,7 +118,7 @@ fn with_empty_tables<S: Shape>(
         machine.tables().map(&mapping, &frames).unwrap();
         let mut gather = Gather::keeping_tables(machine.tables().tlb(), &frames);
         let unmapped = machine.tables().unmap(VirtRange::new(virt, leaf).unwrap(), &mut gather);
-        gather.flush();
+        gather.flush().unwrap();
         unmapped.unwrap();
     }
     let bench = Bench::over(machine);
@@ -201,7 +201,7 @@ fn a_map_that_fails_takes_back_what_it_made_and_no_table_that_it_found() {
     map(0, PAGE, PAGE).unwrap();
     let mut gather = Gather::keeping_tables(tables.tlb(), &frames);
     tables.unmap(VirtRange::new(at(0), PAGE).unwrap(), &mut gather).unwrap();
-    gather.flush();
+    gather.flush().unwrap();
     let used = frames.used();
     assert_eq!(used.len(), 3);
 
@@ -225,7 +225,7 @@ fn a_map_that_fails_takes_back_what_it_made_and_no_table_that_it_found() {
     // Where it is not empty, the first address that is mapped is named.
     let mut gather = Gather::new(tables.tlb(), &frames);
     tables.unmap(VirtRange::new(at(0), 60 * KIB).unwrap(), &mut gather).unwrap();
-    gather.flush();
+    gather.flush().unwrap();
     let taken = Err(MapError::AlreadyMapped { at: at(60 * KIB) });
     assert_eq!(map(0, 64 * KIB, 64 * KIB), taken);
     assert_eq!((leaf(0), leaf(60 * KIB)), (None, Some(PAGE)));

@@ -37,4 +37,5 @@ mod scripts;
 mod storm;
 mod take;
 mod threads;
+mod unflushed;
 mod windows;

@@ -89,7 +89,7 @@ fn a_range_that_a_complete_linear_map_does_not_show_is_not_added() {
     let frames = EarlyTables::new(&mut early);
     let mut gather = hotmem::paging::Gather::new(mm.tables().tlb(), &frames);
     mm.tables().unmap(last, &mut gather).unwrap();
-    gather.flush();
+    gather.flush().unwrap();
     mm.machine().plug(window);
     let added = mm.hot_add(window, NodeId::default(), Placement::PerBlock);
     let at = PhysAddr::new(REAL_WINDOW + GIB);

@@ -125,7 +125,7 @@ fn a_live_leaf_is_never_replaced() {
     let part = VirtRange::new(VirtAddr::new(LINEAR), 0x1_0000).unwrap();
     let mut gather = Gather::new(rig.tables.tlb(), &rig.frames);
     let cut = rig.tables.unmap(part, &mut gather);
-    gather.flush();
+    gather.flush().unwrap();
     assert!(cut.is_err());
 }
 

@@ -1,31 +1,40 @@
-//! A software MMU: walks the tables as hardware does, and keeps what it saw until told to drop it.
+//! A software MMU: walks the tables as hardware does, and keeps what it saw until told to drop it, for each CPU.
 
 // UNSAFETY: vouches for the pointers and the TLB of the fake machine, and reads its tables.
 #![expect(unsafe_code)]
 
 use super::FakeRam;
+use super::cpu::{MAX_CPUS, cpu};
 use super::std;
 use super::std::boxed::Box;
 use super::std::collections::HashMap;
 use super::std::hash::{BuildHasherDefault, Hasher};
 use super::std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::addr::{Address, AddressRange, PhysAddr, PhysRange, Space, VirtAddr};
-use crate::{Attr, Entry, Level, PhysMem, PteFormat, Tables, Tlb};
+use crate::{Attr, Entry, Level, NotFlushed, PhysMem, PteFormat, Tables, Tlb};
 
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// RAM behind an MMU for tables of format `F`, whose caches never forget on their own.
 ///
 /// Like a real MMU it caches leaves (page by page) and, apart from them, pointers to tables, and
 /// translates by what it cached. Unlike a real one it compares what it uses with the tables, and
-/// panics when they disagree.
+/// panics when they disagree. Each CPU that was [started](Self::start_cpus) has caches of its own; a thread is the
+/// CPU that [`on_cpu`](super::on_cpu) says.
 pub struct SoftMmu<F: PteFormat> {
     ram: FakeRam,
     root: PhysAddr,
-    caches: Mutex<Caches>,
+    /// Where physical address 0 is mapped, if the walker's own accesses go through the MMU.
+    linear: OnceLock<VirtAddr>,
+    caches: [Mutex<Caches>; MAX_CPUS],
+    /// CPUs that run.
+    cpus: AtomicUsize,
+    /// A CPU that does not answer, and one that is forgotten, plus one; or 0.
+    silent: AtomicUsize,
+    missed: AtomicUsize,
     flushes: AtomicU64,
     on_flush: Hook,
     on_access: Hook,
@@ -70,8 +79,6 @@ struct Caches {
     pages: Map<u64, (PhysAddr, Attr)>,
     /// Level and first address -> the table that translates from there.
     tables: Map<(usize, u64), PhysAddr>,
-    /// Where physical address 0 is mapped, if the walker's own accesses go through the MMU.
-    linear: Option<VirtAddr>,
 }
 
 /// The most levels of a format.
@@ -101,7 +108,11 @@ impl<F: PteFormat> SoftMmu<F> {
         Arc::new(Self {
             ram,
             root,
-            caches: Mutex::default(),
+            linear: OnceLock::new(),
+            caches: Default::default(),
+            cpus: AtomicUsize::new(1),
+            silent: AtomicUsize::new(0),
+            missed: AtomicUsize::new(0),
             flushes: AtomicU64::new(0),
             on_flush: Hook::new(),
             on_access: Hook::new(),
@@ -133,7 +144,31 @@ impl<F: PteFormat> SoftMmu<F> {
     /// Lets every [`PhysMem::pointer`] go through the linear map at `base`, as in a real kernel:
     /// from now on, using RAM that is not mapped there panics.
     pub fn use_linear_map(&self, base: VirtAddr) {
-        self.lock().linear = Some(base);
+        self.linear.get_or_init(|| base);
+    }
+
+    /// Has CPUs 0 to `count` run; at first only CPU 0 does.
+    ///
+    /// # Panics
+    ///
+    /// If the machine has fewer.
+    pub fn start_cpus(&self, count: usize) {
+        assert!((1..=MAX_CPUS).contains(&count), "{count} CPUs");
+        self.cpus.store(count, Ordering::SeqCst);
+    }
+
+    /// Makes `cpu`, or none, a CPU that answers no flush: each fails by its name, and it keeps what it cached. One
+    /// that answers again has dropped all of that before.
+    pub fn silence(&self, cpu: Option<usize>) {
+        let before = self.silent.swap(cpu.map_or(0, |cpu| cpu + 1), Ordering::SeqCst);
+        if let Some(cpu) = before.checked_sub(1) {
+            *locked(&self.caches[cpu]) = Caches::default();
+        }
+    }
+
+    /// Makes every flush forget `cpu`, or none, and say that it did not.
+    pub fn miss(&self, cpu: Option<usize>) {
+        self.missed.store(cpu.map_or(0, |cpu| cpu + 1), Ordering::SeqCst);
     }
 
     /// Calls `waits` in each flush, as one that waits for other CPUs; the first call counts.
@@ -241,29 +276,31 @@ impl<F: PteFormat> SoftMmu<F> {
         }
     }
 
-    /// Caches every translation and every table pointer there is, as a CPU that speculates may.
+    /// Has each CPU cache every translation and every table pointer there is, as one that speculates may.
     ///
     /// Of each leaf the first page, the last and one in between are cached. After this, a missing
     /// flush does not go unnoticed for want of an access.
     pub fn speculate(&self) {
-        let mut caches = self.lock();
-        self.speculate_below(&mut caches, self.root, 0, 0);
+        for mut caches in self.running() {
+            self.speculate_below(&mut caches, self.root, 0, 0);
+        }
     }
 
-    /// Checks that whatever is cached is what the tables say.
+    /// Checks that whatever a CPU has cached is what the tables say.
     ///
     /// # Panics
     ///
     /// If a stale entry is left.
     pub fn assert_coherent(&self) {
-        let caches = self.lock();
-        for (&at, &page) in &caches.pages {
-            let truth = self.walk(at).page(at, Self::PAGE);
-            assert_eq!(truth, Some(page), "stale TLB entry for {at:#x}");
-        }
-        for (&(level, base), &frame) in &caches.tables {
-            let truth = self.walk(base).tables[level];
-            assert_eq!(truth, Some(frame), "stale pointer to the table for {base:#x}");
+        for caches in self.running() {
+            for (&at, &page) in &caches.pages {
+                let truth = self.walk(at).page(at, Self::PAGE);
+                assert_eq!(truth, Some(page), "stale TLB entry for {at:#x}");
+            }
+            for (&(level, base), &frame) in &caches.tables {
+                let truth = self.walk(base).tables[level];
+                assert_eq!(truth, Some(frame), "stale pointer to the table for {base:#x}");
+            }
         }
     }
 
@@ -273,21 +310,31 @@ impl<F: PteFormat> SoftMmu<F> {
     ///
     /// If it is not whole plugged ranges, or something still translates to it or walks through it.
     pub fn unplug(&self, range: PhysRange) {
-        let caches = self.lock();
-        for (at, (target, _)) in &caches.pages {
-            assert!(
-                !range.contains(*target),
-                "{range} unplugged, but {at:#x} still goes there by a TLB entry"
-            );
-        }
-        for frame in caches.tables.values() {
-            assert!(!range.contains(*frame), "{range} unplugged with the table {frame}");
+        for caches in self.running() {
+            for (at, (target, _)) in &caches.pages {
+                assert!(
+                    !range.contains(*target),
+                    "{range} unplugged, but {at:#x} still goes there by a TLB entry"
+                );
+            }
+            for frame in caches.tables.values() {
+                assert!(!range.contains(*frame), "{range} unplugged with the table {frame}");
+            }
         }
         self.ram.unplug(range);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Caches> {
-        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The caches of the CPU that this thread is.
+    fn own(&self) -> MutexGuard<'_, Caches> {
+        let cpu = cpu();
+        let runs = cpu < self.cpus.load(Ordering::Relaxed);
+        assert!(runs, "CPU {cpu} was not started");
+        locked(&self.caches[cpu])
+    }
+
+    /// The caches of each CPU that runs, one at a time.
+    fn running(&self) -> impl Iterator<Item = MutexGuard<'_, Caches>> {
+        self.caches.iter().take(self.cpus.load(Ordering::SeqCst)).map(locked)
     }
 
     fn word(&self, at: PhysAddr) -> &AtomicU64 {
@@ -324,7 +371,7 @@ impl<F: PteFormat> SoftMmu<F> {
     }
 
     fn access<I: Space>(&self, at: Address<I>) -> (PhysAddr, Attr) {
-        let mut caches = self.lock();
+        let mut caches = self.own();
         self.access_locked(&mut caches, at)
     }
 
@@ -377,6 +424,10 @@ impl<F: PteFormat> SoftMmu<F> {
     }
 }
 
+fn locked(caches: &Mutex<Caches>) -> MutexGuard<'_, Caches> {
+    caches.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The first address that the entry of `level` for `at` translates.
 fn first(level: &Level, at: u64) -> u64 {
     at & !(level.span() - 1)
@@ -386,37 +437,47 @@ fn first(level: &Level, at: u64) -> u64 {
 // nothing but the fake machine's users refers to them.
 unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
     fn linear_base(&self) -> VirtAddr {
-        self.lock().linear.unwrap_or_default()
+        self.linear.get().copied().unwrap_or_default()
     }
 
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
-        let mut caches = self.lock();
-        if let Some(base) = caches.linear {
-            let (target, _) = self.access_locked(&mut caches, base.add(at.get()));
+        if let Some(base) = self.linear.get() {
+            let (target, _) = self.access(base.add(at.get()));
             assert_eq!(target, at, "the linear map leads astray");
         }
-        drop(caches);
         self.give_way();
         self.ram.pointer(at)
     }
 }
 
-// SAFETY: one set of caches for the whole machine; `flush` removes every page of the range and every
-// pointer to a table that spans a byte of it, unless a test asked for a broken machine.
+// SAFETY: `flush` removes every page of the ranges, and every pointer to a table that spans a byte of them, from the
+// caches of each CPU, unless a test asked for a broken machine.
 unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
     fn publish(&self) {}
 
-    fn flush(&self, range: AddressRange<I>) {
+    fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed> {
         self.flushes.fetch_add(1, Ordering::SeqCst);
         self.on_flush.get().into_iter().for_each(|waits| waits());
         if self.skips_flushes.load(Ordering::SeqCst) {
-            return;
+            return Ok(());
         }
-        let touched =
-            |at, len| AddressRange::new(Address::new(at), len).is_some_and(|r| r.overlaps(range));
-        let mut caches = self.lock();
-        caches.pages.retain(|&at, _| !touched(at, Self::PAGE));
-        caches.tables.retain(|&(level, base), _| !touched(base, F::LEVELS[level - 1].span()));
+        let touched = |at, len| {
+            AddressRange::new(Address::new(at), len)
+                .is_some_and(|page| ranges.iter().any(|range| range.overlaps(page)))
+        };
+        let [silent, missed] =
+            [&self.silent, &self.missed].map(|cpu| cpu.load(Ordering::SeqCst).checked_sub(1));
+        let mut result = Ok(());
+        for (cpu, mut caches) in self.running().enumerate() {
+            if silent == Some(cpu) {
+                result = Err(NotFlushed { cpu });
+            } else if missed != Some(cpu) {
+                caches.pages.retain(|&at, _| !touched(at, Self::PAGE));
+                let span = |level: usize| F::LEVELS[level - 1].span();
+                caches.tables.retain(|&(level, base), _| !touched(base, span(level)));
+            }
+        }
+        result
     }
 
     fn retire(&self, frame: PhysAddr, bytes: u64) {
@@ -424,15 +485,16 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
         if super::std::thread::panicking() {
             return;
         }
-        let caches = self.lock();
-        let walked = caches.tables.values().any(|table| *table == frame);
-        assert!(!walked, "table {frame} freed before flush");
-        // Only a machine with a linear map knows which of its translations may stay.
-        let Some(linear) = caches.linear else { return };
-        let reached = caches.pages.iter().find(|&(&at, (target, _))| {
-            target.offset_from(frame) < bytes && at != linear.add(target.get()).get()
-        });
-        assert!(reached.is_none(), "{frame} freed before flush: a TLB entry goes there");
+        for caches in self.running() {
+            let walked = caches.tables.values().any(|table| *table == frame);
+            assert!(!walked, "table {frame} freed before flush");
+            // Only a machine with a linear map knows which of its translations may stay.
+            let Some(linear) = self.linear.get() else { continue };
+            let reached = caches.pages.iter().find(|&(&at, (target, _))| {
+                target.offset_from(frame) < bytes && at != linear.add(target.get()).get()
+            });
+            assert!(reached.is_none(), "{frame} freed before flush: a TLB entry goes there");
+        }
     }
 }
 
@@ -453,8 +515,8 @@ unsafe impl<I: Space, T: Tlb<I> + ?Sized> Tlb<I> for Arc<T> {
         (**self).publish();
     }
 
-    fn flush(&self, range: AddressRange<I>) {
-        (**self).flush(range);
+    fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed> {
+        (**self).flush(ranges)
     }
 
     fn retire(&self, frame: PhysAddr, bytes: u64) {

@@ -16,6 +16,7 @@
 extern crate std;
 
 mod check;
+mod cpu;
 mod fault;
 mod formats;
 mod frames;
@@ -27,6 +28,7 @@ mod random;
 mod storm;
 
 pub use check::{MapperRig, check_mapper};
+pub use cpu::{MAX_CPUS, cpu, on_cpu};
 pub use fault::FaultPlan;
 pub use formats::{GranulePte, OddPte, ShallowPte, TinyPte};
 pub use frames::FakeTables;

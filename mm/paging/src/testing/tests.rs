@@ -66,7 +66,7 @@ fn a_store_needs_the_attribute() {
     let (mmu, tables, frames) = machine();
     let mut gather = Gather::new(tables.tlb(), &frames);
     tables.unmap(range(), &mut gather).unwrap();
-    gather.flush();
+    gather.flush().unwrap();
     tables.map(&page(Attr::empty()), &frames).unwrap();
     mmu.store(VIRT, 1);
 }
@@ -103,7 +103,7 @@ fn a_table_that_a_cpu_may_walk_is_not_freed() {
     mmu.skip_flushes(true);
     let mut gather = Gather::new(tables.tlb(), &frames);
     tables.unmap(range(), &mut gather).unwrap();
-    gather.flush();
+    gather.flush().unwrap();
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {
-        let (mut memmaps, mut tables) = (Bag::default(), Bag::default());
+        let (mut memmaps, mut tables, mut stranded) = (Bag::default(), Bag::default(), 0);
         let system = BlockState::Online(ZoneKind::System);
         for block in self.memmap.blocks().filter(|block| block.state == system) {
             for (pfn, pages, state) in self.memmap.extents(block.pfns) {
@@ -60,12 +60,14 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
                 match state {
                     PageState::Used { owner: Owner::Memmap, .. } => memmaps.insert(pfns),
                     PageState::Used { owner: Owner::Table, .. } => tables.insert(pfns),
+                    PageState::Used { owner: Owner::Stranded, .. } => stranded += pages,
                     _ => {}
                 }
             }
         }
         let counted = self.allocator.frames.system_pages();
         expect(4, "pages that the operations hold", 0, memmaps.pages + tables.pages, counted)?;
+        expect(4, "pages that are stranded", 0, stranded, self.allocator.frames.stranded())?;
         self.add_reserve(&mut tables)?;
         self.check_tables(&tables)?;
         self.check_memmaps(&memmaps)

@@ -270,7 +270,8 @@ impl<'m, M: Machine> Tables<'m, M> {
     fn is_held(&self, frame: PhysAddr) -> bool {
         matches!(
             self.memmap.extent_of(M::pfn(frame)),
-            Some((_, PageState::Used { owner: Owner::Boot | Owner::Table | Owner::Poison, .. }))
+            Some((_, PageState::Used { owner, .. }))
+                if matches!(owner, Owner::Boot | Owner::Table) || owner.is_out_of_use()
         )
     }
 

@@ -90,7 +90,7 @@ fn unmap(bench: &Lab, virt: VirtAddr, len: u64) {
     let mut gather = bench.mm.allocator().gather();
     let gone = VirtRange::new(virt, len).unwrap();
     bench.mm.allocator().memmap.mapper().unmap(gone, &mut gather).unwrap();
-    gather.flush();
+    gather.flush().unwrap();
 }
 
 /// Where the descriptor of the DIMM's `nth` page is.

@@ -168,8 +168,7 @@ impl<'m, M: Machine> Carveout<'m, M> {
         let mut gather = self.allocator.gather_keeping_tables();
         let unmapped =
             self.memmap.windows().unmap(self.memmap.windows().linear_virt(range), &mut gather);
-        gather.flush();
-        if let Err(error) = unmapped {
+        if let Err(error) = gather.conclude(unmapped) {
             log::error!("{id} stays mapped though it is taken: {error}");
         }
     }
@@ -232,8 +231,10 @@ impl<'m, M: Machine> Carveout<'m, M> {
         let mut gather = self.allocator.gather_keeping_tables();
         let unmapped =
             self.memmap.windows().unmap(self.memmap.windows().linear_virt(range), &mut gather);
-        gather.flush();
-        unmapped.inspect_err(|_| self.mark_taken(id, false))
+        gather.conclude(unmapped).inspect_err(|error| match error {
+            UnmapError::NotFlushed(_) => self.map_back(id),
+            _ => self.mark_taken(id, false),
+        })
     }
 
     /// Gives a taken block, which is mapped again, to who had it, and clears it before.

@@ -285,7 +285,7 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
                 Err(error) => panic!("unmapping {range} is refused: {error}"),
             }
         }
-        gather.flush();
+        assert_eq!(gather.flush(), Ok(()));
         self.last = last;
         for leaf in gone {
             self.model.remove(&leaf);
@@ -340,8 +340,7 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
             gather = gather.and_keep_tables();
         }
         let unmapped = self.rig.mapper().unmap(range, &mut gather);
-        gather.flush();
-        assert_eq!(unmapped, Ok(()), "{range}");
+        assert_eq!(gather.conclude(unmapped), Ok(()), "{range}");
         assert_eq!(self.tables(), before, "tables that were to be kept");
         self.frames.plan.arm(1);
         for &Translation { virt, phys, len, attr } in &leaves {
@@ -359,7 +358,7 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
         for leaf in self.model.leaves() {
             assert_eq!(self.rig.mapper().unmap(leaf.range(), &mut gather), Ok(()));
         }
-        gather.flush();
+        assert_eq!(gather.flush(), Ok(()));
         self.model = Model::new(self.rig.leaves());
     }
 

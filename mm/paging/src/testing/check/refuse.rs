@@ -16,8 +16,7 @@ impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
         assert_eq!(self.map(&nothing), Ok(()), "nothing is mapped");
         let mut gather = self.gather();
         let unmapped = self.rig.mapper().unmap(AddressRange::default(), &mut gather);
-        gather.flush();
-        assert_eq!(unmapped, Ok(()), "nothing is unmapped");
+        assert_eq!(gather.conclude(unmapped), Ok(()), "nothing is unmapped");
         self.last = "after a map that was refused";
     }
 

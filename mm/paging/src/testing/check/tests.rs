@@ -77,8 +77,7 @@ impl Faulty {
             aside = aside.and_keep_tables();
         }
         let unmapped = self.inner.mapper().unmap(range, &mut aside);
-        aside.flush();
-        unmapped
+        aside.conclude(unmapped)
     }
 
     fn map_wrong<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {

@@ -97,7 +97,7 @@ fn an_empty_table_that_the_manager_made_is_named() {
                 .windows()
                 .unmap(VirtRange::new(virt, PAGE).unwrap(), &mut gather)
                 .unwrap();
-            gather.flush();
+            gather.flush().unwrap();
             names(&bench, 5, "a table maps something");
         } else {
             unmap(&bench, virt, PAGE);
@@ -421,7 +421,7 @@ fn a_leaf_that_begins_in_boot_memory_is_judged_by_all_that_it_maps() {
             .mapper()
             .unmap(VirtRange::new(ELSEWHERE, MIB).unwrap(), &mut gather)
             .unwrap();
-        gather.flush();
+        gather.flush().unwrap();
         bench.check();
     };
     elsewhere("absent memory has no translation");

@@ -1,0 +1,24 @@
+//! Which CPU of a fake machine a thread is.
+
+use super::std::cell::Cell;
+use super::std::thread_local;
+
+/// CPUs that a fake machine has at the most.
+pub const MAX_CPUS: usize = 8;
+
+thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The number of the CPU that this thread is: 0, unless [`on_cpu`] says otherwise.
+pub fn cpu() -> usize {
+    CPU.get()
+}
+
+/// Calls `run` as CPU `cpu`.
+pub fn on_cpu<R>(cpu: usize, run: impl FnOnce() -> R) -> R {
+    let before = CPU.replace(cpu);
+    let result = run();
+    CPU.set(before);
+    result
+}
