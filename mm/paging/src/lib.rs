@@ -28,7 +28,9 @@ pub mod geometry;
 mod map;
 mod mapper;
 mod seam;
+pub mod shootdown;
 mod slots;
+mod sync;
 mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
