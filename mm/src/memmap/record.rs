@@ -136,11 +136,13 @@ impl<'m> Record<'m> {
     }
 
     /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written.
+    #[inline]
     pub(crate) fn sound_block(self) -> Option<BlockWord> {
         BlockWord::decode(get(&self.0[4]))
     }
 
     /// As [`sound_block`](Self::sound_block). A block whose word makes no sense does not come online.
+    #[inline]
     #[track_caller]
     pub(crate) fn block(self) -> BlockWord {
         self.sound_block().unwrap_or_else(|| {
@@ -150,6 +152,7 @@ impl<'m> Record<'m> {
     }
 
     /// Changes the block's word, unless that makes no sense. For an operation, or under the lock of the block's zone.
+    #[inline]
     #[track_caller]
     pub(crate) fn change_block(self, change: impl FnOnce(BlockWord) -> BlockWord) {
         match self.sound_block() {

@@ -49,6 +49,7 @@ impl BlockWord {
         taken: false,
     };
 
+    #[inline]
     pub(crate) fn encode(self) -> u64 {
         let state = match self.state {
             BlockState::Offline => 1,
@@ -61,6 +62,7 @@ impl BlockWord {
     }
 
     /// `None` if no block has this word.
+    #[inline]
     pub(crate) fn decode(word: u64) -> Option<Self> {
         let state = match word & 0xff {
             1 => BlockState::Offline,
