@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
 /// more: they are in no image.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("hotmem-paging", &[]),
     ("hotmem", &["hotmem-paging"]),
     ("hotmem-aml", &[]),
@@ -35,6 +35,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ),
     ("hotmem-uefi", &["hotmem-boot", "hotmem-paging"]),
     ("hotmem-tests", &["hotmem", "hotmem-arch"]),
+    ("hotmem-hosted", &["hotmem"]),
     ("xtask", &["hotmem-aml"]),
 ];
 

@@ -1,0 +1,81 @@
+//! A manager that has booted on the machine.
+
+// UNSAFETY: vouches for the machine's memory, which is this module's.
+#![expect(unsafe_code)]
+
+use crate::machine::Hosted;
+use crate::windows::LINEAR;
+use hotmem::paging::{Attr, Mapper, Mapping};
+use hotmem::{BlockSize, BootMemory, EarlyFrames, EarlyTables, Mm, NodeId, PhysAddr, PhysRange};
+use std::error::Error;
+
+/// Bytes of boot memory.
+const BOOT_BYTES: u64 = 512 << 20;
+/// Bytes of a memory block.
+const BLOCK: u64 = 128 << 20;
+
+/// A manager, and where memory can be added.
+#[derive(Debug)]
+pub struct Booted {
+    /// The manager.
+    pub mm: Mm<Hosted>,
+    /// Where memory can be added.
+    pub window: PhysRange,
+}
+
+/// Boots on 512 MiB of boot memory.
+///
+/// # Errors
+///
+/// What the system says, or the manager.
+pub fn boot() -> Result<Booted, Box<dyn Error>> {
+    let machine = Hosted::new()?;
+    let ram = range(0, BOOT_BYTES)?;
+    let mut early = Bump { next: 0 };
+    let linear = Mapping {
+        virt: LINEAR,
+        phys: ram.start(),
+        len: ram.len(),
+        attr: Attr::WRITE,
+        max_leaf: BLOCK,
+    };
+    machine.map().map(&linear, &EarlyTables::new(&mut early))?;
+    let window = range(BOOT_BYTES, crate::windows::PHYS_BYTES - BOOT_BYTES)?;
+    let mm = Mm::new(machine);
+    let memory = BootMemory {
+        ram: &[(ram, NodeId::ZERO)],
+        block_size: BlockSize::new::<Hosted>(BLOCK)?,
+        window: &[window],
+        kernelcore: None,
+    };
+    // SAFETY: the memory is this machine's, and nothing uses it but the manager.
+    unsafe { mm.boot(&memory, &mut early) }?;
+    Ok(Booted { mm, window })
+}
+
+fn range(start: u64, bytes: u64) -> Result<PhysRange, &'static str> {
+    PhysRange::new(PhysAddr::new(start), bytes).ok_or("a range that does not wrap")
+}
+
+/// The allocator that the machine boots with: what is above its mark is free.
+struct Bump {
+    next: u64,
+}
+
+// SAFETY: the mark passes each byte once, and all of it is boot memory.
+unsafe impl EarlyFrames for Bump {
+    fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
+        let start = self.next.next_multiple_of(align.max(4096));
+        let end = start.checked_add(bytes)?.next_multiple_of(4096);
+        (end <= BOOT_BYTES).then(|| {
+            self.next = end;
+            PhysAddr::new(start)
+        })
+    }
+
+    fn free_ranges(&self, each: &mut dyn FnMut(PhysRange)) {
+        if let Ok(rest) = range(self.next, BOOT_BYTES - self.next) {
+            each(rest);
+        }
+    }
+}

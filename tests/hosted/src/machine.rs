@@ -1,0 +1,77 @@
+//! The machine: sizes, pointers, the number of a CPU.
+
+// UNSAFETY: vouches for the pointers into the windows.
+#![expect(unsafe_code)]
+
+use crate::map::ProcessMap;
+use crate::windows::{LINEAR, PHYS_BYTES, VMEMMAP, Windows};
+use hotmem::{Machine, NodeTable, PhysAddr, PhysMem, Sizes, SpinLock, VirtAddr};
+use std::cell::Cell;
+use std::io;
+
+thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Gives this thread the number of a CPU. Threads that run at the same time have different ones, as CPUs do, or share
+/// one and are slower.
+pub fn on_cpu(number: usize) {
+    CPU.set(number);
+}
+
+/// A machine with pages of 4 KiB and sections of 128 MiB, as x86_64 has.
+#[derive(Debug)]
+pub struct Hosted {
+    map: ProcessMap,
+}
+
+impl Hosted {
+    /// A machine with nothing mapped. A process has one at a time, for its windows are at fixed addresses.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { map: ProcessMap::new(Windows::new()?) })
+    }
+
+    /// What is mapped.
+    pub fn map(&self) -> &ProcessMap {
+        &self.map
+    }
+}
+
+impl Sizes for Hosted {
+    const PAGE_SHIFT: u32 = 12;
+    const SECTION_SHIFT: u32 = 27;
+}
+
+// SAFETY: the linear map of this process is at `LINEAR`, and the manager and `boot` alone change what is mapped there.
+unsafe impl PhysMem for Hosted {
+    #[inline]
+    fn linear_base(&self) -> VirtAddr {
+        LINEAR
+    }
+}
+
+// SAFETY: the memmap's window is at `VMEMMAP`, a multiple of 64, and the manager alone maps it.
+unsafe impl Machine for Hosted {
+    type Mapper = ProcessMap;
+    type Nodes = NodeTable<2>;
+    type Lock = SpinLock;
+    type Meta = ();
+
+    #[inline]
+    fn vmemmap_base(&self) -> VirtAddr {
+        VMEMMAP
+    }
+
+    fn phys_limit(&self) -> PhysAddr {
+        PhysAddr::new(PHYS_BYTES)
+    }
+
+    unsafe fn mapper(&self) -> &ProcessMap {
+        &self.map
+    }
+
+    #[inline]
+    fn cpu(&self) -> usize {
+        CPU.get()
+    }
+}
