@@ -3,15 +3,16 @@
 //! One file or folder for each command; what several of them share stands beside them:
 //!
 //! ```text
-//!   build  qemu  test  lint  aml  ci  the commands
-//!   setup                             toolchain and programs, fetched where that is possible
-//!   machine                           one QEMU: command line, QMP, console, steps
-//!   suite                             the scenarios that run in QEMU
+//!   build  qemu  test  lint  aml  bench  ci  the commands
+//!   setup                                    toolchain and programs, fetched where that is possible
+//!   machine                                  one QEMU: command line, QMP, console, steps
+//!   suite                                    the scenarios that run in QEMU
 //! ```
 #![forbid(unsafe_code)]
 
 mod aml;
 mod arch;
+mod bench;
 mod build;
 mod ci;
 mod lint;
@@ -55,6 +56,8 @@ enum Task {
     Lint,
     /// Load a machine's ACPI tables as the kernel would, and say what is in them
     Aml(aml::Args),
+    /// Count instructions and time on the host
+    Bench(bench::Args),
     /// Everything a change has to pass: lint and test
     Ci,
 }
@@ -91,6 +94,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Qemu(args) => qemu::main(&root, args),
         Task::Test(args) => test::main(&root, args),
         Task::Aml(args) => aml::main(args).map(|()| ExitCode::SUCCESS),
+        Task::Bench(args) => bench::main(&root, args).map(|()| ExitCode::SUCCESS),
         Task::Lint => lint::main(&root),
         Task::Ci => ci::main(&root),
     }

@@ -150,7 +150,7 @@ fn compile(
 }
 
 /// The path of `package`'s program among cargo's messages, one JSON object a line.
-fn linked_program(messages: &str, package: &str) -> Option<PathBuf> {
+pub(crate) fn linked_program(messages: &str, package: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

@@ -1,4 +1,4 @@
-//! The programs beside Rust: QEMU, and ACPICA's tools for the tests of the AML evaluator.
+//! The programs beside Rust: QEMU, ACPICA's tools for the tests of the AML evaluator, valgrind for benchmarks.
 
 use std::path::PathBuf;
 
@@ -34,6 +34,15 @@ impl Program {
 
     /// ACPICA's ASL compiler, which builds the tests' own tables.
     pub(crate) const IASL: Self = Self { name: "iasl", ..Self::ACPIEXEC };
+
+    /// Valgrind, which counts instructions.
+    pub(crate) const VALGRIND: Self = Self {
+        name: "valgrind",
+        files: &[],
+        debian: "valgrind",
+        fedora: "valgrind",
+        homebrew: "valgrind",
+    };
 
     /// Where it is.
     pub(crate) fn find(self) -> Option<PathBuf> {

@@ -1,0 +1,91 @@
+//! The work that `cargo xtask bench alloc` counts. `alloc ALLOCATOR CASE ROUNDS` does that many rounds of a case and
+//! prints the nanoseconds that they took; `alloc` alone prints what there is, a line `ALLOCATOR CASE PAIRS` for each,
+//! where a round has so many pairs of an allocation and a free (or so many questions).
+
+// UNSAFETY: adds memory that the hosted machine has.
+#![expect(unsafe_code)]
+
+mod cases;
+mod frames;
+
+use crate::cases::{CASES, Case};
+use crate::frames::{Bitmap, Buddy, FRAMES, Frames, Ranges, page_info};
+use hotmem::{Mm, NodeId, Order, PhysRange, Placement, ZoneKind};
+use hotmem_hosted::{Hosted, boot};
+use std::error::Error;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Questions that the manager alone answers, with what a round has of them: one.
+const PAGE_INFO: &str = "page_info";
+
+const HOTMEM: &str = "hotmem";
+const OTHERS: [&str; 3] = ["buddy_system_allocator", "bitmap-allocator", "free-list"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => list(),
+        [allocator, case, rounds] => {
+            println!("{}", run(allocator, case, rounds.parse()?)?.as_nanos());
+        }
+        _ => return Err("usage: alloc [ALLOCATOR CASE ROUNDS]".into()),
+    }
+    Ok(())
+}
+
+fn list() {
+    for allocator in [HOTMEM].into_iter().chain(OTHERS) {
+        CASES.iter().for_each(|case| println!("{allocator} {} {}", case.name, case.pairs));
+    }
+    println!("{HOTMEM} {PAGE_INFO} 1");
+}
+
+fn run(allocator: &str, case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
+    if allocator == HOTMEM {
+        return run_hotmem(case, rounds);
+    }
+    let found = CASES.into_iter().find(|known| known.name == case).ok_or("no such case")?;
+    match allocator {
+        "buddy_system_allocator" => timed(found, &Buddy::new(), rounds),
+        "bitmap-allocator" => timed(found, &Bitmap::new(), rounds),
+        "free-list" => timed(found, &Ranges::new().ok_or("no range")?, rounds),
+        _ => Err("no such allocator".into()),
+    }
+}
+
+fn timed<F: Frames>(case: Case, frames: &F, rounds: usize) -> Result<Duration, Box<dyn Error>> {
+    let start = Instant::now();
+    case.run(frames, rounds).ok_or("an allocation failed")?;
+    Ok(start.elapsed())
+}
+
+/// On a manager whose memory is a DIMM, in a zone `normal`, and that keeps every law before and after.
+fn run_hotmem(case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
+    let booted = boot()?;
+    let mm = &booted.mm;
+    let bytes = FRAMES as u64 * 4096;
+    let dimm = PhysRange::new(booted.window.start(), bytes).ok_or("no window")?;
+    // SAFETY: the hosted machine has memory there, which nothing uses.
+    unsafe { mm.add(dimm, NodeId::ZERO, Placement::PerBlock) }?;
+    for id in mm.blocks_in(dimm) {
+        mm.online(id, ZoneKind::Normal)?;
+    }
+    mm.verify()?;
+    let took = match CASES.into_iter().find(|known| known.name == case) {
+        Some(case) => timed(case, &mm, rounds)?,
+        None if case == PAGE_INFO => ask(mm, rounds)?,
+        None => return Err("no such case".into()),
+    };
+    mm.verify()?;
+    Ok(took)
+}
+
+fn ask(mm: &Mm<Hosted>, rounds: usize) -> Result<Duration, Box<dyn Error>> {
+    let held = mm.alloc(Order::ZERO)?;
+    let start = Instant::now();
+    for _ in 0..rounds {
+        black_box(page_info(mm, black_box(held.pfn())));
+    }
+    Ok(start.elapsed())
+}
