@@ -13,9 +13,9 @@ use hotmem::paging::{
     TableFrames, Tables, Tlb,
 };
 use hotmem::{
-    BlockSize, BootMemory, EarlyFrames, Extent, Geometry, Machine, Meta, Mm, MovableOps, NodeId,
-    NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes, SpinLock,
-    VirtAddr, VirtRange, ZoneKind,
+    BlockSize, BootMemory, CpuCaches, EarlyFrames, Extent, Geometry, Machine, Meta, Mm, MovableOps,
+    NodeId, NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes,
+    SpinLock, VirtAddr, VirtRange, ZoneKind,
 };
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
@@ -136,6 +136,7 @@ unsafe impl PhysMem for Demo {
 unsafe impl Machine for Demo {
     type Mapper = Tables<Format, Ram, NoTlb>;
     type Nodes = NodeTable<1>;
+    type Caches = CpuCaches<1>;
     type Lock = SpinLock;
     type Meta = Uses;
 

@@ -22,7 +22,9 @@
 //!    but not while that calls a listener or an owner of pages (`turn/looks.rs` has the proof);
 //! 2. the lock of the tables that share pages, held while a page is taken for them; then that of the
 //!    table reserve, a few loads and stores, and given up again;
-//! 3. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
+//! 3. the lock of a CPU's cache of pages: never two; held for moving a batch at the most. The CPU itself takes it, and
+//!    whoever drains;
+//! 4. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
 //!    for writing the descriptors of one part; but `convert` copies all descriptors of a block.
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
@@ -70,6 +72,7 @@ pub use hotmem_paging::{BlockSize, Geometry, GeometryError, Sizes};
 pub use hotmem_paging::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 
 pub use alloc::buddy::{FreeError, OutOfMemory};
+pub use alloc::cache::{CacheStorage, CpuCache, CpuCaches, CpuPages};
 pub use alloc::compact::CompactError;
 pub use alloc::migrate::{Extent, MovableOps, NotNow};
 pub use alloc::node::{MAX_NODES, NodeId, NodeStorage, NodeTable};

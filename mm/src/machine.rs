@@ -21,7 +21,7 @@
 //! | [`Mapper`], [`Tlb`](crate::paging::Tlb), [`clean`](Machine::clean), [`allows_operation`](Machine::allows_operation), [`allows_allocation`](Machine::allows_allocation) | operations, looks | turn, spun on | no | only the [`TableFrames`](crate::paging::TableFrames) that it is given |
 //! | [`EarlyFrames`](crate::EarlyFrames) | boot | turn, spun on | no | nothing |
 //! | [`Meta::moved`], closures of `with_meta` | offline, compact, convert; anybody | a zone's lock, or none; spun on | no | nothing |
-//! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu) | everything | a zone's lock, maybe; spun on | no | nothing |
+//! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu), [`node`](Machine::node), [`distance`](Machine::distance) | everything | locks of a cache and a zone, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
 //! A mapper may be behind a lock: nothing that it is given calls it again. It is at work while it calls
@@ -37,7 +37,8 @@
 #![expect(unsafe_code)]
 
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::alloc::node::NodeStorage;
+use crate::alloc::cache::CacheStorage;
+use crate::alloc::node::{NodeId, NodeStorage};
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry};
 use crate::lock::RawLock;
 use crate::memmap::meta::Meta;
@@ -62,7 +63,11 @@ pub unsafe trait Machine: Geometry + PhysMem {
     /// Room for its nodes: [`NodeTable<1>`](crate::NodeTable) for a machine without NUMA.
     type Nodes: NodeStorage<Lock = Self::Lock>;
 
-    /// The locks of zones and of the table reserve: [`SpinLock`](crate::SpinLock), or the kernel's own. One that
+    /// Room for the pages that its CPUs keep for their next allocation: [`CpuCaches<1>`](crate::CpuCaches) for a
+    /// machine with one, `CpuCaches<0>` to keep none.
+    type Caches: CacheStorage<Lock = Self::Lock>;
+
+    /// The locks of zones, of caches and of the table reserve: [`SpinLock`](crate::SpinLock), or the kernel's own. One that
     /// masks interrupts while it is held lets handlers allocate, too.
     type Lock: RawLock;
 
@@ -169,8 +174,23 @@ pub unsafe trait Machine: Geometry + PhysMem {
         let _ = range;
     }
 
-    /// A number for the CPU this runs on, so that readers on different CPUs count apart.
+    /// A number for the CPU this runs on, so that readers on different CPUs count apart, and each CPU has a cache of
+    /// pages: the one of this number, if there is [room](Self::Caches) for it.
+    ///
+    /// A thread that moves to another CPU meanwhile does no harm but that two CPUs wait for each other.
     fn cpu(&self) -> usize {
         0
+    }
+
+    /// The node whose memory `cpu` has its cache from: its own, or the nearest that has memory. The default is node 0.
+    fn node(&self, cpu: usize) -> NodeId {
+        let _ = cpu;
+        NodeId::ZERO
+    }
+
+    /// How far memory of node `to` is for `cpu`, as firmware's table of distances (ACPI's SLIT) says it: 10 for its
+    /// own, more for others. Allocations take the nearest memory first. By default all nodes but its own are as far.
+    fn distance(&self, cpu: usize, to: NodeId) -> u8 {
+        if self.node(cpu) == to { 10 } else { 20 }
     }
 }

@@ -6,10 +6,10 @@
 
 extern crate std;
 
-use crate::testing::{Bench, FakeMachine, Setup, Tiny, WatchedLock, range};
+use crate::testing::{Bench, CPUS, FakeMachine, Setup, Tiny, WatchedLock, range};
 use crate::{
-    BlockSize, BootMemory, EarlyFrames, FreeError, MAX_NODES, Mm, NodeId, NodeTable, Order, Owner,
-    PageState, Pfn, PhysAddr, PhysRange, Placement, RemoveError,
+    BlockSize, BootMemory, CpuCaches, EarlyFrames, FreeError, MAX_NODES, Mm, NodeId, NodeTable,
+    Order, Owner, PageState, Pfn, PhysAddr, PhysRange, Placement, RemoveError,
 };
 use std::vec::Vec;
 
@@ -282,9 +282,11 @@ fn the_allocator_may_give_page_0_for_a_section_node() {
 }
 
 #[test]
-fn a_manager_of_one_node_takes_16_kib_at_the_most() {
+fn a_manager_of_one_node_and_one_cpu_takes_16_kib_at_the_most() {
     let table = size_of::<NodeTable<1>>();
     let others = size_of::<Mm<FakeMachine<Tiny>>>() - size_of::<FakeMachine<Tiny>>();
-    let one_node = others - size_of::<NodeTable<MAX_NODES, WatchedLock>>() + table;
-    assert!(one_node <= 16 << 10, "{one_node} bytes, {table} of them for the node");
+    let (caches, cache) = (size_of::<CpuCaches<CPUS, WatchedLock>>(), size_of::<CpuCaches<1>>());
+    let nodes = size_of::<NodeTable<MAX_NODES, WatchedLock>>();
+    let one = others - nodes - caches + table + cache;
+    assert!(one <= 16 << 10, "{one} bytes, {table} of them for the node, {cache} for the CPU");
 }

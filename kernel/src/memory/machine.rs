@@ -9,14 +9,17 @@ use core::ptr::NonNull;
 use hotmem::geometry::DESCRIPTOR_BYTES;
 use hotmem::paging::Tables;
 use hotmem::{
-    BootError, BootMemory, MAX_NODES, Machine, Mm, NodeTable, Page, Pfn, PhysAddr, PhysMem,
-    PhysRange, Sizes, SpinLock, VirtAddr, VirtRange,
+    BootError, BootMemory, CpuCaches, MAX_NODES, Machine, Mm, NodeTable, Page, Pfn, PhysAddr,
+    PhysMem, PhysRange, Sizes, SpinLock, VirtAddr, VirtRange,
 };
 use hotmem_arch::contract::CpuTlb as _;
 use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::{CpuTlb, Format};
 use spin::Once;
+
+/// CPUs that keep pages for their next allocation.
+const CPUS: usize = 16;
 
 /// All of it is zero, so it takes no room in the image, and is never moved.
 static MM: Mm<KernelMachine> = Mm::new(KernelMachine(()));
@@ -110,6 +113,7 @@ unsafe impl PhysMem for KernelMachine {
 unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
     type Nodes = NodeTable<MAX_NODES>;
+    type Caches = CpuCaches<CPUS>;
     type Lock = SpinLock;
     type Meta = ();
 

@@ -2,9 +2,10 @@
 //!
 //! No extent ever spans two blocks, so a block whose pages are all free is a handful of maximal extents.
 
-use crate::addr::{Order, Pfn, PfnRange};
+use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
-use crate::alloc::lists::FreeLists;
+use crate::alloc::cache::HomeTag;
+use crate::alloc::lists::{FreeLists, count_free, free_extent};
 use crate::alloc::metas::Metas;
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
@@ -83,28 +84,31 @@ pub(crate) fn is_users(owner: Owner) -> bool {
     is_kernels(owner) || matches!(owner, Owner::Movable(_))
 }
 
-/// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
-fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
-    zone.counts.free = zone.counts.free.wrapping_add(pages);
-    block.free().add(pages);
-}
-
 impl<M: Machine> Allocator<M> {
     /// Allocates for the manager itself, from the zones that `owner` may have memory of.
     pub(crate) fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
         self.alloc_request(order.into(), owner)
     }
 
-    /// Allocates what is asked for, from the first zone that `owner` may have memory of and that has it.
+    /// Allocates what is asked for, from the first zone that `owner` may have memory of and that has it: of each kind
+    /// the nearest first. What CPUs have cached is given back before it fails.
     pub(crate) fn alloc_request(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
-        let zones = ZoneKind::for_owner(owner)
-            .iter()
-            .flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
-        zones
-            .filter(|&(node, kind)| request.takes(node, kind))
-            .filter_map(|(node, kind)| self.alloc_in(node, kind, request, owner))
-            .next()
-            .ok_or(OutOfMemory { order: request.align })
+        let found = self.alloc_nearest(request, owner).or_else(|| {
+            self.drain_caches();
+            self.alloc_nearest(request, owner)
+        });
+        found.ok_or(OutOfMemory { order: request.align })
+    }
+
+    fn alloc_nearest(&self, request: Request, owner: Owner) -> Option<Pfn> {
+        let cpu = self.machine().cpu();
+        ZoneKind::for_owner(owner).iter().find_map(|&kind| {
+            self.alloc_refilled(cpu, kind, &request, owner).or_else(|| {
+                let nodes = self.nodes.nearest_first(kind, |to| self.machine().distance(cpu, to));
+                let mut nodes = nodes.filter(|&node| request.takes(node, kind));
+                nodes.find_map(|node| self.alloc_in(node, kind, request, owner))
+            })
+        })
     }
 
     /// As [`alloc_as`](Self::alloc_as), the smallest free extent that fits in any of the zones; among
@@ -134,9 +138,10 @@ impl<M: Machine> Allocator<M> {
         &self,
         node: NodeId,
         kind: ZoneKind,
-        Request { order, align, private, uses_floor, meta_of_each, below, .. }: Request,
+        request: Request,
         owner: Owner,
     ) -> Option<Pfn> {
+        let Request { order, align, uses_floor, below, .. } = request;
         let mut guard = self.nodes.lock(node, kind);
         let (zone, memmap) = self.locked(&mut guard);
         if !uses_floor && !zone.keeps_floor(kind, order, owner) {
@@ -144,28 +149,25 @@ impl<M: Machine> Allocator<M> {
         }
         // An extent is aligned to its size, and its first part is kept.
         let lists = FreeLists::of(memmap);
-        let (mut size, pfn) = lists.pick(zone, align, order, below)?;
+        let (size, pfn) = lists.pick(zone, align, order, below)?;
         let section = memmap.known_section(pfn)?;
         let block = memmap.known_block_record(section.number())?;
         lists.unlink(zone, pfn, size);
-
-        while size > order {
-            let half = size.half()?;
-            if size == M::PART_ORDER {
-                section.clear_head(pfn, size);
-                memmap.initialise_part(section, Section::<M>::part(pfn));
-            }
-            lists.insert_free(zone, pfn.add(half.pages()), half);
-            size = half;
-        }
-
-        let page = section.page(pfn);
-        page.payload()[PRIVATE].store(private, Ordering::Relaxed);
-        page.payload()[SINCE].store(self.machine().stamp(), Ordering::Relaxed);
-        Metas::of(memmap).begin(pfn, if meta_of_each { order.pages() } else { 1 });
+        lists.split(zone, section, pfn, size, order);
+        self.begin_use(memmap, pfn, &request, HomeTag::new(node, kind).get());
         section.set_head(pfn, order, PageState::Used { order, owner });
         count_free(zone, block, order.pages().wrapping_neg());
         Some(pfn)
+    }
+
+    /// Fills in what the head of an extent says that is about to be used, of the zone that `tag` names.
+    #[inline]
+    pub(super) fn begin_use(&self, memmap: Seen<'_, M>, pfn: Pfn, request: &Request, tag: u64) {
+        let page = memmap.page(pfn);
+        page.payload()[PRIVATE].store(request.private, Ordering::Relaxed);
+        page.payload()[SINCE].store(self.machine().stamp(), Ordering::Relaxed);
+        let covered = if request.meta_of_each { request.order.pages() } else { 1 };
+        Metas::of(memmap).begin(pfn, covered, tag);
     }
 
     /// Frees an extent whose owner `mine` accepts. Returns its order.
@@ -174,31 +176,49 @@ impl<M: Machine> Allocator<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        self.with_used(pfn, mine, |memmap, zone, home, order| {
-            free_extent(memmap, zone, home, pfn, order);
-            order
+        self.with_zone(pfn, |memmap, zone, home| {
+            let (order, owner) = used(home.section, pfn, mine)?;
+            if !home.section.page(pfn).claim(order, owner) {
+                return Err(FreeError::NotAllocated(pfn));
+            }
+            free_extent(memmap, zone, home.section, home.block, pfn, order);
+            Ok(order)
         })
     }
 
-    /// Runs `use_it` on an extent whose owner `mine` accepts, with its zone locked.
+    /// Runs `use_it` on an extent whose owner `mine` accepts, which is not freed meanwhile. Its zone is locked.
     pub(crate) fn with_used<R>(
         &self,
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
-        use_it: impl FnOnce(Seen<'_, M>, &mut Zone, &Home<'_, M>, Order) -> R,
+        use_it: impl FnOnce(Seen<'_, M>, Order) -> R,
+    ) -> Result<R, FreeError> {
+        self.with_zone(pfn, |memmap, _, home| {
+            let (order, owner) = used(home.section, pfn, mine)?;
+            // A CPU that has its cache locked, and no zone, may be about to free it.
+            let held = home.section.page(pfn).hold(order, owner);
+            let _held = held.ok_or(FreeError::NotAllocated(pfn))?;
+            Ok(use_it(memmap, order))
+        })
+    }
+
+    /// Runs `use_it` with the zone locked that `pfn` is online in.
+    fn with_zone<R>(
+        &self,
+        pfn: Pfn,
+        use_it: impl FnOnce(Seen<'_, M>, &mut Zone, &Home<'_, M>) -> Result<R, FreeError>,
     ) -> Result<R, FreeError> {
         let guard = self.memmap.read();
         let memmap = self.memmap.seen(&guard);
         let home = home(memmap, pfn)?;
         let mut zone = self.nodes.lock(home.word.node, home.kind);
-        // Only now can nobody else free the extent, or take its block offline. What else is noted of the
+        // Only now can nobody take the block offline. What else is noted of the
         // block, that some of it is bad for one, may have changed meanwhile.
         let now = home.block.block();
         if (now.state, now.node) != (home.word.state, home.word.node) {
             return Err(FreeError::NotOnline(pfn));
         }
-        let order = used(home.section, pfn, mine)?;
-        Ok(use_it(memmap, &mut zone, &home, order))
+        use_it(memmap, &mut zone, &home)
     }
 
     /// See [`Mm::private`](crate::Mm::private).
@@ -216,18 +236,18 @@ impl<M: Machine> Allocator<M> {
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
         let guard = self.memmap.read();
-        used(online_section(self.memmap.seen(&guard), pfn)?, pfn, mine)
+        used(online_section(self.memmap.seen(&guard), pfn)?, pfn, mine).map(|(order, _)| order)
     }
 
     /// Gives the extent of `owner` at `to` the owner's word and the age of the one at `from`.
     ///
-    /// Only if it is still in use, with its zone locked: a mover that frees pages by number may have freed
+    /// Only if it is still in use, and held so: a mover that frees pages by number may have freed
     /// it, and these words of a free extent are its links.
     pub(crate) fn inherit(&self, memmap: Seen<'_, M>, from: Pfn, to: Pfn, owner: Owner) {
         let from = memmap.page(from).payload();
         let mine = |holder| holder == owner;
         // If it was freed, the move finds that out.
-        _ = self.with_used(to, mine, |memmap, _, _, _| {
+        _ = self.with_used(to, mine, |memmap, _| {
             let to = memmap.page(to).payload();
             for word in [PRIVATE, SINCE] {
                 to[word].store(from[word].load(Ordering::Acquire), Ordering::Release);
@@ -237,7 +257,7 @@ impl<M: Machine> Allocator<M> {
 }
 
 /// The section of `pfn`, if it is online.
-fn online_section<'g, M: Machine>(
+pub(super) fn online_section<'g, M: Machine>(
     memmap: Seen<'g, M>,
     pfn: Pfn,
 ) -> Result<Section<'g, M>, FreeError> {
@@ -256,33 +276,16 @@ fn home<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Result<Home<'_, M>, FreeEr
     }
 }
 
-/// The order of the extent that begins at `pfn`, if somebody whom `mine` accepts holds it.
+/// The order of the extent that begins at `pfn`, and who holds it, if that is somebody whom `mine` accepts.
 fn used<M: Machine>(
     section: Section<'_, M>,
     pfn: Pfn,
     mine: impl Fn(Owner) -> bool,
-) -> Result<Order, FreeError> {
+) -> Result<(Order, Owner), FreeError> {
     match section.head_state(pfn) {
-        Some(PageState::Used { order, owner }) if mine(owner) => Ok(order),
+        Some(PageState::Used { order, owner }) if mine(owner) => Ok((order, owner)),
         Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
         _ => Err(FreeError::NotAllocated(pfn)),
-    }
-}
-
-/// Makes a used extent free; what of it is being emptied is isolated.
-fn free_extent<M: Machine>(
-    memmap: Seen<'_, M>,
-    zone: &mut Zone,
-    home: &Home<'_, M>,
-    pfn: Pfn,
-    order: Order,
-) {
-    count_free(zone, home.block, order.pages());
-    let lists = FreeLists::of(memmap);
-    if zone.isolating.intersection(PfnRange::new(pfn, order.pages())).is_some() {
-        lists.release_isolated(zone, home.section, pfn, order);
-    } else {
-        lists.merge(zone, home.section, pfn, order);
     }
 }
 

@@ -100,7 +100,7 @@ fn cost<M: Machine>(memmap: Seen<'_, M>, run: PfnRange) -> Option<u64> {
         let (head, state) = memmap.extent_of(at)?;
         match state {
             PageState::Used { owner: Owner::Movable(_), order } => cost += order.pages(),
-            PageState::Free { .. } => {}
+            PageState::Free { .. } | PageState::Cached { .. } => {}
             _ => return None,
         }
         at = head.add(state.extent_pages());

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! One range at a time, of one block: who isolates has the turn. Isolated pages stay in
-//! their block's count of free pages, and leave their zone's. Offline, contiguous reservation and
+//! their block's count of free pages, and leave their zone's. Before the first is isolated the range is closed to the
+//! caches of CPUs, and they are drained. Offline, contiguous reservation and
 //! compaction all empty ranges by this code; memmap pages are in no extent, so they are never met.
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -67,6 +68,7 @@ impl Area {
     /// From now on nothing that is freed in the area comes back to the allocator.
     pub(crate) fn begin_isolation<M: Machine>(&self, allocator: &Allocator<M>) {
         self.lock(allocator).isolating = self.pfns;
+        allocator.close_caches(self.pfns);
     }
 
     /// Isolates what is free of the next extents from `at` on, which is in the area, as far as they
@@ -92,6 +94,7 @@ impl Area {
     /// Gives every isolated extent of the area back to the allocator.
     pub(crate) fn end_isolation<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
         self.lock(allocator).isolating = PfnRange::EMPTY;
+        allocator.open_caches();
         let mut at = self.pfns.start;
         while at < self.pfns.end {
             let mut zone = self.lock(allocator);
@@ -133,6 +136,7 @@ impl Area {
         let mut zone = self.lock(allocator);
         FreeLists::of(memmap).give_heads(self.pfns, |order| PageState::Used { order, owner });
         zone.isolating = PfnRange::EMPTY;
+        allocator.open_caches();
         zone.isolated -= self.pfns.pages();
         if let Some(block) = memmap.known_block_record(section_of::<M>(self.pfns.start)) {
             block.free().sub(self.pfns.pages());

@@ -12,6 +12,7 @@ use crate::alloc::node::ZoneGuard;
 use crate::alloc::zone::Zone;
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::record::Record;
 use crate::memmap::section::Section;
 use crate::memmap::seen::Seen;
 use core::sync::atomic::Ordering;
@@ -102,6 +103,28 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         zone.uncount_extent(order);
     }
 
+    /// Cuts an extent of `size` that is on no list, and free in name only, down to `order`: what is cut off is free.
+    pub(super) fn split(
+        &self,
+        zone: &mut Zone,
+        section: Section<'_, M>,
+        pfn: Pfn,
+        size: Order,
+        order: Order,
+    ) {
+        let mut size = size;
+        while size > order
+            && let Some(half) = size.half()
+        {
+            if size == M::PART_ORDER {
+                section.clear_head(pfn, size);
+                self.0.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.insert_free(zone, pfn.add(half.pages()), half);
+            size = half;
+        }
+    }
+
     /// Gives `pfns`, of a block that comes online in `zone`, to the allocator as free extents.
     pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
         for (pfn, order) in self.0.cut(pfns) {
@@ -166,5 +189,29 @@ impl<'m, M: Machine> FreeLists<'m, M> {
             }
             size = zone.smallest_from(size.double()?)?;
         }
+    }
+}
+
+/// Adds `pages` (wrapping: may be negative) to the free counts of a zone and of a block in it.
+pub(super) fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
+    zone.counts.free = zone.counts.free.wrapping_add(pages);
+    block.free().add(pages);
+}
+
+/// Makes an extent that is on no list free; what of it is being emptied is isolated.
+pub(super) fn free_extent<M: Machine>(
+    memmap: Seen<'_, M>,
+    zone: &mut Zone,
+    section: Section<'_, M>,
+    block: Record<'_>,
+    pfn: Pfn,
+    order: Order,
+) {
+    count_free(zone, block, order.pages());
+    let lists = FreeLists::of(memmap);
+    if zone.isolating.intersection(PfnRange::new(pfn, order.pages())).is_some() {
+        lists.release_isolated(zone, section, pfn, order);
+    } else {
+        lists.merge(zone, section, pfn, order);
     }
 }

@@ -31,11 +31,11 @@ impl<M: Machine> Allocator<M> {
         self.with_used(
             pfn,
             |owner| Some(owner) == mine,
-            |memmap, _, _, order| {
+            |memmap, order| {
                 let meta = Metas::of(memmap).of_page(pfn, order, index);
                 let meta = meta.ok_or_else(|| no_meta(pfn, index))?;
                 // SAFETY: `Metas::begin` wrote a value of this type when the extent was allocated, and it is still
-                // in use. The zone is locked: without that lock the extent is not freed or moved, and its
+                // in use and held so: it is not freed or moved. The zone is locked: without that lock its
                 // descriptors are not moved.
                 Ok(look(unsafe { meta.as_ref() }))
             },
@@ -64,13 +64,13 @@ impl<M: Machine> Allocator<M> {
         let pages =
             if Metas::of(memmap).covers_all(from.pfn, from.order) { from.order.pages() } else { 1 };
         for index in (0..pages).filter(|_| size_of::<M::Meta>() > 0) {
-            let moved = self.with_used(from.pfn, mine, |memmap, _, _, order| {
+            let moved = self.with_used(from.pfn, mine, |memmap, order| {
                 let meta = Metas::of(memmap).of_page(from.pfn, order, index)?;
                 // SAFETY: as in `with_meta`.
                 Some(unsafe { meta.as_ref() }.moved())
             });
             let Ok(Some(moved)) = moved else { return };
-            let written = self.with_used(to, mine, |memmap, _, _, order| {
+            let written = self.with_used(to, mine, |memmap, order| {
                 let meta = Metas::of(memmap).of_page(to, order, index)?;
                 // SAFETY: it is a value of this type since `to` was allocated. No reference to it exists:
                 // `with_meta` makes one only with the zone locked, and `meta` only for pages that their

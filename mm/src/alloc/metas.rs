@@ -10,8 +10,9 @@ use crate::memmap::seen::Seen;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-/// Payload word of a used extent's head: of how many pages there is a kernel's part.
+/// Payload word of a used extent's head: of how many pages there is a kernel's part, and above that the tag of its zone.
 const COVERED: usize = 0;
+const TAG_SHIFT: u32 = 32;
 
 /// The kernel's parts of the descriptors of a memmap.
 pub(super) struct Metas<'m, M: Machine>(Seen<'m, M>);
@@ -21,12 +22,14 @@ impl<'m, M: Machine> Metas<'m, M> {
         Self(memmap)
     }
 
-    /// Begins the kernel's part of the first `covered` pages of an extent that is being allocated.
-    pub(super) fn begin(&self, pfn: Pfn, covered: u64) {
+    /// Begins the kernel's part of the first `covered` pages of an extent that is being allocated in the zone of `tag`.
+    #[inline]
+    pub(super) fn begin(&self, pfn: Pfn, covered: u64, tag: u64) {
+        let word = covered | tag << TAG_SHIFT;
+        self.0.page(pfn).payload()[COVERED].store(word, Ordering::Relaxed);
         if size_of::<M::Meta>() == 0 {
             return;
         }
-        self.0.page(pfn).payload()[COVERED].store(covered, Ordering::Relaxed);
         for pfn in PfnRange::new(pfn, covered).iter() {
             // SAFETY: the page was free, so no reference to its part exists; `check_meta` made sure that the
             // type fits the bytes and their alignment.
@@ -48,7 +51,13 @@ impl<'m, M: Machine> Metas<'m, M> {
 
     /// Of how many pages of a used extent there is a kernel's part. Called with the extent kept in use.
     fn covered(&self, pfn: Pfn) -> u64 {
-        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed)
+        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed) & ((1 << TAG_SHIFT) - 1)
+    }
+
+    /// The tag of the zone of a used extent that was allocated for a user.
+    #[inline]
+    pub(super) fn tag(&self, pfn: Pfn) -> u64 {
+        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed) >> TAG_SHIFT
     }
 
     pub(super) fn at(&self, pfn: Pfn) -> NonNull<M::Meta> {

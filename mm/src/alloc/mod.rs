@@ -3,6 +3,7 @@
 //! ```text
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
 //!   lists, buddy       free lists: linked, merged; extents taken from them and given back
+//!   cache, batch, drain, cached   pages that wait for the next user on a CPU: lists, batches of them, emptying
 //!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
 //!   owners             who registers: owners of pages that move, and names
@@ -13,8 +14,12 @@
 //!   populate           memmaps mapped and unmapped, with those frames
 //! ```
 
+pub(crate) mod batch;
 pub(crate) mod buddy;
+pub(crate) mod cache;
+mod cached;
 pub(crate) mod compact;
+pub(crate) mod drain;
 pub(crate) mod evacuate;
 pub(crate) mod frames;
 pub(crate) mod isolate;
@@ -34,6 +39,7 @@ mod strand;
 pub(crate) mod tables;
 pub(crate) mod zone;
 
+use crate::alloc::cache::Caches;
 use crate::alloc::frames::Frames;
 use crate::alloc::node::Nodes;
 use crate::alloc::owners::Owners;
@@ -48,6 +54,7 @@ pub(crate) struct Allocator<M: Machine> {
     pub(crate) memmap: Memmap<M>,
     pub(crate) turn: Turn,
     pub(crate) nodes: Nodes<M::Nodes>,
+    pub(crate) caches: Caches<M::Caches>,
     pub(crate) frames: Frames<M::Lock>,
     pub(crate) owners: Owners,
 }
@@ -59,6 +66,7 @@ impl<M: Machine> Allocator<M> {
             memmap: Memmap::new(machine),
             turn: Turn::new(),
             nodes: Nodes::new(),
+            caches: Caches::new(),
             frames: Frames::new(),
             owners: Owners::new(),
         }

@@ -118,6 +118,32 @@ impl<S: NodeStorage> Nodes<S> {
         }
     }
 
+    /// Whether any node's zone `kind` has memory.
+    #[inline]
+    pub(crate) fn any(&self, kind: ZoneKind) -> bool {
+        self.used[kind as usize].iter().any(|bits| bits.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Whether the zone `kind` of a node has memory.
+    pub(crate) fn is_populated(&self, node: NodeId, kind: ZoneKind) -> bool {
+        let (word, bit) = (node.index() / 64, node.index() % 64);
+        self.used[kind as usize][word].load(Ordering::Relaxed) >> bit & 1 != 0
+    }
+
+    /// The nodes whose zone `kind` has memory, the nearest first, and of those as near by number.
+    pub(crate) fn nearest_first(
+        &self,
+        kind: ZoneKind,
+        distance: impl Fn(NodeId) -> u8,
+    ) -> impl Iterator<Item = NodeId> {
+        let mut last = None;
+        core::iter::from_fn(move || {
+            let nodes = self.populated(kind).map(|node| (distance(node), node));
+            last = Some(nodes.filter(|&node| last.is_none_or(|last| node > last)).min()?);
+            last.map(|(_, node)| node)
+        })
+    }
+
     /// The nodes whose zone `kind` has memory, ascending.
     pub(crate) fn populated(&self, kind: ZoneKind) -> impl Iterator<Item = NodeId> + '_ {
         self.used[kind as usize].iter().enumerate().flat_map(|(word, bits)| {
@@ -156,5 +182,29 @@ mod tests {
         nodes.set_populated(node(64), ZoneKind::Movable, false);
         assert!(nodes.populated(ZoneKind::Movable).eq([node(0), node(127)]));
         assert!(nodes.populated(ZoneKind::Normal).eq([node(3)]));
+        assert!(nodes.is_populated(node(127), ZoneKind::Movable));
+        assert!(!nodes.is_populated(node(64), ZoneKind::Movable));
+        assert!(nodes.any(ZoneKind::Normal) && !nodes.any(ZoneKind::System));
+    }
+
+    #[test]
+    fn the_nearest_node_comes_first_and_each_comes_once() {
+        let nodes = Nodes::<NodeTable<MAX_NODES>>::new();
+        let node = |raw| NodeId::new(raw).unwrap();
+        for raw in [1, 2, 5, 9, 100] {
+            nodes.set_populated(node(raw), ZoneKind::Normal, true);
+        }
+        let distance = |to: NodeId| {
+            if to == node(9) {
+                10
+            } else if to == node(1) {
+                31
+            } else {
+                20
+            }
+        };
+        let order = [9, 2, 5, 100, 1].map(node);
+        assert!(nodes.nearest_first(ZoneKind::Normal, distance).eq(order));
+        assert!(nodes.nearest_first(ZoneKind::Movable, distance).eq([]));
     }
 }

@@ -9,6 +9,7 @@ use crate::alloc::buddy::{FreeError, OutOfMemory, is_kernels};
 use crate::alloc::owners::Mover;
 use crate::alloc::request::Request;
 use crate::machine::Machine;
+use crate::memmap::page::Owner;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::AtomicU64;
 use core::{fmt, slice};
@@ -97,9 +98,11 @@ impl<'m, M: Machine> Pages<'m, M> {
 }
 
 impl<M: Machine> Drop for Pages<'_, M> {
+    #[inline]
     fn drop(&mut self) {
-        if let Err(error) = self.allocator.free_of(self.pfn, is_kernels) {
-            log::error!("allocated pages cannot be freed: {error}");
+        // SAFETY: the pages are in use and this value's, which is gone now; nothing borrows from it any more.
+        if !unsafe { self.allocator.free_hot(self.pfn, self.order) } {
+            self.allocator.free_pages(self.pfn);
         }
     }
 }
@@ -112,14 +115,32 @@ impl<M: Machine> fmt::Debug for Pages<'_, M> {
 
 impl<M: Machine> Allocator<M> {
     /// See [`Mm::alloc`](crate::Mm::alloc).
+    #[inline]
     pub(crate) fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
         let request = request.into();
+        let (owner, manager) = request.user;
+        let (mine, order) = (manager.is_none(), request.order);
+        let pfn = if mine { self.alloc_cached(&request, owner) } else { None };
+        let pfn = pfn.map_or_else(|| self.alloc_slowly(request), Ok)?;
+        Ok(Pages { allocator: self, pfn, order })
+    }
+
+    /// Allocates what the cache does not have, or may have to be refused.
+    #[cold]
+    fn alloc_slowly(&self, request: Request) -> Result<Pfn, OutOfMemory> {
         let (owner, manager) = request.user;
         if manager.is_some_and(|manager| !self.owners.is_here(manager)) {
             return Err(OutOfMemory { order: request.order });
         }
-        let pfn = self.alloc_request(request, owner)?;
-        Ok(Pages { allocator: self, pfn, order: request.order })
+        self.alloc_user(request, owner)
+    }
+
+    /// Frees pages of the kernel's that are in use.
+    #[cold]
+    fn free_pages(&self, pfn: Pfn) {
+        if let Err(error) = self.free_user(pfn, is_kernels) {
+            log::error!("allocated pages cannot be freed: {error}");
+        }
     }
 
     /// See [`Mm::alloc_movable`](crate::Mm::alloc_movable).
@@ -131,13 +152,30 @@ impl<M: Machine> Allocator<M> {
     ) -> Result<Pfn, OutOfMemory> {
         let request = request.into().with_private(private);
         let owner = self.owners.owner_of(mover).ok_or(OutOfMemory { order: request.order })?;
-        self.alloc_request(request, owner)
+        self.alloc_user(request, owner)
+    }
+
+    #[inline]
+    fn alloc_user(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
+        self.alloc_cached(&request, owner).map_or_else(|| self.alloc_request(request, owner), Ok)
     }
 
     /// See [`Mm::free_movable`](crate::Mm::free_movable).
     pub(crate) fn free_movable(&self, pfn: Pfn, mover: &Mover) -> Result<(), FreeError> {
         let mine = self.owners.owner_of(mover);
-        self.free_of(pfn, |owner| Some(owner) == mine).map(drop)
+        self.free_user(pfn, |owner| Some(owner) == mine)
+    }
+
+    /// Frees the extent of a user whom `mine` accepts.
+    pub(crate) fn free_user(
+        &self,
+        pfn: Pfn,
+        mine: impl Fn(Owner) -> bool + Copy,
+    ) -> Result<(), FreeError> {
+        if self.free_cached(pfn, mine) {
+            return Ok(());
+        }
+        self.free_of(pfn, mine).map(drop)
     }
 }
 
@@ -147,7 +185,7 @@ mod tests {
 
     use super::*;
     use crate::NodeId;
-    use crate::memmap::page::{Owner, PageState};
+    use crate::memmap::page::PageState;
     use crate::testing::{Bench, Holder, Setup, Tiny};
 
     const MIB: u64 = 1 << 20;

@@ -103,6 +103,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
     fn take_online(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let area =
             Area::among(self.memmap, PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
+        let _closed = self.allocator.close_caches_to(PfnRange::new(pfn, 1));
         // Operations alone change that, and this is one.
         let for_tables = self.allocator.table_frames().owns(M::address(pfn));
         let mut tables = None;
@@ -192,6 +193,7 @@ mod tests {
     extern crate std;
 
     use super::Quarantine;
+    use crate::alloc::buddy::is_users;
     use crate::testing::{Bench, Setup, Tiny, range};
     use crate::{NodeId, Order, Placement, ZoneKind};
     use std::thread;
@@ -211,7 +213,8 @@ mod tests {
 
         let zone = bench.mm.allocator().nodes.lock(NodeId::ZERO, ZoneKind::Movable);
         thread::scope(|scope| {
-            let free = scope.spawn(|| bench.mm.free_pages(pfn));
+            // Past the cache of its CPU.
+            let free = scope.spawn(|| bench.mm.allocator().free_of(pfn, is_users));
             // It has entered once a drain does not come through; then it comes as far as the lock.
             while bench.mm.allocator().memmap.readers().drain().is_ok() {
                 thread::yield_now();
@@ -220,7 +223,7 @@ mod tests {
             let allocator = bench.mm.allocator();
             Quarantine::of(allocator, allocator.memmap.alone()).mark_poisoned(pfn);
             drop(zone);
-            assert_eq!(free.join().unwrap(), Ok(()));
+            assert_eq!(free.join().unwrap(), Ok(Order::ZERO));
         });
         bench.check();
     }

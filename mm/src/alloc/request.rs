@@ -95,6 +95,18 @@ impl Request {
         Self { movable_zone: true, ..self }
     }
 
+    /// Whether any extent of the size will do.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_cacheable() && self.node.is_none() && !self.movable_zone
+    }
+
+    /// Whether any extent of the size in the right zone will do.
+    #[inline]
+    pub(crate) fn is_cacheable(&self) -> bool {
+        self.align == self.order && self.below.is_none() && !self.uses_floor
+    }
+
     /// Whether memory of a node's zone will do.
     pub(crate) fn takes(self, node: NodeId, kind: ZoneKind) -> bool {
         self.node.is_none_or(|wanted| wanted == node)

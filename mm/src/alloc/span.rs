@@ -43,6 +43,8 @@ impl<M: Machine> Allocator<M> {
                 let zone = self.nodes.lock(node, kind);
                 info.span = info.span.hull(zone.span);
                 info.counts = info.counts.plus(zone.counts);
+                drop(zone);
+                info.counts.free += self.caches.pages(node, kind);
             }
             (blocks != 0).then_some(info)
         })

@@ -32,13 +32,16 @@ impl<M: Machine> Mm<M> {
         self.allocator().memmap.block_range(id)
     }
 
-    /// What is known of a block, or `None` if it is not there.
+    /// What is known of a block, or `None` if it is not there. What CPUs have cached is given back first, so that it
+    /// counts as free.
     pub fn block(&self, id: BlockId) -> Option<Block> {
+        self.allocator().drain_caches();
         self.allocator().memmap.block(id)
     }
 
-    /// Every block that is there, ascending.
+    /// Every block that is there, ascending, counted as by [`block`](Self::block).
     pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+        self.allocator().drain_caches();
         self.allocator().memmap.blocks()
     }
 
@@ -65,6 +68,7 @@ impl<M: Machine> Mm<M> {
     /// # Errors
     ///
     /// [`OutOfMemory`] with the order: also in the name of a user of another manager, who has no memory here.
+    #[inline]
     pub fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
         self.allocator().alloc(request)
     }
@@ -181,6 +185,17 @@ impl<M: Machine> Mm<M> {
         order: Order,
     ) -> Result<PfnRange, CompactError> {
         self.allocator().compact(node, kind, order)
+    }
+
+    /// What CPU `cpu` allocated and freed by way of its cache, and what waits there; `None` if it has none.
+    pub fn cpu_pages(&self, cpu: usize) -> Option<CpuPages> {
+        self.allocator().caches.counts(cpu)
+    }
+
+    /// Gives the pages that CPUs have cached back to their zones, where they are free for everybody and merge: as every
+    /// CPU does itself when it finds no memory.
+    pub fn drain_caches(&self) {
+        self.allocator().drain_caches();
     }
 
     /// Every node that has memory, ascending: from when its first block is added until its last is

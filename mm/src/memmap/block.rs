@@ -8,7 +8,7 @@ use crate::memmap::home::{NodeId, PageCounts};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::Placement;
 use crate::memmap::record::Record;
-use crate::memmap::section::Section;
+use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
 use core::fmt;
 
@@ -159,6 +159,12 @@ impl<'g, M: Machine> Seen<'g, M> {
             impossible("no block holds this section", section);
         }
         record
+    }
+
+    /// The record of the block of `pfn`, which the caller knows to be there.
+    #[track_caller]
+    pub(crate) fn known_record_of(self, pfn: Pfn) -> Option<Record<'g>> {
+        self.known_block_record(section_of::<M>(pfn))
     }
 
     /// The section in whose record the block's own words are: its first that is there. `first` is the first that

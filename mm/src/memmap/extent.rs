@@ -44,7 +44,7 @@ impl<'m, M: Machine> Section<'m, M> {
 
     /// The descriptor of `pfn` if it can be believed: its part is initialised, or an extent of a
     /// part or more begins there.
-    fn believed(self, pfn: Pfn) -> Option<&'m Page> {
+    pub(crate) fn believed(self, pfn: Pfn) -> Option<&'m Page> {
         let part = Self::part(pfn);
         let record = self.record();
         let begins = pfn.is_aligned(M::PART_ORDER) && record.heads().has(part);
@@ -175,9 +175,10 @@ impl PageState {
     /// Pages of the extent whose head has this state.
     pub(crate) fn extent_pages(self) -> u64 {
         match self {
-            Self::Free { order } | Self::Isolated { order } | Self::Used { order, .. } => {
-                order.pages()
-            }
+            Self::Free { order }
+            | Self::Isolated { order }
+            | Self::Cached { order }
+            | Self::Used { order, .. } => order.pages(),
             _ => 1,
         }
     }

@@ -4,8 +4,9 @@
 //!   word 0      the state: one atomic word, one encoder ([`PageState::encode`])
 //!   words 1..8  by state:
 //!               head of a free extent      words 1 and 2 are its list links
-//!               head of a used extent      word 1: pages with a kernel's part; 2: when it was allocated;
-//!                                          3: the owner's word; 4..8: the kernel's part (`meta`)
+//!               head of a cached extent    word 1 is its list link
+//!               head of a used extent      word 1: pages with a kernel's part, and its zone; 2: when it was
+//!                                          allocated; 3: the owner's word; 4..8: the kernel's part (`meta`)
 //!               memmap page                the record of a section, in one of the section's pages
 //! ```
 //!
@@ -173,6 +174,11 @@ pub enum PageState {
         /// Size of the extent.
         order: Order,
     },
+    /// Head of an extent that nobody uses, and that waits in the cache of a CPU: on no free list.
+    Cached {
+        /// Size of the extent.
+        order: Order,
+    },
     /// Head of an extent somebody holds.
     Used {
         /// Size of the extent.
@@ -206,6 +212,11 @@ const USED: u64 = 4;
 const MEMMAP_HEAD: u64 = 5;
 const MEMMAP_TAIL: u64 = 6;
 const ISOLATED: u64 = 7;
+const CACHED: u64 = 8;
+
+/// Set in the word of a used extent while somebody looks at it with its zone locked: it is not freed meanwhile. Part
+/// of no state.
+const HELD_BIT: u64 = 1 << 63;
 
 const fn field(word: u64, shift: u32, bits: u32) -> u64 {
     (word >> shift) & ((1 << bits) - 1)
@@ -220,6 +231,7 @@ impl PageState {
             Self::Hole => HOLE,
             Self::Free { order } => FREE | (order.get() as u64) << KIND_BITS,
             Self::Isolated { order } => ISOLATED | (order.get() as u64) << KIND_BITS,
+            Self::Cached { order } => CACHED | (order.get() as u64) << KIND_BITS,
             Self::Used { order, owner } => {
                 USED | (order.get() as u64) << KIND_BITS
                     | owner.encode() << (KIND_BITS + ORDER_BITS)
@@ -234,6 +246,8 @@ impl PageState {
     /// What a state word means, or `None` for a word that [`PageState::encode`] never makes.
     #[inline]
     pub const fn decode(word: u64) -> Option<Self> {
+        let held = field(word, 0, KIND_BITS) == USED;
+        let word = if held { word & !HELD_BIT } else { word };
         let rest = word >> KIND_BITS;
         let order = Order::new(field(rest, 0, ORDER_BITS) as u8);
         let state = match (field(word, 0, KIND_BITS), order) {
@@ -241,6 +255,7 @@ impl PageState {
             (HOLE, _) if rest == 0 => Self::Hole,
             (FREE, Some(order)) if rest >> ORDER_BITS == 0 => Self::Free { order },
             (ISOLATED, Some(order)) if rest >> ORDER_BITS == 0 => Self::Isolated { order },
+            (CACHED, Some(order)) if rest >> ORDER_BITS == 0 => Self::Cached { order },
             (USED, Some(order)) => match Owner::decode(rest >> ORDER_BITS) {
                 Some(owner) => Self::Used { order, owner },
                 None => return None,
@@ -275,9 +290,54 @@ impl Page {
         self.word.store(state.encode(), Ordering::Release);
     }
 
+    /// Makes a used extent of `owner` one that is nobody's, unless it is another by now or is held.
+    ///
+    /// Whoever frees does this first, so that of two who free the same extent one alone succeeds.
+    #[inline]
+    pub(crate) fn claim(&self, order: Order, owner: Owner) -> bool {
+        let (used, free) = (PageState::Used { order, owner }, PageState::Cached { order });
+        let (used, free) = (used.encode(), free.encode());
+        // Acquire: who frees sees what the owner wrote; Release: as in `set_state`.
+        self.word.compare_exchange(used, free, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whether it is the head of an extent of the kernel's, with a name or without, that nobody holds.
+    #[inline]
+    pub(crate) fn is_kernels(&self, order: Order) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        let owner = (word >> KIND_BITS >> ORDER_BITS).wrapping_sub(FIRST_USER);
+        let unnamed = PageState::Used { order, owner: Owner::Kernel }.encode();
+        let low = (1 << (KIND_BITS + ORDER_BITS)) - 1;
+        word == unnamed || (word & low == unnamed & low && owner < MAX_USERS as u64)
+    }
+
+    /// Keeps a used extent of `owner` from being freed until the value is dropped, unless it is another by now. With its
+    /// zone locked.
+    pub(crate) fn hold(&self, order: Order, owner: Owner) -> Option<Held<'_>> {
+        let used = PageState::Used { order, owner }.encode();
+        let held = used | HELD_BIT;
+        self.word.compare_exchange(used, held, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        Some(Held { word: &self.word, used })
+    }
+
     /// The payload words, whose meaning the state gives.
     pub(crate) fn payload(&self) -> &[AtomicU64; PAYLOAD_WORDS] {
         &self.payload
+    }
+}
+
+/// A used extent that is not freed while this lives.
+#[derive(Debug)]
+#[must_use = "the extent is held only while this lives"]
+pub(crate) struct Held<'m> {
+    word: &'m AtomicU64,
+    used: u64,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Release: what was looked at is done with before somebody frees the extent.
+        self.word.store(self.used, Ordering::Release);
     }
 }
 
@@ -292,7 +352,8 @@ mod tests {
             let users = (0..MAX_USERS).filter_map(UserId::new).map(Owner::Named);
             let owners = Owner::FIXED.into_iter().chain(movers).chain(users);
             let used = owners.map(move |owner| PageState::Used { order, owner });
-            used.chain([PageState::Free { order }, PageState::Isolated { order }])
+            let free = [PageState::Free { order }, PageState::Isolated { order }];
+            used.chain(free).chain([PageState::Cached { order }])
         });
         sized.chain([
             PageState::Tail,
@@ -313,10 +374,34 @@ mod tests {
 
     #[test]
     fn no_two_states_share_a_word() {
-        let mut words: [u64; 2048] = [0; 2048];
+        let mut words: [u64; 4096] = [0; 4096];
         for (count, state) in states().enumerate() {
             assert!(!words[..count].contains(&state.encode()));
             words[count] = state.encode();
+        }
+    }
+
+    #[test]
+    fn an_extent_that_is_held_is_not_freed_and_one_that_is_freed_is_not_held() {
+        let (order, owner) = (Order::ZERO, Owner::Kernel);
+        let page = Page { word: AtomicU64::new(0), payload: [const { AtomicU64::new(0) }; 7] };
+        page.set_state(PageState::Used { order, owner });
+        assert!(page.is_kernels(order) && !page.is_kernels(Order::MAX));
+        let held = page.hold(order, owner).unwrap();
+        assert_eq!(page.state(), Some(PageState::Used { order, owner }));
+        assert!(!page.is_kernels(order) && !page.claim(order, owner));
+        assert!(page.hold(order, owner).is_none());
+        drop(held);
+        assert!(!page.claim(order, Owner::Table) && page.claim(order, owner));
+        assert!(page.hold(order, owner).is_none() && !page.claim(order, owner));
+        assert_eq!(page.state(), Some(PageState::Cached { order }));
+        for user in (0..MAX_USERS).filter_map(UserId::new) {
+            page.set_state(PageState::Used { order, owner: Owner::Named(user) });
+            assert!(page.is_kernels(order));
+        }
+        for owner in [Owner::Boot, Owner::Table, Owner::Movable(MoverId(15))] {
+            page.set_state(PageState::Used { order, owner });
+            assert!(!page.is_kernels(order));
         }
     }
 
@@ -332,7 +417,9 @@ mod tests {
             for bit in 0..u64::BITS {
                 let stray = word ^ 1 << bit;
                 if let Some(state) = PageState::decode(stray) {
-                    assert_eq!(state.encode(), stray);
+                    let held = matches!(state, PageState::Used { .. });
+                    let part = if held { stray & !HELD_BIT } else { stray };
+                    assert_eq!(state.encode(), part);
                 }
             }
         }

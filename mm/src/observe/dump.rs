@@ -88,7 +88,9 @@ fn content(block: &Block, piece: Piece) -> Option<Content> {
     match piece {
         Piece::Memmap => Some(Content::Memmap),
         Piece::Extent(_) if block.taken => None,
-        Piece::Extent(PageState::Free { .. } | PageState::Isolated { .. }) => Some(Content::Free),
+        Piece::Extent(
+            PageState::Free { .. } | PageState::Isolated { .. } | PageState::Cached { .. },
+        ) => Some(Content::Free),
         Piece::Extent(PageState::Used { owner: Owner::Taken | Owner::Poison, .. }) => None,
         Piece::Extent(PageState::Used { owner, .. }) => Some(Content::Used(owner)),
         Piece::Extent(_) => None,

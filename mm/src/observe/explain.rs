@@ -152,6 +152,8 @@ impl<M: Machine> View<'_, M> {
 
     /// Whether the blocks of `pfns` that are online could all go offline.
     fn explain(&self, pfns: PfnRange) -> Removability {
+        // What is cached is free, and merges.
+        self.allocator.drain_caches();
         let mut balance = Balance::default();
         for zone in self.zones() {
             balance.free.iter_mut().zip(zone.extents).for_each(|(sum, count)| *sum += count);

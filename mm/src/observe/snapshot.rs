@@ -82,6 +82,8 @@ impl Leaves {
 impl<M: Machine> View<'_, M> {
     /// See [`Mm::snapshot`](crate::Mm::snapshot).
     pub(crate) fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
+        // Where a CPU has free pages is no fact.
+        self.allocator.drain_caches();
         let mut next = 0;
         while let Some((number, word)) = self.look(|_| self.first_section(next)) {
             next = number + 1;

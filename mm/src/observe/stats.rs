@@ -17,6 +17,8 @@ use crate::observe::View;
 pub struct Stats {
     /// All zones together, in pages.
     pub pages: PageCounts,
+    /// Free pages that wait in the caches of CPUs.
+    pub cached: u64,
     /// Pages that the operations hold of the allocator's: tables and nodes past the reserve, and memmap
     /// placed in system memory.
     pub system_pages: u64,
@@ -41,11 +43,13 @@ pub struct ZoneInfo {
     pub kind: ZoneKind,
     /// From the first frame of its first block to the end of its last, whatever lies between.
     pub span: PfnRange,
-    /// Its pages.
+    /// Its pages. Those in caches are free.
     pub counts: PageCounts,
+    /// Free pages that wait in the caches of CPUs, on none of the lists.
+    pub cached: u64,
     /// Free pages that are not given out, as their range is being emptied. They are not in `counts`.
     pub isolated: u64,
-    /// Free extents by order.
+    /// Extents on the free lists, by order.
     pub extents: [u64; Order::COUNT],
 }
 
@@ -74,8 +78,11 @@ pub struct PageInfo {
 impl<'m, M: Machine> View<'m, M> {
     /// See [`Mm::stats`](crate::Mm::stats).
     pub(crate) fn stats(&self) -> Stats {
-        let zones = self.zones().map(|zone| zone.counts);
-        let pages = zones.fold(PageCounts::default(), PageCounts::plus);
+        let (mut pages, mut cached) = (PageCounts::default(), 0);
+        for zone in self.zones() {
+            pages = pages.plus(zone.counts);
+            cached += zone.cached;
+        }
         let (pieces, reserve_free) = self.allocator.frames.reserve();
         let reserve = pieces.iter().map(|piece| piece.len()).sum::<u64>() / M::PAGE_BYTES;
         let blocks = self.allocator.memmap.blocks().fold((0, 0), |(online, offline), block| {
@@ -86,7 +93,7 @@ impl<'m, M: Machine> View<'m, M> {
         });
         let system_pages = self.allocator.frames.system_pages();
         let stranded = self.allocator.frames.stranded();
-        Stats { pages, system_pages, stranded, reserve, reserve_free, blocks }
+        Stats { pages, cached, system_pages, stranded, reserve, reserve_free, blocks }
     }
 
     /// See [`Mm::zones`](crate::Mm::zones).
@@ -98,9 +105,11 @@ impl<'m, M: Machine> View<'m, M> {
     }
 
     fn zone(&self, node: NodeId, kind: ZoneKind) -> ZoneInfo {
+        let cached = self.allocator.caches.pages(node, kind);
         let zone = self.allocator.nodes.lock(node, kind);
-        let (span, counts, isolated) = (zone.span(), zone.counts(), zone.isolated());
-        ZoneInfo { node, kind, span, counts, isolated, extents: zone.all_extents() }
+        let (span, mut counts, isolated) = (zone.span(), zone.counts(), zone.isolated());
+        counts.free += cached;
+        ZoneInfo { node, kind, span, counts, isolated, cached, extents: zone.all_extents() }
     }
 
     /// See [`Mm::page_info`](crate::Mm::page_info).

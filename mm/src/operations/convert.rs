@@ -146,12 +146,14 @@ impl<M: Machine> Operations<M> {
         let convert = Convert { allocator: &self.allocator, memmap, plan };
         convert.claim_heads()?;
         let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
+        // Before readers, of whom some may be about to lock a cache.
+        let paused = self.allocator.pause_caches();
         let held_off = memmap.readers().exclude();
         let held_off = held_off.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu));
         let gate = alone.and(held_off).inspect_err(|_| convert.unclaim_heads(plan.count()))?;
         let moved = convert.move_memmaps();
         // Listeners may look up.
-        drop(gate);
+        drop((gate, paused));
         let first = moved.err().map_or(0, |(index, _)| index + 1);
         convert.unclaim_heads(first);
         operation.settle();

@@ -3,13 +3,16 @@
 // UNSAFETY: passes on the promises of the software MMU, and finds descriptors through it.
 #![expect(unsafe_code)]
 
+use super::std::cell::Cell;
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use super::std::thread_local;
 use super::std::vec::Vec;
 use super::{
     FakeRam, FaultPlan, GranulePte, LockedMapper, OddPte, SoftMmu, Tag, TinyPte, WatchedLock,
 };
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
-use crate::alloc::node::{MAX_NODES, NodeTable};
+use crate::alloc::cache::CpuCaches;
+use crate::alloc::node::{MAX_NODES, NodeId, NodeTable};
 use crate::geometry::{DESCRIPTOR_BYTES, Geometry, Sizes};
 use crate::machine::{Machine, PhysMem};
 use crate::memmap::page::Page;
@@ -19,6 +22,18 @@ use crate::paging::{Attr, Level, Mapper, Mapping, PteFormat, Tables};
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
+
+/// CPUs that have a cache of pages.
+pub const CPUS: usize = 3;
+
+thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Runs what this thread does from now on, on CPU `number`: from [`CPUS`] on one without a cache of pages.
+pub fn on_cpu(number: usize) {
+    CPU.set(number);
+}
 
 /// What RAM holds when it is plugged: garbage, as a real DIMM does.
 const GARBAGE: u8 = 0xff;
@@ -94,6 +109,12 @@ impl Shape for Lmb {
 
 type Mmu<S> = Arc<SoftMmu<<S as Shape>::Format>>;
 
+/// Where CPUs are.
+struct Places {
+    node: fn(usize) -> NodeId,
+    distance: fn(usize, NodeId) -> u8,
+}
+
 /// A machine of shape `S`, with its RAM mapped linearly and nothing else. Its page tables are behind a lock.
 pub struct FakeMachine<S: Shape> {
     mmu: Mmu<S>,
@@ -102,6 +123,7 @@ pub struct FakeMachine<S: Shape> {
     busy: FaultPlan,
     self_hosting: AtomicBool,
     protected: OnceLock<PhysRange>,
+    places: OnceLock<Places>,
     /// What was cleaned, in order.
     cleaned: Mutex<Vec<VirtRange>>,
 }
@@ -132,6 +154,7 @@ impl<S: Shape> FakeMachine<S> {
             busy: FaultPlan::never(),
             self_hosting: AtomicBool::new(true),
             protected: OnceLock::new(),
+            places: OnceLock::new(),
             cleaned: Mutex::new(Vec::new()),
         };
         machine.map_ram(ram, max_leaf, &mut early);
@@ -200,6 +223,11 @@ impl<S: Shape> FakeMachine<S> {
         self.protected.get_or_init(|| range);
     }
 
+    /// Says of which node each CPU is, and how far the memory of a node is for it; the first call counts.
+    pub fn place_cpus(&self, node: fn(usize) -> NodeId, distance: fn(usize, NodeId) -> u8) {
+        self.places.get_or_init(|| Places { node, distance });
+    }
+
     /// The page tables.
     pub fn tables(&self) -> &<Self as Machine>::Mapper {
         &self.tables
@@ -252,6 +280,7 @@ unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
 unsafe impl<S: Shape> Machine for FakeMachine<S> {
     type Mapper = LockedMapper<Tables<S::Format, Mmu<S>, Mmu<S>>>;
     type Nodes = NodeTable<MAX_NODES, WatchedLock>;
+    type Caches = CpuCaches<CPUS, WatchedLock>;
     type Lock = WatchedLock;
     type Meta = Tag;
 
@@ -273,6 +302,18 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
 
     unsafe fn mapper(&self) -> &Self::Mapper {
         &self.tables
+    }
+
+    fn cpu(&self) -> usize {
+        CPU.get()
+    }
+
+    fn node(&self, cpu: usize) -> NodeId {
+        self.places.get().map_or(NodeId::ZERO, |places| (places.node)(cpu))
+    }
+
+    fn distance(&self, cpu: usize, to: NodeId) -> u8 {
+        self.places.get().map_or(10, |places| (places.distance)(cpu, to))
     }
 
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {

@@ -78,7 +78,7 @@ impl<S: Shape> Mm<FakeMachine<S>> {
     ///
     /// [`FreeError`] if no extent of a user begins at `pfn`; nothing is changed then.
     pub fn free_pages(&self, pfn: Pfn) -> Result<(), FreeError> {
-        self.allocator().free_of(pfn, is_users).map(drop)
+        self.allocator().free_user(pfn, is_users)
     }
 
     /// Changes the owner's word of an extent of any user.

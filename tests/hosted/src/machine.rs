@@ -5,7 +5,7 @@
 
 use crate::map::ProcessMap;
 use crate::windows::{LINEAR, PHYS_BYTES, VMEMMAP, Windows};
-use hotmem::{Machine, NodeTable, PhysAddr, PhysMem, Sizes, SpinLock, VirtAddr};
+use hotmem::{CpuCaches, Machine, NodeTable, PhysAddr, PhysMem, Sizes, SpinLock, VirtAddr};
 use std::cell::Cell;
 use std::io;
 
@@ -54,6 +54,7 @@ unsafe impl PhysMem for Hosted {
 unsafe impl Machine for Hosted {
     type Mapper = ProcessMap;
     type Nodes = NodeTable<2>;
+    type Caches = CpuCaches<4>;
     type Lock = SpinLock;
     type Meta = ();
 

@@ -12,9 +12,9 @@ use hotmem::paging::{
 };
 use hotmem::testing::{FakeMachine, Tiny, range};
 use hotmem::{
-    AddError, Added, BlockId, BlockSize, BootError, BootMemory, ConvertError, Fact, Geometry,
-    Machine, Mm, NodeId, NodeTable, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes,
-    SpinLock, VirtAddr, VirtRange, ZoneKind,
+    AddError, Added, BlockId, BlockSize, BootError, BootMemory, ConvertError, CpuCaches, Fact,
+    Geometry, Machine, Mm, NodeId, NodeTable, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement,
+    Sizes, SpinLock, VirtAddr, VirtRange, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
@@ -111,6 +111,7 @@ unsafe impl PhysMem for Faulty {
 unsafe impl Machine for Faulty {
     type Mapper = Self;
     type Nodes = NodeTable<1>;
+    type Caches = CpuCaches<1>;
     type Lock = SpinLock;
     type Meta = ();
 

@@ -190,7 +190,7 @@ fn an_unmovable_page_stops_the_offline_before_anything_moves_and_is_named() {
 fn a_pinned_page_stops_the_offline_before_anything_moves_until_it_is_let_go() {
     let rig = rig(3);
     let handles = rig.fill(&[0, 3, 1]);
-    let block = rig.block_of(handles[0]);
+    let block = rig.block_of(handles[1]);
     rig.holder.pin(handles[1], true);
     let before = rig.bench.snapshot();
     let error = rig.bench.mm.offline(block).unwrap_err();

@@ -20,6 +20,7 @@ fn parts(state: Option<PageState>) -> Parts {
         Some(PageState::Tail) => named("tail"),
         Some(PageState::Hole) => named("hole"),
         Some(PageState::Free { order }) => Parts { order: Some(order), ..named("free") },
+        Some(PageState::Cached { order }) => Parts { order: Some(order), ..named("cached") },
         Some(PageState::Isolated { order }) => Parts { order: Some(order), ..named("isolated") },
         Some(PageState::Used { order, .. }) => Parts { order: Some(order), ..named("used") },
         Some(PageState::MemmapHead { sections, pages }) => {

@@ -19,6 +19,7 @@ struct Found {
     counts: PageCounts,
     extents: [u64; Order::COUNT],
     isolated: u64,
+    cached: u64,
     span: PfnRange,
 }
 
@@ -48,6 +49,7 @@ impl<'m, M: Machine> Counts<'m, M> {
                 counts: PageCounts::default(),
                 extents: [0; Order::COUNT],
                 isolated: 0,
+                cached: 0,
                 span: PfnRange::EMPTY,
             };
             let home = (zone.node, BlockState::Online(zone.kind));
@@ -63,7 +65,8 @@ impl<'m, M: Machine> Counts<'m, M> {
             expect(4, "managed pages of a zone", at, expected.managed, counted.managed)?;
             expect(4, "memmap pages of a zone", at, expected.memmap, counted.memmap)?;
             expect(4, "isolated pages of a zone", at, found.isolated, zone.isolated)?;
-            let free = counted.free + zone.isolated;
+            expect(4, "cached pages of a zone", at, found.cached, zone.cached)?;
+            let free = (counted.free + zone.isolated).wrapping_sub(zone.cached);
             expect(4, "free pages of a zone", at, expected.free, free)?;
             let (first, last) = (found.span.start.get(), found.span.end.get());
             expect(4, "first frame of a zone's span", at, first, zone.span.start.get())?;
@@ -74,6 +77,9 @@ impl<'m, M: Machine> Counts<'m, M> {
                 expect(4, "free extents of an order in a zone", at, expected, counted)?;
                 self.check_list(zone.node, zone.kind, order)?;
             }
+        }
+        for cpu in self.allocator.caches.all() {
+            self.check_cache(cpu)?;
         }
         let mut blocks = [0; MAX_NODES];
         for block in self.memmap.blocks() {
@@ -142,6 +148,35 @@ impl<'m, M: Machine> Counts<'m, M> {
         expect(4, "length of a free list", order.get().into(), counted, length)
     }
 
+    /// Each extent in a cache is in the state, of the order and from the zone of its list, and of no range that is kept
+    /// out of caches; each list has as many as it counts.
+    fn check_cache(&self, cpu: usize) -> Result<(), Violation> {
+        let Some(cache) = self.allocator.caches.lock(cpu) else { return Ok(()) };
+        for (kind, class, list) in cache.all() {
+            let (order, mut result) = (class.order(), Ok(()));
+            let whole = list.visit(self.memmap, class, &mut |pfn| {
+                let state = self.memmap.section_at(pfn).and_then(|at| at.head_state(pfn));
+                let cached = state == Some(PageState::Cached { order });
+                let block = self.memmap.block(self.memmap.block_at(M::address(pfn)));
+                let home = block.map(|block| (Some(block.node), block.state));
+                let here = home == Some((cache.node(), BlockState::Online(kind)));
+                let open = !self.allocator.caches.is_closed(pfn, order);
+                result = result
+                    .and(hold(
+                        4,
+                        "an extent in a cache is cached and of its order",
+                        pfn.get(),
+                        cached,
+                    ))
+                    .and(hold(4, "an extent in a cache is of its zone", pfn.get(), here))
+                    .and(hold(4, "what is being emptied is in no cache", pfn.get(), open));
+            });
+            result?;
+            hold(4, "a list of a cache has as many extents as it counts", cpu as u64, whole)?;
+        }
+        Ok(())
+    }
+
     /// The block's extents cover it without a gap, and add up to its counts.
     fn check_block(&self, block: &Block, found: &mut Found) -> Result<(), Violation> {
         let mut next = block.pfns.start;
@@ -172,6 +207,10 @@ impl<'m, M: Machine> Counts<'m, M> {
                         pfn.get(),
                         inside,
                     )?;
+                }
+                PageState::Cached { .. } => {
+                    managed += pages;
+                    found.cached += pages;
                 }
                 PageState::Used { .. } => managed += pages,
                 PageState::Hole => {}

@@ -9,7 +9,7 @@
 //! | 1 | every present section's descriptors are mapped, each where it belongs; every believed one holds a state, every record a word of its block | `memmap` |
 //! | 2 | a self-hosted memmap lies in what it describes, and the allocator has none of its pages | `memmap`, `counts` |
 //! | 3 | a head counts its sections and pages; its tails answer with it | `memmap` |
-//! | 4 | present = managed + memmap, per block and zone; lists, bitmaps, extents and spans agree | `counts` |
+//! | 4 | present = managed + memmap, per block and zone; lists, caches, bitmaps, extents and spans agree | `counts` |
 //! | 5 | a leaf spans one memory block *; tables *, nodes and boot memmap lie in boot memory, in pages held for them and for nothing else; no table of the manager's is empty; shared root entries have a table behind them * | `tables`, `frames` |
 //! | 6 | all of a block is in the linear map, and nothing of one that was taken; a table page has one writable mapping *, protected memory none *; the linear map is plain memory *; removed and taken memory has no translation * | `tables` |
 //!

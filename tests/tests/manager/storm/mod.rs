@@ -10,7 +10,7 @@ mod model;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use hotmem::testing::{Bench, Random, Setup, Tiny, range};
+use hotmem::testing::{Bench, CPUS, Random, Setup, Tiny, on_cpu, range};
 use hotmem::{
     AddError, BlockId, BlockState, Fact, FreeError, NodeId, OfflineError, OnlineError, Order,
     Owner, PageState, Pfn, Placement, RemoveError, ZoneKind,
@@ -88,6 +88,8 @@ impl Storm {
     fn run(mut self) -> BTreeMap<&'static str, u64> {
         for step in 0..STEPS {
             self.step = step;
+            // One CPU has no cache.
+            on_cpu(step as usize % (CPUS + 1));
             // Tides: memory fills up, then drains.
             let allocs = if step / 1000 % 2 == 0 { 30 } else { 18 };
             match self.random.below(60) {
@@ -368,7 +370,7 @@ impl Storm {
                 assert_eq!((pfn, order, owner), (head, held.0, held.1));
             }
             (Some(PageState::Tail), Some((&head, _))) => assert_eq!(info.head, Some(head)),
-            (Some(PageState::Free { .. } | PageState::Tail), None) => {
+            (Some(PageState::Free { .. } | PageState::Cached { .. } | PageState::Tail), None) => {
                 assert!(known.online.is_some() && !memmap.contains(&pfn.get()));
             }
             (None, None) => assert!(known.online.is_none() && !memmap.contains(&pfn.get())),

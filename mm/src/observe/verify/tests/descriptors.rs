@@ -86,8 +86,10 @@ fn a_head_that_no_extent_stands_behind_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     // Splits a part into a used page, a free one, and two that are free together.
     let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
+    bench.mm.drain_caches();
     let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
-    bench.mm.allocator().memmap.alone().page(page.add(3)).set_state(stray);
+    let tail = Pfn::new(page.get() ^ 3);
+    bench.mm.allocator().memmap.alone().page(tail).set_state(stray);
     names(&bench, 1, "heads in a block's initialised parts");
 }
 

@@ -32,12 +32,12 @@ pub(crate) trait Frames {
 impl<'m> Frames for &'m Mm<Hosted> {
     type Held = Pages<'m, Hosted>;
 
-    #[inline]
+    #[inline(always)]
     fn alloc(&self, order: Order) -> Option<Self::Held> {
         Mm::alloc(self, order).ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn free(&self, held: Self::Held) {
         drop(held);
     }
@@ -62,10 +62,12 @@ impl Buddy {
 impl Frames for Buddy {
     type Held = (usize, Order);
 
+    #[inline(always)]
     fn alloc(&self, order: Order) -> Option<Self::Held> {
         Some((self.0.lock().alloc(1 << order.get())?, order))
     }
 
+    #[inline(always)]
     fn free(&self, (frame, order): Self::Held) {
         self.0.lock().dealloc(frame, 1 << order.get());
     }
@@ -85,6 +87,7 @@ impl Bitmap {
 impl Frames for Bitmap {
     type Held = (usize, Order);
 
+    #[inline(always)]
     fn alloc(&self, order: Order) -> Option<Self::Held> {
         let mut bits = self.0.lock();
         let frame = match order {
@@ -94,6 +97,7 @@ impl Frames for Bitmap {
         Some((frame?, order))
     }
 
+    #[inline(always)]
     fn free(&self, (frame, order): Self::Held) {
         let mut bits = self.0.lock();
         match order {
@@ -122,12 +126,14 @@ impl Ranges {
 impl Frames for Ranges {
     type Held = PageRange;
 
+    #[inline(always)]
     fn alloc(&self, order: Order) -> Option<Self::Held> {
         let bytes = 4096 << order.get();
         let layout = PageLayout::from_size_align(bytes, bytes).ok()?;
         self.0.lock().allocate(layout).ok()
     }
 
+    #[inline(always)]
     fn free(&self, held: Self::Held) {
         // SAFETY: as in `new`; the pages came from there.
         let freed = unsafe { self.0.lock().deallocate(held) };

@@ -1,0 +1,167 @@
+//! Batches of pages on their way between a zone and a cache.
+
+// UNSAFETY: vouches for what a locked cache keeps.
+#![expect(unsafe_code)]
+
+use crate::addr::{Order, Pfn};
+use crate::alloc::Allocator;
+use crate::alloc::cache::{Cache, CacheGuard, Class, List, MAX_BATCH, Taken};
+use crate::alloc::lists::{FreeLists, count_free, free_extent};
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::{Zone, ZoneKind};
+use crate::impossible::impossible;
+use crate::machine::Machine;
+use crate::memmap::page::PageState;
+use crate::memmap::seen::Seen;
+
+/// A batch takes no more than this part of a zone's free pages, so that a CPU leaves something for others.
+const SHARE: u64 = 8;
+
+impl<M: Machine> Allocator<M> {
+    /// A cache that is locked, and the memmap of its pages.
+    #[inline]
+    pub(super) fn opened<'c>(
+        &'c self,
+        guard: &'c mut CacheGuard<'_, M::Lock>,
+    ) -> (&'c mut Cache, Seen<'c, M>) {
+        // SAFETY: the guard is borrowed for as long, so the cache stays locked: its pages stay in it, and the blocks of
+        // cached pages online.
+        (guard, unsafe { Seen::vouched(&self.memmap) })
+    }
+
+    /// Takes a batch out of a zone, for an empty list, or as much of it as the zone can spare: at least an extent, if it
+    /// has one that may be cached.
+    pub(super) fn refill(&self, list: &mut List, node: NodeId, kind: ZoneKind, class: Class) {
+        let mut guard = self.nodes.lock(node, kind);
+        let (zone, memmap) = self.locked(&mut guard);
+        let order = class.order();
+        let spare = zone.counts().free / SHARE / order.pages();
+        let mut wanted = spare.clamp(1, class.batch());
+        while wanted > 0 {
+            let taken = self.take_some(memmap, zone, list, order, wanted);
+            if taken == 0 {
+                return;
+            }
+            wanted -= taken;
+        }
+    }
+
+    /// Takes the smallest extent that serves, as far as `wanted` extents of `order` reach. Returns how many of them.
+    fn take_some(
+        &self,
+        memmap: Seen<'_, M>,
+        zone: &mut Zone,
+        list: &mut List,
+        order: Order,
+        wanted: u64,
+    ) -> u64 {
+        let lists = FreeLists::of(memmap);
+        let Some((size, pfn)) = lists.pick(zone, order, order, None) else { return 0 };
+        let piece = piece_of::<M>(size, order, wanted);
+        if self.caches.is_closed(pfn, piece) {
+            return 0;
+        }
+        let (Some(section), Some(block)) = (memmap.known_section(pfn), memmap.known_record_of(pfn))
+        else {
+            return 0;
+        };
+        lists.unlink(zone, pfn, size);
+        lists.split(zone, section, pfn, size, piece);
+        count_free(zone, block, piece.pages().wrapping_neg());
+        let count = piece.pages() / order.pages();
+        if count == 1 {
+            section.set_head(pfn, order, PageState::Cached { order });
+            list.push(memmap, pfn);
+            return 1;
+        }
+        // The first on top, so that they are given out in order.
+        for pfn in (0..count).rev().map(|index| pfn.add(index * order.pages())) {
+            list.push(memmap, pfn);
+            memmap.page(pfn).set_state(PageState::Cached { order });
+        }
+        count
+    }
+
+    /// Gives a list that was taken out of a cache back to its zone: neighbours in one piece, so that a batch that came
+    /// from one extent costs little more than that extent.
+    pub(super) fn give_back(
+        &self,
+        memmap: Seen<'_, M>,
+        taken: &Taken,
+        node: NodeId,
+        kind: ZoneKind,
+        class: Class,
+    ) {
+        let (mut pfns, mut count) = ([0; MAX_BATCH], 0);
+        for (slot, pfn) in pfns.iter_mut().zip(taken.iter(memmap)) {
+            *slot = pfn.get();
+            count += 1;
+        }
+        let pfns = &mut pfns[..count];
+        pfns.sort_unstable();
+        let mut joined = Joined::default();
+        for &pfn in &*pfns {
+            joined.add(memmap, Pfn::new(pfn), class.order());
+        }
+        let mut zone = self.nodes.lock(node, kind);
+        for &(pfn, order) in joined.extents() {
+            let (Some(section), Some(block)) =
+                (memmap.known_section(pfn), memmap.known_record_of(pfn))
+            else {
+                continue;
+            };
+            free_extent(memmap, &mut zone, section, block, pfn, order);
+        }
+    }
+
+    /// Empties the list of a cache that holds something, into its zone; `false` if none does.
+    pub(super) fn drain_list(&self, memmap: Seen<'_, M>, cache: &mut Cache) -> bool {
+        let Some((kind, class, taken)) = cache.stocked() else { return false };
+        match cache.node() {
+            Some(node) => self.give_back(memmap, &taken, node, kind, class),
+            None => impossible("a cache of no node holds pages", 0),
+        }
+        true
+    }
+}
+
+/// The size of the piece to cut out of an extent of `size` for `wanted` extents of `order`: one of them, or several in a
+/// part, all of whose descriptors hold a state then.
+fn piece_of<M: Machine>(size: Order, order: Order, wanted: u64) -> Order {
+    let several = Order::new(order.get() + wanted.ilog2() as u8).unwrap_or(Order::MAX);
+    let in_part = M::PART_ORDER.half().unwrap_or(Order::ZERO);
+    several.min(in_part).max(order).min(size)
+}
+
+/// Extents of a batch, neighbours joined to larger ones inside a part.
+#[derive(Default)]
+struct Joined {
+    extents: [(Pfn, Order); MAX_BATCH],
+    count: usize,
+}
+
+impl Joined {
+    fn extents(&self) -> &[(Pfn, Order)] {
+        &self.extents[..self.count]
+    }
+
+    /// Adds an extent that lies above all others.
+    fn add<M: Machine>(&mut self, memmap: Seen<'_, M>, pfn: Pfn, order: Order) {
+        let mut last = (pfn, order);
+        while let Some(&(pfn, order)) = self.extents().last()
+            && let Some(double) = order.double().filter(|&double| double < M::PART_ORDER)
+            && order == last.1
+            && pfn.is_aligned(double)
+            && pfn.add(order.pages()) == last.0
+        {
+            // Nothing but the first of its extents is a head. The first becomes one of a free extent soon.
+            memmap.page(last.0).set_state(PageState::Tail);
+            last = (pfn, double);
+            self.count -= 1;
+        }
+        if let Some(slot) = self.extents.get_mut(self.count) {
+            *slot = last;
+            self.count += 1;
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Pages that wait for their next user: a cache for each CPU.
+//!
+//! ```text
+//!                 alloc / free                  a batch, the zone locked once
+//!   the kernel <--------------> [hot] <-> [cold] <----------------------> free lists of the zone
+//! ```
+//!
+//! A cache has two lists for each order it keeps and each kind of zone. A page comes from the hot one and goes back to
+//! it. The cold one holds a batch, or nothing: the hot list becomes the cold one when it is full, and the other way
+//! round when it is empty. So there are at most two batches of an order, and between two visits of a zone lie as many
+//! allocations or frees as a batch has.
+//!
+//! All pages of a cache are of one node, that of the CPU. A page in a cache is the head of an extent in the state
+//! [`PageState::Cached`](crate::PageState::Cached), and free for no one else: neither its zone nor its block counts
+//! it as free. Its list link is in its descriptor. Any CPU may lock any cache, to drain it.
+
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
+use crate::geometry::Geometry;
+use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
+use crate::machine::Machine;
+use crate::memmap::seen::Seen;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+/// Orders that are cached: each below the last, then that of a large page.
+const SMALL: u8 = 4;
+const LARGE: Order = match Order::new(9) {
+    Some(order) => order,
+    None => Order::MAX,
+};
+/// Extents larger than this are not kept from others.
+const LARGEST_BYTES: u64 = 4 << 20;
+const CLASSES: usize = SMALL as usize + 1;
+
+/// Extents of a batch, by class.
+const BATCHES: [u64; CLASSES] = [32, 16, 8, 4, 1];
+/// The largest batch.
+pub(crate) const MAX_BATCH: usize = 32;
+
+/// Payload word of a cached page: the next on its list, as pfn + 1; 0 for none.
+const NEXT: usize = 0;
+
+/// An order that is cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(u8);
+
+impl Class {
+    /// The class of `order`, if it is cached.
+    #[inline]
+    pub(crate) fn of<G: Geometry>(order: Order) -> Option<Self> {
+        let large = const { G::PAGE_BYTES << LARGE.get() <= LARGEST_BYTES };
+        match order.get() {
+            small if small < SMALL => Some(Self(small)),
+            _ if large && order == LARGE => Some(Self(SMALL)),
+            _ => None,
+        }
+    }
+
+    /// Its order.
+    pub(crate) fn order(self) -> Order {
+        Order::new(self.0).filter(|_| self.0 < SMALL).unwrap_or(LARGE)
+    }
+
+    /// Extents of a batch.
+    #[inline]
+    pub(crate) const fn batch(self) -> u64 {
+        BATCHES[self.0 as usize % CLASSES]
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        (0..CLASSES as u8).map(Self)
+    }
+}
+
+/// Where memory belongs, as a used extent remembers it: never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HomeTag(u64);
+
+impl HomeTag {
+    /// That of a zone.
+    #[inline]
+    pub(crate) const fn new(node: NodeId, kind: ZoneKind) -> Self {
+        Self((node.index() as u64 + 1) << 2 | kind as u64)
+    }
+
+    /// The number that says it.
+    #[inline]
+    pub(crate) const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Cached extents of one order and kind. First extents are pfn + 1; 0 for none.
+#[derive(Debug)]
+pub(crate) struct List {
+    hot: u64,
+    /// Extents of the hot list.
+    count: u64,
+    /// A batch, or nothing.
+    cold: u64,
+}
+
+impl List {
+    const EMPTY: Self = Self { hot: 0, count: 0, cold: 0 };
+
+    /// Takes the extent that came last from the hot list.
+    #[inline]
+    pub(crate) fn pop<M: Machine>(&mut self, memmap: Seen<'_, M>) -> Option<Pfn> {
+        let pfn = Pfn::new(self.hot.checked_sub(1)?);
+        self.hot = memmap.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+        self.count = self.count.wrapping_sub(1);
+        Some(pfn)
+    }
+
+    /// Puts an extent first on the hot list, which is not full.
+    #[inline]
+    pub(crate) fn push<M: Machine>(&mut self, memmap: Seen<'_, M>, pfn: Pfn) {
+        memmap.page(pfn).payload()[NEXT].store(self.hot, Ordering::Relaxed);
+        self.hot = pfn.get() + 1;
+        self.count += 1;
+    }
+
+    /// Whether the hot list holds a batch.
+    #[inline]
+    pub(crate) const fn is_full(&self, class: Class) -> bool {
+        self.count >= class.batch()
+    }
+
+    /// Makes the cold list the hot one, which is empty.
+    pub(crate) fn warm_up(&mut self, class: Class) {
+        if self.hot == 0 && self.cold != 0 {
+            (self.hot, self.count, self.cold) = (self.cold, class.batch(), 0);
+        }
+    }
+
+    /// Makes the hot list, which is full, the cold one, which is empty.
+    pub(crate) fn cool_down(&mut self) {
+        debug_assert_eq!(self.cold, 0, "the cold list is empty");
+        (self.cold, self.hot, self.count) = (self.hot, 0, 0);
+    }
+
+    /// Takes the cold list, if it holds something.
+    pub(crate) fn take_cold(&mut self) -> Option<Taken> {
+        Some(Taken(core::mem::take(&mut self.cold))).filter(|taken| !taken.is_empty())
+    }
+
+    /// Takes the cold list, or else the hot one.
+    pub(crate) fn take(&mut self) -> Taken {
+        if self.cold != 0 {
+            return Taken(core::mem::take(&mut self.cold));
+        }
+        self.count = 0;
+        Taken(core::mem::take(&mut self.hot))
+    }
+
+    /// Extents of both lists.
+    fn extents(&self, class: Class) -> u64 {
+        self.count + if self.cold == 0 { 0 } else { class.batch() }
+    }
+
+    /// The extents of both lists, and whether each list has as many as it counts.
+    #[must_use]
+    pub(crate) fn visit<M: Machine>(
+        &self,
+        memmap: Seen<'_, M>,
+        class: Class,
+        each: &mut dyn FnMut(Pfn),
+    ) -> bool {
+        let cold = if self.cold == 0 { 0 } else { class.batch() };
+        [(self.hot, self.count), (self.cold, cold)].into_iter().all(|(first, count)| {
+            // One more than there should be, so that a list that goes round in a circle is seen and left.
+            let extents = chain(memmap, first).take(count as usize + 1);
+            extents.inspect(|&pfn| each(pfn)).count() as u64 == count
+        })
+    }
+}
+
+/// A list that was taken out of a cache.
+#[derive(Debug)]
+#[must_use = "its extents are lost"]
+pub(crate) struct Taken(u64);
+
+impl Taken {
+    /// Its extents, first to last. Each may be changed once the iterator is past it.
+    pub(crate) fn iter<M: Machine>(&self, memmap: Seen<'_, M>) -> impl Iterator<Item = Pfn> {
+        chain(memmap, self.0)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// The extents of a list whose first is `first`.
+fn chain<M: Machine>(memmap: Seen<'_, M>, first: u64) -> impl Iterator<Item = Pfn> {
+    let mut next = first;
+    core::iter::from_fn(move || {
+        let pfn = Pfn::new(next.checked_sub(1)?);
+        next = memmap.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+        Some(pfn)
+    })
+}
+
+/// What a CPU did, and has cached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuPages {
+    /// Pages it allocated.
+    pub allocated: u64,
+    /// Pages it freed.
+    pub freed: u64,
+    /// Pages that wait in its cache.
+    pub cached: u64,
+}
+
+/// The cache of one CPU.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    /// The tag of its node's first kind; 0 while it was never used.
+    home: u64,
+    lists: [[List; CLASSES]; ZoneKind::ALL.len()],
+    /// Whether a list may hold something.
+    stocked: bool,
+    /// Extents that came and went, by class.
+    allocated: [u64; CLASSES],
+    freed: [u64; CLASSES],
+}
+
+impl Cache {
+    const EMPTY: Self = Self {
+        home: 0,
+        lists: [const { [const { List::EMPTY }; CLASSES] }; ZoneKind::ALL.len()],
+        stocked: false,
+        allocated: [0; CLASSES],
+        freed: [0; CLASSES],
+    };
+
+    /// The node of its pages.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        NodeId::new((self.home >> 2).checked_sub(1)? as u32)
+    }
+
+    /// Changes the node. All lists are empty.
+    pub(crate) fn set_node(&mut self, node: NodeId) {
+        self.home = HomeTag::new(node, ZoneKind::ALL[0]).get();
+    }
+
+    /// The kind of the zone that a tag names, if that is of this cache's node.
+    #[inline]
+    pub(crate) fn kind_of(&self, tag: u64) -> Option<ZoneKind> {
+        match tag.wrapping_sub(self.home) {
+            0 => Some(ZoneKind::System),
+            1 => Some(ZoneKind::Normal),
+            2 => Some(ZoneKind::Movable),
+            _ => None,
+        }
+    }
+
+    /// The tag of its zone `kind`.
+    #[inline]
+    pub(crate) const fn tag(&self, kind: ZoneKind) -> u64 {
+        self.home + kind as u64
+    }
+
+    /// The list to take from.
+    #[inline]
+    pub(crate) fn list(&mut self, kind: ZoneKind, class: Class) -> &mut List {
+        &mut self.lists[kind as usize][class.0 as usize % CLASSES]
+    }
+
+    /// The list to put something on.
+    #[inline]
+    pub(crate) fn stock(&mut self, kind: ZoneKind, class: Class) -> &mut List {
+        self.stocked = true;
+        self.list(kind, class)
+    }
+
+    /// A list that holds something, and what it is of.
+    pub(crate) fn stocked(&mut self) -> Option<(ZoneKind, Class, Taken)> {
+        if !self.stocked {
+            return None;
+        }
+        let kinds = ZoneKind::ALL.into_iter().zip(&mut self.lists);
+        let mut lists = kinds.flat_map(|(kind, lists)| {
+            Class::all().zip(lists).map(move |(c, list)| (kind, c, list))
+        });
+        let found = lists.find_map(|(kind, class, list)| {
+            let taken = list.take();
+            (!taken.is_empty()).then_some((kind, class, taken))
+        });
+        self.stocked = found.is_some();
+        found
+    }
+
+    /// Every list, and what it is of.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (ZoneKind, Class, &List)> {
+        let kinds = ZoneKind::ALL.into_iter().zip(&self.lists);
+        kinds
+            .flat_map(|(kind, lists)| Class::all().zip(lists).map(move |(c, list)| (kind, c, list)))
+    }
+
+    /// Pages of the zones `kinds` that wait here.
+    pub(crate) fn pages(&self, of: impl Fn(ZoneKind) -> bool) -> u64 {
+        let lists = self.all().filter(|&(kind, ..)| of(kind));
+        lists.map(|(_, class, list)| list.extents(class) * class.order().pages()).sum()
+    }
+
+    #[inline]
+    pub(crate) fn count_allocated(&mut self, class: Class) {
+        let count = &mut self.allocated[class.0 as usize % CLASSES];
+        *count = count.wrapping_add(1);
+    }
+
+    #[inline]
+    pub(crate) fn count_freed(&mut self, class: Class) {
+        let count = &mut self.freed[class.0 as usize % CLASSES];
+        *count = count.wrapping_add(1);
+    }
+
+    fn counts(&self) -> CpuPages {
+        let pages = |counts: &[u64]| {
+            Class::all().zip(counts).map(|(class, count)| count << class.order().get()).sum()
+        };
+        let (allocated, freed) = (pages(&self.allocated), pages(&self.freed));
+        CpuPages { allocated, freed, cached: self.pages(|_| true) }
+    }
+}
+
+/// A cache that is locked.
+pub(crate) type CacheGuard<'c, L> = MutexGuard<'c, L, Cache>;
+
+/// The cache of a CPU and its lock, which other CPUs' do not share a cache line with.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct CpuCache<L: RawLock>(Mutex<L, Cache>);
+
+/// Room for the caches of a machine's CPUs: [`CpuCaches`] with their number. A kernel names it as
+/// [`Machine::Caches`](crate::Machine::Caches).
+pub trait CacheStorage: fmt::Debug + Sync {
+    /// The locks of the caches.
+    type Lock: RawLock;
+
+    /// Caches without pages. All bytes of it are zero, so that a static of it takes no room in an image.
+    const EMPTY: Self;
+
+    /// The caches, from CPU 0 on. A CPU past the last has none.
+    fn caches(&self) -> &[CpuCache<Self::Lock>];
+}
+
+/// Room for the caches of the CPUs below `N`, about half a KiB each. With 0 nothing is cached.
+#[derive(Debug)]
+pub struct CpuCaches<const N: usize, L: RawLock = SpinLock>([CpuCache<L>; N]);
+
+impl<const N: usize, L: RawLock> CacheStorage for CpuCaches<N, L> {
+    type Lock = L;
+
+    const EMPTY: Self = Self([const { CpuCache(Mutex::new(Cache::EMPTY)) }; N]);
+
+    #[inline]
+    fn caches(&self) -> &[CpuCache<L>] {
+        &self.0
+    }
+}
+
+/// The caches of all CPUs.
+#[derive(Debug)]
+pub(crate) struct Caches<S> {
+    storage: S,
+    /// One past the last CPU whose cache was ever used.
+    used: AtomicUsize,
+    /// What is not cached, first frame and end: it is being emptied, or its descriptors move.
+    closed: [AtomicU64; 2],
+}
+
+impl<S: CacheStorage> Caches<S> {
+    pub(crate) const fn new() -> Self {
+        let closed = [const { AtomicU64::new(0) }; 2];
+        Self { storage: S::EMPTY, used: AtomicUsize::new(0), closed }
+    }
+
+    /// Locks the cache of `cpu`, if it has one. Before a zone's lock, never after it, and never two.
+    #[inline]
+    pub(crate) fn lock(&self, cpu: usize) -> Option<CacheGuard<'_, S::Lock>> {
+        Some(self.storage.caches().get(cpu)?.0.lock())
+    }
+
+    /// The CPUs whose caches may hold something.
+    pub(crate) fn used(&self) -> core::ops::Range<usize> {
+        0..self.used.load(Ordering::SeqCst)
+    }
+
+    /// All CPUs that have a cache.
+    pub(crate) fn all(&self) -> core::ops::Range<usize> {
+        0..self.storage.caches().len()
+    }
+
+    /// Notes, with the cache of `cpu` locked, that it is used from now on.
+    pub(crate) fn note_used(&self, cpu: usize) {
+        self.used.fetch_max(cpu + 1, Ordering::SeqCst);
+        // With the one in `close`: either that sees this CPU, or this CPU sees what is closed.
+        fence(Ordering::SeqCst);
+    }
+
+    /// From now on nothing of `pfns` gets into a cache whose lock is taken after this. Returns what was closed before.
+    pub(crate) fn close(&self, pfns: PfnRange) -> PfnRange {
+        let before = self.closed();
+        self.closed[0].store(pfns.start.get(), Ordering::Relaxed);
+        self.closed[1].store(pfns.end.get(), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        before
+    }
+
+    /// What is not cached.
+    pub(crate) fn closed(&self) -> PfnRange {
+        let [start, end] = &self.closed;
+        let [start, end] = [start, end].map(|word| Pfn::new(word.load(Ordering::Relaxed)));
+        PfnRange { start, end }
+    }
+
+    /// Whether an extent has a page that is not cached. Asked with the cache locked that it would go to: who closed a
+    /// range takes that lock afterwards, so what this CPU did not see yet is drained.
+    #[inline]
+    pub(crate) fn is_closed(&self, pfn: Pfn, order: Order) -> bool {
+        let closed = self.closed();
+        pfn < closed.end && pfn.add(order.pages()) > closed.start
+    }
+
+    /// Pages of a zone that wait in caches.
+    pub(crate) fn pages(&self, node: NodeId, kind: ZoneKind) -> u64 {
+        let here = |cache: &Cache| {
+            if cache.node() == Some(node) { cache.pages(|other| other == kind) } else { 0 }
+        };
+        self.used().filter_map(|cpu| self.lock(cpu)).map(|cache| here(&cache)).sum()
+    }
+
+    /// What a CPU did and has.
+    pub(crate) fn counts(&self, cpu: usize) -> Option<CpuPages> {
+        Some(self.lock(cpu)?.counts())
+    }
+}

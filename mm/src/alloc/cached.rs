@@ -1,0 +1,153 @@
+//! Allocation and free by way of the cache of the CPU that it happens on.
+//!
+//! Whoever has a cache locked, and nothing else, may look at the descriptors of its pages, and of pages that are in use
+//! and are the caller's: neither go offline, and who moves descriptors keeps everything out of the caches meanwhile
+//! ([`Allocator::pause_caches`]), which is asked first ([`Caches::is_closed`](super::cache::Caches::is_closed)).
+
+// UNSAFETY: declares that who frees pages without a look-up has them.
+#![expect(unsafe_code)]
+
+use crate::addr::{Order, Pfn};
+use crate::alloc::Allocator;
+use crate::alloc::buddy::{is_users, online_section};
+use crate::alloc::cache::{Cache, Class};
+use crate::alloc::metas::Metas;
+use crate::alloc::request::Request;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::seen::Seen;
+
+impl<M: Machine> Allocator<M> {
+    /// Allocates from the cache of this CPU, if the request may have what is there.
+    #[inline]
+    pub(super) fn alloc_cached(&self, request: &Request, owner: Owner) -> Option<Pfn> {
+        let class = Class::of::<M>(request.order).filter(|_| request.is_plain())?;
+        let kinds = ZoneKind::for_owner(owner).iter();
+        let kind = kinds.copied().find(|&kind| self.nodes.any(kind))?;
+        if has_floor(kind, owner) {
+            return None;
+        }
+        let mut guard = self.caches.lock(self.machine().cpu())?;
+        let (cache, memmap) = self.opened(&mut guard);
+        self.take(memmap, cache, kind, class, request, owner)
+    }
+
+    /// Allocates from the cache of `cpu`, which takes what it is short of from its node's zone.
+    pub(super) fn alloc_refilled(
+        &self,
+        cpu: usize,
+        kind: ZoneKind,
+        request: &Request,
+        owner: Owner,
+    ) -> Option<Pfn> {
+        let class = Class::of::<M>(request.order)?;
+        let node = self.machine().node(cpu);
+        let cached = request.is_cacheable() && is_users(owner) && !has_floor(kind, owner);
+        if !(cached && request.takes(node, kind) && self.nodes.is_populated(node, kind)) {
+            return None;
+        }
+        let mut guard = self.caches.lock(cpu)?;
+        let (cache, memmap) = self.opened(&mut guard);
+        if cache.node() != Some(node) {
+            while self.drain_list(memmap, cache) {}
+            cache.set_node(node);
+            self.caches.note_used(cpu);
+        }
+        let list = cache.stock(kind, class);
+        list.warm_up(class);
+        if let Some(pfn) = self.take(memmap, cache, kind, class, request, owner) {
+            return Some(pfn);
+        }
+        self.refill(cache.list(kind, class), node, kind, class);
+        self.take(memmap, cache, kind, class, request, owner)
+    }
+
+    /// Takes an extent from a hot list.
+    #[inline]
+    fn take(
+        &self,
+        memmap: Seen<'_, M>,
+        cache: &mut Cache,
+        kind: ZoneKind,
+        class: Class,
+        request: &Request,
+        owner: Owner,
+    ) -> Option<Pfn> {
+        let order = request.order;
+        let pfn = cache.list(kind, class).pop(memmap)?;
+        self.begin_use(memmap, pfn, request, cache.tag(kind));
+        memmap.page(pfn).set_state(PageState::Used { order, owner });
+        cache.count_allocated(class);
+        Some(pfn)
+    }
+
+    /// Frees pages of the kernel's into the cache of this CPU; `false` if they are not of its kind, or its list is full.
+    ///
+    /// # Safety
+    ///
+    /// The extent is in use and the caller's: nobody else frees it, or uses it any more.
+    #[inline]
+    pub(super) unsafe fn free_hot(&self, pfn: Pfn, order: Order) -> bool {
+        let Some(class) = Class::of::<M>(order) else { return false };
+        let Some(mut guard) = self.caches.lock(self.machine().cpu()) else { return false };
+        if self.caches.is_closed(pfn, order) {
+            return false;
+        }
+        let (cache, memmap) = self.opened(&mut guard);
+        let page = memmap.page(pfn);
+        let Some(kind) = cache.kind_of(Metas::of(memmap).tag(pfn)) else { return false };
+        if !page.is_kernels(order) || cache.list(kind, class).is_full(class) {
+            return false;
+        }
+        cache.count_freed(class);
+        cache.stock(kind, class).push(memmap, pfn);
+        page.set_state(PageState::Cached { order });
+        true
+    }
+
+    /// Frees the extent that begins at `pfn` into the cache of this CPU, if its owner is one that `mine` accepts and it
+    /// is of that cache's kind. A list that is full is emptied before.
+    pub(super) fn free_cached(&self, pfn: Pfn, mine: impl Fn(Owner) -> bool) -> bool {
+        let look_up = self.memmap.read();
+        let Ok(section) = online_section(self.memmap.seen(&look_up), pfn) else { return false };
+        let Some(PageState::Used { order, owner }) = section.head_state(pfn) else { return false };
+        let cached = is_users(owner) && mine(owner);
+        let Some(class) = Class::of::<M>(order).filter(|_| cached) else { return false };
+        let Some(mut guard) = self.caches.lock(self.machine().cpu()) else { return false };
+        if self.caches.is_closed(pfn, order) {
+            return false;
+        }
+        let (cache, memmap) = self.opened(&mut guard);
+        let Some(kind) = cache.kind_of(Metas::of(memmap).tag(pfn)) else { return false };
+        // Somebody else may have freed it, or hold it.
+        if !memmap.page(pfn).claim(order, owner) {
+            return false;
+        }
+        if cache.list(kind, class).is_full(class) {
+            self.make_room(memmap, cache, kind, class);
+        }
+        cache.count_freed(class);
+        cache.stock(kind, class).push(memmap, pfn);
+        true
+    }
+
+    /// Empties a hot list that is full: it becomes the cold one, and what that was goes back to its zone.
+    fn make_room(&self, memmap: Seen<'_, M>, cache: &mut Cache, kind: ZoneKind, class: Class) {
+        let node = cache.node();
+        let list = cache.list(kind, class);
+        if let (Some(cold), Some(node)) = (list.take_cold(), node) {
+            self.give_back(memmap, &cold, node, kind, class);
+        }
+        cache.list(kind, class).cool_down();
+    }
+}
+
+/// Whether an allocation has to leave some of the zone free, which its counts say.
+#[inline]
+fn has_floor(kind: ZoneKind, owner: Owner) -> bool {
+    kind == ZoneKind::System && matches!(owner, Owner::Movable(_))
+}
+
+#[cfg(test)]
+mod tests;
