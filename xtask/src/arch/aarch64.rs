@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{About, Answers, Boot, Firmware, Target};
+use super::{About, Answers, Boot, Firmware, MOST_CPUS, Target};
 use crate::machine::{Accel, Config, Exit, Line, joined};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -25,6 +25,11 @@ pub(super) const ABOUT: About = About {
     cpu: Some("neoverse-n1"),
     levels: &[2, 1],
     gics: &[3, 2],
+    cpus: |config| match config.gic {
+        // Its registers have a bit for each CPU (GIC architecture 2.0, 4.3.12).
+        Some(2) => (8, Some("--gic 2")),
+        _ => (MOST_CPUS, None),
+    },
     boots: &[
         Boot { firmware: Firmware::Bare, target: &TARGET, carrier: None, needs: &[], memory: 0 },
         Boot {

@@ -44,6 +44,10 @@ pub(crate) struct MachineChoices {
     /// Version of the interrupt controller: 3 or 2 on aarch64
     #[arg(long, value_name = "VERSION")]
     gic: Option<u8>,
+
+    /// CPUs, 1 to 16 [default: 1]
+    #[arg(long, value_name = "N")]
+    smp: Option<u32>,
 }
 
 impl BuildChoices {
@@ -85,6 +89,7 @@ impl MachineChoices {
             ("--cpu", self.cpu.clone()),
             ("--el", number(self.el)),
             ("--gic", number(self.gic)),
+            ("--smp", self.smp.map(|count| count.to_string())),
         ])
     }
 
@@ -102,15 +107,29 @@ impl MachineChoices {
             (Some(name), _) => name.clone(),
             (None, _) => usual.cpu,
         };
-        Ok(Config {
+        let config = Config {
             image,
             board: board.unwrap_or(usual.board),
             cpu,
             level: pick("--el", arch, self.el, about.levels)?,
             gic: pick("--gic", arch, self.gic, about.gics)?,
+            cpus: self.smp.unwrap_or(usual.cpus),
             ..usual
-        })
+        };
+        check_cpus(&config)?;
+        Ok(config)
     }
+}
+
+/// Finds out whether such a machine can have that many CPUs.
+fn check_cpus(config: &Config) -> Result<()> {
+    let (arch, count) = (config.image.arch, config.cpus);
+    let (most, why) = (arch.about().cpus)(config);
+    if (1..=most).contains(&count) {
+        return Ok(());
+    }
+    let with = why.map_or(String::new(), |why| format!(" with {why}"));
+    bail!("--smp {count}: {arch}{with} has 1 to {most} CPUs")
 }
 
 /// Those of `options` that have a value, each with its value behind it.
@@ -244,5 +263,18 @@ mod tests {
             "--machine virt: x86_64 has q35, pc"
         );
         assert_eq!(refusal(Arch::Aarch64, &["--el", "3"]), "--el 3: aarch64 has 2, 1");
+    }
+
+    #[test]
+    fn more_cpus_than_a_machine_can_have_are_refused_with_what_limits_them() {
+        for count in ["0", "17"] {
+            let refused = refusal(Arch::X86_64, &["--smp", count]);
+            assert_eq!(refused, format!("--smp {count}: x86_64 has 1 to 16 CPUs"));
+        }
+        let refused = refusal(Arch::Aarch64, &["--gic", "2", "--smp", "9"]);
+        assert_eq!(refused, "--smp 9: aarch64 with --gic 2 has 1 to 8 CPUs");
+        assert_eq!(read(Arch::Aarch64, &["--smp", "16"]).unwrap().cpus, 16);
+        assert_eq!(read(Arch::Aarch64, &["--gic", "2", "--smp", "8"]).unwrap().cpus, 8);
+        assert_eq!(read(Arch::Ppc64, &[]).unwrap().cpus, 1);
     }
 }

@@ -90,6 +90,8 @@ pub(crate) struct About {
     pub(crate) levels: &'static [u8],
     /// Versions of the interrupt controller; empty where there is no choice.
     pub(crate) gics: &'static [u8],
+    /// CPUs that such a machine can have, and what limits them, if not the kernel.
+    pub(crate) cpus: fn(&Config) -> (u32, Option<&'static str>),
     /// Ways to boot.
     pub(crate) boots: &'static [Boot],
     /// Sizes of a page, in bytes. An image has one of them.
@@ -127,6 +129,9 @@ pub(crate) struct About {
     /// Files that QEMU wants beside the image: name and contents.
     pub(crate) beside: &'static [(&'static str, &'static [u8])],
 }
+
+/// CPUs that the kernel has room for.
+pub(crate) const MOST_CPUS: u32 = 16;
 
 impl Arch {
     /// What is particular about it.

@@ -1,6 +1,6 @@
 //! ppc64: QEMU's `pseries` board, whose hotplug events come from RTAS; there is no ACPI.
 
-use super::{About, Answers, Boot, Firmware, Target};
+use super::{About, Answers, Boot, Firmware, MOST_CPUS, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{KIB, MIB};
@@ -21,6 +21,7 @@ pub(super) const ABOUT: About = About {
     cpu: Some("power9"),
     levels: &[],
     gics: &[],
+    cpus: |_| (MOST_CPUS, None),
     boots: &[
         Boot { firmware: Firmware::Vof, target: &TARGET, carrier: None, needs: &[], memory: 0 },
         Boot { firmware: Firmware::Slof, target: &TARGET, carrier: None, needs: &[], memory: 0 },

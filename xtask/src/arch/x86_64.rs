@@ -1,6 +1,6 @@
 //! x86_64: i440FX or Q35, the image started by QEMU through its PVH entry.
 
-use super::{About, Answers, Boot, Firmware, Target};
+use super::{About, Answers, Boot, Firmware, MOST_CPUS, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -21,6 +21,7 @@ pub(super) const ABOUT: About = About {
     cpu: None,
     levels: &[],
     gics: &[],
+    cpus: |_| (MOST_CPUS, None),
     boots: &[Boot {
         firmware: Firmware::Bios,
         target: &TARGET,

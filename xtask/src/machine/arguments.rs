@@ -21,6 +21,7 @@ impl Config {
             cpu: about.cpu.unwrap_or_default().to_owned(),
             level: about.levels.first().copied(),
             gic: about.gics.first().copied(),
+            cpus: 1,
             memory: Size::new(512 * MIB),
             slots: 1,
             window: 2 * GIB,
@@ -56,6 +57,9 @@ impl Config {
         line.add("-accel", self.accel.name());
         if self.icount {
             line.add("-icount", "shift=0,sleep=off");
+        }
+        if self.cpus > 1 {
+            line.add("-smp", self.cpus.to_string());
         }
         self.memory(&mut line);
 
@@ -105,7 +109,11 @@ impl Config {
                 words.push_str(&format!(",memdev=ram{node}"));
             }
             if node == 0 {
-                words.push_str(",cpus=0");
+                // One that is in no node makes QEMU complain.
+                words.push_str(&match self.cpus {
+                    1 => String::from(",cpus=0"),
+                    count => format!(",cpus=0-{}", count - 1),
+                });
             }
             line.add("-numa", words);
         }
@@ -173,6 +181,13 @@ mod tests {
             ),
             "{line}"
         );
+    }
+
+    #[test]
+    fn several_cpus_are_all_in_the_first_node() {
+        let config = Config { cpus: 4, ..usual() }.room_for(&["1G@1".parse().unwrap()]);
+        let line = line(&config);
+        assert!(line.contains("-smp 4 ") && line.contains(",memdev=ram0,cpus=0-3 "), "{line}");
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) level: Option<u8>,
     /// Version of the interrupt controller, where there is a choice.
     pub(crate) gic: Option<u8>,
+    /// CPUs.
+    pub(crate) cpus: u32,
     /// Memory at boot.
     pub(crate) memory: Size,
     /// DIMM slots.
