@@ -33,8 +33,9 @@
 // UNSAFETY: declares functions whose callers promise something.
 #![expect(unsafe_code)]
 
+use crate::area::{CpuArea, Launch};
 use crate::io::{IoError, Place};
-use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
+use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, TakeError};
 use crate::mmio::Register;
 use core::convert::Infallible;
 use core::fmt;
@@ -43,7 +44,9 @@ use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{PteFormat, Tlb};
 
 /// All that an architecture gives.
-pub trait Architecture: Layout + Addressing + Mmio + Cpu + Clock + Traps + Probe + Io {
+pub trait Architecture:
+    Layout + Addressing + Mmio + Cpu + Cpus + Clock + Traps + Probe + Io
+{
     /// The format of the kernel's tables.
     type Format: PteFormat;
     /// What caches translations of the kernel's tables.
@@ -149,6 +152,19 @@ pub trait Cpu {
     /// Ends the machine, or halts for good where that is not possible.
     fn exit(exit: Exit) -> !;
 
+    /// Stops this CPU for good, with interrupts off.
+    fn halt() -> !;
+
+    /// Makes `area` this CPU's own, for good. To be called once on each CPU, before anything asks for its number.
+    fn enter(area: &'static CpuArea);
+
+    /// The number of this CPU. It must have [entered](Self::enter) an area.
+    fn number() -> usize;
+
+    /// One turn of a wait for another CPU: lets that one run where both share one, as threads of a core or CPUs of a
+    /// virtual machine do.
+    fn relax();
+
     /// Writes back what the caches hold of `range`, which is mapped, and forgets it: memory holds what was
     /// written last.
     fn clean_cache(range: VirtRange);
@@ -190,6 +206,26 @@ pub trait Cpu {
 
     /// The frame pointer of the function that this is inlined into.
     fn frame_pointer() -> u64;
+}
+
+/// CPUs beside the first.
+pub trait Cpus {
+    /// Where the page ends, at the latest, in which a CPU begins; `None` where one can begin in the kernel itself.
+    const LANDING_LIMIT: Option<PhysAddr> = None;
+
+    /// Fills a landing page with the code that a CPU begins with, which brings it to `launch`.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, of the page or the launch.
+    fn fill_landing(
+        page: &mut [u8],
+        at: PhysAddr,
+        launch: &'static Launch,
+    ) -> Result<(), &'static str> {
+        let _ = (page, at, launch);
+        Err("no CPU of this architecture lands in a page")
+    }
 }
 
 /// Counters.
@@ -318,11 +354,16 @@ pub trait Io {
 
 /// What caches translations of the kernel's tables.
 pub trait CpuTlb: Tlb {
+    /// Whether a flush reaches every CPU; else it reaches the one that it is made on.
+    const REACHES_ALL: bool;
+
     /// Vouches for who uses the tables.
     ///
     /// # Safety
     ///
-    /// Only this CPU loads the tables that the value is used for, and [`Cpu::set_up`] runs before.
+    /// [`Cpu::set_up`] runs on each CPU before it loads the tables that the value is used for. Unless a flush
+    /// [reaches all](Self::REACHES_ALL), whoever makes one makes the same on each other CPU that has loaded them,
+    /// before it relies on it.
     unsafe fn new() -> Self;
 }
 
@@ -377,6 +418,44 @@ pub trait Controllers<R, Frame>: Sized {
     ///
     /// [`NoInput`] if no controller has an input for it.
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput>;
+
+    /// What firmware calls the CPU that runs.
+    fn own_hardware(&self) -> u64;
+
+    /// Lets interrupts come to this CPU, another than the one that took the controllers over: those of
+    /// [`call`](Self::call) for a start.
+    ///
+    /// # Errors
+    ///
+    /// [`NoCpu`] if the controllers have no part for it.
+    fn join(&self) -> Result<(), NoCpu>;
+
+    /// Interrupts the CPU that firmware calls `hardware`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoCpu`] if the controllers cannot address it.
+    fn call(&self, hardware: u64, call: Call) -> Result<(), NoCpu>;
+
+    /// Has the CPU that firmware calls `hardware` begin at `landing`, if the controllers start CPUs.
+    ///
+    /// # Safety
+    ///
+    /// What [`Cpus::fill_landing`] wrote is there, and executable at that address, until the CPU has left it or was
+    /// [reset](Self::reset).
+    ///
+    /// # Errors
+    ///
+    /// [`NoCpu`] if the controllers cannot address it.
+    unsafe fn start(&self, hardware: u64, landing: PhysAddr) -> Result<(), NoCpu> {
+        let _ = landing;
+        Err(NoCpu(hardware))
+    }
+
+    /// Has a CPU that was started and did not come stay away, where the controllers can do that.
+    fn reset(&self, hardware: u64) {
+        let _ = hardware;
+    }
 
     /// The interrupt that a trap stands for; `None` if it went away before it was taken.
     fn claim(&self, frame: &Frame) -> Option<Claim>;

@@ -10,7 +10,7 @@ pub use crate::ppc64::Ppc64 as Arch;
 pub use crate::x86_64::X86_64 as Arch;
 
 pub use crate::common::probe;
-use crate::contract::{Addressing, Architecture, Clock, Cpu, Io, Layout, Mmio, Traps};
+use crate::contract::{Addressing, Architecture, Clock, Cpu, Cpus, Io, Layout, Mmio, Traps};
 
 /// The format of the kernel's tables.
 pub type Format = <Arch as Architecture>::Format;
@@ -116,13 +116,18 @@ pub mod cpu {
     // UNSAFETY: passes a promise on.
     #![expect(unsafe_code)]
 
-    use super::{Arch, Clock, Cpu};
+    use super::{Arch, Clock, Cpu, Cpus};
+    pub use crate::area::{CpuArea, Launch};
     pub use crate::contract::{Exit, Features};
     use core::fmt;
     use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
     functions! { Cpu:
         exit(exit: Exit) -> !;
+        halt() -> !;
+        enter(area: &'static CpuArea);
+        number() -> usize;
+        relax();
         clean_cache(range: VirtRange);
         enable_interrupts();
         disable_interrupts();
@@ -139,6 +144,14 @@ pub mod cpu {
         timestamp_hertz() -> u64;
         timestamp_is_known() -> bool;
         instructions() -> u64;
+    }
+
+    constants! { Cpus:
+        LANDING_LIMIT: Option<PhysAddr>;
+    }
+
+    functions! { Cpus:
+        fill_landing(page: &mut [u8], at: PhysAddr, launch: &'static Launch) -> Result<(), &'static str>;
     }
 
     /// Runs `f` with interrupts off, and leaves them as they were.

@@ -123,12 +123,52 @@ impl fmt::Display for NoInput {
     }
 }
 
+/// Why a CPU interrupts another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// There is something for it to do.
+    Attend,
+    /// It is to stop, whatever it is doing, where the machine can do that to one that lets no interrupts in.
+    Stop,
+}
+
+/// The controllers have no CPU of this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoCpu(pub u64);
+
+impl fmt::Display for NoCpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the interrupt controllers cannot address a CPU {:#x}", self.0)
+    }
+}
+
+/// Who asked for an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The line that was connected to this slot.
+    Slot(usize),
+    /// Another CPU.
+    Cpu,
+    /// A line that nobody connected.
+    Unknown,
+}
+
+impl Source {
+    /// The line of a slot, if there is one.
+    pub const fn slot(slot: Option<usize>) -> Self {
+        match slot {
+            Some(slot) => Self::Slot(slot),
+            None => Self::Unknown,
+        }
+    }
+}
+
 /// An interrupt that was taken from the controllers and is to be given back finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "an interrupt that is not finished keeps others away"]
 pub struct Claim {
-    /// The slot its line was connected to; `None` for a line that nobody connected.
-    pub slot: Option<usize>,
+    /// Who asked for it.
+    pub from: Source,
     /// What the controller calls it.
     pub id: u32,
 }

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod aarch64;
+pub mod area;
 mod common;
 pub mod contract;
 pub mod current;

@@ -3,6 +3,7 @@
 // UNSAFETY: reads stack frames.
 #![expect(unsafe_code)]
 
+use crate::cpus::table;
 use crate::memory::layout::Stack;
 use crate::symbols::Symbols;
 use core::fmt::{self, Write};
@@ -39,7 +40,7 @@ fn frame_at(pointer: u64, early: Option<VirtRange>) -> Option<[u64; 2]> {
     let frame = VirtRange::new(VirtAddr::new(pointer), RETURN_ADDRESS + 8)?;
     let on_stack = match early {
         Some(early) => early.covers(frame),
-        None => Stack::holding(frame).is_some(),
+        None => Stack::holding(frame).is_some_and(|stack| table::has_stacks(stack.cpu())),
     };
     if !on_stack || !pointer.is_multiple_of(8) {
         return None;

@@ -7,10 +7,10 @@
 // UNSAFETY: takes possession of the serial port.
 #![expect(unsafe_code)]
 
+use crate::lock::Mutex;
 use core::fmt::{self, Write};
 use hotmem_arch::contract::Port as _;
 use hotmem_arch::current::{Port, cpu};
-use spin::Mutex;
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console { port: None, prompt: false });
 

@@ -3,12 +3,12 @@
 // UNSAFETY: implements the global allocator.
 #![expect(unsafe_code)]
 
+use crate::lock::Mutex;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 use hotmem_arch::current::cpu;
 use linked_list_allocator::Heap;
-use spin::Mutex;
 
 /// Bytes of the heap.
 const HEAP_BYTES: usize = 4 << 20;

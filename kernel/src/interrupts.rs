@@ -10,16 +10,17 @@
 // UNSAFETY: maps the interrupt controllers' registers.
 #![expect(unsafe_code)]
 
-use crate::memory::{KernelMachine, Window};
+use crate::cpus::shoot;
+use crate::lock::Mutex;
+use crate::memory::{KernelMachine, Window, tlb};
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::MapError;
-use hotmem::{Geometry, Mm, PhysRange};
+use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
 use hotmem_arch::contract::Controllers as _;
 use hotmem_arch::current::{Controllers, TrapFrame, cpu};
-use hotmem_arch::irq::{self, Controller, NoInput, TakeError};
+use hotmem_arch::irq::{self, Call, Controller, NoCpu, NoInput, Source, TakeError};
 use hotmem_hotplug::{Latch, Line, Polarity, Trigger};
-use spin::Mutex;
 
 /// What the lines of hotplug events set when they interrupt.
 pub static EVENT_LINES: Latch = Latch::new();
@@ -97,6 +98,58 @@ fn with<R>(f: impl FnOnce(&mut Interrupts) -> R) -> Option<R> {
     cpu::without_interrupts(|| INTERRUPTS.lock().as_mut().map(f))
 }
 
+/// Has the interrupts of other CPUs come to this one.
+///
+/// # Errors
+///
+/// [`NoCpu`] if there are no controllers, or they have no part for it.
+pub(crate) fn join() -> Result<(), NoCpu> {
+    with(|interrupts| interrupts.controllers.join()).unwrap_or(Err(NoCpu(0)))
+}
+
+/// What firmware calls the CPU that runs; `None` without interrupt controllers.
+pub(crate) fn own_hardware() -> Option<u64> {
+    with(|interrupts| interrupts.controllers.own_hardware())
+}
+
+/// Has a CPU look at what is asked of it.
+///
+/// # Errors
+///
+/// [`NoCpu`] if it cannot be addressed.
+fn call(hardware: u64) -> Result<(), NoCpu> {
+    let called = with(|interrupts| interrupts.controllers.call(hardware, Call::Attend));
+    called.unwrap_or(Err(NoCpu(hardware)))
+}
+
+/// Has a CPU stop, from one that dies and may hold any lock: if that is this one, the other is not called.
+pub(crate) fn stop(hardware: u64) {
+    let interrupts = INTERRUPTS.try_lock();
+    let called = interrupts.as_deref().and_then(Option::as_ref);
+    let _ = called.map(|interrupts| interrupts.controllers.call(hardware, Call::Stop));
+}
+
+/// Has a CPU begin at `landing`.
+///
+/// # Safety
+///
+/// As for [`Controllers::start`](hotmem_arch::contract::Controllers::start).
+///
+/// # Errors
+///
+/// [`NoCpu`] if it cannot be addressed.
+pub(crate) unsafe fn start(hardware: u64, landing: PhysAddr) -> Result<(), NoCpu> {
+    // SAFETY: by the contract of this function.
+    let start =
+        |interrupts: &mut Interrupts| unsafe { interrupts.controllers.start(hardware, landing) };
+    with(start).unwrap_or(Err(NoCpu(hardware)))
+}
+
+/// Has a CPU that did not come stay away, where that can be had.
+pub(crate) fn reset(hardware: u64) {
+    let _ = with(|interrupts| interrupts.controllers.reset(hardware));
+}
+
 /// Maps a controller's registers, unless the kernel's own memory is there, whatever firmware says.
 fn registers(range: PhysRange, mm: &Mm<KernelMachine>) -> Result<Window, RegisterError> {
     let last = range.start().checked_add(range.len().saturating_sub(1)).unwrap_or(range.start());
@@ -123,6 +176,7 @@ pub fn init(
     let controllers = controllers.map_err(ConnectError::Take)?;
     let interrupts = Interrupts { controllers, connected: Vec::new() };
     cpu::without_interrupts(|| *INTERRUPTS.lock() = Some(interrupts));
+    shoot::set_caller(call);
     Ok(())
 }
 
@@ -146,10 +200,21 @@ pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
 
 /// Called by the trap handler, with interrupts off.
 pub(crate) fn handle(frame: &TrapFrame) {
+    if serve(frame) == Some(Source::Cpu) {
+        // Without the lock: the CPU that asks may wait for it.
+        shoot::answer(tlb::drop_own);
+    }
+}
+
+/// Takes the interrupt that a trap stands for, notes whom it is for, and finishes it. Returns who asked for it.
+fn serve(frame: &TrapFrame) -> Option<Source> {
     let now = cpu::instructions();
-    let Some(Interrupts { controllers, connected }) = &*INTERRUPTS.lock() else { return };
-    let Some(claim) = controllers.claim(frame) else { return };
-    if let Some(&(line, target)) = claim.slot.and_then(|slot| connected.get(slot)) {
+    let interrupts = INTERRUPTS.lock();
+    let Interrupts { controllers, connected } = interrupts.as_ref()?;
+    let claim = controllers.claim(frame)?;
+    if let Source::Slot(slot) = claim.from
+        && let Some(&(line, target)) = connected.get(slot)
+    {
         if line.trigger == Trigger::Level {
             controllers.set_masked(input(line), true);
         }
@@ -158,6 +223,7 @@ pub(crate) fn handle(frame: &TrapFrame) {
         }
     }
     controllers.finish(claim);
+    Some(claim.from)
 }
 
 /// Lets a level-triggered line interrupt again, now that its cause was served.

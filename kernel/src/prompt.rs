@@ -2,18 +2,37 @@
 
 use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
+use crate::cpus::start;
+use crate::cpus::table::{self, State};
+use crate::cpus::work::{self, Job};
 use crate::memory::KernelMachine;
 use crate::serve::KernelHotplug;
-use crate::{heap, protection};
+use crate::{heap, memory, protection};
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::{Mm, TooManyOwners, VirtAddr};
 use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::current::probe::probe_read;
 use hotmem_hotplug::Clock;
-use hotmem_lab::monitor::{After, Breach, Crash, Edit, LineEditor, Machinery, Monitor};
+use hotmem_lab::monitor::{
+    After, Breach, CpuError, CpuJob, CpuShown, Crash, Did, Edit, LineEditor, Machinery, Monitor,
+};
 
 /// What stands in front of a command.
 const PROMPT: &str = "hotmem> ";
+
+/// Counts what this CPU did.
+fn count(Did { allocated, freed }: Did) {
+    let own = table::own();
+    own.allocated.fetch_add(allocated, Ordering::Relaxed);
+    own.freed.fetch_add(freed, Ordering::Relaxed);
+}
+
+fn not_done(work::NotDone(cpu): work::NotDone) -> CpuError {
+    CpuError::NotDone(cpu)
+}
 
 impl Machinery for InstructionClock {
     fn instructions(&self) -> Option<u64> {
@@ -42,8 +61,46 @@ impl Machinery for InstructionClock {
         protection::check()
     }
 
-    fn crash(&self, crash: Crash) {
-        protection::crash(crash);
+    fn cpus(&self) -> impl Iterator<Item = CpuShown> {
+        let per_millisecond = (cpu::timestamp_hertz() / 1000).max(1);
+        table::all().map(move |entry| {
+            let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+            CpuShown {
+                number: entry.number(),
+                hardware: entry.hardware(),
+                state: entry.state().name(),
+                did: Did { allocated: read(&entry.allocated), freed: read(&entry.freed) },
+                flushes: read(&entry.flushes),
+                idle: read(&entry.idle) / per_millisecond,
+            }
+        })
+    }
+
+    fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError> {
+        let job = Arc::clone(job);
+        let counted: Arc<Job> = Arc::new(move || count(job(cpu::relax)));
+        work::begin_on_others(&counted).map_err(not_done)
+    }
+
+    fn do_here(&self, job: &CpuJob) {
+        count(job(cpu::relax));
+    }
+
+    fn wait_for_others(&self) -> Result<(), CpuError> {
+        work::wait_for_others().map_err(not_done)
+    }
+
+    fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError> {
+        let not_started = |why: String| CpuError::NotStarted(hardware, why);
+        let mm = memory::manager().ok_or_else(|| not_started("no memory".into()))?;
+        start::start(mm, hardware).map_err(|error| not_started(error.to_string()))
+    }
+
+    fn crash(&self, crash: Crash, cpu: usize) -> Result<(), CpuError> {
+        let up = table::get(cpu).filter(|entry| entry.state() == State::Up);
+        let entry = up.ok_or(CpuError::NotUp(cpu))?;
+        let job = Arc::new(move || protection::crash(crash));
+        work::begin_on(entry, job).map_err(not_done)
     }
 }
 

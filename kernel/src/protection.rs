@@ -3,9 +3,11 @@
 // UNSAFETY: writes and executes where that must fault.
 #![expect(unsafe_code)]
 
-use crate::memory::layout::{LINEAR_BASE, PAGE, Stack};
+use crate::cpus::table;
+use crate::memory::layout::{CPUS, LINEAR_BASE, PAGE, Stack};
 use core::hint::black_box;
 use hotmem::VirtAddr;
+use hotmem_arch::current::cpu;
 use hotmem_arch::current::probe::{executable, probe_execute, probe_read, probe_write};
 use hotmem_boot::current::KERNEL_BASE;
 use hotmem_boot::image::Segment;
@@ -32,7 +34,8 @@ pub fn check() -> Result<(), Breach> {
     }
 
     let below = |stack: Stack| VirtAddr::new(stack.range().start().get() - PAGE);
-    let guards = Stack::all().map(below).chain([VirtAddr::new(0)]);
+    let stacks = (0..CPUS).filter(|&cpu| table::has_stacks(cpu)).flat_map(Stack::of);
+    let guards = stacks.map(below).chain([VirtAddr::new(0)]);
     for guard in guards {
         if probe_read(guard).is_ok() {
             return Err(Breach::Read(guard));
@@ -45,6 +48,7 @@ pub fn check() -> Result<(), Breach> {
 pub fn crash(crash: Crash) {
     match crash {
         Crash::Write => write_nowhere(),
+        Crash::Deaf => cpu::halt(),
         Crash::Stack => {
             fill_stack(0);
         }

@@ -2,6 +2,7 @@
 
 use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
+use crate::cpus::{idle, table};
 use crate::memory::KernelMachine;
 use crate::{firmware, interrupts};
 use hotmem::Mm;
@@ -61,7 +62,7 @@ impl Server {
     fn sleep(&self) {
         let Some(line) = self.console_line else {
             // Without interrupts there is nothing that would wake the CPU: keep looking.
-            core::hint::spin_loop();
+            cpu::relax();
             return;
         };
         if line.trigger == Trigger::Level {
@@ -71,7 +72,7 @@ impl Server {
         if self.hotplug.has_work() || console::has_input() {
             cpu::enable_interrupts();
         } else {
-            cpu::enable_interrupts_and_wait();
+            idle::sleep(table::own());
         }
     }
 }

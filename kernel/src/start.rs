@@ -11,7 +11,9 @@
 use crate::clock::InstructionClock;
 use crate::cmdline::Options;
 use crate::console::Screen;
+use crate::cpus::{self, table};
 use crate::firmware::{self, Events};
+use crate::lock::Mutex;
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
 use crate::serve::Server;
@@ -23,7 +25,6 @@ use hotmem_arch::machine_info::MachineInfo;
 use hotmem_boot::ranges::CAPACITY;
 use hotmem_boot::{BootInfo, HandoffError, exits};
 use hotmem_hotplug::{Hotplug, Policy};
-use spin::Mutex;
 
 /// What `main` leaves for `settled`, which starts on another stack.
 static HANDED_ON: Mutex<Option<Handed>> = Mutex::new(None);
@@ -46,6 +47,7 @@ fn give_up(why: fmt::Arguments<'_>) -> ! {
 
 /// Runs on the early stack and the early page tables, with interrupts off.
 pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
+    table::enter_first();
     let exits = exits::noted();
     let (power_off, os_term) = (exits.power_off, exits.os_term);
     MachineInfo { power_off, os_term, ..MachineInfo::default() }.note();
@@ -108,7 +110,7 @@ fn enter_own_space(info: BootInfo, options: Options) -> ! {
     cpu::set_up();
     // SAFETY: the tree shows the image where it runs, all of RAM, and the stack, which is nobody's yet.
     // Nothing refers to the early stack any more: what goes on was put into a static.
-    unsafe { cpu::switch(root, Stack::KERNEL.top(), settled) }
+    unsafe { cpu::switch(root, Stack::kernel(0).top(), settled) }
 }
 
 /// Runs on the kernel's own stack.
@@ -133,6 +135,7 @@ extern "C" fn settled() -> ! {
     };
     let events = firmware::events(info.firmware, mm, &ram);
     set_clock();
+    cpus::start::start_all(mm, &events.cpus);
     serve(mm, &options, events)
 }
 
@@ -149,7 +152,7 @@ fn set_clock() {
 fn serve(
     mm: &'static Mm<KernelMachine>,
     options: &Options,
-    Events { mut source, console_line }: Events,
+    Events { mut source, console_line, .. }: Events,
 ) -> ! {
     let devices = firmware::arm(&mut source);
     let clock = InstructionClock { counts: options.icount };

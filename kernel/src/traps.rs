@@ -3,6 +3,7 @@
 // UNSAFETY: hands the CPU its tables and trap stacks.
 #![expect(unsafe_code)]
 
+use crate::cpus::stop;
 use crate::memory::layout::Stack;
 use crate::memory::{self, KernelMachine};
 use crate::{interrupts, panic};
@@ -12,6 +13,7 @@ use hotmem_arch::contract::{CpuTables as _, TrapFrame as _, Traps};
 use hotmem_arch::current::{Arch, CpuTables, TrapFrame, TrapStacks};
 
 fn handle(frame: &mut TrapFrame) {
+    stop::stop_if_told();
     if frame.is_exception() {
         if frame.takes_bad_memory(&mut note_bad) {
             return;
@@ -39,6 +41,15 @@ fn overflow(frame: &TrapFrame) -> Option<Stack> {
 /// Takes over traps. Without `stacks` they run on the stack they interrupt.
 pub(crate) fn init(stacks: Option<TrapStacks>) {
     Arch::set_handler(handle);
+    load(stacks);
+}
+
+/// Takes over the traps of another CPU than the first.
+pub(crate) fn init_here(stacks: TrapStacks) {
+    load(Some(stacks));
+}
+
+fn load(stacks: Option<TrapStacks>) {
     let tables = Box::leak(Box::new(CpuTables::default()));
     // SAFETY: whoever calls mapped the stacks for this purpose and never unmaps them.
     unsafe { tables.load(stacks) };

@@ -5,12 +5,13 @@
 
 use super::switch::switch;
 use super::{Aarch64, pmu, psci, semihosting};
-use crate::contract::{Clock, Cpu, Exit, Features, Layout};
+use crate::area::CpuArea;
+use crate::contract::{Clock, Cpu, Cpus, Exit, Features, Layout};
 use crate::machine_info::MachineInfo;
 use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::{
     CNTFRQ_EL0, CNTVCT_EL0, CurrentEL, DAIF, ID_AA64MMFR0_EL1, ID_AA64PFR0_EL1, MAIR_EL1,
-    MPIDR_EL1, Readable, TCR_EL1, Writeable,
+    MPIDR_EL1, Readable, TCR_EL1, TPIDR_EL0, Writeable,
 };
 use core::arch::asm;
 use core::fmt;
@@ -84,6 +85,29 @@ impl Cpu for Aarch64 {
             }
         }
         halt_forever()
+    }
+
+    fn halt() -> ! {
+        halt_forever()
+    }
+
+    /// In TPIDR_EL0, which no user has.
+    fn enter(area: &'static CpuArea) {
+        TPIDR_EL0.set(core::ptr::from_ref(area).expose_provenance() as u64);
+    }
+
+    #[inline(always)]
+    fn number() -> usize {
+        let area = core::ptr::with_exposed_provenance::<CpuArea>(TPIDR_EL0.get() as usize);
+        // SAFETY: `enter` was given a reference that lives for ever.
+        unsafe { &*area }.number()
+    }
+
+    /// Not `spin_loop`, which is an ISB here: that lets nothing else run.
+    #[inline(always)]
+    fn relax() {
+        // SAFETY: a hint.
+        unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
     }
 
     /// To the point of coherency (Arm ARM, DC CIVAC; line size: CTR_EL0.DminLine, log2 of words).
@@ -179,6 +203,8 @@ impl Cpu for Aarch64 {
         pointer
     }
 }
+
+impl Cpus for Aarch64 {}
 
 impl Clock for Aarch64 {
     fn timestamp() -> u64 {

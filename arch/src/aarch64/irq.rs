@@ -9,7 +9,7 @@ use super::gic::{
 };
 use super::gic_cpu::SystemInterface;
 use crate::contract;
-use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
+use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected.
@@ -88,13 +88,28 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         Ok(())
     }
 
+    fn own_hardware(&self) -> u64 {
+        cpu::mpidr()
+    }
+
+    fn join(&self) -> Result<(), NoCpu> {
+        Err(NoCpu(cpu::mpidr()))
+    }
+
+    fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
+        Err(NoCpu(hardware))
+    }
+
     fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
         let id = match &self.interface {
             Interface::Memory(interface) => interface.acknowledge(),
             Interface::System(interface) => interface.acknowledge(),
         };
         let interrupt = gic::interrupt(id, self.version)?;
-        Some(Claim { slot: self.slots.iter().position(|&slot| slot == Some(interrupt)), id })
+        Some(Claim {
+            from: Source::slot(self.slots.iter().position(|&slot| slot == Some(interrupt))),
+            id,
+        })
     }
 
     fn finish(&self, claim: Claim) {

@@ -22,6 +22,8 @@ const PAGE: u64 = 1 << Aarch64::PAGE_SHIFT;
 pub struct BroadcastTlb(());
 
 impl CpuTlb for BroadcastTlb {
+    const REACHES_ALL: bool = true;
+
     unsafe fn new() -> Self {
         Self(())
     }

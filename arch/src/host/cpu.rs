@@ -8,7 +8,8 @@ use super::machine::own;
 use super::std::thread;
 use super::std::thread_local;
 use super::traps::{HANDLER, Trap, TrapFrame};
-use crate::contract::{Addressing, Clock, Cpu, CpuTlb, Exit, Features, Io, Mmio, Probe};
+use crate::area::CpuArea;
+use crate::contract::{Addressing, Clock, Cpu, CpuTlb, Cpus, Exit, Features, Io, Mmio, Probe};
 use crate::io::{IoError, Place};
 use crate::mmio::Register;
 use core::cell::Cell;
@@ -21,6 +22,8 @@ use hotmem_paging::{NotFlushed, Tlb};
 thread_local! {
     /// Whether this CPU lets interrupts in.
     static ENABLED: Cell<bool> = const { Cell::new(false) };
+    /// This CPU's number.
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Ticks of the clock in a second.
@@ -37,9 +40,25 @@ fn take(trap: Trap) {
 impl Cpu for Host {
     fn exit(exit: Exit) -> ! {
         own().change(|board| board.ended = board.ended.or(Some(exit)));
+        Self::halt()
+    }
+
+    fn halt() -> ! {
         loop {
             thread::park();
         }
+    }
+
+    fn enter(area: &'static CpuArea) {
+        NUMBER.set(area.number());
+    }
+
+    fn number() -> usize {
+        NUMBER.get()
+    }
+
+    fn relax() {
+        thread::yield_now();
     }
 
     /// The host's caches are coherent with all that reads its memory.
@@ -93,6 +112,9 @@ impl Cpu for Host {
         0
     }
 }
+
+/// There is one.
+impl Cpus for Host {}
 
 impl Addressing for Host {
     fn pointer(at: VirtAddr) -> NonNull<u8> {
@@ -201,6 +223,8 @@ impl Probe for Host {
 pub struct HostTlb(());
 
 impl CpuTlb for HostTlb {
+    const REACHES_ALL: bool = true;
+
     unsafe fn new() -> Self {
         Self(())
     }

@@ -4,7 +4,7 @@ use super::board::INPUTS;
 use super::machine::own;
 use super::traps::{Trap, TrapFrame};
 use crate::contract;
-use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
+use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
 use hotmem_paging::addr::PhysRange;
 
 /// Bytes of its registers.
@@ -41,10 +41,22 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         Ok(())
     }
 
+    fn own_hardware(&self) -> u64 {
+        0
+    }
+
+    fn join(&self) -> Result<(), NoCpu> {
+        Err(NoCpu(0))
+    }
+
+    fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
+        Err(NoCpu(hardware))
+    }
+
     fn claim(&self, frame: &TrapFrame) -> Option<Claim> {
         let Trap::Line(gsi) = frame.0 else { return None };
         let slot = own().board().claim(gsi)?;
-        Some(Claim { slot: Some(slot), id: gsi })
+        Some(Claim { from: Source::Slot(slot), id: gsi })
     }
 
     fn finish(&self, _claim: Claim) {}

@@ -6,7 +6,8 @@
 use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::pte::process_entry;
 use super::{Ppc64, frame, rtas, tlb};
-use crate::contract::{Clock, Cpu, Exit, Features};
+use crate::area::CpuArea;
+use crate::contract::{Clock, Cpu, Cpus, Exit, Features};
 use crate::machine_info::MachineInfo;
 use core::arch::asm;
 use core::fmt;
@@ -72,6 +73,34 @@ impl Cpu for Ppc64 {
     fn exit(exit: Exit) -> ! {
         rtas::exit(exit);
         halt_forever()
+    }
+
+    fn halt() -> ! {
+        halt_forever()
+    }
+
+    /// In SPRG3, which traps do not use.
+    fn enter(area: &'static CpuArea) {
+        let area = core::ptr::from_ref(area).expose_provenance();
+        // SAFETY: the register is for the kernel's own use (book III, 4.3.4).
+        unsafe { asm!("mtspr 275, {}", in(reg) area, options(nomem, nostack, preserves_flags)) };
+    }
+
+    #[inline(always)]
+    fn number() -> usize {
+        let area: usize;
+        // SAFETY: reads a register.
+        unsafe { asm!("mfspr {}, 275", out(reg) area, options(nomem, nostack, preserves_flags)) };
+        // SAFETY: `enter` was given a reference that lives for ever.
+        unsafe { &*core::ptr::with_exposed_provenance::<CpuArea>(area) }.number()
+    }
+
+    /// Not `spin_loop`, which is nothing here. The priority is the hint of a wait (book II, 3.2; it is an `or` that
+    /// changes no register).
+    #[inline(always)]
+    fn relax() {
+        // SAFETY: a hint.
+        unsafe { asm!("or 27, 27, 27", options(nomem, nostack, preserves_flags)) };
     }
 
     fn clean_cache(range: VirtRange) {
@@ -161,6 +190,8 @@ impl Cpu for Ppc64 {
         pointer
     }
 }
+
+impl Cpus for Ppc64 {}
 
 impl Clock for Ppc64 {
     /// The timebase.

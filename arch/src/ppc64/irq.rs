@@ -7,7 +7,7 @@
 use super::frame::TrapFrame;
 use super::hcall::{H_CPPR, H_EOI, H_XIRR, hcall};
 use crate::contract;
-use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
+use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
 use core::marker::PhantomData;
 use hotmem_paging::addr::PhysRange;
 
@@ -48,13 +48,27 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         Ok(())
     }
 
+    fn own_hardware(&self) -> u64 {
+        0
+    }
+
+    fn join(&self) -> Result<(), NoCpu> {
+        Err(NoCpu(0))
+    }
+
+    fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
+        Err(NoCpu(hardware))
+    }
+
     fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
         // SAFETY: the call takes an interrupt and answers in a register.
         let answer = unsafe { hcall(H_XIRR, [0; 4]) };
         let id = answer.results[0] as u32;
         let source = id & SOURCE;
-        (source != 0)
-            .then(|| Claim { slot: self.slots.iter().position(|&slot| slot == Some(source)), id })
+        (source != 0).then(|| Claim {
+            from: Source::slot(self.slots.iter().position(|&slot| slot == Some(source))),
+            id,
+        })
     }
 
     fn finish(&self, claim: Claim) {

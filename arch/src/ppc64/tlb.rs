@@ -26,6 +26,8 @@ const BY_PROCESS: u64 = 0b01 << 10;
 pub struct BroadcastTlb(());
 
 impl CpuTlb for BroadcastTlb {
+    const REACHES_ALL: bool = true;
+
     unsafe fn new() -> Self {
         Self(())
     }

@@ -6,11 +6,13 @@
 use crate::irq::{Polarity, Registers, Trigger};
 use core::fmt;
 
-// Local APIC registers (SDM vol. 3A, table 12-1).
+// Local APIC registers (SDM vol. 3A, table 12-1), by their offsets in the window.
 const LOCAL_ID: usize = 0x20;
 const TASK_PRIORITY: usize = 0x80;
 const END_OF_INTERRUPT: usize = 0xb0;
 const SPURIOUS_VECTOR: usize = 0xf0;
+const COMMAND: usize = 0x300;
+const COMMAND_HIGH: usize = 0x310;
 const LVT_TIMER: usize = 0x320;
 const LVT_LINT0: usize = 0x350;
 const LVT_LINT1: usize = 0x360;
@@ -18,34 +20,146 @@ const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 0b100 << 8;
 const APIC_ENABLE: u32 = 1 << 8;
 
+/// The register that says how the APIC is reached (SDM vol. 3A, 12.12.1), and its bits.
+const APIC_BASE: u32 = 0x1b;
+const BASE_X2APIC: u64 = 1 << 10;
+const BASE_ENABLE: u64 = 1 << 11;
+/// The model-specific register of the window's offset 0; the others follow, one for each 16 bytes (table 12-6).
+const FIRST_MSR: u32 = 0x800;
+
+// In a command (SDM vol. 3A, figure 12-12): what is delivered, that it is asserted, that it was not sent yet.
+const FIXED: u32 = 0b000 << 8;
+const NMI: u32 = 0b100 << 8;
+const INIT: u32 = 0b101 << 8;
+const START_UP: u32 = 0b110 << 8;
+const ASSERT: u32 = 1 << 14;
+const PENDING: u32 = 1 << 12;
+/// Looks at a command before it counts as sent: it is on its way within microseconds.
+const LOOKS: u32 = 100_000;
+
 /// Bytes of a local APIC's window.
 pub const LOCAL_APIC_BYTES: u64 = 0x1000;
 /// Bytes of an I/O APIC's window.
 pub const IO_APIC_BYTES: u64 = 0x20;
 
+/// The model-specific registers of the CPU that runs.
+pub trait Msrs {
+    /// Reads register `number`.
+    fn read(&self, number: u32) -> u64;
+    /// Writes register `number`.
+    fn write(&self, number: u32, value: u64);
+}
+
+/// How a local APIC is reached. Each CPU has its own at the same place.
+#[derive(Debug)]
+pub enum Access<R, M> {
+    /// By a window of registers (xAPIC).
+    Window(R),
+    /// By model-specific registers (x2APIC).
+    Msrs(M),
+}
+
+/// The number of the model-specific register at `offset` of the window.
+const fn msr(offset: usize) -> u32 {
+    FIRST_MSR + (offset >> 4) as u32
+}
+
+/// What one CPU sends to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// An interrupt of this vector.
+    Vector(u8),
+    /// An interrupt that cannot be kept out.
+    NonMaskable,
+    /// It is reset, and waits for a start.
+    Reset,
+    /// It begins in this page of low memory.
+    Start(u8),
+}
+
+impl Message {
+    const fn command(self) -> u32 {
+        match self {
+            Self::Vector(vector) => ASSERT | FIXED | vector as u32,
+            Self::NonMaskable => ASSERT | NMI,
+            Self::Reset => ASSERT | INIT,
+            Self::Start(page) => ASSERT | START_UP | page as u32,
+        }
+    }
+}
+
 /// The interrupt controller of a CPU.
 #[derive(Debug)]
-pub struct LocalApic<R>(R);
+pub struct LocalApic<R, M>(Access<R, M>);
 
-impl<R: Registers> LocalApic<R> {
-    /// Enables the APIC: spurious interrupts go to `spurious`, LINT1 is NMI, the rest is masked.
-    pub fn enable(registers: R, spurious: u8) -> Self {
-        registers.write(LVT_TIMER, LVT_MASKED);
-        registers.write(LVT_LINT0, LVT_MASKED);
-        registers.write(LVT_LINT1, LVT_NMI);
-        registers.write(TASK_PRIORITY, 0);
-        registers.write(SPURIOUS_VECTOR, APIC_ENABLE | u32::from(spurious));
-        Self(registers)
+impl<R: Registers, M: Msrs> LocalApic<R, M> {
+    /// Takes over the APIC that is reached like this, and enables that of the CPU that runs.
+    pub fn take(access: Access<R, M>, spurious: u8) -> Self {
+        let apic = Self(access);
+        apic.enable(spurious);
+        apic
     }
 
-    /// The APIC's number, by which interrupts are sent to it.
-    pub fn id(&self) -> u8 {
-        (self.0.read(LOCAL_ID) >> 24) as u8
+    /// Enables the APIC of the CPU that runs: spurious interrupts go to `spurious`, LINT1 is NMI, the rest is masked.
+    pub fn enable(&self, spurious: u8) {
+        if let Access::Msrs(msrs) = &self.0 {
+            msrs.write(APIC_BASE, msrs.read(APIC_BASE) | BASE_ENABLE | BASE_X2APIC);
+        }
+        self.write(LVT_TIMER, LVT_MASKED);
+        self.write(LVT_LINT0, LVT_MASKED);
+        self.write(LVT_LINT1, LVT_NMI);
+        self.write(TASK_PRIORITY, 0);
+        self.write(SPURIOUS_VECTOR, APIC_ENABLE | u32::from(spurious));
+    }
+
+    /// The number of the APIC of the CPU that runs, by which interrupts are sent to it.
+    pub fn id(&self) -> u32 {
+        let id = self.read(LOCAL_ID);
+        match self.0 {
+            Access::Window(_) => id >> 24,
+            Access::Msrs(_) => id,
+        }
     }
 
     /// Says that the interrupt being served is done.
     pub fn end_of_interrupt(&self) {
-        self.0.write(END_OF_INTERRUPT, 0);
+        self.write(END_OF_INTERRUPT, 0);
+    }
+
+    /// Sends `message` to the APIC `to`; returns whether that can be addressed. No interrupt may come meanwhile whose
+    /// handler sends, too.
+    pub fn send(&self, to: u32, message: Message) -> bool {
+        let command = message.command();
+        match &self.0 {
+            Access::Msrs(msrs) => {
+                msrs.write(msr(COMMAND), u64::from(to) << 32 | u64::from(command))
+            }
+            Access::Window(registers) => {
+                // Eight bits, all of them set for everybody.
+                if to >= 0xff {
+                    return false;
+                }
+                registers.write(COMMAND_HIGH, to << 24);
+                registers.write(COMMAND, command);
+                let sent = || registers.read(COMMAND) & PENDING == 0;
+                let _ = (0..LOOKS).any(|_| sent());
+            }
+        }
+        true
+    }
+
+    fn read(&self, offset: usize) -> u32 {
+        match &self.0 {
+            Access::Window(registers) => registers.read(offset),
+            Access::Msrs(msrs) => msrs.read(msr(offset)) as u32,
+        }
+    }
+
+    fn write(&self, offset: usize, value: u32) {
+        match &self.0 {
+            Access::Window(registers) => registers.write(offset, value),
+            Access::Msrs(msrs) => msrs.write(msr(offset), value.into()),
+        }
     }
 }
 
@@ -185,6 +299,70 @@ mod tests {
         let mut registers = [0; 64];
         registers[1] = 23 << 16 | 0x20;
         Fake { index: Cell::new(0), registers: RefCell::new(registers) }
+    }
+
+    /// A local APIC that notes what is written, by window or by number of the register.
+    #[derive(Default)]
+    struct Noted(RefCell<std::vec::Vec<(u64, u64)>>);
+
+    impl Registers for &Noted {
+        fn read(&self, offset: usize) -> u32 {
+            if offset == LOCAL_ID { 3 << 24 } else { 0 }
+        }
+
+        fn write(&self, offset: usize, value: u32) {
+            self.0.borrow_mut().push((offset as u64, value.into()));
+        }
+    }
+
+    impl Msrs for &Noted {
+        fn read(&self, number: u32) -> u64 {
+            match number {
+                0x1b => 0xfee0_0900,
+                0x802 => 0x1_0003,
+                _ => panic!("register {number:#x} is read"),
+            }
+        }
+
+        fn write(&self, number: u32, value: u64) {
+            self.0.borrow_mut().push((number.into(), value));
+        }
+    }
+
+    type Apic<'n> = LocalApic<&'n Noted, &'n Noted>;
+
+    #[test]
+    fn an_apic_in_a_window_is_enabled_and_sends_by_two_words() {
+        let noted = Noted::default();
+        let apic = Apic::take(Access::Window(&noted), 0xff);
+        assert_eq!(noted.0.take().last(), Some(&(0xf0, 0x1ff)));
+        assert_eq!(apic.id(), 3);
+        for (message, low) in [
+            (Message::Vector(0x30), 0x4030),
+            (Message::NonMaskable, 0x4400),
+            (Message::Reset, 0x4500),
+            (Message::Start(8), 0x4608),
+        ] {
+            assert!(apic.send(2, message));
+            assert_eq!(noted.0.take(), [(0x310, 2 << 24), (0x300, low)], "{message:?}");
+        }
+        assert!(!apic.send(0xff, Message::Reset), "that would be everybody");
+        assert!(!apic.send(0x100, Message::Reset));
+        assert_eq!(noted.0.take(), []);
+    }
+
+    #[test]
+    fn an_x2apic_is_turned_on_first_and_sends_by_one_word() {
+        let noted = Noted::default();
+        let apic = Apic::take(Access::Msrs(&noted), 0xff);
+        let written = noted.0.take();
+        assert_eq!(written.first(), Some(&(0x1b, 0xfee0_0d00)), "enabled, as x2APIC");
+        assert_eq!(written.last(), Some(&(0x80f, 0x1ff)));
+        assert_eq!(apic.id(), 0x1_0003);
+        assert!(apic.send(0x1_0004, Message::Start(0x9f)));
+        assert_eq!(noted.0.take(), [(0x830, 0x1_0004 << 32 | 0x469f)]);
+        apic.end_of_interrupt();
+        assert_eq!(noted.0.take(), [(0x80b, 0)]);
     }
 
     #[test]

@@ -5,15 +5,18 @@
 
 use super::clock::measure_timestamp_hertz;
 use super::{X86_64, machine_check, port};
+use crate::area::CpuArea;
 use crate::contract::{Clock, Cpu, Exit, Features};
 use crate::machine_info::MachineInfo;
+use ::x86_64::VirtAddr as CpuAddr;
 use ::x86_64::instructions::interrupts;
 use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
-use ::x86_64::registers::model_specific::{Efer, EferFlags};
+use ::x86_64::registers::model_specific::{Efer, EferFlags, GsBase};
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::arch::{asm, naked_asm};
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
 /// QEMU's isa-debug-exit device: a value written ends the process with `value << 1 | 1`.
@@ -31,32 +34,39 @@ pub(super) fn halt_forever() -> ! {
     }
 }
 
-/// Set by a machine check, which no CPU can keep out: the next wait ends at once.
-static WOKEN: AtomicBool = AtomicBool::new(false);
-
-/// Bytes from the start of [`wait_unless`] that hold all of it, and nothing else.
+/// Bytes from the start of [`wait_unless_woken`] that hold all of it, and nothing else.
 const WAIT_BYTES: u64 = 16;
 
-/// Lets interrupts in and sleeps until one, unless `woken` is set. A machine check between the look and the halt
+/// Lets interrupts in and sleeps until one, unless this CPU was woken. A machine check between the look and the halt
 /// would be slept through, so its handler has the look done again: see [`wake`]. That changes no register.
 #[unsafe(naked)]
-extern "C" fn wait_unless(woken: *const bool) {
+extern "C" fn wait_unless_woken() {
     naked_asm!(
-        "cmp byte ptr [rdi], 0",
+        "cmp byte ptr gs:[{woken}], 0",
         "jne 2f",
         "sti",
         "hlt",
         "2: sti",
         "ret",
         ".fill 16, 1, 0xcc", // nothing else within `WAIT_BYTES`
+        woken = const offset_of!(CpuArea, woken),
     )
 }
 
-/// Called in a machine check that interrupted `instruction`: the wait that is under way, or the next one, ends at
-/// once. Returns where to go on.
+/// Notes in the area of this CPU whether it was woken.
+fn set_woken(woken: bool) {
+    // SAFETY: stores a byte of the area that GS leads to since `enter`, all of whose uses are such single accesses.
+    unsafe {
+        asm!("mov byte ptr gs:[{offset}], {woken}", woken = in(reg_byte) u8::from(woken),
+             offset = const offset_of!(CpuArea, woken), options(nostack, preserves_flags));
+    }
+}
+
+/// Called in a machine check, which no CPU can keep out, that interrupted `instruction`: the wait that is under way, or
+/// the next one, ends at once. Returns where to go on.
 pub(super) fn wake(instruction: u64) -> u64 {
-    WOKEN.store(true, Ordering::Relaxed);
-    let begins = wait_unless as *const () as u64;
+    set_woken(true);
+    let begins = wait_unless_woken as *const () as u64;
     if (begins..begins + WAIT_BYTES).contains(&instruction) { begins } else { instruction }
 }
 
@@ -129,6 +139,30 @@ impl Cpu for X86_64 {
         halt_forever()
     }
 
+    fn halt() -> ! {
+        halt_forever()
+    }
+
+    fn enter(area: &'static CpuArea) {
+        GsBase::write(CpuAddr::from_ptr(area));
+    }
+
+    #[inline(always)]
+    fn number() -> usize {
+        let number;
+        // SAFETY: reads a field of the area that GS leads to since `enter`, which nothing writes.
+        unsafe {
+            asm!("mov {}, gs:[{offset}]", out(reg) number, offset = const offset_of!(CpuArea, number),
+                 options(pure, readonly, nostack, preserves_flags));
+        }
+        number
+    }
+
+    #[inline(always)]
+    fn relax() {
+        core::hint::spin_loop();
+    }
+
     /// Intel SDM vol. 2A, CLFLUSH.
     fn clean_cache(range: VirtRange) {
         let line = u64::from(__cpuid(1).ebx >> 8 & 0xff) * 8;
@@ -155,8 +189,8 @@ impl Cpu for X86_64 {
     }
 
     fn enable_interrupts_and_wait() {
-        wait_unless(WOKEN.as_ptr().cast_const());
-        WOKEN.store(false, Ordering::Relaxed);
+        wait_unless_woken();
+        set_woken(false);
     }
 
     /// Intel SDM vol. 2A CPUID; AMD APM vol. 3 appendix E.

@@ -12,6 +12,8 @@ pub const EXCEPTIONS: usize = 32;
 pub const VECTORS: usize = 48;
 /// First vector for devices.
 pub const FIRST_DEVICE: u8 = 32;
+/// The vector by which one CPU calls another.
+pub const CALL: u8 = 0xf0;
 /// The vector a local APIC raises when an interrupt went away before it was taken.
 pub const SPURIOUS: u8 = 0xff;
 

@@ -1,10 +1,17 @@
 //! The interrupt controllers of a PC, together: I/O APICs for the lines, a local APIC for the CPU.
 
-use super::apic::{IO_APIC_BYTES, IoApic, LOCAL_APIC_BYTES, LocalApic, Route};
-use super::frame::{FIRST_DEVICE, SPURIOUS, TrapFrame, VECTORS};
-use super::pic;
-use crate::contract;
-use crate::irq::{Claim, Controller, Line, NoInput, Registers, TakeError};
+// UNSAFETY: reads and writes the registers of the CPU's own interrupt controller.
+#![expect(unsafe_code)]
+
+use super::apic::{
+    Access, IO_APIC_BYTES, IoApic, LOCAL_APIC_BYTES, LocalApic, Message, Msrs, Route,
+};
+use super::frame::{CALL, FIRST_DEVICE, SPURIOUS, TrapFrame, VECTORS};
+use super::{X86_64, pic};
+use crate::contract::{self, Clock, Cpu};
+use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
+use ::x86_64::registers::model_specific::Msr;
+use core::arch::x86_64::__cpuid;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected: one for each device vector.
@@ -13,10 +20,43 @@ const SLOTS: usize = VECTORS - FIRST_DEVICE as usize;
 /// I/O APICs used at most.
 const IO_APICS: usize = 8;
 
+/// From a reset to the start, and from one start to the next (SDM vol. 3A, 10.4.4.1).
+const RESET_MICROSECONDS: u64 = 10_000;
+const START_MICROSECONDS: u64 = 200;
+
+/// The registers of the CPU that runs.
+#[derive(Debug)]
+struct CpuMsrs;
+
+impl Msrs for CpuMsrs {
+    fn read(&self, number: u32) -> u64 {
+        // SAFETY: the APIC reads its own registers only, which a CPU with an x2APIC has.
+        unsafe { Msr::new(number).read() }
+    }
+
+    fn write(&self, number: u32, value: u64) {
+        // SAFETY: as above; interrupts are all that its registers change.
+        unsafe { Msr::new(number).write(value) };
+    }
+}
+
+/// CPUID.1:ECX.x2APIC.
+fn has_x2apic() -> bool {
+    __cpuid(1).ecx & 1 << 21 != 0
+}
+
+fn pause(microseconds: u64) {
+    let ticks = microseconds.saturating_mul(X86_64::timestamp_hertz()) / 1_000_000;
+    let start = X86_64::timestamp();
+    while X86_64::timestamp().wrapping_sub(start) < ticks {
+        X86_64::relax();
+    }
+}
+
 /// All interrupt controllers of the machine.
 #[derive(Debug)]
 pub struct Controllers<R> {
-    local: LocalApic<R>,
+    local: LocalApic<R, CpuMsrs>,
     /// Each I/O APIC and the global system interrupt of its first input.
     io: [Option<(IoApic<R>, u32)>; IO_APICS],
 }
@@ -51,7 +91,12 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
             }
         }
         let local = local.ok_or(TakeError::Missing("local APIC"))?;
-        let local = LocalApic::enable(registers(local, LOCAL_APIC_BYTES)?, SPURIOUS);
+        let access = if has_x2apic() {
+            Access::Msrs(CpuMsrs)
+        } else {
+            Access::Window(registers(local, LOCAL_APIC_BYTES)?)
+        };
+        let local = LocalApic::take(access, SPURIOUS);
         Ok(Self { local, io })
     }
 
@@ -59,14 +104,51 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         let (apic, input) = self.input(line).ok_or(NoInput(line))?;
         let vector = FIRST_DEVICE + (slot % SLOTS) as u8;
         let Line { trigger, polarity, .. } = line;
-        let route = Route { vector, destination: self.local.id(), trigger, polarity };
+        let destination = u8::try_from(self.local.id()).map_err(|_| NoInput(line))?;
+        let route = Route { vector, destination, trigger, polarity };
         apic.route(input, route).map_err(|_| NoInput(line))
+    }
+
+    fn own_hardware(&self) -> u64 {
+        self.local.id().into()
+    }
+
+    fn join(&self) -> Result<(), NoCpu> {
+        self.local.enable(SPURIOUS);
+        Ok(())
+    }
+
+    fn call(&self, hardware: u64, call: Call) -> Result<(), NoCpu> {
+        self.send(
+            hardware,
+            match call {
+                Call::Attend => Message::Vector(CALL),
+                Call::Stop => Message::NonMaskable,
+            },
+        )
+    }
+
+    unsafe fn start(&self, hardware: u64, landing: PhysAddr) -> Result<(), NoCpu> {
+        let page = u8::try_from(landing.get() >> 12).map_err(|_| NoCpu(hardware))?;
+        self.send(hardware, Message::Reset)?;
+        pause(RESET_MICROSECONDS);
+        // A CPU that has begun takes no notice of the second.
+        for _ in 0..2 {
+            self.send(hardware, Message::Start(page))?;
+            pause(START_MICROSECONDS);
+        }
+        Ok(())
+    }
+
+    fn reset(&self, hardware: u64) {
+        let _ = self.send(hardware, Message::Reset);
     }
 
     fn claim(&self, frame: &TrapFrame) -> Option<Claim> {
         let vector = frame.vector();
-        let slot = vector.checked_sub(FIRST_DEVICE).map(usize::from);
-        Some(Claim { slot, id: vector.into() })
+        let slot = || vector.checked_sub(FIRST_DEVICE).map(usize::from);
+        let source = if vector == CALL { Source::Cpu } else { Source::slot(slot()) };
+        Some(Claim { from: source, id: vector.into() })
     }
 
     fn finish(&self, _claim: Claim) {
@@ -81,6 +163,11 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
 }
 
 impl<R: Registers> Controllers<R> {
+    fn send(&self, hardware: u64, message: Message) -> Result<(), NoCpu> {
+        let to = u32::try_from(hardware).map_err(|_| NoCpu(hardware))?;
+        if self.local.send(to, message) { Ok(()) } else { Err(NoCpu(hardware)) }
+    }
+
     /// The I/O APIC and its input that `line` ends in.
     fn input(&self, line: Line) -> Option<(&IoApic<R>, u32)> {
         self.io.iter().flatten().find_map(|(apic, first)| {

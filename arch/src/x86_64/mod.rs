@@ -17,6 +17,8 @@ mod io;
 #[cfg(target_arch = "x86_64")]
 pub mod irq;
 #[cfg(target_arch = "x86_64")]
+mod landing;
+#[cfg(target_arch = "x86_64")]
 mod machine_check;
 #[cfg(target_arch = "x86_64")]
 mod pic;

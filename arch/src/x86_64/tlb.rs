@@ -14,23 +14,25 @@ use hotmem_paging::{NotFlushed, Tlb};
 /// Bytes one INVLPG is used for.
 const PAGE: u64 = 4096;
 
-/// The translation caches of the one CPU that uses a set of page tables.
+/// The translation caches of the CPU that it is used on.
 #[derive(Debug)]
 pub struct LocalTlb(());
 
 impl CpuTlb for LocalTlb {
+    const REACHES_ALL: bool = false;
+
     unsafe fn new() -> Self {
         Self(())
     }
 }
 
-// SAFETY: by `new`'s contract one CPU's caches are all there are. Without PCIDs and global entries,
+// SAFETY: by `new`'s contract the same flush is made on every other CPU. Without PCIDs and global entries,
 // a CR3 reload drops all of them; INVLPG drops the leaf entries of its address, of whatever size,
 // and all paging-structure caches (SDM vol. 3A 4.10.4.1).
 unsafe impl Tlb for LocalTlb {
     fn publish(&self) {
-        // Absent entries are never cached (SDM vol. 3A 4.10.2.3), and a CPU's own walks see its
-        // earlier stores: only the compiler has to keep the order.
+        // Absent entries are never cached (SDM vol. 3A 4.10.2.3), and walks of any CPU see stores in their
+        // order (8.2.2): only the compiler has to keep it.
         compiler_fence(Ordering::SeqCst);
     }
 

@@ -50,7 +50,7 @@ pub use error::{Signature, TableError};
 pub use fadt::{Enable, Fadt, PowerOff};
 pub use fault::{DeviceError, StartError};
 pub use hardware::{Block, Hardware};
-pub use madt::{IoApic, Madt, Override};
+pub use madt::{IoApic, Madt, Override, Processor};
 pub use mode::ModeError;
 pub use root::Tables;
 pub use source::AcpiSource;

@@ -14,9 +14,11 @@ const MADT: Signature = Signature(*b"APIC");
 const RECORDS: usize = 44;
 
 /// Kinds of records.
+const LOCAL_APIC: u8 = 0;
 const IO_APIC: u8 = 1;
 const OVERRIDE: u8 = 2;
 const LOCAL_APIC_ADDRESS: u8 = 5;
+const LOCAL_X2APIC: u8 = 9;
 const GIC_CPU: u8 = 11;
 const GIC_DISTRIBUTOR: u8 = 12;
 const GIC_REDISTRIBUTORS: u8 = 14;
@@ -34,6 +36,15 @@ pub struct IoApic {
     pub address: PhysAddr,
     /// The global system interrupt of its first input.
     pub gsi_base: u32,
+}
+
+/// A CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Processor {
+    /// What the machine calls it: the identifier of its local APIC.
+    pub hardware: u64,
+    /// Whether it may be used: there may be no such CPU, or firmware keeps it.
+    pub enabled: bool,
 }
 
 /// An ISA interrupt that is wired in another way than ISA's own.
@@ -61,6 +72,8 @@ impl<'a> Madt<'a> {
 
     fn check(table: Table<'a>) -> Result<Self, TableError> {
         let table = table.with_whole_records(RECORDS, |kind| match kind {
+            LOCAL_APIC => 8,
+            LOCAL_X2APIC => 16,
             IO_APIC | LOCAL_APIC_ADDRESS => 12,
             OVERRIDE => 10,
             GIC_CPU => 40,
@@ -98,6 +111,11 @@ impl<'a> Madt<'a> {
                 gsi_base: record.field(8, 4)? as u32,
             })
         })
+    }
+
+    /// The CPUs, in the order of the table.
+    pub fn processors(&self) -> impl Iterator<Item = Processor> + use<'a> {
+        self.0.records(RECORDS).filter_map(|record| processor(&record))
     }
 
     /// Every controller there is.
@@ -150,6 +168,16 @@ impl<'a> Madt<'a> {
             None => Line { gsi: irq.into(), trigger, polarity },
         }
     }
+}
+
+/// The CPU that a record describes (ACPI 6.5, 5.2.12.2 and 5.2.12.12).
+fn processor(record: &Record<'_>) -> Option<Processor> {
+    let (hardware, flags) = match record.kind {
+        LOCAL_APIC => (record.field(3, 1)?, record.field(4, 4)?),
+        LOCAL_X2APIC => (record.field(4, 4)?, record.field(8, 4)?),
+        _ => return None,
+    };
+    Some(Processor { hardware, enabled: flags & 1 != 0 })
 }
 
 /// The part of a GIC that a record describes (ACPI 6.5, 5.2.12.14 to 5.2.12.17).

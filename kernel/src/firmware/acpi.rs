@@ -3,6 +3,7 @@
 use super::hardware::KernelHardware;
 use super::{Events, MemoryPlan, tell_silence};
 use crate::console;
+use crate::cpus::describe::Described;
 use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
@@ -10,7 +11,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::ReadPhys;
 use hotmem::{Mm, PhysAddr};
-use hotmem_acpi::{AcpiSource, Controller, Fadt, Madt, PowerOff, Spcr, Srat, Tables, node_of};
+use hotmem_acpi::{
+    AcpiSource, Controller, Fadt, Madt, PowerOff, Processor, Spcr, Srat, Tables, node_of,
+};
 use hotmem_aml::Limits;
 use hotmem_arch::contract::Port as _;
 use hotmem_arch::current::{Port, cpu};
@@ -18,6 +21,9 @@ use hotmem_arch::irq;
 use hotmem_arch::machine_info::{MachineInfo, Psci};
 use hotmem_boot::{Firmware, RangeList};
 use hotmem_hotplug::Line;
+
+/// Descriptions of CPUs read at most: a table may have thousands.
+const CPUS_READ: usize = 256;
 
 /// Where hotplug events come from.
 pub(crate) type Source = Option<Box<AcpiSource<KernelHardware>>>;
@@ -79,7 +85,7 @@ pub(crate) fn events(
     mm: &'static Mm<KernelMachine>,
     ram: &RangeList,
 ) -> Events {
-    let none = Events { source: None, console_line: None };
+    let none = Events { source: None, console_line: None, cpus: Vec::new() };
     let Some(rsdp) = rsdp(firmware) else { return none };
     let memory = FirmwareMemory::new(mm.machine().tables(), ram);
     let tables = match Tables::new(&memory, rsdp) {
@@ -96,7 +102,9 @@ pub(crate) fn events(
         }
         Err(error) => log::error!("firmware tables: {error}"),
     }
-    let console_line = take_interrupts(&tables, mm);
+    let madt = find_madt(&tables);
+    let console_line = madt.and_then(|madt| take_interrupts(&tables, &madt, mm));
+    let cpus = madt.iter().flat_map(Madt::processors).map(described).take(CPUS_READ).collect();
     let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
     let source = match AcpiSource::new(&tables, hardware, &EVENT_LINES, Limits::default()) {
         Ok(source) => Some(Box::new(source)),
@@ -105,7 +113,7 @@ pub(crate) fn events(
             None
         }
     };
-    Events { source, console_line }
+    Events { source, console_line, cpus }
 }
 
 /// Connects the interrupts of events and lets them come; returns the number of memory devices there
@@ -176,24 +184,34 @@ fn console_line<P: ReadPhys>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Option<
     named.and_then(|spcr| spcr.line()).or_else(|| Some(madt.isa_line(Port::ISA_IRQ?)))
 }
 
+/// The table of interrupt controllers and CPUs.
+fn find_madt<'a, P: ReadPhys>(tables: &Tables<'a, P>) -> Option<Madt<'a>> {
+    let madt = Madt::find(tables).unwrap_or_else(|error| {
+        log::error!("interrupt controllers: {error}");
+        None
+    });
+    if madt.is_none() {
+        log::warn!("no MADT: the kernel runs without interrupts");
+    }
+    madt
+}
+
+/// A CPU, as the kernel starts it.
+fn described(processor: Processor) -> Described {
+    Described { hardware: processor.hardware, enabled: processor.enabled }
+}
+
 /// Takes over the interrupt controllers, and lets the console interrupt; answers with its line.
-fn take_interrupts<P: ReadPhys>(tables: &Tables<'_, P>, mm: &Mm<KernelMachine>) -> Option<Line> {
-    let madt = match Madt::find(tables) {
-        Ok(Some(madt)) => madt,
-        Ok(None) => {
-            log::warn!("no MADT: the kernel runs without interrupts");
-            return None;
-        }
-        Err(error) => {
-            log::error!("interrupt controllers: {error}");
-            return None;
-        }
-    };
+fn take_interrupts<P: ReadPhys>(
+    tables: &Tables<'_, P>,
+    madt: &Madt<'_>,
+    mm: &Mm<KernelMachine>,
+) -> Option<Line> {
     if let Err(error) = interrupts::init(madt.controllers().map(controller), mm) {
         log::error!("interrupt controllers: {error}");
         return None;
     }
-    let line = console_line(tables, &madt)?;
+    let line = console_line(tables, madt)?;
     if let Err(error) = interrupts::connect(line, Target::Wake) {
         log::error!("console interrupt: {error}");
         return None;

@@ -83,7 +83,7 @@ impl KernelHardware {
         let ticks = microseconds.saturating_mul(self.ticks_per_second / 1_000_000);
         let start = cpu::timestamp();
         while cpu::timestamp().wrapping_sub(start) < ticks {
-            core::hint::spin_loop();
+            cpu::relax();
         }
     }
 }

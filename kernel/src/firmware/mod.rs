@@ -19,6 +19,7 @@ pub(crate) use acpi::{Source, arm, events, plan};
 #[cfg(papr)]
 pub(crate) use papr::{Source, arm, events, plan};
 
+use crate::cpus::describe::Described;
 use alloc::vec::Vec;
 use hotmem::{NodeId, PhysRange};
 use hotmem_hotplug::Line;
@@ -35,6 +36,8 @@ pub(crate) struct MemoryPlan {
 pub(crate) struct Events {
     pub(crate) source: Source,
     pub(crate) console_line: Option<Line>,
+    /// The CPUs that firmware describes.
+    pub(crate) cpus: Vec<Described>,
 }
 
 /// Says that no hotplug event can come, and why: a machine without memory hotplug looks like one where

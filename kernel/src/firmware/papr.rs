@@ -5,6 +5,7 @@ use crate::console;
 use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::ReadPhys;
 use hotmem::{Mm, PhysRange};
@@ -104,7 +105,7 @@ pub(crate) fn events(
     mm: &'static Mm<KernelMachine>,
     ram: &RangeList,
 ) -> Events {
-    let none = Events { source: None, console_line: None };
+    let none = Events { source: None, console_line: None, cpus: Vec::new() };
     let Some(tree) = tree(firmware) else { return none };
     let board = board(tree, mm.machine().tables(), ram);
     let (board, services) = match (board, Rtas::take()) {
@@ -124,7 +125,7 @@ pub(crate) fn events(
         log::error!("interrupt controllers: {error}");
     }
     let console_line = console.and_then(|number| connect_console(number, &mut source));
-    Events { source: Some(Box::new(source)), console_line }
+    Events { source: Some(Box::new(source)), console_line, cpus: Vec::new() }
 }
 
 /// Connects the interrupts of events and lets them come; returns the number of memory devices there can

@@ -99,7 +99,7 @@ pub fn prepare(
     // SAFETY: the frame was just taken from RAM below the early limit, which the early tables show
     // writable.
     unsafe { LinearMemory.pointer(root).write_bytes(0, bytes as usize) };
-    // SAFETY: the root is zeroed and ours; no other CPU is ever started.
+    // SAFETY: the root is zeroed and ours.
     let tables = unsafe { kernel_tables(root, features) };
 
     map_image(&tables, &mut early)?;
@@ -199,7 +199,7 @@ fn map_linear(
 impl Boot {
     /// The stacks that traps run on.
     pub fn trap_stacks(&self) -> TrapStacks {
-        stacks::for_traps()
+        stacks::for_traps(0)
     }
 
     /// To be called once the kernel's tables and stack are in use: everything can be reached now, and

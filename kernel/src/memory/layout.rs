@@ -42,7 +42,10 @@ pub fn in_window(base: VirtAddr, address: PhysAddr) -> Option<VirtAddr> {
 /// Address space set aside for each stack; what a stack does not use of it guards its end.
 const STACK_STRIDE: u64 = 1 << 20;
 
-/// Stacks in all: the kernel's own, and those of traps.
+/// CPUs that there is room for.
+pub const CPUS: usize = 16;
+
+/// Stacks of a CPU: its own, and those of traps.
 const STACKS: usize = 1 + machine::TRAP_STACKS.len();
 
 /// One of the kernel's stacks.
@@ -51,28 +54,48 @@ pub struct Stack(usize);
 
 impl fmt::Display for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let trap = self.0.checked_sub(1).and_then(|index| machine::TRAP_STACKS.get(index));
+        if self.cpu() != 0 {
+            write!(f, "CPU {} ", self.cpu())?;
+        }
+        let trap = self.kind().checked_sub(1).and_then(|index| machine::TRAP_STACKS.get(index));
         f.write_str(trap.copied().unwrap_or("kernel"))
     }
 }
 
 impl Stack {
-    /// Where everything runs.
-    pub const KERNEL: Self = Self(0);
-
-    /// Every stack, in address order.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..STACKS).map(Self)
+    /// Where everything runs on a CPU.
+    pub const fn kernel(cpu: usize) -> Self {
+        Self(cpu * STACKS)
     }
 
-    /// The stacks of traps, in the architecture's order.
-    pub fn traps() -> [Self; STACKS - 1] {
-        core::array::from_fn(|index| Self(index + 1))
+    /// The stacks of traps of a CPU, in the architecture's order.
+    pub fn traps(cpu: usize) -> [Self; STACKS - 1] {
+        core::array::from_fn(|index| Self(cpu * STACKS + index + 1))
     }
 
-    /// Bytes of the stack.
+    /// Every stack of a CPU, in address order.
+    pub fn of(cpu: usize) -> impl Iterator<Item = Self> {
+        (cpu * STACKS..(cpu + 1) * STACKS).map(Self)
+    }
+
+    /// The number of the CPU that has it.
+    pub const fn cpu(self) -> usize {
+        self.0 / STACKS
+    }
+
+    /// 0 for the CPU's own, then those of traps.
+    const fn kind(self) -> usize {
+        self.0 % STACKS
+    }
+
+    /// Bytes of the stack, a power of two.
     pub const fn bytes(self) -> u64 {
-        let bytes = if self.0 == 0 { 512 << 10 } else { 32 << 10 };
+        let bytes = match (self.cpu(), self.kind()) {
+            (0, 0) => 512 << 10,
+            // It runs no operation.
+            (_, 0) => 64 << 10,
+            _ => 32 << 10,
+        };
         if bytes < PAGE { PAGE } else { bytes }
     }
 
@@ -87,17 +110,20 @@ impl Stack {
         VirtRange::new(start, self.bytes()).unwrap_or_default()
     }
 
+    /// The stack whose stride has `address`.
+    fn near(address: VirtAddr) -> Option<Self> {
+        let index = (address.offset_from(STACK_BASE) / STACK_STRIDE) as usize;
+        (index < CPUS * STACKS).then_some(Self(index))
+    }
+
     /// The stack that ran over its end, if an access to `address` faulted.
     pub fn overflowed(address: VirtAddr) -> Option<Self> {
-        Self::all().find(|stack| {
-            let to_top = stack.top().offset_from(address);
-            to_top > stack.bytes() && to_top <= STACK_STRIDE
-        })
+        Self::near(address).filter(|stack| address < stack.range().start())
     }
 
     /// The stack that holds all of `bytes`.
     pub fn holding(bytes: VirtRange) -> Option<Self> {
-        Self::all().find(|stack| stack.range().covers(bytes))
+        Self::near(bytes.start()).filter(|stack| stack.range().covers(bytes))
     }
 }
 
@@ -105,21 +131,25 @@ impl Stack {
 mod tests {
     use super::*;
 
+    fn all() -> impl Iterator<Item = Stack> {
+        (0..CPUS).flat_map(Stack::of)
+    }
+
     #[test]
     fn every_stack_has_a_guard_below_and_above() {
-        for stack in Stack::all() {
+        for stack in all() {
             let range = stack.range();
             assert!(range.start().is_aligned(PAGE) && range.end().is_aligned(PAGE));
             for guard in [range.start().get() - PAGE, range.end().get()] {
                 let guard = VirtRange::new(VirtAddr::new(guard), PAGE).unwrap();
-                assert!(Stack::all().all(|other| !other.range().overlaps(guard)));
+                assert!(all().all(|other| !other.range().overlaps(guard)));
             }
         }
     }
 
     #[test]
     fn an_access_below_a_stack_is_its_overflow() {
-        for stack in Stack::all() {
+        for stack in all() {
             let start = stack.range().start().get();
             assert_eq!(Stack::overflowed(VirtAddr::new(start - 8)), Some(stack));
             assert_eq!(Stack::overflowed(VirtAddr::new(start)), None);
@@ -132,10 +162,17 @@ mod tests {
     #[test]
     fn a_word_belongs_to_the_stack_that_holds_all_of_it() {
         let word = |at| VirtRange::new(VirtAddr::new(at), 8).unwrap();
-        let top = Stack::traps()[0].top().get();
-        assert_eq!(Stack::holding(word(top - 8)), Some(Stack::traps()[0]));
+        let top = Stack::traps(0)[0].top().get();
+        assert_eq!(Stack::holding(word(top - 8)), Some(Stack::traps(0)[0]));
         assert_eq!(Stack::holding(word(top - 4)), None);
         assert_eq!(Stack::holding(word(0)), None);
+    }
+
+    #[test]
+    fn a_stack_has_a_name_and_that_of_another_cpu_has_its_number() {
+        assert_eq!(Stack::kernel(0).to_string(), "kernel");
+        assert_eq!(Stack::kernel(3).to_string(), "CPU 3 kernel");
+        assert_eq!(Stack::traps(1)[0].to_string(), format!("CPU 1 {}", machine::TRAP_STACKS[0]));
     }
 
     #[test]

@@ -4,22 +4,20 @@
 #![expect(unsafe_code)]
 
 use super::early::EarlyMemory;
-use super::layout::{LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
+use super::layout::{CPUS, LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
+use super::tlb::KernelTlb;
+use crate::lock::Relax;
 use core::ptr::NonNull;
 use hotmem::geometry::DESCRIPTOR_BYTES;
 use hotmem::paging::Tables;
 use hotmem::{
     BootError, BootMemory, CpuCaches, MAX_NODES, Machine, Mm, NodeTable, Page, Pfn, PhysAddr,
-    PhysMem, PhysRange, Sizes, SpinLock, VirtAddr, VirtRange,
+    PhysMem, PhysRange, Sizes, VirtAddr, VirtRange,
 };
-use hotmem_arch::contract::CpuTlb as _;
+use hotmem_arch::current::Format;
 use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
-use hotmem_arch::current::{CpuTlb, Format};
 use spin::Once;
-
-/// CPUs that keep pages for their next allocation.
-const CPUS: usize = 16;
 
 /// All of it is zero, so it takes no room in the image, and is never moved.
 static MM: Mm<KernelMachine> = Mm::new(KernelMachine(()));
@@ -51,7 +49,7 @@ unsafe impl PhysMem for LinearMemory {
 }
 
 /// The kernel's page tables.
-pub type KernelTables = Tables<Format, LinearMemory, CpuTlb>;
+pub type KernelTables = Tables<Format, LinearMemory, KernelTlb>;
 
 /// Bytes (and alignment) of the root table: a page's at least.
 pub(super) const ROOT_BYTES: u64 =
@@ -62,12 +60,11 @@ pub(super) const ROOT_BYTES: u64 =
 ///
 /// # Safety
 ///
-/// `root` is [`ROOT_BYTES`] of zeroed memory that the early tables show, that nobody else uses, and only this CPU
-/// will load it.
+/// `root` is [`ROOT_BYTES`] of zeroed memory that the early tables show and that nobody else uses. Each CPU that loads it
+/// is as [`KernelTlb::new`] says.
 pub(super) unsafe fn kernel_tables(root: PhysAddr, features: &Features) -> KernelTables {
-    // SAFETY: the caller promises one CPU; `cpu::set_up` runs before the tree is
-    // loaded.
-    let tlb = unsafe { CpuTlb::new() };
+    // SAFETY: by the contract of this function.
+    let tlb = unsafe { KernelTlb::new() };
     // SAFETY: the root is zeroed and ours, `LinearMemory` reaches every frame of RAM, and table
     // frames come from the early allocator or the memory manager, which give each away once. All
     // calls come from the one main loop.
@@ -112,9 +109,10 @@ unsafe impl PhysMem for KernelMachine {
 // manager maps it.
 unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
-    type Nodes = NodeTable<MAX_NODES>;
-    type Caches = CpuCaches<CPUS>;
-    type Lock = SpinLock;
+    type Nodes = NodeTable<MAX_NODES, Self::Lock>;
+    type Caches = CpuCaches<CPUS, Self::Lock>;
+    /// Interrupt handlers do not allocate.
+    type Lock = spin::mutex::Mutex<(), Relax>;
     type Meta = ();
 
     fn vmemmap_base(&self) -> VirtAddr {
@@ -145,6 +143,11 @@ unsafe impl Machine for KernelMachine {
 
     fn clean(&self, range: VirtRange) {
         cpu::clean_cache(range);
+    }
+
+    #[inline]
+    fn cpu(&self) -> usize {
+        cpu::number()
     }
 }
 

@@ -8,7 +8,8 @@ pub mod layout;
 mod machine;
 pub mod nodes;
 pub mod spare;
-mod stacks;
+pub(crate) mod stacks;
+pub(crate) mod tlb;
 pub mod windows;
 
 pub use boot::{Boot, PrepareError, prepare, take_over};

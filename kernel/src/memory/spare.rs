@@ -4,10 +4,10 @@
 // UNSAFETY: vouches for the frames that it gives away.
 #![expect(unsafe_code)]
 
+use crate::lock::Mutex;
 use core::fmt;
 use hotmem::paging::{OutOfFrames, TableFrame, TableFrames};
 use hotmem::{EarlyFrames, PhysAddr};
-use spin::Mutex;
 
 /// Frames kept: a window's page takes three tables at the most, and its neighbours none.
 const FRAMES: usize = 48;

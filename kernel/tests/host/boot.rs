@@ -33,6 +33,24 @@ fn a_pc_becomes_ready_with_all_invariants_kept_and_leaves_with_a_code() {
 }
 
 #[test]
+fn cpus_that_do_not_come_are_named_and_left_out() {
+    alone(|| {
+        let cpus = &[(0, true), (7, true), (7, true), (9, false), (0, true)];
+        let pc = Pc::new(&Firmware { cpus, ..Firmware::default() });
+        let text = pc.start();
+        assert!(text.contains("ERROR CPU 0x7 is left out: "), "{text}");
+        assert!(text.contains("WARN  CPU 0x7 is described twice\n"), "{text}");
+        assert!(text.contains("WARN  CPU 0x0 is described twice\n"), "{text}");
+        assert!(text.contains("WARN  CPU 0x9 is disabled by firmware\n"), "{text}");
+        assert!(text.contains("cpu: 1 are up\n"), "{text}");
+        let shown = pc.ask("cpus");
+        let states = |state: &str| shown.matches(&format!(" {state} ")).count();
+        assert_eq!((states("up"), states("missing")), (1, 1), "{shown}");
+        pc.verify();
+    });
+}
+
+#[test]
 fn words_that_are_not_the_kernels_are_told_and_change_nothing() {
     alone(|| {
         let (pc, text) = Pc::ready("colour=blue policy=offline");

@@ -46,19 +46,22 @@ pub(crate) struct Firmware<'a> {
     pub(crate) ram: PhysRange,
     /// Where the interrupt controller is.
     pub(crate) io_apic: PhysAddr,
+    /// The CPUs: the number of each, and whether it may be used.
+    pub(crate) cpus: &'a [(u8, bool)],
     /// Whether there is no fixed hardware, but a device that tells of events.
     pub(crate) reduced: bool,
 }
 
 impl Default for Firmware<'_> {
     fn default() -> Self {
-        Self { command_line: "", ram: RAM, io_apic: IO_APIC.start(), reduced: false }
+        let io_apic = IO_APIC.start();
+        Self { command_line: "", ram: RAM, io_apic, cpus: &[(0, true)], reduced: false }
     }
 }
 
 impl Rom {
     pub(crate) fn new(firmware: &Firmware<'_>) -> Self {
-        let Firmware { command_line, ram, io_apic, reduced } = *firmware;
+        let Firmware { command_line, ram, io_apic, cpus, reduced } = *firmware;
         let mut rom = Self { bytes: vec![0; ROM.len() as usize] };
         let mut at = TABLES;
         let mut place = |rom: &mut Self, table: &[u8]| {
@@ -69,7 +72,7 @@ impl Rom {
         };
         let dsdt = if reduced { compile("reduced") } else { compile_text(include_str!("pc.asl")) };
         let dsdt = place(&mut rom, &dsdt.unwrap());
-        let tables = [fadt(dsdt, reduced), madt(io_apic), srat()];
+        let tables = [fadt(dsdt, reduced), madt(io_apic, cpus), srat()];
         let tables = tables.map(|bytes| place(&mut rom, &bytes).get());
         let pointers: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
         rom.put(XSDT, &table(b"XSDT", 1, &pointers));
@@ -145,7 +148,7 @@ fn fadt(dsdt: PhysAddr, reduced: bool) -> Vec<u8> {
 }
 
 /// One I/O APIC; the system control interrupt is level-triggered and active high.
-fn madt(io_apic_at: PhysAddr) -> Vec<u8> {
+fn madt(io_apic_at: PhysAddr, cpus: &[(u8, bool)]) -> Vec<u8> {
     let mut body = vec![0; 8];
     put(&mut body, 0, 4, 0xFEE0_0000);
     let mut io_apic = vec![0; 12];
@@ -155,6 +158,7 @@ fn madt(io_apic_at: PhysAddr) -> Vec<u8> {
     put(&mut sci, 4, 4, SCI.into());
     put(&mut sci, 8, 2, 0x0D);
     body.extend([io_apic, sci].concat());
+    body.extend(cpus.iter().flat_map(|&(id, enabled)| [0, 8, id, id, enabled.into(), 0, 0, 0]));
     table(b"APIC", 3, &body)
 }
 

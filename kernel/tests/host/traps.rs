@@ -33,7 +33,7 @@ fn bad_memory_that_is_not_the_kernels_is_told_and_nothing_else() {
 fn a_fault_below_a_stack_is_its_overflow_and_what_memory_holds_is_told() {
     alone(|| {
         let (pc, _) = Pc::ready("");
-        let below = VirtAddr::new(Stack::KERNEL.range().start().get() - 8);
+        let below = VirtAddr::new(Stack::kernel(0).range().start().get() - 8);
         pc.machine.raise(Trap::Fault(below));
         assert_eq!(pc.machine.wait_for_exit(), Exit::Panic);
         let text = pc.machine.written();

@@ -22,6 +22,7 @@ impl Config {
             level: about.levels.first().copied(),
             gic: about.gics.first().copied(),
             cpus: 1,
+            most_cpus: None,
             memory: Size::new(512 * MIB),
             slots: 1,
             window: 2 * GIB,
@@ -59,7 +60,8 @@ impl Config {
             line.add("-icount", "shift=0,sleep=off");
         }
         if self.cpus > 1 {
-            line.add("-smp", self.cpus.to_string());
+            let most = self.most_cpus.map_or(String::new(), |most| format!(",maxcpus={most}"));
+            line.add("-smp", format!("{}{most}", self.cpus));
         }
         self.memory(&mut line);
 

@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) gic: Option<u8>,
     /// CPUs.
     pub(crate) cpus: u32,
+    /// CPUs that firmware describes, if more: those that are not there it calls disabled.
+    pub(crate) most_cpus: Option<u32>,
     /// Memory at boot.
     pub(crate) memory: Size,
     /// DIMM slots.

@@ -40,6 +40,10 @@ pub(crate) enum Habit {
     Shares,
     /// Its snapshot differs at the end.
     Leaks,
+    /// Its second CPU allocates nothing.
+    Lazy,
+    /// Its second CPU did not come.
+    Alone,
     /// It panics when it shall use memory.
     Panics,
     /// It goes away without a word when it shall use memory.
@@ -148,6 +152,7 @@ impl Fake {
                     })
                 ),
                 "blocks --json" => "[]\nok".into(),
+                "cpus --json" => format!("{}\nok", cpus(self.habit)),
                 "snapshot check" if self.habit == Habit::Leaks => {
                     "error: section 32 differs".into()
                 }
@@ -279,6 +284,16 @@ impl Fake {
             json!({"event": "DEVICE_DELETED", "data": {"device": dimm["id"], "path": "/"}});
         vec![ost(dimm, 3, 0x84), deleted, ost(dimm, 3, 0)]
     }
+}
+
+/// Two CPUs, as the monitor shows them.
+fn cpus(habit: Habit) -> Value {
+    let state = if habit == Habit::Alone { "missing" } else { "up" };
+    let pages = if habit == Habit::Lazy { 0 } else { 7 };
+    json!([
+        {"number": 0, "hardware": 0, "state": "up", "allocated": 7, "freed": 7, "flushes": 0},
+        {"number": 1, "hardware": 1, "state": state, "allocated": pages, "freed": pages, "flushes": 3},
+    ])
 }
 
 fn online(first: u64, count: u64, size: u64) -> Value {

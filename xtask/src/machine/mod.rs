@@ -10,6 +10,7 @@
 mod arguments;
 mod config;
 mod console;
+mod cpu;
 mod dimm;
 mod exit;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 
 pub(crate) use config::{Accel, Config, Line, joined};
 pub(crate) use console::{PROMPT, Reply};
+pub(crate) use cpu::Cpu;
 pub(crate) use dimm::{Dimm, Request};
 pub(crate) use exit::Exit;
 pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::page::{Entry, Page};
-use crate::machine::{Config, Step};
+use crate::machine::{Config, Cpu, Step};
 
 /// What a tour found.
 #[derive(Debug, Serialize)]
@@ -20,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) verdict: &'static str,
     /// Bytes of boot memory set aside for memory to come; null if the kernel never told.
     pub(crate) reserved_for_hotplug: Option<u64>,
+    /// The CPUs that are up, and what they did; empty if the kernel never told.
+    pub(crate) cpus: Vec<Cpu>,
     /// What the kernel did, in order, as it reported it.
     pub(crate) steps: Vec<Step>,
     /// What was told about it, for people.
@@ -39,6 +41,7 @@ impl Report {
             page_size: config.image.page,
             verdict: "fail",
             reserved_for_hotplug: None,
+            cpus: Vec::new(),
             steps: Vec::new(),
             told: Vec::new(),
             page,
@@ -93,7 +96,7 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
-            r#"{"arch":"x86_64","machine":"q35","accel":"tcg","page_size":4096,"verdict":"fail","reserved_for_hotplug":null,"steps":[]}"#
+            r#"{"arch":"x86_64","machine":"q35","accel":"tcg","page_size":4096,"verdict":"fail","reserved_for_hotplug":null,"cpus":[],"steps":[]}"#
         );
     }
 

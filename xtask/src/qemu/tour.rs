@@ -199,6 +199,26 @@ impl<'a> Tour<'a> {
              read back through the linear map.",
         ));
         self.report.fact("written and read back", both(touched));
+        self.explain_cpus()
+    }
+
+    /// What each CPU did meanwhile.
+    fn explain_cpus(&mut self) -> Result<()> {
+        let cpus = self.machine.cpus()?;
+        let missing = cpus.iter().find(|cpu| cpu.state != "up");
+        ensure!(missing.is_none(), "CPU {missing:?} is not up");
+        if cpus.len() > 1 {
+            let idle = cpus.iter().find(|cpu| cpu.allocated == 0);
+            ensure!(idle.is_none(), "CPU {idle:?} allocated nothing");
+            let lost = cpus.iter().find(|cpu| cpu.allocated != cpu.freed);
+            ensure!(lost.is_none(), "CPU {lost:?} did not free what it allocated");
+            let all = cpus.iter().map(|cpu| cpu.allocated).sum::<u64>();
+            let up = cpus.len();
+            self.report.text(format!(
+                "Then all {up} CPUs did the same at the same time, each with a share of the pages.",
+            ));
+            self.report.fact("used at the same time", format!("{all} pages by {up} CPUs"));
+        }
         Ok(())
     }
 
@@ -264,6 +284,7 @@ impl<'a> Tour<'a> {
         self.report.checked("memory looks exactly as it did before");
         self.machine.run("verify")?;
         self.report.checked("every invariant holds");
+        self.report.cpus = self.machine.cpus()?;
 
         let verdict = self.machine.verdict()?;
         let exit = self.machine.exit(0)?;
@@ -309,6 +330,8 @@ mod tests {
             ["add", "online", "add", "online", "use", "offline", "remove", "offline", "remove"]
         );
         assert_eq!(report.reserved_for_hotplug, Some(135168));
+        let cpus: Vec<_> = report.cpus.iter().map(|cpu| (cpu.number, cpu.flushes)).collect();
+        assert_eq!(cpus, [(0, 0), (1, 3)]);
         let chapters = report.told().iter().filter_map(|entry| match entry {
             Entry::Chapter(_, title) => Some(title.as_str()),
             _ => None,
@@ -387,6 +410,12 @@ mod tests {
     #[test]
     fn a_failed_check_of_the_snapshot_fails_the_tour() {
         assert!(failure(Habit::Leaks).contains("snapshot check` failed: section 32 differs"));
+    }
+
+    #[test]
+    fn a_cpu_that_does_nothing_or_did_not_come_fails_the_tour() {
+        assert!(failure(Habit::Lazy).contains("allocated nothing"));
+        assert!(failure(Habit::Alone).contains("is not up"));
     }
 
     #[test]

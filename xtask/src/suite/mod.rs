@@ -7,6 +7,7 @@
 mod acceptance;
 mod alone;
 mod answers;
+mod cpus;
 mod events;
 mod faults;
 mod figures;
@@ -73,12 +74,13 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 13] = [
+const TOPICS: [(&str, &[Scenario]); 14] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
     ("events", events::SCENARIOS),
     ("monitor", monitor::SCENARIOS),
+    ("cpus", cpus::SCENARIOS),
     ("acceptance", acceptance::SCENARIOS),
     ("scripts", scripts::SCENARIOS),
     ("answers", answers::SCENARIOS),

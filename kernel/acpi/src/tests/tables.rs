@@ -48,7 +48,7 @@ fn survey(memory: &Memory) -> Result<usize, TableError> {
     let tables = Tables::new(memory, RSDP)?;
     let mut seen = tables.addresses().count();
     if let Some(madt) = Madt::find(&tables)? {
-        seen += madt.io_apics().count() + madt.overrides().count();
+        seen += madt.io_apics().count() + madt.overrides().count() + madt.processors().count();
         seen += madt.local_apic().get() as usize & 1;
         seen += madt.isa_line(0).gsi as usize & 1;
     }
@@ -74,6 +74,28 @@ pub(super) fn change(memory: &mut Memory, name: &[u8; 4], offset: usize, size: u
     let bytes = piece(memory, name);
     put(bytes, offset, size, value);
     fix(bytes, 9);
+}
+
+#[test]
+fn the_cpus_of_a_madt_are_read_of_both_kinds_and_whether_they_may_be_used() {
+    let x2apic = |id: u32, flags: u8| {
+        let mut record = vec![9, 16, 0, 0];
+        record.extend(id.to_le_bytes());
+        record.extend([flags, 0, 0, 0, 7, 0, 0, 0]);
+        record
+    };
+    let records: &[&[u8]] = &[
+        &[0, 8, 5, 3, 1, 0, 0, 0],
+        &x2apic(0x1_0203, 1),
+        &[0, 8, 6, 4, 2, 0, 0, 0],
+        &x2apic(5, 0),
+        // One that is too short has no fields.
+        &[0, 4, 7, 9],
+    ];
+    let memory = firmware::memory(2, &[firmware::madt(records)]);
+    let madt = Madt::find(&Tables::new(&memory, RSDP).unwrap()).unwrap().unwrap();
+    let found: Vec<_> = madt.processors().map(|cpu| (cpu.hardware, cpu.enabled)).collect();
+    assert_eq!(found, [(3, true), (0x1_0203, true), (4, false), (5, false)]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What can be typed at the monitor.
 
+use super::cpus::CpusCommand;
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
 use super::words::{CommandError, Words};
@@ -22,12 +23,27 @@ pub enum Sample {
 #[expect(clippy::large_enum_variant, reason = "one command is read at a time, and not kept")]
 pub enum Command {
     Help,
-    Blocks { json: bool },
-    Stats { json: bool },
-    Zones { json: bool },
-    Firmware { json: bool },
-    Page { pfn: Pfn, json: bool },
-    Mapping { pfn: Pfn, json: bool },
+    Blocks {
+        json: bool,
+    },
+    Stats {
+        json: bool,
+    },
+    Zones {
+        json: bool,
+    },
+    Cpus(CpusCommand),
+    Firmware {
+        json: bool,
+    },
+    Page {
+        pfn: Pfn,
+        json: bool,
+    },
+    Mapping {
+        pfn: Pfn,
+        json: bool,
+    },
     Walk(VirtAddr),
     Peek(VirtAddr),
     Verify,
@@ -47,11 +63,36 @@ pub enum Command {
     SnapshotCheck,
     Verdict,
     Log(LevelFilter),
-    Crash(Crash),
+    /// On the CPU with this number.
+    Crash(Crash, usize),
     Exit(u8),
 }
 
 impl<'t> Words<'t> {
+    pub(super) fn cpus(&mut self) -> Result<Command, CommandError<'t>> {
+        Ok(Command::Cpus(match self.next() {
+            None => CpusCommand::Show { json: false },
+            Some("--json") => CpusCommand::Show { json: true },
+            Some("churn") => CpusCommand::Churn,
+            Some("rest") => CpusCommand::Rest,
+            Some("start") => CpusCommand::Start(self.number("what firmware calls the CPU")?),
+            Some(word) => return Err(CommandError::Bad(word, "--json, start, churn or rest")),
+        }))
+    }
+
+    pub(super) fn crash(&mut self) -> Result<Command, CommandError<'t>> {
+        let number = |word: &str| usize::try_from(number::parse(word)?).ok();
+        let bad = |word| CommandError::Bad(word, "stack, deaf or the number of a CPU");
+        let (crash, cpu) = match self.next() {
+            None => (Crash::Write, None),
+            Some("stack") => (Crash::Stack, self.next()),
+            Some("deaf") => (Crash::Deaf, self.next()),
+            Some(word) => (Crash::Write, Some(word)),
+        };
+        let cpu = cpu.map_or(Ok(0), |word| number(word).ok_or(bad(word)))?;
+        Ok(Command::Crash(crash, cpu))
+    }
+
     pub(super) fn sample(&mut self) -> Result<Sample, CommandError<'t>> {
         match self.next() {
             None => Ok(Sample::Seeded(0)),

@@ -1,5 +1,7 @@
 //! What the monitor asks of the machine it runs on.
 
+use super::cpus::{CpuError, CpuJob, CpuShown};
+use alloc::sync::Arc;
 use core::fmt;
 use hotmem::VirtAddr;
 
@@ -27,8 +29,39 @@ pub trait Machinery {
     /// The first [`Breach`].
     fn try_protection(&self) -> Result<(), Breach>;
 
-    /// Makes the CPU raise an exception that nobody expects, and so ends the kernel.
-    fn crash(&self, crash: Crash);
+    /// The CPUs that there are, or should be.
+    fn cpus(&self) -> impl Iterator<Item = CpuShown>;
+
+    /// Has each other CPU that is up begin `job`; what it did is counted when it is done.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError::NotDone`] if one has another job.
+    fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError>;
+
+    /// Does `job` on this CPU, and counts what it did.
+    fn do_here(&self, job: &CpuJob);
+
+    /// Waits until the other CPUs have done their jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError::NotDone`]
+    fn wait_for_others(&self) -> Result<(), CpuError>;
+
+    /// Starts the CPU that firmware calls `hardware`. Returns its number.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError::NotStarted`]
+    fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError>;
+
+    /// Makes a CPU raise an exception that nobody expects, and so ends the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError`] if there is no such CPU, or the kernel has not ended.
+    fn crash(&self, crash: Crash, cpu: usize) -> Result<(), CpuError>;
 }
 
 /// How the kernel is brought to its end.
@@ -38,6 +71,8 @@ pub enum Crash {
     Write,
     /// Calls without end, until the stack is full.
     Stack,
+    /// Lets no interrupts in any more. That ends the kernel once another CPU needs an answer.
+    Deaf,
 }
 
 /// Something the CPU allows that it must not.

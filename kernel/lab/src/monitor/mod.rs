@@ -8,6 +8,7 @@
 //! the host as well; what needs the machine itself comes in through [`Machinery`].
 
 mod command;
+mod cpus;
 mod held;
 mod life;
 mod line;
@@ -31,6 +32,7 @@ mod walk;
 mod words;
 
 pub use command::{Command, Sample};
+pub use cpus::{CpuError, CpuJob, CpuShown, CpusCommand, Did};
 pub use life::{CacheCommand, Life, PoolCommand, Watch};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
 pub use listeners::Objection;

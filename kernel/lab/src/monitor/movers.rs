@@ -2,6 +2,7 @@
 
 use super::life::{CacheCommand, PoolCommand};
 use crate::movers::{Cache, CacheError, CacheStatus, Pool, PoolError, PoolStatus, Shared};
+use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use hotmem::{Mm, TooManyOwners};
 
@@ -48,13 +49,14 @@ impl From<fmt::Error> for MoverError {
 /// The owners, which live as long as the kernel.
 #[derive(Debug)]
 pub(super) struct Movers<M: Shared> {
-    pool: Pool<M>,
+    /// Other CPUs have it, too.
+    pub(super) pool: Arc<Pool<M>>,
     cache: Cache<M>,
 }
 
 impl<M: Shared> Movers<M> {
     pub(super) fn new(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
-        Ok(Self { pool: Pool::register(mm)?, cache: Cache::register(mm)? })
+        Ok(Self { pool: Arc::new(Pool::register(mm)?), cache: Cache::register(mm)? })
     }
 
     pub(super) fn pool(&self, command: PoolCommand, out: &mut dyn Write) -> Result<(), MoverError> {

@@ -23,6 +23,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
 #[cfg(test)]
 mod tests {
     use super::super::command::Sample;
+    use super::super::cpus::CpusCommand;
     use super::super::machinery::Crash;
     use super::*;
     use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysAddr, PhysRange, VirtAddr};
@@ -50,8 +51,12 @@ mod tests {
             ("use 7", Command::Use(Sample::Seeded(7))),
             ("snapshot check", Command::SnapshotCheck),
             ("log debug", Command::Log(LevelFilter::Debug)),
-            ("crash", Command::Crash(Crash::Write)),
-            ("crash stack", Command::Crash(Crash::Stack)),
+            ("crash", Command::Crash(Crash::Write, 0)),
+            ("crash 3", Command::Crash(Crash::Write, 3)),
+            ("crash stack", Command::Crash(Crash::Stack, 0)),
+            ("crash deaf 1", Command::Crash(Crash::Deaf, 1)),
+            ("cpus --json", Command::Cpus(CpusCommand::Show { json: true })),
+            ("cpus start 0x81", Command::Cpus(CpusCommand::Start(0x81))),
             ("exit", Command::Exit(0)),
             ("exit 100", Command::Exit(100)),
         ] {
@@ -81,7 +86,7 @@ mod tests {
             ("alloc 20", CommandError::Bad("20", "an order from 0 to 19")),
             ("alloc 4294967296", CommandError::Bad("4294967296", "an order from 0 to 19")),
             ("exit 101", CommandError::Bad("101", "a code from 0 to 100")),
-            ("crash heap", CommandError::Bad("heap", "stack")),
+            ("crash heap", CommandError::Bad("heap", "stack, deaf or the number of a CPU")),
             ("blocks --xml", CommandError::Bad("--xml", "--json")),
             ("add 0 4096 up", CommandError::Bad("up", "device, block or boot")),
         ] {

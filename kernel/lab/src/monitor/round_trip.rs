@@ -1,6 +1,7 @@
 //! Every command reads back as it was written, with its numbers; nothing that is typed makes a panic.
 
 use super::command::{Command, Sample};
+use super::cpus::CpusCommand;
 use super::life::{CacheCommand, Life, PoolCommand, Watch};
 use super::line::{Edit, LineEditor};
 use super::listeners::Objection;
@@ -46,8 +47,13 @@ fn line(command: &Command) -> String {
         Command::SnapshotCheck => "snapshot check".into(),
         Command::Verdict => "verdict".into(),
         Command::Log(level) => format!("log {level}"),
-        Command::Crash(Crash::Write) => "crash".into(),
-        Command::Crash(Crash::Stack) => "crash stack".into(),
+        Command::Crash(Crash::Write, cpu) => format!("crash {cpu}"),
+        Command::Crash(Crash::Stack, cpu) => format!("crash stack {cpu}"),
+        Command::Crash(Crash::Deaf, cpu) => format!("crash deaf {cpu}"),
+        Command::Cpus(CpusCommand::Show { json }) => format!("cpus{}", flag(json)),
+        Command::Cpus(CpusCommand::Churn) => "cpus churn".into(),
+        Command::Cpus(CpusCommand::Rest) => "cpus rest".into(),
+        Command::Cpus(CpusCommand::Start(hardware)) => format!("cpus start {hardware:#x}"),
         Command::Exit(code) => format!("exit {code}"),
     }
 }
@@ -236,7 +242,13 @@ impl Any {
             Command::SnapshotCheck,
             Command::Verdict,
             Command::Log(level),
-            Command::Crash(if json { Crash::Write } else { Crash::Stack }),
+            Command::Crash(
+                *self.0.pick(&[Crash::Write, Crash::Stack, Crash::Deaf]),
+                self.0.below(16) as usize,
+            ),
+            Command::Cpus(CpusCommand::Show { json }),
+            Command::Cpus(CpusCommand::Start(self.number())),
+            Command::Cpus(if json { CpusCommand::Churn } else { CpusCommand::Rest }),
             Command::Exit(self.0.below(101) as u8),
         ];
         all.extend(self.lives(json).map(Command::Life));

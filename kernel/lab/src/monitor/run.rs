@@ -1,6 +1,7 @@
 //! Runs commands and writes their answers.
 
 use super::command::{Command, Sample};
+use super::cpus::{self, Churning, CpuError, CpusCommand};
 use super::held::Held;
 use super::machinery::{Breach, Machinery};
 use super::mapping::Mapping;
@@ -12,6 +13,7 @@ use super::usage::{UseError, Used};
 use super::words::CommandError;
 use super::{page, show, table, usage, walk};
 use crate::movers::Shared;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use hotmem::{
@@ -20,6 +22,9 @@ use hotmem::{
 };
 use hotmem_hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
 use hotmem_hotplug::{EjectProgress, UseStep};
+
+/// Pages that each of several CPUs uses at the most.
+const SHARE: u64 = 4096;
 
 /// What to do after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,7 @@ enum Refused<'t> {
     /// The kernel heap has no room for the list of what the operator allocated.
     Heap,
     NothingGoing,
+    NothingChurns,
     Faults(VirtAddr),
     Invariant(Violation),
     Protection(Breach),
@@ -48,6 +54,7 @@ enum Refused<'t> {
     Use(UseError),
     Life(LifeError),
     Mover(MoverError),
+    Cpu(CpuError),
     /// The console failed: there is nobody to answer.
     Console(fmt::Error),
 }
@@ -62,6 +69,7 @@ impl fmt::Display for Refused<'_> {
             Self::NoPage(pfn) => write!(f, "no memory at {pfn}"),
             Self::NotAllocated(pfn) => write!(f, "{pfn} was not allocated by alloc"),
             Self::Heap => f.write_str("the kernel heap has no room to note the pages"),
+            Self::NothingChurns => f.write_str("no CPU was told to allocate and free"),
             Self::NothingGoing => f.write_str("no device is being given up"),
             Self::Faults(at) => write!(f, "a load from {at} faults"),
             Self::Invariant(violation) => violation.fmt(f),
@@ -70,6 +78,7 @@ impl fmt::Display for Refused<'_> {
             Self::Use(error) => error.fmt(f),
             Self::Life(error) => error.fmt(f),
             Self::Mover(error) => error.fmt(f),
+            Self::Cpu(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
         }
     }
@@ -95,6 +104,7 @@ refused_from! {
     Use: UseError,
     Life: LifeError,
     Mover: MoverError,
+    Cpu: CpuError,
     Console: fmt::Error,
 }
 
@@ -103,24 +113,26 @@ refused_from! {
 pub struct Monitor<'m, M: Shared> {
     mm: &'m Mm<M>,
     /// What it allocates as when it uses memory.
-    held: Mover,
+    held: Arc<Mover>,
     /// What the operator allocated.
     allocated: Vec<Pages<'m, M>>,
     lives: Lives<'m, M>,
     movers: Movers<M>,
     saved: Saved,
+    /// The other CPUs that do so.
+    churning: Option<Churning<M>>,
     /// What went wrong when memory was used: no later success makes that undone.
     broken: Option<UseError>,
 }
 
-impl<M: Shared> Monitor<'_, M> {
+impl<M: Shared> Monitor<'static, M> {
     /// A monitor of `mm`.
     ///
     /// # Errors
     ///
     /// [`TooManyOwners`] if it cannot become an owner of pages.
     pub fn new(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
-        let held = mm.register(&Held)?;
+        let held = Arc::new(mm.register(&Held)?);
         Ok(Self {
             mm,
             held,
@@ -128,6 +140,7 @@ impl<M: Shared> Monitor<'_, M> {
             lives: Lives::new(mm),
             movers: Movers::new(mm)?,
             saved: Saved::default(),
+            churning: None,
             broken: None,
         })
     }
@@ -200,7 +213,15 @@ impl<M: Shared> Monitor<'_, M> {
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
             Command::Help => table::help(out)?,
-            Command::Crash(crash) => machinery.crash(crash),
+            Command::Cpus(CpusCommand::Show { json: true }) => cpus::json(machinery.cpus(), out)?,
+            Command::Cpus(CpusCommand::Show { json: false }) => cpus::text(machinery.cpus(), out)?,
+            Command::Cpus(CpusCommand::Churn) => self.churn(machinery)?,
+            Command::Cpus(CpusCommand::Rest) => self.rest(machinery)?,
+            Command::Cpus(CpusCommand::Start(hardware)) => {
+                let number = machinery.start_cpu(hardware)?;
+                writeln!(out, "CPU {number} is up")?;
+            }
+            Command::Crash(crash, cpu) => machinery.crash(crash, cpu)?,
             Command::Exit(_) => {}
             Command::Alloc(order) => {
                 let pfn = self.alloc(order)?;
@@ -280,7 +301,7 @@ impl<M: Shared> Monitor<'_, M> {
     ) -> Result<(), Refused<'static>> {
         let result = usage::run(self.mm, &self.held, sample, || machinery.instructions());
         let used = result.unwrap_or_default();
-        let Used { touched_bytes, first, second } = used;
+        let Used { touched_bytes, first, second, .. } = used;
         let step = Step::Use(UseStep {
             touched_bytes,
             first_pass_instructions: first,
@@ -294,7 +315,49 @@ impl<M: Shared> Monitor<'_, M> {
             self.broken.get_or_insert(error);
         }
         result?;
+        self.use_on_each_cpu(used, machinery, out)
+    }
+
+    /// Has all CPUs use memory at the same time, if there are several; each gets a share of what one had.
+    fn use_on_each_cpu(
+        &mut self,
+        used: Used,
+        machinery: &impl Machinery,
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        let up = machinery.cpus().filter(|cpu| cpu.state == "up").count() as u64;
+        if up < 2 {
+            return Ok(());
+        }
+        let share = (used.pages / up).min(SHARE);
+        let (job, fault) = cpus::share(self.mm, &self.held, share);
+        machinery.begin_on_others(&job)?;
+        machinery.do_here(&*job);
+        machinery.wait_for_others()?;
+        if let Some(error) = fault.lock().take() {
+            self.broken.get_or_insert(error);
+            return Err(error.into());
+        }
+        writeln!(out, "{up} CPUs used {share} pages each, at the same time")?;
         Ok(())
+    }
+
+    /// Has the other CPUs allocate and free until they are told to [`rest`](Self::rest).
+    fn churn(&mut self, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
+        let (job, churning) = Churning::new(self.mm, &self.movers.pool);
+        machinery.begin_on_others(&job)?;
+        self.churning = Some(churning);
+        Ok(())
+    }
+
+    fn rest(&mut self, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
+        let churning = self.churning.take().ok_or(Refused::NothingChurns)?;
+        churning.rest();
+        machinery.wait_for_others()?;
+        match churning.fault() {
+            Some(error) => Err(MoverError::from(error).into()),
+            None => Ok(()),
+        }
     }
 
     /// Writes the verdict over everything that happened so far. The invariants have a say in it.

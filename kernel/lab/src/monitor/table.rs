@@ -41,6 +41,15 @@ pub(super) const TABLE: &[Entry] = &[
         read: |words| Ok(Command::Zones { json: words.json()? }),
     },
     Entry {
+        name: "cpus",
+        help: &[
+            ("[--json]", "CPUs, how far they came and what they did"),
+            ("start HARDWARE", "start the one that firmware calls so"),
+            ("churn|rest", "have all but the first allocate and free; end that"),
+        ],
+        read: |words| words.cpus(),
+    },
+    Entry {
         name: "firmware",
         help: &[("[--json]", "what firmware's tables hold, and what of them is left out")],
         read: |words| Ok(Command::Firmware { json: words.json()? }),
@@ -193,8 +202,12 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         name: "crash",
-        help: &[("[stack]", "write where nothing is, or fill the stack: a backtrace")],
-        read: |words| words.crash().map(Command::Crash),
+        help: &[
+            ("[CPU]", "write where nothing is: a backtrace"),
+            ("stack [CPU]", "fill the stack"),
+            ("deaf [CPU]", "let no interrupts in, for good"),
+        ],
+        read: |words| words.crash(),
     },
     Entry {
         name: "exit",

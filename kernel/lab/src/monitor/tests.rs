@@ -3,7 +3,7 @@
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
 
-use super::{After, Breach, Crash, Machinery, Monitor};
+use super::{After, Breach, CpuError, CpuJob, CpuShown, Crash, Did, Machinery, Monitor};
 use core::convert::Infallible;
 use core::fmt;
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
@@ -11,6 +11,10 @@ use hotmem::{NodeId, PhysRange, VirtAddr};
 use hotmem_hotplug::{
     Clock, DeviceId, Event, Hotplug, HotplugSource, Outcome, Policy, Ranges, Request,
 };
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 const MIB: u64 = 1 << 20;
 const WINDOW: u64 = 64 * MIB;
@@ -46,8 +50,12 @@ unsafe impl HotplugSource for Plug {
     }
 }
 
-/// A machine that counts nothing and reads nothing. Whether it protects its kernel is said.
-struct Blank(bool);
+/// A machine that counts nothing and reads nothing. Whether it protects its kernel is said. Its second CPU is a thread.
+struct Blank(bool, Rc<RefCell<Option<JoinHandle<Did>>>>);
+
+fn check_did(did: Did) {
+    assert!(did.allocated != 0 && did.freed == did.allocated, "{did:?}");
+}
 
 impl Clock for Blank {
     fn instructions(&self) -> Option<u64> {
@@ -76,7 +84,41 @@ impl Machinery for Blank {
         (1, 2)
     }
 
-    fn crash(&self, _crash: Crash) {}
+    fn cpus(&self) -> impl Iterator<Item = CpuShown> {
+        let cpu = |number| CpuShown {
+            number,
+            hardware: 1,
+            state: "up",
+            did: Did::default(),
+            flushes: 0,
+            idle: 0,
+        };
+        (0..2).map(cpu)
+    }
+
+    fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError> {
+        let job = Arc::clone(job);
+        let other = std::thread::spawn(move || job(std::thread::yield_now));
+        assert!(self.1.replace(Some(other)).is_none(), "the other CPU has a job");
+        Ok(())
+    }
+
+    fn do_here(&self, job: &CpuJob) {
+        check_did(job(std::thread::yield_now));
+    }
+
+    fn wait_for_others(&self) -> Result<(), CpuError> {
+        check_did(self.1.take().unwrap().join().unwrap());
+        Ok(())
+    }
+
+    fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError> {
+        Err(CpuError::NotStarted(hardware, "there is none".into()))
+    }
+
+    fn crash(&self, _crash: Crash, cpu: usize) -> Result<(), CpuError> {
+        Err(CpuError::NotUp(cpu))
+    }
 
     fn try_protection(&self) -> Result<(), Breach> {
         if self.0 { Ok(()) } else { Err(Breach::Written(VirtAddr::new(0x1000))) }
@@ -90,6 +132,8 @@ struct Fixture {
     hotplug: Hotplug<'static, Plug, Fake, Blank>,
     monitor: Monitor<'static, Fake>,
     protects: bool,
+    /// What the other CPU does.
+    other: Rc<RefCell<Option<JoinHandle<Did>>>>,
 }
 
 impl Fixture {
@@ -110,14 +154,17 @@ impl Fixture {
         let pieces = [range(WINDOW, 2 * MIB), range(WINDOW + 8 * MIB, 4 * MIB + 4096)];
         pieces.iter().for_each(|&piece| bench.plug(piece));
         let source = Plug(pieces.to_vec());
-        let mut hotplug = Hotplug::new(source, &bench.mm, Blank(true), Policy::default()).unwrap();
+        let mut hotplug =
+            Hotplug::new(source, &bench.mm, Blank(true, Rc::default()), Policy::default()).unwrap();
         while hotplug.run_one(&mut String::new()) {}
-        Self { bench, hotplug, monitor: Monitor::new(&bench.mm).unwrap(), protects: true }
+        let monitor = Monitor::new(&bench.mm).unwrap();
+        Self { bench, hotplug, monitor, protects: true, other: Rc::default() }
     }
 
     fn type_line(&mut self, line: &str) -> (String, After) {
         let mut out = String::new();
-        let after = self.monitor.run(line, &mut self.hotplug, &Blank(self.protects), &mut out);
+        let machinery = Blank(self.protects, self.other.clone());
+        let after = self.monitor.run(line, &mut self.hotplug, &machinery, &mut out);
         (out, after)
     }
 
@@ -144,6 +191,24 @@ impl Fixture {
             _ => panic!("{line}: {out}"),
         }
     }
+}
+
+#[test]
+fn another_cpu_allocates_and_frees_while_blocks_come_and_go() {
+    let mut this = Fixture::new();
+    assert_eq!(this.refused("cpus rest"), "no CPU was told to allocate and free");
+    this.ok("cpus churn");
+    for _ in 0..50 {
+        this.ok("offline 64");
+        this.ok("online 64");
+    }
+    this.ok("cpus rest");
+    this.ok("verify");
+    assert!(this.ok("pool").starts_with("0 extents"));
+    assert!(this.ok("use").contains("2 CPUs used "));
+    assert!(this.ok("cpus").contains("up"));
+    assert_eq!(this.refused("cpus start 7"), "CPU 0x7: there is none");
+    assert_eq!(this.refused("crash deaf 9"), "no CPU 9 is up");
 }
 
 #[test]

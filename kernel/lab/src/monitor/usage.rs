@@ -4,6 +4,7 @@
 //!   pass 1, pass 2   allocate every page, free it again, contents untouched: their difference is what
 //!                    initialising descriptors at first use costs
 //!   pass 3           allocate every page, write a pattern to each, read all of them back, free
+//!   share            what each of several CPUs does at the same time: as pass 3, with some pages
 //! ```
 //!
 //! The pages are chained through the word that the allocator keeps for their owner, so that no list of
@@ -26,6 +27,8 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// What using memory took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Used {
+    /// Pages that there were to use.
+    pub(super) pages: u64,
     /// Bytes written and read back.
     pub(super) touched_bytes: u64,
     /// Instructions of the first pass.
@@ -84,9 +87,16 @@ struct Chain<'m, M: Machine> {
 impl<'m, M: Machine> Chain<'m, M> {
     /// Allocates every free page of added memory, one by one.
     fn take_all(mm: &'m Mm<M>, held: &'m Mover) -> Self {
+        Self::take(mm, held, u64::MAX)
+    }
+
+    /// Allocates free pages of added memory, one by one, up to a number.
+    fn take(mm: &'m Mm<M>, held: &'m Mover, most: u64) -> Self {
         let mut chain = Self { mm, held, first: 0, pages: 0 };
         let request = Request::from(Order::ZERO).in_movable_zone();
-        while let Ok(pfn) = mm.alloc_movable(request, held, chain.first) {
+        while chain.pages < most
+            && let Ok(pfn) = mm.alloc_movable(request, held, chain.first)
+        {
             chain.first = pfn.get() + 1;
             chain.pages += 1;
         }
@@ -193,7 +203,7 @@ pub(super) fn run<M: Machine>(
         Sample::Seeded(seed) if large => in_sample(pfn, seed),
         Sample::All | Sample::Seeded(_) => true,
     };
-    let mut pages = 0;
+    let (all, mut pages) = (chain.pages, 0);
     let touched =
         chain.visit(|pfn| if wanted(pfn) { write(&chain, pfn) } else { Ok(()) }).and_then(|()| {
             chain.visit(|pfn| {
@@ -203,7 +213,18 @@ pub(super) fn run<M: Machine>(
         });
     chain.free_all()?;
     touched?;
-    Ok(Used { touched_bytes: pages * M::PAGE_BYTES, first, second })
+    Ok(Used { pages: all, touched_bytes: pages * M::PAGE_BYTES, first, second })
+}
+
+/// Uses up to `most` pages of added memory, while others do the same. Returns how many there were.
+pub(super) fn share<M: Machine>(mm: &Mm<M>, held: &Mover, most: u64) -> Result<u64, UseError> {
+    let chain = Chain::take(mm, held, most);
+    let pages = chain.pages;
+    let touched =
+        chain.visit(|pfn| write(&chain, pfn)).and_then(|()| chain.visit(|pfn| check(&chain, pfn)));
+    chain.free_all()?;
+    touched?;
+    Ok(pages)
 }
 
 #[cfg(test)]

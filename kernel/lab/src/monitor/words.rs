@@ -1,6 +1,5 @@
 //! The words of a typed line, read one after the other.
 
-use super::machinery::Crash;
 use core::fmt;
 use hotmem::{
     BlockId, ListError, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement,
@@ -104,14 +103,6 @@ impl<'t> Words<'t> {
             None => Ok(false),
             Some("--json") => Ok(true),
             Some(word) => Err(CommandError::Bad(word, "--json")),
-        }
-    }
-
-    pub(super) fn crash(&mut self) -> Result<Crash, CommandError<'t>> {
-        match self.next() {
-            None => Ok(Crash::Write),
-            Some("stack") => Ok(Crash::Stack),
-            Some(word) => Err(CommandError::Bad(word, "stack")),
         }
     }
 

@@ -24,10 +24,10 @@ use super::record::{Cached, Key, OBJECTS, Record, Table};
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
+use hotmem::lock::lock_api::Mutex;
 use hotmem::{
     Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pages, Pfn, TooManyOwners,
 };
-use spin::Mutex;
 
 /// Pages of an object.
 const MAX_PAGES: u64 = 1 << 20;
@@ -100,7 +100,7 @@ pub struct CacheStatus {
 #[derive(Debug)]
 struct Owner<M: Shared> {
     mm: &'static Mm<M>,
-    table: Mutex<Table<M>>,
+    table: Mutex<M::Lock, Table<M>>,
 }
 
 /// The cache.

@@ -17,8 +17,8 @@ use super::frame;
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
+use hotmem::lock::lock_api::Mutex;
 use hotmem::{Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn, TooManyOwners};
-use spin::Mutex;
 
 const USED: u64 = 1 << 0;
 const PINNED: u64 = 1 << 1;
@@ -134,7 +134,7 @@ struct Table<M: Shared> {
 #[derive(Debug)]
 struct Owner<M: Shared> {
     mm: &'static Mm<M>,
-    table: Mutex<Table<M>>,
+    table: Mutex<M::Lock, Table<M>>,
 }
 
 /// The pool.
@@ -226,6 +226,20 @@ impl<M: Shared> Pool<M> {
         Ok(())
     }
 
+    /// Reads every page of the extent of a handle, and gives it back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`release`](Self::release); [`PoolError::Damaged`], and it stays.
+    pub fn release_checked(&self, handle: u64) -> Result<(), PoolError> {
+        {
+            let table = self.owner.table.lock();
+            let slot = table.slot(handle).ok_or(PoolError::NoHandle(handle))?;
+            self.owner.check(handle, &slot)?;
+        }
+        self.release(handle)
+    }
+
     /// The extent of a handle.
     ///
     /// # Errors
@@ -263,13 +277,7 @@ impl<M: Shared> Pool<M> {
             if self.owner.mm.private(slot.pfn) != Ok(handle) {
                 return Err(PoolError::Lost(handle));
             }
-            for page in 0..slot.order.pages() {
-                let content = self.owner.content(&slot, page);
-                if let Some((word, read)) = frame::find_damage(content, key(handle, page)) {
-                    let pfn = slot.pfn.add(page);
-                    return Err(PoolError::Damaged { handle, pfn, word, read });
-                }
-            }
+            self.owner.check(handle, &slot)?;
             extents += 1;
         }
         Ok(extents)
@@ -321,6 +329,18 @@ impl<M: Shared> Table<M> {
 }
 
 impl<M: Shared> Owner<M> {
+    /// Reads every page of an extent.
+    fn check(&self, handle: u64, slot: &Slot) -> Result<(), PoolError> {
+        for page in 0..slot.order.pages() {
+            let content = self.content(slot, page);
+            if let Some((word, read)) = frame::find_damage(content, key(handle, page)) {
+                let pfn = slot.pfn.add(page);
+                return Err(PoolError::Damaged { handle, pfn, word, read });
+            }
+        }
+        Ok(())
+    }
+
     /// The content of a page of an extent that the table has.
     fn content(&self, slot: &Slot, page: u64) -> &[AtomicU64] {
         // SAFETY: whoever has a slot holds the table's lock, without which its extent is neither freed

@@ -1,0 +1,43 @@
+//! What a CPU has of its own, and what one is started with.
+
+use core::sync::atomic::AtomicBool;
+use hotmem_paging::addr::{PhysAddr, VirtAddr};
+
+/// What a CPU has of its own. A register of the CPU points to it from [`Cpu::enter`](crate::contract::Cpu::enter) on.
+///
+/// The assembly of the architectures reads the fields by their offsets.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub struct CpuArea {
+    /// The CPU's number.
+    pub(crate) number: usize,
+    /// Something happened that no wait may sleep through.
+    pub(crate) woken: AtomicBool,
+}
+
+impl CpuArea {
+    /// The area of the CPU with this number: 0 for the one that boots, any other number for one CPU each.
+    pub const fn new(number: usize) -> Self {
+        Self { number, woken: AtomicBool::new(false) }
+    }
+
+    /// The CPU's number.
+    pub const fn number(&self) -> usize {
+        self.number
+    }
+}
+
+/// What a CPU is started with: it goes over to the tables and the stack, makes the area its own, calls
+/// [`Cpu::set_up`](crate::contract::Cpu::set_up) and continues in `main`, with interrupts off.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Launch {
+    /// The root of the kernel's page tables, which are in use.
+    pub root: PhysAddr,
+    /// Where its stack ends.
+    pub top: VirtAddr,
+    /// Its area, which no other CPU has.
+    pub area: &'static CpuArea,
+    /// Where it continues.
+    pub main: extern "C" fn() -> !,
+}

@@ -1,0 +1,25 @@
+//! What a CPU does that is not the first: it runs the job in its mailbox, and sleeps.
+
+use super::table::Entry;
+use super::work;
+use core::sync::atomic::Ordering;
+use hotmem_arch::current::cpu;
+
+/// Works for ever.
+pub(super) fn run(own: &'static Entry) -> ! {
+    loop {
+        cpu::enable_interrupts();
+        work::run_given(own);
+        cpu::disable_interrupts();
+        if !work::is_given(own) {
+            sleep(own);
+        }
+    }
+}
+
+/// Sleeps until an interrupt, which must be off, and notes how long.
+pub(crate) fn sleep(own: &Entry) {
+    let begun = cpu::timestamp();
+    cpu::enable_interrupts_and_wait();
+    own.idle.fetch_add(cpu::timestamp().wrapping_sub(begun), Ordering::Relaxed);
+}

@@ -1,0 +1,19 @@
+//! The CPUs beside the first: how they come up, what they do, and what all of them owe each other.
+//!
+//! ```text
+//!   first CPU                                   another
+//!   start: stacks, landing page, start  ----->  arrive: own tables, own traps, up
+//!   work:  a job into its mailbox, call ----->  idle: takes the job, runs it, sleeps again
+//!   shoot: a range, call, wait          ----->  interrupt: drops what it cached of the range, answers
+//!   stop:  a panic, call                ----->  halts
+//! ```
+//!
+//! The first CPU runs the main loop and all operations of the memory manager; the others allocate and free.
+
+pub(crate) mod describe;
+pub(crate) mod idle;
+pub(crate) mod shoot;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod table;
+pub(crate) mod work;

@@ -1,0 +1,178 @@
+//! What is known of each CPU, by its number.
+
+use crate::memory::layout::CPUS;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use hotmem_arch::current::cpu::{self, CpuArea};
+
+/// How far a CPU has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// No CPU has this number.
+    Absent,
+    /// It was started, and did not come in time.
+    Missing,
+    /// It was started.
+    Starting,
+    /// It runs, and takes its own traps soon.
+    Arriving,
+    /// It works and idles.
+    Up,
+    /// It has stopped, as another CPU asked it to.
+    Stopped,
+}
+
+impl State {
+    const ALL: [Self; 6] =
+        [Self::Absent, Self::Missing, Self::Starting, Self::Arriving, Self::Up, Self::Stopped];
+
+    /// Its name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Missing => "missing",
+            Self::Starting => "starting",
+            Self::Arriving => "arriving",
+            Self::Up => "up",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A CPU.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Entry {
+    pub(crate) area: CpuArea,
+    /// What firmware calls it.
+    hardware: AtomicU64,
+    state: AtomicU8,
+    /// Pages that its jobs allocated.
+    pub(crate) allocated: AtomicU64,
+    /// Pages that its jobs freed.
+    pub(crate) freed: AtomicU64,
+    /// Requests of other CPUs to drop translations that it answered.
+    pub(crate) flushes: AtomicU64,
+    /// Ticks of the clock that it slept.
+    pub(crate) idle: AtomicU64,
+}
+
+/// All of them; the first is the one that boots.
+static TABLE: [Entry; CPUS] = {
+    let mut table = [const { Entry::new(0) }; CPUS];
+    let mut number = 0;
+    while number < CPUS {
+        table[number] = Entry::new(number);
+        number += 1;
+    }
+    table
+};
+
+/// A bit for each CPU that is up.
+static UP: AtomicU64 = AtomicU64::new(1);
+
+const _: () = assert!(CPUS <= 64);
+
+impl Entry {
+    const fn new(number: usize) -> Self {
+        Self {
+            area: CpuArea::new(number),
+            hardware: AtomicU64::new(0),
+            state: AtomicU8::new(State::Absent as u8),
+            allocated: AtomicU64::new(0),
+            freed: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
+        }
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> usize {
+        self.area.number()
+    }
+
+    /// What firmware calls it.
+    pub(crate) fn hardware(&self) -> u64 {
+        self.hardware.load(Ordering::Relaxed)
+    }
+
+    /// Notes what firmware calls it.
+    pub(crate) fn set_hardware(&self, hardware: u64) {
+        self.hardware.store(hardware, Ordering::Relaxed);
+    }
+
+    /// How far it has come.
+    pub(crate) fn state(&self) -> State {
+        let raw = self.state.load(Ordering::SeqCst);
+        State::ALL.into_iter().find(|&state| state as u8 == raw).unwrap_or(State::Absent)
+    }
+
+    /// Notes how far it has come. From [`State::Up`] on it is among [`others`].
+    pub(crate) fn set(&self, state: State) {
+        self.state.store(state as u8, Ordering::SeqCst);
+        let bit = 1 << self.number();
+        if state == State::Up {
+            UP.fetch_or(bit, Ordering::SeqCst);
+        } else {
+            UP.fetch_and(!bit, Ordering::SeqCst);
+        }
+    }
+
+    /// Goes from one state to the next, unless it is in another; the CPU and who started it may both want to.
+    pub(crate) fn advance(&self, from: State, to: State) -> bool {
+        let order = Ordering::SeqCst;
+        self.state.compare_exchange(from as u8, to as u8, order, order).is_ok()
+    }
+}
+
+/// Makes the CPU that runs the first.
+pub(crate) fn enter_first() {
+    let [first, ..] = &TABLE;
+    cpu::enter(&first.area);
+    first.set(State::Up);
+}
+
+/// The CPU that runs.
+pub(crate) fn own() -> &'static Entry {
+    let [first, ..] = &TABLE;
+    TABLE.get(cpu::number()).unwrap_or(first)
+}
+
+/// The CPU with this number, if there is one.
+pub(crate) fn get(number: usize) -> Option<&'static Entry> {
+    TABLE.get(number).filter(|entry| entry.state() != State::Absent)
+}
+
+/// Whether the CPU with this number has come, and so has stacks.
+pub(crate) fn has_stacks(number: usize) -> bool {
+    use State::{Arriving, Stopped, Up};
+    TABLE.get(number).is_some_and(|entry| matches!(entry.state(), Arriving | Up | Stopped))
+}
+
+/// Every CPU that there is, or should be.
+pub(crate) fn all() -> impl Iterator<Item = &'static Entry> {
+    TABLE.iter().filter(|entry| entry.state() != State::Absent)
+}
+
+/// Whether CPUs are up beside the one that runs.
+#[inline]
+pub(crate) fn has_others() -> bool {
+    UP.load(Ordering::SeqCst) & !(1 << cpu::number()) != 0
+}
+
+/// The CPUs that are up beside the one that runs.
+pub(crate) fn others() -> impl Iterator<Item = &'static Entry> {
+    let up = UP.load(Ordering::SeqCst) & !(1 << cpu::number());
+    TABLE.iter().filter(move |entry| up >> entry.number() & 1 != 0)
+}
+
+/// An entry for the CPU that firmware calls `hardware`, which is not running: its old one, or a free one. `None` if it
+/// has come already, or there is no room.
+pub(crate) fn claim(hardware: u64) -> Option<&'static Entry> {
+    let known = all().find(|entry| entry.hardware() == hardware);
+    let entry = match known {
+        Some(known) => Some(known).filter(|entry| entry.state() == State::Missing),
+        None => TABLE.iter().find(|entry| entry.state() == State::Absent),
+    };
+    entry.inspect(|entry| entry.set_hardware(hardware))
+}

@@ -1,0 +1,36 @@
+//! The guest's CPUs, as its monitor shows them.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Machine;
+
+/// A CPU, and what it did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cpu {
+    /// The kernel's number of it.
+    pub(crate) number: u32,
+    /// What firmware calls it.
+    #[serde(skip_serializing)]
+    pub(crate) hardware: u64,
+    /// How far it has come.
+    #[serde(skip_serializing)]
+    pub(crate) state: String,
+    /// Pages that it allocated.
+    pub(crate) allocated: u64,
+    /// Pages that it freed.
+    pub(crate) freed: u64,
+    /// Requests of other CPUs to drop translations that it answered.
+    pub(crate) flushes: u64,
+}
+
+impl Machine {
+    /// All CPUs that the kernel knows of.
+    ///
+    /// # Errors
+    /// When it does not say, or what it says makes no sense.
+    pub(crate) fn cpus(&mut self) -> Result<Vec<Cpu>> {
+        let cpus = self.json("cpus --json")?;
+        serde_json::from_value(cpus).context("`cpus --json` is no list of CPUs")
+    }
+}

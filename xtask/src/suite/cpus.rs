@@ -1,0 +1,168 @@
+//! Several CPUs: they come up, use memory together, drop translations, and stop when one of them dies.
+
+use anyhow::{Context, Result, ensure};
+
+use super::lab::{Lab, finish, leave_verified, plug, refused, unplug_taken};
+use super::{Scenario, scenarios};
+use crate::arch::Arch;
+use crate::machine::{Config, Cpu, Exit, Machine};
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    four_cpus_come_up_and_use_memory_at_the_same_time if starts_cpus,
+    as_many_cpus_as_there_can_be_come_up if starts_cpus,
+    a_cpu_that_does_not_come_is_named_and_the_others_work if starts_cpus,
+    a_cpu_that_firmware_has_disabled_is_named if has_disabled_cpus,
+    all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled if starts_cpus,
+    a_panic_on_one_cpu_stops_the_others_and_is_told_once if starts_cpus,
+    a_stack_of_another_cpu_that_overflows_is_told_by_name if starts_cpus,
+    a_cpu_that_does_not_drop_its_translations_ends_the_kernel_by_name if asks_cpus_to_flush,
+];
+
+/// Whether the kernel starts CPUs there.
+fn starts_cpus(lab: &Lab) -> bool {
+    lab.arch() == Arch::X86_64
+}
+
+/// Whether QEMU describes CPUs that are not there.
+fn has_disabled_cpus(lab: &Lab) -> bool {
+    lab.arch() == Arch::X86_64
+}
+
+/// Whether no instruction drops what another CPU cached.
+fn asks_cpus_to_flush(lab: &Lab) -> bool {
+    lab.arch() == Arch::X86_64
+}
+
+/// DIMMs that come and go while all CPUs are busy.
+const CYCLES: usize = 30;
+
+/// A machine with room for these DIMMs and so many CPUs.
+fn machine(lab: &Lab, cpus: u32, sizes: &[&str]) -> Result<Config> {
+    Ok(Config { cpus, ..lab.room(sizes)? })
+}
+
+/// The CPUs, of which each has to be up.
+fn all_up(machine: &mut Machine, count: usize) -> Result<Vec<Cpu>> {
+    let cpus = machine.cpus()?;
+    let up = cpus.iter().filter(|cpu| cpu.state == "up").count();
+    ensure!((up, cpus.len()) == (count, count), "{count} CPUs should be up: {cpus:?}");
+    Ok(cpus)
+}
+
+/// Plugs a DIMM, has all CPUs use it, and takes it out again.
+fn use_by_all(machine: &mut Machine, count: usize) -> Result<()> {
+    let taken = plug(machine, "256M")?;
+    machine.run("use")?;
+    machine.done::<crate::machine::Use>()?;
+    for cpu in all_up(machine, count)? {
+        ensure!(cpu.allocated > 0 && cpu.freed == cpu.allocated, "{cpu:?}");
+    }
+    machine.run("verify")?;
+    unplug_taken(machine, &taken)
+}
+
+fn four_cpus_come_up_and_use_memory_at_the_same_time(lab: &Lab) -> Result<()> {
+    lab.with(&machine(lab, 4, &["256M"])?, |machine| {
+        all_up(machine, 4)?;
+        use_by_all(machine, 4)?;
+        finish(machine)
+    })
+}
+
+fn as_many_cpus_as_there_can_be_come_up(lab: &Lab) -> Result<()> {
+    let config = lab.room(&["256M"])?;
+    let (cpus, _) = (lab.about().cpus)(&config);
+    lab.with(&Config { cpus, ..config }, |machine| {
+        use_by_all(machine, cpus as usize)?;
+        finish(machine)
+    })
+}
+
+fn a_cpu_that_does_not_come_is_named_and_the_others_work(lab: &Lab) -> Result<()> {
+    lab.with(&machine(lab, 2, &["256M"])?, |machine| {
+        let why = refused(machine, "cpus start 0x77")?;
+        ensure!(why.contains("CPU 0x77: "), "{why}");
+        let why = refused(machine, "cpus start 0x77")?;
+        ensure!(why.contains("CPU 0x77: "), "the second time: {why}");
+        let cpus = machine.cpus()?;
+        let states: Vec<_> = cpus.iter().map(|cpu| (cpu.hardware, cpu.state.as_str())).collect();
+        ensure!(states.last() == Some(&(0x77, "missing")) && states.len() == 3, "{states:?}");
+        let taken = plug(machine, "256M")?;
+        machine.run("use")?;
+        machine.done::<crate::machine::Use>()?;
+        unplug_taken(machine, &taken)?;
+        leave_verified(machine)
+    })
+}
+
+fn a_cpu_that_firmware_has_disabled_is_named(lab: &Lab) -> Result<()> {
+    let config = Config { most_cpus: Some(4), ..machine(lab, 2, &["128M"])? };
+    lab.with(&config, |machine| {
+        all_up(machine, 2)?;
+        let lines = machine.lines_from(0);
+        for cpu in [2, 3] {
+            let told = format!("CPU {cpu:#x} is disabled by firmware");
+            ensure!(
+                lines.iter().any(|line| line.contains(&told)),
+                "the kernel did not say `{told}`"
+            );
+        }
+        finish(machine)
+    })
+}
+
+fn all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled(lab: &Lab) -> Result<()> {
+    lab.with(&machine(lab, 4, &["256M"])?, |machine| {
+        for cycle in 0..CYCLES {
+            machine.run("cpus churn")?;
+            let taken = plug(machine, "256M")?;
+            unplug_taken(machine, &taken).with_context(|| format!("cycle {cycle}"))?;
+            machine.run("cpus rest").with_context(|| format!("cycle {cycle}"))?;
+            machine.run("verify").with_context(|| format!("cycle {cycle}"))?;
+        }
+        let cpus = all_up(machine, 4)?;
+        for cpu in cpus.iter().skip(1) {
+            ensure!(cpu.allocated > 0 && cpu.freed == cpu.allocated, "{cpu:?}");
+            let flushed = !asks_cpus_to_flush(lab) || cpu.flushes >= CYCLES as u64;
+            ensure!(flushed, "{cpu:?} dropped too few translations");
+        }
+        leave_verified(machine)
+    })
+}
+
+/// Checks that the kernel died once, and said all of `wanted`.
+fn died_once(machine: &mut Machine, wanted: &[&str]) -> Result<()> {
+    let exit = machine.wait_exit()?;
+    ensure!(exit == Exit::Panicked, "{exit}");
+    let lines = machine.lines_from(0);
+    let panics = lines.iter().filter(|line| line.contains("hotmem: panic: ")).count();
+    ensure!(panics == 1, "{panics} panics were told");
+    for text in wanted {
+        ensure!(lines.iter().any(|line| line.contains(text)), "the kernel did not say `{text}`");
+    }
+    Ok(())
+}
+
+fn a_panic_on_one_cpu_stops_the_others_and_is_told_once(lab: &Lab) -> Result<()> {
+    lab.with(&machine(lab, 4, &["128M"])?, |machine| {
+        // The kernel may be gone before it has answered.
+        let _ = machine.command("crash 3");
+        died_once(machine, &["hotmem_kernel::", "cpus::idle::run"])
+    })
+}
+
+fn a_stack_of_another_cpu_that_overflows_is_told_by_name(lab: &Lab) -> Result<()> {
+    lab.with(&machine(lab, 2, &["128M"])?, |machine| {
+        let _ = machine.command("crash stack 1");
+        died_once(machine, &["hotmem: panic: CPU 1 kernel stack overflow: "])
+    })
+}
+
+fn a_cpu_that_does_not_drop_its_translations_ends_the_kernel_by_name(lab: &Lab) -> Result<()> {
+    lab.with(&machine(lab, 2, &["128M"])?, |machine| {
+        let taken = plug(machine, "128M")?;
+        machine.run("crash deaf 1")?;
+        machine.unplug(&taken.dimm)?;
+        died_once(machine, &["hotmem: panic: CPU 1 does not drop its translations within 10 s"])
+    })
+}
