@@ -1,6 +1,6 @@
 //! What a CPU has of its own, and what one is started with.
 
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 /// What a CPU has of its own. A register of the CPU points to it from [`Cpu::enter`](crate::contract::Cpu::enter) on.
@@ -40,4 +40,21 @@ pub struct Launch {
     pub area: &'static CpuArea,
     /// Where it continues.
     pub main: extern "C" fn() -> !,
+    /// What the architecture adds for a CPU that begins without translation.
+    pub(crate) early: [AtomicU64; EARLY_WORDS],
+}
+
+/// Words that an architecture can add to a launch.
+const EARLY_WORDS: usize = 8;
+
+impl Launch {
+    /// What a CPU is started with.
+    pub const fn new(
+        root: PhysAddr,
+        top: VirtAddr,
+        area: &'static CpuArea,
+        main: extern "C" fn() -> !,
+    ) -> Self {
+        Self { root, top, area, main, early: [const { AtomicU64::new(0) }; EARLY_WORDS] }
+    }
 }

@@ -437,18 +437,24 @@ pub trait Controllers<R, Frame>: Sized {
     /// [`NoCpu`] if the controllers cannot address it.
     fn call(&self, hardware: u64, call: Call) -> Result<(), NoCpu>;
 
-    /// Has the CPU that firmware calls `hardware` begin at `landing`, if the controllers start CPUs.
+    /// Has the CPU that firmware calls `hardware` begin, on its way to `launch`: in the landing page, where there is
+    /// [one](Cpus::LANDING_LIMIT).
     ///
     /// # Safety
     ///
-    /// What [`Cpus::fill_landing`] wrote is there, and executable at that address, until the CPU has left it or was
-    /// [reset](Self::reset).
+    /// The launch is for this CPU alone. If there has to be a landing page, what [`Cpus::fill_landing`] wrote is there,
+    /// and executable at that address, until the CPU has left it or was [reset](Self::reset).
     ///
     /// # Errors
     ///
-    /// [`NoCpu`] if the controllers cannot address it.
-    unsafe fn start(&self, hardware: u64, landing: PhysAddr) -> Result<(), NoCpu> {
-        let _ = landing;
+    /// [`NoCpu`] if there is none, or it cannot be started.
+    unsafe fn start(
+        &self,
+        hardware: u64,
+        landing: Option<PhysAddr>,
+        launch: &'static Launch,
+    ) -> Result<(), NoCpu> {
+        let _ = (landing, launch);
         Err(NoCpu(hardware))
     }
 

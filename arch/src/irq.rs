@@ -132,13 +132,13 @@ pub enum Call {
     Stop,
 }
 
-/// The controllers have no CPU of this number.
+/// There is no CPU of this number, or nothing reaches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoCpu(pub u64);
 
 impl fmt::Display for NoCpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the interrupt controllers cannot address a CPU {:#x}", self.0)
+        write!(f, "there is no CPU {:#x}, or nothing reaches it", self.0)
     }
 }
 

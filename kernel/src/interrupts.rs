@@ -18,6 +18,7 @@ use core::fmt;
 use hotmem::paging::MapError;
 use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
 use hotmem_arch::contract::Controllers as _;
+use hotmem_arch::current::cpu::Launch;
 use hotmem_arch::current::{Controllers, TrapFrame, cpu};
 use hotmem_arch::irq::{self, Call, Controller, NoCpu, NoInput, Source, TakeError};
 use hotmem_hotplug::{Latch, Line, Polarity, Trigger};
@@ -129,7 +130,7 @@ pub(crate) fn stop(hardware: u64) {
     let _ = called.map(|interrupts| interrupts.controllers.call(hardware, Call::Stop));
 }
 
-/// Has a CPU begin at `landing`.
+/// Has a CPU begin, on its way to `launch`.
 ///
 /// # Safety
 ///
@@ -138,10 +139,15 @@ pub(crate) fn stop(hardware: u64) {
 /// # Errors
 ///
 /// [`NoCpu`] if it cannot be addressed.
-pub(crate) unsafe fn start(hardware: u64, landing: PhysAddr) -> Result<(), NoCpu> {
+pub(crate) unsafe fn start(
+    hardware: u64,
+    landing: Option<PhysAddr>,
+    launch: &'static Launch,
+) -> Result<(), NoCpu> {
     // SAFETY: by the contract of this function.
-    let start =
-        |interrupts: &mut Interrupts| unsafe { interrupts.controllers.start(hardware, landing) };
+    let start = |interrupts: &mut Interrupts| unsafe {
+        interrupts.controllers.start(hardware, landing, launch)
+    };
     with(start).unwrap_or(Err(NoCpu(hardware)))
 }
 

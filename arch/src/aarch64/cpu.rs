@@ -41,6 +41,11 @@ pub(super) fn mpidr() -> u64 {
     MPIDR_EL1.get()
 }
 
+/// What firmware calls the CPU whose MPIDR_EL1 this is: Aff3 and Aff2..Aff0.
+pub(super) const fn affinity(mpidr: u64) -> u64 {
+    mpidr & 0xff_00ff_ffff
+}
+
 /// Whether the CPU has system registers for a GIC.
 pub(super) fn has_gic_registers() -> bool {
     ID_AA64PFR0_EL1.get() >> 24 & 0xf != 0

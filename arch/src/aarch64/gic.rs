@@ -4,8 +4,8 @@
 //!   line --> distributor --(v3: redistributor)--> CPU interface --> IRQ
 //! ```
 //!
-//! Only shared peripheral interrupts are used, INTIDs 32 to 1019, all at one priority and in the group
-//! that non-secure software has. What a register means is pure and tested on any host; who reads and
+//! Shared peripheral interrupts are used, INTIDs 32 to 1019, and one that CPUs send each other; all at one priority and in
+//! the group that non-secure software has. What a register means is pure and tested on any host; who reads and
 //! writes it is whoever hands in the window.
 
 use crate::irq::{Registers, Trigger};
@@ -19,6 +19,7 @@ const CLEAR_ENABLE: usize = 0x180;
 const PRIORITY: usize = 0x400;
 const TARGET: usize = 0x800;
 const CONFIG: usize = 0xc00;
+const SOFTWARE: usize = 0xf00;
 const ROUTE: usize = 0x6000;
 
 /// Forwarding of the only group that version 2 shows to non-secure software.
@@ -29,6 +30,8 @@ const ENABLE_V3: u32 = 1 << 1 | 1 << 4;
 const PENDING_WRITE: u32 = 1 << 31;
 /// The same priority for all: the middle of what non-secure software has.
 const MIDDLE: u32 = 0xa0a0_a0a0;
+/// The interrupt by which one CPU calls another.
+pub const CALL: u32 = 1;
 /// First shared peripheral interrupt.
 const FIRST_SHARED: u32 = 32;
 /// One past the last.
@@ -95,6 +98,22 @@ impl<R: Registers> Distributor<R> {
         (FIRST_SHARED..self.interrupts()).contains(&id)
     }
 
+    /// The bit of the CPU that runs, with version 2: its banked targets read as that (IHI 0048B 4.3.12).
+    pub fn own_bit(&self) -> u8 {
+        self.registers.read(TARGET) as u8
+    }
+
+    /// Has calls come to the CPU that runs, with version 2, which has banked registers for that.
+    pub fn take_calls(&self) {
+        self.write(PRIORITY, MIDDLE);
+        self.write(SET_ENABLE, 1 << CALL);
+    }
+
+    /// Calls the CPUs with these bits, with version 2 (GICD_SGIR: a list of targets, IHI 0048B 4.3.15).
+    pub fn call(&self, bits: u8) {
+        self.write(SOFTWARE, u32::from(bits) << 16 | CALL);
+    }
+
     /// Sends interrupt `id`, one that it [has](Self::has), to the CPU, and enables it.
     pub fn connect(&self, id: u32, trigger: Trigger) {
         let n = id as usize;
@@ -145,11 +164,17 @@ const END: usize = 0x10;
 pub struct CpuInterface<R>(R);
 
 impl<R: Registers> CpuInterface<R> {
-    /// Lets interrupts of every priority through.
-    pub fn enable(registers: R) -> Self {
-        registers.write(INTERFACE_MASK, 0xff);
-        registers.write(INTERFACE_CTLR, 1);
-        Self(registers)
+    /// Takes over the interface, and lets interrupts of every priority through to the CPU that runs.
+    pub fn take(registers: R) -> Self {
+        let interface = Self(registers);
+        interface.enable();
+        interface
+    }
+
+    /// Lets interrupts of every priority through to the CPU that runs: each has its own at the same place.
+    pub fn enable(&self) {
+        self.0.write(INTERFACE_MASK, 0xff);
+        self.0.write(INTERFACE_CTLR, 1);
     }
 
     /// Takes the most urgent interrupt: what [`finish`](Self::finish) wants back.
@@ -166,7 +191,10 @@ impl<R: Registers> CpuInterface<R> {
 // A redistributor: first frame, and the second, for interrupts of its own CPU (IHI 0069H 12.10, 12.11).
 const WAKER: usize = 0x14;
 const REDISTRIBUTOR_TYPER: usize = 0x08;
+const PRIVATE_GROUP: usize = 0x1_0080;
+const PRIVATE_SET_ENABLE: usize = 0x1_0100;
 const PRIVATE_CLEAR_ENABLE: usize = 0x1_0180;
+const PRIVATE_PRIORITY: usize = 0x1_0400;
 const PROCESSOR_SLEEP: u32 = 1 << 1;
 const CHILDREN_ASLEEP: u32 = 1 << 2;
 const LAST: u32 = 1 << 4;
@@ -193,13 +221,28 @@ impl<R: Registers> Redistributor<R> {
         self.0.read(REDISTRIBUTOR_TYPER) & LAST != 0
     }
 
-    /// Wakes it, with its CPU's own interrupts disabled; answers whether it woke.
+    /// Wakes it, with its CPU's own interrupts disabled but for calls; answers whether it woke.
     pub fn wake(&self) -> bool {
         self.0.write(WAKER, self.0.read(WAKER) & !PROCESSOR_SLEEP);
         let awake = (0..PATIENCE).any(|_| self.0.read(WAKER) & CHILDREN_ASLEEP == 0);
         self.0.write(PRIVATE_CLEAR_ENABLE, u32::MAX);
+        self.0.write(PRIVATE_GROUP, u32::MAX);
+        self.0.write(PRIVATE_PRIORITY, MIDDLE);
+        self.0.write(PRIVATE_SET_ENABLE, 1 << CALL);
         awake
     }
+}
+
+/// What calls the CPU with this affinity, with version 3 (ICC_SGI1R_EL1, IHI 0069H 12.2.16).
+pub const fn call_word(affinity: u64) -> u64 {
+    let [zero, one, two, _, three, ..] = affinity.to_le_bytes();
+    let (row, bit) = ((zero >> 4) as u64, 1_u64 << (zero & 0xf));
+    (three as u64) << 48
+        | row << 44
+        | (two as u64) << 32
+        | (CALL as u64) << 24
+        | (one as u64) << 16
+        | bit
 }
 
 /// The interrupt that an acknowledgement names, with version 2's source CPU (bits 12..10) left out;
@@ -291,6 +334,20 @@ mod tests {
     }
 
     #[test]
+    fn a_call_goes_to_the_one_cpu_that_is_named() {
+        assert_eq!(call_word(0), 0x0100_0001);
+        assert_eq!(call_word(0x13), 0x1000_0100_0008);
+        assert_eq!(call_word(0x05_0003_0201), 0x0005_0003_0102_0002);
+        let fake = fake();
+        let distributor = Distributor::take(&fake, Version::V2, 0);
+        assert_eq!(distributor.own_bit(), 2);
+        distributor.take_calls();
+        assert_eq!((fake.get(SET_ENABLE), fake.get(PRIORITY)), (2, MIDDLE));
+        distributor.call(0x80);
+        assert_eq!(fake.get(SOFTWARE), 0x0080_0001);
+    }
+
+    #[test]
     fn a_spurious_acknowledgement_is_no_interrupt() {
         assert_eq!(interrupt(1023, Version::V3), None);
         assert_eq!(interrupt(1020, Version::V2), None);
@@ -307,6 +364,8 @@ mod tests {
         assert!(redistributor.belongs_to(0x03_8000_0201) && !redistributor.belongs_to(0x201));
         assert!(redistributor.is_last() && redistributor.wake());
         assert_eq!(fake.get(WAKER), 0);
+        let calls = [PRIVATE_GROUP, PRIVATE_PRIORITY, PRIVATE_SET_ENABLE].map(|at| fake.get(at));
+        assert_eq!(calls, [u32::MAX, MIDDLE, 2]);
         fake.0.borrow_mut().insert(WAKER, 0b110);
         assert!(!redistributor.wake());
     }

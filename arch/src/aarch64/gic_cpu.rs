@@ -29,6 +29,15 @@ impl SystemInterface {
         Self(())
     }
 
+    /// Calls the CPU that `word` is of ([`call_word`](super::gic::call_word)); what was stored before, it sees.
+    pub(super) fn call(&self, word: u64) {
+        // SAFETY: ICC_SGI1R_EL1 raises an interrupt that the other CPU takes when it lets them in.
+        unsafe {
+            asm!("dsb ishst", "msr S3_0_C12_C11_5, {}", "isb", in(reg) word,
+                options(nostack, preserves_flags));
+        }
+    }
+
     /// Takes the most urgent interrupt: what [`finish`](Self::finish) wants back.
     pub(super) fn acknowledge(&self) -> u32 {
         let id: u64;

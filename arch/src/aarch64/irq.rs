@@ -1,6 +1,9 @@
 //! The interrupt controllers of an Arm machine, together: a distributor for the lines, an interface for
 //! the CPU.
 
+// UNSAFETY: implements a function that asks for a promise.
+#![expect(unsafe_code)]
+
 use super::cpu;
 use super::frame::TrapFrame;
 use super::gic::{
@@ -8,8 +11,12 @@ use super::gic::{
     REDISTRIBUTOR_BYTES, Redistributor, Version,
 };
 use super::gic_cpu::SystemInterface;
+use super::start;
+use crate::area::Launch;
 use crate::contract;
 use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
+use aarch64_cpu::asm::barrier;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected.
@@ -29,7 +36,14 @@ pub struct Controllers<R> {
     version: Version,
     /// The interrupt connected to each slot.
     slots: [Option<u32>; SLOTS],
+    /// Version 3: those of all CPUs.
+    redistributors: [Option<Redistributor<R>>; CPUS],
+    /// Version 2: the affinity plus one of the CPU that has the bit, once it takes interrupts.
+    bits: [AtomicU64; 8],
 }
+
+/// CPUs that can take interrupts.
+const CPUS: usize = 64;
 
 /// What firmware describes, by kind.
 #[derive(Default)]
@@ -70,15 +84,20 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         let version = if system { Version::V3 } else { Version::V2 };
         let bytes = if system { DISTRIBUTOR_BYTES } else { DISTRIBUTOR_V2_BYTES };
         let distributor = Distributor::take(registers(at, bytes)?, version, cpu::mpidr());
+        let mut redistributors = [const { None }; CPUS];
         let interface = if system {
             let row = found.redistributors.ok_or(TakeError::Missing("GIC redistributor"))?;
-            wake_own(row, &mut registers)?;
+            read_row(row, &mut registers, &mut redistributors)?;
             Interface::System(SystemInterface::enable())
         } else {
             let at = found.interface.ok_or(TakeError::Missing("GIC CPU interface"))?;
-            Interface::Memory(CpuInterface::enable(registers(at, CPU_INTERFACE_BYTES)?))
+            Interface::Memory(CpuInterface::take(registers(at, CPU_INTERFACE_BYTES)?))
         };
-        Ok(Self { distributor, interface, version, slots: [None; SLOTS] })
+        let (slots, bits) = ([None; SLOTS], [const { AtomicU64::new(0) }; 8]);
+        let this = Self { distributor, interface, version, slots, redistributors, bits };
+        let missing = TakeError::Missing("GIC redistributor of this CPU");
+        this.enable_here().map_err(|_| missing)?;
+        Ok(this)
     }
 
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
@@ -89,15 +108,37 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     }
 
     fn own_hardware(&self) -> u64 {
-        cpu::mpidr()
+        cpu::affinity(cpu::mpidr())
     }
 
     fn join(&self) -> Result<(), NoCpu> {
-        Err(NoCpu(cpu::mpidr()))
+        if let Interface::System(_) = self.interface {
+            SystemInterface::enable();
+        }
+        self.enable_here()
     }
 
     fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
-        Err(NoCpu(hardware))
+        match &self.interface {
+            Interface::System(interface) => interface.call(gic::call_word(hardware)),
+            Interface::Memory(_) => {
+                let has = |bit: &AtomicU64| bit.load(Ordering::Relaxed) == hardware + 1;
+                let bit = self.bits.iter().position(has).ok_or(NoCpu(hardware))?;
+                // What was stored before, the other sees.
+                barrier::dsb(barrier::ISHST);
+                self.distributor.call(1 << bit);
+            }
+        }
+        Ok(())
+    }
+
+    unsafe fn start(
+        &self,
+        hardware: u64,
+        _landing: Option<PhysAddr>,
+        launch: &'static Launch,
+    ) -> Result<(), NoCpu> {
+        if start::start(hardware, launch) { Ok(()) } else { Err(NoCpu(hardware)) }
     }
 
     fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
@@ -106,10 +147,9 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
             Interface::System(interface) => interface.acknowledge(),
         };
         let interrupt = gic::interrupt(id, self.version)?;
-        Some(Claim {
-            from: Source::slot(self.slots.iter().position(|&slot| slot == Some(interrupt))),
-            id,
-        })
+        let slot = || self.slots.iter().position(|&slot| slot == Some(interrupt));
+        let from = if interrupt == gic::CALL { Source::Cpu } else { Source::slot(slot()) };
+        Some(Claim { from, id })
     }
 
     fn finish(&self, claim: Claim) {
@@ -124,21 +164,44 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     }
 }
 
-/// Wakes this CPU's redistributor, one of a row.
-fn wake_own<R: Registers, E>(
+impl<R: Registers> Controllers<R> {
+    /// Has interrupts come to the CPU that runs, calls of others too.
+    fn enable_here(&self) -> Result<(), NoCpu> {
+        let (mpidr, affinity) = (cpu::mpidr(), cpu::affinity(cpu::mpidr()));
+        match &self.interface {
+            Interface::System(_) => {
+                let mut all = self.redistributors.iter().flatten();
+                let own = all.find(|one| one.belongs_to(mpidr)).ok_or(NoCpu(affinity))?;
+                if own.wake() { Ok(()) } else { Err(NoCpu(affinity)) }
+            }
+            Interface::Memory(interface) => {
+                let bit = self.distributor.own_bit().trailing_zeros() as usize;
+                // A machine of one CPU may have no targets (IHI 0048B 4.3.12), and calls none.
+                if let Some(bit) = self.bits.get(bit) {
+                    bit.store(affinity + 1, Ordering::Relaxed);
+                }
+                self.distributor.take_calls();
+                interface.enable();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Fills in the redistributors of a row.
+fn read_row<R: Registers, E>(
     row: PhysRange,
     registers: &mut impl FnMut(PhysAddr, u64) -> Result<R, TakeError<E>>,
+    found: &mut [Option<Redistributor<R>>; CPUS],
 ) -> Result<(), TakeError<E>> {
-    let missing = TakeError::Missing("GIC redistributor of this CPU");
-    for index in 0..row.len() / REDISTRIBUTOR_BYTES {
+    for (index, place) in (0..row.len() / REDISTRIBUTOR_BYTES).zip(found) {
         let at = row.start().add(index * REDISTRIBUTOR_BYTES);
         let redistributor = Redistributor::new(registers(at, REDISTRIBUTOR_BYTES)?);
-        if redistributor.belongs_to(cpu::mpidr()) {
-            return if redistributor.wake() { Ok(()) } else { Err(missing) };
-        }
-        if redistributor.is_last() {
+        let is_last = redistributor.is_last();
+        *place = Some(redistributor);
+        if is_last {
             break;
         }
     }
-    Err(missing)
+    Ok(())
 }

@@ -28,6 +28,8 @@ mod psci;
 #[cfg(target_arch = "aarch64")]
 mod semihosting;
 #[cfg(target_arch = "aarch64")]
+mod start;
+#[cfg(target_arch = "aarch64")]
 mod switch;
 #[cfg(target_arch = "aarch64")]
 pub mod tables;

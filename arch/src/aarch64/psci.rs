@@ -1,25 +1,48 @@
-//! The Power State Coordination Interface (Arm DEN 0022F), of which the kernel uses one call.
+//! The Power State Coordination Interface (Arm DEN 0022F), of which the kernel uses two calls.
 
 // UNSAFETY: calls the firmware.
 #![expect(unsafe_code)]
 
 use crate::machine_info::Psci;
 use core::arch::asm;
+use hotmem_paging::addr::PhysAddr;
 
 /// SYSTEM_OFF, 32-bit calling convention (DEN 0022F 5.10).
 const SYSTEM_OFF: u64 = 0x8400_0008;
+/// CPU_ON, 64-bit calling convention (5.6).
+const CPU_ON: u64 = 0xc400_0003;
 
-/// Turns the machine off, the way firmware wants to be called; returns where that is not possible.
-pub(super) fn system_off(way: Psci) {
+/// Calls firmware, the way it wants to be called.
+///
+/// # Safety
+///
+/// As what the function does asks for.
+unsafe fn call(way: Psci, function: u64, [first, second, third]: [u64; 3]) -> i64 {
+    let result: u64;
     match way {
-        // SAFETY: firmware said that it takes this call, which does not return, and what registers it
-        // changes otherwise is named (Arm DEN 0028F 2.6).
+        // SAFETY: firmware said that it takes this call, and what registers it changes is named (Arm DEN 0028F 2.6);
+        // the rest by the contract of this function.
         Psci::Hvc => unsafe {
-            asm!("hvc #0", inout("x0") SYSTEM_OFF => _, clobber_abi("C"), options(nostack));
+            asm!("hvc #0", inout("x0") function => result, in("x1") first, in("x2") second, in("x3") third,
+                clobber_abi("C"), options(nostack));
         },
         // SAFETY: as above.
         Psci::Smc => unsafe {
-            asm!("smc #0", inout("x0") SYSTEM_OFF => _, clobber_abi("C"), options(nostack));
+            asm!("smc #0", inout("x0") function => result, in("x1") first, in("x2") second, in("x3") third,
+                clobber_abi("C"), options(nostack));
         },
     }
+    result as i64
+}
+
+/// Turns the machine off; returns where that is not possible.
+pub(super) fn system_off(way: Psci) {
+    // SAFETY: the call does not return, or does nothing.
+    unsafe { call(way, SYSTEM_OFF, [0; 3]) };
+}
+
+/// Has the CPU with this affinity begin at `entry`, with `context` in its first register; returns whether firmware does.
+pub(super) fn cpu_on(way: Psci, affinity: u64, entry: PhysAddr, context: u64) -> bool {
+    // SAFETY: the caller, `start`, names the code for that and what that expects.
+    unsafe { call(way, CPU_ON, [affinity, entry.get(), context]) == 0 }
 }

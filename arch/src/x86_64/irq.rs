@@ -8,6 +8,7 @@ use super::apic::{
 };
 use super::frame::{CALL, FIRST_DEVICE, SPURIOUS, TrapFrame, VECTORS};
 use super::{X86_64, pic};
+use crate::area::Launch;
 use crate::contract::{self, Clock, Cpu};
 use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
 use ::x86_64::registers::model_specific::Msr;
@@ -128,8 +129,14 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         )
     }
 
-    unsafe fn start(&self, hardware: u64, landing: PhysAddr) -> Result<(), NoCpu> {
-        let page = u8::try_from(landing.get() >> 12).map_err(|_| NoCpu(hardware))?;
+    unsafe fn start(
+        &self,
+        hardware: u64,
+        landing: Option<PhysAddr>,
+        _launch: &'static Launch,
+    ) -> Result<(), NoCpu> {
+        let page = landing.and_then(|landing| u8::try_from(landing.get() >> 12).ok());
+        let page = page.ok_or(NoCpu(hardware))?;
         self.send(hardware, Message::Reset)?;
         pause(RESET_MICROSECONDS);
         // A CPU that has begun takes no notice of the second.

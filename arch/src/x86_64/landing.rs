@@ -204,7 +204,7 @@ mod tests {
     static LOW: Launch = launch(0x1234_5000);
 
     const fn launch(root: u64) -> Launch {
-        Launch { root: PhysAddr::new(root), top: VirtAddr::new(0), area: &AREA, main: nowhere }
+        Launch::new(PhysAddr::new(root), VirtAddr::new(0), &AREA, nowhere)
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct IoApic {
 /// A CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Processor {
-    /// What the machine calls it: the identifier of its local APIC.
+    /// What the machine calls it: the identifier of its local APIC, or its affinity (MPIDR).
     pub hardware: u64,
     /// Whether it may be used: there may be no such CPU, or firmware keeps it.
     pub enabled: bool,
@@ -170,11 +170,12 @@ impl<'a> Madt<'a> {
     }
 }
 
-/// The CPU that a record describes (ACPI 6.5, 5.2.12.2 and 5.2.12.12).
+/// The CPU that a record describes (ACPI 6.5, 5.2.12.2, 5.2.12.12 and 5.2.12.14).
 fn processor(record: &Record<'_>) -> Option<Processor> {
     let (hardware, flags) = match record.kind {
         LOCAL_APIC => (record.field(3, 1)?, record.field(4, 4)?),
         LOCAL_X2APIC => (record.field(4, 4)?, record.field(8, 4)?),
+        GIC_CPU => (record.field(68, 8)?, record.field(12, 4)?),
         _ => return None,
     };
     Some(Processor { hardware, enabled: flags & 1 != 0 })

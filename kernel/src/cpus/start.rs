@@ -95,10 +95,36 @@ pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: &[Described])
 pub(crate) fn start(mm: &'static Mm<KernelMachine>, hardware: u64) -> Result<usize, StartError> {
     let entry = table::claim(hardware).ok_or(StartError::NoRoom)?;
     entry.set(State::Missing);
+    stacks::add(mm, entry.number()).map_err(StartError::Stacks)?;
+    // One that comes too late finds it still.
+    let (root, top) = (mm.machine().tables().root(), Stack::kernel(entry.number()).top());
+    let launch = Box::leak(Box::new(Launch::new(root, top, &entry.area, arrive)));
+    if LANDING_LIMIT.is_none() {
+        begin(entry, None, launch)?;
+        return Ok(entry.number());
+    }
     let page = LANDING.lock().take().or_else(|| low_page(mm)).ok_or(StartError::NoLanding)?;
-    let (page, came) = land(mm, entry, page);
+    let (page, came) = land(mm, entry, page, launch);
     *LANDING.lock() = page;
     came.map(|()| entry.number())
+}
+
+/// Starts a CPU and waits for it.
+fn begin(
+    entry: &'static Entry,
+    landing: Option<PhysAddr>,
+    launch: &'static Launch,
+) -> Result<(), StartError> {
+    entry.set(State::Starting);
+    // SAFETY: the launch is this CPU's. A landing page is filled and mapped; it stays so if the CPU has come and is
+    // not ready, and if it did not come, the CPU is reset before the page is unmapped.
+    let started = unsafe { interrupts::start(entry.hardware(), landing, launch) };
+    let came = started.map_err(StartError::Unknown).and_then(|()| wait_for(entry));
+    if came.is_err() && !matches!(came, Err(StartError::Stuck)) {
+        entry.set(State::Missing);
+        interrupts::reset(entry.hardware());
+    }
+    came
 }
 
 /// Has a CPU begin in `page`. Returns that, unless something may be there still.
@@ -106,23 +132,15 @@ fn land(
     mm: &'static Mm<KernelMachine>,
     entry: &'static Entry,
     page: Page,
+    launch: &'static Launch,
 ) -> (Option<Page>, Result<(), StartError>) {
-    let landing = match Landing::new(mm, entry, page) {
+    let landing = match Landing::new(mm, page, launch) {
         Ok(landing) => landing,
         Err((page, error)) => return (Some(page), Err(error)),
     };
-    entry.set(State::Starting);
-    // SAFETY: the landing is filled and mapped. It stays so if the CPU has come and is not ready; if it did not come,
-    // it is reset before the page is unmapped.
-    let started = unsafe { interrupts::start(entry.hardware(), landing.at()) };
-    let came = started.map_err(StartError::Unknown).and_then(|()| wait_for(entry));
-    match came {
-        Err(StartError::Stuck) => landing.keep(),
-        Err(_) => {
-            entry.set(State::Missing);
-            interrupts::reset(entry.hardware());
-        }
-        Ok(()) => {}
+    let came = begin(entry, Some(landing.at()), launch);
+    if let Err(StartError::Stuck) = came {
+        landing.keep();
     }
     (landing.unmap(), came)
 }
@@ -167,13 +185,13 @@ struct Landing {
 }
 
 impl Landing {
-    /// Writes the page for the CPU `entry`, which gets its stacks, and maps it.
+    /// Writes the page, so that it leads to `launch`, and maps it.
     fn new(
         mm: &'static Mm<KernelMachine>,
-        entry: &'static Entry,
         page: Page,
+        launch: &'static Launch,
     ) -> Result<Self, (Page, StartError)> {
-        match prepare(mm, entry, &page) {
+        match prepare(mm, &page, launch) {
             Ok(()) => Ok(Self { mm, page, kept: Cell::new(false) }),
             Err(error) => Err((page, error)),
         }
@@ -203,20 +221,12 @@ impl Landing {
     }
 }
 
-/// Gives the CPU `entry` its stacks, and has `page` lead to them.
+/// Has `page` lead to `launch`, and maps it where it is.
 fn prepare(
     mm: &'static Mm<KernelMachine>,
-    entry: &'static Entry,
     page: &Page,
+    launch: &'static Launch,
 ) -> Result<(), StartError> {
-    stacks::add(mm, entry.number()).map_err(StartError::Stacks)?;
-    // One that comes too late finds it still.
-    let launch = Box::leak(Box::new(Launch {
-        root: mm.machine().tables().root(),
-        top: Stack::kernel(entry.number()).top(),
-        area: &entry.area,
-        main: arrive,
-    }));
     let at = KernelMachine::address(page.pfn());
     let bytes = mm.machine().pointer(at).as_ptr();
     // SAFETY: the page is allocated and nothing else uses it; the linear map shows it.

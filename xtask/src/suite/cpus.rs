@@ -20,7 +20,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 
 /// Whether the kernel starts CPUs there.
 fn starts_cpus(lab: &Lab) -> bool {
-    lab.arch() == Arch::X86_64
+    lab.arch() != Arch::Ppc64
 }
 
 /// Whether QEMU describes CPUs that are not there.

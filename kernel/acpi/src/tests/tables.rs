@@ -84,18 +84,23 @@ fn the_cpus_of_a_madt_are_read_of_both_kinds_and_whether_they_may_be_used() {
         record.extend([flags, 0, 0, 0, 7, 0, 0, 0]);
         record
     };
+    let mut gicc = vec![0; 80];
+    (gicc[0], gicc[1], gicc[12]) = (11, 80, 1);
+    gicc[68..76].copy_from_slice(&0x2_0000_0103_u64.to_le_bytes());
     let records: &[&[u8]] = &[
         &[0, 8, 5, 3, 1, 0, 0, 0],
         &x2apic(0x1_0203, 1),
         &[0, 8, 6, 4, 2, 0, 0, 0],
         &x2apic(5, 0),
+        &gicc,
         // One that is too short has no fields.
         &[0, 4, 7, 9],
     ];
     let memory = firmware::memory(2, &[firmware::madt(records)]);
     let madt = Madt::find(&Tables::new(&memory, RSDP).unwrap()).unwrap().unwrap();
     let found: Vec<_> = madt.processors().map(|cpu| (cpu.hardware, cpu.enabled)).collect();
-    assert_eq!(found, [(3, true), (0x1_0203, true), (4, false), (5, false)]);
+    let gicc = (0x2_0000_0103, true);
+    assert_eq!(found, [(3, true), (0x1_0203, true), (4, false), (5, false), gicc]);
 }
 
 #[test]
