@@ -33,15 +33,18 @@
 // UNSAFETY: declares functions whose callers promise something.
 #![expect(unsafe_code)]
 
+mod rtas;
+
 use crate::area::{CpuArea, Launch};
 use crate::io::{IoError, Place};
 use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, TakeError};
 use crate::mmio::Register;
-use core::convert::Infallible;
 use core::fmt;
 use core::ptr::NonNull;
 use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{PteFormat, Tlb};
+
+pub use rtas::{NoRtas, Rtas};
 
 /// All that an architecture gives.
 pub trait Architecture:
@@ -471,47 +474,4 @@ pub trait Controllers<R, Frame>: Sized {
 
     /// Masks `line` or unmasks it.
     fn set_masked(&self, line: Line, masked: bool);
-}
-
-/// Firmware did not take the call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRtas;
-
-/// The functions of firmware that a device tree names (run-time abstraction services; LoPAR, chapter 7). There is one value at most: calls exchange data by memory
-/// of their own.
-pub trait Rtas: Sized {
-    /// The functions, for the first caller; `None` where there is no such firmware.
-    fn take() -> Option<Self>;
-
-    /// Calls the function `token` with 32-bit cells, and fills in its results, of which the first is a status.
-    ///
-    /// # Errors
-    ///
-    /// [`NoRtas`] if there are too many cells, or firmware refused.
-    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas>;
-
-    /// The memory at [`buffer_address`](Self::buffer_address).
-    fn buffer(&mut self) -> &mut [u8];
-
-    /// The physical address of the buffer, as calls want it.
-    fn buffer_address(&self) -> u32;
-}
-
-/// For an architecture without such firmware.
-impl Rtas for Infallible {
-    fn take() -> Option<Self> {
-        None
-    }
-
-    fn call(&mut self, _token: u32, _args: &[u32], _rets: &mut [u32]) -> Result<(), NoRtas> {
-        match *self {}
-    }
-
-    fn buffer(&mut self) -> &mut [u8] {
-        match *self {}
-    }
-
-    fn buffer_address(&self) -> u32 {
-        match *self {}
-    }
 }

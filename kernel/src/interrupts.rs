@@ -10,7 +10,7 @@
 // UNSAFETY: maps the interrupt controllers' registers.
 #![expect(unsafe_code)]
 
-use crate::cpus::shoot;
+use crate::cpus::{caller, shoot};
 use crate::lock::Mutex;
 use crate::memory::{KernelMachine, Window, tlb};
 use alloc::vec::Vec;
@@ -113,21 +113,18 @@ pub(crate) fn own_hardware() -> Option<u64> {
     with(|interrupts| interrupts.controllers.own_hardware())
 }
 
-/// Has a CPU look at what is asked of it.
+/// Calls a CPU. One that dies calls others to stop, and may hold any lock: if that is this one, they are not called.
 ///
 /// # Errors
 ///
 /// [`NoCpu`] if it cannot be addressed.
-fn call(hardware: u64) -> Result<(), NoCpu> {
-    let called = with(|interrupts| interrupts.controllers.call(hardware, Call::Attend));
-    called.unwrap_or(Err(NoCpu(hardware)))
-}
-
-/// Has a CPU stop, from one that dies and may hold any lock: if that is this one, the other is not called.
-pub(crate) fn stop(hardware: u64) {
-    let interrupts = INTERRUPTS.try_lock();
-    let called = interrupts.as_deref().and_then(Option::as_ref);
-    let _ = called.map(|interrupts| interrupts.controllers.call(hardware, Call::Stop));
+fn call(hardware: u64, call: Call) -> Result<(), NoCpu> {
+    let none = NoCpu(hardware);
+    if call == Call::Stop {
+        let interrupts = INTERRUPTS.try_lock().ok_or(none)?;
+        return interrupts.as_ref().ok_or(none)?.controllers.call(hardware, call);
+    }
+    with(|interrupts| interrupts.controllers.call(hardware, call)).unwrap_or(Err(none))
 }
 
 /// Has a CPU begin, on its way to `launch`.
@@ -182,7 +179,7 @@ pub fn init(
     let controllers = controllers.map_err(ConnectError::Take)?;
     let interrupts = Interrupts { controllers, connected: Vec::new() };
     cpu::without_interrupts(|| *INTERRUPTS.lock() = Some(interrupts));
-    shoot::set_caller(call);
+    caller::set(call);
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 //!
 //! The first CPU runs the main loop and all operations of the memory manager; the others allocate and free.
 
+pub(crate) mod caller;
 pub(crate) mod describe;
 pub(crate) mod idle;
 pub(crate) mod shoot;

@@ -12,7 +12,7 @@
 //! A CPU that comes up is asked from when it is [`Up`](super::table::State::Up), and then drops all it cached: who
 //! asked before has cleared its entries before.
 
-use super::table;
+use super::{caller, table};
 use crate::lock::Mutex;
 use crate::memory::layout::CPUS;
 use core::fmt;
@@ -20,8 +20,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::VirtRange;
 use hotmem::addr::VirtAddr;
 use hotmem_arch::current::cpu;
-use hotmem_arch::irq::NoCpu;
-use spin::Once;
+use hotmem_arch::irq::Call;
 
 /// Seconds that a CPU may take to answer: it takes microseconds, on a host with other work tenths of a second.
 const PATIENCE: u64 = 10;
@@ -123,20 +122,6 @@ impl Rounds {
 
 static ROUNDS: Rounds = Rounds::new();
 
-/// How a CPU is called by what firmware calls it, once there are interrupt controllers.
-static CALLER: Once<fn(u64) -> Result<(), NoCpu>> = Once::new();
-
-/// Has CPUs called by `caller`. The first one counts.
-pub(crate) fn set_caller(caller: fn(u64) -> Result<(), NoCpu>) {
-    CALLER.call_once(|| caller);
-}
-
-/// Interrupts a CPU, so that it looks at what is asked of it.
-pub(crate) fn call(entry: &table::Entry) {
-    // It is up, so it was addressed before.
-    let _ = CALLER.get().map(|call| call(entry.hardware()));
-}
-
 /// Drops what this CPU is asked to drop, if it is.
 pub(crate) fn answer(drop_range: impl FnOnce(VirtRange)) {
     let own = table::own();
@@ -167,7 +152,7 @@ fn ask_all(range: VirtRange, drop_own: impl Fn(VirtRange)) -> Result<(), Silent>
     let expired = || cpu::timestamp().wrapping_sub(begun) > ticks;
     let call_one = |number| {
         if let Some(entry) = table::get(number) {
-            call(entry);
+            caller::call(entry, Call::Attend);
         }
     };
     ROUNDS.ask(range, cpu::number(), others, call_one, drop_own, expired)

@@ -1,9 +1,10 @@
 //! One CPU dies: the others stop, so that it alone says why.
 
+use super::caller;
 use super::table::{self, State};
-use crate::interrupts;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use hotmem_arch::current::cpu;
+use hotmem_arch::irq::Call;
 
 /// The number of the CPU that dies, plus one.
 static DYING: AtomicUsize = AtomicUsize::new(0);
@@ -47,7 +48,7 @@ fn stop_here() -> ! {
 
 /// Has all others stop, and waits for that a moment.
 pub(crate) fn stop_others() {
-    table::others().for_each(|entry| interrupts::stop(entry.hardware()));
+    table::others().for_each(|entry| caller::call(entry, Call::Stop));
     let (begun, ticks) = (cpu::timestamp(), cpu::timestamp_hertz() / PATIENCE);
     while table::has_others() && cpu::timestamp().wrapping_sub(begun) <= ticks {
         cpu::relax();

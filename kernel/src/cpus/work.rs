@@ -1,12 +1,13 @@
 //! Jobs that the first CPU gives to others: a mailbox for each.
 
-use super::shoot;
+use super::caller;
 use super::table::{self, Entry};
 use crate::lock::Mutex;
 use crate::memory::layout::CPUS;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use hotmem_arch::current::cpu;
+use hotmem_arch::irq::Call;
 
 /// Seconds that a job may take.
 const PATIENCE: u64 = 120;
@@ -62,7 +63,7 @@ fn give(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
     }
     *mailbox.job.lock() = Some(job);
     mailbox.owed.fetch_add(1, Ordering::Release);
-    shoot::call(entry);
+    caller::call(entry, Call::Attend);
     Ok(())
 }
 

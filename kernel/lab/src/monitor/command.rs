@@ -1,6 +1,5 @@
 //! What can be typed at the monitor.
 
-use super::cpus::CpusCommand;
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
 use super::words::{CommandError, Words};
@@ -15,6 +14,22 @@ pub enum Sample {
     All,
     /// All of them up to a limit; above, some of each block, chosen by this seed.
     Seeded(u64),
+}
+
+/// What a CPU is told to do, beside jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpusCommand {
+    /// Show all of them.
+    Show {
+        /// As JSON.
+        json: bool,
+    },
+    /// Start the one that firmware calls so.
+    Start(u64),
+    /// Have all but the first allocate and free without end.
+    Churn,
+    /// Have them end that.
+    Rest,
 }
 
 /// A command.

@@ -27,12 +27,13 @@ mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod together;
 mod usage;
 mod walk;
 mod words;
 
-pub use command::{Command, Sample};
-pub use cpus::{CpuError, CpuJob, CpuShown, CpusCommand, Did};
+pub use command::{Command, CpusCommand, Sample};
+pub use cpus::{CpuError, CpuJob, CpuShown, Did};
 pub use life::{CacheCommand, Life, PoolCommand, Watch};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};
 pub use listeners::Objection;

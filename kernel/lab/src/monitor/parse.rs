@@ -22,8 +22,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::Sample;
-    use super::super::cpus::CpusCommand;
+    use super::super::command::{CpusCommand, Sample};
     use super::super::machinery::Crash;
     use super::*;
     use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysAddr, PhysRange, VirtAddr};

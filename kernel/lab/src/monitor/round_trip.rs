@@ -1,7 +1,6 @@
 //! Every command reads back as it was written, with its numbers; nothing that is typed makes a panic.
 
-use super::command::{Command, Sample};
-use super::cpus::CpusCommand;
+use super::command::{Command, CpusCommand, Sample};
 use super::life::{CacheCommand, Life, PoolCommand, Watch};
 use super::line::{Edit, LineEditor};
 use super::listeners::Objection;

@@ -1,7 +1,7 @@
 //! Runs commands and writes their answers.
 
-use super::command::{Command, Sample};
-use super::cpus::{self, Churning, CpuError, CpusCommand};
+use super::command::{Command, CpusCommand, Sample};
+use super::cpus::{self, CpuError};
 use super::held::Held;
 use super::machinery::{Breach, Machinery};
 use super::mapping::Mapping;
@@ -9,6 +9,7 @@ use super::memory::{LifeError, Lives};
 use super::movers::{MoverError, Movers};
 use super::parse::parse;
 use super::snapshot::{Saved, SnapshotError};
+use super::together::{self, Churning};
 use super::usage::{UseError, Used};
 use super::words::CommandError;
 use super::{page, show, table, usage, walk};
@@ -330,7 +331,7 @@ impl<M: Shared> Monitor<'static, M> {
             return Ok(());
         }
         let share = (used.pages / up).min(SHARE);
-        let (job, fault) = cpus::share(self.mm, &self.held, share);
+        let (job, fault) = together::share(self.mm, &self.held, share);
         machinery.begin_on_others(&job)?;
         machinery.do_here(&*job);
         machinery.wait_for_others()?;

@@ -1,0 +1,46 @@
+//! Firmware's functions, where a device tree names them.
+
+use core::convert::Infallible;
+
+/// Firmware did not take the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRtas;
+
+/// The functions of firmware that a device tree names (run-time abstraction services; LoPAR, chapter 7). There is one value at most: calls exchange data by memory
+/// of their own.
+pub trait Rtas: Sized {
+    /// The functions, for the first caller; `None` where there is no such firmware.
+    fn take() -> Option<Self>;
+
+    /// Calls the function `token` with 32-bit cells, and fills in its results, of which the first is a status.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRtas`] if there are too many cells, or firmware refused.
+    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas>;
+
+    /// The memory at [`buffer_address`](Self::buffer_address).
+    fn buffer(&mut self) -> &mut [u8];
+
+    /// The physical address of the buffer, as calls want it.
+    fn buffer_address(&self) -> u32;
+}
+
+/// For an architecture without such firmware.
+impl Rtas for Infallible {
+    fn take() -> Option<Self> {
+        None
+    }
+
+    fn call(&mut self, _token: u32, _args: &[u32], _rets: &mut [u32]) -> Result<(), NoRtas> {
+        match *self {}
+    }
+
+    fn buffer(&mut self) -> &mut [u8] {
+        match *self {}
+    }
+
+    fn buffer_address(&self) -> u32 {
+        match *self {}
+    }
+}
