@@ -10,7 +10,7 @@
 // UNSAFETY: maps the interrupt controllers' registers.
 #![expect(unsafe_code)]
 
-use crate::cpus::{caller, shoot};
+use crate::cpus::caller;
 use crate::lock::Mutex;
 use crate::memory::{KernelMachine, Window, tlb};
 use alloc::vec::Vec;
@@ -205,7 +205,7 @@ pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
 pub(crate) fn handle(frame: &TrapFrame) {
     if serve(frame) == Some(Source::Cpu) {
         // Without the lock: the CPU that asks may wait for it.
-        shoot::answer(tlb::drop_own);
+        tlb::serve();
     }
 }
 

@@ -4,7 +4,7 @@
 //!   first CPU                                   another
 //!   start: stacks, landing page, start  ----->  arrive: own tables, own traps, up
 //!   work:  a job into its mailbox, call ----->  idle: takes the job, runs it, sleeps again
-//!   shoot: a range, call, wait          ----->  interrupt: drops what it cached of the range, answers
+//!   memory/tlb: ranges, call, wait      ----->  interrupt: drops what it cached of the ranges, answers
 //!   stop:  a panic, call                ----->  halts
 //! ```
 //!
@@ -13,7 +13,6 @@
 pub(crate) mod caller;
 pub(crate) mod describe;
 pub(crate) mod idle;
-pub(crate) mod shoot;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod table;

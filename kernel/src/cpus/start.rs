@@ -74,6 +74,7 @@ pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: &[Described])
     if described.len() < 2 {
         return;
     }
+    tlb::join();
     // Low memory may be in use later, when one more is started.
     *LANDING.lock() = low_page(mm);
     let (chosen, left_out) = choose(described.iter().copied(), own, CPUS - 1);
@@ -262,8 +263,7 @@ extern "C" fn arrive() -> ! {
         log::error!("CPU {} cannot be called: {error}", own.number());
         cpu::halt();
     }
+    tlb::join();
     own.set(State::Up);
-    // What was asked of all CPUs before it was up was not asked of it.
-    tlb::drop_all_own();
     idle::run(own)
 }

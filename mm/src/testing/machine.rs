@@ -3,9 +3,7 @@
 // UNSAFETY: passes on the promises of the software MMU, and finds descriptors through it.
 #![expect(unsafe_code)]
 
-use super::std::cell::Cell;
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use super::std::thread_local;
 use super::std::vec::Vec;
 use super::{
     FakeRam, FaultPlan, GranulePte, LockedMapper, OddPte, SoftMmu, Tag, TinyPte, WatchedLock,
@@ -23,17 +21,8 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// CPUs that have a cache of pages.
+/// CPUs that have a cache of pages; one with a higher number has none.
 pub const CPUS: usize = 3;
-
-thread_local! {
-    static CPU: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Runs what this thread does from now on, on CPU `number`: from [`CPUS`] on one without a cache of pages.
-pub fn on_cpu(number: usize) {
-    CPU.set(number);
-}
 
 /// What RAM holds when it is plugged: garbage, as a real DIMM does.
 const GARBAGE: u8 = 0xff;
@@ -302,10 +291,6 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
 
     unsafe fn mapper(&self) -> &Self::Mapper {
         &self.tables
-    }
-
-    fn cpu(&self) -> usize {
-        CPU.get()
     }
 
     fn node(&self, cpu: usize) -> NodeId {

@@ -20,11 +20,11 @@ pub use hotmem_paging::testing::{
     FakeRam, FakeTables, FaultPlan, GranulePte, LockedMapper, OddPte, Random, ShallowPte, SoftMmu,
     TinyPte,
 };
-pub use hotmem_paging::testing::{MAX_CPUS, cpu, on_cpu};
+pub use hotmem_paging::testing::{MAX_CPUS, become_cpu, cpu, on_cpu};
 pub use hotmem_paging::testing::{MapperRig, check_mapper};
 pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
 pub use lock::{WatchedLock, locks_held};
-pub use machine::{CPUS, on_cpu};
+pub use machine::CPUS;
 pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
 pub use stubborn::Stubborn;
 pub use tag::Tag;

@@ -5,8 +5,8 @@
 
 use crate::windows::Windows;
 use hotmem::paging::{
-    Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, TableAt, TableFrames, Tlb, Translation,
-    UnmapError,
+    Attr, Gather, MapError, Mapper, Mapping, NotFlushed, OutOfFrames, TableAt, TableFrames, Tlb,
+    Translation, UnmapError,
 };
 use hotmem::{PhysAddr, VirtAddr, VirtRange};
 use std::collections::BTreeMap;
@@ -35,7 +35,9 @@ pub struct SystemTlb;
 unsafe impl Tlb for SystemTlb {
     fn publish(&self) {}
 
-    fn flush(&self, _range: VirtRange) {}
+    fn flush(&self, _ranges: &[VirtRange]) -> Result<(), NotFlushed> {
+        Ok(())
+    }
 }
 
 impl ProcessMap {

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use hotmem::testing::{Bench, CPUS, Holder, Random, Setup, Shape, Tiny, TinyShared, on_cpu};
+use hotmem::testing::{Bench, CPUS, Holder, Random, Setup, Shape, Tiny, TinyShared, become_cpu};
 use hotmem::{
     BlockId, BlockState, NodeId, Obstacle, OfflineError, OfflineOp, OnlineError, Order, Pfn,
     PhysRange, Placement, Removability, Stepped, ZoneKind,
@@ -57,7 +57,7 @@ impl<S: Shape> Storm<S> {
 
     fn run(&mut self, steps: u64) {
         for step in 0..steps {
-            on_cpu(step as usize % (CPUS + 1));
+            become_cpu(step as usize % (CPUS + 1));
             let tide = if step / 2000 % 2 == 0 { 26 } else { 16 };
             match self.random.below(64) {
                 0..3 => self.add(),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use hotmem::testing::{Bench, CPUS, FakeMachine, Random, Tiny, on_cpu, range};
+use hotmem::testing::{Bench, CPUS, FakeMachine, Random, Tiny, become_cpu, range};
 use hotmem::{
     AddError, BlockId, BlockState, Mm, NodeId, OfflineError, OnlineError, Order, Owner, PageState,
     Pfn, PhysRange, Placement, RemoveError, ZoneKind,
@@ -207,7 +207,7 @@ fn insist<T, E: PartialEq + std::fmt::Debug>(operation: impl Fn() -> Result<T, E
 /// Allocates and frees at random, `steps` times; what it then still holds.
 fn churn(bench: &Bench<Tiny>, seed: u64, steps: u64) -> Vec<(Pfn, Order)> {
     // One CPU has no cache.
-    on_cpu(seed as usize % (CPUS + 1));
+    become_cpu(seed as usize % (CPUS + 1));
     let mut random = Random::new(seed);
     let mut held = Vec::new();
     for _ in 0..steps {
@@ -312,7 +312,7 @@ fn a_page_that_two_threads_free_is_freed_once() {
             for cpu in 0..2 {
                 let (mm, freed) = (&bench.mm, &freed);
                 scope.spawn(move || {
-                    on_cpu(cpu);
+                    become_cpu(cpu);
                     freed.fetch_add(mm.free_pages(pfn).is_ok().into(), Ordering::Relaxed)
                 });
             }

@@ -10,9 +10,14 @@ thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The number of the CPU that this thread is: 0, unless [`on_cpu`] says otherwise.
+/// The number of the CPU that this thread is: 0, unless [`on_cpu`] or [`become_cpu`] says otherwise.
 pub fn cpu() -> usize {
     CPU.get()
+}
+
+/// Makes this thread CPU `cpu` from now on.
+pub fn become_cpu(cpu: usize) {
+    CPU.set(cpu);
 }
 
 /// Calls `run` as CPU `cpu`.

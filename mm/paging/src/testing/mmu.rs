@@ -147,7 +147,7 @@ impl<F: PteFormat> SoftMmu<F> {
         self.linear.get_or_init(|| base);
     }
 
-    /// Has CPUs 0 to `count` run; at first only CPU 0 does.
+    /// Has CPUs 0 to `count` run; at first only CPU 0 does, and any other from its first access on.
     ///
     /// # Panics
     ///
@@ -327,8 +327,7 @@ impl<F: PteFormat> SoftMmu<F> {
     /// The caches of the CPU that this thread is.
     fn own(&self) -> MutexGuard<'_, Caches> {
         let cpu = cpu();
-        let runs = cpu < self.cpus.load(Ordering::Relaxed);
-        assert!(runs, "CPU {cpu} was not started");
+        self.cpus.fetch_max(cpu + 1, Ordering::SeqCst);
         locked(&self.caches[cpu])
     }
 

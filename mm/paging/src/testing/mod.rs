@@ -28,7 +28,7 @@ mod random;
 mod storm;
 
 pub use check::{MapperRig, check_mapper};
-pub use cpu::{MAX_CPUS, cpu, on_cpu};
+pub use cpu::{MAX_CPUS, become_cpu, cpu, on_cpu};
 pub use fault::FaultPlan;
 pub use formats::{GranulePte, OddPte, ShallowPte, TinyPte};
 pub use frames::FakeTables;

@@ -2,7 +2,7 @@ extern crate std;
 
 use crate::alloc::cache::Class;
 use crate::memmap::page::PageState;
-use crate::testing::{Bench, CPUS, FakeMachine, Holder, Setup, Tiny, on_cpu, range};
+use crate::testing::{Bench, CPUS, FakeMachine, Holder, Setup, Tiny, become_cpu, range};
 use crate::{
     BlockId, NodeId, OfflineError, Order, OutOfMemory, Pages, Pfn, Placement, Request, Stepped,
     ZoneKind,
@@ -20,7 +20,7 @@ fn order(raw: u8) -> Order {
 
 /// Two nodes with four mebibytes each, this thread on CPU 0.
 fn bench() -> Bench<Tiny> {
-    on_cpu(0);
+    become_cpu(0);
     Bench::new(&Setup {
         ram: [(0, 4 * MIB, 0), (4 * MIB, 4 * MIB, 1)].into(),
         block: MIB,
@@ -74,7 +74,7 @@ fn a_freed_page_waits_in_the_cache_of_its_cpu_and_is_free_all_the_same() {
 #[test]
 fn a_cpu_past_the_storage_allocates_from_zones() {
     let bench = bench();
-    on_cpu(CPUS);
+    become_cpu(CPUS);
     let page = bench.mm.alloc(Order::ZERO).unwrap();
     let pfn = page.pfn();
     drop(page);
@@ -117,7 +117,7 @@ fn what_other_cpus_cache_is_given_back_before_an_allocation_fails() {
     assert_eq!(bench.mm.stats().pages.free, 0);
     for cpu in 1..CPUS {
         // From memory of its node alone; other pages go to their zone.
-        on_cpu(cpu);
+        become_cpu(cpu);
         let pages = held.iter().position(|pages| pages.pfn().get() < 4 * MIB / 4096).unwrap();
         drop(held.swap_remove(pages));
         let mine = bench.mm.alloc(Order::ZERO).unwrap();
@@ -125,7 +125,7 @@ fn what_other_cpus_cache_is_given_back_before_an_allocation_fails() {
         drop(mine);
         assert!(is_cached(&bench, pfn));
     }
-    on_cpu(0);
+    become_cpu(0);
     let refused = bench.mm.alloc(order(3)).map(drop);
     assert_eq!(refused, Err(OutOfMemory { order: order(3) }));
     for _ in 1..CPUS {
@@ -168,7 +168,7 @@ fn a_request_for_certain_memory_is_not_served_from_a_cache_that_has_other() {
 #[test]
 fn a_cpu_takes_memory_of_its_node_then_of_the_nearest() {
     let node = |raw| NodeId::new(raw).unwrap();
-    on_cpu(0);
+    become_cpu(0);
     let ram = (0..4).map(|raw| (u64::from(raw) * 2 * MIB, 2 * MIB, raw)).collect();
     let setup = Setup { ram, block: MIB, window: (WINDOW, 64 * MIB), kernelcore: None };
     let bench = Bench::<Tiny>::new(&setup);
@@ -194,24 +194,24 @@ fn a_cpu_takes_memory_of_its_node_then_of_the_nearest() {
 fn a_block_goes_offline_while_cpus_have_its_pages_cached_and_free_more_of_them() {
     let (bench, id) = with_block(ZoneKind::Movable);
     let holder = Holder::register(&bench);
-    on_cpu(1);
+    become_cpu(1);
     let take = || bench.mm.alloc_movable(Order::ZERO, holder.mover(), 0).unwrap();
     let held: Vec<_> = (0..80).map(|_| take()).collect();
     let (now, later) = held.split_at(60);
     now.iter().for_each(|&pfn| bench.mm.free_movable(pfn, holder.mover()).unwrap());
     assert!(bench.mm.stats().cached > 0);
-    on_cpu(0);
+    become_cpu(0);
     let mut op = bench.mm.start_offline(id).unwrap();
     assert_eq!(bench.mm.stats().cached, 0);
     let mut later = later.iter();
     loop {
         // Another CPU frees what is left, before, while and after the rest is isolated.
-        on_cpu(1);
+        become_cpu(1);
         if let Some(&pfn) = later.next() {
             bench.mm.free_movable(pfn, holder.mover()).unwrap();
             assert!(!is_cached(&bench, pfn));
         }
-        on_cpu(0);
+        become_cpu(0);
         match op.step(1).unwrap() {
             Stepped::Going(more) => op = more,
             Stepped::Done => break,
@@ -262,7 +262,7 @@ fn a_page_whose_metadata_is_looked_at_is_not_freed_meanwhile() {
     thread::scope(|scope| {
         let looked = bench.mm.with_meta(pfn, 0, holder.mover(), |_| {
             scope.spawn(|| {
-                on_cpu(1);
+                become_cpu(1);
                 bench.mm.free_movable(pfn, holder.mover()).unwrap();
                 freed.store(true, Ordering::SeqCst);
             });
@@ -299,7 +299,7 @@ fn an_add_that_fails_at_any_allocation_leaves_what_is_cached_whole() {
     let dimm = range(WINDOW + 2 * MIB, MIB);
     bench.plug(dimm);
     for nth in 1.. {
-        on_cpu(nth as usize % CPUS);
+        become_cpu(nth as usize % CPUS);
         drop((0..50).map(|_| bench.mm.alloc(Order::ZERO).unwrap()).collect::<Vec<_>>());
         bench.mm.machine().plan().arm(nth);
         let added = bench.mm.hot_add(dimm, NodeId::ZERO, Placement::Boot);

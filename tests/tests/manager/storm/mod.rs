@@ -10,7 +10,7 @@ mod model;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use hotmem::testing::{Bench, CPUS, Random, Setup, Tiny, on_cpu, range};
+use hotmem::testing::{Bench, CPUS, Random, Setup, Tiny, become_cpu, range};
 use hotmem::{
     AddError, BlockId, BlockState, Fact, FreeError, NodeId, OfflineError, OnlineError, Order,
     Owner, PageState, Pfn, Placement, RemoveError, ZoneKind,
@@ -89,7 +89,7 @@ impl Storm {
         for step in 0..STEPS {
             self.step = step;
             // One CPU has no cache.
-            on_cpu(step as usize % (CPUS + 1));
+            become_cpu(step as usize % (CPUS + 1));
             // Tides: memory fills up, then drains.
             let allocs = if step / 1000 % 2 == 0 { 30 } else { 18 };
             match self.random.below(60) {
