@@ -13,12 +13,24 @@ pub struct CpuArea {
     pub(crate) number: usize,
     /// Something happened that no wait may sleep through.
     pub(crate) woken: AtomicBool,
+    /// What the interrupt presentation calls the CPU, where it does not say that itself (ppc64).
+    pub(crate) server: AtomicU64,
+    /// What the entry code of traps keeps, where a CPU has no other place for it (ppc64).
+    pub(crate) saved: [AtomicU64; SAVED_WORDS],
 }
+
+/// Words that the entry code of traps keeps.
+const SAVED_WORDS: usize = 10;
 
 impl CpuArea {
     /// The area of the CPU with this number: 0 for the one that boots, any other number for one CPU each.
     pub const fn new(number: usize) -> Self {
-        Self { number, woken: AtomicBool::new(false) }
+        Self {
+            number,
+            woken: AtomicBool::new(false),
+            server: AtomicU64::new(0),
+            saved: [const { AtomicU64::new(0) }; SAVED_WORDS],
+        }
     }
 
     /// The CPU's number.

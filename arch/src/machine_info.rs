@@ -25,10 +25,14 @@ pub struct MachineInfo {
     pub power_off: Option<u32>,
     /// The run-time service that tells that the kernel has failed (`ibm,os-term`).
     pub os_term: Option<u32>,
+    /// The run-time service that starts a CPU (`start-cpu`).
+    pub start_cpu: Option<u32>,
+    /// The server number of the CPU that boots (`boot_cpuid_phys` of the tree), unless that is 0.
+    pub boot_cpu: Option<u32>,
 }
 
 /// One word for each part. Where the kernel ends it cannot wait for a lock.
-static NOTED: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static NOTED: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 impl MachineInfo {
     /// Notes the parts that are there; the others stay as they were noted before.
@@ -40,6 +44,8 @@ impl MachineInfo {
             self.psci.map_or(0, |psci| psci as u64),
             number(self.power_off),
             number(self.os_term),
+            number(self.start_cpu),
+            number(self.boot_cpu),
         ];
         for (noted, word) in NOTED.iter().zip(words).filter(|(_, word)| *word != 0) {
             // Relaxed: the number is all there is to see.
@@ -50,7 +56,7 @@ impl MachineInfo {
     /// What was noted.
     pub fn noted() -> Self {
         let words = NOTED.each_ref().map(|word| word.load(Ordering::Relaxed));
-        let [timebase_hertz, terminal, psci, power_off, os_term] =
+        let [timebase_hertz, terminal, psci, power_off, os_term, start_cpu, boot_cpu] =
             words.map(|word| Some(word).filter(|&word| word != 0));
         let number = |word: Option<u64>| word.map(|word| word as u32);
         Self {
@@ -59,6 +65,8 @@ impl MachineInfo {
             psci: [Psci::Hvc, Psci::Smc].into_iter().find(|&way| psci == Some(way as u64)),
             power_off: number(power_off),
             os_term: number(os_term),
+            start_cpu: number(start_cpu),
+            boot_cpu: number(boot_cpu),
         }
     }
 }
@@ -76,6 +84,8 @@ mod tests {
             psci: Some(Psci::Smc),
             power_off: Some(0x2003),
             os_term: Some(u32::MAX),
+            start_cpu: Some(0x2011),
+            boot_cpu: Some(8),
         };
         all.note();
         assert_eq!(MachineInfo::noted(), all);

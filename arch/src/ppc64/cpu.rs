@@ -5,7 +5,7 @@
 
 use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::pte::process_entry;
-use super::{Ppc64, frame, rtas, tlb};
+use super::{Ppc64, frame, own, rtas, tlb};
 use crate::area::CpuArea;
 use crate::contract::{Clock, Cpu, Cpus, Exit, Features};
 use crate::machine_info::MachineInfo;
@@ -79,7 +79,7 @@ impl Cpu for Ppc64 {
         halt_forever()
     }
 
-    /// In SPRG3, which traps do not use.
+    /// In SPRG3, by which the entry code of traps finds it, too.
     fn enter(area: &'static CpuArea) {
         let area = core::ptr::from_ref(area).expose_provenance();
         // SAFETY: the register is for the kernel's own use (book III, 4.3.4).
@@ -88,11 +88,7 @@ impl Cpu for Ppc64 {
 
     #[inline(always)]
     fn number() -> usize {
-        let area: usize;
-        // SAFETY: reads a register.
-        unsafe { asm!("mfspr {}, 275", out(reg) area, options(nomem, nostack, preserves_flags)) };
-        // SAFETY: `enter` was given a reference that lives for ever.
-        unsafe { &*core::ptr::with_exposed_provenance::<CpuArea>(area) }.number()
+        own::area().number()
     }
 
     /// Not `spin_loop`, which is nothing here. The priority is the hint of a wait (book II, 3.2; it is an `or` that

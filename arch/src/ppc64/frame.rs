@@ -1,8 +1,9 @@
 //! What the entry code saves of what a trap interrupts.
 
+use super::own;
 use crate::contract::{self, TrapFrame as _};
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use hotmem_paging::addr::VirtAddr;
 
 pub(super) const DATA_STORAGE: u64 = 0x300;
@@ -104,18 +105,18 @@ impl fmt::Display for TrapFrame {
     }
 }
 
-/// What the entry code keeps, by number of doubleword: r0, r1, r2, CR, SRR0, SRR1, the vector; then
+/// Names the stacks of traps of this CPU, by their tops.
+///
+/// What the entry code keeps in the CPU's area, by number of doubleword: r0, r1, r2, CR, SRR0, SRR1, the vector; then
 /// the tops of stacks: of the next trap, of one that interrupts another, of one that does not.
-pub(super) static SAVED: [AtomicU64; 10] = [const { AtomicU64::new(0) }; 10];
-
-/// Names the stacks of traps, by their tops.
 pub(super) fn set_stacks(first: VirtAddr, nested: VirtAddr) {
-    for (word, top) in [(7, first), (8, nested), (9, first)] {
-        SAVED[word].store(top.get(), Ordering::Relaxed);
+    let saved = &own::area().saved;
+    for (word, top) in saved.iter().skip(7).zip([first, nested, first]) {
+        word.store(top.get(), Ordering::Relaxed);
     }
 }
 
-/// Whether traps can be taken: their stacks are named right before the vectors are written.
+/// Whether this CPU can take traps: their stacks are named right before the vectors are written.
 pub(super) fn is_set_up() -> bool {
-    SAVED[9].load(Ordering::Relaxed) != 0
+    own::area().saved.last().is_some_and(|top| top.load(Ordering::Relaxed) != 0)
 }

@@ -10,6 +10,7 @@ pub(super) const H_GET_TERM_CHAR: u64 = 0x54;
 pub(super) const H_PUT_TERM_CHAR: u64 = 0x58;
 pub(super) const H_EOI: u64 = 0x64;
 pub(super) const H_CPPR: u64 = 0x68;
+pub(super) const H_IPI: u64 = 0x6c;
 pub(super) const H_XIRR: u64 = 0x74;
 pub(super) const H_CEDE: u64 = 0xe0;
 pub(super) const H_VIO_SIGNAL: u64 = 0x104;

@@ -5,11 +5,16 @@
 #![expect(unsafe_code)]
 
 use super::frame::TrapFrame;
-use super::hcall::{H_CPPR, H_EOI, H_XIRR, hcall};
+use super::hcall::{H_CPPR, H_EOI, H_IPI, H_SUCCESS, H_XIRR, hcall};
+use super::{own, start};
+use crate::area::Launch;
 use crate::contract;
 use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
+use crate::machine_info::MachineInfo;
+use core::arch::asm;
 use core::marker::PhantomData;
-use hotmem_paging::addr::PhysRange;
+use core::sync::atomic::Ordering;
+use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected.
 const SLOTS: usize = 16;
@@ -18,6 +23,22 @@ const SLOTS: usize = 16;
 const LEAST_FAVOURED: u64 = 0xff;
 /// The source's number in what H_XIRR answers; the priority is above.
 const SOURCE: u32 = 0x00ff_ffff;
+
+/// The source by which one CPU calls another, and its priority.
+const CALL_SOURCE: u32 = 2;
+const CALL_PRIORITY: u64 = 4;
+
+/// Lets interrupts of every priority come to this CPU.
+fn accept_all() {
+    // SAFETY: the call sets this CPU's priority, no more.
+    unsafe { hcall(H_CPPR, [LEAST_FAVOURED, 0, 0, 0]) };
+}
+
+/// Calls the CPU `server` with a priority, or takes that back with the least favoured one. Returns the call's status.
+fn set_call(server: u64, priority: u64) -> i64 {
+    // SAFETY: the call interrupts a CPU, which takes that when it lets interrupts in.
+    unsafe { hcall(H_IPI, [server, priority, 0, 0]) }.status
+}
 
 /// The interrupt presentation of this CPU.
 #[derive(Debug)]
@@ -37,8 +58,9 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         if !described.any(|controller| controller == Controller::Presentation) {
             return Err(TakeError::Missing("interrupt presentation"));
         }
-        // SAFETY: the call sets this CPU's priority, no more.
-        unsafe { hcall(H_CPPR, [LEAST_FAVOURED, 0, 0, 0]) };
+        let server = MachineInfo::noted().boot_cpu.map_or(0, u64::from);
+        own::area().server.store(server, Ordering::Relaxed);
+        accept_all();
         Ok(Self { slots: [None; SLOTS], registers: PhantomData })
     }
 
@@ -49,26 +71,46 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     }
 
     fn own_hardware(&self) -> u64 {
-        0
+        own::area().server.load(Ordering::Relaxed)
     }
 
     fn join(&self) -> Result<(), NoCpu> {
-        Err(NoCpu(0))
+        accept_all();
+        Ok(())
     }
 
     fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
-        Err(NoCpu(hardware))
+        // SAFETY: a barrier: what was stored before, the other CPU sees.
+        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+        let status = set_call(hardware, CALL_PRIORITY);
+        if status == H_SUCCESS { Ok(()) } else { Err(NoCpu(hardware)) }
+    }
+
+    unsafe fn start(
+        &self,
+        hardware: u64,
+        _landing: Option<PhysAddr>,
+        launch: &'static Launch,
+    ) -> Result<(), NoCpu> {
+        let server = u32::try_from(hardware).map_err(|_| NoCpu(hardware))?;
+        if start::start(server, launch) { Ok(()) } else { Err(NoCpu(hardware)) }
     }
 
     fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
         // SAFETY: the call takes an interrupt and answers in a register.
         let answer = unsafe { hcall(H_XIRR, [0; 4]) };
         let id = answer.results[0] as u32;
-        let source = id & SOURCE;
-        (source != 0).then(|| Claim {
-            from: Source::slot(self.slots.iter().position(|&slot| slot == Some(source))),
-            id,
-        })
+        let slot = |source| self.slots.iter().position(|&slot| slot == Some(source));
+        let from = match id & SOURCE {
+            0 => return None,
+            CALL_SOURCE => {
+                // It asks until it is taken back.
+                set_call(self.own_hardware(), LEAST_FAVOURED);
+                Source::Cpu
+            }
+            source => Source::slot(slot(source)),
+        };
+        Some(Claim { from, id })
     }
 
     fn finish(&self, claim: Claim) {

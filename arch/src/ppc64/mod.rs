@@ -17,9 +17,13 @@ mod hcall;
 #[cfg(target_arch = "powerpc64")]
 pub mod irq;
 #[cfg(target_arch = "powerpc64")]
+pub mod own;
+#[cfg(target_arch = "powerpc64")]
 mod probe;
 #[cfg(target_arch = "powerpc64")]
-pub mod rtas;
+mod rtas;
+#[cfg(target_arch = "powerpc64")]
+mod start;
 #[cfg(target_arch = "powerpc64")]
 pub mod tables;
 #[cfg(target_arch = "powerpc64")]

@@ -23,11 +23,12 @@ const ARRAY: usize = 3 + CELLS;
 #[repr(align(4096))]
 struct Memory<T>(UnsafeCell<T>);
 
-// SAFETY: each static is used by the one who holds the `Rtas`, or by the end of the kernel, after
-// which nobody else runs; no other CPU is ever started.
+// SAFETY: each static is used by the one who holds the `Rtas`, or by the one who starts CPUs, with the lock of the
+// controllers; or by the end of the kernel, after which nobody else runs.
 unsafe impl<T> Sync for Memory<T> {}
 
 static CALL: Memory<[u32; ARRAY]> = Memory(UnsafeCell::new([0; ARRAY]));
+static START_CALL: Memory<[u32; ARRAY]> = Memory(UnsafeCell::new([0; ARRAY]));
 static LAST_CALL: Memory<[u32; ARRAY]> = Memory(UnsafeCell::new([0; ARRAY]));
 static BUFFER: Memory<[u8; BUFFER_BYTES]> = Memory(UnsafeCell::new([0; BUFFER_BYTES]));
 /// What firmware shows the operator when the kernel gives up.
@@ -36,7 +37,7 @@ static LAST_WORDS: [u8; 20] = *b"hotmem: kernel end\0\0";
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Where a static of the image lies.
-fn physical<T>(at: *const T) -> u64 {
+pub(super) fn physical<T>(at: *const T) -> u64 {
     VirtAddr::new(at.addr() as u64).offset_from(Ppc64::KERNEL_BASE)
 }
 
@@ -95,6 +96,16 @@ impl contract::Rtas for Rtas {
         // The image is loaded below 4 GiB.
         physical(BUFFER.0.get()) as u32
     }
+}
+
+/// Has the CPU `server` begin at `entry` with `argument` in r3; returns whether firmware does. To be called with the lock
+/// of the controllers.
+pub(super) fn start_cpu(token: u32, server: u32, entry: u32, argument: u32) -> bool {
+    let (args, mut rets) = ([server, entry, argument], [u32::MAX]);
+    // SAFETY: the array is this function's, of which there is one call at a time; the call writes to nothing else, and
+    // the CPU begins with code that is made for that.
+    let called = unsafe { call(START_CALL.0.get(), token, &args, &mut rets) };
+    called.is_ok() && rets == [0]
 }
 
 /// Ends the machine as far as firmware can: `power-off` for success, `ibm,os-term` for the rest.

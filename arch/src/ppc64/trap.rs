@@ -1,7 +1,7 @@
 //! Traps: what the entry code saves, how it gets to Rust, and who handles it.
 //!
 //! ```text
-//!   vector (physical 0x100 and on, no translation) --> a few registers into SAVED --> translation on
+//!   vector (physical 0x100 and on, no translation) --> a few registers into the CPU's area --> translation on
 //!     --> all registers onto a stack of traps --> dispatch(frame)
 //!     --> a faulting probe is resumed at its answer; anything else goes to the kernel's handler
 //! ```
@@ -12,10 +12,12 @@
 // UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
 #![expect(unsafe_code)]
 
-use super::frame::{DECREMENTER, SAVED, TrapFrame};
+use super::frame::{DECREMENTER, TrapFrame};
 use super::{cpu, probe};
+use crate::area::CpuArea;
 use crate::common::trap::HandlerSlot;
 use core::arch::{asm, global_asm};
+use core::mem::offset_of;
 
 /// What the kernel does about a trap.
 pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
@@ -48,8 +50,7 @@ pub(super) fn vectors() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) }
 }
 
-// Without translation the CPU ignores the top four bits of an address, and KERNEL_BASE has no others in
-// its upper half that an address of 32 bits would miss.
+// SPRG3 leads to the area of the CPU (`enter`). Without translation, where that is are the low 32 bits.
 global_asm!(
     r#"
     .macro hotmem_load reg, symbol
@@ -74,8 +75,9 @@ hotmem_vectors:
 hotmem_vectors_common:
     mtspr 273, 1
     mtspr 274, 0
-    lis 1, {saved}@high
-    ori 1, 1, {saved}@l
+    mfspr 1, 275
+    clrldi 1, 1, 32
+    addi 1, 1, {saved}
     mfspr 0, 274
     std 0, 0(1)
     mfspr 0, 273
@@ -103,7 +105,8 @@ hotmem_vectors_end:
     .section .text.hotmem_trap_entry, "ax"
     .balign 16
 hotmem_trap_entry:
-    hotmem_load 1, {saved}
+    mfspr 1, 275
+    addi 1, 1, {saved}
     ld 2, 56(1)
     addi 2, 2, -1392
     .irp n, 3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
@@ -161,7 +164,8 @@ hotmem_trap_entry:
     bctrl
 
     mr 2, 31
-    hotmem_load 3, {saved}
+    mfspr 3, 275
+    addi 3, 3, {saved}
     ld 4, 72(3)
     std 4, 56(3)
     addi 4, 2, 1376
@@ -194,6 +198,6 @@ hotmem_trap_entry:
     .endr
     rfid
 "#,
-    saved = sym SAVED,
+    saved = const offset_of!(CpuArea, saved),
     dispatch = sym dispatch,
 );

@@ -50,6 +50,8 @@ pub struct Tokens {
     pub set_xive: Option<u32>,
     /// `ibm,int-on`
     pub int_on: Option<u32>,
+    /// `start-cpu`
+    pub start_cpu: Option<u32>,
 }
 
 /// Logical memory blocks with consecutive addresses and connectors, all in one state.
@@ -92,6 +94,8 @@ pub struct Board {
     pub power_source: Option<u32>,
     /// The console.
     pub console: Option<Terminal>,
+    /// The server numbers of the CPUs, each thread's.
+    pub cpus: Vec<u32>,
     /// Ticks of the timebase in a second.
     pub timebase_hertz: Option<u64>,
     /// Which entry of an associativity list is the node.
@@ -127,6 +131,7 @@ impl Board {
             event_source: interrupt(tree, "/event-sources/hot-plug-events"),
             power_source: interrupt(tree, "/event-sources/epow-events"),
             console: console(tree),
+            cpus: cpus(tree),
             timebase_hertz: timebase(tree),
             node_index: points.first().map_or(4, |&index| index as usize),
             row,
@@ -231,6 +236,14 @@ fn terminal(node: &FdtNode<'_>) -> Option<Terminal> {
     Some(Terminal { unit, source: words(node, "interrupts").first().copied() })
 }
 
+/// The server numbers of all threads (LoPAR C.6.3, `ibm,ppc-interrupt-server#s`), up to a number that no machine has.
+fn cpus(tree: &Fdt<'_>) -> Vec<u32> {
+    const MOST: usize = 4096;
+    let cores = tree.find_node("/cpus").into_iter().flat_map(|cpus| cpus.children());
+    let cores = cores.filter(|node| is(node, "device_type", b"cpu\0"));
+    cores.flat_map(|core| words(&core, "ibm,ppc-interrupt-server#s")).take(MOST).collect()
+}
+
 /// What the first CPU says of the timebase.
 fn timebase(tree: &Fdt<'_>) -> Option<u64> {
     let mut cpus = tree.find_node("/cpus")?.children();
@@ -269,6 +282,7 @@ fn tokens(rtas: &FdtNode<'_>) -> Tokens {
         configure_connector: token("ibm,configure-connector"),
         set_xive: token("ibm,set-xive"),
         int_on: token("ibm,int-on"),
+        start_cpu: token("start-cpu"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Events, MemoryPlan, tell_silence};
 use crate::console;
+use crate::cpus::describe::Described;
 use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
@@ -73,6 +74,14 @@ fn board(at: PhysRange, tables: &KernelTables, ram: &RangeList) -> Result<Board,
     Board::read(&tree).map_err(PlanError::Tree)
 }
 
+/// The server number of the CPU that boots, which the tree's header has (Devicetree Specification 0.4, 5.2).
+fn boot_cpu(tree: PhysRange, tables: &KernelTables, ram: &RangeList) -> Option<u32> {
+    const BOOT_CPU: usize = 28;
+    let memory = FirmwareMemory::new(tables, ram);
+    let word = memory.bytes(tree)?.get(BOOT_CPU..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*word))
+}
+
 /// Reads where memory is and may come, how the machine can be left, and what it does not say itself.
 ///
 /// # Errors
@@ -91,6 +100,8 @@ pub(crate) fn plan(
         power_off: board.tokens.power_off,
         os_term: board.tokens.os_term,
         psci: None,
+        start_cpu: board.tokens.start_cpu,
+        boot_cpu: boot_cpu(tree, tables, ram),
     };
     info.note();
     let window = board.window().collect();
@@ -120,12 +131,15 @@ pub(crate) fn events(
         }
     };
     let console = board.console.and_then(|terminal| terminal.source);
+    let cpus =
+        board.cpus.iter().map(|&server| Described { hardware: server.into(), enabled: true });
+    let cpus = cpus.collect();
     let mut source = PaprSource::new(board, RunTime(services), &EVENT_LINES);
     if let Err(error) = interrupts::init(core::iter::once(Controller::Presentation), mm) {
         log::error!("interrupt controllers: {error}");
     }
     let console_line = console.and_then(|number| connect_console(number, &mut source));
-    Events { source: Some(Box::new(source)), console_line, cpus: Vec::new() }
+    Events { source: Some(Box::new(source)), console_line, cpus }
 }
 
 /// Connects the interrupts of events and lets them come; returns the number of memory devices there can

@@ -257,7 +257,8 @@ fn a_machine_check_takes_its_page_out_of_use_and_the_kernel_goes_on(lab: &Lab) -
 fn a_machine_check_that_lost_the_state_of_the_cpu_ends_the_kernel(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         let line = "mce 0 1 0xbf00000000000134 0xd 0x100000 0x8c";
-        machine.qmp("human-monitor-command", json!({ "command-line": line }))?;
+        // The guest may be gone before QEMU has answered: how it ended is what counts.
+        let _ = machine.qmp("human-monitor-command", json!({ "command-line": line }));
         let exit = machine.wait_exit()?;
         ensure!(exit == Exit::Panicked, "{exit}");
         Ok(())

@@ -108,7 +108,8 @@ fn describe(sets: &[[u32; 6]], stdout: &[u8]) -> Vec<u8> {
     tree.begin("event-sources").begin("hot-plug-events").cells("interrupts", &[0x1001, 0]);
     tree.end().begin("epow-events").cells("interrupts", &[0x1000, 0]).end().end();
     tree.begin("cpus").begin("PowerPC,POWER9@0").bytes("device_type", b"cpu\0");
-    tree.cells("timebase-frequency", &[512_000_000]).end().end();
+    tree.cells("timebase-frequency", &[512_000_000]);
+    tree.cells("ibm,ppc-interrupt-server#s", &[8, 9]).end().end();
     tree.begin("vdevice");
     for (name, unit, source) in [("l-lan@71000002", 0x7100_0002, 0x1102), VTY, OTHER_VTY] {
         tree.begin(name).cells("reg", &[unit]).cells("interrupts", &[source, 0]).end();
@@ -134,6 +135,7 @@ fn the_tree_says_where_memory_is_and_may_come() {
     assert_eq!(board.ram, [(boot, NodeId::default())]);
     assert_eq!(board.window().collect::<Vec<_>>(), [lmbs(0, 8)]);
     assert_eq!((board.event_source, board.timebase_hertz), (Some(0x1001), Some(512_000_000)));
+    assert_eq!(board.cpus, [8, 9]);
     assert_eq!(board.power_source, Some(0x1000));
     let first = Terminal { unit: 0x7100_0000, source: Some(0x1101) };
     assert_eq!(board.console, Some(first));
