@@ -32,11 +32,12 @@
 //! [`machine`] says what may be called from handlers. `verify` holds a zone's lock while it walks a list:
 //! it is for when nothing else is going on.
 //!
-//! Where [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, nobody may spin here with
-//! interrupts off while one is under way. Looks begin with interrupts on, for they spin while an operation
-//! changes something; so do operations, whose turn is tried and not spun on, but for the steps of an
-//! offline, which wait for a moment's work of others; and allocations and look-ups while `convert` runs,
-//! which flushes with look-ups held off and the zone of the block locked.
+//! Where [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, whoever spins here with interrupts off
+//! answers meanwhile, or the flush fails. No flush is made with a zone locked or look-ups held off but by `convert`,
+//! so allocations, frees and look-ups, which may be called with interrupts off, answer in their waits: by the
+//! relax hook of [`Machine::Lock`] ([`lock::TicketLock`]) and by [`Machine::relax`]. Looks begin with interrupts on, for
+//! they spin while an operation changes something; so do operations, whose turn is tried and not spun on, but for the
+//! steps of an offline, which wait for a moment's work of others.
 //!
 //! # Preemption
 //!

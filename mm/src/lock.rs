@@ -4,7 +4,12 @@
 //! [`crate::machine`]. The turn is not such a lock: it marks that an operation is under way, is held while others'
 //! code runs, and stays the manager's own.
 
+// UNSAFETY: vouches for the exclusion of the ticket lock.
+#![expect(unsafe_code)]
+
 use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 pub use lock_api;
 
@@ -17,6 +22,50 @@ impl<L: lock_api::RawMutex + Send + Sync + fmt::Debug + 'static> RawLock for L {
 /// A lock that spins and does nothing else.
 pub type SpinLock = spin::Mutex<()>;
 
+/// What a CPU does while it waits for a lock.
+pub trait Relax: Send + Sync + fmt::Debug + 'static {
+    /// One turn of the wait: the CPU's own hint (`pause`, `yield`), and the answer to a flush that another CPU asks for
+    /// ([`Machine::relax`](crate::Machine::relax)).
+    fn relax();
+}
+
+/// A lock that is given to who came first, whose waits are the kernel's.
+#[derive(Debug)]
+pub struct TicketLock<R: Relax> {
+    /// The ticket of who comes next, and of who has the lock.
+    next: AtomicU32,
+    serving: AtomicU32,
+    relax: PhantomData<fn() -> R>,
+}
+
+// SAFETY: each ticket is drawn once, and the lock is held from when `serving` says it until `unlock` says the next; 2^32
+// CPUs that wait at once there are not. `unlock` releases what `lock` and `try_lock` acquire.
+unsafe impl<R: Relax> lock_api::RawMutex for TicketLock<R> {
+    const INIT: Self =
+        Self { next: AtomicU32::new(0), serving: AtomicU32::new(0), relax: PhantomData };
+
+    type GuardMarker = lock_api::GuardNoSend;
+
+    fn lock(&self) {
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        while self.serving.load(Ordering::Acquire) != ticket {
+            R::relax();
+        }
+    }
+
+    fn try_lock(&self) -> bool {
+        let serving = self.serving.load(Ordering::Acquire);
+        let drawn = serving.wrapping_add(1);
+        self.next.compare_exchange(serving, drawn, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    unsafe fn unlock(&self) {
+        // The holder alone changes it.
+        let serving = self.serving.load(Ordering::Relaxed);
+        self.serving.store(serving.wrapping_add(1), Ordering::Release);
+    }
+}
+
 pub(crate) use lock_api::{Mutex, MutexGuard};
 
 /// One turn of a wait. On a host it lets another thread run: the one that this one waits for may have no CPU.
@@ -27,4 +76,50 @@ pub(crate) fn relax() {
         std::thread::yield_now();
     }
     core::hint::spin_loop();
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+    use std::thread;
+
+    static WAITS: AtomicU64 = AtomicU64::new(0);
+
+    #[derive(Debug)]
+    struct Waits;
+
+    impl Relax for Waits {
+        fn relax() {
+            WAITS.fetch_add(1, Ordering::Relaxed);
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_ticket_lock_excludes_serves_in_order_and_waits_by_the_kernels_hook() {
+        let lock = Mutex::<TicketLock<Waits>, _>::new(std::vec::Vec::new());
+        let mut held = lock.lock();
+        assert!(lock.try_lock().is_none());
+        thread::scope(|scope| {
+            // SAFETY: only looked at: `next` says how many have come.
+            let come = || unsafe { lock.raw() }.next.load(Ordering::Relaxed);
+            for number in 0..3 {
+                let lock = &lock;
+                scope.spawn(move || lock.lock().push(number));
+                while come() != number + 2 {
+                    thread::yield_now();
+                }
+            }
+            while WAITS.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
+            }
+            held.push(9);
+            drop(held);
+        });
+        assert_eq!(*lock.lock(), [9, 0, 1, 2]);
+        assert!(lock.try_lock().is_some());
+    }
 }

@@ -24,6 +24,10 @@
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu), [`node`](Machine::node), [`distance`](Machine::distance) | everything | locks of a cache and a zone, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
+//! [`Tlb::flush`](crate::paging::Tlb::flush) is called with the turn taken and looks kept out, by `convert` also with the
+//! zone of a block locked and look-ups held off: whoever waits for these two does
+//! [`Machine::relax`] and what [`Machine::Lock`] does in a wait, and answers the flush there.
+//!
 //! A mapper may be behind a lock: nothing that it is given calls it again. It is at work while it calls
 //! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager asks for descriptors, so none of these may
 //! call it either.
@@ -192,5 +196,15 @@ pub unsafe trait Machine: Geometry + PhysMem {
     /// own, more for others. Allocations take the nearest memory first. By default all nodes but its own are as far.
     fn distance(&self, cpu: usize, to: NodeId) -> u8 {
         if self.node(cpu) == to { 10 } else { 20 }
+    }
+
+    /// One turn of a look-up's wait for an operation of another CPU.
+    ///
+    /// Where a flush needs an answer from every CPU, this gives it
+    /// ([`Shootdown::serve`](crate::paging::shootdown::Shootdown::serve)): look-ups may be called with interrupts off, and
+    /// [`convert`](crate::Mm::convert) flushes with look-ups held off. The wait of [`Lock`](Self::Lock) does the same
+    /// ([`TicketLock`](crate::lock::TicketLock)).
+    fn relax(&self) {
+        crate::lock::relax();
     }
 }

@@ -81,6 +81,6 @@ impl<M: Machine> Memmap<M> {
 
     /// Counts a look-up as a reader: what it finds stays mapped until the guard is dropped.
     pub(crate) fn read(&self) -> ReadGuard<'_> {
-        self.readers.enter(self.machine.cpu())
+        self.readers.enter(self.machine.cpu(), || self.machine.relax())
     }
 }

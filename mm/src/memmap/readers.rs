@@ -81,12 +81,12 @@ impl Readers {
         }
     }
 
-    /// Counts a reader on `cpu`.
-    pub(crate) fn enter(&self, cpu: usize) -> ReadGuard<'_> {
+    /// Counts a reader on `cpu`, which does `turn` while readers are held off.
+    pub(crate) fn enter(&self, cpu: usize, turn: impl Fn()) -> ReadGuard<'_> {
         let shard = &self.shards[cpu % SHARDS].0;
         loop {
             while self.is_closed() {
-                relax();
+                turn();
             }
             if let Some(guard) = self.try_count(shard) {
                 return guard;
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_reader_that_stays_is_named_and_holds_up_no_other_reader() {
         let readers = Readers::new();
-        let guard = readers.enter(SHARDS + 3);
+        let guard = readers.enter(SHARDS + 3, relax);
         assert_eq!(readers.drain(), Err(Stays(3)));
         let (open, shut) = (Cell::new(0), Cell::new(0));
         let turn = || {
@@ -206,7 +206,7 @@ mod tests {
         let readers = Readers::new();
         let shut = Cell::new(0);
         // Found by the wait with the gate shut alone: it enters while that waits for another.
-        let first = RefCell::new(Some(readers.enter(1)));
+        let first = RefCell::new(Some(readers.enter(1, relax)));
         let late = RefCell::new(None);
         let turn = || {
             if readers.is_closed() {
@@ -227,17 +227,17 @@ mod tests {
         let gate = readers.exclude();
         assert!(gate.is_ok() && readers.try_enter(0).is_none());
         drop(gate);
-        let guard = readers.enter(0);
+        let guard = readers.enter(0, relax);
         assert!(readers.exclude().is_err());
         drop((guard, readers.try_enter(0).unwrap()));
-        drop(readers.enter(0));
+        drop(readers.enter(0, relax));
     }
 
     #[test]
     fn a_reader_that_entered_after_a_drain_does_not_block_it_but_the_next() {
         let readers = Readers::new();
         assert_eq!(readers.drain(), Ok(()));
-        let guard = readers.enter(3);
+        let guard = readers.enter(3, relax);
         assert_eq!(guard.count.load(Ordering::Relaxed), 1);
         drop(guard);
         assert_eq!(readers.drain(), Ok(()));

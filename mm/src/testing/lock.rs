@@ -10,6 +10,19 @@ use crate::lock::lock_api::{GuardNoSend, RawMutex};
 
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
+    static WAITS: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
+}
+
+/// Has this thread call `turn` whenever it waits for a lock or for look-ups to be let in, as a CPU with interrupts off
+/// that answers others meanwhile.
+pub fn on_wait(turn: &'static dyn Fn()) {
+    WAITS.set(Some(turn));
+}
+
+/// One turn of a wait.
+pub(super) fn wait() {
+    WAITS.get().into_iter().for_each(|turn| turn());
+    crate::lock::relax();
 }
 
 /// How many of the manager's locks this thread holds.
@@ -29,7 +42,7 @@ unsafe impl RawMutex for WatchedLock {
 
     fn lock(&self) {
         while !RawMutex::try_lock(&self.0) {
-            crate::lock::relax();
+            wait();
         }
         HELD.set(HELD.get() + 1);
     }

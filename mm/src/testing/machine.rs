@@ -339,6 +339,10 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
         super::cpu()
     }
 
+    fn relax(&self) {
+        super::lock::wait();
+    }
+
     /// Before an allocation fails the MMU caches all there is: what the operation did so far, and now takes
     /// back, may have been seen by a CPU.
     fn allows_allocation(&self) -> bool {

@@ -1,11 +1,15 @@
 //! The kernel chooses the lock; the manager holds it for short, and never while others' code runs.
 
+use hotmem::paging::addr::VirtRange;
+use hotmem::paging::shootdown::{Local, Shootdown};
+use hotmem::testing::on_wait;
 use hotmem::testing::{Bench, Holder, Setup, Tiny, locks_held, range};
 use hotmem::{
     BlockId, Change, Event, Listen, Listener, News, NodeId, Order, Pfn, Placement, Removability,
     Request, TakeList, ZoneKind,
 };
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::thread;
 
 const MIB: u64 = 1 << 20;
 
@@ -142,5 +146,95 @@ fn whoever_a_flush_waits_for_gets_through_the_allocator_and_look_ups_but_during_
     FLUSHES.converts.store(false, Ordering::Relaxed);
     let own = mm.take_pages(Order::ZERO).unwrap();
     assert!(mm.page_info(Pfn::new(own.get())).is_some());
+    bench.check();
+}
+
+/// The CPUs of the conversion below: CPU 0 converts, CPU 1 has interrupts off in a call of the manager.
+static CPUS: Shootdown<2> = Shootdown::new();
+/// Whether CPU 1 shall begin its call, and has.
+static GO: AtomicBool = AtomicBool::new(false);
+static BEGUN: AtomicBool = AtomicBool::new(false);
+static OVER: AtomicBool = AtomicBool::new(false);
+static ANSWERED: AtomicUsize = AtomicUsize::new(0);
+static UNANSWERED: AtomicUsize = AtomicUsize::new(0);
+
+/// A CPU without interrupts.
+struct Masked;
+
+impl Local for Masked {
+    fn flush(&self, _: Option<&[VirtRange]>) {}
+
+    fn interrupt(&self, _: usize) {}
+
+    fn relax(&self) {
+        thread::yield_now();
+    }
+}
+
+fn serve() {
+    CPUS.serve(1, &Masked);
+}
+
+/// Converts while CPU 1 is in `call` with interrupts off from the first flush on: it answers in its wait, or not at all.
+fn converts_while(bench: &'static Bench<Tiny>, call: &(dyn Fn() + Sync)) {
+    let dimm = range(64 * MIB, 4 * MIB);
+    bench.plug(dimm);
+    bench.add(dimm, Placement::PerRange);
+    bench.online(dimm);
+    [&OVER, &GO, &BEGUN].iter().for_each(|flag| flag.store(false, Ordering::SeqCst));
+    CPUS.join(0, &Masked);
+    CPUS.join(1, &Masked);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            on_wait(&serve);
+            while !OVER.load(Ordering::SeqCst) {
+                serve();
+                if GO.load(Ordering::SeqCst) && !BEGUN.swap(true, Ordering::SeqCst) {
+                    call();
+                }
+                thread::yield_now();
+            }
+            CPUS.leave(1);
+        });
+        let converted = bench.mm.convert(dimm);
+        OVER.store(true, Ordering::SeqCst);
+        assert_eq!(converted, Ok(4));
+    });
+    bench.offline(dimm);
+    bench.blocks(dimm).into_iter().for_each(|id| _ = bench.remove(range(id.get() * MIB, MIB)));
+    bench.unplug(dimm);
+}
+
+#[test]
+fn a_cpu_in_the_allocator_or_a_look_up_with_interrupts_off_answers_the_flushes_of_a_conversion() {
+    let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&Setup {
+        ram: [(0, 16 * MIB, 0)].into(),
+        block: MIB,
+        window: (64 * MIB, 4 * MIB),
+        kernelcore: None,
+    })));
+    bench.mm.machine().mmu().on_flush(|| {
+        if OVER.load(Ordering::SeqCst) {
+            return;
+        }
+        GO.store(true, Ordering::SeqCst);
+        while !BEGUN.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        let answer = CPUS.request(0, &[], &Masked, 1 << 16);
+        let count = if answer.is_ok() { &ANSWERED } else { &UNANSWERED };
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let look = || _ = bench.mm.page_info(Pfn::new(64 * MIB / 4096));
+    let alloc = || {
+        let pfn = bench.alloc_movable_zone(Order::ZERO).unwrap();
+        bench.mm.free_pages(pfn).unwrap();
+    };
+    let calls: [&(dyn Fn() + Sync); 2] = [&look, &alloc];
+    for (number, call) in calls.into_iter().enumerate() {
+        converts_while(bench, call);
+        let counts = [&ANSWERED, &UNANSWERED].map(|count| count.load(Ordering::SeqCst));
+        assert_eq!(counts, [3 * (number + 1), 0]);
+    }
     bench.check();
 }
