@@ -3,7 +3,7 @@
 // UNSAFETY: vouches for what a locked cache keeps.
 #![expect(unsafe_code)]
 
-use crate::addr::{Order, Pfn};
+use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::cache::{Cache, CacheGuard, Class, List, MAX_BATCH, Taken};
 use crate::alloc::lists::{FreeLists, count_free, free_extent};
@@ -99,18 +99,35 @@ impl<M: Machine> Allocator<M> {
         }
         let pfns = &mut pfns[..count];
         pfns.sort_unstable();
-        let mut joined = Joined::default();
-        for &pfn in &*pfns {
-            joined.add(memmap, Pfn::new(pfn), class.order());
+        let pages = class.order().pages();
+        let mut guard = self.nodes.lock(node, kind);
+        let (zone, memmap) = self.locked(&mut guard);
+        let mut rest = &*pfns;
+        while let Some(&first) = rest.first() {
+            let next = rest.windows(2).take_while(|pair| pair[1] == pair[0] + pages);
+            let count = 1 + next.count();
+            let run = PfnRange::new(Pfn::new(first), count as u64 * pages);
+            self.free_run(memmap, zone, run, class.order());
+            rest = &rest[count..];
         }
-        let mut zone = self.nodes.lock(node, kind);
-        for &(pfn, order) in joined.extents() {
-            let (Some(section), Some(block)) =
-                (memmap.known_section(pfn), memmap.known_record_of(pfn))
-            else {
-                continue;
-            };
-            free_extent(memmap, &mut zone, section, block, pfn, order);
+    }
+
+    /// Makes neighbouring extents of `order`, which are on no list, free, as few larger ones inside a part as they can be.
+    fn free_run(&self, memmap: Seen<'_, M>, zone: &mut Zone, run: PfnRange, order: Order) {
+        let mut at = run.start;
+        while at < run.end {
+            let rest = PfnRange { start: at, end: run.end };
+            let size = largest_at::<M>(rest).max(order);
+            // None but the first is a head any more. That becomes one of a free extent.
+            for index in 1..size.pages() >> order.get() {
+                memmap.page(at.add(index << order.get())).set_state(PageState::Tail);
+            }
+            if let (Some(section), Some(block)) =
+                (memmap.known_section(at), memmap.known_record_of(at))
+            {
+                free_extent(memmap, zone, section, block, at, size);
+            }
+            at = at.add(size.pages());
         }
     }
 
@@ -133,35 +150,9 @@ fn piece_of<M: Machine>(size: Order, order: Order, wanted: u64) -> Order {
     several.min(in_part).max(order).min(size)
 }
 
-/// Extents of a batch, neighbours joined to larger ones inside a part.
-#[derive(Default)]
-struct Joined {
-    extents: [(Pfn, Order); MAX_BATCH],
-    count: usize,
-}
-
-impl Joined {
-    fn extents(&self) -> &[(Pfn, Order)] {
-        &self.extents[..self.count]
-    }
-
-    /// Adds an extent that lies above all others.
-    fn add<M: Machine>(&mut self, memmap: Seen<'_, M>, pfn: Pfn, order: Order) {
-        let mut last = (pfn, order);
-        while let Some(&(pfn, order)) = self.extents().last()
-            && let Some(double) = order.double().filter(|&double| double < M::PART_ORDER)
-            && order == last.1
-            && pfn.is_aligned(double)
-            && pfn.add(order.pages()) == last.0
-        {
-            // Nothing but the first of its extents is a head. The first becomes one of a free extent soon.
-            memmap.page(last.0).set_state(PageState::Tail);
-            last = (pfn, double);
-            self.count -= 1;
-        }
-        if let Some(slot) = self.extents.get_mut(self.count) {
-            *slot = last;
-            self.count += 1;
-        }
-    }
+/// The largest extent at the start of `pfns` that is smaller than a part: all its descriptors hold a state.
+fn largest_at<M: Machine>(pfns: PfnRange) -> Order {
+    let in_part = M::PART_ORDER.half().unwrap_or(Order::ZERO);
+    let aligned = Order::new(pfns.start.get().trailing_zeros() as u8).unwrap_or(Order::MAX);
+    Order::fitting(pfns.pages()).min(aligned).min(in_part)
 }

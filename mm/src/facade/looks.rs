@@ -72,6 +72,11 @@ impl<M: Machine> Mm<M> {
         self.view().page_info(pfn)
     }
 
+    /// What `pfn` is, as [`page_info`](Self::page_info) says it, and nothing else: for who asks often.
+    pub fn state(&self, pfn: Pfn) -> Option<PageState> {
+        self.view().state(pfn)
+    }
+
     /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
     pub fn is_ram(&self, pfn: Pfn) -> bool {
         self.view().is_ram(pfn)

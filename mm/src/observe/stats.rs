@@ -132,6 +132,19 @@ impl<'m, M: Machine> View<'m, M> {
         })
     }
 
+    /// See [`Mm::state`](crate::Mm::state).
+    pub(crate) fn state(&self, pfn: Pfn) -> Option<PageState> {
+        let guard = self.allocator.memmap.read();
+        let memmap = self.allocator.memmap.seen(&guard);
+        let section = memmap.section_at(pfn)?;
+        let online = section.word().state() == SectionState::Online;
+        if online && section.record().initialised().has(Section::<M>::part(pfn)) {
+            // A page of a memmap holds its state, too.
+            return section.page(pfn).state();
+        }
+        state_of(memmap, pfn).map(|(state, _)| state)
+    }
+
     /// See [`Mm::is_ram`](crate::Mm::is_ram).
     pub(crate) fn is_ram(&self, pfn: Pfn) -> bool {
         let guard = self.allocator.memmap.read();

@@ -40,7 +40,9 @@ fn with_block(kind: ZoneKind) -> (Bench<Tiny>, BlockId) {
 }
 
 fn state(bench: &Bench<Tiny>, pfn: Pfn) -> Option<PageState> {
-    bench.mm.page_info(pfn)?.state
+    let state = bench.mm.page_info(pfn)?.state;
+    assert_eq!(bench.mm.state(pfn), state);
+    state
 }
 
 fn is_cached(bench: &Bench<Tiny>, pfn: Pfn) -> bool {
@@ -69,6 +71,19 @@ fn a_freed_page_waits_in_the_cache_of_its_cpu_and_is_free_all_the_same() {
     assert_eq!((bench.mm.stats().cached, bench.mm.cpu_pages(0).unwrap().cached), (0, 0));
     assert!(matches!(state(&bench, pfn), Some(PageState::Free { .. } | PageState::Tail)));
     bench.check();
+}
+
+#[test]
+fn the_state_alone_is_that_of_the_whole_answer_for_every_page() {
+    let (bench, id) = with_block(ZoneKind::Normal);
+    let held: Vec<_> = (0..50).map(|_| bench.mm.alloc(Order::ZERO).unwrap()).collect();
+    let pages = (0..8 * MIB / 4096).chain(WINDOW / 4096..(WINDOW + 2 * MIB) / 4096).map(Pfn::new);
+    let known = pages.clone().filter(|&pfn| state(&bench, pfn).is_some()).count() as u64;
+    assert_eq!(known, 9 * MIB / 4096);
+    drop(held);
+    bench.mm.offline(id).unwrap();
+    let known = pages.filter(|&pfn| state(&bench, pfn).is_some()).count() as u64;
+    assert!(known < 9 * MIB / 4096 && known > 8 * MIB / 4096);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 use bitmap_allocator::{BitAlloc, BitAlloc16M};
 use buddy_system_allocator::FrameAllocator;
 use free_list::{FreeList, PageLayout, PageRange};
-use hotmem::{Mm, Order, PageInfo, Pages, Pfn};
+use hotmem::{Mm, Order, Pages};
 use hotmem_hosted::Hosted;
 use spin::Mutex;
 
@@ -41,11 +41,6 @@ impl<'m> Frames for &'m Mm<Hosted> {
     fn free(&self, held: Self::Held) {
         drop(held);
     }
-}
-
-/// What is known of an allocated frame.
-pub(crate) fn page_info(mm: &Mm<Hosted>, pfn: Pfn) -> Option<PageInfo> {
-    mm.page_info(pfn)
 }
 
 /// `buddy_system_allocator`.

@@ -9,8 +9,8 @@ mod cases;
 mod frames;
 
 use crate::cases::{CASES, Case};
-use crate::frames::{Bitmap, Buddy, FRAMES, Frames, Ranges, page_info};
-use hotmem::{Mm, NodeId, Order, PhysRange, Placement, ZoneKind};
+use crate::frames::{Bitmap, Buddy, FRAMES, Frames, Ranges};
+use hotmem::{Mm, NodeId, Order, Pfn, PhysRange, Placement, ZoneKind};
 use hotmem_hosted::{Hosted, boot, on_cpu};
 use std::error::Error;
 use std::hint::black_box;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 /// Questions that the manager alone answers, with what a round has of them: one.
 const PAGE_INFO: &str = "page_info";
+const STATE: &str = "state";
 
 const HOTMEM: &str = "hotmem";
 const OTHERS: [&str; 3] = ["buddy_system_allocator", "bitmap-allocator", "free-list"];
@@ -39,6 +40,7 @@ fn list() {
         CASES.iter().for_each(|case| println!("{allocator} {} {}", case.name, case.pairs));
     }
     println!("{HOTMEM} {PAGE_INFO} 1");
+    println!("{HOTMEM} {STATE} 1");
 }
 
 fn run(allocator: &str, case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
@@ -76,18 +78,23 @@ fn run_hotmem(case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
     on_cpu(black_box(0));
     let took = match CASES.into_iter().find(|known| known.name == case) {
         Some(case) => timed(case, &mm, rounds)?,
-        None if case == PAGE_INFO => ask(mm, rounds)?,
+        None if case == PAGE_INFO => ask(mm, rounds, |pfn| mm.page_info(pfn))?,
+        None if case == STATE => ask(mm, rounds, |pfn| mm.state(pfn))?,
         None => return Err("no such case".into()),
     };
     mm.verify()?;
     Ok(took)
 }
 
-fn ask(mm: &Mm<Hosted>, rounds: usize) -> Result<Duration, Box<dyn Error>> {
+fn ask<T>(
+    mm: &Mm<Hosted>,
+    rounds: usize,
+    question: impl Fn(Pfn) -> T,
+) -> Result<Duration, Box<dyn Error>> {
     let held = mm.alloc(Order::ZERO)?;
     let start = Instant::now();
     for _ in 0..rounds {
-        black_box(page_info(mm, black_box(held.pfn())));
+        black_box(question(black_box(held.pfn())));
     }
     Ok(start.elapsed())
 }
