@@ -336,7 +336,7 @@ pub(crate) type CacheGuard<'c, L> = MutexGuard<'c, L, Cache>;
 pub struct CpuCache<L: RawLock>(Mutex<L, Cache>);
 
 /// Room for the caches of a machine's CPUs: [`CpuCaches`] with their number. A kernel names it as
-/// [`Machine::Caches`](crate::Machine::Caches).
+/// [`Machine::Caches`].
 pub trait CacheStorage: fmt::Debug + Sync {
     /// The locks of the caches.
     type Lock: RawLock;

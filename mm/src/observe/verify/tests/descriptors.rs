@@ -1,6 +1,7 @@
 //! Invariant 1: what is not mapped, or holds no state.
 
 use super::*;
+use crate::alloc::cache::Class;
 
 #[test]
 fn a_section_left_leaving_is_named() {
@@ -104,4 +105,27 @@ fn an_offline_section_that_still_believes_descriptors_is_named() {
         record(&bench, 1).initialised().insert(part(80));
         names(&bench, 1, "an offline section's bitmaps are empty");
     }
+}
+
+#[test]
+fn a_page_that_is_cached_and_in_no_cache_is_named_and_one_that_may_not_be_there() {
+    let cached = || {
+        let bench = online(MIB, Placement::PerBlock);
+        let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
+        bench.mm.free_pages(page).unwrap();
+        bench.check();
+        (bench, page)
+    };
+    let (bench, page) = cached();
+    let allocator = bench.mm.allocator();
+    let class = Class::of::<FakeMachine<Tiny>>(Order::ZERO).unwrap();
+    let mut cache = allocator.caches.lock(0).unwrap();
+    let lost = cache.list(ZoneKind::Movable, class).pop(allocator.memmap.alone());
+    assert_eq!(lost, Some(page));
+    drop(cache);
+    names(&bench, 4, "cached pages of a zone");
+
+    let (bench, page) = cached();
+    bench.mm.allocator().caches.close(PfnRange::new(page, 1));
+    names(&bench, 4, "what is being emptied is in no cache");
 }
