@@ -1,12 +1,13 @@
-//! The kernel's spin locks: who waits lets the holder run, the way this architecture has for that.
+//! The kernel's spin locks: a CPU that waits lets the holder run, and drops the translations that others ask it to drop.
 
+use crate::memory::tlb;
 use hotmem_arch::current::cpu;
 use spin::RelaxStrategy;
 
 /// Data that one CPU at a time has.
 pub(crate) type Mutex<T> = spin::mutex::Mutex<T, Relax>;
 
-/// A turn of a wait is the architecture's.
+/// A turn of a wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Relax;
 
@@ -14,5 +15,6 @@ impl RelaxStrategy for Relax {
     #[inline(always)]
     fn relax() {
         cpu::relax();
+        tlb::serve();
     }
 }

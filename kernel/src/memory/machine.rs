@@ -17,7 +17,7 @@ use hotmem::{
 use hotmem_arch::current::Format;
 use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
-use spin::Once;
+use spin::{Once, RelaxStrategy as _};
 
 /// All of it is zero, so it takes no room in the image, and is never moved.
 static MM: Mm<KernelMachine> = Mm::new(KernelMachine(()));
@@ -114,6 +114,10 @@ unsafe impl Machine for KernelMachine {
     /// Interrupt handlers do not allocate.
     type Lock = spin::mutex::Mutex<(), Relax>;
     type Meta = ();
+
+    fn relax(&self) {
+        Relax::relax();
+    }
 
     fn vmemmap_base(&self) -> VirtAddr {
         VMEMMAP_BASE

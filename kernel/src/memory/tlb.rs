@@ -67,8 +67,16 @@ pub(crate) fn join() {
     }
 }
 
+/// Whether CPUs have to ask each other: others run only after the first CPU has joined.
+fn asks() -> bool {
+    !CpuTlb::REACHES_ALL && SHOOTDOWN.takes_part(0)
+}
+
 /// Drops what other CPUs ask this one to drop, if they do.
 pub(crate) fn serve() {
+    if !asks() {
+        return;
+    }
     let own = table::own();
     if SHOOTDOWN.serve(own.number(), &Own) {
         own.flushes.fetch_add(1, Ordering::Relaxed);
@@ -85,11 +93,11 @@ unsafe impl Tlb for KernelTlb {
 
     #[inline]
     fn flush(&self, ranges: &[VirtRange]) -> Result<(), NotFlushed> {
-        // Others run only after the first CPU has joined.
-        if CpuTlb::REACHES_ALL || !SHOOTDOWN.takes_part(0) {
-            return self.0.flush(ranges);
+        if asks() {
+            SHOOTDOWN.request(cpu::number(), ranges, &Own, MAX_TURNS)
+        } else {
+            self.0.flush(ranges)
         }
-        SHOOTDOWN.request(cpu::number(), ranges, &Own, MAX_TURNS)
     }
 
     fn retire(&self, frame: PhysAddr, bytes: u64) {
