@@ -13,11 +13,30 @@ use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::page::PageState;
 use crate::memmap::seen::Seen;
+use core::ops::Deref;
 
 /// A batch takes no more than this part of a zone's free pages, so that a CPU leaves something for others.
 const SHARE: u64 = 8;
 
-impl<M: Machine> Allocator<M> {
+/// What an allocator has cached: batches, draining, the way of a page to a user and back.
+#[derive(Debug)]
+pub(crate) struct Cached<'m, M: Machine>(pub(super) &'m Allocator<M>);
+
+impl<M: Machine> Deref for Cached<'_, M> {
+    type Target = Allocator<M>;
+
+    #[inline]
+    fn deref(&self) -> &Allocator<M> {
+        self.0
+    }
+}
+
+impl<'m, M: Machine> Cached<'m, M> {
+    #[inline]
+    pub(crate) const fn of(allocator: &'m Allocator<M>) -> Self {
+        Self(allocator)
+    }
+
     /// A cache that is locked, and the memmap of its pages.
     #[inline]
     pub(super) fn opened<'c>(

@@ -4,6 +4,7 @@
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
 use crate::alloc::cache::HomeTag;
 use crate::alloc::lists::{FreeLists, count_free, free_extent};
 use crate::alloc::metas::Metas;
@@ -94,7 +95,7 @@ impl<M: Machine> Allocator<M> {
     /// the nearest first. What CPUs have cached is given back before it fails.
     pub(crate) fn alloc_request(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
         let found = self.alloc_nearest(request, owner).or_else(|| {
-            self.drain_caches();
+            Cached::of(self).drain_caches();
             self.alloc_nearest(request, owner)
         });
         found.ok_or(OutOfMemory { order: request.align })
@@ -103,7 +104,7 @@ impl<M: Machine> Allocator<M> {
     fn alloc_nearest(&self, request: Request, owner: Owner) -> Option<Pfn> {
         let cpu = self.machine().cpu();
         ZoneKind::for_owner(owner).iter().find_map(|&kind| {
-            self.alloc_refilled(cpu, kind, &request, owner).or_else(|| {
+            Cached::of(self).alloc_refilled(cpu, kind, &request, owner).or_else(|| {
                 let nodes = self.nodes.nearest_first(kind, |to| self.machine().distance(cpu, to));
                 let mut nodes = nodes.filter(|&node| request.takes(node, kind));
                 nodes.find_map(|node| self.alloc_in(node, kind, request, owner))

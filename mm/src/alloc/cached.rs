@@ -2,13 +2,13 @@
 //!
 //! Whoever has a cache locked, and nothing else, may look at the descriptors of its pages, and of pages that are in use
 //! and are the caller's: neither go offline, and who moves descriptors keeps everything out of the caches meanwhile
-//! ([`Allocator::pause_caches`]), which is asked first ([`Caches::is_closed`](super::cache::Caches::is_closed)).
+//! ([`Cached::pause_caches`]), which is asked first ([`Caches::is_closed`](super::cache::Caches::is_closed)).
 
 // UNSAFETY: declares that who frees pages without a look-up has them.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn};
-use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
 use crate::alloc::buddy::{is_users, online_section};
 use crate::alloc::cache::{Cache, Class};
 use crate::alloc::metas::Metas;
@@ -18,7 +18,7 @@ use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
 
-impl<M: Machine> Allocator<M> {
+impl<M: Machine> Cached<'_, M> {
     /// Allocates from the cache of this CPU, if the request may have what is there.
     #[inline]
     pub(super) fn alloc_cached(&self, request: &Request, owner: Owner) -> Option<Pfn> {

@@ -2,6 +2,7 @@
 
 use crate::addr::{Pfn, PfnRange};
 use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
 use crate::machine::Machine;
 use core::fmt;
 
@@ -24,7 +25,7 @@ impl<M: Machine> fmt::Debug for Closed<'_, M> {
     }
 }
 
-impl<M: Machine> Allocator<M> {
+impl<'m, M: Machine> Cached<'m, M> {
     /// Gives every cached page back to its zone. What other CPUs cache meanwhile may stay.
     pub(crate) fn drain_caches(&self) {
         self.caches.used().for_each(|cpu| self.drain_cpu(cpu));
@@ -53,20 +54,20 @@ impl<M: Machine> Allocator<M> {
     }
 
     /// As [`close_caches`](Self::close_caches), beside what is closed already and until the value is dropped.
-    pub(crate) fn close_caches_to(&self, pfns: PfnRange) -> Closed<'_, M> {
+    pub(crate) fn close_caches_to(&self, pfns: PfnRange) -> Closed<'m, M> {
         let before = self.caches.closed();
         let all = if before.pages() == 0 { pfns } else { before.hull(pfns) };
         self.close_caches(all);
-        Closed { allocator: self, before }
+        Closed { allocator: self.0, before }
     }
 
     /// Keeps everything out of all caches, until the value is dropped: no CPU looks at a descriptor with nothing but
     /// the lock of its cache held.
-    pub(crate) fn pause_caches(&self) -> Closed<'_, M> {
+    pub(crate) fn pause_caches(&self) -> Closed<'m, M> {
         let everything = PfnRange { start: Pfn::new(0), end: Pfn::new(u64::MAX) };
         let before = self.caches.close(everything);
         // Those too that were never used: their CPUs may be about to look.
         self.caches.all().for_each(|cpu| self.drain_cpu(cpu));
-        Closed { allocator: self, before }
+        Closed { allocator: self.0, before }
     }
 }

@@ -13,6 +13,7 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
 use crate::alloc::lists::FreeLists;
 use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::zone::{Zone, ZoneKind};
@@ -68,7 +69,7 @@ impl Area {
     /// From now on nothing that is freed in the area comes back to the allocator.
     pub(crate) fn begin_isolation<M: Machine>(&self, allocator: &Allocator<M>) {
         self.lock(allocator).isolating = self.pfns;
-        allocator.close_caches(self.pfns);
+        Cached::of(allocator).close_caches(self.pfns);
     }
 
     /// Isolates what is free of the next extents from `at` on, which is in the area, as far as they
@@ -94,7 +95,7 @@ impl Area {
     /// Gives every isolated extent of the area back to the allocator.
     pub(crate) fn end_isolation<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
         self.lock(allocator).isolating = PfnRange::EMPTY;
-        allocator.open_caches();
+        Cached::of(allocator).open_caches();
         let mut at = self.pfns.start;
         while at < self.pfns.end {
             let mut zone = self.lock(allocator);
@@ -136,7 +137,7 @@ impl Area {
         let mut zone = self.lock(allocator);
         FreeLists::of(memmap).give_heads(self.pfns, |order| PageState::Used { order, owner });
         zone.isolating = PfnRange::EMPTY;
-        allocator.open_caches();
+        Cached::of(allocator).open_caches();
         zone.isolated -= self.pfns.pages();
         if let Some(block) = memmap.known_block_record(section_of::<M>(self.pfns.start)) {
             block.free().sub(self.pfns.pages());

@@ -5,6 +5,7 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
 use crate::alloc::buddy::{FreeError, OutOfMemory, is_kernels};
 use crate::alloc::owners::Mover;
 use crate::alloc::request::Request;
@@ -101,7 +102,7 @@ impl<M: Machine> Drop for Pages<'_, M> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the pages are in use and this value's, which is gone now; nothing borrows from it any more.
-        if !unsafe { self.allocator.free_hot(self.pfn, self.order) } {
+        if !unsafe { Cached::of(self.allocator).free_hot(self.pfn, self.order) } {
             self.allocator.free_pages(self.pfn);
         }
     }
@@ -120,7 +121,7 @@ impl<M: Machine> Allocator<M> {
         let request = request.into();
         let (owner, manager) = request.user;
         let (mine, order) = (manager.is_none(), request.order);
-        let pfn = if mine { self.alloc_cached(&request, owner) } else { None };
+        let pfn = if mine { Cached::of(self).alloc_cached(&request, owner) } else { None };
         let pfn = pfn.map_or_else(|| self.alloc_slowly(request), Ok)?;
         Ok(Pages { allocator: self, pfn, order })
     }
@@ -157,7 +158,9 @@ impl<M: Machine> Allocator<M> {
 
     #[inline]
     fn alloc_user(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
-        self.alloc_cached(&request, owner).map_or_else(|| self.alloc_request(request, owner), Ok)
+        Cached::of(self)
+            .alloc_cached(&request, owner)
+            .map_or_else(|| self.alloc_request(request, owner), Ok)
     }
 
     /// See [`Mm::free_movable`](crate::Mm::free_movable).
@@ -172,7 +175,7 @@ impl<M: Machine> Allocator<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool + Copy,
     ) -> Result<(), FreeError> {
-        if self.free_cached(pfn, mine) {
+        if Cached::of(self).free_cached(pfn, mine) {
             return Ok(());
         }
         self.free_of(pfn, mine).map(drop)

@@ -6,6 +6,7 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::lists::FreeLists;
@@ -103,7 +104,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
     fn take_online(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let area =
             Area::among(self.memmap, PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
-        let _closed = self.allocator.close_caches_to(PfnRange::new(pfn, 1));
+        let _closed = Cached::of(self.allocator).close_caches_to(PfnRange::new(pfn, 1));
         // Operations alone change that, and this is one.
         let for_tables = self.allocator.table_frames().owns(M::address(pfn));
         let mut tables = None;

@@ -3,6 +3,7 @@
 // UNSAFETY: passes the contracts of two calls on.
 #![expect(unsafe_code)]
 
+use crate::alloc::batch::Cached;
 use crate::machine::Machine;
 use crate::*;
 
@@ -35,13 +36,13 @@ impl<M: Machine> Mm<M> {
     /// What is known of a block, or `None` if it is not there. What CPUs have cached is given back first, so that it
     /// counts as free.
     pub fn block(&self, id: BlockId) -> Option<Block> {
-        self.allocator().drain_caches();
+        Cached::of(self.allocator()).drain_caches();
         self.allocator().memmap.block(id)
     }
 
     /// Every block that is there, ascending, counted as by [`block`](Self::block).
     pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
-        self.allocator().drain_caches();
+        Cached::of(self.allocator()).drain_caches();
         self.allocator().memmap.blocks()
     }
 
@@ -195,7 +196,7 @@ impl<M: Machine> Mm<M> {
     /// Gives the pages that CPUs have cached back to their zones, where they are free for everybody and merge: as every
     /// CPU does itself when it finds no memory.
     pub fn drain_caches(&self) {
-        self.allocator().drain_caches();
+        Cached::of(self.allocator()).drain_caches();
     }
 
     /// Every node that has memory, ascending: from when its first block is added until its last is

@@ -9,6 +9,7 @@
 //! come, exactly if they fit largest first.
 
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::alloc::batch::Cached;
 use crate::alloc::buddy::since;
 use crate::alloc::evacuate::extent;
 use crate::alloc::migrate::Extent;
@@ -153,7 +154,7 @@ impl<M: Machine> View<'_, M> {
     /// Whether the blocks of `pfns` that are online could all go offline.
     fn explain(&self, pfns: PfnRange) -> Removability {
         // What is cached is free, and merges.
-        self.allocator.drain_caches();
+        Cached::of(self.allocator).drain_caches();
         let mut balance = Balance::default();
         for zone in self.zones() {
             balance.free.iter_mut().zip(zone.extents).for_each(|(sum, count)| *sum += count);

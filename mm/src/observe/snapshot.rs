@@ -2,6 +2,7 @@
 //! leave exactly as it was.
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
+use crate::alloc::batch::Cached;
 use crate::alloc::node::NodeId;
 use crate::alloc::span::NodeInfo;
 use crate::alloc::zone::{PageCounts, ZoneKind};
@@ -83,7 +84,7 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::snapshot`](crate::Mm::snapshot).
     pub(crate) fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
         // Where a CPU has free pages is no fact.
-        self.allocator.drain_caches();
+        Cached::of(self.allocator).drain_caches();
         let mut next = 0;
         while let Some((number, word)) = self.look(|_| self.first_section(next)) {
             next = number + 1;

@@ -23,6 +23,7 @@
 use super::add::records_of;
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::lists::FreeLists;
@@ -147,7 +148,7 @@ impl<M: Machine> Operations<M> {
         convert.claim_heads()?;
         let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
         // Before readers, of whom some may be about to lock a cache.
-        let paused = self.allocator.pause_caches();
+        let paused = Cached::of(&self.allocator).pause_caches();
         let held_off = memmap.readers().exclude();
         let held_off = held_off.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu));
         let gate = alone.and(held_off).inspect_err(|_| convert.unclaim_heads(plan.count()))?;

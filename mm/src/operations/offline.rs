@@ -10,6 +10,7 @@
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
 use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
@@ -301,7 +302,7 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
     let own = block - pages;
     let all = PageCounts { present: block, managed: pages, memmap: own, free: 0 };
     zone.retire(all, span);
-    allocator.open_caches();
+    Cached::of(allocator).open_caches();
     allocator.nodes.set_populated(area.node, area.kind, zone.counts().present != 0);
     // A block that can go offline is whole: each record's first section is there, and the block's.
     for (index, section) in (0..).zip(memmap.sections_of_block(id)) {

@@ -1,5 +1,6 @@
 extern crate std;
 
+use crate::alloc::batch::Cached;
 use crate::alloc::cache::Class;
 use crate::memmap::page::PageState;
 use crate::testing::{Bench, CPUS, FakeMachine, Holder, Setup, Tiny, become_cpu, range};
@@ -295,7 +296,7 @@ fn caches_hold_nothing_while_descriptors_move() {
     let bench = bench();
     let pages = bench.mm.alloc(Order::ZERO).unwrap();
     let pfn = pages.pfn();
-    let paused = bench.mm.allocator().pause_caches();
+    let paused = Cached::of(bench.mm.allocator()).pause_caches();
     assert_eq!(bench.mm.stats().cached, 0);
     drop(pages);
     drop(bench.mm.alloc(Order::ZERO).unwrap());
