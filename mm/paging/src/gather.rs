@@ -12,7 +12,7 @@
 // many a gather that detaches nothing.
 #![expect(unsafe_code)]
 
-use super::{NotFlushed, TableFrame, TableFrames, Tlb, UnmapError};
+use super::{NotFlushed, TableFrame, TableFrames, Tlb};
 use crate::addr::{AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
@@ -186,17 +186,6 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     pub fn flush(mut self) -> Result<(), NotFlushed> {
         self.settle();
         self.failed.map_or(Ok(()), Err)
-    }
-
-    /// As [`flush`](Self::flush), after an unmapping that ended so.
-    ///
-    /// # Errors
-    ///
-    /// The unmapping's, or [`UnmapError::NotFlushed`].
-    #[inline]
-    pub fn conclude(self, unmapped: Result<(), UnmapError<I>>) -> Result<(), UnmapError<I>> {
-        let flushed = self.flush().map_err(UnmapError::NotFlushed);
-        unmapped.and(flushed)
     }
 
     fn settle(&mut self) {

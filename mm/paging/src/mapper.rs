@@ -248,3 +248,16 @@ impl<I: Space> fmt::Display for UnmapError<I> {
 }
 
 impl<I: Space> core::error::Error for UnmapError<I> {}
+
+impl<T: Tlb<I>, S: TableFrames, I: Space> Gather<'_, T, S, I> {
+    /// As [`flush`](Self::flush), after an unmapping that ended so.
+    ///
+    /// # Errors
+    ///
+    /// The unmapping's, or [`UnmapError::NotFlushed`].
+    #[inline]
+    pub fn conclude(self, unmapped: Result<(), UnmapError<I>>) -> Result<(), UnmapError<I>> {
+        let flushed = self.flush().map_err(UnmapError::NotFlushed);
+        unmapped.and(flushed)
+    }
+}
