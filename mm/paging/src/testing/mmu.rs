@@ -142,7 +142,7 @@ impl<F: PteFormat> SoftMmu<F> {
         &self.ram
     }
 
-    /// Lets every [`PhysMem::pointer`] go through the linear map at `base`, as in a real kernel:
+    /// Lets every [`PhysMem::pointer`](crate::PhysMem::pointer) go through the linear map at `base`, as in a real kernel:
     /// from now on, using RAM that is not mapped there panics.
     pub fn use_linear_map(&self, base: VirtAddr) {
         self.linear.get_or_init(|| base);
