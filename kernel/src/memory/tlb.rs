@@ -14,7 +14,7 @@ use hotmem_arch::current::{CpuTlb, cpu};
 use hotmem_arch::irq::Call;
 
 /// Turns of a wait for another CPU: it takes microseconds to answer, on a host with other work tenths of a second.
-const MAX_TURNS: u64 = 1 << 26;
+const MAX_TURNS: u64 = 1 << 24;
 
 /// What the CPUs ask of each other, where the hardware does not drop translations on all of them.
 static SHOOTDOWN: Shootdown<CPUS> = Shootdown::new();

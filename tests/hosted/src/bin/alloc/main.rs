@@ -62,7 +62,7 @@ fn timed<F: Frames>(case: Case, frames: &F, rounds: usize) -> Result<Duration, B
     Ok(start.elapsed())
 }
 
-/// On a manager whose memory is a DIMM, in a zone `normal`, and that keeps every law before and after.
+/// On a manager whose memory is a DIMM, in a zone `normal`, and that keeps every invariant before and after.
 fn run_hotmem(case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
     let booted = boot()?;
     let mm = &booted.mm;
