@@ -12,15 +12,13 @@
 //!
 //! All pages of a cache are of one node, that of the CPU. A page in a cache is the head of an extent in the state
 //! [`PageState::Cached`](crate::PageState::Cached), and free for no one else: neither its zone nor its block counts
-//! it as free. Its list link is in its descriptor. Any CPU may lock any cache, to drain it.
+//! it as free. Its list link is in its descriptor (`links.rs`). Any CPU may lock any cache, to drain it.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::geometry::Geometry;
 use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
-use crate::machine::Machine;
-use crate::memmap::seen::Seen;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -38,9 +36,6 @@ const CLASSES: usize = SMALL as usize + 1;
 const BATCHES: [u64; CLASSES] = [32, 16, 8, 4, 1];
 /// The largest batch.
 pub(crate) const MAX_BATCH: usize = 32;
-
-/// Payload word of a cached page: the next on its list, as pfn + 1; 0 for none.
-const NEXT: usize = 0;
 
 /// An order that is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,32 +90,15 @@ impl HomeTag {
 /// Cached extents of one order and kind. First extents are pfn + 1; 0 for none.
 #[derive(Debug)]
 pub(crate) struct List {
-    hot: u64,
+    pub(super) hot: u64,
     /// Extents of the hot list.
-    count: u64,
+    pub(super) count: u64,
     /// A batch, or nothing.
-    cold: u64,
+    pub(super) cold: u64,
 }
 
 impl List {
     const EMPTY: Self = Self { hot: 0, count: 0, cold: 0 };
-
-    /// Takes the extent that came last from the hot list.
-    #[inline]
-    pub(crate) fn pop<M: Machine>(&mut self, memmap: Seen<'_, M>) -> Option<Pfn> {
-        let pfn = Pfn::new(self.hot.checked_sub(1)?);
-        self.hot = memmap.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
-        self.count = self.count.wrapping_sub(1);
-        Some(pfn)
-    }
-
-    /// Puts an extent first on the hot list, which is not full.
-    #[inline]
-    pub(crate) fn push<M: Machine>(&mut self, memmap: Seen<'_, M>, pfn: Pfn) {
-        memmap.page(pfn).payload()[NEXT].store(self.hot, Ordering::Relaxed);
-        self.hot = pfn.get() + 1;
-        self.count += 1;
-    }
 
     /// Whether the hot list holds a batch.
     #[inline]
@@ -159,48 +137,17 @@ impl List {
     fn extents(&self, class: Class) -> u64 {
         self.count + if self.cold == 0 { 0 } else { class.batch() }
     }
-
-    /// The extents of both lists, and whether each list has as many as it counts.
-    #[must_use]
-    pub(crate) fn visit<M: Machine>(
-        &self,
-        memmap: Seen<'_, M>,
-        class: Class,
-        each: &mut dyn FnMut(Pfn),
-    ) -> bool {
-        let cold = if self.cold == 0 { 0 } else { class.batch() };
-        [(self.hot, self.count), (self.cold, cold)].into_iter().all(|(first, count)| {
-            // One more than there should be, so that a list that goes round in a circle is seen and left.
-            let extents = chain(memmap, first).take(count as usize + 1);
-            extents.inspect(|&pfn| each(pfn)).count() as u64 == count
-        })
-    }
 }
 
 /// A list that was taken out of a cache.
 #[derive(Debug)]
 #[must_use = "its extents are lost"]
-pub(crate) struct Taken(u64);
+pub(crate) struct Taken(pub(super) u64);
 
 impl Taken {
-    /// Its extents, first to last. Each may be changed once the iterator is past it.
-    pub(crate) fn iter<M: Machine>(&self, memmap: Seen<'_, M>) -> impl Iterator<Item = Pfn> {
-        chain(memmap, self.0)
-    }
-
     pub(crate) const fn is_empty(&self) -> bool {
         self.0 == 0
     }
-}
-
-/// The extents of a list whose first is `first`.
-fn chain<M: Machine>(memmap: Seen<'_, M>, first: u64) -> impl Iterator<Item = Pfn> {
-    let mut next = first;
-    core::iter::from_fn(move || {
-        let pfn = Pfn::new(next.checked_sub(1)?);
-        next = memmap.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
-        Some(pfn)
-    })
 }
 
 /// What a CPU did, and has cached.
@@ -336,7 +283,7 @@ pub(crate) type CacheGuard<'c, L> = MutexGuard<'c, L, Cache>;
 pub struct CpuCache<L: RawLock>(Mutex<L, Cache>);
 
 /// Room for the caches of a machine's CPUs: [`CpuCaches`] with their number. A kernel names it as
-/// [`Machine::Caches`].
+/// [`Machine::Caches`](crate::Machine::Caches).
 pub trait CacheStorage: fmt::Debug + Sync {
     /// The locks of the caches.
     type Lock: RawLock;

@@ -3,7 +3,7 @@
 //! ```text
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
 //!   lists, buddy       free lists: linked, merged; extents taken from them and given back
-//!   cache, batch, drain, cached   pages that wait for the next user on a CPU: lists, batches of them, emptying
+//!   cache, links, batch, drain, cached   pages that wait for the next user on a CPU: lists, batches of them, emptying
 //!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
 //!   owners             who registers: owners of pages that move, and names
@@ -23,6 +23,7 @@ pub(crate) mod drain;
 pub(crate) mod evacuate;
 pub(crate) mod frames;
 pub(crate) mod isolate;
+mod links;
 pub(crate) mod lists;
 pub(crate) mod meta;
 mod metas;

@@ -4,6 +4,7 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::buddy::{owners_word, set_owners_word};
+use crate::alloc::strand::strand_memmap;
 use crate::alloc::tables::TableSource;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
@@ -85,7 +86,7 @@ impl<'m, M: Machine> Populate<'m, M> {
         self.allocator.frames.count_system(order.pages());
         let mapping = self.memmap.windows().memmap_mapping(described, backing);
         self.allocator.map(&mapping).inspect_err(|error| match error {
-            MapError::NotFlushed(_) => self.allocator.strand_memmap(backing),
+            MapError::NotFlushed(_) => strand_memmap(self.allocator, backing),
             _ => self.free_memmap(backing),
         })
     }
@@ -102,7 +103,7 @@ impl<'m, M: Machine> Populate<'m, M> {
         match gather.conclude(unmapped) {
             Ok(()) => self.free_backing(backing),
             Err(UnmapError::NotFlushed(cpu)) => {
-                self.each_of(backing, |pfn| self.allocator.strand_memmap(pfn));
+                self.each_of(backing, |pfn| strand_memmap(self.allocator, pfn));
                 return Err(cpu);
             }
             // The pages stay in use, for they are still mapped.

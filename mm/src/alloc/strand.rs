@@ -12,37 +12,35 @@ use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
 
-impl<M: Machine> Allocator<M> {
-    /// Strands the extent of a memmap that begins at `pfn`.
-    pub(crate) fn strand_memmap(&self, pfn: Pfn) {
-        let is_memmap = |owner| owner == Owner::Memmap;
-        let pages = self.order_of(pfn, is_memmap).map_or(0, Order::pages);
-        if self.strand(PfnRange::new(pfn, pages)).is_some() {
-            self.frames.uncount_system(pages);
-        }
+/// Strands the extent of a memmap that begins at `pfn`.
+pub(super) fn strand_memmap<M: Machine>(allocator: &Allocator<M>, pfn: Pfn) {
+    let is_memmap = |owner| owner == Owner::Memmap;
+    let pages = allocator.order_of(pfn, is_memmap).map_or(0, Order::pages);
+    if strand(allocator, PfnRange::new(pfn, pages)).is_some() {
+        allocator.frames.uncount_system(pages);
     }
+}
 
-    /// Strands the page of a table, which may hold others that are in use. Returns who had it, unless it is out of use
-    /// already.
-    pub(super) fn strand_table(&self, pfn: Pfn) -> Option<Owner> {
-        self.strand(PfnRange::new(pfn, 1))
-    }
+/// Strands the page of a table, which may hold others that are in use. Returns who had it, unless it is out of use
+/// already.
+pub(super) fn strand_table<M: Machine>(allocator: &Allocator<M>, pfn: Pfn) -> Option<Owner> {
+    strand(allocator, PfnRange::new(pfn, 1))
+}
 
-    /// Strands pages of one extent that is in use.
-    fn strand(&self, pfns: PfnRange) -> Option<Owner> {
-        // SAFETY: tables, and memmaps that the allocator's pages hold, are in boot memory that is never removed, and whose
-        // memmap never moves.
-        let memmap = unsafe { Seen::vouched(&self.memmap) };
-        let area = Area::among(memmap, pfns).filter(|area| area.pfns == pfns)?;
-        let _zone = self.nodes.lock(area.node, area.kind);
-        let (head, PageState::Used { order, owner }) = memmap.extent_of(pfns.start)? else {
-            return None;
-        };
-        if owner.is_out_of_use() {
-            return None;
-        }
-        FreeLists::of(memmap).hand_over((head, order, owner), pfns, Owner::Stranded);
-        self.frames.count_stranded(pfns.pages());
-        Some(owner)
+/// Strands pages of one extent that is in use.
+fn strand<M: Machine>(allocator: &Allocator<M>, pfns: PfnRange) -> Option<Owner> {
+    // SAFETY: tables, and memmaps that the allocator's pages hold, are in boot memory that is never removed, and whose
+    // memmap never moves.
+    let memmap = unsafe { Seen::vouched(&allocator.memmap) };
+    let area = Area::among(memmap, pfns).filter(|area| area.pfns == pfns)?;
+    let _zone = allocator.nodes.lock(area.node, area.kind);
+    let (head, PageState::Used { order, owner }) = memmap.extent_of(pfns.start)? else {
+        return None;
+    };
+    if owner.is_out_of_use() {
+        return None;
     }
+    FreeLists::of(memmap).hand_over((head, order, owner), pfns, Owner::Stranded);
+    allocator.frames.count_stranded(pfns.pages());
+    Some(owner)
 }

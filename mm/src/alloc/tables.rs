@@ -6,6 +6,7 @@
 use crate::addr::{Order, Pfn, PhysAddr};
 use crate::alloc::Allocator;
 use crate::alloc::frames::Reserve;
+use crate::alloc::strand::strand_table;
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
@@ -159,7 +160,7 @@ impl<M: Machine> TableFrames for TableSource<'_, M> {
     fn strand(&self, frame: TableFrame) {
         let page = frame.at().align_down(M::PAGE_BYTES);
         log::error!("the page {} of a table is stranded", M::pfn(page));
-        if let Some(owner) = self.allocator.strand_table(M::pfn(page)) {
+        if let Some(owner) = strand_table(self.allocator, M::pfn(page)) {
             self.withdraw(page, owner);
         }
         self.give_back(frame);

@@ -1,0 +1,62 @@
+//! How cached extents hang together: each has the next one of its list in its descriptor.
+
+use crate::addr::Pfn;
+use crate::alloc::cache::{Class, List, Taken};
+use crate::machine::Machine;
+use crate::memmap::seen::Seen;
+use core::sync::atomic::Ordering;
+
+/// Payload word of a cached page: the next on its list, as pfn + 1; 0 for none.
+const NEXT: usize = 0;
+
+impl List {
+    /// Takes the extent that came last from the hot list.
+    #[inline]
+    pub(crate) fn pop<M: Machine>(&mut self, memmap: Seen<'_, M>) -> Option<Pfn> {
+        let pfn = Pfn::new(self.hot.checked_sub(1)?);
+        self.hot = memmap.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+        self.count = self.count.wrapping_sub(1);
+        Some(pfn)
+    }
+
+    /// Puts an extent first on the hot list, which is not full.
+    #[inline]
+    pub(crate) fn push<M: Machine>(&mut self, memmap: Seen<'_, M>, pfn: Pfn) {
+        memmap.page(pfn).payload()[NEXT].store(self.hot, Ordering::Relaxed);
+        self.hot = pfn.get() + 1;
+        self.count += 1;
+    }
+
+    /// The extents of both lists, and whether each list has as many as it counts.
+    #[must_use]
+    pub(crate) fn visit<M: Machine>(
+        &self,
+        memmap: Seen<'_, M>,
+        class: Class,
+        each: &mut dyn FnMut(Pfn),
+    ) -> bool {
+        let cold = if self.cold == 0 { 0 } else { class.batch() };
+        [(self.hot, self.count), (self.cold, cold)].into_iter().all(|(first, count)| {
+            // One more than there should be, so that a list that goes round in a circle is seen and left.
+            let extents = chain(memmap, first).take(count as usize + 1);
+            extents.inspect(|&pfn| each(pfn)).count() as u64 == count
+        })
+    }
+}
+
+impl Taken {
+    /// Its extents, first to last. Each may be changed once the iterator is past it.
+    pub(crate) fn iter<M: Machine>(&self, memmap: Seen<'_, M>) -> impl Iterator<Item = Pfn> {
+        chain(memmap, self.0)
+    }
+}
+
+/// The extents of a list whose first is `first`.
+fn chain<M: Machine>(memmap: Seen<'_, M>, first: u64) -> impl Iterator<Item = Pfn> {
+    let mut next = first;
+    core::iter::from_fn(move || {
+        let pfn = Pfn::new(next.checked_sub(1)?);
+        next = memmap.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+        Some(pfn)
+    })
+}
