@@ -132,6 +132,10 @@ impl<R: Registers, M: Msrs> LocalApic<R, M> {
         let command = message.command();
         match &self.0 {
             Access::Msrs(msrs) => {
+                // All bits set for everybody.
+                if to == u32::MAX {
+                    return false;
+                }
                 msrs.write(msr(COMMAND), u64::from(to) << 32 | u64::from(command))
             }
             Access::Window(registers) => {

@@ -91,7 +91,7 @@ impl Cpus for X86_64 {
         // SAFETY: the assembly below puts the two symbols around bytes that nobody changes.
         let code = unsafe { core::slice::from_raw_parts(&raw const hotmem_landing, length) };
         let values = Values::new(at.get() as u32, launch);
-        // SAFETY: the structure has no padding: five times six bytes with one unused, then words of eight.
+        // SAFETY: the structure has no padding: four times six bytes, the last unused, then words of eight.
         let values = unsafe {
             core::slice::from_raw_parts((&raw const values).cast::<u8>(), size_of::<Values>())
         };

@@ -61,8 +61,9 @@ fn give(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
     if mailbox.owed.load(Ordering::Acquire) != 0 {
         return Err(NotDone(entry.number()));
     }
-    *mailbox.job.lock() = Some(job);
+    // Owed before it is there: a CPU that is awake may do it at once.
     mailbox.owed.fetch_add(1, Ordering::Release);
+    *mailbox.job.lock() = Some(job);
     caller::call(entry, Call::Attend);
     Ok(())
 }

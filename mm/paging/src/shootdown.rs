@@ -5,8 +5,8 @@
 //!   each CPU                                 \-> serve: flushes the ranges, answers n + 1 --/
 //! ```
 //!
-//! There is one request at a time. A CPU that waits, for the turn or for answers, serves what others ask meanwhile, so
-//! two CPUs that flush at once with interrupts off do not wait for each other for good. Every wait is bounded.
+//! There is one request at a time. A CPU that waits for the turn serves what others ask meanwhile, so two CPUs that
+//! flush at once with interrupts off do not wait for each other for good. Every wait is bounded.
 //!
 //! A CPU that missed a request drops everything when it serves the next, and while one is behind, requests are for
 //! everything. So its answer is true of all requests up to that number, and nobody writes ranges that it may be reading.
