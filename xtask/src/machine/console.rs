@@ -276,7 +276,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(panicked.contains("the kernel panicked"), "{panicked}");
-        let console = saying("hotmem: panic: panicked at a.rs:1:\nlaw 2\n  0 main\n");
+        let console = saying("hotmem: panic: panicked at a.rs:1:\ninvariant 2\n  0 main\n");
         assert!(console.wait_for(&mut 0, soon(), "x", |_| None::<()>).is_err());
         assert_eq!(
             console.panic_message().unwrap(),
