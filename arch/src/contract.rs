@@ -365,7 +365,7 @@ pub trait CpuTlb: Tlb {
     /// # Safety
     ///
     /// [`Cpu::set_up`] runs on each CPU before it loads the tables that the value is used for. Unless a flush
-    /// [reaches all](Self::REACHES_ALL), whoever makes one makes the same on each other CPU that has loaded them,
+    /// [reaches all](Self::REACHES_ALL), the caller makes the same flush on each other CPU that has loaded them,
     /// before it relies on it.
     unsafe fn new() -> Self;
 }
@@ -450,7 +450,7 @@ pub trait Controllers<R, Frame>: Sized {
     ///
     /// # Errors
     ///
-    /// [`NoCpu`] if there is none, or it cannot be started.
+    /// [`NoCpu`] if no such CPU exists, or it cannot be started.
     unsafe fn start(
         &self,
         hardware: u64,

@@ -132,7 +132,7 @@ pub enum Call {
     Stop,
 }
 
-/// There is no CPU of this number, or nothing reaches it.
+/// No CPU has this number, or no interrupt reaches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoCpu(pub u64);
 
@@ -149,7 +149,7 @@ pub enum Source {
     Slot(usize),
     /// Another CPU.
     Cpu,
-    /// A line that nobody connected.
+    /// A line that was not connected.
     Unknown,
 }
 

@@ -25,8 +25,9 @@
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
 //! [`Tlb::flush`](crate::paging::Tlb::flush) is called with the turn taken and looks kept out, by `convert` also with the
-//! zone of a block locked and look-ups held off: whoever waits for these two does
-//! [`Machine::relax`] and what [`Machine::Lock`] does in a wait, and answers the flush there.
+//! zone of a block locked and look-ups held off. A CPU that waits for these two serves the flush in
+//! [`Machine::relax`] and in the wait of [`Machine::Lock`]. One that waits for a look (`explain`, `verify`, `dump`,
+//! `snapshot`) does not, so a look is called with interrupts on.
 //!
 //! A mapper may be behind a lock: nothing that it is given calls it again. It is at work while it calls
 //! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager asks for descriptors, so none of these may
@@ -198,7 +199,7 @@ pub unsafe trait Machine: Geometry + PhysMem {
         if self.node(cpu) == to { 10 } else { 20 }
     }
 
-    /// One turn of a look-up's wait for an operation of another CPU.
+    /// One turn of a look-up's wait for an operation of another CPU. Waits of looks and of operations do not call it.
     ///
     /// Where a flush needs an answer from every CPU, this gives it
     /// ([`Shootdown::serve`](crate::paging::shootdown::Shootdown::serve)): look-ups may be called with interrupts off, and

@@ -221,7 +221,7 @@ impl<R: Registers> Redistributor<R> {
         self.0.read(REDISTRIBUTOR_TYPER) & LAST != 0
     }
 
-    /// Wakes it, with its CPU's own interrupts disabled but for calls; answers whether it woke.
+    /// Wakes it, with its CPU's own interrupts disabled except calls; returns whether it woke.
     pub fn wake(&self) -> bool {
         self.0.write(WAKER, self.0.read(WAKER) & !PROCESSOR_SLEEP);
         let awake = (0..PATIENCE).any(|_| self.0.read(WAKER) & CHILDREN_ASLEEP == 0);

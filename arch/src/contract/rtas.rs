@@ -9,7 +9,7 @@ pub struct NoRtas;
 /// The functions of firmware that a device tree names (run-time abstraction services; LoPAR, chapter 7). There is one value at most: calls exchange data by memory
 /// of their own.
 pub trait Rtas: Sized {
-    /// The functions, for the first caller; `None` where there is no such firmware.
+    /// The functions, for the first caller; `None` for later ones, and where firmware lacks them.
     fn take() -> Option<Self>;
 
     /// Calls the function `token` with 32-bit cells, and fills in its results, of which the first is a status.

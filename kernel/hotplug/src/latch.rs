@@ -89,8 +89,8 @@ mod tests {
     fn a_thousand_interrupts_are_one_with_the_first_clock() {
         let latch = Latch::new();
         assert!(!latch.is_raised());
-        for now in 7..1007 {
-            latch.raise(3, now);
+        for time in 7..1007 {
+            latch.raise(3, time);
         }
         assert!(latch.is_raised());
         let raised = latch.take();

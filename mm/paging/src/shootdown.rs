@@ -9,7 +9,8 @@
 //! flush at once with interrupts off do not wait for each other for good. Every wait is bounded.
 //!
 //! A CPU that missed a request drops everything when it serves the next, and while one is behind, requests are for
-//! everything. So its answer is true of all requests up to that number, and nobody writes ranges that it may be reading.
+//! everything. So its answer is true of all requests up to that number. An interrupt handler may serve while the CPU serves: the ranges
+//! may change under the outer one then, which flushes too much, after the inner one has flushed what was asked.
 //!
 //! Architecture and interrupts are the kernel's: it gives the function that flushes one CPU, the one that
 //! interrupts others, and calls [`serve`](Shootdown::serve) in the handler and wherever it waits with interrupts off.

@@ -32,7 +32,7 @@ impl Hosted {
     }
 
     /// What is mapped.
-    pub fn map(&self) -> &ProcessMap {
+    pub(crate) fn map(&self) -> &ProcessMap {
         &self.map
     }
 }

@@ -190,8 +190,8 @@ fn tables_that_nothing_needs_and_pointers_into_nowhere_do_not_matter() {
     let mut memory = firmware::memory(2, &[&other[..], &[fadt, madt], &blocks].concat());
     memory.pieces.push((0x1000_0000, firmware::table(b"DSDT", 2, b"")));
     let xsdt = piece(&mut memory, b"XSDT");
-    for nowhere in [0x4000_0000, u64::MAX, u64::MAX - 30] {
-        xsdt.splice(36..36, nowhere.to_le_bytes());
+    for absent in [0x4000_0000, u64::MAX, u64::MAX - 30] {
+        xsdt.splice(36..36, absent.to_le_bytes());
     }
     let length = xsdt.len() as u64;
     put(xsdt, 4, 4, length);

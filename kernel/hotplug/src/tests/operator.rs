@@ -70,9 +70,9 @@ fn memory_the_firmware_owns_is_not_the_operators() {
 fn memory_that_is_not_plugged_cannot_be_added() {
     let mut this = refused();
     let mut out = String::new();
-    for nowhere in [range(WINDOW, MIB), range(WINDOW + 32 * MIB, 8 * MIB), range(0, MIB)] {
-        let error = this.driver.operator_add(nowhere, Placement::PerBlock, &mut out);
-        assert_eq!(error, Err(OperatorError::NotPlugged(nowhere)));
+    for absent in [range(WINDOW, MIB), range(WINDOW + 32 * MIB, 8 * MIB), range(0, MIB)] {
+        let error = this.driver.operator_add(absent, Placement::PerBlock, &mut out);
+        assert_eq!(error, Err(OperatorError::NotPlugged(absent)));
     }
     let odd = range(WINDOW + 32 * MIB, MIB + 4096);
     let error = this.driver.operator_add(odd, Placement::PerBlock, &mut out);

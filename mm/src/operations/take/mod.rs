@@ -169,7 +169,7 @@ impl<'m, M: Machine> Carveout<'m, M> {
         let unmapped =
             self.memmap.windows().unmap(self.memmap.windows().linear_virt(range), &mut gather);
         if let Err(error) = gather.conclude(unmapped) {
-            log::error!("{id} stays mapped though it is taken: {error}");
+            log::error!("{id} is taken and may still be reached: {error}");
         }
     }
 
