@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!   console --> monitor ---> hotplug driver, memory manager
-//!                  \-------> movers: a page pool and a page cache, whose pages move
+//!                  |-------> movers: a page pool and a page cache, whose pages move
+//!                  \-------> bench: what an allocation costs
 //! ```
 
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
+pub mod bench;
 pub mod monitor;
 pub mod movers;

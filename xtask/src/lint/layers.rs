@@ -35,7 +35,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ),
     ("hotmem-uefi", &["hotmem-boot", "hotmem-paging"]),
     ("hotmem-tests", &["hotmem", "hotmem-arch"]),
-    ("hotmem-hosted", &["hotmem"]),
+    ("hotmem-hosted", &["hotmem", "hotmem-lab"]),
     ("xtask", &["hotmem-aml"]),
 ];
 

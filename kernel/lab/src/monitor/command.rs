@@ -74,6 +74,9 @@ pub enum Command {
     Pool(PoolCommand),
     Cache(CacheCommand),
     Use(Sample),
+    Bench {
+        json: bool,
+    },
     SnapshotSave,
     SnapshotCheck,
     Verdict,

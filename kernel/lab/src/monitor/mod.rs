@@ -7,6 +7,7 @@
 //! Whatever is typed, an answer ends in exactly one line `ok` or `error: ...`. Everything here runs on
 //! the host as well; what needs the machine itself comes in through [`Machinery`].
 
+mod bench;
 mod command;
 mod cpus;
 mod held;
@@ -32,6 +33,7 @@ mod usage;
 mod walk;
 mod words;
 
+pub use bench::BenchError;
 pub use command::{Command, CpusCommand, Sample};
 pub use cpus::{CpuError, CpuJob, CpuShown, Did};
 pub use life::{CacheCommand, Life, PoolCommand, Watch};

@@ -1,5 +1,6 @@
 //! Runs commands and writes their answers.
 
+use super::bench::{self, BenchError};
 use super::command::{Command, CpusCommand, Sample};
 use super::cpus::{self, CpuError};
 use super::held::Held;
@@ -53,6 +54,7 @@ enum Refused<'t> {
     Protection(Breach),
     Snapshot(SnapshotError),
     Use(UseError),
+    Bench(BenchError),
     Life(LifeError),
     Mover(MoverError),
     Cpu(CpuError),
@@ -77,6 +79,7 @@ impl fmt::Display for Refused<'_> {
             Self::Protection(breach) => breach.fmt(f),
             Self::Snapshot(error) => error.fmt(f),
             Self::Use(error) => error.fmt(f),
+            Self::Bench(error) => error.fmt(f),
             Self::Life(error) => error.fmt(f),
             Self::Mover(error) => error.fmt(f),
             Self::Cpu(error) => error.fmt(f),
@@ -103,6 +106,7 @@ refused_from! {
     Protection: Breach,
     Snapshot: SnapshotError,
     Use: UseError,
+    Bench: BenchError,
     Life: LifeError,
     Mover: MoverError,
     Cpu: CpuError,
@@ -197,6 +201,7 @@ impl<M: Shared> Monitor<'static, M> {
                 }
             }
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
+            Command::Bench { json } => self.bench(json, machinery, out)?,
             Command::Mapping { pfn, json } => {
                 self.mm.page_info(pfn).ok_or(Refused::NoPage(pfn))?;
                 let mapping = Mapping::of(self.mm, pfn);
@@ -340,6 +345,27 @@ impl<M: Shared> Monitor<'static, M> {
             return Err(error.into());
         }
         writeln!(out, "{up} CPUs used {share} pages each, at the same time")?;
+        Ok(())
+    }
+
+    /// Counts what allocations cost, between two checks of every invariant.
+    fn bench(
+        &self,
+        json: bool,
+        machinery: &impl Machinery,
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        verify(self.mm, machinery)?;
+        // Half of the pages that are free, in a list in half of the heap.
+        let (pages, (_, heap)) = (self.mm.stats().pages.free / 2, machinery.heap());
+        let most = pages.min(heap / 2 / size_of::<Pages<'_, M>>() as u64);
+        let costs = bench::run(self.mm, most as usize, || machinery.instructions())?;
+        verify(self.mm, machinery)?;
+        if json {
+            bench::json(&costs, out)?
+        } else {
+            bench::text(&costs, out)?
+        }
         Ok(())
     }
 

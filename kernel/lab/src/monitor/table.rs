@@ -186,6 +186,11 @@ pub(super) const TABLE: &[Entry] = &[
         read: |words| words.sample().map(Command::Use),
     },
     Entry {
+        name: "bench",
+        help: &[("[--json]", "instructions of an allocation and its free, case by case")],
+        read: |words| Ok(Command::Bench { json: words.json()? }),
+    },
+    Entry {
         name: "snapshot",
         help: &[("save|check", "note the state of memory, or compare with it")],
         read: |words| words.snapshot(),

@@ -10,38 +10,12 @@
 use bitmap_allocator::{BitAlloc, BitAlloc16M};
 use buddy_system_allocator::FrameAllocator;
 use free_list::{FreeList, PageLayout, PageRange};
-use hotmem::{Mm, Order, Pages};
-use hotmem_hosted::Hosted;
+use hotmem::Order;
+use hotmem_lab::bench::Frames;
 use spin::Mutex;
 
 /// Frames of each allocator.
 pub(crate) const FRAMES: usize = (6 << 30) / 4096;
-
-/// An allocator of frames.
-pub(crate) trait Frames {
-    /// What an allocation gives.
-    type Held;
-
-    /// Allocates `1 << order` frames, aligned to their size.
-    fn alloc(&self, order: Order) -> Option<Self::Held>;
-
-    /// Gives them back.
-    fn free(&self, held: Self::Held);
-}
-
-impl<'m> Frames for &'m Mm<Hosted> {
-    type Held = Pages<'m, Hosted>;
-
-    #[inline(always)]
-    fn alloc(&self, order: Order) -> Option<Self::Held> {
-        Mm::alloc(self, order).ok()
-    }
-
-    #[inline(always)]
-    fn free(&self, held: Self::Held) {
-        drop(held);
-    }
-}
 
 /// `buddy_system_allocator`.
 pub(crate) struct Buddy(Mutex<FrameAllocator>);

@@ -5,13 +5,12 @@
 // UNSAFETY: adds memory that the hosted machine has.
 #![expect(unsafe_code)]
 
-mod cases;
 mod frames;
 
-use crate::cases::{CASES, Case};
-use crate::frames::{Bitmap, Buddy, FRAMES, Frames, Ranges};
+use crate::frames::{Bitmap, Buddy, FRAMES, Ranges};
 use hotmem::{Mm, NodeId, Order, Pfn, PhysRange, Placement, ZoneKind};
 use hotmem_hosted::{Hosted, boot, on_cpu};
+use hotmem_lab::bench::{CASES, Case, Frames};
 use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -57,8 +56,9 @@ fn run(allocator: &str, case: &str, rounds: usize) -> Result<Duration, Box<dyn E
 }
 
 fn timed<F: Frames>(case: Case, frames: &F, rounds: usize) -> Result<Duration, Box<dyn Error>> {
+    let mut held = Vec::with_capacity(case.pairs);
     let start = Instant::now();
-    case.run(frames, rounds).ok_or("an allocation failed")?;
+    case.run(frames, rounds, &mut held).ok_or("an allocation failed")?;
     Ok(start.elapsed())
 }
 

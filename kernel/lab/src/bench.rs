@@ -1,0 +1,154 @@
+//! What an allocator of page frames costs: the cases, the same on a host and on bare metal.
+//!
+//! A case is rounds of pairs, each an allocation and its free. The caller counts a short and a long run: these differ
+//! by the work alone.
+
+use alloc::vec::Vec;
+use hotmem::{Machine, Mm, Order, Pages};
+
+/// An allocator of frames.
+pub trait Frames {
+    /// What an allocation gives.
+    type Held;
+
+    /// Allocates `1 << order` frames, aligned to their size.
+    fn alloc(&self, order: Order) -> Option<Self::Held>;
+
+    /// Frees them.
+    fn free(&self, held: Self::Held);
+}
+
+impl<'m, M: Machine> Frames for &'m Mm<M> {
+    type Held = Pages<'m, M>;
+
+    #[inline(always)]
+    fn alloc(&self, order: Order) -> Option<Self::Held> {
+        Mm::alloc(self, order).ok()
+    }
+
+    #[inline(always)]
+    fn free(&self, held: Self::Held) {
+        drop(held);
+    }
+}
+
+/// What is done again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// Pairs of a round.
+    pub pairs: usize,
+    /// Whether it is of large pages.
+    large: bool,
+    /// Whether the frame beside the one that is allocated and freed is in use.
+    neighbour: bool,
+}
+
+/// All cases.
+pub const CASES: [Case; 5] = [
+    Case { name: "hot", pairs: 1, large: false, neighbour: false },
+    Case { name: "hot_beside_used", pairs: 1, large: false, neighbour: true },
+    Case { name: "batch64", pairs: 64, large: false, neighbour: false },
+    Case { name: "bulk", pairs: 1_000_000, large: false, neighbour: false },
+    Case { name: "order9", pairs: 1, large: true, neighbour: false },
+];
+
+impl Case {
+    /// The case with at most `pairs` pairs in a round, at least one.
+    #[must_use]
+    pub fn with_at_most(self, pairs: usize) -> Self {
+        Self { pairs: self.pairs.min(pairs).max(1), ..self }
+    }
+
+    /// Does the case `rounds` times. Returns nothing if an allocation fails.
+    ///
+    /// What a round holds is kept in `held`, which has to have room for its pairs: else it grows meanwhile.
+    pub fn run<F: Frames>(self, frames: &F, rounds: usize, held: &mut Vec<F::Held>) -> Option<()> {
+        match self.large {
+            false => self.run_with::<0, F>(frames, rounds, held),
+            true => self.run_with::<9, F>(frames, rounds, held),
+        }
+    }
+
+    /// The same with an order that the compiler knows, as it does where a kernel takes a page.
+    fn run_with<const ORDER: u8, F: Frames>(
+        self,
+        frames: &F,
+        rounds: usize,
+        held: &mut Vec<F::Held>,
+    ) -> Option<()> {
+        let order = Order::new(ORDER)?;
+        let beside = if self.neighbour { Some(frames.alloc(order)?) } else { None };
+        if self.pairs == 1 {
+            for _ in 0..rounds {
+                frames.free(frames.alloc(order)?);
+            }
+        } else {
+            for _ in 0..rounds {
+                for _ in 0..self.pairs {
+                    held.push(frames.alloc(order)?);
+                }
+                held.drain(..).for_each(|held| frames.free(held));
+            }
+        }
+        beside.into_iter().for_each(|beside| frames.free(beside));
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+
+    /// Frames by number: each allocation takes the lowest that is free, up to a limit.
+    #[derive(Default)]
+    struct Counted {
+        used: RefCell<Vec<bool>>,
+        most: Cell<usize>,
+        pairs: Cell<usize>,
+        limit: usize,
+    }
+
+    impl Frames for Counted {
+        type Held = usize;
+
+        fn alloc(&self, _: Order) -> Option<usize> {
+            let mut used = self.used.borrow_mut();
+            let free = used.iter().position(|used| !used).unwrap_or(used.len());
+            if free == self.limit {
+                return None;
+            }
+            let len = used.len().max(free + 1);
+            used.resize(len, false);
+            used[free] = true;
+            self.most.set(self.most.get().max(used.iter().filter(|&&used| used).count()));
+            Some(free)
+        }
+
+        fn free(&self, held: usize) {
+            assert!(std::mem::take(&mut self.used.borrow_mut()[held]));
+            self.pairs.set(self.pairs.get() + 1);
+        }
+    }
+
+    #[test]
+    fn a_case_frees_all_that_it_allocates_and_does_as_many_pairs_as_it_says() {
+        for case in CASES.map(|case| case.with_at_most(100)) {
+            let frames = Counted { limit: 1000, ..Counted::default() };
+            case.run(&frames, 3, &mut Vec::new()).unwrap();
+            assert!(!frames.used.borrow().contains(&true), "{case:?}");
+            let beside = usize::from(case.neighbour);
+            assert_eq!(frames.pairs.get(), 3 * case.pairs + beside, "{case:?}");
+            assert_eq!(frames.most.get(), case.pairs + beside, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn memory_that_does_not_suffice_is_reported() {
+        let frames = Counted { limit: 63, ..Counted::default() };
+        assert_eq!(CASES[2].run(&frames, 1, &mut Vec::new()), None);
+        assert_eq!(CASES[2].with_at_most(0).pairs, 1);
+    }
+}

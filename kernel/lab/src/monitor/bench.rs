@@ -1,0 +1,179 @@
+//! What an allocation costs on this machine, in instructions.
+
+use crate::bench::{CASES, Case};
+use alloc::collections::TryReserveError;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use core::hint::black_box;
+use hotmem::{Machine, Mm, Order};
+
+/// Pairs of the short run, at least a round, and of what the long run has more.
+const SHORT: usize = 100;
+const MORE: usize = 1_000;
+
+/// Cases that are questions.
+const PAGE_INFO: &str = "page_info";
+const STATE: &str = "state";
+
+/// Why the costs could not be counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BenchError {
+    /// The machine does not count instructions.
+    NoCounter,
+    /// There is no memory for this case.
+    Memory(&'static str),
+    /// The kernel heap has no room for the list of what a case allocates.
+    Heap(TryReserveError),
+}
+
+impl fmt::Display for BenchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCounter => f.write_str("the machine does not count instructions"),
+            Self::Memory(case) => write!(f, "{case}: too little memory is free"),
+            Self::Heap(error) => write!(f, "the kernel heap: {error}"),
+        }
+    }
+}
+
+impl From<TryReserveError> for BenchError {
+    fn from(error: TryReserveError) -> Self {
+        Self::Heap(error)
+    }
+}
+
+/// What a case costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cost {
+    case: &'static str,
+    /// Pairs of a round, or questions.
+    pairs: usize,
+    /// Instructions of a number of pairs.
+    instructions: u64,
+    counted: usize,
+}
+
+impl Cost {
+    /// Tenths of an instruction for each pair.
+    fn tenths(&self) -> u64 {
+        let counted = self.counted.max(1) as u64;
+        (self.instructions.saturating_mul(10) + counted / 2) / counted
+    }
+}
+
+/// Counts the cases on `mm`, with at most `most` pages allocated at a time. Those of `bulk` are fewer than on a host
+/// where that is little.
+pub(super) fn run<M: Machine>(
+    mm: &Mm<M>,
+    most: usize,
+    count: impl Fn() -> Option<u64>,
+) -> Result<Vec<Cost>, BenchError> {
+    let mut costs = Vec::new();
+    for case in CASES.map(|case| case.with_at_most(most)) {
+        costs.push(pairs(mm, case, &count)?);
+    }
+    let held = mm.alloc(Order::ZERO).map_err(|_| BenchError::Memory(PAGE_INFO))?;
+    let pfn = || black_box(held.pfn());
+    costs.push(questions(PAGE_INFO, &count, || mm.page_info(pfn()))?);
+    costs.push(questions(STATE, &count, || mm.state(pfn()))?);
+    Ok(costs)
+}
+
+fn pairs<M: Machine>(
+    mm: &Mm<M>,
+    case: Case,
+    count: &impl Fn() -> Option<u64>,
+) -> Result<Cost, BenchError> {
+    let mut held = Vec::new();
+    held.try_reserve_exact(if case.pairs > 1 { case.pairs } else { 0 })?;
+    let mut failed = false;
+    let work = |rounds| failed |= case.run(&mm, rounds, &mut held).is_none();
+    let cost = difference(case.name, case.pairs, count, work)?;
+    if failed { Err(BenchError::Memory(case.name)) } else { Ok(cost) }
+}
+
+fn questions<T>(
+    name: &'static str,
+    count: &impl Fn() -> Option<u64>,
+    ask: impl Fn() -> T,
+) -> Result<Cost, BenchError> {
+    let work = |rounds| {
+        for _ in 0..rounds {
+            black_box(ask());
+        }
+    };
+    difference(name, 1, count, work)
+}
+
+/// The instructions by which a long run of `work` exceeds a short one.
+fn difference(
+    case: &'static str,
+    pairs: usize,
+    count: &impl Fn() -> Option<u64>,
+    mut work: impl FnMut(usize),
+) -> Result<Cost, BenchError> {
+    let (short, more) = ((SHORT / pairs).max(1), (MORE / pairs).max(1));
+    let mut counted = |rounds| -> Result<u64, BenchError> {
+        let before = count().ok_or(BenchError::NoCounter)?;
+        work(rounds);
+        let after = count().ok_or(BenchError::NoCounter)?;
+        Ok(after.wrapping_sub(before))
+    };
+    // The first run of all pays for what a first use costs.
+    counted(short)?;
+    let few = counted(short)?;
+    let many = counted(short + more)?;
+    Ok(Cost { case, pairs, instructions: many.saturating_sub(few), counted: more * pairs })
+}
+
+/// The costs as one line of JSON: a list.
+pub(super) fn json(costs: &[Cost], out: &mut dyn Write) -> fmt::Result {
+    let mut comma = "[";
+    for cost in costs {
+        let (tenths, pairs) = (cost.tenths(), cost.pairs);
+        write!(out, "{comma}{{\"case\":\"{}\",\"pairs\":{pairs},", cost.case)?;
+        write!(out, "\"instructions\":{}.{}}}", tenths / 10, tenths % 10)?;
+        comma = ",";
+    }
+    writeln!(out, "]")
+}
+
+/// The costs, for people.
+pub(super) fn text(costs: &[Cost], out: &mut dyn Write) -> fmt::Result {
+    writeln!(out, "{:<16} {:>10} {:>12}", "case", "pairs", "instructions")?;
+    for cost in costs {
+        let (tenths, pairs) = (cost.tenths(), cost.pairs);
+        writeln!(out, "{:<16} {pairs:>10} {:>10}.{}", cost.case, tenths / 10, tenths % 10)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_cost_is_what_a_long_run_has_more_than_a_short_one() {
+        let clock = Cell::new(u64::MAX - 70);
+        let tick = |by| clock.set(clock.get().wrapping_add(by));
+        // A run costs 50 whatever it does, the first of all 1,000 more; a round of ten pairs costs 203.
+        let first = Cell::new(1000);
+        let work = |rounds| tick(50 + first.take() + 203 * rounds as u64);
+        let cost = difference("ten", 10, &|| Some(clock.get()), work).unwrap();
+        assert_eq!(cost, Cost { case: "ten", pairs: 10, instructions: 20_300, counted: 1000 });
+        let mut shown = String::new();
+        json(&[cost, cost], &mut shown).unwrap();
+        let one = "{\"case\":\"ten\",\"pairs\":10,\"instructions\":20.3}";
+        assert_eq!(shown, format!("[{one},{one}]\n"));
+        shown.clear();
+        text(&[cost], &mut shown).unwrap();
+        assert_eq!(shown.lines().nth(1), Some("ten                      10         20.3"));
+    }
+
+    #[test]
+    fn a_machine_that_counts_nothing_is_reported() {
+        let error = difference("none", 1, &|| None, |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "the machine does not count instructions");
+    }
+}
