@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::lab::{Lab, Taken, finish, plug, unplug};
+use super::lab::{Lab, Taken, finish, plug, refused, unplug};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::machine::{Offline, Remove, Use};
 
@@ -13,6 +13,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_gibibyte_costs_a_tenth_of_what_linux_takes if on_x86_64,
     thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one,
     what_laziness_puts_off_stays_below_linux if on_x86_64,
+    every_case_of_an_allocation_is_counted,
     counting_is_off_unless_asked_for,
 ];
 
@@ -24,6 +25,8 @@ const LINUX: [(&str, u64); 4] =
 fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
     let mut config = lab.room(&[size])?.word("placement=block").word("icount");
     config.icount = true;
+    // Where several are up, an operation waits for their flushes, whose instructions count as its own.
+    config.cpus = 1;
     let mut costs = [0; 4];
     lab.with(&config, |machine| {
         let Taken { dimm, add, online } = plug(machine, size)?;
@@ -81,6 +84,24 @@ fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
     })
 }
 
+fn every_case_of_an_allocation_is_counted(lab: &Lab) -> Result<()> {
+    let mut config = lab.room(&["256M"])?.word("icount");
+    config.icount = true;
+    config.cpus = 1;
+    lab.with(&config, |machine| {
+        let taken = plug(machine, "256M")?;
+        let cases = machine.json("bench --json")?;
+        let cases = cases.as_array().context("`bench --json` is no list")?;
+        ensure!(cases.len() == 7, "the cases of `bench`: {cases:?}");
+        for case in cases {
+            let instructions = case["instructions"].as_f64().unwrap_or_default();
+            ensure!(instructions >= 1.0, "the case counts nothing: {case}");
+        }
+        unplug(machine, &taken.dimm)?;
+        finish(machine)
+    })
+}
+
 fn counting_is_off_unless_asked_for(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let Taken { dimm, add, .. } = plug(machine, "128M")?;
@@ -90,6 +111,8 @@ fn counting_is_off_unless_asked_for(lab: &Lab) -> Result<()> {
         let counted =
             [add.instructions, add.event_instructions, offline.instructions, remove.instructions];
         ensure!(counted == [None; 4], "the guest counts: {counted:?}");
+        let why = refused(machine, "bench")?;
+        ensure!(why == "the machine does not count instructions", "{why}");
         finish(machine)
     })
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench alloc`: what the page allocator costs beside others, on a hosted machine (Linux).
+//! The manager beside other allocators on a hosted machine.
 //!
 //! The program `alloc` of `tests/hosted` does the work. Valgrind counts the instructions of a short and of a long run,
 //! which differ by the work alone: not by a start, nor by what a first use costs. The time is the median of some runs
@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args as ClapArgs, Subcommand};
-use serde::Serialize;
 
+use super::Row;
 use crate::build::linked_program;
 use crate::progress::Progress;
 use crate::setup::{self, Program};
-use crate::size::grouped;
 use crate::tool;
 
 /// The program that does the work.
@@ -26,35 +24,6 @@ const MORE: u64 = 10_000;
 const TIMED: u64 = 500_000;
 const RUNS: usize = 5;
 
-/// What to measure.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, Subcommand)]
-enum What {
-    /// The page allocator beside others: instructions and time of an allocation and its free
-    Alloc {
-        /// Write the figures to this file, a row for each allocator and case
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// Only cases with this in `ALLOCATOR CASE`
-        filter: Option<String>,
-    },
-}
-
-/// A figure.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Row {
-    allocator: String,
-    case: String,
-    /// Of a pair of an allocation and a free, or of a question.
-    instructions: f64,
-    ns: f64,
-}
-
 /// What the program can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Work {
@@ -63,32 +32,21 @@ struct Work {
     pairs: u64,
 }
 
-/// Measures and prints a table.
+/// Measures the `wanted` cases of every allocator, and shows each when it is measured.
 ///
 /// # Errors
 /// When valgrind is missing or does not work, or the program does not build or fails.
-pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
-    let What::Alloc { json, filter } = &args.what;
+pub(super) fn rows(
+    root: &Path,
+    wanted: impl Fn(&str, &str) -> bool,
+    show: impl Fn(&Row),
+) -> Result<Vec<Row>> {
     ensure!(cfg!(target_os = "linux"), "the hosted machine needs Linux");
     setup::ensure(&[Program::VALGRIND])?;
     let program = build(root)?;
     let list = tool::answer(&program, &[] as &[&str]).context("it does not say what it can do")?;
-    let wanted = |work: &Work| {
-        let name = format!("{} {}", work.allocator, work.case);
-        filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
-    };
-    let mut rows = Vec::new();
-    println!("{:<24} {:<16} {:>12} {:>10}", "allocator", "case", "instructions", "ns");
-    for work in works(&list)?.into_iter().filter(wanted) {
-        let row = measure(&program, &work)?;
-        let instructions = grouped(row.instructions.round() as u64);
-        println!("{:<24} {:<16} {instructions:>12} {:>10.1}", row.allocator, row.case, row.ns);
-        rows.push(row);
-    }
-    if let Some(file) = json {
-        tool::write_in_folder(file, &serde_json::to_vec_pretty(&rows)?)?;
-    }
-    Ok(())
+    let works = works(&list)?.into_iter().filter(|work| wanted(&work.allocator, &work.case));
+    works.map(|work| measure(&program, &work).inspect(&show)).collect()
 }
 
 /// Builds the program. Returns where it is.
@@ -128,7 +86,7 @@ fn measure(program: &Path, work: &Work) -> Result<Row> {
         allocator: work.allocator.clone(),
         case: work.case.clone(),
         instructions: more as f64 / pairs(long - short),
-        ns: times[RUNS / 2] as f64 / pairs(rounds),
+        ns: Some(times[RUNS / 2] as f64 / pairs(rounds)),
     })
 }
 

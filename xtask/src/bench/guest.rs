@@ -1,0 +1,49 @@
+//! The manager on bare metal: the kernel's monitor counts, on a machine whose time is its instructions.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use super::Row;
+use crate::arch::Arch;
+use crate::machine::{Add, Config, Machine, Online};
+use crate::{build, setup};
+
+/// The memory that is plugged first: enough for every case that the kernel's heap has room for.
+const DIMM: &str = "1G";
+
+/// What the monitor says of a case.
+#[derive(Debug, Deserialize)]
+struct Counted {
+    case: String,
+    instructions: f64,
+}
+
+/// Counts every case on the usual machine of `arch`, with one CPU.
+///
+/// # Errors
+/// When the machine does not start, or an invariant does not hold before or after.
+pub(super) fn rows(root: &Path, arch: Arch) -> Result<Vec<Row>> {
+    let dimm = DIMM.parse()?;
+    let config = Config { icount: true, ..Config::of(arch) }.room_for(&[dimm]);
+    let config = config.word("icount").word("policy=online_kernel");
+    setup::ready_to_run(&config)?;
+    let image = build::image(root, config.image, &[])?;
+    let mut machine = Machine::start(&image, &config, None)?;
+    machine.wait_ready()?;
+    machine.plug(dimm, None)?;
+    machine.done::<Add>()?;
+    machine.done::<Online>()?;
+    let counted = machine.json("bench --json")?;
+    let exit = machine.exit(0)?;
+    ensure!(exit == machine.left(0), "the kernel did not leave: {exit}");
+    let counted: Vec<Counted> = serde_json::from_value(counted).context("what `bench` says")?;
+    let row = |Counted { case, instructions }| Row {
+        allocator: format!("hotmem on {arch}"),
+        case,
+        instructions,
+        ns: None,
+    };
+    Ok(counted.into_iter().map(row).collect())
+}

@@ -1,0 +1,79 @@
+//! `cargo xtask bench alloc`: what the page allocator costs, beside others on a hosted machine (Linux), or on bare metal.
+
+mod guest;
+mod host;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args as ClapArgs, Subcommand};
+use serde::Serialize;
+
+use crate::arch::Arch;
+use crate::size::grouped;
+use crate::tool;
+
+/// What to measure.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The page allocator: instructions of an allocation and its free; on this host beside others, with their time
+    Alloc {
+        /// Count in QEMU, on the usual machine of this architecture
+        #[arg(long, value_enum)]
+        arch: Option<Arch>,
+        /// Write the figures to this file, a row for each allocator and case
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Only cases with this in `ALLOCATOR CASE`
+        filter: Option<String>,
+    },
+}
+
+/// A figure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Row {
+    allocator: String,
+    case: String,
+    /// Of a pair of an allocation and a free, or of a question.
+    instructions: f64,
+    /// Nothing for a machine whose time is its instructions.
+    ns: Option<f64>,
+}
+
+/// Measures and prints a table.
+///
+/// # Errors
+/// When a program is missing or does not build, or what measures fails.
+pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
+    let What::Alloc { arch, json, filter } = &args.what;
+    let wanted = |allocator: &str, case: &str| {
+        let name = format!("{allocator} {case}");
+        filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+    };
+    println!("{:<24} {:<16} {:>12} {:>10}", "allocator", "case", "instructions", "ns");
+    let rows = match arch {
+        None => host::rows(root, wanted, print)?,
+        Some(arch) => {
+            let mut rows = guest::rows(root, *arch)?;
+            rows.retain(|row| wanted(&row.allocator, &row.case));
+            rows.iter().for_each(print);
+            rows
+        }
+    };
+    if let Some(file) = json {
+        tool::write_in_folder(file, &serde_json::to_vec_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+fn print(row: &Row) {
+    let instructions = grouped(row.instructions.round() as u64);
+    let ns = row.ns.map_or(String::from("-"), |ns| format!("{ns:.1}"));
+    println!("{:<24} {:<16} {instructions:>12} {ns:>10}", row.allocator, row.case);
+}
