@@ -59,6 +59,7 @@ pub(super) const ABOUT: About = About {
     read_exit,
     debugger: "gdb-multiarch",
     samples: &[
+        &["--smp", "1"],
         &["--page-size", "16K"],
         &["--page-size", "64K"],
         &["--cpu", "max", "--el", "1", "--gic", "2"],

@@ -42,6 +42,7 @@ pub(super) const ABOUT: About = About {
     read_exit,
     debugger: "gdb-multiarch",
     samples: &[
+        &["--smp", "1"],
         &["--page-size", "4K"],
         &["--cpu", "power10"],
         &["--firmware", "slof"],

@@ -43,7 +43,7 @@ pub(super) const ABOUT: About = About {
     exit_code,
     read_exit,
     debugger: "gdb",
-    samples: &[&["--no-lab"]],
+    samples: &[&["--smp", "1"], &["--no-lab"]],
     machine,
     start: Line::kernel,
     beside: &[],

@@ -10,6 +10,9 @@ use crate::arch::{Arch, BuildChoices, MachineChoices, OptionSize, pick};
 use crate::machine::{Accel, Config, Placement, QemuDir};
 use crate::size::{DimmSpec, GIB, Size};
 
+/// CPUs of a tour. Where instructions are counted, those of all CPUs are: then there is one.
+const CPUS: u32 = 2;
+
 /// The longest timeout there is, in seconds.
 const A_YEAR: u64 = 365 * 24 * 3600;
 
@@ -163,7 +166,7 @@ impl Args {
             icount: self.icount,
             timeout: (!self.interactive).then_some(timeout),
             patience: timeout,
-            ..self.machine.config(image)?
+            ..self.machine.config(image, if self.icount { 1 } else { CPUS })?
         };
         let mut config =
             config.room_for(&self.dimms).word(format_args!("placement={}", self.placement.word()));
@@ -223,6 +226,13 @@ mod tests {
         assert_eq!(args.config().unwrap().words, ["placement=device", "block=128M"]);
         assert_eq!((args.dimms.len(), args.dimms[0].size.bytes()), (1, GIB));
         assert_eq!(args.config().unwrap().timeout, Some(Duration::from_secs(150)));
+    }
+
+    #[test]
+    fn a_tour_has_two_cpus_and_one_if_it_counts_and_as_many_as_it_is_given() {
+        let cpus = |words: &[&str]| read(words).config().unwrap().cpus;
+        assert_eq!((cpus(&[]), cpus(&["--icount"])), (2, 1));
+        assert_eq!(cpus(&["--icount", "--smp", "3"]), 3);
     }
 
     #[test]

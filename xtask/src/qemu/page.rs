@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, stdout};
 
 use crate::machine::{Config, Verdict};
+use crate::size::counted;
 
 /// Width that running text is wrapped at, the margin included.
 const WIDTH: usize = 88;
@@ -117,6 +118,7 @@ fn machine(config: &Config) -> Vec<String> {
     if config.image.arch.about().boots.len() > 1 {
         words.push(config.image.firmware.name().to_owned());
     }
+    words.push(counted(config.cpus.into(), "CPU"));
     words.push(config.accel.name().to_owned());
     words
 }
@@ -146,10 +148,10 @@ mod tests {
 
     #[test]
     fn a_machine_is_described_by_what_there_is_a_choice_of() {
-        assert_eq!(machine(&Config::of(Arch::X86_64)), ["q35", "tcg"]);
+        assert_eq!(machine(&Config::of(Arch::X86_64)), ["q35", "1 CPU", "tcg"]);
         assert_eq!(
             machine(&Config::of(Arch::Aarch64)),
-            ["virt", "neoverse-n1", "EL2", "GICv3", "bare", "tcg"]
+            ["virt", "neoverse-n1", "EL2", "GICv3", "bare", "1 CPU", "tcg"]
         );
     }
 
@@ -157,7 +159,7 @@ mod tests {
     fn each_entry_has_its_form() {
         let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
         for (entry, text) in [
-            (title(&Config::of(Arch::X86_64)), "Memory hotplug on x86_64 (q35, tcg)"),
+            (title(&Config::of(Arch::X86_64)), "Memory hotplug on x86_64 (q35, 1 CPU, tcg)"),
             (Entry::Chapter(2, "Plug".into()), "\n2. Plug"),
             (Entry::Text("It is up.".into()), "   It is up."),
             (Entry::Lines(lines(&["", "a  b"])), "\n   a  b"),

@@ -215,11 +215,21 @@ impl<'a> Tour<'a> {
             let all = cpus.iter().map(|cpu| cpu.allocated).sum::<u64>();
             let up = cpus.len();
             self.report.text(format!(
-                "Then all {up} CPUs did the same at the same time, each with a share of the pages.",
+                "Then {up} CPUs did the same at the same time, each with a share of the pages.",
             ));
             self.report.fact("used at the same time", format!("{all} pages by {up} CPUs"));
         }
         Ok(())
+    }
+
+    /// How often CPUs dropped translations because another one asked them to, where no instruction does it for them.
+    fn explain_flushes(&mut self) {
+        let asked = self.report.cpus.iter().filter(|cpu| cpu.flushes > 0);
+        let asked: Vec<_> =
+            asked.map(|cpu| format!("CPU {}: {}", cpu.number, cpu.flushes)).collect();
+        if !asked.is_empty() {
+            self.report.fact("flushes for another CPU", asked.join(", "));
+        }
     }
 
     /// Bytes that all online steps gave to the page allocator.
@@ -285,6 +295,7 @@ impl<'a> Tour<'a> {
         self.machine.run("verify")?;
         self.report.checked("every invariant holds");
         self.report.cpus = self.machine.cpus()?;
+        self.explain_flushes();
 
         let verdict = self.machine.verdict()?;
         let exit = self.machine.exit(0)?;

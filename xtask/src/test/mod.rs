@@ -19,6 +19,9 @@ use crate::suite::{self, Run, Storm};
 use crate::{build, setup, tool};
 use results::{Counts, Suite};
 
+/// CPUs of the machines in QEMU.
+const CPUS: u32 = 4;
+
 /// Rounds of a storm, and of one with `--long`.
 const STORM: u64 = 40;
 const LONG_STORM: u64 = 5000;
@@ -129,13 +132,13 @@ impl Args {
             arch.ensure_kernel()?;
             let words = [self.build.words(), self.machine.words()].concat();
             let wish = !words.is_empty();
-            let usual = self.machine.config(self.build.image(arch)?)?;
+            let usual = self.machine.config(self.build.image(arch)?, CPUS)?;
             runs.push(self.run(arch, words, usual, storm, self.quick));
             if self.quick || wish {
                 continue;
             }
             for &words in arch.about().samples {
-                let config = arch::read(arch, words)?;
+                let config = arch::read(arch, words, CPUS)?;
                 let words = words.iter().map(|&word| word.to_owned()).collect();
                 runs.push(self.run(arch, words, config, storm, !self.long));
             }
