@@ -64,7 +64,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         self.each_block(part, absent, Onward::UntilOneFails, |this, index, block| {
             (block.state == BlockState::Offline).then(|| {
                 this.brought.set(index, zone);
-                this.counted(|mm| mm.online(block.id, zone).map(drop))
+                this.in_turn(|mm| mm.online(block.id, zone).map(drop))
             })
         })
     }
@@ -74,7 +74,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let absent = OnlineError::NoSuchBlock;
         self.each_block(part, absent, Onward::ToTheEnd, |this, index, block| {
             let zone = this.taken.get(index).filter(|_| block.state == BlockState::Offline)?;
-            Some(this.counted(|mm| mm.online(block.id, zone).map(drop)))
+            Some(this.in_turn(|mm| mm.online(block.id, zone).map(drop)))
         })
     }
 
@@ -83,7 +83,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let absent = OfflineError::NoSuchBlock;
         self.each_block(part, absent, Onward::ToTheEnd, |this, index, block| {
             this.brought.get(index).filter(|_| block.state != BlockState::Offline)?;
-            Some(this.counted(|mm| mm.offline(block.id)))
+            Some(this.in_turn(|mm| mm.offline(block.id)))
         })
     }
 

@@ -14,6 +14,7 @@ use super::report::Verdict;
 use super::step::{AddStep, Failure, Step, StepLine};
 use super::touched::Touched;
 use super::underway::{Context, Draining, Ejecting};
+use super::waiting::PATIENCE;
 
 /// Extents that an eject looks at, unless told otherwise, before the kernel looks at its console.
 pub const BUDGET: u64 = 256;
@@ -45,6 +46,8 @@ pub struct Hotplug<'m, S, M: Machine, C> {
     pub(super) draining: Option<Draining<'m, M>>,
     /// Steps that an eject does before the kernel looks at anything else.
     pub(super) budget: u64,
+    /// How often an operation of a request is tried while another is under way.
+    pub(super) patience: u64,
     /// Instructions that the request under way spent on writing to the console.
     pub(super) written: u64,
 }
@@ -84,6 +87,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             ejecting: None,
             draining: None,
             budget: BUDGET,
+            patience: PATIENCE,
             written: 0,
         })
     }
@@ -189,12 +193,12 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     ) -> Done<Added, AddError> {
         // SAFETY: the source announced the range, as it is or as a part, the device that has it is still
         // plugged, and the memory is in no owner's hands.
-        self.counted(|mm| unsafe { mm.add(range, node, placement) })
+        self.in_turn(|mm| unsafe { mm.add(range, node, placement) })
     }
 
     /// Removes a range, and counts what that took.
     pub(super) fn remove(&self, range: PhysRange) -> Done<Removed, RemoveError> {
-        self.counted(|mm| mm.remove(range))
+        self.in_turn(|mm| mm.remove(range))
     }
 
     /// Runs an operation, and counts what that took.

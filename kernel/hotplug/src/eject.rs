@@ -198,7 +198,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             self.pass_block(ejecting, None);
             return Ok(false);
         };
-        let started = self.counted(|mm| mm.start_offline(id));
+        let started = self.in_turn(|mm| mm.start_offline(id));
         ejecting.instructions = plus(ejecting.instructions, started.instructions);
         ejecting.going = Some((started.result?, zone));
         Ok(false)

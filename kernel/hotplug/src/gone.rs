@@ -119,7 +119,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         draining.range = Some(range);
         let online = |block: hotmem::Block| matches!(block.state, BlockState::Online(_));
         if self.mm.block(id).is_some_and(online) {
-            match self.mm.start_offline(id) {
+            match self.in_turn(|mm| mm.start_offline(id)).result {
                 Ok(going) => draining.now = Some(Now::Offlining(going)),
                 Err(error) => self.stays(draining, id, error),
             }

@@ -44,6 +44,7 @@ mod step;
 mod tests;
 mod touched;
 mod underway;
+mod waiting;
 
 pub use absent::SourceError;
 pub use clock::Clock;
@@ -62,3 +63,4 @@ pub use shown::shown;
 pub use sources::{OneOf, Sources};
 pub use step::{AddStep, BlocksStep, Failure, RemoveStep, Step, StepLine, UseStep};
 pub use touched::MAX_BLOCKS;
+pub use waiting::PATIENCE;

@@ -117,7 +117,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         if let Some(gone) = range.and_then(|range| self.owners.gone_at(range)) {
             return Err(OperatorError::Gone(gone));
         }
-        let done = self.counted(|mm| mm.online(id, zone).map(drop));
+        let done = self.in_turn(|mm| mm.online(id, zone).map(drop));
         if let Some(step) = self.block_step(id, &done) {
             self.write(out, &Step::Online(step));
         }
@@ -135,7 +135,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         out: &mut dyn fmt::Write,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
-        let done = self.counted(|mm| mm.offline(id));
+        let done = self.in_turn(|mm| mm.offline(id));
         if let Some(step) = self.block_step(id, &done) {
             self.write(out, &Step::Offline(step));
         }

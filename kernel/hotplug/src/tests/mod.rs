@@ -8,6 +8,7 @@ mod gone;
 mod meanwhile;
 mod operator;
 mod sources;
+mod waiting;
 
 use core::cell::Cell;
 use std::boxed::Box;
@@ -52,8 +53,9 @@ impl Fixture {
         Self { bench, script, driver, pieces }
     }
 
-    /// The n-th operation from now on is refused as busy, counted from 0.
-    fn fail(&self, n: u64) {
+    /// The n-th operation from now on is refused as busy, counted from 0, and not tried again.
+    fn fail(&mut self, n: u64) {
+        self.driver.set_patience(1);
         self.bench.mm.machine().busy().arm(n + 1);
     }
 

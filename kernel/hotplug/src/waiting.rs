@@ -1,0 +1,54 @@
+//! Operations wait for the one that another CPU runs, so that no request is refused for it.
+//!
+//! The driver's own operations never wait for each other: a request that needs one begins when the last has ended.
+
+use hotmem::{AddError, Machine, Mm, OfflineError, OnlineError, RemoveError};
+
+use super::clock::Clock;
+use super::driver::{Done, Hotplug};
+use super::event::HotplugSource;
+
+/// How often an operation is tried, unless told otherwise, while another one is under way: for seconds.
+pub const PATIENCE: u64 = 1 << 22;
+
+/// Why an operation failed, which may be that another one was under way.
+pub(super) trait Refused {
+    /// Whether another operation was under way: then nothing happened.
+    fn is_busy(&self) -> bool;
+}
+
+macro_rules! refused_by {
+    ($($error:ident),*) => {
+        $(impl Refused for $error {
+            fn is_busy(&self) -> bool {
+                matches!(self, Self::Busy)
+            }
+        })*
+    };
+}
+
+refused_by!(AddError, OnlineError, OfflineError, RemoveError);
+
+impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
+    /// Has an operation tried `patience` times, once at least, before it is refused as busy. Between two tries the
+    /// machine [relaxes](Machine::relax). A kernel whose main loop itself runs another operation step by step sets 1.
+    pub fn set_patience(&mut self, patience: u64) {
+        self.patience = patience.max(1);
+    }
+
+    /// Runs an operation once no other is under way, and counts what it took, the wait left out.
+    pub(super) fn in_turn<T, E: Refused>(
+        &self,
+        mut operation: impl FnMut(&'m Mm<M>) -> Result<T, E>,
+    ) -> Done<T, E> {
+        let mut done = self.counted(&mut operation);
+        for _ in 1..self.patience {
+            if !done.result.as_ref().is_err_and(E::is_busy) {
+                break;
+            }
+            self.mm.machine().relax();
+            done = self.counted(&mut operation);
+        }
+        done
+    }
+}
