@@ -45,7 +45,10 @@ impl Server {
                 #[cfg(feature = "lab")]
                 self.prompt.show();
                 self.quarantine();
-                self.sleep();
+                // A page at a time, so that what comes meanwhile does not wait.
+                if !self.mm.zero_ahead() {
+                    self.sleep();
+                }
             }
         }
     }

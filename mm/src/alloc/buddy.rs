@@ -156,7 +156,13 @@ impl<M: Machine> Allocator<M> {
         lists.unlink(zone, pfn, size);
         lists.split(zone, section, pfn, size, order);
         self.begin_use(memmap, pfn, &request, HomeTag::new(node, kind).get());
-        section.set_head(pfn, order, PageState::Used { order, owner });
+        if request.zeroed {
+            // Its owner may be asked to move it as soon as the zone is unlocked, and it is not cleared yet.
+            section.set_head(pfn, order, PageState::Cached { order });
+            section.page(pfn).set_held(order, owner);
+        } else {
+            section.set_head(pfn, order, PageState::Used { order, owner });
+        }
         count_free(zone, block, order.pages().wrapping_neg());
         Some(pfn)
     }

@@ -22,7 +22,7 @@ use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
-/// Orders that are cached: each below the last, then that of a large page.
+/// Orders that are cached: each below the last, then that of a large page. Single pages of zeroes are a class of their own.
 const SMALL: u8 = 4;
 const LARGE: Order = match Order::new(9) {
     Some(order) => order,
@@ -30,10 +30,10 @@ const LARGE: Order = match Order::new(9) {
 };
 /// Extents larger than this are not kept from others.
 const LARGEST_BYTES: u64 = 4 << 20;
-const CLASSES: usize = SMALL as usize + 1;
+const CLASSES: usize = SMALL as usize + 2;
 
 /// Extents of a batch, by class.
-const BATCHES: [u64; CLASSES] = [32, 16, 8, 4, 1];
+const BATCHES: [u64; CLASSES] = [32, 16, 8, 4, 1, 32];
 /// The largest batch.
 pub(crate) const MAX_BATCH: usize = 32;
 
@@ -42,6 +42,9 @@ pub(crate) const MAX_BATCH: usize = 32;
 pub(crate) struct Class(u8);
 
 impl Class {
+    /// Single pages whose bytes are all zero.
+    pub(crate) const ZEROED: Self = Self(SMALL + 1);
+
     /// The class of `order`, if it is cached.
     #[inline]
     pub(crate) fn of<G: Geometry>(order: Order) -> Option<Self> {
@@ -55,7 +58,10 @@ impl Class {
 
     /// Its order.
     pub(crate) fn order(self) -> Order {
-        Order::new(self.0).filter(|_| self.0 < SMALL).unwrap_or(LARGE)
+        match self.0 {
+            SMALL => LARGE,
+            small => Order::new(small).filter(|_| small < SMALL).unwrap_or(Order::ZERO),
+        }
     }
 
     /// Extents of a batch.
@@ -295,7 +301,7 @@ pub trait CacheStorage: fmt::Debug + Sync {
     fn caches(&self) -> &[CpuCache<Self::Lock>];
 }
 
-/// Room for the caches of the CPUs below `N`, about half a KiB each. With 0 nothing is cached.
+/// Room for the caches of the CPUs below `N`, under 640 bytes each. With 0 nothing is cached.
 #[derive(Debug)]
 pub struct CpuCaches<const N: usize, L: RawLock = SpinLock>([CpuCache<L>; N]);
 

@@ -12,6 +12,7 @@ use crate::alloc::batch::Cached;
 use crate::alloc::buddy::{is_users, online_section};
 use crate::alloc::cache::{Cache, Class};
 use crate::alloc::metas::Metas;
+use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
@@ -49,11 +50,7 @@ impl<M: Machine> Cached<'_, M> {
         }
         let mut guard = self.caches.lock(cpu)?;
         let (cache, memmap) = self.opened(&mut guard);
-        if cache.node() != Some(node) {
-            while self.drain_list(memmap, cache) {}
-            cache.set_node(node);
-            self.caches.note_used(cpu);
-        }
+        self.move_in(memmap, cache, cpu, node);
         let list = cache.stock(kind, class);
         list.warm_up(class);
         if let Some(pfn) = self.take(memmap, cache, kind, class, request, owner) {
@@ -63,9 +60,18 @@ impl<M: Machine> Cached<'_, M> {
         self.take(memmap, cache, kind, class, request, owner)
     }
 
+    /// Has the cache of `cpu` keep pages of `node`.
+    pub(super) fn move_in(&self, memmap: Seen<'_, M>, cache: &mut Cache, cpu: usize, node: NodeId) {
+        if cache.node() != Some(node) {
+            while self.drain_list(memmap, cache) {}
+            cache.set_node(node);
+            self.caches.note_used(cpu);
+        }
+    }
+
     /// Takes an extent from a hot list.
     #[inline]
-    fn take(
+    pub(super) fn take(
         &self,
         memmap: Seen<'_, M>,
         cache: &mut Cache,
@@ -145,7 +151,7 @@ impl<M: Machine> Cached<'_, M> {
 
 /// Whether an allocation has to leave some of the zone free, which its counts say.
 #[inline]
-fn has_floor(kind: ZoneKind, owner: Owner) -> bool {
+pub(super) fn has_floor(kind: ZoneKind, owner: Owner) -> bool {
     kind == ZoneKind::System && matches!(owner, Owner::Movable(_))
 }
 

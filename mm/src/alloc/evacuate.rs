@@ -245,7 +245,7 @@ pub(crate) fn extent<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn, order: Order) ->
     Extent { pfn, order, private: owners_word(memmap, pfn) }
 }
 
-/// Moves an extent out of the area; `false` if its owner does not let go, or freed it.
+/// Moves an extent out of the area; `false` if its owner keeps it where it is, does not have it yet, or freed it.
 fn move_extent<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,
@@ -255,6 +255,9 @@ fn move_extent<M: Machine>(
     mover: MoverId,
 ) -> Result<bool, Stuck> {
     let Some(ops) = allocator.owners.mover(mover) else { return Ok(false) };
+    if memmap.page(pfn).is_held() {
+        return Ok(false);
+    }
     let extent = extent(memmap, pfn, order);
     if ops.isolate(&extent).is_err() {
         return Ok(false);

@@ -5,6 +5,7 @@
 //!   lists, buddy       free lists: linked, merged; extents taken from them and given back
 //!   cache, links, batch, drain, cached   pages that wait for the next user on a CPU: lists, batches of them, emptying
 //!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
+//!   zeroed             pages cleared, ahead by CPUs that have nothing else to do
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
 //!   owners             who registers: owners of pages that move, and names
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
@@ -38,6 +39,7 @@ pub(crate) mod request;
 pub(crate) mod span;
 mod strand;
 pub(crate) mod tables;
+pub(crate) mod zeroed;
 pub(crate) mod zone;
 
 use crate::alloc::cache::Caches;

@@ -24,6 +24,8 @@ pub struct Request {
     pub(crate) uses_floor: bool,
     /// Whether each page's descriptor has the kernel's part, and not just the head's.
     pub(crate) meta_of_each: bool,
+    /// Whether all bytes are zero.
+    pub(crate) zeroed: bool,
 }
 
 impl From<Order> for Request {
@@ -38,6 +40,7 @@ impl From<Order> for Request {
             below: None,
             uses_floor: false,
             meta_of_each: false,
+            zeroed: false,
         }
     }
 }
@@ -75,6 +78,13 @@ impl Request {
         Self { meta_of_each: true, ..self }
     }
 
+    /// All bytes are zero. Single pages come from those that [`Mm::zero_ahead`](crate::Mm::zero_ahead) cleared on this
+    /// CPU, as long as there are any; others are cleared before the allocation returns, with no lock held.
+    #[must_use]
+    pub const fn zeroed(self) -> Self {
+        Self { zeroed: true, ..self }
+    }
+
     /// Memory that ends by the frame `below`, as a device may need that reaches no further. The free extents of a
     /// zone are looked at one by one, with the zone locked.
     #[must_use]
@@ -101,10 +111,15 @@ impl Request {
         self.is_cacheable() && self.node.is_none() && !self.movable_zone
     }
 
+    /// Whether any page of zeroes will do.
+    pub(crate) fn is_plain_page_of_zeroes(&self) -> bool {
+        self.order == Order::ZERO && self.zeroed && Self { zeroed: false, ..*self }.is_plain()
+    }
+
     /// Whether any extent of the size in the right zone will do.
     #[inline]
     pub(crate) fn is_cacheable(&self) -> bool {
-        self.align == self.order && self.below.is_none() && !self.uses_floor
+        self.align == self.order && self.below.is_none() && !self.uses_floor && !self.zeroed
     }
 
     /// Whether memory of a node's zone will do.

@@ -193,6 +193,12 @@ impl<M: Machine> Mm<M> {
         self.allocator().caches.counts(cpu)
     }
 
+    /// Clears a page for a later [`zeroed`](crate::Request::zeroed) request of this CPU, if too few wait. Returns
+    /// whether there was one to clear. For a CPU that has nothing else to do.
+    pub fn zero_ahead(&self) -> bool {
+        Cached::of(self.allocator()).zero_ahead()
+    }
+
     /// Gives the pages that CPUs have cached back to their zones, where they are free for everybody and merge: as every
     /// CPU does itself when it finds no memory.
     pub fn drain_caches(&self) {

@@ -214,8 +214,8 @@ const MEMMAP_TAIL: u64 = 6;
 const ISOLATED: u64 = 7;
 const CACHED: u64 = 8;
 
-/// Set in the word of a used extent while somebody looks at it with its zone locked: it is not freed meanwhile. Part
-/// of no state.
+/// Set in the word of a used extent while a CPU looks at it with its zone locked, or clears it before its user has it:
+/// it is not freed meanwhile. Part of no state.
 const HELD_BIT: u64 = 1 << 63;
 
 const fn field(word: u64, shift: u32, bits: u32) -> u64 {
@@ -318,6 +318,24 @@ impl Page {
         let held = used | HELD_BIT;
         self.word.compare_exchange(used, held, Ordering::AcqRel, Ordering::Acquire).ok()?;
         Some(Held { word: &self.word, used })
+    }
+
+    /// Publishes a used extent of `owner` that is held from the start, until [`release`](Self::release): it is
+    /// neither freed nor moved meanwhile.
+    pub(crate) fn set_held(&self, order: Order, owner: Owner) {
+        let used = PageState::Used { order, owner }.encode();
+        self.word.store(used | HELD_BIT, Ordering::Release);
+    }
+
+    /// Ends the hold that [`set_held`](Self::set_held) began.
+    pub(crate) fn release(&self, order: Order, owner: Owner) {
+        self.set_state(PageState::Used { order, owner });
+    }
+
+    /// Whether it is the head of a used extent that is held.
+    pub(crate) fn is_held(&self) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        field(word, 0, KIND_BITS) == USED && word & HELD_BIT != 0
     }
 
     /// The payload words, whose meaning the state gives.

@@ -78,6 +78,15 @@ impl<S: Shape> Holder<S> {
         self.take_as(bench, Request::from(order).in_movable_zone())
     }
 
+    /// As [`take`](Self::take), in a movable zone, of pages that hold zeroes.
+    ///
+    /// # Panics
+    ///
+    /// If one does not.
+    pub fn take_cleared(&self, bench: &Bench<S>, order: Order) -> Option<u64> {
+        self.take_as(bench, Request::from(order).in_movable_zone().zeroed())
+    }
+
     fn take_as(&self, bench: &Bench<S>, request: Request) -> Option<u64> {
         let mut state = self.state();
         let handle = state.next;
@@ -88,7 +97,12 @@ impl<S: Shape> Holder<S> {
         let held = Held { pfn, order, isolated: false, pinned: false, busy: 0 };
         state.extents.insert(handle, held);
         for page in 0..order.pages() {
-            self.mmu.store(word::<S>(pfn.add(page)), stamp(handle, page));
+            let at = word::<S>(pfn.add(page));
+            assert!(
+                !request.zeroed || self.mmu.load(at) == 0,
+                "page {page} of {pfn} holds something"
+            );
+            self.mmu.store(at, stamp(handle, page));
         }
         for (page, tag) in tags(handle, order) {
             let new = bench.mm.with_meta(pfn, page, self.mover(), |meta| {

@@ -10,7 +10,7 @@ use super::memory::{LifeError, Lives};
 use super::movers::{MoverError, Movers};
 use super::parse::parse;
 use super::snapshot::{Saved, SnapshotError};
-use super::together::{self, Churning};
+use super::together::{self, ChurnError, Churning};
 use super::usage::{UseError, Used};
 use super::words::CommandError;
 use super::{page, show, table, usage, walk};
@@ -57,6 +57,7 @@ enum Refused<'t> {
     Bench(BenchError),
     Life(LifeError),
     Mover(MoverError),
+    Churn(ChurnError),
     Cpu(CpuError),
     /// The console failed: there is nobody to answer.
     Console(fmt::Error),
@@ -82,6 +83,7 @@ impl fmt::Display for Refused<'_> {
             Self::Bench(error) => error.fmt(f),
             Self::Life(error) => error.fmt(f),
             Self::Mover(error) => error.fmt(f),
+            Self::Churn(error) => error.fmt(f),
             Self::Cpu(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
         }
@@ -109,6 +111,7 @@ refused_from! {
     Bench: BenchError,
     Life: LifeError,
     Mover: MoverError,
+    Churn: ChurnError,
     Cpu: CpuError,
     Console: fmt::Error,
 }
@@ -382,7 +385,7 @@ impl<M: Shared> Monitor<'static, M> {
         churning.rest();
         machinery.wait_for_others()?;
         match churning.fault() {
-            Some(error) => Err(MoverError::from(error).into()),
+            Some(error) => Err(error.into()),
             None => Ok(()),
         }
     }

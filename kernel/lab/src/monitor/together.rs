@@ -4,9 +4,10 @@ use super::cpus::{CpuJob, Did};
 use super::usage::{self, UseError};
 use crate::movers::{Pool, PoolError, Shared};
 use alloc::sync::Arc;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem::lock::lock_api::Mutex;
-use hotmem::{Mm, Mover, Order};
+use hotmem::{Machine, Mm, Mover, Order, Pages, Pfn, Request};
 
 /// The first fault of a job that several CPUs do.
 pub(super) type Fault<M, E> = Arc<Mutex<<M as hotmem::Machine>::Lock, Option<E>>>;
@@ -29,11 +30,34 @@ pub(super) fn share<M: Shared>(
     (Arc::new(job), fault)
 }
 
+/// What a CPU that allocates and frees found to be wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ChurnError {
+    Pool(PoolError),
+    /// A page that was asked for with zeroes holds something else.
+    NotZero(Pfn),
+}
+
+impl fmt::Display for ChurnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pool(error) => error.fmt(f),
+            Self::NotZero(pfn) => write!(f, "{pfn} was to be zeroed and is not"),
+        }
+    }
+}
+
+impl From<PoolError> for ChurnError {
+    fn from(error: PoolError) -> Self {
+        Self::Pool(error)
+    }
+}
+
 /// CPUs that allocate and free without end.
 #[derive(Debug)]
 pub(super) struct Churning<M: Shared> {
     rests: Arc<AtomicBool>,
-    fault: Fault<M, PoolError>,
+    fault: Fault<M, ChurnError>,
 }
 
 /// Extents that a CPU that churns has at the most, each of movable and other memory.
@@ -69,30 +93,38 @@ impl<M: Shared> Churning<M> {
     }
 
     /// What went wrong, once the CPUs are done.
-    pub(super) fn fault(&self) -> Option<PoolError> {
+    pub(super) fn fault(&self) -> Option<ChurnError> {
         self.fault.lock().take()
     }
 }
 
-/// Allocates memory that stays and memory that moves, some of it, writes and checks and frees it.
+/// Allocates memory that stays and memory that moves, some of it, writes and checks and frees it. Every second extent
+/// that stays is to be zeroed.
 fn churn<M: Shared>(
     mm: &'static Mm<M>,
     pool: &Pool<M>,
     relax: fn(),
     did: &mut Did,
-) -> Result<(), PoolError> {
+) -> Result<(), ChurnError> {
     let mut moving = [const { None }; EXTENTS];
     let mut staying = [const { None }; EXTENTS];
     for (index, (moves, stays)) in moving.iter_mut().zip(&mut staying).enumerate() {
         let order = Order::new(index as u8 % 3).unwrap_or(Order::ZERO);
-        *stays = mm.alloc(order).ok();
+        let request = Request::from(order);
+        let zeroed = index % 2 == 0;
+        *stays = mm.alloc(if zeroed { request.zeroed() } else { request }).ok();
         *moves = pool.take(order).ok().map(|handle| (handle, order));
         let count = u64::from(stays.is_some()) + u64::from(moves.is_some());
         did.allocated += count * order.pages();
     }
-    for pages in staying.into_iter().flatten() {
+    let mut zeroes = Ok(());
+    for (index, pages) in staying.into_iter().enumerate() {
+        let Some(pages) = pages else { continue };
+        if index % 2 == 0 {
+            zeroes = zeroes.and(check_zeroes(&pages));
+        }
+        scribble(&pages);
         did.freed += pages.order().pages();
-        drop(pages);
     }
     for (handle, order) in moving.into_iter().flatten() {
         // One that is being moved right now has to get there first.
@@ -104,5 +136,21 @@ fn churn<M: Shared>(
         }
         did.freed += order.pages();
     }
-    Ok(())
+    zeroes
+}
+
+/// Checks that all words of some pages are zero.
+fn check_zeroes<M: Machine>(pages: &Pages<'_, M>) -> Result<(), ChurnError> {
+    let is_zero = |page| {
+        let mut words = pages.words(page).unwrap_or_default().iter();
+        words.all(|word| word.load(Ordering::Relaxed) == 0)
+    };
+    let dirty = (0..pages.order().pages()).find(|&page| !is_zero(page));
+    dirty.map_or(Ok(()), |page| Err(ChurnError::NotZero(pages.pfn().add(page))))
+}
+
+/// Leaves something in each page.
+fn scribble<M: Machine>(pages: &Pages<'_, M>) {
+    let words = (0..pages.order().pages()).filter_map(|page| pages.words(page)?.last());
+    words.for_each(|word| word.store(u64::MAX, Ordering::Relaxed));
 }

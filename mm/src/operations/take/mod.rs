@@ -25,6 +25,7 @@ use crate::addr::{PfnRange, VirtAddr};
 use crate::alloc::Allocator;
 use crate::alloc::isolate::Area;
 use crate::alloc::node::NodeId;
+use crate::alloc::zeroed::clear_page;
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
@@ -252,10 +253,9 @@ impl<'m, M: Machine> Carveout<'m, M> {
     /// Clears pages of a block that is boot memory from end to end, mapped, and used by nobody.
     fn clear_pages(&self, pfns: PfnRange) {
         for pfn in pfns.iter() {
-            let page = self.memmap.machine().pointer(M::address(pfn));
             // SAFETY: the page is mapped RAM; its block is offline, or every page of it was claimed to
-            // be taken, and this is the operation under way: nobody refers to any byte of it.
-            unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
+            // be taken, and this is the operation under way: nothing else refers to any byte of it.
+            unsafe { clear_page(self.memmap.machine(), pfn) };
         }
     }
 

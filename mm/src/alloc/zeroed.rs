@@ -1,0 +1,106 @@
+//! Pages whose bytes are all zero.
+//!
+//! ```text
+//!   an idle CPU:  zero_ahead   [hot] --- cleared, the cache locked ---> [zeroed]    at most a batch of each kind
+//!   alloc of a page, zeroed    <--------------------------------------- [zeroed], or else
+//!                              <--- zone: used, and held while it is cleared without a lock
+//! ```
+//!
+//! Pages that wait on a zeroed list are cached pages like all others: they are drained with them. Nothing writes to a
+//! cached page, for its link is in its descriptor.
+
+// UNSAFETY: clears pages that no user has.
+#![expect(unsafe_code)]
+
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::Allocator;
+use crate::alloc::batch::Cached;
+use crate::alloc::buddy::OutOfMemory;
+use crate::alloc::cache::Class;
+use crate::alloc::cached::has_floor;
+use crate::alloc::request::Request;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::page::Owner;
+
+/// Clears a page.
+///
+/// # Safety
+///
+/// The page is mapped RAM, to which nothing else refers.
+pub(crate) unsafe fn clear_page<M: Machine>(machine: &M, pfn: Pfn) {
+    let page = machine.pointer(M::address(pfn));
+    // SAFETY: the machine's pointer to RAM is good for all of the page, which is the caller's.
+    unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
+}
+
+impl<M: Machine> Allocator<M> {
+    /// Allocates for a user whose request is [`zeroed`](Request::zeroed).
+    #[cold]
+    pub(super) fn alloc_zeroed(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
+        if let Some(pfn) = Cached::of(self).take_zeroed(&request, owner) {
+            return Ok(pfn);
+        }
+        let (pfn, order) = (self.alloc_request(request, owner)?, request.order);
+        for page in PfnRange::new(pfn, order.pages()).iter() {
+            // SAFETY: the extent is held: it is not freed or moved, so its block stays online, and no user has it yet.
+            unsafe { clear_page(self.machine(), page) };
+        }
+        let look_up = self.memmap.read();
+        if let Some(section) = self.memmap.seen(&look_up).section_at(pfn) {
+            section.page(pfn).release(order, owner);
+        }
+        Ok(pfn)
+    }
+}
+
+impl<M: Machine> Cached<'_, M> {
+    /// Takes a page of zeroes that waits on this CPU, if the request may have it.
+    fn take_zeroed(&self, request: &Request, owner: Owner) -> Option<Pfn> {
+        let kinds = ZoneKind::for_owner(owner).iter();
+        let kind = kinds.copied().find(|&kind| self.nodes.any(kind))?;
+        if !request.is_plain_page_of_zeroes() || has_floor(kind, owner) {
+            return None;
+        }
+        let mut guard = self.caches.lock(self.machine().cpu())?;
+        let (cache, memmap) = self.opened(&mut guard);
+        self.take(memmap, cache, kind, Class::ZEROED, request, owner)
+    }
+
+    /// See [`Mm::zero_ahead`](crate::Mm::zero_ahead).
+    pub(crate) fn zero_ahead(&self) -> bool {
+        let cpu = self.machine().cpu();
+        let mut kernels = ZoneKind::for_owner(Owner::Kernel).iter().copied();
+        let kernels = kernels.find(|&kind| self.nodes.any(kind));
+        kernels.into_iter().chain([ZoneKind::Movable]).any(|kind| self.zero_one(cpu, kind))
+    }
+
+    /// Clears a page of the zone `kind` of the node of `cpu`, unless a batch of them waits. `false` if there is none.
+    fn zero_one(&self, cpu: usize, kind: ZoneKind) -> bool {
+        let (node, Some(small)) = (self.machine().node(cpu), Class::of::<M>(Order::ZERO)) else {
+            return false;
+        };
+        let Some(mut guard) = self.caches.lock(cpu) else { return false };
+        let (cache, memmap) = self.opened(&mut guard);
+        self.move_in(memmap, cache, cpu, node);
+        let waits_enough = cache.list(kind, Class::ZEROED).is_full(Class::ZEROED);
+        if waits_enough || !self.nodes.is_populated(node, kind) {
+            return false;
+        }
+        let list = cache.stock(kind, small);
+        list.warm_up(small);
+        let cached = list.pop(memmap);
+        let page = cached.or_else(|| {
+            self.refill(cache.list(kind, small), node, kind, small);
+            cache.list(kind, small).pop(memmap)
+        });
+        let Some(pfn) = page else { return false };
+        // SAFETY: the page is cached, and the lock of its cache is held: nothing uses it, and its block stays online.
+        unsafe { clear_page(self.machine(), pfn) };
+        cache.stock(kind, Class::ZEROED).push(memmap, pfn);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;
