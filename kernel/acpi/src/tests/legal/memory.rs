@@ -1,7 +1,7 @@
 //! The same with the driver and the memory manager: what becomes of the memory.
 
 use std::format;
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
@@ -144,16 +144,19 @@ fn d7_a_device_that_grew_is_refused_and_keeps_what_it_had() {
 }
 
 #[test]
-fn d8_a_device_whose_second_range_is_past_the_limit_is_undone() {
-    // The second is the last there can be.
-    for high in [1 << 62, 0_u64.wrapping_sub(2 * MIB)] {
-        let device = dimm(&[LOW, (high, 2 * MIB)], &format!("{OST} {EJ0} {STA}"));
-        let (mut rig, out) = machine(&device, "Notify (\\_SB.MEM0, 1)");
-        assert_eq!(states(&rig), [vec![], vec![]]);
-        let why = format!("{}", piece((high, 2 * MIB)));
-        assert!(out.contains("\"operation\":\"remove\"") && out.contains(&why), "{out}");
-        let out = event(&mut rig);
-        assert!(out.contains("\"ost\":1"), "{out}");
-        assert_eq!(states(&rig), [vec![], vec![]]);
+fn d8_a_device_whose_last_range_is_past_the_limit_is_undone() {
+    // The second of those is the last that there can be.
+    for high in [1 << 62, 0_u64.wrapping_sub(2 * MIB)].map(|at| (at, 2 * MIB)) {
+        for ranges in [&[LOW, high][..], &[high]] {
+            let device = dimm(ranges, &format!("{OST} {EJ0} {STA}"));
+            let (mut rig, out) = machine(&device, "Notify (\\_SB.MEM0, 1)");
+            assert_eq!(states(&rig), [vec![], vec![]]);
+            let undone = out.contains("\"operation\":\"remove\"");
+            assert!(out.contains(&piece(high).to_string()), "{out}");
+            assert_eq!(undone, ranges.len() == 2, "{out}");
+            let out = event(&mut rig);
+            assert!(out.contains("\"ost\":1"), "{out}");
+            assert_eq!(states(&rig), [vec![], vec![]]);
+        }
     }
 }
