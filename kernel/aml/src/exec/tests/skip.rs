@@ -159,6 +159,19 @@ fn devices_that_a_return_cuts_off_are_not_devices() {
 }
 
 #[test]
+fn a_term_about_an_object_of_another_kind_costs_itself() {
+    // All name an integer: a field of it, a field of a buffer that it is not, a reference that it is not.
+    for (fault, start) in [
+        (package(&[0x5B, 0x81], &[b"FRST\x01FLD0\x08"]), "Field FRST: "),
+        (b"\x8AFRST\x00FLD0".to_vec(), "CreateField: "),
+        (b"\x70\x83FRST\x60".to_vec(), "a statement: "),
+    ] {
+        let told = around(&fault);
+        assert!(told.starts_with(start) && told.contains("is not a"), "{told}");
+    }
+}
+
+#[test]
 fn an_unknown_call_with_constants_costs_only_itself() {
     assert!(around(b"NONE\x01\x0A\x05").starts_with("a statement: name NONE not found"));
 }
