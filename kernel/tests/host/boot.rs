@@ -122,6 +122,35 @@ fn without_firmware_tables_the_kernel_runs_and_says_that_no_event_comes() {
     });
 }
 
+/// What the kernel says at its start on a machine where this table does not add up.
+fn start_with_bad(table: &[u8; 4]) -> String {
+    let firmware = Firmware::default();
+    let mut rom = Rom::new(&firmware);
+    rom.damage(table);
+    let pc = Pc::with(&firmware, &rom);
+    let text = pc.start();
+    assert!(text.contains(" has a bad checksum"), "{text}");
+    pc.verify();
+    text
+}
+
+#[test]
+fn without_a_root_of_its_tables_the_kernel_runs_and_no_event_comes() {
+    alone(|| {
+        let text = start_with_bad(b"XSDT");
+        assert!(text.contains("WARN  no hotplug event can come: "), "{text}");
+    });
+}
+
+#[test]
+fn without_a_srat_all_memory_is_node_0_and_events_come() {
+    alone(|| {
+        let text = start_with_bad(b"SRAT");
+        assert!(text.contains("all memory is taken as node 0"), "{text}");
+        assert!(text.contains("acpi: 2 memory devices\n"), "{text}");
+    });
+}
+
 #[test]
 fn an_interrupt_controller_in_the_kernels_memory_is_refused_and_the_console_is_polled() {
     alone(|| {

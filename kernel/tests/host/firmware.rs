@@ -90,6 +90,12 @@ impl Rom {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Makes the bytes of a table not add up.
+    pub(crate) fn damage(&mut self, signature: &[u8; 4]) {
+        let at = self.bytes.windows(4).position(|bytes| bytes == signature).unwrap();
+        self.bytes[at + 10] ^= 1;
+    }
+
     /// What the kernel is handed over.
     pub(crate) fn hand_off(&self) -> Result<BootInfo, HandoffError> {
         start_info::parse(self, START_INFO)
