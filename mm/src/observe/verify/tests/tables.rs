@@ -118,6 +118,21 @@ fn a_leaf_that_is_writable_and_executable_is_named() {
 }
 
 #[test]
+fn what_a_loader_left_mapped_is_named_by_verify_machine_alone() {
+    // Code that it could write, and a second mapping of a table.
+    let bench = added(MIB, Placement::PerBlock);
+    for (phys, attr, what) in [
+        (boot_page(&bench), Attr::WRITE | Attr::EXECUTE, "a leaf is not writable and executable"),
+        (own_pages(&bench)[0], Attr::WRITE, "only the linear map writes a table"),
+    ] {
+        map(&bench, ELSEWHERE, phys, PAGE, attr);
+        assert_eq!(bench.mm.verify(), Ok(()), "{what}");
+        names(&bench, 6, what);
+        unmap(&bench, ELSEWHERE, PAGE);
+    }
+}
+
+#[test]
 fn protected_memory_that_the_linear_map_can_write_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     bench.mm.machine().protect(range(boot_page(&bench).get(), PAGE));
