@@ -230,7 +230,10 @@ fn a_cpu_in_the_allocator_or_a_look_up_with_interrupts_off_answers_the_flushes_o
         let pfn = bench.alloc_movable_zone(Order::ZERO).unwrap();
         bench.mm.free_pages(pfn).unwrap();
     };
-    let calls: [&(dyn Fn() + Sync); 2] = [&look, &alloc];
+    let page = bench.mm.take_pages(Order::ZERO).unwrap();
+    let free = || bench.mm.free_pages(page).unwrap();
+    let list = || _ = bench.mm.block(BlockId::new(64));
+    let calls: [&(dyn Fn() + Sync); 4] = [&look, &alloc, &free, &list];
     for (number, call) in calls.into_iter().enumerate() {
         converts_while(bench, call);
         let counts = [&ANSWERED, &UNANSWERED].map(|count| count.load(Ordering::SeqCst));
