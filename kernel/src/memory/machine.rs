@@ -178,3 +178,23 @@ pub(super) fn start(
     unsafe { MM.boot(memory, early) }?;
     Ok(&MM)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::MM;
+
+    // SAFETY: the linker defines both, and nothing is read there.
+    unsafe extern "C" {
+        /// Where the bytes begin that are zero and not in the file.
+        static __bss_start: u8;
+        /// Where they end.
+        static _end: u8;
+    }
+
+    #[test]
+    fn the_manager_takes_no_room_in_the_image() {
+        let zeros = (&raw const __bss_start)..(&raw const _end);
+        let manager = (&raw const MM).cast::<u8>();
+        assert!(zeros.contains(&manager), "{manager:?} is not in {zeros:?}");
+    }
+}
