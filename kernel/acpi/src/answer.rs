@@ -1,4 +1,4 @@
-//! What firmware is told of a request: `_OST`.
+//! Reports to firmware how a request ended: `_OST`.
 
 use hotmem_aml::{Arg, NodeId};
 use hotmem_hotplug::{Outcome, Refusal};

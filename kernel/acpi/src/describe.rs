@@ -30,8 +30,8 @@ impl<H: Hardware> AcpiSource<H> {
         run.map_err(|error| DeviceError::Method(name, error))
     }
 
-    /// A device's `_STA`, or 0 if it is below one that is not there: what a device that is neither present
-    /// nor functioning holds is not there either (ACPI 6.5, 6.3.7).
+    /// A device's `_STA`, or 0 if a device above it is neither present nor functioning: then nothing below that
+    /// is present either (ACPI 6.5, 6.3.7).
     pub(super) fn status(&mut self, node: aml::NodeId) -> Result<u64, DeviceError> {
         let (aml, mut host) = self.interpreter();
         status(aml, &mut host, node).map_err(|error| DeviceError::Method("_STA", error))
@@ -43,7 +43,7 @@ impl<H: Hardware> AcpiSource<H> {
         self.status(node).is_ok_and(|status| status & decodes != decodes)
     }
 
-    /// Whether the driver has memory of a device that is not there: nobody ejected it.
+    /// Whether the driver has memory of a device that was removed without an eject.
     pub(super) fn is_lost(&mut self, device: DeviceId) -> bool {
         let Some(known) = self.devices.get(device.number()).copied() else { return false };
         known.told && self.is_absent(known.node)
@@ -79,8 +79,8 @@ impl<H: Hardware> AcpiSource<H> {
         }
     }
 
-    /// Whether a device whose `_EJ0` failed is still there, with the memory it had. Memory of a device
-    /// that cannot say so may be gone, and is not taken back.
+    /// Whether a device whose `_EJ0` failed is still there, with the memory it had. If its methods fail, its
+    /// memory may be gone, and is not added back.
     pub(super) fn is_as_before(
         &mut self,
         node: aml::NodeId,
@@ -118,7 +118,7 @@ impl<H: Hardware> AcpiSource<H> {
     }
 }
 
-/// Whether a request is about a slot in which there is nothing, and was nothing.
+/// Whether a request is about a slot that is empty, and was empty before.
 pub(super) const fn is_empty(request: &Request<DeviceError>) -> bool {
     matches!(request, Request::Unreadable(DeviceError::Absent(_)))
 }

@@ -27,15 +27,15 @@ pub(super) const EJECT_REQUEST: u64 = 3;
 /// What is pending for a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
-    /// The kernel wants to know whether the device is there; the firmware waits for no answer.
+    /// The kernel wants to know whether the device is there; the firmware does not wait for `_OST`.
     pub(super) scan: bool,
-    /// The firmware says that the device has come, or that it should be looked at.
+    /// The firmware announced the device, or requested a check of it.
     pub(super) insert: bool,
-    /// The firmware wants the device back.
+    /// The firmware requests the eject of the device.
     pub(super) eject: bool,
     /// The clock when the interrupt came that brought the oldest of them.
     pub(super) since: Option<u64>,
-    /// The value that announced the device, for the answer.
+    /// The value that announced the device, for `_OST`.
     pub(super) source: u32,
 }
 
@@ -44,9 +44,9 @@ pub(super) struct Pending {
 pub(super) struct MemoryDevice {
     pub(super) node: NodeId,
     pub(super) pending: Pending,
-    /// The notification under way that the next answer is for; `None` after a scan.
+    /// The notification under way that the next `_OST` replies to; `None` after a scan.
     pub(super) answering: Option<u32>,
-    /// The driver was told of its memory, and has not given it up since.
+    /// The driver got an event with its memory, and has not given that up since.
     pub(super) told: bool,
 }
 
@@ -61,11 +61,11 @@ pub(super) struct Devices {
     pressed: bool,
     /// Where the search for the next pending device starts, so that none waits forever.
     cursor: usize,
-    /// Something that has no memory device below it wants to be looked at.
+    /// A device that has no memory device below it was notified: look at every device.
     rescan: bool,
     /// The clock of the event whose methods are running.
     now: Option<u64>,
-    /// How many notifications told something that was not pending yet.
+    /// How many notifications brought something that was not pending yet.
     noted: u64,
 }
 
@@ -132,7 +132,7 @@ impl Devices {
         } else if let Some(parent) = self.parents.of_node(node) {
             self.noted += u64::from(parent.note(asked, now));
         } else if asked != Asked::Eject {
-            // A device check wants everything below the parent looked at.
+            // A device check requests a scan of everything below the parent.
             self.noted += u64::from(!self.rescan);
             self.rescan = true;
         } else {
@@ -140,12 +140,12 @@ impl Devices {
         }
     }
 
-    /// How many notifications told something that was not pending yet.
+    /// How many notifications brought something that was not pending yet.
     pub(super) fn noted(&self) -> u64 {
         self.noted
     }
 
-    /// A device is gone: a request to eject it dies with it. What was announced since stays.
+    /// A device is gone: drops the pending request to eject it. What was announced since stays pending.
     pub(super) fn gone(&mut self, index: u16) {
         if let Some(device) = self.get_mut(index) {
             device.pending.eject = false;
@@ -155,14 +155,14 @@ impl Devices {
         }
     }
 
-    /// Wants every device looked at.
+    /// Requests a scan of every device.
     pub(super) fn scan(&mut self) {
         for device in &mut self.list {
             device.pending.scan = true;
         }
     }
 
-    /// Wants a device looked at.
+    /// Requests a scan of a device.
     pub(super) fn scan_one(&mut self, index: u16) {
         if let Some(device) = self.get_mut(index) {
             device.pending.scan = true;
@@ -196,7 +196,7 @@ impl Devices {
     }
 
     /// Takes the next thing that is pending. An insert comes before the eject of the same device:
-    /// firmware cannot want back what it has not given. Devices in `busy` are passed over.
+    /// firmware cannot eject what it has not plugged. Devices in `busy` are passed over.
     pub(super) fn take(&mut self, busy: &Range<u16>) -> Option<(u16, Wanted)> {
         let count = self.list.len();
         let order = (self.cursor..count).chain(0..self.cursor.min(count));
@@ -222,7 +222,7 @@ pub(super) enum Wanted {
     Scan,
     /// It was announced.
     Insert(Option<u64>),
-    /// It is wanted back.
+    /// Its eject is requested.
     Eject(Option<u64>),
 }
 
@@ -231,7 +231,7 @@ impl Pending {
         self.scan || self.insert || self.eject
     }
 
-    /// Notes a notification; whether that is new.
+    /// Notes a notification. Returns whether it was not pending yet.
     fn note(&mut self, asked: Asked, now: Option<u64>) -> bool {
         let bit = match asked {
             Asked::Check(value) => {
@@ -250,7 +250,7 @@ impl MemoryDevice {
         let pending = &mut self.pending;
         let since = pending.since;
         let wanted = if pending.insert {
-            // An announcement asks all that a scan does, and waits for an answer.
+            // An announcement does all that a scan does, and also waits for `_OST`.
             (pending.insert, pending.scan) = (false, false);
             self.answering = Some(pending.source);
             Wanted::Insert(since)

@@ -26,8 +26,8 @@ use super::report;
 use super::source::AcpiSource;
 
 impl<H: Hardware> AcpiSource<H> {
-    /// The request of a device that the firmware wants back. One that is not there, and that the driver
-    /// does not know, has nothing to give up: the firmware is told that at once.
+    /// The request to eject a device. A device that is not there and that the driver does not know has no
+    /// memory to give up, so success is reported to the firmware at once.
     fn eject_request(&mut self, device: DeviceId) -> Option<Request<DeviceError>> {
         let node = self.node(device).ok()?;
         if self.status(node).is_ok_and(|status| status & PRESENT != 0) || !self.is_absent(node) {
@@ -36,7 +36,7 @@ impl<H: Hardware> AcpiSource<H> {
         if self.is_lost(device) {
             return Some(Request::Gone);
         }
-        log::debug!("acpi: {}: wanted back, but it is not there", self.aml.path(node));
+        log::debug!("acpi: {}: eject requested, but it is not there", self.aml.path(node));
         if let Err(error) = self.answer(device, Outcome::Ejected) {
             log::error!("acpi: {}: {error}", self.aml.path(node));
         }
@@ -59,22 +59,22 @@ impl<H: Hardware> AcpiSource<H> {
         is_event.then_some(Event { device, request, since })
     }
 
-    /// Has the firmware take a device away. An error if it is still there: it fails, and `memory`, if
-    /// there is one, describes itself as before.
+    /// Has the firmware eject a device. Returns an error if the device is still there: `_EJ0` failed, and
+    /// `memory`, if given, has the same description as before.
     pub(super) fn run_eject(
         &mut self,
         target: aml::NodeId,
         memory: Option<aml::NodeId>,
     ) -> Result<(), DeviceError> {
         let eject = self.aml.child(target, "_EJ0").ok_or(DeviceError::Missing("_EJ0"))?;
-        // What was told of the device until now dies with it, so it is taken note of first.
+        // Notifications about the device so far are dropped with it, so they are collected first.
         if self.latch.is_raised() {
             self.service();
         }
         let before = memory.map(|node| (node, self.ranges(node)));
         let run = self.call("_EJ0", eject, &[Arg::Integer(1)]);
-        // The slot is not the device. A method that ran without error has let the device go, and
-        // whatever _STA says of the slot afterwards is about the next one, which may be in it already.
+        // The slot is not the device. If the method ran without error, the device is ejected, and _STA of
+        // the slot is then about the next device, which may be plugged already.
         match (run, before) {
             (Err(error), Some((node, before))) if self.is_as_before(node, &before) => Err(error),
             (Err(error), None) => Err(error),
@@ -96,8 +96,8 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
             if let Some(event) = self.next_member() {
                 return Some(event);
             }
-            // What is said of single devices comes first: a container is given up as a whole, with all
-            // that is known of its members.
+            // Events of single devices come first: a container is given up as a whole, with all that is
+            // known of its members.
             let busy = self.members_under_way();
             let Some((index, wanted)) = self.devices.take(&busy) else {
                 if self.round.is_none() && self.begin_round() {
@@ -111,8 +111,8 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         }
     }
 
-    /// What is announced for single devices. A container that is announced waits, since the answer is about
-    /// all its members, and one request about a container is under way at a time.
+    /// The next insert of a single device. A container that is announced waits, since its `_OST` reports on all
+    /// its members, and only one request about a container is under way at a time.
     fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<DeviceError>> {
         if self.latch.is_raised() {
             self.service();
@@ -150,7 +150,7 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
 
     fn can_eject(&self, device: DeviceId) -> Result<(), DeviceError> {
         if self.is_member(device) {
-            // The container was asked before the first of its members.
+            // `can_eject` was called for the container before the first of its members.
             return Ok(());
         }
         let node = self.node(device)?;

@@ -20,7 +20,7 @@ const LEAST: u64 = 24;
 const PENDING: u32 = 1 << 0;
 const OWNED: u32 = 1 << 1;
 
-/// `GBL_RLS` in the low byte of the fixed control register: tells firmware that the lock is free.
+/// `GBL_RLS` in the low byte of the fixed control register: notifies firmware that the lock is free.
 const RELEASED: u8 = 1 << 2;
 
 /// Looks at a word that changes under the kernel's hands.
@@ -54,7 +54,7 @@ impl GlobalLock {
         self.change(hardware, next).is_none_or(|old| old & OWNED == 0)
     }
 
-    /// Gives the lock back, and tells firmware if it waits.
+    /// Releases the lock, and notifies firmware if it waits.
     pub(super) fn release(&self, hardware: &mut impl Hardware) {
         let old = self.change(hardware, |old| old & !(PENDING | OWNED));
         if old.is_none_or(|old| old & PENDING == 0) {
@@ -70,7 +70,7 @@ impl GlobalLock {
         }
     }
 
-    /// Changes the word; what it was, or `None` if it cannot be reached.
+    /// Changes the word. Returns its old value, or `None` if it cannot be reached.
     fn change(&self, hardware: &mut impl Hardware, next: impl Fn(u32) -> u32) -> Option<u32> {
         let mut old = 0;
         for _ in 0..TRIES {

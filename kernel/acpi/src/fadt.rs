@@ -19,7 +19,7 @@ const FADT: Signature = Signature(*b"FACP");
 const LEAST: usize = 116;
 /// Bytes of a generic address structure (ACPI 6.5, 5.2.3.2).
 const GENERIC_ADDRESS: usize = 12;
-/// `PWR_BUTTON` in the flags: the power button is a device of the namespace, or there is none.
+/// `PWR_BUTTON` in the flags: the power button is a device of the namespace, or the machine has none.
 const BUTTON_DEVICE: u64 = 1 << 4;
 /// `TMR_VAL_EXT` in the flags: the timer has 32 bits.
 const WIDE_TIMER: u64 = 1 << 8;
@@ -60,7 +60,7 @@ pub struct Fadt {
     pub facs: Option<PhysAddr>,
     /// How firmware turns the machine off, on Arm.
     pub power_off: PowerOff,
-    /// Whether there is no fixed hardware at all; then the fields below are `None`.
+    /// Whether the machine has no fixed hardware at all; then the fields below are `None`.
     pub hardware_reduced: bool,
     /// The system control interrupt, as an ISA interrupt.
     pub sci: Option<u16>,

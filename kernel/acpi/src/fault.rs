@@ -1,4 +1,4 @@
-//! What can go wrong with ACPI as a source of events: at the start, and with one device.
+//! What can go wrong with ACPI as an event source: at the start, and with one device.
 
 use core::fmt;
 
@@ -15,7 +15,7 @@ use hotmem_hotplug::DeviceId;
 pub enum StartError {
     /// A table is missing or broken.
     Table(TableError),
-    /// The byte code cannot be loaded, or cannot say what devices there are.
+    /// The byte code cannot be loaded, or its devices cannot be listed.
     Aml(AmlError),
     /// The machine stays in legacy mode.
     Mode(ModeError),
@@ -61,7 +61,7 @@ pub enum DeviceError {
     Method(&'static str, AmlError),
     /// The device has no such method or object.
     Missing(&'static str),
-    /// `_CRS` gave something that is no buffer.
+    /// `_CRS` returned something that is not a buffer.
     NoBuffer,
     /// The buffer of `_CRS` is broken.
     Resource(ResourceError),

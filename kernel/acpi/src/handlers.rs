@@ -9,7 +9,7 @@
 //!
 //! The first is ACPI 6.5, 5.6.4; the second, the block device, 9.10; the third, the generic event device,
 //! 5.6.9. A machine may have any number of each. A device that is not there has no events, and an event
-//! that some device names in its `_PRW` wakes the machine and tells nothing while it runs.
+//! that some device names in its `_PRW` wakes the machine and means nothing while the machine runs.
 
 use alloc::vec::Vec;
 
@@ -44,7 +44,7 @@ pub(super) struct GpeHandler {
     pub(super) enable: Byte,
 }
 
-/// What a line stands for.
+/// What can cause an interrupt of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The system control interrupt, or that of a block device: look at the registers.
@@ -60,13 +60,13 @@ pub(super) struct Handlers {
     /// Every enable register of the event blocks, those of events without a method too.
     enables: Vec<Byte>,
     pub(super) lines: Vec<Line>,
-    /// What there is to do, each with the line that says so: several devices may share one.
+    /// The causes to handle, each with its line: several devices may share a line.
     pub(super) causes: Vec<(u8, Cause)>,
 }
 
 impl Handlers {
-    /// Finds every event that has a method. An event device that cannot say what it is or has, and
-    /// heap that is missing, leave events out.
+    /// Finds every event that has a method. Events are left out if the identifier or the resources of their
+    /// device cannot be read, or if the heap is full.
     pub(super) fn find(
         aml: &mut Aml,
         host: &mut dyn Host,
@@ -278,7 +278,7 @@ fn method(aml: &Aml, device: NodeId, line: Line) -> Option<Cause> {
     }
 }
 
-/// Shows every device of a kind that is there to `found`. One that cannot say what it is or has is named.
+/// Calls `found` for every present device with an identifier. Logs a device that cannot be read.
 fn each(
     aml: &mut Aml,
     host: &mut dyn Host,

@@ -14,7 +14,7 @@ const REVISION: u64 = 1;
 const HOTPLUG_OST: u32 = 1 << 3;
 /// Generic event devices are used.
 const EVENT_DEVICES: u32 = 1 << 11;
-/// Bits of the first double word that come back: all but the query bit are complaints.
+/// Bits of the first double word that `_OSC` returns: all but the query bit report errors.
 const COMPLAINTS: u32 = 0x1E;
 
 /// The interrupt model of `\_PIC`: I/O APICs (ACPI 6.5, 5.8.1).
@@ -42,7 +42,7 @@ pub(super) fn capabilities(aml: &mut Aml, host: &mut dyn Host) {
     }
 }
 
-/// Calls `_OSC` with double words; what the first of them comes back as.
+/// Calls `_OSC` with double words. Returns the first one as `_OSC` left it.
 fn claim(
     aml: &mut Aml,
     host: &mut dyn Host,
@@ -65,7 +65,7 @@ pub(super) fn io_apics(aml: &mut Aml, host: &mut dyn Host) {
     }
 }
 
-/// Says that firmware could not be told: it may still work.
+/// Logs that a method failed: hotplug may still work.
 fn tell(method: &str, error: &AmlError) {
     log::warn!("acpi: {method}: {error}");
 }

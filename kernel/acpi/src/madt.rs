@@ -61,7 +61,7 @@ pub struct Override {
 }
 
 impl<'a> Madt<'a> {
-    /// Reads the MADT; `None` if there is none.
+    /// Reads the MADT; `None` if the machine has no MADT.
     ///
     /// # Errors
     ///

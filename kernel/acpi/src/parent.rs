@@ -1,5 +1,5 @@
 //! Devices that have memory devices below them: containers (ACPI0004), buses, whatever firmware puts
-//! around memory. Firmware may announce one as a whole, or want it back.
+//! around memory. Firmware may announce one as a whole, or request its eject.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -13,7 +13,7 @@ pub(super) const CONTAINER: &str = "ACPI0004";
 /// What a notification asks of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Look at it and at what is below it; the value that said so.
+    /// Look at it and at what is below it; the notification value that asked for this.
     Check(u32),
     /// Give it up.
     Eject,
@@ -35,7 +35,7 @@ impl Parent {
         self.check.is_some() || self.eject
     }
 
-    /// Notes a notification; whether that is new.
+    /// Notes a notification. Returns whether it was not pending yet.
     pub(super) fn note(&mut self, asked: Asked, now: Option<u64>) -> bool {
         self.since = self.since.or(now);
         match asked {

@@ -79,7 +79,9 @@ impl<'a, P: ReadPhys> Tables<'a, P> {
         let (size, at) = (root.bytes().len() - HEADER, root.address());
         let rest = size % pointer;
         if rest != 0 {
-            log::warn!("acpi: {signature} at {at}: {rest} bytes at its end are no whole pointer");
+            log::warn!(
+                "acpi: {signature} at {at}: {rest} bytes at its end are not a whole pointer"
+            );
         }
         let more = (size / pointer).saturating_sub(MOST);
         if more != 0 {

@@ -8,7 +8,7 @@
 //!           +-- refused, nothing moves           +-- one stays: _OST says why, the others come back
 //! ```
 //!
-//! Members go without `_EJ0` and `_OST` of their own: the container is what firmware takes away.
+//! For members `_EJ0` and `_OST` are not evaluated: firmware takes the container away.
 
 use core::ops::Range;
 
@@ -78,7 +78,7 @@ impl<H: Hardware> AcpiSource<H> {
         None
     }
 
-    /// Goes on without an answer about the member that was looked at.
+    /// Moves on from the current member without an outcome for it.
     fn pass_over(&mut self) {
         if let Some(round) = &mut self.round {
             round.current = None;
@@ -91,7 +91,7 @@ impl<H: Hardware> AcpiSource<H> {
         self.round.map_or(0..0, |round| round.first..round.end)
     }
 
-    /// Whether the driver is at a device for the sake of a container.
+    /// Whether the driver handles a device as a member of a container.
     pub(super) fn is_member(&self, device: DeviceId) -> bool {
         self.round.is_some_and(|round| round.current == Some(device.number()))
     }
@@ -113,7 +113,7 @@ impl<H: Hardware> AcpiSource<H> {
         let (node, first) = (round.node, round.first);
         self.round = None;
         if outcome != Outcome::Ejected {
-            // What was given up before is still there, and comes back as newly plugged.
+            // The members that were given up before are still there, and are announced as newly plugged.
             (first..at).for_each(|index| self.devices.scan_one(index));
         }
         self.tell(node, EJECT_REQUEST as u32, outcome)
@@ -173,13 +173,13 @@ impl<H: Hardware> AcpiSource<H> {
         None
     }
 
-    /// Whether a container is not there any more, and memory of it is in use.
+    /// Whether a container is gone, but memory of it is still in use.
     fn is_vanished(&mut self, node: NodeId, members: &Range<u16>) -> bool {
         let mut members = members.clone().filter_map(|index| self.devices.get(index));
         members.any(|member| member.told) && self.is_absent(node)
     }
 
-    /// A container is gone, and requests for what was in it with it.
+    /// A container is gone: drops the requests for its members.
     fn container_gone(&mut self, round: &Round) {
         log::info!("acpi: {}: gone", self.aml.path(round.node));
         (round.first..round.end).for_each(|index| self.devices.gone(index));
@@ -226,7 +226,7 @@ impl<H: Hardware> AcpiSource<H> {
         false
     }
 
-    /// Whether a device is of a kind. One that cannot say so may be.
+    /// Whether a device has this identifier. If that cannot be read, it counts as a match.
     fn has_id(&mut self, node: NodeId, id: &str) -> bool {
         let (aml, mut host) = self.interpreter();
         aml.has_id(&mut host, node, id).unwrap_or(true)

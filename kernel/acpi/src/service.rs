@@ -15,7 +15,7 @@ const BUTTON: u64 = 1 << 8;
 type Register = (Space, u64);
 
 impl<H: Hardware> AcpiSource<H> {
-    /// Lets events come, and wants every device looked at that is there already. Set the
+    /// Enables the events, and requests a scan of the devices that are there already. Set the
     /// [`lines`](Self::lines) up before.
     ///
     /// No event method runs here. An event that is pending in a status register interrupts once it is
@@ -45,7 +45,7 @@ impl<H: Hardware> AcpiSource<H> {
         self.devices.begin(None);
     }
 
-    /// Handles all that a line may stand for, and lets it interrupt again.
+    /// Handles every possible cause of a line's interrupt, and unmasks the line.
     fn service_line(&mut self, index: usize) {
         for at in 0..self.handlers.causes.len() {
             match self.handlers.causes.get(at) {
@@ -105,7 +105,7 @@ impl<H: Hardware> AcpiSource<H> {
             // An event that is cleared before it is disabled may come again at once.
             self.write_fixed(enable, 0);
             if watched {
-                // What comes between the look and the clearing is not cleared.
+                // An event that comes between the read and the clearing is not cleared.
                 self.write_fixed(status, !BUTTON);
                 self.take_press(status);
             } else {
@@ -150,13 +150,14 @@ impl<H: Hardware> AcpiSource<H> {
         }
     }
 
-    /// Runs an event method until it has nothing new to say: a method may tell of one device, or of
-    /// one thing about a device, at a time, and the interrupt that brought several came once.
+    /// Runs an event method until it notifies of nothing new: a method may notify one device, or send one
+    /// value to a device, at a time, and there is only one interrupt for several events.
     ///
-    /// The method of an event device asks the device what happened, which may forget it then (QEMU's does):
-    /// the method does nothing when it runs again. What it had called to look at the devices is run instead.
+    /// The method of an event device reads from the device what happened, which may clear it (QEMU's does), so
+    /// that the method does nothing when it runs again. The methods that it called to scan the devices are run
+    /// instead.
     fn run(&mut self, method: aml::NodeId, argument: Option<u32>) {
-        // Each device can be announced and wanted back, and each run but the last tells something new.
+        // Each device can be announced and ejected, and each run but the last brings something new.
         let most = 2 * (self.devices.len() + self.devices.parents.len()) + 2;
         let mut looker = None;
         for _ in 0..most {
@@ -173,7 +174,7 @@ impl<H: Hardware> AcpiSource<H> {
         log::warn!("acpi: {} tells something new each time it runs", self.aml.path(method));
     }
 
-    /// Runs a method; whether it told something new, or `None` if it failed.
+    /// Runs a method. Returns whether it notified of something new, or `None` if it failed.
     fn tells(&mut self, method: aml::NodeId, argument: Option<u32>) -> Option<bool> {
         let before = self.devices.noted();
         self.run_once(method, argument).then(|| self.devices.noted() != before)

@@ -18,7 +18,7 @@ const GLOBAL: u64 = 1 << 1 | 1 << 3;
 pub struct Spcr<'a>(Table<'a>);
 
 impl<'a> Spcr<'a> {
-    /// Reads the SPCR; `None` if there is none.
+    /// Reads the SPCR; `None` if the machine has no SPCR.
     ///
     /// # Errors
     ///
@@ -27,8 +27,8 @@ impl<'a> Spcr<'a> {
         tables.find(SPCR, LEAST, |table| Ok(Self(table)))
     }
 
-    /// The line of the port, if it has one: level-triggered and active high, as every serial port that
-    /// is no ISA device's.
+    /// The line of the port, if it has one: level-triggered and active high, as that of every serial port
+    /// which is not an ISA device.
     pub fn line(&self) -> Option<Line> {
         let kind = self.0.field(52, 1)?;
         let gsi = self.0.field(54, 4)? as u32;

@@ -36,7 +36,7 @@ pub struct Affinity {
 }
 
 impl<'a> Srat<'a> {
-    /// Reads the SRAT; `None` if there is none.
+    /// Reads the SRAT; `None` if the machine has no SRAT.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! From the tables to a source of events.
+//! From the tables to an event source.
 
 use alloc::vec::Vec;
 
@@ -49,7 +49,7 @@ impl<H: Hardware> AcpiSource<H> {
         let mut host = Bridge { hardware: &mut hardware, devices: &mut devices, lock };
         let mut left_out = Vec::new();
         let mut aml = load(tables, &fadt, &mut host, limits, &mut left_out)?;
-        // Every device is asked what it is, and firmware may have thousands that do not say.
+        // Methods of every device are evaluated, and firmware may have thousands that do not return.
         aml.set_hurry(true);
 
         introduce::capabilities(&mut aml, &mut host);
@@ -109,7 +109,7 @@ fn load_blocks(
         let ssdts = blocks.iter().enumerate().filter(|(_, block)| block.signature() != DSDT);
         let size = |block: &Table<'_>| (!describes_memory(block.bytes()), block.bytes().len());
         let Some((index, _)) = ssdts.max_by_key(|(_, block)| size(block)) else {
-            // The DSDT alone may have what the rest of the kernel was to have.
+            // The DSDT alone may use the heap that was reserved for the rest of the kernel.
             return Ok(load_leaving(0, &blocks, host, limits)?);
         };
         let block = blocks.remove(index);
@@ -144,7 +144,7 @@ fn load_leaving(
     loaded
 }
 
-/// Says what the tables hold that could not be loaded.
+/// Logs what could not be loaded from the tables.
 fn tell_skipped(report: &LoadReport) {
     const TOLD: usize = 8;
     for skipped in report.skipped().iter().take(TOLD) {
@@ -156,7 +156,7 @@ fn tell_skipped(report: &LoadReport) {
     }
 }
 
-/// A table that the machine can do without. One that is broken costs what it says, and is noted.
+/// An optional table. A broken one is left out, and that is noted.
 fn or_none<T>(
     found: Result<Option<T>, TableError>,
     cost: &str,
@@ -176,7 +176,7 @@ fn find_memory<H: Hardware>(aml: &mut Aml, host: &mut Bridge<'_, H>) -> Result<(
     let mut last = None;
     while let Some(node) = aml.next_device(last) {
         last = Some(node);
-        // A device that cannot say what it is does not keep the others from being used.
+        // A device whose identifier cannot be read does not keep the others from being used.
         let mut is = |id, host: &mut Bridge<'_, H>| {
             aml.has_id(host, node, id).unwrap_or_else(|error| {
                 log::warn!("acpi: {}: {error}", aml.path(node));

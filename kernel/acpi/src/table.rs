@@ -184,7 +184,7 @@ pub(super) fn signature(memory: &impl ReadPhys, at: PhysAddr) -> Result<Signatur
 pub(super) fn slice(memory: &impl ReadPhys, at: PhysAddr, len: u64) -> Result<&[u8], TableError> {
     let range = PhysRange::new(at, len).ok_or(TableError::Address(at))?;
     let bytes = memory.bytes(range).ok_or(TableError::Unreadable(range))?;
-    // An implementation that answers another length would break every offset below.
+    // An implementation that returns another length would break every offset below.
     if bytes.len() as u64 == len { Ok(bytes) } else { Err(TableError::Unreadable(range)) }
 }
 

@@ -53,7 +53,7 @@ impl PmTimer {
             if same == PATIENCE {
                 return None;
             }
-            // A counter that goes back is none.
+            // A counter that goes back is not a timer.
             if step > mask / 2 {
                 return None;
             }

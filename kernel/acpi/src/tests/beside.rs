@@ -1,4 +1,4 @@
-//! Another source of events beside ACPI, as a paravirtual device is one: the driver serves both.
+//! Another event source beside ACPI, such as a paravirtual device: the driver serves both.
 
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
@@ -35,7 +35,7 @@ struct Balloon(Rc<RefCell<Asked>>);
 #[derive(Debug, Default)]
 struct Asked {
     requests: VecDeque<Request<Infallible>>,
-    /// Asks for what it never gave, again and again.
+    /// Requests the eject of a device that it never announced, again and again.
     broken: bool,
     told: Vec<Outcome>,
 }
@@ -109,7 +109,7 @@ impl Both {
         self.balloon.0.borrow_mut().requests.push_back(request);
     }
 
-    /// Both are wanted back.
+    /// The eject of both is requested.
     fn unplug(&self) {
         self.wire.0.borrow_mut().controller.request_eject(0);
         self.balloon.0.borrow_mut().requests.push_back(Request::Eject);
@@ -127,7 +127,7 @@ impl Both {
         self.bench.check();
     }
 
-    /// What ACPI was told, as event and status, and what the balloon was.
+    /// What was reported to ACPI, as event and status, and to the balloon.
     fn told(&self) -> (Vec<(u32, u32)>, Vec<Outcome>) {
         let reports = core::mem::take(&mut self.wire.0.borrow_mut().controller.reports);
         let acpi = reports.into_iter().map(|Ost { event, status, .. }| (event, status)).collect();

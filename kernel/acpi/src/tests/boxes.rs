@@ -1,4 +1,4 @@
-//! Memory in containers: announced, wanted back and answered for as a whole.
+//! Memory in containers: announced, ejected and reported on as a whole.
 
 use std::boxed::Box;
 use std::vec::Vec;
@@ -50,7 +50,7 @@ pub(super) fn full() -> (Rig, [PhysRange; 3]) {
 }
 
 #[test]
-fn a_container_that_is_announced_brings_its_memory_and_is_answered() {
+fn a_container_that_is_announced_brings_its_memory_and_gets_its_status() {
     for (number, value) in [(0, 0), (1, 1)] {
         let mut rig = boxes();
         let dimms = [0, 1, 2].map(|slot| put(&mut rig, slot, 2));
@@ -76,7 +76,7 @@ fn memory_in_a_container_that_is_not_there_is_not_there() {
 }
 
 #[test]
-fn a_container_that_has_memory_which_is_refused_is_answered_with_failure() {
+fn a_container_that_has_memory_which_is_refused_gets_the_status_of_a_failure() {
     let mut rig = boxes();
     let good = put(&mut rig, 0, 2);
     rig.plug(1, 8 * MIB, BLOCK + BLOCK / 2, 0);
@@ -86,7 +86,7 @@ fn a_container_that_has_memory_which_is_refused_is_answered_with_failure() {
 }
 
 #[test]
-fn a_container_goes_with_all_its_memory_and_only_it_is_ejected_and_answered() {
+fn a_container_goes_with_all_its_memory_and_only_it_is_ejected_and_gets_a_status() {
     let mut rig = boxes();
     let before = rig.bench.snapshot();
     // Twice: whatever is kept of the first time does not harm the second.
@@ -142,14 +142,14 @@ fn a_container_that_cannot_go_is_refused_before_anything_moves() {
 }
 
 #[test]
-fn a_container_without_memory_in_use_is_let_go_at_once() {
+fn a_container_without_memory_in_use_is_ejected_at_once() {
     let mut rig = boxes();
     assert_eq!(event(&mut rig, 3), "");
     assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0)]);
 }
 
 #[test]
-fn a_container_that_firmware_cannot_let_go_keeps_its_memory() {
+fn a_container_that_firmware_cannot_eject_keeps_its_memory() {
     let (mut rig, dimms) = full();
     rig.wire.0.borrow_mut().stuck = true;
     event(&mut rig, 3);
@@ -199,7 +199,7 @@ fn a_driver_that_asks_for_more_events_meanwhile_gets_those_of_others_only() {
     }
     assert_eq!(inserted, 3);
 
-    // The first container is wanted back, and announced, and a device of the second one comes.
+    // The first container gets an eject request and is announced, and a device of the second is plugged.
     plug(3);
     wire.0.borrow_mut().gpe_status = 1 << 3 | 1 << 1 | 1 << 0x11;
     latch.raise(0, 1);
@@ -208,7 +208,7 @@ fn a_driver_that_asks_for_more_events_meanwhile_gets_those_of_others_only() {
         order.push((event.device.number(), matches!(event.request, Request::Eject)));
         match event.request {
             Request::Eject => {
-                // Asked again before this one is gone: nothing of the same container.
+                // Events that are taken before this device is gone are about the other container.
                 while let Some(other) = source.next_event() {
                     assert_eq!(other.device.number(), 3);
                     source.answer(other.device, Outcome::Inserted).unwrap();

@@ -41,7 +41,7 @@ fn a_press_and_a_dimm_that_come_by_one_interrupt_are_both_served() {
 fn a_press_that_comes_while_an_interrupt_turns_out_to_be_idle_is_not_lost() {
     let mut rig = Rig::new("moved", moved(), Some(0x1B));
     rig.run();
-    // An interrupt of something else: another event that is left, and cleared, is no press.
+    // An interrupt of something else: another event that is left, and cleared, is not a press.
     rig.wire.0.borrow_mut().pm1_status = 0x400;
     rig.latch.raise(0, 1);
     rig.run();
@@ -66,7 +66,7 @@ fn the_press_that_turned_the_machine_on_does_not_turn_it_off() {
 #[test]
 fn a_button_that_is_a_device_turns_the_machine_off() {
     let mut rig = boxes();
-    // It woke the machine; and another device tells the same number.
+    // It woke the machine; and another device sends the same number.
     event(&mut rig, 0x0A);
     assert!(!is_off(&rig));
     event(&mut rig, 0x0B);

@@ -1,5 +1,5 @@
-//! From a plugged DIMM to the firmware's answer, on two machines that have nothing of QEMU's
-//! controller: one with a level-triggered general-purpose event, one with a generic event device.
+//! From a plugged DIMM to the reply to firmware, on two machines whose controller differs from QEMU's: one
+//! with a level-triggered general-purpose event, one with a generic event device.
 
 use std::format;
 use std::vec;
@@ -115,7 +115,7 @@ fn an_insert_and_an_eject_of_the_same_slot_end_empty() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     let dimm = rig.plug(3, 0, BLOCK, 0);
     rig.unplug(3);
-    // The method tells of one thing at a time, and there is one interrupt for both.
+    // The method notifies of one event at a time, and there is one interrupt for both.
     rig.run();
     assert_eq!(rig.told(), [(3, 1, 0), (3, 3, 0x84), (3, 3, 0)]);
     assert_eq!(rig.states(dimm), []);
@@ -165,7 +165,7 @@ fn an_active_interrupt_without_an_event_does_not_keep_the_kernel_busy() {
 }
 
 #[test]
-fn a_dimm_announced_again_is_answered_again_and_not_touched() {
+fn a_dimm_announced_again_gets_its_status_again_and_is_not_touched() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     let dimm = rig.plug(1, 0, 4 * BLOCK, 0);
     rig.run();
@@ -180,7 +180,7 @@ fn a_dimm_announced_again_is_answered_again_and_not_touched() {
 }
 
 #[test]
-fn dimms_present_at_boot_are_found_and_nobody_is_told() {
+fn dimms_present_at_boot_are_found_without_a_status_to_firmware() {
     let wire = Wire::new(moved(), 4);
     let mut rig = Rig::on(wire.clone(), "moved", EVENT, Policy::default());
     // Plugged between power-on and the first look, without an event.
@@ -348,7 +348,7 @@ fn blocks_that_were_offline_stay_so_when_an_eject_is_refused() {
 }
 
 #[test]
-fn a_device_the_firmware_cannot_let_go_comes_back_offline() {
+fn a_device_the_firmware_cannot_eject_comes_back_offline() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     let dimm = rig.plug(1, 0, 4 * BLOCK, 0);
     rig.run();
@@ -369,7 +369,7 @@ fn a_device_the_firmware_cannot_let_go_comes_back_offline() {
 }
 
 #[test]
-fn a_dimm_that_is_announced_but_not_there_is_answered_with_failure() {
+fn a_dimm_that_is_announced_but_not_there_gets_the_status_of_a_failure() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     rig.announce(2);
     let out = rig.run();

@@ -24,7 +24,7 @@ fn machine() -> (AcpiSource<Wire>, Wire, &'static Latch) {
 }
 
 #[test]
-fn what_is_there_is_watched_once_and_what_is_not_there_is_not() {
+fn devices_that_are_there_are_watched_once_and_absent_ones_are_not() {
     let (source, ..) = machine();
     // The SCI, both block devices by one line, two of four event devices.
     let lines: Vec<_> = source.lines().iter().map(|line| line.gsi).collect();

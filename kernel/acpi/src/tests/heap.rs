@@ -1,5 +1,5 @@
-//! A hot-add must work when no memory is left: after the start, nothing on the way from an interrupt
-//! to the firmware's answer may ask the heap for anything.
+//! A hot-add must work when no memory is left: after the start, nothing between an interrupt and the reply
+//! to firmware may allocate from the heap.
 
 // UNSAFETY: counts what goes to the system's allocator, behind the trait that is unsafe.
 #![expect(unsafe_code)]
@@ -83,7 +83,7 @@ fn allocations(wire: &Wire, dsdt: &[u8], event: u8, slots: usize) -> u64 {
     let bench = bench();
     bench.plug(range(WINDOW, slots as u64 * BLOCK));
     let mut hotplug = Hotplug::new(source, &bench.mm, Still, Policy::default()).unwrap();
-    // The model keeps a record of what happens to it; the record is none of the kernel's.
+    // The model records what happens to it; that memory is not the kernel's.
     wire.0.borrow_mut().reserve(1 << 22);
 
     let mut out = Count::default();
@@ -127,7 +127,7 @@ fn the_count_counts() {
 }
 
 #[test]
-fn no_heap_is_used_between_the_interrupt_and_the_answer() {
+fn no_heap_is_used_between_the_interrupt_and_the_reply() {
     let wire = Wire::new(moved(), 4);
     assert_eq!(allocations(&wire, &compile("moved").unwrap(), 0x1B, 4), 0);
 }

@@ -1,4 +1,4 @@
-//! What firmware is told before anything is used.
+//! What the kernel announces to firmware by `_OSC` before it uses anything.
 
 use std::boxed::Box;
 use std::vec::Vec;

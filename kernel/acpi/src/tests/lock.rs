@@ -43,14 +43,14 @@ fn byte_code_takes_the_lock_of_the_facs_and_gives_it_back() {
 }
 
 #[test]
-fn firmware_that_waits_is_told_that_the_lock_is_free() {
-    // Bit 0 while nobody owns the lock is left from before; the word's other bits are kept.
+fn firmware_that_waits_is_notified_that_the_lock_is_free() {
+    // Bit 0 is left over from an earlier wait if the lock has no owner; the word's other bits are kept.
     assert_eq!(start(b"FACS", 64, 0xF0), (vec![0xF2, 0xF0], vec![]));
     assert_eq!(start(b"FACS", 64, 0xF1), (vec![0xF2, 0xF0], vec![]));
 }
 
 #[test]
-fn firmware_that_keeps_the_lock_is_told_of_the_waiter_and_does_not_stop_the_machine() {
+fn firmware_that_keeps_the_lock_sees_the_waiter_and_does_not_stop_the_machine() {
     let (words, controls) = start(b"FACS", 64, 2);
     assert!(words.len() > 1 && words.iter().all(|&word| word == 3), "{words:?}");
     assert_eq!(controls, []);

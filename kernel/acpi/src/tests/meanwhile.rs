@@ -30,7 +30,7 @@ fn step(rig: &mut Rig) {
     assert!(rig.hotplug.run_one(&mut String::new()));
 }
 
-/// Runs until the firmware is told something.
+/// Runs until something is reported to the firmware.
 fn next_told(rig: &mut Rig) -> Vec<(u32, u32, u32)> {
     while rig.wire.0.borrow().controller.reports.is_empty() {
         step(rig);
@@ -57,7 +57,7 @@ fn a_dimm_that_is_plugged_during_an_eject_does_not_wait_for_its_end() {
 }
 
 #[test]
-fn a_dimm_that_is_refused_during_an_eject_is_answered_and_the_eject_ends() {
+fn a_dimm_that_is_refused_during_an_eject_gets_its_status_and_the_eject_ends() {
     for (mut rig, going) in going() {
         rig.plug(0, 16 * BLOCK, BLOCK / 2, 0);
         assert_eq!(next_told(&mut rig), [(0, 1, 1)]);
@@ -67,7 +67,7 @@ fn a_dimm_that_is_refused_during_an_eject_is_answered_and_the_eject_ends() {
 }
 
 #[test]
-fn what_is_told_of_the_slot_that_is_given_up_waits_for_the_end_of_the_eject() {
+fn notifications_of_the_slot_that_is_given_up_wait_for_the_end_of_the_eject() {
     for (mut rig, going) in going() {
         step(&mut rig);
         rig.announce(1);

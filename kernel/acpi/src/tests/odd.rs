@@ -50,7 +50,7 @@ fn every_device_that_makes_no_sense_is_refused_by_name() {
     for (error, wanted) in errors.iter().zip(wanted) {
         assert!(error.starts_with(wanted), "{error} is not: {wanted}");
     }
-    // One that is turned off and one that is not there are no events at all.
+    // Devices that are turned off or not there have no events, so they cause no errors.
     assert_eq!(errors.len(), wanted.len(), "{out}");
 }
 

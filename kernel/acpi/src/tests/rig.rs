@@ -124,7 +124,7 @@ impl Rig {
         dimm
     }
 
-    /// Asks for a DIMM back, as `device_del` does.
+    /// Requests the eject of a DIMM, as `device_del` does.
     pub(super) fn unplug(&mut self, slot: u32) {
         self.wire.0.borrow_mut().controller.request_eject(slot as usize);
         self.signal();
@@ -149,7 +149,7 @@ impl Rig {
         }
     }
 
-    /// Lets the main loop run until nothing is left to do. Answers what it wrote.
+    /// Runs the main loop until nothing is left to do. Returns what it wrote.
     pub(super) fn run(&mut self) -> String {
         let mut out = String::new();
         for _ in 0..10_000 {
@@ -164,7 +164,7 @@ impl Rig {
         panic!("the main loop never rests: {out}");
     }
 
-    /// What the firmware was told since the last look: slot, event, status.
+    /// What was reported to the firmware since the last call: slot, event, status.
     pub(super) fn told(&mut self) -> Vec<(u32, u32, u32)> {
         let reports = core::mem::take(&mut self.wire.0.borrow_mut().controller.reports);
         reports.into_iter().map(|Ost { slot, event, status }| (slot, event, status)).collect()
@@ -179,8 +179,8 @@ impl Rig {
         self.bench.mm.blocks_in(range).filter_map(|id| self.bench.mm.block(id)).collect()
     }
 
-    /// Pulls what the controller let go of out of the fake machine, which fails if anything still
-    /// translates to it.
+    /// Unplugs what the controller ejected from the fake machine, which fails if anything still translates
+    /// to it.
     fn pull_ejected(&mut self) {
         let ejected = core::mem::take(&mut self.wire.0.borrow_mut().controller.ejected);
         for slot in ejected {

@@ -150,7 +150,7 @@ fn the_madt_tells_the_parts_of_a_gic() {
     ];
     assert_eq!(found, wanted);
 
-    // One that is too short for what it should say costs itself.
+    // A record that is too short for its fields is left out.
     let short = firmware::madt(&[&record(12, 20, &[]), &version_2_cpu]);
     let short = firmware::memory(2, &[short]);
     let madt = Madt::find(&Tables::new(&short, RSDP).unwrap()).unwrap().unwrap();
@@ -207,7 +207,7 @@ fn the_srat_leaves_out_disabled_and_empty_ranges() {
     let entries: Vec<_> = srat.memory().map(|e| (e.domain, e.range.len())).collect();
     assert_eq!(entries, [(0, 0xA_0000), (1, 0x1FF0_0000), (2, 8 << 30)]);
 
-    // Ranges that overlap are told as they are, and so is a domain that no machine has.
+    // Ranges that overlap are returned as they are, and so is a domain that no machine has.
     let records =
         [firmware::affinity(4_000_000_000, 0, 1 << 30, 1), firmware::affinity(1, 0, 1 << 20, 1)];
     let memory = firmware::memory(2, &[firmware::srat(2, &records)]);
@@ -408,7 +408,7 @@ fn flipped_bytes_behind_a_good_checksum_never_panic() {
 }
 
 #[test]
-fn a_table_shorter_than_its_fields_answers_none() {
+fn a_field_behind_the_end_of_its_table_is_none() {
     let memory = firmware::memory(0, &[firmware::table(b"SSDT", 1, &[1, 2])]);
     let at = PhysAddr::new(0x1FFE_0000);
     let table = Table::read(&memory, at, Signature(*b"SSDT"), 0).unwrap();

@@ -31,7 +31,7 @@ fn hold(rig: &Rig, range: hotmem::PhysRange) -> Pfn {
 
 #[test]
 fn a_device_that_vanished_is_drained_whatever_tells_of_it() {
-    // Bus check, device check, eject request; a check of something without memory waits for no answer.
+    // Bus check, device check, eject request; a check of a device without memory waits for no `_OST`.
     let told = [(5, vec![(0, 0, 0)]), (6, vec![(0, 1, 0)]), (7, vec![(0, 3, 0)]), (8, vec![])];
     for (number, told) in told {
         let (mut rig, dimms) = full();
@@ -73,7 +73,7 @@ fn memory_in_use_of_a_device_that_vanished_is_isolated_until_it_is_free() {
 }
 
 #[test]
-fn members_of_a_container_that_vanished_are_drained_and_the_container_is_answered() {
+fn members_of_a_container_that_vanished_are_drained_and_the_container_gets_its_status() {
     for (number, source) in [(0, 0), (1, 1)] {
         let (mut rig, dimms) = full();
         (1..3).for_each(|slot| pull(&rig, slot));
@@ -112,7 +112,7 @@ fn a_device_that_vanishes_while_it_is_looked_at_leaves_nothing_behind() {
         event(&mut rig, number);
         assert_eq!((rig.told(), rig.bench.snapshot()), (vec![(0, source, 1)], before.clone()));
     }
-    // Between the look and the answer: the next notification finds it gone.
+    // Gone between the check and `_OST`: the next notification finds that.
     rig.wire.0.borrow_mut().controller.slots[0].enabled = true;
     rig.wire.0.borrow_mut().gpe_status |= 1 << 6;
     rig.wire.interrupt(rig.latch, 900);
@@ -156,7 +156,7 @@ fn another_device_in_the_slot_of_one_that_vanished_is_taken() {
 }
 
 #[test]
-fn an_eject_of_an_empty_slot_is_answered_once_and_warns_of_nothing() {
+fn an_eject_of_an_empty_slot_gets_one_status_and_no_warning() {
     let mut rig = Rig::new("moved", moved(), Some(0x1B));
     rig.unplug(2);
     assert_eq!(rig.run(), "");

@@ -127,7 +127,7 @@ fn methods_of_edges_run_for_their_interrupt_and_not_before() {
 }
 
 #[test]
-fn firmware_is_told_once_what_the_kernel_supports() {
+fn the_kernel_announces_once_to_firmware_what_it_supports() {
     let globals = "Name (OSCC, 0) Name (PICM, 0xFF) Method (_PIC, 1) { Store (Arg0, PICM) }";
     let osc = "Method (_OSC, 4, Serialized) { Store (1, \\OSCC) Return (Arg3) }";
     let asl = table(globals, &format!("{osc} {}", dimm("", &gib())), "Notify (\\_SB.MEM0, 1)");

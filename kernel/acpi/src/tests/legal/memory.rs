@@ -68,7 +68,7 @@ fn d1_a_device_without_a_way_out_stays_online() {
 }
 
 #[test]
-fn d2_a_device_of_two_ranges_comes_and_goes_whole() {
+fn d2_a_device_of_two_ranges_is_added_and_removed_whole() {
     let device = dimm(&[LOW, HIGH], &format!("{OST} {EJ0} {STA}"));
     let (mut rig, _) = machine(&device, "Notify (\\_SB.MEM0, 3)");
     assert_eq!(states(&rig), [vec![ONLINE; 2], vec![ONLINE; 2]]);

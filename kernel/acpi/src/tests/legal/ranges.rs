@@ -50,7 +50,7 @@ fn what_stands_beside_an_address_does_not_keep_memory_from_being_used() {
 }
 
 #[test]
-fn memory_that_is_no_ram_is_refused() {
+fn memory_that_is_not_ram_is_refused() {
     let words = "ResourceConsumer, SubDecode, MinFixed, MaxFixed, NonCacheable, ReadOnly";
     play_one("36 read-only", &with_words(words, 0, ""), NO_MEMORY, REFUSED);
     let tail = ", , , , AddressRangeReserved, TypeStatic";
