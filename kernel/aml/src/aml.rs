@@ -85,14 +85,14 @@ impl Aml {
         self.machine.code.tables().len()
     }
 
-    /// Sets whether each evaluation that does not end within [`Limits`] halves what later ones may take, as
-    /// long as this is so; returns what was set before. While a machine is set up, every device is asked what
-    /// it is: that takes bounded time then, and devices whose methods end still answer.
+    /// Sets whether each evaluation that does not end within [`Limits`] halves the limits of later ones, while
+    /// this is set; returns the previous setting. During setup, methods of every device are evaluated: this
+    /// bounds the time for all of them, and methods that end soon still return their values.
     pub fn set_hurry(&mut self, hurry: bool) -> bool {
         core::mem::replace(&mut self.machine.hurried, hurry)
     }
 
-    /// Evaluates a node: calls a method, reads a field, or gives the value of a name.
+    /// Evaluates a node: calls a method, reads a field, or returns the value of a name.
     ///
     /// # Errors
     /// The fault with its place. The evaluator is as usable afterwards as before.
@@ -157,7 +157,7 @@ impl Aml {
         self.machine.find(NodeId::ROOT, path)
     }
 
-    /// The child of that name. An alias gives what it stands for.
+    /// The child of that name. For an alias, its target.
     #[must_use]
     pub fn child(&self, node: NodeId, name: &str) -> Option<NodeId> {
         let child = self.machine.names.child(node, NameSeg::from_text(name)?)?;

@@ -88,7 +88,7 @@ impl Aml {
         matches(self, host, device, id)
     }
 
-    /// A device's `_HID`. `Ok(None)` if it has none, or one that is no identifier.
+    /// A device's `_HID`. `Ok(None)` if it has none, or its value is not an identifier.
     ///
     /// # Errors
     /// As [`Self::evaluate`].
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_too_long_for_an_identifier_is_none() {
+    fn a_string_too_long_for_an_identifier_is_not_an_identifier() {
         assert_eq!(HardwareId::from_text("0123456789ABCDEF0"), None);
         assert_eq!(
             HardwareId::from_text("ACPI0013").map(|id| id.to_string()),

@@ -82,7 +82,7 @@ fn enter(aml: &mut Aml, host: &mut dyn Host, node: NodeId, report: &mut InitRepo
             }
             status & (PRESENT | FUNCTIONING) != 0
         }
-        // A scope below the root that is no device may have an `_INI` too; nothing says no to it.
+        // A scope below the root that is not a device may have an `_INI` too: no rule excludes it.
         NodeKind::Other if aml.parent(node) == Some(NodeId::ROOT) => {
             report.call(aml, host, node, "_INI", &[]);
             true

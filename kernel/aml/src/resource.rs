@@ -1,4 +1,4 @@
-//! Resource descriptors: what `_CRS` answers (ACPI 6.5, 6.4).
+//! Resource descriptors: what `_CRS` returns (ACPI 6.5, 6.4).
 //!
 //! ```text
 //! small item: | 0 type:4 length:3 | data ...              one byte of header
@@ -34,8 +34,8 @@ pub enum RangeKind {
     Vendor(u8),
 }
 
-/// A range as its descriptor says it. Whether the three figures fit together is for the reader
-/// to judge: firmware may say nonsense.
+/// A range as its descriptor has it. The caller must check whether the three figures fit together:
+/// firmware may have inconsistent ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     /// What is counted.
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_read_only_or_has_a_purpose_is_no_ram() {
+    fn memory_that_is_read_only_or_has_a_purpose_is_not_ram() {
         let ram = |list: &[u8]| match all(&[list, END])[..] {
             [Ok(Resource::Range(range))] => range.ram,
             ref other => panic!("{other:?}"),

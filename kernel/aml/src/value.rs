@@ -32,7 +32,7 @@ pub enum Value<'a> {
     Buffer(&'a [u8]),
     /// A list of values.
     Package(Package<'a>),
-    /// A named object that is no data, such as a device.
+    /// A named object that is not data, such as a device.
     Node(NodeId),
 }
 

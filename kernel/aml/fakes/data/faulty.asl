@@ -18,7 +18,7 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "FAULTY", 1)
         Name (_STA, 0x0B)
         Method (TEST) { Return (0x42) }
     }
-    /* A region at an address that another table should have told, and its field. */
+    /* A region at an address that another table should have defined, and its field. */
     OperationRegion (NVSR, SystemMemory, \GONE, 0x10)
     Field (NVSR, ByteAcc, NoLock, Preserve) { NVS0, 8 }
     /* A condition on it. */

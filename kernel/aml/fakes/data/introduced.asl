@@ -1,5 +1,5 @@
 /*
- * Firmware that wants to know whom it deals with, and notes by reports in which order it was told:
+ * Firmware that asks for the kernel's features, and reports in which order the methods were called:
  * 1 _OSC (capabilities, revision), 2 _INI, 3 _PIC (model, 0).
  */
 DefinitionBlock ("", "DSDT", 2, "HOTMEM", "GREETS", 1)

@@ -31,7 +31,7 @@ DefinitionBlock ("", "DSDT", 1, "HOTMEM", "MOVED", 1)
                 Mutex (GATE, 1)
                 Name (CNT, 4)
 
-                // Who is told is looked up in a package instead of a chain of comparisons
+                // The device to notify is looked up in a package instead of a chain of comparisons
                 Name (TELL, Package () { STK0, STK1, STK2, ^^STK3 })
                 Method (LOOK, 0, Serialized, 1)
                 {

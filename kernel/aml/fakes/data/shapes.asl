@@ -40,7 +40,7 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "SHAPES", 1)
             Name (_CID, Package () { "ACME0002", EisaId ("PNP0C80") })
             Name (_CRS, ResourceTemplate () { Memory32Fixed (ReadWrite, 0x04300000, 0x100000) })
         }
-        // _STA says more than is asked
+        // _STA has more bits set than are checked
         Device (M004)
         {
             Name (_HID, EisaId ("PNP0C80"))
@@ -58,7 +58,7 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "SHAPES", 1)
                 Name (_CRS, ResourceTemplate () { Memory32Fixed (ReadWrite, 0x04500000, 0x100000) })
             }
         }
-        // Comes later, and the root of all devices says so
+        // Is plugged later, and the root of all devices is notified
         Device (M006)
         {
             Name (_HID, EisaId ("PNP0C80"))

@@ -19,9 +19,9 @@ pub struct AcpiExec {
     pub fill: u8,
 }
 
-/// What one evaluation gave.
+/// The result of one evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum Evaluated {
     /// No value.
     Nothing,
     /// An integer.
@@ -31,8 +31,8 @@ pub enum Answer {
     /// A buffer.
     Buffer(Vec<u8>),
     /// A package.
-    Package(Vec<Answer>),
-    /// A named object that is no data.
+    Package(Vec<Evaluated>),
+    /// A named object that is not data.
     Reference,
     /// It failed.
     Failed,
@@ -43,9 +43,9 @@ pub enum Answer {
 /// What a session gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The answers, one for each evaluation.
-    pub answers: Vec<Answer>,
-    /// Who was notified of what, sorted: ACPICA delivers in no particular order.
+    /// The results, one for each evaluation.
+    pub results: Vec<Evaluated>,
+    /// The notified objects and the values, sorted: ACPICA delivers in no particular order.
     pub notices: Vec<(String, u64)>,
 }
 
@@ -53,7 +53,7 @@ impl AcpiExec {
     /// Evaluates paths, each with its arguments behind it, in one session.
     ///
     /// # Errors
-    /// `acpiexec` is missing, cannot load the tables, or answers in a way not known here.
+    /// `acpiexec` is missing, cannot load the tables, or prints something that is not understood here.
     pub fn run(&self, tables: &Tables, paths: &[String]) -> Outcome<Session> {
         let scratch = Scratch::new()?;
         let presets: String =
@@ -70,25 +70,25 @@ impl AcpiExec {
         let script = scratch.write("script", format!("{script}quit\n").as_bytes())?;
         let script = File::open(&script).map_err(|error| format!("cannot read: {error}"))?;
         let text = run(command.stdin(script), "acpica-tools")?;
-        let answers = answers(&text)?;
-        if answers.len() == paths.len() {
-            return Ok(Session { answers, notices: notices(&text) });
+        let results = results(&text)?;
+        if results.len() == paths.len() {
+            return Ok(Session { results, notices: notices(&text) });
         }
-        Err(format!("{} questions, {} answers:\n{text}", paths.len(), answers.len()))
+        Err(format!("{} evaluations, {} results:\n{text}", paths.len(), results.len()))
     }
 }
 
-/// The answers in what was printed.
-fn answers(text: &str) -> Outcome<Vec<Answer>> {
+/// Parses the results from the printed text.
+fn results(text: &str) -> Outcome<Vec<Evaluated>> {
     let mut found = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if line.starts_with("No object was returned from evaluation") {
-            found.push(Answer::Nothing);
+            found.push(Evaluated::Nothing);
         } else if line.starts_with("Evaluation of ") && line.ends_with("AE_BUFFER_OVERFLOW") {
-            found.push(Answer::TooLong);
+            found.push(Evaluated::TooLong);
         } else if line.starts_with("Evaluation of ") && line.contains("failed with status") {
-            found.push(Answer::Failed);
+            found.push(Evaluated::Failed);
         } else if line.starts_with("Evaluation of ") && line.contains("returned object") {
             found.push(value(&mut lines)?);
         }
@@ -97,28 +97,28 @@ fn answers(text: &str) -> Outcome<Vec<Answer>> {
 }
 
 /// Reads one value; a package goes on over several lines.
-fn value(lines: &mut std::str::Lines<'_>) -> Outcome<Answer> {
+fn value(lines: &mut std::str::Lines<'_>) -> Outcome<Evaluated> {
     let line = lines.next().unwrap_or_default().trim();
-    let bad = || format!("acpiexec answered {line:?}");
+    let bad = || format!("acpiexec printed {line:?}");
     let (kind, rest) = line.split_once(']').ok_or_else(bad)?;
     let hex = |text: &str| u64::from_str_radix(text.trim(), 16).map_err(|_| bad());
     match kind {
-        "[Integer" => hex(rest.trim_start_matches(" =")).map(Answer::Integer),
+        "[Integer" => hex(rest.trim_start_matches(" =")).map(Evaluated::Integer),
         "[String" => {
             let (_, text) = rest.split_once("= \"").ok_or_else(bad)?;
-            Ok(Answer::String(text.trim_end_matches('"').to_owned()))
+            Ok(Evaluated::String(text.trim_end_matches('"').to_owned()))
         }
         "[Buffer" => {
             let length = rest.trim_start().strip_prefix("Length ").ok_or_else(bad)?;
             let (length, first) = length.split_once('=').ok_or_else(bad)?;
-            buffer(hex(length)? as usize, first, lines).map(Answer::Buffer)
+            buffer(hex(length)? as usize, first, lines).map(Evaluated::Buffer)
         }
         "[Package" => {
             let count = rest.split_whitespace().nth(1).ok_or_else(bad)?;
             let count: usize = count.parse().map_err(|_| bad())?;
-            (0..count).map(|_| value(lines)).collect::<Outcome<_>>().map(Answer::Package)
+            (0..count).map(|_| value(lines)).collect::<Outcome<_>>().map(Evaluated::Package)
         }
-        "[Object Reference" => Ok(Answer::Reference),
+        "[Object Reference" => Ok(Evaluated::Reference),
         _ => Err(bad()),
     }
 }

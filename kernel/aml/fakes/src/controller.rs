@@ -14,9 +14,9 @@ pub struct Slot {
     pub len: u64,
     /// Its proximity domain.
     pub proximity: u32,
-    /// It was plugged and nobody said "seen" yet.
+    /// It was plugged, and firmware has not cleared the bit yet.
     pub inserting: bool,
-    /// It was asked to be ejected and nobody said "seen" yet.
+    /// Its eject was requested, and firmware has not cleared the bit yet.
     pub removing: bool,
 }
 
@@ -147,7 +147,7 @@ impl Controller {
         }
     }
 
-    /// Refuses what the test wants refused.
+    /// Refuses the accesses that the test chose.
     fn check(&self, address: u64) -> Result<(), HostError> {
         match self.refuse {
             Some(from) if address.wrapping_sub(from) < 0x1000 => Err(HostError::Forbidden),

@@ -12,7 +12,7 @@ mod qtest;
 mod scratch;
 mod walk;
 
-pub use acpiexec::{AcpiExec, Answer, Session};
+pub use acpiexec::{AcpiExec, Evaluated, Session};
 pub use asl::{compile, compile_text, compile_with};
 pub use controller::{Access, Controller, Layout, Notice, Ost, Slot};
 pub use memory::{FlatMemory, ask};
@@ -20,7 +20,7 @@ pub use qemu::{Machine, tables};
 pub use scratch::Scratch;
 pub use walk::{EventSource, event_sources, memory_devices, memory_range, raise};
 
-/// What tests' helpers give: the error is a sentence for whoever reads the failed test.
+/// The result of tests' helpers: the error is a sentence for the reader of the failed test.
 pub type Outcome<T> = Result<T, String>;
 
 /// The tables of a machine that hold AML, each with its header.

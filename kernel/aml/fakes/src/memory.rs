@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hotmem_aml::{Aml, AmlError, Arg, Host, HostError, Io, NodeId, Space, Value, Width};
 
-use crate::{Answer, Notice};
+use crate::{Evaluated, Notice};
 
 /// A machine whose registers give back what was written to them.
 #[derive(Debug, Default)]
@@ -87,25 +87,25 @@ pub fn ask(
     host: &mut dyn Host,
     path: &str,
     args: &[Arg<'_>],
-) -> (Answer, Option<AmlError>) {
-    let Some(node) = aml.find(path) else { return (Answer::Failed, None) };
+) -> (Evaluated, Option<AmlError>) {
+    let Some(node) = aml.find(path) else { return (Evaluated::Failed, None) };
     match aml.evaluate(host, node, args) {
-        Ok(value) => (answer(value), None),
-        Err(error) => (Answer::Failed, Some(error)),
+        Ok(value) => (evaluated(value), None),
+        Err(error) => (Evaluated::Failed, Some(error)),
     }
 }
 
-/// A value in the form of an answer.
-fn answer(value: Value<'_>) -> Answer {
+/// Converts a value to the form of acpiexec's results.
+fn evaluated(value: Value<'_>) -> Evaluated {
     match value {
-        Value::Nothing => Answer::Nothing,
-        Value::Integer(value) => Answer::Integer(value),
-        Value::String(text) => Answer::String(text.to_owned()),
-        Value::Bytes(bytes) => Answer::String(String::from_utf8_lossy(bytes).into_owned()),
-        Value::Buffer(bytes) => Answer::Buffer(bytes.to_owned()),
+        Value::Nothing => Evaluated::Nothing,
+        Value::Integer(value) => Evaluated::Integer(value),
+        Value::String(text) => Evaluated::String(text.to_owned()),
+        Value::Bytes(bytes) => Evaluated::String(String::from_utf8_lossy(bytes).into_owned()),
+        Value::Buffer(bytes) => Evaluated::Buffer(bytes.to_owned()),
         Value::Package(list) => {
-            Answer::Package((0..list.len()).filter_map(|n| list.get(n)).map(answer).collect())
+            Evaluated::Package((0..list.len()).filter_map(|n| list.get(n)).map(evaluated).collect())
         }
-        Value::Node(_) => Answer::Reference,
+        Value::Node(_) => Evaluated::Reference,
     }
 }

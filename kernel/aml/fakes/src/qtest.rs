@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::{Outcome, missing};
 
-/// A QEMU that answers on its standard input and output. Killed when dropped.
+/// A QEMU process that speaks the protocol on its standard input and output. Killed when dropped.
 #[derive(Debug)]
 pub(super) struct Qtest {
     child: Child,
@@ -33,18 +33,18 @@ impl Qtest {
         }
     }
 
-    /// Sends a command and gives what follows `OK`.
+    /// Sends a command and returns what follows `OK`.
     fn ask(&mut self, command: &str) -> Outcome<String> {
         writeln!(self.input, "{command}").map_err(|error| format!("qtest is gone: {error}"))?;
         loop {
             let mut line = String::new();
             let count = self.output.read_line(&mut line);
             if count.map_err(|error| format!("qtest is gone: {error}"))? == 0 {
-                return Err(format!("QEMU ended instead of answering {command:?}"));
+                return Err(format!("QEMU exited instead of replying to {command:?}"));
             }
-            // Interrupts are reported between answers.
-            if let Some(answer) = line.strip_prefix("OK") {
-                return Ok(answer.trim().to_owned());
+            // Interrupts are reported between replies.
+            if let Some(reply) = line.strip_prefix("OK") {
+                return Ok(reply.trim().to_owned());
             }
             if line.starts_with("FAIL") {
                 return Err(format!("qtest refused {command:?}: {}", line.trim()));
@@ -54,8 +54,8 @@ impl Qtest {
 
     /// Reads guest memory.
     pub(super) fn read(&mut self, address: u64, length: usize) -> Outcome<Vec<u8>> {
-        let answer = self.ask(&format!("read {address:#x} {length:#x}"))?;
-        let digits = answer.trim_start_matches("0x").as_bytes();
+        let reply = self.ask(&format!("read {address:#x} {length:#x}"))?;
+        let digits = reply.trim_start_matches("0x").as_bytes();
         let bytes: Option<Vec<u8>> = digits
             .chunks(2)
             .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())

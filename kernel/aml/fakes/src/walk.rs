@@ -1,17 +1,17 @@
-//! Finding what matters in tables nobody has seen before: the kernel must not know a name of
-//! anybody's hotplug controller, so neither may its tests.
+//! Finds the hotplug objects in tables that are not known in advance: the kernel must not depend on the
+//! names of a particular hotplug controller, so its tests must not either.
 
 use hotmem_aml::resource::{Interrupt, RangeKind, Resource, resources};
 use hotmem_aml::{Aml, AmlError, Arg, GpeMethod, Host, NodeId};
 
-/// How a machine tells of a hotplug event.
+/// How a machine signals a hotplug event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventSource {
     /// A general-purpose event with a method.
     Gpe(GpeMethod),
     /// A Generic Event Device: its `_EVT` and one of its interrupts.
     Ged {
-        /// The method, which wants the interrupt's number.
+        /// The method, which takes the interrupt's number.
         event: NodeId,
         /// The interrupt.
         interrupt: Interrupt,
@@ -88,7 +88,7 @@ pub fn memory_range(
     let list = value.buffer().unwrap_or_default();
     Ok(resources(list).find_map(|resource| match resource {
         Ok(Resource::Range(range)) if range.kind == RangeKind::Memory => {
-            // Firmware says the same thing twice; a test wants to know if it does not.
+            // Firmware has this information twice; the test fails if the two differ.
             (range.max.wrapping_sub(range.min).wrapping_add(1) == range.length)
                 .then_some((range.min, range.length))
         }

@@ -83,7 +83,7 @@ impl Exec<'_> {
         for n in (0..self.int_bytes() * 2).rev() {
             let digit = value >> (4 * n) & 0xF;
             if digit > 9 {
-                return Err(ErrorKind::BadValue("nibble is no decimal digit"));
+                return Err(ErrorKind::BadValue("nibble is not a decimal digit"));
             }
             result = result.wrapping_mul(10).wrapping_add(digit);
         }

@@ -56,7 +56,7 @@ impl Exec<'_> {
         Ok(None)
     }
 
-    /// The error for a path that leads nowhere.
+    /// The error for a path to an object that does not exist.
     fn missing(&self, path: &Path) -> ErrorKind {
         match self.m.code.segment_of(path, path.count.saturating_sub(1)) {
             Ok(name) if path.count > 0 => ErrorKind::NotFound(name),
@@ -144,7 +144,7 @@ impl Exec<'_> {
         Ok(keep.unwrap_or(result))
     }
 
-    /// Answers `_OSI`.
+    /// Evaluates `_OSI`.
     pub(super) fn osi(&mut self, wanted: Obj) -> Res<Obj> {
         let Obj::Str(span) = wanted else {
             return Err(ErrorKind::WrongType("a string"));

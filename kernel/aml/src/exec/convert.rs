@@ -8,7 +8,7 @@ use super::{Exec, Res};
 /// How a number is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// Hexadecimal: what conversions that nobody asked for use.
+    /// Hexadecimal, for implicit conversions.
     Implicit,
     /// `ToHexString`.
     Hex,
@@ -95,7 +95,7 @@ impl Exec<'_> {
         }
     }
 
-    /// Writes out the bytes of a buffer: with spaces where nobody asked, else with commas.
+    /// Writes out the bytes of a buffer: with spaces in an implicit conversion, else with commas.
     fn list(&mut self, span: Span, style: Style) -> Res<Span> {
         let separator = if style == Style::Implicit { b' ' } else { b',' };
         let mut text: Option<Span> = None;

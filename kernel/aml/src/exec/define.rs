@@ -111,7 +111,7 @@ impl Exec<'_> {
         self.add(place, Obj::Method(method)).map(drop)
     }
 
-    /// `Alias`: what it stands for must exist, so that a circle cannot be made.
+    /// `Alias`: its target must exist, so that a circle cannot be made.
     fn alias(&mut self, cur: &mut Cursor) -> Res<()> {
         let target = self.name(cur)?;
         let place = self.declaration(cur)?;

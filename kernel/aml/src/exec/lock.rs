@@ -28,7 +28,7 @@ impl Exec<'_> {
         Ok(true)
     }
 
-    /// Takes the lock for an access to a field that wants it.
+    /// Takes the lock for an access to a field that requires it.
     pub(super) fn lock_for(&mut self, flags: FieldFlags) -> Res<()> {
         if !flags.locks() {
             return Ok(());

@@ -189,7 +189,7 @@ impl Machine {
         if self.hurried { self.endless } else { 0 }
     }
 
-    /// Takes note of an evaluation that failed, if that was for want of time.
+    /// Takes note of an evaluation that failed, if it ran out of time.
     pub(crate) fn note_end(&mut self, kind: ErrorKind) {
         if self.hurried && matches!(kind, ErrorKind::TooLong | ErrorKind::TooSleepy(_)) {
             self.endless = self.endless.saturating_add(1);

@@ -49,7 +49,7 @@ impl Exec<'_> {
         }
     }
 
-    /// `CondRefOf`: a name that leads nowhere is no error here.
+    /// `CondRefOf`: a name that does not exist is not an error here.
     fn cond_ref_of(&mut self, cur: &mut Cursor) -> Res<Obj> {
         let found = if starts_name(self.m.code.peek(*cur)?) {
             let path = self.m.code.path(cur)?;

@@ -32,7 +32,7 @@ enum Part {
     Path,
     /// So many terms.
     Terms(u32),
-    /// A length, and as many bytes as it says.
+    /// A length, and as many bytes.
     Package,
 }
 

@@ -9,7 +9,7 @@ use crate::opcode as op;
 use super::{Exec, Res};
 
 impl Exec<'_> {
-    /// Runs the operator; what is none is an error that names it.
+    /// Runs the operator. Returns an error with the code if it is not such an operator.
     pub(super) fn system(&mut self, code: u16, cur: &mut Cursor) -> Res<Obj> {
         match code {
             op::NOTIFY => self.notify(cur)?,
@@ -143,7 +143,7 @@ impl Exec<'_> {
         self.m.syncs.set(index, event)
     }
 
-    /// `Wait`; true if it timed out. Nobody else could signal the event meanwhile, so an event
+    /// `Wait`; true if it timed out. No other method runs that could signal the event meanwhile, so an event
     /// that was not signalled times out at once.
     fn wait(&mut self, cur: &mut Cursor) -> Res<bool> {
         let index = self.event_target(cur)?;

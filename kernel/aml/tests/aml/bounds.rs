@@ -11,7 +11,7 @@ use std::cell::Cell;
 use hotmem_aml::{Aml, Arg, ErrorKind, Host, HostError, Io, Limits, NodeId, Space, Width};
 use hotmem_aml_fakes::{self as fakes, Controller, Layout, Machine};
 
-/// The system's allocator, which counts for each thread and refuses where it was told to.
+/// The system's allocator, which counts for each thread and refuses where the test chose.
 struct Counting;
 
 thread_local! {

@@ -21,8 +21,8 @@ fn what_is_loaded_around_faults_agrees_with_acpica() {
 
         let found = ["\\FRST", "\\_SB.MEM0._STA", "\\_SB.MEM0.TEST", "\\LAST", "\\BUFF"];
         let paths = found.map(str::to_owned);
-        let theirs = AcpiExec::default().run(&tables, &paths).expect("acpiexec answers");
-        for (path, theirs) in paths.iter().zip(&theirs.answers) {
+        let theirs = AcpiExec::default().run(&tables, &paths).expect("acpiexec runs");
+        for (path, theirs) in paths.iter().zip(&theirs.results) {
             let (ours, error) = fakes::ask(&mut aml, &mut host, path, &[]);
             assert_eq!(ours, *theirs, "{path}: {error:?}");
         }

@@ -1,4 +1,4 @@
-//! Tables that mean harm: whatever their bytes, loading and evaluating ends, in bounded time
+//! Hostile tables: whatever their bytes, loading and evaluating ends, in bounded time
 //! and memory, with a value or an error.
 
 use std::time::{Duration, Instant};

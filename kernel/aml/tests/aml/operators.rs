@@ -17,9 +17,9 @@ fn compare(defines: &[&str]) {
     paths.extend(["\\PACK", "\\FWRD", "\\FB0", "\\FD0", "\\FW1", "\\BUFF"].map(str::to_owned));
     assert!(paths.len() > 150, "only {} questions", paths.len());
 
-    let theirs = AcpiExec::default().run(&tables, &paths).expect("acpiexec answers");
+    let theirs = AcpiExec::default().run(&tables, &paths).expect("acpiexec runs");
     let mut different = Vec::new();
-    for (path, theirs) in paths.iter().zip(&theirs.answers) {
+    for (path, theirs) in paths.iter().zip(&theirs.results) {
         let (ours, error) = fakes::ask(&mut aml, &mut host, path, &[]);
         if ours != *theirs {
             let why = error.map(|error| error.to_string()).unwrap_or_default();

@@ -10,7 +10,7 @@ struct Case {
     source: &'static str,
     layout: Layout,
     slots: usize,
-    /// The register that a Generic Event Device asks what happened, and its answer for memory.
+    /// The register from which a Generic Event Device reads what happened, and its value for memory.
     doorbell: Option<(Space, u64, u64)>,
 }
 

@@ -4,8 +4,8 @@
 
 use hotmem_aml::{Aml, Arg, GpeMethod, Limits, NodeId, NodeKind, Space, Width};
 use hotmem_aml_fakes::{
-    self as fakes, Access, AcpiExec, Answer, Controller, EventSource, FlatMemory, Layout, Machine,
-    Ost, Tables,
+    self as fakes, Access, AcpiExec, Controller, Evaluated, EventSource, FlatMemory, Layout,
+    Machine, Ost, Tables,
 };
 
 /// Two nodes with memory and one without.
@@ -113,16 +113,15 @@ fn everything_agrees(machine: Machine, slots: u32, more: &[&str], fill: u8) {
     differences(&tables, &mut aml, &mut host, fill, &paths);
 }
 
-/// Whether two answers mean the same. ACPICA repairs what predefined names give: identifiers
-/// become upper case, `_STR` becomes Unicode. Its console cannot hold a value of more than
-/// 16 KiB, such as a long `_PRT`.
-fn same(path: &str, ours: &Answer, theirs: &Answer) -> bool {
+/// Whether two results mean the same. ACPICA repairs the values of predefined names: identifiers become upper
+/// case, `_STR` becomes Unicode. Its console cannot hold a value of more than 16 KiB, such as a long `_PRT`.
+fn same(path: &str, ours: &Evaluated, theirs: &Evaluated) -> bool {
     match (ours, theirs) {
-        (_, Answer::TooLong) => true,
-        (Answer::String(ours), Answer::String(theirs)) if path.ends_with("ID") => {
+        (_, Evaluated::TooLong) => true,
+        (Evaluated::String(ours), Evaluated::String(theirs)) if path.ends_with("ID") => {
             ours.eq_ignore_ascii_case(theirs)
         }
-        (Answer::String(ours), Answer::Buffer(theirs)) if path.ends_with("_STR") => {
+        (Evaluated::String(ours), Evaluated::Buffer(theirs)) if path.ends_with("_STR") => {
             let wide: Vec<u8> = ours.bytes().chain([0]).flat_map(|byte| [byte, 0]).collect();
             wide == *theirs
         }
@@ -133,10 +132,10 @@ fn same(path: &str, ours: &Answer, theirs: &Answer) -> bool {
 /// Evaluates all paths in both evaluators and asserts that they agree, notifications included.
 fn differences(tables: &Tables, aml: &mut Aml, host: &mut FlatMemory, fill: u8, paths: &[String]) {
     let acpica = AcpiExec { fill, ..AcpiExec::default() };
-    let theirs = acpica.run(tables, paths).expect("acpiexec answers");
+    let theirs = acpica.run(tables, paths).expect("acpiexec runs");
     let mut different = Vec::new();
     let mut values = 0;
-    for (question, theirs) in paths.iter().zip(&theirs.answers) {
+    for (question, theirs) in paths.iter().zip(&theirs.results) {
         let path = question.split(' ').next().unwrap_or_default();
         let args: &[Arg<'_>] = if path.ends_with("_OST") {
             &[Arg::Integer(1), Arg::Integer(0), Arg::Buffer(&[0, 1])]
@@ -146,13 +145,13 @@ fn differences(tables: &Tables, aml: &mut Aml, host: &mut FlatMemory, fill: u8, 
             &[]
         };
         let (ours, error) = fakes::ask(aml, host, path, args);
-        values += u32::from(!matches!(ours, Answer::Failed | Answer::Nothing));
+        values += u32::from(!matches!(ours, Evaluated::Failed | Evaluated::Nothing));
         if !same(path, &ours, theirs) {
             different.push(format!("{question}: ours {ours:x?} {error:?}, theirs {theirs:x?}"));
         }
     }
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
-    assert!(values > 100, "only {values} questions had an answer");
+    assert!(values > 100, "only {values} evaluations returned a value");
     assert_eq!(host.notices(aml), theirs.notices);
 }
 
@@ -244,8 +243,8 @@ fn ranges_of_dimms_agree_with_acpica() {
                 .collect();
             let fields = fields.map(|(path, _, value)| (path, value)).into();
             let acpica = AcpiExec { fields, fill: 0 };
-            let theirs = acpica.run(&tables, &paths).expect("acpiexec answers");
-            for (path, theirs) in paths.iter().zip(theirs.answers) {
+            let theirs = acpica.run(&tables, &paths).expect("acpiexec runs");
+            for (path, theirs) in paths.iter().zip(theirs.results) {
                 let (ours, error) = fakes::ask(&mut aml, &mut host, path, &[]);
                 assert_eq!(ours, theirs, "{machine:?} {range:x?} {path} {error:?}");
             }
@@ -374,5 +373,5 @@ fn one_event_with_inserts_and_ejects_notifies_each_once() {
     assert_eq!(host.notices.iter().filter(|notice| notice.value == 1).count(), 1);
     host.notices.clear();
     fakes::raise(&mut aml, &mut host, event).expect("nothing pending");
-    assert!(host.notices.is_empty(), "an empty event notifies nobody");
+    assert!(host.notices.is_empty(), "an event without a cause notifies no device");
 }

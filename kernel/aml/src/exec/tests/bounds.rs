@@ -115,7 +115,7 @@ fn an_error_releases_the_mutexes_that_were_held() {
     assert_eq!(integer(&mut aml, "FREE"), Err(ErrorKind::NotHeld));
     assert_eq!(integer(&mut aml, "DIES"), Err(ErrorKind::DivideByZero));
     assert_eq!(integer(&mut aml, "FREE"), Err(ErrorKind::NotHeld));
-    // One that returns without a release lets go as well.
+    // A method that returns without `Release` releases its mutexes as well.
     assert_eq!(integer(&mut aml, "HOLD"), Err(ErrorKind::WrongType("an integer")));
     assert_eq!(integer(&mut aml, "FREE"), Err(ErrorKind::NotHeld));
 }

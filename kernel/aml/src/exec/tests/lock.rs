@@ -118,7 +118,7 @@ fn what_ends_without_giving_the_lock_back_has_given_it_back() {
 
 #[test]
 fn waiting_for_firmware_ends() {
-    // One millisecond is ten looks, and the answer is that it timed out.
+    // One millisecond is ten polls; then `Acquire` returns that it timed out.
     assert_eq!(run("SHRT", u32::MAX), (Ok(Some(u64::MAX)), [Wait; 10].to_vec()));
     let (value, did) = run("KEEP", u32::MAX);
     assert!(matches!(value, Err(ErrorKind::TooSleepy(_))), "{value:?}");

@@ -99,7 +99,7 @@ fn devices_are_initialised_top_down_and_only_where_present() {
 }
 
 #[test]
-fn a_failing_ini_is_reported_and_stops_nobody() {
+fn a_failing_ini_is_reported_and_the_others_run() {
     let dies = device(b"DIES", &[&method(b"_INI", 0, &[b"\x78\x01\x00\x00\x00"])]);
     let fine = device(b"FINE", &[&method(b"_INI", 0, &[])]);
     let mut aml = load(&[&dies, &fine]).expect("loads");

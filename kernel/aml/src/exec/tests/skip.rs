@@ -1,4 +1,4 @@
-//! Faults in tables cost the terms that have them.
+//! A fault in a table leaves out only the term that has it.
 
 use std::format;
 use std::string::{String, ToString};
@@ -7,13 +7,13 @@ use std::vec::Vec;
 use super::{Log, device, integer, load, method, package, table};
 use crate::{Aml, ErrorKind, Extent, Limits, NodeKind};
 
-/// What loading left out, as it is told.
+/// The messages about what loading left out.
 fn skipped(aml: &Aml) -> Vec<String> {
     let told = |error: &crate::Skipped| error.to_string();
     aml.load_report().skipped().iter().map(told).collect()
 }
 
-/// Loads a fault between two definitions; both must be there. Gives what is told of it.
+/// Loads a fault between two definitions; both must be there. Returns the message about the fault.
 fn around(fault: &[u8]) -> String {
     let mut aml = load(&[b"\x08FRST\x01", fault, b"\x08LAST\x0A\x02"]).expect("loads");
     let told = skipped(&aml);
