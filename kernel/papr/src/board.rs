@@ -12,12 +12,12 @@ use hotmem::{NodeId, PhysAddr, PhysRange};
 const ASSIGNED: u32 = 0x08;
 const NO_CONNECTOR: u32 = 0x20;
 const RESERVED: u32 = 0x80;
-/// Bytes of a logical memory block where there can be none.
+/// Bytes of a logical memory block on a machine that has no room for any.
 const USUAL_BLOCK: u64 = 256 << 20;
 /// Bytes of a set of blocks in `ibm,dynamic-memory-v2`: count, address, connector, associativity, flags.
 const SET_BYTES: usize = 24;
 
-/// Why the device tree is of no use.
+/// Why the device tree cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TreeError {
@@ -86,7 +86,7 @@ pub struct Board {
     pub ram: Vec<(PhysRange, NodeId)>,
     /// Bytes of a logical memory block.
     pub block_bytes: u64,
-    /// Blocks that can come and go.
+    /// Blocks that can be plugged and unplugged.
     pub sets: Vec<BlockSet>,
     /// Interrupt source of hotplug events.
     pub event_source: Option<u32>,
@@ -111,8 +111,8 @@ impl Board {
     ///
     /// # Errors
     ///
-    /// [`TreeError`] if what it says of memory that can come and go is broken. A machine that was given no room
-    /// for more memory says nothing of that.
+    /// [`TreeError`] if its description of hotpluggable memory is broken. The tree of a machine without room for
+    /// more memory has no such description, which is not an error.
     pub fn read(tree: &Fdt<'_>) -> Result<Self, TreeError> {
         let rtas = tree.find_node("/rtas").ok_or(TreeError::Missing("node /rtas"))?;
         let dynamic = tree.find_node("/ibm,dynamic-reconfiguration-memory");
@@ -141,7 +141,7 @@ impl Board {
         Ok(board)
     }
 
-    /// The ranges that memory can come into.
+    /// The ranges that memory can be plugged into.
     pub fn window(&self) -> impl Iterator<Item = PhysRange> + '_ {
         let free = self.sets.iter().filter(|set| set.flags & (NO_CONNECTOR | RESERVED) == 0);
         free.filter_map(|set| {

@@ -12,11 +12,11 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRtas;
 
-/// The status of an indicator that does not exist: that of a connector with nothing behind it has it, too
+/// The status for an indicator that does not exist; also for a connector with nothing behind it
 /// (LoPAR 13.5.3.4).
 const NO_SUCH_INDICATOR: i32 = -3;
-/// The status of a block that is isolated though the hypervisor does not want it (QEMU's
-/// `drc_isolate_logical`), and of every hardware error.
+/// The status for isolating a block whose removal the hypervisor did not request (QEMU's
+/// `drc_isolate_logical`), and for every hardware error.
 const NOT_WANTED: i32 = -1;
 const SET_INDICATOR: &str = "set-indicator";
 /// Indicators (LoPAR, table 42).
@@ -26,7 +26,7 @@ const ISOLATE: u32 = 0;
 const UNISOLATE: u32 = 1;
 const UNUSABLE: u32 = 0;
 const USABLE: u32 = 1;
-/// What `ibm,configure-connector` answers (LoPAR 13.5.3.5): done, or what its work area holds.
+/// What `ibm,configure-connector` returns (LoPAR 13.5.3.5): done, or what its work area holds.
 const CONFIGURED: u32 = 0;
 const NEXT_PROPERTY: u32 = 3;
 const LAST_STEP: u32 = 5;
@@ -95,7 +95,7 @@ pub enum ConnectorError {
         /// For which connector.
         connector: u32,
     },
-    /// The hypervisor does not want this block back: its request was cancelled meanwhile.
+    /// The hypervisor does not request this block: its request was cancelled meanwhile.
     NotWanted {
         /// Which.
         connector: u32,
@@ -108,7 +108,7 @@ impl ConnectorError {
         Self::Failed { service: SET_INDICATOR, status: NOT_WANTED, connector }
     }
 
-    /// Whether this says that there is nothing behind the connector, or nothing that may be taken.
+    /// Whether there is nothing behind the connector, or nothing that may be taken.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Failed { service: SET_INDICATOR, status: NO_SUCH_INDICATOR, .. })
     }
@@ -132,8 +132,8 @@ impl fmt::Display for ConnectorError {
     }
 }
 
-/// Calls a service whose only result is its status; answers that. A service that is busy is called
-/// again, many times but not for ever.
+/// Calls a service whose only result is its status, and returns that. A service that is busy is called
+/// again, a bounded number of times.
 pub(super) fn status(
     services: &mut impl Services,
     service: &'static str,
@@ -181,8 +181,8 @@ pub(super) fn allow(
     set(services, tokens, ALLOCATION_STATE, connector, USABLE)
 }
 
-/// Takes the block behind `connector`, which is usable; returns its associativity list. A hypervisor that
-/// wants the block back takes this for a refusal, so all blocks of a device have to be usable before.
+/// Takes the block behind `connector`, which is usable; returns its associativity list. A hypervisor that has
+/// requested the block takes this for a refusal, so all blocks of a device have to be usable before.
 pub(super) fn take(
     services: &mut impl Services,
     tokens: &Tokens,
@@ -192,8 +192,8 @@ pub(super) fn take(
     configure(services, tokens, connector)
 }
 
-/// Gives the block behind `connector` to the hypervisor. After an error it is as before: a block that cannot be
-/// given, nor taken again, is not there any more.
+/// Gives the block behind `connector` to the hypervisor. After an error its state is as before: a block that
+/// can neither be given nor taken again counts as gone.
 pub(super) fn give(
     services: &mut impl Services,
     tokens: &Tokens,
@@ -233,9 +233,9 @@ pub(super) fn forbid(
     set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE)
 }
 
-/// Tells the hypervisor that the block behind `connector`, which is configured, stays: it cancels the
-/// unplugging of the whole device. Only for a device that is whole: when a hypervisor cancels for one of
-/// which a block is gone, it is left with half a device, and QEMU ends at the next request for it.
+/// Reports to the hypervisor that the block behind `connector`, which is configured, stays: the hypervisor
+/// cancels the unplug of the whole device. Only call this while no block of the device is gone: otherwise the
+/// hypervisor is left with half a device, and QEMU exits at the next request for it.
 pub(super) fn keep(
     services: &mut impl Services,
     tokens: &Tokens,

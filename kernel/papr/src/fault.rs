@@ -10,7 +10,7 @@ use hotmem_hotplug::DeviceId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PaprError {
-    /// A connector did not do as it was told.
+    /// A connector did not change its state.
     Connector(ConnectorError),
     /// A log could not be read.
     Log(LogError),
@@ -54,7 +54,10 @@ impl fmt::Display for PaprError {
             }
             Self::TooMany => write!(f, "more than {DEVICES} pieces of memory"),
             Self::Revoked { connector, count } => {
-                write!(f, "{count} connectors from {connector:#x} on are wanted back already")
+                write!(
+                    f,
+                    "removal of {count} connectors from {connector:#x} on is requested already"
+                )
             }
             Self::Unknown(device) => write!(f, "{device} is not known"),
         }
@@ -62,7 +65,7 @@ impl fmt::Display for PaprError {
 }
 
 impl PaprError {
-    /// Whether this says that the memory that was announced is not there, or is wanted back.
+    /// Whether the memory that was announced is not there, or its removal is requested already.
     pub(super) fn is_absent(&self) -> bool {
         match self {
             Self::Connector(error) => error.is_absent(),

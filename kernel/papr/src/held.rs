@@ -1,4 +1,4 @@
-//! Blocks that are configured and not used: the hypervisor did not take them back.
+//! Blocks that are configured and not used, because the hypervisor did not take them back.
 //!
 //! A block that is configured can neither be configured again nor left alone: when it is announced it is
 //! used as it is, and when it is asked for it is given up.
@@ -25,7 +25,7 @@ impl Held {
         runs.find(|(run, _)| run.contains(connector)).map(|&(_, node)| node)
     }
 
-    /// Takes a block in; tells whether there was room.
+    /// Takes a block in. Returns whether there was room.
     pub(super) fn insert(&mut self, connector: u32, node: NodeId) -> bool {
         if self.node(connector).is_some() {
             return true;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_held_one_by_one_and_let_go_in_any_order() {
+    fn blocks_are_held_one_by_one_and_released_in_any_order() {
         let [node, other] = [NodeId::default(), NodeId::new(1).unwrap()];
         let mut held = Held::new();
         for connector in 4..9 {

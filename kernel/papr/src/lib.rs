@@ -1,5 +1,5 @@
 //! Memory hotplug of a POWER hypervisor (LoPAR, chapter 13): events are logs that RTAS hands out, and
-//! memory comes and goes in logical memory blocks, each behind a connector.
+//! memory is plugged and unplugged in logical memory blocks, each behind a connector.
 //!
 //! ```text
 //!   interrupt --> Latch --> next_event: check-exception --> one log --> add: usable, unisolate, configure
@@ -8,10 +8,10 @@
 //!                 answer: a refusal un-isolates the first connector: the hypervisor cancels
 //! ```
 //!
-//! Logs are old news: the hypervisor may want a device back while it is being taken, and what a log
-//! announced may be gone, or be another device, when the log is read. A hypervisor that is told to cancel
-//! after it got a block back is left with half a device, so it is told so only for a piece that is
-//! whole and in use; everything else that it asks for is given up.
+//! A log may be out of date when it is read: the hypervisor may request a device while it is being taken, and
+//! what a log announced may be gone, or be another device. If a request is refused after a block was given
+//! back, the hypervisor is left with half a device, so the kernel refuses only for a piece that is whole and
+//! in use; everything else that the hypervisor requests is given up.
 //!
 //! What the device tree says is read once, into a [`Board`]; calls go through [`Services`], which tests
 //! fake.

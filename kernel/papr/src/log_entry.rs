@@ -17,7 +17,7 @@ const BY_CONNECTOR: u8 = 2;
 const BY_COUNT: u8 = 3;
 const BY_COUNT_AND_CONNECTOR: u8 = 4;
 
-/// What is wanted.
+/// The requested action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Take memory into use.
@@ -29,7 +29,7 @@ pub enum Action {
 /// A hotplug event of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryEvent {
-    /// What is wanted.
+    /// The requested action.
     pub action: Action,
     /// The first connector.
     pub connector: u32,
@@ -37,7 +37,7 @@ pub struct MemoryEvent {
     pub count: u32,
 }
 
-/// A log says nothing that the kernel can use.
+/// Why the kernel cannot use a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogError {
@@ -55,7 +55,7 @@ pub enum LogError {
     /// It says by a name or by a count alone what is plugged, so that the kernel would have to choose. A
     /// hypervisor that agreed to hotplug events names connectors.
     NoConnector {
-        /// What is wanted.
+        /// The requested action.
         action: Action,
         /// Whether there is a name.
         by_name: bool,
@@ -107,7 +107,7 @@ impl MemoryEvent {
         let end = FIXED.saturating_add(extended).min(log.len());
         let mut rest = log.get(FIXED + HEADER..end).ok_or(LogError::Short)?;
         while let Some(len) = short(rest, 2).map(usize::from) {
-            // A section is no shorter than its own header.
+            // A section is at least as long as its own header.
             let section = rest.get(..len).filter(|section| section.len() >= 8);
             let section = section.ok_or(LogError::Short)?;
             match short(section, 0) {

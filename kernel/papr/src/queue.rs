@@ -1,7 +1,7 @@
 //! Logs that were fetched and are not served yet.
 //!
-//! A log is about the past: what it announces may have gone again, and another device may be in its place.
-//! Only the logs behind it tell, so all of them are fetched before one is served.
+//! A log may be out of date: what it announces may be gone again, and another device may be in its place.
+//! Only later logs show this, so all of them are fetched before one is served.
 
 use super::log_entry::{Action, MemoryEvent};
 use super::pieces::Piece;
@@ -53,18 +53,18 @@ impl Queue {
         self.0.remove(at)
     }
 
-    /// Whether one of these logs wants all of `piece` back.
+    /// Whether one of these logs requests the removal of all of `piece`.
     pub(super) fn revokes(&self, piece: Piece) -> bool {
         self.0.iter().any(|(log, _)| log.action == Action::Remove && piece.is_in(log.piece()))
     }
 
-    /// Whether one of these logs wants any of `piece` back.
+    /// Whether one of these logs requests the removal of any part of `piece`.
     pub(super) fn wants(&self, piece: Piece) -> bool {
         let mut removes = self.0.iter().filter(|(log, _)| log.action == Action::Remove);
         removes.any(|(log, _)| log.piece().overlaps(piece))
     }
 
-    /// Whether one of these logs announces something else where `piece` is: it is no whole device then.
+    /// Whether one of these logs announces something else where `piece` is, so that `piece` is not a whole device.
     pub(super) fn replaces(&self, piece: Piece) -> bool {
         self.0.iter().any(|(log, _)| {
             let other = log.piece();

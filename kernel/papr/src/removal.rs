@@ -1,4 +1,4 @@
-//! Requests of the hypervisor to give memory up.
+//! Requests of the hypervisor to give up memory.
 //!
 //! ```text
 //!   remove log --> not in use: given up at once
@@ -16,8 +16,8 @@ use super::wanted::Wanted;
 use hotmem_hotplug::{Event, Request};
 
 impl<S: Services> PaprSource<S> {
-    /// What is to be done when the hypervisor wants `wanted` back: what the kernel does not use of it is
-    /// given up at once.
+    /// The event for a request of the hypervisor to remove `wanted`. Blocks that the kernel does not use are given
+    /// up at once.
     pub(super) fn removal(
         &mut self,
         wanted: Piece,
@@ -25,7 +25,7 @@ impl<S: Services> PaprSource<S> {
     ) -> Option<Event<PaprError>> {
         // A count may be any number: only memory that the tree describes can have come.
         if self.board.memory(wanted.connector, wanted.count).is_none() {
-            log::warn!("{wanted}: wanted back, but the device tree does not describe them");
+            log::warn!("{wanted}: removal requested, but the device tree does not describe them");
             return None;
         }
         let used = || self.pieces.iter().filter(|(_, piece)| piece.overlaps(wanted));
@@ -53,7 +53,7 @@ impl<S: Services> PaprSource<S> {
         self.next_removal()
     }
 
-    /// The next device of what the hypervisor wants back.
+    /// The next device that the hypervisor's request covers.
     pub(super) fn next_removal(&mut self) -> Option<Event<PaprError>> {
         let wanted = self.wanted.as_mut()?;
         let (whole, from) = (wanted.whole, wanted.next.take()?);
@@ -78,7 +78,7 @@ impl<S: Services> PaprSource<S> {
         let tokens = self.board.tokens;
         let mut result = Ok(());
         for (_, piece) in self.pieces.iter().filter(|(_, piece)| piece.is_in(whole)) {
-            // One that cannot be told does not leave the others waiting.
+            // A reply that fails does not keep the others from getting theirs.
             let kept = connector::keep(&mut self.services, &tokens, piece.connector);
             result = result.and(kept);
         }
@@ -88,8 +88,8 @@ impl<S: Services> PaprSource<S> {
     /// Gives the first block of `piece` to the hypervisor, as the last moment at which the piece can stay.
     /// After an error all of it is as it was.
     ///
-    /// The status of a block that is not wanted is that of any hardware error, too. What is wanted is wanted
-    /// whole, so the second block is tried: if that can be isolated, the first one has an error of its own.
+    /// A block that was not requested has the same status as a hardware error. A request is for whole devices, so
+    /// the second block is tried: if that can be isolated, the first one has an error of its own.
     pub(super) fn give_first(&mut self, piece: Piece) -> Result<(), PaprError> {
         let (tokens, mut blocks) = (self.board.tokens, piece.connectors());
         let Some(first) = blocks.next() else { return Ok(()) };
@@ -107,14 +107,14 @@ impl<S: Services> PaprSource<S> {
         match connector::take(services, &tokens, second) {
             Ok(_) => Err(ConnectorError::not_isolated(first).into()),
             Err(error) => {
-                // It is not there as before, so there is no way back for the piece.
+                // The block is not as before, so the piece cannot be kept.
                 log::error!("a block cannot be used again: {error}");
                 Ok(())
             }
         }
     }
 
-    /// Tells the hypervisor that a piece stays.
+    /// Reports to the hypervisor that a piece stays.
     fn keep(&mut self, piece: Piece) {
         let tokens = self.board.tokens;
         if let Err(error) = connector::keep(&mut self.services, &tokens, piece.connector) {
@@ -122,8 +122,8 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// Refuses a request that does not say for which device it is: for all but those of which another request
-    /// says what becomes of them. Which device it is, the hypervisor knows: for the others this says nothing.
+    /// Refuses a request that does not name its device: un-isolates all devices except those that another request
+    /// is about. The hypervisor knows which device it requested, and ignores this for the others.
     pub(super) fn keep_the_rest(&mut self) {
         let tokens = self.board.tokens;
         for (_, piece) in self.pieces.iter() {
@@ -137,8 +137,8 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// Gives blocks up that the hypervisor wants and the kernel does not use, whatever state they are in.
-    /// What is gone already is no error, and nothing is un-isolated: that would cancel the request.
+    /// Gives up blocks that the hypervisor requests and the kernel does not use, whatever state they are in. A
+    /// block that is gone already is not an error. Nothing is un-isolated: that would cancel the request.
     fn give_up(&mut self, connectors: impl Iterator<Item = u32>) {
         for at in connectors {
             if let Err(error) = self.leave(at) {

@@ -1,4 +1,4 @@
-//! The hypervisor's event logs as a source of hotplug events.
+//! The source of hotplug events that reads the hypervisor's event logs.
 
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
@@ -20,16 +20,16 @@ use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request, s
 const CLASSES: u32 = 0x4000_0000 | 0x1000_0000;
 /// Its first argument: the vector of an external interrupt.
 const EXTERNAL_VECTOR: u32 = 0x500;
-/// How often logs are asked for that cannot be fetched: there may be one, and no other interrupt comes for it.
+/// How often a failed fetch is retried: there may be a log, and no other interrupt comes for it.
 const TRIES: u32 = 16;
 
-/// What a power event wants done (LoPAR 10.3.2.2.5): each of these ends with the machine off.
+/// The actions of a power event (LoPAR 10.3.2.2.5) that end with the machine off.
 const SYSTEM_SHUTDOWN: u8 = 3;
 const SYSTEM_HALT: u8 = 4;
 const MAIN_ENCLOSURE: u8 = 5;
 const POWER_OFF: u8 = 7;
 
-/// The number of a device that is none: of memory that was announced and not taken.
+/// The device number for memory that was announced and not taken: no device has it.
 const NONE: DeviceId = DeviceId::new(u16::MAX);
 
 /// The memory of a machine with a POWER hypervisor, and its events.
@@ -43,16 +43,16 @@ pub struct PaprSource<S> {
     pub(super) queue: Queue,
     /// What the hypervisor asked for last.
     pub(super) wanted: Option<Wanted>,
-    /// What was plugged before the start, and is still to be told: an index into the board's sets.
+    /// The next of the pieces that were plugged before the start and are not announced yet: an index into the
+    /// board's sets.
     next_assigned: usize,
-    /// When the interrupt came after which there may be logs that were not fetched; `None`: there are
-    /// none.
+    /// When the interrupt came after which there may be logs that were not fetched; `None` if all were fetched.
     pending: Option<Option<u64>>,
-    /// Whether nothing interrupts, so that logs are to be looked for all the time.
+    /// Whether there are no interrupts, so that logs have to be polled.
     polls: bool,
     /// How often logs could not be fetched since that last worked.
     failed: u32,
-    /// The hypervisor wants the machine off.
+    /// The hypervisor requested that the machine is turned off.
     wants_power_off: bool,
 }
 
@@ -78,7 +78,7 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// Lets the interrupt source `source` interrupt this CPU (LoPAR 7.3.10.2, 7.3.10.5).
+    /// Routes the interrupt source `source` to this CPU, and enables it (LoPAR 7.3.10.2, 7.3.10.5).
     ///
     /// # Errors
     ///
@@ -112,11 +112,11 @@ impl<S: Services> PaprSource<S> {
         self.board.power_source
     }
 
-    /// Lets events come; with `polls` they are looked for without interrupts. Answers how many pieces
-    /// of memory were plugged before.
+    /// Enables events; with `polls` logs are fetched without interrupts. Returns how many pieces of memory were
+    /// plugged before.
     pub fn arm(&mut self, polls: bool) -> usize {
         self.polls = polls;
-        // What was plugged while the kernel started has interrupted nobody.
+        // For memory that was plugged while the kernel started there was no interrupt.
         self.pending = Some(None);
         self.board.assigned().count()
     }
@@ -131,7 +131,7 @@ impl<S: Services> PaprSource<S> {
         Some(self.announce(piece, None, |_| Ok(node)))
     }
 
-    /// An event about memory that is there, or why there is none.
+    /// An event about memory that is there, or about why it cannot be used.
     fn announce(
         &mut self,
         piece: Piece,
@@ -171,8 +171,8 @@ impl<S: Services> PaprSource<S> {
     /// Takes every block of a piece, or none: what was taken is given back, or held if the hypervisor
     /// does not take it.
     ///
-    /// First all of them are made usable. A hypervisor that wants the device back does not let that happen,
-    /// and nothing is configured yet; once it has happened, no block goes without being given back.
+    /// First all of them are made usable. A hypervisor that has requested the device refuses that, and nothing is
+    /// configured yet; once all are usable, no block is removed without being given back.
     fn take(&mut self, piece: Piece) -> Result<NodeId, PaprError> {
         let tokens = self.board.tokens;
         for (index, at) in piece.connectors().enumerate() {
@@ -184,11 +184,11 @@ impl<S: Services> PaprSource<S> {
                 return Err(error.into());
             }
         }
-        // What is usable now stays until it is configured or given back, so this is the moment to see
-        // whether the log was old: another device may be here, of which this piece is a part.
+        // The usable blocks now stay until they are configured or given back, so check here whether the
+        // log is out of date: another device may be here, of which this piece is a part.
         self.pending = self.pending.or(Some(None));
         self.read_logs();
-        // This call ended the look if it found no log; the logs behind this one are still to be fetched.
+        // `read_logs` clears this if it finds no log, but later logs are still to be fetched.
         self.pending = self.pending.or(Some(None));
         if self.queue.revokes(piece) {
             self.undo(piece.connectors());
@@ -226,8 +226,8 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// Gives configured blocks to the hypervisor that nobody uses. One that it does not take is held, until
-    /// it is announced or asked for again.
+    /// Gives unused configured blocks to the hypervisor. A block that it does not take is held until it is
+    /// announced or requested again.
     fn give_back(&mut self, connectors: impl Iterator<Item = u32>, node: NodeId) {
         for at in connectors {
             let Err(error) = self.leave(at) else { continue };
@@ -255,7 +255,7 @@ impl<S: Services> PaprSource<S> {
         self.pieces.get(device).ok_or(PaprError::Unknown(device))
     }
 
-    /// Fetches one log; `None` if there is none.
+    /// Fetches one log; `None` if the hypervisor has no log.
     fn fetch(&mut self) -> Result<Option<MemoryEvent>, PaprError> {
         let address = self.services.buffer_address();
         let len = self.services.buffer().len() as u32;
@@ -322,8 +322,8 @@ impl<S: Services> PaprSource<S> {
         }
     }
 
-    /// An event about memory that was announced. There is none if the hypervisor has taken it back: that
-    /// is no failure of anybody's.
+    /// The event for memory that was announced; `None` if the hypervisor has removed it meanwhile, which is not
+    /// an error.
     fn arrival(&mut self, piece: Piece, since: Option<u64>) -> Option<Event<PaprError>> {
         let event = self.announce(piece, since, |this| this.take(piece));
         match &event.request {
@@ -390,18 +390,18 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
         if let Outcome::EjectRefused(_) = outcome {
             self.cancel(self.piece(device)?)?;
         }
-        // What became of an add the hypervisor does not ask.
+        // The hypervisor expects no reply to an add.
         Ok(None)
     }
 
     fn eject(&mut self, device: DeviceId) -> Result<(), PaprError> {
         let piece = self.piece(device)?;
         if let Err(error) = self.give_first(piece) {
-            // The kernel adds the piece back, so the hypervisor is to want it no more.
+            // The kernel adds the piece back, so the hypervisor must cancel its request.
             let _ = self.cancel(piece);
             return Err(error);
         }
-        // With the first block gone there is no way back: what the hypervisor does not take is not used.
+        // The first block is gone, so the piece cannot be kept: what the hypervisor does not take is held.
         let node = self.pieces.node(device);
         self.give_back(piece.connectors(), node);
         self.pieces.remove(device);

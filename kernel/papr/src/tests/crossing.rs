@@ -1,4 +1,4 @@
-//! Requests that cross: a device that is wanted back while it is taken, and logs of devices that are gone.
+//! Requests that cross: a device that is requested while it is being taken, and logs of devices that are gone.
 
 use super::hypervisor::{CHECK_EXCEPTION, CONFIGURE, SET_INDICATOR};
 use super::spapr::{Host, Spapr, State};
@@ -66,7 +66,7 @@ impl Kernel {
         self.machine.borrow_mut().act(host);
     }
 
-    /// Serves until there are no logs left.
+    /// Serves logs until all are served.
     fn serve(&mut self) {
         loop {
             let Some(event) = self.source.next_event() else {
@@ -91,7 +91,7 @@ impl Kernel {
         }
     }
 
-    /// What every scenario ends in: the DIMM can be asked for and goes, and another comes and goes.
+    /// Ends every scenario: the DIMM can be unplugged, and another one can be plugged and unplugged.
     fn finish(mut self, what: &str) {
         self.refuses = false;
         self.serve();

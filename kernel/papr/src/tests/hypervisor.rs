@@ -36,11 +36,11 @@ pub(super) struct Hypervisor {
     /// The connector that cannot be isolated, and the one that cannot be made unusable, once isolated.
     pub(super) stuck: Option<u32>,
     pub(super) clings: Option<u32>,
-    /// No connector can be isolated: nothing is wanted back any more.
+    /// No connector can be isolated: the removal request was withdrawn.
     pub(super) withdrawn: bool,
     /// The connector that cannot be un-isolated.
     pub(super) shut: Option<u32>,
-    /// How often the next call of an indicator answers that it is busy.
+    /// How often the next calls of an indicator return that it is busy.
     pub(super) busy: u32,
     /// A log that comes while a block is configured.
     pub(super) meanwhile: Option<Vec<u8>>,

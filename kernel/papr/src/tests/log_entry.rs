@@ -38,7 +38,7 @@ fn a_log_is_read_as_the_reference_says() {
 }
 
 #[test]
-fn a_power_warning_is_told_from_hotplug() {
+fn a_power_warning_is_not_taken_for_hotplug() {
     let mut warning = log(1, 4, [4, FIRST]);
     warning[96..98].copy_from_slice(b"EP");
     warning[104] = 3;

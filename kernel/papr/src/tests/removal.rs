@@ -1,4 +1,4 @@
-//! Requests to give memory up: over several devices, of parts, and of what cannot be.
+//! Requests to give up memory: of several devices, of parts, and of blocks that do not exist.
 
 use super::hypervisor::{AWAY, HERE};
 use super::log_entry::log;
@@ -118,7 +118,7 @@ fn a_request_that_names_no_connector_does_not_cancel_one_that_does() {
         }
     }
     assert_eq!(rig.states(5), [AWAY, AWAY, AWAY, AWAY, HERE]);
-    // What has an answer is no request any more.
+    // A request that has got its reply is not pending any more.
     rig.send(log(1, 4, [2, FIRST]));
     rig.inserted();
     rig.fake.0.borrow_mut().kept.clear();
@@ -175,7 +175,7 @@ fn an_add_is_served_while_a_device_of_another_source_is_given_up() {
     rig.send(log(1, 4, [2, FIRST + 4]));
     rig.send(log(2, 4, [2, FIRST + 4]));
     rig.send(log(1, 4, [2, FIRST]));
-    // The first one is wanted back already, and that waits.
+    // The removal of the first one is requested already, and pending.
     let event = rig.source.next_insert(None);
     assert!(event.is_none(), "{event:?}");
     let event = rig.source.next_insert(None).unwrap();

@@ -66,7 +66,7 @@ fn plugged_memory_is_configured_block_by_block_and_then_announced() {
 }
 
 #[test]
-fn memory_comes_and_goes_and_comes_again() {
+fn memory_is_plugged_and_unplugged_and_plugged_again() {
     let mut rig = Rig::new(0);
     for _ in 0..300 {
         rig.send(log(1, 4, [2, FIRST]));
@@ -82,7 +82,7 @@ fn memory_comes_and_goes_and_comes_again() {
 }
 
 #[test]
-fn a_power_event_that_wants_the_machine_off_is_told_from_a_warning() {
+fn a_power_event_that_wants_the_machine_off_is_not_taken_for_a_warning() {
     for (action, off) in
         [(0, false), (1, false), (2, false), (3, true), (4, true), (5, true), (7, true)]
     {
@@ -245,7 +245,7 @@ fn an_unplug_that_was_refused_works_when_asked_again() {
     rig.send(log(2, 4, [3, FIRST]));
     assert!(matches!(rig.source.next_event().unwrap().request, Request::Eject));
     rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
-    // Nothing was isolated before the hypervisor was told, nor after.
+    // Nothing was isolated before the hypervisor got the refusal, nor after.
     assert_eq!(rig.fake.0.borrow().changes, [(9001, FIRST, 1)]);
     rig.send(log(2, 4, [3, FIRST]));
     assert_eq!(rig.source.next_event().unwrap().device, device);
@@ -280,7 +280,7 @@ fn an_eject_that_fails_at_the_first_block_leaves_the_device_whole() {
         let error = rig.source.eject(device).unwrap_err();
         let failed =
             ConnectorError::Failed { service: "set-indicator", status: -1, connector: FIRST };
-        // The hypervisor wants the other blocks, so this is an error, and is told as one.
+        // The hypervisor still requests the other blocks, so this is an error, and is reported as one.
         assert_eq!(error, PaprError::Connector(failed));
         assert!(!rig.source.is_withdrawn(&error));
         assert_eq!(rig.states(4), [HERE; 4]);
@@ -324,7 +324,7 @@ fn an_eject_that_fails_later_gives_the_rest_up_and_cancels_nothing() {
     let mut rig = Rig::new(4);
     let (device, ..) = rig.inserted();
     rig.fake.0.borrow_mut().stuck = Some(FIRST + 2);
-    // Answering an error would have the kernel use memory that is gone.
+    // If this returned an error, the kernel would use memory that is gone.
     rig.source.eject(device).unwrap();
     assert_eq!(rig.states(4), [AWAY, AWAY, HERE, AWAY]);
     assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
@@ -347,7 +347,7 @@ fn a_block_that_can_neither_go_nor_be_used_again_is_not_kept_as_memory() {
         let (device, ..) = rig.inserted();
         rig.fake.0.borrow_mut().clings = Some(FIRST);
         rig.fake.0.borrow_mut().shut = Some(FIRST);
-        // It is isolated, so an error would have the kernel use memory that is not there.
+        // It is isolated, so after an error the kernel would use memory that is not there.
         rig.source.eject(device).unwrap();
         let states = rig.states(blocks);
         assert!(states.iter().all(|&state| state != HERE), "{states:?}");
@@ -403,7 +403,7 @@ fn a_removal_that_names_no_connector_is_refused_for_all_that_is_in_use() {
 }
 
 #[test]
-fn a_removal_of_what_is_not_there_any_more_is_given_up_without_an_event() {
+fn a_removal_of_memory_that_is_gone_already_is_given_up_without_an_event() {
     let mut rig = Rig::new(0);
     rig.send(log(2, 4, [2, FIRST]));
     rig.send(log(1, 4, [2, FIRST]));

@@ -146,7 +146,7 @@ fn the_tree_says_where_memory_is_and_may_come() {
 fn the_terminal_that_is_chosen_is_the_console() {
     let console = |path: &[u8]| board(&describe(&[], path)).console.unwrap();
     assert_eq!(console(b"/vdevice/vty@71000001\0").unit, 0x7100_0001);
-    // What is no terminal, or no text, chooses none.
+    // A path that is not text, or does not name a terminal, is ignored.
     for path in [&b"/vdevice/l-lan@71000002\0"[..], b"/nothing\0", b"\xff\0", b""] {
         assert_eq!(console(path).unit, 0x7100_0000);
     }
