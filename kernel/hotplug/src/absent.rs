@@ -1,4 +1,4 @@
-//! A machine that may lack a source of events: without one there are no events, and the rest goes on.
+//! A machine that may lack an event source: without one there are no events, and everything else works.
 
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]

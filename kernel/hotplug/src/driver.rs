@@ -16,13 +16,13 @@ use super::touched::Touched;
 use super::underway::{Context, Draining, Ejecting};
 use super::waiting::PATIENCE;
 
-/// Extents that an eject looks at, unless told otherwise, before the kernel looks at its console.
+/// Extents that an eject examines by default before the kernel looks at its console.
 pub const BUDGET: u64 = 256;
 
 /// What happens to memory that is plugged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Where its memmap goes. What then happens to it is the memory manager's to say:
+    /// Where its memmap goes. Whether it comes online then, and in which zone, is the memory manager's choice:
     /// [`Mm::auto_zone`].
     pub placement: Placement,
 }
@@ -62,9 +62,9 @@ pub(super) struct Done<T, E> {
 /// The end of a request, for the steps that report it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
-    /// The status code the firmware was told.
+    /// The status code that was reported to the firmware.
     pub(super) ost: Option<u32>,
-    /// Instructions from the interrupt to the answer, writing to the console left out.
+    /// Instructions from the interrupt to the reply to the firmware, without those that wrote to the console.
     pub(super) instructions: Option<u64>,
 }
 
@@ -102,9 +102,9 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.ejecting.is_some() || self.draining.is_some() || self.source.has_work()
     }
 
-    /// Goes on with an eject under way for some steps, or else sees one event through, or begins to. Between
-    /// two blocks of an eject, an insert comes first. Answers whether there was anything. Writes a line for
-    /// each operation to `out`.
+    /// Continues an eject under way for some steps, or else handles one event, or begins to. Between two
+    /// blocks of an eject, a pending insert is handled first. Returns whether there was anything to do. Writes
+    /// a line for each operation to `out`.
     pub fn run_one(&mut self, out: &mut dyn fmt::Write) -> bool {
         if self.insert_meanwhile(out) || self.step_eject(out) || self.step_gone(out) {
             return true;
@@ -142,7 +142,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.owners.all()
     }
 
-    /// Answers a device that was announced, but whose description makes no sense.
+    /// Reports that an insert failed because the announced device has an invalid description.
     fn unreadable(&mut self, context: Context, error: &S::Error, out: &mut dyn fmt::Write) {
         let answered = self.answer(context, Outcome::InsertFailed);
         log::warn!("{}: {error}", self.source.label(context.device));
@@ -163,7 +163,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// Writes the line of an operation. What that takes is not counted as part of the request.
     pub(super) fn write(&mut self, out: &mut dyn fmt::Write, step: &Step<'_>) {
         let before = self.clock.instructions();
-        // A console that fails has nobody to tell.
+        // If the console fails, there is nowhere left to report it.
         let _ = writeln!(out, "{}", StepLine { step, mm: self.mm });
         self.written = self.written.saturating_add(self.since(before).unwrap_or(0));
     }
@@ -192,7 +192,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         placement: Placement,
     ) -> Done<Added, AddError> {
         // SAFETY: the source announced the range, as it is or as a part, the device that has it is still
-        // plugged, and the memory is in no owner's hands.
+        // plugged, and the memory has no owner.
         self.in_turn(|mm| unsafe { mm.add(range, node, placement) })
     }
 

@@ -1,14 +1,14 @@
-//! The firmware wants a device back. Its blocks go offline one after the other, in steps, so that the kernel
-//! goes on serving its console meanwhile.
+//! The firmware requests the eject of a device. Its blocks go offline one after the other, in steps, so that
+//! the kernel can serve its console between them.
 //!
 //! ```text
-//!   answer "in progress" --> [ insert?, step, step, ... block offline ] for each block
+//!   reply "in progress" ---> [ insert?, step, step, ... block offline ] for each block
 //!                                       |                                 |
 //!     as it was, refused <-- a block stays, or cancel                     v
 //!             ^------------- a range stays <--------------------------- remove
 //!                                                                         v
-//!     added again, offline; <--------------- the device stays <---- firmware ejects --> answer
-//!     online if it is not wanted any more
+//!     added again, offline; <--------------- the device stays <---- firmware ejects --> reply
+//!     online if the firmware withdrew its request
 //! ```
 
 use core::fmt;
@@ -59,7 +59,7 @@ impl fmt::Display for EjectError {
 }
 
 impl EjectError {
-    /// What the firmware is told.
+    /// The reason that is reported to the firmware.
     fn refusal(&self) -> Refusal {
         match self {
             Self::Offline(OfflineError::Busy | OfflineError::NoRoom { .. })
@@ -85,7 +85,7 @@ pub struct EjectProgress {
 }
 
 impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
-    /// Begins to give a device's memory up: the steps that follow let the firmware have it, or leave
+    /// Begins to give up a device's memory: the steps that follow let the firmware eject it, or leave
     /// everything as it was.
     pub(super) fn eject(&mut self, context: Context, out: &mut dyn fmt::Write) {
         if let Err(error) = self.source.can_eject(context.device) {
@@ -112,8 +112,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         Some(EjectProgress { device: ejecting.context.device, block })
     }
 
-    /// Gives an eject under way up: everything is then as it was, and the firmware is told that the
-    /// device is busy. `false` if none is under way.
+    /// Cancels the eject under way: everything is restored, and the firmware gets the reply that the device is
+    /// busy. Returns `false` if no eject is under way.
     pub fn cancel_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
         // Memory of a device that is gone is drained between two blocks; that has to end first, for the
         // memory manager does one operation at a time.
@@ -145,7 +145,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         true
     }
 
-    /// Goes on with an eject under way. `false` if there is none.
+    /// Continues the eject under way. Returns `false` if no eject is under way.
     pub(super) fn step_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
         let Some(mut ejecting) = self.ejecting.take() else { return false };
         ejecting.looked = false;
@@ -171,7 +171,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         true
     }
 
-    /// Goes on with the block of `range` that is going, or begins with the next one. `true`: there is none.
+    /// Continues with the block of `range` that is going offline, or begins with the next one. Returns `true` if
+    /// all blocks of the range are done.
     fn step_range(
         &mut self,
         ejecting: &mut Ejecting<'m, M>,
@@ -248,7 +249,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     fn finish_eject(&mut self, ejecting: &Ejecting<'m, M>, out: &mut dyn fmt::Write) {
         let mut removes = Removes::default();
         match self.give_up(&ejecting.ranges, &mut removes) {
-            Ok(()) => self.let_go(ejecting, &removes, out),
+            Ok(()) => self.eject_device(ejecting, &removes, out),
             Err(error) => self.fail(ejecting, &removes, EjectError::Remove(error), out),
         }
     }
@@ -316,8 +317,13 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    /// Has the firmware take the device away, and answers.
-    fn let_go(&mut self, ejecting: &Ejecting<'m, M>, removes: &Removes, out: &mut dyn fmt::Write) {
+    /// Has the firmware eject the device, and reports the outcome.
+    fn eject_device(
+        &mut self,
+        ejecting: &Ejecting<'m, M>,
+        removes: &Removes,
+        out: &mut dyn fmt::Write,
+    ) {
         let (context, ranges) = (ejecting.context, &ejecting.ranges);
         let device = context.device;
         let ejected = self.source.eject(device);
@@ -354,7 +360,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    /// Answers that the device stays, with why.
+    /// Reports to the firmware that the device stays, with the reason.
     fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn fmt::Write) {
         let answered = self.answer(context, Outcome::EjectRefused(error.refusal()));
         log::warn!("{}: stays: {error}", self.source.label(context.device));

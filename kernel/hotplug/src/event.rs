@@ -77,11 +77,11 @@ pub enum Request<E> {
         /// The node the memory is on.
         node: NodeId,
     },
-    /// A memory device was announced, but what the firmware says of it makes no sense.
+    /// A memory device was announced, but the firmware's description of it is invalid.
     Unreadable(E),
-    /// Give the device's memory up.
+    /// The firmware requests that the kernel gives up the device's memory.
     Eject,
-    /// The device is not there any more, and nobody asked the kernel: its memory was announced before.
+    /// The device, whose memory was announced before, was removed without an eject.
     Gone,
 }
 
@@ -162,7 +162,7 @@ impl fmt::Debug for Ranges {
 /// Why memory is not given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Somebody uses it and will not let go.
+    /// It is in use, and its user does not free it.
     InUse,
     /// It may work later: something else is under way.
     Busy,
@@ -192,7 +192,7 @@ pub enum Outcome {
     EjectFailed,
 }
 
-/// Where events come from, and where the answers go: ACPI, or a hypervisor call interface.
+/// Delivers the firmware's events, and takes the replies to them: ACPI, or a hypervisor call interface.
 ///
 /// # Safety
 ///
@@ -213,7 +213,7 @@ pub unsafe trait HotplugSource {
     /// never an eject, and never of `ejecting`. Does a bounded amount of work.
     ///
     /// What is not given out here comes by [`next_event`](Self::next_event) later. A source that gives nothing
-    /// out lets all its devices wait.
+    /// out makes all its devices wait.
     fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<Self::Error>> {
         let _ = ejecting;
         None
@@ -223,8 +223,8 @@ pub unsafe trait HotplugSource {
     /// off, right before the CPU is halted.
     fn has_work(&self) -> bool;
 
-    /// Tells the firmware how its request ended. Answers the status code it was told, or `None` if
-    /// there is no way, or no cause, to tell it.
+    /// Reports to the firmware how its request ended. Returns the status code that was reported, or `None` if
+    /// nothing was: the firmware takes no status codes, or it made no request.
     ///
     /// # Errors
     ///
@@ -241,7 +241,7 @@ pub unsafe trait HotplugSource {
         Ok(())
     }
 
-    /// Has the firmware take the device away. A request to eject it that is pending dies with it.
+    /// Has the firmware take the device away. This drops a pending request to eject it.
     ///
     /// # Errors
     ///

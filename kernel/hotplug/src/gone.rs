@@ -1,14 +1,14 @@
-//! A device is gone without an eject: the firmware took it away, or it broke. Its memory is not there any
-//! more, whatever the kernel keeps in it.
+//! A device was removed by surprise: the firmware took it away without an eject, or it broke. Its memory is
+//! gone, whatever the kernel kept in it.
 //!
 //! ```text
-//!   log --> for each range: [ step, ... block offline ] for each block --> removed --> answer
+//!   log --> for each range: [ step, ... block offline ] for each block --> removed --> reply
 //!                                 \--- a block stays: its free pages are taken out of use
 //! ```
 //!
 //! Nothing comes back online. A block that stays gets no new user, and goes offline once the old ones are
-//! gone: that is tried when the firmware tells of the device again. What the pages held is lost: what is
-//! moved from them is what the machine reads where no memory is.
+//! gone: the driver retries when the firmware announces the device again. The contents of the pages are lost:
+//! moving a page copies whatever the machine reads where there is no memory.
 
 use core::fmt;
 
@@ -35,7 +35,7 @@ impl fmt::Display for Lost {
 }
 
 impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
-    /// Begins to give the memory of a device up that is not there any more; `next` is in its slot now.
+    /// Begins to give up the memory of a device that is gone; `next` is in its slot now.
     pub(super) fn lose(&mut self, context: Context, next: Option<(Ranges, NodeId)>) {
         let device = context.device;
         for entry in self.owners.of(device) {
@@ -69,7 +69,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    /// Goes on with the memory of a device that is gone. `false` if there is none.
+    /// Continues to give up the memory of a device that is gone. Returns `false` if there is no such device.
     pub(super) fn step_gone(&mut self, out: &mut dyn fmt::Write) -> bool {
         let Some(mut draining) = self.draining.take() else { return false };
         match (draining.now.take(), draining.range) {
@@ -89,7 +89,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         true
     }
 
-    /// Turns to the next range. One that is somebody else's by now is forgotten.
+    /// Turns to the next range. Drops a range that belongs to another owner by now.
     fn next_range(&mut self, draining: &mut Draining<'m, M>) -> bool {
         let device = draining.context.device;
         loop {
@@ -135,7 +135,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    /// A block does not go offline: nobody shall get a page of it.
+    /// A block does not go offline: isolates it, so that no page of it is allocated.
     fn stays(&self, draining: &mut Draining<'m, M>, id: BlockId, error: OfflineError) {
         log::error!("{id} stays, though its memory is gone: {error}");
         if let Some(range) = &mut draining.range {
@@ -167,7 +167,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             return;
         }
         log::error!(
-            "{id} is isolated: {in_use} of its pages are still in use, nobody gets another"
+            "{id} is isolated: {in_use} of its pages are still in use, no more are allocated"
         );
     }
 
@@ -200,7 +200,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         done.result.is_ok()
     }
 
-    /// Answers, and takes the device that is in the slot now.
+    /// Reports the outcome, and takes the device that is in the slot now into use.
     fn end_gone(&mut self, draining: Draining<'m, M>, out: &mut dyn fmt::Write) {
         let Draining { context, next, kept, .. } = draining;
         {

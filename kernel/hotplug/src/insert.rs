@@ -1,7 +1,7 @@
 //! A device was plugged, or announced once more.
 //!
 //! ```text
-//! add every range --> remember whose it is --> online --> answer --> lines for the console
+//! add every range --> remember whose it is --> online --> reply --> lines for the console
 //!       |                                         |
 //!       +-- remove what was added                 +-- all of it offline again, but added
 //! ```
@@ -70,7 +70,7 @@ struct Trail {
 }
 
 impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
-    /// Takes a device's memory into use, and answers.
+    /// Takes a device's memory into use, and reports the outcome.
     pub(super) fn insert(
         &mut self,
         context: Context,
@@ -90,7 +90,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         self.insert_new(context, ranges, node, out);
     }
 
-    /// Takes a device whose memory is not known, and answers.
+    /// Takes a device whose memory is not known yet, and reports the outcome.
     pub(super) fn insert_new(
         &mut self,
         context: Context,
@@ -225,7 +225,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         node: NodeId,
         trail: &mut Trail,
     ) -> Result<(), OnlineError> {
-        // A device comes and goes as a whole, so its ranges are weighed together.
+        // A device is plugged and unplugged as a whole, so one zone is chosen for all its ranges.
         let Some(zone) = self.mm.auto_zone(ranges.as_slice(), node) else {
             return Ok(());
         };
@@ -247,7 +247,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         Ok(())
     }
 
-    /// Says in words how it went.
+    /// Logs the outcome.
     fn tell_inserted(
         &mut self,
         context: Context,
@@ -283,7 +283,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             // A device that was refused before the first operation still has one line that says so.
             if add.is_some() || n == 0 {
                 let step = add_step(range, node, self.policy.placement, add.as_ref());
-                // An add that worked is no failure, even if the device was refused for another range.
+                // An add that succeeded is not a failure, even if the device was refused because of another range.
                 let worked = add.as_ref().is_some_and(|add| add.result.is_ok());
                 let error = error.filter(|_| !worked).map(|error| Failure(error));
                 let Answered { ost, instructions } = answered;
@@ -321,7 +321,7 @@ fn changed(was: &[PhysRange], is: &[PhysRange]) -> InsertError {
     InsertError::Changed { was: was.get(same).copied(), is: is.get(same).copied() }
 }
 
-/// What the firmware is told of an insert.
+/// The outcome of an insert that is reported to the firmware.
 const fn outcome_of(result: &Result<(), InsertError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Inserted,
@@ -330,7 +330,7 @@ const fn outcome_of(result: &Result<(), InsertError>) -> Outcome {
     }
 }
 
-/// The line of an add that no answer belongs to; `None` for one that was not run.
+/// The line of an add without a reply to the firmware; `None` if the add was not run.
 pub(super) fn add_step(
     range: PhysRange,
     node: NodeId,
@@ -350,7 +350,7 @@ pub(super) fn add_step(
     }
 }
 
-/// The line of a remove that no answer belongs to.
+/// The line of a remove without a reply to the firmware.
 pub(super) fn remove_step(range: PhysRange, done: &Done<Removed, RemoveError>) -> RemoveStep<'_> {
     RemoveStep {
         range,

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_null() {
+    fn a_missing_value_is_null() {
         assert_eq!(OrNull(Some(7)).to_string(), "7");
         assert_eq!(OrNull(None::<u64>).to_string(), "null");
     }

@@ -5,8 +5,8 @@
 //! main loop:  take() --> registers, event methods, Notify --> unmask the line
 //! ```
 //!
-//! A level-triggered line cannot interrupt again before the main loop unmasks it, so a cause that
-//! nobody clears costs one interrupt for each round of the main loop and no more.
+//! A level-triggered line cannot interrupt again before the main loop unmasks it, so a cause that is never
+//! cleared costs one interrupt for each round of the main loop and no more.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -38,7 +38,7 @@ impl Latch {
         };
         // The first interrupt since the last look counts. 0 stands for none.
         let _ = since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
-        // Release: whoever takes the bit (Acquire, in `take`) sees the clock too.
+        // Release: `take` (Acquire) that sees the bit sees the clock too.
         self.raised.fetch_or(1 << index, Ordering::Release);
     }
 

@@ -1,11 +1,11 @@
-//! Memory hotplug as the kernel drives it: from a firmware's request to its answer.
+//! The memory-hotplug driver: from a firmware's request to the reply.
 //!
 //! ```text
 //! HotplugSource (ACPI, ...)          Hotplug                       Mm (the memory manager)
 //!    next_event --- Insert ------> which device?  ------------------> add, online
-//!               <-- answer -------  true outcome
+//!               <-- answer -------  the actual outcome
 //!    next_event --- Eject -------> offline every block -------------> offline, remove
-//!               <-- eject, answer    any failure: everything as it was
+//!               <-- eject, answer    any failure: everything is restored
 //! ```
 //!
 //! One source, or a list of them ([`Sources`]), each with devices of its own: the driver serves them in turns.
@@ -14,7 +14,7 @@
 //! main loop: no function may be called from an interrupt handler.
 //!
 //! What holds after every request:
-//! - the firmware was told what really happened;
+//! - the actual outcome was reported to the firmware;
 //! - memory of a refused eject is online where it was online, in the zone it was in;
 //! - the table of owners says for each plugged range whether the memory manager has it;
 //! - no heap was used.

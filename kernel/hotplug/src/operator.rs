@@ -21,7 +21,7 @@ use super::underway::Draining;
 pub enum OperatorError {
     /// The firmware has some of the range in use: it alone may take it away.
     Firmwares(Plugged),
-    /// A device is being given up: its blocks are half-way.
+    /// An eject is under way: some blocks of the device are offline already.
     Ejecting(DeviceId),
     /// The block's memory is not there any more.
     Gone(Plugged),
@@ -101,7 +101,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         done.result.map(drop).map_err(OperatorError::Remove)
     }
 
-    /// Brings a block online, whoever owns it. Writes its line to `out`.
+    /// Brings a block online, no matter which owner it has. Writes its line to `out`.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         done.result.map_err(OperatorError::Online)
     }
 
-    /// Takes a block offline, whoever owns it. Writes its line to `out`.
+    /// Takes a block offline, no matter which owner it has. Writes its line to `out`.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         done.result.map_err(OperatorError::Offline)
     }
 
-    /// Refuses while a device is being given up: what it had is put back if that fails.
+    /// Refuses while an eject is under way: its blocks are put back if it fails.
     fn check_idle(&self) -> Result<(), OperatorError> {
         let leaving = self.ejecting().map(|ejecting| ejecting.device);
         match leaving.or(self.draining.as_ref().map(Draining::device)) {

@@ -8,10 +8,10 @@
 //!        +------------> Refused ------------------------------+
 //! ```
 //!
-//! Memory that is `Added` is the firmware's to take back and not the operator's. Memory that is
-//! `Refused` is plugged, but nobody's: the operator may add parts of it, and then the firmware cannot
-//! have it until the operator has removed them. Memory that is `Gone` stays in the table, whatever else
-//! comes into the slot of its device, until the memory manager has given it up.
+//! Memory that is `Added` can be removed by the firmware's request, not by the operator. Memory that is
+//! `Refused` is plugged, but not in use: the operator may add parts of it, and then the firmware cannot
+//! eject it until the operator has removed them. Memory that is `Gone` stays in the table, whatever is
+//! plugged into its slot next, until the memory manager has removed it.
 
 use alloc::vec::Vec;
 
@@ -32,7 +32,7 @@ pub enum Claim {
     Stranded,
     /// The memory manager would not have it.
     Refused,
-    /// The memory manager has it, but it is not there any more: it is given up as soon as nobody uses it.
+    /// The memory manager has it, but the device is gone: it is given up as soon as it has no users.
     Gone,
 }
 

@@ -1,4 +1,4 @@
-//! What is kept and told of how requests ended, without a heap.
+//! Records and reports how requests ended, without a heap.
 
 use core::fmt::{self, Write as _};
 

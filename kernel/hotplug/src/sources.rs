@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! Sources<A, Sources<B, C>>:   A B C A B C ...    one event of each in turn; a silent one is passed over
-//!          0          1  2                         answers go to the source whose device it is
+//!          0          1  2                         a reply goes to the source whose device it is
 //! ```
 //!
 //! A list is a source: the driver has one eject under way, and its table has room for each source of the list.
-//! So what one source sends, and how often, does not keep the others from being served.
+//! So a source that sends many events does not keep the others from being served.
 
 // UNSAFETY: vouches for the memory that its sources announce.
 #![expect(unsafe_code)]

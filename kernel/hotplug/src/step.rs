@@ -39,9 +39,9 @@ pub struct AddStep<'a> {
     pub system_bytes: i64,
     /// Instructions of the operation alone.
     pub instructions: Option<u64>,
-    /// Instructions from the interrupt to the answer.
+    /// Instructions from the interrupt to the reply to the firmware.
     pub event_instructions: Option<u64>,
-    /// The status code the firmware was told.
+    /// The status code that was reported to the firmware.
     pub ost: Option<u32>,
     /// Why it failed; `None` if it did not.
     pub error: Option<Failure<'a>>,
@@ -80,9 +80,9 @@ pub struct RemoveStep<'a> {
     pub system_bytes: i64,
     /// Instructions of the operation alone.
     pub instructions: Option<u64>,
-    /// Instructions from the interrupt to the answer.
+    /// Instructions from the interrupt to the reply to the firmware.
     pub event_instructions: Option<u64>,
-    /// The status code the firmware was told.
+    /// The status code that was reported to the firmware.
     pub ost: Option<u32>,
     /// Why it failed; `None` if it did not.
     pub error: Option<Failure<'a>>,
@@ -107,7 +107,7 @@ pub enum Step<'a> {
 pub struct StepLine<'a, M: Machine> {
     /// What an operation did.
     pub step: &'a Step<'a>,
-    /// Where what came of it is read back.
+    /// Where the results are read from.
     pub mm: &'a Mm<M>,
 }
 

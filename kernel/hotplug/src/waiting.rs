@@ -1,4 +1,4 @@
-//! Operations wait for the one that another CPU runs, so that no request is refused for it.
+//! An operation waits for the one that another CPU runs, so that no request is refused because of it.
 //!
 //! The driver's own operations never wait for each other: a request that needs one begins when the last has ended.
 
@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::HotplugSource;
 
-/// How often an operation is tried, unless told otherwise, while another one is under way: for seconds.
+/// How often an operation is tried by default while another one is under way: for seconds.
 pub const PATIENCE: u64 = 1 << 22;
 
 /// Why an operation failed, which may be that another one was under way.

@@ -1,4 +1,4 @@
-//! A source that says what the test wants, and a clock.
+//! A source that delivers the events of a script, and a clock.
 
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
@@ -33,13 +33,13 @@ pub(super) struct Played {
     pub(super) events: VecDeque<Event<Wrong>>,
     pub(super) told: Vec<(u16, Outcome)>,
     pub(super) ejected: Vec<u16>,
-    /// The firmware does not let go.
+    /// The firmware fails to eject.
     pub(super) stuck: bool,
-    /// It does not want the device any more: the eject fails.
+    /// It has withdrawn its request: the eject fails.
     pub(super) withdrawn: bool,
     /// Devices that are not there.
     pub(super) absent: Vec<u16>,
-    /// The firmware cannot be told anything.
+    /// Every reply to the firmware fails.
     pub(super) deaf: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Ejects in steps: what happens between them, cancelling, and what the firmware is told of each end.
+//! Ejects in steps: what happens between them, cancelling, and which outcome is reported to the firmware.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::string::String;
@@ -176,7 +176,7 @@ impl Listen for NotTheLast {
     }
 }
 
-/// What the firmware is told when `spoil` was done before the eject.
+/// The outcomes that are reported to the firmware when `spoil` was called before the eject.
 fn told_of(spoil: impl Fn(&mut Fixture)) -> Vec<Outcome> {
     let mut this = Fixture::inserted();
     spoil(&mut this);
@@ -186,7 +186,7 @@ fn told_of(spoil: impl Fn(&mut Fixture)) -> Vec<Outcome> {
 }
 
 #[test]
-fn an_eject_that_is_not_wanted_any_more_leaves_the_memory_online_and_is_no_failure() {
+fn an_eject_that_is_withdrawn_leaves_the_memory_online_and_is_not_a_failure() {
     let mut this = Fixture::inserted();
     this.script.0.borrow_mut().withdrawn = true;
     this.script.eject(0);
@@ -209,7 +209,7 @@ impl Listen for Objector {
 }
 
 #[test]
-fn each_way_an_eject_can_end_has_an_answer_of_its_own() {
+fn each_way_an_eject_can_end_has_a_status_of_its_own() {
     let refused = |why| [Outcome::Ejecting, Outcome::EjectRefused(why)];
     assert_eq!(told_of(|_| {}), [Outcome::Ejecting, Outcome::Ejected]);
     let in_use = told_of(|this| {

@@ -23,7 +23,7 @@ fn take_all(this: &Fixture) -> Vec<Pfn> {
     core::iter::from_fn(|| this.bench.alloc_movable_zone(Order::ZERO)).collect()
 }
 
-/// A page of the first piece is in use, and its owner does not let go of it.
+/// A page of the first piece is in use, and its owner does not free it.
 fn held() -> (Fixture, Pfn) {
     let this = lost();
     let mut pages = take_all(&this);
@@ -107,7 +107,7 @@ fn a_device_that_goes_at_the_end_of_its_eject_is_not_added_back() {
 }
 
 #[test]
-fn a_drain_whose_nth_operation_fails_is_finished_when_it_is_told_of_again() {
+fn a_drain_whose_nth_operation_fails_is_finished_at_the_next_notification() {
     let mut failed = 0;
     for n in (0..).step_by(7) {
         let mut this = lost();

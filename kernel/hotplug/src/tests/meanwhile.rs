@@ -109,7 +109,7 @@ fn an_insert_that_fails_during_an_eject_takes_back_what_it_changed_itself() {
 }
 
 #[test]
-fn a_device_that_is_refused_during_an_eject_is_told_so_and_the_eject_ends() {
+fn a_device_that_is_refused_during_an_eject_gets_its_reply_and_the_eject_ends() {
     let (mut this, holder) = used();
     begin(&mut this, 5);
     this.script.event(1, Request::Unreadable(Wrong("odd")));

@@ -207,7 +207,7 @@ fn a_device_the_firmware_keeps_is_added_back_and_offline() {
 }
 
 #[test]
-fn a_device_that_changes_under_its_memory_is_answered_with_failure() {
+fn a_device_that_changes_under_its_memory_gets_a_failure_reply() {
     let mut this = Fixture::inserted();
     let before = this.bench.snapshot();
     this.script.insert(0, &this.pieces[..1]);
@@ -233,7 +233,7 @@ fn two_devices_with_the_same_memory_are_not_both_taken() {
 }
 
 #[test]
-fn a_device_that_makes_no_sense_is_answered_and_reported() {
+fn an_unreadable_device_gets_a_reply_and_is_reported() {
     let mut this = Fixture::new();
     this.script.event(7, Request::Unreadable(Wrong("a \"bad\" device")));
     let out = this.run();

@@ -81,7 +81,7 @@ fn memory_that_is_not_plugged_cannot_be_added() {
 }
 
 #[test]
-fn boot_memory_is_nobodys_to_remove() {
+fn boot_memory_cannot_be_removed() {
     let mut this = Fixture::new();
     let error = this.driver.operator_remove(range(MIB, MIB), &mut String::new());
     assert!(matches!(error, Err(OperatorError::Remove(RemoveError::BootMemory(_)))));

@@ -94,7 +94,7 @@ fn sources_that_have_events_at_once_are_served_in_turns() {
     assert_eq!(this.told(), [const { [Outcome::InsertFailed; 4] }; 3].map(Vec::from));
 }
 
-/// Has the first source announce what cannot be read, and hear of nothing, before each step.
+/// Gives the first source an unreadable device and an eject request, and fails every reply to it.
 fn flood(this: &mut Several) {
     this.scripts[0].0.borrow_mut().deaf = true;
     this.scripts[0].event(9, Request::Unreadable(Wrong("odd")));
