@@ -15,7 +15,7 @@ pub struct Exits {
     pub os_term: Option<u32>,
 }
 
-/// No service has the number 0 here: it stands for none.
+/// No service has the number 0, so 0 means that firmware does not have the service.
 static POWER_OFF: AtomicU32 = AtomicU32::new(0);
 static OS_TERM: AtomicU32 = AtomicU32::new(0);
 

@@ -1,4 +1,4 @@
-//! What the kernel is told about the machine it was started on.
+//! What firmware reports about the machine, in the form that the kernel gets it.
 
 use crate::aarch64::table_loader::ScriptError;
 use crate::ranges::RangeList;

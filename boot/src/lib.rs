@@ -4,10 +4,9 @@
 //!   firmware --(entry point, start info)--> entry assembly --> parse, copy --> kernel's main(BootInfo)
 //! ```
 //!
-//! What firmware hands over lies in memory that the kernel will reuse, and may be nonsense: it is
-//! copied and checked here, before anything else runs, and nobody reads the original again. The
-//! parsers are plain host code; only the entry itself needs `cfg(bare)`. On the host the kernel's address space
-//! is laid out as on x86_64.
+//! Firmware's hand-off lies in memory that the kernel will reuse, and may be invalid: it is copied and checked
+//! here, before anything else runs, and the original is not read again. The parsers are plain host code; only
+//! the entry itself needs `cfg(bare)`. On the host the kernel's address space is laid out as on x86_64.
 #![no_std]
 
 pub mod aarch64;

@@ -1,11 +1,11 @@
 //! A bounded set of physical ranges that can be used: sorted, disjoint, neighbours merged.
 //!
 //! The RAM of firmware's memory map and the early frame allocator are both sets of bytes. Keeping them in one
-//! normal form makes an unsorted, overlapping or repeated map harmless: inserting twice is inserting
-//! once, and removing what is not there does nothing.
+//! normal form makes an unsorted, overlapping or repeated map harmless: inserting bytes twice is inserting
+//! them once, and removing bytes that are not in the set does nothing.
 //!
-//! A machine with more pieces of RAM than a list can hold shall start all the same, with less RAM: a full list
-//! loses its smallest range, never one that was removed comes back.
+//! A machine with more pieces of RAM than a list can hold still starts, with less RAM: a full list drops its
+//! smallest range. A range that was removed never reappears.
 
 use core::fmt;
 use hotmem_paging::addr::{PhysAddr, PhysRange};

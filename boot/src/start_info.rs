@@ -144,7 +144,7 @@ fn command_line(memory: &impl ReadPhys, at: PhysAddr) -> CommandLine {
     if at.get() == 0 {
         return CommandLine::new();
     }
-    // One byte more than is kept tells a line that fits exactly from one that was cut.
+    // One byte more than is kept shows whether the line fits or was cut.
     let most = (COMMAND_LINE_BYTES + 1) as u64;
     let to_page_end = PAGE - at.get() % PAGE;
     let whole = fetch(memory, at, most);
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn memory_of_every_other_type_is_reserved() {
-        // Reserved, ACPI, ACPI NVS, unusable, disabled, persistent, and types that nobody has yet.
+        // Reserved, ACPI, ACPI NVS, unusable, disabled, persistent, and types that are not defined yet.
         for kind in [0, 2, 3, 4, 5, 6, 7, 8, 12, 0xf000_0000, u32::MAX] {
             for first in [true, false] {
                 let mut map = [(0x10_0000, 0x10_0000, kind), (0x10_0000, 0x40_0000, 1)];
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_info_that_is_none_is_refused_with_its_value() {
+    fn a_broken_start_info_is_refused_with_its_value() {
         let mut fake = Fake::new(Q35, b"");
         fake.put(START + 48, &u32::MAX.to_le_bytes());
         assert_eq!(fake.parse().unwrap_err(), HandoffError::TooManyEntries { entries: u32::MAX });

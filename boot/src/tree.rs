@@ -25,7 +25,7 @@ pub const HEADER_BYTES: u64 = 40;
 const LONGEST: u32 = 2 << 20;
 const PAGE: u64 = 4096;
 
-/// What is wanted of the tree.
+/// The contents of the tree that the kernel needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     /// All RAM of boot, in whole 4 KiB pages, without what is reserved.
@@ -40,7 +40,7 @@ pub struct Machine {
 ///
 /// # Errors
 ///
-/// [`HandoffError::DeviceTree`] if it is none.
+/// [`HandoffError::DeviceTree`] if it is not the header of a device tree.
 pub fn total_bytes(header: &[u8]) -> Result<u64, HandoffError> {
     match (be32(header, 0), be32(header, 4)) {
         (Some(MAGIC), Some(size @ 1..=LONGEST)) => Ok(size.into()),
@@ -49,8 +49,8 @@ pub fn total_bytes(header: &[u8]) -> Result<u64, HandoffError> {
     }
 }
 
-/// Reads the tree in `bytes`, which is as long as its header says. What holds the kernel's `image` stays RAM:
-/// firmware may reserve it, or a part of it, for whom it loads.
+/// Reads the tree in `bytes`, which is as long as its header says. Memory that holds the kernel's `image` stays
+/// RAM: firmware may reserve it, or a part of it, for the image that it loads.
 ///
 /// # Errors
 ///
@@ -74,8 +74,8 @@ pub fn read(bytes: &[u8], image: PhysRange) -> Result<Machine, HandoffError> {
 
 /// The RAM that the kernel starts with, and the bytes of memory marked `hotpluggable`.
 ///
-/// What the kernel starts with is never removed, so marked memory is left to whoever wants it back. Where
-/// all memory is marked, the mark tells nothing apart, and all of it is used.
+/// Boot memory is never removed, so marked memory is left out and can be unplugged. If all memory is marked,
+/// the mark does not distinguish anything, and all of it is used.
 fn memory(tree: &Fdt<'_>) -> (RangeList, u64) {
     let cells = Cells::of(&tree.root());
     let (mut fixed, mut marked) = (RangeList::new(), RangeList::new());

@@ -64,7 +64,7 @@ fn read_handoff() -> Result<BootInfo, HandoffError> {
 
     let range = handoff::table_range(&machine, image::phys())?;
     let place = early(range)?;
-    // SAFETY: the early tables show the range, which is RAM behind the image: nobody uses it yet.
+    // SAFETY: the early tables map the range, which is RAM behind the image that nothing else uses yet.
     unsafe { place.write_bytes(0, TABLE_BYTES as usize) };
     // SAFETY: as above, and its bytes are initialised now.
     let bytes = unsafe { core::slice::from_raw_parts_mut(place.as_ptr(), TABLE_BYTES as usize) };
@@ -82,8 +82,8 @@ impl ReadPhys for EarlyMemory {
     }
 }
 
-/// Called by the assembly below, once, on the early stack. Without a start info nobody but the machine
-/// itself was there before us.
+/// Called by the assembly below, once, on the early stack. If `start_info` is 0, the machine started the image
+/// directly, without `hotmem-uefi`.
 #[unsafe(no_mangle)]
 extern "C" fn hotmem_boot_main(start_info: u64) -> ! {
     hotmem_kernel_main(match start_info {
@@ -122,7 +122,7 @@ hotmem_arm_entry:
     ubfx x0, x0, #8, #4
     cbz x0, drop_to_el1
 
-    /* HCR_EL2: RW, TGE, E2H. The MMU is off, so the new meaning of TCR_EL2 hurts nobody. */
+    /* HCR_EL2: RW, TGE, E2H. The MMU is off, so the new meaning of TCR_EL2 has no effect yet. */
     mov x0, #(1 << 31)
     orr x0, x0, #(1 << 27)
     orr x0, x0, #(1 << 34)
@@ -167,7 +167,7 @@ drop_to_el1:
     eret
 
 at_el1:
-    /* Tables: cleared by hand, for .boot.bss is nobody else's to clear. */
+    /* Tables: cleared by hand, because no other code clears .boot.bss. */
     adrp x1, early_root
     mov x2, #(2 * 4096 / 8)
     mov x3, x1
@@ -240,7 +240,7 @@ at_el1:
 
     /* EL3 belongs to secure firmware, which sets the interrupt controller up for the levels below. Say so on
        the PL011 of QEMU's virt machine (the FLAGS register, 0x18, bit 5: transmit FIFO full), and leave by
-       semihosting (SYS_EXIT; reason, code); where there is none the call traps, and the CPU stops. */
+       semihosting (SYS_EXIT; reason, code); without semihosting the call traps, and the CPU stops. */
 at_el3:
     adrp x0, stop_vectors
     add x0, x0, :lo12:stop_vectors

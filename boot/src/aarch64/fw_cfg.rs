@@ -54,7 +54,7 @@ pub struct File {
     pub size: u32,
 }
 
-/// The file called `name`; `None` if there is none.
+/// The file called `name`; `None` if it does not exist.
 pub fn find(device: &mut impl Device, name: &[u8]) -> Option<File> {
     device.select(DIRECTORY);
     let mut count = [0; 4];
@@ -73,7 +73,7 @@ pub fn find(device: &mut impl Device, name: &[u8]) -> Option<File> {
     None
 }
 
-/// Reads a file from its start, as far as `into` has room; answers with what was read.
+/// Reads a file from its start, as far as `into` has room; returns what was read.
 pub fn read<'b>(device: &mut impl Device, file: File, into: &'b mut [u8]) -> &'b mut [u8] {
     let bytes = into.len().min(file.size as usize);
     let into = into.get_mut(..bytes).unwrap_or_default();

@@ -44,7 +44,7 @@ pub fn read(
 
 fn command_line(device: &mut impl Device) -> CommandLine {
     let Some(file) = fw_cfg::find(device, COMMAND_LINE) else { return CommandLine::new() };
-    // One byte more than is kept tells a line that fits exactly from one that was cut.
+    // One byte more than is kept shows whether the line fits or was cut.
     CommandLine::copy(fw_cfg::read(device, file, &mut [0; COMMAND_LINE_BYTES + 1]))
 }
 
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_lie_behind_the_image_and_are_no_ram() {
+    fn tables_lie_behind_the_image_and_are_not_ram() {
         let machine = tree::tests::read(&tree::tests::virt().finish()).unwrap();
         let place = table_range(&machine, range(0x4020_0000, 0x51_2340)).unwrap();
         assert_eq!(place, range(0x4072_0000, TABLE_BYTES));

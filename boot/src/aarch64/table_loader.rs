@@ -9,7 +9,7 @@
 //!   3 ADD_CHECKSUM  file [56], result u32, start u32, len u32
 //! ```
 //!
-//! Everything in it is checked against the files' bounds; a command that is none of these is an error.
+//! Everything in it is checked against the files' bounds; any other command is an error.
 
 use super::fw_cfg::{self, Device, NAME_BYTES, Name};
 use core::fmt;
@@ -31,7 +31,7 @@ pub enum ScriptError {
     NoFile(Name),
     /// There is no script.
     NoScript,
-    /// The script is no whole number of commands, or has too many.
+    /// The script is not a whole number of commands, or has too many.
     Length(u32),
     /// A command that is not known.
     Command {

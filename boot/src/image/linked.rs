@@ -47,6 +47,6 @@ pub(super) fn early_stack() -> VirtRange {
 pub(super) fn symbols() -> &'static [u8] {
     let range = between(&raw const __ksyms_start, &raw const __ksyms_end);
     // SAFETY: the linker script puts the two symbols around one section of initialised, read-only
-    // bytes, which nobody writes while the kernel runs.
+    // bytes, which are never written while the kernel runs.
     unsafe { core::slice::from_raw_parts(&raw const __ksyms_start, range.len() as usize) }
 }

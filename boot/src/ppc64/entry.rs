@@ -28,7 +28,7 @@ use crate::main_entry::hotmem_kernel_main;
 use core::arch::global_asm;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
-/// Room for the command line: one byte more than is kept tells one that was cut.
+/// Room for the command line: one byte more than is kept shows whether it was cut.
 const ARGUMENTS: usize = 0x900;
 
 const _: () = assert!(ARGUMENTS > COMMAND_LINE_BYTES);
@@ -68,8 +68,8 @@ fn read_handoff() -> Result<BootInfo, HandoffError> {
     let start = PhysAddr::new(image::phys().end().get());
     let memory = PhysRange::new(start, TREE_BYTES).ok_or(HandoffError::NoRam)?;
     let tree = early::<u8>(start.add(TREE_OFFSET));
-    // SAFETY: the entry code had the tree put behind the image, where the early tables show RAM and
-    // nobody else is.
+    // SAFETY: the entry code had the tree put behind the image, where the early tables map RAM that
+    // nothing else uses.
     let tree = unsafe { core::slice::from_raw_parts(tree, (TREE_BYTES - TREE_OFFSET) as usize) };
     handoff::read(&Found { image: image::phys(), memory, tree, command_line })
 }
@@ -410,7 +410,7 @@ refuse:
     lbz 3, 0(31)
     cmpdi 3, 0
     bne 4b
-    /* KVMPPC_H_RTAS, ibm,os-term: it comes back where nobody named it. */
+    /* KVMPPC_H_RTAS, ibm,os-term: it returns if firmware does not have the service. */
     lis 4, 0x40
     ori 4, 4, 0x3a0
     lwz 5, 0(4)

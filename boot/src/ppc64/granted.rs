@@ -29,20 +29,20 @@ const NEEDED: &[Field] = &[
     Field { byte: 22, mask: 0x80, value: 0x80, missing: "ibm,dynamic-memory-v2" },
 ];
 
-/// Checks the answer in the tree in `bytes`.
+/// Checks the hypervisor's reply in the tree in `bytes`.
 ///
 /// # Errors
 ///
 /// [`HandoffError::NotGranted`] names the first thing that the kernel needs and did not get.
 pub fn check(bytes: &[u8]) -> Result<(), HandoffError> {
     let tree = tree::open(bytes).ok_or(HandoffError::DeviceTree("a broken structure"))?;
-    let answer = tree.find_node("/chosen");
-    let answer = answer.and_then(|node| node.property("ibm,architecture-vec-5"));
-    let missing = HandoffError::DeviceTree("no answer to the negotiation (ibm,architecture-vec-5)");
-    let answer = answer.ok_or(missing)?;
+    let reply = tree.find_node("/chosen");
+    let reply = reply.and_then(|node| node.property("ibm,architecture-vec-5"));
+    let missing = HandoffError::DeviceTree("no reply to the negotiation (ibm,architecture-vec-5)");
+    let reply = reply.ok_or(missing)?;
     let granted = |field: &&Field| {
         // What is behind the end is zero.
-        let byte = answer.value().get(field.byte).copied().unwrap_or(0);
+        let byte = reply.value().get(field.byte).copied().unwrap_or(0);
         byte & field.mask == field.value
     };
     let refused = NEEDED.iter().find(|field| !granted(field));
@@ -57,34 +57,34 @@ pub(crate) mod tests {
     use crate::tree::tests::Builder;
     use std::vec::Vec;
 
-    /// What QEMU 7.2 answers a POWER9 guest with.
-    const ANSWER: [u8; 27] = [
+    /// What QEMU 7.2 replies to a POWER9 guest.
+    const REPLY: [u8; 27] = [
         0x19, 0, 0x20, 0, 0, 0x80, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0,
         0x40, 0, 0x40,
     ];
 
-    fn machine(answer: &[u8]) -> Builder {
+    fn machine(reply: &[u8]) -> Builder {
         let mut tree = Builder::default();
         tree.begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
         tree.begin("memory@0").property("device_type", b"memory\0");
         tree.cells("reg", &[0, 0, 0, 0x2000_0000]).end();
-        tree.begin("chosen").property("ibm,architecture-vec-5", answer);
+        tree.begin("chosen").property("ibm,architecture-vec-5", reply);
         tree.end().end();
         tree
     }
 
-    fn tree(answer: &[u8]) -> Vec<u8> {
-        machine(answer).finish()
+    fn tree(reply: &[u8]) -> Vec<u8> {
+        machine(reply).finish()
     }
 
     /// A machine with 512 MiB that grants everything.
     pub(crate) fn pseries() -> Builder {
-        machine(&ANSWER)
+        machine(&REPLY)
     }
 
     #[test]
-    fn a_full_answer_is_taken() {
-        assert_eq!(check(&tree(&ANSWER)), Ok(()));
+    fn a_full_reply_is_taken() {
+        assert_eq!(check(&tree(&REPLY)), Ok(()));
     }
 
     #[test]
@@ -97,17 +97,17 @@ pub(crate) mod tests {
             (2, 0x00, "dynamic memory"),
             (22, 0x00, "ibm,dynamic-memory-v2"),
         ] {
-            let mut answer = ANSWER;
-            answer[byte] = value;
-            let refused = check(&tree(&answer)).unwrap_err();
+            let mut reply = REPLY;
+            reply[byte] = value;
+            let refused = check(&tree(&reply)).unwrap_err();
             assert!(std::format!("{refused}").contains(name), "{refused}");
         }
     }
 
     #[test]
-    fn an_answer_that_ends_early_grants_nothing_behind_its_end() {
-        for len in 0..ANSWER.len() {
-            assert!(matches!(check(&tree(&ANSWER[..len])), Err(HandoffError::NotGranted(_))));
+    fn a_reply_that_ends_early_grants_nothing_behind_its_end() {
+        for len in 0..REPLY.len() {
+            assert!(matches!(check(&tree(&REPLY[..len])), Err(HandoffError::NotGranted(_))));
         }
         let mut none = Builder::default();
         let none = none.begin("").begin("chosen").end().end().finish();

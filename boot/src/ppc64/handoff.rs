@@ -8,11 +8,11 @@ use hotmem_paging::addr::{PhysAddr, PhysRange};
 /// Memory set aside for the device tree. QEMU's needs 20 KiB, and 24 bytes for each logical memory
 /// block in the old format.
 pub const TREE_BYTES: u64 = 1 << 20;
-/// What is below the tree itself: the header of the hypervisor's answer (QEMU,
+/// The offset of the tree: below it is the header of the hypervisor's reply (QEMU,
 /// `docs/specs/ppc-spapr-hcalls.rst`, KVMPPC_H_CAS), which begins 4 bytes into the memory, so that the
-/// tree is a multiple of 8.
+/// tree's address is a multiple of 8.
 pub const TREE_OFFSET: u64 = 8;
-/// The CPU's vectors are below this, and nobody else is.
+/// The CPU's vectors are below this address, and nothing else.
 const VECTORS_END: u64 = 64 << 10;
 
 /// What the entry code found.
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_and_tree_are_no_ram_and_the_tree_is_named() {
+    fn vectors_and_tree_are_not_ram_and_the_tree_is_named() {
         let mut tree = pseries().reserve(0x40_0000, 0x5b_2000).finish();
         let image = range(0x40_0000, 0x5c_0000);
         let len = tree.len() as u64;

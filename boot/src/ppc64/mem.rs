@@ -111,7 +111,7 @@ pub unsafe fn fill(to: *mut u8, byte: u8, len: usize) {
     }
 }
 
-/// The difference of the first bytes that differ, as `memcmp` tells it; 0 if there are none.
+/// The difference of the first bytes that differ, as `memcmp` returns it; 0 if all are equal.
 ///
 /// # Safety
 ///

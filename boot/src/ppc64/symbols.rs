@@ -49,14 +49,14 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, len: usize) -> i3
 
 /// # Safety
 ///
-/// As `memcmp`, of whose answer only zero or not matters.
+/// As `memcmp`. Of the result only whether it is zero matters.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, len: usize) -> i32 {
     // SAFETY: by the contract both can be read.
     unsafe { mem::compare(left, right, len) }
 }
 
-/// Named by tables for unwinding, which a `core` made for panics that unwind has. Nobody unwinds here,
+/// Named by tables for unwinding, which a `core` built for unwinding panics has. The kernel does not unwind,
 /// and the tables are left out of the image.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}

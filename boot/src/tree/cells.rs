@@ -15,7 +15,8 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    /// What `parent` says of its children; no usable count stands for itself.
+    /// The counts that `parent` has for its children. A count that cannot be used is kept, and
+    /// [`pair_bytes`](Self::pair_bytes) refuses it.
     pub(super) fn of(parent: &FdtNode<'_>) -> Self {
         Self {
             address: parent.address_cells().unwrap_or(0) as usize,

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_without_an_end_or_with_two_roots_is_none() {
+    fn a_tree_without_an_end_or_with_two_roots_is_refused() {
         let mut tree = Builder::default();
         assert!(open(&tree.begin("").finish()).is_none());
         let mut tree = Builder::default();

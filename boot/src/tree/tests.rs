@@ -116,7 +116,7 @@ fn memory_nodes_become_ram_and_the_device_is_found() {
 }
 
 #[test]
-fn reserved_memory_is_no_ram_not_even_the_rest_of_its_pages() {
+fn reserved_memory_is_not_ram_nor_is_the_rest_of_its_pages() {
     let machine = read(&virt().reserve(0x4000_1800, 0x1000).finish()).unwrap();
     let ram = [between(0x4000_0000, 0x4000_1000), between(0x4000_3000, 0x6000_0000)];
     assert_eq!(machine.ram.as_slice(), ram);
@@ -144,7 +144,7 @@ fn a_reservation_is_where_the_ranges_of_its_parent_put_it() {
             &[0x800_0000, 0x4000_0000, 0x80_0000, 0x880_0000, 0x4080_0000, 0x80_0000],
             Vec::from([between(0x4100_0000, 0x6000_0000)]),
         ),
-        // Of what is not named nothing is known but what it says itself.
+        // An entry that does not cover the child reserves nothing.
         (&[0x1000_0000, 0x4000_0000, 0x1000], Vec::from([ram])),
         (&[0, 0xffff_f000, u32::MAX], Vec::from([ram])),
         // No whole entry.
@@ -184,7 +184,7 @@ fn a_reservation_is_kept_unless_it_is_disabled() {
 }
 
 #[test]
-fn children_of_reserved_memory_are_no_ram_whatever_the_form() {
+fn children_of_reserved_memory_are_not_ram_whatever_the_form() {
     let rest = [between(0x4000_0000, 0x4800_0000), between(0x4900_0000, 0x6000_0000)];
     for cells in [[1, 1], [2, 2], [2, 1], [1, 2], [3, 2], [3, 3], [4, 4]] {
         let wide = |value, count: u32| (1..count).map(|_| 0).chain([value]);
@@ -208,7 +208,7 @@ fn children_of_reserved_memory_are_no_ram_whatever_the_form() {
 }
 
 #[test]
-fn a_reservation_that_is_disabled_is_none_and_one_without_a_place_is_counted() {
+fn a_reservation_that_is_disabled_is_ignored_and_one_without_a_place_is_counted() {
     let reg = [0, 0x4800_0000, 0, 0x100_0000];
     let tree = with_reserved([2, 2], |tree| {
         tree.begin("off@48000000").cells("reg", &reg).property("status", b"disabled\0").end();
@@ -221,7 +221,7 @@ fn a_reservation_that_is_disabled_is_none_and_one_without_a_place_is_counted() {
     assert_eq!(machine.ram.as_slice(), ram);
     let first_unplaced = Text::copy(b"pool");
     assert_eq!(machine.left_out, LeftOut { hotpluggable: 0, unplaced: 2, first_unplaced });
-    // Counts of cells that make no sense leave nothing to read.
+    // With invalid counts of cells nothing can be read.
     let tree = with_reserved([0, 9], |tree| {
         tree.begin("firmware").cells("reg", &reg).end();
     });
@@ -296,11 +296,11 @@ fn only_memory_whose_status_is_okay_is_ram() {
 }
 
 #[test]
-fn memory_marked_hotpluggable_is_left_to_whoever_wants_it_back() {
+fn memory_marked_hotpluggable_is_left_out_unless_all_is_marked() {
     let machine = with_memory("hotpluggable", &[]);
     assert_eq!(machine.ram.as_slice(), [between(0x4000_0000, 0x6000_0000)]);
     assert_eq!(machine.left_out.hotpluggable, 0x1000_0000);
-    // Where all is marked, the mark tells nothing apart.
+    // If all memory is marked, all of it is used.
     let mut tree = Builder::default();
     tree.begin("").begin("memory").property("device_type", b"memory\0");
     tree.property("hotpluggable", &[]).cells("reg", &[0, 0x4000_0000, 0x1000_0000]).end();

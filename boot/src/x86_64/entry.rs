@@ -94,7 +94,7 @@ hotmem_pvh_entry:
     btl $29, %edx
     jnc no_long_mode
 
-    /* Tables: cleared by hand, for .boot.bss is nobody else's to clear. */
+    /* Tables: cleared by hand, because no other code clears .boot.bss. */
     movl $early_pml4, %edi
     movl $(7 * 4096 / 4), %ecx
     xorl %eax, %eax

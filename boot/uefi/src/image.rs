@@ -25,18 +25,18 @@ pub(crate) struct Kernel<'a> {
     header: &'a FileHeader64<Little>,
 }
 
-/// The file is no ELF file that can be loaded.
+/// The file is not an ELF file that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadImage;
 
 impl fmt::Display for BadImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the kernel inside is no ELF file that can be loaded")
+        f.write_str("the kernel inside is not an ELF file that can be loaded")
     }
 }
 
 impl<'a> Kernel<'a> {
-    /// Checks the file: every segment lies in it and is no larger than its memory.
+    /// Checks the file: every segment lies in it and fits its memory.
     ///
     /// # Errors
     ///

@@ -16,7 +16,7 @@ use uefi::proto::loaded_image::LoadedImage;
 use uefi::table::cfg::ConfigTableEntry;
 use uefi::{Status, entry, println, system};
 
-/// The image, aligned as its headers want it.
+/// The image, aligned as its headers require.
 #[repr(C, align(4096))]
 struct Aligned<T: ?Sized>(T);
 
@@ -74,11 +74,11 @@ fn load() -> Result<Infallible, LoadError> {
 
     // SAFETY: nothing of UEFI is used from here on: no service, no console, no event.
     let map = unsafe { boot::exit_boot_services(None) };
-    // SAFETY: the pages were allocated for this, and nobody else knows of them.
+    // SAFETY: the pages were allocated for this, and nothing else uses them.
     let bytes = unsafe { core::slice::from_raw_parts_mut(handoff as *mut u8, HANDOFF_BYTES) };
     let info = StartInfo { rsdp, command_line: line };
-    // A map that does not fit ends early, without a word: there is nobody left to tell. The kernel then
-    // finds no start info and says so.
+    // A map that does not fit ends early, without a message, since the console is gone. The kernel then
+    // finds no start info and reports that.
     let _ = start_info::write(&info, ranges(&map), PhysAddr::new(handoff), bytes);
     start(&kernel, handoff)
 }
@@ -99,7 +99,7 @@ fn put_in_place(kernel: &Kernel<'_>) -> Result<(), LoadError> {
         let to = segment.at as *mut u8;
         // SAFETY: the segment's memory was just allocated, and UEFI maps memory at its physical address.
         unsafe { to.write_bytes(0, segment.size as usize) };
-        // SAFETY: as above; the file's bytes are no more than the segment's.
+        // SAFETY: as above; the segment is at least as large as its bytes in the file.
         unsafe { to.copy_from_nonoverlapping(segment.bytes.as_ptr(), segment.bytes.len()) };
     }
     Ok(())
@@ -128,7 +128,7 @@ fn root_pointer() -> Option<PhysAddr> {
     })
 }
 
-/// What UEFI says of memory, and whether it is the kernel's to use.
+/// The ranges of UEFI's memory map, and whether the kernel may use each.
 fn ranges(map: &MemoryMapOwned) -> impl Iterator<Item = (PhysRange, bool)> + '_ {
     map.entries().filter_map(|entry| {
         let bytes = entry.page_count.saturating_mul(4096);
