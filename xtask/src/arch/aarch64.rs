@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{About, Answers, Boot, Firmware, MOST_CPUS, Target};
+use super::{About, Boot, Firmware, MOST_CPUS, Replies, Target};
 use crate::machine::{Accel, Config, Exit, Line, joined};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -49,7 +49,7 @@ pub(super) const ABOUT: About = About {
     },
     arrival: "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables",
     departure: "let the firmware eject it",
-    answers: Answers::Ost,
+    replies: Replies::Ost,
     memory_unit: 1,
     empty_nodes: true,
     dimm_alignment: 2 * GIB,
@@ -72,7 +72,7 @@ pub(super) const ABOUT: About = About {
 };
 
 const PAGE_64K: u64 = 64 * KIB;
-/// The firmware that is none.
+/// An empty file in place of firmware.
 const NO_FIRMWARE: &str = "no-firmware.bin";
 /// How the kernel finds its command line where no loader passes one: a file of QEMU's fw_cfg.
 const COMMAND_LINE: &str = "opt/hotmem/cmdline";

@@ -103,7 +103,7 @@ impl MachineChoices {
         let usual = Config::of(arch);
         let board = pick("--machine", arch, self.machine.as_deref(), about.boards)?;
         let cpu = match (&self.cpu, about.cpu) {
-            (Some(_), None) => bail!("--cpu is no option of {arch}"),
+            (Some(_), None) => bail!("{arch} has no option --cpu"),
             (Some(name), _) => name.clone(),
             (None, _) => usual.cpu,
         };
@@ -187,7 +187,7 @@ where
         return Ok(offered.first().copied());
     };
     if offered.is_empty() {
-        bail!("{option} is no option of {arch}");
+        bail!("{arch} has no option {option}");
     }
     let found = offered.iter().copied().find(|one| *one == value);
     let names = || offered.iter().map(T::to_string).collect::<Vec<_>>().join(", ");
@@ -247,9 +247,9 @@ mod tests {
 
     #[test]
     fn an_option_that_an_architecture_lacks_is_refused_by_name() {
-        assert_eq!(refusal(Arch::X86_64, &["--cpu", "max"]), "--cpu is no option of x86_64");
-        assert_eq!(refusal(Arch::Ppc64, &["--el", "2"]), "--el is no option of ppc64");
-        assert_eq!(refusal(Arch::X86_64, &["--gic", "3"]), "--gic is no option of x86_64");
+        assert_eq!(refusal(Arch::X86_64, &["--cpu", "max"]), "x86_64 has no option --cpu");
+        assert_eq!(refusal(Arch::Ppc64, &["--el", "2"]), "ppc64 has no option --el");
+        assert_eq!(refusal(Arch::X86_64, &["--gic", "3"]), "x86_64 has no option --gic");
     }
 
     #[test]

@@ -59,13 +59,13 @@ pub(crate) struct Target {
     pub(crate) system_linker: &'static str,
 }
 
-/// What can be seen from outside of what the kernel answers to a hotplug event.
+/// Which of the kernel's replies to a hotplug event QEMU reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answers {
+pub(crate) enum Replies {
     /// A status for each request, by ACPI's `_OST`.
     Ost,
-    /// Nothing of memory that comes; of memory that is wanted back, that it stays (LoPAR has a guest un-isolate
-    /// its connector).
+    /// None for memory that is plugged; for an unplug request, only a refusal (LoPAR has a guest un-isolate the
+    /// connector).
     Stays,
 }
 
@@ -102,9 +102,9 @@ pub(crate) struct About {
     pub(crate) arrival: &'static str,
     /// How the kernel gives a DIMM back: the end of a sentence that began with what it does before.
     pub(crate) departure: &'static str,
-    /// What the firmware is told after a hotplug event.
-    pub(crate) answers: Answers,
-    /// QEMU refuses boot memory and DIMMs that are no multiple of this many bytes.
+    /// The kernel's replies to firmware after a hotplug event.
+    pub(crate) replies: Replies,
+    /// QEMU refuses boot memory and DIMMs that are not a multiple of this many bytes.
     pub(crate) memory_unit: u64,
     /// Can a node be without memory until a DIMM comes?
     pub(crate) empty_nodes: bool,
@@ -156,7 +156,7 @@ impl Arch {
     /// Makes sure that there is a kernel for it.
     ///
     /// # Errors
-    /// When there is none; the error names those that have one.
+    /// When there is no kernel for it; the error names the architectures that have one.
     pub(crate) fn ensure_kernel(self) -> Result<()> {
         if self.about().has_kernel {
             return Ok(());

@@ -1,6 +1,6 @@
 //! ppc64: QEMU's `pseries` board, whose hotplug events come from RTAS; there is no ACPI.
 
-use super::{About, Answers, Boot, Firmware, MOST_CPUS, Target};
+use super::{About, Boot, Firmware, MOST_CPUS, Replies, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{KIB, MIB};
@@ -31,7 +31,7 @@ pub(super) const ABOUT: About = About {
     arrival: "QEMU raised an RTAS hotplug event; the kernel took the DIMM over, one logical memory block after \
               the other",
     departure: "gave its logical memory blocks back to the hypervisor",
-    answers: Answers::Stays,
+    replies: Replies::Stays,
     memory_unit: LMB,
     // Only with a form of affinity newer than the first, which is the one negotiated.
     empty_nodes: false,

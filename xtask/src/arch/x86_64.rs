@@ -1,6 +1,6 @@
 //! x86_64: i440FX or Q35, the image started by QEMU through its PVH entry.
 
-use super::{About, Answers, Boot, Firmware, MOST_CPUS, Target};
+use super::{About, Boot, Firmware, MOST_CPUS, Replies, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -33,8 +33,8 @@ pub(super) const ABOUT: About = About {
     blocks: |_| &[128 * MIB, GIB, 2 * GIB],
     arrival: "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables",
     departure: "let the firmware eject it",
-    answers: Answers::Ost,
-    // Whatever QEMU takes: the kernel itself refuses what is no whole number of blocks.
+    replies: Replies::Ost,
+    // QEMU takes any size: the kernel itself refuses one that is not a whole number of blocks.
     memory_unit: 1,
     empty_nodes: true,
     dimm_alignment: 2 * GIB,

@@ -39,7 +39,7 @@ impl fmt::Display for Accel {
 /// A machine to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
-    /// The kernel that shall run.
+    /// The kernel to run.
     pub(crate) image: Image,
     /// The mainboard, by QEMU's name.
     pub(crate) board: &'static str,
@@ -74,7 +74,7 @@ pub(crate) struct Config {
     pub(crate) gdb: Option<u16>,
     /// How long the whole run may take; `None` for as long as the user likes.
     pub(crate) timeout: Option<Duration>,
-    /// How long any single answer may take.
+    /// How long any single reply may take.
     pub(crate) patience: Duration,
 }
 
@@ -113,7 +113,7 @@ impl Line {
     }
 }
 
-/// `path` between two pieces of text, though it may be no text itself. QEMU wants commas doubled.
+/// `path` between two pieces of text, though it may not be text itself. QEMU requires commas doubled.
 pub(crate) fn joined(before: &str, path: &Path, after: &str) -> OsString {
     let mut value = OsString::from(before);
     match path.to_str() {

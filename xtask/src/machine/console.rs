@@ -1,7 +1,7 @@
 //! The kernel's serial console, as lines.
 //!
 //! A thread of its own drains the serial line from the first byte on: a full one would stop the guest
-//! inside its UART while QEMU holds its big lock, and QMP would never answer again.
+//! inside its UART while QEMU holds its big lock, and QMP would never reply again.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +32,7 @@ pub(crate) struct Console {
     input: Mutex<Box<dyn Write + Send>>,
 }
 
-/// The answer to one monitor command.
+/// The reply to one monitor command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reply {
     /// All lines before the closing one.
@@ -83,7 +83,7 @@ impl Console {
         })
     }
 
-    /// Waits until `wanted` likes a line at or after `*position`, and moves `*position` behind it.
+    /// Waits until `wanted` accepts a line at or after `*position`, and moves `*position` behind it.
     ///
     /// # Errors
     /// When `deadline` passes, the line closes or the kernel panics first.
@@ -131,15 +131,15 @@ impl Console {
             .with_context(|| format!("cannot type `{text}` at the monitor"))
     }
 
-    /// Types a command and waits for the answer's closing line.
+    /// Types a command and waits for the closing line of the reply.
     ///
     /// # Errors
-    /// When no answer comes before `deadline`.
+    /// When no reply comes before `deadline`.
     pub(crate) fn command(&self, text: &str, deadline: Instant) -> Result<Reply> {
         let start = self.position();
         self.type_line(text)?;
         let mut position = start;
-        let what = format!("the answer to `{text}`");
+        let what = format!("the reply to `{text}`");
         let error = self.wait_for(&mut position, deadline, &what, closing)?;
 
         let mut lines = self.lines_from(start);
@@ -150,7 +150,7 @@ impl Console {
     }
 }
 
-/// Reads the line that ends an answer: `ok` is `Some(None)`, `error: why` is `Some(Some(why))`.
+/// Reads the line that ends a reply: `ok` is `Some(None)`, `error: why` is `Some(Some(why))`.
 fn closing(line: &str) -> Option<Option<String>> {
     if line == "ok" {
         return Some(None);
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     /// A console whose guest says `script` when something is typed, then hangs up.
-    fn answering(script: &'static [u8]) -> Console {
+    fn replying(script: &'static [u8]) -> Console {
         let (output, mut guest) = pipe().unwrap();
         let (typed, input) = pipe().unwrap();
         thread::spawn(move || {
@@ -251,17 +251,17 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_at_ok_and_leaves_out_prompt_and_echo() {
+    fn a_reply_ends_at_ok_and_leaves_out_prompt_and_echo() {
         let console =
-            answering(b"hotmem> blocks\r\nblock 0 online\r\nblock 1 online\r\nok\r\nhotmem> ");
+            replying(b"hotmem> blocks\r\nblock 0 online\r\nblock 1 online\r\nok\r\nhotmem> ");
         let reply = console.command("blocks", soon()).unwrap();
         assert_eq!(reply.lines, ["block 0 online", "block 1 online"]);
         assert_eq!(reply.error, None);
     }
 
     #[test]
-    fn an_error_is_told_with_its_reason() {
-        let reply = answering(b"hotmem> online 99\r\nerror: no such block 99\n")
+    fn an_error_is_returned_with_its_reason() {
+        let reply = replying(b"hotmem> online 99\r\nerror: no such block 99\n")
             .command("online 99", soon())
             .unwrap();
         assert_eq!(reply, Reply { lines: vec![], error: Some("no such block 99".into()) });
@@ -269,9 +269,9 @@ mod tests {
 
     #[test]
     fn a_guest_that_goes_away_or_panics_is_an_error_at_once() {
-        let gone = answering(b"half a li").command("stats", soon()).unwrap_err().to_string();
+        let gone = replying(b"half a li").command("stats", soon()).unwrap_err().to_string();
         assert!(gone.contains("gone") && gone.contains("`stats`"), "{gone}");
-        let panicked = answering(b"hotmem: panic: invariant 2\n")
+        let panicked = replying(b"hotmem: panic: invariant 2\n")
             .command("stats", soon())
             .unwrap_err()
             .to_string();
@@ -306,16 +306,16 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_is_never_taken_for_an_answer() {
-        let console = answering(b"hotmem> ok\r\nerror: no command is called ok\r\nhotmem> ");
+    fn an_echo_is_never_taken_for_a_reply() {
+        let console = replying(b"hotmem> ok\r\nerror: no command is called ok\r\nhotmem> ");
         let reply = console.command("ok", soon()).unwrap();
         assert_eq!(reply.error.as_deref(), Some("no command is called ok"));
         assert_eq!(one_prompt("hotmem> hotmem> ok"), "hotmem> ok");
     }
 
     #[test]
-    fn bytes_that_are_no_text_do_no_harm() {
-        let console = answering(b"\xff\xfe garbage\nok\n");
+    fn bytes_that_are_not_text_do_no_harm() {
+        let console = replying(b"\xff\xfe garbage\nok\n");
         assert_eq!(console.command("x", soon()).unwrap().error, None);
     }
 }

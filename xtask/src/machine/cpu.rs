@@ -28,9 +28,9 @@ impl Machine {
     /// All CPUs that the kernel knows of.
     ///
     /// # Errors
-    /// When it does not say, or what it says makes no sense.
+    /// When the reply is missing or cannot be read.
     pub(crate) fn cpus(&mut self) -> Result<Vec<Cpu>> {
         let cpus = self.json("cpus --json")?;
-        serde_json::from_value(cpus).context("`cpus --json` is no list of CPUs")
+        serde_json::from_value(cpus).context("`cpus --json` is not a list of CPUs")
     }
 }

@@ -1,4 +1,4 @@
-//! Plugging and unplugging DIMMs by QMP, and what the firmware tells about each.
+//! Plugging and unplugging DIMMs by QMP, and the firmware's reports about each.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Machine;
 use super::region::Region;
-use crate::arch::Answers;
+use crate::arch::Replies;
 use crate::scratch::Scratch;
 use crate::size::{DimmSpec, GIB, MIB};
 
@@ -43,13 +43,13 @@ pub(crate) struct Dimm {
     pub(crate) start: u64,
     /// Size in bytes.
     pub(crate) size: u64,
-    /// NUMA node, as the machine tells it.
+    /// NUMA node, as the machine reports it.
     pub(crate) node: u64,
     pub(super) slot: u64,
 }
 
 impl Dimm {
-    /// Does `event` tell that this DIMM is gone?
+    /// Does `event` report that this DIMM is gone?
     pub(super) fn is_deleted_by(&self, event: &Value) -> bool {
         event["event"] == "DEVICE_DELETED" && event["data"]["device"] == self.id.as_str()
     }
@@ -66,7 +66,7 @@ impl Dimm {
 }
 
 impl Machine {
-    /// Plugs a DIMM, filled with `fill` if given; the guest is told, but not waited for.
+    /// Plugs a DIMM, filled with `fill` if given. The guest is notified; this does not wait for it.
     ///
     /// # Errors
     /// When there is no room for it or QEMU refuses it.
@@ -110,7 +110,7 @@ impl Machine {
         self.qmp("object-add", backend_arguments(id, size, Some(&path))).map(|_| ())
     }
 
-    /// Asks the guest to let go of a DIMM.
+    /// Requests the unplug of a DIMM from the guest.
     ///
     /// # Errors
     /// When QEMU refuses to ask.
@@ -121,24 +121,24 @@ impl Machine {
     /// Waits until a DIMM is gone, and frees the memory behind it.
     ///
     /// # Errors
-    /// When it stays, or the firmware was told so before.
+    /// When it stays, or the guest reported before that it stays.
     pub(crate) fn wait_deleted(&mut self, dimm: &Dimm) -> Result<()> {
         let what = format!("DEVICE_DELETED of {}", dimm.id);
         let deleted = |event: &Value| dimm.is_deleted_by(event).then_some(());
         let waited = self.qmp.wait_event(self.soon(), &what, deleted);
         waited.map_err(|error| self.explained(error))?;
         let kept = self.qmp.take_event(|event| dimm.is_kept_by(event));
-        ensure!(kept.is_none(), "{} is gone, but the firmware was told that it stays", dimm.id);
+        ensure!(kept.is_none(), "{} is gone, but the guest reported that it stays", dimm.id);
         self.free(dimm)
     }
 
-    /// Waits until the firmware is told that a DIMM which was asked back stays; at once where it is told so by
-    /// a status (see [`status`](Self::status)).
+    /// Waits until the guest reports that a DIMM stays whose unplug was requested; returns at once where that is
+    /// reported by a status (see [`status`](Self::status)).
     ///
     /// # Errors
-    /// When it is not told.
+    /// When no report comes.
     pub(crate) fn wait_kept(&mut self, dimm: &Dimm) -> Result<()> {
-        if self.about.answers == Answers::Ost {
+        if self.about.replies == Replies::Ost {
             return Ok(());
         }
         let what = format!("that {} stays", dimm.id);
@@ -147,10 +147,10 @@ impl Machine {
         waited.map_err(|error| self.explained(error))
     }
 
-    /// Frees the memory and the address of `dimm` if it is gone by now; answers whether it is.
+    /// Frees the memory and the address of `dimm` if it is gone by now; returns whether it is.
     ///
     /// # Errors
-    /// When QEMU does not let go of the memory.
+    /// When QEMU does not free the memory.
     pub(crate) fn reap(&mut self, dimm: &Dimm) -> Result<bool> {
         let gone = self.qmp.take_event(|event| dimm.is_deleted_by(event)).is_some();
         if gone {
@@ -166,7 +166,7 @@ impl Machine {
         Ok(())
     }
 
-    /// The final status the guest gave the firmware for a request; `None` where firmware wants none.
+    /// The final status that the guest reported to firmware for a request; `None` where firmware takes none.
     ///
     /// # Errors
     /// When it gives none.
@@ -174,18 +174,18 @@ impl Machine {
         self.statuses(dimm, request).map(|statuses| statuses.last().copied())
     }
 
-    /// Everything that the firmware is told of a request, from "in progress" to the end; nothing where the
-    /// firmware is told nothing.
+    /// All statuses that the firmware gets for a request, from "in progress" to the end; none where the firmware
+    /// takes no statuses.
     ///
     /// # Errors
     /// When no end comes.
     pub(crate) fn statuses(&mut self, dimm: &Dimm, request: Request) -> Result<Vec<u64>> {
         let mut statuses = Vec::new();
-        if self.about.answers != Answers::Ost {
+        if self.about.replies != Replies::Ost {
             return Ok(statuses);
         }
         let slot = dimm.slot.to_string();
-        // The device is no longer named once it is gone, so the slot is what tells DIMMs apart.
+        // A device has no name in the event once it is gone, so DIMMs are distinguished by their slots.
         let status = |event: &Value| {
             let info = &event["data"]["info"];
             let ours = event["event"] == "ACPI_DEVICE_OST"
@@ -201,13 +201,13 @@ impl Machine {
         Ok(statuses)
     }
 
-    /// All DIMMs, as QEMU tells.
+    /// All DIMMs, as QEMU reports them.
     ///
     /// # Errors
-    /// When QEMU does not answer as it should.
+    /// When QEMU's reply is not as expected.
     pub(crate) fn dimms(&mut self) -> Result<Vec<Dimm>> {
-        let answer = self.qmp("query-memory-devices", json!({}))?;
-        let devices = answer.as_array().context("query-memory-devices answered no list")?;
+        let reply = self.qmp("query-memory-devices", json!({}))?;
+        let devices = reply.as_array().context("query-memory-devices returned no list")?;
         devices.iter().map(|device| read_dimm(&device["data"])).collect()
     }
 

@@ -1,5 +1,5 @@
 //! A guest made of two threads that speaks both protocols, so that everything around a real one is tested
-//! without one: the tour, the steps, the verdicts, and above all how failures are told.
+//! without one: the tour, the steps, the verdicts, and above all how failures are reported.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, PipeWriter, Write, pipe};
@@ -28,11 +28,11 @@ pub(crate) enum Habit {
     Good,
     /// It cannot start, and says why.
     Declines,
-    /// It exits with another code than it was told.
+    /// It exits with another code than the one that was typed.
     ExitsWrong,
     /// It is killed instead of exiting.
     Killed,
-    /// It claims a success that the firmware was not told.
+    /// It claims a success that it did not report to the firmware.
     LiesToUs,
     /// Its add takes a page elsewhere that its remove does not give back.
     Keeps4K,
@@ -44,9 +44,9 @@ pub(crate) enum Habit {
     Lazy,
     /// Its second CPU did not come.
     Alone,
-    /// It panics when it shall use memory.
+    /// It panics when it should use memory.
     Panics,
-    /// It goes away without a word when it shall use memory.
+    /// It exits without a message when it should use memory.
     Vanishes,
 }
 
@@ -73,8 +73,8 @@ impl Process for FakeProcess {
 impl Machine {
     /// How many memory backends QEMU has.
     pub(crate) fn backends(&mut self) -> Result<usize> {
-        let answer = self.qmp("query-memdev", json!({}))?;
-        Ok(answer.as_array().map_or(0, Vec::len))
+        let reply = self.qmp("query-memdev", json!({}))?;
+        Ok(reply.as_array().map_or(0, Vec::len))
     }
 }
 
@@ -137,13 +137,13 @@ impl Fake {
         self.say(&format!("\nhotmem: step {step}\nhotmem> "));
     }
 
-    /// Answers typed commands until one ends the guest.
+    /// Replies to typed commands until one ends the guest.
     fn monitor(&mut self, typed: impl BufRead) -> End {
         if self.habit == Habit::Declines {
             return End::Code(33 + 2);
         }
         for line in typed.lines().map_while(Result::ok) {
-            let answer = match line.as_str() {
+            let reply = match line.as_str() {
                 "stats --json" => format!(
                     "{}\nok",
                     json!({
@@ -178,7 +178,7 @@ impl Fake {
                     _ => format!("error: unknown command `{other}`"),
                 },
             };
-            self.say(&format!("{line}\n{answer}\nhotmem> "));
+            self.say(&format!("{line}\n{reply}\nhotmem> "));
         }
         match self.habit {
             Habit::ExitsWrong => End::Code(33 + 2 * 7),
@@ -187,7 +187,7 @@ impl Fake {
         }
     }
 
-    /// Plays QEMU, its firmware and the kernel's answers to hotplug events.
+    /// Plays QEMU, its firmware and the kernel's replies to hotplug events.
     fn serve(&mut self, mut stream: UnixStream) {
         let Ok(input) = stream.try_clone() else {
             return;
@@ -203,19 +203,19 @@ impl Fake {
             let arguments = &command["arguments"];
             let text = |name: &str| arguments[name].as_str().unwrap_or_default().to_owned();
             let mut events = Vec::new();
-            let mut answer = json!({});
+            let mut value = json!({});
             let mut refusal = None;
             match command["execute"].as_str().unwrap_or_default() {
                 "qom-get" if text("path") == "/machine/device-memory[0]" => {
-                    answer = json!(if text("property") == "addr" { 4 * GIB } else { 64 * GIB });
+                    value = json!(if text("property") == "addr" { 4 * GIB } else { 64 * GIB });
                 }
                 "qom-get" => refusal = Some("there is no such object"),
                 "object-add" if sizes.len() == BACKENDS => refusal = Some("no memory left"),
                 "object-add" => drop(sizes.insert(text("id"), arguments["size"].clone())),
-                "query-memdev" => answer = sizes.keys().map(|id| json!({"id": id})).collect(),
+                "query-memdev" => value = sizes.keys().map(|id| json!({"id": id})).collect(),
                 "object-del" => drop(sizes.remove(&text("id"))),
                 "query-memory-devices" => {
-                    answer =
+                    value =
                         dimms.values().map(|data| json!({"type": "dimm", "data": data})).collect();
                 }
                 "device_add" => {
@@ -234,7 +234,7 @@ impl Fake {
             }
             let reply = match refusal {
                 Some(why) => json!({"error": {"desc": why}, "id": command["id"]}),
-                None => json!({"return": answer, "id": command["id"]}),
+                None => json!({"return": value, "id": command["id"]}),
             };
             let _ = writeln!(stream, "{reply}");
             for event in events {
@@ -243,14 +243,14 @@ impl Fake {
         }
     }
 
-    /// The kernel takes a DIMM beside `others`, or refuses one that is no whole number of blocks.
+    /// The kernel takes a DIMM beside `others`, or refuses one that is not a whole number of blocks.
     fn insert(&mut self, dimm: &Value, others: usize) -> Vec<Value> {
         let (start, size) =
             (dimm["addr"].as_u64().unwrap_or_default(), dimm["size"].as_u64().unwrap_or_default());
         let odd = !size.is_multiple_of(self.block);
         let told = u64::from(odd || self.habit == Habit::LiesToUs);
         let system_bytes = self.elsewhere(others);
-        let error = odd.then(|| format!("size {size:#x} is no whole number of blocks"));
+        let error = odd.then(|| format!("size {size:#x} is not a whole number of blocks"));
         if let Some(why) = &error {
             *self.verdict() = format!("refused: {why}");
         }
@@ -274,7 +274,7 @@ impl Fake {
         }
     }
 
-    /// The kernel lets go of a DIMM beside `others`.
+    /// The kernel gives up a DIMM beside `others`.
     fn eject(&mut self, dimm: &Value, others: usize) -> Vec<Value> {
         let kept = self.habit == Habit::Keeps4K;
         let system_bytes = if kept { 0 } else { -self.elsewhere(others) };

@@ -19,10 +19,10 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// The sizes in the answer to `stats --json`.
+    /// The sizes in the reply to `stats --json`.
     ///
     /// # Errors
-    /// When one is missing, zero, or no multiple of the one before.
+    /// When one is missing, zero, or not a multiple of the one before.
     pub(crate) fn of(stats: &Value) -> Result<Self> {
         let number = |name: &str| {
             let found = stats[name].as_u64().filter(|&bytes| bytes > 0);

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_in_wakes_who_waits_and_the_end_is_told_by_its_kind() {
+    fn items_wake_the_waiter_and_the_end_is_reported_by_its_kind() {
         let inbox = Arc::new(Inbox::<Vec<u8>>::default());
         assert_eq!(inbox.wait(Instant::now(), |all| all.pop()), Err(End::TimedOut));
         let theirs = Arc::clone(&inbox);

@@ -39,7 +39,7 @@ pub(crate) use dimm::{Dimm, Request};
 pub(crate) use exit::Exit;
 pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};
 pub(crate) use installed::QemuDir;
-pub(crate) use place::{Answer, Asked, Place, Spare};
+pub(crate) use place::{Asked, Place, Spare, UnplugEnd};
 pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Step, Use};
 pub(crate) use verdict::Verdict;
 
@@ -57,7 +57,7 @@ const READY: &str = "hotmem: ready";
 const DECLINED: &str = "hotmem: cannot start: ";
 /// How long the last words of a guest that is gone may take to come in.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// A deadline for those who have none.
+/// A deadline for machines without a timeout.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A machine that runs.
@@ -139,7 +139,7 @@ impl Machine {
         self.wait_line(READY).map(|_| ())
     }
 
-    /// Waits until the kernel is ready, or has declined to start: then answers with its reason.
+    /// Waits until the kernel is ready (`None`), or has declined to start (its reason).
     ///
     /// # Errors
     /// When it neither gets there nor says why.
@@ -169,7 +169,7 @@ impl Machine {
         self.deadline.min(Instant::now() + self.patience)
     }
 
-    /// Types a command at the monitor; answers with its reply, be it `ok` or an error.
+    /// Types a command at the monitor; returns the reply, be it `ok` or an error.
     ///
     /// # Errors
     /// When no reply comes.
@@ -178,7 +178,7 @@ impl Machine {
         reply.map_err(|error| self.explained(error))
     }
 
-    /// Types a command that has to succeed; answers with its lines.
+    /// Types a command that has to succeed; returns the lines of the reply.
     ///
     /// # Errors
     /// When the reply is an error, or none comes.
@@ -190,7 +190,7 @@ impl Machine {
         }
     }
 
-    /// Types a command that has to fail; answers with the reason.
+    /// Types a command that has to fail; returns the reason.
     ///
     /// # Errors
     /// When the reply is `ok`, or none comes.
@@ -199,7 +199,7 @@ impl Machine {
         reply.error.with_context(|| format!("`{text}` was not refused{}", indented(&reply.lines)))
     }
 
-    /// Types a command that answers with one line of JSON.
+    /// Types a command that prints one line of JSON; returns that.
     ///
     /// # Errors
     /// When it fails or holds no such line.
@@ -209,7 +209,7 @@ impl Machine {
             .iter()
             .filter(|line| line.starts_with(['{', '[']))
             .find_map(|line| serde_json::from_str(line).ok());
-        found.with_context(|| format!("`{text}` answered no JSON{}", indented(&lines)))
+        found.with_context(|| format!("`{text}` printed no JSON{}", indented(&lines)))
     }
 
     /// The kernel that runs.
@@ -220,7 +220,7 @@ impl Machine {
     /// The sizes the kernel works with. It is asked once.
     ///
     /// # Errors
-    /// When it does not tell.
+    /// When it does not report that.
     pub(crate) fn geometry(&mut self) -> Result<Geometry> {
         if let Some(geometry) = self.geometry {
             return Ok(geometry);
@@ -239,7 +239,7 @@ impl Machine {
         serde_json::from_value(listed).context("what `blocks --json` lists")
     }
 
-    /// Types a line without waiting for an answer.
+    /// Types a line without waiting for a reply.
     ///
     /// # Errors
     /// When the guest is gone.
@@ -313,10 +313,10 @@ impl Machine {
         verdict.with_context(|| format!("`verdict` gave none{}", indented(&lines)))
     }
 
-    /// Has the guest exit with `code`; answers with how it really ended.
+    /// Has the guest exit with `code`; returns how it actually exited.
     ///
     /// # Errors
-    /// When it goes on running.
+    /// When it continues to run.
     pub(crate) fn exit(&mut self, code: u32) -> Result<Exit> {
         self.type_line(&format!("exit {code}"))?;
         self.wait_exit()
@@ -330,7 +330,7 @@ impl Machine {
     /// Waits for the guest's end, and until all it said has come in.
     ///
     /// # Errors
-    /// When it goes on running.
+    /// When it continues to run.
     pub(crate) fn wait_exit(&mut self) -> Result<Exit> {
         let deadline = self.soon();
         let end = self.process.wait(deadline)?;
@@ -346,7 +346,7 @@ impl Machine {
     /// Executes a QMP command.
     ///
     /// # Errors
-    /// When QEMU refuses it or does not answer.
+    /// When QEMU refuses it or does not reply.
     pub(crate) fn qmp(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let deadline = self.soon();
         self.qmp.execute(command, arguments, deadline)
@@ -372,7 +372,7 @@ impl Machine {
     }
 }
 
-/// Lines of an answer below a message.
+/// Lines of a reply below a message.
 fn indented(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n    {line}")).collect()
 }

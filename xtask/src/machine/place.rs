@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Machine;
 use super::dimm::{Dimm, IN_PROGRESS, Request, backend_arguments};
-use crate::arch::Answers;
+use crate::arch::Replies;
 use crate::size::Size;
 
 /// A slot, and the address of the DIMM in it.
@@ -28,7 +28,7 @@ pub(crate) struct Spare {
 pub(crate) enum Asked {
     /// It asks the guest.
     Accepted,
-    /// It has asked the guest before, and waits for the answer.
+    /// It has asked the guest before, and waits for the reply.
     Pending,
     /// The DIMM has gone meanwhile.
     Gone,
@@ -38,10 +38,10 @@ pub(crate) enum Asked {
 
 /// What became of a request to unplug a DIMM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum UnplugEnd {
     /// The DIMM is gone.
     Gone,
-    /// The guest said that it keeps the DIMM.
+    /// The guest reported that it keeps the DIMM.
     Kept,
 }
 
@@ -60,8 +60,8 @@ impl Asked {
     }
 }
 
-impl Answer {
-    /// Reads an event; `None` if it says nothing about what becomes of `dimm`.
+impl UnplugEnd {
+    /// Reads an event; `None` if it is not about the end of the unplug of `dimm`.
     fn read(event: &Value, dimm: &Dimm) -> Option<Self> {
         if dimm.is_deleted_by(event) {
             return Some(Self::Gone);
@@ -72,7 +72,7 @@ impl Answer {
     }
 }
 
-/// The status that `event` tells of a request about a DIMM which is in its slot.
+/// The status in `event` for a request about a DIMM which is in its slot.
 fn status(event: &Value, dimm: &Dimm, request: Request) -> Option<u64> {
     let info = &event["data"]["info"];
     let ours = event["event"] == "ACPI_DEVICE_OST"
@@ -117,7 +117,7 @@ impl Machine {
         Ok(Dimm { id, backend, start, size, node: 0, slot })
     }
 
-    /// Asks the guest to let go of a DIMM.
+    /// Requests the unplug of a DIMM from the guest.
     ///
     /// # Errors
     /// When QEMU refuses to ask, for a reason that none of its machines should have.
@@ -126,38 +126,38 @@ impl Machine {
         Asked::read(&format!("{error:#}")).ok_or(error)
     }
 
-    /// Waits for what becomes of a DIMM that was asked back. Frees the memory of one that is gone.
+    /// Waits for the end of a DIMM's unplug. Frees the memory of one that is gone.
     ///
     /// # Errors
-    /// When nothing is heard of it.
-    pub(crate) fn wait_answer(&mut self, dimm: &Dimm) -> Result<Answer> {
-        let what = format!("the answer to the unplug of {}", dimm.id);
-        let read = |event: &Value| Answer::read(event, dimm);
+    /// When no event about it comes.
+    pub(crate) fn wait_unplug_end(&mut self, dimm: &Dimm) -> Result<UnplugEnd> {
+        let what = format!("the end of the unplug of {}", dimm.id);
+        let read = |event: &Value| UnplugEnd::read(event, dimm);
         let waited = self.qmp.wait_event(self.soon(), &what, read);
-        let answer = waited.map_err(|error| self.explained(error))?;
-        if answer == Answer::Gone {
+        let end = waited.map_err(|error| self.explained(error))?;
+        if end == UnplugEnd::Gone {
             self.free(dimm)?;
         }
-        Ok(answer)
+        Ok(end)
     }
 
-    /// Waits until the firmware is told that a DIMM was taken; at once where it is told nothing of that.
+    /// Waits until the guest reports that a DIMM was taken; returns at once where it does not report that.
     ///
     /// # Errors
-    /// When it is told nothing, or that the DIMM was not taken.
+    /// When no report comes, or that the DIMM was not taken.
     pub(crate) fn wait_taken(&mut self, dimm: &Dimm) -> Result<()> {
-        if self.about.answers != Answers::Ost {
+        if self.about.replies != Replies::Ost {
             return Ok(());
         }
         let what = format!("ACPI_DEVICE_OST of {}", dimm.id);
         let told = |event: &Value| status(event, dimm, Request::Insertion);
         let waited = self.qmp.wait_event(self.soon(), &what, told);
         let told = waited.map_err(|error| self.explained(error))?;
-        ensure!(told == 0, "the firmware was told {told:#x} of {}", dimm.id);
+        ensure!(told == 0, "the firmware got status {told:#x} of {}", dimm.id);
         Ok(())
     }
 
-    /// Checks that no DIMM is gone but those for which [`wait_answer`](Self::wait_answer) was called.
+    /// Checks that no DIMM is gone but those for which [`wait_unplug_end`](Self::wait_unplug_end) was called.
     ///
     /// # Errors
     /// When one is; the error names it.
@@ -168,7 +168,7 @@ impl Machine {
         };
         match self.qmp.take_event(gone) {
             None => Ok(()),
-            Some(event) => bail!("{} is gone and was not asked back", event["data"]["device"]),
+            Some(event) => bail!("{} is gone without a request", event["data"]["device"]),
         }
     }
 }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_to_ask_is_told_apart() {
+    fn each_refusal_of_an_unplug_is_recognised() {
         for (text, asked) in [
             ("Memory unplug already in progress for device dimm3", Some(Asked::Pending)),
             ("Device dimm3 is already in the process of unplug", Some(Asked::Pending)),
@@ -201,20 +201,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_of_the_dimm_that_it_names() {
+    fn an_event_is_about_the_dimm_that_it_names() {
         let event = |name: &str, id: &str| json!({"event": name, "data": {"device": id}});
-        for (event, answer) in [
-            (event("DEVICE_DELETED", "dimm3"), Some(Answer::Gone)),
+        for (event, end) in [
+            (event("DEVICE_DELETED", "dimm3"), Some(UnplugEnd::Gone)),
             (event("DEVICE_DELETED", "dimm4"), None),
-            (event("MEM_UNPLUG_ERROR", "dimm3"), Some(Answer::Kept)),
-            (event("DEVICE_UNPLUG_GUEST_ERROR", "dimm3"), Some(Answer::Kept)),
-            (ost("dimm3", 3, 0x81), Some(Answer::Kept)),
+            (event("MEM_UNPLUG_ERROR", "dimm3"), Some(UnplugEnd::Kept)),
+            (event("DEVICE_UNPLUG_GUEST_ERROR", "dimm3"), Some(UnplugEnd::Kept)),
+            (ost("dimm3", 3, 0x81), Some(UnplugEnd::Kept)),
             (ost("dimm3", 3, 0x84), None),
             (ost("dimm3", 3, 0), None),
             (ost("dimm3", 1, 1), None),
             (ost("dimm4", 3, 0x81), None),
         ] {
-            assert_eq!(Answer::read(&event, &dimm()), answer, "{event}");
+            assert_eq!(UnplugEnd::read(&event, &dimm()), end, "{event}");
         }
     }
 }

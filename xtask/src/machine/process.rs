@@ -62,7 +62,7 @@ pub(crate) fn tied_to_us(program: &Path) -> Command {
     command
 }
 
-/// The guest's serial line: what it says, what it hears.
+/// The guest's serial line: its output and its input.
 pub(crate) type Serial = (Box<dyn Read + Send>, Box<dyn Write + Send>);
 
 impl Emulator {

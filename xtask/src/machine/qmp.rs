@@ -1,7 +1,7 @@
 //! A small client for QMP, QEMU's machine protocol: JSON objects, one a line, over a Unix socket.
 //!
-//! Source: QEMU's docs/interop/qmp-spec. The server greets, wants `qmp_capabilities`, answers each
-//! command with `return` or `error`, and sends events whenever it likes.
+//! Source: QEMU's docs/interop/qmp-spec. The server greets, expects `qmp_capabilities`, replies to each
+//! command with `return` or `error`, and sends events at any time.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -37,7 +37,7 @@ impl Qmp {
     /// QEMU is `alive`.
     ///
     /// # Errors
-    /// When there is no such socket in time, or what answers there is no QMP server.
+    /// When there is no such socket in time, or what replies there is not a QMP server.
     pub(crate) fn connect(
         path: &Path,
         deadline: Instant,
@@ -59,7 +59,7 @@ impl Qmp {
     /// Greets the server behind `output` and `input`.
     ///
     /// # Errors
-    /// When it does not answer as a QMP server before `deadline`.
+    /// When it does not reply as a QMP server before `deadline`.
     pub(crate) fn new(
         output: impl Read + Send + 'static,
         input: impl Write + Send + 'static,
@@ -80,10 +80,10 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Executes a command; answers with what it returns.
+    /// Executes a command; returns its value.
     ///
     /// # Errors
-    /// When QEMU refuses it (in QEMU's words) or does not answer before `deadline`.
+    /// When QEMU refuses it (in QEMU's words) or does not reply before `deadline`.
     pub(crate) fn execute(
         &mut self,
         command: &str,
@@ -102,10 +102,9 @@ impl Qmp {
             .with_context(|| format!("QMP: cannot send {command}"))?;
 
         loop {
-            let mut reply = self
-                .next_reply(deadline)
-                .with_context(|| format!("QMP: no answer to {command}"))?;
-            // An answer to a command that was given up on may still come in.
+            let mut reply =
+                self.next_reply(deadline).with_context(|| format!("QMP: no reply to {command}"))?;
+            // The reply to a command that timed out may still arrive.
             if reply.get("id").is_some_and(|theirs| *theirs != json!(id)) {
                 continue;
             }
@@ -117,7 +116,7 @@ impl Qmp {
         }
     }
 
-    /// Waits for the first event, in order of arrival, that `wanted` likes, and takes it out of the inbox.
+    /// Waits for the first event, in order of arrival, that `wanted` accepts, and takes it out of the inbox.
     ///
     /// # Errors
     /// When none comes before `deadline`; the error lists what did.
@@ -141,7 +140,7 @@ impl Qmp {
         })
     }
 
-    /// Takes the first event that `wanted` likes out of the inbox, if it has come in.
+    /// Takes the first event that `wanted` accepts out of the inbox, if it has arrived.
     pub(crate) fn take_event(&self, wanted: impl FnMut(&Value) -> bool) -> Option<Value> {
         self.events.with(|events| {
             let at = events.iter().position(wanted)?;
@@ -158,19 +157,19 @@ impl Qmp {
     }
 }
 
-/// The refusals of guests, each of which is told once for each request that QEMU accepted.
+/// The refusals of guests: each request that QEMU accepted has at most one, however many events report it.
 ///
-/// QEMU tells one refusal by several events: `MEM_UNPLUG_ERROR` and `DEVICE_UNPLUG_GUEST_ERROR` until 9.0, later the
+/// QEMU sends several events for one refusal: `MEM_UNPLUG_ERROR` and `DEVICE_UNPLUG_GUEST_ERROR` until 9.0, later the
 /// latter alone; on pseries twice if the guest unisolates a connector, once if it configures it again (hw/ppc/spapr.c,
-/// spapr_memory_unplug_rollback, and its two callers in hw/ppc/spapr_drc.c). Requests, answers and events come in one
-/// order: whatever comes before the next accepted request is the same refusal. A second event that comes between a
-/// request and its answer is taken for a refusal of that request. If it was none, QEMU refuses the next request because
-/// this one is pending, and the event that follows counts.
+/// spapr_memory_unplug_rollback, and its two callers in hw/ppc/spapr_drc.c). Requests, replies and events come in one
+/// order: all events before the next accepted request are about the same refusal. A second event that comes between
+/// a request and its reply is taken for a refusal of that request. If that is wrong, QEMU refuses the next request
+/// because this one is pending, and the event that follows counts.
 #[derive(Default)]
 struct Refusals {
     /// Requests to unplug that QEMU has not answered yet, and their devices.
     sent: HashMap<u64, String>,
-    /// Devices with a request that QEMU has accepted, or calls pending, and that no refusal was told of.
+    /// Devices with a request that QEMU has accepted, or calls pending, and whose refusal was not reported yet.
     open: HashSet<String>,
 }
 
@@ -194,13 +193,13 @@ impl Refusals {
         if !refusal || self.open.remove(device) {
             return false;
         }
-        // The guest may be quicker than QEMU's answer to the request.
+        // The guest may be quicker than QEMU's reply to the request.
         let early = self.sent.iter().find(|(_, sent)| *sent == device).map(|(&id, _)| id);
         early.and_then(|id| self.sent.remove(&id)).is_none()
     }
 }
 
-/// Reads lines until the end: events go to the inbox, everything else is an answer.
+/// Reads lines until the end: events go to the inbox, everything else is a reply.
 fn sort(
     mut output: impl BufRead,
     replies: &mpsc::Sender<Value>,
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_one_line_and_gets_the_answer_with_its_number() {
+    fn a_command_is_one_line_and_gets_the_reply_with_its_number() {
         let (mut qmp, theirs) =
             connected("{\"return\": 1, \"id\": 77}\r\n{\"return\": 2, \"id\": 2}\r\n");
         assert_eq!(qmp.execute("query-x", json!({"a": 1}), soon()).unwrap(), 2);
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_refusal_counts_once_for_each_accepted_request_however_often_it_is_told() {
+    fn a_guests_refusal_counts_once_for_each_accepted_request_however_often_it_is_reported() {
         #[derive(Clone, Copy)]
         enum Line {
             Asked(u64, &'static str),
@@ -315,7 +314,7 @@ mod tests {
         let two = [Asked(2, "a"), Asked(3, "b"), Accepted(2), Accepted(3)];
         let both = [Event(new, "a"), Event(new, "b"), Event(new, "a"), Event(new, "b")];
         assert_eq!(counted(&[two, both].concat()), 2);
-        // The guest is quicker than QEMU's answer.
+        // The guest is quicker than QEMU's reply.
         let early = [Asked(2, "a"), Event(new, "a"), Accepted(2), Event(new, "a")];
         assert_eq!(counted(&early), 1);
         let gone = [Event("DEVICE_DELETED", "a"), Event("DEVICE_DELETED", "a")];
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_qemus_words() {
+    fn a_refusal_is_reported_in_qemus_words() {
         let (mut qmp, _theirs) = connected(
             "{\"id\": 2, \"error\": {\"class\": \"GenericError\", \"desc\": \"no slot\"}}\n",
         );
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn events_between_answers_are_kept_until_asked_for() {
+    fn events_between_replies_are_kept_until_asked_for() {
         let (mut qmp, _theirs) = connected(
             "{\"event\": \"A\", \"data\": 1}\n{\"event\": \"B\"}\n{\"return\": {}, \"id\": 2}\n{\"event\": \"A\", \"data\": 2}\n",
         );
@@ -353,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn something_that_is_no_qmp_server_is_refused() {
+    fn something_that_is_not_a_qmp_server_is_refused() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"{\"hello\": 1}\n").unwrap();
         let input = ours.try_clone().unwrap();

@@ -42,10 +42,10 @@ impl Region {
         Ok(Self { start, end, alignment, taken: Vec::new() })
     }
 
-    /// Takes the first aligned free range of `size` bytes; answers with its address.
+    /// Takes the first aligned free range of `size` bytes; returns its address.
     ///
     /// # Errors
-    /// When none is left.
+    /// When no such range is left.
     pub(crate) fn place(&mut self, size: u64) -> Result<u64> {
         let mut start = self.start.next_multiple_of(self.alignment);
         while let Some(end) = start.checked_add(size).filter(|&end| end <= self.end) {

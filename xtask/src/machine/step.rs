@@ -68,9 +68,9 @@ pub(crate) struct Add {
     /// Bytes taken from memory outside the range.
     pub(crate) system_bytes: i64,
     pub(crate) instructions: Option<u64>,
-    /// From the interrupt to the answer to the firmware.
+    /// From the interrupt to the reply to the firmware.
     pub(crate) event_instructions: Option<u64>,
-    /// The answer to the firmware; null when no firmware asked.
+    /// The status that was reported to the firmware; null if no firmware requested the operation.
     pub(crate) ost: Option<u64>,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_no_steps() {
+    fn other_lines_are_not_steps() {
         assert!(Step::parse("hotmem: ready").is_none());
         assert!(Step::parse("stepping out").is_none());
     }
 
     #[test]
-    fn a_step_of_another_kind_or_a_failed_one_is_told_with_its_reason() {
+    fn a_step_of_another_kind_or_a_failed_one_is_an_error_with_its_reason() {
         let step = || Step::parse(ADD).unwrap().unwrap();
         assert_eq!(Add::expected(step()).unwrap().good().unwrap().ost, Some(0));
         let error = Remove::expected(step()).unwrap_err().to_string();

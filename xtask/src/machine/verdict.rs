@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_that_is_none_of_the_three_is_a_failure() {
+    fn an_unknown_verdict_is_a_failure() {
         let verdict = Verdict::parse("hotmem: verdict passed").unwrap();
         assert_eq!(verdict.word(), "fail");
     }

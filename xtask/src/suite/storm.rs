@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::lab::{Lab, Storm, end_well};
-use crate::arch::{Answers, Arch};
-use crate::machine::{Answer, Asked, Config, Dimm, Machine, Place, Spare, Step};
+use crate::arch::{Arch, Replies};
+use crate::machine::{Asked, Config, Dimm, Machine, Place, Spare, Step, UnplugEnd};
 use crate::random::Random;
 use crate::size::Size;
 
@@ -25,7 +25,7 @@ const PLACES: u64 = 4;
 const MOST_EARLY: u64 = 3;
 /// The longest pause before a request, in microseconds.
 const LONGEST_PAUSE: u64 = 50_000;
-/// How long any one answer may take on a busy host.
+/// How long any one reply may take on a busy host.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much may be heard of a DIMM that was asked back before it is gone. On pseries each of the five steps
 /// by which the kernel configures a block cancels a request that came before it.
@@ -118,13 +118,13 @@ struct State {
     sizes: [Size; 2],
     places: Vec<Place>,
     slots: Vec<Slot>,
-    /// DIMMs of which the firmware has to hear that they were taken.
+    /// DIMMs for which a status to the firmware is still to come.
     untold: Vec<Dimm>,
     /// The memory that the kernel says it has added and not removed: first byte and size.
     added: BTreeMap<u64, u64>,
     ready: bool,
-    /// Whether the guest may say that a DIMM stays: on pseries it takes a DIMM by the same call by which it
-    /// keeps one that is wanted back, so that it cannot do the first without the second.
+    /// Whether the guest may report that a DIMM stays: on pseries it takes a DIMM by the same call by which it
+    /// refuses an unplug, so that taking one can also refuse its unplug.
     may_keep: bool,
     /// Memory that was to be removed, and stays: the kernel may add it again.
     kept: BTreeSet<u64>,
@@ -139,7 +139,7 @@ impl State {
         let places = machine.places(PLACES, sizes[1])?;
         let slots = places.iter().map(|_| Slot::Empty).collect();
         let (untold, added, kept) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
-        let may_keep = lab.about().answers == Answers::Stays;
+        let may_keep = lab.about().replies == Replies::Stays;
         let forgets = lab.arch() == Arch::Aarch64;
         let ready = false;
         Ok(Self { random, sizes, places, slots, untold, added, ready, may_keep, kept, forgets })
@@ -161,8 +161,7 @@ impl State {
         machine.run(&format!("pool grow {MOVED}")).map(|_| ())
     }
 
-    /// The next act that there are DIMMs and places for. Where there is none for the one that was drawn, all
-    /// comes to rest first.
+    /// Draws the next act. If it lacks a DIMM or a place, waits first until all pending acts have ended.
     fn choose(&mut self, machine: &mut Machine) -> Result<Act> {
         let act = *self.random.pick(&Act::ALL).context("no act")?;
         let lacks = |this: &Self| {
@@ -313,16 +312,16 @@ impl State {
     fn wait_gone(&mut self, machine: &mut Machine, slot: usize) -> Result<()> {
         for _ in 0..MOST_HEARD {
             let heard = match self.slots.get(slot) {
-                Some(Slot::Leaving(dimm, true)) => Some(machine.wait_answer(&dimm.clone())?),
+                Some(Slot::Leaving(dimm, true)) => Some(machine.wait_unplug_end(&dimm.clone())?),
                 _ => None,
             };
             match heard {
-                Some(Answer::Gone) => {
+                Some(UnplugEnd::Gone) => {
                     self.set(slot, Slot::Empty);
                     return Ok(());
                 }
-                Some(Answer::Kept) if !self.may_keep => break,
-                Some(Answer::Kept) | None => self.ask(machine, slot)?,
+                Some(UnplugEnd::Kept) if !self.may_keep => break,
+                Some(UnplugEnd::Kept) | None => self.ask(machine, slot)?,
             }
         }
         bail!("the guest keeps the DIMM of slot {slot}: {:?}", self.slots.get(slot));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::arch::{About, Answers, Arch, Firmware, Image};
+use crate::arch::{About, Arch, Firmware, Image, Replies};
 use crate::build::{self, Text};
 use crate::machine::{
     Add, Block, Config, DESCRIPTOR, Dimm, Machine, Offline, Online, Remove, Request, Step, Use,
@@ -19,7 +19,7 @@ pub(crate) use operations::{add, alloc, exhaust, free, refused, remove, switch, 
 
 /// Console lines shown with a failure.
 const TAIL: usize = 40;
-/// How long any one answer may take: seconds on an idle host, more on one that builds beside it.
+/// How long any one reply may take: seconds on an idle host, more on one that builds beside it.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long one scenario may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -117,19 +117,19 @@ impl Lab {
         self.usual.image.page
     }
 
-    /// Does QEMU take a DIMM that is no whole number of blocks, for the kernel to refuse?
+    /// Does QEMU take a DIMM that is not a whole number of blocks, for the kernel to refuse?
     pub(crate) fn has_odd_dimms(&self) -> bool {
         self.about().memory_unit < self.block()
     }
 
-    /// Checks that the firmware was told these statuses, or, where it takes none, nothing.
+    /// Checks that the firmware got these statuses, or none where it takes no statuses.
     pub(crate) fn check_told(&self, told: impl AsRef<[u64]>, codes: &[u64]) -> Result<()> {
         let told = told.as_ref();
-        let good = match self.about().answers {
-            Answers::Ost => told == codes,
-            Answers::Stays => told.is_empty(),
+        let good = match self.about().replies {
+            Replies::Ost => told == codes,
+            Replies::Stays => told.is_empty(),
         };
-        ensure!(good, "the firmware was told {told:x?} instead of {codes:x?}");
+        ensure!(good, "the firmware got {told:x?} instead of {codes:x?}");
         Ok(())
     }
 
@@ -245,10 +245,10 @@ pub(crate) fn plug_spec(machine: &mut Machine, spec: DimmSpec, fill: Option<u8>)
     Ok(Taken { dimm, add, online })
 }
 
-/// Checks that the firmware was told of success, if it wants to be told, and that the step says so.
+/// Checks that the firmware got the status of success, if it takes statuses, and that the step says so.
 pub(crate) fn check_success(told: Option<u64>, claimed: Option<u64>) -> Result<()> {
     let good = told.is_none_or(|told| told == 0) && claimed == told;
-    ensure!(good, "the firmware was told {told:x?}, the step says {claimed:x?}");
+    ensure!(good, "the firmware got {told:x?}, the step says {claimed:x?}");
     Ok(())
 }
 
@@ -317,7 +317,7 @@ pub(crate) fn check_online(machine: &mut Machine, add: &Add, online: &Online) ->
     Ok(())
 }
 
-/// Unplugs a DIMM that has to go, and answers with its last step.
+/// Unplugs a DIMM that has to go, and returns its last step.
 pub(crate) fn unplug(machine: &mut Machine, dimm: &Dimm) -> Result<Remove> {
     machine.unplug(dimm)?;
     machine.done::<Offline>()?;
@@ -400,13 +400,13 @@ pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// A DIMM that the kernel refuses because there is no page left for its descriptors: plugged memory
-/// without an owner, for the monitor's own `add` and `remove`. Answers with its address.
+/// Plugs a DIMM that the kernel refuses because there is no page left for its descriptors: memory without an
+/// owner, for the monitor's own `add` and `remove`. Returns its address.
 pub(crate) fn unowned(machine: &mut Machine, size: &str) -> Result<u64> {
     insert_unowned(machine, size).map(|dimm| dimm.start)
 }
 
-/// As [`unowned`]; answers with the DIMM.
+/// As [`unowned`], but returns the DIMM.
 pub(crate) fn insert_unowned(machine: &mut Machine, size: &str) -> Result<Dimm> {
     machine.run("vmemmap disable")?;
     let pages = take_all(machine)?;
