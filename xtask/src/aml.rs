@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_tables_and_what_was_left_out_is_told() {
+    fn the_objects_of_tables_and_what_was_left_out_are_shown() {
         // Device (MEM0) { Name (_HID, EisaId ("PNP0C80")) Method (_INI) { Return (NOPE) } };
         // Scope (\_GPE) { Method (_E05) {} }; a scope of a name that does not exist.
         let dsdt = b"\x5B\x82\x1BMEM0\x08_HID\x0C\x41\xD0\x0C\x80\x14\x0B_INI\x00\xA4NOPE";

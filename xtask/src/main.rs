@@ -65,10 +65,10 @@ enum Task {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(answer) => {
-            // When the reader has gone, the text is lost; the exit code still tells the result.
-            let _ = answer.print();
-            return ExitCode::from(usage_code(&answer));
+        Err(message) => {
+            // When the reader has gone, the text is lost; the exit code still shows the result.
+            let _ = message.print();
+            return ExitCode::from(usage_code(&message));
         }
     };
     match run(&cli.command) {
@@ -82,8 +82,8 @@ fn main() -> ExitCode {
 
 /// The exit code for a command line that starts nothing: help and version were asked for, everything else
 /// is a mistake. Clap's own 2 for mistakes is what a refusal by the kernel has.
-fn usage_code(answer: &clap::Error) -> u8 {
-    u8::from(answer.use_stderr())
+fn usage_code(message: &clap::Error) -> u8 {
+    u8::from(message.use_stderr())
 }
 
 /// Runs one command in the workspace it was started from.
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn help_that_was_asked_for_is_no_failure() {
+    fn help_that_was_asked_for_is_not_a_failure() {
         assert_eq!(code(&["--help"]), 0);
         assert_eq!(code(&["qemu", "--help"]), 0);
     }

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_no_checkout_is_not_taken_for_one() {
+    fn a_directory_that_is_not_a_checkout_is_refused() {
         assert!(!is_root(Path::new("/")));
         assert!(!is_root(&std::env::temp_dir()));
     }

@@ -46,7 +46,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A leftover in the temporary directory is no reason to fail.
+        // A leftover in the temporary directory is not a failure.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -75,12 +75,12 @@ impl fmt::Display for Size {
     }
 }
 
-/// A DIMM as asked for: its size, and the NUMA node it shall belong to.
+/// A requested DIMM: its size and its NUMA node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DimmSpec {
     /// Size in bytes, passed to QEMU as given.
     pub(crate) size: Size,
-    /// NUMA node, when the machine shall have nodes.
+    /// NUMA node; `None` on a machine without nodes.
     pub(crate) node: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! Running other programs: quietly with the tail of their output on failure, or for one answer.
+//! Running other programs: quietly, with the tail of their output on failure, or for a line of output.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -36,8 +36,8 @@ pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// The trimmed standard output of a command that answers one question; `None` if it fails or is absent.
-pub(crate) fn answer<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[S]) -> Option<String> {
+/// The trimmed standard output of a command; `None` if it fails or is absent.
+pub(crate) fn output_of<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[S]) -> Option<String> {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())

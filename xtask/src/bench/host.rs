@@ -44,7 +44,8 @@ pub(super) fn rows(
     ensure!(cfg!(target_os = "linux"), "the hosted machine needs Linux");
     setup::ensure(&[Program::VALGRIND])?;
     let program = build(root)?;
-    let list = tool::answer(&program, &[] as &[&str]).context("it does not say what it can do")?;
+    let list =
+        tool::output_of(&program, &[] as &[&str]).context("it does not say what it can do")?;
     let works = works(&list)?.into_iter().filter(|work| wanted(&work.allocator, &work.case));
     works.map(|work| measure(&program, &work).inspect(&show)).collect()
 }
@@ -66,7 +67,7 @@ fn build(root: &Path) -> Result<PathBuf> {
 fn works(list: &str) -> Result<Vec<Work>> {
     let work = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
-        let [allocator, case, pairs] = words.as_slice() else { bail!("`{line}` is no case") };
+        let [allocator, case, pairs] = words.as_slice() else { bail!("`{line}` is not a case") };
         let pairs = pairs.parse().with_context(|| format!("`{line}` has no number of pairs"))?;
         ensure!(pairs > 0, "`{line}` has no pairs");
         Ok(Work { allocator: (*allocator).into(), case: (*case).into(), pairs })
@@ -103,7 +104,7 @@ fn count(program: &Path, work: &Work, rounds: u64) -> Result<u64> {
 fn time(program: &Path, work: &Work, rounds: u64) -> Result<u64> {
     let output = run(&mut Command::new(program), work, rounds)?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().with_context(|| format!("`{text}` is no time"))
+    text.trim().parse().with_context(|| format!("`{text}` is not a time"))
 }
 
 fn run(command: &mut Command, work: &Work, rounds: u64) -> Result<std::process::Output> {

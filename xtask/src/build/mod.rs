@@ -75,7 +75,7 @@ pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathB
     }
 }
 
-/// Builds the program that carries `kernel`; answers with its path, beside the kernel's.
+/// Builds the program that carries `kernel`; returns its path, beside the kernel's.
 fn carry(
     root: &Path,
     image: Image,
@@ -117,7 +117,7 @@ pub(crate) fn target_dir(root: &Path, image: Image) -> PathBuf {
     bare_dir(root).join(Size::new(image.page).word())
 }
 
-/// Runs cargo for `package` with more of an environment; answers with the program it linked.
+/// Runs cargo for `package` with additional environment variables; returns the program it linked.
 fn compile(
     root: &Path,
     image: Image,

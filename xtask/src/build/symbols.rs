@@ -60,7 +60,7 @@ impl Filled {
 /// Writes the function symbols of the ELF64 `image` into its `.ksyms` section.
 ///
 /// # Errors
-/// When `image` is no ELF64 file or has no such section with contents.
+/// When `image` is not an ELF64 file or has no such section with contents.
 pub(crate) fn fill(image: &mut [u8]) -> Result<Filled> {
     let (functions, offset, size) = {
         let elf = ElfFile64::<Endianness>::parse(&*image).context("not an ELF64 file")?;
@@ -83,7 +83,7 @@ pub(crate) fn fill(image: &mut [u8]) -> Result<Filled> {
 /// The names of the functions of the ELF64 `image` that one of the packages `foreign` defines.
 ///
 /// # Errors
-/// When `image` is no ELF64 file.
+/// When `image` is not an ELF64 file.
 pub(crate) fn defined_by(image: &[u8], foreign: &[&str]) -> Result<Vec<String>> {
     let elf = ElfFile64::<Endianness>::parse(image).context("not an ELF64 file")?;
     let names = functions(&elf).into_iter().map(|function| function.name);

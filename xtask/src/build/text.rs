@@ -19,7 +19,7 @@ pub(crate) struct Text {
 /// Reads where the instructions of the kernel are that was built beside `program`, or is it.
 ///
 /// # Errors
-/// When the file cannot be read or is no kernel.
+/// When the file cannot be read or is not a kernel.
 pub(crate) fn text(program: &Path) -> Result<Text> {
     let kernel = program.with_file_name(super::KERNEL);
     let bytes =

@@ -42,7 +42,7 @@ fn arrows(files: &BTreeMap<Module, String>) -> Arrows {
             let name =
                 if name.is_empty() { path.rsplit("::").next().unwrap_or(path) } else { name };
             match absolute(module, path, files) {
-                // What another crate has is no file here.
+                // An item of another crate is not a file here.
                 path if public => {
                     exported.insert([module.as_slice(), &[name.to_owned()]].concat(), path);
                 }

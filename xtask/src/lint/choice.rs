@@ -20,7 +20,7 @@ pub(super) fn leaks(file: &Path, text: &str) -> Vec<(usize, &'static str)> {
         } else if chooses_module(&code, at) {
             None
         } else {
-            Some("chooses between architectures on something that is no `mod` or `use`")
+            Some("chooses between architectures on something that is not a `mod` or `use`")
         };
         why.map(|why| (line, why))
     });
@@ -38,7 +38,7 @@ fn chooses_module(code: &str, at: usize) -> bool {
     let Some(behind) = behind_attribute(code.get(start..).unwrap_or_default()) else {
         return false;
     };
-    // An attribute that ends before the choice is none of its own.
+    // An attribute that ends before the choice does not contain it.
     let encloses = code.len() - behind.len() > at;
     let mut item = behind.trim_start();
     while let Some(next) = behind_attribute(item) {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_that_is_only_spoken_of_is_none() {
+    fn a_choice_in_a_comment_or_a_string_is_ignored() {
         assert!(lines("mm/src/a.rs", "// no cfg(@)\nlet x = \"cfg(@)\"; /* cfg(@) */").is_empty());
     }
 }

@@ -153,7 +153,7 @@ fn packages(root: &Path) -> Command {
     command
 }
 
-/// Runs one check with its output on ours; answers whether it passed.
+/// Runs one check with its output on ours; returns whether it passed.
 fn check(command: &mut Command, what: &str) -> Result<bool> {
     let status = command
         .stdin(Stdio::null())

@@ -49,7 +49,7 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
         if let Some(exit) = machine.ended() {
             break exit;
         }
-        // A line is typed when the one before it is answered, so that pasted or piped ones are, too.
+        // A line is typed after the reply to the one before, so that pasted or piped lines work, too.
         if !lock(&echo).prompt_stands() {
             thread::sleep(LOOK);
             continue;
@@ -57,7 +57,7 @@ pub(crate) fn run(image: &Path, config: &Config, args: &Args) -> Result<ExitCode
         match lines.recv_timeout(LOOK) {
             Ok(line) => {
                 if let Some(message) = obey(&mut machine, &mut dimms, args, &echo, &line)? {
-                    // The guest believes that its prompt still stands, so there shall be one.
+                    // The guest believes that its prompt still stands, so print it again.
                     print!("{message}\n{PROMPT}");
                     io::stdout().flush()?;
                 }
@@ -90,7 +90,7 @@ fn exit_code(exit: Exit) -> ExitCode {
 struct Dimms(Vec<Option<Dimm>>);
 
 impl Dimms {
-    /// Plugs another one; answers with what to tell. Those that are gone by now make room for it.
+    /// Plugs another one; returns a message for the user. Frees the memory of those that are gone by now.
     fn plug(&mut self, machine: &mut Machine, spec: DimmSpec, fill: Option<u8>) -> Result<String> {
         self.reap(machine)?;
         machine.image().arch.about().check_memory("plug", spec.size)?;
@@ -112,7 +112,7 @@ impl Dimms {
         Ok(())
     }
 
-    /// Asks the guest to let go of DIMM `number`.
+    /// Requests the unplug of DIMM `number` from the guest.
     fn unplug(&self, machine: &mut Machine, number: usize) -> Result<()> {
         match self.0.get(number) {
             Some(Some(dimm)) => machine.unplug(dimm),
@@ -202,7 +202,7 @@ fn typed_lines() -> mpsc::Receiver<String> {
     lines
 }
 
-/// Does what a line asks for; answers with something to print. Mistakes are told, not fatal.
+/// Executes a typed line; returns a message to print. Mistakes are reported, not fatal.
 fn obey(
     machine: &mut Machine,
     dimms: &mut Dimms,
@@ -259,7 +259,7 @@ mod tests {
             let told = dimms.plug(&mut machine, "1G".parse().unwrap(), None).unwrap();
             assert_eq!(told, format!("DIMM {number}: 1 GiB at 0x100000000"));
             dimms.unplug(&mut machine, number).unwrap();
-            // The answer to this comes after the event that the DIMM is gone.
+            // The reply to this comes after the event that the DIMM is gone.
             assert!(machine.dimms().unwrap().is_empty());
         }
         assert!(dimms.unplug(&mut machine, 48).unwrap_err().to_string().contains("is gone"));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_answered_with_how_it_should_be() {
+    fn wrong_commands_are_recognised() {
         for line in ["plug", "plug 1G 2G", "plug nonsense", "unplug", "unplug x"] {
             assert!(matches!(meaning(line), Typed::Wrong(_)), "{line}");
         }

@@ -42,7 +42,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let image = build::image(root, config.image, &[])?;
     if args.gdb {
         config.gdb = Some(free_port()?);
-        // Whoever debugs takes their time.
+        // There is no timeout while someone debugs.
         config.timeout = None;
         config.patience = Duration::from_secs(24 * 3600);
         announce_debugger(&image, &config);

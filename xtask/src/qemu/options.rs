@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_their_time_gets_no_timeout() {
+    fn options_that_wait_for_a_person_refuse_a_timeout() {
         assert!(refusal(&["--interactive", "--timeout", "5"]).contains("--interactive"));
         assert!(refusal(&["--gdb", "--timeout", "5"]).contains("--gdb"));
     }

@@ -46,7 +46,7 @@ pub(crate) enum Entry {
 }
 
 impl Page {
-    /// Standard output, coloured if a person looks at it and wants colours (<https://no-color.org>).
+    /// Standard output, coloured if it is a terminal and colours are not turned off (<https://no-color.org>).
     pub(crate) fn stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         if wanted && stdout().is_terminal() { Self::Coloured } else { Self::Plain }

@@ -1,4 +1,4 @@
-//! The tour's report: a value that holds all that a tour found and told.
+//! The tour's report: a value that holds all that a tour found and printed.
 //!
 //! Programs read it as one JSON object, addresses and sizes in bytes. People read its entries as the
 //! [page](super::page) renders each as soon as it is known.
@@ -14,17 +14,17 @@ pub(crate) struct Report {
     arch: &'static str,
     machine: &'static str,
     accel: &'static str,
-    /// Bytes in a page: what was asked for until the kernel tells.
+    /// Bytes in a page: the configured size until the kernel reports its own.
     pub(crate) page_size: u64,
     /// `pass`, `refused` or `fail`.
     pub(crate) verdict: &'static str,
-    /// Bytes of boot memory set aside for memory to come; null if the kernel never told.
+    /// Bytes of boot memory set aside for memory to come; null if the kernel never reported it.
     pub(crate) reserved_for_hotplug: Option<u64>,
-    /// The CPUs that are up, and what they did; empty if the kernel never told.
+    /// The CPUs that are up, and what they did; empty if the kernel never reported it.
     pub(crate) cpus: Vec<Cpu>,
     /// What the kernel did, in order, as it reported it.
     pub(crate) steps: Vec<Step>,
-    /// What was told about it, for people.
+    /// The messages about it, for people.
     #[serde(skip)]
     told: Vec<Entry>,
     #[serde(skip)]
@@ -32,7 +32,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A report on a machine that nothing has happened to, told on `page`.
+    /// An empty report on a machine, which prints on `page`.
     pub(crate) fn new(config: &Config, page: Page) -> Self {
         Self {
             arch: config.image.arch.name(),
@@ -76,7 +76,7 @@ impl Report {
         self.tell(Entry::Checked(what.into()));
     }
 
-    /// All that was told.
+    /// All messages.
     #[cfg(test)]
     pub(crate) fn told(&self) -> &[Entry] {
         &self.told

@@ -1,4 +1,4 @@
-//! The closing table: what each step did, what it cost, what the firmware was told.
+//! The closing table: what each step did, what it cost, what was reported to the firmware.
 
 use crate::machine::{Add, Online, Step, Use};
 use crate::size::{counted, grouped, human, signed};
@@ -8,8 +8,8 @@ pub(crate) fn table(steps: &[Step]) -> Vec<String> {
     let header =
         ["step", "what", "memory elsewhere", "guest instructions", "_OST"].map(String::from);
     let mut rows: Vec<[String; 5]> = std::iter::once(header).chain(steps.iter().map(row)).collect();
-    if !steps.iter().any(is_told) {
-        // This firmware takes no answers: without the heading the column would be a riddle.
+    if !steps.iter().any(has_status) {
+        // This firmware takes no statuses, so the column and its heading are left out.
         rows.iter_mut().for_each(|[.., ost]| ost.clear());
     }
     let widths: [usize; 5] = std::array::from_fn(|column| {
@@ -19,8 +19,8 @@ pub(crate) fn table(steps: &[Step]) -> Vec<String> {
     rows.iter().map(|row| aligned(row, &widths)).collect()
 }
 
-/// Does the step answer the firmware?
-fn is_told(step: &Step) -> bool {
+/// Has the step a status for the firmware?
+fn has_status(step: &Step) -> bool {
     match step {
         Step::Add(step) => step.ost.is_some(),
         Step::Remove(step) => step.ost.is_some(),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_firmware_asks_there_is_no_column_for_answers() {
+    fn without_statuses_to_firmware_their_column_is_left_out() {
         let line = r#"{"operation":"remove","system_bytes":0,"instructions":12,"ost":null}"#;
         let lines = table(&[step(line)]);
         assert!(lines[0].ends_with("guest instructions") && lines[1].ends_with("12"), "{lines:?}");

@@ -24,7 +24,7 @@ pub(crate) struct Tour<'a> {
     config: &'a Config,
     args: &'a Args,
     report: &'a mut Report,
-    /// The sizes the kernel works with, whatever it was told.
+    /// The sizes the kernel works with, which may differ from the configured ones.
     geometry: Geometry,
     /// Bytes that the adds so far took from memory elsewhere, and the removes did not give back.
     ///
@@ -34,7 +34,7 @@ pub(crate) struct Tour<'a> {
 }
 
 impl<'a> Tour<'a> {
-    /// A tour of `machine`, told and recorded in `report`.
+    /// A tour of `machine`, printed and recorded in `report`.
     pub(crate) fn new(
         machine: &'a mut Machine,
         config: &'a Config,
@@ -155,7 +155,7 @@ impl<'a> Tour<'a> {
              each page).",
         ));
         self.report.text(if self.args.stays_offline() {
-            "Its policy is to leave memory offline: it was told to put each block online."
+            "Its policy is to leave memory offline: each block was put online by a command."
         } else {
             "Then it put all of it online."
         });
@@ -259,7 +259,7 @@ impl<'a> Tour<'a> {
         Ok(())
     }
 
-    /// Compares what the firmware was told of a DIMM with what a step claims, and with what was done.
+    /// Compares the status that the firmware got for a DIMM with what a step claims, and with what was done.
     fn compare_status(
         &mut self,
         dimm: &Dimm,
@@ -270,15 +270,15 @@ impl<'a> Tour<'a> {
         let (id, told) = (&dimm.id, self.machine.status(dimm, request)?);
         ensure!(
             claimed == told,
-            "{id}: the kernel says it answered the firmware with {claimed:x?}, but QEMU got {told:x?}",
+            "{id}: the kernel says it reported to the firmware {claimed:x?}, but QEMU got {told:x?}",
         );
         let Some(told) = told else { return Ok(()) };
         let meaning = if told == 0 { "success" } else { "failure" };
         ensure!(
             (told == 0) == done,
-            "the firmware was told of {meaning} ({request:?} of {id}), which is not so",
+            "the kernel reported {meaning} to firmware ({request:?} of {id}), which is wrong",
         );
-        self.report.checked(format!("the firmware was told of {meaning} (_OST {told:#x})"));
+        self.report.checked(format!("the kernel reported {meaning} to firmware (_OST {told:#x})"));
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl<'a> Tour<'a> {
         let verdict = self.machine.verdict()?;
         let exit = self.machine.exit(0)?;
         ensure!(exit == self.machine.left(0), "the kernel's verdict is {verdict}, but {exit}");
-        self.report.checked("the guest exited as it was told");
+        self.report.checked("the guest exited with the requested code");
         let refusals = self.report.steps.iter().any(|step| step.error().is_some());
         ensure!(
             !(verdict == Verdict::Pass && refusals),
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_exit_code_is_no_pass_though_the_verdict_was() {
+    fn a_wrong_exit_code_is_a_failure_even_if_the_verdict_is_success() {
         assert!(failure(Habit::ExitsWrong).contains("the guest exited with 7"));
         assert!(failure(Habit::Killed).contains("killed by signal 9"));
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::machine::{Add, Machine};
 use crate::size::human;
 
-/// A page and its descriptor, as the monitor's `mapping` tells it.
+/// A page and its descriptor, as the monitor's `mapping` prints them.
 #[derive(Debug, Deserialize)]
 struct Mapping {
     cpu: String,
@@ -31,7 +31,7 @@ struct Walked {
 /// a name; checks that they lead to where the add says.
 ///
 /// # Errors
-/// When there is none, or it leads elsewhere.
+/// When a translation is missing, or leads elsewhere.
 pub(crate) fn of_add(
     machine: &mut Machine,
     add: &Add,
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapping_is_read_and_what_is_not_mapped_is_told_apart() {
+    fn a_mapping_is_read_and_a_missing_one_is_recognised() {
         let told = r#"{"pfn":7,"cpu":"EL2","page":{"virt":4294967296,"phys":8192,"leaf":2097152,
             "rights":"read, write"},"descriptor":null}"#;
         let told: Mapping = serde_json::from_str(told).unwrap();

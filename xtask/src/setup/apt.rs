@@ -17,7 +17,7 @@ pub(crate) fn is_debian() -> bool {
 
 /// May this process install packages without asking: Debian, and root?
 pub(crate) fn usable() -> bool {
-    is_debian() && tool::answer("id", &["-u"]).as_deref() == Some("0")
+    is_debian() && tool::output_of("id", &["-u"]).as_deref() == Some("0")
 }
 
 /// Installs `packages`, refreshing the package lists first.

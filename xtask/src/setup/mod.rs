@@ -7,7 +7,7 @@
 //!   Debian and root?     -> apt-get update && install
 //!   else                 -> print what to run, exit non-zero
 //! ```
-//! Looking for what is there costs a few milliseconds, so every command simply asks each time.
+//! Looking for what is installed takes a few milliseconds, so every command simply looks each time.
 
 mod apt;
 mod programs;

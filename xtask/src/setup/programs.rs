@@ -12,7 +12,7 @@ use crate::tool;
 pub(crate) struct Program {
     /// What is looked for on the search path.
     pub(crate) name: &'static str,
-    /// Where to look for what is no program: full paths, one for each system that we know.
+    /// Where to look for a file that is not a program: full paths, one for each system that we know.
     pub(crate) files: &'static [&'static str],
     /// Debian's package.
     pub(crate) debian: &'static str,

@@ -67,7 +67,7 @@ impl Toolchain {
                         "-Zbuild-std-features=compiler-builtins-mem",
                     ])
                     .env("RUSTC_BOOTSTRAP", "1")
-                    // The standard library's own code is reported on, and is none of ours.
+                    // The report would be about the standard library's own code, which we do not maintain.
                     .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
                     .env("CARGO", DEBIAN_CARGO)
                     .env("RUSTC", DEBIAN_RUSTC)
@@ -127,7 +127,7 @@ fn ways(facts: Facts) -> Vec<Way> {
 /// A toolchain that builds for `target`, set up if need be.
 ///
 /// # Errors
-/// When there is none and none can be fetched; the error says what failed and what to type.
+/// When no toolchain is installed and none can be fetched; the error says what failed and what to type.
 pub(crate) fn toolchain(target: &Target) -> Result<Toolchain> {
     for way in ways(facts(target)) {
         match take(way, target) {
@@ -207,7 +207,7 @@ fn facts(target: &Target) -> Facts {
 /// The directory the active compiler keeps its libraries in.
 fn sysroot() -> Option<PathBuf> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    tool::answer(rustc, &["--print", "sysroot"]).map(PathBuf::from)
+    tool::output_of(rustc, &["--print", "sysroot"]).map(PathBuf::from)
 }
 
 fn has_target_std(target: &Target) -> bool {
@@ -225,15 +225,15 @@ fn has_rust_lld() -> bool {
 }
 
 fn debian_complete() -> bool {
-    let Some(root) = tool::answer(DEBIAN_RUSTC, &["--print", "sysroot"]) else {
+    let Some(root) = tool::output_of(DEBIAN_RUSTC, &["--print", "sysroot"]) else {
         return false;
     };
     let sources = Path::new(&root).join("lib/rustlib/src/rust/library/core/Cargo.toml");
     sources.is_file()
         && apt::is_debian()
         && tool::find("ld.lld").is_some()
-        && tool::answer(DEBIAN_RUSTC, &["--version"]).is_some_and(|line| new_enough(&line))
-        && tool::answer(DEBIAN_CARGO, &["--version"]).is_some_and(|line| new_enough(&line))
+        && tool::output_of(DEBIAN_RUSTC, &["--version"]).is_some_and(|line| new_enough(&line))
+        && tool::output_of(DEBIAN_CARGO, &["--version"]).is_some_and(|line| new_enough(&line))
 }
 
 /// Does a line such as `rustc 1.96.0 (...)` name a version that compiles this project?

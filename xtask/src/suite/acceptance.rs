@@ -90,7 +90,7 @@ fn memmap_pages(machine: &mut Machine, pfn: u64) -> Result<Vec<serde_json::Value
 /// Free bytes of boot memory.
 fn boot_free(machine: &mut Machine) -> Result<u64> {
     let zones = machine.json("zones --json")?;
-    let zones = zones.as_array().context("zones are no list")?;
+    let zones = zones.as_array().context("zones are not a list")?;
     let system = zones.iter().filter(|zone| zone["zone"] == "system");
     Ok(system.filter_map(|zone| zone["free_bytes"].as_u64()).sum())
 }

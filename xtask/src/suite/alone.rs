@@ -14,7 +14,7 @@ fn hotplug_events_are_served_without_a_monitor(lab: &Lab) -> Result<()> {
         // Nothing reads this: it must neither end the machine nor stop it.
         machine.type_line("exit 0")?;
         (1..=3).try_for_each(|round| {
-            comes_and_goes(lab, machine).with_context(|| format!("round {round}"))
+            plug_and_unplug(lab, machine).with_context(|| format!("round {round}"))
         })?;
         ensure!(machine.ended().is_none(), "the machine has ended");
         let lines = machine.lines_from(0);
@@ -24,7 +24,7 @@ fn hotplug_events_are_served_without_a_monitor(lab: &Lab) -> Result<()> {
 }
 
 /// A DIMM is plugged, taken, put online, and given back.
-fn comes_and_goes(lab: &Lab, machine: &mut Machine) -> Result<()> {
+fn plug_and_unplug(lab: &Lab, machine: &mut Machine) -> Result<()> {
     let dimm = machine.plug(lab.dimm("256M")?, None)?;
     let add: Add = machine.done()?;
     ensure!((add.start(), add.size()) == (dimm.start, dimm.size), "{dimm:?}: {add:?}");

@@ -13,8 +13,8 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_cpu_that_does_not_come_is_named_and_the_others_work,
     a_cpu_that_firmware_has_disabled_is_named if has_disabled_cpus,
     all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled,
-    a_panic_on_one_cpu_stops_the_others_and_is_told_once,
-    a_stack_of_another_cpu_that_overflows_is_told_by_name,
+    a_panic_on_one_cpu_stops_the_others_and_is_reported_once,
+    a_stack_of_another_cpu_that_overflows_is_reported_by_name,
     a_cpu_that_does_not_drop_its_translations_is_named_and_the_memory_stays if asks_cpus_to_flush,
 ];
 
@@ -138,7 +138,7 @@ fn died_once(machine: &mut Machine, wanted: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn a_panic_on_one_cpu_stops_the_others_and_is_told_once(lab: &Lab) -> Result<()> {
+fn a_panic_on_one_cpu_stops_the_others_and_is_reported_once(lab: &Lab) -> Result<()> {
     lab.with(&machine(lab, 4, &["128M"])?, |machine| {
         // The kernel may be gone before it has answered.
         let _ = machine.command("crash 3");
@@ -146,7 +146,7 @@ fn a_panic_on_one_cpu_stops_the_others_and_is_told_once(lab: &Lab) -> Result<()>
     })
 }
 
-fn a_stack_of_another_cpu_that_overflows_is_told_by_name(lab: &Lab) -> Result<()> {
+fn a_stack_of_another_cpu_that_overflows_is_reported_by_name(lab: &Lab) -> Result<()> {
     lab.with(&machine(lab, 2, &["128M"])?, |machine| {
         let _ = machine.command("crash stack 1");
         died_once(machine, &["hotmem: panic: CPU 1 kernel stack overflow: "])
@@ -161,7 +161,7 @@ fn a_cpu_that_does_not_drop_its_translations_is_named_and_the_memory_stays(
         machine.run("crash deaf 1")?;
         machine.unplug(&taken.dimm)?;
         let told = machine.statuses(&taken.dimm, Request::Ejection)?;
-        ensure!(told.last().is_some_and(|&last| last != 0), "the firmware was told {told:x?}");
+        ensure!(told.last().is_some_and(|&last| last != 0), "the firmware got {told:x?}");
         let remove = loop {
             let step = machine.next_step()?;
             if step.operation() == "remove" {

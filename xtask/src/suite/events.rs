@@ -64,7 +64,7 @@ fn watch(machine: &mut Machine, count: usize) -> Result<Seen> {
     Ok(seen)
 }
 
-/// Checks that exactly these DIMMs were taken, with success told to the firmware for each.
+/// Checks that exactly these DIMMs were taken, with success reported to the firmware for each.
 fn all_taken(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
     let starts: BTreeSet<u64> = seen.adds.iter().map(Add::start).collect();
     let wanted: BTreeSet<u64> = dimms.iter().map(|dimm| dimm.start).collect();

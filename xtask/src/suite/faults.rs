@@ -1,4 +1,5 @@
-//! Adding memory when there is none left: it needs none, and where it would, it fails without a trace.
+//! Adding memory when no memory is left: an add that needs none works, and one that needs some fails without
+//! a trace.
 
 use anyhow::{Context, Result, ensure};
 

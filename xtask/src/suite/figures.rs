@@ -91,7 +91,7 @@ fn every_case_of_an_allocation_is_counted(lab: &Lab) -> Result<()> {
     lab.with(&config, |machine| {
         let taken = plug(machine, "256M")?;
         let cases = machine.json("bench --json")?;
-        let cases = cases.as_array().context("`bench --json` is no list")?;
+        let cases = cases.as_array().context("`bench --json` is not a list")?;
         ensure!(cases.len() == 7, "the cases of `bench`: {cases:?}");
         for case in cases {
             let instructions = case["instructions"].as_f64().unwrap_or_default();

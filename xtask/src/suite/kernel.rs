@@ -10,9 +10,9 @@ use crate::machine::{Config, Exit, Machine};
 use crate::size::Size;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_crash_is_told_with_names_and_its_own_exit_code,
-    a_stack_that_overflows_is_told_by_name,
-    an_nmi_is_told_with_names_and_its_own_exit_code if has_nmi,
+    a_crash_is_reported_with_names_and_its_own_exit_code,
+    a_stack_that_overflows_is_reported_by_name,
+    an_nmi_is_reported_with_names_and_its_own_exit_code if has_nmi,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
     an_image_that_is_loaded_elsewhere_is_refused_by_name if on_ppc64,
@@ -25,7 +25,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     text_is_mapped_twice_and_writable_nowhere,
 ];
 
-/// Whether nothing reads the console before the kernel: SLOF and EDK II take what is typed for theirs.
+/// Whether nothing reads the console before the kernel: SLOF and EDK II read what is typed as their own input.
 fn is_first_to_listen(lab: &Lab) -> bool {
     !matches!(lab.firmware(), Firmware::Slof | Firmware::Uefi)
 }
@@ -42,7 +42,7 @@ fn said(machine: &Machine, wanted: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn a_crash_is_told_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
+fn a_crash_is_reported_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
     lab.started(&lab.room(&["128M"])?, |machine| {
         machine.wait_ready()?;
         // The kernel may be gone before it has answered.
@@ -54,7 +54,7 @@ fn a_crash_is_told_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
     })
 }
 
-fn a_stack_that_overflows_is_told_by_name(lab: &Lab) -> Result<()> {
+fn a_stack_that_overflows_is_reported_by_name(lab: &Lab) -> Result<()> {
     lab.started(&lab.room(&["128M"])?, |machine| {
         machine.wait_ready()?;
         let _ = machine.command("crash stack");
@@ -78,10 +78,10 @@ fn has_nmi(lab: &Lab) -> bool {
     nmi(lab).is_some()
 }
 
-fn an_nmi_is_told_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
+fn an_nmi_is_reported_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
     lab.started(&lab.room(&["128M"])?, |machine| {
         machine.wait_ready()?;
-        // The guest may be gone before QEMU has answered: how it ended is what counts.
+        // The guest may be gone before QEMU has replied: only its exit is checked.
         let _ = machine.qmp("inject-nmi", json!({}));
         let exit = machine.wait_exit()?;
         ensure!(exit == Exit::Panicked, "{exit}");
@@ -173,7 +173,7 @@ fn words_that_mean_nothing_are_told_and_change_nothing(lab: &Lab) -> Result<()> 
     lab.with(&config, |machine| {
         let lines = machine.lines_from(0);
         let told = lines.iter().filter(|line| line.contains("is no word of this kernel's"));
-        ensure!(told.count() == 2, "not both words were told");
+        ensure!(told.count() == 2, "not both words were reported");
         finish(machine)
     })
 }

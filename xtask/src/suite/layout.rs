@@ -29,7 +29,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 ];
 
 /// Plugs one DIMM, uses it, unplugs it; `check` sees it in between.
-fn comes_and_goes(
+fn plug_and_unplug(
     lab: &Lab,
     size: &str,
     words: &[&str],
@@ -49,7 +49,7 @@ fn comes_and_goes(
 }
 
 fn eight_blocks_per_device_have_one_memmap_at_their_start(lab: &Lab) -> Result<()> {
-    comes_and_goes(lab, "1G", &["placement=device"], |taken, geometry| {
+    plug_and_unplug(lab, "1G", &["placement=device"], |taken, geometry| {
         let [group] = taken.add.groups.as_slice() else {
             anyhow::bail!("{} groups", taken.add.groups.len());
         };
@@ -67,7 +67,7 @@ fn eight_blocks_per_device_have_one_memmap_at_their_start(lab: &Lab) -> Result<(
 }
 
 fn eight_blocks_per_block_have_a_memmap_in_each(lab: &Lab) -> Result<()> {
-    comes_and_goes(lab, "1G", &["placement=block"], |taken, geometry| {
+    plug_and_unplug(lab, "1G", &["placement=block"], |taken, geometry| {
         let starts: Vec<u64> = taken.add.groups.iter().map(|group| group.memmap_start).collect();
         let blocks: Vec<u64> =
             (0..8).map(|block| taken.dimm.start + block * geometry.block).collect();
@@ -81,7 +81,7 @@ fn eight_blocks_per_block_have_a_memmap_in_each(lab: &Lab) -> Result<()> {
 }
 
 fn eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole(lab: &Lab) -> Result<()> {
-    comes_and_goes(lab, "1G", &["placement=boot"], |taken, geometry| {
+    plug_and_unplug(lab, "1G", &["placement=boot"], |taken, geometry| {
         ensure!(
             taken.add.placement == Placement::Boot && taken.add.groups.is_empty(),
             "{:?}",
@@ -99,7 +99,7 @@ fn eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole(lab: &Lab) -> 
 
 fn a_single_block_is_enough(lab: &Lab) -> Result<()> {
     for placement in ["device", "block", "boot"] {
-        comes_and_goes(lab, "128M", &[&format!("placement={placement}")], |taken, _| {
+        plug_and_unplug(lab, "128M", &[&format!("placement={placement}")], |taken, _| {
             ensure!(taken.online.blocks.len() == 1, "{} blocks", taken.online.blocks.len());
             Ok(())
         })?;

@@ -12,7 +12,7 @@ use crate::machine::{Dimm, Exit, Kind, Machine, Online, Remove, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content,
-    a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_let_go,
+    a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_unpinned,
     an_unplug_is_cancelled_while_it_runs_and_works_afterwards,
     a_veto_reaches_the_firmware_and_those_who_had_agreed,
     policy_decides_at_run_time_where_memory_goes,
@@ -24,7 +24,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     at13_a_dump_takes_memmaps_and_leaves_offline_memory_out,
 ];
 
-/// What a remove of a DIMM would come to.
+/// The monitor's forecast of the removal of a DIMM.
 fn explain(machine: &mut Machine, dimm: &Dimm) -> Result<Value> {
     machine.json(&format!("explain-remove {:#x} {:#x} --json", dimm.start, dimm.size))
 }
@@ -35,7 +35,7 @@ fn figure(machine: &mut Machine, owner: &str, name: &str) -> Result<u64> {
     status[name].as_u64().with_context(|| format!("{owner} has no {name}: {status}"))
 }
 
-/// An unplug that has to be refused; answers with the firmware's code and the kernel's reason.
+/// An unplug that has to be refused; returns the firmware's code and the kernel's reason.
 fn kept(machine: &mut Machine, dimm: &Dimm) -> Result<(Option<u64>, String)> {
     machine.unplug(dimm)?;
     let remove = loop {
@@ -73,7 +73,7 @@ fn memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content(lab: &La
     })
 }
 
-fn a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_let_go(lab: &Lab) -> Result<()> {
+fn a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_unpinned(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run("pool grow 10")?;
@@ -257,7 +257,7 @@ fn a_machine_check_takes_its_page_out_of_use_and_the_kernel_goes_on(lab: &Lab) -
 fn a_machine_check_that_lost_the_state_of_the_cpu_ends_the_kernel(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         let line = "mce 0 1 0xbf00000000000134 0xd 0x100000 0x8c";
-        // The guest may be gone before QEMU has answered: how it ended is what counts.
+        // The guest may be gone before QEMU has replied: only its exit is checked.
         let _ = machine.qmp("human-monitor-command", json!({ "command-line": line }));
         let exit = machine.wait_exit()?;
         ensure!(exit == Exit::Panicked, "{exit}");

@@ -6,7 +6,6 @@
 
 mod acceptance;
 mod alone;
-mod answers;
 mod cpus;
 mod events;
 mod faults;
@@ -16,6 +15,7 @@ mod lab;
 mod layout;
 mod life;
 mod monitor;
+mod outcomes;
 mod refusals;
 mod scripts;
 mod storm;
@@ -63,12 +63,12 @@ macro_rules! scenarios {
 }
 use scenarios;
 
-/// Holds on x86_64: for what is said in its addresses, its exceptions or its instructions.
+/// Holds on x86_64: for scenarios that depend on its addresses, its exceptions or its instructions.
 fn on_x86_64(lab: &Lab) -> bool {
     lab.arch() == Arch::X86_64
 }
 
-/// Holds on ppc64: for what is said of its hypervisor.
+/// Holds on ppc64: for scenarios that depend on its hypervisor.
 fn on_ppc64(lab: &Lab) -> bool {
     lab.arch() == Arch::Ppc64
 }
@@ -83,7 +83,7 @@ const TOPICS: [(&str, &[Scenario]); 14] = [
     ("cpus", cpus::SCENARIOS),
     ("acceptance", acceptance::SCENARIOS),
     ("scripts", scripts::SCENARIOS),
-    ("answers", answers::SCENARIOS),
+    ("outcomes", outcomes::SCENARIOS),
     ("life", life::SCENARIOS),
     ("taken", taken::SCENARIOS),
     ("faults", faults::SCENARIOS),
@@ -103,7 +103,7 @@ const SAMPLE: [&str; 9] = [
     "layout::a_dimm_belongs_to_the_node_the_firmware_names",
     "events::eight_dimms_in_one_event_are_all_taken_and_all_given_back",
     "events::inserts_and_ejects_in_one_event_are_told_apart",
-    "monitor::the_guest_exits_with_the_code_it_is_told",
+    "monitor::the_guest_exits_with_the_code_that_was_typed",
     "alone::hotplug_events_are_served_without_a_monitor",
 ];
 

@@ -1,4 +1,4 @@
-//! The monitor: what it answers, and that nothing typed at it does harm.
+//! The monitor: its replies, and that nothing typed at it does harm.
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,27 +9,27 @@ use super::{Scenario, scenarios};
 use crate::machine::Machine;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    garbage_is_answered_with_errors_and_changes_nothing,
+    garbage_gets_errors_and_changes_nothing,
     arguments_out_of_range_are_refused,
     help_names_every_command,
-    answers_in_json_are_json_and_agree_with_each_other,
+    replies_in_json_are_json_and_agree_with_each_other,
     pages_are_allocated_and_freed_and_a_double_free_is_refused,
     a_block_goes_offline_and_online_by_hand,
     memory_that_the_firmware_owns_is_not_removed_by_hand,
     memory_that_is_not_there_cannot_be_added,
     a_translation_can_be_walked,
-    the_guest_exits_with_the_code_it_is_told,
+    the_guest_exits_with_the_code_that_was_typed,
     a_snapshot_tells_that_something_changed,
 ];
 
-/// Types something that is no command; it has to be answered with an error.
+/// Types something that is not a command; the reply has to be an error.
 fn garbage(machine: &mut Machine, text: &str) -> Result<()> {
     let reply = machine.command(text)?;
     ensure!(reply.error.is_some(), "`{}` was taken for a command", text.escape_debug());
     Ok(())
 }
 
-fn garbage_is_answered_with_errors_and_changes_nothing(lab: &Lab) -> Result<()> {
+fn garbage_gets_errors_and_changes_nothing(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         machine.run("snapshot save")?;
@@ -122,7 +122,7 @@ fn help_names_every_command(lab: &Lab) -> Result<()> {
     })
 }
 
-fn answers_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
+fn replies_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         for command in ["stats --json", "zones --json"] {
@@ -229,7 +229,7 @@ fn a_translation_can_be_walked(lab: &Lab) -> Result<()> {
     })
 }
 
-fn the_guest_exits_with_the_code_it_is_told(lab: &Lab) -> Result<()> {
+fn the_guest_exits_with_the_code_that_was_typed(lab: &Lab) -> Result<()> {
     for (command, code) in [("exit", 0), ("exit 0", 0), ("exit 7", 7), ("exit 100", 100)] {
         lab.with(&lab.room(&["128M"])?, |machine| {
             machine.type_line(command)?;

@@ -11,7 +11,7 @@ use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Request};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_dimm_that_is_no_whole_number_of_blocks_is_refused_by_name if Lab::has_odd_dimms,
+    a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name if Lab::has_odd_dimms,
     a_refused_dimm_leaves_room_for_the_next_one if Lab::has_odd_dimms,
     a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others,
     a_dimm_smaller_than_a_block_is_refused_by_name if has_larger_blocks,
@@ -25,7 +25,7 @@ fn has_larger_blocks(lab: &Lab) -> bool {
     (lab.about().blocks)(lab.page()).iter().any(|&block| block > lab.block())
 }
 
-/// Plugs a DIMM that has to be refused; answers with the kernel's reason.
+/// Plugs a DIMM that has to be refused; returns the kernel's reason.
 fn plug_refused(machine: &mut Machine, spec: DimmSpec) -> Result<String> {
     let dimm = machine.plug(spec, None)?;
     let add: Add = machine.next()?;
@@ -33,14 +33,14 @@ fn plug_refused(machine: &mut Machine, spec: DimmSpec) -> Result<String> {
     let told = machine.status(&dimm, Request::Insertion)?;
     ensure!(
         told != Some(0) && add.ost == told,
-        "the firmware was told {told:x?}, the step says {:x?}",
+        "the firmware got {told:x?}, the step says {:x?}",
         add.ost
     );
     unchanged(machine)?;
     Ok(why)
 }
 
-fn a_dimm_that_is_no_whole_number_of_blocks_is_refused_by_name(lab: &Lab) -> Result<()> {
+fn a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["100M"])?, |machine| {
         let odd = lab.dimm("100M")?;
         let why = plug_refused(machine, odd)?;
@@ -119,7 +119,7 @@ fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -
         machine.wait_kept(&taken.dimm)?;
         let told = machine.status(&taken.dimm, Request::Ejection)?;
         // ACPI 6.5, table 6.22: 0x81 device in use, 0x82 device busy.
-        ensure!(matches!(told, None | Some(0x81 | 0x82)), "the firmware was told {told:x?}");
+        ensure!(matches!(told, None | Some(0x81 | 0x82)), "the firmware got {told:x?}");
         unchanged(machine)?;
         // What else is reported are the failure itself and blocks that come back online.
         let steps = machine.unread_steps()?;
@@ -137,7 +137,7 @@ fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -
     })
 }
 
-/// Allocates until a page lies in `dimm`; answers with everything allocated.
+/// Allocates until a page lies in `dimm`; returns everything allocated.
 fn allocate_inside(machine: &mut Machine, dimm: &Dimm, page: u64) -> Result<Vec<u64>> {
     let frames = dimm.start / page..(dimm.start + dimm.size) / page;
     let mut pages = Vec::new();

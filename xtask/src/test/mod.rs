@@ -192,7 +192,7 @@ impl Args {
 /// Runs the command.
 ///
 /// # Errors
-/// When a suite cannot even start, for want of a tool; a suite that runs and fails is counted.
+/// When a suite cannot start because a tool is missing; a suite that runs and fails is counted.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     // Wrong options are told before anything runs.
     let runs = args.runs()?;

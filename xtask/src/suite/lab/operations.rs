@@ -64,10 +64,10 @@ pub(crate) fn free(machine: &mut Machine, pfn: u64) -> Result<()> {
     machine.run(&format!("free {pfn:#x}")).map(|_| ())
 }
 
-/// Takes every page the allocator has; answers with what to free again.
+/// Takes every page the allocator has; returns them, to be freed again.
 ///
 /// # Errors
-/// When there is none.
+/// When the allocator has no page.
 pub(crate) fn exhaust(machine: &mut Machine) -> Result<Vec<u64>> {
     let taken = take_all(machine)?;
     ensure!(!taken.is_empty(), "there was nothing to allocate");

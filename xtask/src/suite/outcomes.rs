@@ -1,7 +1,7 @@
-//! What the firmware is told: one table, a row for each way that a request can end.
+//! The outcomes that are reported to firmware: one table, a row for each way that a request can end.
 //!
 //! Codes are those of ACPI 6.5, table 6.22: 0x81 in use, 0x82 busy, 0x83 a dependency, 0x84 in progress.
-//! A POWER hypervisor takes none: there it shows whether it is told that memory stays.
+//! A POWER hypervisor takes no codes: there a scenario checks whether the kernel reports that memory stays.
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,9 +11,9 @@ use crate::machine::{Add, Dimm, Machine, Request};
 use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    every_end_of_an_eject_is_told_by_its_code,
-    memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused,
-    memory_that_is_added_but_does_not_come_online_is_told_apart,
+    every_end_of_an_eject_is_reported_by_its_code,
+    memory_that_an_operator_uses_is_not_ejected_though_its_device_was_refused,
+    memory_that_is_added_but_does_not_come_online_has_a_code_of_its_own,
 ];
 
 /// A way an eject can end.
@@ -22,7 +22,7 @@ struct Row {
     what: &'static str,
     /// What puts it there.
     spoil: &'static [&'static str],
-    /// What the firmware is told.
+    /// The codes that are reported to the firmware.
     told: &'static [u64],
     /// What takes it away again.
     mend: &'static [&'static str],
@@ -58,8 +58,8 @@ const ROWS: [Row; 5] = [
     },
 ];
 
-/// Unplugs, which has to end with the firmware told these codes, or, where it takes none, with as much as
-/// the last of them says.
+/// Unplugs, and checks that the firmware gets these codes. Where it takes no codes, checks that the DIMM goes or
+/// stays as the last code says.
 fn unplug_told(lab: &Lab, machine: &mut Machine, dimm: &Dimm, codes: &[u64]) -> Result<()> {
     machine.unplug(dimm)?;
     let told = machine.statuses(dimm, Request::Ejection)?;
@@ -85,7 +85,7 @@ fn unplug_told_in_steps(
     }
 }
 
-fn every_end_of_an_eject_is_told_by_its_code(lab: &Lab) -> Result<()> {
+fn every_end_of_an_eject_is_reported_by_its_code(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["128M"])?;
     config.memory = lab.memory(lab.block().max(128 * MIB));
     lab.with(&config, |machine| {
@@ -112,7 +112,7 @@ fn one_row(lab: &Lab, machine: &mut Machine, row: &Row) -> Result<()> {
     unplug_told_in_steps(lab, machine, &taken.dimm, &[0x84, 0]).context("afterwards")
 }
 
-fn memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused(
+fn memory_that_an_operator_uses_is_not_ejected_though_its_device_was_refused(
     lab: &Lab,
 ) -> Result<()> {
     let block = lab.block();
@@ -133,7 +133,7 @@ fn memory_that_an_operator_uses_is_not_let_go_though_its_device_was_refused(
     })
 }
 
-fn memory_that_is_added_but_does_not_come_online_is_told_apart(lab: &Lab) -> Result<()> {
+fn memory_that_is_added_but_does_not_come_online_has_a_code_of_its_own(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         machine.run("notify add 0 online")?;
         let dimm = insert(machine, "256M")?;
