@@ -7,6 +7,7 @@ use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::pte::process_entry;
 use super::{Ppc64, frame, own, rtas, tlb};
 use crate::area::CpuArea;
+use crate::common::cache::lines;
 use crate::contract::{Clock, Cpu, Cpus, Exit, Features};
 use crate::machine_info::MachineInfo;
 use core::arch::asm;
@@ -19,7 +20,7 @@ const EE: u64 = 1 << 15;
 /// Ticks of the timebase in a second, where no device tree tells: those of every POWER CPU since POWER6.
 const TIMEBASE_HERTZ: u64 = 512_000_000;
 /// Bytes of a cache line, of POWER9 and POWER10.
-const LINE: usize = 128;
+const LINE: u64 = 128;
 /// Modify, register, radix, and let the guest invalidate (LoPAR 14.14.7, H_REGISTER_PROC_TBL).
 const NEW_RADIX_TABLE: u64 = 0x10 | 0x08 | 0x04 | 0x01;
 
@@ -100,10 +101,9 @@ impl Cpu for Ppc64 {
     }
 
     fn clean_cache(range: VirtRange) {
-        for at in (0..range.len()).step_by(LINE) {
-            let at = range.start().add(at).get();
+        for at in lines(range, LINE) {
             // SAFETY: the line is mapped, as the caller says; writing it back changes no content.
-            unsafe { asm!("dcbf 0, {}", in(reg) at, options(nostack, preserves_flags)) };
+            unsafe { asm!("dcbf 0, {}", in(reg) at.get(), options(nostack, preserves_flags)) };
         }
         // SAFETY: a barrier: the lines are written back before anything that follows.
         unsafe { asm!("sync", options(nostack, preserves_flags)) };

@@ -6,6 +6,7 @@
 use super::clock::measure_timestamp_hertz;
 use super::{X86_64, machine_check, port};
 use crate::area::CpuArea;
+use crate::common::cache::lines;
 use crate::contract::{Clock, Cpu, Exit, Features};
 use crate::machine_info::MachineInfo;
 use ::x86_64::VirtAddr as CpuAddr;
@@ -167,10 +168,9 @@ impl Cpu for X86_64 {
     fn clean_cache(range: VirtRange) {
         let line = u64::from(__cpuid(1).ebx >> 8 & 0xff) * 8;
         let line = if line == 0 { 64 } else { line };
-        for at in (0..range.len()).step_by(line as usize) {
-            let at = range.start().add(at).get();
+        for at in lines(range, line) {
             // SAFETY: the line is mapped, as the caller says; flushing it changes no content.
-            unsafe { asm!("clflush [{}]", in(reg) at, options(nostack, preserves_flags)) };
+            unsafe { asm!("clflush [{}]", in(reg) at.get(), options(nostack, preserves_flags)) };
         }
         // SAFETY: a fence; the flushes are done before anything that follows (CLFLUSH is ordered by it).
         unsafe { asm!("mfence", options(nostack, preserves_flags)) };
