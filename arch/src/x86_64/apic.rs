@@ -48,6 +48,9 @@ pub trait Msrs {
     fn read(&self, number: u32) -> u64;
     /// Writes register `number`.
     fn write(&self, number: u32, value: u64);
+    /// Every store so far is visible to all CPUs before a register of the APIC is written. Such a write does not wait
+    /// for stores by itself (SDM vol. 3A, 12.12.3).
+    fn publish(&self);
 }
 
 /// How a local APIC is reached. Each CPU has its own at the same place.
@@ -136,6 +139,7 @@ impl<R: Registers, M: Msrs> LocalApic<R, M> {
                 if to == u32::MAX {
                     return false;
                 }
+                msrs.publish();
                 msrs.write(msr(COMMAND), u64::from(to) << 32 | u64::from(command))
             }
             Access::Window(registers) => {
@@ -331,7 +335,14 @@ mod tests {
         fn write(&self, number: u32, value: u64) {
             self.0.borrow_mut().push((number.into(), value));
         }
+
+        fn publish(&self) {
+            self.0.borrow_mut().push(PUBLISHED);
+        }
     }
+
+    /// A fence, among what is written.
+    const PUBLISHED: (u64, u64) = (u64::MAX, 0);
 
     type Apic<'n> = LocalApic<&'n Noted, &'n Noted>;
 
@@ -356,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn an_x2apic_is_turned_on_first_and_sends_by_one_word() {
+    fn an_x2apic_is_turned_on_first_and_sends_by_one_word_behind_all_stores() {
         let noted = Noted::default();
         let apic = Apic::take(Access::Msrs(&noted), 0xff);
         let written = noted.0.take();
@@ -364,7 +375,7 @@ mod tests {
         assert_eq!(written.last(), Some(&(0x80f, 0x1ff)));
         assert_eq!(apic.id(), 0x1_0003);
         assert!(apic.send(0x1_0004, Message::Start(0x9f)));
-        assert_eq!(noted.0.take(), [(0x830, 0x1_0004 << 32 | 0x469f)]);
+        assert_eq!(noted.0.take(), [PUBLISHED, (0x830, 0x1_0004 << 32 | 0x469f)]);
         apic.end_of_interrupt();
         assert_eq!(noted.0.take(), [(0x80b, 0)]);
     }

@@ -12,6 +12,7 @@ use crate::area::Launch;
 use crate::contract::{self, Clock, Cpu};
 use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
 use ::x86_64::registers::model_specific::Msr;
+use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
@@ -38,6 +39,11 @@ impl Msrs for CpuMsrs {
     fn write(&self, number: u32, value: u64) {
         // SAFETY: as above; interrupts are all that its registers change.
         unsafe { Msr::new(number).write(value) };
+    }
+
+    fn publish(&self) {
+        // SAFETY: fences: MFENCE waits for the stores, and nothing behind LFENCE begins before that.
+        unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
     }
 }
 
