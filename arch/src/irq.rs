@@ -136,6 +136,13 @@ pub enum Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoCpu(pub u64);
 
+impl NoCpu {
+    /// The result for the CPU that firmware calls `hardware`, which was `reached` or not.
+    pub(crate) const fn unless(reached: bool, hardware: u64) -> Result<(), Self> {
+        if reached { Ok(()) } else { Err(Self(hardware)) }
+    }
+}
+
 impl fmt::Display for NoCpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "there is no CPU {:#x}, or nothing reaches it", self.0)

@@ -45,8 +45,8 @@ pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
 pub const DISTRIBUTOR_V2_BYTES: u64 = 0x1000;
 /// Bytes of a version 2 CPU interface's window; the two pages need not be neighbours of more.
 pub const CPU_INTERFACE_BYTES: u64 = 0x1000;
-/// Bytes of a redistributor's two frames.
-pub const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
+/// Bytes of a redistributor's two frames, and of the two that virtual LPIs add (IHI 0069H, 12.10).
+const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
 
 /// Which architecture a controller follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,38 +198,71 @@ const PRIVATE_PRIORITY: usize = 0x1_0400;
 const PROCESSOR_SLEEP: u32 = 1 << 1;
 const CHILDREN_ASLEEP: u32 = 1 << 2;
 const LAST: u32 = 1 << 4;
+const VIRTUAL_LPIS: u32 = 1 << 1;
+
+/// A row of version 3 redistributors, one for each CPU.
+#[derive(Debug)]
+pub struct Redistributors<R> {
+    registers: R,
+    bytes: u64,
+}
+
+impl<R: Registers> Redistributors<R> {
+    /// The row behind these `bytes` of registers, as it is.
+    pub fn new(registers: R, bytes: u64) -> Self {
+        Self { registers, bytes }
+    }
+
+    /// The redistributor of the CPU whose MPIDR_EL1 is `mpidr`: the row is walked to the one that says that it is the
+    /// last, or to its end.
+    pub fn of(&self, mpidr: u64) -> Option<Redistributor<'_, R>> {
+        let mut at = 0;
+        while self.bytes.saturating_sub(at) >= REDISTRIBUTOR_BYTES {
+            let one = Redistributor { registers: &self.registers, at: at as usize };
+            if one.belongs_to(mpidr) {
+                return Some(one);
+            }
+            let kind = one.read(REDISTRIBUTOR_TYPER);
+            if kind & LAST != 0 {
+                break;
+            }
+            at += REDISTRIBUTOR_BYTES << u32::from(kind & VIRTUAL_LPIS != 0);
+        }
+        None
+    }
+}
 
 /// A version 3 redistributor.
 #[derive(Debug)]
-pub struct Redistributor<R>(R);
+pub struct Redistributor<'r, R> {
+    registers: &'r R,
+    at: usize,
+}
 
-impl<R: Registers> Redistributor<R> {
-    /// The redistributor behind these registers, as it is.
-    pub fn new(registers: R) -> Self {
-        Self(registers)
-    }
-
-    /// Whether it belongs to the CPU whose MPIDR_EL1 is `mpidr`.
-    pub fn belongs_to(&self, mpidr: u64) -> bool {
+impl<R: Registers> Redistributor<'_, R> {
+    fn belongs_to(&self, mpidr: u64) -> bool {
         // GICR_TYPER 63:32: Aff3..Aff0.
         let affinity = (mpidr & 0x00ff_ffff) | mpidr >> 8 & 0xff00_0000;
-        u64::from(self.0.read(REDISTRIBUTOR_TYPER + 4)) == affinity
-    }
-
-    /// Whether it is the last of its row.
-    pub fn is_last(&self) -> bool {
-        self.0.read(REDISTRIBUTOR_TYPER) & LAST != 0
+        u64::from(self.read(REDISTRIBUTOR_TYPER + 4)) == affinity
     }
 
     /// Wakes it, with its CPU's own interrupts disabled except calls; returns whether it woke.
     pub fn wake(&self) -> bool {
-        self.0.write(WAKER, self.0.read(WAKER) & !PROCESSOR_SLEEP);
-        let awake = (0..PATIENCE).any(|_| self.0.read(WAKER) & CHILDREN_ASLEEP == 0);
-        self.0.write(PRIVATE_CLEAR_ENABLE, u32::MAX);
-        self.0.write(PRIVATE_GROUP, u32::MAX);
-        self.0.write(PRIVATE_PRIORITY, MIDDLE);
-        self.0.write(PRIVATE_SET_ENABLE, 1 << CALL);
+        self.write(WAKER, self.read(WAKER) & !PROCESSOR_SLEEP);
+        let awake = (0..PATIENCE).any(|_| self.read(WAKER) & CHILDREN_ASLEEP == 0);
+        self.write(PRIVATE_CLEAR_ENABLE, u32::MAX);
+        self.write(PRIVATE_GROUP, u32::MAX);
+        self.write(PRIVATE_PRIORITY, MIDDLE);
+        self.write(PRIVATE_SET_ENABLE, 1 << CALL);
         awake
+    }
+
+    fn read(&self, offset: usize) -> u32 {
+        self.registers.read(self.at + offset)
+    }
+
+    fn write(&self, offset: usize, value: u32) {
+        self.registers.write(self.at + offset, value);
     }
 }
 
@@ -360,13 +393,37 @@ mod tests {
         let fake = Fake::default();
         let registers = [(WAKER, 0b10), (REDISTRIBUTOR_TYPER, 0x10), (0x0c, 0x0300_0201)];
         fake.0.borrow_mut().extend(registers);
-        let redistributor = Redistributor::new(&fake);
-        assert!(redistributor.belongs_to(0x03_8000_0201) && !redistributor.belongs_to(0x201));
-        assert!(redistributor.is_last() && redistributor.wake());
+        let row = Redistributors::new(&fake, REDISTRIBUTOR_BYTES);
+        assert!(row.of(0x201).is_none());
+        let redistributor = row.of(0x03_8000_0201).unwrap();
+        assert!(redistributor.wake());
         assert_eq!(fake.get(WAKER), 0);
         let calls = [PRIVATE_GROUP, PRIVATE_PRIORITY, PRIVATE_SET_ENABLE].map(|at| fake.get(at));
         assert_eq!(calls, [u32::MAX, MIDDLE, 2]);
         fake.0.borrow_mut().insert(WAKER, 0b110);
         assert!(!redistributor.wake());
+    }
+
+    #[test]
+    fn the_own_redistributor_is_found_among_any_number_of_others() {
+        const CPUS: usize = 100;
+        let fake = Fake::default();
+        // Each second one has four frames.
+        let place = |cpu: usize| cpu / 2 * 0x6_0000 + cpu % 2 * 0x2_0000;
+        for cpu in 0..CPUS {
+            let kind = if cpu % 2 == 1 { VIRTUAL_LPIS } else { 0 };
+            let last = if cpu == CPUS - 1 { LAST } else { 0 };
+            let registers =
+                [(REDISTRIBUTOR_TYPER, kind | last), (REDISTRIBUTOR_TYPER + 4, cpu as u32)];
+            fake.0.borrow_mut().extend(registers.map(|(at, word)| (place(cpu) + at, word)));
+        }
+        let long = Redistributors::new(&fake, u64::MAX);
+        for cpu in [0, 1, 63, 64, 99] {
+            assert_eq!(long.of(cpu as u64).map(|one| one.at), Some(place(cpu)));
+        }
+        assert!(long.of(100).is_none(), "the last one ends the row");
+        // It ends with its range, too.
+        let short = Redistributors::new(&fake, place(64) as u64 + REDISTRIBUTOR_BYTES - 1);
+        assert!(short.of(63).is_some() && short.of(64).is_none());
     }
 }

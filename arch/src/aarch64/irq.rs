@@ -8,7 +8,7 @@ use super::cpu;
 use super::frame::TrapFrame;
 use super::gic::{
     self, CPU_INTERFACE_BYTES, CpuInterface, DISTRIBUTOR_BYTES, DISTRIBUTOR_V2_BYTES, Distributor,
-    REDISTRIBUTOR_BYTES, Redistributor, Version,
+    Redistributors, Version,
 };
 use super::gic_cpu::SystemInterface;
 use super::start;
@@ -22,10 +22,13 @@ use hotmem_paging::addr::{PhysAddr, PhysRange};
 /// Lines that can be connected.
 const SLOTS: usize = 16;
 
+/// The part of each CPU.
 #[derive(Debug)]
 enum Interface<R> {
+    /// Version 2.
     Memory(CpuInterface<R>),
-    System(SystemInterface),
+    /// Version 3.
+    System(SystemInterface, Redistributors<R>),
 }
 
 /// All interrupt controllers of the machine.
@@ -36,14 +39,9 @@ pub struct Controllers<R> {
     version: Version,
     /// The interrupt connected to each slot.
     slots: [Option<u32>; SLOTS],
-    /// Version 3: those of all CPUs.
-    redistributors: [Option<Redistributor<R>>; CPUS],
     /// Version 2: the affinity plus one of the CPU that has the bit, once it takes interrupts.
     bits: [AtomicU64; 8],
 }
-
-/// CPUs that can take interrupts.
-const CPUS: usize = 64;
 
 /// What firmware describes, by kind.
 #[derive(Default)]
@@ -84,17 +82,16 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         let version = if system { Version::V3 } else { Version::V2 };
         let bytes = if system { DISTRIBUTOR_BYTES } else { DISTRIBUTOR_V2_BYTES };
         let distributor = Distributor::take(registers(at, bytes)?, version, cpu::mpidr());
-        let mut redistributors = [const { None }; CPUS];
         let interface = if system {
             let row = found.redistributors.ok_or(TakeError::Missing("GIC redistributor"))?;
-            read_row(row, &mut registers, &mut redistributors)?;
-            Interface::System(SystemInterface::enable())
+            let row = Redistributors::new(registers(row.start(), row.len())?, row.len());
+            Interface::System(SystemInterface::enable(), row)
         } else {
             let at = found.interface.ok_or(TakeError::Missing("GIC CPU interface"))?;
             Interface::Memory(CpuInterface::take(registers(at, CPU_INTERFACE_BYTES)?))
         };
         let (slots, bits) = ([None; SLOTS], [const { AtomicU64::new(0) }; 8]);
-        let this = Self { distributor, interface, version, slots, redistributors, bits };
+        let this = Self { distributor, interface, version, slots, bits };
         let missing = TakeError::Missing("GIC redistributor of this CPU");
         this.enable_here().map_err(|_| missing)?;
         Ok(this)
@@ -112,17 +109,19 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     }
 
     fn join(&self) -> Result<(), NoCpu> {
-        if let Interface::System(_) = self.interface {
+        if let Interface::System(..) = self.interface {
             SystemInterface::enable();
         }
         self.enable_here()
     }
 
     fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
+        // Firmware may name a CPU by more of its MPIDR_EL1.
+        let affinity = cpu::affinity(hardware);
         match &self.interface {
-            Interface::System(interface) => interface.call(gic::call_word(hardware)),
+            Interface::System(interface, _) => interface.call(gic::call_word(affinity)),
             Interface::Memory(_) => {
-                let has = |bit: &AtomicU64| bit.load(Ordering::Relaxed) == hardware + 1;
+                let has = |bit: &AtomicU64| bit.load(Ordering::Relaxed) == affinity + 1;
                 let bit = self.bits.iter().position(has).ok_or(NoCpu(hardware))?;
                 // What was stored before, the other sees.
                 barrier::dsb(barrier::ISHST);
@@ -138,13 +137,13 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         _landing: Option<PhysAddr>,
         launch: &'static Launch,
     ) -> Result<(), NoCpu> {
-        if start::start(hardware, launch) { Ok(()) } else { Err(NoCpu(hardware)) }
+        NoCpu::unless(start::start(hardware, launch), hardware)
     }
 
     fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
         let id = match &self.interface {
             Interface::Memory(interface) => interface.acknowledge(),
-            Interface::System(interface) => interface.acknowledge(),
+            Interface::System(interface, _) => interface.acknowledge(),
         };
         let interrupt = gic::interrupt(id, self.version)?;
         let slot = || self.slots.iter().position(|&slot| slot == Some(interrupt));
@@ -155,7 +154,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     fn finish(&self, claim: Claim) {
         match &self.interface {
             Interface::Memory(interface) => interface.finish(claim.id),
-            Interface::System(interface) => interface.finish(claim.id),
+            Interface::System(interface, _) => interface.finish(claim.id),
         }
     }
 
@@ -169,10 +168,8 @@ impl<R: Registers> Controllers<R> {
     fn enable_here(&self) -> Result<(), NoCpu> {
         let (mpidr, affinity) = (cpu::mpidr(), cpu::affinity(cpu::mpidr()));
         match &self.interface {
-            Interface::System(_) => {
-                let mut all = self.redistributors.iter().flatten();
-                let own = all.find(|one| one.belongs_to(mpidr)).ok_or(NoCpu(affinity))?;
-                if own.wake() { Ok(()) } else { Err(NoCpu(affinity)) }
+            Interface::System(_, row) => {
+                NoCpu::unless(row.of(mpidr).is_some_and(|own| own.wake()), affinity)
             }
             Interface::Memory(interface) => {
                 let bit = self.distributor.own_bit().trailing_zeros() as usize;
@@ -186,22 +183,4 @@ impl<R: Registers> Controllers<R> {
             }
         }
     }
-}
-
-/// Fills in the redistributors of a row.
-fn read_row<R: Registers, E>(
-    row: PhysRange,
-    registers: &mut impl FnMut(PhysAddr, u64) -> Result<R, TakeError<E>>,
-    found: &mut [Option<Redistributor<R>>; CPUS],
-) -> Result<(), TakeError<E>> {
-    for (index, place) in (0..row.len() / REDISTRIBUTOR_BYTES).zip(found) {
-        let at = row.start().add(index * REDISTRIBUTOR_BYTES);
-        let redistributor = Redistributor::new(registers(at, REDISTRIBUTOR_BYTES)?);
-        let is_last = redistributor.is_last();
-        *place = Some(redistributor);
-        if is_last {
-            break;
-        }
-    }
-    Ok(())
 }

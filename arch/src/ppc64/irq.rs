@@ -82,8 +82,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
         // SAFETY: a barrier: what was stored before, the other CPU sees.
         unsafe { asm!("sync", options(nostack, preserves_flags)) };
-        let status = set_call(hardware, CALL_PRIORITY);
-        if status == H_SUCCESS { Ok(()) } else { Err(NoCpu(hardware)) }
+        NoCpu::unless(set_call(hardware, CALL_PRIORITY) == H_SUCCESS, hardware)
     }
 
     unsafe fn start(
@@ -93,7 +92,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         launch: &'static Launch,
     ) -> Result<(), NoCpu> {
         let server = u32::try_from(hardware).map_err(|_| NoCpu(hardware))?;
-        if start::start(server, launch) { Ok(()) } else { Err(NoCpu(hardware)) }
+        NoCpu::unless(start::start(server, launch), hardware)
     }
 
     fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {

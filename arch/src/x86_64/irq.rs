@@ -178,7 +178,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
 impl<R: Registers> Controllers<R> {
     fn send(&self, hardware: u64, message: Message) -> Result<(), NoCpu> {
         let to = u32::try_from(hardware).map_err(|_| NoCpu(hardware))?;
-        if self.local.send(to, message) { Ok(()) } else { Err(NoCpu(hardware)) }
+        NoCpu::unless(self.local.send(to, message), hardware)
     }
 
     /// The I/O APIC and its input that `line` ends in.
