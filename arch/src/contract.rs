@@ -461,9 +461,11 @@ pub trait Controllers<R, Frame>: Sized {
         Err(NoCpu(hardware))
     }
 
-    /// Has a CPU that was started and did not come stay away, where the controllers can do that.
-    fn reset(&self, hardware: u64) {
+    /// Has a CPU that was started and did not come stay away, where the controllers can do that. Returns whether it
+    /// never comes any more.
+    fn reset(&self, hardware: u64) -> bool {
         let _ = hardware;
+        false
     }
 
     /// The interrupt that a trap stands for; `None` if it went away before it was taken.

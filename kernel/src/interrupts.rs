@@ -148,9 +148,9 @@ pub(crate) unsafe fn start(
     with(start).unwrap_or(Err(NoCpu(hardware)))
 }
 
-/// Has a CPU that did not come stay away, where that can be had.
-pub(crate) fn reset(hardware: u64) {
-    let _ = with(|interrupts| interrupts.controllers.reset(hardware));
+/// Has a CPU that did not come stay away, where that can be had. Returns whether it never comes any more.
+pub(crate) fn reset(hardware: u64) -> bool {
+    with(|interrupts| interrupts.controllers.reset(hardware)).unwrap_or(false)
 }
 
 /// Maps a controller's registers, unless the kernel's own memory is there, whatever firmware says.

@@ -153,8 +153,11 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         Ok(())
     }
 
-    fn reset(&self, hardware: u64) {
-        let _ = self.send(hardware, Message::Reset);
+    /// Returns once the reset has reached the CPU, which waits for a start from then on.
+    fn reset(&self, hardware: u64) -> bool {
+        let sent = self.send(hardware, Message::Reset).is_ok();
+        pause(RESET_MICROSECONDS);
+        sent
     }
 
     fn claim(&self, frame: &TrapFrame) -> Option<Claim> {

@@ -1,11 +1,15 @@
 //! How another CPU comes up.
 //!
 //! ```text
-//!   Starting --- the CPU ---> Arriving --- own traps, own interrupts ---> Up
-//!       \------ too late, the one that started it ---> Missing
+//!   Absent --> Starting --- the CPU ---> Arriving --- own traps, own interrupts ---> Up
+//!                 |------ too late, the one that started it ---> Missing
+//!                 \------ refused, or it stays away for good ---> Absent, if it was
 //! ```
 //!
-//! Both sides leave `Starting` by the same exchange: a CPU that comes when it was given up stops at once.
+//! Both sides leave `Starting` by the same exchange: a CPU that comes when it was given up stops at once. A number is
+//! free again when no CPU can come by it any more: firmware refused the start, or the CPU that did not come was reset.
+//! Otherwise the number is kept for this CPU, which finds the launch, the stacks and the area of its number whenever it
+//! comes. These are the same for each start, so a number has one launch, however often it is tried.
 
 // UNSAFETY: writes the page that a CPU begins in, and maps it where it is.
 #![expect(unsafe_code)]
@@ -18,7 +22,6 @@ use crate::memory::layout::{CPUS, PAGE, Stack};
 use crate::memory::stacks::{self, StackError};
 use crate::memory::{KernelMachine, tlb};
 use crate::{interrupts, traps};
-use alloc::boxed::Box;
 use core::cell::Cell;
 use core::fmt;
 use hotmem::paging::{Attr, Mapping};
@@ -27,6 +30,10 @@ use hotmem::{
 };
 use hotmem_arch::current::cpu::{self, LANDING_LIMIT, Launch};
 use hotmem_arch::irq::NoCpu;
+use spin::Once;
+
+/// What a CPU is started with, by its number.
+static LAUNCHES: [Once<Launch>; CPUS] = [const { Once::new() }; CPUS];
 
 /// Seconds that a CPU may take to come: it takes milliseconds, on a host with other work tenths of a second.
 const PATIENCE: u64 = 3;
@@ -95,11 +102,9 @@ pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: &[Described])
 /// [`StartError`]
 pub(crate) fn start(mm: &'static Mm<KernelMachine>, hardware: u64) -> Result<usize, StartError> {
     let entry = table::claim(hardware).ok_or(StartError::NoRoom)?;
-    entry.set(State::Missing);
     stacks::add(mm, entry.number()).map_err(StartError::Stacks)?;
-    // One that comes too late finds it still.
-    let (root, top) = (mm.machine().tables().root(), Stack::kernel(entry.number()).top());
-    let launch = Box::leak(Box::new(Launch::new(root, top, &entry.area, arrive)));
+    let root = mm.machine().tables().root();
+    let launch = launch_of(entry, root).ok_or(StartError::NoRoom)?;
     if LANDING_LIMIT.is_none() {
         begin(entry, None, launch)?;
         return Ok(entry.number());
@@ -110,20 +115,46 @@ pub(crate) fn start(mm: &'static Mm<KernelMachine>, hardware: u64) -> Result<usi
     came.map(|()| entry.number())
 }
 
+/// The launch of a CPU: the kernel's root table is the same for all starts.
+fn launch_of(entry: &'static Entry, root: PhysAddr) -> Option<&'static Launch> {
+    let top = Stack::kernel(entry.number()).top();
+    let launch = LAUNCHES.get(entry.number())?;
+    Some(launch.call_once(|| Launch::new(root, top, &entry.area, arrive)))
+}
+
 /// Starts a CPU and waits for it.
 fn begin(
     entry: &'static Entry,
     landing: Option<PhysAddr>,
     launch: &'static Launch,
 ) -> Result<(), StartError> {
-    entry.set(State::Starting);
+    let hardware = entry.hardware();
     // SAFETY: the launch is this CPU's. A landing page is filled and mapped; it stays so if the CPU has come and is
     // not ready, and if it did not come, the CPU is reset before the page is unmapped.
-    let started = unsafe { interrupts::start(entry.hardware(), landing, launch) };
-    let came = started.map_err(StartError::Unknown).and_then(|()| wait_for(entry));
-    if came.is_err() && !matches!(came, Err(StartError::Stuck)) {
-        entry.set(State::Missing);
-        interrupts::reset(entry.hardware());
+    let start = || unsafe { interrupts::start(hardware, landing, launch) };
+    begin_with(entry, start, wait_until, || interrupts::reset(hardware))
+}
+
+/// Has `start` start a CPU, waits for it by `wait`, and has `reset` keep it away if it does not come.
+fn begin_with(
+    entry: &Entry,
+    start: impl FnOnce() -> Result<(), NoCpu>,
+    wait: impl Fn(&dyn Fn() -> bool) -> bool,
+    reset: impl FnOnce() -> bool,
+) -> Result<(), StartError> {
+    // Absent, or Missing: then it may come from the start before.
+    let before = entry.state();
+    entry.set(State::Starting);
+    if let Err(error) = start()
+        && entry.advance(State::Starting, before)
+    {
+        return Err(StartError::Unknown(error));
+    }
+    let came = wait_for(entry, wait);
+    if let Err(StartError::Missing) = came
+        && reset()
+    {
+        entry.advance(State::Missing, State::Absent);
     }
     came
 }
@@ -147,19 +178,19 @@ fn land(
 }
 
 /// Waits until a CPU that was started is up.
-fn wait_for(entry: &Entry) -> Result<(), StartError> {
-    if wait_until(|| !matches!(entry.state(), State::Starting | State::Arriving)) {
+fn wait_for(entry: &Entry, wait: impl Fn(&dyn Fn() -> bool) -> bool) -> Result<(), StartError> {
+    if wait(&|| !matches!(entry.state(), State::Starting | State::Arriving)) {
         return Ok(());
     }
     if entry.advance(State::Starting, State::Missing) {
         return Err(StartError::Missing);
     }
     // It has come in the last moment.
-    if wait_until(|| entry.state() == State::Up) { Ok(()) } else { Err(StartError::Stuck) }
+    if wait(&|| entry.state() == State::Up) { Ok(()) } else { Err(StartError::Stuck) }
 }
 
 /// Waits for `what`; returns whether that came in time.
-fn wait_until(what: impl Fn() -> bool) -> bool {
+fn wait_until(what: &dyn Fn() -> bool) -> bool {
     let begun = cpu::timestamp();
     let ticks = cpu::timestamp_hertz().saturating_mul(PATIENCE);
     while !what() {
@@ -266,4 +297,59 @@ extern "C" fn arrive() -> ! {
     tlb::join();
     own.set(State::Up);
     idle::run(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    /// What becomes of the number of a CPU, and of its start.
+    fn after(
+        before: State,
+        start: impl FnOnce(&Entry) -> Result<(), NoCpu>,
+        stays_away: bool,
+    ) -> (State, Result<(), &'static str>, bool) {
+        let (entry, was_reset) = (Entry::new(1), Cell::new(false));
+        entry.set(before);
+        let reset = || {
+            was_reset.set(true);
+            stays_away
+        };
+        // What is not there at once does not come.
+        let result = begin_with(&entry, || start(&entry), |what| what(), reset);
+        let result = result.map_err(|error| match error {
+            StartError::Unknown(_) => "unknown",
+            StartError::Missing => "missing",
+            StartError::Stuck => "stuck",
+            _ => "other",
+        });
+        (entry.state(), result, was_reset.get())
+    }
+
+    const NONE: Result<(), NoCpu> = Err(NoCpu(1));
+
+    #[test]
+    fn a_number_is_free_again_if_no_cpu_can_come_by_it_and_kept_if_one_can() {
+        use State::{Absent, Missing};
+        assert_eq!(after(Absent, |_| NONE, true), (Absent, Err("unknown"), false));
+        assert_eq!(after(Absent, |_| Ok(()), true), (Absent, Err("missing"), true));
+        assert_eq!(after(Absent, |_| Ok(()), false), (Missing, Err("missing"), true));
+        // One that was started before may come still, though firmware refuses to start it once more.
+        assert_eq!(after(Missing, |_| NONE, true), (Missing, Err("unknown"), false));
+    }
+
+    #[test]
+    fn a_cpu_that_comes_while_firmware_refuses_to_start_it_once_more_is_up() {
+        use State::{Arriving, Missing, Starting, Up};
+        let comes = |to| {
+            move |entry: &Entry| {
+                assert!(entry.advance(Starting, Arriving));
+                entry.set(to);
+                NONE
+            }
+        };
+        assert_eq!(after(Missing, comes(Up), true), (Up, Ok(()), false));
+        assert_eq!(after(Missing, comes(Arriving), true), (Arriving, Err("stuck"), false));
+    }
 }

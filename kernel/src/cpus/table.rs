@@ -10,7 +10,7 @@ use hotmem_arch::current::cpu::{self, CpuArea};
 pub(crate) enum State {
     /// No CPU has this number.
     Absent,
-    /// It was started, and did not come in time.
+    /// It was started, did not come in time, and may come yet: its number is kept for it.
     Missing,
     /// It was started.
     Starting,
@@ -74,7 +74,7 @@ static UP: AtomicU64 = AtomicU64::new(1);
 const _: () = assert!(CPUS <= 64);
 
 impl Entry {
-    const fn new(number: usize) -> Self {
+    pub(super) const fn new(number: usize) -> Self {
         Self {
             area: CpuArea::new(number),
             hardware: AtomicU64::new(0),
