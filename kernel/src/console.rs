@@ -127,7 +127,8 @@ pub fn interrupt_on_receive() {
 
 /// A console for a dying kernel: it may have died holding the lock.
 pub fn last_words() -> impl Write {
-    // SAFETY: the port is the console's; whoever drove it so far never runs again.
+    // SAFETY: the port is the console's. This CPU drives it by nothing else any more; the others were told to stop, and
+    // one that did not can only have its output mixed with this one's: the registers are those of a port, not memory.
     let port = unsafe { Port::open() };
     Console { port: Some(port), prompt: false }
 }

@@ -113,11 +113,12 @@ pub(crate) fn own_hardware() -> Option<u64> {
     with(|interrupts| interrupts.controllers.own_hardware())
 }
 
-/// Calls a CPU. One that dies calls others to stop, and may hold any lock: if that is this one, they are not called.
+/// Calls a CPU. One that dies calls others to stop, and may hold the lock of this one: to stop, a CPU is called without a
+/// wait for that.
 ///
 /// # Errors
 ///
-/// [`NoCpu`] if it cannot be addressed.
+/// [`NoCpu`] if it cannot be addressed, or is to stop while the lock is held.
 fn call(hardware: u64, call: Call) -> Result<(), NoCpu> {
     let none = NoCpu(hardware);
     if call == Call::Stop {

@@ -15,7 +15,16 @@ pub(crate) fn set(caller: Caller) {
 }
 
 /// Interrupts a CPU that is up.
-pub(crate) fn call(entry: &Entry, call: Call) {
-    // It was addressed before, when it was started.
-    let _ = CALLER.get().map(|caller| caller(entry.hardware(), call));
+///
+/// # Errors
+///
+/// [`NoCpu`] if that cannot be: it was addressed before, when it was started, so but for [`Call::Stop`] it can.
+pub(crate) fn call(entry: &Entry, call: Call) -> Result<(), NoCpu> {
+    let hardware = entry.hardware();
+    CALLER.get().map_or(Err(NoCpu(hardware)), |caller| caller(hardware, call))
+}
+
+/// Has a CPU that is up look what there is for it to do.
+pub(crate) fn attend(entry: &Entry) {
+    let _ = call(entry, Call::Attend);
 }

@@ -48,9 +48,45 @@ fn stop_here() -> ! {
 
 /// Has all others stop, and waits for that a moment.
 pub(crate) fn stop_others() {
-    table::others().for_each(|entry| caller::call(entry, Call::Stop));
     let (begun, ticks) = (cpu::timestamp(), cpu::timestamp_hertz() / PATIENCE);
-    while table::has_others() && cpu::timestamp().wrapping_sub(begun) <= ticks {
+    let in_time = || {
         cpu::relax();
+        cpu::timestamp().wrapping_sub(begun) <= ticks
+    };
+    table::others().for_each(|entry| {
+        try_again(|| caller::call(entry, Call::Stop).is_ok(), in_time);
+    });
+    try_again(|| !table::has_others(), in_time);
+}
+
+/// Does `what` until it succeeds, once at least, and again as long as it is `in_time`.
+fn try_again(what: impl Fn() -> bool, in_time: impl Fn() -> bool) {
+    while !what() && in_time() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    #[test]
+    fn a_cpu_that_cannot_be_called_for_a_moment_is_called_again_but_not_for_ever() {
+        let (tries, turns) = (Cell::new(0), Cell::new(0));
+        let succeed_at = |last: u32| {
+            tries.set(tries.get() + 1);
+            tries.get() == last
+        };
+        let in_time = || {
+            turns.set(turns.get() + 1);
+            turns.get() <= 5
+        };
+        // Another CPU holds the lock, and gives it up.
+        try_again(|| succeed_at(3), in_time);
+        assert_eq!((tries.take(), turns.get()), (3, 2));
+        // This one holds it: the next CPUs are tried once each.
+        try_again(|| succeed_at(0), in_time);
+        assert_eq!((tries.take(), turns.get()), (4, 6));
+        try_again(|| succeed_at(0), in_time);
+        assert_eq!(tries.take(), 1);
     }
 }

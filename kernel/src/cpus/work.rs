@@ -7,7 +7,6 @@ use crate::memory::layout::CPUS;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use hotmem_arch::current::cpu;
-use hotmem_arch::irq::Call;
 
 /// Seconds that a job may take.
 const PATIENCE: u64 = 120;
@@ -64,7 +63,7 @@ fn give(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
     // Owed before it is there: a CPU that is awake may do it at once.
     mailbox.owed.fetch_add(1, Ordering::Release);
     *mailbox.job.lock() = Some(job);
-    caller::call(entry, Call::Attend);
+    caller::attend(entry);
     Ok(())
 }
 

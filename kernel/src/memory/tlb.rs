@@ -11,7 +11,6 @@ use hotmem::paging::{NotFlushed, Tlb};
 use hotmem::{PhysAddr, VirtAddr, VirtRange};
 use hotmem_arch::contract::CpuTlb as _;
 use hotmem_arch::current::{CpuTlb, cpu};
-use hotmem_arch::irq::Call;
 
 /// Turns of a wait for another CPU: it takes microseconds to answer, on a host with other work tenths of a second.
 const MAX_TURNS: u64 = 1 << 24;
@@ -50,7 +49,7 @@ impl Local for Own {
 
     fn interrupt(&self, number: usize) {
         if let Some(entry) = table::get(number) {
-            caller::call(entry, Call::Attend);
+            caller::attend(entry);
         }
     }
 
