@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
+use hotmem::lock::{RawLock, lock_api::Mutex};
 use hotmem::{Change, Event, ListInUse, Listen, Listener, Machine, Mm, TakeList};
-use spin::Mutex;
 
 /// Lists of taken blocks that can be remembered.
 const LISTS: usize = 16;
@@ -41,13 +41,13 @@ impl fmt::Display for WatchError {
 
 /// What memtrace has taken by name. It keeps anybody from bringing that online.
 #[derive(Debug)]
-pub(super) struct Trace {
-    lists: Mutex<[Option<TakeList>; LISTS]>,
+pub(super) struct Trace<L: RawLock> {
+    lists: Mutex<L, [Option<TakeList>; LISTS]>,
 }
 
-impl Trace {
+impl<L: RawLock> Trace<L> {
     /// Listens from now on.
-    pub(super) fn start<M: Machine>(mm: &Mm<M>) -> &'static Self {
+    pub(super) fn start<M: Machine<Lock = L>>(mm: &Mm<M>) -> &'static Self {
         let trace: &'static Self = Box::leak(Box::new(Self { lists: Mutex::new([None; LISTS]) }));
         let listener = Box::leak(Box::new(Listener::new("memtrace", i32::MAX, trace)));
         if let Err(error) = mm.listen(listener) {
@@ -75,7 +75,7 @@ impl Trace {
     }
 }
 
-impl Listen for Trace {
+impl<L: RawLock> Listen for Trace<L> {
     fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str> {
         let lists = self.lists.lock();
         let mut pieces = lists.iter().flatten().flat_map(|list| list.pieces());

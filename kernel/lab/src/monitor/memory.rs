@@ -54,7 +54,7 @@ impl From<fmt::Error> for LifeError {
 #[derive(Debug)]
 pub(super) struct Lives<'m, M: Machine> {
     mm: &'m Mm<M>,
-    trace: &'static Trace,
+    trace: &'static Trace<M::Lock>,
     watchers: Watchers,
 }
 
