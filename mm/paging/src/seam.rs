@@ -192,31 +192,41 @@ impl fmt::Display for OutOfFrames {
 
 impl core::error::Error for OutOfFrames {}
 
-// SAFETY: every promise is the referent's own.
-unsafe impl<P: PhysMem + ?Sized> PhysMem for &P {
-    fn linear_base(&self) -> VirtAddr {
-        (**self).linear_base()
-    }
+/// Has each `$reference` to a `$target` be what that is: memory, or what caches translations.
+macro_rules! refer {
+    ($target:ident: $reference:ty) => {
+        // SAFETY: every promise is the referent's own.
+        unsafe impl<$target: PhysMem + ?Sized> PhysMem for $reference {
+            fn linear_base(&self) -> VirtAddr {
+                (**self).linear_base()
+            }
 
-    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
-        (**self).pointer(at)
-    }
+            fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+                (**self).pointer(at)
+            }
+        }
+
+        // SAFETY: every promise is the referent's own.
+        unsafe impl<I: Space, $target: Tlb<I> + ?Sized> Tlb<I> for $reference {
+            fn publish(&self) {
+                (**self).publish();
+            }
+
+            fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed> {
+                (**self).flush(ranges)
+            }
+
+            fn retire(&self, frame: PhysAddr, bytes: u64) {
+                (**self).retire(frame, bytes);
+            }
+        }
+    };
 }
 
-// SAFETY: every promise is the referent's own.
-unsafe impl<I: Space, T: Tlb<I> + ?Sized> Tlb<I> for &T {
-    fn publish(&self) {
-        (**self).publish();
-    }
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use refer;
 
-    fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed> {
-        (**self).flush(ranges)
-    }
-
-    fn retire(&self, frame: PhysAddr, bytes: u64) {
-        (**self).retire(frame, bytes);
-    }
-}
+refer!(T: &T);
 
 impl<S: TableFrames + ?Sized> TableFrames for &S {
     fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {

@@ -6,6 +6,7 @@
 use super::super::std;
 use super::SoftMmu;
 use crate::addr::{Address, AddressRange, PhysAddr, Space, VirtAddr};
+use crate::seam::refer;
 use crate::{NotFlushed, PhysMem, PteFormat, Tlb};
 use core::fmt;
 use core::ptr::NonNull;
@@ -77,31 +78,7 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
     }
 }
 
-// SAFETY: every promise is the referent's own.
-unsafe impl<P: PhysMem + ?Sized> PhysMem for Arc<P> {
-    fn linear_base(&self) -> VirtAddr {
-        (**self).linear_base()
-    }
-
-    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
-        (**self).pointer(at)
-    }
-}
-
-// SAFETY: every promise is the referent's own.
-unsafe impl<I: Space, T: Tlb<I> + ?Sized> Tlb<I> for Arc<T> {
-    fn publish(&self) {
-        (**self).publish();
-    }
-
-    fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed> {
-        (**self).flush(ranges)
-    }
-
-    fn retire(&self, frame: PhysAddr, bytes: u64) {
-        (**self).retire(frame, bytes);
-    }
-}
+refer!(T: Arc<T>);
 
 impl<F: PteFormat> fmt::Debug for SoftMmu<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
