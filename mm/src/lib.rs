@@ -32,12 +32,12 @@
 //! [`machine`] says what may be called from handlers. `verify` holds a zone's lock while it walks a list:
 //! it is for when nothing else is going on.
 //!
-//! Where [`Tlb::flush`](paging::Tlb::flush) needs an answer from every CPU, whoever spins here with interrupts off
-//! answers meanwhile, or the flush fails. No flush is made with a zone locked or look-ups held off but by `convert`,
-//! so allocations, frees and look-ups, which may be called with interrupts off, answer in their waits: by the
-//! relax hook of [`Machine::Lock`] ([`lock::TicketLock`]) and by [`Machine::relax`]. Looks begin with interrupts on, for
-//! they spin while an operation changes something; so do operations, whose turn is tried and not spun on, but for the
-//! steps of an offline, which wait for a moment's work of others.
+//! # Flushes
+//!
+//! Where [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, a CPU that waits here serves the
+//! flush meanwhile, so that every function of the manager may be called with interrupts off: all waits for look-ups,
+//! looks and operations call [`Machine::relax`], and those for a lock are the wait of [`Machine::Lock`]
+//! ([`lock::TicketLock`]). No flush is made with a zone locked or look-ups held off but by `convert`.
 //!
 //! # Preemption
 //!
@@ -67,6 +67,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod wait;
 
 pub use hotmem_paging::{self as paging, addr, geometry};
 pub use hotmem_paging::{BlockSize, Geometry, GeometryError, Sizes};

@@ -25,9 +25,8 @@
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
 //! [`Tlb::flush`](crate::paging::Tlb::flush) is called with the turn taken and looks kept out, by `convert` also with the
-//! zone of a block locked and look-ups held off. A CPU that waits for these two serves the flush in
-//! [`Machine::relax`] and in the wait of [`Machine::Lock`]. One that waits for a look (`explain`, `verify`, `dump`,
-//! `snapshot`) does not, so a look is called with interrupts on.
+//! zone of a block locked and look-ups held off. A CPU that waits for any of these serves the flush in
+//! [`Machine::relax`] and in the wait of [`Machine::Lock`].
 //!
 //! A mapper may be behind a lock: nothing that it is given calls it again. It is at work while it calls
 //! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager asks for descriptors, so none of these may
@@ -199,12 +198,11 @@ pub unsafe trait Machine: Geometry + PhysMem {
         if self.node(cpu) == to { 10 } else { 20 }
     }
 
-    /// One turn of a look-up's wait for an operation of another CPU. Waits of looks and of operations do not call it.
+    /// One turn of a wait for another CPU, of an operation, a look or a look-up. Waits for locks are those of
+    /// [`Lock`](Self::Lock) ([`TicketLock`](crate::lock::TicketLock)).
     ///
-    /// Where a flush needs an answer from every CPU, this gives it
-    /// ([`Shootdown::serve`](crate::paging::shootdown::Shootdown::serve)): look-ups may be called with interrupts off, and
-    /// [`convert`](crate::Mm::convert) flushes with look-ups held off. The wait of [`Lock`](Self::Lock) does the same
-    /// ([`TicketLock`](crate::lock::TicketLock)).
+    /// Where a flush needs an acknowledgement from every CPU, both serve it
+    /// ([`Shootdown::serve`](crate::paging::shootdown::Shootdown::serve)): the manager may be called with interrupts off.
     fn relax(&self) {
         crate::lock::relax();
     }

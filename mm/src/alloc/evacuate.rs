@@ -192,10 +192,7 @@ impl Evacuation {
                 Ok(())
             }
             Owner::Movable(mover)
-                if !allocator
-                    .turn
-                    .looks
-                    .call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>
+                if !allocator.call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>
             {
                 self.orders |= 1 << order.get();
                 self.found += order.pages();
@@ -220,11 +217,7 @@ impl Evacuation {
             return Ok(());
         }
         // Moving changes nothing that looks rely on: it allocates and frees, as anybody may meanwhile.
-        match allocator
-            .turn
-            .looks
-            .call(|| move_extent(allocator, memmap, &self.area, pfn, order, mover))
-        {
+        match allocator.call(|| move_extent(allocator, memmap, &self.area, pfn, order, mover)) {
             Ok(true) => self.moved += order.pages(),
             Ok(false) => self.held = self.held.or(Some((pfn, owner))),
             Err(stuck) => return Err(stuck),

@@ -48,6 +48,7 @@ use crate::alloc::node::Nodes;
 use crate::alloc::owners::Owners;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
+use crate::turn::looks::Look;
 use crate::turn::{Operation, Turn};
 use spin::MutexGuard;
 
@@ -87,11 +88,34 @@ impl<M: Machine> Allocator<M> {
 
     /// See [`Turn::operation`].
     pub(crate) fn operation(&self) -> Option<Operation<'_>> {
-        self.machine().allows_operation().then(|| self.turn.operation())?
+        self.machine().allows_operation().then(|| self.turn.operation(&self.memmap.relax()))?
     }
 
     /// See [`Turn::moment`].
     pub(crate) fn moment(&self) -> Option<Operation<'_>> {
-        self.machine().allows_operation().then(|| self.turn.moment())?
+        self.machine().allows_operation().then(|| self.turn.moment(&self.memmap.relax()))?
+    }
+
+    /// See [`Turn::begin`].
+    pub(crate) fn begin<'m>(
+        &'m self,
+        turn: MutexGuard<'m, ()>,
+    ) -> Result<Operation<'m>, MutexGuard<'m, ()>> {
+        self.turn.begin(turn, &self.memmap.relax())
+    }
+
+    /// See [`Turn::resume`].
+    pub(crate) fn resume(&self) -> Operation<'_> {
+        self.turn.resume(&self.memmap.relax())
+    }
+
+    /// See [`Looks::enter`](crate::turn::looks::Looks::enter).
+    pub(crate) fn look(&self) -> Look<'_> {
+        self.turn.looks.enter(&self.memmap.relax())
+    }
+
+    /// See [`Looks::call`](crate::turn::looks::Looks::call).
+    pub(crate) fn call<R>(&self, outside: impl FnOnce() -> R) -> R {
+        self.turn.looks.call(&self.memmap.relax(), outside)
     }
 }

@@ -217,7 +217,7 @@ mod tests {
             // Past the cache of its CPU.
             let free = scope.spawn(|| bench.mm.allocator().free_of(pfn, is_users));
             // It has entered once a drain does not come through; then it comes as far as the lock.
-            while bench.mm.allocator().memmap.readers().drain().is_ok() {
+            while bench.mm.allocator().memmap.drain_readers().is_ok() {
                 thread::yield_now();
             }
             (0..2000).for_each(|_| thread::yield_now());

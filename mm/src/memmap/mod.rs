@@ -33,7 +33,7 @@ pub(crate) mod word;
 
 use crate::geometry::BlockSize;
 use crate::machine::Machine;
-use crate::memmap::readers::{ReadGuard, Readers};
+use crate::memmap::readers::{Gate, ReadGuard, Readers, Stays};
 use crate::memmap::section::SectionMap;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -81,6 +81,21 @@ impl<M: Machine> Memmap<M> {
 
     /// Counts a look-up as a reader: what it finds stays mapped until the guard is dropped.
     pub(crate) fn read(&self) -> ReadGuard<'_> {
-        self.readers.enter(self.machine.cpu(), || self.machine.relax())
+        self.readers.enter(self.machine.cpu(), &self.relax())
+    }
+
+    /// See [`Readers::drain`].
+    pub(crate) fn drain_readers(&self) -> Result<(), Stays> {
+        self.readers.drain(&self.relax())
+    }
+
+    /// See [`Readers::exclude`].
+    pub(crate) fn exclude_readers(&self) -> Result<Gate<'_>, Stays> {
+        self.readers.exclude(&self.relax())
+    }
+
+    /// One turn of a wait.
+    pub(crate) fn relax(&self) -> impl Fn() {
+        || self.machine.relax()
     }
 }

@@ -8,19 +8,19 @@
 // UNSAFETY: vouches for what a read guard keeps.
 #![expect(unsafe_code)]
 
-use crate::lock::relax;
 use crate::memmap::keeps::Keeps;
+use crate::wait;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
 
 /// How often `drain` looks before it gives up: far beyond any reader that makes progress. In this
 /// crate's own tests a reader stays on purpose, and is not waited for that long.
-const PATIENCE: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
+const PATIENCE: u64 = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 
 /// How often `exclude` looks with the gate shut before it opens it again, and how often it shuts it.
-const SHUT_PATIENCE: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
-const SHUT_TRIES: usize = if cfg!(test) { 1 << 6 } else { 1 << 10 };
+const SHUT_PATIENCE: u64 = if cfg!(test) { 1 << 6 } else { 1 << 16 };
+const SHUT_TRIES: u64 = if cfg!(test) { 1 << 6 } else { 1 << 10 };
 
 /// How often `try_enter` counts anew when the epoch changes under it.
 const TRIES: usize = 16;
@@ -81,13 +81,12 @@ impl Readers {
         }
     }
 
-    /// Counts a reader on `cpu`, which does `turn` while readers are held off.
-    pub(crate) fn enter(&self, cpu: usize, turn: impl Fn()) -> ReadGuard<'_> {
+    /// Counts a reader on `cpu`, which waits by `relax` while readers are held off.
+    pub(crate) fn enter(&self, cpu: usize, relax: &impl Fn()) -> ReadGuard<'_> {
         let shard = &self.shards[cpu % SHARDS].0;
         loop {
-            while self.is_closed() {
-                turn();
-            }
+            // Ended when the gate is dropped, at the end of a conversion at the latest.
+            wait::until(relax, || !self.is_closed());
             if let Some(guard) = self.try_count(shard) {
                 return guard;
             }
@@ -121,35 +120,31 @@ impl Readers {
     /// that its CPU stopped in it, or its thread was preempted; nothing may be freed then.
     ///
     /// Called by an operation, so that one drain runs at a time.
-    pub(crate) fn drain(&self) -> Result<(), Stays> {
-        self.drain_within(PATIENCE, &relax)
+    pub(crate) fn drain(&self, relax: &impl Fn()) -> Result<(), Stays> {
+        self.drain_within(PATIENCE, relax)
     }
 
-    fn drain_within(&self, patience: usize, turn: &impl Fn()) -> Result<(), Stays> {
+    fn drain_within(&self, patience: u64, relax: &impl Fn()) -> Result<(), Stays> {
         let current = self.epoch.load(Ordering::SeqCst) & 1;
         // A drain that gave up left its readers in the other set: they entered before this call too.
-        self.wait_empty(current ^ 1, patience, turn)?;
+        self.wait_empty(current ^ 1, patience, relax)?;
         self.epoch.fetch_add(1, Ordering::SeqCst);
-        self.wait_empty(current, patience, turn)
+        self.wait_empty(current, patience, relax)
     }
 
     /// Waits until no reader is under way, and holds off those that come; fails if one stays.
     ///
-    /// Called by an operation that holds no zone's lock: a reader may be waiting for one.
-    pub(crate) fn exclude(&self) -> Result<Gate<'_>, Stays> {
-        self.exclude_with(&relax)
-    }
-
-    /// The long wait has the gate open, so that a reader whose thread was preempted holds up the caller
-    /// and nobody else; what it is shut for ends soon, or is tried again.
-    fn exclude_with(&self, turn: &impl Fn()) -> Result<Gate<'_>, Stays> {
+    /// Called by an operation that holds no zone's lock: a reader may be waiting for one. The long wait has the gate
+    /// open, so that a reader whose thread was preempted holds up the caller and nobody else; what it is shut for ends
+    /// soon, or is tried again.
+    pub(crate) fn exclude(&self, relax: &impl Fn()) -> Result<Gate<'_>, Stays> {
         let mut tries = SHUT_TRIES;
         loop {
-            self.drain_within(PATIENCE, turn)?;
+            self.drain_within(PATIENCE, relax)?;
             self.closed.store(true, Ordering::SeqCst);
             let gate = Gate(&self.closed);
             tries -= 1;
-            match self.drain_within(SHUT_PATIENCE, turn) {
+            match self.drain_within(SHUT_PATIENCE, relax) {
                 Ok(()) => return Ok(gate),
                 Err(stays) if tries == 0 => return Err(stays),
                 Err(_) => drop(gate),
@@ -157,36 +152,34 @@ impl Readers {
         }
     }
 
-    fn wait_empty(&self, set: usize, patience: usize, turn: &impl Fn()) -> Result<(), Stays> {
-        let stays =
-            || self.shards.iter().position(|shard| shard.0[set].load(Ordering::SeqCst) != 0);
-        let mut last = 0;
-        for _ in 0..patience {
-            match stays() {
-                None => return Ok(()),
-                Some(cpu) => last = cpu,
-            }
-            turn();
-        }
-        Err(Stays(last))
+    fn wait_empty(&self, set: usize, patience: u64, relax: &impl Fn()) -> Result<(), Stays> {
+        let mut stays = None;
+        let is_empty = || {
+            let mut shards = self.shards.iter();
+            stays = shards.position(|shard| shard.0[set].load(Ordering::SeqCst) != 0);
+            stays.is_none()
+        };
+        wait::within(patience, relax, is_empty);
+        stays.map_or(Ok(()), |cpu| Err(Stays(cpu)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::relax;
     use core::cell::{Cell, RefCell};
 
     #[test]
     fn draining_without_readers_returns_at_once() {
-        assert_eq!(Readers::new().drain(), Ok(()));
+        assert_eq!(Readers::new().drain(&relax), Ok(()));
     }
 
     #[test]
     fn a_reader_that_stays_is_named_and_holds_up_no_other_reader() {
         let readers = Readers::new();
-        let guard = readers.enter(SHARDS + 3, relax);
-        assert_eq!(readers.drain(), Err(Stays(3)));
+        let guard = readers.enter(SHARDS + 3, &relax);
+        assert_eq!(readers.drain(&relax), Err(Stays(3)));
         let (open, shut) = (Cell::new(0), Cell::new(0));
         let turn = || {
             let turns = if readers.is_closed() { &shut } else { &open };
@@ -194,11 +187,11 @@ mod tests {
             // Others come and go meanwhile.
             drop(readers.try_enter(5));
         };
-        assert_eq!(readers.exclude_with(&turn).map(drop), Err(Stays(3)));
+        assert_eq!(readers.exclude(&turn).map(drop), Err(Stays(3)));
         assert_eq!((open.get(), shut.get()), (PATIENCE, 0));
         assert!(readers.try_enter(5).is_some());
         drop(guard);
-        assert!(readers.exclude().is_ok());
+        assert!(readers.exclude(&relax).is_ok());
     }
 
     #[test]
@@ -206,7 +199,7 @@ mod tests {
         let readers = Readers::new();
         let shut = Cell::new(0);
         // Found by the wait with the gate shut alone: it enters while that waits for another.
-        let first = RefCell::new(Some(readers.enter(1, relax)));
+        let first = RefCell::new(Some(readers.enter(1, &relax)));
         let late = RefCell::new(None);
         let turn = || {
             if readers.is_closed() {
@@ -216,7 +209,7 @@ mod tests {
                 drop(first.borrow_mut().take());
             }
         };
-        assert_eq!(readers.exclude_with(&turn).map(drop), Err(Stays(2)));
+        assert_eq!(readers.exclude(&turn).map(drop), Err(Stays(2)));
         assert!(shut.get() <= SHUT_TRIES * SHUT_PATIENCE, "{}", shut.get());
         assert!(!readers.is_closed());
     }
@@ -224,22 +217,22 @@ mod tests {
     #[test]
     fn behind_a_closed_gate_nobody_reads_and_afterwards_everybody_can() {
         let readers = Readers::new();
-        let gate = readers.exclude();
+        let gate = readers.exclude(&relax);
         assert!(gate.is_ok() && readers.try_enter(0).is_none());
         drop(gate);
-        let guard = readers.enter(0, relax);
-        assert!(readers.exclude().is_err());
+        let guard = readers.enter(0, &relax);
+        assert!(readers.exclude(&relax).is_err());
         drop((guard, readers.try_enter(0).unwrap()));
-        drop(readers.enter(0, relax));
+        drop(readers.enter(0, &relax));
     }
 
     #[test]
     fn a_reader_that_entered_after_a_drain_does_not_block_it_but_the_next() {
         let readers = Readers::new();
-        assert_eq!(readers.drain(), Ok(()));
-        let guard = readers.enter(3, relax);
+        assert_eq!(readers.drain(&relax), Ok(()));
+        let guard = readers.enter(3, &relax);
         assert_eq!(guard.count.load(Ordering::Relaxed), 1);
         drop(guard);
-        assert_eq!(readers.drain(), Ok(()));
+        assert_eq!(readers.drain(&relax), Ok(()));
     }
 }

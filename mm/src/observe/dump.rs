@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(tried, waited);
 
         drop(zones);
-        let gate = mm.allocator().memmap.readers().exclude().unwrap();
+        let gate = mm.allocator().memmap.exclude_readers().unwrap();
         assert_eq!(mm.try_dump(&mut |_| panic!("told of what moves")), Err(DescriptorsMove));
         drop((gate, operation));
         bench.check();

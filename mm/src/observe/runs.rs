@@ -23,7 +23,7 @@ impl<M: Machine> View<'_, M> {
     /// Looks: no operation changes anything meanwhile. `what` must not call anything outside the manager
     /// (see [`looks`](crate::turn::looks)).
     pub(super) fn look<R>(&self, what: impl FnOnce(Seen<'_, M>) -> R) -> R {
-        let look = self.allocator.turn.looks.enter();
+        let look = self.allocator.look();
         what(self.allocator.memmap.seen(&look))
     }
 }

@@ -259,7 +259,7 @@ pub(super) fn release_node<M: Machine>(allocator: &Allocator<M>, section: u64) {
     };
     // A lookup that found the node before it was taken out reads absent sections there, but must
     // not read what the frame holds next.
-    if allocator.memmap.readers().drain().is_ok() {
+    if allocator.memmap.drain_readers().is_ok() {
         allocator.table_frames().give_back(frame);
     } else {
         allocator.memmap.sections().put_back_node(section, frame);

@@ -79,7 +79,7 @@ impl<M: Machine> Operations<M> {
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::Taken(id));
         }
-        let operation = self.allocator.turn.begin(turn).map_err(|_turn| {
+        let operation = self.allocator.begin(turn).map_err(|_turn| {
             self.tell_back(Event::CancelOnline, &change);
             OnlineError::Busy
         })?;

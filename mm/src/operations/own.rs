@@ -60,7 +60,7 @@ impl core::error::Error for OwnMapError {}
 impl<M: Machine> Operations<M> {
     /// See [`Mm::walk`](crate::Mm::walk).
     pub(crate) fn walk(&self, at: VirtAddr) -> Walk {
-        let _look = self.allocator.turn.looks.enter();
+        let _look = self.allocator.look();
         let mut tables = [None; MAX_LEVELS];
         self.allocator.memmap.mapper().visit_tables(&mut |table| {
             let inside = table.level == 0 || at.offset_from(table.virt) < table.span;

@@ -91,7 +91,7 @@ mod tests {
         let (bench, pfn) = (bench(), Pfn::new(DIMM / 4096 + 9));
         let operation = bench.mm.allocator().operation().unwrap();
         let zones = ZoneKind::ALL.map(|kind| bench.mm.allocator().nodes.lock(NodeId::ZERO, kind));
-        let gate = bench.mm.allocator().memmap.readers().exclude().unwrap();
+        let gate = bench.mm.allocator().memmap.exclude_readers().unwrap();
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         drop((gate, zones));

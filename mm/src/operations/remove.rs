@@ -122,7 +122,7 @@ impl<M: Machine> Operations<M> {
         let before = self.allocator.frames.system_pages();
 
         leave(memmap, pfns);
-        memmap.readers().drain().map_err(|Stays(cpu)| {
+        memmap.drain_readers().map_err(|Stays(cpu)| {
             come_back(memmap, pfns);
             RemoveError::ReadersStay(cpu)
         })?;

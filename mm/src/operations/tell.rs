@@ -30,8 +30,7 @@ impl<M: Machine> Operations<M> {
     /// Looks are let in while listeners are called; `None` if there are none, as is mostly so.
     #[inline]
     fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
-        (!self.listeners.is_empty())
-            .then(|| self.allocator.turn.looks.call(|| call(&self.listeners)))
+        (!self.listeners.is_empty()).then(|| self.allocator.call(|| call(&self.listeners)))
     }
 
     /// See [`Mm::listen`](crate::Mm::listen).

@@ -13,8 +13,8 @@ thread_local! {
     static WAITS: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
 }
 
-/// Has this thread call `turn` whenever it waits for a lock or for look-ups to be let in, as a CPU with interrupts off
-/// that answers others meanwhile.
+/// Has this thread call `turn` whenever it waits in the manager, as a CPU with interrupts off that serves others
+/// meanwhile.
 pub fn on_wait(turn: &'static dyn Fn()) {
     WAITS.set(Some(turn));
 }

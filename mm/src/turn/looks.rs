@@ -37,13 +37,14 @@
 //! whether the gate could be shut again: an operation that changes those three after a callback asks.
 //!
 //! No wait is unbounded: an operation gives up after [`PATIENCE`] turns, which no look takes whose CPU
-//! runs. A look waits for one stretch of one operation, whose length the operation's range bounds.
+//! runs. A look waits for one stretch of one operation, whose length the operation's range bounds. Each turn of these
+//! waits serves flushes ([`wait`]): the operation that a look waits for may be in one.
 
 // UNSAFETY: vouches for what a look keeps.
 #![expect(unsafe_code)]
 
-use crate::lock::relax;
 use crate::memmap::keeps::Keeps;
+use crate::wait;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Set in `arrived` while the gate is shut, or about to be.
@@ -76,7 +77,7 @@ pub(crate) struct Looks {
 pub(crate) struct Look<'l>(&'l Looks);
 
 /// A call of somebody outside the manager.
-struct Call<'l>(&'l Looks);
+struct Call<'l, W: Fn()>(&'l Looks, &'l W);
 
 impl Looks {
     pub(crate) const fn new() -> Self {
@@ -89,35 +90,27 @@ impl Looks {
         }
     }
 
-    /// Begins a look. Waits while an operation changes something.
-    pub(crate) fn enter(&self) -> Look<'_> {
+    /// Begins a look. Waits by `relax` while an operation changes something.
+    pub(crate) fn enter(&self, relax: &impl Fn()) -> Look<'_> {
         let gate = |arrived: u64| arrived & (SHUT | PHASE);
         // Acquire: partner of the Release in `open`; what the operation changed is seen.
         let found = gate(self.arrived.fetch_add(ONE, Ordering::Acquire));
         if found != 0 {
-            while gate(self.arrived.load(Ordering::Acquire)) == found {
-                relax();
-            }
+            // Ended by `lower`, when the operation's stretch is over.
+            wait::until(relax, || gate(self.arrived.load(Ordering::Acquire)) != found);
         }
         Look(self)
     }
 
-    /// Shuts the gate and waits for the looks under way, for so many turns at the most; `false` if one
+    /// Shuts the gate and waits for the looks under way, for so many turns of `relax` at the most; `false` if one
     /// stays, with the gate open. For the operation under way.
-    pub(crate) fn shut(&self, turns: u64) -> bool {
+    pub(crate) fn shut(&self, turns: u64, relax: &impl Fn()) -> bool {
         let phase = self.phase.load(Ordering::Relaxed);
         self.phase.store(phase.wrapping_add(1), Ordering::Relaxed);
         let shut = SHUT | phase & PHASE;
         let before = self.arrived.fetch_add(shut, Ordering::Relaxed) & !(SHUT | PHASE);
         // Acquire: partner of the Release in `Look::drop`; those looks have read what they wanted.
-        let empty = || self.left.load(Ordering::Acquire) == before;
-        let alone = empty()
-            || (0..turns).any(|_| {
-                empty() || {
-                    relax();
-                    false
-                }
-            });
+        let alone = wait::within(turns, relax, || self.left.load(Ordering::Acquire) == before);
         if alone {
             self.alone.store(true, Ordering::Relaxed);
         } else {
@@ -150,14 +143,14 @@ impl Looks {
     }
 
     /// Calls `outside`, code that is not the manager's, with the gate open; afterwards the gate is as it
-    /// was. For the operation under way, while nothing that looks rely on is half changed.
-    pub(crate) fn call<R>(&self, outside: impl FnOnce() -> R) -> R {
+    /// was. For the operation under way, while nothing that looks rely on is half changed. Waits by `relax`.
+    pub(crate) fn call<R>(&self, relax: &impl Fn(), outside: impl FnOnce() -> R) -> R {
         if !self.is_alone() {
             return outside();
         }
         self.calling.store(true, Ordering::Relaxed);
         self.open();
-        let call = Call(self);
+        let call = Call(self, relax);
         let result = outside();
         drop(call);
         result
@@ -175,9 +168,9 @@ impl Drop for Look<'_> {
     }
 }
 
-impl Drop for Call<'_> {
+impl<W: Fn()> Drop for Call<'_, W> {
     fn drop(&mut self) {
-        self.0.shut(PATIENCE);
+        self.0.shut(PATIENCE, self.1);
         self.0.calling.store(false, Ordering::Relaxed);
     }
 }
@@ -187,6 +180,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::lock::relax;
     use spin::Mutex;
     use std::thread;
     use std::vec::Vec;
@@ -205,41 +199,41 @@ mod tests {
     #[test]
     fn looks_are_together_and_an_operation_is_alone() {
         let looks = Looks::new();
-        let (first, second) = (looks.enter(), looks.enter());
-        assert!(!looks.shut(10) && !looks.is_alone());
+        let (first, second) = (looks.enter(&relax), looks.enter(&relax));
+        assert!(!looks.shut(10, &relax) && !looks.is_alone());
         drop(first);
-        assert!(!looks.shut(10));
+        assert!(!looks.shut(10, &relax));
         // After it gave up the gate is open.
-        drop((second, looks.enter()));
-        assert!(looks.shut(10) && looks.is_alone());
-        looks.call(|| {
+        drop((second, looks.enter(&relax)));
+        assert!(looks.shut(10, &relax) && looks.is_alone());
+        looks.call(&relax, || {
             assert!(looks.is_calling());
-            drop(looks.enter());
+            drop(looks.enter(&relax));
         });
         assert!(looks.is_alone() && !looks.is_calling());
         looks.open();
-        drop(looks.enter());
+        drop(looks.enter(&relax));
     }
 
     #[test]
     fn a_look_that_comes_after_an_operation_waits_for_it_and_the_next_operation_waits_for_the_look()
     {
         let (looks, order) = (Looks::new(), Mutex::new(Vec::new()));
-        let first = looks.enter();
+        let first = looks.enter(&relax);
         thread::scope(|scope| {
             scope.spawn(|| {
-                assert!(looks.shut(u64::MAX));
+                assert!(looks.shut(u64::MAX, &relax));
                 // The second look has come, and is held off by this operation.
                 until(|| arrived(&looks) >= 2 * ONE);
                 order.lock().push("operation");
                 looks.open();
-                assert!(looks.shut(u64::MAX));
+                assert!(looks.shut(u64::MAX, &relax));
                 order.lock().push("next operation");
                 looks.open();
             });
             until(|| arrived(&looks) & SHUT != 0);
             scope.spawn(|| {
-                let look = looks.enter();
+                let look = looks.enter(&relax);
                 order.lock().push("look");
                 drop(look);
             });
@@ -253,10 +247,10 @@ mod tests {
     fn an_operation_that_calls_out_is_alone_again_only_after_the_looks_that_came_meanwhile() {
         let (looks, order) = (Looks::new(), Mutex::new(Vec::new()));
         thread::scope(|scope| {
-            assert!(looks.shut(10));
-            looks.call(|| {
+            assert!(looks.shut(10, &relax));
+            looks.call(&relax, || {
                 scope.spawn(|| {
-                    let look = looks.enter();
+                    let look = looks.enter(&relax);
                     until(|| arrived(&looks) & SHUT != 0);
                     order.lock().push("look");
                     drop(look);
@@ -282,7 +276,7 @@ mod tests {
             let look = || {
                 let mut count = 0;
                 while !over.load(Ordering::Relaxed) {
-                    let look = looks.enter();
+                    let look = looks.enter(&relax);
                     let (a, b) = (&pair.0, &pair.1);
                     assert_eq!(a.load(Ordering::Relaxed), b.load(Ordering::Relaxed));
                     drop(look);
@@ -292,11 +286,11 @@ mod tests {
             };
             let threads: Vec<_> = (0..3).map(|_| scope.spawn(look)).collect();
             for turn in 0..OPERATIONS {
-                assert!(looks.shut(PATIENCE), "looks kept operation {turn} out");
+                assert!(looks.shut(PATIENCE, &relax), "looks kept operation {turn} out");
                 pair.0.store(turn, Ordering::Relaxed);
                 thread::yield_now();
                 pair.1.store(turn, Ordering::Relaxed);
-                looks.call(thread::yield_now);
+                looks.call(&relax, thread::yield_now);
                 looks.open();
             }
             over.store(true, Ordering::Relaxed);

@@ -9,6 +9,7 @@ pub(crate) mod looks;
 use self::looks::{Looks, PATIENCE};
 use crate::memmap::block::BlockId;
 use crate::memmap::keeps::Keeps;
+use crate::wait;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::{Mutex, MutexGuard};
@@ -123,23 +124,24 @@ impl Turn {
         self.taken.try_lock().filter(|_| self.offlining.get().is_none())
     }
 
-    /// Begins an operation, unless another is under way. Waits for looks to end.
-    pub(crate) fn operation(&self) -> Option<Operation<'_>> {
-        self.begin(self.take()?).ok()
+    /// Begins an operation, unless another is under way. Waits by `relax` for looks to end.
+    pub(crate) fn operation(&self, relax: &impl Fn()) -> Option<Operation<'_>> {
+        self.begin(self.take()?, relax).ok()
     }
 
     /// As [`operation`](Self::operation), also between the steps of an offline: for what neither empties a range nor
     /// calls code outside the manager, which might be about to step that offline.
-    pub(crate) fn moment(&self) -> Option<Operation<'_>> {
-        self.begin(self.taken.try_lock()?).ok()
+    pub(crate) fn moment(&self, relax: &impl Fn()) -> Option<Operation<'_>> {
+        self.begin(self.taken.try_lock()?, relax).ok()
     }
 
     /// Begins an operation, for who has the turn, which is given back if a look stays.
     pub(crate) fn begin<'m>(
         &'m self,
         turn: MutexGuard<'m, ()>,
+        relax: &impl Fn(),
     ) -> Result<Operation<'m>, MutexGuard<'m, ()>> {
-        if self.looks.shut(PATIENCE) {
+        if self.looks.shut(PATIENCE, relax) {
             return Ok(Operation { looks: &self.looks, _turn: turn });
         }
         log::error!("a look at memory does not end: its CPU stopped in it");
@@ -150,9 +152,10 @@ impl Turn {
     /// is refused.
     ///
     /// If a look stays, the offline goes on beside it: nothing that it changes is unmapped or freed.
-    pub(crate) fn resume(&self) -> Operation<'_> {
-        let turn = self.taken.lock();
-        self.looks.shut(PATIENCE);
+    pub(crate) fn resume(&self, relax: &impl Fn()) -> Operation<'_> {
+        // Ended when the moment of another CPU is over.
+        let turn = wait::until_found(relax, || self.taken.try_lock());
+        self.looks.shut(PATIENCE, relax);
         Operation { looks: &self.looks, _turn: turn }
     }
 }

@@ -37,7 +37,7 @@ use crate::observe::View;
 impl<M: Machine> View<'_, M> {
     /// See [`Mm::verify`](crate::Mm::verify).
     pub(crate) fn verify(&self) -> Result<(), Violation> {
-        let look = &self.allocator.turn.looks.enter();
+        let look = &self.allocator.look();
         Descriptors::of(self.allocator.memmap.seen(look)).check()?;
         HeldFrames::of(self.allocator, look).check()?;
         Counts::of(self.allocator, look).check()?;
@@ -50,7 +50,7 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::verify_machine`](crate::Mm::verify_machine).
     pub(crate) fn verify_machine(&self) -> Result<(), Violation> {
         self.verify()?;
-        let look = &self.allocator.turn.looks.enter();
+        let look = &self.allocator.look();
         Tables::of(self.allocator, look).check()
     }
 }

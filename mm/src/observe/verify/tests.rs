@@ -157,9 +157,8 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
         .page(head)
         .set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
     record(&bench, 1).set_group(head);
-    let violation = Counts::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
-        .check()
-        .unwrap_err();
+    let violation =
+        Counts::of(bench.mm.allocator(), &bench.mm.allocator().look()).check().unwrap_err();
     assert_eq!(violation.invariant, 2);
     assert_eq!(violation.what, "a page outside all extents is memmap or absent");
     names(&bench, 3, "the record's place");

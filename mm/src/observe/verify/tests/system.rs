@@ -140,18 +140,16 @@ fn a_frame_that_two_boot_sections_share_is_named() {
     let (virt, own) = memmap_of(&bench, 15);
     let pages = |start: PhysAddr| [0, 1, 2, 3].map(|nth| start.add(nth * PAGE));
     back(&bench, virt, &pages(first));
-    let violation = HeldFrames::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
-        .check()
-        .unwrap_err();
+    let violation =
+        HeldFrames::of(bench.mm.allocator(), &bench.mm.allocator().look()).check().unwrap_err();
     assert_eq!((violation.invariant, violation.at), (5, 14));
     assert_eq!(violation.what, "boot sections have memmaps of their own");
 
     let mut mixed = pages(own);
     mixed[3] = first;
     back(&bench, virt, &mixed);
-    let violation = HeldFrames::of(bench.mm.allocator(), &bench.mm.allocator().turn.looks.enter())
-        .check()
-        .unwrap_err();
+    let violation =
+        HeldFrames::of(bench.mm.allocator(), &bench.mm.allocator().look()).check().unwrap_err();
     assert_eq!((violation.invariant, violation.at), (5, 15));
     assert_eq!(violation.what, "the memmap of a boot section is in one piece");
 }
