@@ -14,10 +14,12 @@ use super::report::Verdict;
 use super::step::{AddStep, Failure, Step, StepLine};
 use super::touched::Touched;
 use super::underway::{Context, Draining, Ejecting};
-use super::waiting::PATIENCE;
 
 /// Extents that an eject examines by default before the kernel looks at its console.
 pub const BUDGET: u64 = 256;
+
+/// How often an operation is tried by default while another one is under way: for seconds.
+pub const PATIENCE: u64 = 1 << 22;
 
 /// What happens to memory that is plugged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -48,7 +48,7 @@ mod waiting;
 
 pub use absent::SourceError;
 pub use clock::Clock;
-pub use driver::{BUDGET, Hotplug, Policy};
+pub use driver::{BUDGET, Hotplug, PATIENCE, Policy};
 pub use eject::EjectProgress;
 pub use event::{
     DeviceId, Event, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal, Request, TooManyRanges,
@@ -63,4 +63,3 @@ pub use shown::shown;
 pub use sources::{OneOf, Sources};
 pub use step::{AddStep, BlocksStep, Failure, RemoveStep, Step, StepLine, UseStep};
 pub use touched::MAX_BLOCKS;
-pub use waiting::PATIENCE;

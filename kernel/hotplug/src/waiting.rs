@@ -8,9 +8,6 @@ use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::HotplugSource;
 
-/// How often an operation is tried by default while another one is under way: for seconds.
-pub const PATIENCE: u64 = 1 << 22;
-
 /// Why an operation failed, which may be that another one was under way.
 pub(super) trait Refused {
     /// Whether another operation was under way: then nothing happened.
