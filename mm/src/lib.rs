@@ -62,6 +62,7 @@ pub mod machine;
 mod memmap;
 mod observe;
 mod operations;
+mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! flush that another waits for. Where a wait has a bound, it fails at that; where it has none, the comment at the call
 //! says what ends it.
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 /// Waits until `find` finds something, each turn by `relax`. Returns that.

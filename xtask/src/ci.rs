@@ -25,6 +25,6 @@ fn loom(root: &Path) -> Result<bool> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).env("RUSTFLAGS", "--cfg loom");
     command.env("CARGO_TARGET_DIR", root.join("target/loom"));
-    command.args(["test", "--release", "-p", "hotmem-paging", "--test", "loom"]);
+    command.args(["test", "--release", "-p", "hotmem-paging", "-p", "hotmem", "--test", "loom"]);
     Ok(command.status().context("cannot start cargo test for loom")?.success())
 }

@@ -16,7 +16,7 @@
 
 use crate::addr::{Order, Pfn};
 use crate::geometry::DESCRIPTOR_BYTES;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Payload words of a descriptor.
 pub(crate) const PAYLOAD_WORDS: usize = 7;
@@ -26,13 +26,14 @@ pub(crate) const PAYLOAD_WORDS: usize = 7;
 /// Every field is an atomic word, for which every bit pattern is a value: a descriptor in memory that
 /// nobody has written yet may be referred to, just not believed.
 #[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
 pub struct Page {
     word: AtomicU64,
     pub(super) payload: [AtomicU64; PAYLOAD_WORDS],
 }
 
-const _: () = assert!(size_of::<Page>() as u64 == DESCRIPTOR_BYTES);
+const _: () = assert!(cfg!(loom) || size_of::<Page>() as u64 == DESCRIPTOR_BYTES);
 
 /// Who holds a used extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -359,7 +360,7 @@ impl Drop for Held<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -9,21 +9,40 @@
 #![expect(unsafe_code)]
 
 use crate::memmap::keeps::Keeps;
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, array, constant};
 use crate::wait;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-const SHARDS: usize = 16;
+/// Sets of counters. A model has two CPUs, and looks and tries once (`mm/tests/loom`).
+const SHARDS: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// How often `drain` looks before it gives up: far beyond any reader that makes progress. In this
 /// crate's own tests a reader stays on purpose, and is not waited for that long.
-const PATIENCE: u64 = if cfg!(test) { 1 << 10 } else { 1 << 26 };
+const PATIENCE: u64 = if cfg!(loom) {
+    1
+} else if cfg!(test) {
+    1 << 10
+} else {
+    1 << 26
+};
 
 /// How often `exclude` looks with the gate shut before it opens it again, and how often it shuts it.
-const SHUT_PATIENCE: u64 = if cfg!(test) { 1 << 6 } else { 1 << 16 };
-const SHUT_TRIES: u64 = if cfg!(test) { 1 << 6 } else { 1 << 10 };
+const SHUT_PATIENCE: u64 = if cfg!(loom) {
+    1
+} else if cfg!(test) {
+    1 << 6
+} else {
+    1 << 16
+};
+const SHUT_TRIES: u64 = if cfg!(loom) {
+    1
+} else if cfg!(test) {
+    1 << 6
+} else {
+    1 << 10
+};
 
 /// How often `try_enter` counts anew when the epoch changes under it.
-const TRIES: usize = 16;
+const TRIES: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// One CPU's counters, a cache line of its own.
 #[derive(Debug)]
@@ -73,11 +92,10 @@ impl Drop for ReadGuard<'_> {
 }
 
 impl Readers {
-    pub(crate) const fn new() -> Self {
-        Self {
-            epoch: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-            shards: [const { Shard([AtomicUsize::new(0), AtomicUsize::new(0)]) }; SHARDS],
+    constant! {
+        pub(crate) fn new() -> Self {
+            let shards = array![Shard([AtomicUsize::new(0), AtomicUsize::new(0)]); SHARDS];
+            Self { epoch: AtomicUsize::new(0), closed: AtomicBool::new(false), shards }
         }
     }
 
@@ -164,7 +182,7 @@ impl Readers {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::lock::relax;

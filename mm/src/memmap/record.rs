@@ -7,7 +7,7 @@
 use crate::addr::Pfn;
 use crate::impossible::impossible;
 use crate::memmap::word::BlockWord;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// One of the 64 parts that a record keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl<'m> Record<'m> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::memmap::home::NodeId;

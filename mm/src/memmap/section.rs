@@ -33,15 +33,17 @@ use crate::machine::{Machine, PhysMem};
 use crate::memmap::page::Page;
 use crate::memmap::record::{Part, Record};
 use crate::paging::TableFrame;
+use crate::sync::{AtomicU64, Ordering, array, constant};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Nodes the map can hold.
-pub(crate) const ROOTS: usize = 1024;
+/// Nodes the map can hold: in a model (`mm/tests/loom`) one, of two sections.
+pub(crate) const ROOTS: usize = if cfg!(loom) { 1 } else { 1024 };
 /// Sections of one node.
-pub(crate) const NODE_SECTIONS: u64 = 512;
+pub(crate) const NODE_SECTIONS: u64 = if cfg!(loom) { 2 } else { 512 };
 /// Bytes of one node.
 pub(crate) const NODE_BYTES: u64 = NODE_SECTIONS * 8;
+/// A node: the words of its sections.
+pub(crate) type Node = [AtomicU64; NODE_SECTIONS as usize];
 /// Sections the map can hold: 64 TiB of 128 MiB sections.
 pub const MAX_SECTIONS: u64 = ROOTS as u64 * NODE_SECTIONS;
 
@@ -126,17 +128,18 @@ fn node_frame(root: u64) -> Option<PhysAddr> {
 }
 
 impl SectionMap {
-    pub(crate) const fn new() -> Self {
-        let removed = [AtomicU64::new(0), AtomicU64::new(0)];
-        Self { roots: [const { AtomicU64::new(0) }; ROOTS], removed }
+    constant! {
+        pub(crate) fn new() -> Self {
+            Self { roots: array![AtomicU64::new(0); ROOTS], removed: array![AtomicU64::new(0); 2] }
+        }
     }
 
     /// The node with the words of `section`, if there is one.
-    fn node<'m>(&self, memory: &'m impl PhysMem, section: u64) -> Option<&'m [AtomicU64; 512]> {
+    fn node<'m>(&self, memory: &'m impl PhysMem, section: u64) -> Option<&'m Node> {
         let root = self.roots.get((section / NODE_SECTIONS) as usize)?;
         // Acquire: partner of the Release in `insert_node`; the words were zeroed before.
         let frame = node_frame(root.load(Ordering::Acquire))?;
-        let node: NonNull<[AtomicU64; 512]> = memory.pointer(frame).cast();
+        let node: NonNull<Node> = memory.pointer(frame).cast();
         // SAFETY: a non-zero root names `NODE_BYTES` of RAM, aligned to that, so the words are too, which
         // `insert_node` zeroed and which nobody else uses; they are freed only once every section in
         // them is absent and the readers that could hold this reference were drained.
