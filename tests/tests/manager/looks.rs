@@ -266,3 +266,43 @@ fn a_stepped_offline_goes_on_between_looks() {
     });
     bench.check();
 }
+
+/// Looks in one way of three, until `over`; counts how often.
+fn look_on(mm: &Manager, way: usize, looks: &AtomicU64, over: &AtomicBool) {
+    let id = BlockId::new(TINY_WINDOW / MIB);
+    while !over.load(Ordering::Relaxed) {
+        let _ = mm.offlining();
+        match way {
+            0 => _ = mm.explain_offline(id),
+            1 => assert_eq!(mm.verify_machine(), Ok(())),
+            _ => mm.snapshot(&mut |_| ()),
+        }
+        looks.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn of_2000_operations_none_fails_while_three_cpus_look_without_end() {
+    let bench = rig();
+    let (over, id) = (AtomicBool::new(false), BlockId::new(TINY_WINDOW / MIB + 3));
+    let looks = [const { AtomicU64::new(0) }; 3];
+    let few = || looks.iter().any(|looks| looks.load(Ordering::Relaxed) < 10);
+    let (mut pairs, mut failed) = (0, 0);
+    thread::scope(|scope| {
+        for (way, looks) in looks.iter().enumerate() {
+            let (mm, over) = (&bench.mm, &over);
+            scope.spawn(move || look_on(mm, way, looks, over));
+        }
+        let end = EndOnDrop(&over);
+        // More than that if a thread did not get to look meanwhile.
+        while pairs < 1000 || (few() && pairs < 1 << 20) {
+            failed += u64::from(bench.mm.online(id, ZoneKind::Movable).is_err());
+            failed += u64::from(bench.mm.offline(id).is_err());
+            pairs += 1;
+        }
+        drop(end);
+    });
+    assert_eq!(failed, 0, "of {} operations beside {looks:?} looks", 2 * pairs);
+    assert!(!few(), "{looks:?}");
+    bench.check();
+}
