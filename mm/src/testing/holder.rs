@@ -119,10 +119,24 @@ impl<S: Shape> Holder<S> {
     ///
     /// If it is not held, or is being moved.
     pub fn release(&self, bench: &Bench<S>, handle: u64) {
-        let held = self.state().extents.remove(&handle);
+        assert!(self.try_release(bench, handle), "freed while it moves");
+    }
+
+    /// As [`release`](Self::release), unless the extent is being moved: whether it was given back.
+    ///
+    /// # Panics
+    ///
+    /// If it is not held.
+    pub fn try_release(&self, bench: &Bench<S>, handle: u64) -> bool {
+        let mut state = self.state();
+        let held = state.extents.get(&handle).copied();
         let held = held.unwrap_or_else(|| panic!("handle {handle} holds nothing"));
-        assert!(!held.isolated, "freed while it moves");
-        bench.mm.free_movable(held.pfn, self.mover()).unwrap_or_else(|error| panic!("{error}"));
+        if !held.isolated {
+            state.extents.remove(&handle);
+            drop(state);
+            bench.mm.free_movable(held.pfn, self.mover()).unwrap_or_else(|error| panic!("{error}"));
+        }
+        !held.isolated
     }
 
     /// Where the extent of a handle is.

@@ -35,6 +35,7 @@ mod reserve;
 mod reserve_frames;
 mod scripts;
 mod storm;
+mod storm_threads;
 mod take;
 mod threads;
 mod unflushed;

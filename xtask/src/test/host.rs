@@ -15,23 +15,37 @@ use crate::tool;
 /// Lines of output shown when cargo fails without a failing test.
 const TAIL: usize = 60;
 
-/// `cargo test` over the workspace; of the `quick` kind without the suites in `tests/`.
-fn cargo_test(root: &Path, quick: bool) -> Command {
+/// Which of the host's tests run, and for how long.
+#[derive(Clone, Copy)]
+pub(super) struct Choice<'a> {
+    /// Without the suites in `tests/`.
+    pub(super) quick: bool,
+    /// What names have to hold.
+    pub(super) filter: Option<&'a str>,
+    /// Cycles of the storm of threads, if not as few as usual.
+    pub(super) rounds: Option<u64>,
+}
+
+/// `cargo test` over the workspace.
+fn cargo_test(root: &Path, choice: Choice<'_>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).args(["test", "--workspace", "--no-fail-fast"]).stdin(Stdio::null());
-    if quick {
+    if choice.quick {
         command.args(["--lib", "--bins"]);
+    }
+    if let Some(rounds) = choice.rounds {
+        command.env("HOTMEM_ROUNDS", rounds.to_string());
     }
     command
 }
 
-/// Prints the names of the tests whose names hold `filter`.
+/// Prints the names of the tests that would run.
 ///
 /// # Errors
 /// When they do not compile.
-pub(crate) fn list(root: &Path, quick: bool, filter: Option<&str>) -> Result<()> {
-    let mut command = cargo_test(root, quick);
-    command.args(["--quiet"]).args(filter).args(["--", "--list"]).stderr(Stdio::inherit());
+pub(crate) fn list(root: &Path, choice: Choice<'_>) -> Result<()> {
+    let mut command = cargo_test(root, choice);
+    command.args(["--quiet"]).args(choice.filter).args(["--", "--list"]).stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo test")?;
     ensure!(output.status.success(), "cargo test failed ({})", output.status);
     let text = String::from_utf8_lossy(&output.stdout);
@@ -40,19 +54,19 @@ pub(crate) fn list(root: &Path, quick: bool, filter: Option<&str>) -> Result<()>
     Ok(())
 }
 
-/// Runs the tests of the workspace whose names hold `filter`.
+/// Runs tests of the workspace.
 ///
 /// # Errors
 /// When a program that they need is missing, or cargo does not start.
-pub(crate) fn run(root: &Path, quick: bool, filter: Option<&str>) -> Result<Vec<Suite>> {
+pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<Vec<Suite>> {
     // The AML evaluator is compared with ACPICA's, on tables that QEMU makes.
     setup::ensure(&[Program::ACPIEXEC, Program::IASL, Arch::X86_64.about().qemu])?;
 
     let progress = Progress::start("Tests on the host");
     // One pipe for both outputs keeps cargo's names of test programs before what those say.
     let (output, input) = pipe().context("cannot make a pipe")?;
-    let mut command = cargo_test(root, quick);
-    command.args(filter).stdout(input.try_clone()?).stderr(input);
+    let mut command = cargo_test(root, choice);
+    command.args(choice.filter).stdout(input.try_clone()?).stderr(input);
     let mut child = command.spawn().context("cannot start cargo test")?;
     // The command holds our copies of the pipe's other end.
     drop(command);

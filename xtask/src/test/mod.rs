@@ -25,6 +25,8 @@ const CPUS: u32 = 4;
 /// Rounds of a storm, and of one with `--long`.
 const STORM: u64 = 40;
 const LONG_STORM: u64 = 5000;
+/// Cycles of the host's storm of threads with `--long`.
+const LONG_THREADS: u64 = 2000;
 
 /// Runs the tests and closes with a line `N passed, N failed`.
 #[derive(Debug, Clone, clap::Args)]
@@ -54,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Rounds of a storm [default: 40, with --long 5000]
+    /// Rounds of a storm [default: 40, with --long 5000; of threads on this host 30, with --long 2000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rounds: Option<u64>,
 
@@ -183,6 +185,12 @@ impl Args {
         self.filter.as_deref()
     }
 
+    /// Which tests of the host run.
+    fn host(&self) -> host::Choice<'_> {
+        let rounds = self.rounds.or(self.long.then_some(LONG_THREADS));
+        host::Choice { quick: self.quick, filter: self.filter(), rounds }
+    }
+
     /// Do tests on the host run?
     const fn on_host(&self) -> bool {
         matches!(self.arch, Where::Host | Where::All)
@@ -228,7 +236,7 @@ fn run_all(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<Vec<Suite>> {
         });
         let mut suites = Vec::new();
         if args.on_host() {
-            suites = host::run(root, args.quick, args.filter())?;
+            suites = host::run(root, args.host())?;
         }
         for run in runs {
             let building = Progress::start(format!("The image for {}", run.name));
@@ -243,7 +251,7 @@ fn run_all(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<Vec<Suite>> {
 /// Prints the names of the tests that would run.
 fn list(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<ExitCode> {
     if args.on_host() {
-        host::list(root, args.quick, args.filter())?;
+        host::list(root, args.host())?;
     }
     for run in runs {
         run.scenarios().for_each(|(name, _)| println!("{}: {name}", run.name));
@@ -303,6 +311,9 @@ mod tests {
         assert_eq!(again, Storm { seed: 7, rounds: 20 });
         assert_eq!((storm(&[]).rounds, storm(&["--long"]).rounds), (40, 5000));
         assert!(parsed::<Args>(&["--rounds", "0"]).is_err());
+        let threads = |words: &[&str]| parsed::<Args>(words).unwrap().host().rounds;
+        assert_eq!((threads(&[]), threads(&["--long"])), (None, Some(2000)));
+        assert_eq!(threads(&["--long", "--rounds", "20"]), Some(20));
     }
 
     #[test]

@@ -1,0 +1,259 @@
+//! A storm of threads: they allocate, free, look up and own pages that move, while a DIMM is plugged, brought online,
+//! converted, found bad and pulled under their hands, and boot memory is taken and given back.
+//!
+//! The number of cycles is that of `HOTMEM_ROUNDS` (`cargo xtask test --long`), or few.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use hotmem::testing::{Bench, Holder, Random, Setup, Tiny, become_cpu, range};
+use hotmem::{
+    BlockId, ContigError, ConvertError, NodeId, OfflineError, Order, Pfn, PhysRange, Placement,
+    PoisonError, VirtAddr, ZoneKind,
+};
+use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
+
+/// Cycles without a wish.
+const FEW: u64 = 30;
+/// Cycles after which all is compared with the start.
+const ROUND: u64 = 10;
+const THREADS: u64 = 3;
+const BLOCKS: u64 = 4;
+const PAGE: u64 = 4096;
+/// Tries of an operation that what is in use may hold up for a while.
+const TRIES: u64 = 1 << 20;
+/// Extents that a thread owns at the most.
+const MOST: usize = 40;
+
+fn dimm() -> PhysRange {
+    range(TINY_WINDOW, BLOCKS * MIB)
+}
+
+/// 24 MiB of boot memory, the upper 12 movable.
+fn bench() -> Bench<Tiny> {
+    Bench::new(&Setup {
+        ram: vec![(0, 24 * MIB, 0)],
+        block: MIB,
+        window: (TINY_WINDOW, BLOCKS * MIB),
+        kernelcore: Some(12 * MIB),
+    })
+}
+
+/// One of the threads that use memory.
+struct Worker<'b> {
+    bench: &'b Bench<Tiny>,
+    holder: &'b Holder<Tiny>,
+    random: Random,
+    /// Pages of the kernel's, and the word in each.
+    kernel: Vec<(Pfn, u64)>,
+    owned: Vec<u64>,
+}
+
+impl Worker<'_> {
+    fn step(&mut self) {
+        match self.random.below(8) {
+            0 | 1 => self.alloc(),
+            2 => self.free_all(),
+            3 | 4 => self.own(),
+            5 => self.disown(),
+            _ => self.look(),
+        }
+    }
+
+    fn alloc(&mut self) {
+        let order = Order::new(self.random.below(4) as u8).unwrap();
+        let Ok(pfn) = self.bench.mm.take_pages(order) else { return };
+        let word = self.random.below(u64::MAX);
+        self.bench.mm.machine().mmu().store(at(pfn), word);
+        self.kernel.push((pfn, word));
+    }
+
+    /// All of the kernel's, so that no block stays in use.
+    fn free_all(&mut self) {
+        for (pfn, word) in self.kernel.drain(..) {
+            let found = self.bench.mm.machine().mmu().load(at(pfn));
+            assert_eq!(found, word, "{pfn} is somebody else's, too");
+            assert_eq!(self.bench.mm.free_pages(pfn), Ok(()));
+        }
+    }
+
+    fn own(&mut self) {
+        if self.owned.len() < MOST {
+            let order = Order::new(self.random.below(3) as u8).unwrap();
+            let zone = self.random.one_in(2);
+            let taken = if zone {
+                self.holder.take_in_zone(self.bench, order)
+            } else {
+                self.holder.take(self.bench, order)
+            };
+            self.owned.extend(taken);
+        }
+    }
+
+    /// Frees an extent, unless it is on its way.
+    fn disown(&mut self) {
+        if self.owned.is_empty() {
+            return;
+        }
+        let handle = self.owned.swap_remove(self.random.below(self.owned.len() as u64) as usize);
+        if !self.holder.try_release(self.bench, handle) {
+            self.owned.push(handle);
+        }
+    }
+
+    fn look(&mut self) {
+        let random = &mut self.random;
+        let pfn = Pfn::new(TINY_WINDOW / PAGE - 64 + random.below(BLOCKS * MIB / PAGE + 128));
+        if let Some(info) = self.bench.mm.page_info(pfn) {
+            assert_eq!((info.pfn, info.block.get()), (pfn, pfn.get() * PAGE / MIB));
+        }
+        let id = BlockId::new(TINY_WINDOW / MIB + random.below(BLOCKS));
+        assert!(self.bench.mm.block(id).is_none_or(|block| block.id == id));
+    }
+}
+
+/// The first word of a page, in the linear map.
+fn at(pfn: Pfn) -> VirtAddr {
+    VirtAddr::new(pfn.get() * PAGE)
+}
+
+/// What the operator brought about.
+#[derive(Debug, Default)]
+struct Done {
+    converted: u64,
+    bad: u64,
+    carved: u64,
+}
+
+struct Operator<'b> {
+    bench: &'b Bench<Tiny>,
+    random: Random,
+    done: Done,
+}
+
+impl Operator<'_> {
+    /// A life of the DIMM. What is refused is refused for what is in use, and never because somebody looks.
+    fn cycle(&mut self, cycle: u64) {
+        let (bench, placement) = (self.bench, Placement::ALL[cycle as usize % 3]);
+        bench.plug(dimm());
+        bench.mm.hot_add(dimm(), NodeId::ZERO, placement).unwrap();
+        for id in bench.mm.blocks_in(dimm()) {
+            let kind = *self.random.pick(&[ZoneKind::Movable, ZoneKind::Normal]);
+            bench.mm.online(id, kind).unwrap();
+        }
+        if placement == Placement::PerRange {
+            self.convert();
+        }
+        self.carve();
+        self.poison();
+        for id in bench.mm.blocks_in(dimm()) {
+            self.offline(id);
+        }
+        bench.mm.remove(dimm()).unwrap();
+        bench.unplug(dimm());
+    }
+
+    fn convert(&mut self) {
+        for _ in 0..TRIES {
+            match self.bench.mm.convert(dimm()) {
+                Ok(blocks) => {
+                    self.done.converted += blocks;
+                    return;
+                }
+                Err(ConvertError::InUse(..) | ConvertError::NoRoom(..)) => thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Takes boot memory and gives it back.
+    fn carve(&mut self) {
+        match self.bench.mm.take_contig(NodeId::ZERO, MIB) {
+            Ok(_) => {
+                assert_eq!(self.bench.mm.release(), Ok(1));
+                self.done.carved += 1;
+            }
+            Err(error) => assert!(matches!(error, ContigError::NoRun(_)), "{error}"),
+        }
+    }
+
+    fn poison(&mut self) {
+        let pfn = Pfn::new(TINY_WINDOW / PAGE + self.random.below(BLOCKS * MIB / PAGE));
+        match self.bench.mm.poison(pfn) {
+            Ok(_) => self.done.bad += 1,
+            Err(error) => assert!(!matches!(error, PoisonError::Busy), "{error}"),
+        }
+    }
+
+    fn offline(&self, id: BlockId) {
+        for _ in 0..TRIES {
+            match self.bench.mm.offline(id) {
+                Ok(()) => return,
+                Err(OfflineError::InUse { .. } | OfflineError::NoRoom { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            thread::yield_now();
+        }
+        panic!("{id} does not go: {:?}", self.bench.mm.explain_offline(id));
+    }
+}
+
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Uses memory until `over`; how many steps that were.
+fn work(bench: &Bench<Tiny>, holder: &Holder<Tiny>, seed: u64, over: &AtomicBool) -> u64 {
+    become_cpu(seed as usize % THREADS as usize);
+    let random = Random::new(seed);
+    let mut worker = Worker { bench, holder, random, kernel: Vec::new(), owned: Vec::new() };
+    let mut steps = 0;
+    while !over.load(Ordering::Relaxed) {
+        worker.step();
+        steps += 1;
+    }
+    worker.free_all();
+    steps
+}
+
+#[test]
+fn threads_use_memory_while_it_is_plugged_converted_made_bad_and_pulled_and_none_is_lost() {
+    let cycles = std::env::var("HOTMEM_ROUNDS").ok().map_or(FEW, |text| text.parse().unwrap());
+    let bench = bench();
+    let holder = Holder::register(&bench);
+    let before = bench.snapshot();
+    let mut operator = Operator { bench: &bench, random: Random::new(7), done: Done::default() };
+    let steps = AtomicU64::new(0);
+    for first in (0..cycles).step_by(ROUND as usize) {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (bench, over, steps) = (&bench, &over, &steps);
+                scope.spawn(move || {
+                    let seed = first * THREADS + thread;
+                    steps.fetch_add(work(bench, holder, seed, over), Ordering::Relaxed);
+                });
+            }
+            // A failure here must end the others, too.
+            let end = EndOnDrop(&over);
+            (first..cycles.min(first + ROUND)).for_each(|cycle| operator.cycle(cycle));
+            drop(end);
+        });
+        bench.check();
+        holder.check(&bench);
+        holder.handles().into_iter().for_each(|handle| holder.release(&bench, handle));
+        assert_same(&before, &bench.snapshot());
+    }
+    let Done { converted, bad, carved } = operator.done;
+    let moves = holder.moves().0;
+    println!(
+        "{cycles} cycles, {steps:?} steps, {converted} converted, {bad} bad, {carved} taken, {moves} moves"
+    );
+    assert!(converted.min(bad).min(carved) >= cycles / 5, "{:?}", operator.done);
+    assert!(moves > cycles, "{moves} moves");
+}
