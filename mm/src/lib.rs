@@ -25,7 +25,7 @@
 //! 3. the lock of a CPU's cache of pages: never two; held for moving a batch at the most. The CPU itself takes it, and
 //!    whoever drains;
 //! 4. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
-//!    for writing the descriptors of one part; but `convert` copies all descriptors of a block.
+//!    for writing the descriptors of one part.
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
 //! them, about a second at the most: then it fails with [`RemoveError::ReadersStay`], which names the CPU.
@@ -34,10 +34,13 @@
 //!
 //! # Flushes
 //!
-//! Where [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, a CPU that waits here serves the
-//! flush meanwhile, so that every function of the manager may be called with interrupts off: all waits for look-ups,
-//! looks and operations call [`Machine::relax`], and those for a lock are the wait of [`Machine::Lock`]
-//! ([`lock::TicketLock`]). No flush is made with a zone locked or look-ups held off but by `convert`.
+//! Where [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, the rule is: *no CPU waits with
+//! interrupts off unless it serves flushes meanwhile; no flush is made with a lock held*. So every function of the
+//! manager may be called with interrupts off: all waits for look-ups, looks and operations call [`Machine::relax`], and
+//! those for a lock are the wait of [`Machine::Lock`] ([`lock::TicketLock`]). Only `convert` flushes with look-ups held
+//! off (`operations/convert.rs` says why that has to be, and why it is no deadlock). The flushes are those of `remove`
+//! and of an `add` that is undone, of `take` and a `release` that is undone, of `unmap_own`, of `convert`, and of a mapping that
+//! fails half way: all by an operation under way. The fake machine fails a test that flushes with a lock held.
 //!
 //! # Preemption
 //!

@@ -24,9 +24,8 @@
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu), [`node`](Machine::node), [`distance`](Machine::distance) | everything | locks of a cache and a zone, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
-//! [`Tlb::flush`](crate::paging::Tlb::flush) is called with the turn taken and looks kept out, by `convert` also with the
-//! zone of a block locked and look-ups held off. A CPU that waits for any of these serves the flush in
-//! [`Machine::relax`] and in the wait of [`Machine::Lock`].
+//! [`Tlb::flush`](crate::paging::Tlb::flush) is called with the turn taken and looks kept out, by `convert` also with
+//! look-ups held off, and never with a lock held: see the crate's section on flushes.
 //!
 //! A mapper may be behind a lock: nothing that it is given calls it again. It is at work while it calls
 //! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager asks for descriptors, so none of these may

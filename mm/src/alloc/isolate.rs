@@ -92,10 +92,25 @@ impl Area {
         done
     }
 
+    /// Isolates all that is free of the area, while all caches are paused and look-ups held off: until
+    /// [`put_on_lists`](Self::put_on_lists), nothing leads anybody to its descriptors.
+    pub(crate) fn take_off_lists<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
+        self.lock(allocator).isolating = self.pfns;
+        let mut at = self.pfns.start;
+        while at < self.pfns.end {
+            at = self.isolate_from(allocator, memmap, at, u64::MAX).next;
+        }
+    }
+
     /// Gives every isolated extent of the area back to the allocator.
     pub(crate) fn end_isolation<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
-        self.lock(allocator).isolating = PfnRange::EMPTY;
+        self.put_on_lists(allocator, memmap);
         Cached::of(allocator).open_caches();
+    }
+
+    /// As [`end_isolation`](Self::end_isolation), with caches as they are.
+    pub(crate) fn put_on_lists<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
+        self.lock(allocator).isolating = PfnRange::EMPTY;
         let mut at = self.pfns.start;
         while at < self.pfns.end {
             let mut zone = self.lock(allocator);

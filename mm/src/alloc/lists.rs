@@ -26,12 +26,13 @@ const PREVIOUS: usize = 1;
 pub(crate) struct FreeLists<'m, M: Machine>(pub(super) Seen<'m, M>);
 
 impl<M: Machine> Allocator<M> {
-    /// A zone that is locked, and the memmap of what is online in it.
+    /// A zone that is locked, and the memmap of what is on its lists.
     pub(crate) fn locked<'z>(
         &'z self,
         guard: &'z mut ZoneGuard<'_, M::Lock>,
     ) -> (&'z mut Zone, Seen<'z, M>) {
-        // SAFETY: the guard is borrowed for as long, so the zone stays locked.
+        // SAFETY: the guard is borrowed for as long, so the zone stays locked, and what its lists lead to stays on them or
+        // is the caller's. Blocks go offline only with all of it off the lists, and so do blocks whose memmap is moved.
         (guard, unsafe { Seen::vouched(&self.memmap) })
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel's own data of the pages that it allocates: see [`Meta`].
 //!
-//! A descriptor is looked at only under a read guard or its zone's lock, because `convert` moves descriptors
-//! while pages are in use, and excludes both.
+//! A descriptor of a page in use is looked at only under a read guard, because `convert` moves descriptors while pages
+//! are in use, and holds readers off.
 
 // UNSAFETY: turns the kernel's part of a descriptor into a value of the kernel's type.
 #![expect(unsafe_code)]
@@ -35,8 +35,8 @@ impl<M: Machine> Allocator<M> {
                 let meta = Metas::of(memmap).of_page(pfn, order, index);
                 let meta = meta.ok_or_else(|| no_meta(pfn, index))?;
                 // SAFETY: `Metas::begin` wrote a value of this type when the extent was allocated, and it is still
-                // in use and held so: it is not freed or moved. The zone is locked: without that lock its
-                // descriptors are not moved.
+                // in use and held so: it is not freed or moved. `with_used` is a reader, so its descriptors are not
+                // moved.
                 Ok(look(unsafe { meta.as_ref() }))
             },
         )?

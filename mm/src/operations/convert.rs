@@ -9,13 +9,21 @@
 //! ```
 //!
 //! First the heads of all blocks are emptied and claimed: that can fail, and is undone. Then, with all
-//! readers held off, block after block gets its descriptors copied to its head and its memmap mapped
-//! there: invalid, flushed, valid. That cannot fail: `plan_convert` saw that no leaf goes past a block's
+//! readers held off, block after block is taken off its zone's lists, gets its descriptors copied to its head and its
+//! memmap mapped there: invalid, flushed, valid; and comes back. That cannot fail: `plan_convert` saw that no leaf goes past a block's
 //! memmap, the leaves are as large as before, and their tables stay. A mapper that breaks its word stops
 //! it between two blocks, with all descriptors where they are mapped. Going backwards, each step leaves a whole range behind, one block shorter; and what a
 //! block's head holds of other blocks' descriptors is gone by the time it is needed.
 //!
-//! A zone's lock is held while one block's descriptors are copied, readers wait for all of them.
+//! No zone is locked meanwhile: what is free of the block is isolated, so that no list leads to it, and its allocation
+//! has to be served by other memory.
+//!
+//! Look-ups are held off across the flushes, and this is the only place where they are: until a CPU has dropped its old
+//! translation, what it stores into a descriptor is lost, and who frees or sets a word does so as a reader. That is no
+//! deadlock, since all who may wait at that time serve the flush: for the gate, in [`Readers::enter`]; for the
+//! operation, in a look; for a lock, whose holder waits for nothing, or for one of these.
+//!
+//! [`Readers::enter`]: crate::memmap::readers::Readers::enter
 
 // UNSAFETY: copies descriptors between frames that nobody else touches.
 #![expect(unsafe_code)]
@@ -27,14 +35,12 @@ use crate::alloc::batch::Cached;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::lists::FreeLists;
-use crate::alloc::zone::Zone;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
-use crate::memmap::record::Record;
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
 use crate::operations::Operations;
@@ -293,27 +299,33 @@ impl<M: Machine> Convert<'_, M> {
         let old = self.memmap.block_record(section_of::<M>(block.start));
         let old = old.ok_or(ConvertError::NoSuchBlock(id))?;
         let word = old.block();
-        let mut zone = match word.state {
-            BlockState::Online(kind) => Some(self.allocator.nodes.lock(word.node, kind)),
-            BlockState::Offline => None,
-        };
-        self.copy_frames(self.plan.piece(index).start, self.plan.head(index));
-        self.switch_memmap(id, self.plan.piece(index).start, self.plan.head(index).start)?;
-        self.move_records(index);
-
-        self.set_placement(block, Placement::PerBlock);
-        if let (Some(zone), Some(record)) =
-            (&mut zone, self.memmap.block_record(section_of::<M>(block.start)))
-        {
-            self.count_memmap(zone, record, self.plan.memmap_pages);
+        if let Some(area) = Area::among(self.memmap, block) {
+            area.take_off_lists(self.allocator, self.memmap);
         }
-        Ok(())
+        self.copy_frames(self.plan.piece(index).start, self.plan.head(index));
+        let (from, to) = (self.plan.piece(index).start, self.plan.head(index).start);
+        let switched = self.switch_memmap(id, from, to);
+        if switched.is_ok() {
+            self.move_records(index);
+            self.set_placement(block, Placement::PerBlock);
+            self.count_memmap(block, word);
+        }
+        // What is no memmap now.
+        if let Some(area) = Area::among(self.memmap, block) {
+            area.put_on_lists(self.allocator, self.memmap);
+        }
+        switched
     }
 
-    /// Counts pages of a block that were managed and in use as its memmap.
-    fn count_memmap(&self, zone: &mut Zone, record: Record<'_>, pages: u64) {
-        record.managed().sub(pages);
-        zone.make_memmap(pages);
+    /// Counts pages of a block that were managed and in use as its memmap, if it is online.
+    fn count_memmap(&self, block: PfnRange, word: BlockWord) {
+        let BlockState::Online(kind) = word.state else { return };
+        let Some(record) = self.memmap.known_block_record(section_of::<M>(block.start)) else {
+            return;
+        };
+        let mut zone = self.allocator.nodes.lock(word.node, kind);
+        record.managed().sub(self.plan.memmap_pages);
+        zone.make_memmap(self.plan.memmap_pages);
     }
 
     /// Copies whole frames, which no reader and no allocation looks at.
@@ -322,8 +334,8 @@ impl<M: Machine> Convert<'_, M> {
             let source = self.memmap.machine().pointer(M::address(from.add(index as u64)));
             let target = self.memmap.machine().pointer(M::address(target));
             // SAFETY: both are whole frames of mapped RAM, apart from each other. The source backs
-            // descriptors that nobody writes: readers are drained and held off, and the lock of the
-            // zone that the block is online in is held. The target was claimed, or its block is offline.
+            // descriptors that nobody writes: readers are drained and held off, caches are paused, and no
+            // list of the zone leads to the block. The target was claimed, or its block is offline.
             unsafe { target.copy_from_nonoverlapping(source, M::PAGE_BYTES as usize) };
         }
     }

@@ -30,6 +30,13 @@ pub fn locks_held() -> usize {
     HELD.get()
 }
 
+/// Fails if this thread holds one of the manager's locks, as at a flush: a CPU that waits for that with interrupts off
+/// might be of a kernel whose locks serve nothing.
+pub(super) fn assert_free() {
+    // A gather that is dropped by a panic flushes: to fail once more would end the program.
+    assert!(locks_held() == 0 || super::std::thread::panicking(), "a flush with a lock held");
+}
+
 /// A spin lock that counts.
 #[derive(Debug)]
 pub struct WatchedLock(SpinLock);

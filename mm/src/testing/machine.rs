@@ -136,6 +136,7 @@ impl<S: Shape> FakeMachine<S> {
         };
         let mmu = SoftMmu::new(plugged, root);
         mmu.clear(root, bytes);
+        mmu.before_flush(super::lock::assert_free);
         let machine = Self {
             tables: LockedMapper::new(mmu.tables()),
             mmu,

@@ -38,6 +38,7 @@ pub struct SoftMmu<F: PteFormat> {
     missed: AtomicUsize,
     flushes: AtomicU64,
     on_flush: Hook,
+    before_flush: Hook,
     on_access: Hook,
     skips_flushes: AtomicBool,
     yields: AtomicBool,
@@ -116,6 +117,7 @@ impl<F: PteFormat> SoftMmu<F> {
             missed: AtomicUsize::new(0),
             flushes: AtomicU64::new(0),
             on_flush: Hook::new(),
+            before_flush: Hook::new(),
             on_access: Hook::new(),
             skips_flushes: AtomicBool::new(false),
             yields: AtomicBool::new(false),
@@ -175,6 +177,11 @@ impl<F: PteFormat> SoftMmu<F> {
     /// Calls `waits` in each flush, as one that waits for other CPUs; the first call counts.
     pub fn on_flush(&self, waits: impl Fn() + Send + Sync + 'static) {
         self.on_flush.get_or_init(|| Box::new(waits));
+    }
+
+    /// Calls `allows` at the begin of each flush, which panics if none may be made there; the first call counts.
+    pub fn before_flush(&self, allows: impl Fn() + Send + Sync + 'static) {
+        self.before_flush.get_or_init(|| Box::new(allows));
     }
 
     /// Makes every flush do nothing, to see whether its absence is noticed.

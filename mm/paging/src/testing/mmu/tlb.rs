@@ -37,7 +37,9 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
 
     fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed> {
         self.flushes.fetch_add(1, Ordering::SeqCst);
-        self.on_flush.get().into_iter().for_each(|waits| waits());
+        for hook in [&self.before_flush, &self.on_flush] {
+            hook.get().into_iter().for_each(|hook| hook());
+        }
         if self.skips_flushes.load(Ordering::SeqCst) {
             return Ok(());
         }
