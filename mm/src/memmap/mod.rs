@@ -32,6 +32,7 @@ pub(crate) mod vmemmap;
 pub(crate) mod word;
 
 use crate::geometry::BlockSize;
+use crate::lock::{Mutex, MutexGuard};
 use crate::machine::Machine;
 use crate::memmap::readers::{Gate, ReadGuard, Readers, Stays};
 use crate::memmap::section::SectionMap;
@@ -45,13 +46,19 @@ pub(crate) struct Memmap<M: Machine> {
     block_order: AtomicU32,
     sections: SectionMap,
     readers: Readers,
+    /// Held while readers are held off, and for nothing else.
+    held_off: Mutex<M::Lock, ()>,
 }
+
+/// Readers are held off, and what the machine's lock keeps out.
+type HeldOff<'m, M> = Gate<'m, MutexGuard<'m, <M as Machine>::Lock, ()>>;
 
 impl<M: Machine> Memmap<M> {
     /// A memmap of no memory.
     pub(crate) const fn new(machine: M) -> Self {
         let (sections, readers) = (SectionMap::new(), Readers::new());
-        Self { machine, block_order: AtomicU32::new(0), sections, readers }
+        let block_order = AtomicU32::new(0);
+        Self { machine, block_order, sections, readers, held_off: Mutex::new(()) }
     }
 
     /// The machine it runs on.
@@ -79,6 +86,12 @@ impl<M: Machine> Memmap<M> {
         &self.readers
     }
 
+    /// Waits until no look-up is under way, and holds off those that come: see [`Readers::exclude`]. Handlers on this CPU
+    /// are kept out by the lock, where that masks them.
+    pub(crate) fn hold_off_readers(&self) -> Result<HeldOff<'_, M>, Stays> {
+        self.readers.exclude(|| self.held_off.lock(), &self.relax())
+    }
+
     /// Counts a look-up as a reader: what it finds stays mapped until the guard is dropped.
     pub(crate) fn read(&self) -> ReadGuard<'_> {
         self.readers.enter(self.machine.cpu(), &self.relax())
@@ -87,11 +100,6 @@ impl<M: Machine> Memmap<M> {
     /// See [`Readers::drain`].
     pub(crate) fn drain_readers(&self) -> Result<(), Stays> {
         self.readers.drain(&self.relax())
-    }
-
-    /// See [`Readers::exclude`].
-    pub(crate) fn exclude_readers(&self) -> Result<Gate<'_>, Stays> {
-        self.readers.exclude(&self.relax())
     }
 
     /// One turn of a wait.

@@ -61,15 +61,18 @@ pub(crate) struct Readers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stays(pub(crate) usize);
 
-/// No reader is under way, and none gets in, until this is dropped.
+/// No reader is under way, and none gets in, until this is dropped; what it holds goes after that.
 #[derive(Debug)]
 #[must_use = "readers are held off only while the gate lives"]
-pub(crate) struct Gate<'m>(&'m AtomicBool);
+pub(crate) struct Gate<'m, H> {
+    closed: &'m AtomicBool,
+    _held: H,
+}
 
-impl Drop for Gate<'_> {
+impl<H> Drop for Gate<'_, H> {
     fn drop(&mut self) {
         // SeqCst: with the load in `enter`; who gets in sees what was done behind the gate.
-        self.0.store(false, Ordering::SeqCst);
+        self.closed.store(false, Ordering::SeqCst);
     }
 }
 
@@ -150,17 +153,23 @@ impl Readers {
         self.wait_empty(current, patience, relax)
     }
 
-    /// Waits until no reader is under way, and holds off those that come; fails if one stays.
+    /// Waits until no reader is under way, and holds off those that come; fails if one stays. `hold` is held as long as
+    /// that: a handler on this CPU that reads would wait for what it interrupts.
     ///
     /// Called by an operation that holds no zone's lock: a reader may be waiting for one. The long wait has the gate
     /// open, so that a reader whose thread was preempted holds up the caller and nobody else; what it is shut for ends
     /// soon, or is tried again.
-    pub(crate) fn exclude(&self, relax: &impl Fn()) -> Result<Gate<'_>, Stays> {
+    pub(crate) fn exclude<H>(
+        &self,
+        hold: impl Fn() -> H,
+        relax: &impl Fn(),
+    ) -> Result<Gate<'_, H>, Stays> {
         let mut tries = SHUT_TRIES;
         loop {
             self.drain_within(PATIENCE, relax)?;
+            let held = hold();
             self.closed.store(true, Ordering::SeqCst);
-            let gate = Gate(&self.closed);
+            let gate = Gate { closed: &self.closed, _held: held };
             tries -= 1;
             match self.drain_within(SHUT_PATIENCE, relax) {
                 Ok(()) => return Ok(gate),
@@ -205,11 +214,11 @@ mod tests {
             // Others come and go meanwhile.
             drop(readers.try_enter(5));
         };
-        assert_eq!(readers.exclude(&turn).map(drop), Err(Stays(3)));
+        assert_eq!(readers.exclude(|| (), &turn).map(drop), Err(Stays(3)));
         assert_eq!((open.get(), shut.get()), (PATIENCE, 0));
         assert!(readers.try_enter(5).is_some());
         drop(guard);
-        assert!(readers.exclude(&relax).is_ok());
+        assert!(readers.exclude(|| (), &relax).is_ok());
     }
 
     #[test]
@@ -227,7 +236,7 @@ mod tests {
                 drop(first.borrow_mut().take());
             }
         };
-        assert_eq!(readers.exclude(&turn).map(drop), Err(Stays(2)));
+        assert_eq!(readers.exclude(|| (), &turn).map(drop), Err(Stays(2)));
         assert!(shut.get() <= SHUT_TRIES * SHUT_PATIENCE, "{}", shut.get());
         assert!(!readers.is_closed());
     }
@@ -235,11 +244,11 @@ mod tests {
     #[test]
     fn behind_a_closed_gate_nobody_reads_and_afterwards_everybody_can() {
         let readers = Readers::new();
-        let gate = readers.exclude(&relax);
+        let gate = readers.exclude(|| (), &relax);
         assert!(gate.is_ok() && readers.try_enter(0).is_none());
         drop(gate);
         let guard = readers.enter(0, &relax);
-        assert!(readers.exclude(&relax).is_err());
+        assert!(readers.exclude(|| (), &relax).is_err());
         drop((guard, readers.try_enter(0).unwrap()));
         drop(readers.enter(0, &relax));
     }

@@ -131,8 +131,8 @@ mod tests {
         assert_eq!(mm.try_dump(&mut |run| tried.push(run)), Ok(()));
         assert_eq!(tried, waited);
 
-        drop(zones);
-        let gate = mm.allocator().memmap.exclude_readers().unwrap();
+        zones.into_iter().rev().for_each(drop);
+        let gate = mm.allocator().memmap.hold_off_readers().unwrap();
         assert_eq!(mm.try_dump(&mut |_| panic!("told of what moves")), Err(DescriptorsMove));
         drop((gate, operation));
         bench.check();

@@ -155,7 +155,7 @@ impl<M: Machine> Operations<M> {
         let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
         // Before readers, of whom some may be about to lock a cache.
         let paused = Cached::of(&self.allocator).pause_caches();
-        let held_off = memmap.exclude_readers();
+        let held_off = memmap.hold_off_readers();
         let held_off = held_off.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu));
         let gate = alone.and(held_off).inspect_err(|_| convert.unclaim_heads(plan.count()))?;
         let moved = convert.move_memmaps();

@@ -91,10 +91,11 @@ mod tests {
         let (bench, pfn) = (bench(), Pfn::new(DIMM / 4096 + 9));
         let operation = bench.mm.allocator().operation().unwrap();
         let zones = ZoneKind::ALL.map(|kind| bench.mm.allocator().nodes.lock(NodeId::ZERO, kind));
-        let gate = bench.mm.allocator().memmap.exclude_readers().unwrap();
+        let gate = bench.mm.allocator().memmap.hold_off_readers().unwrap();
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
-        drop((gate, zones));
+        drop(gate);
+        zones.into_iter().rev().for_each(drop);
         assert_eq!(empty(&bench), (Vec::new(), 1));
         drop(operation);
         assert_eq!(empty(&bench).0, [(pfn, Ok(Quarantined::Page))]);

@@ -160,6 +160,6 @@ fn operations_that_wait_for_look_ups_and_look_ups_that_are_held_off_serve_flushe
     let (bench, dimm) = self::bench();
     let reader = bench.mm.allocator().memmap.read();
     Cpus::new().flush_while(reader, || _ = bench.mm.convert(dimm));
-    let gate = bench.mm.allocator().memmap.exclude_readers().unwrap();
+    let gate = bench.mm.allocator().memmap.hold_off_readers().unwrap();
     Cpus::new().flush_while(gate, || _ = bench.mm.page_info(Pfn::new(WINDOW / 4096)));
 }

@@ -62,7 +62,7 @@ impl Memmap<Tiny> {
 
     /// As a conversion does; whether no reader stayed.
     fn convert(&self) -> bool {
-        let Ok(gate) = self.readers.exclude(&relax) else { return false };
+        let Ok(gate) = self.readers.exclude(|| (), &relax) else { return false };
         self.machine.map(NEW, true);
         self.describe(NEW);
         self.show(SectionState::Present, NEW);
