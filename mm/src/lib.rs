@@ -29,7 +29,7 @@
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
 //! them, about a second at the most: then it fails with [`RemoveError::ReadersStay`], which names the CPU.
-//! [`machine`] says what may be called from handlers. `verify` holds a zone's lock while it walks a list:
+//! [`machine`] says what may be called from handlers, for which the manager's locks mask interrupts. `verify` holds a zone's lock while it walks a list:
 //! it is for when nothing else is going on.
 //!
 //! # Flushes

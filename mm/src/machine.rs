@@ -31,10 +31,24 @@
 //! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager asks for descriptors, so none of these may
 //! call it either.
 //!
-//! The policy is a value that the kernel reads; it has no callbacks. Handlers of interrupts may allocate where
-//! [`Machine::Lock`] masks interrupts. Apart from that, handlers of exceptions and interrupts may call only
-//! [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump) and
-//! [`offlining`](crate::Mm::offlining), which take no lock.
+//! The policy is a value that the kernel reads; it has no callbacks.
+//!
+//! # From where the manager may be called
+//!
+//! | functions | interrupts off | handlers of faults | handlers of interrupts |
+//! |---|---|---|---|
+//! | that take no lock and wait for nothing: [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump), [`offlining`](crate::Mm::offlining), [`auto_online`](crate::Mm::auto_online) and [`self_hosting`](crate::Mm::self_hosting) and what sets them | yes | yes | yes |
+//! | allocation and free: [`alloc`](crate::Mm::alloc), [`alloc_movable`](crate::Mm::alloc_movable), [`free_movable`](crate::Mm::free_movable), [`Pages`](crate::Pages), [`with_meta`](crate::Mm::with_meta), [`drain_caches`](crate::Mm::drain_caches) | yes | if the code that faulted holds no lock of the manager | if [`Machine::Lock`] masks interrupts |
+//! | look-ups: [`page_info`](crate::Mm::page_info), [`block`](crate::Mm::block), [`blocks`](crate::Mm::blocks), [`zones`](crate::Mm::zones), [`stats`](crate::Mm::stats), [`zone_of`](crate::Mm::zone_of) | yes | the same | the same |
+//! | looks: [`verify`](crate::Mm::verify), [`dump`](crate::Mm::dump), [`snapshot`](crate::Mm::snapshot), [`explain_remove`](crate::Mm::explain_remove), [`check_remove`](crate::Mm::check_remove), [`walk`](crate::Mm::walk) | no | no | no |
+//! | operations: all that may return `Busy`, [`OfflineOp`](crate::OfflineOp), [`poison_queued`](crate::Mm::poison_queued), [`compact`](crate::Mm::compact), [`listen`](crate::Mm::listen), [`map_own`](crate::Mm::map_own) | no | no | no |
+//!
+//! A handler that calls a look or an operation may wait for what it interrupts. Where the machine says that this is one
+//! ([`Machine::in_handler`]), that is reported in debug builds.
+//!
+//! Code faults with a lock of the manager held only in what the manager calls (the table above), and in a conversion.
+//! With a lock that masks, [`convert`](crate::Mm::convert) keeps interrupts out of its CPU for as long as it holds
+//! look-ups off, which is the time in which descriptors are copied.
 
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its descriptors.
 #![expect(unsafe_code)]
@@ -70,8 +84,9 @@ pub unsafe trait Machine: Geometry + PhysMem {
     /// machine with one, `CpuCaches<0>` to keep none.
     type Caches: CacheStorage<Lock = Self::Lock>;
 
-    /// The locks of zones, of caches and of the table reserve: [`SpinLock`](crate::SpinLock), or the kernel's own. One that
-    /// masks interrupts while it is held lets handlers allocate, too.
+    /// The locks of zones, of caches and of the table reserve: [`SpinLock`](crate::SpinLock), or the kernel's own. With
+    /// one that masks interrupts while it is held, handlers may allocate, free and look up, too. They are released in the
+    /// reverse order, so that each of them can keep whether interrupts were on before it was taken.
     type Lock: RawLock;
 
     /// What the kernel keeps of its own in the descriptors of pages that it allocates: `()` for nothing.
@@ -195,6 +210,12 @@ pub unsafe trait Machine: Geometry + PhysMem {
     /// own, more for others. Allocations take the nearest memory first. By default all nodes but its own are as far.
     fn distance(&self, cpu: usize, to: NodeId) -> u8 {
         if self.node(cpu) == to { 10 } else { 20 }
+    }
+
+    /// Whether this CPU is in the handler of an exception or an interrupt. A kernel that says so has the calls reported
+    /// that handlers may not make (see [the module](self)): by a panic, where assertions of debug builds are compiled in.
+    fn in_handler(&self) -> bool {
+        false
     }
 
     /// One turn of a wait for another CPU, of an operation, a look or a look-up. Waits for locks are those of

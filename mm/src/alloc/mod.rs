@@ -83,16 +83,19 @@ impl<M: Machine> Allocator<M> {
 
     /// See [`Turn::take`].
     pub(crate) fn take_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.check_caller();
         self.machine().allows_operation().then(|| self.turn.take())?
     }
 
     /// See [`Turn::operation`].
     pub(crate) fn operation(&self) -> Option<Operation<'_>> {
+        self.check_caller();
         self.machine().allows_operation().then(|| self.turn.operation(&self.memmap.relax()))?
     }
 
     /// See [`Turn::moment`].
     pub(crate) fn moment(&self) -> Option<Operation<'_>> {
+        self.check_caller();
         self.machine().allows_operation().then(|| self.turn.moment(&self.memmap.relax()))?
     }
 
@@ -104,18 +107,28 @@ impl<M: Machine> Allocator<M> {
         self.turn.begin(turn, &self.memmap.relax())
     }
 
-    /// See [`Turn::resume`].
-    pub(crate) fn resume(&self) -> Operation<'_> {
-        self.turn.resume(&self.memmap.relax())
-    }
-
-    /// See [`Looks::enter`](crate::turn::looks::Looks::enter).
-    pub(crate) fn look(&self) -> Look<'_> {
-        self.turn.looks.enter(&self.memmap.relax())
-    }
-
     /// See [`Looks::call`](crate::turn::looks::Looks::call).
     pub(crate) fn call<R>(&self, outside: impl FnOnce() -> R) -> R {
         self.turn.looks.call(&self.memmap.relax(), outside)
+    }
+
+    /// See [`Turn::resume`].
+    pub(crate) fn resume(&self) -> Operation<'_> {
+        self.check_caller();
+        self.turn.resume(&self.memmap.relax())
+    }
+
+    /// Begins a look: no operation changes anything meanwhile. See [`looks`](crate::turn::looks).
+    pub(crate) fn look(&self) -> Look<'_> {
+        self.check_caller();
+        self.turn.looks.enter(&self.memmap.relax())
+    }
+
+    /// Reports, in debug builds, that a handler begins an operation or a look: those wait for what it may interrupt.
+    fn check_caller(&self) {
+        debug_assert!(
+            !self.machine().in_handler(),
+            "a handler begins a memory operation or a look: hotmem::machine says what it may call"
+        );
     }
 }

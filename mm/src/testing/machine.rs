@@ -340,6 +340,10 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
         super::cpu()
     }
 
+    fn in_handler(&self) -> bool {
+        super::handler::is_handler()
+    }
+
     fn relax(&self) {
         super::lock::wait();
     }

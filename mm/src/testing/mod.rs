@@ -7,6 +7,7 @@
 extern crate std;
 
 mod bench;
+mod handler;
 mod holder;
 mod lock;
 mod machine;
@@ -15,6 +16,7 @@ mod stubborn;
 mod tag;
 
 pub use bench::{Bench, Setup, range};
+pub use handler::as_handler;
 pub use holder::Holder;
 pub use hotmem_paging::testing::{
     FakeRam, FakeTables, FaultPlan, GranulePte, LockedMapper, OddPte, Random, ShallowPte, SoftMmu,

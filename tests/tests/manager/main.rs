@@ -13,6 +13,7 @@ mod faulty_mapper;
 mod floor;
 mod flushes;
 mod granules;
+mod handlers;
 mod hollow;
 mod kept_tables;
 mod kernelcore;
