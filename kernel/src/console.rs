@@ -10,7 +10,7 @@
 use crate::lock::Mutex;
 use core::fmt::{self, Write};
 use hotmem_arch::contract::Port as _;
-use hotmem_arch::current::{Port, cpu};
+use hotmem_arch::current::Port;
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console { port: None, prompt: false });
 
@@ -46,8 +46,7 @@ impl Write for Console {
 }
 
 fn with<R>(f: impl FnOnce(&mut Console) -> R) -> R {
-    // Interrupt handlers never print, but a trap that kills the kernel does.
-    cpu::without_interrupts(|| f(&mut CONSOLE.lock()))
+    f(&mut CONSOLE.lock())
 }
 
 /// Sets up the port. To be called once, before anything is printed.

@@ -7,7 +7,6 @@ use crate::lock::Mutex;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use hotmem_arch::current::cpu;
 use linked_list_allocator::Heap;
 
 /// Bytes of the heap.
@@ -28,7 +27,7 @@ static HEAP: KernelHeap = KernelHeap(Mutex::new(Heap::empty()));
 
 impl KernelHeap {
     fn with<R>(&self, f: impl FnOnce(&mut Heap) -> R) -> R {
-        cpu::without_interrupts(|| f(&mut self.0.lock()))
+        f(&mut self.0.lock())
     }
 }
 

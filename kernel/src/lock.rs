@@ -1,20 +1,100 @@
-//! The kernel's spin locks: a CPU that waits lets the holder run, and drops the translations that others ask it to drop.
+//! The kernel's spin locks. A CPU that holds one lets no interrupts in, so that handlers may take them, too. One that waits
+//! has interrupts as they were, lets the holder run, and drops the translations that others ask it to drop.
+
+// UNSAFETY: vouches for the exclusion of the lock.
+#![expect(unsafe_code)]
 
 use crate::memory::tlb;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hotmem::lock::lock_api::{self, GuardNoSend, RawMutex};
 use hotmem_arch::current::cpu;
-use spin::RelaxStrategy;
 
-/// Data that one CPU at a time has.
-pub(crate) type Mutex<T> = spin::mutex::Mutex<T, Relax>;
+/// Data that one CPU at a time has. Locks are released in the reverse order, for the last one lets interrupts in.
+pub(crate) type Mutex<T> = lock_api::Mutex<MaskingLock, T>;
 
-/// A turn of a wait.
-#[derive(Clone, Copy, Debug)]
-pub struct Relax;
+/// One turn of a wait for another CPU.
+#[inline(always)]
+pub(crate) fn relax() {
+    cpu::relax();
+    tlb::serve();
+}
 
-impl RelaxStrategy for Relax {
+/// A lock that keeps interrupts out while it is held.
+#[derive(Debug)]
+pub struct MaskingLock {
+    locked: AtomicBool,
+    /// Whether interrupts were let in before the lock was taken. Changed by the holder.
+    were_on: AtomicBool,
+}
+
+/// Keeps interrupts out. Returns whether they were let in.
+#[inline(always)]
+fn mask() -> bool {
+    let were_on = cpu::interrupts_are_enabled();
+    cpu::disable_interrupts();
+    were_on
+}
+
+/// Lets interrupts in, if they were.
+#[inline(always)]
+fn restore(were_on: bool) {
+    if were_on {
+        cpu::enable_interrupts();
+    }
+}
+
+impl MaskingLock {
+    /// Takes the lock with interrupts off, if it is free.
     #[inline(always)]
-    fn relax() {
-        cpu::relax();
-        tlb::serve();
+    fn take(&self, were_on: bool) -> bool {
+        let order = (Ordering::Acquire, Ordering::Relaxed);
+        let taken = self.locked.compare_exchange(false, true, order.0, order.1).is_ok();
+        if taken {
+            self.were_on.store(were_on, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    #[cold]
+    fn wait(&self, were_on: bool) {
+        restore(were_on);
+        while self.locked.load(Ordering::Relaxed) {
+            relax();
+        }
+        cpu::disable_interrupts();
+    }
+}
+
+// SAFETY: the exchange in `take` succeeds for one CPU until `unlock` says that the lock is free, which releases what it
+// acquires. No handler interrupts the holder, whose CPU would wait for itself.
+unsafe impl RawMutex for MaskingLock {
+    const INIT: Self = Self { locked: AtomicBool::new(false), were_on: AtomicBool::new(false) };
+
+    /// It is released where it was taken: the CPU has the state of its interrupts back then.
+    type GuardMarker = GuardNoSend;
+
+    #[inline]
+    fn lock(&self) {
+        let were_on = mask();
+        while !self.take(were_on) {
+            self.wait(were_on);
+        }
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        let were_on = mask();
+        let taken = self.take(were_on);
+        if !taken {
+            restore(were_on);
+        }
+        taken
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        let were_on = self.were_on.load(Ordering::Relaxed);
+        self.locked.store(false, Ordering::Release);
+        restore(were_on);
     }
 }

@@ -3,17 +3,26 @@
 // UNSAFETY: hands the CPU its tables and trap stacks.
 #![expect(unsafe_code)]
 
-use crate::cpus::stop;
+use crate::cpus::{stop, table};
 use crate::memory::layout::Stack;
 use crate::memory::{self, KernelMachine};
 use crate::{interrupts, panic};
 use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
 use hotmem::{Geometry, PhysAddr};
 use hotmem_arch::contract::{CpuTables as _, TrapFrame as _, Traps};
 use hotmem_arch::current::{Arch, CpuTables, TrapFrame, TrapStacks};
 
 fn handle(frame: &mut TrapFrame) {
     stop::stop_if_told();
+    // A trap may interrupt the handler of another.
+    let handles = &table::own().handles;
+    let handled = handles.swap(true, Ordering::Relaxed);
+    handle_one(frame);
+    handles.store(handled, Ordering::Relaxed);
+}
+
+fn handle_one(frame: &mut TrapFrame) {
     if frame.is_exception() {
         if frame.takes_bad_memory(&mut note_bad) {
             return;

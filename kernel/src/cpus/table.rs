@@ -1,7 +1,7 @@
 //! What is known of each CPU, by its number.
 
 use crate::memory::layout::CPUS;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use hotmem_arch::current::cpu::{self, CpuArea};
 
 /// How far a CPU has come.
@@ -55,6 +55,8 @@ pub(crate) struct Entry {
     pub(crate) flushes: AtomicU64,
     /// Ticks of the clock that it slept.
     pub(crate) idle: AtomicU64,
+    /// Whether it handles a trap. Changed by itself.
+    pub(crate) handles: AtomicBool,
 }
 
 /// All of them; the first is the one that boots.
@@ -83,6 +85,7 @@ impl Entry {
             freed: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             idle: AtomicU64::new(0),
+            handles: AtomicBool::new(false),
         }
     }
 

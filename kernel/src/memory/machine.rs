@@ -6,8 +6,10 @@
 use super::early::EarlyMemory;
 use super::layout::{CPUS, LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
 use super::tlb::KernelTlb;
-use crate::lock::Relax;
+use crate::cpus::table;
+use crate::lock::{self, MaskingLock};
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 use hotmem::geometry::DESCRIPTOR_BYTES;
 use hotmem::paging::Tables;
 use hotmem::{
@@ -17,7 +19,7 @@ use hotmem::{
 use hotmem_arch::current::Format;
 use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
-use spin::{Once, RelaxStrategy as _};
+use spin::Once;
 
 /// All of it is zero, so it takes no room in the image, and is never moved.
 static MM: Mm<KernelMachine> = Mm::new(KernelMachine(()));
@@ -111,12 +113,11 @@ unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
     type Nodes = NodeTable<MAX_NODES, Self::Lock>;
     type Caches = CpuCaches<CPUS, Self::Lock>;
-    /// Interrupt handlers do not allocate.
-    type Lock = spin::mutex::Mutex<(), Relax>;
+    type Lock = MaskingLock;
     type Meta = ();
 
     fn relax(&self) {
-        Relax::relax();
+        lock::relax();
     }
 
     fn vmemmap_base(&self) -> VirtAddr {
@@ -152,6 +153,10 @@ unsafe impl Machine for KernelMachine {
     #[inline]
     fn cpu(&self) -> usize {
         cpu::number()
+    }
+
+    fn in_handler(&self) -> bool {
+        table::own().handles.load(Ordering::Relaxed)
     }
 }
 
