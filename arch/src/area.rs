@@ -15,6 +15,9 @@ pub struct CpuArea {
     pub(crate) woken: AtomicBool,
     /// What the interrupt presentation calls the CPU, where it does not say that itself (ppc64).
     pub(crate) server: AtomicU64,
+    /// Ticks of the clock from one interrupt of the timer to the next, where each has to be asked for; 0 while it is off
+    /// (aarch64, ppc64).
+    pub(crate) timer: AtomicU64,
     /// What the entry code of traps keeps, where a CPU has no other place for it (ppc64).
     pub(crate) saved: [AtomicU64; SAVED_WORDS],
 }
@@ -29,6 +32,7 @@ impl CpuArea {
             number,
             woken: AtomicBool::new(false),
             server: AtomicU64::new(0),
+            timer: AtomicU64::new(0),
             saved: [const { AtomicU64::new(0) }; SAVED_WORDS],
         }
     }

@@ -468,6 +468,13 @@ pub trait Controllers<R, Frame>: Sized {
         false
     }
 
+    /// Has the timer of the CPU that runs interrupt it so many times in a second, 1 at the least, from now on
+    /// ([`Source::Timer`](crate::irq::Source::Timer)). The CPU takes interrupts.
+    fn start_timer(&self, hertz: u64);
+
+    /// Ends that. An interrupt that the timer has asked for already may still come.
+    fn stop_timer(&self);
+
     /// The interrupt that a trap stands for; `None` if it went away before it was taken.
     fn claim(&self, frame: &Frame) -> Option<Claim>;
 

@@ -156,6 +156,8 @@ pub enum Source {
     Slot(usize),
     /// Another CPU.
     Cpu,
+    /// The timer of the CPU that runs.
+    Timer,
     /// A line that was not connected.
     Unknown,
 }

@@ -37,6 +37,14 @@ pub(super) fn halt_forever() -> ! {
     }
 }
 
+/// The area of this CPU.
+#[inline(always)]
+pub(super) fn area() -> &'static CpuArea {
+    let area = core::ptr::with_exposed_provenance::<CpuArea>(TPIDR_EL0.get() as usize);
+    // SAFETY: `enter` was given a reference that lives for ever.
+    unsafe { &*area }
+}
+
 /// Which CPU this is.
 pub(super) fn mpidr() -> u64 {
     MPIDR_EL1.get()
@@ -104,9 +112,7 @@ impl Cpu for Aarch64 {
 
     #[inline(always)]
     fn number() -> usize {
-        let area = core::ptr::with_exposed_provenance::<CpuArea>(TPIDR_EL0.get() as usize);
-        // SAFETY: `enter` was given a reference that lives for ever.
-        unsafe { &*area }.number()
+        area().number()
     }
 
     /// Not `spin_loop`, which is an ISB here: that lets nothing else run.
@@ -132,16 +138,19 @@ impl Cpu for Aarch64 {
     }
 
     // Not by aarch64-cpu's DAIF: memory accesses could be moved across that.
+    #[inline(always)]
     fn enable_interrupts() {
         // SAFETY: the vectors are in place before interrupts are let in.
         unsafe { asm!("msr daifclr, #2", options(nostack, preserves_flags)) };
     }
 
+    #[inline(always)]
     fn disable_interrupts() {
         // SAFETY: masking interrupts is always allowed.
         unsafe { asm!("msr daifset, #2", options(nostack, preserves_flags)) };
     }
 
+    #[inline(always)]
     fn interrupts_are_enabled() -> bool {
         !DAIF.is_set(DAIF::I)
     }

@@ -4,8 +4,8 @@
 //!   line --> distributor --(v3: redistributor)--> CPU interface --> IRQ
 //! ```
 //!
-//! Shared peripheral interrupts are used, INTIDs 32 to 1019, and one that CPUs send each other; all at one priority and in
-//! the group that non-secure software has. What a register means is pure and tested on any host; who reads and
+//! Shared peripheral interrupts are used, INTIDs 32 to 1019, one that CPUs send each other, and that of the timer; all at
+//! one priority and in the group that non-secure software has. What a register means is pure and tested on any host; who reads and
 //! writes it is whoever hands in the window.
 
 use crate::irq::{Registers, Trigger};
@@ -107,6 +107,12 @@ impl<R: Registers> Distributor<R> {
     pub fn take_calls(&self) {
         self.write(PRIORITY, MIDDLE);
         self.write(SET_ENABLE, 1 << CALL);
+    }
+
+    /// Lets the private interrupt `id` come to the CPU that runs, with version 2, or keeps it away.
+    pub fn set_private(&self, id: u32, enabled: bool) {
+        self.write(PRIORITY + 4 * (id as usize / 4), MIDDLE);
+        self.write(if enabled { SET_ENABLE } else { CLEAR_ENABLE }, 1 << (id % FIRST_SHARED));
     }
 
     /// Calls the CPUs with these bits, with version 2 (GICD_SGIR: a list of targets, IHI 0048B 4.3.15).
@@ -257,6 +263,13 @@ impl<R: Registers> Redistributor<'_, R> {
         awake
     }
 
+    /// Lets the private interrupt `id` come to its CPU, or keeps it away.
+    pub fn set_private(&self, id: u32, enabled: bool) {
+        let register = if enabled { PRIVATE_SET_ENABLE } else { PRIVATE_CLEAR_ENABLE };
+        self.write(PRIVATE_PRIORITY + 4 * (id as usize / 4), MIDDLE);
+        self.write(register, 1 << (id % FIRST_SHARED));
+    }
+
     fn read(&self, offset: usize) -> u32 {
         self.registers.read(self.at + offset)
     }
@@ -378,6 +391,21 @@ mod tests {
         assert_eq!((fake.get(SET_ENABLE), fake.get(PRIORITY)), (2, MIDDLE));
         distributor.call(0x80);
         assert_eq!(fake.get(SOFTWARE), 0x0080_0001);
+    }
+
+    #[test]
+    fn a_private_interrupt_is_let_in_beside_calls_and_kept_away_again() {
+        let fake = fake();
+        let distributor = Distributor::take(&fake, Version::V2, 0);
+        distributor.take_calls();
+        distributor.set_private(27, true);
+        assert_eq!((fake.get(SET_ENABLE), fake.get(PRIORITY + 24)), (1 << 27 | 2, MIDDLE));
+        distributor.set_private(27, false);
+        assert_eq!(fake.get(SET_ENABLE), 2);
+        let fake = Fake::default();
+        Redistributors::new(&fake, REDISTRIBUTOR_BYTES).of(0).unwrap().set_private(26, true);
+        let set = [PRIVATE_PRIORITY + 24, PRIVATE_SET_ENABLE].map(|at| fake.get(at));
+        assert_eq!(set, [MIDDLE, 1 << 26]);
     }
 
     #[test]

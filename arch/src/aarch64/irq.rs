@@ -4,14 +4,13 @@
 // UNSAFETY: implements a function that asks for a promise.
 #![expect(unsafe_code)]
 
-use super::cpu;
 use super::frame::TrapFrame;
 use super::gic::{
     self, CPU_INTERFACE_BYTES, CpuInterface, DISTRIBUTOR_BYTES, DISTRIBUTOR_V2_BYTES, Distributor,
-    Redistributors, Version,
+    Redistributor, Redistributors, Version,
 };
 use super::gic_cpu::SystemInterface;
-use super::start;
+use super::{cpu, start, timer};
 use crate::area::Launch;
 use crate::contract;
 use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
@@ -140,6 +139,16 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         NoCpu::unless(start::start(hardware, launch), hardware)
     }
 
+    fn start_timer(&self, hertz: u64) {
+        self.set_private(timer::interrupt(), true);
+        timer::start(hertz);
+    }
+
+    fn stop_timer(&self) {
+        timer::stop();
+        self.set_private(timer::interrupt(), false);
+    }
+
     fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
         let id = match &self.interface {
             Interface::Memory(interface) => interface.acknowledge(),
@@ -147,7 +156,14 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         };
         let interrupt = gic::interrupt(id, self.version)?;
         let slot = || self.slots.iter().position(|&slot| slot == Some(interrupt));
-        let from = if interrupt == gic::CALL { Source::Cpu } else { Source::slot(slot()) };
+        let from = if interrupt == gic::CALL {
+            Source::Cpu
+        } else if interrupt == timer::interrupt() {
+            timer::go_on();
+            Source::Timer
+        } else {
+            Source::slot(slot())
+        };
         Some(Claim { from, id })
     }
 
@@ -164,12 +180,29 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
 }
 
 impl<R: Registers> Controllers<R> {
+    /// Version 3: that of the CPU that runs.
+    fn own_redistributor(&self) -> Option<Redistributor<'_, R>> {
+        match &self.interface {
+            Interface::System(_, row) => row.of(cpu::mpidr()),
+            Interface::Memory(_) => None,
+        }
+    }
+
+    /// Lets a private interrupt come to the CPU that runs, or keeps it away.
+    fn set_private(&self, id: u32, enabled: bool) {
+        match self.own_redistributor() {
+            Some(own) => own.set_private(id, enabled),
+            None => self.distributor.set_private(id, enabled),
+        }
+    }
+
     /// Has interrupts come to the CPU that runs, calls of others too.
     fn enable_here(&self) -> Result<(), NoCpu> {
-        let (mpidr, affinity) = (cpu::mpidr(), cpu::affinity(cpu::mpidr()));
+        let affinity = cpu::affinity(cpu::mpidr());
         match &self.interface {
-            Interface::System(_, row) => {
-                NoCpu::unless(row.of(mpidr).is_some_and(|own| own.wake()), affinity)
+            Interface::System(..) => {
+                let own = self.own_redistributor();
+                NoCpu::unless(own.is_some_and(|own| own.wake()), affinity)
             }
             Interface::Memory(interface) => {
                 let bit = self.distributor.own_bit().trailing_zeros() as usize;

@@ -34,6 +34,8 @@ mod switch;
 #[cfg(target_arch = "aarch64")]
 pub mod tables;
 #[cfg(target_arch = "aarch64")]
+mod timer;
+#[cfg(target_arch = "aarch64")]
 pub mod tlb;
 #[cfg(target_arch = "aarch64")]
 mod trap;

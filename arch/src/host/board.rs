@@ -37,6 +37,10 @@ pub(super) struct Board {
     inputs: BTreeMap<u32, Input>,
     /// Exceptions that come from outside, and did not come yet.
     pub(super) exceptions: VecDeque<Trap>,
+    /// Whether the timer of the CPU was started.
+    pub(super) timer_runs: bool,
+    /// The timer interrupts, and was not claimed since.
+    pub(super) timer_rang: bool,
     pub(super) typed: VecDeque<u8>,
     pub(super) interrupts_on_receive: bool,
     pub(super) written: Vec<u8>,
@@ -79,7 +83,8 @@ impl Board {
 
     /// The next trap that the CPU takes.
     pub(super) fn next_trap(&mut self) -> Option<Trap> {
+        let timer = self.timer_rang.then_some(Trap::Timer);
         let line = || self.inputs.iter().find(|(_, input)| input.interrupts());
-        self.exceptions.pop_front().or_else(|| line().map(|(&gsi, _)| Trap::Line(gsi)))
+        self.exceptions.pop_front().or(timer).or_else(|| line().map(|(&gsi, _)| Trap::Line(gsi)))
     }
 }

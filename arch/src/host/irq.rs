@@ -53,10 +53,27 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         Err(NoCpu(hardware))
     }
 
+    /// It interrupts when the test [says so](super::Machine::ring_timer).
+    fn start_timer(&self, _hertz: u64) {
+        own().change(|board| board.timer_runs = true);
+    }
+
+    fn stop_timer(&self) {
+        own().change(|board| board.timer_runs = false);
+    }
+
     fn claim(&self, frame: &TrapFrame) -> Option<Claim> {
-        let Trap::Line(gsi) = frame.0 else { return None };
-        let slot = own().board().claim(gsi)?;
-        Some(Claim { from: Source::Slot(slot), id: gsi })
+        match frame.0 {
+            Trap::Line(gsi) => {
+                let slot = own().board().claim(gsi)?;
+                Some(Claim { from: Source::Slot(slot), id: gsi })
+            }
+            Trap::Timer => {
+                let rang = own().change(|board| core::mem::take(&mut board.timer_rang));
+                rang.then_some(Claim { from: Source::Timer, id: 0 })
+            }
+            Trap::BadMemory(_) | Trap::Fault(_) => None,
+        }
     }
 
     fn finish(&self, _claim: Claim) {}

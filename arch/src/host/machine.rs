@@ -180,6 +180,14 @@ impl Machine {
         self.change(|board| board.exceptions.push_back(exception));
     }
 
+    /// Has the CPU's timer interrupt once, if it runs. Returns whether it does.
+    pub fn ring_timer(&self) -> bool {
+        self.change(|board| {
+            board.timer_rang |= board.timer_runs;
+            board.timer_runs
+        })
+    }
+
     /// Types at the console.
     pub fn type_in(&self, text: &str) {
         self.change(|board| {

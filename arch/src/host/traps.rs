@@ -14,6 +14,8 @@ pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 pub enum Trap {
     /// An interrupt line wants attention.
     Line(u32),
+    /// The CPU's timer, which was started.
+    Timer,
     /// Memory at this address is bad.
     BadMemory(PhysAddr),
     /// An access to this address faulted.
@@ -28,6 +30,7 @@ impl fmt::Display for TrapFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Trap::Line(gsi) => write!(f, "interrupt {gsi}"),
+            Trap::Timer => f.write_str("timer"),
             Trap::BadMemory(at) => write!(f, "bad memory at {at}"),
             Trap::Fault(at) => write!(f, "page fault at {at}"),
         }
@@ -36,7 +39,7 @@ impl fmt::Display for TrapFrame {
 
 impl contract::TrapFrame for TrapFrame {
     fn is_exception(&self) -> bool {
-        !matches!(self.0, Trap::Line(_))
+        !matches!(self.0, Trap::Line(_) | Trap::Timer)
     }
 
     fn instruction(&self) -> u64 {
@@ -50,14 +53,14 @@ impl contract::TrapFrame for TrapFrame {
     fn fault_address(&self) -> Option<VirtAddr> {
         match self.0 {
             Trap::Fault(at) => Some(at),
-            Trap::Line(_) | Trap::BadMemory(_) => None,
+            Trap::Line(_) | Trap::Timer | Trap::BadMemory(_) => None,
         }
     }
 
     fn takes_bad_memory(&mut self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
         match self.0 {
             Trap::BadMemory(at) => told(at),
-            Trap::Line(_) | Trap::Fault(_) => false,
+            Trap::Line(_) | Trap::Timer | Trap::Fault(_) => false,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::pte::process_entry;
-use super::{Ppc64, frame, own, rtas, tlb};
+use super::{Ppc64, frame, own, rtas, timer, tlb};
 use crate::area::CpuArea;
 use crate::common::cache::lines;
 use crate::contract::{Clock, Cpu, Cpus, Exit, Features};
@@ -35,6 +35,7 @@ static PROCESSES: ProcessTable = ProcessTable([const { AtomicU64::new(0) }; 512]
 pub(super) fn halt_forever() -> ! {
     // SAFETY: the call sets this CPU's priority to the highest, so that no device interrupts any more.
     unsafe { hcall(H_CPPR, [0; 4]) };
+    timer::stop();
     loop {
         Ppc64::disable_interrupts();
         if frame::is_set_up() {
@@ -109,17 +110,20 @@ impl Cpu for Ppc64 {
         unsafe { asm!("sync", options(nostack, preserves_flags)) };
     }
 
+    #[inline(always)]
     fn enable_interrupts() {
         // SAFETY: the vectors are in place before anyone lets interrupts in. Only EE and RI change (L = 1).
         // Memory accesses are not moved across.
         unsafe { asm!("mtmsrd {}, 1", in(reg) msr() | EE, options(nostack, preserves_flags)) };
     }
 
+    #[inline(always)]
     fn disable_interrupts() {
         // SAFETY: masking interrupts is always allowed. Memory accesses are not moved across.
         unsafe { asm!("mtmsrd {}, 1", in(reg) msr() & !EE, options(nostack, preserves_flags)) };
     }
 
+    #[inline(always)]
     fn interrupts_are_enabled() -> bool {
         msr() & EE != 0
     }

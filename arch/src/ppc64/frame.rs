@@ -69,7 +69,7 @@ impl TrapFrame {
 
 impl contract::TrapFrame for TrapFrame {
     fn is_exception(&self) -> bool {
-        self.vector != EXTERNAL
+        !matches!(self.vector, EXTERNAL | DECREMENTER)
     }
 
     fn instruction(&self) -> u64 {

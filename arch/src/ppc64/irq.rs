@@ -4,9 +4,9 @@
 // UNSAFETY: hypercalls.
 #![expect(unsafe_code)]
 
-use super::frame::TrapFrame;
+use super::frame::{DECREMENTER, TrapFrame};
 use super::hcall::{H_CPPR, H_EOI, H_IPI, H_SUCCESS, H_XIRR, hcall};
-use super::{own, start};
+use super::{own, start, timer};
 use crate::area::Launch;
 use crate::contract;
 use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
@@ -95,7 +95,18 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         NoCpu::unless(start::start(server, launch), hardware)
     }
 
-    fn claim(&self, _frame: &TrapFrame) -> Option<Claim> {
+    fn start_timer(&self, hertz: u64) {
+        timer::start(hertz);
+    }
+
+    fn stop_timer(&self) {
+        timer::stop();
+    }
+
+    fn claim(&self, frame: &TrapFrame) -> Option<Claim> {
+        if frame.vector == DECREMENTER {
+            return Some(Claim { from: Source::Timer, id: 0 });
+        }
         // SAFETY: the call takes an interrupt and answers in a register.
         let answer = unsafe { hcall(H_XIRR, [0; 4]) };
         let id = answer.results[0] as u32;
@@ -113,6 +124,10 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     }
 
     fn finish(&self, claim: Claim) {
+        if claim.from == Source::Timer {
+            // It does not come by the presentation.
+            return;
+        }
         // SAFETY: the call ends the interrupt, and restores the priority that was before it.
         unsafe { hcall(H_EOI, [claim.id.into(), 0, 0, 0]) };
     }

@@ -27,6 +27,8 @@ mod start;
 #[cfg(target_arch = "powerpc64")]
 pub mod tables;
 #[cfg(target_arch = "powerpc64")]
+mod timer;
+#[cfg(target_arch = "powerpc64")]
 pub mod tlb;
 #[cfg(target_arch = "powerpc64")]
 mod trap;

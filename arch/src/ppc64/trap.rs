@@ -13,10 +13,10 @@
 #![expect(unsafe_code)]
 
 use super::frame::{DECREMENTER, TrapFrame};
-use super::{cpu, probe};
+use super::{cpu, probe, timer};
 use crate::area::CpuArea;
 use crate::common::trap::HandlerSlot;
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::mem::offset_of;
 
 /// What the kernel does about a trap.
@@ -24,10 +24,7 @@ pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Called by the entry code with interrupts off.
 extern "C" fn dispatch(frame: &mut TrapFrame) {
-    if frame.vector == DECREMENTER {
-        // Nobody asked for it: it counts whether one does or not. As far away as it goes.
-        // SAFETY: sets the decrementer.
-        unsafe { asm!("mtdec {}", in(reg) 0x7fff_ffff_u64, options(nomem, nostack)) };
+    if frame.vector == DECREMENTER && !timer::go_on() {
         return;
     }
     if probe::resume(frame) {

@@ -16,7 +16,13 @@ const COMMAND_HIGH: usize = 0x310;
 const LVT_TIMER: usize = 0x320;
 const LVT_LINT0: usize = 0x350;
 const LVT_LINT1: usize = 0x360;
+const INITIAL_COUNT: usize = 0x380;
+const CURRENT_COUNT: usize = 0x390;
+const DIVIDE: usize = 0x3e0;
 const LVT_MASKED: u32 = 1 << 16;
+const LVT_PERIODIC: u32 = 1 << 17;
+/// The timer counts each 16th tick of its clock (figure 12-10).
+const BY_16: u32 = 0b0011;
 const LVT_NMI: u32 = 0b100 << 8;
 const APIC_ENABLE: u32 = 1 << 8;
 
@@ -127,6 +133,32 @@ impl<R: Registers, M: Msrs> LocalApic<R, M> {
     /// Says that the interrupt being served is done.
     pub fn end_of_interrupt(&self) {
         self.write(END_OF_INTERRUPT, 0);
+    }
+
+    /// Has the timer of the CPU that runs count, and interrupt nothing; [`counted`](Self::counted) is then how far it came.
+    pub fn count(&self) {
+        self.set_timer(LVT_MASKED, u32::MAX);
+    }
+
+    /// What the timer has counted since [`count`](Self::count).
+    pub fn counted(&self) -> u32 {
+        u32::MAX - self.read(CURRENT_COUNT)
+    }
+
+    /// Has the timer raise `vector` on the CPU that runs whenever it has counted `count`.
+    pub fn start_timer(&self, vector: u8, count: u32) {
+        self.set_timer(LVT_PERIODIC | u32::from(vector), count);
+    }
+
+    /// Stops the timer of the CPU that runs.
+    pub fn stop_timer(&self) {
+        self.set_timer(LVT_MASKED, 0);
+    }
+
+    fn set_timer(&self, mode: u32, count: u32) {
+        self.write(DIVIDE, BY_16);
+        self.write(LVT_TIMER, mode);
+        self.write(INITIAL_COUNT, count);
     }
 
     /// Sends `message` to the APIC `to`; returns whether that can be addressed. No interrupt may come meanwhile whose
@@ -315,7 +347,11 @@ mod tests {
 
     impl Registers for &Noted {
         fn read(&self, offset: usize) -> u32 {
-            if offset == LOCAL_ID { 3 << 24 } else { 0 }
+            match offset {
+                LOCAL_ID => 3 << 24,
+                CURRENT_COUNT => u32::MAX - 1000,
+                _ => 0,
+            }
         }
 
         fn write(&self, offset: usize, value: u32) {
@@ -328,6 +364,7 @@ mod tests {
             match number {
                 0x1b => 0xfee0_0900,
                 0x802 => 0x1_0003,
+                0x839 => 0xffff_fc17,
                 _ => panic!("register {number:#x} is read"),
             }
         }
@@ -378,6 +415,23 @@ mod tests {
         assert_eq!(noted.0.take(), [PUBLISHED, (0x830, 0x1_0004 << 32 | 0x469f)]);
         apic.end_of_interrupt();
         assert_eq!(noted.0.take(), [(0x80b, 0)]);
+    }
+
+    #[test]
+    fn a_timer_is_measured_without_interrupts_and_then_repeats() {
+        let noted = Noted::default();
+        let apic = Apic::take(Access::Window(&noted), 0xff);
+        noted.0.take();
+        apic.count();
+        assert_eq!(noted.0.take(), [(0x3e0, 3), (0x320, 0x1_0000), (0x380, 0xffff_ffff)]);
+        assert_eq!(apic.counted(), 1000);
+        let apic = Apic::take(Access::Msrs(&noted), 0xff);
+        assert_eq!(apic.counted(), 1000);
+        noted.0.take();
+        apic.start_timer(0xef, 50);
+        assert_eq!(noted.0.take(), [(0x83e, 3), (0x832, 0x2_00ef), (0x838, 50)]);
+        apic.stop_timer();
+        assert_eq!(noted.0.take(), [(0x83e, 3), (0x832, 0x1_0000), (0x838, 0)]);
     }
 
     #[test]

@@ -176,14 +176,17 @@ impl Cpu for X86_64 {
         unsafe { asm!("mfence", options(nostack, preserves_flags)) };
     }
 
+    #[inline(always)]
     fn enable_interrupts() {
         interrupts::enable();
     }
 
+    #[inline(always)]
     fn disable_interrupts() {
         interrupts::disable();
     }
 
+    #[inline(always)]
     fn interrupts_are_enabled() -> bool {
         interrupts::are_enabled()
     }

@@ -14,6 +14,8 @@ pub const VECTORS: usize = 48;
 pub const FIRST_DEVICE: u8 = 32;
 /// The vector by which one CPU calls another.
 pub const CALL: u8 = 0xf0;
+/// The vector of the timer of a local APIC.
+pub const TIMER: u8 = 0xef;
 /// The vector a local APIC raises when an interrupt went away before it was taken.
 pub const SPURIOUS: u8 = 0xff;
 

@@ -6,7 +6,7 @@
 use super::apic::{
     Access, IO_APIC_BYTES, IoApic, LOCAL_APIC_BYTES, LocalApic, Message, Msrs, Route,
 };
-use super::frame::{CALL, FIRST_DEVICE, SPURIOUS, TrapFrame, VECTORS};
+use super::frame::{CALL, FIRST_DEVICE, SPURIOUS, TIMER, TrapFrame, VECTORS};
 use super::{X86_64, pic};
 use crate::area::Launch;
 use crate::contract::{self, Clock, Cpu};
@@ -14,6 +14,7 @@ use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Sourc
 use ::x86_64::registers::model_specific::Msr;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected: one for each device vector.
@@ -25,6 +26,9 @@ const IO_APICS: usize = 8;
 /// From a reset to the start, and from one start to the next (SDM vol. 3A, 10.4.4.1).
 const RESET_MICROSECONDS: u64 = 10_000;
 const START_MICROSECONDS: u64 = 200;
+
+/// For how long the timer of a local APIC is compared with the clock.
+const MEASURED_MICROSECONDS: u64 = 2_000;
 
 /// The registers of the CPU that runs.
 #[derive(Debug)]
@@ -66,6 +70,8 @@ pub struct Controllers<R> {
     local: LocalApic<R, CpuMsrs>,
     /// Each I/O APIC and the global system interrupt of its first input.
     io: [Option<(IoApic<R>, u32)>; IO_APICS],
+    /// What the timers of local APICs count in a second; 0 until it was measured.
+    timer_hertz: AtomicU64,
 }
 
 impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
@@ -104,7 +110,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
             Access::Window(registers(local, LOCAL_APIC_BYTES)?)
         };
         let local = LocalApic::take(access, SPURIOUS);
-        Ok(Self { local, io })
+        Ok(Self { local, io, timer_hertz: AtomicU64::new(0) })
     }
 
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
@@ -160,10 +166,22 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         sent
     }
 
+    fn start_timer(&self, hertz: u64) {
+        let count = self.timer_hertz() / hertz.max(1);
+        self.local.start_timer(TIMER, u32::try_from(count).unwrap_or(u32::MAX).max(1));
+    }
+
+    fn stop_timer(&self) {
+        self.local.stop_timer();
+    }
+
     fn claim(&self, frame: &TrapFrame) -> Option<Claim> {
         let vector = frame.vector();
-        let slot = || vector.checked_sub(FIRST_DEVICE).map(usize::from);
-        let source = if vector == CALL { Source::Cpu } else { Source::slot(slot()) };
+        let source = match vector {
+            CALL => Source::Cpu,
+            TIMER => Source::Timer,
+            _ => Source::slot(vector.checked_sub(FIRST_DEVICE).map(usize::from)),
+        };
         Some(Claim { from: source, id: vector.into() })
     }
 
@@ -182,6 +200,22 @@ impl<R: Registers> Controllers<R> {
     fn send(&self, hardware: u64, message: Message) -> Result<(), NoCpu> {
         let to = u32::try_from(hardware).map_err(|_| NoCpu(hardware))?;
         NoCpu::unless(self.local.send(to, message), hardware)
+    }
+
+    /// What the timers of local APICs count in a second, by the clock.
+    fn timer_hertz(&self) -> u64 {
+        let known = self.timer_hertz.load(Ordering::Relaxed);
+        if known != 0 {
+            return known;
+        }
+        let begun = X86_64::timestamp();
+        self.local.count();
+        pause(MEASURED_MICROSECONDS);
+        let counted = u64::from(self.local.counted());
+        let ticks = X86_64::timestamp().wrapping_sub(begun).max(1);
+        let hertz = counted.saturating_mul(X86_64::timestamp_hertz()) / ticks;
+        self.timer_hertz.store(hertz, Ordering::Relaxed);
+        hertz
     }
 
     /// The I/O APIC and its input that `line` ends in.

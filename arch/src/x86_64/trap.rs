@@ -68,7 +68,8 @@ pub(super) fn spurious_entry() -> u64 {
 
 macro_rules! entries {
     ($($kind:ident $($vector:literal)*;)*) => {
-        /// The entry code of every vector below [`VECTORS`](super::frame::VECTORS), and of [`CALL`](super::frame::CALL).
+        /// The entry code of every vector below [`VECTORS`](super::frame::VECTORS), of [`TIMER`](super::frame::TIMER) and of
+        /// [`CALL`](super::frame::CALL).
         pub(super) fn entries() -> impl Iterator<Item = (usize, u64)> {
             [$($(($vector, $kind::<$vector> as *const () as u64)),*),*].into_iter()
         }
@@ -80,5 +81,5 @@ entries! {
     plain 0 1 2 3 4 5 6 7 9 15 16 18 19 20 22 23 24 25 26 27 28 31;
     with_error 8 10 11 12 13 14 17 21 29 30;
     plain 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47;
-    plain 240;
+    plain 239 240;
 }

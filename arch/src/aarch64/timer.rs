@@ -1,0 +1,58 @@
+//! The generic timer (Arm ARM D12.2): at EL1 the virtual one, which every hypervisor leaves to its guests; at EL2 that
+//! of EL2, which has the names of EL1's physical timer there (HCR_EL2.E2H).
+
+use super::{Aarch64, cpu};
+use crate::contract::Clock;
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{
+    CNTP_CTL_EL0, CNTP_TVAL_EL0, CNTV_CTL_EL0, CNTV_TVAL_EL0, CurrentEL, Readable, Writeable,
+};
+use core::sync::atomic::Ordering;
+
+/// Private interrupts (Arm BSA, table 4).
+const EL2_PHYSICAL: u32 = 26;
+const VIRTUAL: u32 = 27;
+
+/// Control: the timer counts, and its interrupt is not masked.
+const ENABLE: u64 = 1;
+
+fn is_at_el2() -> bool {
+    CurrentEL.read(CurrentEL::EL) == 2
+}
+
+/// The interrupt of this CPU's timer.
+pub(super) fn interrupt() -> u32 {
+    if is_at_el2() { EL2_PHYSICAL } else { VIRTUAL }
+}
+
+/// Has it ask for an interrupt in so many ticks of the clock, or for none.
+fn set(ticks: u64, control: u64) {
+    if is_at_el2() {
+        CNTP_TVAL_EL0.set(ticks);
+        CNTP_CTL_EL0.set(control);
+    } else {
+        CNTV_TVAL_EL0.set(ticks);
+        CNTV_CTL_EL0.set(control);
+    }
+    // The line follows before the interrupt is finished.
+    barrier::isb(barrier::SY);
+}
+
+/// Has it interrupt this CPU so many times in a second.
+pub(super) fn start(hertz: u64) {
+    let ticks = (Aarch64::timestamp_hertz() / hertz.max(1)).clamp(1, i32::MAX as u64);
+    cpu::area().timer.store(ticks, Ordering::Relaxed);
+    set(ticks, ENABLE);
+}
+
+/// Stops it.
+pub(super) fn stop() {
+    cpu::area().timer.store(0, Ordering::Relaxed);
+    set(0, 0);
+}
+
+/// Called by its interrupt: has the next one come, unless it was stopped.
+pub(super) fn go_on() {
+    let ticks = cpu::area().timer.load(Ordering::Relaxed);
+    set(ticks, if ticks == 0 { 0 } else { ENABLE });
+}

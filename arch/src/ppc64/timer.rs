@@ -1,0 +1,37 @@
+//! The decrementer (book III, chapter 8): it counts whether one asks for it or not, and interrupts below zero.
+
+// UNSAFETY: sets the decrementer.
+#![expect(unsafe_code)]
+
+use super::{Ppc64, own};
+use crate::contract::Clock;
+use core::arch::asm;
+use core::sync::atomic::Ordering;
+
+/// As far away as it goes.
+const FAR: u64 = 0x7fff_ffff;
+
+fn set(ticks: u64) {
+    // SAFETY: sets the decrementer, whose interrupt has a vector.
+    unsafe { asm!("mtdec {}", in(reg) ticks, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Has it interrupt this CPU so many times in a second.
+pub(super) fn start(hertz: u64) {
+    let ticks = (Ppc64::timestamp_hertz() / hertz.max(1)).clamp(1, FAR);
+    own::area().timer.store(ticks, Ordering::Relaxed);
+    set(ticks);
+}
+
+/// Has it interrupt no more than it has to.
+pub(super) fn stop() {
+    own::area().timer.store(0, Ordering::Relaxed);
+    set(FAR);
+}
+
+/// Called by its interrupt, which is over then: has the next one come. Returns whether one asked for it.
+pub(super) fn go_on() -> bool {
+    let ticks = own::area().timer.load(Ordering::Relaxed);
+    set(if ticks == 0 { FAR } else { ticks });
+    ticks != 0
+}
