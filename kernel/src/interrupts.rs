@@ -5,7 +5,7 @@
 //!                                     main loop: serve, unmask
 //! ```
 //!
-//! The handler does nothing else: it takes no lock that anything else holds with interrupts on.
+//! Of a device the handler does nothing else. The timer's, which the lab starts, calls a function that allocates and frees.
 
 // UNSAFETY: maps the interrupt controllers' registers.
 #![expect(unsafe_code)]
@@ -204,9 +204,12 @@ pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
 
 /// Called by the trap handler, with interrupts off.
 pub(crate) fn handle(frame: &TrapFrame) {
-    if serve(frame) == Some(Source::Cpu) {
-        // Without the lock: the CPU that asks may wait for it.
-        tlb::serve();
+    // Without the lock: the CPU that asks may wait for it.
+    match serve(frame) {
+        Some(Source::Cpu) => tlb::serve(),
+        #[cfg(feature = "lab")]
+        Some(Source::Timer) => crate::cpus::tick::run(),
+        _ => {}
     }
 }
 
@@ -228,6 +231,15 @@ fn serve(frame: &TrapFrame) -> Option<Source> {
     }
     controllers.finish(claim);
     Some(claim.from)
+}
+
+/// Has the timer of this CPU interrupt it so many times in a second, or no more.
+#[cfg(feature = "lab")]
+pub(crate) fn set_timer(hertz: Option<u64>) {
+    let _ = with(|interrupts| match hertz {
+        Some(hertz) => interrupts.controllers.start_timer(hertz),
+        None => interrupts.controllers.stop_timer(),
+    });
 }
 
 /// Lets a level-triggered line interrupt again, now that its cause was served.

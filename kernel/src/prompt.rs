@@ -4,6 +4,7 @@ use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
 use crate::cpus::start;
 use crate::cpus::table::{self, State};
+use crate::cpus::tick;
 use crate::cpus::work::{self, Job};
 use crate::memory::KernelMachine;
 use crate::serve::KernelHotplug;
@@ -12,12 +13,13 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hotmem::{Mm, TooManyOwners, VirtAddr};
+use hotmem::{Machine as _, Mm, TooManyOwners, VirtAddr};
 use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::current::probe::probe_read;
 use hotmem_hotplug::Clock;
 use hotmem_lab::monitor::{
     After, Breach, CpuError, CpuJob, CpuShown, Crash, Did, Edit, LineEditor, Machinery, Monitor,
+    allocate_and_free,
 };
 
 /// What stands in front of a command.
@@ -28,6 +30,14 @@ fn count(Did { allocated, freed }: Did) {
     let own = table::own();
     own.allocated.fetch_add(allocated, Ordering::Relaxed);
     own.freed.fetch_add(freed, Ordering::Relaxed);
+}
+
+/// What a timer's interrupt does, in its handler.
+fn on_tick() {
+    if let Some(mm) = memory::manager() {
+        debug_assert!(mm.machine().in_handler(), "the kernel knows that this is a handler");
+        count(allocate_and_free(mm));
+    }
 }
 
 fn not_done(work::NotDone(cpu): work::NotDone) -> CpuError {
@@ -72,6 +82,7 @@ impl Machinery for InstructionClock {
                 did: Did { allocated: read(&entry.allocated), freed: read(&entry.freed) },
                 flushes: read(&entry.flushes),
                 idle: read(&entry.idle) / per_millisecond,
+                ticks: read(&entry.ticks),
             }
         })
     }
@@ -88,6 +99,10 @@ impl Machinery for InstructionClock {
 
     fn wait_for_others(&self) -> Result<(), CpuError> {
         work::wait_for_others().map_err(not_done)
+    }
+
+    fn tick(&self, hertz: Option<u64>) -> Result<(), CpuError> {
+        tick::set_all(hertz, on_tick).map_err(not_done)
     }
 
     fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError> {

@@ -6,6 +6,7 @@
 //!   work:  a job into its mailbox, call ----->  idle: takes the job, runs it, sleeps again
 //!   memory/tlb: ranges, call, wait      ----->  interrupt: drops what it cached of the ranges, answers
 //!   stop:  a panic, call                ----->  halts
+//!   tick:  timers on, as a job          ----->  interrupt: allocates and frees
 //! ```
 //!
 //! The first CPU runs the main loop and all operations of the memory manager; the others allocate and free.
@@ -16,4 +17,6 @@ pub(crate) mod idle;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod table;
+#[cfg(feature = "lab")]
+pub(crate) mod tick;
 pub(crate) mod work;

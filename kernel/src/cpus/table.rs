@@ -55,6 +55,8 @@ pub(crate) struct Entry {
     pub(crate) flushes: AtomicU64,
     /// Ticks of the clock that it slept.
     pub(crate) idle: AtomicU64,
+    /// Interrupts of its timer.
+    pub(crate) ticks: AtomicU64,
     /// Whether it handles a trap. Changed by itself.
     pub(crate) handles: AtomicBool,
 }
@@ -85,6 +87,7 @@ impl Entry {
             freed: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             idle: AtomicU64::new(0),
+            ticks: AtomicU64::new(0),
             handles: AtomicBool::new(false),
         }
     }

@@ -42,3 +42,19 @@ fn a_fault_below_a_stack_is_its_overflow_and_what_memory_holds_is_told() {
         assert!(report.contains("\nmemory, in pages of 4096 bytes:\n"), "{report}");
     });
 }
+
+#[test]
+fn a_timer_has_its_handler_allocate_and_free_until_it_is_turned_off() {
+    alone(|| {
+        let (pc, _) = Pc::ready("");
+        assert!(!pc.machine.ring_timer(), "the timer runs before it was started");
+        pc.ask("cpus tick");
+        assert!(pc.machine.ring_timer());
+        let shown = pc.ask("cpus --json");
+        assert!(shown.contains("\"ticks\":1}"), "{shown}");
+        assert!(shown.contains("\"allocated\":120,\"freed\":120,"), "{shown}");
+        pc.ask("cpus tick off");
+        assert!(!pc.machine.ring_timer(), "the timer still runs");
+        pc.verify();
+    });
+}

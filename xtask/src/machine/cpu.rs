@@ -22,6 +22,9 @@ pub(crate) struct Cpu {
     pub(crate) freed: u64,
     /// Requests of other CPUs to drop translations that it answered.
     pub(crate) flushes: u64,
+    /// Interrupts of its timer.
+    #[serde(skip_serializing)]
+    pub(crate) ticks: u64,
 }
 
 impl Machine {

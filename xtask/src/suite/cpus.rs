@@ -13,6 +13,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_cpu_that_does_not_come_is_named_and_the_others_work,
     a_cpu_that_firmware_has_disabled_is_named if has_disabled_cpus,
     all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled,
+    a_timer_handler_allocates_and_frees_while_memory_is_plugged_and_pulled,
     a_panic_on_one_cpu_stops_the_others_and_is_reported_once,
     a_stack_of_another_cpu_that_overflows_is_reported_by_name,
     a_cpu_that_does_not_drop_its_translations_is_named_and_the_memory_stays if asks_cpus_to_flush,
@@ -30,6 +31,9 @@ fn asks_cpus_to_flush(lab: &Lab) -> bool {
 
 /// DIMMs that come and go while all CPUs are busy.
 const CYCLES: usize = 30;
+
+/// DIMMs that come and go while timers interrupt.
+const TICKED_CYCLES: usize = 10;
 
 /// A machine with room for these DIMMs and so many CPUs.
 fn machine(lab: &Lab, cpus: u32, sizes: &[&str]) -> Result<Config> {
@@ -122,6 +126,33 @@ fn all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled(lab: &Lab) -> R
         }
         leave_verified(machine)
     })
+}
+
+/// Has a handler on each of `count` CPUs allocate and free, many times in a second, while the main loop plugs and pulls
+/// a DIMM and the other CPUs allocate and free, too.
+fn tick_through_plugs(lab: &Lab, count: u32) -> Result<()> {
+    lab.with(&machine(lab, count, &["128M"])?, |machine| {
+        for cycle in 0..TICKED_CYCLES {
+            machine.run("cpus tick 2000")?;
+            machine.run("cpus churn")?;
+            let taken = plug(machine, "128M")?;
+            unplug_taken(machine, &taken).with_context(|| format!("cycle {cycle}"))?;
+            machine.run("cpus rest").with_context(|| format!("cycle {cycle}"))?;
+            // Counts are checked when nothing else is going on.
+            machine.run("cpus tick off").with_context(|| format!("cycle {cycle}"))?;
+            machine.run("verify").with_context(|| format!("cycle {cycle}"))?;
+        }
+        for cpu in all_up(machine, count as usize)? {
+            let did = cpu.allocated > 0 && cpu.freed == cpu.allocated;
+            ensure!(cpu.ticks > 0 && did, "{cpu:?}");
+        }
+        leave_verified(machine)
+    })
+}
+
+fn a_timer_handler_allocates_and_frees_while_memory_is_plugged_and_pulled(lab: &Lab) -> Result<()> {
+    tick_through_plugs(lab, 4).context("four CPUs")?;
+    tick_through_plugs(lab, 1).context("one CPU")
 }
 
 /// Checks that the kernel died once, and said all of `wanted`.

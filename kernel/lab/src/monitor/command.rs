@@ -7,6 +7,10 @@ use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysRange, VirtAddr};
 use hotmem_hotplug::number;
 use log::LevelFilter;
 
+/// How many times in a second a timer may interrupt, and does if nothing is said.
+const HERTZ: core::ops::RangeInclusive<u64> = 1..=10_000;
+const DEFAULT_HERTZ: u64 = 100;
+
 /// Which pages `use` writes and reads back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sample {
@@ -30,6 +34,8 @@ pub enum CpusCommand {
     Churn,
     /// Have them end that.
     Rest,
+    /// Have a handler on each allocate and free so many times in a second, or no more.
+    Tick(Option<u64>),
 }
 
 /// A command.
@@ -93,9 +99,24 @@ impl<'t> Words<'t> {
             Some("--json") => CpusCommand::Show { json: true },
             Some("churn") => CpusCommand::Churn,
             Some("rest") => CpusCommand::Rest,
+            Some("tick") => CpusCommand::Tick(self.hertz()?),
             Some("start") => CpusCommand::Start(self.number("what firmware calls the CPU")?),
-            Some(word) => return Err(CommandError::Bad(word, "--json, start, churn or rest")),
+            Some(word) => {
+                return Err(CommandError::Bad(word, "--json, start, churn, rest or tick"));
+            }
         }))
+    }
+
+    /// How many times in a second; `None` if not at all.
+    fn hertz(&mut self) -> Result<Option<u64>, CommandError<'t>> {
+        match self.next() {
+            None => Ok(Some(DEFAULT_HERTZ)),
+            Some("off") => Ok(None),
+            Some(word) => match number::parse(word).filter(|hertz| HERTZ.contains(hertz)) {
+                Some(hertz) => Ok(Some(hertz)),
+                None => Err(CommandError::Bad(word, "off or 1 to 10000 times in a second")),
+            },
+        }
     }
 
     pub(super) fn crash(&mut self) -> Result<Command, CommandError<'t>> {

@@ -19,6 +19,8 @@ pub struct CpuShown {
     pub flushes: u64,
     /// Milliseconds that it slept.
     pub idle: u64,
+    /// Interrupts of its timer.
+    pub ticks: u64,
 }
 
 /// What a CPU did with pages.
@@ -57,11 +59,11 @@ impl fmt::Display for CpuError {
 /// The CPUs as one line of JSON: a list.
 pub(super) fn json(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) -> fmt::Result {
     let mut comma = "[";
-    for CpuShown { number, hardware, state, did, flushes, idle } in cpus {
+    for CpuShown { number, hardware, state, did, flushes, idle, ticks } in cpus {
         write!(
             out,
             "{comma}{{\"number\":{number},\"hardware\":{hardware},\"state\":{},\"allocated\":{},\
-             \"freed\":{},\"flushes\":{flushes},\"idle_ms\":{idle}}}",
+             \"freed\":{},\"flushes\":{flushes},\"idle_ms\":{idle},\"ticks\":{ticks}}}",
             JsonString(state),
             did.allocated,
             did.freed,
@@ -75,13 +77,13 @@ pub(super) fn json(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) ->
 pub(super) fn text(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) -> fmt::Result {
     writeln!(
         out,
-        "{:>3}  {:<10} {:<8} {:>10} {:>10} {:>8} {:>10}",
-        "cpu", "hardware", "state", "allocated", "freed", "flushes", "idle"
+        "{:>3}  {:<10} {:<8} {:>10} {:>10} {:>8} {:>10} {:>8}",
+        "cpu", "hardware", "state", "allocated", "freed", "flushes", "idle", "ticks"
     )?;
-    for CpuShown { number, hardware, state, did, flushes, idle } in cpus {
+    for CpuShown { number, hardware, state, did, flushes, idle, ticks } in cpus {
         writeln!(
             out,
-            "{number:>3}  {hardware:<#10x} {state:<8} {:>10} {:>10} {flushes:>8} {idle:>7} ms",
+            "{number:>3}  {hardware:<#10x} {state:<8} {:>10} {:>10} {flushes:>8} {idle:>7} ms {ticks:>8}",
             did.allocated, did.freed
         )?;
     }
@@ -99,6 +101,7 @@ mod tests {
         did: Did { allocated: 5, freed: 4 },
         flushes: 3,
         idle: 2,
+        ticks: 9,
     };
 
     #[test]
@@ -106,14 +109,14 @@ mod tests {
         let mut shown = String::new();
         json([SHOWN, SHOWN].into_iter(), &mut shown).unwrap();
         let one = "{\"number\":1,\"hardware\":129,\"state\":\"up\",\"allocated\":5,\"freed\":4,\
-                   \"flushes\":3,\"idle_ms\":2}";
+                   \"flushes\":3,\"idle_ms\":2,\"ticks\":9}";
         assert_eq!(shown, format!("[{one},{one}]\n"));
         let mut shown = String::new();
         json(core::iter::empty(), &mut shown).unwrap();
         assert_eq!(shown, "[]\n");
         let mut shown = String::new();
         text([SHOWN].into_iter(), &mut shown).unwrap();
-        let line = "  1  0x81       up                5          4        3       2 ms";
+        let line = "  1  0x81       up                5          4        3       2 ms        9";
         assert_eq!(shown.lines().nth(1), Some(line));
     }
 }

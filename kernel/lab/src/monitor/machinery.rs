@@ -49,6 +49,14 @@ pub trait Machinery {
     /// [`CpuError::NotDone`]
     fn wait_for_others(&self) -> Result<(), CpuError>;
 
+    /// Has a handler on each CPU that is up [allocate and free](super::allocate_and_free) so many times in a second, or
+    /// no more; what it did is counted.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError::NotDone`] if one has a job.
+    fn tick(&self, hertz: Option<u64>) -> Result<(), CpuError>;
+
     /// Starts the CPU that firmware calls `hardware`. Returns its number.
     ///
     /// # Errors

@@ -42,4 +42,5 @@ pub use listeners::Objection;
 pub use machinery::{Breach, Crash, Machinery};
 pub use parse::parse;
 pub use run::{After, Monitor};
+pub use together::allocate_and_free;
 pub use words::CommandError;

@@ -55,6 +55,9 @@ mod tests {
             ("crash stack", Command::Crash(Crash::Stack, 0)),
             ("crash deaf 1", Command::Crash(Crash::Deaf, 1)),
             ("cpus --json", Command::Cpus(CpusCommand::Show { json: true })),
+            ("cpus tick", Command::Cpus(CpusCommand::Tick(Some(100)))),
+            ("cpus tick 1000", Command::Cpus(CpusCommand::Tick(Some(1000)))),
+            ("cpus tick off", Command::Cpus(CpusCommand::Tick(None))),
             ("cpus start 0x81", Command::Cpus(CpusCommand::Start(0x81))),
             ("exit", Command::Exit(0)),
             ("exit 100", Command::Exit(100)),
@@ -86,6 +89,7 @@ mod tests {
             ("alloc 4294967296", CommandError::Bad("4294967296", "an order from 0 to 19")),
             ("exit 101", CommandError::Bad("101", "a code from 0 to 100")),
             ("crash heap", CommandError::Bad("heap", "stack, deaf or the number of a CPU")),
+            ("cpus tick 0", CommandError::Bad("0", "off or 1 to 10000 times in a second")),
             ("blocks --xml", CommandError::Bad("--xml", "--json")),
             ("add 0 4096 up", CommandError::Bad("up", "device, block or boot")),
         ] {

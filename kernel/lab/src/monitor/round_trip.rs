@@ -53,6 +53,8 @@ fn line(command: &Command) -> String {
         Command::Cpus(CpusCommand::Show { json }) => format!("cpus{}", flag(json)),
         Command::Cpus(CpusCommand::Churn) => "cpus churn".into(),
         Command::Cpus(CpusCommand::Rest) => "cpus rest".into(),
+        Command::Cpus(CpusCommand::Tick(Some(hertz))) => format!("cpus tick {hertz}"),
+        Command::Cpus(CpusCommand::Tick(None)) => "cpus tick off".into(),
         Command::Cpus(CpusCommand::Start(hardware)) => format!("cpus start {hardware:#x}"),
         Command::Exit(code) => format!("exit {code}"),
     }
@@ -250,6 +252,7 @@ impl Any {
             Command::Cpus(CpusCommand::Show { json }),
             Command::Cpus(CpusCommand::Start(self.number())),
             Command::Cpus(if json { CpusCommand::Churn } else { CpusCommand::Rest }),
+            Command::Cpus(CpusCommand::Tick(json.then(|| 1 + self.0.below(10_000)))),
             Command::Exit(self.0.below(101) as u8),
         ];
         all.extend(self.lives(json).map(Command::Life));

@@ -226,6 +226,7 @@ impl<M: Shared> Monitor<'static, M> {
             Command::Cpus(CpusCommand::Show { json: false }) => cpus::text(machinery.cpus(), out)?,
             Command::Cpus(CpusCommand::Churn) => self.churn(machinery)?,
             Command::Cpus(CpusCommand::Rest) => self.rest(machinery)?,
+            Command::Cpus(CpusCommand::Tick(hertz)) => machinery.tick(hertz)?,
             Command::Cpus(CpusCommand::Start(hardware)) => {
                 let number = machinery.start_cpu(hardware)?;
                 writeln!(out, "CPU {number} is up")?;

@@ -46,6 +46,7 @@ pub(super) const TABLE: &[Entry] = &[
             ("[--json]", "CPUs, how far they came and what they did"),
             ("start HARDWARE", "start the one that firmware calls so"),
             ("churn|rest", "have all but the first allocate and free; end that"),
+            ("tick [HERTZ|off]", "have a handler on each allocate and free; end that"),
         ],
         read: |words| words.cpus(),
     },

@@ -94,6 +94,7 @@ fn another_cpu_allocates_and_frees_while_blocks_come_and_go() {
     assert!(this.ok("use").contains("2 CPUs used "));
     assert!(this.ok("cpus").contains("up"));
     assert_eq!(this.refused("bench"), "the machine does not count instructions");
+    assert_eq!(this.refused("cpus tick"), "CPU 1 is not done with its job in time");
     assert_eq!(this.refused("cpus start 7"), "CPU 0x7: there is none");
     assert_eq!(this.refused("crash deaf 9"), "no CPU 9 is up");
 }

@@ -98,6 +98,25 @@ impl<M: Shared> Churning<M> {
     }
 }
 
+/// Extents that a handler has at the most.
+const HANDLED: usize = 32;
+
+/// Allocates memory that stays, of orders 0 to 3, and frees it: what the handler of an interrupt may do.
+pub fn allocate_and_free<M: Shared>(mm: &Mm<M>) -> Did {
+    let mut extents = [const { None }; HANDLED];
+    let mut did = Did::default();
+    for (index, extent) in extents.iter_mut().enumerate() {
+        let order = Order::new(index as u8 % 4).unwrap_or(Order::ZERO);
+        *extent = mm.alloc(order).ok();
+        did.allocated += extent.as_ref().map_or(0, |pages| pages.order().pages());
+    }
+    for pages in extents.into_iter().flatten() {
+        did.freed += pages.order().pages();
+        drop(pages);
+    }
+    did
+}
+
 /// Allocates memory that stays and memory that moves, some of it, writes and checks and frees it. Every second extent
 /// that stays is to be zeroed.
 fn churn<M: Shared>(

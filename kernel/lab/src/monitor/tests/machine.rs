@@ -89,6 +89,7 @@ impl Machinery for Blank {
             did: Did::default(),
             flushes: 0,
             idle: 0,
+            ticks: 0,
         };
         (0..2).map(cpu)
     }
@@ -107,6 +108,10 @@ impl Machinery for Blank {
     fn wait_for_others(&self) -> Result<(), CpuError> {
         check_did(self.1.take().unwrap().join().unwrap());
         Ok(())
+    }
+
+    fn tick(&self, _hertz: Option<u64>) -> Result<(), CpuError> {
+        Err(CpuError::NotDone(1))
     }
 
     fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError> {

@@ -1,0 +1,32 @@
+//! Timers: each CPU's has a function called in its handler.
+
+use super::table;
+use super::work::{self, NotDone};
+use crate::interrupts;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use spin::Once;
+
+/// What each interrupt of a timer has done, in the handler.
+static ON_TICK: Once<fn()> = Once::new();
+
+/// Called by the handler of a timer's interrupt.
+pub(crate) fn run() {
+    table::own().ticks.fetch_add(1, Ordering::Relaxed);
+    if let Some(on_tick) = ON_TICK.get() {
+        on_tick();
+    }
+}
+
+/// Has the timer of each CPU that is up call `on_tick` so many times in a second, or no more. The first `on_tick` counts.
+///
+/// # Errors
+///
+/// [`NotDone`] with a CPU that does another job; timers of others may have changed.
+pub(crate) fn set_all(hertz: Option<u64>, on_tick: fn()) -> Result<(), NotDone> {
+    ON_TICK.call_once(|| on_tick);
+    let set_own = move || interrupts::set_timer(hertz);
+    work::begin_on_others(&(Arc::new(set_own) as Arc<work::Job>))?;
+    set_own();
+    work::wait_for_others()
+}
