@@ -68,7 +68,7 @@ fn operations_and_looks_report_a_handler_that_begins_one() {
     let mm = &bench.mm;
     let (dimm, more) = (range(DIMM, 2 * MIB), range(DIMM + 2 * MIB, MIB));
     let (online, boot) = (BlockId::new(64), BlockId::new(15));
-    let outside = VirtAddr::new(0x1000);
+    let outside = VirtAddr::new(0xc000_0000);
     let page = VirtRange::new(outside, 4096).unwrap();
     reported("verify", || mm.verify().unwrap());
     reported("verify_machine", || mm.verify_machine().unwrap());
