@@ -172,16 +172,35 @@ impl Area {
 impl<M: Machine> FreeLists<'_, M> {
     /// Isolates the extent that `at` lies in, if it is free, as far as it is in the area being emptied.
     /// Returns where the next extent begins.
+    #[inline]
     fn isolate_at(&self, zone: &mut Zone, at: Pfn) -> Pfn {
+        // Most of what is emptied is free, and each free extent begins where the one before it ends.
+        if let Some(section) = self.0.section_at(at)
+            && let Some(order) = section.free_order(at)
+        {
+            self.isolate_free(zone, section, at, order);
+            return at.add(order.pages());
+        }
+        self.isolate_around(zone, at)
+    }
+
+    /// The same for a page that is no head of a free extent.
+    #[inline(never)]
+    fn isolate_around(&self, zone: &mut Zone, at: Pfn) -> Pfn {
         let Some((head, state)) = self.0.extent_of(at) else { return at.add(1) };
         if let PageState::Free { order } = state
             && let Some(section) = self.0.section_at(head)
         {
-            self.unlink(zone, head, order);
-            zone.counts.free -= order.pages();
-            self.set_isolated(zone, section, head, order);
+            self.isolate_free(zone, section, head, order);
         }
         head.add(state.extent_pages())
+    }
+
+    /// Isolates a free extent, as far as it is in the area being emptied.
+    fn isolate_free(&self, zone: &mut Zone, section: Section<'_, M>, head: Pfn, order: Order) {
+        self.unlink(zone, head, order);
+        zone.counts.free -= order.pages();
+        self.set_isolated(zone, section, head, order);
     }
 
     /// Makes a used extent, some of it in the area being emptied, free there and isolated here. It
@@ -211,6 +230,7 @@ impl<M: Machine> FreeLists<'_, M> {
 
     /// Makes `pfns`, an extent without a head, isolated extents inside the area being emptied and
     /// free ones outside.
+    #[cold]
     fn split_isolated(&self, zone: &mut Zone, pfns: PfnRange) {
         let Some(inside) = zone.isolating.intersection(pfns) else { return };
         self.give_heads(inside, |order| PageState::Isolated { order });

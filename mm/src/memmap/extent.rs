@@ -56,6 +56,15 @@ impl<'m, M: Machine> Section<'m, M> {
         self.believed(pfn)?.state().filter(|&state| state != PageState::Tail)
     }
 
+    /// The order of the free extent that begins at `pfn`, if one does.
+    #[inline]
+    pub(crate) fn free_order(self, pfn: Pfn) -> Option<Order> {
+        match self.believed(pfn)?.state() {
+            Some(PageState::Free { order }) => Some(order),
+            _ => None,
+        }
+    }
+
     /// Whether a free extent of exactly `order` begins at `pfn`.
     pub(crate) fn is_free_head(self, pfn: Pfn, order: Order) -> bool {
         let page = self.believed(pfn);

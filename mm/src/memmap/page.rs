@@ -274,6 +274,7 @@ impl PageState {
 
 impl Page {
     /// The state, or `None` for a word no encoder made: a descriptor nobody initialised.
+    #[inline]
     pub fn state(&self) -> Option<PageState> {
         // Acquire: partner of the Release in `set_state`; who sees a state sees its payload.
         PageState::decode(self.word.load(Ordering::Acquire))
