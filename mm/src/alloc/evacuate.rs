@@ -14,6 +14,7 @@
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
+use crate::alloc::Waits;
 use crate::alloc::buddy::owners_word;
 use crate::alloc::isolate::Area;
 use crate::alloc::metas::Metas;
@@ -192,7 +193,8 @@ impl Evacuation {
                 Ok(())
             }
             Owner::Movable(mover)
-                if !allocator.call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>
+                if !Waits::of(allocator)
+                    .call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>
             {
                 self.orders |= 1 << order.get();
                 self.found += order.pages();
@@ -217,7 +219,9 @@ impl Evacuation {
             return Ok(());
         }
         // Moving changes nothing that looks rely on: it allocates and frees, as anybody may meanwhile.
-        match allocator.call(|| move_extent(allocator, memmap, &self.area, pfn, order, mover)) {
+        match Waits::of(allocator)
+            .call(|| move_extent(allocator, memmap, &self.area, pfn, order, mover))
+        {
             Ok(true) => self.moved += order.pages(),
             Ok(false) => self.held = self.held.or(Some((pfn, owner))),
             Err(stuck) => return Err(stuck),

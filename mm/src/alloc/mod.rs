@@ -83,52 +83,61 @@ impl<M: Machine> Allocator<M> {
 
     /// See [`Turn::take`].
     pub(crate) fn take_turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.check_caller();
+        check_caller(self.machine());
         self.machine().allows_operation().then(|| self.turn.take())?
     }
 
     /// See [`Turn::operation`].
     pub(crate) fn operation(&self) -> Option<Operation<'_>> {
-        self.check_caller();
+        check_caller(self.machine());
         self.machine().allows_operation().then(|| self.turn.operation(&self.memmap.relax()))?
     }
 
     /// See [`Turn::moment`].
     pub(crate) fn moment(&self) -> Option<Operation<'_>> {
-        self.check_caller();
+        check_caller(self.machine());
         self.machine().allows_operation().then(|| self.turn.moment(&self.memmap.relax()))?
+    }
+}
+
+/// The turn and the looks of an allocator: waits for them are the machine's.
+pub(crate) struct Waits<'m, M: Machine>(&'m Allocator<M>);
+
+impl<'m, M: Machine> Waits<'m, M> {
+    pub(crate) const fn of(allocator: &'m Allocator<M>) -> Self {
+        Self(allocator)
     }
 
     /// See [`Turn::begin`].
-    pub(crate) fn begin<'m>(
-        &'m self,
+    pub(crate) fn begin(
+        self,
         turn: MutexGuard<'m, ()>,
     ) -> Result<Operation<'m>, MutexGuard<'m, ()>> {
-        self.turn.begin(turn, &self.memmap.relax())
-    }
-
-    /// See [`Looks::call`](crate::turn::looks::Looks::call).
-    pub(crate) fn call<R>(&self, outside: impl FnOnce() -> R) -> R {
-        self.turn.looks.call(&self.memmap.relax(), outside)
+        self.0.turn.begin(turn, &self.0.memmap.relax())
     }
 
     /// See [`Turn::resume`].
-    pub(crate) fn resume(&self) -> Operation<'_> {
-        self.check_caller();
-        self.turn.resume(&self.memmap.relax())
+    pub(crate) fn resume(self) -> Operation<'m> {
+        check_caller(self.0.machine());
+        self.0.turn.resume(&self.0.memmap.relax())
     }
 
-    /// Begins a look: no operation changes anything meanwhile. See [`looks`](crate::turn::looks).
-    pub(crate) fn look(&self) -> Look<'_> {
-        self.check_caller();
-        self.turn.looks.enter(&self.memmap.relax())
+    /// See [`Looks::enter`](crate::turn::looks::Looks::enter).
+    pub(crate) fn look(self) -> Look<'m> {
+        check_caller(self.0.machine());
+        self.0.turn.looks.enter(&self.0.memmap.relax())
     }
 
-    /// Reports, in debug builds, that a handler begins an operation or a look: those wait for what it may interrupt.
-    fn check_caller(&self) {
-        debug_assert!(
-            !self.machine().in_handler(),
-            "a handler begins a memory operation or a look: hotmem::machine says what it may call"
-        );
+    /// See [`Looks::call`](crate::turn::looks::Looks::call).
+    pub(crate) fn call<R>(self, outside: impl FnOnce() -> R) -> R {
+        self.0.turn.looks.call(&self.0.memmap.relax(), outside)
     }
+}
+
+/// Reports, in debug builds, that a handler begins an operation or a look: those wait for what it may interrupt.
+fn check_caller<M: Machine>(machine: &M) {
+    debug_assert!(
+        !machine.in_handler(),
+        "a handler begins a memory operation or a look: hotmem::machine says what it may call"
+    );
 }

@@ -4,6 +4,7 @@
 //! found anew from the end of the one before it. A run fits together; between two runs memory may change.
 
 use crate::addr::{Pfn, PfnRange};
+use crate::alloc::Waits;
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::PageState;
@@ -23,7 +24,7 @@ impl<M: Machine> View<'_, M> {
     /// Looks: no operation changes anything meanwhile. `what` must not call anything outside the manager
     /// (see [`looks`](crate::turn::looks)).
     pub(super) fn look<R>(&self, what: impl FnOnce(Seen<'_, M>) -> R) -> R {
-        let look = self.allocator.look();
+        let look = Waits::of(self.allocator).look();
         what(self.allocator.memmap.seen(&look))
     }
 }

@@ -10,6 +10,7 @@
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
+use crate::alloc::Waits;
 use crate::alloc::batch::Cached;
 use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
 use crate::alloc::isolate::Area;
@@ -209,7 +210,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
     /// [`OfflineError`]; the block is then online, as it was.
     pub fn step(mut self, budget: u64) -> Result<Stepped<'m, M>, OfflineError> {
         let operations = self.operations;
-        let operation = operations.allocator.resume();
+        let operation = Waits::of(&operations.allocator).resume();
         if !operations.allocator.turn.offlining.goes_on(self.number) {
             self.emptying = None;
             return Err(OfflineError::NotGoing(self.id));
@@ -286,7 +287,7 @@ impl<M: Machine> fmt::Debug for OfflineOp<'_, M> {
 impl<M: Machine> Drop for OfflineOp<'_, M> {
     fn drop(&mut self) {
         let Some(emptying) = self.emptying.take() else { return };
-        let operation = self.operations.allocator.resume();
+        let operation = Waits::of(&self.operations.allocator).resume();
         if self.operations.allocator.turn.offlining.goes_on(self.number) {
             self.operations.stay(self.id, &emptying.area, &operation);
         }

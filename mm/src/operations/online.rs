@@ -2,6 +2,7 @@
 
 use crate::addr::{PfnRange, PhysAddr};
 use crate::alloc::Allocator;
+use crate::alloc::Waits;
 use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
@@ -79,7 +80,7 @@ impl<M: Machine> Operations<M> {
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::Taken(id));
         }
-        let operation = self.allocator.begin(turn).map_err(|_turn| {
+        let operation = Waits::of(&self.allocator).begin(turn).map_err(|_turn| {
             self.tell_back(Event::CancelOnline, &change);
             OnlineError::Busy
         })?;

@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use crate::addr::{VirtAddr, VirtRange};
+use crate::alloc::Waits;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::operations::Operations;
@@ -60,7 +61,7 @@ impl core::error::Error for OwnMapError {}
 impl<M: Machine> Operations<M> {
     /// See [`Mm::walk`](crate::Mm::walk).
     pub(crate) fn walk(&self, at: VirtAddr) -> Walk {
-        let _look = self.allocator.look();
+        let _look = Waits::of(&self.allocator).look();
         let mut tables = [None; MAX_LEVELS];
         self.allocator.memmap.mapper().visit_tables(&mut |table| {
             let inside = table.level == 0 || at.offset_from(table.virt) < table.span;

@@ -1,5 +1,6 @@
 //! The listeners of a manager: told by its operations, and put on and off its list.
 
+use crate::alloc::Waits;
 use crate::machine::Machine;
 use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, ListInUse, Listener, Listeners, News, Veto};
@@ -30,7 +31,8 @@ impl<M: Machine> Operations<M> {
     /// Looks are let in while listeners are called; `None` if there are none, as is mostly so.
     #[inline]
     fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
-        (!self.listeners.is_empty()).then(|| self.allocator.call(|| call(&self.listeners)))
+        (!self.listeners.is_empty())
+            .then(|| Waits::of(&self.allocator).call(|| call(&self.listeners)))
     }
 
     /// See [`Mm::listen`](crate::Mm::listen).

@@ -4,6 +4,7 @@ extern crate std;
 
 use super::within;
 use crate::addr::VirtRange;
+use crate::alloc::Waits;
 use crate::operations::Stepped;
 use crate::paging::shootdown::{Local, Shootdown};
 use crate::testing::{Bench, Setup, Tiny, on_wait, range};
@@ -110,7 +111,7 @@ fn a_look_that_waits_for_an_operation_serves_flushes() {
 #[test]
 fn an_operation_that_waits_for_a_look_serves_flushes() {
     let (bench, dimm) = bench();
-    let look = bench.mm.allocator().look();
+    let look = Waits::of(bench.mm.allocator()).look();
     Cpus::new().flush_while(look, || bench.mm.remove(dimm).map(drop).unwrap());
 }
 
@@ -126,12 +127,12 @@ fn an_operation_that_waits_for_a_look_after_a_call_outside_serves_flushes() {
     thread::scope(|scope| {
         let look = scope.spawn(|| {
             until(&calls);
-            let look = allocator.look();
+            let look = Waits::of(allocator).look();
             looks.store(true, Ordering::SeqCst);
             look
         });
         Cpus::new().flush_while(look, || {
-            allocator.call(|| {
+            Waits::of(allocator).call(|| {
                 calls.store(true, Ordering::SeqCst);
                 until(&looks);
             });

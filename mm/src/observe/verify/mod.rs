@@ -31,13 +31,14 @@ use self::counts::Counts;
 use self::frames::HeldFrames;
 use self::memmap::Descriptors;
 use self::tables::Tables;
+use crate::alloc::Waits;
 use crate::machine::Machine;
 use crate::observe::View;
 
 impl<M: Machine> View<'_, M> {
     /// See [`Mm::verify`](crate::Mm::verify).
     pub(crate) fn verify(&self) -> Result<(), Violation> {
-        let look = &self.allocator.look();
+        let look = &Waits::of(self.allocator).look();
         Descriptors::of(self.allocator.memmap.seen(look)).check()?;
         HeldFrames::of(self.allocator, look).check()?;
         Counts::of(self.allocator, look).check()?;
@@ -50,7 +51,7 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::verify_machine`](crate::Mm::verify_machine).
     pub(crate) fn verify_machine(&self) -> Result<(), Violation> {
         self.verify()?;
-        let look = &self.allocator.look();
+        let look = &Waits::of(self.allocator).look();
         Tables::of(self.allocator, look).check()
     }
 }

@@ -158,7 +158,9 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
         .set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
     record(&bench, 1).set_group(head);
     let violation =
-        Counts::of(bench.mm.allocator(), &bench.mm.allocator().look()).check().unwrap_err();
+        Counts::of(bench.mm.allocator(), &crate::alloc::Waits::of(bench.mm.allocator()).look())
+            .check()
+            .unwrap_err();
     assert_eq!(violation.invariant, 2);
     assert_eq!(violation.what, "a page outside all extents is memmap or absent");
     names(&bench, 3, "the record's place");

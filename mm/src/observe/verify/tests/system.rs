@@ -141,7 +141,9 @@ fn a_frame_that_two_boot_sections_share_is_named() {
     let pages = |start: PhysAddr| [0, 1, 2, 3].map(|nth| start.add(nth * PAGE));
     back(&bench, virt, &pages(first));
     let violation =
-        HeldFrames::of(bench.mm.allocator(), &bench.mm.allocator().look()).check().unwrap_err();
+        HeldFrames::of(bench.mm.allocator(), &crate::alloc::Waits::of(bench.mm.allocator()).look())
+            .check()
+            .unwrap_err();
     assert_eq!((violation.invariant, violation.at), (5, 14));
     assert_eq!(violation.what, "boot sections have memmaps of their own");
 
@@ -149,7 +151,9 @@ fn a_frame_that_two_boot_sections_share_is_named() {
     mixed[3] = first;
     back(&bench, virt, &mixed);
     let violation =
-        HeldFrames::of(bench.mm.allocator(), &bench.mm.allocator().look()).check().unwrap_err();
+        HeldFrames::of(bench.mm.allocator(), &crate::alloc::Waits::of(bench.mm.allocator()).look())
+            .check()
+            .unwrap_err();
     assert_eq!((violation.invariant, violation.at), (5, 15));
     assert_eq!(violation.what, "the memmap of a boot section is in one piece");
 }

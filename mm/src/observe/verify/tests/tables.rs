@@ -254,7 +254,10 @@ fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
 #[track_caller]
 fn names_held(bench: &Lab, page: PhysAddr) {
     bench.mm.verify_machine().unwrap_err();
-    let found = Tables::of(bench.mm.allocator(), &bench.mm.allocator().look()).check().unwrap_err();
+    let found =
+        Tables::of(bench.mm.allocator(), &crate::alloc::Waits::of(bench.mm.allocator()).look())
+            .check()
+            .unwrap_err();
     assert_eq!((found.invariant, found.what), (5, "a table's page is held for it"));
     assert_eq!(PhysAddr::new(found.at).align_down(PAGE), page);
     assert!(std::format!("{found}").contains(&std::format!("at {:#x}", found.at)));
