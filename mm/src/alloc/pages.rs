@@ -159,7 +159,7 @@ impl<M: Machine> Allocator<M> {
     #[inline]
     fn alloc_user(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
         if request.zeroed {
-            return self.alloc_zeroed(request, owner);
+            return Cached::of(self).alloc_zeroed(request, owner);
         }
         Cached::of(self)
             .alloc_cached(&request, owner)

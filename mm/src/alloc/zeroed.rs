@@ -13,7 +13,6 @@
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange};
-use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
 use crate::alloc::buddy::OutOfMemory;
 use crate::alloc::cache::Class;
@@ -34,11 +33,11 @@ pub(crate) unsafe fn clear_page<M: Machine>(machine: &M, pfn: Pfn) {
     unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
 }
 
-impl<M: Machine> Allocator<M> {
+impl<M: Machine> Cached<'_, M> {
     /// Allocates for a user whose request is [`zeroed`](Request::zeroed).
     #[cold]
     pub(super) fn alloc_zeroed(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
-        if let Some(pfn) = Cached::of(self).take_zeroed(&request, owner) {
+        if let Some(pfn) = self.take_zeroed(&request, owner) {
             return Ok(pfn);
         }
         let (pfn, order) = (self.alloc_request(request, owner)?, request.order);
@@ -52,9 +51,7 @@ impl<M: Machine> Allocator<M> {
         }
         Ok(pfn)
     }
-}
 
-impl<M: Machine> Cached<'_, M> {
     /// Takes a page of zeroes that waits on this CPU, if the request may have it.
     fn take_zeroed(&self, request: &Request, owner: Owner) -> Option<Pfn> {
         let kinds = ZoneKind::for_owner(owner).iter();

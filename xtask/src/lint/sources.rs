@@ -39,7 +39,7 @@ fn read(folder: &Path, at: &[String], files: &mut BTreeMap<Module, String>) -> R
             read(&path, &module, files)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let code = code_only(&std::fs::read_to_string(&path).with_context(context)?);
-            let tests = code.find("#[cfg(test)]\nmod tests {").unwrap_or(code.len());
+            let tests = code.find("\nmod tests {").unwrap_or(code.len());
             files.insert(module, code[..tests].to_owned());
         }
     }
