@@ -172,7 +172,8 @@ pub struct CpuPages {
 pub(crate) struct Cache {
     /// The tag of its node's first kind; 0 while it was never used.
     home: u64,
-    lists: [[List; CLASSES]; ZoneKind::ALL.len()],
+    /// By class, and by kind.
+    lists: [[List; ZoneKind::ALL.len()]; CLASSES],
     /// Whether a list may hold something.
     stocked: bool,
     /// Extents that came and went, by class.
@@ -183,7 +184,7 @@ pub(crate) struct Cache {
 impl Cache {
     const EMPTY: Self = Self {
         home: 0,
-        lists: [const { [const { List::EMPTY }; CLASSES] }; ZoneKind::ALL.len()],
+        lists: [const { [const { List::EMPTY }; ZoneKind::ALL.len()] }; CLASSES],
         stocked: false,
         allocated: [0; CLASSES],
         freed: [0; CLASSES],
@@ -219,7 +220,7 @@ impl Cache {
     /// The list to take from.
     #[inline]
     pub(crate) fn list(&mut self, kind: ZoneKind, class: Class) -> &mut List {
-        &mut self.lists[kind as usize][class.0 as usize % CLASSES]
+        &mut self.lists[class.0 as usize % CLASSES][kind as usize]
     }
 
     /// The list to put something on.
@@ -234,9 +235,9 @@ impl Cache {
         if !self.stocked {
             return None;
         }
-        let kinds = ZoneKind::ALL.into_iter().zip(&mut self.lists);
-        let mut lists = kinds.flat_map(|(kind, lists)| {
-            Class::all().zip(lists).map(move |(c, list)| (kind, c, list))
+        let classes = Class::all().zip(&mut self.lists);
+        let mut lists = classes.flat_map(|(class, lists)| {
+            ZoneKind::ALL.into_iter().zip(lists).map(move |(kind, list)| (kind, class, list))
         });
         let found = lists.find_map(|(kind, class, list)| {
             let taken = list.take();
@@ -248,9 +249,9 @@ impl Cache {
 
     /// Every list, and what it is of.
     pub(crate) fn all(&self) -> impl Iterator<Item = (ZoneKind, Class, &List)> {
-        let kinds = ZoneKind::ALL.into_iter().zip(&self.lists);
-        kinds
-            .flat_map(|(kind, lists)| Class::all().zip(lists).map(move |(c, list)| (kind, c, list)))
+        Class::all().zip(&self.lists).flat_map(|(class, lists)| {
+            ZoneKind::ALL.into_iter().zip(lists).map(move |(kind, list)| (kind, class, list))
+        })
     }
 
     /// Pages of the zones `kinds` that wait here.
@@ -316,6 +317,12 @@ impl<const N: usize, L: RawLock> CacheStorage for CpuCaches<N, L> {
     }
 }
 
+/// Locks a cache that somebody has locked.
+#[cold]
+fn wait_for<L: RawLock>(cache: &Mutex<L, Cache>) -> CacheGuard<'_, L> {
+    cache.lock()
+}
+
 /// The caches of all CPUs.
 #[derive(Debug)]
 pub(crate) struct Caches<S> {
@@ -335,7 +342,9 @@ impl<S: CacheStorage> Caches<S> {
     /// Locks the cache of `cpu`, if it has one. Before a zone's lock, never after it, and never two.
     #[inline]
     pub(crate) fn lock(&self, cpu: usize) -> Option<CacheGuard<'_, S::Lock>> {
-        Some(self.storage.caches().get(cpu)?.0.lock())
+        let cache = &self.storage.caches().get(cpu)?.0;
+        // The wait stays out of the way of who has none: mostly it is the CPU's own.
+        Some(cache.try_lock().unwrap_or_else(|| wait_for(cache)))
     }
 
     /// The CPUs whose caches may hold something.
@@ -375,6 +384,12 @@ impl<S: CacheStorage> Caches<S> {
     /// range takes that lock afterwards, so what this CPU did not see yet is drained.
     #[inline]
     pub(crate) fn is_closed(&self, pfn: Pfn, order: Order) -> bool {
+        // A range that is closed does not end at frame 0.
+        self.closed[1].load(Ordering::Relaxed) != 0 && self.is_in_closed(pfn, order)
+    }
+
+    #[cold]
+    fn is_in_closed(&self, pfn: Pfn, order: Order) -> bool {
         let closed = self.closed();
         pfn < closed.end && pfn.add(order.pages()) > closed.start
     }

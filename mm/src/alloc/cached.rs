@@ -21,17 +21,22 @@ use crate::memmap::seen::Seen;
 
 impl<M: Machine> Cached<'_, M> {
     /// Allocates from the cache of this CPU, if the request may have what is there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn alloc_cached(&self, request: &Request, owner: Owner) -> Option<Pfn> {
         let class = Class::of::<M>(request.order).filter(|_| request.is_plain())?;
-        let kinds = ZoneKind::for_owner(owner).iter();
-        let kind = kinds.copied().find(|&kind| self.nodes.any(kind))?;
-        if has_floor(kind, owner) {
-            return None;
-        }
         let mut guard = self.caches.lock(self.machine().cpu())?;
         let (cache, memmap) = self.opened(&mut guard);
-        self.take(memmap, cache, kind, class, request, owner)
+        for &kind in ZoneKind::for_owner(owner) {
+            if has_floor(kind, owner) {
+                return None;
+            }
+            let taken = self.take(memmap, cache, kind, class, request, owner);
+            // A zone that has memory comes before the next kind, though nothing of it is cached.
+            if taken.is_some() || self.nodes.any(kind) {
+                return taken;
+            }
+        }
+        None
     }
 
     /// Allocates from the cache of `cpu`, which takes what it is short of from its node's zone.
@@ -70,7 +75,7 @@ impl<M: Machine> Cached<'_, M> {
     }
 
     /// Takes an extent from a hot list.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(
         &self,
         memmap: Seen<'_, M>,
@@ -93,7 +98,7 @@ impl<M: Machine> Cached<'_, M> {
     /// # Safety
     ///
     /// The extent is in use and the caller's: nobody else frees it, or uses it any more.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn free_hot(&self, pfn: Pfn, order: Order) -> bool {
         let Some(class) = Class::of::<M>(order) else { return false };
         let Some(mut guard) = self.caches.lock(self.machine().cpu()) else { return false };

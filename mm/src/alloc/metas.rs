@@ -10,9 +10,9 @@ use crate::memmap::seen::Seen;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-/// Payload word of a used extent's head: of how many pages there is a kernel's part, and above that the tag of its zone.
+/// Payload word of a used extent's head: the tag of its zone, and above that of how many pages there is a kernel's part.
 const COVERED: usize = 0;
-const TAG_SHIFT: u32 = 32;
+const COVERED_SHIFT: u32 = 32;
 
 /// The kernel's parts of the descriptors of a memmap.
 pub(super) struct Metas<'m, M: Machine>(Seen<'m, M>);
@@ -25,7 +25,7 @@ impl<'m, M: Machine> Metas<'m, M> {
     /// Begins the kernel's part of the first `covered` pages of an extent that is being allocated in the zone of `tag`.
     #[inline]
     pub(super) fn begin(&self, pfn: Pfn, covered: u64, tag: u64) {
-        let word = covered | tag << TAG_SHIFT;
+        let word = tag | covered << COVERED_SHIFT;
         self.0.page(pfn).payload()[COVERED].store(word, Ordering::Relaxed);
         if size_of::<M::Meta>() == 0 {
             return;
@@ -51,13 +51,13 @@ impl<'m, M: Machine> Metas<'m, M> {
 
     /// Of how many pages of a used extent there is a kernel's part. Called with the extent kept in use.
     fn covered(&self, pfn: Pfn) -> u64 {
-        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed) & ((1 << TAG_SHIFT) - 1)
+        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed) >> COVERED_SHIFT
     }
 
     /// The tag of the zone of a used extent that was allocated for a user.
     #[inline]
     pub(super) fn tag(&self, pfn: Pfn) -> u64 {
-        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed) >> TAG_SHIFT
+        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed) & ((1 << COVERED_SHIFT) - 1)
     }
 
     pub(super) fn at(&self, pfn: Pfn) -> NonNull<M::Meta> {

@@ -101,10 +101,49 @@ impl<'m, M: Machine> Pages<'m, M> {
 impl<M: Machine> Drop for Pages<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the pages are in use and this value's, which is gone now; nothing borrows from it any more.
-        if !unsafe { Cached::of(self.allocator).free_hot(self.pfn, self.order) } {
-            self.allocator.free_pages(self.pfn);
+        let Self { allocator, pfn, order } = *self;
+        if order == Order::ZERO {
+            // SAFETY: the page is in use and this value's, which is gone now; nothing borrows from it any more.
+            unsafe { free_page(allocator, pfn) };
+        } else {
+            // SAFETY: as above.
+            unsafe { free_larger(allocator, pfn, order) };
         }
+    }
+}
+
+/// Frees the page `pfn`: most extents are one, for which the compiler knows all that depends on the size.
+///
+/// # Safety
+///
+/// As [`free`].
+#[inline(never)]
+unsafe fn free_page<M: Machine>(allocator: &Allocator<M>, pfn: Pfn) {
+    // SAFETY: by the contract.
+    unsafe { free(allocator, pfn, Order::ZERO) }
+}
+
+/// Frees an extent of any order.
+///
+/// # Safety
+///
+/// As [`free`].
+#[inline(never)]
+unsafe fn free_larger<M: Machine>(allocator: &Allocator<M>, pfn: Pfn, order: Order) {
+    // SAFETY: by the contract.
+    unsafe { free(allocator, pfn, order) }
+}
+
+/// Frees the extent of `order` that begins at `pfn`, into the cache of this CPU if that takes it.
+///
+/// # Safety
+///
+/// The extent is in use and the caller's: nobody else frees it, or uses it any more.
+#[inline(always)]
+unsafe fn free<M: Machine>(allocator: &Allocator<M>, pfn: Pfn, order: Order) {
+    // SAFETY: by the contract.
+    if !unsafe { Cached::of(allocator).free_hot(pfn, order) } {
+        allocator.free_pages(pfn);
     }
 }
 
@@ -116,19 +155,24 @@ impl<M: Machine> fmt::Debug for Pages<'_, M> {
 
 impl<M: Machine> Allocator<M> {
     /// See [`Mm::alloc`](crate::Mm::alloc).
-    #[inline]
-    pub(crate) fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
-        let request = request.into();
+    #[inline(always)]
+    pub(crate) fn alloc(
+        &self,
+        wanted: impl Into<Request> + Copy,
+    ) -> Result<Pages<'_, M>, OutOfMemory> {
+        let request = wanted.into();
         let (owner, manager) = request.user;
         let (mine, order) = (manager.is_none(), request.order);
         let pfn = if mine { Cached::of(self).alloc_cached(&request, owner) } else { None };
-        let pfn = pfn.map_or_else(|| self.alloc_slowly(request), Ok)?;
+        let pfn = pfn.map_or_else(|| self.alloc_slowly(wanted), Ok)?;
         Ok(Pages { allocator: self, pfn, order })
     }
 
-    /// Allocates what the cache does not have, or may have to be refused.
+    /// Allocates what the cache does not have, or may have to be refused. Makes the request again, which then need not
+    /// be in memory before.
     #[cold]
-    fn alloc_slowly(&self, request: Request) -> Result<Pfn, OutOfMemory> {
+    fn alloc_slowly(&self, wanted: impl Into<Request>) -> Result<Pfn, OutOfMemory> {
+        let request = wanted.into();
         let (owner, manager) = request.user;
         if manager.is_some_and(|manager| !self.owners.is_here(manager)) {
             return Err(OutOfMemory { order: request.order });

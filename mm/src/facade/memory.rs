@@ -69,8 +69,8 @@ impl<M: Machine> Mm<M> {
     /// # Errors
     ///
     /// [`OutOfMemory`] with the order: also in the name of a user of another manager, who has no memory here.
-    #[inline]
-    pub fn alloc(&self, request: impl Into<Request>) -> Result<Pages<'_, M>, OutOfMemory> {
+    #[inline(always)]
+    pub fn alloc(&self, request: impl Into<Request> + Copy) -> Result<Pages<'_, M>, OutOfMemory> {
         self.allocator().alloc(request)
     }
 
