@@ -10,7 +10,7 @@ use super::event::HotplugSource;
 
 /// Why an operation failed, which may be that another one was under way.
 pub(super) trait Refused {
-    /// Whether another operation was under way: then nothing happened.
+    /// Whether another operation was under way, or a look stays: then nothing was changed.
     fn is_busy(&self) -> bool;
 }
 
@@ -43,8 +43,14 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             if !done.result.as_ref().is_err_and(E::is_busy) {
                 break;
             }
+            // An operation that is busy though no other is under way waited for a look that stays: it is tried once
+            // more, for the other may have ended just now.
+            let waits = self.mm.is_operating();
             self.mm.machine().relax();
             done = self.counted(&mut operation);
+            if !waits {
+                break;
+            }
         }
         done
     }

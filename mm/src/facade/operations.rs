@@ -87,6 +87,10 @@ impl<M: Machine> Mm<M> {
     /// Gives each block of `range`, which was added with one memmap for all of it, its own, so that any
     /// of them can be removed alone. Returns how many blocks.
     ///
+    /// While descriptors move, look-ups and frees of other CPUs wait, and interrupts are off on this one where
+    /// [`Machine::Lock`](crate::Machine::Lock) masks them. What is free of the block that is being converted is not
+    /// allocated meanwhile: an allocation that nothing else can serve fails.
+    ///
     /// # Errors
     ///
     /// [`ConvertError`].
@@ -138,6 +142,12 @@ impl<M: Machine> Mm<M> {
     /// The block that is going offline, if one is. One load: callable from anywhere.
     pub fn offlining(&self) -> Option<BlockId> {
         self.operations.offlining()
+    }
+
+    /// Whether an operation is under way, or between two steps: one that begins now is refused as busy. That is over
+    /// at any moment.
+    pub fn is_operating(&self) -> bool {
+        self.allocator().turn.is_taken()
     }
 
     /// Takes offline blocks out of the linear map: all of them, or none.

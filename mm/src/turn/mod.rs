@@ -124,6 +124,11 @@ impl Turn {
         self.taken.try_lock().filter(|_| self.offlining.get().is_none())
     }
 
+    /// Whether an operation is under way, or a block going offline.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.is_locked() || self.offlining.get().is_some()
+    }
+
     /// Begins an operation, unless another is under way. Waits by `relax` for looks to end.
     pub(crate) fn operation(&self, relax: &impl Fn()) -> Option<Operation<'_>> {
         self.begin(self.take()?, relax).ok()
