@@ -35,12 +35,14 @@
 //! # Flushes
 //!
 //! Where [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, the rule is: *no CPU waits with
-//! interrupts off unless it serves flushes meanwhile; no flush is made with a lock held*. So every function of the
-//! manager may be called with interrupts off: all waits for look-ups, looks and operations call [`Machine::relax`], and
+//! interrupts off unless it serves flushes meanwhile; no flush is made with a lock held that others wait for*. So what
+//! [`machine`] allows may be called with interrupts off: all waits for look-ups, looks and operations call [`Machine::relax`], and
 //! those for a lock are the wait of [`Machine::Lock`] ([`lock::TicketLock`]). Only `convert` flushes with look-ups held
-//! off (`operations/convert.rs` says why that has to be, and why it is no deadlock). The flushes are those of `remove`
+//! off (`operations/convert.rs` says why that has to be, and why it is no deadlock), and with a lock of its own, which
+//! keeps handlers of this CPU out and which no other CPU takes. The flushes are those of `remove`
 //! and of an `add` that is undone, of `take` and a `release` that is undone, of `unmap_own`, of `convert`, and of a mapping that
-//! fails half way: all by an operation under way. The fake machine fails a test that flushes with a lock held.
+//! fails half way: all by an operation under way. The fake machine fails a test that flushes
+//! with more than one lock held, and `tests/tests/manager/locks.rs` one that flushes with any but that of `convert`.
 //!
 //! # Preemption
 //!

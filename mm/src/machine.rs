@@ -25,7 +25,8 @@
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
 //! [`Tlb::flush`](crate::paging::Tlb::flush) is called with the turn taken and looks kept out, by `convert` also with
-//! look-ups held off, and never with a lock held: see the crate's section on flushes.
+//! look-ups held off and with a lock of its own, and never with one that other CPUs wait for: see the crate's section on
+//! flushes.
 //!
 //! A mapper may be behind a lock: nothing that it is given calls it again. It is at work while it calls
 //! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager asks for descriptors, so none of these may
@@ -38,7 +39,7 @@
 //! | functions | interrupts off | handlers of faults | handlers of interrupts |
 //! |---|---|---|---|
 //! | that take no lock and wait for nothing: [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump), [`offlining`](crate::Mm::offlining), [`auto_online`](crate::Mm::auto_online) and [`self_hosting`](crate::Mm::self_hosting) and what sets them | yes | yes | yes |
-//! | allocation and free: [`alloc`](crate::Mm::alloc), [`alloc_movable`](crate::Mm::alloc_movable), [`free_movable`](crate::Mm::free_movable), [`Pages`](crate::Pages), [`with_meta`](crate::Mm::with_meta), [`drain_caches`](crate::Mm::drain_caches) | yes | if the code that faulted holds no lock of the manager | if [`Machine::Lock`] masks interrupts |
+//! | allocation and free: [`alloc`](crate::Mm::alloc), [`alloc_movable`](crate::Mm::alloc_movable), [`free_movable`](crate::Mm::free_movable), [`Pages`](crate::Pages), [`with_meta`](crate::Mm::with_meta), [`drain_caches`](crate::Mm::drain_caches), [`zero_ahead`](crate::Mm::zero_ahead) | yes | if the code that faulted holds no lock of the manager | if [`Machine::Lock`] masks interrupts |
 //! | look-ups: [`page_info`](crate::Mm::page_info), [`block`](crate::Mm::block), [`blocks`](crate::Mm::blocks), [`zones`](crate::Mm::zones), [`stats`](crate::Mm::stats), [`zone_of`](crate::Mm::zone_of) | yes | the same | the same |
 //! | looks: [`verify`](crate::Mm::verify), [`dump`](crate::Mm::dump), [`snapshot`](crate::Mm::snapshot), [`explain_remove`](crate::Mm::explain_remove), [`check_remove`](crate::Mm::check_remove), [`walk`](crate::Mm::walk) | no | no | no |
 //! | operations: all that may return `Busy`, [`OfflineOp`](crate::OfflineOp), [`poison_queued`](crate::Mm::poison_queued), [`compact`](crate::Mm::compact), [`listen`](crate::Mm::listen), [`map_own`](crate::Mm::map_own) | no | no | no |

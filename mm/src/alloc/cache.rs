@@ -7,7 +7,8 @@
 //!
 //! A cache has two lists for each order it keeps and each kind of zone. A page comes from the hot one and goes back to
 //! it. The cold one holds a batch, or nothing: the hot list becomes the cold one when it is full, and the other way
-//! round when it is empty. So there are at most two batches of an order, and between two visits of a zone lie as many
+//! round when it is empty. So there are at most two batches of an order (and one of
+//! single pages that are cleared: `zeroed.rs`), and between two visits of a zone lie as many
 //! allocations or frees as a batch has.
 //!
 //! All pages of a cache are of one node, that of the CPU. A page in a cache is the head of an extent in the state

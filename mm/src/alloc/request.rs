@@ -78,8 +78,9 @@ impl Request {
         Self { meta_of_each: true, ..self }
     }
 
-    /// All bytes are zero. Single pages come from those that [`Mm::zero_ahead`](crate::Mm::zero_ahead) cleared on this
-    /// CPU, as long as there are any; others are cleared before the allocation returns, with no lock held.
+    /// All bytes are zero. Single pages of any node and zone come from those that [`Mm::zero_ahead`](crate::Mm::zero_ahead)
+    /// cleared on this CPU, as long as there are any; others are cleared before the allocation returns, with no lock
+    /// held.
     #[must_use]
     pub const fn zeroed(self) -> Self {
         Self { zeroed: true, ..self }

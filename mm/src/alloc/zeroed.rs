@@ -15,12 +15,15 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::batch::Cached;
 use crate::alloc::buddy::OutOfMemory;
-use crate::alloc::cache::Class;
+use crate::alloc::cache::{Class, MAX_BATCH};
 use crate::alloc::cached::has_floor;
 use crate::alloc::request::Request;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::page::Owner;
+
+/// Pages that a zone has free where some are cleared ahead: a batch is a quarter of them at the most.
+const LEAST_FREE: u64 = 4 * MAX_BATCH as u64;
 
 /// Clears a page.
 ///
@@ -82,6 +85,10 @@ impl<M: Machine> Cached<'_, M> {
         self.move_in(memmap, cache, cpu, node);
         let waits_enough = cache.list(kind, Class::ZEROED).is_full(Class::ZEROED);
         if waits_enough || !self.nodes.is_populated(node, kind) {
+            return false;
+        }
+        // The last pages of a zone are for who needs them now.
+        if self.nodes.lock(node, kind).counts().free < LEAST_FREE {
             return false;
         }
         let list = cache.stock(kind, small);

@@ -115,6 +115,19 @@ fn an_extent_is_neither_moved_nor_freed_before_it_is_cleared() {
     holder.check(&bench);
 }
 
+#[test]
+fn an_extent_that_is_to_be_cleared_is_held_from_the_start() {
+    let (bench, _) = with_block(ZoneKind::Movable);
+    let holder = Holder::register(&bench);
+    let owner = Owner::Movable(mover_of(holder));
+    let pfn = bench.mm.allocator().alloc_request(zeroed(2), owner).unwrap();
+    with_page(&bench, pfn, |page| assert!(page.is_held()));
+    assert!(bench.mm.free_movable(pfn, holder.mover()).is_err());
+    with_page(&bench, pfn, |page| page.release(order(2), owner));
+    bench.mm.free_movable(pfn, holder.mover()).unwrap();
+    bench.check();
+}
+
 fn mover_of(holder: &Holder<Tiny>) -> MoverId {
     holder.mover().id()
 }
@@ -123,6 +136,18 @@ fn with_page(bench: &Bench<Tiny>, pfn: Pfn, change: impl FnOnce(&crate::memmap::
     let memmap = &bench.mm.allocator().memmap;
     let guard = memmap.read();
     change(memmap.seen(&guard).section_at(pfn).unwrap().page(pfn));
+}
+
+#[test]
+fn movable_pages_that_were_cleared_ahead_are_given_out_first() {
+    let (bench, _) = with_block(ZoneKind::Movable);
+    let holder = Holder::register(&bench);
+    while bench.mm.zero_ahead() {}
+    let before = bench.mm.cpu_pages(0).unwrap().cached;
+    let pfn = bench.mm.alloc_movable(zeroed(0), holder.mover(), 0).unwrap();
+    assert_eq!(bench.mm.cpu_pages(0).unwrap().cached, before - 1, "it waited");
+    bench.mm.free_movable(pfn, holder.mover()).unwrap();
+    bench.check();
 }
 
 #[test]
