@@ -65,10 +65,13 @@ impl Case {
     ///
     /// What a round holds is kept in `held`, which has to have room for its pairs: else it grows meanwhile.
     pub fn run<F: Frames>(self, frames: &F, rounds: usize, held: &mut Vec<F::Held>) -> Option<()> {
-        match self.large {
+        let done = match self.large {
             false => self.run_with::<0, F>(frames, rounds, held),
             true => self.run_with::<9, F>(frames, rounds, held),
-        }
+        };
+        // Of a round that failed.
+        held.drain(..).for_each(|held| frames.free(held));
+        done
     }
 
     /// The same with an order that the compiler knows, as it does where a kernel takes a page.

@@ -87,7 +87,7 @@ fn pairs<M: Machine>(
     let mut held = Vec::new();
     held.try_reserve_exact(if case.pairs > 1 { case.pairs } else { 0 })?;
     let mut failed = false;
-    let work = |rounds| failed |= case.run(&mm, rounds, &mut held).is_none();
+    let work = |rounds| failed = failed || case.run(&mm, rounds, &mut held).is_none();
     let cost = difference(case.name, case.pairs, count, work)?;
     if failed { Err(BenchError::Memory(case.name)) } else { Ok(cost) }
 }

@@ -376,7 +376,7 @@ impl<M: Shared> Monitor<'static, M> {
     /// Has the other CPUs allocate and free until they are told to [`rest`](Self::rest).
     fn churn(&mut self, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
         let (job, churning) = Churning::new(self.mm, &self.movers.pool);
-        machinery.begin_on_others(&job)?;
+        machinery.begin_on_others(&job).inspect_err(|_| churning.rest())?;
         self.churning = Some(churning);
         Ok(())
     }
