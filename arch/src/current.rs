@@ -154,17 +154,6 @@ pub mod cpu {
         fill_landing(page: &mut [u8], at: PhysAddr, launch: &'static Launch) -> Result<(), &'static str>;
     }
 
-    /// Runs `f` with interrupts off, and leaves them as they were.
-    pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
-        let were_on = interrupts_are_enabled();
-        disable_interrupts();
-        let result = f();
-        if were_on {
-            enable_interrupts();
-        }
-        result
-    }
-
     /// [`Cpu::switch`]
     ///
     /// # Safety

@@ -96,7 +96,7 @@ struct Interrupts {
 
 /// Runs `f` on the controllers, with interrupts off: the handler uses them too.
 fn with<R>(f: impl FnOnce(&mut Interrupts) -> R) -> Option<R> {
-    cpu::without_interrupts(|| INTERRUPTS.lock().as_mut().map(f))
+    INTERRUPTS.lock().as_mut().map(f)
 }
 
 /// Has the interrupts of other CPUs come to this one.
@@ -179,7 +179,7 @@ pub fn init(
     let controllers = Controllers::take(described, |range| registers(range, mm));
     let controllers = controllers.map_err(ConnectError::Take)?;
     let interrupts = Interrupts { controllers, connected: Vec::new() };
-    cpu::without_interrupts(|| *INTERRUPTS.lock() = Some(interrupts));
+    *INTERRUPTS.lock() = Some(interrupts);
     caller::set(call);
     Ok(())
 }

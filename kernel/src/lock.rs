@@ -98,3 +98,27 @@ unsafe impl RawMutex for MaskingLock {
         restore(were_on);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupts_are_off_while_locks_are_held_and_afterwards_as_before() {
+        let (outer, inner) = (Mutex::new(1), Mutex::new(2));
+        let on = cpu::interrupts_are_enabled;
+        cpu::enable_interrupts();
+        let first = outer.lock();
+        assert!(!on());
+        let second = inner.lock();
+        assert!(outer.try_lock().is_none() && !on());
+        drop(second);
+        assert!(!on(), "the first is still held");
+        drop(first);
+        assert!(on());
+        cpu::disable_interrupts();
+        drop(outer.lock());
+        assert!(!on());
+        cpu::enable_interrupts();
+    }
+}

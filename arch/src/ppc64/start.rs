@@ -21,7 +21,7 @@ pub(super) fn start(server: u32, launch: &'static Launch) -> bool {
     let Some(token) = MachineInfo::noted().start_cpu else { return false };
     // It is told here, for the interrupt presentation does not say it.
     launch.area.server.store(server.into(), Ordering::Relaxed);
-    // The image is loaded below 4 GiB, and with it the heap that the launch is on.
+    // The image is loaded below 4 GiB, and with it the launch, which is a static.
     let entry = rtas::physical(&raw const hotmem_started) as u32;
     rtas::start_cpu(token, server, entry, rtas::physical(launch) as u32)
 }

@@ -109,7 +109,9 @@ pub(crate) fn start(mm: &'static Mm<KernelMachine>, hardware: u64) -> Result<usi
         begin(entry, None, launch)?;
         return Ok(entry.number());
     }
-    let page = LANDING.lock().take().or_else(|| low_page(mm)).ok_or(StartError::NoLanding)?;
+    // Not in one expression with the search, which would have the lock.
+    let kept = LANDING.lock().take();
+    let page = kept.or_else(|| low_page(mm)).ok_or(StartError::NoLanding)?;
     let (page, came) = land(mm, entry, page, launch);
     *LANDING.lock() = page;
     came.map(|()| entry.number())
