@@ -1,10 +1,8 @@
-//! What a CPU does that is not the first: it runs the job in its mailbox, clears pages ahead, and sleeps.
+//! What a CPU does that is not the first: it runs the job in its mailbox, and sleeps.
 
 use super::table::Entry;
 use super::work;
-use crate::memory;
 use core::sync::atomic::Ordering;
-use hotmem::Mm;
 use hotmem_arch::current::cpu;
 
 /// Works for ever.
@@ -12,7 +10,6 @@ pub(super) fn run(own: &'static Entry) -> ! {
     loop {
         cpu::enable_interrupts();
         work::run_given(own);
-        while !work::is_given(own) && memory::manager().is_some_and(Mm::zero_ahead) {}
         cpu::disable_interrupts();
         if !work::is_given(own) {
             sleep(own);

@@ -3,9 +3,11 @@
 use super::caller;
 use super::table::{self, Entry};
 use crate::lock::Mutex;
+use crate::memory;
 use crate::memory::layout::CPUS;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use hotmem::Mm;
 use hotmem_arch::current::cpu;
 
 /// Seconds that a job may take.
@@ -45,6 +47,8 @@ pub(super) fn run_given(own: &Entry) {
     if let Some(job) = job {
         job();
         drop(job);
+        // Before it says that it is done: so nothing changes while memory is checked.
+        while memory::manager().is_some_and(Mm::zero_ahead) {}
         // Release: partner of the Acquire in `wait_for_others`, behind which all that the job did is seen.
         mailbox.owed.fetch_sub(1, Ordering::Release);
     }
