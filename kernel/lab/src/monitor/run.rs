@@ -360,8 +360,8 @@ impl<M: Shared> Monitor<'static, M> {
         out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
         verify(self.mm, machinery)?;
-        // Half of the pages that are free, in a list in half of the heap.
-        let (pages, (_, heap)) = (self.mm.stats().pages.free / 2, machinery.heap());
+        // A quarter of the pages that are free, for some are movable, in a list in half of the heap.
+        let (pages, (_, heap)) = (self.mm.stats().pages.free / 4, machinery.heap());
         let most = pages.min(heap / 2 / size_of::<Pages<'_, M>>() as u64);
         let costs = bench::run(self.mm, most as usize, || machinery.instructions())?;
         verify(self.mm, machinery)?;
