@@ -101,10 +101,22 @@ unsafe impl RawMutex for MaskingLock {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
+    use hotmem_arch::host::Machine;
 
     #[test]
     fn interrupts_are_off_while_locks_are_held_and_afterwards_as_before() {
+        let (done, ended) = std::sync::mpsc::channel();
+        Machine::new().power_on(move || {
+            lock_and_release();
+            done.send(()).unwrap();
+        });
+        ended.recv().expect("the CPU has not panicked");
+    }
+
+    fn lock_and_release() {
         let (outer, inner) = (Mutex::new(1), Mutex::new(2));
         let on = cpu::interrupts_are_enabled;
         cpu::enable_interrupts();
