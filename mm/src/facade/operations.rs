@@ -88,7 +88,7 @@ impl<M: Machine> Mm<M> {
     /// of them can be removed alone. Returns how many blocks.
     ///
     /// While descriptors move, look-ups and frees of other CPUs wait, and interrupts are off on this one where
-    /// [`Machine::Lock`](crate::Machine::Lock) masks them. What is free of the block that is being converted is not
+    /// [`Machine::Lock`] masks them. What is free of the block that is being converted is not
     /// allocated meanwhile: an allocation that nothing else can serve fails.
     ///
     /// # Errors
