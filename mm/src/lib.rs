@@ -29,20 +29,22 @@
 //!
 //! Lookups take none: they count themselves as readers while they look, and a removal waits for
 //! them, about a second at the most: then it fails with [`RemoveError::ReadersStay`], which names the CPU.
-//! [`machine`] says what may be called from handlers, for which the manager's locks mask interrupts. `verify` holds a zone's lock while it walks a list:
-//! it is for when nothing else is going on.
+//! [`machine`] says what may be called from handlers, for which the manager's locks mask interrupts. `verify` holds a
+//! zone's lock while it walks a list: it is for when nothing else is going on.
 //!
 //! # Flushes
 //!
 //! Where [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, the rule is: *no CPU waits with
 //! interrupts off unless it serves flushes meanwhile; no flush is made with a lock held that others wait for*. So what
-//! [`machine`] allows may be called with interrupts off: all waits for look-ups, looks and operations call [`Machine::relax`], and
-//! those for a lock are the wait of [`Machine::Lock`] ([`lock::TicketLock`]). Only `convert` flushes with look-ups held
-//! off (`operations/convert.rs` says why that has to be, and why it is no deadlock), and with a lock of its own, which
-//! keeps handlers of this CPU out and which no other CPU takes. The flushes are those of `remove`
-//! and of an `add` that is undone, of `take` and a `release` that is undone, of `unmap_own`, of `convert`, and of a mapping that
-//! fails half way: all by an operation under way. The fake machine fails a test that flushes
-//! with more than one lock held, and `tests/tests/manager/locks.rs` one that flushes with any but that of `convert`.
+//! [`machine`] allows may be called with interrupts off: all waits for look-ups, looks and operations call
+//! [`Machine::relax`], and those for a lock are the wait of [`Machine::Lock`] ([`lock::TicketLock`]). Only `convert`
+//! flushes with look-ups held off, and with a lock of its own, which keeps handlers of this CPU out and which no other
+//! CPU takes; `operations/convert.rs` says why it has to, and why no CPU waits for ever.
+//!
+//! The flushes are those of `remove` and of an `add` that is undone, of `take` and a `release` that is undone, of
+//! `unmap_own`, of `convert`, and of a mapping that fails half way: all by an operation under way. The fake machine
+//! fails a test that flushes with more than one lock held, and `tests/tests/manager/locks.rs` one that flushes with any
+//! but that of `convert`.
 //!
 //! # Preemption
 //!

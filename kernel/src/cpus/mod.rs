@@ -3,7 +3,7 @@
 //! ```text
 //!   first CPU                                   another
 //!   start: stacks, landing page, start  ----->  arrive: own tables, own traps, up
-//!   work:  a job into its mailbox, call ----->  idle: takes the job, runs it, sleeps again
+//!   work:  a job into its mailbox, call ----->  idle: takes the job, runs it, clears pages, sleeps
 //!   memory/tlb: ranges, call, wait      ----->  interrupt: drops what it cached of the ranges, answers
 //!   stop:  a panic, call                ----->  halts
 //!   tick:  timers on, as a job          ----->  interrupt: allocates and frees

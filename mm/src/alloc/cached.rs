@@ -97,7 +97,7 @@ impl<M: Machine> Cached<'_, M> {
     ///
     /// # Safety
     ///
-    /// The extent is in use and the caller's: nobody else frees it, or uses it any more.
+    /// The extent is in use and the caller's, and nothing else frees it or uses it any more.
     #[inline(always)]
     pub(super) unsafe fn free_hot(&self, pfn: Pfn, order: Order) -> bool {
         let Some(class) = Class::of::<M>(order) else { return false };

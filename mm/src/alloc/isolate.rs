@@ -184,7 +184,7 @@ impl<M: Machine> FreeLists<'_, M> {
         self.isolate_around(zone, at)
     }
 
-    /// The same for a page that is no head of a free extent.
+    /// The same for a page at which no free extent begins.
     #[inline(never)]
     fn isolate_around(&self, zone: &mut Zone, at: Pfn) -> Pfn {
         let Some((head, state)) = self.0.extent_of(at) else { return at.add(1) };

@@ -138,7 +138,7 @@ unsafe fn free_larger<M: Machine>(allocator: &Allocator<M>, pfn: Pfn, order: Ord
 ///
 /// # Safety
 ///
-/// The extent is in use and the caller's: nobody else frees it, or uses it any more.
+/// The extent is in use and the caller's, and nothing else frees it or uses it any more.
 #[inline(always)]
 unsafe fn free<M: Machine>(allocator: &Allocator<M>, pfn: Pfn, order: Order) {
     // SAFETY: by the contract.

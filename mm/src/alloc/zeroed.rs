@@ -75,7 +75,8 @@ impl<M: Machine> Cached<'_, M> {
         kernels.into_iter().chain([ZoneKind::Movable]).any(|kind| self.zero_one(cpu, kind))
     }
 
-    /// Clears a page of the zone `kind` of the node of `cpu`, unless a batch of them waits. `false` if there is none.
+    /// Clears a page of the zone `kind` on the node of `cpu`. Returns `false` if a batch of them waits already, or the zone
+    /// has too few free pages.
     fn zero_one(&self, cpu: usize, kind: ZoneKind) -> bool {
         let (node, Some(small)) = (self.machine().node(cpu), Class::of::<M>(Order::ZERO)) else {
             return false;

@@ -10,8 +10,8 @@
 //!
 //! First the heads of all blocks are emptied and claimed: that can fail, and is undone. Then, with all
 //! readers held off, block after block is taken off its zone's lists, gets its descriptors copied to its head and its
-//! memmap mapped there: invalid, flushed, valid; and comes back. That cannot fail: `plan_convert` saw that no leaf goes past a block's
-//! memmap, the leaves are as large as before, and their tables stay. A mapper that breaks its word stops
+//! memmap mapped there: invalid, flushed, valid; and is put back on the lists. That cannot fail: `plan_convert` saw that
+//! no leaf goes past a block's memmap, the leaves are as large as before, and their tables stay. A mapper that breaks its word stops
 //! it between two blocks, with all descriptors where they are mapped. Going backwards, each step leaves a whole range behind, one block shorter; and what a
 //! block's head holds of other blocks' descriptors is gone by the time it is needed.
 //!

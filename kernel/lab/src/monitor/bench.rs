@@ -20,7 +20,7 @@ const STATE: &str = "state";
 pub enum BenchError {
     /// The machine does not count instructions.
     NoCounter,
-    /// There is no memory for this case.
+    /// Too little memory is free for this case.
     Memory(&'static str),
     /// The kernel heap has no room for the list of what a case allocates.
     Heap(TryReserveError),
