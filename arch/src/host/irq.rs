@@ -69,14 +69,17 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
                 Some(Claim { from: Source::Slot(slot), id: gsi })
             }
             Trap::Timer => {
-                let rang = own().change(|board| core::mem::take(&mut board.timer_rang));
-                rang.then_some(Claim { from: Source::Timer, id: 0 })
+                own().board().timer_rang.then_some(Claim { from: Source::Timer, id: 0 })
             }
             Trap::BadMemory(_) | Trap::Fault(_) => None,
         }
     }
 
-    fn finish(&self, _claim: Claim) {}
+    fn finish(&self, claim: Claim) {
+        if claim.from == Source::Timer {
+            own().change(|board| board.timer_rang = false);
+        }
+    }
 
     fn set_masked(&self, line: Line, masked: bool) {
         own().change(|board| board.set_masked(line.gsi, masked));

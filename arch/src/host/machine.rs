@@ -180,12 +180,21 @@ impl Machine {
         self.change(|board| board.exceptions.push_back(exception));
     }
 
-    /// Has the CPU's timer interrupt once, if it runs. Returns whether it does.
+    /// Has the CPU's timer interrupt once, if it runs, and waits until the CPU has taken that: what a test types
+    /// next is read when the handler is done. Returns whether the timer runs.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel ends before, or takes too long.
+    #[track_caller]
     pub fn ring_timer(&self) -> bool {
-        self.change(|board| {
+        let runs = self.change(|board| {
             board.timer_rang |= board.timer_runs;
             board.timer_runs
-        })
+        });
+        let taken = self.wait(|board| (!board.timer_rang).then_some(()));
+        assert!(taken.is_some(), "the timer's interrupt was not taken; {}", self.story());
+        runs
     }
 
     /// Types at the console.
