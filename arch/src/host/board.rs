@@ -41,6 +41,8 @@ pub(super) struct Board {
     pub(super) timer_runs: bool,
     /// The timer interrupts, and was not claimed since.
     pub(super) timer_rang: bool,
+    /// How often the machine has changed.
+    pub(super) changes: u64,
     pub(super) typed: VecDeque<u8>,
     pub(super) interrupts_on_receive: bool,
     pub(super) written: Vec<u8>,

@@ -68,9 +68,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
                 let slot = own().board().claim(gsi)?;
                 Some(Claim { from: Source::Slot(slot), id: gsi })
             }
-            Trap::Timer => {
-                own().board().timer_rang.then_some(Claim { from: Source::Timer, id: 0 })
-            }
+            Trap::Timer => own().board().timer_rang.then_some(Claim { from: Source::Timer, id: 0 }),
             Trap::BadMemory(_) | Trap::Fault(_) => None,
         }
     }

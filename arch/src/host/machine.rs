@@ -255,6 +255,29 @@ impl Machine {
         exit.unwrap_or_else(|| panic!("the kernel did not leave; {}", self.story()))
     }
 
+    /// Waits until `find` finds something in the device, whose every access it sees.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel ends before, or takes too long.
+    #[track_caller]
+    pub fn wait_for_device<D: Device + ?Sized, R>(
+        &self,
+        device: &Mutex<D>,
+        mut find: impl FnMut(&mut D) -> Option<R>,
+    ) -> R {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let changes = self.board().changes;
+            if let Some(found) = find(&mut lock(device)) {
+                return found;
+            }
+            let changed = self.wait(|board| (board.changes != changes).then_some(()));
+            let goes_on = changed.is_some() && Instant::now() < deadline;
+            assert!(goes_on, "the device did not become what was waited for; {}", self.story());
+        }
+    }
+
     /// What the kernel wrote so far.
     pub fn written(&self) -> String {
         String::from_utf8_lossy(&self.board().written).into_owned()
@@ -295,7 +318,11 @@ impl Machine {
 
     /// Changes the board, and wakes who waits for that.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Board) -> R) -> R {
-        let result = change(&mut self.board());
+        let result = {
+            let mut board = self.board();
+            board.changes += 1;
+            change(&mut board)
+        };
         self.changed.notify_all();
         result
     }

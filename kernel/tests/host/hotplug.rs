@@ -29,7 +29,7 @@ fn plug(pc: &Pc) {
     assert!(add.contains(r#""error":null"#), "{add}");
     assert_eq!(online.matches(r#""state":"online""#).count(), 2, "{online}");
     pc.verify();
-    assert_eq!(pc.told(), [(0, INSERT, 0)]);
+    pc.assert_told(&[(0, INSERT, 0)]);
 }
 
 /// Unplugs [`DIMM`], and takes it out once the kernel has let go of it.
@@ -43,7 +43,7 @@ fn unplug(pc: &Pc) {
         "{remove}"
     );
     pc.verify();
-    assert_eq!(pc.told(), [(0, EJECT, IN_PROGRESS), (0, EJECT, 0)]);
+    pc.assert_told(&[(0, EJECT, IN_PROGRESS), (0, EJECT, 0)]);
     assert_eq!(pc.ejected(), [0]);
     pc.machine.unplug(DIMM);
 }
@@ -98,7 +98,7 @@ fn memory_that_was_plugged_before_the_start_is_online_when_the_kernel_is_ready()
         let text = pc.start();
         assert!(text.contains(r#""operation":"online","start":4294967296"#), "{text}");
         pc.verify();
-        assert_eq!(pc.told(), [(1, INSERT, 0)]);
+        pc.assert_told(&[(1, INSERT, 0)]);
     });
 }
 
@@ -117,7 +117,7 @@ fn memory_over_memory_is_refused_and_firmware_is_told() {
             "{refused}"
         );
         pc.verify();
-        assert_eq!(pc.told(), [(1, INSERT, 1)]);
+        pc.assert_told(&[(1, INSERT, 1)]);
     });
 }
 

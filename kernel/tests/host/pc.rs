@@ -111,11 +111,17 @@ impl Pc {
         self.machine.wait_for("\n")
     }
 
-    /// What firmware was told since the last look: slot, event, status.
-    pub(crate) fn told(&self) -> Vec<(u32, u32, u32)> {
-        let reports = |board: &mut Board| core::mem::take(&mut board.controller.reports);
-        let reports = self.machine.act(&self.board, reports);
-        reports.into_iter().map(|Ost { slot, event, status }| (slot, event, status)).collect()
+    /// Waits until the kernel has told firmware as much as `expected` since the last look, and checks that it is
+    /// that: slot, event, status.
+    #[track_caller]
+    pub(crate) fn assert_told(&self, expected: &[(u32, u32, u32)]) {
+        let told = self.machine.wait_for_device(&self.board, |board| {
+            let reports = &mut board.controller.reports;
+            (reports.len() >= expected.len()).then(|| core::mem::take(reports))
+        });
+        let told: Vec<_> =
+            told.into_iter().map(|Ost { slot, event, status }| (slot, event, status)).collect();
+        assert_eq!(told, expected);
     }
 
     /// The slots that were ejected so far.
