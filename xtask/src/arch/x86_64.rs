@@ -87,7 +87,7 @@ fn machine(config: &Config, line: &mut Line) {
     if config.accel == Accel::Tcg && config.window > NEEDS_MORE_BITS {
         cpu.push_str(",phys-bits=46");
     }
-    if config.icount {
+    if config.icount.is_some() {
         // TCG counts `rep stosb` once for each byte; five-level paging would change the counts.
         cpu.push_str(",la57=off,erms=off");
     }

@@ -26,7 +26,7 @@ struct Counted {
 /// When the machine does not start, or an invariant does not hold before or after.
 pub(super) fn rows(root: &Path, arch: Arch) -> Result<Vec<Row>> {
     let dimm = DIMM.parse()?;
-    let config = Config { icount: true, ..Config::of(arch) }.room_for(&[dimm]);
+    let config = Config { icount: Some(0), ..Config::of(arch) }.room_for(&[dimm]);
     let config = config.word("icount").word("policy=online_kernel");
     setup::ready_to_run(&config)?;
     let image = build::image(root, config.image, &[])?;

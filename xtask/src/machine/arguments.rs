@@ -28,7 +28,7 @@ impl Config {
             window: 2 * GIB,
             cold: Vec::new(),
             nodes: 0,
-            icount: false,
+            icount: None,
             words: Vec::new(),
             gdb: None,
             timeout: Some(Duration::from_secs(120)),
@@ -56,8 +56,8 @@ impl Config {
         let about = self.image.arch.about();
         (about.machine)(self, &mut line);
         line.add("-accel", self.accel.name());
-        if self.icount {
-            line.add("-icount", "shift=0,sleep=off");
+        if let Some(shift) = self.icount {
+            line.add("-icount", format!("shift={shift},sleep=off"));
         }
         if self.cpus > 1 {
             let most = self.most_cpus.map_or(String::new(), |most| format!(",maxcpus={most}"));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn counting_instructions_needs_a_processor_without_erms() {
-        let line = line(&Config { icount: true, ..usual() });
+        let line = line(&Config { icount: Some(0), ..usual() });
         assert!(line.contains("-cpu max,la57=off,erms=off "), "{line}");
     }
 

@@ -66,8 +66,9 @@ pub(crate) struct Config {
     pub(crate) cold: Vec<DimmSpec>,
     /// NUMA nodes; 0 for a machine that does not speak of nodes.
     pub(crate) nodes: u32,
-    /// Make guest time count guest instructions.
-    pub(crate) icount: bool,
+    /// Make guest time count guest instructions, 2^N nanoseconds for each. QEMU gives each CPU 100 ms of that time in
+    /// turn.
+    pub(crate) icount: Option<u8>,
     /// Words of the kernel command line.
     pub(crate) words: Vec<String>,
     /// Port of a debugger to wait for.

@@ -163,7 +163,7 @@ impl Args {
             accel: accel.unwrap_or(self.accel),
             memory: self.memory,
             qemu: self.qemu.clone(),
-            icount: self.icount,
+            icount: self.icount.then_some(0),
             timeout: (!self.interactive).then_some(timeout),
             patience: timeout,
             ..self.machine.config(image, if self.icount { 1 } else { CPUS })?

@@ -13,6 +13,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_cpu_that_does_not_come_is_named_and_the_others_work,
     a_cpu_that_firmware_has_disabled_is_named if has_disabled_cpus,
     all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled,
+    all_cpus_do_so_where_they_take_turns_by_counted_instructions,
     a_timer_handler_allocates_and_frees_while_memory_is_plugged_and_pulled,
     a_panic_on_one_cpu_stops_the_others_and_is_reported_once,
     a_stack_of_another_cpu_that_overflows_is_reported_by_name,
@@ -29,11 +30,14 @@ fn asks_cpus_to_flush(lab: &Lab) -> bool {
     lab.arch() == Arch::X86_64
 }
 
-/// DIMMs that come and go while all CPUs are busy.
-const CYCLES: usize = 30;
+/// Cycles on one machine: many cycles run on several, each with its own timeout.
+const CYCLES_EACH: u64 = 100;
 
-/// DIMMs that come and go while timers interrupt.
-const TICKED_CYCLES: usize = 10;
+/// Instructions of 128 ns: a CPU runs 781,250 of them before the next has its turn.
+const SHIFT: u8 = 7;
+
+/// Timers interrupt in one of so many cycles.
+const TICKED: u64 = 3;
 
 /// A machine with room for these DIMMs and so many CPUs.
 fn machine(lab: &Lab, cpus: u32, sizes: &[&str]) -> Result<Config> {
@@ -109,30 +113,44 @@ fn a_cpu_that_firmware_has_disabled_is_named(lab: &Lab) -> Result<()> {
     })
 }
 
+/// Plugs and pulls a DIMM in each of as many cycles as the storm has, while all other CPUs allocate and free.
+fn churn_through_plugs(lab: &Lab, config: &Config) -> Result<()> {
+    for first in (0..lab.storm().cycles).step_by(CYCLES_EACH as usize) {
+        let cycles = first..lab.storm().cycles.min(first + CYCLES_EACH);
+        lab.with(config, |machine| {
+            let count = cycles.end - cycles.start;
+            for cycle in cycles {
+                machine.run("cpus churn")?;
+                let taken = plug(machine, "256M")?;
+                unplug_taken(machine, &taken).with_context(|| format!("cycle {cycle}"))?;
+                machine.run("cpus rest").with_context(|| format!("cycle {cycle}"))?;
+                machine.run("verify").with_context(|| format!("cycle {cycle}"))?;
+            }
+            let cpus = all_up(machine, 4)?;
+            for cpu in cpus.iter().skip(1) {
+                ensure!(cpu.allocated > 0 && cpu.freed == cpu.allocated, "{cpu:?}");
+                let flushed = !asks_cpus_to_flush(lab) || cpu.flushes >= count;
+                ensure!(flushed, "{cpu:?} dropped too few translations");
+            }
+            leave_verified(machine)
+        })?;
+    }
+    Ok(())
+}
+
 fn all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled(lab: &Lab) -> Result<()> {
-    lab.with(&machine(lab, 4, &["256M"])?, |machine| {
-        for cycle in 0..CYCLES {
-            machine.run("cpus churn")?;
-            let taken = plug(machine, "256M")?;
-            unplug_taken(machine, &taken).with_context(|| format!("cycle {cycle}"))?;
-            machine.run("cpus rest").with_context(|| format!("cycle {cycle}"))?;
-            machine.run("verify").with_context(|| format!("cycle {cycle}"))?;
-        }
-        let cpus = all_up(machine, 4)?;
-        for cpu in cpus.iter().skip(1) {
-            ensure!(cpu.allocated > 0 && cpu.freed == cpu.allocated, "{cpu:?}");
-            let flushed = !asks_cpus_to_flush(lab) || cpu.flushes >= CYCLES as u64;
-            ensure!(flushed, "{cpu:?} dropped too few translations");
-        }
-        leave_verified(machine)
-    })
+    churn_through_plugs(lab, &machine(lab, 4, &["256M"])?)
+}
+
+fn all_cpus_do_so_where_they_take_turns_by_counted_instructions(lab: &Lab) -> Result<()> {
+    churn_through_plugs(lab, &Config { icount: Some(SHIFT), ..machine(lab, 4, &["256M"])? })
 }
 
 /// Has a handler on each of `count` CPUs allocate and free, many times in a second, while the main loop plugs and pulls
 /// a DIMM and the other CPUs allocate and free, too.
 fn tick_through_plugs(lab: &Lab, count: u32) -> Result<()> {
     lab.with(&machine(lab, count, &["128M"])?, |machine| {
-        for cycle in 0..TICKED_CYCLES {
+        for cycle in 0..lab.storm().cycles.min(CYCLES_EACH).div_ceil(TICKED) {
             machine.run("cpus tick 2000")?;
             machine.run("cpus churn")?;
             let taken = plug(machine, "128M")?;

@@ -24,7 +24,7 @@ const LINUX: [(&str, u64); 4] =
 /// The operations' instructions for one DIMM: add, online, offline, remove.
 fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
     let mut config = lab.room(&[size])?.word("placement=block").word("icount");
-    config.icount = true;
+    config.icount = Some(0);
     // Where several are up, an operation waits for their flushes, whose instructions count as its own.
     config.cpus = 1;
     let mut costs = [0; 4];
@@ -68,7 +68,7 @@ fn thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one(lab: &Lab) -> Result<()
 
 fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["1G"])?.word("placement=block").word("icount");
-    config.icount = true;
+    config.icount = Some(0);
     lab.with(&config, |machine| {
         let taken = plug(machine, "1G")?;
         machine.run("use")?;
@@ -86,7 +86,7 @@ fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
 
 fn every_case_of_an_allocation_is_counted(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["256M"])?.word("icount");
-    config.icount = true;
+    config.icount = Some(0);
     config.cpus = 1;
     lab.with(&config, |machine| {
         let taken = plug(machine, "256M")?;

@@ -85,7 +85,7 @@ impl Act {
 }
 
 pub(super) fn dimms_come_and_go_at_random_moments_and_none_is_lost(lab: &Lab) -> Result<()> {
-    let Storm { seed, rounds } = lab.storm();
+    let Storm { seed, rounds, .. } = lab.storm();
     for first in (0..rounds).step_by(usize::try_from(ROUNDS_EACH)?) {
         let seed = seed.wrapping_add(first / ROUNDS_EACH);
         let count = ROUNDS_EACH.min(rounds - first);

@@ -25,8 +25,9 @@ const CPUS: u32 = 4;
 /// Rounds of a storm, and of one with `--long`.
 const STORM: u64 = 40;
 const LONG_STORM: u64 = 5000;
-/// Cycles of the host's storm of threads with `--long`.
-const LONG_THREADS: u64 = 2000;
+/// Cycles of memory that comes and goes while all CPUs, or threads of the host, are busy; and with `--long`.
+const CYCLES: u64 = 30;
+const LONG_CYCLES: u64 = 2000;
 
 /// Runs the tests and closes with a line `N passed, N failed`.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Rounds of a storm [default: 40, with --long 5000; of threads on this host 30, with --long 2000]
+    /// Rounds of a storm [default: 40, with --long 5000; with all CPUs or threads busy 30, with --long 2000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rounds: Option<u64>,
 
@@ -177,7 +178,8 @@ impl Args {
         // Short enough to be typed.
         let seed = self.seed.unwrap_or_else(|| u64::from(now().subsec_micros()));
         let rounds = self.rounds.unwrap_or(if self.long { LONG_STORM } else { STORM });
-        Storm { seed, rounds }
+        let cycles = self.rounds.unwrap_or(if self.long { LONG_CYCLES } else { CYCLES });
+        Storm { seed, rounds, cycles }
     }
 
     /// What names have to hold.
@@ -187,7 +189,7 @@ impl Args {
 
     /// Which tests of the host run.
     fn host(&self) -> host::Choice<'_> {
-        let rounds = self.rounds.or(self.long.then_some(LONG_THREADS));
+        let rounds = self.rounds.or(self.long.then_some(LONG_CYCLES));
         host::Choice { quick: self.quick, filter: self.filter(), rounds }
     }
 
@@ -308,7 +310,7 @@ mod tests {
     fn a_storm_is_repeated_by_its_seed_and_is_longer_with_long() {
         let storm = |words: &[&str]| parsed::<Args>(words).unwrap().storm();
         let again = storm(&["--seed", "7", "--rounds", "20"]);
-        assert_eq!(again, Storm { seed: 7, rounds: 20 });
+        assert_eq!(again, Storm { seed: 7, rounds: 20, cycles: 20 });
         assert_eq!((storm(&[]).rounds, storm(&["--long"]).rounds), (40, 5000));
         assert!(parsed::<Args>(&["--rounds", "0"]).is_err());
         let threads = |words: &[&str]| parsed::<Args>(words).unwrap().host().rounds;

@@ -34,6 +34,8 @@ pub(crate) struct Storm {
     pub(crate) seed: u64,
     /// How many rounds it has, over all its machines.
     pub(crate) rounds: u64,
+    /// How many times a DIMM comes and goes while all CPUs are busy.
+    pub(crate) cycles: u64,
 }
 
 /// Where scenarios run.
