@@ -6,7 +6,7 @@
 use super::switch::switch;
 use super::{Aarch64, pmu, psci, semihosting};
 use crate::area::CpuArea;
-use crate::common::cache::lines;
+use crate::common::cache::each_line;
 use crate::contract::{Clock, Cpu, Cpus, Exit, Features, Layout};
 use crate::machine_info::MachineInfo;
 use aarch64_cpu::asm::{self, barrier};
@@ -129,10 +129,10 @@ impl Cpu for Aarch64 {
         unsafe {
             asm!("mrs {}, ctr_el0", out(reg) caches, options(nomem, nostack, preserves_flags))
         };
-        for at in lines(range, 4 << (caches >> 16 & 0xf)) {
+        each_line(range, 4 << (caches >> 16 & 0xf), |at| {
             // SAFETY: the line is mapped, as the caller says; cleaning it changes no content.
             unsafe { asm!("dc civac, {}", in(reg) at.get(), options(nostack, preserves_flags)) };
-        }
+        });
         // The maintenance is complete on all observers before anything that follows.
         barrier::dsb(barrier::SY);
     }

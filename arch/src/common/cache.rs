@@ -2,11 +2,21 @@
 
 use hotmem_paging::addr::{VirtAddr, VirtRange};
 
-/// Where each line of `line` bytes, a power of two, begins that holds a byte of `range`, which need not begin with one.
-pub(crate) fn lines(range: VirtRange, line: u64) -> impl Iterator<Item = VirtAddr> {
-    let first = range.start().align_down(line);
-    let count = if range.is_empty() { 0 } else { range.end().offset_from(first).div_ceil(line) };
-    (0..count).map(move |index| first.add(index * line))
+/// Calls `each` with where each line of `line` bytes, a power of two, begins that holds a byte of `range`, which need
+/// not begin with one.
+#[inline(always)]
+pub(crate) fn each_line(range: VirtRange, line: u64, mut each: impl FnMut(VirtAddr)) {
+    if range.is_empty() {
+        return;
+    }
+    // By its beginning: the last line may end where the address space does.
+    let last = range.start().add(range.len() - 1).align_down(line);
+    let mut at = range.start().align_down(line);
+    each(at);
+    while at != last {
+        at = at.add(line);
+        each(at);
+    }
 }
 
 #[cfg(test)]
@@ -20,7 +30,9 @@ mod tests {
     fn every_line_with_a_byte_of_the_range_is_there_once() {
         let of = |start, len| -> Vec<u64> {
             let range = VirtRange::new(VirtAddr::new(start), len).unwrap();
-            lines(range, 64).map(VirtAddr::get).collect()
+            let mut lines = Vec::new();
+            each_line(range, 64, |line| lines.push(line.get()));
+            lines
         };
         assert_eq!(of(0x1000, 0), []);
         assert_eq!(of(0x1010, 0), []);

@@ -7,7 +7,7 @@ use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
 use super::pte::process_entry;
 use super::{Ppc64, frame, own, rtas, timer, tlb};
 use crate::area::CpuArea;
-use crate::common::cache::lines;
+use crate::common::cache::each_line;
 use crate::contract::{Clock, Cpu, Cpus, Exit, Features};
 use crate::machine_info::MachineInfo;
 use core::arch::asm;
@@ -102,10 +102,10 @@ impl Cpu for Ppc64 {
     }
 
     fn clean_cache(range: VirtRange) {
-        for at in lines(range, LINE) {
+        each_line(range, LINE, |at| {
             // SAFETY: the line is mapped, as the caller says; writing it back changes no content.
             unsafe { asm!("dcbf 0, {}", in(reg) at.get(), options(nostack, preserves_flags)) };
-        }
+        });
         // SAFETY: a barrier: the lines are written back before anything that follows.
         unsafe { asm!("sync", options(nostack, preserves_flags)) };
     }

@@ -6,7 +6,7 @@
 use super::clock::measure_timestamp_hertz;
 use super::{X86_64, machine_check, port};
 use crate::area::CpuArea;
-use crate::common::cache::lines;
+use crate::common::cache::each_line;
 use crate::contract::{Clock, Cpu, Exit, Features};
 use crate::machine_info::MachineInfo;
 use ::x86_64::VirtAddr as CpuAddr;
@@ -75,6 +75,26 @@ pub(super) fn wake(instruction: u64) -> u64 {
 static TIMESTAMP_HERTZ: AtomicU64 = AtomicU64::new(0);
 /// What is taken for them where nothing tells.
 const GUESSED_HERTZ: u64 = 1_000_000_000;
+
+/// Bytes that CLFLUSH flushes, once they were asked for.
+static LINE_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Asked once: under a hypervisor, CPUID leaves the guest.
+fn line_bytes() -> u64 {
+    match LINE_BYTES.load(Ordering::Relaxed) {
+        0 => ask_line_bytes(),
+        bytes => bytes,
+    }
+}
+
+/// Intel SDM vol. 2A, CPUID leaf 1: EBX bits 15:8, in units of 8 bytes. What is not a power of two cannot be true.
+#[cold]
+fn ask_line_bytes() -> u64 {
+    let bytes = u64::from(__cpuid(1).ebx >> 8 & 0xff) * 8;
+    let bytes = if bytes.is_power_of_two() { bytes } else { 64 };
+    LINE_BYTES.store(bytes, Ordering::Relaxed);
+    bytes
+}
 
 fn known_hertz() -> Option<u64> {
     crystal_hertz().or_else(hypervisor_hertz).or_else(|| measure_timestamp_hertz(X86_64::timestamp))
@@ -166,12 +186,10 @@ impl Cpu for X86_64 {
 
     /// Intel SDM vol. 2A, CLFLUSH.
     fn clean_cache(range: VirtRange) {
-        let line = u64::from(__cpuid(1).ebx >> 8 & 0xff) * 8;
-        let line = if line == 0 { 64 } else { line };
-        for at in lines(range, line) {
+        each_line(range, line_bytes(), |at| {
             // SAFETY: the line is mapped, as the caller says; flushing it changes no content.
             unsafe { asm!("clflush [{}]", in(reg) at.get(), options(nostack, preserves_flags)) };
-        }
+        });
         // SAFETY: a fence; the flushes are done before anything that follows (CLFLUSH is ordered by it).
         unsafe { asm!("mfence", options(nostack, preserves_flags)) };
     }
