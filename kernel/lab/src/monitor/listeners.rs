@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
 use hotmem::lock::{RawLock, lock_api::Mutex};
-use hotmem::{Change, Event, ListInUse, Listen, Listener, Machine, Mm, TakeList};
+use hotmem::{BlockId, Change, Event, ListInUse, Listen, Listener, Machine, Mm, TakeList};
 
 /// Lists of taken blocks that can be remembered.
 const LISTS: usize = 16;
@@ -69,6 +69,12 @@ impl<L: RawLock> Trace<L> {
         }
     }
 
+    fn holds(&self, block: BlockId) -> bool {
+        let lists = self.lists.lock();
+        let mut pieces = lists.iter().flatten().flat_map(|list| list.pieces());
+        pieces.any(|piece| (piece.first..=piece.last).contains(&block))
+    }
+
     /// Forgets everything: it was released.
     pub(super) fn clear(&self) {
         *self.lists.lock() = [None; LISTS];
@@ -77,10 +83,10 @@ impl<L: RawLock> Trace<L> {
 
 impl<L: RawLock> Listen for Trace<L> {
     fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str> {
-        let lists = self.lists.lock();
-        let mut pieces = lists.iter().flatten().flat_map(|list| list.pieces());
-        let taken = pieces.any(|piece| (piece.first..=piece.last).contains(&change.block));
-        if event == Event::GoingOnline && taken { Err("the block is taken") } else { Ok(()) }
+        if event == Event::GoingOnline && self.holds(change.block) {
+            return Err("the block is taken");
+        }
+        Ok(())
     }
 }
 
