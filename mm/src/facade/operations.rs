@@ -98,7 +98,8 @@ impl<M: Machine> Mm<M> {
         self.operations.convert(range)
     }
 
-    /// Brings an offline block online in zone `kind` of its node.
+    /// Brings an offline block online in zone `kind` of its node. Returns the block as it came online, before anybody
+    /// allocates from it.
     ///
     /// A block that is memmap from end to end comes online too, and gives the allocator nothing.
     /// Takes the same few steps whatever the block holds: no descriptor is written but the heads of

@@ -91,10 +91,10 @@ impl<M: Machine> Operations<M> {
             return Err(OnlineError::NoMemory { at });
         }
         let memmap = self.allocator.memmap.seen(&operation);
-        give_block(&self.allocator, memmap, &change, block.pfns);
+        let counts = give_block(&self.allocator, memmap, &change, block.pfns);
         operation.settle();
         self.tell(Event::Online, &change);
-        memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))
+        Ok(Block { state: BlockState::Online(kind), counts, ..block })
     }
 }
 
@@ -104,13 +104,13 @@ fn usable<M: Machine>(memmap: Seen<'_, M>, block: &Block) -> PfnRange {
     PfnRange { start: own.map_or(block.pfns.start, |own| own.end), ..block.pfns }
 }
 
-/// Makes an offline block online. Cannot fail.
+/// Makes an offline block online. Cannot fail. Returns what it has then.
 fn give_block<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,
     change: &Change,
     pfns: PfnRange,
-) {
+) -> PageCounts {
     let usable = change.pfns.pages();
     let counts = PageCounts {
         present: pfns.pages(),
@@ -130,6 +130,7 @@ fn give_block<M: Machine>(
     zone.add(counts);
     zone.widen(pfns);
     allocator.nodes.set_populated(change.node, change.kind, true);
+    counts
 }
 
 /// Moves the sections of a block to `state`.

@@ -191,7 +191,7 @@ impl Storm {
                 "online already"
             }
             Some(known) => {
-                assert!(result.is_ok(), "{result:?}");
+                assert_eq!(result.map(Some), Ok(self.bench.mm.block(id)));
                 known.online = Some(kind);
                 "online"
             }
