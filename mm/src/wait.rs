@@ -9,26 +9,41 @@
 mod tests;
 
 /// Waits until `find` finds something, each turn by `relax`. Returns that.
+#[inline]
 pub(crate) fn until_found<T>(relax: &impl Fn(), mut find: impl FnMut() -> Option<T>) -> T {
+    find().unwrap_or_else(|| turns_until_found(relax, find))
+}
+
+/// Stays out of the way of who waits for nothing, as most do.
+#[cold]
+#[inline(never)]
+fn turns_until_found<T>(relax: &impl Fn(), mut find: impl FnMut() -> Option<T>) -> T {
     loop {
+        relax();
         if let Some(found) = find() {
             return found;
         }
-        relax();
     }
 }
 
 /// Waits until `holds`, each turn by `relax`.
+#[inline]
 pub(crate) fn until(relax: &impl Fn(), holds: impl Fn() -> bool) {
     until_found(relax, || holds().then_some(()));
 }
 
 /// As [`until`], for so many turns at the most. Returns whether it `holds`.
+#[inline]
 pub(crate) fn within(turns: u64, relax: &impl Fn(), mut holds: impl FnMut() -> bool) -> bool {
+    holds() || turns_within(turns, relax, holds)
+}
+
+/// Stays out of the way of who waits for nothing, as most do.
+#[cold]
+#[inline(never)]
+fn turns_within(turns: u64, relax: &impl Fn(), mut holds: impl FnMut() -> bool) -> bool {
     (0..turns).any(|_| {
-        holds() || {
-            relax();
-            false
-        }
-    }) || holds()
+        relax();
+        holds()
+    })
 }
