@@ -1,5 +1,5 @@
 //! Marks bare-metal builds: `HOTMEM_BARE=1` becomes `cfg(bare)`, and so does a target without an operating system.
-//! Any other build is for the host, whose machine is a fake.
+//! Any other build is for the host, with a fake machine.
 
 fn main() {
     println!("cargo::rerun-if-env-changed=HOTMEM_BARE");

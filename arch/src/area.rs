@@ -1,9 +1,10 @@
-//! What a CPU has of its own, and what one is started with.
+//! The data that each CPU has of its own, and the data that a CPU is started with.
 
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
-/// What a CPU has of its own. A register of the CPU points to it from [`Cpu::enter`](crate::contract::Cpu::enter) on.
+/// The data that a CPU has of its own. A register of the CPU points to it from
+/// [`Cpu::enter`](crate::contract::Cpu::enter) on.
 ///
 /// The assembly of the architectures reads the fields by their offsets.
 #[derive(Debug)]
@@ -11,18 +12,18 @@ use hotmem_paging::addr::{PhysAddr, VirtAddr};
 pub struct CpuArea {
     /// The CPU's number.
     pub(crate) number: usize,
-    /// Something happened that no wait may sleep through.
+    /// An event happened, and no wait may sleep through it.
     pub(crate) woken: AtomicBool,
-    /// What the interrupt presentation calls the CPU, where it does not say that itself (ppc64).
+    /// The CPU's number in the interrupt presentation, which cannot be read there (ppc64).
     pub(crate) server: AtomicU64,
-    /// Ticks of the clock from one interrupt of the timer to the next, where each has to be asked for; 0 while it is off
-    /// (aarch64, ppc64).
+    /// Ticks of the clock between two interrupts of the timer, on timers that are set again for each interrupt; 0
+    /// while the timer is off (aarch64, ppc64).
     pub(crate) timer: AtomicU64,
-    /// What the entry code of traps keeps, where a CPU has no other place for it (ppc64).
+    /// Registers that the entry code of traps saves, on a CPU that has no other place for them (ppc64).
     pub(crate) saved: [AtomicU64; SAVED_WORDS],
 }
 
-/// Words that the entry code of traps keeps.
+/// Words that the entry code of traps saves.
 const SAVED_WORDS: usize = 10;
 
 impl CpuArea {
@@ -43,20 +44,20 @@ impl CpuArea {
     }
 }
 
-/// What a CPU is started with: it goes over to the tables and the stack, makes the area its own, calls
+/// The data that a CPU is started with: the CPU switches to the tables and the stack, enters the area, calls
 /// [`Cpu::set_up`](crate::contract::Cpu::set_up) and continues in `main`, with interrupts off.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Launch {
-    /// The root of the kernel's page tables, which are in use.
+    /// The root of the kernel's page tables, which other CPUs use already.
     pub root: PhysAddr,
-    /// Where its stack ends.
+    /// The end of its stack.
     pub top: VirtAddr,
-    /// Its area, which no other CPU has.
+    /// Its area, which no other CPU uses.
     pub area: &'static CpuArea,
-    /// Where it continues.
+    /// The function in which the CPU continues.
     pub main: extern "C" fn() -> !,
-    /// What the architecture adds for a CPU that begins without translation.
+    /// Words that the architecture adds for a CPU that begins without translation.
     pub(crate) early: [AtomicU64; EARLY_WORDS],
 }
 
@@ -64,7 +65,7 @@ pub struct Launch {
 const EARLY_WORDS: usize = 8;
 
 impl Launch {
-    /// What a CPU is started with.
+    /// The data to start a CPU with.
     pub const fn new(
         root: PhysAddr,
         top: VirtAddr,

@@ -1,4 +1,4 @@
-//! The architecture that this build is for, by names that are the same for all.
+//! The architecture that this build is for, by the same names for every architecture.
 
 #[cfg(all(bare, target_arch = "aarch64"))]
 pub use crate::aarch64::Aarch64 as Arch;
@@ -12,9 +12,9 @@ pub use crate::x86_64::X86_64 as Arch;
 pub use crate::common::probe;
 use crate::contract::{Addressing, Architecture, Clock, Cpu, Cpus, Io, Layout, Mmio, Traps};
 
-/// The format of the kernel's tables.
+/// The format of the kernel's page tables.
 pub type Format = <Arch as Architecture>::Format;
-/// What caches translations of the kernel's tables.
+/// The TLB: caches translations of the kernel's page tables.
 pub type CpuTlb = <Arch as Architecture>::CpuTlb;
 /// The console.
 pub type Port = <Arch as Architecture>::Port;
@@ -22,14 +22,14 @@ pub type Port = <Arch as Architecture>::Port;
 pub type Controllers<R> = <Arch as Architecture>::Controllers<R>;
 /// The firmware functions that a device tree names.
 pub type Rtas = <Arch as Architecture>::Rtas;
-/// What a CPU needs to take traps.
+/// The tables that a CPU needs to take traps.
 pub type CpuTables = <Arch as Traps>::CpuTables;
 /// The tops of the stacks for traps.
 pub type TrapStacks = <Arch as Traps>::TrapStacks;
-/// The registers of what was interrupted.
+/// The registers of the interrupted code.
 pub type TrapFrame = <Arch as Traps>::TrapFrame;
 
-/// Functions by the names that they have in a trait of the contract.
+/// Defines functions by the names that they have in a trait of the contract.
 macro_rules! functions {
     ($part:ident: $($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
         #[doc = concat!("[`", stringify!($part), "::", stringify!($name), "`]")]
@@ -40,7 +40,7 @@ macro_rules! functions {
     )*};
 }
 
-/// Constants by the names that they have in a trait of the contract.
+/// Defines constants by the names that they have in a trait of the contract.
 macro_rules! constants {
     ($part:ident: $($name:ident: $type:ty;)*) => {$(
         #[doc = concat!("[`", stringify!($part), "::", stringify!($name), "`]")]
@@ -82,7 +82,7 @@ pub mod addressing {
 
 /// [`Mmio`] of this architecture.
 pub mod mmio {
-    // UNSAFETY: passes a promise on.
+    // UNSAFETY: passes safety contracts on.
     #![expect(unsafe_code)]
 
     use super::{Arch, Mmio};
@@ -92,7 +92,7 @@ pub mod mmio {
     ///
     /// # Safety
     ///
-    /// As for that.
+    /// Those of [`Mmio::load_register`].
     #[inline(always)]
     pub unsafe fn load<T: Register>(at: *const T) -> T {
         // SAFETY: by the contract of this function.
@@ -103,7 +103,7 @@ pub mod mmio {
     ///
     /// # Safety
     ///
-    /// As for that.
+    /// Those of [`Mmio::store_register`].
     #[inline(always)]
     pub unsafe fn store<T: Register>(at: *mut T, value: T) {
         // SAFETY: by the contract of this function.
@@ -113,7 +113,7 @@ pub mod mmio {
 
 /// [`Cpu`] and [`Clock`] of this architecture.
 pub mod cpu {
-    // UNSAFETY: passes a promise on.
+    // UNSAFETY: passes safety contracts on.
     #![expect(unsafe_code)]
 
     use super::{Arch, Clock, Cpu, Cpus};
@@ -158,7 +158,7 @@ pub mod cpu {
     ///
     /// # Safety
     ///
-    /// As for that.
+    /// Those of [`Cpu::switch`].
     pub unsafe fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
         // SAFETY: by the contract of this function.
         unsafe { Arch::switch(root, top, main) }

@@ -1,4 +1,4 @@
-//! Address spaces beside memory, which firmware's byte code may want to reach.
+//! Address spaces other than memory, for firmware's byte code.
 
 /// A function of a PCI device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,11 @@ pub enum Place {
     Pci(PciFunction, u64),
 }
 
-/// Why an access was not made.
+/// The reason why an access failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoError {
-    /// This machine has no such place, or none of that width.
+    /// This machine has no such place, or no access of that width.
     Unsupported,
-    /// The place is the kernel's own.
+    /// The place belongs to the kernel.
     Forbidden,
 }

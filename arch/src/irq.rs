@@ -1,19 +1,17 @@
-//! Interrupt lines and the controllers they end in, as firmware of any machine describes them.
+//! Interrupt lines and the controllers that they end in, as the firmware of any machine describes them.
 //!
-//! Every architecture's `current::irq::Controllers` takes over those of the described controllers
-//! that it knows, and connects lines to *slots*: small numbers by which the kernel keeps what each
-//! line is for.
+//! Every architecture's `current::irq::Controllers` takes over the controllers of its kind among those described,
+//! and connects lines to *slots*: small numbers that the kernel uses as index for its handlers.
 
 use core::fmt;
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
-/// When a line asks for attention.
+/// When a line interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// Once, when it changes.
     Edge,
-    /// As long as it is active. A handler masks such a line, and the main loop unmasks it when the
-    /// cause is gone.
+    /// As long as it is active. The handler masks the line, and the main loop unmasks it when the cause is gone.
     Level,
 }
 
@@ -31,7 +29,7 @@ pub enum Polarity {
 pub struct Line {
     /// The global system interrupt (ACPI 6.5, 5.2.13).
     pub gsi: u32,
-    /// When it asks for attention.
+    /// When it interrupts.
     pub trigger: Trigger,
     /// Which level is active.
     pub polarity: Polarity,
@@ -95,12 +93,12 @@ pub enum Controller {
     Presentation,
 }
 
-/// Why the controllers could not be taken over.
+/// The reason why the controllers could not be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeError<E> {
     /// Registers could not be mapped.
     Map(PhysRange, E),
-    /// A controller without which there are no interrupts was not described.
+    /// A controller that interrupts depend on was not described.
     Missing(&'static str),
 }
 
@@ -108,7 +106,7 @@ impl<E: fmt::Display> fmt::Display for TakeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Map(range, error) => write!(f, "registers at {}: {error}", range.start()),
-            Self::Missing(what) => write!(f, "no {what} is described"),
+            Self::Missing(what) => write!(f, "firmware describes no {what}"),
         }
     }
 }
@@ -123,16 +121,16 @@ impl fmt::Display for NoInput {
     }
 }
 
-/// Why a CPU interrupts another.
+/// The reason why a CPU interrupts another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// There is something for it to do.
+    /// There is work for it.
     Attend,
-    /// It is to stop, whatever it is doing, where the machine can do that to one that lets no interrupts in.
+    /// It must stop, whatever it is doing, even with interrupts disabled if the machine can do that.
     Stop,
 }
 
-/// No CPU has this number, or no interrupt reaches it.
+/// No CPU has this number, or it cannot be interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoCpu(pub u64);
 
@@ -145,18 +143,18 @@ impl NoCpu {
 
 impl fmt::Display for NoCpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no CPU {:#x}, or nothing reaches it", self.0)
+        write!(f, "no CPU {:#x}, or it cannot be interrupted", self.0)
     }
 }
 
-/// Who asked for an interrupt.
+/// The origin of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The line that was connected to this slot.
     Slot(usize),
     /// Another CPU.
     Cpu,
-    /// The timer of the CPU that runs.
+    /// The timer of the CPU that runs this.
     Timer,
     /// A line that was not connected.
     Unknown,
@@ -172,12 +170,12 @@ impl Source {
     }
 }
 
-/// An interrupt that was taken from the controllers and is to be given back finished.
+/// An interrupt that was claimed from the controllers and must be finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "an interrupt that is not finished keeps others away"]
+#[must_use = "an unfinished interrupt blocks others"]
 pub struct Claim {
-    /// Who asked for it.
+    /// Its origin.
     pub from: Source,
-    /// What the controller calls it.
+    /// Its number at the controller.
     pub id: u32,
 }

@@ -1,8 +1,9 @@
-//! What differs from one instruction set to another.
+//! Everything that differs between instruction sets.
 //!
-//! The pure bit code of every architecture compiles on every host, so that its tests run anywhere;
-//! only what executes instructions is limited to its own. [`contract`] names what each of them gives,
-//! and the kernel asks [`current`] for the one that it runs on: in a build that is not for bare metal, `host`.
+//! The pure bit code of every architecture compiles on every host, so that its tests run anywhere; only code that
+//! executes special instructions is limited to its own architecture. [`contract`] lists the traits that each
+//! architecture implements, and the kernel calls [`current`], the architecture that it runs on: in a build that is
+//! not for bare metal, `host`.
 #![no_std]
 
 pub mod aarch64;

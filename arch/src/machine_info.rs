@@ -1,8 +1,8 @@
-//! What neither a CPU nor its console tells, but firmware does.
+//! Facts that only firmware provides: neither the CPU nor its console does.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// How PSCI is called (Arm).
+/// The instruction that calls PSCI (Arm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Psci {
     /// By HVC.
@@ -11,19 +11,19 @@ pub enum Psci {
     Smc,
 }
 
-/// What firmware told of this machine; a part is `None` as long as it did not. No part is 0.
+/// Facts that firmware gave about this machine; a field is `None` until firmware gave it. No value is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MachineInfo {
-    /// Ticks of the timebase in a second (`timebase-frequency` of a CPU's node; what the ACPI timer shows of the
-    /// time stamp counter).
+    /// Ticks of the timebase in a second (`timebase-frequency` of a CPU's node; or the frequency of the time stamp
+    /// counter, measured with the ACPI timer).
     pub timebase_hertz: Option<u64>,
     /// The unit address of the virtual terminal that is the console (`reg` of its node).
     pub terminal: Option<u32>,
-    /// How the machine is turned off by PSCI.
+    /// The conduit by which PSCI turns the machine off.
     pub psci: Option<Psci>,
     /// The run-time service that turns the machine off (`power-off`).
     pub power_off: Option<u32>,
-    /// The run-time service that tells that the kernel has failed (`ibm,os-term`).
+    /// The run-time service that reports that the kernel has failed (`ibm,os-term`).
     pub os_term: Option<u32>,
     /// The run-time service that starts a CPU (`start-cpu`).
     pub start_cpu: Option<u32>,
@@ -31,11 +31,11 @@ pub struct MachineInfo {
     pub boot_cpu: Option<u32>,
 }
 
-/// One word for each part. Where the kernel ends it cannot wait for a lock.
+/// One word for each field. No lock: the end of the kernel cannot wait for one.
 static NOTED: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 impl MachineInfo {
-    /// Notes the parts that are there; the others stay as they were noted before.
+    /// Stores the fields that are given; the others keep their values.
     pub fn note(self) {
         let number = |part: Option<u32>| part.map_or(0, u64::from);
         let words = [
@@ -48,12 +48,12 @@ impl MachineInfo {
             number(self.boot_cpu),
         ];
         for (noted, word) in NOTED.iter().zip(words).filter(|(_, word)| *word != 0) {
-            // Relaxed: the number is all there is to see.
+            // Relaxed: readers need the number only.
             noted.store(word, Ordering::Relaxed);
         }
     }
 
-    /// What was noted.
+    /// The stored facts.
     pub fn noted() -> Self {
         let words = NOTED.each_ref().map(|word| word.load(Ordering::Relaxed));
         let [timebase_hertz, terminal, psci, power_off, os_term, start_cpu, boot_cpu] =
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_that_firmware_tells_is_remembered() {
+    fn each_field_that_firmware_gives_is_stored() {
         assert_eq!(MachineInfo::noted(), MachineInfo::default());
         let mut all = MachineInfo {
             timebase_hertz: Some(u64::MAX),
@@ -91,6 +91,6 @@ mod tests {
         assert_eq!(MachineInfo::noted(), all);
         MachineInfo { psci: Some(Psci::Hvc), ..MachineInfo::default() }.note();
         all.psci = Some(Psci::Hvc);
-        assert_eq!(MachineInfo::noted(), all, "a part that is not told again stays");
+        assert_eq!(MachineInfo::noted(), all, "a field that is not given again stays");
     }
 }

@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-/// A number that a register holds: 1, 2, 4 or 8 bytes.
+/// A number that a device register holds: 1, 2, 4 or 8 bytes.
 pub trait Register: Copy + fmt::Debug {
-    /// The number with that low bits.
+    /// The number in the low bits of `bits`.
     fn from_bits(bits: u64) -> Self;
-    /// The number, as low bits.
+    /// The number, in the low bits.
     fn bits(self) -> u64;
 }
 

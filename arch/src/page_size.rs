@@ -2,7 +2,7 @@
 //!
 //! The environment variable `HOTMEM_PAGE_SIZE` names it when the image is built: `4K`, `16K` or `64K`.
 
-/// Log2 of the page size that `name` stands for, or `default` without one; 0 if it is no page size.
+/// Log2 of the page size that `name` stands for, or `default` without a name; 0 if `name` is not a page size.
 pub(crate) const fn page_shift(name: Option<&str>, default: u32) -> u32 {
     let Some(name) = name else { return default };
     match name.as_bytes() {

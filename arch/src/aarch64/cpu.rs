@@ -19,14 +19,14 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
-/// The process's exit code of code 0.
+/// The process's exit code for exit code 0.
 const EXIT_BASE: u64 = 0x10;
-/// The process's exit code of a panic.
+/// The process's exit code after a panic.
 const EXIT_PANIC: u64 = 0xff;
 /// Attribute 0: memory, write-back; attribute 1: devices, nGnRnE.
 const MAIR: u64 = 0xff;
 
-/// Set by the first way out: one that traps ends here again.
+/// Set by the first attempt to exit: an attempt that traps gets here again.
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
 /// Stops this CPU.
@@ -41,16 +41,16 @@ pub(super) fn halt_forever() -> ! {
 #[inline(always)]
 pub(super) fn area() -> &'static CpuArea {
     let area = core::ptr::with_exposed_provenance::<CpuArea>(TPIDR_EL0.get() as usize);
-    // SAFETY: `enter` was given a reference that lives for ever.
+    // SAFETY: `enter` stored a `'static` reference in the register.
     unsafe { &*area }
 }
 
-/// Which CPU this is.
+/// The MPIDR_EL1 of this CPU.
 pub(super) fn mpidr() -> u64 {
     MPIDR_EL1.get()
 }
 
-/// What firmware calls the CPU whose MPIDR_EL1 this is: Aff3 and Aff2..Aff0.
+/// The firmware's id of the CPU with this MPIDR_EL1: Aff3 and Aff2..Aff0.
 pub(super) const fn affinity(mpidr: u64) -> u64 {
     mpidr & 0xff_00ff_ffff
 }
@@ -60,7 +60,7 @@ pub(super) fn has_gic_registers() -> bool {
     ID_AA64PFR0_EL1.get() >> 24 & 0xf != 0
 }
 
-/// How the CPU is used, as its registers say.
+/// The mode that the CPU runs in, read from its registers.
 #[derive(Clone, Copy)]
 struct Mode {
     level: u64,
@@ -87,7 +87,7 @@ impl fmt::Display for Mode {
 }
 
 impl Cpu for Aarch64 {
-    /// With a code; where nothing emulates the machine, turns it off.
+    /// Exits with a code by semihosting; without semihosting, turns the machine off by PSCI.
     fn exit(exit: Exit) -> ! {
         if !LEAVING.swap(true, Ordering::Relaxed) {
             semihosting::exit(match exit {
@@ -105,7 +105,7 @@ impl Cpu for Aarch64 {
         halt_forever()
     }
 
-    /// In TPIDR_EL0, which no user has.
+    /// Stores the area in TPIDR_EL0: the kernel runs no user code that could read or write it.
     fn enter(area: &'static CpuArea) {
         TPIDR_EL0.set(core::ptr::from_ref(area).expose_provenance() as u64);
     }
@@ -115,7 +115,7 @@ impl Cpu for Aarch64 {
         area().number()
     }
 
-    /// Not `spin_loop`, which is an ISB here: that lets nothing else run.
+    /// Not `spin_loop`, which is an ISB on aarch64: an ISB does not let another CPU run.
     #[inline(always)]
     fn relax() {
         // SAFETY: a hint.
@@ -137,10 +137,10 @@ impl Cpu for Aarch64 {
         barrier::dsb(barrier::SY);
     }
 
-    // Not by aarch64-cpu's DAIF: memory accesses could be moved across that.
+    // Not by aarch64-cpu's DAIF: the compiler could move memory accesses across that.
     #[inline(always)]
     fn enable_interrupts() {
-        // SAFETY: the vectors are in place before interrupts are let in.
+        // SAFETY: the vectors are in place before interrupts are enabled.
         unsafe { asm!("msr daifclr, #2", options(nostack, preserves_flags)) };
     }
 
@@ -164,14 +164,14 @@ impl Cpu for Aarch64 {
     /// Arm ARM D17.2.64, ID_AA64MMFR0_EL1.
     fn features() -> Features {
         use ID_AA64MMFR0_EL1::{PARange, TGran4, TGran16, TGran64};
-        // More than plain support has values of its own.
+        // Compared with NotSupported, since more than one value means support.
         let lacks = |field| ID_AA64MMFR0_EL1.matches_all(field);
         let (lacks, what) = match Self::PAGE_SHIFT {
             14 => (lacks(TGran16::NotSupported), "pages of 16 KiB"),
             16 => (lacks(TGran64::NotSupported), "pages of 64 KiB"),
             _ => (lacks(TGran4::NotSupported), "pages of 4 KiB"),
         };
-        // What is past 48 bits needs tables of another format.
+        // Addresses of more than 48 bits need another table format.
         let bits = match ID_AA64MMFR0_EL1.read(PARange) {
             0 => 32,
             1 => 36,
@@ -181,7 +181,7 @@ impl Cpu for Aarch64 {
             _ => 48,
         };
         let missing = lacks.then_some(what);
-        // Any leaf that the format has.
+        // The largest leaf that the format has.
         Features { largest_leaf: 1 << 47, phys_limit: PhysAddr::new(1 << bits), missing }
     }
 
@@ -193,9 +193,9 @@ impl Cpu for Aarch64 {
         }
     }
 
-    /// The memory types that the page tables name, and the counter of [`Clock::instructions`].
+    /// Sets the memory types that the page tables refer to, and starts the counter of [`Clock::instructions`].
     fn set_up() {
-        // The early tables name the same types.
+        // The early tables use the same memory types.
         MAIR_EL1.set(MAIR);
         barrier::isb(barrier::SY);
         pmu::start();
@@ -221,7 +221,7 @@ impl Cpus for Aarch64 {}
 
 impl Clock for Aarch64 {
     fn timestamp() -> u64 {
-        // The counter may be read early (Arm ARM D12.2.2).
+        // Without the barrier the CPU may read the counter early (Arm ARM D12.2.2).
         barrier::isb(barrier::SY);
         CNTVCT_EL0.get()
     }

@@ -1,4 +1,4 @@
-//! This architecture keeps the contract.
+//! Implements the contract for this architecture.
 
 use super::Aarch64;
 use super::{irq, pl011, pte, tlb};

@@ -1,11 +1,11 @@
-//! What the entry code saves of what a trap interrupts.
+//! The registers that the entry code saves at a trap.
 
 use super::syndrome;
 use crate::contract::{self, TrapFrame as _};
 use core::fmt;
 use hotmem_paging::addr::VirtAddr;
 
-/// The registers of what was interrupted, as the entry code saved them.
+/// The registers of the interrupted code, as the entry code saved them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TrapFrame {
@@ -13,13 +13,13 @@ pub struct TrapFrame {
     pub x: [u64; 31],
     /// SP_EL0.
     pub sp: u64,
-    /// ELR_ELx: where it goes on.
+    /// ELR_ELx: the address where it continues.
     pub elr: u64,
     /// SPSR_ELx: its PSTATE.
     pub spsr: u64,
-    /// ESR_ELx: why.
+    /// ESR_ELx: the cause.
     pub syndrome: u64,
-    /// FAR_ELx: the address that faulted, if one did.
+    /// FAR_ELx: the address that faulted, if the trap is such a fault.
     pub address: u64,
     /// The vector's number, 0 to 15.
     pub vector: u64,
@@ -28,13 +28,13 @@ pub struct TrapFrame {
 
 const _: () = assert!(size_of::<TrapFrame>() == 304);
 
-/// Within four vectors of one origin (Arm ARM table D1-5).
+/// The four vectors of each origin (Arm ARM table D1-5).
 pub(super) const SYNCHRONOUS: u64 = 0;
 const IRQ: u64 = 1;
 const FIQ: u64 = 2;
 
 impl TrapFrame {
-    /// Continues behind the instruction.
+    /// Continues after the instruction.
     pub(super) fn skip(&mut self) {
         self.elr = self.elr.wrapping_add(4);
     }

@@ -4,9 +4,9 @@
 //!   line --> distributor --(v3: redistributor)--> CPU interface --> IRQ
 //! ```
 //!
-//! Shared peripheral interrupts are used, INTIDs 32 to 1019, one that CPUs send each other, and that of the timer; all at
-//! one priority and in the group that non-secure software has. What a register means is pure and tested on any host; who reads and
-//! writes it is whoever hands in the window.
+//! The kernel uses shared peripheral interrupts (INTIDs 32 to 1019), one interrupt that CPUs send each other, and
+//! the interrupt of the timer, all at one priority and in the group of non-secure software. The encoding of the
+//! registers is pure code and tested on any host; the caller passes a window that reads and writes them.
 
 use crate::irq::{Registers, Trigger};
 
@@ -26,38 +26,38 @@ const ROUTE: usize = 0x6000;
 const ENABLE_V2: u32 = 1 << 0;
 /// Forwarding of group 1, and routing by affinity (ARE).
 const ENABLE_V3: u32 = 1 << 1 | 1 << 4;
-/// A write is not everywhere yet (RWP).
+/// A write has not reached every redistributor yet (RWP).
 const PENDING_WRITE: u32 = 1 << 31;
-/// The same priority for all: the middle of what non-secure software has.
+/// The priority of all interrupts: the middle of the range that non-secure software has.
 const MIDDLE: u32 = 0xa0a0_a0a0;
-/// The interrupt by which one CPU calls another.
+/// The interrupt that one CPU sends to another.
 pub const CALL: u32 = 1;
 /// First shared peripheral interrupt.
 const FIRST_SHARED: u32 = 32;
 /// One past the last.
 const END_OF_SHARED: u32 = 1020;
-/// Polls before a controller counts as not answering.
-const PATIENCE: u32 = 1 << 20;
+/// Polls before the controller counts as not responding.
+const MAX_POLLS: u32 = 1 << 20;
 
 /// Bytes of a distributor's window.
 pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
 /// Bytes of a version 2 distributor's window.
 pub const DISTRIBUTOR_V2_BYTES: u64 = 0x1000;
-/// Bytes of a version 2 CPU interface's window; the two pages need not be neighbours of more.
+/// Bytes of a version 2 CPU interface's window: the first of its two pages, since the second need not be adjacent.
 pub const CPU_INTERFACE_BYTES: u64 = 0x1000;
 /// Bytes of a redistributor's two frames, and of the two that virtual LPIs add (IHI 0069H, 12.10).
 const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
 
-/// Which architecture a controller follows.
+/// The GIC architecture that a controller follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// CPU interface in memory, targets by number.
+    /// The CPU interface is in memory; an interrupt is sent to CPUs by number.
     V2,
-    /// CPU interface in system registers, routes by affinity.
+    /// The CPU interface is in system registers; an interrupt is routed by affinity.
     V3,
 }
 
-/// Where lines end, and are sent on.
+/// Receives the interrupt lines and forwards them to CPUs.
 #[derive(Debug)]
 pub struct Distributor<R> {
     registers: R,
@@ -67,8 +67,8 @@ pub struct Distributor<R> {
 }
 
 impl<R: Registers> Distributor<R> {
-    /// Takes over the distributor with everything disabled; interrupts will go to the CPU whose
-    /// MPIDR_EL1 is `mpidr`.
+    /// Takes over the distributor with everything disabled; interrupts will go to the CPU with this `mpidr`
+    /// (MPIDR_EL1).
     pub fn take(registers: R, version: Version, mpidr: u64) -> Self {
         // Aff3 and Aff2..Aff0 (IHI 0069H, GICD_IROUTER).
         let affinity = mpidr & 0xff_00ff_ffff;
@@ -88,7 +88,7 @@ impl<R: Registers> Distributor<R> {
         distributor
     }
 
-    /// One past the highest interrupt there is.
+    /// One past the highest interrupt that the distributor has.
     fn interrupts(&self) -> u32 {
         (32 * ((self.registers.read(TYPER) & 0x1f) + 1)).min(END_OF_SHARED)
     }
@@ -98,29 +98,29 @@ impl<R: Registers> Distributor<R> {
         (FIRST_SHARED..self.interrupts()).contains(&id)
     }
 
-    /// The bit of the CPU that runs, with version 2: its banked targets read as that (IHI 0048B 4.3.12).
+    /// Version 2: the bit of the CPU that runs this, read from its banked targets (IHI 0048B 4.3.12).
     pub fn own_bit(&self) -> u8 {
         self.registers.read(TARGET) as u8
     }
 
-    /// Has calls come to the CPU that runs, with version 2, which has banked registers for that.
+    /// Version 2: enables calls to the CPU that runs this, in its banked registers.
     pub fn take_calls(&self) {
         self.write(PRIORITY, MIDDLE);
         self.write(SET_ENABLE, 1 << CALL);
     }
 
-    /// Lets the private interrupt `id` come to the CPU that runs, with version 2, or keeps it away.
+    /// Version 2: enables or disables the private interrupt `id` of the CPU that runs this.
     pub fn set_private(&self, id: u32, enabled: bool) {
         self.write(PRIORITY + 4 * (id as usize / 4), MIDDLE);
         self.write(if enabled { SET_ENABLE } else { CLEAR_ENABLE }, 1 << (id % FIRST_SHARED));
     }
 
-    /// Calls the CPUs with these bits, with version 2 (GICD_SGIR: a list of targets, IHI 0048B 4.3.15).
+    /// Version 2: calls the CPUs with these bits (GICD_SGIR: a list of targets, IHI 0048B 4.3.15).
     pub fn call(&self, bits: u8) {
         self.write(SOFTWARE, u32::from(bits) << 16 | CALL);
     }
 
-    /// Sends interrupt `id`, one that it [has](Self::has), to the CPU, and enables it.
+    /// Routes interrupt `id`, one that the distributor [has](Self::has), to the CPU, and enables it.
     pub fn connect(&self, id: u32, trigger: Trigger) {
         let n = id as usize;
         let shift = 2 * (id % 16) + 1;
@@ -142,7 +142,7 @@ impl<R: Registers> Distributor<R> {
         self.set_enabled(id, true);
     }
 
-    /// Enables interrupt `id` or disables it; one that is not there stays away.
+    /// Enables or disables interrupt `id`; does nothing if the distributor does not have it.
     pub fn set_enabled(&self, id: u32, enabled: bool) {
         if self.has(id) {
             let register = if enabled { SET_ENABLE } else { CLEAR_ENABLE };
@@ -150,11 +150,11 @@ impl<R: Registers> Distributor<R> {
         }
     }
 
-    /// Writes a register, and waits until a version 3 distributor has told everyone.
+    /// Writes a register, and waits until a version 3 distributor has passed the change on.
     fn write(&self, offset: usize, value: u32) {
         self.registers.write(offset, value);
         if self.version == Version::V3 {
-            let _ = (0..PATIENCE).find(|_| self.registers.read(CTLR) & PENDING_WRITE == 0);
+            let _ = (0..MAX_POLLS).find(|_| self.registers.read(CTLR) & PENDING_WRITE == 0);
         }
     }
 }
@@ -170,31 +170,33 @@ const END: usize = 0x10;
 pub struct CpuInterface<R>(R);
 
 impl<R: Registers> CpuInterface<R> {
-    /// Takes over the interface, and lets interrupts of every priority through to the CPU that runs.
+    /// Takes over the interface, and lets interrupts of every priority through to the CPU that runs this.
     pub fn take(registers: R) -> Self {
         let interface = Self(registers);
         interface.enable();
         interface
     }
 
-    /// Lets interrupts of every priority through to the CPU that runs: each has its own at the same place.
+    /// Lets interrupts of every priority through to the CPU that runs this: each CPU has its own interface at the
+    /// same address.
     pub fn enable(&self) {
         self.0.write(INTERFACE_MASK, 0xff);
         self.0.write(INTERFACE_CTLR, 1);
     }
 
-    /// Takes the most urgent interrupt: what [`finish`](Self::finish) wants back.
+    /// Takes the most urgent interrupt; returns what [`finish`](Self::finish) expects.
     pub fn acknowledge(&self) -> u32 {
         self.0.read(ACKNOWLEDGE)
     }
 
-    /// Says that an interrupt was served.
+    /// Ends an interrupt that was served.
     pub fn finish(&self, acknowledged: u32) {
         self.0.write(END, acknowledged);
     }
 }
 
-// A redistributor: first frame, and the second, for interrupts of its own CPU (IHI 0069H 12.10, 12.11).
+// A redistributor: registers of the first frame, and of the second, which controls its CPU's private interrupts (IHI
+// 0069H 12.10, 12.11).
 const WAKER: usize = 0x14;
 const REDISTRIBUTOR_TYPER: usize = 0x08;
 const PRIVATE_GROUP: usize = 0x1_0080;
@@ -214,13 +216,13 @@ pub struct Redistributors<R> {
 }
 
 impl<R: Registers> Redistributors<R> {
-    /// The row behind these `bytes` of registers, as it is.
+    /// The row in these `bytes` of registers; changes nothing.
     pub fn new(registers: R, bytes: u64) -> Self {
         Self { registers, bytes }
     }
 
-    /// The redistributor of the CPU whose MPIDR_EL1 is `mpidr`: the row is walked to the one that says that it is the
-    /// last, or to its end.
+    /// The redistributor of the CPU with this `mpidr` (MPIDR_EL1): walks the row up to the redistributor marked as
+    /// the last one, or to the row's end.
     pub fn of(&self, mpidr: u64) -> Option<Redistributor<'_, R>> {
         let mut at = 0;
         while self.bytes.saturating_sub(at) >= REDISTRIBUTOR_BYTES {
@@ -252,10 +254,10 @@ impl<R: Registers> Redistributor<'_, R> {
         u64::from(self.read(REDISTRIBUTOR_TYPER + 4)) == affinity
     }
 
-    /// Wakes it, with its CPU's own interrupts disabled except calls; returns whether it woke.
+    /// Wakes the redistributor, with its CPU's private interrupts disabled except calls; returns whether it woke.
     pub fn wake(&self) -> bool {
         self.write(WAKER, self.read(WAKER) & !PROCESSOR_SLEEP);
-        let awake = (0..PATIENCE).any(|_| self.read(WAKER) & CHILDREN_ASLEEP == 0);
+        let awake = (0..MAX_POLLS).any(|_| self.read(WAKER) & CHILDREN_ASLEEP == 0);
         self.write(PRIVATE_CLEAR_ENABLE, u32::MAX);
         self.write(PRIVATE_GROUP, u32::MAX);
         self.write(PRIVATE_PRIORITY, MIDDLE);
@@ -263,7 +265,7 @@ impl<R: Registers> Redistributor<'_, R> {
         awake
     }
 
-    /// Lets the private interrupt `id` come to its CPU, or keeps it away.
+    /// Enables or disables the private interrupt `id` of its CPU.
     pub fn set_private(&self, id: u32, enabled: bool) {
         let register = if enabled { PRIVATE_SET_ENABLE } else { PRIVATE_CLEAR_ENABLE };
         self.write(PRIVATE_PRIORITY + 4 * (id as usize / 4), MIDDLE);
@@ -279,7 +281,7 @@ impl<R: Registers> Redistributor<'_, R> {
     }
 }
 
-/// What calls the CPU with this affinity, with version 3 (ICC_SGI1R_EL1, IHI 0069H 12.2.16).
+/// Version 3: the word that calls the CPU with this affinity (ICC_SGI1R_EL1, IHI 0069H 12.2.16).
 pub const fn call_word(affinity: u64) -> u64 {
     let [zero, one, two, _, three, ..] = affinity.to_le_bytes();
     let (row, bit) = ((zero >> 4) as u64, 1_u64 << (zero & 0xf));
@@ -291,8 +293,8 @@ pub const fn call_word(affinity: u64) -> u64 {
         | bit
 }
 
-/// The interrupt that an acknowledgement names, with version 2's source CPU (bits 12..10) left out;
-/// `None` if there was none to take (INTIDs 1020 to 1023).
+/// The interrupt that an acknowledgement names, without version 2's source CPU (bits 12..10); `None` if no interrupt
+/// was pending (INTIDs 1020 to 1023).
 pub fn interrupt(acknowledged: u32, version: Version) -> Option<u32> {
     let id = acknowledged & if version == Version::V2 { 0x3ff } else { 0xff_ffff };
     (!(END_OF_SHARED..1024).contains(&id)).then_some(id)
@@ -306,7 +308,7 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
 
-    /// Registers that keep what is written, but for those that set or clear bits.
+    /// Registers that keep what is written, except those that set or clear bits.
     #[derive(Default)]
     struct Fake(RefCell<BTreeMap<usize, u32>>);
 
@@ -357,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_sends_to_the_cpu_that_asks() {
+    fn version_2_sends_to_the_cpu_that_took_the_distributor() {
         let fake = fake();
         fake.0.borrow_mut().insert(CONFIG + 8, 0xaaaa_aaaa);
         let distributor = Distributor::take(&fake, Version::V2, 0);
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn only_shared_interrupts_that_are_there_can_be_used() {
+    fn only_shared_interrupts_that_the_distributor_has_can_be_used() {
         let fake = fake();
         let distributor = Distributor::take(&fake, Version::V3, 0);
         assert_eq!([31, 32, 287, 288].map(|id| distributor.has(id)), [false, true, true, false]);
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_interrupt_is_let_in_beside_calls_and_kept_away_again() {
+    fn a_private_interrupt_can_be_enabled_beside_calls_and_disabled_again() {
         let fake = fake();
         let distributor = Distributor::take(&fake, Version::V2, 0);
         distributor.take_calls();
@@ -409,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spurious_acknowledgement_is_no_interrupt() {
+    fn a_spurious_acknowledgement_names_no_interrupt() {
         assert_eq!(interrupt(1023, Version::V3), None);
         assert_eq!(interrupt(1020, Version::V2), None);
         assert_eq!(interrupt(41, Version::V3), Some(41));
@@ -433,10 +435,10 @@ mod tests {
     }
 
     #[test]
-    fn the_own_redistributor_is_found_among_any_number_of_others() {
+    fn the_redistributor_of_a_cpu_is_found_among_any_number_of_others() {
         const CPUS: usize = 100;
         let fake = Fake::default();
-        // Each second one has four frames.
+        // Every second redistributor has four frames.
         let place = |cpu: usize| cpu / 2 * 0x6_0000 + cpu % 2 * 0x2_0000;
         for cpu in 0..CPUS {
             let kind = if cpu % 2 == 1 { VIRTUAL_LPIS } else { 0 };
@@ -450,7 +452,7 @@ mod tests {
             assert_eq!(long.of(cpu as u64).map(|one| one.at), Some(place(cpu)));
         }
         assert!(long.of(100).is_none(), "the last one ends the row");
-        // It ends with its range, too.
+        // The row also ends where its range ends.
         let short = Redistributors::new(&fake, place(64) as u64 + REDISTRIBUTOR_BYTES - 1);
         assert!(short.of(63).is_some() && short.of(64).is_none());
     }

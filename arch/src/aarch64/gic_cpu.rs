@@ -12,8 +12,8 @@ pub(super) struct SystemInterface(());
 impl SystemInterface {
     /// Lets interrupts of every priority through. The CPU must have the registers.
     pub(super) fn enable() -> Self {
-        // SAFETY: ICC_SRE_EL1.SRE, ICC_PMR_EL1 and ICC_IGRPEN1_EL1 only decide which interrupts this
-        // CPU gets, which it takes when it lets them in.
+        // SAFETY: ICC_SRE_EL1.SRE, ICC_PMR_EL1 and ICC_IGRPEN1_EL1 only decide which interrupts are signalled to
+        // this CPU, and it takes them when it enables interrupts.
         unsafe {
             asm!(
                 "msr S3_0_C12_C12_5, {sre}",
@@ -29,16 +29,17 @@ impl SystemInterface {
         Self(())
     }
 
-    /// Calls the CPU that `word` is of ([`call_word`](super::gic::call_word)); what was stored before, it sees.
+    /// Calls the CPU that `word` names ([`call_word`](super::gic::call_word)), after all earlier stores are visible
+    /// to it.
     pub(super) fn call(&self, word: u64) {
-        // SAFETY: ICC_SGI1R_EL1 raises an interrupt that the other CPU takes when it lets them in.
+        // SAFETY: ICC_SGI1R_EL1 raises an interrupt that the other CPU takes when it enables interrupts.
         unsafe {
             asm!("dsb ishst", "msr S3_0_C12_C11_5, {}", "isb", in(reg) word,
                 options(nostack, preserves_flags));
         }
     }
 
-    /// Takes the most urgent interrupt: what [`finish`](Self::finish) wants back.
+    /// Takes the most urgent interrupt; returns what [`finish`](Self::finish) expects.
     pub(super) fn acknowledge(&self) -> u32 {
         let id: u64;
         // SAFETY: reading ICC_IAR1_EL1 takes an interrupt; the caller serves it.
@@ -48,7 +49,7 @@ impl SystemInterface {
         id as u32
     }
 
-    /// Says that an interrupt was served.
+    /// Ends an interrupt that was served.
     pub(super) fn finish(&self, acknowledged: u32) {
         // SAFETY: ICC_EOIR1_EL1 gets what was acknowledged.
         unsafe {

@@ -1,7 +1,7 @@
 //! The interrupt controllers of an Arm machine, together: a distributor for the lines, an interface for
 //! the CPU.
 
-// UNSAFETY: implements a function that asks for a promise.
+// UNSAFETY: implements a function with a safety contract.
 #![expect(unsafe_code)]
 
 use super::frame::TrapFrame;
@@ -21,7 +21,7 @@ use hotmem_paging::addr::{PhysAddr, PhysRange};
 /// Lines that can be connected.
 const SLOTS: usize = 16;
 
-/// The part of each CPU.
+/// The controllers' part for each CPU.
 #[derive(Debug)]
 enum Interface<R> {
     /// Version 2.
@@ -38,11 +38,11 @@ pub struct Controllers<R> {
     version: Version,
     /// The interrupt connected to each slot.
     slots: [Option<u32>; SLOTS],
-    /// Version 2: the affinity plus one of the CPU that has the bit, once it takes interrupts.
+    /// Version 2: the affinity plus one of the CPU that has the bit, set when the CPU takes interrupts.
     bits: [AtomicU64; 8],
 }
 
-/// What firmware describes, by kind.
+/// The controllers that firmware describes, by kind.
 #[derive(Default)]
 struct Described {
     distributor: Option<(PhysAddr, u8)>,
@@ -76,7 +76,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         }
 
         let (at, number) = found.distributor.ok_or(TakeError::Missing("GIC distributor"))?;
-        // Version 0: to be found out (ACPI 6.5, table 5.47).
+        // Version 0: not given, so the CPU's registers decide (ACPI 6.5, table 5.47).
         let system = number >= 3 || number == 0 && cpu::has_gic_registers();
         let version = if system { Version::V3 } else { Version::V2 };
         let bytes = if system { DISTRIBUTOR_BYTES } else { DISTRIBUTOR_V2_BYTES };
@@ -115,14 +115,14 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     }
 
     fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
-        // Firmware may name a CPU by more of its MPIDR_EL1.
+        // Firmware may name a CPU by more bits of its MPIDR_EL1.
         let affinity = cpu::affinity(hardware);
         match &self.interface {
             Interface::System(interface, _) => interface.call(gic::call_word(affinity)),
             Interface::Memory(_) => {
                 let has = |bit: &AtomicU64| bit.load(Ordering::Relaxed) == affinity + 1;
                 let bit = self.bits.iter().position(has).ok_or(NoCpu(hardware))?;
-                // What was stored before, the other sees.
+                // The other CPU sees all earlier stores.
                 barrier::dsb(barrier::ISHST);
                 self.distributor.call(1 << bit);
             }
@@ -180,7 +180,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
 }
 
 impl<R: Registers> Controllers<R> {
-    /// Version 3: that of the CPU that runs.
+    /// Version 3: the redistributor of the CPU that runs this.
     fn own_redistributor(&self) -> Option<Redistributor<'_, R>> {
         match &self.interface {
             Interface::System(_, row) => row.of(cpu::mpidr()),
@@ -188,7 +188,7 @@ impl<R: Registers> Controllers<R> {
         }
     }
 
-    /// Lets a private interrupt come to the CPU that runs, or keeps it away.
+    /// Enables or disables a private interrupt of the CPU that runs this.
     fn set_private(&self, id: u32, enabled: bool) {
         match self.own_redistributor() {
             Some(own) => own.set_private(id, enabled),
@@ -196,7 +196,7 @@ impl<R: Registers> Controllers<R> {
         }
     }
 
-    /// Has interrupts come to the CPU that runs, calls of others too.
+    /// Enables interrupts to the CPU that runs this, with the calls of other CPUs.
     fn enable_here(&self) -> Result<(), NoCpu> {
         let affinity = cpu::affinity(cpu::mpidr());
         match &self.interface {
@@ -206,7 +206,7 @@ impl<R: Registers> Controllers<R> {
             }
             Interface::Memory(interface) => {
                 let bit = self.distributor.own_bit().trailing_zeros() as usize;
-                // A machine of one CPU may have no targets (IHI 0048B 4.3.12), and calls none.
+                // A machine with one CPU may have no targets (IHI 0048B 4.3.12), and makes no calls.
                 if let Some(bit) = self.bits.get(bit) {
                     bit.store(affinity + 1, Ordering::Relaxed);
                 }

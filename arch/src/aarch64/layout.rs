@@ -1,6 +1,6 @@
 //! The kernel's address space on aarch64, and the sizes it is compiled for.
-//!
-//! The upper range of 48-bit addresses, the same for every granule. An image has one page size, 4 KiB
+//! The upper range of 48-bit addresses, the same for every granule. An image has one page size: 4 KiB, unless it was
+//! built for another.
 //! unless it was built for another.
 
 use super::Aarch64;
@@ -9,13 +9,13 @@ use crate::page_size::page_shift;
 use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 impl Aarch64 {
-    /// Where the image is: virtual minus physical address.
+    /// The base of the image: virtual minus physical address.
     pub const KERNEL_BASE: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
 }
 
 impl Layout for Aarch64 {
     const PAGE_SHIFT: u32 = page_shift(option_env!("HOTMEM_PAGE_SIZE"), 12);
-    /// Linux's choice, whose memory blocks an operator knows.
+    /// Linux's choice, so that memory blocks have the size that an operator knows.
     const SECTION_SHIFT: u32 = if Self::PAGE_SHIFT == 16 { 29 } else { 27 };
     const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_0000_0000_0000);
     const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
@@ -25,7 +25,7 @@ impl Layout for Aarch64 {
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
     /// AAPCS64, 6.4.6.
     const RETURN_ADDRESS: u64 = 8;
-    /// Of all traps that interrupt the kernel, and of one that interrupts another.
+    /// For traps that interrupt the kernel, and for a trap that interrupts another.
     const TRAP_STACKS: &'static [&'static str] = &["trap", "nested-trap"];
 }
 

@@ -1,7 +1,8 @@
 //! Accesses to device registers, each by one instruction without write-back.
 //!
-//! A hypervisor that emulates a device is told what a load or store did only if it was of this kind (Arm ARM, ISV in
-//! the syndrome of a data abort); others end a guest. What a compiler makes of a volatile access is its own choice.
+//! A hypervisor that emulates a device learns what a load or store did only if the instruction was of this kind (Arm
+//! ARM, ISV in the syndrome of a data abort); another kind ends the guest. A compiler is free to choose another kind
+//! for a volatile access.
 
 // UNSAFETY: accesses to device registers, in assembly.
 #![expect(unsafe_code)]

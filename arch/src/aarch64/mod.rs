@@ -40,6 +40,6 @@ pub mod tlb;
 #[cfg(target_arch = "aarch64")]
 mod trap;
 
-/// This architecture, as the [contract](crate::contract) names it.
+/// This architecture: implements the [contract](crate::contract).
 #[derive(Clone, Copy, Debug)]
 pub struct Aarch64;

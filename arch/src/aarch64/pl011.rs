@@ -7,7 +7,7 @@ use super::Aarch64;
 use crate::contract::{self, Layout, Mmio};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
-/// Where QEMU's `virt` machine has it (`hw/arm/virt.c`, `VIRT_UART`).
+/// The address on QEMU's `virt` machine (`hw/arm/virt.c`, `VIRT_UART`).
 const AT: PhysAddr = PhysAddr::new(0x0900_0000);
 const BYTES: u64 = 0x1000;
 
@@ -27,12 +27,12 @@ const EIGHT_BITS: u32 = 0b11 << 5;
 const FIFOS: u32 = 1 << 4;
 /// Receiver, transmitter, port.
 const ENABLE: u32 = 1 << 9 | 1 << 8 | 1;
-/// A byte was received; one has been waiting for a while.
+/// A byte was received; a byte has been waiting for a while.
 const RECEIVE_INTERRUPTS: u32 = 1 << 4 | 1 << 6;
-/// 115,200 baud of a clock of 24 MHz: 13 and 1/64.
+/// 115,200 baud from a clock of 24 MHz: 13 and 1/64.
 const DIVISOR: (u32, u32) = (13, 1);
 /// Polls before a byte is dropped: a port that is stuck must not hang the kernel.
-const PATIENCE: u32 = 1 << 24;
+const MAX_POLLS: u32 = 1 << 24;
 
 /// The port at 115,200 baud, 8 data bits, no parity.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl contract::Port for Port {
         port.write(INTERRUPT_CLEAR, 0x7ff);
         port.write(INTEGER_DIVISOR, DIVISOR.0);
         port.write(FRACTIONAL_DIVISOR, DIVISOR.1);
-        // To turn the FIFOs on, or off, empties them. Where somebody has typed already they stay as they are.
+        // Turning the FIFOs on or off empties them: they stay as they are if input has arrived already.
         let fifos = if port.has_input() { port.read(LINE_CONTROL) & FIFOS } else { FIFOS };
         port.write(LINE_CONTROL, EIGHT_BITS | fifos);
         port.write(CONTROL, ENABLE);
@@ -78,7 +78,7 @@ impl contract::Port for Port {
     }
 
     fn send(&mut self, byte: u8) {
-        if (0..PATIENCE).any(|_| self.read(FLAGS) & TRANSMIT_FULL == 0) {
+        if (0..MAX_POLLS).any(|_| self.read(FLAGS) & TRANSMIT_FULL == 0) {
             self.write(DATA, byte.into());
         }
     }

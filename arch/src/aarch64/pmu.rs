@@ -12,9 +12,9 @@ const CYCLES: u64 = 1 << 31;
 /// PMCCFILTR_EL0.NSH: count at EL2 as well.
 const AT_EL2: u64 = 1 << 27;
 
-/// Lets the counter count, at every exception level of the kernel's.
+/// Starts the counter, at every exception level that the kernel runs at.
 pub(super) fn start() {
-    // SAFETY: the counter is nobody else's, and raises no interrupt.
+    // SAFETY: the kernel uses the counter nowhere else, and the counter raises no interrupt.
     unsafe {
         asm!(
             "msr pmccfiltr_el0, {filter}",
@@ -32,7 +32,7 @@ pub(super) fn start() {
 /// Cycles since [`start`].
 pub(super) fn cycles() -> u64 {
     let cycles;
-    // SAFETY: reading the counter has no side effect; it is not moved across other `asm!`.
+    // SAFETY: reading the counter has no side effect; the compiler does not move the read across other `asm!`.
     unsafe { asm!("mrs {}, pmccntr_el0", out(reg) cycles, options(nostack, preserves_flags)) };
     cycles
 }

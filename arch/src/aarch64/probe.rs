@@ -37,7 +37,7 @@ extern "C" fn faulted() -> u64 {
     naked_asm!("mov x0, #0", "ret")
 }
 
-/// Resumes a probe that faulted; returns whether it was one.
+/// Resumes a probe that faulted; returns whether the trap came from a probe.
 pub(super) fn resume(frame: &mut TrapFrame) -> bool {
     let probes = [Aarch64::load as *const () as u64, Aarch64::store as *const () as u64];
     let ours = match syndrome::class(frame.syndrome) {

@@ -1,4 +1,4 @@
-//! The Power State Coordination Interface (Arm DEN 0022F), of which the kernel uses two calls.
+//! The Power State Coordination Interface (Arm DEN 0022F): the kernel uses two calls.
 
 // UNSAFETY: calls the firmware.
 #![expect(unsafe_code)]
@@ -12,16 +12,16 @@ const SYSTEM_OFF: u64 = 0x8400_0008;
 /// CPU_ON, 64-bit calling convention (5.6).
 const CPU_ON: u64 = 0xc400_0003;
 
-/// Calls firmware, the way it wants to be called.
+/// Calls firmware by the given conduit.
 ///
 /// # Safety
 ///
-/// As what the function does asks for.
+/// The preconditions of the function that is called.
 unsafe fn call(way: Psci, function: u64, [first, second, third]: [u64; 3]) -> i64 {
     let result: u64;
     match way {
-        // SAFETY: firmware said that it takes this call, and what registers it changes is named (Arm DEN 0028F 2.6);
-        // the rest by the contract of this function.
+        // SAFETY: firmware reported that it takes this kind of call, and the operands list the registers that
+        // the call changes (Arm DEN 0028F 2.6); the rest holds by the contract of this function.
         Psci::Hvc => unsafe {
             asm!("hvc #0", inout("x0") function => result, in("x1") first, in("x2") second, in("x3") third,
                 clobber_abi("C"), options(nostack));
@@ -35,14 +35,15 @@ unsafe fn call(way: Psci, function: u64, [first, second, third]: [u64; 3]) -> i6
     result as i64
 }
 
-/// Turns the machine off; returns where that is not possible.
+/// Turns the machine off; returns if that is not possible.
 pub(super) fn system_off(way: Psci) {
     // SAFETY: the call does not return, or does nothing.
     unsafe { call(way, SYSTEM_OFF, [0; 3]) };
 }
 
-/// Has the CPU with this affinity begin at `entry`, with `context` in its first register; returns whether firmware does.
+/// Starts the CPU with this affinity at `entry`, with `context` in its first register; returns whether firmware
+/// accepted.
 pub(super) fn cpu_on(way: Psci, affinity: u64, entry: PhysAddr, context: u64) -> bool {
-    // SAFETY: the caller, `start`, names the code for that and what that expects.
+    // SAFETY: the caller, `start`, passes the entry code for a started CPU and the context that this code expects.
     unsafe { call(way, CPU_ON, [affinity, entry.get(), context]) == 0 }
 }

@@ -9,9 +9,9 @@
 //!    T: 1 in a table and in a leaf of the last level, 0 in a larger leaf      MA: index into MAIR
 //! ```
 //!
-//! The Access flag is set from the start and hardware management of it is off, so the CPU never
-//! writes to a table. The same format serves EL1&0 and, with HCR_EL2.E2H, EL2&0. The tables attach no
-//! restriction of their own: what a page allows is what its leaf says.
+//! The Access flag is set from the start and hardware management of it is off, so the CPU never writes to a table.
+//! The same format serves EL1&0 and, with HCR_EL2.E2H, EL2&0. Table descriptors add no restrictions: the leaf alone
+//! decides what accesses a page allows.
 
 // UNSAFETY: vouches for the bits of the format.
 #![expect(unsafe_code)]
@@ -26,7 +26,7 @@ const TYPE: u64 = 1 << 1;
 const DEVICE: u64 = 1 << 2;
 /// AP\[1\]: unprivileged code may access.
 const UNPRIVILEGED: u64 = 1 << 6;
-/// AP\[2\]: nobody may write.
+/// AP\[2\]: no code may write.
 const READ_ONLY: u64 = 1 << 7;
 const INNER_SHAREABLE: u64 = 0b11 << 8;
 const ACCESSED: u64 = 1 << 10;
@@ -34,7 +34,7 @@ const ACCESSED: u64 = 1 << 10;
 const PXN: u64 = 1 << 53;
 /// Unprivileged code may not execute.
 const UXN: u64 = 1 << 54;
-/// Bits 47..12; of them, those below the granule are zero.
+/// Bits 47..12; the address bits below the granule are zero.
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// The format of pages of 2^`SHIFT` bytes: 12, 14 or 16.
@@ -63,7 +63,7 @@ unsafe impl<const SHIFT: u32> PteFormat for Stage1<SHIFT> {
         12 => LEVELS_4K,
         14 => LEVELS_16K,
         16 => LEVELS_64K,
-        // No levels: not a format that tables can be made of.
+        // No levels: no tables can be made of this format.
         _ => &[],
     };
 
@@ -83,7 +83,7 @@ unsafe impl<const SHIFT: u32> PteFormat for Stage1<SHIFT> {
         let here = Self::LEVELS[level];
         let table = word & (VALID | TYPE) == VALID | TYPE && !Self::is_last(level);
         if table {
-            // A root smaller than a page may be followed by tables of whole pages only.
+            // A root smaller than a page may point to tables of whole pages only.
             return Entry::Table(PhysAddr::new(word & ADDRESS));
         }
         let wanted = leaf_type(Self::is_last(level));
@@ -114,9 +114,10 @@ const fn leaf_type(last: bool) -> u64 {
     if last { TYPE | VALID } else { VALID }
 }
 
-/// The bits of a leaf that say what it allows.
+/// The bits of a leaf that encode the accesses it allows.
 ///
-/// What unprivileged code may use, privileged code never executes, and the other way round.
+/// Privileged code never executes what unprivileged code may access, and unprivileged code never executes privileged
+/// pages.
 #[inline]
 const fn bits(attr: Attr) -> u64 {
     let mut bits = ACCESSED | INNER_SHAREABLE | PXN | UXN;
@@ -135,7 +136,7 @@ const fn bits(attr: Attr) -> u64 {
     bits
 }
 
-/// What a leaf allows.
+/// The accesses that a leaf allows.
 #[inline]
 fn attr(word: u64) -> Attr {
     let user = word & UNPRIVILEGED != 0;

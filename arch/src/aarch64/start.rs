@@ -1,4 +1,4 @@
-//! Another CPU, started by PSCI (Arm DEN 0022F, 5.6 and 6.4): from no translation to the kernel's own tables.
+//! Starts another CPU by PSCI (Arm DEN 0022F, 5.6 and 6.4): from no translation to the kernel's own tables.
 //!
 //! ```text
 //!   enter: MMU off, EL2 or EL1, x0 = physical address of the launch
@@ -6,7 +6,7 @@
 //!     --> the next instruction has no translation: the fault leads to landed, in the upper half
 //! ```
 //!
-//! So no memory has to be mapped where it is.
+//! So no memory has to be identity-mapped.
 
 // UNSAFETY: entry assembly.
 #![expect(unsafe_code)]
@@ -27,28 +27,28 @@ unsafe extern "C" {
     static hotmem_enter: u8;
 }
 
-/// Where the image's byte at `at` is in memory.
+/// The physical address of the image's byte at `at`.
 fn physical(at: VirtAddr) -> PhysAddr {
     PhysAddr::new(at.offset_from(Aarch64::KERNEL_BASE))
 }
 
 /// The words of [`Launch::early`], in the order of the assembly.
 fn early_words() -> [u64; 6] {
-    // At EL1 a CPU may have no EL2, whose registers cannot be read.
+    // A CPU at EL1 may lack EL2, whose registers cannot be read then.
     let at_el2 = CurrentEL.read(CurrentEL::EL) == 2;
     let (hcr, mdcr) = if at_el2 { (HCR_EL2.get(), MDCR_EL2.get()) } else { (0, 0) };
     let launch_base = Aarch64::KERNEL_BASE.get();
     [SCTLR_EL1.get(), TCR_EL1.get(), MAIR_EL1.get(), hcr, mdcr, launch_base]
 }
 
-/// Starts the CPU with this affinity; returns whether firmware does.
+/// Starts the CPU with this affinity; returns whether firmware accepted.
 pub(super) fn start(mpidr: u64, launch: &'static Launch) -> bool {
     let Some(conduit) = MachineInfo::noted().psci else { return false };
     for (word, value) in launch.early.iter().zip(early_words()) {
         word.store(value, Ordering::Relaxed);
     }
     let at = VirtAddr::new(core::ptr::from_ref(launch).expose_provenance() as u64);
-    // It is read past the caches.
+    // The started CPU reads the launch without caches.
     if let Some(bytes) = VirtRange::new(at, size_of::<Launch>() as u64) {
         Aarch64::clean_cache(bytes);
     }
@@ -56,7 +56,7 @@ pub(super) fn start(mpidr: u64, launch: &'static Launch) -> bool {
     psci::cpu_on(conduit, cpu::affinity(mpidr), enter, physical(at).get())
 }
 
-/// On the CPU's own stack.
+/// Runs on the CPU's own stack.
 extern "C" fn arrived(launch: &'static Launch) -> ! {
     Aarch64::enter(launch.area);
     Aarch64::set_up();

@@ -1,8 +1,8 @@
-//! From the early page tables to the kernel's own, which may have another granule.
+//! Switches from the early page tables to the kernel's own, which may have another granule.
 //!
-//! The granule of a table cannot change under the code that it translates. So the change is made from
-//! the identity map of TTBR0, whose granule stays, with the walks of TTBR1 turned off (Arm ARM D8.14.1:
-//! break, then make); in the end it is TTBR0's walks that are off, and the lower half faults.
+//! The granule of a table cannot change under the code that it translates. So the code changes it from the identity
+//! map of TTBR0, whose granule stays, with the walks of TTBR1 turned off (Arm ARM D8.14.1: break, then make); at the
+//! end it turns the walks of TTBR0 off, and the lower half faults.
 
 // UNSAFETY: changes the page tables.
 #![expect(unsafe_code)]
@@ -27,7 +27,7 @@ const OFF0: u64 = EPD0::DisableTTBR0Walks.value;
 ///
 /// # Safety
 ///
-/// As for that.
+/// Those of [`Cpu::switch`](crate::contract::Cpu::switch).
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn switch(
     root: PhysAddr,
@@ -39,7 +39,7 @@ pub(super) unsafe extern "C" fn switch(
         "adr x10, 2f",
         "sub x10, x10, x9",
         "br x10",
-        // In the identity map: TTBR1 off, its translations forgotten, the new root and granule.
+        // In the identity map: turn TTBR1 off, drop its translations, set the new root and granule.
         "2: mrs x11, tcr_el1",
         "orr x12, x11, #{off1}",
         "msr tcr_el1, x12",
@@ -59,7 +59,7 @@ pub(super) unsafe extern "C" fn switch(
         "adr x10, 3f",
         "add x10, x10, x9",
         "br x10",
-        // In the new tables: the lower half off.
+        // In the new tables: turn the lower half off.
         "3: orr x11, x11, #{off0}",
         "msr tcr_el1, x11",
         "msr ttbr0_el1, xzr",

@@ -1,10 +1,10 @@
-//! What ESR_ELx says about an exception (Arm ARM D17.2.37).
+//! Decodes ESR_ELx, the cause of an exception (Arm ARM D17.2.37).
 
-/// A data abort of the kernel's own.
+/// A data abort in the kernel.
 pub const DATA_ABORT: u64 = 0x25;
-/// An instruction abort of the kernel's own.
+/// An instruction abort in the kernel.
 pub const INSTRUCTION_ABORT: u64 = 0x21;
-/// An instruction that the CPU does not have, or does not know the reason.
+/// An unknown reason, for example an instruction that the CPU does not have.
 pub const UNKNOWN: u64 = 0x00;
 
 /// The exception class.
@@ -15,7 +15,7 @@ pub const fn class(syndrome: u64) -> u64 {
 /// Whether the exception was an abort that left the address in FAR_ELx.
 pub const fn has_address(syndrome: u64) -> bool {
     let abort = matches!(class(syndrome), 0x20 | 0x21 | 0x24 | 0x25);
-    // FnV: the address is not valid. It means something for external aborts only.
+    // FnV: the address is not valid. The bit has this meaning for external aborts only.
     let external = syndrome & 0x3f == 0x10;
     abort && !(external && syndrome & 1 << 10 != 0)
 }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn an_external_abort_may_not_know_its_address() {
+    fn an_external_abort_may_have_no_address() {
         assert!(has_address(0x9600_0010));
         assert!(!has_address(0x9600_0410));
         assert!(!has_address(0xf200_0001));

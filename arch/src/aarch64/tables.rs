@@ -1,6 +1,6 @@
 //! The exception vectors and the stacks that traps run on.
 
-// UNSAFETY: tells the CPU where its vectors and trap stacks are.
+// UNSAFETY: sets the CPU's vectors and trap stacks.
 #![expect(unsafe_code)]
 
 use super::frame::TrapFrame;
@@ -14,13 +14,13 @@ use hotmem_paging::addr::VirtAddr;
 /// The tops of the stacks of traps that interrupt the kernel, and of those that interrupt another trap.
 type TrapStacks = [VirtAddr; Aarch64::TRAP_STACKS.len()];
 
-/// What a CPU needs to take traps: on aarch64 all of it is in registers.
+/// What a CPU needs to take traps: on aarch64, only registers.
 #[derive(Debug, Default)]
 pub struct CpuTables(());
 
 impl contract::CpuTables<TrapStacks> for CpuTables {
     unsafe fn load(&'static mut self, stacks: Option<TrapStacks>) {
-        // The vectors are entry code for every exception, and stay.
+        // The vectors have entry code for every exception, and are never freed.
         VBAR_EL1.set(trap::vectors());
         barrier::isb(barrier::SY);
         let Some([first, nested]) = stacks else {
@@ -29,11 +29,11 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
             unsafe {
                 asm!("msr spsel, #1", "mov {}, sp", "msr spsel, #0", out(reg) sp, options(nomem, nostack))
             };
-            // A trap of a trap overwrites the frames of the first, and is reported all the same.
+            // A trap of a trap overwrites the frames of the first, and is still reported.
             return TPIDR_EL1.set(sp);
         };
-        // SAFETY: no trap is being handled, so nothing is on SP_ELx; by the caller's promise the
-        // stacks are there for traps.
+        // SAFETY: no trap is being handled, so SP_ELx holds no frames; by the contract of `load` the stacks are for
+        // traps only.
         unsafe {
             asm!("msr spsel, #1", "mov sp, {}", "msr spsel, #0", in(reg) first.get(), options(nostack))
         };

@@ -1,5 +1,5 @@
-//! The generic timer (Arm ARM D12.2): at EL1 the virtual one, which every hypervisor leaves to its guests; at EL2 that
-//! of EL2, which has the names of EL1's physical timer there (HCR_EL2.E2H).
+//! The generic timer (Arm ARM D12.2): at EL1 the virtual timer, which every hypervisor leaves to its guests; at EL2
+//! the EL2 timer, which is accessed there by the names of EL1's physical timer (HCR_EL2.E2H).
 
 use super::{Aarch64, cpu};
 use crate::contract::Clock;
@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering;
 const EL2_PHYSICAL: u32 = 26;
 const VIRTUAL: u32 = 27;
 
-/// Control: the timer counts, and its interrupt is not masked.
+/// Control: the timer is enabled, and its interrupt is not masked.
 const ENABLE: u64 = 1;
 
 fn is_at_el2() -> bool {
@@ -25,7 +25,7 @@ pub(super) fn interrupt() -> u32 {
     if is_at_el2() { EL2_PHYSICAL } else { VIRTUAL }
 }
 
-/// Has it ask for an interrupt in so many ticks of the clock, or for none.
+/// Has the timer interrupt after `ticks` of the clock, or turns it off, by `control`.
 fn set(ticks: u64, control: u64) {
     if is_at_el2() {
         CNTP_TVAL_EL0.set(ticks);
@@ -34,24 +34,24 @@ fn set(ticks: u64, control: u64) {
         CNTV_TVAL_EL0.set(ticks);
         CNTV_CTL_EL0.set(control);
     }
-    // The line follows before the interrupt is finished.
+    // The interrupt line changes before the interrupt is finished.
     barrier::isb(barrier::SY);
 }
 
-/// Has it interrupt this CPU so many times in a second.
+/// Has the timer interrupt this CPU `hertz` times a second.
 pub(super) fn start(hertz: u64) {
     let ticks = (Aarch64::timestamp_hertz() / hertz.max(1)).clamp(1, i32::MAX as u64);
     cpu::area().timer.store(ticks, Ordering::Relaxed);
     set(ticks, ENABLE);
 }
 
-/// Stops it.
+/// Stops the timer.
 pub(super) fn stop() {
     cpu::area().timer.store(0, Ordering::Relaxed);
     set(0, 0);
 }
 
-/// Called by its interrupt: has the next one come, unless it was stopped.
+/// The timer's interrupt handler: starts the next period, unless the timer was stopped.
 pub(super) fn go_on() {
     let ticks = cpu::area().timer.load(Ordering::Relaxed);
     set(ticks, if ticks == 0 { 0 } else { ENABLE });

@@ -1,7 +1,7 @@
 //! Dropping stale translations on aarch64 (Arm ARM D8.14, "TLB maintenance").
 //!
-//! Entries only ever go from invalid to valid and from valid to invalid, with a flush in between, which
-//! is what break-before-make asks for (Arm ARM D8.14.1): the walker refuses to map over a leaf.
+//! Entries only change from invalid to valid and from valid to invalid, with a flush in between, as
+//! break-before-make demands (Arm ARM D8.14.1): the walker refuses to map over a leaf.
 
 // UNSAFETY: vouches for what the invalidation instructions do.
 #![expect(unsafe_code)]
@@ -29,21 +29,21 @@ impl CpuTlb for BroadcastTlb {
     }
 }
 
-// SAFETY: by `new`'s contract the inner shareable domain has all caches there are. VAAE1IS drops, for
-// any ASID, the leaf of its address at whatever level and the cached tables on the way to it, in
-// EL1&0 or, with E2H and TGE set, in EL2&0 (Arm ARM C5.5); VMALLE1IS drops everything. The DSB before
-// orders the stores that cleared entries, the one behind waits until every CPU is done.
+// SAFETY: by `new`'s contract the inner shareable domain contains every cache of these tables. VAAE1IS drops, for
+// any ASID, the leaf of its address at every level and the cached tables that lead to it, in EL1&0 or, with E2H and
+// TGE set, in EL2&0 (Arm ARM C5.5); VMALLE1IS drops everything. The DSB before orders the stores that cleared
+// entries; the DSB after waits until every CPU is done.
 unsafe impl Tlb for BroadcastTlb {
     fn publish(&self) {
         barrier::dsb(barrier::ISHST);
-        // Keeps this CPU's own next access from having been translated before the stores (Arm ARM D8.14.2).
+        // Without this barrier, this CPU's next access may have been translated before the stores (Arm ARM D8.14.2).
         barrier::isb(barrier::SY);
     }
 
     fn flush(&self, ranges: &[VirtRange]) -> Result<(), NotFlushed> {
         barrier::dsb(barrier::ISHST);
         match few_pages(ranges, PAGE) {
-            // SAFETY: dropping cached translations never makes a right one wrong.
+            // SAFETY: dropping cached translations never makes a valid one wrong.
             None => unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) },
             Some(pages) => pages.for_each(|page| {
                 // Bits 43..0 are bits 55..12 of the address, whatever the granule.

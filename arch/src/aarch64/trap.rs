@@ -1,13 +1,13 @@
-//! Traps: what the entry code saves, how it gets to Rust, and who handles it.
+//! Traps: the registers that the entry code saves, the way to Rust, and the handler.
 //!
 //! ```text
 //!   the kernel runs on SP_EL0 --> vectors 0..3: on SP_ELx, save all registers --> dispatch(frame)
 //!   a trap of a trap          --> vectors 4..7: the same on the stack in TPIDR_EL1
-//!      --> a faulting probe is resumed at its answer; anything else goes to the kernel's handler
+//!      --> a probe that faults returns 0; anything else goes to the kernel's handler
 //! ```
 //!
-//! So a stack that overflows is never the one on which that is reported. With HCR_EL2.{E2H, TGE} set,
-//! all of it holds at EL2, too: the names `*_EL1` are then EL2's registers.
+//! So a stack overflow is never reported on the stack that overflowed. With HCR_EL2.{E2H, TGE} set, all of this also
+//! holds at EL2: the names `*_EL1` are then EL2's registers.
 
 // UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
 #![expect(unsafe_code)]
@@ -17,7 +17,7 @@ use super::{cpu, probe, semihosting};
 use crate::common::trap::HandlerSlot;
 use core::arch::global_asm;
 
-/// What the kernel does about a trap.
+/// The kernel's trap handler.
 pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Called by the entry code with interrupts off.
@@ -35,13 +35,13 @@ unsafe extern "C" {
     static hotmem_vectors: u8;
 }
 
-/// Where the vectors are.
+/// The address of the vectors.
 pub(super) fn vectors() -> u64 {
     (&raw const hotmem_vectors).addr() as u64
 }
 
-// A vector has room for 32 instructions; x0 is kept in TPIDRRO_EL0 while the stack is changed, which no
-// unprivileged code is there to read.
+// A vector has room for 32 instructions; x0 is kept in TPIDRRO_EL0 while the stack is changed: there is no
+// unprivileged code that could read it.
 global_asm!(
     r#"
     .macro hotmem_vector number, nested

@@ -1,4 +1,4 @@
-//! What several architectures share.
+//! Code that several architectures share.
 
 #[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64", target_arch = "powerpc64"))]
 pub(crate) mod cache;

@@ -1,4 +1,4 @@
-//! Memory accesses that may fault: the result is then an error, not a dead kernel.
+//! Memory accesses that may fault: a fault becomes an error, not a panic.
 
 // UNSAFETY: deliberate accesses to arbitrary addresses.
 #![expect(unsafe_code)]
@@ -7,11 +7,11 @@ use crate::contract::Probe;
 use crate::current::Arch;
 use hotmem_paging::addr::VirtAddr;
 
-/// The access was not allowed, or there is no translation, or nothing responds there.
+/// The access is not allowed, or there is no translation, or no device or memory responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
 
-/// What a probe tells by the number it returns.
+/// The outcome of a probe, from the number it returns.
 fn outcome(done: u64) -> Result<(), Fault> {
     if done == 1 { Ok(()) } else { Err(Fault) }
 }
@@ -32,8 +32,8 @@ pub fn probe_read(address: VirtAddr) -> Result<u64, Fault> {
 ///
 /// # Safety
 ///
-/// If the address is writable, `value` may be there: it is what the memory holds already, or only the caller
-/// uses it.
+/// If the address is writable, storing `value` there is harmless: the memory holds that value already, or only the
+/// caller uses it.
 ///
 /// # Errors
 ///
@@ -43,7 +43,7 @@ pub unsafe fn probe_write(address: VirtAddr, value: u64) -> Result<(), Fault> {
     outcome(unsafe { Arch::store(address.get(), value) })
 }
 
-/// The address of the function that [`probe_execute`] may be sent to by another address.
+/// The address of the function that [`probe_execute`] may reach through another mapping.
 pub fn executable() -> VirtAddr {
     VirtAddr::new(Arch::executed as *const () as u64)
 }
@@ -58,7 +58,7 @@ pub fn executable() -> VirtAddr {
 ///
 /// [`Fault`] if it cannot be executed.
 pub unsafe fn probe_execute(address: VirtAddr) -> Result<(), Fault> {
-    // SAFETY: the code that is executed, if any, is `executed`; a fetch that faults returns 0.
+    // SAFETY: the only code that can run is `executed`; a fetch that faults returns 0.
     outcome(unsafe { Arch::execute(address.get(), Arch::FETCHING) })
 }
 
@@ -72,20 +72,20 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     use crate::x86_64::X86_64 as Native;
 
-    /// Faults take a kernel's trap handler, which the QEMU suite has; what is allowed works on any host.
+    /// A fault needs a kernel's trap handler, so the QEMU suite tests faults; allowed accesses work on any host.
     #[test]
     fn accesses_that_do_not_fault_are_made() {
         let (mut word, mut read) = (0x1234_5678_9abc_def0_u64, 0);
         let at = (&raw mut word).expose_provenance() as u64;
-        // SAFETY: both words are this test's.
+        // SAFETY: both words belong to this test.
         assert_eq!(unsafe { Native::load(at, &raw mut read) }, 1);
         assert_eq!(read, 0x1234_5678_9abc_def0);
-        // SAFETY: the word is this test's.
+        // SAFETY: the word belongs to this test.
         assert_eq!(unsafe { Native::store(at, 7) }, 1);
         // SAFETY: as above.
         assert_eq!(unsafe { (&raw const word).read_volatile() }, 7);
         let executed = Native::executed as *const () as u64;
-        // SAFETY: the address is the function's own.
+        // SAFETY: this is the address of the function itself.
         assert_eq!(unsafe { Native::execute(executed, Native::FETCHING) }, 1);
     }
 }

@@ -10,9 +10,9 @@ use hotmem_paging::{Attr, MapError, Mapper, Mapping, PteFormat, Tables};
 use std::sync::Arc;
 use std::vec::Vec;
 
-/// Where the root is.
+/// The address of the root.
 pub(crate) const ROOT: u64 = 0x1_0000;
-/// The tables of a test are taken from here on, in the order they are needed.
+/// A test's tables are allocated from here, in the order they are needed.
 const FRAMES: u64 = 0x10_0000;
 
 type Mmu<F> = Arc<SoftMmu<F>>;
@@ -47,7 +47,7 @@ impl<F: PteFormat> Rig<F> {
     }
 }
 
-/// Random mappings agree with the model, and one that runs out of frames leaves no trace.
+/// Random mappings agree with the model, and a mapping that runs out of frames leaves no trace.
 pub(crate) fn storms<F: PteFormat>(seeds: u64) {
     for seed in 0..seeds {
         storm::<F, Virtual>(seed, 120);

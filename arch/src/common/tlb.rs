@@ -1,11 +1,12 @@
-//! What to drop page by page, and what all at once.
+//! The choice between dropping translations page by page and dropping all at once.
 
 use hotmem_paging::addr::{VirtAddr, VirtRange};
 
-/// More pages than this are cheaper to drop all at once.
-const FEW: u64 = 32;
+/// With more pages than this it is cheaper to drop everything.
+const MAX_PAGES: u64 = 32;
 
-/// The pages of `page` bytes that `ranges` touch, or `None` if they are so many that dropping everything is cheaper.
+/// The pages of `page` bytes that `ranges` touch, or `None` if there are so many that dropping everything is
+/// cheaper.
 pub(crate) fn few_pages(
     ranges: &[VirtRange],
     page: u64,
@@ -16,7 +17,7 @@ pub(crate) fn few_pages(
     };
     let few = ranges.iter().try_fold(0_u64, |sum, range| {
         let (_, pages) = split(range);
-        sum.checked_add(pages).filter(|sum| *sum <= FEW)
+        sum.checked_add(pages).filter(|sum| *sum <= MAX_PAGES)
     });
     few?;
     Some(ranges.iter().flat_map(move |range| {

@@ -1,12 +1,12 @@
 //! The function that the kernel installs for traps.
 
-// UNSAFETY: turns a pointer back into the function that it was made of.
+// UNSAFETY: turns a pointer back into the function that it was made from.
 #![expect(unsafe_code)]
 
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// Where an architecture keeps the kernel's handler of traps with frames of type `F`.
+/// Holds the kernel's handler of traps with frames of type `F`.
 #[derive(Debug)]
 pub(crate) struct HandlerSlot<F> {
     /// Null until a handler is installed.
@@ -33,7 +33,7 @@ impl<F> HandlerSlot<F> {
         if handler.is_null() {
             return false;
         }
-        // SAFETY: only `set` stores into `pointer`, and it stores a function of this very type.
+        // SAFETY: only `set` stores into `pointer`, and it stores a function of this type.
         let handler = unsafe { core::mem::transmute::<*mut (), fn(&mut F)>(handler) };
         handler(frame);
         true

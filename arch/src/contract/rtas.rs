@@ -1,18 +1,18 @@
-//! Firmware's functions, where a device tree names them.
+//! Firmware functions that a device tree names.
 
 use core::convert::Infallible;
 
-/// Firmware did not take the call.
+/// Firmware did not accept the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRtas;
 
-/// The functions of firmware that a device tree names (run-time abstraction services; LoPAR, chapter 7). There is one value at most: calls exchange data by memory
-/// of their own.
+/// The functions of firmware that a device tree names (run-time abstraction services; LoPAR, chapter 7). There is at
+/// most one value, since calls exchange data through one memory area.
 pub trait Rtas: Sized {
     /// The functions, for the first caller; `None` for later ones, and where firmware lacks them.
     fn take() -> Option<Self>;
 
-    /// Calls the function `token` with 32-bit cells, and fills in its results, of which the first is a status.
+    /// Calls the function `token` with 32-bit cells, and fills in its results; the first result is a status.
     ///
     /// # Errors
     ///
@@ -22,7 +22,7 @@ pub trait Rtas: Sized {
     /// The memory at [`buffer_address`](Self::buffer_address).
     fn buffer(&mut self) -> &mut [u8];
 
-    /// The physical address of the buffer, as calls want it.
+    /// The physical address of the buffer, in the form that calls take.
     fn buffer_address(&self) -> u32;
 }
 

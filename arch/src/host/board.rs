@@ -1,4 +1,4 @@
-//! Interrupt lines, the serial line, and how the machine ended.
+//! Interrupt lines, the serial line, and the machine's exit.
 
 use super::std::collections::{BTreeMap, VecDeque};
 use super::std::vec::Vec;
@@ -12,11 +12,11 @@ pub(super) const INPUTS: u32 = 64;
 /// An input of the interrupt controller.
 #[derive(Clone, Copy, Debug, Default)]
 struct Input {
-    /// How it was connected: its slot, and whether it is level-triggered.
+    /// Its slot, and whether it is level-triggered; `None` until it is connected.
     connected: Option<(usize, Trigger)>,
     masked: bool,
     active: bool,
-    /// It became active, and was not claimed since.
+    /// It became active, and has not been claimed since.
     changed: bool,
 }
 
@@ -31,25 +31,25 @@ impl Input {
     }
 }
 
-/// What both sides of the machine change.
+/// The state that the test and the CPU share.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     inputs: BTreeMap<u32, Input>,
-    /// Exceptions that come from outside, and did not come yet.
+    /// Exceptions from outside that the CPU has not taken yet.
     pub(super) exceptions: VecDeque<Trap>,
     /// Whether the timer of the CPU was started.
     pub(super) timer_runs: bool,
-    /// The timer interrupts, and was not claimed since.
+    /// The timer interrupts, and has not been claimed since.
     pub(super) timer_rang: bool,
     /// How often the machine has changed.
     pub(super) changes: u64,
     pub(super) typed: VecDeque<u8>,
     pub(super) interrupts_on_receive: bool,
     pub(super) written: Vec<u8>,
-    /// How much of what was written a test has seen.
+    /// Bytes of `written` that a test has seen.
     pub(super) seen: usize,
     pub(super) ended: Option<Exit>,
-    /// The CPU's thread is gone.
+    /// The CPU's thread has ended.
     pub(super) died: bool,
 }
 
@@ -60,7 +60,7 @@ impl Board {
         input.active = active;
     }
 
-    /// A line that is active for a moment.
+    /// Makes a line active for a moment.
     pub(super) fn pulse(&mut self, gsi: u32) {
         self.set_line(gsi, true);
         self.set_line(gsi, false);
@@ -76,7 +76,7 @@ impl Board {
         self.inputs.entry(gsi).or_default().masked = masked;
     }
 
-    /// The slot of the input that interrupts, which has the CPU's attention now.
+    /// Claims the input that interrupts; returns its slot.
     pub(super) fn claim(&mut self, gsi: u32) -> Option<usize> {
         let input = self.inputs.get_mut(&gsi).filter(|input| input.interrupts())?;
         input.changed = false;

@@ -1,6 +1,6 @@
-//! The serial line, whose other end a test holds.
+//! The serial line; a test holds its other end.
 
-// UNSAFETY: implements a trait that asks for promises, which nothing here needs.
+// UNSAFETY: implements a trait with safety contracts, none of which this code needs.
 #![expect(unsafe_code)]
 
 use super::machine::{CONSOLE_LINE, own};

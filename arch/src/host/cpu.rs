@@ -1,6 +1,6 @@
 //! The CPU: a thread of the host.
 
-// UNSAFETY: vouches for the fake TLB, and writes where probes are told to.
+// UNSAFETY: implements the fake TLB, and writes where probes point.
 #![expect(unsafe_code)]
 
 use super::Host;
@@ -20,7 +20,7 @@ use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{NotFlushed, Tlb};
 
 thread_local! {
-    /// Whether this CPU lets interrupts in.
+    /// Whether this CPU has interrupts enabled.
     static ENABLED: Cell<bool> = const { Cell::new(false) };
     /// This CPU's number.
     static NUMBER: Cell<usize> = const { Cell::new(0) };
@@ -28,7 +28,7 @@ thread_local! {
 
 /// Ticks of the clock in a second.
 const HERTZ: u64 = 1_000_000_000;
-/// Ticks from one look at the clock to the next.
+/// Ticks that pass between two reads of the clock.
 const STEP: u64 = 1000;
 
 /// Takes a trap as a CPU does, with interrupts off.
@@ -61,7 +61,7 @@ impl Cpu for Host {
         thread::yield_now();
     }
 
-    /// The host's caches are coherent with all that reads its memory.
+    /// The host's caches are coherent with every reader of its memory.
     fn clean_cache(_range: VirtRange) {}
 
     fn enable_interrupts() {
@@ -113,7 +113,7 @@ impl Cpu for Host {
     }
 }
 
-/// There is one.
+/// The machine has one CPU.
 impl Cpus for Host {}
 
 impl Addressing for Host {
@@ -126,7 +126,8 @@ impl Addressing for Host {
     }
 }
 
-/// A register is the device's; firmware's byte code uses memory that it calls registers, too.
+/// Accesses registers through the device, and memory directly: firmware's byte code also uses memory that it calls
+/// registers.
 impl Mmio for Host {
     unsafe fn load_register<T: Register>(at: *const T) -> T {
         let (machine, bytes) = (own(), size_of::<T>() as u32);
@@ -145,7 +146,7 @@ impl Mmio for Host {
             // SAFETY: by the contract of this function.
             return unsafe { at.write_volatile(value) };
         };
-        // Without a device nobody hears it.
+        // Without a device the store has no effect.
         let _ = machine.access(|device| {
             device.store(register, bytes, value.bits());
             Ok(())
@@ -181,7 +182,7 @@ impl Io for Host {
     }
 }
 
-/// The word at `address`, if it may be used for `attr`.
+/// The word at `address`, if the tables allow accesses with `attr`.
 fn word(address: u64, attr: Attr) -> Option<NonNull<u64>> {
     let word = VirtRange::new(VirtAddr::new(address), 8)?;
     let machine = own();
@@ -194,16 +195,17 @@ fn word(address: u64, attr: Attr) -> Option<NonNull<u64>> {
 impl Probe for Host {
     unsafe extern "C" fn load(address: u64, value: *mut u64) -> u64 {
         let Some(word) = word(address, Attr::empty()) else { return 0 };
-        // SAFETY: the word is memory of the machine's.
+        // SAFETY: the word is memory of the machine.
         let found = unsafe { word.read_volatile() };
-        // SAFETY: the caller says so.
+        // SAFETY: by the contract of this function `value` can be written.
         unsafe { value.write(found) };
         1
     }
 
     unsafe extern "C" fn store(address: u64, value: u64) -> u64 {
         let Some(word) = word(address, Attr::WRITE) else { return 0 };
-        // SAFETY: the word is memory of the machine's, and the caller says that the value may be there.
+        // SAFETY: the word is memory of the machine, and by the contract of this function the value may be stored
+        // there.
         unsafe { word.write_volatile(value) };
         1
     }
@@ -218,7 +220,7 @@ impl Probe for Host {
     }
 }
 
-/// What a host's CPU keeps of the tables.
+/// The translations that a host's CPU caches.
 #[derive(Debug)]
 pub struct HostTlb(());
 
@@ -230,7 +232,7 @@ impl CpuTlb for HostTlb {
     }
 }
 
-// SAFETY: there is one CPU, which forgets at once what it kept of the range.
+// SAFETY: there is one CPU, and it drops its cached translations of the range at once.
 unsafe impl Tlb for HostTlb {
     fn publish(&self) {}
 

@@ -1,4 +1,4 @@
-//! The interrupt controller: an I/O APIC without registers that anybody looks at.
+//! The interrupt controller: an I/O APIC whose registers have no function.
 
 use super::board::INPUTS;
 use super::machine::own;
@@ -53,7 +53,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         Err(NoCpu(hardware))
     }
 
-    /// It interrupts when the test [says so](super::Machine::ring_timer).
+    /// The timer interrupts when the test [rings it](super::Machine::ring_timer).
     fn start_timer(&self, _hertz: u64) {
         own().change(|board| board.timer_runs = true);
     }

@@ -1,4 +1,4 @@
-//! The kernel's address space on the host: that of x86_64, whose tables it has, in smaller pieces.
+//! The kernel's address space on the host: that of x86_64, whose table format it uses, with smaller sections.
 
 use super::Host;
 use crate::contract::Layout;
@@ -7,7 +7,7 @@ use hotmem_paging::addr::{PhysAddr, VirtAddr};
 
 impl Layout for Host {
     const PAGE_SHIFT: u32 = X86_64::PAGE_SHIFT;
-    /// A test fills the memory that it plugs.
+    /// Small, since a test fills the memory that it plugs.
     const SECTION_SHIFT: u32 = 24;
     const LINEAR_BASE: VirtAddr = X86_64::LINEAR_BASE;
     const VMEMMAP_BASE: VirtAddr = X86_64::VMEMMAP_BASE;

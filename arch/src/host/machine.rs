@@ -1,4 +1,4 @@
-//! The machine as a test holds it.
+//! The machine, as a test controls it.
 
 // UNSAFETY: copies bytes into the fake memory.
 #![expect(unsafe_code)]
@@ -18,19 +18,19 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
-/// The console's interrupt.
+/// The interrupt line of the console.
 pub(super) const CONSOLE_LINE: u8 = 4;
 /// Bytes of the CPU's own stack.
 const STACK: usize = 16 << 20;
-/// How long a kernel may take before a test gives up; it takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The time that a kernel may take before a test fails; it usually takes milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 thread_local! {
-    /// The machine whose CPU this thread is.
+    /// The machine that this thread is the CPU of.
     static OWN: OnceCell<Arc<Machine>> = const { OnceCell::new() };
 }
 
-/// What is reached by ports, PCI configuration space, and registers in memory.
+/// A device that is accessed by ports, PCI configuration space, and registers in memory.
 pub trait Device: Send {
     /// Reads `bytes` bytes at `place`.
     ///
@@ -57,17 +57,17 @@ pub trait Device: Send {
         let _ = (at, bytes, value);
     }
 
-    /// The interrupt line of the device, and whether it is active now.
+    /// The interrupt line of the device, and whether the line is active now.
     fn line(&self) -> (u32, bool);
 }
 
-/// The machine whose CPU this thread is.
+/// The machine that this thread is the CPU of.
 pub(super) fn own() -> Arc<Machine> {
     let own = OWN.with(|own| own.get().cloned());
-    own.unwrap_or_else(|| panic!("this thread is the CPU of no machine"))
+    own.unwrap_or_else(|| panic!("this thread is not a machine's CPU"))
 }
 
-/// Held by the thread of a CPU: its end is noticed, whatever that is.
+/// Held by the thread of a CPU: its drop reports every end of the thread.
 struct Ending(Arc<Machine>);
 
 impl Drop for Ending {
@@ -81,7 +81,7 @@ impl Drop for Ending {
 pub struct Machine {
     memory: Mutex<Memory>,
     board: Mutex<Board>,
-    /// Something on the board changed.
+    /// The board changed.
     changed: Condvar,
     device: OnceLock<Arc<Mutex<dyn Device>>>,
     ticks: AtomicU64,
@@ -99,16 +99,16 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Machine {
-    /// A machine that has nothing yet, and is off.
+    /// A machine without memory and devices, turned off.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Plugs memory full of garbage.
+    /// Plugs memory that holds garbage.
     ///
     /// # Panics
     ///
-    /// If there is some already, or the range is not whole pages.
+    /// If memory is there already, or the range is not whole pages.
     pub fn plug(&self, range: PhysRange) {
         self.memory().plug(range, false);
     }
@@ -122,11 +122,11 @@ impl Machine {
         self.memory().plug(range, true);
     }
 
-    /// Takes out memory that was plugged in one piece.
+    /// Unplugs memory that was plugged in one piece.
     ///
     /// # Panics
     ///
-    /// If it was not, or the CPU still translates to it.
+    /// If the range was not plugged in one piece, or the CPU still translates to it.
     pub fn unplug(&self, range: PhysRange) {
         self.memory().unplug(range);
     }
@@ -135,29 +135,29 @@ impl Machine {
     ///
     /// # Panics
     ///
-    /// If some of that is no memory.
+    /// If part of the range is not memory.
     pub fn write(&self, at: PhysAddr, bytes: &[u8]) {
         let memory = self.memory();
         for (offset, &byte) in (0..).zip(bytes) {
             let at = at.add(offset);
-            let Some(pointer) = memory.byte(at) else { panic!("nothing is at {at}") };
-            // SAFETY: the byte is memory of this machine's, whose kernel does not use it, as the caller says.
+            let Some(pointer) = memory.byte(at) else { panic!("no memory at {at}") };
+            // SAFETY: the byte is memory of this machine, and the caller writes before the kernel uses it.
             unsafe { pointer.write_volatile(byte) };
         }
     }
 
-    /// Makes the CPU one without something that the kernel needs; the first call counts.
+    /// Makes the CPU lack a feature that the kernel needs; only the first call counts.
     pub fn lack(&self, what: &'static str) {
         self.missing.get_or_init(|| what);
     }
 
-    /// Puts the device in; the first call counts.
+    /// Attaches the device; only the first call counts.
     pub fn attach<D: Device + 'static>(&self, device: &Arc<Mutex<D>>) {
         let device: Arc<Mutex<dyn Device>> = Arc::<Mutex<D>>::clone(device);
         self.device.get_or_init(|| device);
     }
 
-    /// Does something to the device, whose line may change by that.
+    /// Calls `act` with the device; the device's line may change by that.
     pub fn act<D: Device + ?Sized, R>(
         &self,
         device: &Mutex<D>,
@@ -170,22 +170,22 @@ impl Machine {
         result
     }
 
-    /// Makes an interrupt line active or not.
+    /// Makes an interrupt line active or inactive.
     pub fn set_line(&self, gsi: u32, active: bool) {
         self.change(|board| board.set_line(gsi, active));
     }
 
-    /// Has the CPU take an exception as soon as it lets interrupts in.
+    /// Has the CPU take an exception as soon as it enables interrupts.
     pub fn raise(&self, exception: Trap) {
         self.change(|board| board.exceptions.push_back(exception));
     }
 
-    /// Has the CPU's timer interrupt once, if it runs, and waits until the CPU has taken that: what a test types
-    /// next is read when the handler is done. Returns whether the timer runs.
+    /// Has the CPU's timer interrupt once, if it runs, and waits until the CPU has taken the interrupt: input that a
+    /// test types next is read after the handler has returned. Returns whether the timer runs.
     ///
     /// # Panics
     ///
-    /// If the kernel ends before, or takes too long.
+    /// If the kernel exits before, or takes too long.
     #[track_caller]
     pub fn ring_timer(&self) -> bool {
         let runs = self.change(|board| {
@@ -211,7 +211,7 @@ impl Machine {
     ///
     /// # Panics
     ///
-    /// If the host has no thread for it.
+    /// If the host cannot create the thread.
     pub fn power_on(self: &Arc<Self>, main: impl FnOnce() + Send + 'static) {
         let machine = Arc::clone(self);
         let cpu = move || {
@@ -222,14 +222,15 @@ impl Machine {
             main();
         };
         let started = thread::Builder::new().name("cpu".into()).stack_size(STACK).spawn(cpu);
-        assert!(started.is_ok(), "no thread for a CPU");
+        assert!(started.is_ok(), "the host cannot create a thread for the CPU");
     }
 
-    /// Waits until the kernel has written `text`. Returns what it wrote since the last wait, up to that.
+    /// Waits until the kernel has written `text`. Returns what the kernel wrote after the last wait, up to and with
+    /// `text`.
     ///
     /// # Panics
     ///
-    /// If it ends before, or takes too long.
+    /// If the kernel exits before, or takes too long.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
         let find = |board: &mut Board| {
@@ -241,32 +242,33 @@ impl Machine {
             board.seen += end;
             Some(found)
         };
-        self.wait(find).unwrap_or_else(|| panic!("\"{text}\" was not written; {}", self.story()))
+        self.wait(find)
+            .unwrap_or_else(|| panic!("\"{text}\" was not written by the kernel; {}", self.story()))
     }
 
-    /// Waits until the kernel leaves the machine. Returns how.
+    /// Waits until the kernel leaves the machine. Returns the exit.
     ///
     /// # Panics
     ///
-    /// If it ends by a panic of the host's, or takes too long.
+    /// If the CPU's thread panics, or the kernel takes too long.
     #[track_caller]
     pub fn wait_for_exit(&self) -> Exit {
         let exit = self.wait(|board| board.ended);
-        exit.unwrap_or_else(|| panic!("the kernel did not leave; {}", self.story()))
+        exit.unwrap_or_else(|| panic!("the kernel did not leave the machine; {}", self.story()))
     }
 
-    /// Waits until `find` finds something in the device, whose every access it sees.
+    /// Waits until `find` returns a value for the device; `find` runs after every access.
     ///
     /// # Panics
     ///
-    /// If the kernel ends before, or takes too long.
+    /// If the kernel exits before, or takes too long.
     #[track_caller]
     pub fn wait_for_device<D: Device + ?Sized, R>(
         &self,
         device: &Mutex<D>,
         mut find: impl FnMut(&mut D) -> Option<R>,
     ) -> R {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let changes = self.board().changes;
             if let Some(found) = find(&mut lock(device)) {
@@ -274,11 +276,11 @@ impl Machine {
             }
             let changed = self.wait(|board| (board.changes != changes).then_some(()));
             let goes_on = changed.is_some() && Instant::now() < deadline;
-            assert!(goes_on, "the device did not become what was waited for; {}", self.story());
+            assert!(goes_on, "the device did not reach the awaited state; {}", self.story());
         }
     }
 
-    /// What the kernel wrote so far.
+    /// The kernel's console output so far.
     pub fn written(&self) -> String {
         String::from_utf8_lossy(&self.board().written).into_owned()
     }
@@ -288,9 +290,9 @@ impl Machine {
         format!("it ended by {end:?} and wrote:\n{}", self.written())
     }
 
-    /// Waits for `find` to find something. `None` if the CPU's thread is gone, or it takes too long.
+    /// Waits until `find` returns a value. Returns `None` if the CPU's thread has ended, or takes too long.
     fn wait<R>(&self, mut find: impl FnMut(&mut Board) -> Option<R>) -> Option<R> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut board = self.board();
         loop {
             if let Some(found) = find(&mut board) {
@@ -306,7 +308,7 @@ impl Machine {
     }
 }
 
-/// What the CPU sees.
+/// The machine, as its CPU uses it.
 impl Machine {
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         lock(&self.memory)
@@ -316,7 +318,7 @@ impl Machine {
         lock(&self.board)
     }
 
-    /// Changes the board, and wakes who waits for that.
+    /// Changes the board, and wakes all threads that wait for a change.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Board) -> R) -> R {
         let result = {
             let mut board = self.board();
@@ -347,12 +349,12 @@ impl Machine {
         self.act(&**device, |device| access(device))
     }
 
-    /// What the CPU does not have.
+    /// The feature that the CPU lacks.
     pub(super) fn missing(&self) -> Option<&'static str> {
         self.missing.get().copied()
     }
 
-    /// The clock, which goes on whenever it is read.
+    /// Reads the clock, which advances at every read.
     pub(super) fn tick(&self, ticks: u64) -> u64 {
         self.ticks.fetch_add(ticks, Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
-//! Memory that can be plugged, and an MMU that keeps what it read of the tables.
+//! Memory that can be plugged, and an MMU that caches the entries it read.
 
-// UNSAFETY: allocates what stands for memory, and hands out pointers into it.
+// UNSAFETY: allocates the fake memory, and returns pointers into it.
 #![expect(unsafe_code)]
 #![expect(clippy::panic, reason = "where a machine would misbehave, the test fails")]
 
@@ -16,17 +16,17 @@ use hotmem_paging::{Attr, Entry, PteFormat};
 type Format = <Host as Architecture>::Format;
 
 const PAGE: u64 = 1 << Host::PAGE_SHIFT;
-/// What memory holds when it is plugged: garbage, as a real DIMM does.
+/// The content of memory when it is plugged: garbage, as in a real DIMM.
 const GARBAGE: u8 = 0xff;
 
-/// Memory in one piece, or what stands for registers of the device, which are nowhere but in the device.
+/// One piece of memory, or a placeholder for registers, whose values are in the device only.
 struct Piece {
     range: PhysRange,
     base: NonNull<u8>,
     registers: bool,
 }
 
-// SAFETY: the piece owns its allocation, which is no thread's own.
+// SAFETY: the piece owns its allocation, which is not bound to a thread.
 unsafe impl Send for Piece {}
 
 impl Piece {
@@ -50,19 +50,19 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        // SAFETY: allocated with this shape. A pointer into memory that was taken out is as dead as one into a
-        // DIMM that was pulled.
+        // SAFETY: allocated with this shape. A pointer into unplugged memory is as invalid as one into a DIMM that
+        // was pulled.
         unsafe { dealloc(self.base.as_ptr(), Self::shape(self.range)) };
     }
 }
 
-/// Memory, and what the CPU knows of the tables.
+/// Memory, and the translations that the CPU caches.
 #[derive(Default)]
 pub(super) struct Memory {
     pieces: Vec<Piece>,
-    /// The tables in use; before them, the early ones show memory in the linear map and in the device window.
+    /// The tables in use; before them, the early tables map memory in the linear map and in the device window.
     root: Option<PhysAddr>,
-    /// Page -> where it goes, as read at its first use since the last flush.
+    /// Page -> target, as read at the first use after the last flush.
     cached: BTreeMap<u64, (PhysAddr, Attr)>,
 }
 
@@ -80,10 +80,10 @@ impl Memory {
         }
         let before = self.pieces.len();
         self.pieces.retain(|piece| piece.range != range);
-        assert!(self.pieces.len() < before, "{range} is not what was plugged");
+        assert!(self.pieces.len() < before, "{range} was not plugged as one piece");
     }
 
-    /// The byte at `at`, if memory is there.
+    /// The byte at `at`, if there is memory.
     pub(super) fn byte(&self, at: PhysAddr) -> Option<NonNull<u8>> {
         let piece = self.pieces.iter().find(|piece| piece.range.contains(at))?;
         let offset = at.offset_from(piece.range.start()) as usize;
@@ -91,7 +91,7 @@ impl Memory {
         Some(unsafe { piece.base.add(offset) })
     }
 
-    /// The address of the register that `pointer`, one that the CPU got for its tables, leads to.
+    /// The address of the register behind `pointer`, a pointer that the CPU got from its tables.
     pub(super) fn register(&self, pointer: *const u8) -> Option<PhysAddr> {
         let pieces = self.pieces.iter().filter(|piece| piece.registers);
         let offset = |piece: &Piece| pointer.addr().wrapping_sub(piece.base.addr().get()) as u64;
@@ -106,7 +106,7 @@ impl Memory {
         self.cached.clear();
     }
 
-    /// Where an access to `at` goes and what it may do; what it used is kept.
+    /// The target of an access to `at`, and the accesses allowed there; caches the translation.
     pub(super) fn translate(&mut self, at: VirtAddr) -> Option<(PhysAddr, Attr)> {
         let page = at.get() & !(PAGE - 1);
         let truth = self.walk(VirtAddr::new(page));
@@ -122,7 +122,7 @@ impl Memory {
         truth.map(|(phys, attr)| (phys.add(at.get() - page), attr))
     }
 
-    /// What the tables say of the page at `page`.
+    /// Walks the tables for the page at `page`.
     fn walk(&self, page: VirtAddr) -> Option<(PhysAddr, Attr)> {
         let Some(mut table) = self.root else { return early(page) };
         for (level, here) in Format::LEVELS.iter().enumerate() {
@@ -147,10 +147,10 @@ impl Memory {
     /// A pointer to the byte at `at`.
     pub(super) fn pointer(&mut self, at: VirtAddr) -> NonNull<u8> {
         let Some((phys, _)) = self.translate(at) else { panic!("page fault at {at}") };
-        self.byte(phys).unwrap_or_else(|| panic!("bus error: nothing is at {phys}"))
+        self.byte(phys).unwrap_or_else(|| panic!("bus error: no memory at {phys}"))
     }
 
-    /// A pointer to the bytes of `range`, if that is one piece of memory.
+    /// A pointer to the bytes of `range`, if the range lies in one piece of memory.
     pub(super) fn bytes(&mut self, range: VirtRange) -> Option<NonNull<u8>> {
         let (start, _) = self.translate(range.start())?;
         for offset in (0..range.len()).step_by(PAGE as usize) {
@@ -164,13 +164,13 @@ impl Memory {
         self.byte(start).filter(|_| whole)
     }
 
-    /// Forgets what is known of `range`.
+    /// Drops the cached translations of `range`.
     pub(super) fn flush(&mut self, range: VirtRange) {
         let touched = |page| VirtRange::new(VirtAddr::new(page), PAGE);
         self.cached.retain(|&page, _| !touched(page).is_some_and(|page| page.overlaps(range)));
     }
 
-    /// Fails if something other than the linear map still translates to `range`, whose use ends.
+    /// Fails if anything other than the linear map still translates to `range`, which is being freed.
     pub(super) fn retire(&self, range: PhysRange) {
         let linear = |phys: PhysAddr| Host::LINEAR_BASE.add(phys.get()).get();
         let user = self
@@ -178,12 +178,12 @@ impl Memory {
             .iter()
             .find(|&(&page, &(phys, _))| range.contains(phys) && page != linear(phys));
         if let Some((at, _)) = user {
-            panic!("{range} is given back, but the CPU translates {at:#x} to it");
+            panic!("{range} is freed, but the CPU translates {at:#x} to it");
         }
     }
 }
 
-/// What the early tables say of the page at `page`.
+/// The early tables' entry for the page at `page`.
 fn early(page: VirtAddr) -> Option<(PhysAddr, Attr)> {
     let bases = [Host::LINEAR_BASE, Host::DEVICE_BASE];
     let offsets = bases.map(|base| page.offset_from(base));

@@ -1,6 +1,6 @@
-//! The fake machine does what the contract says, and fails the test where a real one would misbehave.
+//! The fake machine follows the contract, and fails the test where a real machine would misbehave.
 
-// UNSAFETY: calls the functions of the contract that ask for promises.
+// UNSAFETY: calls functions of the contract that are unsafe.
 #![expect(unsafe_code)]
 
 use super::std::panic::catch_unwind;
@@ -32,7 +32,7 @@ fn machine() -> Arc<Machine> {
     machine
 }
 
-/// What `program` gives when the CPU of `machine` runs it.
+/// Runs `program` on the CPU of `machine`; returns its result.
 fn run<R: Send + 'static>(
     machine: &Arc<Machine>,
     program: impl FnOnce() -> R + Send + 'static,
@@ -42,7 +42,7 @@ fn run<R: Send + 'static>(
     from.recv()
 }
 
-/// Writes tables that show the page `at` at `virt`: the root is the first page of RAM.
+/// Writes tables that map the page `at` at `virt`: the root is the first page of RAM.
 fn show(machine: &Machine, virt: VirtAddr, at: PhysAddr, attr: Attr) {
     for (level, here) in X86Pte4::LEVELS.iter().enumerate() {
         let table = RAM.add(level as u64 * PAGE);
@@ -61,32 +61,32 @@ fn early_tables_show_memory_in_the_linear_map() {
     let at = Host::LINEAR_BASE.add(RAM.get());
     let mut word = 0;
     let read = run(&machine, move || {
-        // SAFETY: the word is this program's.
+        // SAFETY: the word belongs to this program.
         let done = unsafe { Host::load(at.get(), &raw mut word) };
-        // SAFETY: nobody else uses this memory.
+        // SAFETY: no other code uses this memory.
         let stored = unsafe { Host::store(at.get(), 8) };
         // SAFETY: as for `word`.
         let below = unsafe { Host::load(at.get() - 8, &raw mut word) };
         let pointer = Host::pointer(at).cast::<u64>();
-        // SAFETY: the pointer is to memory of the machine's.
+        // SAFETY: the pointer points to memory of the machine.
         (done, word, stored, below, unsafe { pointer.read_volatile() })
     });
     assert_eq!(read, Ok((1, 7, 1, 0, 8)));
 }
 
 #[test]
-fn what_the_tables_do_not_allow_a_probe_does_not_do() {
+fn a_probe_fails_where_the_tables_do_not_allow_the_access() {
     let machine = machine();
     let (virt, page) = (VirtAddr::new(0x7000), RAM.add(0x1_0000));
     show(&machine, virt, page, Attr::empty());
     let tried = run(&machine, move || {
         super::machine::own().memory().load_root(RAM);
         let mut word = 0;
-        // SAFETY: the word is this program's.
+        // SAFETY: the word belongs to this program.
         let load = unsafe { Host::load(virt.get(), &raw mut word) };
-        // SAFETY: nobody else uses this memory.
+        // SAFETY: no other code uses this memory.
         let store = unsafe { Host::store(virt.get(), 1) };
-        // SAFETY: on the host nothing is executed but the function itself.
+        // SAFETY: on the host a probe executes the function itself only.
         let execute = unsafe { Host::execute(virt.get(), Host::FETCHING) };
         let outside = Host::bytes(VirtRange::new(virt, 2 * PAGE).unwrap());
         (load, store, execute, outside.is_none())
@@ -117,7 +117,7 @@ fn a_stale_translation_is_found_and_a_flush_drops_it() {
 }
 
 #[test]
-fn memory_that_is_still_translated_to_cannot_be_taken_out() {
+fn memory_that_is_still_translated_to_cannot_be_unplugged() {
     let machine = machine();
     let dimm = range(0x100_0000, 0x1_0000);
     machine.plug(dimm);
@@ -153,10 +153,10 @@ fn take(described: &[Controller]) -> Result<Controllers<NoRegisters>, TakeError<
 }
 
 #[test]
-fn a_line_interrupts_when_it_is_connected_and_let_in() {
+fn a_line_interrupts_when_it_is_connected_and_interrupts_are_enabled() {
     let machine = machine();
     let other = Arc::clone(&machine);
-    // A level line is masked by its handler, as a kernel's has to.
+    // The handler masks a level line, as a kernel has to.
     Host::set_handler(|frame| {
         let controllers = take(&[IO_APIC]).unwrap();
         if let Some(claim) = controllers.claim(frame) {
@@ -173,7 +173,7 @@ fn a_line_interrupts_when_it_is_connected_and_let_in() {
         look(&mut seen); // not connected
         controllers.connect(0, line(9, Trigger::Level)).unwrap();
         controllers.connect(1, line(5, Trigger::Edge)).unwrap();
-        look(&mut seen); // connected, but nothing let it in since
+        look(&mut seen); // connected, but interrupts were not enabled since
         Host::enable_interrupts();
         look(&mut seen); // still active, and masked by the handler
         controllers.set_masked(line(9, Trigger::Level), false);
@@ -189,7 +189,7 @@ fn a_line_interrupts_when_it_is_connected_and_let_in() {
 }
 
 #[test]
-fn a_controller_that_is_missing_and_an_input_that_is_not_there_are_named() {
+fn errors_name_a_missing_controller_and_a_missing_input() {
     let machine = machine();
     let named = run(&machine, || {
         let missing = take(&[Controller::Presentation]).err();
@@ -200,7 +200,7 @@ fn a_controller_that_is_missing_and_an_input_that_is_not_there_are_named() {
 }
 
 #[test]
-fn what_is_typed_is_received_and_what_is_sent_is_seen() {
+fn typed_bytes_are_received_and_sent_bytes_are_seen() {
     let machine = machine();
     machine.power_on(|| {
         // SAFETY: the only value that drives the port.
@@ -220,7 +220,7 @@ fn what_is_typed_is_received_and_what_is_sent_is_seen() {
 }
 
 #[test]
-fn a_wait_for_a_kernel_that_ended_tells_what_it_wrote() {
+fn a_failed_wait_reports_what_the_kernel_wrote() {
     let machine = machine();
     machine.power_on(|| {
         // SAFETY: the only value that drives the port.
@@ -260,7 +260,7 @@ impl Device for Counter {
 }
 
 #[test]
-fn a_device_is_reached_by_its_place_and_without_one_nothing_is() {
+fn a_device_is_accessed_by_its_place_and_without_a_device_accesses_fail() {
     let machine = machine();
     let read = || Host::read(Place::Port(1), 4);
     assert_eq!(run(&machine, read), Ok(Err(IoError::Unsupported)));
@@ -271,7 +271,7 @@ fn a_device_is_reached_by_its_place_and_without_one_nothing_is() {
 }
 
 #[test]
-fn a_register_is_the_devices_and_memory_is_memory() {
+fn registers_are_accessed_in_the_device_and_memory_directly() {
     let machine = machine();
     let registers = range(0x20_0000, PAGE);
     machine.plug_registers(registers);
@@ -280,14 +280,14 @@ fn a_register_is_the_devices_and_memory_is_memory() {
     let at = Host::DEVICE_BASE.add(registers.start().get() + 4);
     let read = run(&machine, move || {
         let pointer = Host::pointer(at);
-        // SAFETY: the register is this program's.
+        // SAFETY: the register belongs to this program.
         let byte = unsafe { Host::load_register(pointer.cast::<u8>().as_ptr()) };
         // SAFETY: as above.
         let long = unsafe { Host::load_register(pointer.cast::<u64>().as_ptr()) };
         // SAFETY: as above.
         unsafe { Host::store_register(pointer.cast::<u16>().as_ptr(), 7) };
         let word = Host::pointer(Host::LINEAR_BASE.add(RAM.get())).cast::<u16>();
-        // SAFETY: nobody else uses this memory.
+        // SAFETY: no other code uses this memory.
         unsafe { Host::store_register(word.as_ptr(), 9) };
         // SAFETY: as above.
         (byte, long, unsafe { Host::load_register(word.as_ptr()) })
@@ -297,7 +297,7 @@ fn a_register_is_the_devices_and_memory_is_memory() {
 }
 
 #[test]
-fn the_clock_goes_on_and_a_cpu_says_what_it_lacks() {
+fn the_clock_advances_and_a_cpu_reports_what_it_lacks() {
     let machine = machine();
     machine.lack("a page table");
     let seen = run(&machine, || (Host::timestamp() < Host::timestamp(), Host::features().missing));

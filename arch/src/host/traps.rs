@@ -9,10 +9,10 @@ use hotmem_paging::addr::{PhysAddr, VirtAddr};
 /// The kernel's handler.
 pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
-/// Why the CPU traps.
+/// The cause of a trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trap {
-    /// An interrupt line wants attention.
+    /// An interrupt line is active.
     Line(u32),
     /// The CPU's timer, which was started.
     Timer,
@@ -22,7 +22,7 @@ pub enum Trap {
     Fault(VirtAddr),
 }
 
-/// What a trap interrupted: of a host's CPU there is nothing to save.
+/// The cause of a trap: a host's CPU has no registers to save.
 #[derive(Clone, Copy, Debug)]
 pub struct TrapFrame(pub(super) Trap);
 
@@ -65,14 +65,14 @@ impl contract::TrapFrame for TrapFrame {
     }
 }
 
-/// Traps are calls: the CPU needs no tables for them.
+/// Traps are function calls: the CPU needs no tables for them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuTables(());
 
 /// The tops of the stacks for traps.
 type TrapStacks = [VirtAddr; Host::TRAP_STACKS.len()];
 
-// UNSAFETY: implements a trait that asks for promises, which nothing here needs.
+// UNSAFETY: implements a trait with safety contracts, none of which this code needs.
 #[expect(unsafe_code)]
 impl contract::CpuTables<TrapStacks> for CpuTables {
     unsafe fn load(&'static mut self, _stacks: Option<TrapStacks>) {}

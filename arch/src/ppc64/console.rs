@@ -9,21 +9,21 @@ use crate::machine_info::MachineInfo;
 use core::cell::Cell;
 use hotmem_paging::addr::PhysRange;
 
-/// Terminal 0: whichever the machine has first (QEMU, `hw/char/spapr_vty.c`). Until a device tree was
-/// read, and where it names none.
+/// Terminal 0: the first one that the machine has (QEMU, `hw/char/spapr_vty.c`). Used until a device tree was read,
+/// and if the tree names no terminal.
 const FIRST: u64 = 0;
 /// Tries before a byte is dropped: a terminal that is stuck must not hang the kernel.
-const PATIENCE: u32 = 1 << 24;
+const MAX_POLLS: u32 = 1 << 24;
 
 /// The terminal that is the console.
 fn terminal() -> u64 {
     MachineInfo::noted().terminal.map_or(FIRST, u64::from)
 }
 
-/// The terminal, and what came from it that nobody took yet.
+/// The terminal, and the bytes received from it that were not read yet.
 #[derive(Debug)]
 pub struct Port {
-    /// Up to sixteen bytes, the first one in the highest eight bits, as the hypervisor gives them.
+    /// Up to sixteen bytes, the first one in the highest eight bits, as the hypervisor returns them.
     input: Cell<(u128, u32)>,
 }
 
@@ -40,10 +40,10 @@ impl contract::Port for Port {
 
     fn send(&mut self, byte: u8) {
         let word = u64::from(byte) << 56;
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_POLLS {
             // SAFETY: the call sends one byte, the highest of the word.
-            let answer = unsafe { hcall(H_PUT_TERM_CHAR, [terminal(), 1, word, 0]) };
-            if answer.status != H_BUSY {
+            let result = unsafe { hcall(H_PUT_TERM_CHAR, [terminal(), 1, word, 0]) };
+            if result.status != H_BUSY {
                 return;
             }
         }
@@ -51,10 +51,10 @@ impl contract::Port for Port {
 
     fn has_input(&self) -> bool {
         if self.input.get().1 == 0 {
-            // SAFETY: the call answers in registers.
-            let answer = unsafe { hcall(H_GET_TERM_CHAR, [terminal(), 0, 0, 0]) };
-            let [count, high, low] = answer.results;
-            if answer.status == H_SUCCESS {
+            // SAFETY: the call returns its results in registers.
+            let result = unsafe { hcall(H_GET_TERM_CHAR, [terminal(), 0, 0, 0]) };
+            let [count, high, low] = result.results;
+            if result.status == H_SUCCESS {
                 let bytes = u128::from(high) << 64 | u128::from(low);
                 self.input.set((bytes, count.min(16) as u32));
             }
@@ -72,7 +72,7 @@ impl contract::Port for Port {
     }
 
     fn interrupt_on_receive(&mut self) {
-        // SAFETY: the call lets a virtual device interrupt, no more.
+        // SAFETY: the call only enables the interrupt of a virtual device.
         unsafe { hcall(H_VIO_SIGNAL, [terminal(), 1, 0, 0]) };
     }
 }

@@ -1,6 +1,6 @@
 //! The CPU: interrupts, counters, features, page tables, and leaving the machine.
 
-// UNSAFETY: privileged registers, hypercalls, and the page tables under its own feet.
+// UNSAFETY: privileged registers, hypercalls, and changing the page tables in use.
 #![expect(unsafe_code)]
 
 use super::hcall::{H_CEDE, H_CPPR, H_REGISTER_PROC_TBL, H_SUCCESS, hcall};
@@ -17,29 +17,29 @@ use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
 /// MSR: external interrupts (book III, 3.2.1).
 const EE: u64 = 1 << 15;
-/// Ticks of the timebase in a second, where no device tree tells: those of every POWER CPU since POWER6.
+/// Ticks of the timebase in a second, if no device tree gives them: those of every POWER CPU since POWER6.
 const TIMEBASE_HERTZ: u64 = 512_000_000;
-/// Bytes of a cache line, of POWER9 and POWER10.
+/// Bytes of a cache line on POWER9 and POWER10.
 const LINE: u64 = 128;
 /// Modify, register, radix, and let the guest invalidate (LoPAR 14.14.7, H_REGISTER_PROC_TBL).
 const NEW_RADIX_TABLE: u64 = 0x10 | 0x08 | 0x04 | 0x01;
 
-/// The process table: 4 KiB. Process 0, the kernel, has the tables; process 1, which quadrant 0 is
-/// translated for, has none, so that low addresses fault.
+/// The process table: 4 KiB. Process 0, the kernel, has the tables; process 1, which is used for quadrant 0, has
+/// none, so that low addresses fault.
 #[repr(align(4096))]
 struct ProcessTable([AtomicU64; 512]);
 
 static PROCESSES: ProcessTable = ProcessTable([const { AtomicU64::new(0) }; 512]);
 
-/// Stops this CPU: it sleeps, but for the decrementer, which wakes it every few seconds.
+/// Stops this CPU: it sleeps, and only the decrementer wakes it, every few seconds.
 pub(super) fn halt_forever() -> ! {
-    // SAFETY: the call sets this CPU's priority to the highest, so that no device interrupts any more.
+    // SAFETY: the call sets this CPU's priority to the highest, so that devices no longer interrupt it.
     unsafe { hcall(H_CPPR, [0; 4]) };
     timer::stop();
     loop {
         Ppc64::disable_interrupts();
         if frame::is_set_up() {
-            // SAFETY: the vectors are in place, for the call lets interrupts in.
+            // SAFETY: the call enables interrupts, and the vectors are in place.
             unsafe { hcall(H_CEDE, [0; 4]) };
         }
     }
@@ -53,7 +53,7 @@ fn msr() -> u64 {
     value
 }
 
-/// How the CPU is used, as its registers say.
+/// The mode that the CPU runs in, read from its registers.
 #[derive(Clone, Copy, Debug)]
 struct Mode {
     version: u64,
@@ -81,7 +81,7 @@ impl Cpu for Ppc64 {
         halt_forever()
     }
 
-    /// In SPRG3, by which the entry code of traps finds it, too.
+    /// Stores the area in SPRG3, where the entry code of traps finds it, too.
     fn enter(area: &'static CpuArea) {
         let area = core::ptr::from_ref(area).expose_provenance();
         // SAFETY: the register is for the kernel's own use (book III, 4.3.4).
@@ -93,8 +93,8 @@ impl Cpu for Ppc64 {
         own::area().number()
     }
 
-    /// Not `spin_loop`, which is nothing here. The priority is the hint of a wait (book II, 3.2; it is an `or` that
-    /// changes no register).
+    /// Not `spin_loop`, which does nothing on ppc64. A lower priority is the hint for a wait (book II, 3.2; the
+    /// instruction is an `or` that changes no register).
     #[inline(always)]
     fn relax() {
         // SAFETY: a hint.
@@ -106,14 +106,14 @@ impl Cpu for Ppc64 {
             // SAFETY: the line is mapped, as the caller says; writing it back changes no content.
             unsafe { asm!("dcbf 0, {}", in(reg) at.get(), options(nostack, preserves_flags)) };
         });
-        // SAFETY: a barrier: the lines are written back before anything that follows.
+        // SAFETY: a barrier: the lines are written back before later accesses.
         unsafe { asm!("sync", options(nostack, preserves_flags)) };
     }
 
     #[inline(always)]
     fn enable_interrupts() {
-        // SAFETY: the vectors are in place before anyone lets interrupts in. Only EE and RI change (L = 1).
-        // Memory accesses are not moved across.
+        // SAFETY: the vectors are in place before interrupts are enabled. Only EE and RI change (L = 1). Memory
+        // accesses are not moved across.
         unsafe { asm!("mtmsrd {}, 1", in(reg) msr() | EE, options(nostack, preserves_flags)) };
     }
 
@@ -128,15 +128,15 @@ impl Cpu for Ppc64 {
         msr() & EE != 0
     }
 
-    /// The hypervisor lets interrupts in and puts the CPU to sleep in one step.
+    /// The hypervisor enables interrupts and puts the CPU to sleep in one step.
     fn enable_interrupts_and_wait() {
-        // SAFETY: the vectors are in place; the call answers when there was something to do.
+        // SAFETY: the vectors are in place; the call returns when there is work.
         unsafe { hcall(H_CEDE, [0; 4]) };
         Self::enable_interrupts();
     }
 
-    /// What every CPU with a radix MMU can do (POWER9 and POWER10 User's Manual, "Supported radix tree
-    /// configurations"); the entry code refused all others.
+    /// The abilities of every CPU with a radix MMU (POWER9 and POWER10 User's Manual, "Supported radix tree
+    /// configurations"); the entry code refused all other CPUs.
     fn features() -> Features {
         Features { largest_leaf: 1 << 30, phys_limit: PhysAddr::new(1 << 51), missing: None }
     }
@@ -150,23 +150,23 @@ impl Cpu for Ppc64 {
         Mode { version, msr: msr() }
     }
 
-    /// Nothing that the entry code did not.
+    /// Nothing to do: the entry code did everything.
     fn set_up() {}
 
     unsafe fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
-        // The hypervisor was told the entry code's process table: now it is told this one.
+        // The hypervisor uses the entry code's process table until this call registers the new one.
         PROCESSES.0[0].store(process_entry(root), Ordering::Release);
         let table =
             VirtAddr::new((&raw const PROCESSES).addr() as u64).offset_from(Ppc64::KERNEL_BASE);
-        // SAFETY: the table names the caller's tree, and is a static of 4 KiB, aligned, at this address.
-        let answer = unsafe { hcall(H_REGISTER_PROC_TBL, [NEW_RADIX_TABLE, table, 0, 0]) };
-        if answer.status != H_SUCCESS {
-            // The old tables stay, and nothing more can be done with the machine.
+        // SAFETY: the table refers to the caller's tree, and is a static of 4 KiB, aligned, at this address.
+        let result = unsafe { hcall(H_REGISTER_PROC_TBL, [NEW_RADIX_TABLE, table, 0, 0]) };
+        if result.status != H_SUCCESS {
+            // The old tables stay in use, so the kernel cannot continue.
             Self::exit(Exit::Panic);
         }
         tlb::drop_all();
-        // SAFETY: by the contract of this function. The frame below the top is that of a first caller:
-        // a back chain of zero (64-bit ELF V2 ABI, 2.3.3).
+        // SAFETY: by the contract of this function. The frame below the top is that of a first caller: a back chain
+        // of zero (64-bit ELF V2 ABI, 2.3.3).
         unsafe {
             asm!(
                 "addi 1, {top}, -64",
@@ -202,7 +202,7 @@ impl Clock for Ppc64 {
         ticks
     }
 
-    /// By the device tree.
+    /// From the device tree.
     fn timestamp_hertz() -> u64 {
         MachineInfo::noted().timebase_hertz.unwrap_or(TIMEBASE_HERTZ)
     }

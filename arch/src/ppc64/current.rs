@@ -1,4 +1,4 @@
-//! This architecture keeps the contract.
+//! Implements the contract for this architecture.
 
 use super::Ppc64;
 use super::{console, irq, pte, rtas, tlb};

@@ -1,4 +1,4 @@
-//! What the entry code saves of what a trap interrupts.
+//! The registers that the entry code saves at a trap.
 
 use super::own;
 use crate::contract::{self, TrapFrame as _};
@@ -13,8 +13,8 @@ pub(super) const INSTRUCTION_SEGMENT: u64 = 0x480;
 const EXTERNAL: u64 = 0x500;
 pub(super) const DECREMENTER: u64 = 0x900;
 
-/// The registers of what was interrupted, as the entry code saved them. Behind them are those of
-/// floating point and vectors, which Rust code uses as it likes.
+/// The registers of the interrupted code, as the entry code saved them. The floating-point and vector registers
+/// follow, since Rust code may use them at any time.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TrapFrame {
@@ -28,13 +28,13 @@ pub struct TrapFrame {
     pub ctr: u64,
     /// The fixed-point exception register.
     pub xer: u64,
-    /// SRR0: where it goes on.
+    /// SRR0: the address where it continues.
     pub srr0: u64,
-    /// SRR1: its MSR, and why.
+    /// SRR1: its MSR, and the cause.
     pub srr1: u64,
     /// The address that faulted, if one did.
     pub dar: u64,
-    /// Why it did.
+    /// The cause of that fault.
     pub dsisr: u64,
     /// The vector, by its address.
     pub vector: u64,
@@ -105,10 +105,10 @@ impl fmt::Display for TrapFrame {
     }
 }
 
-/// Names the stacks of traps of this CPU, by their tops.
+/// Sets the stacks of traps of this CPU, by their tops.
 ///
-/// What the entry code keeps in the CPU's area, by number of doubleword: r0, r1, r2, CR, SRR0, SRR1, the vector; then
-/// the tops of stacks: of the next trap, of one that interrupts another, of one that does not.
+/// The entry code keeps in the CPU's area, by number of doubleword: r0, r1, r2, CR, SRR0, SRR1, the vector; then the
+/// tops of stacks: for the next trap, for a trap that interrupts another, for one that does not.
 pub(super) fn set_stacks(first: VirtAddr, nested: VirtAddr) {
     let saved = &own::area().saved;
     for (word, top) in saved.iter().skip(7).zip([first, nested, first]) {
@@ -116,7 +116,7 @@ pub(super) fn set_stacks(first: VirtAddr, nested: VirtAddr) {
     }
 }
 
-/// Whether this CPU can take traps: their stacks are named right before the vectors are written.
+/// Whether this CPU can take traps: its stacks are set right before the vectors are written.
 pub(super) fn is_set_up() -> bool {
     own::area().saved.last().is_some_and(|top| top.load(Ordering::Relaxed) != 0)
 }

@@ -19,11 +19,11 @@ pub(super) const KVMPPC_H_RTAS: u64 = 0xf000;
 
 /// The call was made.
 pub(super) const H_SUCCESS: i64 = 0;
-/// The call is to be made again.
+/// The call must be repeated.
 pub(super) const H_BUSY: i64 = 1;
 
-/// What a call answers: its status, and the first results.
-pub(super) struct Answer {
+/// The results of a call: its status, and the first output values.
+pub(super) struct HcallResult {
     pub(super) status: i64,
     pub(super) results: [u64; 3],
 }
@@ -32,12 +32,12 @@ pub(super) struct Answer {
 ///
 /// # Safety
 ///
-/// What the call is documented to do, with these arguments, breaks no promise: in particular it writes
-/// to no memory that Rust code owns otherwise.
-pub(super) unsafe fn hcall(number: u64, args: [u64; 4]) -> Answer {
+/// With these arguments, the documented effect of the call breaks no guarantee: in particular it writes to no memory
+/// that other Rust code owns.
+pub(super) unsafe fn hcall(number: u64, args: [u64; 4]) -> HcallResult {
     let [mut r4, mut r5, mut r6, r7] = args;
     let mut r3 = number;
-    // SAFETY: the caller vouches for the effect; the clobbers are those of the calling convention
+    // SAFETY: by this function's contract the effect is allowed; the clobbers are those of the calling convention
     // (LoPAR 14.5.3: r0, r3 to r12, CTR, XER, CR0, CR1, CR5 to CR7).
     unsafe {
         asm!(
@@ -49,5 +49,5 @@ pub(super) unsafe fn hcall(number: u64, args: [u64; 4]) -> Answer {
             lateout("cr1") _, lateout("cr5") _, lateout("cr6") _, lateout("cr7") _,
         );
     }
-    Answer { status: r3.cast_signed(), results: [r4, r5, r6] }
+    HcallResult { status: r3.cast_signed(), results: [r4, r5, r6] }
 }

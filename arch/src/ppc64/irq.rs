@@ -1,5 +1,5 @@
-//! The interrupt presentation of a POWER hypervisor (LoPAR 7.3.10.7 and 14.5.4.7.1): sources are set up
-//! by RTAS, and taken and finished by hypercalls.
+//! The interrupt presentation of a POWER hypervisor (LoPAR 7.3.10.7 and 14.5.4.7.1): RTAS sets up sources,
+//! hypercalls claim and finish interrupts.
 
 // UNSAFETY: hypercalls.
 #![expect(unsafe_code)]
@@ -19,24 +19,24 @@ use hotmem_paging::addr::{PhysAddr, PhysRange};
 /// Lines that can be connected.
 const SLOTS: usize = 16;
 
-/// The least favoured priority: everything may interrupt.
+/// The least favoured priority: every interrupt is presented.
 const LEAST_FAVOURED: u64 = 0xff;
-/// The source's number in what H_XIRR answers; the priority is above.
+/// The source's number in the result of H_XIRR; the priority is above it.
 const SOURCE: u32 = 0x00ff_ffff;
 
-/// The source by which one CPU calls another, and its priority.
+/// The source of calls between CPUs, and its priority.
 const CALL_SOURCE: u32 = 2;
 const CALL_PRIORITY: u64 = 4;
 
 /// Lets interrupts of every priority come to this CPU.
 fn accept_all() {
-    // SAFETY: the call sets this CPU's priority, no more.
+    // SAFETY: the call only sets this CPU's priority.
     unsafe { hcall(H_CPPR, [LEAST_FAVOURED, 0, 0, 0]) };
 }
 
-/// Calls the CPU `server` with a priority, or takes that back with the least favoured one. Returns the call's status.
+/// Calls the CPU `server` with a priority, or withdraws the call with the least favoured one. Returns the status.
 fn set_call(server: u64, priority: u64) -> i64 {
-    // SAFETY: the call interrupts a CPU, which takes that when it lets interrupts in.
+    // SAFETY: the call interrupts a CPU, which takes the interrupt when it enables interrupts.
     unsafe { hcall(H_IPI, [server, priority, 0, 0]) }.status
 }
 
@@ -64,7 +64,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         Ok(Self { slots: [None; SLOTS], registers: PhantomData })
     }
 
-    /// Firmware was told to enable the line's source.
+    /// RTAS has enabled the line's source already.
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
         *self.slots.get_mut(slot).ok_or(NoInput(line))? = Some(line.gsi);
         Ok(())
@@ -80,7 +80,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     }
 
     fn call(&self, hardware: u64, _call: Call) -> Result<(), NoCpu> {
-        // SAFETY: a barrier: what was stored before, the other CPU sees.
+        // SAFETY: a barrier: the other CPU sees all earlier stores.
         unsafe { asm!("sync", options(nostack, preserves_flags)) };
         NoCpu::unless(set_call(hardware, CALL_PRIORITY) == H_SUCCESS, hardware)
     }
@@ -107,14 +107,14 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         if frame.vector == DECREMENTER {
             return Some(Claim { from: Source::Timer, id: 0 });
         }
-        // SAFETY: the call takes an interrupt and answers in a register.
-        let answer = unsafe { hcall(H_XIRR, [0; 4]) };
-        let id = answer.results[0] as u32;
+        // SAFETY: the call claims an interrupt and returns it in a register.
+        let result = unsafe { hcall(H_XIRR, [0; 4]) };
+        let id = result.results[0] as u32;
         let slot = |source| self.slots.iter().position(|&slot| slot == Some(source));
         let from = match id & SOURCE {
             0 => return None,
             CALL_SOURCE => {
-                // It asks until it is taken back.
+                // The call interrupts until it is withdrawn.
                 set_call(self.own_hardware(), LEAST_FAVOURED);
                 Source::Cpu
             }
@@ -125,13 +125,13 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
 
     fn finish(&self, claim: Claim) {
         if claim.from == Source::Timer {
-            // It does not come by the presentation.
+            // The timer's interrupt does not come by the presentation.
             return;
         }
-        // SAFETY: the call ends the interrupt, and restores the priority that was before it.
+        // SAFETY: the call ends the interrupt, and restores the previous priority.
         unsafe { hcall(H_EOI, [claim.id.into(), 0, 0, 0]) };
     }
 
-    /// Nothing: every source of this presentation is edge-triggered.
+    /// Does nothing: every source of this presentation is edge-triggered.
     fn set_masked(&self, _line: Line, _masked: bool) {}
 }

@@ -33,6 +33,6 @@ pub mod tlb;
 #[cfg(target_arch = "powerpc64")]
 mod trap;
 
-/// This architecture, as the [contract](crate::contract) names it.
+/// This architecture: implements the [contract](crate::contract).
 #[derive(Clone, Copy, Debug)]
 pub struct Ppc64;

@@ -1,6 +1,6 @@
-//! What this CPU has of its own.
+//! The area of this CPU.
 
-// UNSAFETY: follows the pointer in a register.
+// UNSAFETY: dereferences the pointer in a register.
 #![expect(unsafe_code)]
 
 use crate::area::CpuArea;
@@ -12,6 +12,7 @@ pub(super) fn area() -> &'static CpuArea {
     let area: usize;
     // SAFETY: reads a register.
     unsafe { asm!("mfspr {}, 275", out(reg) area, options(nomem, nostack, preserves_flags)) };
-    // SAFETY: `enter` was given a reference that lives for ever, and is the first that the kernel calls.
+    // SAFETY: `enter`, the first function that the kernel calls on a CPU, stored a `'static` reference in the
+    // register.
     unsafe { &*core::ptr::with_exposed_provenance::<CpuArea>(area) }
 }

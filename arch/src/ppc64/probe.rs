@@ -36,7 +36,7 @@ extern "C" fn faulted() -> u64 {
     naked_asm!("li 3, 0", "blr")
 }
 
-/// Resumes a probe that faulted; returns whether it was one.
+/// Resumes a probe that faulted; returns whether the trap came from a probe.
 pub(super) fn resume(frame: &mut TrapFrame) -> bool {
     let probes = [Ppc64::load as *const () as u64, Ppc64::store as *const () as u64];
     let ours = match frame.vector {

@@ -9,8 +9,8 @@
 //!            +---+---+--------------------------------------+---+---+-----+---+---+---+---+
 //! ```
 //!
-//! Entries are big-endian in memory, whatever the CPU's byte order. Reference and change bits are set
-//! from the start, so the CPU never writes to a table.
+//! Entries are big-endian in memory, whatever the CPU's byte order. Reference and change bits are set from the
+//! start, so the CPU never writes to a table.
 
 // UNSAFETY: vouches for the bits of the format.
 #![expect(unsafe_code)]
@@ -52,7 +52,7 @@ unsafe impl<const SHIFT: u32> PteFormat for Radix<SHIFT> {
     const LEVELS: &'static [Level] = match SHIFT {
         12 => LEVELS_4K,
         16 => LEVELS_64K,
-        // No levels: not a format that tables can be made of.
+        // No levels: no tables can be made of this format.
         _ => &[],
     };
 
@@ -91,9 +91,9 @@ unsafe impl<const SHIFT: u32> PteFormat for Radix<SHIFT> {
     }
 }
 
-/// The first doubleword of a process table's entry, as it is stored: the tree at `root` translates 52
-/// bits of address (RTS 21 = 52 - 31, in two parts) by a root of 2^13 entries (book III, 5.7.6.1). The
-/// second is zero.
+/// The first doubleword of a process table's entry, as it is stored: the tree at `root` translates 52 bits of
+/// address (RTS 21 = 52 - 31, in two parts) by a root of 2^13 entries (book III, 5.7.6.1). The second doubleword is
+/// zero.
 pub const fn process_entry(root: PhysAddr) -> u64 {
     (2 << 61 | root.get() | 5 << 5 | 13).to_be()
 }
@@ -108,7 +108,7 @@ const fn next_bits(levels: &[Level], level: usize) -> u64 {
     levels[level + 1].bits as u64
 }
 
-/// The bits of a leaf that say what it allows.
+/// The bits of a leaf that encode the accesses it allows.
 #[inline]
 const fn bits(attr: Attr) -> u64 {
     let mut bits = TOUCHED | READ;
@@ -127,7 +127,7 @@ const fn bits(attr: Attr) -> u64 {
     bits
 }
 
-/// What a leaf allows.
+/// The accesses that a leaf allows.
 #[inline]
 fn attr(word: u64) -> Attr {
     let mut attr = Attr::empty();

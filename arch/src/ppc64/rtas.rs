@@ -1,8 +1,7 @@
 //! RTAS by hypercall: an array of big-endian cells in memory below 4 GiB (LoPAR 7.2.7, and
-//! `docs/specs/ppc-spapr-hcalls.rst` of QEMU). Firmware leaves no code in memory that would have to be
-//! called.
+//! `docs/specs/ppc-spapr-hcalls.rst` of QEMU). There is no firmware code in memory to call.
 
-// UNSAFETY: gives memory to firmware.
+// UNSAFETY: lets firmware write to memory.
 #![expect(unsafe_code)]
 
 use super::Ppc64;
@@ -13,9 +12,9 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem_paging::addr::VirtAddr;
 
-/// Bytes of the memory that calls exchange larger things by, a work area of `ibm,configure-connector` at least.
+/// Bytes of the buffer through which calls exchange larger data: at least a work area of `ibm,configure-connector`.
 const BUFFER_BYTES: usize = 4096;
-/// Arguments and results of a call, at the most.
+/// Arguments and results of a call at most.
 const CELLS: usize = 16;
 /// Token, two counts, and the cells.
 const ARRAY: usize = 3 + CELLS;
@@ -23,29 +22,29 @@ const ARRAY: usize = 3 + CELLS;
 #[repr(align(4096))]
 struct Memory<T>(UnsafeCell<T>);
 
-// SAFETY: each static is used by the one who holds the `Rtas`, or by the one who starts CPUs, with the lock of the
-// controllers; or by the end of the kernel, after which nobody else runs.
+// SAFETY: each static has one user at a time: the owner of the `Rtas`; or the CPU that starts another, with the lock
+// of the controllers; or the end of the kernel, when no other code runs any more.
 unsafe impl<T> Sync for Memory<T> {}
 
 static CALL: Memory<[u32; ARRAY]> = Memory(UnsafeCell::new([0; ARRAY]));
 static START_CALL: Memory<[u32; ARRAY]> = Memory(UnsafeCell::new([0; ARRAY]));
 static LAST_CALL: Memory<[u32; ARRAY]> = Memory(UnsafeCell::new([0; ARRAY]));
 static BUFFER: Memory<[u8; BUFFER_BYTES]> = Memory(UnsafeCell::new([0; BUFFER_BYTES]));
-/// What firmware shows the operator when the kernel gives up.
+/// The text that firmware shows the operator when the kernel fails.
 static LAST_WORDS: [u8; 20] = *b"hotmem: kernel end\0\0";
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Where a static of the image lies.
+/// The physical address of a static of the image.
 pub(super) fn physical<T>(at: *const T) -> u64 {
     VirtAddr::new(at.addr() as u64).offset_from(Ppc64::KERNEL_BASE)
 }
 
-/// Makes a call by the array at `cells`.
+/// Makes a call with the array at `cells`.
 ///
 /// # Safety
 ///
-/// Nobody else uses `cells`, a static of the image; the call writes to memory that the caller owns only.
+/// No other code uses `cells`, a static of the image; the call writes only to memory that the caller owns.
 unsafe fn call(
     cells: *mut [u32; ARRAY],
     token: u32,
@@ -62,17 +61,17 @@ unsafe fn call(
     }
     // SAFETY: the caller owns the array.
     unsafe { cells.write_volatile(array) };
-    // SAFETY: the caller vouches for the call; the array is read and its results written.
-    let answer = unsafe { hcall(KVMPPC_H_RTAS, [physical(cells), 0, 0, 0]) };
+    // SAFETY: by this function's contract the call is allowed; it reads the array and writes the results to it.
+    let result = unsafe { hcall(KVMPPC_H_RTAS, [physical(cells), 0, 0, 0]) };
     // SAFETY: as above.
     let array = unsafe { cells.read_volatile() };
     for (ret, cell) in rets.iter_mut().zip(array.iter().skip(3 + args.len())) {
         *ret = u32::from_be(*cell);
     }
-    if answer.status == H_SUCCESS { Ok(()) } else { Err(NoRtas) }
+    if result.status == H_SUCCESS { Ok(()) } else { Err(NoRtas) }
 }
 
-/// The firmware's functions. There is one value: calls exchange data by memory of their own.
+/// The firmware's functions. There is one value, since calls exchange data through one memory area.
 #[derive(Debug)]
 pub struct Rtas(());
 
@@ -82,8 +81,8 @@ impl contract::Rtas for Rtas {
     }
 
     fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
-        // SAFETY: there is one `Rtas`, and it is borrowed; the functions that a kernel calls write to
-        // the buffer whose address they are given, which is `BUFFER` or nothing that Rust owns.
+        // SAFETY: there is one `Rtas`, and it is borrowed; the functions that a kernel calls write to the buffer
+        // whose address they are given, which is `BUFFER` or memory that Rust code does not own.
         unsafe { call(CALL.0.get(), token, args, rets) }
     }
 
@@ -98,18 +97,18 @@ impl contract::Rtas for Rtas {
     }
 }
 
-/// Has the CPU `server` begin at `entry` with `argument` in r3; returns whether firmware does. To be called with the lock
-/// of the controllers.
+/// Starts the CPU `server` at `entry` with `argument` in r3; returns whether firmware accepted. The caller must hold
+/// the lock of the controllers.
 pub(super) fn start_cpu(token: u32, server: u32, entry: u32, argument: u32) -> bool {
     let (args, mut rets) = ([server, entry, argument], [u32::MAX]);
-    // SAFETY: the array is this function's, of which there is one call at a time; the call writes to nothing else, and
-    // the CPU begins with code that is made for that.
+    // SAFETY: only this function uses the array, and the lock of the controllers allows one call at a time; the call
+    // writes to nothing else, and the CPU begins with the entry code for started CPUs.
     let called = unsafe { call(START_CALL.0.get(), token, &args, &mut rets) };
     called.is_ok() && rets == [0]
 }
 
-/// Ends the machine as far as firmware can: `power-off` for success, `ibm,os-term` for the rest.
-/// Returns where it cannot.
+/// Ends the machine as far as firmware can: `power-off` for success, `ibm,os-term` otherwise. Returns if firmware
+/// cannot.
 pub(super) fn exit(exit: Exit) {
     let words = physical(&raw const LAST_WORDS) as u32;
     let MachineInfo { power_off, os_term, .. } = MachineInfo::noted();
@@ -118,7 +117,7 @@ pub(super) fn exit(exit: Exit) {
         _ => (os_term, &[words]),
     };
     if let Some(token) = token {
-        // SAFETY: nothing else runs any more, so the array is ours; neither call writes elsewhere.
+        // SAFETY: no other code runs any more, so only this call uses the array; neither function writes elsewhere.
         let _ = unsafe { call(LAST_CALL.0.get(), token, args, &mut [0]) };
     }
 }

@@ -1,5 +1,5 @@
-//! Another CPU, started by RTAS (LoPAR 7.3.6, `start-cpu`): from big-endian instructions without translation to the
-//! kernel's own tables, which the hypervisor knows of already.
+//! Starts another CPU by RTAS (LoPAR 7.3.6, `start-cpu`): from big-endian instructions without translation to the
+//! kernel's own tables, which the hypervisor knows already.
 
 // UNSAFETY: entry assembly.
 #![expect(unsafe_code)]
@@ -16,17 +16,17 @@ unsafe extern "C" {
     static hotmem_started: u8;
 }
 
-/// Starts the CPU with this server number; returns whether firmware does.
+/// Starts the CPU with this server number; returns whether firmware accepted.
 pub(super) fn start(server: u32, launch: &'static Launch) -> bool {
     let Some(token) = MachineInfo::noted().start_cpu else { return false };
-    // It is told here, for the interrupt presentation does not say it.
+    // Stored here, since a CPU cannot read its number from the interrupt presentation.
     launch.area.server.store(server.into(), Ordering::Relaxed);
-    // The image is loaded below 4 GiB, and with it the launch, which is a static.
+    // The image is loaded below 4 GiB, and so is the launch, a static.
     let entry = rtas::physical(&raw const hotmem_started) as u32;
     rtas::start_cpu(token, server, entry, rtas::physical(launch) as u32)
 }
 
-/// On the CPU's own stack, with translation.
+/// Runs on the CPU's own stack, with translation.
 extern "C" fn arrived(launch: &'static Launch) -> ! {
     Ppc64::enter(launch.area);
     Ppc64::set_up();

@@ -10,9 +10,9 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use hotmem_paging::addr::VirtAddr;
 
-/// Where the CPU goes on a trap: the first vector (book III, 6.5).
+/// The address that the CPU continues at on a trap: the first vector (book III, 6.5).
 const VECTORS: u64 = 0x100;
-/// Bytes of the stack for traps before there are stacks of their own.
+/// Bytes of the stack for traps before they have stacks of their own.
 const EARLY_BYTES: usize = 16 << 10;
 
 #[repr(align(4096))]
@@ -36,13 +36,13 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
             frame::set_stacks(first, nested);
             return;
         }
-        // A trap of a trap overwrites the frames of the first, and is reported all the same.
+        // A trap of a trap overwrites the frames of the first, and is still reported.
         let top = VirtAddr::new((EARLY_STACK.0.get().addr() + EARLY_BYTES) as u64);
         frame::set_stacks(top, top);
         let code = trap::vectors();
         let at =
             core::ptr::with_exposed_provenance_mut(Ppc64::LINEAR_BASE.add(VECTORS).get() as usize);
-        // SAFETY: by the contract low memory is mapped and ours; the code is far below 64 KiB.
+        // SAFETY: by the contract low memory is mapped and of no other use; the code ends far below 64 KiB.
         unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), at, code.len()) };
         for line in (0..code.len()).step_by(128) {
             let line = at.wrapping_add(line);

@@ -1,4 +1,4 @@
-//! The decrementer (book III, chapter 8): it counts whether one asks for it or not, and interrupts below zero.
+//! The decrementer (book III, chapter 8): it always counts, and interrupts below zero.
 
 // UNSAFETY: sets the decrementer.
 #![expect(unsafe_code)]
@@ -8,7 +8,7 @@ use crate::contract::Clock;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 
-/// As far away as it goes.
+/// The longest period.
 const FAR: u64 = 0x7fff_ffff;
 
 fn set(ticks: u64) {
@@ -16,20 +16,21 @@ fn set(ticks: u64) {
     unsafe { asm!("mtdec {}", in(reg) ticks, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Has it interrupt this CPU so many times in a second.
+/// Has the decrementer interrupt this CPU `hertz` times a second.
 pub(super) fn start(hertz: u64) {
     let ticks = (Ppc64::timestamp_hertz() / hertz.max(1)).clamp(1, FAR);
     own::area().timer.store(ticks, Ordering::Relaxed);
     set(ticks);
 }
 
-/// Has it interrupt no more than it has to.
+/// Has the decrementer interrupt as rarely as possible.
 pub(super) fn stop() {
     own::area().timer.store(0, Ordering::Relaxed);
     set(FAR);
 }
 
-/// Called by its interrupt, which is over then: has the next one come. Returns whether one asked for it.
+/// The decrementer's interrupt handler, which also ends the interrupt: starts the next period. Returns whether the
+/// timer was started.
 pub(super) fn go_on() -> bool {
     let ticks = own::area().timer.load(Ordering::Relaxed);
     set(if ticks == 0 { FAR } else { ticks });

@@ -6,9 +6,9 @@
 //!   RS  process number (0: the kernel's) | partition number, which a guest leaves 0
 //! ```
 //!
-//! One page at a time, by address (IS = 0), cannot be had: that is defined for addresses of quadrant 0
-//! only, and the kernel is in quadrant 3. So a flush of any range drops all of the process, as Linux does
-//! for kernel addresses.
+//! Pages cannot be dropped one at a time, by address (IS = 0): that is defined for addresses of quadrant 0 only, and
+//! the kernel is in quadrant 3. So a flush of any range drops everything of the process, as Linux does for kernel
+//! addresses.
 
 // UNSAFETY: vouches for what the invalidation instructions do.
 #![expect(unsafe_code)]
@@ -18,7 +18,7 @@ use core::arch::asm;
 use hotmem_paging::addr::VirtRange;
 use hotmem_paging::{NotFlushed, Tlb};
 
-/// RB: invalidate by process (IS = 1), which is the kernel's: RS names process 0.
+/// RB: invalidate by process (IS = 1); RS names process 0, the kernel's.
 const BY_PROCESS: u64 = 0b01 << 10;
 
 /// The translation caches of every CPU of the partition.
@@ -36,8 +36,8 @@ impl CpuTlb for BroadcastTlb {
 /// Drops all translations of process 0, of whatever page size, and cached parts of its tables
 /// (RIC = 2, PRS = 1, R = 1), on every CPU: a table may have been detached.
 pub(super) fn drop_all() {
-    // SAFETY: dropping cached translations never makes a right one wrong. The first PTESYNC orders the
-    // stores that cleared entries, the rest waits until every CPU is done.
+    // SAFETY: dropping cached translations never makes a valid one wrong. The first PTESYNC orders the stores that
+    // cleared entries, the rest waits until every CPU is done.
     unsafe {
         asm!(
             "ptesync",
@@ -52,11 +52,11 @@ pub(super) fn drop_all() {
     }
 }
 
-// SAFETY: by `new`'s contract process 0 is all that uses the tables, and `drop_all` leaves no CPU with
-// anything cached of it.
+// SAFETY: by `new`'s contract only process 0 uses the tables, and `drop_all` leaves no CPU with anything cached of
+// it.
 unsafe impl Tlb for BroadcastTlb {
     fn publish(&self) {
-        // SAFETY: a barrier: walks that follow see the stores before (book III, 5.10.1.2).
+        // SAFETY: a barrier: later walks see the earlier stores (book III, 5.10.1.2).
         unsafe { asm!("ptesync", "isync", options(nostack, preserves_flags)) };
     }
 

@@ -1,13 +1,13 @@
-//! Traps: what the entry code saves, how it gets to Rust, and who handles it.
+//! Traps: the registers that the entry code saves, the way to Rust, and the handler.
 //!
 //! ```text
 //!   vector (physical 0x100 and on, no translation) --> a few registers into the CPU's area --> translation on
 //!     --> all registers onto a stack of traps --> dispatch(frame)
-//!     --> a faulting probe is resumed at its answer; anything else goes to the kernel's handler
+//!     --> a probe that faults returns 0; anything else goes to the kernel's handler
 //! ```
 //!
-//! So a stack that overflows is never the one on which that is reported, and a trap of a trap has
-//! another one. The vectors are copied to where the CPU wants them (Power ISA 3.0B, book III, 6.5).
+//! So a stack overflow is never reported on the stack that overflowed, and a trap of a trap has yet another stack.
+//! The vectors are copied to the addresses that the CPU uses (Power ISA 3.0B, book III, 6.5).
 
 // UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
 #![expect(unsafe_code)]
@@ -19,7 +19,7 @@ use crate::common::trap::HandlerSlot;
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-/// What the kernel does about a trap.
+/// The kernel's trap handler.
 pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Called by the entry code with interrupts off.
@@ -43,11 +43,11 @@ unsafe extern "C" {
 /// The code of the vectors, to be copied to physical address 0x100.
 pub(super) fn vectors() -> &'static [u8] {
     let (start, end) = (&raw const hotmem_vectors, &raw const hotmem_vectors_end);
-    // SAFETY: the assembly below puts the two symbols around code that nobody changes.
+    // SAFETY: the assembly below puts the two symbols around code that is never written.
     unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) }
 }
 
-// SPRG3 leads to the area of the CPU (`enter`). Without translation, where that is are the low 32 bits.
+// SPRG3 points to the area of the CPU (`enter`). Without translation, the low 32 bits are its address.
 global_asm!(
     r#"
     .macro hotmem_load reg, symbol

@@ -1,7 +1,7 @@
 //! Local APIC and I/O APIC (Intel SDM vol. 3A chapter 12; 82093AA data sheet).
 //!
-//! Both are windows of 32-bit registers, mapped uncached. What a register means is pure and tested on
-//! any host; who reads and writes it is whoever hands in the window.
+//! Both are windows of 32-bit registers, mapped uncached. The encoding of the registers is pure code and tested on
+//! any host; the caller passes a window that reads and writes them.
 
 use crate::irq::{Polarity, Registers, Trigger};
 use core::fmt;
@@ -26,40 +26,41 @@ const BY_16: u32 = 0b0011;
 const LVT_NMI: u32 = 0b100 << 8;
 const APIC_ENABLE: u32 = 1 << 8;
 
-/// The register that says how the APIC is reached (SDM vol. 3A, 12.12.1), and its bits.
+/// The register that selects how the APIC is accessed (SDM vol. 3A, 12.12.1), and its bits.
 const APIC_BASE: u32 = 0x1b;
 const BASE_X2APIC: u64 = 1 << 10;
 const BASE_ENABLE: u64 = 1 << 11;
 /// The model-specific register of the window's offset 0; the others follow, one for each 16 bytes (table 12-6).
 const FIRST_MSR: u32 = 0x800;
 
-// In a command (SDM vol. 3A, figure 12-12): what is delivered, that it is asserted, that it was not sent yet.
+// Fields of a command (SDM vol. 3A, figure 12-12): the delivery mode, the level, and that the command was not sent
+// yet.
 const FIXED: u32 = 0b000 << 8;
 const NMI: u32 = 0b100 << 8;
 const INIT: u32 = 0b101 << 8;
 const START_UP: u32 = 0b110 << 8;
 const ASSERT: u32 = 1 << 14;
 const PENDING: u32 = 1 << 12;
-/// Looks at a command before it counts as sent: it is on its way within microseconds.
-const LOOKS: u32 = 100_000;
+/// Polls before a command counts as sent: it takes microseconds.
+const MAX_POLLS: u32 = 100_000;
 
 /// Bytes of a local APIC's window.
 pub const LOCAL_APIC_BYTES: u64 = 0x1000;
 /// Bytes of an I/O APIC's window.
 pub const IO_APIC_BYTES: u64 = 0x20;
 
-/// The model-specific registers of the CPU that runs.
+/// The model-specific registers of the CPU that runs this.
 pub trait Msrs {
     /// Reads register `number`.
     fn read(&self, number: u32) -> u64;
     /// Writes register `number`.
     fn write(&self, number: u32, value: u64);
-    /// Every store so far is visible to all CPUs before a register of the APIC is written. Such a write does not wait
-    /// for stores by itself (SDM vol. 3A, 12.12.3).
+    /// Makes every earlier store visible to all CPUs before a register of the APIC is written. Such a write does not
+    /// wait for stores by itself (SDM vol. 3A, 12.12.3).
     fn publish(&self);
 }
 
-/// How a local APIC is reached. Each CPU has its own at the same place.
+/// How a local APIC is accessed. Each CPU has its own at the same address.
 #[derive(Debug)]
 pub enum Access<R, M> {
     /// By a window of registers (xAPIC).
@@ -73,16 +74,16 @@ const fn msr(offset: usize) -> u32 {
     FIRST_MSR + (offset >> 4) as u32
 }
 
-/// What one CPU sends to another.
+/// A message from one CPU to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// An interrupt of this vector.
     Vector(u8),
-    /// An interrupt that cannot be kept out.
+    /// An interrupt that cannot be masked.
     NonMaskable,
-    /// It is reset, and waits for a start.
+    /// Resets the CPU, which then waits for a start.
     Reset,
-    /// It begins in this page of low memory.
+    /// Starts the CPU in this page of low memory.
     Start(u8),
 }
 
@@ -102,14 +103,15 @@ impl Message {
 pub struct LocalApic<R, M>(Access<R, M>);
 
 impl<R: Registers, M: Msrs> LocalApic<R, M> {
-    /// Takes over the APIC that is reached like this, and enables that of the CPU that runs.
+    /// Takes over the APIC with this access, and enables that of the CPU that runs this.
     pub fn take(access: Access<R, M>, spurious: u8) -> Self {
         let apic = Self(access);
         apic.enable(spurious);
         apic
     }
 
-    /// Enables the APIC of the CPU that runs: spurious interrupts go to `spurious`, LINT1 is NMI, the rest is masked.
+    /// Enables the APIC of the CPU that runs this: spurious interrupts go to `spurious`, LINT1 is NMI, the rest is
+    /// masked.
     pub fn enable(&self, spurious: u8) {
         if let Access::Msrs(msrs) = &self.0 {
             msrs.write(APIC_BASE, msrs.read(APIC_BASE) | BASE_ENABLE | BASE_X2APIC);
@@ -121,7 +123,7 @@ impl<R: Registers, M: Msrs> LocalApic<R, M> {
         self.write(SPURIOUS_VECTOR, APIC_ENABLE | u32::from(spurious));
     }
 
-    /// The number of the APIC of the CPU that runs, by which interrupts are sent to it.
+    /// The id of the APIC of the CPU that runs this; interrupts are sent to it by this id.
     pub fn id(&self) -> u32 {
         let id = self.read(LOCAL_ID);
         match self.0 {
@@ -130,27 +132,28 @@ impl<R: Registers, M: Msrs> LocalApic<R, M> {
         }
     }
 
-    /// Says that the interrupt being served is done.
+    /// Ends the interrupt being served.
     pub fn end_of_interrupt(&self) {
         self.write(END_OF_INTERRUPT, 0);
     }
 
-    /// Has the timer of the CPU that runs count, and interrupt nothing; [`counted`](Self::counted) is then how far it came.
+    /// Starts the timer of the CPU that runs this without interrupts; [`counted`](Self::counted) then returns its
+    /// progress.
     pub fn count(&self) {
         self.set_timer(LVT_MASKED, u32::MAX);
     }
 
-    /// What the timer has counted since [`count`](Self::count).
+    /// Ticks that the timer has counted since [`count`](Self::count).
     pub fn counted(&self) -> u32 {
         u32::MAX - self.read(CURRENT_COUNT)
     }
 
-    /// Has the timer raise `vector` on the CPU that runs whenever it has counted `count`.
+    /// Has the timer raise `vector` on the CPU that runs this each time it has counted `count`.
     pub fn start_timer(&self, vector: u8, count: u32) {
         self.set_timer(LVT_PERIODIC | u32::from(vector), count);
     }
 
-    /// Stops the timer of the CPU that runs.
+    /// Stops the timer of the CPU that runs this.
     pub fn stop_timer(&self) {
         self.set_timer(LVT_MASKED, 0);
     }
@@ -161,13 +164,13 @@ impl<R: Registers, M: Msrs> LocalApic<R, M> {
         self.write(INITIAL_COUNT, count);
     }
 
-    /// Sends `message` to the APIC `to`; returns whether that can be addressed. No interrupt may come meanwhile whose
-    /// handler sends, too.
+    /// Sends `message` to the APIC `to`; returns whether that APIC can be addressed. The caller must keep out
+    /// interrupts whose handlers send, too.
     pub fn send(&self, to: u32, message: Message) -> bool {
         let command = message.command();
         match &self.0 {
             Access::Msrs(msrs) => {
-                // All bits set for everybody.
+                // All bits set address every CPU.
                 if to == u32::MAX {
                     return false;
                 }
@@ -175,14 +178,14 @@ impl<R: Registers, M: Msrs> LocalApic<R, M> {
                 msrs.write(msr(COMMAND), u64::from(to) << 32 | u64::from(command))
             }
             Access::Window(registers) => {
-                // Eight bits, all of them set for everybody.
+                // Eight bits; all of them set address every CPU.
                 if to >= 0xff {
                     return false;
                 }
                 registers.write(COMMAND_HIGH, to << 24);
                 registers.write(COMMAND, command);
                 let sent = || registers.read(COMMAND) & PENDING == 0;
-                let _ = (0..LOOKS).any(|_| sent());
+                let _ = (0..MAX_POLLS).any(|_| sent());
             }
         }
         true
@@ -203,16 +206,16 @@ impl<R: Registers, M: Msrs> LocalApic<R, M> {
     }
 }
 
-/// Where an I/O APIC sends one of its inputs.
+/// The routing of one input of an I/O APIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The vector raised.
     pub vector: u8,
-    /// The local APIC that gets it.
+    /// The local APIC that receives it.
     pub destination: u8,
     /// How the line signals.
     pub trigger: Trigger,
-    /// What counts as asserted.
+    /// The active level.
     pub polarity: Polarity,
 }
 
@@ -237,22 +240,22 @@ const VERSION: u32 = 0x01;
 const REDIRECTION: u32 = 0x10;
 const MASKED: u32 = 1 << 16;
 
-/// An input the I/O APIC does not have.
+/// The I/O APIC does not have this input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoSuchInput {
-    /// The input asked for.
+    /// The requested input.
     pub input: u32,
-    /// Inputs there are.
+    /// The number of inputs.
     pub inputs: u32,
 }
 
 impl fmt::Display for NoSuchInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the I/O APIC has {} inputs, not {}", self.inputs, self.input)
+        write!(f, "the I/O APIC has {} inputs, no input {}", self.inputs, self.input)
     }
 }
 
-/// The interrupt controller that devices' lines end in.
+/// The interrupt controller that lines of devices end in.
 #[derive(Debug)]
 pub struct IoApic<R>(R);
 
@@ -266,12 +269,12 @@ impl<R: Registers> IoApic<R> {
         apic
     }
 
-    /// Inputs there are.
+    /// The number of inputs.
     pub fn inputs(&self) -> u32 {
         (self.get(VERSION) >> 16 & 0xff) + 1
     }
 
-    /// Sends `input` along `route`, unmasked.
+    /// Sets the route of `input`, and unmasks it.
     ///
     /// # Errors
     ///
@@ -282,13 +285,13 @@ impl<R: Registers> IoApic<R> {
             return Err(NoSuchInput { input, inputs });
         }
         let entry = route.encode();
-        // The destination first: the low word unmasks the input.
+        // The destination first, since the low word unmasks the input.
         self.set(REDIRECTION + 2 * input + 1, (entry >> 32) as u32);
         self.set(REDIRECTION + 2 * input, entry as u32);
         Ok(())
     }
 
-    /// Masks `input` or unmasks it; an input that is not there stays away.
+    /// Masks or unmasks `input`; does nothing if there is no such input.
     pub fn set_masked(&self, input: u32, masked: bool) {
         if input < self.inputs() {
             let register = REDIRECTION + 2 * input;
@@ -341,7 +344,7 @@ mod tests {
         Fake { index: Cell::new(0), registers: RefCell::new(registers) }
     }
 
-    /// A local APIC that notes what is written, by window or by number of the register.
+    /// A local APIC that records what is written, by offset in the window or by number of the register.
     #[derive(Default)]
     struct Noted(RefCell<std::vec::Vec<(u64, u64)>>);
 
@@ -378,7 +381,7 @@ mod tests {
         }
     }
 
-    /// A fence, among what is written.
+    /// A fence, in the record of writes.
     const PUBLISHED: (u64, u64) = (u64::MAX, 0);
 
     type Apic<'n> = LocalApic<&'n Noted, &'n Noted>;
@@ -398,13 +401,13 @@ mod tests {
             assert!(apic.send(2, message));
             assert_eq!(noted.0.take(), [(0x310, 2 << 24), (0x300, low)], "{message:?}");
         }
-        assert!(!apic.send(0xff, Message::Reset), "that would be everybody");
+        assert!(!apic.send(0xff, Message::Reset), "0xff addresses every CPU");
         assert!(!apic.send(0x100, Message::Reset));
         assert_eq!(noted.0.take(), []);
     }
 
     #[test]
-    fn an_x2apic_is_turned_on_first_and_sends_by_one_word_behind_all_stores() {
+    fn an_x2apic_is_turned_on_first_and_sends_by_one_word_after_all_stores() {
         let noted = Noted::default();
         let apic = Apic::take(Access::Msrs(&noted), 0xff);
         let written = noted.0.take();

@@ -22,9 +22,9 @@ use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
 /// QEMU's isa-debug-exit device: a value written ends the process with `value << 1 | 1`.
 const DEBUG_EXIT: u16 = 0xf4;
-/// The exit value of code 0.
+/// The exit value for exit code 0.
 const EXIT_BASE: u32 = 0x10;
-/// The exit value of a panic.
+/// The exit value after a panic.
 const EXIT_PANIC: u32 = 0x7f;
 
 /// Stops this CPU.
@@ -35,11 +35,12 @@ pub(super) fn halt_forever() -> ! {
     }
 }
 
-/// Bytes from the start of [`wait_unless_woken`] that hold all of it, and nothing else.
+/// Bytes from the start of [`wait_unless_woken`] that hold all of its code, and no other.
 const WAIT_BYTES: u64 = 16;
 
-/// Lets interrupts in and sleeps until one, unless this CPU was woken. A machine check between the look and the halt
-/// would be slept through, so its handler has the look done again: see [`wake`]. That changes no register.
+/// Enables interrupts and sleeps until one arrives, unless this CPU was woken. A machine check between the check of
+/// `woken` and the halt would be slept through, so its handler restarts the function: see [`wake`]. The function
+/// changes no register.
 #[unsafe(naked)]
 extern "C" fn wait_unless_woken() {
     naked_asm!(
@@ -54,26 +55,26 @@ extern "C" fn wait_unless_woken() {
     )
 }
 
-/// Notes in the area of this CPU whether it was woken.
+/// Stores in the area of this CPU whether it was woken.
 fn set_woken(woken: bool) {
-    // SAFETY: stores a byte of the area that GS leads to since `enter`, all of whose uses are such single accesses.
+    // SAFETY: stores a byte of the area that GS points to since `enter`, all of whose uses are such single accesses.
     unsafe {
         asm!("mov byte ptr gs:[{offset}], {woken}", woken = in(reg_byte) u8::from(woken),
              offset = const offset_of!(CpuArea, woken), options(nostack, preserves_flags));
     }
 }
 
-/// Called in a machine check, which no CPU can keep out, that interrupted `instruction`: the wait that is under way, or
-/// the next one, ends at once. Returns where to go on.
+/// Called in a machine check, which no CPU can mask, that interrupted `instruction`: the current wait, or the next
+/// one, ends at once. Returns the address to continue at.
 pub(super) fn wake(instruction: u64) -> u64 {
     set_woken(true);
     let begins = wait_unless_woken as *const () as u64;
     if (begins..begins + WAIT_BYTES).contains(&instruction) { begins } else { instruction }
 }
 
-/// Ticks of the time stamp counter in a second, once they were asked for.
+/// Ticks of the time stamp counter in a second, after the first use.
 static TIMESTAMP_HERTZ: AtomicU64 = AtomicU64::new(0);
-/// What is taken for them where nothing tells.
+/// Used if no source gives the frequency.
 const GUESSED_HERTZ: u64 = 1_000_000_000;
 
 /// Bytes that CLFLUSH flushes, once they were asked for.
@@ -111,19 +112,19 @@ fn crystal_hertz() -> Option<u64> {
     hertz.checked_div(u64::from(denominator)).filter(|&hertz| hertz != 0)
 }
 
-/// Leaf 4000_0010h of a hypervisor: the counter's frequency in kHz (VMware's, which QEMU, KVM and others
-/// have too).
+/// Leaf 4000_0010h of a hypervisor: the counter's frequency in kHz (VMware's leaf, which QEMU, KVM and others have,
+/// too).
 fn hypervisor_hertz() -> Option<u64> {
     const LAST_LEAF: u32 = 0x4000_0000;
     const TIMING: u32 = 0x4000_0010;
     let is_guest = __cpuid(1).ecx & 1 << 31 != 0;
-    // A hypervisor has few leaves: a larger number is that of a CPU without any.
-    let tells = is_guest && (TIMING..=TIMING + 0xffff).contains(&__cpuid(LAST_LEAF).eax);
-    let kilohertz = if tells { __cpuid(TIMING).eax } else { 0 };
+    // A hypervisor has few leaves: a CPU without any returns a larger number.
+    let has_leaf = is_guest && (TIMING..=TIMING + 0xffff).contains(&__cpuid(LAST_LEAF).eax);
+    let kilohertz = if has_leaf { __cpuid(TIMING).eax } else { 0 };
     (kilohertz != 0).then_some(u64::from(kilohertz) * 1000)
 }
 
-/// How the CPU is used, as its registers say.
+/// The mode that the CPU runs in, read from its registers.
 #[derive(Clone, Copy, Debug)]
 struct Mode {
     cr4: Cr4Flags,
@@ -143,7 +144,7 @@ impl fmt::Display for Mode {
 ///
 /// # Safety
 ///
-/// As for that.
+/// Those of [`Cpu::switch`].
 #[unsafe(naked)]
 unsafe extern "C" fn switch(_root: PhysAddr, _top: VirtAddr, _main: extern "C" fn() -> !) -> ! {
     naked_asm!("mov cr3, rdi", "mov rsp, rsi", "xor ebp, ebp", "call rdx", "ud2")
@@ -155,7 +156,7 @@ impl Cpu for X86_64 {
             Exit::Code(code) => EXIT_BASE + u32::from(code),
             Exit::Panic => EXIT_PANIC,
         };
-        // SAFETY: with isa-debug-exit there the machine ends; on any other PC nothing decodes the port.
+        // SAFETY: with isa-debug-exit the machine ends; on any other PC no device decodes the port.
         unsafe { port::write_u32(DEBUG_EXIT, value) };
         halt_forever()
     }
@@ -171,7 +172,7 @@ impl Cpu for X86_64 {
     #[inline(always)]
     fn number() -> usize {
         let number;
-        // SAFETY: reads a field of the area that GS leads to since `enter`, which nothing writes.
+        // SAFETY: reads a field of the area that GS points to since `enter`, which is never written.
         unsafe {
             asm!("mov {}, gs:[{offset}]", out(reg) number, offset = const offset_of!(CpuArea, number),
                  options(pure, readonly, nostack, preserves_flags));
@@ -237,7 +238,7 @@ impl Cpu for X86_64 {
     fn set_up() {
         // SAFETY: NXE gives bit 63 of an entry its meaning; the early tables never set it.
         unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
-        // SAFETY: the early tables map everything writable, so write protection refuses nothing yet.
+        // SAFETY: the early tables map everything writable, so write protection refuses no access yet.
         unsafe { Cr0::update(|cr0| cr0.insert(Cr0Flags::WRITE_PROTECT)) };
         // SAFETY: no early entry is global, and without PCIDs a CR3 reload drops everything.
         unsafe { Cr4::update(|cr4| cr4.remove(Cr4Flags::PAGE_GLOBAL | Cr4Flags::PCID)) };
@@ -265,8 +266,8 @@ impl Clock for X86_64 {
         unsafe { _rdtsc() }
     }
 
-    /// As whoever knows a timer tells ([`MachineInfo`]), else as the CPU or its hypervisor does, else measured here,
-    /// else a guess of 1 GHz.
+    /// The frequency that firmware or a driver gave ([`MachineInfo`]), else that of the CPU or its hypervisor, else
+    /// one measured here, else a guess of 1 GHz.
     fn timestamp_hertz() -> u64 {
         if let Some(hertz) = MachineInfo::noted().timebase_hertz {
             return hertz;

@@ -1,4 +1,4 @@
-//! This architecture keeps the contract.
+//! Implements the contract for this architecture.
 
 use super::X86_64;
 use super::{irq, pte, serial, tlb};

@@ -1,4 +1,4 @@
-//! What the entry code saves of what a trap interrupts.
+//! The registers that the entry code saves at a trap.
 
 use super::{cpu, machine_check};
 use crate::contract::{self, TrapFrame as _};
@@ -12,11 +12,11 @@ pub const EXCEPTIONS: usize = 32;
 pub const VECTORS: usize = 48;
 /// First vector for devices.
 pub const FIRST_DEVICE: u8 = 32;
-/// The vector by which one CPU calls another.
+/// The vector of calls between CPUs.
 pub const CALL: u8 = 0xf0;
 /// The vector of the timer of a local APIC.
 pub const TIMER: u8 = 0xef;
-/// The vector a local APIC raises when an interrupt went away before it was taken.
+/// The vector that a local APIC raises when an interrupt went away before the CPU took it.
 pub const SPURIOUS: u8 = 0xff;
 
 /// Non-maskable interrupt.
@@ -30,7 +30,7 @@ pub const MACHINE_CHECK: u8 = 18;
 /// Page fault.
 pub const PAGE_FAULT: u8 = 14;
 
-/// The registers of what was interrupted, as the entry code saved them.
+/// The registers of the interrupted code, as the entry code saved them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the fields are the registers they are named after")]
@@ -109,7 +109,7 @@ impl contract::TrapFrame for TrapFrame {
     }
 
     fn fault_address(&self) -> Option<VirtAddr> {
-        // CR2 keeps it until the next page fault, and none happens while one is handled.
+        // CR2 keeps the address until the next page fault, and handling a page fault causes none.
         (self.vector() == PAGE_FAULT).then(|| VirtAddr::new(Cr2::read_raw()))
     }
 

@@ -1,6 +1,6 @@
 //! Ports and PCI configuration space, for firmware's byte code.
 
-// UNSAFETY: accesses ports that byte code asks for.
+// UNSAFETY: accesses ports that byte code names.
 #![expect(unsafe_code)]
 
 use super::X86_64;
@@ -9,14 +9,14 @@ use super::serial::COM1;
 use crate::contract::Io;
 use crate::io::{IoError, PciFunction, Place};
 
-/// Ports that are the kernel's own: its console, and the masks of the 8259s.
+/// Ports that belong to the kernel: its console, and the masks of the 8259s.
 const OWN_PORTS: [(u16, u16); 3] = [(COM1, COM1 + 7), (0x20, 0x21), (0xa0, 0xa1)];
 /// PCI configuration mechanism 1 (PCI Local Bus 3.0, 3.2.2.3.2).
 const PCI_ADDRESS: u16 = 0xcf8;
 const PCI_DATA: u16 = 0xcfc;
 const PCI_ENABLE: u32 = 1 << 31;
 
-/// The port at `address`, if `bytes` bytes there are firmware's to touch.
+/// The port at `address`, if firmware may access `bytes` bytes there.
 fn checked(address: u64, bytes: u32) -> Result<u16, IoError> {
     let first = u16::try_from(address).map_err(|_| IoError::Unsupported)?;
     let more = u16::try_from(bytes.saturating_sub(1)).map_err(|_| IoError::Unsupported)?;
@@ -27,10 +27,10 @@ fn checked(address: u64, bytes: u32) -> Result<u16, IoError> {
     Ok(first)
 }
 
-/// Reads a port that [`checked`] let through.
+/// Reads a port that [`checked`] allowed.
 fn input(port: u16, bytes: u32) -> Result<u64, IoError> {
     match bytes {
-        // SAFETY: the port is not the kernel's own, and firmware's own code asks for the access.
+        // SAFETY: the port is not the kernel's own, and the access comes from firmware's own code.
         1 => Ok(unsafe { port::read_u8(port) }.into()),
         // SAFETY: as above.
         2 => Ok(unsafe { port::read_u16(port) }.into()),
@@ -40,10 +40,10 @@ fn input(port: u16, bytes: u32) -> Result<u64, IoError> {
     }
 }
 
-/// Writes a port that [`checked`] let through.
+/// Writes a port that [`checked`] allowed.
 fn output(port: u16, bytes: u32, value: u64) -> Result<(), IoError> {
     match bytes {
-        // SAFETY: the port is not the kernel's own, and firmware's own code asks for the access.
+        // SAFETY: the port is not the kernel's own, and the access comes from firmware's own code.
         1 => unsafe { port::write_u8(port, value as u8) },
         // SAFETY: as above.
         2 => unsafe { port::write_u16(port, value as u16) },
@@ -54,7 +54,7 @@ fn output(port: u16, bytes: u32, value: u64) -> Result<(), IoError> {
     Ok(())
 }
 
-/// Selects a register of PCI configuration space; returns the port to access it through.
+/// Selects a register of PCI configuration space; returns the port that accesses it.
 fn select(function: PciFunction, offset: u64, bytes: u32) -> Result<u16, IoError> {
     let offset = u32::try_from(offset).map_err(|_| IoError::Unsupported)?;
     if function.segment != 0 || offset > 0xff || bytes == 0 || !offset.is_multiple_of(bytes) {
@@ -66,7 +66,7 @@ fn select(function: PciFunction, offset: u64, bytes: u32) -> Result<u16, IoError
     Ok(PCI_DATA + (offset & 3) as u16)
 }
 
-/// The port by which `place` is accessed.
+/// The port that accesses `place`.
 fn port_of(place: Place, bytes: u32) -> Result<u16, IoError> {
     match place {
         Place::Port(address) => checked(address, bytes),

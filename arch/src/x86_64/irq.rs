@@ -27,26 +27,26 @@ const IO_APICS: usize = 8;
 const RESET_MICROSECONDS: u64 = 10_000;
 const START_MICROSECONDS: u64 = 200;
 
-/// For how long the timer of a local APIC is compared with the clock.
+/// How long the timer of a local APIC is compared with the clock.
 const MEASURED_MICROSECONDS: u64 = 2_000;
 
-/// The registers of the CPU that runs.
+/// The registers of the CPU that runs this.
 #[derive(Debug)]
 struct CpuMsrs;
 
 impl Msrs for CpuMsrs {
     fn read(&self, number: u32) -> u64 {
-        // SAFETY: the APIC reads its own registers only, which a CPU with an x2APIC has.
+        // SAFETY: the APIC code reads the APIC's own registers only, which a CPU with an x2APIC has.
         unsafe { Msr::new(number).read() }
     }
 
     fn write(&self, number: u32, value: u64) {
-        // SAFETY: as above; interrupts are all that its registers change.
+        // SAFETY: as above; the registers change interrupts only.
         unsafe { Msr::new(number).write(value) };
     }
 
     fn publish(&self) {
-        // SAFETY: fences: MFENCE waits for the stores, and nothing behind LFENCE begins before that.
+        // SAFETY: fences: MFENCE waits for the stores, and no instruction after LFENCE begins before that.
         unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
     }
 }
@@ -70,7 +70,7 @@ pub struct Controllers<R> {
     local: LocalApic<R, CpuMsrs>,
     /// Each I/O APIC and the global system interrupt of its first input.
     io: [Option<(IoApic<R>, u32)>; IO_APICS],
-    /// What the timers of local APICs count in a second; 0 until it was measured.
+    /// Ticks of the local APICs' timers in a second; 0 until measured.
     timer_hertz: AtomicU64,
 }
 
@@ -151,7 +151,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         let page = page.ok_or(NoCpu(hardware))?;
         self.send(hardware, Message::Reset)?;
         pause(RESET_MICROSECONDS);
-        // A CPU that has begun takes no notice of the second.
+        // A CPU that has begun ignores the second start.
         for _ in 0..2 {
             self.send(hardware, Message::Start(page))?;
             pause(START_MICROSECONDS);
@@ -159,7 +159,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         Ok(())
     }
 
-    /// Returns once the reset has reached the CPU, which waits for a start from then on.
+    /// Returns after the reset has reached the CPU, which then waits for a start.
     fn reset(&self, hardware: u64) -> bool {
         let sent = self.send(hardware, Message::Reset).is_ok();
         pause(RESET_MICROSECONDS);
@@ -202,7 +202,7 @@ impl<R: Registers> Controllers<R> {
         NoCpu::unless(self.local.send(to, message), hardware)
     }
 
-    /// What the timers of local APICs count in a second, by the clock.
+    /// Ticks of the local APICs' timers in a second, measured with the clock.
     fn timer_hertz(&self) -> u64 {
         let known = self.timer_hertz.load(Ordering::Relaxed);
         if known != 0 {

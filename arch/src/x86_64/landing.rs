@@ -1,4 +1,4 @@
-//! Where another CPU begins: a page of low memory with code that takes it from real mode to the kernel's own tables
+//! The landing page: a page of low memory with code that takes another CPU from real mode to the kernel's own tables
 //! (Intel SDM vol. 3A, 10.4; AMD APM vol. 2, 14.6).
 //!
 //! ```text
@@ -25,14 +25,14 @@ unsafe extern "C" {
     static hotmem_landing_values: u8;
 }
 
-/// What the code finds behind itself. The assembly has the same fields.
+/// The values that the code finds after itself. The assembly has the same fields.
 #[repr(C)]
 struct Values {
     /// The limit of the segments' table and its address.
     gdt: [u16; 3],
-    /// Where protected mode begins, and its code segment.
+    /// The address where protected mode begins, and its code segment.
     protected: [u16; 3],
-    /// Where long mode begins, and its code segment.
+    /// The address where long mode begins, and its code segment.
     long: [u16; 3],
     _unused: [u16; 3],
     /// The root of the page tables.
@@ -46,18 +46,19 @@ fn offset(symbol: *const u8) -> usize {
     symbol.addr() - (&raw const hotmem_landing).addr()
 }
 
-/// A 16-bit word, then the address `at` in two: what LGDT takes.
+/// A 16-bit limit, then the address `at` in two words: the operand of LGDT.
 const fn limit_and(at: u32, limit: u16) -> [u16; 3] {
     [limit, at as u16, (at >> 16) as u16]
 }
 
-/// The address `at` in two words, then a selector: what a far jump takes.
+/// The address `at` in two words, then a selector: the operand of a far jump.
 const fn far(at: u32, selector: u16) -> [u16; 3] {
     [at as u16, (at >> 16) as u16, selector]
 }
 
 impl Values {
-    /// For a page at `at`; the addresses are 32 bits, for the page is in low memory, and so must the root be.
+    /// The values for a page at `at`. Addresses have 32 bits, since the page is in low memory; the root must be
+    /// below 4 GiB.
     fn new(at: u32, launch: &'static Launch) -> Self {
         let place = |symbol| at + offset(symbol) as u32;
         Self {
@@ -88,7 +89,7 @@ impl Cpus for X86_64 {
             return Err("the root of the page tables is past 4 GiB");
         }
         let length = offset(&raw const hotmem_landing_end);
-        // SAFETY: the assembly below puts the two symbols around bytes that nobody changes.
+        // SAFETY: the assembly below puts the two symbols around bytes that are never written.
         let code = unsafe { core::slice::from_raw_parts(&raw const hotmem_landing, length) };
         let values = Values::new(at.get() as u32, launch);
         // SAFETY: the structure has no padding: four times six bytes, the last unused, then words of eight.
@@ -103,7 +104,7 @@ impl Cpus for X86_64 {
     }
 }
 
-/// The first function in the image: takes over the stack of the launch.
+/// The first function in the image: switches to the stack of the launch.
 #[unsafe(naked)]
 extern "C" fn begin(_launch: &'static Launch) -> ! {
     naked_asm!(
@@ -208,10 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn a_landing_page_has_the_code_and_then_where_everything_is() {
+    fn a_landing_page_has_the_code_and_then_the_addresses() {
         let mut page = [0xcc; 4096];
         X86_64::fill_landing(&mut page, PhysAddr::new(0x8000), &LOW).unwrap();
-        // CLI, CLD: CS is the page, and nothing else is known.
+        // CLI, CLD: CS is the page, and no other register has a known value.
         assert_eq!(page[..2], [0xfa, 0xfc]);
         let at = offset(&raw const hotmem_landing_values);
         let word = |offset: usize| {
@@ -222,11 +223,11 @@ mod tests {
         assert_eq!(page[(table - 0x8000) as usize + 8 + 5], 0x9a, "the second is code");
         assert_eq!(word(24), 0x1234_5000);
         assert_eq!(word(40), (&raw const LOW).addr() as u64);
-        assert_eq!(page[at + 48], 0xcc, "nothing is written behind");
+        assert_eq!(page[at + 48], 0xcc, "nothing is written after the values");
     }
 
     #[test]
-    fn a_page_or_a_root_that_a_cpu_cannot_begin_with_is_refused() {
+    fn a_landing_page_or_a_root_out_of_reach_is_refused() {
         let fill = |page: &mut [u8], at, launch| {
             X86_64::fill_landing(page, PhysAddr::new(at), launch).unwrap_err()
         };

@@ -1,6 +1,6 @@
-//! Machine checks: the CPU tells that memory is bad (Intel SDM vol. 3B, chapter 17; AMD APM vol. 2, chapter 9).
+//! Machine checks: the CPU reports bad memory (Intel SDM vol. 3B, chapter 17; AMD APM vol. 2, chapter 9).
 //!
-//! One that leaves the CPU's state whole and what was interrupted able to go on is no more than news of a bad
+//! A machine check that leaves the CPU's state intact and lets the interrupted code continue only reports a bad
 //! address. Any other ends the kernel.
 
 // UNSAFETY: reads and writes the registers of the CPU's error banks.
@@ -17,9 +17,9 @@ const GLOBAL_CONTROL: u32 = 0x17B;
 /// The first of four registers of bank 0: control, status, address, details.
 const BANK_0: u32 = 0x400;
 
-/// In the capabilities: there is a global control register.
+/// In the capabilities: the CPU has a global control register.
 const HAS_CONTROL: u64 = 1 << 8;
-/// In the global status: what was interrupted can go on.
+/// In the global status: the interrupted code can continue.
 const RESTARTS: u64 = 1 << 0;
 
 /// In the status of a bank.
@@ -28,25 +28,25 @@ const UNCORRECTED: u64 = 1 << 61;
 const HAS_DETAILS: u64 = 1 << 59;
 const HAS_ADDRESS: u64 = 1 << 58;
 const STATE_LOST: u64 = 1 << 57;
-/// What was interrupted has to be mended before it goes on.
+/// Software must recover before the interrupted code continues.
 const ACTION_REQUIRED: u64 = 1 << 55;
-/// In the details: what kind of address there is, and that of physical ones.
+/// In the details: the kind of the address, and the value for physical addresses.
 const ADDRESS_KIND: u64 = 7 << 6;
 const PHYSICAL: u64 = 2 << 6;
 
-/// Whether the CPU has banks of errors (CPUID.1:EDX.MCE and .MCA).
+/// Whether the CPU has error banks (CPUID.1:EDX.MCE and .MCA).
 fn is_there() -> bool {
     let needed = 1 << 7 | 1 << 14;
     __cpuid(1).edx & needed == needed
 }
 
 fn read(register: u32) -> u64 {
-    // SAFETY: the callers have made sure that the CPU has the register; reading it changes nothing.
+    // SAFETY: the callers have checked that the CPU has the register; reading it changes nothing.
     unsafe { Msr::new(register).read() }
 }
 
 fn write(register: u32, value: u64) {
-    // SAFETY: as for `read`; the registers say which errors are told of, and forget those that were.
+    // SAFETY: as for `read`; the registers select the errors that are reported, and clear those that were.
     unsafe { Msr::new(register).write(value) }
 }
 
@@ -54,7 +54,7 @@ fn banks() -> impl Iterator<Item = u32> {
     (0..(read(CAPABILITIES) & 0xFF) as u32).map(|bank| BANK_0 + 4 * bank)
 }
 
-/// Lets the CPU tell of errors, where it can.
+/// Has the CPU report errors, if it can.
 pub(super) fn set_up() {
     if !is_there() {
         return;
@@ -63,7 +63,7 @@ pub(super) fn set_up() {
         write(GLOBAL_CONTROL, u64::MAX);
     }
     for bank in banks() {
-        // The control of bank 0 is firmware's on some CPUs (SDM vol. 3B, 17.3.2.1).
+        // On some CPUs the control of bank 0 belongs to firmware (SDM vol. 3B, 17.3.2.1).
         if bank != BANK_0 {
             write(bank, u64::MAX);
         }
@@ -73,16 +73,16 @@ pub(super) fn set_up() {
     unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::MACHINE_CHECK_EXCEPTION)) };
 }
 
-/// What a bank of errors tells.
+/// The content of an error bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct News {
     /// The address of bad memory.
     at: Option<PhysAddr>,
-    /// What was interrupted can go on.
+    /// The interrupted code can continue.
     goes_on: bool,
 }
 
-/// Reads the status, the address and the details of a bank; `None` if there is nothing in it.
+/// Decodes the status, the address and the details of a bank; `None` if the bank is empty.
 const fn read_bank(status: u64, address: u64, details: u64) -> Option<News> {
     if status & VALID == 0 {
         return None;
@@ -92,13 +92,13 @@ const fn read_bank(status: u64, address: u64, details: u64) -> Option<News> {
         true => Some(PhysAddr::new(address)),
         false => None,
     };
-    // An error that was corrected needs no address to go on.
+    // The kernel can continue after a corrected error without knowing the address.
     let known = status & UNCORRECTED == 0 || at.is_some();
     Some(News { at, goes_on: known && status & (STATE_LOST | ACTION_REQUIRED) == 0 })
 }
 
-/// Called in a machine check: tells each address of bad memory that is in the banks, and empties them.
-/// Whether what was interrupted can go on; `told` says that for an address.
+/// Called in a machine check: passes each address of bad memory in the banks to `told`, and empties them. Returns
+/// whether the interrupted code can continue; for an address, `told` returns that.
 pub(super) fn take(told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
     if !is_there() {
         return false;
@@ -106,7 +106,7 @@ pub(super) fn take(told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
     let mut goes_on = read(GLOBAL_STATUS) & RESTARTS != 0;
     for bank in banks() {
         let status = read(bank + 1);
-        // A bank without an address or details may not have the registers.
+        // A bank may lack the registers that its status does not announce.
         let part = |bit, register| if status & bit == 0 { 0 } else { read(register) };
         let (address, details) = (part(HAS_ADDRESS, bank + 2), part(HAS_DETAILS, bank + 3));
         let Some(news) = read_bank(status, address, details) else { continue };
@@ -123,19 +123,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_bank_tells_decides_whether_the_kernel_goes_on() {
+    fn the_content_of_a_bank_decides_whether_the_kernel_continues() {
         let at = Some(PhysAddr::new(0x1234_5000));
         let read = |status, details| read_bank(status, 0x1234_5000, details);
-        // An uncorrected error of memory that nobody has used yet, as QEMU's monitor is told to inject.
+        // An uncorrected error of memory that was not used yet, as injected from QEMU's monitor.
         let told = 0xBD00_0000_0000_0134;
         assert_eq!(read(told, 0x8C), Some(News { at, goes_on: true }));
         assert_eq!(read(told & !VALID, 0x8C), None);
         assert_eq!(read(told | STATE_LOST, 0x8C), Some(News { at, goes_on: false }));
         assert_eq!(read(told | ACTION_REQUIRED, 0x8C), Some(News { at, goes_on: false }));
-        // A linear address, or none: it is not known what is bad.
+        // A linear address, or none: the bad memory is not known.
         assert_eq!(read(told, 0x4C), Some(News { at: None, goes_on: false }));
         assert_eq!(read(told & !HAS_ADDRESS, 0x8C), Some(News { at: None, goes_on: false }));
-        // Corrected: nothing is bad yet.
+        // Corrected: no memory is bad yet.
         let corrected = VALID | 0x90;
         assert_eq!(read(corrected, 0), Some(News { at: None, goes_on: true }));
     }

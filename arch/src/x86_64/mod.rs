@@ -35,6 +35,6 @@ pub mod tlb;
 #[cfg(target_arch = "x86_64")]
 mod trap;
 
-/// This architecture, as the [contract](crate::contract) names it.
+/// This architecture: implements the [contract](crate::contract).
 #[derive(Clone, Copy, Debug)]
 pub struct X86_64;

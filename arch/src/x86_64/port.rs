@@ -1,6 +1,6 @@
 //! The I/O port space.
 
-// UNSAFETY: port instructions reach devices behind the compiler's back.
+// UNSAFETY: port instructions access devices without the compiler's knowledge.
 #![expect(unsafe_code)]
 
 use ::x86_64::instructions::port::Port;
@@ -14,7 +14,7 @@ macro_rules! access {
         /// The read may have side effects: they must not break what other code relies on.
         pub(super) unsafe fn $read(port: u16) -> $word {
             let mut port = Port::<$word>::new(port);
-            // SAFETY: the caller vouches for the side effects.
+            // SAFETY: by this function's contract the side effects are allowed.
             unsafe { port.read() }
         }
 
@@ -22,10 +22,10 @@ macro_rules! access {
         ///
         /// # Safety
         ///
-        /// What the device does with it, to memory included, must not break what other code relies on.
+        /// What the device does with the value, to memory included, must not break what other code relies on.
         pub(super) unsafe fn $write(port: u16, value: $word) {
             let mut port = Port::<$word>::new(port);
-            // SAFETY: the caller vouches for the side effects.
+            // SAFETY: by this function's contract the side effects are allowed.
             unsafe { port.write(value) }
         }
     };

@@ -36,7 +36,7 @@ extern "C" fn faulted() -> u64 {
     naked_asm!("xor eax, eax", "ret")
 }
 
-/// Resumes a probe that faulted; returns whether it was one.
+/// Resumes a probe that faulted; returns whether the trap came from a probe.
 pub(super) fn resume(frame: &mut TrapFrame) -> bool {
     let probes = [X86_64::load as *const () as u64, X86_64::store as *const () as u64];
     let fetch = frame.rsi == X86_64::FETCHING && frame.rip == frame.rdi;

@@ -36,7 +36,7 @@ const LAST: usize = 3;
 
 /// The format of four-level paging with EFER.NXE set.
 ///
-/// A table entry allows everything: what a page allows is what its leaf says.
+/// A table entry allows every access: the leaf alone decides what accesses a page allows.
 #[derive(Clone, Copy, Debug)]
 pub struct X86Pte4;
 
@@ -88,7 +88,7 @@ const fn level(shift: u32, leaf: bool) -> Level {
     Level { shift, bits: 9, leaf }
 }
 
-/// The bits of a leaf that say what it allows.
+/// The bits of a leaf that encode the accesses it allows.
 #[inline]
 const fn bits(attr: Attr) -> u64 {
     let mut bits = PRESENT | ACCESSED | DIRTY;
@@ -107,7 +107,7 @@ const fn bits(attr: Attr) -> u64 {
     bits
 }
 
-/// What a leaf allows.
+/// The accesses that a leaf allows.
 #[inline]
 fn attr(word: u64) -> Attr {
     let mut attr = Attr::empty();

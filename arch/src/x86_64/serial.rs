@@ -24,8 +24,8 @@ const MODEM_READY: u8 = 0x0b;
 const FIFO_ON: u8 = 0x07;
 const DATA_READY: u8 = 1 << 0;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
-/// Polls before a byte is dropped: a port that is not there must not hang the kernel.
-const PATIENCE: u32 = 1 << 24;
+/// Polls before a byte is dropped: a missing port must not hang the kernel.
+const MAX_POLLS: u32 = 1 << 24;
 
 /// The first serial port of a PC.
 pub const COM1: u16 = 0x3f8;
@@ -60,7 +60,7 @@ impl contract::Port for Port {
         uart.write(DATA, 1);
         uart.write(INTERRUPT_ENABLE, 0);
         uart.write(LINE_CONTROL, EIGHT_BITS);
-        // To turn the FIFOs on empties them. Where somebody has typed already they stay as they are.
+        // Turning the FIFOs on empties them: they stay as they are if input has arrived already.
         if !uart.has_input() {
             uart.write(FIFO_CONTROL, FIFO_ON);
         }
@@ -69,7 +69,7 @@ impl contract::Port for Port {
     }
 
     fn send(&mut self, byte: u8) {
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_POLLS {
             if self.read(LINE_STATUS) & TRANSMIT_EMPTY != 0 {
                 self.write(DATA, byte);
                 return;
@@ -79,7 +79,7 @@ impl contract::Port for Port {
 
     fn has_input(&self) -> bool {
         let status = self.read(LINE_STATUS);
-        // A port that is not there reads as all ones: that is no byte.
+        // A missing port reads as all ones: that is not a byte.
         status & DATA_READY != 0 && status != 0xff
     }
 

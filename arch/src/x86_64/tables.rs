@@ -1,6 +1,6 @@
 //! The CPU's own tables: segments, interrupt stacks, interrupt gates.
 
-// UNSAFETY: loads the tables the CPU trusts.
+// UNSAFETY: loads the tables that the CPU relies on.
 #![expect(unsafe_code)]
 
 use super::X86_64;
@@ -18,7 +18,7 @@ use hotmem_paging::addr::VirtAddr;
 
 const GATES: usize = 256;
 
-/// Traps that run on a stack of their own, because the current one may be what is broken.
+/// Traps that run on a stack of their own, because the interrupted stack may be the cause.
 const OWN_STACK: [u8; 3] = [DOUBLE_FAULT, PAGE_FAULT, NMI];
 
 /// The tops of the stacks for double fault, page fault, NMI.
@@ -42,16 +42,16 @@ impl Default for CpuTables {
     }
 }
 
-/// Makes an interrupt gate in `idt` of each vector that has entry code, in the code segment that is loaded; some with
-/// the stacks of their own that the TSS names, if it does.
+/// Makes an interrupt gate in `idt` for each vector that has entry code, in the loaded code segment; some with the
+/// stacks of their own that the TSS names, if it does.
 fn fill(idt: &mut [Entry<HandlerFunc>; GATES], own_stacks: bool) {
     for (vector, entry) in trap::entries().chain([(SPURIOUS.into(), trap::spurious_entry())]) {
         let Some(gate) = idt.get_mut(vector) else { continue };
-        // SAFETY: the entry code is that of the vector, and returns as that of an interrupt gate has to.
+        // SAFETY: the address is the entry code of this vector, and that code returns as an interrupt gate requires.
         let options = unsafe { gate.set_handler_addr(CpuAddr::new_truncate(entry)) };
         let own = OWN_STACK.iter().position(|&own| usize::from(own) == vector);
         if let Some(index) = own.filter(|_| own_stacks) {
-            // SAFETY: the caller of `load` vouches for the stack; no other vector uses it.
+            // SAFETY: by the contract of `load` the stack is valid; no other vector uses it.
             unsafe { options.set_stack_index(index as u16) };
         }
     }
@@ -78,14 +78,14 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
         // SAFETY: as above.
         unsafe { ES::set_reg(data) };
         fill(&mut self.idt, stacks.is_some());
-        // SAFETY: the descriptor refers to our own TSS, which lives as long as the table.
+        // SAFETY: the descriptor refers to the TSS of these tables, which lives as long as the GDT.
         unsafe { load_tss(tss) };
         let pointer = DescriptorTablePointer {
             limit: (size_of_val(&self.idt) - 1) as u16,
             base: CpuAddr::from_ptr(&raw const self.idt),
         };
-        // SAFETY: every present gate leads to entry code of its vector, in the code segment loaded
-        // above, on a stack the caller vouches for; the table lives for ever.
+        // SAFETY: every present gate points to entry code of its vector, in the code segment loaded above, on a
+        // stack that is valid by the contract of `load`; the table lives for ever.
         unsafe { lidt(&pointer) };
     }
 }

@@ -14,7 +14,7 @@ use hotmem_paging::{NotFlushed, Tlb};
 /// Bytes one INVLPG is used for.
 const PAGE: u64 = 4096;
 
-/// The translation caches of the CPU that it is used on.
+/// The translation caches of the CPU that runs this.
 #[derive(Debug)]
 pub struct LocalTlb(());
 
@@ -31,8 +31,8 @@ impl CpuTlb for LocalTlb {
 // and all paging-structure caches (SDM vol. 3A 4.10.4.1).
 unsafe impl Tlb for LocalTlb {
     fn publish(&self) {
-        // Absent entries are never cached (SDM vol. 3A 4.10.2.3), and walks of any CPU see stores in their
-        // order (8.2.2): only the compiler has to keep it.
+        // Absent entries are never cached (SDM vol. 3A 4.10.2.3), and walks of any CPU see stores in their order
+        // (8.2.2): only the compiler must not reorder them.
         compiler_fence(Ordering::SeqCst);
     }
 

@@ -1,8 +1,8 @@
-//! Traps: what the CPU pushes, how it gets to Rust, and who handles it.
+//! Traps: what the CPU pushes, the way to Rust, and the handler.
 //!
 //! ```text
 //!   vector n: stub pushes [0 as error code] and n --> common saves all registers --> dispatch(frame)
-//!      --> a faulting probe is resumed at its answer; anything else goes to the kernel's handler
+//!      --> a probe that faults returns 0; anything else goes to the kernel's handler
 //! ```
 
 use super::frame::TrapFrame;
@@ -10,7 +10,7 @@ use super::{cpu, probe};
 use crate::common::trap::HandlerSlot;
 use core::arch::naked_asm;
 
-/// What the kernel does about a trap.
+/// The kernel's trap handler.
 pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Called by the entry code with interrupts off.
@@ -23,7 +23,7 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     }
 }
 
-/// Saves what the CPU did not, calls [`dispatch`], restores, returns from the trap.
+/// Saves the registers that the CPU did not, calls [`dispatch`], restores, returns from the trap.
 ///
 /// The CPU aligned the stack to 16 before it pushed 5 words; with error code, vector and 15 registers
 /// that is 22 words, so `rsp` is a multiple of 16 again at the call.
@@ -55,7 +55,7 @@ extern "C" fn with_error<const N: usize>() {
     naked_asm!("push {vector}", "jmp {common}", vector = const N, common = sym common)
 }
 
-/// A spurious interrupt: nothing happened, and no end of interrupt is due (SDM vol. 3A 12.9).
+/// A spurious interrupt: there is nothing to serve, and no end of interrupt is due (SDM vol. 3A 12.9).
 #[unsafe(naked)]
 extern "C" fn spurious() {
     naked_asm!("iretq")

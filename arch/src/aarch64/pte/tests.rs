@@ -46,7 +46,7 @@ fn tables_are_encoded_as_the_manual_says() {
 
 #[test]
 fn words_that_the_cpu_ignores_are_absent() {
-    // The valid bit clear, a block at the last level, a block where the granule has none.
+    // The valid bit clear, a block at the last level, a block at a level where the granule has no blocks.
     assert_eq!(Pages4K::decode(0x0060_0001_4000_0702, 3), Entry::Absent);
     assert_eq!(Pages4K::decode(0x0060_0001_4000_0701, 3), Entry::Absent);
     assert_eq!(Pages4K::decode(0x0060_0001_4000_0701, 0), Entry::Absent);
@@ -115,7 +115,7 @@ fn only_the_upper_range_can_be_mapped() {
     assert_eq!(rig.mmu.translate_through(VirtAddr::new(u64::MAX)).get(), 0x1fff);
 }
 
-/// What is mapped over, or cut, is refused: no valid entry is ever replaced by another.
+/// Mapping over a leaf, or cutting one, is refused: a valid entry is never replaced by another.
 #[test]
 fn a_live_leaf_is_never_replaced() {
     let rig = Rig::<Pages64K>::new();

@@ -45,7 +45,7 @@ fn leaves_are_big_endian_and_encoded_as_the_manual_says() {
 
 // A page table entry of each level: 1 GiB, 2 MiB, and a base page of either size.
 #[test]
-fn leaves_of_every_size_have_their_address_and_nothing_of_it_in_the_flags() {
+fn leaves_of_every_size_keep_their_address_out_of_the_flags() {
     fn large<F: PteFormat>() {
         let gib = leaf(0x80_4000_0000, Attr::WRITE);
         assert_eq!(bytes::<F>(gib, 1), [0xc0, 0, 0, 0x80, 0x40, 0, 0x01, 0x8e]);
@@ -67,8 +67,8 @@ fn leaves_of_every_size_have_their_address_and_nothing_of_it_in_the_flags() {
     assert_eq!(bytes::<Pages64K>(page, 3), [0xc0, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x8d]);
 }
 
-// Book III, 5.7.10.1: the low five bits (NLS) say how many entries the next table has, as log2: the
-// levels below a root of 13 bits have 9, 9 and 9 with 4 KiB pages, 9, 9 and 5 with 64 KiB.
+// Book III, 5.7.10.1: the low five bits (NLS) are log2 of the entries of the next table: the levels below a root of
+// 13 bits have 9, 9 and 9 bits with 4 KiB pages, 9, 9 and 5 with 64 KiB.
 #[test]
 fn directories_name_the_size_of_the_next_table() {
     let table = Entry::Table(PhysAddr::new(0xd_ead1_1000));
@@ -86,13 +86,13 @@ fn directories_name_the_size_of_the_next_table() {
 fn the_process_table_names_root_and_sizes() {
     let entry = process_entry(PhysAddr::new(0x1fab_0000));
     assert_eq!(entry.to_ne_bytes(), [0x40, 0, 0, 0, 0x1f, 0xab, 0, 0xad]);
-    // The sizes stay out of the address, however high that is.
+    // The sizes do not overlap a high address.
     let high = process_entry(PhysAddr::new(0x7f_ffff_ffff_0000));
     assert_eq!(high.to_ne_bytes(), [0x40, 0x7f, 0xff, 0xff, 0xff, 0xff, 0, 0xad]);
 }
 
 #[test]
-fn words_that_the_cpu_does_not_take_are_absent() {
+fn words_that_the_cpu_does_not_accept_are_absent() {
     // The valid bit clear, a directory at the last level, a leaf in the root.
     for (word, level) in
         [(0x4000_0001_4020_018e_u64, 2), (0x8000_0001_4020_0009, 3), (0xc000_0000_0000_018e, 0)]
@@ -126,7 +126,7 @@ fn a_linear_map_has_these_tables_with_either_page_size() {
 }
 
 #[test]
-fn a_page_of_64k_hangs_under_a_table_of_256_bytes() {
+fn a_page_of_64k_is_in_a_table_of_256_bytes() {
     let rig = Rig::<Pages64K>::new();
     rig.map(LINEAR + 0x3_0000, 0x5_0000, 0x1_0000, Attr::WRITE).unwrap();
     assert_eq!(table(&rig, 0x10_1000, 512), [(0, 0x8000_0000_0010_2005)]);

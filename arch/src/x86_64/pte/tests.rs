@@ -26,7 +26,7 @@ fn leaves_are_encoded_as_the_manual_says() {
     assert_eq!(leaf(0xf_ffff_ffff_f000, Attr::empty(), 3), 0x800f_ffff_ffff_f061);
 }
 
-// SDM vol. 3A, table 4-15: a table's entry allows what its leaves then limit.
+// SDM vol. 3A, table 4-15: a table's entry allows the accesses that its leaves then limit.
 #[test]
 fn tables_are_encoded_as_the_manual_says() {
     for level in 0..3 {
@@ -36,14 +36,14 @@ fn tables_are_encoded_as_the_manual_says() {
 }
 
 #[test]
-fn entries_that_others_wrote_are_understood() {
+fn entries_that_other_software_wrote_are_decoded() {
     let decode = X86Pte4::decode;
     // Not present: all other bits are free for software.
     assert_eq!(decode(0xffff_ffff_ffff_fffe, 3), Entry::Absent);
-    // A 2 MiB leaf with PAT (bit 12), global, and nothing accessed yet.
+    // A 2 MiB leaf with PAT (bit 12), global, and not accessed yet.
     let large = Entry::Leaf(PhysAddr::new(0x4020_0000), Attr::WRITE | Attr::EXECUTE);
     assert_eq!(decode(0x4020_1183, 2), large);
-    // In a 4 KiB leaf bit 7 is PAT; in the root it is reserved: no leaf there.
+    // In a 4 KiB leaf bit 7 is PAT; in the root it is reserved: not a leaf.
     let small = Entry::Leaf(PhysAddr::new(0x4020_1000), Attr::WRITE | Attr::EXECUTE);
     assert_eq!(decode(0x4020_1083, 3), small);
     assert_eq!(decode(0x4020_1003, 0), Entry::Table(PhysAddr::new(0x4020_1000)));
@@ -142,7 +142,7 @@ fn both_halves_are_visited() {
 }
 
 #[test]
-fn a_gigabyte_comes_and_goes_with_its_table() {
+fn a_gigabyte_is_mapped_and_unmapped_with_its_table() {
     let rig = Rig::<X86Pte4>::new();
     rig.map(0xffff_8000_0000_0000, 0, 4 << 20, Attr::WRITE).unwrap();
     let before = rig.frames.used();
