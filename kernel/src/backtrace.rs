@@ -1,4 +1,4 @@
-//! Who called whom, from frame pointers and the image's own symbols.
+//! Backtraces, from frame pointers and the image's own symbols.
 
 // UNSAFETY: reads stack frames.
 #![expect(unsafe_code)]
@@ -12,14 +12,14 @@ use hotmem_arch::current::cpu;
 use hotmem_arch::current::layout::RETURN_ADDRESS;
 use hotmem_boot::image;
 
-/// Frames shown at most: a broken chain may be a circle.
+/// Frames shown at most: a broken chain may be a cycle.
 const MAX_FRAMES: usize = 48;
 
 /// The return addresses on the stack, innermost first.
 ///
-/// A frame begins with the caller's frame pointer; where the return address is depends on the
-/// architecture's ABI.
-/// The chain ends at 0, at the first frame on no stack, and at one that does not lie above the last.
+/// A frame begins with the caller's frame pointer; the place of the return address depends on the architecture's
+/// ABI. The chain ends at 0, at the first frame that is not on a stack, and at a frame that is not above the
+/// previous one.
 fn callers(frame_pointer: u64) -> impl Iterator<Item = u64> {
     let here = VirtAddr::new(cpu::frame_pointer());
     let early = Some(image::early_stack()).filter(|stack| stack.contains(here));
@@ -32,10 +32,10 @@ fn callers(frame_pointer: u64) -> impl Iterator<Item = u64> {
     .take(MAX_FRAMES)
 }
 
-/// The two words at `pointer`, if they lie on a stack: `early`, while that is in use.
+/// The two words at `pointer`, if they lie on a stack: `early`, while that stack is in use.
 ///
-/// A load that may fault would not do: on the page-fault stack, a second fault would overwrite the
-/// frames of the first.
+/// A load that may fault is not an option: on the page-fault stack, a second fault would overwrite the frames of the
+/// first.
 fn frame_at(pointer: u64, early: Option<VirtRange>) -> Option<[u64; 2]> {
     let frame = VirtRange::new(VirtAddr::new(pointer), RETURN_ADDRESS + 8)?;
     let on_stack = match early {
@@ -47,21 +47,21 @@ fn frame_at(pointer: u64, early: Option<VirtRange>) -> Option<[u64; 2]> {
     }
     let word = |offset| {
         let at = core::ptr::with_exposed_provenance::<u64>((pointer + offset) as usize);
-        // SAFETY: the word is on a stack: on the early one, if that is the one in use, else on one of
-        // the kernel's, all mapped before the first is used and for ever. It is aligned.
+        // SAFETY: the word is aligned, and on a stack: on the early one, if that is in use, else on one of the
+        // kernel's, all of which are mapped before the first is used and never unmapped.
         unsafe { at.read_volatile() }
     };
     Some([word(0), word(RETURN_ADDRESS)])
 }
 
-/// Writes a backtrace: `first`, where one is known, then the callers found from `frame_pointer`.
+/// Writes a backtrace: `first`, if given, then the callers found from `frame_pointer`.
 ///
 /// # Errors
 ///
 /// Those of `out`.
 pub fn write(out: &mut impl Write, first: Option<u64>, frame_pointer: u64) -> fmt::Result {
     let symbols = Symbols::new(image::symbols());
-    // A return address points behind its call, which may be the next function already.
+    // A return address points after its call, which may be in the next function already.
     let returns = callers(frame_pointer).map(|address| (address, address - 1));
     let frames = first.map(|address| (address, address)).into_iter().chain(returns);
 

@@ -1,12 +1,12 @@
-//! The clock that operations are measured by.
+//! The clock that measures operations.
 
 use hotmem_arch::current::cpu;
 use hotmem_hotplug::Clock;
 
-/// Counts instructions by the CPU's counter, where the machine was started so that it does.
+/// Counts instructions with the CPU's counter, if the machine was started for that.
 #[derive(Clone, Copy, Debug)]
 pub struct InstructionClock {
-    /// Whether the counter counts instructions (`-icount` of QEMU, with the command line's word).
+    /// Whether the counter counts instructions (`-icount` of QEMU, and the option on the command line).
     pub counts: bool,
 }
 

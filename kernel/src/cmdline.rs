@@ -5,22 +5,22 @@ use hotmem::{AutoOnline, Placement};
 use hotmem_hotplug::{BUDGET, number};
 use log::LevelFilter;
 
-/// What the command line can choose.
+/// The options of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// `placement=device|block|boot`: where the memmap of plugged memory goes.
     pub placement: Placement,
-    /// `memmap_on_memory=device|block|off`: the same, but off also has the memory manager take every
-    /// memmap from system memory, until that is allowed again.
+    /// `memmap_on_memory=device|block|off`: the same, but with `off` the memory manager also takes every memmap from
+    /// system memory, until the operator allows other placements again.
     pub self_hosting: bool,
     /// `block=SIZE`: bytes of a memory block.
     pub block_bytes: u64,
-    /// `policy=offline|online|online_kernel|online_movable|auto_movable[:RATIO]`: what happens to
-    /// plugged memory by itself.
+    /// `policy=offline|online|online_kernel|online_movable|auto_movable[:RATIO]`: the state that plugged memory gets
+    /// automatically.
     pub policy: AutoOnline,
     /// `kernelcore=SIZE`: bytes of RAM that are system memory; blocks above can go offline.
     pub kernelcore: Option<u64>,
-    /// `budget=N`: extents that an eject looks at before the kernel looks at its console.
+    /// `budget=N`: extents that an eject examines before the kernel looks at its console.
     pub budget: u64,
     /// `icount`: the time stamp counter counts instructions, so steps may report them.
     pub icount: bool,
@@ -44,7 +44,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Reads a command line. A word that makes no sense is told to `ignored` and changes nothing.
+    /// Reads a command line. Passes every unknown or invalid word to `ignored`; such a word changes nothing.
     pub fn parse(line: &[u8], mut ignored: impl FnMut(&[u8])) -> Self {
         let mut options = Self::default();
         let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memmap_of_added_memory_is_switched_by_its_usual_name() {
+    fn the_placement_of_memmaps_can_be_set_by_linuxs_name() {
         let read = |line| {
             let options = Options::parse(line, |word| panic!("{word:?}"));
             (options.placement, options.self_hosting)
@@ -130,7 +130,7 @@ mod tests {
         assert!(read(b"memmap_on_memory=off memmap_on_memory=block").1);
     }
 
-    /// The command line that chooses these options.
+    /// The command line that sets these options.
     fn line(options: &Options) -> String {
         let Options { placement, self_hosting, block_bytes, policy, .. } = options;
         let Options { kernelcore, budget, icount, log, .. } = options;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_reads_as_it_is_written() {
+    fn every_option_is_read_back_as_it_was_written() {
         let mut random = Random::new(6);
         for _ in 0..5000 {
             let options = any(&mut random);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_is_read_as_far_as_it_makes_sense() {
+    fn a_damaged_line_is_read_as_far_as_it_is_valid() {
         let mut random = Random::new(7);
         for _ in 0..20_000 {
             let mut bytes = line(&any(&mut random)).into_bytes();
@@ -191,7 +191,7 @@ mod tests {
                 bytes[at] = random.bits() as u8;
             }
             let options = Options::parse(&bytes, |word| assert!(!word.is_empty()));
-            // What was understood means the same when it is written again.
+            // The options that were read are the same when they are written and read again.
             let text = line(&options);
             let again = Options::parse(text.as_bytes(), |word| panic!("{word:?}"));
             assert_eq!(again, options, "{text}");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_make_no_sense_are_told_and_change_nothing() {
+    fn invalid_words_are_reported_and_change_nothing() {
         let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud icount=1 quiet \xff=\xfe =";
         let mut count = 0;
         let options = Options::parse(line, |_| count += 1);

@@ -1,10 +1,10 @@
 //! The console: one port, whole lines out, bytes in.
 //!
-//! Output may come at any time, the monitor's prompt only when the kernel is idle. A line that finds
-//! a prompt on the screen starts a new line first and takes the prompt down; the main loop puts it
-//! back when it is idle again.
+//! Output may come at any time, the monitor's prompt only when the kernel is idle. A line of output that finds a
+//! prompt on the screen starts on a new line and removes the prompt; the main loop shows the prompt again when it is
+//! idle.
 
-// UNSAFETY: takes possession of the serial port.
+// UNSAFETY: takes over the serial port.
 #![expect(unsafe_code)]
 
 use crate::lock::Mutex;
@@ -16,7 +16,7 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console { port: None, prompt: false 
 
 struct Console {
     port: Option<Port>,
-    /// Whether the cursor stands behind a prompt.
+    /// Whether the cursor is after a prompt.
     prompt: bool,
 }
 
@@ -27,7 +27,7 @@ macro_rules! say {
 }
 
 impl Console {
-    /// Puts up the prompt, unless it stands already.
+    /// Shows the prompt, unless it is on the screen already.
     fn put_up(&mut self, prompt: &str, typed: &str) {
         if !core::mem::replace(&mut self.prompt, true) {
             let _ = self.write_str(prompt);
@@ -49,15 +49,15 @@ fn with<R>(f: impl FnOnce(&mut Console) -> R) -> R {
     f(&mut CONSOLE.lock())
 }
 
-/// Sets up the port. To be called once, before anything is printed.
+/// Sets up the port. Called once, before anything is printed.
 pub fn init() {
-    // SAFETY: the port is where this kind of machine has it or nothing is there, and this is the only
-    // value that drives it until a panic, which never returns.
+    // SAFETY: the port is at the address where this kind of machine has it, or no device is there, and this is the
+    // only value that drives it until a panic, which never returns.
     let port = unsafe { Port::open() };
     with(|console| console.port = Some(port));
 }
 
-/// Writes a line, below the prompt if one stands.
+/// Writes a line, below the prompt if one is on the screen.
 pub fn line(text: fmt::Arguments<'_>) {
     with(|console| {
         if core::mem::take(&mut console.prompt) {
@@ -68,7 +68,7 @@ pub fn line(text: fmt::Arguments<'_>) {
     });
 }
 
-/// The console as a writer of whole lines: the first thing written takes a standing prompt down.
+/// The console as a writer of whole lines: the first write removes a prompt.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen;
 
@@ -83,12 +83,12 @@ impl Write for Screen {
     }
 }
 
-/// Puts up the prompt and what was typed behind it, unless it stands already.
+/// Shows the prompt and the typed text after it, unless the prompt is on the screen already.
 pub fn prompt(prompt: &str, typed: &str) {
     with(|console| console.put_up(prompt, typed));
 }
 
-/// Shows what was typed, behind the prompt.
+/// Shows typed text after the prompt.
 pub fn typed(prompt: &str, text: &str) {
     with(|console| {
         console.put_up(prompt, "");
@@ -96,7 +96,7 @@ pub fn typed(prompt: &str, text: &str) {
     });
 }
 
-/// The operator ended the line behind the prompt.
+/// Ends the line after the prompt, as the operator did.
 pub fn end_of_input(prompt: &str) {
     with(|console| {
         console.put_up(prompt, "");
@@ -110,12 +110,12 @@ pub fn receive() -> Option<u8> {
     with(|console| console.port.as_mut().and_then(Port::receive))
 }
 
-/// Whether a byte was received that nobody took yet.
+/// Whether a byte was received that was not read yet.
 pub fn has_input() -> bool {
     with(|console| console.port.as_ref().is_some_and(Port::has_input))
 }
 
-/// Lets the port interrupt when a byte arrives.
+/// Enables the port's interrupt on a received byte.
 pub fn interrupt_on_receive() {
     with(|console| {
         if let Some(port) = &mut console.port {
@@ -124,10 +124,11 @@ pub fn interrupt_on_receive() {
     });
 }
 
-/// A console for a dying kernel: it may have died holding the lock.
+/// A console for a kernel that panics: it bypasses the lock, which the CPU may hold.
 pub fn last_words() -> impl Write {
-    // SAFETY: the port is the console's. This CPU drives it by nothing else any more; the others were told to stop, and
-    // one that did not can only have its output mixed with this one's: the registers are those of a port, not memory.
+    // SAFETY: the port is the console's. This CPU no longer drives it by another value; the others were asked to
+    // stop, and the output of one that did not can only mix with this CPU's: the registers belong to a port, not to
+    // memory.
     let port = unsafe { Port::open() };
     Console { port: Some(port), prompt: false }
 }

@@ -1,4 +1,4 @@
-//! The kernel heap: of fixed size, for what is set up once. Memory hotplug never needs it.
+//! The kernel heap: of fixed size, for data that is set up once. Memory hotplug never needs it.
 
 // UNSAFETY: implements the global allocator.
 #![expect(unsafe_code)]
@@ -31,12 +31,12 @@ impl KernelHeap {
     }
 }
 
-// SAFETY: `Heap` hands out disjoint, suitably aligned blocks of the one space it was given, and the
-// lock keeps its lists to one user at a time.
+// SAFETY: `Heap` returns disjoint, suitably aligned blocks of the one space it was given, and the lock allows one
+// user of its lists at a time.
 unsafe impl GlobalAlloc for KernelHeap {
     /// # Safety
     ///
-    /// As [`GlobalAlloc::alloc`].
+    /// Those of [`GlobalAlloc::alloc`].
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = self.with(|heap| heap.allocate_first_fit(layout));
         block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
@@ -44,21 +44,21 @@ unsafe impl GlobalAlloc for KernelHeap {
 
     /// # Safety
     ///
-    /// As [`GlobalAlloc::dealloc`].
+    /// Those of [`GlobalAlloc::dealloc`].
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
-            // SAFETY: the caller got the block from `alloc` with this layout, and gives it up.
+            // SAFETY: the caller got the block from `alloc` with this layout, and no longer uses it.
             self.with(|heap| unsafe { heap.deallocate(block, layout) });
         }
     }
 }
 
-/// Gives the heap its memory. To be called once, before the first allocation.
+/// Gives the heap its memory. Called once, before the first allocation.
 pub(crate) fn init() {
     HEAP.with(|heap| {
         if heap.size() == 0 {
-            // SAFETY: the space is a static of that size which nothing else refers to, and the heap
-            // had none before.
+            // SAFETY: the space is a static of that size which no other code refers to, and the heap had none
+            // before.
             unsafe { heap.init(SPACE.0.get().cast(), HEAP_BYTES) }
         }
     });

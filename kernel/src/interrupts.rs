@@ -1,11 +1,12 @@
-//! Device interrupts: connected as firmware says, noted by the handler, served by the main loop.
+//! Device interrupts: connected as firmware describes them, recorded by the handler, served by the main loop.
 //!
 //! ```text
-//!   line --> controllers --> trap --> handler: tell whom it is for, mask a level line
+//!   line --> controllers --> trap --> handler: set a flag, mask a level line
 //!                                     main loop: serve, unmask
 //! ```
 //!
-//! Of a device the handler does nothing else. The timer's, which the lab starts, calls a function that allocates and frees.
+//! For devices the handler does nothing else. The handler of the timer, which the lab starts, calls a function that
+//! allocates and frees.
 
 // UNSAFETY: maps the interrupt controllers' registers.
 #![expect(unsafe_code)]
@@ -23,25 +24,25 @@ use hotmem_arch::current::{Controllers, TrapFrame, cpu};
 use hotmem_arch::irq::{self, Call, Controller, NoCpu, NoInput, Source, TakeError};
 use hotmem_hotplug::{Latch, Line, Polarity, Trigger};
 
-/// What the lines of hotplug events set when they interrupt.
+/// The flags that the lines of hotplug events set when they interrupt.
 pub static EVENT_LINES: Latch = Latch::new();
 static INTERRUPTS: Mutex<Option<Interrupts>> = Mutex::new(None);
 
-/// Whom an interrupt is for.
+/// The receiver of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The main loop, which looks by itself once it is awake.
+    /// The main loop, which checks its inputs once it is awake.
     Wake,
-    /// The line of the event source's with this index.
+    /// The event source's line with this index.
     Event(usize),
 }
 
-/// Why the registers of a controller cannot be used.
+/// The reason why the registers of a controller cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisterError {
     /// They could not be mapped.
     Map(MapError),
-    /// The kernel's own memory is there.
+    /// The range is memory of the kernel.
     Memory,
 }
 
@@ -49,19 +50,19 @@ impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Map(error) => error.fmt(f),
-            Self::Memory => f.write_str("that is memory"),
+            Self::Memory => f.write_str("the range is RAM"),
         }
     }
 }
 
-/// Why an interrupt could not be connected.
+/// The reason why an interrupt could not be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
     /// The controllers could not be taken over.
     Take(TakeError<RegisterError>),
     /// No controller has an input for the line.
     NoInput(NoInput),
-    /// As many lines as can be told apart are connected.
+    /// No slot is left for the line.
     Full(Line),
 }
 
@@ -70,12 +71,12 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Take(error) => error.fmt(f),
             Self::NoInput(error) => error.fmt(f),
-            Self::Full(line) => write!(f, "{line} is one too many"),
+            Self::Full(line) => write!(f, "no slot for {line}"),
         }
     }
 }
 
-/// A line, as the architecture's controllers know it.
+/// A line, in the architecture's terms.
 fn input(line: Line) -> irq::Line {
     let trigger = match line.trigger {
         Trigger::Edge => irq::Trigger::Edge,
@@ -90,35 +91,35 @@ fn input(line: Line) -> irq::Line {
 
 struct Interrupts {
     controllers: Controllers<Window>,
-    /// What each slot is for.
+    /// The line and the receiver of each slot.
     connected: Vec<(Line, Target)>,
 }
 
-/// Runs `f` on the controllers, with interrupts off: the handler uses them too.
+/// Calls `f` with the controllers, with interrupts off, since the handler uses them, too.
 fn with<R>(f: impl FnOnce(&mut Interrupts) -> R) -> Option<R> {
     INTERRUPTS.lock().as_mut().map(f)
 }
 
-/// Has the interrupts of other CPUs come to this one.
+/// Enables the interrupts of other CPUs on this one.
 ///
 /// # Errors
 ///
-/// [`NoCpu`] if there are no controllers, or they have no part for it.
+/// [`NoCpu`] if there are no controllers, or they cannot address this CPU.
 pub(crate) fn join() -> Result<(), NoCpu> {
     with(|interrupts| interrupts.controllers.join()).unwrap_or(Err(NoCpu(0)))
 }
 
-/// What firmware calls the CPU that runs; `None` without interrupt controllers.
+/// The firmware's id of the CPU that runs this; `None` without interrupt controllers.
 pub(crate) fn own_hardware() -> Option<u64> {
     with(|interrupts| interrupts.controllers.own_hardware())
 }
 
-/// Calls a CPU. One that dies calls others to stop, and may hold the lock of this one: to stop, a CPU is called without a
-/// wait for that.
+/// Interrupts a CPU. A CPU that panics asks others to stop, and may hold the lock of this one: [`Call::Stop`] does
+/// not wait for the lock.
 ///
 /// # Errors
 ///
-/// [`NoCpu`] if it cannot be addressed, or is to stop while the lock is held.
+/// [`NoCpu`] if the CPU cannot be addressed, or for [`Call::Stop`] while the lock is held.
 fn call(hardware: u64, call: Call) -> Result<(), NoCpu> {
     let none = NoCpu(hardware);
     if call == Call::Stop {
@@ -128,15 +129,15 @@ fn call(hardware: u64, call: Call) -> Result<(), NoCpu> {
     with(|interrupts| interrupts.controllers.call(hardware, call)).unwrap_or(Err(none))
 }
 
-/// Has a CPU begin, on its way to `launch`.
+/// Starts a CPU, which then continues in `launch`.
 ///
 /// # Safety
 ///
-/// As for [`Controllers::start`](hotmem_arch::contract::Controllers::start).
+/// Those of [`Controllers::start`](hotmem_arch::contract::Controllers::start).
 ///
 /// # Errors
 ///
-/// [`NoCpu`] if it cannot be addressed.
+/// [`NoCpu`] if the CPU cannot be addressed.
 pub(crate) unsafe fn start(
     hardware: u64,
     landing: Option<PhysAddr>,
@@ -149,12 +150,12 @@ pub(crate) unsafe fn start(
     with(start).unwrap_or(Err(NoCpu(hardware)))
 }
 
-/// Has a CPU that did not come stay away, where that can be had. Returns whether it never comes any more.
+/// Keeps a CPU away that did not come, if the controllers can do that. Returns whether it never comes any more.
 pub(crate) fn reset(hardware: u64) -> bool {
     with(|interrupts| interrupts.controllers.reset(hardware)).unwrap_or(false)
 }
 
-/// Maps a controller's registers, unless the kernel's own memory is there, whatever firmware says.
+/// Maps a controller's registers, unless the range is memory of the kernel, whatever firmware describes.
 fn registers(range: PhysRange, mm: &Mm<KernelMachine>) -> Result<Window, RegisterError> {
     let last = range.start().checked_add(range.len().saturating_sub(1)).unwrap_or(range.start());
     let ends = [range.start(), last];
@@ -184,11 +185,11 @@ pub fn init(
     Ok(())
 }
 
-/// Lets `line` interrupt, and `target` know of it.
+/// Enables `line`, whose interrupts are reported to `target`.
 ///
 /// # Errors
 ///
-/// [`ConnectError`] if there is no such input, or no slot left.
+/// [`ConnectError`] if there is no such input, or no slot is left.
 pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
     with(|interrupts| {
         let slot = interrupts.connected.len();
@@ -204,7 +205,7 @@ pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
 
 /// Called by the trap handler, with interrupts off.
 pub(crate) fn handle(frame: &TrapFrame) {
-    // Without the lock: the CPU that asks may wait for it.
+    // After the lock is released: the CPU that sent the request may wait for the lock.
     match serve(frame) {
         Some(Source::Cpu) => tlb::serve(),
         #[cfg(feature = "lab")]
@@ -213,7 +214,7 @@ pub(crate) fn handle(frame: &TrapFrame) {
     }
 }
 
-/// Takes the interrupt that a trap stands for, notes whom it is for, and finishes it. Returns who asked for it.
+/// Claims the interrupt that a trap reports, records it for its receiver, and finishes it. Returns the origin.
 fn serve(frame: &TrapFrame) -> Option<Source> {
     let now = cpu::instructions();
     let interrupts = INTERRUPTS.lock();
@@ -233,7 +234,7 @@ fn serve(frame: &TrapFrame) -> Option<Source> {
     Some(claim.from)
 }
 
-/// Has the timer of this CPU interrupt it so many times in a second, or no more.
+/// Has the timer of this CPU interrupt it `hertz` times a second, or turns the timer off.
 #[cfg(feature = "lab")]
 pub(crate) fn set_timer(hertz: Option<u64>) {
     let _ = with(|interrupts| match hertz {
@@ -242,7 +243,7 @@ pub(crate) fn set_timer(hertz: Option<u64>) {
     });
 }
 
-/// Lets a level-triggered line interrupt again, now that its cause was served.
+/// Unmasks a level-triggered line, now that its cause was served.
 pub fn unmask(line: Line) {
     let _ = with(|interrupts| interrupts.controllers.set_masked(input(line), false));
 }

@@ -1,13 +1,13 @@
-//! What memory held when the kernel died: the start of the memory manager's dump, on the console.
+//! The memory's contents when the kernel panics: the start of the memory manager's dump, on the console.
 
 use core::fmt::{self, Write};
 
 use hotmem::{Content, DumpRun, Machine, Mm};
 
-/// Runs that are shown one by one: the message and the backtrace have to stay in sight.
+/// Runs that are shown one by one: the message and the backtrace have to stay on the screen.
 const SHOWN: u64 = 16;
 
-/// Pages of each kind of content.
+/// Numbers of pages, by kind of content.
 #[derive(Default)]
 struct Sums {
     memmap: u64,
@@ -15,9 +15,9 @@ struct Sums {
     free: u64,
 }
 
-/// Writes what a dump of memory takes: the first runs, and how many pages there are of each kind.
+/// Writes a summary of a dump of memory: the first runs, and the number of pages of each kind.
 ///
-/// Waits for nothing, whatever the kernel was in the middle of.
+/// Waits for no lock, whatever the kernel was doing.
 ///
 /// # Errors
 ///
@@ -28,7 +28,7 @@ pub fn write<M: Machine>(mm: &Mm<M>, out: &mut impl Write) -> fmt::Result {
     let whole = mm.try_dump(&mut |DumpRun { pfns, content }| {
         let (sum, name) = match content {
             Content::Memmap => (&mut sums.memmap, "memmap"),
-            // The owner's own name is behind a lock.
+            // A lock protects the owner's own name.
             Content::Used(owner) => (&mut sums.used, owner.name()),
             Content::Free => (&mut sums.free, "free"),
         };
@@ -67,7 +67,7 @@ mod tests {
         bench.add(dimm, Placement::PerRange);
         let pages: std::vec::Vec<_> =
             (0..80).map(|_| bench.alloc_as(Order::ZERO, Owner::Kernel).unwrap()).collect();
-        // Every second page is in use, so that runs are short.
+        // Every second page is in use, which makes the runs short.
         for &page in pages.iter().step_by(2) {
             bench.mm.free_pages(page).unwrap();
         }

@@ -6,8 +6,8 @@
 //!                                                                 firmware events -> hotplug
 //! ```
 //!
-//! All of it compiles on the host, where the machine is `hotmem_arch`'s fake, and starts, serves and ends there in
-//! tests. Only the panic handler and the global allocator are for images alone.
+//! All of it compiles on the host, where the machine is `hotmem_arch`'s fake: there, tests start the kernel, and it
+//! serves and ends. Only the panic handler and the global allocator exist in images alone.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

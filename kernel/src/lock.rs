@@ -1,5 +1,5 @@
-//! The kernel's spin locks. A CPU that holds one lets no interrupts in, so that handlers may take them, too. One that waits
-//! has interrupts as they were, lets the holder run, and drops the translations that others ask it to drop.
+//! The kernel's spin locks. A CPU that holds one keeps interrupts disabled, so that handlers may take locks, too. A
+//! CPU that waits has its interrupts as before, lets the holder run, and serves flush requests of other CPUs.
 
 // UNSAFETY: vouches for the exclusion of the lock.
 #![expect(unsafe_code)]
@@ -9,25 +9,26 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem::lock::lock_api::{self, GuardNoSend, RawMutex};
 use hotmem_arch::current::cpu;
 
-/// Data that one CPU at a time has. Locks are released in the reverse order, for the last one lets interrupts in.
+/// Data that one CPU at a time can access. Locks are released in the reverse order, since releasing the last one
+/// enables interrupts.
 pub(crate) type Mutex<T> = lock_api::Mutex<MaskingLock, T>;
 
-/// One turn of a wait for another CPU.
+/// One iteration of a loop that waits for another CPU.
 #[inline(always)]
 pub(crate) fn relax() {
     cpu::relax();
     tlb::serve();
 }
 
-/// A lock that keeps interrupts out while it is held.
+/// A lock that keeps interrupts disabled while it is held.
 #[derive(Debug)]
 pub struct MaskingLock {
     locked: AtomicBool,
-    /// Whether interrupts were let in before the lock was taken. Changed by the holder.
+    /// Whether interrupts were enabled before the lock was taken. Only the holder changes it.
     were_on: AtomicBool,
 }
 
-/// Keeps interrupts out. Returns whether they were let in.
+/// Disables interrupts. Returns whether they were enabled.
 #[inline(always)]
 fn mask() -> bool {
     let were_on = cpu::interrupts_are_enabled();
@@ -35,7 +36,7 @@ fn mask() -> bool {
     were_on
 }
 
-/// Lets interrupts in, if they were.
+/// Enables interrupts, if they were enabled before.
 #[inline(always)]
 fn restore(were_on: bool) {
     if were_on {
@@ -44,7 +45,7 @@ fn restore(were_on: bool) {
 }
 
 impl MaskingLock {
-    /// Takes the lock with interrupts off, if it is free.
+    /// Takes the lock with interrupts disabled, if it is free.
     #[inline(always)]
     fn take(&self, were_on: bool) -> bool {
         let order = (Ordering::Acquire, Ordering::Relaxed);
@@ -65,12 +66,12 @@ impl MaskingLock {
     }
 }
 
-// SAFETY: the exchange in `take` succeeds for one CPU until `unlock` says that the lock is free, which releases what it
-// acquires. No handler interrupts the holder, whose CPU would wait for itself.
+// SAFETY: the exchange in `take` succeeds for one CPU until `unlock` marks the lock as free; `unlock` releases what
+// `take` acquires. No handler interrupts the holder, whose CPU would wait for itself.
 unsafe impl RawMutex for MaskingLock {
     const INIT: Self = Self { locked: AtomicBool::new(false), were_on: AtomicBool::new(false) };
 
-    /// It is released where it was taken: the CPU has the state of its interrupts back then.
+    /// A guard is dropped on the CPU that took the lock, which then gets its interrupt state back.
     type GuardMarker = GuardNoSend;
 
     #[inline]
@@ -125,7 +126,7 @@ mod tests {
         let second = inner.lock();
         assert!(outer.try_lock().is_none() && !on());
         drop(second);
-        assert!(!on(), "the first is still held");
+        assert!(!on(), "the first lock is still held");
         drop(first);
         assert!(on());
         cpu::disable_interrupts();

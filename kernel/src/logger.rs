@@ -34,7 +34,7 @@ impl Log for ConsoleLog {
     fn flush(&self) {}
 }
 
-/// Takes over how fast the clock ticks, once that is known, or will never be.
+/// Takes over the clock's frequency, once it is known, or cannot become known.
 pub(crate) fn set_clock() {
     TICKS_PER_MICROSECOND.store(cpu::timestamp_hertz() / 1_000_000, Ordering::Relaxed);
 }

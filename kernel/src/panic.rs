@@ -1,4 +1,4 @@
-//! The end: a message, a backtrace, what memory holds, and out.
+//! The end of the kernel: a message, a backtrace, the contents of memory, and the exit.
 
 use crate::cpus::stop::{self, Death};
 use crate::{backtrace, console, last_dump, memory};
@@ -13,10 +13,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     die(format_args!("{info}"), None, cpu::frame_pointer())
 }
 
-/// Reports `reason` with a backtrace and the start of a dump, and leaves the machine with the panic exit. A second death
-/// while the first is reported just leaves, and another CPU's does not get here.
+/// Reports `reason` with a backtrace and the start of a dump, and leaves the machine with the panic exit. A second
+/// panic while this CPU reports the first one only leaves the machine; a panic of another CPU stops that CPU.
 ///
-/// `first` is the instruction that failed, where it is not the caller's.
+/// `first` is the instruction that failed, if it is not in the caller.
 pub(crate) fn die(reason: fmt::Arguments<'_>, first: Option<u64>, frame_pointer: u64) -> ! {
     cpu::disable_interrupts();
     if stop::die() == Death::First {

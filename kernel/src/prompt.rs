@@ -1,4 +1,4 @@
-//! The prompt: what is typed at the console goes to the lab's monitor.
+//! The prompt: input from the console goes to the lab's monitor.
 
 use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
@@ -22,20 +22,20 @@ use hotmem_lab::monitor::{
     allocate_and_free,
 };
 
-/// What stands in front of a command.
+/// The text before a command.
 const PROMPT: &str = "hotmem> ";
 
-/// Counts what this CPU did.
+/// Adds to the counters of this CPU.
 fn count(Did { allocated, freed }: Did) {
     let own = table::own();
     own.allocated.fetch_add(allocated, Ordering::Relaxed);
     own.freed.fetch_add(freed, Ordering::Relaxed);
 }
 
-/// What a timer's interrupt does, in its handler.
+/// The function that the timer interrupt calls, in its handler.
 fn on_tick() {
     if let Some(mm) = memory::manager() {
-        debug_assert!(mm.machine().in_handler(), "the kernel knows that this is a handler");
+        debug_assert!(mm.machine().in_handler(), "in_handler is set in a handler");
         count(allocate_and_free(mm));
     }
 }
@@ -136,7 +136,7 @@ impl Prompt {
         Ok(Self { monitor: Monitor::new(mm)?, editor: LineEditor::new() })
     }
 
-    /// Puts the prompt up, with what is typed so far.
+    /// Shows the prompt, with the text typed so far.
     pub(crate) fn show(&self) {
         console::prompt(PROMPT, self.editor.text());
     }

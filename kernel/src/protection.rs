@@ -1,6 +1,6 @@
-//! Whether the CPU really enforces what the page tables say: tried out, not read.
+//! Checks that the CPU enforces the permissions in the page tables, by accesses and not by reading the tables.
 
-// UNSAFETY: writes and executes where that must fault.
+// UNSAFETY: writes and executes at addresses where that must fault.
 #![expect(unsafe_code)]
 
 use crate::cpus::table;
@@ -27,8 +27,7 @@ pub fn check() -> Result<(), Breach> {
     }
 
     let alias = LINEAR_BASE.add(executable().offset_from(KERNEL_BASE));
-    // SAFETY: the linear map shows the image's memory at its physical address, so the alias is the
-    // same function.
+    // SAFETY: the linear map maps the image's memory, so the alias is the same function.
     if unsafe { probe_execute(alias) }.is_ok() {
         return Err(Breach::Executed(alias));
     }
@@ -44,7 +43,7 @@ pub fn check() -> Result<(), Breach> {
     Ok(())
 }
 
-/// Ends the kernel in the way asked for.
+/// Ends the kernel in the requested way.
 pub fn crash(crash: Crash) {
     match crash {
         Crash::Write => write_nowhere(),
@@ -55,10 +54,10 @@ pub fn crash(crash: Crash) {
     }
 }
 
-/// Calls itself, with a frame that is used after the call too, until the guard page is hit.
+/// Calls itself, with a frame that is still used after the call, until it hits the guard page.
 fn fill_stack(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
-    // Never so deep: without an end the compiler would warn, and might do as it likes.
+    // The depth never reaches this limit: without one the compiler would warn, and could do anything.
     let deeper = if black_box(depth) == u64::MAX { 0 } else { fill_stack(depth + 1) };
     deeper.wrapping_add(black_box(frame)[0])
 }
@@ -66,15 +65,15 @@ fn fill_stack(depth: u64) -> u64 {
 /// Writes to an address that has no translation.
 fn write_nowhere() {
     let nowhere = core::ptr::with_exposed_provenance_mut::<u64>(8);
-    // SAFETY: the lower half of the address space is never mapped (see the layout), so no Rust object
-    // is there; the access traps, and the trap handler ends the kernel.
+    // SAFETY: the lower half of the address space is never mapped (see the layout), so no Rust object is there; the
+    // access traps, and the trap handler ends the kernel.
     unsafe { nowhere.write_volatile(0) };
 }
 
-/// Writes to `at` what is there already, which must fault.
+/// Writes the value at `at` back to it, which must fault.
 fn refuse_write(at: VirtAddr) -> Result<(), Breach> {
     let Ok(word) = probe_read(at) else { return Ok(()) };
-    // SAFETY: the word is already there, so that nothing changes even if it can be written.
+    // SAFETY: memory holds this word already, so nothing changes even if the write succeeds.
     match unsafe { probe_write(at, word) } {
         Ok(()) => Err(Breach::Written(at)),
         Err(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! The main loop: firmware's events first, then what was typed, then sleep.
+//! The main loop: firmware's events first, then console input, then sleep.
 
 use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
@@ -12,17 +12,17 @@ use hotmem_hotplug::{Hotplug, HotplugSource, Line, Trigger};
 /// Hotplug on this machine.
 pub(crate) type KernelHotplug = Hotplug<'static, firmware::Source, KernelMachine, InstructionClock>;
 
-/// What the main loop serves.
+/// The inputs of the main loop.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) mm: &'static Mm<KernelMachine>,
     pub(crate) hotplug: KernelHotplug,
-    /// What is typed at the console goes here.
+    /// Receives console input.
     #[cfg(feature = "lab")]
     pub(crate) prompt: crate::prompt::Prompt,
     #[cfg(feature = "lab")]
     pub(crate) clock: InstructionClock,
-    /// The line of the console's port; `None` if it cannot interrupt.
+    /// The interrupt line of the console's port; `None` if it cannot interrupt.
     pub(crate) console_line: Option<Line>,
 }
 
@@ -30,7 +30,7 @@ impl Server {
     /// Serves for ever.
     pub(crate) fn run(mut self) -> ! {
         loop {
-            // One event, then a look at the console: neither can starve the other.
+            // One event, then the console: neither can starve the other.
             let event = self.hotplug.run_one(&mut Screen);
             if self.hotplug.source().wants_power_off() {
                 log::info!("the machine is turned off");
@@ -45,7 +45,7 @@ impl Server {
                 #[cfg(feature = "lab")]
                 self.prompt.show();
                 self.quarantine();
-                // A page at a time, so that what comes meanwhile does not wait.
+                // One page at a time, so that new input does not wait.
                 if !self.mm.zero_ahead() {
                     self.sleep();
                 }
@@ -53,7 +53,7 @@ impl Server {
         }
     }
 
-    /// Takes pages out of use that a handler found to be bad. One that is busy is tried again later.
+    /// Takes pages out of use that a handler found to be bad. A busy page is tried again later.
     fn quarantine(&self) {
         self.mm.poison_queued(&mut |pfn, result| match result {
             Ok(_) => log::warn!("{pfn} is bad and out of use"),
@@ -61,10 +61,10 @@ impl Server {
         });
     }
 
-    /// Waits for an interrupt, unless there is something to do already.
+    /// Waits for an interrupt, unless there is work already.
     fn sleep(&self) {
         let Some(line) = self.console_line else {
-            // Without interrupts there is nothing that would wake the CPU: keep looking.
+            // Without interrupts no event would wake the CPU, so it polls.
             cpu::relax();
             return;
         };

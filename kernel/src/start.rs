@@ -1,11 +1,11 @@
-//! The kernel's first functions, and the order in which everything comes up.
+//! The kernel's first functions, and the order of initialisation.
 //!
 //! ```text
 //!   main   (early stack, early tables)   console, log, heap, traps --> own page tables
 //!   settled (own stack, own tables)      trap stacks, firmware tables, interrupts --> mm --> main loop
 //! ```
 
-// UNSAFETY: changes the page tables and the stack under its own feet.
+// UNSAFETY: changes the page tables and the stack that are in use.
 #![expect(unsafe_code)]
 
 use crate::clock::InstructionClock;
@@ -26,7 +26,7 @@ use hotmem_boot::ranges::CAPACITY;
 use hotmem_boot::{BootInfo, HandoffError, exits};
 use hotmem_hotplug::{Hotplug, Policy};
 
-/// What `main` leaves for `settled`, which starts on another stack.
+/// The state that `main` passes to `settled`, which starts on another stack.
 static HANDED_ON: Mutex<Option<Handed>> = Mutex::new(None);
 
 struct Handed {
@@ -39,7 +39,7 @@ struct Handed {
 /// The exit code of a kernel that refuses to start.
 const CANNOT_START: u8 = 1;
 
-/// Reports what keeps the kernel from starting, and leaves the machine.
+/// Reports the reason why the kernel cannot start, and leaves the machine.
 fn give_up(why: fmt::Arguments<'_>) -> ! {
     say!("hotmem: cannot start: {why}");
     cpu::exit(Exit::Code(CANNOT_START))
@@ -62,19 +62,19 @@ pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
 
     let line = info.command_line;
     let options = Options::parse(line.as_bytes(), |word| {
-        log::warn!("command line: \"{}\" is no word of this kernel's", word.escape_ascii());
+        log::warn!("command line: unknown option \"{}\"", word.escape_ascii());
     });
     if line.truncated() {
         log::warn!("command line: cut after {} bytes", line.as_bytes().len());
     }
     log::set_max_level(options.log);
     log::info!("hotmem {}: {} KiB of RAM", env!("CARGO_PKG_VERSION"), info.ram.bytes() >> 10);
-    tell_left_out(&info);
+    log_left_out(&info);
     enter_own_space(info, options)
 }
 
-/// Says what firmware's description of memory names and the kernel does not use.
-fn tell_left_out(info: &BootInfo) {
+/// Logs the memory that firmware describes and the kernel does not use.
+fn log_left_out(info: &BootInfo) {
     let left_out = &info.left_out;
     if info.ram.dropped() != 0 {
         let kib = info.ram.dropped() >> 10;
@@ -86,7 +86,9 @@ fn tell_left_out(info: &BootInfo) {
     }
     if left_out.unplaced != 0 {
         let (count, first) = (left_out.unplaced, left_out.first_unplaced);
-        log::warn!("reserved-memory: {count} without a place are ignored, the first is {first:?}");
+        log::warn!(
+            "reserved-memory: {count} entries without an address are ignored, the first is {first:?}"
+        );
     }
 }
 
@@ -108,15 +110,15 @@ fn enter_own_space(info: BootInfo, options: Options) -> ! {
     *HANDED_ON.lock() = Some(Handed { info, options, block_size, boot });
 
     cpu::set_up();
-    // SAFETY: the tree shows the image where it runs, all of RAM, and the stack, which is nobody's yet.
-    // Nothing refers to the early stack any more: what goes on was put into a static.
+    // SAFETY: the tree maps the image at its address, all of RAM, and the stack, which is not in use yet. Nothing
+    // refers to the early stack any more: `settled` finds its state in a static.
     unsafe { cpu::switch(root, Stack::kernel(0).top(), settled) }
 }
 
 /// Runs on the kernel's own stack.
 extern "C" fn settled() -> ! {
     let Some(Handed { info, options, block_size, mut boot }) = HANDED_ON.lock().take() else {
-        give_up(format_args!("nothing was handed on"))
+        give_up(format_args!("`main` left no state"))
     };
     boot.settle();
     traps::init(Some(boot.trap_stacks()));
@@ -139,12 +141,12 @@ extern "C" fn settled() -> ! {
     serve(mm, &options, events)
 }
 
-/// Has the log tell times by the clock, whose speed firmware's tables may have told.
+/// Has the log use the clock, whose frequency firmware's tables may have given.
 fn set_clock() {
     logger::set_clock();
     if !cpu::timestamp_is_known() {
         let hertz = cpu::timestamp_hertz();
-        log::warn!("clock: nothing tells how fast it ticks: {hertz} Hz and all times are guesses");
+        log::warn!("clock: unknown frequency: {hertz} Hz and all times are guesses");
     }
 }
 
@@ -163,8 +165,8 @@ fn serve(
         give_up(format_args!("the kernel heap is too small for the hotplug tables"))
     };
     hotplug.set_budget(options.budget);
-    // What was plugged before is part of the machine that is then ready: an event for each device at
-    // the most, so that a source which never falls silent does not keep the monitor away.
+    // Memory that was plugged before is part of the machine when it becomes ready: at most one event for each
+    // device, so that a source which is never silent does not delay the monitor for ever.
     for _ in 0..devices {
         if !hotplug.run_one(&mut Screen) {
             break;

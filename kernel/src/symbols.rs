@@ -4,8 +4,8 @@
 //!   +0 "KSYM"   +4 count u32   +8 count entries { address u64, name offset u32, name bytes u32 }   names
 //! ```
 //!
-//! Little-endian, entries sorted by address, offsets from the start of the table. It is read while
-//! the kernel is dying, so nothing in it is believed without a look at its bounds.
+//! Little-endian, entries sorted by address, offsets from the start of the table. It is read while the kernel
+//! panics, so every offset is checked.
 
 /// Bytes before the first entry.
 const HEADER: usize = 8;
@@ -29,7 +29,7 @@ pub struct Symbol<'t> {
 }
 
 impl<'t> Symbols<'t> {
-    /// Reads a table; one that is not there or cut short counts as empty.
+    /// Reads a table; a missing or truncated one counts as empty.
     pub fn new(table: &'t [u8]) -> Self {
         let claimed = if table.starts_with(b"KSYM") { u32_at(table, 4).unwrap_or(0) } else { 0 };
         let room = table.len().saturating_sub(HEADER) / ENTRY;

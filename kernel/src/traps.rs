@@ -1,6 +1,7 @@
-//! What the kernel does about traps: exceptions end it but news of bad memory, device interrupts are noted.
+//! The kernel's trap handler: an exception ends the kernel unless it reports bad memory; device interrupts are
+//! recorded.
 
-// UNSAFETY: hands the CPU its tables and trap stacks.
+// UNSAFETY: gives the CPU its tables and trap stacks.
 #![expect(unsafe_code)]
 
 use crate::cpus::{stop, table};
@@ -15,7 +16,7 @@ use hotmem_arch::current::{Arch, CpuTables, TrapFrame, TrapStacks};
 
 fn handle(frame: &mut TrapFrame) {
     stop::stop_if_told();
-    // A trap may interrupt the handler of another.
+    // A trap may interrupt the handler of another trap.
     let handles = &table::own().handles;
     let handled = handles.swap(true, Ordering::Relaxed);
     handle_one(frame);
@@ -36,30 +37,30 @@ fn handle_one(frame: &mut TrapFrame) {
     interrupts::handle(frame);
 }
 
-/// Notes that memory is bad, for the main loop. The trap may have come in the middle of anything.
+/// Records bad memory for the main loop. The trap may have interrupted any code.
 fn note_bad(at: PhysAddr) -> bool {
     let noted = memory::manager().map(|mm| mm.poison_later(KernelMachine::pfn(at)));
     noted.is_some_and(|noted| noted.is_ok())
 }
 
-/// The stack whose end the trap ran over.
+/// The stack whose overflow caused the trap.
 fn overflow(frame: &TrapFrame) -> Option<Stack> {
     frame.fault_address().and_then(Stack::overflowed)
 }
 
-/// Takes over traps. Without `stacks` they run on the stack they interrupt.
+/// Takes over traps. Without `stacks` they run on the stack that they interrupt.
 pub(crate) fn init(stacks: Option<TrapStacks>) {
     Arch::set_handler(handle);
     load(stacks);
 }
 
-/// Takes over the traps of another CPU than the first.
+/// Takes over the traps of a CPU other than the first.
 pub(crate) fn init_here(stacks: TrapStacks) {
     load(Some(stacks));
 }
 
 fn load(stacks: Option<TrapStacks>) {
     let tables = Box::leak(Box::new(CpuTables::default()));
-    // SAFETY: whoever calls mapped the stacks for this purpose and never unmaps them.
+    // SAFETY: the callers mapped the stacks for this purpose and never unmap them.
     unsafe { tables.load(stacks) };
 }

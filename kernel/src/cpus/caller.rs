@@ -1,15 +1,15 @@
-//! How a CPU is called: by the interrupt controllers, once there are some.
+//! Interrupts other CPUs, by the interrupt controllers once there are any.
 
 use super::table::Entry;
 use hotmem_arch::irq::{Call, NoCpu};
 use spin::Once;
 
-/// Calls a CPU by what firmware calls it.
+/// Interrupts a CPU, given its firmware id.
 pub(crate) type Caller = fn(u64, Call) -> Result<(), NoCpu>;
 
 static CALLER: Once<Caller> = Once::new();
 
-/// Has CPUs called by `caller`. The first one counts.
+/// Sets the function that interrupts CPUs. Only the first call counts.
 pub(crate) fn set(caller: Caller) {
     CALLER.call_once(|| caller);
 }
@@ -18,13 +18,14 @@ pub(crate) fn set(caller: Caller) {
 ///
 /// # Errors
 ///
-/// [`NoCpu`] if that cannot be: it was addressed before, when it was started, so but for [`Call::Stop`] it can.
+/// [`NoCpu`] if that is not possible. The CPU was addressed before, when it was started, so only [`Call::Stop`] can
+/// fail.
 pub(crate) fn call(entry: &Entry, call: Call) -> Result<(), NoCpu> {
     let hardware = entry.hardware();
     CALLER.get().map_or(Err(NoCpu(hardware)), |caller| caller(hardware, call))
 }
 
-/// Has a CPU that is up look what there is for it to do.
+/// Has a CPU that is up check for work.
 pub(crate) fn attend(entry: &Entry) {
     let _ = call(entry, Call::Attend);
 }

@@ -1,28 +1,28 @@
-//! Which of the CPUs that firmware describes are started.
+//! Selects the CPUs to start from those that firmware describes.
 
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Descriptions looked at: firmware may have any number.
-const MOST_LOOKED_AT: usize = 4096;
+/// Descriptions examined at most: firmware may list any number.
+const MAX_DESCRIPTIONS: usize = 4096;
 
 /// A CPU, as firmware describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Described {
-    /// What firmware calls it.
+    /// The firmware's id of the CPU.
     pub(crate) hardware: u64,
     /// Whether it may be used.
     pub(crate) enabled: bool,
 }
 
-/// Why a CPU that firmware describes is not started.
+/// The reason why a CPU that firmware describes is not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeftOut {
-    /// Firmware says that it is not to be used.
+    /// Firmware does not allow its use.
     Disabled(u64),
-    /// It was described before.
+    /// An earlier entry describes it.
     Twice(u64),
-    /// There are more than the kernel has room for, this is the first of so many.
+    /// There are more CPUs than the kernel has room for: the first of them, and their count.
     Full(u64, usize),
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disabled(hardware) => write!(f, "CPU {hardware:#x} is disabled by firmware"),
-            Self::Twice(hardware) => write!(f, "CPU {hardware:#x} is described twice"),
+            Self::Twice(hardware) => write!(f, "CPU {hardware:#x} is listed twice"),
             Self::Full(hardware, count) => {
                 write!(f, "no room for {count} more CPUs, the first is {hardware:#x}")
             }
@@ -38,8 +38,8 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// The CPUs to start, at most `room`, beside the one that firmware calls `own`, and those that are left out. Firmware may
-/// say anything.
+/// The CPUs to start, at most `room`, besides the one with the firmware id `own`, and the CPUs that are left out. No
+/// description is trusted.
 pub(crate) fn choose(
     described: impl Iterator<Item = Described>,
     own: u64,
@@ -47,12 +47,12 @@ pub(crate) fn choose(
 ) -> (Vec<u64>, Vec<LeftOut>) {
     let (mut chosen, mut left_out) = (Vec::new(), Vec::new());
     let (mut own_seen, mut too_many) = (false, None);
-    for Described { hardware, enabled } in described.take(MOST_LOOKED_AT) {
+    for Described { hardware, enabled } in described.take(MAX_DESCRIPTIONS) {
         let first_own = hardware == own && !core::mem::replace(&mut own_seen, true);
         if !enabled {
             left_out.push(LeftOut::Disabled(hardware));
         } else if first_own {
-            // It runs.
+            // It runs already.
         } else if hardware == own || chosen.contains(&hardware) {
             left_out.push(LeftOut::Twice(hardware));
         } else if chosen.len() == room {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_described_twice_or_disabled_is_named_and_left_out() {
+    fn a_cpu_that_is_listed_twice_or_disabled_is_named_and_left_out() {
         let (chosen, left_out) = choose(cpus(&[0, 1, 1, 0, 2, 1]), 0, 15);
         assert_eq!(chosen, [1, 2]);
         assert_eq!(left_out, [LeftOut::Twice(1), LeftOut::Twice(0), LeftOut::Twice(1)]);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_is_room_for_are_counted_and_the_first_is_named() {
+    fn cpus_without_room_are_counted_and_the_first_is_named() {
         let many: Vec<u64> = (0..100).collect();
         let (chosen, left_out) = choose(cpus(&many), 0, 15);
         assert_eq!((chosen.len(), chosen.last()), (15, Some(&15)));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn firmware_without_end_is_not_read_to_its_end() {
+    fn an_endless_list_of_cpus_is_not_read_to_its_end() {
         let endless = (0..).map(|hardware| Described { hardware, enabled: true });
         let (chosen, left_out) = choose(endless, u64::MAX, 15);
         assert_eq!((chosen.len(), left_out.len()), (15, 1));

@@ -1,11 +1,11 @@
-//! What a CPU does that is not the first: it runs the job in its mailbox, and sleeps.
+//! The loop of every CPU except the first: it runs the job in its mailbox, and sleeps.
 
 use super::table::Entry;
 use super::work;
 use core::sync::atomic::Ordering;
 use hotmem_arch::current::cpu;
 
-/// Works for ever.
+/// Runs for ever.
 pub(super) fn run(own: &'static Entry) -> ! {
     loop {
         cpu::enable_interrupts();
@@ -17,7 +17,7 @@ pub(super) fn run(own: &'static Entry) -> ! {
     }
 }
 
-/// Sleeps until an interrupt, which must be off, and notes how long.
+/// Sleeps until an interrupt, and adds the time slept. Interrupts must be off.
 pub(crate) fn sleep(own: &Entry) {
     let begun = cpu::timestamp();
     cpu::enable_interrupts_and_wait();

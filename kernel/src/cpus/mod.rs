@@ -1,10 +1,10 @@
-//! The CPUs beside the first: how they come up, what they do, and what all of them owe each other.
+//! The CPUs besides the first: their start, their jobs, and the requests that all CPUs serve.
 //!
 //! ```text
 //!   first CPU                                   another
 //!   start: stacks, landing page, start  ----->  arrive: own tables, own traps, up
 //!   work:  a job into its mailbox, call ----->  idle: takes the job, runs it, clears pages, sleeps
-//!   memory/tlb: ranges, call, wait      ----->  interrupt: drops what it cached of the ranges, answers
+//!   memory/tlb: ranges, call, wait      ----->  interrupt: drops its cached translations, acknowledges
 //!   stop:  a panic, call                ----->  halts
 //!   tick:  timers on, as a job          ----->  interrupt: allocates and frees
 //! ```

@@ -1,17 +1,17 @@
-//! How another CPU comes up.
+//! Starts other CPUs.
 //!
 //! ```text
 //!   Absent --> Starting --- the CPU ---> Arriving --- own traps, own interrupts ---> Up
 //!                 |------ too late, the one that started it ---> Missing
-//!                 \------ refused, or it stays away for good ---> Absent, if it was
+//!                 \------ refused, or it can never come any more ---> Absent, if it was
 //! ```
 //!
-//! Both sides leave `Starting` by the same exchange: a CPU that comes when it was given up stops at once. A number is
-//! free again when no CPU can come by it any more: firmware refused the start, or the CPU that did not come was reset.
-//! Otherwise the number is kept for this CPU, which finds the launch, the stacks and the area of its number whenever it
-//! comes. These are the same for each start, so a number has one launch, however often it is tried.
+//! Both sides leave `Starting` by the same exchange: a CPU that comes after the starter gave it up stops at once. A
+//! number is free again when its CPU can never come any more: firmware refused the start, or the CPU that did not
+//! come was reset. Otherwise the number is kept for this CPU, which uses the launch, the stacks and the area of its
+//! number whenever it comes. These are the same for each start, so a number has one launch for any number of starts.
 
-// UNSAFETY: writes the page that a CPU begins in, and maps it where it is.
+// UNSAFETY: writes the page that a CPU begins in, and identity-maps it.
 #![expect(unsafe_code)]
 
 use super::describe::{Described, choose};
@@ -32,49 +32,49 @@ use hotmem_arch::current::cpu::{self, LANDING_LIMIT, Launch};
 use hotmem_arch::irq::NoCpu;
 use spin::Once;
 
-/// What a CPU is started with, by its number.
+/// The launch of each CPU, by number.
 static LAUNCHES: [Once<Launch>; CPUS] = [const { Once::new() }; CPUS];
 
-/// Seconds that a CPU may take to come: it takes milliseconds, on a host with other work tenths of a second.
-const PATIENCE: u64 = 3;
+/// Seconds to wait for a CPU: it takes milliseconds, on a busy host tenths of a second.
+const TIMEOUT_SECONDS: u64 = 3;
 
-/// Why a CPU did not come up.
+/// The reason why a CPU did not come up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StartError {
-    /// It runs, or there is no room for one more.
+    /// It runs already, or the kernel has no room for another CPU.
     NoRoom,
     /// It has no stacks.
     Stacks(StackError),
-    /// There is no page that it could begin in.
+    /// There is no free page that it could begin in.
     NoLanding,
     /// The page that it begins in is not mapped.
     Landing(OwnMapError),
-    /// What is in the way of its start.
+    /// The launch or the landing page cannot be used, for this reason.
     Launch(&'static str),
-    /// Nothing reaches it.
+    /// It cannot be interrupted.
     Unknown(NoCpu),
     /// It did not come.
     Missing,
-    /// It came, and was not ready in time.
+    /// It came, but was not ready in time.
     Stuck,
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRoom => f.write_str("it runs, or there is no room for one more"),
+            Self::NoRoom => f.write_str("it runs already, or there is no room for another CPU"),
             Self::Stacks(error) => error.fmt(f),
             Self::NoLanding => f.write_str("no page of low memory is free"),
-            Self::Landing(error) => write!(f, "the page that it begins in: {error}"),
+            Self::Landing(error) => write!(f, "the landing page is not mapped: {error}"),
             Self::Launch(what) => f.write_str(what),
             Self::Unknown(error) => error.fmt(f),
-            Self::Missing => write!(f, "it did not come within {PATIENCE} s"),
-            Self::Stuck => write!(f, "it came, and was not ready within {PATIENCE} s"),
+            Self::Missing => write!(f, "it did not start within {TIMEOUT_SECONDS} s"),
+            Self::Stuck => write!(f, "it started, but was not ready within {TIMEOUT_SECONDS} s"),
         }
     }
 }
 
-/// Starts the CPUs that firmware describes beside this one. Each that does not come is named and left out.
+/// Starts the CPUs that firmware describes besides this one. Logs and leaves out each CPU that does not come.
 pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: &[Described]) {
     let Some(own) = interrupts::own_hardware() else { return };
     table::own().set_hardware(own);
@@ -82,7 +82,7 @@ pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: &[Described])
         return;
     }
     tlb::join();
-    // Low memory may be in use later, when one more is started.
+    // The page is set aside now, since low memory may be in use when another CPU is started.
     *LANDING.lock() = low_page(mm);
     let (chosen, left_out) = choose(described.iter().copied(), own, CPUS - 1);
     left_out.iter().for_each(|left_out| log::warn!("{left_out}"));
@@ -92,10 +92,10 @@ pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: &[Described])
         }
     }
     let up = table::all().filter(|entry| entry.state() == State::Up).count();
-    log::info!("cpu: {up} are up");
+    log::info!("cpu: {up} up");
 }
 
-/// Starts the CPU that firmware calls `hardware`. Returns its number.
+/// Starts the CPU with the firmware id `hardware`. Returns its number.
 ///
 /// # Errors
 ///
@@ -109,7 +109,7 @@ pub(crate) fn start(mm: &'static Mm<KernelMachine>, hardware: u64) -> Result<usi
         begin(entry, None, launch)?;
         return Ok(entry.number());
     }
-    // Not in one expression with the search, which would have the lock.
+    // A statement of its own: as part of the next expression, it would hold the lock during the search.
     let kept = LANDING.lock().take();
     let page = kept.or_else(|| low_page(mm)).ok_or(StartError::NoLanding)?;
     let (page, came) = land(mm, entry, page, launch);
@@ -137,14 +137,14 @@ fn begin(
     begin_with(entry, start, wait_until, || interrupts::reset(hardware))
 }
 
-/// Has `start` start a CPU, waits for it by `wait`, and has `reset` keep it away if it does not come.
+/// Has `start` start a CPU, waits for the CPU with `wait`, and has `reset` keep it away if it does not come.
 fn begin_with(
     entry: &Entry,
     start: impl FnOnce() -> Result<(), NoCpu>,
     wait: impl Fn(&dyn Fn() -> bool) -> bool,
     reset: impl FnOnce() -> bool,
 ) -> Result<(), StartError> {
-    // Absent, or Missing: then it may come from the start before.
+    // Absent or Missing. In the latter case the CPU may still come from an earlier start.
     let before = entry.state();
     entry.set(State::Starting);
     if let Err(error) = start()
@@ -161,7 +161,7 @@ fn begin_with(
     came
 }
 
-/// Has a CPU begin in `page`. Returns that, unless something may be there still.
+/// Starts a CPU in `page`. Returns the page, unless a CPU may still be in it.
 fn land(
     mm: &'static Mm<KernelMachine>,
     entry: &'static Entry,
@@ -187,14 +187,14 @@ fn wait_for(entry: &Entry, wait: impl Fn(&dyn Fn() -> bool) -> bool) -> Result<(
     if entry.advance(State::Starting, State::Missing) {
         return Err(StartError::Missing);
     }
-    // It has come in the last moment.
+    // The CPU has come at the last moment.
     if wait(&|| entry.state() == State::Up) { Ok(()) } else { Err(StartError::Stuck) }
 }
 
-/// Waits for `what`; returns whether that came in time.
+/// Waits for `what`; returns whether that became true in time.
 fn wait_until(what: &dyn Fn() -> bool) -> bool {
     let begun = cpu::timestamp();
-    let ticks = cpu::timestamp_hertz().saturating_mul(PATIENCE);
+    let ticks = cpu::timestamp_hertz().saturating_mul(TIMEOUT_SECONDS);
     while !what() {
         if cpu::timestamp().wrapping_sub(begun) > ticks {
             return false;
@@ -204,13 +204,14 @@ fn wait_until(what: &dyn Fn() -> bool) -> bool {
     true
 }
 
-/// A page of the kernel's.
+/// A page of the kernel.
 type Page = Pages<'static, KernelMachine>;
 
 /// The page that the next CPU begins in.
 static LANDING: Mutex<Option<Page>> = Mutex::new(None);
 
-/// A page that a CPU begins in, executable where it is and writable elsewhere, as long as a CPU may be in it.
+/// A page that a CPU begins in, mapped executable at its physical address as long as a CPU may be in it, and
+/// writable elsewhere.
 #[must_use = "a landing page that is dropped stays mapped"]
 struct Landing {
     mm: &'static Mm<KernelMachine>,
@@ -219,7 +220,7 @@ struct Landing {
 }
 
 impl Landing {
-    /// Writes the page, so that it leads to `launch`, and maps it.
+    /// Writes code that leads to `launch` into the page, and maps it.
     fn new(
         mm: &'static Mm<KernelMachine>,
         page: Page,
@@ -235,16 +236,16 @@ impl Landing {
         KernelMachine::address(self.page.pfn())
     }
 
-    /// A CPU may be there for good.
+    /// Keeps the mapping for ever: a CPU may be in the page.
     fn keep(&self) {
         self.kept.set(true);
     }
 
-    /// Nothing runs there any more, unless it is kept. Returns the page, if it can be used again.
+    /// Unmaps the page, in which no CPU runs any more, unless it is kept. Returns the page, if it can be used again.
     fn unmap(self) -> Option<Page> {
         let range = VirtRange::new(VirtAddr::new(self.at().get()), PAGE).unwrap_or_default();
         if !self.kept.get() {
-            // SAFETY: what `prepare` mapped; no CPU is in it.
+            // SAFETY: `prepare` mapped the range; no CPU is in it.
             match unsafe { self.mm.unmap_own(range) } {
                 Ok(()) => return Some(self.page),
                 Err(error) => log::error!("the landing page {range} stays mapped: {error}"),
@@ -255,7 +256,7 @@ impl Landing {
     }
 }
 
-/// Has `page` lead to `launch`, and maps it where it is.
+/// Writes code that leads to `launch` into `page`, and identity-maps it.
 fn prepare(
     mm: &'static Mm<KernelMachine>,
     page: &Page,
@@ -263,18 +264,18 @@ fn prepare(
 ) -> Result<(), StartError> {
     let at = KernelMachine::address(page.pfn());
     let bytes = mm.machine().pointer(at).as_ptr();
-    // SAFETY: the page is allocated and nothing else uses it; the linear map shows it.
+    // SAFETY: the page is allocated and only this function uses it; the linear map maps it.
     unsafe { bytes.write_bytes(0, PAGE as usize) };
-    // SAFETY: as above, and all of it was just initialised.
+    // SAFETY: as above, and every byte was just initialised.
     let bytes = unsafe { core::slice::from_raw_parts_mut(bytes, PAGE as usize) };
     cpu::fill_landing(bytes, at, launch).map_err(StartError::Launch)?;
     let virt = VirtAddr::new(at.get());
     let mapping = Mapping { virt, phys: at, len: PAGE, attr: Attr::EXECUTE, max_leaf: PAGE };
-    // SAFETY: nothing else is mapped in the lower half, and what is there is the code that was just written.
+    // SAFETY: nothing else is mapped in the lower half, and the page holds the code that was just written.
     unsafe { mm.map_own(&mapping) }.map_err(StartError::Landing)
 }
 
-/// A page that a CPU can begin in, not the first one: no pointer is null then.
+/// A page that a CPU can begin in, other than the first one, so that no pointer into it is null.
 fn low_page(mm: &'static Mm<KernelMachine>) -> Option<Page> {
     let limit = LANDING_LIMIT?;
     let request = Request::from(Order::ZERO).below(Pfn::new(limit.get() / PAGE));
@@ -285,7 +286,7 @@ fn low_page(mm: &'static Mm<KernelMachine>) -> Option<Page> {
     mm.alloc(request).ok()
 }
 
-/// Where another CPU continues, on its own stack.
+/// The function in which another CPU continues, on its own stack.
 extern "C" fn arrive() -> ! {
     let own = table::own();
     if !own.advance(State::Starting, State::Arriving) {
@@ -293,7 +294,7 @@ extern "C" fn arrive() -> ! {
     }
     traps::init_here(stacks::for_traps(own.number()));
     if let Err(error) = interrupts::join() {
-        log::error!("CPU {} cannot be called: {error}", own.number());
+        log::error!("CPU {} cannot be interrupted: {error}", own.number());
         cpu::halt();
     }
     tlb::join();
@@ -306,7 +307,7 @@ mod tests {
     use super::*;
     use core::cell::Cell;
 
-    /// What becomes of the number of a CPU, and of its start.
+    /// The state of the number of a CPU after a start, and the result of the start.
     fn after(
         before: State,
         start: impl FnOnce(&Entry) -> Result<(), NoCpu>,
@@ -318,7 +319,7 @@ mod tests {
             was_reset.set(true);
             stays_away
         };
-        // What is not there at once does not come.
+        // The wait does not repeat: a state that is not reached at once is never reached.
         let result = begin_with(&entry, || start(&entry), |what| what(), reset);
         let result = result.map_err(|error| match error {
             StartError::Unknown(_) => "unknown",
@@ -332,17 +333,17 @@ mod tests {
     const NONE: Result<(), NoCpu> = Err(NoCpu(1));
 
     #[test]
-    fn a_number_is_free_again_if_no_cpu_can_come_by_it_and_kept_if_one_can() {
+    fn a_number_is_free_again_if_its_cpu_can_never_come_and_kept_otherwise() {
         use State::{Absent, Missing};
         assert_eq!(after(Absent, |_| NONE, true), (Absent, Err("unknown"), false));
         assert_eq!(after(Absent, |_| Ok(()), true), (Absent, Err("missing"), true));
         assert_eq!(after(Absent, |_| Ok(()), false), (Missing, Err("missing"), true));
-        // One that was started before may come still, though firmware refuses to start it once more.
+        // A CPU that was started before may still come, though firmware refuses to start it again.
         assert_eq!(after(Missing, |_| NONE, true), (Missing, Err("unknown"), false));
     }
 
     #[test]
-    fn a_cpu_that_comes_while_firmware_refuses_to_start_it_once_more_is_up() {
+    fn a_cpu_that_comes_while_firmware_refuses_to_start_it_again_is_up() {
         use State::{Arriving, Missing, Starting, Up};
         let comes = |to| {
             move |entry: &Entry| {

@@ -1,4 +1,4 @@
-//! One CPU dies: the others stop, so that it alone says why.
+//! A CPU panics: the others stop, so that it alone reports the reason.
 
 use super::caller;
 use super::table::{self, State};
@@ -6,26 +6,26 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use hotmem_arch::current::cpu;
 use hotmem_arch::irq::Call;
 
-/// The number of the CPU that dies, plus one.
+/// The number of the CPU that panics, plus one.
 static DYING: AtomicUsize = AtomicUsize::new(0);
 
-/// Parts of a second that the others have to stop: one that lets no interrupts in may not be told.
-const PATIENCE: u64 = 10;
+/// The others have 1/`STOP_FRACTION` of a second to stop: a CPU with interrupts disabled may not receive the request.
+const STOP_FRACTION: u64 = 10;
 
-/// Which death this is.
+/// The order of a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Death {
-    /// The first one: to be reported, once the others have stopped.
+    /// The first one: reported, after the others have stopped.
     First,
-    /// One while this CPU reports the first.
+    /// A panic while this CPU reports the first one.
     Second,
 }
 
-/// To be called by a CPU that dies, with interrupts off. If another one does already, this one stops here.
+/// Called by a CPU that panics, with interrupts off. If another CPU panics already, this one stops here.
 pub(crate) fn die() -> Death {
     let own = table::own();
     let me = own.number() + 1;
-    // SeqCst: whoever comes second must find the first.
+    // SeqCst: the second CPU must see the first.
     match DYING.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => Death::First,
         Err(first) if first == me => Death::Second,
@@ -33,7 +33,7 @@ pub(crate) fn die() -> Death {
     }
 }
 
-/// Stops this CPU if another one dies.
+/// Stops this CPU if another one panics.
 pub(crate) fn stop_if_told() {
     let dying = DYING.load(Ordering::SeqCst);
     if dying != 0 && dying != cpu::number() + 1 {
@@ -46,9 +46,9 @@ fn stop_here() -> ! {
     cpu::halt()
 }
 
-/// Has all others stop, and waits for that a moment.
+/// Asks all others to stop, and waits for them for a moment.
 pub(crate) fn stop_others() {
-    let (begun, ticks) = (cpu::timestamp(), cpu::timestamp_hertz() / PATIENCE);
+    let (begun, ticks) = (cpu::timestamp(), cpu::timestamp_hertz() / STOP_FRACTION);
     let in_time = || {
         cpu::relax();
         cpu::timestamp().wrapping_sub(begun) <= ticks
@@ -59,7 +59,7 @@ pub(crate) fn stop_others() {
     try_again(|| !table::has_others(), in_time);
 }
 
-/// Does `what` until it succeeds, once at least, and again as long as it is `in_time`.
+/// Calls `what` until it succeeds, at least once, and only while `in_time` returns `true`.
 fn try_again(what: impl Fn() -> bool, in_time: impl Fn() -> bool) {
     while !what() && in_time() {}
 }
@@ -70,7 +70,7 @@ mod tests {
     use core::cell::Cell;
 
     #[test]
-    fn a_cpu_that_cannot_be_called_for_a_moment_is_called_again_but_not_for_ever() {
+    fn a_cpu_that_cannot_be_called_for_a_moment_is_called_again_for_a_limited_time() {
         let (tries, turns) = (Cell::new(0), Cell::new(0));
         let succeed_at = |last: u32| {
             tries.set(tries.get() + 1);
@@ -80,10 +80,10 @@ mod tests {
             turns.set(turns.get() + 1);
             turns.get() <= 5
         };
-        // Another CPU holds the lock, and gives it up.
+        // Another CPU holds the lock, and releases it.
         try_again(|| succeed_at(3), in_time);
         assert_eq!((tries.take(), turns.get()), (3, 2));
-        // This one holds it: the next CPUs are tried once each.
+        // This CPU holds it: each of the next CPUs is tried once.
         try_again(|| succeed_at(0), in_time);
         assert_eq!((tries.take(), turns.get()), (4, 6));
         try_again(|| succeed_at(0), in_time);

@@ -1,24 +1,24 @@
-//! What is known of each CPU, by its number.
+//! The state of each CPU, by its number.
 
 use crate::memory::layout::CPUS;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use hotmem_arch::current::cpu::{self, CpuArea};
 
-/// How far a CPU has come.
+/// The state of a CPU's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
     /// No CPU has this number.
     Absent,
-    /// It was started, did not come in time, and may come yet: its number is kept for it.
+    /// It was started, did not come in time, and may still come: its number is kept for it.
     Missing,
     /// It was started.
     Starting,
-    /// It runs, and takes its own traps soon.
+    /// It runs, but does not take its own traps yet.
     Arriving,
-    /// It works and idles.
+    /// It runs jobs and idles.
     Up,
-    /// It has stopped, as another CPU asked it to.
+    /// It has stopped, at another CPU's request.
     Stopped,
 }
 
@@ -44,24 +44,24 @@ impl State {
 #[repr(align(128))]
 pub(crate) struct Entry {
     pub(crate) area: CpuArea,
-    /// What firmware calls it.
+    /// The firmware's id of the CPU.
     hardware: AtomicU64,
     state: AtomicU8,
     /// Pages that its jobs allocated.
     pub(crate) allocated: AtomicU64,
     /// Pages that its jobs freed.
     pub(crate) freed: AtomicU64,
-    /// Requests of other CPUs to drop translations that it answered.
+    /// Flush requests of other CPUs that it acknowledged.
     pub(crate) flushes: AtomicU64,
-    /// Ticks of the clock that it slept.
+    /// Ticks of the clock that it has slept.
     pub(crate) idle: AtomicU64,
     /// Interrupts of its timer.
     pub(crate) ticks: AtomicU64,
-    /// Whether it handles a trap. Changed by itself.
+    /// Whether it handles a trap. Only the CPU itself changes it.
     pub(crate) handles: AtomicBool,
 }
 
-/// All of them; the first is the one that boots.
+/// All CPUs; the first is the one that boots.
 static TABLE: [Entry; CPUS] = {
     let mut table = [const { Entry::new(0) }; CPUS];
     let mut number = 0;
@@ -97,23 +97,23 @@ impl Entry {
         self.area.number()
     }
 
-    /// What firmware calls it.
+    /// The firmware's id of the CPU.
     pub(crate) fn hardware(&self) -> u64 {
         self.hardware.load(Ordering::Relaxed)
     }
 
-    /// Notes what firmware calls it.
+    /// Sets the firmware's id of the CPU.
     pub(crate) fn set_hardware(&self, hardware: u64) {
         self.hardware.store(hardware, Ordering::Relaxed);
     }
 
-    /// How far it has come.
+    /// The state of its start.
     pub(crate) fn state(&self) -> State {
         let raw = self.state.load(Ordering::SeqCst);
         State::ALL.into_iter().find(|&state| state as u8 == raw).unwrap_or(State::Absent)
     }
 
-    /// Notes how far it has come. From [`State::Up`] on it is among [`others`].
+    /// Sets the state. In [`State::Up`] the CPU is among [`others`].
     pub(crate) fn set(&self, state: State) {
         self.state.store(state as u8, Ordering::SeqCst);
         let bit = 1 << self.number();
@@ -124,21 +124,21 @@ impl Entry {
         }
     }
 
-    /// Goes from one state to the next, unless it is in another; the CPU and who started it may both want to.
+    /// Changes the state from `from` to `to`, unless it is another one; the CPU and its starter may both try.
     pub(crate) fn advance(&self, from: State, to: State) -> bool {
         let order = Ordering::SeqCst;
         self.state.compare_exchange(from as u8, to as u8, order, order).is_ok()
     }
 }
 
-/// Makes the CPU that runs the first.
+/// Makes the CPU that runs this the first CPU.
 pub(crate) fn enter_first() {
     let [first, ..] = &TABLE;
     cpu::enter(&first.area);
     first.set(State::Up);
 }
 
-/// The CPU that runs.
+/// The CPU that runs this.
 pub(crate) fn own() -> &'static Entry {
     let [first, ..] = &TABLE;
     TABLE.get(cpu::number()).unwrap_or(first)
@@ -149,31 +149,31 @@ pub(crate) fn get(number: usize) -> Option<&'static Entry> {
     TABLE.get(number).filter(|entry| entry.state() != State::Absent)
 }
 
-/// Whether the CPU with this number has come, and so has stacks.
+/// Whether the CPU with this number has come, and therefore has stacks.
 pub(crate) fn has_stacks(number: usize) -> bool {
     use State::{Arriving, Stopped, Up};
     TABLE.get(number).is_some_and(|entry| matches!(entry.state(), Arriving | Up | Stopped))
 }
 
-/// Every CPU that there is, or should be.
+/// Every CPU that exists, or that may still come.
 pub(crate) fn all() -> impl Iterator<Item = &'static Entry> {
     TABLE.iter().filter(|entry| entry.state() != State::Absent)
 }
 
-/// Whether CPUs are up beside the one that runs.
+/// Whether CPUs other than the one that runs this are up.
 #[inline]
 pub(crate) fn has_others() -> bool {
     UP.load(Ordering::SeqCst) & !(1 << cpu::number()) != 0
 }
 
-/// The CPUs that are up beside the one that runs.
+/// The CPUs that are up, except the one that runs this.
 pub(crate) fn others() -> impl Iterator<Item = &'static Entry> {
     let up = UP.load(Ordering::SeqCst) & !(1 << cpu::number());
     TABLE.iter().filter(move |entry| up >> entry.number() & 1 != 0)
 }
 
-/// An entry for the CPU that firmware calls `hardware`, which is not running: its old one, or a free one. `None` if it
-/// has come already, or there is no room.
+/// An entry for the CPU with the firmware id `hardware`, which is not running: its old entry, or a free one. `None`
+/// if the CPU has come already, or there is no room.
 pub(crate) fn claim(hardware: u64) -> Option<&'static Entry> {
     let known = all().find(|entry| entry.hardware() == hardware);
     let entry = match known {

@@ -1,4 +1,4 @@
-//! Timers: each CPU's has a function called in its handler.
+//! Timers: the timer's handler on each CPU calls a function.
 
 use super::table;
 use super::work::{self, NotDone};
@@ -7,10 +7,10 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use spin::Once;
 
-/// What each interrupt of a timer has done, in the handler.
+/// The function that every timer interrupt calls, in the handler.
 static ON_TICK: Once<fn()> = Once::new();
 
-/// Called by the handler of a timer's interrupt.
+/// Called by the handler of the timer interrupt.
 pub(crate) fn run() {
     table::own().ticks.fetch_add(1, Ordering::Relaxed);
     if let Some(on_tick) = ON_TICK.get() {
@@ -18,11 +18,12 @@ pub(crate) fn run() {
     }
 }
 
-/// Has the timer of each CPU that is up call `on_tick` so many times in a second, or no more. The first `on_tick` counts.
+/// Has the timer of each CPU that is up call `on_tick` `hertz` times a second, or turns the timers off. Only the
+/// first `on_tick` counts.
 ///
 /// # Errors
 ///
-/// [`NotDone`] with a CPU that does another job; timers of others may have changed.
+/// [`NotDone`] with a CPU that has another job; the timers of others may have changed.
 pub(crate) fn set_all(hertz: Option<u64>, on_tick: fn()) -> Result<(), NotDone> {
     ON_TICK.call_once(|| on_tick);
     let set_own = move || interrupts::set_timer(hertz);

@@ -1,4 +1,4 @@
-//! Jobs that the first CPU gives to others: a mailbox for each.
+//! Jobs that the first CPU gives to others, through a mailbox for each.
 
 use super::caller;
 use super::table::{self, Entry};
@@ -11,22 +11,22 @@ use hotmem::Mm;
 use hotmem_arch::current::cpu;
 
 /// Seconds that a job may take.
-const PATIENCE: u64 = 120;
+const TIMEOUT_SECONDS: u64 = 120;
 
-/// What a CPU is told to do.
+/// A job for a CPU.
 pub(crate) type Job = dyn Fn() + Send + Sync;
 
 /// The mailbox of a CPU.
 struct Mailbox {
     job: Mutex<Option<Arc<Job>>>,
-    /// Jobs that were put in and are not done.
+    /// Jobs that were put in and are not done yet.
     owed: AtomicUsize,
 }
 
 static MAILBOXES: [Mailbox; CPUS] =
     [const { Mailbox { job: Mutex::new(None), owed: AtomicUsize::new(0) } }; CPUS];
 
-/// A CPU is not done with what it was given.
+/// A CPU has not finished its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotDone(pub(crate) usize);
 
@@ -47,9 +47,9 @@ pub(super) fn run_given(own: &Entry) {
     if let Some(job) = job {
         job();
         drop(job);
-        // Before it says that it is done: so nothing changes while memory is checked.
+        // Before the job counts as done, so that nothing changes while the memory is verified.
         while memory::manager().is_some_and(Mm::zero_ahead) {}
-        // Release: partner of the Acquire in `wait_for_others`, behind which all that the job did is seen.
+        // Release: partner of the Acquire in `wait_for_others`, after which all effects of the job are visible.
         mailbox.owed.fetch_sub(1, Ordering::Release);
     }
 }
@@ -58,23 +58,23 @@ pub(super) fn run_given(own: &Entry) {
 ///
 /// # Errors
 ///
-/// [`NotDone`] if it has one.
+/// [`NotDone`] if the CPU has a job already.
 fn give(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
     let mailbox = mailbox(entry);
     if mailbox.owed.load(Ordering::Acquire) != 0 {
         return Err(NotDone(entry.number()));
     }
-    // Owed before it is there: a CPU that is awake may do it at once.
+    // Counted before the job is put in: a CPU that is awake may run it at once.
     mailbox.owed.fetch_add(1, Ordering::Release);
     *mailbox.job.lock() = Some(job);
     caller::attend(entry);
     Ok(())
 }
 
-/// Waits until the mailbox of a CPU is so.
+/// Waits until `is_so` holds for the mailbox of a CPU.
 fn wait_until(entry: &Entry, is_so: impl Fn(&Mailbox) -> bool) -> Result<(), NotDone> {
     let begun = cpu::timestamp();
-    let ticks = cpu::timestamp_hertz().saturating_mul(PATIENCE);
+    let ticks = cpu::timestamp_hertz().saturating_mul(TIMEOUT_SECONDS);
     while !is_so(mailbox(entry)) {
         if cpu::timestamp().wrapping_sub(begun) > ticks {
             return Err(NotDone(entry.number()));
@@ -84,11 +84,11 @@ fn wait_until(entry: &Entry, is_so: impl Fn(&Mailbox) -> bool) -> Result<(), Not
     Ok(())
 }
 
-/// Has every other CPU that is up begin `job`.
+/// Gives `job` to every other CPU that is up.
 ///
 /// # Errors
 ///
-/// [`NotDone`] with a CPU that has another job; those before it have begun.
+/// [`NotDone`] with a CPU that has another job; CPUs with lower numbers have begun.
 pub(crate) fn begin_on_others(job: &Arc<Job>) -> Result<(), NotDone> {
     table::others().try_for_each(|entry| give(entry, Arc::clone(job)))
 }
@@ -97,17 +97,17 @@ pub(crate) fn begin_on_others(job: &Arc<Job>) -> Result<(), NotDone> {
 ///
 /// # Errors
 ///
-/// [`NotDone`] with a CPU that has not; it may go on with it.
+/// [`NotDone`] with a CPU that has not; it may continue with its job.
 pub(crate) fn wait_for_others() -> Result<(), NotDone> {
     let is_done = |mailbox: &Mailbox| mailbox.owed.load(Ordering::Acquire) == 0;
     table::others().try_for_each(|entry| wait_until(entry, is_done))
 }
 
-/// Has the CPU `entry` begin `job`, which need not end.
+/// Gives `job`, which need not end, to the CPU `entry`.
 ///
 /// # Errors
 ///
-/// [`NotDone`] if it has another job.
+/// [`NotDone`] if the CPU has another job.
 pub(crate) fn begin_on(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
     if entry.number() == cpu::number() {
         job();

@@ -1,7 +1,7 @@
 //! A machine that is described by ACPI tables.
 
 use super::hardware::KernelHardware;
-use super::{Events, MemoryPlan, tell_silence};
+use super::{Events, MemoryPlan, warn_of_no_events};
 use crate::console;
 use crate::cpus::describe::Described;
 use crate::interrupts::{self, EVENT_LINES, Target};
@@ -22,13 +22,13 @@ use hotmem_arch::machine_info::{MachineInfo, Psci};
 use hotmem_boot::{Firmware, RangeList};
 use hotmem_hotplug::Line;
 
-/// Descriptions of CPUs read at most: a table may have thousands.
+/// Processor entries read at most: a table may have thousands.
 const CPUS_READ: usize = 256;
 
-/// Where hotplug events come from.
+/// The source of hotplug events.
 pub(crate) type Source = Option<Box<AcpiSource<KernelHardware>>>;
 
-/// What is wrong with firmware's description.
+/// The reason why firmware's description is unusable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PlanError {
     /// Another kind of firmware describes the machine.
@@ -51,9 +51,9 @@ fn rsdp(firmware: Firmware) -> Option<PhysAddr> {
     }
 }
 
-/// Reads the tables that say where memory is and may come.
+/// Reads the tables that describe memory and the ranges for hotplug.
 ///
-/// Tables that are broken cost what they say: all RAM is then on node 0, and no window is known.
+/// A broken table is ignored: all RAM is then on node 0, and no hotplug window is known.
 ///
 /// # Errors
 ///
@@ -67,7 +67,7 @@ pub(crate) fn plan(
     let memory = FirmwareMemory::new(tables, ram);
     let srat = Tables::new(&memory, rsdp).and_then(|tables| Srat::find(&tables));
     let srat = srat.unwrap_or_else(|error| {
-        log::warn!("{error}; all memory is taken as node 0, with no window for more");
+        log::warn!("{error}; all memory is on node 0, without a hotplug window");
         None
     });
     let affinities = srat.iter().flat_map(Srat::memory);
@@ -79,7 +79,7 @@ pub(crate) fn plan(
 
 /// Takes over the interrupts and starts ACPI.
 ///
-/// A machine where that fails can still be looked at.
+/// If that fails, the machine can still be examined.
 pub(crate) fn events(
     firmware: Firmware,
     mm: &'static Mm<KernelMachine>,
@@ -116,11 +116,11 @@ pub(crate) fn events(
     Events { source, console_line, cpus }
 }
 
-/// Connects the interrupts of events and lets them come; returns the number of memory devices there
-/// can be. What does not work is reported, and the rest goes on.
+/// Connects and enables the interrupts of events; returns the highest possible number of memory devices. Failures
+/// are reported, and the rest continues.
 pub(crate) fn arm(source: &mut Source) -> usize {
     let Some(acpi) = source else {
-        tell_silence("ACPI could not be started");
+        warn_of_no_events("ACPI could not be started");
         return 0;
     };
     let mut connected = 0;
@@ -131,19 +131,19 @@ pub(crate) fn arm(source: &mut Source) -> usize {
         }
     }
     if let Err(error) = acpi.arm() {
-        log::error!("some memory hotplug events will not come: {error}");
+        log::error!("some memory hotplug events are not delivered: {error}");
     }
     let devices = acpi.device_count();
     log::info!("acpi: {devices} memory devices");
     if devices == 0 {
-        tell_silence("ACPI names no memory device");
+        warn_of_no_events("ACPI names no memory device");
     } else if connected == 0 {
-        tell_silence("no interrupt of ACPI is connected");
+        warn_of_no_events("no interrupt of ACPI is connected");
     }
     devices
 }
 
-/// Measures how fast the time stamp counter ticks, if nothing else tells.
+/// Measures the frequency of the time stamp counter, if no other source gives it.
 fn measure_clock(fadt: &Fadt, mm: &'static Mm<KernelMachine>) {
     let Some(timer) = fadt.pm_timer.filter(|_| !cpu::timestamp_is_known()) else { return };
     let mut hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
@@ -153,7 +153,7 @@ fn measure_clock(fadt: &Fadt, mm: &'static Mm<KernelMachine>) {
     }
 }
 
-/// How the machine is turned off, as the architecture knows it.
+/// The conduit that turns the machine off, in the architecture's terms.
 fn psci(way: PowerOff) -> Option<Psci> {
     match way {
         PowerOff::No => None,
@@ -162,7 +162,7 @@ fn psci(way: PowerOff) -> Option<Psci> {
     }
 }
 
-/// A controller, as the architecture knows it.
+/// A controller, in the architecture's terms.
 fn controller(described: Controller) -> irq::Controller {
     match described {
         Controller::LocalApic { at } => irq::Controller::LocalApic { at },
@@ -175,7 +175,7 @@ fn controller(described: Controller) -> irq::Controller {
     }
 }
 
-/// The line of the console: the one that firmware names, else the machine's old one.
+/// The interrupt line of the console: the one that firmware names, else the traditional one of the machine.
 fn console_line<P: ReadPhys>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Option<Line> {
     let named = Spcr::find(tables).unwrap_or_else(|error| {
         log::error!("console interrupt: {error}");
@@ -196,12 +196,12 @@ fn find_madt<'a, P: ReadPhys>(tables: &Tables<'a, P>) -> Option<Madt<'a>> {
     madt
 }
 
-/// A CPU, as the kernel starts it.
+/// A CPU, in the form that the kernel starts it from.
 fn described(processor: Processor) -> Described {
     Described { hardware: processor.hardware, enabled: processor.enabled }
 }
 
-/// Takes over the interrupt controllers, and lets the console interrupt; answers with its line.
+/// Takes over the interrupt controllers, and enables the console's interrupt; returns its line.
 fn take_interrupts<P: ReadPhys>(
     tables: &Tables<'_, P>,
     madt: &Madt<'_>,

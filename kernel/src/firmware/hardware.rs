@@ -1,9 +1,9 @@
-//! The machine's registers as ACPI's byte code reaches them.
+//! The machine's registers, as ACPI's byte code accesses them.
 //!
-//! Firmware may touch devices, never memory or devices that the kernel itself uses: such an access is
-//! refused, and the method that tried fails.
+//! Firmware may access devices, but neither memory nor devices that the kernel itself uses: such an access is
+//! refused, and the method that tried it fails.
 
-// UNSAFETY: performs the accesses that byte code asks for.
+// UNSAFETY: makes the accesses that byte code asks for.
 #![expect(unsafe_code)]
 
 use crate::interrupts;
@@ -16,7 +16,7 @@ use hotmem_arch::current::{cpu, io};
 use hotmem_arch::io::{IoError, PciFunction, Place};
 use hotmem_hotplug::Line;
 
-/// Pages of device memory that byte code can use in all.
+/// Pages of device memory that byte code can use in total.
 const PAGES: usize = 64;
 const PAGE: u64 = KernelMachine::PAGE_BYTES;
 
@@ -35,14 +35,14 @@ impl KernelHardware {
         Self { mm, pages: Windows::new(PAGES), ticks_per_second }
     }
 
-    /// The window on the page that `address` is in.
+    /// The window that contains `address`.
     fn page(&mut self, address: PhysAddr) -> Result<&Window, HostError> {
         let (mm, page) = (self.mm, address.align_down(PAGE));
         let is_ram = |page| mm.is_ram(KernelMachine::pfn(page));
         let window = self.pages.on(page, is_ram, |page| {
             let range = PhysRange::new(page, PAGE)?;
-            // SAFETY: the page is no memory of the kernel's; the tables say that these registers are
-            // there, and the accesses are those that the firmware's own code makes to its devices.
+            // SAFETY: the page is not memory of the kernel; the tables say that these registers are there, and the
+            // accesses are those that the firmware's own code makes to its devices.
             unsafe { Window::map(range, mm.machine().tables()) }.ok()
         });
         window.map_err(|refused| match refused {
@@ -88,7 +88,7 @@ impl KernelHardware {
     }
 }
 
-/// The place beside memory that byte code names, as the architecture knows it.
+/// The place outside of memory that byte code names, in the architecture's terms.
 fn place(space: Space, address: u64) -> Result<Place, HostError> {
     match space {
         Space::SystemIo => Ok(Place::Port(address)),

@@ -1,8 +1,8 @@
-//! What firmware tells the kernel. An image links the firmware of its architecture, and no other: the
-//! build script chooses the module.
+//! The kernel's interface to firmware. An image links the firmware interface of its architecture only: the build
+//! script chooses the module.
 //!
 //! ```text
-//!   plan     before the memory manager: which memory is where, and where more may come
+//!   plan     before the memory manager: the RAM, its nodes, and the hotplug windows
 //!   events   after it: interrupts, the console's line, the source of hotplug events
 //!   arm      connects the source's interrupts
 //! ```
@@ -24,15 +24,15 @@ use alloc::vec::Vec;
 use hotmem::{NodeId, PhysRange};
 use hotmem_hotplug::Line;
 
-/// What firmware says about memory.
+/// Firmware's description of memory.
 pub(crate) struct MemoryPlan {
-    /// The RAM of boot, with the node of each range.
+    /// The RAM at boot, with the node of each range.
     pub(crate) ram: Vec<(PhysRange, NodeId)>,
-    /// Where memory may be plugged in.
+    /// The ranges where memory may be plugged.
     pub(crate) window: Vec<PhysRange>,
 }
 
-/// Where events come from, and the line by which the console interrupts, if it does.
+/// The source of events, and the console's interrupt line, if it has one.
 pub(crate) struct Events {
     pub(crate) source: Source,
     pub(crate) console_line: Option<Line>,
@@ -40,8 +40,8 @@ pub(crate) struct Events {
     pub(crate) cpus: Vec<Described>,
 }
 
-/// Says that no hotplug event can come, and why: a machine without memory hotplug looks like one where
+/// Warns that no hotplug event can arrive, and why: otherwise a machine without memory hotplug looks like one where
 /// nothing was plugged yet.
-fn tell_silence(why: &str) {
-    log::warn!("no hotplug event can come: {why}");
+fn warn_of_no_events(why: &str) {
+    log::warn!("no hotplug events: {why}");
 }

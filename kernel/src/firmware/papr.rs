@@ -1,6 +1,6 @@
 //! A machine that is described by a POWER hypervisor's device tree.
 
-use super::{Events, MemoryPlan, tell_silence};
+use super::{Events, MemoryPlan, warn_of_no_events};
 use crate::console;
 use crate::cpus::describe::Described;
 use crate::interrupts::{self, EVENT_LINES, Target};
@@ -18,10 +18,10 @@ use hotmem_boot::{Firmware, RangeList, tree};
 use hotmem_hotplug::{Line, Polarity, Trigger};
 use hotmem_papr::{Board, NoRtas, PaprSource, Services, TreeError};
 
-/// Where hotplug events come from.
+/// The source of hotplug events.
 pub(crate) type Source = Option<Box<PaprSource<RunTime>>>;
 
-/// What is wrong with firmware's description.
+/// The reason why firmware's description is unusable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PlanError {
     /// The device tree is broken.
@@ -74,7 +74,7 @@ fn board(at: PhysRange, tables: &KernelTables, ram: &RangeList) -> Result<Board,
     Board::read(&tree).map_err(PlanError::Tree)
 }
 
-/// The server number of the CPU that boots, which the tree's header has (Devicetree Specification 0.4, 5.2).
+/// The server number of the CPU that boots, from the tree's header (Devicetree Specification 0.4, 5.2).
 fn boot_cpu(tree: PhysRange, tables: &KernelTables, ram: &RangeList) -> Option<u32> {
     const BOOT_CPU: usize = 28;
     let memory = FirmwareMemory::new(tables, ram);
@@ -82,11 +82,12 @@ fn boot_cpu(tree: PhysRange, tables: &KernelTables, ram: &RangeList) -> Option<u
     Some(u32::from_be_bytes(*word))
 }
 
-/// Reads where memory is and may come, how the machine can be left, and what it does not say itself.
+/// Reads the memory, the hotplug windows, the way to leave the machine, and the facts that the machine itself does
+/// not provide.
 ///
 /// # Errors
 ///
-/// What is wrong with the tree.
+/// The error in the tree.
 pub(crate) fn plan(
     firmware: Firmware,
     tables: &KernelTables,
@@ -110,7 +111,7 @@ pub(crate) fn plan(
 
 /// Takes over the interrupts and starts the event source.
 ///
-/// A machine where that fails can still be looked at.
+/// If that fails, the machine can still be examined.
 pub(crate) fn events(
     firmware: Firmware,
     mm: &'static Mm<KernelMachine>,
@@ -142,11 +143,11 @@ pub(crate) fn events(
     Events { source: Some(Box::new(source)), console_line, cpus }
 }
 
-/// Connects the interrupts of events and lets them come; returns the number of memory devices there can
-/// be. What does not work is reported, and the rest goes on.
+/// Connects and enables the interrupts of events; returns the highest possible number of memory devices. Failures
+/// are reported, and the rest continues.
 pub(crate) fn arm(source: &mut Source) -> usize {
     let Some(papr) = source else {
-        tell_silence("the hypervisor's services could not be started");
+        warn_of_no_events("the hypervisor's services could not be started");
         return 0;
     };
     if let Some(number) = papr.power_source() {
@@ -154,13 +155,13 @@ pub(crate) fn arm(source: &mut Source) -> usize {
     }
     let connected = papr.event_source().is_some_and(|number| connect(papr, number));
     if !connected {
-        log::warn!("papr: no interrupt tells of events: looking for them all the time");
+        log::warn!("papr: no event interrupt: polling for events");
     }
-    // The log that says there are no more ends the first look.
+    // One step more, for the log entry that ends the list.
     papr.arm(!connected) + 1
 }
 
-/// Lets an interrupt source of the hypervisor tell of events; returns whether it will.
+/// Has an interrupt source of the hypervisor report events; returns whether it does.
 fn connect(papr: &mut PaprSource<RunTime>, number: u32) -> bool {
     let connected = interrupts::connect(line(number), Target::Event(0));
     if let Err(error) = &connected {
@@ -173,12 +174,12 @@ fn connect(papr: &mut PaprSource<RunTime>, number: u32) -> bool {
     connected.is_ok() && enabled.is_ok()
 }
 
-/// The line of a source: all of them are edge-triggered.
+/// The line of a source, which is always edge-triggered.
 fn line(number: u32) -> Line {
     Line { gsi: number, trigger: Trigger::Edge, polarity: Polarity::ActiveHigh }
 }
 
-/// Lets the console interrupt; answers with its line.
+/// Enables the console's interrupt; returns its line.
 fn connect_console(number: u32, source: &mut PaprSource<RunTime>) -> Option<Line> {
     if let Err(error) = interrupts::connect(line(number), Target::Wake) {
         log::error!("console interrupt: {error}");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   image    text: read, execute    rodata: read    data: read, write
-//!   linear   all RAM: read, write; but the image's text and rodata: read
+//!   linear   all RAM: read, write; except the image's text and rodata: read
 //! ```
 
 // UNSAFETY: makes the first table of the tree.
@@ -26,25 +26,25 @@ use hotmem_boot::{BootInfo, RangeList};
 
 const _: () = assert!(current::LINEAR_BASE.get() == LINEAR_BASE.get());
 
-/// Memory between the loader's hand-off and the memory manager.
+/// The state between the loader's hand-off and the memory manager.
 #[derive(Debug)]
 pub struct Boot {
     /// The kernel's page tables.
     pub tables: KernelTables,
-    /// Memory that nothing may write: the kernel's text and read-only data.
+    /// Memory that must not be writable: the kernel's text and read-only data.
     protected: [PhysRange; 2],
-    /// RAM that nobody uses yet.
+    /// RAM that is not used yet.
     pub early: EarlyMemory,
-    /// All RAM that the linear map shows.
+    /// All RAM that the linear map maps.
     pub ram: RangeList,
 }
 
-/// Why the kernel has no address space of its own.
+/// The reason why the kernel has no address space of its own.
 #[derive(Clone, Copy, Debug)]
 pub enum PrepareError {
-    /// The CPU lacks something.
+    /// The CPU lacks a feature.
     Missing(&'static str),
-    /// Firmware does not say that the RAM with the kernel's image in it is free.
+    /// Firmware does not describe the RAM under the kernel's image as usable.
     Image(PhysRange),
     /// The page tables could not be built.
     Map(MapError),
@@ -68,10 +68,10 @@ impl From<MapError> for PrepareError {
     }
 }
 
-/// Builds the kernel's page tables. They are not in use yet.
+/// Builds the kernel's page tables, which are not in use yet.
 ///
-/// Leaves of the linear map are at most a block large, so that none spans two memory blocks. What the
-/// kernel takes comes from the lowest `kernelcore` bytes of RAM if they are enough.
+/// Leaves of the linear map are at most a block large, so that no leaf spans two memory blocks. The kernel's own
+/// allocations come from the lowest `kernelcore` bytes of RAM, if these suffice.
 ///
 /// # Errors
 ///
@@ -96,10 +96,9 @@ pub fn prepare(
 
     let bytes = ROOT_BYTES;
     let root = early.take(bytes, bytes).ok_or(MapError::from(OutOfFrames { bytes }))?;
-    // SAFETY: the frame was just taken from RAM below the early limit, which the early tables show
-    // writable.
+    // SAFETY: the frame was just taken from RAM below the early limit, which the early tables map writable.
     unsafe { LinearMemory.pointer(root).write_bytes(0, bytes as usize) };
-    // SAFETY: the root is zeroed and ours.
+    // SAFETY: the root is zeroed, and only this function uses it.
     let tables = unsafe { kernel_tables(root, features) };
 
     map_image(&tables, &mut early)?;
@@ -107,13 +106,13 @@ pub fn prepare(
     stacks::map(&tables, &mut early)?;
     SPARE.fill(&mut early);
     if let Some(registers) = Port::registers() {
-        // Early tables show devices at the same place, so the console goes on as it is.
+        // The early tables map devices at the same addresses, so the console continues to work.
         map_pages(registers, DEVICE_BASE, Attr::WRITE | Attr::DEVICE, &tables)?;
     }
     Ok(Boot { tables, protected: protected(), early, ram })
 }
 
-/// Where the lowest `bytes` of `ram` end.
+/// The end of the lowest `bytes` of `ram`.
 fn core_end(ram: &RangeList, bytes: u64) -> PhysAddr {
     let mut left = bytes;
     for range in ram.iter() {
@@ -125,7 +124,7 @@ fn core_end(ram: &RangeList, bytes: u64) -> PhysAddr {
     PhysAddr::new(u64::MAX)
 }
 
-/// The part of `ram` that has room in the linear map and that the CPU can address.
+/// The part of `ram` that fits the linear map and that the CPU can address.
 fn mappable(ram: &RangeList, features: &Features) -> RangeList {
     let limit = PHYS_LIMIT.min(features.phys_limit);
     let mut kept = whole_pages(ram);
@@ -136,7 +135,7 @@ fn mappable(ram: &RangeList, features: &Features) -> RangeList {
     kept
 }
 
-/// The whole pages of `ram`, whose ranges are whole pages of the smallest size only.
+/// The whole pages of `ram`; firmware describes ranges in the smallest page size.
 fn whole_pages(ram: &RangeList) -> RangeList {
     let mut whole = RangeList::new();
     for range in ram.iter() {
@@ -148,7 +147,7 @@ fn whole_pages(ram: &RangeList) -> RangeList {
     whole
 }
 
-/// What nothing may be able to write.
+/// The memory that must not be writable.
 fn protected() -> [PhysRange; 2] {
     [Segment::Text.phys(), Segment::Rodata.phys()]
 }
@@ -202,8 +201,8 @@ impl Boot {
         stacks::for_traps(0)
     }
 
-    /// To be called once the kernel's tables and stack are in use: everything can be reached now, and
-    /// the entry code with its tables and stack is plain RAM.
+    /// Called once the kernel's tables and stack are in use: all memory is mapped now, and the memory of the entry
+    /// code with its tables and stack is ordinary RAM.
     pub fn settle(&mut self) {
         self.early.lift_limit();
         let whole = image::phys();
@@ -219,11 +218,11 @@ impl Boot {
     }
 }
 
-/// Hands all memory over to the memory manager, which runs from here on.
+/// Hands all memory over to the memory manager, which manages it from now on.
 ///
 /// # Errors
 ///
-/// [`BootError`], after which there is no way on.
+/// [`BootError`], after which the kernel cannot continue.
 pub fn take_over(
     boot: Boot,
     memory: &BootMemory<'_>,

@@ -24,18 +24,18 @@ pub struct Window {
     bytes: usize,
 }
 
-// SAFETY: the mapping is never undone, and every access through it is a single one.
+// SAFETY: the mapping is never removed, and every access through it is a single one.
 unsafe impl Send for Window {}
-// SAFETY: as above: registers are not memory, and one access is never torn by another.
+// SAFETY: as above: registers are not memory, and one access never tears another.
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Maps the registers at `range`. The mapping is for ever.
+    /// Maps the registers at `range`, for ever.
     ///
     /// # Safety
     ///
-    /// `range` is registers of a device, not RAM, and the accesses that the caller's code makes do
-    /// what the device is meant to do, not more.
+    /// `range` is registers of a device, not RAM, and the accesses that the caller's code makes only do what the
+    /// device is meant to do.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Window {
         Ok(Self { base, bytes: len as usize })
     }
 
-    /// Where `size` bytes at `offset` are, if they are inside and aligned.
+    /// The address of `size` bytes at `offset`, if they are inside and aligned.
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
         let end = offset.checked_add(size_of::<T>())?;
         let pointer = self.base.as_ptr().wrapping_add(offset).cast::<T>();
@@ -59,8 +59,8 @@ impl Window {
     /// Reads the register of type `T` at `offset`; `None` outside of the window or unaligned.
     pub fn load<T: Register>(&self, offset: usize) -> Option<T> {
         let pointer = self.at::<T>(offset)?;
-        // SAFETY: the address is inside the mapped window and aligned; that reading this device's
-        // registers is sound is `map`'s contract.
+        // SAFETY: the address is inside the mapped window and aligned; by `map`'s contract reading this device's
+        // registers is sound.
         Some(unsafe { mmio::load(pointer) })
     }
 
@@ -72,8 +72,8 @@ impl Window {
         Some(())
     }
 
-    /// Stores `new` in the word at `offset` if it holds `old`, in one access. Returns the word that was
-    /// there, or `None` if it is outside of the window or unaligned.
+    /// Stores `new` in the word at `offset` if the word is `old`, in one access. Returns the previous word, or
+    /// `None` if it is outside of the window or unaligned.
     pub fn compare_exchange(&self, offset: usize, old: u32, new: u32) -> Option<u32> {
         let pointer = self.at::<u32>(offset)?;
         // SAFETY: the address is inside the mapped window and aligned, and all accesses to the word, the
@@ -90,13 +90,13 @@ impl Registers for Window {
     }
 
     fn write(&self, offset: usize, value: u32) {
-        // A register outside of the window cannot exist: nothing is lost.
+        // A register outside of the window does not exist: the value can be dropped.
         let _ = self.store(offset, value);
     }
 }
 
-/// Maps the pages of `range` at their place in the window at `base`, those that are not mapped yet.
-/// Answers where `range` begins.
+/// Maps the pages of `range` at their place in the window at `base`, except those that are mapped already. Returns
+/// the address of `range`.
 pub(super) fn map_pages(
     range: PhysRange,
     base: VirtAddr,

@@ -1,9 +1,9 @@
-//! The allocator the kernel boots with: RAM minus what is reserved, given out from the top.
+//! The boot allocator: RAM minus reserved memory, allocated from the top.
 //!
-//! Low memory is left for last: the image lies there, and devices that can reach little want it. What
-//! is still free when the memory manager takes over is its to give out.
+//! Low memory is allocated last: the image lies there, and devices with short addresses need it. The memory that is
+//! still free when the memory manager takes over becomes the manager's.
 
-// UNSAFETY: vouches for the frames that it gives away.
+// UNSAFETY: vouches for the frames that it allocates.
 #![expect(unsafe_code)]
 
 use hotmem::EarlyFrames;
@@ -14,31 +14,31 @@ use hotmem_boot::RangeList;
 #[derive(Debug)]
 pub struct EarlyMemory {
     free: RangeList,
-    /// Nothing at or above this is given out yet: what maps it is not there.
+    /// Memory at or above this is not allocated yet, since it is not mapped.
     limit: PhysAddr,
-    /// What is at or above this is given out only when there is nothing below.
+    /// Memory at or above this is allocated only when there is none below.
     preferred: PhysAddr,
 }
 
 impl EarlyMemory {
-    /// All of `ram` but the bytes of `taken`, giving out only what lies below `limit` at first.
+    /// All of `ram` except the bytes of `taken`; at first only memory below `limit` is allocated.
     pub fn new(ram: &RangeList, taken: &[PhysRange], limit: PhysAddr) -> Self {
         let mut free = *ram;
         taken.iter().for_each(|&range| free.remove(range));
         Self { free, limit, preferred: PhysAddr::new(u64::MAX) }
     }
 
-    /// Leaves what is at or above `end` for last: blocks there shall stay whole.
+    /// Allocates memory at or above `end` last, so that blocks there stay whole.
     pub fn prefer(&mut self, end: PhysAddr) {
         self.preferred = end;
     }
 
-    /// Everything can be reached now.
+    /// Lifts the limit: all memory is mapped now.
     pub fn lift_limit(&mut self) {
         self.limit = PhysAddr::new(u64::MAX);
     }
 
-    /// Adds RAM that is no longer used. What the list has no room for stays used.
+    /// Adds RAM that is no longer used. Ranges that do not fit the list stay in use.
     pub fn give(&mut self, range: PhysRange) {
         self.free.insert(range);
     }
@@ -56,7 +56,7 @@ fn place(range: PhysRange, bytes: u64, align: u64, limit: u64) -> Option<PhysAdd
     (start >= range.start().get()).then_some(PhysAddr::new(start))
 }
 
-// SAFETY: what is taken leaves the free ranges for good, and those are RAM that nothing else uses.
+// SAFETY: memory that is taken leaves the free ranges for ever, and those are RAM of no other use.
 unsafe impl EarlyFrames for EarlyMemory {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
         let below = |limit: PhysAddr| {
@@ -89,18 +89,18 @@ mod tests {
     const ALL: PhysAddr = PhysAddr::new(u64::MAX);
 
     #[test]
-    fn memory_is_given_out_from_the_top_and_aligned() {
+    fn memory_is_allocated_from_the_top_and_aligned() {
         let ram = ram(&[range(0x1000, 0x9000), range(0x10_0000, 0x20_5000)]);
         let mut early = EarlyMemory::new(&ram, &[range(0x10_0000, 0x11_0000)], ALL);
         assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x20_4000)));
         assert_eq!(early.take(0x8_0000, 0x8_0000), Some(PhysAddr::new(0x18_0000)));
-        // The hole that alignment left is used before anything lower.
+        // The gap from an alignment is used before lower memory.
         assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x20_3000)));
         assert_eq!(early.take(0x20_0000, 0x1000), None);
     }
 
     #[test]
-    fn nothing_above_the_limit_is_given_out_until_it_is_lifted() {
+    fn memory_above_the_limit_is_not_allocated_until_the_limit_is_lifted() {
         let ram = ram(&[range(0x1000, 0x4000), range(1 << 32, 2 << 32)]);
         let mut early = EarlyMemory::new(&ram, &[], PhysAddr::new(1 << 32));
         assert_eq!(early.take(0x1000, 0x1000), Some(PhysAddr::new(0x3000)));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_preferred_is_given_out_first() {
+    fn preferred_memory_is_allocated_first() {
         let ram = ram(&[range(0x1000, 0x9000)]);
         let mut early = EarlyMemory::new(&ram, &[], ALL);
         early.prefer(PhysAddr::new(0x3000));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_is_given_out_twice_and_all_come_back() {
+    fn no_byte_is_allocated_twice_and_all_can_be_freed() {
         let ram = ram(&[range(0x1000, 0x40_0000)]);
         let mut early = EarlyMemory::new(&ram, &[], ALL);
         let before = early.bytes();

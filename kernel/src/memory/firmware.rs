@@ -1,4 +1,4 @@
-//! Firmware's tables, mapped read-only when they are asked for.
+//! Firmware's tables, mapped read-only on demand.
 
 // UNSAFETY: makes slices of mapped firmware memory.
 #![expect(unsafe_code)]
@@ -11,10 +11,10 @@ use hotmem::{PhysRange, VirtRange};
 use hotmem_arch::current::addressing;
 use hotmem_boot::RangeList;
 
-/// Longest range that is mapped at once: no table is larger.
+/// The longest range that is mapped at once: no table is larger.
 const LONGEST: u64 = 16 << 20;
 
-/// Memory that firmware left its tables in: anything that is not RAM of the kernel's.
+/// Memory that holds firmware's tables: all memory that is not RAM of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct FirmwareMemory<'b> {
     tables: &'b KernelTables,
@@ -22,7 +22,7 @@ pub struct FirmwareMemory<'b> {
 }
 
 impl<'b> FirmwareMemory<'b> {
-    /// Firmware memory: all but `ram`.
+    /// Firmware memory: everything except `ram`.
     pub fn new(tables: &'b KernelTables, ram: &'b RangeList) -> Self {
         Self { tables, ram }
     }
@@ -38,8 +38,8 @@ impl ReadPhys for FirmwareMemory<'_> {
         }
         let start = map_pages(range, FIRMWARE_BASE, Attr::empty(), self.tables).ok()?;
         let bytes = addressing::bytes(VirtRange::new(start, range.len())?)?;
-        // SAFETY: the pages are mapped, for ever and nowhere writable; they are no RAM of ours, so
-        // nobody in this kernel changes them.
+        // SAFETY: the pages are mapped, for ever and nowhere writable; they are not RAM of the kernel, so no code in
+        // this kernel changes them.
         Some(unsafe { core::slice::from_raw_parts(bytes.as_ptr(), range.len() as usize) })
     }
 }

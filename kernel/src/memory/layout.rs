@@ -1,7 +1,7 @@
-//! Where everything is in the kernel's address space.
+//! The layout of the kernel's address space.
 //!
 //! ```text
-//!   LINEAR_BASE     linear map: physical address 0 and on
+//!   LINEAR_BASE     linear map: physical address 0 and up
 //!   VMEMMAP_BASE    virtual memmap: the descriptor of pfn n at +64 n
 //!   DEVICE_BASE     device registers, uncached, at +physical address modulo the window
 //!   FIRMWARE_BASE   firmware's tables, read-only, likewise
@@ -9,8 +9,8 @@
 //!   image           where the boot crate linked it
 //! ```
 //!
-//! The bases are the architecture's. Nothing is mapped in the lower half: a null pointer, or a
-//! physical address used as a pointer, faults.
+//! The bases are the architecture's. Nothing is mapped in the lower half, so that a null pointer, or a physical
+//! address used as a pointer, faults.
 
 use core::fmt;
 use hotmem::addr::{PhysAddr, VirtAddr, VirtRange};
@@ -34,15 +34,15 @@ const _: () = {
     assert!(FIRMWARE_BASE.get() + WINDOW_BYTES <= STACK_BASE.get());
 };
 
-/// Where `address` is in the window at `base`; `None` past the window's end.
+/// The address of `address` in the window at `base`; `None` past the window's end.
 pub fn in_window(base: VirtAddr, address: PhysAddr) -> Option<VirtAddr> {
     (address.get() < WINDOW_BYTES).then(|| base.add(address.get()))
 }
 
-/// Address space set aside for each stack; what a stack does not use of it guards its end.
+/// Address space reserved for each stack; the part that a stack does not use guards its end.
 const STACK_STRIDE: u64 = 1 << 20;
 
-/// CPUs that there is room for.
+/// The largest number of CPUs.
 pub const CPUS: usize = 16;
 
 /// Stacks of a CPU: its own, and those of traps.
@@ -63,7 +63,7 @@ impl fmt::Display for Stack {
 }
 
 impl Stack {
-    /// Where everything runs on a CPU.
+    /// The stack for everything except traps, on a CPU.
     pub const fn kernel(cpu: usize) -> Self {
         Self(cpu * STACKS)
     }
@@ -78,12 +78,12 @@ impl Stack {
         (cpu * STACKS..(cpu + 1) * STACKS).map(Self)
     }
 
-    /// The number of the CPU that has it.
+    /// The number of the CPU that uses it.
     pub const fn cpu(self) -> usize {
         self.0 / STACKS
     }
 
-    /// 0 for the CPU's own, then those of traps.
+    /// 0 for the CPU's own stack, then those of traps.
     const fn kind(self) -> usize {
         self.0 % STACKS
     }
@@ -92,7 +92,7 @@ impl Stack {
     pub const fn bytes(self) -> u64 {
         let bytes = match (self.cpu(), self.kind()) {
             (0, 0) => 512 << 10,
-            // It runs no operation.
+            // Another CPU runs no operation.
             (_, 0) => 64 << 10,
             _ => 32 << 10,
         };
@@ -110,13 +110,13 @@ impl Stack {
         VirtRange::new(start, self.bytes()).unwrap_or_default()
     }
 
-    /// The stack whose stride has `address`.
+    /// The stack whose stride contains `address`.
     fn near(address: VirtAddr) -> Option<Self> {
         let index = (address.offset_from(STACK_BASE) / STACK_STRIDE) as usize;
         (index < CPUS * STACKS).then_some(Self(index))
     }
 
-    /// The stack that ran over its end, if an access to `address` faulted.
+    /// The stack that overflowed, if an access to `address` faulted.
     pub fn overflowed(address: VirtAddr) -> Option<Self> {
         Self::near(address).filter(|stack| address < stack.range().start())
     }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_belongs_to_the_stack_that_holds_all_of_it() {
+    fn a_word_belongs_to_the_stack_that_contains_all_of_it() {
         let word = |at| VirtRange::new(VirtAddr::new(at), 8).unwrap();
         let top = Stack::traps(0)[0].top().get();
         assert_eq!(Stack::holding(word(top - 8)), Some(Stack::traps(0)[0]));
@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_has_a_name_and_that_of_another_cpu_has_its_number() {
+    fn a_stack_has_a_name_with_the_number_of_another_cpu() {
         assert_eq!(Stack::kernel(0).to_string(), "kernel");
         assert_eq!(Stack::kernel(3).to_string(), "CPU 3 kernel");
         assert_eq!(Stack::traps(1)[0].to_string(), format!("CPU 1 {}", machine::TRAP_STACKS[0]));
     }
 
     #[test]
-    fn a_window_holds_what_lies_below_its_end() {
+    fn a_window_contains_addresses_below_its_end() {
         let last = PhysAddr::new(WINDOW_BYTES - 1);
         assert_eq!(in_window(DEVICE_BASE, last), Some(DEVICE_BASE.add(WINDOW_BYTES - 1)));
         assert_eq!(in_window(DEVICE_BASE, PhysAddr::new(WINDOW_BYTES)), None);

@@ -1,4 +1,4 @@
-//! This kernel as a machine the memory manager can run on.
+//! This kernel as a machine that the memory manager runs on.
 
 // UNSAFETY: vouches for the linear map, the memmap window and the kernel's page tables.
 #![expect(unsafe_code)]
@@ -21,13 +21,13 @@ use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
 use spin::Once;
 
-/// All of it is zero, so it takes no room in the image, and is never moved.
+/// All bytes are zero, so the static takes no room in the image; it is never moved.
 static MM: Mm<KernelMachine> = Mm::new(KernelMachine(()));
 
-/// What the machine has once the kernel's page tables are there.
+/// The machine's state, once the kernel's page tables exist.
 static OWN: Once<Own> = Once::new();
 
-/// The kernel's page tables, and the memory that nothing may write.
+/// The kernel's page tables, and the memory that must not be writable.
 struct Own {
     tables: KernelTables,
     protected: [PhysRange; 2],
@@ -37,8 +37,8 @@ struct Own {
 #[derive(Clone, Copy, Debug)]
 pub struct LinearMemory;
 
-// SAFETY: the linear map shows physical address `a` at `LINEAR_BASE + a` for all RAM: the early tables
-// below their limit, the kernel's own for all of it; page-table frames come from RAM.
+// SAFETY: the linear map maps physical address `a` at `LINEAR_BASE + a` for all RAM: the early tables below their
+// limit, the kernel's own for all of it; page-table frames come from RAM.
 unsafe impl PhysMem for LinearMemory {
     fn linear_base(&self) -> VirtAddr {
         LINEAR_BASE
@@ -53,23 +53,23 @@ unsafe impl PhysMem for LinearMemory {
 /// The kernel's page tables.
 pub type KernelTables = Tables<Format, LinearMemory, KernelTlb>;
 
-/// Bytes (and alignment) of the root table: a page's at least.
+/// Bytes (and alignment) of the root table: at least a page.
 pub(super) const ROOT_BYTES: u64 =
     if KernelTables::ROOT_BYTES < PAGE { PAGE } else { KernelTables::ROOT_BYTES };
 
-/// Takes over the empty tree at `root`, with no leaf and no address that this CPU does not have: firmware may name
-/// any.
+/// Takes over the empty tree at `root`. The mapper refuses leaf sizes and physical addresses that this CPU does not
+/// have, since firmware may name any.
 ///
 /// # Safety
 ///
-/// `root` is [`ROOT_BYTES`] of zeroed memory that the early tables show and that nobody else uses. Each CPU that loads it
-/// is as [`KernelTlb::new`] says.
+/// `root` is [`ROOT_BYTES`] of zeroed memory that the early tables map and that no other code uses. Each CPU that
+/// loads it keeps the contract of [`KernelTlb::new`].
 pub(super) unsafe fn kernel_tables(root: PhysAddr, features: &Features) -> KernelTables {
     // SAFETY: by the contract of this function.
     let tlb = unsafe { KernelTlb::new() };
-    // SAFETY: the root is zeroed and ours, `LinearMemory` reaches every frame of RAM, and table
-    // frames come from the early allocator or the memory manager, which give each away once. All
-    // calls come from the one main loop.
+    // SAFETY: the root is zeroed and used by no other code, `LinearMemory` reaches every frame of RAM, and table
+    // frames come from the early allocator or the memory manager, which allocate each once. All calls come from the
+    // one main loop.
     let tables = unsafe { Tables::new(root, LinearMemory, tlb) };
     tables.limited(features.largest_leaf, features.phys_limit)
 }
@@ -80,7 +80,7 @@ pub struct KernelMachine(());
 
 impl KernelMachine {
     fn own(&self) -> &Own {
-        // SAFETY: the only machine is in `MM`, which `manager` and `start` give out only after `OWN` is set.
+        // SAFETY: the only machine is in `MM`, which `manager` and `start` return only after `OWN` is set.
         unsafe { OWN.get_unchecked() }
     }
 
@@ -95,7 +95,7 @@ impl Sizes for KernelMachine {
     const SECTION_SHIFT: u32 = SECTION_SHIFT;
 }
 
-// SAFETY: every promise is `LinearMemory`'s.
+// SAFETY: every guarantee is `LinearMemory`'s.
 unsafe impl PhysMem for KernelMachine {
     fn linear_base(&self) -> VirtAddr {
         LINEAR_BASE
@@ -107,8 +107,7 @@ unsafe impl PhysMem for KernelMachine {
     }
 }
 
-// SAFETY: the memmap window is laid out by `VMEMMAP_BASE`, which is a multiple of 64, and only the memory
-// manager maps it.
+// SAFETY: `VMEMMAP_BASE` determines the memmap window, and is a multiple of 64; only the memory manager maps it.
 unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
     type Nodes = NodeTable<MAX_NODES, Self::Lock>;
@@ -165,12 +164,12 @@ pub fn manager() -> Option<&'static Mm<KernelMachine>> {
     OWN.get().map(|_| &MM)
 }
 
-/// Gives the memory manager the kernel's page tables, the memory that nothing may write, and all that `early` has not
-/// given away.
+/// Gives the memory manager the kernel's page tables, the memory that must not be writable, and all memory that
+/// `early` has not allocated.
 ///
 /// # Errors
 ///
-/// [`BootError`], after which there is no way on.
+/// [`BootError`], after which the kernel cannot continue.
 pub(super) fn start(
     tables: KernelTables,
     protected: [PhysRange; 2],
@@ -178,8 +177,8 @@ pub(super) fn start(
     memory: &BootMemory<'_>,
 ) -> Result<&'static Mm<KernelMachine>, BootError> {
     OWN.call_once(|| Own { tables, protected });
-    // SAFETY: the RAM is what firmware describes, without what it and the kernel keep; the kernel's own tables
-    // show all of it, and `early` has given away what is in use.
+    // SAFETY: the RAM is what firmware describes, without the parts that firmware and the kernel keep; the kernel's
+    // own tables map all of it, and `early` has allocated the memory in use.
     unsafe { MM.boot(memory, early) }?;
     Ok(&MM)
 }
@@ -188,11 +187,11 @@ pub(super) fn start(
 mod tests {
     use super::MM;
 
-    // SAFETY: the linker defines both, and nothing is read there.
+    // SAFETY: the linker defines both symbols, and this code reads nothing there.
     unsafe extern "C" {
-        /// Where the bytes begin that are zero and not in the file.
+        /// The start of the bytes that are zero and not in the file.
         static __bss_start: u8;
-        /// Where they end.
+        /// The end of those bytes.
         static _end: u8;
     }
 

@@ -1,4 +1,4 @@
-//! The kernel's own memory: who gives it out at boot, where it appears, and the bridge to mm.
+//! The kernel's own memory: allocation at boot, mappings, and the bridge to mm.
 
 mod boot;
 mod devices;

@@ -1,17 +1,17 @@
-//! Which node each piece of boot RAM is on, and where more may come.
+//! The node of each piece of boot RAM, and the ranges where memory may be plugged.
 
 use alloc::vec::Vec;
 use hotmem::NodeId;
 use hotmem::addr::{PhysAddr, PhysRange};
 use hotmem_boot::RangeList;
 
-/// A range that firmware puts on a node, and whether memory may be plugged into it.
+/// A range that firmware assigns to a node, and whether memory may be plugged into it.
 pub type Affinity = (PhysRange, NodeId, bool);
 
-/// The pieces of `ram` with their nodes, and where memory may be plugged.
+/// The pieces of `ram` with their nodes, and the ranges where memory may be plugged.
 ///
-/// A hot-pluggable range may hold memory from the start, so it names a node as any other does; where two
-/// ranges overlap, the one that says what is there counts.
+/// A hot-pluggable range may hold memory from the start, so its node counts like any other; if two ranges overlap,
+/// the one that is not hot-pluggable counts.
 pub fn plan(
     ram: &RangeList,
     affinities: &[Affinity],
@@ -25,8 +25,8 @@ pub fn plan(
 
 /// Cuts `ram` where `affinities` change, and names the node of each piece.
 ///
-/// RAM that no affinity covers is on node 0, as is all RAM of a machine without such a table. Where
-/// affinities overlap, the first one counts.
+/// RAM that no affinity covers is on node 0, as is all RAM of a machine without such a table. If affinities overlap,
+/// the first one counts.
 pub fn assign(ram: &RangeList, affinities: &[(PhysRange, NodeId)]) -> Vec<(PhysRange, NodeId)> {
     let ends = affinities.iter().flat_map(|(range, _)| [range.start(), range.end()]);
     let mut cuts: Vec<PhysAddr> = ends.collect();
@@ -47,7 +47,7 @@ pub fn assign(ram: &RangeList, affinities: &[(PhysRange, NodeId)]) -> Vec<(PhysR
     pieces
 }
 
-/// What is left of `range` without `ram`: where memory may still come.
+/// The parts of `range` without `ram`: memory may still be plugged there.
 pub fn without(range: PhysRange, ram: &RangeList) -> Vec<PhysRange> {
     let mut left = Vec::new();
     let mut start = range.start();
@@ -57,7 +57,7 @@ pub fn without(range: PhysRange, ram: &RangeList) -> Vec<PhysRange> {
         }
         start = start.max(taken.end());
     }
-    // The range may end where the address space does.
+    // The range may end at the end of the address space.
     let rest = range.len().saturating_sub(start.offset_from(range.start()));
     if rest != 0 {
         left.extend(PhysRange::new(start, rest));
@@ -65,7 +65,7 @@ pub fn without(range: PhysRange, ram: &RangeList) -> Vec<PhysRange> {
     left
 }
 
-/// Adds a piece, to the last one if it continues it.
+/// Adds a piece, or extends the last one if the piece continues it.
 fn push(pieces: &mut Vec<(PhysRange, NodeId)>, start: PhysAddr, end: PhysAddr, node: NodeId) {
     let first = match pieces.last() {
         Some((last, on)) if last.end() == start && *on == node => last.start(),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_what_boot_memory_leaves_of_it() {
+    fn a_window_excludes_the_memory_of_boot() {
         let mut ram = RangeList::new();
         for piece in [range(0x1000, 0x3000), range(0x5000, 0x6000), range(0x9000, 0xb000)] {
             ram.insert(piece);
@@ -127,19 +127,19 @@ mod tests {
     }
 
     #[test]
-    fn ram_of_boot_has_its_node_whether_firmware_calls_it_hot_pluggable_or_not() {
+    fn ram_of_boot_has_its_node_even_if_firmware_marks_it_hot_pluggable() {
         let mut ram = RangeList::new();
         ram.insert(range(0, 0x8000_0000));
         let (low, high) = (range(0, 0x4000_0000), range(0x4000_0000, 0x10_0000_0000_0000));
         let pieces = vec![(low, node(0)), (range(0x4000_0000, 0x8000_0000), node(1))];
         for hot in [false, true] {
-            // Hyper-V calls all of it hot-pluggable.
+            // Hyper-V marks all memory as hot-pluggable.
             let (found, window) = plan(&ram, &[(low, node(0), hot), (high, node(1), hot)]);
             assert_eq!(found, pieces);
             let left = range(0x8000_0000, 0x10_0000_0000_0000);
             assert_eq!(window, if hot { vec![left] } else { vec![] });
         }
-        // Of ranges that overlap, the one that is not hot-pluggable counts, and then the first.
+        // Of overlapping ranges, the one that is not hot-pluggable counts, and then the first.
         let both =
             [(high, node(2), true), (range(0, 1 << 40), node(1), true), (low, node(0), false)];
         assert_eq!(plan(&ram, &both).0, [pieces[0], (pieces[1].0, node(2))]);

@@ -1,7 +1,7 @@
-//! A few frames kept for the tables of windows: device registers and firmware's tables are mapped when
-//! they are first asked for, before and after the memory manager has taken over.
+//! A few frames reserved for the tables of windows: device registers and firmware's tables are mapped on demand,
+//! before and after the memory manager has taken over.
 
-// UNSAFETY: vouches for the frames that it gives away.
+// UNSAFETY: vouches for the frames that it allocates.
 #![expect(unsafe_code)]
 
 use crate::lock::Mutex;
@@ -9,7 +9,7 @@ use core::fmt;
 use hotmem::paging::{OutOfFrames, TableFrame, TableFrames};
 use hotmem::{EarlyFrames, PhysAddr};
 
-/// Frames kept: a window's page takes three tables at the most, and its neighbours none.
+/// Frames reserved: a window's page needs at most three tables, and its neighbours none.
 const FRAMES: usize = 48;
 
 /// A stack of frames of one size, each for one table, whatever the table's size.
@@ -49,7 +49,7 @@ impl TableFrames for SpareFrames {
             .and_then(|index| frames.get(index).map(|&frame| (index, frame)))
             .ok_or(OutOfFrames { bytes })?;
         *count = index;
-        // SAFETY: the frames were set aside from the early allocator, and each is in the list or given away. They are
+        // SAFETY: the frames were reserved with the early allocator, and each is in the list or allocated. They are
         // aligned to a page, so to less, too.
         Ok(unsafe { TableFrame::new(frame, bytes) })
     }
@@ -57,7 +57,7 @@ impl TableFrames for SpareFrames {
     fn give_back(&self, frame: TableFrame) {
         let frame = frame.into_raw();
         let (frames, count) = &mut *self.free.lock();
-        // Only what was taken comes back, so there is room.
+        // Only allocated frames are freed, so there is room.
         if let Some(slot) = frames.get_mut(*count) {
             *slot = frame;
             *count += 1;
@@ -73,7 +73,7 @@ mod tests {
     use hotmem_boot::RangeList;
 
     #[test]
-    fn frames_are_given_out_once_and_taken_back() {
+    fn frames_are_allocated_once_and_can_be_freed() {
         let mut ram = RangeList::new();
         ram.insert(PhysRange::new(PhysAddr::new(0x1000), 0x10_0000).unwrap());
         let mut early = EarlyMemory::new(&ram, &[], PhysAddr::new(u64::MAX));

@@ -1,5 +1,5 @@
-//! The kernel's stacks, mapped where an overflow hits a page that is not: those of the first CPU from memory of boot,
-//! those of each other from the memory manager, for good.
+//! The kernel's stacks, mapped so that an overflow hits a page that is not mapped: those of the first CPU in boot
+//! memory, those of each other CPU in pages of the memory manager, for ever.
 
 // UNSAFETY: maps memory a second time.
 #![expect(unsafe_code)]
@@ -33,7 +33,7 @@ pub(crate) fn for_traps(cpu: usize) -> TrapStacks {
     Stack::traps(cpu).map(Stack::top)
 }
 
-/// Why another CPU has no stacks.
+/// The reason why another CPU has no stacks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StackError {
     /// There is no memory.
@@ -51,11 +51,11 @@ impl fmt::Display for StackError {
     }
 }
 
-/// Maps every stack of another CPU, those that are not mapped yet.
+/// Maps every stack of another CPU, except those that are mapped already.
 ///
 /// # Errors
 ///
-/// [`StackError`]; stacks that were mapped before stay, and are used the next time.
+/// [`StackError`]; stacks that were mapped stay mapped, and are used the next time.
 pub(crate) fn add(mm: &'static Mm<KernelMachine>, cpu: usize) -> Result<(), StackError> {
     for stack in Stack::of(cpu) {
         let virt = stack.range().start();
@@ -67,8 +67,8 @@ pub(crate) fn add(mm: &'static Mm<KernelMachine>, cpu: usize) -> Result<(), Stac
         let pages = mm.alloc(order).map_err(StackError::Memory)?;
         let phys = KernelMachine::address(pages.pfn());
         let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf: PAGE };
-        // SAFETY: the pages were just allocated, and are never freed once they are mapped; nothing else uses them. The
-        // addresses are this stack's alone, outside of both windows.
+        // SAFETY: the pages were just allocated, and are never freed once they are mapped; no other code uses them.
+        // The addresses belong to this stack alone, outside of both windows.
         unsafe { mm.map_own(&mapping) }.map_err(StackError::Map)?;
         let _ = pages.into_raw();
     }

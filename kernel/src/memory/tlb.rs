@@ -1,6 +1,7 @@
-//! The translation caches of all CPUs, whether the hardware reaches them from one or not.
+//! The translation caches of all CPUs, on hardware that flushes all of them from one CPU and on hardware that does
+//! not.
 
-// UNSAFETY: vouches for what other CPUs drop.
+// UNSAFETY: vouches for the translations that other CPUs drop.
 #![expect(unsafe_code)]
 
 use super::layout::CPUS;
@@ -12,13 +13,13 @@ use hotmem::{PhysAddr, VirtAddr, VirtRange};
 use hotmem_arch::contract::CpuTlb as _;
 use hotmem_arch::current::{CpuTlb, cpu};
 
-/// Turns of a wait for another CPU: it takes microseconds to answer, on a host with other work tenths of a second.
+/// Poll limit of a wait for another CPU: it takes microseconds to acknowledge, on a busy host tenths of a second.
 const MAX_TURNS: u64 = 1 << 24;
 
-/// What the CPUs ask of each other, where the hardware does not drop translations on all of them.
+/// The flush requests between CPUs, for hardware that does not drop translations on all of them.
 static SHOOTDOWN: Shootdown<CPUS> = Shootdown::new();
 
-/// What caches translations of the kernel's tables.
+/// The TLB: caches translations of the kernel's tables.
 #[derive(Debug)]
 pub struct KernelTlb(CpuTlb);
 
@@ -27,15 +28,15 @@ impl KernelTlb {
     ///
     /// # Safety
     ///
-    /// `cpu::set_up` runs on each CPU before it loads the tables that the value is used for, and [`join`] before it
-    /// uses memory that comes and goes.
+    /// `cpu::set_up` runs on each CPU before the CPU loads the tables that the value is used for, and [`join`]
+    /// before it uses memory that can be unplugged.
     pub(super) unsafe fn new() -> Self {
         // SAFETY: `flush` makes each flush on every other CPU that joined; the rest by the contract of this function.
         Self(unsafe { CpuTlb::new() })
     }
 }
 
-/// This CPU, as one that is asked.
+/// This CPU, as the receiver of requests.
 struct Own;
 
 impl Local for Own {
@@ -43,7 +44,7 @@ impl Local for Own {
         let upper_half = [VirtRange::new(VirtAddr::new(1 << 63), 1 << 63).unwrap_or_default()];
         // SAFETY: the value is used for one flush on this CPU: dropping translations is never wrong.
         let tlb = unsafe { CpuTlb::new() };
-        // The flush of one CPU waits for nothing, so it does not fail.
+        // A flush on one CPU waits for no other, so it does not fail.
         let _ = tlb.flush(ranges.unwrap_or(&upper_half));
     }
 
@@ -58,20 +59,20 @@ impl Local for Own {
     }
 }
 
-/// From now on every flush waits for this CPU, too; what it cached before is dropped. The first CPU joins before it
-/// starts others.
+/// From now on every flush waits for this CPU, too; translations that it cached before are dropped. The first CPU
+/// joins before it starts others.
 pub(crate) fn join() {
     if !CpuTlb::REACHES_ALL {
         SHOOTDOWN.join(cpu::number(), &Own);
     }
 }
 
-/// Whether CPUs have to ask each other: others run only after the first CPU has joined.
+/// Whether CPUs have to send each other requests: others run only after the first CPU has joined.
 fn asks() -> bool {
     !CpuTlb::REACHES_ALL && SHOOTDOWN.takes_part(0)
 }
 
-/// Drops what other CPUs ask this one to drop, if they do.
+/// Serves the flush requests of other CPUs, if there are any.
 pub(crate) fn serve() {
     if !asks() {
         return;
@@ -82,8 +83,8 @@ pub(crate) fn serve() {
     }
 }
 
-// SAFETY: each flush is made here and, unless that reached all, on every CPU that joined; it fails by the name of one
-// that does not answer.
+// SAFETY: each flush is made here and, unless that reached all, on every CPU that joined; if a CPU does not
+// acknowledge, the flush fails and names it.
 unsafe impl Tlb for KernelTlb {
     #[inline]
     fn publish(&self) {

@@ -1,21 +1,21 @@
-//! Windows on pages of registers that byte code uses: each is mapped once, and asked about each time.
+//! Windows on pages of registers that byte code uses: each page is mapped once, and checked at each use.
 
 use alloc::vec::Vec;
 
 use hotmem::PhysAddr;
 
-/// Why byte code cannot use a page.
+/// The reason why byte code cannot use a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// It is memory that the kernel uses.
     Ram,
-    /// As many pages as there can be are in use.
+    /// The list of windows is full.
     Full,
     /// It cannot be mapped.
     Unmapped,
 }
 
-/// The windows, up to a number that never changes.
+/// The windows, of which there is a fixed number at most.
 #[derive(Debug)]
 pub struct Windows<W> {
     pages: Vec<(PhysAddr, W)>,
@@ -28,9 +28,9 @@ impl<W> Windows<W> {
         Self { pages: Vec::with_capacity(most), most }
     }
 
-    /// The window on a page, which `map` makes if there is none yet.
+    /// The window on a page; `map` creates it if there is none yet.
     ///
-    /// What the page is, is asked each time: memory may have come where there was none.
+    /// The page is checked each time: memory may have been plugged there.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ mod tests {
     fn a_page_that_became_memory_is_refused_though_it_is_mapped() {
         let mut windows = Windows::new(2);
         assert_eq!(windows.on(PAGE, |_| false, |_| Some(7)), Ok(&7));
-        // A DIMM comes, and goes.
+        // A DIMM is plugged, and unplugged.
         assert_eq!(windows.on(PAGE, |_| true, |_| Some(8)), Err(Refused::Ram));
         assert_eq!(windows.on(PAGE, |_| false, |_| Some(8)), Ok(&7));
     }

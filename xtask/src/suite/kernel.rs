@@ -172,7 +172,7 @@ fn words_that_mean_nothing_are_told_and_change_nothing(lab: &Lab) -> Result<()> 
     let config = lab.room(&["128M"])?.word("placement=sideways").word("quiet");
     lab.with(&config, |machine| {
         let lines = machine.lines_from(0);
-        let told = lines.iter().filter(|line| line.contains("is no word of this kernel's"));
+        let told = lines.iter().filter(|line| line.contains("unknown option"));
         ensure!(told.count() == 2, "not both words were reported");
         finish(machine)
     })
