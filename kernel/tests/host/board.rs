@@ -1,5 +1,5 @@
-//! What the kernel reaches by ports and registers: a memory hotplug controller, and fixed ACPI hardware or a device
-//! that tells of events.
+//! The devices that the kernel reaches by ports and registers: a memory hotplug controller, and fixed ACPI hardware
+//! or a device that reports events.
 
 use hotmem::PhysAddr;
 use hotmem_aml::{HostError, Io as _, Space, Width};
@@ -20,20 +20,20 @@ const GPE_BYTES: u64 = GPE_ENABLE - GPE_STATUS;
 const CONTROLLER: u64 = 0xA00;
 /// The power button, in the fixed status register.
 const POWER_BUTTON: u64 = 1 << 8;
-/// The event that tells of memory, as `pc.asl` says.
+/// The event for memory, as in `pc.asl`.
 const MEMORY_EVENT: u64 = 1 << 3;
 
 /// The registers.
 #[derive(Debug)]
 pub(crate) struct Board {
     pub(crate) controller: Controller,
-    /// Whether the fixed hardware is ACPI's, not the firmware's.
+    /// Whether ACPI, not the firmware, owns the fixed hardware.
     acpi: bool,
     pm1: [u64; 2],
     gpe: [u64; 2],
     /// The line is active whatever the registers say.
     held: bool,
-    /// Without fixed hardware: what happened, until somebody reads it.
+    /// Without fixed hardware: the events that no code has read yet.
     doorbell: Option<u64>,
 }
 
@@ -48,7 +48,7 @@ impl Board {
         Self { controller, acpi: false, pm1: [0; 2], gpe: [0; 2], held: false, doorbell }
     }
 
-    /// Tells of something that happened to memory.
+    /// Raises the event for memory.
     pub(crate) fn tell_of_memory(&mut self) {
         match &mut self.doorbell {
             Some(happened) => *happened |= MEMORY_HAPPENED,
@@ -64,7 +64,7 @@ impl Board {
         self.held = true;
     }
 
-    /// A register of events with the byte of it that is at `port`, and whether ones that are written clear it.
+    /// A register of events, the byte of it at `port`, and whether writing ones clears it.
     fn events(&mut self, port: u64) -> Option<(&mut u64, u64, bool)> {
         Some(match port {
             PM1_STATUS..PM1_ENABLE => (&mut self.pm1[0], port - PM1_STATUS, true),

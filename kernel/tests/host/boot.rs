@@ -7,7 +7,7 @@ use crate::alone::alone;
 use crate::firmware::{Firmware, RSDP, Rom, START_INFO};
 use crate::pc::{MIB, Pc, RAM, range};
 
-/// What the kernel says when `pc` makes it refuse to start.
+/// The reason that the kernel writes when it refuses to start on `pc`.
 #[track_caller]
 fn refusal(pc: &Pc) -> String {
     pc.power_on();
@@ -33,7 +33,7 @@ fn a_pc_becomes_ready_with_all_invariants_kept_and_leaves_with_a_code() {
 }
 
 #[test]
-fn cpus_that_do_not_come_are_named_and_left_out() {
+fn cpus_that_do_not_start_are_named_and_left_out() {
     alone(|| {
         let cpus = &[(0, true), (7, true), (7, true), (9, false), (0, true)];
         let pc = Pc::new(&Firmware { cpus, ..Firmware::default() });
@@ -45,14 +45,14 @@ fn cpus_that_do_not_come_are_named_and_left_out() {
         assert!(text.contains("cpu: 1 up\n"), "{text}");
         let shown = pc.ask("cpus");
         let states = |state: &str| shown.matches(&format!(" {state} ")).count();
-        // Nothing was started, so the number is free again.
+        // Firmware refused the start, so the number is free again.
         assert_eq!((states("up"), states("missing")), (1, 0), "{shown}");
         pc.verify();
     });
 }
 
 #[test]
-fn words_that_are_not_the_kernels_are_told_and_change_nothing() {
+fn unknown_options_are_reported_and_change_nothing() {
     alone(|| {
         let (pc, text) = Pc::ready("colour=blue policy=offline");
         assert!(text.contains("WARN  command line: unknown option \"colour=blue\""), "{text}");
@@ -82,7 +82,7 @@ fn a_hand_off_without_its_magic_is_refused_by_its_value() {
 }
 
 #[test]
-fn a_block_size_that_is_no_power_of_two_is_refused() {
+fn a_block_size_that_is_not_a_power_of_two_is_refused() {
     alone(|| {
         let why = refusal(&Pc::new(&Firmware { command_line: "block=48M", ..Firmware::default() }));
         assert!(why.starts_with("command line: ") && why.contains("0x3000000"), "{why}");
@@ -101,7 +101,7 @@ fn ram_that_does_not_hold_the_image_is_refused() {
 }
 
 #[test]
-fn ram_that_holds_nothing_but_the_image_is_too_little() {
+fn ram_that_holds_only_the_image_is_too_little() {
     alone(|| {
         let ram = range(MIB, MIB);
         let why = refusal(&Pc::new(&Firmware { ram, ..Firmware::default() }));
@@ -110,7 +110,7 @@ fn ram_that_holds_nothing_but_the_image_is_too_little() {
 }
 
 #[test]
-fn without_firmware_tables_the_kernel_runs_and_says_that_no_event_comes() {
+fn without_firmware_tables_the_kernel_runs_and_warns_that_no_event_comes() {
     alone(|| {
         let firmware = Firmware::default();
         let mut rom = Rom::new(&firmware);
@@ -123,7 +123,7 @@ fn without_firmware_tables_the_kernel_runs_and_says_that_no_event_comes() {
     });
 }
 
-/// What the kernel says at its start on a machine where this table does not add up.
+/// The output of the kernel's start on a machine where this table has a bad checksum.
 fn start_with_bad(table: &[u8; 4]) -> String {
     let firmware = Firmware::default();
     let mut rom = Rom::new(&firmware);
@@ -136,7 +136,7 @@ fn start_with_bad(table: &[u8; 4]) -> String {
 }
 
 #[test]
-fn without_a_root_of_its_tables_the_kernel_runs_and_no_event_comes() {
+fn without_a_root_pointer_to_its_tables_the_kernel_runs_and_no_event_comes() {
     alone(|| {
         let text = start_with_bad(b"XSDT");
         assert!(text.contains("WARN  no hotplug events: "), "{text}");

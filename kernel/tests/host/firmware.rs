@@ -1,4 +1,4 @@
-//! Firmware's tables, built byte by byte, and the start info that leads to them.
+//! Firmware's tables, built byte by byte, and the start info that points to them.
 
 use hotmem::paging::ReadPhys;
 use hotmem::{PhysAddr, PhysRange};
@@ -8,7 +8,7 @@ use hotmem_boot::{BootInfo, HandoffError};
 
 use crate::pc::{self, RAM, WINDOW};
 
-/// Where firmware keeps what it made.
+/// The memory that holds firmware's tables.
 pub(crate) const ROM: PhysRange = pc::range(0xE_0000, 0x2_0000);
 pub(crate) const START_INFO: PhysAddr = ROM.start();
 pub(crate) const RSDP: PhysAddr = START_INFO.add(0x1000);
@@ -16,16 +16,16 @@ const XSDT: PhysAddr = START_INFO.add(0x1100);
 const TABLES: PhysAddr = START_INFO.add(0x2000);
 /// The system control interrupt.
 pub(crate) const SCI: u32 = 9;
-/// Where `reduced.asl` has its hotplug controller, and the register that says what happened.
+/// The hotplug controller of `reduced.asl`, and the register that reports its events.
 pub(crate) const REGISTERS: PhysRange = pc::range(0xD000_0000, 0x9000);
 pub(crate) const DOORBELL: PhysAddr = PhysAddr::new(0xD000_8000);
-/// The interrupt of that, and the bit for memory.
+/// The interrupt of that register, and the bit for memory.
 pub(crate) const EVENT_LINE: u32 = 41;
 pub(crate) const MEMORY_HAPPENED: u64 = 1 << 2;
-/// Where the interrupt controller's registers are.
+/// The registers of the interrupt controller.
 pub(crate) const IO_APIC: PhysRange = pc::range(0xFEC0_0000, 0x1000);
 
-/// What firmware leaves in memory.
+/// The contents of firmware's memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Rom {
     pub(crate) bytes: Vec<u8>,
@@ -38,17 +38,17 @@ impl ReadPhys for Rom {
     }
 }
 
-/// What firmware finds, and says of it.
+/// The machine that firmware describes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Firmware<'a> {
     pub(crate) command_line: &'a str,
     /// The RAM in the loader's map.
     pub(crate) ram: PhysRange,
-    /// Where the interrupt controller is.
+    /// The address of the interrupt controller.
     pub(crate) io_apic: PhysAddr,
-    /// The CPUs: the number of each, and whether it may be used.
+    /// The CPUs: the id of each, and whether it may be used.
     pub(crate) cpus: &'a [(u8, bool)],
-    /// Whether there is no fixed hardware, but a device that tells of events.
+    /// Whether the machine has a device that reports events instead of fixed hardware.
     pub(crate) reduced: bool,
 }
 
@@ -90,13 +90,13 @@ impl Rom {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Makes the bytes of a table not add up.
+    /// Breaks the checksum of a table.
     pub(crate) fn damage(&mut self, signature: &[u8; 4]) {
         let at = self.bytes.windows(4).position(|bytes| bytes == signature).unwrap();
         self.bytes[at + 10] ^= 1;
     }
 
-    /// What the kernel is handed over.
+    /// The information that the loader hands to the kernel.
     pub(crate) fn hand_off(&self) -> Result<BootInfo, HandoffError> {
         start_info::parse(self, START_INFO)
     }

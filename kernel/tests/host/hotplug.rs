@@ -1,4 +1,4 @@
-//! Memory comes and goes while the kernel runs: from the interrupt to the reply to firmware.
+//! Memory is plugged and unplugged while the kernel runs: from the interrupt to the reply to firmware.
 
 use hotmem::PhysRange;
 use hotmem::testing::Random;
@@ -32,7 +32,7 @@ fn plug(pc: &Pc) {
     pc.assert_told(&[(0, INSERT, 0)]);
 }
 
-/// Unplugs [`DIMM`], and takes it out once the kernel has let go of it.
+/// Unplugs [`DIMM`], and removes it once the kernel has ejected it.
 #[track_caller]
 fn unplug(pc: &Pc) {
     pc.unplug(0);
@@ -49,7 +49,7 @@ fn unplug(pc: &Pc) {
 }
 
 #[test]
-fn memory_comes_online_is_used_and_goes_again() {
+fn memory_comes_online_is_used_and_is_unplugged_again() {
     alone(|| {
         let (pc, _) = Pc::ready("");
         pc.ask("snapshot save");
@@ -67,7 +67,7 @@ fn memory_comes_online_is_used_and_goes_again() {
 }
 
 #[test]
-fn a_machine_without_fixed_hardware_tells_by_a_device_of_its_own() {
+fn a_machine_without_fixed_hardware_reports_events_by_a_device() {
     alone(|| {
         let pc = Pc::new(&Firmware { reduced: true, ..Firmware::default() });
         let text = pc.start();
@@ -78,7 +78,7 @@ fn a_machine_without_fixed_hardware_tells_by_a_device_of_its_own() {
 }
 
 #[test]
-fn what_is_in_use_moves_before_its_memory_goes() {
+fn pages_in_use_are_migrated_before_their_memory_is_removed() {
     alone(|| {
         let (pc, _) = Pc::ready("policy=online_movable");
         plug(&pc);
@@ -103,7 +103,7 @@ fn memory_that_was_plugged_before_the_start_is_online_when_the_kernel_is_ready()
 }
 
 #[test]
-fn memory_over_memory_is_refused_and_firmware_is_told() {
+fn memory_that_overlaps_memory_is_refused_and_firmware_is_notified() {
     alone(|| {
         let (pc, _) = Pc::ready("");
         plug(&pc);
@@ -122,10 +122,10 @@ fn memory_over_memory_is_refused_and_firmware_is_told() {
 }
 
 #[test]
-fn a_line_that_stays_active_does_not_keep_the_console_away() {
+fn a_line_that_stays_active_does_not_starve_the_console() {
     alone(|| {
         let (pc, _) = Pc::ready("");
-        // Nothing that the kernel knows clears it.
+        // No register that the kernel knows clears it.
         pc.machine.act(&pc.board, |board| board.hold_line());
         pc.verify();
         pc.plug(0, DIMM);
@@ -134,9 +134,9 @@ fn a_line_that_stays_active_does_not_keep_the_console_away() {
     });
 }
 
-/// DIMMs of random sizes at random places come and go in random order, with pages that move in between.
+/// DIMMs of random sizes at random places are plugged and unplugged in random order, while pages are migrated.
 #[test]
-fn whatever_the_order_every_dimm_comes_and_goes() {
+fn dimms_can_be_plugged_and_unplugged_in_any_order() {
     alone(|| {
         let (pc, _) = Pc::ready("policy=online_movable placement=block");
         let mut random = Random::new(7);
@@ -175,7 +175,7 @@ fn whatever_the_order_every_dimm_comes_and_goes() {
 }
 
 #[test]
-fn instructions_are_counted_where_the_command_line_says_so() {
+fn instructions_are_counted_if_the_command_line_says_so() {
     assert_eq!(InstructionClock { counts: false }.instructions(), None);
     alone(|| {
         let (pc, _) = Pc::ready("icount");

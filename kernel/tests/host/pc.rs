@@ -1,4 +1,4 @@
-//! A PC of the host, to start the kernel on.
+//! A PC on the host, which the kernel starts on.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use hotmem_kernel::start;
 use crate::board::Board;
 use crate::firmware::{Firmware, IO_APIC, REGISTERS, ROM, Rom};
 
-/// What the monitor puts up when it waits.
+/// The prompt of the monitor.
 const PROMPT: &str = "hotmem> ";
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -36,12 +36,12 @@ pub(crate) struct Pc {
 }
 
 impl Pc {
-    /// A machine that is off.
+    /// A machine that is turned off.
     pub(crate) fn new(firmware: &Firmware<'_>) -> Self {
         Self::with(firmware, &Rom::new(firmware))
     }
 
-    /// The same with something else in its ROM.
+    /// The same, with another ROM.
     pub(crate) fn with(firmware: &Firmware<'_>, rom: &Rom) -> Self {
         let machine = Machine::new();
         [RAM, ROM].into_iter().for_each(|range| machine.plug(range));
@@ -58,21 +58,21 @@ impl Pc {
         self.machine.power_on(move || start::main(hand_off));
     }
 
-    /// Starts the kernel, and waits until it is ready. Returns what it wrote until then.
+    /// Starts the kernel, and waits until it is ready. Returns its output until then.
     #[track_caller]
     pub(crate) fn start(&self) -> String {
         self.power_on();
         self.machine.wait_for("hotmem: ready\n")
     }
 
-    /// A machine that is on, and ready. Also what the kernel wrote until then.
+    /// A machine that is on, with a kernel that is ready, and the kernel's output until then.
     pub(crate) fn ready(command_line: &str) -> (Self, String) {
         let pc = Self::new(&Firmware { command_line, ..Firmware::default() });
         let text = pc.start();
         (pc, text)
     }
 
-    /// What the monitor says to `line`.
+    /// Runs `line` at the monitor; returns the output.
     #[track_caller]
     pub(crate) fn ask(&self, line: &str) -> String {
         self.machine.type_in(&format!("{line}\n"));
@@ -80,14 +80,14 @@ impl Pc {
         self.machine.wait_for(PROMPT).trim_end_matches(PROMPT).to_owned()
     }
 
-    /// Whether every invariant holds, and the CPU enforces what the tables say.
+    /// Checks that every invariant holds, and that the CPU enforces the permissions in the tables.
     #[track_caller]
     pub(crate) fn verify(&self) {
         let answer = self.ask("verify");
         assert!(answer.starts_with("ok"), "{answer}");
     }
 
-    /// Puts a DIMM into a slot, and tells the kernel.
+    /// Plugs a DIMM into a slot, and notifies the kernel.
     pub(crate) fn plug(&self, slot: usize, dimm: PhysRange) {
         self.machine.plug(dimm);
         self.machine.act(&self.board, |board| {
@@ -96,7 +96,7 @@ impl Pc {
         });
     }
 
-    /// Asks for the DIMM of a slot.
+    /// Requests the DIMM of a slot.
     pub(crate) fn unplug(&self, slot: usize) {
         self.machine.act(&self.board, |board| {
             board.controller.request_eject(slot);
@@ -111,8 +111,8 @@ impl Pc {
         self.machine.wait_for("\n")
     }
 
-    /// Waits until the kernel has told firmware as much as `expected` since the last look, and checks that it is
-    /// that: slot, event, status.
+    /// Waits until the kernel has made as many reports to firmware as `expected` since the last call, and compares
+    /// them: slot, event, status.
     #[track_caller]
     pub(crate) fn assert_told(&self, expected: &[(u32, u32, u32)]) {
         let told = self.machine.wait_for_device(&self.board, |board| {

@@ -9,7 +9,7 @@ use crate::alone::alone;
 use crate::pc::Pc;
 
 #[test]
-fn bad_memory_is_out_of_use_and_the_kernel_goes_on() {
+fn bad_memory_is_taken_out_of_use_and_the_kernel_continues() {
     alone(|| {
         let (pc, _) = Pc::ready("");
         let at = PhysAddr::new(0x200_0000);
@@ -20,7 +20,7 @@ fn bad_memory_is_out_of_use_and_the_kernel_goes_on() {
 }
 
 #[test]
-fn bad_memory_that_is_not_the_kernels_is_told_and_nothing_else() {
+fn bad_memory_that_the_kernel_does_not_use_is_only_reported() {
     alone(|| {
         let (pc, _) = Pc::ready("");
         pc.machine.raise(Trap::BadMemory(PhysAddr::new(1 << 40)));
@@ -30,7 +30,7 @@ fn bad_memory_that_is_not_the_kernels_is_told_and_nothing_else() {
 }
 
 #[test]
-fn a_fault_below_a_stack_is_its_overflow_and_what_memory_holds_is_told() {
+fn a_fault_below_a_stack_is_reported_as_its_overflow_with_a_dump_of_memory() {
     alone(|| {
         let (pc, _) = Pc::ready("");
         let below = VirtAddr::new(Stack::kernel(0).range().start().get() - 8);
