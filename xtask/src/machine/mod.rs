@@ -99,17 +99,17 @@ impl Machine {
         let console = Console::new(output, input, mirror);
         let deadline = Instant::now() + Duration::from_secs(20);
         let alive = || emulator.wait(Instant::now()).is_err();
-        let connected = Qmp::connect(&socket, deadline, alive).and_then(|mut qmp| {
-            // A kernel that refuses to start is gone sooner than QMP has said who it is.
-            if config.gdb.is_none() {
-                qmp.execute("cont", json!({}), deadline)?;
-            }
-            Ok(qmp)
-        });
-        let qmp = connected.map_err(|error| {
+        let mut qmp = Qmp::connect(&socket, deadline, alive).map_err(|error| {
             let complaints = emulator.complaints();
             error.context(format!("`{}` does not start\n{complaints}", tool::shown(&command)))
         })?;
+        // A kernel that refuses to start may be gone before QMP has said who it is, or has replied: its exit tells.
+        if config.gdb.is_none()
+            && let Err(error) = qmp.execute("cont", json!({}), deadline)
+            && emulator.wait(Instant::now() + LAST_WORDS).is_err()
+        {
+            return Err(error);
+        }
         // The socket is connected: its directory may go, so that nothing stays behind however this ends.
         drop(scratch);
         Ok(Self::assemble(console, qmp, Box::new(emulator), config))
