@@ -17,6 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
     an_image_that_is_loaded_elsewhere_is_refused_by_name if on_ppc64,
     a_cpu_without_a_local_apic_is_refused_by_name if on_x86_64,
+    a_start_at_el3_is_refused_by_name if starts_at_reset,
     what_is_typed_before_the_kernel_runs_is_not_lost if is_first_to_listen,
     a_machine_without_an_interval_timer_has_a_clock if on_x86_64,
     a_machine_without_a_system_control_port_has_a_clock if on_x86_64,
@@ -127,6 +128,20 @@ fn a_cpu_without_a_local_apic_is_refused_by_name(lab: &Lab) -> Result<()> {
         let exit = machine.wait_exit()?;
         ensure!(exit == machine.left(1), "{exit}");
         said(machine, &["hotmem: cannot start: this CPU does not have a local APIC"])
+    })
+}
+
+/// Whether the kernel gets an aarch64 CPU as it comes out of reset: EDK II begins at EL3 itself, and leaves it.
+fn starts_at_reset(lab: &Lab) -> bool {
+    lab.arch() == Arch::Aarch64 && lab.firmware() != Firmware::Uefi
+}
+
+fn a_start_at_el3_is_refused_by_name(lab: &Lab) -> Result<()> {
+    let secure = Config { board: "virt,secure=on", ..lab.room(&["128M"])? };
+    lab.started(&secure, |machine| {
+        let exit = machine.wait_exit()?;
+        ensure!(exit == machine.left(1), "{exit}");
+        said(machine, &["hotmem: cannot start: the CPU is at EL3, and the kernel needs EL2 or EL1"])
     })
 }
 
