@@ -16,6 +16,11 @@ pub struct Block {
 }
 
 /// Registers, time and interrupt lines. The kernel implements it; tests implement models of devices.
+///
+/// A PC's byte code uses memory, I/O ports and, to initialise bridges and interrupt links, the configuration space of
+/// PCI functions; that of a machine without ports uses memory. A space that the machine refuses
+/// ([`HostError::Unsupported`]) costs the methods that access it: those that initialise devices are counted in the log,
+/// and a memory device works if its own registers are in a space that is there.
 pub trait Hardware: Io {
     /// Stores `new` in the 32-bit word at `address` if it holds `old`, in one access. The memory is
     /// firmware's, not the kernel's. Returns the word that was there.
