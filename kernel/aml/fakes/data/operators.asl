@@ -113,6 +113,8 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "OPERATOR", 1)
         Method (TIN2) { Return (ToInteger ("31")) }
         Method (TIN3) { Return (ToInteger (Buffer () { 1, 2, 3, 4, 5, 6, 7, 8 })) }
         Method (TIN4) { Return (ToInteger (Buffer () { 1, 2, 3 })) }
+        Method (TIN5) { Return (ToInteger (" \t\v\f\n\r 123")) }
+        Method (TIN6) { Local0 = " \t\v 1F" Return (Local0 + 1) }
         Method (TBU1) { Return (ToBuffer (0x12345678)) }
         Method (TBU2) { Return (ToBuffer ("abc")) }
         Method (TBU3) { Return (ToBuffer (BUFF)) }

@@ -26,7 +26,7 @@ impl Exec<'_> {
             Obj::Int(value) => Ok(self.cut(value)),
             Obj::Buf(span) => self.buffer_int(span),
             Obj::Str(span) => {
-                let bytes = self.m.bytes.get(span)?;
+                let bytes = without_space(self.m.bytes.get(span)?);
                 let digits = strip_hex(bytes).unwrap_or(bytes);
                 Ok(self.cut(parse(digits, 16)))
             }
@@ -39,7 +39,7 @@ impl Exec<'_> {
         let Obj::Str(span) = obj else {
             return self.to_int(obj);
         };
-        let bytes = self.m.bytes.get(span)?.trim_ascii_start();
+        let bytes = without_space(self.m.bytes.get(span)?);
         let value = match strip_hex(bytes) {
             Some(digits) => parse(digits, 16),
             None => parse(bytes, 10),
@@ -115,6 +115,12 @@ impl Exec<'_> {
         }
         text.map_or_else(|| self.put(&[]), Ok)
     }
+}
+
+/// What follows white space, as C knows it: with the vertical tab.
+fn without_space(bytes: &[u8]) -> &[u8] {
+    let first = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
+    bytes.get(first.unwrap_or(bytes.len())..).unwrap_or_default()
 }
 
 /// What follows `0x`.
