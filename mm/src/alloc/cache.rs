@@ -16,65 +16,13 @@
 //! it as free. Its list link is in its descriptor (`links.rs`). Any CPU may lock any cache, to drain it.
 
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::alloc::class::{CLASSES, Class};
+use crate::alloc::links::{List, Taken};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
-use crate::geometry::Geometry;
 use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-
-/// Orders that are cached: each below the last, then that of a large page. Single pages of zeroes are a class of their own.
-const SMALL: u8 = 4;
-const LARGE: Order = match Order::new(9) {
-    Some(order) => order,
-    None => Order::MAX,
-};
-/// Extents larger than this are not kept from others.
-const LARGEST_BYTES: u64 = 4 << 20;
-const CLASSES: usize = SMALL as usize + 2;
-
-/// Extents of a batch, by class.
-const BATCHES: [u64; CLASSES] = [32, 16, 8, 4, 1, 32];
-/// The largest batch.
-pub(crate) const MAX_BATCH: usize = 32;
-
-/// An order that is cached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Class(u8);
-
-impl Class {
-    /// Single pages whose bytes are all zero.
-    pub(crate) const ZEROED: Self = Self(SMALL + 1);
-
-    /// The class of `order`, if it is cached.
-    #[inline]
-    pub(crate) fn of<G: Geometry>(order: Order) -> Option<Self> {
-        let large = const { G::PAGE_BYTES << LARGE.get() <= LARGEST_BYTES };
-        match order.get() {
-            small if small < SMALL => Some(Self(small)),
-            _ if large && order == LARGE => Some(Self(SMALL)),
-            _ => None,
-        }
-    }
-
-    /// Its order.
-    pub(crate) fn order(self) -> Order {
-        match self.0 {
-            SMALL => LARGE,
-            small => Order::new(small).filter(|_| small < SMALL).unwrap_or(Order::ZERO),
-        }
-    }
-
-    /// Extents of a batch.
-    #[inline]
-    pub(crate) const fn batch(self) -> u64 {
-        BATCHES[self.0 as usize % CLASSES]
-    }
-
-    fn all() -> impl Iterator<Item = Self> {
-        (0..CLASSES as u8).map(Self)
-    }
-}
 
 /// Where memory belongs, as a used extent remembers it: never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,69 +39,6 @@ impl HomeTag {
     #[inline]
     pub(crate) const fn get(self) -> u64 {
         self.0
-    }
-}
-
-/// Cached extents of one order and kind. First extents are pfn + 1; 0 for none.
-#[derive(Debug)]
-pub(crate) struct List {
-    pub(super) hot: u64,
-    /// Extents of the hot list.
-    pub(super) count: u64,
-    /// A batch, or nothing.
-    pub(super) cold: u64,
-}
-
-impl List {
-    const EMPTY: Self = Self { hot: 0, count: 0, cold: 0 };
-
-    /// Whether the hot list holds a batch.
-    #[inline]
-    pub(crate) const fn is_full(&self, class: Class) -> bool {
-        self.count >= class.batch()
-    }
-
-    /// Makes the cold list the hot one, which is empty.
-    pub(crate) fn warm_up(&mut self, class: Class) {
-        if self.hot == 0 && self.cold != 0 {
-            (self.hot, self.count, self.cold) = (self.cold, class.batch(), 0);
-        }
-    }
-
-    /// Makes the hot list, which is full, the cold one, which is empty.
-    pub(crate) fn cool_down(&mut self) {
-        debug_assert_eq!(self.cold, 0, "the cold list is empty");
-        (self.cold, self.hot, self.count) = (self.hot, 0, 0);
-    }
-
-    /// Takes the cold list, if it holds something.
-    pub(crate) fn take_cold(&mut self) -> Option<Taken> {
-        Some(Taken(core::mem::take(&mut self.cold))).filter(|taken| !taken.is_empty())
-    }
-
-    /// Takes the cold list, or else the hot one.
-    pub(crate) fn take(&mut self) -> Taken {
-        if self.cold != 0 {
-            return Taken(core::mem::take(&mut self.cold));
-        }
-        self.count = 0;
-        Taken(core::mem::take(&mut self.hot))
-    }
-
-    /// Extents of both lists.
-    fn extents(&self, class: Class) -> u64 {
-        self.count + if self.cold == 0 { 0 } else { class.batch() }
-    }
-}
-
-/// A list that was taken out of a cache.
-#[derive(Debug)]
-#[must_use = "its extents are lost"]
-pub(crate) struct Taken(pub(super) u64);
-
-impl Taken {
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0 == 0
     }
 }
 

@@ -10,7 +10,8 @@
 use crate::addr::{Order, Pfn};
 use crate::alloc::batch::Cached;
 use crate::alloc::buddy::{is_users, online_section};
-use crate::alloc::cache::{Cache, Class};
+use crate::alloc::cache::Cache;
+use crate::alloc::class::Class;
 use crate::alloc::metas::Metas;
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;

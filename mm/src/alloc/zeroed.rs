@@ -15,8 +15,8 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::batch::Cached;
 use crate::alloc::buddy::OutOfMemory;
-use crate::alloc::cache::{Class, MAX_BATCH};
 use crate::alloc::cached::has_floor;
+use crate::alloc::class::{Class, MAX_BATCH};
 use crate::alloc::request::Request;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;

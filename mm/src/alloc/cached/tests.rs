@@ -1,7 +1,7 @@
 extern crate std;
 
 use crate::alloc::batch::Cached;
-use crate::alloc::cache::Class;
+use crate::alloc::class::Class;
 use crate::memmap::page::PageState;
 use crate::testing::{Bench, CPUS, FakeMachine, Holder, Setup, Tiny, become_cpu, range};
 use crate::{

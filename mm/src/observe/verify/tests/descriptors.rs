@@ -1,7 +1,7 @@
 //! Invariant 1: what is not mapped, or holds no state.
 
 use super::*;
-use crate::alloc::cache::Class;
+use crate::alloc::class::Class;
 
 #[test]
 fn a_section_left_leaving_is_named() {
