@@ -1,20 +1,20 @@
-//! What an allocator of page frames costs: the cases, the same on a host and on bare metal.
+//! The cost of a frame allocator: the cases, the same on a host and on bare metal.
 //!
-//! A case is rounds of pairs, each an allocation and its free. The caller counts a short and a long run: these differ
-//! by the work alone.
+//! A case is a number of rounds of pairs, each an allocation and its free. The caller counts a short and a long run:
+//! they differ by the work alone.
 
 use alloc::vec::Vec;
 use hotmem::{Machine, Mm, Order, Pages};
 
 /// An allocator of frames.
 pub trait Frames {
-    /// What an allocation gives.
+    /// The result of an allocation.
     type Held;
 
     /// Allocates `1 << order` frames, aligned to their size.
     fn alloc(&self, order: Order) -> Option<Self::Held>;
 
-    /// Frees them.
+    /// Frees an allocation.
     fn free(&self, held: Self::Held);
 }
 
@@ -32,16 +32,16 @@ impl<'m, M: Machine> Frames for &'m Mm<M> {
     }
 }
 
-/// What is done again and again.
+/// A case: the work that is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
     /// Its name.
     pub name: &'static str,
-    /// Pairs of a round.
+    /// Pairs in a round.
     pub pairs: usize,
-    /// Whether it is of large pages.
+    /// Whether it allocates large pages.
     large: bool,
-    /// Whether the frame beside the one that is allocated and freed is in use.
+    /// Whether the buddy of the frame that is allocated and freed is in use.
     neighbour: bool,
 }
 
@@ -55,26 +55,27 @@ pub const CASES: [Case; 5] = [
 ];
 
 impl Case {
-    /// The case with at most `pairs` pairs in a round, at least one.
+    /// The case with at most `pairs` pairs in a round, but at least one.
     #[must_use]
     pub fn with_at_most(self, pairs: usize) -> Self {
         Self { pairs: self.pairs.min(pairs).max(1), ..self }
     }
 
-    /// Does the case `rounds` times. Returns nothing if an allocation fails.
+    /// Runs the case `rounds` times. Returns `None` if an allocation fails.
     ///
-    /// What a round holds is kept in `held`, which has to have room for its pairs: else it grows meanwhile.
+    /// The allocations of a round are kept in `held`, which should have room for its pairs: otherwise it grows
+    /// during the run.
     pub fn run<F: Frames>(self, frames: &F, rounds: usize, held: &mut Vec<F::Held>) -> Option<()> {
         let done = match self.large {
             false => self.run_with::<0, F>(frames, rounds, held),
             true => self.run_with::<9, F>(frames, rounds, held),
         };
-        // Of a round that failed.
+        // The allocations of a round that failed.
         held.drain(..).for_each(|held| frames.free(held));
         done
     }
 
-    /// The same with an order that the compiler knows, as it does where a kernel takes a page.
+    /// The same with an order known at compile time, as in a kernel that allocates a page.
     fn run_with<const ORDER: u8, F: Frames>(
         self,
         frames: &F,
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
     use std::cell::{Cell, RefCell};
 
-    /// Frames by number: each allocation takes the lowest that is free, up to a limit.
+    /// Frames by number: each allocation takes the lowest free one, up to a limit.
     #[derive(Default)]
     struct Counted {
         used: RefCell<Vec<bool>>,
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_frees_all_that_it_allocates_and_does_as_many_pairs_as_it_says() {
+    fn a_case_frees_every_allocation_and_runs_the_requested_number_of_pairs() {
         for case in CASES.map(|case| case.with_at_most(100)) {
             let frames = Counted { limit: 1000, ..Counted::default() };
             case.run(&frames, 3, &mut Vec::new()).unwrap();
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_does_not_suffice_is_reported() {
+    fn insufficient_memory_is_reported() {
         let frames = Counted { limit: 63, ..Counted::default() };
         assert_eq!(CASES[2].run(&frames, 1, &mut Vec::new()), None);
         assert_eq!(CASES[2].with_at_most(0).pairs, 1);

@@ -1,9 +1,9 @@
-//! The lab: what people and tests drive a kernel by. A product image leaves it out.
+//! The lab: lets people and tests operate a kernel. A product image leaves it out.
 //!
 //! ```text
 //!   console --> monitor ---> hotplug driver, memory manager
 //!                  |-------> movers: a page pool and a page cache, whose pages move
-//!                  \-------> bench: what an allocation costs
+//!                  \-------> bench: the cost of an allocation
 //! ```
 
 #![cfg_attr(not(test), no_std)]

@@ -143,10 +143,10 @@ fn a_veto_reaches_the_firmware_and_those_who_had_agreed(lab: &Lab) -> Result<()>
         ensure!(why.contains("objects"), "{why}");
         let lines = machine.lines_from(before);
         let heard = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        ensure!(heard("watcher 0 hears: going-offline") == 1, "{lines:?}");
-        ensure!(heard("watcher 0 hears: cancel-offline") == 1, "{lines:?}");
+        ensure!(heard("watcher 0 notified: going-offline") == 1, "{lines:?}");
+        ensure!(heard("watcher 0 notified: cancel-offline") == 1, "{lines:?}");
         ensure!(
-            heard("watcher 1 hears: cancel") == 0 && heard("watcher 2 hears") == 0,
+            heard("watcher 1 notified: cancel") == 0 && heard("watcher 2 notified") == 0,
             "{lines:?}"
         );
         machine.run("snapshot check")?;

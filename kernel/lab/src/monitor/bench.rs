@@ -1,4 +1,4 @@
-//! What an allocation costs on this machine, in instructions.
+//! The cost of an allocation on this machine, in instructions.
 
 use crate::bench::{CASES, Case};
 use alloc::collections::TryReserveError;
@@ -7,15 +7,15 @@ use core::fmt::{self, Write};
 use core::hint::black_box;
 use hotmem::{Machine, Mm, Order};
 
-/// Pairs of the short run, at least a round, and of what the long run has more.
+/// Pairs in the short run, but at least a round, and the pairs that the long run adds.
 const SHORT: usize = 100;
 const MORE: usize = 1_000;
 
-/// Cases that are questions.
+/// Cases that are queries.
 const PAGE_INFO: &str = "page_info";
 const STATE: &str = "state";
 
-/// Why the costs could not be counted.
+/// The reason why the costs could not be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BenchError {
     /// The machine does not count instructions.
@@ -42,27 +42,27 @@ impl From<TryReserveError> for BenchError {
     }
 }
 
-/// What a case costs.
+/// The cost of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
     case: &'static str,
-    /// Pairs of a round, or questions.
+    /// Pairs in a round, or queries.
     pairs: usize,
-    /// Instructions of a number of pairs.
+    /// Instructions of these pairs.
     instructions: u64,
     counted: usize,
 }
 
 impl Cost {
-    /// Tenths of an instruction for each pair.
+    /// Tenths of an instruction per pair.
     fn tenths(&self) -> u64 {
         let counted = self.counted.max(1) as u64;
         (self.instructions.saturating_mul(10) + counted / 2) / counted
     }
 }
 
-/// Counts the cases on `mm`, with at most `most` pages allocated at a time. Those of `bulk` are fewer than on a host
-/// where that is little.
+/// Measures the cases on `mm`, with at most `most` pages allocated at a time. If `most` is small, the cases of
+/// `bulk` have fewer pairs than on a host.
 pub(super) fn run<M: Machine>(
     mm: &Mm<M>,
     most: usize,
@@ -119,7 +119,7 @@ fn difference(
         let after = count().ok_or(BenchError::NoCounter)?;
         Ok(after.wrapping_sub(before))
     };
-    // The first run of all pays for what a first use costs.
+    // The first run of all includes the cost of first uses.
     counted(short)?;
     let few = counted(short)?;
     let many = counted(short + more)?;
@@ -138,7 +138,7 @@ pub(super) fn json(costs: &[Cost], out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "]")
 }
 
-/// The costs, for people.
+/// The costs, as text.
 pub(super) fn text(costs: &[Cost], out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "{:<16} {:>10} {:>12}", "case", "pairs", "instructions")?;
     for cost in costs {
@@ -154,10 +154,10 @@ mod tests {
     use std::cell::Cell;
 
     #[test]
-    fn a_cost_is_what_a_long_run_has_more_than_a_short_one() {
+    fn a_cost_is_the_difference_between_a_long_run_and_a_short_one() {
         let clock = Cell::new(u64::MAX - 70);
         let tick = |by| clock.set(clock.get().wrapping_add(by));
-        // A run costs 50 whatever it does, the first of all 1,000 more; a round of ten pairs costs 203.
+        // Any run costs 50, the first of all 1,000 more; a round of ten pairs costs 203.
         let first = Cell::new(1000);
         let work = |rounds| tick(50 + first.take() + 203 * rounds as u64);
         let cost = difference("ten", 10, &|| Some(clock.get()), work).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_counts_nothing_is_reported() {
+    fn a_machine_without_a_counter_is_reported() {
         let error = difference("none", 1, &|| None, |_| {}).unwrap_err();
         assert_eq!(error.to_string(), "the machine does not count instructions");
     }

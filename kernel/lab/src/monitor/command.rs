@@ -1,4 +1,4 @@
-//! What can be typed at the monitor.
+//! The monitor's commands.
 
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
@@ -7,34 +7,34 @@ use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysRange, VirtAddr};
 use hotmem_hotplug::number;
 use log::LevelFilter;
 
-/// How many times in a second a timer may interrupt, and does if nothing is said.
+/// The allowed frequencies of the timer in hertz, and the default.
 const HERTZ: core::ops::RangeInclusive<u64> = 1..=10_000;
 const DEFAULT_HERTZ: u64 = 100;
 
-/// Which pages `use` writes and reads back.
+/// The pages that `use` writes and reads back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sample {
     /// All of them.
     All,
-    /// All of them up to a limit; above, some of each block, chosen by this seed.
+    /// All of them up to a limit; above it a sample of each block, chosen by this seed.
     Seeded(u64),
 }
 
-/// What a CPU is told to do, beside jobs.
+/// An operation on CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpusCommand {
-    /// Show all of them.
+    /// Show all CPUs.
     Show {
         /// As JSON.
         json: bool,
     },
-    /// Start the one that firmware calls so.
+    /// Start the CPU with this firmware id.
     Start(u64),
-    /// Have all but the first allocate and free without end.
+    /// Have all CPUs but the first allocate and free until they are stopped.
     Churn,
-    /// Have them end that.
+    /// Stop that.
     Rest,
-    /// Have a handler on each allocate and free so many times in a second, or no more.
+    /// Have a timer handler on each CPU allocate and free this many times a second, or stop that.
     Tick(Option<u64>),
 }
 
@@ -100,21 +100,21 @@ impl<'t> Words<'t> {
             Some("churn") => CpusCommand::Churn,
             Some("rest") => CpusCommand::Rest,
             Some("tick") => CpusCommand::Tick(self.hertz()?),
-            Some("start") => CpusCommand::Start(self.number("what firmware calls the CPU")?),
+            Some("start") => CpusCommand::Start(self.number("a CPU's firmware id")?),
             Some(word) => {
                 return Err(CommandError::Bad(word, "--json, start, churn, rest or tick"));
             }
         }))
     }
 
-    /// How many times in a second; `None` if not at all.
+    /// A frequency; `None` to stop.
     fn hertz(&mut self) -> Result<Option<u64>, CommandError<'t>> {
         match self.next() {
             None => Ok(Some(DEFAULT_HERTZ)),
             Some("off") => Ok(None),
             Some(word) => match number::parse(word).filter(|hertz| HERTZ.contains(hertz)) {
                 Some(hertz) => Ok(Some(hertz)),
-                None => Err(CommandError::Bad(word, "off or 1 to 10000 times in a second")),
+                None => Err(CommandError::Bad(word, "off or 1 to 10000 times a second")),
             },
         }
     }

@@ -1,29 +1,29 @@
-//! The machine's CPUs, and what they did.
+//! The machine's CPUs and their counters.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
 use hotmem_hotplug::JsonString;
 
-/// What is shown of a CPU.
+/// The state of a CPU that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuShown {
-    /// The kernel's number of it.
+    /// The kernel's number of the CPU.
     pub number: usize,
-    /// What firmware calls it.
+    /// The firmware's id of the CPU.
     pub hardware: u64,
-    /// How far it has come.
+    /// The state of its start.
     pub state: &'static str,
     /// Pages that it allocated, and that it freed.
     pub did: Did,
-    /// Requests of other CPUs to drop translations that it answered.
+    /// Flush requests of other CPUs that it acknowledged.
     pub flushes: u64,
-    /// Milliseconds that it slept.
+    /// Milliseconds that it has slept.
     pub idle: u64,
     /// Interrupts of its timer.
     pub ticks: u64,
 }
 
-/// What a CPU did with pages.
+/// The page counters of a CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Did {
     /// Pages that it allocated.
@@ -32,25 +32,25 @@ pub struct Did {
     pub freed: u64,
 }
 
-/// What several CPUs do at the same time. It is given one turn of a wait for another CPU.
+/// A job that several CPUs run at the same time. Its argument is one iteration of a loop that waits for another CPU.
 pub type CpuJob = dyn Fn(fn()) -> Did + Send + Sync;
 
-/// Why a CPU did not do what it was told.
+/// The reason why a CPU did not do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CpuError {
-    /// It is not done in time.
+    /// It did not finish its job in time.
     NotDone(usize),
-    /// None of this number is up.
+    /// No CPU with this number is up.
     NotUp(usize),
-    /// It did not start, and why.
+    /// It did not start, for this reason.
     NotStarted(u64, String),
 }
 
 impl fmt::Display for CpuError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotDone(number) => write!(f, "CPU {number} is not done with its job in time"),
-            Self::NotUp(number) => write!(f, "no CPU {number} is up"),
+            Self::NotDone(number) => write!(f, "CPU {number} did not finish its job in time"),
+            Self::NotUp(number) => write!(f, "CPU {number} is not up"),
             Self::NotStarted(hardware, why) => write!(f, "CPU {hardware:#x}: {why}"),
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn json(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) ->
     writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
 }
 
-/// The CPUs, for people.
+/// The CPUs, as text.
 pub(super) fn text(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) -> fmt::Result {
     writeln!(
         out,
@@ -105,7 +105,7 @@ mod tests {
     };
 
     #[test]
-    fn a_cpu_is_shown_with_what_it_did() {
+    fn a_cpu_is_shown_with_its_counters() {
         let mut shown = String::new();
         json([SHOWN, SHOWN].into_iter(), &mut shown).unwrap();
         let one = "{\"number\":1,\"hardware\":129,\"state\":\"up\",\"allocated\":5,\"freed\":4,\

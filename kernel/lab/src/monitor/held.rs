@@ -1,5 +1,4 @@
-//! The use step as an owner of movable pages: it knows them by their numbers, so they do not move while
-//! it runs.
+//! The use step as an owner of movable pages: it keeps their numbers, so they must not move while it runs.
 
 use hotmem::{Extent, MovableOps, NotNow, Pfn};
 

@@ -1,4 +1,4 @@
-//! Commands on the life cycle of memory, and on what is movable in it.
+//! Commands on the life cycle of memory, and on its movable contents.
 
 use super::listeners::Objection;
 use super::words::{CommandError, Words, order};
@@ -24,7 +24,7 @@ pub enum Life {
     },
     Release,
     Poison(Pfn),
-    /// The same, as the handler of a machine check has it done.
+    /// The same, deferred as in the handler of a machine check.
     PoisonLater(Pfn),
     Dump {
         json: bool,

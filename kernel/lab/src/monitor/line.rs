@@ -1,8 +1,7 @@
 //! The line editor: bytes from a terminal become lines of text.
 //!
-//! Understood: printable text in UTF-8, backspace and DEL (one character), ^U (the whole line), CR,
-//! LF or both as the end. Anything else makes the line an error, which is told when it ends; nothing
-//! of such a line is ever run.
+//! Accepted: printable text in UTF-8, backspace and DEL (erase a character), ^U (erase the line), CR, LF or both as
+//! the end. Anything else makes the line an error, which is reported at its end; such a line is never run.
 
 use core::fmt;
 
@@ -15,7 +14,7 @@ const CARRIAGE_RETURN: u8 = b'\r';
 const KILL_LINE: u8 = 0x15;
 const DELETE: u8 = 0x7f;
 
-/// What is wrong with a line.
+/// The error in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineError {
     /// It has more than [`MAX_LINE`] bytes.
@@ -36,14 +35,14 @@ impl fmt::Display for LineError {
     }
 }
 
-/// What a byte did.
+/// The effect of a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit<'l> {
-    /// Nothing to show.
+    /// Nothing changes on the screen.
     Nothing,
     /// This text was added to the line.
     Added(&'l str),
-    /// So many characters were taken off its end.
+    /// This many characters were erased at its end.
     Erased(usize),
     /// The line is complete. The editor starts a new one.
     Line(Result<&'l str, LineError>),
@@ -57,7 +56,7 @@ pub struct LineEditor {
     /// Bytes at the end that are an unfinished UTF-8 sequence, not shown yet.
     unfinished: usize,
     error: Option<LineError>,
-    /// The last byte was a carriage return: a line feed right behind it belongs to it.
+    /// The last byte was a carriage return: a line feed right after it belongs to it.
     returned: bool,
 }
 
@@ -73,7 +72,7 @@ impl LineEditor {
         Self { bytes: [0; MAX_LINE], len: 0, unfinished: 0, error: None, returned: false }
     }
 
-    /// What is typed so far, as far as it is shown.
+    /// The text typed so far, up to the last complete character.
     pub fn text(&self) -> &str {
         let shown = self.bytes.get(..self.len - self.unfinished);
         core::str::from_utf8(shown.unwrap_or_default()).unwrap_or_default()
@@ -122,7 +121,7 @@ impl LineEditor {
     }
 
     fn add(&mut self, byte: u8) -> Edit<'_> {
-        // Nothing of a spoiled line is kept or shown: a flood costs neither memory nor console time.
+        // An invalid line is neither kept nor shown: a flood costs neither memory nor console time.
         if self.error.is_some() {
             return Edit::Nothing;
         }
@@ -157,7 +156,7 @@ impl LineEditor {
 mod tests {
     use super::*;
 
-    /// Types `bytes` and answers with the lines.
+    /// Types `bytes`; returns the lines.
     fn lines(bytes: &[u8]) -> Vec<Result<String, LineError>> {
         let mut editor = LineEditor::new();
         let mut lines = Vec::new();
@@ -179,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn backspace_takes_whole_characters_and_stops_at_the_start() {
+    fn backspace_erases_whole_characters_and_stops_at_the_start() {
         assert_eq!(lines("aé\u{8}\u{7f}\u{7f}b\n".as_bytes()), [ok("b")]);
         assert_eq!(lines(b"\x7f\x08x\n"), [ok("x")]);
         assert_eq!(lines(b"abc\x15de\n"), [ok("de")]);
     }
 
     #[test]
-    fn what_is_shown_is_what_is_in_the_line() {
+    fn the_screen_shows_the_content_of_the_line() {
         let mut editor = LineEditor::new();
         assert_eq!(editor.push(b'a'), Edit::Added("a"));
         assert_eq!(editor.push(0xc3), Edit::Nothing);
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_one_error_and_the_next_line_is_clean() {
+    fn an_invalid_line_is_one_error_and_the_next_line_is_valid() {
         assert_eq!(lines(b"a\x01b\x02\nc\n"), [Err(LineError::Control(1)), ok("c")]);
         assert_eq!(lines(b"\xff\xfe\nc\n"), [Err(LineError::NotText), ok("c")]);
         assert_eq!(lines(b"a\xc3\nc\n"), [Err(LineError::NotText), ok("c")]);

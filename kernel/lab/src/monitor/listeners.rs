@@ -1,4 +1,4 @@
-//! Listeners that the operator puts up: one for taken memory, and some that only watch, or object.
+//! The monitor's listeners: one for taken memory, and those that the operator adds, which watch, or object.
 
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
@@ -6,22 +6,22 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hotmem::lock::{RawLock, lock_api::Mutex};
 use hotmem::{BlockId, Change, Event, ListInUse, Listen, Listener, Machine, Mm, TakeList};
 
-/// Lists of taken blocks that can be remembered.
+/// Lists of taken blocks that can be kept.
 const LISTS: usize = 16;
-/// Watchers that can ever be put up: each stays in memory for good.
+/// Watchers that can be added in total: each stays in memory for ever.
 const WATCHERS: usize = 32;
 
-/// No more can be remembered.
+/// There is no room for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full(&'static str);
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no more {} can be kept", self.0)
+        write!(f, "no room for more {}", self.0)
     }
 }
 
-/// Why a watcher was not put up or taken down.
+/// The reason why a watcher was not added or removed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WatchError {
     Full(Full),
@@ -33,36 +33,36 @@ impl fmt::Display for WatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(error) => error.fmt(f),
-            Self::Unknown(number) => write!(f, "there is no watcher {number}"),
+            Self::Unknown(number) => write!(f, "no watcher {number}"),
             Self::List(error) => error.fmt(f),
         }
     }
 }
 
-/// What memtrace has taken by name. It keeps anybody from bringing that online.
+/// The blocks that memtrace has taken by name. It vetoes bringing them online.
 #[derive(Debug)]
 pub(super) struct Trace<L: RawLock> {
     lists: Mutex<L, [Option<TakeList>; LISTS]>,
 }
 
 impl<L: RawLock> Trace<L> {
-    /// Listens from now on.
+    /// Registers the listener.
     pub(super) fn start<M: Machine<Lock = L>>(mm: &Mm<M>) -> &'static Self {
         let trace: &'static Self = Box::leak(Box::new(Self { lists: Mutex::new([None; LISTS]) }));
         let listener = Box::leak(Box::new(Listener::new("memtrace", i32::MAX, trace)));
         if let Err(error) = mm.listen(listener) {
-            log::error!("memtrace does not guard what it takes: {error}");
+            log::error!("memtrace cannot keep taken blocks offline: {error}");
         }
         trace
     }
 
-    /// Whether one more list can be remembered.
+    /// Whether there is room for another list.
     pub(super) fn has_room(&self) -> Result<(), Full> {
         let room = self.lists.lock().iter().any(Option::is_none);
         if room { Ok(()) } else { Err(Full("lists of taken blocks")) }
     }
 
-    /// Remembers what was taken.
+    /// Keeps a list of taken blocks.
     pub(super) fn keep(&self, list: TakeList) {
         if let Some(free) = self.lists.lock().iter_mut().find(|slot| slot.is_none()) {
             *free = Some(list);
@@ -75,7 +75,7 @@ impl<L: RawLock> Trace<L> {
         pieces.any(|piece| (piece.first..=piece.last).contains(&block))
     }
 
-    /// Forgets everything: it was released.
+    /// Drops all lists: the blocks were released.
     pub(super) fn clear(&self) {
         *self.lists.lock() = [None; LISTS];
     }
@@ -90,7 +90,7 @@ impl<L: RawLock> Listen for Trace<L> {
     }
 }
 
-/// What a watcher objects to.
+/// The events that a watcher objects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objection {
     /// Nothing.
@@ -110,7 +110,7 @@ impl Objection {
     }
 }
 
-/// A listener that says what it hears.
+/// A listener that logs its notifications.
 #[derive(Debug)]
 struct Watcher {
     number: u32,
@@ -122,12 +122,12 @@ struct Watcher {
 impl Listen for Watcher {
     fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str> {
         self.heard.fetch_add(1, Ordering::Relaxed);
-        log::info!("watcher {} hears: {} {}", self.number, event.name(), change.block);
-        if self.objection.to(event) { Err("it was put up to object") } else { Ok(()) }
+        log::info!("watcher {} notified: {} {}", self.number, event.name(), change.block);
+        if self.objection.to(event) { Err("the operator asked for it") } else { Ok(()) }
     }
 }
 
-/// A watcher, and its place in the list.
+/// A watcher, and its entry in the manager's list.
 #[derive(Clone, Copy, Debug)]
 struct Place(&'static Watcher, &'static Listener);
 
@@ -135,12 +135,12 @@ struct Place(&'static Watcher, &'static Listener);
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     up: [Option<Place>; WATCHERS],
-    /// How many there have ever been.
+    /// How many were ever added.
     made: u32,
 }
 
 impl Watchers {
-    /// Puts one up; answers its number.
+    /// Adds a watcher; returns its number.
     pub(super) fn add<M: Machine>(
         &mut self,
         mm: &Mm<M>,
@@ -161,7 +161,7 @@ impl Watchers {
         Ok(number)
     }
 
-    /// Takes one down.
+    /// Removes a watcher.
     pub(super) fn remove<M: Machine>(&mut self, mm: &Mm<M>, number: u32) -> Result<(), WatchError> {
         let place = self.up.get_mut(number as usize).ok_or(WatchError::Unknown(number))?;
         let Place(_, listener) = place.ok_or(WatchError::Unknown(number))?;
@@ -170,7 +170,7 @@ impl Watchers {
         Ok(())
     }
 
-    /// Lists them.
+    /// Lists the watchers.
     pub(super) fn write(&self, out: &mut dyn Write) -> fmt::Result {
         self.up.iter().flatten().try_for_each(|Place(watcher, _)| {
             let objects = match watcher.objection {
@@ -180,7 +180,7 @@ impl Watchers {
             };
             let heard = watcher.heard.load(Ordering::Relaxed);
             let Watcher { number, priority, .. } = watcher;
-            writeln!(out, "watcher {number}: priority {priority}, {objects}, heard {heard} events")
+            writeln!(out, "watcher {number}: priority {priority}, {objects}, {heard} notifications")
         })
     }
 }

@@ -1,19 +1,19 @@
-//! What the monitor asks of the machine it runs on.
+//! The monitor's interface to the machine that it runs on.
 
 use super::cpus::{CpuError, CpuJob, CpuShown};
 use alloc::sync::Arc;
 use core::fmt;
 use hotmem::VirtAddr;
 
-/// What the monitor asks of the machine it runs on.
+/// The monitor's interface to the machine that it runs on.
 pub trait Machinery {
-    /// How many instructions were executed so far; `None` where the machine cannot tell.
+    /// The number of instructions executed so far; `None` if the machine does not count them.
     fn instructions(&self) -> Option<u64>;
 
-    /// Milliseconds since the memory manager was given this stamp.
+    /// Milliseconds since the memory manager took this time stamp.
     fn age(&self, stamp: u64) -> u64;
 
-    /// How the CPU is used, as its registers say.
+    /// The mode that the CPU runs in, read from its registers.
     fn mode(&self) -> impl fmt::Display;
 
     /// The eight bytes at `at`; `None` if they cannot be read.
@@ -22,24 +22,24 @@ pub trait Machinery {
     /// Bytes of the kernel heap that are in use, and that are free.
     fn heap(&self) -> (u64, u64);
 
-    /// Tries out whether the machine enforces what the page tables say.
+    /// Checks that the machine enforces the permissions in the page tables.
     ///
     /// # Errors
     ///
     /// The first [`Breach`].
     fn try_protection(&self) -> Result<(), Breach>;
 
-    /// The CPUs that there are, or should be.
+    /// The CPUs that exist, or that may still come.
     fn cpus(&self) -> impl Iterator<Item = CpuShown>;
 
-    /// Has each other CPU that is up begin `job`; what it did is counted when it is done.
+    /// Gives `job` to each other CPU that is up; its counters are updated when the job is done.
     ///
     /// # Errors
     ///
-    /// [`CpuError::NotDone`] if one has another job.
+    /// [`CpuError::NotDone`] if a CPU has another job.
     fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError>;
 
-    /// Does `job` on this CPU, and counts what it did.
+    /// Runs `job` on this CPU, and updates its counters.
     fn do_here(&self, job: &CpuJob);
 
     /// Waits until the other CPUs have done their jobs.
@@ -49,22 +49,22 @@ pub trait Machinery {
     /// [`CpuError::NotDone`]
     fn wait_for_others(&self) -> Result<(), CpuError>;
 
-    /// Has a handler on each CPU that is up [allocate and free](super::allocate_and_free) so many times in a second, or
-    /// no more; what it did is counted.
+    /// Has a timer handler on each CPU that is up [allocate and free](super::allocate_and_free) `hertz` times a
+    /// second, or stops that; the handler updates the counters.
     ///
     /// # Errors
     ///
-    /// [`CpuError::NotDone`] if one has a job.
+    /// [`CpuError::NotDone`] if a CPU has a job.
     fn tick(&self, hertz: Option<u64>) -> Result<(), CpuError>;
 
-    /// Starts the CPU that firmware calls `hardware`. Returns its number.
+    /// Starts the CPU with the firmware id `hardware`. Returns its number.
     ///
     /// # Errors
     ///
     /// [`CpuError::NotStarted`]
     fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError>;
 
-    /// Makes a CPU raise an exception that nobody expects, and so ends the kernel.
+    /// Makes a CPU raise an unexpected exception, which ends the kernel.
     ///
     /// # Errors
     ///
@@ -72,25 +72,25 @@ pub trait Machinery {
     fn crash(&self, crash: Crash, cpu: usize) -> Result<(), CpuError>;
 }
 
-/// How the kernel is brought to its end.
+/// The ways to crash the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crash {
-    /// A write where nothing is mapped.
+    /// A write to an unmapped address.
     Write,
-    /// Calls without end, until the stack is full.
+    /// Endless recursion, until the stack overflows.
     Stack,
-    /// Lets no interrupts in any more. That ends the kernel once another CPU needs an answer.
+    /// Disables interrupts for ever. That ends the kernel once another CPU waits for an acknowledgement.
     Deaf,
 }
 
-/// Something the CPU allows that it must not.
+/// An access that the CPU allows and must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breach {
     /// Text or read-only data can be written here.
     Written(VirtAddr),
     /// Data can be executed here.
     Executed(VirtAddr),
-    /// A page that must not be there can be read.
+    /// A guard page can be read here.
     Read(VirtAddr),
 }
 

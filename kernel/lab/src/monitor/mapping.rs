@@ -1,4 +1,4 @@
-//! How a page and its descriptor are mapped, read back from the CPU and from the tables in use.
+//! The mappings of a page and its descriptor, read from the CPU and from the tables in use.
 
 use super::Machinery;
 use super::walk::Rights;
@@ -41,7 +41,7 @@ impl fmt::Display for LeafJson<'_> {
     }
 }
 
-/// What the tables in use say of one page.
+/// The translations of one page in the tables in use.
 pub(super) struct Mapping {
     pfn: Pfn,
     page: Option<Leaf>,

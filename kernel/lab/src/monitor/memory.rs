@@ -1,4 +1,4 @@
-//! Commands on memory's life cycle: policy, explanations, taken memory, bad pages, dumps.
+//! Commands on the life cycle of memory: policy, explanations, taken memory, bad pages, dumps.
 
 use super::life::{Life, Watch};
 use super::listeners::{Full, Trace, WatchError, Watchers};
@@ -11,7 +11,7 @@ use hotmem::{
 };
 use hotmem_hotplug::{JsonString, OrNull};
 
-/// Why such a command was not done.
+/// The reason why such a command failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LifeError {
     Take(TakeError),
@@ -50,7 +50,7 @@ impl From<fmt::Error> for LifeError {
     }
 }
 
-/// What these commands keep between them.
+/// The state that these commands keep.
 #[derive(Debug)]
 pub(super) struct Lives<'m, M: Machine> {
     mm: &'m Mm<M>,
@@ -98,7 +98,7 @@ impl<'m, M: Machine> Lives<'m, M> {
             }
             Life::PoisonLater(pfn) => {
                 self.mm.poison_later(pfn).map_err(LifeError::PoisonLater)?;
-                writeln!(out, "{pfn}: is taken out of use when nothing else is to be done")?;
+                writeln!(out, "{pfn}: will be taken out of use when the kernel is idle")?;
             }
             Life::Dump { json } => dump(self.mm, json, out)?,
             Life::Compact(node, kind, order) => self.compact(node, kind, order, out)?,
@@ -239,7 +239,7 @@ fn explain_json(
     writeln!(out, "\"}}")
 }
 
-/// Lists what a crash dump takes.
+/// Lists the pages that a crash dump saves.
 fn dump<M: Machine>(mm: &Mm<M>, json: bool, out: &mut dyn Write) -> fmt::Result {
     let mut comma = "[";
     let mut written = Ok(());

@@ -1,11 +1,11 @@
-//! The monitor: what an operator, or a test harness, types at the prompt, and what it answers.
+//! The monitor: commands that an operator, or a test harness, types at the prompt, and their output.
 //!
 //! ```text
 //!   bytes --> LineEditor --> parse: Command --> Monitor::run --> lines, then `ok` or `error: why`
 //! ```
 //!
-//! Whatever is typed, an answer ends in exactly one line `ok` or `error: ...`. Everything here runs on
-//! the host as well; what needs the machine itself comes in through [`Machinery`].
+//! For any input, the output ends in exactly one line `ok` or `error: ...`. All of this code runs on the host as
+//! well; [`Machinery`] provides what needs the machine.
 
 mod bench;
 mod command;

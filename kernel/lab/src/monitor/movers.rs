@@ -6,11 +6,11 @@ use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use hotmem::{Mm, TooManyOwners};
 
-/// Why such a command was not done.
+/// The reason why such a command failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MoverError {
     Pool(PoolError),
-    /// The pool took only so many extents.
+    /// The pool could grow by this many extents only.
     Grow(u64, PoolError),
     Cache(CacheError),
     /// The console failed.
@@ -21,7 +21,7 @@ impl fmt::Display for MoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pool(error) => error.fmt(f),
-            Self::Grow(taken, error) => write!(f, "{error}, after {taken}"),
+            Self::Grow(taken, error) => write!(f, "{error}, after {taken} extents"),
             Self::Cache(error) => error.fmt(f),
             Self::Console(error) => error.fmt(f),
         }
@@ -49,7 +49,7 @@ impl From<fmt::Error> for MoverError {
 /// The owners, which live as long as the kernel.
 #[derive(Debug)]
 pub(super) struct Movers<M: Shared> {
-    /// Other CPUs have it, too.
+    /// Shared with other CPUs.
     pub(super) pool: Arc<Pool<M>>,
     cache: Cache<M>,
 }
@@ -107,7 +107,7 @@ impl<M: Shared> Movers<M> {
             CacheCommand::Flush => {
                 writeln!(out, "{} pages written back", self.cache.write_back()?)?
             }
-            CacheCommand::Drop => writeln!(out, "{} pages forgotten", self.cache.drop_pages()?)?,
+            CacheCommand::Drop => writeln!(out, "{} pages dropped", self.cache.drop_pages()?)?,
             CacheCommand::Check => {
                 writeln!(out, "{} pages hold what was written", self.cache.check()?)?;
             }

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 use hotmem::{Order, PageInfo, PageState, Pfn};
 use hotmem_hotplug::{JsonString, OrNull};
 
-/// What a page's state says, taken apart.
+/// The components of a page's state.
 #[derive(Clone, Copy, Default)]
 struct Parts {
     name: Option<&'static str>,
@@ -30,7 +30,7 @@ fn parts(state: Option<PageState>) -> Parts {
     }
 }
 
-/// Writes what is known of a page as one line of JSON.
+/// Writes the state of a page as one line of JSON.
 pub(super) fn json(page: &PageInfo, out: &mut dyn Write) -> fmt::Result {
     let Parts { name, order, sections, pages } = parts(page.state);
     writeln!(
@@ -50,10 +50,10 @@ pub(super) fn json(page: &PageInfo, out: &mut dyn Write) -> fmt::Result {
     )
 }
 
-/// Writes what is known of a page, for people.
+/// Writes the state of a page, as text.
 pub(super) fn text(page: &PageInfo, out: &mut dyn Write) -> fmt::Result {
     let Parts { name, order, sections, pages } = parts(page.state);
-    let state = name.unwrap_or("nothing yet");
+    let state = name.unwrap_or("uninitialised");
     write!(out, "{}: {state}, in {} ({}), {}", page.pfn, page.block, page.block_state, page.node)?;
     if let Some(order) = order {
         write!(out, ", {} pages", order.pages())?;

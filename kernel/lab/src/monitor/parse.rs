@@ -1,10 +1,10 @@
-//! A typed line, read into a [`Command`].
+//! Parses a typed line into a [`Command`].
 
 use super::command::Command;
 use super::table::TABLE;
 use super::words::{CommandError, Words};
 
-/// Reads a line; `None` if it is empty.
+/// Parses a line; `None` if it is empty.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn invalid_words_are_named() {
         for (line, error) in [
             ("nonsense x", CommandError::Unknown("nonsense")),
             ("online", CommandError::Missing("a block number")),
@@ -89,7 +89,7 @@ mod tests {
             ("alloc 4294967296", CommandError::Bad("4294967296", "an order from 0 to 19")),
             ("exit 101", CommandError::Bad("101", "a code from 0 to 100")),
             ("crash heap", CommandError::Bad("heap", "stack, deaf or the number of a CPU")),
-            ("cpus tick 0", CommandError::Bad("0", "off or 1 to 10000 times in a second")),
+            ("cpus tick 0", CommandError::Bad("0", "off or 1 to 10000 times a second")),
             ("blocks --xml", CommandError::Bad("--xml", "--json")),
             ("add 0 4096 up", CommandError::Bad("up", "device, block or boot")),
         ] {

@@ -1,4 +1,4 @@
-//! Every command reads back as it was written, with its numbers; nothing that is typed makes a panic.
+//! Every command is read back as it was written, with its numbers; no input makes the parser panic.
 
 use super::command::{Command, CpusCommand, Sample};
 use super::life::{CacheCommand, Life, PoolCommand, Watch};
@@ -15,7 +15,7 @@ use hotmem::{
 use log::LevelFilter;
 use std::collections::BTreeSet;
 
-/// The line that asks for a command.
+/// The line for a command.
 fn line(command: &Command) -> String {
     let flag = |json: &bool| if *json { " --json" } else { "" };
     match command {
@@ -127,7 +127,7 @@ fn cache_line(cache: &CacheCommand) -> String {
     }
 }
 
-/// A range as it is typed: its size with a unit where one fits.
+/// A range as it is typed: its size with a unit if one divides it.
 fn spoken(range: &PhysRange) -> String {
     let (start, bytes) = (range.start().get(), range.len());
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
@@ -151,7 +151,7 @@ fn placements(flags: Option<MhpFlags>) -> &'static str {
 struct Any(Random);
 
 impl Any {
-    /// A number of any length, so that small ones and the largest come as well.
+    /// A number of any length, so that both small and the largest numbers occur.
     fn number(&mut self) -> u64 {
         let shift = self.0.below(64);
         self.0.bits() >> shift
@@ -309,7 +309,7 @@ impl Any {
 }
 
 #[test]
-fn every_command_reads_as_it_is_written() {
+fn every_command_is_read_back_as_it_was_written() {
     let mut any = Any(Random::new(3));
     let mut names = BTreeSet::new();
     for _ in 0..500 {
@@ -324,7 +324,7 @@ fn every_command_reads_as_it_is_written() {
 }
 
 #[test]
-fn a_line_with_a_fault_in_it_is_read_or_refused_but_never_a_panic() {
+fn a_line_with_a_fault_is_read_or_refused_without_a_panic() {
     let mut any = Any(Random::new(4));
     let commands = any.commands();
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -336,7 +336,7 @@ fn a_line_with_a_fault_in_it_is_read_or_refused_but_never_a_panic() {
             if any.0.one_in(3) { *any.0.pick(&odd) } else { *any.0.pick(&words) }
         };
         let text = (0..count).map(|_| word(&mut any)).collect::<Vec<_>>().join(" ");
-        // What is read means the same when it is written again, and what is refused says why.
+        // A line that is read yields the same command when it is written again; an error has a text.
         match parse(&text) {
             Ok(Some(command)) => assert_eq!(parse(&line(&command)), Ok(Some(command)), "{text}"),
             Ok(None) => assert!(text.trim().is_empty(), "{text}"),
@@ -346,7 +346,7 @@ fn a_line_with_a_fault_in_it_is_read_or_refused_but_never_a_panic() {
 }
 
 #[test]
-fn random_bytes_are_never_a_panic() {
+fn random_bytes_never_make_the_parser_panic() {
     let mut random = Random::new(5);
     let mut editor = LineEditor::new();
     for _ in 0..200_000 {

@@ -1,4 +1,4 @@
-//! Runs commands and writes their answers.
+//! Runs commands and writes their output.
 
 use super::bench::{self, BenchError};
 use super::command::{Command, CpusCommand, Sample};
@@ -25,10 +25,10 @@ use hotmem::{
 use hotmem_hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
 use hotmem_hotplug::{EjectProgress, UseStep};
 
-/// Pages that each of several CPUs uses at the most.
+/// Pages that each of several CPUs uses at most.
 const SHARE: u64 = 4096;
 
-/// What to do after a command.
+/// The next step after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// Wait for the next one.
@@ -37,7 +37,7 @@ pub enum After {
     Exit(u8),
 }
 
-/// Why a command was not done.
+/// The reason why a command failed.
 enum Refused<'t> {
     Command(CommandError<'t>),
     Operator(OperatorError),
@@ -45,7 +45,7 @@ enum Refused<'t> {
     Free(FreeError),
     NoPage(Pfn),
     NotAllocated(Pfn),
-    /// The kernel heap has no room for the list of what the operator allocated.
+    /// The kernel heap has no room for the list of the operator's allocations.
     Heap,
     NothingGoing,
     NothingChurns,
@@ -59,7 +59,7 @@ enum Refused<'t> {
     Mover(MoverError),
     Churn(ChurnError),
     Cpu(CpuError),
-    /// The console failed: there is nobody to answer.
+    /// The console failed: the error cannot be shown.
     Console(fmt::Error),
 }
 
@@ -72,9 +72,9 @@ impl fmt::Display for Refused<'_> {
             Self::Free(error) => error.fmt(f),
             Self::NoPage(pfn) => write!(f, "no memory at {pfn}"),
             Self::NotAllocated(pfn) => write!(f, "{pfn} was not allocated by alloc"),
-            Self::Heap => f.write_str("the kernel heap has no room to note the pages"),
-            Self::NothingChurns => f.write_str("no CPU was told to allocate and free"),
-            Self::NothingGoing => f.write_str("no device is being given up"),
+            Self::Heap => f.write_str("the kernel heap has no room for the list of pages"),
+            Self::NothingChurns => f.write_str("no CPU is running cpus churn"),
+            Self::NothingGoing => f.write_str("no eject is under way"),
             Self::Faults(at) => write!(f, "a load from {at} faults"),
             Self::Invariant(violation) => violation.fmt(f),
             Self::Protection(breach) => breach.fmt(f),
@@ -120,16 +120,16 @@ refused_from! {
 #[derive(Debug)]
 pub struct Monitor<'m, M: Shared> {
     mm: &'m Mm<M>,
-    /// What it allocates as when it uses memory.
+    /// The owner of the pages that `use` allocates.
     held: Arc<Mover>,
-    /// What the operator allocated.
+    /// The pages that the operator allocated.
     allocated: Vec<Pages<'m, M>>,
     lives: Lives<'m, M>,
     movers: Movers<M>,
     saved: Saved,
-    /// The other CPUs that do so.
+    /// The CPUs that allocate and free.
     churning: Option<Churning<M>>,
-    /// What went wrong when memory was used: no later success makes that undone.
+    /// The first error in using memory: no later success clears it.
     broken: Option<UseError>,
 }
 
@@ -138,7 +138,7 @@ impl<M: Shared> Monitor<'static, M> {
     ///
     /// # Errors
     ///
-    /// [`TooManyOwners`] if it cannot become an owner of pages.
+    /// [`TooManyOwners`] if the monitor cannot register as an owner of pages.
     pub fn new(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
         let held = Arc::new(mm.register(&Held)?);
         Ok(Self {
@@ -153,7 +153,7 @@ impl<M: Shared> Monitor<'static, M> {
         })
     }
 
-    /// Runs a line and writes its answer.
+    /// Runs a line and writes its output.
     pub fn run<S: HotplugSource, C: Clock>(
         &mut self,
         line: &str,
@@ -168,7 +168,7 @@ impl<M: Shared> Monitor<'static, M> {
         };
         let done = command
             .and_then(|command| self.execute(command, hotplug, machinery, out).map(|()| command));
-        // A console that fails has nobody to tell.
+        // If the console fails, there is nowhere left to report it.
         let _ = match &done {
             Ok(_) => writeln!(out, "ok"),
             Err(refused) => writeln!(out, "error: {refused}"),
@@ -261,11 +261,11 @@ impl<M: Shared> Monitor<'static, M> {
         Ok(pfn)
     }
 
-    /// Frees what the operator allocated. Other kernel memory is in use: whoever uses it would go on.
+    /// Frees what the operator allocated. Other kernel memory is refused: it is in use.
     fn free(&mut self, pfn: Pfn) -> Result<(), Refused<'static>> {
         let at = self.allocated.iter().position(|pages| pages.pfn() == pfn);
         let Some(at) = at else {
-            // Most of what is wrong with a page number has a better name.
+            // Most invalid page numbers get a more precise error from this call.
             self.mm.private(pfn)?;
             return Err(Refused::NotAllocated(pfn));
         };
@@ -273,14 +273,14 @@ impl<M: Shared> Monitor<'static, M> {
         Ok(())
     }
 
-    /// The zone for a block that comes online this way. One that is not there is refused later.
+    /// The zone for a block that comes online this way. A missing block is refused later.
     fn zone(&self, id: BlockId, way: OnlineAs) -> ZoneKind {
         let node = self.mm.block(id).map_or(NodeId::ZERO, |block| block.node);
         let range = self.mm.block_range(id).unwrap_or_default();
         self.mm.zone_of(range, node, way)
     }
 
-    /// The commands that only show something.
+    /// The commands that only show state.
     fn show(
         &self,
         command: Command,
@@ -328,7 +328,8 @@ impl<M: Shared> Monitor<'static, M> {
         self.use_on_each_cpu(used, machinery, out)
     }
 
-    /// Has all CPUs use memory at the same time, if there are several; each gets a share of what one had.
+    /// Has all CPUs use memory at the same time, if there are several; each gets a share of the pages that one CPU
+    /// used.
     fn use_on_each_cpu(
         &mut self,
         used: Used,
@@ -352,7 +353,7 @@ impl<M: Shared> Monitor<'static, M> {
         Ok(())
     }
 
-    /// Counts what allocations cost, between two checks of every invariant.
+    /// Measures the cost of allocations, between two checks of every invariant.
     fn bench(
         &self,
         json: bool,
@@ -360,7 +361,7 @@ impl<M: Shared> Monitor<'static, M> {
         out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
         verify(self.mm, machinery)?;
-        // A quarter of the pages that are free, for some are movable, in a list in half of the heap.
+        // A quarter of the free pages, since some are movable, and a list that fits half of the heap.
         let (pages, (_, heap)) = (self.mm.stats().pages.free / 4, machinery.heap());
         let most = pages.min(heap / 2 / size_of::<Pages<'_, M>>() as u64);
         let costs = bench::run(self.mm, most as usize, || machinery.instructions())?;
@@ -373,7 +374,7 @@ impl<M: Shared> Monitor<'static, M> {
         Ok(())
     }
 
-    /// Has the other CPUs allocate and free until they are told to [`rest`](Self::rest).
+    /// Has the other CPUs allocate and free until [`rest`](Self::rest).
     fn churn(&mut self, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
         let (job, churning) = Churning::new(self.mm, &self.movers.pool);
         machinery.begin_on_others(&job).inspect_err(|_| churning.rest())?;
@@ -391,7 +392,7 @@ impl<M: Shared> Monitor<'static, M> {
         }
     }
 
-    /// Writes the verdict over everything that happened so far. The invariants have a say in it.
+    /// Writes the verdict on everything that happened so far, including the invariants.
     fn verdict<S: HotplugSource, C: Clock>(
         &self,
         hotplug: &Hotplug<'_, S, M, C>,
@@ -406,10 +407,10 @@ impl<M: Shared> Monitor<'static, M> {
     }
 }
 
-/// Says what an eject under way is doing.
+/// Writes the progress of an eject under way.
 fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Result {
     let Some(EjectProgress { device, block }) = ejecting else {
-        return writeln!(out, "no device is being given up");
+        return writeln!(out, "no eject is under way");
     };
     let Some(Progress { block, phase, steps, found, moved }) = block else {
         return writeln!(out, "{device}: between two blocks");
@@ -417,19 +418,18 @@ fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Re
     writeln!(out, "{device}: {block} {phase}, {moved} of {found} pages moved, {steps} steps")
 }
 
-/// Checks every invariant, and that the machine enforces what the page tables say.
+/// Checks every invariant, and that the machine enforces the permissions in the page tables.
 fn verify<M: Machine>(mm: &Mm<M>, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
     mm.verify_machine()?;
     machinery.try_protection()?;
     Ok(())
 }
 
-/// The placement that the operator asked for. Flags are a hint: those that make no sense are dropped,
-/// with one warning.
+/// The placement that the operator asked for. Flags are a hint: an invalid combination is ignored, with one warning.
 fn asked(range: PhysRange, flags: Option<MhpFlags>) -> Placement {
     let Some(flags) = flags else { return Placement::default() };
     Placement::from_flags(flags).unwrap_or_else(|| {
-        log::warn!("{range}: memmap flags {:#x} make no sense, dropped", flags.bits());
+        log::warn!("{range}: invalid memmap flags {:#x} are ignored", flags.bits());
         Placement::Boot
     })
 }

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 use hotmem::{Block, BlockState, Machine, Mm, PageCounts, ZoneInfo};
 use hotmem_hotplug::{JsonString, OrNull};
 
-/// Bytes with a unit, where they are a whole number of it.
+/// Bytes with the largest unit that divides them.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -67,7 +67,7 @@ pub(super) fn blocks_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::R
     writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
 }
 
-/// The blocks, for people.
+/// The blocks, as text.
 pub(super) fn blocks_text<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
     writeln!(
         out,
@@ -128,7 +128,7 @@ pub(super) fn stats_json<M: Machine>(
     )
 }
 
-/// Counts over all memory, for people.
+/// Counts over all memory, as text.
 pub(super) fn stats_text<M: Machine>(
     mm: &Mm<M>,
     heap: (u64, u64),
@@ -173,7 +173,7 @@ pub(super) fn zones_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Re
     writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
 }
 
-/// The zones, for people.
+/// The zones, as text.
 pub(super) fn zones_text<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
     for zone in mm.zones() {
         let PageCounts { present, managed, free, .. } = zone.counts;

@@ -1,4 +1,4 @@
-//! The state of memory, kept to compare with (invariant 7).
+//! A snapshot of the state of memory, for comparison (invariant 7).
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -9,12 +9,12 @@ use hotmem::{Fact, Machine, Mm};
 #[derive(Debug, Default)]
 pub(super) struct Saved(Option<Vec<Fact>>);
 
-/// Why a state was not saved, or is another one.
+/// The reason why a snapshot was not saved, or does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SnapshotError {
-    /// The kernel heap has no room for so many facts.
+    /// The kernel heap has no room for this many facts.
     NoRoom(usize),
-    /// Nothing was saved.
+    /// No snapshot was saved.
     NothingSaved,
     /// The number of the first fact that differs.
     Differs(usize),
@@ -26,14 +26,14 @@ impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRoom(count) => write!(f, "the kernel heap has no room for {count} facts"),
-            Self::NothingSaved => f.write_str("nothing was saved to compare with"),
-            Self::Differs(number) => write!(f, "memory is not as it was: fact {number} differs"),
+            Self::NothingSaved => f.write_str("no snapshot was saved"),
+            Self::Differs(number) => write!(f, "memory has changed: fact {number} differs"),
             Self::Console(error) => error.fmt(f),
         }
     }
 }
 
-/// A fact, or that there is none.
+/// A fact, or its absence.
 struct Shown(Option<Fact>);
 
 impl fmt::Display for Shown {
@@ -45,8 +45,8 @@ impl fmt::Display for Shown {
     }
 }
 
-/// The facts about memory. A device's registers are mapped when byte code first uses them, which may
-/// be at any event, and stay so: they are not memory.
+/// The facts about memory. Mappings of device registers are left out: they are made when byte code first uses the
+/// registers, at any event, and stay.
 fn facts_of<M: Machine>(mm: &Mm<M>, each: &mut dyn FnMut(Fact)) {
     mm.snapshot(&mut |fact| match fact {
         Fact::Mapping { attr, .. } if attr.contains(Attr::DEVICE) => {}
@@ -55,7 +55,7 @@ fn facts_of<M: Machine>(mm: &Mm<M>, each: &mut dyn FnMut(Fact)) {
 }
 
 impl Saved {
-    /// Saves the present state; answers with how many facts that is.
+    /// Saves the present state; returns the number of its facts.
     pub(super) fn save<M: Machine>(&mut self, mm: &Mm<M>) -> Result<usize, SnapshotError> {
         self.0 = None;
         let mut count = 0;
@@ -72,8 +72,8 @@ impl Saved {
         Ok(count)
     }
 
-    /// Compares the present state with the saved one; answers with how many facts are equal. What
-    /// differs first is written to `out`.
+    /// Compares the present state with the saved one; returns the number of facts. Writes the first difference to
+    /// `out`.
     pub(super) fn check<M: Machine>(
         &self,
         mm: &Mm<M>,

@@ -1,25 +1,25 @@
-//! The monitor's commands, one entry for each: its name, its help, and how its words are read.
+//! The table of the monitor's commands: each entry has a name, its help, and the function that reads its words.
 
 use super::command::Command;
 use super::life::Life;
 use super::words::{CommandError, Words, order};
 use core::fmt::{self, Write};
 
-/// Reads the words behind a name.
+/// Reads the words after a name.
 type Read = for<'t> fn(&mut Words<'t>) -> Result<Command, CommandError<'t>>;
 
 /// A command.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The word it is called by.
+    /// The word that calls it.
     pub(super) name: &'static str,
-    /// How it is used, and what it does: a line for each form.
+    /// Its forms and their effects: a line for each form.
     pub(super) help: &'static [Usage],
-    /// Reads what follows its name.
+    /// Reads the words after its name.
     pub(super) read: Read,
 }
 
-/// What follows a command's name, and what the command then does.
+/// The words after a command's name, and the effect of the command.
 type Usage = (&'static str, &'static str);
 
 /// All commands.
@@ -43,57 +43,57 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         name: "cpus",
         help: &[
-            ("[--json]", "CPUs, how far they came and what they did"),
-            ("start HARDWARE", "start the one that firmware calls so"),
-            ("churn|rest", "have all but the first allocate and free; end that"),
-            ("tick [HERTZ|off]", "have a handler on each allocate and free; end that"),
+            ("[--json]", "CPUs, their states and counters"),
+            ("start HARDWARE", "start the CPU with this firmware id"),
+            ("churn|rest", "have all but the first allocate and free; stop that"),
+            ("tick [HERTZ|off]", "have a timer handler on each allocate and free; stop that"),
         ],
         read: |words| words.cpus(),
     },
     Entry {
         name: "firmware",
-        help: &[("[--json]", "what firmware's tables hold, and what of them is left out")],
+        help: &[("[--json]", "firmware's tables, and the parts that are left out")],
         read: |words| Ok(Command::Firmware { json: words.json()? }),
     },
     Entry {
         name: "page",
-        help: &[("PFN [--json]", "what is known of a page")],
+        help: &[("PFN [--json]", "the state of a page")],
         read: |words| Ok(Command::Page { pfn: words.pfn()?, json: words.json()? }),
     },
     Entry {
         name: "mapping",
-        help: &[("PFN [--json]", "how it and its descriptor are mapped, and by what CPU")],
+        help: &[("PFN [--json]", "the mappings of a page and its descriptor, the CPU's mode")],
         read: |words| Ok(Command::Mapping { pfn: words.pfn()?, json: words.json()? }),
     },
     Entry {
         name: "peek",
-        help: &[("VADDR", "the eight bytes there, or that a load faults")],
+        help: &[("VADDR", "read eight bytes, or report a fault")],
         read: |words| words.address().map(Command::Peek),
     },
     Entry {
         name: "walk",
-        help: &[("VADDR", "how the page tables translate an address")],
+        help: &[("VADDR", "walk the page tables for an address")],
         read: |words| words.address().map(Command::Walk),
     },
     Entry { name: "verify", help: &[("", "check every invariant")], read: |_| Ok(Command::Verify) },
     Entry {
         name: "alloc",
-        help: &[("ORDER", "allocate 2^ORDER pages that stay where they are")],
+        help: &[("ORDER", "allocate 2^ORDER unmovable pages")],
         read: |words| words.read("an order from 0 to 19", order).map(Command::Alloc),
     },
     Entry {
         name: "free",
-        help: &[("PFN", "free what alloc gave")],
+        help: &[("PFN", "free pages that alloc allocated")],
         read: |words| words.pfn().map(Command::Free),
     },
     Entry {
         name: "add",
-        help: &[("START SIZE [device|block|boot]", "add plugged memory that nobody owns")],
+        help: &[("START SIZE [device|block|boot]", "add plugged memory that no device owns")],
         read: |words| Ok(Command::Add(words.range()?, words.flags()?)),
     },
     Entry {
         name: "remove",
-        help: &[("START SIZE", "remove memory that add added")],
+        help: &[("START SIZE", "remove memory added by add")],
         read: |words| words.range().map(Command::Remove),
     },
     Entry {
@@ -104,19 +104,19 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         name: "offline",
         help: &[
-            ("N", "take block N offline, moving what is in use"),
-            ("status|cancel", "the eject under way; give it up"),
+            ("N", "take block N offline, migrating pages in use"),
+            ("status|cancel", "show the eject under way; cancel it"),
         ],
         read: |words| words.offline(),
     },
     Entry {
         name: "policy",
-        help: &[("[POLICY [RATIO]]", "what happens to added memory: offline, a WAY, auto_movable")],
+        help: &[("[POLICY [RATIO]]", "the policy for added memory: offline, a WAY, auto_movable")],
         read: |words| words.policy().map(Command::Life),
     },
     Entry {
         name: "vmemmap",
-        help: &[("[enable|disable]", "whether added memory may hold its own memmap")],
+        help: &[("[enable|disable]", "allow memmaps in the memory they describe")],
         read: |words| words.vmemmap().map(Command::Life),
     },
     Entry {
@@ -126,15 +126,15 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         name: "explain-remove",
-        help: &[("START SIZE [--json]", "whether the range could go, or what is in the way")],
+        help: &[("START SIZE [--json]", "whether the range can be removed, or what prevents it")],
         read: |words| words.explain().map(Command::Life),
     },
     Entry {
         name: "memtrace",
         help: &[
             ("NODE:FIRST-LAST[,...]", "take offline boot blocks out of the linear map"),
-            ("contig NODE SIZE", "find, empty and take so much adjacent boot memory"),
-            ("status [--json]|release", "what is taken; give it all back"),
+            ("contig NODE SIZE", "find, empty and take contiguous boot memory of this size"),
+            ("status [--json]|release", "show taken memory; return it to the linear map"),
         ],
         read: |words| words.memtrace().map(Command::Life),
     },
@@ -145,20 +145,20 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         name: "compact",
-        help: &[("NODE ZONE ORDER", "make a free extent of that order")],
+        help: &[("NODE ZONE ORDER", "compact memory into a free extent of that order")],
         read: |words| words.compact().map(Command::Life),
     },
     Entry {
         name: "dump",
-        help: &[("[--json]", "the pages that a crash dump takes")],
+        help: &[("[--json]", "the pages that a crash dump saves")],
         read: |words| Ok(Command::Life(Life::Dump { json: words.json()? })),
     },
     Entry {
         name: "notify",
         help: &[
             ("", "the watchers of online and offline"),
-            ("add PRIORITY [online|offline]", "put up a watcher, one that objects to either"),
-            ("remove NUMBER", "take a watcher down"),
+            ("add PRIORITY [online|offline]", "add a watcher, which may object to one of both"),
+            ("remove NUMBER", "remove a watcher"),
         ],
         read: |words| words.watch().map(|watch| Command::Life(Life::Watch(watch))),
     },
@@ -167,7 +167,7 @@ pub(super) const TABLE: &[Entry] = &[
         help: &[
             ("[--json]", "the pool of movable pages"),
             ("grow N [ORDER]|shrink N|check", "add or free extents; check what they hold"),
-            ("pin|unpin|free HANDLE", "keep an extent where it is; give it back"),
+            ("pin|unpin|free HANDLE", "forbid or allow moving an extent; free it"),
         ],
         read: |words| words.pool().map(Command::Pool),
     },
@@ -177,7 +177,7 @@ pub(super) const TABLE: &[Entry] = &[
             ("[--json]", "the page cache, and the store of objects under it"),
             ("write OBJECT OFFSET BYTE [COUNT]", "write bytes of an object, which grows"),
             ("read OBJECT OFFSET", "read a byte of an object"),
-            ("flush|drop|check", "write back; forget; compare with the store"),
+            ("flush|drop|check", "write back; drop cached pages; compare with the store"),
         ],
         read: |words| words.cache().map(Command::Cache),
     },
@@ -193,12 +193,12 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         name: "snapshot",
-        help: &[("save|check", "note the state of memory, or compare with it")],
+        help: &[("save|check", "save the state of memory, or compare with it")],
         read: |words| words.snapshot(),
     },
     Entry {
         name: "verdict",
-        help: &[("", "pass, refused or fail, over all that happened")],
+        help: &[("", "pass, refused or fail, over all operations so far")],
         read: |_| Ok(Command::Verdict),
     },
     Entry {
@@ -209,9 +209,9 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         name: "crash",
         help: &[
-            ("[CPU]", "write where nothing is: a backtrace"),
-            ("stack [CPU]", "fill the stack"),
-            ("deaf [CPU]", "let no interrupts in, for good"),
+            ("[CPU]", "write to an unmapped address"),
+            ("stack [CPU]", "overflow the stack"),
+            ("deaf [CPU]", "disable interrupts for ever"),
         ],
         read: |words| words.crash(),
     },
@@ -222,10 +222,10 @@ pub(super) const TABLE: &[Entry] = &[
     },
 ];
 
-/// Columns of how a command is typed, before what it does.
+/// The column of a command's effect, after its form.
 const COLUMNS: usize = 38;
 
-/// Writes what `help` prints: a line for each form of each command.
+/// Writes the output of `help`: a line for each form of each command.
 pub(super) fn help(out: &mut dyn Write) -> fmt::Result {
     TABLE.iter().try_for_each(|Entry { name, help, .. }| {
         let width = COLUMNS.saturating_sub(name.len() + 1);
@@ -250,10 +250,10 @@ mod tests {
     }
 
     #[test]
-    fn help_has_a_line_for_each_form_with_what_it_does_in_one_column() {
+    fn help_has_a_line_for_each_form_with_its_effect_in_one_column() {
         let mut text = String::new();
         help(&mut text).unwrap();
-        let line = "alloc ORDER                            allocate 2^ORDER pages that stay where they are";
+        let line = "alloc ORDER                            allocate 2^ORDER unmovable pages";
         assert!(text.lines().any(|one| one == line), "{text}");
         let line = "cache write OBJECT OFFSET BYTE [COUNT] write bytes of an object, which grows";
         assert!(text.lines().any(|one| one == line), "{text}");

@@ -1,4 +1,4 @@
-//! The monitor on a fake machine: every line has one answer, and refusals change nothing.
+//! The monitor on a fake machine: every line has one final line of output, and refused commands change nothing.
 
 mod machine;
 
@@ -18,12 +18,12 @@ struct Fixture {
     hotplug: Hotplug<'static, Plug, Fake, Blank>,
     monitor: Monitor<'static, Fake>,
     protects: bool,
-    /// What the other CPU does.
+    /// The job of the other CPU.
     other: Other,
 }
 
 impl Fixture {
-    /// 16 MiB at boot; 2 MiB plugged and taken; 4 MiB and a page plugged and refused.
+    /// 16 MiB at boot; 2 MiB plugged and taken into use; 4 MiB and a page plugged and refused.
     fn new() -> Self {
         Self::with_core(None)
     }
@@ -54,7 +54,7 @@ impl Fixture {
         (out, after)
     }
 
-    /// Types a line that has to be done; answers with what it says before `ok`.
+    /// Types a line that must succeed; returns the output before `ok`.
     #[track_caller]
     fn ok(&mut self, line: &str) -> String {
         let (out, after) = self.type_line(line);
@@ -65,7 +65,7 @@ impl Fixture {
         }
     }
 
-    /// Types a line that has to be refused; answers with why.
+    /// Types a line that must fail; returns the error.
     #[track_caller]
     fn refused(&mut self, line: &str) -> String {
         let before = self.bench.snapshot();
@@ -80,9 +80,9 @@ impl Fixture {
 }
 
 #[test]
-fn another_cpu_allocates_and_frees_while_blocks_come_and_go() {
+fn another_cpu_allocates_and_frees_while_blocks_go_on_and_offline() {
     let mut this = Fixture::new();
-    assert_eq!(this.refused("cpus rest"), "no CPU was told to allocate and free");
+    assert_eq!(this.refused("cpus rest"), "no CPU is running cpus churn");
     this.ok("cpus churn");
     for _ in 0..50 {
         this.ok("offline 64");
@@ -94,9 +94,9 @@ fn another_cpu_allocates_and_frees_while_blocks_come_and_go() {
     assert!(this.ok("use").contains("2 CPUs used "));
     assert!(this.ok("cpus").contains("up"));
     assert_eq!(this.refused("bench"), "the machine does not count instructions");
-    assert_eq!(this.refused("cpus tick"), "CPU 1 is not done with its job in time");
+    assert_eq!(this.refused("cpus tick"), "CPU 1 did not finish its job in time");
     assert_eq!(this.refused("cpus start 7"), "CPU 0x7: there is none");
-    assert_eq!(this.refused("crash deaf 9"), "no CPU 9 is up");
+    assert_eq!(this.refused("crash deaf 9"), "CPU 9 is not up");
 }
 
 #[test]
@@ -145,14 +145,14 @@ fn every_line_has_exactly_one_closing_line() {
 }
 
 #[test]
-fn exit_answers_before_it_leaves() {
+fn exit_writes_ok_before_it_leaves() {
     let mut this = Fixture::new();
     assert_eq!(this.type_line("exit 42"), ("ok\n".to_owned(), After::Exit(42)));
     this.refused("exit 101");
 }
 
 #[test]
-fn json_answers_are_one_line_and_agree_with_the_manager() {
+fn json_output_is_one_line_and_agrees_with_the_manager() {
     let mut this = Fixture::new();
     for line in [
         "blocks --json",
@@ -176,7 +176,7 @@ fn json_answers_are_one_line_and_agree_with_the_manager() {
 }
 
 #[test]
-fn the_operator_adds_uses_and_removes_what_nobody_owns() {
+fn the_operator_adds_uses_and_removes_memory_that_no_device_owns() {
     let mut this = Fixture::new();
     this.ok("snapshot save");
     let start = WINDOW + 8 * MIB;
@@ -204,7 +204,7 @@ fn the_operator_adds_uses_and_removes_what_nobody_owns() {
 }
 
 #[test]
-fn memory_that_the_firmware_owns_is_not_the_operators() {
+fn memory_of_a_firmware_device_is_refused_to_the_operator() {
     let mut this = Fixture::new();
     this.refused(&format!("remove {WINDOW:#x} 2M"));
     this.refused(&format!("add {WINDOW:#x} 2M"));
@@ -224,7 +224,7 @@ fn pages_are_freed_once() {
 }
 
 #[test]
-fn only_what_the_operator_allocated_is_the_operators_to_free() {
+fn the_operator_can_free_only_its_own_allocations() {
     let mut this = Fixture::new();
     let kernels = this.bench.mm.take_pages(hotmem::Order::ZERO).unwrap();
     let nothing_of = |pfn: hotmem::Pfn| format!("{pfn} was not allocated by alloc");
@@ -238,7 +238,7 @@ fn only_what_the_operator_allocated_is_the_operators_to_free() {
 }
 
 #[test]
-fn using_memory_touches_every_added_page_and_gives_all_back() {
+fn use_touches_every_added_page_and_frees_all_of_them() {
     let mut this = Fixture::new();
     let before = this.bench.snapshot();
     let said = this.ok("use");
@@ -255,7 +255,7 @@ fn using_memory_touches_every_added_page_and_gives_all_back() {
 #[test]
 fn a_snapshot_names_what_changed() {
     let mut this = Fixture::new();
-    assert_eq!(this.refused("snapshot check"), "nothing was saved to compare with");
+    assert_eq!(this.refused("snapshot check"), "no snapshot was saved");
     this.ok("snapshot save");
     this.ok("snapshot check");
     this.ok("alloc 0");
@@ -271,7 +271,7 @@ fn contradicting_flags_fall_back_to_system_memory() {
 }
 
 #[test]
-fn a_machine_that_does_not_protect_its_kernel_is_no_pass() {
+fn a_machine_that_does_not_protect_its_kernel_does_not_pass() {
     let mut this = Fixture::new();
     this.ok("verify");
     this.protects = false;
@@ -280,7 +280,7 @@ fn a_machine_that_does_not_protect_its_kernel_is_no_pass() {
 }
 
 #[test]
-fn policy_and_self_hosting_read_back_as_they_were_set() {
+fn policy_and_self_hosting_are_read_back_as_they_were_set() {
     let mut this = Fixture::new();
     assert_eq!(this.ok("policy"), "online_movable\n");
     for policy in ["offline", "online", "online_kernel", "auto_movable 77"] {
@@ -295,11 +295,11 @@ fn policy_and_self_hosting_read_back_as_they_were_set() {
     assert_eq!(this.refused("vmemmap off"), "\"off\" is not enable or disable");
     assert_eq!(this.refused("policy movable"), "\"movable\" is not a policy");
     assert_eq!(this.refused("policy auto_movable x"), "\"x\" is not a ratio in per cent");
-    assert_eq!(this.refused("policy offline 3"), "\"3\" is too much");
+    assert_eq!(this.refused("policy offline 3"), "unexpected argument \"3\"");
 }
 
 #[test]
-fn a_block_comes_online_where_the_operator_says() {
+fn a_block_comes_online_in_the_zone_that_the_operator_names() {
     let mut this = Fixture::new();
     this.ok("offline 64");
     this.ok("online 64 online_kernel");
@@ -311,7 +311,7 @@ fn a_block_comes_online_where_the_operator_says() {
 }
 
 #[test]
-fn explain_says_what_a_remove_would_come_to() {
+fn explain_predicts_the_outcome_of_a_remove() {
     let mut this = Fixture::new();
     let dimm = "0x4000000 2M";
     assert!(this.ok(&format!("explain-remove {dimm}")).ends_with("removable now\n"));
@@ -360,7 +360,7 @@ fn memtrace_takes_offline_boot_blocks_and_keeps_them_from_coming_online() {
 }
 
 #[test]
-fn bad_pages_and_dumps_are_told_of() {
+fn bad_pages_and_dumps_are_reported() {
     let mut this = Fixture::new();
     let pfn = WINDOW / 4096 + 300;
     assert!(this.ok(&format!("poison {pfn}")).ends_with("out of use\n"));
@@ -379,21 +379,21 @@ fn bad_pages_and_dumps_are_told_of() {
 }
 
 #[test]
-fn watchers_come_and_go_and_can_object() {
+fn watchers_can_be_added_and_removed_and_can_object() {
     let mut this = Fixture::new();
     assert_eq!(this.ok("notify add 5"), "watcher 0\n");
     assert_eq!(this.ok("notify add -7 offline"), "watcher 1\n");
     assert!(this.refused("offline 64").contains("watcher objects"));
     let list = this.ok("notify");
-    assert!(list.contains("watcher 0: priority 5, objects to nothing, heard 2 events"), "{list}");
+    assert!(list.contains("watcher 0: priority 5, objects to nothing, 2 notifications"), "{list}");
     this.ok("notify remove 1");
     this.ok("offline 64");
-    assert_eq!(this.refused("notify remove 1"), "there is no watcher 1");
+    assert_eq!(this.refused("notify remove 1"), "no watcher 1");
     assert!(this.refused("notify add x").contains("\"x\" is not a priority"));
 }
 
 #[test]
-fn a_device_range_is_converted_so_that_its_blocks_go_one_by_one() {
+fn a_device_range_is_converted_so_that_its_blocks_can_be_removed_one_by_one() {
     let mut this = Fixture::new();
     let said = this.ok("convert 0x4000000 2M block");
     assert_eq!(said, "blocks with a memmap of their own now: 2\n");
@@ -405,7 +405,7 @@ fn a_device_range_is_converted_so_that_its_blocks_go_one_by_one() {
 }
 
 #[test]
-fn the_pool_and_the_cache_are_worked_from_the_monitor() {
+fn the_pool_and_the_cache_are_operated_from_the_monitor() {
     let mut this = Fixture::new();
     this.ok("pool grow 20");
     this.ok("pool grow 2 3");
@@ -427,16 +427,16 @@ fn the_pool_and_the_cache_are_worked_from_the_monitor() {
     assert_eq!(this.ok("cache"), "0 pages stored, 2 cached, 2 dirty, 0 moved so far\n");
     assert_eq!(this.ok("cache flush"), "2 pages written back\n");
     assert_eq!(this.ok("cache check"), "2 pages hold what was written\n");
-    assert_eq!(this.ok("cache drop"), "2 pages forgotten\n");
+    assert_eq!(this.ok("cache drop"), "2 pages dropped\n");
     assert!(this.ok("cache --json").contains("\"cached\":0"));
-    assert_eq!(this.refused("cache read 5 0"), "object 5 has no byte 0, or cannot have one");
+    assert_eq!(this.refused("cache read 5 0"), "offset 0 is past the end of object 5");
     assert!(this.refused("cache write 0 0 256").contains("\"256\" is not a byte"));
     assert!(this.refused("pool grow x").contains("\"x\" is not a number of extents"));
-    assert!(this.refused("pool pin 99").contains("nothing under 99"));
+    assert!(this.refused("pool pin 99").contains("no handle 99"));
 }
 
 #[test]
-fn what_the_operator_allocates_never_holds_movable_memory() {
+fn the_operators_allocations_do_not_keep_movable_blocks_online() {
     let mut this = Fixture::new();
     this.ok("alloc 0");
     this.ok("offline 64");

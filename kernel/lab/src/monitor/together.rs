@@ -1,4 +1,4 @@
-//! What several CPUs do at the same time.
+//! Jobs that several CPUs run at the same time.
 
 use super::cpus::{CpuJob, Did};
 use super::usage::{self, UseError};
@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem::lock::lock_api::Mutex;
 use hotmem::{Machine, Mm, Mover, Order, Pages, Pfn, Request};
 
-/// The first fault of a job that several CPUs do.
+/// The first error of a job that several CPUs run.
 pub(super) type Fault<M, E> = Arc<Mutex<<M as hotmem::Machine>::Lock, Option<E>>>;
 
 /// A job in which each CPU allocates up to `pages` pages of added memory, writes and checks and frees them.
@@ -30,11 +30,11 @@ pub(super) fn share<M: Shared>(
     (Arc::new(job), fault)
 }
 
-/// What a CPU that allocates and frees found to be wrong.
+/// The error that a CPU found while it allocated and freed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ChurnError {
     Pool(PoolError),
-    /// A page that was asked for with zeroes holds something else.
+    /// A page that was requested zeroed holds other content.
     NotZero(Pfn),
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for ChurnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pool(error) => error.fmt(f),
-            Self::NotZero(pfn) => write!(f, "{pfn} was to be zeroed and is not"),
+            Self::NotZero(pfn) => write!(f, "{pfn} is not zero as requested"),
         }
     }
 }
@@ -53,18 +53,18 @@ impl From<PoolError> for ChurnError {
     }
 }
 
-/// CPUs that allocate and free without end.
+/// CPUs that allocate and free until they are stopped.
 #[derive(Debug)]
 pub(super) struct Churning<M: Shared> {
     rests: Arc<AtomicBool>,
     fault: Fault<M, ChurnError>,
 }
 
-/// Extents that a CPU that churns has at the most, each of movable and other memory.
+/// Extents that a CPU which churns holds at most, each of movable and unmovable memory.
 const EXTENTS: usize = 16;
 
 impl<M: Shared> Churning<M> {
-    /// The job of each of the CPUs, and how it is ended.
+    /// The job of each of the CPUs, and the value that stops it.
     pub(super) fn new(mm: &'static Mm<M>, pool: &Arc<Pool<M>>) -> (Arc<CpuJob>, Self) {
         let churning =
             Self { rests: Arc::new(AtomicBool::new(false)), fault: Arc::new(Mutex::new(None)) };
@@ -72,7 +72,7 @@ impl<M: Shared> Churning<M> {
         let pool = Arc::clone(pool);
         let job = move |relax: fn()| {
             let mut did = Did::default();
-            // Once at least, however late it begins.
+            // At least once, however late it begins.
             loop {
                 if let Err(error) = churn(mm, &pool, relax, &mut did) {
                     told.lock().get_or_insert(error);
@@ -87,21 +87,21 @@ impl<M: Shared> Churning<M> {
         (Arc::new(job), churning)
     }
 
-    /// Has the CPUs end it.
+    /// Has the CPUs stop.
     pub(super) fn rest(&self) {
         self.rests.store(true, Ordering::Release);
     }
 
-    /// What went wrong, once the CPUs are done.
+    /// The first error, once the CPUs are done.
     pub(super) fn fault(&self) -> Option<ChurnError> {
         self.fault.lock().take()
     }
 }
 
-/// Extents that a handler has at the most.
+/// Extents that a handler holds at most.
 const HANDLED: usize = 32;
 
-/// Allocates memory that stays, of orders 0 to 3, and frees it: what the handler of an interrupt may do.
+/// Allocates unmovable memory of orders 0 to 3, and frees it: an interrupt handler may do this.
 pub fn allocate_and_free<M: Shared>(mm: &Mm<M>) -> Did {
     let mut extents = [const { None }; HANDLED];
     let mut did = Did::default();
@@ -117,8 +117,8 @@ pub fn allocate_and_free<M: Shared>(mm: &Mm<M>) -> Did {
     did
 }
 
-/// Allocates memory that stays and memory that moves, some of it, writes and checks and frees it. Every second extent
-/// that stays is to be zeroed.
+/// Allocates unmovable memory and, in part, movable memory, writes and checks and frees it. Every second unmovable
+/// extent is requested zeroed.
 fn churn<M: Shared>(
     mm: &'static Mm<M>,
     pool: &Pool<M>,
@@ -146,7 +146,7 @@ fn churn<M: Shared>(
         did.freed += pages.order().pages();
     }
     for (handle, order) in moving.into_iter().flatten() {
-        // One that is being moved right now has to get there first.
+        // An extent that is being migrated must arrive first.
         loop {
             match pool.release_checked(handle) {
                 Err(PoolError::Held(_)) => relax(),
@@ -158,7 +158,7 @@ fn churn<M: Shared>(
     zeroes
 }
 
-/// Checks that all words of some pages are zero.
+/// Checks that all words of the pages are zero.
 fn check_zeroes<M: Machine>(pages: &Pages<'_, M>) -> Result<(), ChurnError> {
     let is_zero = |page| {
         let mut words = pages.words(page).unwrap_or_default().iter();
@@ -168,7 +168,7 @@ fn check_zeroes<M: Machine>(pages: &Pages<'_, M>) -> Result<(), ChurnError> {
     dirty.map_or(Ok(()), |page| Err(ChurnError::NotZero(pages.pfn().add(page))))
 }
 
-/// Leaves something in each page.
+/// Writes to each page.
 fn scribble<M: Machine>(pages: &Pages<'_, M>) {
     let words = (0..pages.order().pages()).filter_map(|page| pages.words(page)?.last());
     words.for_each(|word| word.store(u64::MAX, Ordering::Relaxed));

@@ -1,14 +1,14 @@
 //! Using added memory: every page is allocated, written, read back and freed.
 //!
 //! ```text
-//!   pass 1, pass 2   allocate every page, free it again, contents untouched: their difference is what
-//!                    initialising descriptors at first use costs
+//!   pass 1, pass 2   allocate every page, free it again, contents untouched: their difference is the cost
+//!                    of initialising descriptors at first use
 //!   pass 3           allocate every page, write a pattern to each, read all of them back, free
-//!   share            what each of several CPUs does at the same time: as pass 3, with some pages
+//!   share            run by several CPUs at the same time: as pass 3, with some pages
 //! ```
 //!
-//! The pages are chained through the word that the allocator keeps for their owner, so that no list of
-//! them is needed anywhere else.
+//! The pages are chained through the word that the allocator keeps for their owner, so that no list of them is
+//! needed elsewhere.
 
 // UNSAFETY: writes and reads allocated pages through the linear map.
 #![expect(unsafe_code)]
@@ -17,17 +17,17 @@ use super::command::Sample;
 use core::fmt;
 use hotmem::{FreeError, Machine, Mm, Mover, Order, Pfn, Request};
 
-/// More than this is not written and read back whole unless that is asked for.
+/// More memory than this is written and read back in samples, unless all of it is requested.
 const EXHAUSTIVE_BYTES: u64 = 4 << 30;
-/// Of each window of so many pages, a sample has one.
+/// A sample has one page of each window of this many pages.
 const WINDOW_PAGES: u64 = 64;
 /// 2^64 divided by the golden ratio: multiplying by it spreads close numbers far apart.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What using memory took.
+/// The results of using memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Used {
-    /// Pages that there were to use.
+    /// Pages that were available.
     pub(super) pages: u64,
     /// Bytes written and read back.
     pub(super) touched_bytes: u64,
@@ -37,22 +37,22 @@ pub(super) struct Used {
     pub(super) second: Option<u64>,
 }
 
-/// Why memory could not be used.
+/// The reason why memory could not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UseError {
     /// No added memory is online and free.
     Nothing,
-    /// The allocator does not know a page it gave out.
+    /// The allocator does not know a page that it allocated.
     Lost(FreeError),
-    /// A word is not what was written.
+    /// A word has another value than was written.
     Mismatch {
         /// The page.
         pfn: Pfn,
         /// The word's number in the page.
         word: u64,
-        /// What was written.
+        /// The value written.
         written: u64,
-        /// What was read.
+        /// The value read.
         read: u64,
     },
 }
@@ -103,7 +103,7 @@ impl<'m, M: Machine> Chain<'m, M> {
         chain
     }
 
-    /// Hands every page to `each`.
+    /// Calls `each` with every page.
     fn visit(&self, mut each: impl FnMut(Pfn) -> Result<(), UseError>) -> Result<(), UseError> {
         let mut next = self.first;
         while let Some(raw) = next.checked_sub(1) {
@@ -119,24 +119,24 @@ impl<'m, M: Machine> Chain<'m, M> {
     }
 }
 
-/// A number that looks random, the same for the same two.
+/// A pseudo-random number that depends on both arguments.
 fn mix(a: u64, b: u64) -> u64 {
     let product = (a ^ b.rotate_left(32)).wrapping_add(1).wrapping_mul(SPREAD);
     (product ^ product >> 29).wrapping_mul(SPREAD) >> 7
 }
 
-/// Whether a sample has the page: of each window exactly one, chosen by the seed.
+/// Whether the page is in the sample: exactly one of each window is, chosen by the seed.
 fn in_sample(pfn: Pfn, seed: u64) -> bool {
     let (window, offset) = (pfn.get() / WINDOW_PAGES, pfn.get() % WINDOW_PAGES);
     mix(window, seed) % WINDOW_PAGES == offset
 }
 
-/// The word written at `index` of a page: no other word of any page is the same.
+/// The word written at `index` of a page: different from every other word of any page.
 fn pattern(page: u64, index: u64) -> u64 {
     page.wrapping_add(index).wrapping_mul(SPREAD)
 }
 
-/// Runs `each` over the words of a page that this chain holds.
+/// Calls `each` for the words of a page that this chain holds.
 fn words<M: Machine>(
     chain: &Chain<'_, M>,
     pfn: Pfn,
@@ -151,8 +151,8 @@ fn words<M: Machine>(
 fn write<M: Machine>(chain: &Chain<'_, M>, pfn: Pfn) -> Result<(), UseError> {
     let page = pfn.get().wrapping_mul(M::PAGE_BYTES);
     words(chain, pfn, |index, word| {
-        // SAFETY: the word is inside a page of RAM that the allocator gave this chain, and that
-        // nobody else uses until the chain frees it; it is aligned, for the page is.
+        // SAFETY: the word is inside a page of RAM that the allocator gave to this chain, and that no other code
+        // uses until the chain frees it; it is aligned, since the page is.
         unsafe { word.write_volatile(pattern(page, index)) };
         Ok(())
     })
@@ -173,7 +173,7 @@ fn check<M: Machine>(chain: &Chain<'_, M>, pfn: Pfn) -> Result<(), UseError> {
     })
 }
 
-/// Allocates every page and frees it again; answers with what that took.
+/// Allocates every page and frees it again; returns the cost.
 fn pass<M: Machine>(
     mm: &Mm<M>,
     held: &Mover,
@@ -184,7 +184,7 @@ fn pass<M: Machine>(
     Ok(before.zip(instructions()).map(|(before, after)| after.wrapping_sub(before)))
 }
 
-/// Uses all added memory that is online and free, and gives it back.
+/// Uses all added memory that is online and free, and frees it.
 pub(super) fn run<M: Machine>(
     mm: &Mm<M>,
     held: &Mover,
@@ -216,7 +216,7 @@ pub(super) fn run<M: Machine>(
     Ok(Used { pages: all, touched_bytes: pages * M::PAGE_BYTES, first, second })
 }
 
-/// Uses up to `most` pages of added memory, while others do the same. Returns how many there were.
+/// Uses up to `most` pages of added memory, while other CPUs do the same. Returns the number of pages.
 pub(super) fn share<M: Machine>(mm: &Mm<M>, held: &Mover, most: u64) -> Result<u64, UseError> {
     let chain = Chain::take(mm, held, most);
     let pages = chain.pages;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn another_seed_is_another_sample() {
+    fn another_seed_selects_another_sample() {
         let chosen = |seed| (0..1 << 20).map(Pfn::new).filter(move |&pfn| in_sample(pfn, seed));
         assert!(!chosen(1).eq(chosen(2)));
         assert!(chosen(3).eq(chosen(3)));

@@ -1,10 +1,10 @@
-//! How the page tables translate an address.
+//! Shows the translation of an address by the page tables.
 
 use core::fmt::{self, Write};
 use hotmem::paging::{Attr, Translation};
 use hotmem::{Machine, Mm, VirtAddr};
 
-/// What a translation allows, in words.
+/// The accesses that a translation allows, as text.
 pub(super) struct Rights(pub(super) Attr);
 
 impl fmt::Display for Rights {
@@ -24,7 +24,7 @@ impl fmt::Display for Rights {
     }
 }
 
-/// Writes the tables on the way to `at`, then the leaf, and what `peek` reads there.
+/// Writes the tables that lead to `at`, then the leaf, and what `peek` reads there.
 pub(super) fn write<M: Machine>(
     mm: &Mm<M>,
     at: VirtAddr,

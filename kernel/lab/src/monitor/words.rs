@@ -7,25 +7,25 @@ use hotmem::{
 };
 use hotmem_hotplug::number;
 
-/// Why a line is no command.
+/// The reason why a line is not a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandError<'t> {
-    /// There is no such command.
+    /// Unknown command.
     Unknown(&'t str),
-    /// A word is missing; its name.
+    /// A word is missing: its name.
     Missing(&'static str),
-    /// A word makes no sense; what it should be.
+    /// An invalid word, and what is expected.
     Bad(&'t str, &'static str),
-    /// More words than the command takes.
+    /// A word after the last argument of the command.
     Surplus(&'t str),
-    /// A list of blocks makes no sense.
+    /// An invalid list of blocks.
     List(ListError<'t>),
 }
 
 /// Characters of a typed word that an error repeats.
 const REPEATED: usize = 40;
 
-/// A typed word, cut to a sensible length.
+/// A typed word, cut to a reasonable length.
 fn cut(word: &str) -> &str {
     word.char_indices().nth(REPEATED).map_or(word, |(end, _)| word.get(..end).unwrap_or(word))
 }
@@ -33,10 +33,10 @@ fn cut(word: &str) -> &str {
 impl fmt::Display for CommandError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Unknown(word) => write!(f, "no command is called {:?}: try help", cut(word)),
+            Self::Unknown(word) => write!(f, "unknown command {:?}, type help", cut(word)),
             Self::Missing(what) => write!(f, "{what} is missing"),
             Self::Bad(word, what) => write!(f, "{:?} is not {what}", cut(word)),
-            Self::Surplus(word) => write!(f, "{:?} is too much", cut(word)),
+            Self::Surplus(word) => write!(f, "unexpected argument {:?}", cut(word)),
             Self::List(ListError { part, why }) => write!(f, "{:?} {why}", cut(part)),
         }
     }
@@ -106,7 +106,7 @@ impl<'t> Words<'t> {
         }
     }
 
-    /// The flags that the placements named ask for; `None` if none is.
+    /// The flags for the placements that are named; `None` if there are none.
     pub(super) fn flags(&mut self) -> Result<Option<MhpFlags>, CommandError<'t>> {
         let mut flags = None;
         for word in self.0.by_ref() {
@@ -123,7 +123,7 @@ impl<'t> Words<'t> {
         Ok(flags)
     }
 
-    /// How to bring a block online; movable if nothing is said.
+    /// The way to bring a block online; movable by default.
     pub(super) fn way(&mut self) -> Result<OnlineAs, CommandError<'t>> {
         let Some(word) = self.next() else { return Ok(OnlineAs::Movable) };
         word.parse().map_err(|_| CommandError::Bad(word, "online, online_kernel or online_movable"))

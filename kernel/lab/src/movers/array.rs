@@ -1,18 +1,18 @@
-//! An array of words in kernel memory that never moves: the tables of owners of movable pages.
+//! An array of words in unmovable kernel memory: the tables of owners of movable pages.
 //!
-//! The pages it is made of are listed on the heap, eight bytes for each.
+//! Its pages are listed on the heap, eight bytes for each.
 
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::{Machine, Mm, Order, OutOfMemory, Pages};
 
-/// Why the array cannot grow.
+/// The reason why the array cannot grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// No page is left for it.
+    /// There is no free page.
     Memory(OutOfMemory),
-    /// No heap is left for the list of its pages.
+    /// The heap has no room for the list of pages.
     Heap,
 }
 
@@ -45,25 +45,25 @@ impl<M: Machine> Array<M> {
         self.len
     }
 
-    /// The word at `index`, if the array reaches that far.
+    /// The word at `index`; `None` past the end.
     pub(super) fn word(&self, index: u64) -> Option<&AtomicU64> {
         let page = self.pages.get((index / Self::PER_PAGE) as usize);
         page.filter(|_| index < self.len)?.words(0)?.get((index % Self::PER_PAGE) as usize)
     }
 
-    /// What the word at `index` holds; 0 past the end.
+    /// The value at `index`; 0 past the end.
     pub(super) fn get(&self, index: u64) -> u64 {
         self.word(index).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
-    /// Changes the word at `index`; past the end nothing.
+    /// Sets the word at `index`; does nothing past the end.
     pub(super) fn set(&self, index: u64, value: u64) {
         if let Some(word) = self.word(index) {
             word.store(value, Ordering::Relaxed);
         }
     }
 
-    /// Grows to at least `len` words, the new ones 0. After a failure it is as long as before.
+    /// Grows to at least `len` words, the new ones 0. After a failure the length is unchanged.
     pub(super) fn grow(&mut self, len: u64) -> Result<(), Full> {
         let before = self.len;
         while self.len < len {
@@ -88,7 +88,7 @@ impl<M: Machine> Array<M> {
         Ok(())
     }
 
-    /// Shortens to `len` words, and frees the pages that no word is left in.
+    /// Shortens to `len` words, and frees the pages without words.
     pub(super) fn truncate(&mut self, len: u64) {
         self.len = self.len.min(len);
         let needed = self.len.div_ceil(Self::PER_PAGE) as usize;

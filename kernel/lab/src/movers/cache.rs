@@ -1,4 +1,4 @@
-//! A page cache over objects that live in kernel memory.
+//! A page cache over objects in kernel memory.
 //!
 //! ```text
 //!   read, write ----> cached page (movable) ---- write back ----> stored page (never moves)
@@ -6,13 +6,12 @@
 //!                         +------------------ load --------------------+
 //! ```
 //!
-//! Each page of an object has a record of three words: where it is stored, where it is cached, and the
-//! checksum of its newest content.
+//! Each page of an object has a record of three words: the stored page, the cached page, and the checksum of the
+//! newest content.
 //!
-//! - A cached page that is not dirty is the same as the stored one; a page that was never stored reads
-//!   as zeros.
-//! - The checksum is that of the cached page, or of the stored one if it is not cached.
-//! - The manager's word of a cached page names its object and its place there.
+//! - A clean cached page is the same as the stored one; a page that was never stored reads as zeros.
+//! - The checksum is that of the cached page, or of the stored one if there is no cached page.
+//! - The manager's word of a cached page holds its object and its index there.
 
 // UNSAFETY: writes and reads the content of the cache's pages.
 #![expect(unsafe_code)]
@@ -29,36 +28,36 @@ use hotmem::{
     Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pages, Pfn, TooManyOwners,
 };
 
-/// Pages of an object.
+/// Pages of an object at most.
 const MAX_PAGES: u64 = 1 << 20;
-/// Why the cache does not do what it is asked to.
+/// The reason why the cache refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheError {
-    /// No page is left.
+    /// There is no free page.
     Memory(OutOfMemory),
     /// The table cannot grow.
     Table(Full),
     /// There is no such object.
     NoObject(u64),
-    /// The object has no such byte, or cannot have one.
+    /// The offset is past the end of the object.
     Beyond {
         /// The object.
         object: u64,
-        /// The byte of it.
+        /// The offset of the byte.
         offset: u64,
     },
-    /// The content of a page is not what it was.
+    /// The content of a page has changed.
     Damaged {
         /// The object.
         object: u64,
         /// The page's number in it.
         index: u64,
-        /// Where it was read: in the cache, or in the store.
+        /// Whether it was read in the cache, or in the store.
         cached: bool,
     },
-    /// A page is just being moved.
+    /// A page is being migrated.
     Moving,
-    /// The manager does not know a page as the cache's.
+    /// The manager does not know the page as the cache's.
     Lost(Pfn),
 }
 
@@ -67,36 +66,36 @@ impl fmt::Display for CacheError {
         match self {
             Self::Memory(error) => error.fmt(f),
             Self::Table(error) => error.fmt(f),
-            Self::NoObject(object) => write!(f, "there is no object {object}, only {OBJECTS}"),
+            Self::NoObject(object) => write!(f, "no object {object}: there are {OBJECTS}"),
             Self::Beyond { object, offset } => {
-                write!(f, "object {object} has no byte {offset}, or cannot have one")
+                write!(f, "offset {offset} is past the end of object {object}")
             }
             Self::Damaged { object, index, cached } => {
                 let place = if *cached { "cache" } else { "store" };
                 write!(f, "page {index} of object {object} has changed in the {place}")
             }
-            Self::Moving => f.write_str("a page is just being moved"),
+            Self::Moving => f.write_str("a page is being moved"),
             Self::Lost(pfn) => write!(f, "{pfn} of the cache is lost"),
         }
     }
 }
 
-/// What there is in the cache.
+/// The contents of the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatus {
     /// Pages in the cache.
     pub cached: u64,
-    /// Those that were not written back yet.
+    /// Cached pages that were not written back yet.
     pub dirty: u64,
     /// Pages in the store.
     pub stored: u64,
     /// Pages moved so far.
     pub moved: u64,
-    /// Moves that were called off so far.
+    /// Migrations cancelled so far.
     pub putbacks: u64,
 }
 
-/// The owner, as the manager calls it.
+/// The owner, with the functions that the manager calls.
 #[derive(Debug)]
 struct Owner<M: Shared> {
     mm: &'static Mm<M>,
@@ -111,7 +110,7 @@ pub struct Cache<M: Shared> {
 }
 
 impl<M: Shared> Cache<M> {
-    /// An empty cache of empty objects, known to the manager, for good.
+    /// An empty cache of empty objects, registered with the manager for ever.
     ///
     /// # Errors
     ///
@@ -123,12 +122,12 @@ impl<M: Shared> Cache<M> {
         Ok(Self { owner, mover: mm.register(owner)? })
     }
 
-    /// Writes `len` bytes of an object from `offset` on, which grows to hold them: the n-th is `byte(n)`.
+    /// Writes `len` bytes of an object from `offset` on; the object grows to hold them. Byte n is `byte(n)`.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Beyond`] and [`CacheError::NoObject`] before anything is written; after another, what
-    /// lies before the page that cannot be cached was written.
+    /// [`CacheError::Beyond`] and [`CacheError::NoObject`] before anything is written; after any other error, the
+    /// bytes before the page that cannot be cached are written.
     pub fn write(
         &self,
         object: u64,
@@ -157,7 +156,7 @@ impl<M: Shared> Cache<M> {
     ///
     /// # Errors
     ///
-    /// [`CacheError`]; `bytes` is then filled in part.
+    /// [`CacheError`]; `bytes` may then be filled in part.
     pub fn read(&self, object: u64, offset: u64, bytes: &mut [u8]) -> Result<(), CacheError> {
         let mut table = self.owner.table.lock();
         for (at, byte) in (offset..).zip(bytes) {
@@ -171,11 +170,11 @@ impl<M: Shared> Cache<M> {
         Ok(())
     }
 
-    /// Fills the first `pages` pages of an object, each with a pattern of its own.
+    /// Fills the first `pages` pages of an object, each with its own pattern.
     ///
     /// # Errors
     ///
-    /// [`CacheError`] with how many it filled.
+    /// [`CacheError`], with the number of pages filled.
     pub fn fill(&self, object: u64, pages: u64) -> Result<(), (u64, CacheError)> {
         (0..pages).try_for_each(|index| {
             let mut table = self.owner.table.lock();
@@ -187,11 +186,11 @@ impl<M: Shared> Cache<M> {
         })
     }
 
-    /// Stores every page that was changed; answers how many.
+    /// Stores every dirty page; returns how many.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Memory`] for the store; the pages that are left stay dirty.
+    /// [`CacheError::Memory`] for the store; the remaining pages stay dirty.
     pub fn write_back(&self) -> Result<u64, CacheError> {
         let mut table = self.owner.table.lock();
         let mut count = 0;
@@ -201,12 +200,11 @@ impl<M: Shared> Cache<M> {
         Ok(count)
     }
 
-    /// Writes everything back and frees the cached pages; answers how many.
+    /// Writes everything back and frees the cached pages; returns how many.
     ///
     /// # Errors
     ///
-    /// As [`write_back`](Self::write_back); [`CacheError::Moving`] where a page is being moved, and
-    /// stays.
+    /// Those of [`write_back`](Self::write_back); [`CacheError::Moving`] if a page is being migrated, and stays.
     pub fn drop_pages(&self) -> Result<u64, CacheError> {
         let mut table = self.owner.table.lock();
         let (mut count, mut moving) = (0, false);
@@ -226,18 +224,19 @@ impl<M: Shared> Cache<M> {
         if moving { Err(CacheError::Moving) } else { Ok(count) }
     }
 
-    /// Empties every object: cache and store are then as at the beginning.
+    /// Empties every object: cache and store are then as after creation.
     ///
     /// # Errors
     ///
-    /// As [`drop_pages`](Self::drop_pages).
+    /// Those of [`drop_pages`](Self::drop_pages).
     pub fn clear(&self) -> Result<(), CacheError> {
         self.drop_pages()?;
         let mut table = self.owner.table.lock();
         for key in table.keys() {
             if let Some(pfn) = table.record(key).stored {
                 table.set_stored(key, None);
-                // SAFETY: `store` left the page allocated for this record alone, which no longer has it.
+                // SAFETY: `store` left the page allocated for this record alone, and the record no longer refers to
+                // it.
                 let pages = unsafe { Pages::from_raw(self.owner.mm, pfn) };
                 drop(pages.map_err(|_| CacheError::Lost(pfn))?);
             }
@@ -246,11 +245,11 @@ impl<M: Shared> Cache<M> {
         Ok(())
     }
 
-    /// Compares every page with its checksum, cached ones with the store, too; answers how many.
+    /// Compares every page with its checksum, and clean cached pages with the store; returns how many.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Damaged`], [`CacheError::Lost`] with the first that is wrong.
+    /// [`CacheError::Damaged`], [`CacheError::Lost`] for the first wrong page.
     pub fn check(&self) -> Result<u64, CacheError> {
         let table = self.owner.table.lock();
         let mut pages = 0;
@@ -276,7 +275,7 @@ impl<M: Shared> Cache<M> {
         Ok(pages)
     }
 
-    /// What there is in the cache.
+    /// The contents of the cache.
     pub fn status(&self) -> CacheStatus {
         let table = self.owner.table.lock();
         let none =
@@ -289,7 +288,7 @@ impl<M: Shared> Cache<M> {
         })
     }
 
-    /// Has a page in the cache and changes it.
+    /// Loads a page into the cache and changes it.
     fn change(
         &self,
         table: &mut Table<M>,
@@ -305,7 +304,7 @@ impl<M: Shared> Cache<M> {
         Ok(())
     }
 
-    /// Has a page that there is a record of in the cache.
+    /// Loads a page that has a record into the cache.
     fn load(&self, table: &mut Table<M>, key: Key) -> Result<Cached, CacheError> {
         let record = table.record(key);
         if let Some(cached) = record.cached {
@@ -330,7 +329,7 @@ impl<M: Shared> Cache<M> {
     }
 }
 
-/// The page that the byte `at` of an object is in, and its place there.
+/// The page of an object that contains byte `at`, and the offset in it.
 fn key<M: Shared>(object: u64, at: u64) -> Result<(Key, usize), CacheError> {
     if object >= OBJECTS {
         return Err(CacheError::NoObject(object));
@@ -345,12 +344,12 @@ fn key<M: Shared>(object: u64, at: u64) -> Result<(Key, usize), CacheError> {
 impl<M: Shared> Owner<M> {
     /// The content of a page in the cache or the store.
     fn content(&self, pfn: Pfn) -> &[AtomicU64] {
-        // SAFETY: the page is in a record, or on its way into one, and the caller holds the lock
-        // without which it is neither freed nor forgotten; nobody but the cache looks into it.
+        // SAFETY: the page is in a record, or will be, and the caller holds the lock without which the page is
+        // neither freed nor dropped; only the cache accesses its content.
         unsafe { frame::words(self.mm, pfn) }
     }
 
-    /// Stores a page if it was changed; whether it was.
+    /// Stores a page if it is dirty; returns whether it was.
     fn store(&self, table: &mut Table<M>, key: Key) -> Result<bool, CacheError> {
         let Record { stored, cached, .. } = table.record(key);
         let Some(cached) = cached.filter(|cached| cached.dirty) else { return Ok(false) };
@@ -374,7 +373,7 @@ impl<M: Shared> MovableOps for Owner<M> {
         let mut table = self.table.lock();
         let found = table.cached(extent).filter(|(_, cached)| !cached.isolated);
         let (key, cached) = found.ok_or(NotNow)?;
-        // Reads and writes may go on: each holds the lock, and so does the copy.
+        // Reads and writes may continue: each holds the lock, and so does the copy.
         table.set_cached(key, Some(Cached { isolated: true, ..cached }));
         Ok(())
     }
@@ -400,7 +399,7 @@ impl<M: Shared> MovableOps for Owner<M> {
 
 #[cfg(test)]
 impl<M: Shared> Cache<M> {
-    /// Where a page of an object is stored, and where it is cached.
+    /// The stored page and the cached page of a page of an object.
     pub(super) fn owner_record(&self, object: usize, index: u64) -> (Option<Pfn>, Option<Pfn>) {
         let record = self.owner.table.lock().record(Key { object, index });
         (record.stored, record.cached.map(|cached| cached.pfn))

@@ -1,4 +1,4 @@
-//! The content of a page, as words that several may look at.
+//! The content of a page, as words that several CPUs may access.
 
 // UNSAFETY: makes references to page contents.
 #![expect(unsafe_code)]
@@ -13,13 +13,13 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 ///
 /// # Safety
 ///
-/// The caller's owner holds the page for as long as it uses the answer, and uses its content in no
-/// other way than through this function.
+/// The caller's owner holds the page for as long as it uses the result, and accesses the content only through this
+/// function.
 pub(super) unsafe fn words<M: Machine>(mm: &Mm<M>, pfn: Pfn) -> &[AtomicU64] {
     let first = mm.machine().pointer(M::address(pfn)).cast::<AtomicU64>();
     let count = M::PAGE_BYTES as usize / size_of::<AtomicU64>();
-    // SAFETY: the machine vouches for the pointer up to the end of the frame, which the caller holds;
-    // it is aligned, as frames are; any bits are an `AtomicU64`, and nobody uses the words otherwise.
+    // SAFETY: the machine guarantees the pointer up to the end of the frame, which the caller holds; it is aligned,
+    // as frames are; any bits are an `AtomicU64`, and no code accesses the words in another way.
     unsafe { core::slice::from_raw_parts(first.as_ptr(), count) }
 }
 
@@ -35,7 +35,7 @@ pub(super) fn clear(words: &[AtomicU64]) {
     words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
 }
 
-/// The word at `index` of the page that `key` names: no other word of any page is likely the same.
+/// The word at `index` of the page that `key` names: hardly any other word of any page is the same.
 fn pattern(key: u64, index: usize) -> u64 {
     let mixed = key.wrapping_mul(SPREAD).wrapping_add(index as u64).wrapping_mul(SPREAD);
     mixed ^ mixed >> 29
@@ -48,13 +48,13 @@ pub(super) fn fill(words: &[AtomicU64], key: u64) {
     }
 }
 
-/// The first word that is not of the pattern of `key`: its number, and what it holds.
+/// The first word that differs from the pattern of `key`: its number, and its value.
 pub(super) fn find_damage(words: &[AtomicU64], key: u64) -> Option<(usize, u64)> {
     let read = words.iter().map(|word| word.load(Ordering::Relaxed)).enumerate();
     read.into_iter().find(|&(index, word)| word != pattern(key, index))
 }
 
-/// A number for the content of a page: it depends on each bit and its place.
+/// A checksum of a page: it depends on each bit and its position.
 pub(super) fn checksum(words: &[AtomicU64]) -> u64 {
     words.iter().fold(SPREAD, |sum, word| {
         let mixed = (sum ^ word.load(Ordering::Relaxed)).wrapping_mul(SPREAD);
@@ -68,7 +68,7 @@ pub(super) fn byte(words: &[AtomicU64], at: usize) -> u8 {
     word.to_le_bytes().get(at % 8).copied().unwrap_or_default()
 }
 
-/// Stores a byte at `at`; past the end nothing.
+/// Stores a byte at `at`; does nothing past the end.
 pub(super) fn set_byte(words: &[AtomicU64], at: usize, byte: u8) {
     let Some(word) = words.get(at / 8) else { return };
     let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_told_from_any_other_and_from_one_changed_bit() {
+    fn a_pattern_differs_from_any_other_and_from_one_with_a_changed_bit() {
         let page = page();
         fill(&page, 7);
         assert_eq!(find_damage(&page, 7), None);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_sees_swapped_words_and_single_bits() {
+    fn a_checksum_changes_with_swapped_words_and_single_bits() {
         let page = page();
         fill(&page, 1);
         let sum = checksum(&page);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_read_where_they_were_stored() {
+    fn bytes_are_read_back_where_they_were_stored() {
         let page = page();
         for at in [0, 7, 8, 4095] {
             set_byte(&page, at, at as u8 | 1);

@@ -1,4 +1,4 @@
-//! Owners of movable pages: who keeps data in memory that may have to go.
+//! Owners of movable pages: they keep data in memory that may be removed.
 //!
 //! ```text
 //!              handle, or object and page                    movable memory
@@ -8,9 +8,9 @@
 //!   memory manager ------------------------+----------------------------+
 //! ```
 //!
-//! Nobody keeps the number of a movable page: users go through a table, under a lock that `migrate`
-//! takes as well. So a page moves between two uses, and its content is checked word by word afterwards.
-//! The tables are the kernel's own memory, which never moves.
+//! No code keeps the number of a movable page: users go through a table, under a lock that `migrate` takes as well.
+//! So a page moves only between two uses, and its content is checked word by word afterwards. The tables are
+//! unmovable kernel memory.
 
 mod array;
 mod cache;
@@ -27,7 +27,7 @@ pub use record::OBJECTS;
 
 use hotmem::Machine;
 
-/// A machine whose memory manager can be shared with an owner of pages, for good.
+/// A machine whose memory manager can be shared with an owner of pages, for ever.
 pub trait Shared: Machine + Send + Sync + 'static {}
 
 impl<M: Machine + Send + Sync + 'static> Shared for M {}

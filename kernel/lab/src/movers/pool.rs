@@ -5,7 +5,7 @@
 //! ```
 //!
 //! - The manager's word of an extent is its handle.
-//! - An extent that is isolated or pinned is not freed.
+//! - An isolated or pinned extent is not freed.
 //! - Every page of every extent holds the pattern of its handle and number, wherever it is.
 
 // UNSAFETY: writes and reads the content of the pool's pages.
@@ -30,7 +30,7 @@ const PFN_SHIFT: u32 = 12;
 /// An extent of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// Its first page at this moment.
+    /// Its first page at present.
     pub pfn: Pfn,
     /// Its size.
     pub order: Order,
@@ -58,24 +58,24 @@ impl Slot {
         (word & USED != 0).then_some(slot)
     }
 
-    /// Whether it can be given back at this moment.
+    /// Whether it can be freed at present.
     const fn idle(self) -> bool {
         !self.pinned && !self.isolated
     }
 }
 
-/// Why the pool does not do what it is asked to.
+/// The reason why the pool refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolError {
-    /// No extent is left.
+    /// There is no free extent.
     Memory(OutOfMemory),
     /// The table cannot grow.
     Table(Full),
     /// There is no such handle.
     NoHandle(u64),
-    /// The extent of this handle is pinned, or just being moved.
+    /// The extent of this handle is pinned, or being migrated.
     Held(u64),
-    /// A word of a page is not what was written.
+    /// A word of a page has another value than was written.
     Damaged {
         /// The extent's handle.
         handle: u64,
@@ -83,7 +83,7 @@ pub enum PoolError {
         pfn: Pfn,
         /// The word's number in the page.
         word: usize,
-        /// What it holds.
+        /// The value read.
         read: u64,
     },
     /// The manager does not know the extent of this handle as the pool's.
@@ -95,7 +95,7 @@ impl fmt::Display for PoolError {
         match self {
             Self::Memory(error) => error.fmt(f),
             Self::Table(error) => error.fmt(f),
-            Self::NoHandle(handle) => write!(f, "the pool has nothing under {handle}"),
+            Self::NoHandle(handle) => write!(f, "the pool has no handle {handle}"),
             Self::Held(handle) => write!(f, "handle {handle} is pinned or moving"),
             Self::Damaged { handle, pfn, word, read } => {
                 write!(f, "handle {handle}, {pfn}, word {word} reads {read:#x}")
@@ -105,7 +105,7 @@ impl fmt::Display for PoolError {
     }
 }
 
-/// What there is in the pool.
+/// The contents of the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStatus {
     /// Extents.
@@ -116,21 +116,21 @@ pub struct PoolStatus {
     pub pinned: u64,
     /// Extents moved so far.
     pub moved: u64,
-    /// Moves that were called off so far.
+    /// Migrations cancelled so far.
     pub putbacks: u64,
 }
 
-/// What the lock protects.
+/// The data that the lock protects.
 #[derive(Debug)]
 struct Table<M: Shared> {
     words: Array<M>,
-    /// No handle below is free.
+    /// Every lower handle is in use.
     free_from: u64,
     moved: u64,
     putbacks: u64,
 }
 
-/// The owner, as the manager calls it.
+/// The owner, with the functions that the manager calls.
 #[derive(Debug)]
 struct Owner<M: Shared> {
     mm: &'static Mm<M>,
@@ -145,7 +145,7 @@ pub struct Pool<M: Shared> {
 }
 
 impl<M: Shared> Pool<M> {
-    /// An empty pool, known to the manager, for good.
+    /// An empty pool, registered with the manager for ever.
     ///
     /// # Errors
     ///
@@ -156,11 +156,11 @@ impl<M: Shared> Pool<M> {
         Ok(Self { owner, mover: mm.register(owner)? })
     }
 
-    /// Allocates an extent and fills it; answers its handle.
+    /// Allocates an extent and fills it; returns its handle.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Memory`], [`PoolError::Table`]; nothing is changed then.
+    /// [`PoolError::Memory`], [`PoolError::Table`]; the pool is then unchanged.
     pub fn take(&self, order: Order) -> Result<u64, PoolError> {
         let mut table = self.owner.table.lock();
         let handle = table.free_handle()?;
@@ -180,17 +180,17 @@ impl<M: Shared> Pool<M> {
         Ok(handle)
     }
 
-    /// Takes `count` extents.
+    /// Allocates `count` extents.
     ///
     /// # Errors
     ///
-    /// As [`take`](Self::take), with how many it took: those stay.
+    /// Those of [`take`](Self::take), with the number of extents allocated: those stay.
     pub fn grow(&self, count: u64, order: Order) -> Result<(), (u64, PoolError)> {
         (0..count).try_for_each(|taken| self.take(order).map(drop).map_err(|error| (taken, error)))
     }
 
-    /// Gives back `count` extents, or all if there are fewer, those with the highest handles first;
-    /// answers how many. What is pinned, or just being moved, stays.
+    /// Frees `count` extents, or all if there are fewer, those with the highest handles first; returns how many.
+    /// Extents that are pinned, or being migrated, stay.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl<M: Shared> Pool<M> {
         Ok(freed)
     }
 
-    /// Gives the extent of a handle back.
+    /// Frees the extent of a handle.
     ///
     /// # Errors
     ///
@@ -226,11 +226,11 @@ impl<M: Shared> Pool<M> {
         Ok(())
     }
 
-    /// Reads every page of the extent of a handle, and gives it back.
+    /// Reads every page of the extent of a handle, and frees it.
     ///
     /// # Errors
     ///
-    /// Those of [`release`](Self::release); [`PoolError::Damaged`], and it stays.
+    /// Those of [`release`](Self::release); [`PoolError::Damaged`], and the extent stays.
     pub fn release_checked(&self, handle: u64) -> Result<(), PoolError> {
         {
             let table = self.owner.table.lock();
@@ -249,11 +249,11 @@ impl<M: Shared> Pool<M> {
         self.owner.table.lock().slot(handle).ok_or(PoolError::NoHandle(handle))
     }
 
-    /// Says that an extent must not move, or may again.
+    /// Forbids or allows moving an extent.
     ///
     /// # Errors
     ///
-    /// [`PoolError::NoHandle`]; [`PoolError::Held`] while it is moving.
+    /// [`PoolError::NoHandle`]; [`PoolError::Held`] while it is being migrated.
     pub fn pin(&self, handle: u64, pinned: bool) -> Result<(), PoolError> {
         let table = self.owner.table.lock();
         let slot = table.slot(handle).ok_or(PoolError::NoHandle(handle))?;
@@ -264,12 +264,12 @@ impl<M: Shared> Pool<M> {
         Ok(())
     }
 
-    /// Reads every page of every extent; answers how many extents.
+    /// Reads every page of every extent; returns the number of extents.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Damaged`] with the first wrong word; [`PoolError::Lost`] where the manager has
-    /// another word for the extent.
+    /// [`PoolError::Damaged`] with the first wrong word; [`PoolError::Lost`] if the manager has another word for the
+    /// extent.
     pub fn check(&self) -> Result<u64, PoolError> {
         let table = self.owner.table.lock();
         let mut extents = 0;
@@ -283,7 +283,7 @@ impl<M: Shared> Pool<M> {
         Ok(extents)
     }
 
-    /// What there is in the pool.
+    /// The contents of the pool.
     pub fn status(&self) -> PoolStatus {
         let table = self.owner.table.lock();
         let Table { moved, putbacks, .. } = *table;
@@ -297,7 +297,7 @@ impl<M: Shared> Pool<M> {
     }
 }
 
-/// What the pattern of a page is made from.
+/// The key of the pattern of a page.
 const fn key(handle: u64, page: u64) -> u64 {
     handle << 20 | page
 }
@@ -311,7 +311,7 @@ impl<M: Shared> Table<M> {
         (0..self.words.len()).filter_map(|handle| Some((handle, self.slot(handle)?)))
     }
 
-    /// A handle that names nothing.
+    /// A handle that is not in use.
     fn free_handle(&mut self) -> Result<u64, PoolError> {
         let len = self.words.len();
         let free = (self.free_from..len).find(|&handle| self.slot(handle).is_none());
@@ -320,7 +320,7 @@ impl<M: Shared> Table<M> {
         Ok(handle)
     }
 
-    /// Lets go of the end of the table that names nothing.
+    /// Frees the unused end of the table.
     fn trim(&mut self) {
         let last = (0..self.words.len()).rev().find(|&handle| self.slot(handle).is_some());
         self.words.truncate(last.map_or(0, |last| last + 1));
@@ -341,10 +341,10 @@ impl<M: Shared> Owner<M> {
         Ok(())
     }
 
-    /// The content of a page of an extent that the table has.
+    /// The content of a page of an extent in the table.
     fn content(&self, slot: &Slot, page: u64) -> &[AtomicU64] {
-        // SAFETY: whoever has a slot holds the table's lock, without which its extent is neither freed
-        // nor forgotten; nobody but the pool looks into it.
+        // SAFETY: every user of a slot holds the table's lock, without which its extent is neither freed nor
+        // dropped; only the pool accesses the content.
         unsafe { frame::words(self.mm, slot.pfn.add(page)) }
     }
 

@@ -1,14 +1,14 @@
-//! What the page cache knows of each page of its objects.
+//! The page cache's records of the pages of its objects.
 
 use super::Shared;
 use super::array::{Array, Full};
 use hotmem::{Extent, Pfn};
 
-/// Objects there are.
+/// The number of objects.
 pub const OBJECTS: u64 = 64;
 /// Words of a record.
 const RECORD: u64 = 3;
-/// Where the object's number is in the manager's word.
+/// The position of the object's number in the manager's word.
 const OBJECT_SHIFT: u32 = 32;
 
 const HELD: u64 = 1 << 0;
@@ -16,7 +16,7 @@ const DIRTY: u64 = 1 << 1;
 const ISOLATED: u64 = 1 << 2;
 const PFN_SHIFT: u32 = 12;
 
-/// What is known of a page of an object.
+/// The record of a page of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) stored: Option<Pfn>,
@@ -56,7 +56,7 @@ impl Key {
     }
 }
 
-/// What the lock protects.
+/// The data that the lock protects.
 #[derive(Debug)]
 pub(super) struct Table<M: Shared> {
     pub(super) objects: [Array<M>; OBJECTS as usize],
@@ -65,7 +65,7 @@ pub(super) struct Table<M: Shared> {
 }
 
 impl<M: Shared> Table<M> {
-    /// Has a record for a page.
+    /// Creates a record for a page, if there is none.
     pub(super) fn reach(&mut self, key: Key) -> Result<(), Full> {
         let object = self.objects.get_mut(key.object);
         object.map_or(Ok(()), |object| object.grow((key.index + 1) * RECORD))
@@ -76,7 +76,7 @@ impl<M: Shared> Table<M> {
         self.objects.get(key.object).is_some_and(|object| key.index * RECORD < object.len())
     }
 
-    /// Every page that there is a record of.
+    /// Every page that has a record.
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> + use<M> {
         let pages: [u64; OBJECTS as usize] =
             core::array::from_fn(|at| self.objects.get(at).map_or(0, |one| one.len() / RECORD));
@@ -119,7 +119,7 @@ impl<M: Shared> Table<M> {
         self.set_word(key, 2, sum);
     }
 
-    /// The cached page that the manager asks for, if it is there.
+    /// The cached page that the manager asks for, if the cache has it.
     pub(super) fn cached(&self, extent: &Extent) -> Option<(Key, Cached)> {
         let key = Key::decode(extent.private);
         let cached = self.record(key).cached.filter(|cached| cached.pfn == extent.pfn)?;

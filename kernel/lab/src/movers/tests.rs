@@ -1,6 +1,6 @@
-//! Owners of movable pages on a fake machine: what they hold stays what it is wherever it goes.
+//! Owners of movable pages on a fake machine: their pages keep their content wherever they move.
 
-// UNSAFETY: damages pages, to see that this is found.
+// UNSAFETY: damages pages, to check that the damage is found.
 #![expect(unsafe_code)]
 
 use super::frame;
@@ -36,15 +36,15 @@ fn online(bench: &Bench<Tiny>, block: u64) {
     bench.mm.online(BlockId::new(block), ZoneKind::Movable).unwrap();
 }
 
-/// Changes a word of a page behind its owner's back.
+/// Changes a word of a page without its owner's knowledge.
 fn damage(bench: &Bench<Tiny>, pfn: Pfn) {
-    // SAFETY: the page is held, and its owner is not called meanwhile.
+    // SAFETY: the page is held, and no function of its owner runs at the same time.
     let words = unsafe { frame::words(&bench.mm, pfn) };
     words[1].fetch_xor(1, Ordering::Relaxed);
 }
 
 #[test]
-fn pool_pages_keep_their_content_while_every_block_goes_and_comes_back() {
+fn pool_pages_keep_their_content_while_every_block_goes_offline_and_online() {
     let bench = bench();
     let before = bench.snapshot();
     let pool = Pool::register(&bench.mm).unwrap();
@@ -67,7 +67,7 @@ fn pool_pages_keep_their_content_while_every_block_goes_and_comes_back() {
 }
 
 #[test]
-fn a_pinned_page_keeps_its_block_online_until_it_is_let_go() {
+fn a_pinned_page_keeps_its_block_online_until_it_is_unpinned() {
     let bench = bench();
     let pool = Pool::register(&bench.mm).unwrap();
     pool.grow(3, Order::ZERO).unwrap();
@@ -101,13 +101,13 @@ fn handles_are_used_again_and_unknown_ones_are_refused() {
 }
 
 #[test]
-fn a_pool_that_outgrows_memory_keeps_what_it_got_and_its_blocks_stay() {
+fn a_pool_that_outgrows_memory_keeps_its_extents_and_its_blocks_stay() {
     let bench = bench();
     let pool = Pool::register(&bench.mm).unwrap();
     let (taken, error) = pool.grow(1 << 20, Order::ZERO).unwrap_err();
     assert!(matches!(error, PoolError::Memory(_) | PoolError::Table(_)), "{error}");
     assert_eq!(pool.check(), Ok(taken));
-    // Moves may use what the pool had to leave free; the kernel takes it.
+    // Migration may use the pages that the pool had to leave free; the kernel allocates them.
     while bench.mm.take_pages(Order::ZERO).is_ok() {}
     let full = bench.snapshot();
     let stays = bench.mm.offline(BlockId::new(FIRST)).unwrap_err();
@@ -143,7 +143,7 @@ fn read(cache: &Cache<Fake>, object: u64, offset: u64, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_through_the_cache_reads_back_before_and_after_it_is_stored() {
+fn bytes_written_through_the_cache_read_back_before_and_after_they_are_stored() {
     let bench = bench();
     let before = bench.snapshot();
     let cache = Cache::register(&bench.mm).unwrap();
@@ -165,7 +165,7 @@ fn what_is_written_through_the_cache_reads_back_before_and_after_it_is_stored() 
 }
 
 #[test]
-fn objects_that_are_not_there_are_refused() {
+fn missing_objects_are_refused() {
     let cache = Cache::register(&bench().mm).unwrap();
     assert_eq!(write(&cache, OBJECTS, 0, b"x"), Err(CacheError::NoObject(OBJECTS)));
     assert_eq!(
@@ -181,13 +181,13 @@ fn objects_that_are_not_there_are_refused() {
 }
 
 #[test]
-fn a_cache_that_outgrows_memory_says_how_far_it_got() {
+fn a_cache_that_outgrows_memory_reports_how_much_it_filled() {
     let bench = bench();
     let before = bench.snapshot();
     let cache = Cache::register(&bench.mm).unwrap();
     let (filled, _) = cache.fill(0, 1 << 19).unwrap_err();
     assert_eq!(cache.check(), Ok(filled));
-    // Nothing is left to store them in.
+    // No memory is left to store them in.
     assert!(matches!(cache.write_back(), Err(CacheError::Memory(_))));
     assert_eq!(cache.check(), Ok(filled));
     let small = Cache::register(&bench.mm).unwrap();
@@ -212,7 +212,7 @@ fn a_changed_word_is_found_in_the_cache_and_in_the_store() {
 }
 
 #[test]
-fn the_cache_is_used_by_another_thread_while_blocks_go_and_come_back() {
+fn the_cache_is_used_by_another_thread_while_blocks_go_offline_and_online() {
     let bench = bench();
     let cache = Cache::register(&bench.mm).unwrap();
     cache.fill(0, 64).unwrap();
@@ -227,7 +227,7 @@ fn the_cache_is_used_by_another_thread_while_blocks_go_and_come_back() {
                 assert_eq!(read(&cache, 0, at, 8), text);
                 round += 1;
                 if round.is_multiple_of(50) {
-                    // A page on its way stays in the cache, which is no damage.
+                    // A page that is being migrated stays in the cache, which is not an error.
                     let dropped = cache.drop_pages();
                     assert!(matches!(dropped, Ok(_) | Err(CacheError::Moving)), "{dropped:?}");
                 }
@@ -235,7 +235,7 @@ fn the_cache_is_used_by_another_thread_while_blocks_go_and_come_back() {
             round
         });
         for block in (FIRST..FIRST + 4).cycle().take(40) {
-            // Whether it goes is a matter of what the user does meanwhile; that it is whole is not.
+            // Whether the block goes offline depends on the other thread; its content must be intact in any case.
             if bench.mm.offline(BlockId::new(block)).is_ok() {
                 online(bench, block);
             }

@@ -1,4 +1,4 @@
-//! What the monitor runs on in its tests.
+//! The machine that the monitor runs on in its tests.
 
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
@@ -44,10 +44,11 @@ unsafe impl HotplugSource for Plug {
     }
 }
 
-/// A machine that counts nothing and reads nothing. Whether it protects its kernel is said. Its second CPU is a thread.
+/// A machine without counters and memory contents. The field tells whether it protects its kernel. Its second CPU is
+/// a thread.
 pub(super) struct Blank(pub(super) bool, pub(super) Other);
 
-/// What the second CPU does.
+/// The job of the second CPU.
 pub(super) type Other = Rc<RefCell<Option<JoinHandle<Did>>>>;
 
 fn check_did(did: Did) {
