@@ -1,4 +1,4 @@
-//! What a machine's sizes make of a range: its memmaps, and the tables that map it.
+//! The layout of a range on a machine: its memmaps, and the tables that map it.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use crate::memory::assert_same;
@@ -7,12 +7,11 @@ use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, FakeMachine, Shape};
 use hotmem::{PhysRange, Placement};
 
-/// Plugs, adds and removes `dimm`; answers with the sections and pages of each memmap.
+/// Plugs, adds and removes `dimm`; returns the sections and pages of each memmap.
 ///
 /// # Panics
 ///
-/// If anything is wasted in between: each page of the range is usable or a page of descriptors that the
-/// range needs.
+/// If a page is wasted: each page of the range must be usable or a page of descriptors that the range needs.
 pub fn groups_of<S: Shape>(
     bench: &Bench<S>,
     dimm: PhysRange,
@@ -45,12 +44,12 @@ pub fn groups_of<S: Shape>(
     found
 }
 
-/// The tables that are there for the linear map and the memmap of one range, beyond those that a machine
-/// with nothing plugged has: their sizes, largest first.
+/// The tables for the linear map and the memmap of one range, beyond those of a machine with nothing plugged: their
+/// sizes, largest first.
 ///
 /// # Panics
 ///
-/// If a table that was there before is not.
+/// If a table that existed before is missing.
 pub fn tables_of<S: Shape>(bench: &Bench<S>, dimm: PhysRange) -> Vec<u64> {
     let table_bytes = || {
         let mut found = Vec::new();

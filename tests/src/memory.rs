@@ -1,4 +1,4 @@
-//! Machines for the memory manager's suites, and how what they held before compares with after.
+//! Machines for the memory manager's suites, and comparisons of their memory before and after.
 #![expect(clippy::panic, clippy::unreachable, reason = "a suite fails by a panic")]
 
 use core::fmt::Debug;
@@ -25,7 +25,7 @@ impl Shape for Real {
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(1 << 46);
 }
 
-/// Where DIMMs are plugged into a [`Real`] machine: above 4 GiB, as PC firmware does it.
+/// The address where DIMMs are plugged into a [`Real`] machine: above 4 GiB, as PC firmware does it.
 pub const REAL_WINDOW: u64 = 4 * GIB;
 
 /// A machine of real sizes with `ram` bytes of boot memory, memory blocks of `block` bytes, and room
@@ -39,7 +39,7 @@ pub fn real(ram: u64, block: u64, window: u64) -> Bench<Real> {
     })
 }
 
-/// Where DIMMs are plugged into a [`Tiny`] machine.
+/// The address where DIMMs are plugged into a [`Tiny`] machine.
 pub const TINY_WINDOW: u64 = 64 * MIB;
 
 /// A small machine with memory blocks of `block` bytes, 16 MiB of boot memory, and room for 512 MiB
@@ -83,16 +83,16 @@ pub fn assert_same(before: &[Fact], after: &[Fact]) {
     panic!("the snapshots differ\n  only before: {gone:#?}\n  only after: {new:#?}");
 }
 
-/// Lets `operation` run with its first allocation failing, then its second, and so on, until a run meets no
-/// fault: that one's answer is returned, with how many allocations failed before.
+/// Runs `operation` with its first allocation failing, then its second, and so on, until a run meets no fault:
+/// returns the result of that run, and the number of allocations that failed before.
 ///
-/// All there is to cache is cached before each run. After a failed run the bench is checked and its
-/// snapshot is compared with that from before. A run that got along without the allocation that failed
-/// is undone by `undo`, with the same comparison.
+/// The MMU caches every translation before each run. After a failed run the bench is checked and its snapshot is
+/// compared with the one before. If a run succeeds without the allocation that failed, `undo` undoes it, and the
+/// same comparison follows.
 ///
 /// # Panics
 ///
-/// If a run leaves a trace, or fails although nothing failed under it.
+/// If a run leaves a trace, or fails although no allocation failed.
 #[track_caller]
 pub fn fail_each_allocation<S: Shape, T, E: Debug>(
     bench: &Bench<S>,
@@ -121,7 +121,7 @@ pub fn fail_each_allocation<S: Shape, T, E: Debug>(
     unreachable!("the operation has an end")
 }
 
-/// In which order the pieces of a range are removed.
+/// The order in which the pieces of a range are removed.
 #[derive(Clone, Copy, Debug)]
 pub enum Sequence {
     /// Lowest first.
@@ -136,7 +136,7 @@ impl Sequence {
     /// One of each.
     pub const ALL: [Self; 3] = [Self::Ascending, Self::Descending, Self::Random(7)];
 
-    /// `items`, ascending before, in this order.
+    /// Puts `items`, which are ascending, into this order.
     pub fn arrange<T>(self, mut items: Vec<T>) -> Vec<T> {
         match self {
             Self::Ascending => {}

@@ -1,8 +1,8 @@
-//! Scenarios that are data: what is done with plugged memory, act by act, and what has to come of it.
+//! Scenarios as data: acts on plugged memory, and the outcome of each.
 //!
-//! Two drivers play each of them: `tests/tests/manager/scripts.rs` on the fake machine, where no flush may be
-//! missing, and `xtask/src/suite/scripts.rs` at the monitor of the image in QEMU. What only one of them can
-//! see is a test there.
+//! Two drivers play each scenario: `tests/tests/manager/scripts.rs` on the fake machine, which finds every missing
+//! flush, and `xtask/src/suite/scripts.rs` at the monitor of the image in QEMU. What only one of them can check is a
+//! test there.
 //!
 //! This file is compiled into both, and uses nothing but `core` and `alloc`.
 
@@ -14,23 +14,23 @@ const ALL: Blocks = (0, BLOCKS);
 /// Neighbours among them: the first, and how many.
 pub type Blocks = (u64, u64);
 
-/// Where the memmap of what is added goes.
+/// The placement of the memmap of added memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memmap {
-    /// To the start of the range.
+    /// At the start of the range.
     Range,
-    /// To the start of each block.
+    /// At the start of each block.
     Block,
 }
 
-/// One thing that is done, or has to be so. After each, every invariant holds.
+/// One act, or one check. After each, every invariant holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// Adds blocks. While memory may host its memmap, that takes nothing from memory elsewhere.
+    /// Adds blocks. While self-hosting is allowed, the add takes no memory elsewhere.
     Add(Blocks, Memmap),
-    /// Removes them; a script gives back what its adds took elsewhere.
+    /// Removes blocks; over the script, removes free the memory elsewhere that its adds took.
     Remove(Blocks),
-    /// Is refused the removal, in words that hold these.
+    /// The removal is refused, with an error that contains this text.
     RemoveRefused(Blocks, &'static str),
     /// Brings a block online.
     Online(u64),
@@ -40,9 +40,9 @@ pub enum Act {
     Convert(Blocks),
     /// Whether added memory may host its own memmap; it may at the start.
     SelfHosting(bool),
-    /// Keeps in mind what memory looks like.
+    /// Saves the state of memory.
     Save,
-    /// Memory looks as it did at the last `Save`.
+    /// The state of memory is that of the last `Save`.
     Same,
 }
 use Act::{Add, Convert, Offline, Online, Remove, RemoveRefused, Same, Save, SelfHosting};
@@ -56,13 +56,13 @@ macro_rules! each_script {
             at02_no_other_piece_of_a_device_range_is_removed_alone,
             at03_blocks_with_their_own_memmap_are_removed_in_any_order,
             at06_memory_with_its_memmap_elsewhere_is_not_removed_with_memory_that_hosts_it,
-            at15_blocks_go_in_every_order_whatever_was_done_with_them,
+            at15_blocks_are_removed_in_every_order_after_any_use,
             a_converted_device_range_is_removed_block_by_block,
         }
     };
 }
 
-/// Pieces of a range that was added under one memmap stay, also after it was in use.
+/// Pieces of a range that was added under one memmap cannot be removed, even after the range was in use.
 fn pieces_stay(pieces: &[Blocks]) -> Vec<Act> {
     let why = "can only be removed together";
     let refused = || pieces.iter().map(|&piece| RemoveRefused(piece, why)).chain([Same]);
@@ -113,7 +113,7 @@ pub fn at06_memory_with_its_memmap_elsewhere_is_not_removed_with_memory_that_hos
 }
 
 /// AT15, for blocks of the machine's size.
-pub fn at15_blocks_go_in_every_order_whatever_was_done_with_them() -> Vec<Act> {
+pub fn at15_blocks_are_removed_in_every_order_after_any_use() -> Vec<Act> {
     let mut acts = vec![Save];
     for memmap in [Memmap::Range, Memmap::Block] {
         for (onlinings, order) in (0..3).zip(orders(3)) {
@@ -144,7 +144,7 @@ pub fn a_converted_device_range_is_removed_block_by_block() -> Vec<Act> {
     acts
 }
 
-/// So many orders of all blocks: ascending, descending, and shuffled ones that are the same in every run.
+/// This many orders of all blocks: ascending, descending, and shuffled ones that are the same in every run.
 fn orders(count: u64) -> impl Iterator<Item = Vec<u64>> {
     (0..count).map(|number| match number {
         0 => (0..BLOCKS).collect(),
@@ -156,7 +156,7 @@ fn orders(count: u64) -> impl Iterator<Item = Vec<u64>> {
 /// All blocks, shuffled by `seed` (Fisher and Yates, with xorshift64 as the source).
 fn shuffled(seed: u64) -> Vec<u64> {
     let mut order: Vec<u64> = (0..BLOCKS).collect();
-    // The odd factor spreads neighbouring seeds; the source must not start at 0.
+    // The odd factor spreads neighbouring seeds; the generator must not start at 0.
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for last in (1..order.len()).rev() {
         state ^= state << 13;

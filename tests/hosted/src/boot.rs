@@ -14,12 +14,12 @@ const BOOT_BYTES: u64 = 512 << 20;
 /// Bytes of a memory block.
 const BLOCK: u64 = 128 << 20;
 
-/// A manager, and where memory can be added.
+/// A manager, and the range where memory can be added.
 #[derive(Debug)]
 pub struct Booted {
     /// The manager.
     pub mm: Mm<Hosted>,
-    /// Where memory can be added.
+    /// The range where memory can be added.
     pub window: PhysRange,
 }
 
@@ -27,7 +27,7 @@ pub struct Booted {
 ///
 /// # Errors
 ///
-/// What the system says, or the manager.
+/// The error of the system, or of the manager.
 pub fn boot() -> Result<Booted, Box<dyn Error>> {
     let machine = Hosted::new()?;
     let ram = range(0, BOOT_BYTES)?;
@@ -48,7 +48,7 @@ pub fn boot() -> Result<Booted, Box<dyn Error>> {
         window: &[window],
         kernelcore: None,
     };
-    // SAFETY: the memory is this machine's, and nothing uses it but the manager.
+    // SAFETY: the memory is this machine's, and only the manager uses it.
     unsafe { mm.boot(&memory, &mut early) }?;
     Ok(Booted { mm, window })
 }
@@ -57,7 +57,7 @@ fn range(start: u64, bytes: u64) -> Result<PhysRange, &'static str> {
     PhysRange::new(PhysAddr::new(start), bytes).ok_or("a range that does not wrap")
 }
 
-/// The allocator that the machine boots with: what is above its mark is free.
+/// The allocator that the machine boots with: memory above its mark is free.
 struct Bump {
     next: u64,
 }

@@ -7,9 +7,8 @@
 //!   vmemmap        VMEMMAP + 64 * pfn                    the same file, where the memmap was placed
 //! ```
 //!
-//! The manager runs as it does in a kernel, at the speed of one: nothing is checked, and nothing is translated in
-//! software. What the fake machine of `hotmem::testing` finds (stale translations, accesses out of order) this one
-//! does not.
+//! The manager runs as in a kernel, at full speed: nothing is checked or translated in software. This machine does
+//! not find the faults that the fake machine of `hotmem::testing` finds (stale translations, accesses out of order).
 
 mod boot;
 mod machine;

@@ -13,8 +13,8 @@ thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Gives this thread the number of a CPU. Threads that run at the same time have different ones, as CPUs do, or share
-/// one and are slower.
+/// Gives this thread the number of a CPU. Threads that run at the same time have different numbers, as CPUs do;
+/// sharing one is slower.
 pub fn on_cpu(number: usize) {
     CPU.set(number);
 }
@@ -26,12 +26,12 @@ pub struct Hosted {
 }
 
 impl Hosted {
-    /// A machine with nothing mapped. A process has one at a time, for its windows are at fixed addresses.
+    /// A machine with nothing mapped. A process has one at a time, since its windows are at fixed addresses.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { map: ProcessMap::new(Windows::new()?) })
     }
 
-    /// What is mapped.
+    /// The mappings.
     pub(crate) fn map(&self) -> &ProcessMap {
         &self.map
     }
@@ -42,7 +42,7 @@ impl Sizes for Hosted {
     const SECTION_SHIFT: u32 = 27;
 }
 
-// SAFETY: the linear map of this process is at `LINEAR`, and the manager and `boot` alone change what is mapped there.
+// SAFETY: the linear map of this process is at `LINEAR`, and only the manager and `boot` change its mappings.
 unsafe impl PhysMem for Hosted {
     #[inline]
     fn linear_base(&self) -> VirtAddr {
@@ -50,7 +50,7 @@ unsafe impl PhysMem for Hosted {
     }
 }
 
-// SAFETY: the memmap's window is at `VMEMMAP`, a multiple of 64, and the manager alone maps it.
+// SAFETY: the memmap's window is at `VMEMMAP`, a multiple of 64, and only the manager maps it.
 unsafe impl Machine for Hosted {
     type Mapper = ProcessMap;
     type Nodes = NodeTable<2>;

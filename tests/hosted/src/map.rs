@@ -15,11 +15,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 
-/// Leaves by where they begin: a record of what was asked of the system, which has no way to ask back that is as
-/// quick. Their sizes are those that page tables could have.
+/// Leaves by their start: a record of the mappings requested from the system, since querying the system is slow.
+/// Their sizes are those that page tables could have.
 type Leaves = BTreeMap<u64, Translation>;
 
-/// What is mapped in both windows.
+/// The mappings in both windows.
 #[derive(Debug)]
 pub struct ProcessMap {
     windows: Windows,
@@ -66,8 +66,8 @@ fn leaf_bytes(mapping: &Mapping, done: u64) -> u64 {
     mapping.max_leaf.max(PAGE).min(aligned).min(fits)
 }
 
-// SAFETY: `map` and `unmap` return `Ok` only if the system did as asked, and the leaves are what they asked for. Nothing
-// else maps anything in the windows.
+// SAFETY: `map` and `unmap` return `Ok` only if the system did what they requested, and the leaves record those
+// requests. No other code maps anything in the windows.
 unsafe impl Mapper for ProcessMap {
     type Tlb = SystemTlb;
 
@@ -134,7 +134,7 @@ unsafe impl Mapper for ProcessMap {
 }
 
 impl ProcessMap {
-    /// Where `phys` is in the linear map, if it is mapped.
+    /// The address of `phys` in the linear map, if it is mapped.
     pub fn linear(&self, phys: PhysAddr) -> Option<VirtAddr> {
         let at = crate::windows::LINEAR.add(phys.get());
         self.translate(at).map(|_| at)

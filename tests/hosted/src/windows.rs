@@ -1,4 +1,4 @@
-//! The memory of the machine, and the two ranges of addresses where it can be mapped.
+//! The memory of the machine, and the two address ranges where it can be mapped.
 
 // UNSAFETY: system calls that change what is mapped at addresses that this module reserved.
 #![expect(unsafe_code)]
@@ -11,31 +11,31 @@ use std::ptr::with_exposed_provenance_mut;
 
 /// Bytes of the physical address space.
 pub(crate) const PHYS_BYTES: u64 = 8 << 30;
-/// Where physical address 0 is in the linear map: an address that a 64-bit Linux gives to nobody who does not ask for
-/// it, also under valgrind.
+/// The address of physical address 0 in the linear map: a 64-bit Linux uses this address only on request, also under
+/// valgrind.
 pub(crate) const LINEAR: VirtAddr = VirtAddr::new(0x4_0000_0000);
-/// Where the descriptor of pfn 0 is.
+/// The address of pfn 0's descriptor.
 pub(crate) const VMEMMAP: VirtAddr = VirtAddr::new(0x8_0000_0000);
 /// Bytes of the descriptors of all of it.
 const VMEMMAP_BYTES: u64 = PHYS_BYTES / 4096 * 64;
 
-/// The memory, and both windows, which this process has for this value alone.
+/// The memory, and both windows, which belong to this value alone in this process.
 #[derive(Debug)]
 pub(crate) struct Windows {
     memory: OwnedFd,
 }
 
 impl Windows {
-    /// Memory of zeros, of which nothing is mapped.
+    /// Zeroed memory, none of it mapped.
     ///
     /// # Errors
     ///
-    /// What the system says: there is no memory, or a window is in use, as by another machine of this process.
+    /// The error of the system: there is no memory, or a window is in use, as by another machine of this process.
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: the name is a string that ends with a zero.
         let raw = unsafe { libc::memfd_create(c"hotmem".as_ptr(), libc::MFD_CLOEXEC) };
         check(raw != -1)?;
-        // SAFETY: the system gave out the descriptor just now, to nobody else.
+        // SAFETY: the system has just created the descriptor, and no other code uses it.
         let memory = unsafe { OwnedFd::from_raw_fd(raw) };
         // SAFETY: a call that takes no pointers.
         check(unsafe { libc::ftruncate(memory.as_raw_fd(), PHYS_BYTES as libc::off_t) } == 0)?;
@@ -58,7 +58,7 @@ impl Windows {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub(crate) fn map(&self, range: VirtRange, phys: PhysAddr, writable: bool) -> io::Result<()> {
         let writes = if writable { libc::PROT_WRITE } else { 0 };
         let flags = libc::MAP_SHARED | libc::MAP_FIXED;
@@ -66,11 +66,11 @@ impl Windows {
         map_at(range.start(), range.len(), libc::PROT_READ | writes, flags, file, phys.get())
     }
 
-    /// Takes away what is mapped in `range`: an access there is a fault again.
+    /// Unmaps `range`: an access there faults again.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub(crate) fn unmap(range: VirtRange) -> io::Result<()> {
         reserve(range.start(), range.len(), libc::MAP_FIXED)
     }
@@ -91,8 +91,8 @@ fn reserve(at: VirtAddr, bytes: u64, fixed: i32) -> io::Result<()> {
 
 fn map_at(at: VirtAddr, bytes: u64, prot: i32, flags: i32, fd: i32, from: u64) -> io::Result<()> {
     let (at, from) = (pointer(at), from as libc::off_t);
-    // SAFETY: the addresses lie in a window, which no Rust object is in but what the manager keeps in memory that it
-    // mapped there itself; or are refused if anything is there (`MAP_FIXED_NOREPLACE`).
+    // SAFETY: the addresses lie in a window, where the only Rust objects are those that the manager keeps in memory
+    // which it mapped there itself; or the call is refused if anything is mapped (`MAP_FIXED_NOREPLACE`).
     let mapped = unsafe { libc::mmap(at, bytes as usize, prot, flags, fd, from) };
     check(mapped == at)
 }

@@ -12,13 +12,13 @@ use std::sync::atomic::Ordering;
 
 const MIB: u64 = 1 << 20;
 
-/// Whether this process may read `phys` in the linear map, as the system says and not the manager's map: a system call
-/// that is given an address without a translation fails, and does not end the process.
+/// Whether this process may read `phys` in the linear map, according to the system and not to the manager's map: a
+/// system call with an address without a translation fails, and does not end the process.
 fn is_readable(mm: &Mm<Hosted>, phys: PhysAddr) -> bool {
     let at = mm.machine().linear_base().add(phys.get());
     let byte = std::ptr::with_exposed_provenance(at.get() as usize);
     let Ok((_reader, writer)) = std::io::pipe() else { return false };
-    // SAFETY: the system reads a byte there, or answers `EFAULT`.
+    // SAFETY: the system reads a byte there, or returns `EFAULT`.
     unsafe { libc::write(writer.as_raw_fd(), byte, 1) == 1 }
 }
 
@@ -40,7 +40,7 @@ fn holds(pages: &Pages<'_, Hosted>) -> bool {
 }
 
 #[test]
-fn memory_comes_is_used_and_goes_and_then_the_mmu_has_no_translation() {
+fn memory_is_added_used_and_removed_and_then_the_mmu_has_no_translation() {
     let booted = boot().unwrap();
     let mm = &booted.mm;
     mm.verify().unwrap();
@@ -53,7 +53,7 @@ fn memory_comes_is_used_and_goes_and_then_the_mmu_has_no_translation() {
     let dimm = PhysRange::new(booted.window.start(), 512 * MIB).unwrap();
     for placement in Placement::ALL {
         assert!(!is_readable(mm, dimm.start()));
-        // SAFETY: the machine has memory there, which nothing uses.
+        // SAFETY: the machine has memory there, which is not in use.
         unsafe { mm.add(dimm, NodeId::ZERO, placement) }.unwrap();
         for id in mm.blocks_in(dimm) {
             mm.online(id, ZoneKind::Normal).unwrap();
@@ -61,7 +61,7 @@ fn memory_comes_is_used_and_goes_and_then_the_mmu_has_no_translation() {
         mm.verify().unwrap();
         let held: Vec<_> = (0..=9).map(|raw| mm.alloc(Order::new(raw).unwrap()).unwrap()).collect();
         assert!(held.iter().all(holds));
-        // The kernel takes added memory first.
+        // Kernel allocations prefer added memory.
         assert!(held.iter().all(|pages| dimm.contains(Hosted::address(pages.pfn()))));
         mm.verify().unwrap();
         drop(held);

@@ -22,7 +22,7 @@ impl<const SHIFT: u32> Shape for Arm64<SHIFT> {
     const PHYS_LIMIT: PhysAddr = Kernel::PHYS_LIMIT;
 }
 
-/// Where DIMMs are plugged.
+/// The address where DIMMs are plugged.
 const WINDOW: u64 = 4 * GIB;
 
 fn booted<const SHIFT: u32>() -> Bench<Arm64<SHIFT>> {
@@ -67,8 +67,8 @@ fn tables<const SHIFT: u32>(bytes: u64) -> Vec<u64> {
     tables_of(&booted::<SHIFT>(), range(WINDOW, bytes))
 }
 
-/// 4 KiB for each GiB of linear map; the memmap's table spans 64 GiB, and boot memory has it already.
-/// With larger pages one table of the linear map spans 64 GiB or 4 TiB and is there from boot.
+/// 4 KiB for each GiB of linear map; the memmap's table spans 64 GiB, and exists already for boot memory. With
+/// larger pages one table of the linear map spans 64 GiB or 4 TiB and exists from boot.
 #[test]
 fn a_range_costs_the_tables_that_its_span_needs() {
     assert_eq!(tables::<12>(GIB), [4 * KIB]);

@@ -1,7 +1,7 @@
-//! The acceptance tests AT1 to AT18: what the reviewers of the 2019 patch series worried about.
+//! The acceptance tests AT1 to AT18: the concerns of the reviewers of the 2019 patch series.
 //!
-//! Their numbers are those of 4 KiB pages, 64-byte descriptors and 128 MiB sections, so the machine
-//! here has these sizes, except where many orders of removal are tried. More of them are `scripts.rs`.
+//! Their numbers are those of 4 KiB pages, 64-byte descriptors and 128 MiB sections, so the machine here has these
+//! sizes, except where many orders of removal are tried. `scripts.rs` has more of them.
 
 use hotmem::geometry::Geometry;
 use hotmem::paging::Mapper;
@@ -19,7 +19,7 @@ const BLOCK: u64 = 128 * MIB;
 const PAGE: u64 = 4096;
 const DESCRIPTOR: u64 = 64;
 
-/// Frames that back the descriptors of `dimm`, as the page tables say.
+/// The frames that back the descriptors of `dimm`, from the page tables.
 fn memmap_frames<S: Shape>(bench: &Bench<S>, dimm: PhysRange) -> Vec<PhysRange> {
     let virt = bench.mm.memmap_virt(FakeMachine::<S>::pfns(dimm));
     let mut frames = Vec::new();
@@ -46,7 +46,7 @@ fn gigabyte(placement: Placement) -> (Bench<Real>, PhysRange, Vec<Fact>) {
     (bench, dimm, before)
 }
 
-/// Takes the range out again, and checks that nothing of it is left.
+/// Removes the range, and checks that it leaves no trace.
 fn leave<S: Shape>(bench: &Bench<S>, dimm: PhysRange, before: &[Fact]) {
     bench.remove(dimm);
     assert_same(before, &bench.snapshot());
@@ -94,7 +94,7 @@ fn at04_the_first_section_of_8_gib_per_range_is_all_memmap_and_still_online() {
     assert_eq!(managed[0], 0);
     assert!(managed[1..].iter().all(|&bytes| bytes == BLOCK), "{managed:?}");
 
-    // Every other page is in use: the block that is all memmap goes offline all the same.
+    // Every other page is in use: the block that is all memmap can still go offline.
     let block_order = Order::fitting(BLOCK / PAGE);
     while bench.alloc_movable_zone(block_order).is_some() {}
     bench.mm.offline(first).unwrap();
@@ -135,7 +135,7 @@ fn groups<S: Shape>(bench: &Bench<S>, dimm: PhysRange) -> Vec<Group> {
     heads.into_iter().filter_map(|head| bench.mm.group(head)).collect()
 }
 
-/// Each head counts as it did, each of its pages is memmap and answers with it.
+/// The counts of each head are unchanged; each of its pages is memmap, and has it as head.
 fn check_marks<S: Shape>(bench: &Bench<S>, groups: &[Group]) {
     assert!(!groups.is_empty());
     for group in groups {
@@ -288,7 +288,7 @@ fn at16_the_memmap_of_a_node_is_on_that_node() {
 }
 
 #[test]
-fn at17_two_device_ranges_are_taken_apart_in_turns() {
+fn at17_two_device_ranges_go_offline_block_by_block_in_turns() {
     let bench = real(256 * MIB, BLOCK, 64 * GIB);
     let before = bench.snapshot();
     let low = range(REAL_WINDOW, GIB);
@@ -302,7 +302,7 @@ fn at17_two_device_ranges_are_taken_apart_in_turns() {
         let one = bench.snapshot();
         bench.add(high, Placement::PerRange);
         bench.online(both);
-        // Offline block by block, one of each range in turn; no piece can go, whatever was tried.
+        // Offline block by block, one of each range in turn; no part can be removed at any point.
         for (a, b) in bench.blocks(first).into_iter().zip(bench.blocks(second)) {
             for id in [a, b] {
                 bench.offline(block_range(&bench, id));
@@ -311,7 +311,7 @@ fn at17_two_device_ranges_are_taken_apart_in_turns() {
                 bench.check();
             }
         }
-        // A range that ends inside the other's is no better.
+        // A range that ends inside the other is refused, too.
         let across = range(REAL_WINDOW, GIB + BLOCK);
         assert!(matches!(bench.mm.remove(across), Err(RemoveError::SplitsGroup { .. })));
         bench.remove(first);
@@ -340,14 +340,14 @@ fn at18_a_failure_in_any_section_of_an_add_leaves_nothing_behind() {
         let add = || bench.mm.hot_add(dimm, NodeId::default(), placement);
         let remove = |_| _ = bench.remove(dimm);
         let (_, failures) = fail_each_allocation(&bench, add, remove);
-        // Tables of the linear map and of the memmap, for Boot each section's memmap too.
+        // Tables of the linear map and of the memmap; for Boot also the memmap of each section.
         assert!(failures >= 16, "{placement}: {failures} allocations");
         leave(&bench, dimm, &before);
     }
 }
 
 #[test]
-fn at18_memory_of_a_failed_add_can_be_pulled_out() {
+fn at18_memory_of_a_failed_add_can_be_unplugged() {
     let bench = tiny(MIB);
     let dimm = range(TINY_WINDOW, 32 * MIB);
     let before = bench.snapshot();
@@ -361,7 +361,7 @@ fn at18_memory_of_a_failed_add_can_be_pulled_out() {
 }
 
 #[test]
-fn at03_a_block_with_a_page_in_use_stays_while_its_neighbours_go() {
+fn at03_a_block_with_a_page_in_use_stays_while_its_neighbours_are_removed() {
     let bench: Bench<Tiny> = tiny(MIB);
     let before = bench.snapshot();
     let dimm = range(TINY_WINDOW, 4 * MIB);

@@ -1,4 +1,4 @@
-//! AT5: the flags of the patch series are a hint; what cannot be honoured costs one warning.
+//! AT5: the flags of the patch series are a hint; flags that cannot be honoured cost one warning.
 //!
 //! A suite of its own because it sets the process's logger.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
@@ -35,16 +35,16 @@ impl log::Log for Warnings {
     fn flush(&self) {}
 }
 
-/// Takes the range out again, and checks that nothing of it is left.
+/// Removes the range, and checks that it leaves no trace.
 fn leave(bench: &Bench<Real>, dimm: PhysRange, before: &[Fact]) {
     bench.remove(dimm);
     assert_same(before, &bench.snapshot());
     bench.unplug(dimm);
 }
 
-/// Adds with `flags`, which the machine cannot honour; the warning that was logged, the only one.
+/// Adds with `flags`, which the machine cannot honour; returns the warning that was logged, the only one.
 fn warning_of(bench: &Bench<Real>, flags: MhpFlags) -> String {
-    // Another test may have set it already: it is the same one.
+    // Another test may have set it already: it is the same logger.
     let _ = log::set_logger(&Warnings);
     log::set_max_level(log::LevelFilter::Trace);
     WARNINGS.take();
@@ -94,7 +94,7 @@ fn at05_a_machine_without_self_hosting_drops_any_flag_with_one_warning() {
 }
 
 #[test]
-fn at05_flags_that_make_sense_are_honoured_without_a_warning() {
+fn at05_valid_flags_are_honoured_without_a_warning() {
     let _ = log::set_logger(&Warnings);
     log::set_max_level(log::LevelFilter::Trace);
     let bench = real(256 * MIB, BLOCK, 64 * GIB);

@@ -9,7 +9,7 @@ use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
 const PAGE: u64 = 4096;
 
-/// A PC's memory: a hole below 1 MiB, and an end that is on no boundary.
+/// A PC's memory: a hole below 1 MiB, and an unaligned end.
 fn pc<S: Shape>(block: u64) -> Bench<S> {
     let ram = vec![(0, 0x9_f000, 0), (MIB, 31 * MIB + 0x3000, 0)];
     Bench::new(&Setup { ram, block, window: (TINY_WINDOW, 64 * MIB), kernelcore: None })
@@ -73,10 +73,10 @@ fn ram_in_many_pieces_on_odd_pages_is_counted_to_the_page() {
 }
 
 #[test]
-fn a_hole_is_a_hole_and_a_part_without_ram_is_nothing() {
+fn a_hole_has_a_descriptor_and_a_subsection_without_ram_has_none() {
     let bench = pc::<Tiny>(4 * MIB);
     let state = |pfn| bench.mm.page_info(Pfn::new(pfn)).and_then(|info| info.state);
-    // 0x9f000 shares its part (four pages) with RAM; 0xa0000 does not.
+    // 0x9f000 shares its subsection (four pages) with RAM; 0xa0000 does not.
     assert_eq!(state(0x9f), Some(PageState::Hole));
     assert_eq!(state(0xa0), None);
     assert_eq!(state(0xff), None);
@@ -167,9 +167,9 @@ fn nodes_are_counted_apart<S: Shape>() {
     assert_eq!(zones, [(0, 8 * MIB), (3, 24 * MIB)]);
 }
 
-/// A record holds sections of eight times 64 KiB: holes, ends and nodes inside of one.
+/// A record holds sections of eight times 64 KiB: holes, ends and nodes inside one record.
 #[test]
-fn sections_that_share_a_record_are_counted_each_for_itself() {
+fn sections_that_share_a_record_are_counted_separately() {
     let kib = 1024;
     let ram = [(0, 8 * MIB), (8 * MIB + 128 * kib, 64 * kib), (8 * MIB + 320 * kib, 100 * kib)];
     for nodes in [[0, 0, 0], [0, 1, 2]] {
@@ -189,7 +189,8 @@ fn sections_that_share_a_record_are_counted_each_for_itself() {
 
 #[test]
 fn ram_without_an_aligned_run_for_the_memmap_of_a_section_is_refused_by_name() {
-    // A section's memmap is four pages, aligned: of each run of seven only three pages beside the boundary.
+    // A section's memmap is four aligned pages: in some runs of seven pages only three are on one side of the
+    // boundary.
     for (run, fits) in [(7, true), (3, false)] {
         let ram: Vec<_> = (0..100).map(|n| range((n * 8 + 1) * PAGE, run * PAGE)).collect();
         let tables = range(16 * MIB, 4 * PAGE);

@@ -1,4 +1,4 @@
-//! A range that was added in one piece, converted so that any block of it can go.
+//! A range that was added in one piece, converted so that each block can be removed alone.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -21,7 +21,7 @@ fn dimm(blocks: u64) -> PhysRange {
     range(TINY_WINDOW, blocks * MIB)
 }
 
-/// A DEVICE range of `blocks` blocks, those that `online` picks online.
+/// A DEVICE range of `blocks` blocks, of which `online` selects those to bring online.
 fn rig(blocks: u64, online: impl Fn(usize) -> Option<ZoneKind>) -> Bench<Tiny> {
     rig_of(blocks, online)
 }
@@ -44,7 +44,7 @@ fn movable(_: usize) -> Option<ZoneKind> {
     Some(ZoneKind::Movable)
 }
 
-/// Each block has its own memmap at its head, and says so.
+/// Checks that each block has its own memmap at its head, and reports it.
 #[track_caller]
 fn check_converted<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
     bench.check();
@@ -61,7 +61,7 @@ fn check_converted<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
     }
 }
 
-/// Takes every block offline and out, in a random order.
+/// Takes every block offline and removes it, in a random order.
 fn dismantle<S: Shape>(bench: &Bench<S>, dimm: PhysRange, seed: u64) {
     let mut random = Random::new(seed);
     let mut blocks = bench.blocks(dimm);
@@ -75,7 +75,7 @@ fn dismantle<S: Shape>(bench: &Bench<S>, dimm: PhysRange, seed: u64) {
 }
 
 #[test]
-fn at01_any_block_of_a_converted_device_range_can_go_in_any_order() {
+fn at01_the_blocks_of_a_converted_device_range_can_be_removed_in_any_order() {
     any_block_can_go::<Tiny>();
     any_block_can_go::<TinyShared>();
 }
@@ -100,7 +100,7 @@ fn any_block_can_go<S: Shape>() {
 }
 
 #[test]
-fn at02_without_a_conversion_the_refusal_stays() {
+fn at02_without_a_conversion_the_removal_of_a_part_is_refused() {
     let bench = rig(4, |_| None);
     let last = range(TINY_WINDOW + 3 * MIB, MIB);
     assert!(matches!(bench.mm.remove(last), Err(RemoveError::SplitsGroup { .. })));
@@ -109,7 +109,7 @@ fn at02_without_a_conversion_the_refusal_stays() {
 }
 
 #[test]
-fn a_converted_range_is_as_one_that_was_added_block_by_block() {
+fn a_converted_range_equals_one_that_was_added_block_by_block() {
     is_as_added_block_by_block::<Tiny>();
     is_as_added_block_by_block::<TinyShared>();
 }
@@ -144,7 +144,7 @@ fn is_as_added_block_by_block<S: Shape>() {
 }
 
 #[test]
-fn what_lies_at_the_heads_moves_away_with_its_content() {
+fn pages_at_the_heads_are_migrated_with_their_content() {
     contents_move_away::<Tiny>();
     contents_move_away::<TinyShared>();
 }
@@ -206,12 +206,12 @@ fn a_bad_page_whose_place_is_unknown_keeps_the_range_whole() {
         assert_same(&before, &bench.snapshot());
         bench.check();
     };
-    // It holds descriptors, and would have been given to the allocator.
+    // It holds descriptors, and must not become a free page.
     refused(rig(4, movable), TINY_WINDOW + 9 * 4096, 0);
-    // It lies at the head of an offline block, and would have been given descriptors.
+    // It lies at the head of an offline block, and must not hold descriptors.
     refused(rig(4, |_| None), TINY_WINDOW + 2 * MIB + 4096, 2);
 
-    // One that the allocator had is known, and does not prevent it.
+    // The allocator knows a bad page that was free, and such a page does not prevent the conversion.
     let bench = rig(4, movable);
     bench.mm.poison(Pfn::new((TINY_WINDOW + 3 * MIB) / 4096 + 77)).unwrap();
     bench.mm.convert(dimm(4)).unwrap();
@@ -220,11 +220,11 @@ fn a_bad_page_whose_place_is_unknown_keeps_the_range_whole() {
 }
 
 #[test]
-fn without_room_for_what_lies_at_a_head_nothing_is_converted() {
+fn without_room_for_the_pages_at_a_head_nothing_is_converted() {
     let bench = rig(3, movable);
     let holder = Holder::register(&bench);
     while holder.take(&bench, Order::ZERO).is_some() {}
-    // Moves may use what new movable allocations leave free; the kernel takes it.
+    // Migration may use the pages that new movable allocations leave free; the kernel allocates them.
     while bench.mm.take_pages(Order::ZERO).is_ok() {}
     let before = bench.snapshot();
     let refused = bench.mm.convert(dimm(3)).unwrap_err();
@@ -267,7 +267,7 @@ fn a_conversion_takes_no_memory() {
 }
 
 #[test]
-fn real_sizes_convert_too_and_the_first_block_gets_its_pages_back() {
+fn a_range_of_real_size_is_converted_and_the_first_block_gets_its_pages_back() {
     let bench = real(512 * MIB, 128 * MIB, 16 * GIB);
     let before = bench.snapshot();
     let dimm = range(REAL_WINDOW, 9 * GIB);
@@ -289,7 +289,7 @@ fn real_sizes_convert_too_and_the_first_block_gets_its_pages_back() {
 
 /// Pages of 64 KiB and memory blocks of 256 MiB: the memmap of a block is four pages.
 #[test]
-fn lmbs_of_64_kib_pages_convert_too() {
+fn lmbs_of_64_kib_pages_are_converted() {
     let block = 256 * MIB;
     let ram = vec![(0, 512 * MIB, 0)];
     let window = (REAL_WINDOW, 16 * GIB);
@@ -315,7 +315,7 @@ fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
     let holder = Holder::register(&bench);
     let handles: Vec<_> =
         (0..900).filter_map(|_| holder.take_in_zone(&bench, Order::ZERO)).collect();
-    // These do not move: they lie at no head.
+    // These do not move: they are at no head.
     let still: Vec<_> = handles
         .iter()
         .filter_map(|&handle| holder.at(handle))
@@ -363,7 +363,7 @@ fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
     });
     bench.mm.machine().mmu().yield_often(false);
     check_converted(&bench, dimm(12));
-    // What was counted in the descriptors while they moved is all there.
+    // Counts made in the descriptors while they moved are complete.
     for (&pfn, count) in &counts {
         let counted = count.load(Ordering::Relaxed) << 40;
         let taken = |tag: &Tag| tag.set(tag.get().unwrap().wrapping_sub(counted));

@@ -1,4 +1,4 @@
-//! What a crash dump takes: descriptors always, content only where there is some that may be read.
+//! The pages that a crash dump saves: descriptors always, contents only of pages that may be read.
 
 use hotmem::testing::{Bench, Setup, Tiny, range};
 use hotmem::{BlockId, Content, DumpRun, Order, Owner, Pfn, PfnRange, Piece, Placement, TakeList};

@@ -1,4 +1,4 @@
-//! What `explain` foretells is what happens, if no page is allocated or freed in between.
+//! `explain` predicts the outcome of an operation, if no page is allocated or freed in between.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
@@ -40,8 +40,8 @@ fn rig(seed: u64) -> Rig {
 }
 
 impl Rig {
-    /// Fills memory to a random degree, with extents of random sizes, and makes holes in it.
-    /// At most about `room` pages stay free.
+    /// Fills memory to a random degree, with extents of random sizes, and frees some of them. At most about `room`
+    /// pages stay free.
     fn fill(&mut self, room: u64) {
         let mut handles = Vec::new();
         let largest = self.random.below(7);
@@ -85,7 +85,7 @@ impl Rig {
         self.bench.check();
     }
 
-    /// Takes a block offline, and compares with what was foretold.
+    /// Takes a block offline, and compares the outcome with the prediction.
     fn offline_as_foretold(&self, id: BlockId) {
         let foretold = self.bench.mm.explain_offline(id);
         let moves = self.holder.moves();
@@ -116,7 +116,7 @@ impl Rig {
 }
 
 #[test]
-fn e23_each_offline_comes_out_as_foretold() {
+fn e23_each_offline_has_the_predicted_outcome() {
     let (mut now, mut moved, mut held, mut full) = (0, 0, 0, 0);
     for seed in 0..60 {
         let mut rig = rig(seed);
@@ -136,7 +136,7 @@ fn e23_each_offline_comes_out_as_foretold() {
 }
 
 #[test]
-fn e23_the_removal_of_several_blocks_comes_out_as_foretold() {
+fn e23_the_removal_of_several_blocks_has_the_predicted_outcome() {
     let (mut can, mut cannot) = (0, 0);
     for seed in 1000..1400 {
         let mut rig = rig(seed);
@@ -164,7 +164,7 @@ fn e23_the_removal_of_several_blocks_comes_out_as_foretold() {
 }
 
 #[test]
-fn what_can_never_be_removed_is_said_by_the_reason_that_a_remove_gives() {
+fn explain_gives_the_reason_of_a_remove_for_memory_that_can_never_be_removed() {
     let rig = rig(3);
     let explain = |range| rig.bench.mm.explain_remove(range);
     let blocked = |error| Removability::Blocked(Obstacle::Range(error));
@@ -182,7 +182,7 @@ fn what_can_never_be_removed_is_said_by_the_reason_that_a_remove_gives() {
 }
 
 #[test]
-fn e16_a_bad_free_page_is_not_allocated_and_its_block_goes_but_does_not_come_back() {
+fn e16_a_bad_free_page_is_not_allocated_and_its_block_stays_offline_once_it_is() {
     let rig = rig(11);
     let id = rig.bench.blocks(rig.dimm)[2];
     let pfn = rig.bench.mm.block(id).unwrap().pfns.end.add(1_u64.wrapping_neg());
@@ -206,7 +206,7 @@ fn e16_a_bad_free_page_is_not_allocated_and_its_block_goes_but_does_not_come_bac
 }
 
 #[test]
-fn e16_a_bad_page_in_use_moves_first_and_the_rest_of_its_extent_is_free() {
+fn e16_a_bad_page_in_use_is_migrated_first_and_the_rest_of_its_extent_is_free() {
     let rig = rig(12);
     let order = Order::new(4).unwrap();
     let handle = rig.holder.take(&rig.bench, order).unwrap();
@@ -220,7 +220,7 @@ fn e16_a_bad_page_in_use_moves_first_and_the_rest_of_its_extent_is_free() {
 }
 
 #[test]
-fn e16_a_bad_page_that_stays_is_refused_and_named() {
+fn e16_a_bad_page_that_cannot_be_migrated_is_refused_and_named() {
     let rig = rig(13);
     let kernel = rig.bench.mm.take_pages(Order::new(2).unwrap()).unwrap();
     let before = rig.bench.snapshot();
@@ -250,7 +250,7 @@ fn e16_bad_descriptors_mark_their_block_and_the_one_they_describe() {
 }
 
 #[test]
-fn at_most_the_stated_steps_whatever_the_owners_do() {
+fn an_offline_takes_at_most_the_stated_steps_with_any_owners() {
     for seed in 0..20 {
         let mut rig = rig(seed);
         rig.fill(64);

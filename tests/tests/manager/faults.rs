@@ -1,7 +1,7 @@
 //! The n-th allocation fails, for every n until a whole run meets no fault: invariant 7 holds after each.
 //!
-//! Just before an allocation fails the fake machine caches every translation there is, so an undo
-//! that forgets a flush leaves a stale entry behind, which the check after it finds.
+//! Just before an allocation fails the fake machine caches every translation, so an undo without a needed flush
+//! leaves a stale entry, which the check after it finds.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -15,7 +15,7 @@ use hotmem_tests::memory::{
     tiny_without_reserve,
 };
 
-/// Fails each allocation of adding `dimm`, then adds and removes it; how many failed.
+/// Fails each allocation of adding `dimm`, then adds and removes it; returns how many failed.
 fn fail_each<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Placement) -> u64 {
     let before = bench.snapshot();
     let add = || bench.mm.hot_add(dimm, NodeId::default(), placement);
@@ -88,7 +88,7 @@ fn the_allocation_of_either_section_node_may_fail() {
     }
 }
 
-/// Takes what boot memory has free and gives back single pages, no two of them neighbours.
+/// Allocates all free boot memory and frees single pages, no two of them adjacent.
 fn fragment<S: Shape>(bench: &Bench<S>) -> Vec<Pfn> {
     let one = || bench.mm.take_pages(Order::ZERO).ok();
     let all: Vec<_> = std::iter::from_fn(one).collect();
@@ -106,21 +106,21 @@ fn any_allocation_of_a_boot_memmap_in_single_pages_may_fail() {
         bench.plug(dimm);
         let held = fragment(&bench);
         let failures = fail_each(&bench, dimm, Placement::Boot);
-        // For each section the extent that is not there, then four pages; and the tables.
+        // For each section the failed attempt to allocate one extent, then four pages; and the tables.
         assert!(failures >= 20 * 5, "only {failures} allocations");
         held.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
     }
 }
 
 #[test]
-fn a_boot_memmap_is_put_together_from_single_pages_of_real_memory() {
+fn a_boot_memmap_is_made_of_single_pages_of_real_memory() {
     let bench = real(64 * MIB, 128 * MIB, 64 * GIB);
     let held = fragment(&bench);
     let before = bench.snapshot();
     let dimm = range(REAL_WINDOW, 128 * MIB);
     bench.plug(dimm);
     let add = || bench.mm.hot_add(dimm, NodeId::default(), Placement::Boot);
-    // Not each of its 512 pages: one of every 37 fails, and the last.
+    // Not each of its 512 pages: every 37th allocation fails, and the last.
     let plan = bench.mm.machine().plan();
     for failing in (1..=512).step_by(37).chain([513]) {
         plan.arm(failing);
@@ -142,7 +142,7 @@ fn a_boot_memmap_is_put_together_from_single_pages_of_real_memory() {
 }
 
 #[test]
-fn memory_running_out_in_earnest_leaves_nothing_behind_either() {
+fn an_add_that_runs_out_of_memory_leaves_nothing_behind() {
     let bench = tiny_without_reserve(MIB);
     let dimm = range(TINY_WINDOW, 32 * MIB);
     bench.plug(dimm);
@@ -183,7 +183,7 @@ fn online_offline_and_remove_allocate_nothing() {
     }
 }
 
-/// An operation that moves what is in use, and whether it failed for want of room.
+/// An operation that migrates pages in use, and whether it failed for lack of memory.
 type Moves = fn(&Bench<Tiny>) -> Result<(), bool>;
 
 const MOVES: [(&str, Moves); 5] = [
@@ -234,7 +234,7 @@ fn half_full() -> (Bench<Tiny>, &'static Holder<Tiny>) {
     (bench, holder)
 }
 
-/// What an operation that failed leaves as it was, though what had moved stays where it went.
+/// The facts that an operation that failed must not change; migrated pages stay where they are.
 fn outline(bench: &Bench<Tiny>) -> impl PartialEq + std::fmt::Debug + use<> {
     let blocks = bench.mm.blocks();
     let blocks = blocks.map(|b| (b.id, b.state, b.placement, b.taken, b.poisoned));
@@ -242,7 +242,7 @@ fn outline(bench: &Bench<Tiny>) -> impl PartialEq + std::fmt::Debug + use<> {
 }
 
 #[test]
-fn any_allocation_of_what_moves_may_fail_and_nothing_is_lost() {
+fn any_allocation_of_a_migration_may_fail_and_nothing_is_lost() {
     for (name, operation) in MOVES {
         for failing in 1.. {
             let (bench, holder) = half_full();
@@ -269,7 +269,7 @@ fn any_allocation_of_what_moves_may_fail_and_nothing_is_lost() {
 }
 
 #[test]
-fn memory_is_taken_and_given_back_without_an_allocation_where_nothing_moves() {
+fn memory_is_taken_and_released_without_an_allocation_if_nothing_is_migrated() {
     let ram = vec![(0, 16 * MIB, 0)];
     let setup = Setup { ram, block: MIB, window: (TINY_WINDOW, 0), kernelcore: Some(8 * MIB) };
     let bench = Bench::<Tiny>::new(&setup);

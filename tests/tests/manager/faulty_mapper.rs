@@ -1,6 +1,6 @@
-//! A mapper of the kernel's own that breaks its word: no operation goes on as if it had not.
+//! A mapper of the kernel that returns errors: no operation continues as if the call had succeeded.
 
-// UNSAFETY: passes on the promises of the fake machine.
+// UNSAFETY: passes on the guarantees of the fake machine.
 #![expect(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -25,7 +25,7 @@ struct Faulty {
     inner: Inner,
     calls: AtomicU64,
     fails_at: AtomicU64,
-    /// Whether it uses leaves as large as fit, whatever it is told.
+    /// Whether it uses leaves as large as fit, and ignores the limit it is given.
     large: AtomicBool,
 }
 
@@ -46,7 +46,7 @@ impl Faulty {
     }
 }
 
-// SAFETY: what it does not refuse, the fake machine's tables do.
+// SAFETY: the fake machine's tables do everything that the mapper does not refuse.
 unsafe impl Mapper for Faulty {
     type Tlb = <<Inner as Machine>::Mapper as Mapper>::Tlb;
 
@@ -96,7 +96,7 @@ impl Sizes for Faulty {
     const SECTION_SHIFT: u32 = Inner::SECTION_SHIFT;
 }
 
-// SAFETY: every promise is the fake machine's own.
+// SAFETY: every guarantee is the fake machine's own.
 unsafe impl PhysMem for Faulty {
     fn linear_base(&self) -> VirtAddr {
         self.inner.linear_base()
@@ -107,7 +107,7 @@ unsafe impl PhysMem for Faulty {
     }
 }
 
-// SAFETY: every promise is the fake machine's own.
+// SAFETY: every guarantee is the fake machine's own.
 unsafe impl Machine for Faulty {
     type Mapper = Self;
     type Nodes = NodeTable<1>;
@@ -159,13 +159,13 @@ fn boot_with_fault(nth: u64) -> (Mm<Faulty>, Result<(), BootError>) {
         window: &[range(TINY_WINDOW, 64 * MIB)],
         kernelcore: Some(8 * MIB),
     };
-    // SAFETY: nothing uses fake RAM but the manager under test.
+    // SAFETY: only the manager under test uses fake RAM.
     let booted = unsafe { mm.boot(&memory, &mut early) };
     (mm, booted)
 }
 
 fn add(mm: &Mm<Faulty>, range: PhysRange, placement: Placement) -> Result<Added, AddError> {
-    // SAFETY: nothing uses fake RAM but the manager under test.
+    // SAFETY: only the manager under test uses fake RAM.
     unsafe { mm.add(range, NodeId::ZERO, placement) }
 }
 
@@ -180,8 +180,8 @@ fn facts(mm: &Mm<Faulty>) -> Vec<Fact> {
     facts
 }
 
-/// Lets `operation` run with its first call of the mapper failing, then its second, and so on, until one
-/// is done without a fault. After each failure all is as before.
+/// Runs `operation` with its first call of the mapper failing, then its second, and so on, until it succeeds without
+/// a fault. After each failure the facts are unchanged.
 fn fail_each_call<T, E>(mm: &Mm<Faulty>, operation: impl Fn() -> Result<T, E>) -> u64 {
     let before = facts(mm);
     let mut failing = 1;
@@ -236,7 +236,7 @@ fn boot_fails_by_name_at_each_call_that_the_mapper_refuses() {
 }
 
 #[test]
-fn memory_that_the_mapper_keeps_or_does_not_take_back_stays_where_it_was() {
+fn memory_that_the_mapper_does_not_unmap_or_map_again_stays_where_it_was() {
     let mm = boot();
     let booted = facts(&mm);
     let list = hotmem::TakeList::parse("0:9-11").unwrap();
@@ -245,7 +245,7 @@ fn memory_that_the_mapper_keeps_or_does_not_take_back_stays_where_it_was() {
     }
     let offline = facts(&mm);
     assert_eq!(fail_each_call(&mm, || mm.take(list.pieces())), 3);
-    // By size too, out of the middle of what the allocator has; and all of it is given back, or nothing.
+    // By size too, from the middle of the allocator's memory; either all of it is freed, or none.
     assert_eq!(fail_each_call(&mm, || mm.take_contig(NodeId::ZERO, 2 * MIB)), 2);
     let bad = Pfn::new(10 * MIB / 4096);
     mm.poison(bad).unwrap();
@@ -287,7 +287,7 @@ fn a_conversion_that_the_mapper_stops_leaves_each_block_with_all_its_descriptors
                 let expected = if id > at { Placement::PerBlock } else { Placement::PerRange };
                 assert_eq!(placement, expected, "{id} of {stopped}");
             }
-            // The rest is one range, that can still be converted; and all of it can go.
+            // The rest is one range, which can still be converted; and all of it can be removed.
             let rest = range(TINY_WINDOW, (at.get() - first + 1) * MIB);
             assert_eq!(mm.convert(rest), Ok(at.get() - first + 1));
             check(&mm);

@@ -1,12 +1,12 @@
-//! Every path that takes a translation away flushes it: with one flush less, one of these fails.
+//! Every path that removes a translation flushes it: with one flush less, one of these tests fails.
 //!
 //! ```text
-//!   map ... MMU caches all of it ... operation takes it away -> flush -> nothing stale -> memory is free
+//!   map ... MMU caches all of it ... operation unmaps -> flush -> nothing stale -> memory is free
 //! ```
 //!
-//! Each path stands in [`PATHS`] with what happens before the operation. The MMU then caches whatever it
-//! can, the operation runs, and nothing stale may be left. With flushes switched off the detector must
-//! trip on every path: otherwise it would be blind there.
+//! [`PATHS`] lists each path with the steps before the operation. The MMU then caches every translation, the
+//! operation runs, and no stale entry may remain. With flushes switched off the detector must trip on every path:
+//! otherwise it would miss a flush there.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,12 +17,12 @@ use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, real, tiny_without_reserve,
 };
 
-/// A path through an operation that takes translations away.
+/// A path through an operation that removes translations.
 struct Path {
     name: &'static str,
     /// Memory that is plugged, in MiB.
     size: u64,
-    /// What happens before the operation.
+    /// The steps before the operation.
     before: fn(&Bench<Tiny>, PhysRange),
     /// The operation.
     operation: fn(&Bench<Tiny>, PhysRange),
@@ -75,7 +75,7 @@ fn add_boot(bench: &Bench<Tiny>, dimm: PhysRange) {
     bench.add(dimm, Placement::Boot);
 }
 
-/// Leaves boot memory without two free pages that are neighbours.
+/// Leaves boot memory without two adjacent free pages.
 fn fragment(bench: &Bench<Tiny>, _: PhysRange) {
     let one = || bench.mm.take_pages(Order::ZERO).ok();
     let all: Vec<_> = std::iter::from_fn(one).collect();
@@ -106,12 +106,12 @@ fn fail(bench: &Bench<Tiny>, dimm: PhysRange, placement: Placement, nth: u64) {
     assert!(result.is_err(), "allocation {nth} was not needed");
 }
 
-/// The second table of the linear map fails: the leaves in the first are taken back.
+/// The second table of the linear map fails: the leaves in the first are unmapped again.
 fn fail_linear(bench: &Bench<Tiny>, dimm: PhysRange) {
     fail(bench, dimm, Placement::PerRange, 2);
 }
 
-/// The linear map takes one table; then the memmap's first fails, and none is mapped.
+/// The linear map needs one table; then the memmap's first fails, and none is mapped.
 fn fail_first_memmap(bench: &Bench<Tiny>, dimm: PhysRange) {
     fail(bench, dimm, Placement::PerBlock, 2);
 }
@@ -121,8 +121,8 @@ fn fail_later_memmap(bench: &Bench<Tiny>, dimm: PhysRange) {
     fail(bench, dimm, Placement::PerBlock, 4);
 }
 
-/// Among single pages: the third page of the second section's memmap fails, after a table of the
-/// linear map, two of the memmap, and for each section a try for one extent.
+/// Among single pages: the third page of the second section's memmap fails, after a table of the linear map, two of
+/// the memmap, and for each section an attempt to allocate one extent.
 fn fail_boot_memmap(bench: &Bench<Tiny>, dimm: PhysRange) {
     fail(bench, dimm, Placement::Boot, 12);
 }
@@ -134,7 +134,7 @@ fn path(name: &str) -> &'static Path {
 /// The CPUs of the machine, each with caches of its own.
 const CPUS: usize = 3;
 
-/// Walks a path, and fails if anything stale is left on any CPU, or anything differs from before.
+/// Runs a path, and fails if a stale entry remains on any CPU, or any fact has changed.
 fn walk(name: &str) {
     let path = path(name);
     let bench = tiny_without_reserve(MIB);
@@ -154,14 +154,14 @@ fn walk(name: &str) {
         if bench.mm.blocks().any(|block| !block.boot) {
             bench.remove(range(dimm.start().get(), dimm.len() - MIB));
         }
-        // What the system lent is back, each table that was detached included.
+        // All memory of the system is free again, including each table that was detached.
         assert_eq!(bench.mm.stats().system_pages, 0);
         if !name.ends_with("of single pages") {
             assert_same(&booted, &bench.snapshot());
         }
     }
     bench.unplug(dimm);
-    // What was unplugged comes back as other memory at the same place.
+    // Other memory is plugged at the place of the unplugged memory.
     bench.plug(dimm);
     bench.add(dimm, Placement::PerRange);
     bench.online(dimm);

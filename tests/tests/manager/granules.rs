@@ -1,5 +1,5 @@
-//! Pages of 16 KiB: the memmap of a section is 32 pages of a part's 128, so that what the allocator
-//! may have shares its parts with what it never may, in boot memory and in added memory.
+//! Pages of 16 KiB: the memmap of a section is 32 pages of a subsection's 128, so that allocatable pages share
+//! subsections with pages that never are, in boot memory and in added memory.
 
 use hotmem::geometry::Geometry;
 use hotmem::testing::{Bench, FakeMachine, Granule16, Setup, range};
@@ -15,9 +15,9 @@ const PAGE: u64 = 16 * KIB;
 /// Bytes of a section, and pages of its memmap.
 const SECTION: u64 = 128 * MIB;
 const MEMMAP: u64 = 32;
-/// Pages of a part of a section.
+/// Pages of a subsection of a section.
 const PART: u64 = 128;
-/// Where DIMMs are plugged.
+/// The address where DIMMs are plugged.
 const WINDOW: u64 = GIB;
 
 fn booted(ram: u64, block: u64, window: u64) -> Bench<Granule16> {
@@ -25,13 +25,13 @@ fn booted(ram: u64, block: u64, window: u64) -> Bench<Granule16> {
     Bench::new(&Setup { ram, block, window: (WINDOW, window), kernelcore: None })
 }
 
-/// Takes every page that `next` has.
+/// Allocates pages from `next` until it returns none.
 fn take_all(next: impl FnMut() -> Option<Pfn>) -> Vec<Pfn> {
     let mut pages: Vec<_> = std::iter::from_fn(next).collect();
     let taken = pages.len();
     pages.sort();
     pages.dedup();
-    assert_eq!(pages.len(), taken, "a page was handed out twice");
+    assert_eq!(pages.len(), taken, "a page was allocated twice");
     pages
 }
 
@@ -67,12 +67,12 @@ fn boot_memory_of_any_size_is_described_and_counted_to_the_page() {
 }
 
 #[test]
-fn boot_memory_of_any_size_is_handed_out_once_and_comes_back() {
+fn boot_memory_of_any_size_is_allocated_once_and_can_be_freed() {
     for mib in [128, 129, 200, 257, 300, 385] {
         let bench = booted(mib * MIB, SECTION, 4 * GIB);
         let before = bench.snapshot();
         let free = bench.mm.stats().pages.free;
-        // Page by page: each part that memmap and free pages share is initialised on the way.
+        // Page by page: this initialises each subsection that memmap and free pages share.
         let pages = take_all(|| bench.mm.take_pages(Order::ZERO).ok());
         assert_eq!(pages.len() as u64, free, "{mib} MiB");
         assert!(pages.iter().all(|pfn| pfn.get() < mib * MIB / PAGE));
@@ -82,7 +82,7 @@ fn boot_memory_of_any_size_is_handed_out_once_and_comes_back() {
     }
 }
 
-/// Online: every usable page is handed out, and no memmap page is.
+/// Online: every usable page is allocated, and no memmap page is.
 fn use_every_page(bench: &Bench<Granule16>, dimm: PhysRange) {
     let blocks: Vec<_> = bench.blocks(dimm).iter().filter_map(|&id| bench.mm.block(id)).collect();
     let managed: u64 = blocks.iter().map(|block| block.counts.managed).sum();
@@ -128,8 +128,8 @@ fn live(bench: &Bench<Granule16>, dimm: PhysRange, placement: Placement, sequenc
 }
 
 #[test]
-fn blocks_of_16_kib_pages_live_and_go_in_every_order() {
-    // With memmaps of 32, 64, 96 and 128 pages: a part of 128 is shared, or filled to the last page.
+fn blocks_of_16_kib_pages_are_used_and_removed_in_every_order() {
+    // With memmaps of 32, 64, 96 and 128 pages: a subsection of 128 is shared, or filled to the last page.
     for (block, len) in [(SECTION, 3 * SECTION), (2 * SECTION, 4 * SECTION)] {
         let bench = booted(257 * MIB, block, 4 * GIB);
         for placement in Placement::ALL {
@@ -140,8 +140,8 @@ fn blocks_of_16_kib_pages_live_and_go_in_every_order() {
     }
 }
 
-/// Writes `state`, and an empty payload, where the descriptors of the first part of each block of
-/// `dimm` will be; the DIMM comes and goes for it, and keeps what was written.
+/// Writes `state`, and an empty payload, where the descriptors of the first subsection of each block of `dimm` will
+/// be; the DIMM is added and removed for that, and keeps its contents.
 fn leave_behind(bench: &Bench<Granule16>, dimm: PhysRange, state: PageState) {
     bench.add(dimm, Placement::Boot);
     for id in bench.blocks(dimm) {
@@ -157,7 +157,7 @@ fn leave_behind(bench: &Bench<Granule16>, dimm: PhysRange, state: PageState) {
     bench.remove(dimm);
 }
 
-/// Each page of a memmap says so, and cannot be freed.
+/// Each page of a memmap is marked as memmap, and cannot be freed.
 fn check_memmap(bench: &Bench<Granule16>, memmap: PfnRange) {
     let head = memmap.start;
     for pfn in memmap.iter() {
@@ -172,7 +172,7 @@ fn check_memmap(bench: &Bench<Granule16>, memmap: PfnRange) {
 }
 
 #[test]
-fn stale_descriptors_of_memmap_pages_are_never_believed() {
+fn stale_descriptors_of_memmap_pages_are_never_used() {
     let bench = booted(128 * MIB, SECTION, 4 * GIB);
     let large = Order::new(5).unwrap_or_default();
     let stale = [Order::ZERO, large].into_iter().flat_map(|order| {
@@ -180,8 +180,8 @@ fn stale_descriptors_of_memmap_pages_are_never_believed() {
             .map(|owner| PageState::Used { order, owner });
         [PageState::Free { order }].into_iter().chain(used)
     });
-    // The memmap of the whole range ends 32 pages, one extent, before its part does: the buddy of
-    // what is usable is memmap.
+    // The memmap of the whole range ends 32 pages, one extent, before its subsection does: the buddy of the usable
+    // part is memmap.
     let dimm = range(WINDOW, 3 * SECTION);
     bench.plug(dimm);
     let before = bench.snapshot();
@@ -195,7 +195,7 @@ fn stale_descriptors_of_memmap_pages_are_never_believed() {
             let memmaps: Vec<_> = groups(&bench, dimm).iter().map(|group| group.pfns).collect();
             memmaps.iter().for_each(|&memmap| check_memmap(&bench, memmap));
 
-            // What is split off next to the memmap, and merges again, never merges with it.
+            // Extents that are split off next to the memmap, and merge again, never merge with it.
             let extents: Vec<_> = [large, Order::ZERO, large]
                 .iter()
                 .filter_map(|&o| bench.alloc_movable_zone(o))

@@ -1,6 +1,6 @@
-//! What handlers of interrupts may call, and what is reported when they do.
+//! The functions that interrupt handlers may call, and the report when they call others.
 
-// UNSAFETY: maps addresses that nothing uses, in a call that is refused.
+// UNSAFETY: maps unused addresses, in a call that is refused.
 #![expect(unsafe_code)]
 
 use hotmem::paging::{Attr, Mapping};
@@ -25,7 +25,7 @@ fn bench() -> Bench<Tiny> {
 }
 
 #[test]
-fn a_handler_allocates_frees_looks_up_and_notes_bad_pages() {
+fn a_handler_may_allocate_free_look_up_and_record_bad_pages() {
     let bench = bench();
     let (mm, holder) = (&bench.mm, Holder::register(&bench));
     as_handler(|| {
@@ -53,7 +53,7 @@ impl Listen for Ear {
 
 static LISTENER: Listener = Listener::new("ear", 0, &Ear);
 
-/// Checks that `call` is reported, and only if a handler makes it.
+/// Checks that `call` is reported if, and only if, a handler makes it.
 #[track_caller]
 fn reported<R>(what: &str, call: impl Fn() -> R) {
     let died = catch_unwind(AssertUnwindSafe(|| _ = as_handler(&call))).err();
@@ -63,7 +63,7 @@ fn reported<R>(what: &str, call: impl Fn() -> R) {
 }
 
 #[test]
-fn operations_and_looks_report_a_handler_that_begins_one() {
+fn operations_and_queries_report_a_handler_that_begins_one() {
     let bench = bench();
     let mm = &bench.mm;
     let (dimm, more) = (range(DIMM, 2 * MIB), range(DIMM + 2 * MIB, MIB));
@@ -98,9 +98,9 @@ fn operations_and_looks_report_a_handler_that_begins_one() {
         attr: Attr::empty(),
         max_leaf: 4096,
     };
-    // SAFETY: nothing uses the addresses, and the page is only read.
+    // SAFETY: the addresses are not in use, and the page is only read.
     reported("map_own", || unsafe { mm.map_own(&mapping) });
-    // SAFETY: nothing uses the addresses.
+    // SAFETY: the addresses are not in use.
     reported("unmap_own", || unsafe { mm.unmap_own(page) });
     reported("start_offline", || mm.start_offline(online));
     bench.check();

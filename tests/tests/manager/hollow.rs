@@ -1,4 +1,4 @@
-//! Memory that firmware names and that is not there: loads read all ones, stores go nowhere.
+//! Memory that firmware describes and that does not exist: loads read all ones, stores have no effect.
 
 use hotmem::testing::{Bench, Shape, Tiny, TinyShared, range};
 use hotmem::{AddError, NodeId, OnlineError, PhysAddr, PhysRange, Placement, ZoneKind};
@@ -6,7 +6,7 @@ use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, small, tiny};
 
 const DIMM: u64 = 8 * MIB;
 
-/// A DIMM of which the blocks that `there` accepts hold memory.
+/// A DIMM of which only the blocks that `there` accepts hold memory.
 fn plug<S: Shape>(bench: &Bench<S>, there: impl Fn(u64) -> bool) -> PhysRange {
     for index in 0..DIMM / MIB {
         let block = range(TINY_WINDOW + index * MIB, MIB);
@@ -15,7 +15,7 @@ fn plug<S: Shape>(bench: &Bench<S>, there: impl Fn(u64) -> bool) -> PhysRange {
     range(TINY_WINDOW, DIMM)
 }
 
-/// Adding a DIMM fails and names `at`, and everything is as it was.
+/// Checks that adding a DIMM fails with an error that names `at`, and changes nothing.
 #[track_caller]
 fn refuses<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Placement, at: u64) {
     let before = bench.snapshot();
@@ -26,15 +26,15 @@ fn refuses<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Placement, at
 }
 
 #[test]
-fn memory_that_is_not_there_cannot_hold_its_memmap() {
+fn missing_memory_cannot_hold_its_memmap() {
     fn on<S: Shape>(bench: &Bench<S>) {
         let dimm = plug(bench, |_| false);
         for placement in [Placement::PerRange, Placement::PerBlock] {
-            // The word that is tried is in the first descriptor.
+            // The word that is probed is in the first descriptor.
             refuses(bench, dimm, placement, TINY_WINDOW);
         }
         bench.unplug(dimm);
-        // A DIMM that is there takes the same place.
+        // A DIMM with memory can be added at the same place.
         bench.plug(dimm);
         bench.add(dimm, Placement::PerBlock);
         bench.online(dimm);
@@ -44,7 +44,7 @@ fn memory_that_is_not_there_cannot_hold_its_memmap() {
 }
 
 #[test]
-fn a_dimm_that_is_smaller_than_firmware_says_is_not_added_block_by_block() {
+fn a_dimm_that_is_smaller_than_described_is_not_added_block_by_block() {
     for missing in 0..DIMM / MIB {
         let bench = tiny(MIB);
         let dimm = plug(&bench, |index| index != missing);
@@ -53,8 +53,8 @@ fn a_dimm_that_is_smaller_than_firmware_says_is_not_added_block_by_block() {
 }
 
 #[test]
-fn a_block_that_holds_nothing_does_not_come_online() {
-    // What one memmap for the whole range does not touch, and what has its memmap elsewhere.
+fn a_block_without_memory_does_not_come_online() {
+    // Blocks that one memmap for the whole range does not touch, and blocks with their memmap elsewhere.
     for (placement, missing) in
         [(Placement::PerRange, 5), (Placement::Boot, 0), (Placement::Boot, 7)]
     {

@@ -1,4 +1,4 @@
-//! Tables that were there before an operation are there after it, also if it fails, and if they are empty.
+//! Tables that existed before an operation exist after it, even if the operation fails, and even if they are empty.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
@@ -31,8 +31,8 @@ fn tables<S: Shape>(bench: &Bench<S>) -> Vec<TableAt> {
     tables
 }
 
-/// Fails each allocation of adding `dimm`, then adds and removes it; the tables that were there before
-/// must be there after each.
+/// Fails each allocation of adding `dimm`, then adds and removes it; the tables that existed before must exist after
+/// each.
 fn fail_each<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
     let (before, first) = (bench.snapshot(), tables(bench));
     for placement in Placement::ALL {
@@ -54,7 +54,7 @@ fn fail_each<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
 
 #[test]
 fn a_failed_add_and_a_removal_leave_the_empty_table_of_taken_memory() {
-    // Blocks 16 to 19 are all that the table has of 16 MiB to 32 MiB, until the DIMM comes.
+    // Blocks 16 to 19 are all that the table translates of 16 MiB to 32 MiB, until the DIMM is added.
     let bench = Bench::<Tiny>::new(&Setup {
         ram: vec![(0, 20 * MIB, 0)],
         block: MIB,
@@ -70,7 +70,7 @@ fn a_failed_add_and_a_removal_leave_the_empty_table_of_taken_memory() {
     let dimm = range(24 * MIB, 4 * MIB);
     bench.plug(dimm);
     fail_each(&bench, dimm);
-    // A neighbour in the same table that stays meanwhile.
+    // A neighbour in the same table that stays during the test.
     let neighbour = range(28 * MIB, 2 * MIB);
     bench.plug(neighbour);
     bench.add(neighbour, Placement::PerBlock);
@@ -88,7 +88,7 @@ fn a_failed_add_and_a_removal_leave_the_empty_table_of_taken_memory() {
     assert_eq!(reserve(&before), reserve(&bench.snapshot()));
 }
 
-/// The early allocator as a source of tables that stay where they are.
+/// The early allocator as a source of tables that are never freed.
 struct Early<'e>(RefCell<&'e mut FakeEarly>);
 
 impl TableFrames for Early<'_> {
@@ -101,8 +101,8 @@ impl TableFrames for Early<'_> {
     }
 }
 
-/// A machine that starts with an empty table for leaves of `leaf` bytes wherever one of `at` lies, as kernels make them
-/// that share the upper levels of all address spaces.
+/// A machine that starts with an empty table for leaves of `leaf` bytes at each address of `at`, as kernels create
+/// them that share the upper levels of all address spaces.
 fn with_empty_tables<S: Shape>(
     ram: u64,
     block: u64,
@@ -155,7 +155,7 @@ fn empty_tables_from_before_the_manager_stay_through_failed_adds_and_removals() 
 }
 
 #[test]
-fn boot_memory_that_a_loader_mapped_by_small_leaves_is_given_back_as_it_was_taken() {
+fn boot_memory_that_a_loader_mapped_by_small_leaves_is_taken_and_released() {
     for leaf in [PAGE, 64 * KIB, MIB] {
         let ram = [range(0, 16 * MIB)];
         let (machine, mut early) = FakeMachine::<Tiny>::start(&ram, leaf);
@@ -185,7 +185,7 @@ fn boot_memory_that_a_loader_mapped_by_small_leaves_is_given_back_as_it_was_take
 }
 
 #[test]
-fn a_map_that_fails_takes_back_what_it_made_and_no_table_that_it_found() {
+fn a_map_that_fails_frees_the_tables_it_made_and_no_table_that_it_found() {
     let ram = FakeRam::new();
     ram.plug(range(0, 4 * MIB), None);
     let mmu = SoftMmu::<TinyPte>::new(ram, PhysAddr::new(0));
@@ -197,7 +197,7 @@ fn a_map_that_fails_takes_back_what_it_made_and_no_table_that_it_found() {
         let (virt, phys) = (at(offset), PhysAddr::new(0));
         tables.map(&Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf }, &frames)
     };
-    // A table of the last level that is empty, as a gather leaves it that keeps tables.
+    // An empty table of the last level, as left by a gather that keeps tables.
     map(0, PAGE, PAGE).unwrap();
     let mut gather = Gather::keeping_tables(tables.tlb(), &frames);
     tables.unmap(VirtRange::new(at(0), PAGE).unwrap(), &mut gather).unwrap();
@@ -205,7 +205,7 @@ fn a_map_that_fails_takes_back_what_it_made_and_no_table_that_it_found() {
     let used = frames.used();
     assert_eq!(used.len(), 3);
 
-    // Above a level that has to be made: in the same table of each level in turn.
+    // Above a level that has to be created: in the same table of each level in turn.
     for (offset, made) in [(64 * KIB, 1), (MIB, 2), (16 * MIB, 3)] {
         for failing in 1..=made {
             plan.arm(failing);
@@ -216,13 +216,13 @@ fn a_map_that_fails_takes_back_what_it_made_and_no_table_that_it_found() {
             mmu.assert_coherent();
         }
     }
-    // Where the empty table stands in place of a large leaf, leaves of its own size do.
+    // An empty table prevents a large leaf; leaves of its own size are used.
     plan.disarm();
     assert_eq!(map(0, 128 * KIB, 64 * KIB), Ok(()));
     let leaf = |offset| tables.translate(at(offset)).map(|leaf| leaf.len);
     assert_eq!((leaf(0), leaf(60 * KIB), leaf(64 * KIB)), (Some(PAGE), Some(PAGE), Some(64 * KIB)));
     assert_eq!(frames.used(), used);
-    // Where it is not empty, the first address that is mapped is named.
+    // If it is not empty, the error names the first address that is mapped.
     let mut gather = Gather::new(tables.tlb(), &frames);
     tables.unmap(VirtRange::new(at(0), 60 * KIB).unwrap(), &mut gather).unwrap();
     gather.flush().unwrap();

@@ -1,4 +1,4 @@
-//! Boot memory past `kernelcore`: whole blocks that go offline and come back, and are never removed.
+//! Boot memory past `kernelcore`: whole blocks that can go offline and online, and are never removed.
 
 use hotmem::testing::{Bench, Setup, Tiny, range};
 use hotmem::{
@@ -22,7 +22,7 @@ const FLAT: [(u64, u64, u32); 1] = [(0, 16 * MIB, 0)];
 
 #[test]
 fn blocks_past_the_size_are_movable_and_those_below_are_not() {
-    // What boot keeps lies in the lowest block, whatever the size says.
+    // The allocations of boot are in the lowest block, for any size.
     for (kernelcore, first) in
         [(0, 1), (1, 1), (MIB, 1), (MIB + 1, 2), (9 * MIB, 9), (15 * MIB, 15)]
     {
@@ -37,7 +37,7 @@ fn blocks_past_the_size_are_movable_and_those_below_are_not() {
 }
 
 #[test]
-fn only_blocks_that_are_ram_of_one_node_from_end_to_end_are_movable() {
+fn only_blocks_that_are_entirely_ram_of_one_node_are_movable() {
     let ram = [
         (0, 0x9_f000, 0),
         (MIB, 7 * MIB, 0),
@@ -55,11 +55,11 @@ fn only_blocks_that_are_ram_of_one_node_from_end_to_end_are_movable() {
 }
 
 #[test]
-fn nothing_that_stays_lies_in_a_movable_block() {
+fn no_unmovable_page_is_in_a_movable_block() {
     let bench = bench(&FLAT, MIB, 6 * MIB);
     let dimm = range(TINY_WINDOW, 8 * MIB);
     bench.plug(dimm);
-    // The tables and the memmap of added memory, and all that the kernel can get.
+    // The tables and the memmap of added memory, and all that the kernel can allocate.
     bench.add(dimm, Placement::Boot);
     while bench.mm.take_pages(Order::ZERO).is_ok() {}
     for block in bench.mm.blocks().filter(|block| block.id.get() < 16) {
@@ -79,7 +79,7 @@ fn nothing_that_stays_lies_in_a_movable_block() {
 }
 
 #[test]
-fn such_a_block_goes_offline_and_comes_back_in_either_zone_and_is_never_removed() {
+fn a_movable_boot_block_goes_offline_and_online_in_either_zone_and_is_never_removed() {
     let bench = bench(&[(0, 8 * MIB, 0), (8 * MIB, 8 * MIB, 3)], 2 * MIB, 4 * MIB);
     let before = bench.snapshot();
     for (raw, node) in movable(&bench) {

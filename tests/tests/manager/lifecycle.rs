@@ -9,7 +9,7 @@ use hotmem_tests::memory::{
     tiny_without_reserve,
 };
 
-/// What happens to a range between its add and its remove.
+/// The history of a range between its add and its remove.
 #[derive(Clone, Copy, Debug)]
 enum History {
     NeverOnline,
@@ -29,7 +29,7 @@ impl History {
     }
 }
 
-/// Adds `pieces` of one DIMM, walks them through `history`, and removes them in `sequence`.
+/// Adds `pieces` of one DIMM, runs `history` on them, and removes them in `sequence`.
 fn live<S: Shape>(
     bench: &Bench<S>,
     pieces: &[PhysRange],
@@ -57,21 +57,21 @@ fn live<S: Shape>(
         pieces.iter().for_each(|&piece| bench.offline(piece));
         assert_same(&added, &bench.snapshot());
     }
-    // A block can be removed alone unless its memmap is that of the whole piece.
+    // A block can be removed alone unless one memmap describes the whole piece.
     let unit = |&piece: &PhysRange| match placement {
         Placement::PerRange => vec![piece],
         _ => bench.blocks(piece).iter().map(|&id| block_range(bench, id)).collect(),
     };
     for part in sequence.arrange(pieces.iter().flat_map(unit).collect()) {
         let given = bench.remove(part).system_bytes;
-        assert!(given <= system, "{part} gave back {given} bytes, {system} were taken");
+        assert!(given <= system, "{part} freed {given} bytes of {system} in use");
         system -= given;
     }
-    assert_eq!(system, 0, "bytes taken and not given back");
+    assert_eq!(system, 0, "bytes not freed");
     assert_same(&before, &bench.snapshot());
 }
 
-/// Allocates pages of several orders in the added memory, writes to them, and frees them.
+/// Allocates extents of several orders in the added memory, writes to them, and frees them.
 fn use_some<S: Shape>(bench: &Bench<S>) {
     let orders = [0, 3, 1, 5, 0].map(|raw| Order::new(raw).unwrap_or_default());
     let held: Vec<_> = orders.iter().filter_map(|&o| bench.alloc_movable_zone(o)).collect();
@@ -239,7 +239,7 @@ fn a_256_mib_block_of_64_kib_pages_needs_four_pages_of_memmap_and_wastes_none() 
         let memmap = bench.mm.stats().pages.memmap;
         assert_eq!(memmap, 16);
 
-        // Every page, one by one, and among them those that share a part with the memmap.
+        // Every page, one by one, including those that share a subsection with the memmap.
         let all: Vec<_> = std::iter::from_fn(|| bench.alloc_movable_zone(Order::ZERO)).collect();
         assert_eq!(all.len() as u64, GIB / (64 * KIB) - memmap);
         assert!(all.contains(&head.add(pages)) && !all.contains(&head.add(pages - 1)));

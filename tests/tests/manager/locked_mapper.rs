@@ -1,5 +1,5 @@
-//! Page tables behind a lock that is not re-entrant: no operation and no look calls the mapper from inside
-//! itself. The fake machine's mapper is such a one, and fails the test where a kernel would hang.
+//! Page tables behind a lock that is not re-entrant: no operation and no query calls the mapper from inside the
+//! mapper. The fake machine's mapper has such a lock, and fails the test where a kernel would hang.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -22,7 +22,7 @@ fn dimm() -> PhysRange {
     range(TINY_WINDOW, 4 * MIB)
 }
 
-/// Everything that only looks.
+/// Calls every query.
 fn look<S: Shape>(bench: &Bench<S>) {
     bench.check();
     assert_eq!(bench.mm.verify(), Ok(()));
@@ -76,7 +76,7 @@ fn live<S: Shape>(placement: Placement) {
 }
 
 #[test]
-fn nothing_in_the_life_of_memory_calls_the_mapper_from_inside_itself() {
+fn no_operation_or_query_calls_the_mapper_from_inside_itself() {
     for placement in Placement::ALL {
         live::<Tiny>(placement);
         live::<TinyShared>(placement);

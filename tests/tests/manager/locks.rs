@@ -1,4 +1,4 @@
-//! The kernel chooses the lock; the manager holds it for short, and never while others' code runs.
+//! The kernel provides the lock; the manager holds it for short times, and never while it calls other code.
 
 use hotmem::paging::addr::VirtRange;
 use hotmem::paging::shootdown::{Local, Shootdown};
@@ -14,7 +14,7 @@ use std::thread;
 
 const MIB: u64 = 1 << 20;
 
-/// A listener that counts what it hears.
+/// A listener that counts its notifications.
 struct Ear(AtomicU32);
 
 static EAR: Ear = Ear(AtomicU32::new(0));
@@ -57,7 +57,7 @@ fn no_lock_is_held_while_a_listener_an_owner_or_a_sink_is_called() {
     while holder.take_in_zone(&bench, Order::ZERO).is_some() && holder.handles().len() < 600 {}
     bench.mm.convert(dimm).unwrap();
     let pages = bench.mm.alloc(Request::from(Order::ZERO).with_meta_of_each()).unwrap();
-    // The kernel's own data of pages that stay are shown without a lock, those of pages that move with one.
+    // The kernel's metadata of unmovable pages is accessed without a lock, that of movable pages with one.
     assert_eq!(pages.with_meta(0, |_| locks_held()), Ok(0));
     let (pfn, _) = holder.at(holder.handles()[0]).unwrap();
     assert_eq!(bench.mm.with_meta(pfn, 0, holder.mover(), |_| locks_held()), Ok(1));
@@ -74,7 +74,7 @@ fn no_lock_is_held_while_a_listener_an_owner_or_a_sink_is_called() {
     bench.check();
 }
 
-/// What a flush that waits for other CPUs finds.
+/// A flush that waits for other CPUs records this.
 struct Flushes {
     count: AtomicUsize,
     /// The most locks that were held.
@@ -92,14 +92,15 @@ static FLUSHES: Flushes = Flushes {
 };
 
 impl Flushes {
-    /// Flushes since the last call, and the most locks that were held in one.
+    /// Flushes since the last call, and the highest number of locks held in one.
     fn take(&self) -> (usize, usize) {
         (self.count.swap(0, Ordering::Relaxed), self.locks.swap(0, Ordering::Relaxed))
     }
 }
 
-/// A CPU that a flush waits for may be in the allocator or in a look-up with interrupts off, so whatever those
-/// wait for must be free then: here they are called by the flush itself, and would wait for good. In a conversion look-ups
+/// A CPU that a flush waits for may be in the allocator or in a look-up with interrupts off, so the locks that these
+/// need must be free then: here the flush itself calls them, and would wait for ever. A conversion holds off
+/// look-ups and frees, but allocations continue.
 /// are held off, and so are frees, but allocations go on.
 #[test]
 fn a_cpu_that_a_flush_waits_for_gets_through_the_allocator_and_through_look_ups_but_in_a_conversion()
@@ -144,7 +145,7 @@ fn a_cpu_that_a_flush_waits_for_gets_through_the_allocator_and_through_look_ups_
     assert!(matches!(FLUSHES.take(), (3.., 0)), "memory is taken");
     assert_eq!(mm.release(), Ok(3));
 
-    // A conversion holds look-ups off, with a lock of its own that keeps handlers out.
+    // A conversion holds look-ups off, with a lock of its own that keeps interrupts off.
     bench.add(dimm, Placement::PerRange);
     bench.online(dimm);
     FLUSHES.converts.store(true, Ordering::Relaxed);
@@ -161,14 +162,14 @@ fn a_cpu_that_a_flush_waits_for_gets_through_the_allocator_and_through_look_ups_
 
 /// The CPUs of the conversion below: CPU 0 converts, CPU 1 has interrupts off in a call of the manager.
 static CPUS: Shootdown<2> = Shootdown::new();
-/// Whether CPU 1 shall begin its call, and has.
+/// Whether CPU 1 should begin its call, and has begun.
 static GO: AtomicBool = AtomicBool::new(false);
 static BEGUN: AtomicBool = AtomicBool::new(false);
 static OVER: AtomicBool = AtomicBool::new(false);
 static ANSWERED: AtomicUsize = AtomicUsize::new(0);
 static UNANSWERED: AtomicUsize = AtomicUsize::new(0);
 
-/// A CPU without interrupts.
+/// A CPU with interrupts disabled.
 struct Masked;
 
 impl Local for Masked {
@@ -185,7 +186,8 @@ fn serve() {
     CPUS.serve(1, &Masked);
 }
 
-/// Converts while CPU 1 is in `call` with interrupts off from the first flush on: it answers in its wait, or not at all.
+/// Converts while CPU 1 is in `call` with interrupts off from the first flush on: it acknowledges in its wait, or
+/// never.
 fn converts_while(bench: &'static Bench<Tiny>, call: &(dyn Fn() + Sync)) {
     let dimm = range(64 * MIB, 4 * MIB);
     bench.plug(dimm);
@@ -216,7 +218,8 @@ fn converts_while(bench: &'static Bench<Tiny>, call: &(dyn Fn() + Sync)) {
 }
 
 #[test]
-fn a_cpu_in_the_allocator_or_a_look_up_with_interrupts_off_answers_the_flushes_of_a_conversion() {
+fn a_cpu_in_the_allocator_or_a_look_up_with_interrupts_off_acknowledges_the_flushes_of_a_conversion()
+ {
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&Setup {
         ram: [(0, 16 * MIB, 0)].into(),
         block: MIB,

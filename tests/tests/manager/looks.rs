@@ -1,7 +1,7 @@
-//! Looks beside operations: none makes an operation fail, and whoever an operation or a look calls may
-//! look without waiting for itself.
+//! Queries beside operations: no query makes an operation fail, and code that an operation or a query calls may
+//! query without a deadlock.
 //!
-//! A call that waits for itself does not return, so a fault here is a test that does not end.
+//! A deadlock does not return, so a fault here is a test that does not end.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -31,7 +31,7 @@ fn rig() -> &'static Bench<Tiny> {
     bench
 }
 
-/// Looks in every way there is; how much was told.
+/// Calls every query; returns the number of items.
 fn look(mm: &Manager) -> u64 {
     let mut told = 0;
     mm.dump(&mut |_| told += 1);
@@ -40,7 +40,7 @@ fn look(mm: &Manager) -> u64 {
     for id in mm.blocks_in(dimm()) {
         let _ = (mm.explain_offline(id), mm.block(id));
     }
-    // What it says counts only while nothing is going on.
+    // Its result counts only while no operation is under way.
     let _ = mm.verify_machine();
     told
 }
@@ -59,7 +59,7 @@ fn operate(mm: &Manager) {
     assert_eq!(compact, Err(CompactError::Busy));
     assert!(mm.take(&[]).is_err() && mm.take_contig(NodeId::ZERO, MIB).is_err());
     assert!(mm.release().is_err());
-    // Lookups and the allocator do not care.
+    // Look-ups and the allocator work.
     let page = mm.take_pages(Order::ZERO);
     assert!(page.is_ok_and(|pfn| mm.page_info(pfn).is_some() && mm.free_pages(pfn).is_ok()));
 }
@@ -73,7 +73,7 @@ impl Drop for EndOnDrop<'_> {
 }
 
 #[test]
-fn looks_on_other_cpus_never_make_an_operation_fail_and_see_none_half_done() {
+fn queries_on_other_cpus_never_make_an_operation_fail_and_see_none_half_done() {
     for placement in Placement::ALL {
         let bench = tiny(MIB);
         bench.plug(dimm());
@@ -102,7 +102,7 @@ fn looks_on_other_cpus_never_make_an_operation_fail_and_see_none_half_done() {
     }
 }
 
-/// A life of the DIMM in which nothing may fail.
+/// A life cycle of the DIMM in which no operation may fail.
 fn cycle(mm: &Manager, placement: Placement) {
     mm.hot_add(dimm(), NodeId::ZERO, placement).unwrap();
     for id in mm.blocks_in(dimm()) {
@@ -118,7 +118,7 @@ fn cycle(mm: &Manager, placement: Placement) {
     mm.remove(dimm()).unwrap();
 }
 
-/// A listener and an owner of pages that looks and tries to operate, whenever it is called.
+/// A listener and an owner of pages that queries and tries to operate whenever it is called.
 struct Curious {
     mm: &'static Manager,
     calls: AtomicU64,
@@ -145,7 +145,7 @@ impl Listen for Curious {
 }
 
 #[test]
-fn a_listener_looks_and_is_refused_operations() {
+fn a_listener_may_query_and_is_refused_operations() {
     let bench = rig();
     let curious = Curious::new(&bench.mm);
     bench.mm.listen(Box::leak(Box::new(Listener::new("curious", 0, curious)))).unwrap();
@@ -154,7 +154,7 @@ fn a_listener_looks_and_is_refused_operations() {
     bench.mm.online(id, ZoneKind::Normal).unwrap();
     let mut op = bench.mm.start_offline(id).unwrap();
     while curious.calls.load(Ordering::Relaxed) < 5 {
-        let Stepped::Going(more) = op.step(1).unwrap() else { panic!("no listener was asked") };
+        let Stepped::Going(more) = op.step(1).unwrap() else { panic!("no listener was called") };
         op = more;
     }
     assert_eq!(bench.mm.offlining(), Some(id));
@@ -164,7 +164,7 @@ fn a_listener_looks_and_is_refused_operations() {
     bench.check();
 }
 
-/// An owner that moves whatever it is asked to, and is curious each time.
+/// An owner that agrees to every migration, and queries and tries to operate each time.
 struct Mover(&'static Curious);
 
 impl MovableOps for Mover {
@@ -195,7 +195,7 @@ impl MovableOps for Mover {
     }
 }
 
-/// As `look`, but for what would ask the owner of pages again.
+/// As `look`, without the queries that would call the owner of pages again.
 fn look_but_do_not_explain(mm: &Manager) -> u64 {
     let mut told = 0;
     mm.dump(&mut |_| told += 1);
@@ -205,13 +205,13 @@ fn look_but_do_not_explain(mm: &Manager) -> u64 {
 }
 
 #[test]
-fn an_owner_of_pages_looks_and_is_refused_operations_while_its_pages_move() {
+fn an_owner_of_pages_may_query_and_is_refused_operations_while_its_pages_move() {
     let bench = rig();
     let curious = Curious::new(&bench.mm);
     let mover = bench.mm.register(Box::leak(Box::new(Mover(curious)))).unwrap();
     let pfn = bench.mm.alloc_movable(Order::ZERO, &mover, 0).unwrap();
     let id = bench.mm.page_info(pfn).unwrap().block;
-    // To explain asks the owner, too: from outside, and from the owner's own look.
+    // `explain` calls the owner, too: from outside, and from the owner's own query.
     assert_eq!(bench.mm.explain_offline(id), Removability::AfterMoving { extents: 1, pages: 1 });
     assert_eq!(curious.calls.load(Ordering::Relaxed), 1);
     bench.mm.offline(id).unwrap();
@@ -221,7 +221,7 @@ fn an_owner_of_pages_looks_and_is_refused_operations_while_its_pages_move() {
 }
 
 #[test]
-fn who_is_told_of_a_look_may_look_and_operate() {
+fn code_called_by_a_query_may_query_and_operate() {
     let bench = rig();
     let (mm, id) = (&bench.mm, bench.blocks(dimm())[3]);
     let mut told = 0;
@@ -240,7 +240,7 @@ fn who_is_told_of_a_look_may_look_and_operate() {
 }
 
 #[test]
-fn a_stepped_offline_goes_on_between_looks() {
+fn a_stepped_offline_continues_between_queries() {
     let bench = rig();
     let id = bench.blocks(dimm())[0];
     let over = AtomicBool::new(false);
@@ -267,7 +267,7 @@ fn a_stepped_offline_goes_on_between_looks() {
     bench.check();
 }
 
-/// Looks in one way of three, until `over`; counts how often.
+/// Runs one of three queries until `over`; counts the runs.
 fn look_on(mm: &Manager, way: usize, looks: &AtomicU64, over: &AtomicBool) {
     let id = BlockId::new(TINY_WINDOW / MIB);
     while !over.load(Ordering::Relaxed) {
@@ -282,7 +282,7 @@ fn look_on(mm: &Manager, way: usize, looks: &AtomicU64, over: &AtomicBool) {
 }
 
 #[test]
-fn of_2000_operations_none_fails_while_three_cpus_look_without_end() {
+fn none_of_2000_operations_fails_while_three_cpus_query_without_pause() {
     let bench = rig();
     let (over, id) = (AtomicBool::new(false), BlockId::new(TINY_WINDOW / MIB + 3));
     let looks = [const { AtomicU64::new(0) }; 3];
@@ -294,7 +294,7 @@ fn of_2000_operations_none_fails_while_three_cpus_look_without_end() {
             scope.spawn(move || look_on(mm, way, looks, over));
         }
         let end = EndOnDrop(&over);
-        // More than that if a thread did not get to look meanwhile.
+        // More than that if a thread has not run its query yet.
         while pairs < 1000 || (few() && pairs < 1 << 20) {
             failed += u64::from(bench.mm.online(id, ZoneKind::Movable).is_err());
             failed += u64::from(bench.mm.offline(id).is_err());

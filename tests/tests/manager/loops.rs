@@ -35,7 +35,7 @@ fn rig(seed: u64) -> Rig {
 }
 
 impl Rig {
-    /// Takes or gives back some extents; about `pages` are held in the end.
+    /// Allocates and frees some extents; about `pages` are held in the end.
     fn churn(&mut self, rounds: u64, pages: u64) {
         let mut handles = self.holder.handles();
         let size = |rig: &Self, handle| rig.holder.at(handle).unwrap().1.pages();
@@ -56,10 +56,10 @@ impl Rig {
         }
     }
 
-    /// Takes a block offline in small steps, with memory taken and given back between them.
+    /// Takes a block offline in small steps, with memory allocated and freed between them.
     fn offline_under_stress(&mut self, id: BlockId, pages: u64) {
         let bound = OfflineOp::bound(&self.bench.mm);
-        // A second handle on the manager, so that the rest of the rig can be used while it goes.
+        // A second handle on the manager, so that the rest of the rig can be used during the offline.
         let handles = self.holder.handles();
         let mut spare = handles.into_iter().rev().take(20).collect::<Vec<_>>();
         let mut op = self.bench.mm.start_offline(id).unwrap();
@@ -94,10 +94,10 @@ impl Rig {
 }
 
 #[test]
-fn a_share_of_all_blocks_goes_offline_under_the_hands_of_those_who_allocate() {
+fn a_share_of_all_blocks_goes_offline_while_memory_is_allocated_and_freed() {
     let mut rig = rig(1);
     for percent in [2, 25, 50, 75] {
-        // A tenth of what stays is in use: there is always room elsewhere.
+        // A tenth of the remaining memory is in use: there is always room elsewhere.
         let pages = BLOCKS * 256 * (100 - percent) / 1000;
         rig.churn(800, pages);
         let mut going = rig.blocks.clone();
@@ -116,7 +116,7 @@ fn a_share_of_all_blocks_goes_offline_under_the_hands_of_those_who_allocate() {
         rig.bench.check();
     }
     assert!(rig.holder.moves().0 > 100, "hardly anything moved");
-    // All of them, once no page needs a movable zone: what is left moves to system memory.
+    // All of them, once no page needs a movable zone: the remaining pages are migrated to system memory.
     rig.churn(4000, 1000);
     for handle in rig.holder.handles().into_iter().skip(50) {
         rig.holder.release(&rig.bench, handle);
@@ -149,7 +149,7 @@ fn each_block_is_toggled_many_times_while_memory_is_in_use() {
 }
 
 #[test]
-fn a_node_is_emptied_into_the_other_and_back() {
+fn the_pages_of_a_node_are_migrated_to_the_other_and_back() {
     let mut rig = rig(3);
     rig.churn(800, 2000);
     for raw in [1, 0, 1, 0] {

@@ -1,5 +1,5 @@
-//! The allocator on added memory: each page once, merged back, freed by its owner only; and
-//! descriptors that are not initialised until they are needed.
+//! The allocator on added memory: each page is allocated once, merges again, and is freed by its owner only; and
+//! descriptors are not initialised until they are needed.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ fn online<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Placement) {
     bench.online(dimm);
 }
 
-/// Takes it away again.
+/// Takes it offline and removes it.
 fn leave<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
     bench.offline(dimm);
     bench.remove(dimm);
@@ -45,7 +45,7 @@ fn free<S: Shape>(bench: &Bench<S>, pfn: Pfn) {
     assert_eq!(bench.mm.free_pages(pfn), Ok(()), "{pfn}");
 }
 
-/// Takes every page of `dimm`, frees them in random order, and looks at each on the way.
+/// Allocates every page of `dimm`, frees them in random order, and checks each.
 fn every_page_once<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Placement) {
     let before = bench.snapshot();
     online(bench, dimm, placement);
@@ -70,7 +70,7 @@ fn every_page_once<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Place
     pages.iter().for_each(|&pfn| free(bench, pfn));
     pages.sort();
     pages.dedup();
-    assert_eq!(pages.len() as u64, usable, "a page was handed out twice");
+    assert_eq!(pages.len() as u64, usable, "a page was allocated twice");
     bench.check();
     assert_same(&onlined, &bench.snapshot());
     leave(bench, dimm);
@@ -82,7 +82,7 @@ fn managed<S: Shape>(bench: &Bench<S>, id: hotmem::BlockId) -> u64 {
 }
 
 #[test]
-fn every_page_is_handed_out_once_and_none_of_them_is_memmap() {
+fn every_page_is_allocated_once_and_none_of_them_is_memmap() {
     for block in [MIB, 4 * MIB] {
         for placement in Placement::ALL {
             every_page_once(&tiny(block), range(TINY_WINDOW, 12 * MIB), placement);
@@ -91,7 +91,7 @@ fn every_page_is_handed_out_once_and_none_of_them_is_memmap() {
 }
 
 #[test]
-fn every_page_of_a_real_dimm_is_handed_out_once_and_none_of_them_is_memmap() {
+fn every_page_of_a_real_dimm_is_allocated_once_and_none_of_them_is_memmap() {
     for placement in [Placement::PerRange, Placement::PerBlock] {
         let bench = real(64 * MIB, 128 * MIB, 64 * GIB);
         every_page_once(&bench, range(REAL_WINDOW, 256 * MIB), placement);
@@ -99,7 +99,7 @@ fn every_page_of_a_real_dimm_is_handed_out_once_and_none_of_them_is_memmap() {
 }
 
 #[test]
-fn extents_of_all_orders_are_aligned_apart_and_merge_again() {
+fn extents_of_all_orders_are_aligned_and_disjoint_and_merge_again() {
     for placement in Placement::ALL {
         let bench = tiny(4 * MIB);
         let dimm = range(TINY_WINDOW, 16 * MIB);
@@ -141,7 +141,7 @@ fn check_apart(held: &BTreeMap<Pfn, Order>) {
 }
 
 #[test]
-fn a_free_block_is_as_few_extents_as_it_can_be() {
+fn a_free_block_has_as_few_extents_as_possible() {
     let bench = tiny(4 * MIB);
     let dimm = range(TINY_WINDOW, 4 * MIB);
     online(&bench, dimm, Placement::Boot);
@@ -215,7 +215,7 @@ fn a_page_is_freed_once_by_its_head_and_while_it_is_online() {
 }
 
 #[test]
-fn what_boot_the_tables_and_the_memmap_hold_cannot_be_freed() {
+fn pages_of_boot_of_tables_and_of_the_memmap_cannot_be_freed() {
     let bench = hotmem_tests::memory::tiny_without_reserve(MIB);
     let dimm = range(TINY_WINDOW, 4 * MIB);
     bench.plug(dimm);
@@ -235,7 +235,7 @@ fn what_boot_the_tables_and_the_memmap_hold_cannot_be_freed() {
 }
 
 #[test]
-fn no_page_number_makes_free_do_harm() {
+fn free_refuses_every_invalid_page_number() {
     let bench = tiny(MIB);
     let before = bench.snapshot();
     for raw in [1 << 19, 1 << 20, 1 << 31, 1 << 51, 1 << 52, u64::MAX >> 1, u64::MAX - 1, u64::MAX]
@@ -289,7 +289,7 @@ fn movable_memory_is_allocated_for_movable_pages_only() {
     let places: Vec<_> = held.iter().map(|&pfn| at(pfn)).collect();
     assert!(places[..256].iter().all(|&at| movable.contains(at)), "movable memory first");
     assert!(places[256..512].iter().all(|&at| normal.contains(at)), "then normal");
-    assert!(places[512..].iter().all(|at| at.get() < 16 * MIB), "then what never goes");
+    assert!(places[512..].iter().all(|at| at.get() < 16 * MIB), "then system memory");
     held.iter().for_each(|&pfn| free(&bench, pfn));
 
     let held: Vec<_> = std::iter::from_fn(|| bench.mm.take_pages(Order::ZERO).ok()).collect();
@@ -304,7 +304,7 @@ fn movable_memory_is_allocated_for_movable_pages_only() {
     bench.check();
 }
 
-/// The facts and pages of a machine on whose DIMM `fill` was everywhere before.
+/// The facts and pages of a machine whose DIMM was filled with `fill` before.
 fn life_on(fill: Option<u8>, placement: Placement) -> (Vec<hotmem::Fact>, Vec<Pfn>) {
     let bench = tiny(4 * MIB);
     let dimm = range(TINY_WINDOW, 16 * MIB);
@@ -315,7 +315,7 @@ fn life_on(fill: Option<u8>, placement: Placement) -> (Vec<hotmem::Fact>, Vec<Pf
     (facts, pages)
 }
 
-/// Online, every page taken and freed, offline: what was seen.
+/// Online, every page allocated and freed, offline; records the facts.
 fn one_life(bench: &Bench<Tiny>, dimm: PhysRange, facts: &mut Vec<hotmem::Fact>) -> Vec<Pfn> {
     bench.online(dimm);
     facts.extend(bench.snapshot());
@@ -338,11 +338,11 @@ fn one_life(bench: &Bench<Tiny>, dimm: PhysRange, facts: &mut Vec<hotmem::Fact>)
 }
 
 #[test]
-fn what_a_dimm_held_before_changes_nothing() {
+fn the_old_contents_of_a_dimm_change_nothing() {
     for placement in Placement::ALL {
         let clean = life_on(None, placement);
-        // Bytes whose words would be a tail, a hole, a free, a used and a memmap page, but for the
-        // bits above; and what an erased DIMM holds.
+        // Bytes whose words would be a tail, a hole, a free, a used and a memmap page, except for the upper bits;
+        // and the contents of an erased DIMM.
         for fill in [0xff, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x11, 0xa5] {
             let (facts, pages) = life_on(Some(fill), placement);
             assert_same(&clean.0, &facts);
@@ -359,7 +359,7 @@ fn the_descriptors_of_a_dimms_previous_life_change_nothing() {
             let bench = tiny(4 * MIB);
             let dimm = range(TINY_WINDOW, 16 * MIB);
             bench.plug(dimm);
-            // Every descriptor is written, and left as it was: the DIMM is never pulled.
+            // Every descriptor is written, and left as it was: the DIMM is not unplugged.
             bench.add(dimm, before);
             one_life(&bench, dimm, &mut Vec::new());
             bench.remove(dimm);
@@ -367,7 +367,7 @@ fn the_descriptors_of_a_dimms_previous_life_change_nothing() {
             bench.add(dimm, placement);
             let mut facts = bench.snapshot();
             let pages = one_life(&bench, dimm, &mut facts);
-            // The free extents lie elsewhere in boot memory only if it hands out the memmap's place.
+            // The free extents are elsewhere in boot memory only if the memmap's place is allocated.
             assert_same(&clean_facts, &facts);
             assert_eq!(clean_pages, pages);
         }
@@ -375,7 +375,7 @@ fn the_descriptors_of_a_dimms_previous_life_change_nothing() {
 }
 
 #[test]
-fn descriptors_go_stale_offline_and_are_not_believed_online() {
+fn descriptors_go_stale_offline_and_are_not_used_online() {
     for placement in Placement::ALL {
         let bench = tiny(4 * MIB);
         let dimm = range(TINY_WINDOW, 16 * MIB);
@@ -391,7 +391,7 @@ fn descriptors_go_stale_offline_and_are_not_believed_online() {
     }
 }
 
-/// Words of garbage that are left in the memmap of a range, and words in all.
+/// Words of garbage that remain in the memmap of a range, and words in total.
 fn garbage_left<S: Shape>(bench: &Bench<S>, dimm: PhysRange) -> (u64, u64) {
     let virt = bench.mm.memmap_virt(FakeMachine::<S>::pfns(dimm));
     let (mut left, mut all) = (0, 0);
@@ -420,12 +420,12 @@ fn adding_and_onlining_write_a_handful_of_descriptors_in_each_block() {
         bench.add(dimm, placement);
         // For each section its record, for each group its head.
         written("added", 8 * 16);
-        // For each block the heads of the extents it falls into: one of each order at the most.
+        // For each block the heads of its extents: at most one of each order.
         bench.online(dimm);
         written("online", 8 * 16 + 8 * 20 * 8);
         bench.offline(dimm);
         written("offline", 8 * 16 + 8 * 20 * 8);
-        // One page splits one block down to its last part, and writes that part's descriptors.
+        // One page splits one block down to its last subsection, and initialises that subsection's descriptors.
         bench.online(dimm);
         let page = bench.alloc_movable_zone(Order::ZERO);
         written("one page used", 8 * 16 + 8 * 20 * 8 + 512 * 8 + 20 * 8);

@@ -1,4 +1,4 @@
-//! What a kernel keeps in descriptors: begun when a page is allocated, carried along when it moves.
+//! The kernel's metadata in descriptors: initialised when a page is allocated, copied when it is migrated.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -17,7 +17,7 @@ fn bench() -> Bench<Tiny> {
     })
 }
 
-/// Adds all that the window has room for.
+/// Adds as much memory as fits the window.
 fn plug(bench: &Bench<Tiny>, placement: Placement) -> Vec<BlockId> {
     let dimm = range(64 * MIB, 4 * MIB);
     bench.plug(dimm);
@@ -30,7 +30,7 @@ fn order(raw: u8) -> Order {
 }
 
 #[test]
-fn an_extent_starts_anew_each_time_that_it_is_allocated() {
+fn an_extent_has_new_metadata_each_time_it_is_allocated() {
     let bench = bench();
     let mut last = None;
     for round in 0..8 {
@@ -45,7 +45,7 @@ fn an_extent_starts_anew_each_time_that_it_is_allocated() {
 }
 
 #[test]
-fn metadata_is_of_the_first_page_unless_the_request_asks_for_that_of_each() {
+fn metadata_belongs_to_the_first_page_unless_the_request_asks_for_each_page() {
     let bench = bench();
     let pages = bench.mm.alloc(order(3)).unwrap();
     let no = |index| Err(FreeError::NoMeta(pages.pfn().add(index)));
@@ -67,7 +67,7 @@ fn metadata_is_of_the_first_page_unless_the_request_asks_for_that_of_each() {
 }
 
 #[test]
-fn a_movers_metadata_is_shown_to_that_mover_only() {
+fn metadata_of_a_movable_owner_is_accessible_to_that_owner_only() {
     let bench = bench();
     let (one, other) = (Holder::register(&bench), Holder::register(&bench));
     let pfn = bench.mm.alloc_movable(order(1), one.mover(), 7).unwrap();
@@ -87,7 +87,7 @@ fn a_movers_metadata_is_shown_to_that_mover_only() {
 }
 
 #[test]
-fn metadata_of_each_page_goes_where_its_page_goes() {
+fn metadata_of_each_page_is_migrated_with_the_page() {
     for placement in Placement::ALL {
         let bench = bench();
         let blocks = plug(&bench, placement);
@@ -110,7 +110,7 @@ fn metadata_of_each_page_goes_where_its_page_goes() {
 }
 
 #[test]
-fn what_is_not_copied_keeps_its_metadata() {
+fn pages_that_are_not_migrated_keep_their_metadata() {
     let bench = bench();
     let blocks = plug(&bench, Placement::PerBlock);
     bench.mm.online(blocks[0], ZoneKind::Movable).unwrap();

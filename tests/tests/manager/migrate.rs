@@ -1,5 +1,5 @@
-//! Offline by migration: what is used moves, its content and its owner's word with it; what cannot
-//! move stops the offline before anything has moved.
+//! Offline by migration: pages in use are migrated with their content and their owner's word; a page that cannot be
+//! migrated stops the offline before any migration.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -58,7 +58,7 @@ impl Rig {
 }
 
 #[test]
-fn what_is_used_moves_with_its_content_and_its_owners_word() {
+fn pages_in_use_are_migrated_with_their_content_and_their_owners_word() {
     let rig = rig(3);
     let handles = rig.fill(&[0, 3, 0, 5, 1, 0]);
     let from = rig.block_of(handles[0]);
@@ -75,7 +75,7 @@ fn what_is_used_moves_with_its_content_and_its_owners_word() {
 }
 
 #[test]
-fn small_steps_lead_where_one_large_step_leads() {
+fn small_steps_have_the_result_of_one_large_step() {
     let ends = [1, 3, 100, u64::MAX].map(|budget| {
         let rig = rig(3);
         let handles = rig.fill(&[0, 2, 0, 4, 0]);
@@ -148,7 +148,7 @@ fn after_a_late_cancel_the_block_is_whole_and_what_moved_stays_moved() {
 }
 
 #[test]
-fn nothing_is_allocated_in_a_block_that_is_going_and_what_is_freed_there_stays_out() {
+fn nothing_is_allocated_in_a_block_that_is_going_offline_and_freed_pages_stay_isolated() {
     let rig = rig(2);
     let handles = rig.fill(&[0, 0, 0, 0, 0, 0, 0, 0]);
     let block = rig.block_of(handles[0]);
@@ -187,7 +187,7 @@ fn an_unmovable_page_stops_the_offline_before_anything_moves_and_is_named() {
 }
 
 #[test]
-fn a_pinned_page_stops_the_offline_before_anything_moves_until_it_is_let_go() {
+fn a_pinned_page_stops_the_offline_before_anything_moves_until_it_is_unpinned() {
     let rig = rig(3);
     let handles = rig.fill(&[0, 3, 1]);
     let block = rig.block_of(handles[1]);
@@ -205,7 +205,7 @@ fn a_pinned_page_stops_the_offline_before_anything_moves_until_it_is_let_go() {
 }
 
 #[test]
-fn an_owner_that_is_busy_is_asked_again_but_not_for_ever() {
+fn an_owner_that_is_busy_is_asked_a_limited_number_of_times() {
     let rig = rig(3);
     let handles = rig.fill(&[0, 0, 0]);
     let block = rig.block_of(handles[0]);
@@ -256,7 +256,7 @@ fn without_room_elsewhere_the_block_stays_and_the_size_is_named() {
 }
 
 #[test]
-fn an_offline_never_takes_more_steps_than_it_says() {
+fn an_offline_never_takes_more_steps_than_stated() {
     let mut random = Random::new(7);
     for _ in 0..40 {
         let rig = rig(3);
@@ -287,7 +287,7 @@ fn an_offline_never_takes_more_steps_than_it_says() {
 }
 
 #[test]
-fn while_a_block_goes_other_operations_are_busy_and_lookups_are_not() {
+fn while_a_block_goes_offline_other_operations_are_busy_and_lookups_work() {
     let rig = rig(2);
     let blocks = rig.bench.blocks(rig.dimm);
     let op = rig.start(blocks[0]);
@@ -312,7 +312,7 @@ fn while_a_block_goes_other_operations_are_busy_and_lookups_are_not() {
 }
 
 #[test]
-fn an_offline_whose_value_is_lost_is_found_and_cancelled_at_any_step() {
+fn an_offline_whose_value_is_leaked_is_found_and_cancelled_at_any_step() {
     let rig = rig(2);
     rig.fill(&[0, 3, 1, 0]);
     let blocks = rig.bench.blocks(rig.dimm);
@@ -343,7 +343,7 @@ fn an_offline_whose_value_is_lost_is_found_and_cancelled_at_any_step() {
         assert_eq!(mm.stats().pages.free, free, "after {steps} steps");
     }
     assert!(done);
-    // The offline that is not lost ends at its next step, and does not end another.
+    // The offline that is not leaked ends at its next step, and does not end another.
     rig.bench.mm.online(id, ZoneKind::Movable).unwrap();
     let op = rig.start(id);
     rig.bench.mm.cancel_offline(id).unwrap();
@@ -385,7 +385,7 @@ fn at11_compaction_never_touches_the_memmap_at_the_start_of_a_block() {
 }
 
 #[test]
-fn compaction_moves_the_least_and_says_what_is_in_the_way() {
+fn compaction_moves_as_few_pages_as_possible_and_names_the_obstacle() {
     let rig = rig(1);
     let order = Order::new(7).unwrap();
     let node = hotmem::NodeId::default();

@@ -1,8 +1,8 @@
-//! Random operations on memory in use, every invariant checked after each: pages are allocated, moved, pinned,
-//! found bad and freed while blocks come, go, are cancelled half-way, compacted and converted.
+//! Random operations on memory in use, every invariant checked after each: pages are allocated, migrated, pinned,
+//! marked bad and freed while blocks are added, removed, cancelled half-way, compacted and converted.
 //!
-//! What `explain` foretells is held against what happens, and each offline of a movable block in which
-//! nothing is pinned, with room elsewhere, has to succeed within the steps that are stated.
+//! The predictions of `explain` are compared with the outcomes, and each offline of a movable block without pinned
+//! pages, with room elsewhere, must succeed within the stated number of steps.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
@@ -127,7 +127,7 @@ impl<S: Shape> Storm<S> {
         hotmem::testing::range(TINY_WINDOW, BLOCKS * self.bench.mm.block_size().bytes())
     }
 
-    /// A block of the window or of movable boot memory; of those that `wanted` accepts, if there is one.
+    /// A block of the window or of movable boot memory that `wanted` accepts, if there is one.
     fn some_block(&mut self, wanted: impl Fn(&hotmem::Block) -> bool) -> Option<BlockId> {
         let blocks: Vec<_> = self.bench.mm.blocks().filter(wanted).map(|block| block.id).collect();
         (!blocks.is_empty()).then(|| *self.random.pick(&blocks))
@@ -141,7 +141,7 @@ impl<S: Shape> Storm<S> {
         let range = PhysRange::new(start, count * self.bench.mm.block_size().bytes()).unwrap();
         let node = NodeId::new(self.random.below(3) as u32).unwrap();
         let placement = *self.random.pick(&Placement::ALL);
-        // It may overlap what is there, or find no memory: the invariants say that nothing changed then.
+        // The range may overlap present memory, or have no memory: the invariants check that nothing changed then.
         let _ = self.bench.mm.hot_add(range, node, placement);
     }
 
@@ -168,7 +168,7 @@ impl<S: Shape> Storm<S> {
         }
     }
 
-    /// Nothing else happens meanwhile: it comes out as foretold.
+    /// No other operation runs at the same time: the outcome is the predicted one.
     fn offline_as_foretold(&mut self, id: BlockId) {
         let movable =
             self.bench.mm.block(id).unwrap().state == BlockState::Online(ZoneKind::Movable);
@@ -218,7 +218,7 @@ impl<S: Shape> Storm<S> {
 
     /// Owners are busy, allocate and free between the steps; the operator may cancel.
     fn offline_among_others(&mut self, id: BlockId) {
-        // The operation borrows the manager, not what else this storm keeps.
+        // The operation borrows the manager, not the other fields of this storm.
         let Self { bench, holder, random, held, pinned, .. } = self;
         for handle in held.iter() {
             if random.one_in(6) {
@@ -251,7 +251,7 @@ impl<S: Shape> Storm<S> {
     fn remove(&mut self) {
         let offline = |block: &hotmem::Block| !block.boot && block.state == BlockState::Offline;
         let Some(id) = self.some_block(offline) else { return };
-        // Its own, or all of its group: either may be refused.
+        // Alone, or with all of its group: either may be refused.
         let one = block_range(&self.bench, id);
         if let Err(hotmem::RemoveError::SplitsGroup { whole, .. }) = self.bench.mm.remove(one) {
             let page = 4096;

@@ -1,5 +1,5 @@
-//! Nodes and zones: they come with their first memory and go with their last; spans and counts are
-//! exact, however the memory of nodes is interleaved and in whatever order it goes.
+//! Nodes and zones appear with their first memory and disappear with their last; spans and counts are exact, for any
+//! interleaving of nodes and any order of removal.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -12,7 +12,7 @@ use hotmem::{
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, block_range, shuffle, tiny};
 
-/// Pages of a block, and of its memmap if it holds it.
+/// Pages of a block, and of its memmap if the block holds it.
 const BLOCK: u64 = 256;
 const MEMMAP: u64 = 4;
 /// The first block of the window.
@@ -37,12 +37,12 @@ fn info(bench: &Bench<Tiny>, raw: u32) -> Option<NodeInfo> {
     bench.mm.nodes().find(|info| info.node == node(raw))
 }
 
-/// What is expected of the added memory: the zone of each block, as it was asked for.
+/// The expected state of the added memory: the zone of each block.
 #[derive(Default)]
 struct Model(BTreeMap<u64, (u32, Placement, Option<ZoneKind>)>);
 
 impl Model {
-    /// Compares nodes 1 and up, which have no boot memory, with what their blocks add up to.
+    /// Compares nodes 1 and up, which have no boot memory, with the sums of their blocks.
     #[track_caller]
     fn compare(&self, bench: &Bench<Tiny>) {
         let mut zones: BTreeMap<(u32, ZoneKind), (PfnRange, PageCounts)> = BTreeMap::new();
@@ -79,7 +79,7 @@ impl Model {
 }
 
 #[test]
-fn a_node_appears_with_its_first_memory_and_goes_with_its_last() {
+fn a_node_appears_with_its_first_memory_and_disappears_with_its_last() {
     let bench = tiny(MIB);
     bench.plug(range(TINY_WINDOW, 2 * MIB));
     let before = bench.snapshot();
@@ -137,7 +137,7 @@ fn memmap_pages_are_present_and_not_managed_in_the_zone_of_their_block() {
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 #[test]
-fn e22_interleaved_nodes_keep_their_spans_and_counts_in_every_order_of_coming_and_going() {
+fn e22_interleaved_nodes_keep_their_spans_and_counts_in_every_order_of_add_and_remove() {
     for placement in Placement::ALL {
         let bench = tiny(MIB);
         bench.plug(range(TINY_WINDOW, 3 * MIB));
@@ -219,7 +219,7 @@ fn boot_memory_of_several_nodes_has_spans_of_whole_blocks() {
 }
 
 #[test]
-fn a_hundred_and_twenty_eight_nodes_live_side_by_side_and_there_is_no_other() {
+fn a_machine_can_have_128_nodes_and_no_more() {
     assert_eq!(NodeId::new(MAX_NODES as u32), None);
     let bench = tiny(MIB);
     let dimm = range(TINY_WINDOW, 2 * 128 * MIB);

@@ -1,4 +1,4 @@
-//! Listeners over whole operations: who hears what, in which order, and that a veto changes nothing.
+//! Listeners over whole operations: which are notified, in which order, and that a veto changes nothing.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -15,7 +15,7 @@ use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny};
 type Manager = Mm<FakeMachine<Tiny>>;
 type Heard = Mutex<Vec<(usize, Event, Change)>>;
 
-/// Notes what it hears, and objects to one kind of event if it is told to.
+/// Records its notifications, and objects to one kind of event if it is configured so.
 struct Ear {
     number: usize,
     objects: &'static Mutex<Option<(usize, Event)>>,
@@ -42,7 +42,7 @@ struct Rig {
     dimm: PhysRange,
 }
 
-/// Three blocks on a machine with four listeners, enlisted in no order of priority.
+/// Three blocks on a machine with four listeners, registered in an arbitrary order.
 fn rig() -> Rig {
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(tiny(MIB)));
     let heard: &'static Heard = Box::leak(Box::default());
@@ -74,12 +74,12 @@ impl Rig {
         *self.objects.lock().unwrap() = objection;
     }
 
-    /// What was heard since the last time, without the change, which is the block's every time.
+    /// The notifications since the last call, without the change, which is the block's every time.
     #[track_caller]
     fn heard(&self, kind: ZoneKind) -> Vec<(usize, Event)> {
         let all: Vec<_> = self.heard.lock().unwrap().drain(..).collect();
         let (block, start) = (self.id(), self.id().get() * 256);
-        // Four pages of memmap are never the allocator's.
+        // Four pages of memmap never belong to the allocator.
         let pfns = hotmem::PfnRange { start: Pfn::new(start + 4), end: Pfn::new(start + 256) };
         for (_, _, change) in &all {
             assert_eq!(*change, Change { block, pfns, node: NodeId::ZERO, kind });
@@ -88,13 +88,13 @@ impl Rig {
     }
 }
 
-/// `event` as it comes to the listeners of these numbers.
+/// The notifications of `event` to the listeners with these numbers.
 fn told(event: Event, numbers: impl IntoIterator<Item = usize>) -> Vec<(usize, Event)> {
     numbers.into_iter().map(|number| (number, event)).collect()
 }
 
 #[test]
-fn all_hear_by_priority_of_a_block_that_comes_and_goes() {
+fn all_are_notified_by_priority_of_a_block_that_goes_online_and_offline() {
     let rig = rig();
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
     let expected = [told(Event::GoingOnline, 0..4), told(Event::Online, 0..4)].concat();
@@ -159,7 +159,7 @@ fn an_objection_to_what_has_happened_changes_nothing() {
 }
 
 #[test]
-fn a_cancelled_a_dropped_and_a_failed_offline_are_each_taken_back_once() {
+fn a_cancelled_a_dropped_and_a_failed_offline_each_notify_of_the_cancel_once() {
     let rig = rig();
     let holder = Holder::register(rig.bench);
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
@@ -179,7 +179,7 @@ fn a_cancelled_a_dropped_and_a_failed_offline_are_each_taken_back_once() {
         assert_eq!(rig.heard(ZoneKind::Movable), both);
     }
 
-    // Given up before any listener was told: none is told of the cancel.
+    // Cancelled before any listener was notified: none is notified of the cancel.
     rig.mm().start_offline(rig.id()).unwrap().cancel();
     assert_eq!(rig.heard(ZoneKind::Movable), []);
 
@@ -190,7 +190,7 @@ fn a_cancelled_a_dropped_and_a_failed_offline_are_each_taken_back_once() {
     rig.bench.check();
 }
 
-/// Allocates a page whenever it is told, and frees what it had.
+/// Allocates a page at each notification, and frees the previous one.
 struct Busybody {
     mm: &'static Manager,
     page: Mutex<Option<Pfn>>,
@@ -200,7 +200,7 @@ impl Listen for Busybody {
     fn notify(&self, _: Event, change: &Change) -> Result<(), &'static str> {
         let next = self.mm.take_pages(Order::ZERO).map_err(|_| "no page for notes")?;
         if let Some(last) = self.page.lock().unwrap().replace(next) {
-            self.mm.free_pages(last).map_err(|_| "the notes are gone")?;
+            self.mm.free_pages(last).map_err(|_| "the last page is lost")?;
         }
         assert!(self.mm.block(change.block).is_some() && self.mm.page_info(next).is_some());
         Ok(())
@@ -208,7 +208,7 @@ impl Listen for Busybody {
 }
 
 #[test]
-fn a_listener_may_allocate_free_and_look_up_while_it_is_told() {
+fn a_listener_may_allocate_free_and_look_up_during_a_notification() {
     let rig = rig();
     let mm = rig.mm();
     let hook: &'static Busybody = Box::leak(Box::new(Busybody { mm, page: Mutex::new(None) }));
@@ -223,7 +223,7 @@ fn a_listener_may_allocate_free_and_look_up_while_it_is_told() {
 }
 
 #[test]
-fn who_leaves_the_list_hears_no_more_and_who_enlists_twice_hears_once() {
+fn a_listener_that_left_is_not_notified_and_one_registered_twice_is_notified_once() {
     let rig = rig();
     rig.mm().unlisten(rig.listeners[1]).unwrap();
     rig.mm().unlisten(rig.listeners[1]).unwrap();
@@ -271,7 +271,7 @@ fn the_list_stays_as_it_is_while_a_block_goes_offline_in_steps() {
     assert_eq!(rig.heard(ZoneKind::Movable), expected);
 }
 
-/// Tries to leave the list, and to enlist another, whenever it is told.
+/// Tries to unregister, and to register another listener, at each notification.
 struct Restless {
     mm: &'static Manager,
     own: Mutex<Option<&'static Listener>>,
@@ -288,7 +288,7 @@ impl Listen for Restless {
 }
 
 #[test]
-fn a_listener_that_tries_to_leave_while_it_is_told_is_refused_and_hears_the_end() {
+fn a_listener_that_tries_to_leave_during_a_notification_is_refused_and_notified_of_the_end() {
     let rig = rig();
     let mm = rig.mm();
     let hook = Restless { mm, own: Mutex::default(), told: Mutex::default() };
@@ -303,7 +303,7 @@ fn a_listener_that_tries_to_leave_while_it_is_told_is_refused_and_hears_the_end(
     mm.unlisten(listener).unwrap();
 }
 
-/// Notes the news it hears, and looks.
+/// Records the news, and queries.
 struct Reader {
     mm: &'static Manager,
     news: Mutex<Vec<News>>,
@@ -328,7 +328,7 @@ impl Reader {
 }
 
 #[test]
-fn listeners_hear_of_memory_and_nodes_that_come_and_go_and_of_bad_pages() {
+fn listeners_are_notified_of_memory_and_nodes_and_bad_pages() {
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(tiny(MIB)));
     let mm = &bench.mm;
     let reader: &'static Reader = Box::leak(Box::new(Reader { mm, news: Mutex::default() }));

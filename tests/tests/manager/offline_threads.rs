@@ -1,8 +1,8 @@
-//! Pages are freed, allocated and moved by several threads while their blocks go, are asked about, or
-//! turn out to be bad.
+//! Several threads free, allocate and migrate pages while their blocks go offline, are queried, or turn out to be
+//! bad.
 //!
-//! Where two threads have to meet in a window of a few accesses, the machine makes each access give way
-//! to the other. Its TLB finds every use of a stale translation.
+//! Where two threads have to meet in a window of a few accesses, the machine yields to the other thread at each
+//! access. Its TLB finds every use of a stale translation.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -37,7 +37,7 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// Has some threads run `churn` over and over while `work` runs on this one.
+/// Has some threads run `churn` repeatedly while `work` runs on this one.
 fn meanwhile(threads: u64, churn: impl Fn(&mut Random) + Sync, work: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -50,7 +50,7 @@ fn meanwhile(threads: u64, churn: impl Fn(&mut Random) + Sync, work: impl FnOnce
                 }
             });
         }
-        // A failure in `work` must end the others, too.
+        // A failure in `work` must end the other threads, too.
         let end = EndOnDrop(&over);
         work();
         drop(end);
@@ -70,7 +70,7 @@ fn take_and_free(bench: &Bench<Tiny>, mover: &Mover, random: &mut Random) {
 }
 
 #[test]
-fn a_page_is_freed_though_another_of_its_block_turns_out_bad_just_then() {
+fn a_page_is_freed_while_another_page_of_its_block_is_marked_bad() {
     for seed in 0..6 {
         let bench = rig();
         bench.mm.machine().mmu().yield_often(true);
@@ -99,7 +99,7 @@ fn a_page_is_freed_though_another_of_its_block_turns_out_bad_just_then() {
 }
 
 #[test]
-fn who_asks_whether_blocks_can_go_is_answered_while_others_allocate_and_free() {
+fn explain_returns_while_other_threads_allocate_and_free() {
     let bench = rig();
     let other = Holder::register(&bench);
     let churn = |random: &mut Random| take_and_free(&bench, other.mover(), random);
@@ -116,7 +116,7 @@ fn who_asks_whether_blocks_can_go_is_answered_while_others_allocate_and_free() {
 }
 
 #[test]
-fn contents_follow_their_blocks_while_other_pages_come_and_go() {
+fn contents_are_migrated_while_other_pages_are_allocated_and_freed() {
     let bench = rig();
     let holder = Holder::register(&bench);
     let other = Holder::register(&bench);
@@ -136,12 +136,12 @@ fn contents_follow_their_blocks_while_other_pages_come_and_go() {
                     gone += 1;
                     bench.mm.online(id, ZoneKind::Movable).unwrap();
                 }
-                // The second owner has nothing written down: its pages stay until they are freed.
+                // The second owner does not record its pages: they stay until they are freed.
                 Err(error) => assert!(matches!(error, OfflineError::InUse { .. }), "{error}"),
             }
         }
     });
-    assert!(gone > 0, "no block ever went");
+    assert!(gone > 0, "no block ever went offline");
     assert_eq!(holder.handles().len(), kept);
     holder.check(&bench);
     bench.check();
@@ -150,7 +150,7 @@ fn contents_follow_their_blocks_while_other_pages_come_and_go() {
 /// The word of each extent of [`Sure`].
 const WORD: u64 = 0x5eed_feed;
 
-/// An owner that lets nothing go, and counts how often it is asked; each time it must know the extent.
+/// An owner that refuses every migration, and counts the requests; at each it must know the extent.
 struct Sure(AtomicU64);
 
 impl Sure {

@@ -27,7 +27,7 @@ impl<const SHIFT: u32> Shape for Ppc64<SHIFT> {
 }
 
 const LMB: u64 = 1 << Kernel::BLOCK_SHIFT;
-/// Where DIMMs are plugged: right above boot memory.
+/// The address where DIMMs are plugged: right above boot memory.
 const WINDOW: u64 = GIB;
 
 fn booted<const SHIFT: u32>() -> Bench<Ppc64<SHIFT>> {
@@ -58,8 +58,8 @@ fn an_lmb_of_4k_pages_is_described_by_64_pages_for_each_section() {
     assert_eq!(layout_of::<12>(GIB, Placement::PerRange), [(64, 4096)]);
 }
 
-/// A linear-map table has leaves of 2 MiB and spans 1 GiB. With 64 KiB pages one of the memmap spans that
-/// of 2 GiB, and has 32 entries.
+/// A linear-map table has leaves of 2 MiB and spans 1 GiB. With 64 KiB pages a table of the memmap covers 2 GiB, and
+/// has 32 entries.
 #[test]
 fn a_range_costs_the_tables_that_its_span_needs() {
     assert_eq!(tables_of(&booted::<16>(), range(2 * GIB, 2 * GIB)), [4 * KIB, 4 * KIB, 256]);
@@ -73,7 +73,7 @@ fn the_tables_of_64_gib_of_64k_pages_fit_a_handful_of_pages() {
 }
 
 #[test]
-fn a_block_that_two_memmap_pages_would_not_describe_is_refused_by_size() {
+fn a_block_with_less_than_two_memmap_pages_is_refused_by_size() {
     let refused = BlockSize::new::<FakeMachine<Ppc64<16>>>(64 * MIB);
     let (block, smallest) = (64 * MIB, 128 * MIB);
     assert_eq!(refused, Err(GeometryError::TooSmall { block, smallest }));
@@ -81,9 +81,9 @@ fn a_block_that_two_memmap_pages_would_not_describe_is_refused_by_size() {
     assert!(BlockSize::new::<FakeMachine<Ppc64<12>>>(16 * MIB).is_ok());
 }
 
-/// E13: their descriptors are neighbours, and share tables, but never a page.
+/// E13: their descriptors are adjacent, and share tables, but never a page.
 #[test]
-fn e13_ranges_side_by_side_go_in_any_order() {
+fn e13_adjacent_ranges_are_removed_in_any_order() {
     let dimms: Vec<_> = (0..6).map(|nth| range(WINDOW + nth * LMB, LMB)).collect();
     for placement in Placement::ALL {
         for sequence in Sequence::ALL {
@@ -107,7 +107,7 @@ fn e13_ranges_side_by_side_go_in_any_order() {
 fn any_allocation_of_an_add_may_fail() {
     let bench = with_window::<16>(0);
     let before = bench.snapshot();
-    // Into the next table of the linear map and of the memmap.
+    // Reaches into the next table of the linear map and of the memmap.
     let dimm = range(WINDOW + 512 * MIB, 4 * GIB);
     bench.plug(dimm);
     for placement in Placement::ALL {
@@ -137,7 +137,7 @@ fn boot_memory_of_any_size_is_described_and_counted_to_the_page() {
 }
 
 #[test]
-fn boot_blocks_are_taken_out_of_the_linear_map_and_given_back() {
+fn boot_blocks_are_taken_out_of_the_linear_map_and_released() {
     let ram = vec![(0, 2 * GIB, 0)];
     let setup = Setup { ram, block: LMB, window: (4 * GIB, GIB), kernelcore: Some(512 * MIB) };
     let bench = Bench::<Ppc64<16>>::new(&setup);

@@ -1,4 +1,5 @@
-//! Adding memory needs no memory: what the reserve taken at boot is good for, and what happens beyond.
+//! Adding memory needs no free memory: the reserve taken at boot suffices for its window, and system memory beyond
+//! that.
 
 use hotmem::paging::{MapError, Mapper};
 use hotmem::testing::{Bench, Random, Setup, Shape, Tiny, range};
@@ -18,7 +19,7 @@ fn table_bytes<S: Shape>(bench: &Bench<S>) -> u64 {
     bytes
 }
 
-/// Allocates every page that the kernel can have; the buddy has none left for tables or memmaps.
+/// Allocates every page that the kernel can have; the buddy then has none for tables or memmaps.
 fn exhaust<S: Shape>(bench: &Bench<S>) -> Vec<Pfn> {
     let one = || bench.mm.take_pages(Order::ZERO).ok();
     let held = std::iter::from_fn(one).collect();
@@ -69,7 +70,7 @@ fn a_boot_memmap_without_a_free_page_is_a_clean_out_of_memory() {
 }
 
 #[test]
-fn sixteen_gib_are_added_to_64_mib_but_their_memmap_must_be_their_own() {
+fn sixteen_gib_are_added_to_64_mib_if_they_hold_their_own_memmap() {
     let bench = real(64 * MIB, BLOCK, 64 * GIB);
     let before = bench.snapshot();
     let dimm = range(REAL_WINDOW, 16 * GIB);
@@ -106,7 +107,7 @@ fn tables_stay_within_4_kib_per_gib_and_4_kib_per_64_gib() {
                     let first = dimm.start().get() / span;
                     (dimm.end().get() - 1) / span - first + 1
                 };
-                // The linear map, then the memmap. The upper levels were there for boot memory.
+                // The linear map, then the memmap. The upper levels exist already for boot memory.
                 let budget = 4096 * (touched(GIB) + touched(64 * GIB));
                 let used = table_bytes(&bench) - before;
                 assert!(used <= budget, "{dimm} on {block:#x}: {used:#x} of {budget:#x}");
@@ -119,7 +120,7 @@ fn tables_stay_within_4_kib_per_gib_and_4_kib_per_64_gib() {
 }
 
 #[test]
-fn the_whole_window_is_added_out_of_the_reserve_alone() {
+fn the_whole_window_is_added_with_tables_of_the_reserve_alone() {
     for block in [BLOCK, GIB] {
         let bench = real(256 * MIB, block, 64 * GIB);
         let reserved = bench.mm.stats().reserve * PAGE;
@@ -148,23 +149,23 @@ fn the_reserve_never_takes_more_than_its_share_of_boot_memory() {
     }
 }
 
-/// Tables of a small machine that share a page, of which a header takes the room of one.
+/// Tables of a small machine that share a page; the header takes the room of one table.
 const TABLES_A_PAGE: u64 = PAGE / 128 - 1;
 
-/// Firmware names a window of 24 MiB, and tables for no more are reserved.
+/// Firmware describes a window of 24 MiB, and only its tables are reserved.
 fn tiny_with_little_reserve() -> Bench<Tiny> {
     let ram = vec![(0, 16 * MIB, 0)];
     let window = (TINY_WINDOW, 24 * MIB);
     Bench::new(&Setup { ram, block: MIB, window, kernelcore: None })
 }
 
-/// DIMMs far beyond that.
+/// DIMMs far larger than that.
 fn many_dimms() -> Vec<PhysRange> {
     (0..14).map(|i| range(TINY_WINDOW + i * 36 * MIB, 12 * MIB)).collect()
 }
 
 #[test]
-fn what_is_taken_from_the_system_past_the_reserve_comes_back_in_every_order() {
+fn system_memory_taken_past_the_reserve_is_freed_in_every_order() {
     for placement in Placement::ALL {
         for sequence in Sequence::ALL {
             let bench = tiny_with_little_reserve();
@@ -216,7 +217,7 @@ fn adds_and_removes_in_turns_sum_to_zero_and_return_the_reserve() {
 }
 
 #[test]
-fn without_a_window_every_table_is_taken_and_given_back_in_system_bytes() {
+fn without_a_window_system_bytes_count_every_table_that_is_allocated_and_freed() {
     for placement in HOSTED {
         let bench = tiny_without_reserve(MIB);
         let before = bench.snapshot();
@@ -224,7 +225,7 @@ fn without_a_window_every_table_is_taken_and_given_back_in_system_bytes() {
         let dimm = range(TINY_WINDOW, 64 * MIB);
         bench.plug(dimm);
         let taken = bench.add(dimm, placement).system_bytes;
-        // A small machine's tables are 128 bytes. Its node was there.
+        // A small machine's tables have 128 bytes. Its node exists already.
         let tables = (table_bytes(&bench) - tables) / 128;
         assert_eq!(taken, tables.div_ceil(TABLES_A_PAGE) * PAGE);
         assert_eq!(bench.remove(dimm).system_bytes, taken);
@@ -235,7 +236,7 @@ fn without_a_window_every_table_is_taken_and_given_back_in_system_bytes() {
 #[test]
 fn a_node_of_the_section_map_is_part_of_system_bytes() {
     let bench = tiny_without_reserve(MIB);
-    // Sections from 512 MiB on are in the map's second node, which nothing needed before.
+    // Sections from 512 MiB on are in the map's second node, which was not needed before.
     let (low, high) = (range(496 * MIB, 16 * MIB), range(512 * MIB, 16 * MIB));
     bench.plug(low);
     bench.plug(high);
@@ -257,8 +258,7 @@ fn tables_never_come_from_added_memory() {
     bench.plug(normal);
     bench.plug(next);
     bench.add(normal, Placement::PerBlock);
-    // The system's own memory goes; then there is added memory that is free, and must not be used for
-    // tables.
+    // The system's own memory is used up; the added memory is free, and must not be used for tables.
     let held: Vec<_> = std::iter::from_fn(|| bench.mm.take_pages(Order::ZERO).ok()).collect();
     for id in bench.blocks(normal) {
         assert!(bench.mm.online(id, ZoneKind::Normal).is_ok());
@@ -267,7 +267,7 @@ fn tables_never_come_from_added_memory() {
     let added = bench.snapshot();
     for placement in Placement::ALL {
         let error = bench.mm.hot_add(next, NodeId::default(), placement);
-        // Without pages for tables, or already for the memmap.
+        // Without pages for tables, or earlier, without pages for the memmap.
         assert!(
             matches!(
                 error,

@@ -1,4 +1,4 @@
-//! The frames of the table reserve: from which pieces of RAM they come, and what becomes of bad ones.
+//! The frames of the table reserve: the pieces of RAM that they come from, and the handling of bad frames.
 
 // UNSAFETY: vouches for the frames of a fake early allocator.
 #![expect(unsafe_code)]
@@ -14,10 +14,10 @@ use hotmem::{
 };
 use hotmem_tests::memory::{GIB, KIB, MIB, TINY_WINDOW, assert_same, small, tiny_without_reserve};
 
-/// RAM that is in pieces: no more than so many bytes in a row, but for memmaps.
+/// RAM in pieces: at most this many contiguous bytes, except for memmaps.
 struct Pieces(FakeEarly, u64);
 
-// SAFETY: every promise is the inner allocator's, with less to give.
+// SAFETY: every guarantee is the inner allocator's, which this one restricts.
 unsafe impl EarlyFrames for Pieces {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
         let fits = bytes <= self.1 || align > 4 * KIB;
@@ -29,7 +29,7 @@ unsafe impl EarlyFrames for Pieces {
     }
 }
 
-/// A tiny machine with a large window, whose RAM has no more than `pages` pages in a row.
+/// A tiny machine with a large window, whose RAM has at most `pages` contiguous pages.
 fn in_pieces(pages: u64) -> Bench<Tiny> {
     let ram = range(0, 16 * MIB);
     let (machine, early) = FakeMachine::start(&[ram], MIB);
@@ -46,14 +46,14 @@ fn in_pieces(pages: u64) -> Bench<Tiny> {
 }
 
 #[test]
-fn the_reserve_is_made_of_as_many_pieces_of_ram_as_hold_it() {
+fn the_reserve_is_made_of_as_many_pieces_of_ram_as_it_needs() {
     let wanted = in_pieces(1000).mm.stats().reserve;
     assert!((8..=32).contains(&wanted), "{wanted}");
     for pages in [wanted - 1, wanted / 2, 3, 1] {
         let bench = in_pieces(pages);
         let before = bench.snapshot();
         assert_eq!((bench.mm.stats().reserve, bench.mm.stats().reserve_free), (wanted, wanted));
-        // All that the window can need is there.
+        // All tables that the window can need are reserved.
         let window = range(GIB / 2, GIB);
         bench.plug(window);
         for _ in 0..2 {
@@ -66,7 +66,7 @@ fn the_reserve_is_made_of_as_many_pieces_of_ram_as_hold_it() {
 }
 
 #[test]
-fn ram_in_many_pieces_holds_the_reserve_that_it_would_hold_in_one() {
+fn ram_in_many_pieces_holds_the_same_reserve_as_ram_in_one_piece() {
     // 1152 pages in one piece, and in 128 pieces of 36 KiB with a page between them.
     let window = range(GIB / 2, 512 * MIB);
     let reserves = [(1, 1152), (128, 9)].map(|(pieces, pages)| {
@@ -83,7 +83,7 @@ fn ram_in_many_pieces_holds_the_reserve_that_it_would_hold_in_one() {
     assert!(reserves[0] > 0 && reserves[0] == reserves[1], "{reserves:?}");
 }
 
-/// The pages that tables lie in.
+/// The pages that hold tables.
 fn table_pages<S: Shape>(bench: &Bench<S>) -> BTreeSet<Pfn> {
     let mut pages = BTreeSet::new();
     let mapper = bench.mm.tables();
@@ -91,7 +91,7 @@ fn table_pages<S: Shape>(bench: &Bench<S>) -> BTreeSet<Pfn> {
     pages
 }
 
-/// Adds and removes `blocks` blocks at `at` a few times: no table lies in a page of `bad`.
+/// Adds and removes `blocks` blocks at `at` a few times: no table may be in a page of `bad`.
 fn come_and_go<S: Shape>(bench: &Bench<S>, at: u64, blocks: u64, bad: &BTreeSet<Pfn>) {
     let dimm = range(at, blocks * bench.mm.block_size().bytes());
     bench.plug(dimm);
@@ -110,14 +110,14 @@ fn come_and_go<S: Shape>(bench: &Bench<S>, at: u64, blocks: u64, bad: &BTreeSet<
 #[test]
 fn a_free_page_of_the_reserve_that_is_bad_is_never_used() {
     fn check<S: Shape>(bench: &Bench<S>, ram: u64, at: u64) {
-        // Some were used before, and came back.
+        // Some were used before, and were freed.
         come_and_go(bench, at, 3, &BTreeSet::new());
         let (free, mut bad) = (bench.mm.stats().reserve_free, BTreeSet::new());
         for pfn in FakeMachine::<S>::pfns(range(0, ram)).iter() {
             let info = bench.mm.page_info(pfn).unwrap();
             let head = info.head.and_then(|head| bench.mm.page_info(head)?.state);
             let boot = matches!(head, Some(PageState::Used { owner: Owner::Boot, .. }));
-            // Every second one, so that good and bad ones take turns.
+            // Every second one, so that good and bad ones alternate.
             if !boot || pfn.get() % 2 == 0 {
                 continue;
             }
@@ -136,7 +136,7 @@ fn a_free_page_of_the_reserve_that_is_bad_is_never_used() {
             come_and_go(bench, at, blocks, &bad);
         }
         let left = bench.mm.stats().reserve_free;
-        assert_eq!(left, free - bad.len() as u64, "all good ones are there still");
+        assert_eq!(left, free - bad.len() as u64, "all good ones are still there");
     }
     check(&small::<Tiny>(MIB), 16 * MIB, TINY_WINDOW);
     check(&small::<TinyShared>(MIB), 16 * MIB, TINY_WINDOW);
@@ -150,7 +150,7 @@ fn lmb(window: u64) -> Bench<Lmb> {
 }
 
 #[test]
-fn a_page_with_tables_that_is_bad_is_out_of_use_when_they_are_gone() {
+fn a_bad_page_with_tables_is_out_of_use_once_the_tables_are_freed() {
     fn check<S: Shape>(bench: &Bench<S>, at: u64) {
         let block = bench.mm.block_size().bytes();
         let (low, high) = (range(at, 3 * block), range(at + 40 * block, 3 * block));
@@ -169,7 +169,7 @@ fn a_page_with_tables_that_is_bad_is_out_of_use_when_they_are_gone() {
             bench.check();
         }
         assert!(!bad.is_empty());
-        // All of it works on, and new tables do not come to lie in those pages.
+        // The tables still work, and new tables are not placed in those pages.
         let held = table_pages(bench);
         let middle = range(at + 16 * block, block);
         bench.plug(middle);

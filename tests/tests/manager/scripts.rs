@@ -11,7 +11,7 @@ const BLOCK: u64 = 128 * MIB;
 struct Stage {
     bench: Bench<Real>,
     saved: Vec<Fact>,
-    /// Bytes taken from memory elsewhere and not given back.
+    /// Bytes of memory elsewhere that are in use.
     elsewhere: u64,
 }
 
@@ -28,7 +28,7 @@ fn play(acts: &[Act]) {
         stage.act(act);
         stage.bench.check();
     }
-    assert_eq!(stage.elsewhere, 0, "bytes were taken elsewhere and not given back");
+    assert_eq!(stage.elsewhere, 0, "bytes elsewhere were not freed");
     stage.bench.unplug(at((0, BLOCKS)));
 }
 

@@ -1,7 +1,7 @@
-//! A storm of threads: they allocate, free, look up and own pages that move, while a DIMM is plugged, brought online,
-//! converted, found bad and pulled under their hands, and boot memory is taken and given back.
+//! A storm of threads: they allocate, free, look up and own movable pages, while a DIMM is plugged, brought online,
+//! converted, marked bad and unplugged, and boot memory is taken and released.
 //!
-//! The number of cycles is that of `HOTMEM_ROUNDS` (`cargo xtask test --long`), or few.
+//! `HOTMEM_ROUNDS` (`cargo xtask test --long`) sets the number of cycles, which is small by default.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,16 +14,16 @@ use hotmem::{
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
-/// Cycles without a wish.
+/// The default number of cycles.
 const FEW: u64 = 30;
-/// Cycles after which all is compared with the start.
+/// Number of cycles after which the state is compared with the start.
 const ROUND: u64 = 10;
 const THREADS: u64 = 3;
 const BLOCKS: u64 = 4;
 const PAGE: u64 = 4096;
-/// Tries of an operation that what is in use may hold up for a while.
+/// Attempts at an operation that pages in use may block for a while.
 const TRIES: u64 = 1 << 20;
-/// Extents that a thread owns at the most.
+/// Extents that a thread owns at most.
 const MOST: usize = 40;
 
 fn dimm() -> PhysRange {
@@ -45,7 +45,7 @@ struct Worker<'b> {
     bench: &'b Bench<Tiny>,
     holder: &'b Holder<Tiny>,
     random: Random,
-    /// Pages of the kernel's, and the word in each.
+    /// Pages of the kernel, and the word in each.
     kernel: Vec<(Pfn, u64)>,
     owned: Vec<u64>,
 }
@@ -69,11 +69,11 @@ impl Worker<'_> {
         self.kernel.push((pfn, word));
     }
 
-    /// All of the kernel's, so that no block stays in use.
+    /// Frees all of the kernel's pages, so that no block stays in use.
     fn free_all(&mut self) {
         for (pfn, word) in self.kernel.drain(..) {
             let found = self.bench.mm.machine().mmu().load(at(pfn));
-            assert_eq!(found, word, "{pfn} is somebody else's, too");
+            assert_eq!(found, word, "{pfn} is allocated twice");
             assert_eq!(self.bench.mm.free_pages(pfn), Ok(()));
         }
     }
@@ -91,7 +91,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Frees an extent, unless it is on its way.
+    /// Frees an extent, unless it is being migrated.
     fn disown(&mut self) {
         if self.owned.is_empty() {
             return;
@@ -118,7 +118,7 @@ fn at(pfn: Pfn) -> VirtAddr {
     VirtAddr::new(pfn.get() * PAGE)
 }
 
-/// What the operator brought about.
+/// The operations that succeeded.
 #[derive(Debug, Default)]
 struct Done {
     converted: u64,
@@ -133,7 +133,7 @@ struct Operator<'b> {
 }
 
 impl Operator<'_> {
-    /// A life of the DIMM. What is refused is refused for what is in use, and never because somebody looks.
+    /// A life cycle of the DIMM. The only reason for a refusal is memory in use, never a query.
     fn cycle(&mut self, cycle: u64) {
         let (bench, placement) = (self.bench, Placement::ALL[cycle as usize % 3]);
         bench.plug(dimm());
@@ -167,7 +167,7 @@ impl Operator<'_> {
         }
     }
 
-    /// Takes boot memory and gives it back.
+    /// Takes boot memory and releases it.
     fn carve(&mut self) {
         match self.bench.mm.take_contig(NodeId::ZERO, MIB) {
             Ok(_) => {
@@ -195,7 +195,7 @@ impl Operator<'_> {
             }
             thread::yield_now();
         }
-        panic!("{id} does not go: {:?}", self.bench.mm.explain_offline(id));
+        panic!("{id} does not go offline: {:?}", self.bench.mm.explain_offline(id));
     }
 }
 
@@ -207,7 +207,7 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// Uses memory until `over`; how many steps that were.
+/// Uses memory until `over`; returns the number of steps.
 fn work(bench: &Bench<Tiny>, holder: &Holder<Tiny>, seed: u64, over: &AtomicBool) -> u64 {
     become_cpu(seed as usize % THREADS as usize);
     let random = Random::new(seed);
@@ -239,7 +239,7 @@ fn threads_use_memory_while_it_is_plugged_converted_made_bad_and_pulled_and_none
                     steps.fetch_add(work(bench, holder, seed, over), Ordering::Relaxed);
                 });
             }
-            // A failure here must end the others, too.
+            // A failure here must end the other threads, too.
             let end = EndOnDrop(&over);
             (first..cycles.min(first + ROUND)).for_each(|cycle| operator.cycle(cycle));
             drop(end);

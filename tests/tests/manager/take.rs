@@ -1,4 +1,4 @@
-//! Boot memory that is taken out of the linear map, by name and by size, and given back.
+//! Boot memory that is taken out of the linear map, by name and by size, and released.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -38,7 +38,7 @@ fn offline(bench: &Bench<Tiny>, blocks: impl IntoIterator<Item = u64>) {
     bench.check();
 }
 
-/// Where block `raw` is in the linear map.
+/// The address of block `raw` in the linear map.
 fn linear(raw: u64) -> VirtAddr {
     VirtAddr::new(raw * MIB)
 }
@@ -48,11 +48,11 @@ fn load_faults(bench: &Bench<Tiny>, at: VirtAddr) -> bool {
 }
 
 #[test]
-fn at10_what_was_taken_has_no_translation_and_a_load_of_it_faults() {
+fn at10_taken_memory_has_no_translation_and_a_load_of_it_faults() {
     let bench = bench();
     offline(&bench, 10..13);
     let mmu = bench.mm.machine().mmu();
-    // Every CPU may have it cached.
+    // Every CPU may have cached it.
     mmu.speculate();
     mmu.store(linear(11), 0xdead);
     assert_eq!(bench.mm.take(&list("0:10-12")), Ok(3));
@@ -70,18 +70,18 @@ fn at10_what_was_taken_has_no_translation_and_a_load_of_it_faults() {
 }
 
 #[test]
-fn what_is_taken_was_clear_and_cleaned_while_it_was_mapped_and_is_clear_when_it_comes_back() {
+fn taken_memory_is_cleared_and_cleaned_while_it_is_mapped_and_cleared_again_at_its_release() {
     let bench = bench();
     offline(&bench, [10, 11]);
     let before = bench.snapshot();
     bench.mm.machine().mmu().store(linear(10).add(4096), 0x5ec2e7);
     assert_eq!(bench.mm.take(&list("0:10-11")), Ok(2));
-    // The fake machine checks that what it is asked to clean is mapped and clear.
+    // The fake machine checks that the range it cleans is mapped and clear.
     let cleaned = bench.mm.machine().take_cleaned();
     let starts: Vec<_> = cleaned.iter().map(|range| (range.start(), range.len())).collect();
     assert_eq!(starts, [(linear(10), MIB), (linear(11), MIB)]);
 
-    // The taker writes there by its own ways.
+    // The taker writes there through its own mapping.
     bench.mm.machine().mmu().poke(PhysAddr::new(10 * MIB + 64), 0x7ace);
     assert_eq!(bench.mm.release(), Ok(2));
     assert_eq!(bench.mm.machine().mmu().load(linear(10).add(64)), 0);
@@ -90,7 +90,7 @@ fn what_is_taken_was_clear_and_cleaned_while_it_was_mapped_and_is_clear_when_it_
 }
 
 #[test]
-fn taking_keeps_the_tables_so_that_giving_back_needs_no_memory() {
+fn taking_keeps_the_tables_so_that_a_release_needs_no_memory() {
     let bench = bench();
     offline(&bench, 8..24);
     let before = bench.snapshot();
@@ -108,7 +108,7 @@ fn taking_keeps_the_tables_so_that_giving_back_needs_no_memory() {
 }
 
 #[test]
-fn a_block_that_went_bad_while_it_was_taken_is_given_back_untouched() {
+fn a_block_that_turned_bad_while_it_was_taken_is_released_untouched() {
     let bench = bench();
     offline(&bench, [10]);
     bench.mm.take(&list("0:10")).unwrap();
@@ -124,11 +124,11 @@ fn a_block_that_went_bad_while_it_was_taken_is_given_back_untouched() {
 }
 
 #[test]
-fn of_two_who_take_the_same_blocks_at_once_one_gets_them() {
+fn of_two_threads_that_take_the_same_blocks_at_once_one_succeeds() {
     let bench = bench();
     offline(&bench, 8..16);
     for _ in 0..20 {
-        // Different lists, so that a mixture would show.
+        // Different lists, so that a mixture would be visible.
         let lists = ["0:8-12", "0:11-15"];
         let taken = std::thread::scope(|scope| {
             let take = |text| {
@@ -224,7 +224,7 @@ fn at08_memory_of_a_dimm_is_not_taken_whatever_its_placement() {
     }
 }
 
-/// Objects to whatever is taken coming online, as a driver of taken memory does.
+/// Objects to bringing any taken block online, as the driver that took it does.
 struct Guard(&'static Bench<Tiny>);
 
 impl Listen for Guard {
@@ -240,7 +240,7 @@ fn at09_a_taken_block_does_not_come_online() {
     offline(bench, [10, 11]);
     bench.mm.take(&list("0:10")).unwrap();
     let before = bench.snapshot();
-    // Without anybody who objects, the manager itself does.
+    // Without an objecting listener, the manager itself refuses.
     assert_eq!(bench.mm.online(id(10), ZoneKind::Movable).unwrap_err(), OnlineError::Taken(id(10)));
     let guard: &'static Guard = Box::leak(Box::new(Guard(bench)));
     let listener: &'static Listener = Box::leak(Box::new(Listener::new("memtrace", 0, guard)));
@@ -257,7 +257,7 @@ fn at09_a_taken_block_does_not_come_online() {
 }
 
 #[test]
-fn by_size_a_run_is_emptied_taken_and_given_back_to_the_allocator() {
+fn by_size_a_run_is_emptied_taken_and_released_to_the_allocator() {
     let bench = bench();
     let holder = Holder::register(&bench);
     let handles: Vec<_> =
@@ -310,9 +310,9 @@ fn by_size_only_whole_blocks_of_one_zone_and_node_are_taken() {
 }
 
 #[test]
-fn by_size_what_cannot_be_emptied_leaves_everything_with_who_had_it() {
+fn by_size_a_run_that_cannot_be_emptied_leaves_every_page_with_its_owner() {
     let bench = bench();
-    // Every second page of node 1 stays: no block of it can be emptied.
+    // Every second page of node 1 is unmovable: no block of it can be emptied.
     let mut held = Vec::new();
     while let Some(pfn) = bench.alloc_movable_zone(Order::ZERO) {
         held.push(pfn);
@@ -342,7 +342,7 @@ fn bench_with_larger_leaves() -> Bench<TinyShared> {
 #[test]
 fn memory_whose_leaf_is_larger_than_its_block_is_not_taken() {
     let bench = bench_with_larger_leaves();
-    assert_eq!(bench.mm.verify(), Ok(()), "that is the loader's affair");
+    assert_eq!(bench.mm.verify(), Ok(()), "the manager accepts the loader's leaves");
     let leaf = VirtAddr::new(12 * MIB);
     bench.mm.offline(id(24)).unwrap();
     bench.mm.machine().mmu().poke(PhysAddr::new(12 * MIB), 0xdead);

@@ -1,7 +1,7 @@
-//! Lookups take no lock, operations exclude each other, allocation is shared: all of it from many threads.
+//! Look-ups take no lock, operations exclude each other, allocation is shared: many threads do all of it at once.
 //!
-//! Nothing here waits for time to pass: loops are bounded by counts. Where lookups meet removals the
-//! machine makes every access give way to other threads, so that they meet between any two accesses.
+//! No test here waits for time to pass: loops are bounded by counts. Where look-ups meet removals the machine yields
+//! to other threads at every access, so that they meet between any two accesses.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ fn cycle(mm: &Manager, placement: Placement) {
     assert!(removed.is_ok(), "{removed:?}");
 }
 
-/// Runs `look` on three threads, over and over, while `work` runs on this one; how often it ran.
+/// Runs `look` on three threads repeatedly while `work` runs on this one; returns the number of runs.
 fn look_while(
     bench: &Bench<Tiny>,
     look: impl Fn(&mut Random) + Sync,
@@ -59,7 +59,7 @@ fn look_while(
                 }
             });
         }
-        // A failure in `work` must end the lookers, too.
+        // A failure in `work` must end the other threads, too.
         let end = EndOnDrop(&over);
         work(&looks);
         drop(end);
@@ -76,11 +76,11 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// Waits until the lookers have had a chance to see this state.
+/// Waits until the other threads have had a chance to see this state.
 ///
 /// # Panics
 ///
-/// If they look no more: each has failed.
+/// If none of them makes progress: each has failed.
 fn let_look(looks: &AtomicU64) {
     let seen = looks.load(Ordering::Relaxed);
     for _ in 0..1 << 24 {
@@ -89,11 +89,11 @@ fn let_look(looks: &AtomicU64) {
         }
         thread::yield_now();
     }
-    panic!("the readers do not look any more");
+    panic!("the readers make no progress");
 }
 
 #[test]
-fn pages_are_looked_up_while_their_range_comes_and_goes() {
+fn pages_are_looked_up_while_their_range_is_added_and_removed() {
     for placement in Placement::ALL {
         let bench = tiny(MIB);
         let before = bench.snapshot();
@@ -104,7 +104,7 @@ fn pages_are_looked_up_while_their_range_comes_and_goes() {
             let Some(info) = bench.mm.page_info(pfn) else { return };
             assert_eq!(info.pfn, pfn);
             assert_eq!(info.block.get(), pfn.get() / SECTION_PAGES);
-            // No thread allocates: whatever is seen is free, part of something free, or memmap.
+            // No thread allocates: a page that is found is free, part of a free extent, or memmap.
             match info.state {
                 Some(PageState::Used { .. } | PageState::Hole) => panic!("{info:?}"),
                 Some(PageState::MemmapHead { .. }) => assert_eq!(info.head, Some(pfn)),
@@ -125,8 +125,8 @@ fn pages_are_looked_up_while_their_range_comes_and_goes() {
 }
 
 #[test]
-fn blocks_are_listed_while_they_come_and_go() {
-    // Without a reserve the node of the section map comes from the allocator and goes back to it.
+fn blocks_are_listed_while_they_are_added_and_removed() {
+    // Without a reserve the node of the section map is allocated by and freed to the allocator.
     let bench = tiny_without_reserve(MIB);
     let far = range(1024 * MIB, 4 * MIB);
     bench.plug(far);
@@ -181,7 +181,7 @@ fn operations_from_many_threads_take_turns() {
     assert_same(&before, &bench.snapshot());
 }
 
-/// A cycle over a range that no other thread touches; `Busy` is the only refusal it may meet.
+/// A cycle over a range that no other thread uses; `Busy` is the only refusal it may meet.
 fn own_cycle(mm: &Manager, own: PhysRange, placement: Placement) {
     insist(|| mm.hot_add(own, NodeId::default(), placement), AddError::Busy);
     for id in mm.blocks_in(own) {
@@ -193,7 +193,7 @@ fn own_cycle(mm: &Manager, own: PhysRange, placement: Placement) {
     insist(|| mm.remove(own), RemoveError::Busy);
 }
 
-/// Tries until it is done, as long as the only reason against it is `busy`.
+/// Repeats the operation until it succeeds; the only allowed error is `busy`.
 fn insist<T, E: PartialEq + std::fmt::Debug>(operation: impl Fn() -> Result<T, E>, busy: E) -> T {
     loop {
         match operation() {
@@ -204,7 +204,7 @@ fn insist<T, E: PartialEq + std::fmt::Debug>(operation: impl Fn() -> Result<T, E
     }
 }
 
-/// Allocates and frees at random, `steps` times; what it then still holds.
+/// Allocates and frees at random, `steps` times; returns the extents that it then holds.
 fn churn(bench: &Bench<Tiny>, seed: u64, steps: u64) -> Vec<(Pfn, Order)> {
     // One CPU has no cache.
     become_cpu(seed as usize % (CPUS + 1));
@@ -219,7 +219,7 @@ fn churn(bench: &Bench<Tiny>, seed: u64, steps: u64) -> Vec<(Pfn, Order)> {
             }
         } else {
             let (pfn, _) = held.swap_remove(random.below(held.len() as u64) as usize);
-            assert_eq!(bench.mm.private(pfn), Ok(seed), "{pfn} is somebody else's, too");
+            assert_eq!(bench.mm.private(pfn), Ok(seed), "{pfn} is allocated twice");
             assert_eq!(bench.mm.free_pages(pfn), Ok(()));
         }
     }
@@ -256,7 +256,7 @@ fn threads_that_allocate_at_once_never_share_a_page() {
 }
 
 #[test]
-fn blocks_go_offline_under_the_hands_of_those_who_allocate() {
+fn blocks_go_offline_while_threads_allocate_and_free() {
     let bench = tiny(MIB);
     let before = bench.snapshot();
     bench.plug(dimm());
@@ -290,7 +290,7 @@ fn blocks_go_offline_under_the_hands_of_those_who_allocate() {
         }
         drop(end);
     });
-    assert!(gone > 0, "no block ever went");
+    assert!(gone > 0, "no block ever went offline");
     bench.check();
     for id in bench.blocks(dimm()) {
         let offline = bench.mm.offline(id);
@@ -323,15 +323,15 @@ fn a_page_that_two_threads_free_is_freed_once() {
 }
 
 #[test]
-fn no_look_up_believes_what_a_dimm_held_before_while_it_comes_online() {
+fn no_look_up_uses_stale_descriptors_of_a_dimm_that_comes_online() {
     let bench = tiny(MIB);
     let block = range(TINY_WINDOW, MIB);
     bench.plug(block);
-    // As an earlier life leaves them: each descriptor says that a bad page begins there.
+    // As left by an earlier life: each descriptor is the head of a bad page.
     let stale = PageState::Used { order: Order::ZERO, owner: Owner::Poison }.encode();
     let first = TINY_WINDOW / PAGE;
     let look = |random: &mut Random| {
-        // Where the extents of the block begin once it is online.
+        // The first pages of the block's extents once it is online.
         let pfn = Pfn::new(first + (4 << random.below(6)));
         let state = bench.mm.page_info(pfn).and_then(|info| info.state);
         assert!(!matches!(state, Some(PageState::Used { .. })), "{pfn}: {state:?}");

@@ -1,5 +1,5 @@
-//! A CPU does not answer a flush: the operation names it, nothing that it may still reach is given to anybody, and all
-//! the rest is as before.
+//! A CPU does not acknowledge a flush: the operation names it, memory that it may still reach is never allocated,
+//! and everything else is unchanged.
 
 // UNSAFETY: maps memory of its own a second time.
 #![expect(unsafe_code)]
@@ -14,7 +14,7 @@ use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, small, tiny, tiny_with
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The CPU that does not answer, of three.
+/// The CPU, of three, that does not acknowledge.
 const SILENT: NotFlushed = NotFlushed { cpu: 2 };
 
 fn start<S: Shape>(bench: Bench<S>) -> Bench<S> {
@@ -27,7 +27,7 @@ fn silence<S: Shape>(bench: &Bench<S>) {
     bench.mm.machine().mmu().silence(Some(SILENT.cpu));
 }
 
-/// The CPU answers again. What was stranded is counted page by page, and stays so whoever asks for memory.
+/// The CPU acknowledges again. Stranded pages are counted page by page, and are never allocated.
 fn wake<S: Shape>(bench: &Bench<S>) {
     bench.mm.machine().mmu().silence(None);
     bench.check();
@@ -35,7 +35,7 @@ fn wake<S: Shape>(bench: &Bench<S>) {
         (0..16 * MIB / 4096).map(Pfn::new).filter(|&pfn| is_stranded(bench, pfn)).collect();
     assert_eq!(bench.mm.stats().stranded, stranded.len() as u64);
     let all: Vec<_> = std::iter::from_fn(|| bench.mm.take_pages(Order::ZERO).ok()).collect();
-    assert!(all.iter().all(|pfn| !stranded.contains(pfn)), "a stranded page was given away");
+    assert!(all.iter().all(|pfn| !stranded.contains(pfn)), "a stranded page was allocated");
     all.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
     bench.check();
 }
@@ -46,7 +46,7 @@ fn is_stranded<S: Shape>(bench: &Bench<S>, pfn: Pfn) -> bool {
     matches!(state, Some(PageState::Used { owner: Owner::Stranded, .. }))
 }
 
-/// What a stranded page changes nothing of.
+/// The facts that a stranded page does not change.
 fn facts<S: Shape>(bench: &Bench<S>) -> Vec<Fact> {
     let frames = |fact: &Fact| match fact {
         Fact::Free(_) | Fact::Frames(..) => false,
@@ -56,7 +56,7 @@ fn facts<S: Shape>(bench: &Bench<S>) -> Vec<Fact> {
     bench.snapshot().into_iter().filter(frames).collect()
 }
 
-/// The DIMM is as it was before the remove that failed: it can be used, and removed after all.
+/// Checks that the DIMM is as before the remove that failed: it can be used, and then removed.
 fn goes_after_all<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
     wake(bench);
     bench.online(dimm);
@@ -86,7 +86,7 @@ fn fails_to_remove<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
 }
 
 #[test]
-fn a_remove_that_is_not_answered_leaves_the_range_mapped_as_it_was_in_every_placement() {
+fn a_remove_without_an_acknowledgement_leaves_the_range_mapped_in_every_placement() {
     let dimm = range(TINY_WINDOW, 8 * MIB);
     for placement in Placement::ALL {
         for bench in [tiny(MIB), tiny_without_reserve(MIB)].map(start) {
@@ -126,7 +126,7 @@ fn a_boot_memmap_of_single_pages_is_mapped_again_page_by_page() {
 }
 
 #[test]
-fn the_undo_of_an_add_that_is_not_answered_names_the_cpu_and_strands_what_led_to_the_range() {
+fn the_undo_of_an_add_without_an_acknowledgement_names_the_cpu_and_strands_the_tables() {
     let dimm = range(TINY_WINDOW, 32 * MIB);
     for placement in Placement::ALL {
         let bench = start(tiny_without_reserve(MIB));
@@ -145,7 +145,7 @@ fn the_undo_of_an_add_that_is_not_answered_names_the_cpu_and_strands_what_led_to
                     assert_eq!(cpu, SILENT);
                     unanswered += 1;
                 }
-                // Nothing was mapped yet.
+                // No page was mapped yet.
                 Err(error) => assert!(bench.mm.stats().stranded == 0, "{placement}: {error}"),
             }
             assert!(bench.mm.blocks().all(|block| block.boot));
@@ -157,7 +157,7 @@ fn the_undo_of_an_add_that_is_not_answered_names_the_cpu_and_strands_what_led_to
 }
 
 #[test]
-fn memory_that_is_taken_stays_where_it_is_unless_every_cpu_let_go_of_it() {
+fn memory_is_taken_only_if_every_cpu_dropped_its_translations() {
     let bench: Bench<Tiny> = start(Bench::new(&hotmem::testing::Setup {
         ram: vec![(0, 16 * MIB, 0)],
         block: MIB,
@@ -180,11 +180,11 @@ fn memory_that_is_taken_stays_where_it_is_unless_every_cpu_let_go_of_it() {
     bench.check();
 }
 
-/// Flushes until the CPU falls silent.
+/// Flushes until the CPU stops acknowledging.
 static UNTIL: AtomicU64 = AtomicU64::new(0);
 
 #[test]
-fn a_conversion_that_is_not_answered_stops_between_two_blocks() {
+fn a_conversion_without_an_acknowledgement_stops_between_two_blocks() {
     let dimm = range(TINY_WINDOW, 4 * MIB);
     for until in 0..3 {
         let bench: &'static Bench<Tiny> = Box::leak(Box::new(start(tiny(MIB))));
@@ -217,17 +217,17 @@ fn a_conversion_that_is_not_answered_stops_between_two_blocks() {
 }
 
 #[test]
-fn what_the_kernel_unmaps_of_its_own_is_reported_as_still_in_reach() {
+fn pages_that_the_kernel_unmaps_itself_are_reported_as_still_reachable() {
     let bench = start(tiny(MIB));
     let pfn = bench.mm.take_pages(Order::ZERO).unwrap();
     let virt = VirtAddr::new(0xf000_0000);
     let attr = hotmem::paging::Attr::WRITE;
     let (phys, len) = (hotmem::PhysAddr::new(pfn.get() * 4096), 4096);
     let mapping = Mapping { virt, phys, len, attr, max_leaf: len };
-    // SAFETY: nobody else uses the page, nor the address.
+    // SAFETY: no other code uses the page, nor the address.
     unsafe { bench.mm.map_own(&mapping) }.unwrap();
     silence(&bench);
-    // SAFETY: nothing uses the mapping.
+    // SAFETY: the mapping is not in use.
     let unmapped = unsafe { bench.mm.unmap_own(VirtRange::new(virt, len).unwrap()) };
     assert_eq!(unmapped, Err(OwnMapError::Unmap(UnmapError::NotFlushed(SILENT))));
     assert_eq!(bench.mm.walk(virt).leaf, None);

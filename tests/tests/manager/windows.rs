@@ -1,5 +1,5 @@
-//! The windows of virtual addresses: whose they are, where a loader mapped them before, and what a kernel maps
-//! beside them.
+//! The windows of virtual addresses: they belong to the manager, a loader may have mapped them before, and a kernel
+//! maps other addresses beside them.
 
 // UNSAFETY: maps a kernel's own addresses in fake page tables.
 #![expect(unsafe_code)]
@@ -14,7 +14,7 @@ use hotmem::{
 use hotmem_arch::x86_64::pte::X86Pte4;
 use hotmem_tests::memory::{GIB, MIB, REAL_WINDOW, Real, TINY_WINDOW, assert_same, tiny};
 
-/// A loader mapped all that there may ever be, with leaves of 1 GiB: eight memory blocks.
+/// A loader mapped all memory that may ever exist, with leaves of 1 GiB: eight memory blocks.
 #[derive(Clone, Copy, Debug)]
 struct Complete;
 
@@ -57,7 +57,7 @@ fn boot_after<S: Shape>(
 }
 
 #[test]
-fn memory_comes_and_goes_under_a_linear_map_that_shows_all_of_it_from_the_start() {
+fn memory_is_added_and_removed_under_a_linear_map_that_is_complete_from_the_start() {
     let (ram, dimm) = (range(0, GIB), range(REAL_WINDOW, 2 * GIB));
     let (mm, booted) = boot_after::<Complete>(ram, dimm, None);
     assert_eq!(booted, Ok(()));
@@ -79,11 +79,11 @@ fn memory_comes_and_goes_under_a_linear_map_that_shows_all_of_it_from_the_start(
 }
 
 #[test]
-fn a_range_that_a_complete_linear_map_does_not_show_is_not_added() {
+fn a_range_that_a_complete_linear_map_lacks_is_not_added() {
     let (ram, window) = (range(0, GIB), range(REAL_WINDOW, 2 * GIB));
     let (mm, booted) = boot_after::<Complete>(ram, window, None);
     assert_eq!(booted, Ok(()));
-    // What loaders map read-only is not shown as memory either.
+    // Memory that a loader maps read-only does not count as mapped either.
     let last = VirtRange::new(Complete::LINEAR_BASE.add(REAL_WINDOW + GIB), GIB).unwrap();
     let (_, mut early) = FakeMachine::<Tiny>::start(&[range(0, MIB)], MIB);
     let frames = EarlyTables::new(&mut early);
@@ -113,7 +113,7 @@ fn a_window_that_a_loader_mapped_is_refused_at_boot_by_name() {
     let linear = Tiny::LINEAR_BASE.add(TINY_WINDOW + 5 * MIB);
     let descriptor = Tiny::VMEMMAP_BASE.add((TINY_WINDOW + 9 * MIB) / 4096 * 64);
     for mapping in [
-        // As `add` would have mapped it; to something else; a memmap.
+        // As `add` would have mapped it; to another address; a memmap.
         page(linear, TINY_WINDOW + 5 * MIB),
         page(linear, 0x4000),
         page(descriptor, 0x4000),
@@ -126,7 +126,7 @@ fn a_window_that_a_loader_mapped_is_refused_at_boot_by_name() {
         assert!(text.contains(&virt.to_string()) && text.contains(&phys.to_string()), "{text}");
         assert_eq!(mm.blocks().count(), 0);
     }
-    // What is mapped past the window is not the manager's affair.
+    // The manager ignores mappings past the window.
     let beside = page(Tiny::LINEAR_BASE.add(TINY_WINDOW + 64 * MIB), 0x4000);
     assert_eq!(boot_after::<Tiny>(ram, window, Some(beside)).1, Ok(()));
 }
@@ -153,7 +153,7 @@ fn a_kernel_maps_its_own_addresses_without_the_reserve_and_leaves_nothing_behind
     let pages = bench.mm.alloc(Order::new(2).unwrap()).unwrap();
     let phys = pages.pfn().get() * 4096;
     let mapping = own(OWN, phys, 4 * 4096);
-    // SAFETY: nothing uses the addresses, and the pages are the test's.
+    // SAFETY: the addresses are not in use, and the pages belong to the test.
     unsafe { bench.mm.map_own(&mapping) }.unwrap();
     assert_eq!(bench.mm.stats().reserve_free, before.1.reserve_free);
     bench.mm.machine().mmu().store(OWN.add(0x2008), 77);
@@ -165,7 +165,7 @@ fn a_kernel_maps_its_own_addresses_without_the_reserve_and_leaves_nothing_behind
     let again = unsafe { bench.mm.map_own(&mapping) };
     assert_eq!(again, Err(OwnMapError::Map(MapError::AlreadyMapped { at: OWN })));
     let range = VirtRange::new(OWN, 4 * 4096).unwrap();
-    // SAFETY: nothing uses the addresses any more.
+    // SAFETY: the addresses are no longer in use.
     unsafe { bench.mm.unmap_own(range) }.unwrap();
     drop(pages);
     assert_eq!(bench.mm.walk(OWN).leaf, None);
@@ -185,10 +185,10 @@ fn a_kernel_does_not_map_in_the_managers_windows() {
     ] {
         let mapping = own(virt, 0x4000, 2 * 4096);
         let range = VirtRange::new(virt, 2 * 4096).unwrap();
-        // SAFETY: it is refused.
+        // SAFETY: the call is refused.
         let mapped = unsafe { bench.mm.map_own(&mapping) };
         assert_eq!(mapped, Err(OwnMapError::InWindow(range)));
-        // SAFETY: it is refused.
+        // SAFETY: the call is refused.
         let unmapped = unsafe { bench.mm.unmap_own(range) };
         assert_eq!(unmapped, Err(OwnMapError::InWindow(range)));
     }

@@ -1,5 +1,5 @@
 //! Every operation in any order, on machines of odd sizes and places, with allocations that fail in between, and
-//! with numbers that no sane caller comes up with. Every invariant is checked after each step.
+//! with invalid numbers. Every invariant is checked after each step.
 
 mod numbers;
 mod wild;
@@ -23,7 +23,7 @@ impl Shape for Fine {
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(64 * GIB);
 }
 
-/// How often each operation succeeded.
+/// The number of successes of each operation.
 #[derive(Default)]
 struct Done([u64; OPERATIONS.len()]);
 
@@ -41,7 +41,7 @@ impl Done {
         self
     }
 
-    /// Checks that every operation succeeded, but for those that cannot there.
+    /// Checks that every operation succeeded at least once, except those that cannot succeed there.
     #[track_caller]
     fn all_but(self, never: &[&str]) {
         for (operation, count) in OPERATIONS.iter().zip(self.0) {
@@ -55,7 +55,7 @@ impl Done {
 }
 
 /// Boot memory of 16 MiB, half of it movable, with memory that is plugged right above it, right below it from
-/// physical address 0 on, and up to the end of what can be addressed.
+/// physical address 0 on, and up to the end of the addressable memory.
 fn around<S: Shape>(block: u64) -> impl Iterator<Item = Place> {
     let (blocks, limit) = (10, S::PHYS_LIMIT.get());
     let above = |start: u64| vec![(start, 10 * MIB, 0), (start + 10 * MIB, 6 * MIB, 1)];
@@ -95,7 +95,7 @@ fn blocks_of_2_mib_and_of_64_mib_of_4_kib_pages() {
     Done::default().wild::<Fine>(300, [place]).all_but(&["take", "release"]);
 }
 
-/// Boot memory that stays where it is, and blocks of this size above it and at the end of the addresses.
+/// Unmovable boot memory, and blocks of this size above it and at the end of the addresses.
 fn large<S: Shape>(ram: u64, block: u64) -> impl Iterator<Item = Place> {
     let limit = S::PHYS_LIMIT.get();
     let starts = [ram.next_multiple_of(block), limit - 6 * block];

@@ -1,5 +1,4 @@
-//! Numbers that no sane caller comes up with, passed to everything that takes a number: nothing panics, and
-//! nothing is done.
+//! Invalid numbers, passed to every function that takes a number: none panics, and nothing changes.
 
 // UNSAFETY: asks for mappings that are refused.
 #![expect(unsafe_code)]
@@ -65,7 +64,7 @@ fn allocate<S: Shape>(bench: &Bench<S>, random: &mut Random) {
     let align = Order::new(random.below(Order::COUNT as u64) as u8).unwrap_or(Order::MAX);
     let request = Request::from(order).aligned(align).below(Pfn::new(number(random)));
     drop(mm.alloc(request.with_private(number(random))));
-    // Its pages are not there: nothing in this storm is allocated in its name.
+    // Fails for any page: no page in this storm has this owner.
     assert!(mm.free_movable(pfn, &bench.stubborn).is_err());
     assert!(mm.with_meta(pfn, number(random), &bench.stubborn, Tag::get).is_err());
 }
@@ -100,7 +99,7 @@ fn map<S: Shape>(bench: &Bench<S>, random: &mut Random) {
     let (len, max_leaf) = (number(random).min(1 << 22), number(random));
     let mapping = Mapping { virt, phys, len, attr: Attr::DEVICE, max_leaf };
     let range = VirtRange::new(virt, len).unwrap_or_default();
-    // SAFETY: nothing uses the addresses, which are not of any test, nor the memory by them.
+    // SAFETY: no test uses the addresses, nor the memory through them.
     if unsafe { bench.mm.map_own(&mapping) }.is_ok() && !range.is_empty() {
         // SAFETY: as above.
         let unmapped = unsafe { bench.mm.unmap_own(range) };
@@ -109,7 +108,7 @@ fn map<S: Shape>(bench: &Bench<S>, random: &mut Random) {
     let tiny = VirtRange::new(virt, number(random)).unwrap_or_default();
     let mapped = bench.mm.walk(virt).leaf.is_some();
     if !mapped && tiny.len() < 4096 {
-        // SAFETY: nothing is mapped there.
+        // SAFETY: no page is mapped there.
         let _ = unsafe { bench.mm.unmap_own(tiny) };
     }
 }

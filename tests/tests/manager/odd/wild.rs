@@ -1,4 +1,4 @@
-//! A storm: every operation in any order, and what each may change.
+//! A storm: every operation in any order, and the changes that each may make.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
@@ -13,14 +13,14 @@ use hotmem_tests::memory::assert_same;
 
 use super::numbers;
 
-/// What a storm begins with.
+/// The initial state of a storm.
 pub(super) struct Place {
     pub(super) seed: u64,
     pub(super) block: u64,
-    /// Start, bytes and node of boot memory; what is past `core` bytes of it is movable.
+    /// Start, bytes and node of boot memory; memory past its first `core` bytes is movable.
     pub(super) ram: Vec<(u64, u64, u32)>,
     pub(super) core: Option<u64>,
-    /// Where memory is plugged: start, and so many blocks.
+    /// The range where memory is plugged: start, and number of blocks.
     pub(super) window: (u64, u64),
 }
 
@@ -34,11 +34,11 @@ pub(super) struct Wild<S: Shape> {
     kernel: Vec<Pfn>,
     /// Bad pages of boot memory, which stay bad.
     bad: u64,
-    /// How often operations succeeded.
+    /// The number of successes of each operation.
     done: [u64; OPERATIONS.len()],
 }
 
-/// What a storm does, and how often; whether it was done.
+/// An operation of the storm; returns whether it succeeded.
 type Operation<S> = fn(&mut Wild<S>) -> bool;
 
 pub(super) const OPERATIONS: [&str; 10] = [
@@ -111,7 +111,7 @@ impl<S: Shape> Wild<S> {
         self.bench.mm.block_size().bytes()
     }
 
-    /// A block of those that `wanted` accepts, if there is one.
+    /// A block that `wanted` accepts, if there is one.
     fn some_block(&mut self, wanted: impl Fn(&Block) -> bool) -> Option<Block> {
         let blocks: Vec<_> = self.bench.mm.blocks().filter(wanted).collect();
         (!blocks.is_empty()).then(|| *self.random.pick(&blocks))
@@ -126,7 +126,7 @@ impl<S: Shape> Wild<S> {
         range(whole.start.get() * page, whole.pages() * page)
     }
 
-    /// Blocks of the window, up to four; now and then not quite.
+    /// Blocks of the window, up to four; sometimes not whole blocks.
     fn some_range(&mut self) -> PhysRange {
         let block = self.block();
         let blocks = self.window.len() / block;
@@ -153,7 +153,7 @@ impl<S: Shape> Wild<S> {
         let placement = *self.random.pick(&Placement::ALL);
         self.bench.mm.set_self_hosting(!self.random.one_in(8));
         if !self.window.covers(range) {
-            // Nothing is plugged there, or it is no range.
+            // No memory is plugged there, or the range is invalid.
             return false;
         }
         let before = self.facts();
@@ -178,7 +178,7 @@ impl<S: Shape> Wild<S> {
 
     fn offline(&mut self) -> bool {
         let Some(id) = self.some_block(is_usable).map(|block| block.id) else { return false };
-        // The operation borrows the manager, not what else this storm keeps.
+        // The operation borrows the manager, not the other fields of this storm.
         let Self { bench, random, held, pinned, holder, .. } = self;
         let Ok(mut op) = bench.mm.start_offline(id) else { return false };
         let ends = random.below(60);
@@ -220,7 +220,7 @@ impl<S: Shape> Wild<S> {
         self.remove_whole(wanted)
     }
 
-    /// Removes a range, with what can only go with it.
+    /// Removes a range, with the rest of its groups.
     fn remove_whole(&mut self, range: PhysRange) -> bool {
         let before = self.facts();
         let removed = match self.bench.mm.remove(range) {
@@ -250,7 +250,7 @@ impl<S: Shape> Wild<S> {
         run.is_ok_and(|run| run.pages() == order.pages() && run.start.is_aligned(order))
     }
 
-    /// Takes memory by size, or by name: then it must be free to be taken from end to end.
+    /// Takes memory by size, or by name: then all of it must be free to be taken.
     fn take(&mut self) -> bool {
         let node = self.node();
         if self.random.one_in(2) {
@@ -285,7 +285,7 @@ impl<S: Shape> Wild<S> {
         taken > 0
     }
 
-    /// A page turns out bad: in use or free, of a memmap, offline or taken; told at once or later.
+    /// Marks a page bad: in use or free, of a memmap, offline or taken; at once or deferred.
     fn poison(&mut self) -> bool {
         let patience = self.bad < 2;
         let counts = |block: &Block| {
@@ -342,7 +342,7 @@ impl<S: Shape> Wild<S> {
         true
     }
 
-    /// Undoes everything: nothing may be left but bad pages of boot memory.
+    /// Undoes everything: only bad pages of boot memory may remain.
     pub(super) fn end(mut self, booted: &[Fact]) -> [u64; OPERATIONS.len()] {
         self.bench.mm.release().unwrap();
         std::mem::take(&mut self.held).into_iter().for_each(|at| {

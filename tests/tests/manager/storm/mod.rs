@@ -1,4 +1,4 @@
-//! Random storms over the whole manager, against a model that knows only what was asked and answered.
+//! Random storms over the whole manager, against a model that knows only the requests and their results.
 //!
 //! The model keeps blocks and held extents in two maps, predicts every refusal of an operation, and is
 //! compared with the manager after each. Memory is plugged everywhere from the start, so a range may
@@ -24,7 +24,7 @@ const BLOCKS: u64 = 40;
 /// Steps of one of the eight storms. One in ten is an operation, after which every invariant is checked.
 const STEPS: u64 = 12_500;
 
-/// Answers that the storms over one block size must come by.
+/// Results that the storms over one block size must meet.
 const ANSWERS: [&str; 16] = [
     "added",
     "overlap",
@@ -51,7 +51,7 @@ struct Storm {
     random: Random,
     booted: Vec<Fact>,
     model: Model,
-    /// How often each kind of answer came.
+    /// The number of each kind of result.
     answers: BTreeMap<&'static str, u64>,
 }
 
@@ -69,7 +69,7 @@ impl Drop for Storm {
 impl Storm {
     fn new(seed: u64, block: u64) -> Self {
         let ram = vec![(0, 0x9_f000, 0), (MIB, 5 * MIB, 0), (8 * MIB, 4 * MIB + 0x3000, 1)];
-        // Half the storms find a table reserve, the others live off the allocator.
+        // Half of the storms have a table reserve, the others use the allocator.
         let window = (TINY_WINDOW, if seed.is_multiple_of(2) { BLOCKS * block } else { 0 });
         let bench = Bench::new(&Setup { ram, block, window, kernelcore: None });
         bench.plug(range(TINY_WINDOW, BLOCKS * block));
@@ -84,13 +84,13 @@ impl Storm {
         }
     }
 
-    /// Runs to the end; how often each kind of answer came.
+    /// Runs to the end; returns the number of each kind of result.
     fn run(mut self) -> BTreeMap<&'static str, u64> {
         for step in 0..STEPS {
             self.step = step;
             // One CPU has no cache.
             become_cpu(step as usize % (CPUS + 1));
-            // Tides: memory fills up, then drains.
+            // Tides: memory fills up, then is freed.
             let allocs = if step / 1000 % 2 == 0 { 30 } else { 18 };
             match self.random.below(60) {
                 0..2 => self.add(),
@@ -130,7 +130,7 @@ impl Storm {
     fn add(&mut self) {
         let mut blocks = self.some_blocks();
         if !self.random.one_in(4) {
-            // As much of the run as is not there.
+            // The part of the run that is not there.
             let is_there = |block: &u64| self.model.blocks.contains_key(block);
             let start = blocks.clone().find(|block| !is_there(block)).unwrap_or(blocks.start);
             blocks = start..(start + 1..blocks.end).find(is_there).unwrap_or(blocks.end);
@@ -201,7 +201,7 @@ impl Storm {
     }
 
     fn offline(&mut self) {
-        // Every other time all that is in the way is freed first, or hardly any block would go.
+        // Every second time all obstacles are freed first; otherwise hardly any block could go offline.
         let block = self.some_block(true);
         if self.random.one_in(2) {
             let pages = self.model.pages(block);
@@ -298,7 +298,7 @@ impl Storm {
         let end = pfn.add(order.pages());
         let below = self.model.held.range(..end).next_back();
         let apart = below.is_none_or(|(&start, (order, ..))| start.add(order.pages()) <= pfn);
-        assert!(apart, "{pfn} was handed out twice");
+        assert!(apart, "{pfn} was allocated twice");
 
         if let Some(known) = self.model.blocks.get(&(pfn.get() / (self.model.block / PAGE))) {
             let kind = known.online.unwrap_or_else(|| panic!("{pfn} is offline"));
@@ -327,9 +327,9 @@ impl Storm {
         assert_eq!(self.bench.mm.free_pages(pfn), Ok(()));
     }
 
-    /// Frees what is not held at `pfn`: a tail, a free page, a memmap page, nothing at all.
+    /// Frees what is not held at `pfn`: a tail, a free page, a memmap page, a missing page.
     fn free_wrongly(&mut self) {
-        // Half of them boot memory, mostly its start, where boot keeps most.
+        // Half of them in boot memory, mostly at its start, where most allocations of boot are.
         let window = self.model.pages(self.model.first + BLOCKS + 1).start;
         let bits = self.random.below(13);
         let end = if self.random.one_in(2) { 1 << bits } else { window };
@@ -346,7 +346,7 @@ impl Storm {
         }
     }
 
-    /// Looks at a page of the window, and compares what it is with what the model knows.
+    /// Looks up a page of the window, and compares its state with the model.
     fn look(&mut self) {
         let pages = self.model.pages(self.model.first).start
             ..self.model.pages(self.model.first + BLOCKS).start;
@@ -384,7 +384,7 @@ impl Storm {
         self.model.compare(&self.bench);
     }
 
-    /// Frees and removes everything: the machine is as it was booted.
+    /// Frees and removes everything: the machine is then as it was after boot.
     fn end(&mut self) {
         while let Some((&pfn, _)) = self.model.held.iter().next() {
             self.free_one(pfn);
@@ -410,7 +410,7 @@ fn storms(seeds: Range<u64>, block: u64) {
             *answers.entry(answer).or_insert(0) += count;
         }
     }
-    // A storm in which nothing happens proves nothing.
+    // A storm without this result proves nothing about it.
     for answer in ANSWERS {
         assert!(answers.contains_key(answer), "never {answer}: {answers:?}");
     }

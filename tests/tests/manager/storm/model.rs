@@ -1,4 +1,4 @@
-//! What the manager was asked and answered: enough to predict its next answer.
+//! The requests to the manager and their results: enough to predict the next result.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,17 +12,17 @@ use hotmem_tests::memory::TINY_WINDOW;
 
 pub(crate) const PAGE: u64 = 4096;
 
-/// A block that is there.
+/// A block that is present.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) online: Option<ZoneKind>,
     pub(crate) node: NodeId,
     pub(crate) placement: Placement,
-    /// The blocks whose memmap is one with its own (itself alone, unless added per range).
+    /// The blocks that share one memmap with it (the block alone, unless added per range).
     pub(crate) group: (u64, u64),
 }
 
-/// The blocks that are there, and the extents that are held.
+/// The blocks that are present, and the extents that are held.
 pub(crate) struct Model {
     /// Bytes of a block.
     pub(crate) block: u64,
@@ -48,7 +48,7 @@ impl Model {
         block * pages..(block + 1) * pages
     }
 
-    /// Why `blocks` cannot be removed: the first reason, going up, that they be offline last of all.
+    /// The error of removing `blocks`: the first reason in ascending order, where being online counts last.
     pub(crate) fn refusal(&self, blocks: &Range<u64>) -> Option<RemoveError> {
         let mut hosted = None;
         for block in blocks.clone() {
@@ -92,7 +92,7 @@ impl Model {
         inside.next().map(|(&pfn, &(_, owner, _))| (pfn, owner))
     }
 
-    /// Pages that the allocator was given of a block, as the model sees it.
+    /// Pages of a block that the allocator manages, according to the model.
     pub(crate) fn managed(&self, block: u64, known: &Known) -> u64 {
         let (pages, memmap) = (self.pages(block), self.memmap_of(known));
         let hidden = memmap.end.clamp(pages.start, pages.end) - pages.start;
@@ -106,7 +106,7 @@ impl Model {
         blocks.map(|(&block, known)| self.managed(block, known) - self.used_pages(block)).sum()
     }
 
-    /// Compares every block that is there with the model.
+    /// Compares every present block with the model.
     pub(crate) fn compare(&self, bench: &Bench<Tiny>) {
         let there = bench.mm.blocks().filter(|block| !block.boot);
         let mut expected = self.blocks.iter();

@@ -1,10 +1,10 @@
-//! The allocators that are compared, each with as many frames, all of them free, behind a lock as in a kernel.
+//! The allocators that are compared, each with the same number of frames, all free, behind a lock as in a kernel.
 //!
-//! `buddy_system_allocator` is the one that most Rust kernels take: a buddy allocator over sets. `bitmap-allocator` is
-//! that of ArceOS and rCore, a tree of bitmaps: the other known structure. `free-list` is Hermit's, a sorted list of
-//! ranges: the simplest that merges.
+//! `buddy_system_allocator` is the one that most Rust kernels use: a buddy allocator over sets. `bitmap-allocator`
+//! is that of ArceOS and rCore, a tree of bitmaps: the other known structure. `free-list` is Hermit's, a sorted list
+//! of ranges: the simplest that merges.
 
-// UNSAFETY: gives frame numbers back to an allocator that never touches what they name.
+// UNSAFETY: frees frame numbers to an allocator that never accesses the frames.
 #![expect(unsafe_code)]
 
 use bitmap_allocator::{BitAlloc, BitAlloc16M};
@@ -86,7 +86,7 @@ impl Ranges {
     pub(crate) fn new() -> Option<Self> {
         let mut list = FreeList::new();
         let all = PageRange::from_start_len(FIRST, FRAMES * 4096).ok()?;
-        // SAFETY: the list never touches the memory that it counts.
+        // SAFETY: the list never accesses the memory that it counts.
         unsafe { list.deallocate(all) }.ok()?;
         Some(Self(Mutex::new(list)))
     }

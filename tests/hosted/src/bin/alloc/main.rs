@@ -1,6 +1,6 @@
-//! The work that `cargo xtask bench alloc` counts. `alloc ALLOCATOR CASE ROUNDS` does that many rounds of a case and
-//! prints the nanoseconds that they took; `alloc` alone prints what there is, a line `ALLOCATOR CASE PAIRS` for each,
-//! where a round has so many pairs of an allocation and a free (or so many questions).
+//! The work that `cargo xtask bench alloc` counts. `alloc ALLOCATOR CASE ROUNDS` runs that many rounds of a case and
+//! prints the nanoseconds that they took; `alloc` alone prints the cases, a line `ALLOCATOR CASE PAIRS` for each,
+//! where PAIRS is the number of pairs of an allocation and a free (or of queries) in a round.
 
 // UNSAFETY: adds memory that the hosted machine has.
 #![expect(unsafe_code)]
@@ -15,7 +15,7 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Questions that the manager alone answers, with what a round has of them: one.
+/// Queries that only the manager supports; a round has one.
 const PAGE_INFO: &str = "page_info";
 const STATE: &str = "state";
 
@@ -62,13 +62,13 @@ fn timed<F: Frames>(case: Case, frames: &F, rounds: usize) -> Result<Duration, B
     Ok(start.elapsed())
 }
 
-/// On a manager whose memory is a DIMM, in a zone `normal`, and that keeps every invariant before and after.
+/// Runs a case on a manager whose memory is a DIMM, in a zone `normal`; every invariant is checked before and after.
 fn run_hotmem(case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
     let booted = boot()?;
     let mm = &booted.mm;
     let bytes = FRAMES as u64 * 4096;
     let dimm = PhysRange::new(booted.window.start(), bytes).ok_or("no window")?;
-    // SAFETY: the hosted machine has memory there, which nothing uses.
+    // SAFETY: the hosted machine has memory there, which is not in use.
     unsafe { mm.add(dimm, NodeId::ZERO, Placement::PerBlock) }?;
     for id in mm.blocks_in(dimm) {
         mm.online(id, ZoneKind::Normal)?;
