@@ -1,6 +1,6 @@
-//! Batches of pages on their way between a zone and a cache.
+//! Moves batches of pages between a zone and a cache.
 
-// UNSAFETY: vouches for what a locked cache keeps.
+// UNSAFETY: vouches for the pages in a locked cache.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -17,10 +17,10 @@ use crate::memmap::page::PageState;
 use crate::memmap::seen::Seen;
 use core::ops::Deref;
 
-/// A batch takes no more than this part of a zone's free pages, so that a CPU leaves something for others.
+/// A batch takes at most this fraction of a zone's free pages, so that a CPU leaves pages for others.
 const SHARE: u64 = 8;
 
-/// What an allocator has cached: batches, draining, the way of a page to a user and back.
+/// The caching side of an allocator: batches, draining, the path of a page to a user and back.
 #[derive(Debug)]
 pub(crate) struct Cached<'m, M: Machine>(pub(super) &'m Allocator<M>);
 
@@ -39,19 +39,19 @@ impl<'m, M: Machine> Cached<'m, M> {
         Self(allocator)
     }
 
-    /// A cache that is locked, and the memmap of its pages.
+    /// Locks a cache, together with the memmap of its pages.
     #[inline]
     pub(super) fn opened<'c>(
         &'c self,
         guard: &'c mut CacheGuard<'_, M::Lock>,
     ) -> (&'c mut Cache, Seen<'c, M>) {
-        // SAFETY: the guard is borrowed for as long, so the cache stays locked: its pages stay in it, and the blocks of
-        // cached pages online.
+        // SAFETY: the guard is borrowed for as long, so the cache stays locked: its pages stay in it, and the blocks
+        // of cached pages stay online.
         (guard, unsafe { Seen::vouched(&self.memmap) })
     }
 
-    /// Takes a batch out of a zone, for an empty list, or as much of it as the zone can spare: at least an extent, if it
-    /// has one that may be cached.
+    /// Takes a batch from a zone into an empty list, or as much of it as the zone can spare: at least one extent, if
+    /// the zone has one that may be cached.
     pub(super) fn refill(&self, list: &mut List, node: NodeId, kind: ZoneKind, class: Class) {
         let mut guard = self.nodes.lock(node, kind);
         let (zone, memmap) = self.locked(&mut guard);
@@ -67,7 +67,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         }
     }
 
-    /// Takes the smallest extent that serves, as far as `wanted` extents of `order` reach. Returns how many of them.
+    /// Takes the smallest sufficient extent, up to `wanted` extents of `order`. Returns their number.
     fn take_some(
         &self,
         memmap: Seen<'_, M>,
@@ -95,7 +95,7 @@ impl<'m, M: Machine> Cached<'m, M> {
             list.push(memmap, pfn);
             return 1;
         }
-        // The first on top, so that they are given out in order.
+        // The first one on top, so that they are allocated in order.
         for pfn in (0..count).rev().map(|index| pfn.add(index * order.pages())) {
             list.push(memmap, pfn);
             memmap.page(pfn).set_state(PageState::Cached { order });
@@ -103,7 +103,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         count
     }
 
-    /// Gives a list that was taken out of a cache back to its zone: neighbours in one piece, so that a batch that came
+    /// Returns a list that was taken out of a cache to its zone: neighbours in one piece, so that a batch that came
     /// from one extent costs little more than that extent.
     pub(super) fn give_back(
         &self,
@@ -133,13 +133,13 @@ impl<'m, M: Machine> Cached<'m, M> {
         }
     }
 
-    /// Makes neighbouring extents of `order`, which are on no list, free, as few larger ones inside a part as they can be.
+    /// Frees adjacent extents of `order` that are on no list, as few large ones as possible within a subsection.
     fn free_run(&self, memmap: Seen<'_, M>, zone: &mut Zone, run: PfnRange, order: Order) {
         let mut at = run.start;
         while at < run.end {
             let rest = PfnRange { start: at, end: run.end };
             let size = largest_at::<M>(rest).max(order);
-            // None but the first is a head any more. That becomes one of a free extent.
+            // Only the first is still a head: it becomes the head of a free extent.
             for index in 1..size.pages() >> order.get() {
                 memmap.page(at.add(index << order.get())).set_state(PageState::Tail);
             }
@@ -152,26 +152,26 @@ impl<'m, M: Machine> Cached<'m, M> {
         }
     }
 
-    /// Empties the list of a cache that holds something, into its zone; `false` if none does.
+    /// Empties one non-empty list of a cache into its zone; returns `false` if all are empty.
     pub(super) fn drain_list(&self, memmap: Seen<'_, M>, cache: &mut Cache) -> bool {
         let Some((kind, class, taken)) = cache.stocked() else { return false };
         match cache.node() {
             Some(node) => self.give_back(memmap, &taken, node, kind, class),
-            None => impossible("a cache of no node holds pages", 0),
+            None => impossible("a cache without a node holds pages", 0),
         }
         true
     }
 }
 
-/// The size of the piece to cut out of an extent of `size` for `wanted` extents of `order`: one of them, or several in a
-/// part, all of whose descriptors hold a state then.
+/// The size of the piece to split off an extent of `size` for `wanted` extents of `order`: one of them, or several
+/// within a subsection, all of whose descriptors then hold a state.
 fn piece_of<M: Machine>(size: Order, order: Order, wanted: u64) -> Order {
     let several = Order::new(order.get() + wanted.ilog2() as u8).unwrap_or(Order::MAX);
     let in_part = M::PART_ORDER.half().unwrap_or(Order::ZERO);
     several.min(in_part).max(order).min(size)
 }
 
-/// The largest extent at the start of `pfns` that is smaller than a part: all its descriptors hold a state.
+/// The largest extent at the start of `pfns` that is smaller than a subsection: all its descriptors hold a state.
 fn largest_at<M: Machine>(pfns: PfnRange) -> Order {
     let in_part = M::PART_ORDER.half().unwrap_or(Order::ZERO);
     let aligned = Order::new(pfns.start.get().trailing_zeros() as u8).unwrap_or(Order::MAX);

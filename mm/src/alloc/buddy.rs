@@ -20,15 +20,15 @@ use crate::memmap::seen::Seen;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-/// Payload words of a used extent's head: when it was allocated, and its owner's word. The word before them
-/// belongs to [`metas`](super::metas), those behind them are the kernel's: see [`crate::memmap::meta`].
+/// Payload words of a used extent's head: the time of its allocation, and its owner's word. The word before them
+/// belongs to [`metas`](super::metas), those after them to the kernel: see [`crate::memmap::meta`].
 pub(crate) const SINCE: usize = 1;
 pub(crate) const PRIVATE: usize = 2;
 
-/// There is no free extent of the order in any zone the owner may use.
+/// No zone that the owner may use has a free extent of the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory {
-    /// The order that was wanted.
+    /// The requested order.
     pub order: Order,
 }
 
@@ -40,34 +40,34 @@ impl fmt::Display for OutOfMemory {
 
 impl core::error::Error for OutOfMemory {}
 
-/// Why a page was not freed, or its owner's word or metadata not reached.
+/// The reason why a page was not freed, or why its owner's word or metadata cannot be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FreeError {
-    /// The page is in no online block.
+    /// The page is not in an online block.
     NotOnline(Pfn),
-    /// No extent that the allocator handed out begins at the page.
+    /// No allocated extent begins at the page.
     NotAllocated(Pfn),
-    /// The extent is somebody else's: boot memory, tables or descriptors.
+    /// The extent has another owner: boot memory, tables or descriptors.
     NotYours(Pfn, Owner),
-    /// The page is not of the extent, or its request asked for no metadata but the first page's.
+    /// The page is outside of the extent, or its request asked only for the first page's metadata.
     NoMeta(Pfn),
 }
 
 impl fmt::Display for FreeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotOnline(pfn) => write!(f, "{pfn} is in no online block"),
+            Self::NotOnline(pfn) => write!(f, "{pfn} is not in an online block"),
             Self::NotAllocated(pfn) => write!(f, "no allocated extent begins at {pfn}"),
             Self::NotYours(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
-            Self::NoMeta(pfn) => write!(f, "the extent has no metadata of {pfn}"),
+            Self::NoMeta(pfn) => write!(f, "the extent has no metadata for {pfn}"),
         }
     }
 }
 
 impl core::error::Error for FreeError {}
 
-/// Where a page belongs: its section, its block's record and word, and the zone that is online in.
+/// The place of a page: its section, its block's record and word, and the zone that the block is online in.
 pub(crate) struct Home<'m, M> {
     section: Section<'m, M>,
     block: Record<'m>,
@@ -75,24 +75,24 @@ pub(crate) struct Home<'m, M> {
     kind: ZoneKind,
 }
 
-/// Whether extents of `owner` are the kernel's, which stay where they are.
+/// Whether extents of `owner` belong to the kernel and are unmovable.
 pub(crate) fn is_kernels(owner: Owner) -> bool {
     matches!(owner, Owner::Kernel | Owner::Named(_))
 }
 
-/// Whether extents of `owner` are freed by who allocated them, and not by the manager.
+/// Whether extents of `owner` are freed by the user that allocated them, and not by the manager.
 pub(crate) fn is_users(owner: Owner) -> bool {
     is_kernels(owner) || matches!(owner, Owner::Movable(_))
 }
 
 impl<M: Machine> Allocator<M> {
-    /// Allocates for the manager itself, from the zones that `owner` may have memory of.
+    /// Allocates for the manager itself, from the zones that `owner` may use.
     pub(crate) fn alloc_as(&self, order: Order, owner: Owner) -> Result<Pfn, OutOfMemory> {
         self.alloc_request(order.into(), owner)
     }
 
-    /// Allocates what is asked for, from the first zone that `owner` may have memory of and that has it: of each kind
-    /// the nearest first. What CPUs have cached is given back before it fails.
+    /// Allocates a request from the first zone that `owner` may use and that has the memory: of each kind the
+    /// nearest first. Pages in caches of CPUs are drained before the allocation fails.
     pub(crate) fn alloc_request(&self, request: Request, owner: Owner) -> Result<Pfn, OutOfMemory> {
         let found = self.alloc_nearest(request, owner).or_else(|| {
             Cached::of(self).drain_caches();
@@ -112,10 +112,10 @@ impl<M: Machine> Allocator<M> {
         })
     }
 
-    /// As [`alloc_as`](Self::alloc_as), the smallest free extent that fits in any of the zones; among
-    /// equals, on `node` if there is one. So no large extent is split while a small one would do.
+    /// As [`alloc_as`](Self::alloc_as), but takes the smallest free extent that fits in any of the zones; among
+    /// equals, one on `node`. So no large extent is split while a small one suffices.
     ///
-    /// For what moves: see [`Request::for_move`].
+    /// For migration targets: see [`Request::for_move`].
     pub(crate) fn alloc_best(
         &self,
         node: NodeId,
@@ -128,7 +128,7 @@ impl<M: Machine> Allocator<M> {
             let size = self.nodes.lock(at, kind).smallest_from(request.order)?;
             Some((size, at != node, at, kind))
         });
-        // Nobody else may have taken it meanwhile; if so, any will do.
+        // Another CPU may have taken it in the meantime; then any extent will do.
         sized
             .min_by_key(|&(size, far, ..)| (size, far))
             .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, request, owner))
@@ -148,7 +148,7 @@ impl<M: Machine> Allocator<M> {
         if !uses_floor && !zone.keeps_floor(kind, order, owner) {
             return None;
         }
-        // An extent is aligned to its size, and its first part is kept.
+        // An extent is aligned to its size, and its first part is used.
         let lists = FreeLists::of(memmap);
         let (size, pfn) = lists.pick(zone, align, order, below)?;
         let section = memmap.known_section(pfn)?;
@@ -157,7 +157,8 @@ impl<M: Machine> Allocator<M> {
         lists.split(zone, section, pfn, size, order);
         self.begin_use(memmap, pfn, &request, HomeTag::new(node, kind).get());
         if request.zeroed {
-            // Its owner may be asked to move it as soon as the zone is unlocked, and it is not cleared yet.
+            // As soon as the zone is unlocked, an operation could ask the owner to migrate it, and it is not cleared
+            // yet.
             section.set_head(pfn, order, PageState::Cached { order });
             section.page(pfn).set_held(order, owner);
         } else {
@@ -167,7 +168,7 @@ impl<M: Machine> Allocator<M> {
         Some(pfn)
     }
 
-    /// Fills in what the head of an extent says that is about to be used, of the zone that `tag` names.
+    /// Fills in the head of an extent that will be used, with the zone that `tag` names.
     #[inline]
     pub(super) fn begin_use(&self, memmap: Seen<'_, M>, pfn: Pfn, request: &Request, tag: u64) {
         let page = memmap.page(pfn);
@@ -193,7 +194,8 @@ impl<M: Machine> Allocator<M> {
         })
     }
 
-    /// Runs `use_it` on an extent whose owner `mine` accepts, which is not freed meanwhile. Its zone is locked.
+    /// Calls `use_it` with an extent whose owner `mine` accepts, and which is not freed during the call. Its zone is
+    /// locked.
     pub(crate) fn with_used<R>(
         &self,
         pfn: Pfn,
@@ -202,14 +204,14 @@ impl<M: Machine> Allocator<M> {
     ) -> Result<R, FreeError> {
         self.with_zone(pfn, |memmap, _, home| {
             let (order, owner) = used(home.section, pfn, mine)?;
-            // A CPU that has its cache locked, and no zone, may be about to free it.
+            // A CPU that holds the lock of its cache, and no zone's, may be about to free it.
             let held = home.section.page(pfn).hold(order, owner);
             let _held = held.ok_or(FreeError::NotAllocated(pfn))?;
             Ok(use_it(memmap, order))
         })
     }
 
-    /// Runs `use_it` with the zone locked that `pfn` is online in.
+    /// Calls `use_it` with the zone locked that `pfn` is online in.
     fn with_zone<R>(
         &self,
         pfn: Pfn,
@@ -219,8 +221,8 @@ impl<M: Machine> Allocator<M> {
         let memmap = self.memmap.seen(&guard);
         let home = home(memmap, pfn)?;
         let mut zone = self.nodes.lock(home.word.node, home.kind);
-        // Only now can nobody take the block offline. What else is noted of the
-        // block, that some of it is bad for one, may have changed meanwhile.
+        // Only now the block cannot go offline. Other facts recorded about the block, such as bad pages, may have
+        // changed in the meantime.
         let now = home.block.block();
         if (now.state, now.node) != (home.word.state, home.word.node) {
             return Err(FreeError::NotOnline(pfn));
@@ -236,7 +238,7 @@ impl<M: Machine> Allocator<M> {
         Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
     }
 
-    /// The order of the extent that begins at `pfn`, if an owner has it that `mine` accepts.
+    /// The order of the extent that begins at `pfn`, if `mine` accepts its owner.
     pub(crate) fn order_of(
         &self,
         pfn: Pfn,
@@ -246,14 +248,14 @@ impl<M: Machine> Allocator<M> {
         used(online_section(self.memmap.seen(&guard), pfn)?, pfn, mine).map(|(order, _)| order)
     }
 
-    /// Gives the extent of `owner` at `to` the owner's word and the age of the one at `from`.
+    /// Copies the owner's word and the age of the extent at `from` to the extent of `owner` at `to`.
     ///
-    /// Only if it is still in use, and held so: a mover that frees pages by number may have freed
-    /// it, and these words of a free extent are its links.
+    /// Only if the extent is still in use with this owner: a movable owner that frees pages by number may have freed
+    /// it, and these words of a free extent are its list links.
     pub(crate) fn inherit(&self, memmap: Seen<'_, M>, from: Pfn, to: Pfn, owner: Owner) {
         let from = memmap.page(from).payload();
         let mine = |holder| holder == owner;
-        // If it was freed, the move finds that out.
+        // If it was freed, the migration detects that.
         _ = self.with_used(to, mine, |memmap, _| {
             let to = memmap.page(to).payload();
             for word in [PRIVATE, SINCE] {
@@ -272,7 +274,7 @@ pub(super) fn online_section<'g, M: Machine>(
     memmap.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))
 }
 
-/// Where `pfn` belongs while its block is online.
+/// The place of `pfn` while its block is online.
 fn home<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Result<Home<'_, M>, FreeError> {
     let section = online_section(memmap, pfn)?;
     let block = memmap.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
@@ -283,7 +285,7 @@ fn home<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Result<Home<'_, M>, FreeEr
     }
 }
 
-/// The order of the extent that begins at `pfn`, and who holds it, if that is somebody whom `mine` accepts.
+/// The order and the owner of the extent that begins at `pfn`, if `mine` accepts the owner.
 fn used<M: Machine>(
     section: Section<'_, M>,
     pfn: Pfn,
@@ -296,17 +298,17 @@ fn used<M: Machine>(
     }
 }
 
-/// What [`Machine::stamp`] said when the extent that begins at `pfn` was allocated.
+/// The value of [`Machine::stamp`] when the extent that begins at `pfn` was allocated.
 pub(crate) fn since<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> u64 {
     memmap.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
 }
 
-/// The owner's word of a used extent that nobody frees meanwhile.
+/// The owner's word of a used extent that is not freed during the call.
 pub(crate) fn owners_word<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> u64 {
     memmap.page(pfn).payload()[PRIVATE].load(Ordering::Acquire)
 }
 
-/// Sets the word of an extent that is the manager's own.
+/// Sets the word of an extent that belongs to the manager.
 pub(crate) fn set_owners_word<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn, word: u64) {
     memmap.page(pfn).payload()[PRIVATE].store(word, Ordering::Release);
 }

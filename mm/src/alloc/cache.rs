@@ -1,19 +1,19 @@
-//! Pages that wait for their next user: a cache for each CPU.
+//! Free pages kept for their next user: a cache for each CPU.
 //!
 //! ```text
 //!                 alloc / free                  a batch, the zone locked once
 //!   the kernel <--------------> [hot] <-> [cold] <----------------------> free lists of the zone
 //! ```
 //!
-//! A cache has two lists for each order it keeps and each kind of zone. A page comes from the hot one and goes back to
-//! it. The cold one holds a batch, or nothing: the hot list becomes the cold one when it is full, and the other way
-//! round when it is empty. So there are at most two batches of an order (and one of
-//! single pages that are cleared: `zeroed.rs`), and between two visits of a zone lie as many
-//! allocations or frees as a batch has.
+//! A cache has two lists for each order that it keeps and each kind of zone. Pages are allocated from the hot list
+//! and freed to it. The cold list holds a batch, or is empty: the hot list becomes the cold one when it is full, and
+//! the cold list becomes the hot one when the hot one is empty. So there are at most two batches of an order (and
+//! one of single pages that are cleared: `zeroed.rs`), and the zone is locked at most once in as many allocations or
+//! frees as a batch has.
 //!
 //! All pages of a cache are of one node, that of the CPU. A page in a cache is the head of an extent in the state
-//! [`PageState::Cached`](crate::PageState::Cached), and free for no one else: neither its zone nor its block counts
-//! it as free. Its list link is in its descriptor (`links.rs`). Any CPU may lock any cache, to drain it.
+//! [`PageState::Cached`](crate::PageState::Cached), and free for this cache only: neither its zone nor its block
+//! counts it as free. Its list link is in its descriptor (`links.rs`). Any CPU may lock any cache, to drain it.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::class::{CLASSES, Class};
@@ -29,13 +29,13 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) struct HomeTag(u64);
 
 impl HomeTag {
-    /// That of a zone.
+    /// The tag of a zone.
     #[inline]
     pub(crate) const fn new(node: NodeId, kind: ZoneKind) -> Self {
         Self((node.index() as u64 + 1) << 2 | kind as u64)
     }
 
-    /// The number that says it.
+    /// The tag as a number.
     #[inline]
     pub(crate) const fn get(self) -> u64 {
         self.0
@@ -49,20 +49,20 @@ pub struct CpuPages {
     pub allocated: u64,
     /// Pages it freed.
     pub freed: u64,
-    /// Pages that wait in its cache.
+    /// Pages in its cache.
     pub cached: u64,
 }
 
 /// The cache of one CPU.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// The tag of its node's first kind; 0 while it was never used.
+    /// The tag of its node's first kind; 0 until the first use.
     home: u64,
     /// By class, and by kind.
     lists: [[List; ZoneKind::ALL.len()]; CLASSES],
-    /// Whether a list may hold something.
+    /// Whether a list may hold extents.
     stocked: bool,
-    /// Extents that came and went, by class.
+    /// Extents allocated and freed, by class.
     allocated: [u64; CLASSES],
     freed: [u64; CLASSES],
 }
@@ -86,7 +86,7 @@ impl Cache {
         self.home = HomeTag::new(node, ZoneKind::ALL[0]).get();
     }
 
-    /// The kind of the zone that a tag names, if that is of this cache's node.
+    /// The kind of the zone that a tag names, if the zone is on this cache's node.
     #[inline]
     pub(crate) fn kind_of(&self, tag: u64) -> Option<ZoneKind> {
         match tag.wrapping_sub(self.home) {
@@ -103,20 +103,20 @@ impl Cache {
         self.home + kind as u64
     }
 
-    /// The list to take from.
+    /// The list to allocate from.
     #[inline]
     pub(crate) fn list(&mut self, kind: ZoneKind, class: Class) -> &mut List {
         &mut self.lists[class.0 as usize % CLASSES][kind as usize]
     }
 
-    /// The list to put something on.
+    /// The list to free to.
     #[inline]
     pub(crate) fn stock(&mut self, kind: ZoneKind, class: Class) -> &mut List {
         self.stocked = true;
         self.list(kind, class)
     }
 
-    /// A list that holds something, and what it is of.
+    /// A list that holds extents, with its kind and class.
     pub(crate) fn stocked(&mut self) -> Option<(ZoneKind, Class, Taken)> {
         if !self.stocked {
             return None;
@@ -133,14 +133,14 @@ impl Cache {
         found
     }
 
-    /// Every list, and what it is of.
+    /// Every list, with its kind and class.
     pub(crate) fn all(&self) -> impl Iterator<Item = (ZoneKind, Class, &List)> {
         Class::all().zip(&self.lists).flat_map(|(class, lists)| {
             ZoneKind::ALL.into_iter().zip(lists).map(move |(kind, list)| (kind, class, list))
         })
     }
 
-    /// Pages of the zones `kinds` that wait here.
+    /// Pages of the zones `kinds` in this cache.
     pub(crate) fn pages(&self, of: impl Fn(ZoneKind) -> bool) -> u64 {
         let lists = self.all().filter(|&(kind, ..)| of(kind));
         lists.map(|(_, class, list)| list.extents(class) * class.order().pages()).sum()
@@ -170,25 +170,25 @@ impl Cache {
 /// A cache that is locked.
 pub(crate) type CacheGuard<'c, L> = MutexGuard<'c, L, Cache>;
 
-/// The cache of a CPU and its lock, which other CPUs' do not share a cache line with.
+/// The cache of a CPU and its lock, in a cache line that it does not share with other CPUs'.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct CpuCache<L: RawLock>(Mutex<L, Cache>);
 
-/// Room for the caches of a machine's CPUs: [`CpuCaches`] with their number. A kernel names it as
+/// Storage for the caches of a machine's CPUs: [`CpuCaches`] with their number. A kernel names it as
 /// [`Machine::Caches`](crate::Machine::Caches).
 pub trait CacheStorage: fmt::Debug + Sync {
     /// The locks of the caches.
     type Lock: RawLock;
 
-    /// Caches without pages. All bytes of it are zero, so that a static of it takes no room in an image.
+    /// Caches without pages. All bytes are zero, so that a static of it takes no room in an image.
     const EMPTY: Self;
 
-    /// The caches, from CPU 0 on. A CPU past the last has none.
+    /// The caches, from CPU 0 on. A CPU past the last has no cache.
     fn caches(&self) -> &[CpuCache<Self::Lock>];
 }
 
-/// Room for the caches of the CPUs below `N`, under 640 bytes each. With 0 nothing is cached.
+/// Storage for the caches of the CPUs below `N`, under 640 bytes each. With 0, caching is off.
 #[derive(Debug)]
 pub struct CpuCaches<const N: usize, L: RawLock = SpinLock>([CpuCache<L>; N]);
 
@@ -203,7 +203,7 @@ impl<const N: usize, L: RawLock> CacheStorage for CpuCaches<N, L> {
     }
 }
 
-/// Locks a cache that somebody has locked.
+/// Locks a cache that another CPU has locked.
 #[cold]
 fn wait_for<L: RawLock>(cache: &Mutex<L, Cache>) -> CacheGuard<'_, L> {
     cache.lock()
@@ -215,7 +215,7 @@ pub(crate) struct Caches<S> {
     storage: S,
     /// One past the last CPU whose cache was ever used.
     used: AtomicUsize,
-    /// What is not cached, first frame and end: it is being emptied, or its descriptors move.
+    /// The range that is not cached, first frame and end: it is being emptied, or its descriptors are being moved.
     closed: [AtomicU64; 2],
 }
 
@@ -225,11 +225,12 @@ impl<S: CacheStorage> Caches<S> {
         Self { storage: S::EMPTY, used: AtomicUsize::new(0), closed }
     }
 
-    /// Locks the cache of `cpu`, if it has one. Before a zone's lock, never after it, and never two.
+    /// Locks the cache of `cpu`, if it has one. Lock order: before a zone's lock, never after it, and never two
+    /// caches.
     #[inline]
     pub(crate) fn lock(&self, cpu: usize) -> Option<CacheGuard<'_, S::Lock>> {
         let cache = &self.storage.caches().get(cpu)?.0;
-        // The wait stays out of the way of who has none: mostly it is the CPU's own.
+        // The wait is out of line: mostly the CPU locks its own cache, which is free.
         Some(cache.try_lock().unwrap_or_else(|| wait_for(cache)))
     }
 
@@ -243,14 +244,15 @@ impl<S: CacheStorage> Caches<S> {
         0..self.storage.caches().len()
     }
 
-    /// Notes, with the cache of `cpu` locked, that it is used from now on.
+    /// Marks the cache of `cpu`, which is locked, as used.
     pub(crate) fn note_used(&self, cpu: usize) {
         self.used.fetch_max(cpu + 1, Ordering::SeqCst);
-        // With the one in `close`: either that sees this CPU, or this CPU sees what is closed.
+        // Pairs with the fence in `close`: either `close` sees this CPU, or this CPU sees the closed range.
         fence(Ordering::SeqCst);
     }
 
-    /// From now on nothing of `pfns` gets into a cache whose lock is taken after this. Returns what was closed before.
+    /// From now on no page of `pfns` enters a cache whose lock is taken after this call. Returns the range closed
+    /// before.
     pub(crate) fn close(&self, pfns: PfnRange) -> PfnRange {
         let before = self.closed();
         self.closed[0].store(pfns.start.get(), Ordering::Relaxed);
@@ -259,18 +261,19 @@ impl<S: CacheStorage> Caches<S> {
         before
     }
 
-    /// What is not cached.
+    /// The range that is not cached.
     pub(crate) fn closed(&self) -> PfnRange {
         let [start, end] = &self.closed;
         let [start, end] = [start, end].map(|word| Pfn::new(word.load(Ordering::Relaxed)));
         PfnRange { start, end }
     }
 
-    /// Whether an extent has a page that is not cached. Asked with the cache locked that it would go to: who closed a
-    /// range takes that lock afterwards, so what this CPU did not see yet is drained.
+    /// Whether an extent has a page that is not cached. Called with the lock of the cache that the extent would
+    /// enter: the CPU that closed a range takes that lock afterwards, so extents that enter before this CPU sees the
+    /// range are drained.
     #[inline]
     pub(crate) fn is_closed(&self, pfn: Pfn, order: Order) -> bool {
-        // A range that is closed does not end at frame 0.
+        // A closed range does not end at frame 0.
         self.closed[1].load(Ordering::Relaxed) != 0 && self.is_in_closed(pfn, order)
     }
 
@@ -280,7 +283,7 @@ impl<S: CacheStorage> Caches<S> {
         pfn < closed.end && pfn.add(order.pages()) > closed.start
     }
 
-    /// Pages of a zone that wait in caches.
+    /// Pages of a zone in caches.
     pub(crate) fn pages(&self, node: NodeId, kind: ZoneKind) -> u64 {
         let here = |cache: &Cache| {
             if cache.node() == Some(node) { cache.pages(|other| other == kind) } else { 0 }
@@ -288,7 +291,7 @@ impl<S: CacheStorage> Caches<S> {
         self.used().filter_map(|cpu| self.lock(cpu)).map(|cache| here(&cache)).sum()
     }
 
-    /// What a CPU did and has.
+    /// Counters of a CPU, and the size of its cache.
     pub(crate) fn counts(&self, cpu: usize) -> Option<CpuPages> {
         Some(self.lock(cpu)?.counts())
     }

@@ -1,10 +1,11 @@
-//! Allocation and free by way of the cache of the CPU that it happens on.
+//! Allocation and free through the cache of the current CPU.
 //!
-//! Whoever has a cache locked, and nothing else, may look at the descriptors of its pages, and of pages that are in use
-//! and are the caller's: neither go offline, and who moves descriptors keeps everything out of the caches meanwhile
-//! ([`Cached::pause_caches`]), which is asked first ([`Caches::is_closed`](super::cache::Caches::is_closed)).
+//! A holder of a cache's lock, and of no other, may access the descriptors of its pages, and of pages that are in
+//! use and belong to the caller: neither go offline, and an operation that moves descriptors first keeps all pages
+//! out of the caches ([`Cached::pause_caches`]), which is checked before
+//! ([`Caches::is_closed`](super::cache::Caches::is_closed)).
 
-// UNSAFETY: declares that who frees pages without a look-up has them.
+// UNSAFETY: declares that a caller which frees pages without a look-up owns them.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn};
@@ -21,7 +22,7 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
 
 impl<M: Machine> Cached<'_, M> {
-    /// Allocates from the cache of this CPU, if the request may have what is there.
+    /// Allocates from the cache of this CPU, if the request accepts a page there.
     #[inline(always)]
     pub(super) fn alloc_cached(&self, request: &Request, owner: Owner) -> Option<Pfn> {
         let class = Class::of::<M>(request.order).filter(|_| request.is_plain())?;
@@ -32,7 +33,7 @@ impl<M: Machine> Cached<'_, M> {
                 return None;
             }
             let taken = self.take(memmap, cache, kind, class, request, owner);
-            // A zone that has memory comes before the next kind, though nothing of it is cached.
+            // A zone that has memory comes before the next kind, even if no page of it is cached.
             if taken.is_some() || self.nodes.any(kind) {
                 return taken;
             }
@@ -40,7 +41,7 @@ impl<M: Machine> Cached<'_, M> {
         None
     }
 
-    /// Allocates from the cache of `cpu`, which takes what it is short of from its node's zone.
+    /// Allocates from the cache of `cpu`, which is refilled from its node's zone.
     pub(super) fn alloc_refilled(
         &self,
         cpu: usize,
@@ -66,7 +67,7 @@ impl<M: Machine> Cached<'_, M> {
         self.take(memmap, cache, kind, class, request, owner)
     }
 
-    /// Has the cache of `cpu` keep pages of `node`.
+    /// Makes the cache of `cpu` keep pages of `node`.
     pub(super) fn move_in(&self, memmap: Seen<'_, M>, cache: &mut Cache, cpu: usize, node: NodeId) {
         if cache.node() != Some(node) {
             while self.drain_list(memmap, cache) {}
@@ -94,11 +95,12 @@ impl<M: Machine> Cached<'_, M> {
         Some(pfn)
     }
 
-    /// Frees pages of the kernel's into the cache of this CPU; `false` if they are not of its kind, or its list is full.
+    /// Frees pages of the kernel into the cache of this CPU; returns `false` if the cache does not keep such pages,
+    /// or its list is full.
     ///
     /// # Safety
     ///
-    /// The extent is in use and the caller's, and nothing else frees it or uses it any more.
+    /// The extent is in use and belongs to the caller, and no other code frees or uses it any more.
     #[inline(always)]
     pub(super) unsafe fn free_hot(&self, pfn: Pfn, order: Order) -> bool {
         let Some(class) = Class::of::<M>(order) else { return false };
@@ -118,8 +120,8 @@ impl<M: Machine> Cached<'_, M> {
         true
     }
 
-    /// Frees the extent that begins at `pfn` into the cache of this CPU, if its owner is one that `mine` accepts and it
-    /// is of that cache's kind. A list that is full is emptied before.
+    /// Frees the extent that begins at `pfn` into the cache of this CPU, if `mine` accepts its owner and the cache
+    /// keeps such extents. Empties a full list first.
     pub(super) fn free_cached(&self, pfn: Pfn, mine: impl Fn(Owner) -> bool) -> bool {
         let look_up = self.memmap.read();
         let Ok(section) = online_section(self.memmap.seen(&look_up), pfn) else { return false };
@@ -132,7 +134,7 @@ impl<M: Machine> Cached<'_, M> {
         }
         let (cache, memmap) = self.opened(&mut guard);
         let Some(kind) = cache.kind_of(Metas::of(memmap).tag(pfn)) else { return false };
-        // Somebody else may have freed it, or hold it.
+        // Another CPU may have freed it, or it may have another owner.
         if !memmap.page(pfn).claim(order, owner) {
             return false;
         }
@@ -144,7 +146,7 @@ impl<M: Machine> Cached<'_, M> {
         true
     }
 
-    /// Empties a hot list that is full: it becomes the cold one, and what that was goes back to its zone.
+    /// Empties a full hot list: it becomes the cold one, and the old cold list returns to its zone.
     fn make_room(&self, memmap: Seen<'_, M>, cache: &mut Cache, kind: ZoneKind, class: Class) {
         let node = cache.node();
         let list = cache.list(kind, class);
@@ -155,7 +157,7 @@ impl<M: Machine> Cached<'_, M> {
     }
 }
 
-/// Whether an allocation has to leave some of the zone free, which its counts say.
+/// Whether an allocation must leave a part of the zone free, which needs the zone's counts.
 #[inline]
 pub(super) fn has_floor(kind: ZoneKind, owner: Owner) -> bool {
     kind == ZoneKind::System && matches!(owner, Owner::Movable(_))

@@ -1,8 +1,8 @@
-//! Compaction: make one large free extent out of small ones, by moving away what lies between them.
+//! Compaction: creates one large free extent by migrating the pages between small ones.
 //!
 //! ```text
-//!   [u . . u|. . u .|M M M M|. . . .]   of the aligned runs the one with the least to move is emptied;
-//!       ^ this one                      a run with memmap, or with what cannot move, is never touched
+//!   [u . . u|. . u .|M M M M|. . . .]   the aligned run with the fewest pages to migrate is emptied;
+//!       ^ this one                      a run with memmap, or with unmovable pages, is never touched
 //! ```
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -17,19 +17,19 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
 use core::fmt;
 
-/// Why there is no free extent of the order.
+/// The reason why no free extent of the order was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompactError {
     /// An operation is running.
     Busy,
-    /// No block is as large.
+    /// No block is that large.
     TooLarge(Order),
-    /// Every run of the size holds memmap or what cannot move.
+    /// Every run of the size holds memmap or unmovable pages.
     Immovable(Order),
-    /// An owner, whose name is the last field, did not let go of an extent.
+    /// An owner, whose name is the last field, did not release an extent.
     InUse(Pfn, Owner, &'static str),
-    /// Nothing else has room for an extent of this order, which was in the way.
+    /// There is no free extent of this order elsewhere, to migrate an extent of the run to.
     NoRoom(Order),
 }
 
@@ -39,11 +39,11 @@ impl fmt::Display for CompactError {
             Self::Busy => f.write_str(crate::turn::BUSY),
             Self::TooLarge(order) => write!(f, "no block has {} pages", order.pages()),
             Self::Immovable(order) => {
-                write!(f, "every run of {} pages holds something that stays", order.pages())
+                write!(f, "every run of {} pages holds unmovable pages", order.pages())
             }
-            Self::InUse(pfn, _, by) => write!(f, "{pfn}, held by {by}, stays"),
+            Self::InUse(pfn, _, by) => write!(f, "{pfn}, held by {by}, cannot be migrated"),
             Self::NoRoom(order) => {
-                write!(f, "nothing else has {} free pages in one piece", order.pages())
+                write!(f, "no free extent of {} pages elsewhere", order.pages())
             }
         }
     }
@@ -79,7 +79,7 @@ impl<M: Machine> Allocator<M> {
     }
 }
 
-/// The aligned run of a block with the fewest used pages, and how many, if one could be emptied.
+/// The aligned run of a block with the fewest used pages, and their number, if a run can be emptied.
 fn cheapest_run<M: Machine>(
     memmap: Seen<'_, M>,
     block: &Block,
@@ -92,7 +92,7 @@ fn cheapest_run<M: Machine>(
     runs.filter(free_of_memmap).filter_map(|run| Some((cost(memmap, run)?, run))).min()
 }
 
-/// Pages in use that have to move for `run` to be free; `None` if some cannot.
+/// Pages in use that must be migrated for `run` to be free; `None` if some cannot be.
 fn cost<M: Machine>(memmap: Seen<'_, M>, run: PfnRange) -> Option<u64> {
     let mut cost = 0;
     let mut at = run.start;

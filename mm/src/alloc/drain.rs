@@ -1,4 +1,4 @@
-//! Caches emptied: before memory is counted, when there is too little, and where a range is not to be cached.
+//! Drains caches: before memory is counted, when memory is short, and when a range must not be cached.
 
 use crate::addr::{Pfn, PfnRange};
 use crate::alloc::Allocator;
@@ -6,7 +6,7 @@ use crate::alloc::batch::Cached;
 use crate::machine::Machine;
 use core::fmt;
 
-/// What is closed to caches for as long as this lives; afterwards what was before is.
+/// A range that is closed to caches as long as this value lives; its drop restores the previous range.
 #[must_use = "the range is closed only while this lives"]
 pub(crate) struct Closed<'m, M: Machine> {
     allocator: &'m Allocator<M>,
@@ -26,12 +26,12 @@ impl<M: Machine> fmt::Debug for Closed<'_, M> {
 }
 
 impl<'m, M: Machine> Cached<'m, M> {
-    /// Gives every cached page back to its zone. What other CPUs cache meanwhile may stay.
+    /// Returns every cached page to its zone. Pages that other CPUs cache during the call may stay.
     pub(crate) fn drain_caches(&self) {
         self.caches.used().for_each(|cpu| self.drain_cpu(cpu));
     }
 
-    /// List by list, so that nobody waits for longer than one takes.
+    /// List by list, so that a CPU waits at most for one list.
     fn drain_cpu(&self, cpu: usize) {
         while let Some(mut guard) = self.caches.lock(cpu) {
             let (cache, memmap) = self.opened(&mut guard);
@@ -41,19 +41,20 @@ impl<'m, M: Machine> Cached<'m, M> {
         }
     }
 
-    /// Keeps `pfns` out of all caches: nothing of it is in one when this returns, nor gets there until
+    /// Keeps `pfns` out of all caches: no page of the range is in a cache when this returns, nor enters one until
     /// [`open_caches`](Self::open_caches). For an operation, one range at a time.
     pub(crate) fn close_caches(&self, pfns: PfnRange) {
         self.caches.close(pfns);
         self.drain_caches();
     }
 
-    /// Lets caches have everything again.
+    /// Allows every page in caches again.
     pub(crate) fn open_caches(&self) {
         self.caches.close(PfnRange::EMPTY);
     }
 
-    /// As [`close_caches`](Self::close_caches), beside what is closed already and until the value is dropped.
+    /// As [`close_caches`](Self::close_caches), in addition to the range closed already and until the value is
+    /// dropped.
     pub(crate) fn close_caches_to(&self, pfns: PfnRange) -> Closed<'m, M> {
         let before = self.caches.closed();
         let all = if before.pages() == 0 { pfns } else { before.hull(pfns) };
@@ -61,12 +62,12 @@ impl<'m, M: Machine> Cached<'m, M> {
         Closed { allocator: self.0, before }
     }
 
-    /// Keeps everything out of all caches, until the value is dropped: no CPU looks at a descriptor with nothing but
-    /// the lock of its cache held.
+    /// Keeps every page out of all caches, until the value is dropped: no CPU accesses a descriptor with only the
+    /// lock of its cache held.
     pub(crate) fn pause_caches(&self) -> Closed<'m, M> {
         let everything = PfnRange { start: Pfn::new(0), end: Pfn::new(u64::MAX) };
         let before = self.caches.close(everything);
-        // Those too that were never used: their CPUs may be about to look.
+        // Includes caches that were never used: their CPUs may be about to access descriptors.
         self.caches.all().for_each(|cpu| self.drain_cpu(cpu));
         Closed { allocator: self.0, before }
     }

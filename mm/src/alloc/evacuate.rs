@@ -1,16 +1,16 @@
-//! Emptying a range: isolate what is free, move what is used, in steps.
+//! Empties a range: isolates free pages and migrates used ones, in steps.
 //!
 //! ```text
 //!   isolate --> survey --> move the largest extents, then the next smaller, ... --> empty
 //! ```
 //!
-//! The survey finds what cannot move before anything has moved. Largest first, so that whether the
-//! rest of memory has room does not depend on the order: see [`crate::observe::explain`].
+//! The survey finds unmovable pages before any page is migrated. The largest extents go first, so that whether they
+//! fit elsewhere does not depend on the order: see [`crate::observe::explain`].
 //!
-//! A step looks at one extent; isolating takes several at once. Nothing is allocated in the range once
-//! it is isolated, so with `P` pages it takes at most `P` steps to isolate, `P` to survey, and `P` for
-//! each pass over the extents of one order; an owner that does not let go is asked again in [`PASSES`]
-//! passes in all. A range of which all is isolated at once is empty, and needs no survey.
+//! A step examines one extent; isolation handles several at once. No page of the range is allocated once it is
+//! isolated, so a range of `P` pages takes at most `P` steps to isolate, `P` to survey, and `P` for each pass over
+//! the extents of one order; an owner that does not release an extent is asked again, in [`PASSES`] passes in total.
+//! A range that is isolated completely at once is empty, and needs no survey.
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
@@ -24,19 +24,19 @@ use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::memmap::seen::Seen;
 
-/// Passes over extents of one order before an owner that does not let go is taken at its word.
+/// Passes over extents of one order before an owner's refusal is final.
 pub(crate) const PASSES: u64 = 8;
 
-/// What keeps a range from being emptied.
+/// The reason why a range cannot be emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stuck {
-    /// The extent cannot move, or its owner does not let go.
+    /// The extent is unmovable, or its owner does not release it.
     Held(Pfn, Owner),
     /// There is no free extent of the order elsewhere.
     NoRoom(Order),
 }
 
-/// How far it got.
+/// The phase of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Isolate,
@@ -45,32 +45,32 @@ pub(crate) enum Phase {
     Empty,
 }
 
-/// The emptying of an area: isolated from when it begins until it is finished or undone.
+/// The work of emptying an area, which is isolated from the start until the work is finished or undone.
 #[derive(Debug)]
 #[must_use = "the area stays isolated until it is claimed, retired or given back"]
 pub(crate) struct Evacuation {
     pub(crate) area: Area,
     pub(crate) phase: Phase,
-    /// Everything below it is done, in this phase.
+    /// Everything below is done, in this phase.
     at: Pfn,
     /// Pages that were free when they were isolated.
     isolated: u64,
-    /// A bit for each order of which the survey found an extent.
+    /// A bit for each order of the extents that the survey found.
     orders: u32,
-    /// The first extent of this pass that its owner did not let go.
+    /// The first extent of this pass that its owner did not release.
     held: Option<(Pfn, Owner)>,
     passes: u64,
     /// Pages the survey found in use.
     pub(crate) found: u64,
     /// Pages the survey found to be bad.
     pub(crate) bad: u64,
-    /// Pages moved.
+    /// Pages migrated.
     pub(crate) moved: u64,
 }
 
 impl Evacuation {
-    /// Steps that emptying an area of `pages` takes at the most, whatever is there: a pass takes one
-    /// for each extent, and one to see that it is over.
+    /// Steps that emptying an area of `pages` takes at most, with any contents: a pass takes one for each extent,
+    /// and one to find its end.
     pub(crate) const fn bound(pages: u64) -> u64 {
         (pages + 1) * (2 + Order::COUNT as u64 * PASSES)
     }
@@ -91,8 +91,8 @@ impl Evacuation {
         }
     }
 
-    /// Looks at an extent, or at a few up to `budget`, and goes to the next phase where none is left.
-    /// Returns how many steps that was.
+    /// Handles an extent, or a few up to `budget`, and enters the next phase after the last. Returns the number of
+    /// steps.
     pub(crate) fn step<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
@@ -114,7 +114,7 @@ impl Evacuation {
         Ok(steps)
     }
 
-    /// All steps at once.
+    /// Runs all steps at once.
     pub(crate) fn run<M: Machine>(
         mut self,
         allocator: &Allocator<M>,
@@ -132,7 +132,7 @@ impl Evacuation {
     fn next_phase(&mut self) -> Result<(), Stuck> {
         let largest = Order::new((u32::BITS - 1).saturating_sub(self.orders.leading_zeros()) as u8);
         self.phase = match (self.phase, self.held.take(), largest) {
-            // None of it is in use, and none will be.
+            // No page is in use, and none will be.
             (Phase::Isolate, ..) if self.isolated == self.area.pfns.pages() => Phase::Empty,
             (Phase::Isolate, ..) => Phase::Survey,
             (Phase::Move(_), Some((pfn, owner)), _) if self.passes >= PASSES => {
@@ -151,7 +151,7 @@ impl Evacuation {
         Ok(())
     }
 
-    /// The extent at the cursor, which moves past it.
+    /// The extent at the cursor, which advances past it.
     fn next_extent<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
@@ -218,7 +218,7 @@ impl Evacuation {
         if order != wanted {
             return Ok(());
         }
-        // Moving changes nothing that looks rely on: it allocates and frees, as anybody may meanwhile.
+        // Migration changes nothing that looks rely on: it allocates and frees, as any CPU may do at the same time.
         match Waits::of(allocator)
             .call(|| move_extent(allocator, memmap, &self.area, pfn, order, mover))
         {
@@ -231,18 +231,18 @@ impl Evacuation {
 }
 
 impl<M: Machine> Allocator<M> {
-    /// Whether the owner of an extent says that it will not let go.
+    /// Whether the owner of an extent declares it pinned.
     pub(crate) fn is_pinned(&self, extent: &Extent, mover: MoverId) -> bool {
         self.owners.mover(mover).is_none_or(|ops| ops.pinned(extent))
     }
 }
 
-/// A used extent, as its owner knows it.
+/// A used extent, in the form that its owner knows.
 pub(crate) fn extent<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn, order: Order) -> Extent {
     Extent { pfn, order, private: owners_word(memmap, pfn) }
 }
 
-/// Moves an extent out of the area; `false` if its owner keeps it where it is, does not have it yet, or freed it.
+/// Migrates an extent out of the area; returns `false` if its owner refuses, does not know it yet, or freed it.
 fn move_extent<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,

@@ -1,10 +1,10 @@
 //! Frames for page tables and section nodes: the boot reserve, then the allocator.
 //!
-//! So that adding memory needs no memory, the frames that the machine's hot-pluggable window can ever
-//! need are set aside at boot, in as few pieces of RAM as hold them. A frame goes back to where it came
-//! from: the reserve knows its own by their address. Tables of less than a page share frames: see `packed`.
+//! So that adding memory needs no free memory, the frames that the machine's hot-pluggable window can ever need are
+//! reserved at boot, in as few pieces of RAM as possible. A frame is freed to its origin: the reserve recognises its
+//! own by their address. Tables of less than a page share frames: see `packed`.
 
-// UNSAFETY: links the reserve's free frames through their first word, and vouches for frames given away.
+// UNSAFETY: links the reserve's free frames through their first word, and vouches for frames that it allocates.
 #![expect(unsafe_code)]
 
 use crate::addr::{PhysAddr, PhysRange};
@@ -22,9 +22,8 @@ mod link {
     /// Stored plus one, so that 0 stands for none: the reserve may begin at physical address 0.
     pub(super) fn set(memory: &impl PhysMem, frame: PhysAddr, link: Option<PhysAddr>) {
         let word = link.map_or(0, |link| link.get() + 1);
-        // SAFETY: the frame is RAM of the reserve and free: nobody refers to it, no table walk
-        // reaches it (it was never a table, or was flushed before it came back), and it is
-        // page-aligned.
+        // SAFETY: the frame is RAM of the reserve and free: no code refers to it, no table walk reaches it (it was
+        // never a table, or was flushed before it was freed), and it is page-aligned.
         unsafe { memory.pointer(frame).cast::<u64>().write(word) };
     }
 
@@ -36,18 +35,18 @@ mod link {
     }
 }
 
-/// The most pieces of RAM that the reserve is made of.
+/// Pieces of RAM in the reserve at most.
 pub(crate) const RESERVE_PIECES: usize = 32;
 
-/// The reserve's free frames: those of the first piece that were never used, and a stack of those that
-/// came back, or are of another piece.
+/// The reserve's free frames: the frames of the first piece that were never used, and a stack of those that were
+/// freed, or belong to another piece.
 #[derive(Debug)]
 pub(super) struct Reserve {
     /// The pieces, the largest first; the rest is empty.
     pieces: [PhysRange; RESERVE_PIECES],
-    /// Where the frames of the first piece that were never used begin.
+    /// The start of the frames of the first piece that were never used.
     unused: PhysAddr,
-    /// The last frame that came back.
+    /// The frame that was freed last.
     returned: Option<PhysAddr>,
     free: u64,
 }
@@ -56,15 +55,15 @@ pub(super) struct Reserve {
 #[derive(Debug)]
 pub(crate) struct Frames<L: RawLock> {
     pub(super) reserve: Mutex<L, Reserve>,
-    /// The start and bytes of the reserve's first piece, which mostly is all of it: written once.
+    /// The start and bytes of the reserve's first piece, which is usually all of it: written once.
     first: [AtomicU64; 2],
     /// Frames that hold several tables.
     pub(super) packed: Mutex<L, Packed>,
-    /// Pages that the operations hold of the allocator's: tables, nodes, and memmap placed there.
+    /// Pages of the allocator that operations hold: tables, nodes, and memmaps placed there.
     system_pages: AtomicU64,
     /// Pages that are stranded.
     stranded: AtomicU64,
-    /// Whether a page that was taken for tables or nodes, or is of the reserve, turned out bad, or is stranded.
+    /// Whether a page that was taken for tables or nodes, or belongs to the reserve, turned out bad, or is stranded.
     pub(super) bad: AtomicBool,
 }
 
@@ -86,7 +85,7 @@ impl<L: RawLock> Frames<L> {
         }
     }
 
-    /// Makes `pieces`, which nobody else uses, the reserve; the first is the largest.
+    /// Makes `pieces`, which are of no other use, the reserve; the first is the largest.
     pub(crate) fn set_reserve<M: Machine>(&self, machine: &M, pieces: [PhysRange; RESERVE_PIECES]) {
         let [first, others @ ..] = pieces;
         self.first[0].store(first.start().get(), Ordering::Relaxed);
@@ -103,13 +102,13 @@ impl<L: RawLock> Frames<L> {
         }
     }
 
-    /// The reserve: its pieces, and how many of its pages are free.
+    /// The reserve: its pieces, and the number of its free pages.
     pub(crate) fn reserve(&self) -> ([PhysRange; RESERVE_PIECES], u64) {
         let reserve = self.reserve.lock();
         (reserve.pieces, reserve.free)
     }
 
-    /// Whether the frame that holds `at` is of the reserve.
+    /// Whether the frame that contains `at` belongs to the reserve.
     #[inline]
     pub(crate) fn reserves(&self, at: PhysAddr) -> bool {
         let [start, len] = [0, 1].map(|index: usize| self.first[index].load(Ordering::Relaxed));
@@ -122,7 +121,7 @@ impl<L: RawLock> Frames<L> {
         others.iter().any(|piece| piece.contains(at))
     }
 
-    /// The frames of the reserve but those never used, and those.
+    /// The frames of the reserve except those never used; and the latter.
     pub(crate) fn handed_out(&self) -> (impl Iterator<Item = PhysRange> + use<L>, PhysRange) {
         let Reserve { pieces: [first, others @ ..], unused, .. } = *self.reserve.lock();
         let used = PhysRange::new(first.start(), unused.offset_from(first.start()));
@@ -131,7 +130,7 @@ impl<L: RawLock> Frames<L> {
         (used.into_iter().chain(others), rest.unwrap_or_default())
     }
 
-    /// Shows the frames that came back to the reserve, the last one first, until `each` says no.
+    /// Calls `each` with the freed frames of the reserve, the last one first, until it returns `false`.
     pub(crate) fn visit_returned<M: Machine>(
         &self,
         machine: &M,
@@ -143,7 +142,7 @@ impl<L: RawLock> Frames<L> {
         }
     }
 
-    /// Whether some page that was taken for tables or nodes is bad.
+    /// Whether a page that was taken for tables or nodes is bad.
     pub(crate) fn any_bad(&self) -> bool {
         self.bad.load(Ordering::Relaxed)
     }
@@ -153,7 +152,7 @@ impl<L: RawLock> Frames<L> {
         self.packed.lock().pieces()
     }
 
-    /// Pages of the allocator's that the operations hold.
+    /// Pages of the allocator that operations hold.
     pub(crate) fn system_pages(&self) -> u64 {
         self.system_pages.load(Ordering::Relaxed)
     }
@@ -177,7 +176,7 @@ impl<L: RawLock> Frames<L> {
 }
 
 impl Reserve {
-    /// Takes a frame, of those never used none that `is_bad`.
+    /// Takes a frame; a frame that was never used only if it is not bad.
     pub(super) fn pop<M: Machine>(
         &mut self,
         machine: &M,
@@ -197,7 +196,7 @@ impl Reserve {
         }
     }
 
-    /// Takes `frame` out if it is free; whether it was.
+    /// Removes `frame` if it is free; returns whether it was.
     pub(super) fn withdraw<M: Machine>(&mut self, machine: &M, frame: PhysAddr) -> bool {
         let [first, ..] = self.pieces;
         let mut free = frame >= self.unused && first.contains(frame);

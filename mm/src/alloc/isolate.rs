@@ -1,15 +1,15 @@
-//! Isolation: free extents of a range that is being emptied, which the allocator may not give out.
+//! Isolation: free extents of a range that is being emptied, which the allocator must not allocate.
 //!
 //! ```text
 //!   zone.isolating   [........................)   extents freed in here are isolated
 //!   free  ---isolate--->  isolated  ---claim--->  used (a memmap, a taken range)
-//!     <---unisolate------/       \--- the block goes offline: forgotten
+//!     <---unisolate------/       \--- the block goes offline: dropped
 //! ```
 //!
-//! One range at a time, of one block: who isolates has the turn. Isolated pages stay in
-//! their block's count of free pages, and leave their zone's. Before the first is isolated the range is closed to the
-//! caches of CPUs, and they are drained. Offline, contiguous reservation and
-//! compaction all empty ranges by this code; memmap pages are in no extent, so they are never met.
+//! One range at a time, within one block: the isolating operation has the turn. Isolated pages stay in their block's
+//! count of free pages, and leave their zone's. Before the first extent is isolated the range is closed to the
+//! caches of CPUs, and they are drained. Offline, contiguous reservation and compaction all empty ranges with this
+//! code; memmap pages are not in extents, so they are never met.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
@@ -23,21 +23,21 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
 
-/// Extents that are isolated while the zone is locked once: others wait for it meanwhile.
+/// Extents that are isolated while the zone is locked once: other CPUs wait for the lock.
 const EXTENTS_PER_LOCK: u64 = 16;
 
-/// How far isolating some extents got.
+/// The progress of isolating some extents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Isolated {
-    /// Where the next extent begins.
+    /// The start of the next extent.
     pub(crate) next: Pfn,
-    /// Extents that were looked at.
+    /// Extents that were examined.
     pub(crate) extents: u64,
     /// Pages that were free, and are isolated now.
     pub(crate) pages: u64,
 }
 
-/// What is being emptied: usable pages of one online block, and the zone it is in.
+/// An area to empty: usable pages of one online block, and the zone that the block is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Area {
     pub(crate) pfns: PfnRange,
@@ -66,14 +66,14 @@ impl Area {
         allocator.nodes.lock(self.node, self.kind)
     }
 
-    /// From now on nothing that is freed in the area comes back to the allocator.
+    /// From now on pages that are freed in the area are isolated, and do not return to the allocator.
     pub(crate) fn begin_isolation<M: Machine>(&self, allocator: &Allocator<M>) {
         self.lock(allocator).isolating = self.pfns;
         Cached::of(allocator).close_caches(self.pfns);
     }
 
-    /// Isolates what is free of the next extents from `at` on, which is in the area, as far as they
-    /// are in the area: `budget` of them, or as many as the zone may be locked for.
+    /// Isolates the free ones of the next extents from `at` on, an address in the area, as far as they are in the
+    /// area: `budget` of them, or as many as the zone may be locked for.
     pub(crate) fn isolate_from<M: Machine>(
         &self,
         allocator: &Allocator<M>,
@@ -102,13 +102,13 @@ impl Area {
         }
     }
 
-    /// Gives every isolated extent of the area back to the allocator.
+    /// Returns every isolated extent of the area to the allocator.
     pub(crate) fn end_isolation<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
         self.put_on_lists(allocator, memmap);
         Cached::of(allocator).open_caches();
     }
 
-    /// As [`end_isolation`](Self::end_isolation), with caches as they are.
+    /// As [`end_isolation`](Self::end_isolation), without a change to caches.
     pub(crate) fn put_on_lists<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
         self.lock(allocator).isolating = PfnRange::EMPTY;
         let mut at = self.pfns.start;
@@ -129,7 +129,7 @@ impl Area {
         }
     }
 
-    /// Ends the isolation of an area that is empty, and lets `owner` have all of it.
+    /// Ends the isolation of an area that is empty, and gives all of it to `owner`.
     pub(crate) fn claim<M: Machine>(
         &self,
         allocator: &Allocator<M>,
@@ -170,11 +170,11 @@ impl Area {
 }
 
 impl<M: Machine> FreeLists<'_, M> {
-    /// Isolates the extent that `at` lies in, if it is free, as far as it is in the area being emptied.
-    /// Returns where the next extent begins.
+    /// Isolates the extent that contains `at`, if it is free, as far as it is in the area being emptied. Returns the
+    /// start of the next extent.
     #[inline]
     fn isolate_at(&self, zone: &mut Zone, at: Pfn) -> Pfn {
-        // Most of what is emptied is free, and each free extent begins where the one before it ends.
+        // Most of the area is free, and each free extent begins where the previous one ends.
         if let Some(section) = self.0.section_at(at)
             && let Some(order) = section.free_order(at)
         {
@@ -203,7 +203,7 @@ impl<M: Machine> FreeLists<'_, M> {
         self.set_isolated(zone, section, head, order);
     }
 
-    /// Makes a used extent, some of it in the area being emptied, free there and isolated here. It
+    /// Frees the part of a used extent outside of the area being emptied, and isolates the part inside. All of it
     /// counts as free in its block and zone already.
     pub(crate) fn release_isolated(
         &self,
@@ -228,8 +228,8 @@ impl<M: Machine> FreeLists<'_, M> {
         }
     }
 
-    /// Makes `pfns`, an extent without a head, isolated extents inside the area being emptied and
-    /// free ones outside.
+    /// Turns `pfns`, an extent without a head, into isolated extents inside the area being emptied and free ones
+    /// outside.
     #[cold]
     fn split_isolated(&self, zone: &mut Zone, pfns: PfnRange) {
         let Some(inside) = zone.isolating.intersection(pfns) else { return };
@@ -244,7 +244,7 @@ impl<M: Machine> FreeLists<'_, M> {
         }
     }
 
-    /// Cuts `pfns`, of no extent, into extents.
+    /// Divides `pfns`, which are in no extent, into extents.
     pub(crate) fn give_heads(&self, pfns: PfnRange, state: impl Fn(Order) -> PageState) {
         for (pfn, order) in self.0.cut(pfns) {
             let Some(section) = self.0.known_section(pfn) else { continue };

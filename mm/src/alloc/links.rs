@@ -73,7 +73,7 @@ impl Taken {
 }
 
 impl List {
-    /// Takes the extent that came last from the hot list.
+    /// Takes the extent that was added last from the hot list.
     #[inline]
     pub(crate) fn pop<M: Machine>(&mut self, memmap: Seen<'_, M>) -> Option<Pfn> {
         let pfn = Pfn::new(self.hot.checked_sub(1)?);
@@ -90,7 +90,7 @@ impl List {
         self.count += 1;
     }
 
-    /// The extents of both lists, and whether each list has as many as it counts.
+    /// The extents of both lists, and whether each list has as many as its count.
     #[must_use]
     pub(crate) fn visit<M: Machine>(
         &self,
@@ -100,7 +100,7 @@ impl List {
     ) -> bool {
         let cold = if self.cold == 0 { 0 } else { class.batch() };
         [(self.hot, self.count), (self.cold, cold)].into_iter().all(|(first, count)| {
-            // One more than there should be, so that a list that goes round in a circle is seen and left.
+            // One more than the count, so that a cyclic list is detected and left.
             let extents = chain(memmap, first).take(count as usize + 1);
             extents.inspect(|&pfn| each(pfn)).count() as u64 == count
         })

@@ -1,9 +1,9 @@
 //! Free lists: the free extents of a zone, a list for each order.
 //!
-//! They are doubly linked through the payload of the extents' heads. The zone is locked whenever they are
-//! looked at or changed.
+//! They are doubly linked through the payload of the extents' heads. The zone is locked whenever they are read or
+//! changed.
 
-// UNSAFETY: vouches for what a locked zone keeps.
+// UNSAFETY: vouches for the extents in a locked zone.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -21,18 +21,19 @@ use core::sync::atomic::Ordering;
 const NEXT: usize = 0;
 const PREVIOUS: usize = 1;
 
-/// The lists of a zone that is locked, over the memmap that has their links.
+/// The lists of a locked zone, with the memmap that holds their links.
 #[derive(Debug)]
 pub(crate) struct FreeLists<'m, M: Machine>(pub(super) Seen<'m, M>);
 
 impl<M: Machine> Allocator<M> {
-    /// A zone that is locked, and the memmap of what is on its lists.
+    /// Locks a zone, with the memmap of the extents on its lists.
     pub(crate) fn locked<'z>(
         &'z self,
         guard: &'z mut ZoneGuard<'_, M::Lock>,
     ) -> (&'z mut Zone, Seen<'z, M>) {
-        // SAFETY: the guard is borrowed for as long, so the zone stays locked, and what its lists lead to stays on them or
-        // is the caller's. Blocks go offline only with all of it off the lists, and so do blocks whose memmap is moved.
+        // SAFETY: the guard is borrowed for as long, so the zone stays locked, and the extents on its lists stay on
+        // them or belong to the caller. A block goes offline only after all its extents are off the lists, and so
+        // does a block whose memmap is moved.
         (guard, unsafe { Seen::vouched(&self.memmap) })
     }
 }
@@ -43,7 +44,7 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         Self(memmap)
     }
 
-    /// Makes an extent free, merged with its free buddies as far as the block goes.
+    /// Frees an extent, merged with its free buddies up to the block's order.
     pub(crate) fn merge(&self, zone: &mut Zone, section: Section<'_, M>, pfn: Pfn, order: Order) {
         let largest = self.0.block_size().order::<M>();
         let (mut section, mut pfn, mut order) = (section, pfn, order);
@@ -57,7 +58,7 @@ impl<'m, M: Machine> FreeLists<'m, M> {
                 break;
             }
             self.unlink(zone, buddy, order);
-            // Both stop being heads of this order; the lower becomes the head of the next below.
+            // Neither stays a head of this order; the lower one becomes the head of the next order.
             buddy_section.clear_head(buddy, order);
             section.clear_head(pfn, order);
             if buddy < pfn {
@@ -88,7 +89,7 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         section.set_head(pfn, order, PageState::Free { order });
     }
 
-    /// Takes a free extent off its list. Its state stays: the caller changes it.
+    /// Takes a free extent off its list. The caller changes its state.
     pub(crate) fn unlink(&self, zone: &mut Zone, pfn: Pfn, order: Order) {
         let link = |word: u64| word.checked_sub(1).map(Pfn::new);
         let payload = self.0.page(pfn).payload();
@@ -104,7 +105,8 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         zone.uncount_extent(order);
     }
 
-    /// Cuts an extent of `size` that is on no list, and free in name only, down to `order`: what is cut off is free.
+    /// Splits an extent of `size` that is on no list, and still has the state of a free one, down to `order`: the
+    /// rest is freed.
     pub(super) fn split(
         &self,
         zone: &mut Zone,
@@ -126,7 +128,7 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         }
     }
 
-    /// Gives `pfns`, of a block that comes online in `zone`, to the allocator as free extents.
+    /// Frees `pfns`, of a block that comes online in `zone`, to the allocator.
     pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
         for (pfn, order) in self.0.cut(pfns) {
             let Some(section) = self.0.known_section(pfn) else {
@@ -172,8 +174,8 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         })
     }
 
-    /// The smallest free extent that serves, the first of its list; or the first whose first `order` pages end
-    /// by `below`, for which it looks at one after the other.
+    /// The first of the smallest free extents that suffice; or the first whose first `order` pages end by `below`,
+    /// for which it searches the lists.
     pub(super) fn pick(
         &self,
         zone: &Zone,
@@ -199,7 +201,7 @@ pub(super) fn count_free(zone: &mut Zone, block: Record<'_>, pages: u64) {
     block.free().add(pages);
 }
 
-/// Makes an extent that is on no list free; what of it is being emptied is isolated.
+/// Frees an extent that is on no list; the part of it that is being emptied is isolated.
 pub(super) fn free_extent<M: Machine>(
     memmap: Seen<'_, M>,
     zone: &mut Zone,

@@ -1,7 +1,7 @@
-//! The kernel's own data of the pages that it allocates: see [`Meta`].
+//! The kernel's metadata of the pages that it allocates: see [`Meta`].
 //!
-//! A descriptor of a page in use is looked at only under a read guard, because `convert` moves descriptors while pages
-//! are in use, and holds readers off.
+//! A descriptor of a page in use is accessed only under a read guard, because `convert` moves descriptors while
+//! pages are in use, and holds readers off.
 
 // UNSAFETY: turns the kernel's part of a descriptor into a value of the kernel's type.
 #![expect(unsafe_code)]
@@ -35,8 +35,8 @@ impl<M: Machine> Allocator<M> {
                 let meta = Metas::of(memmap).of_page(pfn, order, index);
                 let meta = meta.ok_or_else(|| no_meta(pfn, index))?;
                 // SAFETY: `Metas::begin` wrote a value of this type when the extent was allocated, and it is still
-                // in use and held so: it is not freed or moved. `with_used` is a reader, so its descriptors are not
-                // moved.
+                // in use with this owner: it is not freed or migrated. `with_used` is a reader, so its descriptors
+                // are not moved.
                 Ok(look(unsafe { meta.as_ref() }))
             },
         )?
@@ -46,19 +46,19 @@ impl<M: Machine> Allocator<M> {
     ///
     /// # Safety
     ///
-    /// As there.
+    /// That of [`Mm::meta`](crate::Mm::meta).
     #[must_use]
     pub(crate) unsafe fn meta(&self, pfn: Pfn) -> &M::Meta {
-        // SAFETY: by the contract the page stays allocated, so its block is not removed meanwhile, and nothing
-        // else is looked at.
+        // SAFETY: by the contract the page stays allocated, so its block is not removed during the call, and only
+        // its descriptor is accessed.
         let memmap = unsafe { Seen::vouched(&self.memmap) };
         // SAFETY: `Metas::begin` wrote a value of this type when the page was allocated and writes another only at the
         // next allocation.
         unsafe { Metas::of(memmap).at(pfn).as_ref() }
     }
 
-    /// Gives each page of `to`, allocated for a move, the kernel's part of its page in `from`. One after the
-    /// other: two zones are never locked at once.
+    /// Moves the kernel's metadata of each page of `from` to its page in `to`, allocated for a migration. One after
+    /// the other: two zones are never locked at once.
     pub(crate) fn move_meta(&self, memmap: Seen<'_, M>, from: &Extent, to: Pfn, owner: Owner) {
         let mine = |holder| holder == owner;
         let pages =
@@ -73,8 +73,8 @@ impl<M: Machine> Allocator<M> {
             let written = self.with_used(to, mine, |memmap, order| {
                 let meta = Metas::of(memmap).of_page(to, order, index)?;
                 // SAFETY: it is a value of this type since `to` was allocated. No reference to it exists:
-                // `with_meta` makes one only with the zone locked, and `meta` only for pages that their
-                // owner was given, which `to` is not yet.
+                // `with_meta` creates one only with the zone locked, and `meta` only for pages that their owner was
+                // given, and `to` was not given yet.
                 unsafe { meta.write(moved) };
                 Some(())
             });
@@ -90,9 +90,9 @@ fn no_meta(pfn: Pfn, index: u64) -> FreeError {
 }
 
 impl<M: Machine> Pages<'_, M> {
-    /// Runs `look` on what the kernel keeps of page `index` of them.
+    /// Calls `look` with the kernel's metadata of page `index` of the extent.
     ///
-    /// This counts as a look-up, for which removals wait: `look` must be short, and must not call the manager.
+    /// This counts as a look-up, and removals wait for it: `look` must be short, and must not call the manager.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl<M: Machine> Pages<'_, M> {
         let meta = Metas::of(self.allocator().memmap.seen(&guard));
         let meta = meta.of_page(self.pfn(), self.order(), index);
         let meta = meta.ok_or_else(|| no_meta(self.pfn(), index))?;
-        // SAFETY: the pages are this value's, so they are in use and stay so; the guard keeps `convert` from
+        // SAFETY: the pages belong to this value, so they are in use and stay so; the guard keeps `convert` from
         // moving their descriptors.
         Ok(look(unsafe { meta.as_ref() }))
     }

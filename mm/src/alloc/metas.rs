@@ -1,6 +1,6 @@
-//! Where the kernel's own data of a page is, and of how many pages of an extent there is any.
+//! The place of the kernel's metadata of a page, and the number of pages of an extent that have metadata.
 
-// UNSAFETY: begins the kernel's part of a descriptor.
+// UNSAFETY: initialises the kernel's part of a descriptor.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -10,7 +10,8 @@ use crate::memmap::seen::Seen;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-/// Payload word of a used extent's head: the tag of its zone, and above that of how many pages there is a kernel's part.
+/// Payload word of a used extent's head: the tag of its zone, and above that the number of pages with a kernel's
+/// part.
 const COVERED: usize = 0;
 const COVERED_SHIFT: u32 = 32;
 
@@ -22,7 +23,8 @@ impl<'m, M: Machine> Metas<'m, M> {
         Self(memmap)
     }
 
-    /// Begins the kernel's part of the first `covered` pages of an extent that is being allocated in the zone of `tag`.
+    /// Initialises the kernel's part of the first `covered` pages of an extent that is being allocated in the zone
+    /// of `tag`.
     #[inline]
     pub(super) fn begin(&self, pfn: Pfn, covered: u64, tag: u64) {
         let word = tag | covered << COVERED_SHIFT;
@@ -31,25 +33,25 @@ impl<'m, M: Machine> Metas<'m, M> {
             return;
         }
         for pfn in PfnRange::new(pfn, covered).iter() {
-            // SAFETY: the page was free, so no reference to its part exists; `check_meta` made sure that the
-            // type fits the bytes and their alignment.
+            // SAFETY: the page was free, so no reference to its part exists; `check_meta` has checked that the type
+            // fits the bytes and their alignment.
             unsafe { self.at(pfn).write(M::Meta::NEW) };
         }
     }
 
-    /// Whether there is a kernel's part of every page of an extent.
+    /// Whether every page of an extent has a kernel's part.
     pub(super) fn covers_all(&self, pfn: Pfn, order: Order) -> bool {
         size_of::<M::Meta>() > 0 && self.covered(pfn) == order.pages()
     }
 
-    /// Where the kernel's part of page `index` is, of an extent that is in use.
-    /// `None` if it has no such page, or if there is none of that page.
+    /// The kernel's part of page `index` of an extent that is in use. `None` if the extent has no such page, or the
+    /// page has no such part.
     pub(super) fn of_page(&self, pfn: Pfn, order: Order, index: u64) -> Option<NonNull<M::Meta>> {
         let there = size_of::<M::Meta>() == 0 || index < self.covered(pfn);
         (index < order.pages() && there).then(|| self.at(pfn.add(index)))
     }
 
-    /// Of how many pages of a used extent there is a kernel's part. Called with the extent kept in use.
+    /// The number of pages of a used extent that have a kernel's part. Called with the extent kept in use.
     fn covered(&self, pfn: Pfn) -> u64 {
         self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed) >> COVERED_SHIFT
     }

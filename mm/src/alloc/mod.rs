@@ -1,4 +1,4 @@
-//! Pages given out and taken back: zones over a memmap.
+//! Allocates and frees pages: zones over a memmap.
 //!
 //! ```text
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
@@ -10,8 +10,8 @@
 //!   owners             who registers: owners of pages that move, and names
 //!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
-//!   tables             such frames taken and given back, of the reserve or of a zone
-//!   strand             pages that a CPU may still reach, kept for good
+//!   tables             such frames allocated and freed, from the reserve or from a zone
+//!   strand             pages that a CPU may still reach, never freed
 //!   populate           memmaps mapped and unmapped, with those frames
 //! ```
 
@@ -53,7 +53,7 @@ use crate::turn::looks::Look;
 use crate::turn::{Operation, Turn};
 use spin::MutexGuard;
 
-/// Gives pages out and takes them back: zones, over a memmap.
+/// Allocates and frees pages: zones, over a memmap.
 #[derive(Debug)]
 pub(crate) struct Allocator<M: Machine> {
     pub(crate) memmap: Memmap<M>,
@@ -101,7 +101,7 @@ impl<M: Machine> Allocator<M> {
     }
 }
 
-/// The turn and the looks of an allocator: waits for them are the machine's.
+/// The turn and the looks of an allocator: the machine provides their waits.
 pub(crate) struct Waits<'m, M: Machine>(&'m Allocator<M>);
 
 impl<'m, M: Machine> Waits<'m, M> {
@@ -135,7 +135,8 @@ impl<'m, M: Machine> Waits<'m, M> {
     }
 }
 
-/// Reports, in debug builds, that a handler begins an operation or a look: those wait for what it may interrupt.
+/// Reports, in debug builds, that a handler begins an operation or a look: those wait for code that the handler may
+/// interrupt.
 fn check_caller<M: Machine>(machine: &M) {
     debug_assert!(
         !machine.in_handler(),

@@ -13,28 +13,28 @@ pub(crate) type ZoneGuard<'n, L> = MutexGuard<'n, L, Zone>;
 /// Bits for all nodes, in words.
 const WORDS: usize = MAX_NODES / u64::BITS as usize;
 
-/// The zones of one node, and how many blocks of it are there, online or not.
+/// The zones of one node, and the number of its blocks, online or not.
 #[derive(Debug)]
 pub struct Node<L: RawLock> {
     zones: [Mutex<L, Zone>; ZoneKind::ALL.len()],
-    /// Changed by operations.
+    /// Changed by operations only.
     blocks: AtomicU64,
 }
 
-/// Room for the nodes of a machine: [`NodeTable`] with their number. A kernel names it as
+/// Storage for the nodes of a machine: [`NodeTable`] with their number. A kernel names it as
 /// [`Machine::Nodes`](crate::Machine::Nodes).
 pub trait NodeStorage: fmt::Debug + Sync {
     /// The locks of its zones.
     type Lock: RawLock;
 
-    /// Nodes without memory. All bytes of it are zero, so that a static of it takes no room in an image.
+    /// Nodes without memory. All bytes are zero, so that a static of it takes no room in an image.
     const EMPTY: Self;
 
     /// The nodes, from number 0 on.
     fn nodes(&self) -> &[Node<Self::Lock>];
 }
 
-/// Room for the nodes below `N`, at most [`MAX_NODES`]: about 1.5 KiB each.
+/// Storage for the nodes below `N`, at most [`MAX_NODES`]: about 1.5 KiB each.
 #[derive(Debug)]
 pub struct NodeTable<const N: usize, L: RawLock = SpinLock>([Node<L>; N]);
 
@@ -64,7 +64,7 @@ impl<L: RawLock> Node<L> {
 #[derive(Debug)]
 pub(crate) struct Nodes<S> {
     storage: S,
-    /// A bit for each zone that holds a block, so that allocation visits no others.
+    /// A bit for each zone that holds a block, so that allocation skips the others.
     used: [[AtomicU64; WORDS]; ZoneKind::ALL.len()],
 }
 
@@ -88,7 +88,7 @@ impl<S: NodeStorage> Nodes<S> {
         &self.storage.nodes()[node.index()]
     }
 
-    /// Blocks of `node` that are there.
+    /// The number of present blocks of `node`.
     pub(crate) fn blocks(&self, node: NodeId) -> u64 {
         self.node(node).blocks.load(Ordering::Relaxed)
     }
@@ -101,13 +101,13 @@ impl<S: NodeStorage> Nodes<S> {
         self.node(node).blocks.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Locks a zone of a node that there is room for. Never two at a time.
+    /// Locks a zone of a node that there is room for. A CPU locks one zone at a time.
     #[inline]
     pub(crate) fn lock(&self, node: NodeId, kind: ZoneKind) -> ZoneGuard<'_, S::Lock> {
         self.node(node).zones[kind as usize].lock()
     }
 
-    /// Notes that a zone has, or no longer has, memory. Called with the zone locked.
+    /// Records whether a zone has memory. Called with the zone locked.
     pub(crate) fn set_populated(&self, node: NodeId, kind: ZoneKind, populated: bool) {
         let (word, bit) = (node.index() / 64, 1 << (node.index() % 64));
         let word = &self.used[kind as usize][word];
@@ -130,7 +130,7 @@ impl<S: NodeStorage> Nodes<S> {
         self.used[kind as usize][word].load(Ordering::Relaxed) >> bit & 1 != 0
     }
 
-    /// The nodes whose zone `kind` has memory, the nearest first, and of those as near by number.
+    /// The nodes whose zone `kind` has memory, the nearest first, and equally near ones by number.
     pub(crate) fn nearest_first(
         &self,
         kind: ZoneKind,

@@ -1,4 +1,4 @@
-//! Owners that register: those whose pages move, and those who only have a name. Both are there for good.
+//! Registered owners: owners of movable pages, and users that only have a name. Both stay for ever.
 
 use crate::alloc::migrate::MovableOps;
 use crate::memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, UserId};
@@ -6,13 +6,13 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
 
-/// Managers that have registered an owner.
+/// The number of managers that have registered an owner.
 static MANAGERS: AtomicU32 = AtomicU32::new(0);
 
-/// No more owners of the kind can register.
+/// The table of owners of this kind is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyOwners {
-    /// So many have.
+    /// The number of registered owners.
     pub count: usize,
 }
 
@@ -24,42 +24,40 @@ impl fmt::Display for TooManyOwners {
 
 impl core::error::Error for TooManyOwners {}
 
-/// A registered owner of movable pages: the handle to allocate and free memory in that owner's name.
-/// [`Mm::register`](crate::Mm::register) returns one for each owner and it cannot be copied, so it proves that
-/// the caller acts for the owner.
-/// Another manager refuses it.
+/// A registered owner of movable pages: the handle to allocate and free memory for that owner.
+/// [`Mm::register`](crate::Mm::register) returns one for each owner and it cannot be copied, so it proves that the
+/// caller acts for the owner. Another manager refuses it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mover(MoverId, ManagerId);
 
 impl Mover {
-    /// The number by which the owner's pages name it.
+    /// The owner's number in its pages.
     pub const fn id(&self) -> MoverId {
         self.0
     }
 }
 
-/// A name for pages that stay: see [`Mm::register_user`](crate::Mm::register_user). Another manager
-/// refuses it.
+/// A name for unmovable pages: see [`Mm::register_user`](crate::Mm::register_user). Another manager refuses it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct User(UserId, ManagerId);
 
 impl User {
-    /// The number by which its pages name it.
+    /// The user's number in its pages.
     pub const fn id(&self) -> UserId {
         self.0
     }
 
-    /// The manager that has it.
+    /// The manager that the user has registered with.
     pub(crate) const fn manager(&self) -> ManagerId {
         self.1
     }
 }
 
-/// Which manager an owner has registered with: managers count from 1.
+/// The manager that an owner has registered with: managers count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ManagerId(u32);
 
-/// What owners have registered, by their numbers.
+/// The registered values, by their numbers.
 struct Registry<T, const N: usize>([Once<T>; N]);
 
 impl<T: Copy, const N: usize> Registry<T, N> {
@@ -71,7 +69,7 @@ impl<T: Copy, const N: usize> Registry<T, N> {
         self.0.get(index)?.get().copied()
     }
 
-    /// Keeps `value` for good. Returns its number.
+    /// Keeps `value` for ever. Returns its number.
     fn add(&self, value: T) -> Result<usize, TooManyOwners> {
         let takes = |slot: &Once<T>| {
             let mut mine = false;
@@ -104,11 +102,11 @@ impl Owners {
         ManagerId(self.manager.load(Ordering::Relaxed))
     }
 
-    /// The same, for who registers.
+    /// The same, for a registration.
     fn number(&self) -> ManagerId {
         if self.manager() == ManagerId(0) {
             let number = MANAGERS.fetch_add(1, Ordering::Relaxed) + 1;
-            // Another CPU may have been faster: its number stays.
+            // Another CPU may have been faster: its number counts.
             let _ = self.manager.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
         }
         self.manager()
@@ -132,7 +130,7 @@ impl Owners {
         Ok(User(id, self.number()))
     }
 
-    /// Whose memory is `mover`'s, if it has registered here.
+    /// The owner of the memory of `mover`, if it has registered here.
     pub(crate) fn owner_of(&self, mover: &Mover) -> Option<Owner> {
         self.is_here(mover.1).then_some(Owner::Movable(mover.0))
     }
@@ -141,12 +139,12 @@ impl Owners {
     pub(crate) fn is_here(&self, manager: ManagerId) -> bool {
         let here = self.manager() == manager;
         if !here {
-            log::error!("an owner of memory came to a manager that it has not registered with");
+            log::error!("an owner of memory called a manager that it has not registered with");
         }
         here
     }
 
-    /// The name of an owner, for people: that of a mover or a user is its own.
+    /// The name of an owner, for messages: that of a movable owner or a user is its own.
     pub(crate) fn name(&self, owner: Owner) -> &'static str {
         let own = match owner {
             Owner::Movable(mover) => self.mover(mover).map(|ops| ops.name()),

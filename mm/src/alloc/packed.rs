@@ -5,25 +5,24 @@
 //!                    [header         |4 KiB          | ...      ]   15 pieces
 //! ```
 //!
-//! The lock over them is taken before the reserve's or a zone's, for a frame may be needed; never with
-//! either held.
+//! Its lock is taken before the reserve's or a zone's, since a frame may be needed; never while one of them is held.
 //!
-//! The header takes the first piece: which pieces are in use, and the neighbours in the list of frames
-//! of that size with room. A frame comes when a piece is asked for and there is none, and goes when its
-//! last piece does, so as many pieces as ever were in use at once say how many frames there are at most.
+//! The header occupies the first piece: it records which pieces are in use, and the neighbours in the list of frames
+//! of that size with room. A frame is allocated when a piece is needed and no frame has room, and freed with its
+//! last piece, so the peak number of pieces in use bounds the number of frames.
 
 use crate::addr::PhysAddr;
 use crate::geometry::Geometry;
 use crate::machine::Machine;
 
-/// The most pieces of a frame, the header's included.
+/// Pieces of a frame at most, including the header's.
 const SLOTS: u64 = 256;
 /// Sizes of pieces: half a page, a quarter, and so on.
 const SIZES: usize = SLOTS.ilog2() as usize;
 /// The smallest piece holds a header.
 const SMALLEST: u64 = size_of::<Header>().next_power_of_two() as u64;
 
-/// What the first piece of a frame says. Frames are named by their address plus one; 0 is none.
+/// The header in the first piece of a frame. Frames are named by their address plus one; 0 is none.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 struct Header {
@@ -32,7 +31,7 @@ struct Header {
     used: [u64; (SLOTS / 64) as usize],
 }
 
-// UNSAFETY: keeps headers in frames that it has to itself.
+// UNSAFETY: keeps headers in frames that only this module uses.
 #[expect(unsafe_code)]
 mod header {
     use crate::addr::PhysAddr;
@@ -40,8 +39,8 @@ mod header {
     use crate::machine::PhysMem;
 
     pub(super) fn get(memory: &impl PhysMem, frame: PhysAddr) -> Header {
-        // SAFETY: the frame is RAM that was taken for pieces, page-aligned, and its first piece is
-        // nobody's but this module's, whose `set` wrote it when the frame was taken.
+        // SAFETY: the frame is RAM that was taken for pieces, page-aligned, and only this module uses its first
+        // piece; `set` wrote it when the frame was taken.
         unsafe { memory.pointer(frame).cast::<Header>().read() }
     }
 
@@ -56,7 +55,7 @@ mod header {
 struct Size {
     index: usize,
     bytes: u64,
-    /// Pieces of a frame, the header's included.
+    /// Pieces of a frame, including the header's.
     slots: u64,
 }
 
@@ -71,7 +70,7 @@ impl Size {
 }
 
 impl Header {
-    /// A frame of which the header alone is in use.
+    /// A frame in which only the header is in use.
     fn empty() -> Self {
         Self { used: [1, 0, 0, 0], ..Self::default() }
     }
@@ -88,7 +87,7 @@ impl Header {
         self.count() == 1
     }
 
-    /// Takes the lowest slot that is free.
+    /// Takes the lowest free slot.
     pub(super) fn take(&mut self) -> u64 {
         let mut slot = 0;
         for word in &mut self.used {
@@ -117,7 +116,7 @@ fn named(name: u64) -> Option<PhysAddr> {
     name.checked_sub(1).map(PhysAddr::new)
 }
 
-/// The frames that are cut into pieces.
+/// The frames that are divided into pieces.
 #[derive(Debug)]
 pub(crate) struct Packed {
     /// For each size, the first frame with room.
@@ -162,7 +161,7 @@ impl Packed {
         Some(frame.add(slot * size.bytes))
     }
 
-    /// Takes a piece back. Answers its frame if that is empty now. A bad frame is on no list.
+    /// Frees a piece. Returns its frame if the frame is empty now. A bad frame is on no list.
     pub(super) fn give_back<M: Machine>(
         &mut self,
         machine: &M,
@@ -186,7 +185,7 @@ impl Packed {
         header.is_empty().then_some(frame)
     }
 
-    /// Takes a bad frame off the list that it is on, if it is on one: no more pieces come from it.
+    /// Takes a bad frame off its list, if it is on one: no more pieces are allocated in it.
     pub(super) fn forget<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
         for index in 0..SIZES {
             let listed = |&at: &PhysAddr| named(header::get(machine, at).next);
@@ -225,7 +224,8 @@ impl Packed {
         }
     }
 
-    /// Whether a table of `bytes` is the first in use of its frame, which is packed; `None` if it is not in use.
+    /// Whether a table of `bytes` is the first piece in use of its frame, which is packed; `None` if it is not in
+    /// use.
     pub(super) fn is_first<M: Machine>(
         &self,
         machine: &M,
@@ -240,7 +240,7 @@ impl Packed {
     }
 }
 
-/// How many frames tables of all sizes take at the most.
+/// The highest number of frames that tables of all sizes need.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     pages: u64,

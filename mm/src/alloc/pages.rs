@@ -1,6 +1,6 @@
-//! What users allocate: pages that stay, as owned values, and pages that move, in their mover's name.
+//! Allocations of users: unmovable pages, as owned values, and movable pages, registered for their owner.
 
-// UNSAFETY: shows the content of pages that a value owns.
+// UNSAFETY: gives access to the content of pages that a value owns.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -15,9 +15,9 @@ use core::mem::ManuallyDrop;
 use core::sync::atomic::AtomicU64;
 use core::{fmt, slice};
 
-/// Pages that are allocated and stay where they are. They are freed when this is dropped.
+/// Allocated, unmovable pages. They are freed when this is dropped.
 ///
-/// Who keeps frame numbers instead, in page tables for one, takes them by [`into_raw`](Self::into_raw).
+/// To keep frame numbers instead, for example in page tables, use [`into_raw`](Self::into_raw).
 ///
 /// They are freed once:
 ///
@@ -50,11 +50,11 @@ pub struct Pages<'m, M: Machine> {
 }
 
 impl<'m, M: Machine> Pages<'m, M> {
-    /// The used pages of the kernel's that begin at `pfn`, as a value.
+    /// The value for the used pages of the kernel that begin at `pfn`.
     ///
     /// # Safety
     ///
-    /// No other value has them, and nothing uses them but by this one.
+    /// No other value owns them, and they are used only through this one.
     pub(crate) unsafe fn of(allocator: &'m Allocator<M>, pfn: Pfn) -> Result<Self, FreeError> {
         let order = allocator.order_of(pfn, is_kernels)?;
         Ok(Self { allocator, pfn, order })
@@ -79,19 +79,19 @@ impl<'m, M: Machine> Pages<'m, M> {
         PfnRange::new(self.pfn, self.order.pages())
     }
 
-    /// The content of page `index` of them, if there are so many: at first whatever was left there.
+    /// The content of page `index`, if there are so many pages; initially unspecified.
     pub fn words(&self, index: u64) -> Option<&[AtomicU64]> {
         let pfn = (index < self.order.pages()).then(|| self.pfn.add(index))?;
         let first = self.allocator.machine().pointer(M::address(pfn)).cast::<AtomicU64>();
-        // SAFETY: the page is RAM of an online block, which no operation takes away while it is allocated,
-        // so the machine's pointer is good for all of it, and aligned to it; and it is this value's, which
-        // gives out shared references to atomic words only.
+        // SAFETY: the page is RAM of an online block, which no operation removes while the page is allocated, so the
+        // machine's pointer is valid for all of it, and aligned to it; and it belongs to this value, which returns
+        // shared references to atomic words only.
         Some(unsafe {
             slice::from_raw_parts(first.as_ptr(), M::PAGE_BYTES as usize / size_of::<u64>())
         })
     }
 
-    /// Gives up the value and keeps the pages allocated, until [`from_raw`](Self::from_raw).
+    /// Drops the value and keeps the pages allocated, until [`from_raw`](Self::from_raw).
     #[must_use = "the pages stay allocated"]
     pub fn into_raw(self) -> Pfn {
         ManuallyDrop::new(self).pfn
@@ -103,7 +103,8 @@ impl<M: Machine> Drop for Pages<'_, M> {
     fn drop(&mut self) {
         let Self { allocator, pfn, order } = *self;
         if order == Order::ZERO {
-            // SAFETY: the page is in use and this value's, which is gone now; nothing borrows from it any more.
+            // SAFETY: the page is in use and belongs to this value, which is being dropped; nothing borrows from it
+            // any more.
             unsafe { free_page(allocator, pfn) };
         } else {
             // SAFETY: as above.
@@ -112,11 +113,11 @@ impl<M: Machine> Drop for Pages<'_, M> {
     }
 }
 
-/// Frees the page `pfn`: most extents are one, for which the compiler knows all that depends on the size.
+/// Frees the page `pfn`. Most extents are single pages: a constant order lets the compiler simplify the code.
 ///
 /// # Safety
 ///
-/// As [`free`].
+/// Those of [`free`].
 #[inline(never)]
 unsafe fn free_page<M: Machine>(allocator: &Allocator<M>, pfn: Pfn) {
     // SAFETY: by the contract.
@@ -127,18 +128,18 @@ unsafe fn free_page<M: Machine>(allocator: &Allocator<M>, pfn: Pfn) {
 ///
 /// # Safety
 ///
-/// As [`free`].
+/// Those of [`free`].
 #[inline(never)]
 unsafe fn free_larger<M: Machine>(allocator: &Allocator<M>, pfn: Pfn, order: Order) {
     // SAFETY: by the contract.
     unsafe { free(allocator, pfn, order) }
 }
 
-/// Frees the extent of `order` that begins at `pfn`, into the cache of this CPU if that takes it.
+/// Frees the extent of `order` that begins at `pfn`, into the cache of this CPU if the cache accepts it.
 ///
 /// # Safety
 ///
-/// The extent is in use and the caller's, and nothing else frees it or uses it any more.
+/// The extent is in use and belongs to the caller, and no other code frees or uses it any more.
 #[inline(always)]
 unsafe fn free<M: Machine>(allocator: &Allocator<M>, pfn: Pfn, order: Order) {
     // SAFETY: by the contract.
@@ -168,8 +169,8 @@ impl<M: Machine> Allocator<M> {
         Ok(Pages { allocator: self, pfn, order })
     }
 
-    /// Allocates what the cache does not have, or may have to be refused. Makes the request again, which then need not
-    /// be in memory before.
+    /// Allocates when the cache has no page, or the request may have to be refused. The request is computed again,
+    /// so that it need not be kept in memory before.
     #[cold]
     fn alloc_slowly(&self, wanted: impl Into<Request>) -> Result<Pfn, OutOfMemory> {
         let request = wanted.into();
@@ -180,7 +181,7 @@ impl<M: Machine> Allocator<M> {
         self.alloc_user(request, owner)
     }
 
-    /// Frees pages of the kernel's that are in use.
+    /// Frees pages of the kernel that are in use.
     #[cold]
     fn free_pages(&self, pfn: Pfn) {
         if let Err(error) = self.free_user(pfn, is_kernels) {
@@ -216,7 +217,7 @@ impl<M: Machine> Allocator<M> {
         self.free_user(pfn, |owner| Some(owner) == mine)
     }
 
-    /// Frees the extent of a user whom `mine` accepts.
+    /// Frees the extent of a user that `mine` accepts.
     pub(crate) fn free_user(
         &self,
         pfn: Pfn,
@@ -268,10 +269,10 @@ mod tests {
 
         let pfn = bench.mm.alloc(Order::ZERO).unwrap().into_raw();
         assert_eq!(free(&bench), before - 1);
-        // SAFETY: `pfn` was taken out just now.
+        // SAFETY: `into_raw` has just returned `pfn`.
         drop(unsafe { Pages::from_raw(&bench.mm, pfn) }.unwrap());
         assert_eq!(free(&bench), before);
-        // SAFETY: nobody uses the page: no value is made of it.
+        // SAFETY: the page is not in use: no value owns it.
         let again = unsafe { Pages::from_raw(&bench.mm, pfn) };
         assert_eq!(again.unwrap_err(), FreeError::NotAllocated(pfn));
         bench.check();
@@ -285,7 +286,7 @@ mod tests {
         let owner = Owner::Movable(one.mover().id());
         let refused = Err(FreeError::NotYours(pfn, owner));
         assert_eq!(bench.mm.free_movable(pfn, other.mover()), refused);
-        // SAFETY: no value is made of the page.
+        // SAFETY: no value owns the page.
         let stolen = unsafe { Pages::from_raw(&bench.mm, pfn) };
         assert_eq!(stolen.map(drop), refused);
         let mine = bench.mm.alloc(Order::ZERO).unwrap();
@@ -397,7 +398,7 @@ mod tests {
             assert!(pages.pfns().end <= low, "{:?}", pages.pfns());
             taken.push(pages);
         }
-        // Nothing of four pages is left there, and no page beyond was taken.
+        // No extent of four pages is left there, and no page beyond was taken.
         assert!(taken.len() > 64);
         assert_eq!(free(&bench), before - 4 * taken.len() as u64);
         let beyond = bench.mm.alloc(request).unwrap();
@@ -422,7 +423,7 @@ mod tests {
         assert_eq!(info.held_by, Some("heap"));
         // They are owned as others are: by their value.
         let pfn = pages.into_raw();
-        // SAFETY: `pfn` was taken out just now.
+        // SAFETY: `into_raw` has just returned `pfn`.
         drop(unsafe { Pages::from_raw(&bench.mm, pfn) }.unwrap());
         for _ in 1..crate::MAX_USERS {
             bench.mm.register_user("another").unwrap();

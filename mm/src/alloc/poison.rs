@@ -1,8 +1,8 @@
 //! Poison: a page whose memory is bad is taken out of use, one page at a time.
 //!
-//! A free page is quarantined at once. A movable one is moved first, for memory that begins to fail can
-//! mostly still be read; an owner that cannot read it fails the move. From then on its block is marked:
-//! it can be taken offline, the bad page being in nobody's way, and does not come online again.
+//! A free page is quarantined at once. A movable page is migrated first, since failing memory is usually still
+//! readable; an owner that cannot read it fails the migration. From then on its block is marked: it can go offline,
+//! since a poisoned page does not block offlining, and does not come online again.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
@@ -19,22 +19,22 @@ use crate::memmap::section::section_of;
 use crate::memmap::seen::Seen;
 use core::fmt;
 
-/// What became of a bad page.
+/// The outcome for a bad page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quarantined {
-    /// It was free, or has been: nobody gets it any more.
+    /// It was free, or has been freed: it is never allocated again.
     Page,
-    /// It holds page tables or nodes of the section map, which stay there. When they are gone nobody gets
-    /// it any more.
+    /// It holds page tables or nodes of the section map, which stay there. It is never allocated again once they are
+    /// freed.
     Table,
-    /// It holds descriptors: of its block, and of the block they describe, both are marked.
+    /// It holds descriptors: its block, and the block that they describe, are both marked.
     Memmap,
     /// Its block is offline, and stays so.
     Offline,
 }
 
-/// Why a bad page was not taken out of use. Nothing was changed, but that what had moved stays where it
-/// went.
+/// The reason why a bad page was not taken out of use. Nothing was changed, except that extents already migrated are
+/// not moved back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoisonError {
@@ -44,9 +44,10 @@ pub enum PoisonError {
     NotMemory(Pfn),
     /// It is out of use already.
     Already(Pfn),
-    /// It cannot move, or its owner, whose name is the last field, does not let go and has to be told.
+    /// It is unmovable, or its owner, whose name is the last field, does not release it: the caller must handle
+    /// that.
     InUse(Pfn, Owner, &'static str),
-    /// There is no room to move the extent that it is part of.
+    /// There is no free extent to migrate its extent to.
     NoRoom(Pfn, Order),
 }
 
@@ -58,7 +59,7 @@ impl fmt::Display for PoisonError {
             Self::Already(pfn) => write!(f, "{pfn} is out of use already"),
             Self::InUse(pfn, _, by) => write!(f, "{pfn} is held by {by}"),
             Self::NoRoom(pfn, order) => {
-                write!(f, "{pfn} is part of {} pages that fit nowhere else", order.pages())
+                write!(f, "no free extent elsewhere for the {} pages around {pfn}", order.pages())
             }
         }
     }
@@ -99,17 +100,17 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         Ok(kind)
     }
 
-    /// Empties one page of an online block, and keeps it. One that is free is taken where it is; so is one
-    /// for tables, whether it holds some or not.
+    /// Empties one page of an online block, and keeps it. A free page is taken in place; so is a page for tables,
+    /// with or without tables in it.
     fn take_online(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let area =
             Area::among(self.memmap, PfnRange::new(pfn, 1)).ok_or(PoisonError::NotMemory(pfn))?;
         let _closed = Cached::of(self.allocator).close_caches_to(PfnRange::new(pfn, 1));
-        // Operations alone change that, and this is one.
+        // Only operations change that, and this is one.
         let for_tables = self.allocator.table_frames().owns(M::address(pfn));
         let mut tables = None;
         {
-            // An extent that is being split or merged is for a moment without a head.
+            // An extent that is being split or merged has no head for a moment.
             let mut zone = self.allocator.nodes.lock(area.node, area.kind);
             match self.memmap.extent_of(pfn) {
                 Some((head, PageState::Used { order, owner })) => match owner {
@@ -149,7 +150,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         PoisonError::InUse(pfn, owner, self.allocator.owners.name(owner))
     }
 
-    /// Takes a page out of a free or an isolated extent; `false` if the extent at `head` is neither.
+    /// Takes a page out of a free or an isolated extent; returns `false` if the extent at `head` is neither.
     fn take_free(&self, zone: &mut Zone, pfn: Pfn, head: Pfn, state: PageState) -> bool {
         let (Some(section), Some(block)) =
             (self.memmap.section_at(head), self.memmap.block_record(section_of::<M>(pfn)))
@@ -180,7 +181,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         true
     }
 
-    /// Marks the block of `pfn`, for as long as it is there.
+    /// Marks the block of `pfn`, for as long as the block is present.
     fn mark_poisoned(&self, pfn: Pfn) {
         let number = section_of::<M>(pfn);
         if let Some(record) = self.memmap.block_record(number) {
@@ -214,9 +215,9 @@ mod tests {
 
         let zone = bench.mm.allocator().nodes.lock(NodeId::ZERO, ZoneKind::Movable);
         thread::scope(|scope| {
-            // Past the cache of its CPU.
+            // Bypasses the cache of its CPU.
             let free = scope.spawn(|| bench.mm.allocator().free_of(pfn, is_users));
-            // It has entered once a drain does not come through; then it comes as far as the lock.
+            // Once a drain blocks, the thread has entered; it then proceeds up to the lock.
             while bench.mm.allocator().memmap.drain_readers().is_ok() {
                 thread::yield_now();
             }

@@ -1,5 +1,5 @@
-//! Memmaps mapped and unmapped: onto frames of their own range, or onto pages of the allocator's. Either
-//! way the tables above them take frames.
+//! Maps and unmaps memmaps: onto frames of their own range, or onto pages of the allocator. In both cases the tables
+//! above them come from the frames for tables.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
@@ -12,7 +12,7 @@ use crate::memmap::page::Owner;
 use crate::memmap::seen::Seen;
 use crate::paging::{Gather, MapError, Mapper, Mapping, NotFlushed, OutOfFrames, Tlb, UnmapError};
 
-/// The allocator's pages behind a memmap: the last extent, whose owner's word leads to the one before.
+/// The allocator's pages behind a memmap: the last extent, whose owner's word names the previous one.
 #[must_use = "pages that are not freed are lost"]
 pub(crate) struct Backing(Option<Pfn>);
 
@@ -34,13 +34,13 @@ impl<M: Machine> Allocator<M> {
         Gather::new(self.memmap.mapper().tlb(), self.table_frames())
     }
 
-    /// As [`gather`](Self::gather), for what will be mapped again: see [`Gather::keeping_tables`].
+    /// As [`gather`](Self::gather), for ranges that will be mapped again: see [`Gather::keeping_tables`].
     pub(crate) fn gather_keeping_tables(&self) -> MachineGather<'_, M> {
         Gather::keeping_tables(self.memmap.mapper().tlb(), self.table_frames())
     }
 }
 
-/// Maps and unmaps the memmap of memory that comes and goes.
+/// Maps and unmaps the memmap of memory that is added and removed.
 pub(crate) struct Populate<'m, M: Machine> {
     allocator: &'m Allocator<M>,
     memmap: Seen<'m, M>,
@@ -57,8 +57,8 @@ impl<'m, M: Machine> Populate<'m, M> {
         self.allocator.map(&mapping)
     }
 
-    /// Maps the memmap of what one record keeps onto pages of the allocator's: one extent if there is
-    /// one, so that large leaves fit, else page by page.
+    /// Maps the memmap that one record covers onto pages of the allocator: one extent if available, so that large
+    /// leaves fit, otherwise page by page.
     pub(crate) fn fill(&self, described: PfnRange) -> Result<(), MapError> {
         let whole = Order::fitting(M::memmap_pages(described.pages()));
         match self.back_with(described, whole) {
@@ -106,20 +106,20 @@ impl<'m, M: Machine> Populate<'m, M> {
                 self.each_of(backing, |pfn| strand_memmap(self.allocator, pfn));
                 return Err(cpu);
             }
-            // The pages stay in use, for they are still mapped.
+            // The pages stay in use, since they are still mapped.
             Err(error) => log::error!("cannot unmap the memmap of {described}: {error}"),
         }
         Ok(())
     }
 
-    /// Links the allocator's pages behind a memmap through their owner's words, which nothing else uses, so
-    /// that they are known when it is unmapped, all at once, without memory for a list. Changes nothing else: if the
-    /// memmap stays, [`unlink_backing`](Self::unlink_backing) takes the links out.
+    /// Links the allocator's pages behind a memmap through their owner's words, which have no other use, so that
+    /// they are known when the memmap is unmapped all at once, without memory for a list. Changes nothing else: if
+    /// the memmap stays, [`unlink_backing`](Self::unlink_backing) removes the links.
     pub(crate) fn link_backing(&self, described: PfnRange) -> Backing {
         let mut last = None;
         self.memmap.mapper().visit(self.memmap.windows().memmap_virt(described), &mut |leaf| {
             let pfn = M::pfn(leaf.phys);
-            // A leaf inside an extent goes with its head, whose leaf lies below it.
+            // A leaf inside an extent follows the extent's head, whose leaf is below it.
             if self.allocator.order_of(pfn, is_memmap).is_ok() {
                 set_owners_word(self.memmap, pfn, last.map_or(0, |last: Pfn| last.get() + 1));
                 last = Some(pfn);
@@ -157,17 +157,17 @@ impl<'m, M: Machine> Populate<'m, M> {
         mapped
     }
 
-    /// Takes the links out of pages that stay.
+    /// Removes the links from pages that stay.
     pub(crate) fn unlink_backing(&self, backing: Backing) {
         self.each_of(backing, |pfn| self.unlink(pfn));
     }
 
-    /// Where a record is, the owner's word says which parts are present: all, in memory that was added.
+    /// At a record, the owner's word holds the present subsections: all of them, in added memory.
     fn unlink(&self, pfn: Pfn) {
         set_owners_word(self.memmap, pfn, u64::MAX);
     }
 
-    /// Shows the extents behind a memmap, the last one first. `each` may free what it is shown.
+    /// Calls `each` with the extents behind a memmap, the last one first. `each` may free its argument.
     fn each_of(&self, Backing(mut last): Backing, mut each: impl FnMut(Pfn)) {
         while let Some(pfn) = last {
             last = owners_word(self.memmap, pfn).checked_sub(1).map(Pfn::new);

@@ -1,4 +1,4 @@
-//! What a user of the allocator asks for.
+//! Requests to the allocator.
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::node::NodeId;
@@ -6,23 +6,23 @@ use crate::alloc::owners::{ManagerId, User};
 use crate::alloc::zone::ZoneKind;
 use crate::memmap::page::Owner;
 
-/// What is to be allocated: `1 << order` pages, naturally aligned. An [`Order`] alone is a request for any
-/// node and zone that the owner may have memory of.
+/// A request for `1 << order` pages, naturally aligned. An [`Order`] alone is a request for any node and zone that
+/// the owner may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     pub(crate) order: Order,
-    /// The order that the first page is aligned to: no less than the size.
+    /// The order that the first page is aligned to: at least the size.
     pub(crate) align: Order,
     pub(crate) private: u64,
     node: Option<NodeId>,
     movable_zone: bool,
-    /// Who has it if it stays where it is, and which manager knows the name.
+    /// The owner if the extent is unmovable, and the manager that knows its name.
     pub(crate) user: (Owner, Option<ManagerId>),
-    /// The frame that it ends by.
+    /// The frame that it must end by.
     pub(crate) below: Option<Pfn>,
-    /// Whether movable memory may take the floor of a system zone.
+    /// Whether movable memory may use the floor of a system zone.
     pub(crate) uses_floor: bool,
-    /// Whether each page's descriptor has the kernel's part, and not just the head's.
+    /// Whether each page's descriptor has the kernel's part, and not only the head's.
     pub(crate) meta_of_each: bool,
     /// Whether all bytes are zero.
     pub(crate) zeroed: bool,
@@ -46,9 +46,9 @@ impl From<Order> for Request {
 }
 
 impl Request {
-    /// The request for the target of a move, with metadata of each page if the source has that. It may use the
-    /// floor of a system zone: the move frees as much movable memory as it takes, and what `explain_offline`
-    /// counted as room must be usable.
+    /// The request for the target of a migration, with metadata of each page if the source has that. It may use the
+    /// floor of a system zone: the migration frees as much movable memory as it takes, and memory that
+    /// `explain_offline` counts as room must be usable.
     pub(crate) fn for_move(order: Order, meta_of_each: bool) -> Self {
         Self { uses_floor: true, meta_of_each, ..order.into() }
     }
@@ -71,59 +71,59 @@ impl Request {
         Self { private, ..self }
     }
 
-    /// Each page has metadata of the kernel's own, and not just the first: see [`Meta`](crate::Meta). It takes
-    /// a store for each page, with the zone locked.
+    /// Each page has the kernel's metadata, and not only the first: see [`Meta`](crate::Meta). This costs a store
+    /// for each page, with the zone locked.
     #[must_use]
     pub const fn with_meta_of_each(self) -> Self {
         Self { meta_of_each: true, ..self }
     }
 
-    /// All bytes are zero. Single pages of any node and zone come from those that [`Mm::zero_ahead`](crate::Mm::zero_ahead)
-    /// cleared on this CPU, as long as there are any; others are cleared before the allocation returns, with no lock
-    /// held.
+    /// All bytes are zero. Single pages of any node and zone come from those that
+    /// [`Mm::zero_ahead`](crate::Mm::zero_ahead) cleared on this CPU, as long as there are any; others are cleared
+    /// before the allocation returns, with no lock held.
     #[must_use]
     pub const fn zeroed(self) -> Self {
         Self { zeroed: true, ..self }
     }
 
-    /// Memory that ends by the frame `below`, as a device may need that reaches no further. The free extents of a
-    /// zone are looked at one by one, with the zone locked.
+    /// Memory that ends by the frame `below`, for a device that cannot address more. The free extents of a zone are
+    /// searched one by one, with the zone locked.
     #[must_use]
     pub const fn below(self, below: Pfn) -> Self {
         Self { below: Some(below), ..self }
     }
 
-    /// In the name of `user`, which obstacles and refusals then give, if the memory stays where it is. Movable memory
-    /// has its mover's name.
+    /// Allocated for `user`, whose name then appears in obstacles and refusals, if the memory is unmovable. Movable
+    /// memory has the name of its owner.
     #[must_use]
     pub const fn named(self, user: &User) -> Self {
         Self { user: (Owner::Named(user.id()), Some(user.manager())), ..self }
     }
 
-    /// Memory of movable zones only, which no unmovable memory comes from.
+    /// Memory of movable zones only, from which no unmovable memory is allocated.
     #[must_use]
     pub const fn in_movable_zone(self) -> Self {
         Self { movable_zone: true, ..self }
     }
 
-    /// Whether any extent of the size will do.
+    /// Whether the request accepts any extent of the size.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.is_cacheable() && self.node.is_none() && !self.movable_zone
     }
 
-    /// Whether any page of zeroes will do.
+    /// Whether the request accepts any zeroed page.
     pub(crate) fn is_plain_page_of_zeroes(&self) -> bool {
         self.order == Order::ZERO && self.zeroed && Self { zeroed: false, ..*self }.is_plain()
     }
 
-    /// Whether any extent of the size in the right zone will do.
+    /// Whether the request accepts any extent of the size in the right zone.
     #[inline]
     pub(crate) fn is_cacheable(&self) -> bool {
         self.align == self.order && self.below.is_none() && !self.uses_floor && !self.zeroed
     }
 
-    /// Whether memory of a node's zone will do.
+    /// Whether the request accepts memory of a node's zone.
     pub(crate) fn takes(self, node: NodeId, kind: ZoneKind) -> bool {
         self.node.is_none_or(|wanted| wanted == node)
             && (!self.movable_zone || kind == ZoneKind::Movable)

@@ -1,13 +1,13 @@
-//! Spans: from where to where a zone has online blocks, and a node blocks at all.
+//! Spans: the range of a zone's online blocks, and the blocks of a node.
 //!
 //! ```text
 //!   zone      [b . b b . . b]        b: one of its blocks, .: another's, or none
 //!   span      ^-------------^        from its first block's first frame to its last one's end
 //! ```
 //!
-//! A block that comes widens the span. One that goes from an end narrows it to the next block inwards:
-//! the walk reads the words of the blocks between the two and nothing else, and a run of sections that
-//! never had memory by its empty root. A block that goes from the middle, or is the last, costs nothing.
+//! Onlining a block extends the span. Offlining a block at an end shrinks it to the next block inwards: the walk
+//! reads only the words of the blocks between the two, and skips a run of sections that never had memory by its
+//! empty root. Offlining a block in the middle, or the last one, costs nothing.
 
 use crate::addr::{PfnRange, PhysRange};
 use crate::alloc::Allocator;
@@ -24,9 +24,9 @@ use crate::memmap::seen::Seen;
 pub struct NodeInfo {
     /// The node.
     pub node: NodeId,
-    /// Its memory blocks that are there.
+    /// The number of its memory blocks.
     pub blocks: u64,
-    /// From its first online block to its last, whatever lies between; empty if none is online.
+    /// From its first online block to its last, including gaps; empty if none is online.
     pub span: PfnRange,
     /// The pages of all its zones.
     pub counts: PageCounts,
@@ -61,8 +61,8 @@ impl<M: Machine> Allocator<M> {
         }
     }
 
-    /// Counts the blocks of `range` out, which are leaving: their records can still be read. Returns a bit
-    /// for each node that has none left.
+    /// Subtracts the blocks of `range`, which are being removed: their records can still be read. Returns a bit for
+    /// each node without remaining blocks.
     pub(crate) fn forget_blocks(&self, memmap: Seen<'_, M>, range: PhysRange) -> u128 {
         const { assert!(MAX_NODES <= u128::BITS as usize) };
         leaving_nodes(memmap, range).fold(0, |gone, node| {
@@ -71,14 +71,14 @@ impl<M: Machine> Allocator<M> {
         })
     }
 
-    /// Counts the blocks of `range` in again, which do not leave after all.
+    /// Adds the blocks of `range` again, whose removal was cancelled.
     pub(crate) fn remember_blocks(&self, memmap: Seen<'_, M>, range: PhysRange) {
         leaving_nodes(memmap, range).for_each(|node| self.nodes.add_blocks(node, 1));
     }
 
-    /// The span of the area's zone once block `id`, of the zone, is gone.
+    /// The span of the area's zone without block `id`, a block of the zone.
     ///
-    /// For an operation, without the zone's lock: it may look at every block of the span.
+    /// For an operation, without the zone's lock: it may read every block of the span.
     pub(crate) fn span_without(&self, memmap: Seen<'_, M>, id: BlockId, area: &Area) -> PfnRange {
         let span = self.nodes.lock(area.node, area.kind).span;
         let gone = self.memmap.block_pfns(id);
@@ -98,7 +98,7 @@ impl<M: Machine> Allocator<M> {
     }
 }
 
-/// The node of each block of `range`, which is leaving.
+/// The node of each block of `range`, which is being removed.
 fn leaving_nodes<M: Machine>(
     memmap: Seen<'_, M>,
     range: PhysRange,

@@ -1,7 +1,7 @@
-//! Stranded pages: a flush failed, so a CPU may still reach them by translations that are gone. What they hold stays as
-//! it is, and nobody gets them any more; they are counted.
+//! Stranded pages: a flush failed, so a CPU may still reach them by stale translations. Their content stays as it
+//! is, and they are never allocated again; they are counted.
 
-// UNSAFETY: vouches for boot memory, where such pages are.
+// UNSAFETY: vouches for boot memory, which such pages are in.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -21,7 +21,7 @@ pub(super) fn strand_memmap<M: Machine>(allocator: &Allocator<M>, pfn: Pfn) {
     }
 }
 
-/// Strands the page of a table, which may hold others that are in use. Returns who had it, unless it is out of use
+/// Strands the page of a table, which may hold other tables in use. Returns its owner, unless it is out of use
 /// already.
 pub(super) fn strand_table<M: Machine>(allocator: &Allocator<M>, pfn: Pfn) -> Option<Owner> {
     strand(allocator, PfnRange::new(pfn, 1))
@@ -29,8 +29,8 @@ pub(super) fn strand_table<M: Machine>(allocator: &Allocator<M>, pfn: Pfn) -> Op
 
 /// Strands pages of one extent that is in use.
 fn strand<M: Machine>(allocator: &Allocator<M>, pfns: PfnRange) -> Option<Owner> {
-    // SAFETY: tables, and memmaps that the allocator's pages hold, are in boot memory that is never removed, and whose
-    // memmap never moves.
+    // SAFETY: tables, and memmaps in pages of the allocator, are in boot memory that is never removed, and whose
+    // memmap is never moved.
     let memmap = unsafe { Seen::vouched(&allocator.memmap) };
     let area = Area::among(memmap, pfns).filter(|area| area.pfns == pfns)?;
     let _zone = allocator.nodes.lock(area.node, area.kind);

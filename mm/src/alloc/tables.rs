@@ -1,6 +1,6 @@
-//! Frames taken for tables and section nodes and given back, of the reserve or of a zone, whole or in pieces.
+//! Frames allocated for tables and section nodes and freed, from the reserve or from a zone, whole or in pieces.
 
-// UNSAFETY: vouches for the frames that it gives away.
+// UNSAFETY: vouches for the frames that it allocates.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PhysAddr};
@@ -13,11 +13,11 @@ use crate::memmap::seen::Seen;
 use crate::paging::{OutOfFrames, TableFrame, TableFrames};
 use core::sync::atomic::Ordering;
 
-/// Where frames for tables come from while the manager maps.
+/// The source of frames for tables while the manager maps.
 #[derive(Debug)]
 pub(crate) struct TableSource<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    /// Whether the reserve, which is there for memory that comes, may be used.
+    /// Whether the reserve, which is for added memory, may be used.
     reserve: bool,
 }
 
@@ -27,14 +27,14 @@ impl<M: Machine> Allocator<M> {
         TableSource { allocator: self, reserve: true }
     }
 
-    /// Frames for tables that the reserve is not there for.
+    /// Frames for tables that must not use the reserve.
     pub(crate) fn spare_frames(&self) -> TableSource<'_, M> {
         TableSource { allocator: self, reserve: false }
     }
 }
 
 impl<M: Machine> TableSource<'_, M> {
-    /// Takes a page for tables or nodes, of the reserve first if it may.
+    /// Allocates a page for tables or nodes, from the reserve first if allowed.
     pub(crate) fn take_frame(&self) -> Option<PhysAddr> {
         let pop =
             |reserve: &mut Reserve| reserve.pop(self.allocator.machine(), |at| self.is_bad(at));
@@ -46,7 +46,7 @@ impl<M: Machine> TableSource<'_, M> {
         })
     }
 
-    /// Gives such a page back to where it came from; a bad one to nobody.
+    /// Frees such a page to its origin; a bad page is not freed.
     pub(crate) fn return_frame(&self, frame: PhysAddr) {
         if self.is_bad(frame) {
             log::info!("page {}, which held tables, is out of use", M::pfn(frame));
@@ -58,11 +58,11 @@ impl<M: Machine> TableSource<'_, M> {
         }
         match self.allocator.free_of(M::pfn(frame), |owner| owner == Owner::Table) {
             Ok(_) => self.allocator.frames.uncount_system(1),
-            Err(error) => log::error!("table frame {frame} is not given back: {error}"),
+            Err(error) => log::error!("table frame {frame} is not freed: {error}"),
         }
     }
 
-    /// Takes a table of less than a page.
+    /// Allocates a table of less than a page.
     fn take_piece(&self, bytes: u64) -> Option<PhysAddr> {
         self.allocator
             .frames
@@ -71,10 +71,10 @@ impl<M: Machine> TableSource<'_, M> {
             .take(self.allocator.machine(), bytes, || self.take_frame())
     }
 
-    /// Gives such a table back, and its frame if it was the last one there.
+    /// Frees such a table, and its frame if it was the last one there.
     fn return_piece(&self, at: PhysAddr, bytes: u64) {
         if !self.owns(at) {
-            log::error!("table {at} is not given back: it was there before the memory manager");
+            log::error!("table {at} is not freed: it is older than the memory manager");
             return;
         }
         let bad = self.is_bad(at.align_down(M::PAGE_BYTES));
@@ -85,20 +85,20 @@ impl<M: Machine> TableSource<'_, M> {
         }
     }
 
-    /// Whether a table of `bytes`, less than a page, is the first that its page holds; `None` if the page
-    /// does not count it as in use. The page is one that the manager took for tables.
+    /// Whether a table of `bytes`, less than a page, is the first in its page; `None` if the page does not count it
+    /// as in use. The page is one that the manager allocated for tables.
     pub(crate) fn is_first_piece(&self, at: PhysAddr, bytes: u64) -> Option<bool> {
         self.allocator.frames.packed.lock().is_first(self.allocator.machine(), at, bytes)
     }
 
-    /// The memmap of what tables and nodes lie in.
+    /// The memmap of the pages that hold tables and nodes.
     fn seen(&self) -> Seen<'_, M> {
-        // SAFETY: that is boot memory, which is never removed, and whose memmap never moves.
+        // SAFETY: these pages are boot memory, which is never removed, and whose memmap is never moved.
         unsafe { Seen::vouched(&self.allocator.memmap) }
     }
 
-    /// Whether the page that holds `at`, in a table or node, was taken by [`take_frame`](Self::take_frame).
-    /// Tables from before the memory manager were not. A bad page that holds tables was: others are not
+    /// Whether the page that contains `at`, in a table or node, was allocated by [`take_frame`](Self::take_frame).
+    /// Tables from before the memory manager were not. A bad page that holds tables was: other such pages are not
     /// taken out of use.
     pub(crate) fn owns(&self, at: PhysAddr) -> bool {
         let table = |state| match state {
@@ -109,7 +109,7 @@ impl<M: Machine> TableSource<'_, M> {
             || self.seen().extent_of(M::pfn(at)).is_some_and(|(_, state)| table(state))
     }
 
-    /// Whether a page that was taken for tables or nodes turned out bad, or is stranded.
+    /// Whether a page that was allocated for tables or nodes turned out bad, or is stranded.
     #[inline]
     pub(crate) fn is_bad(&self, frame: PhysAddr) -> bool {
         self.allocator.frames.any_bad() && self.is_bad_page(M::pfn(frame))
@@ -121,8 +121,8 @@ impl<M: Machine> TableSource<'_, M> {
         self.seen().extent_of(pfn).is_some_and(|(_, state)| bad(state))
     }
 
-    /// Keeps a page, which holds tables or is of the reserve, from being used for them again: it is
-    /// marked as out of use already. Whether it is free, and not in use.
+    /// Prevents that a page, which holds tables or belongs to the reserve, is used for them again: it is marked as
+    /// out of use already. Returns whether it is free.
     pub(crate) fn withdraw(&self, frame: PhysAddr, owner: Owner) -> bool {
         self.allocator.frames.bad.store(true, Ordering::Relaxed);
         self.allocator.frames.packed.lock().forget(self.allocator.machine(), frame);
@@ -141,8 +141,8 @@ impl<M: Machine> TableFrames for TableSource<'_, M> {
         }
         let whole = bytes == M::PAGE_BYTES;
         let taken = if whole { self.take_frame() } else { self.take_piece(bytes) };
-        // SAFETY: the reserve and the allocator give each frame away once until it comes back, aligned to its size,
-        // and both have RAM of the linear map only.
+        // SAFETY: the reserve and the allocator allocate each frame once until it is freed, aligned to its size, and
+        // both have RAM of the linear map only.
         let frame = |at| unsafe { TableFrame::new(at, bytes) };
         taken.map(frame).ok_or(OutOfFrames { bytes })
     }
@@ -156,7 +156,7 @@ impl<M: Machine> TableFrames for TableSource<'_, M> {
         }
     }
 
-    /// The page becomes one that is out of use; what else is in it stays, as in a bad one.
+    /// The page is then out of use; other tables in it stay, as in a bad page.
     fn strand(&self, frame: TableFrame) {
         let page = frame.at().align_down(M::PAGE_BYTES);
         log::error!("the page {} of a table is stranded", M::pfn(page));
@@ -166,12 +166,12 @@ impl<M: Machine> TableFrames for TableSource<'_, M> {
         self.give_back(frame);
     }
 
-    /// Tables that were there before the manager stay, empty or not.
+    /// Tables from before the manager stay, empty or not.
     ///
-    /// The linear map of boot memory has no others, so releasing what was taken of it needs no memory.
-    /// Those that the manager made are never empty: what it maps there it maps in the call that makes
-    /// them, and what it unmaps detaches them (but for `convert`, which maps again at once). So an
-    /// operation that is undone detaches the tables that it made, and those alone.
+    /// The linear map of boot memory has no others, so that releasing taken boot memory needs no memory. Tables that
+    /// the manager made are never empty: the call that makes them also maps in them, and unmapping detaches them
+    /// (except in `convert`, which maps again at once). So an operation that is undone detaches the tables that it
+    /// made, and only those.
     fn keeps(&self, frame: PhysAddr) -> bool {
         !self.owns(frame)
     }

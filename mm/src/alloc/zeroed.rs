@@ -6,10 +6,10 @@
 //!                              <--- zone: used, and held while it is cleared without a lock
 //! ```
 //!
-//! Pages that wait on a zeroed list are cached pages like all others: they are drained with them. Nothing writes to a
-//! cached page, for its link is in its descriptor.
+//! Pages on a zeroed list are cached pages like all others: they are drained with them. Cached pages are never
+//! written, since their link is in their descriptor.
 
-// UNSAFETY: clears pages that no user has.
+// UNSAFETY: clears pages that have no user.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -22,17 +22,17 @@ use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::page::Owner;
 
-/// Pages that a zone has free where some are cleared ahead: a batch is a quarter of them at the most.
+/// Free pages that a zone must have for clearing ahead: a batch is at most a quarter of them.
 const LEAST_FREE: u64 = 4 * MAX_BATCH as u64;
 
 /// Clears a page.
 ///
 /// # Safety
 ///
-/// The page is mapped RAM, to which nothing else refers.
+/// The page is mapped RAM, and no other code refers to it.
 pub(crate) unsafe fn clear_page<M: Machine>(machine: &M, pfn: Pfn) {
     let page = machine.pointer(M::address(pfn));
-    // SAFETY: the machine's pointer to RAM is good for all of the page, which is the caller's.
+    // SAFETY: the machine's pointer to RAM is valid for all of the page, which only the caller uses.
     unsafe { page.write_bytes(0, M::PAGE_BYTES as usize) };
 }
 
@@ -45,7 +45,8 @@ impl<M: Machine> Cached<'_, M> {
         }
         let (pfn, order) = (self.alloc_request(request, owner)?, request.order);
         for page in PfnRange::new(pfn, order.pages()).iter() {
-            // SAFETY: the extent is held: it is not freed or moved, so its block stays online, and no user has it yet.
+            // SAFETY: the extent is held: it is not freed or migrated, so its block stays online, and it has no user
+            // yet.
             unsafe { clear_page(self.machine(), page) };
         }
         let look_up = self.memmap.read();
@@ -55,7 +56,7 @@ impl<M: Machine> Cached<'_, M> {
         Ok(pfn)
     }
 
-    /// Takes a page of zeroes that waits on this CPU, if the request may have it.
+    /// Takes a cached zeroed page of this CPU, if the request accepts it.
     fn take_zeroed(&self, request: &Request, owner: Owner) -> Option<Pfn> {
         let kinds = ZoneKind::for_owner(owner).iter();
         let kind = kinds.copied().find(|&kind| self.nodes.any(kind))?;
@@ -75,8 +76,8 @@ impl<M: Machine> Cached<'_, M> {
         kernels.into_iter().chain([ZoneKind::Movable]).any(|kind| self.zero_one(cpu, kind))
     }
 
-    /// Clears a page of the zone `kind` on the node of `cpu`. Returns `false` if a batch of them waits already, or the zone
-    /// has too few free pages.
+    /// Clears a page of the zone `kind` on the node of `cpu`. Returns `false` if a batch of zeroed pages is cached
+    /// already, or the zone has too few free pages.
     fn zero_one(&self, cpu: usize, kind: ZoneKind) -> bool {
         let (node, Some(small)) = (self.machine().node(cpu), Class::of::<M>(Order::ZERO)) else {
             return false;
@@ -88,7 +89,7 @@ impl<M: Machine> Cached<'_, M> {
         if waits_enough || !self.nodes.is_populated(node, kind) {
             return false;
         }
-        // The last pages of a zone are for who needs them now.
+        // The last pages of a zone are left for allocations that need them now.
         if self.nodes.lock(node, kind).counts().free < LEAST_FREE {
             return false;
         }
@@ -100,7 +101,8 @@ impl<M: Machine> Cached<'_, M> {
             cache.list(kind, small).pop(memmap)
         });
         let Some(pfn) = page else { return false };
-        // SAFETY: the page is cached, and the lock of its cache is held: nothing uses it, and its block stays online.
+        // SAFETY: the page is cached, and the lock of its cache is held: no code uses it, and its block stays
+        // online.
         unsafe { clear_page(self.machine(), pfn) };
         cache.stock(kind, Class::ZEROED).push(memmap, pfn);
         true

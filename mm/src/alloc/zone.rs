@@ -7,9 +7,9 @@ pub use crate::memmap::home::{PageCounts, ZoneKind};
 
 /// The share of a system zone that new movable allocations leave free: 1/32 of what it manages.
 ///
-/// Only page tables, section nodes, memmaps and the kernel may use the last of it, so that movable
-/// users cannot keep memory from being added. It holds the boot-placed memmap of as much memory as
-/// the zone has (64 bytes for 4 KiB are 1/64), and as much again for tables and the kernel.
+/// Only page tables, section nodes, memmaps and the kernel may use the rest, so that movable allocations cannot keep
+/// memory from being added. It holds the boot-placed memmap of as much memory as the zone has (64 bytes for 4 KiB
+/// are 1/64), and as much again for tables and the kernel.
 pub const SYSTEM_FLOOR_SHARE: u64 = 32;
 
 /// A zone: list heads of its free extents and its counts. The lists' links are in the descriptors.
@@ -21,11 +21,11 @@ pub(crate) struct Zone {
     extents: [u64; Order::COUNT],
     /// A bit for each order whose list has an extent.
     nonempty: u32,
-    /// Its pages; those isolated are not free here, though they are in their block's count.
+    /// Its pages; isolated pages do not count as free here, though they do in their block.
     pub(super) counts: PageCounts,
     /// From its first block to its last: see [`crate::alloc::span`].
     pub(super) span: PfnRange,
-    /// What is being emptied: an extent freed there is isolated, and given to nobody.
+    /// The range that is being emptied: an extent freed there is isolated, and not allocated.
     pub(super) isolating: PfnRange,
     /// Isolated pages.
     pub(super) isolated: u64,
@@ -45,7 +45,7 @@ impl Zone {
         }
     }
 
-    /// Its pages; those isolated are not free here, though they are in their block's count.
+    /// Its pages; isolated pages do not count as free here, though they do in their block.
     pub(crate) const fn counts(&self) -> PageCounts {
         self.counts
     }
@@ -55,7 +55,7 @@ impl Zone {
         self.span
     }
 
-    /// What is being emptied.
+    /// The range that is being emptied.
     pub(crate) const fn isolating(&self) -> PfnRange {
         self.isolating
     }
@@ -65,17 +65,17 @@ impl Zone {
         self.isolated
     }
 
-    /// Counts pages that come.
+    /// Adds the counts of pages that come online.
     pub(crate) fn add(&mut self, counts: PageCounts) {
         self.counts = self.counts.plus(counts);
     }
 
-    /// Widens the span over a block that comes.
+    /// Extends the span over a block that comes online.
     pub(crate) fn widen(&mut self, block: PfnRange) {
         self.span = self.span.hull(block);
     }
 
-    /// Counts the pages out of a block that was emptied, and ends its isolation. `span` is left without it.
+    /// Subtracts the pages of a block that was emptied, and ends its isolation. `span` is the one without the block.
     pub(crate) fn retire(&mut self, counts: PageCounts, span: PfnRange) {
         self.counts = self.counts.minus(counts);
         (self.span, self.isolating, self.isolated) = (span, PfnRange::EMPTY, 0);
@@ -98,7 +98,7 @@ impl Zone {
         self.counts.free += pages;
     }
 
-    /// Its counts, its span and what is being emptied, for tests that make them wrong.
+    /// Its counts, its span and the range being emptied, for tests that make them wrong.
     #[cfg(test)]
     pub(crate) fn parts(&mut self) -> (&mut PageCounts, &mut PfnRange, &mut PfnRange) {
         (&mut self.counts, &mut self.span, &mut self.isolating)
@@ -123,12 +123,12 @@ impl Zone {
         self.extents
     }
 
-    /// Counts an extent that goes onto the list of `order`.
+    /// Counts an extent that is added to the list of `order`.
     pub(crate) fn count_extent(&mut self, order: Order) {
         self.extents[order.get() as usize] += 1;
     }
 
-    /// Counts an extent that leaves the list of `order`.
+    /// Counts an extent that is removed from the list of `order`.
     pub(crate) fn uncount_extent(&mut self, order: Order) {
         self.extents[order.get() as usize] -= 1;
     }

@@ -1,6 +1,6 @@
 //! Pieces of frames, on a machine with pages of 64 KiB.
 
-// UNSAFETY: gives back what was never taken, of fake RAM.
+// UNSAFETY: frees tables that were never allocated, in fake RAM.
 #![expect(unsafe_code)]
 
 extern crate std;
@@ -23,7 +23,7 @@ fn bench(window: u64) -> Bench<Lmb> {
     Bench::new(&Setup { ram, block: 256 << 20, window: (WINDOW, window), kernelcore: None })
 }
 
-/// Frames that are free or could be: of the reserve, and of the allocator.
+/// Frames that are free or can be freed: of the reserve, and of the allocator.
 fn held(bench: &Bench<Lmb>) -> (u64, u64) {
     (bench.mm.allocator().frames.reserve().1, bench.mm.allocator().frames.system_pages())
 }
@@ -57,7 +57,7 @@ fn as_many_pieces_fit_a_frame_as_it_has_room_for_beside_its_header() {
 
 #[test]
 fn pieces_of_all_sizes_come_and_go_in_any_order_and_no_two_overlap() {
-    // With no window every frame is the allocator's; with one, the reserve's.
+    // Without a window every frame is the allocator's; with one, the reserve's.
     for window in [0, 64 << 30] {
         let bench = bench(window);
         let before = (held(&bench), bench.snapshot());
@@ -137,7 +137,7 @@ fn a_table_from_before_the_manager_stays_where_it_is() {
     let boot = boot.unwrap();
     let word = |offset| machine.mmu().load(Lmb::LINEAR_BASE.add(boot.get() + offset));
     let bytes: Vec<_> = (0..4096).step_by(8).map(word).collect();
-    // SAFETY: a table of fake RAM; that it is in use is what the manager shall notice.
+    // SAFETY: a table of fake RAM; the manager should detect that it is in use.
     let in_use = unsafe { TableFrame::new(boot, 4096) };
     bench.mm.allocator().table_frames().give_back(in_use);
     assert_eq!((held(&bench), bench.snapshot()), before);
