@@ -1,8 +1,8 @@
-//! What a crash dump takes: memory whose content means something and may be looked at.
+//! The pages that a crash dump saves: memory with contents that may be read.
 //!
-//! Descriptors are part of it wherever they lie, those of offline blocks too: without them nothing else
-//! can be made sense of. Left out are pages of offline blocks, which have no content; those that were
-//! taken, which nobody may touch; and bad ones, which cannot be read.
+//! Descriptors are saved wherever they lie, also those of offline blocks: without them the rest of the dump cannot
+//! be decoded. The dump omits pages of offline blocks, which have no contents; taken pages, which must not be read;
+//! and bad pages, which cannot be read.
 
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
@@ -13,27 +13,27 @@ use crate::observe::View;
 use crate::observe::runs::{Piece, next_run};
 use core::fmt;
 
-/// What the pages of a run hold.
+/// The contents of the pages of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// The descriptors of the memory that they lie in.
     Memmap,
-    /// What this owner put there.
+    /// Data of this owner.
     Used(Owner),
-    /// Nothing any more: a dump may leave them out.
+    /// No data: a dump may omit them.
     Free,
 }
 
-/// A run of pages with the same kind of content, as long as it can be.
+/// A maximal run of pages with the same kind of contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DumpRun {
     /// The pages.
     pub pfns: PfnRange,
-    /// What they hold.
+    /// Their contents.
     pub content: Content,
 }
 
-/// Descriptors are being moved: none can be read.
+/// Descriptors are being moved: none of them can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorsMove;
 
@@ -59,10 +59,10 @@ impl<M: Machine> View<'_, M> {
     pub(crate) fn try_dump(&self, each: &mut dyn FnMut(DumpRun)) -> Result<(), DescriptorsMove> {
         let mut from = Pfn::new(0);
         loop {
-            // A read guard is enough to read the section map and descriptors: operations publish a
-            // section when its memmap is mapped, make it invisible and drain the readers before they
-            // unmap that, and hold readers off while they move it. None of what a dump reads is behind a
-            // lock, so that it does not matter which ones the caller's CPU holds.
+            // A read guard suffices to read the section map and descriptors: operations publish a section when its
+            // memmap is mapped, hide it and drain the readers before they unmap its memmap, and hold readers off
+            // while they move it. No data that a dump reads needs a lock, so any lock may be held on the caller's
+            // CPU.
             let guard = self
                 .allocator
                 .memmap
@@ -83,7 +83,7 @@ fn dump_run<M: Machine>(memmap: Seen<'_, M>, from: Pfn) -> Option<DumpRun> {
     next_run(memmap, from, content).map(|(pfns, content)| DumpRun { pfns, content })
 }
 
-/// What a dump says of a piece of a block; `None` if it leaves it out.
+/// The contents of a piece of a block; `None` if the dump omits it.
 fn content(block: &Block, piece: Piece) -> Option<Content> {
     match piece {
         Piece::Memmap => Some(Content::Memmap),
@@ -124,7 +124,7 @@ mod tests {
         let (mut waited, mut tried) = (Vec::new(), Vec::new());
         mm.dump(&mut |run| waited.push(run));
 
-        // As if it died in an operation, and in the allocator.
+        // As after a panic in an operation, and in the allocator.
         let operation = mm.allocator().operation().unwrap();
         let zone = |kind| mm.allocator().nodes.lock(NodeId::ZERO, kind);
         let zones = ZoneKind::ALL.map(zone);

@@ -1,12 +1,12 @@
-//! Can this go? A truthful answer, without touching anything.
+//! Predicts whether memory can be removed, without changing it.
 //!
-//! The answer is what a remove of the range would come to now, with its online blocks taken offline
-//! first: while nobody allocates or frees, the outcome is the one foretold. Listeners are not asked, as
-//! being asked has effects of its own; an owner that is busy for a moment counts as letting go.
+//! The prediction is the outcome of a remove of the range now, after its online blocks go offline: it holds as long
+//! as no page is allocated or freed. Listeners are not called, since a call may have side effects; an owner that is
+//! busy at the moment counts as willing to migrate.
 //!
-//! Room is a matter of counting. A target is always the smallest free extent that fits, so no large one
-//! is split while a small one would do; then extents that have to move fit, in whatever order they
-//! come, exactly if they fit largest first.
+//! Whether there is room is decided by counting. A migration target is always the smallest free extent that fits, so
+//! no large extent is split while a small one suffices; then the extents to migrate fit, in any order, exactly if
+//! they fit largest first.
 
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::batch::Cached;
@@ -23,46 +23,46 @@ use crate::operations::RemoveError;
 use crate::operations::remove::check_removable;
 use core::fmt;
 
-/// Whether memory can go.
+/// Whether memory can be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removability {
-    /// At once: nothing is in use.
+    /// At once: no page is in use.
     Now,
-    /// After so much has moved.
+    /// After these migrations.
     AfterMoving {
-        /// Extents to move.
+        /// Extents to migrate.
         extents: u64,
         /// Their pages.
         pages: u64,
     },
-    /// Not as things stand.
+    /// Not in the present state.
     Blocked(Obstacle),
 }
 
-/// What keeps memory from going.
+/// The reason why memory cannot be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Obstacle {
-    /// The range cannot be removed in this way, whatever is in it.
+    /// The range cannot be removed in this way, whatever its contents.
     Range(RemoveError),
     /// A block is system memory.
     SystemMemory(BlockId),
-    /// A page cannot move, or its owner says that it does not let go.
+    /// A page is unmovable, or its owner declares it pinned.
     InUse {
         /// The first page of the extent.
         pfn: Pfn,
         /// Its block.
         block: BlockId,
-        /// Who holds it.
+        /// Its owner.
         owner: Owner,
-        /// The name of who holds it: a mover's own, or the kind of owner.
+        /// The owner's name: a movable owner's or a user's own, or the kind of owner.
         by: &'static str,
-        /// What [`Machine::stamp`] said when it was allocated.
+        /// The value of [`Machine::stamp`] when it was allocated.
         since: u64,
     },
-    /// What has to move does not fit elsewhere.
+    /// There is no room elsewhere for the extents to migrate.
     NoRoom {
-        /// The size of which there are too few free extents.
+        /// The size with too few free extents.
         order: Order,
     },
 }
@@ -88,13 +88,13 @@ impl fmt::Display for Obstacle {
                 write!(f, "{pfn} of {block} is held by {by} since {since}")
             }
             Self::NoRoom { order } => {
-                write!(f, "too few pieces of {} pages are free elsewhere", order.pages())
+                write!(f, "too few free extents of {} pages elsewhere", order.pages())
             }
         }
     }
 }
 
-/// Extents by order: those that have to move, and those that are free elsewhere.
+/// Extents by order: those to migrate, and those that are free elsewhere.
 #[derive(Default)]
 struct Balance {
     needed: [u64; Order::COUNT],
@@ -102,7 +102,7 @@ struct Balance {
 }
 
 impl Balance {
-    /// The largest order of which there are too few; the rest of a larger extent serves smaller ones.
+    /// The largest order with too few free extents; the rest of a larger extent serves smaller ones.
     fn shortage(&self) -> Option<Order> {
         let mut free: u64 = 0;
         (0..Order::COUNT as u8).rev().filter_map(Order::new).find(|order| {
@@ -153,7 +153,7 @@ impl<M: Machine> View<'_, M> {
 
     /// Whether the blocks of `pfns` that are online could all go offline.
     fn explain(&self, pfns: PfnRange) -> Removability {
-        // What is cached is free, and merges.
+        // Cached pages are free, and merge.
         Cached::of(self.allocator).drain_caches();
         let mut balance = Balance::default();
         for zone in self.zones() {
@@ -161,7 +161,7 @@ impl<M: Machine> View<'_, M> {
         }
         let mut rest = pfns;
         loop {
-            // The owner is asked when the look is over, as it may look, too.
+            // The owner is called after the look, since it may look, too.
             match self.look(|memmap| self.weigh(memmap, &mut rest, &mut balance)) {
                 Err(obstacle) => return Removability::Blocked(obstacle),
                 Ok(None) => return balance.verdict(),
@@ -175,8 +175,8 @@ impl<M: Machine> View<'_, M> {
         }
     }
 
-    /// Takes the free extents of `rest` out of the balance as far as the first extent that can move, which
-    /// is returned, with what it is to say that it does not. `rest` is then what follows.
+    /// Counts the free extents of `rest` up to the first movable extent, which is returned with the obstacle to
+    /// report if it is pinned. `rest` is then the remainder.
     fn weigh(
         &self,
         memmap: Seen<'_, M>,
@@ -195,7 +195,7 @@ impl<M: Machine> View<'_, M> {
             for (pfn, pages, state) in memmap.extents(here) {
                 rest.start = pfn.add(pages);
                 match state {
-                    // Who frees meanwhile may not have been counted.
+                    // Pages freed in the meantime may not have been counted.
                     PageState::Free { order } => {
                         let free = &mut balance.free[order.get() as usize];
                         *free = free.saturating_sub(1);

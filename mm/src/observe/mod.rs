@@ -1,8 +1,9 @@
-//! Looking at memory without changing it. An operation waits for looks before it starts, and then only.
+//! Looks: functions that read memory's state without changing it. An operation waits for looks only before it
+//! starts.
 //!
 //! ```text
 //!   verify     the invariants;   snapshot   what must be equal before and after
-//!   explain    whether memory could go;   stats   counts;   dump   what a crash dump takes
+//!   explain    whether memory can be removed;   stats   counts;   dump   pages to save
 //! ```
 
 pub(crate) mod dump;
@@ -15,7 +16,7 @@ pub(crate) mod verify;
 use crate::alloc::Allocator;
 use crate::machine::Machine;
 
-/// Who looks: all memory and all pages, and nothing that changes them.
+/// The data that looks read: all memory and all pages, without changing them.
 #[derive(Debug)]
 pub(crate) struct View<'m, M: Machine> {
     allocator: &'m Allocator<M>,

@@ -1,7 +1,7 @@
 //! Runs of pages with the same kind of content, one at a time.
 //!
-//! The closure that gets the runs may look or operate, so no look is under way while it runs: each run is
-//! found anew from the end of the one before it. A run fits together; between two runs memory may change.
+//! The closure that gets the runs may look or operate, so no look is under way while it runs: each run is searched
+//! from the end of the previous one. A run is consistent; between two runs memory may change.
 
 use crate::addr::{Pfn, PfnRange};
 use crate::alloc::Waits;
@@ -11,7 +11,7 @@ use crate::memmap::page::PageState;
 use crate::memmap::seen::Seen;
 use crate::observe::View;
 
-/// What lies in a block.
+/// The kind of a piece of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// Descriptors.
@@ -21,18 +21,18 @@ pub(super) enum Piece {
 }
 
 impl<M: Machine> View<'_, M> {
-    /// Looks: no operation changes anything meanwhile. `what` must not call anything outside the manager
-    /// (see [`looks`](crate::turn::looks)).
+    /// Looks: no operation changes anything during the call. `what` must not call code outside the manager (see
+    /// [`looks`](crate::turn::looks)).
     pub(super) fn look<R>(&self, what: impl FnOnce(Seen<'_, M>) -> R) -> R {
         let look = Waits::of(self.allocator).look();
         what(self.allocator.memmap.seen(&look))
     }
 }
 
-/// The first run at or above `from`, as long as it can be, of adjacent pieces that `kind` says the
-/// same of; pieces that it says nothing of are in none.
+/// The first maximal run at or above `from` of adjacent pieces for which `kind` returns the same value; pieces for
+/// which it returns `None` are in no run.
 ///
-/// For who holds a look or a read guard.
+/// The caller holds a look or a read guard.
 pub(super) fn next_run<M: Machine, K: PartialEq + Copy>(
     memmap: Seen<'_, M>,
     from: Pfn,

@@ -1,5 +1,5 @@
-//! The snapshot of invariant 7: everything that an add followed by a remove, or a failed operation, must
-//! leave exactly as it was.
+//! The snapshot of invariant 7: all facts that an add followed by a remove, or a failed operation, must leave
+//! unchanged.
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use crate::alloc::batch::Cached;
@@ -18,13 +18,13 @@ use crate::paging::{Attr, Mapper, Translation};
 /// One fact of a snapshot. Two snapshots are equal if their sequences of facts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The word of a section that is there.
+    /// The word of a present section.
     Section(u64, SectionWord),
-    /// A memory block that is there.
+    /// A present memory block.
     Block(Block),
     /// A self-hosted memmap, by its head.
     Group(Group),
-    /// A zone that has memory, from where to where.
+    /// A zone that has memory, and its span.
     Zone(NodeId, ZoneKind, PageCounts, PfnRange),
     /// A node that has memory.
     Node(NodeInfo),
@@ -40,22 +40,22 @@ pub enum Fact {
         len: u64,
         /// Bytes of a leaf.
         leaf: u64,
-        /// What accesses are allowed.
+        /// The allowed accesses.
         attr: Attr,
     },
     /// Page-table pages in use at a level.
     Tables(usize, u64),
-    /// Free pages of the table reserve, and pages of the allocator's that the operations hold.
+    /// Free pages of the table reserve, and pages of the allocator that operations hold.
     Frames(u64, u64),
 }
 
 /// Bytes of each half of the addresses, and where they start.
 const HALF: u64 = 1 << 63;
 pub(crate) const HALVES: [u64; 2] = [0, HALF];
-/// Runs of leaves that are found at a time.
+/// Runs of leaves that are collected at a time.
 const RUNS: usize = 32;
 
-/// Runs of leaves, and where the next one begins.
+/// Runs of leaves, and the start of the next one.
 #[derive(Default)]
 struct Leaves {
     runs: [Option<(Translation, u64)>; RUNS],
@@ -83,7 +83,7 @@ impl Leaves {
 impl<M: Machine> View<'_, M> {
     /// See [`Mm::snapshot`](crate::Mm::snapshot).
     pub(crate) fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
-        // Where a CPU has free pages is no fact.
+        // The place of free pages in caches is not a fact.
         Cached::of(self.allocator).drain_caches();
         let mut next = 0;
         while let Some((number, word)) = self.look(|_| self.first_section(next)) {
@@ -99,7 +99,7 @@ impl<M: Machine> View<'_, M> {
         each(Fact::Frames(self.allocator.frames.reserve().1, self.allocator.frames.system_pages()));
     }
 
-    /// The first section from `number` on that is there.
+    /// The first present section from `number` on.
     fn first_section(&self, number: u64) -> Option<(u64, SectionWord)> {
         let sections = self.allocator.memmap.sections().candidates_from(number);
         let mut words = sections
@@ -153,7 +153,7 @@ impl<M: Machine> View<'_, M> {
     }
 }
 
-/// Shows the leaves at or above `from`, in its half of the addresses.
+/// Calls `each` with the leaves at or above `from`, in its half of the addresses.
 pub(super) fn visit_rest<M: Machine>(
     memmap: &Memmap<M>,
     from: VirtAddr,

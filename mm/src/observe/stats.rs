@@ -1,4 +1,4 @@
-//! What the manager tells of itself: counts, zones, single pages.
+//! The manager's statistics: counts, zones, single pages.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::buddy::since;
@@ -17,19 +17,19 @@ use crate::observe::View;
 pub struct Stats {
     /// All zones together, in pages.
     pub pages: PageCounts,
-    /// Free pages that wait in the caches of CPUs.
+    /// Free pages in the caches of CPUs.
     pub cached: u64,
-    /// Pages that the operations hold of the allocator's: tables and nodes past the reserve, and memmap
-    /// placed in system memory.
+    /// Pages of the allocator that operations hold: tables and nodes past the reserve, and memmaps placed in system
+    /// memory.
     pub system_pages: u64,
-    /// Pages that a CPU may still reach by translations that are gone, since a flush failed: they are out of use for
-    /// good ([`Owner::Stranded`]).
+    /// Pages that a CPU may still reach by stale translations, since a flush failed: they are out of use for ever
+    /// ([`Owner::Stranded`]).
     pub stranded: u64,
-    /// The pages set aside at boot for tables and section nodes.
+    /// The pages reserved at boot for tables and section nodes.
     pub reserve: u64,
-    /// How many pages of the reserve are free.
+    /// The free pages of the reserve.
     pub reserve_free: u64,
-    /// Blocks online and offline.
+    /// The numbers of online and offline blocks.
     pub blocks: (u64, u64),
 }
 
@@ -41,19 +41,19 @@ pub struct ZoneInfo {
     pub node: NodeId,
     /// Its kind.
     pub kind: ZoneKind,
-    /// From the first frame of its first block to the end of its last, whatever lies between.
+    /// From the first frame of its first block to the end of its last, including gaps.
     pub span: PfnRange,
-    /// Its pages. Those in caches are free.
+    /// Its pages. Cached pages count as free.
     pub counts: PageCounts,
-    /// Free pages that wait in the caches of CPUs, on none of the lists.
+    /// Free pages in the caches of CPUs, which are on no list.
     pub cached: u64,
-    /// Free pages that are not given out, as their range is being emptied. They are not in `counts`.
+    /// Free pages that are not allocated, since their range is being emptied. They are not in `counts`.
     pub isolated: u64,
     /// Extents on the free lists, by order.
     pub extents: [u64; Order::COUNT],
 }
 
-/// What is known of one page.
+/// The state of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageInfo {
@@ -65,13 +65,14 @@ pub struct PageInfo {
     pub node: NodeId,
     /// Its block's state.
     pub block_state: BlockState,
-    /// What it is; `None` for a page of an offline block, which is nothing yet.
+    /// Its state; `None` for a page of an offline block, which has no state yet.
     pub state: Option<PageState>,
-    /// First page of the extent, or of the memmap, it is part of.
+    /// The first page of the extent, or of the memmap, that it belongs to.
     pub head: Option<Pfn>,
-    /// What [`Machine::stamp`] said when its extent was allocated, if it is in use.
+    /// The value of [`Machine::stamp`] when its extent was allocated, if it is in use.
     pub since: Option<u64>,
-    /// The name of who holds its extent, if it is in use: a mover's own, or the kind of owner.
+    /// The name of the owner of its extent, if it is in use: a movable owner's or a user's own, or the kind of
+    /// owner.
     pub held_by: Option<&'static str>,
 }
 
@@ -155,14 +156,14 @@ impl<'m, M: Machine> View<'m, M> {
     }
 }
 
-/// Who holds the extent that begins at `head`, if it is in use, and when it was allocated.
+/// The owner of the extent that begins at `head` and the time of its allocation, if it is in use.
 fn used_since<M: Machine>(memmap: Seen<'_, M>, head: Pfn) -> Option<(Owner, u64)> {
     let state = memmap.section_at(head)?.head_state(head)?;
     let PageState::Used { owner, .. } = state else { return None };
     Some((owner, since(memmap, head)))
 }
 
-/// What `pfn` is, and the first page of the extent or memmap it belongs to.
+/// The state of `pfn`, and the first page of the extent or memmap that it belongs to.
 fn state_of<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Option<(PageState, Pfn)> {
     let section = memmap.section_at(pfn)?;
     if let Some(group) = memmap.group_of(section).filter(|group| group.pfns.contains(pfn)) {

@@ -1,5 +1,5 @@
-//! Kernels with a root table for each address space: what is copied of the manager's root stays right, whatever
-//! comes and goes later.
+//! Kernels with a root table for each address space: root entries copied from the manager's root stay valid,
+//! whatever memory is added or removed later.
 
 // UNSAFETY: makes a second address space of fake RAM.
 #![expect(unsafe_code)]
@@ -54,11 +54,11 @@ impl Shape for Shallow {
 
 type Mmu<S> = SoftMmu<<S as Shape>::Format>;
 
-/// An address space with a root of its own, made at some time.
+/// An address space with a root of its own, created at some point of a test.
 struct Space<'b, S: Shape> {
     bench: &'b Bench<S>,
     tables: Tables<S::Format, &'b Mmu<S>, &'b Mmu<S>>,
-    /// The entries that it copied: where they lie in a root, and what they held.
+    /// The entries that it copied: their offsets in a root, and their values.
     copied: Vec<(u64, u64)>,
 }
 
@@ -87,7 +87,7 @@ impl<'b, S: Shape> Space<'b, S> {
                 (at, word)
             })
             .collect();
-        // SAFETY: the root is a copy of one of this format, and nobody changes the tables through it.
+        // SAFETY: the root is a copy of one of this format, and the tables are never changed through it.
         let tables = unsafe { Tables::new(own, mmu, mmu) };
         Self { bench, tables, copied }
     }
@@ -96,7 +96,7 @@ impl<'b, S: Shape> Space<'b, S> {
         self.tables.translate(at)
     }
 
-    /// It sees of `dimm` and its descriptors what the manager's tables show, and has no entry that is stale.
+    /// Checks that it sees of `dimm` and its descriptors what the manager's tables map, and has no stale entry.
     #[track_caller]
     fn check(&self, dimm: PhysRange, there: bool) {
         let (mm, mmu) = (&self.bench.mm, self.bench.mm.machine().mmu());
@@ -114,7 +114,7 @@ impl<'b, S: Shape> Space<'b, S> {
         mm.tables().visit_tables(&mut |table| tables.push(table.frame));
         for &(at, word) in &self.copied {
             assert_eq!(mmu.peek(root(self.bench).add(at)), word, "the entry at {at:#x} changed");
-            assert_ne!(word, 0, "there is nothing behind the entry at {at:#x}");
+            assert_ne!(word, 0, "no table in the entry at {at:#x}");
         }
         self.tables.visit_tables(&mut |table| {
             let known = table.level == 0 || tables.contains(&table.frame);
@@ -132,7 +132,7 @@ fn bench<S: Shape>(ram: u64, block: u64, window: PhysRange) -> Bench<S> {
     })
 }
 
-/// Memory comes and goes, in every way, under an address space that was made before.
+/// Memory is added and removed, in every way, under an address space that was created before.
 fn live<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
     let space = Space::new(bench);
     let before = bench.snapshot();
@@ -147,7 +147,7 @@ fn live<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
             bench.mm.convert(dimm).unwrap();
             space.check(dimm, true);
         }
-        // And under one that is made while it is there.
+        // And under one that is created while the memory is there.
         let late = Space::new(bench);
         late.check(dimm, true);
         let own = FakeMachine::<S>::pfn(late.tables.root());
@@ -161,7 +161,7 @@ fn live<S: Shape>(bench: &Bench<S>, dimm: PhysRange) {
 }
 
 #[test]
-fn an_address_space_sees_memory_that_comes_after_it_and_none_that_is_gone() {
+fn an_address_space_sees_memory_that_is_added_later_and_none_that_is_removed() {
     let small = range(TINY_WINDOW, 8 * MIB);
     live(&bench::<Small>(16 * MIB, MIB, small), small);
     live(&bench::<Packed>(16 * MIB, MIB, small), small);
@@ -173,16 +173,16 @@ fn an_address_space_sees_memory_that_comes_after_it_and_none_that_is_gone() {
 fn memory_outside_the_windows_that_firmware_names_is_seen_as_well() {
     let none = range(TINY_WINDOW, 0);
     live(&bench::<Small>(16 * MIB, MIB, none), range(0x4000_0000, 4 * MIB));
-    // Past the first 512 GiB: behind another entry of the root.
+    // Past the first 512 GiB: in another entry of the root.
     let none = range(REAL_WINDOW, 0);
     live(&bench::<X86>(GIB, 128 * MIB, none), range(0x200_0000_0000, GIB));
 }
 
 #[test]
-fn boot_memory_that_is_taken_is_gone_from_an_address_space_and_comes_back() {
+fn boot_memory_that_is_taken_disappears_from_an_address_space_until_its_release() {
     let bench = bench::<Small>(48 * MIB, MIB, range(TINY_WINDOW, 8 * MIB));
     let space = Space::new(&bench);
-    // All that one entry of the root translates.
+    // All addresses that one entry of the root translates.
     let taken = range(32 * MIB, 16 * MIB);
     for id in bench.blocks(taken) {
         bench.mm.offline(id).unwrap();
@@ -198,7 +198,7 @@ fn boot_memory_that_is_taken_is_gone_from_an_address_space_and_comes_back() {
 }
 
 #[test]
-fn without_shared_entries_an_address_space_does_not_see_what_comes() {
+fn without_shared_entries_an_address_space_does_not_see_added_memory() {
     let dimm = range(TINY_WINDOW, 4 * MIB);
     let bench = bench::<Tiny>(16 * MIB, MIB, dimm);
     let space = Space::new(&bench);
@@ -255,13 +255,13 @@ fn no_leaf_takes_an_entry_that_is_shared() {
 }
 
 #[test]
-fn a_shared_entry_whose_table_went_is_named() {
+fn a_shared_entry_whose_table_is_missing_is_named() {
     let bench = bench::<Small>(16 * MIB, MIB, range(TINY_WINDOW, 8 * MIB));
     let machine = bench.mm.machine();
     let entry = machine.root_entry_bytes().unwrap();
     let (mmu, at) = (machine.mmu(), Small::LINEAR_BASE.add(5 * entry));
     mmu.poke(root(&bench).add(8 * 5), 0);
     let found = bench.mm.verify_machine().unwrap_err();
-    assert_eq!(found.what, "a shared root entry has a table behind it");
+    assert_eq!(found.what, "a shared root entry points to a table");
     assert_eq!(found.at, at.get());
 }

@@ -1,4 +1,4 @@
-//! Invariant 4, and the allocator's share of invariants 1 and 2: what is counted is what is there.
+//! Invariant 4, and the allocator's part of invariants 1 and 2: counts match the contents.
 
 use super::violation::{Violation, expect, hold};
 use crate::addr::{Order, Pfn, PfnRange};
@@ -14,7 +14,7 @@ use crate::memmap::seen::Seen;
 use crate::observe::View;
 use crate::turn::looks::Look;
 
-/// What the blocks of a zone add up to.
+/// The sums over the blocks of a zone.
 struct Found {
     counts: PageCounts,
     extents: [u64; Order::COUNT],
@@ -23,16 +23,16 @@ struct Found {
     span: PfnRange,
 }
 
-/// Heads that a block has, by the walk over its extents or by its bitmaps and descriptors.
+/// Heads in a block, by the walk over its extents or by its bitmaps and descriptors.
 #[derive(Clone, Copy, Default)]
 struct Heads {
-    /// Heads of extents of a part or more.
+    /// Heads of extents of a subsection or more.
     parts: u64,
-    /// Heads and holes in initialised parts.
+    /// Heads and holes in initialised subsections.
     believed: u64,
 }
 
-/// Checks what zones, nodes and blocks count.
+/// Checks the counts of zones, nodes and blocks.
 pub(super) struct Counts<'m, M: Machine> {
     allocator: &'m Allocator<M>,
     memmap: Seen<'m, M>,
@@ -89,8 +89,8 @@ impl<'m, M: Machine> Counts<'m, M> {
         self.check_nodes(&blocks)
     }
 
-    /// Nodes count their blocks; a zone without memory is blank; a range is being emptied only while
-    /// its block goes offline, or the operation that empties it calls somebody.
+    /// Nodes count their blocks; a zone without memory is empty; a range is being emptied only while its block goes
+    /// offline, or while the operation that empties it calls other code.
     fn check_nodes(&self, blocks: &[u64; MAX_NODES]) -> Result<(), Violation> {
         let emptying = self.allocator.turn.looks.is_calling();
         for node in self.allocator.nodes.ids() {
@@ -107,7 +107,7 @@ impl<'m, M: Machine> Counts<'m, M> {
                 let blank = zone.counts().present != 0 || zone.span() == PfnRange::EMPTY;
                 hold(4, "a zone without memory spans nothing", at, blank)?;
                 let isolating = zone.isolating();
-                // Asked after the zone: an offline that begins meanwhile is known before its range is.
+                // Read after the zone: an offline that begins in the meantime sets its number before its range.
                 let going = self
                     .allocator
                     .turn
@@ -121,8 +121,8 @@ impl<'m, M: Machine> Counts<'m, M> {
         Ok(())
     }
 
-    /// Each extent on a list is free, of the list's order, in the list's zone, and linked both ways, so
-    /// that no list goes round in a circle.
+    /// Each extent on a list is free, of the list's order, in the list's zone, and linked both ways, so that no list
+    /// is cyclic.
     fn check_list(
         &self,
         node: crate::NodeId,
@@ -148,8 +148,8 @@ impl<'m, M: Machine> Counts<'m, M> {
         expect(4, "length of a free list", order.get().into(), counted, length)
     }
 
-    /// Each extent in a cache is in the state, of the order and from the zone of its list, and of no range that is kept
-    /// out of caches; each list has as many as it counts.
+    /// Each extent in a cache has the state, the order and the zone of its list, and is in no range that is kept out
+    /// of caches; each list has as many extents as its count.
     fn check_cache(&self, cpu: usize) -> Result<(), Violation> {
         let Some(cache) = self.allocator.caches.lock(cpu) else { return Ok(()) };
         for (kind, class, list) in cache.all() {
@@ -169,10 +169,15 @@ impl<'m, M: Machine> Counts<'m, M> {
                         cached,
                     ))
                     .and(hold(4, "an extent in a cache is of its zone", pfn.get(), here))
-                    .and(hold(4, "what is being emptied is in no cache", pfn.get(), open));
+                    .and(hold(
+                        4,
+                        "a range that is being emptied has no cached page",
+                        pfn.get(),
+                        open,
+                    ));
             });
             result?;
-            hold(4, "a list of a cache has as many extents as it counts", cpu as u64, whole)?;
+            hold(4, "a list of a cache has as many extents as its count", cpu as u64, whole)?;
         }
         Ok(())
     }
@@ -190,7 +195,7 @@ impl<'m, M: Machine> Counts<'m, M> {
             self.check_gap(block, next, pfn)?;
             hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
             let taken = matches!(state, PageState::Used { owner: Owner::Taken, .. });
-            hold(4, "an extent is taken as its block is", pfn.get(), taken == block.taken)?;
+            hold(4, "an extent is taken exactly if its block is", pfn.get(), taken == block.taken)?;
             match state {
                 PageState::Free { order } => {
                     (managed, free) = (managed + pages, free + pages);
@@ -229,7 +234,7 @@ impl<'m, M: Machine> Counts<'m, M> {
         Ok(())
     }
 
-    /// What lies between two extents is memmap or absent.
+    /// The pages between two extents are memmap or absent.
     fn check_gap(&self, block: &Block, start: Pfn, end: Pfn) -> Result<(), Violation> {
         let mut pfn = start;
         while pfn < end {
@@ -245,7 +250,7 @@ impl<'m, M: Machine> Counts<'m, M> {
         Ok(())
     }
 
-    /// A free extent's buddy is not free too.
+    /// The buddy of a free extent is not free.
     fn check_merged(&self, pfn: Pfn, order: Order) -> Result<(), Violation> {
         if order >= self.memmap.block_size().order::<M>() {
             return Ok(());
@@ -256,8 +261,8 @@ impl<'m, M: Machine> Counts<'m, M> {
         hold(4, "free buddies are merged", pfn.get(), !both)
     }
 
-    /// A bit in `heads` stands for an extent of a part or more; in an initialised part each
-    /// descriptor holds a state, and only the heads the walk came by say more than tail.
+    /// A bit in `heads` stands for an extent of a subsection or more; in an initialised subsection each descriptor
+    /// holds a state, and only the heads that the walk found have another state than tail.
     fn check_bitmaps(&self, block: &Block, walked: Heads) -> Result<(), Violation> {
         let mut found = Heads::default();
         for section in self.memmap.sections_of_block(block.id) {
@@ -290,13 +295,13 @@ impl<'m, M: Machine> Counts<'m, M> {
         expect(1, "heads in a block's initialised parts", at, walked.believed, found.believed)
     }
 
-    /// Whether each descriptor of the part that holds `pfn` is initialised.
+    /// Whether each descriptor of the subsection that holds `pfn` is initialised.
     fn is_initialised(&self, pfn: Pfn) -> bool {
         let part = Section::<M>::part(pfn);
         self.memmap.section_at(pfn).is_some_and(|section| section.record().initialised().has(part))
     }
 
-    /// An offline block's sections are present, and nothing of their descriptors is believed.
+    /// An offline block's sections are present, and none of their descriptors is marked as initialised.
     fn check_offline(&self, block: &Block) -> Result<(), Violation> {
         for section in self.memmap.sections_of_block(block.id) {
             let present = section.word().state() == SectionState::Present;

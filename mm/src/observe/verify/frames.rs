@@ -1,4 +1,4 @@
-//! What the operations hold of system memory: counted, and each frame used once (invariants 4 and 5).
+//! System memory held by operations: counted, and each frame used once (invariants 4 and 5).
 
 use super::violation::{Violation, expect, hold};
 use crate::addr::{Pfn, PfnRange, PhysAddr};
@@ -12,8 +12,8 @@ use crate::memmap::seen::Seen;
 use crate::paging::Mapper;
 use crate::turn::looks::Look;
 
-/// Pages with how often each occurs, told from another such bag by a sum of hashes: bags that differ
-/// look alike once in 2^64 times, and no memory is needed to compare them.
+/// A multiset of pages, compared by a sum of hashes: two different ones are equal once in 2^64 times, and the
+/// comparison needs no memory.
 #[derive(Default, PartialEq, Eq)]
 struct Bag {
     pages: u64,
@@ -101,15 +101,15 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         expect(4, "free frames of the reserve", never.start().get(), unused + count, free)
     }
 
-    /// The pages that are held for tables and nodes are those that tables and nodes lie in: none is
-    /// lost, and none that is in use is free.
+    /// The pages that are held for tables and nodes are those that contain tables and nodes: none is lost, and none
+    /// that is in use is free.
     fn check_tables(&self, held: &Bag) -> Result<(), Violation> {
         let (mut used, mut pieces, mut result) = (Bag::default(), 0, Ok(()));
         let mut visit = |at: PhysAddr, bytes: u64| {
             if !self.allocator.table_frames().owns(at) {
                 return;
             }
-            // A bad page is nobody's when its tables are gone.
+            // A bad page has no owner once its tables are freed.
             let good = !self.allocator.table_frames().is_bad(at);
             if bytes >= M::PAGE_BYTES && good {
                 used.insert(PfnRange::new(M::pfn(at), bytes / M::PAGE_BYTES));
@@ -133,7 +133,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         hold(5, "the pages held for tables and nodes are theirs", 0, *held == used)
     }
 
-    /// The pages that are held for memmaps are those that memmaps lie in.
+    /// The pages that are held for memmaps are those that contain memmaps.
     fn check_memmaps(&self, held: &Bag) -> Result<(), Violation> {
         let mut used = Bag::default();
         let boot = self.records().filter(|&number| self.is_boot(number));
@@ -149,7 +149,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         hold(5, "each frame of a boot memmap is used once", 0, *held == used)
     }
 
-    /// The sections that are there, the first of those that share a record.
+    /// The present sections, the first of those that share a record.
     fn records(&self) -> impl Iterator<Item = u64> + '_ {
         let mut last = None;
         let numbers = self.memmap.sections().iter(self.memmap.machine());
@@ -159,9 +159,9 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         })
     }
 
-    /// No boot section above, up to `last`, has its memmap where this one has, but for those that share
-    /// its record. Each lies in one aligned piece, so it is enough to compare where they begin; there are
-    /// as many as the machine was started with, and no more.
+    /// No boot section above this one, up to `last`, has its memmap at the same place, except for those that share
+    /// its record. Each memmap is one aligned piece, so it suffices to compare their starts; the number of boot
+    /// sections is fixed at boot.
     fn check_apart(&self, number: u64, last: u64) -> Result<(), Violation> {
         let backing = |number| {
             let virt = self.memmap.windows().memmap_virt(record_pfns::<M>(number)).start();
@@ -183,7 +183,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         self.memmap.sections().word(self.memmap.machine(), number).boot()
     }
 
-    /// Shows the frames of the descriptors of a section, and of those that share its record, in order.
+    /// Calls `each` with the frames of the descriptors of a section, and of those that share its record, in order.
     fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
         let virt = self.memmap.windows().memmap_virt(record_pfns::<M>(number));
         self.memmap.mapper().visit(virt, &mut |leaf| {

@@ -10,7 +10,7 @@ use crate::memmap::section::{Section, SectionState};
 use crate::memmap::seen::Seen;
 use crate::paging::Mapper;
 
-/// Checks what describes memory.
+/// Checks descriptors.
 pub(super) struct Descriptors<'m, M: Machine> {
     memmap: Seen<'m, M>,
 }
@@ -51,10 +51,10 @@ impl<'m, M: Machine> Descriptors<'m, M> {
         hold(4, "an added block has all its sections", next, there)
     }
 
-    /// Every byte of the section's descriptors is mapped: no pfn of it lacks its place.
+    /// Every byte of the section's descriptors is mapped: no pfn lacks its descriptor.
     fn check_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
         let virt = self.memmap.windows().memmap_virt(section.pfns());
-        // Leaves come in order; a gap stops the count.
+        // Leaves come in order; a gap ends the count.
         let mut mapped = 0;
         self.memmap.mapper().visit(virt, &mut |leaf| {
             let first = leaf.virt.max(virt.start()).offset_from(virt.start());
@@ -75,11 +75,11 @@ impl<'m, M: Machine> Descriptors<'m, M> {
         let record = altmap.record::<M>(number);
         expect(3, "the record's place", number, record.get(), section.word().record().get())?;
         let tail = PageState::MemmapTail { head };
-        hold(3, "a tail answers with its head", number, self.memmap.page(record).is(tail))?;
+        hold(3, "a tail names its head", number, self.memmap.page(record).is(tail))?;
         self.check_backing(section, altmap)
     }
 
-    /// The section's part of the memmap is backed by the altmap's frames, in order.
+    /// The section's piece of the memmap is backed by the altmap's frames, in order.
     fn check_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
         let base = self.memmap.windows().memmap_virt(altmap.described).start();
         let mut result = Ok(());
@@ -95,7 +95,7 @@ impl<'m, M: Machine> Descriptors<'m, M> {
         result
     }
 
-    /// A memmap in system memory: its pages are held by whoever holds descriptors.
+    /// A memmap in system memory: the owner of its pages is that of descriptors.
     fn check_boot(&self, section: Section<'_, M>) -> Result<(), Violation> {
         let record = self.memmap.block_record(section.number());
         let placement = record.map(|record| record.block().placement);

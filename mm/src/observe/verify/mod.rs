@@ -1,19 +1,19 @@
-//! The invariants, checked: callable at any time that nobody allocates or frees.
+//! The check of the invariants, which may run at any time when no page is being allocated or freed.
 //!
-//! [`verify`](crate::Mm::verify) judges the manager: what it keeps, maps and holds, on any kernel's page tables.
-//! [`verify_machine`](crate::Mm::verify_machine) judges everything that the tables translate as well: it is for
+//! [`verify`](crate::Mm::verify) checks the manager: its records, mappings and frames, with any kernel's page
+//! tables. [`verify_machine`](crate::Mm::verify_machine) also checks everything that the tables translate: it is for
 //! kernels whose mappings all follow invariants 5 and 6.
 //!
-//! | invariant | what holds | where |
+//! | invariant | statement | where |
 //! |---|---|---|
-//! | 1 | every present section's descriptors are mapped, each where it belongs; every believed one holds a state, every record a word of its block | `memmap` |
-//! | 2 | a self-hosted memmap lies in what it describes, and the allocator has none of its pages | `memmap`, `counts` |
-//! | 3 | a head counts its sections and pages; its tails answer with it | `memmap` |
+//! | 1 | every present section's descriptors are mapped, each at its address; every initialised one holds a state, every record a word of its block | `memmap` |
+//! | 2 | a self-hosted memmap lies in the memory it describes, and the allocator has none of its pages | `memmap`, `counts` |
+//! | 3 | a head counts its sections and pages; its tails name it | `memmap` |
 //! | 4 | present = managed + memmap, per block and zone; lists, caches, bitmaps, extents and spans agree | `counts` |
-//! | 5 | a leaf spans one memory block *; tables *, nodes and boot memmap lie in boot memory, in pages held for them and for nothing else; no table of the manager's is empty; shared root entries have a table behind them * | `tables`, `frames` |
-//! | 6 | all of a block is in the linear map, and nothing of one that was taken; a table page has one writable mapping *, protected memory none *; the linear map is plain memory *; removed and taken memory has no translation * | `tables` |
+//! | 5 | a leaf spans one memory block *; tables *, nodes and boot memmap lie in boot memory, in pages held for them alone; no table of the manager is empty; shared root entries point to tables * | `tables`, `frames` |
+//! | 6 | all of a block is in the linear map, and no part of a taken one; a table page has one writable mapping *, protected memory none *; the linear map is plain memory *; removed and taken memory has no translation * | `tables` |
 //!
-//! What has a star is for `verify_machine`.
+//! Statements with a star are checked by `verify_machine` only.
 //!
 //! Invariant 7 compares two [snapshots](crate::observe::snapshot).
 

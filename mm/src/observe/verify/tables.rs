@@ -1,4 +1,4 @@
-//! Invariants 5 and 6: what the page tables translate.
+//! Invariants 5 and 6: the translations of the page tables.
 
 use super::violation::{Violation, expect, hold};
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
@@ -15,9 +15,9 @@ use crate::observe::snapshot::{HALVES, visit_rest};
 use crate::paging::{Attr, Mapper, Translation};
 use crate::turn::looks::Look;
 
-/// Tables that are noted at a time.
+/// Tables that are collected at a time.
 const TABLES: usize = 64;
-/// Runs of written memory that are noted at a time.
+/// Runs of written memory that are collected at a time.
 const RUNS: usize = 32;
 
 /// Memory that leaves outside the linear map can write, in runs.
@@ -28,7 +28,7 @@ struct Written {
 }
 
 impl Written {
-    /// Notes what `leaf` writes, if there is room.
+    /// Adds the memory that `leaf` can write, if there is room.
     fn add(&mut self, leaf: &Translation) -> bool {
         let target = PhysRange::new(leaf.phys, leaf.len).unwrap_or_default();
         let last = self.count.checked_sub(1).and_then(|last| self.runs.get_mut(last));
@@ -46,7 +46,7 @@ impl Written {
     }
 }
 
-/// Checks what the page tables translate.
+/// Checks the translations of the page tables.
 pub(super) struct Tables<'m, M: Machine> {
     allocator: &'m Allocator<M>,
     memmap: Seen<'m, M>,
@@ -67,7 +67,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         for entries in self.memmap.windows().shared_root_entries() {
             let missing = entries.without_table(self.memmap.mapper());
             let at = missing.unwrap_or_default().get();
-            hold(5, "a shared root entry has a table behind it", at, missing.is_none())?;
+            hold(5, "a shared root entry points to a table", at, missing.is_none())?;
         }
         let mut done = 0;
         while let checked @ 1.. = self.check_some(done)? {
@@ -76,10 +76,10 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(())
     }
 
-    /// Checks the leaves at or above `from`, in its half of the addresses, until there is no room to note
-    /// what they write. Returns where to go on.
+    /// Checks the leaves at or above `from`, in its half of the addresses, until there is no room to collect the
+    /// memory that they can write. Returns the address to continue at.
     ///
-    /// What needs the mapper is asked when it has shown all: it may be behind a lock.
+    /// Checks that need the mapper run after it has returned: it may hold a lock.
     fn check_leaves(&self, from: VirtAddr) -> Result<Option<VirtAddr>, Violation> {
         let (mut written, mut next, mut result) = (Written::default(), None, Ok(()));
         visit_rest(&self.memmap, from, &mut |leaf| {
@@ -96,7 +96,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(next)
     }
 
-    /// Checks as many tables as there is room for, but for the first `done`. Returns how many.
+    /// Checks as many tables as there is room for, except the first `done`. Returns how many.
     fn check_some(&self, done: usize) -> Result<usize, Violation> {
         let (mut seen, mut frames) = (0, [PhysAddr::default(); TABLES]);
         self.memmap.mapper().visit_tables(&mut |table| {
@@ -110,10 +110,10 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(count)
     }
 
-    /// No table that the manager made is empty: one that nothing is mapped by is lost when the next map finds
-    /// it, or costs the frame that it lies in. Tables from before the manager stay, empty or not.
+    /// No table that the manager made is empty: an empty table would be lost when the next map finds it, or waste
+    /// its frame. Tables from before the manager stay, empty or not.
     ///
-    /// Tables are gathered some at a time, so that no look-up is made while the mapper shows tables.
+    /// Tables are collected some at a time, so that no look-up runs while the mapper enumerates tables.
     pub(super) fn check_filled(&self) -> Result<(), Violation> {
         const BATCH: usize = 64;
         let mut first = 0;
@@ -150,8 +150,8 @@ impl<'m, M: Machine> Tables<'m, M> {
         })
     }
 
-    /// All of a block is in the linear map, but nothing of one that was taken. Boot memory with holes is
-    /// passed over: what is mapped of it is the kernel's affair.
+    /// All of a block is in the linear map, and no part of a taken one. Boot memory with holes is skipped: the
+    /// kernel decides what is mapped there.
     pub(super) fn check_linear_map(&self) -> Result<(), Violation> {
         for block in self.memmap.blocks() {
             let Some(range) = self.memmap.block_range(block.id) else { continue };
@@ -172,7 +172,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(())
     }
 
-    /// Whether a block is RAM from end to end: if it is online, all of it is managed or memmap.
+    /// Whether a block is entirely RAM: if it is online, all of it is managed or memmap.
     fn is_whole(&self, block: &Block) -> bool {
         block.state == BlockState::Offline || block.counts.present == block.pfns.pages()
     }
@@ -192,24 +192,24 @@ impl<'m, M: Machine> Tables<'m, M> {
                 return Ok(());
             }
             self.check_linear_attr(leaf, alias)?;
-            return self.check_span(6, "a linear leaf's memory is there", target);
+            return self.check_span(6, "a linear leaf's memory is present", target);
         }
         let descriptors =
             self.memmap.machine().phys_limit().get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
         if let Some(offset) = offset_in(leaf, self.memmap.machine().vmemmap_base(), descriptors) {
             let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
-            // A record's memmap is there as a whole, even if some of its sections are not.
+            // A record's memmap is present as a whole, even if some of its sections are not.
             let record = M::RECORD_PAGES * M::PAGE_BYTES;
             let start = PhysAddr::new(pages(offset)).align_down(record);
             let end = pages(offset + leaf.len).next_multiple_of(record);
             let described = PhysRange::new(start, end - start.get()).unwrap_or_default();
-            return self.check_span(6, "a memmap leaf describes what is there", described);
+            return self.check_span(6, "a memmap leaf describes present memory", described);
         }
         self.check_elsewhere(leaf, target)
     }
 
-    /// Memory that the manager looks after is mapped as ordinary memory: writable, unless it is
-    /// protected, and neither for unprivileged code nor as a device.
+    /// Memory of the manager is mapped as ordinary memory: writable, unless it is protected, and neither for
+    /// unprivileged code nor as a device.
     fn check_linear_attr(&self, leaf: &Translation, protected: bool) -> Result<(), Violation> {
         let wrong = Attr::USER | Attr::DEVICE;
         judge(6, "a linear leaf is ordinary memory", leaf, !leaf.attr.intersects(wrong))?;
@@ -220,8 +220,8 @@ impl<'m, M: Machine> Tables<'m, M> {
         judge(6, "a linear leaf is writable and not executable", leaf, plain)
     }
 
-    /// A leaf in neither window. It may go to boot memory that was not taken, and to what is not the
-    /// manager's: devices, and what firmware left to be read where no memory is.
+    /// A leaf in neither window. It may map boot memory that was not taken, and memory that is not the manager's:
+    /// devices, and firmware tables outside of RAM.
     fn check_elsewhere(&self, leaf: &Translation, target: PhysRange) -> Result<(), Violation> {
         let device = leaf.attr.contains(Attr::DEVICE);
         let changes = leaf.attr.intersects(Attr::WRITE | Attr::EXECUTE);
@@ -240,7 +240,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(())
     }
 
-    /// `range` is inside one block (invariant 5), and of sections one of which is there.
+    /// `range` is inside one block (invariant 5), and one of its sections is present.
     fn check_span(
         &self,
         invariant: u8,
@@ -266,7 +266,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         hold(5, "a table's page is held for it", frame.get(), self.is_held(frame))
     }
 
-    /// Whether the allocator knows the page of a table or node as one that it may not give to anybody.
+    /// Whether the allocator records the page of a table or node as one that must not be allocated.
     fn is_held(&self, frame: PhysAddr) -> bool {
         matches!(
             self.memmap.extent_of(M::pfn(frame)),
@@ -275,15 +275,15 @@ impl<'m, M: Machine> Tables<'m, M> {
         )
     }
 
-    /// Whether a table could be written by a leaf: one outside the linear map, and not of a memmap in added
-    /// memory, where no table may be.
+    /// Whether a leaf could write a table: a leaf outside the linear map, except for memmaps in added memory, where
+    /// no table may be.
     fn may_alias(&self, leaf: &Translation) -> bool {
         let linear = self.linear_offset(leaf).is_some();
         let added = self.is_hot(leaf.phys) && self.is_hot(leaf.phys.add(leaf.len - 1));
         !linear && !added && leaf.attr.contains(Attr::WRITE)
     }
 
-    /// No table lies in memory that something other than the linear map can write.
+    /// No table lies in memory that another leaf than the linear map's can write.
     fn check_aliases(&self, written: &Written) -> Result<(), Violation> {
         if written.count == 0 {
             return Ok(());
@@ -296,7 +296,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         result
     }
 
-    /// Whether `address` is in memory that never goes: boot memory, and online as system memory.
+    /// Whether `address` is in memory that is never removed: boot memory, and online as system memory.
     fn is_system_memory(&self, address: PhysAddr) -> bool {
         let Some(section) = self.memmap.section_at(M::pfn(address)) else { return false };
         let block = self.memmap.block_record(section.number());
@@ -304,7 +304,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         section.word().boot() && state == Some(BlockState::Online(ZoneKind::System))
     }
 
-    /// How far into the linear map a leaf lies, if it does.
+    /// The offset of a leaf in the linear map, if it is there.
     fn linear_offset(&self, leaf: &Translation) -> Option<u64> {
         offset_in(
             leaf,
@@ -320,7 +320,7 @@ impl<'m, M: Machine> Tables<'m, M> {
     }
 }
 
-/// As [`hold`], of a leaf.
+/// As [`hold`], for a leaf.
 fn judge(
     invariant: u8,
     what: &'static str,
@@ -331,7 +331,7 @@ fn judge(
     hold(invariant, what, leaf.virt.get(), holds).map_err(named)
 }
 
-/// How far into the window of `len` bytes at `base` a leaf lies, if it does.
+/// The offset of a leaf in the window of `len` bytes at `base`, if it is there.
 fn offset_in(leaf: &Translation, base: VirtAddr, len: u64) -> Option<u64> {
     let window = VirtRange::new(base, len)?;
     window.contains(leaf.virt).then(|| leaf.virt.offset_from(window.start()))

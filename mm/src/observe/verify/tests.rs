@@ -1,4 +1,5 @@
-//! Each invariant is broken on purpose, in each way that the checks can tell apart, and must be named.
+//! Tests break each invariant deliberately, in each way that the checks can distinguish, and the violation must name
+//! it.
 
 extern crate std;
 
@@ -17,7 +18,7 @@ use core::sync::atomic::Ordering;
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
-/// Where the DIMM is.
+/// The address of the DIMM.
 const DIMM: u64 = 64 * MIB;
 /// Pages of a section, and of its memmap.
 const SECTION: u64 = 256;
@@ -61,7 +62,7 @@ fn record(bench: &Lab, nth: u64) -> Record<'_> {
     section(bench, nth).record()
 }
 
-/// The part of its section that the DIMM's `nth` page is in.
+/// The subsection that contains the DIMM's `nth` page.
 fn part(nth: u64) -> Part {
     Section::<FakeMachine<Tiny>>::part(pfn(nth))
 }
@@ -74,7 +75,7 @@ fn names(bench: &Lab, invariant: u8, what: &str) {
     assert_eq!((found_invariant, found), (invariant, what));
 }
 
-/// Maps one leaf, or whole leaves, outside all bookkeeping.
+/// Maps one leaf, or whole leaves, without the manager's knowledge.
 fn map(bench: &Lab, virt: VirtAddr, phys: PhysAddr, len: u64, attr: Attr) {
     let mapping = Mapping { virt, phys, len, attr, max_leaf: len };
     bench
@@ -93,12 +94,12 @@ fn unmap(bench: &Lab, virt: VirtAddr, len: u64) {
     gather.flush().unwrap();
 }
 
-/// Where the descriptor of the DIMM's `nth` page is.
+/// The address of the descriptor of the DIMM's `nth` page.
 fn memmap_at(bench: &Bench<Tiny>, nth: u64) -> VirtAddr {
     bench.mm.memmap_virt(PfnRange::new(pfn(nth), 1)).start()
 }
 
-/// A page of boot memory that nobody uses.
+/// A page of boot memory that is not in use.
 fn boot_page(bench: &Lab) -> PhysAddr {
     PhysAddr::new(bench.mm.take_pages(Order::ZERO).unwrap().get() * PAGE)
 }
@@ -242,11 +243,11 @@ fn a_record_in_the_wrong_page_is_named() {
 }
 
 #[test]
-fn a_tail_that_does_not_answer_with_its_head_is_named() {
+fn a_tail_that_does_not_name_its_head_is_named() {
     for state in [PageState::Tail, PageState::MemmapTail { head: pfn(1) }] {
         let bench = added(MIB, Placement::PerRange);
         bench.mm.allocator().memmap.alone().page(pfn(2)).set_state(state);
-        names(&bench, 3, "a tail answers with its head");
+        names(&bench, 3, "a tail names its head");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a check says of an invariant that does not hold.
+//! The report of an invariant that does not hold.
 
 use crate::paging::Translation;
 use core::fmt;
@@ -8,15 +8,15 @@ use core::fmt;
 pub struct Violation {
     /// The invariant's number.
     pub invariant: u8,
-    /// What is wrong.
+    /// The statement that is wrong.
     pub what: &'static str,
-    /// Where: an address, a pfn, a section or a block, as `what` says.
+    /// The place: an address, a pfn, a section or a block, according to `what`.
     pub at: u64,
-    /// The value that should be there.
+    /// The expected value.
     pub expected: u64,
-    /// The value that is there.
+    /// The value found.
     pub found: u64,
-    /// The leaf that is wrong, if one is.
+    /// The wrong leaf, if it is one.
     pub leaf: Option<Translation>,
 }
 

@@ -1,4 +1,4 @@
-//! Invariant 1: what is not mapped, or holds no state.
+//! Invariant 1: descriptors that are not mapped, or hold no state.
 
 use super::*;
 use crate::alloc::class::Class;
@@ -38,13 +38,13 @@ fn a_missing_memmap_leaf_is_named() {
 }
 
 #[test]
-fn a_page_that_is_no_head_where_an_extent_must_begin_is_named() {
+fn a_page_that_is_not_a_head_where_an_extent_must_begin_is_named() {
     let what = "a page of an online block is in an extent";
     let bench = online(MIB, Placement::PerBlock);
     bench.mm.allocator().memmap.alone().page(pfn(64)).set_state(PageState::Tail);
     names(&bench, 1, what);
 
-    // Garbage, as a descriptor nobody initialised holds.
+    // Garbage, as in an uninitialised descriptor.
     let bench = online(MIB, Placement::PerBlock);
     bench.mm.machine().mmu().store(memmap_at(&bench, 64), u64::MAX);
     names(&bench, 1, what);
@@ -83,9 +83,9 @@ fn a_head_bit_inside_another_extent_is_named() {
 }
 
 #[test]
-fn a_head_that_no_extent_stands_behind_is_named() {
+fn a_head_without_an_extent_is_named() {
     let bench = online(MIB, Placement::PerBlock);
-    // Splits a part into a used page, a free one, and two that are free together.
+    // Splits a subsection into a used page, a free one, and two that are free together.
     let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
     bench.mm.drain_caches();
     let stray = PageState::Used { order: Order::ZERO, owner: Owner::Movable(bench.stubborn.id()) };
@@ -95,7 +95,7 @@ fn a_head_that_no_extent_stands_behind_is_named() {
 }
 
 #[test]
-fn an_offline_section_that_still_believes_descriptors_is_named() {
+fn an_offline_section_with_initialised_descriptors_is_named() {
     for placement in Placement::ALL {
         let bench = added(MIB, placement);
         record(&bench, 1).heads().insert(part(80));
@@ -108,7 +108,7 @@ fn an_offline_section_that_still_believes_descriptors_is_named() {
 }
 
 #[test]
-fn a_page_that_is_cached_and_in_no_cache_is_named_and_one_that_may_not_be_there() {
+fn a_cached_page_in_no_cache_is_named_and_one_in_a_closed_range() {
     let cached = || {
         let bench = online(MIB, Placement::PerBlock);
         let page = bench.alloc_movable_zone(Order::ZERO).unwrap();
@@ -127,5 +127,5 @@ fn a_page_that_is_cached_and_in_no_cache_is_named_and_one_that_may_not_be_there(
 
     let (bench, page) = cached();
     bench.mm.allocator().caches.close(PfnRange::new(page, 1));
-    names(&bench, 4, "what is being emptied is in no cache");
+    names(&bench, 4, "a range that is being emptied has no cached page");
 }

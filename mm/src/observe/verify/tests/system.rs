@@ -1,4 +1,4 @@
-//! Invariants 4 and 5 broken: spans, nodes, what is being emptied, and what the operations hold.
+//! Invariants 4 and 5 broken: spans, nodes, ranges being emptied, and frames held by operations.
 
 use super::*;
 use crate::memmap::section::section_pfns;
@@ -6,7 +6,7 @@ use crate::paging::TableFrames;
 use crate::testing::Lmb;
 use crate::{OfflineOp, Stepped};
 
-/// An offline of the DIMM's first block that has isolated what was free.
+/// An offline of the DIMM's first block that has isolated its free pages.
 fn going(bench: &Lab) -> OfflineOp<'_, FakeMachine<Tiny>> {
     let mut op = bench.mm.start_offline(bench.blocks(dimm())[0]).unwrap();
     while op.progress().phase == "isolating" {
@@ -16,7 +16,7 @@ fn going(bench: &Lab) -> OfflineOp<'_, FakeMachine<Tiny>> {
     op
 }
 
-/// The first page of the memmap of section `number`, and where it is mapped.
+/// The first page of the memmap of section `number`, and the address where it is mapped.
 fn memmap_of(bench: &Lab, number: u64) -> (VirtAddr, PhysAddr) {
     let virt = bench.mm.memmap_virt(section_pfns::<FakeMachine<Tiny>>(number)).start();
     let leaf = bench.mm.allocator().memmap.mapper().translate(virt).unwrap();
@@ -100,7 +100,7 @@ fn a_range_that_is_being_emptied_for_no_operation_is_named() {
     names(&bench, 4, what);
     isolating(PfnRange::EMPTY);
 
-    // Another block's than the one that goes.
+    // Of another block than the one that goes offline.
     let op = bench.mm.start_offline(bench.blocks(dimm())[0]).unwrap();
     bench.check();
     isolating(PfnRange::new(pfn(SECTION + MEMMAP), 4));
@@ -127,7 +127,7 @@ fn a_frame_that_two_boot_placed_memmaps_share_is_named() {
     back(&bench, virt, &[other]);
     names(&bench, 5, what);
 
-    // One that is held for a memmap, and holds none.
+    // One that is held for a memmap, and contains none.
     let bench = added(MIB, Placement::Boot);
     bench.alloc_as(Order::ZERO, Owner::Memmap).unwrap();
     names(&bench, 5, what);

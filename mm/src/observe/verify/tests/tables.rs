@@ -1,6 +1,6 @@
 //! Invariants 5 and 6, broken in the page tables.
 
-// UNSAFETY: vouches for the frames that it gives away.
+// UNSAFETY: vouches for the frames that it allocates.
 #![expect(unsafe_code)]
 
 use core::cell::Cell;
@@ -36,7 +36,7 @@ fn a_section_node_in_added_memory_is_named() {
     names(&bench, 5, "a section node lies in system memory");
 }
 
-/// Hands out page after page from this address on, whoever they belong to.
+/// Allocates page after page from this address on, whatever their use.
 struct AnyFrames(Cell<u64>);
 
 impl TableFrames for AnyFrames {
@@ -51,7 +51,7 @@ impl TableFrames for AnyFrames {
 
 /// RAM as if it were free for a table.
 fn frame(at: PhysAddr, bytes: u64) -> TableFrame {
-    // SAFETY: it is fake RAM, and no Rust object lies there.
+    // SAFETY: it is fake RAM, which contains no Rust object.
     unsafe { TableFrame::new(at, bytes) }
 }
 
@@ -118,8 +118,8 @@ fn a_leaf_that_is_writable_and_executable_is_named() {
 }
 
 #[test]
-fn what_a_loader_left_mapped_is_named_by_verify_machine_alone() {
-    // Code that it could write, and a second mapping of a table.
+fn mappings_of_a_loader_are_named_by_verify_machine_alone() {
+    // Writable and executable memory, and a second mapping of a table.
     let bench = added(MIB, Placement::PerBlock);
     for (phys, attr, what) in [
         (boot_page(&bench), Attr::WRITE | Attr::EXECUTE, "a leaf is not writable and executable"),
@@ -153,14 +153,14 @@ fn a_linear_translation_that_was_left_over_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let gone = range(DIMM + 4 * MIB, MIB);
     map(&bench, bench.mm.linear_virt(gone).start(), gone.start(), MIB, Attr::WRITE);
-    names(&bench, 6, "a linear leaf's memory is there");
+    names(&bench, 6, "a linear leaf's memory is present");
 }
 
 #[test]
 fn a_memmap_translation_that_was_left_over_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     map(&bench, memmap_at(&bench, 8 * SECTION), boot_page(&bench), PAGE, Attr::WRITE);
-    names(&bench, 6, "a memmap leaf describes what is there");
+    names(&bench, 6, "a memmap leaf describes present memory");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_hole_in_the_linear_map_is_named() {
     names(&bench, 6, "bytes of a block in the linear map");
 }
 
-/// The pages that the manager's own tables and nodes lie in, and `Tables::check` must name.
+/// The pages that contain the manager's own tables and nodes; `Tables::check` must name them.
 fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
     let mut tables: std::vec::Vec<_> = bench.mm.allocator().memmap.sections().nodes().collect();
     bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
@@ -236,7 +236,7 @@ fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
     tables.iter().map(|frame| frame.align_down(PAGE)).collect()
 }
 
-/// Pages of the allocator's that hold tables, once the reserve is used up.
+/// Pages of the allocator that contain tables, once the reserve is used up.
 fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
     let mut at = ELSEWHERE;
     while bench.mm.allocator().frames.system_pages() < 2 {
@@ -250,7 +250,7 @@ fn system_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
         .collect()
 }
 
-/// Fails unless `verify` fails, as `Tables::check` does by this page.
+/// Fails unless `verify` fails, and `Tables::check` names this page.
 #[track_caller]
 fn names_held(bench: &Lab, page: PhysAddr) {
     bench.mm.verify_machine().unwrap_err();
@@ -280,7 +280,7 @@ fn a_live_table_on_the_free_list_is_named() {
     let page = system_pages(&bench)[0];
     bench.mm.allocator().table_frames().return_frame(page);
     names_held(&bench, page);
-    // Nor may anybody else have it.
+    // Nor may another owner have it.
     while bench.mm.take_pages(Order::ZERO).unwrap().get() * PAGE != page.get() {}
     names_held(&bench, page);
 }
@@ -290,7 +290,7 @@ fn a_table_from_before_the_manager_on_the_free_list_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let (head, _) = bench.mm.allocator().memmap.alone().extent_of(Pfn::new(0)).unwrap();
     bench.mm.allocator().free_of(head, |owner| owner == Owner::Boot).unwrap();
-    // The root table is the first that the machine set aside.
+    // The root table is the first that the machine reserved.
     names_held(&bench, PhysAddr::new(0));
 }
 
@@ -307,7 +307,7 @@ fn a_page_for_tables_that_holds_none_is_named() {
 }
 
 #[test]
-fn as_many_pages_for_tables_but_others_are_named() {
+fn other_pages_for_tables_of_the_same_number_are_named() {
     let bench = added(MIB, Placement::PerBlock);
     let used = own_pages(&bench)[0];
     let other = bench.mm.allocator().table_frames().take_frame().unwrap();
@@ -332,14 +332,14 @@ fn a_table_whose_shared_page_does_not_count_it_is_named() {
 }
 
 #[test]
-fn a_list_of_the_reserve_that_leads_astray_is_named() {
+fn a_corrupt_list_of_the_reserve_is_named() {
     let what = "the reserve's list holds its frames, each once";
     let bench = added(MIB, Placement::PerBlock);
     bench.mm.allocator().table_frames().return_frame(boot_reserve(&bench));
     names(&bench, 4, what);
 }
 
-/// A frame of the reserve that was never handed out.
+/// A frame of the reserve that was never allocated.
 fn boot_reserve(bench: &Lab) -> PhysAddr {
     bench.mm.allocator().frames.handed_out().1.start()
 }
@@ -358,7 +358,7 @@ fn removed_memory_with_a_translation_is_named_wherever_it_is() {
 }
 
 #[test]
-fn absent_memory_that_can_be_changed_is_named_and_firmwares_tables_are_not() {
+fn writable_absent_memory_is_named_and_firmwares_tables_are_not() {
     let bench = added(MIB, Placement::PerBlock);
     let absent = PhysAddr::new(DIMM + 32 * MIB);
     for attr in [Attr::empty(), Attr::WRITE | Attr::DEVICE] {
@@ -409,8 +409,8 @@ fn a_wrong_attribute_in_the_linear_map_is_named() {
 }
 
 #[test]
-fn a_leaf_that_begins_in_boot_memory_is_judged_by_all_that_it_maps() {
-    // A leaf of a mebibyte covers half boot memory, half of what came, was removed, or never was.
+fn a_leaf_that_begins_in_boot_memory_is_checked_to_its_end() {
+    // A leaf of a mebibyte covers half boot memory, half memory that was added, removed, or never present.
     let ram = [(0, 12 * MIB + MIB / 2, 0)].into_iter().collect();
     let window = (12 * MIB + MIB / 2, 8 * MIB);
     let setup = Setup { ram, block: MIB / 2, window, kernelcore: Some(8 * MIB) };
