@@ -1,13 +1,13 @@
-//! Add: make a range of new memory present, its memmap where the caller wants it.
+//! Add: makes a range of new memory present, with its memmap at the place that the caller chooses.
 //!
 //! ```text
 //!   nodes -> linear map -> memmap -> probe -> heads and records -> sections Present (blocks Offline)
 //! ```
 //!
-//! Each phase but the last two can fail, and keeps a cursor of how far it got; undo runs the phases
-//! backwards from their cursors and needs no memory.
+//! Each phase but the last two can fail, and keeps a cursor of its progress; undo runs the phases backwards from
+//! their cursors and needs no memory.
 
-// UNSAFETY: declares that memory is added on the word of the caller.
+// UNSAFETY: declares functions whose callers vouch for memory.
 #![expect(unsafe_code)]
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
@@ -30,8 +30,9 @@ use crate::operations::probe::Probe;
 use crate::paging::{MapError, Mapper, NotFlushed, TableFrames};
 use core::fmt;
 
-/// Why a range was not added. Nothing was changed; but with [`MapError::NotFlushed`] a CPU may still reach the range,
-/// which must stay where it is, and pages that led there are stranded ([`Owner::Stranded`](crate::Owner::Stranded)).
+/// The reason why a range was not added. Nothing was changed; but with [`MapError::NotFlushed`] a CPU may still
+/// reach the range, which must stay plugged, and the tables that led to it are stranded
+/// ([`Owner::Stranded`](crate::Owner::Stranded)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddError {
@@ -46,21 +47,21 @@ pub enum AddError {
         /// Bytes of a memory block.
         block: u64,
     },
-    /// The range goes past what the machine can address, map or keep in its section map.
+    /// The range extends past the memory that the machine can address, map or keep in its section map.
     BeyondLimit {
         /// The range.
         range: PhysRange,
-        /// One past the highest address that works.
+        /// One past the highest usable address.
         limit: PhysAddr,
     },
-    /// Some of the range is there already.
+    /// A part of the range is present already.
     Overlaps {
         /// The range.
         range: PhysRange,
-        /// The first block of it that is there.
+        /// Its first block that is present.
         block: BlockId,
     },
-    /// Mapping the range or its memmap failed, mostly for want of memory for tables.
+    /// Mapping the range or its memmap failed, usually for lack of memory for tables.
     Map(MapError),
     /// System memory cannot hold the memmap of a boot placement.
     NoRoomForMemmap {
@@ -74,14 +75,14 @@ pub enum AddError {
         /// The range.
         range: PhysRange,
     },
-    /// The range's memory does not hold what is written: nothing may be there.
+    /// The range's memory does not keep a written value: there may be no memory.
     NoMemory {
-        /// Where the memory was tried.
+        /// The address that was probed.
         at: PhysAddr,
     },
-    /// The machine says that its linear map is complete, and it does not show the range as writable memory.
+    /// The machine declares its linear map complete, and does not map the range there as writable memory.
     NotInLinearMap {
-        /// The first address that it does not show.
+        /// The first address that is not mapped.
         at: PhysAddr,
     },
 }
@@ -90,7 +91,7 @@ impl fmt::Display for AddError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NoSuchNode(node) => write!(f, "there is no room for {node}"),
+            Self::NoSuchNode(node) => write!(f, "no room for {node}"),
             Self::NotWholeBlocks { range, block } => write!(
                 f,
                 "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",
@@ -100,7 +101,7 @@ impl fmt::Display for AddError {
                 write!(f, "{range} goes past {limit}, the end of what can be mapped")
             }
             Self::Overlaps { range, block } => {
-                write!(f, "{range} overlaps {block}, which is there already")
+                write!(f, "{range} overlaps {block}, which is present already")
             }
             Self::Map(error) => error.fmt(f),
             Self::NoRoomForMemmap { range, bytes } => write!(
@@ -110,7 +111,7 @@ impl fmt::Display for AddError {
             Self::OutOfMemory { range } => {
                 write!(f, "out of memory for the section map of {range}")
             }
-            Self::NotInLinearMap { at } => write!(f, "the linear map does not show {at}"),
+            Self::NotInLinearMap { at } => write!(f, "the linear map does not map {at}"),
             Self::NoMemory { at } => write!(f, "memory at {at} does not hold what is written"),
         }
     }
@@ -129,14 +130,14 @@ impl From<MapError> for AddError {
 pub struct Added {
     /// The range.
     pub range: PhysRange,
-    /// Where its memmap is.
+    /// The placement of its memmap.
     pub placement: Placement,
-    /// Bytes of memory outside the range that this took: tables and nodes past the boot reserve, and
-    /// the memmap of a boot placement.
+    /// Bytes of memory outside the range that this used: tables and nodes past the boot reserve, and the memmap of a
+    /// boot placement.
     pub system_bytes: u64,
 }
 
-/// An add under way: what it adds, and a cursor for each phase.
+/// An add under way: its arguments, and a cursor for each phase.
 struct Add<'m, M: Machine> {
     allocator: &'m Allocator<M>,
     memmap: Seen<'m, M>,
@@ -144,7 +145,7 @@ struct Add<'m, M: Machine> {
     pfns: PfnRange,
     node: NodeId,
     placement: Placement,
-    /// Nodes of the section map that were looked at.
+    /// Nodes of the section map that were checked.
     nodes: u64,
     /// Whether the linear range is mapped.
     linear: bool,
@@ -155,7 +156,7 @@ struct Add<'m, M: Machine> {
 impl<M: Machine> Operations<M> {
     /// See [`Mm::add`](crate::Mm::add).
     ///
-    /// # Safety
+    /// Those of [`Mm::add`](crate::Mm::add).
     ///
     /// By the same contract.
     pub(crate) unsafe fn add(
@@ -202,7 +203,7 @@ impl<M: Machine> Operations<M> {
 
     /// See [`Mm::add_memory`](crate::Mm::add_memory).
     ///
-    /// # Safety
+    /// Those of [`Mm::add_memory`](crate::Mm::add_memory).
     ///
     /// By the same contract.
     pub(crate) unsafe fn add_memory(
@@ -212,15 +213,15 @@ impl<M: Machine> Operations<M> {
         flags: MhpFlags,
     ) -> Result<Added, AddError> {
         let placement = Placement::from_flags(flags).unwrap_or_else(|| {
-            log::warn!("{range}: memmap flags {:#x} make no sense, ignored", flags.bits());
+            log::warn!("{range}: invalid memmap flags {:#x} are ignored", flags.bits());
             Placement::Boot
         });
-        // SAFETY: the caller's promise.
+        // SAFETY: by the contract of this function.
         unsafe { self.add(range, node, placement) }
     }
 
-    /// The placement asked for; or system memory where that was switched off, or, with a warning, where
-    /// the machine cannot.
+    /// The requested placement; or system memory if self-hosting is switched off, or, with a warning, if the machine
+    /// cannot do it.
     fn placement_for(&self, range: PhysRange, placement: Placement) -> Placement {
         if !self.self_hosting() {
             return Placement::Boot;
@@ -233,7 +234,7 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// The frames of a range that can be added.
+/// The frames of a range, if it can be added.
 fn check_add<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> Result<PfnRange, AddError> {
     let block = memmap.block_size().bytes();
     let pfns = memmap.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
@@ -251,14 +252,14 @@ fn check_add<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> Result<PfnRang
     Ok(pfns)
 }
 
-/// Frees the node of `section` if nothing is in it.
+/// Frees the node of `section` if it is empty.
 pub(super) fn release_node<M: Machine>(allocator: &Allocator<M>, section: u64) {
     let Some(frame) = allocator.memmap.sections().take_empty_node(allocator.machine(), section)
     else {
         return;
     };
-    // A lookup that found the node before it was taken out reads absent sections there, but must
-    // not read what the frame holds next.
+    // A look-up that found the node before it was removed reads absent sections there, but must not read the frame's
+    // next contents.
     if allocator.memmap.drain_readers().is_ok() {
         allocator.table_frames().give_back(frame);
     } else {
@@ -414,7 +415,7 @@ impl<M: Machine> Add<'_, M> {
 fn unmap_mapped<M: Machine>(allocator: &Allocator<M>, range: VirtRange) -> Result<(), NotFlushed> {
     let mut gather = allocator.gather();
     if let Err(error) = allocator.memmap.windows().unmap(range, &mut gather) {
-        // It was mapped by this add, whole, so the mapper broke its word. The add fails anyway.
+        // This add mapped the whole range, so the mapper has an error. The add fails anyway.
         log::error!("cannot unmap {range}: {error}");
     }
     gather.flush()

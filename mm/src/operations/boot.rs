@@ -1,6 +1,6 @@
-//! What a manager boots with: RAM as the kernel names it, and an early allocator.
+//! The inputs of a manager's boot: RAM as the kernel describes it, and an early allocator.
 
-// UNSAFETY: declares what an early allocator promises, and vouches for its frames.
+// UNSAFETY: declares the contract of an early allocator, and vouches for its frames.
 #![expect(unsafe_code)]
 
 use crate::addr::{PfnRange, PhysAddr, PhysRange, VirtAddr};
@@ -11,15 +11,15 @@ use crate::paging::{MapError, OutOfFrames, TableFrame, TableFrames, Translation}
 use core::cell::RefCell;
 use core::fmt;
 
-/// The share of boot RAM that the table reserve may take at the most: 1/64.
+/// The highest share of boot RAM that the table reserve may take: 1/64.
 pub const RESERVE_SHARE: u64 = 64;
 
 /// The allocator that the kernel boots with.
 ///
 /// # Safety
 ///
-/// What [`take`](Self::take) returns is RAM of the linear map that nothing else uses, for good; and so is what
-/// [`free_ranges`](Self::free_ranges) shows when boot has ended.
+/// The memory that [`take`](Self::take) returns is RAM of the linear map, of no other use, for ever; and so is the
+/// memory that [`free_ranges`](Self::free_ranges) returns when boot has ended.
 pub unsafe trait EarlyFrames {
     /// Takes `bytes` of RAM aligned to `align` (a power of two), contents unspecified.
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr>;
@@ -30,7 +30,7 @@ pub unsafe trait EarlyFrames {
 
 /// The early allocator as a source of table frames: for boot, and for a kernel that maps its memory before it.
 ///
-/// A kernel does not go on after a mapping that failed, so nothing is kept for later.
+/// A kernel stops after a mapping that failed, so nothing is kept for later.
 pub struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
 
 impl fmt::Debug for EarlyTables<'_> {
@@ -49,7 +49,7 @@ impl<'e> EarlyTables<'e> {
 impl TableFrames for EarlyTables<'_> {
     fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         let taken = self.0.borrow_mut().take(bytes, bytes);
-        // SAFETY: what an early allocator gives is RAM of the linear map that nothing else uses, for good.
+        // SAFETY: an early allocator returns RAM of the linear map, of no other use, for ever.
         taken.map(|at| unsafe { TableFrame::new(at, bytes) }).ok_or(OutOfFrames { bytes })
     }
 
@@ -58,7 +58,7 @@ impl TableFrames for EarlyTables<'_> {
     }
 }
 
-/// What the kernel knows of its memory when it boots.
+/// The kernel's description of its memory at boot.
 #[derive(Clone, Copy, Debug)]
 pub struct BootMemory<'b> {
     /// RAM and the node it is on: ascending, without overlap, all in the linear map already. A memory
@@ -66,20 +66,20 @@ pub struct BootMemory<'b> {
     pub ram: &'b [(PhysRange, NodeId)],
     /// The size of a memory block.
     pub block_size: BlockSize,
-    /// Where memory may be hot-added, as firmware says; tables for it are taken now.
+    /// The ranges where firmware may hot-add memory; tables for them are reserved now.
     pub window: &'b [PhysRange],
-    /// How much RAM, from the lowest on, is system memory; blocks above that hold nothing yet, and
-    /// are RAM of one node from end to end, are movable: they can be taken offline. `None`: all RAM.
+    /// The amount of RAM, from the lowest on, that is system memory; blocks above without allocations, which are
+    /// entirely RAM of one node, are movable: they can go offline. `None`: all RAM.
     pub kernelcore: Option<u64>,
 }
 
-/// Why the boot memory could not be taken over.
+/// The reason why the boot memory could not be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BootError {
     /// The block size does not fit the geometry.
     Geometry(GeometryError),
-    /// The RAM ranges are not ascending and apart.
+    /// The RAM ranges are not ascending and disjoint.
     Unsorted(PhysRange),
     /// The machine has no room for a node that has RAM: see [`Machine::Nodes`].
     NoSuchNode(NodeId),
@@ -89,7 +89,7 @@ pub enum BootError {
     OutOfMemory,
     /// The memmap could not be mapped.
     Map(MapError),
-    /// The linear map and the memmap's window share addresses, or one has no room for all memory below
+    /// The linear map and the memmap's window overlap, or one has no room for all memory below
     /// [`Machine::phys_limit`]: their bases, and that limit.
     Windows {
         /// The linear map's.
@@ -99,11 +99,11 @@ pub enum BootError {
         /// The limit.
         limit: PhysAddr,
     },
-    /// Something is mapped where memory that may come, or its memmap, will be: see
+    /// There is a mapping in the address range of memory that may be added, or of its memmap: see
     /// [`Machine::linear_map_is_complete`].
     WindowMapped(Translation),
-    /// The entry of the root table for this address cannot be [shared](Machine::root_entry_bytes), for there is
-    /// no table behind it.
+    /// The entry of the root table for this address cannot be [shared](Machine::root_entry_bytes), since it does not
+    /// point to a table.
     RootEntry(VirtAddr),
     /// The manager has its memory already.
     AlreadyBooted,
@@ -114,7 +114,7 @@ impl fmt::Display for BootError {
         match self {
             Self::Geometry(error) => error.fmt(f),
             Self::Unsorted(range) => write!(f, "RAM range {range} is not above the one before it"),
-            Self::NoSuchNode(node) => write!(f, "there is no room for {node}"),
+            Self::NoSuchNode(node) => write!(f, "no room for {node}"),
             Self::BeyondLimit(range) => write!(f, "RAM range {range} is past what can be mapped"),
             Self::OutOfMemory => f.write_str("too little boot memory for its own descriptors"),
             Self::Map(error) => write!(f, "mapping the boot memmap: {error}"),
@@ -148,7 +148,7 @@ pub(super) fn inner<M: Machine>(range: PhysRange) -> PhysRange {
     PhysRange::new(PhysAddr::new(start), end.saturating_sub(start)).unwrap_or_default()
 }
 
-/// The whole pages of each RAM range that has any, and the node they are on.
+/// The whole pages of each RAM range that contains any, and their node.
 pub(super) fn whole_pages<M: Machine>(
     ram: &[(PhysRange, NodeId)],
 ) -> impl Iterator<Item = (PfnRange, NodeId)> + '_ {

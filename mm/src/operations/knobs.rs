@@ -1,26 +1,26 @@
-//! The settings of the policy, and the names that users know them by.
+//! The settings of the policy, and their names for users.
 
 use core::fmt;
 use core::str::FromStr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// The share of movable memory that [`AutoOnline::AutoMovable`] allows unless told otherwise, in per
-/// cent of the memory that is not movable.
+/// The default share of movable memory that [`AutoOnline::AutoMovable`] allows, in per cent of the memory that is
+/// not movable.
 pub const AUTO_MOVABLE_RATIO: u32 = 301;
 
-/// How a block comes online.
+/// The zone in which a block comes online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnlineAs {
-    /// As its neighbour: see [`Mm::zone_of`](crate::Mm::zone_of).
+    /// That of its neighbour: see [`Mm::zone_of`](crate::Mm::zone_of).
     Default,
-    /// For anything but what must never go.
+    /// For kernel and movable allocations.
     Kernel,
-    /// For what can be moved.
+    /// For movable allocations only.
     Movable,
 }
 
 impl OnlineAs {
-    /// Every way, with the name that users know it by.
+    /// Every way, with its name for users.
     pub const ALL: [(&'static str, Self); 3] = [
         ("online", Self::Default),
         ("online_kernel", Self::Kernel),
@@ -44,15 +44,15 @@ impl fmt::Display for OnlineAs {
     }
 }
 
-/// What happens to memory right after it was added.
+/// The state of memory right after it was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoOnline {
     /// It stays offline.
     Offline,
-    /// It comes online this way. Movable is the default: it can be given back at any time.
+    /// It comes online this way. Movable is the default: such memory can be removed at any time.
     Online(OnlineAs),
-    /// It comes online movable while no more than `ratio` per cent of what is not movable is; for the
-    /// kernel otherwise.
+    /// It comes online movable while the movable memory is at most `ratio` per cent of the rest; for the kernel
+    /// otherwise.
     AutoMovable {
         /// Per cent.
         ratio: u32,
@@ -65,7 +65,7 @@ impl Default for AutoOnline {
     }
 }
 
-/// The name is none of a policy.
+/// The name is not that of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownPolicy;
 
@@ -80,8 +80,8 @@ impl core::error::Error for UnknownPolicy {}
 impl FromStr for AutoOnline {
     type Err = UnknownPolicy;
 
-    /// Reads what [`Display`](fmt::Display) writes. The ratio may be left out, and may follow a colon
-    /// instead of a space, where a space would end the word.
+    /// Parses the output of [`Display`](fmt::Display). The ratio is optional, and may follow a colon instead of a
+    /// space, if a space would end the word.
     fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
         let (name, ratio) = match text.split_once([' ', ':']) {
             Some((name, ratio)) => (name, Some(ratio)),
@@ -114,9 +114,9 @@ impl fmt::Display for AutoOnline {
 /// The settings.
 #[derive(Debug)]
 pub(crate) struct Knobs {
-    /// The policy's number, as it differs from [`MOVABLE`]: what nobody has set is zero.
+    /// The policy's number, as difference from [`MOVABLE`]: the default is zero.
     auto: AtomicU32,
-    /// As it differs from [`AUTO_MOVABLE_RATIO`].
+    /// As difference from [`AUTO_MOVABLE_RATIO`].
     ratio: AtomicU32,
     hosts_elsewhere: AtomicBool,
 }
@@ -178,7 +178,7 @@ mod tests {
     use std::string::ToString;
 
     #[test]
-    fn every_policy_and_placement_reads_as_it_is_written() {
+    fn every_policy_and_placement_is_read_back_as_it_was_written() {
         let mut random = Random::new(7);
         let ratios = [0, 1, 77, AUTO_MOVABLE_RATIO, u32::MAX].into_iter();
         let ratios = ratios.chain((0..1000).map(|_| random.bits() as u32));

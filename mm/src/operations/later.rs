@@ -1,29 +1,29 @@
-//! Bad pages that are noted where nothing else can be done with them.
+//! Bad pages that are queued when they cannot be handled at once.
 //!
-//! The handler of a machine check may have interrupted anything, so a slot is claimed by one compare-exchange
-//! and nothing is ever waited for.
+//! The handler of a machine check may have interrupted any code, so a slot is claimed by one compare-exchange,
+//! without any wait.
 
 use crate::addr::Pfn;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Pages that can be noted at a time.
+/// Pages that can be queued at a time.
 pub(super) const SLOTS: usize = 32;
 
-/// Noted pages: a number plus one, or 0.
+/// Queued pages: a number plus one, or 0.
 #[derive(Debug)]
 pub(crate) struct Later([AtomicU64; SLOTS]);
 
-/// No more bad pages can be noted before some are dealt with.
+/// The queue is full until some pages are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull(
-    /// The page that was not noted.
+    /// The page that was not queued.
     pub Pfn,
 );
 
 impl fmt::Display for QueueFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SLOTS} bad pages are noted already, {} is not", self.0)
+        write!(f, "{SLOTS} bad pages are queued already, no room for {}", self.0)
     }
 }
 
@@ -34,20 +34,20 @@ impl Later {
         Self([const { AtomicU64::new(0) }; SLOTS])
     }
 
-    /// Notes a page, once.
+    /// Queues a page, once.
     pub(super) fn put(&self, pfn: Pfn) -> Result<(), QueueFull> {
         let word = pfn.get().checked_add(1).ok_or(QueueFull(pfn))?;
         if self.0.iter().any(|slot| slot.load(Ordering::Relaxed) == word) {
             return Ok(());
         }
-        // Relaxed: a slot says nothing of other memory.
+        // Relaxed: a slot orders no other memory.
         let claims = |slot: &AtomicU64| {
             slot.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
         if self.0.iter().any(claims) { Ok(()) } else { Err(QueueFull(pfn)) }
     }
 
-    /// The pages that are noted.
+    /// The queued pages.
     pub(super) fn iter(&self) -> impl Iterator<Item = Noted<'_>> {
         self.0.iter().filter_map(|slot| {
             let word = slot.load(Ordering::Relaxed);
@@ -56,15 +56,15 @@ impl Later {
     }
 }
 
-/// A page that was noted when it was looked at.
+/// A page that was queued when the queue was read.
 pub(super) struct Noted<'l> {
     slot: &'l AtomicU64,
     pub(super) pfn: Pfn,
 }
 
 impl Noted<'_> {
-    /// Forgets the page. Returns whether it was noted until now: another CPU may have dealt with it, too, and
-    /// the slot may hold another page by now.
+    /// Removes the page. Returns whether it was still queued: another CPU may have handled it, too, and the slot may
+    /// hold another page now.
     pub(super) fn forget(self) -> bool {
         let word = self.pfn.get() + 1;
         self.slot.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()

@@ -1,15 +1,15 @@
-//! The operations: add, online, offline, remove, and what is made of them. One runs at a time; another
-//! gets `Busy`. Looks never make an operation fail: see [`looks`](crate::turn::looks).
+//! The operations: add, online, offline, remove, and those built on them. One runs at a time; another one returns
+//! `Busy`. Looks never make an operation fail: see [`looks`](crate::turn::looks).
 //!
 //! ```text
-//!   boot, takeover, windows, pin   what a manager boots with, and the memory taken over from it
-//!   add, probe, remove, convert    ranges come and go, and change where their memmap is
-//!   online, offline                blocks given to the allocator, and taken from it
-//!   take                           boot memory taken out of the linear map
-//!   later, poison                  bad pages noted, and taken out of use
-//!   notify, tell                   the list of listeners, and how they are told
-//!   knobs, policy                  settings, and what becomes of added memory by them
-//!   own                            page tables as the kernel looks at them and changes them itself
+//!   boot, takeover, windows, pin   the inputs of a manager's boot, and the takeover of boot memory
+//!   add, probe, remove, convert    ranges are added and removed, and the placement of their memmap changes
+//!   online, offline                blocks are given to the allocator, and taken from it
+//!   take                           boot memory is taken out of the linear map
+//!   later, poison                  bad pages are queued, and taken out of use
+//!   notify, tell                   the list of listeners, and their notification
+//!   knobs, policy                  settings, and their effect on added memory
+//!   own                            page tables, read and changed by the kernel itself
 //! ```
 
 mod add;
@@ -46,7 +46,7 @@ use crate::operations::knobs::Knobs;
 use crate::operations::later::Later;
 use crate::operations::notify::Listeners;
 
-/// What changes memory as a whole: the operations over an allocator, and those who are told of them.
+/// The operations, which change memory as a whole: they work on an allocator, and notify listeners.
 #[derive(Debug)]
 pub(crate) struct Operations<M: Machine> {
     allocator: Allocator<M>,

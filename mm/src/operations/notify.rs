@@ -1,13 +1,13 @@
-//! Notifiers: whoever must know, or may object, when a block changes hands.
+//! Notifiers: listeners that are notified, or may object, when a block goes online or offline.
 //!
 //! ```text
 //!   GoingOnline  --- all agree ---> Online          GoingOffline  --- all agree ---> Offline
 //!        \-- one vetoes --> CancelOnline                 \-- one vetoes, or it fails --> CancelOffline
 //! ```
 //!
-//! Listeners are told in the order of their priority, the highest first. A cancel goes to exactly
-//! those that were told and agreed, in the opposite order. The list stays as it is while an operation is
-//! under way, a stepped offline included, so what was begun is ended for the same listeners.
+//! Listeners are notified in the order of their priority, the highest first. A cancel goes to exactly those that
+//! were notified and agreed, in the opposite order. The list does not change while an operation is under way,
+//! including a stepped offline, so the same listeners are notified of its begin and its end.
 
 use crate::addr::{Pfn, PfnRange, PhysRange};
 use crate::alloc::node::NodeId;
@@ -20,25 +20,25 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::Mutex;
 
-/// What happens to a block.
+/// An event of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It is about to come online. May be vetoed.
     GoingOnline,
     /// It is online.
     Online,
-    /// It stays offline after all.
+    /// It stays offline: coming online was cancelled.
     CancelOnline,
-    /// It is about to go offline: nothing is allocated there any more. May be vetoed.
+    /// It is about to go offline: no page of it is allocated any more. May be vetoed.
     GoingOffline,
     /// It is offline.
     Offline,
-    /// It stays online after all.
+    /// It stays online: going offline was cancelled.
     CancelOffline,
 }
 
 impl Event {
-    /// The event's name, for people.
+    /// The event's name, for messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::GoingOnline => "going-online",
@@ -56,19 +56,19 @@ impl Event {
 pub struct Change {
     /// Its number.
     pub block: BlockId,
-    /// Its frames that the allocator has, gets or had: all but its memmap.
+    /// The frames that the allocator manages: all but its memmap.
     pub pfns: PfnRange,
     /// Its node.
     pub node: NodeId,
-    /// The zone it comes to, or goes from.
+    /// The zone that it joins, or leaves.
     pub kind: ZoneKind,
 }
 
-/// What has happened to memory as a whole. It is too late for a veto.
+/// A change of memory that has happened. It cannot be vetoed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum News {
-    /// A node has its first memory; told before that is [added](Self::Added).
+    /// A node has its first memory; notified before that is [added](Self::Added).
     NodeCame(NodeId),
     /// Memory was added, and is offline.
     Added {
@@ -76,14 +76,14 @@ pub enum News {
         range: PhysRange,
         /// Its node.
         node: NodeId,
-        /// Where its memmap is.
+        /// The placement of its memmap.
         placement: Placement,
     },
     /// Each block of the range, which was added in one piece, has a memmap of its own.
     Converted(PhysRange),
-    /// Memory was removed: nothing translates to it any more.
+    /// Memory was removed: no CPU translates to it any more.
     Removed(PhysRange),
-    /// A node has no memory left; told after that was [removed](Self::Removed).
+    /// A node has no memory left; notified after that was [removed](Self::Removed).
     NodeWent(NodeId),
     /// A bad page was taken out of use.
     Poisoned(Pfn, Quarantined),
@@ -92,9 +92,9 @@ pub enum News {
 /// A listener objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Veto {
-    /// Who: the listener's name.
+    /// The listener's name.
     pub by: &'static str,
-    /// Why, for people.
+    /// The reason, for messages.
     pub why: &'static str,
 }
 
@@ -104,44 +104,44 @@ impl fmt::Display for Veto {
     }
 }
 
-/// The list of listeners stays as it is while a memory operation is under way, so that exactly those
-/// listeners that were notified of its begin are notified of its end. `listen` and `unlisten` return this
-/// instead of waiting, so a listener that calls them does not hang.
+/// The list of listeners does not change while a memory operation is under way, so that exactly those listeners that
+/// were notified of its begin are notified of its end. `listen` and `unlisten` return this instead of waiting, so a
+/// listener that calls them does not deadlock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListInUse;
 
 impl fmt::Display for ListInUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("listeners neither come nor go while a memory operation is under way")
+        f.write_str("listeners cannot be added or removed while a memory operation is under way")
     }
 }
 
 impl core::error::Error for ListInUse {}
 
-/// What a listener does when it is told.
+/// The functions of a listener.
 ///
-/// Called by an operation under way, which holds no lock that other CPUs spin on: it may allocate, free,
-/// look up and look (`explain_*`, `dump`, `snapshot`). An operation that it begins returns `Busy`, and
-/// `listen` and `unlisten` return [`ListInUse`]; none of them hangs. It may sleep if the caller of the
-/// operation may, and holds up every other operation meanwhile. The result counts for
-/// [`Event::GoingOnline`] and [`Event::GoingOffline`] only; an error is the reason for the veto.
+/// Called by an operation under way, which holds no lock that other CPUs spin on: it may allocate, free, look up and
+/// look (`explain_*`, `dump`, `snapshot`). An operation that it begins returns `Busy`, and `listen` and `unlisten`
+/// return [`ListInUse`]; none of them deadlocks. It may sleep if the caller of the operation may, and delays every
+/// other operation by that. The result counts for [`Event::GoingOnline`] and [`Event::GoingOffline`] only; an error
+/// is the reason for the veto.
 pub trait Listen: Sync {
-    /// Takes note of `event`.
+    /// Receives `event`.
     ///
     /// # Errors
     ///
-    /// Why it must not happen.
+    /// The reason of the veto.
     fn notify(&self, event: Event, change: &Change) -> Result<(), &'static str>;
 
-    /// Takes note of what has happened, with the same rights; does nothing unless it is implemented.
+    /// Receives news, with the same rights; does nothing by default.
     ///
-    /// Of a bad page it is told when that operation is over: it may then begin another.
+    /// Called for a bad page after that operation is over: it may then begin another one.
     fn heard(&self, news: &News) {
         let _ = news;
     }
 }
 
-/// A place in the list, which whoever listens provides: the manager has no memory for it.
+/// An entry in the list, which the listener provides: the manager has no memory for it.
 pub struct Listener {
     name: &'static str,
     priority: i32,
@@ -150,7 +150,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener that is in no list yet. Those of higher `priority` are told first.
+    /// A listener that is in no list yet. Those of higher `priority` are notified first.
     pub const fn new(name: &'static str, priority: i32, hook: &'static dyn Listen) -> Self {
         Self { name, priority, hook, next: Mutex::new(None) }
     }
@@ -170,11 +170,11 @@ impl fmt::Debug for Listener {
 pub(crate) struct Listeners {
     first: Mutex<Option<&'static Listener>>,
     count: AtomicUsize,
-    /// Who tells of something when its operation is over.
+    /// Threads that notify listeners after their operation is over.
     tellers: AtomicUsize,
 }
 
-/// The list stays as it is while this lives, though no operation is under way.
+/// Keeps the list unchanged as long as this lives, though no operation is under way.
 #[must_use = "the list may change when this is dropped"]
 pub(crate) struct Telling<'l>(&'l Listeners);
 
@@ -200,7 +200,7 @@ impl Listeners {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// Keeps the list as it is. For the operation under way, which holds off `listen` until then.
+    /// Keeps the list unchanged. Called by the operation under way, which holds off `listen` until then.
     pub(crate) fn keep(&self) -> Telling<'_> {
         self.tellers.fetch_add(1, Ordering::Relaxed);
         Telling(self)
@@ -223,7 +223,7 @@ impl Listeners {
         self.iter().any(|other| ptr::eq(other, listener))
     }
 
-    /// Behind those of the same priority.
+    /// Inserts after those of the same priority.
     pub(super) fn insert(&self, listener: &'static Listener) {
         let before = self.iter().take_while(|other| other.priority >= listener.priority).last();
         let link = before.map_or(&self.first, |before| &before.next);
@@ -239,7 +239,7 @@ impl Listeners {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Tells all of `event`, which can be vetoed; on a veto, tells those before it of `cancel`.
+    /// Notifies all of `event`, which can be vetoed; on a veto, notifies those before it of `cancel`.
     pub(super) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
         for (count, listener) in self.iter().enumerate() {
             if let Err(why) = listener.hook.notify(event, change) {
@@ -250,26 +250,26 @@ impl Listeners {
         Ok(())
     }
 
-    /// Tells all of `event`, in order.
+    /// Notifies all of `event`, in order.
     pub(super) fn tell(&self, event: Event, change: &Change) {
         for listener in self.iter() {
-            // It has happened: what a listener says of it changes nothing.
+            // It has happened: the listener's result is ignored.
             let _ = listener.hook.notify(event, change);
         }
     }
 
-    /// Tells all what has happened, in order.
+    /// Notifies all of the news, in order.
     pub(super) fn announce(&self, news: &News) {
         self.iter().for_each(|listener| listener.hook.heard(news));
     }
 
-    /// Tells all of `event`, in the opposite order.
+    /// Notifies all of `event`, in the opposite order.
     pub(super) fn tell_all_back(&self, event: Event, change: &Change) {
         self.tell_back(event, change, self.iter().count());
     }
 
     fn tell_back(&self, event: Event, change: &Change, count: usize) {
-        // A list that is linked one way, and short: it is walked anew for each.
+        // The list is short, and linked in one direction: it is walked again for each.
         for index in (0..count).rev() {
             if let Some(listener) = self.iter().nth(index) {
                 let _ = listener.hook.notify(event, change);
@@ -286,7 +286,7 @@ mod tests {
     use std::boxed::Box;
     use std::vec::Vec;
 
-    /// Notes what it is told; objects to going online if `objects`.
+    /// Records its notifications; objects to going online if `objects`.
     struct Ear {
         number: u32,
         objects: bool,
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn listeners_are_told_by_priority_and_then_by_age() {
+    fn listeners_are_notified_by_priority_and_then_by_age() {
         let (listeners, heard, _) = list(&[(0, false), (5, false), (0, false), (9, false)]);
         listeners.tell(Event::Online, &CHANGE);
         let order: Vec<_> = heard.lock().iter().map(|&(number, _)| number).collect();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_veto_cancels_exactly_those_that_were_told_backwards() {
+    fn a_veto_cancels_exactly_those_that_were_notified_in_reverse_order() {
         let (listeners, heard, _) = list(&[(9, false), (8, false), (7, true), (6, false)]);
         let veto = listeners.ask(Event::GoingOnline, Event::CancelOnline, &CHANGE);
         assert_eq!(veto, Err(Veto { by: "ear", why: "no" }));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_left_is_not_told_and_can_come_back() {
+    fn a_listener_that_left_is_not_notified_and_can_be_added_again() {
         let (listeners, heard, all) = list(&[(3, false), (2, false), (1, false)]);
         listeners.remove(all[0]);
         listeners.remove(all[1]);

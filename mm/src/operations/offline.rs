@@ -1,12 +1,12 @@
-//! Offline: take a block's pages back from the allocator, moving elsewhere what is in use.
+//! Offline: takes a block's pages back from the allocator, migrating pages in use.
 //!
 //! ```text
-//!   isolate --> ask the listeners --> survey --> move --> out of the zone
-//!      \--------- a veto, an extent that stays, no room, cancel ---------> give back what was isolated
+//!   isolate --> notify listeners --> survey --> migrate --> out of the zone
+//!      \--------- a veto, an unmovable extent, no room, cancel ---------> free the isolated pages
 //! ```
 //!
-//! An offline is an operation that is stepped, so that a kernel can go on serving meanwhile; between
-//! steps its block is still online, and other operations return `Busy`. Memmap pages never stand in the way.
+//! An offline is a stepped operation, so that a kernel can do other work between steps; there its block is still
+//! online, and other operations return `Busy`. Memmap pages never prevent it.
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
@@ -25,8 +25,8 @@ use crate::operations::notify::{Change, Event, Veto};
 use crate::turn::Operation;
 use core::fmt;
 
-/// Why a block stayed online (or was not). It is as it was, but that extents which had been moved stay
-/// where they went.
+/// The reason why a block could not go offline. Its state is unchanged, except that extents already migrated are not
+/// moved back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OfflineError {
@@ -36,24 +36,24 @@ pub enum OfflineError {
     NoSuchBlock(BlockId),
     /// The block is offline.
     AlreadyOffline(BlockId),
-    /// The block is system memory, which stays.
+    /// The block is system memory, which never goes offline.
     SystemMemory(BlockId),
-    /// The block is not going offline, or not any more: it was cancelled.
+    /// The block is not going offline, or no longer: it was cancelled.
     NotGoing(BlockId),
     /// A listener objects.
     Vetoed(BlockId, Veto),
-    /// An extent of the block cannot be moved, or its owner does not let go of it.
+    /// An extent of the block is unmovable, or its owner does not release it.
     InUse {
         /// The block.
         block: BlockId,
-        /// How many pages of it are in use.
+        /// The number of its pages in use.
         pages: u64,
-        /// The first that stays, and who holds it; `None` if it was freed meanwhile.
+        /// The first unmovable one, and its owner; `None` if it was freed in the meantime.
         first: Option<(Pfn, Owner)>,
-        /// The name of who holds that: a mover's own, or the kind of owner.
+        /// The name of that owner: a movable owner's or a user's own, or the kind of owner.
         by: &'static str,
     },
-    /// There is no free extent elsewhere for one of the block.
+    /// There is no free extent elsewhere for an extent of the block.
     NoRoom {
         /// The block.
         block: BlockId,
@@ -72,7 +72,10 @@ impl fmt::Display for OfflineError {
             Self::NotGoing(id) => write!(f, "{id} is not going offline"),
             Self::Vetoed(id, veto) => write!(f, "{id} stays online: {veto}"),
             Self::InUse { block, pages, first: Some((pfn, _)), by } => {
-                write!(f, "{block}: {pages} pages are in use, and {pfn}, held by {by}, stays")
+                write!(
+                    f,
+                    "{block}: {pages} pages are in use, and {pfn}, held by {by}, cannot be migrated"
+                )
             }
             Self::InUse { block, pages, first: None, .. } => {
                 write!(f, "{block}: {pages} pages were in use")
@@ -88,22 +91,22 @@ impl fmt::Display for OfflineError {
 
 impl core::error::Error for OfflineError {}
 
-/// How far an offline got.
+/// The progress of an offline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// The block.
     pub block: BlockId,
-    /// What it is doing: `isolating`, `surveying` or `moving`.
+    /// Its phase: `isolating`, `surveying` or `moving`.
     pub phase: &'static str,
-    /// Steps done, of [`OfflineOp::bound`] at the most.
+    /// Steps done, of [`OfflineOp::bound`] at most.
     pub steps: u64,
-    /// Pages that were found in use, and have to move.
+    /// Pages that were found in use, and must be migrated.
     pub found: u64,
-    /// Pages of them that have moved.
+    /// Pages of them that were migrated.
     pub moved: u64,
 }
 
-/// What a step led to.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Stepped<'m, M: Machine> {
     /// There is more to do.
@@ -112,14 +115,14 @@ pub enum Stepped<'m, M: Machine> {
     Done,
 }
 
-/// A block that is going offline. Dropped before it is done, the block stays online. One that was lost, to
-/// `mem::forget` for one, is found by
-/// [`Mm::offlining`](crate::Mm::offlining) and given up by [`Mm::cancel_offline`](crate::Mm::cancel_offline).
+/// A block that is going offline. If this is dropped before the end, the block stays online. One that was leaked,
+/// for example by `mem::forget`, is found by [`Mm::offlining`](crate::Mm::offlining) and cancelled by
+/// [`Mm::cancel_offline`](crate::Mm::cancel_offline).
 #[must_use = "an offline goes on only while it is stepped"]
 pub struct OfflineOp<'m, M: Machine> {
     operations: &'m Operations<M>,
     id: BlockId,
-    /// `None` once the block is offline: nothing is left to undo.
+    /// `None` once the block is offline: there is nothing to undo.
     emptying: Option<Evacuation>,
     /// The number of this offline.
     number: u64,
@@ -140,7 +143,7 @@ impl<M: Machine> Operations<M> {
 
     /// See [`Mm::start_offline`](crate::Mm::start_offline).
     pub(crate) fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
-        // Looks may go on: they see the zone's range, as when others allocate and free meanwhile.
+        // Looks may run: they see the zone's range, as when other CPUs allocate and free at the same time.
         let turn = self.allocator.take_turn().ok_or(OfflineError::Busy)?;
         let block = self.allocator.memmap.seen(&turn).describe_block(id);
         let block = block.ok_or(OfflineError::NoSuchBlock(id))?;
@@ -187,7 +190,7 @@ impl<M: Machine> Operations<M> {
 }
 
 impl<'m, M: Machine> OfflineOp<'m, M> {
-    /// How far it got.
+    /// The progress.
     pub fn progress(&self) -> Progress {
         let (phase, found, moved) = match &self.emptying {
             Some(emptying) => {
@@ -203,11 +206,11 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         Progress { block: self.id, phase, steps: self.steps, found, moved }
     }
 
-    /// Does up to `budget` steps, each of which looks at one extent and moves it if need be.
+    /// Runs up to `budget` steps, each of which examines one extent and migrates it if necessary.
     ///
     /// # Errors
     ///
-    /// [`OfflineError`]; the block is then online, as it was.
+    /// [`OfflineError`]; the block is then online, as before.
     pub fn step(mut self, budget: u64) -> Result<Stepped<'m, M>, OfflineError> {
         let operations = self.operations;
         let operation = Waits::of(&operations.allocator).resume();
@@ -246,8 +249,8 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         Ok(Stepped::Going(self))
     }
 
-    /// Gives up: the block stays online, and what was isolated is free again. Takes no more steps than
-    /// the block has extents.
+    /// Cancels: the block stays online, and the isolated pages are free again. Takes no more steps than the block
+    /// has extents.
     pub fn cancel(self) {
         drop(self);
     }
@@ -294,7 +297,7 @@ impl<M: Machine> Drop for OfflineOp<'_, M> {
     }
 }
 
-/// Takes an area that is empty out of its zone, and its block offline.
+/// Removes an empty area from its zone, and takes its block offline.
 fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId, area: &Area) {
     let span = allocator.span_without(memmap, id, area);
     let mut zone = allocator.nodes.lock(area.node, area.kind);
@@ -305,7 +308,7 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
     zone.retire(all, span);
     Cached::of(allocator).open_caches();
     allocator.nodes.set_populated(area.node, area.kind, zone.counts().present != 0);
-    // A block that can go offline is whole: each record's first section is there, and the block's.
+    // A block that can go offline is complete: each record's first section is present, and the block's.
     for (index, section) in (0..).zip(memmap.sections_of_block(id)) {
         let record = section.record();
         if index == 0 {

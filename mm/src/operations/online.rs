@@ -1,4 +1,4 @@
-//! Online: give a block's pages to the allocator, but for those that hold its range's memmap.
+//! Online: gives a block's pages to the allocator, except those that hold its range's memmap.
 
 use crate::addr::{PfnRange, PhysAddr};
 use crate::alloc::Allocator;
@@ -14,7 +14,7 @@ use crate::operations::notify::{Change, Event, Veto};
 use crate::operations::probe::Probe;
 use core::fmt;
 
-/// Why a block was not brought online. Nothing was changed.
+/// The reason why a block was not brought online. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnlineError {
@@ -26,15 +26,15 @@ pub enum OnlineError {
     AlreadyOnline(BlockId),
     /// The block can be taken offline, so its memory cannot serve as system memory.
     NotSystemMemory(BlockId),
-    /// Some of the block's memory is bad.
+    /// A part of the block's memory is bad.
     Poisoned(BlockId),
     /// The block is out of the linear map.
     Taken(BlockId),
     /// A listener objects.
     Vetoed(BlockId, Veto),
-    /// The block's memory does not hold what is written: nothing may be there.
+    /// The block's memory does not keep a written value: there may be no memory.
     NoMemory {
-        /// Where the memory was tried.
+        /// The address that was probed.
         at: PhysAddr,
     },
 }
@@ -84,7 +84,7 @@ impl<M: Machine> Operations<M> {
             self.tell_back(Event::CancelOnline, &change);
             OnlineError::Busy
         })?;
-        // Not before the listeners agreed: one of them may be what makes the memory accessible.
+        // After the listeners agreed: one of them may make the memory accessible.
         if let Err(at) = Probe::of(&self.allocator.memmap).pages(change.pfns) {
             operation.settle();
             self.tell_back(Event::CancelOnline, &change);
@@ -98,7 +98,7 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// The frames of an offline block but for its memmap.
+/// The frames of an offline block without its memmap.
 fn usable<M: Machine>(memmap: Seen<'_, M>, block: &Block) -> PfnRange {
     let own = memmap.memmap_of(block);
     PfnRange { start: own.map_or(block.pfns.start, |own| own.end), ..block.pfns }
@@ -133,7 +133,7 @@ fn give_block<M: Machine>(
     counts
 }
 
-/// Moves the sections of a block to `state`.
+/// Changes the state of the sections of a block to `state`.
 fn set_block_state<M: Machine>(memmap: Seen<'_, M>, id: BlockId, state: SectionState) {
     for section in memmap.sections_of_block(id) {
         let word = section.word().with_state(state);

@@ -1,6 +1,6 @@
-//! The kernel's own use of the page tables, beside the manager's: looked at and changed under its locks.
+//! The kernel's own use of the page tables, beside the manager's: read and changed under the manager's locks.
 
-// UNSAFETY: declares functions by which a kernel maps memory a second way.
+// UNSAFETY: declares functions by which a kernel maps memory a second time.
 #![expect(unsafe_code)]
 
 use crate::addr::{VirtAddr, VirtRange};
@@ -11,37 +11,37 @@ use crate::operations::Operations;
 use crate::paging::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 use core::fmt;
 
-/// The most levels that a walk shows.
+/// The highest number of levels in a walk.
 const MAX_LEVELS: usize = 8;
 
-/// How the page tables translate an address.
+/// The translation of an address by the page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk {
-    /// The tables on the way, the root first.
+    /// The tables that lead to it, the root first.
     tables: [Option<TableAt>; MAX_LEVELS],
-    /// The leaf at the end, if there is one.
+    /// The leaf, if there is one.
     pub leaf: Option<Translation>,
 }
 
 impl Walk {
-    /// The tables on the way, the root first.
+    /// The tables that lead to it, the root first.
     pub fn tables(&self) -> impl Iterator<Item = TableAt> + '_ {
         self.tables.iter().flatten().copied()
     }
 }
 
-/// Why the kernel's own addresses were not mapped or unmapped. Nothing was changed; but what says `NotFlushed` left
-/// nothing mapped, and a CPU that may still reach the memory behind it.
+/// The reason why the kernel's own addresses were not mapped or unmapped. Nothing was changed; but after
+/// `NotFlushed` nothing is mapped, and a CPU may still reach the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OwnMapError {
     /// An operation is under way.
     Busy,
-    /// The range reaches into the linear map or the memmap's window, which are the manager's.
+    /// The range overlaps the linear map or the memmap's window, which the manager maps.
     InWindow(VirtRange),
-    /// The mapper's refusal.
+    /// The mapper's error.
     Map(MapError),
-    /// The mapper's refusal.
+    /// The mapper's error.
     Unmap(UnmapError),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for OwnMapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str("a memory operation is running"),
-            Self::InWindow(range) => write!(f, "{range} is the memory manager's to map"),
+            Self::InWindow(range) => write!(f, "{range} overlaps the memory manager's windows"),
             Self::Map(error) => error.fmt(f),
             Self::Unmap(error) => error.fmt(f),
         }
@@ -76,7 +76,7 @@ impl<M: Machine> Operations<M> {
     ///
     /// # Safety
     ///
-    /// By the same contract.
+    /// Those of [`Mm::map_own`](crate::Mm::map_own).
     pub(crate) unsafe fn map_own(&self, mapping: &Mapping) -> Result<(), OwnMapError> {
         let range = VirtRange::new(mapping.virt, mapping.len).unwrap_or_default();
         check_own(&self.allocator.memmap, range)?;
@@ -89,7 +89,7 @@ impl<M: Machine> Operations<M> {
     ///
     /// # Safety
     ///
-    /// By the same contract.
+    /// Those of [`Mm::unmap_own`](crate::Mm::unmap_own).
     pub(crate) unsafe fn unmap_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
         check_own(&self.allocator.memmap, range)?;
         let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
@@ -99,7 +99,7 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// Refuses a range that is the manager's.
+/// Refuses a range that overlaps the manager's windows.
 fn check_own<M: Machine>(memmap: &Memmap<M>, range: VirtRange) -> Result<(), OwnMapError> {
     if memmap.windows().both().into_iter().flatten().any(|window| window.overlaps(range)) {
         return Err(OwnMapError::InWindow(range));

@@ -1,4 +1,4 @@
-//! Root entries of the windows that are there for good, so that address spaces can share them.
+//! Root entries of the windows that never change, so that address spaces can share them.
 //!
 //! ```text
 //!   root of the manager's tables   [ . | text | linear, linear, ... | memmap ]
@@ -17,16 +17,15 @@ use core::cell::{Cell, RefCell};
 /// Spare frames that are kept: as many tables as lead from an entry of the root to a page.
 const SPARE: usize = 8;
 
-/// Why an entry was not pinned.
+/// The reason why an entry was not pinned.
 pub(super) enum PinError {
-    /// There is no table behind the entry that begins here: a leaf is in it, or the mapper gave the table back
-    /// though it is to be kept.
+    /// The entry that begins here points to no table: it is a leaf, or the mapper freed the table that must be kept.
     NoTable(VirtAddr),
-    /// What the mapper said.
+    /// The mapper's error.
     Map(MapError),
 }
 
-/// Makes a table behind each of `entries` that has none, empty, which stays. `page` is one of RAM.
+/// Creates an empty table for each of `entries` that has none; these tables stay. `page` is a page of RAM.
 pub(super) fn pin(
     entries: RootEntries,
     mapper: &impl Mapper,
@@ -43,7 +42,7 @@ pub(super) fn pin(
     entries.without_table(mapper).map_or(Ok(()), |at| Err(PinError::NoTable(at)))
 }
 
-/// Maps a page at `at`, for reading, and unmaps it again, but for the first of the tables that this took.
+/// Maps a page at `at`, for reading, and unmaps it again, but keeps the first of the tables that this allocated.
 fn pin_one(
     mapper: &impl Mapper,
     frames: &Pinned<'_>,
@@ -52,7 +51,7 @@ fn pin_one(
 ) -> Result<(), PinError> {
     let mapping = Mapping { virt: at, phys, len, attr: Attr::empty(), max_leaf: len };
     mapper.map(&mapping, frames).map_err(|error| match error {
-        // Nothing but a leaf in the root itself can be in the way.
+        // Only a leaf in the root itself can be in the way.
         MapError::AlreadyMapped { .. } => PinError::NoTable(at),
         error => PinError::Map(error),
     })?;
@@ -64,11 +63,11 @@ fn pin_one(
     })
 }
 
-/// The early allocator as a source of tables of which the first stays for good. Those that come back are used
-/// for the next entry; the few that are left at the end stay unused.
+/// The early allocator as a source of tables of which the first is never freed. Freed tables are used for the next
+/// entry; the few that are left at the end stay unused.
 struct Pinned<'e> {
     early: RefCell<&'e mut dyn EarlyFrames>,
-    /// The first table that was taken for the entry.
+    /// The first table that was allocated for the entry.
     top: Cell<Option<PhysAddr>>,
     spare: RefCell<[Option<TableFrame>; SPARE]>,
 }

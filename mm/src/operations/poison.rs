@@ -1,13 +1,13 @@
-//! A bad page taken out of use, with all who listen told of it; or noted first, where nothing else can be done:
-//! in the handler of a machine check.
+//! Takes a bad page out of use, and notifies the listeners; or only queues it where nothing else can be done: in the
+//! handler of a machine check.
 //!
 //! ```text
 //!   machine check --> poison_later --> [ pfn | . | pfn | . ] <-- poison_queued --- main loop
-//!                     no lock, no wait                       a page stays noted while poison is busy
+//!                     no lock, no wait                       a page stays queued while poison is busy
 //! ```
 //!
-//! The handler may have interrupted anything, the allocator with a zone's lock held or another call of
-//! its own: see [`later`](super::later).
+//! The handler may have interrupted any code, the allocator with a zone's lock held or another call of its own: see
+//! [`later`](super::later).
 
 use crate::addr::Pfn;
 use crate::alloc::poison::{PoisonError, Quarantine, Quarantined};
@@ -22,8 +22,8 @@ impl<M: Machine> Operations<M> {
         let operation = self.allocator.moment().ok_or(PoisonError::Busy)?;
         let memmap = self.allocator.memmap.seen(&operation);
         let kind = Quarantine::of(&self.allocator, memmap).poison(pfn)?;
-        // An offline may be under way: a listener that steps it would wait for this turn. The list does
-        // not change for those who tell.
+        // An offline may be under way: a listener that steps it would wait for this turn. The list is kept unchanged
+        // for the notification.
         let telling = self.listeners.keep();
         drop(operation);
         telling.tell(&News::Poisoned(pfn, kind));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_noted_under_every_lock_and_stays_noted_while_an_operation_runs() {
+    fn a_page_is_queued_under_every_lock_and_stays_queued_while_an_operation_runs() {
         let (bench, pfn) = (bench(), Pfn::new(DIMM / 4096 + 9));
         let operation = bench.mm.allocator().operation().unwrap();
         let zones = ZoneKind::ALL.map(|kind| bench.mm.allocator().nodes.lock(NodeId::ZERO, kind));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_says_which_page_it_has_no_room_for_and_has_room_again_when_emptied() {
+    fn a_full_queue_names_the_page_it_has_no_room_for_and_has_room_again_when_emptied() {
         let bench = bench();
         let first = DIMM / 4096 + 16;
         for n in 0..SLOTS as u64 {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_noted_by_many_cpus_are_each_told_once() {
+    fn pages_queued_by_many_cpus_are_each_reported_once() {
         let bench = bench();
         let first = DIMM / 4096 + 16;
         thread::scope(|scope| {
@@ -148,7 +148,7 @@ mod tests {
                     Stepped::Done => return assert!(steps > 3),
                 }
             }
-            // In the middle of what is isolated, at its end, and in another block of the zone.
+            // In the middle of the isolated pages, at their end, and in another block of the zone.
             for pfn in [Pfn::new(DIMM / 4096 + 77), Pfn::new(DIMM / 4096 + 255), other] {
                 assert_eq!(bench.mm.poison(pfn), Ok(Quarantined::Page));
                 assert_eq!(bench.mm.poison(pfn), Err(PoisonError::Already(pfn)));

@@ -1,6 +1,6 @@
-//! Policy: what becomes of added memory by itself, and whether it may hold its own memmap.
+//! The policy: the state that added memory gets automatically, and whether it may hold its own memmap.
 //!
-//! Both can be changed at any time, and count for what is added later.
+//! Both can be changed at any time, and apply to memory that is added later.
 
 use crate::addr::PhysRange;
 use crate::alloc::node::{NodeId, Nodes};
@@ -40,7 +40,8 @@ impl<M: Machine> Operations<M> {
             AutoOnline::AutoMovable { ratio } => {
                 let pages = ranges.iter().map(|&range| M::pfns(range).pages());
                 let pages = pages.fold(0, u64::saturating_add);
-                // Past the ratio the kernel's zone, whatever the neighbour's is: that one may be movable.
+                // Past the ratio the kernel's zone, even if the neighbour's zone is another: that one may be
+                // movable.
                 match movable_share_allows::<M>(&self.allocator.nodes, pages, ratio) {
                     true => OnlineAs::Movable,
                     false => OnlineAs::Kernel,
@@ -66,7 +67,7 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// The zone of an online block on `node`. System memory's is not for anything that comes later.
+/// The zone of an online block on `node`. That of system memory is not used for added memory.
 fn neighbour<M: Machine>(memmap: &Memmap<M>, raw: u64, node: NodeId) -> Option<ZoneKind> {
     let block = memmap.block(BlockId::new(raw)).filter(|block| block.node == node)?;
     match block.state {
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_policy_is_kept_as_it_was_set_and_reads_as_it_is_written() {
+    fn every_policy_is_kept_as_it_was_set_and_read_back_as_it_was_written() {
         let bench = bench();
         assert_eq!(bench.mm.auto_online(), AutoOnline::default());
         for name in ["offline", "online", "online_kernel", "online_movable", "auto_movable"] {
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_comes_online_where_its_neighbour_is() {
+    fn memory_comes_online_in_the_zone_of_its_neighbour() {
         let bench = bench();
         let dimm = range(64 * MIB, 4 * MIB);
         bench.plug(dimm);
@@ -162,21 +163,21 @@ mod tests {
             }
             zone
         });
-        // 16 MiB of RAM allow one DIMM; each two that follow for the kernel allow one more.
+        // 16 MiB of RAM allow one DIMM; each two DIMMs that follow for the kernel allow one more.
         use ZoneKind::{Movable, Normal};
         let zones: vec::Vec<_> = zones.collect();
         assert_eq!(zones, [Movable, Normal, Normal, Movable, Normal, Normal]);
     }
 
     #[test]
-    fn the_ranges_of_a_device_are_weighed_together() {
+    fn one_zone_is_chosen_for_the_ranges_of_a_device() {
         let bench = bench();
         bench.mm.set_auto_online(AutoOnline::AutoMovable { ratio: 50 });
         let ranges = [range(64 * MIB, 4 * MIB), range(80 * MIB, 4 * MIB), range(96 * MIB, MIB)];
         let zone = |count| bench.mm.auto_zone(&ranges[..count], NodeId::ZERO);
         assert_eq!(zone(2), Some(ZoneKind::Movable));
         assert_eq!(zone(3), Some(ZoneKind::Normal));
-        // Sizes that firmware made up do not wrap around.
+        // Sizes that firmware invented do not wrap around.
         let huge = [range(0, u64::MAX), range(0, u64::MAX)];
         assert_eq!(bench.mm.auto_zone(&huge, NodeId::ZERO), Some(ZoneKind::Normal));
     }

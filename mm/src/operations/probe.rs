@@ -1,12 +1,12 @@
-//! Probe: memory is believed only when it holds what is written.
+//! Probe: checks that memory keeps written values before it is used.
 //!
-//! Firmware, an operator or a worn slot may name addresses without memory: loads return all ones, stores
-//! are lost. Such memory must not be published. One word of the first page and one of the last are written, each with another pattern,
-//! and pushed out of the caches, which would hold them for any address. They are read back only when
-//! all are written, so that addresses that share a cell are found, too. Pages then get back what they
-//! held: nothing outside its memmap changes in memory that is added and brought online.
+//! Firmware, an operator or a broken slot may name addresses without memory: loads return all ones, stores are lost.
+//! Such memory must not be published. One word of the first page and one of the last are written, each with another
+//! pattern, and written back from the caches, which would keep them for any address. They are read back only after
+//! all are written, so that two addresses of the same cell are detected, too. The pages then get their old values
+//! back: adding memory and bringing it online changes no contents outside its memmap.
 
-// UNSAFETY: writes words of memory that is about to be used, past the types.
+// UNSAFETY: writes words of memory that is about to be used, without its types.
 #![expect(unsafe_code)]
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
@@ -17,7 +17,7 @@ use crate::paging::Mapper;
 
 use core::ptr::NonNull;
 
-/// What a probed word holds, mixed with the number of its page.
+/// The value of a probed word, combined with the number of its page.
 const PATTERN: u64 = 0x5aa5_c33c_0ff0_9669;
 
 /// The word of a descriptor that is written: the last one, which only records use.
@@ -37,8 +37,8 @@ impl<'m, M: Machine> Probe<'m, M> {
         Self(memmap)
     }
 
-    /// Writes and reads a word in the first and in the last memmap page of each block of `pfns`, whose
-    /// memmap is mapped and not in use yet. Returns where memory does not hold.
+    /// Writes and reads a word in the first and in the last memmap page of each block of `pfns`, whose memmap is
+    /// mapped and not in use yet. Returns the first address that fails.
     pub(super) fn memmap_of(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
         let blocks = || {
             let pages = self.0.block_size().pages::<M>();
@@ -56,9 +56,9 @@ impl<'m, M: Machine> Probe<'m, M> {
         Ok(())
     }
 
-    /// Writes and reads a word in the first page of `pfns`, in the last one, and in the descriptor of
-    /// the first. The pages belong to a block that is offline, hold no memmap, and keep their
-    /// contents. Returns where memory does not hold.
+    /// Writes and reads a word in the first page of `pfns`, in the last one, and in the descriptor of the first. The
+    /// pages belong to a block that is offline, hold no memmap, and keep their contents. Returns the first address
+    /// that fails.
     pub(super) fn pages(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
         if pfns.pages() == 0 {
             return Ok(());
@@ -68,7 +68,7 @@ impl<'m, M: Machine> Probe<'m, M> {
         self.write_descriptor(head, pattern);
         self.write_page(head, pattern);
         self.write_page(last, other);
-        // A single page is first and last, and holds what was written last.
+        // A single page is first and last, and holds the value written last.
         let expected = if head == last { other } else { pattern };
         let result = if self.read_descriptor(head) != pattern {
             Err(self.behind_descriptor(head))
@@ -101,8 +101,8 @@ impl<'m, M: Machine> Probe<'m, M> {
         self.0.machine().pointer(M::address(pfn)).cast()
     }
 
-    // The pointer is asked for anew for each access, and each access is volatile: what is read comes
-    // from the memory, not from the compiler's knowledge of what was written.
+    // The pointer is requested again for each access, and each access is volatile: the value comes from the memory,
+    // not from the compiler's knowledge of the write.
 
     fn write_descriptor(&self, pfn: Pfn, value: u64) {
         // SAFETY: the memmap of `pfn` is mapped, and the last word of a descriptor has no meaning while its
@@ -118,8 +118,8 @@ impl<'m, M: Machine> Probe<'m, M> {
     }
 
     fn write_page(&self, pfn: Pfn, value: u64) {
-        // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline, so no
-        // reference to it exists.
+        // SAFETY: the page is in the linear map, page-aligned, and of a block that is offline, so no reference to it
+        // exists.
         unsafe { self.first_word(pfn).write_volatile(value) };
         self.clean_word(self.0.machine().linear_base().add(M::address(pfn).get()));
     }

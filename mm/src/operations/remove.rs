@@ -1,12 +1,12 @@
-//! Remove: make a range of offline blocks absent.
+//! Remove: makes a range of offline blocks absent.
 //!
 //! ```text
 //!   check -> sections Leaving, drain readers -> unmap the linear range -> unmap the memmap, backwards,
 //!   a head's own page last -> flush -> sections Absent
 //! ```
 //!
-//! Nothing fails after the check and the drain, for nothing is allocated, unless the mapper does not
-//! do what it said: the range is then mapped again, and stays.
+//! Nothing fails after the check and the drain, since nothing is allocated, unless the mapper returns an unexpected
+//! error: the range is then mapped again, and stays.
 
 use super::add::{nodes_of, release_node, sections_of};
 use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
@@ -25,7 +25,7 @@ use crate::operations::notify::News;
 use crate::paging::{Mapper, UnmapError};
 use core::fmt;
 
-/// Why a range was not removed. Nothing was changed.
+/// The reason why a range was not removed. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RemoveError {
@@ -38,35 +38,35 @@ pub enum RemoveError {
         /// Bytes of a memory block.
         block: u64,
     },
-    /// A block of the range is not there.
+    /// A block of the range is not present.
     NoSuchBlock(BlockId),
     /// A block of the range holds memory that the machine was started with.
     BootMemory(BlockId),
     /// A block of the range is online.
     NotOffline(BlockId),
-    /// The memmap of a block also describes memory outside the range: it was added in one piece and
-    /// can only be removed so.
+    /// The memmap of a block also describes memory outside the range: it was added in one piece and can only be
+    /// removed as one.
     SplitsGroup {
         /// The first such block.
         block: BlockId,
-        /// What has to be removed together.
+        /// The range that must be removed together.
         whole: PfnRange,
     },
-    /// Some blocks of the range hold their memmap and others do not: they were added apart and must
-    /// be removed apart.
+    /// Some blocks of the range hold their memmap and others do not: they were added separately and must be removed
+    /// separately.
     MixedPlacement(BlockId),
-    /// The page tables do not let go of the range, or a CPU does not answer their flush: then the range is mapped again,
-    /// and the tables that led to it are stranded ([`Owner::Stranded`](crate::Owner::Stranded)).
+    /// The page tables cannot unmap the range, or a CPU does not acknowledge the flush: then the range is mapped
+    /// again, and the tables that led to it are stranded ([`Owner::Stranded`](crate::Owner::Stranded)).
     Unmap(UnmapError),
-    /// A look-up under way does not end: its CPU stopped in it, or its thread was preempted. The number of
+    /// A look-up under way does not end: its CPU stopped in it, or its thread was preempted. This is the number of
     /// that CPU ([`Machine::cpu`]), modulo 16.
     ReadersStay(usize),
-    /// What is noted of the block is nothing that the manager wrote: its memory was overwritten.
+    /// The block's record has a value that the manager never wrote: its memory was overwritten.
     Broken(BlockId),
-    /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper
-    /// used a larger leaf than it was told to.
+    /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper used a larger
+    /// leaf than requested.
     CutsLeaf {
-        /// The first address of the range that would be unmapped.
+        /// The first address of the range to unmap.
         virt: VirtAddr,
     },
 }
@@ -92,9 +92,9 @@ impl fmt::Display for RemoveError {
             Self::MixedPlacement(id) => {
                 write!(f, "{id} keeps its memmap elsewhere than the blocks before it")
             }
-            Self::Broken(id) => write!(f, "what is noted of {id} makes no sense"),
+            Self::Broken(id) => write!(f, "the record of {id} is invalid"),
             Self::CutsLeaf { virt } => {
-                write!(f, "what is mapped from {virt} on does not begin and end with a leaf")
+                write!(f, "the mapping from {virt} on does not begin and end with a leaf")
             }
             Self::Unmap(error) => error.fmt(f),
             Self::ReadersStay(cpu) => write!(f, "a reader on CPU {cpu} does not leave"),
@@ -109,7 +109,7 @@ impl core::error::Error for RemoveError {}
 pub struct Removed {
     /// The range.
     pub range: PhysRange,
-    /// Bytes of memory outside the range that this gave back.
+    /// Bytes of memory outside the range that this freed.
     pub system_bytes: u64,
 }
 
@@ -139,7 +139,7 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// The frames of a range that can be removed, and where its memmap is.
+/// The frames of a range, if it can be removed, and the placement of its memmap.
 fn check_remove<M: Machine>(
     memmap: Seen<'_, M>,
     range: PhysRange,
@@ -154,9 +154,8 @@ fn check_remove<M: Machine>(
     Ok(checked)
 }
 
-/// Hides the sections of `pfns`, the last one first, and [`come_back`] shows them, the
-/// first one first: what is noted of a block is in the record of its first section, where a look-up
-/// takes it from, or it finds no block.
+/// Hides the sections of `pfns`, the last one first; [`come_back`] shows them, the first one first: a look-up reads
+/// the record of a block's first section, and so finds the whole block or none.
 pub(super) fn leave<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange) {
     sections_of::<M>(pfns)
         .rev()
@@ -172,10 +171,10 @@ fn set_state<M: Machine>(memmap: Seen<'_, M>, number: u64, state: SectionState) 
     memmap.sections().set_word(memmap.machine(), number, word);
 }
 
-/// Unmaps a range that nobody reads any more, and its memmap; on failure both are mapped as before, and the sections
-/// are back. Returns a bit for each node that has no memory left.
+/// Unmaps a range without readers, and its memmap; on failure both are mapped as before, and the sections are
+/// visible again. Returns a bit for each node that has no memory left.
 ///
-/// The linear map goes first, for that can be put back while the descriptors are still there.
+/// The linear map goes first, since it can be mapped again while the descriptors still exist.
 fn unmap_range<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,
@@ -222,12 +221,12 @@ fn unmap_range<M: Machine>(
     }
     match mapped {
         Ok(()) => come_back(memmap, pfns),
-        Err(error) => log::error!("{range} stays hidden, for it cannot be mapped again: {error}"),
+        Err(error) => log::error!("{range} stays hidden, since it cannot be mapped again: {error}"),
     }
     Err(RemoveError::Unmap(error))
 }
 
-/// Whether `range` could be removed if its blocks were offline, and where its memmap is.
+/// Whether `range` could be removed if its blocks were offline, and the placement of its memmap.
 pub(crate) fn check_removable<M: Machine>(
     memmap: Seen<'_, M>,
     range: PhysRange,
@@ -259,7 +258,7 @@ fn check_leaves<M: Machine>(memmap: Seen<'_, M>, range: VirtRange) -> Result<(),
     if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
 }
 
-/// Whether a block can go when `pfns` go, and where its memmap is.
+/// Whether a block can be removed with `pfns`, and the placement of its memmap.
 fn check_block<M: Machine>(
     memmap: Seen<'_, M>,
     id: BlockId,

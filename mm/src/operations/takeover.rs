@@ -1,16 +1,16 @@
-//! Boot memory: described by the same section map and descriptors as what is added later.
+//! Boot memory: described by the same section map and descriptors as memory that is added later.
 //!
 //! ```text
 //!   early allocator:  [####....##......................]   taken so far, free
 //!   1. the reserve    [####RR..##......................]   frames for the hot-pluggable window
-//!   2. nodes, memmap  [####RRMM##MM....................]   a memmap wherever there is RAM
+//!   2. nodes, memmap  [####RRMM##MM....................]   a memmap for all RAM
 //!   3. hand-over      [uuuuuuuuuuuu fffffffffffffffffff]   used extents, free extents
 //! ```
 //!
-//! A block that is only partly RAM keeps a mask of the parts that are; like every block with boot
-//! memory it can never be removed, so the memmaps, tables and nodes that lie there are safe.
+//! A block that is only partly RAM keeps a mask of the subsections that are; like every block with boot memory it
+//! can never be removed, so the memmaps, tables and nodes there are safe.
 
-// UNSAFETY: vouches for the frames that it gives away.
+// UNSAFETY: vouches for the frames that it allocates.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
@@ -49,7 +49,7 @@ impl<M: Machine> Operations<M> {
         memory: &BootMemory<'_>,
         early: &mut dyn EarlyFrames,
     ) -> Result<(), BootError> {
-        // Who holds the turn boots, or has booted.
+        // The holder of the turn boots the manager, or has booted it.
         let operation = self.allocator.operation().ok_or(BootError::AlreadyBooted)?;
         let memmap = self.allocator.memmap.seen(&operation);
         Boot { allocator: &self.allocator, memmap }.run(memory, early)
@@ -79,7 +79,7 @@ impl<M: Machine> Boot<'_, M> {
         pin_root_entries(&self.memmap, first, early)?;
 
         self.take_reserve(memory, early);
-        // All memmaps first: a section's record may lie in the memmap of any other.
+        // All memmaps first: a section's record may lie in the memmap of any other section.
         for (pfns, _) in whole_pages::<M>(memory.ram) {
             for number in sections_touched::<M>(pfns) {
                 self.back_section(number, early)?;
@@ -96,8 +96,8 @@ impl<M: Machine> Boot<'_, M> {
         Ok(())
     }
 
-    /// Sets aside what adding the whole window can need, as far as the share of boot RAM goes, in as many
-    /// pieces as that takes.
+    /// Reserves the memory that adding the whole window can need, within the allowed share of boot RAM, in as many
+    /// pieces as necessary.
     fn take_reserve(&self, memory: &BootMemory<'_>, early: &mut dyn EarlyFrames) {
         let ram: u64 = memory.ram.iter().map(|(range, _)| range.len()).sum();
         let mut budget = Budget::default();
@@ -105,7 +105,7 @@ impl<M: Machine> Boot<'_, M> {
         let wanted = budget.frames();
         let most = wanted.min(ram / RESERVE_SHARE / M::PAGE_BYTES);
         let (mut pieces, mut count, mut frames) = ([PhysRange::EMPTY; RESERVE_PIECES], 0, 0);
-        // RAM may be in pieces: half of what is too large for any of them may fit.
+        // RAM may be fragmented: half of a size that is too large for every piece may fit.
         let mut size = most;
         while size > 0 && count < RESERVE_PIECES {
             let bytes = size * M::PAGE_BYTES;
@@ -128,7 +128,7 @@ impl<M: Machine> Boot<'_, M> {
         }
     }
 
-    /// Adds the tables and section nodes that `range` can take at the most.
+    /// Adds the tables and section nodes that `range` can need at most.
     fn budget_for(&self, range: PhysRange, budget: &mut Budget) {
         let section = M::SECTION_BYTES;
         let limit = self
@@ -160,12 +160,11 @@ impl<M: Machine> Boot<'_, M> {
         mapper.tables_for(self.memmap.windows().memmap_virt(pfns), memmap, &mut add);
     }
 
-    /// Backs the memmap of a section and of those that share its record, and makes its node, unless
-    /// that was done.
+    /// Backs the memmap of a section and of those that share its record, and creates its node, unless that was done.
     ///
-    /// With one aligned run, and never page by page as an add may: which sections have which memmap is then
-    /// told by where it begins (`verify` checks it), and leaves are as large as they can be. Boot memory that
-    /// has no such run (2 MiB for 128 MiB of 4 KiB pages) is [`BootError::OutOfMemory`], by design.
+    /// Uses one aligned run, and never single pages as an add may: the start of a memmap then identifies its
+    /// sections (`verify` checks it), and leaves are as large as possible. Boot memory without such a run (2 MiB for
+    /// 128 MiB of 4 KiB pages) is [`BootError::OutOfMemory`], by design.
     fn back_section(&self, number: u64, early: &mut dyn EarlyFrames) -> Result<(), BootError> {
         let described = record_pfns::<M>(number);
         let mapper = self.memmap.mapper();
@@ -202,8 +201,8 @@ impl<M: Machine> Boot<'_, M> {
         }
     }
 
-    /// Writes the record of a section into the descriptor of its memmap's first page, unless one that
-    /// shares it did so.
+    /// Writes the record of a section into the descriptor of its memmap's first page, unless a section that shares
+    /// it did so.
     fn describe_section(&self, number: u64, node: NodeId) {
         let shared = record_pfns::<M>(number);
         let virt = self.memmap.windows().memmap_virt(shared).start();
@@ -220,7 +219,7 @@ impl<M: Machine> Boot<'_, M> {
         self.memmap.sections().set_word(self.memmap.machine(), number, word);
     }
 
-    /// Makes the blocks above the lowest `bytes` of RAM movable, those that can be.
+    /// Makes the blocks above the lowest `bytes` of RAM movable, if they can be.
     fn spare_blocks(&self, bytes: u64, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
         let mut core = 0;
         for (range, _) in ram {
@@ -240,7 +239,7 @@ impl<M: Machine> Boot<'_, M> {
         }
     }
 
-    /// Cuts all boot memory into extents: free what `early` has left, used the rest.
+    /// Divides all boot memory into extents: free where `early` has not allocated, used elsewhere.
     fn hand_over(&self, ram: &[(PhysRange, NodeId)], early: &dyn EarlyFrames) {
         for number in self.memmap.sections().iter(self.memmap.machine()) {
             if let Some(section) = self.memmap.section(number) {
@@ -261,7 +260,7 @@ impl<M: Machine> Boot<'_, M> {
         }
     }
 
-    /// Initialises the parts of a section that are not RAM from end to end, and marks their holes.
+    /// Initialises the subsections of a section that are not entirely RAM, and marks their holes.
     fn mark_holes(&self, section: Section<'_, M>, ram: &[(PhysRange, NodeId)]) {
         for part in section.parts().filter(|&part| section.record().present().has(part)) {
             let pfns = section.part_pfns(part);

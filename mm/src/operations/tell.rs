@@ -1,4 +1,4 @@
-//! The listeners of a manager: told by its operations, and put on and off its list.
+//! The listeners of a manager: notified by its operations, and added to and removed from its list.
 
 use crate::alloc::Waits;
 use crate::machine::Machine;
@@ -6,29 +6,29 @@ use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, ListInUse, Listener, Listeners, News, Veto};
 
 impl<M: Machine> Operations<M> {
-    /// Asks all listeners whether `event` may happen; on a veto, those before it are told of `cancel`.
+    /// Notifies all listeners of `event`, which can be vetoed; on a veto, those before it are notified of `cancel`.
     pub(crate) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
         self.call_listeners(|listeners| listeners.ask(event, cancel, change)).unwrap_or(Ok(()))
     }
 
-    /// Tells all listeners of `event`, in order.
+    /// Notifies all listeners of `event`, in order.
     pub(crate) fn tell(&self, event: Event, change: &Change) {
         self.call_listeners(|listeners| listeners.tell(event, change));
     }
 
-    /// Tells all listeners of `event`, in the opposite order.
+    /// Notifies all listeners of `event`, in the opposite order.
     pub(crate) fn tell_back(&self, event: Event, change: &Change) {
         self.call_listeners(|listeners| listeners.tell_all_back(event, change));
     }
 
-    /// Tells all listeners what has happened, in order.
+    /// Notifies all listeners of the news, in order.
     pub(crate) fn announce(&self, news: impl IntoIterator<Item = News>) {
         self.call_listeners(|listeners| {
             news.into_iter().for_each(|news| listeners.announce(&news));
         });
     }
 
-    /// Looks are let in while listeners are called; `None` if there are none, as is mostly so.
+    /// Allows looks while listeners are called; `None` if there are no listeners, which is usual.
     #[inline]
     fn call_listeners<R>(&self, call: impl FnOnce(&Listeners) -> R) -> Option<R> {
         (!self.listeners.is_empty())

@@ -1,4 +1,4 @@
-//! Refusals that need a hand inside the manager: a reader that stays, a mapper that broke its word.
+//! Refusals that need access to the manager's internals: a reader that stays, a mapper with an error.
 
 extern crate std;
 
@@ -14,7 +14,7 @@ use std::boxed::Box;
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
-/// Where the DIMM is.
+/// The address of the DIMM.
 const DIMM: u64 = 64 * MIB;
 
 /// A machine with blocks of one section and a plugged DIMM of four.
@@ -33,7 +33,7 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
     bench.add(dimm, Placement::PerRange);
     let added = bench.snapshot();
 
-    // As one whose thread was preempted: it costs that removal, and nobody else.
+    // As with a preempted thread: only that removal fails.
     let guard = bench.mm.allocator().memmap.readers().enter(7, &crate::lock::relax);
     for _ in 0..2 {
         assert_eq!(bench.mm.remove(dimm), Err(RemoveError::ReadersStay(7)));
@@ -69,7 +69,7 @@ fn map(bench: &Bench<Tiny>, virt: VirtAddr, phys: u64, len: u64) {
         .unwrap();
 }
 
-/// Copies what the linear map shows at `from` to `to`.
+/// Copies the contents at `from` in the linear map to `to`.
 fn copy(bench: &Bench<Tiny>, from: u64, to: u64, len: u64) {
     let linear = |at: u64| bench.mm.linear_virt(range(at, 8)).start();
     for offset in (0..len).step_by(8) {
@@ -109,7 +109,7 @@ fn a_range_whose_memmap_shares_a_leaf_with_its_neighbour_is_not_removed() {
     halves.iter().for_each(|&half| _ = bench.add(half, Placement::PerRange));
     let added = bench.snapshot();
 
-    // As a mapper that takes a larger leaf than it was told to: one over the memmaps of both.
+    // As with a mapper that uses a larger leaf than requested: one over the memmaps of both.
     let (each, both) = (32 * KIB, 64 * KIB);
     let virt = bench.mm.memmap_virt(FakeMachine::<Tiny>::pfns(halves[0])).start();
     copy(&bench, halves[1].start().get(), DIMM + each, each);
@@ -120,7 +120,7 @@ fn a_range_whose_memmap_shares_a_leaf_with_its_neighbour_is_not_removed() {
         assert!(matches!(refused, Err(RemoveError::CutsLeaf { .. })), "{refused:?}");
     }
 
-    // Mapped as it should be, both go.
+    // Mapped correctly, both are removed.
     unmap(&bench, virt, both);
     for (nth, half) in (0..).zip(halves) {
         for page in (0..each).step_by(4096) {
@@ -134,7 +134,7 @@ fn a_range_whose_memmap_shares_a_leaf_with_its_neighbour_is_not_removed() {
 }
 
 #[test]
-fn a_block_is_seen_with_all_that_is_noted_of_it_or_not_at_all_while_it_leaves_and_comes_back() {
+fn a_look_up_finds_a_whole_block_or_none_while_it_is_hidden_and_shown() {
     let ram = [(0, 16 * MIB, 0)].into_iter().collect();
     let setup = Setup { ram, block: 4 * MIB, window: (DIMM, 64 * MIB), kernelcore: None };
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
@@ -144,7 +144,7 @@ fn a_block_is_seen_with_all_that_is_noted_of_it_or_not_at_all_while_it_leaves_an
     bench.add(dimm, Placement::PerBlock);
     let id = mm.block_at(dimm.start());
     mm.poison(pfns.start.add(900)).unwrap();
-    // Another CPU's operation comes just before one access of the look-up.
+    // Another CPU's operation runs just before one access of the look-up.
     static LEFT: AtomicI64 = AtomicI64::new(0);
     static LEAVES: AtomicBool = AtomicBool::new(false);
     mm.machine().mmu().on_access(move || match LEFT.fetch_sub(1, Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! The two windows of virtual addresses at boot: checked, and their root entries made.
+//! Checks the two windows of virtual addresses at boot, and creates their root entries.
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::geometry::DESCRIPTOR_BYTES;
@@ -8,7 +8,7 @@ use crate::operations::boot::{BootError, EarlyFrames, inner};
 use crate::operations::pin::{PinError, pin};
 use crate::paging::Mapper;
 
-/// Makes the tables behind the root entries that address spaces share.
+/// Creates the tables of the root entries that address spaces share.
 pub(super) fn pin_root_entries<M: Machine>(
     memmap: &Memmap<M>,
     ram: Option<PhysRange>,
@@ -23,8 +23,8 @@ pub(super) fn pin_root_entries<M: Machine>(
     })
 }
 
-/// Checks that the two windows of virtual addresses are apart, and that the part of them where memory
-/// of `windows` may come is free; or, if the linear map is complete, that it shows that memory.
+/// Checks that the two windows of virtual addresses are disjoint, and that the part of them where memory of
+/// `windows` may be added is free; or, if the linear map is complete, that it maps that memory.
 pub(super) fn check_windows<M: Machine>(
     memmap: &Memmap<M>,
     windows: &[PhysRange],

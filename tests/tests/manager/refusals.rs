@@ -1,4 +1,4 @@
-//! Everything the four operations refuse: by the right name, and with nothing changed.
+//! Everything that the four operations refuse: with the right error, and without a change.
 #![expect(clippy::panic, reason = "a suite fails by a panic")]
 
 use hotmem::testing::{Bench, Tiny, range};
@@ -14,7 +14,7 @@ const NODE: NodeId = match NodeId::new(0) {
     None => panic!("there is a node 0"),
 };
 
-/// Runs `operation`, which is refused, and compares before with after.
+/// Runs `operation`, which must be refused, and compares the state before and after.
 #[track_caller]
 fn refused<T: core::fmt::Debug, E>(
     bench: &Bench<Tiny>,
@@ -31,7 +31,7 @@ fn refused<T: core::fmt::Debug, E>(
 }
 
 #[test]
-fn memory_that_is_there_is_not_added_again_not_even_one_block_of_it() {
+fn present_memory_is_not_added_again_not_even_one_block_of_it() {
     let bench = tiny(MIB);
     let dimm = range(TINY_WINDOW + 4 * MIB, 4 * MIB);
     bench.plug(range(TINY_WINDOW, 12 * MIB));
@@ -57,7 +57,7 @@ fn memory_that_is_there_is_not_added_again_not_even_one_block_of_it() {
 }
 
 #[test]
-fn what_is_not_whole_aligned_blocks_is_neither_added_nor_removed() {
+fn a_range_that_is_not_whole_aligned_blocks_is_neither_added_nor_removed() {
     let bench = tiny(4 * MIB);
     bench.plug(range(TINY_WINDOW, 16 * MIB));
     let block = 4 * MIB;
@@ -225,7 +225,7 @@ fn added_memory_is_never_system_memory() {
 }
 
 #[test]
-fn a_block_number_past_every_address_is_no_block() {
+fn a_block_number_past_every_address_is_refused() {
     let bench = tiny(4 * MIB);
     for raw in [512, 1 << 20, 1 << 44, u64::MAX >> 1, u64::MAX] {
         let id = BlockId::new(raw);
@@ -246,7 +246,7 @@ fn a_range_with_one_block_online_is_not_removed() {
         for id in bench.blocks(dimm) {
             bench.online(block_range(&bench, id));
             let error = refused(&bench, || bench.mm.remove(dimm));
-            // What is wrong first, going up: the group that a block is part of goes whole.
+            // The first obstacle in ascending order, since the group of a block is removed as a whole.
             assert_eq!(error, RemoveError::NotOffline(id));
             bench.offline(block_range(&bench, id));
         }
@@ -255,7 +255,7 @@ fn a_range_with_one_block_online_is_not_removed() {
 }
 
 #[test]
-fn a_block_with_used_pages_stays_online_and_says_how_many_and_whose() {
+fn a_block_with_used_pages_stays_online_and_the_error_names_their_count_and_owner() {
     for placement in Placement::ALL {
         let bench = tiny(MIB);
         let before = bench.snapshot();
@@ -269,7 +269,7 @@ fn a_block_with_used_pages_stays_online_and_says_how_many_and_whose() {
         let first = Some((large.min(small), Owner::Movable(bench.stubborn.id())));
         let error = refused(&bench, || bench.mm.offline(block));
         assert_eq!(error, OfflineError::InUse { block, pages: 17, first, by: "stubborn" });
-        assert!(error.to_string().ends_with("held by stubborn, stays"), "{error}");
+        assert!(error.to_string().ends_with("held by stubborn, cannot be migrated"), "{error}");
         for pfn in [small, large, large.add(15)] {
             assert_eq!(bench.mm.page_info(pfn).and_then(|page| page.held_by), Some("stubborn"));
         }

@@ -412,7 +412,10 @@ fn the_pool_and_the_cache_are_operated_from_the_monitor() {
     assert_eq!(this.ok("pool"), "22 extents of 36 pages, 0 pinned, 0 moved so far\n");
     this.ok("pool pin 3");
     let stays = this.refused("offline 64");
-    assert!(stays.contains("held by pool, stays") || stays.contains("pages are in use"), "{stays}");
+    assert!(
+        stays.contains("held by pool, cannot be migrated") || stays.contains("pages are in use"),
+        "{stays}"
+    );
     let explained = this.ok("explain-remove 0x4000000 2M");
     assert!(explained.contains("is held by pool for"), "{explained}");
     this.ok("pool unpin 3");

@@ -1,4 +1,4 @@
-//! The second way in: so many bytes of a node, adjacent, found and emptied here.
+//! Takes memory by size: so many contiguous bytes of a node, found and emptied here.
 
 use super::Carveout;
 use crate::addr::{PhysRange, VirtAddr};
@@ -14,24 +14,24 @@ use crate::paging::UnmapError;
 use crate::turn::Operation;
 use core::fmt;
 
-/// Why no memory was taken. What had moved stays where it went; all else is as it was.
+/// The reason why no memory was taken. Nothing was changed, except that pages already migrated are not moved back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContigError {
     /// An operation is running.
     Busy,
-    /// The size is no whole number of memory blocks, or none.
+    /// The size is zero, or not a whole number of memory blocks.
     NotWholeBlocks {
-        /// Bytes that were asked for.
+        /// The requested bytes.
         bytes: u64,
         /// Bytes of a memory block.
         block: u64,
     },
-    /// The node has no such run of adjacent online boot blocks in one zone that could be emptied; why
-    /// the last of them could not, if there was one.
+    /// The node has no such run of adjacent online boot blocks in one zone that can be emptied; this is the last
+    /// block that could not, if there was one.
     NoRun(Option<BlockId>),
-    /// The only runs that could be emptied are mapped by leaves larger than a memory block, and live
-    /// leaves are never split. This is one.
+    /// The only runs that can be emptied are mapped by leaves larger than a memory block, and live leaves are never
+    /// split. This is one of their blocks.
     CutsLeaf {
         /// The block.
         block: BlockId,
@@ -40,7 +40,7 @@ pub enum ContigError {
         /// Its bytes.
         len: u64,
     },
-    /// The page tables do not let go of a block.
+    /// The page tables cannot unmap a block.
     Unmap(BlockId, UnmapError),
 }
 
@@ -122,7 +122,7 @@ impl<M: Machine> Carveout<'_, M> {
         range.ok_or(ContigError::NoRun(None))
     }
 
-    /// Gives a run of claimed blocks back.
+    /// Frees a run of claimed blocks.
     fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
         for id in run(first, count) {
             let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
@@ -130,7 +130,7 @@ impl<M: Machine> Carveout<'_, M> {
         }
     }
 
-    /// The zone of `count` blocks from `first` on, if they are boot memory and online in the same.
+    /// The zone of `count` blocks from `first` on, if they are boot memory and online in the same zone.
     fn run_kind(&self, first: &Block, count: u64) -> Option<ZoneKind> {
         let BlockState::Online(kind) = first.state else { return None };
         let fits = |id| {
@@ -144,7 +144,8 @@ impl<M: Machine> Carveout<'_, M> {
         (kind != ZoneKind::System && run(first.id, count).all(fits)).then_some(kind)
     }
 
-    /// Empties and claims a run of blocks; on failure none is, and the one that stays is named.
+    /// Empties and claims a run of blocks; on failure none is claimed, and the block that cannot be emptied is
+    /// named.
     fn claim_run(
         &self,
         first: BlockId,

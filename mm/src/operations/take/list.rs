@@ -7,7 +7,7 @@ use core::fmt;
 /// Pieces that a list can have.
 pub const MAX_PIECES: usize = 32;
 
-/// Adjacent blocks that should be on one node.
+/// Adjacent blocks on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// The node.
@@ -24,7 +24,7 @@ impl Piece {
         (self.first.get()..=self.last.get()).map(BlockId::new)
     }
 
-    /// Whether both hold some block.
+    /// Whether both contain the same block.
     pub(crate) fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
@@ -37,12 +37,12 @@ pub struct TakeList {
     len: usize,
 }
 
-/// What is wrong with a list, and where.
+/// The error in a list, and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListError<'t> {
-    /// The part that is wrong.
+    /// The wrong part.
     pub part: &'t str,
-    /// What is wrong with it.
+    /// The error.
     pub why: &'static str,
 }
 
@@ -67,10 +67,10 @@ impl TakeList {
         for part in text.split(',') {
             let piece = piece(part)?;
             if list.pieces().iter().any(|other| other.overlaps(piece)) {
-                return Err(ListError { part, why: "names a block that was named before" });
+                return Err(ListError { part, why: "repeats a block" });
             }
             let slot = list.pieces.get_mut(list.len);
-            *slot.ok_or(ListError { part, why: "is one piece more than 32" })? = piece;
+            *slot.ok_or(ListError { part, why: "exceeds the limit of 32 pieces" })? = piece;
             list.len += 1;
         }
         Ok(list)
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_the_review_is_read_as_it_is_meant() {
+    fn a_list_of_several_nodes_is_parsed() {
         let list = TakeList::parse("0:20-24,1:30-32").unwrap();
         assert_eq!(list.pieces(), [piece(0, 20, 24), piece(1, 30, 32)]);
         assert_eq!(TakeList::parse("127:7").unwrap().pieces(), [piece(127, 7, 7)]);

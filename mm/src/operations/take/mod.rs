@@ -1,4 +1,4 @@
-//! Taking boot memory out of the linear map, for a device or a tracer that must have it for itself.
+//! Takes boot memory out of the linear map, for a device or a tracer that needs it exclusively.
 //!
 //! ```text
 //!   by name    offline blocks          --take-->  cleared, cleaned out of the caches,
@@ -6,13 +6,13 @@
 //!                                      <--release--  mapped, cleared, unmarked
 //! ```
 //!
-//! While memory is mapped a CPU may prefetch from it, whether or not anybody means to; on some machines
-//! that is fatal for what the memory is taken for. So the mark comes before the unmapping: from then on
-//! nobody may look at the content, and a crash dump leaves it out.
+//! While memory is mapped a CPU may prefetch from it, whatever the software does; on some machines that breaks the
+//! use that the memory is taken for. So the mark comes before the unmapping: from then on the content must not be
+//! read, and a crash dump omits it.
 //!
-//! Only boot memory is taken. Added memory belongs to a device that may want it back at any time.
+//! Only boot memory is taken. Added memory belongs to a device that may be unplugged at any time.
 
-// UNSAFETY: clears memory that nobody uses.
+// UNSAFETY: clears memory that is not in use.
 #![expect(unsafe_code)]
 
 mod contig;
@@ -36,17 +36,17 @@ use crate::paging::{MapError, Translation, UnmapError};
 use crate::turn::Operation;
 use core::fmt;
 
-/// Why blocks were not taken. Nothing was changed.
+/// The reason why blocks were not taken. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TakeError {
     /// An operation is running.
     Busy,
-    /// A block is not there.
+    /// A block is not present.
     NoSuchBlock(BlockId),
-    /// A block is on another node than the list says.
+    /// A block is on another node than in the list.
     OtherNode(BlockId, NodeId),
-    /// A block was added: it is its device's.
+    /// A block was added: it belongs to its device.
     NotBootMemory(BlockId),
     /// A block is taken already.
     AlreadyTaken(BlockId),
@@ -54,7 +54,7 @@ pub enum TakeError {
     NotOffline(BlockId),
     /// A block has bad memory.
     Poisoned(BlockId),
-    /// A block is named twice.
+    /// A block is in the list twice.
     Twice(BlockId),
     /// A block is mapped by a leaf that is larger than the block, and live leaves are never split.
     CutsLeaf {
@@ -65,7 +65,7 @@ pub enum TakeError {
         /// Its bytes.
         len: u64,
     },
-    /// The page tables do not let go of a block.
+    /// The page tables cannot unmap a block.
     Unmap(BlockId, UnmapError),
 }
 
@@ -90,14 +90,13 @@ impl fmt::Display for TakeError {
 
 impl core::error::Error for TakeError {}
 
-/// Why nothing was released. Nothing was changed.
+/// The reason why nothing was released. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {
     /// An operation is running.
     Busy,
-    /// The linear map of a block could not be restored. Its tables stayed, so this is a mapper that broke its
-    /// word.
+    /// The linear map of a block could not be restored. Its tables were kept, so this is an error of the mapper.
     Map(BlockId, MapError),
 }
 
@@ -145,7 +144,7 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// Blocks that go out of the linear map, and come back.
+/// Takes blocks out of the linear map, and restores them.
 struct Carveout<'m, M: Machine> {
     allocator: &'m Allocator<M>,
     memmap: Seen<'m, M>,
@@ -156,14 +155,14 @@ impl<'m, M: Machine> Carveout<'m, M> {
         Self { allocator, memmap: allocator.memmap.seen(operation) }
     }
 
-    /// Maps a block that was taken, in tables that stayed.
+    /// Maps a block that was taken, in tables that were kept.
     fn map_taken(&self, id: BlockId) -> Result<(), MapError> {
         self.memmap.block_range(id).map_or(Ok(()), |range| {
             self.allocator.map(&self.memmap.windows().linear_mapping(range))
         })
     }
 
-    /// Unmaps a block of which nobody knows yet that it was mapped again.
+    /// Unmaps a block that was mapped again, before that is visible.
     fn unmap_taken(&self, id: BlockId) {
         let Some(range) = self.memmap.block_range(id) else { return };
         let mut gather = self.allocator.gather_keeping_tables();
@@ -191,15 +190,15 @@ impl<'m, M: Machine> Carveout<'m, M> {
         }
     }
 
-    /// The leaf of the linear map that goes past the block, if there is one.
+    /// The leaf of the linear map that extends past the block, if there is one.
     fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
         self.memmap.block_range(id).and_then(|range| {
             self.memmap.windows().cut_leaf(self.memmap.windows().linear_virt(range))
         })
     }
 
-    /// Takes blocks that nobody uses out of the linear map, all of them or none; answers how many, or
-    /// which one stayed.
+    /// Takes unused blocks out of the linear map, all of them or none; returns their number, or the block that could
+    /// not be taken.
     fn take_all_out<I: Iterator<Item = BlockId>>(
         &self,
         blocks: impl Fn() -> I,
@@ -223,7 +222,7 @@ impl<'m, M: Machine> Carveout<'m, M> {
         }
     }
 
-    /// Takes a block that nobody uses out of the linear map.
+    /// Takes an unused block out of the linear map.
     fn take_out(&self, id: BlockId) -> Result<(), UnmapError> {
         let Some(range) = self.memmap.block_range(id) else { return Ok(()) };
         self.clear_pages(self.memmap.block_pfns(id));
@@ -238,7 +237,7 @@ impl<'m, M: Machine> Carveout<'m, M> {
         })
     }
 
-    /// Gives a taken block, which is mapped again, to who had it, and clears it before.
+    /// Returns a taken block, which is mapped again, to its previous owner, after clearing it.
     fn put_back(&self, block: &Block) {
         if !block.poisoned {
             self.clear_pages(block.pfns);
@@ -250,11 +249,11 @@ impl<'m, M: Machine> Carveout<'m, M> {
         }
     }
 
-    /// Clears pages of a block that is boot memory from end to end, mapped, and used by nobody.
+    /// Clears pages of a block that is entirely boot memory, mapped, and not in use.
     fn clear_pages(&self, pfns: PfnRange) {
         for pfn in pfns.iter() {
-            // SAFETY: the page is mapped RAM; its block is offline, or every page of it was claimed to
-            // be taken, and this is the operation under way: nothing else refers to any byte of it.
+            // SAFETY: the page is mapped RAM; its block is offline, or every page of it was claimed to be taken, and
+            // this is the operation under way: no other code refers to any byte of it.
             unsafe { clear_page(self.memmap.machine(), pfn) };
         }
     }
