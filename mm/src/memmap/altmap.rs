@@ -6,9 +6,9 @@
 //!   PerBlock  [M|. . .|M|. . . . . .|M|. . . . . .|M|. . . . . .]   a group for each block
 //! ```
 //!
-//! The group's first page is its head; its descriptor counts the sections and pages of the group. The
-//! descriptors of the pages after it hold the records of the group's sections, in order; there are two
-//! memmap pages a record at least.
+//! The group's first page is its head; its descriptor counts the sections and pages of the group. The descriptors of
+//! the pages after it hold the records of the group's sections, in order; there are at least two memmap pages per
+//! record.
 
 use crate::addr::{Pfn, PfnRange};
 use crate::geometry::BlockSize;
@@ -17,10 +17,10 @@ use crate::memmap::Memmap;
 use crate::memmap::placement::Placement;
 use crate::memmap::section::section_of;
 
-/// Where one group's memmap goes.
+/// The place of one group's memmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Altmap {
-    /// The frames that are described.
+    /// The frames that it describes.
     pub(crate) described: PfnRange,
     /// The frames at their head that back the descriptors.
     pub(crate) memmap: PfnRange,
@@ -64,7 +64,7 @@ impl Altmap {
         (0..count).map(move |i| Self::new::<M>(PfnRange::new(range.start.add(i * pages), pages)))
     }
 
-    /// The groups of `range`, which is whole groups, by the words of their sections alone: no descriptor is looked at.
+    /// The groups of `range`, which is whole groups, by the words of their sections alone: no descriptor is read.
     pub(crate) fn of_words<M: Machine>(
         memmap: &Memmap<M>,
         range: PfnRange,

@@ -1,4 +1,4 @@
-//! Memory blocks: their numbers, states, and what is written down of each.
+//! Memory blocks: their numbers, states, and records.
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::impossible::impossible;
@@ -37,37 +37,37 @@ impl fmt::Display for BlockId {
     }
 }
 
-/// What is known of a memory block: read from its record, its memmap's head and the section map.
+/// The state of a memory block: read from its record, its memmap's head and the section map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
     /// Its number.
     pub id: BlockId,
-    /// Its frames, holes included.
+    /// Its frames, including holes.
     pub pfns: PfnRange,
-    /// Offline or online, and where.
+    /// Offline, or online in a zone.
     pub state: BlockState,
     /// The node its memory is on.
     pub node: NodeId,
-    /// Where its memmap is.
+    /// The placement of its memmap.
     pub placement: Placement,
     /// Whether it holds memory that the machine was started with: such a block cannot be removed.
     pub boot: bool,
     /// First frame of the memmap group that describes it (self-hosted memmap only).
     pub group: Option<Pfn>,
-    /// Whether some of its memory was found to be bad: it is not brought online again.
+    /// Whether a part of its memory was found to be bad: it is not brought online again.
     pub poisoned: bool,
-    /// Whether its content is not to be touched, as it is out of the linear map: see [`Mm::take`](crate::Mm::take).
+    /// Whether its content must not be accessed, as it is out of the linear map: see [`Mm::take`](crate::Mm::take).
     pub taken: bool,
-    /// Its pages: present and managed only while it is online.
+    /// Its page counts: present and managed pages only while it is online.
     pub counts: PageCounts,
 }
 
-/// A self-hosted memmap, as its head tells.
+/// A self-hosted memmap, according to its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The memmap's pages; the first is the head.
     pub pfns: PfnRange,
-    /// Sections that are described there.
+    /// Sections that it describes.
     pub sections: u64,
 }
 
@@ -82,7 +82,7 @@ impl<M: Machine> Memmap<M> {
         BlockId(address.get() >> self.block_size().shift())
     }
 
-    /// The blocks that `range` touches, ascending, there or not.
+    /// The blocks that `range` touches, ascending, present or not.
     pub(crate) fn blocks_in(
         &self,
         range: PhysRange,
@@ -96,7 +96,7 @@ impl<M: Machine> Memmap<M> {
         (first..end).map(BlockId)
     }
 
-    /// The frames of `range` if it is whole, aligned memory blocks, one at least.
+    /// The frames of `range` if it is whole, aligned memory blocks, at least one.
     pub(crate) fn whole_blocks(&self, range: PhysRange) -> Option<PfnRange> {
         let bytes = self.block_size().bytes();
         let whole = range.start().is_aligned(bytes) && range.len().is_multiple_of(bytes);
@@ -114,13 +114,13 @@ impl<M: Machine> Memmap<M> {
         PfnRange::new(Pfn::new(id.0.wrapping_mul(pages)), pages)
     }
 
-    /// What is known of a block, or `None` if it is not there.
+    /// The state of a block, or `None` if it is not present.
     pub(crate) fn block(&self, id: BlockId) -> Option<Block> {
         let guard = self.read();
         self.seen(&guard).describe_block(id)
     }
 
-    /// Every block that is there, ascending.
+    /// Every present block, ascending.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         let count = self.block_sections();
         let mut last = None;
@@ -128,8 +128,7 @@ impl<M: Machine> Memmap<M> {
         ids.filter(move |&id| last.replace(id) != Some(id)).filter_map(|id| self.block(id))
     }
 
-    /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
-    /// no head.
+    /// The self-hosted memmap whose head is `head`, with the values stored there; `None` if that page is not a head.
     pub(crate) fn group(&self, head: Pfn) -> Option<Group> {
         let guard = self.read();
         let memmap = self.seen(&guard);
@@ -139,42 +138,43 @@ impl<M: Machine> Memmap<M> {
 }
 
 impl<'g, M: Machine> Seen<'g, M> {
-    /// The sections of a block that are there, ascending.
+    /// The present sections of a block, ascending.
     pub(crate) fn sections_of_block(self, id: BlockId) -> impl Iterator<Item = Section<'g, M>> {
         let count = self.block_sections();
         let first = id.0.saturating_mul(count);
         (first..first.saturating_add(count)).filter_map(move |number| self.section(number))
     }
 
-    /// The record that keeps the block's own words.
+    /// The record that holds the block's own words.
     pub(crate) fn block_record(self, section: u64) -> Option<Record<'g>> {
         self.first_section(section & !(self.block_sections() - 1)).map(Section::record)
     }
 
-    /// As [`block_record`](Self::block_record), of a block that the caller knows to be there.
+    /// As [`block_record`](Self::block_record), for a block that the caller knows to be present.
     #[track_caller]
     pub(crate) fn known_block_record(self, section: u64) -> Option<Record<'g>> {
         let record = self.block_record(section);
         if record.is_none() {
-            impossible("no block holds this section", section);
+            impossible("this section belongs to no block", section);
         }
         record
     }
 
-    /// The record of the block of `pfn`, which the caller knows to be there.
+    /// The record of the block of `pfn`, which the caller knows to be present.
     #[track_caller]
     pub(crate) fn known_record_of(self, pfn: Pfn) -> Option<Record<'g>> {
         self.known_block_record(section_of::<M>(pfn))
     }
 
-    /// The section in whose record the block's own words are: its first that is there. `first` is the first that
-    /// it can have.
+    /// The section whose record holds the block's own words: its first one that is present. `first` is the lowest
+    /// that this can be.
     fn first_section(self, first: u64) -> Option<Section<'g, M>> {
         self.section(first).or_else(|| self.first_boot_section(first))
     }
 
-    /// As [`first_section`](Self::first_section), without its first section. Added blocks are whole, so if that is hidden, others
-    /// may be seen only because the block was coming or going while they were looked at: it is not there.
+    /// As [`first_section`](Self::first_section), for a block whose first section is absent. Added blocks are
+    /// complete, so if that section is hidden, others are visible only because the block is being added or removed
+    /// during the look-up: the block is not present.
     #[cold]
     fn first_boot_section(self, first: u64) -> Option<Section<'g, M>> {
         let others = first..first.saturating_add(self.block_sections());
@@ -182,11 +182,11 @@ impl<'g, M: Machine> Seen<'g, M> {
         section.word().boot().then_some(section)
     }
 
-    /// What is known of a block, or `None` if it is not there.
+    /// The state of a block, or `None` if it is not present.
     pub(crate) fn describe_block(self, id: BlockId) -> Option<Block> {
         let section = self.first_section(id.0.saturating_mul(self.block_sections()))?;
         let record = section.record();
-        // Silently: a dump of a kernel that dies looks, too, and the log may be what it died in.
+        // Without a log message: a dump of a kernel that panics uses this, too, and the panic may be in the log.
         let word = record.sound_block().unwrap_or(BlockWord::BROKEN);
         let pfns = self.block_pfns(id);
         let mut block = Block {
@@ -219,7 +219,7 @@ impl<'g, M: Machine> Seen<'g, M> {
         ids.filter_map(move |id| self.describe_block(id))
     }
 
-    /// The memmap that `section` is described in, as its head tells; `None` for a boot memmap.
+    /// The memmap that describes `section`, according to its head; `None` for a boot memmap.
     pub(crate) fn group_of(self, section: Section<'g, M>) -> Option<Group> {
         let record = self.block_record(section.number())?;
         if !record.sound_block()?.placement.self_hosted() {
@@ -228,7 +228,7 @@ impl<'g, M: Machine> Seen<'g, M> {
         self.group_at(section.group_head())
     }
 
-    /// The memmap whose head is `head`, in a section that is there.
+    /// The memmap whose head is `head`, in a present section.
     pub(crate) fn group_at(self, head: Pfn) -> Option<Group> {
         match self.page(head).state() {
             Some(PageState::MemmapHead { pages, sections }) => {

@@ -1,15 +1,15 @@
-//! Extents: naturally aligned runs of pages with one state, told by the descriptor of their head.
+//! Extents: naturally aligned runs of pages with one state, held in the descriptor of their head.
 //!
 //! ```text
-//!   part (1/64 of a record)    0        1        2        3        4        5        6        7
+//!   subsection (1/64 record)   0        1        2        3        4        5        6        7
 //!   initialised                1        1        0        0        0        0        0        0
 //!   heads                      0        0        1        0        1        0        0        0
-//!                         [memmap ][small...][ free, 2 parts ][ free, 4 parts                  ]
+//!                         [memmap ][small...][ free, 2 subs. ][ free, 4 subsections            ]
 //! ```
 //!
-//! In an initialised part every descriptor that is no head says [`PageState::Tail`]. An extent of a
-//! part or more has its bit in `heads` whether or not its parts are initialised: its head is always
-//! believed, and nothing else of it need ever be written.
+//! In an initialised subsection (`Part`) every descriptor that is not a head has the state [`PageState::Tail`]. An
+//! extent of a subsection or more has its bit in `heads`, whether or not its subsections are initialised: its head
+//! is always valid, and none of its other descriptors need ever be written.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::machine::Machine;
@@ -20,18 +20,19 @@ use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
 
 impl<'m, M: Machine> Section<'m, M> {
-    /// Makes `pfn` the head of an extent. Its part is initialised if the extent is less than a part.
+    /// Makes `pfn` the head of an extent. Initialises its subsection if the extent is smaller than a subsection.
     pub(crate) fn set_head(self, pfn: Pfn, order: Order, state: PageState) {
-        // The state first: a reader, who takes no lock, believes it from when it sees the bit on (a Release
-        // in `insert`, an Acquire in `has`), and `clear_head` takes the bit back before the state goes
-        // stale. So no reader sees what the descriptor held before, of an earlier DIMM for one.
+        // The state first: a reader, which takes no lock, uses it as soon as it sees the bit set (a Release in
+        // `insert`, an Acquire in `has`), and `clear_head` clears the bit before the state becomes stale. So no
+        // reader sees the previous contents of the descriptor, such as those of an earlier DIMM.
         self.page(pfn).set_state(state);
         if order >= M::PART_ORDER {
             self.record().heads().insert(Self::part(pfn));
         }
     }
 
-    /// Makes `pfn`, the head of an extent of `order`, a tail of whatever reaches over it next.
+    /// Clears the head at `pfn` of an extent of `order`; its descriptor becomes a tail of the extent that will cover
+    /// it.
     pub(crate) fn clear_head(self, pfn: Pfn, order: Order) {
         let part = Self::part(pfn);
         if order >= M::PART_ORDER {
@@ -42,8 +43,8 @@ impl<'m, M: Machine> Section<'m, M> {
         }
     }
 
-    /// The descriptor of `pfn` if it can be believed: its part is initialised, or an extent of a
-    /// part or more begins there.
+    /// The descriptor of `pfn` if it is valid: its subsection is initialised, or an extent of a subsection or more
+    /// begins there.
     pub(crate) fn believed(self, pfn: Pfn) -> Option<&'m Page> {
         let part = Self::part(pfn);
         let record = self.record();
@@ -51,7 +52,7 @@ impl<'m, M: Machine> Section<'m, M> {
         (begins || record.initialised().has(part)).then(|| self.page(pfn))
     }
 
-    /// The state that `pfn`'s descriptor gives as the head of an extent (or as a hole).
+    /// The state in `pfn`'s descriptor as the head of an extent (or as a hole).
     pub(crate) fn head_state(self, pfn: Pfn) -> Option<PageState> {
         self.believed(pfn)?.state().filter(|&state| state != PageState::Tail)
     }
@@ -73,8 +74,8 @@ impl<'m, M: Machine> Section<'m, M> {
 }
 
 impl<'g, M: Machine> Seen<'g, M> {
-    /// Writes the state of every descriptor of `part`. Payloads stay: whoever takes a page fills in
-    /// what its state speaks of, and the records of sections lie in memmap pages' payloads.
+    /// Writes the state of every descriptor of `part`. Payloads stay: a page's payload is initialised when the page
+    /// gets its state, and the records of sections lie in memmap pages' payloads.
     pub(crate) fn initialise_part(self, section: Section<'g, M>, part: Part) {
         let initialised = section.record().initialised();
         if initialised.has(part) {
@@ -97,10 +98,10 @@ impl<'g, M: Machine> Seen<'g, M> {
         initialised.insert(part);
     }
 
-    /// The head and state of the extent that `pfn`, no memmap page, lies in.
+    /// The head and state of the extent that contains `pfn`, which is not a memmap page.
     ///
-    /// Looks at each aligned place where a head could be: the page itself, then what is left as its
-    /// number loses one low bit after the other.
+    /// Checks each aligned place where a head could be: the page itself, then its number with one low bit after the
+    /// other cleared.
     pub(crate) fn extent_of(self, pfn: Pfn) -> Option<(Pfn, PageState)> {
         let largest = u32::from(self.block_size().order::<M>().get());
         let mut head = pfn;
@@ -121,8 +122,8 @@ impl<'g, M: Machine> Seen<'g, M> {
 
     /// The extents of `pfns`, in online blocks, ascending: head, pages and state.
     ///
-    /// Holes come page by page, absent parts and memmap pages not at all. A page that should be a
-    /// head and is none comes as a tail of one page.
+    /// Holes are returned page by page, absent subsections and memmap pages not at all. A page that should be a head
+    /// and is not one is returned as a tail of one page.
     pub(crate) fn extents(
         self,
         pfns: PfnRange,
@@ -143,7 +144,7 @@ impl<'g, M: Machine> Seen<'g, M> {
         })
     }
 
-    /// The extent that begins at `pfn`, or where to look next if nothing can.
+    /// The extent that begins at `pfn`, or the place to continue the search if none can.
     fn extent_at(self, pfn: Pfn) -> Result<(u64, PageState), Pfn> {
         let next_section = Pfn::new((section_of::<M>(pfn) + 1) * M::SECTION_PAGES);
         let section = self.section_at(pfn).ok_or(next_section)?;
@@ -162,7 +163,7 @@ impl<'g, M: Machine> Seen<'g, M> {
 }
 
 impl<M: Machine> Memmap<M> {
-    /// Cuts `pfns` into the fewest naturally aligned extents, none larger than a block.
+    /// Divides `pfns` into the fewest naturally aligned extents, none larger than a block.
     pub(crate) fn cut(&self, pfns: PfnRange) -> impl Iterator<Item = (Pfn, Order)> + use<M> {
         let largest = self.block_size().order::<M>();
         let mut rest = pfns;

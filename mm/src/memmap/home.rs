@@ -1,9 +1,9 @@
-//! To which node and zone memory belongs, and how much of it there is: what a block's word names.
+//! The node and the zone that memory belongs to, and page counts: the values in a block's word.
 
 use crate::memmap::page::Owner;
 use core::fmt;
 
-/// Nodes the manager can keep apart.
+/// Nodes that the manager can distinguish.
 pub const MAX_NODES: usize = 128;
 
 /// The number of a NUMA node, below [`MAX_NODES`].
@@ -40,16 +40,16 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// What a zone's memory may be used for.
+/// The allowed uses of a zone's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ZoneKind {
-    /// Anything. Boot memory, which never goes: page tables, section nodes and the memmap of a boot
-    /// placement come from here alone, so that no block that goes takes another's with it.
+    /// Any use. Boot memory, which is never removed: page tables, section nodes and boot-placed memmaps are only in
+    /// this zone, so that removing a block never removes such data of another block.
     System = 0,
-    /// Anything but those. Added memory: its blocks go offline while the kernel has no data there.
+    /// Any other use. Added memory: its blocks can go offline while the kernel has no data there.
     Normal = 1,
-    /// Only what can be moved away: its blocks can always be taken offline.
+    /// Only movable pages: its blocks can always go offline.
     #[default]
     Movable = 2,
 }
@@ -58,11 +58,11 @@ impl ZoneKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::System, Self::Normal, Self::Movable];
 
-    /// The kinds of zones that `owner` may have memory of, first choice first.
+    /// The kinds of zones that `owner` may use, first choice first.
     pub const fn for_owner(owner: Owner) -> &'static [Self] {
         match owner {
             Owner::Movable(_) => &[Self::Movable, Self::Normal, Self::System],
-            // What the kernel can have elsewhere it leaves to tables and memmaps, which cannot.
+            // The kernel can be elsewhere, so it leaves system memory to tables and memmaps, which cannot.
             Owner::Kernel | Owner::Named(_) => &[Self::Normal, Self::System],
             Owner::Boot
             | Owner::Table
@@ -73,7 +73,7 @@ impl ZoneKind {
         }
     }
 
-    /// The zone's name, for people.
+    /// The zone's name, for messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -94,11 +94,11 @@ impl fmt::Display for ZoneKind {
 pub struct PageCounts {
     /// Pages of RAM in online blocks.
     pub present: u64,
-    /// Pages that the allocator was given.
+    /// Pages that the allocator manages.
     pub managed: u64,
     /// Pages that hold their own range's descriptors.
     pub memmap: u64,
-    /// Managed pages that nobody uses.
+    /// Managed pages that are not in use.
     pub free: u64,
 }
 
@@ -114,7 +114,7 @@ impl PageCounts {
         }
     }
 
-    /// What is left of the counts without `other`, which is part of them.
+    /// The counts minus `other`, which is part of them.
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {
         Self {

@@ -4,22 +4,22 @@ use crate::memmap::page::{PAYLOAD_WORDS, Page};
 use core::mem::{align_of, needs_drop, size_of};
 use core::ptr::NonNull;
 
-/// Bytes of a descriptor that are the kernel's, and what they are aligned to.
+/// Bytes of a descriptor that are the kernel's, and their alignment.
 pub const META_BYTES: usize = 32;
 
-/// The first payload word of them: the last four, so that they begin in the middle of the descriptor.
+/// Their first payload word: they are the last four, so that they begin in the middle of the descriptor.
 const META: usize = PAYLOAD_WORDS - META_BYTES / size_of::<u64>();
 
-/// What a kernel keeps of its own in the descriptor of a page that it allocated: a reference count, flags, a
-/// reverse map. It lies where the rest of the descriptor does, so that of hot-added memory in that memory.
+/// The kernel's own metadata in the descriptor of a page that it allocated: a reference count, flags, a reverse map.
+/// It lies in the descriptor, so that of hot-added memory may lie in that memory.
 ///
-/// At most [`META_BYTES`] large and aligned to no more, without a `Drop`: checked where a [`Mm`](crate::Mm) of
-/// it is made. `()` takes none.
+/// At most [`META_BYTES`] large and aligned to no more, without a `Drop`: this is checked where a [`Mm`](crate::Mm)
+/// with this type is created. `()` takes no room.
 pub trait Meta: Sync + 'static {
-    /// What a page starts with when it is allocated.
+    /// The initial value when a page is allocated.
     const NEW: Self;
 
-    /// What the page starts with that takes over the content of this one, when pages move.
+    /// The initial value of the page that receives the content of this one in a migration.
     #[must_use]
     fn moved(&self) -> Self;
 }
@@ -30,7 +30,7 @@ impl Meta for () {
     fn moved(&self) {}
 }
 
-/// Stops the build where a kernel's metadata does not fit a descriptor. So does [`Mm::new`](crate::Mm::new).
+/// Fails the build if a kernel's metadata does not fit a descriptor. So does [`Mm::new`](crate::Mm::new).
 ///
 /// ```
 /// # use hotmem::{Meta, check_meta};
@@ -60,7 +60,7 @@ impl Meta for () {
 ///
 /// # Panics
 ///
-/// In a constant: the build stops.
+/// In a constant: the build fails.
 pub const fn check_meta<T: Meta>() {
     assert!(size_of::<T>() <= META_BYTES, "Machine::Meta is larger than META_BYTES");
     assert!(align_of::<T>() <= META_BYTES, "Machine::Meta is aligned to more than META_BYTES");
@@ -68,7 +68,7 @@ pub const fn check_meta<T: Meta>() {
 }
 
 impl Page {
-    /// Where the kernel's part is: [`META_BYTES`], aligned to that.
+    /// The kernel's part: [`META_BYTES`], aligned to that.
     pub(crate) fn meta(&self) -> NonNull<[u8; META_BYTES]> {
         NonNull::from(&self.payload()[META..]).cast()
     }

@@ -1,18 +1,18 @@
-//! What a page descriptor is, where it lies, and who may look.
+//! Page descriptors: their format, their place, and the access to them.
 //!
 //! ```text
 //!   page       the 64 bytes of a descriptor, encoded and decoded in one place
 //!   meta       the kernel's own part of a descriptor
 //!   section    the sparse section map; a section's word
-//!   record     what is noted of a section and of its block
-//!   seen       the memmap under a guard (keeps): only this shows sections and descriptors
-//!   block      memory blocks: state, placement, head; word: what a record keeps of one
+//!   record     the data about a section and its block
+//!   seen       the memmap under a guard (keeps): the only access to sections and descriptors
+//!   block      memory blocks: state, placement, head; word: their word in a record
 //!   home       the node and the zone that memory belongs to
 //!   extent     heads and tails of runs of pages, initialised part by part
-//!   placement  where the memmap of added memory goes
+//!   placement  the placement of the memmap of added memory
 //!   vmemmap    the memmap's translations; altmap: the frames that a range keeps for its own memmap
 //!   roots      root entries of the windows, that address spaces share
-//!   readers    who looks without a lock, so that a removal can wait
+//!   readers    look-ups without a lock, counted so that a removal can wait
 //! ```
 
 pub(crate) mod altmap;
@@ -38,7 +38,7 @@ use crate::memmap::readers::{Gate, ReadGuard, Readers, Stays};
 use crate::memmap::section::SectionMap;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Which memory is there, and the descriptors of its pages.
+/// The map of present memory, and the descriptors of its pages.
 #[derive(Debug)]
 pub(crate) struct Memmap<M: Machine> {
     machine: M,
@@ -46,15 +46,15 @@ pub(crate) struct Memmap<M: Machine> {
     block_order: AtomicU32,
     sections: SectionMap,
     readers: Readers,
-    /// Held while readers are held off, and for nothing else.
+    /// Held only while readers are held off.
     held_off: Mutex<M::Lock, ()>,
 }
 
-/// Readers are held off, and what the machine's lock keeps out.
+/// The state of held-off readers, with the guard of the machine's lock.
 type HeldOff<'m, M> = Gate<'m, MutexGuard<'m, <M as Machine>::Lock, ()>>;
 
 impl<M: Machine> Memmap<M> {
-    /// A memmap of no memory.
+    /// A memmap without memory.
     pub(crate) const fn new(machine: M) -> Self {
         let (sections, readers) = (SectionMap::new(), Readers::new());
         let block_order = AtomicU32::new(0);
@@ -86,13 +86,13 @@ impl<M: Machine> Memmap<M> {
         &self.readers
     }
 
-    /// Waits until no look-up is under way, and holds off those that come: see [`Readers::exclude`]. Handlers on this CPU
-    /// are kept out by the lock, where that masks them.
+    /// Waits until no look-up is under way, and holds off new ones: see [`Readers::exclude`]. The lock keeps
+    /// handlers on this CPU out, if it masks interrupts.
     pub(crate) fn hold_off_readers(&self) -> Result<HeldOff<'_, M>, Stays> {
         self.readers.exclude(|| self.held_off.lock(), &self.relax())
     }
 
-    /// Counts a look-up as a reader: what it finds stays mapped until the guard is dropped.
+    /// Counts a look-up as a reader: sections that it finds stay mapped until the guard is dropped.
     pub(crate) fn read(&self) -> ReadGuard<'_> {
         self.readers.enter(self.machine.cpu(), &self.relax())
     }
@@ -102,7 +102,7 @@ impl<M: Machine> Memmap<M> {
         self.readers.drain(&self.relax())
     }
 
-    /// One turn of a wait.
+    /// One iteration of a wait.
     pub(crate) fn relax(&self) -> impl Fn() {
         || self.machine.relax()
     }

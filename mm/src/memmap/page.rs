@@ -1,4 +1,4 @@
-//! The page descriptor: 64 bytes for every page frame, and what its state word means.
+//! The page descriptor: 64 bytes for every page frame, and the meaning of its state word.
 //!
 //! ```text
 //!   word 0      the state: one atomic word, one encoder ([`PageState::encode`])
@@ -10,9 +10,9 @@
 //!               memmap page                the record of a section, in one of the section's pages
 //! ```
 //!
-//! An *extent* is a naturally aligned run of `1 << order` pages with one state. Only its first
-//! descriptor, the head, says so; the others are [`PageState::Tail`], or hold garbage while their
-//! part is not initialised yet (see [`crate::memmap::section`]).
+//! An *extent* is a naturally aligned run of `1 << order` pages with one state. Only its first descriptor, the head,
+//! holds that state; the others are [`PageState::Tail`], or hold garbage while their subsection is not initialised
+//! yet (see [`crate::memmap::section`]).
 
 use crate::addr::{Order, Pfn};
 use crate::geometry::DESCRIPTOR_BYTES;
@@ -23,8 +23,8 @@ pub(crate) const PAYLOAD_WORDS: usize = 7;
 
 /// The descriptor of one page frame.
 ///
-/// Every field is an atomic word, for which every bit pattern is a value: a descriptor in memory that
-/// nobody has written yet may be referred to, just not believed.
+/// Every field is an atomic word, for which every bit pattern is a value: a reference to a descriptor in memory that
+/// was never written is sound, but its values are not valid.
 #[derive(Debug)]
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
@@ -35,26 +35,27 @@ pub struct Page {
 
 const _: () = assert!(cfg!(loom) || size_of::<Page>() as u64 == DESCRIPTOR_BYTES);
 
-/// Who holds a used extent.
+/// The owner of a used extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// Taken before the allocator existed: the kernel image, its boot tables, its heap.
     Boot,
     /// A page table or a section node, or several of less than a page.
     Table,
-    /// Page descriptors that were placed in system memory, or are about to be placed in their block.
+    /// Page descriptors that were placed in system memory, or will be placed in their block.
     Memmap,
-    /// The kernel's own data, which stays where it is.
+    /// The kernel's own data, which is unmovable.
     Kernel,
-    /// The same, of a user with a name.
+    /// The same, for a user with a name.
     Named(UserId),
-    /// Nobody, for good: the page's memory is bad.
+    /// No owner, for ever: the page's memory is bad.
     Poison,
-    /// Whoever took it out of the linear map: its content is not to be touched.
+    /// The taker of memory out of the linear map: its content must not be accessed.
     Taken,
-    /// Nobody, for good: it held a table, or descriptors, and a CPU did not say that it dropped what leads there.
+    /// No owner, for ever: it held a table, or descriptors, and a CPU did not acknowledge that it dropped
+    /// translations to it.
     Stranded,
-    /// Whoever registered as this mover, and lets the page be moved.
+    /// The registered owner of movable pages with this number.
     Movable(MoverId),
 }
 
@@ -65,14 +66,14 @@ pub struct MoverId(u8);
 /// Owners of movable pages that can register.
 pub const MAX_MOVERS: usize = 16;
 
-/// The number of a named user of pages that stay, whose handle is [`User`](crate::User).
+/// The number of a named user of unmovable pages, whose handle is [`User`](crate::User).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(u8);
 
-/// Users of pages that stay that can have a name.
+/// Users of unmovable pages that can have a name.
 pub const MAX_USERS: usize = 16;
 
-/// Where the numbers of movers and of named users begin among those of owners.
+/// The first numbers of movable owners and of named users among those of owners.
 const FIRST_MOVER: u64 = 16;
 const FIRST_USER: u64 = FIRST_MOVER + MAX_MOVERS as u64;
 
@@ -109,7 +110,7 @@ impl Owner {
         Self::Stranded,
     ];
 
-    /// Whether nobody gets the page any more.
+    /// Whether the page is never allocated again.
     pub(crate) const fn is_out_of_use(self) -> bool {
         matches!(self, Self::Poison | Self::Stranded)
     }
@@ -143,7 +144,8 @@ impl Owner {
         }
     }
 
-    /// The kind of owner, for people. Movers and users have names of their own: see [`crate::Mm::owner_name`].
+    /// The kind of owner, for messages. Movable owners and users have names of their own: see
+    /// [`crate::Mm::owner_name`].
     pub const fn name(self) -> &'static str {
         match self {
             Self::Boot => "boot",
@@ -158,7 +160,7 @@ impl Owner {
     }
 }
 
-/// What a page is.
+/// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageState {
     /// Not the first page of its extent.
@@ -170,26 +172,26 @@ pub enum PageState {
         /// Size of the extent.
         order: Order,
     },
-    /// Head of a free extent that the allocator may not give out: its range is being emptied.
+    /// Head of a free extent that the allocator must not allocate: its range is being emptied.
     Isolated {
         /// Size of the extent.
         order: Order,
     },
-    /// Head of an extent that nobody uses, and that waits in the cache of a CPU: on no free list.
+    /// Head of a free extent in the cache of a CPU: on no free list.
     Cached {
         /// Size of the extent.
         order: Order,
     },
-    /// Head of an extent somebody holds.
+    /// Head of an extent in use.
     Used {
         /// Size of the extent.
         order: Order,
-        /// Who holds it.
+        /// Its owner.
         owner: Owner,
     },
-    /// First page of a self-hosted memmap: it counts what hangs on it.
+    /// First page of a self-hosted memmap: it counts the sections and pages of the memmap.
     MemmapHead {
-        /// Sections whose descriptors lie in the memmap and that are still there.
+        /// Sections whose descriptors lie in the memmap and that are still present.
         sections: u32,
         /// Pages of the memmap, this one included.
         pages: u64,
@@ -215,8 +217,8 @@ const MEMMAP_TAIL: u64 = 6;
 const ISOLATED: u64 = 7;
 const CACHED: u64 = 8;
 
-/// Set in the word of a used extent while a CPU looks at it with its zone locked, or clears it before its user has it:
-/// it is not freed meanwhile. Part of no state.
+/// Set in the word of a used extent while a CPU accesses it with its zone locked, or clears it before its user gets
+/// it: the extent is then not freed. Not part of a state.
 const HELD_BIT: u64 = 1 << 63;
 
 const fn field(word: u64, shift: u32, bits: u32) -> u64 {
@@ -224,7 +226,7 @@ const fn field(word: u64, shift: u32, bits: u32) -> u64 {
 }
 
 impl PageState {
-    /// The state word: the only place that knows its bits, with [`PageState::decode`].
+    /// The state word: together with [`PageState::decode`] the only code that knows its bits.
     #[inline]
     pub const fn encode(self) -> u64 {
         match self {
@@ -244,7 +246,7 @@ impl PageState {
         }
     }
 
-    /// What a state word means, or `None` for a word that [`PageState::encode`] never makes.
+    /// Decodes a state word; `None` for a word that [`PageState::encode`] never returns.
     #[inline]
     pub const fn decode(word: u64) -> Option<Self> {
         let held = field(word, 0, KIND_BITS) == USED;
@@ -273,10 +275,10 @@ impl PageState {
 }
 
 impl Page {
-    /// The state, or `None` for a word no encoder made: a descriptor nobody initialised.
+    /// The state, or `None` for a word that was never encoded: an uninitialised descriptor.
     #[inline]
     pub fn state(&self) -> Option<PageState> {
-        // Acquire: partner of the Release in `set_state`; who sees a state sees its payload.
+        // Acquire: partner of the Release in `set_state`; a reader of the state also sees its payload.
         PageState::decode(self.word.load(Ordering::Acquire))
     }
 
@@ -292,18 +294,18 @@ impl Page {
         self.word.store(state.encode(), Ordering::Release);
     }
 
-    /// Makes a used extent of `owner` one that is nobody's, unless it is another by now or is held.
+    /// Releases a used extent of `owner` from its owner, unless it has another one by now or is held.
     ///
-    /// Whoever frees does this first, so that of two who free the same extent one alone succeeds.
+    /// Every free does this first, so that only one of two CPUs that free the same extent succeeds.
     #[inline]
     pub(crate) fn claim(&self, order: Order, owner: Owner) -> bool {
         let (used, free) = (PageState::Used { order, owner }, PageState::Cached { order });
         let (used, free) = (used.encode(), free.encode());
-        // Acquire: who frees sees what the owner wrote; Release: as in `set_state`.
+        // Acquire: the freeing CPU sees what the owner wrote; Release: as in `set_state`.
         self.word.compare_exchange(used, free, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Whether it is the head of an extent of the kernel's, with a name or without, that nobody holds.
+    /// Whether it is the head of an extent of the kernel, with a name or without, that is not held.
     #[inline]
     pub(crate) fn is_kernels(&self, order: Order) -> bool {
         let word = self.word.load(Ordering::Acquire);
@@ -313,8 +315,8 @@ impl Page {
         word == unnamed || (word & low == unnamed & low && owner < MAX_USERS as u64)
     }
 
-    /// Keeps a used extent of `owner` from being freed until the value is dropped, unless it is another by now. With its
-    /// zone locked.
+    /// Keeps a used extent of `owner` from being freed until the value is dropped, unless it has another owner by
+    /// now. Called with its zone locked.
     pub(crate) fn hold(&self, order: Order, owner: Owner) -> Option<Held<'_>> {
         let used = PageState::Used { order, owner }.encode();
         let held = used | HELD_BIT;
@@ -322,8 +324,8 @@ impl Page {
         Some(Held { word: &self.word, used })
     }
 
-    /// Publishes a used extent of `owner` that is held from the start, until [`release`](Self::release): it is
-    /// neither freed nor moved meanwhile.
+    /// Publishes a used extent of `owner` that is held from the start, until [`release`](Self::release): until then
+    /// it is neither freed nor migrated.
     pub(crate) fn set_held(&self, order: Order, owner: Owner) {
         let used = PageState::Used { order, owner }.encode();
         self.word.store(used | HELD_BIT, Ordering::Release);
@@ -340,13 +342,13 @@ impl Page {
         field(word, 0, KIND_BITS) == USED && word & HELD_BIT != 0
     }
 
-    /// The payload words, whose meaning the state gives.
+    /// The payload words, whose meaning depends on the state.
     pub(crate) fn payload(&self) -> &[AtomicU64; PAYLOAD_WORDS] {
         &self.payload
     }
 }
 
-/// A used extent that is not freed while this lives.
+/// A used extent that is not freed as long as this lives.
 #[derive(Debug)]
 #[must_use = "the extent is held only while this lives"]
 pub(crate) struct Held<'m> {
@@ -356,7 +358,7 @@ pub(crate) struct Held<'m> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // Release: what was looked at is done with before somebody frees the extent.
+        // Release: all accesses to the extent end before another CPU frees it.
         self.word.store(self.used, Ordering::Release);
     }
 }
@@ -426,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn zeroed_and_all_ones_memory_is_no_state() {
+    fn zeroed_and_all_ones_memory_has_no_state() {
         assert_eq!(PageState::decode(0), None);
         assert_eq!(PageState::decode(u64::MAX), None);
     }

@@ -1,11 +1,11 @@
-//! Where the memmap of added memory goes, chosen by the caller for each add.
+//! The placement of the memmap of added memory, chosen by the caller for each add.
 
 use core::fmt;
 use core::str::FromStr;
 
 bitflags::bitflags! {
-    /// The flags of the 2019 patch series "Allocate memmap from hotadded memory", for callers that
-    /// speak its language. They are a hint: see [`Placement::from_flags`].
+    /// The flags of the 2019 patch series "Allocate memmap from hotadded memory", for callers that use its
+    /// interface. They are a hint: see [`Placement::from_flags`].
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct MhpFlags: u32 {
         /// One memmap for the whole range, at its start.
@@ -15,13 +15,13 @@ bitflags::bitflags! {
     }
 }
 
-/// Where the memmap of an added range is placed.
+/// The placement of the memmap of an added range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Placement {
     /// In never-removable system memory.
     Boot = 0,
-    /// At the start of the range, for all of it: it is removed as it was added, whole.
+    /// At the start of the range, for all of it: it is removed as a whole, as it was added.
     #[default]
     PerRange = 1,
     /// At the start of each block: any block can be removed alone.
@@ -32,7 +32,7 @@ impl Placement {
     /// Every placement.
     pub const ALL: [Self; 3] = [Self::Boot, Self::PerRange, Self::PerBlock];
 
-    /// The placement that `flags` ask for; `None` if they make no sense (both, or unknown bits).
+    /// The placement for `flags`; `None` if they are invalid (both, or unknown bits).
     pub fn from_flags(flags: MhpFlags) -> Option<Self> {
         match flags {
             MhpFlags::MEMMAP_DEVICE => Some(Self::PerRange),
@@ -67,7 +67,7 @@ impl fmt::Display for Placement {
     }
 }
 
-/// The name is none of a placement.
+/// The name is not that of a placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownPlacement;
 

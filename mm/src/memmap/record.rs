@@ -1,20 +1,20 @@
-//! What is noted of a section, or of the neighbours that share it: seven words in the descriptor of one of
-//! its memmap pages.
+//! The record of a section, or of the neighbours that share it: seven words in the descriptor of one of its memmap
+//! pages.
 //!
-//! Bitmaps are of the record's parts. The last three words belong to the memory block, and are those of its
-//! first section that is there.
+//! Bitmaps have a bit for each of the record's subsections. The last three words belong to the memory block, and are
+//! in the record of its first present section.
 
 use crate::addr::Pfn;
 use crate::impossible::impossible;
 use crate::memmap::word::BlockWord;
 use crate::sync::{AtomicU64, Ordering};
 
-/// One of the 64 parts that a record keeps.
+/// A subsection: one of the 64 parts that a record covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part(u64);
 
 impl Part {
-    /// The part `number` of a record: below 64.
+    /// Subsection `number` of a record: below 64.
     pub(crate) const fn new(number: u64) -> Self {
         Self(number)
     }
@@ -32,7 +32,7 @@ impl Part {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'m>(&'m [AtomicU64; 7]);
 
-/// One bitmap of a record, a bit for each part. Changed by an operation, or under the zone's lock.
+/// One bitmap of a record, a bit for each subsection. Changed by an operation, or under the zone's lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'m>(&'m AtomicU64);
 
@@ -70,7 +70,7 @@ impl Count<'_> {
     pub(crate) fn sub(self, pages: u64) {
         let before = get(self.0);
         if pages > before {
-            impossible("more pages go than a block has", pages - before);
+            impossible("more pages are subtracted than a block has", pages - before);
         }
         set(self.0, before.saturating_sub(pages));
     }
@@ -95,7 +95,7 @@ impl<'m> Record<'m> {
         Self(payload)
     }
 
-    /// Fills the record of a section whose `present` parts hold memory, of an offline block.
+    /// Fills the record of a section of an offline block; the `present` subsections hold memory.
     pub(crate) fn reset(self, present: u64, group: u64, block: BlockWord) {
         let words = [0, 0, present, group, block.encode(), 0, 0];
         for (word, value) in self.0.iter().zip(words) {
@@ -103,7 +103,7 @@ impl<'m> Record<'m> {
         }
     }
 
-    /// Takes over what another record says.
+    /// Copies another record.
     pub(crate) fn copy(self, from: Record<'_>) {
         for (word, other) in self.0.iter().zip(from.0) {
             set(word, get(other));
@@ -115,12 +115,12 @@ impl<'m> Record<'m> {
         Parts(&self.0[0])
     }
 
-    /// Parts at which an extent of a part or more begins.
+    /// Subsections at which an extent of a subsection or more begins.
     pub(crate) fn heads(self) -> Parts<'m> {
         Parts(&self.0[1])
     }
 
-    /// Parts that hold memory at all.
+    /// Subsections that hold memory.
     pub(crate) fn present(self) -> Parts<'m> {
         Parts(&self.0[2])
     }
@@ -141,27 +141,27 @@ impl<'m> Record<'m> {
         BlockWord::decode(get(&self.0[4]))
     }
 
-    /// As [`sound_block`](Self::sound_block). A block whose word makes no sense does not come online.
+    /// As [`sound_block`](Self::sound_block). A block with an invalid word does not come online.
     #[inline]
     #[track_caller]
     pub(crate) fn block(self) -> BlockWord {
         self.sound_block().unwrap_or_else(|| {
-            impossible("this is no word of a block", get(&self.0[4]));
+            impossible("this is not a word of a block", get(&self.0[4]));
             BlockWord::BROKEN
         })
     }
 
-    /// Changes the block's word, unless that makes no sense. For an operation, or under the lock of the block's zone.
+    /// Changes the block's word, unless it is invalid. For an operation, or under the lock of the block's zone.
     #[inline]
     #[track_caller]
     pub(crate) fn change_block(self, change: impl FnOnce(BlockWord) -> BlockWord) {
         match self.sound_block() {
             Some(word) => set(&self.0[4], change(word).encode()),
-            None => impossible("this is no word of a block", get(&self.0[4])),
+            None => impossible("this is not a word of a block", get(&self.0[4])),
         }
     }
 
-    /// Pages of the block that the allocator was given.
+    /// Pages of the block that the allocator manages.
     pub(crate) fn managed(self) -> Count<'m> {
         Count(&self.0[5])
     }
@@ -180,7 +180,7 @@ mod tests {
     use crate::memmap::word::BlockState;
 
     #[test]
-    #[should_panic(expected = "this is no word of a block")]
+    #[should_panic(expected = "this is not a word of a block")]
     fn a_record_with_garbage_for_its_block_is_impossible() {
         let words = [const { AtomicU64::new(u64::MAX) }; 7];
         let _ = Record::new(&words).block();

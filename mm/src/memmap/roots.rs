@@ -5,7 +5,7 @@ use crate::machine::Machine;
 use crate::memmap::vmemmap::Windows;
 use crate::paging::Mapper;
 
-/// Entries that are looked at together.
+/// Entries that are checked together.
 const BATCH: u64 = u64::BITS as u64;
 
 /// The entries of the root table that translate a byte of a window.
@@ -13,7 +13,7 @@ const BATCH: u64 = u64::BITS as u64;
 pub(crate) struct RootEntries {
     first: VirtAddr,
     count: u64,
-    /// Bytes that each translates.
+    /// Bytes that each entry translates.
     bytes: u64,
 }
 
@@ -28,7 +28,7 @@ impl RootEntries {
         self.first.add(index.wrapping_mul(self.bytes))
     }
 
-    /// The first entry without a table behind it.
+    /// The first entry that does not point to a table.
     pub(crate) fn without_table(&self, mapper: &impl Mapper) -> Option<VirtAddr> {
         self.batches().find_map(|first| {
             let missing = self.missing(mapper, first);
@@ -41,12 +41,12 @@ impl RootEntries {
         (0..BATCH).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| self.at(first + bit))
     }
 
-    /// The first of each of the entries that are looked at together.
+    /// The first of each group of entries that are checked together.
     pub(crate) fn batches(&self) -> impl Iterator<Item = u64> + use<> {
         (0..self.count).step_by(BATCH as usize)
     }
 
-    /// A bit for each of the entries from `first` on that has no table behind it.
+    /// A bit for each of the entries from `first` on that does not point to a table.
     pub(crate) fn missing(&self, mapper: &impl Mapper, first: u64) -> u64 {
         let mut there = 0_u64;
         mapper.visit_tables(&mut |table| {
@@ -66,7 +66,7 @@ impl RootEntries {
 }
 
 impl<M: Machine> Windows<'_, M> {
-    /// The root entries that address spaces share, those of each window.
+    /// The root entries that address spaces share, of each window.
     pub(crate) fn shared_root_entries(&self) -> impl Iterator<Item = RootEntries> {
         let bytes = self.machine().root_entry_bytes();
         let windows = self.both().into_iter().flatten();

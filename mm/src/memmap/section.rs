@@ -1,28 +1,26 @@
-//! The sparse section map: which parts of the physical address space are memory, and in what state.
+//! The sparse section map: the sections of the physical address space that are memory, and their states.
 //!
 //! ```text
 //!   roots (static)        node: 4 KiB, 512 words            record: payload of one descriptor
 //!   +---+                 +-----------------------+         +------------------------------+
-//!   | . | --------------> | word of section 0     | ------> | initialised   one bit a part |
-//!   | 0 |                 | word of section 1     |         | heads         one bit a part |
-//!   | . |                 | ...                   |         | present       one bit a part |
+//!   | . | --------------> | word of section 0     | ------> | initialised   64 bits        |
+//!   | 0 |                 | word of section 1     |         | heads         64 bits        |
+//!   | . |                 | ...                   |         | present       64 bits        |
 //!   +---+                 +-----------------------+         | group, and the block's words |
 //!                           state | boot | record pfn       +------------------------------+
 //! ```
 //!
-//! A lookup takes no lock: it reads a root, a word, and then only what the word says is there. A
-//! section goes `Absent -> Present -> Online -> Present -> Leaving -> Absent`; while it is leaving it
-//! is invisible, and what hangs on it goes only after the readers that saw it are gone
-//! (`readers.rs`).
+//! A look-up takes no lock: it reads a root, a word, and then only data that the word declares present. A section
+//! goes `Absent -> Present -> Online -> Present -> Leaving -> Absent`; in the state `Leaving` it is invisible, and
+//! its record and descriptors are unmapped only after the readers that saw it have ended (`readers.rs`).
 //!
 //! Sections so small that their descriptors share pages share a record too: those of
 //! [`Geometry::RECORD_PAGES`], all in one block.
 //!
-//! *Descriptors are lazy.* A part is 1/64 of what a record keeps, at most a section. Its bit in
-//! `initialised` says that each of its descriptors holds a state. Where the bit is clear they hold
-//! whatever the memory held before, and only the first can be believed, when the part's bit in `heads`
-//! says that an extent of a part or more begins there. All others are tails of the extent that reaches
-//! over them.
+//! *Descriptors are lazy.* A subsection (`Part`) is 1/64 of the pages of a record, at most a section. Its bit in
+//! `initialised` states that each of its descriptors holds a state. While the bit is clear they hold the previous
+//! contents of the memory, and only the first may be valid, if the subsection's bit in `heads` states that an extent
+//! of a subsection or more begins there. All others are tails of the extent that covers them.
 
 // UNSAFETY: turns the pointers of `PhysMem` into references to section words and descriptors.
 #![expect(unsafe_code)]
@@ -53,15 +51,15 @@ pub const MAX_SECTIONS: u64 = ROOTS as u64 * NODE_SECTIONS;
 pub enum SectionState {
     /// No memory is known there.
     Absent = 0,
-    /// Mapped and described, not given to the allocator.
+    /// Mapped and described, but not given to the allocator.
     Present = 1,
     /// Its block is online.
     Online = 2,
-    /// Being removed: lookups no longer find it.
+    /// Being removed: look-ups no longer find it.
     Leaving = 3,
 }
 
-/// One word of the map: the state of a section and where its record is.
+/// One word of the map: the state of a section and the place of its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionWord(u64);
 
@@ -71,7 +69,7 @@ const BOOT_BIT: u64 = 1 << 3;
 const RECORD_SHIFT: u32 = 12;
 
 impl SectionWord {
-    /// The word of a section that is not there.
+    /// The word of an absent section.
     pub const ABSENT: Self = Self(0);
 
     /// A section in `state` whose record is in the descriptor of `record`.
@@ -114,7 +112,7 @@ impl SectionWord {
 /// Set in a root that names a node: a node may lie at physical address 0.
 const NODE_BIT: u64 = 1;
 
-/// The map: a root for each node, its physical address and [`NODE_BIT`], or 0 where there is none.
+/// The map: a root for each node, its physical address and [`NODE_BIT`], or 0 without a node.
 #[derive(Debug)]
 pub(crate) struct SectionMap {
     roots: [AtomicU64; ROOTS],
@@ -141,8 +139,8 @@ impl SectionMap {
         let frame = node_frame(root.load(Ordering::Acquire))?;
         let node: NonNull<Node> = memory.pointer(frame).cast();
         // SAFETY: a non-zero root names `NODE_BYTES` of RAM, aligned to that, so the words are too, which
-        // `insert_node` zeroed and which nobody else uses; they are freed only once every section in
-        // them is absent and the readers that could hold this reference were drained.
+        // `insert_node` zeroed and which no other code uses; they are freed only once every section in them is
+        // absent and the readers that could hold this reference were drained.
         Some(unsafe { node.as_ref() })
     }
 
@@ -154,7 +152,7 @@ impl SectionMap {
         })
     }
 
-    /// Publishes the word of `section`, whose node is there.
+    /// Publishes the word of `section`, whose node must exist.
     pub(crate) fn set_word(&self, memory: &impl PhysMem, section: u64, word: SectionWord) {
         if let Some(node) = self.node(memory, section) {
             // SeqCst: a reader either sees the new word or was counted before it was written, so that
@@ -167,8 +165,7 @@ impl SectionMap {
         }
     }
 
-    /// Whether `section` lies among those that were there once: nothing but the manager's memory was
-    /// ever seen there.
+    /// Whether `section` lies in the range of removed sections: only memory of the manager was ever present there.
     pub(crate) fn was_removed(&self, section: u64) -> bool {
         let [first, end] = &self.removed;
         (!first.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&section)
@@ -183,13 +180,13 @@ impl SectionMap {
 
     /// Makes `frame`, of [`NODE_BYTES`], the node of `section`, with every section in it absent.
     pub(crate) fn insert_node(&self, memory: &impl PhysMem, section: u64, frame: TableFrame) {
-        // SAFETY: a table frame is RAM of its size that nothing else uses and that `memory` reaches.
+        // SAFETY: a table frame is RAM of its size, of no other use, and `memory` reaches it.
         unsafe { memory.pointer(frame.at()).write_bytes(0, frame.bytes() as usize) };
         self.put_back_node(section, frame);
     }
 
-    /// Takes the node of `section` out of the map if every section in it is absent. A lookup may
-    /// still be reading it.
+    /// Removes the node of `section` from the map if every section in it is absent. A look-up may still be reading
+    /// it.
     pub(crate) fn take_empty_node(
         &self,
         memory: &impl PhysMem,
@@ -200,14 +197,14 @@ impl SectionMap {
             return None;
         }
         let root = self.roots.get((section / NODE_SECTIONS) as usize)?;
-        // SeqCst: as in `set_word`, a reader sees no node or is waited for.
+        // SeqCst: as in `set_word`, a reader sees no node or the drain waits for it.
         let frame = node_frame(root.swap(0, Ordering::SeqCst))?;
-        // SAFETY: a node is a table frame of this size, by `insert_node`, and in the map no more. Look-ups under way
-        // only read it, and the caller waits for them before it gives it back.
+        // SAFETY: a node is a table frame of this size, by `insert_node`, and no longer in the map. Look-ups under
+        // way only read it, and the caller waits for them before it frees the frame.
         Some(unsafe { TableFrame::new(frame, NODE_BYTES) })
     }
 
-    /// Puts a node back that was taken out empty, or is new.
+    /// Inserts a node that was removed empty, or is new.
     pub(crate) fn put_back_node(&self, section: u64, frame: TableFrame) {
         let at = frame.into_raw();
         if let Some(root) = self.roots.get((section / NODE_SECTIONS) as usize) {
@@ -217,7 +214,7 @@ impl SectionMap {
 
     /// The numbers of all sections that are not absent, ascending.
     ///
-    /// For an operation or a look: between two steps nothing else keeps a node where it is.
+    /// For an operation or a look: between two steps of the iterator only these keep a node from being removed.
     pub(crate) fn iter<'m>(&'m self, memory: &'m impl PhysMem) -> impl Iterator<Item = u64> + 'm {
         self.candidates().filter(|&section| self.word(memory, section) != SectionWord::ABSENT)
     }
@@ -240,10 +237,10 @@ impl SectionMap {
     }
 }
 
-/// A section that is there: its descriptors are mapped and its record can be read.
+/// A present section: its descriptors are mapped and its record can be read.
 ///
-/// Who holds one holds what keeps the section from being unmapped: an operation, a look, the lock of the
-/// zone its block is online in, or a read guard.
+/// The holder of such a value also holds what keeps the section from being unmapped: an operation, a look, the lock
+/// of the zone that its block is online in, or a read guard.
 #[derive(Debug)]
 pub(crate) struct Section<'m, M> {
     machine: &'m M,
@@ -267,7 +264,7 @@ impl<'m, M: Machine> Section<'m, M> {
         there.then_some(Self { machine, word, number })
     }
 
-    /// The section `number` with a word that is not (or no longer) to be found in the map.
+    /// The section `number` with a word that is not (or no longer) in the map.
     pub(super) fn with_word(machine: &'m M, number: u64, word: SectionWord) -> Self {
         Self { machine, word, number }
     }
@@ -301,12 +298,12 @@ impl<'m, M: Machine> Section<'m, M> {
         self.record().group()
     }
 
-    /// Which part of its record `pfn` is in.
+    /// The subsection of its record that `pfn` is in.
     pub(crate) fn part(pfn: Pfn) -> Part {
         Part::new((pfn.get() % M::RECORD_PAGES) / M::PART_PAGES)
     }
 
-    /// The section's parts.
+    /// The section's subsections.
     pub(crate) fn parts(self) -> impl Iterator<Item = Part> + use<M> {
         let first = Self::part(self.pfns().start).number();
         (first..first + PARTS_PER_RECORD / M::RECORD_SECTIONS).map(Part::new)
@@ -319,11 +316,11 @@ impl<'m, M: Machine> Section<'m, M> {
     }
 }
 
-/// The descriptor of `pfn`, in a section that is there or about to be: its memmap is mapped.
+/// The descriptor of `pfn`, in a section that is present or about to be: its memmap is mapped.
 pub(super) fn descriptor<M: Machine>(machine: &M, pfn: Pfn) -> &Page {
-    // SAFETY: the callers, all in this wing, have it from a `Seen`, so that a guard keeps the memmap mapped; they ask
-    // for frames of sections that are there, or that the operation under way makes or hides itself. A page of
-    // atomics has no invalid value, so it may be shared even where it was never written.
+    // SAFETY: the callers, all in this wing, have it from a `Seen`, so that a guard keeps the memmap mapped; they
+    // ask for frames of present sections, or of sections that the operation under way shows or hides itself. A page
+    // of atomics has no invalid value, so it may be shared even if it was never written.
     unsafe { machine.descriptor(pfn).as_ref() }
 }
 

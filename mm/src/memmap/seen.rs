@@ -1,7 +1,7 @@
-//! The memmap while what it shows cannot go. Sections, records and descriptors are reached by it alone, and it is
-//! made from a guard alone.
+//! The memmap while its sections cannot be removed. Sections, records and descriptors are accessible only through
+//! it, and only a guard creates it.
 
-// UNSAFETY: declares who may do without a guard.
+// UNSAFETY: declares a function that needs no guard.
 #![expect(unsafe_code)]
 
 use crate::addr::Pfn;
@@ -44,7 +44,7 @@ impl<'g, M: Machine> Seen<'g, M> {
     ///
     /// # Safety
     ///
-    /// Such a guard (see [`Keeps`]) is there for as long as `'g`.
+    /// Such a guard (see [`Keeps`]) exists for as long as `'g`.
     pub(crate) const unsafe fn vouched(memmap: &'g Memmap<M>) -> Self {
         Self(memmap)
     }
@@ -56,34 +56,34 @@ impl<'g, M: Machine> Seen<'g, M> {
 }
 
 impl<'g, M: Machine> Seen<'g, M> {
-    /// The section `number`, if it is there.
+    /// The section `number`, if it is present.
     pub(crate) fn section(self, number: u64) -> Option<Section<'g, M>> {
         let memmap = self.memmap();
         Section::get(&memmap.sections, &memmap.machine, number)
     }
 
-    /// The section `number` with a word that the map does not show yet, or no more: for the operation that shows or
+    /// The section `number` with a word that is not in the map yet, or no longer: for the operation that shows or
     /// hides it, while its memmap is mapped.
     pub(crate) fn hidden_section(self, number: u64, word: SectionWord) -> Section<'g, M> {
         Section::with_word(&self.memmap().machine, number, word)
     }
 
-    /// The section that holds `pfn`, if it is there.
+    /// The section that contains `pfn`, if it is present.
     pub(crate) fn section_at(self, pfn: Pfn) -> Option<Section<'g, M>> {
         self.section(section_of::<M>(pfn))
     }
 
-    /// The section that holds `pfn`, which the caller knows to be there.
+    /// The section that contains `pfn`, which the caller knows to be present.
     #[track_caller]
     pub(crate) fn known_section(self, pfn: Pfn) -> Option<Section<'g, M>> {
         let section = self.section_at(pfn);
         if section.is_none() {
-            impossible("no section holds this frame", pfn.get());
+            impossible("this frame is in no section", pfn.get());
         }
         section
     }
 
-    /// The descriptor of `pfn`, of a section that is there.
+    /// The descriptor of `pfn`, in a present section.
     pub(crate) fn page(self, pfn: Pfn) -> &'g Page {
         descriptor(&self.memmap().machine, pfn)
     }
@@ -98,7 +98,7 @@ impl<M: Machine> Memmap<M> {
 
 #[cfg(test)]
 impl<M: Machine> Memmap<M> {
-    /// The memmap without a guard, for a test that has the machine for itself.
+    /// The memmap without a guard, for a test that is the only user of the machine.
     pub(crate) const fn alone(&self) -> Seen<'_, M> {
         Seen(self)
     }

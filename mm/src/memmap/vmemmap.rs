@@ -1,8 +1,8 @@
 //! The virtual memmap: the descriptor of pfn `n` is at its base + 64 n, wherever its frame is.
 //!
-//! Only virtual contiguity is needed, so the frames behind it may come from the memory it describes
-//! or, page by page if need be, from anywhere else. A leaf never spans the memmap of two blocks. What
-//! fills it takes frames for tables, so it stands above the allocator: `alloc/populate.rs`.
+//! Only virtual contiguity is needed, so the frames behind it may come from the memory it describes or, if necessary
+//! page by page, from anywhere else. A leaf never spans the memmaps of two blocks. The code that maps it allocates
+//! frames for tables, so it is above the allocator: `alloc/populate.rs`.
 
 // UNSAFETY: uses the machine's page tables.
 #![expect(unsafe_code)]
@@ -36,14 +36,14 @@ impl<'m, M: Machine> Windows<'m, M> {
         &self.0.machine
     }
 
-    /// Where the descriptors of `pfns` are.
+    /// The address of the descriptors of `pfns`.
     pub(crate) fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
         let start =
             self.0.machine.vmemmap_base().add(pfns.start.get().wrapping_mul(DESCRIPTOR_BYTES));
         VirtRange::new(start, pfns.pages().wrapping_mul(DESCRIPTOR_BYTES)).unwrap_or_default()
     }
 
-    /// Where `range` is in the linear map.
+    /// The address of `range` in the linear map.
     pub(crate) fn linear_virt(&self, range: PhysRange) -> VirtRange {
         VirtRange::new(self.0.machine.linear_base().add(range.start().get()), range.len())
             .unwrap_or_default()
@@ -57,7 +57,7 @@ impl<'m, M: Machine> Windows<'m, M> {
         [VirtRange::new(self.0.machine.linear_base(), limit), memmap]
     }
 
-    /// How `backing` is mapped as the memmap of `described`.
+    /// The mapping of `backing` as the memmap of `described`.
     pub(crate) fn memmap_mapping(&self, described: PfnRange, backing: Pfn) -> Mapping {
         let virt = self.memmap_virt(described);
         Mapping {
@@ -69,7 +69,7 @@ impl<'m, M: Machine> Windows<'m, M> {
         }
     }
 
-    /// How `range` is mapped in the linear map: with leaves that its blocks can be unmapped by.
+    /// The mapping of `range` in the linear map: with leaves by which its blocks can be unmapped.
     pub(crate) fn linear_mapping(&self, range: PhysRange) -> Mapping {
         Mapping {
             virt: self.linear_virt(range).start(),
@@ -80,12 +80,12 @@ impl<'m, M: Machine> Windows<'m, M> {
         }
     }
 
-    /// `bytes`, or less where such a leaf would take an entry of the root that address spaces share.
+    /// `bytes`, or less if such a leaf would occupy an entry of the root that address spaces share.
     fn largest_leaf(&self, bytes: u64) -> u64 {
         self.0.machine.root_entry_bytes().map_or(bytes, |entry| bytes.min(entry / 2))
     }
 
-    /// The first address of `range`, in pages, that the linear map does not show where it is.
+    /// The first address of `range`, in pages, that the linear map does not map to itself.
     pub(crate) fn find_unmapped(&self, range: PhysRange) -> Option<PhysAddr> {
         let mut at = range.start();
         while range.contains(at) {
@@ -103,7 +103,7 @@ impl<'m, M: Machine> Windows<'m, M> {
     ///
     /// # Errors
     ///
-    /// What the mapper reports; nothing was unmapped then, so the memory is still in reach of every CPU.
+    /// The mapper's error; nothing was unmapped then, so every CPU can still reach the memory.
     pub(crate) fn unmap<S: TableFrames>(
         &self,
         range: VirtRange,
@@ -112,7 +112,7 @@ impl<'m, M: Machine> Windows<'m, M> {
         self.0.mapper().unmap(range, gather)
     }
 
-    /// The leaf that an end of `range` cuts, if one does: such a range cannot be unmapped.
+    /// The leaf that an end of `range` cuts, if there is one: such a range cannot be unmapped.
     pub(crate) fn cut_leaf(&self, range: VirtRange) -> Option<Translation> {
         let last = range.end().add(1_u64.wrapping_neg());
         let leaves = [range.start(), last].into_iter();

@@ -1,15 +1,15 @@
-//! The word that a record keeps of its memory block.
+//! The word of a memory block in a record.
 
 use crate::memmap::home::{NodeId, ZoneKind};
 use crate::memmap::placement::Placement;
 use core::fmt;
 
-/// The state of a memory block that is there.
+/// The state of a present memory block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockState {
-    /// Mapped and described; the allocator does not have it.
+    /// Mapped and described, but not given to the allocator.
     Offline,
-    /// The allocator has it, in this zone of the block's node.
+    /// Given to the allocator, in this zone of the block's node.
     Online(ZoneKind),
 }
 
@@ -22,15 +22,15 @@ impl fmt::Display for BlockState {
     }
 }
 
-/// What the block's word in a record says.
+/// The contents of the block's word in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockWord {
     pub(crate) state: BlockState,
     pub(crate) node: NodeId,
     pub(crate) placement: Placement,
-    /// Some of its memory is bad.
+    /// A part of its memory is bad.
     pub(crate) poisoned: bool,
-    /// Its content is not to be touched: it is, or is about to be, out of the linear map.
+    /// Its content must not be accessed: it is, or is about to be, out of the linear map.
     pub(crate) taken: bool,
 }
 
@@ -40,7 +40,7 @@ const POISONED_BIT: u64 = 1 << 24;
 const TAKEN_BIT: u64 = 1 << 25;
 
 impl BlockWord {
-    /// What a block counts as whose word makes no sense: it does not come online, and is not taken.
+    /// The value used for a block with an invalid word: it does not come online, and is not taken.
     pub(crate) const BROKEN: Self = Self {
         state: BlockState::Offline,
         node: NodeId::ZERO,
@@ -102,7 +102,7 @@ mod tests {
         }
     }
     #[test]
-    fn a_word_that_no_block_has_is_no_word_of_a_block() {
+    fn a_word_that_is_never_encoded_is_not_decoded() {
         let word = BlockWord::new(BlockState::Offline, NodeId::ZERO, Placement::PerRange).encode();
         for bit in 0..u64::BITS {
             let other = word ^ 1 << bit;
