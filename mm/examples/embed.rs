@@ -1,10 +1,10 @@
-//! The least a kernel has to write to use hotmem: three small traits and a page-table format.
+//! The least that a kernel must write to use hotmem: three small traits and a page-table format.
 //!
-//! `cargo run -p hotmem --example embed` plays the kernel on the host. Its "physical memory" is one
-//! allocation, where a kernel has its linear map; its page tables are real tables in that memory, but
-//! no MMU walks them, so descriptors are found by walking them in software.
+//! `cargo run -p hotmem --example embed` plays the kernel on the host. Its "physical memory" is one allocation, in
+//! place of a kernel's linear map; its page tables are real tables in that memory, but no MMU walks them, so
+//! descriptors are found by a walk in software.
 
-// UNSAFETY: vouches for the pointers into the allocation that plays physical memory.
+// UNSAFETY: vouches for the pointers into the allocation that serves as physical memory.
 #![expect(unsafe_code)]
 #![expect(clippy::expect_used, reason = "an example may stop where a kernel must not")]
 
@@ -32,7 +32,7 @@ const VMEMMAP: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
 /// Four levels of 512 entries: an address, bit 0 for present, bit 1 for a leaf.
 struct Format;
 
-// SAFETY: no MMU walks these tables but the walker itself.
+// SAFETY: only the walker itself walks these tables, no MMU.
 unsafe impl PteFormat for Format {
     const LEVELS: &'static [Level] = &[
         Level { shift: 39, bits: 9, leaf: false },
@@ -69,7 +69,7 @@ unsafe impl PteFormat for Format {
     }
 }
 
-/// Physical memory: where its byte 0 is.
+/// Physical memory: a pointer to byte 0.
 #[derive(Clone, Copy)]
 struct Ram(NonNull<u8>);
 
@@ -87,8 +87,8 @@ impl Ram {
     }
 }
 
-/// What the walker needs to reach its tables.
-// SAFETY: pointers into one allocation that nobody else uses.
+/// The walker's access to its tables.
+// SAFETY: pointers into one allocation that no other code uses.
 unsafe impl PhysMem for Ram {
     fn linear_base(&self) -> VirtAddr {
         LINEAR
@@ -102,7 +102,7 @@ unsafe impl PhysMem for Ram {
 /// No MMU, so nothing to flush. A kernel executes `invlpg`, `tlbi` or `tlbie` here.
 struct NoTlb;
 
-// SAFETY: nothing caches translations: descriptors are looked up in the tables each time.
+// SAFETY: no translations are cached: descriptors are looked up in the tables each time.
 unsafe impl Tlb for NoTlb {
     fn publish(&self) {}
     fn flush(&self, _ranges: &[VirtRange]) -> Result<(), NotFlushed> {
@@ -121,7 +121,7 @@ impl Sizes for Demo {
     const SECTION_SHIFT: u32 = 27;
 }
 
-// SAFETY: pointers into one allocation that nobody else uses.
+// SAFETY: pointers into one allocation that no other code uses.
 unsafe impl PhysMem for Demo {
     fn linear_base(&self) -> VirtAddr {
         LINEAR
@@ -132,7 +132,7 @@ unsafe impl PhysMem for Demo {
     }
 }
 
-// SAFETY: a descriptor is where the tables say.
+// SAFETY: a descriptor is at the address that the tables give.
 unsafe impl Machine for Demo {
     type Mapper = Tables<Format, Ram, NoTlb>;
     type Nodes = NodeTable<1>;
@@ -152,19 +152,19 @@ unsafe impl Machine for Demo {
         &self.tables
     }
 
-    /// There is no MMU to follow, so the tables are asked. Behind a lock that could not be: the manager wants
-    /// descriptors while a mapper shows it what is there.
+    /// There is no MMU, so this walks the tables. With a lock around the mapper that is not possible: the manager
+    /// accesses descriptors while the mapper is in use.
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
         let virt = VMEMMAP.add(pfn.get() * 64);
         let leaf = self.tables.translate(virt).expect("a mapped descriptor");
         self.ram.at(leaf.target(virt)).cast()
     }
 
-    /// The host's caches are coherent with everything that could look. A kernel flushes line by line.
+    /// The host's caches are coherent with every reader of the memory. A kernel flushes line by line.
     fn clean(&self, _range: VirtRange) {}
 }
 
-/// What this kernel keeps in the descriptor of each page that it allocates: how many use it.
+/// This kernel's metadata in the descriptor of each page that it allocates: the number of its users.
 struct Uses(AtomicU32);
 
 impl Meta for Uses {
@@ -181,7 +181,7 @@ impl Uses {
     }
 }
 
-/// An owner of one movable page, which it finds again wherever it is moved.
+/// An owner of one movable page, which follows the page in every migration.
 struct Note {
     ram: OnceLock<Ram>,
     page: Mutex<Pfn>,
@@ -196,7 +196,7 @@ unsafe impl Send for Ram {}
 
 impl Note {
     fn pfn(&self) -> Pfn {
-        *self.page.lock().expect("nobody panics with the lock")
+        *self.page.lock().expect("no panic with the lock held")
     }
 
     fn word(&self, pfn: Pfn) -> NonNull<u64> {
@@ -204,7 +204,7 @@ impl Note {
     }
 
     fn write(&self, value: u64) {
-        // SAFETY: the page is this owner's, aligned, and nobody else uses it.
+        // SAFETY: the page is this owner's, aligned, and no other code uses it.
         unsafe { self.word(self.pfn()).write(value) };
     }
 
@@ -226,16 +226,16 @@ impl MovableOps for Note {
     fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
         let bytes = (from.order.pages() * Demo::PAGE_BYTES) as usize;
         let (from, to_word) = (self.word(from.pfn).cast::<u8>(), self.word(to).cast::<u8>());
-        // SAFETY: both are whole pages of the allocation, apart, and this owner's to read and write.
+        // SAFETY: both are whole pages of the allocation, disjoint, and this owner may read and write them.
         unsafe { to_word.copy_from_nonoverlapping(from, bytes) };
-        *self.page.lock().expect("nobody panics with the lock") = to;
+        *self.page.lock().expect("no panic with the lock held") = to;
         Ok(())
     }
 
     fn putback(&self, _extent: &Extent) {}
 }
 
-/// The allocator a kernel boots with: what is above its mark is free.
+/// The allocator that a kernel boots with: memory above its mark is free.
 struct Bump(Cell<u64>);
 
 impl Bump {
@@ -276,7 +276,7 @@ fn range(start: u64, len: u64) -> PhysRange {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ram = Ram::new();
     let root = PhysAddr::new(0x1000);
-    // SAFETY: the root is zeroed RAM of this allocation, and this is the only value that touches it.
+    // SAFETY: the root is zeroed RAM of this allocation, and only this value accesses it.
     let tables = unsafe { Tables::new(root, ram, NoTlb) };
     let mut early = Bump(Cell::new(0x2000));
     let linear = Mapping {
@@ -297,10 +297,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         window: &[dimm],
         kernelcore: None,
     };
-    // SAFETY: the allocation that plays RAM is used by nothing else.
+    // SAFETY: the allocation that serves as RAM has no other use.
     unsafe { mm.boot(&boot, &mut early) }?;
 
-    // SAFETY: so is the part of it that plays a DIMM.
+    // SAFETY: nor has the part of it that serves as a DIMM.
     let added = unsafe { mm.add(dimm, node, Placement::PerRange) }?;
     println!("added {dimm}: {} bytes of system memory", added.system_bytes);
     for id in mm.blocks_in(dimm) {
@@ -311,7 +311,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     NOTE.ram.get_or_init(|| ram);
     let mover = mm.register(&NOTE)?;
     let page = mm.alloc_movable(Order::ZERO, &mover, 0)?;
-    *NOTE.page.lock().expect("nobody panics with the lock") = page;
+    *NOTE.page.lock().expect("no panic with the lock held") = page;
     NOTE.write(0x686f_746d_656d);
     mm.with_meta(page, 0, &mover, |uses| uses.0.fetch_add(1, Ordering::Relaxed))?;
     println!("a page of it: {:?}", mm.page_info(page));

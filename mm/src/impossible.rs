@@ -1,12 +1,12 @@
-//! What the manager's own rules exclude, and what is done about it.
+//! States that the manager's own rules exclude, and the reaction to them.
 
 #[cfg(not(any(test, feature = "testing")))]
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Reports a state that cannot be: the first one in the log, and by a panic in tests.
+/// Reports an impossible state: the first one in the log, and by a panic in tests.
 ///
-/// The caller goes on with whatever does the least harm. One such state has others follow, so only the first is worth
-/// a line; [`Mm::verify`](crate::Mm::verify) finds the invariant that broke.
+/// The caller continues in the least harmful way. One such state causes others, so only the first is logged;
+/// [`Mm::verify`](crate::Mm::verify) finds the broken invariant.
 #[cold]
 #[track_caller]
 #[cfg_attr(any(test, feature = "testing"), expect(clippy::panic, reason = "tests shall fail"))]

@@ -12,53 +12,54 @@
 //!           described         free lists          free again         then given back
 //! ```
 //!
-//! A kernel gives it a [`Machine`]: sizes, pointers, page tables. It has no heap, and no statics but a count of
-//! managers and a mark that a broken rule was told; it knows no architecture and no firmware.
+//! A kernel provides a [`Machine`]: sizes, pointers, page tables. The manager has no heap, and no statics but a
+//! count of managers and a flag that a broken rule was reported; it depends on no architecture and no firmware.
 //!
 //! # Locks, in the order they are taken
 //!
-//! 1. the turn: one operation at a time, the others return `Busy`; and the gate, by which an operation
-//!    waits for looks (`explain_*`, `verify`, `dump`, `snapshot`) to end, and a look for an operation,
-//!    but not while that calls a listener or an owner of pages (`turn/looks.rs` has the proof);
+//! 1. the turn: one operation at a time, the others return `Busy`; and the gate, by which an operation waits for
+//!    looks (`explain_*`, `verify`, `dump`, `snapshot`) to end, and a look for an operation, but not while the
+//!    operation calls a listener or an owner of pages (`turn/looks.rs` has the proof);
 //! 2. the lock of the tables that share pages, held while a page is taken for them; then that of the
 //!    table reserve, a few loads and stores, and given up again;
-//! 3. the lock of a CPU's cache of pages: never two; held for moving a batch at the most. The CPU itself takes it, and
-//!    whoever drains;
-//! 4. a zone's lock: never two; held, whatever the sizes, for no more steps than there are orders and
-//!    for writing the descriptors of one part.
+//! 3. the lock of a CPU's cache of pages: a CPU holds at most one; held while at most a batch is moved. The CPU
+//!    itself takes it, and any CPU that drains;
+//! 4. a zone's lock: a CPU holds at most one; held for no more steps than there are orders, for any sizes, and while
+//!    the descriptors of one subsection are written.
 //!
-//! Lookups take none: they count themselves as readers while they look, and a removal waits for
-//! them, about a second at the most: then it fails with [`RemoveError::ReadersStay`], which names the CPU.
-//! [`machine`] says what may be called from handlers, for which the manager's locks mask interrupts. `verify` holds a
-//! zone's lock while it walks a list: it is for when nothing else is going on.
+//! Look-ups take no lock: they count themselves as readers while they run, and a removal waits for them, about a
+//! second at most: then it fails with [`RemoveError::ReadersStay`], which names the CPU. [`machine`] lists the
+//! functions that handlers may call; for these the manager's locks mask interrupts. `verify` holds a zone's lock
+//! while it walks a list: call it when no other work is going on.
 //!
 //! # Flushes
 //!
-//! Where [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, the rule is: *no CPU waits with
-//! interrupts off unless it serves flushes meanwhile; no flush is made with a lock held that others wait for*. So what
-//! [`machine`] allows may be called with interrupts off: all waits for look-ups, looks and operations call
-//! [`Machine::relax`], and those for a lock are the wait of [`Machine::Lock`] ([`lock::TicketLock`]). Only `convert`
-//! flushes with look-ups held off, and with a lock of its own, which keeps handlers of this CPU out and which no other
-//! CPU takes; `operations/convert.rs` says why it has to, and why no CPU waits for ever.
+//! If [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, the rule is: *no CPU waits with
+//! interrupts off unless it serves flushes during the wait; no flush is made with a lock held that other CPUs wait
+//! for*. So the functions that [`machine`] allows may be called with interrupts off: all waits for look-ups, looks
+//! and operations call [`Machine::relax`], and those for a lock are the wait of [`Machine::Lock`]
+//! ([`lock::TicketLock`]). Only `convert` flushes with look-ups held off, and with a lock of its own, which keeps
+//! handlers of this CPU out and which no other CPU takes; `operations/convert.rs` explains why it has to, and why no
+//! CPU waits for ever.
 //!
 //! The flushes are those of `remove` and of an `add` that is undone, of `take` and a `release` that is undone, of
 //! `unmap_own`, of `convert`, and of a mapping that fails half way: all by an operation under way. The fake machine
-//! fails a test that flushes with more than one lock held, and `tests/tests/manager/locks.rs` one that flushes with any
-//! but that of `convert`.
+//! fails a test that flushes with more than one lock held, and `tests/tests/manager/locks.rs` fails one that flushes
+//! with any lock but that of `convert`.
 //!
 //! # Preemption
 //!
-//! The crate knows no scheduler. What a preempted thread costs, until it runs again:
+//! The crate knows no scheduler. While a preempted thread does not run, it delays:
 //!
-//! - in a look-up (`page_info`, `block`, `free`, ..): a `remove` or `convert` that waits for it. It gives up
-//!   after some 2^26 turns, with everything as it was, and can be tried again; allocations and look-ups go
-//!   on meanwhile, looks wait. `convert` holds look-ups off for a thousandth of that at a time, until the
-//!   readers are gone.
-//! - in a look (`explain_*`, `verify`, ..): an operation that waits for it, and gives up as `Busy`.
-//! - with a zone's lock, that is inside `alloc` and `free`, or inside an operation: whoever needs the same lock
-//!   or looks meanwhile spins. A thread of a higher priority on the same CPU would spin for ever, so
-//!   a kernel that preempts its own threads switches that off around calls of the allocator and around
-//!   operations, but for the callbacks of the table in [`machine`], around which it may switch it on.
+//! - in a look-up (`page_info`, `block`, `free`, ..): a `remove` or `convert` that waits for it. The operation gives
+//!   up after about 2^26 polls, without a change, and can be tried again; allocations and look-ups continue during
+//!   that time, looks wait. `convert` holds look-ups off for a thousandth of that at a time, until the readers are
+//!   gone.
+//! - in a look (`explain_*`, `verify`, ..): an operation that waits for it, and then returns `Busy`.
+//! - with a zone's lock, that is inside `alloc` and `free`, or inside an operation: any CPU that needs the same lock
+//!   or looks spins. A thread of a higher priority on the same CPU would spin for ever, so a kernel that preempts
+//!   its own threads disables preemption around calls of the allocator and around operations, except in the
+//!   callbacks of the table in [`machine`], where it may enable it.
 #![no_std]
 
 mod alloc;

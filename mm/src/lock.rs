@@ -1,8 +1,8 @@
-//! The locks that CPUs spin on, whose kind is the kernel's choice: see [`Machine::Lock`](crate::Machine::Lock).
+//! The spin locks of the manager, whose kind the kernel chooses: see [`Machine::Lock`](crate::Machine::Lock).
 //!
-//! They are held for a short time, and never while a listener, an owner of pages or the closure of a dump is called: see
-//! [`crate::machine`]. The turn is not such a lock: it marks that an operation is under way, is held while others'
-//! code runs, and stays the manager's own.
+//! They are held for short times, and never while a listener, an owner of pages or the closure of a dump is called:
+//! see [`crate::machine`]. The turn is not such a lock: it marks an operation under way, is held while other code
+//! runs, and is the manager's own.
 
 // UNSAFETY: vouches for the exclusion of the ticket lock.
 #![expect(unsafe_code)]
@@ -13,33 +13,34 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 pub use lock_api;
 
-/// A kind of lock: what implements [`lock_api::RawMutex`], [`SpinLock`] for one, or the kernel's own that is fair,
-/// or that masks interrupts while it is held.
+/// A kind of lock: an implementation of [`lock_api::RawMutex`], such as [`SpinLock`], or the kernel's own that is
+/// fair, or that masks interrupts while it is held.
 pub trait RawLock: lock_api::RawMutex + Send + Sync + fmt::Debug + 'static {}
 
 impl<L: lock_api::RawMutex + Send + Sync + fmt::Debug + 'static> RawLock for L {}
 
-/// A lock that spins and does nothing else.
+/// A lock that only spins.
 pub type SpinLock = spin::Mutex<()>;
 
-/// What a CPU does while it waits for a lock.
+/// The work of a CPU while it waits for a lock.
 pub trait Relax: Send + Sync + fmt::Debug + 'static {
-    /// One turn of the wait: the CPU's own hint (`pause`, `yield`), and the answer to a flush that another CPU asks for
-    /// ([`Machine::relax`](crate::Machine::relax)).
+    /// One iteration of the wait: the CPU's own hint (`pause`, `yield`), and the acknowledgement of another CPU's
+    /// flush request ([`Machine::relax`](crate::Machine::relax)).
     fn relax();
 }
 
-/// A lock that is given to who came first, whose waits are the kernel's.
+/// A lock that is granted in the order of requests, with the kernel's wait.
 #[derive(Debug)]
 pub struct TicketLock<R: Relax> {
-    /// The ticket of who comes next, and of who has the lock.
+    /// The next ticket, and the ticket of the holder.
     next: AtomicU32,
     serving: AtomicU32,
     relax: PhantomData<fn() -> R>,
 }
 
-// SAFETY: each ticket is drawn once, and the lock is held from when `serving` says it until `unlock` says the next; 2^32
-// CPUs that wait at once there are not. `unlock` releases what `lock` and `try_lock` acquire.
+// SAFETY: each ticket is drawn once, and the lock is held from the moment that `serving` is its ticket until
+// `unlock` sets the next one; there are never 2^32 CPUs that wait at once. `unlock` releases what `lock` and
+// `try_lock` acquire.
 unsafe impl<R: Relax> lock_api::RawMutex for TicketLock<R> {
     const INIT: Self =
         Self { next: AtomicU32::new(0), serving: AtomicU32::new(0), relax: PhantomData };
@@ -60,7 +61,7 @@ unsafe impl<R: Relax> lock_api::RawMutex for TicketLock<R> {
     }
 
     unsafe fn unlock(&self) {
-        // The holder alone changes it.
+        // Only the holder changes it.
         let serving = self.serving.load(Ordering::Relaxed);
         self.serving.store(serving.wrapping_add(1), Ordering::Release);
     }
@@ -68,7 +69,8 @@ unsafe impl<R: Relax> lock_api::RawMutex for TicketLock<R> {
 
 pub(crate) use lock_api::{Mutex, MutexGuard};
 
-/// One turn of a wait. On a host it lets another thread run: the one that this one waits for may have no CPU.
+/// One iteration of a wait. On a host it yields to another thread: the thread that this one waits for may have no
+/// CPU.
 pub(crate) fn relax() {
     #[cfg(any(test, feature = "testing"))]
     {
@@ -104,7 +106,7 @@ mod tests {
         let mut held = lock.lock();
         assert!(lock.try_lock().is_none());
         thread::scope(|scope| {
-            // SAFETY: only looked at: `next` says how many have come.
+            // SAFETY: the lock is only read: `next` is the number of tickets drawn.
             let come = || unsafe { lock.raw() }.next.load(Ordering::Relaxed);
             for number in 0..3 {
                 let lock = &lock;

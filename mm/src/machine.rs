@@ -1,14 +1,13 @@
-//! The seam to the machine: what the memory manager may ask of the kernel it runs in.
+//! The interface to the machine: the functions that the memory manager calls in its kernel.
 //!
-//! Clocks, interrupts and firmware are not in it. A kernel implements [`Sizes`](crate::Sizes),
-//! [`PhysMem`] (how to reach a frame), and a [`Mapper`] (page tables: its own, or
-//! [`crate::paging::Tables`] over a [`crate::paging::PteFormat`]); [`Machine`] ties them together
-//! and says where descriptors are.
+//! Clocks, interrupts and firmware are not part of it. A kernel implements [`Sizes`](crate::Sizes), [`PhysMem`]
+//! (access to a frame), and a [`Mapper`] (page tables: its own, or [`crate::paging::Tables`] over a
+//! [`crate::paging::PteFormat`]); [`Machine`] combines them and gives the place of descriptors.
 //!
-//! # Who is called when
+//! # Callbacks, and their context
 //!
-//! *Turn*: an operation is under way, every other is refused as busy; nobody spins on it. *Spun on*: other
-//! CPUs wait for it with a spin lock or the gate of looks, so it must be short.
+//! *Turn*: an operation is under way, every other one returns `Busy`; no CPU spins on it. *Spun on*: other CPUs wait
+//! for it with a spin lock or the gate of looks, so it must be short.
 //!
 //! | called | by | held | may sleep, call out | may call the manager |
 //! |---|---|---|---|---|
@@ -28,28 +27,28 @@
 //! look-ups held off and with a lock of its own, and never with one that other CPUs wait for: see the crate's section on
 //! flushes.
 //!
-//! A mapper may be behind a lock: nothing that it is given calls it again. It is at work while it calls
-//! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager asks for descriptors, so none of these may
+//! A mapper may be behind a lock: no object that it is given calls it again. It is in use while it calls
+//! [`PhysMem`], `TableFrames` and `EarlyFrames`, and while the manager requests descriptors, so none of these may
 //! call it either.
 //!
 //! The policy is a value that the kernel reads; it has no callbacks.
 //!
-//! # From where the manager may be called
+//! # The contexts in which the manager may be called
 //!
 //! | functions | interrupts off | handlers of faults | handlers of interrupts |
 //! |---|---|---|---|
-//! | that take no lock and wait for nothing: [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump), [`offlining`](crate::Mm::offlining), [`auto_online`](crate::Mm::auto_online) and [`self_hosting`](crate::Mm::self_hosting) and what sets them | yes | yes | yes |
+//! | without locks and waits: [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump), [`offlining`](crate::Mm::offlining), [`auto_online`](crate::Mm::auto_online) and [`self_hosting`](crate::Mm::self_hosting) and what sets them | yes | yes | yes |
 //! | allocation and free: [`alloc`](crate::Mm::alloc), [`alloc_movable`](crate::Mm::alloc_movable), [`free_movable`](crate::Mm::free_movable), [`Pages`](crate::Pages), [`with_meta`](crate::Mm::with_meta), [`drain_caches`](crate::Mm::drain_caches), [`zero_ahead`](crate::Mm::zero_ahead) | yes | if the code that faulted holds no lock of the manager | if [`Machine::Lock`] masks interrupts |
 //! | look-ups: [`page_info`](crate::Mm::page_info), [`block`](crate::Mm::block), [`blocks`](crate::Mm::blocks), [`zones`](crate::Mm::zones), [`stats`](crate::Mm::stats), [`zone_of`](crate::Mm::zone_of) | yes | the same | the same |
 //! | looks: [`verify`](crate::Mm::verify), [`dump`](crate::Mm::dump), [`snapshot`](crate::Mm::snapshot), [`explain_remove`](crate::Mm::explain_remove), [`check_remove`](crate::Mm::check_remove), [`walk`](crate::Mm::walk) | no | no | no |
 //! | operations: all that may return `Busy`, [`OfflineOp`](crate::OfflineOp), [`poison_queued`](crate::Mm::poison_queued), [`compact`](crate::Mm::compact), [`listen`](crate::Mm::listen), [`map_own`](crate::Mm::map_own) | no | no | no |
 //!
-//! A handler that calls a look or an operation may wait for what it interrupts. Where the machine says that this is one
-//! ([`Machine::in_handler`]), that is reported in debug builds.
+//! A handler that calls a look or an operation may wait for the code that it interrupts. If the machine reports
+//! handlers ([`Machine::in_handler`]), such calls are reported in debug builds.
 //!
-//! Code faults with a lock of the manager held only in what the manager calls (the table above), and in a conversion.
-//! With a lock that masks, [`convert`](crate::Mm::convert) keeps interrupts out of its CPU for as long as it holds
-//! look-ups off, which is the time in which descriptors are copied.
+//! Code can fault with a lock of the manager held only in the functions that the manager calls (the table above),
+//! and in a conversion. With a lock that masks interrupts, [`convert`](crate::Mm::convert) keeps them off on its CPU
+//! for as long as it holds look-ups off, which is the time in which descriptors are copied.
 
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its descriptors.
 #![expect(unsafe_code)]
@@ -67,47 +66,47 @@ use core::ptr::NonNull;
 
 pub use hotmem_paging::PhysMem;
 
-/// A machine the memory manager can run on.
+/// A machine that the memory manager can run on.
 ///
 /// # Safety
 ///
-/// For every pfn of a section whose memmap is mapped, [`descriptor`](Self::descriptor) returns a pointer
-/// to that pfn's 64 bytes in it, aligned to 64. [`mapper`](Self::mapper) returns the tables by which the CPUs that
-/// run the kernel translate both windows, and nobody but the manager changes what is mapped there.
+/// For every pfn of a section whose memmap is mapped, [`descriptor`](Self::descriptor) returns a pointer to that
+/// pfn's 64 bytes in it, aligned to 64. [`mapper`](Self::mapper) returns the tables by which the CPUs that run the
+/// kernel translate both windows, and only the manager changes the mappings there.
 pub unsafe trait Machine: Geometry + PhysMem {
     /// The kernel's page tables.
     type Mapper: Mapper;
 
-    /// Room for its nodes: [`NodeTable<1>`](crate::NodeTable) for a machine without NUMA.
+    /// Storage for its nodes: [`NodeTable<1>`](crate::NodeTable) for a machine without NUMA.
     type Nodes: NodeStorage<Lock = Self::Lock>;
 
-    /// Room for the pages that its CPUs keep for their next allocation: [`CpuCaches<1>`](crate::CpuCaches) for a
-    /// machine with one, `CpuCaches<0>` to keep none.
+    /// Storage for the pages that its CPUs keep for their next allocation: [`CpuCaches<1>`](crate::CpuCaches) for a
+    /// machine with one CPU, `CpuCaches<0>` to keep none.
     type Caches: CacheStorage<Lock = Self::Lock>;
 
-    /// The locks of zones, of caches and of the table reserve: [`SpinLock`](crate::SpinLock), or the kernel's own. With
-    /// one that masks interrupts while it is held, handlers may allocate, free and look up, too. They are released in the
-    /// reverse order, so that each of them can keep whether interrupts were on before it was taken.
+    /// The locks of zones, of caches and of the table reserve: [`SpinLock`](crate::SpinLock), or the kernel's own.
+    /// With one that masks interrupts while it is held, handlers may allocate, free and look up, too. Locks are
+    /// released in the reverse order, so that each of them can store whether interrupts were on before it was taken.
     type Lock: RawLock;
 
-    /// What the kernel keeps of its own in the descriptors of pages that it allocates: `()` for nothing.
+    /// The kernel's own metadata in the descriptors of pages that it allocates: `()` for none.
     type Meta: Meta;
 
-    /// Where the descriptor of pfn 0 is: a multiple of 64. The window from there on, 64 bytes for each page
-    /// below [`phys_limit`](Self::phys_limit), is the manager's alone.
+    /// The address of the descriptor of pfn 0: a multiple of 64. The window from there on, 64 bytes for each page
+    /// below [`phys_limit`](Self::phys_limit), belongs to the manager alone.
     fn vmemmap_base(&self) -> VirtAddr;
 
-    /// One past the highest physical address that the linear map and the memmap's window have room for.
+    /// One past the highest physical address that fits the linear map and the memmap's window.
     fn phys_limit(&self) -> PhysAddr;
 
     /// The page tables that hold the linear map and the virtual memmap.
     ///
     /// # Safety
     ///
-    /// For the manager, which excludes its own calls from each other. Anybody else keeps to what
+    /// For the manager, which excludes its own calls from each other. Other code only uses
     /// [`Mm::walk`](crate::Mm::walk), [`Mm::map_own`](crate::Mm::map_own) and
-    /// [`Mm::unmap_own`](crate::Mm::unmap_own) do under the manager's locks, but for a kernel that has not
-    /// called [`Mm::boot`](crate::Mm::boot) yet, or stopped all other CPUs. Safe code reaches neither the tables, nor
+    /// [`Mm::unmap_own`](crate::Mm::unmap_own), which take the manager's locks; except a kernel that has not called
+    /// [`Mm::boot`](crate::Mm::boot) yet, or has stopped all other CPUs. Safe code reaches neither the tables, nor
     /// the frames that they come from:
     ///
     /// ```compile_fail,E0133
@@ -124,17 +123,17 @@ pub unsafe trait Machine: Geometry + PhysMem {
     /// ```
     unsafe fn mapper(&self) -> &Self::Mapper;
 
-    /// Where the descriptor of `pfn` is, as a pointer. The default is the address in the memmap's window; a
-    /// machine whose virtual addresses are not this program's has another.
+    /// The descriptor of `pfn`, as a pointer. The default is the address in the memmap's window; a machine whose
+    /// virtual addresses are not this program's overrides it.
     #[inline]
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
         let at = self.vmemmap_base().add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES));
         hotmem_paging::pointer_to(at)
     }
 
-    /// Whether the linear map shows all of the window from the start, as many loaders leave it, and stays so
-    /// for good. Then `add` only looks whether the range is mapped to itself there, and `remove` leaves it
-    /// mapped. By default the manager maps memory when it is added, and unmaps it when it is removed.
+    /// Whether the linear map covers all of the window from the start, as many loaders leave it, and never changes.
+    /// Then `add` only checks that the range is mapped to itself there, and `remove` leaves it mapped. By default
+    /// the manager maps memory when it is added, and unmaps it when it is removed.
     fn linear_map_is_complete(&self) -> bool {
         false
     }
@@ -142,88 +141,90 @@ pub unsafe trait Machine: Geometry + PhysMem {
     /// For kernels whose address spaces have root tables of their own: the bytes that an entry of the root
     /// translates, a power of two (512 GiB on x86_64 with four levels).
     ///
-    /// [`Mm::boot`](crate::Mm::boot) then makes a table behind each root entry of the linear map and of the
-    /// memmap's window, up to [`phys_limit`](Self::phys_limit), and the manager never changes these entries again,
-    /// nor frees the tables behind them. So an address space copies them when it is made, at any time after boot,
-    /// and sees all memory that is added later; and what was removed is gone from it, too. That costs a table
-    /// for each entry, 512 KiB for 64 TiB on x86_64. `Tlb::flush` has to reach what every address space
-    /// cached: leaves of the windows are global, or it drops them for all.
+    /// [`Mm::boot`](crate::Mm::boot) then creates a table for each root entry of the linear map and of the memmap's
+    /// window, up to [`phys_limit`](Self::phys_limit), and the manager never changes these entries again, nor frees
+    /// their tables. So an address space copies them when it is created, at any time after boot, and sees all memory
+    /// that is added later, and no memory that was removed. This costs a table for each entry, 512 KiB for 64 TiB on
+    /// x86_64. `Tlb::flush` must reach the cached translations of every address space: leaves of the windows are
+    /// global, or it drops them for all.
     ///
-    /// By default root entries come and go as memory does, which is right for one root table.
+    /// By default root entries change with the memory, which is right for one root table.
     fn root_entry_bytes(&self) -> Option<u64> {
         None
     }
 
     /// Whether hot-added memory can hold its own memmap.
     ///
-    /// A machine whose added memory is inaccessible until it is online says no; the add then takes
-    /// the memmap from system memory.
+    /// A machine whose added memory is inaccessible until it is online returns `false`; the add then takes the
+    /// memmap from system memory.
     fn allows_self_hosting(&self) -> bool {
         true
     }
 
-    /// Memory that nothing may be able to write: the kernel's text and read-only data.
+    /// Memory that must not be writable: the kernel's text and read-only data.
     fn protected(&self) -> &[PhysRange] {
         &[]
     }
 
-    /// Asked before each allocation an operation makes. A test machine answers no to see the undo.
+    /// Called before each allocation of an operation. A test machine returns `false` to test the undo.
     fn allows_allocation(&self) -> bool {
         true
     }
 
-    /// Asked before each operation begins. A test machine answers no to have it refused as busy.
+    /// Called before each operation begins. A test machine returns `false` to have it refused as busy.
     fn allows_operation(&self) -> bool {
         true
     }
 
-    /// What an allocation remembers of when it was made, for people: a clock's reading, say, of which 63
-    /// bits are kept. The manager hands it on and looks at it no further.
+    /// A stamp of the time of an allocation, for people: for example a clock's reading, of which 63 bits are kept.
+    /// The manager only passes it on.
     fn stamp(&self) -> u64 {
         0
     }
 
-    /// Writes back and forgets what the caches hold of `range`, which is mapped: memory holds what was
-    /// written last, and the next load comes from there. Called for whole pages that are about to leave
-    /// the linear map, and for single words by which memory is tried.
+    /// Cleans and invalidates the caches for `range`, which is mapped: memory holds the values written last, and the
+    /// next load comes from memory. Called for whole pages that are about to leave the linear map, and for single
+    /// words of a memory probe.
     ///
-    /// The default does nothing, which is right where caches are coherent with all that reads memory, and
-    /// memory that is not there reads as something else than was written; so on most x86 machines.
+    /// The default does nothing, which is right if caches are coherent with every reader of memory, and missing
+    /// memory reads differently from the written values; so on most x86 machines.
     fn clean(&self, range: VirtRange) {
         let _ = range;
     }
 
-    /// A number for the CPU this runs on, so that readers on different CPUs count apart, and each CPU has a cache of
-    /// pages: the one of this number, if there is [room](Self::Caches) for it.
+    /// The number of the CPU that runs this, so that readers on different CPUs use different counters, and each CPU
+    /// has a cache of pages: the one with this number, if there is [storage](Self::Caches) for it.
     ///
-    /// A thread that moves to another CPU meanwhile does no harm but that two CPUs wait for each other.
+    /// If a thread moves to another CPU during a call, the only effect is that two CPUs wait for each other.
     fn cpu(&self) -> usize {
         0
     }
 
-    /// The node whose memory `cpu` has its cache from: its own, or the nearest that has memory. The default is node 0.
+    /// The node whose memory is in `cpu`'s cache: its own, or the nearest that has memory. The default is node 0.
     fn node(&self, cpu: usize) -> NodeId {
         let _ = cpu;
         NodeId::ZERO
     }
 
-    /// How far memory of node `to` is for `cpu`, as firmware's table of distances (ACPI's SLIT) says it: 10 for its
-    /// own, more for others. Allocations take the nearest memory first. By default all nodes but its own are as far.
+    /// The distance of node `to` from `cpu`, as in firmware's distance table (ACPI's SLIT): 10 for its own, more for
+    /// others. Allocations take the nearest memory first. By default all other nodes have the same distance.
     fn distance(&self, cpu: usize, to: NodeId) -> u8 {
         if self.node(cpu) == to { 10 } else { 20 }
     }
 
-    /// Whether this CPU is in the handler of an exception or an interrupt. A kernel that says so has the calls reported
-    /// that handlers may not make (see [the module](self)): by a panic, where assertions of debug builds are compiled in.
+    /// Whether this CPU is in the handler of an exception or an interrupt. A kernel that implements this gets
+    /// reports of calls that handlers must not make (see [the module](self)): by a panic, in builds with debug
+    /// assertions.
     fn in_handler(&self) -> bool {
         false
     }
 
-    /// One turn of a wait for another CPU, of an operation, a look or a look-up. Waits for locks are those of
+    /// One iteration of a wait for another CPU, in an operation, a look or a look-up. Waits for locks are those of
     /// [`Lock`](Self::Lock) ([`TicketLock`](crate::lock::TicketLock)).
     ///
-    /// Where a flush needs an acknowledgement from every CPU, both serve it
-    /// ([`Shootdown::serve`](crate::paging::shootdown::Shootdown::serve)): the manager may be called with interrupts off.
+    /// If a flush needs an acknowledgement from every CPU, both serve it
+    /// ([`Shootdown::serve`](crate::paging::shootdown::Shootdown::serve)): the manager may be called with interrupts
+    /// off.
     fn relax(&self) {
         crate::lock::relax();
     }

@@ -1,5 +1,5 @@
-//! The atomics of what is checked under every interleaving: loom's models (`mm/tests/loom`) include those files with
-//! loom's in their place, which no constant holds.
+//! The atomics of code that is checked under every interleaving: loom's models (`mm/tests/loom`) include those files
+//! with loom's atomics instead, which cannot be created in constants.
 
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ macro_rules! constant {
     };
 }
 
-/// An array of atomics, or of what holds them.
+/// An array of atomics, or of types that contain them.
 macro_rules! array {
     ($each:expr; $count:expr) => {
         [const { $each }; $count]

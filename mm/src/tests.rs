@@ -1,7 +1,7 @@
-//! What only the crate itself can bring about: readers that stay, memory at physical address 0, and
-//! RAM as no fake machine is made of.
+//! Tests that need the crate's internals: readers that stay, memory at physical address 0, and RAM that no fake
+//! machine has.
 
-// UNSAFETY: vouches for the frames of an allocator that holds some back.
+// UNSAFETY: vouches for the frames of an allocator that withholds some.
 #![expect(unsafe_code)]
 
 extern crate std;
@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 /// Boot memory of most of these machines.
 const RAM: u64 = 32 * MIB;
-/// Where DIMMs are plugged.
+/// The address where DIMMs are plugged.
 const WINDOW: u64 = 0x4000_0000;
 
 fn machine() -> Bench<Tiny> {
@@ -44,7 +44,7 @@ fn a_removal_refused_because_a_reader_stays_is_refused_again_while_it_stays() {
         let first = bench.mm.allocator().memmap.readers().enter(0, &crate::lock::relax);
         refused();
         refused();
-        // The next one keeps the range as well, and counts in the other set.
+        // The next reader keeps the range as well, and counts in the other set.
         let second = bench.mm.allocator().memmap.readers().enter(1, &crate::lock::relax);
         refused();
         drop(first);
@@ -59,7 +59,7 @@ fn a_removal_refused_because_a_reader_stays_is_refused_again_while_it_stays() {
 }
 
 #[test]
-fn nobody_keeps_a_word_with_what_boot_the_tables_or_the_memmap_hold() {
+fn pages_of_boot_of_tables_and_of_the_memmap_have_no_owners_word() {
     let bench = machine();
     let before = bench.snapshot();
     let refused = |pfn, why| {
@@ -67,7 +67,7 @@ fn nobody_keeps_a_word_with_what_boot_the_tables_or_the_memmap_hold() {
         assert_eq!(bench.mm.private(pfn), Err(why));
     };
 
-    // Among them the pages in whose descriptors the sections' records are.
+    // Among them the pages whose descriptors hold the sections' records.
     let mut heads = 0;
     for pfn in (0..RAM / PAGE).map(Pfn::new) {
         let info = bench.mm.page_info(pfn).unwrap();
@@ -95,7 +95,7 @@ fn nobody_keeps_a_word_with_what_boot_the_tables_or_the_memmap_hold() {
     assert_eq!(bench.snapshot(), before);
 }
 
-/// A machine with [`RAM`] that is told of other ranges than it has.
+/// A machine with [`RAM`] whose manager is given other ranges.
 fn told(ram: &[(PhysRange, u32)]) -> Bench<Tiny> {
     let (machine, mut early) = FakeMachine::start(&[range(0, RAM)], MIB);
     boot(machine, &mut early, ram, &[])
@@ -140,7 +140,7 @@ fn ram_ranges_may_touch_anywhere_and_only_a_page_that_none_has_whole_is_lost() {
 }
 
 #[test]
-fn ram_without_a_whole_page_is_no_memory() {
+fn ram_without_a_whole_page_is_not_used() {
     let all = RAM / PAGE;
     let crumbs = [
         range(40 * MIB, 1),
@@ -158,11 +158,11 @@ fn ram_without_a_whole_page_is_no_memory() {
     }
 }
 
-/// Memory of 16 MiB whose first free page is at physical address 0, and above it a MiB that holds the
-/// machine's tables and has nothing free.
+/// Memory of 16 MiB whose first free page is at physical address 0, and above it a MiB that holds the machine's
+/// tables and has no free page.
 const LOW: u64 = 16 * MIB;
 
-/// A machine whose early allocator gives out address 0 next.
+/// A machine whose early allocator returns address 0 next.
 fn from_zero() -> (FakeMachine<Tiny>, impl EarlyFrames) {
     let (machine, mut early) = FakeMachine::<Tiny>::start(&[range(LOW, MIB), range(0, LOW)], MIB);
     let mut free = Vec::new();
@@ -181,7 +181,7 @@ fn node_at_zero(bench: &Bench<Tiny>) -> bool {
     bench.mm.allocator().memmap.sections().nodes().any(|node| node == PhysAddr::new(0))
 }
 
-/// Lets a DIMM come and go.
+/// Adds and removes a DIMM.
 fn come_and_go(bench: &Bench<Tiny>, dimm: PhysRange, placement: Placement) {
     let before = bench.snapshot();
     bench.plug(dimm);
@@ -220,7 +220,7 @@ fn a_table_reserve_at_physical_address_0_loses_no_frame() {
         assert_eq!(bench.mm.allocator().frames.reserve(), (reserve, free));
     }
 
-    // Each frame is in the reserve, and there once.
+    // Each frame is in the reserve, exactly once.
     let mut frames: Vec<_> =
         (0..free).map(|_| bench.mm.allocator().table_frames().take_frame().unwrap()).collect();
     assert_eq!(bench.mm.allocator().frames.system_pages(), 0);
@@ -235,10 +235,10 @@ fn a_table_reserve_at_physical_address_0_loses_no_frame() {
     bench.check();
 }
 
-/// Has page 0 free when the manager takes over.
+/// Leaves page 0 free for the manager to take over.
 struct ZeroLeft<E>(E);
 
-// SAFETY: every promise is the inner allocator's, with less to give.
+// SAFETY: every guarantee is the inner allocator's, which this one restricts.
 unsafe impl<E: EarlyFrames> EarlyFrames for ZeroLeft<E> {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
         self.0.take(bytes, align)
@@ -251,14 +251,14 @@ unsafe impl<E: EarlyFrames> EarlyFrames for ZeroLeft<E> {
 }
 
 #[test]
-fn the_allocator_may_give_page_0_for_a_section_node() {
+fn the_allocator_may_allocate_page_0_for_a_section_node() {
     let (machine, mut early) = from_zero();
     assert_eq!(early.take(PAGE, PAGE), Some(PhysAddr::new(0)));
     let ram = [(range(0, LOW), 0), (range(LOW, MIB), 0)];
     let bench = boot(machine, &mut ZeroLeft(early), &ram, &[]);
     assert!(!node_at_zero(&bench));
 
-    // Of all pages only the last eight are free, and page 0: an add takes the node first.
+    // Only the last eight of all pages are free, and page 0: an add allocates the node first.
     let mut held: Vec<_> = std::iter::from_fn(|| bench.mm.take_pages(Order::ZERO).ok()).collect();
     held.sort();
     let zero = held.remove(0);
@@ -282,7 +282,7 @@ fn the_allocator_may_give_page_0_for_a_section_node() {
 }
 
 #[test]
-fn a_manager_of_one_node_and_one_cpu_takes_16_kib_at_the_most() {
+fn a_manager_of_one_node_and_one_cpu_takes_at_most_16_kib() {
     let table = size_of::<NodeTable<1>>();
     let others = size_of::<Mm<FakeMachine<Tiny>>>() - size_of::<FakeMachine<Tiny>>();
     let (caches, cache) = (size_of::<CpuCaches<CPUS, WatchedLock>>(), size_of::<CpuCaches<1>>());

@@ -1,58 +1,59 @@
-//! What the manager's users call to look at memory.
+//! The manager's functions that look at memory.
 
 use crate::machine::Machine;
 use crate::observe::View;
 use crate::*;
 
 impl<M: Machine> Mm<M> {
-    /// Tells `each` every run of pages that a crash dump takes, ascending.
+    /// Calls `each` with every run of pages that a crash dump saves, ascending.
     ///
-    /// `each` may do anything. Exact while nobody allocates, frees or operates; what changes between two
-    /// runs is told as it was or as it is. Waits while an operation changes something.
+    /// `each` may do anything. Exact while no CPU allocates, frees or operates; a change between two runs is
+    /// reported in its old or its new state. Waits while an operation changes memory.
     pub fn dump(&self, each: &mut dyn FnMut(DumpRun)) {
         self.view().dump(each)
     }
 
-    /// As [`dump`](Self::dump), and never waits: for a kernel that is dying, maybe inside an operation or
-    /// with locks of the manager's held, and for handlers of exceptions.
+    /// As [`dump`](Self::dump), but never waits: for a kernel that panics, maybe inside an operation or with locks
+    /// of the manager held, and for handlers of exceptions.
     ///
-    /// What an operation or the allocator was changing may be told as it was, as it is, or not at all.
+    /// Memory that an operation or the allocator was changing may be reported in its old or its new state, or not at
+    /// all.
     ///
     /// # Errors
     ///
-    /// [`DescriptorsMove`], after a part of the dump or at once: a [`convert`](Self::convert) is at the
-    /// descriptors, which cannot be read meanwhile.
+    /// [`DescriptorsMove`], after a part of the dump or at once: a [`convert`](Self::convert) is moving the
+    /// descriptors, which cannot be read then.
     pub fn try_dump(&self, each: &mut dyn FnMut(DumpRun)) -> Result<(), DescriptorsMove> {
         self.view().try_dump(each)
     }
 
-    /// Whether `range` could be removed if its blocks were offline: for who is about to take them offline for that.
-    /// [`explain_remove`](Self::explain_remove) says whether they could be, too.
+    /// Whether `range` could be removed if its blocks were offline, for a caller that is about to take them offline.
+    /// [`explain_remove`](Self::explain_remove) also predicts whether they can go offline.
     ///
     /// # Errors
     ///
-    /// [`RemoveError`], as a removal of the offline blocks would give it now.
+    /// [`RemoveError`], as a removal of the offline blocks would return now.
     pub fn check_remove(&self, range: PhysRange) -> Result<(), RemoveError> {
         self.view().check_remove(range)
     }
 
-    /// Whether `range` could be removed, its online blocks offline first.
+    /// Whether `range` could be removed, after its online blocks go offline.
     ///
-    /// Waits while an operation changes something. Looks at each extent of the range, and asks the owners
-    /// of movable ones; what changes between two of those is judged as it was or as it is.
+    /// Waits while an operation changes memory. Examines each extent of the range, and calls the owners of movable
+    /// ones; a change between two of them counts in its old or its new state.
     pub fn explain_remove(&self, range: PhysRange) -> Removability {
         self.view().explain_remove(range)
     }
 
-    /// Whether a block could be taken offline, judged as by [`explain_remove`](Self::explain_remove).
+    /// Whether a block could go offline, predicted as by [`explain_remove`](Self::explain_remove).
     pub fn explain_offline(&self, id: BlockId) -> Removability {
         self.view().explain_offline(id)
     }
 
-    /// Tells `each` the facts of the present state, always in the same order.
+    /// Calls `each` with the facts of the present state, always in the same order.
     ///
-    /// `each` may do anything. The facts fit together if nobody allocates, frees or operates meanwhile.
-    /// Waits while an operation changes something.
+    /// `each` may do anything. The facts are consistent if no CPU allocates, frees or operates at the same time.
+    /// Waits while an operation changes memory.
     pub fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
         self.view().snapshot(each)
     }
@@ -67,26 +68,25 @@ impl<M: Machine> Mm<M> {
         self.view().zones()
     }
 
-    /// What `pfn` is, if its section is there.
+    /// The state of `pfn`, if its section is present.
     pub fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
         self.view().page_info(pfn)
     }
 
-    /// What `pfn` is, as [`page_info`](Self::page_info) says it, and nothing else: for who asks often.
+    /// The state of `pfn` alone, as in [`page_info`](Self::page_info): for frequent callers.
     pub fn state(&self, pfn: Pfn) -> Option<PageState> {
         self.view().state(pfn)
     }
 
-    /// Whether there is memory at `pfn`, online or not: a section has it, and it is no hole.
+    /// Whether there is memory at `pfn`, online or not: its section has it, and it is not a hole.
     pub fn is_ram(&self, pfn: Pfn) -> bool {
         self.view().is_ram(pfn)
     }
 
-    /// Checks the invariants over all memory, as far as they are the manager's.
+    /// Checks the invariants of the manager over all memory.
     ///
-    /// Waits while an operation changes something. Meant for when nobody allocates or frees, and not for
-    /// listeners and owners of pages that an operation calls: what changes meanwhile can look like a
-    /// violation.
+    /// Waits while an operation changes memory. To be called while no CPU allocates or frees, and not by listeners
+    /// and owners of pages that an operation calls: a change at the same time can look like a violation.
     ///
     /// # Errors
     ///
@@ -95,8 +95,8 @@ impl<M: Machine> Mm<M> {
         self.view().verify()
     }
 
-    /// As [`verify`](Self::verify), and checks what the page tables translate besides: that nothing is
-    /// writable and executable, that memory is mapped once, that no leaf spans two blocks.
+    /// As [`verify`](Self::verify), and also checks the translations of the page tables: that no leaf is writable
+    /// and executable, that memory is mapped once, that no leaf spans two blocks.
     ///
     /// # Errors
     ///

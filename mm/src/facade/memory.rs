@@ -1,6 +1,6 @@
-//! What the manager's users call of memmap and allocator.
+//! The manager's functions on the memmap and the allocator.
 
-// UNSAFETY: passes the contracts of two calls on.
+// UNSAFETY: passes the safety contracts of two functions on.
 #![expect(unsafe_code)]
 
 use crate::alloc::batch::Cached;
@@ -23,7 +23,7 @@ impl<M: Machine> Mm<M> {
         self.allocator().memmap.block_at(address)
     }
 
-    /// The blocks that `range` touches, ascending, there or not.
+    /// The blocks that `range` touches, ascending, present or not.
     pub fn blocks_in(&self, range: PhysRange) -> impl DoubleEndedIterator<Item = BlockId> + use<M> {
         self.allocator().memmap.blocks_in(range)
     }
@@ -33,52 +33,51 @@ impl<M: Machine> Mm<M> {
         self.allocator().memmap.block_range(id)
     }
 
-    /// What is known of a block, or `None` if it is not there. What CPUs have cached is given back first, so that it
-    /// counts as free.
+    /// The state of a block, or `None` if it is not present. Drains the caches of CPUs first, so that cached pages
+    /// count as free.
     pub fn block(&self, id: BlockId) -> Option<Block> {
         Cached::of(self.allocator()).drain_caches();
         self.allocator().memmap.block(id)
     }
 
-    /// Every block that is there, ascending, counted as by [`block`](Self::block).
+    /// Every present block, ascending, counted as by [`block`](Self::block).
     pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         Cached::of(self.allocator()).drain_caches();
         self.allocator().memmap.blocks()
     }
 
-    /// The self-hosted memmap whose head is `head`, as it is written there; `None` if that page is
-    /// no head.
+    /// The self-hosted memmap whose head is `head`, with the values stored there; `None` if that page is not a head.
     pub fn group(&self, head: Pfn) -> Option<Group> {
         self.allocator().memmap.group(head)
     }
 
-    /// Where the descriptors of `pfns` are.
+    /// The address of the descriptors of `pfns`.
     pub fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
         self.allocator().memmap.windows().memmap_virt(pfns)
     }
 
-    /// Where `range` is in the linear map.
+    /// The address of `range` in the linear map.
     pub fn linear_virt(&self, range: PhysRange) -> VirtRange {
         self.allocator().memmap.windows().linear_virt(range)
     }
 
-    /// Allocates pages that stay where they are, contents unspecified.
+    /// Allocates unmovable pages, contents unspecified.
     ///
     /// They never come from a movable zone, whose blocks can therefore always be emptied.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`] with the order: also in the name of a user of another manager, who has no memory here.
+    /// [`OutOfMemory`] with the order: also for a user of another manager, which has no memory here.
     #[inline(always)]
     pub fn alloc(&self, request: impl Into<Request> + Copy) -> Result<Pages<'_, M>, OutOfMemory> {
         self.allocator().alloc(request)
     }
 
-    /// Allocates pages, contents unspecified, that `mover` will move when it is asked to. Movable zones are
-    /// filled first; of system zones it leaves [`SYSTEM_FLOOR_SHARE`] free. From the moment that the extent can
-    /// be moved on it has the owner's word `private`.
+    /// Allocates pages, contents unspecified, that `mover` migrates on request. Movable zones are filled first; of
+    /// system zones it leaves [`SYSTEM_FLOOR_SHARE`] free. The extent has the owner's word `private` from the moment
+    /// that it can be migrated.
     ///
-    /// Where it is at any time only the mover knows: it gives it back by [`free_movable`](Self::free_movable).
+    /// Only the mover knows its place at any time: it frees the extent by [`free_movable`](Self::free_movable).
     ///
     /// # Errors
     ///
@@ -92,21 +91,21 @@ impl<M: Machine> Mm<M> {
         self.allocator().alloc_movable(request, mover, private)
     }
 
-    /// Frees an extent that `mover` allocated, or moved to where it is.
+    /// Frees an extent that `mover` allocated, or migrated to `pfn`.
     ///
-    /// Frame numbers are values, so a mover may free one twice. If another extent of its own begins there
-    /// by then, that is freed, and the next to allocate has the page: what a mover does with the content of
-    /// its pages is `unsafe` in the mover, and relies on its own frees. Pages of others, and the manager's
-    /// own state, are out of its reach.
+    /// Frame numbers are values, so a mover may free one twice. If another extent of its own begins there by then,
+    /// that one is freed, and the next allocation may return the page: accesses to the content of a mover's pages
+    /// are `unsafe` code of the mover, which relies on the mover's own frees. Pages of other owners, and the
+    /// manager's own state, are not affected.
     ///
     /// # Errors
-    ///
+    /// [`FreeError`] if no extent of that mover begins at `pfn`; nothing is changed then.
     /// [`FreeError`] if no extent of that mover begins at `pfn`; nothing is changed then.
     pub fn free_movable(&self, pfn: Pfn, mover: &Mover) -> Result<(), FreeError> {
         self.allocator().free_movable(pfn, mover)
     }
 
-    /// Makes `ops` an owner of movable pages. Returns what it allocates with.
+    /// Registers `ops` as an owner of movable pages. Returns the handle for its allocations.
     ///
     /// # Errors
     ///
@@ -115,8 +114,8 @@ impl<M: Machine> Mm<M> {
         self.allocator().owners.register(ops)
     }
 
-    /// Names a user of pages that stay, the heap or a driver. What it allocates as
-    /// [`named`](crate::Request::named) shows who keeps a block from going offline.
+    /// Registers a name for a user of unmovable pages, such as the heap or a driver. Errors name this user if its
+    /// allocations ([`named`](crate::Request::named)) keep a block from going offline.
     ///
     /// # Errors
     ///
@@ -125,19 +124,19 @@ impl<M: Machine> Mm<M> {
         self.allocator().owners.register_user(name)
     }
 
-    /// The name of an owner, for people: that of a mover or a user is its own.
+    /// The name of an owner, for messages: that of a movable owner or a user is its own.
     pub fn owner_name(&self, owner: Owner) -> &'static str {
         self.allocator().owners.name(owner)
     }
 
-    /// Runs `look` on what the kernel keeps of page `index` of the extent that begins at `pfn`, which
-    /// `mover` allocated.
+    /// Calls `look` with the kernel's metadata of page `index` of the extent that begins at `pfn`, which `mover`
+    /// allocated.
     ///
-    /// The zone is locked meanwhile: `look` must be short, and must not call the manager.
+    /// The zone is locked during the call: `look` must be short, and must not call the manager.
     ///
     /// # Errors
     ///
-    /// [`FreeError`] if no extent of that mover begins at `pfn`, or if it keeps nothing of that page: see
+    /// [`FreeError`] if no extent of that mover begins at `pfn`, or if the page has no metadata: see
     /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each).
     pub fn with_meta<R>(
         &self,
@@ -149,16 +148,16 @@ impl<M: Machine> Mm<M> {
         self.allocator().with_meta(pfn, index, mover, look)
     }
 
-    /// What the kernel keeps of an allocated page. Takes no lock and does not check the owner.
+    /// The kernel's metadata of an allocated page. Takes no lock and does not check the owner.
     ///
     /// # Safety
     ///
-    /// The page is the first of an extent that is allocated, or of one that
-    /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each) asked for. While the reference is in use it is
-    /// not freed, nor moved if it is movable, and [`Mm::convert`] is not called.
+    /// The page is the first of an extent that is allocated, or any page of one that
+    /// [`Request::with_meta_of_each`](crate::Request::with_meta_of_each) asked for. While the reference is in use
+    /// the extent is not freed, nor migrated if it is movable, and [`Mm::convert`] is not called.
     #[must_use]
     pub unsafe fn meta(&self, pfn: Pfn) -> &M::Meta {
-        // SAFETY: by the same contract.
+        // SAFETY: by the contract of this function.
         unsafe { self.allocator().meta(pfn) }
     }
 
@@ -166,19 +165,19 @@ impl<M: Machine> Mm<M> {
     ///
     /// # Errors
     ///
-    /// [`FreeError`] if no extent that a user of the allocator could own begins at `pfn`.
+    /// [`FreeError`] if no extent of a user of the allocator begins at `pfn`.
     pub fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
         self.allocator().private(pfn)
     }
 
-    /// Sees to it that a zone has a free extent of `order` at least. Returns where, and it may be
-    /// allocated away at once.
+    /// Makes sure that a zone has a free extent of at least `order`. Returns its place; it may be allocated at once
+    /// by another CPU.
     ///
-    /// Looks at every extent of the zone. What it isolates meanwhile is free again when it returns.
+    /// Examines every extent of the zone. Pages that it isolates are free again when it returns.
     ///
     /// # Errors
     ///
-    /// [`CompactError`]; what had moved stays where it went.
+    /// [`CompactError`]; pages already migrated are not moved back.
     pub fn compact(
         &self,
         node: NodeId,
@@ -188,25 +187,24 @@ impl<M: Machine> Mm<M> {
         self.allocator().compact(node, kind, order)
     }
 
-    /// What CPU `cpu` allocated and freed by way of its cache, and what waits there; `None` if it has none.
+    /// The pages that CPU `cpu` allocated and freed through its cache, and those in it; `None` if it has no cache.
     pub fn cpu_pages(&self, cpu: usize) -> Option<CpuPages> {
         self.allocator().caches.counts(cpu)
     }
 
-    /// Clears a page for a later [`zeroed`](crate::Request::zeroed) request of this CPU, if too few wait. Returns
-    /// whether there was one to clear. For a CPU that has nothing else to do.
+    /// Clears a page for a later [`zeroed`](crate::Request::zeroed) request of this CPU, if too few zeroed pages are
+    /// cached. Returns whether it cleared one. For an idle CPU.
     pub fn zero_ahead(&self) -> bool {
         Cached::of(self.allocator()).zero_ahead()
     }
 
-    /// Gives the pages that CPUs have cached back to their zones, where they are free for everybody and merge: as every
-    /// CPU does itself when it finds no memory.
+    /// Returns the pages in the caches of CPUs to their zones, where every CPU can allocate them and they merge: an
+    /// allocation does so itself when it finds no memory.
     pub fn drain_caches(&self) {
         Cached::of(self.allocator()).drain_caches();
     }
 
-    /// Every node that has memory, ascending: from when its first block is added until its last is
-    /// removed.
+    /// Every node that has memory, ascending: from the add of its first block until the removal of its last.
     pub fn nodes(&self) -> impl Iterator<Item = NodeInfo> + '_ {
         self.allocator().nodes()
     }
@@ -217,14 +215,14 @@ impl<'m, M: Machine> Pages<'m, M> {
     ///
     /// # Safety
     ///
-    /// `pfn` came from `into_raw` of pages of `mm`, and has not been passed here since. Nothing uses the
-    /// pages but by this value.
+    /// `pfn` came from `into_raw` of pages of `mm`, and has not been passed here since. The pages are used only
+    /// through this value.
     ///
     /// # Errors
     ///
     /// [`FreeError`] if no such pages begin at `pfn`.
     pub unsafe fn from_raw(mm: &'m Mm<M>, pfn: Pfn) -> Result<Self, FreeError> {
-        // SAFETY: by the contract.
+        // SAFETY: by the contract of this function.
         unsafe { Pages::of(mm.allocator(), pfn) }
     }
 }

@@ -1,5 +1,5 @@
-//! The manager as its users see it. It owns the wings' state and holds no algorithm: each of its methods is one
-//! call of a wing's, and its documentation is here.
+//! The manager's interface. It owns the wings' state and holds no algorithm: each of its methods is one call of a
+//! wing, and is documented here.
 
 mod looks;
 mod memory;
@@ -12,14 +12,14 @@ use crate::operations::Operations;
 
 /// The memory manager of one machine. Thread-safe; a kernel keeps it in a static.
 ///
-/// All bytes of a new one are zero but for the machine's, so such a static takes no room in the image.
+/// All bytes of a new one are zero except the machine's, so such a static takes no room in the image.
 #[derive(Debug)]
 pub struct Mm<M: Machine> {
     operations: Operations<M>,
 }
 
 impl<M: Machine> Mm<M> {
-    /// A manager that knows of no memory yet: see [`Mm::boot`].
+    /// A manager without memory: see [`Mm::boot`].
     pub const fn new(machine: M) -> Self {
         const { check_meta::<M::Meta>() };
         Self { operations: Operations::new(machine) }

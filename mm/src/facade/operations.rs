@@ -1,6 +1,6 @@
-//! What the manager's users call of the operations.
+//! The manager's operations.
 
-// UNSAFETY: passes the contracts of what it calls on.
+// UNSAFETY: passes the safety contracts of the functions that it calls on.
 #![expect(unsafe_code)]
 
 use crate::addr::VirtAddr;
@@ -11,13 +11,13 @@ use crate::*;
 impl<M: Machine> Mm<M> {
     /// Takes over the memory that the machine was started with, once, before anything else.
     ///
-    /// What `early` still has free goes to the system zones of its nodes, and to the movable ones past
-    /// `kernelcore`; what it gave away stays with [`Owner::Boot`].
+    /// Memory that `early` still has free goes to the system zones of its nodes, and to the movable ones past
+    /// `kernelcore`; memory that it has allocated stays with [`Owner::Boot`].
     ///
     /// # Safety
     ///
-    /// The ranges of `memory.ram` are RAM that the linear map shows, and nothing uses what `early` has not
-    /// given away: not a loader's leavings, not a device.
+    /// The ranges of `memory.ram` are RAM that the linear map maps, and memory that `early` has not allocated is not
+    /// in use: neither by remains of a loader, nor by a device.
     ///
     /// # Errors
     ///
@@ -27,69 +27,68 @@ impl<M: Machine> Mm<M> {
         memory: &BootMemory<'_>,
         early: &mut dyn EarlyFrames,
     ) -> Result<(), BootError> {
-        // SAFETY: by the same contract.
+        // SAFETY: by the contract of this function.
         unsafe { self.operations.boot(memory, early) }
     }
 
-    /// Adds `range` on `node`; its blocks are then offline. What the range holds is lost.
+    /// Adds `range` on `node`; its blocks are then offline. The contents of the range are lost.
     ///
     /// # Safety
     ///
-    /// Where the machine has something in `range`, it is RAM that nothing uses: no device's registers, no
-    /// memory of firmware, another kernel or a device. (Where nothing is there the add fails.)
+    /// Where the machine has memory or devices in `range`, it is RAM of no other use: no device registers, and no
+    /// memory of firmware, another kernel or a device. (Without memory there, the add fails.)
     ///
     /// # Errors
     ///
-    /// [`AddError`]; everything is then as it was.
+    /// [`AddError`]; nothing is changed then.
     pub unsafe fn add(
         &self,
         range: PhysRange,
         node: NodeId,
         placement: Placement,
     ) -> Result<Added, AddError> {
-        // SAFETY: by the same contract.
+        // SAFETY: by the contract of this function.
         unsafe { self.operations.add(range, node, placement) }
     }
 
-    /// [`add`](Self::add) for callers that speak the flags of the patch series.
+    /// [`add`](Self::add) for callers that use the flags of the patch series.
     ///
-    /// The flags are a hint: if they make no sense, one warning is logged and the memmap comes from
-    /// system memory.
+    /// The flags are a hint: if they are invalid, one warning is logged and the memmap comes from system memory.
     ///
     /// # Safety
     ///
-    /// As [`add`](Self::add).
+    /// Those of [`add`](Self::add).
     ///
     /// # Errors
     ///
-    /// [`AddError`]; everything is then as it was.
+    /// [`AddError`]; nothing is changed then.
     pub unsafe fn add_memory(
         &self,
         node: NodeId,
         range: PhysRange,
         flags: MhpFlags,
     ) -> Result<Added, AddError> {
-        // SAFETY: by the same contract.
+        // SAFETY: by the contract of this function.
         unsafe { self.operations.add_memory(node, range, flags) }
     }
 
     /// Removes a range whose blocks are all offline, whole placement groups at a time.
     ///
-    /// When this returns, nothing translates to the range any more, on any CPU.
+    /// When this returns, no CPU translates to the range any more.
     ///
     /// # Errors
     ///
-    /// [`RemoveError`]; everything is then as it was.
+    /// [`RemoveError`]; nothing is changed then.
     pub fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
         self.operations.remove(range)
     }
 
-    /// Gives each block of `range`, which was added with one memmap for all of it, its own, so that any
-    /// of them can be removed alone. Returns how many blocks.
+    /// Gives each block of `range`, which was added with one memmap for all of it, its own memmap, so that each can
+    /// be removed alone. Returns the number of blocks.
     ///
-    /// While descriptors move, look-ups and frees of other CPUs wait, and interrupts are off on this one where
-    /// [`Machine::Lock`] masks them. What is free of the block that is being converted is not
-    /// allocated meanwhile: an allocation that nothing else can serve fails.
+    /// While descriptors are moved, look-ups and frees of other CPUs wait, and interrupts are off on this CPU if
+    /// [`Machine::Lock`] masks them. Free pages of the block that is being converted are not allocated during that
+    /// time: an allocation that only they could satisfy fails.
     ///
     /// # Errors
     ///
@@ -101,9 +100,8 @@ impl<M: Machine> Mm<M> {
     /// Brings an offline block online in zone `kind` of its node. Returns the block as it came online, before anybody
     /// allocates from it.
     ///
-    /// A block that is memmap from end to end comes online too, and gives the allocator nothing.
-    /// Takes the same few steps whatever the block holds: no descriptor is written but the heads of
-    /// the extents the block falls into.
+    /// A block that is entirely memmap comes online, too, and gives the allocator no pages. The number of steps is
+    /// small for any contents: only the heads of the block's extents are written.
     ///
     /// # Errors
     ///
@@ -112,16 +110,16 @@ impl<M: Machine> Mm<M> {
         self.operations.online(id, kind)
     }
 
-    /// Takes a block offline, moving elsewhere what is in use.
+    /// Takes a block offline, migrating pages in use.
     ///
     /// # Errors
     ///
-    /// [`OfflineError`]; the block is then online, as it was.
+    /// [`OfflineError`]; the block is then online, as before.
     pub fn offline(&self, id: BlockId) -> Result<(), OfflineError> {
         self.operations.offline(id)
     }
 
-    /// Begins to take a block offline; nothing is allocated in it once it is isolated.
+    /// Begins to take a block offline; no page of it is allocated once it is isolated.
     ///
     /// # Errors
     ///
@@ -130,44 +128,44 @@ impl<M: Machine> Mm<M> {
         self.operations.start_offline(id)
     }
 
-    /// Gives up the offline of a block whose [`OfflineOp`] is lost; the block stays online. If there is one
-    /// after all, its next step fails with [`OfflineError::NotGoing`].
+    /// Cancels the offline of a block whose [`OfflineOp`] was leaked; the block stays online. If the value still
+    /// exists, its next step fails with [`OfflineError::NotGoing`].
     ///
     /// # Errors
     ///
-    /// [`OfflineError::Busy`] during a step; [`OfflineError::NotGoing`] if another block goes, or none.
+    /// [`OfflineError::Busy`] during a step; [`OfflineError::NotGoing`] if another block goes offline, or none.
     pub fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
         self.operations.cancel_offline(id)
     }
 
-    /// The block that is going offline, if one is. One load: callable from anywhere.
+    /// The block that is going offline, if there is one. A single load: callable from any context.
     pub fn offlining(&self) -> Option<BlockId> {
         self.operations.offlining()
     }
 
-    /// Whether an operation is under way, or between two steps: one that begins now is refused as busy. That is over
-    /// at any moment.
+    /// Whether an operation is under way, or between two steps: one that begins now returns `Busy`. The result may
+    /// be outdated at once.
     pub fn is_operating(&self) -> bool {
         self.allocator().turn.is_taken()
     }
 
     /// Takes offline blocks out of the linear map: all of them, or none.
     ///
-    /// When this returns they are clear, in memory and not just in a cache, and nothing translates to
-    /// them on any CPU. They cannot come online until they are [released](Self::release).
+    /// When this returns they are zeroed, in memory and not only in a cache, and no CPU translates to them. They
+    /// cannot come online until they are [released](Self::release).
     ///
     /// # Errors
     ///
-    /// [`TakeError`]; everything is then as it was.
+    /// [`TakeError`]; nothing is changed then.
     pub fn take(&self, pieces: &[Piece]) -> Result<u64, TakeError> {
         self.operations.take(pieces)
     }
 
-    /// Gives back all that was taken, or nothing: by name, to be offline as it was; by size, to the allocator.
-    /// Returns how many blocks.
+    /// Releases all taken memory, or none: by name, to be offline as before; by size, to the allocator. Returns the
+    /// number of blocks.
     ///
-    /// What the taker left there is cleared before anybody else can read it. A block that went bad
-    /// meanwhile is not touched: it does not come online any more.
+    /// Contents that the taker left there are cleared before other code can read them. A block that turned bad in
+    /// the meantime is not touched: it does not come online any more.
     ///
     /// # Errors
     ///
@@ -176,8 +174,8 @@ impl<M: Machine> Mm<M> {
         self.operations.release()
     }
 
-    /// Takes `bytes` of adjacent boot memory of `node`, in one zone, out of the linear map. Its blocks
-    /// stay online, their pages held by [`Owner::Taken`].
+    /// Takes `bytes` of contiguous boot memory of `node`, in one zone, out of the linear map. Its blocks stay
+    /// online, with [`Owner::Taken`] as the owner of their pages.
     ///
     /// # Errors
     ///
@@ -188,8 +186,8 @@ impl<M: Machine> Mm<M> {
 
     /// Takes a bad page out of use.
     ///
-    /// Between the steps of an offline, too; only a page in use that would have to move waits for its end
-    /// ([`PoisonError::Busy`]). For handlers of exceptions there is [`poison_later`](Self::poison_later).
+    /// This also works between the steps of an offline; only a page in use that would have to be migrated waits for
+    /// its end ([`PoisonError::Busy`]). Handlers of exceptions use [`poison_later`](Self::poison_later).
     ///
     /// # Errors
     ///
@@ -198,8 +196,8 @@ impl<M: Machine> Mm<M> {
         self.operations.poison(pfn)
     }
 
-    /// Notes that a page is bad, for [`poison_queued`](Self::poison_queued). Takes no lock and never
-    /// waits: for the handler of a machine check, or of any other exception.
+    /// Queues a bad page for [`poison_queued`](Self::poison_queued). Takes no lock and never waits: for the handler
+    /// of a machine check, or of any other exception.
     ///
     /// # Errors
     ///
@@ -208,8 +206,8 @@ impl<M: Machine> Mm<M> {
         self.operations.poison_later(pfn)
     }
 
-    /// Takes the pages that were noted out of use, and tells `each` what became of them; `each` may do
-    /// anything. Pages for which [`poison`](Self::poison) is busy stay noted: returns how many.
+    /// Takes the queued pages out of use, and calls `each` with the outcome of each; `each` may do anything. Pages
+    /// for which [`poison`](Self::poison) is busy stay queued: returns their number.
     pub fn poison_queued(
         &self,
         each: &mut dyn FnMut(Pfn, Result<Quarantined, PoisonError>),
@@ -217,29 +215,29 @@ impl<M: Machine> Mm<M> {
         self.operations.poison_queued(each)
     }
 
-    /// How the kernel's page tables translate `at`. Waits while an operation changes them.
+    /// The translation of `at` by the kernel's page tables. Waits while an operation changes them.
     pub fn walk(&self, at: VirtAddr) -> Walk {
         self.operations.walk(at)
     }
 
-    /// Maps addresses of the kernel's own in the page tables that the manager uses, so that both never
-    /// change them at once: device registers, stacks, whatever lies outside the two windows. Tables come from
-    /// the allocator, not from the reserve.
+    /// Maps addresses of the kernel's own in the page tables that the manager uses, so that both never change them
+    /// at once: device registers, stacks, any addresses outside the two windows. Tables come from the allocator, not
+    /// from the reserve.
     ///
-    /// Root entries outside the two windows come and go with what is mapped there. Where address spaces
-    /// [share](Machine::root_entry_bytes) more than the windows, something stays mapped behind each entry
-    /// from before the first is copied.
+    /// Root entries outside the two windows change with their mappings. If address spaces
+    /// [share](Machine::root_entry_bytes) more than the windows, each such entry must keep a mapping from before the
+    /// first copy of the root.
     ///
     /// # Safety
     ///
-    /// Nothing uses the addresses. The memory behind them is the kernel's, and stays so until they are
-    /// unmapped; no Rust reference is broken by the second way to it.
+    /// The addresses are not in use. The memory behind them is the kernel's, and stays so until they are unmapped;
+    /// no Rust reference becomes invalid by the second mapping.
     ///
     /// # Errors
     ///
-    /// [`OwnMapError`]; nothing is changed.
+    /// [`OwnMapError`]; nothing is changed then.
     pub unsafe fn map_own(&self, mapping: &Mapping) -> Result<(), OwnMapError> {
-        // SAFETY: by the same contract.
+        // SAFETY: by the contract of this function.
         unsafe { self.operations.map_own(mapping) }
     }
 
@@ -247,74 +245,74 @@ impl<M: Machine> Mm<M> {
     ///
     /// # Safety
     ///
-    /// Nothing uses the addresses any more.
+    /// The addresses are no longer in use.
     ///
     /// # Errors
     ///
-    /// [`OwnMapError`]; nothing is changed.
+    /// [`OwnMapError`]; nothing is changed then.
     pub unsafe fn unmap_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
-        // SAFETY: by the same contract.
+        // SAFETY: by the contract of this function.
         unsafe { self.operations.unmap_own(range) }
     }
 
-    /// What happens to memory right after it was added: the kernel's to ask and to do.
+    /// The policy for memory right after it was added: the kernel reads it and acts on it.
     pub fn auto_online(&self) -> AutoOnline {
         self.operations.auto_online()
     }
 
-    /// Changes that, for what is added from now on.
+    /// Changes that, for memory that is added from now on.
     pub fn set_auto_online(&self, policy: AutoOnline) {
         self.operations.set_auto_online(policy)
     }
 
-    /// Whether added memory may hold its own memmap. It may, unless told otherwise.
+    /// Whether added memory may hold its own memmap. This is allowed by default.
     pub fn self_hosting(&self) -> bool {
         self.operations.self_hosting()
     }
 
-    /// Lets memory that is added from now on hold its own memmap, or has it taken from system memory,
-    /// whatever placement is asked for: for who wants to expose all of what is added.
+    /// Allows or forbids that memory which is added from now on holds its own memmap; if forbidden, the memmap comes
+    /// from system memory for every placement, so that all of the added memory is usable.
     pub fn set_self_hosting(&self, enabled: bool) {
         self.operations.set_self_hosting(enabled)
     }
 
     /// The zone for memory that was just added on `node`, by the policy; `None` to leave it offline.
     ///
-    /// Asked once for all the ranges that come and go together, so that their blocks do not part and
-    /// count against the ratio as a whole.
+    /// Called once for all ranges of a device, so that its blocks are in one zone and count against the ratio as a
+    /// whole.
     pub fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
         self.operations.auto_zone(ranges, node)
     }
 
     /// The zone for offline memory on `node` that is brought online this way.
     ///
-    /// By default that of the nearest online block next to it on the same node, below it if there is
-    /// one, so that zones stay in one piece; without one, [`ZoneKind::Normal`].
+    /// By default that of the nearest online block next to it on the same node, preferably below it, so that zones
+    /// stay contiguous; without such a block, [`ZoneKind::Normal`].
     pub fn zone_of(&self, range: PhysRange, node: NodeId, way: OnlineAs) -> ZoneKind {
         self.operations.zone_of(range, node, way)
     }
 
-    /// Puts a listener on the list, unless it is there.
+    /// Adds a listener to the list, unless it is there.
     ///
     /// # Errors
     ///
-    /// [`ListInUse`]; the list is as it was.
+    /// [`ListInUse`]; the list is unchanged.
     pub fn listen(&self, listener: &'static Listener) -> Result<(), ListInUse> {
         self.operations.listen(listener)
     }
 
-    /// Takes a listener off the list, if it is there.
+    /// Removes a listener from the list, if it is there.
     ///
     /// # Errors
     ///
-    /// [`ListInUse`]; the list is as it was.
+    /// [`ListInUse`]; the list is unchanged.
     pub fn unlisten(&self, listener: &'static Listener) -> Result<(), ListInUse> {
         self.operations.unlisten(listener)
     }
 }
 
 impl<M: Machine> OfflineOp<'_, M> {
-    /// Steps that taking any block offline takes at the most.
+    /// Steps that taking any block offline takes at most.
     pub fn bound(mm: &Mm<M>) -> u64 {
         mm.operations.offline_bound()
     }

@@ -13,14 +13,14 @@ use crate::observe::snapshot::Fact;
 use crate::operations::boot::BootMemory;
 use crate::{Added, Mm, Mover, OutOfMemory, Removed, Request};
 
-/// What a bench boots with. Sizes and addresses are bytes.
+/// The set-up of a bench. Sizes and addresses are bytes.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// RAM: start, bytes, node.
     pub ram: Vec<(u64, u64, u32)>,
     /// Bytes of a memory block.
     pub block: u64,
-    /// Where memory can be plugged: start and bytes.
+    /// The range where memory can be plugged: start and bytes.
     pub window: (u64, u64),
     /// Bytes of RAM that stay system memory; `None`: all.
     pub kernelcore: Option<u64>,
@@ -31,7 +31,7 @@ pub struct Setup {
 pub struct Bench<S: Shape> {
     /// The manager under test.
     pub mm: Mm<FakeMachine<S>>,
-    /// The owner of what [`alloc_movable`](Self::alloc_movable) gives, which never lets go.
+    /// The owner of extents from [`alloc_movable`](Self::alloc_movable), which refuses every migration.
     pub stubborn: Mover,
 }
 
@@ -85,7 +85,7 @@ impl<S: Shape> Bench<S> {
         self.mm.start(&memory, early).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Allocates movable memory that does not move: the page's number stays right.
+    /// Allocates movable memory that is never migrated: the page's number stays valid.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl<S: Shape> Bench<S> {
         self.mm.alloc_movable(request, &self.stubborn, 0).ok()
     }
 
-    /// Allocates as the manager does for itself, and counts it as the operations do.
+    /// Allocates as the manager does for itself, and counts the pages as operations do.
     ///
     /// # Errors
     ///
@@ -118,16 +118,16 @@ impl<S: Shape> Bench<S> {
         self.mm.machine().plug(dimm);
     }
 
-    /// Pulls a DIMM.
+    /// Unplugs a DIMM.
     ///
     /// # Panics
     ///
-    /// If anything still translates to it.
+    /// If any page still translates to it.
     pub fn unplug(&self, dimm: PhysRange) {
         self.mm.machine().unplug(dimm);
     }
 
-    /// Checks the invariants, that no cache holds anything stale, and that no lock is left locked.
+    /// Checks the invariants, that no cache has a stale translation, and that no lock is still locked.
     ///
     /// # Panics
     ///
@@ -140,7 +140,7 @@ impl<S: Shape> Bench<S> {
         self.mm.machine().mmu().speculate();
     }
 
-    /// Everything invariant 7 speaks of.
+    /// All facts of invariant 7.
     pub fn snapshot(&self) -> Vec<Fact> {
         let mut facts = Vec::new();
         self.mm.snapshot(&mut |fact| facts.push(fact));

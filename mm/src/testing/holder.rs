@@ -1,4 +1,4 @@
-//! Owners of movable pages for tests: one that never lets go, one that moves and checks contents.
+//! Owners of movable pages for tests: one that refuses every migration, one that migrates and checks contents.
 
 use super::std::boxed::Box;
 use super::std::collections::BTreeMap;
@@ -12,18 +12,18 @@ use crate::alloc::request::Request;
 use crate::geometry::Geometry;
 use core::fmt;
 
-/// What is held under a handle.
+/// The extent of a handle.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     pfn: Pfn,
     order: Order,
     isolated: bool,
     pinned: bool,
-    /// How often it will not let go, though it is not pinned.
+    /// The number of times that it will refuse, though it is not pinned.
     busy: u32,
 }
 
-/// An owner that finds its pages by handles, writes to each of them, and follows their moves.
+/// An owner that finds its pages by handles, writes to each of them, and follows their migrations.
 pub struct Holder<S: Shape> {
     mmu: Arc<SoftMmu<S::Format>>,
     mover: OnceLock<Mover>,
@@ -36,12 +36,12 @@ struct State {
     next: u64,
     moves: u64,
     putbacks: u64,
-    /// Fail the copying of this many extents to come.
+    /// The number of extents that it will fail to copy.
     failures: u32,
 }
 
 impl<S: Shape> Holder<S> {
-    /// Registers an owner, which lives as long as the tests do.
+    /// Registers an owner, which lives as long as the tests.
     ///
     /// # Panics
     ///
@@ -55,7 +55,7 @@ impl<S: Shape> Holder<S> {
         holder
     }
 
-    /// What it allocates with.
+    /// The handle for its allocations.
     ///
     /// # Panics
     ///
@@ -98,10 +98,7 @@ impl<S: Shape> Holder<S> {
         state.extents.insert(handle, held);
         for page in 0..order.pages() {
             let at = word::<S>(pfn.add(page));
-            assert!(
-                !request.zeroed || self.mmu.load(at) == 0,
-                "page {page} of {pfn} holds something"
-            );
+            assert!(!request.zeroed || self.mmu.load(at) == 0, "page {page} of {pfn} is not zero");
             self.mmu.store(at, stamp(handle, page));
         }
         for (page, tag) in tags(handle, order) {
@@ -113,16 +110,16 @@ impl<S: Shape> Holder<S> {
         Some(handle)
     }
 
-    /// Gives an extent back.
+    /// Frees an extent.
     ///
     /// # Panics
     ///
-    /// If it is not held, or is being moved.
+    /// If it is not held, or is being migrated.
     pub fn release(&self, bench: &Bench<S>, handle: u64) {
         assert!(self.try_release(bench, handle), "freed while it moves");
     }
 
-    /// As [`release`](Self::release), unless the extent is being moved: whether it was given back.
+    /// As [`release`](Self::release), unless the extent is being migrated: returns whether it was freed.
     ///
     /// # Panics
     ///
@@ -139,7 +136,7 @@ impl<S: Shape> Holder<S> {
         !held.isolated
     }
 
-    /// Where the extent of a handle is.
+    /// The place of the extent of a handle.
     pub fn at(&self, handle: u64) -> Option<(Pfn, Order)> {
         self.state().extents.get(&handle).map(|held| (held.pfn, held.order))
     }
@@ -149,33 +146,33 @@ impl<S: Shape> Holder<S> {
         self.state().extents.keys().copied().collect()
     }
 
-    /// Says that an extent will not move, or will again.
+    /// Forbids or allows migrating an extent.
     pub fn pin(&self, handle: u64, pinned: bool) {
         if let Some(held) = self.state().extents.get_mut(&handle) {
             held.pinned = pinned;
         }
     }
 
-    /// Does not let go of an extent for so many times.
+    /// Refuses to release an extent this many times.
     pub fn be_busy(&self, handle: u64, times: u32) {
         if let Some(held) = self.state().extents.get_mut(&handle) {
             held.busy = times;
         }
     }
 
-    /// Fails to copy so many extents.
+    /// Fails to copy this many extents.
     pub fn fail_copies(&self, count: u32) {
         self.state().failures = count;
     }
 
-    /// Extents that were moved, and those that were put back.
+    /// Extents that were migrated, and those that were put back.
     pub fn moves(&self) -> (u64, u64) {
         let state = self.state();
         (state.moves, state.putbacks)
     }
 
-    /// Checks that every extent holds what was written to it, that the manager knows its handle, and
-    /// that none is left isolated.
+    /// Checks that every extent holds the values written to it, that the manager knows its handle, and that none is
+    /// still isolated.
     ///
     /// # Panics
     ///
@@ -207,7 +204,7 @@ fn stamp(handle: u64, page: u64) -> u64 {
     handle << 32 | page << 8 | 0x5a
 }
 
-/// Whether it tags every page of an extent, and not just the first.
+/// Whether it tags every page of an extent, and not only the first.
 const fn tags_each(handle: u64) -> bool {
     handle % 8 == 1
 }

@@ -1,6 +1,7 @@
-//! A lock of a kernel's own: it knows how many of its kind the thread holds, as one would that masks interrupts.
+//! A lock like a kernel's own: it counts those of its kind that the thread holds, as one that masks interrupts
+//! would.
 
-// UNSAFETY: vouches for the exclusion, which is the spin lock's inside.
+// UNSAFETY: vouches for the exclusion, which the spin lock inside provides.
 #![expect(unsafe_code)]
 
 use super::std::cell::{Cell, RefCell};
@@ -10,38 +11,38 @@ use crate::lock::SpinLock;
 use crate::lock::lock_api::{GuardNoSend, RawMutex};
 
 thread_local! {
-    /// The locks that this thread holds, in the order in which it took them.
+    /// The locks that this thread holds, in the order of locking.
     static HELD: RefCell<Vec<*const WatchedLock>> = const { RefCell::new(Vec::new()) };
     static WAITS: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
 }
 
-/// Has this thread call `turn` whenever it waits in the manager, as a CPU with interrupts off that serves others
-/// meanwhile.
+/// Has this thread call `turn` whenever it waits in the manager, as a CPU with interrupts off that serves flush
+/// requests during the wait.
 pub fn on_wait(turn: &'static dyn Fn()) {
     WAITS.set(Some(turn));
 }
 
-/// One turn of a wait.
+/// One iteration of a wait.
 pub(super) fn wait() {
     WAITS.get().into_iter().for_each(|turn| turn());
     crate::lock::relax();
 }
 
-/// How many of the manager's locks this thread holds.
+/// The number of the manager's locks that this thread holds.
 pub fn locks_held() -> usize {
     HELD.with_borrow(Vec::len)
 }
 
-/// Fails if this thread holds one of the manager's locks, as at a flush: a CPU that waits for that with interrupts off
-/// might be of a kernel whose locks serve nothing. A conversion holds one that no other CPU waits for, to keep handlers
-/// out.
+/// Fails if this thread holds one of the manager's locks, as at a flush: a CPU that waits for it with interrupts off
+/// may run a kernel whose locks serve no flushes. A conversion holds one that no other CPU waits for, to keep
+/// handlers out.
 pub(super) fn assert_free() {
-    // A gather that is dropped by a panic flushes: to fail once more would end the program.
+    // A gather that is dropped by a panic flushes: a second failure would abort the program.
     assert!(locks_held() <= 1 || super::std::thread::panicking(), "a flush with a lock held");
 }
 
-/// A spin lock that counts, and is to be released in the reverse order: one that masks interrupts has the state of
-/// before.
+/// A spin lock that counts, and must be released in the reverse order: one that masks interrupts restores the
+/// previous state.
 #[derive(Debug)]
 pub struct WatchedLock(SpinLock);
 
@@ -51,7 +52,7 @@ impl WatchedLock {
     }
 }
 
-// SAFETY: the lock inside excludes; counting changes nothing of that.
+// SAFETY: the lock inside excludes; counting does not affect that.
 unsafe impl RawMutex for WatchedLock {
     const INIT: Self = Self(<SpinLock as RawMutex>::INIT);
 
@@ -76,7 +77,7 @@ unsafe impl RawMutex for WatchedLock {
         let last = HELD.with_borrow_mut(Vec::pop);
         let own = core::ptr::from_ref(self);
         assert!(last == Some(own) || super::std::thread::panicking(), "not the last lock taken");
-        // SAFETY: the caller's promise: it is held by this thread.
+        // SAFETY: by the contract of this function this thread holds the lock.
         unsafe { RawMutex::unlock(&self.0) };
     }
 }

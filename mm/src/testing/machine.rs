@@ -1,6 +1,6 @@
-//! A whole fake machine: RAM, MMU and page tables behind the seam of the memory manager.
+//! A whole fake machine: RAM, MMU and page tables behind the interface of the memory manager.
 
-// UNSAFETY: passes on the promises of the software MMU, and finds descriptors through it.
+// UNSAFETY: passes on the guarantees of the software MMU, and finds descriptors through it.
 #![expect(unsafe_code)]
 
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -21,25 +21,25 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// CPUs that have a cache of pages; one with a higher number has none.
+/// CPUs that have a cache of pages; a CPU with a higher number has none.
 pub const CPUS: usize = 3;
 
-/// What RAM holds when it is plugged: garbage, as a real DIMM does.
+/// The contents of RAM when it is plugged: garbage, as in a real DIMM.
 const GARBAGE: u8 = 0xff;
 
-/// What kind of machine to fake.
+/// The kind of a fake machine.
 pub trait Shape: 'static {
     /// Its page-table format; the last level's entries span its base page.
     type Format: PteFormat;
     /// Log2 of a section's bytes.
     const SECTION_SHIFT: u32;
-    /// Where physical address 0 is in the linear map.
+    /// The address of physical address 0 in the linear map.
     const LINEAR_BASE: VirtAddr;
-    /// Where the descriptor of pfn 0 is.
+    /// The address of the descriptor of pfn 0.
     const VMEMMAP_BASE: VirtAddr;
     /// One past the highest physical address.
     const PHYS_LIMIT: PhysAddr;
-    /// Whether the linear map shows all of it from the start.
+    /// Whether the linear map covers all of it from the start.
     const LINEAR_MAP_IS_COMPLETE: bool = false;
     /// Whether address spaces share the root entries of the windows.
     const SHARES_ROOT_ENTRIES: bool = false;
@@ -70,8 +70,8 @@ impl Shape for TinyShared {
     const PHYS_LIMIT: PhysAddr = Tiny::PHYS_LIMIT;
 }
 
-/// The sizes of arm64 with 16 KiB pages: sections of 128 MiB, parts of 128 pages, and a memmap of 32
-/// pages for each section, so that memmap pages and usable ones share a part.
+/// The sizes of arm64 with 16 KiB pages: sections of 128 MiB, subsections of 128 pages, and a memmap of 32 pages for
+/// each section, so that memmap pages and usable ones share a subsection.
 #[derive(Clone, Copy, Debug)]
 pub struct Granule16;
 
@@ -98,13 +98,13 @@ impl Shape for Lmb {
 
 type Mmu<S> = Arc<SoftMmu<<S as Shape>::Format>>;
 
-/// Where CPUs are.
+/// The nodes of CPUs, and their distances.
 struct Places {
     node: fn(usize) -> NodeId,
     distance: fn(usize, NodeId) -> u8,
 }
 
-/// A machine of shape `S`, with its RAM mapped linearly and nothing else. Its page tables are behind a lock.
+/// A machine of shape `S`, with only its RAM mapped, linearly. Its page tables are behind a lock.
 pub struct FakeMachine<S: Shape> {
     mmu: Mmu<S>,
     tables: <Self as Machine>::Mapper,
@@ -113,13 +113,13 @@ pub struct FakeMachine<S: Shape> {
     self_hosting: AtomicBool,
     protected: OnceLock<PhysRange>,
     places: OnceLock<Places>,
-    /// What was cleaned, in order.
+    /// The ranges that were cleaned, in order.
     cleaned: Mutex<Vec<VirtRange>>,
 }
 
 impl<S: Shape> FakeMachine<S> {
-    /// A machine with RAM in `ram` (ascending), mapped with leaves up to `max_leaf` bytes, and the
-    /// early allocator over what the tables left of it.
+    /// A machine with RAM in `ram` (ascending), mapped with leaves up to `max_leaf` bytes, and the early allocator
+    /// over the RAM that the tables left.
     ///
     /// # Panics
     ///
@@ -161,12 +161,12 @@ impl<S: Shape> FakeMachine<S> {
         Arc::clone(&self.mmu)
     }
 
-    /// Which allocations fail.
+    /// The allocations that fail.
     pub fn plan(&self) -> &FaultPlan {
         &self.plan
     }
 
-    /// Which operations are refused as busy.
+    /// The operations that are refused as busy.
     pub fn busy(&self) -> &FaultPlan {
         &self.busy
     }
@@ -180,7 +180,7 @@ impl<S: Shape> FakeMachine<S> {
         self.mmu.ram().plug(range, Some(GARBAGE));
     }
 
-    /// Makes `range` addresses that firmware calls memory, and that nothing is behind.
+    /// Makes `range` addresses that firmware describes as memory, without memory behind them.
     ///
     /// # Panics
     ///
@@ -189,31 +189,31 @@ impl<S: Shape> FakeMachine<S> {
         self.mmu.ram().plug_hollow(range);
     }
 
-    /// Pulls out a DIMM.
+    /// Unplugs a DIMM.
     ///
     /// # Panics
     ///
-    /// As [`SoftMmu::unplug`].
+    /// Those of [`SoftMmu::unplug`].
     pub fn unplug(&self, range: PhysRange) {
         self.mmu.unplug(range);
     }
 
-    /// Whether added memory can hold its own memmap (it can, unless told otherwise).
+    /// Whether added memory can hold its own memmap (by default it can).
     pub fn allow_self_hosting(&self, allow: bool) {
         self.self_hosting.store(allow, Ordering::SeqCst);
     }
 
-    /// What was cleaned out of the caches since the last call.
+    /// The ranges cleaned in the caches since the last call.
     pub fn take_cleaned(&self) -> Vec<VirtRange> {
         core::mem::take(&mut *self.cleaned.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes `range` memory that nothing may be able to write, from now on; the first call counts.
+    /// Makes `range` memory that must not be writable, from now on; only the first call counts.
     pub fn protect(&self, range: PhysRange) {
         self.protected.get_or_init(|| range);
     }
 
-    /// Says of which node each CPU is, and how far the memory of a node is for it; the first call counts.
+    /// Sets the node of each CPU, and the distances of nodes from it; only the first call counts.
     pub fn place_cpus(&self, node: fn(usize) -> NodeId, distance: fn(usize, NodeId) -> u8) {
         self.places.get_or_init(|| Places { node, distance });
     }
@@ -223,7 +223,7 @@ impl<S: Shape> FakeMachine<S> {
         &self.tables
     }
 
-    /// Maps RAM; or, where the linear map is complete, everything, with the largest leaves there are.
+    /// Maps RAM; or, if the linear map is complete, everything, with the largest leaves.
     fn map_ram(&self, ram: &[PhysRange], max_leaf: u64, early: &mut FakeEarly) {
         let all = PhysRange::new(PhysAddr::new(0), S::PHYS_LIMIT.get()).unwrap_or_default();
         let complete = S::LINEAR_MAP_IS_COMPLETE;
@@ -254,7 +254,7 @@ const fn last(levels: &[Level]) -> Level {
     levels[levels.len() - 1]
 }
 
-// SAFETY: every promise is the software MMU's own.
+// SAFETY: every guarantee is the software MMU's own.
 unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
     fn linear_base(&self) -> VirtAddr {
         S::LINEAR_BASE
@@ -315,8 +315,8 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
 
     /// # Panics
     ///
-    /// If some of it is not mapped; or if whole pages are not clear, for those are about to leave the
-    /// linear map.
+    /// If a part of it is not mapped; or if whole pages are not zeroed, since those are about to leave the linear
+    /// map.
     fn clean(&self, range: VirtRange) {
         self.mmu.ram().clean(self.mmu.translate_through(range.start()));
         if range.len() < Self::PAGE_BYTES {
@@ -348,8 +348,8 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
         super::lock::wait();
     }
 
-    /// Before an allocation fails the MMU caches all there is: what the operation did so far, and now takes
-    /// back, may have been seen by a CPU.
+    /// Before an allocation fails the MMU caches every translation: the operation now undoes its changes, and a CPU
+    /// may have seen them.
     fn allows_allocation(&self) -> bool {
         let allows = self.plan.allows();
         if !allows {
@@ -368,16 +368,16 @@ impl<S: Shape> fmt::Debug for FakeMachine<S> {
     }
 }
 
-/// The allocator a fake machine boots with: takes from the bottom of the first range with room.
+/// The allocator that a fake machine boots with: allocates from the bottom of the first range with room.
 #[derive(Debug)]
 pub struct FakeEarly {
-    /// What is free of each range of RAM.
+    /// The free part of each range of RAM.
     free: Vec<PhysRange>,
-    /// Only whole pages are taken.
+    /// Only whole pages are allocated.
     page: u64,
 }
 
-// SAFETY: what is taken leaves the list of free ranges of fake RAM.
+// SAFETY: an allocation leaves the list of free ranges of fake RAM.
 unsafe impl EarlyFrames for FakeEarly {
     fn take(&mut self, bytes: u64, align: u64) -> Option<PhysAddr> {
         let (bytes, align) = (bytes.next_multiple_of(self.page), align.max(self.page));

@@ -1,6 +1,6 @@
-//! Memory by its number, for tests: what a kernel does only by owned values, or by `unsafe`.
+//! Memory by its number, for tests: operations that a kernel performs only through owned values, or by `unsafe`.
 
-// UNSAFETY: answers for fake RAM, which is nobody else's.
+// UNSAFETY: vouches for fake RAM, which has no other use.
 #![expect(unsafe_code)]
 
 use super::{FakeMachine, Shape};
@@ -29,7 +29,7 @@ impl<S: Shape> Mm<FakeMachine<S>> {
         memory: &BootMemory<'_>,
         early: &mut dyn EarlyFrames,
     ) -> Result<(), BootError> {
-        // SAFETY: nothing uses fake RAM but the manager under test, and tests by its number.
+        // SAFETY: only the manager under test, and tests by its number, use fake RAM.
         unsafe { self.boot(memory, early) }
     }
 
@@ -63,7 +63,7 @@ impl<S: Shape> Mm<FakeMachine<S>> {
         unsafe { self.add_memory(node, range, flags) }
     }
 
-    /// Allocates pages that stay, and keeps only their number.
+    /// Allocates unmovable pages, and keeps only their number.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl<S: Shape> Mm<FakeMachine<S>> {
         self.alloc(order).map(Pages::into_raw)
     }
 
-    /// Frees an extent of any user. A test has no memory behind its numbers that this could harm.
+    /// Frees an extent of any user. A test has no memory behind its numbers that this could damage.
     ///
     /// # Errors
     ///

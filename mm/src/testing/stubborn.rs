@@ -1,9 +1,9 @@
-//! An owner of pages that lets none go.
+//! An owner of pages that refuses every migration.
 
 use crate::addr::Pfn;
 use crate::alloc::migrate::{Extent, MovableOps, NotNow};
 
-/// Holds on to every page: whoever keeps page numbers by hand wants them to stay right.
+/// Refuses every migration: the caller keeps page numbers, which must stay valid.
 #[derive(Debug)]
 pub struct Stubborn;
 

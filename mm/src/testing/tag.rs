@@ -1,9 +1,9 @@
-//! What a kernel under test keeps in descriptors: whose page it is, in all the room that there is.
+//! The metadata of a kernel under test: the owner of the page, in all the room of the metadata.
 
 use crate::memmap::meta::{META_BYTES, Meta};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// A value for each page, as wide as there is room, so that a byte that goes astray is seen.
+/// A value for each page that fills the metadata, so that a misplaced byte is detected.
 #[derive(Debug)]
 #[repr(align(32))]
 pub struct Tag([AtomicU64; META_BYTES / 8]);
@@ -13,18 +13,18 @@ impl Tag {
         Self([0, 1, 2, 3].map(|word| AtomicU64::new(value ^ u64::MAX << word)))
     }
 
-    /// Keeps `value`.
+    /// Stores `value`.
     pub fn set(&self, value: u64) {
         for (word, new) in self.0.iter().zip(Self::of(value).0) {
             word.store(new.into_inner(), Ordering::Relaxed);
         }
     }
 
-    /// What was kept, if anything was since the page was allocated.
+    /// The stored value, if one was stored since the page was allocated.
     ///
     /// # Panics
     ///
-    /// If the words do not belong together.
+    /// If the words are inconsistent.
     pub fn get(&self) -> Option<u64> {
         let words = self.0.each_ref().map(|word| word.load(Ordering::Relaxed));
         if words == [0; 4] {

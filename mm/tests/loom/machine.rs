@@ -1,6 +1,6 @@
-//! The smallest machine: two sections, a node for their words, and descriptors whose mapping comes and goes.
+//! The smallest machine: two sections, a node for their words, and descriptors that are mapped and unmapped.
 
-// UNSAFETY: points the manager to the machine's own words and descriptors.
+// UNSAFETY: gives the manager pointers to the machine's own words and descriptors.
 #![expect(unsafe_code)]
 
 use crate::addr::{Pfn, PhysAddr, VirtAddr};
@@ -16,31 +16,31 @@ use loom::cell::UnsafeCell;
 
 pub(crate) use hotmem_paging::PhysMem;
 
-/// What the checked files use of the manager's trait.
+/// The functions of the manager's trait that the checked files use.
 pub(crate) trait Machine: Geometry + PhysMem {
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page>;
 }
 
-/// Descriptors that the machine has: one that the record of section 0 is in, and the one that it moves to.
+/// Descriptors of the machine: the one with the record of section 0, and the one that the record moves to.
 pub(crate) const DESCRIPTORS: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Tiny {
     node: Node,
     descriptors: [Page; DESCRIPTORS],
-    /// The translation of each descriptor: read by who uses it, written by who maps or unmaps it. Loom finds one that
-    /// is used while it changes, and one whose change is not seen.
+    /// The translation of each descriptor: read by every user of the descriptor, written by mapping and unmapping.
+    /// Loom detects a use during a change, and a change that is not seen.
     mapped: [UnsafeCell<bool>; DESCRIPTORS],
 }
 
-// SAFETY: loom checks that the translations are shared as they may be; it is what the models are for.
+// SAFETY: loom checks that the translations are shared correctly; that is the purpose of the models.
 unsafe impl Sync for Tiny {}
 
 impl Tiny {
-    /// A look at a descriptor, which is mapped.
+    /// Accesses a descriptor, which must be mapped.
     pub(crate) fn touch(&self, pfn: Pfn) {
         self.mapped[pfn.get() as usize].with(|mapped| {
-            // SAFETY: loom complains unless all changes happened before.
+            // SAFETY: loom reports an error unless all changes happened before.
             let mapped = unsafe { *mapped };
             assert!(mapped, "{pfn} is used and its descriptor is not mapped");
         });
@@ -49,7 +49,7 @@ impl Tiny {
     /// Maps a descriptor, or unmaps it.
     pub(crate) fn map(&self, pfn: Pfn, mapped: bool) {
         self.mapped[pfn.get() as usize].with_mut(|word| {
-            // SAFETY: loom complains unless all uses and changes happened before.
+            // SAFETY: loom reports an error unless all uses and changes happened before.
             unsafe { *word = mapped };
         });
     }
@@ -86,7 +86,7 @@ pub(crate) fn memmap() -> Memmap<Tiny> {
         mapped: core::array::from_fn(|_| UnsafeCell::new(false)),
     };
     let (sections, readers) = (SectionMap::new(), Readers::new());
-    // SAFETY: the machine has no other frame than its node.
+    // SAFETY: the node is the machine's only frame.
     sections.put_back_node(0, unsafe { TableFrame::new(PhysAddr::new(0), 4096) });
     Memmap { machine, sections, readers }
 }

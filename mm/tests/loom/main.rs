@@ -1,7 +1,7 @@
-//! What CPUs do to each other in the manager without a lock, under every interleaving that the memory model allows.
+//! The lock-free interactions of CPUs in the manager, under every interleaving that the memory model allows.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p hotmem --test loom --release`, as `cargo xtask ci` runs it. The files that are
-//! checked are the manager's own: they are compiled here once more, with the atomics of `sync` and the machine of
+//! `RUSTFLAGS="--cfg loom" cargo test -p hotmem --test loom --release`, as `cargo xtask ci` runs it. The checked
+//! files are the manager's own: they are compiled here again, with the atomics of `sync` and the machine of
 //! `machine`.
 #![cfg(loom)]
 
@@ -23,7 +23,7 @@ mod lock {
 
 pub(crate) use hotmem_paging::{self as paging, addr, geometry};
 
-/// Runs `model` under every interleaving, or with so many preemptions at the most.
+/// Runs `model` under every interleaving, or with at most `bound` preemptions.
 fn explore(bound: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = bound;

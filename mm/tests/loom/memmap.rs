@@ -1,4 +1,4 @@
-//! The memmap's wing, as far as its sections, records and readers go.
+//! The memmap's wing: only its sections, records and readers.
 
 #[path = "../../src/memmap/home.rs"]
 pub(crate) mod home;
@@ -22,7 +22,7 @@ pub(crate) mod word;
 use readers::Readers;
 use section::SectionMap;
 
-/// As the manager's, without what boot decides.
+/// Like the manager's, without the state that boot sets.
 pub(crate) struct Memmap<M> {
     pub(crate) machine: M,
     pub(crate) sections: SectionMap,

@@ -1,6 +1,7 @@
-//! Loom's atomics. Loom takes `SeqCst` for `AcqRel`; here such an access is a read-modify-write, which sees the newest
-//! value. So all of them have one order, and what is not `SeqCst` may still see what is old. But loom lets every
-//! read-modify-write see the newest value: it does not find one that should be `SeqCst` and is weaker.
+//! Loom's atomics. Loom treats `SeqCst` as `AcqRel`; here such an access is a read-modify-write, which sees the
+//! newest value. So all of them have one order, and an access that is not `SeqCst` may still see an old value. But
+//! loom lets every read-modify-write see the newest value: it does not find one that should be `SeqCst` and is
+//! weaker.
 
 use loom::sync::atomic;
 pub(crate) use loom::sync::atomic::Ordering;
@@ -86,14 +87,14 @@ atomic!(AtomicBool, bool, false);
 number!(AtomicU64, u64);
 number!(AtomicUsize, usize);
 
-/// A function that makes atomics: no constant one.
+/// A function that creates atomics: not a constant one.
 macro_rules! constant {
     ($(#[$attribute:meta])* $visibility:vis fn $($rest:tt)*) => {
         $(#[$attribute])* $visibility fn $($rest)*
     };
 }
 
-/// An array of atomics, or of what holds them.
+/// An array of atomics, or of types that contain them.
 macro_rules! array {
     ($each:expr; $count:expr) => {
         core::array::from_fn::<_, { $count }, _>(|_| $each)

@@ -1,4 +1,4 @@
-//! The fake machine starts as a real one does, and its detectors detect.
+//! The fake machine starts like a real one, and its detectors work.
 
 use super::{FakeMachine, Tiny};
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
