@@ -1,16 +1,16 @@
 //! Addresses, frame numbers and orders as types of their own.
 //!
-//! No bare integer crosses a module boundary: a [`PhysAddr`] cannot be dereferenced, a [`VirtAddr`]
-//! cannot be handed to firmware, and a [`Pfn`] knows nothing of bytes until it is told the page size.
-//! Arithmetic that firmware or an operator can drive out of range is checked and says so.
+//! No bare integer crosses a module boundary: a [`PhysAddr`] cannot be dereferenced, a [`VirtAddr`] cannot be passed
+//! to firmware, and a [`Pfn`] converts to bytes only with a page size. Arithmetic that firmware or an operator can
+//! drive out of range is checked, and its result shows that.
 
 use core::fmt;
 use core::hash::Hash;
 use core::marker::PhantomData;
 
-/// An address space: what an address is a place in.
+/// An address space: the kind of an address.
 pub trait Space: Copy + fmt::Debug + Ord + Hash + 'static {
-    /// What `Debug` calls an address of it.
+    /// The name of its addresses in `Debug`.
     const ADDRESS: &'static str;
 }
 
@@ -37,15 +37,15 @@ space! {
     Physical, PhysAddr, PhysRange, "physical"
 }
 space! {
-    /// What the CPU's own instructions use. Canonicality is the page-table format's business.
+    /// The addresses of the CPU's own instructions. The page-table format defines which are canonical.
     Virtual, VirtAddr, VirtRange, "virtual"
 }
 space! {
-    /// What a guest takes for its memory bus: the input of second-stage tables.
+    /// The physical addresses of a guest: the input of second-stage tables.
     Guest, GuestAddr, GuestRange, "guest-physical"
 }
 
-/// A place in the address space `S`.
+/// An address in the address space `S`.
 ///
 /// Addresses of different spaces do not mix:
 ///
@@ -77,7 +77,7 @@ impl<S: Space> Address<S> {
         self.0
     }
 
-    /// The address `bytes` further on, or `None` past the end of the address space.
+    /// The address `bytes` above, or `None` past the end of the address space.
     #[inline]
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
         match self.0.checked_add(bytes) {
@@ -86,7 +86,7 @@ impl<S: Space> Address<S> {
         }
     }
 
-    /// The address `bytes` further on, wrapping at the end of the address space.
+    /// The address `bytes` above, wrapping at the end of the address space.
     ///
     /// For arithmetic inside a range that was checked when it was built.
     #[must_use]
@@ -95,7 +95,7 @@ impl<S: Space> Address<S> {
         Self::new(self.0.wrapping_add(bytes))
     }
 
-    /// How many bytes `self` lies above `base` (wrapping).
+    /// The number of bytes from `base` to `self` (wrapping).
     #[inline]
     pub const fn offset_from(self, base: Self) -> u64 {
         self.0.wrapping_sub(base.0)
@@ -141,7 +141,7 @@ pub struct AddressRange<S: Space> {
 }
 
 impl<S: Space> AddressRange<S> {
-    /// The range without a byte, at 0.
+    /// The empty range, at 0.
     pub const EMPTY: Self = Self { start: Address::new(0), len: 0 };
 
     /// `len` bytes from `start`, or `None` if they run past the end of the address space.
@@ -200,7 +200,7 @@ impl<S: Space> AddressRange<S> {
             && (self.contains(other.start) || other.contains(self.start))
     }
 
-    /// The bytes that both have, if any.
+    /// The bytes that are in both, if any.
     pub fn intersection(self, other: Self) -> Option<Self> {
         if !self.overlaps(other) {
             return None;
@@ -250,14 +250,14 @@ impl Pfn {
         self.0
     }
 
-    /// The frame `pages` further on.
+    /// The frame `pages` above.
     #[must_use]
     #[inline]
     pub const fn add(self, pages: u64) -> Self {
         Self(self.0.wrapping_add(pages))
     }
 
-    /// How many pages `self` lies above `base`.
+    /// The number of pages from `base` to `self`.
     #[inline]
     pub const fn offset_from(self, base: Self) -> u64 {
         self.0.wrapping_sub(base.0)
@@ -326,7 +326,7 @@ impl PfnRange {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
     }
 
-    /// The frames both runs share, if any.
+    /// The frames that are in both runs, if any.
     #[inline]
     pub fn intersection(self, other: Self) -> Option<Self> {
         let start = self.start.max(other.start);
@@ -334,7 +334,7 @@ impl PfnRange {
         (start < end).then_some(Self { start, end })
     }
 
-    /// The shortest run that covers both; one without frames adds nothing.
+    /// The shortest run that covers both; an empty run adds nothing.
     #[must_use]
     #[inline]
     pub fn hull(self, other: Self) -> Self {
@@ -371,7 +371,7 @@ pub struct Order(u8);
 impl Order {
     /// One page.
     pub const ZERO: Self = Self(0);
-    /// How many orders a zone keeps lists for: a 2 GiB block of 4 KiB pages has order 19.
+    /// The number of orders that a zone keeps lists for: a 2 GiB block of 4 KiB pages has order 19.
     pub const COUNT: usize = 20;
     /// The largest order.
     pub const MAX: Self = Self(Self::COUNT as u8 - 1);

@@ -1,4 +1,4 @@
-//! One page-table entry, free of any architecture, and the format that translates it to bits.
+//! One page-table entry, independent of any architecture, and the format that encodes it.
 
 // UNSAFETY: declares the unsafe trait by which a format vouches for its words.
 #![expect(unsafe_code)]
@@ -6,24 +6,24 @@
 use crate::addr::PhysAddr;
 
 bitflags::bitflags! {
-    /// What a translation allows. Every translation is readable.
+    /// The accesses that a translation allows. Every translation is readable.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Attr: u8 {
         /// Stores are allowed.
         const WRITE = 1 << 0;
         /// Instruction fetches are allowed.
         const EXECUTE = 1 << 1;
-        /// Unprivileged code may use it (for a stage-2 format: always).
+        /// Unprivileged code may access it (for a stage-2 format: always).
         const USER = 1 << 2;
         /// Device registers: uncached, strongly ordered.
         const DEVICE = 1 << 3;
     }
 }
 
-/// What one slot of a table holds.
+/// The content of one slot of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Nothing: an access through it faults.
+    /// Empty: an access through it faults.
     Absent,
     /// The physical address of the next level's table.
     Table(PhysAddr),
@@ -61,41 +61,40 @@ impl Level {
         8 << self.bits
     }
 
-    /// Which entry of its table `address` selects.
+    /// The index of the entry for `address` in its table.
     #[inline]
     pub const fn index(self, address: u64) -> usize {
         (address >> self.shift) as usize & (self.entries() - 1)
     }
 }
 
-/// How a leaf is told from everything else without decoding it: `word & mask == value`.
+/// The test for a leaf without decoding: `word & mask == value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeafTest {
     /// The bits that decide.
     pub mask: u64,
-    /// What they are in a leaf.
+    /// Their values in a leaf.
     pub value: u64,
 }
 
 impl LeafTest {
-    /// Zero if `word` is a leaf. Answers for many words may be or-ed before they are looked at.
+    /// Zero if `word` is a leaf. The results for many words may be or-ed before they are tested.
     #[inline]
     pub const fn miss(self, word: u64) -> u64 {
         (word ^ self.value) & self.mask
     }
 }
 
-/// A page-table format: the pure bits of one architecture's (and regime's) tables.
+/// A page-table format: the pure bits of the tables of one architecture (and regime).
 ///
-/// Invariants, tested for every format by `hotmem_paging::testing::check_format`: `decode(encode(e, l), l) == e`
-/// for each entry the level allows; a word is zero exactly if it encodes `Absent` (a zeroed table is
-/// empty, and a slot that is not zero is taken); `leaf_test(l)` agrees with `decode` on every word;
-/// an encoded entry fits the byte order the hardware reads, i.e. `encode` answers the value as the
-/// CPU stores it.
+/// Invariants, tested for every format by `hotmem_paging::testing::check_format`: `decode(encode(e, l), l) == e` for
+/// each entry that the level allows; a word is zero exactly if it encodes `Absent` (a zeroed table is empty, and a
+/// slot that is not zero is in use); `leaf_test(l)` agrees with `decode` on every word; an encoded entry has the
+/// byte order that the hardware reads: `encode` returns the value as the CPU stores it.
 ///
 /// # Safety
 ///
-/// The invariants hold, and the MMU that walks the tables understands each word as `decode` does.
+/// The invariants hold, and the MMU that walks the tables interprets each word as `decode` does.
 pub unsafe trait PteFormat {
     /// The levels, root first. The last one's entries span a base page.
     const LEVELS: &'static [Level];
@@ -105,14 +104,14 @@ pub unsafe trait PteFormat {
 
     /// The word to store at `level` for `entry`.
     ///
-    /// `level` counts from the root (0). A leaf at a level that has none, or an address with bits
-    /// below the span or above the format's limit, is the caller's fault: the walker never asks.
+    /// `level` counts from the root (0). The walker never passes a leaf at a level without leaves, or an address
+    /// with bits below the span or above the format's limit.
     fn encode(entry: Entry, level: usize) -> u64;
 
-    /// What the stored word at `level` means.
+    /// Decodes the stored word at `level`.
     fn decode(word: u64, level: usize) -> Entry;
 
-    /// How to recognise a stored leaf at `level`; never called for a level without leaves.
+    /// The test for a stored leaf at `level`; never called for a level without leaves.
     fn leaf_test(level: usize) -> LeafTest;
 
     /// The input address that the MMU translates by the table indices in the low bits of `low`

@@ -1,4 +1,4 @@
-//! Clear, flush, only then free: what an unmapping owes before its memory may be used again.
+//! Clear, flush, only then free: the steps of an unmapping before its memory may be used again.
 //!
 //! ```text
 //!   unmap ---> cleared ranges ----+                       +--> frames.give_back(table)
@@ -8,8 +8,8 @@
 //!
 //! A flush that fails frees nothing: the tables are stranded, and the caller keeps the data frames.
 
-// UNSAFETY: keeps the detached tables in an array that is not initialised as a whole: the operations make
-// many a gather that detaches nothing.
+// UNSAFETY: keeps the detached tables in an array that is not initialised as a whole: many gathers of the operations
+// detach nothing.
 #![expect(unsafe_code)]
 
 use super::{NotFlushed, TableFrame, TableFrames, Tlb};
@@ -20,15 +20,14 @@ use core::mem::{self, MaybeUninit};
 
 /// Detached tables a gather holds before it flushes on its own: a removal of 16 GiB on x86_64 has no more.
 const TABLES: usize = 32;
-/// Separate cleared ranges a gather tells apart; the last of them spans those that come after it, too.
+/// Separate cleared ranges in a gather; the last of them also spans those that come after it.
 const RANGES: usize = 4;
 
-/// What was cleared and detached, but not yet flushed and freed.
+/// Cleared ranges and detached tables that are not flushed and freed yet.
 ///
-/// Holding one means: CPUs may still translate through old entries, so neither the memory that was
-/// unmapped nor a table that was detached may be reused. [`flush`](Self::flush) ends that. The
-/// detached tables are remembered here, in a fixed array, and not by links inside the frames: a
-/// table walk under way would read such a link as an entry.
+/// A value of this type means: CPUs may still translate through old entries, so neither the memory that was unmapped
+/// nor a table that was detached may be reused. [`flush`](Self::flush) ends that. The detached tables are kept here,
+/// in a fixed array, and not by links inside the frames: a table walk under way would read such a link as an entry.
 #[must_use = "what was unmapped may not be freed before the flush"]
 pub struct Gather<'a, T: Tlb<I>, S: TableFrames, I: Space = Virtual> {
     tlb: &'a T,
@@ -41,12 +40,12 @@ pub struct Gather<'a, T: Tlb<I>, S: TableFrames, I: Space = Virtual> {
     keeps_tables: bool,
     /// The first flush that failed.
     failed: Option<NotFlushed>,
-    /// What it was told, for who watches.
+    /// The calls that it received, for tests.
     #[cfg(any(test, feature = "testing"))]
     told: Option<crate::testing::Vec<Told<I>>>,
 }
 
-/// What a mapper tells a gather.
+/// A call of a mapper to a gather.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told<I: Space> {
@@ -71,20 +70,20 @@ impl<I: Space> Told<I> {
 
 #[cfg(any(test, feature = "testing"))]
 impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
-    /// As [`new`](Self::new), and remembers what it is told.
+    /// As [`new`](Self::new), and records the calls that it receives.
     pub(crate) fn watched(tlb: &'a T, frames: S) -> Self {
         let mut gather = Self::new(tlb, frames);
         gather.told = Some(crate::testing::Vec::new());
         gather
     }
 
-    /// The same, which keeps tables.
+    /// The same, but it keeps tables.
     pub(crate) fn and_keep_tables(mut self) -> Self {
         self.keeps_tables = true;
         self
     }
 
-    /// What it was told since the last call.
+    /// The calls that it received since the last time.
     pub(crate) fn told(&mut self) -> crate::testing::Vec<Told<I>> {
         self.told.as_mut().map(mem::take).unwrap_or_default()
     }
@@ -97,7 +96,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
 }
 
 impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
-    /// An empty gather, whose tables will go back to `frames`.
+    /// An empty gather, which will free its tables to `frames`.
     pub fn new(tlb: &'a T, frames: S) -> Self {
         Self {
             tlb,
@@ -113,7 +112,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
         }
     }
 
-    /// An empty gather for what is mapped again before anything else changes the tables: those that become
+    /// An empty gather for ranges that are mapped again before anything else changes the tables: tables that become
     /// empty stay, so that mapping needs no memory.
     pub fn keeping_tables(tlb: &'a T, frames: S) -> Self {
         let mut gather = Self::new(tlb, frames);
@@ -121,21 +120,21 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
         gather
     }
 
-    /// Whether tables that become empty are to stay where they are, all of them.
+    /// Whether all tables that become empty stay in the tree.
     ///
     /// For implementers of [`Mapper`](super::Mapper).
     pub fn keeps_tables(&self) -> bool {
         self.keeps_tables
     }
 
-    /// Whether the table at `frame` is to stay though it is empty.
+    /// Whether the table at `frame` stays in the tree though it is empty.
     ///
-    /// For implementers of [`Mapper`](super::Mapper): asked before the table is detached.
+    /// For implementers of [`Mapper`](super::Mapper): called before the table is detached.
     pub fn keeps(&self, frame: PhysAddr) -> bool {
         self.keeps_tables || self.frames.keeps(frame)
     }
 
-    /// Notes that entries were cleared which translated addresses of `range`.
+    /// Records that entries were cleared which translated addresses of `range`.
     ///
     /// For implementers of [`Mapper`](super::Mapper): called after the entries are cleared.
     pub fn cleared(&mut self, range: AddressRange<I>) {
@@ -148,7 +147,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
             return;
         }
         if self.ranges == RANGES {
-            // To flush what lies between costs less than to ask every CPU once more.
+            // Flushing the gap costs less than another request to every CPU.
             if let Some(both) = hull(self.cleared[RANGES - 1], range) {
                 self.cleared[RANGES - 1] = both;
                 return;
@@ -159,8 +158,8 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
         self.ranges += 1;
     }
 
-    /// Notes that the table in `frame` has no parent any more; it spans a byte of `near`,
-    /// which is enough for [`Tlb::flush`] to drop cached pointers to it.
+    /// Records that the table in `frame` has no parent any more; it spans a byte of `near`, which is enough for
+    /// [`Tlb::flush`] to drop cached pointers to it.
     ///
     /// For implementers of [`Mapper`](super::Mapper): called after the parent's entry is cleared.
     pub fn detached(&mut self, frame: TableFrame, near: AddressRange<I>) {
@@ -174,14 +173,14 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
         }
     }
 
-    /// Flushes every CPU over what was cleared, in one round, and only then gives the detached tables back.
+    /// Flushes the cleared ranges on every CPU, in one round, and only then frees the detached tables.
     ///
-    /// After it, the memory that was unmapped is unreachable through these tables.
+    /// After it, no CPU reaches the memory that was unmapped through these tables.
     ///
     /// # Errors
     ///
-    /// [`NotFlushed`]: a CPU may still reach what was unmapped, which must not be freed. The tables are stranded
-    /// ([`TableFrames::strand`]).
+    /// [`NotFlushed`]: a CPU may still reach the memory that was unmapped, which must not be freed. The tables are
+    /// stranded ([`TableFrames::strand`]).
     #[inline]
     pub fn flush(mut self) -> Result<(), NotFlushed> {
         self.settle();
@@ -189,7 +188,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     }
 
     fn settle(&mut self) {
-        // Nothing is owed twice, not even by a drop after a panic in one of these.
+        // Emptied first, so that no step runs twice, not even in a drop after a panic in one of these.
         let (ranges, tables) = (mem::take(&mut self.ranges), mem::take(&mut self.tables));
         if ranges == 0 {
             return;
@@ -197,7 +196,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
         let flushed = self.tlb.flush(&self.cleared[..ranges]);
         self.failed = self.failed.or(flushed.err());
         for slot in &self.detached[..tables] {
-            // SAFETY: `detached` wrote the first `tables` slots, one by one, and they count as empty already.
+            // SAFETY: `detached` wrote the first `tables` slots, one by one, and the count is set to empty already.
             let frame = unsafe { slot.assume_init_read() };
             if flushed.is_ok() {
                 self.tlb.retire(frame.at(), frame.bytes());
@@ -209,8 +208,8 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     }
 }
 
-/// What was gathered and not flushed is flushed: nothing may be reused before. To forget the flush is an error
-/// all the same, for memory that was unmapped may have been freed before this runs: tests fail by it.
+/// Flushes the rest: no memory may be reused before. A missing flush is an error in any case, since memory that was
+/// unmapped may have been freed before this runs: it fails tests.
 impl<T: Tlb<I>, S: TableFrames, I: Space> Drop for Gather<'_, T, S, I> {
     fn drop(&mut self) {
         let owed = self.ranges != 0;
@@ -230,14 +229,14 @@ impl<T: Tlb<I>, S: TableFrames, I: Space> fmt::Debug for Gather<'_, T, S, I> {
     }
 }
 
-/// The range that two overlapping or adjacent ranges make together.
+/// The union of two overlapping or adjacent ranges.
 fn joined<I: Space>(a: AddressRange<I>, b: AddressRange<I>) -> Option<AddressRange<I>> {
     let (low, high) = if a.start() <= b.start() { (a, b) } else { (b, a) };
     let adjacent = high.start().offset_from(low.start()) <= low.len();
     adjacent.then(|| hull(low, high)).flatten()
 }
 
-/// The smallest range that spans both, unless that is all addresses there are.
+/// The smallest range that spans both, unless that is the whole address space.
 fn hull<I: Space>(a: AddressRange<I>, b: AddressRange<I>) -> Option<AddressRange<I>> {
     let start = a.start().min(b.start());
     let gap = |range: AddressRange<I>| range.start().offset_from(start);

@@ -6,10 +6,10 @@ use core::fmt;
 /// Bytes of one page descriptor.
 pub const DESCRIPTOR_BYTES: u64 = 64;
 
-/// Parts that a record keeps: one bit each in its bitmaps.
+/// Subsections of a record: one bit each in its bitmaps.
 pub const PARTS_PER_RECORD: u64 = 64;
 
-/// The two sizes that a machine chooses. All others follow: see [`Geometry`].
+/// The two sizes that a machine chooses. All others are derived: see [`Geometry`].
 pub trait Sizes {
     /// Log2 of the base page's bytes.
     const PAGE_SHIFT: u32;
@@ -17,7 +17,7 @@ pub trait Sizes {
     const SECTION_SHIFT: u32;
 }
 
-/// The sizes that a kernel is compiled for: what follows from [`Sizes`], and cannot be said otherwise.
+/// The sizes that a kernel is compiled for: derived from [`Sizes`], and not overridable.
 ///
 /// ```
 /// # use hotmem_paging::{Geometry, Sizes};
@@ -46,17 +46,17 @@ pub trait Geometry: Sizes {
     const SECTION_BYTES: u64 = 1 << Self::SECTION_SHIFT;
     /// Pages of a section.
     const SECTION_PAGES: u64 = 1 << (Self::SECTION_SHIFT - Self::PAGE_SHIFT);
-    /// Pages whose state one record keeps: a section's, or those of as many neighbours as have two
-    /// memmap pages together. Of any number of records' memmap pages, one then is left for a head.
+    /// Pages covered by one record: one section, or, if a section's memmap is under two pages, as many neighbouring
+    /// sections as fill two. So the memmap pages of any number of records leave one for the group head.
     const RECORD_PAGES: u64 = {
         let two_pages = 2 * Self::PAGE_BYTES / DESCRIPTOR_BYTES;
         if Self::SECTION_PAGES < two_pages { two_pages } else { Self::SECTION_PAGES }
     };
     /// Sections that share a record.
     const RECORD_SECTIONS: u64 = Self::RECORD_PAGES / Self::SECTION_PAGES;
-    /// Pages of a part: descriptors are initialised part by part.
+    /// Pages of a subsection: descriptors are initialised one subsection at a time.
     const PART_PAGES: u64 = Self::RECORD_PAGES / PARTS_PER_RECORD;
-    /// The order of a part.
+    /// The order of a subsection.
     const PART_ORDER: Order = Order::fitting(Self::PART_PAGES);
 
     /// Pages of the descriptors of `pages`, the pages of whole records.
@@ -93,7 +93,7 @@ pub struct BlockSize {
     shift: u32,
 }
 
-/// Why a geometry cannot work.
+/// The reason why a geometry is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GeometryError {
@@ -111,15 +111,14 @@ pub enum GeometryError {
         /// The largest block's bytes.
         largest: u64,
     },
-    /// A block is too small: it must be described in two whole pages, one for its head and one for
-    /// its record.
+    /// A block is too small: its descriptors must fill two whole pages, one for its head and one for its record.
     TooSmall {
         /// The block's bytes.
         block: u64,
         /// The smallest block's bytes.
         smallest: u64,
     },
-    /// A section is too small: a part must hold two pages, and lie in one section.
+    /// A section is too small: a subsection must contain two pages, and lie in one section.
     SectionTooSmall {
         /// A section's bytes.
         section: u64,
@@ -151,16 +150,16 @@ impl fmt::Display for GeometryError {
 impl core::error::Error for GeometryError {}
 
 impl BlockSize {
-    /// The size whose logarithm is `shift`. Whether a geometry can work with it, [`new`](Self::new) says.
+    /// The size whose logarithm is `shift`. [`new`](Self::new) checks it against a geometry.
     pub const fn from_shift(shift: u32) -> Self {
         Self { shift }
     }
 
-    /// A block of `bytes`, if `G` can work with it.
+    /// A block of `bytes`, if this is valid for `G`.
     ///
     /// # Errors
     ///
-    /// [`GeometryError`], with the sizes that do not fit together.
+    /// [`GeometryError`], with the sizes that are incompatible.
     pub const fn new<G: Geometry>(bytes: u64) -> Result<Self, GeometryError> {
         let section = G::SECTION_BYTES;
         let largest = Order::MAX.pages() << G::PAGE_SHIFT;
@@ -180,7 +179,7 @@ impl BlockSize {
         Ok(Self { shift: bytes.trailing_zeros() })
     }
 
-    /// Bytes of a block; 0 if no address is as large.
+    /// Bytes of a block; 0 if they exceed the address space.
     pub const fn bytes(self) -> u64 {
         match 1_u64.checked_shl(self.shift) {
             Some(bytes) => bytes,

@@ -1,23 +1,23 @@
-//! Page tables: what an entry is, what a format must tell, and the one walker over them.
+//! Page tables: entries, formats, and one walker for all of them.
 //!
 //! ```text
 //!            PteFormat (pure bits)          PhysMem (frame -> pointer)     Tlb (publish, flush)
 //!                  \                               |                          /
 //!                   +---------------- Tables: one loop over levels ---------+
 //!                                                  |
-//!                                               Mapper   <- what the operations use; a kernel with page
-//!                                                           tables of its own implements this alone
+//!                                               Mapper   <- used by the operations; a kernel with page
+//!                                                           tables of its own implements only this
 //! ```
 //!
-//! What goes in is an address of any [`Space`]: a kernel's tables take [`VirtAddr`], which is meant where
-//! nothing is said, and second-stage tables take [`GuestAddr`]. What comes out is physical.
+//! The input is an address of any [`Space`]: a kernel's tables take [`VirtAddr`], the default, and second-stage
+//! tables take [`GuestAddr`]. The output is a physical address.
 //!
 //! Three rules hold throughout:
 //!
-//! - mapping only ever fills empty slots, so an entry never changes from one live value to another
-//!   (break-before-make, Arm ARM D8.16.1, is respected by construction) and a live leaf is never split;
-//! - below the root no table is empty but those that [`TableFrames::keeps`] names: another that loses its
-//!   last entry is detached;
+//! - mapping only fills empty slots, so an entry never changes from one live value to another (break-before-make,
+//!   Arm ARM D8.16.1, is respected by construction) and a live leaf is never split;
+//! - below the root no table is empty except those that [`TableFrames::keeps`] names: any other that loses its last
+//!   entry is detached;
 //! - memory is free only after clear, then flush, in that order ([`Gather`]).
 #![no_std]
 

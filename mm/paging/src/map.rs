@@ -1,10 +1,10 @@
-//! Mapping: fill empty slots run by run; on failure undo exactly that, from a cursor.
+//! Mapping: fills empty slots run by run; on failure undoes exactly that, from a cursor.
 //!
-//! A run is what one table takes without a change of leaf size. A larger leaf can only start where
-//! a table of the smaller ones ends, so a run ends at its table's end, at the range's, or at a slot
-//! that is taken (which the next run then reports). A slot with a table is no place for a leaf, even if
-//! the table is empty: memory that was unmapped keeping its tables, or whose tables a kernel made before.
-//! The leaves then go into that table.
+//! A run is the part of a mapping that goes into one table with one leaf size. A larger leaf can only start where a
+//! table of smaller ones ends, so a run ends at its table's end, at the range's end, or at a slot that is in use
+//! (which the next run then reports). A slot with a table cannot hold a leaf, even if the table is empty: because
+//! memory was unmapped and kept its tables, or because the kernel made it before. The leaves then go into that
+//! table.
 
 use super::slots;
 use super::tables::Tables;
@@ -42,7 +42,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         Ok(())
     }
 
-    /// Refuses what the format cannot say, or the MMU cannot use.
+    /// Refuses mappings that the format cannot express, or the MMU cannot use.
     fn check(&self, mapping: &Mapping<I>) -> Result<(), MapError<I>> {
         let Mapping { virt, phys, len, .. } = *mapping;
         let page = F::LEVELS[F::LEVELS.len() - 1].span();
@@ -56,7 +56,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         }
     }
 
-    /// Maps the first run of `mapping` and answers its bytes, at least one leaf's.
+    /// Maps the first run of `mapping` and returns its bytes, at least one leaf's.
     fn map_run<S: TableFrames>(
         &self,
         mapping: &Mapping<I>,
@@ -80,8 +80,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         }
     }
 
-    /// As [`map_run`](Self::map_run), where the first of `slots`, of `level`, is taken: with smaller leaves if
-    /// that is by a table.
+    /// As [`map_run`](Self::map_run), if the first of `slots`, of `level`, is in use: with smaller leaves if it
+    /// holds a table.
     #[cold]
     fn map_below<S: TableFrames>(
         &self,
@@ -109,12 +109,12 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         F::LEVELS
             .iter()
             .position(|level| level.leaf && level.span() <= room && bits & (level.span() - 1) == 0)
-            // A base page always fits, whatever `max_leaf` says: `check` saw to it.
+            // A base page always fits, for any `max_leaf`: `check` has made sure of that.
             .unwrap_or(F::LEVELS.len() - 1)
     }
 
-    /// The table of `level` that covers `at`, with the missing ones above it and itself made; `made`
-    /// becomes the level of the first that is made, which those below it then are, too.
+    /// The table of `level` that covers `at`; creates it and the missing ones above it. `made` becomes the level of
+    /// the first one created, and those below it are then new, too.
     fn table_for<S: TableFrames>(
         &self,
         at: Address<I>,
@@ -133,7 +133,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
                     let frame = frames.take(bytes)?;
                     self.zero(&frame);
                     let frame = frame.into_raw();
-                    // Release: whoever sees the link sees an empty table behind it.
+                    // Release: a walk that sees the link sees an empty table.
                     slot.store(F::encode(Entry::Table(frame), above), Ordering::Release);
                     *made = (above + 1).min(*made);
                     frame
@@ -143,10 +143,10 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         Ok(table)
     }
 
-    /// Takes back the first `done` bytes, and the tables, from level `made` on, of a run that then failed.
+    /// Unmaps the first `done` bytes, and detaches the tables from level `made` on, of a run that then failed.
     ///
-    /// Tables that were there before stay: those in use, for they are not empty, and the empty ones,
-    /// which [`TableFrames::keeps`] names.
+    /// Tables that existed before stay: those in use, since they are not empty, and the empty ones, which
+    /// [`TableFrames::keeps`] names.
     #[cold]
     fn undo<S: TableFrames>(
         &self,
@@ -158,14 +158,14 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         let mut gather = Gather::new(self.caches(), frames);
         self.prune(start.add(done), made, &mut gather);
         if let Some(range) = AddressRange::new(start, done) {
-            // It begins and ends with leaves of this mapping, so it cuts none.
+            // It begins and ends with leaves of this mapping, so it cuts no leaf.
             let _whole = self.clear(range, &mut gather);
         }
         gather.flush()
     }
 }
 
-/// What is left of `mapping` after its first `done` bytes.
+/// The rest of `mapping` after its first `done` bytes.
 fn rest<I: Space>(mapping: &Mapping<I>, done: u64) -> Mapping<I> {
     Mapping {
         virt: mapping.virt.add(done),

@@ -1,6 +1,6 @@
-//! What the operations ask of page tables, and the values that pass over that edge.
+//! The interface of the operations to page tables, and its types.
 
-// UNSAFETY: declares the unsafe trait by which page tables vouch for what they translate.
+// UNSAFETY: declares the unsafe trait by which page tables vouch for their translations.
 #![expect(unsafe_code)]
 
 use super::{Attr, Gather, NotFlushed, OutOfFrames, TableFrames, Tlb};
@@ -8,36 +8,36 @@ use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
 
-/// A set of page tables, as the operations see it; its input addresses are of `I`.
+/// A set of page tables, as the operations use it; its input addresses are of `I`.
 ///
 /// [`Tables`](super::Tables) implements it for any [`PteFormat`](super::PteFormat); a kernel with
 /// page tables of its own implements it directly, and checks it on the host with
 /// `hotmem_paging::testing::check_mapper` (feature `testing`).
 ///
-/// Calls that change the tables are serialised by the caller, and so are look-ups against the
-/// giving back of tables (the manager's operations and looks exclude each other).
+/// The caller serialises calls that change the tables, and excludes look-ups while tables are freed (the manager's
+/// operations and looks exclude each other).
 ///
 /// The manager holds locks that other CPUs spin on: no method sleeps, or calls the manager.
 ///
 /// # Behind a lock
 ///
-/// A mapper may hold a lock for the whole of each call but [`tlb`](Self::tlb), and the lock need not be
-/// re-entrant: nothing that a call is given (`each`, the frames, the gather) calls the mapper again. What it is
-/// given may take locks of the manager's, though, and the manager may call it while it holds some. So who takes
-/// that lock on another way must not call the manager meanwhile, not even to allocate.
+/// A mapper may hold a lock for the whole of each call but [`tlb`](Self::tlb), and the lock need not be re-entrant:
+/// no argument of a call (`each`, the frames, the gather) calls the mapper again. But these arguments may take locks
+/// of the manager, and the manager may call the mapper while it holds some. So other code that takes that lock must
+/// not call the manager while it holds it, not even to allocate.
 ///
 /// # Several root tables
 ///
-/// The manager changes the tables below one root. Entries of that root come and go with memory, unless the
-/// machine names their size (`Machine::root_entry_bytes` of `hotmem`): then those of the manager's windows are made at
-/// boot, and a mapper that keeps what [`Gather::keeps`] names never changes them again, so that other roots can
-/// hold copies.
+/// The manager changes the tables below one root. Entries of that root change with memory, unless the machine gives
+/// their size (`Machine::root_entry_bytes` of `hotmem`): then those of the manager's windows are made at boot, and a
+/// mapper that keeps the tables which [`Gather::keeps`] names never changes them again, so that other roots can hold
+/// copies.
 ///
 /// # Safety
 ///
-/// Memory is handed out, and taken out of the machine, on the strength of these methods: after a `map` that
-/// returned `Ok` the CPU translates exactly as asked; `unmap` leaves no translation in the range, and tells the
-/// gather of each that it cleared; `translate` and `visit` show what the CPU's table walk finds.
+/// Memory is allocated, and removed from the machine, because of these methods: after a `map` that returned `Ok` the
+/// CPU translates exactly as requested; `unmap` leaves no translation in the range, and reports each that it cleared
+/// to the gather; `translate` and `visit` return what the CPU's table walk finds.
 pub unsafe trait Mapper<I: Space = Virtual> {
     /// The translation caches over these tables.
     type Tlb: Tlb<I>;
@@ -45,28 +45,28 @@ pub unsafe trait Mapper<I: Space = Virtual> {
     /// The translation caches over these tables.
     fn tlb(&self) -> &Self::Tlb;
 
-    /// Maps a range that has no translation yet, with the largest leaves that fit, and smaller ones where an
-    /// empty table is there already: what was unmapped keeping its tables ([`Gather::keeping_tables`]) can be
-    /// mapped again without a frame, whatever leaves it had.
+    /// Maps a range that has no translation yet, with the largest leaves that fit, and smaller ones where an empty
+    /// table exists already: memory that was unmapped and kept its tables ([`Gather::keeping_tables`]) can be mapped
+    /// again without a frame, whatever leaves it had.
     ///
-    /// On success the translations are published: the CPU may use them at once. A range where something is
-    /// mapped already is refused, also if it is the same translation: who undoes a mapping must know that it
-    /// made all of it. A range of no bytes is `Ok`.
+    /// On success the translations are published: the CPU may use them at once. A range with an existing mapping is
+    /// refused, even if the translation is the same: the caller that undoes a mapping must know that it made all of
+    /// it. An empty range is `Ok`.
     ///
     /// # Errors
     ///
-    /// Any [`MapError`]; the tree, and the frames in use for tables, are then as before, but for what
-    /// [`MapError::NotFlushed`] says.
+    /// Any [`MapError`]; the tree, and the frames in use for tables, are then unchanged, except as documented at
+    /// [`MapError::NotFlushed`].
     fn map<S: TableFrames>(&self, mapping: &Mapping<I>, frames: &S) -> Result<(), MapError<I>>;
 
-    /// Clears every translation in `range`, the last one first, and detaches the tables that become
-    /// empty, unless the gather keeps them ([`Gather::keeps`]). No other table below the root is ever empty.
+    /// Clears every translation in `range`, the last one first, and detaches the tables that become empty, unless
+    /// the gather keeps them ([`Gather::keeps`]). No other table below the root is ever empty.
     ///
-    /// The last first, because descriptors may lie in the memory that is unmapped, in its first page those
-    /// that say what the rest is: whoever stops halfway must find them.
+    /// The last first, because descriptors may lie in the memory that is unmapped, and those of its first page
+    /// describe the rest: an unmapping that stops halfway must still find them.
     ///
-    /// Addresses without a translation are passed over. The memory behind `range` is only free
-    /// once [`Gather::flush`] has run.
+    /// Addresses without a translation are skipped. The memory behind `range` is only free once [`Gather::flush`]
+    /// has run.
     ///
     /// # Errors
     ///
@@ -80,17 +80,17 @@ pub unsafe trait Mapper<I: Space = Virtual> {
     /// The leaf that translates `at`, if any.
     fn translate(&self, at: Address<I>) -> Option<Translation<I>>;
 
-    /// Shows every leaf that translates a byte of `range`, in the order of the tables.
+    /// Calls `each` with every leaf that translates a byte of `range`, in the order of the tables.
     ///
     /// `each` must not call the mapper.
     fn visit(&self, range: AddressRange<I>, each: &mut dyn FnMut(Translation<I>));
 
-    /// Tells `each` how many tables below the root mapping all of `range`, with leaves of at most
-    /// `max_leaf` bytes, can take: bytes of a table, and how many such. A caller that sets as many aside
-    /// never fails for want of one.
+    /// Calls `each` with the highest number of tables below the root that mapping all of `range`, with leaves of at
+    /// most `max_leaf` bytes, can need: bytes of a table, and the number of such tables. A caller that reserves as
+    /// many never fails for lack of one.
     fn tables_for(&self, range: AddressRange<I>, max_leaf: u64, each: &mut dyn FnMut(u64, u64));
 
-    /// Shows every table of the tree, the root first, a table before the ones below it.
+    /// Calls `each` with every table of the tree, the root first, a table before the ones below it.
     ///
     /// `each` must not call the mapper.
     fn visit_tables(&self, each: &mut dyn FnMut(TableAt<I>));
@@ -105,12 +105,12 @@ pub struct Mapping<I: Space = Virtual> {
     pub phys: PhysAddr,
     /// Bytes.
     pub len: u64,
-    /// What accesses are allowed.
+    /// The allowed accesses.
     pub attr: Attr,
     /// Bytes of the largest leaf to use; base pages are always allowed.
     ///
-    /// A range that is to be unmapped in pieces must not be mapped with leaves larger than a piece:
-    /// no live leaf is ever split.
+    /// A range that will be unmapped in pieces must not be mapped with leaves larger than a piece: a live leaf is
+    /// never split.
     pub max_leaf: u64,
 }
 
@@ -123,7 +123,7 @@ pub struct Translation<I: Space = Virtual> {
     pub phys: PhysAddr,
     /// Bytes of the leaf.
     pub len: u64,
-    /// What accesses it allows.
+    /// The allowed accesses.
     pub attr: Attr,
 }
 
@@ -133,7 +133,7 @@ impl<I: Space> Translation<I> {
         AddressRange::new(self.virt, self.len).unwrap_or_default()
     }
 
-    /// Where `at`, an address in the leaf, goes.
+    /// The target of `at`, an address in the leaf.
     pub fn target(&self, at: Address<I>) -> PhysAddr {
         self.phys.add(at.offset_from(self.virt))
     }
@@ -144,7 +144,7 @@ impl<I: Space> Translation<I> {
 pub struct TableAt<I: Space = Virtual> {
     /// Its level, counted from the root (0).
     pub level: usize,
-    /// Where it lies.
+    /// Its address.
     pub frame: PhysAddr,
     /// Its bytes.
     pub bytes: u64,
@@ -155,37 +155,37 @@ pub struct TableAt<I: Space = Virtual> {
     pub span: u64,
 }
 
-/// Why a range was not mapped.
+/// The reason why a range was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MapError<I: Space = Virtual> {
-    /// The addresses or the length are no multiple of the base page.
+    /// The addresses or the length are not multiples of the base page.
     Misaligned {
-        /// First input address asked for.
+        /// First requested input address.
         virt: Address<I>,
-        /// First physical address asked for.
+        /// First requested physical address.
         phys: PhysAddr,
-        /// Bytes asked for.
+        /// Requested bytes.
         len: u64,
     },
-    /// Something is mapped in the range already.
+    /// A part of the range is mapped already.
     AlreadyMapped {
-        /// Where the first leaf that found its slot taken should have started.
+        /// The start of the first leaf whose slot is in use.
         at: Address<I>,
     },
     /// The format has no entry for some address of the range.
     BeyondFormat {
-        /// First input address asked for.
+        /// First requested input address.
         virt: Address<I>,
-        /// First physical address asked for.
+        /// First requested physical address.
         phys: PhysAddr,
-        /// Bytes asked for.
+        /// Requested bytes.
         len: u64,
     },
     /// A table was needed and there was no frame for it.
     OutOfFrames(OutOfFrames),
-    /// Mapping failed half-way and was undone, but a CPU did not drop what it may have cached: what was to be mapped
-    /// must not be used for anything else, and the tables that were made are stranded.
+    /// Mapping failed half-way and was undone, but a CPU did not drop translations that it may have cached: the
+    /// memory must not be used for anything else, and the tables that were made are stranded.
     NotFlushed(NotFlushed),
 }
 
@@ -213,7 +213,7 @@ impl<I: Space> From<OutOfFrames> for MapError<I> {
     }
 }
 
-/// Why a range was not unmapped, or the memory behind it is not free.
+/// The reason why a range was not unmapped, or why the memory behind it is not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnmapError<I: Space = Virtual> {
@@ -226,10 +226,10 @@ pub enum UnmapError<I: Space = Virtual> {
     },
     /// The format cannot name some address of the range.
     BeyondFormat {
-        /// The range asked for.
+        /// The requested range.
         range: AddressRange<I>,
     },
-    /// The range has no translation any more, but a CPU did not drop what it had cached ([`Gather::conclude`]).
+    /// The range has no translation any more, but a CPU did not drop its cached ones ([`Gather::conclude`]).
     NotFlushed(NotFlushed),
 }
 
@@ -250,7 +250,7 @@ impl<I: Space> fmt::Display for UnmapError<I> {
 impl<I: Space> core::error::Error for UnmapError<I> {}
 
 impl<T: Tlb<I>, S: TableFrames, I: Space> Gather<'_, T, S, I> {
-    /// As [`flush`](Self::flush), after an unmapping that ended so.
+    /// As [`flush`](Self::flush), after an unmapping with this result.
     ///
     /// # Errors
     ///

@@ -1,19 +1,20 @@
-//! TLB shoot-down: one CPU has all others drop translations, and waits until each says that it did.
+//! TLB shoot-down: one CPU requests that all others drop translations, and waits for their acknowledgements.
 //!
 //! ```text
-//!   requester   turn taken -> ranges -> number n + 1 -> flushes itself -> interrupts -> waits for answers -> turn free
-//!   each CPU                                 \-> serve: flushes the ranges, answers n + 1 --/
+//!   requester   turn taken -> ranges -> number n + 1 -> flushes itself -> interrupts -> waits for all -> turn free
+//!   each CPU                                 \-> serve: flushes the ranges, acknowledges n + 1 --/
 //! ```
 //!
-//! There is one request at a time. A CPU that waits for the turn serves what others ask meanwhile, so two CPUs that
-//! flush at once with interrupts off do not wait for each other for good. Every wait is bounded.
+//! There is one request at a time. A CPU that waits for the turn serves the requests of others, so two CPUs that
+//! flush at once with interrupts off do not wait for each other for ever. Every wait is bounded.
 //!
-//! A CPU that missed a request drops everything when it serves the next, and while one is behind, requests are for
-//! everything. So its answer is true of all requests up to that number. An interrupt handler may serve while the CPU serves: the ranges
-//! may change under the outer one then, which flushes too much, after the inner one has flushed what was asked.
+//! A CPU that missed a request drops everything when it serves the next one, and while a CPU is behind, requests cover
+//! everything. So an acknowledgement is true of all requests up to its number. An interrupt handler may serve while
+//! the CPU serves: then the ranges may change under the outer call, which flushes too much, after the inner one has
+//! flushed the requested ranges.
 //!
-//! Architecture and interrupts are the kernel's: it gives the function that flushes one CPU, the one that
-//! interrupts others, and calls [`serve`](Shootdown::serve) in the handler and wherever it waits with interrupts off.
+//! The kernel provides the architecture and the interrupts: it passes the functions that flush one CPU and that
+//! interrupt others, and calls [`serve`](Shootdown::serve) in the handler and wherever it waits with interrupts off.
 
 use crate::NotFlushed;
 use crate::addr::{Address, AddressRange, Space, Virtual};
@@ -21,35 +22,35 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use core::marker::PhantomData;
 
-/// Ranges that a request tells apart; one with more is for everything.
+/// Ranges in a request at most; a request with more covers everything.
 pub const RANGES: usize = 4;
 
-/// The CPUs of one machine that use one set of page tables, at most `CPUS`, and what they ask of each other.
+/// The CPUs of one machine that use one set of page tables, at most `CPUS`, and their requests.
 #[derive(Debug)]
 pub struct Shootdown<const CPUS: usize, I: Space = Virtual> {
-    /// Who has the turn to ask, plus one; or 0.
+    /// The holder of the turn, plus one; or 0.
     turn: AtomicUsize,
     /// Requests so far.
     number: AtomicU64,
-    /// How many ranges the last one has, or [`EVERYTHING`]; their starts and lengths.
+    /// The number of ranges in the last one, or [`EVERYTHING`]; their starts and lengths.
     count: AtomicUsize,
     ranges: [[AtomicU64; 2]; RANGES],
-    /// For each CPU, the number of the last request that it served, plus one; 0 while it takes no part.
+    /// For each CPU, the number of the last request that it served, plus one; 0 while it does not take part.
     served: [AtomicU64; CPUS],
     space: PhantomData<fn() -> I>,
 }
 
 const EVERYTHING: usize = usize::MAX;
 
-/// What the CPU that calls gives to a request and to the serving of one.
+/// The functions of the calling CPU for a request and for serving one.
 pub trait Local<I: Space = Virtual> {
-    /// Drops what this CPU has cached for `ranges`; all of it for `None`.
+    /// Drops this CPU's cached translations for `ranges`; all of them for `None`.
     fn flush(&self, ranges: Option<&[AddressRange<I>]>);
 
     /// Interrupts `cpu`, so that it calls [`Shootdown::serve`].
     fn interrupt(&self, cpu: usize);
 
-    /// One turn of a wait: `pause`, `yield`, or lower priority.
+    /// One iteration of a wait: `pause`, `yield`, or lower priority.
     fn relax(&self);
 }
 
@@ -68,7 +69,7 @@ impl<const CPUS: usize, I: Space> Shootdown<CPUS, I> {
         }
     }
 
-    /// The same of loom's atomics, which no constant holds.
+    /// The same with loom's atomics, which cannot be created in constants.
     #[cfg(loom)]
     pub fn new() -> Self {
         use core::array::from_fn;
@@ -82,22 +83,22 @@ impl<const CPUS: usize, I: Space> Shootdown<CPUS, I> {
         }
     }
 
-    /// `cpu`, which calls this, takes part: from now on requests wait for it. Before it uses the tables.
+    /// Makes `cpu`, which calls this, take part: from now on requests wait for it. Called before it uses the tables.
     ///
     /// # Panics
     ///
     /// If `cpu` is not below `CPUS`.
     pub fn join(&self, cpu: usize, local: &impl Local<I>) {
         self.served[cpu].store(1, Ordering::Relaxed);
-        // Partner of the fence in `request`: either the requester sees that it has to wait for this CPU, or this CPU sees
-        // its number, and so flushes after what it cleared.
+        // Partner of the fence in `request`: either the requester sees that it must wait for this CPU, or this CPU
+        // sees its number, and so flushes after the entries were cleared.
         fence(Ordering::SeqCst);
         let number = self.number.load(Ordering::Acquire);
         local.flush(None);
         self.served[cpu].fetch_max(number + 1, Ordering::Release);
     }
 
-    /// `cpu` uses the tables no more, until it joins again.
+    /// `cpu` no longer uses the tables, until it joins again.
     pub fn leave(&self, cpu: usize) {
         if let Some(served) = self.served.get(cpu) {
             served.store(0, Ordering::Release);
@@ -109,12 +110,13 @@ impl<const CPUS: usize, I: Space> Shootdown<CPUS, I> {
         self.served.get(cpu).is_some_and(|served| served.load(Ordering::Acquire) != 0)
     }
 
-    /// Has every CPU that takes part drop what it cached for `ranges`; returns when all did. `cpu` is the one that calls,
-    /// and does not change meanwhile; no handler that interrupts this call requests, too. Waits `patience` turns at the most for the turn, and as many for the answers.
+    /// Makes every CPU that takes part drop its cached translations for `ranges`; returns when all have. `cpu` is
+    /// the calling CPU, and does not change during the call; no handler that interrupts this call makes a request,
+    /// too. Waits at most `patience` polls for the turn, and as many for the acknowledgements.
     ///
     /// # Errors
     ///
-    /// [`NotFlushed`]: that CPU does not answer, or holds the turn for good.
+    /// [`NotFlushed`]: that CPU does not acknowledge, or never releases the turn.
     pub fn request(
         &self,
         cpu: usize,
@@ -123,7 +125,7 @@ impl<const CPUS: usize, I: Space> Shootdown<CPUS, I> {
         patience: u64,
     ) -> Result<(), NotFlushed> {
         self.take_turn(cpu, local, patience)?;
-        // This CPU may have missed one as well; later ones come from itself, while it has the turn.
+        // This CPU may have missed a request as well; later ones come from itself, while it has the turn.
         self.serve(cpu, local);
         let before = self.number.load(Ordering::Relaxed);
         let behind = (0..CPUS).any(|other| self.is_behind(other, before));
@@ -152,10 +154,10 @@ impl<const CPUS: usize, I: Space> Shootdown<CPUS, I> {
         late.map_or(Ok(()), |cpu| Err(NotFlushed { cpu }))
     }
 
-    /// Does what is asked of `cpu`, which calls this, if something is; whether it was.
+    /// Serves the request to `cpu`, which calls this, if there is one; returns whether there was.
     pub fn serve(&self, cpu: usize, local: &impl Local<I>) -> bool {
         let Some(served) = self.served.get(cpu) else { return false };
-        // Acquire: partner of the Release in `request`: the entries are cleared, and the ranges there.
+        // Acquire: partner of the Release in `request`: the entries are cleared, and the ranges are written.
         let number = self.number.load(Ordering::Acquire);
         let Some(last) =
             served.load(Ordering::Relaxed).checked_sub(1).filter(|&last| last < number)
@@ -167,7 +169,8 @@ impl<const CPUS: usize, I: Space> Shootdown<CPUS, I> {
         } else {
             local.flush(None);
         }
-        // Release: partner of the Acquire in `is_behind`. An interrupt handler may have served more meanwhile.
+        // Release: partner of the Acquire in `is_behind`. An interrupt handler may have served a later request
+        // already.
         served.fetch_max(number + 1, Ordering::Release);
         true
     }
@@ -194,7 +197,7 @@ impl<const CPUS: usize, I: Space> Shootdown<CPUS, I> {
         }
     }
 
-    /// Whether `cpu` takes part and did not serve request `number` yet.
+    /// Whether `cpu` takes part and has not served request `number` yet.
     fn is_behind(&self, cpu: usize, number: u64) -> bool {
         // Acquire: partner of the Releases in `serve`, `join` and `leave`.
         let served = self.served[cpu].load(Ordering::Acquire);
@@ -210,7 +213,7 @@ impl<const CPUS: usize, I: Space> Shootdown<CPUS, I> {
         self.count.store(ranges.map_or(EVERYTHING, <[_]>::len), Ordering::Relaxed);
     }
 
-    /// Flushes what the last request names.
+    /// Flushes the ranges of the last request.
     fn flush_asked(&self, local: &impl Local<I>) {
         let mut ranges = [AddressRange::EMPTY; RANGES];
         let count = self.count.load(Ordering::Relaxed);

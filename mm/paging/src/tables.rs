@@ -1,4 +1,4 @@
-//! The tree of tables: how its entries are reached, and the walk towards one address.
+//! The tree of tables: the access to its entries, and the walk towards one address.
 
 // UNSAFETY: turns the machine's pointers to table frames into slices of atomic entries.
 #![expect(unsafe_code)]
@@ -13,13 +13,13 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// The most levels a format may have.
+/// The highest number of levels in a format.
 pub(super) const MAX_LEVELS: usize = 6;
 
 /// A live tree of page tables in format `F`, whose input addresses are of `I`.
 ///
-/// Holding one means: the root and everything below it are tables of `F`, reachable through `P`, and
-/// nobody else changes them.
+/// A value of this type means: the root and everything below it are tables of `F`, reachable through `P`, and no
+/// other code changes them.
 pub struct Tables<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space = Virtual> {
     root: PhysAddr,
     mem: P,
@@ -31,13 +31,13 @@ pub struct Tables<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space = Virtual> {
     format: PhantomData<fn() -> (F, I)>,
 }
 
-/// The entry at which a walk towards an address stopped: a leaf, or nothing.
+/// The entry at which a walk towards an address stopped: a leaf, or an empty slot.
 pub(super) struct Stop {
     /// Its level.
     pub(super) level: usize,
-    /// The tables on the way, from the root to the one that holds the entry, at index `level`.
+    /// The tables that lead to it, from the root to the one that holds the entry, at index `level`.
     pub(super) path: [PhysAddr; MAX_LEVELS],
-    /// What it holds.
+    /// Its content.
     pub(super) entry: Entry,
 }
 
@@ -45,7 +45,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// Bytes (and alignment) of the root table.
     pub const ROOT_BYTES: u64 = F::LEVELS[0].table_bytes();
 
-    /// The levels fit together: each spans what one entry of the level above does.
+    /// The levels fit together: each table spans as much as one entry of the level above.
     const FITS: () = {
         let levels = F::LEVELS;
         assert!(!levels.is_empty() && levels.len() <= MAX_LEVELS);
@@ -62,22 +62,21 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     ///
     /// # Safety
     ///
-    /// - `root` names [`ROOT_BYTES`](Self::ROOT_BYTES) of RAM that hold zeroes or a tree of format
-    ///   `F`, and that only this value (and the hardware) touches from now on. `mem`'s pointers to its
-    ///   tables are good for all bytes of a table. Below the root no table is empty but those that
-    ///   [`TableFrames::keeps`] names.
+    /// - `root` names [`ROOT_BYTES`](Self::ROOT_BYTES) of RAM that hold zeroes or a tree of format `F`, and that
+    ///   only this value (and the hardware) accesses from now on. `mem`'s pointers to its tables are valid for all
+    ///   bytes of a table. Below the root no table is empty except those that [`TableFrames::keeps`] names.
     /// - `mem` reaches the frames that are given to `map`.
     /// - No call that changes the tree runs at the same time as any other call on it.
-    /// - Who unmaps a range no longer uses it, and who maps one aliases no Rust object by it.
+    /// - A caller that unmaps a range no longer uses it, and one that maps a range aliases no Rust object by it.
     pub const unsafe fn new(root: PhysAddr, mem: P, tlb: T) -> Self {
         let () = Self::FITS;
         let phys_limit = F::PHYS_LIMIT;
         Self { root, mem, tlb, largest_leaf: u64::MAX, phys_limit, format: PhantomData }
     }
 
-    /// The same tree for an MMU that has less than its format: no leaf that is larger than `largest_leaf` bytes, and no
-    /// physical address from `phys_limit` on. A leaf with address bits that the CPU does not have faults when it is
-    /// used (Intel SDM vol. 3A 4.6.1, reserved bits; Arm ARM D8.2.3).
+    /// The same tree for an MMU with less than its format: without leaves larger than `largest_leaf` bytes, and
+    /// without physical addresses from `phys_limit` on. A leaf with address bits that the CPU does not have faults
+    /// when it is used (Intel SDM vol. 3A 4.6.1, reserved bits; Arm ARM D8.2.3).
     #[must_use]
     pub const fn limited(mut self, largest_leaf: u64, phys_limit: PhysAddr) -> Self {
         if largest_leaf < self.largest_leaf {
@@ -89,17 +88,17 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         self
     }
 
-    /// Bytes of the largest leaf of a mapping whose leaves are to be `max_leaf` bytes at the most.
+    /// Bytes of the largest leaf of a mapping whose leaves should have at most `max_leaf` bytes.
     pub(super) fn largest_leaf(&self, max_leaf: u64) -> u64 {
         max_leaf.min(self.largest_leaf)
     }
 
-    /// One past the highest physical address that a leaf can lead to.
+    /// One past the highest physical address that a leaf can map.
     pub(super) const fn phys_limit(&self) -> u64 {
         self.phys_limit
     }
 
-    /// The table the walk starts at.
+    /// The table where a walk starts.
     pub const fn root(&self) -> PhysAddr {
         self.root
     }
@@ -117,22 +116,22 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// The entries of the table at `frame`, a table of `level` in this tree.
     pub(super) fn slots(&self, frame: PhysAddr, level: usize) -> &[AtomicU64] {
         let first = self.mem.pointer(frame).cast::<AtomicU64>();
-        // SAFETY: `new`'s caller vouched that each table of the tree is RAM of its size that
-        // `pointer` reaches as a whole; a table's address is a multiple of its size, so of 8; all
-        // its accesses here are atomic, and the slice is not kept over a call that frees tables.
+        // SAFETY: by the contract of `new` each table of the tree is RAM of its size that `pointer` reaches as a
+        // whole; a table's address is a multiple of its size, so of 8; all accesses here are atomic, and the slice
+        // is not kept over a call that frees tables.
         unsafe { core::slice::from_raw_parts(first.as_ptr(), F::LEVELS[level].entries()) }
     }
 
     /// Fills a frame with empty entries before it becomes part of the tree.
     pub(super) fn zero(&self, frame: &TableFrame) {
         let first = self.mem.pointer(frame.at());
-        // SAFETY: a table frame is RAM of its size that nothing else uses and that `mem` reaches, by the
-        // contract of `TableFrame::new`; no walk can reach it yet.
+        // SAFETY: a table frame is RAM of its size that has no other use and that `mem` reaches, by the contract of
+        // `TableFrame::new`; no walk can reach it yet.
         unsafe { first.write_bytes(0, frame.bytes() as usize) }
     }
 
-    /// Takes the table of `level` on the path of `stop`, which leads to `at`, out of the tree. Returns its frame, and
-    /// the entries of the table above.
+    /// Removes the table of `level` on the path of `stop`, which leads to `at`, from the tree. Returns its frame,
+    /// and the entries of the table above.
     pub(super) fn take_out(
         &self,
         stop: &Stop,
@@ -142,9 +141,9 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         let parents = self.slots(stop.path[level - 1], level - 1);
         parents[F::LEVELS[level - 1].index(at.get())].store(0, Ordering::Release);
         let bytes = F::LEVELS[level].table_bytes();
-        // SAFETY: a table of this tree was a table frame of its level's size, or was there before, by the contract of
-        // `new`; its entry is gone, so nothing but this value and walks under way reaches it, and those end with the
-        // flush, before which the gather gives no frame back.
+        // SAFETY: a table of this tree was a table frame of its level's size, or existed before, by the contract of
+        // `new`; its entry is cleared, so only this value and walks under way reach it, and those end with the
+        // flush, before which the gather frees no frame.
         (unsafe { TableFrame::new(stop.path[level], bytes) }, parents)
     }
 
@@ -156,7 +155,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         loop {
             let slots = self.slots(path[level], level);
             let index = F::LEVELS[level].index(at.get());
-            // Pairs with the release store that linked a table: what is below is initialised.
+            // Pairs with the release store that linked a table: the table below is initialised.
             let entry = F::decode(slots[index].load(Ordering::Acquire), level);
             match entry {
                 Entry::Table(next) if level + 1 < F::LEVELS.len() => {
@@ -176,7 +175,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         known(range.start().get()) && known(last) && range.start().get() >> span == last >> span
     }
 
-    /// The leaf at which a walk towards `at` stopped, if it did at one.
+    /// The leaf at which a walk towards `at` stopped, if it stopped at one.
     pub(super) fn leaf(at: Address<I>, stop: &Stop) -> Option<Translation<I>> {
         let Entry::Leaf(phys, attr) = stop.entry else {
             return None;
@@ -186,8 +185,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     }
 }
 
-// SAFETY: the walker writes entries of a format that the MMU understands, clears an entry before it tells the
-// gather, and looks at the entries that the MMU walks.
+// SAFETY: the walker writes entries of a format that the MMU understands, clears an entry before it reports that to
+// the gather, and reads the entries that the MMU walks.
 unsafe impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Mapper<I> for Tables<F, P, T, I> {
     type Tlb = T;
 

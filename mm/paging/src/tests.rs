@@ -1,4 +1,4 @@
-//! The walker on formats of our own; the storms also run on the real ones, in `hotmem-arch`.
+//! The walker on test formats; the storms also run on the real ones, in `hotmem-arch`.
 
 use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables};
 use super::{NotFlushed, UnmapError};
@@ -102,7 +102,7 @@ fn a_storm_over_the_tables_of_a_guest_agrees_with_the_model() {
 }
 
 #[test]
-fn what_a_guests_tables_refuse_names_the_address_of_the_guest() {
+fn a_refusal_by_a_guests_tables_names_the_guest_address() {
     let ram = FakeRam::new();
     ram.plug(PhysRange::new(PhysAddr::new(0), 2 * HUGE).unwrap(), None);
     let mmu = SoftMmu::<TinyPte>::new(ram, PhysAddr::new(0));
@@ -140,7 +140,7 @@ fn the_largest_leaf_that_fits_is_used_up_to_the_limit() {
 }
 
 #[test]
-fn what_is_not_whole_pages_is_refused() {
+fn a_range_that_is_not_whole_pages_is_refused() {
     let machine = Machine::new();
     for (virt, phys, len) in [(VIRT + 8, 0, PAGE), (VIRT, 8, PAGE), (VIRT, 0, PAGE + 8)] {
         let error =
@@ -152,7 +152,7 @@ fn what_is_not_whole_pages_is_refused() {
 }
 
 #[test]
-fn what_the_format_cannot_name_is_refused() {
+fn an_address_that_the_format_cannot_name_is_refused() {
     let machine = Machine::new();
     let top = 1 << 32;
     for (virt, phys, len) in [
@@ -176,7 +176,7 @@ fn what_the_format_cannot_name_is_refused() {
 
 #[test]
 #[should_panic(expected = "a frame for a page table was dropped")]
-fn a_frame_that_is_neither_used_nor_given_back_fails_a_test() {
+fn a_frame_that_is_neither_used_nor_freed_fails_a_test() {
     drop(Machine::new().frames.take(PAGE).unwrap());
 }
 
@@ -191,7 +191,7 @@ fn an_mmu_that_has_less_than_its_format_gets_no_larger_leaf_and_no_higher_addres
     machine.map(VIRT, 0, 2 * HUGE, HUGE).unwrap();
     let leaf = machine.tables.translate(VirtAddr::new(VIRT)).unwrap();
     assert_eq!(leaf.len, LARGE);
-    // The tables that it said it would need are those that it made.
+    // The tables that it reported as needed are those that it made.
     let (mut foretold, mut made) = (0, 0);
     machine.tables.tables_for(range(VIRT, 2 * HUGE), HUGE, &mut |_, count| foretold += count);
     machine.tables.visit_tables(&mut |table| made += u64::from(table.level > 0));
@@ -205,11 +205,11 @@ fn mapping_over_something_changes_nothing() {
     machine.map(VIRT + HUGE, 0, HUGE, HUGE).unwrap();
     let (leaves, frames) = (machine.leaves(), machine.frames.used());
 
-    // From below: leaves and tables come and go. Inside the leaf: nothing is even begun.
+    // From below: leaves and tables are made and undone. Inside the leaf: nothing is even begun.
     let taken = |at| Err(MapError::AlreadyMapped { at: VirtAddr::new(at) });
     assert_eq!(machine.map(VIRT + PAGE, PAGE, 2 * HUGE, HUGE), taken(VIRT + HUGE));
     assert_eq!(machine.map(VIRT + HUGE + PAGE, 0, PAGE, PAGE), taken(VIRT + HUGE + PAGE));
-    // A table with a leaf is in the way of a large leaf: that one is named.
+    // A table with a leaf prevents a large leaf: the error names that leaf.
     machine.map(VIRT + 3 * PAGE, 0, PAGE, PAGE).unwrap();
     assert_eq!(machine.map(VIRT, 0, HUGE, HUGE), taken(VIRT + 3 * PAGE));
     machine.unmap(VIRT + 3 * PAGE, PAGE).unwrap();
@@ -219,7 +219,7 @@ fn mapping_over_something_changes_nothing() {
 }
 
 #[test]
-fn running_out_of_frames_says_what_was_wanted() {
+fn running_out_of_frames_names_the_requested_size() {
     let machine = Machine::new();
     machine.plan.arm(2);
     let out = OutOfFrames { bytes: 128 };
@@ -265,7 +265,7 @@ fn a_root_full_of_leaves_stays() {
 }
 
 #[test]
-fn nothing_is_given_back_before_the_flush() {
+fn nothing_is_freed_before_the_flush() {
     let machine = Machine::new();
     machine.map(VIRT, 0, 4 << 16, PAGE).unwrap();
     let frames = machine.frames.used();
@@ -304,7 +304,7 @@ fn every_range_of_a_gather_is_flushed_in_one_round_on_every_cpu() {
     for page in [3, 2, 1, 0] {
         machine.tables.unmap(range(VIRT + page * PAGE, PAGE), &mut gather).unwrap();
     }
-    // More ranges than a gather tells apart, the last of them below the others.
+    // More ranges than a gather keeps apart, the last of them below the others.
     for page in [8, 10, 14, 19, 12] {
         machine.tables.unmap(range(VIRT + page * PAGE, PAGE), &mut gather).unwrap();
     }
@@ -316,7 +316,7 @@ fn every_range_of_a_gather_is_flushed_in_one_round_on_every_cpu() {
 
 #[test]
 #[should_panic(expected = "stale TLB entry for 0x40000000")]
-fn a_flush_that_misses_a_cpu_leaves_it_something_stale() {
+fn a_flush_that_misses_a_cpu_leaves_a_stale_entry() {
     let machine = Machine::new();
     machine.mmu.start_cpus(3);
     machine.map(VIRT, 0, PAGE, PAGE).unwrap();

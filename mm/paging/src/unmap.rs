@@ -1,8 +1,8 @@
-//! Unmapping: clear run by run, detach what became empty, owe the rest to a [`Gather`].
+//! Unmapping: clears run by run, detaches tables that became empty, and leaves the flush to a [`Gather`].
 //!
 //! ```text
-//!   a table of leaves, all in the range   -> looked at once, unlinked whole: one store
-//!   part of a table                       -> leaves cleared; its other slots looked at, nearest
+//!   a table of leaves, all in the range   -> tested once, unlinked whole: one store
+//!   part of a table                       -> leaves cleared; its other slots tested, nearest
 //!                                            first, until one is in use
 //! ```
 
@@ -46,8 +46,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         Ok(())
     }
 
-    /// Refuses a range that cuts a leaf, which only the first and the last leaf can be; `stop` is
-    /// where the walk towards its last byte stopped.
+    /// Refuses a range that cuts a leaf, which only the first and the last leaf can be; `stop` is the end of the
+    /// walk towards its last byte.
     fn check_ends(&self, range: AddressRange<I>, stop: &Stop) -> Result<(), UnmapError<I>> {
         let here = F::LEVELS[stop.level];
         let last = range.end().add(u64::MAX);
@@ -65,9 +65,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         }
     }
 
-    /// Clears the leaves up to `last` that lie in one table, or passes over an empty slot, which is
-    /// where the walk stopped; answers how far back it got, in bytes (past `left` if the slot is
-    /// larger).
+    /// Clears the leaves up to `last` that lie in one table, or skips an empty slot at which the walk stopped;
+    /// returns the number of bytes done (more than `left` if the slot is larger).
     fn clear_run<S: TableFrames>(
         &self,
         stop: &Stop,
@@ -110,8 +109,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         bytes
     }
 
-    /// Unlinks the last table of `stop`'s path, and each one above that thereby becomes empty and does not
-    /// stay.
+    /// Unlinks the last table of `stop`'s path, and each one above that becomes empty by that and does not stay.
     fn detach<S: TableFrames>(
         &self,
         stop: &Stop,
@@ -143,8 +141,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         parents
     }
 
-    /// Detaches the tables from level `made` on that lead to `at`: a mapping that then failed made them,
-    /// and put nothing into the last of them.
+    /// Detaches the tables from level `made` on that lead to `at`: a mapping that failed made them, and put nothing
+    /// into the last of them.
     pub(super) fn prune<S: TableFrames>(
         &self,
         at: Address<I>,

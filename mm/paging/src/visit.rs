@@ -6,7 +6,7 @@ use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
 use core::sync::atomic::Ordering;
 
-/// What a visit comes by.
+/// An item of a visit.
 enum Node<I: Space> {
     Table(TableAt<I>),
     Leaf(Translation<I>),
@@ -21,7 +21,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         let wanted =
             |virt, len| AddressRange::new(virt, len).is_some_and(|span| span.overlaps(range));
         self.visit_from_root(&mut |node| match node {
-            // The root of a sign-extended format spans two ranges apart: never skipped.
+            // The root of a sign-extended format spans two separate ranges: never skipped.
             Node::Table(table) => table.level == 0 || wanted(table.virt, table.span),
             Node::Leaf(leaf) => {
                 if wanted(leaf.virt, leaf.len) {
@@ -46,8 +46,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         self.visit_below(self.root(), 0, 0, each);
     }
 
-    /// Visits the table of `level` at `frame`, whose first entry translates `base` (indices only),
-    /// and, where `each` says yes, what is below. The depth is that of the format.
+    /// Visits the table of `level` at `frame`, whose first entry translates `base` (indices only), and, if `each`
+    /// returns `true`, the tables below. The depth is that of the format.
     fn visit_below(
         &self,
         frame: PhysAddr,
@@ -68,7 +68,7 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         }
         for (index, slot) in self.slots(frame, level).iter().enumerate() {
             let low = base + index as u64 * here.span();
-            // Pairs with the release store that linked a table: what is below is initialised.
+            // Pairs with the release store that linked a table: the table below is initialised.
             match F::decode(slot.load(Ordering::Acquire), level) {
                 Entry::Absent => {}
                 Entry::Table(next) if level + 1 < F::LEVELS.len() => {

@@ -22,7 +22,7 @@ use sync::{AtomicUsize, Ordering};
 
 const PAGES: usize = 2;
 
-/// What all CPUs see: an entry for each page, and what each CPU has cached of it.
+/// The state that all CPUs see: an entry for each page, and each CPU's cached copy of it.
 struct Machine<const CPUS: usize> {
     cpus: Shootdown<CPUS>,
     entries: [AtomicUsize; PAGES],
@@ -40,7 +40,7 @@ impl<const CPUS: usize> Machine<CPUS> {
     }
 }
 
-/// One CPU, which takes no interrupts: it serves when it waits, or asks whether it shall.
+/// One CPU, which takes no interrupts: it serves when it waits, or when it checks for requests.
 struct Cpu<'m, const CPUS: usize> {
     machine: &'m Machine<CPUS>,
     number: usize,
@@ -52,13 +52,13 @@ fn page(number: usize) -> VirtRange {
 }
 
 impl<const CPUS: usize> Cpu<'_, CPUS> {
-    /// Caches what the entry says, as a walk does.
+    /// Caches the entry, as a walk does.
     fn access(&self, page: usize) {
         let entry = self.machine.entries[page].load(Ordering::Relaxed);
         self.machine.cached[self.number][page].store(entry, Ordering::Relaxed);
     }
 
-    /// Clears the entry of a page and has all CPUs drop it; whether they all did.
+    /// Clears the entry of a page and makes all CPUs drop it; returns whether they all did.
     fn clear(&self, which: usize, patience: u64) -> bool {
         self.machine.entries[which].store(0, Ordering::Relaxed);
         let done = self.machine.cpus.request(self.number, &[page(which)], self, patience);
@@ -124,7 +124,7 @@ fn all<const CPUS: usize>(bound: Option<usize>, run: fn(&Cpu<'_, CPUS>)) {
 }
 
 #[test]
-fn a_cpu_that_serves_has_dropped_what_was_cleared_before_it_answers() {
+fn a_cpu_that_serves_drops_cleared_entries_before_it_acknowledges() {
     all::<2>(None, |cpu| {
         if cpu.number == 0 {
             assert!(cpu.clear(0, u64::MAX));
@@ -139,7 +139,7 @@ fn a_cpu_that_serves_has_dropped_what_was_cleared_before_it_answers() {
 }
 
 #[test]
-fn two_cpus_that_flush_at_once_without_interrupts_both_get_through() {
+fn two_cpus_that_flush_at_once_without_interrupts_both_succeed() {
     all::<2>(None, |cpu| {
         cpu.access(1 - cpu.number);
         assert!(cpu.clear(cpu.number, u64::MAX));
@@ -163,7 +163,7 @@ fn a_cpu_that_joins_while_another_flushes_has_nothing_stale() {
 }
 
 #[test]
-fn a_requester_that_gives_up_leaves_nothing_stale_behind_the_next_answer() {
+fn a_requester_that_gives_up_leaves_nothing_stale_after_the_next_acknowledgement() {
     all::<2>(None, |cpu| {
         if cpu.number == 0 {
             let (first, second) = (cpu.clear(0, 1), cpu.clear(1, 1));
@@ -179,10 +179,10 @@ fn a_requester_that_gives_up_leaves_nothing_stale_behind_the_next_answer() {
 }
 
 #[test]
-fn two_of_three_cpus_flush_and_the_third_answers_both() {
+fn two_of_three_cpus_flush_and_the_third_acknowledges_both() {
     all::<3>(Some(2), |cpu| {
         if cpu.number < 2 {
-            // It may give up, or be given up.
+            // Its request may fail, or it may not be served.
             _ = cpu.clear(cpu.number, 2);
         } else {
             cpu.access(0);

@@ -217,7 +217,7 @@ fn a_cpu_that_does_not_drop_its_translations_is_named_and_the_memory_stays(
             }
         };
         let why = remove.error().context("the memory was removed")?;
-        ensure!(why.contains("CPU 1 does not answer"), "{why}");
+        ensure!(why.contains("CPU 1 does not acknowledge the flush"), "{why}");
         machine.run("verify")?;
         leave(machine)
     })

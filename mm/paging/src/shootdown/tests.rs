@@ -8,12 +8,12 @@ use std::vec::Vec;
 
 type Cpus<const CPUS: usize> = Shootdown<CPUS>;
 
-/// A CPU that notes what it is asked to drop, and whom it interrupts.
+/// A CPU that records the flushes it is asked for, and the CPUs that it interrupts.
 #[derive(Default)]
 struct Notes {
     flushed: RefCell<Vec<Option<Vec<VirtRange>>>>,
     interrupted: RefCell<Vec<usize>>,
-    /// What it does while it waits.
+    /// The function that it calls while it waits.
     meanwhile: Option<&'static dyn Fn()>,
 }
 
@@ -49,29 +49,29 @@ fn a_cpu_alone_flushes_itself_whether_it_takes_part_or_not() {
 }
 
 #[test]
-fn a_cpu_that_does_not_answer_is_named_and_drops_everything_when_it_answers_again() {
+fn a_cpu_that_does_not_acknowledge_is_named_and_later_drops_everything() {
     let (cpus, local, other) = (Cpus::<4>::new(), Notes::default(), Notes::default());
     [0, 3].iter().for_each(|&cpu| cpus.join(cpu, &Notes::default()));
     let failed = Err(NotFlushed { cpu: 3 });
     assert_eq!(cpus.request(0, &pages(&[1]), &local, 5), failed);
     assert_eq!(*local.interrupted.borrow(), [3]);
-    // The next is for everything, since what CPU 3 missed is not known any more.
+    // The next one covers everything, since the ranges that CPU 3 missed are no longer known.
     assert_eq!(cpus.request(0, &pages(&[2]), &local, 5), failed);
     assert_eq!(*local.flushed.borrow(), [Some(pages(&[1])), None]);
     assert!(cpus.serve(3, &other) && !cpus.serve(3, &other));
     assert_eq!(*other.flushed.borrow(), [None]);
-    // It answers again, and is asked for ranges again.
+    // It acknowledges again, and requests have ranges again.
     let _failed = cpus.request(0, &pages(&[4]), &local, 5);
     assert!(cpus.serve(3, &other));
     assert_eq!(*other.flushed.borrow(), [None, Some(pages(&[4]))]);
-    // One that left holds up nobody.
+    // No request waits for a CPU that left.
     cpus.leave(3);
     assert!(!cpus.takes_part(3) && cpus.takes_part(0));
     assert_eq!(cpus.request(0, &pages(&[5]), &local, 0), Ok(()));
 }
 
 #[test]
-fn more_ranges_than_a_request_tells_apart_are_everything() {
+fn a_request_with_too_many_ranges_covers_everything() {
     let (cpus, local, other) = (Cpus::<2>::new(), Notes::default(), Notes::default());
     [0, 1].iter().for_each(|&cpu| cpus.join(cpu, &Notes::default()));
     assert!(cpus.request(0, &pages(&[1, 3, 5, 7, 9]), &local, 0).is_err());
@@ -80,7 +80,7 @@ fn more_ranges_than_a_request_tells_apart_are_everything() {
 }
 
 #[test]
-fn a_turn_that_is_never_given_back_is_an_error_that_names_its_holder() {
+fn a_turn_that_is_never_released_is_an_error_that_names_its_holder() {
     static CPUS: Cpus<2> = Cpus::new();
     static NESTED: AtomicBool = AtomicBool::new(false);
     CPUS.join(1, &Notes::default());
@@ -92,12 +92,12 @@ fn a_turn_that_is_never_given_back_is_an_error_that_names_its_holder() {
         meanwhile: Some(std::boxed::Box::leak(std::boxed::Box::new(meanwhile))),
         ..Notes::default()
     };
-    // CPU 1 asks while CPU 0 waits for it: it answers, and gives up its own request.
+    // CPU 1 makes a request while CPU 0 waits for it: it acknowledges, and gives up its own request.
     assert_eq!(CPUS.request(0, &pages(&[1]), &local, 3), Ok(()));
     assert!(NESTED.load(Ordering::SeqCst));
 }
 
-/// A CPU of a storm: what it has cached of each page.
+/// A CPU of a storm: its cached translation of each page.
 struct Cached<'s, const PAGES: usize>(&'s [Word; PAGES]);
 
 impl<const PAGES: usize> Local for Cached<'_, PAGES> {
@@ -117,10 +117,10 @@ impl<const PAGES: usize> Local for Cached<'_, PAGES> {
     }
 }
 
-/// Every CPU flushes as often as it can with interrupts off, that is, it serves others while it waits only.
+/// Every CPU flushes as often as it can with interrupts off: it serves others only while it waits.
 fn storm<const CPUS: usize>(rounds: u64) {
     let cpus = Cpus::<CPUS>::new();
-    // The version of each page's entry, and what each CPU has cached of it.
+    // The version of each page's entry, and each CPU's cached copy of it.
     let entries: [Word; CPUS] = core::array::from_fn(|_| Word::new(1));
     let cached: [[Word; CPUS]; CPUS] =
         core::array::from_fn(|_| core::array::from_fn(|_| Word::new(0)));
@@ -155,7 +155,7 @@ fn storm<const CPUS: usize>(rounds: u64) {
 }
 
 #[test]
-fn cpus_that_flush_at_once_with_interrupts_off_all_get_through_and_nothing_stale_is_left() {
+fn cpus_that_flush_at_once_with_interrupts_off_all_succeed_and_leave_nothing_stale() {
     storm::<2>(2000);
     storm::<4>(500);
     storm::<16>(50);

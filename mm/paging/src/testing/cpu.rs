@@ -1,16 +1,16 @@
-//! Which CPU of a fake machine a thread is.
+//! The CPU of a fake machine that a thread runs as.
 
 use super::std::cell::Cell;
 use super::std::thread_local;
 
-/// CPUs that a fake machine has at the most.
+/// CPUs of a fake machine at most.
 pub const MAX_CPUS: usize = 8;
 
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The number of the CPU that this thread is: 0, unless [`on_cpu`] or [`become_cpu`] says otherwise.
+/// The number of the CPU that this thread runs as: 0, unless [`on_cpu`] or [`become_cpu`] set another.
 pub fn cpu() -> usize {
     CPU.get()
 }

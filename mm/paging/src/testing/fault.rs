@@ -1,11 +1,11 @@
-//! Making the n-th allocation fail.
+//! Makes the n-th allocation fail.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Which allocation fails, counted from 1 since the plan was armed.
+/// The allocation that fails, counted from 1 since the plan was armed.
 ///
 /// A test runs an operation with n = 1, 2, 3 ... and compares before with after, until a run meets no fault
-/// ([`fired`](Self::fired) says no): then each allocation of the operation has failed once.
+/// ([`fired`](Self::fired) returns `false`): then each allocation of the operation has failed once.
 #[derive(Debug, Default)]
 pub struct FaultPlan {
     seen: AtomicU64,
@@ -31,7 +31,7 @@ impl FaultPlan {
         self.fails_at.store(0, Ordering::SeqCst);
     }
 
-    /// Counts one allocation; whether it may succeed.
+    /// Counts one allocation; returns whether it may succeed.
     pub fn allows(&self) -> bool {
         let nth = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
         let fails = nth == self.fails_at.load(Ordering::SeqCst);

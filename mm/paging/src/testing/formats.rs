@@ -1,6 +1,6 @@
-//! Page-table formats that keep the walker honest.
+//! Page-table formats for tests of the walker.
 
-// UNSAFETY: vouches for formats that no MMU but the software one walks.
+// UNSAFETY: vouches for formats that only the software MMU walks.
 #![expect(unsafe_code)]
 
 use crate::addr::PhysAddr;
@@ -16,7 +16,7 @@ const ATTR: u64 = 0xf << ATTR_SHIFT;
 #[derive(Clone, Copy, Debug)]
 pub struct TinyPte;
 
-/// As uneven as formats get: levels of 13, 9, 9 and 5 bits (tables of 64 KiB, 4 KiB, 4 KiB and 256
+/// A very uneven format: levels of 13, 9, 9 and 5 bits (tables of 64 KiB, 4 KiB, 4 KiB and 256
 /// bytes), big-endian entries, the two top address bits set. The shape of ppc64 radix with 64 KiB
 /// pages.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct OddPte;
 #[derive(Clone, Copy, Debug)]
 pub struct ShallowPte;
 
-/// Leaves of 32 MiB and 16 KiB under tables of 16 KiB: arm64 with its 16 KiB granule, but for the two
+/// Leaves of 32 MiB and 16 KiB under tables of 16 KiB: arm64 with its 16 KiB granule, without the two
 /// entries above the first level here.
 #[derive(Clone, Copy, Debug)]
 pub struct GranulePte;
@@ -54,7 +54,7 @@ fn entry(word: u64, level: Level) -> Entry {
 
 const BOTH: LeafTest = LeafTest { mask: PRESENT | LEAF, value: PRESENT | LEAF };
 
-// SAFETY: no MMU but the software one walks these tables, and that decodes by this very code.
+// SAFETY: only the software MMU walks these tables, and it decodes by this code.
 unsafe impl PteFormat for TinyPte {
     const LEVELS: &'static [Level] =
         &[level(24, 8, false), level(20, 4, true), level(16, 4, true), level(12, 4, true)];
@@ -76,7 +76,7 @@ unsafe impl PteFormat for TinyPte {
     }
 }
 
-// SAFETY: no MMU but the software one walks these tables, and that decodes by this very code.
+// SAFETY: only the software MMU walks these tables, and it decodes by this code.
 unsafe impl PteFormat for ShallowPte {
     const LEVELS: &'static [Level] = &[level(16, 8, true), level(12, 4, true)];
     const PHYS_LIMIT: u64 = 1 << 48;
@@ -97,7 +97,7 @@ unsafe impl PteFormat for ShallowPte {
     }
 }
 
-// SAFETY: no MMU but the software one walks these tables, and that decodes by this very code.
+// SAFETY: only the software MMU walks these tables, and it decodes by this code.
 unsafe impl PteFormat for GranulePte {
     const LEVELS: &'static [Level] =
         &[level(36, 11, false), level(25, 11, true), level(14, 11, true)];
@@ -119,7 +119,7 @@ unsafe impl PteFormat for GranulePte {
     }
 }
 
-// SAFETY: no MMU but the software one walks these tables, and that decodes by this very code.
+// SAFETY: only the software MMU walks these tables, and it decodes by this code.
 unsafe impl PteFormat for OddPte {
     const LEVELS: &'static [Level] =
         &[level(39, 13, false), level(30, 9, true), level(21, 9, true), level(16, 5, true)];

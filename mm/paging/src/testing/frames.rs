@@ -1,6 +1,6 @@
-//! Frames for page tables out of a range of fake RAM, with every misuse caught.
+//! Frames for page tables out of a range of fake RAM; every misuse panics.
 
-// UNSAFETY: vouches for the frames that it gives away.
+// UNSAFETY: vouches for the frames that it allocates.
 #![expect(unsafe_code)]
 
 use super::std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::{OutOfFrames, PteFormat, TableFrame, TableFrames};
 
 use core::fmt;
 
-/// What a frame that was given back holds: no format takes it for an empty slot.
+/// The content of a freed frame: an empty slot in no format.
 const POISON: u8 = 0xa5;
 
 /// A source of table frames over a range of a machine's RAM.
@@ -25,16 +25,16 @@ pub struct FakeTables<F: PteFormat> {
 
 #[derive(Default)]
 struct State {
-    /// First byte never handed out, from the range's start.
+    /// First byte never allocated, from the range's start.
     next: u64,
-    /// Frames given back, by size; the latest is taken first, so that early reuse is seen.
+    /// Freed frames, by size; the latest is allocated first, so that early reuse is detected.
     free: BTreeMap<u64, Vec<PhysAddr>>,
     /// Frames in use, with their sizes.
     used: BTreeMap<PhysAddr, u64>,
 }
 
 impl<F: PteFormat> FakeTables<F> {
-    /// Hands out frames of `range`, except where `plan` lets an allocation fail.
+    /// Allocates frames of `range`, except where `plan` makes an allocation fail.
     pub fn new(mmu: &Arc<SoftMmu<F>>, range: PhysRange, plan: &Arc<FaultPlan>) -> Self {
         Self { mmu: Arc::clone(mmu), plan: Arc::clone(plan), range, state: Mutex::default() }
     }
@@ -79,7 +79,7 @@ impl<F: PteFormat> TableFrames for FakeTables<F> {
         };
         self.poison(frame, bytes);
         state.used.insert(frame, bytes);
-        // SAFETY: frames come from a range of fake RAM that belongs to this allocator, each once until it is back.
+        // SAFETY: frames come from a range of fake RAM that belongs to this allocator, each once until it is freed.
         Ok(unsafe { TableFrame::new(frame, bytes) })
     }
 
@@ -89,7 +89,7 @@ impl<F: PteFormat> TableFrames for FakeTables<F> {
         assert_eq!(
             state.used.remove(&frame),
             Some(bytes),
-            "{frame} given back, but not in use as a table of {bytes} bytes"
+            "{frame} freed, but not in use as a table of {bytes} bytes"
         );
         self.poison(frame, bytes);
         state.free.entry(bytes).or_default().push(frame);

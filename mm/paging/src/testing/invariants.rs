@@ -1,4 +1,4 @@
-//! The invariants every page-table format keeps.
+//! The invariants of every page-table format.
 
 use super::Random;
 use crate::addr::PhysAddr;
@@ -21,7 +21,7 @@ pub fn check_format<F: PteFormat>(seed: u64) {
                 assert_eq!(F::decode(word, level), entry, "{word:#x} at level {level}");
                 agrees::<F>(word, level);
             }
-            // Sparse and dense words alike: all flag combinations come up.
+            // Sparse and dense words alike: all flag combinations occur.
             let word = random.bits() & random.bits();
             agrees::<F>(word, level);
             agrees::<F>(!word, level);
@@ -29,7 +29,7 @@ pub fn check_format<F: PteFormat>(seed: u64) {
     }
 }
 
-/// Random entries that a tree may hold at `level`.
+/// Random entries that are valid at `level`.
 fn entries<F: PteFormat>(level: usize, random: &mut Random) -> impl Iterator<Item = Entry> {
     let here = F::LEVELS[level];
     let mut address = |align: u64| PhysAddr::new(random.below(F::PHYS_LIMIT)).align_down(align);
@@ -40,7 +40,7 @@ fn entries<F: PteFormat>(level: usize, random: &mut Random) -> impl Iterator<Ite
     table.into_iter().chain(leaf)
 }
 
-/// The quick test for a leaf says what decoding says.
+/// The quick test for a leaf agrees with decoding.
 fn agrees<F: PteFormat>(word: u64, level: usize) {
     if F::LEVELS[level].leaf {
         let leaf = matches!(F::decode(word, level), Entry::Leaf(..));

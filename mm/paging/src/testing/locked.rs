@@ -1,6 +1,6 @@
-//! A mapper behind a lock, as a kernel has one whose page tables need `&mut`.
+//! A mapper behind a lock, as in a kernel whose page tables need `&mut`.
 
-// UNSAFETY: passes on the promises of the mapper inside.
+// UNSAFETY: passes on the guarantees of the mapper inside.
 #![expect(unsafe_code)]
 
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use crate::addr::{Address, AddressRange, Space};
 use crate::{Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Translation, UnmapError};
 
 /// A mapper whose every call holds one lock, from its start to its end. The lock is not re-entrant: a call from
-/// inside another, by what is shown or by the source of frames, panics where a kernel would hang.
+/// inside another, by a callback or by the source of frames, panics where a kernel would deadlock.
 #[derive(Debug)]
 pub struct LockedMapper<T> {
     inner: T,
@@ -30,7 +30,7 @@ impl<T> LockedMapper<T> {
         Self { inner, lock: Mutex::new(()), holder: Mutex::new(None) }
     }
 
-    /// The mapper inside, past the lock.
+    /// The mapper inside, without the lock.
     pub const fn inner(&self) -> &T {
         &self.inner
     }
@@ -50,12 +50,12 @@ impl Drop for Held<'_> {
     }
 }
 
-/// A panic is a failed test, which looks at what is left of its machine no further.
+/// A panic is a failed test, which does not use the rest of its machine.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-// SAFETY: every promise is the inner mapper's own.
+// SAFETY: every guarantee is the inner mapper's own.
 unsafe impl<I: Space, T: Mapper<I>> Mapper<I> for LockedMapper<T> {
     type Tlb = T::Tlb;
 

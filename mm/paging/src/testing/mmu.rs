@@ -1,6 +1,6 @@
-//! A software MMU: walks the tables as hardware does, and keeps what it saw until told to drop it, for each CPU.
+//! A software MMU: walks the tables as hardware does, and caches what it read until a flush, for each CPU.
 
-// UNSAFETY: hands out the tables of the fake machine, and reads them.
+// UNSAFETY: returns the tables of the fake machine, and reads them.
 #![expect(unsafe_code)]
 
 use super::FakeRam;
@@ -19,21 +19,21 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 mod tlb;
 
-/// RAM behind an MMU for tables of format `F`, whose caches never forget on their own.
+/// RAM behind an MMU for tables of format `F`, whose caches never drop entries on their own.
 ///
-/// Like a real MMU it caches leaves (page by page) and, apart from them, pointers to tables, and
-/// translates by what it cached. Unlike a real one it compares what it uses with the tables, and
-/// panics when they disagree. Each CPU that was [started](Self::start_cpus) has caches of its own; a thread is the
-/// CPU that [`on_cpu`](super::on_cpu) says.
+/// Like a real MMU it caches leaves (page by page) and, separately, pointers to tables, and translates by what it
+/// cached. Unlike a real one it compares the entries that it uses with the tables, and panics when they differ. Each
+/// CPU that was [started](Self::start_cpus) has caches of its own; a thread is the CPU that
+/// [`on_cpu`](super::on_cpu) sets.
 pub struct SoftMmu<F: PteFormat> {
     ram: FakeRam,
     root: PhysAddr,
-    /// Where physical address 0 is mapped, if the walker's own accesses go through the MMU.
+    /// The address of physical address 0, if the walker's own accesses go through the MMU.
     linear: OnceLock<VirtAddr>,
     caches: [Mutex<Caches>; MAX_CPUS],
     /// CPUs that run.
     cpus: AtomicUsize,
-    /// A CPU that does not answer, and one that is forgotten, plus one; or 0.
+    /// A CPU that does not acknowledge, and one that is left out, plus one; or 0.
     silent: AtomicUsize,
     missed: AtomicUsize,
     flushes: AtomicU64,
@@ -46,7 +46,7 @@ pub struct SoftMmu<F: PteFormat> {
     format: PhantomData<fn() -> F>,
 }
 
-/// What a test does at a certain kind of moment.
+/// A function of a test for a certain kind of event.
 type Hook = OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// A map by addresses, which every access of a suite looks up.
@@ -77,25 +77,25 @@ impl Hasher for AddressHasher {
 
 #[derive(Default)]
 struct Caches {
-    /// Address of a page -> the page it goes to.
+    /// Address of a page -> its target.
     pages: Map<u64, (PhysAddr, Attr)>,
     /// Level and first address -> the table that translates from there.
     tables: Map<(usize, u64), PhysAddr>,
 }
 
-/// The most levels of a format.
+/// The highest number of levels in a format.
 const MAX_LEVELS: usize = 6;
 
-/// What the hardware's walk came by.
+/// The result of the hardware's walk.
 struct Walk {
-    /// The tables below the root, by level; the root's place is unused.
+    /// The tables below the root, by level; the root's entry is unused.
     tables: [Option<PhysAddr>; MAX_LEVELS],
     /// First virtual address, target and attributes of the leaf.
     leaf: Option<(u64, PhysAddr, Attr)>,
 }
 
 impl Walk {
-    /// The page of `bytes` that `at` lies in.
+    /// The page of `bytes` that contains `at`.
     fn page(&self, at: u64, bytes: u64) -> Option<(PhysAddr, Attr)> {
         let (virt, phys, attr) = self.leaf?;
         Some((phys.add((at & !(bytes - 1)) - virt), attr))
@@ -126,16 +126,16 @@ impl<F: PteFormat> SoftMmu<F> {
         })
     }
 
-    /// The tables the MMU walks. There is one owner of them, so this answers once.
+    /// The tables that the MMU walks. They have one owner, so this can be called once.
     ///
     /// # Panics
     ///
     /// When called again.
     pub fn tables<I: Space>(self: &Arc<Self>) -> Tables<F, Arc<Self>, Arc<Self>, I> {
         assert!(!self.claimed.swap(true, Ordering::SeqCst), "the tables have an owner");
-        // SAFETY: `claimed` makes this the only owner; the root lies in plugged RAM or the first
-        // access panics; the RAM's pointers are good for 64 KiB-aligned chunks, the largest table.
-        // Nothing on the host is mapped or unmapped by these tables.
+        // SAFETY: `claimed` makes this the only owner; the root lies in plugged RAM or the first access panics; the
+        // RAM's pointers are valid for 64 KiB-aligned chunks, the largest table. These tables map and unmap nothing
+        // on the host.
         unsafe { Tables::new(self.root, Arc::clone(self), Arc::clone(self)) }
     }
 
@@ -144,13 +144,13 @@ impl<F: PteFormat> SoftMmu<F> {
         &self.ram
     }
 
-    /// Lets every [`PhysMem::pointer`](crate::PhysMem::pointer) go through the linear map at `base`, as in a real kernel:
-    /// from now on, using RAM that is not mapped there panics.
+    /// Makes every [`PhysMem::pointer`](crate::PhysMem::pointer) go through the linear map at `base`, as in a real
+    /// kernel: from now on, using RAM that is not mapped there panics.
     pub fn use_linear_map(&self, base: VirtAddr) {
         self.linear.get_or_init(|| base);
     }
 
-    /// Has CPUs 0 to `count` run; at first only CPU 0 does, and any other from its first access on.
+    /// Has CPUs 0 to `count` run; initially only CPU 0 does, and any other from its first access on.
     ///
     /// # Panics
     ///
@@ -160,8 +160,8 @@ impl<F: PteFormat> SoftMmu<F> {
         self.cpus.store(count, Ordering::SeqCst);
     }
 
-    /// Makes `cpu`, or none, a CPU that answers no flush: each fails by its name, and it keeps what it cached. One
-    /// that answers again has dropped all of that before.
+    /// Makes `cpu`, or none, a CPU that acknowledges no flush: each flush fails and names it, and it keeps its
+    /// cached entries. A CPU that acknowledges again has dropped all of them before.
     pub fn silence(&self, cpu: Option<usize>) {
         let before = self.silent.swap(cpu.map_or(0, |cpu| cpu + 1), Ordering::SeqCst);
         if let Some(cpu) = before.checked_sub(1) {
@@ -169,34 +169,35 @@ impl<F: PteFormat> SoftMmu<F> {
         }
     }
 
-    /// Makes every flush forget `cpu`, or none, and say that it did not.
+    /// Makes every flush leave out `cpu`, or none, without an error.
     pub fn miss(&self, cpu: Option<usize>) {
         self.missed.store(cpu.map_or(0, |cpu| cpu + 1), Ordering::SeqCst);
     }
 
-    /// Calls `waits` in each flush, as one that waits for other CPUs; the first call counts.
+    /// Calls `waits` in each flush, as one that waits for other CPUs; only the first call counts.
     pub fn on_flush(&self, waits: impl Fn() + Send + Sync + 'static) {
         self.on_flush.get_or_init(|| Box::new(waits));
     }
 
-    /// Calls `allows` at the begin of each flush, which panics if none may be made there; the first call counts.
+    /// Calls `allows` at the start of each flush, which panics if none may be made there; only the first call
+    /// counts.
     pub fn before_flush(&self, allows: impl Fn() + Send + Sync + 'static) {
         self.before_flush.get_or_init(|| Box::new(allows));
     }
 
-    /// Makes every flush do nothing, to see whether its absence is noticed.
+    /// Makes every flush do nothing, to test whether that is detected.
     pub fn skip_flushes(&self, skip: bool) {
         self.skips_flushes.store(skip, Ordering::SeqCst);
     }
 
-    /// Makes every access to memory give way to another thread, on its way to the pointer: threads
-    /// then meet between any two accesses, however few they make.
+    /// Makes every access to memory yield to another thread, on its way to the pointer: threads then meet between
+    /// any two accesses, however few they make.
     pub fn yield_often(&self, yields: bool) {
         self.yields.store(yields, Ordering::SeqCst);
     }
 
-    /// Calls `meets` before every access to memory, as another CPU may do anything there; the first call
-    /// counts. What `meets` itself accesses, it is called for, too.
+    /// Calls `meets` before every access to memory, since another CPU may do anything there; only the first call
+    /// counts. It is also called for accesses of `meets` itself.
     pub fn on_access(&self, meets: impl Fn() + Send + Sync + 'static) {
         self.on_access.get_or_init(|| Box::new(meets));
     }
@@ -208,12 +209,12 @@ impl<F: PteFormat> SoftMmu<F> {
         }
     }
 
-    /// Flushes so far, skipped ones included.
+    /// The number of flushes, including skipped ones.
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::SeqCst)
     }
 
-    /// Where an access to `at` goes; what it used is cached.
+    /// The target of an access to `at`; caches the entries used.
     ///
     /// # Panics
     ///
@@ -222,7 +223,7 @@ impl<F: PteFormat> SoftMmu<F> {
         self.access(at).0
     }
 
-    /// Where an access to `at` goes and what it may do, if it does not fault; what it used is cached.
+    /// The target of an access to `at` and the allowed accesses, if it does not fault; caches the entries used.
     ///
     /// # Panics
     ///
@@ -232,11 +233,11 @@ impl<F: PteFormat> SoftMmu<F> {
         Some(self.access(at))
     }
 
-    /// Where the RAM is that an access to `at` reaches; good up to the end of the page.
+    /// A pointer to the RAM that an access to `at` reaches; valid up to the end of the page.
     ///
     /// # Panics
     ///
-    /// As [`translate_through`](Self::translate_through), and where there is no RAM.
+    /// As [`translate_through`](Self::translate_through), and if there is no RAM.
     pub fn pointer_through(&self, at: VirtAddr) -> NonNull<u8> {
         self.give_way();
         self.ram.pointer(self.access(at).0)
@@ -255,50 +256,50 @@ impl<F: PteFormat> SoftMmu<F> {
     ///
     /// # Panics
     ///
-    /// As [`translate_through`](Self::translate_through), and where stores are not allowed.
+    /// As [`translate_through`](Self::translate_through), and if stores are not allowed.
     pub fn store(&self, at: VirtAddr, value: u64) {
         let (target, attr) = self.access(at);
         assert!(attr.contains(Attr::WRITE), "store to read-only {at}");
         self.word(target).store(value, Ordering::SeqCst);
     }
 
-    /// The 8 bytes of RAM at `at`, past the MMU, as the CPU loads them.
+    /// The 8 bytes of RAM at `at`, without the MMU, as the CPU loads them.
     pub fn peek(&self, at: PhysAddr) -> u64 {
         self.word(at).load(Ordering::SeqCst)
     }
 
-    /// Writes the 8 bytes of RAM at `at`, past the MMU, as a device does.
+    /// Writes the 8 bytes of RAM at `at`, without the MMU, as a device does.
     pub fn poke(&self, at: PhysAddr, value: u64) {
         self.word(at).store(value, Ordering::SeqCst);
     }
 
-    /// Fills the 8 bytes of RAM at `at` with `byte`, past the MMU.
+    /// Fills the 8 bytes of RAM at `at` with `byte`, without the MMU.
     pub(super) fn fill_word(&self, at: PhysAddr, byte: u8) {
         self.word(at).store(u64::from_ne_bytes([byte; 8]), Ordering::SeqCst);
     }
 
-    /// Makes `bytes` of RAM at `at` zero, past the MMU.
+    /// Zeroes `bytes` of RAM at `at`, without the MMU.
     pub fn clear(&self, at: PhysAddr, bytes: u64) {
         for offset in (0..bytes).step_by(8) {
             self.fill_word(at.add(offset), 0);
         }
     }
 
-    /// Has each CPU cache every translation and every table pointer there is, as one that speculates may.
+    /// Has each CPU cache every translation and every table pointer, as a CPU that speculates may.
     ///
-    /// Of each leaf the first page, the last and one in between are cached. After this, a missing
-    /// flush does not go unnoticed for want of an access.
+    /// Of each leaf the first page, the last and one in between are cached. After this, a missing flush is detected
+    /// even without an access.
     pub fn speculate(&self) {
         for mut caches in self.running() {
             self.speculate_below(&mut caches, self.root, 0, 0);
         }
     }
 
-    /// Checks that whatever a CPU has cached is what the tables say.
+    /// Checks that the cached entries of every CPU agree with the tables.
     ///
     /// # Panics
     ///
-    /// If a stale entry is left.
+    /// If a stale entry remains.
     pub fn assert_coherent(&self) {
         for caches in self.running() {
             for (&at, &page) in &caches.pages {
@@ -312,17 +313,17 @@ impl<F: PteFormat> SoftMmu<F> {
         }
     }
 
-    /// Takes RAM out of the machine.
+    /// Unplugs RAM.
     ///
     /// # Panics
     ///
-    /// If it is not whole plugged ranges, or something still translates to it or walks through it.
+    /// If it is not whole plugged ranges, or an entry still translates to it or walks through it.
     pub fn unplug(&self, range: PhysRange) {
         for caches in self.running() {
             for (at, (target, _)) in &caches.pages {
                 assert!(
                     !range.contains(*target),
-                    "{range} unplugged, but {at:#x} still goes there by a TLB entry"
+                    "{range} unplugged, but {at:#x} is still mapped there by a TLB entry"
                 );
             }
             for frame in caches.tables.values() {
@@ -332,7 +333,7 @@ impl<F: PteFormat> SoftMmu<F> {
         self.ram.unplug(range);
     }
 
-    /// The caches of the CPU that this thread is.
+    /// The caches of the CPU that this thread runs as.
     fn own(&self) -> MutexGuard<'_, Caches> {
         let cpu = cpu();
         self.cpus.fetch_max(cpu + 1, Ordering::SeqCst);
@@ -347,7 +348,7 @@ impl<F: PteFormat> SoftMmu<F> {
     fn word(&self, at: PhysAddr) -> &AtomicU64 {
         assert!(at.is_aligned(8), "unaligned access to {at}");
         let word = self.ram.pointer(at).cast::<AtomicU64>();
-        // SAFETY: plugged RAM, aligned, and every access to what tests and tables share is atomic.
+        // SAFETY: plugged RAM, aligned, and every access to memory that tests and tables share is atomic.
         unsafe { word.as_ref() }
     }
 

@@ -1,15 +1,15 @@
-//! What page tables are tested on: RAM that can be plugged, an MMU that keeps stale entries, failing
-//! allocations, formats nobody builds.
+//! Test doubles for page tables: RAM that can be plugged, an MMU that keeps stale entries, failing allocations,
+//! formats for tests only.
 //!
 //! ```text
 //!    Tables<F>  --- stores entries --->  FakeRam  <--- walks ---  SoftMmu<F>
 //!        |                                                          ^    |
 //!        +--- publish, flush, retire (Tlb) -------------------------+    +--> panics on the use of
-//!                                                                             anything stale
+//!                                                                             a stale entry
 //! ```
 //!
-//! [`SoftMmu`] walks the tables by itself, as hardware does, and shares no code with the walker it
-//! checks. Everything here panics where a real machine would misbehave: it is for tests only.
+//! [`SoftMmu`] walks the tables by itself, as hardware does, and shares no code with the walker that it checks.
+//! Everything here panics where a real machine would misbehave: it is for tests only.
 
 #![expect(clippy::panic, reason = "tests alone use this, and shall fail")]
 
@@ -39,10 +39,10 @@ pub use ram::FakeRam;
 pub use random::Random;
 pub use storm::{fail_each_allocation, storm};
 
-/// Vectors, for what watches.
+/// Vectors, for recorded calls.
 pub(crate) use self::std::vec::Vec;
 
-/// Fails the test unless `holds`, or it fails already.
+/// Fails the test unless `holds`, or the test fails already.
 #[track_caller]
 pub(crate) fn fail_unless(holds: bool, what: &str) {
     assert!(holds || std::thread::panicking(), "{what}");

@@ -1,6 +1,6 @@
 //! Sparse physical memory out of host allocations.
 
-// UNSAFETY: allocates the memory behind the pointers it hands out, and frees it when unplugged.
+// UNSAFETY: allocates the memory behind its pointers, and frees it when unplugged.
 #![expect(unsafe_code)]
 
 use super::std;
@@ -15,8 +15,8 @@ use core::fmt;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-/// Bytes of host memory taken at a time, and their alignment: pointers are good up to the next
-/// multiple of it, which holds the largest page-table root there is (ppc64 radix: 64 KiB).
+/// Bytes of host memory allocated at a time, and their alignment: pointers are valid up to the next multiple of it,
+/// which covers the largest page-table root (ppc64 radix: 64 KiB).
 const CHUNK: usize = 64 << 10;
 
 const LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
@@ -24,34 +24,33 @@ const LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
     Err(_) => panic!("a chunk is a power of two"),
 };
 
-/// The RAM of a fake machine. What nobody touches costs 8 bytes per 64 KiB.
+/// The RAM of a fake machine. Untouched memory costs 8 bytes per 64 KiB.
 ///
-/// An access where nothing is plugged panics ("bus error").
+/// An access to unplugged memory panics ("bus error").
 pub struct FakeRam {
     dimms: RwLock<Vec<Dimm>>,
-    /// What is plugged has this number and no other has: see [`Recent`].
+    /// The present set of DIMMs has this number, which no other set has: see [`Recent`].
     generation: AtomicU64,
 }
 
 /// Numbers for sets of DIMMs; no two sets of any machine ever share one.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
-/// Chunks that a thread has used lately, so that most accesses need no lock: suites make billions of
-/// them.
+/// Chunks that a thread has used recently, so that most accesses need no lock: suites make billions of them.
 type Recent = [Cell<(u64, u64, *mut u8)>; RECENT];
-/// Chunks that are remembered.
+/// Number of cached chunks.
 const RECENT: usize = 64;
 
 std::thread_local! {
-    /// Generation, number of the chunk (address / [`CHUNK`]), and where it is.
+    /// Generation, number of the chunk (address / [`CHUNK`]), and its pointer.
     static CHUNKS: Recent = const { [const { Cell::new((0, 0, null_mut())) }; RECENT] };
 }
 
-/// One plugged range; chunks are allocated at the first touch.
+/// One plugged range; chunks are allocated at the first access.
 struct Dimm {
     range: PhysRange,
     fill: u8,
-    /// Nothing is behind the addresses: what leaves the caches is lost, and loads read `fill`.
+    /// There is no memory: stores that leave the caches are lost, and loads read `fill`.
     hollow: bool,
     chunks: Box<[AtomicPtr<u8>]>,
 }
@@ -76,8 +75,8 @@ impl FakeRam {
         self.generation.store(next_generation(), Ordering::SeqCst);
     }
 
-    /// Makes `range` addresses that somebody calls memory, and that nothing is behind: loads read all
-    /// ones. What is stored stays in the caches until they are [cleaned](Self::clean).
+    /// Makes `range` addresses that firmware describes as memory, without memory behind them: loads read all ones.
+    /// Stored values stay in the caches until they are [cleaned](Self::clean).
     ///
     /// # Panics
     ///
@@ -89,7 +88,7 @@ impl FakeRam {
         }
     }
 
-    /// Writes back what the caches hold of the 64 KiB around `at`, and forgets it.
+    /// Cleans and invalidates the caches for the 64 KiB around `at`.
     pub fn clean(&self, at: PhysAddr) {
         let dimms = self.read();
         if let Some(dimm) = dimms.iter().find(|dimm| dimm.hollow && dimm.range.contains(at)) {
@@ -97,7 +96,7 @@ impl FakeRam {
         }
     }
 
-    /// Takes out every plugged range in `range`; their contents are gone.
+    /// Unplugs every plugged range in `range`; their contents are lost.
     ///
     /// # Panics
     ///
@@ -118,7 +117,7 @@ impl FakeRam {
         assert!(dimms.len() < before, "nothing is plugged in {range}");
     }
 
-    /// Where the byte at `at` is; good up to the next multiple of 64 KiB.
+    /// A pointer to the byte at `at`; valid up to the next multiple of 64 KiB.
     ///
     /// # Panics
     ///
@@ -138,7 +137,7 @@ impl FakeRam {
         self.look_up(at, generation)
     }
 
-    /// Finds the byte at `at` among the DIMMs, and remembers its chunk.
+    /// Finds the byte at `at` among the DIMMs, and caches its chunk.
     fn look_up(&self, at: PhysAddr, generation: u64) -> NonNull<u8> {
         let dimms = self.read();
         let Some(dimm) = dimms.iter().find(|dimm| dimm.range.contains(at)) else {
@@ -146,7 +145,7 @@ impl FakeRam {
         };
         let pointer = dimm.pointer(at);
         let (number, offset) = (at.get() / CHUNK as u64, at.get() as usize % CHUNK);
-        // A chunk that is RAM only in part is not remembered: an access past the DIMM's end must fail.
+        // A chunk that is RAM only in part is not cached: an access past the DIMM's end must fail.
         let whole = PhysRange::new(PhysAddr::new(number * CHUNK as u64), CHUNK as u64);
         if whole.is_some_and(|whole| dimm.range.covers(whole)) {
             let chunk = pointer.as_ptr().wrapping_sub(offset);
@@ -182,7 +181,7 @@ impl Default for FakeRam {
     }
 }
 
-/// A number that no set of DIMMs has had.
+/// A number that no set of DIMMs had before.
 fn next_generation() -> u64 {
     GENERATIONS.fetch_add(1, Ordering::SeqCst)
 }
@@ -195,11 +194,10 @@ impl Dimm {
         Self { range, fill, hollow: false, chunks }
     }
 
-    /// Fills the chunk that holds `at` with what a load reads where nothing is.
+    /// Fills the chunk that contains `at` with the value that loads of missing memory return.
     fn lose(&self, at: PhysAddr) {
         let chunk = self.pointer(PhysAddr::new(at.get() & !(CHUNK as u64 - 1)));
-        // SAFETY: the chunk is an allocation of CHUNK bytes; tests look at hollow memory from one
-        // thread.
+        // SAFETY: the chunk is an allocation of CHUNK bytes; tests access hollow memory from one thread.
         unsafe { chunk.write_bytes(self.fill, CHUNK) };
     }
 
@@ -223,9 +221,9 @@ impl Dimm {
         let Some(fresh) = NonNull::new(fresh) else {
             handle_alloc_error(LAYOUT);
         };
-        // SAFETY: the allocation has CHUNK bytes, and nobody else knows it yet.
+        // SAFETY: the allocation has CHUNK bytes, and is not published yet.
         unsafe { fresh.write_bytes(self.fill, CHUNK) };
-        // Release pairs with the acquire load of whoever finds the chunk: it is filled.
+        // Release pairs with the acquire load of a thread that finds the chunk: it is filled.
         let placed =
             slot.compare_exchange(null_mut(), fresh.as_ptr(), Ordering::AcqRel, Ordering::Acquire);
         let Err(other) = placed else { return fresh };
@@ -240,8 +238,8 @@ impl Drop for Dimm {
         for slot in &self.chunks {
             let chunk = slot.load(Ordering::Acquire);
             if !chunk.is_null() {
-                // SAFETY: allocated with this layout by `fill_chunk`; the memory is unplugged, so a
-                // pointer into it is as dead as one into a DIMM that was pulled out.
+                // SAFETY: allocated with this layout by `fill_chunk`; the memory is unplugged, so a pointer into it
+                // is as invalid as one into a DIMM that was pulled.
                 unsafe { dealloc(chunk, LAYOUT) };
             }
         }

@@ -1,4 +1,4 @@
-//! Random storms over the walker, against a model that knows nothing of tables.
+//! Random storms over the walker, against a model without tables.
 
 use super::check::{MapperRig, check_mapper, fail_each_of};
 use super::std::sync::Arc;
@@ -7,9 +7,9 @@ use super::{FakeRam, LockedMapper, SoftMmu};
 use crate::addr::{Address, AddressRange, PhysAddr, PhysRange, Space};
 use crate::{Attr, PteFormat, Tables};
 
-/// Where the root table lies: aligned for the largest one.
+/// The address of the root table: aligned for the largest one.
 const ROOT: PhysAddr = PhysAddr::new(0x1_0000);
-/// Where the tables below it come from.
+/// The source of the tables below it.
 const FRAMES: PhysAddr = PhysAddr::new(0x10_0000);
 /// RAM of the machine, from 0.
 const RAM_BYTES: u64 = 64 << 20;
@@ -27,7 +27,7 @@ const ATTRS: [Attr; 16] = {
 
 type Mmu<F> = Arc<SoftMmu<F>>;
 
-/// A machine and its tables, behind a lock: the check does not call a mapper from inside itself either.
+/// A machine and its tables, behind a lock: the check does not call a mapper from inside the mapper either.
 pub(super) struct WalkerRig<F: PteFormat, I: Space> {
     mmu: Mmu<F>,
     tables: LockedMapper<Tables<F, Mmu<F>, Mmu<F>, I>>,
@@ -103,7 +103,7 @@ impl<F: PteFormat, I: Space> MapperRig<I> for WalkerRig<F, I> {
         self.mmu.walk_to(at)
     }
 
-    /// Nothing stale is left; and what is there now may be cached.
+    /// No stale entry remains; and the present entries may be cached.
     fn after_step(&self) {
         self.mmu.assert_coherent();
         self.mmu.speculate();

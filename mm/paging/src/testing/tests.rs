@@ -1,4 +1,4 @@
-//! The detectors detect.
+//! The detectors work.
 
 use super::std;
 use super::std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::{Attr, Gather, Mapper, Mapping, Tables};
 
 const PAGE: u64 = 4096;
 const ROOT: PhysAddr = PhysAddr::new(0);
-/// Where the tests map something.
+/// The address that the tests map.
 const VIRT: VirtAddr = VirtAddr::new(0x4000_0000);
 const TARGET: PhysAddr = PhysAddr::new(0x20_0000);
 
@@ -73,7 +73,7 @@ fn a_store_needs_the_attribute() {
 
 #[test]
 #[should_panic(expected = "bus error")]
-fn memory_that_is_not_there_is_a_bus_error() {
+fn missing_memory_is_a_bus_error() {
     machine().0.ram().pointer(PhysAddr::new(0x40_0000));
 }
 
@@ -88,7 +88,7 @@ fn a_stale_entry_is_caught_when_it_is_used() {
 
 #[test]
 #[should_panic(expected = "stale TLB entry for")]
-fn a_stale_entry_is_caught_by_looking_for_it() {
+fn a_stale_entry_is_caught_by_a_check() {
     let (mmu, tables, frames) = machine();
     mmu.load(VIRT);
     unmap_without_flush(&tables, &frames);

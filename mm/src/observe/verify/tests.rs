@@ -300,7 +300,7 @@ fn a_block_that_counts_wrong_is_named() {
 
 #[test]
 fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round() {
-    const NAMED: &str = "an extent is taken as its block is";
+    const NAMED: &str = "an extent is taken exactly if its block is";
     let bench = online(MIB, Placement::PerBlock);
     let record = record(&bench, 0);
     record.change_block(|word| BlockWord { taken: true, ..word });

@@ -1,6 +1,6 @@
-//! A source of table frames that watches what a mapper does with them.
+//! A source of table frames that checks a mapper's use of them.
 
-// UNSAFETY: vouches for the frames that it gives away.
+// UNSAFETY: vouches for the frames that it allocates.
 #![expect(unsafe_code)]
 
 use super::super::std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use crate::{OutOfFrames, TableFrame, TableFrames};
 
 /// Frames out of a range of RAM.
 pub(super) struct Frames<'r> {
-    /// Which allocations fail.
+    /// The allocations that fail.
     pub(super) plan: FaultPlan,
     range: PhysRange,
     /// Fills a frame with garbage.
@@ -22,9 +22,9 @@ pub(super) struct Frames<'r> {
 
 #[derive(Default)]
 struct State {
-    /// Bytes handed out from the range's start.
+    /// Bytes allocated from the range's start.
     next: u64,
-    /// Frames given back, by size; the latest is taken first, so that early reuse is seen.
+    /// Freed frames, by size; the latest is allocated first, so that early reuse is detected.
     free: BTreeMap<u64, Vec<PhysAddr>>,
     used: BTreeMap<PhysAddr, u64>,
     /// Tables that stay though they are empty.
@@ -41,7 +41,7 @@ impl<'r> Frames<'r> {
         self.state().used.iter().map(|(&at, &bytes)| (at, bytes)).collect()
     }
 
-    /// Has all tables in use stay though they are empty, or none.
+    /// Makes all tables in use stay though they are empty, or none.
     pub(super) fn keep_all(&self, keep: bool) {
         let mut state = self.state();
         state.kept = state.used.keys().copied().filter(|_| keep).collect();
@@ -58,7 +58,7 @@ impl TableFrames for Frames<'_> {
         if !self.plan.allows() {
             return Err(out);
         }
-        assert!(bytes.is_power_of_two(), "a table of {bytes} bytes was asked for");
+        assert!(bytes.is_power_of_two(), "a table of {bytes} bytes was requested");
         let mut state = self.state();
         let again = state.free.entry(bytes).or_default().pop();
         let frame = match again {
@@ -75,7 +75,7 @@ impl TableFrames for Frames<'_> {
         };
         (self.spoil)(frame, bytes);
         state.used.insert(frame, bytes);
-        // SAFETY: frames come from RAM that the rig vouches for, each once until it is back.
+        // SAFETY: frames come from RAM that the rig vouches for, each once until it is freed.
         Ok(unsafe { TableFrame::new(frame, bytes) })
     }
 
@@ -86,12 +86,8 @@ impl TableFrames for Frames<'_> {
         if std::thread::panicking() {
             return;
         }
-        assert_eq!(
-            known,
-            Some(bytes),
-            "{frame} given back, but not in use as a table of {bytes} bytes"
-        );
-        assert!(!state.kept.contains(&frame), "the table at {frame}, which is kept, is given back");
+        assert_eq!(known, Some(bytes), "{frame} freed, but not in use as a table of {bytes} bytes");
+        assert!(!state.kept.contains(&frame), "the table at {frame}, which is kept, is freed");
         (self.spoil)(frame, bytes);
         state.free.entry(bytes).or_default().push(frame);
     }

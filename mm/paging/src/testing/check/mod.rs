@@ -15,14 +15,14 @@ use crate::addr::{Address, AddressRange, PhysAddr, PhysRange, Space, Virtual};
 use crate::gather::Told;
 use crate::{Attr, Gather, MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 
-/// No single mapping takes more leaves.
+/// A single mapping has at most this many leaves.
 const MOST_LEAVES: u64 = 1500;
 
-/// A mapper to check, on the host, and what it may use there.
+/// A mapper to check, on the host, with the resources that it may use there.
 ///
-/// Its tables lie in memory of the test's, and its [`Tlb`](crate::Tlb) does not execute what a CPU would.
+/// Its tables lie in memory of the test, and its [`Tlb`](crate::Tlb) does not execute the CPU's instructions.
 pub trait MapperRig<I: Space = Virtual> {
-    /// What is checked.
+    /// The type to check.
     type Mapper: Mapper<I>;
 
     /// The mapper.
@@ -31,54 +31,54 @@ pub trait MapperRig<I: Space = Virtual> {
     /// Bytes of the leaves that it uses, the largest first; the last is its page.
     fn leaves(&self) -> &[u64];
 
-    /// Addresses where nothing is mapped: aligned to the largest leaf, and at least four of them. Best they
-    /// lie across the border of two root entries.
+    /// An unmapped range: aligned to the largest leaf, and at least four of them. Preferably across the border of
+    /// two root entries.
     fn window(&self) -> AddressRange<I>;
 
-    /// One past the highest physical address that it can map to; nothing is read or written there.
+    /// One past the highest physical address that it can map; no memory is read or written there.
     fn phys_limit(&self) -> PhysAddr;
 
-    /// RAM for its tables that nothing else uses; 16 MiB are plenty.
+    /// RAM for its tables, of no other use; 16 MiB are plenty.
     fn table_ram(&self) -> PhysRange;
 
-    /// Fills `bytes` of that RAM with garbage: a new table holds anything.
+    /// Fills `bytes` of that RAM with garbage: a new table may hold anything.
     fn spoil(&self, frame: PhysAddr, bytes: u64);
 
-    /// The accesses that it can tell apart.
+    /// The accesses that it can distinguish.
     fn attrs(&self) -> &[Attr] {
         &[Attr::WRITE]
     }
 
-    /// Where the CPU's own walk leads from `at`, if a test can follow it; by default, what the mapper says.
+    /// The target of the CPU's own walk from `at`, if a test can follow it; by default, what the mapper returns.
     fn walk(&self, at: Address<I>) -> Option<(PhysAddr, Attr)> {
         let leaf = self.mapper().translate(at)?;
         Some((leaf.target(at), leaf.attr))
     }
 
-    /// Called after each step, for checks of the rig's own.
+    /// Called after each step, for further checks of the rig.
     fn after_step(&self) {}
 }
 
-/// Checks that a mapper does what [`Mapper`] says, by `steps` random steps against a model:
+/// Checks that a mapper keeps the contract of [`Mapper`], by `steps` random steps against a model:
 ///
-/// - `map` has every address go where it was asked to, with the largest leaves that fit and none larger than
-///   `max_leaf`, and takes no more tables than `tables_for` told;
-/// - it refuses what is mapped already, the same translation or another, what is not whole pages, and what no
-///   entry can name;
-/// - after a refusal, or when any of its tables cannot be had, leaves, tables and frames are as before;
-/// - `unmap` clears what it was asked to and nothing else, the last address first, tells the gather of all that
-///   it cleared and of each table that it detached, and leaves no empty table but those that the gather keeps;
+/// - `map` maps every address as requested, with the largest leaves that fit and none larger than `max_leaf`, and
+///   needs no more tables than `tables_for` reported;
+/// - it refuses ranges that are mapped already, with the same translation or another, ranges that are not whole
+///   pages, and addresses that no entry can name;
+/// - after a refusal, or if any of its tables cannot be allocated, leaves, tables and frames are unchanged;
+/// - `unmap` clears the requested range and nothing else, the last address first, reports everything that it cleared
+///   and each table that it detached to the gather, and leaves no empty table except those that the gather keeps;
 /// - it refuses to cut a leaf, and changes nothing then;
-/// - what was unmapped with its tables kept is mapped again without a frame;
-/// - `translate`, `visit` and `visit_tables` show what is there, all of it, once and in order; the CPU's walk
+/// - memory that was unmapped with its tables kept is mapped again without a frame;
+/// - `translate`, `visit` and `visit_tables` return the mappings, all of them, once and in order; the CPU's walk
 ///   finds the same, if the rig can [follow it](MapperRig::walk).
 ///
-/// Not seen are the order of stores, the flush after an undo, and whether [`Tlb`](crate::Tlb) reaches all CPUs.
-/// The mapper may be behind a lock. The same seed makes the same steps.
+/// The check does not detect the order of stores, a missing flush after an undo, and whether [`Tlb`](crate::Tlb)
+/// reaches all CPUs. The mapper may be behind a lock. The same seed makes the same steps.
 ///
 /// # Panics
 ///
-/// If the mapper breaks a promise, with a message that names it.
+/// If the mapper breaks its contract, with a message that names the fault.
 pub fn check_mapper<I: Space, R: MapperRig<I>>(rig: &R, seed: u64, steps: usize) {
     let spoil = |frame, bytes| rig.spoil(frame, bytes);
     let mut check = Check::new(rig, &spoil, seed);
@@ -109,19 +109,19 @@ pub(super) fn fail_each_of<I: Space, R: MapperRig<I>>(rig: &R, seed: u64, mappin
     assert!(faults > 0, "no allocation ever failed");
 }
 
-/// A mapper, and what should be in it.
+/// A mapper, and its expected content.
 struct Check<'r, R, I: Space> {
     rig: &'r R,
     frames: Frames<'r>,
     model: Model<I>,
-    /// The tables that are not ours.
+    /// The tables that belong to others.
     before: Vec<TableAt<I>>,
     random: Random,
-    /// What was done last, for messages.
+    /// The last operation, for messages.
     last: &'static str,
 }
 
-/// A gather over the mapper's own TLB, which gives frames back to `Frames`.
+/// A gather over the mapper's own TLB, which frees frames to `Frames`.
 type CheckGather<'c, 'r, R, I> =
     Gather<'c, <<R as MapperRig<I>>::Mapper as Mapper<I>>::Tlb, &'c Frames<'r>, I>;
 
@@ -190,21 +190,22 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
         let before = self.frames.used();
         match self.map(&mapping) {
             Ok(()) => {
-                assert!(!taken, "{mapping:?} went over something");
+                assert!(!taken, "{mapping:?} went over another mapping");
                 self.model.record(&mapping);
                 self.see_leaves(range(&mapping));
                 self.took_no_more_than_told(&mapping, &before);
             }
             Err(MapError::AlreadyMapped { at }) => {
                 let right = taken && range(&mapping).contains(at);
-                assert!(right, "{mapping:?} is refused, for {at} is mapped already");
+                assert!(right, "{mapping:?} is refused, since {at} is mapped already");
                 self.last = "after a map that was refused";
             }
             Err(error) => panic!("{mapping:?} is refused: {error}"),
         }
     }
 
-    /// The tables that were taken are no more than `tables_for` tells, if leaves of `max_leaf` fit throughout.
+    /// Checks that the tables that were allocated are no more than `tables_for` reports, if leaves of `max_leaf` fit
+    /// throughout.
     fn took_no_more_than_told(&self, mapping: &Mapping<I>, before: &[(PhysAddr, u64)]) {
         let Mapping { virt, phys, len, max_leaf, .. } = *mapping;
         if (virt.get() | phys.get() | len) & (max_leaf - 1) != 0 {
@@ -292,8 +293,8 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
         }
     }
 
-    /// The gather was told of `leaves`, the last one first, and of the tables that are gone, while their frames
-    /// were in use.
+    /// Checks that the gather received `leaves`, the last one first, and the tables that were detached, while their
+    /// frames were in use.
     fn was_told(
         &self,
         range: AddressRange<I>,
@@ -324,7 +325,7 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
         }
     }
 
-    /// Unmaps something with its tables kept, and maps the same again, for which no frame is needed.
+    /// Unmaps a range with its tables kept, and maps the same again, which needs no frame.
     fn unmap_and_map_again(&mut self) {
         let range = self.pick_range();
         let leaves: Vec<_> = self.model.overlapping(range).collect();
@@ -332,7 +333,7 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
             return;
         }
         let before = self.tables();
-        // By the gather's word or by that of the source of frames.
+        // Kept by the gather or by the source of frames.
         let by_gather = self.random.one_in(2);
         self.frames.keep_all(!by_gather);
         let mut gather = self.gather();

@@ -1,11 +1,11 @@
-//! What should be mapped: a model that knows nothing of tables.
+//! The expected mappings: a model without tables.
 
 use super::super::std::collections::BTreeMap;
 use super::super::std::vec::Vec;
 use crate::addr::{AddressRange, Space};
 use crate::{Mapping, Translation};
 
-/// The leaves that should be there, by their first address.
+/// The expected leaves, by their first address.
 pub(super) struct Model<I: Space> {
     leaves: BTreeMap<u64, Translation<I>>,
     /// Bytes of the leaves of the mapper, the largest first.
@@ -35,7 +35,7 @@ impl<I: Space> Model<I> {
         self.leaves.values()
     }
 
-    /// Notes the leaves that a mapping must be made of, found by trying sizes.
+    /// Records the leaves that a mapping must have, found by trying sizes.
     pub(super) fn record(&mut self, mapping: &Mapping<I>) {
         let mut done = 0;
         while done < mapping.len {

@@ -1,4 +1,4 @@
-//! What a mapper refuses, whatever is mapped.
+//! Requests that a mapper refuses in any state.
 
 use super::super::std::vec::Vec;
 use super::{Check, MapperRig};
@@ -6,7 +6,7 @@ use crate::addr::{Address, AddressRange, PhysAddr, Space};
 use crate::{MapError, Mapper, Mapping, Translation};
 
 impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
-    /// Asks for what is refused, and for nothing.
+    /// Makes invalid requests, and an empty one.
     pub(super) fn refuse(&mut self) {
         self.refuse_the_same();
         self.refuse_pieces_of_pages();
@@ -20,7 +20,7 @@ impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
         self.last = "after a map that was refused";
     }
 
-    /// A leaf that is there is not mapped again.
+    /// A leaf that exists is not mapped again.
     fn refuse_the_same(&mut self) {
         let leaves: Vec<_> = self.model.leaves().copied().collect();
         if leaves.is_empty() {

@@ -1,4 +1,4 @@
-//! What a mapper and the CPU show, compared with the model.
+//! The mapper's and the CPU's view, compared with the model.
 
 use super::super::std::vec::Vec;
 use super::{Check, MapperRig};
@@ -58,14 +58,14 @@ impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
         assert_eq!(self.rig.walk(at), target, "{}, the CPU's walk of {at}", self.last);
     }
 
-    /// The tables that are there.
+    /// The tables of the tree.
     pub(super) fn tables(&self) -> Vec<TableAt<I>> {
         let mut tables = Vec::new();
         self.rig.mapper().visit_tables(&mut |table| tables.push(table));
         tables
     }
 
-    /// Every table in use is in the tree once, after the one above it, and none is without a leaf below it.
+    /// Every table in use is in the tree once, after the one above it, and each has a leaf below it.
     fn see_tables(&self) {
         let tables = self.tables();
         let root = tables.first().map(|root| root.level);
@@ -73,7 +73,7 @@ impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
         let mut path: Vec<TableAt<I>> = Vec::new();
         for &table in &tables {
             path.retain(|above| above.level < table.level);
-            // The root of a sign-extended space spans two ranges apart.
+            // The root of a sign-extended space spans two separate ranges.
             let inside = path.last().is_none_or(|above| {
                 above.level == 0 || table.virt.offset_from(above.virt) < above.span
             });

@@ -1,6 +1,6 @@
-//! Each promise of a mapper, broken: the check names it.
+//! Each broken rule of a mapper is found, and the check names it.
 
-// UNSAFETY: mappers that break their word on purpose.
+// UNSAFETY: mappers that break the contract deliberately.
 #![expect(unsafe_code)]
 
 use super::super::TinyPte;
@@ -13,7 +13,7 @@ use crate::{OutOfFrames, TableFrame, TableFrames};
 
 type Inner = WalkerRig<TinyPte, Virtual>;
 
-/// What a mapper does wrong.
+/// A fault of a mapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -50,7 +50,7 @@ struct Faulty {
     fault: Fault,
 }
 
-/// Takes tables that a gather must not see.
+/// Takes calls that a gather must not receive.
 struct Lost;
 
 impl TableFrames for Lost {
@@ -70,7 +70,7 @@ fn part(range: VirtRange, skip: u64, len: u64) -> VirtRange {
 }
 
 impl Faulty {
-    /// Unmaps past the gather that the caller has.
+    /// Unmaps with another gather than the caller's.
     fn unmap_aside(&self, range: VirtRange, keep: bool) -> Result<(), UnmapError> {
         let mut aside = Gather::new(self.inner.mapper().tlb(), Lost);
         if keep {
@@ -171,7 +171,7 @@ impl Faulty {
     }
 }
 
-// SAFETY: it is none: this is what the check must find.
+// SAFETY: it breaks the contract: the check must detect this.
 unsafe impl Mapper for Faulty {
     type Tlb = <<Inner as MapperRig>::Mapper as Mapper>::Tlb;
 
@@ -265,7 +265,7 @@ impl MapperRig for Faulty {
     }
 }
 
-/// What the check says of a fault.
+/// The message of the check for a fault.
 fn found(fault: Fault) -> Option<String> {
     let faulty = Faulty { inner: Inner::new(), fault };
     let checked = catch_unwind(AssertUnwindSafe(|| check_mapper(&faulty, 1, 400)));
@@ -273,19 +273,19 @@ fn found(fault: Fault) -> Option<String> {
 }
 
 #[test]
-fn a_mapper_that_keeps_its_promises_is_found_right() {
+fn a_correct_mapper_passes_the_check() {
     assert_eq!(found(Fault::None), None);
 }
 
 #[test]
-fn each_broken_promise_is_found_and_named() {
+fn each_broken_rule_is_found_and_named() {
     let mut missed = Vec::new();
     for (fault, name) in [
         (Fault::MapsLess, "after a map, visit shows other leaves"),
         (Fault::MapsOtherAttributes, "after a map, visit shows other leaves"),
         (Fault::MapsLargerLeaves, "after a map, visit shows other leaves"),
         (Fault::MapsSmallerLeaves, "after a map, visit shows other leaves"),
-        (Fault::MapsOverSomething, "went over something"),
+        (Fault::MapsOverSomething, "went over another mapping"),
         (Fault::MapsTheSameAgain, "the translation that is there already is mapped"),
         (Fault::MapsPartsOfPages, "not whole pages"),
         (Fault::MapsWhatNoEntryNames, "which no entry names"),

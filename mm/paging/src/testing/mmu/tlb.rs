@@ -1,4 +1,4 @@
-//! What the walker and the manager ask of the software MMU.
+//! The software MMU as memory and TLB of the walker and the manager.
 
 // UNSAFETY: vouches for the pointers and the TLB of the fake machine.
 #![expect(unsafe_code)]
@@ -13,8 +13,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-// SAFETY: pointers come from the RAM's own allocations, good up to the next multiple of 64 KiB, and
-// nothing but the fake machine's users refers to them.
+// SAFETY: pointers come from the RAM's own allocations, valid up to the next multiple of 64 KiB, and only the fake
+// machine's users refer to them.
 unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
     fn linear_base(&self) -> VirtAddr {
         self.linear.get().copied().unwrap_or_default()
@@ -23,7 +23,7 @@ unsafe impl<F: PteFormat> PhysMem for SoftMmu<F> {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         if let Some(base) = self.linear.get() {
             let (target, _) = self.access(base.add(at.get()));
-            assert_eq!(target, at, "the linear map leads astray");
+            assert_eq!(target, at, "the linear map has a wrong target");
         }
         self.give_way();
         self.ram.pointer(at)
@@ -63,14 +63,14 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
     }
 
     fn retire(&self, frame: PhysAddr, bytes: u64) {
-        // A gather that is dropped by a panic settles: to fail once more would end the program.
+        // A gather that is dropped by a panic flushes: a second failure would abort the program.
         if std::thread::panicking() {
             return;
         }
         for caches in self.running() {
             let walked = caches.tables.values().any(|table| *table == frame);
             assert!(!walked, "table {frame} freed before flush");
-            // Only a machine with a linear map knows which of its translations may stay.
+            // Only a machine with a linear map can distinguish the translations that may stay.
             let Some(linear) = self.linear.get() else { continue };
             let reached = caches.pages.iter().find(|&(&at, (target, _))| {
                 target.offset_from(frame) < bytes && at != linear.add(target.get()).get()
