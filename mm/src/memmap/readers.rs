@@ -4,12 +4,15 @@
 //! Draining flips the epoch and waits until the old set is empty: readers that come later count in the
 //! other set, so they cannot hold it up. Where what they would read must not be looked at for a moment,
 //! a closed [`Gate`] holds them off as well.
+//!
+//! The epoch and whether the gate is closed are one word, the *phase*. A reader loads it, counts itself, and is in if
+//! it loads the same phase again.
 
 // UNSAFETY: vouches for what a read guard keeps.
 #![expect(unsafe_code)]
 
 use crate::memmap::keeps::Keeps;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering, array, constant};
+use crate::sync::{AtomicUsize, Ordering, array, constant};
 use crate::wait;
 
 /// Sets of counters. A model has two CPUs, and looks and tries once (`mm/tests/loom`).
@@ -44,6 +47,16 @@ const SHUT_TRIES: u64 = if cfg!(loom) {
 /// How often `try_enter` counts anew when the epoch changes under it.
 const TRIES: usize = if cfg!(loom) { 2 } else { 16 };
 
+/// Set in a phase while the gate is closed.
+const CLOSED: usize = 1;
+/// An epoch, in a phase.
+const EPOCH: usize = 2;
+
+/// The set that readers count in who enter in `phase`.
+const fn set_of(phase: usize) -> usize {
+    phase / EPOCH % 2
+}
+
 /// One CPU's counters, a cache line of its own.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -52,8 +65,8 @@ struct Shard([AtomicUsize; 2]);
 /// The readers under way.
 #[derive(Debug)]
 pub(crate) struct Readers {
-    epoch: AtomicUsize,
-    closed: AtomicBool,
+    /// [`CLOSED`], and the epoch in units of [`EPOCH`]. Changed by operations.
+    phase: AtomicUsize,
     shards: [Shard; SHARDS],
 }
 
@@ -65,14 +78,14 @@ pub(crate) struct Stays(pub(crate) usize);
 #[derive(Debug)]
 #[must_use = "readers are held off only while the gate lives"]
 pub(crate) struct Gate<'m, H> {
-    closed: &'m AtomicBool,
+    phase: &'m AtomicUsize,
     _held: H,
 }
 
 impl<H> Drop for Gate<'_, H> {
     fn drop(&mut self) {
-        // SeqCst: with the load in `enter`; who gets in sees what was done behind the gate.
-        self.closed.store(false, Ordering::SeqCst);
+        // SeqCst: partner of the second load in `try_count`; who gets in sees what was done behind the gate.
+        self.phase.fetch_and(!CLOSED, Ordering::SeqCst);
     }
 }
 
@@ -98,13 +111,20 @@ impl Readers {
     constant! {
         pub(crate) fn new() -> Self {
             let shards = array![Shard([AtomicUsize::new(0), AtomicUsize::new(0)]); SHARDS];
-            Self { epoch: AtomicUsize::new(0), closed: AtomicBool::new(false), shards }
+            Self { phase: AtomicUsize::new(0), shards }
         }
     }
 
     /// Counts a reader on `cpu`, which waits by `relax` while readers are held off.
+    #[inline]
     pub(crate) fn enter(&self, cpu: usize, relax: &impl Fn()) -> ReadGuard<'_> {
-        let shard = &self.shards[cpu % SHARDS].0;
+        let shard = &self.shards[cpu % SHARDS];
+        self.try_count(shard).unwrap_or_else(|| self.enter_later(shard, relax))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_later<'m>(&'m self, shard: &'m Shard, relax: &impl Fn()) -> ReadGuard<'m> {
         loop {
             // Ended when the gate is dropped, at the end of a conversion at the latest.
             wait::until(relax, || !self.is_closed());
@@ -117,24 +137,28 @@ impl Readers {
     /// As [`enter`](Self::enter), and never waits: `None` while readers are held off, or if removals
     /// drain them again and again.
     pub(crate) fn try_enter(&self, cpu: usize) -> Option<ReadGuard<'_>> {
-        let shard = &self.shards[cpu % SHARDS].0;
+        let shard = &self.shards[cpu % SHARDS];
         (0..TRIES).find_map(|_| self.try_count(shard))
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.phase.load(Ordering::SeqCst) & CLOSED != 0
     }
 
-    /// Counts a reader in the set of the current epoch, unless that changes just then.
-    fn try_count<'m>(&'m self, shard: &'m [AtomicUsize; 2]) -> Option<ReadGuard<'m>> {
-        let epoch = self.epoch.load(Ordering::SeqCst);
-        let count = &shard[epoch & 1];
+    /// Counts a reader in the set of the current epoch, unless readers are held off or the epoch changes just then.
+    #[inline]
+    fn try_count<'m>(&'m self, shard: &'m Shard) -> Option<ReadGuard<'m>> {
+        // Relaxed: it chooses the set, and an old phase is not found again below.
+        let phase = self.phase.load(Ordering::Relaxed);
+        if phase & CLOSED != 0 {
+            return None;
+        }
+        let count = &shard.0[set_of(phase)];
         count.fetch_add(1, Ordering::SeqCst);
         let guard = ReadGuard { count };
-        // SeqCst on both sides: either these loads see the flip or the closing, and the reader
-        // counts again, or they came later, and `drain` sees the count.
-        let open = !self.is_closed();
-        (open && self.epoch.load(Ordering::SeqCst) == epoch).then_some(guard)
+        // SeqCst on both sides: either this load sees the flip or the closing, and the reader
+        // counts again, or it came earlier, and `drain` sees the count.
+        (self.phase.load(Ordering::SeqCst) == phase).then_some(guard)
     }
 
     /// Waits until every reader that entered before the call has left. Fails if one stays for so long
@@ -146,10 +170,11 @@ impl Readers {
     }
 
     fn drain_within(&self, patience: u64, relax: &impl Fn()) -> Result<(), Stays> {
-        let current = self.epoch.load(Ordering::SeqCst) & 1;
+        // Relaxed: operations alone change it, one at a time.
+        let current = set_of(self.phase.load(Ordering::Relaxed));
         // A drain that gave up left its readers in the other set: they entered before this call too.
         self.wait_empty(current ^ 1, patience, relax)?;
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.phase.fetch_add(EPOCH, Ordering::SeqCst);
         self.wait_empty(current, patience, relax)
     }
 
@@ -168,8 +193,8 @@ impl Readers {
         loop {
             self.drain_within(PATIENCE, relax)?;
             let held = hold();
-            self.closed.store(true, Ordering::SeqCst);
-            let gate = Gate { closed: &self.closed, _held: held };
+            self.phase.fetch_or(CLOSED, Ordering::SeqCst);
+            let gate = Gate { phase: &self.phase, _held: held };
             tries -= 1;
             match self.drain_within(SHUT_PATIENCE, relax) {
                 Ok(()) => return Ok(gate),
