@@ -249,20 +249,32 @@ impl PageState {
     /// Decodes a state word; `None` for a word that [`PageState::encode`] never returns.
     #[inline]
     pub const fn decode(word: u64) -> Option<Self> {
-        let held = field(word, 0, KIND_BITS) == USED;
-        let word = if held { word & !HELD_BIT } else { word };
-        let rest = word >> KIND_BITS;
-        let order = Order::new(field(rest, 0, ORDER_BITS) as u8);
-        let state = match (field(word, 0, KIND_BITS), order) {
+        // Most of the words that are looked at are those of pages in use.
+        if field(word, 0, KIND_BITS) == USED {
+            Self::decode_used((word & !HELD_BIT) >> KIND_BITS)
+        } else {
+            Self::decode_unused(word)
+        }
+    }
+
+    #[inline]
+    const fn decode_used(rest: u64) -> Option<Self> {
+        match (Order::new(rest as u8), Owner::decode(rest >> ORDER_BITS)) {
+            (Some(order), Some(owner)) => Some(Self::Used { order, owner }),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    const fn decode_unused(word: u64) -> Option<Self> {
+        let (kind, rest) = (field(word, 0, KIND_BITS), word >> KIND_BITS);
+        let order = if rest >> ORDER_BITS == 0 { Order::new(rest as u8) } else { None };
+        let state = match (kind, order) {
             (TAIL, _) if rest == 0 => Self::Tail,
             (HOLE, _) if rest == 0 => Self::Hole,
-            (FREE, Some(order)) if rest >> ORDER_BITS == 0 => Self::Free { order },
-            (ISOLATED, Some(order)) if rest >> ORDER_BITS == 0 => Self::Isolated { order },
-            (CACHED, Some(order)) if rest >> ORDER_BITS == 0 => Self::Cached { order },
-            (USED, Some(order)) => match Owner::decode(rest >> ORDER_BITS) {
-                Some(owner) => Self::Used { order, owner },
-                None => return None,
-            },
+            (FREE, Some(order)) => Self::Free { order },
+            (ISOLATED, Some(order)) => Self::Isolated { order },
+            (CACHED, Some(order)) => Self::Cached { order },
             (MEMMAP_HEAD, _) => Self::MemmapHead {
                 sections: field(rest, 0, SECTIONS_BITS) as u32,
                 pages: rest >> SECTIONS_BITS,
@@ -278,8 +290,14 @@ impl Page {
     /// The state, or `None` for a word that was never encoded: an uninitialised descriptor.
     #[inline]
     pub fn state(&self) -> Option<PageState> {
-        // Acquire: partner of the Release in `set_state`; a reader of the state also sees its payload.
-        PageState::decode(self.word.load(Ordering::Acquire))
+        PageState::decode(self.word())
+    }
+
+    /// The state word.
+    #[inline]
+    pub(crate) fn word(&self) -> u64 {
+        // Acquire: partner of the Release in `set_state`; who sees a state sees its payload.
+        self.word.load(Ordering::Acquire)
     }
 
     /// Whether the state word is exactly that of `state`.

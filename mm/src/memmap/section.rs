@@ -264,7 +264,14 @@ impl<'m, M: Machine> Section<'m, M> {
         there.then_some(Self { machine, word, number })
     }
 
-    /// The section `number` with a word that is not (or no longer) in the map.
+    /// The section `number`, if it is online.
+    #[inline]
+    pub(super) fn online(map: &SectionMap, machine: &'m M, number: u64) -> Option<Self> {
+        let word = map.word(machine, number);
+        (word.state() == SectionState::Online).then_some(Self { machine, word, number })
+    }
+
+    /// The section `number` with a word that is not (or no longer) to be found in the map.
     pub(super) fn with_word(machine: &'m M, number: u64, word: SectionWord) -> Self {
         Self { machine, word, number }
     }

@@ -73,7 +73,14 @@ impl<'g, M: Machine> Seen<'g, M> {
         self.section(section_of::<M>(pfn))
     }
 
-    /// The section that contains `pfn`, which the caller knows to be present.
+    /// The section that holds `pfn`, if it is online.
+    #[inline]
+    pub(crate) fn online_section_at(self, pfn: Pfn) -> Option<Section<'g, M>> {
+        let memmap = self.memmap();
+        Section::online(&memmap.sections, &memmap.machine, section_of::<M>(pfn))
+    }
+
+    /// The section that holds `pfn`, which the caller knows to be there.
     #[track_caller]
     pub(crate) fn known_section(self, pfn: Pfn) -> Option<Section<'g, M>> {
         let section = self.section_at(pfn);

@@ -5,8 +5,8 @@ use crate::alloc::buddy::since;
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::block::{BlockId, BlockState};
-use crate::memmap::page::{Owner, PageState};
+use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::page::PageState;
 use crate::memmap::section::{Section, SectionState};
 use crate::memmap::seen::Seen;
 use crate::observe::View;
@@ -119,31 +119,50 @@ impl<'m, M: Machine> View<'m, M> {
         let memmap = self.allocator.memmap.seen(&guard);
         let section = memmap.section_at(pfn)?;
         let word = memmap.block_record(section.number())?.block();
-        let (state, head) = state_of(memmap, pfn).unzip();
-        let used = head.and_then(|head| used_since(memmap, head));
+        let found = find(memmap, section, word, pfn);
+        let used = found.and_then(|found| match found.head_state {
+            PageState::Used { owner, .. } => Some((owner, since(memmap, found.head))),
+            _ => None,
+        });
         Some(PageInfo {
             pfn,
             block: BlockId::new(section.number() / memmap.block_sections()),
             node: word.node,
             block_state: word.state,
-            state,
-            head,
+            state: found.map(|found| found.state(pfn)),
+            head: found.map(|found| found.head),
             since: used.map(|(_, since)| since),
             held_by: used.map(|(owner, _)| self.allocator.owners.name(owner)),
         })
     }
 
     /// See [`Mm::state`](crate::Mm::state).
-    pub(crate) fn state(&self, pfn: Pfn) -> Option<PageState> {
+    #[inline]
+    pub(crate) fn state(self, pfn: Pfn) -> Option<PageState> {
+        match self.word(pfn) {
+            Some(word) => PageState::decode(word),
+            None => self.state_around(pfn),
+        }
+    }
+
+    /// The state word of `pfn`, if its own descriptor says what it is: so does that of a page of a memmap.
+    #[inline]
+    fn word(self, pfn: Pfn) -> Option<u64> {
+        let guard = self.allocator.memmap.read();
+        let section = self.allocator.memmap.seen(&guard).online_section_at(pfn)?;
+        let initialised = section.record().initialised().has(Section::<M>::part(pfn));
+        initialised.then(|| section.page(pfn).word())
+    }
+
+    /// As [`state`](Self::state), where others say it.
+    #[cold]
+    #[inline(never)]
+    fn state_around(self, pfn: Pfn) -> Option<PageState> {
         let guard = self.allocator.memmap.read();
         let memmap = self.allocator.memmap.seen(&guard);
         let section = memmap.section_at(pfn)?;
-        let online = section.word().state() == SectionState::Online;
-        if online && section.record().initialised().has(Section::<M>::part(pfn)) {
-            // A page of a memmap holds its state, too.
-            return section.page(pfn).state();
-        }
-        state_of(memmap, pfn).map(|(state, _)| state)
+        let word = memmap.block_record(section.number())?.block();
+        find(memmap, section, word, pfn).map(|found| found.state(pfn))
     }
 
     /// See [`Mm::is_ram`](crate::Mm::is_ram).
@@ -156,25 +175,42 @@ impl<'m, M: Machine> View<'m, M> {
     }
 }
 
-/// The owner of the extent that begins at `head` and the time of its allocation, if it is in use.
-fn used_since<M: Machine>(memmap: Seen<'_, M>, head: Pfn) -> Option<(Owner, u64)> {
-    let state = memmap.section_at(head)?.head_state(head)?;
-    let PageState::Used { owner, .. } = state else { return None };
-    Some((owner, since(memmap, head)))
+/// The extent, or the memmap, that a page belongs to.
+#[derive(Clone, Copy)]
+struct Found {
+    head: Pfn,
+    head_state: PageState,
 }
 
-/// The state of `pfn`, and the first page of the extent or memmap that it belongs to.
-fn state_of<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Option<(PageState, Pfn)> {
-    let section = memmap.section_at(pfn)?;
-    if let Some(group) = memmap.group_of(section).filter(|group| group.pfns.contains(pfn)) {
-        let head = group.pfns.start;
-        let state =
-            if pfn == head { memmap.page(head).state()? } else { PageState::MemmapTail { head } };
-        return Some((state, head));
+impl Found {
+    /// What a page of it is.
+    fn state(self, pfn: Pfn) -> PageState {
+        match self.head_state {
+            state if pfn == self.head => state,
+            PageState::MemmapHead { .. } => PageState::MemmapTail { head: self.head },
+            _ => PageState::Tail,
+        }
+    }
+}
+
+/// What `pfn` belongs to, a page of `section`, in a block with this word.
+fn find<M: Machine>(
+    memmap: Seen<'_, M>,
+    section: Section<'_, M>,
+    word: BlockWord,
+    pfn: Pfn,
+) -> Option<Found> {
+    if word.placement.self_hosted() {
+        let head = section.group_head();
+        if let Some(head_state @ PageState::MemmapHead { pages, .. }) = memmap.page(head).state()
+            && PfnRange::new(head, pages).contains(pfn)
+        {
+            return Some(Found { head, head_state });
+        }
     }
     if section.word().state() != SectionState::Online {
         return None;
     }
-    let (head, state) = memmap.extent_of(pfn)?;
-    Some((if head == pfn { state } else { PageState::Tail }, head))
+    let (head, head_state) = memmap.extent_of(pfn)?;
+    Some(Found { head, head_state })
 }
