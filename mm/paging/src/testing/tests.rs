@@ -120,7 +120,7 @@ fn a_gather_that_is_dropped_flushes_and_fails_the_test() {
 }
 
 #[test]
-#[should_panic(expected = "still goes there by a TLB entry")]
+#[should_panic(expected = "is still mapped there by a TLB entry")]
 fn memory_that_a_cpu_may_reach_is_not_unplugged() {
     let (mmu, tables, frames) = machine();
     mmu.speculate();
