@@ -166,8 +166,8 @@ static CPUS: Shootdown<2> = Shootdown::new();
 static GO: AtomicBool = AtomicBool::new(false);
 static BEGUN: AtomicBool = AtomicBool::new(false);
 static OVER: AtomicBool = AtomicBool::new(false);
-static ANSWERED: AtomicUsize = AtomicUsize::new(0);
-static UNANSWERED: AtomicUsize = AtomicUsize::new(0);
+static ACKNOWLEDGED: AtomicUsize = AtomicUsize::new(0);
+static UNACKNOWLEDGED: AtomicUsize = AtomicUsize::new(0);
 
 /// A CPU with interrupts disabled.
 struct Masked;
@@ -235,7 +235,7 @@ fn a_cpu_in_the_allocator_or_a_look_up_with_interrupts_off_acknowledges_the_flus
             thread::yield_now();
         }
         let answer = CPUS.request(0, &[], &Masked, 1 << 16);
-        let count = if answer.is_ok() { &ANSWERED } else { &UNANSWERED };
+        let count = if answer.is_ok() { &ACKNOWLEDGED } else { &UNACKNOWLEDGED };
         count.fetch_add(1, Ordering::SeqCst);
     });
     let look = || _ = bench.mm.page_info(Pfn::new(64 * MIB / 4096));
@@ -249,7 +249,7 @@ fn a_cpu_in_the_allocator_or_a_look_up_with_interrupts_off_acknowledges_the_flus
     let calls: [&(dyn Fn() + Sync); 4] = [&look, &alloc, &free, &list];
     for (number, call) in calls.into_iter().enumerate() {
         converts_while(bench, call);
-        let counts = [&ANSWERED, &UNANSWERED].map(|count| count.load(Ordering::SeqCst));
+        let counts = [&ACKNOWLEDGED, &UNACKNOWLEDGED].map(|count| count.load(Ordering::SeqCst));
         assert_eq!(counts, [3 * (number + 1), 0]);
     }
     bench.check();

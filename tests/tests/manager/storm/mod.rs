@@ -25,7 +25,7 @@ const BLOCKS: u64 = 40;
 const STEPS: u64 = 12_500;
 
 /// Results that the storms over one block size must meet.
-const ANSWERS: [&str; 16] = [
+const RESULTS: [&str; 16] = [
     "added",
     "overlap",
     "out of memory",
@@ -52,7 +52,7 @@ struct Storm {
     booted: Vec<Fact>,
     model: Model,
     /// The number of each kind of result.
-    answers: BTreeMap<&'static str, u64>,
+    results: BTreeMap<&'static str, u64>,
 }
 
 impl Drop for Storm {
@@ -80,7 +80,7 @@ impl Storm {
             step: 0,
             random: Random::new(seed),
             model: Model::new(block),
-            answers: BTreeMap::new(),
+            results: BTreeMap::new(),
         }
     }
 
@@ -104,11 +104,11 @@ impl Storm {
             }
         }
         self.end();
-        std::mem::take(&mut self.answers)
+        std::mem::take(&mut self.results)
     }
 
-    fn count(&mut self, answer: &'static str) {
-        *self.answers.entry(answer).or_insert(0) += 1;
+    fn count(&mut self, result: &'static str) {
+        *self.results.entry(result).or_insert(0) += 1;
     }
 
     /// A run of blocks of the window, short ones more often.
@@ -181,7 +181,7 @@ impl Storm {
         let id = BlockId::new(block);
         let kind = *self.random.pick(&[ZoneKind::Normal, ZoneKind::Movable, ZoneKind::Movable]);
         let result = self.bench.mm.online(id, kind);
-        let answer = match self.model.blocks.get_mut(&block) {
+        let result = match self.model.blocks.get_mut(&block) {
             None => {
                 assert_eq!(result, Err(OnlineError::NoSuchBlock(id)));
                 "no block to bring online"
@@ -196,7 +196,7 @@ impl Storm {
                 "online"
             }
         };
-        self.count(answer);
+        self.count(result);
         self.compare();
     }
 
@@ -213,7 +213,7 @@ impl Storm {
         let used = self.model.used_pages(block);
         let first = self.model.first_used(block);
         let result = self.bench.mm.offline(id);
-        let answer = match self.model.blocks.get_mut(&block) {
+        let result = match self.model.blocks.get_mut(&block) {
             None => {
                 assert_eq!(result, Err(OfflineError::NoSuchBlock(id)));
                 "no block to take offline"
@@ -233,7 +233,7 @@ impl Storm {
                 "offline"
             }
         };
-        self.count(answer);
+        self.count(result);
         self.compare();
     }
 
@@ -404,15 +404,15 @@ impl Storm {
 }
 
 fn storms(seeds: Range<u64>, block: u64) {
-    let mut answers = BTreeMap::new();
+    let mut results = BTreeMap::new();
     for seed in seeds {
-        for (answer, count) in Storm::new(seed, block).run() {
-            *answers.entry(answer).or_insert(0) += count;
+        for (result, count) in Storm::new(seed, block).run() {
+            *results.entry(result).or_insert(0) += count;
         }
     }
     // A storm without this result proves nothing about it.
-    for answer in ANSWERS {
-        assert!(answers.contains_key(answer), "never {answer}: {answers:?}");
+    for result in RESULTS {
+        assert!(results.contains_key(result), "never {result}: {results:?}");
     }
 }
 
