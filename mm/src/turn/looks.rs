@@ -1,5 +1,5 @@
-//! The gate between operations and looks: who looks (`explain_*`, `verify`, `dump`, `snapshot`) sees no
-//! operation half done, and no operation fails or starves because others look.
+//! The gate between operations and looks: a look (`explain_*`, `verify`, `dump`, `snapshot`) never sees an operation
+//! half done, and an operation never fails or starves because of looks.
 //!
 //! ```text
 //!   operation    [ changes ]  listener, owner of pages  [ changes ]
@@ -7,40 +7,37 @@
 //!   looks      ==|         |===    ===========      ===|         |====
 //! ```
 //!
-//! The crate does not know threads, so it cannot know whether a look comes from inside an operation or
-//! from another CPU. Two rules make it unnecessary:
+//! The crate does not know threads, so it cannot know whether a look comes from inside an operation or from another
+//! CPU. Two rules make that unnecessary:
 //!
-//! 1. *Nothing outside the manager is called while the gate is held*, by a look or by an operation. A
-//!    look returns its [`Look`] before it calls the closure of `dump` or `snapshot`, or
-//!    [`pinned`](crate::MovableOps::pinned); an operation opens the gate around each call of a listener
-//!    and of an owner of pages ([`Looks::call`]). So whatever those do, no look under way and no shut
-//!    gate is below them on their own stack: a look or an operation that they begin waits for others
-//!    only, never for itself.
-//! 2. *Each waits for a bounded part of the other.* An operation that comes raises a bit; a look that
-//!    comes later counts itself, and waits until that bit is lowered. The operation waits for the looks
-//!    that were counted before, so new ones do not hold it up; and the next operation waits for the
-//!    looks that waited for this one, so operations in a row do not hold up a look. (This is the
-//!    phase-fair lock of Brandenburg and Anderson, with one writer.)
+//! 1. *No code outside the manager is called while the gate is held*, by a look or by an operation. A look returns its
+//!    [`Look`] before it calls the closure of `dump` or `snapshot`, or [`pinned`](crate::MovableOps::pinned); an
+//!    operation opens the gate around each call of a listener and of an owner of pages ([`Looks::call`]). So whatever
+//!    that code does, there is no look under way and no shut gate below it on its own stack: a look or an operation
+//!    that it begins waits for others only, never for itself.
+//! 2. *Each waits for a bounded part of the other.* An operation that arrives raises a bit; a look that arrives later
+//!    counts itself, and waits until that bit is lowered. The operation waits for the looks that were counted before,
+//!    so new ones do not delay it; and the next operation waits for the looks that waited for this one, so operations
+//!    in a row do not delay a look. (This is the phase-fair lock of Brandenburg and Anderson, with one writer.)
 //!
-//! Proof that a look and a change are never at work together. `arrived` is changed by read-modify-write
-//! only, so arrivals and the raising of the bit have one order. Looks before the raising are in the
-//! number that the operation waits for `left` to reach; looks after it see the bit, and wait until it is
-//! lowered or another operation's. If it is another's, that one was raised later, and waits for them.
-//! Each way the one that goes ahead acquires what the other released: the operation by its load of
-//! `left`, the look by its load of `arrived`.
+//! Proof that a look and a change never overlap. `arrived` is changed by read-modify-write only, so arrivals and the
+//! raising of the bit have one order. Looks before the raising are in the number that the operation waits for `left` to
+//! reach; looks after it see the bit, and wait until it is lowered or belongs to another operation. In the latter case
+//! that operation raised its bit later, and waits for them. In both directions the one that proceeds acquires what the
+//! other released: the operation by its load of `left`, the look by its load of `arrived`.
 //!
-//! What a look sees that was let in during a callback: the section map, the descriptors and the page
-//! tables as an operation may leave them, since operations call out only before their first change of
-//! those, or after the last one; no memmap is being moved, unmapped or freed, so all that a look can
-//! reach stays mapped until it returns. Zones are as they are whenever pages are allocated and freed
-//! meanwhile; free pages of the range that is being emptied are isolated. `Operation::alone` says
-//! whether the gate could be shut again: an operation that changes those three after a callback asks.
+//! A look that enters during a callback sees the section map, the descriptors and the page tables as an operation may
+//! leave them, since operations call out only before their first change of those, or after the last one; no memmap is
+//! being moved, unmapped or freed, so all memory that a look can reach stays mapped until it returns. Zones are as at
+//! any time when pages are allocated and freed; free pages of the range that is being emptied are isolated.
+//! `Operation::alone` returns whether the gate could be shut again: an operation that changes those three after a
+//! callback checks it.
 //!
-//! No wait is unbounded: an operation gives up after [`PATIENCE`] turns, which no look takes whose CPU
-//! runs. A look waits for one stretch of one operation, whose length the operation's range bounds. Each turn of these
-//! waits serves flushes ([`wait`]): the operation that a look waits for may be in one.
+//! No wait is unbounded: an operation gives up after [`PATIENCE`] polls, and no look takes that long if its CPU runs. A
+//! look waits for one stretch of one operation, whose length the operation's range bounds. Each poll of these waits
+//! serves flushes ([`wait`]): the operation that a look waits for may be in one.
 
-// UNSAFETY: vouches for what a look keeps.
+// UNSAFETY: vouches for the sections that a look keeps.
 #![expect(unsafe_code)]
 
 use crate::memmap::keeps::Keeps;
@@ -49,34 +46,34 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Set in `arrived` while the gate is shut, or about to be.
 const SHUT: u64 = 0x80;
-/// Tells a shut gate from the one before: a look that missed the moment between them goes in.
+/// Distinguishes a shut gate from the previous one: a look that missed the moment between them enters.
 const PHASE: u64 = 0x7f;
 /// One look.
 const ONE: u64 = 0x100;
 
-/// Turns that an operation waits for looks to end before it gives up: seconds.
+/// Polls in an operation's wait for looks before it gives up: seconds.
 pub(crate) const PATIENCE: u64 = 1 << 26;
 
 /// The gate.
 #[derive(Debug)]
 pub(crate) struct Looks {
-    /// Looks that have come, in units of [`ONE`], and [`SHUT`] and [`PHASE`].
+    /// Looks that have entered, in units of [`ONE`], and [`SHUT`] and [`PHASE`].
     arrived: AtomicU64,
-    /// Looks that have left, in units of [`ONE`].
+    /// Looks that have ended, in units of [`ONE`].
     left: AtomicU64,
-    /// How often the gate was shut. Changed by the operation under way.
+    /// The number of times that the gate was shut. Changed by the operation under way.
     phase: AtomicU64,
-    /// Whether an operation has the gate for itself.
+    /// Whether an operation keeps looks out.
     alone: AtomicBool,
     /// Whether an operation is calling code outside the manager.
     calling: AtomicBool,
 }
 
-/// A look under way. Nothing outside the manager is called while it is.
+/// A look under way, during which no code outside the manager is called.
 #[must_use = "operations are held off only while the look lives"]
 pub(crate) struct Look<'l>(&'l Looks);
 
-/// A call of somebody outside the manager.
+/// A call of code outside the manager.
 struct Call<'l, W: Fn()>(&'l Looks, &'l W);
 
 impl Looks {
@@ -90,26 +87,26 @@ impl Looks {
         }
     }
 
-    /// Begins a look. Waits by `relax` while an operation changes something.
+    /// Begins a look. Waits with `relax` while an operation makes changes.
     pub(crate) fn enter(&self, relax: &impl Fn()) -> Look<'_> {
         let gate = |arrived: u64| arrived & (SHUT | PHASE);
-        // Acquire: partner of the Release in `open`; what the operation changed is seen.
+        // Acquire: partner of the Release in `open`; the operation's changes are visible.
         let found = gate(self.arrived.fetch_add(ONE, Ordering::Acquire));
         if found != 0 {
-            // Ended by `lower`, when the operation's stretch is over.
+            // This wait ends with `lower`, at the end of the operation's stretch.
             wait::until(relax, || gate(self.arrived.load(Ordering::Acquire)) != found);
         }
         Look(self)
     }
 
-    /// Shuts the gate and waits for the looks under way, for so many turns of `relax` at the most; `false` if one
-    /// stays, with the gate open. For the operation under way.
+    /// Shuts the gate and waits for the looks under way, for at most `turns` polls with `relax`; returns `false`,
+    /// with the gate open, if a look does not end. For the operation under way.
     pub(crate) fn shut(&self, turns: u64, relax: &impl Fn()) -> bool {
         let phase = self.phase.load(Ordering::Relaxed);
         self.phase.store(phase.wrapping_add(1), Ordering::Relaxed);
         let shut = SHUT | phase & PHASE;
         let before = self.arrived.fetch_add(shut, Ordering::Relaxed) & !(SHUT | PHASE);
-        // Acquire: partner of the Release in `Look::drop`; those looks have read what they wanted.
+        // Acquire: partner of the Release in `Look::drop`; those looks have finished reading.
         let alone = wait::within(turns, relax, || self.left.load(Ordering::Acquire) == before);
         if alone {
             self.alone.store(true, Ordering::Relaxed);
@@ -119,7 +116,7 @@ impl Looks {
         alone
     }
 
-    /// Lets looks in. For the operation under way.
+    /// Opens the gate to looks. For the operation under way.
     pub(crate) fn open(&self) {
         if self.is_alone() {
             self.alone.store(false, Ordering::Relaxed);
@@ -137,13 +134,13 @@ impl Looks {
         self.alone.load(Ordering::Relaxed)
     }
 
-    /// Whether an operation under way is calling code outside the manager. It stays so during a look.
+    /// Whether an operation under way is calling code outside the manager. That does not change during a look.
     pub(crate) fn is_calling(&self) -> bool {
         self.calling.load(Ordering::Relaxed)
     }
 
-    /// Calls `outside`, code that is not the manager's, with the gate open; afterwards the gate is as it
-    /// was. For the operation under way, while nothing that looks rely on is half changed. Waits by `relax`.
+    /// Calls `outside`, code outside the manager, with the gate open; afterwards the gate is as before. For the
+    /// operation under way, while none of the data that looks rely on is half changed. Waits with `relax`.
     pub(crate) fn call<R>(&self, relax: &impl Fn(), outside: impl FnOnce() -> R) -> R {
         if !self.is_alone() {
             return outside();
@@ -157,8 +154,9 @@ impl Looks {
     }
 }
 
-// SAFETY: the gate is shut while an operation changes the section map, the memmap or the page tables, and a look waits
-// for that; where an operation calls out, none of those is half changed, and none is until the look has ended.
+// SAFETY: the gate is shut while an operation changes the section map, the memmap or the page tables, and a look
+// waits for that; when an operation calls out, none of these is half changed, and none is changed until the look has
+// ended.
 unsafe impl Keeps for Look<'_> {}
 
 impl Drop for Look<'_> {
@@ -189,7 +187,7 @@ mod tests {
         looks.arrived.load(Ordering::Relaxed)
     }
 
-    /// Waits until `holds`, which another thread brings about.
+    /// Waits until `holds`, which depends on another thread.
     fn until(holds: impl Fn() -> bool) {
         while !holds() {
             thread::yield_now();
@@ -223,7 +221,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 assert!(looks.shut(u64::MAX, &relax));
-                // The second look has come, and is held off by this operation.
+                // The second look has arrived, and this operation holds it off.
                 until(|| arrived(&looks) >= 2 * ONE);
                 order.lock().push("operation");
                 looks.open();
@@ -296,7 +294,7 @@ mod tests {
             over.store(true, Ordering::Relaxed);
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        // Each of them waits for one operation at a time.
+        // Each of them waits for at most one operation.
         assert!(seen >= 3, "{seen}");
     }
 }

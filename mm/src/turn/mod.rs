@@ -1,7 +1,7 @@
 //! The turn: one operation runs at a time. Below the allocator, since compaction and the quarantine of a
 //! bad page are operations, too.
 
-// UNSAFETY: vouches for what the turn keeps.
+// UNSAFETY: vouches for the sections that the turn keeps.
 #![expect(unsafe_code)]
 
 pub(crate) mod looks;
@@ -14,19 +14,18 @@ use crate::wait;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::{Mutex, MutexGuard};
 
-/// What `Busy` says. It also explains the refusal to a listener or an owner of pages that begins an
-/// operation.
+/// The text of `Busy`. It also explains the refusal to a listener or an owner of pages that begins an operation.
 pub(crate) const BUSY: &str = "another memory operation is running; \
     none begins inside a listener or an owner of pages that one calls";
 
-/// The block that goes offline between the steps of its offline.
+/// The block that is going offline, also between the steps of its offline.
 #[derive(Debug)]
 pub(crate) struct Offlining {
     /// Its number plus one, or 0.
     block: AtomicU64,
-    /// Offlines that have begun: the number of the one that is under way. Changed by operations.
+    /// The number of offlines that have begun, which is also the number of the one under way. Changed by operations.
     count: AtomicU64,
-    /// Whether the listeners know of it. Changed by operations.
+    /// Whether the listeners were notified. Changed by operations.
     told: AtomicBool,
 }
 
@@ -41,7 +40,7 @@ impl Offlining {
         self.block.load(Ordering::Acquire).checked_sub(1).map(BlockId::new)
     }
 
-    /// Begins an offline, for who has the turn. Returns its number.
+    /// Begins an offline; the caller has the turn. Returns its number.
     pub(crate) fn begin(&self, block: BlockId) -> u64 {
         self.told.store(false, Ordering::Relaxed);
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
@@ -49,48 +48,49 @@ impl Offlining {
         number
     }
 
-    /// Whether the offline `number` goes on. For the operation under way.
+    /// Whether the offline `number` is still under way. For the operation under way.
     pub(crate) fn goes_on(&self, number: u64) -> bool {
         self.get().is_some() && self.count.load(Ordering::Relaxed) == number
     }
 
-    /// Notes that the listeners know. For the operation under way.
+    /// Records that the listeners were notified. For the operation under way.
     pub(crate) fn tell(&self) {
         self.told.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the listeners know. For the operation under way.
+    /// Whether the listeners were notified. For the operation under way.
     pub(crate) fn is_told(&self) -> bool {
         self.told.load(Ordering::Relaxed)
     }
 
-    /// Ends it. For the operation under way.
+    /// Ends the offline. For the operation under way.
     pub(crate) fn end(&self) {
         self.block.store(0, Ordering::Release);
     }
 }
 
-/// An operation under way: the only one, and alone but while it calls code outside the manager.
+/// An operation under way: the only one, and without looks except while it calls code outside the manager.
 #[must_use = "the operation is over when this is dropped"]
 pub(crate) struct Operation<'m> {
     looks: &'m Looks,
     _turn: MutexGuard<'m, ()>,
 }
 
-// SAFETY: operations alone unmap memory and move memmaps, one at a time; what this one changes itself it hides first.
+// SAFETY: only operations unmap memory and move memmaps, one at a time; this one hides a section before it changes
+// it.
 unsafe impl Keeps for Operation<'_> {}
 
-// SAFETY: who has the turn keeps every operation from running.
+// SAFETY: the holder of the turn keeps every operation from running.
 unsafe impl Keeps for MutexGuard<'_, ()> {}
 
 impl Operation<'_> {
-    /// Lets looks in, for good: nothing changes any more.
+    /// Opens the gate to looks, until the end of the operation: it makes no more changes.
     pub(crate) fn settle(&self) {
         self.looks.open();
     }
 
-    /// Whether looks are kept out. If not, one stays from the last call of somebody outside, and what
-    /// looks rely on must not be changed.
+    /// Whether looks are kept out. If not, a look from the last call of outside code is still under way, and the
+    /// data that looks rely on must not be changed.
     pub(crate) fn alone(&self) -> bool {
         self.looks.is_alone()
     }
@@ -103,12 +103,12 @@ impl Drop for Operation<'_> {
     }
 }
 
-/// Whose turn it is: what serialises the operations, and keeps them from looks.
+/// The turn: serialises the operations, and separates them from looks.
 #[derive(Debug)]
 pub(crate) struct Turn {
     /// Operations try it; only a step of an offline waits for it.
     taken: Mutex<()>,
-    /// Held by an operation: the section map and the page tables change. By looks: they do not.
+    /// An operation holds it while it changes the section map and the page tables; looks hold it to prevent that.
     pub(crate) looks: Looks,
     pub(crate) offlining: Offlining,
 }
@@ -118,29 +118,28 @@ impl Turn {
         Self { taken: Mutex::new(()), looks: Looks::new(), offlining: Offlining::none() }
     }
 
-    /// The turn to run an operation, unless another is under way or a block is going offline. Waits for
-    /// nothing.
+    /// Takes the turn to run an operation, unless another is under way or a block is going offline. Does not wait.
     pub(crate) fn take(&self) -> Option<MutexGuard<'_, ()>> {
         self.taken.try_lock().filter(|_| self.offlining.get().is_none())
     }
 
-    /// Whether an operation is under way, or a block going offline.
+    /// Whether an operation is under way, or a block is going offline.
     pub(crate) fn is_taken(&self) -> bool {
         self.taken.is_locked() || self.offlining.get().is_some()
     }
 
-    /// Begins an operation, unless another is under way. Waits by `relax` for looks to end.
+    /// Begins an operation, unless another is under way. Waits with `relax` for looks to end.
     pub(crate) fn operation(&self, relax: &impl Fn()) -> Option<Operation<'_>> {
         self.begin(self.take()?, relax).ok()
     }
 
-    /// As [`operation`](Self::operation), also between the steps of an offline: for what neither empties a range nor
-    /// calls code outside the manager, which might be about to step that offline.
+    /// As [`operation`](Self::operation), also between the steps of an offline: for operations that neither empty a
+    /// range nor call code outside the manager, since that code might step that offline.
     pub(crate) fn moment(&self, relax: &impl Fn()) -> Option<Operation<'_>> {
         self.begin(self.taken.try_lock()?, relax).ok()
     }
 
-    /// Begins an operation, for who has the turn, which is given back if a look stays.
+    /// Begins an operation; the caller has the turn, which is released if a look does not end.
     pub(crate) fn begin<'m>(
         &'m self,
         turn: MutexGuard<'m, ()>,
@@ -153,12 +152,11 @@ impl Turn {
         Err(turn)
     }
 
-    /// Goes on with the offline that was begun. The turn is free but for moments: every other operation
-    /// is refused.
+    /// Continues the offline under way. The turn is free except for moments: every other operation is refused.
     ///
-    /// If a look stays, the offline goes on beside it: nothing that it changes is unmapped or freed.
+    /// If a look does not end, the offline continues beside it: nothing that it changes is unmapped or freed.
     pub(crate) fn resume(&self, relax: &impl Fn()) -> Operation<'_> {
-        // Ended when the moment of another CPU is over.
+        // This wait ends with the moment of another CPU.
         let turn = wait::until_found(relax, || self.taken.try_lock());
         self.looks.shut(PATIENCE, relax);
         Operation { looks: &self.looks, _turn: turn }
