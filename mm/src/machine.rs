@@ -24,7 +24,7 @@
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
 //! [`Tlb::flush`](crate::paging::Tlb::flush) is called with the turn taken and looks kept out, by `convert` also with
-//! look-ups held off and with a lock of its own, and never with one that other CPUs wait for: see the crate's section on
+//! look-ups in a block held off and with a lock of its own, and never with one that other CPUs wait for: see the crate's section on
 //! flushes.
 //!
 //! A mapper may be behind a lock: no object that it is given calls it again. It is in use while it calls
@@ -46,9 +46,9 @@
 //! A handler that calls a look or an operation may wait for the code that it interrupts. If the machine reports
 //! handlers ([`Machine::in_handler`]), such calls are reported in debug builds.
 //!
-//! Code can fault with a lock of the manager held only in the functions that the manager calls (the table above),
-//! and in a conversion. With a lock that masks interrupts, [`convert`](crate::Mm::convert) keeps them off on its CPU
-//! for as long as it holds look-ups off, which is the time in which descriptors are copied.
+//! Code faults with a lock of the manager held only in what the manager calls (the table above), and in a conversion.
+//! With a lock that masks, [`convert`](crate::Mm::convert) keeps interrupts out of its CPU for as long as it holds
+//! look-ups in a block off, which is the time in which the descriptors of that are copied.
 
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its descriptors.
 #![expect(unsafe_code)]

@@ -41,11 +41,11 @@ fn a_removal_refused_because_a_reader_stays_is_refused_again_while_it_stays() {
             assert_eq!(bench.snapshot(), added);
         };
 
-        let first = bench.mm.allocator().memmap.readers().enter(0, &crate::lock::relax);
+        let first = bench.mm.allocator().memmap.readers().enter(0, || 0, &crate::lock::relax);
         refused();
         refused();
-        // The next reader keeps the range as well, and counts in the other set.
-        let second = bench.mm.allocator().memmap.readers().enter(1, &crate::lock::relax);
+        // The next one keeps the range as well, and counts in the other set.
+        let second = bench.mm.allocator().memmap.readers().enter(1, || 0, &crate::lock::relax);
         refused();
         drop(first);
         refused();

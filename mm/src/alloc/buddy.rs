@@ -217,7 +217,7 @@ impl<M: Machine> Allocator<M> {
         pfn: Pfn,
         use_it: impl FnOnce(Seen<'_, M>, &mut Zone, &Home<'_, M>) -> Result<R, FreeError>,
     ) -> Result<R, FreeError> {
-        let guard = self.memmap.read();
+        let guard = self.memmap.read(pfn);
         let memmap = self.memmap.seen(&guard);
         let home = home(memmap, pfn)?;
         let mut zone = self.nodes.lock(home.word.node, home.kind);
@@ -232,7 +232,7 @@ impl<M: Machine> Allocator<M> {
 
     /// See [`Mm::private`](crate::Mm::private).
     pub(crate) fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
-        let guard = self.memmap.read();
+        let guard = self.memmap.read(pfn);
         let section = online_section(self.memmap.seen(&guard), pfn)?;
         used(section, pfn, is_users)?;
         Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
@@ -244,7 +244,7 @@ impl<M: Machine> Allocator<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        let guard = self.memmap.read();
+        let guard = self.memmap.read(pfn);
         used(online_section(self.memmap.seen(&guard), pfn)?, pfn, mine).map(|(order, _)| order)
     }
 

@@ -123,7 +123,7 @@ impl<M: Machine> Cached<'_, M> {
     /// Frees the extent that begins at `pfn` into the cache of this CPU, if `mine` accepts its owner and the cache
     /// keeps such extents. Empties a full list first.
     pub(super) fn free_cached(&self, pfn: Pfn, mine: impl Fn(Owner) -> bool) -> bool {
-        let look_up = self.memmap.read();
+        let look_up = self.memmap.read(pfn);
         let Ok(section) = online_section(self.memmap.seen(&look_up), pfn) else { return false };
         let Some(PageState::Used { order, owner }) = section.head_state(pfn) else { return false };
         let cached = is_users(owner) && mine(owner);

@@ -1,6 +1,6 @@
 //! Drains caches: before memory is counted, when memory is short, and when a range must not be cached.
 
-use crate::addr::{Pfn, PfnRange};
+use crate::addr::PfnRange;
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
 use crate::machine::Machine;
@@ -62,12 +62,11 @@ impl<'m, M: Machine> Cached<'m, M> {
         Closed { allocator: self.0, before }
     }
 
-    /// Keeps every page out of all caches, until the value is dropped: no CPU accesses a descriptor with only the
-    /// lock of its cache held.
-    pub(crate) fn pause_caches(&self) -> Closed<'m, M> {
-        let everything = PfnRange { start: Pfn::new(0), end: Pfn::new(u64::MAX) };
-        let before = self.caches.close(everything);
-        // Includes caches that were never used: their CPUs may be about to access descriptors.
+    /// Keeps `pfns` out of all caches, until the value is dropped: no CPU looks at a descriptor of those with nothing but
+    /// the lock of its cache held.
+    pub(crate) fn pause_caches(&self, pfns: PfnRange) -> Closed<'m, M> {
+        let before = self.caches.close(pfns);
+        // Those too that were never used: their CPUs may be about to look.
         self.caches.all().for_each(|cpu| self.drain_cpu(cpu));
         Closed { allocator: self.0, before }
     }

@@ -1,7 +1,7 @@
 //! The kernel's metadata of the pages that it allocates: see [`Meta`].
 //!
-//! A descriptor of a page in use is accessed only under a read guard, because `convert` moves descriptors while
-//! pages are in use, and holds readers off.
+//! A descriptor of a page in use is looked at only under a read guard, because `convert` moves descriptors while pages
+//! are in use, and holds readers of their block off.
 
 // UNSAFETY: turns the kernel's part of a descriptor into a value of the kernel's type.
 #![expect(unsafe_code)]
@@ -103,7 +103,7 @@ impl<M: Machine> Pages<'_, M> {
         index: u64,
         look: impl FnOnce(&M::Meta) -> R,
     ) -> Result<R, FreeError> {
-        let guard = self.allocator().memmap.read();
+        let guard = self.allocator().memmap.read(self.pfn());
         let meta = Metas::of(self.allocator().memmap.seen(&guard));
         let meta = meta.of_page(self.pfn(), self.order(), index);
         let meta = meta.ok_or_else(|| no_meta(self.pfn(), index))?;

@@ -49,7 +49,7 @@ impl<M: Machine> Cached<'_, M> {
             // yet.
             unsafe { clear_page(self.machine(), page) };
         }
-        let look_up = self.memmap.read();
+        let look_up = self.memmap.read(pfn);
         if let Some(section) = self.memmap.seen(&look_up).section_at(pfn) {
             section.page(pfn).release(order, owner);
         }

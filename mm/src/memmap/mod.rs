@@ -31,9 +31,11 @@ pub(crate) mod seen;
 pub(crate) mod vmemmap;
 pub(crate) mod word;
 
+use crate::addr::Pfn;
 use crate::geometry::BlockSize;
 use crate::lock::{Mutex, MutexGuard};
 use crate::machine::Machine;
+use crate::memmap::block::BlockId;
 use crate::memmap::readers::{Gate, ReadGuard, Readers, Stays};
 use crate::memmap::section::SectionMap;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -46,11 +48,11 @@ pub(crate) struct Memmap<M: Machine> {
     block_order: AtomicU32,
     sections: SectionMap,
     readers: Readers,
-    /// Held only while readers are held off.
+    /// Held while readers of a block are held off, and for nothing else.
     held_off: Mutex<M::Lock, ()>,
 }
 
-/// The state of held-off readers, with the guard of the machine's lock.
+/// Readers of a block are held off, and what the machine's lock keeps out.
 type HeldOff<'m, M> = Gate<'m, MutexGuard<'m, <M as Machine>::Lock, ()>>;
 
 impl<M: Machine> Memmap<M> {
@@ -86,15 +88,18 @@ impl<M: Machine> Memmap<M> {
         &self.readers
     }
 
-    /// Waits until no look-up is under way, and holds off new ones: see [`Readers::exclude`]. The lock keeps
-    /// handlers on this CPU out, if it masks interrupts.
-    pub(crate) fn hold_off_readers(&self) -> Result<HeldOff<'_, M>, Stays> {
-        self.readers.exclude(|| self.held_off.lock(), &self.relax())
+    /// Waits until no look-up in a block is under way, and holds off those that come: see [`Readers::exclude`]. Handlers
+    /// on this CPU are kept out by the lock, where that masks them.
+    pub(crate) fn hold_off_readers(&self, id: BlockId) -> Result<HeldOff<'_, M>, Stays> {
+        self.readers.exclude(id.get(), || self.held_off.lock(), &self.relax())
     }
 
-    /// Counts a look-up as a reader: sections that it finds stay mapped until the guard is dropped.
-    pub(crate) fn read(&self) -> ReadGuard<'_> {
-        self.readers.enter(self.machine.cpu(), &self.relax())
+    /// Counts a look-up as a reader: what it finds in the block of `pfn`, and it may look in no other, stays mapped until
+    /// the guard is dropped. Waits while the descriptors of that block move.
+    #[inline]
+    pub(crate) fn read(&self, pfn: Pfn) -> ReadGuard<'_> {
+        let block = || pfn.get() >> self.block_size().order::<M>().get();
+        self.readers.enter(self.machine.cpu(), block, &self.relax())
     }
 
     /// See [`Readers::drain`].

@@ -2,17 +2,18 @@
 //!
 //! Each reader counts itself in one of two sets of per-CPU counters, the one the current epoch names.
 //! Draining flips the epoch and waits until the old set is empty: readers that come later count in the
-//! other set, so they cannot hold it up. Where what they would read must not be looked at for a moment,
-//! a closed [`Gate`] holds them off as well.
+//! other set, so they cannot hold it up. A closed [`Gate`] holds off, as well, who comes for one memory block, whose
+//! descriptors must not be looked at for a moment.
 //!
-//! The epoch and whether the gate is closed are one word, the *phase*. A reader loads it, counts itself, and is in if
-//! it loads the same phase again.
+//! The epoch and whether a gate is closed are one word, the *phase*. A reader loads it, counts itself, and is in if
+//! it loads the same phase again, and if no gate is closed or it is another block's. Who has to wait is not counted
+//! meanwhile: it has seen nothing, and no drain waits for it.
 
 // UNSAFETY: vouches for what a read guard keeps.
 #![expect(unsafe_code)]
 
 use crate::memmap::keeps::Keeps;
-use crate::sync::{AtomicUsize, Ordering, array, constant};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, array, constant};
 use crate::wait;
 
 /// Sets of counters. A model has two CPUs, and looks and tries once (`mm/tests/loom`).
@@ -47,7 +48,7 @@ const SHUT_TRIES: u64 = if cfg!(loom) {
 /// How often `try_enter` counts anew when the epoch changes under it.
 const TRIES: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// Set in a phase while the gate is closed.
+/// Set in a phase while a gate is closed.
 const CLOSED: usize = 1;
 /// An epoch, in a phase.
 const EPOCH: usize = 2;
@@ -67,6 +68,8 @@ struct Shard([AtomicUsize; 2]);
 pub(crate) struct Readers {
     /// [`CLOSED`], and the epoch in units of [`EPOCH`]. Changed by operations.
     phase: AtomicUsize,
+    /// The block whose gate is closed, while [`CLOSED`] is set.
+    held_off: AtomicU64,
     shards: [Shard; SHARDS],
 }
 
@@ -74,7 +77,7 @@ pub(crate) struct Readers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stays(pub(crate) usize);
 
-/// No reader is under way, and none gets in, until this is dropped; what it holds goes after that.
+/// No reader of a block is under way, and none gets in, until this is dropped; what it holds goes after that.
 #[derive(Debug)]
 #[must_use = "readers are held off only while the gate lives"]
 pub(crate) struct Gate<'m, H> {
@@ -89,15 +92,16 @@ impl<H> Drop for Gate<'_, H> {
     }
 }
 
-/// A lookup under way: what it found stays mapped until this is dropped.
+/// A lookup under way, for one block: what it found of that stays mapped, and where it is, until this is dropped. So
+/// does what describes the block: where a memmap lies in another block, that does not move while others share it.
 #[derive(Debug)]
 #[must_use = "the lookup is protected only while the guard lives"]
 pub(crate) struct ReadGuard<'m> {
     count: &'m AtomicUsize,
 }
 
-// SAFETY: a removal or a conversion waits for those who were counted before it hides a section, and unmaps nothing
-// before.
+// SAFETY: a removal or a conversion waits for those who were counted before it hides a section or closes the gate of a
+// block, and unmaps nothing before. Who is counted later finds no section, or looks at another block.
 unsafe impl Keeps for ReadGuard<'_> {}
 
 impl Drop for ReadGuard<'_> {
@@ -111,54 +115,63 @@ impl Readers {
     constant! {
         pub(crate) fn new() -> Self {
             let shards = array![Shard([AtomicUsize::new(0), AtomicUsize::new(0)]); SHARDS];
-            Self { phase: AtomicUsize::new(0), shards }
+            Self { phase: AtomicUsize::new(0), held_off: AtomicU64::new(0), shards }
         }
     }
 
-    /// Counts a reader on `cpu`, which waits by `relax` while readers are held off.
+    /// Counts a reader on `cpu` that looks at one `block` only, and waits by `relax` while that is held off.
     #[inline]
-    pub(crate) fn enter(&self, cpu: usize, relax: &impl Fn()) -> ReadGuard<'_> {
+    pub(crate) fn enter(
+        &self,
+        cpu: usize,
+        block: impl Fn() -> u64,
+        relax: &impl Fn(),
+    ) -> ReadGuard<'_> {
         let shard = &self.shards[cpu % SHARDS];
-        self.try_count(shard).unwrap_or_else(|| self.enter_later(shard, relax))
+        if let Ok((guard, phase)) = self.try_count(shard)
+            && phase & CLOSED == 0
+        {
+            return guard;
+        }
+        self.enter_later(shard, block(), relax)
     }
 
+    /// As [`enter`](Self::enter), where a gate is closed or the epoch changes.
     #[cold]
     #[inline(never)]
-    fn enter_later<'m>(&'m self, shard: &'m Shard, relax: &impl Fn()) -> ReadGuard<'m> {
+    fn enter_later<'m>(&'m self, shard: &'m Shard, block: u64, relax: &impl Fn()) -> ReadGuard<'m> {
         loop {
-            // Ended when the gate is dropped, at the end of a conversion at the latest.
-            wait::until(relax, || !self.is_closed());
-            if let Some(guard) = self.try_count(shard) {
+            let Ok((guard, phase)) = self.try_count(shard) else { continue };
+            // Acquire: partner of the Release in `exclude`. This may be the block of a later gate. Then the one that was
+            // closed is open, and what was done behind it is seen; the later one waits for this reader.
+            if phase & CLOSED == 0 || self.held_off.load(Ordering::Acquire) != block {
                 return guard;
             }
+            drop(guard);
+            // Ended when the gate is dropped, when the descriptors of the block have moved.
+            wait::until(relax, || self.phase.load(Ordering::SeqCst) != phase);
         }
     }
 
-    /// As [`enter`](Self::enter), and never waits: `None` while readers are held off, or if removals
-    /// drain them again and again.
+    /// Counts a reader that may look at all blocks, and never waits: `None` while one is held off, or if removals
+    /// drain readers again and again.
     pub(crate) fn try_enter(&self, cpu: usize) -> Option<ReadGuard<'_>> {
         let shard = &self.shards[cpu % SHARDS];
-        (0..TRIES).find_map(|_| self.try_count(shard))
+        let counted = (0..TRIES).find_map(|_| self.try_count(shard).ok());
+        counted.filter(|&(_, phase)| phase & CLOSED == 0).map(|(guard, _)| guard)
     }
 
-    fn is_closed(&self) -> bool {
-        self.phase.load(Ordering::SeqCst) & CLOSED != 0
-    }
-
-    /// Counts a reader in the set of the current epoch, unless readers are held off or the epoch changes just then.
+    /// Counts a reader in the set of the current epoch, unless the phase changes just then. Returns the phase, too.
     #[inline]
-    fn try_count<'m>(&'m self, shard: &'m Shard) -> Option<ReadGuard<'m>> {
+    fn try_count<'m>(&'m self, shard: &'m Shard) -> Result<(ReadGuard<'m>, usize), ()> {
         // Relaxed: it chooses the set, and an old phase is not found again below.
         let phase = self.phase.load(Ordering::Relaxed);
-        if phase & CLOSED != 0 {
-            return None;
-        }
         let count = &shard.0[set_of(phase)];
         count.fetch_add(1, Ordering::SeqCst);
         let guard = ReadGuard { count };
-        // SeqCst on both sides: either this load sees the flip or the closing, and the reader
-        // counts again, or it came earlier, and `drain` sees the count.
-        (self.phase.load(Ordering::SeqCst) == phase).then_some(guard)
+        // SeqCst on both sides: either this load sees the flip, and the reader counts again, or it came earlier, and
+        // `drain` sees the count.
+        if self.phase.load(Ordering::SeqCst) == phase { Ok((guard, phase)) } else { Err(()) }
     }
 
     /// Waits until every reader that entered before the call has left. Fails if one stays for so long
@@ -166,37 +179,39 @@ impl Readers {
     ///
     /// Called by an operation, so that one drain runs at a time.
     pub(crate) fn drain(&self, relax: &impl Fn()) -> Result<(), Stays> {
-        self.drain_within(PATIENCE, relax)
+        self.drain_within(PATIENCE, 0, relax)
     }
 
-    fn drain_within(&self, patience: u64, relax: &impl Fn()) -> Result<(), Stays> {
+    /// Readers that come after the flip find `gate` in the phase: [`CLOSED`], or 0.
+    fn drain_within(&self, patience: u64, gate: usize, relax: &impl Fn()) -> Result<(), Stays> {
         // Relaxed: operations alone change it, one at a time.
         let current = set_of(self.phase.load(Ordering::Relaxed));
         // A drain that gave up left its readers in the other set: they entered before this call too.
         self.wait_empty(current ^ 1, patience, relax)?;
-        self.phase.fetch_add(EPOCH, Ordering::SeqCst);
+        self.phase.fetch_add(EPOCH + gate, Ordering::SeqCst);
         self.wait_empty(current, patience, relax)
     }
 
-    /// Waits until no reader is under way, and holds off those that come; fails if one stays. `hold` is held as long as
-    /// that: a handler on this CPU that reads would wait for what it interrupts.
+    /// Waits until no reader of `block` is under way, and holds off those that come; fails if one stays. `hold` is held
+    /// as long as that: a handler on this CPU that reads would wait for what it interrupts.
     ///
     /// Called by an operation that holds no zone's lock: a reader may be waiting for one. The long wait has the gate
     /// open, so that a reader whose thread was preempted holds up the caller and nobody else; what it is shut for ends
     /// soon, or is tried again.
     pub(crate) fn exclude<H>(
         &self,
+        block: u64,
         hold: impl Fn() -> H,
         relax: &impl Fn(),
     ) -> Result<Gate<'_, H>, Stays> {
         let mut tries = SHUT_TRIES;
         loop {
-            self.drain_within(PATIENCE, relax)?;
-            let held = hold();
-            self.phase.fetch_or(CLOSED, Ordering::SeqCst);
-            let gate = Gate { phase: &self.phase, _held: held };
+            self.drain_within(PATIENCE, 0, relax)?;
+            let gate = Gate { phase: &self.phase, _held: hold() };
+            // Release: partner of the Acquire in `enter_later`; the gate before is open.
+            self.held_off.store(block, Ordering::Release);
             tries -= 1;
-            match self.drain_within(SHUT_PATIENCE, relax) {
+            match self.drain_within(SHUT_PATIENCE, CLOSED, relax) {
                 Ok(()) => return Ok(gate),
                 Err(stays) if tries == 0 => return Err(stays),
                 Err(_) => drop(gate),
@@ -222,6 +237,17 @@ mod tests {
     use crate::lock::relax;
     use core::cell::{Cell, RefCell};
 
+    const BLOCK: u64 = 7;
+
+    fn is_closed(readers: &Readers) -> bool {
+        readers.phase.load(Ordering::SeqCst) & CLOSED != 0
+    }
+
+    fn counted(readers: &Readers) -> usize {
+        let counts = readers.shards.iter().flat_map(|shard| &shard.0);
+        counts.map(|count| count.load(Ordering::SeqCst)).sum()
+    }
+
     #[test]
     fn draining_without_readers_returns_at_once() {
         assert_eq!(Readers::new().drain(&relax), Ok(()));
@@ -230,20 +256,20 @@ mod tests {
     #[test]
     fn a_reader_that_stays_is_named_and_holds_up_no_other_reader() {
         let readers = Readers::new();
-        let guard = readers.enter(SHARDS + 3, &relax);
+        let guard = readers.enter(SHARDS + 3, || 0, &relax);
         assert_eq!(readers.drain(&relax), Err(Stays(3)));
         let (open, shut) = (Cell::new(0), Cell::new(0));
         let turn = || {
-            let turns = if readers.is_closed() { &shut } else { &open };
+            let turns = if is_closed(&readers) { &shut } else { &open };
             turns.set(turns.get() + 1);
             // Others come and go meanwhile.
             drop(readers.try_enter(5));
         };
-        assert_eq!(readers.exclude(|| (), &turn).map(drop), Err(Stays(3)));
+        assert_eq!(readers.exclude(BLOCK, || (), &turn).map(drop), Err(Stays(3)));
         assert_eq!((open.get(), shut.get()), (PATIENCE, 0));
         assert!(readers.try_enter(5).is_some());
         drop(guard);
-        assert!(readers.exclude(|| (), &relax).is_ok());
+        assert!(readers.exclude(BLOCK, || (), &relax).is_ok());
     }
 
     #[test]
@@ -251,38 +277,51 @@ mod tests {
         let readers = Readers::new();
         let shut = Cell::new(0);
         // Found by the wait with the gate shut alone: it enters while that waits for another.
-        let first = RefCell::new(Some(readers.enter(1, &relax)));
+        let first = RefCell::new(Some(readers.enter(1, || BLOCK, &relax)));
         let late = RefCell::new(None);
         let turn = || {
-            if readers.is_closed() {
+            if is_closed(&readers) {
                 shut.set(shut.get() + 1);
             } else if late.borrow().is_none() {
                 *late.borrow_mut() = readers.try_enter(2);
                 drop(first.borrow_mut().take());
             }
         };
-        assert_eq!(readers.exclude(|| (), &turn).map(drop), Err(Stays(2)));
+        assert_eq!(readers.exclude(BLOCK, || (), &turn).map(drop), Err(Stays(2)));
         assert!(shut.get() <= SHUT_TRIES * SHUT_PATIENCE, "{}", shut.get());
-        assert!(!readers.is_closed());
+        assert!(!is_closed(&readers));
     }
 
     #[test]
-    fn behind_a_closed_gate_nobody_reads_and_afterwards_everybody_can() {
+    fn behind_a_closed_gate_nobody_reads_of_the_block_and_afterwards_everybody_can() {
         let readers = Readers::new();
-        let gate = readers.exclude(|| (), &relax);
+        let gate = readers.exclude(BLOCK, || (), &relax);
         assert!(gate.is_ok() && readers.try_enter(0).is_none());
-        drop(gate);
-        let guard = readers.enter(0, &relax);
-        assert!(readers.exclude(|| (), &relax).is_err());
-        drop((guard, readers.try_enter(0).unwrap()));
-        drop(readers.enter(0, &relax));
+        // Others come, stay, and keep the next gate from being closed.
+        let other = readers.enter(0, || BLOCK + 1, &relax);
+        let gate = RefCell::new(Some(gate));
+        let turns = Cell::new(0);
+        let turn = || {
+            turns.set(turns.get() + 1);
+            assert_eq!(counted(&readers), 1, "who waits is counted");
+            if turns.get() == 3 {
+                gate.take();
+            }
+        };
+        let guard = readers.enter(1, || BLOCK, &turn);
+        assert_eq!((turns.get(), counted(&readers)), (3, 2));
+        drop(guard);
+        assert_eq!(readers.exclude(BLOCK + 2, || (), &relax).map(drop), Err(Stays(0)));
+        drop((other, readers.try_enter(0).unwrap()));
+        assert_eq!(counted(&readers), 0);
+        drop(readers.enter(0, || BLOCK, &relax));
     }
 
     #[test]
     fn a_reader_that_entered_after_a_drain_does_not_block_it_but_the_next() {
         let readers = Readers::new();
         assert_eq!(readers.drain(&relax), Ok(()));
-        let guard = readers.enter(3, &relax);
+        let guard = readers.enter(3, || BLOCK, &relax);
         assert_eq!(guard.count.load(Ordering::Relaxed), 1);
         drop(guard);
         assert_eq!(readers.drain(&relax), Ok(()));

@@ -59,10 +59,10 @@ impl<M: Machine> View<'_, M> {
     pub(crate) fn try_dump(&self, each: &mut dyn FnMut(DumpRun)) -> Result<(), DescriptorsMove> {
         let mut from = Pfn::new(0);
         loop {
-            // A read guard suffices to read the section map and descriptors: operations publish a section when its
-            // memmap is mapped, hide it and drain the readers before they unmap its memmap, and hold readers off
-            // while they move it. No data that a dump reads needs a lock, so any lock may be held on the caller's
-            // CPU.
+            // A read guard is enough to read the section map and descriptors: operations publish a
+            // section when its memmap is mapped, make it invisible and drain the readers before they
+            // unmap that, and let none like this one in while they move a block's. None of what a dump reads is behind a
+            // lock, so that it does not matter which ones the caller's CPU holds.
             let guard = self
                 .allocator
                 .memmap
@@ -132,7 +132,8 @@ mod tests {
         assert_eq!(tried, waited);
 
         zones.into_iter().rev().for_each(drop);
-        let gate = mm.allocator().memmap.hold_off_readers().unwrap();
+        let gate =
+            mm.allocator().memmap.hold_off_readers(mm.block_at(range(DIMM, 1).start())).unwrap();
         assert_eq!(mm.try_dump(&mut |_| panic!("told of what moves")), Err(DescriptorsMove));
         drop((gate, operation));
         bench.check();

@@ -115,7 +115,7 @@ impl<'m, M: Machine> View<'m, M> {
 
     /// See [`Mm::page_info`](crate::Mm::page_info).
     pub(crate) fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
-        let guard = self.allocator.memmap.read();
+        let guard = self.allocator.memmap.read(pfn);
         let memmap = self.allocator.memmap.seen(&guard);
         let section = memmap.section_at(pfn)?;
         let word = memmap.block_record(section.number())?.block();
@@ -148,7 +148,7 @@ impl<'m, M: Machine> View<'m, M> {
     /// The state word of `pfn`, if its own descriptor says what it is: so does that of a page of a memmap.
     #[inline]
     fn word(self, pfn: Pfn) -> Option<u64> {
-        let guard = self.allocator.memmap.read();
+        let guard = self.allocator.memmap.read(pfn);
         let section = self.allocator.memmap.seen(&guard).online_section_at(pfn)?;
         let initialised = section.record().initialised().has(Section::<M>::part(pfn));
         initialised.then(|| section.page(pfn).word())
@@ -158,7 +158,7 @@ impl<'m, M: Machine> View<'m, M> {
     #[cold]
     #[inline(never)]
     fn state_around(self, pfn: Pfn) -> Option<PageState> {
-        let guard = self.allocator.memmap.read();
+        let guard = self.allocator.memmap.read(pfn);
         let memmap = self.allocator.memmap.seen(&guard);
         let section = memmap.section_at(pfn)?;
         let word = memmap.block_record(section.number())?.block();
@@ -167,7 +167,7 @@ impl<'m, M: Machine> View<'m, M> {
 
     /// See [`Mm::is_ram`](crate::Mm::is_ram).
     pub(crate) fn is_ram(&self, pfn: Pfn) -> bool {
-        let guard = self.allocator.memmap.read();
+        let guard = self.allocator.memmap.read(pfn);
         self.allocator.memmap.seen(&guard).section_at(pfn).is_some_and(|section| {
             section.record().present().has(Section::<M>::part(pfn))
                 && section.head_state(pfn) != Some(PageState::Hole)

@@ -8,20 +8,23 @@
 //!   one each     [M0 .  .  .  . . . .|M1. . . . . . .|M2. . . . . . .|M3. . . . . . .]
 //! ```
 //!
-//! First the heads of all blocks are emptied and claimed: that can fail, and is undone. Then, with all
-//! readers held off, block after block is taken off its zone's lists, gets its descriptors copied to its head and its
-//! memmap mapped there: invalid, flushed, valid; and is put back on the lists. That cannot fail: `plan_convert` saw that
-//! no leaf goes past a block's memmap, the leaves are as large as before, and their tables stay. A mapper that breaks its word stops
-//! it between two blocks, with all descriptors where they are mapped. Going backwards, each step leaves a whole range behind, one block shorter; and what a
-//! block's head holds of other blocks' descriptors is gone by the time it is needed.
+//! First the heads of all blocks are emptied and claimed: that can fail, and is undone. Then block after block is taken
+//! off its zone's lists and out of the caches, and, with its readers held off, gets its descriptors copied to its head
+//! and its memmap mapped there: invalid, flushed, valid; and is put back on the lists. That fails only between two
+//! blocks, with all descriptors where they are mapped: if a reader stays, or the mapper breaks its word. Else it cannot:
+//! `plan_convert` saw that no leaf goes past a block's memmap, the leaves are as large as before, and their tables stay.
+//! Going backwards, each step leaves a whole range behind, one block shorter; and what a block's head holds of other
+//! blocks' descriptors is gone by the time it is needed.
 //!
 //! No zone is locked meanwhile: what is free of the block is isolated, so that no list leads to it, and its allocation
 //! has to be served by other memory.
 //!
-//! Look-ups are held off across the flushes, and this is the only place where they are: until a CPU has dropped its old
-//! translation, what it stores into a descriptor is lost, and who frees or sets a word does so as a reader. That is no
-//! deadlock, since all who may wait at that time serve the flush: for the gate, in [`Readers::enter`]; for the
-//! operation, in a look; for a lock, whose holder waits for nothing, or for one of these.
+//! Look-ups in the block are held off across its flush, and this is the only place where any are: until a CPU has
+//! dropped its old translation, what it stores into a descriptor is lost, and who frees or sets a word does so as a
+//! reader. Look-ups in all other blocks go on. What they use is not what moves: of a block that shares the memmap still,
+//! the descriptors and the record lie before those that move, and the group's head is in the first block, which stays
+//! as it is. That is no deadlock, since all who may wait at that time serve the flush: for the block, in
+//! [`Readers::enter`]; for the operation, in a look; for a lock, whose holder waits for nothing, or for one of these.
 //!
 //! [`Readers::enter`]: crate::memmap::readers::Readers::enter
 
@@ -73,7 +76,8 @@ pub enum ConvertError {
     InUse(BlockId, Pfn, Owner, &'static str),
     /// What the head of a block holds has no room elsewhere.
     NoRoom(BlockId, Order),
-    /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay).
+    /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay). The blocks
+    /// that were reached before are converted, and the others are not.
     ReadersStay(usize),
     /// The page tables do not let go of the descriptors of a block: a leaf holds those of others, too.
     /// If the mapper breaks its word, or a CPU does not answer a flush, the blocks above this one are converted, and the
@@ -153,14 +157,8 @@ impl<M: Machine> Operations<M> {
         let convert = Convert { allocator: &self.allocator, memmap, plan };
         convert.claim_heads()?;
         let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
-        // Before readers, of whom some may be about to lock a cache.
-        let paused = Cached::of(&self.allocator).pause_caches();
-        let held_off = memmap.hold_off_readers();
-        let held_off = held_off.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu));
-        let gate = alone.and(held_off).inspect_err(|_| convert.unclaim_heads(plan.count()))?;
+        alone.inspect_err(|_| convert.unclaim_heads(plan.count()))?;
         let moved = convert.move_memmaps();
-        // Listeners may look up.
-        drop((gate, paused));
         let first = moved.err().map_or(0, |(index, _)| index + 1);
         convert.unclaim_heads(first);
         operation.settle();
@@ -302,19 +300,28 @@ impl<M: Machine> Convert<'_, M> {
         if let Some(area) = Area::among(self.memmap, block) {
             area.take_off_lists(self.allocator, self.memmap);
         }
-        self.copy_frames(self.plan.piece(index).start, self.plan.head(index));
-        let (from, to) = (self.plan.piece(index).start, self.plan.head(index).start);
-        let switched = self.switch_memmap(id, from, to);
-        if switched.is_ok() {
-            self.move_records(index);
-            self.set_placement(block, Placement::PerBlock);
-            self.count_memmap(block, word);
-        }
+        // Before readers, of whom some may be about to lock a cache.
+        let paused = Cached::of(self.allocator).pause_caches(block);
+        let moved = self.move_alone(index, id, word);
         // What is no memmap now.
         if let Some(area) = Area::among(self.memmap, block) {
             area.put_on_lists(self.allocator, self.memmap);
         }
-        switched
+        drop(paused);
+        moved
+    }
+
+    /// The same, with readers of the block held off. No list and no cache leads to its descriptors.
+    fn move_alone(&self, index: u64, id: BlockId, word: BlockWord) -> Result<(), ConvertError> {
+        let gate = self.memmap.hold_off_readers(id);
+        let _gate = gate.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu))?;
+        self.copy_frames(self.plan.piece(index).start, self.plan.head(index));
+        let (from, to) = (self.plan.piece(index).start, self.plan.head(index).start);
+        self.switch_memmap(id, from, to)?;
+        self.move_records(index);
+        self.set_placement(self.plan.block(index), Placement::PerBlock);
+        self.count_memmap(self.plan.block(index), word);
+        Ok(())
     }
 
     /// Counts pages of a block that were managed and in use as its memmap, if it is online.
@@ -334,8 +341,8 @@ impl<M: Machine> Convert<'_, M> {
             let source = self.memmap.machine().pointer(M::address(from.add(index as u64)));
             let target = self.memmap.machine().pointer(M::address(target));
             // SAFETY: both are whole frames of mapped RAM, apart from each other. The source backs
-            // descriptors that nobody writes: readers are drained and held off, caches are paused, and no
-            // list of the zone leads to the block. The target was claimed, or its block is offline.
+            // descriptors that nobody writes: readers of the block are drained and held off, caches do not have it, and
+            // no list of the zone leads there. The target was claimed, or its block is offline.
             unsafe { target.copy_from_nonoverlapping(source, M::PAGE_BYTES as usize) };
         }
     }

@@ -91,7 +91,8 @@ mod tests {
         let (bench, pfn) = (bench(), Pfn::new(DIMM / 4096 + 9));
         let operation = bench.mm.allocator().operation().unwrap();
         let zones = ZoneKind::ALL.map(|kind| bench.mm.allocator().nodes.lock(NodeId::ZERO, kind));
-        let gate = bench.mm.allocator().memmap.hold_off_readers().unwrap();
+        let id = bench.mm.block_at(range(DIMM, 1).start());
+        let gate = bench.mm.allocator().memmap.hold_off_readers(id).unwrap();
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         assert_eq!(bench.mm.poison_later(pfn), Ok(()));
         drop(gate);

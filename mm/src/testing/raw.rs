@@ -88,7 +88,7 @@ impl<S: Shape> Mm<FakeMachine<S>> {
     /// As [`Mm::private`].
     pub fn set_private(&self, pfn: Pfn, word: u64) -> Result<(), FreeError> {
         self.allocator().order_of(pfn, is_users)?;
-        let guard = self.allocator().memmap.read();
+        let guard = self.allocator().memmap.read(pfn);
         self.allocator().memmap.seen(&guard).page(pfn).payload()[PRIVATE]
             .store(word, Ordering::Release);
         Ok(())

@@ -155,12 +155,12 @@ fn a_step_of_an_offline_that_waits_for_its_turn_serves_flushes() {
 #[test]
 fn operations_that_wait_for_look_ups_and_look_ups_that_are_held_off_serve_flushes() {
     let (bench, dimm) = bench();
-    let reader = bench.mm.allocator().memmap.read();
+    let reader = bench.mm.allocator().memmap.read(Pfn::new(WINDOW / 4096));
     // It may give up before the reader leaves.
     Cpus::new().flush_while(reader, || _ = bench.mm.remove(dimm));
     let (bench, dimm) = self::bench();
-    let reader = bench.mm.allocator().memmap.read();
+    let reader = bench.mm.allocator().memmap.read(Pfn::new(WINDOW / 4096));
     Cpus::new().flush_while(reader, || _ = bench.mm.convert(dimm));
-    let gate = bench.mm.allocator().memmap.hold_off_readers().unwrap();
+    let gate = bench.mm.allocator().memmap.hold_off_readers(bench.blocks(dimm)[0]).unwrap();
     Cpus::new().flush_while(gate, || _ = bench.mm.page_info(Pfn::new(WINDOW / 4096)));
 }

@@ -21,8 +21,8 @@ pub(crate) trait Machine: Geometry + PhysMem {
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page>;
 }
 
-/// Descriptors of the machine: the one with the record of section 0, and the one that the record moves to.
-pub(crate) const DESCRIPTORS: usize = 2;
+/// Descriptors that the machine has: for each section one that its record is in, and the one that that moves to.
+pub(crate) const DESCRIPTORS: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Tiny {
