@@ -1,7 +1,7 @@
 //! The atomics of code that is checked under every interleaving: loom's models (`mm/tests/loom`) include those files
 //! with loom's atomics instead, which cannot be created in constants.
 
-pub(crate) use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+pub(crate) use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// A function that makes atomics: a constant one.
 macro_rules! constant {

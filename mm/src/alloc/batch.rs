@@ -79,7 +79,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         let lists = FreeLists::of(memmap);
         let Some((size, pfn)) = lists.pick(zone, order, order, None) else { return 0 };
         let piece = piece_of::<M>(size, order, wanted);
-        if self.caches.is_closed(pfn, piece) {
+        if self.caches.closing.is_closed(pfn, piece) {
             return 0;
         }
         let (Some(section), Some(block)) = (memmap.known_section(pfn), memmap.known_record_of(pfn))

@@ -15,14 +15,13 @@
 //! [`PageState::Cached`](crate::PageState::Cached), and free for this cache only: neither its zone nor its block
 //! counts it as free. Its list link is in its descriptor (`links.rs`). Any CPU may lock any cache, to drain it.
 
-use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::class::{CLASSES, Class};
+use crate::alloc::closing::Closing;
 use crate::alloc::links::{List, Taken};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
 use core::fmt;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Where memory belongs, as a used extent remembers it: never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,16 +212,13 @@ fn wait_for<L: RawLock>(cache: &Mutex<L, Cache>) -> CacheGuard<'_, L> {
 #[derive(Debug)]
 pub(crate) struct Caches<S> {
     storage: S,
-    /// One past the last CPU whose cache was ever used.
-    used: AtomicUsize,
-    /// The range that is not cached, first frame and end: it is being emptied, or its descriptors are being moved.
-    closed: [AtomicU64; 2],
+    /// Which are used, and what none may have.
+    pub(crate) closing: Closing,
 }
 
 impl<S: CacheStorage> Caches<S> {
     pub(crate) const fn new() -> Self {
-        let closed = [const { AtomicU64::new(0) }; 2];
-        Self { storage: S::EMPTY, used: AtomicUsize::new(0), closed }
+        Self { storage: S::EMPTY, closing: Closing::new() }
     }
 
     /// Locks the cache of `cpu`, if it has one. Lock order: before a zone's lock, never after it, and never two
@@ -234,61 +230,17 @@ impl<S: CacheStorage> Caches<S> {
         Some(cache.try_lock().unwrap_or_else(|| wait_for(cache)))
     }
 
-    /// The CPUs whose caches may hold something.
-    pub(crate) fn used(&self) -> core::ops::Range<usize> {
-        0..self.used.load(Ordering::SeqCst)
-    }
-
     /// All CPUs that have a cache.
     pub(crate) fn all(&self) -> core::ops::Range<usize> {
         0..self.storage.caches().len()
     }
 
-    /// Marks the cache of `cpu`, which is locked, as used.
-    pub(crate) fn note_used(&self, cpu: usize) {
-        self.used.fetch_max(cpu + 1, Ordering::SeqCst);
-        // Pairs with the fence in `close`: either `close` sees this CPU, or this CPU sees the closed range.
-        fence(Ordering::SeqCst);
-    }
-
-    /// From now on no page of `pfns` enters a cache whose lock is taken after this call. Returns the range closed
-    /// before.
-    pub(crate) fn close(&self, pfns: PfnRange) -> PfnRange {
-        let before = self.closed();
-        self.closed[0].store(pfns.start.get(), Ordering::Relaxed);
-        self.closed[1].store(pfns.end.get(), Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        before
-    }
-
-    /// The range that is not cached.
-    pub(crate) fn closed(&self) -> PfnRange {
-        let [start, end] = &self.closed;
-        let [start, end] = [start, end].map(|word| Pfn::new(word.load(Ordering::Relaxed)));
-        PfnRange { start, end }
-    }
-
-    /// Whether an extent has a page that is not cached. Called with the lock of the cache that the extent would
-    /// enter: the CPU that closed a range takes that lock afterwards, so extents that enter before this CPU sees the
-    /// range are drained.
-    #[inline]
-    pub(crate) fn is_closed(&self, pfn: Pfn, order: Order) -> bool {
-        // A closed range does not end at frame 0.
-        self.closed[1].load(Ordering::Relaxed) != 0 && self.is_in_closed(pfn, order)
-    }
-
-    #[cold]
-    fn is_in_closed(&self, pfn: Pfn, order: Order) -> bool {
-        let closed = self.closed();
-        pfn < closed.end && pfn.add(order.pages()) > closed.start
-    }
-
-    /// Pages of a zone in caches.
+    /// Pages of a zone that wait in caches.
     pub(crate) fn pages(&self, node: NodeId, kind: ZoneKind) -> u64 {
         let here = |cache: &Cache| {
             if cache.node() == Some(node) { cache.pages(|other| other == kind) } else { 0 }
         };
-        self.used().filter_map(|cpu| self.lock(cpu)).map(|cache| here(&cache)).sum()
+        self.closing.used().filter_map(|cpu| self.lock(cpu)).map(|cache| here(&cache)).sum()
     }
 
     /// Counters of a CPU, and the size of its cache.

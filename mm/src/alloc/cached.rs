@@ -1,9 +1,8 @@
 //! Allocation and free through the cache of the current CPU.
 //!
-//! A holder of a cache's lock, and of no other, may access the descriptors of its pages, and of pages that are in
-//! use and belong to the caller: neither go offline, and an operation that moves descriptors first keeps all pages
-//! out of the caches ([`Cached::pause_caches`]), which is checked before
-//! ([`Caches::is_closed`](super::cache::Caches::is_closed)).
+//! Whoever has a cache locked, and nothing else, may look at the descriptors of its pages, and of pages that are in use
+//! and are the caller's: neither go offline, and who moves descriptors keeps everything out of the caches meanwhile
+//! ([`Cached::pause_caches`]), which is asked first ([`Closing::is_closed`](super::closing::Closing::is_closed)).
 
 // UNSAFETY: declares that a caller which frees pages without a look-up owns them.
 #![expect(unsafe_code)]
@@ -72,7 +71,7 @@ impl<M: Machine> Cached<'_, M> {
         if cache.node() != Some(node) {
             while self.drain_list(memmap, cache) {}
             cache.set_node(node);
-            self.caches.note_used(cpu);
+            self.caches.closing.note_used(cpu);
         }
     }
 
@@ -105,7 +104,7 @@ impl<M: Machine> Cached<'_, M> {
     pub(super) unsafe fn free_hot(&self, pfn: Pfn, order: Order) -> bool {
         let Some(class) = Class::of::<M>(order) else { return false };
         let Some(mut guard) = self.caches.lock(self.machine().cpu()) else { return false };
-        if self.caches.is_closed(pfn, order) {
+        if self.caches.closing.is_closed(pfn, order) {
             return false;
         }
         let (cache, memmap) = self.opened(&mut guard);
@@ -129,7 +128,7 @@ impl<M: Machine> Cached<'_, M> {
         let cached = is_users(owner) && mine(owner);
         let Some(class) = Class::of::<M>(order).filter(|_| cached) else { return false };
         let Some(mut guard) = self.caches.lock(self.machine().cpu()) else { return false };
-        if self.caches.is_closed(pfn, order) {
+        if self.caches.closing.is_closed(pfn, order) {
             return false;
         }
         let (cache, memmap) = self.opened(&mut guard);

@@ -15,7 +15,8 @@ pub(crate) struct Closed<'m, M: Machine> {
 
 impl<M: Machine> Drop for Closed<'_, M> {
     fn drop(&mut self) {
-        self.allocator.caches.close(self.before);
+        let caches = &self.allocator.caches;
+        caches.closing.reopen(self.before, caches.all(), |cpu| drop(caches.lock(cpu)));
     }
 }
 
@@ -28,7 +29,7 @@ impl<M: Machine> fmt::Debug for Closed<'_, M> {
 impl<'m, M: Machine> Cached<'m, M> {
     /// Returns every cached page to its zone. Pages that other CPUs cache during the call may stay.
     pub(crate) fn drain_caches(&self) {
-        self.caches.used().for_each(|cpu| self.drain_cpu(cpu));
+        self.caches.closing.used().for_each(|cpu| self.drain_cpu(cpu));
     }
 
     /// List by list, so that a CPU waits at most for one list.
@@ -44,19 +45,18 @@ impl<'m, M: Machine> Cached<'m, M> {
     /// Keeps `pfns` out of all caches: no page of the range is in a cache when this returns, nor enters one until
     /// [`open_caches`](Self::open_caches). For an operation, one range at a time.
     pub(crate) fn close_caches(&self, pfns: PfnRange) {
-        self.caches.close(pfns);
-        self.drain_caches();
+        self.caches.closing.close_and_drain(pfns, |cpu| self.drain_cpu(cpu));
     }
 
     /// Allows every page in caches again.
     pub(crate) fn open_caches(&self) {
-        self.caches.close(PfnRange::EMPTY);
+        self.caches.closing.close(PfnRange::EMPTY);
     }
 
     /// As [`close_caches`](Self::close_caches), in addition to the range closed already and until the value is
     /// dropped.
     pub(crate) fn close_caches_to(&self, pfns: PfnRange) -> Closed<'m, M> {
-        let before = self.caches.closed();
+        let before = self.caches.closing.closed();
         let all = if before.pages() == 0 { pfns } else { before.hull(pfns) };
         self.close_caches(all);
         Closed { allocator: self.0, before }
@@ -65,7 +65,7 @@ impl<'m, M: Machine> Cached<'m, M> {
     /// Keeps `pfns` out of all caches, until the value is dropped: no CPU looks at a descriptor of those with nothing but
     /// the lock of its cache held.
     pub(crate) fn pause_caches(&self, pfns: PfnRange) -> Closed<'m, M> {
-        let before = self.caches.close(pfns);
+        let before = self.caches.closing.close(pfns);
         // Those too that were never used: their CPUs may be about to look.
         self.caches.all().for_each(|cpu| self.drain_cpu(cpu));
         Closed { allocator: self.0, before }

@@ -20,7 +20,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(super) const EMPTY: Self = Self { hot: 0, count: 0, cold: 0 };
+    pub(crate) const EMPTY: Self = Self { hot: 0, count: 0, cold: 0 };
 
     /// Whether the hot list holds a batch.
     #[inline]

@@ -3,7 +3,8 @@
 //! ```text
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
 //!   lists, buddy       free lists: linked, merged; extents taken from them and given back
-//!   cache, class, links, batch, drain, cached   pages that wait for the next user on a CPU: lists, batches of them, emptying
+//!   cache, class, links, closing, batch, drain, cached   pages that wait for the next user on a CPU: lists, batches of
+//!                      them, emptying
 //!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
 //!   zeroed             pages cleared, ahead by CPUs that have nothing else to do
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
@@ -20,6 +21,7 @@ pub(crate) mod buddy;
 pub(crate) mod cache;
 mod cached;
 pub(crate) mod class;
+mod closing;
 pub(crate) mod compact;
 pub(crate) mod drain;
 pub(crate) mod evacuate;

@@ -160,7 +160,7 @@ impl<'m, M: Machine> Counts<'m, M> {
                 let block = self.memmap.block(self.memmap.block_at(M::address(pfn)));
                 let home = block.map(|block| (Some(block.node), block.state));
                 let here = home == Some((cache.node(), BlockState::Online(kind)));
-                let open = !self.allocator.caches.is_closed(pfn, order);
+                let open = !self.allocator.caches.closing.is_closed(pfn, order);
                 result = result
                     .and(hold(
                         4,

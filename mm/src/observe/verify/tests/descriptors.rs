@@ -126,6 +126,6 @@ fn a_cached_page_in_no_cache_is_named_and_one_in_a_closed_range() {
     names(&bench, 4, "cached pages of a zone");
 
     let (bench, page) = cached();
-    bench.mm.allocator().caches.close(PfnRange::new(page, 1));
+    bench.mm.allocator().caches.closing.close(PfnRange::new(page, 1));
     names(&bench, 4, "a range that is being emptied has no cached page");
 }
