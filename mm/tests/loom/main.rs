@@ -5,6 +5,9 @@
 //! `machine`.
 #![cfg(loom)]
 
+#[expect(dead_code, reason = "the manager uses more of it")]
+mod alloc;
+mod drain;
 mod machine;
 #[expect(dead_code, unreachable_pub, reason = "the manager uses more of it")]
 mod memmap;

@@ -4,7 +4,7 @@
 //! weaker.
 
 use loom::sync::atomic;
-pub(crate) use loom::sync::atomic::Ordering;
+pub(crate) use loom::sync::atomic::{Ordering, fence};
 
 macro_rules! atomic {
     ($name:ident, $word:ty, $nothing:expr) => {
