@@ -2,7 +2,7 @@
 
 use super::caller;
 use super::table::{self, Entry};
-use crate::lock::Mutex;
+use crate::lock::{Mutex, relax};
 use crate::memory;
 use crate::memory::layout::CPUS;
 use alloc::sync::Arc;
@@ -48,7 +48,9 @@ pub(super) fn run_given(own: &Entry) {
         job();
         drop(job);
         // Before the job counts as done, so that nothing changes while the memory is verified.
-        while memory::manager().is_some_and(Mm::zero_ahead) {}
+        while memory::manager().is_some_and(Mm::zero_ahead) {
+            relax();
+        }
         // Release: partner of the Acquire in `wait_for_others`, after which all effects of the job are visible.
         mailbox.owed.fetch_sub(1, Ordering::Release);
     }

@@ -81,6 +81,8 @@ impl<M: Shared> Churning<M> {
                 if rests.load(Ordering::Acquire) {
                     break;
                 }
+                // QEMU before 8.1 has CPUs take turns under icount, and one that never pauses uses up every turn.
+                relax();
             }
             did
         };
