@@ -30,12 +30,12 @@ impl Closing {
 
     /// The CPUs whose caches may hold something.
     pub(crate) fn used(&self) -> Range<usize> {
-        0..self.used.load(Ordering::SeqCst)
+        0..self.used.load(Ordering::Relaxed)
     }
 
     /// Notes, with the cache of `cpu` locked, that it is used from now on.
     pub(crate) fn note_used(&self, cpu: usize) {
-        self.used.fetch_max(cpu + 1, Ordering::SeqCst);
+        self.used.fetch_max(cpu + 1, Ordering::Relaxed);
         // With the one in `close`: either that sees this CPU, or this CPU sees what is closed.
         fence(Ordering::SeqCst);
     }
