@@ -23,6 +23,9 @@ const MORE: u64 = 10_000;
 /// Pairs of a run that is timed, at least two rounds, and how many such runs there are.
 const TIMED: u64 = 500_000;
 const RUNS: usize = 5;
+/// Cases that threads do together, and the pairs of each thread: enough for a tenth of a second.
+const TOGETHER: [&str; 3] = ["hot", "batch64", "order9"];
+const TOGETHER_PAIRS: u64 = 10_000_000;
 
 /// What the program can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,49 @@ pub(super) fn rows(
         tool::output_of(&program, &[] as &[&str]).context("it does not say what it can do")?;
     let works = works(&list)?.into_iter().filter(|work| wanted(&work.allocator, &work.case));
     works.map(|work| measure(&program, &work).inspect(&show)).collect()
+}
+
+/// Times the manager with one thread and with `threads`, each on its own CPU, and prints both and their ratio.
+///
+/// # Errors
+/// When the program does not build or fails, as it does where there are fewer CPUs.
+pub(super) fn scaling(
+    root: &Path,
+    threads: u32,
+    wanted: impl Fn(&str, &str) -> bool,
+) -> Result<()> {
+    ensure!(cfg!(target_os = "linux"), "the hosted machine needs Linux");
+    let program = build(root)?;
+    let list =
+        tool::output_of(&program, &[] as &[&str]).context("it does not say what it can do")?;
+    let named = |work: &Work| TOGETHER.contains(&work.case.as_str()) && work.allocator == "hotmem";
+    let many = format!("{threads} threads");
+    println!("{:<16} {:>12} {many:>12}   (million pairs a second)", "case", "1 thread");
+    for work in works(&list)?.into_iter().filter(|work| named(work) && wanted("hotmem", &work.case))
+    {
+        let rounds = TOGETHER_PAIRS / work.pairs;
+        let speed = |threads: u32| -> Result<f64> {
+            let pairs = (u64::from(threads) * rounds * work.pairs) as f64;
+            let median = median(|| together(&program, &work.case, rounds, threads))?;
+            Ok(pairs * 1000.0 / median as f64)
+        };
+        let (one, all) = (speed(1)?, speed(threads)?);
+        println!("{:<16} {one:>12.1} {all:>12.1}   {:.2} times", work.case, all / one);
+    }
+    Ok(())
+}
+
+/// The nanoseconds of the slowest of some threads.
+fn together(program: &Path, case: &str, rounds: u64, threads: u32) -> Result<u64> {
+    let words = ["threads", &threads.to_string(), case, &rounds.to_string()].map(String::from);
+    nanoseconds(&finished(Command::new(program).args(words))?)
+}
+
+/// The median of some runs.
+fn median(run: impl Fn() -> Result<u64>) -> Result<u64> {
+    let mut times = (0..RUNS).map(|_| run()).collect::<Result<Vec<_>>>()?;
+    times.sort_unstable();
+    Ok(times[RUNS / 2])
 }
 
 /// Builds the program. Returns where it is.
@@ -80,14 +126,13 @@ fn measure(program: &Path, work: &Work) -> Result<Row> {
     let long = short + (MORE / work.pairs).max(1);
     let more = count(program, work, long)?.saturating_sub(count(program, work, short)?);
     let rounds = (TIMED / work.pairs).max(2);
-    let mut times = (0..RUNS).map(|_| time(program, work, rounds)).collect::<Result<Vec<_>>>()?;
-    times.sort_unstable();
+    let median = median(|| time(program, work, rounds))?;
     let pairs = |rounds: u64| (rounds * work.pairs) as f64;
     Ok(Row {
         allocator: work.allocator.clone(),
         case: work.case.clone(),
         instructions: more as f64 / pairs(long - short),
-        ns: Some(times[RUNS / 2] as f64 / pairs(rounds)),
+        ns: Some(median as f64 / pairs(rounds)),
     })
 }
 
@@ -102,15 +147,23 @@ fn count(program: &Path, work: &Work, rounds: u64) -> Result<u64> {
 
 /// The nanoseconds of the rounds of a run.
 fn time(program: &Path, work: &Work, rounds: u64) -> Result<u64> {
-    let output = run(&mut Command::new(program), work, rounds)?;
+    nanoseconds(&run(&mut Command::new(program), work, rounds)?)
+}
+
+fn nanoseconds(output: &std::process::Output) -> Result<u64> {
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().with_context(|| format!("`{text}` is not a time"))
 }
 
 fn run(command: &mut Command, work: &Work, rounds: u64) -> Result<std::process::Output> {
-    command.args([&work.allocator, &work.case, &rounds.to_string()]).stdin(Stdio::null());
+    finished(command.args([&work.allocator, &work.case, &rounds.to_string()]))
+}
+
+/// What a command prints, which must not fail.
+fn finished(command: &mut Command) -> Result<std::process::Output> {
     let line = tool::shown(command);
-    let output = command.output().with_context(|| format!("cannot start `{line}`"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{line}`"))?;
     let text = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`{line}` failed ({}): {text}", output.status);
     Ok(output)

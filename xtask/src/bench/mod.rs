@@ -27,6 +27,10 @@ enum What {
         /// Count in QEMU, on the usual machine of this architecture
         #[arg(long, value_enum)]
         arch: Option<Arch>,
+        /// Time so many threads of this host, each on its own CPU, beside one
+        #[arg(long, value_name = "N", conflicts_with_all = ["arch", "json"],
+              value_parser = clap::value_parser!(u32).range(2..=4))]
+        threads: Option<u32>,
         /// Write the figures to this file, a row for each allocator and case
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -51,11 +55,14 @@ struct Row {
 /// # Errors
 /// When a program is missing or does not build, or what measures fails.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
-    let What::Alloc { arch, json, filter } = &args.what;
+    let What::Alloc { arch, threads, json, filter } = &args.what;
     let wanted = |allocator: &str, case: &str| {
         let name = format!("{allocator} {case}");
         filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
     };
+    if let Some(threads) = *threads {
+        return host::scaling(root, threads, wanted);
+    }
     println!("{:<24} {:<16} {:>12} {:>10}", "allocator", "case", "instructions", "ns");
     let rows = match arch {
         None => host::rows(root, wanted, print)?,

@@ -1,13 +1,16 @@
 //! The work that `cargo xtask bench alloc` counts. `alloc ALLOCATOR CASE ROUNDS` runs that many rounds of a case and
 //! prints the nanoseconds that they took; `alloc` alone prints the cases, a line `ALLOCATOR CASE PAIRS` for each,
-//! where PAIRS is the number of pairs of an allocation and a free (or of queries) in a round.
+//! where PAIRS is the number of pairs of an allocation and a free (or of queries) in a round. `alloc threads N CASE
+//! ROUNDS` runs them on N threads, each on its own CPU, and prints the nanoseconds of the slowest.
 
 // UNSAFETY: adds memory that the hosted machine has.
 #![expect(unsafe_code)]
 
 mod frames;
+mod together;
 
 use crate::frames::{Bitmap, Buddy, FRAMES, Ranges};
+use crate::together::timed_together;
 use hotmem::{Mm, NodeId, Order, Pfn, PhysRange, Placement, ZoneKind};
 use hotmem_hosted::{Hosted, boot, on_cpu};
 use hotmem_lab::bench::{CASES, Case, Frames};
@@ -29,7 +32,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         [allocator, case, rounds] => {
             println!("{}", run(allocator, case, rounds.parse()?)?.as_nanos());
         }
-        _ => return Err("usage: alloc [ALLOCATOR CASE ROUNDS]".into()),
+        ["threads", threads, case, rounds] => {
+            let (case, rounds, threads) = (find(case)?, rounds.parse()?, threads.parse()?);
+            let took = on_manager(|mm| timed_together(case, mm, rounds, threads))?;
+            println!("{}", took.as_nanos());
+        }
+        _ => return Err("usage: alloc [ALLOCATOR CASE ROUNDS | threads N CASE ROUNDS]".into()),
     }
     Ok(())
 }
@@ -46,13 +54,17 @@ fn run(allocator: &str, case: &str, rounds: usize) -> Result<Duration, Box<dyn E
     if allocator == HOTMEM {
         return run_hotmem(case, rounds);
     }
-    let found = CASES.into_iter().find(|known| known.name == case).ok_or("no such case")?;
+    let found = find(case)?;
     match allocator {
         "buddy_system_allocator" => timed(found, &Buddy::new(), rounds),
         "bitmap-allocator" => timed(found, &Bitmap::new(), rounds),
         "free-list" => timed(found, &Ranges::new().ok_or("no range")?, rounds),
         _ => Err("no such allocator".into()),
     }
+}
+
+fn find(case: &str) -> Result<Case, Box<dyn Error>> {
+    CASES.into_iter().find(|known| known.name == case).ok_or_else(|| "no such case".into())
 }
 
 fn timed<F: Frames>(case: Case, frames: &F, rounds: usize) -> Result<Duration, Box<dyn Error>> {
@@ -62,8 +74,22 @@ fn timed<F: Frames>(case: Case, frames: &F, rounds: usize) -> Result<Duration, B
     Ok(start.elapsed())
 }
 
-/// Runs a case on a manager whose memory is a DIMM, in a zone `normal`; every invariant is checked before and after.
 fn run_hotmem(case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
+    on_manager(|mm| {
+        // A number that the compiler does not know.
+        on_cpu(black_box(0));
+        match case {
+            PAGE_INFO => ask(mm, rounds, |pfn| mm.page_info(pfn)),
+            STATE => ask(mm, rounds, |pfn| mm.state(pfn)),
+            case => timed(find(case)?, &mm, rounds),
+        }
+    })
+}
+
+/// Runs work on a manager whose memory is a DIMM, in a zone `normal`; every invariant is checked before and after.
+fn on_manager<T>(
+    work: impl FnOnce(&Mm<Hosted>) -> Result<T, Box<dyn Error>>,
+) -> Result<T, Box<dyn Error>> {
     let booted = boot()?;
     let mm = &booted.mm;
     let bytes = FRAMES as u64 * 4096;
@@ -74,16 +100,9 @@ fn run_hotmem(case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
         mm.online(id, ZoneKind::Normal)?;
     }
     mm.verify()?;
-    // A number that the compiler does not know.
-    on_cpu(black_box(0));
-    let took = match CASES.into_iter().find(|known| known.name == case) {
-        Some(case) => timed(case, &mm, rounds)?,
-        None if case == PAGE_INFO => ask(mm, rounds, |pfn| mm.page_info(pfn))?,
-        None if case == STATE => ask(mm, rounds, |pfn| mm.state(pfn))?,
-        None => return Err("no such case".into()),
-    };
+    let result = work(mm)?;
     mm.verify()?;
-    Ok(took)
+    Ok(result)
 }
 
 fn ask<T>(
