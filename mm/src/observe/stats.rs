@@ -23,7 +23,7 @@ pub struct Stats {
     /// memory.
     pub system_pages: u64,
     /// Pages that a CPU may still reach by stale translations, since a flush failed: they are out of use for ever
-    /// ([`Owner::Stranded`]).
+    /// ([`Owner::Stranded`](crate::Owner::Stranded)).
     pub stranded: u64,
     /// The pages reserved at boot for tables and section nodes.
     pub reserve: u64,
