@@ -5,7 +5,7 @@
 #![expect(unsafe_code)]
 
 use crate::memory::tlb;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 use hotmem::lock::lock_api::{self, GuardNoSend, RawMutex};
 use hotmem_arch::current::cpu;
 
@@ -22,11 +22,12 @@ pub(crate) fn relax() {
 
 /// A lock that keeps interrupts disabled while it is held.
 #[derive(Debug)]
-pub struct MaskingLock {
-    locked: AtomicBool,
-    /// Whether interrupts were enabled before the lock was taken. Only the holder changes it.
-    were_on: AtomicBool,
-}
+pub struct MaskingLock(AtomicU8);
+
+/// No CPU holds the lock. Otherwise [`HELD`] is set, and [`WERE_ON`] if interrupts were enabled before it was taken.
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+const WERE_ON: u8 = 2;
 
 /// Disables interrupts. Returns whether they were enabled.
 #[inline(always)]
@@ -48,18 +49,14 @@ impl MaskingLock {
     /// Takes the lock with interrupts disabled, if it is free.
     #[inline(always)]
     fn take(&self, were_on: bool) -> bool {
-        let order = (Ordering::Acquire, Ordering::Relaxed);
-        let taken = self.locked.compare_exchange(false, true, order.0, order.1).is_ok();
-        if taken {
-            self.were_on.store(were_on, Ordering::Relaxed);
-        }
-        taken
+        let held = if were_on { HELD | WERE_ON } else { HELD };
+        self.0.compare_exchange(FREE, held, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
     fn wait(&self, were_on: bool) {
         restore(were_on);
-        while self.locked.load(Ordering::Relaxed) {
+        while self.0.load(Ordering::Relaxed) != FREE {
             relax();
         }
         cpu::disable_interrupts();
@@ -69,7 +66,7 @@ impl MaskingLock {
 // SAFETY: the exchange in `take` succeeds for one CPU until `unlock` marks the lock as free; `unlock` releases what
 // `take` acquires. No handler interrupts the holder, whose CPU would wait for itself.
 unsafe impl RawMutex for MaskingLock {
-    const INIT: Self = Self { locked: AtomicBool::new(false), were_on: AtomicBool::new(false) };
+    const INIT: Self = Self(AtomicU8::new(FREE));
 
     /// A guard is dropped on the CPU that took the lock, which then gets its interrupt state back.
     type GuardMarker = GuardNoSend;
@@ -94,9 +91,9 @@ unsafe impl RawMutex for MaskingLock {
 
     #[inline]
     unsafe fn unlock(&self) {
-        let were_on = self.were_on.load(Ordering::Relaxed);
-        self.locked.store(false, Ordering::Release);
-        restore(were_on);
+        let held = self.0.load(Ordering::Relaxed);
+        self.0.store(FREE, Ordering::Release);
+        restore(held & WERE_ON != 0);
     }
 }
 
