@@ -7,7 +7,7 @@ use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::cache::{Cache, CacheGuard};
 use crate::alloc::class::{Class, MAX_BATCH};
-use crate::alloc::links::{List, Taken};
+use crate::alloc::list::{List, Taken};
 use crate::alloc::lists::{FreeLists, count_free, free_extent};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{Zone, ZoneKind};

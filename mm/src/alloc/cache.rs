@@ -17,7 +17,7 @@
 
 use crate::alloc::class::{CLASSES, Class};
 use crate::alloc::closing::Closing;
-use crate::alloc::links::{List, Taken};
+use crate::alloc::list::{List, Taken};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};

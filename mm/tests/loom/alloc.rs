@@ -6,3 +6,5 @@ pub(crate) mod class;
 pub(crate) mod closing;
 #[path = "../../src/alloc/links.rs"]
 pub(crate) mod links;
+#[path = "../../src/alloc/list.rs"]
+pub(crate) mod list;

@@ -8,7 +8,7 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::class::Class;
 use crate::alloc::closing::Closing;
-use crate::alloc::links::List;
+use crate::alloc::list::List;
 use crate::explore;
 use crate::machine::{DESCRIPTORS, Tiny, memmap};
 use crate::memmap::Memmap;
