@@ -19,4 +19,5 @@ pub(crate) mod stop;
 pub(crate) mod table;
 #[cfg(feature = "lab")]
 pub(crate) mod tick;
+#[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the lab gives jobs"))]
 pub(crate) mod work;

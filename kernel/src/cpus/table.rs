@@ -27,6 +27,7 @@ impl State {
         [Self::Absent, Self::Missing, Self::Starting, Self::Arriving, Self::Up, Self::Stopped];
 
     /// Its name.
+    #[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the lab prints it"))]
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Absent => "absent",
@@ -42,6 +43,7 @@ impl State {
 /// A CPU.
 #[derive(Debug)]
 #[repr(align(128))]
+#[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the lab prints the counts"))]
 pub(crate) struct Entry {
     pub(crate) area: CpuArea,
     /// The firmware's id of the CPU.
