@@ -34,13 +34,13 @@
 //!
 //! # Flushes
 //!
-//! Where [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, the rule is: *no CPU waits with
-//! interrupts off unless it serves flushes meanwhile; no flush is made with a lock held that others wait for*. So what
-//! [`machine`] allows may be called with interrupts off: all waits for look-ups, looks and operations call
-//! [`Machine::relax`], and those for a lock are the wait of [`Machine::Lock`] ([`lock::TicketLock`]). Only `convert`
-//! flushes with look-ups held off, those in the block whose descriptors it moves, and with a lock of its own, which keeps
-//! handlers of this CPU out and which no other CPU takes; `operations/convert.rs` says why it has to, and why no CPU waits
-//! for ever.
+//! If [`Tlb::flush`](paging::Tlb::flush) needs an acknowledgement from every CPU, the rule is: *no CPU waits with
+//! interrupts off unless it serves flushes during the wait; no flush is made with a lock held that other CPUs wait
+//! for*. So the functions that [`machine`] allows may be called with interrupts off: all waits for look-ups, looks
+//! and operations call [`Machine::relax`], and those for a lock are the wait of [`Machine::Lock`]
+//! ([`lock::TicketLock`]). Only `convert` flushes with look-ups held off, those in the block whose descriptors it
+//! moves, and with a lock of its own, which keeps handlers of this CPU out and which no other CPU takes;
+//! `operations/convert.rs` explains why it has to, and why no CPU waits for ever.
 //!
 //! The flushes are those of `remove` and of an `add` that is undone, of `take` and a `release` that is undone, of
 //! `unmap_own`, of `convert`, and of a mapping that fails half way: all by an operation under way. The fake machine
@@ -51,15 +51,15 @@
 //!
 //! The crate knows no scheduler. While a preempted thread does not run, it delays:
 //!
-//! - in a look-up (`page_info`, `block`, `free`, ..): a `remove` or `convert` that waits for it. It gives up
-//!   after some 2^26 turns, with everything as it was, and can be tried again; allocations and look-ups go
-//!   on meanwhile, looks wait. `convert` holds those in one block off for a thousandth of that at a time,
-//!   until the readers are gone.
-//! - in a look (`explain_*`, `verify`, ..): an operation that waits for it, and gives up as `Busy`.
-//! - with a zone's lock, that is inside `alloc` and `free`, or inside an operation: whoever needs the same lock
-//!   or looks meanwhile spins. A thread of a higher priority on the same CPU would spin for ever, so
-//!   a kernel that preempts its own threads switches that off around calls of the allocator and around
-//!   operations, but for the callbacks of the table in [`machine`], around which it may switch it on.
+//! - in a look-up (`page_info`, `block`, `free`, ..): a `remove` or `convert` that waits for it. A `remove` gives up
+//!   after about 2^26 polls, without a change, and can be tried again; so does a `convert`, which leaves the blocks
+//!   that it has converted. Allocations and look-ups continue during that time, looks wait. `convert` holds look-ups
+//!   in one block off for a thousandth of that at a time, until the readers are gone.
+//! - in a look (`explain_*`, `verify`, ..): an operation that waits for it, and then returns `Busy`.
+//! - with a zone's lock, that is inside `alloc` and `free`, or inside an operation: any CPU that needs the same lock
+//!   or looks spins. A thread of a higher priority on the same CPU would spin for ever, so a kernel that preempts
+//!   its own threads disables preemption around calls of the allocator and around operations, except in the
+//!   callbacks of the table in [`machine`], where it may enable it.
 #![no_std]
 
 mod alloc;

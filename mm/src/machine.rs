@@ -46,9 +46,9 @@
 //! A handler that calls a look or an operation may wait for the code that it interrupts. If the machine reports
 //! handlers ([`Machine::in_handler`]), such calls are reported in debug builds.
 //!
-//! Code faults with a lock of the manager held only in what the manager calls (the table above), and in a conversion.
-//! With a lock that masks, [`convert`](crate::Mm::convert) keeps interrupts out of its CPU for as long as it holds
-//! look-ups in a block off, which is the time in which the descriptors of that are copied.
+//! Code can fault with a lock of the manager held only in the functions that the manager calls (the table above),
+//! and in a conversion. With a lock that masks interrupts, [`convert`](crate::Mm::convert) keeps them off on its CPU
+//! for as long as it holds off look-ups in a block, which is the time in which the descriptors of the block are copied.
 
 // UNSAFETY: declares the unsafe trait by which the machine vouches for its descriptors.
 #![expect(unsafe_code)]

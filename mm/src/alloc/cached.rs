@@ -1,8 +1,9 @@
 //! Allocation and free through the cache of the current CPU.
 //!
-//! Whoever has a cache locked, and nothing else, may look at the descriptors of its pages, and of pages that are in use
-//! and are the caller's: neither go offline, and who moves descriptors keeps everything out of the caches meanwhile
-//! ([`Cached::pause_caches`]), which is asked first ([`Closing::is_closed`](super::closing::Closing::is_closed)).
+//! A holder of a cache's lock, and of no other, may access the descriptors of its pages, and of pages that are in
+//! use and belong to the caller: neither go offline, and an operation that moves descriptors first keeps their pages
+//! out of the caches ([`Cached::pause_caches`]), which is checked before
+//! ([`Closing::is_closed`](super::closing::Closing::is_closed)).
 
 // UNSAFETY: declares that a caller which frees pages without a look-up owns them.
 #![expect(unsafe_code)]

@@ -62,7 +62,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         Closed { allocator: self.0, before }
     }
 
-    /// Keeps `pfns` out of all caches, until the value is dropped: no CPU looks at a descriptor of those with nothing but
+    /// Keeps `pfns` out of all caches, until the value is dropped: no CPU accesses a descriptor of the range with only
     /// the lock of its cache held.
     pub(crate) fn pause_caches(&self, pfns: PfnRange) -> Closed<'m, M> {
         let before = self.caches.closing.close(pfns);

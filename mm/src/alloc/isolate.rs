@@ -92,8 +92,8 @@ impl Area {
         done
     }
 
-    /// Isolates all that is free of the area, and what is freed there: until [`put_on_lists`](Self::put_on_lists), no
-    /// list leads anybody to its descriptors.
+    /// Isolates all free extents of the area, and those freed there later: until [`put_on_lists`](Self::put_on_lists),
+    /// no list refers to its descriptors.
     pub(crate) fn take_off_lists<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
         self.lock(allocator).isolating = self.pfns;
         let mut at = self.pfns.start;

@@ -1,7 +1,7 @@
 //! The kernel's metadata of the pages that it allocates: see [`Meta`].
 //!
-//! A descriptor of a page in use is looked at only under a read guard, because `convert` moves descriptors while pages
-//! are in use, and holds readers of their block off.
+//! A descriptor of a page in use is accessed only under a read guard, because `convert` moves descriptors while
+//! pages are in use, and holds off readers of their block.
 
 // UNSAFETY: turns the kernel's part of a descriptor into a value of the kernel's type.
 #![expect(unsafe_code)]

@@ -86,9 +86,9 @@ impl<M: Machine> Mm<M> {
     /// Gives each block of `range`, which was added with one memmap for all of it, its own memmap, so that each can
     /// be removed alone. Returns the number of blocks.
     ///
-    /// While the descriptors of a block move, look-ups and frees of other CPUs in that block wait, and interrupts are off
-    /// on this one where [`Machine::Lock`] masks them. What is free of that block is not allocated meanwhile: an allocation
-    /// that nothing else can serve fails.
+    /// While the descriptors of a block are moved, look-ups and frees of other CPUs in that block wait, and interrupts
+    /// are off on this CPU if [`Machine::Lock`] masks them. Free pages of the block are not allocated during that time:
+    /// an allocation that only they could satisfy fails.
     ///
     /// # Errors
     ///
