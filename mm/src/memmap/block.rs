@@ -10,32 +10,9 @@ use crate::memmap::placement::Placement;
 use crate::memmap::record::Record;
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
-use core::fmt;
 
-pub use crate::memmap::word::BlockState;
 pub(crate) use crate::memmap::word::BlockWord;
-
-/// The number of a memory block: its first address divided by the block size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockId(u64);
-
-impl BlockId {
-    /// Wraps a raw number.
-    pub const fn new(raw: u64) -> Self {
-        Self(raw)
-    }
-
-    /// The raw number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for BlockId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "block {}", self.0)
-    }
-}
+pub use crate::memmap::word::{BlockId, BlockState};
 
 /// The state of a memory block: read from its record, its memmap's head and the section map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +56,7 @@ impl<M: Machine> Memmap<M> {
 
     /// The block that holds `address`.
     pub(crate) fn block_at(&self, address: PhysAddr) -> BlockId {
-        BlockId(address.get() >> self.block_size().shift())
+        BlockId::new(address.get() >> self.block_size().shift())
     }
 
     /// The blocks that `range` touches, ascending, present or not.
@@ -93,7 +70,7 @@ impl<M: Machine> Memmap<M> {
             Some(last) => (range.start().add(last).get() >> shift) + 1,
             None => first,
         };
-        (first..end).map(BlockId)
+        (first..end).map(BlockId::new)
     }
 
     /// The frames of `range` if it is whole, aligned memory blocks, at least one.
@@ -106,12 +83,12 @@ impl<M: Machine> Memmap<M> {
     /// The bytes of a block; `None` for a number past the end of the address space.
     pub(crate) fn block_range(&self, id: BlockId) -> Option<PhysRange> {
         let bytes = self.block_size().bytes();
-        PhysRange::new(PhysAddr::new(id.0.checked_mul(bytes)?), bytes)
+        PhysRange::new(PhysAddr::new(id.get().checked_mul(bytes)?), bytes)
     }
 
     pub(crate) fn block_pfns(&self, id: BlockId) -> PfnRange {
         let pages = self.block_size().pages::<M>();
-        PfnRange::new(Pfn::new(id.0.wrapping_mul(pages)), pages)
+        PfnRange::new(Pfn::new(id.get().wrapping_mul(pages)), pages)
     }
 
     /// The state of a block, or `None` if it is not present.
@@ -124,7 +101,7 @@ impl<M: Machine> Memmap<M> {
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         let count = self.block_sections();
         let mut last = None;
-        let ids = self.sections.candidates().map(move |section| BlockId(section / count));
+        let ids = self.sections.candidates().map(move |section| BlockId::new(section / count));
         ids.filter(move |&id| last.replace(id) != Some(id)).filter_map(|id| self.block(id))
     }
 
@@ -141,7 +118,7 @@ impl<'g, M: Machine> Seen<'g, M> {
     /// The present sections of a block, ascending.
     pub(crate) fn sections_of_block(self, id: BlockId) -> impl Iterator<Item = Section<'g, M>> {
         let count = self.block_sections();
-        let first = id.0.saturating_mul(count);
+        let first = id.get().saturating_mul(count);
         (first..first.saturating_add(count)).filter_map(move |number| self.section(number))
     }
 
@@ -184,7 +161,7 @@ impl<'g, M: Machine> Seen<'g, M> {
 
     /// The state of a block, or `None` if it is not present.
     pub(crate) fn describe_block(self, id: BlockId) -> Option<Block> {
-        let section = self.first_section(id.0.saturating_mul(self.block_sections()))?;
+        let section = self.first_section(id.get().saturating_mul(self.block_sections()))?;
         let record = section.record();
         // Without a log message: a dump of a kernel that panics uses this, too, and the panic may be in the log.
         let word = record.sound_block().unwrap_or(BlockWord::BROKEN);
@@ -213,8 +190,8 @@ impl<'g, M: Machine> Seen<'g, M> {
     pub(crate) fn blocks_from(self, first: BlockId) -> impl Iterator<Item = Block> + use<'g, M> {
         let count = self.block_sections();
         let mut last = None;
-        let sections = self.memmap().sections.candidates_from(first.0.saturating_mul(count));
-        let ids = sections.map(move |section| BlockId(section / count));
+        let sections = self.memmap().sections.candidates_from(first.get().saturating_mul(count));
+        let ids = sections.map(move |section| BlockId::new(section / count));
         let ids = ids.filter(move |&id| last.replace(id) != Some(id));
         ids.filter_map(move |id| self.describe_block(id))
     }

@@ -6,7 +6,7 @@
 //!   section    the sparse section map; a section's word
 //!   record     the data about a section and its block
 //!   seen       the memmap under a guard (keeps): the only access to sections and descriptors
-//!   block      memory blocks: state, placement, head; word: their word in a record
+//!   block      memory blocks: state, placement, head; word: their number, their word in a record
 //!   home       the node and the zone that memory belongs to
 //!   extent     heads and tails of runs of pages, initialised part by part
 //!   placement  the placement of the memmap of added memory
@@ -35,9 +35,9 @@ use crate::addr::Pfn;
 use crate::geometry::BlockSize;
 use crate::lock::{Mutex, MutexGuard};
 use crate::machine::Machine;
-use crate::memmap::block::BlockId;
 use crate::memmap::readers::{Gate, ReadGuard, Readers, Stays};
 use crate::memmap::section::SectionMap;
+use crate::memmap::word::BlockId;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The map of present memory, and the descriptors of its pages.

@@ -1,8 +1,30 @@
-//! The word of a memory block in a record.
+//! The number of a memory block, and the word that its record keeps.
 
 use crate::memmap::home::{NodeId, ZoneKind};
 use crate::memmap::placement::Placement;
 use core::fmt;
+
+/// The number of a memory block: its first address divided by the block size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId(u64);
+
+impl BlockId {
+    /// Wraps a raw number.
+    pub const fn new(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The raw number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for BlockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "block {}", self.0)
+    }
+}
 
 /// The state of a present memory block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
