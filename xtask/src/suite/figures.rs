@@ -69,6 +69,8 @@ fn thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one(lab: &Lab) -> Result<()
 fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["1G"])?.word("placement=block").word("icount");
     config.icount = Some(0);
+    // The instructions of other CPUs that are awake count, too.
+    config.cpus = 1;
     lab.with(&config, |machine| {
         let taken = plug(machine, "1G")?;
         machine.run("use")?;
