@@ -7,7 +7,7 @@ use crate::contract::Probe;
 use crate::current::Arch;
 use hotmem_paging::addr::VirtAddr;
 
-/// The access is not allowed, or there is no translation, or no device or memory responds.
+/// The access is not allowed, the address lacks a translation, or no device or memory responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
 

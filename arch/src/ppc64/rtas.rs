@@ -1,5 +1,5 @@
 //! RTAS by hypercall: an array of big-endian cells in memory below 4 GiB (LoPAR 7.2.7, and
-//! `docs/specs/ppc-spapr-hcalls.rst` of QEMU). There is no firmware code in memory to call.
+//! `docs/specs/ppc-spapr-hcalls.rst` of QEMU). The machine lacks firmware code in memory that could be called.
 
 // UNSAFETY: lets firmware write to memory.
 #![expect(unsafe_code)]

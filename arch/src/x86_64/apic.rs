@@ -291,7 +291,7 @@ impl<R: Registers> IoApic<R> {
         Ok(())
     }
 
-    /// Masks or unmasks `input`; does nothing if there is no such input.
+    /// Masks or unmasks `input`; does nothing for an input that the controller lacks.
     pub fn set_masked(&self, input: u32, masked: bool) {
         if input < self.inputs() {
             let register = REDIRECTION + 2 * input;

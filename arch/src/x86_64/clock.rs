@@ -43,7 +43,7 @@ fn control() -> u8 {
 }
 
 /// The ticks of the time stamp counter in a second, measured against the interval timer; `now` reads the counter.
-/// `None` if there is no such timer.
+/// `None` for a timer that the machine lacks.
 pub(super) fn measure_timestamp_hertz(now: fn() -> u64) -> Option<u64> {
     by_output(now).or_else(|| {
         (0..ATTEMPTS).find_map(|_| {

@@ -40,7 +40,7 @@ impl Closing {
         fence(Ordering::SeqCst);
     }
 
-    /// From now on nothing of `pfns` gets into a cache whose lock is taken after this. Returns what was closed before.
+    /// From now on no page of `pfns` enters a cache whose lock is taken after this. Returns the range closed before.
     pub(crate) fn close(&self, pfns: PfnRange) -> PfnRange {
         let before = self.closed();
         self.closed[0].store(pfns.start.get(), Ordering::Relaxed);

@@ -53,7 +53,7 @@ const CLOSED: usize = 1;
 /// An epoch, in a phase.
 const EPOCH: usize = 2;
 
-/// The set that readers count in who enter in `phase`.
+/// The set that readers count in if they enter in `phase`.
 const fn set_of(phase: usize) -> usize {
     phase / EPOCH % 2
 }
@@ -77,7 +77,7 @@ pub(crate) struct Readers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stays(pub(crate) usize);
 
-/// No reader of a block is under way, and none gets in, until this is dropped; what it holds goes after that.
+/// No reader of a block is under way, and none enters, until this is dropped; then what it holds is dropped.
 #[derive(Debug)]
 #[must_use = "readers are held off only while the gate lives"]
 pub(crate) struct Gate<'m, H> {
@@ -87,7 +87,7 @@ pub(crate) struct Gate<'m, H> {
 
 impl<H> Drop for Gate<'_, H> {
     fn drop(&mut self) {
-        // SeqCst: partner of the second load in `try_count`; who gets in sees what was done behind the gate.
+        // SeqCst: partner of the second load in `try_count`; a reader that enters sees what was done behind the gate.
         self.phase.fetch_and(!CLOSED, Ordering::SeqCst);
     }
 }
@@ -196,7 +196,7 @@ impl Readers {
     /// as long as that: a handler on this CPU that reads would wait for what it interrupts.
     ///
     /// Called by an operation that holds no zone's lock: a reader may be waiting for one. The long wait has the gate
-    /// open, so that a reader whose thread was preempted holds up the caller and nobody else; what it is shut for ends
+    /// open, so that a reader whose thread was preempted holds up only the caller; what it is shut for ends
     /// soon, or is tried again.
     pub(crate) fn exclude<H>(
         &self,
@@ -303,7 +303,7 @@ mod tests {
         let turns = Cell::new(0);
         let turn = || {
             turns.set(turns.get() + 1);
-            assert_eq!(counted(&readers), 1, "who waits is counted");
+            assert_eq!(counted(&readers), 1, "a reader that waits is counted");
             if turns.get() == 3 {
                 gate.take();
             }

@@ -28,7 +28,7 @@
 //!
 //! [`Readers::enter`]: crate::memmap::readers::Readers::enter
 
-// UNSAFETY: copies descriptors between frames that nobody else touches.
+// UNSAFETY: copies descriptors between frames that no other code accesses.
 #![expect(unsafe_code)]
 
 use super::add::records_of;

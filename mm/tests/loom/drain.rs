@@ -2,7 +2,7 @@
 //!
 //! Lists, links and what is closed are the manager's own. A zone is a list of pages behind a lock.
 
-// UNSAFETY: speaks for who has a cache locked, and for who holds a page.
+// UNSAFETY: vouches for the holder of a cache's lock, and for the holder of a page.
 #![expect(unsafe_code)]
 
 use crate::addr::{Order, Pfn, PfnRange};
@@ -32,7 +32,7 @@ struct Cache {
     is_used: bool,
 }
 
-// SAFETY: who has a cache locked reaches its pages, and those that are its own: none of them goes.
+// SAFETY: the holder of a cache's lock accesses the pages in it, and its own: none of them is removed meanwhile.
 unsafe impl Keeps for Cache {}
 
 struct Zone {

@@ -104,31 +104,32 @@ fn a_block_size_that_cannot_work_keeps_the_kernel_from_starting(lab: &Lab) -> Re
     Ok(())
 }
 
-fn a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass(lab: &Lab) -> Result<()> {
-    let power8 = Config { cpu: "power8".into(), ..lab.room(&["128M"])? };
-    lab.started(&power8, |machine| {
+/// Checks that the kernel refuses to start on a machine, with these words.
+fn cannot_start(lab: &Lab, config: &Config, words: &[&str]) -> Result<()> {
+    lab.started(config, |machine| {
         let exit = machine.wait_exit()?;
         ensure!(exit == machine.left(1), "{exit}");
-        said(machine, &["hotmem: cannot start: ", "radix MMU. Pass QEMU -cpu power9"])
+        said(machine, words)
     })
+}
+
+fn a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass(lab: &Lab) -> Result<()> {
+    let power8 = Config { cpu: "power8".into(), ..lab.room(&["128M"])? };
+    cannot_start(lab, &power8, &["hotmem: cannot start: ", "radix MMU. Pass QEMU -cpu power9"])
 }
 
 fn an_image_that_is_loaded_elsewhere_is_refused_by_name(lab: &Lab) -> Result<()> {
     let elsewhere = Config { board: "pseries,kernel-addr=0x1000000", ..lab.room(&["128M"])? };
-    lab.started(&elsewhere, |machine| {
-        let exit = machine.wait_exit()?;
-        ensure!(exit == machine.left(1), "{exit}");
-        said(machine, &["hotmem: cannot start: the image was linked for the address 0x400000"])
-    })
+    cannot_start(
+        lab,
+        &elsewhere,
+        &["hotmem: cannot start: the image was linked for the address 0x400000"],
+    )
 }
 
 fn a_cpu_without_a_local_apic_is_refused_by_name(lab: &Lab) -> Result<()> {
     let bare = Config { cpu: "max,-apic".into(), ..lab.room(&["128M"])? };
-    lab.started(&bare, |machine| {
-        let exit = machine.wait_exit()?;
-        ensure!(exit == machine.left(1), "{exit}");
-        said(machine, &["hotmem: cannot start: this CPU does not have a local APIC"])
-    })
+    cannot_start(lab, &bare, &["hotmem: cannot start: this CPU does not have a local APIC"])
 }
 
 /// Whether the kernel gets an aarch64 CPU as it comes out of reset: EDK II begins at EL3 itself, and leaves it.
@@ -138,11 +139,11 @@ fn starts_at_reset(lab: &Lab) -> bool {
 
 fn a_start_at_el3_is_refused_by_name(lab: &Lab) -> Result<()> {
     let secure = Config { board: "virt,secure=on", ..lab.room(&["128M"])? };
-    lab.started(&secure, |machine| {
-        let exit = machine.wait_exit()?;
-        ensure!(exit == machine.left(1), "{exit}");
-        said(machine, &["hotmem: cannot start: the CPU is at EL3, and the kernel needs EL2 or EL1"])
-    })
+    cannot_start(
+        lab,
+        &secure,
+        &["hotmem: cannot start: the CPU is at EL3, and the kernel needs EL2 or EL1"],
+    )
 }
 
 fn what_is_typed_before_the_kernel_runs_is_not_lost(lab: &Lab) -> Result<()> {

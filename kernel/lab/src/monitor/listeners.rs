@@ -11,7 +11,7 @@ const LISTS: usize = 16;
 /// Watchers that can be added in total: each stays in memory for ever.
 const WATCHERS: usize = 32;
 
-/// There is no room for another one.
+/// All places are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full(&'static str);
 

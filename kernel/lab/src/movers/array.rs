@@ -10,7 +10,7 @@ use hotmem::{Machine, Mm, Order, OutOfMemory, Pages};
 /// The reason why the array cannot grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// There is no free page.
+    /// No page is free.
     Memory(OutOfMemory),
     /// The heap has no room for the list of pages.
     Heap,

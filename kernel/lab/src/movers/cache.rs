@@ -10,7 +10,7 @@
 //! newest content.
 //!
 //! - A clean cached page is the same as the stored one; a page that was never stored reads as zeros.
-//! - The checksum is that of the cached page, or of the stored one if there is no cached page.
+//! - The checksum is that of the cached page, or of the stored one if the page is not cached.
 //! - The manager's word of a cached page holds its object and its index there.
 
 // UNSAFETY: writes and reads the content of the cache's pages.
@@ -33,7 +33,7 @@ const MAX_PAGES: u64 = 1 << 20;
 /// The reason why the cache refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheError {
-    /// There is no free page.
+    /// No page is free.
     Memory(OutOfMemory),
     /// The table cannot grow.
     Table(Full),

@@ -67,7 +67,7 @@ impl Slot {
 /// The reason why the pool refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolError {
-    /// There is no free extent.
+    /// No extent is free.
     Memory(OutOfMemory),
     /// The table cannot grow.
     Table(Full),
