@@ -11,6 +11,35 @@
 //! is used, and what is wrong with it is an error that names the value. The parsers have no `unsafe`
 //! and no `cfg`: they see memory through [`ReadPhys`](hotmem::paging::ReadPhys) and registers through [`Hardware`], so all of
 //! it runs on the host.
+//!
+//! The way from the root pointer to a source for `hotmem_hotplug::Hotplug`; the handler of each line masks it if it is
+//! level-triggered, and raises its bit:
+//!
+//! ```no_run
+//! use hotmem::PhysAddr;
+//! use hotmem::paging::ReadPhys;
+//! use hotmem_acpi::{AcpiSource, Hardware, StartError, Tables};
+//! use hotmem_aml::Limits;
+//! use hotmem_hotplug::{Latch, Line};
+//!
+//! static EVENTS: Latch = Latch::new();
+//!
+//! fn start<H: Hardware>(
+//!     memory: &impl ReadPhys,
+//!     rsdp: PhysAddr,
+//!     hardware: H,
+//!     connect: impl Fn(Line, fn()),
+//! ) -> Result<AcpiSource<H>, StartError> {
+//!     let tables = Tables::new(memory, rsdp)?;
+//!     let mut source = AcpiSource::new(&tables, hardware, &EVENTS, Limits::default())?;
+//!     // QEMU's q35 has one line, the SCI; a machine may have up to `MAX_LINES`.
+//!     for &line in source.lines().iter().take(1) {
+//!         connect(line, || EVENTS.raise(0, 0));
+//!     }
+//!     source.arm()?;
+//!     Ok(source)
+//! }
+//! ```
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

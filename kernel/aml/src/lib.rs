@@ -27,6 +27,44 @@
 //! `LoadTable` and `Unload` are not there: tables are loaded once. There is one evaluator and
 //! nothing runs beside it, so every method is serialized and an `Acquire` waits for nothing but the
 //! global lock, which firmware may hold ([`Host::take_global_lock`]).
+//!
+//! ```
+//! use hotmem_aml::{Aml, Host, HostError, Io, Limits, NodeId, Space, Width};
+//!
+//! /// A machine without registers.
+//! struct Bare;
+//!
+//! impl Io for Bare {
+//!     fn read(&mut self, _: Space, _: u64, _: Width) -> Result<u64, HostError> {
+//!         Err(HostError::Unsupported)
+//!     }
+//!     fn write(&mut self, _: Space, _: u64, _: Width, _: u64) -> Result<(), HostError> {
+//!         Err(HostError::Unsupported)
+//!     }
+//!     fn stall(&mut self, _microseconds: u64) {}
+//!     fn sleep(&mut self, _milliseconds: u64) {}
+//!     fn timer(&mut self) -> u64 {
+//!         0
+//!     }
+//! }
+//!
+//! impl Host for Bare {
+//!     fn io(&mut self) -> &mut dyn Io {
+//!         self
+//!     }
+//!     fn notify(&mut self, _: NodeId, _: u64) {}
+//! }
+//!
+//! // DefinitionBlock ("", "DSDT", 2, "", "", 0) { Method (SIZE) { Return (0x28 << 1) } }
+//! let body = b"\x14\x0cSIZE\x00\xa4\x79\x0a\x28\x01\x00";
+//! let mut dsdt = [b"DSDT\x00\x00\x00\x00\x02".as_slice(), &[0; 27], body].concat();
+//! dsdt[4] = dsdt.len() as u8;
+//!
+//! let mut aml = Aml::load(&mut Bare, &[&dsdt], Limits::default())?;
+//! let size = aml.find("\\SIZE").ok_or("no such method")?;
+//! assert_eq!(aml.integer(&mut Bare, size, &[])?, 80);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -18,6 +18,34 @@
 //! - memory of a refused eject is online where it was online, in the zone it was in;
 //! - the table of owners says for each plugged range whether the memory manager has it;
 //! - no heap was used.
+//!
+//! A kernel's main loop, with any source of events:
+//!
+//! ```no_run
+//! use hotmem::{Machine, Mm};
+//! use hotmem_hotplug::{Clock, Hotplug, HotplugSource, OutOfHeap, Policy};
+//!
+//! struct NotCounted;
+//!
+//! impl Clock for NotCounted {
+//!     fn instructions(&self) -> Option<u64> {
+//!         None
+//!     }
+//! }
+//!
+//! fn serve<S: HotplugSource, M: Machine>(
+//!     source: S,
+//!     mm: &Mm<M>,
+//!     out: &mut impl core::fmt::Write,
+//!     wait_for_interrupt: impl Fn(),
+//! ) -> Result<(), OutOfHeap> {
+//!     let mut hotplug = Hotplug::new(source, mm, NotCounted, Policy::default())?;
+//!     loop {
+//!         while hotplug.run_one(out) {}
+//!         wait_for_interrupt();
+//!     }
+//! }
+//! ```
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
