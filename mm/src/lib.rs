@@ -15,6 +15,36 @@
 //! A kernel provides a [`Machine`]: sizes, pointers, page tables. The manager has no heap, and no statics but a
 //! count of managers and a flag that a broken rule was reported; it depends on no architecture and no firmware.
 //!
+//! The life of a DIMM, on any machine that has booted:
+//!
+//! ```no_run
+//! use hotmem::{Machine, Mm, NodeId, Order, PhysRange, Placement, ZoneKind};
+//!
+//! /// # Safety
+//! ///
+//! /// The range is RAM of no other use.
+//! unsafe fn plug_use_unplug<M: Machine>(
+//!     mm: &Mm<M>,
+//!     dimm: PhysRange,
+//! ) -> Result<(), Box<dyn std::error::Error>> {
+//!     // Its memmap goes to its own first pages, so this needs no memory.
+//!     // SAFETY: by the contract of this function.
+//!     unsafe { mm.add(dimm, NodeId::default(), Placement::PerRange) }?;
+//!     for block in mm.blocks_in(dimm) {
+//!         mm.online(block, ZoneKind::Normal)?;
+//!     }
+//!     let pages = mm.alloc(Order::ZERO)?;
+//!     drop(pages);
+//!     for block in mm.blocks_in(dimm) {
+//!         mm.offline(block)?;
+//!     }
+//!     mm.remove(dimm)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `examples/embed.rs` is a whole kernel on the host: it implements the traits, and boots.
+//!
 //! # Locks, in the order they are taken
 //!
 //! 1. the turn: one operation at a time, the others return `Busy`; and the gate, by which an operation waits for
