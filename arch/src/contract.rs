@@ -32,6 +32,7 @@
 // UNSAFETY: declares functions with safety contracts.
 #![expect(unsafe_code)]
 
+mod guests;
 mod rtas;
 
 use crate::area::{CpuArea, Launch};
@@ -43,6 +44,10 @@ use core::ptr::NonNull;
 use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{PteFormat, Tlb};
 
+pub use guests::{
+    Access, GuestCall, GuestExit, GuestSpace, Guests, NoGuests, PAYLOAD_DONE, PAYLOAD_ROUND,
+    StateMemory, Vcpu,
+};
 pub use rtas::{NoRtas, Rtas};
 
 /// All traits of an architecture together.

@@ -1,0 +1,196 @@
+//! Guests: virtual CPUs, and the second stage of translation.
+//!
+//! ```text
+//!   guest address --> second-stage tables (Guests::GuestFormat, root and tag in a GuestSpace) --> physical address
+//!   Vcpu::run: from the host into the guest, until an Exit
+//! ```
+
+// UNSAFETY: declares functions with safety contracts.
+#![expect(unsafe_code)]
+
+use core::fmt;
+use core::ptr::NonNull;
+use hotmem_paging::PteFormat;
+use hotmem_paging::addr::{GuestAddr, GuestRange, PhysAddr};
+
+/// The reason why this machine runs no guests: the feature that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoGuests(pub &'static str);
+
+impl fmt::Display for NoGuests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this machine runs no guests: it does not have {}", self.0)
+    }
+}
+
+impl core::error::Error for NoGuests {}
+
+/// The second-stage tables of a guest, as the hardware names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestSpace {
+    root: PhysAddr,
+    tag: u16,
+}
+
+impl GuestSpace {
+    /// The tree at `root`, whose cached translations have `tag` (ASID, VMID, logical partition; 1 at least).
+    ///
+    /// # Safety
+    ///
+    /// - `root` is a tree of [`Guests::GuestFormat`] whose leaves map only memory that the guest may access, for as
+    ///   long as a virtual CPU runs in the space.
+    /// - No other tree has had the tag since cached translations with it were last dropped.
+    pub const unsafe fn new(root: PhysAddr, tag: u16) -> Self {
+        Self { root, tag }
+    }
+
+    /// The root of the tree.
+    pub const fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// The tag of its cached translations.
+    pub const fn tag(&self) -> u16 {
+        self.tag
+    }
+}
+
+/// Pages of the kernel that the hardware accesses: the state of a virtual CPU, or of a CPU that runs guests.
+#[derive(Debug)]
+pub struct StateMemory {
+    at: PhysAddr,
+    pointer: NonNull<u8>,
+}
+
+impl StateMemory {
+    /// The memory at `at`, which `pointer` reaches.
+    ///
+    /// # Safety
+    ///
+    /// The memory is zeroed, has the size that the user of this value names, is aligned to a page, and has no other
+    /// use for as long as this value exists.
+    pub const unsafe fn new(at: PhysAddr, pointer: NonNull<u8>) -> Self {
+        Self { at, pointer }
+    }
+
+    /// Its address.
+    pub const fn at(&self) -> PhysAddr {
+        self.at
+    }
+
+    /// A pointer to it.
+    pub const fn pointer(&self) -> NonNull<u8> {
+        self.pointer
+    }
+}
+
+/// The kind of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Fetch,
+}
+
+/// A call of a guest: a number and arguments, in registers that the architecture names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestCall {
+    /// The number of the function.
+    pub number: u64,
+    /// Its arguments.
+    pub arguments: [u64; 5],
+}
+
+/// The reason why a virtual CPU stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestExit {
+    /// An interrupt of the host: it is taken when the caller enables interrupts.
+    Interrupt,
+    /// No second-stage leaf allows the access. The instruction is repeated when the virtual CPU runs again.
+    Fault {
+        /// The address, exact at least to the page.
+        at: GuestAddr,
+        /// The kind of access.
+        access: Access,
+    },
+    /// The guest calls the host. [`Vcpu::reply`] returns a value to it; it continues after the call.
+    Call(GuestCall),
+    /// The guest waits for an interrupt (HLT, WFI). It continues after that instruction.
+    Wait,
+    /// The guest did what this host does not emulate, and cannot continue: the reason, and a code of the
+    /// architecture with more about it.
+    Stopped(&'static str, u64),
+}
+
+/// A virtual CPU: the registers of a guest while it does not run.
+///
+/// Its `Display` lists the registers.
+pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
+    /// Bytes of [`StateMemory`] that one needs, a multiple of a page; 0 if none.
+    const STATE_BYTES: u64;
+
+    /// One that begins at `entry` with `arguments` in the registers of a function call, and with translation of its
+    /// own off, or flat. `state` has [`STATE_BYTES`](Self::STATE_BYTES), or is dangling if they are 0.
+    fn new(state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self;
+
+    /// Runs the guest in `space` until an exit. Interrupts of the host must be off; one that is pending ends the run.
+    ///
+    /// # Safety
+    ///
+    /// - [`Guests::enable_guests`] has run on this CPU.
+    /// - The contract of [`GuestSpace::new`] holds for `space` during the run.
+    unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit;
+
+    /// Returns `value` to the guest from its last [call](GuestExit::Call).
+    fn reply(&mut self, value: u64);
+}
+
+/// The virtualization of an architecture.
+pub trait Guests {
+    /// The format of second-stage tables. Its last level's leaves are base pages of the kernel.
+    type GuestFormat: PteFormat;
+    /// A virtual CPU.
+    type Vcpu: Vcpu;
+
+    /// The address of a guest's first byte of RAM.
+    const GUEST_RAM: GuestAddr;
+
+    /// Bytes of [`StateMemory`] that a CPU which runs guests needs, a multiple of a page; 0 if none.
+    const CPU_STATE_BYTES: u64;
+
+    /// Whether [`drop_guest_translations`](Self::drop_guest_translations) reaches every CPU. If not, it reaches the
+    /// CPU that runs it; another CPU drops its cached translations of a space when it leaves a guest and enters one
+    /// again.
+    const GUEST_FLUSH_REACHES_ALL: bool;
+
+    /// Turns virtualization on, on the CPU that runs this.
+    ///
+    /// # Errors
+    ///
+    /// [`NoGuests`] with what this machine lacks; nothing has changed.
+    fn enable_guests(state: StateMemory) -> Result<(), NoGuests>;
+
+    /// Orders entries of second-stage tables that were stored before any walk that follows, on all CPUs.
+    fn publish_guest_entries();
+
+    /// Drops the cached translations of `ranges` in `space`, and the cached pointers to the tables that span them.
+    fn drop_guest_translations(space: &GuestSpace, ranges: &[GuestRange]);
+
+    /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.
+    ///
+    /// Its arguments are: the address of the memory it works on, the bytes of that memory, and the number of rounds
+    /// (0: without end). In each round it writes a word computed from address and round to every word of the memory,
+    /// reads all of them back, and calls the host with number [`PAYLOAD_ROUND`] and the arguments: rounds done, words
+    /// that were wrong so far, the checksum over all words read so far (rotate by one, then add), and the largest
+    /// gap so far between two reads of the counter that [`Clock::timestamp`](super::Clock::timestamp) reads. After the
+    /// last round it calls [`PAYLOAD_DONE`] with the same arguments.
+    fn payload() -> &'static [u8];
+}
+
+/// The number of the call with which the payload reports a round.
+pub const PAYLOAD_ROUND: u64 = 0x686d_0001;
+/// The number of the call with which the payload ends.
+pub const PAYLOAD_DONE: u64 = 0x686d_0002;
