@@ -20,7 +20,7 @@ pub struct Options {
     pub policy: AutoOnline,
     /// `kernelcore=SIZE`: bytes of RAM that are system memory; blocks above can go offline.
     pub kernelcore: Option<u64>,
-    /// `budget=N`: extents that an eject examines before the kernel looks at its console.
+    /// `budget=N`: pages that an eject examines or moves before the kernel looks at its console.
     pub budget: u64,
     /// `icount`: the time stamp counter counts instructions, so steps may report them.
     pub icount: bool,

@@ -13,9 +13,9 @@ use hotmem::paging::{
     TableFrames, Tables, Tlb,
 };
 use hotmem::{
-    BlockSize, BootMemory, CpuCaches, EarlyFrames, Extent, Geometry, Machine, Meta, Mm, MovableOps,
-    NodeId, NodeTable, NotNow, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes,
-    SpinLock, VirtAddr, VirtRange, ZoneKind,
+    BlockSize, BootMemory, CpuCaches, EarlyFrames, Geometry, Machine, Meta, Mm, MovableOps, Move,
+    NodeId, NodeTable, Order, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement, Sizes, SpinLock,
+    VirtAddr, VirtRange, ZoneKind,
 };
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
@@ -219,20 +219,20 @@ impl MovableOps for Note {
         "note"
     }
 
-    fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
-        if extent.pfn == self.pfn() { Ok(()) } else { Err(NotNow) }
+    fn isolate(&self, moves: &[Move]) {
+        moves.iter().filter(|one| one.from().pfn != self.pfn()).for_each(Move::refuse);
     }
 
-    fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
-        let bytes = (from.order.pages() * Demo::PAGE_BYTES) as usize;
-        let (from, to_word) = (self.word(from.pfn).cast::<u8>(), self.word(to).cast::<u8>());
-        // SAFETY: both are whole pages of the allocation, disjoint, and this owner may read and write them.
-        unsafe { to_word.copy_from_nonoverlapping(from, bytes) };
-        *self.page.lock().expect("no panic with the lock held") = to;
-        Ok(())
+    fn migrate(&self, moves: &[Move]) {
+        for one in moves {
+            for (from, to) in one.pages() {
+                let (from, to) = (self.word(from).cast::<u8>(), self.word(to).cast::<u8>());
+                // SAFETY: both are whole pages of the allocation, disjoint, and this owner may read and write them.
+                unsafe { to.copy_from_nonoverlapping(from, Demo::PAGE_BYTES as usize) };
+            }
+            *self.page.lock().expect("no panic with the lock held") = one.to();
+        }
     }
-
-    fn putback(&self, _extent: &Extent) {}
 }
 
 /// The allocator that a kernel boots with: memory above its mark is free.

@@ -15,7 +15,7 @@ use super::step::{AddStep, Failure, Step, StepLine};
 use super::touched::Touched;
 use super::underway::{Context, Draining, Ejecting};
 
-/// Extents that an eject examines by default before the kernel looks at its console.
+/// Pages that an eject examines or moves by default before the kernel looks at its console.
 pub const BUDGET: u64 = 256;
 
 /// How often an operation is tried by default while another one is under way: for seconds.
@@ -94,7 +94,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         })
     }
 
-    /// Has an eject look at `budget` extents at a time, one at least.
+    /// Has an eject examine or move `budget` pages at a time, one at least; an extent is moved whole.
     pub fn set_budget(&mut self, budget: u64) {
         self.budget = budget.max(1);
     }

@@ -7,19 +7,21 @@
 //! The survey finds unmovable pages before any page is migrated. The largest extents go first, so that whether they
 //! fit elsewhere does not depend on the order: see [`crate::observe::explain`].
 //!
-//! A step examines one extent; isolation handles several at once. No page of the range is allocated once it is
-//! isolated, so a range of `P` pages takes at most `P` steps to isolate, `P` to survey, and `P` for each pass over
-//! the extents of one order; an owner that does not release an extent is asked again, in [`PASSES`] passes in total.
-//! A range that is isolated completely at once is empty, and needs no survey.
+//! A step examines one extent; isolation handles several at once, and extents are migrated in batches
+//! ([`moves`](super::moves)). No page of the range is allocated once it is isolated, so a range of `P` pages takes at
+//! most `P` steps to isolate, `P` to survey, and `P` for each pass over the extents of one order; an owner that does
+//! not release an extent is asked again, in [`PASSES`] passes in total. A range that is isolated completely at once
+//! is empty, and needs no survey.
+//!
+//! A step costs its caller's [`Budget`] one page, or as many as the extent has that is migrated.
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::buddy::owners_word;
 use crate::alloc::isolate::Area;
-use crate::alloc::metas::Metas;
 use crate::alloc::migrate::Extent;
-use crate::alloc::request::Request;
+use crate::alloc::moves::Batch;
 use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::memmap::seen::Seen;
@@ -43,6 +45,47 @@ pub(crate) enum Phase {
     Survey,
     Move(Order),
     Empty,
+}
+
+/// Pages that a caller allows the work to examine or migrate before it wants to continue with something else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pages: u64,
+    used: u64,
+    over: bool,
+}
+
+impl Budget {
+    pub(crate) const fn new(pages: u64) -> Self {
+        Self { pages, used: 0, over: false }
+    }
+
+    /// Whether nothing more is allowed.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.over || self.used >= self.pages
+    }
+
+    /// The pages that are left.
+    const fn left(&self) -> u64 {
+        self.pages.saturating_sub(self.used)
+    }
+
+    /// The pages by which the work was more than allowed: an extent is migrated whole.
+    pub(crate) const fn beyond(&self) -> u64 {
+        self.used.saturating_sub(self.pages)
+    }
+
+    const fn spend(&mut self, pages: u64) {
+        self.used = self.used.saturating_add(pages);
+    }
+
+    /// Whether an extent of `pages` may be migrated: if they are left, or nothing was done before. Otherwise the
+    /// budget is over.
+    const fn allows(&mut self, pages: u64) -> bool {
+        let allows = self.used == 0 || pages <= self.left();
+        self.over = !allows;
+        allows
+    }
 }
 
 /// The work of emptying an area, which is isolated from the start until the work is finished or undone.
@@ -91,22 +134,26 @@ impl Evacuation {
         }
     }
 
-    /// Handles an extent, or a few up to `budget`, and enters the next phase after the last. Returns the number of
-    /// steps.
+    /// Handles an extent, or a few as far as the budget goes, and enters the next phase after the last. Returns the
+    /// number of steps.
+    #[inline]
     pub(crate) fn step<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
         memmap: Seen<'_, M>,
-        budget: u64,
+        budget: &mut Budget,
     ) -> Result<u64, Stuck> {
         let mut steps = 1;
         if self.at < self.area.pfns.end {
             match self.phase {
-                Phase::Isolate => steps = self.isolate(allocator, memmap, budget),
+                Phase::Isolate => steps = self.isolate(allocator, memmap, budget.left()),
                 Phase::Survey => self.survey(allocator, memmap)?,
-                Phase::Move(order) => self.move_one(allocator, memmap, order)?,
+                Phase::Move(order) => steps = self.move_some(allocator, memmap, order, budget)?,
                 Phase::Empty => {}
             }
+        }
+        if !matches!(self.phase, Phase::Move(_)) {
+            budget.spend(steps);
         }
         if self.at >= self.area.pfns.end {
             self.next_phase()?;
@@ -120,8 +167,9 @@ impl Evacuation {
         allocator: &Allocator<M>,
         memmap: Seen<'_, M>,
     ) -> Result<Area, Stuck> {
+        let mut all = Budget::new(u64::MAX);
         while self.phase != Phase::Empty {
-            if let Err(stuck) = self.step(allocator, memmap, u64::MAX) {
+            if let Err(stuck) = self.step(allocator, memmap, &mut all) {
                 self.area.end_isolation(allocator, memmap);
                 return Err(stuck);
             }
@@ -204,29 +252,78 @@ impl Evacuation {
         }
     }
 
-    fn move_one<M: Machine>(
+    /// Migrates a batch of extents of an order. Returns the number of extents that were examined.
+    #[inline(never)]
+    fn move_some<M: Machine>(
+        &mut self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+        order: Order,
+        budget: &mut Budget,
+    ) -> Result<u64, Stuck> {
+        let mut batch = Batch::new();
+        let steps = match self.gather(allocator, memmap, order, budget, &mut batch) {
+            Ok(steps) => steps,
+            Err(stuck) => {
+                batch.give_up(allocator);
+                return Err(stuck);
+            }
+        };
+        if batch.moves().is_empty() {
+            return Ok(steps);
+        }
+        // Migration changes nothing that looks rely on: it allocates and frees, as any CPU may do at the same time.
+        Waits::of(allocator).call(|| batch.carry_out(allocator, memmap));
+        for one in batch.moves() {
+            if one.is_refused() {
+                self.note_held(one.from().pfn, Owner::Movable(one.mover()));
+            } else {
+                self.moved += order.pages();
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Fills a batch with the next movable extents of an order. Returns the number of extents that were examined.
+    fn gather<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
         memmap: Seen<'_, M>,
         wanted: Order,
-    ) -> Result<(), Stuck> {
-        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(allocator, memmap)
-        else {
-            return Ok(());
-        };
-        let Owner::Movable(mover) = owner else { return Ok(()) };
-        if order != wanted {
-            return Ok(());
+        budget: &mut Budget,
+        batch: &mut Batch,
+    ) -> Result<u64, Stuck> {
+        let mut steps = 0;
+        while self.at < self.area.pfns.end && !budget.is_over() && batch.fits::<M>(wanted) {
+            let at = self.at;
+            let mut pages = 1;
+            if let Some((pfn, PageState::Used { order, owner })) =
+                self.next_extent(allocator, memmap)
+                && let Owner::Movable(mover) = owner
+                && order == wanted
+            {
+                if !budget.allows(order.pages()) {
+                    self.at = at;
+                    break;
+                }
+                let from = extent(memmap, pfn, order);
+                if memmap.page(pfn).is_held() {
+                    self.note_held(pfn, owner);
+                } else if batch.add(allocator, memmap, self.area.node, from, mover) {
+                    pages = order.pages();
+                } else {
+                    return Err(Stuck::NoRoom(order));
+                }
+            }
+            budget.spend(pages);
+            steps += 1;
         }
-        // Migration changes nothing that looks rely on: it allocates and frees, as any CPU may do at the same time.
-        match Waits::of(allocator)
-            .call(|| move_extent(allocator, memmap, &self.area, pfn, order, mover))
-        {
-            Ok(true) => self.moved += order.pages(),
-            Ok(false) => self.held = self.held.or(Some((pfn, owner))),
-            Err(stuck) => return Err(stuck),
-        }
-        Ok(())
+        Ok(steps)
+    }
+
+    /// Notes an extent that was not released in this pass: the first counts.
+    fn note_held(&mut self, pfn: Pfn, owner: Owner) {
+        self.held = self.held.filter(|&(first, _)| first <= pfn).or(Some((pfn, owner)));
     }
 }
 
@@ -240,42 +337,4 @@ impl<M: Machine> Allocator<M> {
 /// A used extent, in the form that its owner knows.
 pub(crate) fn extent<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn, order: Order) -> Extent {
     Extent { pfn, order, private: owners_word(memmap, pfn) }
-}
-
-/// Migrates an extent out of the area; returns `false` if its owner refuses, does not know it yet, or freed it.
-fn move_extent<M: Machine>(
-    allocator: &Allocator<M>,
-    memmap: Seen<'_, M>,
-    area: &Area,
-    pfn: Pfn,
-    order: Order,
-    mover: MoverId,
-) -> Result<bool, Stuck> {
-    let Some(ops) = allocator.owners.mover(mover) else { return Ok(false) };
-    if memmap.page(pfn).is_held() {
-        return Ok(false);
-    }
-    let extent = extent(memmap, pfn, order);
-    if ops.isolate(&extent).is_err() {
-        return Ok(false);
-    }
-    let owner = Owner::Movable(mover);
-    let request = Request::for_move(order, Metas::of(memmap).covers_all(pfn, order));
-    let allowed = allocator.machine().allows_allocation();
-    let target = allowed.then(|| allocator.alloc_best(area.node, request, owner).ok()).flatten();
-    let Some(target) = target else {
-        ops.putback(&extent);
-        return Err(Stuck::NoRoom(order));
-    };
-    allocator.inherit(memmap, pfn, target, owner);
-    allocator.move_meta(memmap, &extent, target, owner);
-    let moved = ops.migrate(&extent, target).is_ok();
-    let unused = if moved { pfn } else { target };
-    if let Err(error) = allocator.free_of(unused, |holder| holder == owner) {
-        log::error!("{}: an extent was freed while it moved: {error}", ops.name());
-    }
-    if !moved {
-        ops.putback(&extent);
-    }
-    Ok(moved)
 }

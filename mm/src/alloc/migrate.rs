@@ -1,17 +1,21 @@
-//! Movable pages: their owners, and the calls to an owner when a page must be migrated.
+//! Movable pages: their owners, and the calls to an owner when pages must be migrated.
 //!
 //! ```text
-//!   isolate            the owner allows no new use of the extent
-//!   (a free extent of the same order is found elsewhere)
-//!   migrate            the owner copies, and points everything at the copy
-//!                      or  putback: the migration is cancelled, the extent is used as before
+//!   (a free extent of the same order is found elsewhere for each extent of a batch)
+//!   isolate            the owner stops using all extents of the batch: cleared one by one, flushed once
+//!   (the manager carries the owner's words and the kernel's metadata over)
+//!   migrate            the owner copies, and uses the copies
+//!   (the manager frees the old extents, and the targets of those that the owner refused)
 //! ```
+//!
+//! A target exists before the owner is called, so no owner stops using a page in vain when memory is full.
 //!
 //! Only a registered owner can allocate movable memory, so the owner of any page in a movable zone can be asked to
 //! migrate it.
 
 use crate::addr::{Order, Pfn};
-use core::fmt;
+use crate::memmap::page::MoverId;
+use core::cell::Cell;
 
 /// An allocated extent, in the form that its owner knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,51 +28,87 @@ pub struct Extent {
     pub private: u64,
 }
 
-/// The owner cannot release the extent at present, or has freed it already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotNow;
-
-impl fmt::Display for NotNow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the owner cannot release the extent now")
-    }
+/// One extent of a batch, and its target. Only the manager creates it; its owner reads it, and may refuse it.
+#[derive(Debug)]
+pub struct Move {
+    from: Extent,
+    to: Pfn,
+    mover: MoverId,
+    refused: Cell<bool>,
 }
 
-impl core::error::Error for NotNow {}
+impl Move {
+    /// Fills a batch without an extent.
+    pub(crate) const NONE: Self = {
+        let from = Extent { pfn: Pfn::new(0), order: Order::ZERO, private: 0 };
+        Self::new(from, Pfn::new(0), MoverId::FIRST)
+    };
+
+    pub(crate) const fn new(from: Extent, to: Pfn, mover: MoverId) -> Self {
+        Self { from, to, mover, refused: Cell::new(false) }
+    }
+
+    /// The extent.
+    pub const fn from(&self) -> &Extent {
+        &self.from
+    }
+
+    /// The first page of the target, which has the size of the extent, and from [`migrate`](MovableOps::migrate) on
+    /// its owner's word.
+    pub const fn to(&self) -> Pfn {
+        self.to
+    }
+
+    /// Each page of the extent, and the page of the target that it is copied to.
+    pub fn pages(&self) -> impl Iterator<Item = (Pfn, Pfn)> + use<> {
+        let (from, to) = (self.from.pfn, self.to);
+        (0..self.from.order.pages()).map(move |page| (from.add(page), to.add(page)))
+    }
+
+    /// Refuses: the extent stays where it is, and its owner goes on using it. The manager frees the target.
+    pub fn refuse(&self) {
+        self.refused.set(true);
+    }
+
+    /// Whether the owner has refused.
+    pub fn is_refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    pub(crate) const fn mover(&self) -> MoverId {
+        self.mover
+    }
+}
 
 /// An owner of movable pages.
 ///
 /// Called by an operation under way, which holds no lock that other CPUs spin on: an owner may allocate, free, look
 /// up and look; an operation that it begins returns `Busy`. It may sleep if the caller of the operation may, and
-/// delays every other operation by that. An owner may free an extent at any time until [`isolate`](Self::isolate)
-/// has returned `Ok`, and the block may then be removed, so `pinned` and `isolate` may be called with an extent that
-/// the owner has freed.
+/// delays every other operation by that.
+///
+/// Extents are moved in batches: all extents of a batch belong to this owner and have one size, ascending. A batch
+/// has at most 64 extents, and at most 2 MiB or one extent. The owner refuses single ones by [`Move::refuse`].
 pub trait MovableOps: Sync {
     /// The owner's name, for messages.
     fn name(&self) -> &'static str;
 
-    /// Whether the extent is pinned so that [`isolate`](Self::isolate) would fail for a long time. Called before any
-    /// page is migrated, so that an operation that cannot succeed changes nothing.
+    /// Whether the extent is pinned so that the owner would refuse to move it for a long time. Called before any
+    /// page is migrated, so that an operation that cannot succeed changes nothing. The owner may have freed it.
     fn pinned(&self, extent: &Extent) -> bool {
         let _ = extent;
         false
     }
 
-    /// Stops using the extent until [`migrate`](Self::migrate) or [`putback`](Self::putback).
+    /// Stops using the extents until [`migrate`](Self::migrate): from its return on nothing changes their content
+    /// and none is freed. With page tables: clears all entries, and flushes once.
     ///
-    /// # Errors
-    ///
-    /// [`NotNow`] if it is in use at present, or no longer belongs to the owner.
-    fn isolate(&self, extent: &Extent) -> Result<(), NotNow>;
+    /// The owner refuses an extent that is in use at present, or that does not belong to it any longer: it may free
+    /// one at any time before, and the block may then be removed.
+    fn isolate(&self, moves: &[Move]);
 
-    /// Copies the isolated extent `from` to the `1 << order` pages from `to` on, and uses those from now on. The
-    /// owner's word of `to` is that of `from`. The manager then frees `from`.
+    /// Copies each extent to its target, and uses that from now on. The manager then frees the extent.
     ///
-    /// # Errors
-    ///
-    /// [`NotNow`]; the extent stays isolated, and is put back.
-    fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow>;
-
-    /// Uses an isolated extent again, where it is.
-    fn putback(&self, extent: &Extent);
+    /// Called at once after [`isolate`](Self::isolate) with the extents of that batch that were not refused. One
+    /// that is refused here is used again where it is, from this call on.
+    fn migrate(&self, moves: &[Move]);
 }

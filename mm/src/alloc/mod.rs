@@ -9,7 +9,7 @@
 //!   zeroed             pages cleared, ahead by CPUs that have nothing else to do
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
 //!   owners             who registers: owners of pages that move, and names
-//!   isolate, evacuate, migrate, compact, poison   pages moved, and kept out of use
+//!   isolate, evacuate, migrate, moves, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //!   tables             such frames allocated and freed, from the reserve or from a zone
 //!   strand             pages that a CPU may still reach, never freed
@@ -33,6 +33,7 @@ pub(crate) mod lists;
 pub(crate) mod meta;
 mod metas;
 pub(crate) mod migrate;
+mod moves;
 pub(crate) mod node;
 pub(crate) mod owners;
 pub(crate) mod packed;

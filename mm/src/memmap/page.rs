@@ -89,6 +89,9 @@ impl UserId {
 }
 
 impl MoverId {
+    /// The first number.
+    pub(crate) const FIRST: Self = Self(0);
+
     /// Number `index`, below [`MAX_MOVERS`].
     pub(crate) const fn new(index: usize) -> Option<Self> {
         if index < MAX_MOVERS { Some(Self(index as u8)) } else { None }

@@ -12,7 +12,7 @@ use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::batch::Cached;
-use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
+use crate::alloc::evacuate::{Budget, Evacuation, Phase, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
@@ -104,6 +104,8 @@ pub struct Progress {
     pub found: u64,
     /// Pages of them that were migrated.
     pub moved: u64,
+    /// Pages by which the costliest call of [`OfflineOp::step`] exceeded its budget: an extent is migrated whole.
+    pub beyond: u64,
 }
 
 /// The result of a step.
@@ -127,6 +129,7 @@ pub struct OfflineOp<'m, M: Machine> {
     /// The number of this offline.
     number: u64,
     steps: u64,
+    beyond: u64,
 }
 
 impl<M: Machine> Operations<M> {
@@ -155,7 +158,7 @@ impl<M: Machine> Operations<M> {
         let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
         let number = self.allocator.turn.offlining.begin(id);
         let emptying = Some(Evacuation::begin(&self.allocator, area));
-        Ok(OfflineOp { operations: self, id, emptying, number, steps: 0 })
+        Ok(OfflineOp { operations: self, id, emptying, number, steps: 0, beyond: 0 })
     }
 
     /// See [`Mm::cancel_offline`](crate::Mm::cancel_offline).
@@ -203,10 +206,13 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             }
             None => ("done", 0, 0),
         };
-        Progress { block: self.id, phase, steps: self.steps, found, moved }
+        let Self { id: block, steps, beyond, .. } = *self;
+        Progress { block, phase, steps, found, moved, beyond }
     }
 
-    /// Runs up to `budget` steps, each of which examines one extent and migrates it if necessary.
+    /// Examines extents, and migrates those in use, until that is as much work as `budget` pages: an extent counts
+    /// as one page, or as its pages if they are migrated. One that exceeds the budget alone has a call to itself, and
+    /// [`Progress::beyond`] says by how much.
     ///
     /// # Errors
     ///
@@ -219,18 +225,15 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             return Err(OfflineError::NotGoing(self.id));
         }
         let memmap = operations.allocator.memmap.seen(&operation);
-        let mut left = budget;
-        while left > 0 {
+        let mut budget = Budget::new(budget);
+        while !budget.is_over() {
             let Some(emptying) = &mut self.emptying else { break };
             if emptying.phase == Phase::Empty {
                 self.finish(&operation);
                 return Ok(Stepped::Done);
             }
-            match emptying.step(&operations.allocator, memmap, left) {
-                Ok(steps) => {
-                    self.steps += steps;
-                    left = left.saturating_sub(steps);
-                }
+            match emptying.step(&operations.allocator, memmap, &mut budget) {
+                Ok(steps) => self.steps += steps,
                 Err(stuck) => {
                     let error = self.stuck(memmap, stuck);
                     drop(operation);
@@ -246,6 +249,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             }
         }
         drop(operation);
+        self.beyond = self.beyond.max(budget.beyond());
         Ok(Stepped::Going(self))
     }
 

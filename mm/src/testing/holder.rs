@@ -6,7 +6,7 @@ use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
 use super::{Bench, FakeMachine, Shape, SoftMmu, Tag, locks_held};
 use crate::addr::{Order, Pfn, VirtAddr};
-use crate::alloc::migrate::{Extent, MovableOps, NotNow};
+use crate::alloc::migrate::{Extent, MovableOps, Move};
 use crate::alloc::owners::Mover;
 use crate::alloc::request::Request;
 use crate::geometry::Geometry;
@@ -34,8 +34,9 @@ pub struct Holder<S: Shape> {
 struct State {
     extents: BTreeMap<u64, Held>,
     next: u64,
-    moves: u64,
-    putbacks: u64,
+    /// Extents that were copied, and those whose copy failed.
+    moves: (u64, u64),
+    batches: u64,
     /// The number of extents that it will fail to copy.
     failures: u32,
 }
@@ -165,10 +166,14 @@ impl<S: Shape> Holder<S> {
         self.state().failures = count;
     }
 
-    /// Extents that were migrated, and those that were put back.
+    /// Extents that were migrated, and those that could not be copied.
     pub fn moves(&self) -> (u64, u64) {
-        let state = self.state();
-        (state.moves, state.putbacks)
+        self.state().moves
+    }
+
+    /// The number of times that it was asked to stop using extents.
+    pub fn batches(&self) -> u64 {
+        self.state().batches
     }
 
     /// Checks that every extent holds the values written to it, that the manager knows its handle, and that none is
@@ -233,45 +238,79 @@ impl<S: Shape> MovableOps for Holder<S> {
         held.is_some_and(|held| held.pinned && held.pfn == extent.pfn)
     }
 
-    fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
+    fn isolate(&self, moves: &[Move]) {
         assert_eq!(locks_held(), 0);
         let mut state = self.state();
-        let held = state.extents.get_mut(&extent.private).filter(|held| held.pfn == extent.pfn);
-        let held = held.ok_or(NotNow)?;
+        check_batch(moves);
+        state.batches += 1;
+        for one in moves {
+            if !state.isolate(one.from()) {
+                one.refuse();
+            }
+        }
+    }
+
+    fn migrate(&self, moves: &[Move]) {
+        assert_eq!(locks_held(), 0);
+        let mut state = self.state();
+        check_batch(moves);
+        for one in moves {
+            assert!(!one.is_refused(), "a refused extent was isolated");
+            let copies = state.copies_next();
+            let counts = &mut state.moves;
+            let count = if copies { &mut counts.0 } else { &mut counts.1 };
+            *count += 1;
+            if copies {
+                self.copy(one);
+            } else {
+                one.refuse();
+            }
+            let from = one.from();
+            let held = state.extents.get_mut(&from.private);
+            let held = held.unwrap_or_else(|| panic!("handle {} holds nothing", from.private));
+            assert!(held.isolated && (held.pfn, held.order) == (from.pfn, from.order));
+            held.isolated = false;
+            held.pfn = if copies { one.to() } else { from.pfn };
+        }
+    }
+}
+
+impl<S: Shape> Holder<S> {
+    fn copy(&self, one: &Move) {
+        for (from, to) in one.pages() {
+            let value = self.mmu.load(word::<S>(from));
+            self.mmu.store(word::<S>(to), value);
+        }
+    }
+}
+
+impl State {
+    /// Isolates an extent, if it is there and may move.
+    fn isolate(&mut self, extent: &Extent) -> bool {
+        let held = self.extents.get_mut(&extent.private).filter(|held| held.pfn == extent.pfn);
+        let Some(held) = held else { return false };
         if held.pinned || held.busy > 0 {
             held.busy = held.busy.saturating_sub(1);
-            return Err(NotNow);
+            return false;
         }
         assert!(!held.isolated, "isolated twice");
         held.isolated = true;
-        Ok(())
+        true
     }
 
-    fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
-        assert_eq!(locks_held(), 0);
-        let mut state = self.state();
-        if let Some(left) = state.failures.checked_sub(1) {
-            state.failures = left;
-            return Err(NotNow);
-        }
-        state.moves += 1;
-        let held = state.extents.get_mut(&from.private).ok_or(NotNow)?;
-        assert!(held.isolated && (held.pfn, held.order) == (from.pfn, from.order));
-        for page in 0..from.order.pages() {
-            let value = self.mmu.load(word::<S>(from.pfn.add(page)));
-            self.mmu.store(word::<S>(to.add(page)), value);
-        }
-        (held.pfn, held.isolated) = (to, false);
-        Ok(())
+    /// Whether the next extent is copied.
+    fn copies_next(&mut self) -> bool {
+        let Some(left) = self.failures.checked_sub(1) else { return true };
+        self.failures = left;
+        false
     }
+}
 
-    fn putback(&self, extent: &Extent) {
-        assert_eq!(locks_held(), 0);
-        let mut state = self.state();
-        state.putbacks += 1;
-        if let Some(held) = state.extents.get_mut(&extent.private) {
-            assert!(held.isolated, "put back without being isolated");
-            held.isolated = false;
-        }
+/// Checks what the manager promises of a batch.
+fn check_batch(moves: &[Move]) {
+    assert!(!moves.is_empty() && moves.len() <= 64, "{} extents", moves.len());
+    for pair in moves.windows(2) {
+        let (a, b) = (pair[0].from(), pair[1].from());
+        assert!(a.pfn < b.pfn && a.order == b.order, "{a:?}, {b:?}");
     }
 }

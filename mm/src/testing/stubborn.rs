@@ -1,7 +1,6 @@
 //! An owner of pages that refuses every migration.
 
-use crate::addr::Pfn;
-use crate::alloc::migrate::{Extent, MovableOps, NotNow};
+use crate::alloc::migrate::{Extent, MovableOps, Move};
 
 /// Refuses every migration: the caller keeps page numbers, which must stay valid.
 #[derive(Debug)]
@@ -16,13 +15,11 @@ impl MovableOps for Stubborn {
         true
     }
 
-    fn isolate(&self, _: &Extent) -> Result<(), NotNow> {
-        Err(NotNow)
+    fn isolate(&self, moves: &[Move]) {
+        moves.iter().for_each(Move::refuse);
     }
 
-    fn migrate(&self, _: &Extent, _: Pfn) -> Result<(), NotNow> {
-        Err(NotNow)
+    fn migrate(&self, moves: &[Move]) {
+        moves.iter().for_each(Move::refuse);
     }
-
-    fn putback(&self, _: &Extent) {}
 }

@@ -11,7 +11,7 @@ use std::thread;
 use hotmem::testing::{Bench, FakeMachine, Tiny, range};
 use hotmem::{
     AddError, BlockId, BlockState, Change, CompactError, ConvertError, Event, Extent, Listen,
-    Listener, Mm, MovableOps, NodeId, NotNow, OfflineError, OnlineError, Order, Pfn, PhysRange,
+    Listener, Mm, MovableOps, Move, NodeId, OfflineError, OnlineError, Order, Pfn, PhysRange,
     Placement, PoisonError, Removability, RemoveError, Stepped, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny};
@@ -178,20 +178,14 @@ impl MovableOps for Mover {
         false
     }
 
-    fn isolate(&self, _: &Extent) -> Result<(), NotNow> {
+    fn isolate(&self, _: &[Move]) {
         look_but_do_not_explain(self.0.mm);
         operate(self.0.mm);
-        Ok(())
     }
 
-    fn migrate(&self, _: &Extent, _: Pfn) -> Result<(), NotNow> {
+    fn migrate(&self, _: &[Move]) {
         look_but_do_not_explain(self.0.mm);
         operate(self.0.mm);
-        Ok(())
-    }
-
-    fn putback(&self, _: &Extent) {
-        look_but_do_not_explain(self.0.mm);
     }
 }
 

@@ -309,8 +309,8 @@ fn storm<S: Shape>(seed: u64, block: u64, steps: u64) {
         storm.cancelled,
         storm.converted
     );
-    let (moves, putbacks) = storm.holder.moves();
-    assert!(moves > steps / 25, "{moves} moves, {putbacks} put back");
+    let (moves, failed) = storm.holder.moves();
+    assert!(moves > steps / 25, "{moves} moves, {failed} copies failed");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::thread;
 
 use hotmem::testing::{Bench, Holder, Random, Tiny, range};
 use hotmem::{
-    BlockState, Extent, MovableOps, Mover, NotNow, OfflineError, Order, Pfn, PhysRange, Placement,
+    BlockState, Extent, MovableOps, Move, Mover, OfflineError, Order, Pfn, PhysRange, Placement,
     PoisonError, Removability, Request, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, tiny};
@@ -170,18 +170,13 @@ impl MovableOps for Sure {
         false
     }
 
-    fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
-        self.knows(extent);
-        Err(NotNow)
+    fn isolate(&self, moves: &[Move]) {
+        moves.iter().for_each(|one| self.knows(one.from()));
+        moves.iter().for_each(Move::refuse);
     }
 
-    fn migrate(&self, extent: &Extent, _: Pfn) -> Result<(), NotNow> {
-        self.knows(extent);
-        Err(NotNow)
-    }
-
-    fn putback(&self, extent: &Extent) {
-        self.knows(extent);
+    fn migrate(&self, moves: &[Move]) {
+        assert!(moves.is_empty(), "all were refused");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The use step as an owner of movable pages: it keeps their numbers, so they must not move while it runs.
 
-use hotmem::{Extent, MovableOps, NotNow, Pfn};
+use hotmem::{Extent, MovableOps, Move};
 
 /// Pages that the use step is writing to.
 #[derive(Debug)]
@@ -15,13 +15,11 @@ impl MovableOps for Held {
         true
     }
 
-    fn isolate(&self, _: &Extent) -> Result<(), NotNow> {
-        Err(NotNow)
+    fn isolate(&self, moves: &[Move]) {
+        moves.iter().for_each(Move::refuse);
     }
 
-    fn migrate(&self, _: &Extent, _: Pfn) -> Result<(), NotNow> {
-        Err(NotNow)
+    fn migrate(&self, moves: &[Move]) {
+        moves.iter().for_each(Move::refuse);
     }
-
-    fn putback(&self, _: &Extent) {}
 }

@@ -412,10 +412,14 @@ fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Re
     let Some(EjectProgress { device, block }) = ejecting else {
         return writeln!(out, "no eject is under way");
     };
-    let Some(Progress { block, phase, steps, found, moved }) = block else {
+    let Some(Progress { block, phase, steps, found, moved, beyond }) = block else {
         return writeln!(out, "{device}: between two blocks");
     };
-    writeln!(out, "{device}: {block} {phase}, {moved} of {found} pages moved, {steps} steps")
+    write!(out, "{device}: {block} {phase}, {moved} of {found} pages moved, {steps} steps")?;
+    if beyond > 0 {
+        write!(out, ", one of them {beyond} pages beyond its budget")?;
+    }
+    writeln!(out)
 }
 
 /// Checks every invariant, and that the machine enforces the permissions in the page tables.

@@ -24,9 +24,7 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use hotmem::lock::lock_api::Mutex;
-use hotmem::{
-    Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pages, Pfn, TooManyOwners,
-};
+use hotmem::{Mm, MovableOps, Move, Mover, Order, OutOfMemory, Pages, Pfn, TooManyOwners};
 
 /// Pages of an object at most.
 const MAX_PAGES: u64 = 1 << 20;
@@ -91,8 +89,6 @@ pub struct CacheStatus {
     pub stored: u64,
     /// Pages moved so far.
     pub moved: u64,
-    /// Migrations cancelled so far.
-    pub putbacks: u64,
 }
 
 /// The owner, with the functions that the manager calls.
@@ -117,7 +113,7 @@ impl<M: Shared> Cache<M> {
     /// [`TooManyOwners`].
     pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
         let objects = core::array::from_fn(|_| Array::new(mm));
-        let table = Mutex::new(Table { objects, moved: 0, putbacks: 0 });
+        let table = Mutex::new(Table { objects, moved: 0 });
         let owner: &'static Owner<M> = Box::leak(Box::new(Owner { mm, table }));
         Ok(Self { owner, mover: mm.register(owner)? })
     }
@@ -278,8 +274,7 @@ impl<M: Shared> Cache<M> {
     /// The contents of the cache.
     pub fn status(&self) -> CacheStatus {
         let table = self.owner.table.lock();
-        let none =
-            CacheStatus { moved: table.moved, putbacks: table.putbacks, ..CacheStatus::default() };
+        let none = CacheStatus { moved: table.moved, ..CacheStatus::default() };
         table.keys().map(|key| table.record(key)).fold(none, |sum, record| CacheStatus {
             cached: sum.cached + u64::from(record.cached.is_some()),
             dirty: sum.dirty + u64::from(record.cached.is_some_and(|cached| cached.dirty)),
@@ -369,30 +364,31 @@ impl<M: Shared> MovableOps for Owner<M> {
         "cache"
     }
 
-    fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
+    fn isolate(&self, moves: &[Move]) {
         let mut table = self.table.lock();
-        let found = table.cached(extent).filter(|(_, cached)| !cached.isolated);
-        let (key, cached) = found.ok_or(NotNow)?;
-        // Reads and writes may continue: each holds the lock, and so does the copy.
-        table.set_cached(key, Some(Cached { isolated: true, ..cached }));
-        Ok(())
+        for one in moves {
+            match table.cached(one.from()).filter(|(_, cached)| !cached.isolated) {
+                // Reads and writes may continue: each holds the lock, and so does the copy.
+                Some((key, cached)) => {
+                    table.set_cached(key, Some(Cached { isolated: true, ..cached }));
+                }
+                None => one.refuse(),
+            }
+        }
     }
 
-    fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
-        let mut table = self.table.lock();
-        let found = table.cached(from).filter(|(_, cached)| cached.isolated);
-        let (key, cached) = found.ok_or(NotNow)?;
-        frame::copy(self.content(from.pfn), self.content(to));
-        table.set_cached(key, Some(Cached { pfn: to, isolated: false, ..cached }));
-        table.moved += 1;
-        Ok(())
-    }
-
-    fn putback(&self, extent: &Extent) {
-        let mut table = self.table.lock();
-        if let Some((key, cached)) = table.cached(extent) {
-            table.set_cached(key, Some(Cached { isolated: false, ..cached }));
-            table.putbacks += 1;
+    fn migrate(&self, moves: &[Move]) {
+        for one in moves {
+            let mut table = self.table.lock();
+            match table.cached(one.from()).filter(|(_, cached)| cached.isolated) {
+                Some((key, cached)) => {
+                    frame::copy(self.content(cached.pfn), self.content(one.to()));
+                    let moved = Cached { pfn: one.to(), isolated: false, ..cached };
+                    table.set_cached(key, Some(moved));
+                    table.moved += 1;
+                }
+                None => one.refuse(),
+            }
         }
     }
 }

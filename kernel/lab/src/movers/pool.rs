@@ -18,7 +18,7 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use hotmem::lock::lock_api::Mutex;
-use hotmem::{Extent, Mm, MovableOps, Mover, NotNow, Order, OutOfMemory, Pfn, TooManyOwners};
+use hotmem::{Extent, Mm, MovableOps, Move, Mover, Order, OutOfMemory, Pfn, TooManyOwners};
 
 const USED: u64 = 1 << 0;
 const PINNED: u64 = 1 << 1;
@@ -116,8 +116,6 @@ pub struct PoolStatus {
     pub pinned: u64,
     /// Extents moved so far.
     pub moved: u64,
-    /// Migrations cancelled so far.
-    pub putbacks: u64,
 }
 
 /// The data that the lock protects.
@@ -127,7 +125,6 @@ struct Table<M: Shared> {
     /// Every lower handle is in use.
     free_from: u64,
     moved: u64,
-    putbacks: u64,
 }
 
 /// The owner, with the functions that the manager calls.
@@ -151,7 +148,7 @@ impl<M: Shared> Pool<M> {
     ///
     /// [`TooManyOwners`].
     pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
-        let table = Table { words: Array::new(mm), free_from: 0, moved: 0, putbacks: 0 };
+        let table = Table { words: Array::new(mm), free_from: 0, moved: 0 };
         let owner: &'static Owner<M> = Box::leak(Box::new(Owner { mm, table: Mutex::new(table) }));
         Ok(Self { owner, mover: mm.register(owner)? })
     }
@@ -286,8 +283,7 @@ impl<M: Shared> Pool<M> {
     /// The contents of the pool.
     pub fn status(&self) -> PoolStatus {
         let table = self.owner.table.lock();
-        let Table { moved, putbacks, .. } = *table;
-        let none = PoolStatus { moved, putbacks, ..PoolStatus::default() };
+        let none = PoolStatus { moved: table.moved, ..PoolStatus::default() };
         table.slots().fold(none, |sum, (_, slot)| PoolStatus {
             extents: sum.extents + 1,
             pages: sum.pages + slot.order.pages(),
@@ -348,6 +344,16 @@ impl<M: Shared> Owner<M> {
         unsafe { frame::words(self.mm, slot.pfn.add(page)) }
     }
 
+    /// Copies an isolated extent, and uses the copy.
+    fn move_to(&self, table: &mut Table<M>, handle: u64, slot: &Slot, to: Pfn) {
+        let moved = Slot { pfn: to, isolated: false, ..*slot };
+        for page in 0..slot.order.pages() {
+            frame::copy(self.content(slot, page), self.content(&moved, page));
+        }
+        table.words.set(handle, moved.encode());
+        table.moved += 1;
+    }
+
     fn give_back(&self, table: &mut Table<M>, handle: u64, mover: &Mover) -> Result<(), PoolError> {
         let slot = table.slot(handle).ok_or(PoolError::NoHandle(handle))?;
         self.mm.free_movable(slot.pfn, mover).map_err(|_| PoolError::Lost(handle))?;
@@ -367,33 +373,28 @@ impl<M: Shared> MovableOps for Owner<M> {
         slot.is_some_and(|slot| slot.pfn == extent.pfn && slot.pinned)
     }
 
-    fn isolate(&self, extent: &Extent) -> Result<(), NotNow> {
+    fn isolate(&self, moves: &[Move]) {
         let table = self.table.lock();
-        let slot = table.slot(extent.private).filter(|slot| slot.pfn == extent.pfn);
-        let slot = slot.filter(|slot| slot.idle()).ok_or(NotNow)?;
-        table.words.set(extent.private, Slot { isolated: true, ..slot }.encode());
-        Ok(())
-    }
-
-    fn migrate(&self, from: &Extent, to: Pfn) -> Result<(), NotNow> {
-        let mut table = self.table.lock();
-        let slot = table.slot(from.private).filter(|slot| slot.pfn == from.pfn && slot.isolated);
-        let slot = slot.ok_or(NotNow)?;
-        let moved = Slot { pfn: to, isolated: false, ..slot };
-        for page in 0..slot.order.pages() {
-            frame::copy(self.content(&slot, page), self.content(&moved, page));
+        for one in moves {
+            let from = one.from();
+            match table.slot(from.private).filter(|slot| slot.pfn == from.pfn && slot.idle()) {
+                Some(slot) => {
+                    table.words.set(from.private, Slot { isolated: true, ..slot }.encode());
+                }
+                None => one.refuse(),
+            }
         }
-        table.words.set(from.private, moved.encode());
-        table.moved += 1;
-        Ok(())
     }
 
-    fn putback(&self, extent: &Extent) {
-        let mut table = self.table.lock();
-        let slot = table.slot(extent.private).filter(|slot| slot.pfn == extent.pfn);
-        if let Some(slot) = slot {
-            table.words.set(extent.private, Slot { isolated: false, ..slot }.encode());
-            table.putbacks += 1;
+    fn migrate(&self, moves: &[Move]) {
+        // The lock masks interrupts: it is held for one copy at a time.
+        for one in moves {
+            let (mut table, from) = (self.table.lock(), one.from());
+            let slot = table.slot(from.private);
+            match slot.filter(|slot| slot.pfn == from.pfn && slot.isolated) {
+                Some(slot) => self.move_to(&mut table, from.private, &slot, one.to()),
+                None => one.refuse(),
+            }
         }
     }
 }

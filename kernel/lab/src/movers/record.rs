@@ -61,7 +61,6 @@ impl Key {
 pub(super) struct Table<M: Shared> {
     pub(super) objects: [Array<M>; OBJECTS as usize],
     pub(super) moved: u64,
-    pub(super) putbacks: u64,
 }
 
 impl<M: Shared> Table<M> {
