@@ -52,17 +52,16 @@ pub(crate) enum Phase {
 pub(crate) struct Budget {
     pages: u64,
     used: u64,
-    over: bool,
 }
 
 impl Budget {
     pub(crate) const fn new(pages: u64) -> Self {
-        Self { pages, used: 0, over: false }
+        Self { pages, used: 0 }
     }
 
     /// Whether nothing more is allowed.
     pub(crate) const fn is_over(&self) -> bool {
-        self.over || self.used >= self.pages
+        self.used >= self.pages
     }
 
     /// The pages that are left.
@@ -83,7 +82,9 @@ impl Budget {
     /// budget is over.
     const fn allows(&mut self, pages: u64) -> bool {
         let allows = self.used == 0 || pages <= self.left();
-        self.over = !allows;
+        if !allows {
+            self.used = self.pages;
+        }
         allows
     }
 }
@@ -102,7 +103,7 @@ pub(crate) struct Evacuation {
     orders: u32,
     /// The first extent of this pass that its owner did not release.
     held: Option<(Pfn, Owner)>,
-    passes: u64,
+    passes: u8,
     /// Pages the survey found in use.
     pub(crate) found: u64,
     /// Pages the survey found to be bad.
@@ -136,7 +137,7 @@ impl Evacuation {
 
     /// Handles an extent, or a few as far as the budget goes, and enters the next phase after the last. Returns the
     /// number of steps.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
@@ -183,7 +184,7 @@ impl Evacuation {
             // No page is in use, and none will be.
             (Phase::Isolate, ..) if self.isolated == self.area.pfns.pages() => Phase::Empty,
             (Phase::Isolate, ..) => Phase::Survey,
-            (Phase::Move(_), Some((pfn, owner)), _) if self.passes >= PASSES => {
+            (Phase::Move(_), Some((pfn, owner)), _) if u64::from(self.passes) >= PASSES => {
                 return Err(Stuck::Held(pfn, owner));
             }
             (Phase::Move(order), Some(_), _) => Phase::Move(order),
@@ -226,6 +227,7 @@ impl Evacuation {
         done.extents
     }
 
+    #[inline(never)]
     fn survey<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
