@@ -146,4 +146,4 @@ pub use operations::take::{
 pub use operations::{
     AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError,
 };
-pub use operations::{ConvertError, OwnMapError, Removed, Stepped, Walk};
+pub use operations::{ConvertError, OwnMapError, Removed, ScrubError, Scrubbed, Stepped, Walk};

@@ -88,6 +88,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         };
         lists.unlink(zone, pfn, size);
         lists.split(zone, section, pfn, size, piece);
+        memmap.soil(block, pfn, piece);
         count_free(zone, block, piece.pages().wrapping_neg());
         let count = piece.pages() / order.pages();
         if count == 1 {

@@ -164,6 +164,7 @@ impl<M: Machine> Allocator<M> {
         } else {
             section.set_head(pfn, order, PageState::Used { order, owner });
         }
+        memmap.soil(block, pfn, order);
         count_free(zone, block, order.pages().wrapping_neg());
         Some(pfn)
     }

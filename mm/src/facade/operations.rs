@@ -149,6 +149,21 @@ impl<M: Machine> Mm<M> {
         self.allocator().turn.is_taken()
     }
 
+    /// Clears memory of an offline block that was added: all that was allocated since it was added or scrubbed last,
+    /// and what the manager has written about its pages there. Before it is removed, so that nobody who gets the
+    /// memory next reads what was in it.
+    ///
+    /// Returns after `budget` pages, but clears 1/32 of the block at least; call it until there is no
+    /// [more](Scrubbed::more). If the block holds its own memmap, the descriptor of its head and those with the
+    /// records of sections stay: 64 bytes each, at the start of the memmap.
+    ///
+    /// # Errors
+    ///
+    /// [`ScrubError`].
+    pub fn scrub(&self, id: BlockId, budget: u64) -> Result<Scrubbed, ScrubError> {
+        self.operations.scrub(id, budget)
+    }
+
     /// Takes offline blocks out of the linear map: all of them, or none.
     ///
     /// When this returns they are zeroed, in memory and not only in a cache, and no CPU translates to them. They

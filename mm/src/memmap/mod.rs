@@ -7,6 +7,7 @@
 //!   record     the data about a section and its block
 //!   seen       the memmap under a guard (keeps): the only access to sections and descriptors
 //!   block      memory blocks: state, placement, head; word: their number, their word in a record
+//!   granules   the parts of a block that may hold data
 //!   home       the node and the zone that memory belongs to
 //!   extent     heads and tails of runs of pages, initialised part by part
 //!   placement  the placement of the memmap of added memory
@@ -18,6 +19,7 @@
 pub(crate) mod altmap;
 pub(crate) mod block;
 pub(crate) mod extent;
+pub(crate) mod granules;
 pub(crate) mod home;
 pub(crate) mod keeps;
 pub(crate) mod meta;

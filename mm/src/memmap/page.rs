@@ -363,6 +363,12 @@ impl Page {
         field(word, 0, KIND_BITS) == USED && word & HELD_BIT != 0
     }
 
+    /// Clears all of it: the page has no state.
+    pub(crate) fn clear(&self) {
+        self.word.store(0, Ordering::Release);
+        self.payload.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
     /// The payload words, whose meaning depends on the state.
     pub(crate) fn payload(&self) -> &[AtomicU64; PAYLOAD_WORDS] {
         &self.payload

@@ -52,6 +52,11 @@ impl Parts<'_> {
     pub(crate) fn clear(self) {
         set(self.0, 0);
     }
+
+    /// All bits.
+    pub(crate) fn bits(self) -> u64 {
+        get(self.0)
+    }
 }
 
 /// A number of pages of a block. Changed under the lock of the block's zone.
@@ -151,13 +156,24 @@ impl<'m> Record<'m> {
         })
     }
 
-    /// Changes the block's word, unless it is invalid. For an operation, or under the lock of the block's zone.
+    /// Changes the block's word, unless it is invalid. An operation does that, while allocations mark granules
+    /// ([`soil`](Self::soil)).
     #[inline]
     #[track_caller]
-    pub(crate) fn change_block(self, change: impl FnOnce(BlockWord) -> BlockWord) {
-        match self.sound_block() {
-            Some(word) => set(&self.0[4], change(word).encode()),
-            None => impossible("this is not a word of a block", get(&self.0[4])),
+    pub(crate) fn change_block(self, change: impl Fn(BlockWord) -> BlockWord) {
+        let changed = |word| Some(change(BlockWord::decode(word)?).encode());
+        let done = self.0[4].fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
+        if let Err(word) = done {
+            impossible("this is not a word of a block", word);
+        }
+    }
+
+    /// Marks granules of the block that may hold data from now on.
+    #[inline]
+    pub(crate) fn soil(self, granules: u32) {
+        let bits = BlockWord::dirty_bits(granules);
+        if get(&self.0[4]) & bits != bits {
+            self.0[4].fetch_or(bits, Ordering::AcqRel);
         }
     }
 

@@ -54,12 +54,20 @@ pub(crate) struct BlockWord {
     pub(crate) poisoned: bool,
     /// Its content must not be accessed: it is, or is about to be, out of the linear map.
     pub(crate) taken: bool,
+    /// Descriptors of its pages were written since it was scrubbed last.
+    pub(crate) described: bool,
+    /// A bit for each granule that may hold data of a user: see [`granules`](crate::memmap::granules).
+    pub(crate) dirty: u32,
 }
 
 const NODE_SHIFT: u32 = 8;
 const PLACEMENT_SHIFT: u32 = 16;
 const POISONED_BIT: u64 = 1 << 24;
 const TAKEN_BIT: u64 = 1 << 25;
+const DESCRIBED_BIT: u64 = 1 << 26;
+/// The bits below those of granules that have a meaning.
+const LOW_BITS: u32 = 27;
+const DIRTY_SHIFT: u32 = 32;
 
 impl BlockWord {
     /// The value used for a block with an invalid word: it does not come online, and is not taken.
@@ -69,6 +77,8 @@ impl BlockWord {
         placement: Placement::Boot,
         poisoned: true,
         taken: false,
+        described: true,
+        dirty: u32::MAX,
     };
 
     #[inline]
@@ -80,7 +90,9 @@ impl BlockWord {
         let node = u64::from(self.node.get()) << NODE_SHIFT;
         let poisoned = if self.poisoned { POISONED_BIT } else { 0 };
         let taken = if self.taken { TAKEN_BIT } else { 0 };
-        state | node | (self.placement as u64) << PLACEMENT_SHIFT | poisoned | taken
+        let described = if self.described { DESCRIBED_BIT } else { 0 };
+        let rest = poisoned | taken | described | Self::dirty_bits(self.dirty);
+        state | node | (self.placement as u64) << PLACEMENT_SHIFT | rest
     }
 
     /// `None` if no block has this word.
@@ -96,12 +108,22 @@ impl BlockWord {
         let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0xff)?;
         let placement = Placement::decode(word >> PLACEMENT_SHIFT & 0xff)?;
         let (poisoned, taken) = (word & POISONED_BIT != 0, word & TAKEN_BIT != 0);
-        (word < TAKEN_BIT << 1).then_some(Self { state, node, placement, poisoned, taken })
+        let described = word & DESCRIBED_BIT != 0;
+        let dirty = (word >> DIRTY_SHIFT) as u32;
+        let sound = word as u32 >> LOW_BITS == 0;
+        sound.then_some(Self { state, node, placement, poisoned, taken, described, dirty })
+    }
+
+    /// The bits of granules in a word.
+    #[inline]
+    pub(crate) const fn dirty_bits(granules: u32) -> u64 {
+        (granules as u64) << DIRTY_SHIFT
     }
 
     /// The word of a block that was just described.
     pub(crate) const fn new(state: BlockState, node: NodeId, placement: Placement) -> Self {
-        Self { state, node, placement, poisoned: false, taken: false }
+        let (poisoned, taken, described, dirty) = (false, false, true, 0);
+        Self { state, node, placement, poisoned, taken, described, dirty }
     }
 }
 
@@ -115,8 +137,14 @@ mod tests {
         for state in online.into_iter().chain([BlockState::Offline]) {
             for placement in Placement::ALL {
                 for node in [0, 1, 127].map(|raw| NodeId::new(raw).unwrap()) {
-                    for (poisoned, taken) in [(false, false), (true, false), (false, true)] {
-                        let word = BlockWord { state, node, placement, poisoned, taken };
+                    for flag in 0..4 {
+                        let word = BlockWord {
+                            poisoned: flag == 1,
+                            taken: flag == 2,
+                            described: flag == 3,
+                            dirty: 0x8000_0001 << flag,
+                            ..BlockWord::new(state, node, placement)
+                        };
                         assert_eq!(BlockWord::decode(word.encode()), Some(word));
                     }
                 }

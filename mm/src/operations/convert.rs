@@ -456,7 +456,9 @@ impl<M: Machine> Convert<'_, M> {
 
     fn set_placement(&self, block: PfnRange, placement: Placement) {
         if let Some(record) = self.memmap.known_block_record(section_of::<M>(block.start)) {
-            record.change_block(|word| BlockWord { placement, ..word });
+            // The memmap, and what was emptied for it, may have been anywhere.
+            let (described, dirty) = (true, u32::MAX);
+            record.change_block(|word| BlockWord { placement, described, dirty, ..word });
         }
     }
 }

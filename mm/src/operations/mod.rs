@@ -5,6 +5,7 @@
 //!   boot, takeover, windows, pin   the inputs of a manager's boot, and the takeover of boot memory
 //!   add, probe, remove, convert    ranges are added and removed, and the placement of their memmap changes
 //!   online, offline                blocks are given to the allocator, and taken from it
+//!   scrub                          memory is cleared before it is removed
 //!   take                           boot memory is taken out of the linear map
 //!   later, poison                  bad pages are queued, and taken out of use
 //!   notify, tell                   the list of listeners, and their notification
@@ -26,6 +27,7 @@ pub(crate) mod poison;
 pub(crate) mod policy;
 mod probe;
 pub(crate) mod remove;
+mod scrub;
 pub(crate) mod take;
 mod takeover;
 mod tell;
@@ -39,6 +41,7 @@ pub use offline::{OfflineError, OfflineOp, Progress, Stepped};
 pub use online::OnlineError;
 pub use own::{OwnMapError, Walk};
 pub use remove::{RemoveError, Removed};
+pub use scrub::{ScrubError, Scrubbed};
 
 use crate::alloc::Allocator;
 use crate::machine::Machine;

@@ -313,20 +313,25 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
     Cached::of(allocator).open_caches();
     allocator.nodes.set_populated(area.node, area.kind, zone.counts().present != 0);
     // A block that can go offline is complete: each record's first section is present, and the block's.
+    let (mut dirty, mut first) = (0, None);
     for (index, section) in (0..).zip(memmap.sections_of_block(id)) {
         let record = section.record();
-        if index == 0 {
-            record.managed().set(0);
-            record.free().set(0);
-            record.change_block(|word| BlockWord { state: BlockState::Offline, ..word });
-        }
+        first.get_or_insert(record);
         if index % M::RECORD_SECTIONS == 0 {
+            dirty |= memmap.soiled_parts(record, index / M::RECORD_SECTIONS);
             record.initialised().clear();
             record.heads().clear();
         }
         let word = section.word().with_state(SectionState::Present);
         memmap.sections().set_word(memmap.machine(), section.number(), word);
     }
+    let Some(record) = first else { return };
+    record.managed().set(0);
+    record.free().set(0);
+    record.change_block(|word| {
+        let dirty = word.dirty | dirty;
+        BlockWord { state: BlockState::Offline, dirty, ..word }
+    });
 }
 
 fn change(block: BlockId, area: &Area) -> Change {

@@ -124,7 +124,7 @@ fn give_block<M: Machine>(
         record.managed().set(counts.managed);
         record.free().set(counts.free);
         let state = BlockState::Online(change.kind);
-        record.change_block(|word| BlockWord { state, ..word });
+        record.change_block(|word| BlockWord { state, described: true, ..word });
     }
     set_block_state(memmap, change.block, SectionState::Online);
     zone.add(counts);

@@ -92,7 +92,7 @@ fn blocks_of_2_mib_and_of_64_mib_of_4_kib_pages() {
     Done::default().wild::<Fine>(300, around::<Fine>(2 * MIB)).all_but(&[]);
     let ram = vec![(0, 64 * MIB, 0)];
     let place = Place { seed: 7, block: 64 * MIB, ram, core: None, window: (GIB, 6) };
-    Done::default().wild::<Fine>(300, [place]).all_but(&["take", "release"]);
+    Done::default().wild::<Fine>(500, [place]).all_but(&["take", "release"]);
 }
 
 /// Unmovable boot memory, and blocks of this size above it and at the end of the addresses.

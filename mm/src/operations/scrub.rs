@@ -1,0 +1,179 @@
+//! Scrub: clears the memory of offline blocks before it leaves, so that nobody reads there what was in it.
+//!
+//! ```text
+//!   block        [ memmap | . . . . | # # # # | . . . . | ...]    granules in which memory was allocated are cleared,
+//!   descriptors  [H R # # | . . . . | # # # # | # . . . | ...]    and the descriptors that were written, but
+//!                                                                 heads (H) and records (R) of memmaps
+//! ```
+//!
+//! A call clears whole granules, 1/32 of a block each, so that there is no state between two calls: a granule is
+//! marked until all of it is clear, and again when it is allocated.
+//!
+//! The descriptor of a memmap's head and those with the records of its sections stay as they are, since the block is
+//! still described: 64 bytes each, with numbers of frames and bitmaps of the manager's own. No user's data is there.
+
+// UNSAFETY: clears memory that is not in use.
+#![expect(unsafe_code)]
+
+use crate::addr::{Pfn, PfnRange, PhysRange};
+use crate::alloc::zeroed::clear_page;
+use crate::machine::Machine;
+use crate::memmap::altmap::Altmap;
+use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
+use crate::memmap::granules::GRANULES;
+use crate::memmap::section::section_of;
+use crate::memmap::seen::Seen;
+use crate::operations::Operations;
+use core::fmt;
+
+/// The reason why a block was not scrubbed. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScrubError {
+    /// Another operation is running.
+    Busy,
+    /// There is no such block.
+    NoSuchBlock(BlockId),
+    /// The block is online.
+    NotOffline(BlockId),
+    /// The block holds memory that the machine was started with, which never leaves.
+    BootMemory(BlockId),
+    /// A part of the block's memory is bad, and must not be written.
+    Poisoned(BlockId),
+}
+
+impl fmt::Display for ScrubError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str(crate::turn::BUSY),
+            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::NotOffline(id) => write!(f, "{id} is online"),
+            Self::BootMemory(id) => {
+                write!(f, "{id} is memory the machine was started with, it stays")
+            }
+            Self::Poisoned(id) => write!(f, "{id} has bad memory, it is not written"),
+        }
+    }
+}
+
+impl core::error::Error for ScrubError {}
+
+/// The result of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Pages that were cleared.
+    pub pages: u64,
+    /// Whether there is more to clear.
+    pub more: bool,
+}
+
+impl<M: Machine> Operations<M> {
+    /// See [`Mm::scrub`](crate::Mm::scrub).
+    pub(crate) fn scrub(&self, id: BlockId, budget: u64) -> Result<Scrubbed, ScrubError> {
+        let operation = self.allocator.operation().ok_or(ScrubError::Busy)?;
+        let memmap = self.allocator.memmap.seen(&operation);
+        let block = memmap.describe_block(id).ok_or(ScrubError::NoSuchBlock(id))?;
+        match block {
+            Block { state: BlockState::Online(_), .. } => Err(ScrubError::NotOffline(id)),
+            Block { boot: true, .. } => Err(ScrubError::BootMemory(id)),
+            Block { poisoned: true, .. } => Err(ScrubError::Poisoned(id)),
+            _ => Ok(Scrub::of(memmap, block).up_to(budget)),
+        }
+    }
+}
+
+/// Scrubs a block, for the operation under way.
+struct Scrub<'m, M: Machine> {
+    memmap: Seen<'m, M>,
+    block: Block,
+    /// Its memmap, if some of it lies in the block.
+    own: PfnRange,
+    /// The frames whose descriptors stay: the head of its group, and those with records.
+    kept: PfnRange,
+}
+
+impl<'m, M: Machine> Scrub<'m, M> {
+    fn of(memmap: Seen<'m, M>, block: Block) -> Self {
+        let group = block.group.and_then(|head| memmap.group_at(head));
+        let memmap_of_block = group.and_then(|group| group.pfns.intersection(block.pfns));
+        let kept = group.map_or(PfnRange::EMPTY, |group| {
+            let altmap = Altmap::of_memmap::<M>(group.pfns);
+            let last = altmap.record::<M>(section_of::<M>(altmap.described.end) - 1);
+            PfnRange { start: group.pfns.start, end: last.add(1) }
+        });
+        Self { memmap, block, own: memmap_of_block.unwrap_or(PfnRange::EMPTY), kept }
+    }
+
+    fn up_to(&self, budget: u64) -> Scrubbed {
+        let Some(record) = self.memmap.known_block_record(section_of::<M>(self.block.pfns.start))
+        else {
+            return Scrubbed { pages: 0, more: false };
+        };
+        let word = record.block();
+        let mut pages = 0;
+        for granule in (0..GRANULES).filter(|granule| word.dirty >> granule & 1 != 0) {
+            if pages != 0 && pages >= budget {
+                return Scrubbed { pages, more: true };
+            }
+            pages += self.clear_granule(granule);
+            let bit = 1 << granule;
+            record.change_block(|word| BlockWord { dirty: word.dirty & !bit, ..word });
+        }
+        if word.described {
+            self.clear_heads();
+            record.change_block(|word| BlockWord { described: false, ..word });
+        }
+        Scrubbed { pages, more: false }
+    }
+
+    /// Clears the pages of a granule, and their descriptors. Returns the number of pages.
+    fn clear_granule(&self, granule: u64) -> u64 {
+        let pages = self.block.pfns.pages() / GRANULES;
+        let granule = PfnRange::new(self.block.pfns.start.add(granule * pages), pages);
+        let start = granule.start.max(self.own.end).min(granule.end);
+        let usable = if self.own.pages() == 0 { granule } else { PfnRange { start, ..granule } };
+        for pfn in usable.iter() {
+            // SAFETY: the page is mapped RAM of an offline block that was added, outside of its memmap, and this is
+            // the operation under way: no other code refers to any byte of it.
+            unsafe { clear_page(self.memmap.machine(), pfn) };
+        }
+        let windows = self.memmap.windows();
+        if let Some(range) =
+            PhysRange::new(M::address(usable.start), usable.pages() * M::PAGE_BYTES)
+        {
+            self.memmap.machine().clean(windows.linear_virt(range));
+        }
+        if self.block.group.is_some() {
+            granule.iter().for_each(|pfn| self.clear_descriptor(pfn));
+            self.memmap.machine().clean(windows.memmap_virt(granule));
+        }
+        usable.pages()
+    }
+
+    /// Clears the descriptors that may be heads of large extents, and those of the block's ends, where memory is
+    /// probed.
+    fn clear_heads(&self) {
+        if self.block.group.is_none() {
+            return;
+        }
+        let pfns = self.block.pfns;
+        let heads = (pfns.start.get()..pfns.end.get()).step_by(M::PART_PAGES as usize);
+        let ends = [self.own.end, Pfn::new(pfns.end.get() - 1)];
+        let ends = ends.into_iter().filter(|&pfn| pfns.contains(pfn));
+        for pfn in heads.map(Pfn::new).chain(ends) {
+            self.clear_descriptor(pfn);
+            let descriptor = self.memmap.windows().memmap_virt(PfnRange::new(pfn, 1));
+            self.memmap.machine().clean(descriptor);
+        }
+    }
+
+    /// Clears a descriptor, unless it stays.
+    fn clear_descriptor(&self, pfn: Pfn) {
+        if !self.kept.contains(pfn) {
+            self.memmap.page(pfn).clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
