@@ -25,6 +25,8 @@ const PAGE: u64 = 4096;
 const TRIES: u64 = 1 << 20;
 /// Extents that a thread owns at most.
 const MOST: usize = 40;
+/// Steps that each thread takes in each cycle, at least.
+const STEPS: u64 = 50;
 
 fn dimm() -> PhysRange {
     range(TINY_WINDOW, BLOCKS * MIB)
@@ -126,8 +128,35 @@ struct Done {
     carved: u64,
 }
 
+/// The steps of each thread so far.
+#[derive(Debug, Default)]
+struct Steps([AtomicU64; THREADS as usize]);
+
+impl Steps {
+    fn all(&self) -> [u64; THREADS as usize] {
+        self.0.each_ref().map(|steps| steps.load(Ordering::Relaxed))
+    }
+
+    /// Waits until each thread has taken [`STEPS`] more: on a busy host the operations alone would be over before the
+    /// threads begin.
+    ///
+    /// # Panics
+    ///
+    /// If one of them makes no progress: it has failed.
+    fn wait(&self) {
+        let before = self.all();
+        let steps = || self.all().into_iter().zip(before);
+        let waited = (0..TRIES << 4).any(|_| {
+            thread::yield_now();
+            steps().all(|(now, before)| now >= before + STEPS)
+        });
+        assert!(waited, "a thread makes no progress: {:?}", self.all());
+    }
+}
+
 struct Operator<'b> {
     bench: &'b Bench<Tiny>,
+    steps: &'b Steps,
     random: Random,
     done: Done,
 }
@@ -142,6 +171,7 @@ impl Operator<'_> {
             let kind = *self.random.pick(&[ZoneKind::Movable, ZoneKind::Normal]);
             bench.mm.online(id, kind).unwrap();
         }
+        self.steps.wait();
         if placement == Placement::PerRange {
             self.convert();
         }
@@ -207,18 +237,22 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// Uses memory until `over`; returns the number of steps.
-fn work(bench: &Bench<Tiny>, holder: &Holder<Tiny>, seed: u64, over: &AtomicBool) -> u64 {
+/// Uses memory until `over`, and counts its steps.
+fn work(
+    bench: &Bench<Tiny>,
+    holder: &Holder<Tiny>,
+    seed: u64,
+    over: &AtomicBool,
+    steps: &AtomicU64,
+) {
     become_cpu(seed as usize % THREADS as usize);
     let random = Random::new(seed);
     let mut worker = Worker { bench, holder, random, kernel: Vec::new(), owned: Vec::new() };
-    let mut steps = 0;
     while !over.load(Ordering::Relaxed) {
         worker.step();
-        steps += 1;
+        steps.fetch_add(1, Ordering::Relaxed);
     }
     worker.free_all();
-    steps
 }
 
 #[test]
@@ -227,17 +261,15 @@ fn threads_use_memory_while_it_is_plugged_converted_made_bad_and_pulled_and_none
     let bench = bench();
     let holder = Holder::register(&bench);
     let before = bench.snapshot();
-    let mut operator = Operator { bench: &bench, random: Random::new(7), done: Done::default() };
-    let steps = AtomicU64::new(0);
+    let steps = Steps::default();
+    let (random, done) = (Random::new(7), Done::default());
+    let mut operator = Operator { bench: &bench, steps: &steps, random, done };
     for first in (0..cycles).step_by(ROUND as usize) {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            for thread in 0..THREADS {
-                let (bench, over, steps) = (&bench, &over, &steps);
-                scope.spawn(move || {
-                    let seed = first * THREADS + thread;
-                    steps.fetch_add(work(bench, holder, seed, over), Ordering::Relaxed);
-                });
+            for (thread, steps) in (0..THREADS).zip(&steps.0) {
+                let (bench, holder, over) = (&bench, &holder, &over);
+                scope.spawn(move || work(bench, holder, first * THREADS + thread, over, steps));
             }
             // A failure here must end the other threads, too.
             let end = EndOnDrop(&over);
@@ -252,7 +284,8 @@ fn threads_use_memory_while_it_is_plugged_converted_made_bad_and_pulled_and_none
     let Done { converted, bad, carved } = operator.done;
     let moves = holder.moves().0;
     println!(
-        "{cycles} cycles, {steps:?} steps, {converted} converted, {bad} bad, {carved} taken, {moves} moves"
+        "{cycles} cycles, {:?} steps, {converted} converted, {bad} bad, {carved} taken, {moves} moves",
+        steps.all()
     );
     assert!(converted.min(bad).min(carved) >= cycles / 5, "{:?}", operator.done);
     assert!(moves > cycles, "{moves} moves");
