@@ -68,14 +68,14 @@
 //! interrupts off unless it serves flushes during the wait; no flush is made with a lock held that other CPUs wait
 //! for*. So the functions that [`machine`] allows may be called with interrupts off: all waits for look-ups, looks
 //! and operations call [`Machine::relax`], and those for a lock are the wait of [`Machine::Lock`]
-//! ([`lock::TicketLock`]). Only `convert` flushes with look-ups held off, those in the block whose descriptors it
-//! moves, and with a lock of its own, which keeps handlers of this CPU out and which no other CPU takes;
+//! ([`lock::TicketLock`]). Only `convert` flushes with look-ups held off: those in the block whose descriptors it
+//! moves. It also holds a lock that keeps handlers of this CPU out, and that no other CPU takes.
 //! `operations/convert.rs` explains why it has to, and why no CPU waits for ever.
 //!
 //! The flushes are those of `remove` and of an `add` that is undone, of `take` and a `release` that is undone, of
 //! `unmap_own`, of `convert`, and of a mapping that fails half way: all by an operation under way. The fake machine
-//! fails a test that flushes with more than one lock held, and `tests/tests/manager/locks.rs` fails one that flushes
-//! with any lock but that of `convert`.
+//! fails a test that flushes, or waits for another CPU, with any lock held but that of `convert`, or that flushes anything
+//! but descriptors with that one held. `tests/tests/manager/locks.rs` checks that look-ups in other blocks continue.
 //!
 //! # Preemption
 //!

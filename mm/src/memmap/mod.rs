@@ -50,19 +50,19 @@ pub(crate) struct Memmap<M: Machine> {
     block_order: AtomicU32,
     sections: SectionMap,
     readers: Readers,
-    /// Held while readers of a block are held off, and for nothing else.
-    held_off: Mutex<M::Lock, ()>,
+    /// Held while readers of a block are held off, and for nothing else: so only the operation under way takes it.
+    keeps_handlers_out: Mutex<M::Lock, ()>,
 }
 
-/// Readers of a block are held off, and what the machine's lock keeps out.
-type HeldOff<'m, M> = Gate<'m, MutexGuard<'m, <M as Machine>::Lock, ()>>;
+/// Readers of a block are held off, and so are handlers on this CPU, if the machine's lock masks them.
+pub(crate) type HeldOff<'m, M> = Gate<'m, MutexGuard<'m, <M as Machine>::Lock, ()>>;
 
 impl<M: Machine> Memmap<M> {
     /// A memmap without memory.
     pub(crate) const fn new(machine: M) -> Self {
         let (sections, readers) = (SectionMap::new(), Readers::new());
         let block_order = AtomicU32::new(0);
-        Self { machine, block_order, sections, readers, held_off: Mutex::new(()) }
+        Self { machine, block_order, sections, readers, keeps_handlers_out: Mutex::new(()) }
     }
 
     /// The machine it runs on.
@@ -93,7 +93,13 @@ impl<M: Machine> Memmap<M> {
     /// Waits until no look-up in a block is under way, and holds off those that come: see [`Readers::exclude`]. Handlers
     /// on this CPU are kept out by the lock, where that masks them.
     pub(crate) fn hold_off_readers(&self, id: BlockId) -> Result<HeldOff<'_, M>, Stays> {
-        self.readers.exclude(id.get(), || self.held_off.lock(), &self.relax())
+        self.readers.exclude(id.get(), || self.keeps_handlers_out.lock(), &self.relax())
+    }
+
+    /// The lock that keeps handlers out while readers are held off.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn lock_of_operations(&self) -> &Mutex<M::Lock, ()> {
+        &self.keeps_handlers_out
     }
 
     /// Counts a look-up as a reader: what it finds in the block of `pfn`, and it may look in no other, stays mapped until

@@ -69,6 +69,7 @@ impl<S: Shape> Bench<S> {
     /// Never: the first owner of movable pages can always register.
     pub fn over(machine: FakeMachine<S>) -> Self {
         let mm = Mm::new(machine);
+        mm.name_the_lock_of_operations();
         let stubborn = mm.register(&Stubborn).unwrap_or_else(|error| panic!("{error}"));
         Self { mm, stubborn }
     }

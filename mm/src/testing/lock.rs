@@ -1,5 +1,6 @@
-//! A lock like a kernel's own: it counts those of its kind that the thread holds, as one that masks interrupts
-//! would.
+//! A lock like a kernel's own: it knows those of its kind that the thread holds, as one that masks interrupts would.
+//!
+//! The fake machine checks by it which of them are held at a flush ([`check_flush`]) and in a wait ([`wait_for_cpus`]).
 
 // UNSAFETY: vouches for the exclusion, which the spin lock inside provides.
 #![expect(unsafe_code)]
@@ -7,12 +8,14 @@
 use super::std::cell::{Cell, RefCell};
 use super::std::thread_local;
 use super::std::vec::Vec;
+use crate::addr::VirtRange;
 use crate::lock::SpinLock;
 use crate::lock::lock_api::{GuardNoSend, RawMutex};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
-    /// The locks that this thread holds, in the order of locking.
-    static HELD: RefCell<Vec<*const WatchedLock>> = const { RefCell::new(Vec::new()) };
+    /// The locks that this thread holds, in the order of locking, and whether each is an operation's own.
+    static HELD: RefCell<Vec<(*const WatchedLock, bool)>> = const { RefCell::new(Vec::new()) };
     static WAITS: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
 }
 
@@ -22,8 +25,8 @@ pub fn on_wait(turn: &'static dyn Fn()) {
     WAITS.set(Some(turn));
 }
 
-/// One iteration of a wait.
-pub(super) fn wait() {
+/// One iteration of a wait for a lock.
+fn wait() {
     WAITS.get().into_iter().for_each(|turn| turn());
     crate::lock::relax();
 }
@@ -33,40 +36,72 @@ pub fn locks_held() -> usize {
     HELD.with_borrow(Vec::len)
 }
 
-/// Fails if this thread holds one of the manager's locks, as at a flush: a CPU that waits for it with interrupts off
-/// may run a kernel whose locks serve no flushes. A conversion holds one that no other CPU waits for, to keep
-/// handlers out.
-pub(super) fn assert_free() {
+/// One iteration of a wait for look-ups, looks or operations of other CPUs, which may need any of the manager's locks
+/// before they end.
+///
+/// # Panics
+///
+/// If this thread holds such a lock: it and the other CPU would wait for each other.
+pub(super) fn wait_for_cpus() {
+    assert_others_take_all_locks("a wait");
+    wait();
+}
+
+/// Fails unless this thread may flush `ranges`: it holds no lock that other CPUs wait for, since such a wait may serve no
+/// flushes; and while it holds look-ups off, `ranges` are descriptors, which `is_memmap` decides.
+pub(super) fn check_flush(ranges: &[VirtRange], is_memmap: impl Fn(&VirtRange) -> bool) {
+    assert_others_take_all_locks("a flush");
+    let holds_look_ups_off = locks_held() > 0;
+    let memmap = ranges.iter().all(is_memmap) || super::std::thread::panicking();
+    let what = "a flush of other memory";
+    assert!(memmap || !holds_look_ups_off, "{what} with look-ups held off");
+}
+
+/// Fails if this thread holds a lock that another CPU may wait for.
+fn assert_others_take_all_locks(what: &str) {
+    let held = HELD.with_borrow(|held| held.iter().any(|&(_, own)| !own));
     // A gather that is dropped by a panic flushes: a second failure would abort the program.
-    assert!(locks_held() <= 1 || super::std::thread::panicking(), "a flush with a lock held");
+    assert!(!held || super::std::thread::panicking(), "{what} with a lock held");
 }
 
 /// A spin lock that counts, and must be released in the reverse order: one that masks interrupts restores the
 /// previous state.
 #[derive(Debug)]
-pub struct WatchedLock(SpinLock);
+pub struct WatchedLock {
+    lock: SpinLock,
+    /// Whether only the operation under way takes it.
+    is_operations: AtomicBool,
+}
 
 impl WatchedLock {
+    /// Only the operation under way takes this lock, to keep handlers out while it holds look-ups off: it may flush and
+    /// wait with it.
+    pub(super) fn only_for_operations(&self) {
+        self.is_operations.store(true, Ordering::Relaxed);
+    }
+
     fn note(&self) {
-        HELD.with_borrow_mut(|held| held.push(self));
+        let own = self.is_operations.load(Ordering::Relaxed);
+        HELD.with_borrow_mut(|held| held.push((self, own)));
     }
 }
 
 // SAFETY: the lock inside excludes; counting does not affect that.
 unsafe impl RawMutex for WatchedLock {
-    const INIT: Self = Self(<SpinLock as RawMutex>::INIT);
+    const INIT: Self =
+        Self { lock: <SpinLock as RawMutex>::INIT, is_operations: AtomicBool::new(false) };
 
     type GuardMarker = GuardNoSend;
 
     fn lock(&self) {
-        while !RawMutex::try_lock(&self.0) {
+        while !RawMutex::try_lock(&self.lock) {
             wait();
         }
         self.note();
     }
 
     fn try_lock(&self) -> bool {
-        let locked = RawMutex::try_lock(&self.0);
+        let locked = RawMutex::try_lock(&self.lock);
         if locked {
             self.note();
         }
@@ -74,10 +109,10 @@ unsafe impl RawMutex for WatchedLock {
     }
 
     unsafe fn unlock(&self) {
-        let last = HELD.with_borrow_mut(Vec::pop);
-        let own = core::ptr::from_ref(self);
-        assert!(last == Some(own) || super::std::thread::panicking(), "not the last lock taken");
+        let last = HELD.with_borrow_mut(Vec::pop).map(|(lock, _)| lock);
+        let this = core::ptr::from_ref(self);
+        assert!(last == Some(this) || super::std::thread::panicking(), "not the last lock taken");
         // SAFETY: by the contract of this function this thread holds the lock.
-        unsafe { RawMutex::unlock(&self.0) };
+        unsafe { RawMutex::unlock(&self.lock) };
     }
 }

@@ -136,7 +136,7 @@ impl<S: Shape> FakeMachine<S> {
         };
         let mmu = SoftMmu::new(plugged, root);
         mmu.clear(root, bytes);
-        mmu.before_flush(super::lock::assert_free);
+        mmu.before_flush(|ranges| super::lock::check_flush(ranges, is_memmap::<S>));
         let machine = Self {
             tables: LockedMapper::new(mmu.tables()),
             mmu,
@@ -250,6 +250,12 @@ impl<S: Shape> Sizes for FakeMachine<S> {
     const SECTION_SHIFT: u32 = S::SECTION_SHIFT;
 }
 
+/// Whether `range` lies in the memmap's window.
+fn is_memmap<S: Shape>(range: &VirtRange) -> bool {
+    let bytes = S::PHYS_LIMIT.get() / FakeMachine::<S>::PAGE_BYTES * DESCRIPTOR_BYTES;
+    VirtRange::new(S::VMEMMAP_BASE, bytes).is_some_and(|window| window.covers(*range))
+}
+
 const fn last(levels: &[Level]) -> Level {
     levels[levels.len() - 1]
 }
@@ -345,7 +351,7 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
     }
 
     fn relax(&self) {
-        super::lock::wait();
+        super::lock::wait_for_cpus();
     }
 
     /// Before an allocation fails the MMU caches every translation: the operation now undoes its changes, and a CPU

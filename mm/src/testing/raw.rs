@@ -19,6 +19,12 @@ impl<S: Shape> Mm<FakeMachine<S>> {
         self.allocator().memmap.mapper()
     }
 
+    /// Has the machine know the lock that keeps handlers out of a conversion.
+    pub(super) fn name_the_lock_of_operations(&self) {
+        // SAFETY: it is not unlocked by this.
+        unsafe { self.allocator().memmap.lock_of_operations().raw() }.only_for_operations();
+    }
+
     /// As [`Mm::boot`].
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use hotmem::testing::{
     Bench, FakeMachine, Setup, ShallowPte, Shape, SoftMmu, Tiny, TinyPte, TinyShared, range,
 };
 use hotmem::{
-    BlockSize, BootError, BootMemory, Fact, Geometry, Machine, Mm, NodeId, Order, PhysAddr,
-    PhysRange, Placement, TakeList, VirtAddr,
+    BlockSize, BootError, BootMemory, Fact, Geometry, Machine, NodeId, Order, PhysAddr, PhysRange,
+    Placement, TakeList, VirtAddr,
 };
 use hotmem_arch::x86_64::pte::X86Pte4;
 use hotmem_tests::memory::{
@@ -226,18 +226,18 @@ fn entries_that_are_shared_cost_one_table_each() {
 }
 
 /// Boots a [`Shallow`] machine whose RAM is mapped with leaves of `leaf` bytes at the most.
-fn boot_shallow(leaf: u64) -> (Mm<FakeMachine<Shallow>>, Result<(), BootError>) {
+fn boot_shallow(leaf: u64) -> (Bench<Shallow>, Result<(), BootError>) {
     let ram = range(0, 2 * MIB);
     let (machine, mut early) = FakeMachine::<Shallow>::start(&[ram], leaf);
-    let mm = Mm::new(machine);
+    let bench = Bench::over(machine);
     let memory = BootMemory {
         ram: &[(ram, NodeId::ZERO)],
         block_size: BlockSize::new::<FakeMachine<Shallow>>(512 * KIB).unwrap(),
         window: &[range(4 * MIB, 2 * MIB)],
         kernelcore: None,
     };
-    let booted = mm.start(&memory, &mut early);
-    (mm, booted)
+    let booted = bench.mm.start(&memory, &mut early);
+    (bench, booted)
 }
 
 #[test]
@@ -248,9 +248,8 @@ fn a_leaf_in_an_entry_that_is_to_be_shared_is_refused_at_boot() {
 
 #[test]
 fn no_leaf_takes_an_entry_that_is_shared() {
-    let (mm, booted) = boot_shallow(4 * KIB);
+    let (bench, booted) = boot_shallow(4 * KIB);
     assert_eq!(booted, Ok(()));
-    let bench = Bench { stubborn: mm.register(&hotmem::testing::Stubborn).unwrap(), mm };
     live(&bench, range(4 * MIB, MIB));
 }
 

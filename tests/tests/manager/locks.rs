@@ -93,9 +93,8 @@ impl Flushes {
 }
 
 /// A CPU that a flush waits for may be in the allocator or in a look-up with interrupts off, so the locks that these
-/// need must be free then: here the flush itself calls them, and would wait for ever. A conversion holds off
-/// look-ups and frees, but allocations continue.
-/// are held off, and so are frees, but allocations go on.
+/// need must be free then: here the flush itself calls them, and would wait for ever. A conversion holds off look-ups and
+/// frees in one block; all others continue, and so do allocations.
 #[test]
 fn a_cpu_that_a_flush_waits_for_gets_through_the_allocator_and_through_look_ups() {
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&Setup {
@@ -112,6 +111,7 @@ fn a_cpu_that_a_flush_waits_for_gets_through_the_allocator_and_through_look_ups(
         let pfn = mm.take_pages(Order::ZERO).unwrap();
         assert!(mm.page_info(pfn).is_some() && mm.block(BlockId::new(9)).is_some());
         let moving = FLUSHES.moving.load(Ordering::Relaxed);
+        assert_eq!(mm.try_dump(&mut |_| ()).is_err(), moving > 0, "look-ups are held off");
         if moving > 0 {
             let others = (64..68).map(BlockId::new).filter(|id| id.get() != moving);
             assert!(others.into_iter().all(|id| mm.block(id).is_some()));

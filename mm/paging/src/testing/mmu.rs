@@ -10,7 +10,7 @@ use super::std::boxed::Box;
 use super::std::collections::HashMap;
 use super::std::hash::{BuildHasherDefault, Hasher};
 use super::std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use crate::addr::{Address, PhysAddr, PhysRange, Space, VirtAddr};
+use crate::addr::{Address, PhysAddr, PhysRange, Space, VirtAddr, VirtRange};
 use crate::{Attr, Entry, Level, PteFormat, Tables};
 
 use core::marker::PhantomData;
@@ -38,7 +38,7 @@ pub struct SoftMmu<F: PteFormat> {
     missed: AtomicUsize,
     flushes: AtomicU64,
     on_flush: Hook,
-    before_flush: Hook,
+    before_flush: FlushCheck,
     on_access: Hook,
     skips_flushes: AtomicBool,
     yields: AtomicBool,
@@ -48,6 +48,9 @@ pub struct SoftMmu<F: PteFormat> {
 
 /// A function of a test for a certain kind of event.
 type Hook = OnceLock<Box<dyn Fn() + Send + Sync>>;
+
+/// A function of the machine that checks the ranges of a flush.
+type FlushCheck = OnceLock<Box<dyn Fn(&[VirtRange]) + Send + Sync>>;
 
 /// A map by addresses, which every access of a suite looks up.
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
@@ -117,7 +120,7 @@ impl<F: PteFormat> SoftMmu<F> {
             missed: AtomicUsize::new(0),
             flushes: AtomicU64::new(0),
             on_flush: Hook::new(),
-            before_flush: Hook::new(),
+            before_flush: FlushCheck::new(),
             on_access: Hook::new(),
             skips_flushes: AtomicBool::new(false),
             yields: AtomicBool::new(false),
@@ -179,10 +182,10 @@ impl<F: PteFormat> SoftMmu<F> {
         self.on_flush.get_or_init(|| Box::new(waits));
     }
 
-    /// Calls `allows` at the start of each flush, which panics if none may be made there; only the first call
-    /// counts.
-    pub fn before_flush(&self, allows: impl Fn() + Send + Sync + 'static) {
-        self.before_flush.get_or_init(|| Box::new(allows));
+    /// Calls `check` at the start of each flush with its ranges, which panics if it may not be made there; only the first
+    /// call counts.
+    pub fn before_flush(&self, check: impl Fn(&[VirtRange]) + Send + Sync + 'static) {
+        self.before_flush.get_or_init(|| Box::new(check));
     }
 
     /// Makes every flush do nothing, to test whether that is detected.

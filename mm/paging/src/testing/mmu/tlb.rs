@@ -5,7 +5,7 @@
 
 use super::super::std;
 use super::SoftMmu;
-use crate::addr::{Address, AddressRange, PhysAddr, Space, VirtAddr};
+use crate::addr::{Address, AddressRange, PhysAddr, Space, VirtAddr, VirtRange};
 use crate::seam::refer;
 use crate::{NotFlushed, PhysMem, PteFormat, Tlb};
 use core::fmt;
@@ -37,9 +37,13 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
 
     fn flush(&self, ranges: &[AddressRange<I>]) -> Result<(), NotFlushed> {
         self.flushes.fetch_add(1, Ordering::SeqCst);
-        for hook in [&self.before_flush, &self.on_flush] {
-            hook.get().into_iter().for_each(|hook| hook());
+        if let Some(check) = self.before_flush.get() {
+            let virt = |range: &AddressRange<I>| {
+                VirtRange::new(VirtAddr::new(range.start().get()), range.len())
+            };
+            check(&ranges.iter().filter_map(virt).collect::<std::vec::Vec<_>>());
         }
+        self.on_flush.get().into_iter().for_each(|hook| hook());
         if self.skips_flushes.load(Ordering::SeqCst) {
             return Ok(());
         }
