@@ -2,12 +2,12 @@
 //!
 //! Each reader counts itself in one of two sets of per-CPU counters, the one the current epoch names.
 //! Draining flips the epoch and waits until the old set is empty: readers that come later count in the
-//! other set, so they cannot hold it up. A closed [`Gate`] holds off, as well, who comes for one memory block, whose
-//! descriptors must not be looked at for a moment.
+//! other set, so they cannot hold it up. A closed [`Gate`] also holds off the readers of one memory block that come
+//! later: nobody may look at the descriptors of that block until the gate is dropped.
 //!
-//! The epoch and whether a gate is closed are one word, the *phase*. A reader loads it, counts itself, and is in if
-//! it loads the same phase again, and if no gate is closed or it is another block's. Who has to wait is not counted
-//! meanwhile: it has seen nothing, and no drain waits for it.
+//! The epoch and whether a gate is closed are one word, the *phase*. A reader loads it, counts itself, and has entered if
+//! it loads the same phase again, and if no gate is closed or the gate is another block's. A reader that waits at a gate
+//! is not counted during the wait: it has seen nothing, and no drain waits for it.
 
 // UNSAFETY: vouches for what a read guard keeps.
 #![expect(unsafe_code)]
@@ -29,15 +29,15 @@ const PATIENCE: u64 = if cfg!(loom) {
     1 << 26
 };
 
-/// How often `exclude` looks with the gate shut before it opens it again, and how often it shuts it.
-const SHUT_PATIENCE: u64 = if cfg!(loom) {
+/// How often `exclude` looks with the gate closed before it opens it again, and how often it closes it.
+const CLOSED_PATIENCE: u64 = if cfg!(loom) {
     1
 } else if cfg!(test) {
     1 << 6
 } else {
     1 << 16
 };
-const SHUT_TRIES: u64 = if cfg!(loom) {
+const CLOSED_TRIES: u64 = if cfg!(loom) {
     1
 } else if cfg!(test) {
     1 << 6
@@ -77,36 +77,46 @@ pub(crate) struct Readers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stays(pub(crate) usize);
 
-/// No reader of a block is under way, and none enters, until this is dropped; then what it holds is dropped.
+/// No reader of a block is under way, and none enters, until this is dropped; then `H` is dropped.
 #[derive(Debug)]
 #[must_use = "readers are held off only while the gate lives"]
 pub(crate) struct Gate<'m, H> {
     phase: &'m AtomicUsize,
+    block: u64,
     _held: H,
+}
+
+impl<H> Gate<'_, H> {
+    /// The block whose readers are held off.
+    pub(crate) const fn block(&self) -> u64 {
+        self.block
+    }
 }
 
 impl<H> Drop for Gate<'_, H> {
     fn drop(&mut self) {
-        // SeqCst: partner of the second load in `try_count`; a reader that enters sees what was done behind the gate.
+        // SeqCst: partner of the second load in `try_count`; a reader that enters sees all changes made until now.
         self.phase.fetch_and(!CLOSED, Ordering::SeqCst);
     }
 }
 
-/// A lookup under way, for one block: what it found of that stays mapped, and where it is, until this is dropped. So
-/// does what describes the block: where a memmap lies in another block, that does not move while others share it.
+/// A lookup under way in one block: the block's descriptors and records stay mapped, and are not moved, until this is
+/// dropped. So does the head of the block's group, which may lie in another block: a removal takes whole groups, and a
+/// conversion does not move the descriptor of a head.
 #[derive(Debug)]
 #[must_use = "the lookup is protected only while the guard lives"]
 pub(crate) struct ReadGuard<'m> {
     count: &'m AtomicUsize,
 }
 
-// SAFETY: a removal or a conversion waits for those who were counted before it hides a section or closes the gate of a
-// block, and unmaps nothing before. Who is counted later finds no section, or looks at another block.
+// SAFETY: a removal hides sections, and a conversion closes the gate of a block; then each waits for the readers that
+// were counted before, and only then unmaps. A reader that is counted later finds no section there, or looks at another
+// block.
 unsafe impl Keeps for ReadGuard<'_> {}
 
 impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
-        // Release: partner of the Acquire side of the load in `drain`; what was read is done with.
+        // Release: partner of the load in `wait_empty`, so that all reads of this look-up come before the unmapping.
         self.count.fetch_sub(1, Ordering::Release);
     }
 }
@@ -119,7 +129,7 @@ impl Readers {
         }
     }
 
-    /// Counts a reader on `cpu` that looks at one `block` only, and waits by `relax` while that is held off.
+    /// Counts a reader on `cpu` that looks at one `block` only. Waits by `relax` while readers of that block are held off.
     #[inline]
     pub(crate) fn enter(
         &self,
@@ -142,26 +152,27 @@ impl Readers {
     fn enter_later<'m>(&'m self, shard: &'m Shard, block: u64, relax: &impl Fn()) -> ReadGuard<'m> {
         loop {
             let Ok((guard, phase)) = self.try_count(shard) else { continue };
-            // Acquire: partner of the Release in `exclude`. This may be the block of a later gate. Then the one that was
-            // closed is open, and what was done behind it is seen; the later one waits for this reader.
-            if phase & CLOSED == 0 || self.held_off.load(Ordering::Acquire) != block {
+            // Relaxed: it is the block of the gate that `phase` has closed. The number was stored before the phase, and
+            // another is stored only after a drain that waits for this reader.
+            if phase & CLOSED == 0 || self.held_off.load(Ordering::Relaxed) != block {
                 return guard;
             }
             drop(guard);
-            // Ended when the gate is dropped, when the descriptors of the block have moved.
+            // Ends when the gate is dropped: after a copy and a flush, which are bounded.
             wait::until(relax, || self.phase.load(Ordering::SeqCst) != phase);
         }
     }
 
-    /// Counts a reader that may look at all blocks, and never waits: `None` while one is held off, or if removals
-    /// drain readers again and again.
+    /// Counts a reader that may look at all blocks, and never waits. Returns `None` while readers of a block are held
+    /// off, or if removals drain readers again and again.
     pub(crate) fn try_enter(&self, cpu: usize) -> Option<ReadGuard<'_>> {
         let shard = &self.shards[cpu % SHARDS];
         let counted = (0..TRIES).find_map(|_| self.try_count(shard).ok());
         counted.filter(|&(_, phase)| phase & CLOSED == 0).map(|(guard, _)| guard)
     }
 
-    /// Counts a reader in the set of the current epoch, unless the phase changes just then. Returns the phase, too.
+    /// Counts a reader in the set of the current epoch, and returns the phase, too; fails if the phase changes at that
+    /// moment.
     #[inline]
     fn try_count<'m>(&'m self, shard: &'m Shard) -> Result<(ReadGuard<'m>, usize), ()> {
         // Relaxed: it chooses the set, and an old phase is not found again below.
@@ -182,7 +193,7 @@ impl Readers {
         self.drain_within(PATIENCE, 0, relax)
     }
 
-    /// Readers that come after the flip find `gate` in the phase: [`CLOSED`], or 0.
+    /// As [`drain`](Self::drain). Readers that enter after the flip find `gate` in the phase: [`CLOSED`], or 0.
     fn drain_within(&self, patience: u64, gate: usize, relax: &impl Fn()) -> Result<(), Stays> {
         // Relaxed: operations alone change it, one at a time.
         let current = set_of(self.phase.load(Ordering::Relaxed));
@@ -192,26 +203,27 @@ impl Readers {
         self.wait_empty(current, patience, relax)
     }
 
-    /// Waits until no reader of `block` is under way, and holds off those that come; fails if one stays. `hold` is held
-    /// as long as that: a handler on this CPU that reads would wait for what it interrupts.
+    /// Waits until no reader of `block` is under way, and holds off those that come; fails if one stays. The gate keeps
+    /// the result of `hold`, which keeps handlers out: a reader in a handler on this CPU would wait for the code that it
+    /// interrupts.
     ///
-    /// Called by an operation that holds no zone's lock: a reader may be waiting for one. The long wait has the gate
-    /// open, so that a reader whose thread was preempted holds up only the caller; what it is shut for ends
-    /// soon, or is tried again.
+    /// Called by an operation that holds no zone's lock: a reader may be waiting for one. The gate is open during the
+    /// long wait, so that a reader whose thread was preempted delays only the caller. The wait with the gate closed is
+    /// short, and is tried again.
     pub(crate) fn exclude<H>(
         &self,
         block: u64,
         hold: impl Fn() -> H,
         relax: &impl Fn(),
     ) -> Result<Gate<'_, H>, Stays> {
-        let mut tries = SHUT_TRIES;
+        let mut tries = CLOSED_TRIES;
         loop {
             self.drain_within(PATIENCE, 0, relax)?;
-            let gate = Gate { phase: &self.phase, _held: hold() };
-            // Release: partner of the Acquire in `enter_later`; the gate before is open.
-            self.held_off.store(block, Ordering::Release);
+            let gate = Gate { phase: &self.phase, block, _held: hold() };
+            // Relaxed: no reader loads it before the phase that follows, which is SeqCst.
+            self.held_off.store(block, Ordering::Relaxed);
             tries -= 1;
-            match self.drain_within(SHUT_PATIENCE, CLOSED, relax) {
+            match self.drain_within(CLOSED_PATIENCE, CLOSED, relax) {
                 Ok(()) => return Ok(gate),
                 Err(stays) if tries == 0 => return Err(stays),
                 Err(_) => drop(gate),
@@ -258,42 +270,42 @@ mod tests {
         let readers = Readers::new();
         let guard = readers.enter(SHARDS + 3, || 0, &relax);
         assert_eq!(readers.drain(&relax), Err(Stays(3)));
-        let (open, shut) = (Cell::new(0), Cell::new(0));
+        let (open, closed) = (Cell::new(0), Cell::new(0));
         let turn = || {
-            let turns = if is_closed(&readers) { &shut } else { &open };
+            let turns = if is_closed(&readers) { &closed } else { &open };
             turns.set(turns.get() + 1);
-            // Others come and go meanwhile.
+            // Other readers come and go during the wait.
             drop(readers.try_enter(5));
         };
         assert_eq!(readers.exclude(BLOCK, || (), &turn).map(drop), Err(Stays(3)));
-        assert_eq!((open.get(), shut.get()), (PATIENCE, 0));
+        assert_eq!((open.get(), closed.get()), (PATIENCE, 0));
         assert!(readers.try_enter(5).is_some());
         drop(guard);
         assert!(readers.exclude(BLOCK, || (), &relax).is_ok());
     }
 
     #[test]
-    fn a_reader_that_comes_between_the_waits_shuts_the_gate_for_a_short_time_only() {
+    fn a_reader_that_comes_between_the_waits_closes_the_gate_for_a_short_time_only() {
         let readers = Readers::new();
-        let shut = Cell::new(0);
-        // Found by the wait with the gate shut alone: it enters while that waits for another.
+        let closed = Cell::new(0);
+        // Only the wait with the gate closed finds it: it enters while the wait before waits for another.
         let first = RefCell::new(Some(readers.enter(1, || BLOCK, &relax)));
         let late = RefCell::new(None);
         let turn = || {
             if is_closed(&readers) {
-                shut.set(shut.get() + 1);
+                closed.set(closed.get() + 1);
             } else if late.borrow().is_none() {
                 *late.borrow_mut() = readers.try_enter(2);
                 drop(first.borrow_mut().take());
             }
         };
         assert_eq!(readers.exclude(BLOCK, || (), &turn).map(drop), Err(Stays(2)));
-        assert!(shut.get() <= SHUT_TRIES * SHUT_PATIENCE, "{}", shut.get());
+        assert!(closed.get() <= CLOSED_TRIES * CLOSED_PATIENCE, "{}", closed.get());
         assert!(!is_closed(&readers));
     }
 
     #[test]
-    fn behind_a_closed_gate_nobody_reads_of_the_block_and_afterwards_everybody_can() {
+    fn while_a_gate_is_closed_no_reader_enters_the_block_and_afterwards_all_can() {
         let readers = Readers::new();
         let gate = readers.exclude(BLOCK, || (), &relax);
         assert!(gate.is_ok() && readers.try_enter(0).is_none());

@@ -9,22 +9,37 @@
 //! ```
 //!
 //! First the heads of all blocks are emptied and claimed: that can fail, and is undone. Then block after block is taken
-//! off its zone's lists and out of the caches, and, with its readers held off, gets its descriptors copied to its head
-//! and its memmap mapped there: invalid, flushed, valid; and is put back on the lists. That fails only between two
-//! blocks, with all descriptors where they are mapped: if a reader stays, or the mapper breaks its word. Else it cannot:
-//! `plan_convert` saw that no leaf goes past a block's memmap, the leaves are as large as before, and their tables stay.
+//! off its zone's lists and out of the caches; then, with its readers held off, its descriptors are copied to its head
+//! and its memmap is mapped there: cleared, flushed, mapped; and it is put back on the lists. A failure leaves it between
+//! two blocks, with all descriptors where they are mapped. There are three: a reader stays, a CPU does not acknowledge
+//! the flush, or the mapper breaks its word. Nothing else fails: `plan_convert` saw that no leaf goes past a block's
+//! memmap, the leaves are as large as before, and their tables stay.
 //! Going backwards, each step leaves a whole range behind, one block shorter; and what a block's head holds of other
 //! blocks' descriptors is gone by the time it is needed.
 //!
-//! No zone is locked meanwhile: what is free of the block is isolated, so that no list leads to it, and its allocation
-//! has to be served by other memory.
+//! No zone is locked during the copy and the flush: the free extents of the block are isolated, so that no list leads to
+//! them, and allocations take other memory.
 //!
-//! Look-ups in the block are held off across its flush, and this is the only place where any are: until a CPU has
-//! dropped its old translation, what it stores into a descriptor is lost, and who frees or sets a word does so as a
-//! reader. Look-ups in all other blocks go on. What they use is not what moves: of a block that shares the memmap still,
-//! the descriptors and the record lie before those that move, and the group's head is in the first block, which stays
-//! as it is. That is no deadlock, since all who may wait at that time serve the flush: for the block, in
-//! [`Readers::enter`]; for the operation, in a look; for a lock, whose holder waits for nothing, or for one of these.
+//! Look-ups in the block are held off during its flush, and no other flush is made with look-ups held off
+//! ([`Convert::switch_memmap`] takes the gate). Why they have to be:
+//!
+//! - The descriptors of a block have one address, which depends on the page numbers only. From the moment that its
+//!   entries are cleared until the last CPU has acknowledged, a CPU may use its old translation or none, so that a store
+//!   is lost, or the access faults. Writing the new entries over the old ones shortens nothing: stores are still lost,
+//!   and arm64 forbids it (break before make).
+//! - Read-only old entries do not help either: look-ups write. A free claims its extent in the descriptor, and the
+//!   kernel changes its own words there.
+//! - The frames have a second address, in the linear map. To use it, each access to a descriptor would have to choose
+//!   between two addresses. It would gain little: the copy needs look-ups held off in any case, since what they store
+//!   after it would be lost, and takes longer than the flush.
+//!
+//! Look-ups in all other blocks continue. They use nothing that moves: if a block still shares the memmap, its
+//! descriptors and its record lie before those that move, and the group's head is in the first block, which stays.
+//!
+//! No CPU waits for ever. The copy is bounded, and so is the flush ([`Tlb::flush`](crate::paging::Tlb::flush)): if a CPU
+//! does not acknowledge, `convert` opens the gate and names the CPU. And every wait at that time serves the flush: that
+//! for the block, in [`Readers::enter`]; those for the operation, of looks; and those for a lock, whose holder waits for
+//! nothing, or in one of these ways.
 //!
 //! [`Readers::enter`]: crate::memmap::readers::Readers::enter
 
@@ -39,6 +54,7 @@ use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::lists::FreeLists;
 use crate::machine::Machine;
+use crate::memmap::HeldOff;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
@@ -51,7 +67,7 @@ use crate::operations::notify::News;
 use crate::paging::{MapError, UnmapError};
 use core::fmt;
 
-/// Why a range was not converted. Nothing was changed, but that what had moved stays where it went.
+/// The reason why a range was not converted. Nothing was changed, except that migrated pages are not moved back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConvertError {
@@ -64,24 +80,24 @@ pub enum ConvertError {
         /// Bytes of a memory block.
         block: u64,
     },
-    /// A block is not there.
+    /// A block is not present.
     NoSuchBlock(BlockId),
     /// A block has its memmap elsewhere already.
     NotPerRange(BlockId, Placement),
     /// The range is not what was added in one piece; that is.
     NotOnePiece(PfnRange),
-    /// A block has bad memory, and where in it is not known, or may be where descriptors are.
+    /// A block has bad memory at an unknown place, or where descriptors may be.
     Poisoned(BlockId),
     /// The head of a block holds a page that stays; the last field is its owner's name.
     InUse(BlockId, Pfn, Owner, &'static str),
-    /// What the head of a block holds has no room elsewhere.
+    /// There is no free extent elsewhere for an extent at the head of a block.
     NoRoom(BlockId, Order),
     /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay). The blocks
     /// that were reached before are converted, and the others are not.
     ReadersStay(usize),
-    /// The page tables do not let go of the descriptors of a block: a leaf holds those of others, too.
-    /// If the mapper breaks its word, or a CPU does not answer a flush, the blocks above this one are converted, and the
-    /// others are not.
+    /// The descriptors of a block cannot be unmapped: a leaf holds those of other blocks, too. Or the mapper broke its
+    /// word, or a CPU does not acknowledge the flush; then the blocks above this one are converted, and the others are
+    /// not.
     Unmap(BlockId, UnmapError),
     /// The mapper broke its word: it does not map the descriptors of a block at its head. The blocks above
     /// it are converted, and the others are not.
@@ -300,10 +316,10 @@ impl<M: Machine> Convert<'_, M> {
         if let Some(area) = Area::among(self.memmap, block) {
             area.take_off_lists(self.allocator, self.memmap);
         }
-        // Before readers, of whom some may be about to lock a cache.
+        // Before readers are held off: some of them may be about to lock a cache.
         let paused = Cached::of(self.allocator).pause_caches(block);
         let moved = self.move_alone(index, id, word);
-        // What is no memmap now.
+        // Its pages that are not memmap now.
         if let Some(area) = Area::among(self.memmap, block) {
             area.put_on_lists(self.allocator, self.memmap);
         }
@@ -314,10 +330,10 @@ impl<M: Machine> Convert<'_, M> {
     /// The same, with readers of the block held off. No list and no cache leads to its descriptors.
     fn move_alone(&self, index: u64, id: BlockId, word: BlockWord) -> Result<(), ConvertError> {
         let gate = self.memmap.hold_off_readers(id);
-        let _gate = gate.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu))?;
+        let gate = gate.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu))?;
         self.copy_frames(self.plan.piece(index).start, self.plan.head(index));
         let (from, to) = (self.plan.piece(index).start, self.plan.head(index).start);
-        self.switch_memmap(id, from, to)?;
+        self.switch_memmap(&gate, from, to)?;
         self.move_records(index);
         self.set_placement(self.plan.block(index), Placement::PerBlock);
         self.count_memmap(self.plan.block(index), word);
@@ -341,15 +357,16 @@ impl<M: Machine> Convert<'_, M> {
             let source = self.memmap.machine().pointer(M::address(from.add(index as u64)));
             let target = self.memmap.machine().pointer(M::address(target));
             // SAFETY: both are whole frames of mapped RAM, apart from each other. The source backs
-            // descriptors that nobody writes: readers of the block are drained and held off, caches do not have it, and
-            // no list of the zone leads there. The target was claimed, or its block is offline.
+            // descriptors that nobody writes: readers of the block are drained and held off, no page of it is in a cache
+            // or may enter one, and no list of the zone leads there. The target was claimed, or its block is offline.
             unsafe { target.copy_from_nonoverlapping(source, M::PAGE_BYTES as usize) };
         }
     }
 
-    /// Has the memmap of a block backed by the frames from `to` on, and not by those from `from` on; on
-    /// failure it is as it was.
-    fn switch_memmap(&self, id: BlockId, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
+    /// Moves the memmap of the block whose readers `gate` holds off from the frames at `from` to those at `to`; on failure
+    /// it is as it was.
+    fn switch_memmap(&self, gate: &HeldOff<'_, M>, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
+        let id = BlockId::new(gate.block());
         let described = self.memmap.block_pfns(id);
         let mut gather = self.allocator.gather_keeping_tables();
         let unmapped =
