@@ -19,6 +19,9 @@ use core::ops::Deref;
 
 /// A batch takes at most this fraction of a zone's free pages, so that a CPU leaves pages for others.
 const SHARE: u64 = 8;
+/// Extents that are freed while the zone is locked once, and those of a run that has begun: other CPUs wait for the
+/// lock, and each extent may merge up to the size of a block.
+const EXTENTS_PER_LOCK: u64 = 4;
 
 /// The caching side of an allocator: batches, draining, the path of a page to a user and back.
 #[derive(Debug)]
@@ -77,7 +80,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         wanted: u64,
     ) -> u64 {
         let lists = FreeLists::of(memmap);
-        let Some((size, pfn)) = lists.pick(zone, order, order, None) else { return 0 };
+        let Some((size, pfn)) = lists.pick(zone, order) else { return 0 };
         let piece = piece_of::<M>(size, order, wanted);
         if self.caches.closing.is_closed(pfn, piece) {
             return 0;
@@ -122,21 +125,27 @@ impl<'m, M: Machine> Cached<'m, M> {
         let pfns = &mut pfns[..count];
         pfns.sort_unstable();
         let pages = class.order().pages();
-        let mut guard = self.nodes.lock(node, kind);
-        let (zone, memmap) = self.locked(&mut guard);
         let mut rest = &*pfns;
-        while let Some(&first) = rest.first() {
-            let next = rest.windows(2).take_while(|pair| pair[1] == pair[0] + pages);
-            let count = 1 + next.count();
-            let run = PfnRange::new(Pfn::new(first), count as u64 * pages);
-            self.free_run(memmap, zone, run, class.order());
-            rest = &rest[count..];
+        while !rest.is_empty() {
+            let mut guard = self.nodes.lock(node, kind);
+            let (zone, memmap) = self.locked(&mut guard);
+            let mut freed = 0;
+            while let Some(&first) = rest.first()
+                && freed < EXTENTS_PER_LOCK
+            {
+                let next = rest.windows(2).take_while(|pair| pair[1] == pair[0] + pages);
+                let count = 1 + next.count();
+                let run = PfnRange::new(Pfn::new(first), count as u64 * pages);
+                freed += self.free_run(memmap, zone, run, class.order());
+                rest = &rest[count..];
+            }
         }
     }
 
     /// Frees adjacent extents of `order` that are on no list, as few large ones as possible within a subsection.
-    fn free_run(&self, memmap: Seen<'_, M>, zone: &mut Zone, run: PfnRange, order: Order) {
-        let mut at = run.start;
+    /// Returns their number.
+    fn free_run(&self, memmap: Seen<'_, M>, zone: &mut Zone, run: PfnRange, order: Order) -> u64 {
+        let (mut at, mut freed) = (run.start, 0);
         while at < run.end {
             let rest = PfnRange { start: at, end: run.end };
             let size = largest_at::<M>(rest).max(order);
@@ -150,7 +159,9 @@ impl<'m, M: Machine> Cached<'m, M> {
                 free_extent(memmap, zone, section, block, at, size);
             }
             at = at.add(size.pages());
+            freed += 1;
         }
+        freed
     }
 
     /// Empties one non-empty list of a cache into its zone; returns `false` if all are empty.

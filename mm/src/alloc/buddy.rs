@@ -5,9 +5,7 @@
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
-use crate::alloc::cache::HomeTag;
-use crate::alloc::lists::{FreeLists, count_free, free_extent};
-use crate::alloc::metas::Metas;
+use crate::alloc::lists::free_extent;
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::zone::{Zone, ZoneKind};
@@ -133,50 +131,6 @@ impl<M: Machine> Allocator<M> {
             .min_by_key(|&(size, far, ..)| (size, far))
             .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, request, owner))
             .map_or_else(|| self.alloc_request(request, owner), Ok)
-    }
-
-    fn alloc_in(
-        &self,
-        node: NodeId,
-        kind: ZoneKind,
-        request: Request,
-        owner: Owner,
-    ) -> Option<Pfn> {
-        let Request { order, align, uses_floor, below, .. } = request;
-        let mut guard = self.nodes.lock(node, kind);
-        let (zone, memmap) = self.locked(&mut guard);
-        if !uses_floor && !zone.keeps_floor(kind, order, owner) {
-            return None;
-        }
-        // An extent is aligned to its size, and its first part is used.
-        let lists = FreeLists::of(memmap);
-        let (size, pfn) = lists.pick(zone, align, order, below)?;
-        let section = memmap.known_section(pfn)?;
-        let block = memmap.known_block_record(section.number())?;
-        lists.unlink(zone, pfn, size);
-        lists.split(zone, section, pfn, size, order);
-        self.begin_use(memmap, pfn, &request, HomeTag::new(node, kind).get());
-        if request.zeroed {
-            // As soon as the zone is unlocked, an operation could ask the owner to migrate it, and it is not cleared
-            // yet.
-            section.set_head(pfn, order, PageState::Cached { order });
-            section.page(pfn).set_held(order, owner);
-        } else {
-            section.set_head(pfn, order, PageState::Used { order, owner });
-        }
-        memmap.soil(block, pfn, order);
-        count_free(zone, block, order.pages().wrapping_neg());
-        Some(pfn)
-    }
-
-    /// Fills in the head of an extent that will be used, with the zone that `tag` names.
-    #[inline]
-    pub(super) fn begin_use(&self, memmap: Seen<'_, M>, pfn: Pfn, request: &Request, tag: u64) {
-        let page = memmap.page(pfn);
-        page.payload()[PRIVATE].store(request.private, Ordering::Relaxed);
-        page.payload()[SINCE].store(self.machine().stamp(), Ordering::Relaxed);
-        let covered = if request.meta_of_each { request.order.pages() } else { 1 };
-        Metas::of(memmap).begin(pfn, covered, tag);
     }
 
     /// Frees an extent whose owner `mine` accepts. Returns its order.

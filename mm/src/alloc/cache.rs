@@ -224,6 +224,7 @@ impl<S: CacheStorage> Caches<S> {
     /// Locks the cache of `cpu`, if it has one. Lock order: before a zone's lock, never after it, and never two
     /// caches.
     #[inline]
+    #[track_caller]
     pub(crate) fn lock(&self, cpu: usize) -> Option<CacheGuard<'_, S::Lock>> {
         let cache = &self.storage.caches().get(cpu)?.0;
         // The wait is out of line: mostly the CPU locks its own cache, which is free.

@@ -11,17 +11,18 @@
 use crate::addr::{Order, Pfn};
 use crate::alloc::batch::Cached;
 use crate::alloc::buddy::{is_users, online_section};
-use crate::alloc::cache::Cache;
+use crate::alloc::cache::{Cache, CacheGuard};
 use crate::alloc::class::Class;
 use crate::alloc::metas::Metas;
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
+use crate::alloc::take::covered;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
 
-impl<M: Machine> Cached<'_, M> {
+impl<'m, M: Machine> Cached<'m, M> {
     /// Allocates from the cache of this CPU, if the request accepts a page there.
     #[inline(always)]
     pub(super) fn alloc_cached(&self, request: &Request, owner: Owner) -> Option<Pfn> {
@@ -55,9 +56,8 @@ impl<M: Machine> Cached<'_, M> {
         if !(cached && request.takes(node, kind) && self.nodes.is_populated(node, kind)) {
             return None;
         }
-        let mut guard = self.caches.lock(cpu)?;
+        let mut guard = self.cache_for(cpu, node)?;
         let (cache, memmap) = self.opened(&mut guard);
-        self.move_in(memmap, cache, cpu, node);
         let list = cache.stock(kind, class);
         list.warm_up(class);
         if let Some(pfn) = self.take(memmap, cache, kind, class, request, owner) {
@@ -67,12 +67,20 @@ impl<M: Machine> Cached<'_, M> {
         self.take(memmap, cache, kind, class, request, owner)
     }
 
-    /// Makes the cache of `cpu` keep pages of `node`.
-    pub(super) fn move_in(&self, memmap: Seen<'_, M>, cache: &mut Cache, cpu: usize, node: NodeId) {
-        if cache.node() != Some(node) {
-            while self.drain_list(memmap, cache) {}
-            cache.set_node(node);
-            self.caches.closing.note_used(cpu);
+    /// Locks the cache of `cpu`, for pages of `node`. If it keeps those of another, it is emptied first: list by list,
+    /// so that it is locked for one list at most.
+    pub(super) fn cache_for(&self, cpu: usize, node: NodeId) -> Option<CacheGuard<'m, M::Lock>> {
+        loop {
+            let mut guard = self.0.caches.lock(cpu)?;
+            if guard.node() == Some(node) {
+                return Some(guard);
+            }
+            let (cache, memmap) = self.opened(&mut guard);
+            if !self.drain_list(memmap, cache) {
+                cache.set_node(node);
+                self.caches.closing.note_used(cpu);
+                return Some(guard);
+            }
         }
     }
 
@@ -90,6 +98,7 @@ impl<M: Machine> Cached<'_, M> {
         let order = request.order;
         let pfn = cache.list(kind, class).pop(memmap)?;
         self.begin_use(memmap, pfn, request, cache.tag(kind));
+        Metas::of(memmap).fill(pfn, covered(request));
         memmap.page(pfn).set_state(PageState::Used { order, owner });
         cache.count_allocated(class);
         Some(pfn)

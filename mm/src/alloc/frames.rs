@@ -90,16 +90,31 @@ impl<L: RawLock> Frames<L> {
         let [first, others @ ..] = pieces;
         self.first[0].store(first.start().get(), Ordering::Relaxed);
         self.first[1].store(first.len(), Ordering::Relaxed);
-        let mut reserve = self.reserve.lock();
-        *reserve = Reserve {
+        *self.reserve.lock() = Reserve {
             pieces,
             unused: first.start(),
             returned: None,
             free: first.len() / M::PAGE_BYTES,
         };
         for pfn in others.into_iter().rev().flat_map(|piece| M::pfns(piece).iter()) {
-            reserve.push(machine, M::address(pfn));
+            self.reserve.lock().push(machine, M::address(pfn));
         }
+    }
+
+    /// Removes `frame` from the reserve if it is free there; returns whether it was.
+    ///
+    /// For the operation under way: only operations take frames and free them, so the list is searched without the
+    /// lock.
+    pub(super) fn withdraw<M: Machine>(&self, machine: &M, frame: PhysAddr) -> bool {
+        let (mut before, mut found) = (None, false);
+        self.visit_returned(machine, &mut |at| {
+            found = at == frame;
+            if !found {
+                before = Some(at);
+            }
+            !found
+        });
+        self.reserve.lock().withdraw(machine, frame, found.then_some(before))
     }
 
     /// The reserve: its pieces, and the number of its free pages.
@@ -196,22 +211,24 @@ impl Reserve {
         }
     }
 
-    /// Removes `frame` if it is free; returns whether it was.
-    pub(super) fn withdraw<M: Machine>(&mut self, machine: &M, frame: PhysAddr) -> bool {
+    /// Removes `frame` if it is free; returns whether it was. `listed` is the frame that was freed after it, if it is
+    /// among those that were freed.
+    fn withdraw<M: Machine>(
+        &mut self,
+        machine: &M,
+        frame: PhysAddr,
+        listed: Option<Option<PhysAddr>>,
+    ) -> bool {
         let [first, ..] = self.pieces;
-        let mut free = frame >= self.unused && first.contains(frame);
-        let (mut before, mut next) = (None, self.returned);
-        while let Some(at) = next.filter(|_| !free) {
-            next = link::get(machine, at);
-            if at == frame {
-                free = true;
-                match before {
-                    Some(before) => link::set(machine, before, next),
-                    None => self.returned = next,
-                }
+        let unused = frame >= self.unused && first.contains(frame);
+        if let Some(before) = listed {
+            let next = link::get(machine, frame);
+            match before {
+                Some(before) => link::set(machine, before, next),
+                None => self.returned = next,
             }
-            before = Some(at);
         }
+        let free = unused || listed.is_some();
         self.free -= u64::from(free);
         free
     }

@@ -62,6 +62,7 @@ impl Area {
     }
 
     /// Locks the zone.
+    #[track_caller]
     fn lock<'m, M: Machine>(&self, allocator: &'m Allocator<M>) -> ZoneGuard<'m, M::Lock> {
         allocator.nodes.lock(self.node, self.kind)
     }

@@ -28,20 +28,23 @@ impl List {
         self.count += 1;
     }
 
-    /// The extents of both lists, and whether each list has as many as its count.
+    /// Calls `each` with the extents of the hot or of the cold list. Returns whether it has as many as its count.
     #[must_use]
     pub(crate) fn visit<M: Machine>(
         &self,
         memmap: Seen<'_, M>,
         class: Class,
+        cold: bool,
         each: &mut dyn FnMut(Pfn),
     ) -> bool {
-        let cold = if self.cold == 0 { 0 } else { class.batch() };
-        [(self.hot, self.count), (self.cold, cold)].into_iter().all(|(first, count)| {
-            // One more than the count, so that a cyclic list is detected and left.
-            let extents = chain(memmap, first).take(count as usize + 1);
-            extents.inspect(|&pfn| each(pfn)).count() as u64 == count
-        })
+        let (first, count) = match cold {
+            false => (self.hot, self.count),
+            true if self.cold == 0 => (0, 0),
+            true => (self.cold, class.batch()),
+        };
+        // One more than the count, so that a cyclic list is detected and left.
+        let extents = chain(memmap, first).take(count as usize + 1);
+        extents.inspect(|&pfn| each(pfn)).count() as u64 == count
     }
 }
 

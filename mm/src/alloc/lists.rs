@@ -163,35 +163,31 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         self.0.page(pfn).payload()[PREVIOUS].load(Ordering::Relaxed).checked_sub(1).map(Pfn::new)
     }
 
-    /// The free extents of a list, first to last. Called with the zone locked.
-    pub(crate) fn list(&self, zone: &Zone, order: Order) -> impl Iterator<Item = Pfn> {
-        let mut next = zone.first(order);
+    /// The free extents of a list behind `last`, which is on it, or all of them. Called with the zone locked.
+    pub(crate) fn list_behind(
+        &self,
+        zone: &Zone,
+        order: Order,
+        last: Option<Pfn>,
+    ) -> impl Iterator<Item = Pfn> {
+        let mut next = last.map_or(zone.first(order), |last| self.next(last));
         core::iter::from_fn(move || {
             let pfn = next?;
-            let link = self.0.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
-            next = link.checked_sub(1).map(Pfn::new);
+            next = self.next(pfn);
             Some(pfn)
         })
     }
 
-    /// The first of the smallest free extents that suffice; or the first whose first `order` pages end by `below`,
-    /// for which it searches the lists.
-    pub(super) fn pick(
-        &self,
-        zone: &Zone,
-        align: Order,
-        order: Order,
-        below: Option<Pfn>,
-    ) -> Option<(Order, Pfn)> {
-        let mut size = zone.smallest_from(align)?;
-        let Some(below) = below else { return Some((size, zone.first(size)?)) };
-        loop {
-            let ends_by = |pfn: &Pfn| pfn.add(order.pages()) <= below;
-            if let Some(pfn) = self.list(zone, size).find(ends_by) {
-                return Some((size, pfn));
-            }
-            size = zone.smallest_from(size.double()?)?;
-        }
+    /// The extent behind the free extent `pfn` on its list.
+    fn next(&self, pfn: Pfn) -> Option<Pfn> {
+        self.0.page(pfn).payload()[NEXT].load(Ordering::Relaxed).checked_sub(1).map(Pfn::new)
+    }
+
+    /// The first of the smallest free extents of at least `least`.
+    #[inline]
+    pub(super) fn pick(&self, zone: &Zone, least: Order) -> Option<(Order, Pfn)> {
+        let size = zone.smallest_from(least)?;
+        Some((size, zone.first(size)?))
     }
 }
 

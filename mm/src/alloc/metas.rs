@@ -23,17 +23,22 @@ impl<'m, M: Machine> Metas<'m, M> {
         Self(memmap)
     }
 
-    /// Initialises the kernel's part of the first `covered` pages of an extent that is being allocated in the zone
-    /// of `tag`.
+    /// Records that the first `covered` pages of an extent that is being allocated in the zone of `tag` have a
+    /// kernel's part.
     #[inline]
     pub(super) fn begin(&self, pfn: Pfn, covered: u64, tag: u64) {
         let word = tag | covered << COVERED_SHIFT;
         self.0.page(pfn).payload()[COVERED].store(word, Ordering::Relaxed);
+    }
+
+    /// Initialises the kernel's part of the first `covered` pages of an extent that has no user yet.
+    #[inline]
+    pub(super) fn fill(&self, pfn: Pfn, covered: u64) {
         if size_of::<M::Meta>() == 0 {
             return;
         }
         for pfn in PfnRange::new(pfn, covered).iter() {
-            // SAFETY: the page was free, so no reference to its part exists; `check_meta` has checked that the type
+            // SAFETY: the page has no user yet, so no reference to its part exists; `check_meta` has checked that the type
             // fits the bytes and their alignment.
             unsafe { self.at(pfn).write(M::Meta::NEW) };
         }

@@ -6,6 +6,7 @@
 //!   cache, class, links, closing, batch, drain, cached   pages that wait for the next user on a CPU: lists, batches of
 //!                      them, emptying
 //!   request, pages     what users ask for, and get: owned pages, and pages in a mover's name
+//!   take, below        extents for a request from one zone; those that end by a frame
 //!   zeroed             pages cleared, ahead by CPUs that have nothing else to do
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
 //!   owners             who registers: owners of pages that move, and names
@@ -17,6 +18,7 @@
 //! ```
 
 pub(crate) mod batch;
+mod below;
 pub(crate) mod buddy;
 pub(crate) mod cache;
 mod cached;
@@ -44,6 +46,7 @@ pub(crate) mod request;
 pub(crate) mod span;
 mod strand;
 pub(crate) mod tables;
+mod take;
 pub(crate) mod zeroed;
 pub(crate) mod zone;
 

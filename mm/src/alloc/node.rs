@@ -103,6 +103,7 @@ impl<S: NodeStorage> Nodes<S> {
 
     /// Locks a zone of a node that there is room for. A CPU locks one zone at a time.
     #[inline]
+    #[track_caller]
     pub(crate) fn lock(&self, node: NodeId, kind: ZoneKind) -> ZoneGuard<'_, S::Lock> {
         self.node(node).zones[kind as usize].lock()
     }

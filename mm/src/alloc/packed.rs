@@ -52,7 +52,7 @@ mod header {
 
 /// The size of a piece, among those that a page can be cut into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Size {
+pub(super) struct Size {
     index: usize,
     bytes: u64,
     /// Pieces of a frame, including the header's.
@@ -185,16 +185,14 @@ impl Packed {
         header.is_empty().then_some(frame)
     }
 
-    /// Takes a bad frame off its list, if it is on one: no more pieces are allocated in it.
-    pub(super) fn forget<M: Machine>(&mut self, machine: &M, frame: PhysAddr) {
-        for index in 0..SIZES {
-            let listed = |&at: &PhysAddr| named(header::get(machine, at).next);
-            let slots = 2 << index;
-            let size = Size { index, bytes: M::PAGE_BYTES / slots, slots };
-            if core::iter::successors(self.room[index], listed).any(|at| at == frame) {
-                self.unlink(machine, size, frame);
-            }
-        }
+    /// Where the lists of frames with room begin.
+    pub(super) fn rooms(&self) -> Rooms {
+        Rooms(self.room)
+    }
+
+    /// Takes a bad frame off its list: no more pieces are allocated in it.
+    pub(super) fn forget<M: Machine>(&mut self, machine: &M, (size, frame): (Size, PhysAddr)) {
+        self.unlink(machine, size, frame);
     }
 
     /// Puts a frame that has room again first in its list.
@@ -237,6 +235,23 @@ impl Packed {
         let used = header::get(machine, frame).used;
         let in_use = |slot: u64| used[(slot / 64) as usize] >> (slot % 64) & 1 != 0;
         (slot > 0 && in_use(slot)).then(|| !(1..slot).any(in_use))
+    }
+}
+
+/// The first frame with room for each size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rooms([Option<PhysAddr>; SIZES]);
+
+impl Rooms {
+    /// Finds `frame`, if it has room.
+    ///
+    /// For the operation under way: only operations change the lists, so they are searched without the lock.
+    pub(super) fn find<M: Machine>(self, machine: &M, frame: PhysAddr) -> Option<(Size, PhysAddr)> {
+        let listed = |&at: &PhysAddr| named(header::get(machine, at).next);
+        let index = (0..SIZES)
+            .find(|&index| core::iter::successors(self.0[index], listed).any(|at| at == frame))?;
+        let slots = 2 << index;
+        Some((Size { index, bytes: M::PAGE_BYTES / slots, slots }, frame))
     }
 }
 

@@ -72,7 +72,7 @@ impl Request {
     }
 
     /// Each page has the kernel's metadata, and not only the first: see [`Meta`](crate::Meta). This costs a store
-    /// for each page, with the zone locked.
+    /// for each page, with no zone locked if there are many.
     #[must_use]
     pub const fn with_meta_of_each(self) -> Self {
         Self { meta_of_each: true, ..self }
@@ -86,8 +86,8 @@ impl Request {
         Self { zeroed: true, ..self }
     }
 
-    /// Memory that ends by the frame `below`, for a device that cannot address more. The free extents of a zone are
-    /// searched one by one, with the zone locked.
+    /// Memory that ends by the frame `below`, for a device that cannot address more. The extents up to there are
+    /// searched one by one, with no lock held. If other CPUs take what is found, again and again, it fails.
     #[must_use]
     pub const fn below(self, below: Pfn) -> Self {
         Self { below: Some(below), ..self }

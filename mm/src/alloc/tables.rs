@@ -125,12 +125,16 @@ impl<M: Machine> TableSource<'_, M> {
     /// out of use already. Returns whether it is free.
     pub(crate) fn withdraw(&self, frame: PhysAddr, owner: Owner) -> bool {
         self.allocator.frames.bad.store(true, Ordering::Relaxed);
-        self.allocator.frames.packed.lock().forget(self.allocator.machine(), frame);
+        let (machine, packed) = (self.allocator.machine(), &self.allocator.frames.packed);
+        let rooms = packed.lock().rooms();
+        if let Some(found) = rooms.find(machine, frame) {
+            packed.lock().forget(machine, found);
+        }
         if owner == Owner::Table {
             self.allocator.frames.uncount_system(1);
             return false;
         }
-        self.allocator.frames.reserve.lock().withdraw(self.allocator.machine(), frame)
+        self.allocator.frames.withdraw(machine, frame)
     }
 }
 

@@ -82,9 +82,8 @@ impl<M: Machine> Cached<'_, M> {
         let (node, Some(small)) = (self.machine().node(cpu), Class::of::<M>(Order::ZERO)) else {
             return false;
         };
-        let Some(mut guard) = self.caches.lock(cpu) else { return false };
+        let Some(mut guard) = self.cache_for(cpu, node) else { return false };
         let (cache, memmap) = self.opened(&mut guard);
-        self.move_in(memmap, cache, cpu, node);
         let waits_enough = cache.list(kind, Class::ZEROED).is_full(Class::ZEROED);
         if waits_enough || !self.nodes.is_populated(node, kind) {
             return false;

@@ -445,7 +445,8 @@ impl<M: Machine> Convert<'_, M> {
         let Some(record) = self.memmap.known_block_record(number) else { return };
         let word = record.block();
         let BlockState::Online(kind) = word.state else { return };
-        let mut zone = self.allocator.nodes.lock(word.node, kind);
+        // Before the lock, which other CPUs wait for: there may be many. The group's head does not count them any more,
+        // so that a CPU which initialises the rest of their subsections makes them tails, too.
         for pfn in piece.iter() {
             if let Some(section) = self.memmap.section_at(pfn)
                 && section.record().initialised().has(Section::<M>::part(pfn))
@@ -453,6 +454,7 @@ impl<M: Machine> Convert<'_, M> {
                 section.page(pfn).set_state(PageState::Tail);
             }
         }
+        let mut zone = self.allocator.nodes.lock(word.node, kind);
         record.managed().add(piece.pages());
         zone.make_managed(piece.pages());
         if holder > 0 && piece == self.plan.head(holder) {

@@ -18,7 +18,7 @@ use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
-use crate::memmap::section::SectionState;
+use crate::memmap::section::{SectionState, section_of};
 use crate::memmap::seen::Seen;
 use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, Veto};
@@ -312,12 +312,27 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
     zone.retire(all, span);
     Cached::of(allocator).open_caches();
     allocator.nodes.set_populated(area.node, area.kind, zone.counts().present != 0);
-    // A block that can go offline is complete: each record's first section is present, and the block's.
-    let (mut dirty, mut first) = (0, None);
+    let Some(record) = memmap.known_block_record(section_of::<M>(memmap.block_pfns(id).start))
+    else {
+        return;
+    };
+    record.managed().set(0);
+    record.free().set(0);
+    record.change_block(|word| BlockWord { state: BlockState::Offline, ..word });
+    // The rest without the lock, which other CPUs wait for: there may be many sections.
+    drop(zone);
+    let dirty = forget_extents(memmap, id);
+    record.change_block(|word| BlockWord { dirty: word.dirty | dirty, ..word });
+}
+
+/// Marks the sections of a block that is offline now as such, and none of their descriptors as valid. Returns the parts
+/// that may hold data.
+fn forget_extents<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> u32 {
+    let mut dirty = 0;
+    // A block that can go offline is complete: each record's first section is present.
     for (index, section) in (0..).zip(memmap.sections_of_block(id)) {
-        let record = section.record();
-        first.get_or_insert(record);
         if index % M::RECORD_SECTIONS == 0 {
+            let record = section.record();
             dirty |= memmap.soiled_parts(record, index / M::RECORD_SECTIONS);
             record.initialised().clear();
             record.heads().clear();
@@ -325,13 +340,7 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
         let word = section.word().with_state(SectionState::Present);
         memmap.sections().set_word(memmap.machine(), section.number(), word);
     }
-    let Some(record) = first else { return };
-    record.managed().set(0);
-    record.free().set(0);
-    record.change_block(|word| {
-        let dirty = word.dirty | dirty;
-        BlockWord { state: BlockState::Offline, dirty, ..word }
-    });
+    dirty
 }
 
 fn change(block: BlockId, area: &Area) -> Change {

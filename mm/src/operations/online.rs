@@ -118,6 +118,8 @@ fn give_block<M: Machine>(
         memmap: pfns.pages() - usable,
         free: usable,
     };
+    // Before the lock, which other CPUs wait for: there may be many. The block is still offline.
+    set_block_state(memmap, change.block, SectionState::Online);
     let mut zone = allocator.nodes.lock(change.node, change.kind);
     FreeLists::of(memmap).insert_range(&mut zone, change.pfns);
     if let Some(record) = memmap.known_block_record(section_of::<M>(pfns.start)) {
@@ -126,7 +128,6 @@ fn give_block<M: Machine>(
         let state = BlockState::Online(change.kind);
         record.change_block(|word| BlockWord { state, described: true, ..word });
     }
-    set_block_state(memmap, change.block, SectionState::Online);
     zone.add(counts);
     zone.widen(pfns);
     allocator.nodes.set_populated(change.node, change.kind, true);

@@ -1,4 +1,5 @@
-//! A lock like a kernel's own: it knows those of its kind that the thread holds, as one that masks interrupts would.
+//! A lock like a kernel's own: it knows those of its kind that the thread holds, as one that masks interrupts would, and
+//! counts the accesses of the thread under each.
 //!
 //! The fake machine checks by it which of them are held at a flush ([`check_flush`]) and in a wait ([`wait_for_cpus`]).
 
@@ -11,11 +12,36 @@ use super::std::vec::Vec;
 use crate::addr::VirtRange;
 use crate::lock::SpinLock;
 use crate::lock::lock_api::{GuardNoSend, RawMutex};
+use core::panic::Location;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+/// How long a lock was held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The code that locked it.
+    pub at: &'static Location<'static>,
+    /// Descriptors, nodes and frames that the thread accessed meanwhile.
+    pub accesses: u64,
+}
+
+/// A lock that this thread holds.
+#[derive(Clone, Copy)]
+struct Taken {
+    lock: *const WatchedLock,
+    /// Whether only the operation under way takes it.
+    is_operations: bool,
+    at: &'static Location<'static>,
+    /// The value of [`ACCESSES`] when it was taken.
+    since: u64,
+}
+
 thread_local! {
-    /// The locks that this thread holds, in the order of locking, and whether each is an operation's own.
-    static HELD: RefCell<Vec<(*const WatchedLock, bool)>> = const { RefCell::new(Vec::new()) };
+    /// The locks that this thread holds, in the order of locking.
+    static HELD: RefCell<Vec<Taken>> = const { RefCell::new(Vec::new()) };
+    /// Accesses by this thread.
+    static ACCESSES: Cell<u64> = const { Cell::new(0) };
+    /// For each place that locks, the longest hold by this thread.
+    static HOLDS: RefCell<Vec<Hold>> = const { RefCell::new(Vec::new()) };
     static WAITS: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
 }
 
@@ -34,6 +60,16 @@ fn wait() {
 /// The number of the manager's locks that this thread holds.
 pub fn locks_held() -> usize {
     HELD.with_borrow(Vec::len)
+}
+
+/// The longest hold by this thread since the last call, for each place that locked.
+pub fn take_holds() -> Vec<Hold> {
+    HOLDS.take()
+}
+
+/// Counts an access to a descriptor or a frame.
+pub(super) fn note_access() {
+    ACCESSES.set(ACCESSES.get() + 1);
 }
 
 /// One iteration of a wait for look-ups, looks or operations of other CPUs, which may need any of the manager's locks
@@ -59,7 +95,7 @@ pub(super) fn check_flush(ranges: &[VirtRange], is_memmap: impl Fn(&VirtRange) -
 
 /// Fails if this thread holds a lock that another CPU may wait for.
 fn assert_others_take_all_locks(what: &str) {
-    let held = HELD.with_borrow(|held| held.iter().any(|&(_, own)| !own));
+    let held = HELD.with_borrow(|held| held.iter().any(|taken| !taken.is_operations));
     // A gather that is dropped by a panic flushes: a second failure would abort the program.
     assert!(!held || super::std::thread::panicking(), "{what} with a lock held");
 }
@@ -80,9 +116,21 @@ impl WatchedLock {
         self.is_operations.store(true, Ordering::Relaxed);
     }
 
-    fn note(&self) {
-        let own = self.is_operations.load(Ordering::Relaxed);
-        HELD.with_borrow_mut(|held| held.push((self, own)));
+    fn note(&self, at: &'static Location<'static>) {
+        let is_operations = self.is_operations.load(Ordering::Relaxed);
+        let taken = Taken { lock: self, is_operations, at, since: ACCESSES.get() };
+        HELD.with_borrow_mut(|held| held.push(taken));
+    }
+}
+
+impl Taken {
+    /// Notes how long it was held, if that is the longest time at its place.
+    fn end(self) {
+        let hold = Hold { at: self.at, accesses: ACCESSES.get() - self.since };
+        HOLDS.with_borrow_mut(|holds| match holds.iter_mut().find(|other| other.at == hold.at) {
+            Some(longest) => longest.accesses = longest.accesses.max(hold.accesses),
+            None => holds.push(hold),
+        });
     }
 }
 
@@ -93,25 +141,29 @@ unsafe impl RawMutex for WatchedLock {
 
     type GuardMarker = GuardNoSend;
 
+    #[track_caller]
     fn lock(&self) {
         while !RawMutex::try_lock(&self.lock) {
             wait();
         }
-        self.note();
+        self.note(Location::caller());
     }
 
+    #[track_caller]
     fn try_lock(&self) -> bool {
         let locked = RawMutex::try_lock(&self.lock);
         if locked {
-            self.note();
+            self.note(Location::caller());
         }
         locked
     }
 
     unsafe fn unlock(&self) {
-        let last = HELD.with_borrow_mut(Vec::pop).map(|(lock, _)| lock);
-        let this = core::ptr::from_ref(self);
-        assert!(last == Some(this) || super::std::thread::panicking(), "not the last lock taken");
+        let last = HELD.with_borrow_mut(Vec::pop);
+        let own = |last: &Taken| core::ptr::eq(last.lock, self);
+        let is_last = last.as_ref().is_some_and(own);
+        assert!(is_last || super::std::thread::panicking(), "not the last lock taken");
+        last.into_iter().for_each(Taken::end);
         // SAFETY: by the contract of this function this thread holds the lock.
         unsafe { RawMutex::unlock(&self.lock) };
     }

@@ -267,6 +267,7 @@ unsafe impl<S: Shape> PhysMem for FakeMachine<S> {
     }
 
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
+        super::lock::note_access();
         self.mmu.pointer(at)
     }
 }
@@ -309,6 +310,7 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
     }
 
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
+        super::lock::note_access();
         let at = S::VMEMMAP_BASE.add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES));
         let page = self.mmu.pointer_through(at).cast::<Page>();
         assert!(page.is_aligned(), "a descriptor at {page:?}");

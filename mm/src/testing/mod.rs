@@ -25,7 +25,7 @@ pub use hotmem_paging::testing::{
 pub use hotmem_paging::testing::{MAX_CPUS, become_cpu, cpu, on_cpu};
 pub use hotmem_paging::testing::{MapperRig, check_mapper};
 pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
-pub use lock::{WatchedLock, locks_held, on_wait};
+pub use lock::{Hold, WatchedLock, locks_held, on_wait, take_holds};
 pub use machine::CPUS;
 pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
 pub use stubborn::Stubborn;

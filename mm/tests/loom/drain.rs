@@ -150,7 +150,9 @@ impl Pages {
         for cpu in 0..CPUS {
             let cache = self.cache(cpu);
             let memmap = self.memmap.seen(&*cache);
-            assert!(cache.list.visit(memmap, class, &mut |pfn| pfns.push(pfn)));
+            for cold in [false, true] {
+                assert!(cache.list.visit(memmap, class, cold, &mut |pfn| pfns.push(pfn)));
+            }
         }
         pfns
     }

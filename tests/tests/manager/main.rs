@@ -14,6 +14,7 @@ mod floor;
 mod flushes;
 mod granules;
 mod handlers;
+mod holds;
 mod hollow;
 mod kept_tables;
 mod kernelcore;

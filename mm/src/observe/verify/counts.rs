@@ -3,7 +3,6 @@
 use super::violation::{Violation, expect, hold};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
-use crate::alloc::lists::FreeLists;
 use crate::alloc::node::MAX_NODES;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
@@ -34,8 +33,8 @@ struct Heads {
 
 /// Checks the counts of zones, nodes and blocks.
 pub(super) struct Counts<'m, M: Machine> {
-    allocator: &'m Allocator<M>,
-    memmap: Seen<'m, M>,
+    pub(super) allocator: &'m Allocator<M>,
+    pub(super) memmap: Seen<'m, M>,
 }
 
 impl<'m, M: Machine> Counts<'m, M> {
@@ -117,67 +116,6 @@ impl<'m, M: Machine> Counts<'m, M> {
                 let known = isolating.pages() == 0 || going.covers(isolating) || emptying;
                 hold(4, "only a block that goes offline is being emptied", at, known)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Each extent on a list is free, of the list's order, in the list's zone, and linked both ways, so that no list
-    /// is cyclic.
-    fn check_list(
-        &self,
-        node: crate::NodeId,
-        kind: ZoneKind,
-        order: Order,
-    ) -> Result<(), Violation> {
-        let zone = self.allocator.nodes.lock(node, kind);
-        let mut length = 0;
-        let mut before = None;
-        for pfn in FreeLists::of(self.memmap).list(&zone, order) {
-            let section = self.memmap.section_at(pfn);
-            let free = section.is_some_and(|section| section.is_free_head(pfn, order));
-            hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
-            let block = self.memmap.block_at(M::address(pfn));
-            let home = self.memmap.block(block).map(|block| (block.node, block.state));
-            let here = home == Some((node, BlockState::Online(kind)));
-            hold(4, "a listed extent is in its zone", pfn.get(), here)?;
-            let back = FreeLists::of(self.memmap).previous(pfn) == before.replace(pfn);
-            hold(4, "a listed extent names the one before it", pfn.get(), back)?;
-            length += 1;
-        }
-        let counted = zone.all_extents()[order.get() as usize];
-        expect(4, "length of a free list", order.get().into(), counted, length)
-    }
-
-    /// Each extent in a cache has the state, the order and the zone of its list, and is in no range that is kept out
-    /// of caches; each list has as many extents as its count.
-    fn check_cache(&self, cpu: usize) -> Result<(), Violation> {
-        let Some(cache) = self.allocator.caches.lock(cpu) else { return Ok(()) };
-        for (kind, class, list) in cache.all() {
-            let (order, mut result) = (class.order(), Ok(()));
-            let whole = list.visit(self.memmap, class, &mut |pfn| {
-                let state = self.memmap.section_at(pfn).and_then(|at| at.head_state(pfn));
-                let cached = state == Some(PageState::Cached { order });
-                let block = self.memmap.block(self.memmap.block_at(M::address(pfn)));
-                let home = block.map(|block| (Some(block.node), block.state));
-                let here = home == Some((cache.node(), BlockState::Online(kind)));
-                let open = !self.allocator.caches.closing.is_closed(pfn, order);
-                result = result
-                    .and(hold(
-                        4,
-                        "an extent in a cache is cached and of its order",
-                        pfn.get(),
-                        cached,
-                    ))
-                    .and(hold(4, "an extent in a cache is of its zone", pfn.get(), here))
-                    .and(hold(
-                        4,
-                        "a range that is being emptied has no cached page",
-                        pfn.get(),
-                        open,
-                    ));
-            });
-            result?;
-            hold(4, "a list of a cache has as many extents as its count", cpu as u64, whole)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 //! | 1 | every present section's descriptors are mapped, each at its address; every initialised one holds a state, every record a word of its block | `memmap` |
 //! | 2 | a self-hosted memmap lies in the memory it describes, and the allocator has none of its pages | `memmap`, `counts` |
 //! | 3 | a head counts its sections and pages; its tails name it | `memmap` |
-//! | 4 | present = managed + memmap, per block and zone; lists, caches, bitmaps, extents and spans agree | `counts` |
+//! | 4 | present = managed + memmap, per block and zone; lists, caches, bitmaps, extents and spans agree | `counts`, `lists`, `cached` |
 //! | 5 | a leaf spans one memory block *; tables *, nodes and boot memmap lie in boot memory, in pages held for them alone; no table of the manager is empty; shared root entries point to tables * | `tables`, `frames` |
 //! | 6 | all of a block is in the linear map, and no part of a taken one; a table page has one writable mapping *, protected memory none *; the linear map is plain memory *; removed and taken memory has no translation * | `tables` |
 //!
@@ -17,8 +17,10 @@
 //!
 //! Invariant 7 compares two [snapshots](crate::observe::snapshot).
 
+mod cached;
 mod counts;
 mod frames;
+mod lists;
 mod memmap;
 mod tables;
 #[cfg(test)]

@@ -373,8 +373,9 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
 fn a_wrong_link_back_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-    let listed: std::vec::Vec<_> =
-        FreeLists::of(bench.mm.allocator().memmap.alone()).list(&zone, order(6)).collect();
+    let listed: std::vec::Vec<_> = FreeLists::of(bench.mm.allocator().memmap.alone())
+        .list_behind(&zone, order(6), None)
+        .collect();
     drop(zone);
     for (nth, wrong) in [(0, listed[1].get() + 1), (1, 0), (1, listed[1].get() + 1)] {
         let link = &bench.mm.allocator().memmap.alone().page(listed[nth]).payload()[1];

@@ -1,0 +1,58 @@
+//! Checks the lists of caches: each is locked for one list at most.
+
+use super::counts::Counts;
+use super::violation::{Violation, hold};
+use crate::addr::Pfn;
+use crate::alloc::class::Class;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::block::BlockState;
+use crate::memmap::page::PageState;
+
+impl<M: Machine> Counts<'_, M> {
+    /// Each extent in a cache has the state, the order and the zone of its list, and is in no range that is kept out
+    /// of caches; each list has as many extents as its count.
+    pub(super) fn check_cache(&self, cpu: usize) -> Result<(), Violation> {
+        for index in 0.. {
+            for cold in [false, true] {
+                if !self.check_cached(cpu, index, cold)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the hot or the cold extents of a list. Returns `false` if the cache does not have so many lists.
+    fn check_cached(&self, cpu: usize, index: usize, cold: bool) -> Result<bool, Violation> {
+        let Some(cache) = self.allocator.caches.lock(cpu) else { return Ok(false) };
+        let Some((kind, class, list)) = cache.all().nth(index) else { return Ok(false) };
+        let (node, mut result) = (cache.node(), Ok(()));
+        let whole = list.visit(self.memmap, class, cold, &mut |pfn| {
+            result = result.and_then(|()| self.check_cached_extent(pfn, node, kind, class));
+        });
+        result?;
+        hold(4, "a list of a cache has as many extents as its count", cpu as u64, whole)?;
+        Ok(true)
+    }
+
+    fn check_cached_extent(
+        &self,
+        pfn: Pfn,
+        node: Option<NodeId>,
+        kind: ZoneKind,
+        class: Class,
+    ) -> Result<(), Violation> {
+        let order = class.order();
+        let state = self.memmap.section_at(pfn).and_then(|at| at.head_state(pfn));
+        let cached = state == Some(PageState::Cached { order });
+        hold(4, "an extent in a cache is cached and of its order", pfn.get(), cached)?;
+        let block = self.memmap.block(self.memmap.block_at(M::address(pfn)));
+        let home = block.map(|block| (Some(block.node), block.state));
+        let here = home == Some((node, BlockState::Online(kind)));
+        hold(4, "an extent in a cache is of its zone", pfn.get(), here)?;
+        let open = !self.allocator.caches.closing.is_closed(pfn, order);
+        hold(4, "a range that is being emptied has no cached page", pfn.get(), open)
+    }
+}

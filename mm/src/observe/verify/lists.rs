@@ -1,0 +1,77 @@
+//! Checks the free lists of zones.
+//!
+//! A zone is locked for some extents only, since other CPUs wait for it. No page is allocated or freed meanwhile, so the
+//! lists stay as they are in between.
+
+use super::counts::Counts;
+use super::violation::{Violation, expect, hold};
+use crate::addr::{Order, Pfn};
+use crate::alloc::lists::FreeLists;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::block::BlockState;
+
+/// Extents of a free list that are checked while its zone is locked once.
+const EXTENTS_PER_LOCK: usize = 16;
+
+impl<M: Machine> Counts<'_, M> {
+    /// Each extent on a list is free, of the list's order, in the list's zone, and linked both ways, so that no list
+    /// is cyclic.
+    pub(super) fn check_list(
+        &self,
+        node: NodeId,
+        kind: ZoneKind,
+        order: Order,
+    ) -> Result<(), Violation> {
+        let (mut length, mut last) = (0, None);
+        loop {
+            let more = self.check_listed(node, kind, order, &mut last)?;
+            if more == 0 {
+                break;
+            }
+            length += more;
+        }
+        let counted = self.allocator.nodes.lock(node, kind).all_extents()[order.get() as usize];
+        expect(4, "length of a free list", order.get().into(), counted, length)
+    }
+
+    /// Checks the next extents behind `last`, as many as the zone may be locked for. Returns their number; `last` is
+    /// then the last of them.
+    fn check_listed(
+        &self,
+        node: NodeId,
+        kind: ZoneKind,
+        order: Order,
+        last: &mut Option<Pfn>,
+    ) -> Result<u64, Violation> {
+        let zone = self.allocator.nodes.lock(node, kind);
+        // If a CPU allocates it in between, it has no link any more.
+        last.map_or(Ok(()), |last| self.check_home(last, (node, kind), order))?;
+        let mut length = 0;
+        let lists = FreeLists::of(self.memmap);
+        for pfn in lists.list_behind(&zone, order, *last).take(EXTENTS_PER_LOCK) {
+            self.check_home(pfn, (node, kind), order)?;
+            let back = lists.previous(pfn) == last.replace(pfn);
+            hold(4, "a listed extent names the one before it", pfn.get(), back)?;
+            length += 1;
+        }
+        Ok(length)
+    }
+
+    /// A listed extent is free, of its list's order, and in its zone.
+    fn check_home(
+        &self,
+        pfn: Pfn,
+        (node, kind): (NodeId, ZoneKind),
+        order: Order,
+    ) -> Result<(), Violation> {
+        let section = self.memmap.section_at(pfn);
+        let free = section.is_some_and(|section| section.is_free_head(pfn, order));
+        hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
+        let home = self.memmap.block(self.memmap.block_at(M::address(pfn)));
+        let home = home.map(|block| (block.node, block.state));
+        let here = home == Some((node, BlockState::Online(kind)));
+        hold(4, "a listed extent is in its zone", pfn.get(), here)
+    }
+}
