@@ -5,8 +5,11 @@
 
 use crate::machine::Hosted;
 use crate::windows::LINEAR;
+use hotmem::lock::RawLock;
 use hotmem::paging::{Attr, Mapper, Mapping};
-use hotmem::{BlockSize, BootMemory, EarlyFrames, EarlyTables, Mm, NodeId, PhysAddr, PhysRange};
+use hotmem::{
+    BlockSize, BootMemory, EarlyFrames, EarlyTables, Mm, NodeId, PhysAddr, PhysRange, SpinLock,
+};
 use std::error::Error;
 
 /// Bytes of boot memory.
@@ -16,19 +19,28 @@ const BLOCK: u64 = 128 << 20;
 
 /// A manager, and the range where memory can be added.
 #[derive(Debug)]
-pub struct Booted {
+pub struct Booted<L: RawLock = SpinLock> {
     /// The manager.
-    pub mm: Mm<Hosted>,
+    pub mm: Mm<Hosted<L>>,
     /// The range where memory can be added.
     pub window: PhysRange,
 }
 
-/// Boots on 512 MiB of boot memory.
+/// Boots on 512 MiB of boot memory, with locks that only spin.
 ///
 /// # Errors
 ///
 /// The error of the system, or of the manager.
 pub fn boot() -> Result<Booted, Box<dyn Error>> {
+    boot_with()
+}
+
+/// Boots on 512 MiB of boot memory, with locks of the kind `L`.
+///
+/// # Errors
+///
+/// The error of the system, or of the manager.
+pub fn boot_with<L: RawLock>() -> Result<Booted<L>, Box<dyn Error>> {
     let machine = Hosted::new()?;
     let ram = range(0, BOOT_BYTES)?;
     let mut early = Bump { next: 0 };
@@ -44,7 +56,7 @@ pub fn boot() -> Result<Booted, Box<dyn Error>> {
     let mm = Mm::new(machine);
     let memory = BootMemory {
         ram: &[(ram, NodeId::ZERO)],
-        block_size: BlockSize::new::<Hosted>(BLOCK)?,
+        block_size: BlockSize::new::<Hosted<L>>(BLOCK)?,
         window: &[window],
         kernelcore: None,
     };

@@ -7,14 +7,15 @@
 //!   vmemmap        VMEMMAP + 64 * pfn                    the same file, where the memmap was placed
 //! ```
 //!
-//! The manager runs as in a kernel, at full speed: nothing is checked or translated in software. This machine does
-//! not find the faults that the fake machine of `hotmem::testing` finds (stale translations, accesses out of order).
+//! The manager runs as in a kernel, at full speed, with locks of any kind: nothing is checked or translated in
+//! software. This machine does not find the faults that the fake machine of `hotmem::testing` finds (stale
+//! translations, accesses out of order).
 
 mod boot;
 mod machine;
 mod map;
 mod windows;
 
-pub use boot::{Booted, boot};
+pub use boot::{Booted, boot, boot_with};
 pub use machine::{Hosted, on_cpu};
 pub use map::ProcessMap;

@@ -36,7 +36,7 @@ fn holds(pages: &Pages<'_, Hosted>) -> bool {
             .filter(|(word, value)| word.load(Ordering::Relaxed) == *value)
             .count()
     });
-    read.sum::<usize>() as u64 == pages.order().pages() * Hosted::PAGE_BYTES / 8
+    read.sum::<usize>() as u64 == pages.order().pages() * <Hosted>::PAGE_BYTES / 8
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn memory_is_added_used_and_removed_and_then_the_mmu_has_no_translation() {
         let held: Vec<_> = (0..=9).map(|raw| mm.alloc(Order::new(raw).unwrap()).unwrap()).collect();
         assert!(held.iter().all(holds));
         // Kernel allocations prefer added memory.
-        assert!(held.iter().all(|pages| dimm.contains(Hosted::address(pages.pfn()))));
+        assert!(held.iter().all(|pages| dimm.contains(<Hosted>::address(pages.pfn()))));
         mm.verify().unwrap();
         drop(held);
         for id in mm.blocks_in(dimm) {
