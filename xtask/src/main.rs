@@ -58,8 +58,8 @@ enum Task {
     Aml(aml::Args),
     /// Count instructions and time on the host
     Bench(bench::Args),
-    /// Everything a change has to pass: lint and test
-    Ci,
+    /// Everything a change has to pass: lint, loom's models and the tests
+    Ci(ci::Args),
 }
 
 fn main() -> ExitCode {
@@ -96,7 +96,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Aml(args) => aml::main(args).map(|()| ExitCode::SUCCESS),
         Task::Bench(args) => bench::main(&root, args).map(|()| ExitCode::SUCCESS),
         Task::Lint => lint::main(&root),
-        Task::Ci => ci::main(&root),
+        Task::Ci(args) => ci::main(&root, args),
     }
 }
 

@@ -22,9 +22,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-#[cfg(test)]
-pub(crate) use choices::parsed;
-pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, pick, read};
+pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, parsed, pick, read};
 pub(crate) use image::{Arch, Firmware, Image};
 
 use crate::machine::{Accel, Config, Exit, Line};

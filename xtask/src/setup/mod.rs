@@ -14,7 +14,7 @@ mod programs;
 mod rust;
 
 pub(crate) use programs::{Program, ensure};
-pub(crate) use rust::{Toolchain, clippy, toolchain};
+pub(crate) use rust::{DEBIAN_RUSTC, Toolchain, clippy, debian, debian_cargo, toolchain};
 
 use anyhow::{Result, bail};
 

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::apt;
 use crate::arch::Target;
@@ -17,7 +17,7 @@ use crate::tool;
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 /// Debian's clippy, needed for the linter alone.
 const DEBIAN_CLIPPY: &str = "rust-web-clippy";
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+pub(crate) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
 /// The oldest Rust version that compiles this project: Cargo.toml's `rust-version`.
@@ -38,13 +38,15 @@ pub(crate) enum Toolchain {
 impl Toolchain {
     /// `cargo SUBCOMMAND --target ...` for `target`, ready for more arguments.
     pub(crate) fn cargo(&self, target: &Target, subcommand: &str) -> Command {
-        let mut command = Command::new(match (self, subcommand) {
-            (Self::Active { .. }, _) => active_cargo(),
-            // Cargo would run rustup's clippy, which comes first on the search path.
-            (Self::Debian, "clippy") => DEBIAN_CARGO_CLIPPY.into(),
-            (Self::Debian, _) => DEBIAN_CARGO.into(),
-        });
-        command.args([subcommand, "--target", target.triple]);
+        let mut command = match self {
+            Self::Active { .. } => {
+                let mut command = Command::new(active_cargo());
+                command.arg(subcommand);
+                command
+            }
+            Self::Debian => debian_cargo(subcommand),
+        };
+        command.args(["--target", target.triple]);
         // Flags in the environment are meant for the host. These come before every other source of flags
         // (the Cargo Book, "build.rustflags").
         command
@@ -60,24 +62,62 @@ impl Toolchain {
                 command.env(linker_variable, linker);
             }
             Self::Debian => {
-                // RUSTC_BOOTSTRAP lets a stable cargo build the standard library; our own code uses no feature gates.
                 command
                     .args([
                         "-Zbuild-std=core,alloc,compiler_builtins",
                         "-Zbuild-std-features=compiler-builtins-mem",
                     ])
-                    .env("RUSTC_BOOTSTRAP", "1")
-                    // The report would be about the standard library's own code, which we do not maintain.
-                    .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
-                    .env("CARGO", DEBIAN_CARGO)
-                    .env("RUSTC", DEBIAN_RUSTC)
-                    .env("RUSTDOC", "/usr/bin/rustdoc")
-                    .env(linker_variable, target.system_linker)
-                    .env_remove("RUSTUP_TOOLCHAIN");
+                    .env(linker_variable, target.system_linker);
             }
         }
         command
     }
+}
+
+/// A subcommand of Debian's cargo, which can build the standard library from its sources.
+pub(crate) fn debian_cargo(subcommand: &str) -> Command {
+    // Cargo would run rustup's clippy, which comes first on the search path.
+    let program = if subcommand == "clippy" { DEBIAN_CARGO_CLIPPY } else { DEBIAN_CARGO };
+    let mut command = Command::new(program);
+    command
+        .arg(subcommand)
+        // This lets a stable cargo build the standard library; our own code uses no feature gates.
+        .env("RUSTC_BOOTSTRAP", "1")
+        // The report would be about the standard library's own code, which we do not maintain.
+        .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
+        .env("CARGO", DEBIAN_CARGO)
+        .env("RUSTC", DEBIAN_RUSTC)
+        .env("RUSTDOC", "/usr/bin/rustdoc")
+        .env_remove("RUSTUP_TOOLCHAIN");
+    command
+}
+
+/// Makes sure that Debian's compiler, cargo and their sources are there.
+///
+/// # Errors
+/// When they are missing and cannot be installed here; the error says what to type.
+pub(crate) fn debian() -> Result<()> {
+    if debian_complete() {
+        return Ok(());
+    }
+    if apt::usable() {
+        return install_debian();
+    }
+    bail!(
+        "Debian's Rust compiler and its sources are missing. Please install them with:\n  {}",
+        apt::by_hand(&DEBIAN_PACKAGES)
+    )
+}
+
+/// Installs Debian's compiler, cargo and their sources.
+fn install_debian() -> Result<()> {
+    apt::install(&DEBIAN_PACKAGES)?;
+    ensure!(
+        debian_complete(),
+        "the packages {} are installed, but their compiler is older than {OLDEST} or lacks its sources",
+        DEBIAN_PACKAGES.join(" ")
+    );
+    Ok(())
 }
 
 /// The cargo that runs this xtask, so that nested builds use the same toolchain.
@@ -163,15 +203,8 @@ fn take(way: Way, target: &Target) -> Result<Toolchain> {
         Way::RustupAdd => rustup_add(target)?,
         Way::UseDebian => return Ok(Toolchain::Debian),
         Way::InstallDebian => {
-            apt::install(&DEBIAN_PACKAGES)?;
-            return if debian_complete() {
-                Ok(Toolchain::Debian)
-            } else {
-                Err(anyhow!(
-                    "the packages {} are installed, but their compiler is older than {OLDEST} or lacks its sources",
-                    DEBIAN_PACKAGES.join(" ")
-                ))
-            };
+            install_debian()?;
+            return Ok(Toolchain::Debian);
         }
     }
     let linker = if has_rust_lld() { target.linker } else { Some(target.system_linker) };

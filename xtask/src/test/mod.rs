@@ -103,25 +103,6 @@ impl Where {
 }
 
 impl Args {
-    /// Everything, as CI runs it.
-    pub(crate) fn all() -> Self {
-        Self {
-            arch: Where::All,
-            build: BuildChoices::default(),
-            machine: MachineChoices::default(),
-            qemu: QemuDir::default(),
-            quick: false,
-            long: false,
-            seed: None,
-            rounds: None,
-            list: false,
-            junit: None,
-            filter: None,
-        }
-    }
-}
-
-impl Args {
     /// What runs in QEMU: on a machine that was asked for, everything; with no wish, everything on the usual
     /// machine of each architecture, and a sample on its others. Runs in which no scenario has a name that was
     /// asked for are left out.
@@ -191,6 +172,12 @@ impl Args {
     fn host(&self) -> host::Choice<'_> {
         let rounds = self.rounds.or(self.long.then_some(LONG_CYCLES));
         host::Choice { quick: self.quick, filter: self.filter(), rounds }
+    }
+
+    /// Does this run storms of so many cycles, on the host or in QEMU, and no others?
+    #[cfg(test)]
+    pub(crate) fn selects_cycles(&self, cycles: u64) -> bool {
+        self.filter.is_some() && self.storm().cycles == cycles
     }
 
     /// Do tests on the host run?
