@@ -291,11 +291,11 @@ pub trait TrapFrame: fmt::Display {
     /// The address whose access faulted, if the trap is such a fault.
     fn fault_address(&self) -> Option<VirtAddr>;
 
-    /// If the trap reports bad memory, passes each address to `told`, which returns whether the kernel can handle
+    /// If the trap reports bad memory, passes each address to `report`, which returns whether the kernel can handle
     /// it. Returns whether the interrupted code can continue. This default is for architectures whose traps report
     /// no bad memory.
-    fn takes_bad_memory(&mut self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
-        let _ = told;
+    fn takes_bad_memory(&mut self, report: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+        let _ = report;
         false
     }
 }

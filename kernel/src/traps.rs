@@ -15,7 +15,7 @@ use hotmem_arch::contract::{CpuTables as _, TrapFrame as _, Traps};
 use hotmem_arch::current::{Arch, CpuTables, TrapFrame, TrapStacks};
 
 fn handle(frame: &mut TrapFrame) {
-    stop::stop_if_told();
+    stop::stop_if_another_dies();
     // A trap may interrupt the handler of another trap.
     let handles = &table::own().handles;
     let handled = handles.swap(true, Ordering::Relaxed);

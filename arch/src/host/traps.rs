@@ -57,9 +57,9 @@ impl contract::TrapFrame for TrapFrame {
         }
     }
 
-    fn takes_bad_memory(&mut self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+    fn takes_bad_memory(&mut self, report: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
         match self.0 {
-            Trap::BadMemory(at) => told(at),
+            Trap::BadMemory(at) => report(at),
             Trap::Line(_) | Trap::Timer | Trap::Fault(_) => false,
         }
     }

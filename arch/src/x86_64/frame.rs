@@ -113,8 +113,8 @@ impl contract::TrapFrame for TrapFrame {
         (self.vector() == PAGE_FAULT).then(|| VirtAddr::new(Cr2::read_raw()))
     }
 
-    fn takes_bad_memory(&mut self, told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
-        let goes_on = self.vector() == MACHINE_CHECK && machine_check::take(told);
+    fn takes_bad_memory(&mut self, report: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+        let goes_on = self.vector() == MACHINE_CHECK && machine_check::take(report);
         if goes_on {
             self.rip = cpu::wake(self.rip);
         }

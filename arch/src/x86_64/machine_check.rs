@@ -97,9 +97,9 @@ const fn read_bank(status: u64, address: u64, details: u64) -> Option<News> {
     Some(News { at, goes_on: known && status & (STATE_LOST | ACTION_REQUIRED) == 0 })
 }
 
-/// Called in a machine check: passes each address of bad memory in the banks to `told`, and empties them. Returns
-/// whether the interrupted code can continue; for an address, `told` returns that.
-pub(super) fn take(told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
+/// Called in a machine check: passes each address of bad memory in the banks to `report`, and empties them. Returns
+/// whether the interrupted code can continue; for an address, `report` returns that.
+pub(super) fn take(report: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
     if !is_there() {
         return false;
     }
@@ -111,7 +111,7 @@ pub(super) fn take(told: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
         let (address, details) = (part(HAS_ADDRESS, bank + 2), part(HAS_DETAILS, bank + 3));
         let Some(news) = read_bank(status, address, details) else { continue };
         goes_on &= news.goes_on;
-        goes_on &= news.at.is_none_or(&mut *told);
+        goes_on &= news.at.is_none_or(&mut *report);
         write(bank + 1, 0);
     }
     write(GLOBAL_STATUS, 0);
@@ -127,14 +127,14 @@ mod tests {
         let at = Some(PhysAddr::new(0x1234_5000));
         let read = |status, details| read_bank(status, 0x1234_5000, details);
         // An uncorrected error of memory that was not used yet, as injected from QEMU's monitor.
-        let told = 0xBD00_0000_0000_0134;
-        assert_eq!(read(told, 0x8C), Some(News { at, goes_on: true }));
-        assert_eq!(read(told & !VALID, 0x8C), None);
-        assert_eq!(read(told | STATE_LOST, 0x8C), Some(News { at, goes_on: false }));
-        assert_eq!(read(told | ACTION_REQUIRED, 0x8C), Some(News { at, goes_on: false }));
+        let status = 0xBD00_0000_0000_0134;
+        assert_eq!(read(status, 0x8C), Some(News { at, goes_on: true }));
+        assert_eq!(read(status & !VALID, 0x8C), None);
+        assert_eq!(read(status | STATE_LOST, 0x8C), Some(News { at, goes_on: false }));
+        assert_eq!(read(status | ACTION_REQUIRED, 0x8C), Some(News { at, goes_on: false }));
         // A linear address, or none: the bad memory is not known.
-        assert_eq!(read(told, 0x4C), Some(News { at: None, goes_on: false }));
-        assert_eq!(read(told & !HAS_ADDRESS, 0x8C), Some(News { at: None, goes_on: false }));
+        assert_eq!(read(status, 0x4C), Some(News { at: None, goes_on: false }));
+        assert_eq!(read(status & !HAS_ADDRESS, 0x8C), Some(News { at: None, goes_on: false }));
         // Corrected: no memory is bad yet.
         let corrected = VALID | 0x90;
         assert_eq!(read(corrected, 0), Some(News { at: None, goes_on: true }));

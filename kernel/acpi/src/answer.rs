@@ -9,7 +9,7 @@ use super::source::AcpiSource;
 
 impl<H: Hardware> AcpiSource<H> {
     /// Evaluates a device's `_OST`, if it has one.
-    pub(super) fn tell(
+    pub(super) fn evaluate_ost(
         &mut self,
         node: NodeId,
         source: u32,

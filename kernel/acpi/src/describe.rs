@@ -46,7 +46,7 @@ impl<H: Hardware> AcpiSource<H> {
     /// Whether the driver has memory of a device that was removed without an eject.
     pub(super) fn is_lost(&mut self, device: DeviceId) -> bool {
         let Some(known) = self.devices.get(device.number()).copied() else { return false };
-        known.told && self.is_absent(known.node)
+        known.announced && self.is_absent(known.node)
     }
 
     /// What a device is, if it is there.
@@ -72,7 +72,7 @@ impl<H: Hardware> AcpiSource<H> {
             Err(error) => Request::Unreadable(error),
             Ok((ranges, node)) => {
                 if let Some(device) = self.devices.get_mut(device.number()) {
-                    device.told = true;
+                    device.announced = true;
                 }
                 Request::Insert { ranges, node }
             }

@@ -47,7 +47,7 @@ pub(super) struct MemoryDevice {
     /// The notification under way that the next `_OST` replies to; `None` after a scan.
     pub(super) answering: Option<u32>,
     /// The driver got an event with its memory, and has not given that up since.
-    pub(super) told: bool,
+    pub(super) announced: bool,
 }
 
 /// All memory devices, in the order of the tables, and the devices around them.
@@ -75,7 +75,7 @@ impl Devices {
         let room = self.list.len() < usize::from(u16::MAX) && self.list.try_reserve(1).is_ok();
         if room {
             let pending = Pending::default();
-            self.list.push(MemoryDevice { node, pending, answering: None, told: false });
+            self.list.push(MemoryDevice { node, pending, answering: None, announced: false });
         }
         room
     }

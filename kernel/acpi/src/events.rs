@@ -134,7 +134,7 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
         let node = self.node(device)?;
         let entry = self.devices.get_mut(device.number()).ok_or(DeviceError::Unknown(device))?;
-        entry.told &= outcome != Outcome::Ejected;
+        entry.announced &= outcome != Outcome::Ejected;
         let asked = entry.answering;
         if self.is_member(device) {
             return self.answer_member(outcome);
@@ -145,7 +145,7 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
             entry.answering = None;
         }
         // A scan found the device: no notification waits for `_OST`.
-        asked.map_or(Ok(None), |source| self.tell(node, source, outcome))
+        asked.map_or(Ok(None), |source| self.evaluate_ost(node, source, outcome))
     }
 
     fn can_eject(&self, device: DeviceId) -> Result<(), DeviceError> {

@@ -62,9 +62,9 @@ impl GlobalLock {
         }
         for block in self.controls.into_iter().flatten() {
             let control = Byte::of(block, 0);
-            let told =
+            let result =
                 control.read(hardware).and_then(|now| control.write(hardware, now | RELEASED));
-            if let Err(error) = told {
+            if let Err(error) = result {
                 log::error!("acpi: fixed control register: {error}");
             }
         }

@@ -38,7 +38,7 @@ pub(super) fn capabilities(aml: &mut Aml, host: &mut dyn Host) {
             log::debug!("acpi: \\_SB._OSC says {status:#x} to what the kernel supports");
         }
         Ok(_) => {}
-        Err(error) => tell("\\_SB._OSC", &error),
+        Err(error) => log_failure("\\_SB._OSC", &error),
     }
 }
 
@@ -61,11 +61,11 @@ pub(super) fn io_apics(aml: &mut Aml, host: &mut dyn Host) {
     let method = aml.find("\\_PIC").filter(|&node| matches!(aml.kind(node), NodeKind::Method(_)));
     let Some(method) = method else { return };
     if let Err(error) = aml.evaluate(host, method, &[Arg::Integer(IO_APICS)]).map(drop) {
-        tell("\\_PIC", &error);
+        log_failure("\\_PIC", &error);
     }
 }
 
 /// Logs that a method failed: hotplug may still work.
-fn tell(method: &str, error: &AmlError) {
+fn log_failure(method: &str, error: &AmlError) {
     log::warn!("acpi: {method}: {error}");
 }

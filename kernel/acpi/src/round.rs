@@ -116,7 +116,7 @@ impl<H: Hardware> AcpiSource<H> {
             // The members that were given up before are still there, and are announced as newly plugged.
             (first..at).for_each(|index| self.devices.scan_one(index));
         }
-        self.tell(node, EJECT_REQUEST as u32, outcome)
+        self.evaluate_ost(node, EJECT_REQUEST as u32, outcome)
     }
 
     /// Has the firmware take the container away, if the member that was given up is the last one.
@@ -160,7 +160,7 @@ impl<H: Hardware> AcpiSource<H> {
         for index in round.next..round.end {
             let Some(device) = self.devices.get(index).copied() else { break };
             let there = |status: Result<u64, _>| status.is_ok_and(|s| s & USABLE == USABLE);
-            if round.asked != Asked::Eject || device.told || there(self.status(device.node)) {
+            if round.asked != Asked::Eject || device.announced || there(self.status(device.node)) {
                 if let Some(round) = &mut self.round {
                     round.next = index;
                 }
@@ -176,7 +176,7 @@ impl<H: Hardware> AcpiSource<H> {
     /// Whether a container is gone, but memory of it is still in use.
     fn is_vanished(&mut self, node: NodeId, members: &Range<u16>) -> bool {
         let mut members = members.clone().filter_map(|index| self.devices.get(index));
-        members.any(|member| member.told) && self.is_absent(node)
+        members.any(|member| member.announced) && self.is_absent(node)
     }
 
     /// A container is gone: drops the requests for its members.
@@ -238,7 +238,7 @@ impl<H: Hardware> AcpiSource<H> {
             Asked::Check(value) => value,
             Asked::Eject => EJECT_REQUEST as u32,
         };
-        if let Err(error) = self.tell(node, source, outcome) {
+        if let Err(error) = self.evaluate_ost(node, source, outcome) {
             log::error!("acpi: {}: {error}", self.aml.path(node));
         }
     }

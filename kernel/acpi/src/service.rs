@@ -161,21 +161,21 @@ impl<H: Hardware> AcpiSource<H> {
         let most = 2 * (self.devices.len() + self.devices.parents.len()) + 2;
         let mut looker = None;
         for _ in 0..most {
-            let Some(new) = self.tells(method, argument) else { return };
+            let Some(new) = self.notifies(method, argument) else { return };
             if new {
                 looker = self.aml.looker().filter(|_| argument.is_some()).or(looker);
                 continue;
             }
-            let again = looker.and_then(|looker| self.tells(looker, None));
+            let again = looker.and_then(|looker| self.notifies(looker, None));
             if again != Some(true) {
                 return;
             }
         }
-        log::warn!("acpi: {} tells something new each time it runs", self.aml.path(method));
+        log::warn!("acpi: {} notifies of something new each time it runs", self.aml.path(method));
     }
 
     /// Runs a method. Returns whether it notified of something new, or `None` if it failed.
-    fn tells(&mut self, method: aml::NodeId, argument: Option<u32>) -> Option<bool> {
+    fn notifies(&mut self, method: aml::NodeId, argument: Option<u32>) -> Option<bool> {
         let before = self.devices.noted();
         self.run_once(method, argument).then(|| self.devices.noted() != before)
     }

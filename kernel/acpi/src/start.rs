@@ -89,7 +89,7 @@ fn load<P: ReadPhys>(
         Ok::<_, StartError>(())
     })?;
     let aml = load_blocks(blocks, host, limits, left_out)?;
-    tell_skipped(aml.load_report());
+    log_skipped(aml.load_report());
     Ok(aml)
 }
 
@@ -145,12 +145,12 @@ fn load_leaving(
 }
 
 /// Logs what could not be loaded from the tables.
-fn tell_skipped(report: &LoadReport) {
-    const TOLD: usize = 8;
-    for skipped in report.skipped().iter().take(TOLD) {
+fn log_skipped(report: &LoadReport) {
+    const LOGGED: usize = 8;
+    for skipped in report.skipped().iter().take(LOGGED) {
         log::warn!("acpi: left out: {skipped}");
     }
-    let more = (report.count() as usize).saturating_sub(TOLD);
+    let more = (report.count() as usize).saturating_sub(LOGGED);
     if more != 0 {
         log::warn!("acpi: left out: {more} more");
     }

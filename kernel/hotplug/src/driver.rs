@@ -176,7 +176,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             Ok(ost) => ost,
             Err(error) => {
                 let label = self.source.label(context.device);
-                log::error!("{label}: cannot tell the firmware {outcome:?}: {error}");
+                log::error!("{label}: cannot report {outcome:?} to firmware: {error}");
                 None
             }
         };

@@ -111,7 +111,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         };
         let outcome = outcome_of(&result);
         let answered = self.answer(context, outcome);
-        self.tell_inserted(context, ranges, &result);
+        self.log_inserted(context, ranges, &result);
         self.write_insert(ranges, node, &trail, result.err().as_ref(), answered, out);
     }
 
@@ -135,7 +135,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             self.owners.set(context.device, ranges, node, Claim::Added);
         }
         self.answer(context, outcome_of(&result));
-        self.tell_inserted(context, ranges, &result);
+        self.log_inserted(context, ranges, &result);
         self.write_onlines(ranges, &trail, out);
     }
 
@@ -248,7 +248,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Logs the outcome.
-    fn tell_inserted(
+    fn log_inserted(
         &mut self,
         context: Context,
         ranges: &Ranges,

@@ -34,7 +34,7 @@ pub(crate) fn die() -> Death {
 }
 
 /// Stops this CPU if another one panics.
-pub(crate) fn stop_if_told() {
+pub(crate) fn stop_if_another_dies() {
     let dying = DYING.load(Ordering::SeqCst);
     if dying != 0 && dying != cpu::number() + 1 {
         stop_here();

@@ -49,7 +49,7 @@ impl Board {
     }
 
     /// Raises the event for memory.
-    pub(crate) fn tell_of_memory(&mut self) {
+    pub(crate) fn raise_memory_event(&mut self) {
         match &mut self.doorbell {
             Some(happened) => *happened |= MEMORY_HAPPENED,
             None => self.gpe[0] |= MEMORY_EVENT,

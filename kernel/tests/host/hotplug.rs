@@ -29,7 +29,7 @@ fn plug(pc: &Pc) {
     assert!(add.contains(r#""error":null"#), "{add}");
     assert_eq!(online.matches(r#""state":"online""#).count(), 2, "{online}");
     pc.verify();
-    pc.assert_told(&[(0, INSERT, 0)]);
+    pc.assert_reported(&[(0, INSERT, 0)]);
 }
 
 /// Unplugs [`DIMM`], and removes it once the kernel has ejected it.
@@ -43,7 +43,7 @@ fn unplug(pc: &Pc) {
         "{remove}"
     );
     pc.verify();
-    pc.assert_told(&[(0, EJECT, IN_PROGRESS), (0, EJECT, 0)]);
+    pc.assert_reported(&[(0, EJECT, IN_PROGRESS), (0, EJECT, 0)]);
     assert_eq!(pc.ejected(), [0]);
     pc.machine.unplug(DIMM);
 }
@@ -98,7 +98,7 @@ fn memory_that_was_plugged_before_the_start_is_online_when_the_kernel_is_ready()
         let text = pc.start();
         assert!(text.contains(r#""operation":"online","start":4294967296"#), "{text}");
         pc.verify();
-        pc.assert_told(&[(1, INSERT, 0)]);
+        pc.assert_reported(&[(1, INSERT, 0)]);
     });
 }
 
@@ -109,7 +109,7 @@ fn memory_that_overlaps_memory_is_refused_and_firmware_is_notified() {
         plug(&pc);
         pc.machine.act(&pc.board, |board| {
             board.controller.plug(1, DIMM.start().get(), DIMM.len(), 1);
-            board.tell_of_memory();
+            board.raise_memory_event();
         });
         let refused = pc.step();
         assert!(
@@ -117,7 +117,7 @@ fn memory_that_overlaps_memory_is_refused_and_firmware_is_notified() {
             "{refused}"
         );
         pc.verify();
-        pc.assert_told(&[(1, INSERT, 1)]);
+        pc.assert_reported(&[(1, INSERT, 1)]);
     });
 }
 

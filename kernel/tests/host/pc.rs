@@ -92,7 +92,7 @@ impl Pc {
         self.machine.plug(dimm);
         self.machine.act(&self.board, |board| {
             board.controller.plug(slot, dimm.start().get(), dimm.len(), 1);
-            board.tell_of_memory();
+            board.raise_memory_event();
         });
     }
 
@@ -100,7 +100,7 @@ impl Pc {
     pub(crate) fn unplug(&self, slot: usize) {
         self.machine.act(&self.board, |board| {
             board.controller.request_eject(slot);
-            board.tell_of_memory();
+            board.raise_memory_event();
         });
     }
 
@@ -114,14 +114,14 @@ impl Pc {
     /// Waits until the kernel has made as many reports to firmware as `expected` since the last call, and compares
     /// them: slot, event, status.
     #[track_caller]
-    pub(crate) fn assert_told(&self, expected: &[(u32, u32, u32)]) {
-        let told = self.machine.wait_for_device(&self.board, |board| {
+    pub(crate) fn assert_reported(&self, expected: &[(u32, u32, u32)]) {
+        let reported = self.machine.wait_for_device(&self.board, |board| {
             let reports = &mut board.controller.reports;
             (reports.len() >= expected.len()).then(|| core::mem::take(reports))
         });
-        let told: Vec<_> =
-            told.into_iter().map(|Ost { slot, event, status }| (slot, event, status)).collect();
-        assert_eq!(told, expected);
+        let reported: Vec<_> =
+            reported.into_iter().map(|Ost { slot, event, status }| (slot, event, status)).collect();
+        assert_eq!(reported, expected);
     }
 
     /// The slots that were ejected so far.

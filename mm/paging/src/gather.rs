@@ -42,19 +42,19 @@ pub struct Gather<'a, T: Tlb<I>, S: TableFrames, I: Space = Virtual> {
     failed: Option<NotFlushed>,
     /// The calls that it received, for tests.
     #[cfg(any(test, feature = "testing"))]
-    told: Option<crate::testing::Vec<Told<I>>>,
+    calls: Option<crate::testing::Vec<Call<I>>>,
 }
 
 /// A call of a mapper to a gather.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told<I: Space> {
+pub(crate) enum Call<I: Space> {
     Cleared(AddressRange<I>),
     Detached(PhysAddr, u64, AddressRange<I>),
 }
 
 #[cfg(any(test, feature = "testing"))]
-impl<I: Space> Told<I> {
+impl<I: Space> Call<I> {
     pub(crate) fn cleared(&self) -> Option<AddressRange<I>> {
         if let Self::Cleared(range) = self { Some(*range) } else { None }
     }
@@ -73,7 +73,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     /// As [`new`](Self::new), and records the calls that it receives.
     pub(crate) fn watched(tlb: &'a T, frames: S) -> Self {
         let mut gather = Self::new(tlb, frames);
-        gather.told = Some(crate::testing::Vec::new());
+        gather.calls = Some(crate::testing::Vec::new());
         gather
     }
 
@@ -84,13 +84,13 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     }
 
     /// The calls that it received since the last time.
-    pub(crate) fn told(&mut self) -> crate::testing::Vec<Told<I>> {
-        self.told.as_mut().map(mem::take).unwrap_or_default()
+    pub(crate) fn calls(&mut self) -> crate::testing::Vec<Call<I>> {
+        self.calls.as_mut().map(mem::take).unwrap_or_default()
     }
 
-    fn note(&mut self, told: Told<I>) {
-        if let Some(all) = &mut self.told {
-            all.push(told);
+    fn note(&mut self, call: Call<I>) {
+        if let Some(all) = &mut self.calls {
+            all.push(call);
         }
     }
 }
@@ -108,7 +108,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
             keeps_tables: false,
             failed: None,
             #[cfg(any(test, feature = "testing"))]
-            told: None,
+            calls: None,
         }
     }
 
@@ -139,7 +139,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     /// For implementers of [`Mapper`](super::Mapper): called after the entries are cleared.
     pub fn cleared(&mut self, range: AddressRange<I>) {
         #[cfg(any(test, feature = "testing"))]
-        self.note(Told::Cleared(range));
+        self.note(Call::Cleared(range));
         if let Some(last) = self.cleared[..self.ranges].last_mut()
             && let Some(both) = joined(*last, range)
         {
@@ -165,7 +165,7 @@ impl<'a, T: Tlb<I>, S: TableFrames, I: Space> Gather<'a, T, S, I> {
     pub fn detached(&mut self, frame: TableFrame, near: AddressRange<I>) {
         self.cleared(near);
         #[cfg(any(test, feature = "testing"))]
-        self.note(Told::Detached(frame.at(), frame.bytes(), near));
+        self.note(Call::Detached(frame.at(), frame.bytes(), near));
         self.detached[self.tables].write(frame);
         self.tables += 1;
         if self.tables == TABLES {

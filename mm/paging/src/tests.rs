@@ -192,10 +192,10 @@ fn an_mmu_that_has_less_than_its_format_gets_no_larger_leaf_and_no_higher_addres
     let leaf = machine.tables.translate(VirtAddr::new(VIRT)).unwrap();
     assert_eq!(leaf.len, LARGE);
     // The tables that it reported as needed are those that it made.
-    let (mut foretold, mut made) = (0, 0);
-    machine.tables.tables_for(range(VIRT, 2 * HUGE), HUGE, &mut |_, count| foretold += count);
+    let (mut predicted, mut made) = (0, 0);
+    machine.tables.tables_for(range(VIRT, 2 * HUGE), HUGE, &mut |_, count| predicted += count);
     machine.tables.visit_tables(&mut |table| made += u64::from(table.level > 0));
-    assert_eq!(made, foretold);
+    assert_eq!(made, predicted);
     machine.unmap(VIRT, 2 * HUGE).unwrap();
 }
 

@@ -86,18 +86,18 @@ impl Rig {
     }
 
     /// Takes a block offline, and compares the outcome with the prediction.
-    fn offline_as_foretold(&self, id: BlockId) {
-        let foretold = self.bench.mm.explain_offline(id);
+    fn offline_as_predicted(&self, id: BlockId) {
+        let predicted = self.bench.mm.explain_offline(id);
         let moves = self.holder.moves();
         let before = self.bench.snapshot();
         let done = self.bench.mm.offline(id);
         self.bench.check();
         self.holder.check(&self.bench);
         let extents = self.holder.moves().0 - moves.0;
-        match (foretold, done) {
+        match (predicted, done) {
             (Removability::Now, Ok(_)) => assert_eq!(extents, 0),
-            (Removability::AfterMoving { extents: foretold, .. }, Ok(_)) => {
-                assert_eq!(extents, foretold);
+            (Removability::AfterMoving { extents: predicted, .. }, Ok(_)) => {
+                assert_eq!(extents, predicted);
             }
             (
                 Removability::Blocked(Obstacle::InUse { pfn, block, owner, .. }),
@@ -110,7 +110,7 @@ impl Rig {
                 Removability::Blocked(Obstacle::NoRoom { order }),
                 Err(OfflineError::NoRoom { order: wanted, .. }),
             ) => assert_eq!(order, wanted),
-            (foretold, done) => panic!("foretold {foretold:?}, but {done:?}"),
+            (predicted, done) => panic!("predicted {predicted:?}, but {done:?}"),
         }
     }
 }
@@ -129,7 +129,7 @@ fn e23_each_offline_has_the_predicted_outcome() {
                 Removability::Blocked(Obstacle::NoRoom { .. }) => full += 1,
                 Removability::Blocked(other) => panic!("{other:?}"),
             }
-            rig.offline_as_foretold(id);
+            rig.offline_as_predicted(id);
         }
     }
     assert!(now > 3 && moved > 9 && held > 9 && full > 9, "{now} {moved} {held} {full}");
@@ -143,16 +143,16 @@ fn e23_the_removal_of_several_blocks_has_the_predicted_outcome() {
         rig.fill(1500);
         let count = 2 + rig.random.below(BLOCKS - 1);
         let part = range(TINY_WINDOW, count * MIB);
-        let foretold = rig.bench.mm.explain_remove(part);
-        if let Removability::Blocked(Obstacle::Range(error)) = foretold {
+        let predicted = rig.bench.mm.explain_remove(part);
+        if let Removability::Blocked(Obstacle::Range(error)) = predicted {
             assert_eq!(rig.bench.mm.remove(part), Err(error));
             continue;
         }
         let done =
             rig.bench.blocks(part).iter().try_for_each(|&id| rig.bench.mm.offline(id).map(drop));
         rig.holder.check(&rig.bench);
-        let blocked = matches!(foretold, Removability::Blocked(_));
-        assert_eq!(blocked, done.is_err(), "seed {seed}: foretold {foretold:?}, but {done:?}");
+        let blocked = matches!(predicted, Removability::Blocked(_));
+        assert_eq!(blocked, done.is_err(), "seed {seed}: predicted {predicted:?}, but {done:?}");
         if done.is_ok() {
             can += 1;
             rig.bench.remove(part);

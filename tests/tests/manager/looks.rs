@@ -33,16 +33,16 @@ fn rig() -> &'static Bench<Tiny> {
 
 /// Calls every query; returns the number of items.
 fn look(mm: &Manager) -> u64 {
-    let mut told = 0;
-    mm.dump(&mut |_| told += 1);
-    mm.snapshot(&mut |_| told += 1);
+    let mut items = 0;
+    mm.dump(&mut |_| items += 1);
+    mm.snapshot(&mut |_| items += 1);
     let _ = (mm.explain_remove(dimm()), mm.offlining(), mm.stats(), mm.nodes().count());
     for id in mm.blocks_in(dimm()) {
         let _ = (mm.explain_offline(id), mm.block(id));
     }
     // Its result counts only while no operation is under way.
     let _ = mm.verify_machine();
-    told
+    items
 }
 
 /// Tries every operation while another is under way: all are refused, none waits.
@@ -191,11 +191,11 @@ impl MovableOps for Mover {
 
 /// As `look`, without the queries that would call the owner of pages again.
 fn look_but_do_not_explain(mm: &Manager) -> u64 {
-    let mut told = 0;
-    mm.dump(&mut |_| told += 1);
-    mm.snapshot(&mut |_| told += 1);
+    let mut items = 0;
+    mm.dump(&mut |_| items += 1);
+    mm.snapshot(&mut |_| items += 1);
     let _ = (mm.verify_machine(), mm.offlining());
-    told
+    items
 }
 
 #[test]
@@ -218,18 +218,18 @@ fn an_owner_of_pages_may_query_and_is_refused_operations_while_its_pages_move() 
 fn code_called_by_a_query_may_query_and_operate() {
     let bench = rig();
     let (mm, id) = (&bench.mm, bench.blocks(dimm())[3]);
-    let mut told = 0;
+    let mut items = 0;
     mm.dump(&mut |_| {
-        told += look(mm);
+        items += look(mm);
         mm.online(id, ZoneKind::Movable).unwrap();
         mm.offline(id).unwrap();
     });
     mm.snapshot(&mut |_| {
-        told += 1;
+        items += 1;
         mm.online(id, ZoneKind::Movable).unwrap();
         mm.offline(id).unwrap();
     });
-    assert!(told > 0);
+    assert!(items > 0);
     bench.check();
 }
 

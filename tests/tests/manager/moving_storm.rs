@@ -164,26 +164,26 @@ impl<S: Shape> Storm<S> {
         if self.random.one_in(3) {
             self.offline_among_others(id);
         } else {
-            self.offline_as_foretold(id);
+            self.offline_as_predicted(id);
         }
     }
 
     /// No other operation runs at the same time: the outcome is the predicted one.
-    fn offline_as_foretold(&mut self, id: BlockId) {
+    fn offline_as_predicted(&mut self, id: BlockId) {
         let movable =
             self.bench.mm.block(id).unwrap().state == BlockState::Online(ZoneKind::Movable);
-        let foretold = self.bench.mm.explain_offline(id);
+        let predicted = self.bench.mm.explain_offline(id);
         let moves = self.holder.moves().0;
         let (done, steps) = self.steps(id);
         assert!(steps <= OfflineOp::bound(&self.bench.mm), "{steps} steps");
         if movable && self.pinned.is_empty() {
-            assert!(!matches!(foretold, Removability::Blocked(Obstacle::InUse { .. })));
-            if !matches!(foretold, Removability::Blocked(_)) {
+            assert!(!matches!(predicted, Removability::Blocked(Obstacle::InUse { .. })));
+            if !matches!(predicted, Removability::Blocked(_)) {
                 self.orderly.0 += 1;
                 self.orderly.1 += u64::from(done.is_ok());
             }
         }
-        match (foretold, done) {
+        match (predicted, done) {
             (Removability::Now, Ok(())) => assert_eq!(self.holder.moves().0, moves),
             (Removability::AfterMoving { extents, .. }, Ok(())) => {
                 assert_eq!(self.holder.moves().0, moves + extents);
@@ -196,7 +196,7 @@ impl<S: Shape> Storm<S> {
                 Removability::Blocked(Obstacle::NoRoom { order }),
                 Err(OfflineError::NoRoom { order: wanted, .. }),
             ) => assert_eq!(order, wanted),
-            (foretold, done) => panic!("foretold {foretold:?}, but {done:?}"),
+            (predicted, done) => panic!("predicted {predicted:?}, but {done:?}"),
         }
     }
 

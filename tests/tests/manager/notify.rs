@@ -89,7 +89,7 @@ impl Rig {
 }
 
 /// The notifications of `event` to the listeners with these numbers.
-fn told(event: Event, numbers: impl IntoIterator<Item = usize>) -> Vec<(usize, Event)> {
+fn calls(event: Event, numbers: impl IntoIterator<Item = usize>) -> Vec<(usize, Event)> {
     numbers.into_iter().map(|number| (number, event)).collect()
 }
 
@@ -97,10 +97,10 @@ fn told(event: Event, numbers: impl IntoIterator<Item = usize>) -> Vec<(usize, E
 fn all_are_notified_by_priority_of_a_block_that_goes_online_and_offline() {
     let rig = rig();
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
-    let expected = [told(Event::GoingOnline, 0..4), told(Event::Online, 0..4)].concat();
+    let expected = [calls(Event::GoingOnline, 0..4), calls(Event::Online, 0..4)].concat();
     assert_eq!(rig.heard(ZoneKind::Movable), expected);
     rig.mm().offline(rig.id()).unwrap();
-    let expected = [told(Event::GoingOffline, 0..4), told(Event::Offline, 0..4)].concat();
+    let expected = [calls(Event::GoingOffline, 0..4), calls(Event::Offline, 0..4)].concat();
     assert_eq!(rig.heard(ZoneKind::Movable), expected);
     rig.bench.check();
 }
@@ -114,8 +114,8 @@ fn an_objection_to_going_online_at_any_place_changes_nothing_and_cancels_who_agr
         let veto = Veto { by, why: "not this one" };
         let refused = rig.mm().online(rig.id(), ZoneKind::Normal);
         assert_eq!(refused.unwrap_err(), OnlineError::Vetoed(rig.id(), veto));
-        let going = told(Event::GoingOnline, 0..=place);
-        let cancel = told(Event::CancelOnline, (0..place).rev());
+        let going = calls(Event::GoingOnline, 0..=place);
+        let cancel = calls(Event::CancelOnline, (0..place).rev());
         assert_eq!(rig.heard(ZoneKind::Normal), [going, cancel].concat());
         rig.bench.check();
         assert_same(&before, &rig.bench.snapshot());
@@ -135,8 +135,8 @@ fn an_objection_to_going_offline_at_any_place_changes_nothing_and_cancels_who_ag
         let veto = Veto { by, why: "not this one" };
         let refused = rig.mm().offline(rig.id());
         assert_eq!(refused.unwrap_err(), OfflineError::Vetoed(rig.id(), veto));
-        let going = told(Event::GoingOffline, 0..=place);
-        let cancel = told(Event::CancelOffline, (0..place).rev());
+        let going = calls(Event::GoingOffline, 0..=place);
+        let cancel = calls(Event::CancelOffline, (0..place).rev());
         assert_eq!(rig.heard(ZoneKind::Movable), [going, cancel].concat());
         rig.bench.check();
         assert_same(&before, &rig.bench.snapshot());
@@ -164,7 +164,8 @@ fn a_cancelled_a_dropped_and_a_failed_offline_each_notify_of_the_cancel_once() {
     let holder = Holder::register(rig.bench);
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
     rig.heard(ZoneKind::Movable);
-    let both = [told(Event::GoingOffline, 0..4), told(Event::CancelOffline, (0..4).rev())].concat();
+    let both =
+        [calls(Event::GoingOffline, 0..4), calls(Event::CancelOffline, (0..4).rev())].concat();
     for dropped in [false, true] {
         let mut op = rig.mm().start_offline(rig.id()).unwrap();
         while rig.heard.lock().unwrap().is_empty() {
@@ -230,11 +231,11 @@ fn a_listener_that_left_is_not_notified_and_one_registered_twice_is_notified_onc
     rig.mm().listen(rig.listeners[2]).unwrap();
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
     let who = [0, 2, 3];
-    let expected = [told(Event::GoingOnline, who), told(Event::Online, who)].concat();
+    let expected = [calls(Event::GoingOnline, who), calls(Event::Online, who)].concat();
     assert_eq!(rig.heard(ZoneKind::Movable), expected);
     rig.mm().listen(rig.listeners[1]).unwrap();
     rig.mm().offline(rig.id()).unwrap();
-    let expected = [told(Event::GoingOffline, 0..4), told(Event::Offline, 0..4)].concat();
+    let expected = [calls(Event::GoingOffline, 0..4), calls(Event::Offline, 0..4)].concat();
     assert_eq!(rig.heard(ZoneKind::Movable), expected);
 }
 
@@ -254,20 +255,20 @@ fn the_list_stays_as_it_is_while_a_block_goes_offline_in_steps() {
         assert_eq!(rig.mm().listen(rig.listeners[3]), Err(ListInUse));
         let end = if cancelled {
             op.cancel();
-            told(Event::CancelOffline, (0..3).rev())
+            calls(Event::CancelOffline, (0..3).rev())
         } else {
             while let Stepped::Going(more) = op.step(1).unwrap() {
                 op = more;
             }
-            told(Event::Offline, 0..3)
+            calls(Event::Offline, 0..3)
         };
-        let expected = [told(Event::GoingOffline, 0..3), end].concat();
+        let expected = [calls(Event::GoingOffline, 0..3), end].concat();
         assert_eq!(rig.heard(ZoneKind::Movable), expected);
     }
     rig.mm().listen(rig.listeners[3]).unwrap();
     rig.mm().unlisten(rig.listeners[0]).unwrap();
     rig.mm().online(rig.id(), ZoneKind::Movable).unwrap();
-    let expected = [told(Event::GoingOnline, 1..4), told(Event::Online, 1..4)].concat();
+    let expected = [calls(Event::GoingOnline, 1..4), calls(Event::Online, 1..4)].concat();
     assert_eq!(rig.heard(ZoneKind::Movable), expected);
 }
 
@@ -275,14 +276,14 @@ fn the_list_stays_as_it_is_while_a_block_goes_offline_in_steps() {
 struct Restless {
     mm: &'static Manager,
     own: Mutex<Option<&'static Listener>>,
-    told: Mutex<Vec<Event>>,
+    seen: Mutex<Vec<Event>>,
 }
 
 impl Listen for Restless {
     fn notify(&self, event: Event, _: &Change) -> Result<(), &'static str> {
         let own = self.own.lock().unwrap().unwrap();
         assert_eq!((self.mm.unlisten(own), self.mm.listen(own)), (Err(ListInUse), Err(ListInUse)));
-        self.told.lock().unwrap().push(event);
+        self.seen.lock().unwrap().push(event);
         Ok(())
     }
 }
@@ -291,7 +292,7 @@ impl Listen for Restless {
 fn a_listener_that_tries_to_leave_during_a_notification_is_refused_and_notified_of_the_end() {
     let rig = rig();
     let mm = rig.mm();
-    let hook = Restless { mm, own: Mutex::default(), told: Mutex::default() };
+    let hook = Restless { mm, own: Mutex::default(), seen: Mutex::default() };
     let hook: &'static Restless = Box::leak(Box::new(hook));
     let listener: &'static Listener = Box::leak(Box::new(Listener::new("restless", 5, hook)));
     *hook.own.lock().unwrap() = Some(listener);
@@ -299,7 +300,7 @@ fn a_listener_that_tries_to_leave_during_a_notification_is_refused_and_notified_
     mm.online(rig.id(), ZoneKind::Movable).unwrap();
     mm.offline(rig.id()).unwrap();
     let all = [Event::GoingOnline, Event::Online, Event::GoingOffline, Event::Offline];
-    assert_eq!(*hook.told.lock().unwrap(), all);
+    assert_eq!(*hook.seen.lock().unwrap(), all);
     mm.unlisten(listener).unwrap();
 }
 

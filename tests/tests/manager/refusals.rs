@@ -273,8 +273,8 @@ fn a_block_with_used_pages_stays_online_and_the_error_names_their_count_and_owne
         for pfn in [small, large, large.add(15)] {
             assert_eq!(bench.mm.page_info(pfn).and_then(|page| page.held_by), Some("stubborn"));
         }
-        let foretold = bench.mm.explain_offline(block).to_string();
-        assert!(foretold.contains("is held by stubborn since"), "{foretold}");
+        let predicted = bench.mm.explain_offline(block).to_string();
+        assert!(predicted.contains("is held by stubborn since"), "{predicted}");
         let refused_too = refused(&bench, || bench.mm.poison(small).map(drop)).to_string();
         assert!(refused_too.ends_with("held by stubborn"), "{refused_too}");
         bench.mm.free_pages(large.min(small)).unwrap();

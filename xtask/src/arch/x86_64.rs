@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_of_the_monitor_are_told_from_all_others() {
+    fn exit_codes_of_the_monitor_differ_from_all_others() {
         for (code, exit) in [
             (33, Exit::Left(0)),
             (35, Exit::Left(1)),

@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_memory_device_is_read_as_qemu_tells_it() {
+    fn a_memory_device_is_read_as_qemu_describes_it() {
         let data = json!({"memdev": "/objects/mem0", "hotplugged": true, "addr": 4294967296_u64, "hotpluggable": true, "size": 104857600, "slot": 0, "node": 1, "id": "dimm0"});
         let dimm = read_dimm(&data).unwrap();
         assert_eq!(

@@ -248,7 +248,7 @@ impl Fake {
         let (start, size) =
             (dimm["addr"].as_u64().unwrap_or_default(), dimm["size"].as_u64().unwrap_or_default());
         let odd = !size.is_multiple_of(self.block);
-        let told = u64::from(odd || self.habit == Habit::LiesToUs);
+        let reported = u64::from(odd || self.habit == Habit::LiesToUs);
         let system_bytes = self.elsewhere(others);
         let error = odd.then(|| format!("size {size:#x} is not a whole number of blocks"));
         if let Some(why) = &error {
@@ -261,7 +261,7 @@ impl Fake {
         if !odd && !self.offline_policy {
             self.step(&online(start / self.block, size / self.block, self.block));
         }
-        vec![ost(dimm, 1, told)]
+        vec![ost(dimm, 1, reported)]
     }
 
     /// Bytes that the add of a DIMM beside `others` takes elsewhere.

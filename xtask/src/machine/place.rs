@@ -150,10 +150,10 @@ impl Machine {
             return Ok(());
         }
         let what = format!("ACPI_DEVICE_OST of {}", dimm.id);
-        let told = |event: &Value| status(event, dimm, Request::Insertion);
-        let waited = self.qmp.wait_event(self.soon(), &what, told);
-        let told = waited.map_err(|error| self.explained(error))?;
-        ensure!(told == 0, "the firmware got status {told:#x} of {}", dimm.id);
+        let reported = |event: &Value| status(event, dimm, Request::Insertion);
+        let waited = self.qmp.wait_event(self.soon(), &what, reported);
+        let reported = waited.map_err(|error| self.explained(error))?;
+        ensure!(reported == 0, "the firmware got status {reported:#x} of {}", dimm.id);
         Ok(())
     }
 

@@ -95,9 +95,9 @@ impl Dimms {
         self.reap(machine)?;
         machine.image().arch.about().check_memory("plug", spec.size)?;
         let dimm = machine.plug(spec, fill)?;
-        let told = format!("DIMM {}: {} at {:#x}", self.0.len(), human(dimm.size), dimm.start);
+        let text = format!("DIMM {}: {} at {:#x}", self.0.len(), human(dimm.size), dimm.start);
         self.0.push(Some(dimm));
-        Ok(told)
+        Ok(text)
     }
 
     /// Frees the memory behind those that are gone by now.
@@ -218,7 +218,7 @@ fn obey(
         }
         Typed::Wrong(help) => Some(help),
         Typed::Plug(spec) => Some(match dimms.plug(machine, spec, args.fill) {
-            Ok(told) => told,
+            Ok(text) => text,
             Err(error) => format!("{error:#}"),
         }),
         Typed::Unplug(number) => {
@@ -256,8 +256,8 @@ mod tests {
         let mut machine = Fake::start(Habit::Good, &Config::of(Arch::X86_64)).unwrap();
         let mut dimms = Dimms::default();
         for number in 0..50 {
-            let told = dimms.plug(&mut machine, "1G".parse().unwrap(), None).unwrap();
-            assert_eq!(told, format!("DIMM {number}: 1 GiB at 0x100000000"));
+            let text = dimms.plug(&mut machine, "1G".parse().unwrap(), None).unwrap();
+            assert_eq!(text, format!("DIMM {number}: 1 GiB at 0x100000000"));
             dimms.unplug(&mut machine, number).unwrap();
             // The reply to this comes after the event that the DIMM is gone.
             assert!(machine.dimms().unwrap().is_empty());

@@ -54,7 +54,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let verdict = tour_of(&image, &config, args, &mut report);
     if !report.steps.is_empty() {
         let table = summary::table(&report.steps);
-        report.tell(Entry::Lines([vec![String::new()], table].concat()));
+        report.push(Entry::Lines([vec![String::new()], table].concat()));
     }
     end(args, report, &verdict)
 }
@@ -66,7 +66,7 @@ fn end(args: &Args, mut report: Report, verdict: &Verdict) -> Result<ExitCode> {
         let json = serde_json::to_vec(&report).context("cannot write the report as JSON")?;
         tool::write_atomically(path, &json)?;
     }
-    report.tell(Entry::Verdict(verdict.clone()));
+    report.push(Entry::Verdict(verdict.clone()));
     Ok(match verdict {
         Verdict::Pass => ExitCode::SUCCESS,
         Verdict::Refused(_) => ExitCode::from(2),
@@ -76,7 +76,7 @@ fn end(args: &Args, mut report: Report, verdict: &Verdict) -> Result<ExitCode> {
 
 /// Goes on the tour; whatever goes wrong on it is a `fail` with the end of the console.
 fn tour_of(image: &Path, config: &Config, args: &Args, report: &mut Report) -> Verdict {
-    report.tell(page::title(config));
+    report.push(page::title(config));
     let mut machine = match Machine::start(image, config, None) {
         Ok(machine) => machine,
         Err(error) => return Verdict::Fail(format!("{error:#}")),
@@ -84,7 +84,7 @@ fn tour_of(image: &Path, config: &Config, args: &Args, report: &mut Report) -> V
     let verdict = Tour::new(&mut machine, config, args, report).run();
     let verdict = verdict.unwrap_or_else(|error| Verdict::Fail(format!("{error:#}")));
     if matches!(verdict, Verdict::Fail(_)) {
-        report.tell(Entry::Console(machine.tail(TAIL)));
+        report.push(Entry::Console(machine.tail(TAIL)));
     }
     verdict
 }

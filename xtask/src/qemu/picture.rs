@@ -64,12 +64,12 @@ fn blocks(
     states: &BTreeMap<u64, String>,
     page_size: u64,
 ) -> Vec<Block> {
-    let mut told: Vec<_> = online.iter().flat_map(|step| &step.blocks).collect();
-    told.sort_by_key(|block| block.block);
-    let size = add.size() / u64::try_from(told.len().max(1)).unwrap_or(1);
+    let mut blocks: Vec<_> = online.iter().flat_map(|step| &step.blocks).collect();
+    blocks.sort_by_key(|block| block.block);
+    let size = add.size() / u64::try_from(blocks.len().max(1)).unwrap_or(1);
 
     (0..)
-        .zip(told)
+        .zip(blocks)
         .map(|(index, block)| {
             let start = add.start() + index * size;
             let (memmap_offset, memmap) = memmap_in(add, start, size, page_size);
@@ -153,13 +153,13 @@ mod tests {
             .collect();
         let add = serde_json::json!({"start": start, "size": blocks * 128 * MIB, "node": 0, "placement": "device", "groups": groups, "system_bytes": 0});
         let add: Add = serde_json::from_value(add).unwrap();
-        let told: Vec<_> = (0..blocks)
+        let blocks: Vec<_> = (0..blocks)
             .map(|index| {
                 let memmap = memmap_in(&add, start + index * 128 * MIB, 128 * MIB, 4096).1;
                 serde_json::json!({"block": 32 + index, "state": "online", "managed_bytes": 128 * MIB - memmap})
             })
             .collect();
-        let online = serde_json::json!({"operation": "online", "blocks": told});
+        let online = serde_json::json!({"operation": "online", "blocks": blocks});
         let Step::Online(online) = serde_json::from_value(online).unwrap() else {
             panic!("not an online");
         };

@@ -26,7 +26,7 @@ pub(crate) struct Report {
     pub(crate) steps: Vec<Step>,
     /// The messages about it, for people.
     #[serde(skip)]
-    told: Vec<Entry>,
+    entries: Vec<Entry>,
     #[serde(skip)]
     page: Page,
 }
@@ -43,43 +43,43 @@ impl Report {
             reserved_for_hotplug: None,
             cpus: Vec::new(),
             steps: Vec::new(),
-            told: Vec::new(),
+            entries: Vec::new(),
             page,
         }
     }
 
     /// Tells something, now.
-    pub(crate) fn tell(&mut self, entry: Entry) {
+    pub(crate) fn push(&mut self, entry: Entry) {
         self.page.show(&entry);
-        self.told.push(entry);
+        self.entries.push(entry);
     }
 
     /// Begins a chapter.
     pub(crate) fn chapter(&mut self, title: impl Into<String>) {
-        let before = self.told.iter().filter(|entry| matches!(entry, Entry::Chapter(..)));
+        let before = self.entries.iter().filter(|entry| matches!(entry, Entry::Chapter(..)));
         let number = before.count() + 1;
-        self.tell(Entry::Chapter(number, title.into()));
+        self.push(Entry::Chapter(number, title.into()));
     }
 
     /// Tells running text.
     pub(crate) fn text(&mut self, text: impl Into<String>) {
-        self.tell(Entry::Text(text.into()));
+        self.push(Entry::Text(text.into()));
     }
 
     /// Tells a named fact.
     pub(crate) fn fact(&mut self, name: &'static str, value: impl Into<String>) {
-        self.tell(Entry::Fact(name, value.into()));
+        self.push(Entry::Fact(name, value.into()));
     }
 
     /// Tells what was checked and holds.
     pub(crate) fn checked(&mut self, what: impl Into<String>) {
-        self.tell(Entry::Checked(what.into()));
+        self.push(Entry::Checked(what.into()));
     }
 
     /// All messages.
     #[cfg(test)]
-    pub(crate) fn told(&self) -> &[Entry] {
-        &self.told
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 }
 
@@ -106,9 +106,9 @@ mod tests {
         report.chapter("Boot");
         report.text("The kernel is up.");
         report.chapter("Check");
-        report.tell(Entry::Verdict(Verdict::Pass));
+        report.push(Entry::Verdict(Verdict::Pass));
         assert_eq!(
-            report.told(),
+            report.entries(),
             [
                 Entry::Chapter(1, "Boot".into()),
                 Entry::Text("The kernel is up.".into()),

@@ -91,7 +91,7 @@ impl<'a> Tour<'a> {
              to compare with at the end.",
         );
         self.report.fact("memory at boot", both(self.config.memory.bytes()));
-        let reserved = reserved.context("`stats --json` does not tell `reserved_for_hotplug`")?;
+        let reserved = reserved.context("`stats --json` lacks `reserved_for_hotplug`")?;
         self.report.fact("set aside for page tables", both(reserved));
         let Geometry { page, section, block } = self.geometry;
         self.report.fact("page, section, block", [page, section, block].map(human).join(", "));
@@ -102,7 +102,7 @@ impl<'a> Tour<'a> {
     fn declined(&mut self, why: String) -> Result<Verdict> {
         let exit = self.machine.wait_exit()?;
         ensure!(exit == self.machine.left(1), "the kernel cannot start: {why}, but {exit}");
-        self.report.tell(Entry::Quote(why.clone()));
+        self.report.push(Entry::Quote(why.clone()));
         self.report
             .text("The kernel cannot start on this machine, or with these options, and says so.");
         Ok(Verdict::Refused(why))
@@ -123,7 +123,7 @@ impl<'a> Tour<'a> {
         );
         self.compare_status(&dimm, Request::Insertion, add.ost, add.error.is_none())?;
         if let Some(why) = add.error {
-            self.report.tell(Entry::Quote(why));
+            self.report.push(Entry::Quote(why));
             self.report.text("The kernel refused this DIMM. Nothing has changed.");
             return Ok(None);
         }
@@ -160,7 +160,7 @@ impl<'a> Tour<'a> {
             "Then it put all of it online."
         });
         let drawing = self.drawing(add, online)?;
-        self.report.tell(Entry::Lines(drawing));
+        self.report.push(Entry::Lines(drawing));
         self.report.fact("usable now", both(online.iter().map(Online::managed).sum()));
         self.report.fact("taken from memory elsewhere", signed(add.system_bytes));
         for (name, translation) in walked::of_add(self.machine, add, self.geometry.page)? {
@@ -267,18 +267,19 @@ impl<'a> Tour<'a> {
         claimed: Option<u64>,
         done: bool,
     ) -> Result<()> {
-        let (id, told) = (&dimm.id, self.machine.status(dimm, request)?);
+        let (id, status) = (&dimm.id, self.machine.status(dimm, request)?);
         ensure!(
-            claimed == told,
-            "{id}: the kernel says it reported to the firmware {claimed:x?}, but QEMU got {told:x?}",
+            claimed == status,
+            "{id}: the kernel says it reported to the firmware {claimed:x?}, but QEMU got {status:x?}",
         );
-        let Some(told) = told else { return Ok(()) };
-        let meaning = if told == 0 { "success" } else { "failure" };
+        let Some(status) = status else { return Ok(()) };
+        let meaning = if status == 0 { "success" } else { "failure" };
         ensure!(
-            (told == 0) == done,
+            (status == 0) == done,
             "the kernel reported {meaning} to firmware ({request:?} of {id}), which is wrong",
         );
-        self.report.checked(format!("the kernel reported {meaning} to firmware (_OST {told:#x})"));
+        self.report
+            .checked(format!("the kernel reported {meaning} to firmware (_OST {status:#x})"));
         Ok(())
     }
 
@@ -343,7 +344,7 @@ mod tests {
         assert_eq!(report.reserved_for_hotplug, Some(135168));
         let cpus: Vec<_> = report.cpus.iter().map(|cpu| (cpu.number, cpu.flushes)).collect();
         assert_eq!(cpus, [(0, 0), (1, 3)]);
-        let chapters = report.told().iter().filter_map(|entry| match entry {
+        let chapters = report.entries().iter().filter_map(|entry| match entry {
             Entry::Chapter(_, title) => Some(title.as_str()),
             _ => None,
         });

@@ -38,19 +38,20 @@ pub(crate) fn of_add(
     page: u64,
 ) -> Result<[(&'static str, String); 3]> {
     let (start, end) = (add.start(), add.end());
-    let told = machine.json(&format!("mapping {} --json", start / page))?;
-    let told: Mapping = serde_json::from_value(told).context("what `mapping --json` tells")?;
+    let mapping = machine.json(&format!("mapping {} --json", start / page))?;
+    let mapping: Mapping =
+        serde_json::from_value(mapping).context("what `mapping --json` shows")?;
 
-    let linear = told.page.context("the first page is not mapped")?;
+    let linear = mapping.page.context("the first page is not mapped")?;
     ensure!(linear.phys == start, "the linear map leads {:#x} to {:#x}", linear.virt, linear.phys);
-    let memmap = told.descriptor.context("the first descriptor is not mapped")?;
+    let memmap = mapping.descriptor.context("the first descriptor is not mapped")?;
     let right = match add.groups.first() {
         Some(group) => memmap.phys == group.memmap_start,
         None => !(start..end).contains(&memmap.phys),
     };
     ensure!(right, "the memmap of {start:#x} lies at {:#x}", memmap.phys);
     Ok([
-        ("the CPU, read back", told.cpu),
+        ("the CPU, read back", mapping.cpu),
         ("linear map, read back", linear.shown()),
         ("memmap, read back", memmap.shown()),
     ])
@@ -69,12 +70,12 @@ mod tests {
 
     #[test]
     fn a_mapping_is_read_and_a_missing_one_is_recognised() {
-        let told = r#"{"pfn":7,"cpu":"EL2","page":{"virt":4294967296,"phys":8192,"leaf":2097152,
+        let mapping = r#"{"pfn":7,"cpu":"EL2","page":{"virt":4294967296,"phys":8192,"leaf":2097152,
             "rights":"read, write"},"descriptor":null}"#;
-        let told: Mapping = serde_json::from_str(told).unwrap();
-        let shown = told.page.map(|page| page.shown());
+        let mapping: Mapping = serde_json::from_str(mapping).unwrap();
+        let shown = mapping.page.map(|page| page.shown());
         let expected = "0x100000000 is 0x2000, by a leaf of 2 MiB: read, write";
         assert_eq!(shown.as_deref(), Some(expected));
-        assert!(told.descriptor.is_none());
+        assert!(mapping.descriptor.is_none());
     }
 }

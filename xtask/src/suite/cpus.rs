@@ -103,10 +103,10 @@ fn a_cpu_that_firmware_has_disabled_is_named(lab: &Lab) -> Result<()> {
         all_up(machine, 2)?;
         let lines = machine.lines_from(0);
         for cpu in [2, 3] {
-            let told = format!("CPU {cpu:#x} is disabled by firmware");
+            let expected = format!("CPU {cpu:#x} is disabled by firmware");
             ensure!(
-                lines.iter().any(|line| line.contains(&told)),
-                "the kernel did not say `{told}`"
+                lines.iter().any(|line| line.contains(&expected)),
+                "the kernel did not say `{expected}`"
             );
         }
         finish(machine)
@@ -179,7 +179,7 @@ fn died_once(machine: &mut Machine, wanted: &[&str]) -> Result<()> {
     ensure!(exit == Exit::Panicked, "{exit}");
     let lines = machine.lines_from(0);
     let panics = lines.iter().filter(|line| line.contains("hotmem: panic: ")).count();
-    ensure!(panics == 1, "{panics} panics were told");
+    ensure!(panics == 1, "{panics} panics were reported");
     for text in wanted {
         ensure!(lines.iter().any(|line| line.contains(text)), "the kernel did not say `{text}`");
     }
@@ -208,8 +208,8 @@ fn a_cpu_that_does_not_drop_its_translations_is_named_and_the_memory_stays(
         let taken = plug(machine, "128M")?;
         machine.run("crash deaf 1")?;
         machine.unplug(&taken.dimm)?;
-        let told = machine.statuses(&taken.dimm, Request::Ejection)?;
-        ensure!(told.last().is_some_and(|&last| last != 0), "the firmware got {told:x?}");
+        let reported = machine.statuses(&taken.dimm, Request::Ejection)?;
+        ensure!(reported.last().is_some_and(|&last| last != 0), "the firmware got {reported:x?}");
         let remove = loop {
             let step = machine.next_step()?;
             if step.operation() == "remove" {

@@ -16,7 +16,7 @@ use crate::machine::{Add, Dimm, Machine, Remove, Request, Step};
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_unplug_right_after_going_online_succeeds,
     eight_dimms_in_one_event_are_all_taken_and_all_given_back,
-    inserts_and_ejects_in_one_event_are_told_apart,
+    inserts_and_ejects_in_one_event_are_distinguished,
     dimms_of_many_blocks_come_and_go_in_one_event,
     of_dimms_asked_back_together_only_the_one_in_use_stays,
     a_dimm_plugged_while_another_is_being_given_up_is_added,
@@ -74,8 +74,8 @@ fn all_taken(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
     );
     ensure!(seen.onlines == dimms.len(), "{} went online of {}", seen.onlines, dimms.len());
     for dimm in dimms {
-        let told = machine.status(dimm, Request::Insertion)?;
-        check_success(told, told).with_context(|| dimm.id.clone())?;
+        let reported = machine.status(dimm, Request::Insertion)?;
+        check_success(reported, reported).with_context(|| dimm.id.clone())?;
     }
     Ok(())
 }
@@ -90,8 +90,8 @@ fn all_gone(machine: &mut Machine, dimms: &[Dimm], seen: &Seen) -> Result<()> {
     );
     for dimm in dimms {
         machine.wait_deleted(dimm)?;
-        let told = machine.status(dimm, Request::Ejection)?;
-        check_success(told, told).with_context(|| dimm.id.clone())?;
+        let reported = machine.status(dimm, Request::Ejection)?;
+        check_success(reported, reported).with_context(|| dimm.id.clone())?;
     }
     Ok(())
 }
@@ -126,7 +126,7 @@ fn eight_dimms_in_one_event_are_all_taken_and_all_given_back(lab: &Lab) -> Resul
     })
 }
 
-fn inserts_and_ejects_in_one_event_are_told_apart(lab: &Lab) -> Result<()> {
+fn inserts_and_ejects_in_one_event_are_distinguished(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"; 6])?, |machine| {
         let first =
             [plug(machine, "128M")?.dimm, plug(machine, "128M")?.dimm, plug(machine, "128M")?.dimm];
@@ -186,7 +186,7 @@ fn of_dimms_asked_back_together_only_the_one_in_use_stays(lab: &Lab) -> Result<(
         ensure!(kept.len() == 1, "{removes:?}");
         machine.wait_kept(&used)?;
         free.iter().try_for_each(|dimm| machine.wait_deleted(dimm))?;
-        lab.check_told(machine.status(&used, Request::Ejection)?.as_slice(), &[0x81])?;
+        lab.check_reported(machine.status(&used, Request::Ejection)?.as_slice(), &[0x81])?;
         machine.run("verify")?;
 
         machine.run("pool unpin 0")?;
@@ -255,7 +255,7 @@ fn a_refusal_by_the_last_of_many_blocks_keeps_all_of_them(lab: &Lab) -> Result<(
         let last = taken.dimm.start / lab.block() + 31;
         ensure!(why.contains(&format!("block {last}")), "block {last} is not in: {why}");
         machine.wait_kept(&taken.dimm)?;
-        lab.check_told(machine.status(&taken.dimm, Request::Ejection)?.as_slice(), &[0x81])?;
+        lab.check_reported(machine.status(&taken.dimm, Request::Ejection)?.as_slice(), &[0x81])?;
         unchanged(machine)?;
 
         machine.run("pool unpin 0")?;

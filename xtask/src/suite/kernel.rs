@@ -22,7 +22,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_machine_without_an_interval_timer_has_a_clock if on_x86_64,
     a_machine_without_a_system_control_port_has_a_clock if on_x86_64,
     a_power_button_that_is_pressed_turns_the_machine_off,
-    words_that_mean_nothing_are_told_and_change_nothing,
+    unknown_options_are_reported_and_change_nothing,
     text_is_mapped_twice_and_writable_nowhere,
 ];
 
@@ -184,12 +184,12 @@ fn a_power_button_that_is_pressed_turns_the_machine_off(lab: &Lab) -> Result<()>
     })
 }
 
-fn words_that_mean_nothing_are_told_and_change_nothing(lab: &Lab) -> Result<()> {
+fn unknown_options_are_reported_and_change_nothing(lab: &Lab) -> Result<()> {
     let config = lab.room(&["128M"])?.word("placement=sideways").word("quiet");
     lab.with(&config, |machine| {
         let lines = machine.lines_from(0);
-        let told = lines.iter().filter(|line| line.contains("unknown option"));
-        ensure!(told.count() == 2, "not both words were reported");
+        let reported = lines.iter().filter(|line| line.contains("unknown option"));
+        ensure!(reported.count() == 2, "not both words were reported");
         finish(machine)
     })
 }

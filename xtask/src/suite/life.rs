@@ -55,12 +55,15 @@ fn memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content(lab: &La
         machine.run("pool grow 20 4")?;
         machine.run("cache write 3 100 77 30000")?;
         let second = plug(machine, "256M")?;
-        let foretold = explain(machine, &first.dimm)?;
-        ensure!(foretold["state"] == "after-moving", "{foretold}");
+        let predicted = explain(machine, &first.dimm)?;
+        ensure!(predicted["state"] == "after-moving", "{predicted}");
 
         unplug(machine, &first.dimm)?;
         let moved = figure(machine, "pool", "moved")? + figure(machine, "cache", "moved")?;
-        ensure!(Some(moved) == foretold["extents"].as_u64(), "{moved} moved, foretold {foretold}");
+        ensure!(
+            Some(moved) == predicted["extents"].as_u64(),
+            "{moved} moved, predicted {predicted}"
+        );
         ensure!(moved >= 420, "{moved} extents moved");
         machine.run("pool check")?;
         machine.run("cache check")?;
@@ -78,12 +81,12 @@ fn a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_unpinned(lab: &Lab) -> 
         let taken = plug(machine, "256M")?;
         machine.run("pool grow 10")?;
         machine.run("pool pin 4")?;
-        let foretold = explain(machine, &taken.dimm)?;
-        ensure!(foretold["state"] == "blocked" && foretold["owner"] == "pool", "{foretold}");
-        let pfn = foretold["pfn"].as_u64().context("no page is named")?;
+        let predicted = explain(machine, &taken.dimm)?;
+        ensure!(predicted["state"] == "blocked" && predicted["owner"] == "pool", "{predicted}");
+        let pfn = predicted["pfn"].as_u64().context("no page is named")?;
 
-        let (told, why) = kept(machine, &taken.dimm)?;
-        lab.check_told(told.as_slice(), &[0x81])?;
+        let (reported, why) = kept(machine, &taken.dimm)?;
+        lab.check_reported(reported.as_slice(), &[0x81])?;
         ensure!(why.contains(&format!("pfn {pfn:#x}")), "page {pfn:#x} is not in: {why}");
         ensure!(figure(machine, "pool", "moved")? == 0, "pages moved for nothing");
         machine.run("pool unpin 4")?;
@@ -113,8 +116,8 @@ fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Resul
         ensure!(last.operation() == "remove", "the last step is {}", last.operation());
         ensure!(last.error().is_some_and(|why| why.contains("cancelled")), "{:?}", last.error());
         machine.wait_kept(&taken.dimm)?;
-        let told = machine.status(&taken.dimm, Request::Ejection)?;
-        lab.check_told(told.as_slice(), &[0x82])?;
+        let reported = machine.status(&taken.dimm, Request::Ejection)?;
+        lab.check_reported(reported.as_slice(), &[0x82])?;
         let blocks = blocks_of(machine, &taken.dimm)?;
         ensure!(blocks.iter().all(|one| one.state == "online"), "{blocks:?}");
         machine.run("pool check")?;
@@ -138,8 +141,8 @@ fn a_veto_reaches_the_firmware_and_those_who_had_agreed(lab: &Lab) -> Result<()>
         machine.run("notify add 1")?;
         machine.run("snapshot save")?;
         let before = machine.position();
-        let (told, why) = kept(machine, &taken.dimm)?;
-        lab.check_told(told.as_slice(), &[0x83])?;
+        let (reported, why) = kept(machine, &taken.dimm)?;
+        lab.check_reported(reported.as_slice(), &[0x83])?;
         ensure!(why.contains("objects"), "{why}");
         let lines = machine.lines_from(before);
         let heard = |text: &str| lines.iter().filter(|line| line.contains(text)).count();

@@ -96,13 +96,13 @@ const ALONE: &str = "alone";
 
 /// What is shown on every machine.
 const SAMPLE: [&str; 9] = [
-    "kernel::words_that_mean_nothing_are_told_and_change_nothing",
+    "kernel::unknown_options_are_reported_and_change_nothing",
     "layout::eight_blocks_per_device_have_one_memmap_at_their_start",
     "layout::eight_blocks_per_block_have_a_memmap_in_each",
     "layout::eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole",
     "layout::a_dimm_belongs_to_the_node_the_firmware_names",
     "events::eight_dimms_in_one_event_are_all_taken_and_all_given_back",
-    "events::inserts_and_ejects_in_one_event_are_told_apart",
+    "events::inserts_and_ejects_in_one_event_are_distinguished",
     "monitor::the_guest_exits_with_the_code_that_was_typed",
     "alone::hotplug_events_are_served_without_a_monitor",
 ];
@@ -171,7 +171,7 @@ pub(crate) fn run(root: &Path, run: &Run<'_>, image: Result<PathBuf>) -> Suite {
     let started = Instant::now();
     let mut cases = Vec::new();
     run_all(run, &lab, &chosen, |progress, finished| {
-        cases.push(tell(progress, root, run, finished));
+        cases.push(report(progress, root, run, finished));
     });
     Suite::of(&run.name, started.elapsed().as_secs_f32(), cases)
 }
@@ -183,12 +183,12 @@ struct Finished<'a> {
     result: Result<()>,
 }
 
-/// Runs scenarios, as many at once as there are processors, and passes each to `told` as it ends.
+/// Runs scenarios, as many at once as there are processors, and passes each to `ended` as it ends.
 fn run_all(
     run: &Run<'_>,
     lab: &Lab,
     chosen: &[(String, &Scenario)],
-    mut told: impl FnMut(&Progress, &Finished<'_>),
+    mut ended: impl FnMut(&Progress, &Finished<'_>),
 ) {
     let (count, seed) = (chosen.len(), run.storm.seed);
     let progress =
@@ -214,7 +214,7 @@ fn run_all(
         }
         drop(sender);
         for (count, one) in finished.iter().enumerate() {
-            told(&progress, &one);
+            ended(&progress, &one);
             progress.detail(&format!("{} of {}", count + 1, chosen.len()));
         }
     });
@@ -222,7 +222,7 @@ fn run_all(
 }
 
 /// Prints how a scenario went, with what is known of a failure and how to see it again.
-fn tell(progress: &Progress, root: &Path, run: &Run<'_>, one: &Finished<'_>) -> Case {
+fn report(progress: &Progress, root: &Path, run: &Run<'_>, one: &Finished<'_>) -> Case {
     let Finished { name, seconds, result } = one;
     let failure = result.as_ref().err().map(|error| explained(root, run, name, error));
     progress.line(&match &failure {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_tells_how_to_repeat_it_and_keeps_the_console() {
+    fn a_failure_names_the_command_that_repeats_it_and_keeps_the_console() {
         let scratch = Scratch::new().unwrap();
         let failure = lab::Failure::new("wrong", &["hotmem: ready", "hotmem> "]);
         let error = Error::from(failure).context("in the middle");

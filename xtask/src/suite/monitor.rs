@@ -19,7 +19,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_that_is_not_there_cannot_be_added,
     a_translation_can_be_walked,
     the_guest_exits_with_the_code_that_was_typed,
-    a_snapshot_tells_that_something_changed,
+    a_snapshot_check_finds_a_change,
 ];
 
 /// Types something that is not a command; the reply has to be an error.
@@ -241,7 +241,7 @@ fn the_guest_exits_with_the_code_that_was_typed(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn a_snapshot_tells_that_something_changed(lab: &Lab) -> Result<()> {
+fn a_snapshot_check_finds_a_change(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         refused(machine, "snapshot check")?;

@@ -23,63 +23,63 @@ struct Row {
     /// What puts it there.
     spoil: &'static [&'static str],
     /// The codes that are reported to the firmware.
-    told: &'static [u64],
+    reported: &'static [u64],
     /// What takes it away again.
     mend: &'static [&'static str],
 }
 
 /// In progress, then the end.
 const ROWS: [Row; 5] = [
-    Row { what: "nothing", spoil: &[], told: &[0x84, 0], mend: &[] },
+    Row { what: "nothing", spoil: &[], reported: &[0x84, 0], mend: &[] },
     Row {
         what: "pages that move",
         spoil: &["pool grow 99", "cache write 1 0 7 5000"],
-        told: &[0x84, 0],
+        reported: &[0x84, 0],
         mend: &["pool check", "cache check", "pool shrink 99"],
     },
     Row {
         what: "a pinned page",
         spoil: &["pool grow 9", "pool pin 3"],
-        told: &[0x84, 0x81],
+        reported: &[0x84, 0x81],
         mend: &["pool check", "pool unpin 3", "pool shrink 9"],
     },
     Row {
         what: "an objection",
         spoil: &["notify add 0 offline"],
-        told: &[0x84, 0x83],
+        reported: &[0x84, 0x83],
         mend: &["notify remove 0"],
     },
     Row {
         what: "no room elsewhere",
         // More than there is: refused, when all memory is taken.
         spoil: &["pool grow 1000000"],
-        told: &[0x84, 0x82],
+        reported: &[0x84, 0x82],
         mend: &["pool check", "pool shrink 1000000"],
     },
 ];
 
 /// Unplugs, and checks that the firmware gets these codes. Where it takes no codes, checks that the DIMM goes or
 /// stays as the last code says.
-fn unplug_told(lab: &Lab, machine: &mut Machine, dimm: &Dimm, codes: &[u64]) -> Result<()> {
+fn check_unplug(lab: &Lab, machine: &mut Machine, dimm: &Dimm, codes: &[u64]) -> Result<()> {
     machine.unplug(dimm)?;
-    let told = machine.statuses(dimm, Request::Ejection)?;
-    lab.check_told(told, codes)?;
+    let reported = machine.statuses(dimm, Request::Ejection)?;
+    lab.check_reported(reported, codes)?;
     if codes.last() == Some(&0) { machine.wait_deleted(dimm) } else { machine.wait_kept(dimm) }
 }
 
-/// As [`unplug_told`], of memory that operations have something to do with: reads their steps.
-fn unplug_told_in_steps(
+/// As [`check_unplug`], of memory that operations have something to do with: reads their steps.
+fn check_unplug_and_steps(
     lab: &Lab,
     machine: &mut Machine,
     dimm: &Dimm,
     codes: &[u64],
 ) -> Result<()> {
-    unplug_told(lab, machine, dimm, codes)?;
+    check_unplug(lab, machine, dimm, codes)?;
     loop {
         let step = machine.next_step()?;
         if step.operation() == "remove" {
             let goes = codes.last() == Some(&0);
-            ensure!(step.error().is_none() == goes, "told {codes:x?}, but {:?}", step.error());
+            ensure!(step.error().is_none() == goes, "reported {codes:x?}, but {:?}", step.error());
             return Ok(());
         }
     }
@@ -101,15 +101,15 @@ fn one_row(lab: &Lab, machine: &mut Machine, row: &Row) -> Result<()> {
     for line in row.spoil {
         machine.command(line)?;
     }
-    unplug_told_in_steps(lab, machine, &taken.dimm, row.told)?;
+    check_unplug_and_steps(lab, machine, &taken.dimm, row.reported)?;
     machine.run("verify")?;
     for line in row.mend {
         machine.run(line)?;
     }
-    if row.told.last() == Some(&0) {
+    if row.reported.last() == Some(&0) {
         return Ok(());
     }
-    unplug_told_in_steps(lab, machine, &taken.dimm, &[0x84, 0]).context("afterwards")
+    check_unplug_and_steps(lab, machine, &taken.dimm, &[0x84, 0]).context("afterwards")
 }
 
 fn memory_that_an_operator_uses_is_not_ejected_though_its_device_was_refused(
@@ -118,16 +118,16 @@ fn memory_that_an_operator_uses_is_not_ejected_though_its_device_was_refused(
     let block = lab.block();
     lab.with(&lab.room(&["256M"])?, |machine| {
         let dimm = insert_unowned(machine, "256M")?;
-        lab.check_told(machine.status(&dimm, Request::Insertion)?.as_slice(), &[1])?;
+        lab.check_reported(machine.status(&dimm, Request::Insertion)?.as_slice(), &[1])?;
         let start = dimm.start.next_multiple_of(block);
         add(machine, start, block, "device")?;
         switch(machine, "online", start / block)?;
-        unplug_told_in_steps(lab, machine, &dimm, &[0x84, 0x81])?;
+        check_unplug_and_steps(lab, machine, &dimm, &[0x84, 0x81])?;
         machine.unread_steps()?;
         switch(machine, "offline", start / block)?;
         remove(machine, start, block)?;
         // Nothing of it is in use: no operation has anything to do.
-        unplug_told(lab, machine, &dimm, &[0x84, 0]).context("afterwards")?;
+        check_unplug(lab, machine, &dimm, &[0x84, 0]).context("afterwards")?;
         machine.run("snapshot check")?;
         leave(machine)
     })
@@ -138,9 +138,9 @@ fn memory_that_is_added_but_does_not_come_online_has_a_code_of_its_own(lab: &Lab
         machine.run("notify add 0 online")?;
         let dimm = insert(machine, "256M")?;
         let added: Add = machine.next()?;
-        let told = machine.status(&dimm, Request::Insertion)?;
-        lab.check_told(told.as_slice(), &[0x81])?;
-        ensure!(added.ost == told && added.error.is_none(), "the step says {added:?}");
+        let reported = machine.status(&dimm, Request::Insertion)?;
+        lab.check_reported(reported.as_slice(), &[0x81])?;
+        ensure!(added.ost == reported && added.error.is_none(), "the step says {added:?}");
         machine.run("verify")?;
         let steps = machine.unread_steps()?;
         let failed =
@@ -150,7 +150,7 @@ fn memory_that_is_added_but_does_not_come_online_has_a_code_of_its_own(lab: &Lab
         machine.run("notify remove 0")?;
         let first = dimm.start / lab.block();
         switch(machine, "online", first)?;
-        unplug_told_in_steps(lab, machine, &dimm, &[0x84, 0])?;
+        check_unplug_and_steps(lab, machine, &dimm, &[0x84, 0])?;
         machine.run("snapshot check")?;
         leave(machine)
     })

@@ -30,10 +30,10 @@ fn plug_refused(machine: &mut Machine, spec: DimmSpec) -> Result<String> {
     let dimm = machine.plug(spec, None)?;
     let add: Add = machine.next()?;
     let why = add.error.with_context(|| format!("a DIMM of {} was not refused", spec.size))?;
-    let told = machine.status(&dimm, Request::Insertion)?;
+    let reported = machine.status(&dimm, Request::Insertion)?;
     ensure!(
-        told != Some(0) && add.ost == told,
-        "the firmware got {told:x?}, the step says {:x?}",
+        reported != Some(0) && add.ost == reported,
+        "the firmware got {reported:x?}, the step says {:x?}",
         add.ost
     );
     unchanged(machine)?;
@@ -61,7 +61,7 @@ fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
 fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M", "256M"])?, |machine| {
         let refused = insert_unowned(machine, "256M")?;
-        lab.check_told(machine.status(&refused, Request::Insertion)?.as_slice(), &[1])?;
+        lab.check_reported(machine.status(&refused, Request::Insertion)?.as_slice(), &[1])?;
         unchanged(machine)?;
 
         let taken = plug(machine, "256M")?;
@@ -69,7 +69,7 @@ fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) 
         // No operation has anything to do with the other one: its firmware has it back at once.
         machine.unplug(&refused)?;
         machine.wait_deleted(&refused)?;
-        lab.check_told(machine.status(&refused, Request::Ejection)?.as_slice(), &[0])?;
+        lab.check_reported(machine.status(&refused, Request::Ejection)?.as_slice(), &[0])?;
         finish_refused(machine)
     })
 }
@@ -117,9 +117,9 @@ fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -
             step.operation()
         );
         machine.wait_kept(&taken.dimm)?;
-        let told = machine.status(&taken.dimm, Request::Ejection)?;
+        let reported = machine.status(&taken.dimm, Request::Ejection)?;
         // ACPI 6.5, table 6.22: 0x81 device in use, 0x82 device busy.
-        ensure!(matches!(told, None | Some(0x81 | 0x82)), "the firmware got {told:x?}");
+        ensure!(matches!(reported, None | Some(0x81 | 0x82)), "the firmware got {reported:x?}");
         unchanged(machine)?;
         // What else is reported are the failure itself and blocks that come back online.
         let steps = machine.unread_steps()?;

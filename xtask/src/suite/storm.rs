@@ -119,7 +119,7 @@ struct State {
     places: Vec<Place>,
     slots: Vec<Slot>,
     /// DIMMs for which a status to the firmware is still to come.
-    untold: Vec<Dimm>,
+    unreported: Vec<Dimm>,
     /// The memory that the kernel says it has added and not removed: first byte and size.
     added: BTreeMap<u64, u64>,
     ready: bool,
@@ -138,11 +138,11 @@ impl State {
         let sizes = [lab.dimm(SMALLEST)?.size, lab.dimm(LARGEST)?.size];
         let places = machine.places(PLACES, sizes[1])?;
         let slots = places.iter().map(|_| Slot::Empty).collect();
-        let (untold, added, kept) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        let (unreported, added, kept) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
         let may_keep = lab.about().replies == Replies::Stays;
         let forgets = lab.arch() == Arch::Aarch64;
         let ready = false;
-        Ok(Self { random, sizes, places, slots, untold, added, ready, may_keep, kept, forgets })
+        Ok(Self { random, sizes, places, slots, unreported, added, ready, may_keep, kept, forgets })
     }
 
     /// Asks for something before the kernel is ready, and waits until it is.
@@ -271,7 +271,7 @@ impl State {
         let place = *self.places.get(slot).context("no such slot")?;
         let dimm = machine.plug_into(spare, place)?;
         if self.ready {
-            self.untold.push(dimm.clone());
+            self.unreported.push(dimm.clone());
         }
         self.set(slot, Slot::Full(dimm));
         Ok(())
@@ -302,7 +302,7 @@ impl State {
                 false
             }
         };
-        self.untold.retain(|other| other.id != dimm.id);
+        self.unreported.retain(|other| other.id != dimm.id);
         self.set(slot, Slot::Leaving(dimm, passed_on));
         Ok(())
     }
@@ -338,7 +338,7 @@ impl State {
         ensure!(there == wanted, "QEMU has {there:?} instead of {wanted:?}");
 
         self.wait_for_agreement(machine)?;
-        self.untold.drain(..).try_for_each(|dimm| machine.wait_taken(&dimm))?;
+        self.unreported.drain(..).try_for_each(|dimm| machine.wait_taken(&dimm))?;
         machine.run("pool check")?;
         machine.run("verify").map(|_| ())
     }

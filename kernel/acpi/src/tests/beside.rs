@@ -37,7 +37,7 @@ struct Asked {
     requests: VecDeque<Request<Infallible>>,
     /// Requests the eject of a device that it never announced, again and again.
     broken: bool,
-    told: Vec<Outcome>,
+    reported: Vec<Outcome>,
 }
 
 // SAFETY: the ranges are those of fake DIMMs.
@@ -59,7 +59,7 @@ unsafe impl HotplugSource for Balloon {
 
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Infallible> {
         if device.number() == 0 {
-            self.0.borrow_mut().told.push(outcome);
+            self.0.borrow_mut().reported.push(outcome);
         }
         Ok(None)
     }
@@ -128,10 +128,10 @@ impl Both {
     }
 
     /// What was reported to ACPI, as event and status, and to the balloon.
-    fn told(&self) -> (Vec<(u32, u32)>, Vec<Outcome>) {
+    fn reported(&self) -> (Vec<(u32, u32)>, Vec<Outcome>) {
         let reports = core::mem::take(&mut self.wire.0.borrow_mut().controller.reports);
         let acpi = reports.into_iter().map(|Ost { event, status, .. }| (event, status)).collect();
-        (acpi, core::mem::take(&mut self.balloon.0.borrow_mut().told))
+        (acpi, core::mem::take(&mut self.balloon.0.borrow_mut().reported))
     }
 
     fn states(&self, piece: PhysRange) -> Vec<BlockState> {
@@ -145,7 +145,7 @@ fn acpi_and_a_source_beside_it_are_served_at_once_and_each_hears_of_its_own_devi
     let mut this = Both::new();
     this.plug();
     this.run();
-    assert_eq!(this.told(), (vec![(1, 0)], vec![Outcome::Inserted]));
+    assert_eq!(this.reported(), (vec![(1, 0)], vec![Outcome::Inserted]));
     assert_eq!([this.dimm, this.piece].map(|it| this.states(it)), [const { [ONLINE; 2] }; 2]);
     let devices: Vec<_> = this.hotplug.plugged().iter().map(|entry| entry.device).collect();
     let names: Vec<_> = devices.iter().map(ToString::to_string).collect();
@@ -155,7 +155,7 @@ fn acpi_and_a_source_beside_it_are_served_at_once_and_each_hears_of_its_own_devi
     this.unplug();
     this.run();
     let ends = vec![Outcome::Ejecting, Outcome::Ejected];
-    assert_eq!(this.told(), (vec![(3, 0x84), (3, 0)], ends));
+    assert_eq!(this.reported(), (vec![(3, 0x84), (3, 0)], ends));
     assert!([this.dimm, this.piece].iter().all(|&it| this.states(it).is_empty()));
 }
 
@@ -168,13 +168,13 @@ fn a_source_beside_acpi_that_is_broken_does_not_keep_acpi_from_being_served() {
     for _ in 0..4 {
         assert!(this.step());
     }
-    assert_eq!((this.told().0, this.states(this.dimm)), (vec![(1, 0)], vec![ONLINE; 2]));
+    assert_eq!((this.reported().0, this.states(this.dimm)), (vec![(1, 0)], vec![ONLINE; 2]));
     this.unplug();
     this.wire.0.borrow_mut().gpe_status |= 1 << 0x1B;
     for _ in 0..40 {
         assert!(this.step());
     }
-    assert_eq!((this.told().0, this.states(this.dimm)), (vec![(3, 0x84), (3, 0)], vec![]));
+    assert_eq!((this.reported().0, this.states(this.dimm)), (vec![(3, 0x84), (3, 0)], vec![]));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn acpi_whose_event_never_ends_does_not_keep_a_source_beside_it_from_being_serve
             this.wire.0.borrow_mut().gpe_status |= 1 << 0x1B;
             assert!(this.step());
         }
-        assert_eq!(this.told().1.last(), Some(&done));
+        assert_eq!(this.reported().1.last(), Some(&done));
         this.balloon.0.borrow_mut().requests.push_back(Request::Eject);
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn boxes() -> Rig {
     let dsdt = compile("containers").unwrap();
     let mut rig = Rig::with(Wire::new(reduced(), 5), &dsdt, Some(0), Policy::default());
     rig.run();
-    rig.told();
+    rig.reported();
     rig
 }
 
@@ -44,7 +44,7 @@ pub(super) fn full() -> (Rig, [PhysRange; 3]) {
     let mut rig = boxes();
     let dimms = [0, 1, 2].map(|slot| put(&mut rig, slot, 2));
     event(&mut rig, 1);
-    rig.told();
+    rig.reported();
     assert!(dimms.iter().all(|&dimm| rig.states(dimm) == [ONLINE; 2]));
     (rig, dimms)
 }
@@ -55,7 +55,7 @@ fn a_container_that_is_announced_brings_its_memory_and_gets_its_status() {
         let mut rig = boxes();
         let dimms = [0, 1, 2].map(|slot| put(&mut rig, slot, 2));
         event(&mut rig, number);
-        assert_eq!(rig.told(), [(100, value, 0)]);
+        assert_eq!(rig.reported(), [(100, value, 0)]);
         for dimm in dimms {
             assert_eq!(rig.states(dimm), [ONLINE; 2]);
             // The node is the container's, also for the device in the inner one.
@@ -63,7 +63,7 @@ fn a_container_that_is_announced_brings_its_memory_and_gets_its_status() {
         }
         // Once more changes nothing, and is answered.
         assert_eq!(event(&mut rig, number), "");
-        assert_eq!(rig.told(), [(100, value, 0)]);
+        assert_eq!(rig.reported(), [(100, value, 0)]);
     }
 }
 
@@ -72,7 +72,7 @@ fn memory_in_a_container_that_is_not_there_is_not_there() {
     let mut rig = boxes();
     // MEM2 has no _STA, and its container says 0.
     assert_eq!(event(&mut rig, 1), "");
-    assert_eq!(rig.told(), [(100, 1, 0)]);
+    assert_eq!(rig.reported(), [(100, 1, 0)]);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_container_that_has_memory_which_is_refused_gets_the_status_of_a_failure() {
     rig.plug(1, 8 * MIB, BLOCK + BLOCK / 2, 0);
     rig.wire.0.borrow_mut().gpe_status = 0;
     event(&mut rig, 1);
-    assert_eq!((rig.told(), rig.states(good)), (vec![(100, 1, 1)], vec![ONLINE; 2]));
+    assert_eq!((rig.reported(), rig.states(good)), (vec![(100, 1, 1)], vec![ONLINE; 2]));
 }
 
 #[test]
@@ -93,9 +93,9 @@ fn a_container_goes_with_all_its_memory_and_only_it_is_ejected_and_gets_a_status
     for _ in 0..2 {
         let dimms = [0, 1, 2].map(|slot| put(&mut rig, slot, 2));
         event(&mut rig, 1);
-        rig.told();
+        rig.reported();
         let out = event(&mut rig, 3);
-        assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0)], "{out}");
+        assert_eq!(rig.reported(), [(100, 3, 0x84), (100, 3, 0)], "{out}");
         assert!(dimms.iter().all(|&dimm| rig.states(dimm).is_empty()));
         assert_eq!(rig.bench.snapshot(), before);
         assert!(matches!(rig.hotplug.verdict(), Verdict::Pass));
@@ -115,13 +115,13 @@ fn a_container_stays_whole_if_one_of_its_devices_stays() {
     held.into_iter().for_each(|pfn| rig.bench.mm.free_pages(pfn).unwrap());
 
     event(&mut rig, 3);
-    assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0x81)]);
+    assert_eq!(rig.reported(), [(100, 3, 0x84), (100, 3, 0x81)]);
     let states: Vec<_> = dimms.iter().flat_map(|&dimm| rig.states(dimm)).collect();
     assert_eq!(states, [ONLINE; 6]);
 
     rig.bench.mm.free_pages(keep).unwrap();
     event(&mut rig, 3);
-    assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0)]);
+    assert_eq!(rig.reported(), [(100, 3, 0x84), (100, 3, 0)]);
 }
 
 #[test]
@@ -133,10 +133,10 @@ fn a_container_that_cannot_go_is_refused_before_anything_moves() {
         let mut rig = boxes();
         let dimm = put(&mut rig, slot, 2);
         event(&mut rig, check);
-        rig.told();
+        rig.reported();
         let before = rig.bench.snapshot();
         assert_eq!(event(&mut rig, eject), "", "{name}");
-        assert_eq!((rig.told(), rig.bench.snapshot()), (vec![(name, 3, code)], before));
+        assert_eq!((rig.reported(), rig.bench.snapshot()), (vec![(name, 3, code)], before));
         assert_eq!(rig.states(dimm).is_empty(), slot == 0);
     }
 }
@@ -145,7 +145,7 @@ fn a_container_that_cannot_go_is_refused_before_anything_moves() {
 fn a_container_without_memory_in_use_is_ejected_at_once() {
     let mut rig = boxes();
     assert_eq!(event(&mut rig, 3), "");
-    assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0)]);
+    assert_eq!(rig.reported(), [(100, 3, 0x84), (100, 3, 0)]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_container_that_firmware_cannot_eject_keeps_its_memory() {
     let (mut rig, dimms) = full();
     rig.wire.0.borrow_mut().stuck = true;
     event(&mut rig, 3);
-    assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 1)]);
+    assert_eq!(rig.reported(), [(100, 3, 0x84), (100, 3, 1)]);
     // The device at which it failed comes back offline, as one of its own does.
     assert_eq!(rig.states(dimms[0]), [ONLINE; 2]);
     assert_eq!(rig.states(dimms[1]), [ONLINE; 2]);
@@ -162,7 +162,7 @@ fn a_container_that_firmware_cannot_eject_keeps_its_memory() {
 
     rig.wire.0.borrow_mut().stuck = false;
     event(&mut rig, 3);
-    assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0)]);
+    assert_eq!(rig.reported(), [(100, 3, 0x84), (100, 3, 0)]);
     assert!(dimms.iter().all(|&dimm| rig.states(dimm).is_empty()));
 }
 
@@ -171,12 +171,12 @@ fn requests_for_a_container_and_for_a_device_in_it_cross() {
     let (mut rig, dimms) = full();
     let out = event(&mut rig, 4);
     // The device goes first, by its own _EJ0 (200), and then the container with what is left.
-    let mut told = rig.told();
-    told.sort_unstable();
+    let mut reported = rig.reported();
+    reported.sort_unstable();
     let container = [(100, 1, 0), (100, 3, 0), (100, 3, 0x84)];
     let device = [(0, 3, 0), (0, 3, 0x84)];
     let wanted: Vec<_> = device.into_iter().chain(container).chain([(200, 0, 0)]).collect();
-    assert_eq!(told, wanted, "{out}");
+    assert_eq!(reported, wanted, "{out}");
     assert!(dimms.iter().all(|&dimm| rig.states(dimm).is_empty()), "{out}");
 }
 
@@ -230,7 +230,7 @@ fn a_domain_past_the_last_node_is_node_0_for_devices_as_for_boot_memory() {
     let mut rig = boxes();
     let dimm = put(&mut rig, 3, 2);
     let out = event(&mut rig, 0x11);
-    assert_eq!((rig.told(), rig.states(dimm)), (vec![(101, 1, 0)], vec![ONLINE; 2]));
+    assert_eq!((rig.reported(), rig.states(dimm)), (vec![(101, 1, 0)], vec![ONLINE; 2]));
     assert!(out.contains(&format!("\"start\":{},", range(WINDOW + 24 * MIB, MIB).start().get())));
     assert!(rig.blocks(dimm).iter().all(|block| block.node.get() == 0));
     assert_eq!(crate::node_of(1 << 32).get(), 0);

@@ -33,7 +33,7 @@ fn a_press_and_a_dimm_that_come_by_one_interrupt_are_both_served() {
     rig.wire.0.borrow_mut().pm1_status = BUTTON;
     let dimm = rig.plug(1, 0, 2 * BLOCK, 0);
     rig.run();
-    assert_eq!((rig.told(), rig.states(dimm).len()), (std::vec![(1, 1, 0)], 2));
+    assert_eq!((rig.reported(), rig.states(dimm).len()), (std::vec![(1, 1, 0)], 2));
     assert!(is_off(&rig));
 }
 

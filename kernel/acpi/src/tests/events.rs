@@ -25,7 +25,7 @@ fn plug_and_unplug(mut rig: Rig) {
 
     let dimm = rig.plug(1, 0, 4 * BLOCK, 3);
     let out = rig.run();
-    assert_eq!(rig.told(), [(1, 1, 0)]);
+    assert_eq!(rig.reported(), [(1, 1, 0)]);
     assert_eq!(rig.states(dimm), [ONLINE; 4]);
     assert!(rig.blocks(dimm).iter().all(|block| block.node.get() == 3));
     let start = format!("\"start\":{},\"size\":{},\"node\":3", WINDOW, 4 * BLOCK);
@@ -35,7 +35,7 @@ fn plug_and_unplug(mut rig: Rig) {
     rig.unplug(1);
     let out = rig.run();
     // The last report comes after the eject, as ACPI has it.
-    assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0)]);
+    assert_eq!(rig.reported(), [(1, 3, 0x84), (1, 3, 0)]);
     assert!(out.contains("\"operation\":\"remove\""), "{out}");
     assert_eq!(rig.states(dimm), []);
     assert_eq!(rig.bench.snapshot(), before);
@@ -88,9 +88,9 @@ fn many_dimms_in_one_event_are_all_taken() {
         rig.plug(slot, u64::from(slot) * 8 * MIB, 2 * BLOCK, slot);
     }
     rig.run();
-    let mut told = rig.told();
-    told.sort_unstable();
-    assert_eq!(told, [(0, 1, 0), (1, 1, 0), (2, 1, 0), (3, 1, 0)]);
+    let mut reported = rig.reported();
+    reported.sort_unstable();
+    assert_eq!(reported, [(0, 1, 0), (1, 1, 0), (2, 1, 0), (3, 1, 0)]);
     assert_eq!(rig.hotplug.plugged().len(), 4);
 }
 
@@ -99,14 +99,14 @@ fn inserts_and_ejects_mix_in_one_event() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     let old = rig.plug(0, 0, 2 * BLOCK, 0);
     rig.run();
-    rig.told();
+    rig.reported();
 
     let new = rig.plug(2, 8 * MIB, 3 * BLOCK, 0);
     rig.unplug(0);
     rig.run();
-    let mut told = rig.told();
-    told.sort_unstable();
-    assert_eq!(told, [(0, 3, 0), (0, 3, 0x84), (2, 1, 0)]);
+    let mut reported = rig.reported();
+    reported.sort_unstable();
+    assert_eq!(reported, [(0, 3, 0), (0, 3, 0x84), (2, 1, 0)]);
     assert_eq!((rig.states(old), rig.states(new)), (vec![], vec![ONLINE; 3]));
 }
 
@@ -117,7 +117,7 @@ fn an_insert_and_an_eject_of_the_same_slot_end_empty() {
     rig.unplug(3);
     // The method notifies of one event at a time, and there is one interrupt for both.
     rig.run();
-    assert_eq!(rig.told(), [(3, 1, 0), (3, 3, 0x84), (3, 3, 0)]);
+    assert_eq!(rig.reported(), [(3, 1, 0), (3, 3, 0x84), (3, 3, 0)]);
     assert_eq!(rig.states(dimm), []);
 }
 
@@ -129,10 +129,10 @@ fn an_event_device_that_forgets_what_happened_loses_no_eject() {
     rig.unplug(1);
     // One interrupt for all four requests, and the device tells once that something happened.
     rig.run();
-    let mut told = rig.told();
-    told.sort_unstable();
+    let mut reported = rig.reported();
+    reported.sort_unstable();
     let of = |slot| [(slot, 1, 0), (slot, 3, 0), (slot, 3, 0x84)];
-    assert_eq!(told, [of(0), of(1)].concat());
+    assert_eq!(reported, [of(0), of(1)].concat());
     assert_eq!((rig.states(first), rig.states(second)), (vec![], vec![]));
 }
 
@@ -145,7 +145,7 @@ fn an_event_with_nothing_behind_it_changes_nothing() {
         rig.signal();
         assert_eq!(rig.run(), "");
     }
-    assert_eq!((rig.told(), rig.bench.snapshot()), (vec![], before));
+    assert_eq!((rig.reported(), rig.bench.snapshot()), (vec![], before));
     let board = rig.wire.0.borrow();
     assert_eq!((board.gpe_status, board.masked), (0, false));
     assert!(board.unmasked.iter().all(|&gsi| gsi == 9));
@@ -170,11 +170,11 @@ fn a_dimm_announced_again_gets_its_status_again_and_is_not_touched() {
     let dimm = rig.plug(1, 0, 4 * BLOCK, 0);
     rig.run();
     let (before, blocks) = (rig.bench.snapshot(), rig.blocks(dimm));
-    rig.told();
+    rig.reported();
     for _ in 0..100 {
         rig.announce(1);
         assert_eq!(rig.run(), "");
-        assert_eq!(rig.told(), [(1, 1, 0)]);
+        assert_eq!(rig.reported(), [(1, 1, 0)]);
     }
     assert_eq!((rig.bench.snapshot(), rig.blocks(dimm)), (before, blocks));
 }
@@ -188,12 +188,12 @@ fn dimms_present_at_boot_are_found_without_a_status_to_firmware() {
     wire.0.borrow_mut().gpe_status = 0;
     wire.0.borrow_mut().controller.slots[2].inserting = false;
     let out = rig.run();
-    assert_eq!((rig.states(dimm), rig.told()), (vec![ONLINE; 2], vec![]));
+    assert_eq!((rig.states(dimm), rig.reported()), (vec![ONLINE; 2], vec![]));
     assert!(out.contains("\"event_instructions\":null,\"ost\":null"), "{out}");
 
     rig.unplug(2);
     rig.run();
-    assert_eq!(rig.told(), [(2, 3, 0x84), (2, 3, 0)]);
+    assert_eq!(rig.reported(), [(2, 3, 0x84), (2, 3, 0)]);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn an_event_that_was_pending_before_the_kernel_started_is_not_lost() {
     let mut rig = Rig::on(wire, "moved", EVENT, Policy::default());
     let dimm = rig.plug(0, 0, BLOCK, 0);
     rig.run();
-    assert_eq!((rig.states(dimm), rig.told()), (vec![ONLINE], vec![(0, 1, 0)]));
+    assert_eq!((rig.states(dimm), rig.reported()), (vec![ONLINE], vec![(0, 1, 0)]));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn no_event_method_runs_before_its_event() {
         assert_eq!(rig.states(hotmem::testing::range(WINDOW, BLOCK)), [ONLINE], "{table}");
         let slot = wire.0.borrow().controller.slots[0];
         assert!(slot.enabled && slot.inserting && slot.removing, "{table}");
-        assert_eq!(rig.told(), [], "{table}");
+        assert_eq!(rig.reported(), [], "{table}");
     }
 }
 
@@ -231,7 +231,7 @@ fn a_dimm_that_refills_the_slot_inside_the_eject_is_another_one() {
         let mut rig = Rig::new("moved", moved(), EVENT);
         let old = rig.plug(1, 0, 4 * BLOCK, 0);
         rig.run();
-        rig.told();
+        rig.reported();
         rig.bench.plug(new);
         let refill = Some((1, new.start().get(), new.len()));
         rig.wire.0.borrow_mut().refill = refill;
@@ -244,7 +244,7 @@ fn a_dimm_that_refills_the_slot_inside_the_eject_is_another_one() {
             rig.unplug(1);
         }
         rig.run();
-        assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0), (1, 1, 0)], "{asked_twice}");
+        assert_eq!(rig.reported(), [(1, 3, 0x84), (1, 3, 0), (1, 1, 0)], "{asked_twice}");
         assert_eq!((rig.states(old), rig.states(new)), (vec![], vec![ONLINE; 2]));
         assert!(matches!(rig.hotplug.verdict(), Verdict::Pass));
     }
@@ -255,14 +255,14 @@ fn a_dimm_of_the_same_size_and_place_that_refills_the_slot_is_taken_as_new() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     let dimm = rig.plug(1, 0, 4 * BLOCK, 0);
     rig.run();
-    rig.told();
+    rig.reported();
     rig.wire.0.borrow_mut().refill = Some((1, dimm.start().get(), dimm.len()));
     rig.unplug(1);
     // The model of memory is one: what was pulled and what came are the same bytes.
     rig.wire.interrupt(rig.latch, 900);
     let mut out = std::string::String::new();
     while rig.hotplug.run_one(&mut out) || rig.wire.interrupt(rig.latch, 900) {}
-    assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0), (1, 1, 0)]);
+    assert_eq!(rig.reported(), [(1, 3, 0x84), (1, 3, 0), (1, 1, 0)]);
     assert_eq!(rig.states(dimm), [ONLINE; 4]);
 }
 
@@ -273,7 +273,7 @@ fn a_dimm_that_is_not_whole_blocks_is_refused_by_name_and_can_leave() {
     let before = rig.bench.snapshot();
     rig.plug(1, 0, BLOCK + BLOCK / 2, 0);
     let out = rig.run();
-    assert_eq!(rig.told(), [(1, 1, 1)]);
+    assert_eq!(rig.reported(), [(1, 1, 1)]);
     assert!(out.contains("(0x180000 bytes) is not whole aligned memory blocks"), "{out}");
     assert!(out.contains("\"ost\":1,\"error\":\"["), "{out}");
     assert!(matches!(rig.hotplug.verdict(), Verdict::Refused(_)));
@@ -281,7 +281,7 @@ fn a_dimm_that_is_not_whole_blocks_is_refused_by_name_and_can_leave() {
 
     rig.unplug(1);
     rig.run();
-    assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0)]);
+    assert_eq!(rig.reported(), [(1, 3, 0x84), (1, 3, 0)]);
     assert_eq!(rig.bench.snapshot(), before);
 }
 
@@ -290,7 +290,7 @@ fn memory_in_use_is_not_given_back_until_it_is_free() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     let dimm = rig.plug(1, 0, 4 * BLOCK, 0);
     rig.run();
-    rig.told();
+    rig.reported();
     let (before, blocks) = (rig.bench.snapshot(), rig.blocks(dimm));
     // Take pages until one comes from the last block, so that others go offline first.
     let last = rig.blocks(dimm)[3].pfns;
@@ -303,7 +303,7 @@ fn memory_in_use_is_not_given_back_until_it_is_free() {
 
     rig.unplug(1);
     let out = rig.run();
-    assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0x81)]);
+    assert_eq!(rig.reported(), [(1, 3, 0x84), (1, 3, 0x81)]);
     assert_eq!(rig.states(dimm), [ONLINE; 4]);
     assert!(out.contains("pages are in use"), "{out}");
     assert!(out.contains("\"operation\":\"remove\"") && out.contains("\"ost\":129"), "{out}");
@@ -312,7 +312,7 @@ fn memory_in_use_is_not_given_back_until_it_is_free() {
     assert_eq!((rig.bench.snapshot(), rig.blocks(dimm)), (before, blocks));
     rig.unplug(1);
     rig.run();
-    assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0)]);
+    assert_eq!(rig.reported(), [(1, 3, 0x84), (1, 3, 0)]);
 }
 
 #[test]
@@ -352,11 +352,11 @@ fn a_device_the_firmware_cannot_eject_comes_back_offline() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     let dimm = rig.plug(1, 0, 4 * BLOCK, 0);
     rig.run();
-    rig.told();
+    rig.reported();
     rig.wire.0.borrow_mut().stuck = true;
     rig.unplug(1);
     let out = rig.run();
-    assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 1)]);
+    assert_eq!(rig.reported(), [(1, 3, 0x84), (1, 3, 1)]);
     assert_eq!(rig.states(dimm), [BlockState::Offline; 4]);
     assert!(out.contains("_EJ0: "), "{out}");
     assert!(matches!(rig.hotplug.verdict(), Verdict::Fail(_)));
@@ -364,7 +364,7 @@ fn a_device_the_firmware_cannot_eject_comes_back_offline() {
     rig.wire.0.borrow_mut().stuck = false;
     rig.unplug(1);
     rig.run();
-    assert_eq!(rig.told(), [(1, 3, 0x84), (1, 3, 0)]);
+    assert_eq!(rig.reported(), [(1, 3, 0x84), (1, 3, 0)]);
     assert_eq!(rig.states(dimm), []);
 }
 
@@ -373,7 +373,7 @@ fn a_dimm_that_is_announced_but_not_there_gets_the_status_of_a_failure() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     rig.announce(2);
     let out = rig.run();
-    assert_eq!(rig.told(), [(2, 1, 1)]);
+    assert_eq!(rig.reported(), [(2, 1, 1)]);
     assert!(out.contains("\"start\":null") && out.contains("_STA is 0x0"), "{out}");
 }
 

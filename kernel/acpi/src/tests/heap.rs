@@ -173,9 +173,9 @@ fn start(memory: &Pieces, heap: usize) -> ([bool; 3], usize, usize) {
     let source = source.unwrap();
     let mut text = String::new();
     source.write_firmware(false, &mut text).unwrap();
-    let told = text.matches("left out: the kernel heap has no room for SSDT at ").count();
+    let reported = text.matches("left out: the kernel heap has no room for SSDT at ").count();
     let found = ["L000", "SMLL", "L699"].map(|name| source.aml().find(name).is_some());
-    (found, source.device_count(), told)
+    (found, source.device_count(), reported)
 }
 
 #[test]

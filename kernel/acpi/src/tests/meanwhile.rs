@@ -17,10 +17,10 @@ fn going() -> [(Rig, PhysRange); 2] {
     machines.map(|mut rig| {
         let dimm = rig.plug(1, 0, 8 * BLOCK, 0);
         rig.run();
-        rig.told();
+        rig.reported();
         rig.unplug(1);
         step(&mut rig);
-        assert_eq!(rig.told(), [(1, 3, 0x84)]);
+        assert_eq!(rig.reported(), [(1, 3, 0x84)]);
         (rig, dimm)
     })
 }
@@ -31,11 +31,11 @@ fn step(rig: &mut Rig) {
 }
 
 /// Runs until something is reported to the firmware.
-fn next_told(rig: &mut Rig) -> Vec<(u32, u32, u32)> {
+fn next_reported(rig: &mut Rig) -> Vec<(u32, u32, u32)> {
     while rig.wire.0.borrow().controller.reports.is_empty() {
         step(rig);
     }
-    rig.told()
+    rig.reported()
 }
 
 #[test]
@@ -44,12 +44,12 @@ fn a_dimm_that_is_plugged_during_an_eject_does_not_wait_for_its_end() {
         for (mut rig, going) in going() {
             (0..steps).for_each(|_| step(&mut rig));
             let dimm = rig.plug(0, 16 * BLOCK, 2 * BLOCK, 0);
-            assert_eq!(next_told(&mut rig), [(0, 1, 0)]);
+            assert_eq!(next_reported(&mut rig), [(0, 1, 0)]);
             assert_eq!(rig.states(dimm), [ONLINE; 2]);
             let left = rig.states(going);
             assert!(left.contains(&ONLINE) && left.len() == 8, "{left:?}");
             rig.run();
-            assert_eq!(rig.told(), [(1, 3, 0)]);
+            assert_eq!(rig.reported(), [(1, 3, 0)]);
             assert_eq!((rig.states(going), rig.states(dimm)), (vec![], vec![ONLINE; 2]));
             assert!(matches!(rig.hotplug.verdict(), Verdict::Pass));
         }
@@ -60,9 +60,9 @@ fn a_dimm_that_is_plugged_during_an_eject_does_not_wait_for_its_end() {
 fn a_dimm_that_is_refused_during_an_eject_gets_its_status_and_the_eject_ends() {
     for (mut rig, going) in going() {
         rig.plug(0, 16 * BLOCK, BLOCK / 2, 0);
-        assert_eq!(next_told(&mut rig), [(0, 1, 1)]);
+        assert_eq!(next_reported(&mut rig), [(0, 1, 1)]);
         rig.run();
-        assert_eq!((rig.told(), rig.states(going)), (vec![(1, 3, 0)], vec![]));
+        assert_eq!((rig.reported(), rig.states(going)), (vec![(1, 3, 0)], vec![]));
     }
 }
 
@@ -73,11 +73,11 @@ fn notifications_of_the_slot_that_is_given_up_wait_for_the_end_of_the_eject() {
         rig.announce(1);
         rig.unplug(1);
         step(&mut rig);
-        assert_eq!(rig.told(), []);
+        assert_eq!(rig.reported(), []);
         rig.hotplug.cancel_eject(&mut String::new());
         rig.run();
-        let told = [(1, 3, 0x82), (1, 1, 0), (1, 3, 0x84), (1, 3, 0)];
-        assert_eq!((rig.told(), rig.states(going)), (told.to_vec(), vec![]));
+        let reported = [(1, 3, 0x82), (1, 1, 0), (1, 3, 0x84), (1, 3, 0)];
+        assert_eq!((rig.reported(), rig.states(going)), (reported.to_vec(), vec![]));
     }
 }
 
@@ -86,14 +86,14 @@ fn a_dimm_that_is_plugged_while_a_container_is_given_up_does_not_wait_for_its_en
     let (mut rig, dimms) = full();
     rig.wire.0.borrow_mut().gpe_status |= 1 << 3;
     step(&mut rig);
-    assert_eq!(rig.told(), [(100, 3, 0x84)]);
+    assert_eq!(rig.reported(), [(100, 3, 0x84)]);
     let dimm = put(&mut rig, 3, 2);
     // The DIMM of another container is announced, and a member of the one that goes.
     rig.wire.0.borrow_mut().gpe_status |= 1 << 0x14 | 1 << 6;
-    assert_eq!(next_told(&mut rig), [(3, 1, 0)]);
+    assert_eq!(next_reported(&mut rig), [(3, 1, 0)]);
     assert_eq!(rig.states(dimm), [ONLINE; 2]);
-    assert_eq!(next_told(&mut rig), [(100, 3, 0)]);
+    assert_eq!(next_reported(&mut rig), [(100, 3, 0)]);
     assert_eq!(dimms.map(|dimm| rig.states(dimm).len()), [0; 3]);
     rig.run();
-    assert_eq!((rig.told(), rig.states(dimm)), (vec![(0, 1, 1)], vec![ONLINE; 2]));
+    assert_eq!((rig.reported(), rig.states(dimm)), (vec![(0, 1, 1)], vec![ONLINE; 2]));
 }

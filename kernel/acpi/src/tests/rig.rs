@@ -165,7 +165,7 @@ impl Rig {
     }
 
     /// What was reported to the firmware since the last call: slot, event, status.
-    pub(super) fn told(&mut self) -> Vec<(u32, u32, u32)> {
+    pub(super) fn reported(&mut self) -> Vec<(u32, u32, u32)> {
         let reports = core::mem::take(&mut self.wire.0.borrow_mut().controller.reports);
         reports.into_iter().map(|Ost { slot, event, status }| (slot, event, status)).collect()
     }

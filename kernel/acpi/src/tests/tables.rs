@@ -104,7 +104,7 @@ fn the_cpus_of_a_madt_are_read_of_both_kinds_and_whether_they_may_be_used() {
 }
 
 #[test]
-fn the_madt_tells_controllers_and_how_interrupts_are_wired() {
+fn the_madt_lists_controllers_and_how_interrupts_are_wired() {
     let memory = machine(0);
     let tables = Tables::new(&memory, RSDP).unwrap();
     let madt = Madt::find(&tables).unwrap().unwrap();
@@ -130,7 +130,7 @@ fn record(kind: u8, len: u8, fields: &[(usize, usize, u64)]) -> Vec<u8> {
 }
 
 #[test]
-fn the_madt_tells_the_parts_of_a_gic() {
+fn the_madt_lists_the_parts_of_a_gic() {
     let version_3_cpu = record(11, 80, &[(60, 8, 0x80a_0000)]);
     let version_2_cpu = record(11, 76, &[(32, 8, 0x801_0000)]);
     let distributor = record(12, 24, &[(8, 8, 0x800_0000), (20, 1, 3)]);
@@ -174,7 +174,7 @@ fn the_spcr_names_the_line_of_the_console() {
 }
 
 #[test]
-fn the_fadt_tells_how_psci_is_called() {
+fn the_fadt_says_how_psci_is_called() {
     let ways =
         [(0, PowerOff::No), (1, PowerOff::PsciSmc), (3, PowerOff::PsciHvc), (2, PowerOff::No)];
     for (flags, way) in ways {
@@ -334,13 +334,13 @@ fn a_table_that_is_not_what_it_says_is_refused() {
     change(&mut memory, b"FACP", 40, 4, 0x1FFE_0000);
     let tables = Tables::new(&memory, RSDP).unwrap();
     let mut first = None;
-    let told = tables.each_definition_block(Fadt::find(&tables).unwrap().dsdt, |table| {
+    let result = tables.each_definition_block(Fadt::find(&tables).unwrap().dsdt, |table| {
         first = first.take().or(Some(table.map(|table| table.signature())));
         Ok::<_, TableError>(())
     });
     let wrong =
         |error: TableError| matches!(error, TableError::Signature { found, .. } if found == table);
-    assert!(told.is_ok() && first.unwrap().is_err_and(wrong));
+    assert!(result.is_ok() && first.unwrap().is_err_and(wrong));
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn a_clock_is_measured_whatever_the_width_of_the_timer() {
 }
 
 #[test]
-fn a_timer_that_stands_still_or_goes_back_tells_nothing() {
+fn a_timer_that_stands_still_or_goes_back_measures_nothing() {
     assert_eq!(measured(0, 0xFF_FFFF, false, 1000), None);
     assert_eq!(measured(u64::MAX, 0xFF_FFFF, false, 1000), None);
     assert_eq!(measured(100, 0xFF_FFFF, false, 0), None);

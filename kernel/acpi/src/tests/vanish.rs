@@ -30,14 +30,14 @@ fn hold(rig: &Rig, range: hotmem::PhysRange) -> Pfn {
 }
 
 #[test]
-fn a_device_that_vanished_is_drained_whatever_tells_of_it() {
+fn a_device_that_vanished_is_drained_whichever_event_reports_it() {
     // Bus check, device check, eject request; a check of a device without memory waits for no `_OST`.
-    let told = [(5, vec![(0, 0, 0)]), (6, vec![(0, 1, 0)]), (7, vec![(0, 3, 0)]), (8, vec![])];
-    for (number, told) in told {
+    let reported = [(5, vec![(0, 0, 0)]), (6, vec![(0, 1, 0)]), (7, vec![(0, 3, 0)]), (8, vec![])];
+    for (number, reported) in reported {
         let (mut rig, dimms) = full();
         pull(&rig, 0);
         let out = event(&mut rig, number);
-        assert_eq!(rig.told(), told, "{number}: {out}");
+        assert_eq!(rig.reported(), reported, "{number}: {out}");
         assert_eq!(rig.states(dimms[0]), [], "{number}");
         assert_eq!(
             (rig.states(dimms[1]), rig.states(dimms[2])),
@@ -50,7 +50,7 @@ fn a_device_that_vanished_is_drained_whatever_tells_of_it() {
         rig.bench.unplug(dimms[0]);
         let dimm = put(&mut rig, 0, 3);
         event(&mut rig, 6);
-        assert_eq!((rig.told(), rig.states(dimm)), (vec![(0, 1, 0)], vec![ONLINE; 3]));
+        assert_eq!((rig.reported(), rig.states(dimm)), (vec![(0, 1, 0)], vec![ONLINE; 3]));
     }
 }
 
@@ -61,14 +61,14 @@ fn memory_in_use_of_a_device_that_vanished_is_isolated_until_it_is_free() {
         let page = hold(&rig, dimms[0]);
         pull(&rig, 0);
         event(&mut rig, number);
-        assert_eq!(rig.told(), [(0, source, 1)]);
+        assert_eq!(rig.reported(), [(0, source, 1)]);
         assert_eq!(rig.states(dimms[0]), [ONLINE, BlockState::Offline]);
         // A scan tries once more; a bus check finds it done.
         event(&mut rig, 8);
         assert_eq!(rig.states(dimms[0]), [ONLINE, BlockState::Offline]);
         rig.bench.mm.free_pages(page).unwrap();
         event(&mut rig, number);
-        assert_eq!((rig.told(), rig.states(dimms[0])), (vec![(0, source, 0)], vec![]));
+        assert_eq!((rig.reported(), rig.states(dimms[0])), (vec![(0, source, 0)], vec![]));
     }
 }
 
@@ -78,7 +78,7 @@ fn members_of_a_container_that_vanished_are_drained_and_the_container_gets_its_s
         let (mut rig, dimms) = full();
         (1..3).for_each(|slot| pull(&rig, slot));
         event(&mut rig, number);
-        assert_eq!(rig.told(), [(100, source, 0)]);
+        assert_eq!(rig.reported(), [(100, source, 0)]);
         let states = dimms.map(|dimm| rig.states(dimm).len());
         assert_eq!(states, [2, 0, 0]);
     }
@@ -86,7 +86,7 @@ fn members_of_a_container_that_vanished_are_drained_and_the_container_gets_its_s
     let (mut rig, dimms) = full();
     pull(&rig, 1);
     event(&mut rig, 3);
-    assert_eq!(rig.told(), [(100, 3, 0x84), (100, 3, 0)]);
+    assert_eq!(rig.reported(), [(100, 3, 0x84), (100, 3, 0)]);
     assert!(dimms.iter().all(|&dimm| rig.states(dimm).is_empty()));
 }
 
@@ -96,7 +96,7 @@ fn a_container_that_is_wanted_back_but_vanished_is_not_ejected() {
     // The inner container is not there any more, and what is in it with it.
     pull(&rig, 2);
     let out = event(&mut rig, 9);
-    assert_eq!((rig.states(dimms[2]), rig.told()), (vec![], vec![]), "{out}");
+    assert_eq!((rig.states(dimms[2]), rig.reported()), (vec![], vec![]), "{out}");
     assert_eq!(rig.states(dimms[0]), [ONLINE; 2]);
     assert!(rig.wire.0.borrow().controller.ejected.is_empty());
 }
@@ -110,7 +110,7 @@ fn a_device_that_vanishes_while_it_is_looked_at_leaves_nothing_behind() {
     pull(&rig, 0);
     for (number, source) in [(6, 1), (5, 0)] {
         event(&mut rig, number);
-        assert_eq!((rig.told(), rig.bench.snapshot()), (vec![(0, source, 1)], before.clone()));
+        assert_eq!((rig.reported(), rig.bench.snapshot()), (vec![(0, source, 1)], before.clone()));
     }
     // Gone between the check and `_OST`: the next notification finds that.
     rig.wire.0.borrow_mut().controller.slots[0].enabled = true;
@@ -119,7 +119,7 @@ fn a_device_that_vanishes_while_it_is_looked_at_leaves_nothing_behind() {
     assert!(rig.hotplug.run_one(&mut String::new()));
     pull(&rig, 0);
     event(&mut rig, 6);
-    assert_eq!(rig.told(), [(0, 1, 0), (0, 1, 0)]);
+    assert_eq!(rig.reported(), [(0, 1, 0), (0, 1, 0)]);
     assert!(rig.hotplug.plugged().is_empty());
 }
 
@@ -135,13 +135,13 @@ fn a_device_that_vanishes_while_it_is_given_up_does_not_come_back_online() {
     assert!(rig.hotplug.ejecting().is_some());
     pull(&rig, 1);
     rig.run();
-    assert_eq!(rig.told(), [(1, 1, 0), (1, 3, 0x84), (1, 3, 1)]);
+    assert_eq!(rig.reported(), [(1, 1, 0), (1, 3, 0x84), (1, 3, 1)]);
     let online = rig.states(dimm).iter().filter(|&&state| state == ONLINE).count();
     assert_eq!(online, 1, "only the block that is in use");
     rig.bench.mm.free_pages(page).unwrap();
     rig.announce(1);
     rig.run();
-    assert_eq!((rig.told(), rig.states(dimm)), (vec![(1, 1, 0)], vec![]));
+    assert_eq!((rig.reported(), rig.states(dimm)), (vec![(1, 1, 0)], vec![]));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn another_device_in_the_slot_of_one_that_vanished_is_taken() {
     rig.run();
     let new = rig.plug(1, 32 * MIB, 2 * BLOCK, 0);
     rig.run();
-    assert_eq!(rig.told(), [(1, 1, 0), (1, 1, 0)]);
+    assert_eq!(rig.reported(), [(1, 1, 0), (1, 1, 0)]);
     assert_eq!((rig.states(old), rig.states(new)), (vec![], vec![ONLINE; 2]));
 }
 
@@ -160,6 +160,6 @@ fn an_eject_of_an_empty_slot_gets_one_status_and_no_warning() {
     let mut rig = Rig::new("moved", moved(), Some(0x1B));
     rig.unplug(2);
     assert_eq!(rig.run(), "");
-    assert_eq!(rig.told(), [(2, 3, 0)]);
+    assert_eq!(rig.reported(), [(2, 3, 0)]);
     assert!(matches!(rig.hotplug.verdict(), Verdict::Pass));
 }

@@ -29,7 +29,7 @@ fn firmware_hears_a_failure_of_memory_that_is_not_there() {
     // The first range is there: the device comes as a whole or not at all.
     this.script.insert(1, &[this.pieces[0], hollow]);
     let lines = this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     assert!(lines.contains("does not hold what is written"), "{lines}");
     assert_eq!(this.bench.snapshot(), before);
 }

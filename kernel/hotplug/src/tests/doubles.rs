@@ -31,7 +31,7 @@ pub(super) struct Script(pub(super) Rc<RefCell<Played>>);
 #[derive(Debug, Default)]
 pub(super) struct Played {
     pub(super) events: VecDeque<Event<Wrong>>,
-    pub(super) told: Vec<(u16, Outcome)>,
+    pub(super) reported: Vec<(u16, Outcome)>,
     pub(super) ejected: Vec<u16>,
     /// The firmware fails to eject.
     pub(super) stuck: bool,
@@ -63,8 +63,11 @@ impl Script {
         self.0.borrow_mut().events.push_back(Event { device, request, since: Some(0) });
     }
 
-    pub(super) fn told(&self) -> Vec<Outcome> {
-        core::mem::take(&mut self.0.borrow_mut().told).into_iter().map(|(_, told)| told).collect()
+    pub(super) fn reported(&self) -> Vec<Outcome> {
+        core::mem::take(&mut self.0.borrow_mut().reported)
+            .into_iter()
+            .map(|(_, outcome)| outcome)
+            .collect()
     }
 }
 
@@ -91,8 +94,8 @@ unsafe impl HotplugSource for Script {
 
     fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Wrong> {
         let mut played = self.0.borrow_mut();
-        played.told.push((device.number(), outcome));
-        if played.deaf { Err(Wrong("deaf")) } else { Ok(Some(played.told.len() as u32)) }
+        played.reported.push((device.number(), outcome));
+        if played.deaf { Err(Wrong("deaf")) } else { Ok(Some(played.reported.len() as u32)) }
     }
 
     fn eject(&mut self, device: DeviceId) -> Result<(), Wrong> {

@@ -36,14 +36,14 @@ fn the_console_is_looked_at_between_the_steps_of_an_eject() {
     let (mut this, holder) = used();
     this.script.eject(0);
     steps(&mut this, 40);
-    assert_eq!(this.script.told(), [Outcome::Ejecting]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting]);
     let progress = this.driver.ejecting().unwrap().block.unwrap();
     assert!(progress.steps > 0);
     // Memory serves others meanwhile.
     let handle = holder.take(this.bench, Order::ZERO).unwrap();
     holder.release(this.bench, handle);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejected]);
     assert!(this.driver.ejecting().is_none());
     holder.check(this.bench);
 }
@@ -76,7 +76,7 @@ fn a_range_that_cannot_be_removed_is_refused_before_a_block_goes_offline() {
     this.script.eject(0);
     let out = this.run();
     let refused = Outcome::EjectRefused(Refusal::InUse);
-    assert_eq!(this.script.told(), [Outcome::Ejecting, refused], "{out}");
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, refused], "{out}");
     assert_eq!((GOINGS.0.load(Ordering::Relaxed), this.states()), (0, vec![ONLINE; 5]));
 }
 
@@ -91,12 +91,12 @@ fn an_eject_can_be_cancelled_at_any_step_and_everything_is_online_again() {
             this.driver.run_one(&mut out);
         }
         if !this.driver.cancel_eject(&mut out) {
-            assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+            assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
             break;
         }
         cancelled += 1;
-        let told = this.script.told();
-        assert_eq!(told, [Outcome::Ejecting, Outcome::EjectRefused(Refusal::Busy)]);
+        let reported = this.script.reported();
+        assert_eq!(reported, [Outcome::Ejecting, Outcome::EjectRefused(Refusal::Busy)]);
         assert_eq!(this.states(), [ONLINE; 5]);
         assert!(out.contains("the operator cancelled it"), "{out}");
         this.bench.check();
@@ -104,7 +104,7 @@ fn an_eject_can_be_cancelled_at_any_step_and_everything_is_online_again() {
         // An orderly eject works afterwards.
         this.script.eject(0);
         this.run();
-        assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
         holder.check(this.bench);
     }
     assert!(cancelled > 5, "{cancelled}");
@@ -142,7 +142,7 @@ fn a_block_that_cannot_be_put_back_does_not_keep_the_others_from_it() {
         this.script.eject(0);
         this.run();
         let refused = Outcome::EjectRefused(Refusal::InUse);
-        assert_eq!(this.script.told(), [Outcome::Ejecting, refused]);
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, refused]);
         kept.push(this.states().iter().filter(|&&state| state != ONLINE).count());
     }
     // Of each online that failed one block is missing; the fifth block never went.
@@ -160,7 +160,7 @@ fn a_block_that_cannot_be_taken_back_does_not_keep_the_others_from_it() {
         this.script.insert(0, &this.pieces);
         this.run();
         this.bench.mm.unlisten(&LAST).unwrap();
-        assert_eq!(this.script.told(), [Outcome::InsertedOffline]);
+        assert_eq!(this.script.reported(), [Outcome::InsertedOffline]);
         let online = this.states().iter().filter(|&&state| state == ONLINE).count();
         assert_eq!(online, 1, "call {n}");
     }
@@ -177,12 +177,12 @@ impl Listen for NotTheLast {
 }
 
 /// The outcomes that are reported to the firmware when `spoil` was called before the eject.
-fn told_of(spoil: impl Fn(&mut Fixture)) -> Vec<Outcome> {
+fn reported_after(spoil: impl Fn(&mut Fixture)) -> Vec<Outcome> {
     let mut this = Fixture::inserted();
     spoil(&mut this);
     this.script.eject(0);
     this.run();
-    this.script.told()
+    this.script.reported()
 }
 
 #[test]
@@ -191,13 +191,13 @@ fn an_eject_that_is_withdrawn_leaves_the_memory_online_and_is_not_a_failure() {
     this.script.0.borrow_mut().withdrawn = true;
     this.script.eject(0);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::EjectFailed]);
     assert_eq!(this.states(), [ONLINE; 5]);
     assert!(matches!(this.driver.verdict(), Verdict::Pass));
     this.script.0.borrow_mut().withdrawn = false;
     this.script.eject(0);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
 }
 
 struct Objector;
@@ -211,17 +211,17 @@ impl Listen for Objector {
 #[test]
 fn each_way_an_eject_can_end_has_a_status_of_its_own() {
     let refused = |why| [Outcome::Ejecting, Outcome::EjectRefused(why)];
-    assert_eq!(told_of(|_| {}), [Outcome::Ejecting, Outcome::Ejected]);
-    let in_use = told_of(|this| {
+    assert_eq!(reported_after(|_| {}), [Outcome::Ejecting, Outcome::Ejected]);
+    let in_use = reported_after(|this| {
         this.bench.alloc_movable_zone(Order::ZERO).unwrap();
     });
     assert_eq!(in_use, refused(Refusal::InUse));
-    let no_room = told_of(|this| {
+    let no_room = reported_after(|this| {
         let holder = Holder::register(this.bench);
         while holder.take(this.bench, Order::ZERO).is_some() {}
     });
     assert_eq!(no_room, refused(Refusal::Busy));
-    let vetoed = told_of(|this| {
+    let vetoed = reported_after(|this| {
         static OBJECTOR: Listener = Listener::new("objector", 0, &Objector);
         this.bench.mm.listen(&OBJECTOR).unwrap();
     });
@@ -229,7 +229,7 @@ fn each_way_an_eject_can_end_has_a_status_of_its_own() {
     let mut unknown = Fixture::new();
     unknown.script.eject(9);
     unknown.run();
-    assert_eq!(unknown.script.told(), refused(Refusal::Unknown));
+    assert_eq!(unknown.script.reported(), refused(Refusal::Unknown));
 }
 
 #[test]
@@ -239,16 +239,16 @@ fn memory_that_stayed_offline_comes_online_when_it_is_announced_again() {
     this.fail(2);
     this.script.insert(0, &this.pieces);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertedOffline]);
+    assert_eq!(this.script.reported(), [Outcome::InsertedOffline]);
     assert_eq!(this.states(), [BlockState::Offline; 5]);
     this.fail(1);
     this.script.insert(0, &this.pieces);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertedOffline]);
+    assert_eq!(this.script.reported(), [Outcome::InsertedOffline]);
     this.never();
     this.script.insert(0, &this.pieces);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Inserted]);
+    assert_eq!(this.script.reported(), [Outcome::Inserted]);
     assert_eq!(this.states(), [ONLINE; 5]);
 }
 
@@ -259,7 +259,7 @@ fn what_the_operator_took_offline_stays_so_when_it_is_announced_again() {
     this.driver.operator_offline(id, &mut String::new()).unwrap();
     this.script.insert(0, &this.pieces);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Inserted]);
+    assert_eq!(this.script.reported(), [Outcome::Inserted]);
     assert_eq!(this.states().first(), Some(&BlockState::Offline));
 }
 

@@ -47,7 +47,7 @@ fn memory_that_is_gone_is_drained_and_removed_and_no_eject_is_asked_for() {
     }
     this.script.event(0, Request::Gone);
     let out = this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejected]);
     assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]), "{out}");
     assert!(this.script.0.borrow().ejected.is_empty());
     assert_eq!(out.matches("\"operation\":\"remove\"").count(), 2);
@@ -60,7 +60,7 @@ fn memory_that_is_gone_is_drained_and_removed_and_no_eject_is_asked_for() {
 fn a_block_that_stays_gets_no_new_user_and_goes_with_the_last_one() {
     let (mut this, page) = held();
     this.run();
-    assert_eq!(this.script.told(), [Outcome::EjectFailed]);
+    assert_eq!(this.script.reported(), [Outcome::EjectFailed]);
     // What could go went: the second piece whole, and the other block of the first.
     assert_eq!(this.states(), [ONLINE, BlockState::Offline]);
     assert_eq!(this.driver.plugged().len(), 1);
@@ -75,7 +75,7 @@ fn a_block_that_stays_gets_no_new_user_and_goes_with_the_last_one() {
     this.bench.mm.free_pages(page).unwrap();
     this.script.event(0, Request::Gone);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejected]);
     assert_eq!((this.bench.mm.block(id), this.driver.plugged()), (None, &[][..]));
 }
 
@@ -85,12 +85,12 @@ fn a_device_that_goes_during_its_eject_does_not_come_back_online() {
     this.script.0.borrow_mut().events.clear();
     this.script.eject(0);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::EjectFailed]);
     assert!(take_all(&this).is_empty());
     this.bench.mm.free_pages(page).unwrap();
     this.script.event(0, Request::Gone);
     this.run();
-    assert_eq!((this.script.told(), this.states()), (vec![Outcome::Ejected], vec![]));
+    assert_eq!((this.script.reported(), this.states()), (vec![Outcome::Ejected], vec![]));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_device_that_goes_at_the_end_of_its_eject_is_not_added_back() {
     this.fail(6);
     this.script.eject(0);
     let out = this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
     assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]));
     assert!(!out.contains("\"operation\":\"add\""), "{out}");
 }
@@ -114,7 +114,7 @@ fn a_drain_whose_nth_operation_fails_is_finished_at_the_next_notification() {
         this.driver.set_budget(64);
         this.fail(n);
         this.run();
-        match this.script.told()[..] {
+        match this.script.reported()[..] {
             [Outcome::Ejected] => break,
             [Outcome::EjectFailed] => failed += 1,
             ref other => panic!("call {n}: {other:?}"),
@@ -123,7 +123,7 @@ fn a_drain_whose_nth_operation_fails_is_finished_at_the_next_notification() {
         this.never();
         this.script.event(0, Request::Gone);
         this.run();
-        assert_eq!(this.script.told(), [Outcome::Ejected], "call {n}");
+        assert_eq!(this.script.reported(), [Outcome::Ejected], "call {n}");
         assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]), "call {n}");
     }
     assert!(failed > 0);
@@ -141,14 +141,14 @@ fn another_device_in_the_slot_is_taken_once_the_old_one_is_drained() {
         this.bench.plug(other);
         this.script.insert(0, &[other]);
         let out = this.run();
-        assert_eq!(this.script.told(), [Outcome::Inserted], "{out}");
+        assert_eq!(this.script.reported(), [Outcome::Inserted], "{out}");
         let owners = this.driver.plugged().iter();
         let of = |claim| owners.clone().filter(|entry| entry.claim == claim).count();
         assert_eq!((of(Claim::Added), of(Claim::Gone)), (1, usize::from(used)));
         // Ejecting the new one does not lose track of what is left of the old one.
         this.script.eject(0);
         this.run();
-        assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
         assert_eq!(this.driver.plugged().len(), usize::from(used));
         assert_eq!(this.bench.mm.blocks_in(other).find_map(|id| this.bench.mm.block(id)), None);
     }
@@ -164,7 +164,7 @@ fn a_device_that_went_while_the_one_before_it_was_drained_is_not_taken() {
     assert!(this.driver.run_one(&mut out));
     this.script.0.borrow_mut().absent.push(0);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]));
 }
 
@@ -173,7 +173,7 @@ fn memory_of_another_device_is_not_touched_for_one_that_is_gone() {
     let (mut this, page) = held();
     this.run();
     this.bench.mm.free_pages(page).unwrap();
-    this.script.told();
+    this.script.reported();
     // The operator gives the rest up, and another device comes to the same addresses.
     this.driver.operator_offline(first_block(&this), &mut String::new()).unwrap();
     this.driver.operator_remove(this.pieces[0], &mut String::new()).unwrap();
@@ -185,7 +185,7 @@ fn memory_of_another_device_is_not_touched_for_one_that_is_gone() {
     this.driver.operator_online(id, ZoneKind::Movable, &mut out).unwrap();
     this.script.event(0, Request::Gone);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Inserted, Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Inserted, Outcome::Ejected]);
     assert_eq!(this.states(), [ONLINE; 2]);
 }
 
@@ -197,13 +197,13 @@ fn a_refused_device_that_goes_is_forgotten_quietly() {
     this.script.event(1, Request::Gone);
     this.script.event(9, Request::Gone);
     assert_eq!(this.run(), "");
-    let told = [Outcome::InsertFailed, Outcome::Ejected, Outcome::Ejected];
-    assert_eq!((&this.script.told()[..], this.states()), (&told[..], vec![ONLINE; 5]));
+    let reported = [Outcome::InsertFailed, Outcome::Ejected, Outcome::Ejected];
+    assert_eq!((&this.script.reported()[..], this.states()), (&reported[..], vec![ONLINE; 5]));
     assert!(matches!(this.driver.verdict(), Verdict::Refused(_)));
     this.script.eject(1);
     this.run();
     let refused = Outcome::EjectRefused(Refusal::Unknown);
-    assert_eq!(this.script.told(), [Outcome::Ejecting, refused]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, refused]);
 }
 
 /// A slot whose first device is gone but for a page in use, and its second device: two ranges on node 1.
@@ -213,7 +213,7 @@ fn second_device() -> (Fixture, Pfn, [PhysRange; 2]) {
     others.iter().for_each(|&other| this.bench.plug(other));
     this.script.event(0, announced(&others));
     this.run();
-    assert_eq!(this.script.told(), [Outcome::EjectFailed, Outcome::Inserted]);
+    assert_eq!(this.script.reported(), [Outcome::EjectFailed, Outcome::Inserted]);
     (this, page, others)
 }
 
@@ -229,7 +229,7 @@ fn a_device_that_changes_is_not_drained_for_one_that_was_in_its_slot_before() {
     let before = this.bench.snapshot();
     this.script.event(0, announced(&others[..1]));
     this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     assert_eq!(this.bench.snapshot(), before);
 }
 
@@ -249,10 +249,10 @@ fn a_device_of_unknown_memory_is_not_ejected_for_one_that_was_in_its_slot_before
     let (mut this, _) = held();
     this.script.event(0, Request::Unreadable(Wrong("broken")));
     this.run();
-    this.script.told();
+    this.script.reported();
     this.script.eject(0);
     assert_eq!(this.run(), "");
     let refused = Outcome::EjectRefused(Refusal::Unknown);
-    assert_eq!(this.script.told(), [Outcome::Ejecting, refused]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, refused]);
     assert!(this.script.0.borrow().ejected.is_empty());
 }

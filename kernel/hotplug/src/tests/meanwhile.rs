@@ -53,11 +53,11 @@ fn a_device_that_is_announced_during_an_eject_waits_for_one_block_at_the_most() 
         while states(&this, piece).is_empty() {
             assert!(this.driver.run_one(&mut String::new()));
         }
-        assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Inserted]);
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Inserted]);
         assert!(offline(&this) <= before + 1, "after {steps} steps");
         assert_eq!(states(&this, piece), [ONLINE; 2]);
         this.run();
-        assert_eq!(this.script.told(), [Outcome::Ejected]);
+        assert_eq!(this.script.reported(), [Outcome::Ejected]);
         assert_eq!(states(&this, piece), [ONLINE; 2]);
         assert!(matches!(this.driver.verdict(), Verdict::Pass));
         holder.check(this.bench);
@@ -92,17 +92,17 @@ fn an_insert_that_fails_during_an_eject_takes_back_what_it_changed_itself() {
             this.driver.run_one(&mut String::new());
         }
         this.script.insert(1, &[piece]);
-        this.script.told();
+        this.script.reported();
         this.fail(n);
-        while this.driver.ejecting().is_some_and(|_| this.script.0.borrow().told.is_empty()) {
+        while this.driver.ejecting().is_some_and(|_| this.script.0.borrow().reported.is_empty()) {
             this.driver.run_one(&mut String::new());
         }
         this.never();
-        let told = this.script.told();
-        failed += u32::from(told != [Outcome::Inserted]);
+        let reported = this.script.reported();
+        failed += u32::from(reported != [Outcome::Inserted]);
         this.driver.cancel_eject(&mut String::new());
         this.run();
-        assert_eq!(this.states(), [ONLINE; 5], "operation {n} failed, {told:?}");
+        assert_eq!(this.states(), [ONLINE; 5], "operation {n} failed, {reported:?}");
         holder.check(this.bench);
     }
     assert!(failed >= 3, "{failed}");
@@ -115,10 +115,10 @@ fn a_device_that_is_refused_during_an_eject_gets_its_reply_and_the_eject_ends() 
     this.script.event(1, Request::Unreadable(Wrong("odd")));
     this.script.insert(2, &[range(WINDOW + 40 * MIB, 4096)]);
     this.run();
-    let told = this.script.0.borrow().told.clone();
+    let reported = this.script.0.borrow().reported.clone();
     let failed = |device| (device, Outcome::InsertFailed);
     let whole = [(0, Outcome::Ejecting), failed(1), failed(2), (0, Outcome::Ejected)];
-    assert_eq!(told, whole);
+    assert_eq!(reported, whole);
     assert!(matches!(this.driver.verdict(), Verdict::Refused(_)));
     holder.check(this.bench);
 }
@@ -151,9 +151,9 @@ fn what_is_announced_of_the_device_that_is_given_up_comes_after_the_eject() {
         }
         this.run();
         let end = if cancels { Outcome::EjectRefused(Refusal::Busy) } else { Outcome::Ejected };
-        let told = this.script.told();
+        let reported = this.script.reported();
         let again = [Outcome::Inserted, Outcome::Ejecting, Outcome::Ejected];
-        assert_eq!(told, [&[Outcome::Ejecting, end][..], &again].concat());
+        assert_eq!(reported, [&[Outcome::Ejecting, end][..], &again].concat());
         assert_eq!(this.states(), []);
         holder.check(this.bench);
     }
@@ -169,7 +169,7 @@ fn a_device_that_vanishes_during_an_eject_is_drained_before_the_next_block() {
         for _ in 0..20 {
             holder.take_in_zone(this.bench, Order::ZERO).unwrap();
         }
-        this.script.told();
+        this.script.reported();
         begin(&mut this, 0);
         this.script.event(1, Request::Gone);
         // The first block is not begun with yet.
@@ -180,7 +180,7 @@ fn a_device_that_vanishes_during_an_eject_is_drained_before_the_next_block() {
         }
         this.run();
         let end = if cancels { Outcome::EjectRefused(Refusal::Busy) } else { Outcome::Ejected };
-        assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected, end]);
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected, end]);
         assert_eq!(states(&this, piece), []);
         assert_eq!(this.states().len(), if cancels { 5 } else { 0 });
         holder.check(this.bench);

@@ -76,7 +76,7 @@ impl Fixture {
         let mut this = Self::new();
         this.script.insert(0, &this.pieces);
         this.run();
-        assert_eq!(this.script.told(), [Outcome::Inserted]);
+        assert_eq!(this.script.reported(), [Outcome::Inserted]);
         assert_eq!(this.states(), [ONLINE; 5]);
         this
     }
@@ -94,13 +94,13 @@ fn the_ranges_of_one_device_come_and_go_together() {
     this.script.insert(0, &this.pieces);
     let out = this.run();
     assert_eq!(this.states(), [ONLINE; 5]);
-    assert_eq!(this.script.told(), [Outcome::Inserted]);
+    assert_eq!(this.script.reported(), [Outcome::Inserted]);
     assert_eq!(out.matches("\"operation\":\"add\"").count(), 2);
     assert_eq!(out.matches("\"operation\":\"online\"").count(), 2);
 
     this.script.eject(0);
     let out = this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
     assert_eq!(out.matches("\"operation\":\"remove\"").count(), 2);
     assert_eq!(this.bench.snapshot(), before);
     assert!(this.driver.plugged().is_empty());
@@ -112,7 +112,7 @@ fn one_bad_range_refuses_the_whole_device() {
     let before = this.bench.snapshot();
     this.script.insert(0, &[this.pieces[0], range(WINDOW + 8 * MIB + 4096, MIB)]);
     let out = this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     assert_eq!(this.bench.snapshot(), before);
     // The range that was added and removed again has a line for both.
     let operations: Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
@@ -128,14 +128,14 @@ fn what_stays_of_a_device_that_was_refused_goes_with_it() {
     this.fail(2);
     this.script.insert(0, &[this.pieces[0], range(WINDOW + 8 * MIB + 4096, MIB)]);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     assert_eq!(this.states(), [BlockState::Offline; 2]);
     let claims: Vec<_> = this.driver.plugged().iter().map(|entry| entry.claim).collect();
     assert_eq!(claims, [Claim::Stranded, Claim::Refused]);
     assert!(matches!(this.driver.verdict(), Verdict::Fail(_)));
     this.script.eject(0);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
     assert_eq!(this.bench.snapshot(), before);
 }
 
@@ -148,8 +148,8 @@ fn an_insert_whose_nth_operation_fails_leaves_all_or_nothing() {
         this.fail(n);
         this.script.insert(0, &this.pieces);
         this.run();
-        let told = this.script.told();
-        match told[..] {
+        let reported = this.script.reported();
+        match reported[..] {
             [Outcome::Inserted] => break,
             [Outcome::InsertFailed | Outcome::InsertedOffline] => failed += 1,
             ref other => panic!("call {n}: {other:?}"),
@@ -157,15 +157,15 @@ fn an_insert_whose_nth_operation_fails_leaves_all_or_nothing() {
         // The first two calls are the adds; a failure later leaves everything added but offline.
         if n < 2 {
             assert_eq!(this.bench.snapshot(), before, "call {n}");
-            assert_eq!(told, [Outcome::InsertFailed]);
+            assert_eq!(reported, [Outcome::InsertFailed]);
         } else {
-            assert_eq!(told, [Outcome::InsertedOffline]);
+            assert_eq!(reported, [Outcome::InsertedOffline]);
             assert_eq!(this.states(), [BlockState::Offline; 5], "call {n}");
         }
         this.never();
         this.script.eject(0);
         this.run();
-        assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected], "call {n}");
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected], "call {n}");
         assert_eq!(this.bench.snapshot(), before, "call {n}");
     }
     assert_eq!(failed, 2 + 5);
@@ -180,7 +180,7 @@ fn an_eject_whose_nth_operation_fails_changes_nothing() {
         this.fail(n);
         this.script.eject(0);
         this.run();
-        match this.script.told()[..] {
+        match this.script.reported()[..] {
             [Outcome::Ejecting, Outcome::Ejected] => break,
             [Outcome::Ejecting, Outcome::EjectRefused(Refusal::Busy)] => failed += 1,
             ref other => panic!("call {n}: {other:?}"),
@@ -198,7 +198,7 @@ fn a_device_the_firmware_keeps_is_added_back_and_offline() {
     this.script.0.borrow_mut().stuck = true;
     this.script.eject(0);
     let out = this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::EjectFailed]);
     assert_eq!(this.states(), [BlockState::Offline; 5]);
     let operations: Vec<_> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
     assert_eq!(operations, ["offline", "offline", "remove", "remove", "add", "add"]);
@@ -212,7 +212,7 @@ fn a_device_that_changes_under_its_memory_gets_a_failure_reply() {
     let before = this.bench.snapshot();
     this.script.insert(0, &this.pieces[..1]);
     let out = this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     let why = std::format!("is in use, and now has nothing instead of {}", this.pieces[1]);
     assert!(out.contains(&why), "{out}");
     assert_eq!(this.bench.snapshot(), before);
@@ -224,12 +224,12 @@ fn two_devices_with_the_same_memory_are_not_both_taken() {
     let before = this.bench.snapshot();
     this.script.insert(1, &this.pieces[..1]);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     assert_eq!(this.bench.snapshot(), before);
     // What the second claims is still the first's, so the second cannot be pulled with it.
     this.script.eject(1);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::InUse)]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::InUse)]);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn an_unreadable_device_gets_a_reply_and_is_reported() {
     let mut this = Fixture::new();
     this.script.event(7, Request::Unreadable(Wrong("a \"bad\" device")));
     let out = this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     assert!(out.contains("\"start\":null,\"size\":null,\"node\":null"), "{out}");
     assert!(out.contains(r#""error":"a \"bad\" device""#), "{out}");
 }
@@ -247,10 +247,13 @@ fn a_device_of_unknown_memory_is_not_ejected() {
     let mut this = Fixture::new();
     this.script.event(3, Request::Unreadable(Wrong("broken")));
     this.run();
-    this.script.told();
+    this.script.reported();
     this.script.eject(3);
     assert_eq!(this.run(), "");
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::Unknown)]);
+    assert_eq!(
+        this.script.reported(),
+        [Outcome::Ejecting, Outcome::EjectRefused(Refusal::Unknown)]
+    );
     assert!(this.script.0.borrow().ejected.is_empty());
 }
 
@@ -260,12 +263,12 @@ fn memory_of_the_start_that_is_a_device_too_is_left_alone_and_never_ejected() {
     let before = this.bench.snapshot();
     this.script.insert(3, &[range(MIB, 2 * MIB), range(8 * MIB, MIB)]);
     assert_eq!(this.run(), "");
-    assert_eq!(this.script.told(), [Outcome::Inserted]);
+    assert_eq!(this.script.reported(), [Outcome::Inserted]);
     assert!(matches!(this.driver.verdict(), Verdict::Pass));
 
     this.script.eject(3);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::InUse)]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::InUse)]);
     assert_eq!(this.bench.snapshot(), before);
 }
 
@@ -277,19 +280,19 @@ fn memory_that_cannot_be_added_back_is_not_claimed_any_more() {
     this.fail(7);
     this.script.eject(0);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectFailed]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::EjectFailed]);
     assert_eq!(this.states(), [BlockState::Offline; 3]);
     assert!(matches!(this.driver.verdict(), Verdict::Fail(_)));
 
     this.script.0.borrow_mut().stuck = false;
     this.script.eject(0);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
     assert_eq!((this.states(), this.driver.plugged()), (vec![], &[][..]));
 }
 
 #[test]
-fn firmware_that_cannot_be_told_changes_nothing_about_the_memory() {
+fn a_report_that_firmware_refuses_changes_nothing_about_the_memory() {
     let mut this = Fixture::new();
     this.script.0.borrow_mut().deaf = true;
     this.script.insert(0, &this.pieces);
@@ -308,7 +311,7 @@ fn more_devices_than_the_table_holds_are_refused_not_forgotten() {
     this.script.insert(0, &this.pieces);
     let out = this.run();
     assert_eq!(this.driver.plugged().len(), 512);
-    assert!(this.script.told().iter().all(|&told| told == Outcome::InsertFailed));
+    assert!(this.script.reported().iter().all(|&reported| reported == Outcome::InsertFailed));
     assert!(out.contains("no room in the table of plugged memory"), "no refusal by name");
     assert_eq!(this.states(), []);
 }
@@ -350,7 +353,7 @@ fn a_device_that_claims_all_addresses_is_refused_and_can_go_in_no_time() {
         this.run();
     }
     let (refused, gone) = (Outcome::InsertFailed, Outcome::Ejected);
-    assert_eq!(this.script.told(), [refused, Outcome::Ejecting, gone, refused, gone]);
+    assert_eq!(this.script.reported(), [refused, Outcome::Ejecting, gone, refused, gone]);
     assert!(this.driver.plugged().is_empty());
 }
 

@@ -15,7 +15,7 @@ fn refused() -> Fixture {
     this.bench.plug(dimm);
     this.script.insert(1, &[dimm]);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::InsertFailed]);
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
     this
 }
 
@@ -95,9 +95,9 @@ fn the_firmware_does_not_get_memory_that_the_operator_uses() {
     this.driver.operator_add(part, Placement::PerRange, &mut out).unwrap();
     let before = this.bench.snapshot();
     this.script.eject(1);
-    let told = this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::InUse)]);
-    assert!(told.contains("is in use, and was not added for the device"), "{told}");
+    let reported = this.run();
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::EjectRefused(Refusal::InUse)]);
+    assert!(reported.contains("is in use, and was not added for the device"), "{reported}");
     assert_eq!(this.bench.snapshot(), before);
     let id = this.bench.mm.block_at(part.start());
     assert_eq!(this.bench.mm.block(id).map(|block| block.state), Some(BlockState::Offline));
@@ -105,7 +105,7 @@ fn the_firmware_does_not_get_memory_that_the_operator_uses() {
     this.driver.operator_remove(part, &mut out).unwrap();
     this.script.eject(1);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
 }
 
 #[test]
@@ -114,6 +114,6 @@ fn a_refused_device_that_is_announced_again_is_tried_again() {
     let dimm = range(WINDOW + 32 * MIB, 4 * MIB);
     this.script.insert(1, &[dimm]);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Inserted]);
+    assert_eq!(this.script.reported(), [Outcome::Inserted]);
     assert_eq!(this.driver.plugged().len(), 1);
 }

@@ -45,8 +45,8 @@ impl Several {
         out
     }
 
-    fn told(&self) -> [Vec<Outcome>; 3] {
-        self.scripts.each_ref().map(Script::told)
+    fn reported(&self) -> [Vec<Outcome>; 3] {
+        self.scripts.each_ref().map(Script::reported)
     }
 
     fn states(&self, piece: PhysRange) -> Vec<BlockState> {
@@ -56,14 +56,14 @@ impl Several {
 }
 
 #[test]
-fn devices_of_the_same_number_are_told_apart_and_each_source_hears_of_its_own() {
+fn devices_of_the_same_number_are_distinguished_and_each_source_gets_its_own_reports() {
     let mut this = Several::new();
     let [one, other] = this.pieces;
     this.scripts[0].insert(7, &[one]);
     this.scripts[2].insert(7, &[other]);
     this.run();
     let inserted = vec![Outcome::Inserted];
-    assert_eq!(this.told(), [inserted.clone(), vec![], inserted]);
+    assert_eq!(this.reported(), [inserted.clone(), vec![], inserted]);
     let devices: Vec<_> = this.driver.plugged().iter().map(|entry| entry.device).collect();
     assert_eq!(devices.iter().map(|device| device.number()).collect::<Vec<_>>(), [7, 7]);
     assert_eq!(
@@ -73,7 +73,7 @@ fn devices_of_the_same_number_are_told_apart_and_each_source_hears_of_its_own() 
 
     this.scripts[2].eject(7);
     this.run();
-    assert_eq!(this.told(), [vec![], vec![], vec![Outcome::Ejecting, Outcome::Ejected]]);
+    assert_eq!(this.reported(), [vec![], vec![], vec![Outcome::Ejecting, Outcome::Ejected]]);
     let ejected = this.scripts.each_ref().map(|script| script.0.borrow().ejected.clone());
     assert_eq!(ejected, [vec![], vec![], vec![7]]);
     assert_eq!((this.states(one), this.states(other)), (vec![ONLINE; 2], vec![]));
@@ -91,7 +91,7 @@ fn sources_that_have_events_at_once_are_served_in_turns() {
         most = most.max(left.iter().max().unwrap() - left.iter().min().unwrap());
     }
     assert_eq!(most, 1);
-    assert_eq!(this.told(), [const { [Outcome::InsertFailed; 4] }; 3].map(Vec::from));
+    assert_eq!(this.reported(), [const { [Outcome::InsertFailed; 4] }; 3].map(Vec::from));
 }
 
 /// Gives the first source an unreadable device and an eject request, and fails every reply to it.
@@ -128,7 +128,7 @@ fn a_source_that_never_falls_silent_and_hears_nothing_does_not_keep_the_others_w
         move |this: &Several| [one, other].iter().all(|&piece| this.states(piece).is_empty());
     steps_until(&mut this, gone);
     let whole = vec![Outcome::Inserted, Outcome::Ejecting, Outcome::Ejected];
-    let [_, second, third] = this.told();
+    let [_, second, third] = this.reported();
     assert_eq!((&second, &third), (&whole, &whole));
 }
 
@@ -142,8 +142,8 @@ fn a_source_that_announces_more_than_the_table_holds_does_not_fill_the_share_of_
     assert!(this.run().contains("no room in the table of plugged memory"));
     this.scripts[2].insert(0, &this.pieces);
     this.run();
-    let [refused, _, taken] = this.told();
-    assert!(refused.iter().all(|&told| told == Outcome::InsertFailed));
+    let [refused, _, taken] = this.reported();
+    assert!(refused.iter().all(|&reported| reported == Outcome::InsertFailed));
     assert_eq!(taken, [Outcome::Inserted]);
 }
 
@@ -167,7 +167,7 @@ fn a_device_is_served_while_one_of_another_source_is_given_up() {
     this.run();
     let refused = Outcome::EjectRefused(Refusal::Busy);
     let whole = vec![Outcome::Inserted, Outcome::Ejecting, refused, Outcome::Inserted];
-    assert_eq!(this.told(), [whole, vec![], vec![Outcome::Inserted]]);
+    assert_eq!(this.reported(), [whole, vec![], vec![Outcome::Inserted]]);
 }
 
 #[test]
@@ -181,8 +181,8 @@ fn a_source_that_keeps_its_device_or_takes_its_wish_back_is_asked_about_its_own_
         this.scripts[2].0.borrow_mut().withdrawn = withdrawn;
         this.scripts[2].eject(0);
         this.run();
-        let [_, _, told] = this.told();
-        assert_eq!(told.last(), Some(&Outcome::EjectFailed));
+        let [_, _, reported] = this.reported();
+        assert_eq!(reported.last(), Some(&Outcome::EjectFailed));
         let state = if withdrawn { ONLINE } else { BlockState::Offline };
         assert_eq!(this.states(other), [state; 3]);
     }
@@ -202,7 +202,7 @@ fn a_list_says_what_each_of_its_sources_says() {
     this.scripts[1].event(4, Request::Unreadable(Wrong("odd")));
     assert!(this.driver.has_work());
     this.run();
-    assert!(this.told()[1].contains(&Outcome::InsertFailed));
+    assert!(this.reported()[1].contains(&Outcome::InsertFailed));
     let none: Sources<Script, Option<Box<Script>>> = Sources::new(Script::default(), None);
     assert_eq!(none.label(DeviceId::new(4)).to_string(), "4");
     assert!(none.can_eject(DeviceId::new(4)).is_ok());

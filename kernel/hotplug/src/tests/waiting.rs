@@ -52,7 +52,7 @@ fn a_request_waits_for_the_operation_of_another_thread() {
             0 => &[Outcome::Inserted],
             _ => &[Outcome::Ejecting, Outcome::Ejected],
         };
-        assert_eq!(this.script.told(), done, "request {request}");
+        assert_eq!(this.script.reported(), done, "request {request}");
     }
 }
 
@@ -66,10 +66,10 @@ fn an_operation_that_does_not_end_has_a_request_refused_as_busy() {
     let mut out = std::string::String::new();
     while this.driver.run_one(&mut out) {}
     let busy = Outcome::EjectRefused(Refusal::Busy);
-    assert_eq!(this.script.told(), vec![Outcome::Ejecting, busy]);
+    assert_eq!(this.script.reported(), vec![Outcome::Ejecting, busy]);
     drop(going);
     assert_eq!(this.states(), [ONLINE; 5]);
     this.script.eject(0);
     this.run();
-    assert_eq!(this.script.told(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
 }

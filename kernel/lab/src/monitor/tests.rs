@@ -366,9 +366,9 @@ fn bad_pages_and_dumps_are_reported() {
     assert!(this.ok(&format!("poison {pfn}")).ends_with("out of use\n"));
     assert!(this.refused(&format!("poison {pfn}")).ends_with("is out of use already"));
     this.ok(&format!("poison {} later", pfn + 1));
-    let mut told = Vec::new();
-    this.bench.mm.poison_queued(&mut |pfn, result| told.push((pfn.get(), result.is_ok())));
-    assert_eq!(told, [(pfn + 1, true)]);
+    let mut reported = Vec::new();
+    this.bench.mm.poison_queued(&mut |pfn, result| reported.push((pfn.get(), result.is_ok())));
+    assert_eq!(reported, [(pfn + 1, true)]);
     this.refused(&format!("poison {pfn} soon"));
     let dump = this.ok("dump");
     assert!(dump.contains(" memmap ") && dump.contains(" free "), "{dump}");

@@ -19,11 +19,11 @@ pub(super) fn share<M: Shared>(
     pages: u64,
 ) -> (Arc<CpuJob>, Fault<M, UseError>) {
     let (held, fault) = (Arc::clone(held), Arc::new(Mutex::new(None)));
-    let told: Fault<M, UseError> = Arc::clone(&fault);
+    let first: Fault<M, UseError> = Arc::clone(&fault);
     let job = move |_: fn()| match usage::share(mm, &held, pages) {
         Ok(pages) => Did { allocated: pages, freed: pages },
         Err(error) => {
-            told.lock().get_or_insert(error);
+            first.lock().get_or_insert(error);
             Did::default()
         }
     };
@@ -68,14 +68,14 @@ impl<M: Shared> Churning<M> {
     pub(super) fn new(mm: &'static Mm<M>, pool: &Arc<Pool<M>>) -> (Arc<CpuJob>, Self) {
         let churning =
             Self { rests: Arc::new(AtomicBool::new(false)), fault: Arc::new(Mutex::new(None)) };
-        let (rests, told) = (Arc::clone(&churning.rests), Arc::clone(&churning.fault));
+        let (rests, first) = (Arc::clone(&churning.rests), Arc::clone(&churning.fault));
         let pool = Arc::clone(pool);
         let job = move |relax: fn()| {
             let mut did = Did::default();
             // At least once, however late it begins.
             loop {
                 if let Err(error) = churn(mm, &pool, relax, &mut did) {
-                    told.lock().get_or_insert(error);
+                    first.lock().get_or_insert(error);
                     break;
                 }
                 if rests.load(Ordering::Acquire) {

@@ -26,8 +26,8 @@ fn a_log_is_read_as_the_reference_says() {
     assert_eq!(MemoryEvent::read(&log(1, 1, [0, 0])), Err(by_name));
     let by_count = LogError::NoConnector { action: Action::Remove, by_name: false };
     assert_eq!(MemoryEvent::read(&log(2, 3, [4, 0])), Err(by_count));
-    let told = by_count.to_string();
-    assert_eq!(told, "a request to remove memory by a count, without a connector, is refused");
+    let text = by_count.to_string();
+    assert_eq!(text, "a request to remove memory by a count, without a connector, is refused");
     let action = LogError::Unknown { action: 3, identifier: 3 };
     assert_eq!(MemoryEvent::read(&log(3, 3, [4, 0])), Err(action));
     let none = LogError::Unknown { action: 1, identifier: 4 };

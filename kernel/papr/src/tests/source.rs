@@ -97,7 +97,7 @@ fn a_power_event_that_wants_the_machine_off_is_not_taken_for_a_warning() {
 }
 
 #[test]
-fn a_refusal_tells_the_hypervisor_before_any_block_is_isolated() {
+fn a_refusal_is_reported_to_the_hypervisor_before_any_block_is_isolated() {
     let mut rig = Rig::new(0);
     rig.send(log(1, 4, [3, FIRST]));
     let (device, ..) = rig.inserted();

@@ -125,13 +125,13 @@ impl Lab {
     }
 
     /// Checks that the firmware got these statuses, or none where it takes no statuses.
-    pub(crate) fn check_told(&self, told: impl AsRef<[u64]>, codes: &[u64]) -> Result<()> {
-        let told = told.as_ref();
+    pub(crate) fn check_reported(&self, reported: impl AsRef<[u64]>, codes: &[u64]) -> Result<()> {
+        let reported = reported.as_ref();
         let good = match self.about().replies {
-            Replies::Ost => told == codes,
-            Replies::Stays => told.is_empty(),
+            Replies::Ost => reported == codes,
+            Replies::Stays => reported.is_empty(),
         };
-        ensure!(good, "the firmware got {told:x?} instead of {codes:x?}");
+        ensure!(good, "the firmware got {reported:x?} instead of {codes:x?}");
         Ok(())
     }
 
@@ -240,17 +240,17 @@ pub(crate) fn plug_filled(machine: &mut Machine, size: &str, fill: Option<u8>) -
 pub(crate) fn plug_spec(machine: &mut Machine, spec: DimmSpec, fill: Option<u8>) -> Result<Taken> {
     let dimm = machine.plug(spec, fill)?;
     let add = taken(machine, &dimm)?;
-    let told = machine.status(&dimm, Request::Insertion)?;
-    check_success(told, add.ost)?;
+    let reported = machine.status(&dimm, Request::Insertion)?;
+    check_success(reported, add.ost)?;
     let online = machine.done()?;
     check_online(machine, &add, &online)?;
     Ok(Taken { dimm, add, online })
 }
 
 /// Checks that the firmware got the status of success, if it takes statuses, and that the step says so.
-pub(crate) fn check_success(told: Option<u64>, claimed: Option<u64>) -> Result<()> {
-    let good = told.is_none_or(|told| told == 0) && claimed == told;
-    ensure!(good, "the firmware got {told:x?}, the step says {claimed:x?}");
+pub(crate) fn check_success(reported: Option<u64>, claimed: Option<u64>) -> Result<()> {
+    let good = reported.is_none_or(|reported| reported == 0) && claimed == reported;
+    ensure!(good, "the firmware got {reported:x?}, the step says {claimed:x?}");
     Ok(())
 }
 
@@ -325,8 +325,8 @@ pub(crate) fn unplug(machine: &mut Machine, dimm: &Dimm) -> Result<Remove> {
     machine.done::<Offline>()?;
     let remove: Remove = machine.done()?;
     machine.wait_deleted(dimm)?;
-    let told = machine.status(dimm, Request::Ejection)?;
-    check_success(told, remove.ost)?;
+    let reported = machine.status(dimm, Request::Ejection)?;
+    check_success(reported, remove.ost)?;
     Ok(remove)
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn alloc(machine: &mut Machine, order: u32) -> Result<Option<u64>> {
     }
     let number = reply.lines.iter().find_map(|line| first_number(line));
     let pfn =
-        number.with_context(|| format!("`alloc` told no page frame number: {:?}", reply.lines))?;
+        number.with_context(|| format!("`alloc` gave no page frame number: {:?}", reply.lines))?;
     Ok(Some(pfn))
 }
 

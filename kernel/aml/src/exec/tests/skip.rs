@@ -9,27 +9,27 @@ use crate::{Aml, ErrorKind, Extent, Limits, NodeKind};
 
 /// The messages about what loading left out.
 fn skipped(aml: &Aml) -> Vec<String> {
-    let told = |error: &crate::Skipped| error.to_string();
-    aml.load_report().skipped().iter().map(told).collect()
+    let text = |error: &crate::Skipped| error.to_string();
+    aml.load_report().skipped().iter().map(text).collect()
 }
 
 /// Loads a fault between two definitions; both must be there. Returns the message about the fault.
 fn around(fault: &[u8]) -> String {
     let mut aml = load(&[b"\x08FRST\x01", fault, b"\x08LAST\x0A\x02"]).expect("loads");
-    let told = skipped(&aml);
-    assert_eq!(integer(&mut aml, "FRST"), Ok(1), "{told:?}");
-    assert!(aml.find("LAST").is_some(), "{told:?}");
-    assert_eq!((integer(&mut aml, "LAST"), told.len()), (Ok(2), 1), "{told:?}");
+    let text = skipped(&aml);
+    assert_eq!(integer(&mut aml, "FRST"), Ok(1), "{text:?}");
+    assert!(aml.find("LAST").is_some(), "{text:?}");
+    assert_eq!((integer(&mut aml, "LAST"), text.len()), (Ok(2), 1), "{text:?}");
     assert_eq!(aml.load_report().count(), 1);
-    told[0].clone()
+    text[0].clone()
 }
 
 #[test]
 fn a_term_whose_name_leads_nowhere_is_left_out_with_all_inside_it() {
     let inner = b"\x08\\INNR\x01";
     let scope = package(&[0x10], &[b"NONE", inner]);
-    let told = around(&scope);
-    assert_eq!(told, "Scope NONE: name NONE not found, in DSDT (table 0) at offset 0x2a");
+    let text = around(&scope);
+    assert_eq!(text, "Scope NONE: name NONE not found, in DSDT (table 0) at offset 0x2a");
     let aml = load(&[&scope]).expect("loads");
     assert_eq!(aml.find("INNR"), None, "the body of the scope is not run");
     let body = b"\x5C\x2ENONEDEV0";
@@ -44,8 +44,8 @@ fn a_term_whose_name_leads_nowhere_is_left_out_with_all_inside_it() {
         (package(&[0x5B, 0x81], &[b"NREG\x01FLD0\x08"]), "Field NREG: name NREG not"),
         (package(&[0xA0], &[b"NONE", inner]), "If: name NONE not"),
     ] {
-        let told = around(&fault);
-        assert!(told.starts_with(start), "{told}");
+        let text = around(&fault);
+        assert!(text.starts_with(start), "{text}");
     }
 }
 
@@ -104,8 +104,8 @@ fn a_return_outside_methods_ends_its_table_and_no_other() {
 #[test]
 fn break_and_continue_outside_loops_cost_nothing_else() {
     for fault in [b"\xA5".as_slice(), b"\x9F", &package(&[0xA0], &[b"\x01\xA5"])] {
-        let told = around(fault);
-        assert!(told.contains("out of place"), "{told}");
+        let text = around(fault);
+        assert!(text.contains("out of place"), "{text}");
     }
 }
 
@@ -166,8 +166,8 @@ fn a_term_about_an_object_of_another_kind_costs_itself() {
         (b"\x8AFRST\x00FLD0".to_vec(), "CreateField: "),
         (b"\x70\x83FRST\x60".to_vec(), "a statement: "),
     ] {
-        let told = around(&fault);
-        assert!(told.starts_with(start) && told.contains("is not a"), "{told}");
+        let text = around(&fault);
+        assert!(text.starts_with(start) && text.contains("is not a"), "{text}");
     }
 }
 

@@ -12,7 +12,7 @@ use self::model::Model;
 use super::Random;
 use super::std::vec::Vec;
 use crate::addr::{Address, AddressRange, PhysAddr, PhysRange, Space, Virtual};
-use crate::gather::Told;
+use crate::gather::Call;
 use crate::{Attr, Gather, MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 
 /// A single mapping has at most this many leaves.
@@ -193,7 +193,7 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
                 assert!(!taken, "{mapping:?} went over another mapping");
                 self.model.record(&mapping);
                 self.see_leaves(range(&mapping));
-                self.took_no_more_than_told(&mapping, &before);
+                self.took_no_more_than_announced(&mapping, &before);
             }
             Err(MapError::AlreadyMapped { at }) => {
                 let right = taken && range(&mapping).contains(at);
@@ -206,23 +206,24 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
 
     /// Checks that the tables that were allocated are no more than `tables_for` reports, if leaves of `max_leaf` fit
     /// throughout.
-    fn took_no_more_than_told(&self, mapping: &Mapping<I>, before: &[(PhysAddr, u64)]) {
+    fn took_no_more_than_announced(&self, mapping: &Mapping<I>, before: &[(PhysAddr, u64)]) {
         let Mapping { virt, phys, len, max_leaf, .. } = *mapping;
         if (virt.get() | phys.get() | len) & (max_leaf - 1) != 0 {
             return;
         }
-        let mut told = Vec::new();
-        let note = &mut |bytes, count| told.push((bytes, count));
+        let mut announced = Vec::new();
+        let note = &mut |bytes, count| announced.push((bytes, count));
         self.rig.mapper().tables_for(range(mapping), max_leaf, note);
         for size in 0..u64::BITS {
             let bytes = 1 << size;
             let of_size =
                 |frames: &[(PhysAddr, u64)]| frames.iter().filter(|f| f.1 == bytes).count();
             let taken = (of_size(&self.frames.used()) - of_size(before)) as u64;
-            let told: u64 = told.iter().filter(|told| told.0 == bytes).map(|told| told.1).sum();
+            let announced: u64 =
+                announced.iter().filter(|tables| tables.0 == bytes).map(|tables| tables.1).sum();
             assert!(
-                taken <= told,
-                "tables_for told of {told} tables of {bytes} bytes, and {mapping:?} took {taken}"
+                taken <= announced,
+                "tables_for announced {announced} tables of {bytes} bytes, and {mapping:?} took {taken}"
             );
         }
     }
@@ -275,13 +276,13 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
                 Ok(()) => {
                     let cut = leaves.iter().find(|leaf| !range.covers(leaf.range()));
                     assert_eq!(cut, None, "a leaf is cut by unmapping {range}");
-                    self.was_told(range, &leaves, &before, &gather.told());
+                    self.check_calls(range, &leaves, &before, &gather.calls());
                     gone.extend(leaves);
                 }
                 Err(UnmapError::CutsLeaf { at, len }) => {
                     assert!(cuts(at, len), "unmapping {range} is refused for the leaf at {at}");
                     last = "after an unmap that was refused";
-                    assert_eq!(gather.told().len(), 0, "a refused unmap told the gather");
+                    assert_eq!(gather.calls().len(), 0, "a refused unmap changed the gather");
                 }
                 Err(error) => panic!("unmapping {range} is refused: {error}"),
             }
@@ -295,21 +296,21 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
 
     /// Checks that the gather received `leaves`, the last one first, and the tables that were detached, while their
     /// frames were in use.
-    fn was_told(
+    fn check_calls(
         &self,
         range: AddressRange<I>,
         leaves: &[Translation<I>],
         before: &[TableAt<I>],
-        told: &[Told<I>],
+        calls: &[Call<I>],
     ) {
-        let cleared: Vec<_> = told.iter().filter_map(Told::cleared).collect();
+        let cleared: Vec<_> = calls.iter().filter_map(Call::cleared).collect();
         for leaf in leaves {
             let mut at = leaf.virt;
             let ends =
                 |at| cleared.iter().find(|range| range.contains(at)).map(|range| range.end());
             while leaf.range().contains(at) {
                 let next = ends(at);
-                assert!(next.is_some(), "the gather was not told that {at} is cleared");
+                assert!(next.is_some(), "the gather was not given {at}");
                 at = next.unwrap_or(at);
             }
         }
@@ -318,10 +319,10 @@ impl<'r, R: MapperRig<I>, I: Space> Check<'r, R, I> {
         let after = self.tables();
         for table in before.iter().filter(|table| !after.contains(table)) {
             let span = AddressRange::new(table.virt, table.span).unwrap_or_default();
-            let told = told.iter().filter_map(Told::detached).any(|(frame, bytes, near)| {
+            let found = calls.iter().filter_map(Call::detached).any(|(frame, bytes, near)| {
                 (frame, bytes) == (table.frame, table.bytes) && near.overlaps(span)
             });
-            assert!(told, "the gather was not told of the table for {span}");
+            assert!(found, "the gather lacks the table for {span}");
         }
     }
 

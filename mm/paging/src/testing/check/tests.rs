@@ -30,7 +30,7 @@ enum Fault {
     UnmapsLess,
     UnmapsALeafThatIsCut,
     UnmapsAPartBeforeItRefuses,
-    DoesNotTellTheGather,
+    LeavesOutOfTheGather,
     UnmapsForwards,
     LeavesEmptyTables,
     DetachesTablesThatAreKept,
@@ -40,7 +40,7 @@ enum Fault {
     VisitsWholeLeavesOnly,
     ShowsTablesBelowFirst,
     LosesATable,
-    TellsOfNoTables,
+    AnnouncesNoTables,
     NotInTheTables,
 }
 
@@ -135,7 +135,7 @@ impl Faulty {
                     return inner.unmap(part(range, 0, len), gather);
                 }
             }
-            Fault::DoesNotTellTheGather => return self.unmap_aside(range, true),
+            Fault::LeavesOutOfTheGather => return self.unmap_aside(range, true),
             Fault::LeavesEmptyTables | Fault::DetachesTablesThatAreKept => {
                 let keep = self.fault == Fault::LeavesEmptyTables;
                 if keep || gather.keeps_tables() {
@@ -216,7 +216,7 @@ unsafe impl Mapper for Faulty {
     }
 
     fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
-        if self.fault != Fault::TellsOfNoTables {
+        if self.fault != Fault::AnnouncesNoTables {
             self.inner.mapper().tables_for(range, max_leaf, each);
         }
     }
@@ -294,13 +294,13 @@ fn each_broken_rule_is_found_and_named() {
             "after a map that got no frame, visit shows other leaves",
         ),
         (Fault::UnmapsMore, "after an unmap, visit shows other leaves"),
-        (Fault::UnmapsLess, "the gather was not told that"),
+        (Fault::UnmapsLess, "the gather was not given"),
         (Fault::UnmapsALeafThatIsCut, "a leaf is cut by unmapping"),
         (
             Fault::UnmapsAPartBeforeItRefuses,
             "after an unmap that was refused, visit shows other leaves",
         ),
-        (Fault::DoesNotTellTheGather, "the gather was not told that"),
+        (Fault::LeavesOutOfTheGather, "the gather was not given"),
         (Fault::UnmapsForwards, "does not begin with the last address"),
         (Fault::LeavesEmptyTables, "after an unmap, an empty table is left"),
         (Fault::DetachesTablesThatAreKept, "tables that were to be kept"),
@@ -310,7 +310,7 @@ fn each_broken_rule_is_found_and_named() {
         (Fault::VisitsWholeLeavesOnly, "after a map, visit shows other leaves"),
         (Fault::ShowsTablesBelowFirst, "not after the table above it"),
         (Fault::LosesATable, "the tables that are there, and the frames in use"),
-        (Fault::TellsOfNoTables, "tables_for told of 0 tables"),
+        (Fault::AnnouncesNoTables, "tables_for announced 0 tables"),
         (Fault::NotInTheTables, "after a map, the CPU's walk of"),
     ] {
         let found = found(fault).unwrap_or_default();
