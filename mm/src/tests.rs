@@ -96,7 +96,7 @@ fn pages_of_boot_of_tables_and_of_the_memmap_have_no_owners_word() {
 }
 
 /// A machine with [`RAM`] whose manager is given other ranges.
-fn told(ram: &[(PhysRange, u32)]) -> Bench<Tiny> {
+fn given(ram: &[(PhysRange, u32)]) -> Bench<Tiny> {
     let (machine, mut early) = FakeMachine::start(&[range(0, RAM)], MIB);
     boot(machine, &mut early, ram, &[])
 }
@@ -126,14 +126,14 @@ fn ram_ranges_may_touch_anywhere_and_only_a_page_that_none_has_whole_is_lost() {
     let (all, section) = (RAM / PAGE, MIB / PAGE);
     for (cut, lost) in [(16 * MIB, 0), (16 * MIB + PAGE, 0), (16 * MIB + PAGE + PAGE / 2, 1)] {
         let ranges = [range(0, cut), range(cut, RAM - cut)];
-        let bench = told(&[(ranges[0], 0), (ranges[1], 0)]);
+        let bench = given(&[(ranges[0], 0), (ranges[1], 0)]);
         assert_eq!(present(&bench), [(0, all - lost)]);
         let touched = Pfn::new(cut / PAGE);
         let state = bench.mm.page_info(touched).unwrap().state;
         assert_eq!(state == Some(PageState::Hole), lost == 1, "{state:?} at {touched}");
 
         // A block counts for the node of its first page.
-        let bench = told(&[(ranges[0], 0), (ranges[1], 1)]);
+        let bench = given(&[(ranges[0], 0), (ranges[1], 1)]);
         let whole = cut.div_ceil(MIB) * section;
         assert_eq!(present(&bench), [(0, whole - lost), (1, all - whole)]);
     }
@@ -150,7 +150,7 @@ fn ram_without_a_whole_page_is_not_used() {
     ];
     for crumb in crumbs {
         for node in [0, 1] {
-            let bench = told(&[(range(0, RAM), 0), (crumb, node)]);
+            let bench = given(&[(range(0, RAM), 0), (crumb, node)]);
             assert_eq!(present(&bench), [(0, all)], "{crumb} on node {node}");
             assert_eq!(bench.mm.blocks().count() as u64, RAM / MIB);
             assert_eq!(bench.mm.page_info(Pfn::new(40 * MIB / PAGE)), None);

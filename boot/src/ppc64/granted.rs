@@ -1,6 +1,6 @@
 //! What the hypervisor agreed to (client architecture support): `/chosen/ibm,architecture-vec-5`.
 //!
-//! The property has the form of what was asked for, option vector 5 (LoPAR B.5.4.1): a byte that tells
+//! The property has the form of what was asked for, option vector 5 (LoPAR B.5.4.1): a byte that says
 //! its length, then the bytes, which the reference counts from 1.
 
 use crate::info::HandoffError;

@@ -1,4 +1,4 @@
-//! A UEFI program with the kernel image inside: it puts the image where it is linked, tells it what
+//! A UEFI program with the kernel image inside: it puts the image where it is linked, passes it what
 //! UEFI knows of the machine, and leaves.
 //!
 //! ```text

@@ -45,7 +45,7 @@ pub(super) struct MemoryDevice {
     pub(super) node: NodeId,
     pub(super) pending: Pending,
     /// The notification under way that the next `_OST` replies to; `None` after a scan.
-    pub(super) answering: Option<u32>,
+    pub(super) reply_to: Option<u32>,
     /// The driver got an event with its memory, and has not given that up since.
     pub(super) announced: bool,
 }
@@ -75,7 +75,7 @@ impl Devices {
         let room = self.list.len() < usize::from(u16::MAX) && self.list.try_reserve(1).is_ok();
         if room {
             let pending = Pending::default();
-            self.list.push(MemoryDevice { node, pending, answering: None, announced: false });
+            self.list.push(MemoryDevice { node, pending, reply_to: None, announced: false });
         }
         room
     }
@@ -252,15 +252,15 @@ impl MemoryDevice {
         let wanted = if pending.insert {
             // An announcement does all that a scan does, and also waits for `_OST`.
             (pending.insert, pending.scan) = (false, false);
-            self.answering = Some(pending.source);
+            self.reply_to = Some(pending.source);
             Wanted::Insert(since)
         } else if pending.scan {
             pending.scan = false;
-            self.answering = None;
+            self.reply_to = None;
             return Some(Wanted::Scan);
         } else if pending.eject {
             pending.eject = false;
-            self.answering = Some(EJECT_REQUEST as u32);
+            self.reply_to = Some(EJECT_REQUEST as u32);
             Wanted::Eject(since)
         } else {
             return None;

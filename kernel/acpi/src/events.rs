@@ -3,7 +3,7 @@
 //! ```text
 //! interrupt --> Latch --> next_event: event methods --> Notify: bits for each device
 //!                                     _STA, _CRS, _PXM of one device --> Insert
-//!               answer: _OST                             its eject bit --> Eject
+//!               reply: _OST                              its eject bit --> Eject
 //!               eject:  _EJ0
 //! ```
 //!
@@ -37,7 +37,7 @@ impl<H: Hardware> AcpiSource<H> {
             return Some(Request::Gone);
         }
         log::debug!("acpi: {}: eject requested, but it is not there", self.aml.path(node));
-        if let Err(error) = self.answer(device, Outcome::Ejected) {
+        if let Err(error) = self.reply(device, Outcome::Ejected) {
             log::error!("acpi: {}: {error}", self.aml.path(node));
         }
         None
@@ -131,18 +131,18 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         self.latch.is_raised() || self.round.is_some() || self.devices.any_pending()
     }
 
-    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
         let node = self.node(device)?;
         let entry = self.devices.get_mut(device.number()).ok_or(DeviceError::Unknown(device))?;
         entry.announced &= outcome != Outcome::Ejected;
-        let asked = entry.answering;
+        let asked = entry.reply_to;
         if self.is_member(device) {
-            return self.answer_member(outcome);
+            return self.reply_member(outcome);
         }
         if outcome != Outcome::Ejecting
             && let Some(entry) = self.devices.get_mut(device.number())
         {
-            entry.answering = None;
+            entry.reply_to = None;
         }
         // A scan found the device: no notification waits for `_OST`.
         asked.map_or(Ok(None), |source| self.evaluate_ost(node, source, outcome))

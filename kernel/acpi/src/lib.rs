@@ -44,7 +44,6 @@
 
 extern crate alloc;
 
-mod answer;
 mod bridge;
 mod controller;
 mod describe;
@@ -59,6 +58,7 @@ mod hardware;
 mod introduce;
 mod madt;
 mod mode;
+mod ost;
 mod parent;
 mod presence;
 mod report;

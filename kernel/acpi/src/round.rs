@@ -97,7 +97,7 @@ impl<H: Hardware> AcpiSource<H> {
     }
 
     /// Notes how it went with a member; evaluates the container's `_OST` if the request is over.
-    pub(super) fn answer_member(&mut self, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
+    pub(super) fn reply_member(&mut self, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
         let Some(round) = &mut self.round else { return Ok(None) };
         if outcome == Outcome::Ejecting {
             return Ok(None);
@@ -232,7 +232,7 @@ impl<H: Hardware> AcpiSource<H> {
         aml.has_id(&mut host, node, id).unwrap_or(true)
     }
 
-    /// Evaluates a container's `_OST` where the driver does not call `answer`.
+    /// Evaluates a container's `_OST` where the driver does not call `reply`.
     fn report(&mut self, node: NodeId, asked: Asked, outcome: Outcome) {
         let source = match asked {
             Asked::Check(value) => value,

@@ -1,5 +1,5 @@
 //! The ACPI timer: a counter of known frequency, on machines with fixed hardware (ACPI 6.5, 4.8.3.3). What
-//! the time stamp counter does in a second is measured by it where nothing else tells.
+//! the time stamp counter does in a second is measured by it where nothing else gives it.
 
 use hotmem_aml::Width;
 

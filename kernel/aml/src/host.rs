@@ -89,7 +89,7 @@ impl fmt::Display for HostError {
 
 /// What `_OSI` claims: every Windows that firmware can ask for, by Microsoft's list ("How to identify the
 /// Windows version in ACPI by using _OSI"), and the feature group of containers. Some firmware asks for a
-/// Windows that never was, to find out who claims all of them.
+/// Windows that never was, to find interpreters that claim all of them.
 const INTERFACES: [&str; 22] = [
     "Windows 2000",
     "Windows 2001",

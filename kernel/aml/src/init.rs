@@ -15,7 +15,7 @@ pub struct InitReport {
     pub methods: u32,
     /// How many of those failed.
     pub failed: u32,
-    /// The first failure, and whose it was.
+    /// The first failure, and the method that failed.
     pub first_failure: Option<(NodeId, AmlError)>,
 }
 

@@ -102,7 +102,7 @@ pub(crate) struct Region {
     pub(crate) space: RegionSpace,
     pub(crate) base: u64,
     pub(crate) len: u64,
-    /// The region's own name, which tells the PCI function it belongs to.
+    /// The region's own name, by which its PCI function is found.
     pub(crate) node: NodeId,
     /// That function, once known.
     pub(crate) pci: Option<PciAddress>,

@@ -47,9 +47,9 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
         self.as_ref().is_some_and(|source| source.has_work())
     }
 
-    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error> {
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error> {
         let source = self.as_mut().ok_or(SourceError::NoSource(device))?;
-        source.answer(device, outcome).map_err(SourceError::Source)
+        source.reply(device, outcome).map_err(SourceError::Source)
     }
 
     fn can_eject(&self, device: DeviceId) -> Result<(), Self::Error> {

@@ -2,6 +2,6 @@
 
 /// A counter of executed instructions.
 pub trait Clock {
-    /// How many instructions were executed so far; `None` where the machine cannot tell.
+    /// How many instructions were executed so far; `None` where the machine does not count them.
     fn instructions(&self) -> Option<u64>;
 }

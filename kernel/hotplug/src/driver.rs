@@ -63,7 +63,7 @@ pub(super) struct Done<T, E> {
 
 /// The end of a request, for the steps that report it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answered {
+pub(super) struct Replied {
     /// The status code that was reported to the firmware.
     pub(super) ost: Option<u32>,
     /// Instructions from the interrupt to the reply to the firmware, without those that wrote to the console.
@@ -146,7 +146,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
 
     /// Reports that an insert failed because the announced device has an invalid description.
     fn unreadable(&mut self, context: Context, error: &S::Error, out: &mut dyn fmt::Write) {
-        let answered = self.answer(context, Outcome::InsertFailed);
+        let replied = self.reply(context, Outcome::InsertFailed);
         log::warn!("{}: {error}", self.source.label(context.device));
         self.verdict.refused(error);
         let step = AddStep {
@@ -155,8 +155,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             placement: self.policy.placement,
             system_bytes: 0,
             instructions: None,
-            event_instructions: answered.instructions,
-            ost: answered.ost,
+            event_instructions: replied.instructions,
+            ost: replied.ost,
             error: Some(Failure(error)),
         };
         self.write(out, &Step::Add(step));
@@ -171,8 +171,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Tells the firmware how a request ended.
-    pub(super) fn answer(&mut self, context: Context, outcome: Outcome) -> Answered {
-        let ost = match self.source.answer(context.device, outcome) {
+    pub(super) fn reply(&mut self, context: Context, outcome: Outcome) -> Replied {
+        let ost = match self.source.reply(context.device, outcome) {
             Ok(ost) => ost,
             Err(error) => {
                 let label = self.source.label(context.device);
@@ -183,7 +183,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let now = self.clock.instructions();
         let whole = now.zip(context.since).map(|(now, since)| now.wrapping_sub(since));
         let instructions = whole.map(|whole| whole.saturating_sub(self.written));
-        Answered { ost, instructions }
+        Replied { ost, instructions }
     }
 
     /// Adds a range, and counts what that took.

@@ -20,7 +20,7 @@ use hotmem::{
 
 use super::blocks::{parts, plus};
 use super::clock::Clock;
-use super::driver::{Answered, Done, Hotplug};
+use super::driver::{Done, Hotplug, Replied};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
 use super::insert::{add_step, blocks_step, remove_step};
 use super::owners::Claim;
@@ -93,7 +93,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             self.refuse(context, EjectError::NoWayOut, out);
             return;
         }
-        self.answer(context, Outcome::Ejecting);
+        self.reply(context, Outcome::Ejecting);
         match self.check_eject(context.device) {
             Ok(()) => {
                 self.taken.clear();
@@ -328,12 +328,12 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let device = context.device;
         let ejected = self.source.eject(device);
         let withdrawn = ejected.as_ref().is_err_and(|error| self.source.is_withdrawn(error));
-        let answered = match &ejected {
+        let replied = match &ejected {
             Ok(()) => {
                 self.owners.forget(device);
-                self.answer(context, Outcome::Ejected)
+                self.reply(context, Outcome::Ejected)
             }
-            Err(_) => self.answer(context, Outcome::EjectFailed),
+            Err(_) => self.reply(context, Outcome::EjectFailed),
         };
 
         match &ejected {
@@ -350,7 +350,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             }
         }
         let error = ejected.as_ref().err().map(|error| Failure(error));
-        self.write_removes(ranges, removes, error, answered, out);
+        self.write_removes(ranges, removes, error, replied, out);
         if ejected.is_err() {
             self.add_back(ejecting, removes, out);
         }
@@ -362,7 +362,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
 
     /// Reports to the firmware that the device stays, with the reason.
     fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn fmt::Write) {
-        let answered = self.answer(context, Outcome::EjectRefused(error.refusal()));
+        let replied = self.reply(context, Outcome::EjectRefused(error.refusal()));
         log::warn!("{}: stays: {error}", self.source.label(context.device));
 
         // The line a harness looks for: no operation removed anything, and this is why.
@@ -372,7 +372,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             let _ = stays.push(entry.range);
         }
         let failure = Some(Failure(&error));
-        self.write_removes(&stays, &Removes::default(), failure, answered, out);
+        self.write_removes(&stays, &Removes::default(), failure, replied, out);
     }
 
     /// Writes a line for each range that was removed, or was to be.
@@ -381,7 +381,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         ranges: &Ranges,
         removes: &Removes,
         error: Option<Failure<'_>>,
-        answered: Answered,
+        replied: Replied,
         out: &mut dyn fmt::Write,
     ) {
         for (&range, done) in ranges.as_slice().iter().zip(removes) {
@@ -394,8 +394,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                 error: None,
             };
             let step = RemoveStep {
-                event_instructions: answered.instructions,
-                ost: answered.ost,
+                event_instructions: replied.instructions,
+                ost: replied.ost,
                 error,
                 ..done.as_ref().map_or(nothing, |done| remove_step(range, done))
             };

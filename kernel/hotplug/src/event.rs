@@ -229,7 +229,7 @@ pub unsafe trait HotplugSource {
     /// # Errors
     ///
     /// Whatever the firmware's interface reports.
-    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error>;
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error>;
 
     /// Whether the firmware has a way to take the device away. It is asked before anything moves.
     ///

@@ -220,11 +220,11 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                     "{}: {ranges} went before it was taken",
                     self.source.label(context.device)
                 );
-                self.answer(context, Outcome::InsertFailed);
+                self.reply(context, Outcome::InsertFailed);
             }
             None => {
                 let outcome = if kept == 0 { Outcome::Ejected } else { Outcome::EjectFailed };
-                self.answer(context, outcome);
+                self.reply(context, outcome);
             }
         }
     }

@@ -15,7 +15,7 @@ use hotmem::{
 
 use super::blocks::parts;
 use super::clock::Clock;
-use super::driver::{Answered, Done, Hotplug};
+use super::driver::{Done, Hotplug, Replied};
 use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
 use super::owners::{Claim, Plugged};
 use super::shown::shown;
@@ -110,9 +110,9 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             was => Err(changed(was, ranges.as_slice())),
         };
         let outcome = outcome_of(&result);
-        let answered = self.answer(context, outcome);
+        let replied = self.reply(context, outcome);
         self.log_inserted(context, ranges, &result);
-        self.write_insert(ranges, node, &trail, result.err().as_ref(), answered, out);
+        self.write_insert(ranges, node, &trail, result.err().as_ref(), replied, out);
     }
 
     /// Takes note of a device that is known: firmware may announce one again, as QEMU does after a boot
@@ -126,7 +126,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     ) {
         let stranded = |entry: Plugged| entry.claim == Claim::Stranded;
         if !self.owners.of(context.device).any(stranded) {
-            self.answer(context, Outcome::Inserted);
+            self.reply(context, Outcome::Inserted);
             return;
         }
         let mut trail = Trail::default();
@@ -134,7 +134,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         if result.is_ok() {
             self.owners.set(context.device, ranges, node, Claim::Added);
         }
-        self.answer(context, outcome_of(&result));
+        self.reply(context, outcome_of(&result));
         self.log_inserted(context, ranges, &result);
         self.write_onlines(ranges, &trail, out);
     }
@@ -154,7 +154,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         if self.owners.has_room(context.device, ranges) {
             self.owners.set(context.device, ranges, node, Claim::Refused);
         }
-        self.answer(context, Outcome::Inserted);
+        self.reply(context, Outcome::Inserted);
         let label = self.source.label(context.device);
         log::info!("{label}: {ranges} is memory the machine was started with");
     }
@@ -275,7 +275,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         node: NodeId,
         trail: &Trail,
         error: Option<&InsertError>,
-        answered: Answered,
+        replied: Replied,
         out: &mut dyn fmt::Write,
     ) {
         let Trail { adds, removes, .. } = trail;
@@ -286,7 +286,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
                 // An add that succeeded is not a failure, even if the device was refused because of another range.
                 let worked = add.as_ref().is_some_and(|add| add.result.is_ok());
                 let error = error.filter(|_| !worked).map(|error| Failure(error));
-                let Answered { ost, instructions } = answered;
+                let Replied { ost, instructions } = replied;
                 let step = AddStep { event_instructions: instructions, ost, error, ..step };
                 self.write(out, &Step::Add(step));
             }

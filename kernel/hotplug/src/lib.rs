@@ -3,9 +3,9 @@
 //! ```text
 //! HotplugSource (ACPI, ...)          Hotplug                       Mm (the memory manager)
 //!    next_event --- Insert ------> which device?  ------------------> add, online
-//!               <-- answer -------  the actual outcome
+//!               <-- reply --------  the actual outcome
 //!    next_event --- Eject -------> offline every block -------------> offline, remove
-//!               <-- eject, answer    any failure: everything is restored
+//!               <-- eject, reply     any failure: everything is restored
 //! ```
 //!
 //! One source, or a list of them ([`Sources`]), each with devices of its own: the driver serves them in turns.

@@ -108,10 +108,10 @@ unsafe impl<A: HotplugSource, B: HotplugSource> HotplugSource for Sources<A, B> 
         self.first.has_work() || self.second.has_work()
     }
 
-    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error> {
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error> {
         match Self::of(device) {
-            OneOf::First(device) => self.first.answer(device, outcome).map_err(OneOf::First),
-            OneOf::Second(device) => self.second.answer(device, outcome).map_err(OneOf::Second),
+            OneOf::First(device) => self.first.reply(device, outcome).map_err(OneOf::First),
+            OneOf::Second(device) => self.second.reply(device, outcome).map_err(OneOf::Second),
         }
     }
 

@@ -28,7 +28,7 @@ pub enum PaprError {
         /// How many.
         count: u32,
     },
-    /// There are too many pieces to tell apart.
+    /// There are more pieces than can be numbered.
     TooMany,
     /// No such piece is known.
     Unknown(DeviceId),

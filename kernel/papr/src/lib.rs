@@ -5,7 +5,7 @@
 //!   interrupt --> Latch --> next_event: check-exception --> one log --> add: usable, unisolate, configure
 //!                                                                  \-> remove: Eject
 //!                 eject:  isolate, unusable, connector by connector
-//!                 answer: a refusal un-isolates the first connector: the hypervisor cancels
+//!                 reply: a refusal un-isolates the first connector: the hypervisor cancels
 //! ```
 //!
 //! A log may be out of date when it is read: the hypervisor may request a device while it is being taken, and

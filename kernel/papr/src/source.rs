@@ -57,7 +57,7 @@ pub struct PaprSource<S> {
 }
 
 impl<S: Services> PaprSource<S> {
-    /// The events of `board`, of which line 0 of `latch` tells. After this, no heap is used.
+    /// The events of `board`, which line 0 of `latch` reports. After this, no heap is used.
     pub fn new(board: Board, services: S, latch: &'static Latch) -> Self {
         let (pieces, held) = (Pieces::new(), Held::new());
         let (queue, wanted, next_assigned) = (Queue::new(), None, 0);
@@ -386,7 +386,7 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
         removes || self.pending.is_some() || !self.queue.is_empty() || self.latch.is_raised()
     }
 
-    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, PaprError> {
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, PaprError> {
         if let Outcome::EjectRefused(_) = outcome {
             self.cancel(self.piece(device)?)?;
         }

@@ -83,8 +83,8 @@ impl Pc {
     /// Checks that every invariant holds, and that the CPU enforces the permissions in the tables.
     #[track_caller]
     pub(crate) fn verify(&self) {
-        let answer = self.ask("verify");
-        assert!(answer.starts_with("ok"), "{answer}");
+        let reply = self.ask("verify");
+        assert!(reply.starts_with("ok"), "{reply}");
     }
 
     /// Plugs a DIMM into a slot, and notifies the kernel.

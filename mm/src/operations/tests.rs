@@ -33,7 +33,7 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
     bench.add(dimm, Placement::PerRange);
     let added = bench.snapshot();
 
-    // As one whose thread was preempted: it costs that removal, and nobody else.
+    // As one whose thread was preempted: it costs that removal and no other operation.
     let guard = bench.mm.allocator().memmap.readers().enter(7, || 0, &crate::lock::relax);
     for _ in 0..2 {
         assert_eq!(bench.mm.remove(dimm), Err(RemoveError::ReadersStay(7)));

@@ -225,8 +225,8 @@ fn a_cpu_in_the_allocator_or_a_look_up_with_interrupts_off_acknowledges_the_flus
         while !BEGUN.load(Ordering::SeqCst) {
             thread::yield_now();
         }
-        let answer = CPUS.request(0, &[], &Masked, 1 << 16);
-        let count = if answer.is_ok() { &ACKNOWLEDGED } else { &UNACKNOWLEDGED };
+        let result = CPUS.request(0, &[], &Masked, 1 << 16);
+        let count = if result.is_ok() { &ACKNOWLEDGED } else { &UNACKNOWLEDGED };
         count.fetch_add(1, Ordering::SeqCst);
     });
     // Of the block that the first flush is for.

@@ -106,8 +106,8 @@ fn explain_returns_while_other_threads_allocate_and_free() {
     meanwhile(1, churn, || {
         for _ in 0..2000 {
             for id in bench.blocks(dimm()) {
-                let answer = bench.mm.explain_offline(id);
-                assert!(!matches!(answer, Removability::Blocked(_)), "{answer}");
+                let removability = bench.mm.explain_offline(id);
+                assert!(!matches!(removability, Removability::Blocked(_)), "{removability}");
             }
         }
     });

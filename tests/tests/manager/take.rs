@@ -137,7 +137,7 @@ fn of_two_threads_that_take_the_same_blocks_at_once_one_succeeds() {
                     loop {
                         match mm.take(&list(text)) {
                             Err(TakeError::Busy) => std::thread::yield_now(),
-                            answer => break answer,
+                            result => break result,
                         }
                     }
                 })

@@ -1,5 +1,5 @@
 //! `cargo xtask lint`: format, clippy and documentation on the host and for the bare targets, and the
-//! repository's own rules. All of them run, so that one run tells everything.
+//! repository's own rules. All of them run, so that one run reports everything.
 
 mod arrows;
 mod choice;

@@ -20,7 +20,7 @@ pub(crate) struct Cpu {
     pub(crate) allocated: u64,
     /// Pages that it freed.
     pub(crate) freed: u64,
-    /// Requests of other CPUs to drop translations that it answered.
+    /// Requests of other CPUs to drop translations that it acknowledged.
     pub(crate) flushes: u64,
     /// Interrupts of its timer.
     #[serde(skip_serializing)]

@@ -54,7 +54,7 @@ impl Dimm {
         event["event"] == "DEVICE_DELETED" && event["data"]["device"] == self.id.as_str()
     }
 
-    /// Does `event` tell that the guest keeps this DIMM? On pseries there is one for each refusal, by the name
+    /// Does `event` report that the guest keeps this DIMM? On pseries there is one for each refusal, by the name
     /// that this QEMU has for it.
     pub(super) fn is_kept_by(&self, event: &Value) -> bool {
         let refusal = matches!(

@@ -26,7 +26,7 @@ impl Geometry {
     pub(crate) fn of(stats: &Value) -> Result<Self> {
         let number = |name: &str| {
             let found = stats[name].as_u64().filter(|&bytes| bytes > 0);
-            found.with_context(|| format!("`stats --json` does not tell `{name}`"))
+            found.with_context(|| format!("`stats --json` lacks `{name}`"))
         };
         let (page, section, block) =
             (number("page_size")?, number("section_size")?, number("block_size")?);

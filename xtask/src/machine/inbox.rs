@@ -30,7 +30,7 @@ impl<T> Inbox<T> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at what has come in, or changes it, and wakes those who wait.
+    /// Looks at what has come in, or changes it, and wakes the threads that wait.
     pub(super) fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
         let result = body(&mut self.lock().value);
         self.changed.notify_all();

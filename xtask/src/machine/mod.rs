@@ -103,7 +103,7 @@ impl Machine {
             let complaints = emulator.complaints();
             error.context(format!("`{}` does not start\n{complaints}", tool::shown(&command)))
         })?;
-        // A kernel that refuses to start may be gone before QMP has said who it is, or has replied: its exit tells.
+        // A kernel that refuses to start may be gone before QMP has introduced itself, or has replied: its exit code shows that.
         if config.gdb.is_none()
             && let Err(error) = qmp.execute("cont", json!({}), deadline)
             && emulator.wait(Instant::now() + LAST_WORDS).is_err()

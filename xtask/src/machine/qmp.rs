@@ -167,7 +167,7 @@ impl Qmp {
 /// because this one is pending, and the event that follows counts.
 #[derive(Default)]
 struct Refusals {
-    /// Requests to unplug that QEMU has not answered yet, and their devices.
+    /// Requests to unplug that QEMU has not replied to yet, and their devices.
     sent: HashMap<u64, String>,
     /// Devices with a request that QEMU has accepted, or calls pending, and whose refusal was not reported yet.
     open: HashSet<String>,

@@ -189,7 +189,7 @@ impl Args {
         self.cmdline.iter().flat_map(|words| words.split_whitespace())
     }
 
-    /// Does the kernel leave plugged memory offline until told otherwise?
+    /// Does the kernel leave plugged memory offline until an operator brings it online?
     pub(crate) fn stays_offline(&self) -> bool {
         self.words().filter_map(|word| word.strip_prefix("policy=")).next_back() == Some("offline")
     }

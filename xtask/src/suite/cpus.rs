@@ -13,7 +13,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_cpu_that_does_not_come_is_named_and_the_others_work,
     a_cpu_that_firmware_has_disabled_is_named if has_disabled_cpus,
     all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled,
-    all_cpus_do_so_where_they_take_turns_by_counted_instructions,
+    all_cpus_allocate_and_free_in_turns_of_counted_instructions,
     a_timer_handler_allocates_and_frees_while_memory_is_plugged_and_pulled,
     a_panic_on_one_cpu_stops_the_others_and_is_reported_once,
     a_stack_of_another_cpu_that_overflows_is_reported_by_name,
@@ -142,7 +142,7 @@ fn all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled(lab: &Lab) -> R
     churn_through_plugs(lab, &machine(lab, 4, &["256M"])?)
 }
 
-fn all_cpus_do_so_where_they_take_turns_by_counted_instructions(lab: &Lab) -> Result<()> {
+fn all_cpus_allocate_and_free_in_turns_of_counted_instructions(lab: &Lab) -> Result<()> {
     churn_through_plugs(lab, &Config { icount: Some(SHIFT), ..machine(lab, 4, &["256M"])? })
 }
 
@@ -188,7 +188,7 @@ fn died_once(machine: &mut Machine, wanted: &[&str]) -> Result<()> {
 
 fn a_panic_on_one_cpu_stops_the_others_and_is_reported_once(lab: &Lab) -> Result<()> {
     lab.with(&machine(lab, 4, &["128M"])?, |machine| {
-        // The kernel may be gone before it has answered.
+        // The kernel may be gone before it has replied.
         let _ = machine.command("crash 3");
         died_once(machine, &["hotmem_kernel::", "accessing 0x8"])
     })

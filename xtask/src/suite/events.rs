@@ -1,4 +1,4 @@
-//! Firmware events: many at once, mixed, early, again; each DIMM is handled once and answered once.
+//! Firmware events: many at once, mixed, early, again; each DIMM is handled once and gets one reply.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +15,12 @@ use crate::machine::{Add, Dimm, Machine, Remove, Request, Step};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     an_unplug_right_after_going_online_succeeds,
-    eight_dimms_in_one_event_are_all_taken_and_all_given_back,
+    eight_dimms_in_one_event_are_all_added_and_all_removed,
     inserts_and_ejects_in_one_event_are_distinguished,
-    dimms_of_many_blocks_come_and_go_in_one_event,
-    of_dimms_asked_back_together_only_the_one_in_use_stays,
-    a_dimm_plugged_while_another_is_being_given_up_is_added,
-    a_refusal_by_the_last_of_many_blocks_keeps_all_of_them,
+    dimms_of_many_blocks_are_added_and_removed_in_one_event,
+    of_dimms_unplugged_together_only_the_one_in_use_stays,
+    a_dimm_plugged_during_the_eject_of_another_is_added,
+    all_blocks_stay_if_the_last_of_many_is_refused,
     a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged,
     a_dimm_plugged_before_the_kernel_runs_is_added_once,
     a_dimm_plugged_while_the_kernel_boots_is_added_once,
@@ -109,7 +109,7 @@ fn an_unplug_right_after_going_online_succeeds(lab: &Lab) -> Result<()> {
     })
 }
 
-fn eight_dimms_in_one_event_are_all_taken_and_all_given_back(lab: &Lab) -> Result<()> {
+fn eight_dimms_in_one_event_are_all_added_and_all_removed(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"; 8])?, |machine| {
         let mut dimms = Vec::new();
         together(machine, |machine| {
@@ -152,7 +152,7 @@ fn inserts_and_ejects_in_one_event_are_distinguished(lab: &Lab) -> Result<()> {
 /// A DIMM of 32 blocks.
 const MANY: &str = "4G";
 
-fn dimms_of_many_blocks_come_and_go_in_one_event(lab: &Lab) -> Result<()> {
+fn dimms_of_many_blocks_are_added_and_removed_in_one_event(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&[MANY; 3])?.word("placement=block"), |machine| {
         let mut dimms = Vec::new();
         together(machine, |machine| {
@@ -171,7 +171,7 @@ fn dimms_of_many_blocks_come_and_go_in_one_event(lab: &Lab) -> Result<()> {
     })
 }
 
-fn of_dimms_asked_back_together_only_the_one_in_use_stays(lab: &Lab) -> Result<()> {
+fn of_dimms_unplugged_together_only_the_one_in_use_stays(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"; 3])?, |machine| {
         // The first page that is taken lies in the only DIMM that there is.
         let used = plug(machine, "256M")?.dimm;
@@ -211,7 +211,7 @@ fn removes(machine: &mut Machine, count: usize) -> Result<Vec<Remove>> {
     Ok(removes)
 }
 
-fn a_dimm_plugged_while_another_is_being_given_up_is_added(lab: &Lab) -> Result<()> {
+fn a_dimm_plugged_during_the_eject_of_another_is_added(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M", "256M"])?.word("budget=1"), |machine| {
         let first = plug(machine, "256M")?.dimm;
         // Moved one by one: far longer than a DIMM takes to be plugged.
@@ -234,7 +234,7 @@ fn a_dimm_plugged_while_another_is_being_given_up_is_added(lab: &Lab) -> Result<
     })
 }
 
-fn a_refusal_by_the_last_of_many_blocks_keeps_all_of_them(lab: &Lab) -> Result<()> {
+fn all_blocks_stay_if_the_last_of_many_is_refused(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&[MANY])?, |machine| {
         let taken = plug(machine, MANY)?;
         let blocks = (taken.dimm.start / lab.block()..).take(32);

@@ -12,7 +12,7 @@ use crate::machine::{Offline, Remove, Use};
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_gibibyte_costs_a_tenth_of_what_linux_takes if on_x86_64,
     thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one,
-    what_laziness_puts_off_stays_below_linux if on_x86_64,
+    what_is_deferred_costs_less_than_on_linux if on_x86_64,
     every_case_of_an_allocation_is_counted,
     counting_is_off_unless_asked_for,
 ];
@@ -66,7 +66,7 @@ fn thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one(lab: &Lab) -> Result<()
     Ok(())
 }
 
-fn what_laziness_puts_off_stays_below_linux(lab: &Lab) -> Result<()> {
+fn what_is_deferred_costs_less_than_on_linux(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["1G"])?.word("placement=block").word("icount");
     config.icount = Some(0);
     // The instructions of other CPUs that are awake count, too.

@@ -46,7 +46,7 @@ fn said(machine: &Machine, wanted: &[&str]) -> Result<()> {
 fn a_crash_is_reported_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
     lab.started(&lab.room(&["128M"])?, |machine| {
         machine.wait_ready()?;
-        // The kernel may be gone before it has answered.
+        // The kernel may be gone before it has replied.
         let _ = machine.command("crash");
         let exit = machine.wait_exit()?;
         ensure!(exit == Exit::Panicked, "{exit}");

@@ -16,12 +16,12 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole,
     a_single_block_is_enough,
     a_dimm_per_device_may_fill_its_first_block_with_memmap,
-    two_dimms_come_and_go_in_both_orders,
+    two_dimms_are_added_and_removed_in_both_orders,
     every_mainboard_works if has_boards,
     larger_blocks_with_one_memmap_work if has_blocks,
     larger_blocks_with_a_memmap_in_each_work if has_blocks,
     larger_blocks_with_their_memmap_in_boot_memory_work if has_blocks,
-    memory_full_of_ones_changes_nothing,
+    memory_that_holds_all_ones_is_added_like_any_other,
     a_dimm_belongs_to_the_node_the_firmware_names,
     a_dimm_256_times_as_large_as_boot_memory_fits_per_device,
     a_dimm_256_times_as_large_as_boot_memory_fits_per_block,
@@ -123,7 +123,7 @@ fn a_dimm_per_device_may_fill_its_first_block_with_memmap(lab: &Lab) -> Result<(
     })
 }
 
-fn two_dimms_come_and_go_in_both_orders(lab: &Lab) -> Result<()> {
+fn two_dimms_are_added_and_removed_in_both_orders(lab: &Lab) -> Result<()> {
     for reverse in [false, true] {
         lab.with(&lab.room(&["1G", "512M"])?, |machine| {
             let mut dimms = [plug(machine, "1G")?, plug(machine, "512M")?];
@@ -202,7 +202,7 @@ fn larger_blocks_with_their_memmap_in_boot_memory_work(lab: &Lab) -> Result<()> 
     larger_blocks_work(lab, "boot", 0)
 }
 
-fn memory_full_of_ones_changes_nothing(lab: &Lab) -> Result<()> {
+fn memory_that_holds_all_ones_is_added_like_any_other(lab: &Lab) -> Result<()> {
     lab.self_hosted(&["512M"], |machine| {
         let taken = plug_filled(machine, "512M", Some(0xff))?;
         machine.run("verify")?;

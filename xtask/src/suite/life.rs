@@ -14,7 +14,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content,
     a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_unpinned,
     an_unplug_is_cancelled_while_it_runs_and_works_afterwards,
-    a_veto_reaches_the_firmware_and_those_who_had_agreed,
+    a_veto_is_reported_to_firmware_and_to_listeners_that_had_agreed,
     policy_decides_at_run_time_where_memory_goes,
     at11_compaction_makes_room_between_memmaps,
     a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back,
@@ -133,7 +133,7 @@ fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     object[name].as_str().unwrap_or_default()
 }
 
-fn a_veto_reaches_the_firmware_and_those_who_had_agreed(lab: &Lab) -> Result<()> {
+fn a_veto_is_reported_to_firmware_and_to_listeners_that_had_agreed(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         machine.run("notify add 9")?;

@@ -101,7 +101,7 @@ const SAMPLE: [&str; 9] = [
     "layout::eight_blocks_per_block_have_a_memmap_in_each",
     "layout::eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole",
     "layout::a_dimm_belongs_to_the_node_the_firmware_names",
-    "events::eight_dimms_in_one_event_are_all_taken_and_all_given_back",
+    "events::eight_dimms_in_one_event_are_all_added_and_all_removed",
     "events::inserts_and_ejects_in_one_event_are_distinguished",
     "monitor::the_guest_exits_with_the_code_that_was_typed",
     "alone::hotplug_events_are_served_without_a_monitor",

@@ -9,14 +9,14 @@ use super::{Scenario, scenarios};
 use crate::machine::Machine;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    garbage_gets_errors_and_changes_nothing,
+    invalid_commands_get_errors_and_change_nothing,
     arguments_out_of_range_are_refused,
     help_names_every_command,
     replies_in_json_are_json_and_agree_with_each_other,
     pages_are_allocated_and_freed_and_a_double_free_is_refused,
     a_block_goes_offline_and_online_by_hand,
     memory_that_the_firmware_owns_is_not_removed_by_hand,
-    memory_that_is_not_there_cannot_be_added,
+    missing_memory_cannot_be_added,
     a_translation_can_be_walked,
     the_guest_exits_with_the_code_that_was_typed,
     a_snapshot_check_finds_a_change,
@@ -29,7 +29,7 @@ fn garbage(machine: &mut Machine, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn garbage_gets_errors_and_changes_nothing(lab: &Lab) -> Result<()> {
+fn invalid_commands_get_errors_and_change_nothing(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         machine.run("snapshot save")?;
@@ -198,7 +198,7 @@ fn memory_that_the_firmware_owns_is_not_removed_by_hand(lab: &Lab) -> Result<()>
     })
 }
 
-fn memory_that_is_not_there_cannot_be_added(lab: &Lab) -> Result<()> {
+fn missing_memory_cannot_be_added(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         refused(machine, "add 0x100000000 0x8000000")?;
         refused(machine, "add 0x8000000 0x8000000")?;

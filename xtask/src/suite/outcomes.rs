@@ -11,7 +11,7 @@ use crate::machine::{Add, Dimm, Machine, Request};
 use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    every_end_of_an_eject_is_reported_by_its_code,
+    each_outcome_of_an_eject_has_its_own_status_code,
     memory_that_an_operator_uses_is_not_ejected_though_its_device_was_refused,
     memory_that_is_added_but_does_not_come_online_has_a_code_of_its_own,
 ];
@@ -85,7 +85,7 @@ fn check_unplug_and_steps(
     }
 }
 
-fn every_end_of_an_eject_is_reported_by_its_code(lab: &Lab) -> Result<()> {
+fn each_outcome_of_an_eject_has_its_own_status_code(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["128M"])?;
     config.memory = lab.memory(lab.block().max(128 * MIB));
     lab.with(&config, |machine| {

@@ -13,11 +13,11 @@ use crate::size::{DimmSpec, MIB, Size};
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name if Lab::has_odd_dimms,
     a_refused_dimm_leaves_room_for_the_next_one if Lab::has_odd_dimms,
-    a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others,
+    a_dimm_refused_for_lack_of_memory_can_be_unplugged_and_leaves_room_for_others,
     a_dimm_smaller_than_a_block_is_refused_by_name if has_larger_blocks,
     a_memmap_that_boot_memory_cannot_hold_is_refused_cleanly,
     unplug_is_refused_while_pages_are_allocated_and_works_afterwards,
-    memory_that_was_there_at_boot_cannot_be_taken_away,
+    boot_memory_cannot_be_removed,
 ];
 
 /// Is there a block larger than the usual one?
@@ -58,7 +58,9 @@ fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
     })
 }
 
-fn a_dimm_refused_for_want_of_memory_goes_and_leaves_room_for_others(lab: &Lab) -> Result<()> {
+fn a_dimm_refused_for_lack_of_memory_can_be_unplugged_and_leaves_room_for_others(
+    lab: &Lab,
+) -> Result<()> {
     lab.with(&lab.room(&["256M", "256M"])?, |machine| {
         let refused = insert_unowned(machine, "256M")?;
         lab.check_reported(machine.status(&refused, Request::Insertion)?.as_slice(), &[1])?;
@@ -155,7 +157,7 @@ fn allocate_inside(machine: &mut Machine, dimm: &Dimm, page: u64) -> Result<Vec<
     bail!("of {} allocations none lies in the DIMM", pages.len())
 }
 
-fn memory_that_was_there_at_boot_cannot_be_taken_away(lab: &Lab) -> Result<()> {
+fn boot_memory_cannot_be_removed(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let mut boot = machine.blocks()?;
         boot.retain(|one| one.boot);

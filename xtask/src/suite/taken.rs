@@ -12,9 +12,9 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     at08_memory_of_a_dimm_is_not_taken,
     at09_a_taken_block_does_not_come_online,
     at10_taken_memory_has_no_translation_and_a_load_of_it_faults,
-    memory_is_taken_by_size_emptied_first_and_given_back_clear,
+    memory_is_taken_by_size_emptied_first_and_released_clear,
     boot_blocks_go_offline_and_come_back_but_are_never_removed,
-    a_list_that_makes_no_sense_is_refused_by_its_part,
+    an_invalid_list_is_refused_with_its_invalid_part,
 ];
 
 /// A machine with movable boot blocks, and room for a DIMM; runs `body` with their numbers.
@@ -120,7 +120,7 @@ fn at10_taken_memory_has_no_translation_and_a_load_of_it_faults(lab: &Lab) -> Re
     })
 }
 
-fn memory_is_taken_by_size_emptied_first_and_given_back_clear(lab: &Lab) -> Result<()> {
+fn memory_is_taken_by_size_emptied_first_and_released_clear(lab: &Lab) -> Result<()> {
     with_core(lab, |machine, spare| {
         machine.run("pool grow 500")?;
         machine.run(&format!("memtrace contig 0 {}", 2 * lab.block()))?;
@@ -163,7 +163,7 @@ fn boot_blocks_go_offline_and_come_back_but_are_never_removed(lab: &Lab) -> Resu
     })
 }
 
-fn a_list_that_makes_no_sense_is_refused_by_its_part(lab: &Lab) -> Result<()> {
+fn an_invalid_list_is_refused_with_its_invalid_part(lab: &Lab) -> Result<()> {
     with_core(lab, |machine, spare| {
         switch(machine, "offline", spare[0])?;
         let first = spare[0];

@@ -191,7 +191,7 @@ impl Args {
 /// # Errors
 /// When a suite cannot start because a tool is missing; a suite that runs and fails is counted.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
-    // Wrong options are told before anything runs.
+    // Wrong options are reported before anything runs.
     let runs = args.runs()?;
     if args.list {
         return list(root, args, &runs);

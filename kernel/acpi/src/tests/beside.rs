@@ -57,7 +57,7 @@ unsafe impl HotplugSource for Balloon {
         self.0.borrow().broken || !self.0.borrow().requests.is_empty()
     }
 
-    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Infallible> {
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Infallible> {
         if device.number() == 0 {
             self.0.borrow_mut().reported.push(outcome);
         }

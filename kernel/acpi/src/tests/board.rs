@@ -37,7 +37,7 @@ pub(super) struct Board {
     pub(super) pm1_enable: u64,
     /// `SCI_EN`, and whether writing to the command port sets it.
     pub(super) acpi_enabled: bool,
-    pub(super) answers_smi: bool,
+    pub(super) handles_smi: bool,
     pub(super) smi_writes: Vec<u64>,
     /// Ejecting a device fails.
     pub(super) stuck: bool,
@@ -75,7 +75,7 @@ impl Wire {
             pm1_status: 0,
             pm1_enable: 0,
             acpi_enabled: false,
-            answers_smi: true,
+            handles_smi: true,
             smi_writes: Vec::new(),
             stuck: false,
             refill: None,
@@ -172,7 +172,7 @@ impl Io for Wire {
         if space == Space::SystemIo {
             if address == SMI_COMMAND {
                 board.smi_writes.push(value);
-                board.acpi_enabled |= board.answers_smi;
+                board.acpi_enabled |= board.handles_smi;
                 return Ok(());
             }
             if address == PM1_CONTROL {

@@ -61,7 +61,7 @@ fn a_container_that_is_announced_brings_its_memory_and_gets_its_status() {
             // The node is the container's, also for the device in the inner one.
             assert!(rig.blocks(dimm).iter().all(|block| block.node.get() == 3));
         }
-        // Once more changes nothing, and is answered.
+        // Once more changes nothing, and gets its reply.
         assert_eq!(event(&mut rig, number), "");
         assert_eq!(rig.reported(), [(100, value, 0)]);
     }
@@ -194,7 +194,7 @@ fn a_driver_that_asks_for_more_events_meanwhile_gets_those_of_others_only() {
     (0..3).for_each(plug);
     let mut inserted = 0;
     while let Some(event) = source.next_event() {
-        source.answer(event.device, Outcome::Inserted).unwrap();
+        source.reply(event.device, Outcome::Inserted).unwrap();
         inserted += 1;
     }
     assert_eq!(inserted, 3);
@@ -211,12 +211,12 @@ fn a_driver_that_asks_for_more_events_meanwhile_gets_those_of_others_only() {
                 // Events that are taken before this device is gone are about the other container.
                 while let Some(other) = source.next_event() {
                     assert_eq!(other.device.number(), 3);
-                    source.answer(other.device, Outcome::Inserted).unwrap();
+                    source.reply(other.device, Outcome::Inserted).unwrap();
                 }
                 source.eject(event.device).unwrap();
-                source.answer(event.device, Outcome::Ejected).unwrap();
+                source.reply(event.device, Outcome::Ejected).unwrap();
             }
-            _ => drop(source.answer(event.device, Outcome::Inserted).unwrap()),
+            _ => drop(source.reply(event.device, Outcome::Inserted).unwrap()),
         }
     }
     let ejects = order.iter().filter(|(_, eject)| *eject).map(|(device, _)| *device);

@@ -127,7 +127,7 @@ fn an_event_device_that_forgets_what_happened_loses_no_eject() {
     let [first, second] = [rig.plug(0, 0, BLOCK, 0), rig.plug(1, 8 * MIB, BLOCK, 0)];
     rig.unplug(0);
     rig.unplug(1);
-    // One interrupt for all four requests, and the device tells once that something happened.
+    // One interrupt for all four requests, and the device reports once that something happened.
     rig.run();
     let mut reported = rig.reported();
     reported.sort_unstable();

@@ -138,7 +138,7 @@ fn a_machine_that_is_in_acpi_mode_is_not_asked_again() {
 #[test]
 fn firmware_that_does_not_enable_acpi_is_given_three_seconds() {
     let (wire, dsdt) = (Wire::new(moved(), 4), compile("moved").unwrap());
-    wire.0.borrow_mut().answers_smi = false;
+    wire.0.borrow_mut().handles_smi = false;
     let error = start(&wire, &dsdt).map(drop);
     assert_eq!(error, Err(StartError::Mode(ModeError::Timeout)));
     assert_eq!(wire.0.borrow().stalled, 3_000_000);
@@ -235,7 +235,7 @@ fn byte_code_with_flipped_bytes_never_panics() {
             wire.interrupt(latch, 1);
             for _ in 0..64 {
                 let Some(event) = source.next_event() else { break };
-                let _ = source.answer(event.device, hotmem_hotplug::Outcome::Ejecting);
+                let _ = source.reply(event.device, hotmem_hotplug::Outcome::Ejecting);
                 let _ = source.eject(event.device);
             }
         }

@@ -1,4 +1,4 @@
-//! Devices that vanish without an eject: `_STA` says so when the firmware tells of them, of what is around
+//! Devices that vanish without an eject: `_STA` says so when firmware notifies of them, of what is around
 //! them, or of anything else.
 
 use std::string::String;

@@ -34,7 +34,7 @@ pub struct Ost {
 /// A `Notify`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notice {
-    /// Who is notified.
+    /// The device that is notified.
     pub node: NodeId,
     /// Of what.
     pub value: u64,

@@ -23,7 +23,7 @@ impl FlatMemory {
         Self { fill, ..Self::default() }
     }
 
-    /// Who was notified of what, by the last segment of the name, sorted.
+    /// The notifications: the last segment of the device's name and the value, sorted.
     #[must_use]
     pub fn notices(&self, aml: &Aml) -> Vec<(String, u64)> {
         let name = |node| aml.name(node).map(|name| name.to_string()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Which PCI function a configuration space region belongs to.
 //!
 //! The region lies below a device with an `_ADR`; the devices above it are bridges, up to a
-//! host bridge, which `_HID` or `_CID` tell (ACPI 6.5, 6.1.1 and 6.5.5).
+//! host bridge, which `_HID` or `_CID` identify (ACPI 6.5, 6.1.1 and 6.5.5).
 
 use crate::error::ErrorKind;
 use crate::host::{PciAddress, Space, Width};

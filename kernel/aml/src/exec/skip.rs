@@ -239,7 +239,7 @@ impl Exec<'_> {
         if self.skip_name(cur)? {
             return Ok(());
         }
-        // The arguments of an unknown method: constants can be told from what follows, and what
+        // The arguments of an unknown method: constants can be distinguished from what follows, and what
         // follows has to be certain.
         while cur.at < cur.end && self.at_constant(*cur) {
             self.skip_term(cur, false)?;

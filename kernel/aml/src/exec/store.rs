@@ -24,7 +24,7 @@ pub(super) enum Target {
     Ref(Ref),
 }
 
-/// Bytes before every lasting string and buffer, which tell how much room it has.
+/// Bytes before every lasting string and buffer, which hold its capacity.
 const ROOM: usize = 4;
 
 impl Exec<'_> {

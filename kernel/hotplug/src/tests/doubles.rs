@@ -92,7 +92,7 @@ unsafe impl HotplugSource for Script {
         !self.0.borrow().events.is_empty()
     }
 
-    fn answer(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Wrong> {
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Wrong> {
         let mut played = self.0.borrow_mut();
         played.reported.push((device.number(), outcome));
         if played.deaf { Err(Wrong("deaf")) } else { Ok(Some(played.reported.len() as u32)) }

@@ -1,4 +1,4 @@
-//! The operator's operations, and who owns what.
+//! The operator's operations, and which device owns which memory.
 
 use std::string::String;
 

@@ -73,11 +73,11 @@ impl<'m, M: Machine> Lives<'m, M> {
             Life::Policy(policy) => self.policy(policy, out)?,
             Life::Vmemmap(enable) => self.vmemmap(enable, out)?,
             Life::Explain { range, json } => {
-                let answer = self.mm.explain_remove(range);
+                let removability = self.mm.explain_remove(range);
                 if json {
-                    explain_json(&answer, machinery, out)?;
+                    explain_json(&removability, machinery, out)?;
                 } else {
-                    explain_text(range, &answer, machinery, out)?;
+                    explain_text(range, &removability, machinery, out)?;
                 }
             }
             Life::Convert(range) => {
@@ -199,11 +199,11 @@ const fn quarantined(kind: Quarantined) -> &'static str {
 
 fn explain_text(
     range: PhysRange,
-    answer: &Removability,
+    removability: &Removability,
     machinery: &impl Machinery,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    match *answer {
+    match *removability {
         Removability::Blocked(Obstacle::InUse { pfn, block, by, since, .. }) => writeln!(
             out,
             "{range}: blocked: {pfn} of {block} is held by {} for {} ms",
@@ -215,17 +215,17 @@ fn explain_text(
 }
 
 fn explain_json(
-    answer: &Removability,
+    removability: &Removability,
     machinery: &impl Machinery,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let (state, extents, pages) = match *answer {
+    let (state, extents, pages) = match *removability {
         Removability::Now => ("now", 0, 0),
         Removability::AfterMoving { extents, pages } => ("after-moving", extents, pages),
         Removability::Blocked(_) => ("blocked", 0, 0),
     };
     let (mut pfn, mut owner, mut age) = (None, None, None);
-    if let Removability::Blocked(Obstacle::InUse { pfn: at, by, since, .. }) = *answer {
+    if let Removability::Blocked(Obstacle::InUse { pfn: at, by, since, .. }) = *removability {
         pfn = Some(at.get());
         owner = Some(JsonString(by));
         age = Some(machinery.age(since));
@@ -233,7 +233,7 @@ fn explain_json(
     write!(out, "{{\"state\":\"{state}\",\"extents\":{extents},\"pages\":{pages}")?;
     write!(out, ",\"pfn\":{},\"owner\":{}", OrNull(pfn), OrNull(owner))?;
     write!(out, ",\"age_ms\":{},\"why\":\"", OrNull(age))?;
-    if let Removability::Blocked(obstacle) = answer {
+    if let Removability::Blocked(obstacle) = removability {
         write!(out, "{obstacle}")?;
     }
     writeln!(out, "\"}}")

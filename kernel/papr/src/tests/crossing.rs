@@ -80,7 +80,7 @@ impl Kernel {
                 Request::Insert { .. } => self.device = Some(event.device),
                 Request::Eject if self.refuses => {
                     let refused = Outcome::EjectRefused(Refusal::InUse);
-                    self.source.answer(event.device, refused).unwrap();
+                    self.source.reply(event.device, refused).unwrap();
                 }
                 Request::Eject => match self.source.eject(event.device) {
                     Ok(()) => self.device = None,

@@ -41,7 +41,7 @@ fn a_request_over_two_pieces_is_cancelled_whole_while_nothing_is_gone() {
     let (mut rig, devices) = two_pieces();
     rig.send(log(2, 4, [3, FIRST]));
     assert_eq!(to_go(&mut rig), devices[0]);
-    rig.source.answer(devices[0], Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    rig.source.reply(devices[0], Outcome::EjectRefused(Refusal::InUse)).unwrap();
     assert!(rig.source.next_event().is_none(), "the second one is not asked for any more");
     assert_eq!(rig.fake.0.borrow().kept, [FIRST, FIRST + 1]);
     assert_eq!(rig.states(3), [HERE; 3]);
@@ -54,7 +54,7 @@ fn a_device_that_cannot_be_refused_does_not_keep_the_others_from_it() {
     assert_eq!(to_go(&mut rig), devices[0]);
     rig.fake.0.borrow_mut().shut = Some(FIRST);
     let refused = Outcome::EjectRefused(Refusal::InUse);
-    assert!(rig.source.answer(devices[0], refused).is_err());
+    assert!(rig.source.reply(devices[0], refused).is_err());
     assert_eq!(rig.fake.0.borrow().kept, [FIRST + 1]);
 }
 
@@ -65,7 +65,7 @@ fn a_request_over_two_pieces_is_not_cancelled_when_one_is_gone() {
     assert_eq!(to_go(&mut rig), devices[0]);
     rig.source.eject(devices[0]).unwrap();
     assert_eq!(to_go(&mut rig), devices[1]);
-    rig.source.answer(devices[1], Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    rig.source.reply(devices[1], Outcome::EjectRefused(Refusal::InUse)).unwrap();
     assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
     // Asked again, the rest goes.
     rig.send(log(2, 4, [3, FIRST]));
@@ -81,7 +81,7 @@ fn a_refusal_for_a_part_of_a_device_whose_rest_is_gone_does_not_cancel() {
     let (device, ..) = rig.inserted();
     rig.send(log(2, 4, [4, FIRST]));
     assert_eq!(to_go(&mut rig), device);
-    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    rig.source.reply(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
     assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
 }
 
@@ -93,7 +93,7 @@ fn a_refusal_that_crosses_the_log_of_a_larger_device_does_not_cancel() {
     rig.send(log(2, 4, [2, FIRST]));
     assert_eq!(to_go(&mut rig), device);
     rig.send(log(1, 4, [4, FIRST]));
-    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    rig.source.reply(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
     assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
 }
 

@@ -76,7 +76,7 @@ fn memory_is_plugged_and_unplugged_and_plugged_again() {
         assert!(matches!(event.request, Request::Eject) && event.device == device);
         rig.source.eject(device).unwrap();
         assert_eq!(rig.states(2), [AWAY, AWAY]);
-        rig.source.answer(device, Outcome::Ejected).unwrap();
+        rig.source.reply(device, Outcome::Ejected).unwrap();
     }
     assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
 }
@@ -101,7 +101,7 @@ fn a_refusal_is_reported_to_the_hypervisor_before_any_block_is_isolated() {
     let mut rig = Rig::new(0);
     rig.send(log(1, 4, [3, FIRST]));
     let (device, ..) = rig.inserted();
-    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    rig.source.reply(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
     assert_eq!(rig.fake.0.borrow().kept, [FIRST]);
     assert_eq!(rig.states(3), [HERE; 3]);
 }
@@ -244,7 +244,7 @@ fn an_unplug_that_was_refused_works_when_asked_again() {
     rig.fake.0.borrow_mut().changes.clear();
     rig.send(log(2, 4, [3, FIRST]));
     assert!(matches!(rig.source.next_event().unwrap().request, Request::Eject));
-    rig.source.answer(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
+    rig.source.reply(device, Outcome::EjectRefused(Refusal::InUse)).unwrap();
     // Nothing was isolated before the hypervisor got the refusal, nor after.
     assert_eq!(rig.fake.0.borrow().changes, [(9001, FIRST, 1)]);
     rig.send(log(2, 4, [3, FIRST]));
@@ -328,7 +328,7 @@ fn an_eject_that_fails_later_gives_the_rest_up_and_cancels_nothing() {
     rig.source.eject(device).unwrap();
     assert_eq!(rig.states(4), [AWAY, AWAY, HERE, AWAY]);
     assert_eq!(rig.fake.0.borrow().kept, [0; 0]);
-    let unknown = rig.source.answer(device, Outcome::EjectRefused(Refusal::Busy));
+    let unknown = rig.source.reply(device, Outcome::EjectRefused(Refusal::Busy));
     assert_eq!(unknown, Err(PaprError::Unknown(device)));
     // Announced again, the block that stayed is used as it is: it cannot be configured again.
     rig.fake.0.borrow_mut().stuck = None;

@@ -14,7 +14,7 @@ struct Notes {
     flushed: RefCell<Vec<Option<Vec<VirtRange>>>>,
     interrupted: RefCell<Vec<usize>>,
     /// The function that it calls while it waits.
-    meanwhile: Option<&'static dyn Fn()>,
+    during: Option<&'static dyn Fn()>,
 }
 
 impl Local for Notes {
@@ -27,7 +27,7 @@ impl Local for Notes {
     }
 
     fn relax(&self) {
-        self.meanwhile.into_iter().for_each(|meanwhile| meanwhile());
+        self.during.into_iter().for_each(|during| during());
     }
 }
 
@@ -84,12 +84,12 @@ fn a_turn_that_is_never_released_is_an_error_that_names_its_holder() {
     static CPUS: Cpus<2> = Cpus::new();
     static NESTED: AtomicBool = AtomicBool::new(false);
     CPUS.join(1, &Notes::default());
-    let meanwhile = || {
+    let during = || {
         let nested = CPUS.request(1, &pages(&[2]), &Notes::default(), 3);
         NESTED.store(nested == Err(NotFlushed { cpu: 0 }), Ordering::SeqCst);
     };
     let local = Notes {
-        meanwhile: Some(std::boxed::Box::leak(std::boxed::Box::new(meanwhile))),
+        during: Some(std::boxed::Box::leak(std::boxed::Box::new(during))),
         ..Notes::default()
     };
     // CPU 1 makes a request while CPU 0 waits for it: it acknowledges, and gives up its own request.

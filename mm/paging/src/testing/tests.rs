@@ -152,8 +152,8 @@ fn the_nth_allocation_fails_once() {
     let plan = FaultPlan::never();
     assert!((0..9).all(|_| plan.allows()) && !plan.fired());
     plan.arm(3);
-    let answers: std::vec::Vec<bool> = (0..5).map(|_| plan.allows()).collect();
-    assert_eq!(answers, [true, true, false, true, true]);
+    let allowed: std::vec::Vec<bool> = (0..5).map(|_| plan.allows()).collect();
+    assert_eq!(allowed, [true, true, false, true, true]);
     assert!(plan.fired() && plan.seen() == 5);
     plan.arm(9);
     assert!(!plan.fired());

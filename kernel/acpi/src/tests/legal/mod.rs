@@ -2,7 +2,7 @@
 //! source makes of it: when it is armed, and when the machine's event comes.
 //!
 //! ```text
-//! Shape: table, interrupts --> AcpiSource --> events, answered as the driver does --> one line for each
+//! Shape: table, interrupts --> AcpiSource --> events, with the driver's replies --> one line for each
 //!                                                 what _OST and _EJ0 left in the table's names
 //! ```
 
@@ -72,7 +72,7 @@ fn dimm(before: &str, list: &str) -> String {
     format!("Device (MEM0) {{ {HID} {before} {} {EJ0} {OST} }}", crs(list))
 }
 
-/// A table with names that tell what happened, devices, and an event device that runs `event`.
+/// A table with names that record what happened, devices, and an event device that runs `event`.
 fn table(globals: &str, devices: &str, event: &str) -> String {
     format!(
         "DefinitionBlock (\"\", \"DSDT\", 2, \"HOTMEM\", \"LEGAL\", 1) {{
@@ -143,13 +143,13 @@ impl Machine {
                     (format!("keep {label} {error}"), Outcome::EjectRefused(Refusal::Unknown))
                 }
                 Ok(()) => {
-                    self.source.answer(device, Outcome::Ejecting).unwrap();
+                    self.source.reply(device, Outcome::Ejecting).unwrap();
                     self.source.eject(device).unwrap();
                     (format!("eject {label}"), Outcome::Ejected)
                 }
             },
         };
-        self.source.answer(device, outcome).unwrap();
+        self.source.reply(device, outcome).unwrap();
         line
     }
 

@@ -7,7 +7,7 @@ use super::{LINE, OST, Shape, crs, dimm, gib, play, qword, table};
 
 /// The device is taken, once more when it is announced.
 const TAKEN: &[(&str, u64)] = &[("OSTV", 0), ("OSTN", 1), ("EJC", 0)];
-/// The device is refused, and the announcement is answered so.
+/// The device is refused, and the reply to its announcement says so.
 const REFUSED: &[(&str, u64)] = &[("OSTV", 1), ("OSTN", 1), ("EJC", 0)];
 const ONE: &[&str] = &["insert MEM0 [0x100000000-0x13fffffff] on 0"];
 const QUARTER: &[&str] = &["insert MEM0 [0x80000000-0x8fffffff] on 0"];

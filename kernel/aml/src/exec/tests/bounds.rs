@@ -294,7 +294,7 @@ fn what_a_table_writes_out_takes_its_room_once() {
     let empty = load(&[]).expect("loads").usage().data;
     let named = |name: &[u8], value: &[u8]| [&[0x08], name, value].concat();
     let aml = load(&[&named(b"BUFF", &buffer), &named(b"LIST", &list)]).expect("loads");
-    // Four bytes before each tell how much room it has.
+    // Four bytes before each hold its capacity.
     assert_eq!(aml.usage().data - empty, 1010 + 2 * 4);
     // Each name has a value of its own all the same: Store (0x5A, Index (BUF0, 0)).
     let two = [named(b"BUF0", &buffer), named(b"BUF1", &buffer)].concat();

@@ -18,7 +18,7 @@ fn address(device: u8, function: u8) -> Vec<u8> {
 #[test]
 fn configuration_space_is_found_through_bridges() {
     // Host bridge on bus 2 -> bridge 1.0 -> function 3.1 behind it, on the bus that the
-    // bridge's secondary bus register (0x19) tells.
+    // bridge's secondary bus register (0x19) holds.
     let leaf = device(b"LEAF", &[&address(3, 1), PCI_FIELD]);
     let bridge = device(b"BRDG", &[&address(1, 0), &leaf, PCI_FIELD]);
     let root = device(b"PCI0", &[b"\x08_HID\x0C\x41\xD0\x0A\x03", b"\x08_BBN\x0A\x02", &bridge]);

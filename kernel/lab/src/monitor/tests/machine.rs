@@ -31,7 +31,7 @@ unsafe impl HotplugSource for Plug {
         !self.0.is_empty()
     }
 
-    fn answer(&mut self, _: DeviceId, _: Outcome) -> Result<Option<u32>, Infallible> {
+    fn reply(&mut self, _: DeviceId, _: Outcome) -> Result<Option<u32>, Infallible> {
         Ok(Some(0))
     }
 
@@ -44,7 +44,7 @@ unsafe impl HotplugSource for Plug {
     }
 }
 
-/// A machine without counters and memory contents. The field tells whether it protects its kernel. Its second CPU is
+/// A machine without counters and memory contents. The field is whether it protects its kernel. Its second CPU is
 /// a thread.
 pub(super) struct Blank(pub(super) bool, pub(super) Other);
 
