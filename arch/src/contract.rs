@@ -52,7 +52,7 @@ pub use rtas::{NoRtas, Rtas};
 
 /// All traits of an architecture together.
 pub trait Architecture:
-    Layout + Addressing + Mmio + Cpu + Cpus + Clock + Traps + Probe + Io
+    Layout + Addressing + Mmio + Cpu + Cpus + Clock + Traps + Probe + Io + Guests
 {
     /// The format of the kernel's page tables.
     type Format: PteFormat;

@@ -10,8 +10,12 @@ pub use crate::ppc64::Ppc64 as Arch;
 pub use crate::x86_64::X86_64 as Arch;
 
 pub use crate::common::probe;
-use crate::contract::{Addressing, Architecture, Clock, Cpu, Cpus, Io, Layout, Mmio, Traps};
+use crate::contract::{
+    Addressing, Architecture, Clock, Cpu, Cpus, Guests, Io, Layout, Mmio, Traps,
+};
 
+/// A virtual CPU.
+pub type Vcpu = <Arch as Guests>::Vcpu;
 /// The format of the kernel's page tables.
 pub type Format = <Arch as Architecture>::Format;
 /// The TLB: caches translations of the kernel's page tables.

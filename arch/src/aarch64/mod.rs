@@ -1,14 +1,20 @@
-//! aarch64: page-table formats for three granules, TLB, CPU, trap and GIC code.
+//! aarch64: page-table formats for three granules, TLB, CPU, trap, guest and GIC code.
 
+pub mod exits;
 pub mod gic;
 pub mod layout;
 pub mod pte;
+pub mod stage2;
 pub mod syndrome;
 
 #[cfg(target_arch = "aarch64")]
 mod cpu;
 #[cfg(target_arch = "aarch64")]
 mod current;
+#[cfg(target_arch = "aarch64")]
+pub mod el2;
+#[cfg(target_arch = "aarch64")]
+mod el2_switch;
 #[cfg(target_arch = "aarch64")]
 pub mod frame;
 #[cfg(target_arch = "aarch64")]
@@ -17,6 +23,8 @@ mod gic_cpu;
 pub mod irq;
 #[cfg(target_arch = "aarch64")]
 mod mmio;
+#[cfg(target_arch = "aarch64")]
+mod payload;
 #[cfg(target_arch = "aarch64")]
 pub mod pl011;
 #[cfg(target_arch = "aarch64")]

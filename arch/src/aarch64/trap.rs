@@ -3,6 +3,7 @@
 //! ```text
 //!   the kernel runs on SP_EL0 --> vectors 0..3: on SP_ELx, save all registers --> dispatch(frame)
 //!   a trap of a trap          --> vectors 4..7: the same on the stack in TPIDR_EL1
+//!   a guest                   --> vectors 8..15: back to its runner, in `el2_switch`
 //!      --> a probe that faults returns 0; anything else goes to the kernel's handler
 //! ```
 //!
@@ -13,7 +14,7 @@
 #![expect(unsafe_code)]
 
 use super::frame::{SYNCHRONOUS, TrapFrame};
-use super::{cpu, probe, semihosting};
+use super::{cpu, el2_switch, probe, semihosting};
 use crate::common::trap::HandlerSlot;
 use core::arch::global_asm;
 
@@ -58,6 +59,15 @@ global_asm!(
     b hotmem_trap_common
     .endm
 
+    /* A guest at EL1 or EL0: TPIDR_EL2 points to its registers. There are no guests unless the kernel is at EL2. */
+    .macro hotmem_guest_vector number
+    .balign 128
+    stp x0, x1, [sp, #-16]!
+    mrs x0, tpidr_el2
+    mov x1, #\number
+    b {left_guest}
+    .endm
+
     .section .text.hotmem_vectors, "ax"
     .balign 2048
     .global hotmem_vectors
@@ -70,14 +80,14 @@ hotmem_vectors:
     hotmem_vector 5, 1
     hotmem_vector 6, 1
     hotmem_vector 7, 1
-    hotmem_vector 8, 0
-    hotmem_vector 9, 0
-    hotmem_vector 10, 0
-    hotmem_vector 11, 0
-    hotmem_vector 12, 0
-    hotmem_vector 13, 0
-    hotmem_vector 14, 0
-    hotmem_vector 15, 0
+    hotmem_guest_vector 8
+    hotmem_guest_vector 9
+    hotmem_guest_vector 10
+    hotmem_guest_vector 11
+    hotmem_guest_vector 12
+    hotmem_guest_vector 13
+    hotmem_guest_vector 14
+    hotmem_guest_vector 15
     .balign 128
 
 hotmem_trap_common:
@@ -131,4 +141,5 @@ hotmem_trap_common:
     eret
 "#,
     dispatch = sym dispatch,
+    left_guest = sym el2_switch::left_guest,
 );

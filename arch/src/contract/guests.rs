@@ -33,7 +33,7 @@ pub struct GuestSpace {
 }
 
 impl GuestSpace {
-    /// The tree at `root`, whose cached translations have `tag` (ASID, VMID, logical partition; 1 at least).
+    /// The tree at `root`, whose cached translations have `tag` (ASID, VMID, logical partition; 1 to 15).
     ///
     /// # Safety
     ///
@@ -158,6 +158,9 @@ pub trait Guests {
     /// The address of a guest's first byte of RAM.
     const GUEST_RAM: GuestAddr;
 
+    /// One past the highest guest address that tables can translate.
+    const GUEST_LIMIT: GuestAddr;
+
     /// Bytes of [`StateMemory`] that a CPU which runs guests needs, a multiple of a page; 0 if none.
     const CPU_STATE_BYTES: u64;
 
@@ -166,7 +169,8 @@ pub trait Guests {
     /// again.
     const GUEST_FLUSH_REACHES_ALL: bool;
 
-    /// Turns virtualization on, on the CPU that runs this.
+    /// Turns virtualization on, on the CPU that runs this. `state` has
+    /// [`CPU_STATE_BYTES`](Self::CPU_STATE_BYTES), or is dangling if they are 0.
     ///
     /// # Errors
     ///
@@ -181,8 +185,8 @@ pub trait Guests {
 
     /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.
     ///
-    /// Its arguments are: the address of the memory it works on, the bytes of that memory, and the number of rounds
-    /// (0: without end). In each round it writes a word computed from address and round to every word of the memory,
+    /// Its arguments are: the address of the memory it works on, the bytes of that memory (whole pages), and the
+    /// number of rounds (0: without end). In each round it writes a word computed from address and round to every word of the memory,
     /// reads all of them back, and calls the host with number [`PAYLOAD_ROUND`] and the arguments: rounds done, words
     /// that were wrong so far, the checksum over all words read so far (rotate by one, then add), and the largest
     /// gap so far between two reads of the counter that [`Clock::timestamp`](super::Clock::timestamp) reads. After the

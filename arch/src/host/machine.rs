@@ -15,7 +15,7 @@ use crate::contract::Exit;
 use crate::io::{IoError, Place};
 use core::cell::OnceCell;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// The interrupt line of the console.
@@ -86,6 +86,9 @@ pub struct Machine {
     device: OnceLock<Arc<Mutex<dyn Device>>>,
     ticks: AtomicU64,
     missing: OnceLock<&'static str>,
+    /// The feature that the CPU lacks to run guests.
+    no_guests: OnceLock<&'static str>,
+    guests: AtomicBool,
 }
 
 impl fmt::Debug for Machine {
@@ -149,6 +152,11 @@ impl Machine {
     /// Makes the CPU lack a feature that the kernel needs; only the first call counts.
     pub fn lack(&self, what: &'static str) {
         self.missing.get_or_init(|| what);
+    }
+
+    /// Makes the CPU lack a feature that guests need; only the first call counts.
+    pub fn lack_for_guests(&self, what: &'static str) {
+        self.no_guests.get_or_init(|| what);
     }
 
     /// Attaches the device; only the first call counts.
@@ -352,6 +360,19 @@ impl Machine {
     /// The feature that the CPU lacks.
     pub(super) fn missing(&self) -> Option<&'static str> {
         self.missing.get().copied()
+    }
+
+    /// Lets the CPU run guests.
+    pub(super) fn enable_guests(&self) -> Result<(), &'static str> {
+        if let Some(what) = self.no_guests.get() {
+            return Err(what);
+        }
+        self.guests.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn guests_are_enabled(&self) -> bool {
+        self.guests.load(Ordering::Relaxed)
     }
 
     /// Reads the clock, which advances at every read.

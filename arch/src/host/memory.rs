@@ -8,12 +8,13 @@ use super::Host;
 use super::std::alloc::{Layout as Shape, alloc, dealloc, handle_alloc_error};
 use super::std::collections::BTreeMap;
 use super::std::vec::Vec;
-use crate::contract::{Architecture, Layout};
+use crate::contract::{Access, Architecture, GuestSpace, Guests, Layout};
 use core::ptr::NonNull;
-use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use hotmem_paging::addr::{GuestAddr, GuestRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{Attr, Entry, PteFormat};
 
 type Format = <Host as Architecture>::Format;
+type GuestFormat = <Host as Guests>::GuestFormat;
 
 const PAGE: u64 = 1 << Host::PAGE_SHIFT;
 /// The content of memory when it is plugged: garbage, as in a real DIMM.
@@ -64,6 +65,8 @@ pub(super) struct Memory {
     root: Option<PhysAddr>,
     /// Page -> target, as read at the first use after the last flush.
     cached: BTreeMap<u64, (PhysAddr, Attr)>,
+    /// Tag and page of a guest -> target, as read at the first use after the last flush.
+    guests: BTreeMap<(u16, u64), (PhysAddr, Attr)>,
 }
 
 impl Memory {
@@ -77,6 +80,10 @@ impl Memory {
         let user = self.cached.iter().find(|(_, (page, _))| range.contains(*page));
         if let Some((at, _)) = user {
             panic!("{range} is unplugged, but the CPU translates {at:#x} to it");
+        }
+        let guest = self.guests.iter().find(|(_, (page, _))| range.contains(*page));
+        if let Some(((tag, at), _)) = guest {
+            panic!("{range} is unplugged, but the CPU translates {at:#x} of guest {tag} to it");
         }
         let before = self.pieces.len();
         self.pieces.retain(|piece| piece.range != range);
@@ -124,18 +131,60 @@ impl Memory {
 
     /// Walks the tables for the page at `page`.
     fn walk(&self, page: VirtAddr) -> Option<(PhysAddr, Attr)> {
-        let Some(mut table) = self.root else { return early(page) };
-        for (level, here) in Format::LEVELS.iter().enumerate() {
-            let entry = table.add(here.index(page.get()) as u64 * 8);
-            match Format::decode(self.word(entry), level) {
+        let Some(root) = self.root else { return early(page) };
+        self.walk_from::<Format>(root, page.get())
+    }
+
+    /// Walks the tree at `table` for the page at `page`.
+    fn walk_from<F: PteFormat>(&self, mut table: PhysAddr, page: u64) -> Option<(PhysAddr, Attr)> {
+        for (level, here) in F::LEVELS.iter().enumerate() {
+            let entry = table.add(here.index(page) as u64 * 8);
+            match F::decode(self.word(entry), level) {
                 Entry::Absent => return None,
                 Entry::Table(next) => table = next,
                 Entry::Leaf(phys, attr) => {
-                    return Some((phys.add(page.get() & (here.span() - 1)), attr));
+                    return Some((phys.add(page & (here.span() - 1)), attr));
                 }
             }
         }
         None
+    }
+
+    /// The word at `at` of a guest, if its tables allow the access; caches the translation, and uses the one that it
+    /// cached before.
+    pub(super) fn guest_word(
+        &mut self,
+        space: &GuestSpace,
+        at: GuestAddr,
+        access: Access,
+    ) -> Option<NonNull<u64>> {
+        let page = at.get() & !(PAGE - 1);
+        let cached = self.guests.get(&(space.tag(), page)).copied();
+        let (target, attr) = match cached {
+            Some(known) => known,
+            None => {
+                let fresh = self.walk_from::<GuestFormat>(space.root(), page)?;
+                self.guests.insert((space.tag(), page), fresh);
+                fresh
+            }
+        };
+        let allowed = match access {
+            Access::Read => true,
+            Access::Write => attr.contains(Attr::WRITE),
+            Access::Fetch => attr.contains(Attr::EXECUTE),
+        };
+        let target = target.add(at.get() - page);
+        let word = self.byte(target);
+        let word = word.unwrap_or_else(|| panic!("bus error: a guest accesses {target}"));
+        allowed.then_some(word.cast())
+    }
+
+    /// Drops the translations of `ranges` that are cached for guests of `space`.
+    pub(super) fn flush_guest(&mut self, space: &GuestSpace, ranges: &[GuestRange]) {
+        let touched = |page| GuestRange::new(GuestAddr::new(page), PAGE).unwrap_or_default();
+        self.guests.retain(|&(tag, page), _| {
+            tag != space.tag() || !ranges.iter().any(|range| touched(page).overlaps(*range))
+        });
     }
 
     fn word(&self, at: PhysAddr) -> u64 {

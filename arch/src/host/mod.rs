@@ -19,6 +19,7 @@ mod board;
 mod console;
 mod cpu;
 mod current;
+mod guest;
 mod irq;
 mod layout;
 mod machine;
@@ -27,6 +28,7 @@ mod traps;
 
 pub use console::Port;
 pub use cpu::HostTlb;
+pub use guest::{Bus, Interpreter, Op, SoftVcpu, instruction};
 pub use irq::Controllers;
 pub use machine::{Device, Machine};
 pub use traps::{CpuTables, Trap, TrapFrame};

@@ -1,6 +1,8 @@
 //! ppc64: radix page tables, and a guest of a POWER hypervisor: hypercalls for console, interrupts and
 //! RTAS (Linux on Power Architecture Reference, "LoPAR").
 
+#[cfg(target_arch = "powerpc64")]
+mod guests;
 pub mod layout;
 pub mod pte;
 

@@ -1,6 +1,8 @@
 //! x86_64: page-table format, TLB, CPU and trap code.
 
 pub mod apic;
+#[cfg(target_arch = "x86_64")]
+mod guests;
 pub mod layout;
 pub mod pte;
 

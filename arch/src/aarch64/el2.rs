@@ -1,0 +1,261 @@
+//! Guests at EL1, under the kernel at EL2 with the virtualization host extensions (Arm ARM D8.1.4).
+//!
+//! A guest has memory, the general registers, exceptions of its own at EL1, and the virtual counter. It has no
+//! translation of its own, floating point, timers, interrupts, performance counters or debug registers: they are
+//! trapped, and end it.
+//!
+//! HCR_EL2 is the same for the kernel and its guests, except TGE, which makes every bit that concerns guests void. So
+//! entering and leaving a guest drops no cached translation, and only [`Guests::drop_guest_translations`] does.
+
+// UNSAFETY: privileged registers, and the switch to a guest.
+#![expect(unsafe_code)]
+
+use super::el2_switch::{General, TGE, enter};
+use super::exits::{Cause, Next, decode};
+use super::stage2::{GUEST_BITS, Stage2};
+use super::{Aarch64, cpu, payload};
+use crate::contract::{GuestExit, GuestSpace, Guests, Layout, NoGuests, StateMemory, Vcpu};
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{
+    CurrentEL, ESR_EL1, FAR_EL1, HCR_EL2, HPFAR_EL2, ID_AA64MMFR0_EL1, MDCR_EL2, MIDR_EL1,
+    Readable, VTCR_EL2, VTTBR_EL2, Writeable,
+};
+use core::arch::asm;
+use core::fmt;
+use hotmem_paging::addr::{GuestAddr, GuestRange};
+
+/// HCR_EL2 of a guest; the kernel's has TGE as well (Arm ARM D17.2.48).
+const HCR: u64 = {
+    let (vm, default_cacheable, broadcast) = (1 << 0, 1 << 12, 0b01 << 10 | 1 << 9);
+    let interrupts = 1 << 3 | 1 << 4 | 1 << 5;
+    // TWI, TSC, TIDCP, TACR, TSW, TVM: WFI, SMC, implementation-defined registers, auxiliary control, set/way
+    // maintenance, translation.
+    let traps = 1 << 13 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 26;
+    // TERR, TEA: memory errors.
+    let errors = 1 << 36 | 1 << 37;
+    let (rw, e2h) = (1 << 31, 1 << 34);
+    vm | default_cacheable | broadcast | interrupts | traps | errors | rw | e2h
+};
+/// MDCR_EL2: TDA, TDOSA, TDRA, TPM, TPMCR.
+const DEBUG_TRAPS: u64 = 1 << 9 | 1 << 10 | 1 << 11 | 1 << 6 | 1 << 5;
+/// CPTR_EL2 with E2H: floating point, SVE and SME are trapped (FPEN, ZEN, SMEN 0), and trace registers (TTA).
+const FEATURE_TRAPS: u64 = 1 << 28;
+/// CNTHCTL_EL2 with E2H: the physical counter and timer of a guest are trapped (EL1PCTEN, EL1PTEN 0).
+const GUEST_TIMERS: u64 = 1 << 10 | 1 << 11;
+/// ICH_HCR_EL2: TC, TALL0, TALL1: the CPU interface is trapped.
+const GIC_TRAPS: u64 = 1 << 10 | 1 << 11 | 1 << 12;
+/// MPIDR_EL1 of a guest: the first CPU.
+const GUEST_MPIDR: u64 = 1 << 31;
+/// PSTATE at the start: EL1 on SP_EL1, everything masked.
+const START: u64 = 0x3c5;
+/// SCTLR_EL1 at the start: the bits that are one on every CPU.
+const SCTLR: u64 = 0x30d0_0800;
+
+/// The format of second-stage tables.
+type Format = Stage2<{ Aarch64::PAGE_SHIFT }>;
+
+/// Declares the registers of a guest at EL1 by the encodings of their names for EL2.
+macro_rules! registers {
+    ($($name:ident: $encoding:literal),* $(,)?) => {
+        /// The system registers of a guest.
+        #[derive(Clone, Copy, Debug, Default)]
+        struct El1 {
+            $($name: u64,)*
+        }
+
+        impl El1 {
+            /// Loads them into the CPU.
+            fn load(&self) {
+                $(
+                    // SAFETY: at EL2 with E2H and TGE these are a guest's registers, which the kernel does not use.
+                    unsafe {
+                        asm!(concat!("msr ", $encoding, ", {}"), in(reg) self.$name,
+                            options(nomem, nostack, preserves_flags));
+                    }
+                )*
+            }
+
+            /// Keeps those of the CPU.
+            fn save(&mut self) {
+                $(
+                    // SAFETY: reading them has no side effect.
+                    unsafe {
+                        asm!(concat!("mrs {}, ", $encoding), out(reg) self.$name,
+                            options(nomem, nostack, preserves_flags));
+                    }
+                )*
+            }
+        }
+    };
+}
+
+registers! {
+    sctlr: "S3_5_C1_C0_0",
+    cpacr: "S3_5_C1_C0_2",
+    ttbr0: "S3_5_C2_C0_0",
+    ttbr1: "S3_5_C2_C0_1",
+    tcr: "S3_5_C2_C0_2",
+    spsr: "S3_5_C4_C0_0",
+    elr: "S3_5_C4_C0_1",
+    afsr0: "S3_5_C5_C1_0",
+    afsr1: "S3_5_C5_C1_1",
+    esr: "S3_5_C5_C2_0",
+    far: "S3_5_C6_C0_0",
+    mair: "S3_5_C10_C2_0",
+    amair: "S3_5_C10_C3_0",
+    vbar: "S3_5_C12_C0_0",
+    contextidr: "S3_5_C13_C0_1",
+    cntkctl: "S3_5_C14_C1_0",
+    cntv_ctl: "S3_5_C14_C3_1",
+    cntv_cval: "S3_5_C14_C3_2",
+    par: "par_el1",
+    csselr: "csselr_el1",
+}
+
+/// The registers of a guest that does not run.
+#[derive(Clone, Debug)]
+pub struct Registers {
+    general: General,
+    system: El1,
+}
+
+impl Vcpu for Registers {
+    const STATE_BYTES: u64 = 0;
+
+    fn new(_state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
+        let mut general = General::default();
+        (general.pc, general.pstate) = (entry.get(), START);
+        for (register, argument) in general.x.iter_mut().zip(arguments) {
+            *register = argument;
+        }
+        Self { general, system: El1 { sctlr: SCTLR, ..El1::default() } }
+    }
+
+    unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit {
+        load(space);
+        self.system.load();
+        // SAFETY: `enable_guests` found the kernel at EL2 with E2H and set the traps, by the contract of this
+        // function; the tables are those of `space`; a PSTATE comes from `new`, or from the CPU when it left EL1 or
+        // EL0.
+        let vector = unsafe { enter(&mut self.general) };
+        self.system.save();
+        let (syndrome, address, page) = (ESR_EL1.get(), FAR_EL1.get(), HPFAR_EL2.get());
+        let (exit, next) = decode(Cause { vector, syndrome, address, page }, &self.general.x);
+        if next == Next::Following {
+            self.general.pc = self.general.pc.wrapping_add(4);
+        }
+        exit
+    }
+
+    fn reply(&mut self, value: u64) {
+        let [first, ..] = &mut self.general.x;
+        *first = value;
+    }
+}
+
+impl fmt::Display for Registers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let General { x, pc, pstate, sp: [sp_el0, sp_el1], .. } = &self.general;
+        write!(f, "pc {pc:016x} pstate {pstate:08x} sp_el0 {sp_el0:016x} sp_el1 {sp_el1:016x}")?;
+        for (index, value) in x.iter().enumerate() {
+            let gap = if index % 4 == 0 { "\n " } else { "" };
+            write!(f, "{gap} x{index:<2} {value:016x}")?;
+        }
+        let El1 { esr, far, elr, spsr, vbar, .. } = self.system;
+        write!(
+            f,
+            "\n  esr {esr:08x} far {far:016x} elr {elr:016x} spsr {spsr:08x} vbar {vbar:016x}"
+        )
+    }
+}
+
+/// VTTBR_EL2 of a space: VMID in bits 63..48 (8 bits are used), the root below.
+fn vttbr(space: &GuestSpace) -> u64 {
+    u64::from(space.tag()) << 48 | space.root().get()
+}
+
+/// Makes `space` the one that guests and maintenance of this CPU use.
+fn load(space: &GuestSpace) {
+    VTTBR_EL2.set(vttbr(space));
+    barrier::isb(barrier::SY);
+}
+
+/// The feature that this machine lacks to run guests.
+fn missing() -> Option<&'static str> {
+    let level = CurrentEL.read(CurrentEL::EL);
+    // PARange 1 is 36 bits.
+    let small = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange) == 0;
+    match (level, small) {
+        (2, false) => None,
+        (2, true) => Some("physical addresses of 36 bits"),
+        _ => Some("EL2 with the virtualization host extensions for the kernel"),
+    }
+}
+
+impl Guests for Aarch64 {
+    type GuestFormat = Format;
+    type Vcpu = Registers;
+
+    const GUEST_RAM: GuestAddr = GuestAddr::new(0x4000_0000);
+    const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << GUEST_BITS);
+    const CPU_STATE_BYTES: u64 = 0;
+    const GUEST_FLUSH_REACHES_ALL: bool = true;
+
+    fn enable_guests(_state: StateMemory) -> Result<(), NoGuests> {
+        if let Some(what) = missing() {
+            return Err(NoGuests(what));
+        }
+        // PS, at most 48 bits: the format has no more.
+        let size = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
+        VTCR_EL2.set(Format::CONTROL | size << 16);
+        MDCR_EL2.set(MDCR_EL2.get() | DEBUG_TRAPS);
+        // SAFETY: these registers concern guests only; the kernel uses no floating point, and its own timer is not
+        // one of a guest's.
+        unsafe {
+            asm!(
+                "msr vpidr_el2, {midr}",
+                "msr vmpidr_el2, {mpidr}",
+                "msr cntvoff_el2, xzr",
+                "msr hstr_el2, xzr",
+                "msr cptr_el2, {features}",
+                "mrs {timers}, cnthctl_el2",
+                "bic {timers}, {timers}, {guest_timers}",
+                "msr cnthctl_el2, {timers}",
+                midr = in(reg) MIDR_EL1.get(),
+                mpidr = in(reg) GUEST_MPIDR,
+                features = in(reg) FEATURE_TRAPS,
+                timers = out(reg) _,
+                guest_timers = in(reg) GUEST_TIMERS,
+                options(nostack, preserves_flags),
+            );
+        }
+        if cpu::has_gic_registers() {
+            // SAFETY: the register concerns guests only.
+            unsafe {
+                asm!("msr S3_4_C12_C11_0, {}", in(reg) GIC_TRAPS, options(nostack, preserves_flags));
+            }
+        }
+        HCR_EL2.set(HCR | TGE);
+        barrier::isb(barrier::SY);
+        Ok(())
+    }
+
+    fn publish_guest_entries() {
+        barrier::dsb(barrier::ISHST);
+    }
+
+    /// All of the space, on all CPUs: VMALLS12E1IS names EL1&0 whatever TGE is, and the VMID of VTTBR_EL2. IPAS2E1IS
+    /// would drop the second stage alone, not what CPUs combined of both stages.
+    fn drop_guest_translations(space: &GuestSpace, _ranges: &[GuestRange]) {
+        barrier::dsb(barrier::ISHST);
+        load(space);
+        // SAFETY: dropping cached translations never makes a valid one wrong.
+        unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
+        barrier::dsb(barrier::ISH);
+        barrier::isb(barrier::SY);
+    }
+
+    fn payload() -> &'static [u8] {
+        payload::bytes()
+    }
+}

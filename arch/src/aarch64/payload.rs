@@ -1,0 +1,126 @@
+//! The payload: a guest that computes on its memory, without devices. [`Guests::payload`](crate::contract::Guests)
+//! says what it does.
+
+// UNSAFETY: assembly, and the bytes between two of its symbols.
+#![expect(unsafe_code)]
+
+use crate::contract::{PAYLOAD_DONE, PAYLOAD_ROUND};
+use core::arch::global_asm;
+
+unsafe extern "C" {
+    static hotmem_payload_begin: u8;
+    static hotmem_payload_end: u8;
+}
+
+/// The program.
+pub(super) fn bytes() -> &'static [u8] {
+    let begin = &raw const hotmem_payload_begin;
+    let bytes = (&raw const hotmem_payload_end).addr() - begin.addr();
+    // SAFETY: the assembly below puts the program between the two symbols, in read-only data.
+    unsafe { core::slice::from_raw_parts(begin, bytes) }
+}
+
+// Words are computed and read in runs of 64 (512 bytes) between two reads of the counter. Word = (address + round *
+// C2) * C1: the next one is C1 * 8 more.
+//
+//   x19 memory   x20 its end   x21 rounds wanted   x22 round       x23 wrong words   x24 checksum
+//   x25 gap      x26 counter   x27 8 * C1          x28 16 * C1     x9 at             x10 end of the run
+//   x11, x12 expected words    x13, x14 read words
+global_asm!(
+    r#"
+    .section .rodata.hotmem_payload, "a"
+    .balign 16
+    .global hotmem_payload_begin
+    .global hotmem_payload_end
+hotmem_payload_begin:
+    mov x19, x0
+    add x20, x0, x1
+    mov x21, x2
+    mov x22, xzr
+    mov x23, xzr
+    mov x24, xzr
+    mov x25, xzr
+    isb
+    mrs x26, cntvct_el0
+    movz x15, #0x7f4a, lsl #48
+    movk x15, #0x7c15, lsl #32
+    movk x15, #0x9e37, lsl #16
+    movk x15, #0x79b9
+    lsl x27, x15, #3
+    lsl x28, x15, #4
+
+1:  /* A round: write. */
+    add x22, x22, #1
+    mov x16, #0x9e37
+    movk x16, #0xd1b5, lsl #16
+    mul x17, x22, x16
+    mov x9, x19
+    add x11, x19, x17
+    mul x11, x11, x15
+    add x12, x11, x27
+2:  add x10, x9, #512
+3:  stp x11, x12, [x9], #16
+    add x11, x11, x28
+    add x12, x12, x28
+    cmp x9, x10
+    b.lo 3b
+    bl 8f
+    cmp x9, x20
+    b.lo 2b
+
+    /* Read. */
+    mov x9, x19
+    add x11, x19, x17
+    mul x11, x11, x15
+    add x12, x11, x27
+4:  add x10, x9, #512
+5:  ldp x13, x14, [x9], #16
+    cmp x13, x11
+    cinc x23, x23, ne
+    cmp x14, x12
+    cinc x23, x23, ne
+    ror x24, x24, #63
+    add x24, x24, x13
+    ror x24, x24, #63
+    add x24, x24, x14
+    add x11, x11, x28
+    add x12, x12, x28
+    cmp x9, x10
+    b.lo 5b
+    bl 8f
+    cmp x9, x20
+    b.lo 4b
+
+    /* Report. */
+    ldr w0, 9f
+    bl 7f
+    cmp x22, x21
+    b.ne 1b
+    ldr w0, 9f + 4
+    bl 7f
+6:  wfi
+    b 6b
+
+7:  mov x1, x22
+    mov x2, x23
+    mov x3, x24
+    mov x4, x25
+    hvc #0
+    ret
+
+8:  /* The counter, and the largest gap between two reads of it. */
+    isb
+    mrs x13, cntvct_el0
+    sub x14, x13, x26
+    mov x26, x13
+    cmp x14, x25
+    csel x25, x14, x25, hi
+    ret
+    .balign 4
+9:  .word {round}
+    .word {done}
+hotmem_payload_end:
+"#,
+    round = const PAYLOAD_ROUND,
+    done = const PAYLOAD_DONE,
+);
