@@ -4,6 +4,7 @@ pub mod apic;
 #[cfg(target_arch = "x86_64")]
 mod guests;
 pub mod layout;
+pub mod npt;
 pub mod pte;
 
 #[cfg(target_arch = "x86_64")]

@@ -1,0 +1,123 @@
+//! Nested page tables: guest-physical to physical addresses (AMD APM vol. 2 15.25; the entries are those of 5.3).
+//!
+//! ```text
+//!    63   62..52    51 .......................... 12  11 10   9     8   7   6   5   4    3    2    1    0
+//!   +----+---------+--------------------------------+-----+------+---+---+---+---+----+----+----+----+---+
+//!   | NX | ignored | table, or leaf (low bits zero) |ignor| kept | G | PS| D | A |PCD |PWT | US | RW | P |
+//!   +----+---------+--------------------------------+-----+------+---+---+---+---+----+----+----+----+---+
+//!    US: 1 in each entry, since every access of a guest counts as one of user code (15.25.5)
+//! ```
+//!
+//! The guest's own tables limit its unprivileged code, so [`Attr::USER`] changes nothing here: a bit that the CPU
+//! ignores keeps it. Guest-physical addresses are not sign-extended.
+
+// UNSAFETY: vouches for the bits of the format.
+#![expect(unsafe_code)]
+
+use hotmem_paging::addr::PhysAddr;
+use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
+
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const WRITE_THROUGH: u64 = 1 << 3;
+const CACHE_DISABLE: u64 = 1 << 4;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+const PAGE_SIZE: u64 = 1 << 7;
+/// Ignored by the CPU: [`Attr::USER`].
+const KEPT_USER: u64 = 1 << 9;
+const NO_EXECUTE: u64 = 1 << 63;
+
+/// PCD and PWT select entry 3 of the host's PAT, which is UC after reset (15.25.8).
+const UNCACHED: u64 = CACHE_DISABLE | WRITE_THROUGH;
+/// Bits 51..12 of an entry.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// The level of 4 KiB leaves, where bit 7 is not PS.
+const LAST: usize = 3;
+
+/// The format of nested paging on a host with four-level tables and EFER.NXE set.
+///
+/// A table entry allows every access. Unless the tables are `TRACKED`, Accessed and Dirty are set from the start: the
+/// CPU then never writes to a table, and a stored entry stays the word that was encoded. In tracked tables a leaf
+/// starts with both clear, and the CPU sets them when the guest accesses the page.
+#[derive(Clone, Copy, Debug)]
+pub struct Npt<const TRACKED: bool>;
+
+// SAFETY: the bits are those of nested paging (AMD APM vol. 2 15.25), and the invariants are tested beside it.
+unsafe impl<const TRACKED: bool> PteFormat for Npt<TRACKED> {
+    const LEVELS: &'static [Level] =
+        &[level(39, false), level(30, true), level(21, true), level(12, true)];
+
+    const PHYS_LIMIT: u64 = 1 << 52;
+
+    #[inline]
+    fn encode(entry: Entry, level: usize) -> u64 {
+        match entry {
+            Entry::Absent => 0,
+            Entry::Table(at) => at.get() | PRESENT | WRITABLE | USER | ACCESSED,
+            Entry::Leaf(at, attr) => {
+                let size = if level < LAST { PAGE_SIZE } else { 0 };
+                let seen = if TRACKED { 0 } else { ACCESSED | DIRTY };
+                at.get() | bits(attr) | size | seen
+            }
+        }
+    }
+
+    #[inline]
+    fn decode(word: u64, level: usize) -> Entry {
+        if word & PRESENT == 0 {
+            return Entry::Absent;
+        }
+        let here = Self::LEVELS[level];
+        if level < LAST && !(here.leaf && word & PAGE_SIZE != 0) {
+            return Entry::Table(PhysAddr::new(word & ADDRESS));
+        }
+        // Above the last level the bits below the span hold PAT (bit 12) or must be zero.
+        let address = word & ADDRESS & !(here.span() - 1);
+        Entry::Leaf(PhysAddr::new(address), attr(word))
+    }
+
+    #[inline]
+    fn leaf_test(level: usize) -> LeafTest {
+        let bits = PRESENT | if level < LAST { PAGE_SIZE } else { 0 };
+        LeafTest { mask: bits, value: bits }
+    }
+}
+
+const fn level(shift: u32, leaf: bool) -> Level {
+    Level { shift, bits: 9, leaf }
+}
+
+/// The bits of a leaf that encode the accesses it allows.
+#[inline]
+const fn bits(attr: Attr) -> u64 {
+    let mut bits = PRESENT | USER;
+    if attr.contains(Attr::WRITE) {
+        bits |= WRITABLE;
+    }
+    if attr.contains(Attr::USER) {
+        bits |= KEPT_USER;
+    }
+    if attr.contains(Attr::DEVICE) {
+        bits |= UNCACHED;
+    }
+    if !attr.contains(Attr::EXECUTE) {
+        bits |= NO_EXECUTE;
+    }
+    bits
+}
+
+/// The accesses that a leaf allows.
+#[inline]
+fn attr(word: u64) -> Attr {
+    let mut attr = Attr::empty();
+    attr.set(Attr::WRITE, word & WRITABLE != 0);
+    attr.set(Attr::USER, word & KEPT_USER != 0);
+    attr.set(Attr::DEVICE, word & UNCACHED == UNCACHED);
+    attr.set(Attr::EXECUTE, word & NO_EXECUTE == 0);
+    attr
+}
+
+#[cfg(test)]
+mod tests;
