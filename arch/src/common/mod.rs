@@ -2,7 +2,7 @@
 
 #[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64", target_arch = "powerpc64"))]
 pub(crate) mod cache;
-#[cfg(any(target_arch = "x86_64", target_arch = "powerpc64"))]
+#[cfg(target_arch = "powerpc64")]
 pub(crate) mod no_guests;
 pub mod probe;
 #[cfg(test)]

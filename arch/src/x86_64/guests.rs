@@ -1,29 +1,58 @@
-//! This architecture runs no guests yet.
+//! Guests of this architecture: under SVM with nested paging.
 
-use super::{X86_64, pte};
-use crate::common::no_guests::NoVcpu;
-use crate::contract::GuestSpace;
-use crate::contract::{Guests, NoGuests, StateMemory};
+// UNSAFETY: turns virtualization on.
+#![expect(unsafe_code)]
+
+use super::svm::vcpu::{CPU_STATE_BYTES, HOST_STATE, Vcpu, request_flush};
+use super::svm::{abilities, ask};
+use super::{X86_64, npt, payload};
+use crate::contract::{GuestSpace, Guests, NoGuests, StateMemory};
+use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+use ::x86_64::registers::model_specific::{Efer, EferFlags, Msr};
+use core::sync::atomic::{Ordering, compiler_fence};
 use hotmem_paging::addr::{GuestAddr, GuestRange};
 
+/// The register in which firmware disables SVM.
+const VM_CR: u32 = 0xc001_0114;
+
 impl Guests for X86_64 {
-    type GuestFormat = pte::X86Pte4;
-    type Vcpu = NoVcpu;
+    type GuestFormat = npt::Npt<false>;
+    type Vcpu = Vcpu;
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0);
-    const GUEST_LIMIT: GuestAddr = GuestAddr::new(0);
-    const CPU_STATE_BYTES: u64 = 0;
-    const GUEST_FLUSH_REACHES_ALL: bool = true;
+    const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 48);
+    const CPU_STATE_BYTES: u64 = CPU_STATE_BYTES;
+    const GUEST_FLUSH_REACHES_ALL: bool = false;
 
-    fn enable_guests(_state: StateMemory) -> Result<(), NoGuests> {
-        Err(NoGuests("a driver of virtualization for x86_64"))
+    fn enable_guests(state: StateMemory) -> Result<(), NoGuests> {
+        let told = ask::told();
+        // SAFETY: a CPU with SVM has the register, and reading it changes nothing.
+        let vm_cr = if told.has_svm() { unsafe { Msr::new(VM_CR).read() } } else { 0 };
+        abilities::check(&told, vm_cr)?;
+        // SAFETY: the CPU has SVM, and firmware has not disabled it; the bit adds instructions and nothing else.
+        unsafe { Efer::update(|efer| efer.insert(EferFlags::SECURE_VIRTUAL_MACHINE_ENABLE)) };
+        // SAFETY: the memory has no other use for ever, since `state` ends here and is not freed.
+        unsafe { Msr::new(HOST_STATE).write(state.at().get()) };
+        // SAFETY: the kernel uses no floating-point instruction; those that save the registers of guests must not trap.
+        unsafe {
+            Cr0::update(|cr0| cr0.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED))
+        };
+        // SAFETY: as above: FXSAVE saves the SSE registers, too.
+        unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::OSFXSR)) };
+        Ok(())
     }
 
-    fn publish_guest_entries() {}
+    /// Absent entries are never cached, and walks see stores in their order, as with the kernel's own tables.
+    fn publish_guest_entries() {
+        compiler_fence(Ordering::SeqCst);
+    }
 
-    fn drop_guest_translations(_space: &GuestSpace, _ranges: &[GuestRange]) {}
+    /// The CPU keeps translations of guests while the host runs, and drops them at the next entry.
+    fn drop_guest_translations(_space: &GuestSpace, _ranges: &[GuestRange]) {
+        request_flush();
+    }
 
     fn payload() -> &'static [u8] {
-        &[]
+        payload::bytes()
     }
 }

@@ -16,6 +16,8 @@ mod current;
 #[cfg(target_arch = "x86_64")]
 pub mod frame;
 #[cfg(target_arch = "x86_64")]
+mod guests;
+#[cfg(target_arch = "x86_64")]
 mod io;
 #[cfg(target_arch = "x86_64")]
 pub mod irq;
@@ -24,6 +26,8 @@ mod landing;
 #[cfg(target_arch = "x86_64")]
 mod machine_check;
 #[cfg(target_arch = "x86_64")]
+mod payload;
+#[cfg(target_arch = "x86_64")]
 mod pic;
 #[cfg(target_arch = "x86_64")]
 mod port;
@@ -31,6 +35,8 @@ mod port;
 mod probe;
 #[cfg(target_arch = "x86_64")]
 pub mod serial;
+#[cfg(any(test, target_arch = "x86_64"))]
+mod svm;
 #[cfg(target_arch = "x86_64")]
 pub mod tables;
 #[cfg(target_arch = "x86_64")]

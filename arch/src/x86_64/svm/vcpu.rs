@@ -1,0 +1,240 @@
+//! A virtual CPU.
+
+// UNSAFETY: owns a control block, and runs guests.
+#![expect(unsafe_code)]
+
+use super::abilities::Abilities;
+use super::ask;
+use super::enter::{FloatingPoint, Registers, enter, take_machine_check};
+use super::exit::{self, Cause, Exit};
+use super::flush::{self, Entry};
+use super::vmcb::{VMCB_BYTES, Vmcb};
+use crate::contract::{self, Cpu, GuestCall, GuestExit, GuestSpace, StateMemory};
+use crate::x86_64::X86_64;
+use ::x86_64::registers::model_specific::Msr;
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hotmem_paging::addr::GuestAddr;
+
+/// The page where a CPU keeps the host's state during a run; the next one is for the registers of VMSAVE.
+pub(crate) const HOST_STATE: u32 = 0xc001_0117;
+/// Bytes of the first of the two pages.
+const HOST_STATE_BYTES: u64 = 4096;
+/// Bytes of both.
+pub(crate) const CPU_STATE_BYTES: u64 = 2 * HOST_STATE_BYTES;
+
+/// Bytes of the map of ports. The map of model-specific registers has 8 KiB: the same memory serves, as all bits of both
+/// are set.
+const MAP_BYTES: u64 = 12 << 10;
+
+/// Requests to drop translations, of any guest.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+/// From now on each entry into a guest, on any CPU, drops the CPU's translations of it.
+pub(crate) fn request_flush() {
+    REQUESTS.fetch_add(1, Ordering::SeqCst);
+}
+
+/// A virtual CPU under SVM.
+///
+/// It begins in 32-bit code with flat segments and paging off; as soon as it enables paging it is in long mode (EFER.LME
+/// and CR4.PAE are set). Its arguments are in registers in two halves, since 32-bit code reads the lower ones only:
+///
+/// | argument | lower half | upper half |
+/// |---|---|---|
+/// | 0 | EDI | EAX |
+/// | 1 | ESI | EBX |
+/// | 2 | EDX | EBP |
+/// | 3 | ECX | ESP |
+///
+/// It calls the host by VMMCALL with the number in RAX and arguments in RDI, RSI, RDX, RCX, R8. The result is in RAX, and
+/// no other register changes. For its user code VMMCALL is an invalid instruction.
+#[derive(Debug)]
+pub struct Vcpu {
+    state: StateMemory,
+    registers: Registers,
+    floating_point: FloatingPoint,
+    abilities: Abilities,
+    last: Option<Entry>,
+}
+
+// SAFETY: the control block behind the pointer is this value's own, and belongs to no CPU between two runs.
+unsafe impl Send for Vcpu {}
+
+/// The lower and the upper half.
+const fn halves(value: u64) -> (u64, u64) {
+    (value & 0xffff_ffff, value >> 32)
+}
+
+impl contract::Vcpu for Vcpu {
+    const STATE_BYTES: u64 = VMCB_BYTES + MAP_BYTES;
+
+    fn new(state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
+        let [(rdi, rax), (rsi, rbx), (rdx, rbp), (rcx, rsp)] = arguments.map(halves);
+        let registers = Registers { rdi, rsi, rdx, rcx, rbx, rbp, ..Registers::default() };
+        let map = state.pointer().as_ptr().wrapping_add(VMCB_BYTES as usize);
+        // SAFETY: the map is in the state memory, which is this value's own, behind the control block.
+        unsafe { map.write_bytes(0xff, MAP_BYTES as usize) };
+        let closed = state.at().get() + VMCB_BYTES;
+        let mut new = Self {
+            state,
+            registers,
+            floating_point: FloatingPoint::new(),
+            abilities: Abilities::of(&ask::told()),
+            last: None,
+        };
+        let vmcb = new.vmcb_mut();
+        vmcb.begin_at(entry.get(), closed);
+        (vmcb.save.rax, vmcb.save.rsp) = (rax, rsp);
+        new
+    }
+
+    unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit {
+        if u32::from(space.tag()) >= self.abilities.asids {
+            return GuestExit::Stopped("this CPU has fewer ASIDs than guests", space.tag().into());
+        }
+        loop {
+            // SAFETY: by the contract of this function.
+            unsafe { self.enter(space) };
+            if let Some(exit) = self.serve() {
+                return exit;
+            }
+        }
+    }
+
+    fn reply(&mut self, value: u64) {
+        self.vmcb_mut().save.rax = value;
+    }
+}
+
+impl Vcpu {
+    fn block(&self) -> NonNull<Vmcb> {
+        self.state.pointer().cast()
+    }
+
+    fn vmcb(&self) -> &Vmcb {
+        // SAFETY: the state memory begins with the block, aligned to a page. Any bits are a block, the memory is this
+        // value's own, and the CPU writes to it only in `enter`.
+        unsafe { self.block().as_ref() }
+    }
+
+    fn vmcb_mut(&mut self) -> &mut Vmcb {
+        // SAFETY: as for `vmcb`, and this value is borrowed mutably.
+        unsafe { self.block().as_mut() }
+    }
+
+    /// Runs the guest until the next exit.
+    ///
+    /// # Safety
+    ///
+    /// That of [`run`](contract::Vcpu::run).
+    unsafe fn enter(&mut self, space: &GuestSpace) {
+        let now = Entry {
+            cpu: X86_64::number(),
+            asid: space.tag().into(),
+            root: space.root().get(),
+            // Interrupts are off: a CPU that requests a flush after this load interrupts this one, which leaves the
+            // guest before the request is served, and loads again.
+            requests: REQUESTS.load(Ordering::SeqCst),
+        };
+        let flush = flush::between(self.last.replace(now), now, self.abilities);
+        let at = self.state.at().get();
+        // SAFETY: by the contract of this function SVM is on, and with it the CPU has this register.
+        let host = unsafe { Msr::new(HOST_STATE).read() } + HOST_STATE_BYTES;
+        // SAFETY: as in `vmcb_mut`; only the fields `registers` and `floating_point` are used beside it.
+        let vmcb = unsafe { self.block().as_mut() };
+        vmcb.control.asid = now.asid;
+        vmcb.control.root = now.root;
+        vmcb.control.flush = flush;
+        self.floating_point.load();
+        // SAFETY: the block was filled by `new`; SVM is on and interrupts are off by the contract of this function, and
+        // so the space shows memory of the guest; `enable_guests` had the host's page with the other one.
+        unsafe { enter(at, &mut self.registers, host, vmcb) };
+        self.floating_point.store();
+    }
+
+    /// Does what the last exit asks for. Returns `None` if the guest continues.
+    fn serve(&mut self) -> Option<GuestExit> {
+        let exit = self.exit();
+        self.vmcb_mut().control.event = exit::interrupted_event(exit.event);
+        match exit::cause(&exit) {
+            Cause::Host => Some(GuestExit::Interrupt),
+            Cause::MachineCheck => {
+                take_machine_check();
+                None
+            }
+            Cause::Fault { at, access } => Some(GuestExit::Fault { at, access }),
+            Cause::Call => {
+                self.skip(exit::VMMCALL_BYTES);
+                Some(GuestExit::Call(self.call()))
+            }
+            Cause::UserCall => {
+                self.vmcb_mut().control.event = exit::INVALID_OPCODE;
+                None
+            }
+            Cause::Halt => {
+                self.skip(exit::HLT_BYTES);
+                Some(GuestExit::Wait)
+            }
+            Cause::Stopped(reason, more) => Some(GuestExit::Stopped(reason, more)),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let Vmcb { control, save } = self.vmcb();
+        Exit {
+            code: control.exit_code,
+            info: control.exit_info,
+            event: control.exit_event,
+            cpl: save.cpl,
+            rcx: self.registers.rcx,
+        }
+    }
+
+    /// Has the guest continue after its instruction, which has `bytes` unless the CPU knows better: prefixes count.
+    fn skip(&mut self, bytes: u64) {
+        let knows = self.abilities.next_rip;
+        let Vmcb { control, save } = self.vmcb_mut();
+        let next = if knows { control.next_rip } else { save.rip.wrapping_add(bytes) };
+        save.rip = if save.runs_64_bit_code() { next } else { next & 0xffff_ffff };
+        control.shadow = 0;
+    }
+
+    fn call(&self) -> GuestCall {
+        let Registers { rdi, rsi, rdx, rcx, r8, .. } = self.registers;
+        GuestCall { number: self.vmcb().save.rax, arguments: [rdi, rsi, rdx, rcx, r8] }
+    }
+}
+
+impl fmt::Display for Vcpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (r, save) = (&self.registers, &self.vmcb().save);
+        writeln!(
+            f,
+            "  rip {:016x} rflags {:08x} cs {:04x} ss {:04x}, privilege {}",
+            save.rip, save.rflags, save.cs.selector, save.ss.selector, save.cpl
+        )?;
+        writeln!(
+            f,
+            "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            save.rax, r.rbx, r.rcx, r.rdx
+        )?;
+        writeln!(
+            f,
+            "  rsi {:016x} rdi {:016x} rbp {:016x} rsp {:016x}",
+            r.rsi, r.rdi, r.rbp, save.rsp
+        )?;
+        writeln!(f, "  r8  {:016x} r9  {:016x} r10 {:016x} r11 {:016x}", r.r8, r.r9, r.r10, r.r11)?;
+        writeln!(
+            f,
+            "  r12 {:016x} r13 {:016x} r14 {:016x} r15 {:016x}",
+            r.r12, r.r13, r.r14, r.r15
+        )?;
+        write!(
+            f,
+            "  cr0 {:08x} cr2 {:016x} cr3 {:016x} cr4 {:08x} efer {:08x}",
+            save.cr0, save.cr2, save.cr3, save.cr4, save.efer
+        )
+    }
+}
