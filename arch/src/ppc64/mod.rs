@@ -4,6 +4,7 @@
 #[cfg(target_arch = "powerpc64")]
 mod guests;
 pub mod layout;
+pub mod partition;
 pub mod pte;
 
 #[cfg(target_arch = "powerpc64")]
