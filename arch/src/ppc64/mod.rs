@@ -4,6 +4,7 @@
 #[cfg(target_arch = "powerpc64")]
 mod guests;
 pub mod layout;
+pub mod nested;
 pub mod partition;
 pub mod pte;
 
