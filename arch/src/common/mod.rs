@@ -2,8 +2,6 @@
 
 #[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64", target_arch = "powerpc64"))]
 pub(crate) mod cache;
-#[cfg(target_arch = "powerpc64")]
-pub(crate) mod no_guests;
 pub mod probe;
 #[cfg(test)]
 pub(crate) mod pte_rig;

@@ -12,6 +12,7 @@ pub(super) const INSTRUCTION_STORAGE: u64 = 0x400;
 pub(super) const INSTRUCTION_SEGMENT: u64 = 0x480;
 const EXTERNAL: u64 = 0x500;
 pub(super) const DECREMENTER: u64 = 0x900;
+pub(super) const DOORBELL: u64 = 0xa00;
 
 /// The registers of the interrupted code, as the entry code saved them. The floating-point and vector registers
 /// follow, since Rust code may use them at any time.
@@ -58,6 +59,7 @@ impl TrapFrame {
             0x700 => "program",
             0x800 => "floating-point unavailable",
             DECREMENTER => "decrementer",
+            DOORBELL => "doorbell",
             0xc00 => "system call",
             0xd00 => "trace",
             0xf20 | 0xf40 => "vector unavailable",

@@ -16,11 +16,16 @@ pub(super) const H_CEDE: u64 = 0xe0;
 pub(super) const H_VIO_SIGNAL: u64 = 0x104;
 pub(super) const H_REGISTER_PROC_TBL: u64 = 0x37c;
 pub(super) const KVMPPC_H_RTAS: u64 = 0xf000;
+/// Those of nested HV (Linux, `arch/powerpc/include/asm/hvcall.h`).
+pub(super) const H_SET_PARTITION_TABLE: u64 = 0xf800;
+pub(super) const H_TLB_INVALIDATE: u64 = 0xf808;
 
 /// The call was made.
 pub(super) const H_SUCCESS: i64 = 0;
 /// The call must be repeated.
 pub(super) const H_BUSY: i64 = 1;
+/// There is no such call.
+pub(super) const H_FUNCTION: i64 = -2;
 
 /// The results of a call: its status, and the first output values.
 pub(super) struct HcallResult {

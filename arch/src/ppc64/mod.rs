@@ -1,8 +1,6 @@
 //! ppc64: radix page tables, and a guest of a POWER hypervisor: hypercalls for console, interrupts and
 //! RTAS (Linux on Power Architecture Reference, "LoPAR").
 
-#[cfg(target_arch = "powerpc64")]
-mod guests;
 pub mod layout;
 pub mod nested;
 pub mod partition;
@@ -17,17 +15,23 @@ mod current;
 #[cfg(target_arch = "powerpc64")]
 pub mod frame;
 #[cfg(target_arch = "powerpc64")]
+pub mod guests;
+#[cfg(target_arch = "powerpc64")]
 mod hcall;
 #[cfg(target_arch = "powerpc64")]
 pub mod irq;
 #[cfg(target_arch = "powerpc64")]
 pub mod own;
 #[cfg(target_arch = "powerpc64")]
+mod payload;
+#[cfg(target_arch = "powerpc64")]
 mod probe;
 #[cfg(target_arch = "powerpc64")]
 mod rtas;
 #[cfg(target_arch = "powerpc64")]
 mod start;
+#[cfg(target_arch = "powerpc64")]
+mod switch;
 #[cfg(target_arch = "powerpc64")]
 pub mod tables;
 #[cfg(target_arch = "powerpc64")]

@@ -7,4 +7,4 @@ mod state;
 mod tests;
 
 pub use exit::decode;
-pub use state::{HypervisorState, MSR_EE, NestedState, Registers};
+pub use state::{HypervisorState, NestedState, Registers};

@@ -60,6 +60,9 @@ unsafe impl<const SHIFT: u32> PteFormat for Partition<SHIFT> {
     }
 }
 
+/// Bits of an input address.
+pub const GUEST_BITS: u32 = 52;
+
 /// Entries of a partition table of 4 KiB: one for each number of a partition.
 pub const PARTITIONS: usize = 4096 / 16;
 

@@ -12,7 +12,7 @@
 // UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
 #![expect(unsafe_code)]
 
-use super::frame::{DECREMENTER, TrapFrame};
+use super::frame::{DECREMENTER, DOORBELL, TrapFrame};
 use super::{cpu, probe, timer};
 use crate::area::CpuArea;
 use crate::common::trap::HandlerSlot;
@@ -25,6 +25,10 @@ pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 /// Called by the entry code with interrupts off.
 extern "C" fn dispatch(frame: &mut TrapFrame) {
     if frame.vector == DECREMENTER && !timer::go_on() {
+        return;
+    }
+    if frame.vector == DOORBELL {
+        // The kernel sends no messages; one of a guest that runs on another thread of the core ends here.
         return;
     }
     if probe::resume(frame) {

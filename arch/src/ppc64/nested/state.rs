@@ -13,7 +13,7 @@ const MSR_SF: u64 = 1 << 63;
 const MSR_ME: u64 = 1 << 12;
 const MSR_LE: u64 = 1;
 /// MSR: external interrupts.
-pub const MSR_EE: u64 = 1 << 15;
+const MSR_EE: u64 = 1 << 15;
 /// MSR: problem state.
 const MSR_PR: u64 = 1 << 14;
 /// MSR of a guest: all but HV, S and the states of transactions. From the top: SF, VEC, VSX, EE, PR, FP, ME, FE0,
@@ -116,6 +116,13 @@ impl NestedState {
         self.hypervisor.hfscr = HFSCR_OF_GUESTS;
         self.hypervisor.dpdes = 0;
         self.registers.msr = self.registers.msr & MSR_OF_GUESTS | MSR_ME;
+    }
+
+    /// What the guest finds when it continues after its wait for an interrupt: the call succeeded, and interrupts are
+    /// enabled (LoPAR 14.11.1).
+    pub const fn cede(&mut self) {
+        self.registers.gpr[3] = 0;
+        self.registers.msr |= MSR_EE;
     }
 
     /// Whether the guest runs in problem state.

@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use super::{PARTITIONS, Partition, partition_entry};
+use super::{GUEST_BITS, PARTITIONS, Partition, partition_entry};
 use crate::common::pte_rig::{ROOT, Rig};
 use crate::ppc64::pte::Radix;
 use hotmem_paging::addr::{Guest, PhysAddr};
@@ -76,6 +76,7 @@ fn guest_addresses_have_52_bits_and_no_quadrant() {
     }
     rig.map(0, 0, 0x1000, RAM).unwrap();
     rig.map(0x000f_ffff_ffff_f000, 0x1000, 0x1000, RAM).unwrap();
+    assert_eq!(1 << GUEST_BITS, 0x0010_0000_0000_0000_u64);
 }
 
 // Guest memory of 192 KiB at 0: root 0 -> 0 -> 0 -> three leaves of 64 KiB.
