@@ -22,6 +22,8 @@ pub struct Options {
     pub kernelcore: Option<u64>,
     /// `budget=N`: pages that an eject examines or moves before the kernel looks at its console.
     pub budget: u64,
+    /// `scrub=all|off`: whether memory of a device is cleared before the device goes.
+    pub scrub: bool,
     /// `icount`: the time stamp counter counts instructions, so steps may report them.
     pub icount: bool,
     /// `log=LEVEL`.
@@ -37,6 +39,7 @@ impl Default for Options {
             policy: AutoOnline::default(),
             kernelcore: None,
             budget: BUDGET,
+            scrub: true,
             icount: false,
             log: LevelFilter::Info,
         }
@@ -70,6 +73,8 @@ impl Options {
                 self.self_hosting = true;
             }
             ("budget", count) => self.budget = number::parse(count).filter(|&count| count > 0)?,
+            ("scrub", "all") => self.scrub = true,
+            ("scrub", "off") => self.scrub = false,
             ("kernelcore", size) => self.kernelcore = Some(number::parse_size(size)?),
             ("icount", "") => self.icount = true,
             ("log", level) => self.log = level.parse().ok()?,
@@ -88,7 +93,7 @@ mod tests {
     #[test]
     fn every_word_sets_its_option() {
         let line =
-            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3";
+            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off";
         let options = Options::parse(line, |word| panic!("{word:?}"));
         let wanted = Options {
             placement: Placement::PerBlock,
@@ -97,6 +102,7 @@ mod tests {
             policy: AutoOnline::Offline,
             kernelcore: Some(256 << 20),
             budget: 3,
+            scrub: false,
             icount: true,
             log: LevelFilter::Debug,
         };
@@ -133,7 +139,7 @@ mod tests {
     /// The command line that sets these options.
     fn line(options: &Options) -> String {
         let Options { placement, self_hosting, block_bytes, policy, .. } = options;
-        let Options { kernelcore, budget, icount, log, .. } = options;
+        let Options { kernelcore, budget, scrub, icount, log, .. } = options;
         let policy = policy.to_string().replace(' ', ":");
         let mut words = vec![
             format!("placement={placement}"),
@@ -143,6 +149,7 @@ mod tests {
             format!("log={log}"),
         ];
         words.extend((!self_hosting).then(|| "memmap_on_memory=off".into()));
+        words.push(if *scrub { "scrub=all" } else { "scrub=off" }.into());
         words.extend(kernelcore.map(|bytes| format!("kernelcore={bytes:#x}")));
         words.extend(icount.then(|| "icount".into()));
         words.join(" ")
@@ -165,6 +172,7 @@ mod tests {
             policy: *random.pick(&policies.collect::<Vec<_>>()),
             kernelcore: random.one_in(2).then_some(core),
             budget,
+            scrub: random.one_in(2),
             icount: random.one_in(2),
             log: *random.pick(&[LevelFilter::Off, LevelFilter::Warn, LevelFilter::Trace]),
         }
@@ -200,10 +208,10 @@ mod tests {
 
     #[test]
     fn invalid_words_are_reported_and_change_nothing() {
-        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud icount=1 quiet \xff=\xfe =";
+        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud scrub=some icount=1 quiet \xff=\xfe =";
         let mut count = 0;
         let options = Options::parse(line, |_| count += 1);
         assert_eq!(options, Options::default());
-        assert_eq!(count, 11);
+        assert_eq!(count, 12);
     }
 }

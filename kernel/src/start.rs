@@ -165,6 +165,7 @@ fn serve(
         give_up(format_args!("the kernel heap is too small for the hotplug tables"))
     };
     hotplug.set_budget(options.budget);
+    hotplug.set_scrub(options.scrub);
     // Memory that was plugged before is part of the machine when it becomes ready: at most one event for each
     // device, so that a source which is never silent does not delay the monitor for ever.
     for _ in 0..devices {

@@ -1,8 +1,6 @@
 //! x86_64: page-table format, TLB, CPU and trap code.
 
 pub mod apic;
-#[cfg(target_arch = "x86_64")]
-mod guests;
 pub mod layout;
 pub mod npt;
 pub mod pte;

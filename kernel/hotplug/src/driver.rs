@@ -50,6 +50,8 @@ pub struct Hotplug<'m, S, M: Machine, C> {
     pub(super) budget: u64,
     /// How often an operation of a request is tried while another is under way.
     pub(super) patience: u64,
+    /// Whether memory is cleared before its device goes.
+    pub(super) scrub: bool,
     /// Instructions that the request under way spent on writing to the console.
     pub(super) written: u64,
 }
@@ -90,6 +92,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             draining: None,
             budget: BUDGET,
             patience: PATIENCE,
+            scrub: false,
             written: 0,
         })
     }

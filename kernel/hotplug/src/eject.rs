@@ -5,7 +5,7 @@
 //!   reply "in progress" ---> [ insert?, step, step, ... block offline ] for each block
 //!                                       |                                 |
 //!     as it was, refused <-- a block stays, or cancel                     v
-//!             ^------------- a range stays <--------------------------- remove
+//!             ^-------- a range stays <------------ remove <--- [ step, ... cleared ] for each range
 //!                                                                         v
 //!     added again, offline; <--------------- the device stays <---- firmware ejects --> reply
 //!     online if the firmware withdrew its request
@@ -15,7 +15,7 @@ use core::fmt;
 
 use hotmem::{
     BlockId, BlockState, Machine, NodeId, OfflineError, PhysRange, Progress, RemoveError, Removed,
-    Stepped, ZoneKind,
+    ScrubError, Stepped, ZoneKind,
 };
 
 use super::blocks::{parts, plus};
@@ -32,6 +32,8 @@ use super::underway::{Context, Ejecting};
 enum EjectError {
     /// A block does not go offline.
     Offline(OfflineError),
+    /// A block is not cleared.
+    Scrub(ScrubError),
     /// The memory manager keeps a range.
     Remove(RemoveError),
     /// The device's memory is in use, but not as the device's: the operator has added it, or the
@@ -49,6 +51,7 @@ impl fmt::Display for EjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Offline(error) => error.fmt(f),
+            Self::Scrub(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
             Self::Elsewhere(id) => write!(f, "{id} is in use, and was not added for the device"),
             Self::Unknown => f.write_str("nothing is known of its memory"),
@@ -64,6 +67,7 @@ impl EjectError {
         match self {
             Self::Offline(OfflineError::Busy | OfflineError::NoRoom { .. })
             | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay(_))
+            | Self::Scrub(ScrubError::Busy)
             | Self::Cancelled => Refusal::Busy,
             Self::Offline(OfflineError::Vetoed(..)) => Refusal::Dependency,
             Self::Unknown | Self::NoWayOut => Refusal::Unknown,
@@ -150,7 +154,13 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let Some(mut ejecting) = self.ejecting.take() else { return false };
         ejecting.looked = false;
         let Some(&range) = ejecting.ranges.as_slice().get(ejecting.part) else {
-            self.finish_eject(&ejecting, out);
+            match self.step_scrub(&mut ejecting, out) {
+                Ok(true) => self.ejecting = Some(ejecting),
+                Ok(false) => self.finish_eject(&ejecting, out),
+                Err(error) => {
+                    self.fail(&ejecting, &Removes::default(), EjectError::Scrub(error), out);
+                }
+            }
             return true;
         };
         match self.step_range(&mut ejecting, range) {

@@ -4,7 +4,7 @@
 //! HotplugSource (ACPI, ...)          Hotplug                       Mm (the memory manager)
 //!    next_event --- Insert ------> which device?  ------------------> add, online
 //!               <-- reply --------  the actual outcome
-//!    next_event --- Eject -------> offline every block -------------> offline, remove
+//!    next_event --- Eject -------> offline every block -------------> offline, scrub, remove
 //!               <-- eject, reply     any failure: everything is restored
 //! ```
 //!
@@ -65,6 +65,7 @@ pub mod number;
 mod operator;
 mod owners;
 mod report;
+mod scrub;
 mod shown;
 mod sources;
 mod step;
@@ -89,5 +90,5 @@ pub use owners::{Claim, OutOfHeap, Plugged};
 pub use report::{Reason, Verdict};
 pub use shown::shown;
 pub use sources::{OneOf, Sources};
-pub use step::{AddStep, BlocksStep, Failure, RemoveStep, Step, StepLine, UseStep};
+pub use step::{AddStep, BlocksStep, Failure, RemoveStep, ScrubStep, Step, StepLine, UseStep};
 pub use touched::MAX_BLOCKS;

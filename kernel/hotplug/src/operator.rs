@@ -4,7 +4,7 @@ use core::fmt;
 
 use hotmem::{
     AddError, BlockId, Machine, OfflineError, OnlineError, PhysRange, Placement, RemoveError,
-    ZoneKind,
+    ScrubError, ZoneKind,
 };
 
 use super::clock::Clock;
@@ -96,7 +96,11 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         if let Some(entry) = self.owners.owner_of(range) {
             return Err(OperatorError::Firmwares(entry));
         }
-        let done = self.remove(range);
+        let done = match self.scrub_range(range, out) {
+            Err(ScrubError::Busy) => Done { result: Err(RemoveError::Busy), instructions: None },
+            // Any other error is one of the removal, too, and that names it.
+            _ => self.remove(range),
+        };
         self.write(out, &Step::Remove(remove_step(range, &done)));
         done.result.map(drop).map_err(OperatorError::Remove)
     }

@@ -58,6 +58,21 @@ pub struct BlocksStep<'a> {
     pub error: Option<Failure<'a>>,
 }
 
+/// Memory of a device, cleared before it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct ScrubStep<'a> {
+    /// The memory.
+    pub range: PhysRange,
+    /// Bytes that were cleared: those that may have held data.
+    pub bytes: u64,
+    /// Blocks with bad memory, which are not cleared.
+    pub skipped: u64,
+    /// Instructions of the operation alone, over all blocks.
+    pub instructions: Option<u64>,
+    /// Why it failed; `None` if it did not.
+    pub error: Option<Failure<'a>>,
+}
+
 /// A use of all memory that was added and is online.
 #[derive(Clone, Copy, Debug)]
 pub struct UseStep<'a> {
@@ -99,6 +114,8 @@ pub enum Step<'a> {
     Use(UseStep<'a>),
     /// Blocks were taken offline.
     Offline(BlocksStep<'a>),
+    /// Memory was cleared.
+    Scrub(ScrubStep<'a>),
     /// Memory was removed.
     Remove(RemoveStep<'a>),
 }
@@ -126,6 +143,7 @@ impl<M: Machine> fmt::Display for StepLine<'_, M> {
             Step::Online(step) => blocks("online", step, mm, f).map(|()| step.error)?,
             Step::Use(step) => passes(step, f).map(|()| step.error)?,
             Step::Offline(step) => blocks("offline", step, mm, f).map(|()| step.error)?,
+            Step::Scrub(step) => scrub(step, f).map(|()| step.error)?,
             Step::Remove(step) => remove(step, f).map(|()| step.error)?,
         };
         write!(f, ",\"error\":{}}}", OrNull(error.map(JsonString)))
@@ -201,6 +219,18 @@ fn passes(step: &UseStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         step.touched_bytes,
         OrNull(step.first_pass_instructions),
         OrNull(step.second_pass_instructions),
+    )
+}
+
+fn scrub(step: &ScrubStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "{{\"operation\":\"scrub\",\"start\":{},\"size\":{},\"scrubbed_bytes\":{},\"skipped_blocks\":{},\"instructions\":{}",
+        step.range.start().get(),
+        step.range.len(),
+        step.bytes,
+        step.skipped,
+        OrNull(step.instructions),
     )
 }
 

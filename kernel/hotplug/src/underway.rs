@@ -26,6 +26,8 @@ pub(super) struct Ejecting<'m, M: Machine> {
     pub(super) going: Option<(OfflineOp<'m, M>, ZoneKind)>,
     /// Instructions that the blocks of this range took.
     pub(super) instructions: Option<u64>,
+    /// Behind the last range: the range that is cleared now.
+    pub(super) scrubbing: Scrubbing,
     /// An insert was looked for since the last step.
     pub(super) looked: bool,
 }
@@ -33,8 +35,28 @@ pub(super) struct Ejecting<'m, M: Machine> {
 impl<M: Machine> Ejecting<'_, M> {
     pub(super) fn new(context: Context, ranges: Ranges) -> Self {
         let (part, next, index, going, instructions) = (0, 0, 0, None, None);
-        Self { context, ranges, part, next, index, going, instructions, looked: false }
+        let (scrubbing, looked) = (Scrubbing::default(), false);
+        Self { context, ranges, part, next, index, going, instructions, scrubbing, looked }
     }
+}
+
+/// How far the clearing of a range got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scrubbing {
+    /// The range, by its place in the device.
+    pub(super) part: usize,
+    /// Its next block.
+    pub(super) next: u64,
+    pub(super) figures: Figures,
+}
+
+/// What the clearing of a range took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Figures {
+    pub(super) pages: u64,
+    /// Blocks that have bad memory.
+    pub(super) skipped: u64,
+    pub(super) instructions: Option<u64>,
 }
 
 /// How far the kernel got with the memory of a device that is gone.

@@ -2,7 +2,7 @@
 //!
 //! The driver's own operations never wait for each other: a request that needs one begins when the last has ended.
 
-use hotmem::{AddError, Machine, Mm, OfflineError, OnlineError, RemoveError};
+use hotmem::{AddError, Machine, Mm, OfflineError, OnlineError, RemoveError, ScrubError};
 
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
@@ -24,7 +24,7 @@ macro_rules! refused_by {
     };
 }
 
-refused_by!(AddError, OnlineError, OfflineError, RemoveError);
+refused_by!(AddError, OnlineError, OfflineError, RemoveError, ScrubError);
 
 impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// Has an operation tried `patience` times, once at least, before it is refused as busy. Between two tries the

@@ -36,8 +36,12 @@ fn plug(pc: &Pc) {
 #[track_caller]
 fn unplug(pc: &Pc) {
     pc.unplug(0);
-    let (offline, remove) = (pc.step(), pc.step());
+    let (offline, scrub, remove) = (pc.step(), pc.step(), pc.step());
     assert!(offline.contains(r#""operation":"offline""#), "{offline}");
+    assert!(
+        scrub.contains(r#""operation":"scrub""#) && scrub.contains(r#""error":null"#),
+        "{scrub}"
+    );
     assert!(
         remove.contains(r#""operation":"remove""#) && remove.contains(r#""error":null"#),
         "{remove}"

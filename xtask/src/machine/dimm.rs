@@ -107,7 +107,18 @@ impl Machine {
         write_filled(&path, size, byte)
             .with_context(|| format!("cannot fill {}", path.display()))?;
         // QEMU keeps the file open: its name goes with the directory, here and now.
-        self.qmp("object-add", backend_arguments(id, size, Some(&path))).map(|_| ())
+        self.qmp("object-add", backend_arguments(id, size, Some(&path)))?;
+        self.files.insert(id.to_owned(), File::open(&path)?);
+        Ok(())
+    }
+
+    /// The file behind a DIMM that was plugged with a fill: it can be read when the DIMM is gone, too.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn file_behind(&self, dimm: &Dimm) -> Result<File> {
+        let file = self.files.get(&dimm.backend).context("no file is behind this DIMM")?;
+        Ok(file.try_clone()?)
     }
 
     /// Requests the unplug of a DIMM from the guest.
@@ -162,6 +173,7 @@ impl Machine {
     /// Frees what stood behind a DIMM that is gone.
     pub(super) fn free(&mut self, dimm: &Dimm) -> Result<()> {
         self.qmp("object-del", json!({"id": dimm.backend}))?;
+        self.files.remove(&dimm.backend);
         self.region()?.release(dimm.start);
         Ok(())
     }

@@ -279,6 +279,7 @@ impl Fake {
         let kept = self.habit == Habit::Keeps4K;
         let system_bytes = if kept { 0 } else { -self.elsewhere(others) };
         self.step(&json!({"operation": "offline", "instructions": null, "error": null}));
+        self.step(&json!({"operation": "scrub", "start": dimm["addr"], "size": dimm["size"], "scrubbed_bytes": 4096, "skipped_blocks": 0, "instructions": null, "error": null}));
         self.step(&json!({"operation": "remove", "system_bytes": system_bytes, "instructions": null, "ost": 0, "error": null}));
         let deleted =
             json!({"event": "DEVICE_DELETED", "data": {"device": dimm["id"], "path": "/"}});

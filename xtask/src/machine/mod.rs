@@ -25,6 +25,8 @@ mod region;
 mod step;
 mod verdict;
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -40,7 +42,7 @@ pub(crate) use exit::Exit;
 pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};
 pub(crate) use installed::QemuDir;
 pub(crate) use place::{Asked, Place, Spare, UnplugEnd};
-pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Step, Use};
+pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Scrub, Step, Use};
 pub(crate) use verdict::Verdict;
 
 use crate::arch::{About, Image};
@@ -74,7 +76,11 @@ pub(crate) struct Machine {
     patience: Duration,
     /// Console lines already searched for steps.
     steps_seen: usize,
+    /// Steps read so far that cleared memory.
+    scrubs: Vec<Scrub>,
     dimms_made: usize,
+    /// The files behind DIMMs, by the name of their memory.
+    files: BTreeMap<String, File>,
 }
 
 impl Machine {
@@ -127,7 +133,9 @@ impl Machine {
             deadline: Instant::now() + config.timeout.unwrap_or(FOREVER),
             patience: config.patience,
             steps_seen: 0,
+            scrubs: Vec::new(),
             dimms_made: 0,
+            files: BTreeMap::new(),
         }
     }
 
@@ -247,11 +255,37 @@ impl Machine {
         self.console.type_line(text)
     }
 
-    /// The next step the kernel performs, in the order it reports them.
+    /// The next step the kernel performs, in the order it reports them, but for memory that was cleared: that
+    /// is part of an unplug, and kept for [`take_scrubs`](Self::take_scrubs).
     ///
     /// # Errors
     /// When none comes, or it cannot be read.
     pub(crate) fn next_step(&mut self) -> Result<Step> {
+        loop {
+            let step = self.any_step()?;
+            if let Some(step) = self.keep_scrub(step) {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Keeps a step that cleared memory; returns any other.
+    fn keep_scrub(&mut self, step: Step) -> Option<Step> {
+        match step {
+            Step::Scrub(scrub) if scrub.error.is_none() => {
+                self.scrubs.push(scrub);
+                None
+            }
+            step => Some(step),
+        }
+    }
+
+    /// What was cleared since the last call, of the steps read so far.
+    pub(crate) fn take_scrubs(&mut self) -> Vec<Scrub> {
+        std::mem::take(&mut self.scrubs)
+    }
+
+    fn any_step(&mut self) -> Result<Step> {
         let deadline = self.soon();
         let step = self.console.wait_for(
             &mut self.steps_seen,
@@ -278,14 +312,16 @@ impl Machine {
         self.next::<T>()?.good()
     }
 
-    /// Steps that came in and were not asked for.
+    /// Steps that came in and were not asked for, but for memory that was cleared.
     ///
     /// # Errors
     /// When one cannot be read.
     pub(crate) fn unread_steps(&mut self) -> Result<Vec<Step>> {
         let lines = self.console.lines_from(self.steps_seen);
         self.steps_seen += lines.len();
-        lines.iter().filter_map(|line| Step::parse(line)).collect()
+        let steps: Vec<Step> =
+            lines.iter().filter_map(|line| Step::parse(line)).collect::<Result<_>>()?;
+        Ok(steps.into_iter().filter_map(|step| self.keep_scrub(step)).collect())
     }
 
     /// The console's last `count` lines.

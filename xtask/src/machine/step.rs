@@ -18,6 +18,7 @@ pub(crate) enum Step {
     Online(Online),
     Use(Use),
     Offline(Offline),
+    Scrub(Scrub),
     Remove(Remove),
 }
 
@@ -151,6 +152,20 @@ pub(crate) struct Offline {
     pub(crate) more: Map<String, Value>,
 }
 
+/// Memory cleared before its device goes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Scrub {
+    pub(crate) start: u64,
+    pub(crate) size: u64,
+    /// Bytes that were cleared: those that may have held data.
+    pub(crate) scrubbed_bytes: u64,
+    /// Blocks that have bad memory.
+    pub(crate) skipped_blocks: u64,
+    pub(crate) instructions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
 /// A range forgotten by the kernel.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Remove {
@@ -240,7 +255,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(Add "add", Online "online", Use "use", Offline "offline", Remove "remove");
+kinds!(Add "add", Online "online", Use "use", Offline "offline", Scrub "scrub", Remove "remove");
 
 #[cfg(test)]
 mod tests {

@@ -49,6 +49,14 @@ fn row(step: &Step) -> [String; 5] {
         Step::Offline(step) => {
             ("all blocks given back".into(), none(), count(step.instructions), none())
         }
+        Step::Scrub(step) => {
+            let skipped = match step.skipped_blocks {
+                0 => String::new(),
+                count => format!(", {} with bad memory not", counted(count, "block")),
+            };
+            let what = format!("{} cleared{skipped}", human(step.scrubbed_bytes));
+            (what, none(), count(step.instructions), none())
+        }
         Step::Remove(step) => {
             ("gone".into(), signed(step.system_bytes), count(step.instructions), number(step.ost))
         }

@@ -69,6 +69,7 @@ impl<'a> Tour<'a> {
     /// Waits for the next step, which has to be of the kind `T`, and records it.
     fn next<T: Kind>(&mut self) -> Result<T> {
         let step = self.machine.next_step()?;
+        self.report.steps.extend(self.machine.take_scrubs().into_iter().map(Step::Scrub));
         self.report.steps.push(step.clone());
         T::expected(step)
     }
@@ -252,8 +253,8 @@ impl<'a> Tour<'a> {
 
         let departure = self.config.image.arch.about().departure;
         self.report.text(format!(
-            "QEMU asked for the DIMM back. The kernel took every block out of use, removed the memmap and all \
-             translations of the range, and {departure}.",
+            "QEMU asked for the DIMM back. The kernel took every block out of use, cleared what had been \
+             allocated there, removed the memmap and all translations of the range, and {departure}.",
         ));
         self.report.checked("the DIMM is gone");
         Ok(())
@@ -339,7 +340,10 @@ mod tests {
         let operations: Vec<_> = report.steps.iter().map(Step::operation).collect();
         assert_eq!(
             operations,
-            ["add", "online", "add", "online", "use", "offline", "remove", "offline", "remove"]
+            [
+                "add", "online", "add", "online", "use", "offline", "scrub", "remove", "offline",
+                "scrub", "remove"
+            ]
         );
         assert_eq!(report.reserved_for_hotplug, Some(135168));
         let cpus: Vec<_> = report.cpus.iter().map(|cpu| (cpu.number, cpu.flushes)).collect();

@@ -58,6 +58,7 @@ fn watch(machine: &mut Machine, count: usize) -> Result<Seen> {
             Step::Online(_) => seen.onlines += 1,
             Step::Offline(_) => seen.offlines += 1,
             Step::Remove(remove) => seen.removes.push(remove),
+            Step::Scrub(_) => {}
             Step::Use(_) => bail!("a use was reported that was not asked for"),
         }
     }

@@ -18,6 +18,7 @@ mod monitor;
 mod outcomes;
 mod refusals;
 mod scripts;
+mod scrub;
 mod storm;
 mod taken;
 
@@ -74,7 +75,7 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 14] = [
+const TOPICS: [(&str, &[Scenario]); 15] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
@@ -85,6 +86,7 @@ const TOPICS: [(&str, &[Scenario]); 14] = [
     ("scripts", scripts::SCENARIOS),
     ("outcomes", outcomes::SCENARIOS),
     ("life", life::SCENARIOS),
+    ("scrub", scrub::SCENARIOS),
     ("taken", taken::SCENARIOS),
     ("faults", faults::SCENARIOS),
     ("figures", figures::SCENARIOS),

@@ -398,7 +398,7 @@ impl State {
                     self.added.remove(&start);
                 }
             }
-            Step::Online(_) | Step::Offline(_) => {}
+            Step::Online(_) | Step::Offline(_) | Step::Scrub(_) => {}
             Step::Use(_) => bail!("memory was used, which was not asked for"),
         }
         Ok(())

@@ -7,6 +7,7 @@ mod ejecting;
 mod gone;
 mod meanwhile;
 mod operator;
+mod scrub;
 mod sources;
 mod waiting;
 
