@@ -27,6 +27,7 @@ mod gather;
 pub mod geometry;
 mod map;
 mod mapper;
+mod relocate;
 mod seam;
 pub mod shootdown;
 mod slots;
@@ -45,7 +46,9 @@ pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use gather::Gather;
 pub use geometry::{BlockSize, Geometry, GeometryError, Sizes};
 pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
+pub use relocate::RelocateError;
 pub use seam::{
-    NotFlushed, OutOfFrames, PhysMem, ReadPhys, TableFrame, TableFrames, Tlb, pointer_to,
+    NotFlushed, OutOfFrames, PhysMem, ReadPhys, TableFrame, TableFrames, TablePlace, Tlb,
+    pointer_to,
 };
 pub use tables::Tables;

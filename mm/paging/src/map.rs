@@ -8,7 +8,8 @@
 
 use super::slots;
 use super::tables::Tables;
-use super::{Entry, Gather, MapError, Mapping, NotFlushed, PhysMem, PteFormat, TableFrames, Tlb};
+use super::{Entry, Gather, MapError, Mapping, NotFlushed, PhysMem, PteFormat, TableFrames};
+use super::{TablePlace, Tlb};
 use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -130,7 +131,8 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
                 Entry::Leaf(..) => return Err(MapError::AlreadyMapped { at }),
                 Entry::Absent => {
                     let bytes = F::LEVELS[above + 1].table_bytes();
-                    let frame = frames.take(bytes)?;
+                    let first = at.align_down(F::LEVELS[above].span()).get();
+                    let frame = frames.take_for(bytes, TablePlace { level: above + 1, first })?;
                     self.zero(&frame);
                     let frame = frame.into_raw();
                     // Release: a walk that sees the link sees an empty table.

@@ -128,6 +128,15 @@ impl Drop for TableFrame {
     }
 }
 
+/// The place of a table in a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TablePlace {
+    /// Its level, counted from the root (0).
+    pub level: usize,
+    /// The first address that it translates.
+    pub first: u64,
+}
+
 /// The source of frames for page tables, which they are also freed to.
 ///
 /// Called in the middle of a change of the tables, with the locks of the caller held: no method changes the same
@@ -141,6 +150,17 @@ pub trait TableFrames {
     ///
     /// [`OutOfFrames`] if there is none.
     fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames>;
+
+    /// As [`take`](Self::take), for the table at `place`: for a source that moves its tables later, and must find
+    /// them in the tree.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if there is none.
+    fn take_for(&self, bytes: u64, place: TablePlace) -> Result<TableFrame, OutOfFrames> {
+        let _ = place;
+        self.take(bytes)
+    }
 
     /// Frees a frame that [`take`](Self::take) returned.
     ///
@@ -236,6 +256,10 @@ refer!(T: &T);
 impl<S: TableFrames + ?Sized> TableFrames for &S {
     fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         (**self).take(bytes)
+    }
+
+    fn take_for(&self, bytes: u64, place: TablePlace) -> Result<TableFrame, OutOfFrames> {
+        (**self).take_for(bytes, place)
     }
 
     fn give_back(&self, frame: TableFrame) {
