@@ -18,6 +18,8 @@ pub mod cmdline;
 pub mod console;
 mod cpus;
 mod firmware;
+#[cfg(feature = "lab")]
+mod guests;
 mod heap;
 pub mod interrupts;
 pub mod last_dump;

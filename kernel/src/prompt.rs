@@ -8,7 +8,7 @@ use crate::cpus::tick;
 use crate::cpus::work::{self, Job};
 use crate::memory::KernelMachine;
 use crate::serve::KernelHotplug;
-use crate::{heap, memory, protection};
+use crate::{guests, heap, memory, protection};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
@@ -19,7 +19,7 @@ use hotmem_arch::current::probe::probe_read;
 use hotmem_hotplug::Clock;
 use hotmem_lab::monitor::{
     After, Breach, CpuError, CpuJob, CpuShown, Crash, Did, Edit, LineEditor, Machinery, Monitor,
-    allocate_and_free,
+    VmCommand, allocate_and_free,
 };
 
 /// The text before a command.
@@ -40,7 +40,7 @@ fn on_tick() {
     }
 }
 
-fn not_done(work::NotDone(cpu): work::NotDone) -> CpuError {
+pub(crate) fn not_done(work::NotDone(cpu): work::NotDone) -> CpuError {
     CpuError::NotDone(cpu)
 }
 
@@ -109,6 +109,14 @@ impl Machinery for InstructionClock {
         let not_started = |why: String| CpuError::NotStarted(hardware, why);
         let mm = memory::manager().ok_or_else(|| not_started("no memory".into()))?;
         start::start(mm, hardware).map_err(|error| not_started(error.to_string()))
+    }
+
+    fn vm(&self, command: VmCommand, out: &mut dyn fmt::Write) -> Result<(), String> {
+        guests::run(command, out)
+    }
+
+    fn verify_guests(&self) -> Result<(), String> {
+        guests::verify()
     }
 
     fn crash(&self, crash: Crash, cpu: usize) -> Result<(), CpuError> {

@@ -1,4 +1,4 @@
-//! The main loop: firmware's events first, then console input, then sleep.
+//! The main loop: firmware's events first, then console input, then the guests of this CPU, then sleep.
 
 use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
@@ -26,6 +26,15 @@ pub(crate) struct Server {
     pub(crate) console_line: Option<Line>,
 }
 
+/// Runs the guests of this CPU for a while. Returns whether there are any.
+fn run_guests() -> bool {
+    #[cfg(feature = "lab")]
+    let ran = crate::guests::slices();
+    #[cfg(not(feature = "lab"))]
+    let ran = false;
+    ran
+}
+
 impl Server {
     /// Serves for ever.
     pub(crate) fn run(mut self) -> ! {
@@ -41,14 +50,17 @@ impl Server {
             if let Some(byte) = typed {
                 self.prompt.take(byte, &mut self.hotplug, &self.clock);
             }
-            if !event && typed.is_none() {
+            let idle = !event && typed.is_none();
+            if idle {
                 #[cfg(feature = "lab")]
                 self.prompt.show();
                 self.quarantine();
-                // One page at a time, so that new input does not wait.
-                if !self.mm.zero_ahead() {
-                    self.sleep();
-                }
+            }
+            // Guests run between two steps of an event, too.
+            let ran = run_guests();
+            // One page at a time, so that new input does not wait.
+            if idle && !ran && !self.mm.zero_ahead() {
+                self.sleep();
             }
         }
     }

@@ -183,6 +183,16 @@ pub trait Guests {
     /// Drops the cached translations of `ranges` in `space`, and the cached pointers to the tables that span them.
     fn drop_guest_translations(space: &GuestSpace, ranges: &[GuestRange]);
 
+    /// Copies `bytes`, a multiple of a page, between two pages of guests: the time that takes is a pause of the guest.
+    ///
+    /// # Safety
+    ///
+    /// `from` can be read and `to` written for that many bytes; they do not overlap, and nothing else accesses them.
+    unsafe fn copy_guest_memory(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+        // SAFETY: by the contract of this function.
+        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), bytes) };
+    }
+
     /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.
     ///
     /// Its arguments are: the address of the memory it works on, the bytes of that memory (whole pages), and the

@@ -35,8 +35,8 @@ fn mailbox(entry: &Entry) -> &'static Mailbox {
     MAILBOXES.get(entry.number()).unwrap_or(first)
 }
 
-/// Whether there is a job for this CPU.
-pub(super) fn is_given(own: &Entry) -> bool {
+/// Whether a CPU has a job.
+pub(crate) fn is_given(own: &Entry) -> bool {
     mailbox(own).owed.load(Ordering::Acquire) != 0
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
 /// more: they are in no image.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("hotmem-paging", &[]),
     ("hotmem", &["hotmem-paging"]),
     ("hotmem-aml", &[]),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("hotmem-acpi", &["hotmem", "hotmem-aml", "hotmem-hotplug"]),
     ("hotmem-papr", &["hotmem", "hotmem-hotplug"]),
     ("hotmem-lab", &["hotmem", "hotmem-hotplug"]),
+    ("hotmem-vm", &["hotmem", "hotmem-arch"]),
     (
         "hotmem-kernel",
         &[
@@ -31,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "hotmem-hotplug",
             "hotmem-lab",
             "hotmem-papr",
+            "hotmem-vm",
         ],
     ),
     ("hotmem-uefi", &["hotmem-boot", "hotmem-paging"]),

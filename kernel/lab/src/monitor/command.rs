@@ -2,6 +2,7 @@
 
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
+use super::vm::VmCommand;
 use super::words::{CommandError, Words};
 use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysRange, VirtAddr};
 use hotmem_hotplug::number;
@@ -79,6 +80,7 @@ pub enum Command {
     Life(Life),
     Pool(PoolCommand),
     Cache(CacheCommand),
+    Vm(VmCommand),
     Use(Sample),
     Bench {
         json: bool,

@@ -1,6 +1,8 @@
 //! The monitor's interface to the machine that it runs on.
 
 use super::cpus::{CpuError, CpuJob, CpuShown};
+use super::vm::VmCommand;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use hotmem::VirtAddr;
@@ -63,6 +65,20 @@ pub trait Machinery {
     ///
     /// [`CpuError::NotStarted`]
     fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError>;
+
+    /// Carries out a command on guests, and writes what it shows.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it is refused.
+    fn vm(&self, command: VmCommand, out: &mut dyn fmt::Write) -> Result<(), String>;
+
+    /// Checks the invariants of guests.
+    ///
+    /// # Errors
+    ///
+    /// The first one that does not hold.
+    fn verify_guests(&self) -> Result<(), String>;
 
     /// Makes a CPU raise an unexpected exception, which ends the kernel.
     ///

@@ -30,6 +30,7 @@ mod table;
 mod tests;
 mod together;
 mod usage;
+mod vm;
 mod walk;
 mod words;
 
@@ -43,4 +44,5 @@ pub use machinery::{Breach, Crash, Machinery};
 pub use parse::parse;
 pub use run::{After, Monitor};
 pub use together::allocate_and_free;
+pub use vm::{VmCommand, VmName};
 pub use words::CommandError;

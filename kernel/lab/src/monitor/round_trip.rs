@@ -7,6 +7,7 @@ use super::listeners::Objection;
 use super::machinery::Crash;
 use super::parse::parse;
 use super::table::TABLE;
+use super::vm::{VmCommand, VmName};
 use hotmem::testing::Random;
 use hotmem::{
     AutoOnline, BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, TakeList,
@@ -40,6 +41,7 @@ fn line(command: &Command) -> String {
         Command::Life(life) => life_line(life),
         Command::Pool(pool) => pool_line(pool),
         Command::Cache(cache) => cache_line(cache),
+        Command::Vm(vm) => vm_line(vm),
         Command::Bench { json } => format!("bench{}", flag(json)),
         Command::Use(Sample::All) => "use all".into(),
         Command::Use(Sample::Seeded(seed)) => format!("use {seed}"),
@@ -97,6 +99,24 @@ fn life_line(life: &Life) -> String {
             format!("notify add {priority}{objects}")
         }
         Life::Watch(Watch::Remove(number)) => format!("notify remove {number}"),
+    }
+}
+
+fn vm_line(vm: &VmCommand) -> String {
+    match vm {
+        VmCommand::List { json: false } => "vm".into(),
+        VmCommand::List { json: true } => "vm list --json".into(),
+        VmCommand::Create { name, bytes, node: None } => {
+            format!("vm create {} {bytes}", name.as_str())
+        }
+        VmCommand::Create { name, bytes, node: Some(node) } => {
+            format!("vm create {} {bytes} @{} payload", name.as_str(), node.get())
+        }
+        VmCommand::Run { name, rounds } => format!("vm run {} {rounds}", name.as_str()),
+        VmCommand::Pause(name) => format!("vm pause {}", name.as_str()),
+        VmCommand::Kill(name) => format!("vm kill {}", name.as_str()),
+        VmCommand::Log(name) => format!("vm log {}", name.as_str()),
+        VmCommand::Verify => "vm verify".into(),
     }
 }
 
@@ -258,6 +278,7 @@ impl Any {
         all.extend(self.lives(json).map(Command::Life));
         all.extend(self.pools(json).map(Command::Pool));
         all.extend(self.caches(json).map(Command::Cache));
+        all.extend(self.guests(json).map(Command::Vm));
         all
     }
 
@@ -292,6 +313,21 @@ impl Any {
             PoolCommand::Free(self.number()),
             PoolCommand::Check,
             PoolCommand::Pin(self.number(), json),
+        ]
+    }
+
+    fn guests(&mut self, json: bool) -> [VmCommand; 7] {
+        let names = ["a", "guest-1", "fifteen-letters"].map(VmName::new);
+        let name = self.0.pick(&names).unwrap();
+        let node = json.then(|| self.node());
+        [
+            VmCommand::List { json },
+            VmCommand::Create { name, bytes: self.number(), node },
+            VmCommand::Run { name, rounds: self.number() },
+            VmCommand::Pause(name),
+            VmCommand::Kill(name),
+            VmCommand::Log(name),
+            VmCommand::Verify,
         ]
     }
 

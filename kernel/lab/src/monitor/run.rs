@@ -15,6 +15,7 @@ use super::usage::{UseError, Used};
 use super::words::CommandError;
 use super::{page, show, table, usage, walk};
 use crate::movers::Shared;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -59,6 +60,8 @@ enum Refused<'t> {
     Mover(MoverError),
     Churn(ChurnError),
     Cpu(CpuError),
+    /// A command on guests.
+    Guest(String),
     /// The console failed: the error cannot be shown.
     Console(fmt::Error),
 }
@@ -85,6 +88,7 @@ impl fmt::Display for Refused<'_> {
             Self::Mover(error) => error.fmt(f),
             Self::Churn(error) => error.fmt(f),
             Self::Cpu(error) => error.fmt(f),
+            Self::Guest(why) => f.write_str(why),
             Self::Console(error) => error.fmt(f),
         }
     }
@@ -203,6 +207,7 @@ impl<M: Shared> Monitor<'static, M> {
                     return Err(Refused::NothingGoing);
                 }
             }
+            Command::Vm(command) => machinery.vm(command, out).map_err(Refused::Guest)?,
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
             Command::Bench { json } => self.bench(json, machinery, out)?,
             Command::Mapping { pfn, json } => {
@@ -426,7 +431,7 @@ fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Re
 fn verify<M: Machine>(mm: &Mm<M>, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
     mm.verify_machine()?;
     machinery.try_protection()?;
-    Ok(())
+    machinery.verify_guests().map_err(Refused::Guest)
 }
 
 /// The placement that the operator asked for. Flags are a hint: an invalid combination is ignored, with one warning.

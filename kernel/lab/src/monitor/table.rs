@@ -182,6 +182,17 @@ pub(super) const TABLE: &[Entry] = &[
         read: |words| words.cache().map(Command::Cache),
     },
     Entry {
+        name: "vm",
+        help: &[
+            ("[--json]", "the guests, and the blocks that hold them"),
+            ("create NAME SIZE [@NODE] [payload]", "a guest in movable memory"),
+            ("run NAME [ROUNDS]", "let it run, for ever or so many rounds"),
+            ("pause|kill|log NAME", "pause it, end it, show why it stopped"),
+            ("verify", "check the invariants of guests"),
+        ],
+        read: |words| words.vm().map(Command::Vm),
+    },
+    Entry {
         name: "use",
         help: &[("[all|SEED]", "allocate, write and read back all added memory")],
         read: |words| words.sample().map(Command::Use),

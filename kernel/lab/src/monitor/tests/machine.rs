@@ -3,7 +3,7 @@
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
 
-use super::super::{Breach, CpuError, CpuJob, CpuShown, Crash, Did, Machinery};
+use super::super::{Breach, CpuError, CpuJob, CpuShown, Crash, Did, Machinery, VmCommand};
 use core::convert::Infallible;
 use core::fmt;
 use hotmem::{NodeId, PhysRange, VirtAddr};
@@ -117,6 +117,14 @@ impl Machinery for Blank {
 
     fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError> {
         Err(CpuError::NotStarted(hardware, "there is none".into()))
+    }
+
+    fn vm(&self, command: VmCommand, _out: &mut dyn fmt::Write) -> Result<(), String> {
+        Err(format!("no guests for {command:?}"))
+    }
+
+    fn verify_guests(&self) -> Result<(), String> {
+        Ok(())
     }
 
     fn crash(&self, _crash: Crash, cpu: usize) -> Result<(), CpuError> {

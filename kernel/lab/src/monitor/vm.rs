@@ -1,0 +1,164 @@
+//! Commands on guests, which the kernel carries out.
+
+use super::words::{CommandError, Words};
+use core::fmt;
+use hotmem::NodeId;
+use hotmem_hotplug::number;
+
+/// The most bytes of a name.
+const MOST: usize = 15;
+
+/// A word of a command, kept: the name of a guest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct VmName {
+    bytes: [u8; MOST],
+    len: u8,
+}
+
+impl VmName {
+    pub(super) fn new(word: &str) -> Option<Self> {
+        let mut bytes = [0; MOST];
+        bytes.get_mut(..word.len())?.copy_from_slice(word.as_bytes());
+        Some(Self { bytes, len: word.len() as u8 })
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        core::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for VmName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// An operation on guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmCommand {
+    /// Show all guests.
+    List {
+        /// As JSON.
+        json: bool,
+    },
+    /// Create a guest that will run the payload.
+    Create {
+        /// Its name.
+        name: VmName,
+        /// Bytes of its memory.
+        bytes: u64,
+        /// Its memory is of this node only.
+        node: Option<NodeId>,
+    },
+    /// Let a guest run.
+    Run {
+        /// Its name.
+        name: VmName,
+        /// The number of rounds; 0 for ever.
+        rounds: u64,
+    },
+    /// Have a guest stop running for some time.
+    Pause(VmName),
+    /// End a guest.
+    Kill(VmName),
+    /// Show why a guest was stopped.
+    Log(VmName),
+    /// Check the invariants.
+    Verify,
+}
+
+impl<'t> Words<'t> {
+    pub(super) fn vm(&mut self) -> Result<VmCommand, CommandError<'t>> {
+        Ok(match self.next() {
+            None => VmCommand::List { json: false },
+            Some("--json") => VmCommand::List { json: true },
+            Some("list") => VmCommand::List { json: self.json()? },
+            Some("create") => self.create()?,
+            Some("run") => {
+                let name = self.name()?;
+                let rounds = self.next().map_or(Ok(0), |word| {
+                    number::parse(word).ok_or(CommandError::Bad(word, "a number of rounds"))
+                });
+                VmCommand::Run { name, rounds: rounds? }
+            }
+            Some("pause") => VmCommand::Pause(self.name()?),
+            Some("kill") => VmCommand::Kill(self.name()?),
+            Some("log") => VmCommand::Log(self.name()?),
+            Some("verify") => VmCommand::Verify,
+            Some(word) => {
+                let what = "list, create, run, pause, kill, log or verify";
+                return Err(CommandError::Bad(word, what));
+            }
+        })
+    }
+
+    fn name(&mut self) -> Result<VmName, CommandError<'t>> {
+        self.read("a name of at most 15 characters", VmName::new)
+    }
+
+    fn create(&mut self) -> Result<VmCommand, CommandError<'t>> {
+        let name = self.name()?;
+        let bytes = self.read("a size in bytes", number::parse_size)?;
+        let mut node = None;
+        while let Some(word) = self.next() {
+            let parse = |number: &str| NodeId::new(u32::try_from(number::parse(number)?).ok()?);
+            match (word, word.strip_prefix('@').map(parse)) {
+                ("payload", _) => {}
+                (_, Some(Some(number))) if node.is_none() => node = Some(number),
+                _ => return Err(CommandError::Bad(word, "@NODE or payload")),
+            }
+        }
+        Ok(VmCommand::Create { name, bytes, node })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::Command;
+    use super::super::parse::parse;
+    use super::*;
+
+    fn vm(line: &str) -> Result<VmCommand, String> {
+        match parse(line) {
+            Ok(Some(Command::Vm(command))) => Ok(command),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_words_of_each_command_are_read() {
+        let name = VmName::new("a").unwrap();
+        assert_eq!(vm("vm"), Ok(VmCommand::List { json: false }));
+        assert_eq!(vm("vm list --json"), Ok(VmCommand::List { json: true }));
+        let create = |bytes, node| Ok(VmCommand::Create { name, bytes, node });
+        assert_eq!(vm("vm create a 256M"), create(256 << 20, None));
+        assert_eq!(vm("vm create a 1G @3 payload"), create(1 << 30, NodeId::new(3)));
+        assert_eq!(vm("vm run a"), Ok(VmCommand::Run { name, rounds: 0 }));
+        assert_eq!(vm("vm run a 12"), Ok(VmCommand::Run { name, rounds: 12 }));
+        assert_eq!(vm("vm pause a"), Ok(VmCommand::Pause(name)));
+        assert_eq!(vm("vm kill a"), Ok(VmCommand::Kill(name)));
+        assert_eq!(vm("vm log a"), Ok(VmCommand::Log(name)));
+        assert_eq!(vm("vm verify"), Ok(VmCommand::Verify));
+    }
+
+    #[test]
+    fn wrong_words_are_refused_with_a_reason() {
+        for (line, why) in [
+            ("vm stop a", "\"stop\" is not list, create, run, pause, kill, log or verify"),
+            ("vm create", "a name of at most 15 characters is missing"),
+            ("vm create 1234567890123456 1G", "is not a name of at most 15 characters"),
+            ("vm create a", "a size in bytes is missing"),
+            ("vm create a 1G @x", "\"@x\" is not @NODE or payload"),
+            ("vm create a 1G @1 @2", "\"@2\" is not @NODE or payload"),
+            ("vm create a 1G linux", "\"linux\" is not @NODE or payload"),
+            ("vm run a b", "\"b\" is not a number of rounds"),
+            ("vm kill a b", "unexpected argument \"b\""),
+        ] {
+            let error = vm(line).unwrap_err();
+            assert!(error.contains(why), "{line}: {error}");
+        }
+    }
+}

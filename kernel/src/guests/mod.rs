@@ -1,0 +1,157 @@
+//! Guests of this kernel: where they run, and the monitor's commands on them.
+//!
+//! ```text
+//!   one CPU:      main loop: [event, console, a slice of each guest] ...    the timer ends a slice
+//!   several CPUs: each guest is a job of another CPU, which leaves it when it is interrupted
+//! ```
+
+mod show;
+
+use crate::cpus::work::{self, Job};
+use crate::cpus::{caller, table, tick};
+use crate::lock::relax;
+use crate::memory::{self, KernelMachine};
+use crate::{interrupts, prompt};
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::fmt;
+use hotmem::{NodeId, Order};
+use hotmem_arch::current::{Arch, cpu};
+use hotmem_lab::monitor::{VmCommand, VmName};
+use hotmem_vm::{Name, Platform, Slice, VmId, Vms};
+use spin::Once;
+
+/// How often the timer ends slices, in a second.
+const SLICES: u64 = 500;
+
+/// This kernel, for its guests.
+#[derive(Debug)]
+pub(crate) struct Hypervisor;
+
+impl Platform for Hypervisor {
+    type Guests = Arch;
+
+    fn instructions() -> u64 {
+        cpu::instructions()
+    }
+
+    fn disable_interrupts() {
+        cpu::disable_interrupts();
+    }
+
+    fn enable_interrupts() {
+        cpu::enable_interrupts();
+    }
+
+    fn kick(number: usize) {
+        if let Some(entry) = table::get(number).filter(|entry| entry.number() != cpu::number()) {
+            caller::attend(entry);
+        }
+    }
+}
+
+type KernelVms = Vms<KernelMachine, Hypervisor>;
+
+static VMS: Once<Option<KernelVms>> = Once::new();
+
+/// The guests, whose memory gets its owners with the first call.
+fn vms() -> Result<&'static KernelVms, String> {
+    let register = || {
+        let vms = Vms::register(memory::manager()?);
+        vms.inspect_err(|error| log::error!("guests: {error}")).ok()
+    };
+    VMS.call_once(register).as_ref().ok_or_else(|| "guests cannot own memory".into())
+}
+
+/// Runs each guest of this CPU for a slice. Returns whether there is one.
+pub(crate) fn slices() -> bool {
+    let Some(Some(vms)) = VMS.get() else { return false };
+    if !vms.runs_on(cpu::number()) {
+        return false;
+    }
+    let has_timer = tick::is_on();
+    if !has_timer {
+        interrupts::set_timer(Some(SLICES));
+    }
+    let any = vms.slices();
+    if !has_timer {
+        interrupts::set_timer(None);
+    }
+    any
+}
+
+/// Runs a guest on this CPU until it ends or is paused.
+fn run_here(id: VmId) {
+    let Some(Some(vms)) = VMS.get() else { return };
+    loop {
+        match vms.slice(id) {
+            Slice::Idle => return,
+            Slice::Waits => relax(),
+            Slice::More => {}
+        }
+    }
+}
+
+fn text(error: impl fmt::Display) -> String {
+    error.to_string()
+}
+
+fn name(word: VmName) -> Result<Name, String> {
+    let name = Name::new(word.as_str());
+    name.ok_or_else(|| "a name has letters, digits, dots, dashes and underscores".into())
+}
+
+/// Carries out a command of the monitor.
+///
+/// # Errors
+///
+/// The reason why it is refused.
+pub(crate) fn run(command: VmCommand, out: &mut dyn fmt::Write) -> Result<(), String> {
+    let vms = vms()?;
+    let find = |word| vms.find(name(word)?).map_err(text);
+    match command {
+        VmCommand::List { json: true } => show::json(vms.status(), out).map_err(text),
+        VmCommand::List { json: false } => show::text(vms.status(), out).map_err(text),
+        VmCommand::Create { name: word, bytes, node } => create(vms, name(word)?, bytes, node),
+        VmCommand::Run { name, rounds } => start(vms, find(name)?, rounds),
+        VmCommand::Pause(name) => vms.pause(find(name)?).map_err(text),
+        VmCommand::Kill(name) => vms.kill(find(name)?).map_err(text),
+        VmCommand::Log(name) => writeln!(out, "{}", vms.log(find(name)?)).map_err(text),
+        VmCommand::Verify => verify(),
+    }
+}
+
+/// Checks the invariants of guests.
+///
+/// # Errors
+///
+/// The first one that does not hold.
+pub(crate) fn verify() -> Result<(), String> {
+    match VMS.get() {
+        Some(Some(vms)) => vms.verify().map_err(text),
+        _ => Ok(()),
+    }
+}
+
+fn create(vms: &KernelVms, name: Name, bytes: u64, node: Option<NodeId>) -> Result<(), String> {
+    vms.create(name, bytes, Order::ZERO, node).map(drop).map_err(text)
+}
+
+/// Starts a guest on another CPU that has no job, or on this one.
+fn start(vms: &'static KernelVms, id: VmId, rounds: u64) -> Result<(), String> {
+    for entry in table::others().filter(|entry| !work::is_given(entry)) {
+        vms.start(id, rounds, entry.number()).map_err(text)?;
+        let job: Arc<Job> = Arc::new(move || run_here(id));
+        return match work::begin_on(entry, job) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                vms.pause(id).map_err(text)?;
+                Err(text(prompt::not_done(error)))
+            }
+        };
+    }
+    if interrupts::own_hardware().is_none() {
+        return Err("the first CPU has no timer that would end the guest's slices".into());
+    }
+    vms.start(id, rounds, cpu::number()).map_err(text)
+}

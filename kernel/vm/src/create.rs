@@ -1,0 +1,155 @@
+//! Creates guests: memory, tables and the payload.
+
+use crate::Shared;
+use crate::frames::GuestFrames;
+use crate::name::Name;
+use crate::platform::Platform;
+use crate::residence::Residence;
+use crate::space::Space;
+use crate::status::{Life, State};
+use crate::switch::{Fresh, GuestTables, OwnVcpu, Root};
+use crate::vms::{VmError, VmId, Vms};
+use crate::word::PageWord;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::marker::PhantomData;
+use hotmem::paging::{GuestAddr, GuestRange};
+use hotmem::{NodeId, Order, Request};
+use hotmem_arch::contract::Guests;
+
+impl<M: Shared, P: Platform> Vms<M, P> {
+    /// Creates a guest with `bytes` of memory in extents of `order`, on `node` or anywhere, that will run the
+    /// payload.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError`]: nothing has changed.
+    pub fn create(
+        &self,
+        name: Name,
+        bytes: u64,
+        order: Order,
+        node: Option<NodeId>,
+    ) -> Result<VmId, VmError> {
+        if self.find(name).is_ok() {
+            return Err(VmError::Exists(name));
+        }
+        self.enabled.enable::<M, P>(self.mm())?.map_err(VmError::NoGuests)?;
+        let ram = Self::ram(bytes, order)?;
+        let (pages, free) = (bytes / M::PAGE_BYTES, self.mm().stats().pages.free);
+        if pages > free {
+            return Err(VmError::TooLarge { pages, free });
+        }
+        let id = self.reserve(name).ok_or(VmError::Full)?;
+        let made = self.make(id, ram, order, node);
+        self.change_state(id, if made.is_ok() { State::Ready } else { State::Absent });
+        made.map(|()| id)
+    }
+
+    /// The addresses of a guest's memory.
+    fn ram(bytes: u64, order: Order) -> Result<GuestRange, VmError> {
+        let unit = order.pages() * M::PAGE_BYTES;
+        let start = P::Guests::GUEST_RAM;
+        let most = P::Guests::GUEST_LIMIT.offset_from(start);
+        let least = unit.max(Self::code_bytes() + M::PAGE_BYTES);
+        let fits = bytes >= least && bytes <= most && bytes % unit == 0;
+        GuestRange::new(start, bytes).filter(|_| fits).ok_or(VmError::Size { least, most, unit })
+    }
+
+    /// Bytes of the pages that hold the payload.
+    fn code_bytes() -> u64 {
+        (P::Guests::payload().len() as u64).next_multiple_of(M::PAGE_BYTES)
+    }
+
+    /// A free place, which gets the name.
+    fn reserve(&self, name: Name) -> Option<VmId> {
+        VmId::all().find(|id| {
+            self.slot(*id).is_some_and(|slot| {
+                let mut life = slot.life.lock();
+                let free = life.state == State::Absent;
+                if free {
+                    *life = Life { name: Some(name), state: State::Changing, ..Life::default() };
+                }
+                free
+            })
+        })
+    }
+
+    pub(crate) fn change_state(&self, id: VmId, state: State) {
+        if let Some(slot) = self.slot(id) {
+            slot.life.lock().state = state;
+        }
+    }
+
+    pub(crate) fn frames(&self, id: VmId) -> GuestFrames<'_, M, P> {
+        GuestFrames { mm: self.mm(), mover: &self.tables, id, platform: PhantomData }
+    }
+
+    /// Makes tables and memory; takes them apart again if that fails.
+    fn make(
+        &self,
+        id: VmId,
+        ram: GuestRange,
+        order: Order,
+        node: Option<NodeId>,
+    ) -> Result<(), VmError> {
+        let slot = self.slot(id).ok_or(VmError::Full)?;
+        let root = Arc::new(Root::new(self.mm(), id, GuestTables::<M, P>::ROOT_BYTES)?);
+        let residence = Arc::new(Residence::default());
+        let tables = root.tables::<P>(self.mm(), &residence).map_err(VmError::NotFlushed)?;
+        *slot.space.lock() = Some(Space::new(id, ram, order, root, residence, tables));
+        let filled = self.fill(id, ram, order, node);
+        if filled.is_err() {
+            self.take_apart(id)?;
+        }
+        filled
+    }
+
+    /// Allocates and maps the memory. The payload goes to its start.
+    fn fill(
+        &self,
+        id: VmId,
+        ram: GuestRange,
+        order: Order,
+        node: Option<NodeId>,
+    ) -> Result<(), VmError> {
+        let request = Request::from(order);
+        let request = node.map_or(request, |node| request.on(node));
+        let first = ram.start().get() / M::PAGE_BYTES;
+        let mut code = P::Guests::payload();
+        for offset in (0..ram.len() / M::PAGE_BYTES).step_by(order.pages() as usize) {
+            let word = PageWord { vm: id.number(), frame: first + offset };
+            let mm = self.mm();
+            let mut fresh = Fresh::new(mm, request, order, &self.pages, word.encode())?;
+            let (now, later) = code.split_at(code.len().min(fresh.bytes::<M>() as usize));
+            fresh.write(mm, now);
+            code = later;
+            let mapped = self
+                .host
+                .with_space(id.number(), |space| space.map(word.frame, &fresh, &self.frames(id)));
+            if let Some(Err(error)) = mapped {
+                fresh.free(mm, &self.pages);
+                return Err(VmError::Map(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// A virtual CPU at the beginning of the payload, for `rounds` rounds.
+    pub(crate) fn fresh_vcpu(
+        &self,
+        id: VmId,
+        rounds: u64,
+    ) -> Result<Option<Box<OwnVcpu<M, P>>>, VmError> {
+        let made = self.host.with_space(id.number(), |space| {
+            let work = space.ram.start().add(Self::code_bytes());
+            let bytes = space.ram.len() - Self::code_bytes();
+            (space.ram.start(), work, bytes, Arc::clone(&space.root), Arc::clone(&space.residence))
+        });
+        let Some((entry, work, bytes, root, residence)) = made else { return Ok(None) };
+        let entry: GuestAddr = entry;
+        let arguments = [work.get(), bytes, rounds, 0];
+        let vcpu = OwnVcpu::new(self.mm(), &root, &residence, entry, arguments)?;
+        Ok(Some(Box::new(vcpu)))
+    }
+}

@@ -1,0 +1,49 @@
+//! The guests, as the owners of their memory see them.
+
+use crate::Shared;
+use crate::platform::Platform;
+use crate::space::Space;
+use crate::status::Life;
+use crate::switch::OwnVcpu;
+use crate::vms::{MAX_VMS, VmId};
+use alloc::boxed::Box;
+use hotmem::Mm;
+use hotmem::lock::lock_api::Mutex;
+
+/// The place of a guest. Locks are taken one at a time.
+#[derive(Debug)]
+pub(crate) struct Slot<M: Shared, P: Platform> {
+    /// Its memory.
+    pub(crate) space: Mutex<M::Lock, Option<Space<M, P>>>,
+    /// Its virtual CPU, while that does not run.
+    pub(crate) vcpu: Mutex<M::Lock, Option<Box<OwnVcpu<M, P>>>>,
+    pub(crate) life: Mutex<M::Lock, Life>,
+}
+
+/// All guests of a kernel.
+#[derive(Debug)]
+pub(crate) struct Host<M: Shared, P: Platform> {
+    pub(crate) mm: &'static Mm<M>,
+    pub(crate) slots: [Slot<M, P>; MAX_VMS],
+}
+
+impl<M: Shared, P: Platform> Host<M, P> {
+    pub(crate) fn new(mm: &'static Mm<M>) -> Self {
+        let slot = |_| Slot {
+            space: Mutex::new(None),
+            vcpu: Mutex::new(None),
+            life: Mutex::new(Life::default()),
+        };
+        Self { mm, slots: core::array::from_fn(slot) }
+    }
+
+    /// Calls `f` with the memory of the guest with this number, if there is one.
+    pub(crate) fn with_space<R>(
+        &self,
+        number: u16,
+        f: impl FnOnce(&mut Space<M, P>) -> R,
+    ) -> Option<R> {
+        let slot = VmId::of_number(number).and_then(|id| self.slots.get(id.index()))?;
+        slot.space.lock().as_mut().map(f)
+    }
+}

@@ -1,0 +1,102 @@
+//! Takes guests apart: all of their memory is free afterwards.
+
+use crate::Shared;
+use crate::platform::Platform;
+use crate::space::Space;
+use crate::status::State;
+use crate::vms::{VmError, VmId, Vms};
+use alloc::vec::Vec;
+use hotmem::Pfn;
+use hotmem::paging::{Gather, GuestAddr, GuestRange, Mapper};
+
+/// Poll limit of a wait for a CPU to leave a guest: see [`Residence`](crate::residence::Residence).
+const MAX_TURNS: u64 = 1 << 24;
+
+/// Extents that are freed after one flush.
+const BATCH: u64 = 512;
+
+impl<M: Shared, P: Platform> Vms<M, P> {
+    /// Ends a guest and frees all of its memory.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Busy`] if its CPU does not leave it, and it stays; [`VmError::NotFlushed`], and what it still has
+    /// stays in use for ever.
+    pub fn kill(&self, id: VmId) -> Result<(), VmError> {
+        let slot = self.slot(id).ok_or(VmError::Full)?;
+        let (before, cpu) = {
+            let mut life = slot.life.lock();
+            (core::mem::replace(&mut life.state, State::Changing), life.cpu)
+        };
+        if before == State::Runs && !self.wait_for_vcpu(id, cpu) {
+            let name = slot.life.lock().name;
+            self.change_state(id, State::Paused);
+            return Err(name.map_or(VmError::Full, VmError::Busy));
+        }
+        drop(slot.vcpu.lock().take());
+        let apart = self.take_apart(id);
+        self.change_state(id, State::Absent);
+        apart
+    }
+
+    /// Waits until the CPU that runs a guest has put its virtual CPU back. Returns whether it has.
+    pub(crate) fn wait_for_vcpu(&self, id: VmId, cpu: usize) -> bool {
+        let Some(slot) = self.slot(id) else { return true };
+        (0..MAX_TURNS).any(|turn| {
+            let back = slot.vcpu.lock().is_some();
+            if !back {
+                if turn == 0 {
+                    P::kick(cpu);
+                }
+                self.mm().machine().relax();
+            }
+            back
+        })
+    }
+
+    /// Frees the memory and the tables of a guest that does not run.
+    pub(crate) fn take_apart(&self, id: VmId) -> Result<(), VmError> {
+        let Some(space) = self.slot(id).and_then(|slot| slot.space.lock().take()) else {
+            return Ok(());
+        };
+        let unit = space.order.pages() * M::PAGE_BYTES;
+        let mut at = 0;
+        while at < space.ram.len() {
+            let bytes = (unit * BATCH).min(space.ram.len() - at);
+            let range = GuestRange::new(space.ram.start().add(at), bytes).unwrap_or_default();
+            if let Err(error) = self.free_range(&space, id, range, unit) {
+                // A CPU may still walk the tables: they stay, and so does the memory.
+                core::mem::forget(space);
+                return Err(error);
+            }
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    fn free_range(
+        &self,
+        space: &Space<M, P>,
+        id: VmId,
+        range: GuestRange,
+        unit: u64,
+    ) -> Result<(), VmError> {
+        let addresses = (0..range.len()).step_by(unit as usize);
+        let mapped = |offset| -> Option<Pfn> {
+            let at: GuestAddr = range.start().add(offset);
+            Some(M::pfn(space.tables.translate(at)?.target(at)))
+        };
+        let extents: Vec<Pfn> = addresses.filter_map(mapped).collect();
+        let mut gather = Gather::new(space.tables.tlb(), self.frames(id));
+        let unmapped = space.tables.unmap(range, &mut gather);
+        if let Err(hotmem::paging::UnmapError::NotFlushed(cpu)) = gather.conclude(unmapped) {
+            return Err(VmError::NotFlushed(cpu));
+        }
+        for pfn in extents {
+            if let Err(error) = self.mm().free_movable(pfn, &self.pages) {
+                log::error!("guest {}: {pfn} is lost: {error}", id.number());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! Guests: virtual CPUs whose memory is movable memory of the manager.
+//!
+//! ```text
+//!   monitor --> Vms: create, run, pause, kill, list
+//!                |
+//!                +-- Space: the second-stage tables of a guest, and what moves <--- Pages, Frames: owners that the
+//!                |                                                                  manager asks to move memory
+//!                +-- Runner: the virtual CPU --> switch (the file with `unsafe`) --> guest --> exit
+//! ```
+//!
+//! The manager's word of an extent names the guest and its place there ([`word`]), so an extent moves without a
+//! search. While it moves, the guest has no translation for it; an access faults, waits until the move is over, and
+//! is repeated. The tables move, too ([`frames`]): a guest takes no memory that is never removed, except its root.
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod create;
+mod figures;
+mod frames;
+mod host;
+mod kill;
+mod name;
+mod pages;
+mod platform;
+mod residence;
+mod run;
+mod space;
+mod status;
+mod switch;
+mod verify;
+mod vms;
+pub mod word;
+
+pub use figures::Figures;
+pub use name::Name;
+pub use platform::Platform;
+pub use run::Slice;
+pub use status::{State, VmStatus};
+pub use verify::Violation;
+pub use vms::{MAX_VMS, VmError, VmId, Vms};
+
+use hotmem::Machine;
+
+/// A machine whose memory manager can be shared with an owner of pages, for ever.
+pub trait Shared: Machine + Send + Sync + 'static {}
+
+impl<M: Machine + Send + Sync + 'static> Shared for M {}

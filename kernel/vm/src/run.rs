@@ -1,0 +1,232 @@
+//! Runs guests in slices, and handles their exits.
+
+use crate::Shared;
+use crate::figures::Report;
+use crate::platform::Platform;
+use crate::space::Found;
+use crate::status::State;
+use crate::switch::{EnabledHere, OwnVcpu};
+use crate::vms::{VmError, VmId, Vms};
+use alloc::string::String;
+use core::fmt::Write;
+use hotmem::paging::GuestAddr;
+use hotmem_arch::contract::{Access, GuestCall, GuestExit};
+
+/// Exits of a slice.
+const EXITS: u64 = 64;
+
+/// Exits one after the other in which a guest may do nothing: wait for an interrupt, which never comes, or fault at
+/// memory that it has.
+const MOST_IDLE: u64 = 1 << 16;
+
+/// How a slice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slice {
+    /// The guest does not run.
+    Idle,
+    /// It can go on.
+    More,
+    /// It waits for a move.
+    Waits,
+}
+
+/// What follows an exit.
+enum After {
+    /// The guest goes on.
+    GoOn,
+    /// The slice ends.
+    End(Slice),
+    /// The guest has ended, or is stopped: the reason, with a code of the architecture.
+    Stop(&'static str, Option<u64>),
+}
+
+impl<M: Shared, P: Platform> Vms<M, P> {
+    /// Lets a guest run on CPU `cpu`, for `rounds` rounds of the payload (0: without end). A guest that was paused
+    /// goes on. Whoever runs it there calls [`slice`](Self::slice).
+    ///
+    /// # Errors
+    ///
+    /// [`VmError`].
+    pub fn start(&self, id: VmId, rounds: u64, cpu: usize) -> Result<(), VmError> {
+        let slot = self.slot(id).ok_or(VmError::Full)?;
+        let (name, state) = {
+            let life = slot.life.lock();
+            (life.name, life.state)
+        };
+        match (state, name) {
+            (State::Paused, _) => {}
+            (State::Ready | State::Done, _) => {
+                let vcpu = self.fresh_vcpu(id, rounds)?;
+                *slot.vcpu.lock() = vcpu;
+                let mut life = slot.life.lock();
+                life.figures = Default::default();
+                life.log = String::new();
+            }
+            (_, Some(name)) => return Err(VmError::State(name, state)),
+            (_, None) => return Err(VmError::Full),
+        }
+        let mut life = slot.life.lock();
+        (life.state, life.cpu, life.idle) = (State::Runs, cpu, 0);
+        Ok(())
+    }
+
+    /// Has a guest stop running until it is started again.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::State`] if it does not run; [`VmError::Busy`] if its CPU does not leave it.
+    pub fn pause(&self, id: VmId) -> Result<(), VmError> {
+        let slot = self.slot(id).ok_or(VmError::Full)?;
+        let (name, cpu) = {
+            let mut life = slot.life.lock();
+            let name = life.name.ok_or(VmError::Full)?;
+            if life.state != State::Runs {
+                return Err(VmError::State(name, life.state));
+            }
+            life.state = State::Paused;
+            (name, life.cpu)
+        };
+        if self.wait_for_vcpu(id, cpu) { Ok(()) } else { Err(VmError::Busy(name)) }
+    }
+
+    /// Whether a guest is to run on CPU `cpu`.
+    pub fn runs_on(&self, cpu: usize) -> bool {
+        VmId::all().any(|id| self.is_on(id, cpu))
+    }
+
+    fn is_on(&self, id: VmId, cpu: usize) -> bool {
+        self.slot(id).is_some_and(|slot| {
+            let life = slot.life.lock();
+            life.state == State::Runs && life.cpu == cpu
+        })
+    }
+
+    /// Runs each guest of the CPU that runs this for a slice. Returns whether there is one.
+    pub fn slices(&self) -> bool {
+        let cpu = self.mm().machine().cpu();
+        let mut any = false;
+        for id in VmId::all().filter(|id| self.is_on(*id, cpu)) {
+            any |= self.slice(id) != Slice::Idle;
+        }
+        any
+    }
+
+    /// Runs a guest on this CPU, until an interrupt of the host or some other exits. Interrupts are on afterwards.
+    pub fn slice(&self, id: VmId) -> Slice {
+        let Some(slot) = self.slot(id) else { return Slice::Idle };
+        let Some(mut vcpu) = slot.vcpu.lock().take() else { return Slice::Idle };
+        let slice = match self.enabled.enable::<M, P>(self.mm()) {
+            Ok(Ok(())) => match self.enabled.here(self.mm()) {
+                Some(here) => self.run_some(id, &mut vcpu, &here),
+                None => Slice::Idle,
+            },
+            _ => {
+                self.stop(id, &vcpu, "its CPU cannot run guests", None);
+                Slice::Idle
+            }
+        };
+        *slot.vcpu.lock() = Some(vcpu);
+        slice
+    }
+
+    fn run_some(&self, id: VmId, vcpu: &mut OwnVcpu<M, P>, here: &EnabledHere) -> Slice {
+        for _ in 0..EXITS {
+            if self.state(id) != State::Runs {
+                return Slice::Idle;
+            }
+            let exit = vcpu.run(self.mm(), here);
+            match self.handle(id, vcpu, exit) {
+                After::GoOn => {}
+                After::End(slice) => return slice,
+                After::Stop(why, code) => {
+                    self.stop(id, vcpu, why, code);
+                    return Slice::Idle;
+                }
+            }
+        }
+        Slice::More
+    }
+
+    fn handle(&self, id: VmId, vcpu: &mut OwnVcpu<M, P>, exit: GuestExit) -> After {
+        match exit {
+            GuestExit::Interrupt => {
+                self.count(id, false);
+                After::End(Slice::More)
+            }
+            GuestExit::Fault { at, access } => self.fault(id, at, access),
+            GuestExit::Call(call) => self.call(id, vcpu, call),
+            GuestExit::Wait if self.count(id, true) < MOST_IDLE => After::GoOn,
+            GuestExit::Wait => After::Stop("it waits for interrupts, which never come", None),
+            GuestExit::Stopped(why, code) => After::Stop(why, Some(code)),
+        }
+    }
+
+    /// Counts an exit. Returns how many there were in a row in which the guest did nothing.
+    fn count(&self, id: VmId, idle: bool) -> u64 {
+        let Some(slot) = self.slot(id) else { return 0 };
+        let mut life = slot.life.lock();
+        life.figures.exits += 1;
+        life.idle = if idle { life.idle + 1 } else { 0 };
+        life.idle
+    }
+
+    fn fault(&self, id: VmId, at: GuestAddr, access: Access) -> After {
+        let found = self.host.with_space(id.number(), |space| space.find(at));
+        match found.unwrap_or(Found::Nothing) {
+            Found::Memory if self.count(id, true) < MOST_IDLE => After::GoOn,
+            Found::Memory => After::Stop("it faults at memory that it has", Some(at.get())),
+            Found::Moving => {
+                self.count(id, false);
+                if let Some(slot) = self.slot(id) {
+                    slot.life.lock().figures.waits += 1;
+                }
+                After::End(Slice::Waits)
+            }
+            Found::Nothing => {
+                let why = match access {
+                    Access::Read => "it read where it has no memory",
+                    Access::Write => "it wrote where it has no memory",
+                    Access::Fetch => "it ran code where it has no memory",
+                };
+                After::Stop(why, Some(at.get()))
+            }
+        }
+    }
+
+    fn call(&self, id: VmId, vcpu: &mut OwnVcpu<M, P>, call: GuestCall) -> After {
+        self.count(id, false);
+        let Some(slot) = self.slot(id) else { return After::End(Slice::Idle) };
+        let mut life = slot.life.lock();
+        match life.figures.take(call) {
+            Report::Round => {
+                drop(life);
+                vcpu.reply(0);
+                After::GoOn
+            }
+            Report::Done => {
+                life.state = State::Done;
+                After::End(Slice::Idle)
+            }
+            Report::Unknown => After::Stop("its call is unknown", Some(call.number)),
+        }
+    }
+
+    /// Stops a guest for good; its registers go to the log.
+    fn stop(&self, id: VmId, vcpu: &OwnVcpu<M, P>, why: &'static str, code: Option<u64>) {
+        let Some(slot) = self.slot(id) else { return };
+        let mut text = String::from(why);
+        if let Some(code) = code {
+            // Writing to a string does not fail.
+            let _ = write!(text, " ({code:#x})");
+        }
+        let mut life = slot.life.lock();
+        let name = life.name;
+        let _ = write!(text, "\n  {}", vcpu.registers());
+        life.state = State::Stopped;
+        life.log.clone_from(&text);
+        drop(life);
+        if let Some(name) = name {
+            log::warn!("guest {name} is stopped: {text}");
+        }
+    }
+}

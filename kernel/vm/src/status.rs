@@ -1,0 +1,88 @@
+//! The state of a guest, and what is shown of it.
+
+use crate::figures::Figures;
+use crate::name::Name;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use hotmem::BlockId;
+
+/// The state of a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It is being created, or taken apart.
+    Changing,
+    /// It has not run yet.
+    Ready,
+    /// It runs.
+    Runs,
+    /// It was paused.
+    Paused,
+    /// Its program has ended.
+    Done,
+    /// It did what the host does not allow, or does not emulate.
+    Stopped,
+}
+
+impl State {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Changing => "changing",
+            Self::Ready => "ready",
+            Self::Runs => "running",
+            Self::Paused => "paused",
+            Self::Done => "done",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is known of a guest besides its memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Life {
+    pub(crate) name: Option<Name>,
+    pub(crate) state: State,
+    /// The CPU that runs it.
+    pub(crate) cpu: usize,
+    pub(crate) figures: Figures,
+    /// Exits one after the other in which it has done nothing.
+    pub(crate) idle: u64,
+    /// Why it stopped, and its registers.
+    pub(crate) log: String,
+}
+
+/// A guest, as it is shown.
+#[derive(Clone, Debug)]
+pub struct VmStatus {
+    /// Its name.
+    pub name: Name,
+    /// Its state.
+    pub state: State,
+    /// The CPU that runs it.
+    pub cpu: usize,
+    /// Bytes of its memory.
+    pub bytes: u64,
+    /// The blocks that hold its memory, with the bytes in each.
+    pub blocks: Vec<(BlockId, u64)>,
+    /// The blocks that hold its tables, with the bytes in each.
+    pub table_blocks: Vec<(BlockId, u64)>,
+    /// What it has reported.
+    pub figures: Figures,
+    /// Pages of its memory that were moved so far.
+    pub pages_moved: u64,
+    /// Tables that were moved so far.
+    pub tables_moved: u64,
+    /// The longest time in which a batch of its pages had no translation, in instructions.
+    pub longest_pause: u64,
+}

@@ -1,0 +1,289 @@
+//! The file with `unsafe`: the switch to a guest, its tables, and the content of its memory.
+//!
+//! ```text
+//!   Root   (kernel memory)  <-- Arc -- OwnVcpu: runs on it      so a tree exists while a CPU may walk it
+//!     ^------------------------ Arc -- GuestTables: fills it    memory is freed after clear and flush only
+//! ```
+
+// UNSAFETY: runs guests, and accesses memory by physical address.
+#![expect(unsafe_code)]
+
+use crate::platform::Platform;
+use crate::residence::Residence;
+use crate::vms::VmId;
+use alloc::sync::Arc;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hotmem::paging::{Guest, GuestAddr, GuestRange, NotFlushed, TableFrame, Tables, Tlb};
+use hotmem::{
+    Machine, Mm, Move, Mover, Order, OutOfMemory, Pages, Pfn, PhysAddr, Request, VirtRange,
+};
+use hotmem_arch::contract::{GuestExit, GuestSpace, Guests, NoGuests, StateMemory, Vcpu};
+
+/// The second-stage tables of a guest.
+pub(crate) type GuestTables<M, P> =
+    Tables<<<P as Platform>::Guests as Guests>::GuestFormat, &'static M, SpaceTlb<M, P>, Guest>;
+
+/// The virtual CPU of a platform.
+type PlatformVcpu<P> = <<P as Platform>::Guests as Guests>::Vcpu;
+
+/// The order of an extent of at least `bytes`.
+pub(crate) fn order_for<M: Machine>(bytes: u64) -> Order {
+    Order::fitting(bytes.div_ceil(M::PAGE_BYTES).next_power_of_two())
+}
+
+/// Zeroed kernel memory of at least `bytes`, or none for 0 bytes.
+fn kernel_memory<M: Machine>(
+    mm: &'static Mm<M>,
+    bytes: u64,
+) -> Result<Option<Pages<'static, M>>, OutOfMemory> {
+    let pages = (bytes != 0).then(|| mm.alloc(Request::from(order_for::<M>(bytes)).zeroed()));
+    pages.transpose()
+}
+
+/// The memory of `pages`, for the hardware.
+///
+/// # Safety
+///
+/// The pages are allocated for as long as the hardware uses the result, and have no other use.
+unsafe fn state<M: Machine>(machine: &M, pages: Option<&Pages<'static, M>>) -> StateMemory {
+    let at = pages.map_or(PhysAddr::default(), |pages| M::address(pages.pfn()));
+    let pointer = pages.map_or(NonNull::dangling(), |_| machine.pointer(at));
+    // SAFETY: `kernel_memory` zeroed the pages; the rest by the contract of this function.
+    unsafe { StateMemory::new(at, pointer) }
+}
+
+/// The CPUs that can run guests: a bit for each.
+#[derive(Debug, Default)]
+pub(crate) struct Enabled(AtomicU64);
+
+/// Proves that the CPU that has it can run guests.
+pub(crate) struct EnabledHere(PhantomData<*const ()>);
+
+impl Enabled {
+    fn bit<M: Machine>(mm: &Mm<M>) -> u64 {
+        1_u64.checked_shl(mm.machine().cpu() as u32).unwrap_or(0)
+    }
+
+    /// Whether the CPU that runs this can run guests.
+    pub(crate) fn here<M: Machine>(&self, mm: &Mm<M>) -> Option<EnabledHere> {
+        let known = self.0.load(Ordering::Acquire) & Self::bit(mm) != 0;
+        known.then_some(EnabledHere(PhantomData))
+    }
+
+    /// Turns virtualization on, on the CPU that runs this, for ever.
+    pub(crate) fn enable<M: Machine, P: Platform>(
+        &self,
+        mm: &'static Mm<M>,
+    ) -> Result<Result<(), NoGuests>, OutOfMemory> {
+        if self.here(mm).is_some() {
+            return Ok(Ok(()));
+        }
+        let pages = kernel_memory(mm, P::Guests::CPU_STATE_BYTES)?;
+        // SAFETY: if the CPU uses the pages, they are never freed.
+        let enabled = P::Guests::enable_guests(unsafe { state(mm.machine(), pages.as_ref()) });
+        if enabled.is_ok() {
+            let _stay = pages.map(Pages::into_raw);
+            self.0.fetch_or(Self::bit(mm), Ordering::Release);
+        }
+        Ok(enabled)
+    }
+}
+
+/// The root of a guest's tables: kernel memory that is empty at first.
+#[derive(Debug)]
+pub(crate) struct Root<M: Machine + 'static> {
+    pages: Pages<'static, M>,
+    tag: u16,
+}
+
+impl<M: Machine> Root<M> {
+    /// An empty root for guest `id`.
+    pub(crate) fn new(mm: &'static Mm<M>, id: VmId, bytes: u64) -> Result<Self, OutOfMemory> {
+        let pages = mm.alloc(Request::from(order_for::<M>(bytes)).zeroed())?;
+        Ok(Self { pages, tag: id.tag() })
+    }
+
+    fn space(&self) -> GuestSpace {
+        // SAFETY: the leaves are those that `GuestTables` has, extents of the guest's owner, each of which is freed
+        // after it was cleared and flushed; the tag is the guest's, and `tables` dropped what was cached with it.
+        unsafe { GuestSpace::new(M::address(self.pages.pfn()), self.tag) }
+    }
+
+    /// The tables of this root.
+    pub(crate) fn tables<P: Platform>(
+        self: &Arc<Self>,
+        mm: &'static Mm<M>,
+        residence: &Arc<Residence>,
+    ) -> Result<GuestTables<M, P>, NotFlushed> {
+        let tlb = SpaceTlb {
+            mm,
+            root: Arc::clone(self),
+            residence: Arc::clone(residence),
+            platform: PhantomData,
+        };
+        tlb.flush(&[GuestRange::new(GuestAddr::new(0), u64::MAX).unwrap_or_default()])?;
+        // SAFETY: the root is zeroed, this is the only value for it, and its TLB keeps it allocated; the lock of
+        // `Space` excludes calls at the same time. The machine reaches all memory that the manager allocates. No
+        // Rust object lies in a guest's memory.
+        Ok(unsafe { Tables::new(M::address(self.pages.pfn()), mm.machine(), tlb) })
+    }
+}
+
+/// The translations of a guest that CPUs cache.
+pub(crate) struct SpaceTlb<M: Machine + 'static, P> {
+    mm: &'static Mm<M>,
+    root: Arc<Root<M>>,
+    residence: Arc<Residence>,
+    platform: PhantomData<fn() -> P>,
+}
+
+impl<M: Machine, P> fmt::Debug for SpaceTlb<M, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpaceTlb").field("tag", &self.root.tag).finish_non_exhaustive()
+    }
+}
+
+// SAFETY: the architecture drops the cached translations on this CPU, and on all others if it can; if not, the CPU
+// that is in the guest leaves it before the flush ends, and drops them before it enters again, by the contract of
+// `Guests`.
+unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
+    fn publish(&self) {
+        P::Guests::publish_guest_entries();
+    }
+
+    fn flush(&self, ranges: &[GuestRange]) -> Result<(), NotFlushed> {
+        P::Guests::drop_guest_translations(&self.root.space(), ranges);
+        if P::Guests::GUEST_FLUSH_REACHES_ALL {
+            return Ok(());
+        }
+        self.residence.expel::<M, P>(self.mm)
+    }
+}
+
+/// A virtual CPU, with the memory of its state and the root that it runs on.
+#[derive(Debug)]
+pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
+    /// Dropped before its state.
+    vcpu: PlatformVcpu<P>,
+    _state: Option<Pages<'static, M>>,
+    root: Arc<Root<M>>,
+    residence: Arc<Residence>,
+}
+
+impl<M: Machine, P: Platform> OwnVcpu<M, P> {
+    /// One that begins at `entry` with `arguments`, in the tables of `root`.
+    pub(crate) fn new(
+        mm: &'static Mm<M>,
+        root: &Arc<Root<M>>,
+        residence: &Arc<Residence>,
+        entry: GuestAddr,
+        arguments: [u64; 4],
+    ) -> Result<Self, OutOfMemory> {
+        let pages = kernel_memory(mm, PlatformVcpu::<P>::STATE_BYTES)?;
+        // SAFETY: the pages are freed when this value is dropped, and the virtual CPU before them.
+        let state = unsafe { state(mm.machine(), pages.as_ref()) };
+        let vcpu = PlatformVcpu::<P>::new(state, entry, arguments);
+        let (root, residence) = (Arc::clone(root), Arc::clone(residence));
+        Ok(Self { vcpu, _state: pages, root, residence })
+    }
+
+    /// Runs it until an exit. Interrupts are off during the call, and on afterwards.
+    pub(crate) fn run(&mut self, mm: &Mm<M>, _here: &EnabledHere) -> GuestExit {
+        P::disable_interrupts();
+        self.residence.enter(mm.machine().cpu());
+        // SAFETY: `_here` proves that this CPU is enabled; the root lives as long as this value, and the rest of the
+        // space's contract is kept by `Root::space`.
+        let exit = unsafe { self.vcpu.run(&self.root.space()) };
+        self.residence.leave();
+        P::enable_interrupts();
+        exit
+    }
+
+    /// Returns a value from the guest's last call.
+    pub(crate) fn reply(&mut self, value: u64) {
+        self.vcpu.reply(value);
+    }
+
+    /// Its registers.
+    pub(crate) const fn registers(&self) -> &impl fmt::Display {
+        &self.vcpu
+    }
+}
+
+/// An extent of a guest's memory that has no leaf yet: its owner refuses to move it.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) pfn: Pfn,
+    pub(crate) order: Order,
+}
+
+impl Fresh {
+    /// A zeroed extent with the owner's word `word`.
+    pub(crate) fn new<M: Machine>(
+        mm: &Mm<M>,
+        request: Request,
+        order: Order,
+        mover: &Mover,
+        word: u64,
+    ) -> Result<Self, OutOfMemory> {
+        mm.alloc_movable(request.zeroed(), mover, word).map(|pfn| Self { pfn, order })
+    }
+
+    /// Its bytes.
+    pub(crate) const fn bytes<M: Machine>(&self) -> u64 {
+        self.order.pages() * M::PAGE_BYTES
+    }
+
+    /// Frees it.
+    pub(crate) fn free<M: Machine>(self, mm: &Mm<M>, mover: &Mover) {
+        if let Err(error) = mm.free_movable(self.pfn, mover) {
+            log::error!("{} is lost: {error}", self.pfn);
+        }
+    }
+
+    /// Writes `bytes` to it, from its first byte on, as far as they fit.
+    pub(crate) fn write<M: Machine>(&mut self, mm: &Mm<M>, bytes: &[u8]) {
+        let len = bytes.len().min(self.bytes::<M>() as usize);
+        let to = mm.machine().pointer(M::address(self.pfn));
+        // SAFETY: the extent was allocated for the guest, which has no translation for it yet, and its owner refuses
+        // to move it: only this value uses it. The linear map reaches all of it.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), len) };
+        // Instructions are fetched from memory, not from this CPU's data cache.
+        let at = mm.machine().linear_base().add(M::address(self.pfn).get());
+        mm.machine().clean(VirtRange::new(at, len as u64).unwrap_or_default());
+    }
+}
+
+/// Copies an extent that its owner isolated to its target.
+pub(crate) fn copy<M: Machine, P: Platform>(mm: &Mm<M>, one: &Move) {
+    let (machine, extent) = (mm.machine(), one.from());
+    let bytes = (extent.order.pages() * M::PAGE_BYTES) as usize;
+    let from = machine.pointer(M::address(extent.pfn));
+    let to = machine.pointer(M::address(one.to()));
+    // SAFETY: the manager made the move: both extents belong to the owner, are different, and have that size; the
+    // guest has no translation for the first (its owner calls this between `isolate` and the new leaf), and none for
+    // the second yet.
+    unsafe { P::Guests::copy_guest_memory(from, to, bytes) };
+}
+
+/// The frame of a table that the manager moves: memory of the owner that has no use yet.
+pub(crate) fn frame_of_target<M: Machine>(one: &Move, bytes: u64) -> TableFrame {
+    // SAFETY: the manager allocated the target for the table's owner, in whole pages, and only for this move.
+    unsafe { TableFrame::new(M::address(one.to()), bytes) }
+}
+
+/// A frame for a table, from movable memory of `mover`.
+pub(crate) fn frame<M: Machine>(
+    mm: &Mm<M>,
+    mover: &Mover,
+    word: u64,
+    bytes: u64,
+) -> Result<TableFrame, OutOfMemory> {
+    let pfn = mm.alloc_movable(order_for::<M>(bytes), mover, word)?;
+    // SAFETY: the extent was allocated for this table alone, naturally aligned; its owner moves it by `relocate`
+    // only, which returns the frame that is free then.
+    Ok(unsafe { TableFrame::new(M::address(pfn), bytes) })
+}

@@ -1,0 +1,217 @@
+//! All guests of a kernel.
+
+use crate::Shared;
+use crate::frames::TableOwner;
+use crate::host::{Host, Slot};
+use crate::name::Name;
+use crate::pages::PageOwner;
+use crate::platform::Platform;
+use crate::status::{State, VmStatus};
+use crate::switch::Enabled;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use hotmem::paging::{Guest, MapError, NotFlushed};
+use hotmem::{BlockId, Mm, Mover, OutOfMemory, TooManyOwners};
+use hotmem_arch::contract::NoGuests;
+
+/// The most guests at a time. Tags of guests are numbered from 1, and processors have at least 15.
+pub const MAX_VMS: usize = 8;
+
+/// The number of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmId(u8);
+
+impl VmId {
+    /// All numbers.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..MAX_VMS as u8).map(Self)
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Its number in the manager's words: from 1, so that a word of an unowned extent names no guest.
+    pub(crate) const fn number(self) -> u16 {
+        self.0 as u16 + 1
+    }
+
+    /// The tag of its cached translations.
+    pub(crate) const fn tag(self) -> u16 {
+        self.number()
+    }
+
+    pub(crate) fn of_number(number: u16) -> Option<Self> {
+        Self::all().find(|id| id.number() == number)
+    }
+}
+
+/// The reason why a request about a guest is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VmError {
+    /// This machine runs no guests.
+    NoGuests(NoGuests),
+    /// A guest has this name.
+    Exists(Name),
+    /// No guest has this name.
+    Unknown(Name),
+    /// All places are taken.
+    Full,
+    /// Its memory must have this many bytes at least, at most, and be a multiple of these.
+    Size {
+        /// At least.
+        least: u64,
+        /// At most.
+        most: u64,
+        /// A multiple of these.
+        unit: u64,
+    },
+    /// It needs more pages than are free.
+    TooLarge {
+        /// Pages that it needs.
+        pages: u64,
+        /// Free pages.
+        free: u64,
+    },
+    /// Memory ran out.
+    Memory(OutOfMemory),
+    /// Its memory could not be mapped.
+    Map(MapError<Guest>),
+    /// A CPU may still use translations of it, so its memory stays in use.
+    NotFlushed(NotFlushed),
+    /// The guest is in a state in which this is not possible.
+    State(Name, State),
+    /// The CPU does not leave the guest.
+    Busy(Name),
+}
+
+impl fmt::Display for VmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoGuests(error) => error.fmt(f),
+            Self::Exists(name) => write!(f, "guest {name} exists already"),
+            Self::Unknown(name) => write!(f, "there is no guest {name}"),
+            Self::Full => write!(f, "there are {MAX_VMS} guests already"),
+            Self::Size { least, most, unit } => write!(
+                f,
+                "the memory of a guest is {least:#x} to {most:#x} bytes, a multiple of {unit:#x}"
+            ),
+            Self::TooLarge { pages, free } => {
+                write!(f, "the guest needs {pages} pages, and {free} are free")
+            }
+            Self::Memory(error) => error.fmt(f),
+            Self::Map(error) => error.fmt(f),
+            Self::NotFlushed(cpu) => write!(f, "{cpu}: the guest's memory stays in use"),
+            Self::State(name, state) => write!(f, "guest {name} is {state}"),
+            Self::Busy(name) => write!(f, "the CPU of guest {name} does not leave it"),
+        }
+    }
+}
+
+impl core::error::Error for VmError {}
+
+impl From<OutOfMemory> for VmError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::Memory(error)
+    }
+}
+
+/// The guests. The first CPU creates, pauses and kills; each guest runs on one CPU.
+#[derive(Debug)]
+pub struct Vms<M: Shared, P: Platform> {
+    pub(crate) host: &'static Host<M, P>,
+    pub(crate) pages: Mover,
+    pub(crate) tables: Mover,
+    pub(crate) enabled: Enabled,
+}
+
+impl<M: Shared, P: Platform> Vms<M, P> {
+    /// No guests yet; registers the owners of their memory for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyOwners`].
+    pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
+        let host: &'static Host<M, P> = Box::leak(Box::new(Host::new(mm)));
+        let pages: &'static PageOwner<M, P> = Box::leak(Box::new(PageOwner(host)));
+        let tables: &'static TableOwner<M, P> = Box::leak(Box::new(TableOwner(host)));
+        let (pages, tables) = (mm.register(pages)?, mm.register(tables)?);
+        Ok(Self { host, pages, tables, enabled: Enabled::default() })
+    }
+
+    pub(crate) const fn mm(&self) -> &'static Mm<M> {
+        self.host.mm
+    }
+
+    pub(crate) fn slot(&self, id: VmId) -> Option<&'static Slot<M, P>> {
+        self.host.slots.get(id.index())
+    }
+
+    /// The guest with this name.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Unknown`].
+    pub fn find(&self, name: Name) -> Result<VmId, VmError> {
+        let has = |id: &VmId| {
+            self.slot(*id).is_some_and(|slot| {
+                let life = slot.life.lock();
+                life.name == Some(name) && life.state != State::Absent
+            })
+        };
+        VmId::all().find(has).ok_or(VmError::Unknown(name))
+    }
+
+    /// The state of a guest.
+    pub fn state(&self, id: VmId) -> State {
+        self.slot(id).map_or(State::Absent, |slot| slot.life.lock().state)
+    }
+
+    /// Why a guest was stopped, and its registers then; empty if it was not.
+    pub fn log(&self, id: VmId) -> String {
+        self.slot(id).map_or_else(String::new, |slot| slot.life.lock().log.clone())
+    }
+
+    /// What is known of each guest.
+    pub fn status(&self) -> impl Iterator<Item = VmStatus> + '_ {
+        VmId::all().filter_map(|id| self.status_of(id))
+    }
+
+    fn status_of(&self, id: VmId) -> Option<VmStatus> {
+        let slot = self.slot(id)?;
+        let (name, state, cpu, figures) = {
+            let life = slot.life.lock();
+            (life.name?, life.state, life.cpu, life.figures)
+        };
+        let (ram, moved) = slot.space.lock().as_ref().map(|space| (space.ram, space.moved))?;
+        let (mut blocks, mut table_blocks) = (Vec::new(), Vec::new());
+        self.visit_extents(id, &mut |_, phys, bytes| {
+            note(&mut blocks, self.mm().block_at(phys), bytes);
+        });
+        self.visit_tables(id, &mut |table| {
+            note(&mut table_blocks, self.mm().block_at(table.frame), table.bytes);
+        });
+        Some(VmStatus {
+            name,
+            state,
+            cpu,
+            bytes: ram.len(),
+            blocks,
+            table_blocks,
+            figures,
+            pages_moved: moved.pages,
+            tables_moved: moved.tables,
+            longest_pause: moved.longest_pause,
+        })
+    }
+}
+
+/// Adds `bytes` to a block of a list.
+fn note(blocks: &mut Vec<(BlockId, u64)>, block: BlockId, bytes: u64) {
+    match blocks.iter_mut().find(|(known, _)| *known == block) {
+        Some((_, sum)) => *sum += bytes,
+        None => blocks.push((block, bytes)),
+    }
+}
