@@ -45,8 +45,8 @@ use hotmem_paging::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{PteFormat, Tlb};
 
 pub use guests::{
-    Access, GuestCall, GuestExit, GuestSpace, Guests, NoGuests, PAYLOAD_DONE, PAYLOAD_ROUND,
-    StateMemory, Vcpu,
+    Access, GuestCall, GuestExit, GuestSpace, Guests, Misdeed, NoGuests, PAYLOAD_DONE,
+    PAYLOAD_ROUND, StateMemory, Vcpu,
 };
 pub use rtas::{NoRtas, Rtas};
 

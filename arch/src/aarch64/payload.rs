@@ -4,7 +4,7 @@
 // UNSAFETY: assembly, and the bytes between two of its symbols.
 #![expect(unsafe_code)]
 
-use crate::contract::{PAYLOAD_DONE, PAYLOAD_ROUND};
+use crate::contract::{Misdeed, PAYLOAD_DONE, PAYLOAD_ROUND};
 use core::arch::global_asm;
 
 unsafe extern "C" {
@@ -25,7 +25,7 @@ pub(super) fn bytes() -> &'static [u8] {
 //
 //   x19 memory   x20 its end   x21 rounds wanted   x22 round       x23 wrong words   x24 checksum
 //   x25 gap      x26 counter   x27 8 * C1          x28 16 * C1     x9 at             x10 end of the run
-//   x11, x12 expected words    x13, x14 read words
+//   x11, x12 expected words    x13, x14 read words          x29 misdeed
 global_asm!(
     r#"
     .section .rodata.hotmem_payload, "a"
@@ -36,6 +36,7 @@ hotmem_payload_begin:
     mov x19, x0
     add x20, x0, x1
     mov x21, x2
+    mov x29, x3
     mov x22, xzr
     mov x23, xzr
     mov x24, xzr
@@ -94,6 +95,7 @@ hotmem_payload_begin:
     /* Report. */
     ldr w0, 9f
     bl 7f
+    cbnz x29, 10f
     cmp x22, x21
     b.ne 1b
     ldr w0, 9f + 4
@@ -116,6 +118,22 @@ hotmem_payload_begin:
     cmp x14, x25
     csel x25, x14, x25, hi
     ret
+
+10: cmp x29, #{store}
+    b.eq 11f
+    cmp x29, #{firmware}
+    b.eq 12f
+    cmp x29, #{call}
+    b.eq 13f
+    cmp x29, #{jump}
+    b.ne 6b
+    br x20
+11: str xzr, [x20]
+12: smc #0
+13: mov w0, #0xbad
+    hvc #0
+    b 13b
+
     .balign 4
 9:  .word {round}
     .word {done}
@@ -123,4 +141,8 @@ hotmem_payload_end:
 "#,
     round = const PAYLOAD_ROUND,
     done = const PAYLOAD_DONE,
+    store = const Misdeed::Store as u64,
+    firmware = const Misdeed::Firmware as u64,
+    call = const Misdeed::Call as u64,
+    jump = const Misdeed::Jump as u64,
 );

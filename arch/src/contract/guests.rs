@@ -195,13 +195,44 @@ pub trait Guests {
 
     /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.
     ///
-    /// Its arguments are: the address of the memory it works on, the bytes of that memory (whole pages), and the
-    /// number of rounds (0: without end). In each round it writes a word computed from address and round to every word of the memory,
+    /// Its arguments are: the address of the memory it works on, which ends where the guest's memory ends, the bytes
+    /// of that memory (whole pages), the number of rounds (0: without end), and the [`Misdeed`] that it commits after
+    /// the first round. In each round it writes a word computed from address and round to every word of the memory,
     /// reads all of them back, and calls the host with number [`PAYLOAD_ROUND`] and the arguments: rounds done, words
     /// that were wrong so far, the checksum over all words read so far (rotate by one, then add), and the largest
     /// gap so far between two reads of the counter that [`Clock::timestamp`](super::Clock::timestamp) reads. After the
     /// last round it calls [`PAYLOAD_DONE`] with the same arguments.
     fn payload() -> &'static [u8];
+}
+
+/// What the payload does after its first round, for tests of a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Misdeed {
+    /// It goes on.
+    #[default]
+    None = 0,
+    /// It stores to the first address behind its memory.
+    Store = 1,
+    /// It calls firmware, or runs another instruction that hosts do not emulate.
+    Firmware = 2,
+    /// It makes a call with an unknown number.
+    Call = 3,
+    /// It waits for an interrupt, for ever.
+    Wait = 4,
+    /// It continues at the first address behind its memory.
+    Jump = 5,
+}
+
+impl Misdeed {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("store", Self::Store),
+        ("firmware", Self::Firmware),
+        ("call", Self::Call),
+        ("wait", Self::Wait),
+        ("jump", Self::Jump),
+    ];
 }
 
 /// The number of the call with which the payload reports a round.

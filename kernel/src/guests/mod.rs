@@ -16,6 +16,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 use hotmem::{NodeId, Order};
+use hotmem_arch::contract::Misdeed;
 use hotmem_arch::current::{Arch, cpu};
 use hotmem_lab::monitor::{VmCommand, VmName};
 use hotmem_vm::{Name, Platform, Slice, VmId, Vms};
@@ -113,7 +114,13 @@ pub(crate) fn run(command: VmCommand, out: &mut dyn fmt::Write) -> Result<(), St
         VmCommand::List { json: true } => show::json(vms.status(), out).map_err(text),
         VmCommand::List { json: false } => show::text(vms.status(), out).map_err(text),
         VmCommand::Create { name: word, bytes, node } => create(vms, name(word)?, bytes, node),
-        VmCommand::Run { name, rounds } => start(vms, find(name)?, rounds),
+        VmCommand::Run { name, rounds, misdeed } => {
+            let misdeed = match misdeed {
+                None => Misdeed::None,
+                Some(word) => misdeed_of(word)?,
+            };
+            start(vms, find(name)?, rounds, misdeed)
+        }
         VmCommand::Pause(name) => vms.pause(find(name)?).map_err(text),
         VmCommand::Kill(name) => vms.kill(find(name)?).map_err(text),
         VmCommand::Log(name) => writeln!(out, "{}", vms.log(find(name)?)).map_err(text),
@@ -137,10 +144,17 @@ fn create(vms: &KernelVms, name: Name, bytes: u64, node: Option<NodeId>) -> Resu
     vms.create(name, bytes, Order::ZERO, node).map(drop).map_err(text)
 }
 
+/// The misdeed with this name.
+fn misdeed_of(word: VmName) -> Result<Misdeed, String> {
+    let found = Misdeed::ALL.iter().find(|(name, _)| *name == word.as_str());
+    let unknown = || "a misdeed is store, firmware, call, wait or jump".into();
+    found.map(|(_, misdeed)| *misdeed).ok_or_else(unknown)
+}
+
 /// Starts a guest on another CPU that has no job, or on this one.
-fn start(vms: &'static KernelVms, id: VmId, rounds: u64) -> Result<(), String> {
+fn start(vms: &'static KernelVms, id: VmId, rounds: u64, misdeed: Misdeed) -> Result<(), String> {
     for entry in table::others().filter(|entry| !work::is_given(entry)) {
-        vms.start(id, rounds, entry.number()).map_err(text)?;
+        vms.start(id, rounds, misdeed, entry.number()).map_err(text)?;
         let job: Arc<Job> = Arc::new(move || run_here(id));
         return match work::begin_on(entry, job) {
             Ok(()) => Ok(()),
@@ -153,5 +167,5 @@ fn start(vms: &'static KernelVms, id: VmId, rounds: u64) -> Result<(), String> {
     if interrupts::own_hardware().is_none() {
         return Err("the first CPU has no timer that would end the guest's slices".into());
     }
-    vms.start(id, rounds, cpu::number()).map_err(text)
+    vms.start(id, rounds, misdeed, cpu::number()).map_err(text)
 }

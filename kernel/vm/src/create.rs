@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use core::marker::PhantomData;
 use hotmem::paging::{GuestAddr, GuestRange};
 use hotmem::{NodeId, Order, Request};
-use hotmem_arch::contract::Guests;
+use hotmem_arch::contract::{Guests, Misdeed};
 
 impl<M: Shared, P: Platform> Vms<M, P> {
     /// Creates a guest with `bytes` of memory in extents of `order`, on `node` or anywhere, that will run the
@@ -140,6 +140,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         &self,
         id: VmId,
         rounds: u64,
+        misdeed: Misdeed,
     ) -> Result<Option<Box<OwnVcpu<M, P>>>, VmError> {
         let made = self.host.with_space(id.number(), |space| {
             let work = space.ram.start().add(Self::code_bytes());
@@ -148,7 +149,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         });
         let Some((entry, work, bytes, root, residence)) = made else { return Ok(None) };
         let entry: GuestAddr = entry;
-        let arguments = [work.get(), bytes, rounds, 0];
+        let arguments = [work.get(), bytes, rounds, misdeed as u64];
         let vcpu = OwnVcpu::new(self.mm(), &root, &residence, entry, arguments)?;
         Ok(Some(Box::new(vcpu)))
     }

@@ -10,7 +10,7 @@ use crate::vms::{VmError, VmId, Vms};
 use alloc::string::String;
 use core::fmt::Write;
 use hotmem::paging::GuestAddr;
-use hotmem_arch::contract::{Access, GuestCall, GuestExit};
+use hotmem_arch::contract::{Access, GuestCall, GuestExit, Misdeed};
 
 /// Exits of a slice.
 const EXITS: u64 = 64;
@@ -41,13 +41,19 @@ enum After {
 }
 
 impl<M: Shared, P: Platform> Vms<M, P> {
-    /// Lets a guest run on CPU `cpu`, for `rounds` rounds of the payload (0: without end). A guest that was paused
-    /// goes on. Whoever runs it there calls [`slice`](Self::slice).
+    /// Lets a guest run on CPU `cpu`, for `rounds` rounds of the payload (0: without end), with a `misdeed` after the
+    /// first. A guest that was paused goes on. Whoever runs it there calls [`slice`](Self::slice).
     ///
     /// # Errors
     ///
     /// [`VmError`].
-    pub fn start(&self, id: VmId, rounds: u64, cpu: usize) -> Result<(), VmError> {
+    pub fn start(
+        &self,
+        id: VmId,
+        rounds: u64,
+        misdeed: Misdeed,
+        cpu: usize,
+    ) -> Result<(), VmError> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
         let (name, state) = {
             let life = slot.life.lock();
@@ -56,7 +62,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         match (state, name) {
             (State::Paused, _) => {}
             (State::Ready | State::Done, _) => {
-                let vcpu = self.fresh_vcpu(id, rounds)?;
+                let vcpu = self.fresh_vcpu(id, rounds, misdeed)?;
                 *slot.vcpu.lock() = vcpu;
                 let mut life = slot.life.lock();
                 life.figures = Default::default();

@@ -48,9 +48,13 @@ pub enum Op {
     Call,
     /// wait for an interrupt
     Wait,
+    /// continue at b
+    JumpTo,
+    /// call firmware
+    Firmware,
 }
 
-const OPS: [Op; 15] = [
+const OPS: [Op; 17] = [
     Op::Set,
     Op::Extend,
     Op::Add,
@@ -66,12 +70,14 @@ const OPS: [Op; 15] = [
     Op::Time,
     Op::Call,
     Op::Wait,
+    Op::JumpTo,
+    Op::Firmware,
 ];
 
 /// Bytes of an instruction.
 const BYTES: u64 = 8;
 /// General registers.
-const REGISTERS: usize = 16;
+const REGISTERS: usize = 17;
 
 /// The instruction `op a, b, c, immediate`.
 pub const fn instruction(op: Op, [a, b, c]: [u8; 3], immediate: i32) -> u64 {
@@ -167,6 +173,10 @@ impl Interpreter {
             Op::Time => self.set(a, bus.time()),
             Op::Call => exit = Err(GuestExit::Call(self.call())),
             Op::Wait => exit = Err(GuestExit::Wait),
+            Op::JumpTo => next = left,
+            Op::Firmware => {
+                return Err(GuestExit::Stopped("it called secure firmware", word));
+            }
         }
         self.pc = next;
         exit

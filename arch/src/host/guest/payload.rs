@@ -1,7 +1,7 @@
 //! The payload for the interpreter.
 
 use super::interpreter::{Op, instruction};
-use crate::contract::{PAYLOAD_DONE, PAYLOAD_ROUND};
+use crate::contract::{Misdeed, PAYLOAD_DONE, PAYLOAD_ROUND};
 
 /// The registers: the first four are the arguments and the operands of calls.
 const NUMBER: u8 = 0;
@@ -20,6 +20,7 @@ const LAST: u8 = 12;
 const AT: u8 = 13;
 const WORD: u8 = 14;
 const SCRATCH: u8 = 15;
+const MISDEED: u8 = 16;
 
 /// The factors of a word: (address + round * second) * first.
 const FIRST: i32 = 0x79b9_7f4b;
@@ -54,19 +55,20 @@ const fn gap(index: usize) -> u64 {
 }
 
 /// The instructions.
-const PROGRAM: [u64; 55] = [
+const PROGRAM: [u64; 73] = [
     with(Op::AddTo, MEMORY, 0, 0),
     three(Op::Add, END, 0, A1),
     with(Op::AddTo, ROUNDS, A2, 0),
+    with(Op::AddTo, MISDEED, A3, 0),
     with(Op::Set, ROUND, 0, 0),
     with(Op::Set, WRONG, 0, 0),
     with(Op::Set, SUM, 0, 0),
     with(Op::Set, GAP, 0, 0),
     with(Op::Time, LAST, 0, 0),
-    // 8: a round.
+    // 9: a round.
     with(Op::AddTo, ROUND, ROUND, 1),
     with(Op::AddTo, AT, MEMORY, 0),
-    // 10: write.
+    // 11: write.
     word(0),
     word(1),
     word(2),
@@ -80,7 +82,7 @@ const PROGRAM: [u64; 55] = [
     with(Op::AddTo, AT, AT, 8),
     with(Op::JumpBelow, AT, END, -11),
     with(Op::AddTo, AT, MEMORY, 0),
-    // 23: read.
+    // 24: read.
     word(0),
     word(1),
     word(2),
@@ -99,14 +101,16 @@ const PROGRAM: [u64; 55] = [
     with(Op::AddTo, LAST, SCRATCH, 0),
     with(Op::AddTo, AT, AT, 8),
     with(Op::JumpBelow, AT, END, -16),
-    // 40: report.
+    // 41: report.
     with(Op::Set, NUMBER, 0, PAYLOAD_ROUND as i32),
     with(Op::AddTo, A1, ROUND, 0),
     with(Op::AddTo, A2, WRONG, 0),
     with(Op::AddTo, A3, SUM, 0),
     with(Op::AddTo, A4, GAP, 0),
     with(Op::Call, 0, 0, 0),
-    with(Op::JumpUnlike, ROUND, ROUNDS, -38),
+    with(Op::Set, SCRATCH, 0, Misdeed::None as i32),
+    with(Op::JumpUnlike, MISDEED, SCRATCH, 10),
+    with(Op::JumpUnlike, ROUND, ROUNDS, -40),
     with(Op::Set, NUMBER, 0, PAYLOAD_DONE as i32),
     with(Op::AddTo, A1, ROUND, 0),
     with(Op::AddTo, A2, WRONG, 0),
@@ -115,6 +119,22 @@ const PROGRAM: [u64; 55] = [
     with(Op::Call, 0, 0, 0),
     with(Op::Wait, 0, 0, 0),
     with(Op::JumpUnlike, ROUND, NUMBER, -1),
+    // 58: misdeeds.
+    with(Op::Set, SCRATCH, 0, Misdeed::Store as i32),
+    with(Op::JumpUnlike, MISDEED, SCRATCH, 2),
+    with(Op::Store, 0, END, 0),
+    with(Op::Set, SCRATCH, 0, Misdeed::Firmware as i32),
+    with(Op::JumpUnlike, MISDEED, SCRATCH, 2),
+    with(Op::Firmware, 0, 0, 0),
+    with(Op::Set, SCRATCH, 0, Misdeed::Call as i32),
+    with(Op::JumpUnlike, MISDEED, SCRATCH, 3),
+    with(Op::Set, NUMBER, 0, 0xbad),
+    with(Op::Call, 0, 0, 0),
+    with(Op::Set, SCRATCH, 0, Misdeed::Jump as i32),
+    with(Op::JumpUnlike, MISDEED, SCRATCH, 2),
+    with(Op::JumpTo, 0, END, 0),
+    with(Op::Wait, 0, 0, 0),
+    with(Op::JumpUnlike, ROUND, END, -1),
 ];
 
 /// The program, as bytes.

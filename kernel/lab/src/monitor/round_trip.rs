@@ -112,7 +112,10 @@ fn vm_line(vm: &VmCommand) -> String {
         VmCommand::Create { name, bytes, node: Some(node) } => {
             format!("vm create {} {bytes} @{} payload", name.as_str(), node.get())
         }
-        VmCommand::Run { name, rounds } => format!("vm run {} {rounds}", name.as_str()),
+        VmCommand::Run { name, rounds, misdeed } => {
+            let misdeed = misdeed.as_ref().map_or("", VmName::as_str);
+            format!("vm run {} {rounds} {misdeed}", name.as_str())
+        }
         VmCommand::Pause(name) => format!("vm pause {}", name.as_str()),
         VmCommand::Kill(name) => format!("vm kill {}", name.as_str()),
         VmCommand::Log(name) => format!("vm log {}", name.as_str()),
@@ -323,7 +326,7 @@ impl Any {
         [
             VmCommand::List { json },
             VmCommand::Create { name, bytes: self.number(), node },
-            VmCommand::Run { name, rounds: self.number() },
+            VmCommand::Run { name, rounds: self.number(), misdeed: json.then_some(name) },
             VmCommand::Pause(name),
             VmCommand::Kill(name),
             VmCommand::Log(name),

@@ -186,7 +186,7 @@ pub(super) const TABLE: &[Entry] = &[
         help: &[
             ("[--json]", "the guests, and the blocks that hold them"),
             ("create NAME SIZE [@NODE] [payload]", "a guest in movable memory"),
-            ("run NAME [ROUNDS]", "let it run, for ever or so many rounds"),
+            ("run NAME [ROUNDS [MISDEED]]", "let it run: rounds, 0 for ever; do wrong after one"),
             ("pause|kill|log NAME", "pause it, end it, show why it stopped"),
             ("verify", "check the invariants of guests"),
         ],

@@ -58,6 +58,8 @@ pub enum VmCommand {
         name: VmName,
         /// The number of rounds; 0 for ever.
         rounds: u64,
+        /// What it does wrong after the first.
+        misdeed: Option<VmName>,
     },
     /// Have a guest stop running for some time.
     Pause(VmName),
@@ -81,7 +83,12 @@ impl<'t> Words<'t> {
                 let rounds = self.next().map_or(Ok(0), |word| {
                     number::parse(word).ok_or(CommandError::Bad(word, "a number of rounds"))
                 });
-                VmCommand::Run { name, rounds: rounds? }
+                let rounds = rounds?;
+                let misdeed = self.next().map(|word| {
+                    let what = "store, firmware, call, wait or jump";
+                    VmName::new(word).ok_or(CommandError::Bad(word, what))
+                });
+                VmCommand::Run { name, rounds, misdeed: misdeed.transpose()? }
             }
             Some("pause") => VmCommand::Pause(self.name()?),
             Some("kill") => VmCommand::Kill(self.name()?),
@@ -133,11 +140,13 @@ mod tests {
         let name = VmName::new("a").unwrap();
         assert_eq!(vm("vm"), Ok(VmCommand::List { json: false }));
         assert_eq!(vm("vm list --json"), Ok(VmCommand::List { json: true }));
+        let run = |rounds, misdeed| Ok(VmCommand::Run { name, rounds, misdeed });
         let create = |bytes, node| Ok(VmCommand::Create { name, bytes, node });
         assert_eq!(vm("vm create a 256M"), create(256 << 20, None));
         assert_eq!(vm("vm create a 1G @3 payload"), create(1 << 30, NodeId::new(3)));
-        assert_eq!(vm("vm run a"), Ok(VmCommand::Run { name, rounds: 0 }));
-        assert_eq!(vm("vm run a 12"), Ok(VmCommand::Run { name, rounds: 12 }));
+        assert_eq!(vm("vm run a"), run(0, None));
+        assert_eq!(vm("vm run a 12"), run(12, None));
+        assert_eq!(vm("vm run a 2 wait"), run(2, VmName::new("wait")));
         assert_eq!(vm("vm pause a"), Ok(VmCommand::Pause(name)));
         assert_eq!(vm("vm kill a"), Ok(VmCommand::Kill(name)));
         assert_eq!(vm("vm log a"), Ok(VmCommand::Log(name)));
