@@ -82,7 +82,8 @@ pub(crate) struct About {
     pub(crate) boards: &'static [&'static str],
     /// What can execute its instructions.
     pub(crate) accels: &'static [Accel],
-    /// The default processor where there is a choice (any name that QEMU knows is taken).
+    /// The default processor where there is a choice (any name that QEMU knows is taken); empty if the accelerator
+    /// decides.
     pub(crate) cpu: Option<&'static str>,
     /// Privilege levels that the kernel can be entered at; empty where there is no choice.
     pub(crate) levels: &'static [u8],

@@ -18,7 +18,8 @@ pub(super) const ABOUT: About = About {
     },
     boards: &["q35", "pc"],
     accels: &[Accel::Tcg, Accel::Kvm],
-    cpu: None,
+    // Which one depends on the accelerator.
+    cpu: Some(""),
     levels: &[],
     gics: &[],
     cpus: |_| (MOST_CPUS, None),

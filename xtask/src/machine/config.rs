@@ -46,7 +46,7 @@ pub(crate) struct Config {
     /// Which QEMU runs it.
     pub(crate) qemu: QemuDir,
     pub(crate) accel: Accel,
-    /// The processor, by QEMU's name; empty where there is no choice.
+    /// The processor, by QEMU's name; empty for the usual one of the accelerator.
     pub(crate) cpu: String,
     /// Privilege level to enter the kernel at, where there is a choice.
     pub(crate) level: Option<u8>,

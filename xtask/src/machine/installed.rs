@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::tool;
+
 /// Where programs are below the directory: in a build of QEMU, in an installation, in an unpacked package.
 const PROGRAMS: [&str; 3] = ["", "bin", "usr/bin"];
 /// Where the files are that QEMU loads by name (firmware), in the same places.
@@ -34,6 +36,12 @@ impl QemuDir {
         })
     }
 
+    /// The first number of the version of the program `name`.
+    pub(crate) fn version(&self, name: &str) -> Option<u32> {
+        let text = tool::output_of(self.program(name).ok()?, &["--version"])?;
+        version_in(&text)
+    }
+
     /// QEMU's arguments that name the directory's own firmware. QEMU looks at its usual places after these.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let dir = self.dir.as_deref();
@@ -49,10 +57,22 @@ impl QemuDir {
     }
 }
 
+/// The first number of a version such as `QEMU emulator version 7.2.22 (Debian ...)`.
+fn version_in(text: &str) -> Option<u32> {
+    let (_, version) = text.split_once("version ")?;
+    version.split('.').next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
+
+    #[test]
+    fn the_version_is_read_from_what_qemu_prints() {
+        assert_eq!(version_in("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\n"), Some(10));
+        assert_eq!(version_in("no version"), None);
+    }
 
     #[test]
     fn without_a_directory_the_search_path_decides() {

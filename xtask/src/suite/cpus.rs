@@ -10,6 +10,8 @@ use crate::machine::{Config, Cpu, Exit, Machine, Request};
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     four_cpus_come_up_and_use_memory_at_the_same_time,
     as_many_cpus_as_there_can_be_come_up,
+    cpus_are_started_and_called_by_xapic if has_apics,
+    cpus_are_started_and_called_by_x2apic if has_x2apic,
     a_cpu_that_does_not_come_is_named_and_the_others_work,
     a_cpu_that_firmware_has_disabled_is_named if has_disabled_cpus,
     all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled,
@@ -28,6 +30,15 @@ fn has_disabled_cpus(lab: &Lab) -> bool {
 /// Whether no instruction drops what another CPU cached.
 fn asks_cpus_to_flush(lab: &Lab) -> bool {
     lab.arch() == Arch::X86_64
+}
+
+fn has_apics(lab: &Lab) -> bool {
+    lab.arch() == Arch::X86_64
+}
+
+/// Whether QEMU emulates the x2APIC, as it does from version 9 on.
+fn has_x2apic(lab: &Lab) -> bool {
+    has_apics(lab) && lab.qemu_version().is_some_and(|version| version >= 9)
 }
 
 /// Cycles on one machine: many cycles run on several, each with its own timeout.
@@ -77,6 +88,25 @@ fn as_many_cpus_as_there_can_be_come_up(lab: &Lab) -> Result<()> {
     let (cpus, _) = (lab.about().cpus)(&config);
     lab.with(&Config { cpus, ..config }, |machine| {
         use_by_all(machine, cpus as usize)?;
+        finish(machine)
+    })
+}
+
+fn cpus_are_started_and_called_by_xapic(lab: &Lab) -> Result<()> {
+    used_by_four_of(lab, "max,x2apic=off")
+}
+
+/// QEMU refuses to start if it cannot give the processor an x2APIC.
+fn cpus_are_started_and_called_by_x2apic(lab: &Lab) -> Result<()> {
+    used_by_four_of(lab, "max,x2apic=on,enforce=on")
+}
+
+/// Has four processors of a kind use memory, and flush each other's translations.
+fn used_by_four_of(lab: &Lab, cpu: &str) -> Result<()> {
+    lab.with(&Config { cpu: cpu.into(), ..machine(lab, 4, &["256M"])? }, |machine| {
+        use_by_all(machine, 4)?;
+        let flushed = all_up(machine, 4)?.iter().filter(|cpu| cpu.flushes > 0).count();
+        ensure!(flushed >= 3, "only {flushed} CPUs were asked to flush");
         finish(machine)
     })
 }

@@ -84,6 +84,11 @@ impl Lab {
         self.usual.image.firmware
     }
 
+    /// The first number of QEMU's version.
+    pub(crate) fn qemu_version(&self) -> Option<u32> {
+        self.usual.qemu.version(self.about().qemu.name)
+    }
+
     /// Where the kernel maps the physical address `phys`.
     pub(crate) fn linear(&self, phys: u64) -> u64 {
         self.arch().about().linear_base.saturating_add(phys)
