@@ -21,6 +21,8 @@ mod firmware;
 #[cfg(feature = "lab")]
 mod guests;
 mod heap;
+#[cfg(any(feature = "holds", all(test, feature = "lab")))]
+pub mod holds;
 pub mod interrupts;
 pub mod last_dump;
 mod lock;

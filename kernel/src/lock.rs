@@ -13,6 +13,13 @@ use hotmem_arch::current::cpu;
 /// enables interrupts.
 pub(crate) type Mutex<T> = lock_api::Mutex<MaskingLock, T>;
 
+/// The locks of the memory manager.
+#[cfg(not(feature = "holds"))]
+pub(crate) type ManagersLock = MaskingLock;
+/// The locks of the memory manager, which record how long they are held.
+#[cfg(feature = "holds")]
+pub(crate) type ManagersLock = crate::holds::TimedLock<MaskingLock>;
+
 /// One iteration of a loop that waits for another CPU.
 #[inline(always)]
 pub(crate) fn relax() {

@@ -11,6 +11,7 @@ use crate::serve::KernelHotplug;
 use crate::{guests, heap, memory, protection};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::{Machine as _, Mm, TooManyOwners, VirtAddr};
@@ -18,8 +19,8 @@ use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::current::probe::probe_read;
 use hotmem_hotplug::Clock;
 use hotmem_lab::monitor::{
-    After, Breach, CpuError, CpuJob, CpuShown, Crash, Did, Edit, LineEditor, Machinery, Monitor,
-    VmCommand, allocate_and_free,
+    After, Breach, CpuError, CpuJob, CpuShown, Crash, Did, Edit, Hold, LineEditor, Machinery,
+    Monitor, VmCommand, allocate_and_free,
 };
 
 /// The text before a command.
@@ -47,6 +48,13 @@ pub(crate) fn not_done(work::NotDone(cpu): work::NotDone) -> CpuError {
 impl Machinery for InstructionClock {
     fn instructions(&self) -> Option<u64> {
         Clock::instructions(self)
+    }
+
+    fn holds(&self) -> Option<Vec<Hold>> {
+        #[cfg(feature = "holds")]
+        return Some(crate::holds::longest().collect());
+        #[cfg(not(feature = "holds"))]
+        None
     }
 
     fn age(&self, stamp: u64) -> u64 {

@@ -7,7 +7,7 @@ use super::early::EarlyMemory;
 use super::layout::{CPUS, LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
 use super::tlb::KernelTlb;
 use crate::cpus::table;
-use crate::lock::{self, MaskingLock};
+use crate::lock::{self, ManagersLock};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use hotmem::geometry::DESCRIPTOR_BYTES;
@@ -112,7 +112,7 @@ unsafe impl Machine for KernelMachine {
     type Mapper = KernelTables;
     type Nodes = NodeTable<MAX_NODES, Self::Lock>;
     type Caches = CpuCaches<CPUS, Self::Lock>;
-    type Lock = MaskingLock;
+    type Lock = ManagersLock;
     type Meta = ();
 
     fn relax(&self) {

@@ -1,7 +1,9 @@
-//! `cargo xtask bench alloc`: what the page allocator costs, beside others on a hosted machine (Linux), or on bare metal.
+//! `cargo xtask bench alloc`: what the page allocator costs, beside others on a hosted machine (Linux), or on bare metal;
+//! `cargo xtask bench lock`: how long its locks are held.
 
 mod guest;
 mod host;
+mod lock;
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +12,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
 use crate::arch::Arch;
-use crate::size::grouped;
+use crate::size::{DimmSpec, grouped};
 use crate::tool;
 
 /// What to measure.
@@ -37,6 +39,18 @@ enum What {
         /// Only cases with this in `ALLOCATOR CASE`
         filter: Option<String>,
     },
+    /// The memory manager's locks: instructions of the longest time that each is held, in all that the manager does
+    Lock {
+        /// Count in QEMU, on the usual machine of this architecture
+        #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+        arch: Arch,
+        /// The DIMM that is plugged, used and unplugged
+        #[arg(long, value_name = "SIZE", default_value = "1G")]
+        dimm: DimmSpec,
+        /// Write the figures to this file, a row for each place that locks
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 /// A figure.
@@ -55,19 +69,33 @@ struct Row {
 /// # Errors
 /// When a program is missing or does not build, or what measures fails.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
-    let What::Alloc { arch, threads, json, filter } = &args.what;
+    match &args.what {
+        What::Alloc { arch, threads, json, filter } => {
+            alloc(root, *arch, *threads, json.as_deref(), filter.as_deref())
+        }
+        What::Lock { arch, dimm, json } => lock::main(root, *arch, *dimm, json.as_deref()),
+    }
+}
+
+fn alloc(
+    root: &Path,
+    arch: Option<Arch>,
+    threads: Option<u32>,
+    json: Option<&Path>,
+    filter: Option<&str>,
+) -> Result<()> {
     let wanted = |allocator: &str, case: &str| {
         let name = format!("{allocator} {case}");
-        filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+        filter.is_none_or(|filter| name.contains(filter))
     };
-    if let Some(threads) = *threads {
+    if let Some(threads) = threads {
         return host::scaling(root, threads, wanted);
     }
     println!("{:<24} {:<16} {:>12} {:>10}", "allocator", "case", "instructions", "ns");
     let rows = match arch {
         None => host::rows(root, wanted, print)?,
         Some(arch) => {
-            let mut rows = guest::rows(root, *arch)?;
+            let mut rows = guest::rows(root, arch)?;
             rows.retain(|row| wanted(&row.allocator, &row.case));
             rows.iter().for_each(print);
             rows

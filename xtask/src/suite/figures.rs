@@ -115,6 +115,8 @@ fn counting_is_off_unless_asked_for(lab: &Lab) -> Result<()> {
         ensure!(counted == [None; 4], "the guest counts: {counted:?}");
         let why = refused(machine, "bench")?;
         ensure!(why == "the machine does not count instructions", "{why}");
+        let why = refused(machine, "holds")?;
+        ensure!(why == "the image does not record how long locks are held", "{why}");
         finish(machine)
     })
 }

@@ -85,6 +85,9 @@ pub enum Command {
     Bench {
         json: bool,
     },
+    Holds {
+        json: bool,
+    },
     SnapshotSave,
     SnapshotCheck,
     Verdict,

@@ -1,9 +1,11 @@
 //! The monitor's interface to the machine that it runs on.
 
 use super::cpus::{CpuError, CpuJob, CpuShown};
+use super::holds::Hold;
 use super::vm::VmCommand;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use hotmem::VirtAddr;
 
@@ -11,6 +13,10 @@ use hotmem::VirtAddr;
 pub trait Machinery {
     /// The number of instructions executed so far; `None` if the machine does not count them.
     fn instructions(&self) -> Option<u64>;
+
+    /// For each place in the memory manager that locks, the longest time that it did; `None` if the image does not
+    /// record that.
+    fn holds(&self) -> Option<Vec<Hold>>;
 
     /// Milliseconds since the memory manager took this time stamp.
     fn age(&self, stamp: u64) -> u64;

@@ -4,6 +4,7 @@ use super::bench::{self, BenchError};
 use super::command::{Command, CpusCommand, Sample};
 use super::cpus::{self, CpuError};
 use super::held::Held;
+use super::holds;
 use super::machinery::{Breach, Machinery};
 use super::mapping::Mapping;
 use super::memory::{LifeError, Lives};
@@ -56,6 +57,7 @@ enum Refused<'t> {
     Snapshot(SnapshotError),
     Use(UseError),
     Bench(BenchError),
+    NotRecorded,
     Life(LifeError),
     Mover(MoverError),
     Churn(ChurnError),
@@ -84,6 +86,7 @@ impl fmt::Display for Refused<'_> {
             Self::Snapshot(error) => error.fmt(f),
             Self::Use(error) => error.fmt(f),
             Self::Bench(error) => error.fmt(f),
+            Self::NotRecorded => f.write_str("the image does not record how long locks are held"),
             Self::Life(error) => error.fmt(f),
             Self::Mover(error) => error.fmt(f),
             Self::Churn(error) => error.fmt(f),
@@ -210,6 +213,10 @@ impl<M: Shared> Monitor<'static, M> {
             Command::Vm(command) => machinery.vm(command, out).map_err(Refused::Guest)?,
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
             Command::Bench { json } => self.bench(json, machinery, out)?,
+            Command::Holds { json } => {
+                let holds = machinery.holds().ok_or(Refused::NotRecorded)?;
+                if json { holds::json(holds, out)? } else { holds::text(holds, out)? }
+            }
             Command::Mapping { pfn, json } => {
                 self.mm.page_info(pfn).ok_or(Refused::NoPage(pfn))?;
                 let mapping = Mapping::of(self.mm, pfn);

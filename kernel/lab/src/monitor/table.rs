@@ -203,6 +203,11 @@ pub(super) const TABLE: &[Entry] = &[
         read: |words| Ok(Command::Bench { json: words.json()? }),
     },
     Entry {
+        name: "holds",
+        help: &[("[--json]", "how long locks were held, if the image records that")],
+        read: |words| Ok(Command::Holds { json: words.json()? }),
+    },
+    Entry {
         name: "snapshot",
         help: &[("save|check", "save the state of memory, or compare with it")],
         read: |words| words.snapshot(),

@@ -3,7 +3,7 @@
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
 
-use super::super::{Breach, CpuError, CpuJob, CpuShown, Crash, Did, Machinery, VmCommand};
+use super::super::{Breach, CpuError, CpuJob, CpuShown, Crash, Did, Hold, Machinery, VmCommand};
 use core::convert::Infallible;
 use core::fmt;
 use hotmem::{NodeId, PhysRange, VirtAddr};
@@ -63,6 +63,10 @@ impl Clock for Blank {
 
 impl Machinery for Blank {
     fn instructions(&self) -> Option<u64> {
+        None
+    }
+
+    fn holds(&self) -> Option<Vec<Hold>> {
         None
     }
 
