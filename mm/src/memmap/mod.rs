@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   page       the 64 bytes of a descriptor, encoded and decoded in one place
+//!   state      the same word as a value, for who asks often
 //!   meta       the kernel's own part of a descriptor
 //!   section    the sparse section map; a section's word
 //!   record     the data about a section and its block
@@ -30,6 +31,7 @@ pub(crate) mod record;
 pub(crate) mod roots;
 pub(crate) mod section;
 pub(crate) mod seen;
+pub(crate) mod state;
 pub(crate) mod vmemmap;
 pub(crate) mod word;
 

@@ -260,6 +260,31 @@ impl PageState {
         }
     }
 
+    /// Whether a state word is that of the head of an extent without a user.
+    #[inline]
+    pub(super) const fn is_free_word(word: u64) -> bool {
+        matches!(field(word, 0, KIND_BITS), FREE | ISOLATED | CACHED)
+    }
+
+    /// The owner in a state word, if it is that of an extent in use: of the bits above, only [`decode`](Self::decode)
+    /// knows what they mean.
+    #[inline]
+    pub(super) const fn owner_in(word: u64) -> Option<Owner> {
+        match field(word, 0, KIND_BITS) {
+            USED => Owner::decode((word >> (KIND_BITS + ORDER_BITS)) as u32 as u64),
+            _ => None,
+        }
+    }
+
+    /// The order in a state word, if it is that of the head of an extent.
+    #[inline]
+    pub(super) const fn order_in(word: u64) -> Option<Order> {
+        match field(word, 0, KIND_BITS) {
+            FREE | ISOLATED | CACHED | USED => Order::new((word >> KIND_BITS) as u8),
+            _ => None,
+        }
+    }
+
     #[inline]
     const fn decode_used(rest: u64) -> Option<Self> {
         match (Order::new(rest as u8), Owner::decode(rest >> ORDER_BITS)) {
@@ -391,10 +416,10 @@ impl Drop for Held<'_> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn states() -> impl Iterator<Item = PageState> {
+    pub(in crate::memmap) fn states() -> impl Iterator<Item = PageState> {
         let orders = (0..Order::COUNT as u8).filter_map(Order::new);
         let sized = orders.flat_map(|order| {
             let movers = (0..MAX_MOVERS).filter_map(MoverId::new).map(Owner::Movable);

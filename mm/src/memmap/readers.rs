@@ -138,9 +138,7 @@ impl Readers {
         relax: &impl Fn(),
     ) -> ReadGuard<'_> {
         let shard = &self.shards[cpu % SHARDS];
-        if let Ok((guard, phase)) = self.try_count(shard)
-            && phase & CLOSED == 0
-        {
+        if let Ok(guard) = self.try_count_open(shard) {
             return guard;
         }
         self.enter_later(shard, block(), relax)
@@ -169,6 +167,17 @@ impl Readers {
         let shard = &self.shards[cpu % SHARDS];
         let counted = (0..TRIES).find_map(|_| self.try_count(shard).ok());
         counted.filter(|&(_, phase)| phase & CLOSED == 0).map(|(guard, _)| guard)
+    }
+
+    /// As [`try_count`](Self::try_count), also unless a gate is closed: with one comparison.
+    #[inline]
+    fn try_count_open<'m>(&'m self, shard: &'m Shard) -> Result<ReadGuard<'m>, ()> {
+        // The orderings of `try_count`.
+        let open = self.phase.load(Ordering::Relaxed) & !CLOSED;
+        let count = &shard.0[set_of(open)];
+        count.fetch_add(1, Ordering::SeqCst);
+        let guard = ReadGuard { count };
+        if self.phase.load(Ordering::SeqCst) == open { Ok(guard) } else { Err(()) }
     }
 
     /// Counts a reader in the set of the current epoch, and returns the phase, too; fails if the phase changes at that

@@ -9,6 +9,7 @@ use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::PageState;
 use crate::memmap::section::{Section, SectionState};
 use crate::memmap::seen::Seen;
+use crate::memmap::state::StateWord;
 use crate::observe::View;
 
 /// Counts over all memory.
@@ -138,10 +139,10 @@ impl<'m, M: Machine> View<'m, M> {
 
     /// See [`Mm::state`](crate::Mm::state).
     #[inline]
-    pub(crate) fn state(self, pfn: Pfn) -> Option<PageState> {
+    pub(crate) fn state(self, pfn: Pfn) -> Option<StateWord> {
         match self.word(pfn) {
-            Some(word) => PageState::decode(word),
-            None => self.state_around(pfn),
+            Some(word) => StateWord::new(word),
+            None => self.state_around(pfn).map(StateWord::from),
         }
     }
 

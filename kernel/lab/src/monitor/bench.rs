@@ -5,7 +5,7 @@ use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::hint::black_box;
-use hotmem::{Machine, Mm, Order};
+use hotmem::{Machine, Mm, Order, StateWord};
 
 /// Pairs in the short run, but at least a round, and the pairs that the long run adds.
 const SHORT: usize = 100;
@@ -75,7 +75,7 @@ pub(super) fn run<M: Machine>(
     let held = mm.alloc(Order::ZERO).map_err(|_| BenchError::Memory(PAGE_INFO))?;
     let pfn = || black_box(held.pfn());
     costs.push(questions(PAGE_INFO, &count, || mm.page_info(pfn()))?);
-    costs.push(questions(STATE, &count, || mm.state(pfn()))?);
+    costs.push(questions(STATE, &count, || mm.state(pfn()).and_then(StateWord::owner))?);
     Ok(costs)
 }
 

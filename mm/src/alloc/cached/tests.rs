@@ -3,6 +3,7 @@ extern crate std;
 use crate::alloc::batch::Cached;
 use crate::alloc::class::Class;
 use crate::memmap::page::PageState;
+use crate::memmap::state::StateWord;
 use crate::testing::{Bench, CPUS, FakeMachine, Holder, Setup, Tiny, become_cpu, range};
 use crate::{
     BlockId, NodeId, OfflineError, Order, OutOfMemory, Pages, Pfn, Placement, Request, Stepped,
@@ -42,7 +43,7 @@ fn with_block(kind: ZoneKind) -> (Bench<Tiny>, BlockId) {
 
 fn state(bench: &Bench<Tiny>, pfn: Pfn) -> Option<PageState> {
     let state = bench.mm.page_info(pfn)?.state;
-    assert_eq!(bench.mm.state(pfn), state);
+    assert_eq!(bench.mm.state(pfn).and_then(StateWord::decode), state);
     state
 }
 

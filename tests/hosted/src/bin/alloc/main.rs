@@ -11,7 +11,7 @@ mod together;
 
 use crate::frames::{Bitmap, Buddy, FRAMES, Ranges};
 use crate::together::timed_together;
-use hotmem::{Mm, NodeId, Order, Pfn, PhysRange, Placement, ZoneKind};
+use hotmem::{Mm, NodeId, Order, Pfn, PhysRange, Placement, StateWord, ZoneKind};
 use hotmem_hosted::{Hosted, boot, on_cpu};
 use hotmem_lab::bench::{CASES, Case, Frames};
 use std::error::Error;
@@ -80,7 +80,7 @@ fn run_hotmem(case: &str, rounds: usize) -> Result<Duration, Box<dyn Error>> {
         on_cpu(black_box(0));
         match case {
             PAGE_INFO => ask(mm, rounds, |pfn| mm.page_info(pfn)),
-            STATE => ask(mm, rounds, |pfn| mm.state(pfn)),
+            STATE => ask(mm, rounds, |pfn| mm.state(pfn).and_then(StateWord::owner)),
             case => timed(find(case)?, &mm, rounds),
         }
     })

@@ -1,0 +1,100 @@
+//! The state of a page as its descriptor holds it, for who asks often: it fits a register.
+
+use crate::addr::Order;
+use crate::memmap::page::{Owner, PageState};
+use core::fmt;
+use core::num::NonZeroU64;
+
+/// The state of a page, encoded: each question decodes only what it needs.
+///
+/// ```
+/// # use hotmem::{Machine, Mm, Owner, Pfn};
+/// fn is_the_kernels<M: Machine>(mm: &Mm<M>, pfn: Pfn) -> bool {
+///     mm.state(pfn).is_some_and(|state| state.owner() == Some(Owner::Kernel))
+/// }
+/// ```
+#[derive(Clone, Copy)]
+pub struct StateWord(NonZeroU64);
+
+impl StateWord {
+    /// The word of a descriptor; `None` for one that was never written.
+    #[inline]
+    pub(crate) const fn new(word: u64) -> Option<Self> {
+        match NonZeroU64::new(word) {
+            Some(word) => Some(Self(word)),
+            None => None,
+        }
+    }
+
+    /// All of it; `None` if the descriptor is damaged: no state has this word.
+    #[inline]
+    pub const fn decode(self) -> Option<PageState> {
+        PageState::decode(self.0.get())
+    }
+
+    /// Whether it is the head of an extent without a user.
+    #[inline]
+    pub const fn is_free(self) -> bool {
+        PageState::is_free_word(self.0.get())
+    }
+
+    /// The owner, if it is the head of an extent in use.
+    #[inline]
+    pub const fn owner(self) -> Option<Owner> {
+        PageState::owner_in(self.0.get())
+    }
+
+    /// The size of its extent, if it is the head of one.
+    #[inline]
+    pub const fn order(self) -> Option<Order> {
+        PageState::order_in(self.0.get())
+    }
+}
+
+impl From<PageState> for StateWord {
+    /// Every state has a kind that is not 0, so that its word is not either.
+    fn from(state: PageState) -> Self {
+        Self(NonZeroU64::new(state.encode()).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+impl fmt::Debug for StateWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.decode() {
+            Some(state) => state.fmt(f),
+            None => write!(f, "StateWord({:#x})", self.0),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::memmap::page::tests::states;
+
+    #[test]
+    fn a_word_answers_every_question_as_the_state_that_it_is_decoded_to() {
+        for state in states() {
+            let word = StateWord::from(state);
+            assert_eq!(word.decode(), Some(state));
+            let (order, owner, free) = match state {
+                PageState::Used { order, owner } => (Some(order), Some(owner), false),
+                PageState::Free { order }
+                | PageState::Isolated { order }
+                | PageState::Cached { order } => (Some(order), None, true),
+                _ => (None, None, false),
+            };
+            assert_eq!((word.order(), word.owner(), word.is_free()), (order, owner, free));
+        }
+    }
+
+    #[test]
+    fn an_extent_that_is_held_has_its_owner_and_a_damaged_word_has_no_state() {
+        let used = PageState::Used { order: Order::ZERO, owner: Owner::Kernel };
+        let held = StateWord::new(used.encode() | 1 << 63).unwrap();
+        assert_eq!((held.owner(), held.decode()), (Some(Owner::Kernel), Some(used)));
+        assert!(StateWord::new(0).is_none());
+        let damaged = StateWord::new(u64::MAX).unwrap();
+        assert_eq!((damaged.decode(), damaged.owner(), damaged.is_free()), (None, None, false));
+    }
+}
