@@ -14,7 +14,7 @@ use crate::vms::{VmId, Vms};
 use crate::word::PageWord;
 use core::fmt;
 use hotmem::paging::{Guest, Mapper, TableAt, TablePlace};
-use hotmem::{Content, MoverId, Owner, PageState, Pfn, PhysAddr};
+use hotmem::{Content, MoverId, Owner, Pfn, PhysAddr, StateWord};
 
 /// An invariant does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +133,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
 
     /// Whether an extent of `owner` begins at `pfn`.
     fn is_of(&self, pfn: Pfn, owner: MoverId) -> bool {
-        let owner = Owner::Movable(owner);
-        matches!(self.mm().state(pfn), Some(PageState::Used { owner: of, .. }) if of == owner)
+        self.mm().state(pfn).and_then(StateWord::owner) == Some(Owner::Movable(owner))
     }
 
     /// Checks the leaves of a guest. Returns their pages.
