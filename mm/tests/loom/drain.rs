@@ -107,12 +107,13 @@ impl Pages {
         Some(pfn)
     }
 
+    /// Takes a batch: all that may be cached.
     fn refill(&self, memmap: Seen<'_, Tiny>, list: &mut List) {
         let mut zone = self.zone.lock().unwrap();
-        let open = |pfn: &Pfn| !self.closing.is_closed(*pfn, Order::ZERO);
-        if let Some(index) = zone.free.iter().position(open) {
-            list.push(memmap, zone.free.remove(index));
-        }
+        let free = core::mem::take(&mut zone.free).into_iter();
+        let (open, closed) = free.partition(|&pfn| !self.closing.is_closed(pfn, Order::ZERO));
+        zone.free = closed;
+        <Vec<Pfn>>::into_iter(open).for_each(|pfn| list.push(memmap, pfn));
     }
 
     /// As `free_hot` does; whether the cache takes the page.
@@ -257,6 +258,11 @@ fn stock(pages: &Pages) {
 #[test]
 fn a_cache_that_is_first_used_while_a_range_goes_is_drained_or_sees_what_is_closed() {
     beside(None, ONE, |_| (), alloc_and_free, |pages| _ = pages.empty());
+}
+
+#[test]
+fn a_batch_that_a_cache_takes_first_while_a_range_goes_is_drained_or_leaves_the_range_out() {
+    beside(None, TWO, |_| (), alloc_and_free, |pages| _ = pages.empty());
 }
 
 #[test]

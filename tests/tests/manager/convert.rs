@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hotmem::geometry::Geometry;
 use hotmem::testing::{
-    Bench, FakeMachine, Holder, Lmb, Random, Setup, Shape, Tag, Tiny, TinyShared, range,
+    Bench, FakeMachine, Holder, Lmb, Random, Setup, Shape, Tag, Tiny, TinyShared, on_cpu, range,
 };
 use hotmem::{
     BlockId, BlockState, ConvertError, Fact, Order, Owner, PageState, Pfn, PhysRange, Placement,
@@ -371,6 +372,53 @@ fn readers_see_every_page_all_the_time_and_no_torn_descriptor() {
     }
     holder.check(&bench);
     handles.iter().for_each(|&handle| holder.release(&bench, handle));
+    bench.check();
+}
+
+/// What CPU 1 does at each flush: it allocates, and frees the pages of the block that moves next into its cache.
+struct OtherCpu {
+    /// The block whose descriptors move.
+    moving: AtomicU64,
+    held: Mutex<Vec<Pfn>>,
+}
+
+static OTHER: OtherCpu = OtherCpu { moving: AtomicU64::new(0), held: Mutex::new(Vec::new()) };
+
+impl OtherCpu {
+    fn at_flush(&self, bench: &Bench<Tiny>) {
+        let block = |pfn: Pfn| pfn.get() * 4096 / MIB;
+        let moving = self.moving.fetch_sub(1, Ordering::Relaxed);
+        let mut held = self.held.lock().unwrap();
+        let pfn = bench.mm.take_pages(Order::ZERO).unwrap();
+        assert_ne!(block(pfn), moving, "{pfn} comes from the block whose descriptors move");
+        let (next, later) = held.iter().partition(|&&pfn| block(pfn) == moving - 1);
+        *held = later;
+        let cached = || bench.mm.cpu_pages(1).unwrap().cached;
+        let (before, count): (u64, u64) = (cached(), <Vec<Pfn>>::len(&next) as u64);
+        next.into_iter().for_each(|pfn| assert_eq!(bench.mm.free_pages(pfn), Ok(())));
+        assert_eq!(cached(), before + count);
+        held.push(pfn);
+    }
+}
+
+/// A CPU uses its cache with the lock of that only. So the cache must not have a page of the block whose descriptors
+/// move: the fake machine reports a descriptor that is used while it is not mapped.
+#[test]
+fn a_cpu_allocates_from_its_cache_at_each_flush_and_gets_no_page_of_the_block_that_moves() {
+    let bench: &'static Bench<Tiny> = Box::leak(Box::new(rig(4, |_| Some(ZoneKind::Normal))));
+    let first = TINY_WINDOW / 4096;
+    let take = || bench.mm.take_pages(Order::ZERO).ok().filter(|pfn| pfn.get() >= first);
+    let all: Vec<_> = std::iter::from_fn(take).collect();
+    // Some of each block that moves but the first, and not at its head.
+    let is_kept = |pfn: &Pfn| pfn.get() % 256 >= 252 && pfn.get() < first + 3 * 256;
+    let (held, rest) = all.into_iter().partition(is_kept);
+    <Vec<Pfn>>::into_iter(rest).for_each(|pfn| bench.mm.free_pages(pfn).unwrap());
+    *OTHER.held.lock().unwrap() = held;
+    OTHER.moving.store(TINY_WINDOW / MIB + 3, Ordering::Relaxed);
+    bench.mm.machine().mmu().on_flush(|| on_cpu(1, || OTHER.at_flush(bench)));
+    assert_eq!(bench.mm.convert(dimm(4)), Ok(4));
+    assert_eq!(OTHER.moving.load(Ordering::Relaxed), TINY_WINDOW / MIB);
+    check_converted(bench, dimm(4));
     bench.check();
 }
 
