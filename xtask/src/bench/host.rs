@@ -4,6 +4,7 @@
 //! which differ by the work alone: not by a start, nor by what a first use costs. The time is the median of some runs
 //! without valgrind.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,6 +16,8 @@ use crate::progress::Progress;
 use crate::setup::{self, Program};
 use crate::tool;
 
+/// The manager, among the allocators.
+const HOTMEM: &str = "hotmem";
 /// The program that does the work.
 const PROGRAM: &str = "alloc";
 /// Pairs of the short run that instructions are counted of, at least a round, and of what the long run has more.
@@ -66,21 +69,56 @@ pub(super) fn scaling(
     let program = build(root)?;
     let list =
         tool::output_of(&program, &[] as &[&str]).context("it does not say what it can do")?;
-    let named = |work: &Work| TOGETHER.contains(&work.case.as_str()) && work.allocator == "hotmem";
-    let many = format!("{threads} threads");
-    println!("{:<16} {:>12} {many:>12}   (million pairs a second)", "case", "1 thread");
-    for work in works(&list)?.into_iter().filter(|work| named(work) && wanted("hotmem", &work.case))
-    {
+    println!("{}", Speeds::head(threads));
+    for work in together_of(&works(&list)?).filter(|work| wanted(HOTMEM, &work.case)) {
         let rounds = TOGETHER_PAIRS / work.pairs;
-        let speed = |threads: u32| -> Result<f64> {
-            let pairs = (u64::from(threads) * rounds * work.pairs) as f64;
-            let median = median(|| together(&program, &work.case, rounds, threads))?;
-            Ok(pairs * 1000.0 / median as f64)
-        };
-        let (one, all) = (speed(1)?, speed(threads)?);
-        println!("{:<16} {one:>12.1} {all:>12.1}   {:.2} times", work.case, all / one);
+        let time = |threads| median(|| together(&program, &work.case, rounds, threads));
+        println!("{}", Speeds::of(work, rounds, threads, time)?);
     }
     Ok(())
+}
+
+/// The works that threads do together.
+fn together_of(works: &[Work]) -> impl Iterator<Item = &Work> {
+    let named = |work: &&Work| TOGETHER.contains(&work.case.as_str());
+    works.iter().filter(|work| work.allocator == HOTMEM).filter(named)
+}
+
+/// A case, and the pairs of one thread and of all, in millions a second.
+#[derive(Debug, Clone, PartialEq)]
+struct Speeds {
+    case: String,
+    one: f64,
+    all: f64,
+}
+
+impl Speeds {
+    /// The line above the rows.
+    fn head(threads: u32) -> String {
+        let many = format!("{threads} threads");
+        format!("{:<16} {:>12} {many:>12}   (million pairs a second)", "case", "1 thread")
+    }
+
+    /// From the nanoseconds that one thread took, and the slowest of `threads`, for `rounds` each.
+    fn of(
+        work: &Work,
+        rounds: u64,
+        threads: u32,
+        time: impl Fn(u32) -> Result<u64>,
+    ) -> Result<Self> {
+        let speed = |threads: u32| -> Result<f64> {
+            let pairs = (u64::from(threads) * rounds * work.pairs) as f64;
+            Ok(pairs * 1000.0 / time(threads)? as f64)
+        };
+        Ok(Self { case: work.case.clone(), one: speed(1)?, all: speed(threads)? })
+    }
+}
+
+impl fmt::Display for Speeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { case, one, all } = self;
+        write!(f, "{case:<16} {one:>12.1} {all:>12.1}   {:.2} times", all / one)
+    }
 }
 
 /// The nanoseconds of the slowest of some threads.
@@ -189,5 +227,33 @@ mod tests {
         for wrong in ["hotmem hot", "hotmem hot x", "hotmem hot 0", "error"] {
             assert!(works(wrong).is_err(), "{wrong}");
         }
+    }
+
+    fn work(allocator: &str, case: &str, pairs: u64) -> Work {
+        Work { allocator: allocator.into(), case: case.into(), pairs }
+    }
+
+    #[test]
+    fn threads_do_the_cases_of_the_manager_that_scale_and_no_others() {
+        let list = "hotmem hot 1\nhotmem bulk 1000000\nhotmem batch64 64\nfree-list hot 1\n";
+        let works = works(list).unwrap();
+        let found: Vec<_> = together_of(&works).cloned().collect();
+        assert_eq!(found, [work("hotmem", "hot", 1), work("hotmem", "batch64", 64)]);
+    }
+
+    #[test]
+    fn the_ratio_that_is_printed_is_that_of_the_speeds_beside_it() {
+        // A hundred rounds of 64 pairs: 6,400 pairs in 64 us, and three times as many in 96 us.
+        let time = |threads| Ok(if threads == 1 { 64_000 } else { 96_000 });
+        let speeds = Speeds::of(&work("hotmem", "batch64", 64), 100, 3, time).unwrap();
+        assert_eq!(speeds, Speeds { case: "batch64".into(), one: 100.0, all: 200.0 });
+        let (head, row) = (Speeds::head(3), speeds.to_string());
+        assert_eq!(head, "case                 1 thread    3 threads   (million pairs a second)");
+        assert_eq!(row, "batch64                 100.0        200.0   2.00 times");
+        let words: Vec<_> = row.split_whitespace().collect();
+        let number = |index: usize| words[index].parse::<f64>().unwrap();
+        assert!((number(2) / number(1) - number(3)).abs() < 0.005);
+        let failed = Speeds::of(&work("hotmem", "hot", 1), 1, 2, |_| bail!("no CPU"));
+        assert_eq!(failed.unwrap_err().to_string(), "no CPU");
     }
 }

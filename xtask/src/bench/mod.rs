@@ -112,3 +112,49 @@ fn print(row: &Row) {
     let ns = row.ns.map_or(String::from("-"), |ns| format!("{ns:.1}"));
     println!("{:<24} {:<16} {instructions:>12} {ns:>10}", row.allocator, row.case);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(words: &[&str]) -> Option<What> {
+        Line::try_parse_from([&["bench"], words].concat()).ok().map(|line| line.args.what)
+    }
+
+    #[test]
+    fn threads_are_two_to_four_and_go_with_neither_an_architecture_nor_a_file() {
+        let threads = |words: &[&str]| match read(&[&["alloc"], words].concat())? {
+            What::Alloc { threads, filter, .. } => Some((threads, filter)),
+            What::Lock { .. } => None,
+        };
+        assert_eq!(threads(&["--threads", "2"]), Some((Some(2), None)));
+        assert_eq!(threads(&["--threads", "4", "hot"]), Some((Some(4), Some("hot".into()))));
+        assert_eq!(threads(&[]), Some((None, None)));
+        for wrong in [
+            &["--threads", "1"] as &[&str],
+            &["--threads", "5"],
+            &["--threads", "x"],
+            &["--threads", "2", "--arch", "x86_64"],
+            &["--threads", "2", "--json", "f"],
+        ] {
+            assert_eq!(threads(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_dimm_whose_locks_are_timed_has_a_gibibyte_unless_another_size_is_given() {
+        let dimm = |words: &[&str]| match read(&[&["lock"], words].concat()) {
+            Some(What::Lock { dimm, .. }) => dimm.size.bytes(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((dimm(&[]), dimm(&["--dimm", "1T"])), (1 << 30, 1 << 40));
+        assert!(read(&["lock", "--dimm", "big"]).is_none());
+    }
+}
