@@ -19,7 +19,7 @@
 //! | closures of `dump`, `snapshot`, `poison_queued`, `try_dump` | | nothing | if its caller may | everything |
 //! | [`Mapper`], [`Tlb`](crate::paging::Tlb), [`clean`](Machine::clean), [`allows_operation`](Machine::allows_operation), [`allows_allocation`](Machine::allows_allocation) | operations, looks | turn, spun on | no | only the [`TableFrames`](crate::paging::TableFrames) that it is given |
 //! | [`EarlyFrames`](crate::EarlyFrames) | boot | turn, spun on | no | nothing |
-//! | [`Meta::moved`], closures of `with_meta` | offline, compact, convert; any caller | a zone's lock, or none; spun on | no | nothing |
+//! | [`Meta::moved`], closures of `with_meta`, `split_movable` | offline, compact, convert; any caller | a zone's lock, or none; spun on | no | nothing |
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu), [`node`](Machine::node), [`distance`](Machine::distance) | everything | locks of a cache and a zone, maybe; spun on | no | nothing |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!

@@ -48,6 +48,8 @@ pub enum FreeError {
     NotAllocated(Pfn),
     /// The extent has another owner: boot memory, tables or descriptors.
     NotYours(Pfn, Owner),
+    /// An operation empties the extent's block or a part of it.
+    Leaving(Pfn),
     /// The page is outside of the extent, or its request asked only for the first page's metadata.
     NoMeta(Pfn),
 }
@@ -58,6 +60,7 @@ impl fmt::Display for FreeError {
             Self::NotOnline(pfn) => write!(f, "{pfn} is not in an online block"),
             Self::NotAllocated(pfn) => write!(f, "no allocated extent begins at {pfn}"),
             Self::NotYours(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
+            Self::Leaving(pfn) => write!(f, "{pfn} is about to be moved"),
             Self::NoMeta(pfn) => write!(f, "the extent has no metadata for {pfn}"),
         }
     }
@@ -71,6 +74,13 @@ pub(crate) struct Home<'m, M> {
     block: Record<'m>,
     word: BlockWord,
     kind: ZoneKind,
+}
+
+impl<'m, M> Home<'m, M> {
+    /// The section of the page.
+    pub(super) fn section(&self) -> Section<'m, M> {
+        self.section
+    }
 }
 
 /// Whether extents of `owner` belong to the kernel and are unmovable.
@@ -167,7 +177,7 @@ impl<M: Machine> Allocator<M> {
     }
 
     /// Calls `use_it` with the zone locked that `pfn` is online in.
-    fn with_zone<R>(
+    pub(super) fn with_zone<R>(
         &self,
         pfn: Pfn,
         use_it: impl FnOnce(Seen<'_, M>, &mut Zone, &Home<'_, M>) -> Result<R, FreeError>,
@@ -241,7 +251,7 @@ fn home<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Result<Home<'_, M>, FreeEr
 }
 
 /// The order and the owner of the extent that begins at `pfn`, if `mine` accepts the owner.
-fn used<M: Machine>(
+pub(super) fn used<M: Machine>(
     section: Section<'_, M>,
     pfn: Pfn,
     mine: impl Fn(Owner) -> bool,

@@ -4,6 +4,10 @@
 //!   isolate --> survey --> move the largest extents, then the next smaller, ... --> empty
 //! ```
 //!
+//! Extents of owners that divide them ([`splits`](crate::MovableOps::splits)) move after all others, again the
+//! largest first; one that fits nowhere is divided by its owner, and its parts move with those of their size. So they
+//! fit if as many pages are free as they have.
+//!
 //! The survey finds unmovable pages before any page is migrated. The largest extents go first, so that whether they
 //! fit elsewhere does not depend on the order: see [`crate::observe::explain`].
 //!
@@ -19,12 +23,14 @@ use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::buddy::owners_word;
+use crate::alloc::budget::Budget;
 use crate::alloc::isolate::Area;
 use crate::alloc::migrate::Extent;
-use crate::alloc::moves::Batch;
 use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::memmap::seen::Seen;
+
+mod moving;
 
 /// Passes over extents of one order before an owner's refusal is final.
 pub(crate) const PASSES: u64 = 8;
@@ -43,50 +49,11 @@ pub(crate) enum Stuck {
 pub(crate) enum Phase {
     Isolate,
     Survey,
+    /// Extents of owners that do not divide them.
     Move(Order),
+    /// The others.
+    MoveDivisible(Order),
     Empty,
-}
-
-/// Pages that a caller allows the work to examine or migrate before it wants to continue with something else.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
-    pages: u64,
-    used: u64,
-}
-
-impl Budget {
-    pub(crate) const fn new(pages: u64) -> Self {
-        Self { pages, used: 0 }
-    }
-
-    /// Whether nothing more is allowed.
-    pub(crate) const fn is_over(&self) -> bool {
-        self.used >= self.pages
-    }
-
-    /// The pages that are left.
-    const fn left(&self) -> u64 {
-        self.pages.saturating_sub(self.used)
-    }
-
-    /// The pages by which the work was more than allowed: an extent is migrated whole.
-    pub(crate) const fn beyond(&self) -> u64 {
-        self.used.saturating_sub(self.pages)
-    }
-
-    const fn spend(&mut self, pages: u64) {
-        self.used = self.used.saturating_add(pages);
-    }
-
-    /// Whether an extent of `pages` may be migrated: if they are left, or nothing was done before. Otherwise the
-    /// budget is over.
-    const fn allows(&mut self, pages: u64) -> bool {
-        let allows = self.used == 0 || pages <= self.left();
-        if !allows {
-            self.used = self.pages;
-        }
-        allows
-    }
 }
 
 /// The work of emptying an area, which is isolated from the start until the work is finished or undone.
@@ -99,8 +66,10 @@ pub(crate) struct Evacuation {
     at: Pfn,
     /// Pages that were free when they were isolated.
     isolated: u64,
-    /// A bit for each order of the extents that the survey found.
+    /// A bit for each order of the extents that the survey found, of owners that do not divide them.
     orders: u32,
+    /// The same for the others, and orders of the parts.
+    divisible: u32,
     /// The first extent of this pass that its owner did not release.
     held: Option<(Pfn, Owner)>,
     passes: u8,
@@ -116,7 +85,7 @@ impl Evacuation {
     /// Steps that emptying an area of `pages` takes at most, with any contents: a pass takes one for each extent,
     /// and one to find its end.
     pub(crate) const fn bound(pages: u64) -> u64 {
-        (pages + 1) * (2 + Order::COUNT as u64 * PASSES)
+        (pages + 1) * (2 + 2 * Order::COUNT as u64 * PASSES)
     }
 
     pub(crate) fn begin<M: Machine>(allocator: &Allocator<M>, area: Area) -> Self {
@@ -127,6 +96,7 @@ impl Evacuation {
             at: area.pfns.start,
             isolated: 0,
             orders: 0,
+            divisible: 0,
             held: None,
             passes: 0,
             found: 0,
@@ -149,11 +119,13 @@ impl Evacuation {
             match self.phase {
                 Phase::Isolate => steps = self.isolate(allocator, memmap, budget.left()),
                 Phase::Survey => self.survey(allocator, memmap)?,
-                Phase::Move(order) => steps = self.move_some(allocator, memmap, order, budget)?,
+                Phase::Move(order) | Phase::MoveDivisible(order) => {
+                    steps = self.move_some(allocator, memmap, order, budget)?;
+                }
                 Phase::Empty => {}
             }
         }
-        if !matches!(self.phase, Phase::Move(_)) {
+        if !matches!(self.phase, Phase::Move(_) | Phase::MoveDivisible(_)) {
             budget.spend(steps);
         }
         if self.at >= self.area.pfns.end {
@@ -179,25 +151,40 @@ impl Evacuation {
     }
 
     fn next_phase(&mut self) -> Result<(), Stuck> {
-        let largest = Order::new((u32::BITS - 1).saturating_sub(self.orders.leading_zeros()) as u8);
-        self.phase = match (self.phase, self.held.take(), largest) {
+        let held = self.held.take();
+        match (self.phase, held) {
             // No page is in use, and none will be.
-            (Phase::Isolate, ..) if self.isolated == self.area.pfns.pages() => Phase::Empty,
-            (Phase::Isolate, ..) => Phase::Survey,
-            (Phase::Move(_), Some((pfn, owner)), _) if u64::from(self.passes) >= PASSES => {
+            (Phase::Isolate, _) if self.isolated == self.area.pfns.pages() => {
+                self.phase = Phase::Empty;
+            }
+            (Phase::Isolate, _) => self.phase = Phase::Survey,
+            (_, Some((pfn, owner))) if u64::from(self.passes) >= PASSES => {
                 return Err(Stuck::Held(pfn, owner));
             }
-            (Phase::Move(order), Some(_), _) => Phase::Move(order),
-            (_, _, Some(order)) if self.orders != 0 => {
-                self.orders &= !(1 << order.get());
+            // What was held is asked for again.
+            (_, Some(_)) => {}
+            _ => {
+                self.phase = self.next_order();
                 self.passes = 0;
-                Phase::Move(order)
             }
-            _ => Phase::Empty,
-        };
+        }
         self.passes += 1;
         self.at = self.area.pfns.start;
         Ok(())
+    }
+
+    /// The phase for the largest extents that were found and have not had their turn.
+    fn next_order(&mut self) -> Phase {
+        let divides = self.orders == 0;
+        let orders = if divides { &mut self.divisible } else { &mut self.orders };
+        let largest = (u32::BITS - 1).saturating_sub(orders.leading_zeros());
+        match Order::new(largest as u8).filter(|_| *orders != 0) {
+            Some(order) => {
+                *orders &= !(1 << largest);
+                if divides { Phase::MoveDivisible(order) } else { Phase::Move(order) }
+            }
+            None => Phase::Empty,
+        }
     }
 
     /// The extent at the cursor, which advances past it.
@@ -246,86 +233,14 @@ impl Evacuation {
                 if !Waits::of(allocator)
                     .call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>
             {
-                self.orders |= 1 << order.get();
+                let divides = allocator.owners.splits(mover);
+                let orders = if divides { &mut self.divisible } else { &mut self.orders };
+                *orders |= 1 << order.get();
                 self.found += order.pages();
                 Ok(())
             }
             _ => Err(Stuck::Held(pfn, owner)),
         }
-    }
-
-    /// Migrates a batch of extents of an order. Returns the number of extents that were examined.
-    #[inline(never)]
-    fn move_some<M: Machine>(
-        &mut self,
-        allocator: &Allocator<M>,
-        memmap: Seen<'_, M>,
-        order: Order,
-        budget: &mut Budget,
-    ) -> Result<u64, Stuck> {
-        let mut batch = Batch::new();
-        let steps = match self.gather(allocator, memmap, order, budget, &mut batch) {
-            Ok(steps) => steps,
-            Err(stuck) => {
-                batch.give_up(allocator);
-                return Err(stuck);
-            }
-        };
-        if batch.moves().is_empty() {
-            return Ok(steps);
-        }
-        // Migration changes nothing that looks rely on: it allocates and frees, as any CPU may do at the same time.
-        Waits::of(allocator).call(|| batch.carry_out(allocator, memmap));
-        for one in batch.moves() {
-            if one.is_refused() {
-                self.note_held(one.from().pfn, Owner::Movable(one.mover()));
-            } else {
-                self.moved += order.pages();
-            }
-        }
-        Ok(steps)
-    }
-
-    /// Fills a batch with the next movable extents of an order. Returns the number of extents that were examined.
-    fn gather<M: Machine>(
-        &mut self,
-        allocator: &Allocator<M>,
-        memmap: Seen<'_, M>,
-        wanted: Order,
-        budget: &mut Budget,
-        batch: &mut Batch,
-    ) -> Result<u64, Stuck> {
-        let mut steps = 0;
-        while self.at < self.area.pfns.end && !budget.is_over() && batch.fits::<M>(wanted) {
-            let at = self.at;
-            let mut pages = 1;
-            if let Some((pfn, PageState::Used { order, owner })) =
-                self.next_extent(allocator, memmap)
-                && let Owner::Movable(mover) = owner
-                && order == wanted
-            {
-                if !budget.allows(order.pages()) {
-                    self.at = at;
-                    break;
-                }
-                let from = extent(memmap, pfn, order);
-                if memmap.page(pfn).is_held() {
-                    self.note_held(pfn, owner);
-                } else if batch.add(allocator, memmap, self.area.node, from, mover) {
-                    pages = order.pages();
-                } else {
-                    return Err(Stuck::NoRoom(order));
-                }
-            }
-            budget.spend(pages);
-            steps += 1;
-        }
-        Ok(steps)
-    }
-
-    /// Notes an extent that was not released in this pass: the first counts.
-    fn note_held(&mut self, pfn: Pfn, owner: Owner) {
-        self.held = self.held.filter(|&(first, _)| first <= pfn).or(Some((pfn, owner)));
     }
 }
 

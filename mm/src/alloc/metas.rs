@@ -23,14 +23,6 @@ impl<'m, M: Machine> Metas<'m, M> {
         Self(memmap)
     }
 
-    /// Records that the first `covered` pages of an extent that is being allocated in the zone of `tag` have a
-    /// kernel's part.
-    #[inline]
-    pub(super) fn begin(&self, pfn: Pfn, covered: u64, tag: u64) {
-        let word = tag | covered << COVERED_SHIFT;
-        self.0.page(pfn).payload()[COVERED].store(word, Ordering::Relaxed);
-    }
-
     /// Initialises the kernel's part of the first `covered` pages of an extent that has no user yet.
     #[inline]
     pub(super) fn fill(&self, pfn: Pfn, covered: u64) {
@@ -42,6 +34,13 @@ impl<'m, M: Machine> Metas<'m, M> {
             // fits the bytes and their alignment.
             unsafe { self.at(pfn).write(M::Meta::NEW) };
         }
+    }
+
+    /// Sets the number of pages of an extent of the zone of `tag`, from the first on, that have a kernel's part.
+    #[inline]
+    pub(super) fn cover(&self, pfn: Pfn, covered: u64, tag: u64) {
+        let word = tag | covered << COVERED_SHIFT;
+        self.0.page(pfn).payload()[COVERED].store(word, Ordering::Relaxed);
     }
 
     /// Whether every page of an extent has a kernel's part.

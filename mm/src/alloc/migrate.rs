@@ -99,6 +99,21 @@ pub trait MovableOps: Sync {
         false
     }
 
+    /// Whether the owner divides its extents, down to single pages, where there is room for them only in pieces: see
+    /// [`split`](Self::split). Asked once, when it registers. Its extents then move after those of all other owners,
+    /// and find room if as many pages are free as they have.
+    fn splits(&self) -> bool {
+        false
+    }
+
+    /// Divides an extent by [`Mm::split_movable`](crate::Mm::split_movable); returns `false` if it does not. Called,
+    /// if the owner [`splits`](Self::splits) extents, for one that has to move and fits nowhere in one piece: its
+    /// parts are then moved.
+    fn split(&self, extent: &Extent) -> bool {
+        let _ = extent;
+        false
+    }
+
     /// Stops using the extents until [`migrate`](Self::migrate): from its return on nothing changes their content
     /// and none is freed. With page tables: clears all entries, and flushes once.
     ///

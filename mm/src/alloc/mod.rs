@@ -10,7 +10,7 @@
 //!   zeroed             pages cleared, ahead by CPUs that have nothing else to do
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
 //!   owners             who registers: owners of pages that move, and names
-//!   isolate, evacuate, migrate, moves, compact, poison   pages moved, and kept out of use
+//!   isolate, evacuate (budget), migrate, moves, divide, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //!   tables             such frames allocated and freed, from the reserve or from a zone
 //!   strand             pages that a CPU may still reach, never freed
@@ -20,11 +20,13 @@
 pub(crate) mod batch;
 mod below;
 pub(crate) mod buddy;
+pub(crate) mod budget;
 pub(crate) mod cache;
 mod cached;
 pub(crate) mod class;
 mod closing;
 pub(crate) mod compact;
+mod divide;
 pub(crate) mod drain;
 pub(crate) mod evacuate;
 pub(crate) mod frames;

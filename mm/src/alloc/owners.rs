@@ -87,14 +87,16 @@ impl<T: Copy, const N: usize> Registry<T, N> {
 pub(crate) struct Owners {
     movers: Registry<&'static dyn MovableOps, MAX_MOVERS>,
     users: Registry<&'static str, MAX_USERS>,
+    /// A bit for each owner that divides its extents.
+    splitters: AtomicU32,
     /// The manager's number; 0 until the first owner registers.
     manager: AtomicU32,
 }
 
 impl Owners {
     pub(crate) const fn new() -> Self {
-        let manager = AtomicU32::new(0);
-        Self { movers: Registry::new(), users: Registry::new(), manager }
+        let (splitters, manager) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { movers: Registry::new(), users: Registry::new(), splitters, manager }
     }
 
     /// The manager's number.
@@ -116,10 +118,18 @@ impl Owners {
         self.movers.get(mover.index())
     }
 
+    /// Whether an owner divides its extents.
+    pub(crate) fn splits(&self, mover: MoverId) -> bool {
+        self.splitters.load(Ordering::Relaxed) >> mover.index() & 1 != 0
+    }
+
     /// See [`Mm::register`](crate::Mm::register).
     pub(crate) fn register(&self, ops: &'static dyn MovableOps) -> Result<Mover, TooManyOwners> {
         let index = self.movers.add(ops)?;
         let id = MoverId::new(index).ok_or(TooManyOwners { count: MAX_MOVERS })?;
+        if ops.splits() {
+            self.splitters.fetch_or(1 << index, Ordering::Relaxed);
+        }
         Ok(Mover(id, self.number()))
     }
 

@@ -104,7 +104,7 @@ impl<M: Machine> Allocator<M> {
         let page = memmap.page(pfn);
         page.payload()[PRIVATE].store(request.private, Ordering::Relaxed);
         page.payload()[SINCE].store(self.machine().stamp(), Ordering::Relaxed);
-        Metas::of(memmap).begin(pfn, covered(request), tag);
+        Metas::of(memmap).cover(pfn, covered(request), tag);
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Zone {
     pub(super) isolating: PfnRange,
     /// Isolated pages.
     pub(super) isolated: u64,
+    /// The extent in the range being emptied that its owner is asked to divide.
+    pub(super) dividing: Option<Pfn>,
 }
 
 impl Zone {
@@ -42,6 +44,7 @@ impl Zone {
             span: PfnRange::EMPTY,
             isolating: PfnRange::EMPTY,
             isolated: 0,
+            dividing: None,
         }
     }
 

@@ -105,6 +105,24 @@ impl<M: Machine> Mm<M> {
         self.allocator().free_movable(pfn, mover)
     }
 
+    /// Divides an extent that `mover` allocated, or migrated to `pfn`, into extents of the order `into`, each to be
+    /// freed by itself. The part that begins at page `n` of the extent gets the owner's word `word(n)`, and a copy of
+    /// the metadata. `word` is called with a zone locked. Does nothing if the extent is as small already.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`] if no extent of that mover begins at `pfn`; [`FreeError::Leaving`] while an operation empties its
+    /// block, unless that asks for it ([`MovableOps::split`]). Nothing is changed then.
+    pub fn split_movable(
+        &self,
+        pfn: Pfn,
+        mover: &Mover,
+        into: Order,
+        word: impl Fn(u64) -> u64,
+    ) -> Result<(), FreeError> {
+        self.allocator().split_movable(pfn, mover, into, word)
+    }
+
     /// Registers `ops` as an owner of movable pages. Returns the handle for its allocations.
     ///
     /// # Errors

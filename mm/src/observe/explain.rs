@@ -6,7 +6,7 @@
 //!
 //! Whether there is room is decided by counting. A migration target is always the smallest free extent that fits, so
 //! no large extent is split while a small one suffices; then the extents to migrate fit, in any order, exactly if
-//! they fit largest first.
+//! they fit largest first. Those that their owner divides migrate last, and fit if as many pages are left.
 
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::batch::Cached;
@@ -30,7 +30,7 @@ pub enum Removability {
     Now,
     /// After these migrations.
     AfterMoving {
-        /// Extents to migrate.
+        /// Extents to migrate; one that must be divided counts once.
         extents: u64,
         /// Their pages.
         pages: u64,
@@ -98,6 +98,8 @@ impl fmt::Display for Obstacle {
 #[derive(Default)]
 struct Balance {
     needed: [u64; Order::COUNT],
+    /// Those among them that are not divided.
+    whole: [u64; Order::COUNT],
     free: [u64; Order::COUNT],
 }
 
@@ -108,25 +110,34 @@ impl Balance {
         (0..Order::COUNT as u8).rev().filter_map(Order::new).find(|order| {
             let index = order.get() as usize;
             free = free.saturating_mul(2).saturating_add(self.free[index]);
-            let short = self.needed[index] > free;
-            free = free.saturating_sub(self.needed[index]);
+            let short = self.whole[index] > free;
+            free = free.saturating_sub(self.whole[index]);
             short
         })
+    }
+
+    /// Whether there are too few free pages for all extents.
+    fn is_short(&self) -> bool {
+        pages_of(&self.needed) > pages_of(&self.free)
     }
 
     fn verdict(&self) -> Removability {
         if let Some(order) = self.shortage() {
             return Removability::Blocked(Obstacle::NoRoom { order });
         }
-        let orders = (0_u32..).zip(self.needed);
+        if self.is_short() {
+            return Removability::Blocked(Obstacle::NoRoom { order: Order::ZERO });
+        }
         match self.needed.iter().sum() {
             0 => Removability::Now,
-            extents => Removability::AfterMoving {
-                extents,
-                pages: orders.map(|(order, count)| count << order).sum(),
-            },
+            extents => Removability::AfterMoving { extents, pages: pages_of(&self.needed) },
         }
     }
+}
+
+/// The pages of extents that are counted by order.
+fn pages_of(extents: &[u64; Order::COUNT]) -> u64 {
+    (0_u32..).zip(extents).map(|(order, count)| count << order).sum()
 }
 
 impl<M: Machine> View<'_, M> {
@@ -169,7 +180,9 @@ impl<M: Machine> View<'_, M> {
                     if self.allocator.is_pinned(&extent, mover) {
                         return Removability::Blocked(obstacle);
                     }
-                    balance.needed[extent.order.get() as usize] += 1;
+                    let index = extent.order.get() as usize;
+                    balance.needed[index] += 1;
+                    balance.whole[index] += u64::from(!self.allocator.owners.splits(mover));
                 }
             }
         }
@@ -228,23 +241,37 @@ mod tests {
     fn larger_free_extents_serve_smaller_needs_but_not_the_reverse() {
         let mut balance = Balance::default();
         balance.free[3] = 1;
-        balance.needed[0] = 8;
+        (balance.needed[0], balance.whole[0]) = (8, 8);
         assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 8, pages: 8 });
-        balance.needed[0] = 9;
+        (balance.needed[0], balance.whole[0]) = (9, 9);
         assert_eq!(balance.shortage(), Some(order(0)));
         let mut balance = Balance::default();
         balance.free[0] = 100;
-        balance.needed[1] = 1;
+        (balance.needed[1], balance.whole[1]) = (1, 1);
         assert_eq!(balance.shortage(), Some(order(1)));
     }
 
     #[test]
     fn the_largest_shortage_is_named() {
         let mut balance = Balance::default();
-        balance.needed[0] = 1;
-        balance.needed[7] = 1;
+        (balance.needed[0], balance.whole[0]) = (1, 1);
+        (balance.needed[7], balance.whole[7]) = (1, 1);
         assert_eq!(balance.shortage(), Some(order(7)));
         balance.free[8] = 1;
         assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 2, pages: 129 });
+    }
+
+    #[test]
+    fn extents_that_are_divided_fit_if_as_many_pages_are_left() {
+        let mut balance = Balance::default();
+        balance.needed[4] = 2;
+        balance.free[0] = 31;
+        assert_eq!(balance.verdict(), Removability::Blocked(Obstacle::NoRoom { order: order(0) }));
+        balance.free[0] = 32;
+        assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 2, pages: 32 });
+        (balance.needed[3], balance.whole[3]) = (1, 1);
+        assert_eq!(balance.shortage(), Some(order(3)));
+        balance.free[3] = 1;
+        assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 3, pages: 40 });
     }
 }

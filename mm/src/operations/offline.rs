@@ -12,7 +12,8 @@ use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::batch::Cached;
-use crate::alloc::evacuate::{Budget, Evacuation, Phase, Stuck};
+use crate::alloc::budget::Budget;
+use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
@@ -200,7 +201,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 let phase = match emptying.phase {
                     Phase::Isolate => "isolating",
                     Phase::Survey => "surveying",
-                    Phase::Move(_) | Phase::Empty => "moving",
+                    Phase::Move(_) | Phase::MoveDivisible(_) | Phase::Empty => "moving",
                 };
                 (phase, emptying.found, emptying.moved)
             }
