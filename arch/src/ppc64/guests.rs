@@ -14,10 +14,11 @@ use super::hcall::{H_FUNCTION, H_SET_PARTITION_TABLE, H_SUCCESS, H_TLB_INVALIDAT
 use super::nested::decode;
 use super::partition::{GUEST_BITS, PARTITIONS, Partition, partition_entry};
 use super::switch::{self, State};
-use super::{Ppc64, payload, rtas, timer};
+use super::{Ppc64, copy, payload, rtas, timer};
 use crate::contract::{Clock, GuestExit, GuestSpace, Guests, Layout, NoGuests, StateMemory, Vcpu};
 use core::arch::asm;
 use core::fmt;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hotmem_paging::addr::{GuestAddr, GuestRange};
 
@@ -158,6 +159,11 @@ impl Guests for Ppc64 {
         if unsafe { hcall(H_TLB_INVALIDATE, args) }.status != H_SUCCESS {
             STALE.store(true, Ordering::Release);
         }
+    }
+
+    unsafe fn copy_guest_memory(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+        // SAFETY: by the contract of this function.
+        unsafe { copy::copy(from, to, bytes) };
     }
 
     fn payload() -> &'static [u8] {

@@ -9,6 +9,8 @@ pub mod pte;
 #[cfg(target_arch = "powerpc64")]
 pub mod console;
 #[cfg(target_arch = "powerpc64")]
+mod copy;
+#[cfg(target_arch = "powerpc64")]
 mod cpu;
 #[cfg(target_arch = "powerpc64")]
 mod current;
