@@ -5,15 +5,19 @@
 //!   r16       rounds to do, 0 without end               r19  checksum
 //!   r17       rounds done                               r20  largest gap between two reads of the timebase
 //!   r22       what a round mixes into each address      r21  the last read
+//!   r24       mark of this guest in other registers     r25  its misdeed
 //! ```
 //!
 //! A round begins with a new r22, and the word at an address is the address xor r22. So a word that is at a wrong
 //! place, or from a round before, is wrong. The timebase is read once for 64 words.
+//!
+//! The mark stands in all vector registers and TAR, which the host switches itself. If one of them has changed at the
+//! end of a round, that counts as a wrong word.
 
 // UNSAFETY: a program in assembly, and a slice over it.
 #![expect(unsafe_code)]
 
-use crate::contract::{PAYLOAD_DONE, PAYLOAD_ROUND};
+use crate::contract::{Misdeed, PAYLOAD_DONE, PAYLOAD_ROUND};
 use core::arch::global_asm;
 
 unsafe extern "C" {
@@ -59,6 +63,7 @@ hotmem_payload:
     rldicr 4, 4, 0, 60
     add 15, 3, 4
     mr 16, 5
+    mr 25, 6
     li 17, 0
     li 18, 0
     li 19, 0
@@ -71,6 +76,20 @@ hotmem_payload:
     oris 23, 23, 0x7f4a
     ori 23, 23, 0x7c15
     mftb 21
+
+    /* Floating point, vectors, VSX; then the mark. */
+    mfmsr 0
+    oris 0, 0, 0x0280
+    ori 0, 0, 0x2000
+    mtmsrd 0
+    isync
+    xor 24, 21, 23
+    mtspr 815, 24
+    .set vsr, 0
+    .rept 64
+    mtvsrdd vsr, 24, 24
+    .set vsr, vsr + 1
+    .endr
 
 1:  add 22, 22, 23
     mr 9, 14
@@ -101,14 +120,57 @@ hotmem_payload:
     b 5b
 
 7:  hotmem_payload_tick
-    addi 17, 17, 1
+    mfspr 10, 815
+    xor 10, 10, 24
+    .set vsr, 0
+    .rept 64
+    mfvsrd 11, vsr
+    mfvsrld 12, vsr
+    xor 11, 11, 24
+    xor 12, 12, 24
+    or 10, 10, 11
+    or 10, 10, 12
+    .set vsr, vsr + 1
+    .endr
+    cmpdi 10, 0
+    beq 3f
+    addi 18, 18, 1
+3:  addi 17, 17, 1
     hotmem_payload_call {round}
+    cmpdi 25, 0
+    bne 10f
     cmpld 17, 16
     bne 1b
 8:  hotmem_payload_call {done}
     b 8b
+
+10: cmpdi 25, {store}
+    beq 11f
+    cmpdi 25, {firmware}
+    beq 12f
+    cmpdi 25, {call}
+    beq 13f
+    cmpdi 25, {jump}
+    beq 14f
+    /* H_CEDE, again before the decrementer ends the wait. */
+15: lis 3, 0x7fff
+    mtdec 3
+    li 3, 0xe0
+    sc 1
+    b 15b
+11: std 0, 0(15)
+12: .long 0
+13: li 3, 0xbad
+    sc 1
+    b 13b
+14: mtctr 15
+    bctr
 hotmem_payload_end:
 "#,
     round = const PAYLOAD_ROUND,
     done = const PAYLOAD_DONE,
+    store = const Misdeed::Store as u64,
+    firmware = const Misdeed::Firmware as u64,
+    call = const Misdeed::Call as u64,
+    jump = const Misdeed::Jump as u64,
 );
