@@ -30,6 +30,19 @@ pub enum Slice {
     Waits,
 }
 
+/// What an exit shows of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Was {
+    /// It did something.
+    Busy,
+    /// It did nothing.
+    Idle,
+    /// It did nothing, and waits for an interrupt.
+    Waiting,
+    /// Interrupted by the host: it may have been busy, unless it was waiting just before.
+    Interrupted,
+}
+
 /// What follows an exit.
 enum After {
     /// The guest goes on.
@@ -156,33 +169,38 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     fn handle(&self, id: VmId, vcpu: &mut OwnVcpu<M, P>, exit: GuestExit) -> After {
         match exit {
             GuestExit::Interrupt => {
-                self.count(id, false);
+                self.count(id, Was::Interrupted);
                 After::End(Slice::More)
             }
             GuestExit::Fault { at, access } => self.fault(id, at, access),
             GuestExit::Call(call) => self.call(id, vcpu, call),
-            GuestExit::Wait if self.count(id, true) < MOST_IDLE => After::GoOn,
+            GuestExit::Wait if self.count(id, Was::Waiting) < MOST_IDLE => After::GoOn,
             GuestExit::Wait => After::Stop("it waits for interrupts, which never come", None),
             GuestExit::Stopped(why, code) => After::Stop(why, Some(code)),
         }
     }
 
     /// Counts an exit. Returns how many there were in a row in which the guest did nothing.
-    fn count(&self, id: VmId, idle: bool) -> u64 {
+    fn count(&self, id: VmId, was: Was) -> u64 {
         let Some(slot) = self.slot(id) else { return 0 };
         let mut life = slot.life.lock();
         life.figures.exits += 1;
-        life.idle = if idle { life.idle + 1 } else { 0 };
+        let waited = core::mem::replace(&mut life.waits, was == Was::Waiting);
+        life.idle = match was {
+            Was::Idle | Was::Waiting => life.idle + 1,
+            Was::Interrupted if waited => life.idle,
+            Was::Interrupted | Was::Busy => 0,
+        };
         life.idle
     }
 
     fn fault(&self, id: VmId, at: GuestAddr, access: Access) -> After {
         let found = self.host.with_space(id.number(), |space| space.find(at));
         match found.unwrap_or(Found::Nothing) {
-            Found::Memory if self.count(id, true) < MOST_IDLE => After::GoOn,
+            Found::Memory if self.count(id, Was::Idle) < MOST_IDLE => After::GoOn,
             Found::Memory => After::Stop("it faults at memory that it has", Some(at.get())),
             Found::Moving => {
-                self.count(id, false);
+                self.count(id, Was::Busy);
                 if let Some(slot) = self.slot(id) {
                     slot.life.lock().figures.waits += 1;
                 }
@@ -200,7 +218,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     }
 
     fn call(&self, id: VmId, vcpu: &mut OwnVcpu<M, P>, call: GuestCall) -> After {
-        self.count(id, false);
+        self.count(id, Was::Busy);
         let Some(slot) = self.slot(id) else { return After::End(Slice::Idle) };
         let mut life = slot.life.lock();
         match life.figures.take(call) {

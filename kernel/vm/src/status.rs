@@ -58,6 +58,8 @@ pub(crate) struct Life {
     pub(crate) figures: Figures,
     /// Exits one after the other in which it has done nothing.
     pub(crate) idle: u64,
+    /// The last of them was a wait for an interrupt.
+    pub(crate) waits: bool,
     /// Why it stopped, and its registers.
     pub(crate) log: String,
 }
