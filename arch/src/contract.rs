@@ -101,6 +101,12 @@ pub trait Addressing {
         hotmem_paging::pointer_to(at)
     }
 
+    /// The same for the byte `offset` bytes into a window at `base`: see [`pointer_in`](hotmem_paging::pointer_in).
+    #[inline(always)]
+    fn pointer_in(base: VirtAddr, offset: u64) -> NonNull<u8> {
+        hotmem_paging::pointer_in(base, offset)
+    }
+
     /// A pointer to the bytes of `range`, which the tables map; `None` if there is no memory.
     #[inline(always)]
     fn bytes(range: VirtRange) -> Option<NonNull<u8>> {
@@ -184,6 +190,14 @@ pub trait Cpu {
 
     /// Whether interrupts are enabled.
     fn interrupts_are_enabled() -> bool;
+
+    /// Disables interrupts. Returns whether they were enabled.
+    #[inline(always)]
+    fn mask_interrupts() -> bool {
+        let were_on = Self::interrupts_are_enabled();
+        Self::disable_interrupts();
+        were_on
+    }
 
     /// Enables interrupts and sleeps until one arrives. Interrupts must be off: an interrupt that arrives after the
     /// caller's last check is not slept through.

@@ -79,6 +79,7 @@ pub mod addressing {
     use hotmem_paging::addr::{VirtAddr, VirtRange};
 
     functions! { Addressing:
+        pointer_in(base: VirtAddr, offset: u64) -> NonNull<u8>;
         pointer(at: VirtAddr) -> NonNull<u8>;
         bytes(range: VirtRange) -> Option<NonNull<u8>>;
     }
@@ -136,6 +137,7 @@ pub mod cpu {
         enable_interrupts();
         disable_interrupts();
         interrupts_are_enabled() -> bool;
+        mask_interrupts() -> bool;
         enable_interrupts_and_wait();
         features() -> Features;
         mode() -> impl fmt::Display;

@@ -36,14 +36,6 @@ const FREE: u8 = 0;
 const HELD: u8 = 1;
 const WERE_ON: u8 = 2;
 
-/// Disables interrupts. Returns whether they were enabled.
-#[inline(always)]
-fn mask() -> bool {
-    let were_on = cpu::interrupts_are_enabled();
-    cpu::disable_interrupts();
-    were_on
-}
-
 /// Enables interrupts, if they were enabled before.
 #[inline(always)]
 fn restore(were_on: bool) {
@@ -80,7 +72,7 @@ unsafe impl RawMutex for MaskingLock {
 
     #[inline]
     fn lock(&self) {
-        let were_on = mask();
+        let were_on = cpu::mask_interrupts();
         while !self.take(were_on) {
             self.wait(were_on);
         }
@@ -88,7 +80,7 @@ unsafe impl RawMutex for MaskingLock {
 
     #[inline]
     fn try_lock(&self) -> bool {
-        let were_on = mask();
+        let were_on = cpu::mask_interrupts();
         let taken = self.take(were_on);
         if !taken {
             restore(were_on);

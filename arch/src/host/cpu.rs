@@ -121,6 +121,10 @@ impl Addressing for Host {
         own().memory().pointer(at)
     }
 
+    fn pointer_in(base: VirtAddr, offset: u64) -> NonNull<u8> {
+        Self::pointer(base.add(offset))
+    }
+
     fn bytes(range: VirtRange) -> Option<NonNull<u8>> {
         own().memory().bytes(range)
     }

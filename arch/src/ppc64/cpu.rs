@@ -17,6 +17,9 @@ use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
 /// MSR: external interrupts (book III, 3.2.1).
 const EE: u64 = 1 << 15;
+/// MSR: an interrupt can be returned from. Set as long as Rust code runs: by the entry code, and by that of the vectors
+/// once it has saved the registers that an interrupt changes.
+const RI: u64 = 1 << 1;
 /// Ticks of the timebase in a second, if no device tree gives them: those of every POWER CPU since POWER6.
 const TIMEBASE_HERTZ: u64 = 512_000_000;
 /// Bytes of a cache line on POWER9 and POWER10.
@@ -112,15 +115,15 @@ impl Cpu for Ppc64 {
 
     #[inline(always)]
     fn enable_interrupts() {
-        // SAFETY: the vectors are in place before interrupts are enabled. Only EE and RI change (L = 1). Memory
-        // accesses are not moved across.
-        unsafe { asm!("mtmsrd {}, 1", in(reg) msr() | EE, options(nostack, preserves_flags)) };
+        // SAFETY: the vectors are in place before interrupts are enabled. Only EE changes: of all bits, which the shortest
+        // constant has set, L = 1 takes EE and RI. Memory accesses are not moved across.
+        unsafe { asm!("mtmsrd {}, 1", in(reg) u64::MAX, options(nostack, preserves_flags)) };
     }
 
     #[inline(always)]
     fn disable_interrupts() {
-        // SAFETY: masking interrupts is always allowed. Memory accesses are not moved across.
-        unsafe { asm!("mtmsrd {}, 1", in(reg) msr() & !EE, options(nostack, preserves_flags)) };
+        // SAFETY: masking interrupts is always allowed. Only EE changes (L = 1). Memory accesses are not moved across.
+        unsafe { asm!("mtmsrd {}, 1", in(reg) RI, options(nostack, preserves_flags)) };
     }
 
     #[inline(always)]

@@ -197,7 +197,8 @@ impl Cpu for X86_64 {
 
     #[inline(always)]
     fn enable_interrupts() {
-        interrupts::enable();
+        // SAFETY: the handlers are in place before interrupts are enabled. Memory accesses are not moved across.
+        unsafe { asm!("sti", options(nostack, preserves_flags)) };
     }
 
     #[inline(always)]

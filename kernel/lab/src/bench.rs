@@ -45,6 +45,9 @@ pub struct Case {
     neighbour: bool,
 }
 
+/// A multiple of the pages of a batch.
+const BATCHES: usize = 64;
+
 /// All cases.
 pub const CASES: [Case; 5] = [
     Case { name: "hot", pairs: 1, large: false, neighbour: false },
@@ -55,10 +58,12 @@ pub const CASES: [Case; 5] = [
 ];
 
 impl Case {
-    /// The case with at most `pairs` pairs in a round, but at least one.
+    /// The case with at most `pairs` pairs in a round, but at least one. If they are many, they are whole batches of a
+    /// cache, as a million are: of a number that is not, each batch that is freed is parts of two that were allocated.
     #[must_use]
     pub fn with_at_most(self, pairs: usize) -> Self {
-        Self { pairs: self.pairs.min(pairs).max(1), ..self }
+        let most = if pairs < BATCHES { pairs } else { pairs / BATCHES * BATCHES };
+        Self { pairs: self.pairs.min(most).max(1), ..self }
     }
 
     /// Runs the case `rounds` times. Returns `None` if an allocation fails.

@@ -32,6 +32,9 @@ const _: () = {
     let descriptors = PHYS_LIMIT.get() / PAGE * DESCRIPTOR_BYTES;
     assert!(VMEMMAP_BASE.get() + descriptors <= DEVICE_BASE.get());
     assert!(FIRMWARE_BASE.get() + WINDOW_BYTES <= STACK_BASE.get());
+    // An address in one of them is its base or an offset.
+    assert!(1 << LINEAR_BASE.get().trailing_zeros() >= PHYS_LIMIT.get());
+    assert!(1 << VMEMMAP_BASE.get().trailing_zeros() >= descriptors);
 };
 
 /// The address of `address` in the window at `base`; `None` past the window's end.

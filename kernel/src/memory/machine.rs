@@ -46,7 +46,7 @@ unsafe impl PhysMem for LinearMemory {
 
     #[inline]
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
-        addressing::pointer(LINEAR_BASE.add(at.get()))
+        addressing::pointer_in(LINEAR_BASE, at.get())
     }
 }
 
@@ -130,7 +130,7 @@ unsafe impl Machine for KernelMachine {
     #[inline]
     fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
         let offset = pfn.get().wrapping_mul(DESCRIPTOR_BYTES);
-        addressing::pointer(VMEMMAP_BASE.add(offset)).cast()
+        addressing::pointer_in(VMEMMAP_BASE, offset).cast()
     }
 
     unsafe fn mapper(&self) -> &KernelTables {

@@ -49,6 +49,6 @@ pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 pub use relocate::RelocateError;
 pub use seam::{
     NotFlushed, OutOfFrames, PhysMem, ReadPhys, TableFrame, TableFrames, TablePlace, Tlb,
-    pointer_to,
+    pointer_in, pointer_to,
 };
 pub use tables::Tables;

@@ -6,6 +6,7 @@
 use crate::addr::{AddressRange, PhysAddr, PhysRange, Space, VirtAddr, Virtual};
 
 use core::fmt;
+use core::num::NonZero;
 use core::ptr::NonNull;
 
 /// The access of the walker, and of the memory manager, to physical memory.
@@ -44,6 +45,17 @@ pub fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
     let pointer = core::ptr::with_exposed_provenance_mut(at.get() as usize);
     // An address that wrapped to 0 becomes a pointer into the first page, which faults as well.
     NonNull::new(pointer).unwrap_or(NonNull::dangling())
+}
+
+/// The pointer to the memory mapped `offset` bytes into a window that begins at `base`, which is not 0 and a multiple of
+/// a power of two that is no smaller than the window: the compiler knows then that the pointer is not null.
+#[inline(always)]
+#[must_use]
+pub fn pointer_in<T>(base: VirtAddr, offset: u64) -> NonNull<T> {
+    match NonZero::new(base.get() as usize) {
+        Some(base) => NonNull::with_exposed_provenance(base | offset as usize),
+        None => NonNull::dangling(),
+    }
 }
 
 /// The translation caches of every CPU that uses one set of page tables, whose input addresses are of `I`.
