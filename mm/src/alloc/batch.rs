@@ -70,7 +70,9 @@ impl<'m, M: Machine> Cached<'m, M> {
         }
     }
 
-    /// Takes the smallest sufficient extent, up to `wanted` extents of `order`. Returns their number.
+    /// Takes an extent, up to `wanted` extents of `order`: the smallest, if small ones make up a whole batch, or else the
+    /// smallest that is as large as the pieces of a batch are. Were small ones taken first each time, a larger one would be split for the
+    /// rest, its remains would begin the next batch, and so on: no batch would be one extent. Returns their number.
     fn take_some(
         &self,
         memmap: Seen<'_, M>,
@@ -80,8 +82,11 @@ impl<'m, M: Machine> Cached<'m, M> {
         wanted: u64,
     ) -> u64 {
         let lists = FreeLists::of(memmap);
-        let Some((size, pfn)) = lists.pick(zone, order) else { return 0 };
-        let piece = piece_of::<M>(size, order, wanted);
+        let largest = largest_piece::<M>(order, wanted);
+        let few = zone.has_few_in(order..largest, wanted << order.get());
+        let whole = if few { lists.pick(zone, largest) } else { None };
+        let Some((size, pfn)) = whole.or_else(|| lists.pick(zone, order)) else { return 0 };
+        let piece = largest.min(size);
         if self.caches.closing.is_closed(pfn, piece) {
             return 0;
         }
@@ -99,11 +104,7 @@ impl<'m, M: Machine> Cached<'m, M> {
             list.push(memmap, pfn);
             return 1;
         }
-        // The first one on top, so that they are allocated in order.
-        for pfn in (0..count).rev().map(|index| pfn.add(index * order.pages())) {
-            list.push(memmap, pfn);
-            memmap.page(pfn).set_state(PageState::Cached { order });
-        }
+        list.push_run(memmap, PfnRange::new(pfn, piece.pages()), order);
         count
     }
 
@@ -175,12 +176,12 @@ impl<'m, M: Machine> Cached<'m, M> {
     }
 }
 
-/// The size of the piece to split off an extent of `size` for `wanted` extents of `order`: one of them, or several
-/// within a subsection, all of whose descriptors then hold a state.
-fn piece_of<M: Machine>(size: Order, order: Order, wanted: u64) -> Order {
+/// The largest piece for at most `wanted` extents of `order`: one of them, or several within a subsection, all of whose
+/// descriptors then hold a state.
+fn largest_piece<M: Machine>(order: Order, wanted: u64) -> Order {
     let several = Order::new(order.get() + wanted.ilog2() as u8).unwrap_or(Order::MAX);
     let in_part = M::PART_ORDER.half().unwrap_or(Order::ZERO);
-    several.min(in_part).max(order).min(size)
+    several.min(in_part).max(order)
 }
 
 /// The largest extent at the start of `pfns` that is smaller than a subsection: all its descriptors hold a state.

@@ -231,6 +231,13 @@ impl<S: CacheStorage> Caches<S> {
         Some(cache.try_lock().unwrap_or_else(|| wait_for(cache)))
     }
 
+    /// The same if it is free.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn try_lock(&self, cpu: usize) -> Option<CacheGuard<'_, S::Lock>> {
+        self.storage.caches().get(cpu)?.0.try_lock()
+    }
+
     /// All CPUs that have a cache.
     pub(crate) fn all(&self) -> core::ops::Range<usize> {
         0..self.storage.caches().len()

@@ -104,8 +104,8 @@ impl<'m, M: Machine> Cached<'m, M> {
         Some(pfn)
     }
 
-    /// Frees pages of the kernel into the cache of this CPU; returns `false` if the cache does not keep such pages,
-    /// or its list is full.
+    /// Frees pages of the kernel into the cache of this CPU; returns `false` if the cache does not keep such pages, its
+    /// list is full, or another CPU has the lock: [`free_cached`](Self::free_cached) waits for it.
     ///
     /// # Safety
     ///
@@ -113,7 +113,7 @@ impl<'m, M: Machine> Cached<'m, M> {
     #[inline(always)]
     pub(super) unsafe fn free_hot(&self, pfn: Pfn, order: Order) -> bool {
         let Some(class) = Class::of::<M>(order) else { return false };
-        let Some(mut guard) = self.caches.lock(self.machine().cpu()) else { return false };
+        let Some(mut guard) = self.caches.try_lock(self.machine().cpu()) else { return false };
         if self.caches.closing.is_closed(pfn, order) {
             return false;
         }

@@ -1,9 +1,10 @@
 //! The lists of cached extents: each extent has the next one of its list in its descriptor.
 
-use crate::addr::Pfn;
+use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::class::Class;
 use crate::alloc::list::{List, Taken};
 use crate::machine::Machine;
+use crate::memmap::page::PageState;
 use crate::memmap::seen::Seen;
 use core::sync::atomic::Ordering;
 
@@ -26,6 +27,28 @@ impl List {
         memmap.page(pfn).payload()[NEXT].store(self.hot, Ordering::Relaxed);
         self.hot = pfn.get() + 1;
         self.count += 1;
+    }
+
+    /// Puts adjacent extents of `order` on the hot list, which has room for them, and marks them as cached: the first one
+    /// on top, so that they are allocated in order.
+    pub(crate) fn push_run<M: Machine>(
+        &mut self,
+        memmap: Seen<'_, M>,
+        run: PfnRange,
+        order: Order,
+    ) {
+        let (pages, cached) = (order.pages(), PageState::Cached { order });
+        let mut pfn = run.start;
+        while pfn < run.end {
+            let next = pfn.add(pages);
+            let link = if next < run.end { next.get() + 1 } else { self.hot };
+            let page = memmap.page(pfn);
+            page.payload()[NEXT].store(link, Ordering::Relaxed);
+            page.set_state(cached);
+            pfn = next;
+        }
+        self.hot = run.start.get() + 1;
+        self.count += run.pages() >> order.get();
     }
 
     /// Calls `each` with the extents of the hot or of the cold list. Returns whether it has as many as its count.

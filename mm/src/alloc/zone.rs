@@ -2,6 +2,7 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::memmap::page::Owner;
+use core::ops::Range;
 
 pub use crate::memmap::home::{PageCounts, ZoneKind};
 
@@ -124,6 +125,19 @@ impl Zone {
     /// Free extents by order.
     pub(crate) fn all_extents(&self) -> [u64; Order::COUNT] {
         self.extents
+    }
+
+    /// Whether there are free extents of these orders, with fewer than `pages` in all.
+    #[inline]
+    pub(crate) fn has_few_in(&self, orders: Range<Order>, pages: u64) -> bool {
+        let below = |order: Order| (1_u32 << order.get()) - 1;
+        let there = self.nonempty & below(orders.end) & !below(orders.start) != 0;
+        there && self.pages_in(orders) < pages
+    }
+
+    fn pages_in(&self, orders: Range<Order>) -> u64 {
+        let orders = orders.start.get()..orders.end.get();
+        orders.map(|order| self.extents[order as usize] << order).sum()
     }
 
     /// Counts an extent that is added to the list of `order`.

@@ -351,10 +351,12 @@ impl Page {
         self.word.compare_exchange(used, free, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Whether it is the head of an extent of the kernel, with a name or without, that is not held.
+    /// Whether it is the head of an extent of the kernel, with a name or without, that is not held. For its owner, which
+    /// has seen the state before.
     #[inline]
     pub(crate) fn is_kernels(&self, order: Order) -> bool {
-        let word = self.word.load(Ordering::Acquire);
+        // Relaxed: no payload is read because of it.
+        let word = self.word.load(Ordering::Relaxed);
         let owner = (word >> KIND_BITS >> ORDER_BITS).wrapping_sub(FIRST_USER);
         let unnamed = PageState::Used { order, owner: Owner::Kernel }.encode();
         let low = (1 << (KIND_BITS + ORDER_BITS)) - 1;

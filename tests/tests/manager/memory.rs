@@ -451,3 +451,27 @@ fn the_contents_of_added_memory_are_not_touched_outside_its_memmap() {
         leave(&bench, dimm);
     }
 }
+
+#[test]
+fn a_batch_of_a_cpu_is_one_extent_unless_small_ones_make_up_all_of_it() {
+    let bench = real(64 * MIB, 128 * MIB, GIB);
+    let (mm, dimm) = (&bench.mm, range(REAL_WINDOW, 128 * MIB));
+    bench.plug(dimm);
+    bench.add(dimm, Placement::PerBlock);
+    mm.online(mm.block_at(dimm.start()), ZoneKind::Normal).unwrap();
+    let batch = || (0..32).map(|_| mm.take_pages(Order::ZERO).unwrap()).collect::<Vec<_>>();
+    // The other half of 32 pages is free: too few for a batch.
+    let first = mm.take_pages(order(4)).unwrap();
+    let pfns = batch();
+    assert!(pfns[0].is_aligned(order(5)), "{}", pfns[0]);
+    assert!(pfns.iter().copied().eq((0..32).map(|index| pfns[0].add(index))));
+    // Two halves are enough, and are taken before another extent is split.
+    let second = mm.take_pages(order(4)).unwrap();
+    assert_eq!(second.get(), first.get() ^ 16);
+    let third = mm.take_pages(order(4)).unwrap();
+    mm.free_pages(first).unwrap();
+    let halves = [first, Pfn::new(third.get() ^ 16)];
+    let in_half = |pfn: &Pfn| halves.contains(&pfn.align_down(order(4)));
+    assert!(batch().iter().all(in_half));
+    bench.check();
+}
