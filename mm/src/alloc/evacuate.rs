@@ -73,10 +73,10 @@ pub(crate) struct Evacuation {
     /// The first extent of this pass that its owner did not release.
     held: Option<(Pfn, Owner)>,
     passes: u8,
+    /// Pages by which the costliest call exceeded its budget.
+    pub(crate) beyond: u32,
     /// Pages the survey found in use.
     pub(crate) found: u64,
-    /// Pages the survey found to be bad.
-    pub(crate) bad: u64,
     /// Pages migrated.
     pub(crate) moved: u64,
 }
@@ -99,8 +99,8 @@ impl Evacuation {
             divisible: 0,
             held: None,
             passes: 0,
+            beyond: 0,
             found: 0,
-            bad: 0,
             moved: 0,
         }
     }
@@ -129,7 +129,12 @@ impl Evacuation {
             budget.spend(steps);
         }
         if self.at >= self.area.pfns.end {
-            self.next_phase()?;
+            if self.phase == Phase::Isolate && self.isolated == self.area.pfns.pages() {
+                // No page is in use, and none will be.
+                self.phase = Phase::Empty;
+            } else {
+                self.next_phase()?;
+            }
         }
         Ok(steps)
     }
@@ -150,13 +155,15 @@ impl Evacuation {
         Ok(self.area)
     }
 
+    /// Notes by how much a call exceeded its budget.
+    pub(crate) fn note(&mut self, budget: &Budget) {
+        self.beyond = self.beyond.max(budget.beyond().try_into().unwrap_or(u32::MAX));
+    }
+
+    #[inline(never)]
     fn next_phase(&mut self) -> Result<(), Stuck> {
         let held = self.held.take();
         match (self.phase, held) {
-            // No page is in use, and none will be.
-            (Phase::Isolate, _) if self.isolated == self.area.pfns.pages() => {
-                self.phase = Phase::Empty;
-            }
             (Phase::Isolate, _) => self.phase = Phase::Survey,
             (_, Some((pfn, owner))) if u64::from(self.passes) >= PASSES => {
                 return Err(Stuck::Held(pfn, owner));
@@ -225,10 +232,8 @@ impl Evacuation {
             return Ok(());
         };
         match owner {
-            Owner::Poison => {
-                self.bad += order.pages();
-                Ok(())
-            }
+            // Out of use, and no obstacle.
+            Owner::Poison => Ok(()),
             Owner::Movable(mover)
                 if !Waits::of(allocator)
                     .call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>

@@ -130,7 +130,6 @@ pub struct OfflineOp<'m, M: Machine> {
     /// The number of this offline.
     number: u64,
     steps: u64,
-    beyond: u64,
 }
 
 impl<M: Machine> Operations<M> {
@@ -159,7 +158,7 @@ impl<M: Machine> Operations<M> {
         let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
         let number = self.allocator.turn.offlining.begin(id);
         let emptying = Some(Evacuation::begin(&self.allocator, area));
-        Ok(OfflineOp { operations: self, id, emptying, number, steps: 0, beyond: 0 })
+        Ok(OfflineOp { operations: self, id, emptying, number, steps: 0 })
     }
 
     /// See [`Mm::cancel_offline`](crate::Mm::cancel_offline).
@@ -196,18 +195,18 @@ impl<M: Machine> Operations<M> {
 impl<'m, M: Machine> OfflineOp<'m, M> {
     /// The progress.
     pub fn progress(&self) -> Progress {
-        let (phase, found, moved) = match &self.emptying {
+        let (phase, found, moved, beyond) = match &self.emptying {
             Some(emptying) => {
                 let phase = match emptying.phase {
                     Phase::Isolate => "isolating",
                     Phase::Survey => "surveying",
                     Phase::Move(_) | Phase::MoveDivisible(_) | Phase::Empty => "moving",
                 };
-                (phase, emptying.found, emptying.moved)
+                (phase, emptying.found, emptying.moved, emptying.beyond.into())
             }
-            None => ("done", 0, 0),
+            None => ("done", 0, 0, 0),
         };
-        let Self { id: block, steps, beyond, .. } = *self;
+        let Self { id: block, steps, .. } = *self;
         Progress { block, phase, steps, found, moved, beyond }
     }
 
@@ -250,7 +249,9 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             }
         }
         drop(operation);
-        self.beyond = self.beyond.max(budget.beyond());
+        if let Some(emptying) = &mut self.emptying {
+            emptying.note(&budget);
+        }
         Ok(Stepped::Going(self))
     }
 
