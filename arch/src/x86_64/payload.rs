@@ -10,7 +10,7 @@
 // UNSAFETY: the program, in assembly, and the symbols around it.
 #![expect(unsafe_code)]
 
-use crate::contract::{PAYLOAD_DONE, PAYLOAD_ROUND};
+use crate::contract::{Misdeed, PAYLOAD_DONE, PAYLOAD_ROUND};
 use core::arch::global_asm;
 
 unsafe extern "C" {
@@ -44,13 +44,25 @@ global_asm!(
     cmovaq %rdx, %r14
     .endm
 
+    /* Calls the host with a number and the figures. */
+    .macro hotmem_payload_call number
+    movl $\number, %eax
+    movq %rbx, %rdi
+    movq %r12, %rsi
+    movq %r13, %rdx
+    movq %r14, %rcx
+    vmmcall
+    .endm
+
     .code32
 hotmem_payload:
     /* The memory to work on serves as a stack, once: the next instruction's address is needed. */
     leal 16(%edi), %esp
+    pushl %ecx
     call 1f
 1:  popl %ecx
     subl $(1b - hotmem_payload), %ecx
+    popl hotmem_payload_values - hotmem_payload + 24(%ecx)
     movl %edi, hotmem_payload_values - hotmem_payload(%ecx)
     movl %eax, hotmem_payload_values - hotmem_payload + 4(%ecx)
     movl %esi, hotmem_payload_values - hotmem_payload + 8(%ecx)
@@ -139,17 +151,33 @@ hotmem_payload_long:
 7:  cmpq %r9, %r8
     jb 6b
 
-    movl ${round}, %eax
-8:  movq %rbx, %rdi
-    movq %r12, %rsi
-    movq %r13, %rdx
-    movq %r14, %rcx
-    vmmcall
+    hotmem_payload_call {round}
+    movq hotmem_payload_values + 24(%rip), %rax
+    testq %rax, %rax
+    jne 9f
     /* Zero rounds have no end. */
     cmpq hotmem_payload_values + 16(%rip), %rbx
     jne 3b
-    movl ${done}, %eax
+    hotmem_payload_call {done}
+8:  hlt
     jmp 8b
+
+    /* Misdeeds; R9 is the end of the memory. */
+9:  cmpq ${store}, %rax
+    je 10f
+    cmpq ${firmware}, %rax
+    je 11f
+    cmpq ${call}, %rax
+    je 12f
+    cmpq ${jump}, %rax
+    jne 8b
+    jmpq *%r9
+10: movq %rax, (%r9)
+    /* The port by which a PC enters its firmware (SMI). */
+11: outb %al, $0xb2
+12: movl $0xbad, %eax
+    vmmcall
+    jmp 12b
 
     .balign 8
 hotmem_payload_gdt:
@@ -165,13 +193,17 @@ hotmem_payload_far:
     .short 0
     .balign 8
 hotmem_payload_values:
-    .quad 0, 0, 0
+    .quad 0, 0, 0, 0
 hotmem_payload_tables:
     .skip 3 * 4096
 hotmem_payload_end:
 "#,
     round = const PAYLOAD_ROUND,
     done = const PAYLOAD_DONE,
+    store = const Misdeed::Store as u64,
+    firmware = const Misdeed::Firmware as u64,
+    call = const Misdeed::Call as u64,
+    jump = const Misdeed::Jump as u64,
     options(att_syntax)
 );
 
@@ -182,8 +214,8 @@ mod tests {
     #[test]
     fn the_payload_begins_with_its_code_and_ends_with_room_for_its_tables() {
         let bytes = bytes();
-        // LEA ESP, [EDI + 16]; CALL the next instruction.
-        assert_eq!(bytes[..8], [0x8d, 0x67, 0x10, 0xe8, 0, 0, 0, 0]);
+        // LEA ESP, [EDI + 16]; PUSH ECX; CALL the next instruction.
+        assert_eq!(bytes[..9], [0x8d, 0x67, 0x10, 0x51, 0xe8, 0, 0, 0, 0]);
         // Two pages, wherever the program begins.
         let tables = 3 * 4096;
         assert!(bytes[bytes.len() - tables..].iter().all(|&byte| byte == 0));
