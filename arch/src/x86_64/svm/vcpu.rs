@@ -212,7 +212,7 @@ impl fmt::Display for Vcpu {
         let (r, save) = (&self.registers, &self.vmcb().save);
         writeln!(
             f,
-            "  rip {:016x} rflags {:08x} cs {:04x} ss {:04x}, privilege {}",
+            "rip {:016x} rflags {:08x} cs {:04x} ss {:04x}, privilege {}",
             save.rip, save.rflags, save.cs.selector, save.ss.selector, save.cpl
         )?;
         writeln!(
