@@ -3,6 +3,14 @@
 //! They are held for short times, and never while a listener, an owner of pages or the closure of a dump is called:
 //! see [`crate::machine`]. The turn is not such a lock: it marks an operation under way, is held while other code
 //! runs, and is the manager's own.
+//!
+//! A [`TicketLock`] is granted in the order of requests, so each wait is bounded by those before it. All CPUs that wait
+//! read one word, which each release writes. In a queue each CPU waits for a word of its own (MCS); this crate has
+//! none, because few CPUs wait at a time: a CPU locks a zone once for a batch of pages, and its own cache otherwise.
+//! A kernel for which that is not so brings its own. [`lock_api::RawMutex`] has no place for a queue's node, and a
+//! queue needs none but on the stacks of CPUs that wait: `tests/hosted/tests/queue.rs` of the repository is such a
+//! lock, with which storms of threads run. A kernel's own lock calls the kernel's hook while it waits, as [`Relax`]
+//! describes.
 
 // UNSAFETY: vouches for the exclusion of the ticket lock.
 #![expect(unsafe_code)]

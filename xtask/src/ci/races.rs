@@ -19,7 +19,7 @@ use crate::{root, setup, tool};
 
 /// The programs whose threads must not race, as cargo selects them.
 const PROGRAMS: [&[&str]; 2] = [
-    &["--package", "hotmem-hosted", "--test", "ticket"],
+    &["--package", "hotmem-hosted", "--test", "ticket", "--test", "queue"],
     &["--package", "hotmem-tests", "--test", "manager", "threads"],
 ];
 /// The program with a race.
